@@ -67,24 +67,21 @@ impl Heart {
             Some(sequence) => sequence,
             None => bus.last_heartbeat(&self.subject).await?.map_or(0, |(sequence, _)| sequence),
         };
-        match bus.publish_heartbeat(&self.subject, heartbeat, expected).await {
-            Ok(sequence) => {
-                self.last = Some(sequence);
-                Ok(())
-            }
-            Err(PublishError::Fenced { .. }) => {
-                let last = bus.last_heartbeat(&self.subject).await?;
-                self.last = last.as_ref().map(|(sequence, _)| *sequence).or(Some(0));
-                match last {
-                    Some((_, other)) if other.incarnation != heartbeat.incarnation => {
-                        Err(BeatError::Clone { worker: heartbeat.worker.clone(), host: other.host })
-                    }
-                    // Our own, whose acknowledgement was lost, or none since the server restarted: go on from there.
-                    _ => Ok(()),
+        let stored = match bus.publish_heartbeat(&self.subject, heartbeat, expected).await {
+            Err(PublishError::Fenced { .. }) => match bus.last_heartbeat(&self.subject).await? {
+                Some((_, other)) if other.incarnation != heartbeat.incarnation => {
+                    return Err(BeatError::Clone { worker: heartbeat.worker.clone(), host: other.host });
                 }
-            }
-            Err(error) => Err(error.into()),
-        }
+                // Our own, whose acknowledgement was lost, or none because the server restarted: go on from there.
+                last => {
+                    let expected = last.map_or(0, |(sequence, _)| sequence);
+                    bus.publish_heartbeat(&self.subject, heartbeat, expected).await
+                }
+            },
+            outcome => outcome,
+        };
+        self.last = Some(stored?);
+        Ok(())
     }
 }
 
