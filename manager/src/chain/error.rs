@@ -11,14 +11,9 @@ use super::exit::ExitCode;
 /// Longest message of a node that is kept in an error, in bytes; a node may quote a whole proof.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// `ExecutionReverted`: the actor aborted (Lotus `api/api_errors.go`).
-const CODE_EXECUTION_REVERTED: i64 = 3;
-/// `OutOfGas` (same source).
+/// `OutOfGas` of Lotus (`api/api_errors.go`). The codes 3 and 11, for an abort and for a missing actor, have changed places between
+/// its releases, and Forest has one code for all refusals: except for this one, the words decide.
 const CODE_OUT_OF_GAS: i64 = 2;
-/// `ActorNotFound` (same source).
-const CODE_ACTOR_NOT_FOUND: i64 = 11;
-/// `NullRound` (same source).
-const CODE_NULL_ROUND: i64 = 12;
 
 /// Any error below this module, boxed so that a test double can make one too.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -205,31 +200,24 @@ impl Error {
     /// Only the answers of gas estimation and calls carry one, as text: `(RetCode=16)` or `exit ErrIllegalArgument(16)`.
     pub fn exit_code(&self) -> Option<ExitCode> {
         match self {
-            // Forest has one code for all its refusals, so the code alone does not decide.
-            Self::Refused {
-                code: CODE_EXECUTION_REVERTED | 1 | -32603 | -32000,
-                message,
-                ..
-            } => exit_code_in(message).map(ExitCode::from),
-            Self::Refused {
-                code: CODE_OUT_OF_GAS,
-                ..
-            } => Some(ExitCode::OutOfGas),
+            Self::Refused { code, message, .. } => match exit_code_in(message) {
+                Some(code) => Some(ExitCode::from(code)),
+                None if *code == CODE_OUT_OF_GAS => Some(ExitCode::OutOfGas),
+                None => None,
+            },
             _ => None,
         }
     }
 
     /// The address has no actor on the chain.
     pub fn is_actor_not_found(&self) -> bool {
-        self.refused_with(
-            CODE_ACTOR_NOT_FOUND,
-            &["actor not found", "resolution lookup failed"],
-        )
+        self.exit_code().is_none()
+            && self.refusal_says(&["actor not found", "resolution lookup failed"])
     }
 
     /// The epoch that was asked for has no tipset.
     pub fn is_null_round(&self) -> bool {
-        self.refused_with(CODE_NULL_ROUND, &["null round"])
+        self.refusal_says(&["null round"])
     }
 
     /// The pushed message already is in the pool: the push succeeded earlier.
@@ -250,10 +238,6 @@ impl Error {
     /// The searched message is not in this node's store, so the node cannot say whether it landed.
     pub fn is_message_unknown(&self) -> bool {
         self.refusal_says(&["failed to load message", "message not found"])
-    }
-
-    fn refused_with(&self, wanted: i64, texts: &[&str]) -> bool {
-        matches!(self, Self::Refused { code, .. } if *code == wanted) || self.refusal_says(texts)
     }
 
     fn refusal_says(&self, texts: &[&str]) -> bool {
@@ -306,6 +290,7 @@ fn exit_code_in(message: &str) -> Option<u32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
@@ -339,7 +324,12 @@ mod tests {
         assert_eq!(refused(3, "no number here").exit_code(), None);
         assert_eq!(refused(3, "exit NoNumber, 16").exit_code(), None);
         assert_eq!(refused(2, "gas").exit_code(), Some(ExitCode::OutOfGas));
-        assert_eq!(refused(11, "RetCode=16").exit_code(), None);
+        assert_eq!(refused(1, "actor not found").exit_code(), None);
+        // The abort's code in releases of Lotus where 3 is a missing actor.
+        assert_eq!(
+            refused(11, "exit 16").exit_code(),
+            Some(ExitCode::IllegalArgument)
+        );
     }
 
     #[test]
@@ -354,7 +344,8 @@ mod tests {
         assert!(
             refused(1, "minimum expected nonce is 4: message nonce too low").is_nonce_too_low()
         );
-        assert!(refused(11, "").is_actor_not_found());
+        assert!(refused(3, "actor not found").is_actor_not_found());
+        assert!(!refused(3, "exit ErrNotFound(17), reason: actor not found").is_actor_not_found());
         assert!(refused(1, "resolve: actor not found").is_actor_not_found());
         assert!(!refused(1, "actor nonce not high").is_actor_not_found());
         assert!(

@@ -98,7 +98,12 @@ impl<T: Transport> NodeClient<T> {
     ) -> Result<Gas, Error> {
         const METHOD: &str = "GasEstimateMessageGas";
         let network = self.network().await?;
-        let spec = json!({ "MaxFee": json::tokens_text(max_fee) });
+        // Not every node fills in what is left out.
+        let spec = json!({
+            "MaxFee": json::tokens_text(max_fee),
+            "MsgUuid": "00000000-0000-0000-0000-000000000000",
+            "MaximizeFeeCap": false,
+        });
         let answer: Value = self
             .call(
                 METHOD,
