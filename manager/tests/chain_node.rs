@@ -403,3 +403,40 @@ async fn keys_and_ids_are_resolved() {
         Address::new_id(1001)
     );
 }
+
+#[tokio::test]
+async fn a_nonce_that_another_message_holds_is_not_pushed() {
+    let dearer = node(|method, _| {
+        let words = "message from t3x with nonce 0 already in mpool, increase GasPremium to 9 from 5 to trigger replace by fee";
+        Err(Error::refused(method, 1, words))
+    });
+    let error = dearer.mpool_push(&signed()).await.unwrap_err();
+    assert!(error.is_nonce_taken_by_another() && !error.outcome_unknown());
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_say_whose_message_it_has_is_asked() {
+    let forest = |pending: Value| {
+        node(move |method, _| match method {
+            "MpoolPending" => Ok(pending.clone()),
+            _ => Err(Error::refused(
+                method,
+                -32603,
+                "Message with sequence already in mempool",
+            )),
+        })
+    };
+    let mut other = signed().to_json(Network::Testnet);
+    other["Message"]["Nonce"] = json!(1);
+    let ours = signed().to_json(Network::Testnet);
+    let unreadable = json!({"Message": {}, "Signature": {"Type": 3, "Data": null}});
+    let same = forest(json!([unreadable, other, ours]));
+    assert_eq!(
+        same.mpool_push(&signed()).await.unwrap(),
+        signed().cid().unwrap()
+    );
+    for pending in [json!([other]), Value::Null] {
+        let error = forest(pending).mpool_push(&signed()).await.unwrap_err();
+        assert!(error.is_nonce_in_mempool() && error.outcome_unknown());
+    }
+}

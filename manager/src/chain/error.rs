@@ -191,6 +191,10 @@ impl Error {
             | Self::AnswerTooLarge { .. } => true,
             // A gateway answers 5xx for a node that took the request and did not answer in time.
             Self::Http { status, .. } => *status >= 500 || *status == 408,
+            // The pool has the message, and only telling the other nodes failed (Lotus `messagepool.Push`).
+            Self::Refused { .. } => {
+                self.refusal_says(&["error publishing message"]) || self.is_nonce_in_mempool()
+            }
             _ => false,
         }
     }
@@ -220,14 +224,26 @@ impl Error {
         self.refusal_says(&["null round"])
     }
 
-    /// The pushed message already is in the pool: the push succeeded earlier.
+    /// Exactly the pushed message already is in the pool: an earlier push succeeded.
+    ///
+    /// Lotus and Venus use the same first words for another message of the same nonce, and then go on about the premium.
     pub fn is_already_in_mpool(&self) -> bool {
-        self.refusal_says(&["already in mpool"])
+        self.refusal_says(&["already in mpool"]) && !self.is_nonce_taken_by_another()
+    }
+
+    /// Another message of the same nonce is in the pool, and the premium of this one does not suffice to replace it.
+    pub fn is_nonce_taken_by_another(&self) -> bool {
+        self.refusal_says(&["replace by fee", "increase gaspremium"])
+    }
+
+    /// A message of the same nonce is in the pool, and the node (Forest) does not say whether it is the pushed one.
+    pub fn is_nonce_in_mempool(&self) -> bool {
+        self.refusal_says(&["already in mempool"])
     }
 
     /// The nonce is used on chain: the message landed or was replaced. Resolve by search.
     pub fn is_nonce_too_low(&self) -> bool {
-        self.refusal_says(&["nonce too low"])
+        self.refusal_says(&["nonce too low", "sequence too low"])
     }
 
     /// Randomness of an epoch that the node's head has not reached.
@@ -334,13 +350,25 @@ mod tests {
 
     #[test]
     fn refusals_are_told_apart() {
-        assert!(
-            refused(
-                1,
-                "message from f01 with nonce 3 already in mpool: message with nonce already exists"
-            )
-            .is_already_in_mpool()
+        let same = refused(
+            1,
+            "message from f01 with nonce 3 already in mpool: message with nonce already exists",
         );
+        assert!(same.is_already_in_mpool() && !same.is_nonce_taken_by_another());
+        let other = refused(
+            1,
+            "message from f01 with nonce 3 already in mpool, increase GasPremium to 9 from 5 to trigger replace by fee: \
+             replace by fee has too low GasPremium",
+        );
+        assert!(!other.is_already_in_mpool() && other.is_nonce_taken_by_another());
+        let either = refused(-32603, "Message with sequence already in mempool");
+        assert!(
+            either.is_nonce_in_mempool()
+                && !either.is_already_in_mpool()
+                && either.outcome_unknown()
+        );
+        assert!(refused(1, "error publishing message: no peers").outcome_unknown());
+        assert!(refused(-32603, "Message sequence too low").is_nonce_too_low());
         assert!(
             refused(1, "minimum expected nonce is 4: message nonce too low").is_nonce_too_low()
         );
