@@ -1,5 +1,7 @@
 //! The typed methods over a scripted transport: what is sent, and what is made of the answers.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Mutex;
 
 use fvm_shared::address::{Address, Network};
@@ -280,8 +282,8 @@ async fn an_estimate_is_its_gas_and_an_abort_its_exit_code() {
         }
     );
     assert_eq!(
-        last_params(&estimating)[1],
-        json!({"MaxFee": "1000000000000000000"})
+        last_params(&estimating)[1]["MaxFee"],
+        json!("1000000000000000000")
     );
 
     let aborting = node(|method, _| {
@@ -400,4 +402,41 @@ async fn keys_and_ids_are_resolved() {
         node.lookup_id(&key().1, &TipSetKey::head()).await.unwrap(),
         Address::new_id(1001)
     );
+}
+
+#[tokio::test]
+async fn a_nonce_that_another_message_holds_is_not_pushed() {
+    let dearer = node(|method, _| {
+        let words = "message from t3x with nonce 0 already in mpool, increase GasPremium to 9 from 5 to trigger replace by fee";
+        Err(Error::refused(method, 1, words))
+    });
+    let error = dearer.mpool_push(&signed()).await.unwrap_err();
+    assert!(error.is_nonce_taken_by_another() && !error.outcome_unknown());
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_say_whose_message_it_has_is_asked() {
+    let forest = |pending: Value| {
+        node(move |method, _| match method {
+            "MpoolPending" => Ok(pending.clone()),
+            _ => Err(Error::refused(
+                method,
+                -32603,
+                "Message with sequence already in mempool",
+            )),
+        })
+    };
+    let mut other = signed().to_json(Network::Testnet);
+    other["Message"]["Nonce"] = json!(1);
+    let ours = signed().to_json(Network::Testnet);
+    let unreadable = json!({"Message": {}, "Signature": {"Type": 3, "Data": null}});
+    let same = forest(json!([unreadable, other, ours]));
+    assert_eq!(
+        same.mpool_push(&signed()).await.unwrap(),
+        signed().cid().unwrap()
+    );
+    for pending in [json!([other]), Value::Null] {
+        let error = forest(pending).mpool_push(&signed()).await.unwrap_err();
+        assert!(error.is_nonce_in_mempool() && error.outcome_unknown());
+    }
 }

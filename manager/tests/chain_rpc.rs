@@ -1,5 +1,7 @@
 //! The JSON-RPC client against a server that misbehaves in every way that a node, a gateway or a network does.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -204,6 +206,10 @@ async fn a_refused_token_names_its_file_and_not_itself() {
         answer(
             200,
             r#"{"id":$ID,"error":{"code":403,"message":"forbidden"}}"#,
+        ),
+        answer(
+            200,
+            r#"{"id":$ID,"error":{"code":-32600,"message":"Invalid request"}}"#,
         ),
     ] {
         let server = Server::start(behaviour).await;

@@ -25,7 +25,7 @@ pub enum Error {
     #[error("{cid} is not the CID of a {expected} commitment (codec {codec:#x}, hash {hash:#x})")]
     WrongKind {
         /// The CID.
-        cid: Cid,
+        cid: Box<Cid>,
         /// `sealed` or `unsealed`.
         expected: &'static str,
         /// Its codec.
@@ -37,7 +37,7 @@ pub enum Error {
     #[error("{cid} has a digest of {bytes} bytes instead of {COMMITMENT_BYTES}")]
     WrongLength {
         /// The CID.
-        cid: Cid,
+        cid: Box<Cid>,
         /// The length of its digest.
         bytes: usize,
     },
@@ -90,7 +90,7 @@ fn from_cid(
 ) -> Result<[u8; COMMITMENT_BYTES], Error> {
     if cid.codec() != codec || cid.hash().code() != hash {
         return Err(Error::WrongKind {
-            cid: *cid,
+            cid: Box::new(*cid),
             expected,
             codec: cid.codec(),
             hash: cid.hash().code(),
@@ -98,12 +98,13 @@ fn from_cid(
     }
     let digest = cid.hash().digest();
     digest.try_into().map_err(|_| Error::WrongLength {
-        cid: *cid,
+        cid: Box::new(*cid),
         bytes: digest.len(),
     })
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -11,14 +11,9 @@ use super::exit::ExitCode;
 /// Longest message of a node that is kept in an error, in bytes; a node may quote a whole proof.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// `ExecutionReverted`: the actor aborted (Lotus `api/api_errors.go`).
-const CODE_EXECUTION_REVERTED: i64 = 3;
-/// `OutOfGas` (same source).
+/// `OutOfGas` of Lotus (`api/api_errors.go`). The codes 3 and 11, for an abort and for a missing actor, have changed places between
+/// its releases, and Forest has one code for all refusals: except for this one, the words decide.
 const CODE_OUT_OF_GAS: i64 = 2;
-/// `ActorNotFound` (same source).
-const CODE_ACTOR_NOT_FOUND: i64 = 11;
-/// `NullRound` (same source).
-const CODE_NULL_ROUND: i64 = 12;
 
 /// Any error below this module, boxed so that a test double can make one too.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -196,6 +191,10 @@ impl Error {
             | Self::AnswerTooLarge { .. } => true,
             // A gateway answers 5xx for a node that took the request and did not answer in time.
             Self::Http { status, .. } => *status >= 500 || *status == 408,
+            // The pool has the message, and only telling the other nodes failed (Lotus `messagepool.Push`).
+            Self::Refused { .. } => {
+                self.refusal_says(&["error publishing message"]) || self.is_nonce_in_mempool()
+            }
             _ => false,
         }
     }
@@ -205,41 +204,46 @@ impl Error {
     /// Only the answers of gas estimation and calls carry one, as text: `(RetCode=16)` or `exit ErrIllegalArgument(16)`.
     pub fn exit_code(&self) -> Option<ExitCode> {
         match self {
-            // Forest has one code for all its refusals, so the code alone does not decide.
-            Self::Refused {
-                code: CODE_EXECUTION_REVERTED | 1 | -32603 | -32000,
-                message,
-                ..
-            } => exit_code_in(message).map(ExitCode::from),
-            Self::Refused {
-                code: CODE_OUT_OF_GAS,
-                ..
-            } => Some(ExitCode::OutOfGas),
+            Self::Refused { code, message, .. } => match exit_code_in(message) {
+                Some(code) => Some(ExitCode::from(code)),
+                None if *code == CODE_OUT_OF_GAS => Some(ExitCode::OutOfGas),
+                None => None,
+            },
             _ => None,
         }
     }
 
     /// The address has no actor on the chain.
     pub fn is_actor_not_found(&self) -> bool {
-        self.refused_with(
-            CODE_ACTOR_NOT_FOUND,
-            &["actor not found", "resolution lookup failed"],
-        )
+        self.exit_code().is_none()
+            && self.refusal_says(&["actor not found", "resolution lookup failed"])
     }
 
     /// The epoch that was asked for has no tipset.
     pub fn is_null_round(&self) -> bool {
-        self.refused_with(CODE_NULL_ROUND, &["null round"])
+        self.refusal_says(&["null round"])
     }
 
-    /// The pushed message already is in the pool: the push succeeded earlier.
+    /// Exactly the pushed message already is in the pool: an earlier push succeeded.
+    ///
+    /// Lotus and Venus use the same first words for another message of the same nonce, and then go on about the premium.
     pub fn is_already_in_mpool(&self) -> bool {
-        self.refusal_says(&["already in mpool"])
+        self.refusal_says(&["already in mpool"]) && !self.is_nonce_taken_by_another()
+    }
+
+    /// Another message of the same nonce is in the pool, and the premium of this one does not suffice to replace it.
+    pub fn is_nonce_taken_by_another(&self) -> bool {
+        self.refusal_says(&["replace by fee", "increase gaspremium"])
+    }
+
+    /// A message of the same nonce is in the pool, and the node (Forest) does not say whether it is the pushed one.
+    pub fn is_nonce_in_mempool(&self) -> bool {
+        self.refusal_says(&["already in mempool"])
     }
 
     /// The nonce is used on chain: the message landed or was replaced. Resolve by search.
     pub fn is_nonce_too_low(&self) -> bool {
-        self.refusal_says(&["nonce too low"])
+        self.refusal_says(&["nonce too low", "sequence too low"])
     }
 
     /// Randomness of an epoch that the node's head has not reached.
@@ -250,10 +254,6 @@ impl Error {
     /// The searched message is not in this node's store, so the node cannot say whether it landed.
     pub fn is_message_unknown(&self) -> bool {
         self.refusal_says(&["failed to load message", "message not found"])
-    }
-
-    fn refused_with(&self, wanted: i64, texts: &[&str]) -> bool {
-        matches!(self, Self::Refused { code, .. } if *code == wanted) || self.refusal_says(texts)
     }
 
     fn refusal_says(&self, texts: &[&str]) -> bool {
@@ -306,89 +306,5 @@ fn exit_code_in(message: &str) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(code: i64, message: &str) -> Error {
-        Error::refused("MpoolPush", code, message)
-    }
-
-    #[test]
-    fn exit_codes_are_found_in_the_words_of_all_nodes() {
-        for (message, code) in [
-            (
-                "message execution failed: exit ErrIllegalArgument(16), reason: no (RetCode=16)",
-                16,
-            ),
-            (
-                "message execution failed (exit=[USR_NOT_FOUND(17)], revert reason=[], vm error=[x 99])",
-                17,
-            ),
-            (
-                "message execution failed: exit 18, reason: too early 150",
-                18,
-            ),
-            ("execution reverted: exit code 19", 19),
-        ] {
-            assert_eq!(
-                refused(3, message).exit_code(),
-                Some(ExitCode::from(code)),
-                "{message}"
-            );
-        }
-        assert_eq!(refused(3, "no number here").exit_code(), None);
-        assert_eq!(refused(3, "exit NoNumber, 16").exit_code(), None);
-        assert_eq!(refused(2, "gas").exit_code(), Some(ExitCode::OutOfGas));
-        assert_eq!(refused(11, "RetCode=16").exit_code(), None);
-    }
-
-    #[test]
-    fn refusals_are_told_apart() {
-        assert!(
-            refused(
-                1,
-                "message from f01 with nonce 3 already in mpool: message with nonce already exists"
-            )
-            .is_already_in_mpool()
-        );
-        assert!(
-            refused(1, "minimum expected nonce is 4: message nonce too low").is_nonce_too_low()
-        );
-        assert!(refused(11, "").is_actor_not_found());
-        assert!(refused(1, "resolve: actor not found").is_actor_not_found());
-        assert!(!refused(1, "actor nonce not high").is_actor_not_found());
-        assert!(
-            !Error::TimedOut {
-                url: String::new(),
-                method: "X",
-                limit: Duration::ZERO
-            }
-            .is_already_in_mpool()
-        );
-    }
-
-    #[test]
-    fn a_refused_push_is_known_and_a_lost_one_is_not() {
-        let lost = Error::ConnectionLost {
-            url: String::new(),
-            method: "MpoolPush",
-            source: "reset".into(),
-        };
-        let unreachable = Error::Unreachable {
-            url: String::new(),
-            source: "refused".into(),
-        };
-        assert!(lost.outcome_unknown() && lost.is_transient());
-        assert!(!unreachable.outcome_unknown() && unreachable.is_transient());
-        assert!(!refused(1, "not enough funds").outcome_unknown());
-        assert!(Error::bad_answer("MpoolPush", "not a cid").outcome_unknown());
-    }
-
-    #[test]
-    fn long_messages_are_cut_at_a_character() {
-        let Error::Refused { message, .. } = refused(1, &"é".repeat(MESSAGE_BYTES_MAX)) else {
-            panic!()
-        };
-        assert!(message.len() < MESSAGE_BYTES_MAX + 64);
-    }
-}
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

@@ -138,6 +138,7 @@ impl std::fmt::Display for ExitCode {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -150,6 +150,7 @@ fn atto(amount: &TokenAmount) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -207,6 +207,7 @@ impl<'de> Deserialize<'de> for AddressText {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -232,4 +232,5 @@ pub fn parse_cid(text: &str) -> Result<Cid, cid::Error> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;

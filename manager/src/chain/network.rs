@@ -49,6 +49,7 @@ pub fn pledge_verified_bytes(version: u32, sector_bytes: u64, verified_bytes: u6
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -160,6 +160,7 @@ pub struct DataActivationNotification {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use crate::chain::commitment::{sealed_cid, unsealed_cid};

@@ -90,6 +90,7 @@ pub fn prover_id(miner_id: u64) -> [u8; 32] {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use base64::Engine;

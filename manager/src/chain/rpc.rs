@@ -25,6 +25,8 @@ use endpoint::{checked_token, checked_url};
 const METHOD_PREFIX: &str = "Filecoin.";
 /// JSON-RPC 2.0: no such method.
 const CODE_METHOD_NOT_FOUND: i64 = -32601;
+/// JSON-RPC 2.0: no valid request. Ours are valid; Forest says so of a token that it does not take, in these words.
+const INVALID_REQUEST: (i64, &str) = (-32600, "Invalid request");
 
 /// Carries one call to a node. The seam for doubles: an in-process chain implements it without a socket.
 pub trait Transport: Send + Sync {
@@ -186,8 +188,11 @@ impl RpcClient {
 
     fn refusal(&self, method: &'static str, error: ErrorObject) -> Error {
         let ErrorObject { code, message } = error;
-        // Lotus and Venus say it in words, Forest by an HTTP status as the code.
-        if matches!(code, 401 | 403) || message.starts_with("missing permission") {
+        // Lotus and Venus say it in words, Forest by the code: an HTTP status, or that of an invalid request.
+        if matches!(code, 401 | 403)
+            || (code, message.as_str()) == INVALID_REQUEST
+            || message.starts_with("missing permission")
+        {
             return self.unauthorized(method, message);
         }
         if code == CODE_METHOD_NOT_FOUND {

@@ -89,6 +89,7 @@ impl<'de> Deserialize<'de> for SectorSet {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -84,6 +84,13 @@ pub struct TipSet {
     pub height: Epoch,
 }
 
+impl TipSet {
+    /// The base fee in attoFIL that the tipset's parents leave: what messages pay when they are included now.
+    pub fn base_fee(&self) -> Option<&TokenAmount> {
+        self.blocks.first().map(|block| &block.parent_base_fee)
+    }
+}
+
 /// A block's header, as far as the manager looks into it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -311,6 +318,7 @@ fn exit_code<'de, D: Deserializer<'de>>(d: D) -> Result<ExitCode, D::Error> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use serde_json::json;

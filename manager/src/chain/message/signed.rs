@@ -130,6 +130,16 @@ impl SignedMessage {
         }
     }
 
+    /// Whether the node's form of a signed message is of this one, signature included.
+    pub fn is_same_json(&self, value: Value) -> bool {
+        let Ok(read) = serde_json::from_value::<SignedMessageJson>(value) else {
+            return false;
+        };
+        read.signature.kind == self.signature.sig_type as u8
+            && read.signature.data == self.signature.bytes
+            && from_json(read.message).is_ok_and(|message| message == self.message)
+    }
+
     /// The form that the node takes.
     pub fn to_json(&self, network: Network) -> Value {
         json!({

@@ -83,8 +83,23 @@ impl<T: Transport> NodeClient<T> {
             Ok(CidLink(cid)) if cid == ours => Ok(cid),
             Ok(CidLink(cid)) => Err(Error::bad_answer(METHOD, format!("{cid} for our {ours}"))),
             Err(error) if error.is_already_in_mpool() => Ok(ours),
+            Err(error) if error.is_nonce_in_mempool() => match self.mpool_has(signed).await {
+                Ok(true) => Ok(ours),
+                _ => Err(error),
+            },
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether exactly this message is in the node's message pool. A large answer: only for what nothing else resolves.
+    pub async fn mpool_has(&self, signed: &SignedMessage) -> Result<bool, Error> {
+        const METHOD: &str = "MpoolPending";
+        let pending: Option<Vec<Value>> = self.call(METHOD, json!([TipSetKey::head()])).await?;
+        // What cannot be read is of another kind of sender than ours.
+        Ok(pending
+            .unwrap_or_default()
+            .into_iter()
+            .any(|value| signed.is_same_json(value)))
     }
 
     /// Executes a message on trial, on `tipset` and what the sender has pending, and says what gas to give it.
@@ -98,7 +113,12 @@ impl<T: Transport> NodeClient<T> {
     ) -> Result<Gas, Error> {
         const METHOD: &str = "GasEstimateMessageGas";
         let network = self.network().await?;
-        let spec = json!({ "MaxFee": json::tokens_text(max_fee) });
+        // Not every node fills in what is left out.
+        let spec = json!({
+            "MaxFee": json::tokens_text(max_fee),
+            "MsgUuid": "00000000-0000-0000-0000-000000000000",
+            "MaximizeFeeCap": false,
+        });
         let answer: Value = self
             .call(
                 METHOD,

@@ -117,7 +117,7 @@ impl<T: Transport> NodeClient<T> {
 
     /// The pledge of a sector in attoFIL, with the node's margin of a tenth.
     ///
-    /// `verified_bytes` comes from [`super::network::pledge_verified_bytes`]; 0 names too little since network version 29.
+    /// `verified_bytes` comes from [`crate::chain::network::pledge_verified_bytes`]; 0 names too little since network version 29.
     pub async fn initial_pledge_for_sector(
         &self,
         duration: Epoch,

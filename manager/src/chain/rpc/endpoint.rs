@@ -118,6 +118,7 @@ pub(super) fn checked_token(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
