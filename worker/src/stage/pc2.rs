@@ -65,6 +65,8 @@ pub(crate) struct Record {
 pub fn run(request: &Request) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     if let Some(record) = finished(&workspace, request)? {
+        // The scratch directory outlives a run that was killed at the very end, and its links would hold the layers' space.
+        files::remove_tree(&workspace.scratch("pc2"))?;
         return Ok(Response { comm_r: record.comm_r, comm_d: record.key.comm_d });
     }
     let pc1::Record { key, output } = pc1::require_record(&workspace, request.proof, request.sector, request.ticket)?;

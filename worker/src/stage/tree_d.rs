@@ -58,6 +58,7 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let comm_d = sector::comm_d(request.proof, &request.pieces)?;
     if finished_root(&workspace, request.proof)? == Some(comm_d) {
+        files::remove_tree(&workspace.scratch("tree_d"))?;
         return Ok(Response { comm_d });
     }
     files::require_size(&workspace.unsealed(), request.proof.sector_size())?;
