@@ -1,1 +1,21 @@
-//! .
+//! Sealbus on NATS JetStream: which streams there are, what may be written to them, and how a sector is claimed.
+//!
+//! Read in this order: [`topology`] for the streams and consumers, [`subject`] for what a subject means, [`publish`]
+//! for what a publisher must tell apart, [`lease`] for the claim and its fence. [`intents`], [`events`], [`facts`],
+//! [`log`] and [`heartbeats`] are one flow each.
+//!
+//! Deliberately absent: key-value buckets (any writer of one key can wipe the bucket with a roll-up header), a consumer
+//! a worker (one shared consumer a queue scales), and any expiry of ownership by a clock.
+
+pub mod connect;
+pub mod events;
+pub mod facts;
+pub mod heartbeats;
+pub mod intents;
+pub mod lease;
+pub mod log;
+pub mod publish;
+pub mod subject;
+pub mod topology;
+
+pub use connect::{Bus, ConnectError, Connection};

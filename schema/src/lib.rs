@@ -1,1 +1,26 @@
-//! .
+//! The shared language of Sealbus: identifiers, messages, error classes and the machines of a sector's life.
+//!
+//! This crate is pure. It has no async runtime, no socket, no clock and no randomness; whatever depends on those
+//! enters as an argument, and whatever must happen outside leaves as an effect. The manager, the worker and the tests
+//! run exactly this code.
+//!
+//! Read in this order: [`id`] and [`proof`] for the nouns, [`phase`] and [`error`] for what can go on and go wrong,
+//! [`message`] for what travels on the bus, [`lease`] for who owns a sector, [`seal`] for a sector's life.
+
+pub mod bytes;
+pub mod codec;
+pub mod error;
+pub mod id;
+pub mod lease;
+pub mod message;
+pub mod phase;
+pub mod proof;
+pub mod seal;
+pub mod transition;
+
+pub use bytes::{Commitment, ProofBytes, Randomness};
+pub use error::{ErrorClass, ErrorCode, ErrorReport};
+pub use id::{MinerId, SectorId, SectorNumber, Token, WorkerName};
+pub use phase::{Phase, Plan};
+pub use proof::{SealProof, SectorSize};
+pub use transition::Transition;

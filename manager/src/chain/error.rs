@@ -1,0 +1,394 @@
+//! How a call to the node can fail.
+//!
+//! Two questions decide what a caller does next: would the same call later succeed ([`Error::is_transient`]), and may the node have acted although
+//! the call failed ([`Error::outcome_unknown`])? After a push whose outcome is unknown the nonce is taken: only the same bytes may be sent again.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::exit::ExitCode;
+
+/// Longest message of a node that is kept in an error, in bytes; a node may quote a whole proof.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// `ExecutionReverted`: the actor aborted (Lotus `api/api_errors.go`).
+const CODE_EXECUTION_REVERTED: i64 = 3;
+/// `OutOfGas` (same source).
+const CODE_OUT_OF_GAS: i64 = 2;
+/// `ActorNotFound` (same source).
+const CODE_ACTOR_NOT_FOUND: i64 = 11;
+/// `NullRound` (same source).
+const CODE_NULL_ROUND: i64 = 12;
+
+/// Any error below this module, boxed so that a test double can make one too.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// A failed call to the Filecoin node.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The endpoint's address cannot be used at all. A person must correct the configuration.
+    #[error("the node's url `{url}` cannot be used: {reason}")]
+    BadUrl {
+        /// The address without credentials, or a placeholder where it could not be parsed.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The HTTP client could not be made (TLS set-up).
+    #[error("cannot set up the HTTP client for the node at {url}")]
+    Client {
+        /// Address of the node.
+        url: String,
+        /// What failed.
+        source: Source,
+    },
+    /// The token file cannot be read.
+    #[error("cannot read the node's token file {}", path.display())]
+    TokenUnreadable {
+        /// The file of the configuration.
+        path: PathBuf,
+        /// What the file system said.
+        source: std::io::Error,
+    },
+    /// The token file holds no usable token.
+    #[error("the node's token file {} holds no token: {reason}", path.display())]
+    TokenMalformed {
+        /// The file of the configuration.
+        path: PathBuf,
+        /// What is wrong; never the contents.
+        reason: &'static str,
+    },
+    /// No connection could be made; the request was not sent.
+    #[error("cannot reach the node at {url}")]
+    Unreachable {
+        /// Address of the node.
+        url: String,
+        /// What failed.
+        source: Source,
+    },
+    /// The connection broke after the request may have been sent.
+    #[error("lost the connection to the node at {url} during {method}")]
+    ConnectionLost {
+        /// Address of the node.
+        url: String,
+        /// The method, without prefix.
+        method: &'static str,
+        /// What failed.
+        source: Source,
+    },
+    /// No complete answer within the limit.
+    #[error("the node at {url} did not answer {method} within {limit:?}")]
+    TimedOut {
+        /// Address of the node.
+        url: String,
+        /// The method, without prefix.
+        method: &'static str,
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// An HTTP status other than success, without a JSON-RPC error in its body.
+    #[error("the node at {url} answered {method} with HTTP status {status}")]
+    Http {
+        /// Address of the node.
+        url: String,
+        /// The method, without prefix.
+        method: &'static str,
+        /// The status code.
+        status: u16,
+    },
+    /// The token is missing, wrong, or lacks the permission that the method needs. A person must act.
+    #[error("the node at {url} does not let us call {method} ({}): {message}", token_words(token_file.as_ref()))]
+    Unauthorized {
+        /// Address of the node.
+        url: String,
+        /// The method, without prefix.
+        method: &'static str,
+        /// The file the token came from; none if calls are made without one.
+        token_file: Option<PathBuf>,
+        /// What the node said.
+        message: String,
+    },
+    /// The node does not know the method: too old, or another implementation.
+    #[error("the node at {url} has no method {method}")]
+    MethodNotFound {
+        /// Address of the node.
+        url: String,
+        /// The method, without prefix.
+        method: &'static str,
+    },
+    /// The node understood the call and refused it. Asking again with the same chain state gives the same answer.
+    #[error("the node refused {method}: {message} (code {code})")]
+    Refused {
+        /// The method, without prefix.
+        method: &'static str,
+        /// The code of the JSON-RPC error.
+        code: i64,
+        /// What the node said, shortened.
+        message: String,
+    },
+    /// The answer is not what the method promises.
+    #[error("the node's answer to {method} is wrong: {what}")]
+    BadAnswer {
+        /// The method, without prefix.
+        method: &'static str,
+        /// The field, or what is wrong.
+        what: String,
+    },
+    /// The answer is larger than the limit of the endpoint; reading stopped there.
+    #[error("the node's answer to {method} is larger than {limit_bytes} bytes")]
+    AnswerTooLarge {
+        /// The method, without prefix.
+        method: &'static str,
+        /// The limit.
+        limit_bytes: usize,
+    },
+}
+
+impl Error {
+    /// A refusal with the node's message shortened to what is worth keeping.
+    pub fn refused(method: &'static str, code: i64, message: &str) -> Self {
+        Self::Refused {
+            method,
+            code,
+            message: shortened(message),
+        }
+    }
+
+    /// An answer that breaks the method's contract.
+    pub fn bad_answer(method: &'static str, what: impl std::fmt::Display) -> Self {
+        Self::BadAnswer {
+            method,
+            what: shortened(&what.to_string()),
+        }
+    }
+
+    /// True where the network or the node's load is to blame, and the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::ConnectionLost { .. } | Self::TimedOut { .. } => true,
+            Self::Http { status, .. } => *status >= 500 || matches!(status, 408 | 425 | 429),
+            _ => false,
+        }
+    }
+
+    /// True where nothing gets better until a person changes a configuration, a token or the node.
+    pub fn needs_person(&self) -> bool {
+        match self {
+            Self::BadUrl { .. }
+            | Self::Client { .. }
+            | Self::TokenUnreadable { .. }
+            | Self::TokenMalformed { .. }
+            | Self::Unauthorized { .. }
+            | Self::MethodNotFound { .. } => true,
+            Self::Http { .. } => !self.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// True where the node may have carried out the call although it failed here: what was pushed may be in its message pool.
+    ///
+    /// False only where the request certainly was not sent, or the node certainly turned it down.
+    pub fn outcome_unknown(&self) -> bool {
+        match self {
+            Self::ConnectionLost { .. }
+            | Self::TimedOut { .. }
+            | Self::BadAnswer { .. }
+            | Self::AnswerTooLarge { .. } => true,
+            // A gateway answers 5xx for a node that took the request and did not answer in time.
+            Self::Http { status, .. } => *status >= 500 || *status == 408,
+            _ => false,
+        }
+    }
+
+    /// The exit code of the actor, if this is the refusal of a message whose trial execution aborted.
+    ///
+    /// Only the answers of gas estimation and calls carry one, as text: `(RetCode=16)` or `exit ErrIllegalArgument(16)`.
+    pub fn exit_code(&self) -> Option<ExitCode> {
+        match self {
+            // Forest has one code for all its refusals, so the code alone does not decide.
+            Self::Refused {
+                code: CODE_EXECUTION_REVERTED | 1 | -32603 | -32000,
+                message,
+                ..
+            } => exit_code_in(message).map(ExitCode::from),
+            Self::Refused {
+                code: CODE_OUT_OF_GAS,
+                ..
+            } => Some(ExitCode::OutOfGas),
+            _ => None,
+        }
+    }
+
+    /// The address has no actor on the chain.
+    pub fn is_actor_not_found(&self) -> bool {
+        self.refused_with(
+            CODE_ACTOR_NOT_FOUND,
+            &["actor not found", "resolution lookup failed"],
+        )
+    }
+
+    /// The epoch that was asked for has no tipset.
+    pub fn is_null_round(&self) -> bool {
+        self.refused_with(CODE_NULL_ROUND, &["null round"])
+    }
+
+    /// The pushed message already is in the pool: the push succeeded earlier.
+    pub fn is_already_in_mpool(&self) -> bool {
+        self.refusal_says(&["already in mpool"])
+    }
+
+    /// The nonce is used on chain: the message landed or was replaced. Resolve by search.
+    pub fn is_nonce_too_low(&self) -> bool {
+        self.refusal_says(&["nonce too low"])
+    }
+
+    /// Randomness of an epoch that the node's head has not reached.
+    pub fn is_from_the_future(&self) -> bool {
+        self.refusal_says(&["randomness from the future"])
+    }
+
+    /// The searched message is not in this node's store, so the node cannot say whether it landed.
+    pub fn is_message_unknown(&self) -> bool {
+        self.refusal_says(&["failed to load message", "message not found"])
+    }
+
+    fn refused_with(&self, wanted: i64, texts: &[&str]) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == wanted) || self.refusal_says(texts)
+    }
+
+    fn refusal_says(&self, texts: &[&str]) -> bool {
+        match self {
+            Self::Refused { message, .. } => {
+                let message = message.to_ascii_lowercase();
+                texts.iter().any(|text| message.contains(text))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn token_words(token_file: Option<&PathBuf>) -> String {
+    match token_file {
+        Some(path) => format!("token file {}", path.display()),
+        None => "no token file configured".to_owned(),
+    }
+}
+
+fn shortened(message: &str) -> String {
+    if message.len() <= MESSAGE_BYTES_MAX {
+        return message.to_owned();
+    }
+    let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
+    format!("{} … ({} bytes in all)", &message[..end], message.len())
+}
+
+/// Finds the exit code in the words of a node: `RetCode=16`, `exit=[ErrNotFound(17)]`, `exit ErrForbidden(18), reason: …`, `exit code 19`.
+fn exit_code_in(message: &str) -> Option<u32> {
+    for (marker, end) in [
+        ("RetCode=", &[')', ',', ' '][..]),
+        ("exit=[", &[']']),
+        ("exit code", &[',', ';', '\n']),
+        ("exit ", &[',', ';', '\n']),
+    ] {
+        let Some((_, rest)) = message.split_once(marker) else {
+            continue;
+        };
+        let phrase = rest.split(end).next().unwrap_or_default();
+        let digits = phrase.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let start = digits
+            .rfind(|c: char| !c.is_ascii_digit())
+            .map_or(0, |at| at + 1);
+        if let Ok(code) = digits[start..].parse() {
+            return Some(code);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: i64, message: &str) -> Error {
+        Error::refused("MpoolPush", code, message)
+    }
+
+    #[test]
+    fn exit_codes_are_found_in_the_words_of_all_nodes() {
+        for (message, code) in [
+            (
+                "message execution failed: exit ErrIllegalArgument(16), reason: no (RetCode=16)",
+                16,
+            ),
+            (
+                "message execution failed (exit=[USR_NOT_FOUND(17)], revert reason=[], vm error=[x 99])",
+                17,
+            ),
+            (
+                "message execution failed: exit 18, reason: too early 150",
+                18,
+            ),
+            ("execution reverted: exit code 19", 19),
+        ] {
+            assert_eq!(
+                refused(3, message).exit_code(),
+                Some(ExitCode::from(code)),
+                "{message}"
+            );
+        }
+        assert_eq!(refused(3, "no number here").exit_code(), None);
+        assert_eq!(refused(3, "exit NoNumber, 16").exit_code(), None);
+        assert_eq!(refused(2, "gas").exit_code(), Some(ExitCode::OutOfGas));
+        assert_eq!(refused(11, "RetCode=16").exit_code(), None);
+    }
+
+    #[test]
+    fn refusals_are_told_apart() {
+        assert!(
+            refused(
+                1,
+                "message from f01 with nonce 3 already in mpool: message with nonce already exists"
+            )
+            .is_already_in_mpool()
+        );
+        assert!(
+            refused(1, "minimum expected nonce is 4: message nonce too low").is_nonce_too_low()
+        );
+        assert!(refused(11, "").is_actor_not_found());
+        assert!(refused(1, "resolve: actor not found").is_actor_not_found());
+        assert!(!refused(1, "actor nonce not high").is_actor_not_found());
+        assert!(
+            !Error::TimedOut {
+                url: String::new(),
+                method: "X",
+                limit: Duration::ZERO
+            }
+            .is_already_in_mpool()
+        );
+    }
+
+    #[test]
+    fn a_refused_push_is_known_and_a_lost_one_is_not() {
+        let lost = Error::ConnectionLost {
+            url: String::new(),
+            method: "MpoolPush",
+            source: "reset".into(),
+        };
+        let unreachable = Error::Unreachable {
+            url: String::new(),
+            source: "refused".into(),
+        };
+        assert!(lost.outcome_unknown() && lost.is_transient());
+        assert!(!unreachable.outcome_unknown() && unreachable.is_transient());
+        assert!(!refused(1, "not enough funds").outcome_unknown());
+        assert!(Error::bad_answer("MpoolPush", "not a cid").outcome_unknown());
+    }
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        let Error::Refused { message, .. } = refused(1, &"é".repeat(MESSAGE_BYTES_MAX)) else {
+            panic!()
+        };
+        assert!(message.len() < MESSAGE_BYTES_MAX + 64);
+    }
+}

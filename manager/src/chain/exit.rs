@@ -1,0 +1,159 @@
+//! Exit codes of messages, and what they mean for the sender.
+//!
+//! Exit code 0 of a batch does not say that its sectors succeeded: see [`super::batch`].
+
+/// The exit code of a message's receipt (ref-fvm `shared/src/error`; 1001 to 1004 from builtin-actors, miner `notifications`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExitCode {
+    /// 0: the message took effect.
+    Ok,
+    /// 1: no such sender.
+    SenderInvalid,
+    /// 2: wrong nonce, or the sender could not pay for the gas.
+    SenderStateInvalid,
+    /// 4: the actor's code trapped.
+    IllegalInstruction,
+    /// 5: no such receiver.
+    InvalidReceiver,
+    /// 6: the sender could not pay the message's value.
+    SysInsufficientFunds,
+    /// 7: the gas limit was too low.
+    OutOfGas,
+    /// 16: the parameters are wrong: a proof, a ticket, a commitment, an expiration.
+    IllegalArgument,
+    /// 17: a named thing does not exist, as a pre-commit that has expired.
+    NotFound,
+    /// 18: not now or not for this sender: too early, consensus fault, wrong caller.
+    Forbidden,
+    /// 19: the miner actor lacks the funds for a deposit, a pledge or its debt.
+    InsufficientFunds,
+    /// 20: the state of the actor is broken.
+    IllegalState,
+    /// 21: parameters could not be decoded.
+    Serialization,
+    /// 22: no such method, as one that an upgrade removed.
+    UnhandledMessage,
+    /// Any other code.
+    Other(u32),
+}
+
+/// What a sender makes of an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitClass {
+    /// The message took effect.
+    Success,
+    /// The same call can succeed with more gas or more funds.
+    Retryable,
+    /// The call was wrong for the state that it met; look at the state before anything else is sent.
+    Refused,
+}
+
+impl ExitCode {
+    /// The number on the wire.
+    pub fn value(self) -> u32 {
+        match self {
+            Self::Ok => 0,
+            Self::SenderInvalid => 1,
+            Self::SenderStateInvalid => 2,
+            Self::IllegalInstruction => 4,
+            Self::InvalidReceiver => 5,
+            Self::SysInsufficientFunds => 6,
+            Self::OutOfGas => 7,
+            Self::IllegalArgument => 16,
+            Self::NotFound => 17,
+            Self::Forbidden => 18,
+            Self::InsufficientFunds => 19,
+            Self::IllegalState => 20,
+            Self::Serialization => 21,
+            Self::UnhandledMessage => 22,
+            Self::Other(value) => value,
+        }
+    }
+
+    /// Whether to try again.
+    pub fn class(self) -> ExitClass {
+        match self {
+            Self::Ok => ExitClass::Success,
+            Self::SysInsufficientFunds | Self::OutOfGas | Self::InsufficientFunds => {
+                ExitClass::Retryable
+            }
+            _ => ExitClass::Refused,
+        }
+    }
+
+    /// True for exit code 0.
+    pub fn is_ok(self) -> bool {
+        self == Self::Ok
+    }
+
+    /// A few words for a person.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "success",
+            Self::SenderInvalid => "the sender does not exist",
+            Self::SenderStateInvalid => "the sender's nonce is wrong or it cannot pay for the gas",
+            Self::IllegalInstruction => "the actor's code failed",
+            Self::InvalidReceiver => "the receiver does not exist",
+            Self::SysInsufficientFunds => "the sender cannot pay the value",
+            Self::OutOfGas => "out of gas",
+            Self::IllegalArgument => "wrong parameters",
+            Self::NotFound => "not found",
+            Self::Forbidden => "forbidden now or for this sender",
+            Self::InsufficientFunds => "the miner's funds do not suffice",
+            Self::IllegalState => "the actor's state is broken",
+            Self::Serialization => "the parameters cannot be decoded",
+            Self::UnhandledMessage => "the actor has no such method",
+            Self::Other(1001..=1004) => "a notified actor rejected",
+            Self::Other(_) => "unknown exit code",
+        }
+    }
+}
+
+impl From<u32> for ExitCode {
+    fn from(value: u32) -> Self {
+        match value {
+            0 => Self::Ok,
+            1 => Self::SenderInvalid,
+            2 => Self::SenderStateInvalid,
+            4 => Self::IllegalInstruction,
+            5 => Self::InvalidReceiver,
+            6 => Self::SysInsufficientFunds,
+            7 => Self::OutOfGas,
+            16 => Self::IllegalArgument,
+            17 => Self::NotFound,
+            18 => Self::Forbidden,
+            19 => Self::InsufficientFunds,
+            20 => Self::IllegalState,
+            21 => Self::Serialization,
+            22 => Self::UnhandledMessage,
+            value => Self::Other(value),
+        }
+    }
+}
+
+impl std::fmt::Display for ExitCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.value(), self.meaning())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_survives_the_way_there_and_back() {
+        for value in (0..64).chain(1000..1006) {
+            assert_eq!(ExitCode::from(value).value(), value);
+        }
+    }
+
+    #[test]
+    fn only_gas_and_funds_are_worth_another_try() {
+        let retryable: Vec<u32> = (0..2000)
+            .filter(|v| ExitCode::from(*v).class() == ExitClass::Retryable)
+            .collect();
+        assert_eq!(retryable, [6, 7, 19]);
+        assert_eq!((0..2000).filter(|v| ExitCode::from(*v).is_ok()).count(), 1);
+    }
+}

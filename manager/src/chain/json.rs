@@ -1,0 +1,273 @@
+//! The oddities of the node's JSON, as serde helpers for `#[serde(with = "…")]`.
+//!
+//! Go writes an empty slice as `null`, bytes as base64 or `null`, amounts as decimal strings, a CID as `{"/": "…"}`, and an address that is not
+//! set as `"<empty>"`. Addresses start with `f` on the main network and `t` elsewhere; both are read everywhere, and the network's own
+//! is sent, because not every node takes both.
+
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use cid::Cid;
+use fvm_shared::address::{Address, Network};
+use fvm_shared::bigint::BigInt;
+use fvm_shared::econ::TokenAmount;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Value, json};
+
+/// Digits of the largest amount that is read: far above the total supply in attoFIL, far below what costs time to parse.
+const AMOUNT_DIGITS_MAX: usize = 64;
+
+/// What Go's `address.Undef` looks like.
+const ADDRESS_UNDEFINED: &str = "<empty>";
+
+/// Bytes in base64, as the node takes them.
+pub fn base64_text(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// A CID as the node takes it.
+pub fn cid_value(cid: &Cid) -> Value {
+    json!({ "/": cid.to_string() })
+}
+
+/// An amount in attoFIL as the node takes it.
+pub fn tokens_text(amount: &TokenAmount) -> String {
+    amount.atto().to_string()
+}
+
+/// An address with the prefix of `network`, whatever the process-wide default of the address library is.
+pub fn address_text(address: &Address, network: Network) -> String {
+    let text = address.to_string();
+    let prefix = match network {
+        Network::Mainnet => 'f',
+        Network::Testnet => 't',
+    };
+    // The library's text is ASCII and starts with a one-letter prefix.
+    format!("{prefix}{}", text.get(1..).unwrap_or_default())
+}
+
+/// Reads an address of either prefix, and says which.
+pub fn parse_address(text: &str) -> Result<(Address, Network), fvm_shared::address::Error> {
+    let network = if text.starts_with('t') {
+        Network::Testnet
+    } else {
+        Network::Mainnet
+    };
+    Ok((network.parse_address(text)?, network))
+}
+
+/// Reads an amount in attoFIL: an optional sign and decimal digits.
+pub fn parse_tokens(text: &str) -> Result<TokenAmount, String> {
+    if text.len() > AMOUNT_DIGITS_MAX {
+        return Err(format!("an amount of {} digits", text.len()));
+    }
+    // Go writes a nil amount as an empty string in places.
+    if text.is_empty() {
+        return Ok(TokenAmount::default());
+    }
+    BigInt::from_str(text)
+        .map(TokenAmount::from_atto)
+        .map_err(|_| format!("`{text}` is not an amount in attoFIL"))
+}
+
+/// `null` for the default value, as Go writes slices.
+pub mod nullable {
+    use super::*;
+
+    /// Reads `null` as the default.
+    pub fn deserialize<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<T, D::Error> {
+        Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
+    }
+}
+
+/// `{"/": "…"}` as a [`Cid`].
+pub mod cid_link {
+    use super::*;
+
+    /// Reads a link.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Cid, D::Error> {
+        CidLink::deserialize(d).map(|link| link.0)
+    }
+
+    /// Writes a link.
+    pub fn serialize<S: Serializer>(cid: &Cid, s: S) -> Result<S::Ok, S::Error> {
+        cid_value(cid).serialize(s)
+    }
+}
+
+/// `{"/": "…"}` or `null` as an optional [`Cid`].
+pub mod cid_link_opt {
+    use super::*;
+
+    /// Reads a link.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Cid>, D::Error> {
+        Ok(Option::<CidLink>::deserialize(d)?.map(|link| link.0))
+    }
+}
+
+/// Base64 or `null` as bytes.
+pub mod bytes {
+    use super::*;
+
+    /// Reads bytes; `null` is none.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
+        match Option::<String>::deserialize(d)? {
+            None => Ok(Vec::new()),
+            Some(text) => STANDARD.decode(text.as_bytes()).map_err(de::Error::custom),
+        }
+    }
+}
+
+/// Decimal string as [`TokenAmount`] in attoFIL.
+pub mod tokens {
+    use super::*;
+
+    /// Reads an amount.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<TokenAmount, D::Error> {
+        parse_tokens(&String::deserialize(d)?).map_err(de::Error::custom)
+    }
+}
+
+/// Text of either prefix as [`Address`].
+pub mod address {
+    use super::*;
+
+    /// Reads an address.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Address, D::Error> {
+        AddressText::deserialize(d).map(|text| text.0)
+    }
+}
+
+/// Text of either prefix, or one of Go's ways to write none, as an optional [`Address`].
+pub mod address_opt {
+    use super::*;
+
+    /// Reads an address.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Address>, D::Error> {
+        match Option::<String>::deserialize(d)?.as_deref() {
+            None | Some("" | ADDRESS_UNDEFINED) => Ok(None),
+            Some(text) => parse_address(text)
+                .map(|(address, _)| Some(address))
+                .map_err(de::Error::custom),
+        }
+    }
+}
+
+/// List of addresses, or `null` for none.
+pub mod addresses {
+    use super::*;
+
+    /// Reads the list.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Address>, D::Error> {
+        let texts: Vec<AddressText> = nullable::deserialize(d)?;
+        Ok(texts.into_iter().map(|text| text.0).collect())
+    }
+}
+
+/// A CID that reads from `{"/": "…"}`.
+#[derive(Debug, Clone)]
+pub struct CidLink(
+    /// The CID.
+    pub Cid,
+);
+
+impl<'de> Deserialize<'de> for CidLink {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Link {
+            #[serde(rename = "/")]
+            text: String,
+        }
+        let link = Link::deserialize(d)?;
+        Cid::from_str(&link.text)
+            .map(CidLink)
+            .map_err(de::Error::custom)
+    }
+}
+
+/// An address that reads from text of either prefix.
+#[derive(Debug, Clone)]
+pub struct AddressText(
+    /// The address.
+    pub Address,
+    /// The network that the prefix stands for.
+    pub Network,
+);
+
+impl<'de> Deserialize<'de> for AddressText {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        let (address, network) = parse_address(&text)
+            .map_err(|error| de::Error::custom(format!("address `{text}`: {error}")))?;
+        Ok(Self(address, network))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Oddities {
+        #[serde(with = "cid_link")]
+        cid: Cid,
+        #[serde(deserialize_with = "cid_link_opt::deserialize")]
+        none: Option<Cid>,
+        #[serde(deserialize_with = "bytes::deserialize")]
+        bytes: Vec<u8>,
+        #[serde(deserialize_with = "tokens::deserialize")]
+        amount: TokenAmount,
+        #[serde(deserialize_with = "address_opt::deserialize")]
+        new_worker: Option<Address>,
+        #[serde(deserialize_with = "addresses::deserialize")]
+        control: Vec<Address>,
+    }
+
+    const CID: &str = "bafy2bzacebbpdegvr3i4cosewthysg5xkxpqfn2wfcz6mv2hmoktwbdxkax4s";
+
+    #[test]
+    fn nulls_and_placeholders_of_go_are_read() {
+        let value = json!({ "cid": {"/": CID}, "none": null, "bytes": null, "amount": "-12", "new_worker": "<empty>", "control": null });
+        let read: Oddities = serde_json::from_value(value).unwrap();
+        assert_eq!(read.cid.to_string(), CID);
+        assert_eq!(
+            (
+                read.none,
+                read.bytes.len(),
+                read.new_worker,
+                read.control.len()
+            ),
+            (None, 0, None, 0)
+        );
+        assert_eq!(read.amount, TokenAmount::from_atto(-12));
+    }
+
+    #[test]
+    fn both_prefixes_are_read_and_the_networks_is_written() {
+        for text in ["f01000", "t01000"] {
+            let (address, network) = parse_address(text).unwrap();
+            assert_eq!(address, Address::new_id(1000));
+            assert_eq!(address_text(&address, network), text);
+        }
+        assert!(parse_address("x01000").is_err());
+        assert!(parse_address("").is_err());
+        assert!(parse_address("é01").is_err());
+    }
+
+    #[test]
+    fn amounts_are_bounded_and_exact() {
+        assert_eq!(
+            parse_tokens("1000000000000000000").unwrap(),
+            TokenAmount::from_whole(1)
+        );
+        assert!(parse_tokens(&"9".repeat(65)).is_err());
+        assert!(parse_tokens("1.5").is_err());
+        assert_eq!(
+            tokens_text(&TokenAmount::from_whole(2)),
+            "2000000000000000000"
+        );
+    }
+}

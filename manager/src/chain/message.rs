@@ -1,0 +1,235 @@
+//! Messages to the chain: building, naming, signing and persisting them.
+//!
+//! The life of a message outside of this file: it is built without nonce and gas, estimated, clamped ([`super::fees`]), given a nonce, signed, and
+//! its bytes ([`SignedMessage::to_bytes`]) are stored *before* the first push. Whatever happens later, those bytes are read back
+//! ([`SignedMessage::from_bytes`]) and sent again, never a message that was signed anew.
+
+use std::str::FromStr;
+
+use cid::Cid;
+use fvm_ipld_encoding::{DAG_CBOR, RawBytes};
+use fvm_shared::address::{Address, Protocol};
+use fvm_shared::crypto::signature::SignatureType;
+use fvm_shared::econ::TokenAmount;
+pub use fvm_shared::message::Message;
+use multihash_codetable::{Code, MultihashDigest};
+use serde::Serialize;
+
+use super::fees::Gas;
+use super::json as wire;
+use super::params::{METHOD_PRE_COMMIT_SECTOR_BATCH2, METHOD_PROVE_COMMIT_SECTORS3, METHOD_SEND};
+use super::params::{PreCommitSectorBatchParams2, ProveCommitSectors3Params};
+
+mod json;
+mod signed;
+
+pub use json::{from_json, to_json};
+pub use signed::SignedMessage;
+
+/// Largest signed message that a message pool takes, in bytes of CBOR (`MaxMessageSize` of Lotus `chain/messagepool`).
+pub const SIGNED_BYTES_MAX: usize = 64 << 10;
+
+/// What a signature adds to a message: head of the array, head of the byte string, type, and the longer of the two kinds.
+const SIGNATURE_BYTES_MAX: usize = 1 + 2 + 1 + 96;
+
+/// Why a message was not made or not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// CBOR could not be written or read.
+    #[error("cannot {what} a message in CBOR")]
+    Cbor {
+        /// `encode` or `decode`.
+        what: &'static str,
+        /// What failed.
+        source: fvm_ipld_encoding::Error,
+    },
+    /// JSON is not a message.
+    #[error("cannot read a message from JSON")]
+    Json(#[from] serde_json::Error),
+    /// Stored bytes are not the ones that this message encodes to.
+    #[error("the bytes are not the canonical encoding of the message in them")]
+    NotCanonical,
+    /// The message is too large for the message pool. Send fewer sectors.
+    #[error("the message has {bytes} bytes signed, the limit is {SIGNED_BYTES_MAX}")]
+    TooLarge {
+        /// Its size with signature.
+        bytes: usize,
+    },
+    /// The sender is no address of a key. Resolve it first.
+    #[error("{from} is not the address of a BLS or secp256k1 key")]
+    NotAKey {
+        /// The sender.
+        from: Address,
+    },
+    /// The value is negative.
+    #[error("the value of {value_atto} attoFIL is negative")]
+    NegativeValue {
+        /// The value.
+        value_atto: String,
+    },
+    /// The gas fields would be refused.
+    #[error("the gas of the message cannot be used")]
+    Gas(#[from] super::fees::Error),
+    /// A wallet signed another message than it was asked to.
+    #[error("asked to sign {asked}, the wallet signed {signed}")]
+    OtherMessage {
+        /// CID of the message that was asked for.
+        asked: Box<Cid>,
+        /// CID of the message that came back.
+        signed: Box<Cid>,
+    },
+    /// The signature is not one of the sender over this message.
+    #[error("the signature of {from} over {message} does not verify: {reason}")]
+    Signature {
+        /// The sender.
+        from: Address,
+        /// CID of the unsigned message.
+        message: Box<Cid>,
+        /// What the library said.
+        reason: String,
+    },
+}
+
+/// The pre-commitment of sectors, yet without nonce and gas. `value` is the sum of the deposits.
+pub fn pre_commit(
+    from: Address,
+    miner: Address,
+    params: &PreCommitSectorBatchParams2,
+    value: TokenAmount,
+) -> Result<Message, Error> {
+    build(
+        from,
+        miner,
+        METHOD_PRE_COMMIT_SECTOR_BATCH2,
+        encode(params)?,
+        value,
+    )
+}
+
+/// The proof of sectors, yet without nonce and gas. `value` is what [`prove_commit_value`] gives.
+pub fn prove_commit(
+    from: Address,
+    miner: Address,
+    params: &ProveCommitSectors3Params,
+    value: TokenAmount,
+) -> Result<Message, Error> {
+    build(
+        from,
+        miner,
+        METHOD_PROVE_COMMIT_SECTORS3,
+        encode(params)?,
+        value,
+    )
+}
+
+/// A zero transfer of a key to itself: the only way to give a nonce up.
+pub fn nonce_filler(from: Address) -> Result<Message, Error> {
+    build(from, from, METHOD_SEND, Vec::new(), TokenAmount::default())
+}
+
+/// What a ProveCommit must bring along: the pledges of its sectors less the deposits that are released, as (pledge, deposit) in attoFIL.
+pub fn prove_commit_value(sectors: &[(TokenAmount, TokenAmount)]) -> TokenAmount {
+    let missing: TokenAmount = sectors
+        .iter()
+        .map(|(pledge, deposit)| pledge.clone() - deposit)
+        .sum();
+    missing.max(TokenAmount::default())
+}
+
+/// The name of an unsigned message: BLAKE2b-256 of its CBOR. What is signed, and what the chain calls a BLS-signed message.
+pub fn cid(message: &Message) -> Result<Cid, Error> {
+    Ok(cid_of_bytes(&encode(message)?))
+}
+
+/// The bytes that a key signs: those of the CID.
+pub fn signing_bytes(message: &Message) -> Result<Vec<u8>, Error> {
+    Ok(cid(message)?.to_bytes())
+}
+
+/// Checks everything that is known before signing: kind of sender, value, gas within `max_fee`, and size.
+pub fn check_before_signing(message: &Message, max_fee: &TokenAmount) -> Result<(), Error> {
+    signature_type(&message.from)?;
+    if message.value.is_negative() {
+        return Err(Error::NegativeValue {
+            value_atto: wire::tokens_text(&message.value),
+        });
+    }
+    gas_of(message).check(max_fee)?;
+    let bytes = encode(message)?.len() + SIGNATURE_BYTES_MAX;
+    if bytes > SIGNED_BYTES_MAX {
+        return Err(Error::TooLarge { bytes });
+    }
+    Ok(())
+}
+
+/// The gas fields of a message.
+pub fn gas_of(message: &Message) -> Gas {
+    Gas {
+        limit: message.gas_limit,
+        fee_cap: message.gas_fee_cap.clone(),
+        premium: message.gas_premium.clone(),
+    }
+}
+
+/// The message with these gas fields and this nonce.
+pub fn with_gas_and_nonce(mut message: Message, gas: Gas, nonce: u64) -> Message {
+    message.gas_limit = gas.limit;
+    message.gas_fee_cap = gas.fee_cap;
+    message.gas_premium = gas.premium;
+    message.sequence = nonce;
+    message
+}
+
+fn build(
+    from: Address,
+    to: Address,
+    method_num: u64,
+    params: Vec<u8>,
+    value: TokenAmount,
+) -> Result<Message, Error> {
+    signature_type(&from)?;
+    if value.is_negative() {
+        return Err(Error::NegativeValue {
+            value_atto: wire::tokens_text(&value),
+        });
+    }
+    Ok(Message {
+        version: 0,
+        from,
+        to,
+        sequence: 0,
+        value,
+        method_num,
+        params: RawBytes::new(params),
+        gas_limit: 0,
+        gas_fee_cap: TokenAmount::default(),
+        gas_premium: TokenAmount::default(),
+    })
+}
+
+fn signature_type(from: &Address) -> Result<SignatureType, Error> {
+    match from.protocol() {
+        Protocol::BLS => Ok(SignatureType::BLS),
+        Protocol::Secp256k1 => Ok(SignatureType::Secp256k1),
+        _ => Err(Error::NotAKey { from: *from }),
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+    fvm_ipld_encoding::to_vec(value).map_err(|source| Error::Cbor {
+        what: "encode",
+        source,
+    })
+}
+
+fn cid_of_bytes(bytes: &[u8]) -> Cid {
+    Cid::new_v1(DAG_CBOR, Code::Blake2b256.digest(bytes))
+}
+
+/// Reads a CID that was stored as text.
+pub fn parse_cid(text: &str) -> Result<Cid, cid::Error> {
+    Cid::from_str(text)
+}
+
+#[cfg(test)]
+mod tests;

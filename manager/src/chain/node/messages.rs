@@ -1,0 +1,135 @@
+//! Keys, signing, the message pool and landing.
+
+use cid::Cid;
+use fvm_shared::address::Address;
+use fvm_shared::econ::TokenAmount;
+use serde_json::{Value, json};
+
+use super::NodeClient;
+use crate::chain::error::Error;
+use crate::chain::fees::Gas;
+use crate::chain::json::{self, AddressText, CidLink};
+use crate::chain::message::{self, Message, SignedMessage};
+use crate::chain::rpc::Transport;
+use crate::chain::types::{Epoch, MessageLookup, TipSetKey};
+
+/// What calling a node's wallet can give besides an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The call failed.
+    #[error("the wallet cannot be asked")]
+    Node(#[from] Error),
+    /// The answer is not our message, signed by its sender.
+    #[error("the wallet's answer cannot be used")]
+    Answer(#[from] message::Error),
+}
+
+impl<T: Transport> NodeClient<T> {
+    /// The key behind an account, which messages must come from.
+    pub async fn account_key(
+        &self,
+        address: &Address,
+        tipset: &TipSetKey,
+    ) -> Result<Address, Error> {
+        let text: AddressText = self.of_address("StateAccountKey", address, tipset).await?;
+        Ok(text.0)
+    }
+
+    /// The ID address of an actor.
+    pub async fn lookup_id(&self, address: &Address, tipset: &TipSetKey) -> Result<Address, Error> {
+        let text: AddressText = self.of_address("StateLookupID", address, tipset).await?;
+        text.0
+            .id()
+            .map_err(|error| Error::bad_answer("StateLookupID", error))?;
+        Ok(text.0)
+    }
+
+    /// Whether the node's wallet holds the key.
+    pub async fn wallet_has(&self, key: &Address) -> Result<bool, Error> {
+        let key = self.text(key).await?;
+        self.call("WalletHas", json!([key])).await
+    }
+
+    /// Has the node's wallet sign a message. The answer is checked: it is this message, and the signature verifies.
+    pub async fn wallet_sign_message(&self, message: &Message) -> Result<SignedMessage, SignError> {
+        let network = self.network().await?;
+        let params = json!([
+            json::address_text(&message.from, network),
+            message::to_json(message, network)
+        ]);
+        let answer = self.transport.call("WalletSignMessage", params).await?;
+        Ok(SignedMessage::from_wallet(message, answer)?)
+    }
+
+    /// The next nonce of a key as the node's message pool sees it. Other nodes may have seen more.
+    pub async fn mpool_get_nonce(&self, key: &Address) -> Result<u64, Error> {
+        let key = self.text(key).await?;
+        self.call("MpoolGetNonce", json!([key])).await
+    }
+
+    /// Gives a signed message to the node's message pool. That it already is there counts as success.
+    ///
+    /// On an error look at [`Error::outcome_unknown`]: the message may be in the pool, and only the same bytes may follow.
+    pub async fn mpool_push(&self, signed: &SignedMessage) -> Result<Cid, Error> {
+        const METHOD: &str = "MpoolPush";
+        let ours = signed
+            .cid()
+            .map_err(|error| Error::bad_answer(METHOD, error))?;
+        let network = self.network().await?;
+        match self
+            .call::<CidLink>(METHOD, json!([signed.to_json(network)]))
+            .await
+        {
+            Ok(CidLink(cid)) if cid == ours => Ok(cid),
+            Ok(CidLink(cid)) => Err(Error::bad_answer(METHOD, format!("{cid} for our {ours}"))),
+            Err(error) if error.is_already_in_mpool() => Ok(ours),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Executes a message on trial, on `tipset` and what the sender has pending, and says what gas to give it.
+    ///
+    /// The abort of the actor is a refusal with [`Error::exit_code`]. What comes back must be clamped ([`Gas::clamped`]).
+    pub async fn gas_estimate(
+        &self,
+        message: &Message,
+        max_fee: &TokenAmount,
+        tipset: &TipSetKey,
+    ) -> Result<Gas, Error> {
+        const METHOD: &str = "GasEstimateMessageGas";
+        let network = self.network().await?;
+        let spec = json!({ "MaxFee": json::tokens_text(max_fee) });
+        let answer: Value = self
+            .call(
+                METHOD,
+                json!([message::to_json(message, network), spec, tipset]),
+            )
+            .await?;
+        let estimated = message::from_json(answer)
+            .map_err(|error| Error::bad_answer(METHOD, full_text(&error)))?;
+        Ok(message::gas_of(&estimated))
+    }
+
+    /// Where a message landed, looking back from `from`; none if it did not.
+    ///
+    /// A node with an index searches from its own head whatever `from` is, so what lies above `height_max` counts as not landed yet. With
+    /// `allow_replaced` the answer may name another message of the same sender and nonce: compare.
+    pub async fn search_msg(
+        &self,
+        from: &TipSetKey,
+        height_max: Epoch,
+        cid: &Cid,
+        allow_replaced: bool,
+    ) -> Result<Option<MessageLookup>, Error> {
+        let params = json!([from, json::cid_value(cid), -1, allow_replaced]);
+        let lookup: Option<MessageLookup> = self.call("StateSearchMsg", params).await?;
+        Ok(lookup.filter(|lookup| lookup.height <= height_max))
+    }
+}
+
+fn full_text(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,257 @@
+//! One JSON-RPC 2.0 call over HTTP, bounded in time and size.
+//!
+//! The token never leaves this file: it is read from its file for each call (so that a person can replace it without a restart), put in a header
+//! marked sensitive, and in no error, log line or `Debug` output. Redirects are not followed, because they would carry it elsewhere.
+//!
+//! Nodes differ: Lotus answers an unknown method with HTTP 500 and a JSON-RPC error in the body, and may leave out a `result` that is `null`;
+//! Forest answers with 200. So the body is read first, and the status counts only where the body says nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::error::Error;
+
+mod endpoint;
+
+pub use endpoint::Endpoint;
+use endpoint::{checked_token, checked_url};
+
+/// Namespace of all methods.
+const METHOD_PREFIX: &str = "Filecoin.";
+/// JSON-RPC 2.0: no such method.
+const CODE_METHOD_NOT_FOUND: i64 = -32601;
+
+/// Carries one call to a node. The seam for doubles: an in-process chain implements it without a socket.
+pub trait Transport: Send + Sync {
+    /// Calls `method` (without prefix) with an array of parameters and returns the result, `null` where there is none.
+    fn call(
+        &self,
+        method: &'static str,
+        params: Value,
+    ) -> impl Future<Output = Result<Value, Error>> + Send;
+}
+
+impl<T: Transport> Transport for Arc<T> {
+    async fn call(&self, method: &'static str, params: Value) -> Result<Value, Error> {
+        T::call(self, method, params).await
+    }
+}
+
+/// The client of one node over HTTP.
+#[derive(Debug)]
+pub struct RpcClient {
+    http: reqwest::Client,
+    endpoint: Endpoint,
+    next_id: AtomicU64,
+}
+
+/// A response, or as much of one as a gateway left.
+#[derive(Debug, Deserialize)]
+struct Response {
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    result: Value,
+    error: Option<ErrorObject>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorObject {
+    #[serde(default)]
+    code: i64,
+    #[serde(default)]
+    message: String,
+}
+
+impl RpcClient {
+    /// Checks the endpoint and reads the token once, so that a wrong path shows at start. No connection is made.
+    pub fn new(endpoint: Endpoint) -> Result<Self, Error> {
+        let url = checked_url(&endpoint.url)?;
+        if let Some(path) = &endpoint.token_file {
+            checked_token(path, std::fs::read_to_string(path))?;
+        }
+        install_tls_provider();
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(endpoint.connect_timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy();
+        if url.scheme() == "http" {
+            // The platform's roots are loaded when a client is made, and a bare container has none.
+            builder = builder.tls_certs_only(std::iter::empty());
+        }
+        let url = url.to_string();
+        let http = builder.build().map_err(|error| Error::Client {
+            url: url.clone(),
+            source: error.without_url().into(),
+        })?;
+        Ok(Self {
+            http,
+            endpoint: Endpoint { url, ..endpoint },
+            next_id: AtomicU64::new(1),
+        })
+    }
+
+    /// The address of the node, as used.
+    pub fn url(&self) -> &str {
+        &self.endpoint.url
+    }
+
+    async fn authorization(&self) -> Result<Option<HeaderValue>, Error> {
+        match &self.endpoint.token_file {
+            None => Ok(None),
+            Some(path) => checked_token(path, tokio::fs::read_to_string(path).await).map(Some),
+        }
+    }
+
+    async fn exchange(&self, method: &'static str, params: Value) -> Result<Value, Error> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let request = json!({ "jsonrpc": "2.0", "id": id, "method": format!("{METHOD_PREFIX}{method}"), "params": params });
+        let mut post = self.http.post(&self.endpoint.url).json(&request);
+        if let Some(value) = self.authorization().await? {
+            post = post.header(AUTHORIZATION, value);
+        }
+        let answer = post
+            .send()
+            .await
+            .map_err(|error| self.failed(method, error))?;
+        let status = answer.status().as_u16();
+        let body = self.read(method, answer).await?;
+        self.classify(method, id, status, &body)
+    }
+
+    async fn read(
+        &self,
+        method: &'static str,
+        mut answer: reqwest::Response,
+    ) -> Result<Vec<u8>, Error> {
+        let limit_bytes = self.endpoint.answer_bytes_max;
+        let mut body = Vec::new();
+        while let Some(chunk) = answer
+            .chunk()
+            .await
+            .map_err(|error| self.failed(method, error))?
+        {
+            if body.len() + chunk.len() > limit_bytes {
+                return Err(Error::AnswerTooLarge {
+                    method,
+                    limit_bytes,
+                });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn classify(
+        &self,
+        method: &'static str,
+        id: u64,
+        status: u16,
+        body: &[u8],
+    ) -> Result<Value, Error> {
+        let response = serde_json::from_slice::<Response>(body);
+        if let Ok(Response {
+            error: Some(error), ..
+        }) = response
+        {
+            return Err(self.refusal(method, error));
+        }
+        match status {
+            401 | 403 => Err(self.unauthorized(method, format!("HTTP status {status}"))),
+            200..=299 => {
+                let response = response.map_err(|error| {
+                    Error::bad_answer(method, format!("not a JSON-RPC response: {error}"))
+                })?;
+                // Go may write a number as a float.
+                if response.id.as_f64() != Some(id as f64) {
+                    return Err(Error::bad_answer(
+                        method,
+                        format!("id {} instead of {id}", response.id),
+                    ));
+                }
+                Ok(response.result)
+            }
+            _ => Err(Error::Http {
+                url: self.endpoint.url.clone(),
+                method,
+                status,
+            }),
+        }
+    }
+
+    fn refusal(&self, method: &'static str, error: ErrorObject) -> Error {
+        let ErrorObject { code, message } = error;
+        // Lotus and Venus say it in words, Forest by an HTTP status as the code.
+        if matches!(code, 401 | 403) || message.starts_with("missing permission") {
+            return self.unauthorized(method, message);
+        }
+        if code == CODE_METHOD_NOT_FOUND {
+            return Error::MethodNotFound {
+                url: self.endpoint.url.clone(),
+                method,
+            };
+        }
+        Error::refused(method, code, &message)
+    }
+
+    fn unauthorized(&self, method: &'static str, message: String) -> Error {
+        Error::Unauthorized {
+            url: self.endpoint.url.clone(),
+            method,
+            token_file: self.endpoint.token_file.clone(),
+            message,
+        }
+    }
+
+    fn failed(&self, method: &'static str, error: reqwest::Error) -> Error {
+        let url = self.endpoint.url.clone();
+        let (connecting, timed_out) = (error.is_connect(), error.is_timeout());
+        let source = error.without_url().into();
+        match (connecting, timed_out) {
+            (true, _) => Error::Unreachable { url, source },
+            (false, true) => Error::TimedOut {
+                url,
+                method,
+                limit: self.endpoint.timeout,
+            },
+            (false, false) => Error::ConnectionLost {
+                url,
+                method,
+                source,
+            },
+        }
+    }
+}
+
+impl Transport for RpcClient {
+    async fn call(&self, method: &'static str, params: Value) -> Result<Value, Error> {
+        let started = Instant::now();
+        let outcome =
+            tokio::time::timeout(self.endpoint.timeout, self.exchange(method, params)).await;
+        let result = outcome.unwrap_or_else(|_| {
+            Err(Error::TimedOut {
+                url: self.endpoint.url.clone(),
+                method,
+                limit: self.endpoint.timeout,
+            })
+        });
+        tracing::debug!(
+            method,
+            elapsed_ms = started.elapsed().as_millis() as u64,
+            ok = result.is_ok(),
+            "node call"
+        );
+        result
+    }
+}
+
+/// Makes ring the process's provider of TLS cryptography, unless one is installed.
+fn install_tls_provider() {
+    // An error only says that another part of the process was first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -1,0 +1,185 @@
+//! Where a node is, and the checks of an address and of a token.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::header::HeaderValue;
+
+use crate::chain::error::Error;
+
+/// The path of the API whose forms this client speaks.
+const API_PATH: &str = "/rpc/v1";
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// The partitions of a large miner are the largest answers: some MB.
+const ANSWER_BYTES_MAX_DEFAULT: usize = 64 << 20;
+
+/// Where a node is, and how long to wait for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `http://host:port`, with or without `/rpc/v1`.
+    pub url: String,
+    /// File that holds the API token (JWT) with permission `sign`; none for a node that asks for none.
+    pub token_file: Option<PathBuf>,
+    /// Limit of one call from start to last byte.
+    pub timeout: Duration,
+    /// Limit of making a connection.
+    pub connect_timeout: Duration,
+    /// Limit of an answer, in bytes.
+    pub answer_bytes_max: usize,
+}
+
+impl Endpoint {
+    /// An endpoint with the default limits: 30 s a call, 10 s to connect, 64 MiB an answer.
+    pub fn new(url: impl Into<String>, token_file: Option<PathBuf>) -> Self {
+        Self {
+            url: url.into(),
+            token_file,
+            timeout: TIMEOUT_DEFAULT,
+            connect_timeout: CONNECT_TIMEOUT_DEFAULT,
+            answer_bytes_max: ANSWER_BYTES_MAX_DEFAULT,
+        }
+    }
+}
+
+/// Completes and checks the address. What is refused here could leak a secret or would fail in every call.
+pub(super) fn checked_url(text: &str) -> Result<reqwest::Url, Error> {
+    let bad = |url: &str, reason: String| Error::BadUrl {
+        url: url.to_owned(),
+        reason,
+    };
+    let mut url = match reqwest::Url::parse(text) {
+        Ok(url) => url,
+        // Text that does not parse may hold a token, as the `token:/ip4/…` form of other tools does.
+        Err(error) => {
+            return Err(bad(
+                "(not shown)",
+                format!("{error}; expected http://host:port"),
+            ));
+        }
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(bad(
+            "(not shown)",
+            "it must start with http:// or https://".to_owned(),
+        ));
+    }
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
+        return Err(bad(
+            url.host_str().unwrap_or_default(),
+            "it must not hold credentials or parameters; use a token file".to_owned(),
+        ));
+    }
+    match url.path().trim_end_matches('/') {
+        "" => url.set_path(API_PATH),
+        path if path.ends_with("/rpc/v0") => {
+            return Err(bad(
+                url.as_str(),
+                format!("the v0 API has other forms; use {API_PATH}"),
+            ));
+        }
+        path => {
+            let path = path.to_owned();
+            url.set_path(&path);
+        }
+    }
+    Ok(url)
+}
+
+pub(super) fn checked_token(
+    path: &Path,
+    read: std::io::Result<String>,
+) -> Result<HeaderValue, Error> {
+    let malformed = |reason| Error::TokenMalformed {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = read.map_err(|source| Error::TokenUnreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(malformed("the file is empty"));
+    }
+    if token.contains(|c: char| c.is_whitespace() || c == ':') {
+        return Err(malformed(
+            "expected one token, without address or line breaks",
+        ));
+    }
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+        .map_err(|_| malformed("it holds characters that no token has"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_completed_and_kept() {
+        assert_eq!(
+            checked_url("http://127.0.0.1:1234").unwrap().as_str(),
+            "http://127.0.0.1:1234/rpc/v1"
+        );
+        assert_eq!(
+            checked_url("http://node:1234/rpc/v1/").unwrap().as_str(),
+            "http://node:1234/rpc/v1"
+        );
+        assert_eq!(
+            checked_url("https://gateway/filecoin").unwrap().as_str(),
+            "https://gateway/filecoin"
+        );
+    }
+
+    #[test]
+    fn addresses_that_leak_or_cannot_work_are_refused_without_showing_secrets() {
+        for text in [
+            "",
+            "node:1234",
+            "SECRET:/ip4/127.0.0.1/tcp/1234/http",
+            "http://u:SECRET@node",
+            "http://node?token=SECRET",
+            "http://n/rpc/v0",
+        ] {
+            let error = checked_url(text).unwrap_err();
+            assert!(
+                matches!(error, Error::BadUrl { .. }) && error.needs_person(),
+                "{text}"
+            );
+            assert!(!format!("{error} {error:?}").contains("SECRET"), "{text}");
+        }
+    }
+
+    #[test]
+    fn token_files_are_checked_without_showing_them() {
+        let path = Path::new("/etc/sealbus/token");
+        assert!(checked_token(path, Ok("abc.def\n".to_owned())).is_ok());
+        for text in [
+            "",
+            " \n",
+            "SECRET:/ip4/1.2.3.4/tcp/1234/http",
+            "SECRET\nSECRET",
+            "SECRET\u{7f}",
+        ] {
+            let error = checked_token(path, Ok(text.to_owned())).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(
+                shown.contains("/etc/sealbus/token") && !shown.contains("SECRET"),
+                "{shown}"
+            );
+        }
+        assert!(
+            !format!(
+                "{:?}",
+                checked_token(path, Ok("SECRET".to_owned())).unwrap()
+            )
+            .contains("SECRET")
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! Signs of life: one subject a worker, of which the server keeps the last.
+//!
+//! Each heartbeat expects its predecessor, so that two processes under one name are noticed.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use futures::StreamExt;
+use sealbus_schema::{WorkerName, codec, message::Heartbeat};
+use time::OffsetDateTime;
+
+use crate::{
+    Bus,
+    lease::ReadError,
+    publish::{PublishError, VERSION_HEADER},
+    subject, topology,
+};
+
+/// How long reading all heartbeats may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The chain of one worker's heartbeats.
+pub struct Heart {
+    subject: String,
+    last: Option<u64>,
+}
+
+/// A worker's last sign of life.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// What it said.
+    pub heartbeat: Heartbeat,
+    /// When the server stored it.
+    pub at: OffsetDateTime,
+    /// The server's time when it was asked.
+    pub now: OffsetDateTime,
+}
+
+/// Why a heartbeat was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum BeatError {
+    /// Another process uses our name. Two workers of one name would fight over slots and leases.
+    #[error("another process, on host {host}, runs as worker {worker}: give each machine its own worker.name")]
+    Clone {
+        /// The shared name.
+        worker: WorkerName,
+        /// Where the other one runs.
+        host: String,
+    },
+    /// The server did not take it; the next one will tell.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The last heartbeat could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Heart {
+    /// The heart of a worker that has just started. The first beat follows whatever an earlier process left.
+    pub fn new(worker: &WorkerName) -> Heart {
+        Heart { subject: subject::heartbeat(worker), last: None }
+    }
+
+    /// Publishes one heartbeat.
+    pub async fn beat(&mut self, bus: &Bus, heartbeat: &Heartbeat) -> Result<(), BeatError> {
+        let expected = match self.last {
+            Some(sequence) => sequence,
+            None => bus.last_heartbeat(&self.subject).await?.map_or(0, |(sequence, _)| sequence),
+        };
+        match bus.publish_heartbeat(&self.subject, heartbeat, expected).await {
+            Ok(sequence) => {
+                self.last = Some(sequence);
+                Ok(())
+            }
+            Err(PublishError::Fenced { .. }) => {
+                let last = bus.last_heartbeat(&self.subject).await?;
+                self.last = last.as_ref().map(|(sequence, _)| *sequence).or(Some(0));
+                match last {
+                    Some((_, other)) if other.incarnation != heartbeat.incarnation => {
+                        Err(BeatError::Clone { worker: heartbeat.worker.clone(), host: other.host })
+                    }
+                    // Our own, whose acknowledgement was lost, or none since the server restarted: go on from there.
+                    _ => Ok(()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Bus {
+    /// Every worker's last sign of life, by name.
+    pub async fn workers(&self) -> Result<Vec<Seen>, ReadError> {
+        let failed = |source: async_nats::Error| ReadError::Server { what: topology::HEARTBEATS.to_owned(), source };
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            filter_subject: "seal.hb.*".to_owned(),
+            ack_policy: AckPolicy::None,
+            memory_storage: true,
+            inactive_threshold: Duration::from_secs(30),
+            ..pull::Config::default()
+        };
+        let consumer: PullConsumer = self
+            .js
+            .create_consumer_on_stream(config, topology::HEARTBEATS)
+            .await
+            .map_err(|source| failed(source.into()))?;
+        // The consumer was made this instant, by the server's clock.
+        let now = consumer.cached_info().created;
+        let pending = consumer.cached_info().num_pending as usize;
+        let mut seen = Vec::with_capacity(pending);
+        if pending > 0 {
+            let mut batch = consumer
+                .fetch()
+                .max_messages(pending)
+                .expires(READ_TIMEOUT)
+                .messages()
+                .await
+                .map_err(|source| failed(source.into()))?;
+            while let Some(message) = batch.next().await {
+                let message = message.map_err(failed)?;
+                let at = message.info().map_err(failed)?.published;
+                match codec::decode(&message.payload) {
+                    Ok(heartbeat) => seen.push(Seen { heartbeat, at, now }),
+                    Err(error) => tracing::warn!(subject = %message.subject, %error, "an unreadable heartbeat"),
+                }
+            }
+        }
+        seen.sort_by(|a, b| a.heartbeat.worker.cmp(&b.heartbeat.worker));
+        Ok(seen)
+    }
+
+    async fn last_heartbeat(&self, subject: &str) -> Result<Option<(u64, Heartbeat)>, ReadError> {
+        use async_nats::jetstream::stream::DirectGetErrorKind;
+        let failed = |source: async_nats::Error| ReadError::Server { what: subject.to_owned(), source };
+        let stream = self.js.get_stream_no_info(topology::HEARTBEATS).await.map_err(|source| failed(source.into()))?;
+        match stream.direct_get_last_for_subject(subject).await {
+            Ok(message) => {
+                let sequence = message.sequence;
+                codec::decode(&message.payload)
+                    .map(|heartbeat| Some((sequence, heartbeat)))
+                    .map_err(|source| ReadError::Unreadable { subject: subject.to_owned(), sequence, source })
+            }
+            Err(error) if matches!(error.kind(), DirectGetErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    async fn publish_heartbeat(
+        &self,
+        subject: &str,
+        heartbeat: &Heartbeat,
+        expected: u64,
+    ) -> Result<u64, PublishError> {
+        let message = async_nats::jetstream::message::PublishMessage::build()
+            .payload(codec::encode(heartbeat)?.into())
+            .header(VERSION_HEADER, codec::VERSION.to_string().as_str())
+            .expected_last_subject_sequence(expected);
+        let acknowledged = async { self.js.send_publish(subject.to_owned(), message).await?.await }.await;
+        acknowledged.map(|ack| ack.sequence).map_err(|error| crate::publish::classify(subject, error))
+    }
+}

@@ -1,0 +1,153 @@
+//! The claim, and the fence that follows from it.
+//!
+//! A claim is a lease record published with the expectation that the sector's last lease record is still the one that
+//! the intent names. The server stores at most one such claim; its stream sequence is the **token**. Everything the
+//! owner writes afterwards expects that number, so that an owner that lost its lease is refused (10071).
+
+use sealbus_schema::{
+    SectorId, Token, WorkerName, codec,
+    message::{Intent, LeaseRecord},
+};
+
+use crate::{
+    Bus,
+    publish::{Outgoing, PublishError},
+    subject::{self, Subject},
+    topology,
+};
+
+/// How a claim ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimOutcome {
+    /// The sector is ours under this token. The caller must know whether it holds the token already.
+    Won(Token),
+    /// The intent is stale: somebody else has, or had, the sector.
+    Lost,
+}
+
+/// The last lease record of a sector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Its sequence: the token of its owner, and what the next lease record must expect.
+    pub sequence: u64,
+    /// Who owns the sector.
+    pub owner: Option<WorkerName>,
+    /// The record.
+    pub record: LeaseRecord,
+}
+
+/// Why a record could not be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The server did not answer, or not in time.
+    #[error("cannot read {what} from NATS")]
+    Server {
+        /// What was asked for.
+        what: String,
+        /// Why.
+        #[source]
+        source: async_nats::Error,
+    },
+    /// There is a record, and it is none of ours.
+    #[error("{subject} at sequence {sequence} is unreadable")]
+    Unreadable {
+        /// Where it stands.
+        subject: String,
+        /// Its sequence.
+        sequence: u64,
+        /// Why.
+        #[source]
+        source: codec::CodecError,
+    },
+}
+
+impl Bus {
+    /// Claims the sector of an intent.
+    ///
+    /// Waits through outages. A claim that was stored while its acknowledgement was lost, even before a crash of this
+    /// process, is found again and counts as won.
+    pub async fn claim(&self, intent: &Intent, worker: &WorkerName, host: &str) -> Result<ClaimOutcome, ClaimError> {
+        let sector = intent.sector;
+        let record = LeaseRecord::Claim { intent: intent.clone(), host: host.to_owned() };
+        let nonce = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+        let out = Outgoing {
+            subject: subject::lease(sector, worker),
+            message_id: format!(
+                "{}.{}.claim.{}.{worker}.{nonce:x}",
+                sector.miner, sector.number, intent.lease_sequence
+            ),
+            kind: "claim",
+            payload: codec::encode(&record).map_err(PublishError::from)?,
+            fence: Some((sector, intent.lease_sequence)),
+            headers: vec![("Seal-Expect-Lease", intent.lease_sequence.to_string())],
+        };
+        match self.publish_patiently(&out).await {
+            Ok(stored) => Ok(ClaimOutcome::Won(Token(stored.sequence))),
+            Err(PublishError::Fenced { .. }) => {
+                let mine = self.last_lease(sector).await?.filter(|lease| {
+                    lease.owner.as_ref() == Some(worker)
+                        && matches!(&lease.record, LeaseRecord::Claim { intent: claimed, .. }
+                            if claimed.lease_sequence == intent.lease_sequence)
+                });
+                Ok(mine.map_or(ClaimOutcome::Lost, |lease| ClaimOutcome::Won(Token(lease.sequence))))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The sector's last lease record, from the stream's leader.
+    pub async fn last_lease(&self, sector: SectorId) -> Result<Option<Lease>, ReadError> {
+        let what = subject::leases_of(sector);
+        let Some((subject, sequence, payload)) = self.last_record(&what).await? else {
+            return Ok(None);
+        };
+        let record = codec::decode(&payload).map_err(|source| ReadError::Unreadable {
+            subject: subject.clone(),
+            sequence,
+            source,
+        })?;
+        let owner = match subject.parse() {
+            Ok(Subject::Lease { owner, .. }) => owner,
+            _ => None,
+        };
+        Ok(Some(Lease { sequence, owner, record }))
+    }
+
+    /// Takes the sector from whoever has it, if the last lease record still is the one with this sequence. Fenced
+    /// otherwise; also when this very release was stored before and its acknowledgement lost, which the fold shows.
+    pub async fn release(&self, sector: SectorId, lease_sequence: u64, reason: &str) -> Result<u64, PublishError> {
+        let record = LeaseRecord::Release { reason: reason.to_owned() };
+        let out = Outgoing {
+            subject: subject::release(sector),
+            message_id: format!("{}.{}.release.{lease_sequence}", sector.miner, sector.number),
+            kind: "release",
+            payload: codec::encode(&record)?,
+            fence: Some((sector, lease_sequence)),
+            headers: Vec::new(),
+        };
+        Ok(self.publish(&out).await?.sequence)
+    }
+
+    /// The last record of a subject or wildcard: subject, sequence, payload.
+    pub(crate) async fn last_record(&self, subject: &str) -> Result<Option<(String, u64, Vec<u8>)>, ReadError> {
+        use async_nats::jetstream::stream::LastRawMessageErrorKind;
+        let failed = |source: async_nats::Error| ReadError::Server { what: subject.to_owned(), source };
+        let stream = self.js.get_stream_no_info(topology::SECTORS).await.map_err(|source| failed(source.into()))?;
+        match stream.get_last_raw_message_by_subject(subject).await {
+            Ok(message) => Ok(Some((message.subject.to_string(), message.sequence, message.payload.to_vec()))),
+            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+}
+
+/// Why a claim has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// The claim could not be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The present lease could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}

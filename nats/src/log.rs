@@ -1,0 +1,168 @@
+//! The sectors' logs, read in order for the fold.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, consumer::pull};
+use futures::{FutureExt, StreamExt};
+use sealbus_schema::{
+    SectorId, WorkerName, codec,
+    message::{Event, Fact, LeaseRecord},
+};
+use time::OffsetDateTime;
+
+use crate::{Bus, subject::Subject, topology};
+
+/// How many records one batch holds at most.
+pub const MAX_BATCH: usize = 500;
+
+/// A record of the log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// When the server stored it, by the server's clock.
+    pub time: OffsetDateTime,
+    /// What it says.
+    pub record: Record,
+}
+
+/// What a record says.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// Ownership changed.
+    Lease {
+        /// Of which sector.
+        sector: SectorId,
+        /// To whom.
+        owner: Option<WorkerName>,
+        /// The record.
+        record: LeaseRecord,
+    },
+    /// A worker reported.
+    Event {
+        /// About which sector.
+        sector: SectorId,
+        /// Who, by the subject that it may write to.
+        worker: WorkerName,
+        /// What.
+        event: Event,
+    },
+    /// A manager answered.
+    Fact {
+        /// About which sector.
+        sector: SectorId,
+        /// Whom.
+        worker: WorkerName,
+        /// What.
+        fact: Fact,
+    },
+    /// Nobody can read it. Kept in the stream, skipped by the fold, reported.
+    Unreadable {
+        /// Where it stands.
+        subject: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// A reader that starts behind the last folded record.
+pub struct SectorsLog {
+    messages: pull::Stream,
+    last: Option<jetstream::Message>,
+}
+
+/// Why the log cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} the log of sectors")]
+pub struct LogError {
+    /// What was tried.
+    pub operation: &'static str,
+    /// Why.
+    #[source]
+    pub source: async_nats::Error,
+}
+
+impl Bus {
+    /// Opens the log behind `last_sequence`. Whatever a previous process took and did not acknowledge is given again.
+    pub async fn open_log(&self, last_sequence: u64) -> Result<SectorsLog, LogError> {
+        let failed = |operation| move |source: async_nats::Error| LogError { operation, source };
+        let stream =
+            self.js.get_stream_no_info(topology::SECTORS).await.map_err(|source| failed("find")(source.into()))?;
+        stream
+            .reset_consumer(topology::FOLD, Some(last_sequence + 1))
+            .await
+            .map_err(|source| failed("rewind")(source.into()))?;
+        let consumer: jetstream::consumer::PullConsumer =
+            stream.get_consumer(topology::FOLD).await.map_err(failed("open"))?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(MAX_BATCH)
+            .expires(Duration::from_secs(30))
+            .heartbeat(Duration::from_secs(10))
+            .messages()
+            .await
+            .map_err(|source| failed("open")(source.into()))?;
+        Ok(SectorsLog { messages, last: None })
+    }
+}
+
+impl SectorsLog {
+    /// Waits for records, and returns all that are there, at most [`MAX_BATCH`].
+    pub async fn next_batch(&mut self) -> Result<Vec<Entry>, LogError> {
+        let mut entries = Vec::new();
+        while entries.len() < MAX_BATCH {
+            let next = if entries.is_empty() {
+                self.messages.next().await
+            } else {
+                match self.messages.next().now_or_never() {
+                    Some(next) => next,
+                    None => break,
+                }
+            };
+            let message = match next {
+                Some(Ok(message)) => message,
+                Some(Err(source)) => return Err(LogError { operation: "read", source: source.into() }),
+                None => return Err(LogError { operation: "read", source: "the pull ended".into() }),
+            };
+            let info = message.info().map_err(|source| LogError { operation: "read", source })?;
+            entries.push(Entry {
+                sequence: info.stream_sequence,
+                time: info.published,
+                record: read(message.subject.as_str(), &message.payload),
+            });
+            self.last = Some(message);
+        }
+        Ok(entries)
+    }
+
+    /// Tells the server that everything returned so far is folded and stored. Losing this costs a repetition only.
+    pub async fn acknowledge(&mut self) {
+        if let Some(message) = self.last.take()
+            && let Err(error) = message.ack().await
+        {
+            tracing::debug!(%error, "the acknowledgement was not sent; the records will come again");
+        }
+    }
+}
+
+/// Takes a record apart.
+pub fn read(subject: &str, payload: &[u8]) -> Record {
+    let unreadable = |why: String| Record::Unreadable { subject: subject.to_owned(), why };
+    let decoded = match subject.parse() {
+        Ok(Subject::Lease { sector, owner }) => {
+            codec::decode(payload).map(|record| Record::Lease { sector, owner, record })
+        }
+        Ok(Subject::Event { sector, worker }) => {
+            codec::decode(payload).map(|event| Record::Event { sector, worker, event })
+        }
+        Ok(Subject::Fact { sector, worker, .. }) => {
+            codec::decode(payload).map(|fact| Record::Fact { sector, worker, fact })
+        }
+        Ok(_) => return unreadable("not a subject of a sector's log".to_owned()),
+        Err(error) => return unreadable(error.to_string()),
+    };
+    decoded.unwrap_or_else(|error| {
+        let cause = std::error::Error::source(&error).map(|s| format!(": {s}")).unwrap_or_default();
+        unreadable(format!("{error}{cause}"))
+    })
+}

@@ -1,0 +1,221 @@
+//! Publishing with a fence, and what a publisher must tell apart.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, context::PublishErrorKind, message::PublishMessage};
+use sealbus_schema::{SectorId, codec};
+
+use crate::{Bus, subject};
+
+/// The header that makes the server compare another subject's last sequence.
+const FENCE_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+
+/// The header with the schema version.
+pub const VERSION_HEADER: &str = "Seal-V";
+/// The header with the message's kind.
+pub const KIND_HEADER: &str = "Seal-Kind";
+/// The header with an error's class.
+pub const CLASS_HEADER: &str = "Seal-Class";
+/// The header with the lease's token.
+pub const TOKEN_HEADER: &str = "Seal-Token";
+
+/// `wrong last sequence: N`: the fence did not hold.
+const WRONG_LAST_SEQUENCE: u64 = 10071;
+/// `wrong last sequence` in a cluster: another write with the same fence is in flight.
+const FENCE_CONTENDED: u64 = 10164;
+/// Shared by "maximum messages per subject exceeded" and "maximum bytes exceeded".
+const STREAM_LIMIT: u64 = 10077;
+
+/// A message that was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// Whether it had been stored before, by an earlier attempt with the same id.
+    pub duplicate: bool,
+}
+
+/// Why a message was not stored, or not known to be.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The lease has moved: whoever published does not own the sector any more, or lost an acknowledgement.
+    #[error("{subject}: the lease has moved")]
+    Fenced {
+        /// Where it was published.
+        subject: String,
+    },
+    /// The same intent is in the queue already.
+    #[error("{subject}: already outstanding")]
+    Outstanding {
+        /// Where it was published.
+        subject: String,
+    },
+    /// The stream is full and keeps what it has. A person must raise its limit or archive.
+    #[error("{subject}: the stream is full: {description}")]
+    Full {
+        /// Where it was published.
+        subject: String,
+        /// The server's words.
+        description: String,
+    },
+    /// Unknown outcome: try again with the same id.
+    #[error("{subject}: no acknowledgement")]
+    Unknown {
+        /// Where it was published.
+        subject: String,
+        /// Why.
+        #[source]
+        source: async_nats::Error,
+    },
+    /// The server refused it for good: a bug, or a server that is set up otherwise.
+    #[error("{subject}: refused by the server ({code}): {description}")]
+    Refused {
+        /// Where it was published.
+        subject: String,
+        /// The server's error code.
+        code: u64,
+        /// The server's words.
+        description: String,
+    },
+    /// The message cannot be packed.
+    #[error(transparent)]
+    Codec(#[from] codec::CodecError),
+}
+
+impl PublishError {
+    /// Whether the same message may be stored by trying again.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, PublishError::Unknown { .. } | PublishError::Full { .. })
+    }
+}
+
+/// A growing pause with jitter.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    next: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    /// Starts at `first`, doubles up to `max`.
+    pub const fn new(first: Duration, max: Duration) -> Backoff {
+        Backoff { next: first, max }
+    }
+
+    /// The next pause: between half of the present step and all of it, so that a fleet does not move in step.
+    pub fn next_pause(&mut self) -> Duration {
+        let full = self.next;
+        self.next = (self.next * 2).min(self.max);
+        // The hasher's keys differ a process and a call; that is all the randomness a pause needs.
+        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8) % 512;
+        full / 2 + full.mul_f64(random as f64 / 1024.0)
+    }
+}
+
+/// What is about to be published.
+pub(crate) struct Outgoing {
+    pub subject: String,
+    pub message_id: String,
+    pub kind: &'static str,
+    pub payload: Vec<u8>,
+    /// The sector and the sequence of its last lease record, for everything in a sector's log.
+    pub fence: Option<(SectorId, u64)>,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl Bus {
+    /// Publishes once. Contention within a cluster is resolved here; everything else is the caller's.
+    pub(crate) async fn publish(&self, out: &Outgoing) -> Result<Stored, PublishError> {
+        let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100));
+        for _ in 0..50 {
+            let attempt = async { self.js.send_publish(out.subject.clone(), out.message()).await?.await }.await;
+            match attempt {
+                Ok(ack) => return Ok(Stored { sequence: ack.sequence, duplicate: ack.duplicate }),
+                Err(error) => match server_error(&error) {
+                    Some(cause) if cause.error_code().0 == FENCE_CONTENDED => {
+                        tokio::time::sleep(backoff.next_pause()).await;
+                    }
+                    _ => return Err(classify(&out.subject, error)),
+                },
+            }
+        }
+        Err(PublishError::Unknown { subject: out.subject.clone(), source: "the fence stays contended".into() })
+    }
+
+    /// Publishes until the outcome is known: through outages of any length, with the same id.
+    pub(crate) async fn publish_patiently(&self, out: &Outgoing) -> Result<Stored, PublishError> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        loop {
+            match self.publish(out).await {
+                Err(error) if error.is_transient() => {
+                    let pause = backoff.next_pause();
+                    tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "not acknowledged; trying again");
+                    tokio::time::sleep(pause).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+impl Outgoing {
+    fn message(&self) -> PublishMessage {
+        let mut message = PublishMessage::build()
+            .payload(self.payload.clone().into())
+            .message_id(&self.message_id)
+            .header(VERSION_HEADER, codec::VERSION.to_string().as_str())
+            .header(KIND_HEADER, self.kind);
+        for (name, value) in &self.headers {
+            message = message.header(*name, value.as_str());
+        }
+        if let Some((sector, lease_sequence)) = self.fence {
+            message = message
+                .expected_last_subject_sequence(lease_sequence)
+                .header(FENCE_SUBJECT, subject::leases_of(sector).as_str());
+        }
+        message
+    }
+}
+
+fn server_error(error: &jetstream::context::PublishError) -> Option<&jetstream::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+pub(crate) fn classify(subject: &str, error: jetstream::context::PublishError) -> PublishError {
+    let subject = subject.to_owned();
+    let Some(cause) = server_error(&error) else {
+        return match error.kind() {
+            PublishErrorKind::WrongLastSequence => PublishError::Fenced { subject },
+            PublishErrorKind::MaxPayloadExceeded => {
+                PublishError::Refused { subject, code: 0, description: "larger than the server's max_payload".into() }
+            }
+            _ => PublishError::Unknown { subject, source: error.into() },
+        };
+    };
+    let description = cause.to_string();
+    match cause.error_code().0 {
+        WRONG_LAST_SEQUENCE => PublishError::Fenced { subject },
+        // One code for two meanings; only the words tell them apart.
+        STREAM_LIMIT if description.contains("per subject") => PublishError::Outstanding { subject },
+        STREAM_LIMIT => PublishError::Full { subject, description },
+        // 503: no leader, no responders, shutting down.
+        _ if cause.code() == 503 => PublishError::Unknown { subject, source: error.into() },
+        code => PublishError::Refused { subject, code, description },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_grows_to_its_limit_and_never_past_it() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(800));
+        let pauses: Vec<_> = (0..8).map(|_| backoff.next_pause()).collect();
+        for (pause, step) in pauses.iter().zip([100u64, 200, 400, 800, 800, 800, 800, 800]) {
+            let step = Duration::from_millis(step);
+            assert!(*pause >= step / 2 && *pause <= step, "{pause:?} of {step:?}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Subjects: what the tokens mean, both ways.
+//!
+//! The sector stands before the worker, because looking up the last record of `seal.sector.<m>.<n>.lease.*` then costs
+//! one lookup, whatever the number of workers.
+
+use std::fmt;
+
+use sealbus_schema::{MinerId, Plan, SealProof, SectorId, SectorNumber, WorkerName, message::FactKind};
+
+/// A subject of Sealbus, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// `seal.intent.<miner>.<proof>.<plan>.<number>.<lease sequence>`
+    Intent {
+        /// The sector.
+        sector: SectorId,
+        /// Its proof.
+        proof: SealProof,
+        /// The plan.
+        plan: Plan,
+        /// The sequence that a claim must expect.
+        lease_sequence: u64,
+    },
+    /// `seal.sector.<miner>.<number>.lease.<worker|->`
+    Lease {
+        /// The sector.
+        sector: SectorId,
+        /// The new owner; none for `-`.
+        owner: Option<WorkerName>,
+    },
+    /// `seal.sector.<miner>.<number>.ev.<worker>`
+    Event {
+        /// The sector.
+        sector: SectorId,
+        /// Who reports.
+        worker: WorkerName,
+    },
+    /// `seal.sector.<miner>.<number>.fact.<worker>.<kind>`
+    Fact {
+        /// The sector.
+        sector: SectorId,
+        /// Who is answered.
+        worker: WorkerName,
+        /// The fact's kind.
+        kind: String,
+    },
+    /// `seal.hb.<worker>`
+    Heartbeat {
+        /// Who is alive.
+        worker: WorkerName,
+    },
+}
+
+/// Not a subject of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a subject of Sealbus")]
+pub struct UnknownSubject(pub String);
+
+/// The subject of an intent.
+pub fn intent(sector: SectorId, proof: SealProof, plan: Plan, lease_sequence: u64) -> String {
+    format!("seal.intent.{}.{proof}.{plan}.{}.{lease_sequence}", sector.miner, sector.number)
+}
+
+/// All intents of one queue.
+pub fn intents_of(miner: MinerId, proof: SealProof, plan: Plan) -> String {
+    format!("seal.intent.{miner}.{proof}.{plan}.*.*")
+}
+
+/// The subject of a lease record that gives a sector to a worker.
+pub fn lease(sector: SectorId, worker: &WorkerName) -> String {
+    format!("seal.sector.{}.{}.lease.{worker}", sector.miner, sector.number)
+}
+
+/// The subject of a lease record that gives a sector to nobody.
+pub fn release(sector: SectorId) -> String {
+    format!("seal.sector.{}.{}.lease.-", sector.miner, sector.number)
+}
+
+/// Every lease record of a sector. The fence header must always be this literal string.
+pub fn leases_of(sector: SectorId) -> String {
+    format!("seal.sector.{}.{}.lease.*", sector.miner, sector.number)
+}
+
+/// The subject of a worker's events about a sector.
+pub fn event(sector: SectorId, worker: &WorkerName) -> String {
+    format!("seal.sector.{}.{}.ev.{worker}", sector.miner, sector.number)
+}
+
+/// The subject of a fact for a worker about a sector.
+pub fn fact(sector: SectorId, worker: &WorkerName, kind: FactKind) -> String {
+    format!("seal.sector.{}.{}.fact.{worker}.{}", sector.miner, sector.number, kind.name())
+}
+
+/// Every fact for a worker.
+pub fn facts_for(worker: &WorkerName) -> String {
+    format!("seal.sector.*.*.fact.{worker}.*")
+}
+
+/// The subject of a worker's heartbeats.
+pub fn heartbeat(worker: &WorkerName) -> String {
+    format!("seal.hb.{worker}")
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Subject::Intent { sector, proof, plan, lease_sequence } => intent(*sector, *proof, *plan, *lease_sequence),
+            Subject::Lease { sector, owner: Some(worker) } => lease(*sector, worker),
+            Subject::Lease { sector, owner: None } => release(*sector),
+            Subject::Event { sector, worker } => event(*sector, worker),
+            Subject::Fact { sector, worker, kind } => {
+                format!("seal.sector.{}.{}.fact.{worker}.{kind}", sector.miner, sector.number)
+            }
+            Subject::Heartbeat { worker } => heartbeat(worker),
+        };
+        f.write_str(&text)
+    }
+}
+
+impl std::str::FromStr for Subject {
+    type Err = UnknownSubject;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSubject> {
+        parse(text).ok_or_else(|| UnknownSubject(text.to_owned()))
+    }
+}
+
+fn parse(text: &str) -> Option<Subject> {
+    let tokens: Vec<&str> = text.split('.').collect();
+    let sector = |miner: &str, number: &str| {
+        Some(SectorId { miner: miner.parse().ok()?, number: SectorNumber(number.parse().ok()?) })
+    };
+    Some(match tokens[..] {
+        ["seal", "intent", miner, proof, plan, number, lease_sequence] => Subject::Intent {
+            sector: sector(miner, number)?,
+            proof: proof.parse().ok()?,
+            plan: if plan == Plan::Seal.name() { Plan::Seal } else { Plan::Unknown },
+            lease_sequence: lease_sequence.parse().ok()?,
+        },
+        ["seal", "sector", miner, number, "lease", "-"] => {
+            Subject::Lease { sector: sector(miner, number)?, owner: None }
+        }
+        ["seal", "sector", miner, number, "lease", worker] => {
+            Subject::Lease { sector: sector(miner, number)?, owner: Some(worker.parse().ok()?) }
+        }
+        ["seal", "sector", miner, number, "ev", worker] => {
+            Subject::Event { sector: sector(miner, number)?, worker: worker.parse().ok()? }
+        }
+        ["seal", "sector", miner, number, "fact", worker, kind] => {
+            Subject::Fact { sector: sector(miner, number)?, worker: worker.parse().ok()?, kind: kind.to_owned() }
+        }
+        ["seal", "hb", worker] => Subject::Heartbeat { worker: worker.parse().ok()? },
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_subject_reads_back_as_what_it_was_written_from() {
+        let sector: SectorId = "f01000/42".parse().expect("sector");
+        let worker: WorkerName = "host-1".parse().expect("worker");
+        for (text, expected) in [
+            (
+                intent(sector, SealProof::StackedDrg2KiBV1_1, Plan::Seal, 7),
+                "seal.intent.f01000.StackedDrg2KiBV1_1.seal.42.7",
+            ),
+            (lease(sector, &worker), "seal.sector.f01000.42.lease.host-1"),
+            (release(sector), "seal.sector.f01000.42.lease.-"),
+            (event(sector, &worker), "seal.sector.f01000.42.ev.host-1"),
+            (fact(sector, &worker, FactKind::Seed), "seal.sector.f01000.42.fact.host-1.seed"),
+            (heartbeat(&worker), "seal.hb.host-1"),
+        ] {
+            assert_eq!(text, expected);
+            assert_eq!(text.parse::<Subject>().expect("ours").to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused() {
+        for bad in
+            ["", "seal", "seal.hb.", "seal.sector.f01.x.lease.-", "seal.sector.f01.1.lease.*", "seal.sector.1.1.ev.w"]
+        {
+            assert!(bad.parse::<Subject>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The streams and consumers, as data. The manager creates them; nobody else needs the right to.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    consumer::{AckPolicy, pull},
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
+};
+use sealbus_schema::{MinerId, Plan, SealProof};
+
+use crate::{Bus, subject};
+
+/// The work queue of intents.
+pub const INTENTS: &str = "SEAL_INTENTS";
+/// The sectors' logs: leases, events and facts. The source of truth.
+pub const SECTORS: &str = "SEAL_SECTORS";
+/// The workers' last signs of life.
+pub const HEARTBEATS: &str = "SEAL_HEARTBEATS";
+/// The manager's durable consumer of [`SECTORS`].
+pub const FOLD: &str = "mgr";
+
+/// How the streams are laid out on the servers.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Copies of each stream: 1, or 3 in a cluster.
+    pub replicas: usize,
+    /// The most that [`SECTORS`] may hold, in bytes. Beyond it the server refuses new records; it never drops old ones.
+    pub max_sectors_bytes: i64,
+}
+
+/// What tells a stream from another one of the same name that was made later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamIdentity(String);
+
+/// Why the streams are not as they must be.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// The server could not be asked, or refused.
+    #[error("cannot {operation} {what}")]
+    Server {
+        /// What was tried.
+        operation: &'static str,
+        /// With which stream or consumer.
+        what: String,
+        /// Why.
+        #[source]
+        source: async_nats::Error,
+    },
+}
+
+impl StreamIdentity {
+    /// As stored.
+    pub fn from_text(text: impl Into<String>) -> StreamIdentity {
+        StreamIdentity(text.into())
+    }
+
+    /// To store.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The streams' configurations.
+pub fn streams(layout: Layout) -> [Config; 3] {
+    [
+        Config {
+            name: INTENTS.to_owned(),
+            description: Some("what the manager wants done, at most one outstanding a subject".to_owned()),
+            subjects: vec!["seal.intent.*.*.*.*.*".to_owned()],
+            retention: RetentionPolicy::WorkQueue,
+            storage: StorageType::File,
+            num_replicas: layout.replicas,
+            max_messages_per_subject: 1,
+            discard: DiscardPolicy::New,
+            discard_new_per_subject: true,
+            duplicate_window: Duration::from_secs(120),
+            ..Config::default()
+        },
+        Config {
+            name: SECTORS.to_owned(),
+            description: Some("who owns each sector and what happened to it".to_owned()),
+            subjects: vec![
+                "seal.sector.*.*.lease.*".to_owned(),
+                "seal.sector.*.*.ev.*".to_owned(),
+                "seal.sector.*.*.fact.*.*".to_owned(),
+            ],
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
+            num_replicas: layout.replicas,
+            // Dropping old records would drop leases, and with them the fence.
+            discard: DiscardPolicy::New,
+            max_bytes: layout.max_sectors_bytes,
+            deny_delete: true,
+            allow_rollup: false,
+            allow_message_ttl: false,
+            allow_direct: true,
+            duplicate_window: Duration::from_secs(600),
+            ..Config::default()
+        },
+        Config {
+            name: HEARTBEATS.to_owned(),
+            description: Some("each worker's last sign of life".to_owned()),
+            subjects: vec!["seal.hb.*".to_owned()],
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::Memory,
+            num_replicas: layout.replicas,
+            max_messages_per_subject: 1,
+            max_age: Duration::from_secs(180),
+            allow_rollup: false,
+            allow_direct: true,
+            ..Config::default()
+        },
+    ]
+}
+
+/// The name of the durable consumer that all workers of one queue share.
+pub fn queue_name(miner: MinerId, proof: SealProof, plan: Plan) -> String {
+    format!("{miner}_{proof}_{plan}")
+}
+
+/// The configuration of that consumer.
+pub fn queue(miner: MinerId, proof: SealProof, plan: Plan) -> pull::Config {
+    let name = queue_name(miner, proof, plan);
+    pull::Config {
+        durable_name: Some(name.clone()),
+        name: Some(name),
+        filter_subject: subject::intents_of(miner, proof, plan),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: Duration::from_secs(30),
+        max_deliver: -1,
+        // The defaults (1000 and 512) stop a large fleet.
+        max_ack_pending: 100_000,
+        max_waiting: 20_000,
+        ..pull::Config::default()
+    }
+}
+
+/// The configuration of the manager's consumer of the sectors' logs.
+pub fn fold() -> pull::Config {
+    pull::Config {
+        durable_name: Some(FOLD.to_owned()),
+        name: Some(FOLD.to_owned()),
+        ack_policy: AckPolicy::All,
+        ack_wait: Duration::from_secs(30),
+        max_deliver: -1,
+        max_ack_pending: 50_000,
+        ..pull::Config::default()
+    }
+}
+
+impl Bus {
+    /// Creates the streams and the fold's consumer, or brings them to the present layout.
+    pub async fn ensure_streams(&self, layout: Layout) -> Result<(), TopologyError> {
+        for config in streams(layout) {
+            let name = config.name.clone();
+            let existing =
+                self.js.get_or_create_stream(config.clone()).await.map_err(server("create stream", &name))?;
+            let now = &existing.cached_info().config;
+            let drifted = now.subjects != config.subjects
+                || now.max_bytes != config.max_bytes
+                || now.num_replicas != config.num_replicas
+                || now.duplicate_window != config.duplicate_window
+                || now.max_age != config.max_age;
+            if drifted {
+                tracing::info!(stream = %name, "bringing the stream to the configured layout");
+                self.js.update_stream(&config).await.map_err(server("update stream", &name))?;
+            }
+        }
+        self.js.create_consumer_on_stream(fold(), SECTORS).await.map_err(server("create consumer", FOLD))?;
+        Ok(())
+    }
+
+    /// Creates the shared consumer of one queue.
+    pub async fn ensure_queue(&self, miner: MinerId, proof: SealProof, plan: Plan) -> Result<(), TopologyError> {
+        let name = queue_name(miner, proof, plan);
+        self.js
+            .create_consumer_on_stream(queue(miner, proof, plan), INTENTS)
+            .await
+            .map_err(server("create consumer", &name))?;
+        Ok(())
+    }
+
+    /// Which [`SECTORS`] stream this is. A stream that was made anew starts its sequences again, and old tokens could
+    /// match new records; whoever remembers tokens must remember this and refuse to go on when it differs.
+    pub async fn sectors_identity(&self) -> Result<StreamIdentity, TopologyError> {
+        let stream = self.js.get_stream(SECTORS).await.map_err(server("read stream", SECTORS))?;
+        let created = stream.cached_info().created;
+        Ok(StreamIdentity(format!("{SECTORS}@{}", created.unix_timestamp_nanos())))
+    }
+}
+
+fn server<E: Into<async_nats::Error>>(operation: &'static str, what: &str) -> impl FnOnce(E) -> TopologyError {
+    let what = what.to_owned();
+    move |source| TopologyError::Server { operation, what, source: source.into() }
+}

@@ -1,0 +1,79 @@
+//! Signs of life against a real server.
+
+mod support;
+
+use sealbus_nats::{
+    Connection,
+    heartbeats::{BeatError, Heart},
+    topology::Layout,
+};
+use sealbus_schema::message::Heartbeat;
+use support::{Server, eventually};
+
+fn heartbeat(worker: &str, incarnation: u64) -> Heartbeat {
+    Heartbeat {
+        worker: worker.parse().expect("worker name"),
+        host: format!("host-{incarnation}"),
+        version: "0".into(),
+        incarnation,
+        slots: vec![],
+        processors: vec![],
+    }
+}
+
+#[tokio::test]
+async fn the_last_heartbeat_of_each_worker_is_listed() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    assert!(bus.workers().await.expect("reads").is_empty());
+    for (worker, incarnation) in [("b", 1), ("a", 2)] {
+        let beat = heartbeat(worker, incarnation);
+        let mut heart = Heart::new(&beat.worker);
+        heart.beat(&bus, &beat).await.expect("beats");
+        heart.beat(&bus, &beat).await.expect("beats");
+    }
+    let seen = bus.workers().await.expect("reads");
+    let names: Vec<_> = seen.iter().map(|s| s.heartbeat.worker.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert!(seen.iter().all(|s| s.at <= s.now));
+}
+
+#[tokio::test]
+async fn two_processes_of_one_name_are_noticed_and_a_restart_is_not_mistaken_for_one() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let (first, second) = (heartbeat("w", 1), heartbeat("w", 2));
+    let mut old = Heart::new(&first.worker);
+    old.beat(&bus, &first).await.expect("beats");
+    let mut new = Heart::new(&second.worker);
+    new.beat(&bus, &second).await.expect("a restarted process goes on behind the old one");
+    match old.beat(&bus, &first).await {
+        Err(BeatError::Clone { host, .. }) => assert_eq!(host, "host-2"),
+        other => panic!("the clone was not noticed: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn heartbeats_go_on_after_the_server_lost_its_memory() {
+    let mut server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let beat = heartbeat("w", 1);
+    let mut heart = Heart::new(&beat.worker);
+    heart.beat(&bus, &beat).await.expect("beats");
+    server.kill_and_restart();
+    // A stream in memory does not outlive its only server; the manager makes it again.
+    let layout = Layout { replicas: 1, max_sectors_bytes: 1 << 30 };
+    eventually("the streams", || async { bus.ensure_streams(layout).await.ok() }).await;
+    let (bus, heart) = (&bus, tokio::sync::Mutex::new(heart));
+    eventually("a heartbeat", || async { heart.lock().await.beat(bus, &beat).await.ok() }).await;
+    eventually("the worker", || async { bus.workers().await.ok().filter(|seen| seen.len() == 1) }).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named() {
+    let connection =
+        Connection { url: "nats://127.0.0.1:9".into(), nkey_seed_file: None, credentials_file: None, ca_file: None };
+    let error = connection.connect("test").await.expect_err("nobody listens there");
+    assert!(error.is_transient());
+    assert!(error.to_string().contains("nats://127.0.0.1:9"));
+}

@@ -1,0 +1,204 @@
+//! The lease protocol against a real server.
+
+mod support;
+
+use sealbus_nats::{Bus, intents::Queue, lease::ClaimOutcome, log::Record, publish::PublishError};
+use sealbus_schema::{
+    MinerId, Plan, SealProof, SectorId, SectorNumber, Token, WorkerName,
+    message::{Event, EventBody, Fact, FactKind, Intent},
+};
+use support::Server;
+
+const QUEUE: Queue = Queue { miner: MinerId(1000), proof: SealProof::StackedDrg2KiBV1_1, plan: Plan::Seal };
+
+fn worker(name: &str) -> WorkerName {
+    name.parse().expect("worker name")
+}
+
+fn intent(number: u64, lease_sequence: u64) -> Intent {
+    let sector = SectorId { miner: QUEUE.miner, number: SectorNumber(number) };
+    Intent { sector, plan: QUEUE.plan, proof: QUEUE.proof, lease_sequence, attempt: 1 }
+}
+
+fn event(token: Token, number: u64) -> Event {
+    Event { token, number, body: EventBody::Pc1Done {} }
+}
+
+async fn claim(bus: &Bus, intent: &Intent, name: &str) -> ClaimOutcome {
+    bus.claim(intent, &worker(name), "host").await.expect("the claim has an outcome")
+}
+
+async fn won(bus: &Bus, intent: &Intent, name: &str) -> Token {
+    match claim(bus, intent, name).await {
+        ClaimOutcome::Won(token) => token,
+        ClaimOutcome::Lost => panic!("{name} lost {intent:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_intent_is_taken_by_one_worker_whose_events_alone_are_accepted() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    bus.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.plan).await.expect("queue");
+    bus.offer(&intent(1, 0)).await.expect("offers").expect("is new");
+
+    let offer = bus.next_intent(&[QUEUE]).await.expect("an intent");
+    assert_eq!(offer.intent, intent(1, 0));
+    let token = won(&bus, &offer.intent, "w1").await;
+    offer.accept().await.expect("acknowledged");
+    assert_eq!(claim(&bus, &offer.intent, "w2").await, ClaimOutcome::Lost);
+
+    bus.report(offer.intent.sector, &worker("w1"), &event(token, 1)).await.expect("the owner's event");
+    let stale = Event { token: Token(token.0 + 1), ..event(token, 2) };
+    let refused = bus.report(offer.intent.sector, &worker("w1"), &stale).await.expect_err("another token");
+    assert!(matches!(refused, PublishError::Fenced { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn an_owner_that_lost_its_lease_is_fenced_and_the_next_claim_gets_a_higher_token() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let first = won(&bus, &intent(1, 0), "w1").await;
+    let released = bus.release(intent(1, 0).sector, first.0, "a test").await.expect("releases");
+    let fenced = bus.report(intent(1, 0).sector, &worker("w1"), &event(first, 1)).await.expect_err("fenced");
+    assert!(matches!(fenced, PublishError::Fenced { .. }));
+    assert_eq!(claim(&bus, &intent(1, 0), "w2").await, ClaimOutcome::Lost, "the old intent cannot claim");
+    let second = won(&bus, &intent(1, released), "w2").await;
+    assert!(second > first);
+    let lease = bus.last_lease(intent(1, 0).sector).await.expect("reads").expect("a lease");
+    assert_eq!((lease.owner, lease.sequence), (Some(worker("w2")), second.0));
+}
+
+/// Without the lease's sequence in the intent's subject, a stale intent that nobody has acknowledged blocks the new
+/// one, is then acknowledged away, and the sector is lost for ever.
+#[tokio::test]
+async fn a_stale_intent_in_the_queue_does_not_block_the_next_one() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    bus.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.plan).await.expect("queue");
+    bus.offer(&intent(1, 0)).await.expect("offers");
+    let token = won(&bus, &intent(1, 0), "w1").await;
+    let released = bus.release(intent(1, 0).sector, token.0, "a test").await.expect("releases");
+    bus.offer(&intent(1, released)).await.expect("offers").expect("is stored beside the stale one");
+
+    let stale = bus.next_intent(&[QUEUE]).await.expect("the stale one");
+    assert_eq!(claim(&bus, &stale.intent, "w2").await, ClaimOutcome::Lost);
+    stale.accept().await.expect("acknowledged");
+    let fresh = bus.next_intent(&[QUEUE]).await.expect("the new one");
+    assert_eq!(fresh.intent.lease_sequence, released);
+    won(&bus, &fresh.intent, "w2").await;
+}
+
+#[tokio::test]
+async fn the_same_intent_twice_is_one_message() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    bus.offer(&intent(1, 0)).await.expect("offers");
+    let again = bus.offer(&intent(1, 0)).await.expect("is no error");
+    assert!(again.is_none_or(|stored| stored.duplicate));
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_is_found_again() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let token = won(&bus, &intent(1, 0), "w1").await;
+    // The process died before it wrote the token down, and the intent came to it again.
+    assert_eq!(claim(&bus, &intent(1, 0), "w1").await, ClaimOutcome::Won(token));
+}
+
+#[tokio::test]
+async fn an_event_sent_again_is_stored_once() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let token = won(&bus, &intent(1, 0), "w1").await;
+    let first = bus.report(intent(1, 0).sector, &worker("w1"), &event(token, 1)).await.expect("stored");
+    let again = bus.report(intent(1, 0).sector, &worker("w1"), &event(token, 1)).await.expect("known");
+    assert_eq!(again.sequence, first.sequence);
+    assert!(again.duplicate);
+}
+
+#[tokio::test]
+async fn a_fact_is_read_back_and_a_later_one_replaces_it() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let token = won(&bus, &intent(1, 0), "w1").await;
+    let (sector, w1) = (intent(1, 0).sector, worker("w1"));
+    let landed = |activation_epoch| Fact::ProveLanded { token, activation_epoch };
+    assert_eq!(bus.last_fact(sector, &w1, FactKind::ProveLanded).await.expect("reads"), None);
+    bus.tell(sector, &w1, &landed(7), "1").await.expect("tells");
+    bus.tell(sector, &w1, &landed(8), "2").await.expect("tells");
+    assert_eq!(bus.last_fact(sector, &w1, FactKind::ProveLanded).await.expect("reads"), Some(landed(8)));
+    assert_eq!(bus.last_fact(sector, &w1, FactKind::Seed).await.expect("reads"), None);
+}
+
+#[tokio::test]
+async fn the_log_is_read_in_order_and_again_from_any_offset() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let token = won(&bus, &intent(1, 0), "w1").await;
+    for number in 1..=3 {
+        bus.report(intent(1, 0).sector, &worker("w1"), &event(token, number)).await.expect("stored");
+    }
+    let numbers = |entries: &[sealbus_nats::log::Entry]| -> Vec<u64> {
+        let number = |entry: &sealbus_nats::log::Entry| match &entry.record {
+            Record::Event { event, .. } => Some(event.number),
+            _ => None,
+        };
+        entries.iter().filter_map(number).collect()
+    };
+    let mut log = bus.open_log(0).await.expect("opens");
+    let mut entries = Vec::new();
+    while entries.len() < 4 {
+        entries.extend(log.next_batch().await.expect("reads"));
+    }
+    assert!(matches!(entries[0].record, Record::Lease { .. }));
+    assert_eq!(numbers(&entries), [1, 2, 3]);
+    drop(log);
+
+    // Nothing was acknowledged; a second reader begins behind what it has folded all the same.
+    let mut log = bus.open_log(entries[1].sequence).await.expect("opens");
+    let mut rest = Vec::new();
+    while rest.len() < 2 {
+        rest.extend(log.next_batch().await.expect("reads"));
+    }
+    assert_eq!(numbers(&rest), [2, 3]);
+}
+
+#[tokio::test]
+async fn a_killed_server_loses_nothing_that_was_acknowledged_and_changes_no_owner() {
+    let mut server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let token = won(&bus, &intent(1, 0), "w1").await;
+    bus.report(intent(1, 0).sector, &worker("w1"), &event(token, 1)).await.expect("stored");
+    let identity = bus.sectors_identity().await.expect("identity");
+    server.kill_and_restart();
+    // The same connection goes on by itself; the report waits until the server is back.
+    let stored = bus.report(intent(1, 0).sector, &worker("w1"), &event(token, 2)).await.expect("stored");
+    assert_eq!(stored.sequence, token.0 + 2);
+    assert_eq!(bus.sectors_identity().await.expect("identity"), identity, "the same stream");
+}
+
+#[tokio::test]
+async fn a_message_nobody_can_read_is_taken_out_and_the_next_one_comes() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    bus.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.plan).await.expect("queue");
+    let raw = async_nats::connect(server.url()).await.expect("connects");
+    let js = async_nats::jetstream::new(raw);
+    let subject = "seal.intent.f01000.StackedDrg2KiBV1_1.seal.9.0";
+    js.publish(subject, "rubbish".into()).await.expect("publishes").await.expect("is stored");
+    bus.offer(&intent(1, 0)).await.expect("offers");
+    let offer = bus.next_intent(&[QUEUE]).await.expect("an intent");
+    assert_eq!(offer.intent, intent(1, 0));
+}
+
+#[tokio::test]
+async fn a_queue_that_no_manager_made_is_named() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let Err(error) = bus.next_intent(&[Queue { miner: MinerId(77), ..QUEUE }]).await else {
+        panic!("there is no such queue");
+    };
+    assert!(error.to_string().contains("f077_StackedDrg2KiBV1_1_seal"), "{error}");
+}

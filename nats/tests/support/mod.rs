@@ -1,0 +1,94 @@
+//! A real nats-server on loopback, ended with the test.
+
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use sealbus_nats::{Bus, Connection, topology::Layout};
+
+pub struct Server {
+    child: Child,
+    port: u16,
+    directory: tempfile::TempDir,
+}
+
+impl Server {
+    pub fn start() -> Server {
+        let directory = tempfile::tempdir().expect("a directory for the server");
+        let port = free_port();
+        let child = spawn(port, &directory);
+        Server { child, port, directory }
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub async fn connect(&self, name: &str) -> Bus {
+        let connection = Connection { url: self.url(), nkey_seed_file: None, credentials_file: None, ca_file: None };
+        tokio::time::timeout(Duration::from_secs(20), connection.connect_patiently(name))
+            .await
+            .expect("the server comes up")
+            .expect("connects")
+    }
+
+    pub async fn connect_with_streams(&self, name: &str) -> Bus {
+        let bus = self.connect(name).await;
+        bus.ensure_streams(Layout { replicas: 1, max_sectors_bytes: 1 << 30 }).await.expect("streams");
+        bus
+    }
+
+    #[allow(dead_code, reason = "not every test file kills the server")]
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().expect("kills");
+        self.child.wait().expect("reaps");
+        self.child = spawn(self.port, &self.directory);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(port: u16, directory: &tempfile::TempDir) -> Child {
+    let config = directory.path().join("server.conf");
+    let store = directory.path().join("store");
+    let text = format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n");
+    std::fs::write(&config, text).expect("writes the configuration");
+    Command::new(binary())
+        .arg("-c")
+        .arg(&config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts nats-server; `make tools` installs it")
+}
+
+/// The server that `make tools` installed, or the one on the path.
+fn binary() -> PathBuf {
+    let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/nats-server");
+    if installed.exists() { installed } else { PathBuf::from("nats-server") }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+/// Asks until the answer is there, within a generous limit.
+#[allow(dead_code, reason = "not every test file waits")]
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

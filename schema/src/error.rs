@@ -1,0 +1,310 @@
+//! Errors that travel: their class, a stable code, and what a person needs to act.
+//!
+//! The class decides what happens and is chosen where the error arises, never read out of a text later.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::phase::Phase;
+
+/// How many bytes of a child's last words travel with an error.
+pub const MAX_STDERR_TAIL_BYTES: usize = 8 * 1024;
+
+/// How many links of a cause chain travel with an error, and how long each may be.
+const MAX_CAUSES: usize = 16;
+const MAX_CAUSE_BYTES: usize = 2 * 1024;
+
+/// What happens after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// Known to be transient or harmless to repeat: retried every `recover_interval`, at most `max_retries` times.
+    Temp,
+    /// Arose in sealing and is worth a person's look: the slot blocks.
+    Perm,
+    /// The environment: file system, disk, missing parameters. The slot, or its disk, blocks.
+    Crit,
+    /// This attempt is worthless: progress is dropped, the slot is cleaned.
+    Abort,
+    /// A class of a newer version. Treated as [`ErrorClass::Perm`]: a person decides.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A stable name of a kind of error, with a page of its own in `docs/errors/`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ErrorCode(Cow<'static, str>);
+
+/// How a child process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// It exited with this status.
+    Status(i32),
+    /// It was ended by this signal.
+    Signal(i32),
+}
+
+/// An error as it is stored and shown: everything a person needs without logging in to the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReport {
+    /// What happens next.
+    pub class: ErrorClass,
+    /// Which kind it is.
+    pub code: ErrorCode,
+    /// The messages from the outermost to the root cause.
+    pub causes: Vec<String>,
+    /// The phase in which it arose, if in one.
+    #[serde(default)]
+    pub phase: Option<Phase>,
+    /// Which try of the phase it ended, from 1; 0 outside a phase.
+    #[serde(default)]
+    pub attempt: u32,
+    /// The machine's host name.
+    #[serde(default)]
+    pub host: String,
+    /// The slot's directory, if a slot was involved.
+    #[serde(default)]
+    pub slot: String,
+    /// The processor's name, if one was involved.
+    #[serde(default)]
+    pub processor: Option<String>,
+    /// How the processor ended, if it did.
+    #[serde(default)]
+    pub exit: Option<Exit>,
+    /// The last lines of the processor's stderr.
+    #[serde(default)]
+    pub stderr_tail: String,
+}
+
+/// Declares the codes once: constant, class it usually has, and one line for people.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident $class:ident;)*) => {
+        impl ErrorCode {
+            $($(#[$doc])* pub const $name: ErrorCode = ErrorCode(Cow::Borrowed(stringify!($name)));)*
+
+            /// Every code that Sealbus itself gives, with the class it usually has.
+            pub const ALL: &'static [(ErrorCode, ErrorClass)] =
+                &[$((ErrorCode::$name, ErrorClass::$class)),*];
+        }
+    };
+}
+
+codes! {
+    /// A disk has no room left.
+    DISK_FULL Crit;
+    /// A file or directory could not be read or written.
+    IO_FAILED Crit;
+    /// A file that an earlier phase must have left is missing.
+    INPUT_MISSING Perm;
+    /// A slot's journal cannot be read.
+    JOURNAL_UNREADABLE Crit;
+    /// A slot's directory cannot be used.
+    SLOT_UNUSABLE Crit;
+    /// Groth16 parameters are missing or damaged.
+    PARAMS_MISSING Crit;
+    /// The proofs library refused.
+    PROOFS_FAILED Perm;
+    /// The proofs library panicked.
+    LIBRARY_PANIC Perm;
+    /// The pieces do not make up the data that was staged.
+    COMM_D_MISMATCH Perm;
+    /// PC2's result does not check.
+    COMM_R_MISMATCH Perm;
+    /// A proof does not verify.
+    PROOF_INVALID Perm;
+    /// An intent asks for a kind of piece that this version cannot fetch.
+    PIECE_UNSUPPORTED Abort;
+    /// A request to a processor is malformed.
+    REQUEST_INVALID Perm;
+    /// A processor could not be started.
+    PROCESSOR_START_FAILED Crit;
+    /// A processor died in the middle of a request.
+    PROCESSOR_DIED Temp;
+    /// A processor did not answer in time.
+    PROCESSOR_TIMED_OUT Temp;
+    /// A processor said something that is not its protocol.
+    PROCESSOR_PROTOCOL Perm;
+    /// The permanent store is not reachable or not writable.
+    STORE_UNAVAILABLE Temp;
+    /// The permanent store already holds other data under the sector's name.
+    STORE_CONFLICT Perm;
+    /// What was written to the permanent store reads back differently.
+    CHECKSUM_MISMATCH Temp;
+    /// The manager cannot read the sector's files in the permanent store, or they do not prove.
+    FILES_UNPROVABLE Perm;
+    /// The ticket is too old for a PreCommit.
+    TICKET_EXPIRED Abort;
+    /// The PreCommit's time to be proven has run out.
+    PRECOMMIT_EXPIRED Abort;
+    /// The chain refused the PreCommit.
+    PRECOMMIT_REFUSED Perm;
+    /// The chain refused the ProveCommit.
+    PROVE_COMMIT_REFUSED Perm;
+    /// A landed message did not do what it was sent for.
+    MESSAGE_WITHOUT_EFFECT Perm;
+    /// The sector's number is already used on chain.
+    NUMBER_TAKEN Abort;
+    /// The lease of a sector with a PreCommit on chain was taken away.
+    LEASE_LOST_AFTER_PRECOMMIT Perm;
+    /// As many attempts as allowed have failed.
+    TOO_MANY_ATTEMPTS Perm;
+    /// A worker reported something that its state does not allow.
+    PROTOCOL_VIOLATED Perm;
+}
+
+impl ErrorClass {
+    /// The class's name in headers and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ErrorClass::Temp => "temp",
+            ErrorClass::Perm => "perm",
+            ErrorClass::Crit => "crit",
+            ErrorClass::Abort => "abort",
+            ErrorClass::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for ErrorClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl ErrorCode {
+    /// A code from outside, for example of an external processor. Whatever is not `A-Z`, `0-9` or `_` becomes `_`,
+    /// because the code is a file name and a header.
+    pub fn from_text(text: &str) -> ErrorCode {
+        let tidy: String = text
+            .chars()
+            .take(64)
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+            .collect();
+        ErrorCode(Cow::Owned(if tidy.is_empty() { "UNNAMED".to_owned() } else { tidy }))
+    }
+
+    /// The code as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Status(status) => write!(f, "exit status {status}"),
+            Exit::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+impl ErrorReport {
+    /// A report with a single message and nothing about a machine.
+    pub fn new(class: ErrorClass, code: ErrorCode, message: impl Into<String>) -> ErrorReport {
+        ErrorReport {
+            class,
+            code,
+            causes: vec![message.into()],
+            phase: None,
+            attempt: 0,
+            host: String::new(),
+            slot: String::new(),
+            processor: None,
+            exit: None,
+            stderr_tail: String::new(),
+        }
+    }
+
+    /// A report with an error's whole cause chain.
+    pub fn from_error(class: ErrorClass, code: ErrorCode, error: &dyn std::error::Error) -> ErrorReport {
+        let mut report = ErrorReport::new(class, code, error.to_string());
+        let mut source = error.source();
+        while let Some(cause) = source {
+            report.causes.push(cause.to_string());
+            source = cause.source();
+        }
+        report
+    }
+
+    /// The same report, cut to what may travel: the first causes and the end of the child's last words.
+    pub fn bounded(mut self) -> ErrorReport {
+        self.causes.truncate(MAX_CAUSES);
+        for cause in &mut self.causes {
+            cut_front_to(cause, MAX_CAUSE_BYTES);
+        }
+        cut_back_to(&mut self.stderr_tail, MAX_STDERR_TAIL_BYTES);
+        self
+    }
+
+    /// All messages in one line.
+    pub fn message(&self) -> String {
+        self.causes.join(": ")
+    }
+}
+
+/// Keeps the beginning of a text.
+fn cut_front_to(text: &mut String, bytes: usize) {
+    if text.len() > bytes {
+        let end = (0..=bytes).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(end);
+    }
+}
+
+/// Keeps the end of a text.
+fn cut_back_to(text: &mut String, bytes: usize) {
+    if text.len() > bytes {
+        let start = (text.len() - bytes..text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
+        text.drain(..start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_with_endless_words_still_fits_a_message() {
+        let mut report = ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOFS_FAILED, "ü".repeat(100_000));
+        report.causes.extend((0..1000).map(|i| i.to_string()));
+        report.stderr_tail = format!("{}the end", "é".repeat(100_000));
+        let report = report.bounded();
+        assert!(report.stderr_tail.ends_with("the end"));
+        assert!(crate::codec::encode(&report).expect("fits").len() < crate::codec::MAX_MESSAGE_BYTES);
+    }
+
+    #[test]
+    fn a_class_of_a_newer_version_is_read_as_unknown() {
+        assert_eq!(serde_json::from_str::<ErrorClass>("\"solar_flare\"").expect("reads"), ErrorClass::Unknown);
+    }
+
+    #[test]
+    fn a_foreign_code_becomes_a_safe_name() {
+        assert_eq!(ErrorCode::from_text("../gpu lost!").as_str(), "___GPU_LOST_");
+        assert_eq!(ErrorCode::from_text("").as_str(), "UNNAMED");
+    }
+
+    #[test]
+    fn the_cause_chain_is_kept_in_order() {
+        let inner = std::io::Error::other("inner");
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::io::Error);
+        let report = ErrorReport::from_error(ErrorClass::Crit, ErrorCode::IO_FAILED, &Outer(inner));
+        assert_eq!(report.message(), "outer: inner");
+    }
+}

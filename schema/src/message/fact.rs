@@ -1,0 +1,159 @@
+//! What the manager answers into the sector's log.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{bytes::Randomness, error::ErrorReport, id::Token};
+
+/// An answer of the manager. The last one of a kind is the one that counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Fact {
+    /// The ticket that was asked for.
+    Ticket {
+        /// The lease it is meant for.
+        token: Token,
+        /// The ticket.
+        ticket: Ticket,
+    },
+    /// The PreCommit is on chain.
+    PrecommitLanded {
+        /// The lease it is meant for.
+        token: Token,
+        /// The PreCommit as the chain has it.
+        precommit: PreCommitInfo,
+    },
+    /// The files in the permanent store were read and prove.
+    PersistChecked {
+        /// The lease it is meant for.
+        token: Token,
+    },
+    /// The seed for C1. A later one replaces it: the PreCommit has moved.
+    Seed {
+        /// The lease it is meant for.
+        token: Token,
+        /// The seed.
+        seed: Seed,
+    },
+    /// The ProveCommit is on chain and the sector active.
+    ProveLanded {
+        /// The lease it is meant for.
+        token: Token,
+        /// The sector's activation epoch.
+        activation_epoch: i64,
+    },
+    /// This attempt is worthless: drop it and clean the slot.
+    Abandon {
+        /// The lease it is meant for.
+        token: Token,
+        /// Why.
+        error: ErrorReport,
+    },
+    /// A fact of a newer version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The kinds of facts, each the last token of a subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "each is the fact of the same name")]
+pub enum FactKind {
+    Ticket,
+    PrecommitLanded,
+    PersistChecked,
+    Seed,
+    ProveLanded,
+    Abandon,
+}
+
+/// The randomness that binds a replica to a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Which ticket of the lease this is, as asked for.
+    pub draw: u32,
+    /// The randomness.
+    pub randomness: Randomness,
+    /// The epoch it was drawn from (`SealRandEpoch`).
+    pub epoch: i64,
+    /// The last epoch at which the chain accepts a PreCommit with it.
+    pub expires_epoch: i64,
+    /// The chain's head when it was drawn.
+    pub head_epoch: i64,
+    /// The length of an epoch in milliseconds, so that a worker can tell epochs by its own clock.
+    pub epoch_millis: u64,
+}
+
+/// A PreCommit as the chain has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreCommitInfo {
+    /// The epoch in which it was included.
+    pub epoch: i64,
+    /// The last epoch at which the chain accepts its proof.
+    pub prove_by_epoch: i64,
+    /// The chain's head when this was written.
+    pub head_epoch: i64,
+    /// The length of an epoch in milliseconds.
+    pub epoch_millis: u64,
+}
+
+/// The interactive randomness of a PoRep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed {
+    /// Which seed of the lease this is, from 1; a later one replaces an earlier one.
+    pub draw: u32,
+    /// The randomness.
+    pub randomness: Randomness,
+    /// The epoch it was drawn from: PreCommit epoch plus challenge delay.
+    pub epoch: i64,
+}
+
+impl FactKind {
+    /// Every kind.
+    pub const ALL: [FactKind; 6] = [
+        FactKind::Ticket,
+        FactKind::PrecommitLanded,
+        FactKind::PersistChecked,
+        FactKind::Seed,
+        FactKind::ProveLanded,
+        FactKind::Abandon,
+    ];
+
+    /// The kind's name in subjects and headers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FactKind::Ticket => "ticket",
+            FactKind::PrecommitLanded => "precommit_landed",
+            FactKind::PersistChecked => "persist_checked",
+            FactKind::Seed => "seed",
+            FactKind::ProveLanded => "prove_landed",
+            FactKind::Abandon => "abandon",
+        }
+    }
+}
+
+impl Fact {
+    /// The fact's kind; none if it is of a newer version.
+    pub const fn kind(&self) -> Option<FactKind> {
+        Some(match self {
+            Fact::Ticket { .. } => FactKind::Ticket,
+            Fact::PrecommitLanded { .. } => FactKind::PrecommitLanded,
+            Fact::PersistChecked { .. } => FactKind::PersistChecked,
+            Fact::Seed { .. } => FactKind::Seed,
+            Fact::ProveLanded { .. } => FactKind::ProveLanded,
+            Fact::Abandon { .. } => FactKind::Abandon,
+            Fact::Unknown => return None,
+        })
+    }
+
+    /// The lease that the fact is meant for.
+    pub const fn token(&self) -> Option<Token> {
+        match self {
+            Fact::Ticket { token, .. }
+            | Fact::PrecommitLanded { token, .. }
+            | Fact::PersistChecked { token }
+            | Fact::Seed { token, .. }
+            | Fact::ProveLanded { token, .. }
+            | Fact::Abandon { token, .. } => Some(*token),
+            Fact::Unknown => None,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Who is alive and what it holds. Advice for people and policies, never authority over a sector.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::ErrorReport,
+    id::{SectorId, Token, WorkerName},
+};
+
+/// A worker's sign of life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Who.
+    pub worker: WorkerName,
+    /// The machine's host name.
+    pub host: String,
+    /// The worker's version.
+    pub version: String,
+    /// A number drawn at the process's start, to tell two processes of one name apart.
+    pub incarnation: u64,
+    /// Its slots.
+    pub slots: Vec<SlotStatus>,
+    /// Its processors.
+    #[serde(default)]
+    pub processors: Vec<ProcessorStatus>,
+}
+
+/// A slot's state, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotStatus {
+    /// The slot's directory.
+    pub path: String,
+    /// What it holds, if anything.
+    #[serde(default)]
+    pub holding: Option<Holding>,
+    /// Why it is blocked, if it is.
+    #[serde(default)]
+    pub blocked: Option<ErrorReport>,
+}
+
+/// A sector in a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// The sector.
+    pub sector: SectorId,
+    /// The lease's number.
+    pub token: Token,
+    /// The step it is at, for people.
+    pub step: String,
+}
+
+/// A processor's state, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessorStatus {
+    /// Its name, such as `pc1-0`.
+    pub id: String,
+    /// Its process, if it runs.
+    #[serde(default)]
+    pub pid: Option<u32>,
+    /// Whether it works on a request.
+    pub busy: bool,
+}

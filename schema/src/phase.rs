@@ -1,0 +1,103 @@
+//! Plans and the compute phases that they are made of.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// What an intent wants done with a sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Plan {
+    /// Seal a new sector and prove it.
+    Seal,
+    /// A plan of a newer version; never taken, never acknowledged away by a worker that does not know it.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A compute step of a plan. Each is served by processors of the stage with the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Write the pieces into the staged file.
+    AddPieces,
+    /// Build the Merkle tree over the data; CommD.
+    TreeD,
+    /// PreCommit phase 1: labels.
+    Pc1,
+    /// PreCommit phase 2: column and replica trees; CommR.
+    Pc2,
+    /// Copy what stays into the permanent store.
+    Transfer,
+    /// Commit phase 1: vanilla proofs.
+    C1,
+    /// Commit phase 2: the SNARK.
+    C2,
+}
+
+/// Not the name of a phase.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a stage: expected one of add_pieces, tree_d, pc1, pc2, transfer, c1, c2")]
+pub struct UnknownPhase(String);
+
+impl Plan {
+    /// The plan's name in subjects.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Plan::Seal => "seal",
+            Plan::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Phase {
+    /// The phases of plan `seal`, in order.
+    pub const ALL: [Phase; 7] =
+        [Phase::AddPieces, Phase::TreeD, Phase::Pc1, Phase::Pc2, Phase::Transfer, Phase::C1, Phase::C2];
+
+    /// The phase's name in messages, configuration and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::AddPieces => "add_pieces",
+            Phase::TreeD => "tree_d",
+            Phase::Pc1 => "pc1",
+            Phase::Pc2 => "pc2",
+            Phase::Transfer => "transfer",
+            Phase::C1 => "c1",
+            Phase::C2 => "c2",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Phase {
+    type Err = UnknownPhase;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPhase> {
+        Self::ALL.into_iter().find(|phase| phase.name() == text).ok_or_else(|| UnknownPhase(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_is_written_the_same_everywhere() {
+        for phase in Phase::ALL {
+            assert_eq!(phase.name().parse(), Ok(phase));
+            assert_eq!(serde_json::to_string(&phase).expect("json"), format!("\"{phase}\""));
+        }
+    }
+}

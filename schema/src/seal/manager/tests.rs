@@ -1,0 +1,220 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{ErrorClass, ErrorCode, Phase, Randomness};
+
+const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3 };
+
+fn ticket(draw: u32) -> Ticket {
+    let randomness = Randomness([3; 32]);
+    Ticket { draw, randomness, epoch: -880, expires_epoch: 2900, head_epoch: 20, epoch_millis: 30_000 }
+}
+
+fn seed(draw: u32) -> Seed {
+    Seed { draw, randomness: Randomness([draw as u8; 32]), epoch: 40 }
+}
+
+fn precommit(epoch: i64) -> PreCommitInfo {
+    PreCommitInfo { epoch, prove_by_epoch: epoch + 86_410, head_epoch: epoch + 1, epoch_millis: 30_000 }
+}
+
+fn error(class: ErrorClass) -> ErrorReport {
+    ErrorReport::new(class, ErrorCode::PROOFS_FAILED, "it failed")
+}
+
+fn pc2_done() -> Input {
+    Input::Event(EventBody::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([2; 32]) })
+}
+
+fn c2_done(seed_draw: u32) -> Input {
+    Input::Event(EventBody::C2Done { seed_draw, proof: ProofBytes(vec![1]) })
+}
+
+fn persisted() -> Input {
+    Input::Event(EventBody::Persisted { stored: StoredSector { store: "main".into(), files: vec![] } })
+}
+
+fn started() -> Input {
+    Input::Event(EventBody::PhaseStarted { phase: Phase::Pc1, attempt: 1, processor: "pc1-0".into() })
+}
+
+/// The input that the happy path brings next.
+fn answer_to(state: &State) -> Option<Input> {
+    Some(match state {
+        State::Queued => Input::Claimed,
+        State::Packing => Input::Event(EventBody::TicketWanted { draw: 1 }),
+        State::DrawingTicket { draw } => Input::TicketDrawn(ticket(*draw)),
+        State::Sealing { .. } => pc2_done(),
+        State::PreCommitting(_) => Input::PreCommitLanded(precommit(30)),
+        State::Persisting(_) => persisted(),
+        State::CheckingFiles(_) => Input::FilesChecked,
+        State::AwaitingSeed { next_draw, .. } => Input::SeedDrawn(seed(*next_draw)),
+        State::Committing(seeded) => c2_done(seeded.seed.draw),
+        State::VerifyingProof(_) => Input::ProofVerified,
+        State::ProveCommitting(_) => Input::ProveLanded { activation_epoch: 50 },
+        State::Cleaning(_) => Input::Event(EventBody::Finished {}),
+        State::Aborting { .. } => Input::Released { attempt: 1 },
+        State::Proving(_) | State::Aborted { .. } | State::Blocked { .. } => return None,
+    })
+}
+
+fn advance(state: &State, input: Input) -> (State, Vec<Effect>) {
+    match state.apply(input.clone(), POLICY) {
+        Transition::Advance { next, effects } => (next, effects),
+        other => panic!("{state:?} with {input:?}: {other:?}"),
+    }
+}
+
+fn happy_path() -> (Vec<State>, Vec<Effect>) {
+    let (mut states, mut all) = (vec![State::Queued], Vec::new());
+    while let Some(input) = answer_to(&states[states.len() - 1]) {
+        let (next, effects) = advance(&states[states.len() - 1], input);
+        all.extend(effects);
+        states.push(next);
+    }
+    (states, all)
+}
+
+fn at(name: &str) -> State {
+    happy_path().0.into_iter().find(|s| s.name() == name).expect("a state of the happy path")
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let classes = vec![ErrorClass::Temp, ErrorClass::Perm, ErrorClass::Crit, ErrorClass::Abort];
+    prop_oneof![
+        Just(Input::Claimed),
+        (1..4u32).prop_map(|attempt| Input::Released { attempt }),
+        (1..4u32).prop_map(|draw| Input::Event(EventBody::TicketWanted { draw })),
+        Just(started()),
+        Just(pc2_done()),
+        Just(persisted()),
+        (1..4u32).prop_map(c2_done),
+        Just(Input::Event(EventBody::Finished {})),
+        Just(Input::Event(EventBody::Unknown)),
+        prop::sample::select(classes).prop_map(|c| Input::Event(EventBody::Failed { error: error(c) })),
+        Just(Input::Event(EventBody::Aborted { error: error(ErrorClass::Abort) })),
+        (1..4u32).prop_map(|draw| Input::TicketDrawn(ticket(draw))),
+        Just(Input::Expired(error(ErrorClass::Abort))),
+        (30..33i64).prop_map(|epoch| Input::PreCommitLanded(precommit(epoch))),
+        (30..33i64).prop_map(|epoch| Input::PreCommitMoved(precommit(epoch))),
+        Just(Input::FilesChecked),
+        (1..4u32).prop_map(|draw| Input::SeedDrawn(seed(draw))),
+        Just(Input::ProofVerified),
+        Just(Input::ProveLanded { activation_epoch: 50 }),
+        Just(Input::Refused(error(ErrorClass::Perm))),
+    ]
+}
+
+#[test]
+fn a_sector_goes_from_queued_to_proving_with_one_message_of_each_kind() {
+    let (states, effects) = happy_path();
+    let names: Vec<_> = states.iter().map(State::name).collect();
+    assert_eq!(names, State::NAMES[..13], "every state of the happy path, in order");
+    let expected = [
+        Effect::TellTicket(ticket(1)),
+        Effect::SendPreCommit,
+        Effect::TellPreCommitLanded(precommit(30)),
+        Effect::TellPersistChecked,
+        Effect::TellSeed(seed(1)),
+        Effect::SendProveCommit,
+        Effect::TellProveLanded { activation_epoch: 50 },
+        Effect::CloseLease,
+    ];
+    assert_eq!(effects, expected);
+}
+
+#[test]
+fn a_release_before_pc2_ended_offers_the_sector_again_and_nothing_else_does() {
+    for state in happy_path().0 {
+        let offered = match state.apply(Input::Released { attempt: 1 }, POLICY) {
+            Transition::Advance { effects, .. } => effects.contains(&Effect::PublishIntent),
+            _ => false,
+        };
+        let before = ["queued", "packing", "drawing_ticket", "sealing"].contains(&state.name());
+        assert_eq!(offered, before, "{}", state.name());
+    }
+}
+
+#[test]
+fn a_release_after_the_precommit_blocks_instead_of_losing_the_deposit() {
+    for name in ["pre_committing", "persisting", "awaiting_seed", "committing", "prove_committing"] {
+        let (next, effects) = advance(&at(name), Input::Released { attempt: 1 });
+        assert!(matches!(next, State::Blocked { .. }), "{name}");
+        assert!(effects.is_empty());
+    }
+}
+
+#[test]
+fn an_aborted_attempt_is_followed_by_another_until_the_limit() {
+    let (aborting, effects) =
+        advance(&at("sealing"), Input::Event(EventBody::Aborted { error: error(ErrorClass::Abort) }));
+    assert_eq!(effects, [Effect::CloseLease]);
+    let (next, effects) = advance(&aborting, Input::Released { attempt: 1 });
+    assert_eq!((next, effects), (State::Queued, vec![Effect::PublishIntent]));
+    let (next, effects) = advance(&aborting, Input::Released { attempt: POLICY.max_attempts });
+    assert!(matches!(next, State::Aborted { .. }) && effects.is_empty());
+}
+
+#[test]
+fn an_expired_ticket_abandons_the_attempt_and_an_expired_precommit_asks_a_person() {
+    let (next, effects) = advance(&at("pre_committing"), Input::Expired(error(ErrorClass::Abort)));
+    assert!(matches!(next, State::Aborting { .. }) && matches!(effects[..], [Effect::TellAbandon(_)]));
+    let (next, _) = advance(&at("committing"), Input::Expired(error(ErrorClass::Abort)));
+    assert!(matches!(next, State::Blocked { .. }));
+}
+
+#[test]
+fn a_precommit_that_moves_draws_the_next_seed_and_ignores_the_old_proof() {
+    let (waiting, _) = advance(&at("committing"), Input::PreCommitMoved(precommit(33)));
+    assert!(
+        matches!(&waiting, State::AwaitingSeed { next_draw: 2, stored } if stored.precommitted.precommit.epoch == 33)
+    );
+    assert!(matches!(waiting.apply(c2_done(1), POLICY), Transition::Ignore(_)));
+    let (committing, _) = advance(&waiting, Input::SeedDrawn(seed(2)));
+    assert!(matches!(committing.apply(c2_done(1), POLICY), Transition::Ignore(_)));
+    assert!(matches!(committing.apply(c2_done(2), POLICY), Transition::Advance { .. }));
+}
+
+#[test]
+fn a_blocked_sector_goes_on_when_its_worker_does() {
+    let (blocked, _) = advance(&at("sealing"), Input::Event(EventBody::Failed { error: error(ErrorClass::Crit) }));
+    assert!(matches!(blocked, State::Blocked { .. }));
+    assert_eq!(blocked.name(), "sealing");
+    assert_eq!(advance(&blocked, started()).0, at("sealing"));
+    assert_eq!(advance(&blocked, pc2_done()).0.name(), "pre_committing");
+}
+
+#[test]
+fn a_claim_of_a_sector_that_was_not_offered_is_illegal() {
+    assert!(matches!(at("sealing").apply(Input::Claimed, POLICY), Transition::Illegal(_)));
+}
+
+proptest! {
+    #[test]
+    fn any_inputs_keep_the_named_invariants(inputs in prop::collection::vec(any_input(), 0..80)) {
+        let mut state = State::Queued;
+        let mut ended = false;
+        for input in inputs {
+            let claimed = input == Input::Claimed;
+            let released = matches!(input, Input::Released { .. });
+            if let Transition::Advance { next, effects } = state.apply(input, POLICY) {
+                prop_assert!(!ended, "left a terminal state");
+                if let State::Blocked { at, cause } = &next {
+                    prop_assert!(!cause.causes.is_empty(), "blocked without a cause");
+                    prop_assert!(!matches!(**at, State::Blocked { .. }), "blocked twice over");
+                }
+                prop_assert_eq!(effects.contains(&Effect::PublishIntent), released && next == State::Queued);
+                prop_assert!(!claimed || next == State::Packing);
+                if effects.contains(&Effect::SendPreCommit) {
+                    prop_assert!(matches!(next, State::PreCommitting(_)));
+                }
+                if effects.contains(&Effect::SendProveCommit) {
+                    prop_assert!(matches!(next, State::ProveCommitting(_)));
+                }
+                state = next;
+                ended = state.is_terminal();
+            }
+            prop_assert!(State::NAMES.contains(&state.name()));
+        }
+    }
+}

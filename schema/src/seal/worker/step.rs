@@ -1,0 +1,129 @@
+//! The steps of plan `seal` on the worker's side, each with what the earlier ones yielded.
+
+use serde::{Deserialize, Serialize};
+
+use super::Need;
+use crate::{
+    bytes::Commitment,
+    error::ErrorReport,
+    message::{PieceInfo, PreCommitInfo, Seed, Ticket},
+    phase::Phase,
+};
+
+/// A step of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the fields are the yields of earlier steps, described at their types")]
+pub enum Step {
+    /// Writes the staged file.
+    AddingPieces,
+    /// Builds tree D.
+    BuildingTreeD { pieces: Vec<PieceInfo> },
+    /// Waits until a PC1 processor is free; holds none.
+    AwaitingPc1Room { data: Data, next_draw: u32 },
+    /// Waits for the ticket.
+    AwaitingTicket { data: Data, draw: u32 },
+    /// Labels.
+    Pc1 { data: Data, ticket: Ticket },
+    /// Replica and its trees.
+    Pc2 { data: Data, ticket: Ticket },
+    /// Waits for the PreCommit to land.
+    AwaitingPreCommit { replica: Replica },
+    /// Copies what stays into the permanent store.
+    Transferring { replica: Replica, precommit: PreCommitInfo },
+    /// Waits for the manager to read the files.
+    AwaitingPersistCheck { replica: Replica, precommit: PreCommitInfo },
+    /// Waits for the seed.
+    AwaitingSeed { replica: Replica, precommit: PreCommitInfo },
+    /// Vanilla proofs.
+    C1 { replica: Replica, precommit: PreCommitInfo, seed: Seed },
+    /// The SNARK.
+    C2 { replica: Replica, precommit: PreCommitInfo, seed: Seed },
+    /// Waits for the ProveCommit to land. The layers stay until then, because a seed that moves needs them again.
+    AwaitingProveCommit { replica: Replica, precommit: PreCommitInfo, seed: Seed },
+    /// Removes the sector's files from the slot.
+    Cleaning { outcome: Outcome },
+}
+
+/// The sector's data before it is sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Data {
+    /// The pieces, in order.
+    pub pieces: Vec<PieceInfo>,
+    /// Their common commitment.
+    pub comm_d: Commitment,
+}
+
+/// The sealed sector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    /// What was sealed.
+    pub data: Data,
+    /// What it was bound to.
+    pub ticket: Ticket,
+    /// The replica's commitment.
+    pub comm_r: Commitment,
+}
+
+/// How a sector's life in a slot ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Active on chain, its files in the permanent store.
+    Finished,
+    /// Dropped.
+    Aborted {
+        /// Why.
+        error: ErrorReport,
+    },
+}
+
+impl Step {
+    /// What the step waits for while it goes on.
+    pub const fn need(&self) -> Need {
+        match self {
+            Step::AddingPieces => Need::Run(Phase::AddPieces),
+            Step::BuildingTreeD { .. } => Need::Run(Phase::TreeD),
+            Step::AwaitingPc1Room { .. } => Need::Pc1Room,
+            Step::Pc1 { .. } => Need::Run(Phase::Pc1),
+            Step::Pc2 { .. } => Need::Run(Phase::Pc2),
+            Step::Transferring { .. } => Need::Run(Phase::Transfer),
+            Step::C1 { .. } => Need::Run(Phase::C1),
+            Step::C2 { .. } => Need::Run(Phase::C2),
+            Step::AwaitingTicket { .. }
+            | Step::AwaitingPreCommit { .. }
+            | Step::AwaitingPersistCheck { .. }
+            | Step::AwaitingSeed { .. }
+            | Step::AwaitingProveCommit { .. } => Need::Fact,
+            Step::Cleaning { .. } => Need::Clean,
+        }
+    }
+
+    /// The step's name, for people.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Step::AddingPieces => "add_pieces",
+            Step::BuildingTreeD { .. } => "tree_d",
+            Step::AwaitingPc1Room { .. } => "awaiting_pc1_room",
+            Step::AwaitingTicket { .. } => "awaiting_ticket",
+            Step::Pc1 { .. } => "pc1",
+            Step::Pc2 { .. } => "pc2",
+            Step::AwaitingPreCommit { .. } => "awaiting_precommit",
+            Step::Transferring { .. } => "transfer",
+            Step::AwaitingPersistCheck { .. } => "awaiting_persist_check",
+            Step::AwaitingSeed { .. } => "awaiting_seed",
+            Step::C1 { .. } => "c1",
+            Step::C2 { .. } => "c2",
+            Step::AwaitingProveCommit { .. } => "awaiting_prove_commit",
+            Step::Cleaning { .. } => "cleaning",
+        }
+    }
+
+    /// The phase that runs in this step, if one does.
+    pub const fn phase(&self) -> Option<Phase> {
+        match self.need() {
+            Need::Run(phase) => Some(phase),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The worker's table: one row a pair of state and input.
+
+use super::{
+    Input, RetryPolicy, State,
+    step::{Data, Outcome, Replica, Step},
+};
+use crate::{
+    Transition,
+    error::{ErrorClass, ErrorReport},
+    message::{EventBody, Fact},
+};
+
+type Answer = Transition<State, EventBody>;
+
+pub(super) fn apply(state: &State, input: Input, policy: RetryPolicy) -> Answer {
+    match (state, input) {
+        (State::Over { .. }, _) => Transition::Ignore("the sector's life in this slot is over"),
+        // The manager's answers reach a blocked or waiting slot as well as a working one.
+        (
+            State::Going { step, .. } | State::BackingOff { step, .. } | State::Blocked { step, .. },
+            Input::Fact(fact),
+        ) => on_fact(step.clone(), fact),
+        (State::BackingOff { step, attempt, .. }, Input::RetryDue) => {
+            Transition::to(State::Going { step: step.clone(), attempt: *attempt })
+        }
+        (State::Going { .. }, Input::RetryDue) => Transition::Ignore("a retry that is under way already"),
+        (State::BackingOff { .. }, _) => Transition::Ignore("an answer from a try that has failed"),
+        (State::Blocked { .. }, _) => Transition::Ignore("the slot waits for a person"),
+        (State::Going { step, attempt }, Input::Failed { error }) => on_failure(step.clone(), *attempt, error, policy),
+        (State::Going { step, attempt }, Input::PhaseStarted { processor }) => match step.phase() {
+            Some(phase) => {
+                Transition::with(state.clone(), [EventBody::PhaseStarted { phase, attempt: *attempt, processor }])
+            }
+            None => Transition::Illegal("a processor was given to a step without a phase"),
+        },
+        (State::Going { step, .. }, input) => on_progress(step.clone(), input),
+    }
+}
+
+/// The happy path, in order of the sector's life.
+fn on_progress(step: Step, input: Input) -> Answer {
+    match (step, input) {
+        (Step::AddingPieces, Input::PiecesAdded { pieces }) => {
+            reported(Step::BuildingTreeD { pieces: pieces.clone() }, EventBody::PiecesAdded { pieces })
+        }
+        (Step::BuildingTreeD { pieces }, Input::TreeDBuilt { comm_d }) => reported(
+            Step::AwaitingPc1Room { data: Data { pieces, comm_d }, next_draw: 1 },
+            EventBody::TreeDBuilt { comm_d },
+        ),
+        (Step::AwaitingPc1Room { data, next_draw: draw }, Input::Pc1RoomSeen) => {
+            reported(Step::AwaitingTicket { data, draw }, EventBody::TicketWanted { draw })
+        }
+        (Step::Pc1 { data, ticket }, Input::TicketExpired) => {
+            Transition::to(go(Step::AwaitingPc1Room { data, next_draw: ticket.draw + 1 }))
+        }
+        (Step::Pc1 { data, ticket }, Input::Pc1Done) => reported(Step::Pc2 { data, ticket }, EventBody::Pc1Done {}),
+        (Step::Pc2 { data, .. }, Input::Pc2Done { comm_d, .. }) if comm_d != data.comm_d => {
+            Transition::Illegal("PC2 sealed other data than tree D was built over")
+        }
+        (Step::Pc2 { data, ticket }, Input::Pc2Done { comm_r, comm_d }) => {
+            let replica = Replica { data, ticket, comm_r };
+            reported(Step::AwaitingPreCommit { replica }, EventBody::Pc2Done { comm_r, comm_d })
+        }
+        (Step::Transferring { replica, precommit }, Input::Persisted { stored }) => {
+            reported(Step::AwaitingPersistCheck { replica, precommit }, EventBody::Persisted { stored })
+        }
+        (Step::C1 { replica, precommit, seed }, Input::C1Done) => {
+            reported(Step::C2 { replica, precommit, seed }, EventBody::C1Done { seed_draw: seed.draw })
+        }
+        (Step::C2 { replica, precommit, seed }, Input::C2Done { proof }) => {
+            let event = EventBody::C2Done { seed_draw: seed.draw, proof };
+            reported(Step::AwaitingProveCommit { replica, precommit, seed }, event)
+        }
+        (Step::Cleaning { outcome }, Input::Cleaned) => {
+            let event = match &outcome {
+                Outcome::Finished => EventBody::Finished {},
+                Outcome::Aborted { error } => EventBody::Aborted { error: error.clone() },
+            };
+            Transition::with(State::Over { outcome }, [event])
+        }
+        _ => Transition::Illegal("an answer that this step did not ask for"),
+    }
+}
+
+/// The manager's answers.
+fn on_fact(step: Step, fact: Fact) -> Answer {
+    match (step, fact) {
+        (Step::Cleaning { .. }, _) => Transition::Ignore("the slot is being cleaned already"),
+        (_, Fact::Abandon { error, .. }) => Transition::to(go(Step::Cleaning { outcome: Outcome::Aborted { error } })),
+        (Step::AwaitingTicket { data, draw }, Fact::Ticket { ticket, .. }) if ticket.draw == draw => {
+            Transition::to(go(Step::Pc1 { data, ticket }))
+        }
+        (_, Fact::Ticket { .. }) => Transition::Ignore("a ticket that is not asked for now"),
+        (Step::AwaitingPreCommit { replica }, Fact::PrecommitLanded { precommit, .. }) => {
+            Transition::to(go(Step::Transferring { replica, precommit }))
+        }
+        (_, Fact::PrecommitLanded { .. }) => Transition::Ignore("the PreCommit's landing is known or not awaited"),
+        (Step::AwaitingPersistCheck { replica, precommit }, Fact::PersistChecked { .. }) => {
+            Transition::to(go(Step::AwaitingSeed { replica, precommit }))
+        }
+        (_, Fact::PersistChecked { .. }) => Transition::Ignore("the check is known or not awaited"),
+        (Step::AwaitingSeed { replica, precommit }, Fact::Seed { seed, .. }) => {
+            Transition::to(go(Step::C1 { replica, precommit, seed }))
+        }
+        // The PreCommit has moved in a reorganisation: what was made for the old seed is worthless.
+        (
+            Step::C1 { replica, precommit, seed: used }
+            | Step::C2 { replica, precommit, seed: used }
+            | Step::AwaitingProveCommit { replica, precommit, seed: used },
+            Fact::Seed { seed, .. },
+        ) if seed.draw > used.draw => Transition::to(go(Step::C1 { replica, precommit, seed })),
+        (_, Fact::Seed { .. }) => Transition::Ignore("a seed that is in use, withdrawn or not awaited"),
+        (Step::AwaitingProveCommit { .. }, Fact::ProveLanded { .. }) => {
+            Transition::to(go(Step::Cleaning { outcome: Outcome::Finished }))
+        }
+        (_, Fact::ProveLanded { .. }) => Transition::Ignore("the ProveCommit's landing is not awaited"),
+        (_, Fact::Unknown) => Transition::Ignore("a fact of a newer version"),
+    }
+}
+
+fn on_failure(step: Step, attempt: u32, error: ErrorReport, policy: RetryPolicy) -> Answer {
+    let mut error = ErrorReport { phase: step.phase(), attempt, ..error }.bounded();
+    if error.class == ErrorClass::Temp && attempt > policy.max_retries {
+        error.class = ErrorClass::Perm;
+        error.causes.insert(0, format!("still failing after {attempt} tries"));
+    }
+    let event = EventBody::Failed { error: error.clone() };
+    let next = match error.class {
+        ErrorClass::Temp => State::BackingOff { step, attempt: attempt + 1, error },
+        // Cleaning itself cannot be dropped.
+        ErrorClass::Abort if !matches!(step, Step::Cleaning { .. }) => {
+            go(Step::Cleaning { outcome: Outcome::Aborted { error } })
+        }
+        ErrorClass::Abort | ErrorClass::Perm | ErrorClass::Crit | ErrorClass::Unknown => {
+            State::Blocked { step, attempt, error }
+        }
+    };
+    Transition::with(next, [event])
+}
+
+fn go(step: Step) -> State {
+    State::Going { step, attempt: 1 }
+}
+
+fn reported(step: Step, event: EventBody) -> Answer {
+    Transition::with(go(step), [event])
+}

@@ -1,0 +1,267 @@
+use proptest::prelude::*;
+
+use super::{step::*, *};
+use crate::{
+    ErrorClass, ErrorCode, Randomness, Token, Transition,
+    message::{PreCommitInfo, Seed, Ticket},
+};
+
+const POLICY: RetryPolicy = RetryPolicy { max_retries: 2 };
+const TOKEN: Token = Token(9);
+
+fn ticket(draw: u32) -> Fact {
+    let ticket = Ticket {
+        draw,
+        randomness: Randomness([3; 32]),
+        epoch: -880,
+        expires_epoch: 2900,
+        head_epoch: 20,
+        epoch_millis: 30_000,
+    };
+    Fact::Ticket { token: TOKEN, ticket }
+}
+
+fn seed(draw: u32) -> Fact {
+    Fact::Seed { token: TOKEN, seed: Seed { draw, randomness: Randomness([draw as u8; 32]), epoch: 40 } }
+}
+
+fn precommit_landed() -> Fact {
+    let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 86_000, head_epoch: 31, epoch_millis: 30_000 };
+    Fact::PrecommitLanded { token: TOKEN, precommit }
+}
+
+fn error(class: ErrorClass) -> ErrorReport {
+    ErrorReport::new(class, ErrorCode::PROOFS_FAILED, "it failed")
+}
+
+fn abandon() -> Input {
+    Input::Fact(Fact::Abandon { token: TOKEN, error: error(ErrorClass::Abort) })
+}
+
+fn stored() -> StoredSector {
+    StoredSector { store: "main".into(), files: Vec::new() }
+}
+
+/// Every kind of input, with draws that may or may not be the awaited ones.
+fn any_input() -> impl Strategy<Value = Input> {
+    let comm = Commitment([1; 32]);
+    let failures = vec![ErrorClass::Temp, ErrorClass::Perm, ErrorClass::Crit, ErrorClass::Abort];
+    prop_oneof![
+        Just(Input::PhaseStarted { processor: "p-0".into() }),
+        Just(Input::PiecesAdded { pieces: vec![] }),
+        Just(Input::TreeDBuilt { comm_d: comm }),
+        Just(Input::Pc1RoomSeen),
+        Just(Input::TicketExpired),
+        Just(Input::Pc1Done),
+        Just(Input::Pc2Done { comm_r: comm, comm_d: comm }),
+        Just(Input::Persisted { stored: stored() }),
+        Just(Input::C1Done),
+        Just(Input::C2Done { proof: ProofBytes(vec![1]) }),
+        Just(Input::RetryDue),
+        Just(Input::Cleaned),
+        prop::sample::select(failures).prop_map(|class| Input::Failed { error: error(class) }),
+        (1..4u32).prop_map(|draw| Input::Fact(ticket(draw))),
+        Just(Input::Fact(precommit_landed())),
+        Just(Input::Fact(Fact::PersistChecked { token: TOKEN })),
+        (1..4u32).prop_map(|draw| Input::Fact(seed(draw))),
+        Just(Input::Fact(Fact::ProveLanded { token: TOKEN, activation_epoch: 50 })),
+        Just(abandon()),
+        Just(Input::Fact(Fact::Unknown)),
+    ]
+}
+
+/// The input that the happy path brings next.
+fn answer_to(state: &State) -> Option<Input> {
+    let comm = Commitment([1; 32]);
+    let step = match state {
+        State::Going { step, .. } => step,
+        State::BackingOff { .. } => return Some(Input::RetryDue),
+        State::Blocked { .. } | State::Over { .. } => return None,
+    };
+    Some(match step {
+        Step::AddingPieces => Input::PiecesAdded { pieces: vec![] },
+        Step::BuildingTreeD { .. } => Input::TreeDBuilt { comm_d: comm },
+        Step::AwaitingPc1Room { .. } => Input::Pc1RoomSeen,
+        Step::AwaitingTicket { draw, .. } => Input::Fact(ticket(*draw)),
+        Step::Pc1 { .. } => Input::Pc1Done,
+        Step::Pc2 { .. } => Input::Pc2Done { comm_r: comm, comm_d: comm },
+        Step::AwaitingPreCommit { .. } => Input::Fact(precommit_landed()),
+        Step::Transferring { .. } => Input::Persisted { stored: stored() },
+        Step::AwaitingPersistCheck { .. } => Input::Fact(Fact::PersistChecked { token: TOKEN }),
+        Step::AwaitingSeed { .. } => Input::Fact(seed(1)),
+        Step::C1 { .. } => Input::C1Done,
+        Step::C2 { .. } => Input::C2Done { proof: ProofBytes(vec![1]) },
+        Step::AwaitingProveCommit { .. } => Input::Fact(Fact::ProveLanded { token: TOKEN, activation_epoch: 50 }),
+        Step::Cleaning { .. } => Input::Cleaned,
+    })
+}
+
+fn advance(state: &State, input: Input) -> (State, Vec<EventBody>) {
+    match state.apply(input.clone(), POLICY) {
+        Transition::Advance { next, effects } => (next, effects),
+        other => panic!("{state:?} with {input:?}: {other:?}"),
+    }
+}
+
+/// Every state of the happy path, and the names of the events that it reports.
+fn happy_path() -> (Vec<State>, Vec<&'static str>) {
+    let (mut states, mut reports) = (vec![State::claimed()], Vec::new());
+    while let Some(input) = answer_to(&states[states.len() - 1]) {
+        let (next, effects) = advance(&states[states.len() - 1], input);
+        reports.extend(effects.iter().map(EventBody::kind));
+        states.push(next);
+    }
+    (states, reports)
+}
+
+fn at(name: &str) -> State {
+    let found = happy_path().0.into_iter().find(|s| s.step().is_some_and(|step| step.name() == name));
+    found.expect("a step of the happy path")
+}
+
+#[test]
+fn a_sector_goes_from_claim_to_finished_and_reports_each_step_once() {
+    let (states, reports) = happy_path();
+    assert_eq!(states.last(), Some(&State::Over { outcome: Outcome::Finished }));
+    let expected = [
+        "pieces_added",
+        "tree_d_built",
+        "ticket_wanted",
+        "pc1_done",
+        "pc2_done",
+        "persisted",
+        "c1_done",
+        "c2_done",
+        "finished",
+    ];
+    assert_eq!(reports, expected);
+}
+
+#[test]
+fn a_state_that_waits_needs_no_processor() {
+    let mut waiting = 0;
+    for state in happy_path().0 {
+        let name = state.step().map_or("over", Step::name);
+        if name.starts_with("awaiting") {
+            waiting += 1;
+            assert!(matches!(state.need(), Need::Fact | Need::Pc1Room), "{name}");
+        } else {
+            assert!(matches!(state.need(), Need::Run(_) | Need::Clean | Need::Nothing), "{name}");
+        }
+    }
+    assert_eq!(waiting, 6);
+}
+
+#[test]
+fn a_ticket_that_was_not_asked_for_changes_nothing() {
+    let state = at("awaiting_ticket");
+    assert!(matches!(state.apply(Input::Fact(ticket(7)), POLICY), Transition::Ignore(_)));
+}
+
+#[test]
+fn an_expired_ticket_is_asked_for_again_with_the_next_number() {
+    let (state, _) = advance(&at("pc1"), Input::TicketExpired);
+    let (state, events) = advance(&state, Input::Pc1RoomSeen);
+    assert_eq!(events, [EventBody::TicketWanted { draw: 2 }]);
+    assert!(matches!(state.step(), Some(Step::AwaitingTicket { draw: 2, .. })));
+    assert!(matches!(state.apply(Input::Fact(ticket(1)), POLICY), Transition::Ignore(_)), "the expired one");
+}
+
+#[test]
+fn a_seed_that_moves_sends_c2_and_a_waiting_proof_back_to_c1() {
+    for name in ["c1", "c2", "awaiting_prove_commit"] {
+        let state = at(name);
+        assert!(matches!(state.apply(Input::Fact(seed(1)), POLICY), Transition::Ignore(_)), "in use, {name}");
+        let (next, _) = advance(&state, Input::Fact(seed(2)));
+        assert!(matches!(next.step(), Some(Step::C1 { seed, .. }) if seed.draw == 2), "{name}");
+    }
+}
+
+#[test]
+fn a_temp_error_is_retried_and_then_blocks_as_perm() {
+    let mut state = at("pc2");
+    for attempt in 1..=POLICY.max_retries {
+        let (next, events) = advance(&state, Input::Failed { error: error(ErrorClass::Temp) });
+        assert_eq!(events[0].error().map(|e| (e.class, e.attempt)), Some((ErrorClass::Temp, attempt)));
+        assert_eq!(next.need(), Need::Retry);
+        state = advance(&next, Input::RetryDue).0;
+        assert_eq!(state.attempt(), attempt + 1);
+    }
+    let (state, events) = advance(&state, Input::Failed { error: error(ErrorClass::Temp) });
+    assert_eq!(events[0].error().map(|e| e.class), Some(ErrorClass::Perm));
+    assert_eq!(state.need(), Need::Person);
+}
+
+#[test]
+fn success_resets_the_count_of_tries() {
+    let (state, _) = advance(&at("pc1"), Input::Failed { error: error(ErrorClass::Temp) });
+    let (state, _) = advance(&state, Input::RetryDue);
+    assert_eq!(advance(&state, Input::Pc1Done).0.attempt(), 1);
+}
+
+#[test]
+fn perm_and_crit_block_abort_cleans_and_a_blocked_slot_can_be_abandoned() {
+    let state = at("c2");
+    for class in [ErrorClass::Perm, ErrorClass::Crit, ErrorClass::Unknown] {
+        let (blocked, _) = advance(&state, Input::Failed { error: error(class) });
+        assert_eq!(blocked.need(), Need::Person);
+        assert!(matches!(blocked.apply(Input::RetryDue, POLICY), Transition::Ignore(_)));
+        assert_eq!(advance(&blocked, abandon()).0.need(), Need::Clean);
+    }
+    let (cleaning, _) = advance(&state, Input::Failed { error: error(ErrorClass::Abort) });
+    let (over, events) = advance(&cleaning, Input::Cleaned);
+    assert_eq!(events[0].kind(), "aborted");
+    assert!(matches!(over, State::Over { outcome: Outcome::Aborted { .. } }));
+}
+
+#[test]
+fn pc2_over_other_data_is_illegal() {
+    let other = Input::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([8; 32]) };
+    assert!(matches!(at("pc2").apply(other, POLICY), Transition::Illegal(_)));
+}
+
+/// A step takes only its own answer; each other result of a phase is illegal there.
+#[test]
+fn every_step_takes_exactly_its_own_answer() {
+    let (states, _) = happy_path();
+    let answers: Vec<Input> = states.iter().filter_map(answer_to).collect();
+    for state in states.iter().filter(|s| matches!(s, State::Going { .. })) {
+        let own = answer_to(state);
+        for answer in &answers {
+            let got = state.apply(answer.clone(), POLICY);
+            match (answer, Some(answer) == own.as_ref()) {
+                (_, true) => assert!(matches!(got, Transition::Advance { .. }), "{state:?} {answer:?}"),
+                (Input::Fact(_), false) => assert!(matches!(got, Transition::Ignore(_)), "{state:?} {answer:?}"),
+                (_, false) => assert!(matches!(got, Transition::Illegal(_)), "{state:?} {answer:?}"),
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_inputs_leave_a_state_that_survives_the_journal_and_can_still_end(
+        inputs in prop::collection::vec(any_input(), 0..80),
+    ) {
+        let mut state = State::claimed();
+        for input in inputs {
+            if let Transition::Advance { next, effects } = state.apply(input, POLICY) {
+                if let State::Blocked { error, .. } = &next {
+                    prop_assert!(!error.causes.is_empty(), "blocked without a cause");
+                }
+                prop_assert!(effects.len() <= 1);
+                state = next;
+            }
+            let bytes = crate::codec::encode(&state).expect("packs");
+            prop_assert_eq!(&crate::codec::decode::<State>(&bytes).expect("unpacks"), &state);
+        }
+        // Once faults stop, the sector ends in bounded steps, or a person is asked.
+        for _ in 0..20 {
+            match answer_to(&state) {
+                Some(input) => state = advance(&state, input).0,
+                None => break,
+            }
+        }
+        prop_assert!(matches!(state, State::Over { .. } | State::Blocked { .. }), "{:?}", state);
+    }
+}
