@@ -1,0 +1,140 @@
+//! How a request to a processor fails.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use sealbus_schema::error::Exit;
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport};
+
+use super::protocol::Failure;
+use crate::stage::Stage;
+
+/// The pool cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// No group serves the stage.
+    #[error("no processor serves {0}")]
+    NoProcessor(Stage),
+    /// A group of no processors.
+    #[error("a group for {0} has count 0")]
+    EmptyGroup(Stage),
+    /// The path of this executable is needed for built-in processors, and not to be had.
+    #[error("cannot find the own executable: {0}")]
+    OwnExecutable(#[source] io::Error),
+    /// The thread that starts processors could not be started.
+    #[error("cannot start the spawner thread: {0}")]
+    Spawner(#[source] io::Error),
+}
+
+/// How a process ended, out of what the operating system says.
+#[must_use]
+pub fn exit_of(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Status(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or(0)),
+    }
+}
+
+/// A failed request. Costs one attempt; the processor is good for the next request.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("processor {processor}: {failure}{}", exit.map(|exit| format!(" ({exit})")).unwrap_or_default())]
+pub struct ProcessError {
+    /// Which processor, for example `pc1-0`.
+    pub processor: String,
+    /// What happened.
+    pub failure: ProcessFailure,
+    /// How the process ended, if it did so by itself.
+    pub exit: Option<Exit>,
+    /// The last lines that it wrote to stderr, oldest first.
+    pub stderr_tail: Vec<String>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ProcessFailure {
+    /// The stage answered an error; the process lives on.
+    #[error("{}: {}", .0.code, .0.message)]
+    Stage(Failure),
+    /// The executable could not be started.
+    #[error("cannot start {bin}: {reason}")]
+    Start {
+        /// The executable.
+        bin: String,
+        /// The operating system's reason.
+        reason: String,
+    },
+    /// The first line was not the greeting of version 2 for the stage.
+    #[error("bad handshake: {0}")]
+    Handshake(String),
+    /// The process ended, or closed its stdout, before it had greeted.
+    #[error("ended before it greeted")]
+    ExitedAtStart,
+    /// The process ended, or closed its stdout, before it answered.
+    #[error("ended before it answered")]
+    Exited,
+    /// A line that is no answer.
+    #[error("not an answer: {0}")]
+    Garbage(String),
+    /// An answer to another request.
+    #[error("answered request {answered} instead of {asked}")]
+    WrongId {
+        /// The id of the request.
+        asked: u64,
+        /// The id in the answer.
+        answered: u64,
+    },
+    /// An output of another shape than the stage's.
+    #[error("answered an output of another shape: {0}")]
+    WrongOutput(String),
+    /// No answer in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// An answer beyond the limit.
+    #[error("an answer of more than {0} bytes")]
+    TooLarge(usize),
+}
+
+impl ProcessError {
+    /// What happens next.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match &self.failure {
+            ProcessFailure::Stage(failure) => failure.class,
+            ProcessFailure::Start { .. } => ErrorClass::Crit,
+            ProcessFailure::Exited | ProcessFailure::ExitedAtStart | ProcessFailure::Timeout(_) => ErrorClass::Temp,
+            ProcessFailure::Handshake(_)
+            | ProcessFailure::Garbage(_)
+            | ProcessFailure::WrongId { .. }
+            | ProcessFailure::WrongOutput(_)
+            | ProcessFailure::TooLarge(_) => ErrorClass::Perm,
+        }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match &self.failure {
+            ProcessFailure::Stage(failure) => ErrorCode::from_text(&failure.code),
+            ProcessFailure::Start { .. } => ErrorCode::PROCESSOR_START_FAILED,
+            ProcessFailure::Exited | ProcessFailure::ExitedAtStart => ErrorCode::PROCESSOR_DIED,
+            ProcessFailure::Timeout(_) => ErrorCode::PROCESSOR_TIMED_OUT,
+            ProcessFailure::Handshake(_)
+            | ProcessFailure::Garbage(_)
+            | ProcessFailure::WrongId { .. }
+            | ProcessFailure::WrongOutput(_)
+            | ProcessFailure::TooLarge(_) => ErrorCode::PROCESSOR_PROTOCOL,
+        }
+    }
+
+    /// The error as it is reported; phase, attempt, host and slot are left to whoever knows them.
+    #[must_use]
+    pub fn report(&self) -> ErrorReport {
+        let mut report = ErrorReport::new(self.class(), self.code(), self.failure.to_string());
+        report.processor = Some(self.processor.clone());
+        report.exit = self.exit;
+        report.stderr_tail = self.stderr_tail.join("\n");
+        report.bounded()
+    }
+}

@@ -1,0 +1,67 @@
+//! The phases of sealing as blocking functions over the files of one slot.
+//!
+//! Every stage is a request type, a response type and `fn run(&Request) -> Result<Response, StageError>`. All of them
+//! keep one promise: killed at any instruction and run again with the same request they give the same result, because
+//! inputs are never changed in place, and an output gets its final name only when it is complete and on the disk
+//! ([`files`]). Where the files lie is fixed by [`Workspace`].
+//!
+//! Order: [`add_pieces`], [`tree_d`], [`pc1`], [`pc2`], [`transfer`], [`c1`], [`c2`].
+
+use serde::{Serialize, de::DeserializeOwned};
+
+pub mod add_pieces;
+pub mod c1;
+pub mod c2;
+pub mod error;
+pub mod files;
+mod parent_cache;
+pub mod pc1;
+pub mod pc2;
+mod pc2_check;
+pub mod sector;
+pub mod transfer;
+mod transfer_file;
+pub mod tree_d;
+pub mod workspace;
+
+pub use error::{StageCode, StageError};
+pub use sealbus_schema::Phase as Stage;
+pub use workspace::Workspace;
+
+/// Runs the built-in implementation of `stage` on a request and gives the response, both as JSON.
+///
+/// # Errors
+/// [`StageCode::RequestInvalid`] if the request has another shape, otherwise what the stage says.
+pub fn run_json(stage: Stage, task: serde_json::Value) -> Result<serde_json::Value, StageError> {
+    match stage {
+        Stage::AddPieces => run_as::<add_pieces::Request>(task),
+        Stage::TreeD => run_as::<tree_d::Request>(task),
+        Stage::Pc1 => run_as::<pc1::Request>(task),
+        Stage::Pc2 => run_as::<pc2::Request>(task),
+        Stage::Transfer => run_as::<transfer::Request>(task),
+        Stage::C1 => run_as::<c1::Request>(task),
+        Stage::C2 => run_as::<c2::Request>(task),
+    }
+}
+
+/// A request that says by its type which stage serves it and what comes back.
+pub trait StageRequest: Serialize + DeserializeOwned {
+    /// The stage that serves it.
+    const STAGE: Stage;
+    /// What the stage answers.
+    type Response: Serialize + DeserializeOwned;
+
+    /// Carries the request out in this process, blocking.
+    ///
+    /// # Errors
+    /// As the stage's module says.
+    fn run(&self) -> Result<Self::Response, StageError>;
+}
+
+fn run_as<R: StageRequest>(task: serde_json::Value) -> Result<serde_json::Value, StageError> {
+    let request: R = serde_json::from_value(task)
+        .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("{} request: {error}", R::STAGE)))?;
+    let response = request.run()?;
+    serde_json::to_value(response)
+        .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("{} response: {error}", R::STAGE)))
+}
