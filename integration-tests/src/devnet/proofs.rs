@@ -195,7 +195,7 @@ mod tests {
         let size = PaddedPieceSize(2048);
         let cid = data_commitment_v1_to_cid(&[1; 32]).expect("a commitment");
         let piece = PieceInfo { cid, size };
-        assert!(unsealed_cid(PROOF, &[piece.clone()]).is_ok());
+        assert!(unsealed_cid(PROOF, std::slice::from_ref(&piece)).is_ok());
         assert!(matches!(
             unsealed_cid(PROOF, &[piece.clone(), piece]),
             Err(ProofError::PiecesTooLarge { .. })
