@@ -82,6 +82,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         _ = interrupted.recv() => {}
     }
     info!("devnet stops");
+    files::retract(&arguments.data_dir)?;
     Ok(())
 }
 

@@ -28,9 +28,14 @@ pub struct FileError {
     source: io::Error,
 }
 
-/// Makes the directory and takes away what an earlier devnet left.
+/// Makes the directory and takes away the address that an earlier devnet left.
 pub fn prepare(directory: &Path) -> Result<(), FileError> {
     fs::create_dir_all(directory).map_err(failed("create", directory))?;
+    retract(directory)
+}
+
+/// Takes the address away: nothing listens there any more.
+pub fn retract(directory: &Path) -> Result<(), FileError> {
     let address = directory.join(ADDRESS_FILE);
     match fs::remove_file(&address) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -215,20 +215,30 @@ fn check_proofs(
     let mut batch = BatchReturnGen::new(infos.len());
     for (info, proof) in infos.iter().zip(proofs) {
         let verified = call.context.verifier.verify_seal(info, proof.bytes());
-        let right = verified.unwrap_or_else(|error| {
-            tracing::warn!(miner = info.miner, sector = info.sector, %error, "a seal proof could not be checked");
-            false
-        });
-        if right {
-            batch.add_success();
-        } else if all_or_nothing {
-            return Err(actor_error!(
-                illegal_argument,
-                "invalid proof for sector {} while requiring activation success",
-                info.sector
-            ));
-        } else {
-            batch.add_fail(ExitCode::USR_ILLEGAL_ARGUMENT);
+        let wrong = match verified {
+            Ok(true) => None,
+            Ok(false) => Some("the proof is wrong".to_owned()),
+            Err(error) => {
+                let (miner, sector) = (info.miner, info.sector);
+                tracing::warn!(miner, sector, %error, "a seal proof could not be checked");
+                Some(error.to_string())
+            }
+        };
+        match wrong {
+            None => {
+                batch.add_success();
+            }
+            Some(reason) if all_or_nothing => {
+                return Err(actor_error!(
+                    illegal_argument,
+                    "invalid proof for sector {} while requiring activation success: {}",
+                    info.sector,
+                    reason
+                ));
+            }
+            Some(_) => {
+                batch.add_fail(ExitCode::USR_ILLEGAL_ARGUMENT);
+            }
         }
     }
     Ok(batch.generate())
