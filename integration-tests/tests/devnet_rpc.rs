@@ -424,6 +424,10 @@ async fn malformed_requests_are_errors_and_the_node_lives_on() {
             r#"{"id":1,"method":"Devnet.Fault","params":[{"kind":"meteor"}]}"#,
             -32700,
         ),
+        (
+            r#"{"id":1,"method":"Devnet.SetEpochMillis","params":[18446744073709551615]}"#,
+            1,
+        ),
         (r#"{"id":1,"method":"Devnet.Advance","params":[100001]}"#, 1),
     ];
     for (body, code) in codes {

@@ -12,6 +12,7 @@ use fvm_ipld_encoding::RawBytes;
 use fvm_shared::address::Address;
 use fvm_shared::commcid::{data_commitment_v1_to_cid, replica_commitment_v1_to_cid};
 use fvm_shared::econ::TokenAmount;
+use fvm_shared::error::ExitCode;
 use fvm_shared::piece::{PaddedPieceSize, zero_piece_commitment};
 use fvm_shared::sector::RegisteredSealProof;
 use sealbus_integration_tests::devnet::Config;
@@ -25,6 +26,16 @@ const WRONG: &[u8] = b"wrong";
 fn codes(return_data: &RawBytes) -> Vec<u32> {
     let batch: BatchReturn = return_data.deserialize().expect("a batch return");
     batch.codes().into_iter().map(|code| code.value()).collect()
+}
+
+#[test]
+fn parameters_have_the_golden_bytes() {
+    let params = encode(&prove_params(&[(7, &[1, 2, 3])], true));
+    assert_eq!(hex::encode(params.bytes()), "8681820780814301020340f6f5f5");
+    let batch = BatchReturn::of(&[0, 16, 0].map(ExitCode::new));
+    assert_eq!(hex::encode(encode(&batch).bytes()), "820281820110");
+    let one_fil = encode(&TokenAmount::from_whole(1));
+    assert_eq!(hex::encode(one_fil.bytes()), "49000de0b6b3a7640000");
 }
 
 #[test]

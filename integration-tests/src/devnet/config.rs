@@ -14,6 +14,9 @@ pub const PRE_COMMIT_CHALLENGE_DELAY: ChainEpoch = 10;
 /// The most miners that genesis can make.
 pub const MINERS_MAX: u64 = 100;
 
+/// The longest that an epoch can last, real milliseconds: a day.
+pub const EPOCH_MILLIS_MAX: u64 = 86_400_000;
+
 /// Why a configuration was refused. Each names its field.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ConfigError {
@@ -23,6 +26,9 @@ pub enum ConfigError {
     /// A chain without miners, or with too many for the ID ranges of genesis.
     #[error("miners: {0} is out of range, 1 to {MINERS_MAX}")]
     Miners(u64),
+    /// An epoch that nobody waits for.
+    #[error("epoch-millis: {0} is more than a day ({EPOCH_MILLIS_MAX})")]
+    EpochMillis(u64),
     /// Actors of these versions exist in the state machine used here.
     #[error("network-version: {0} is not supported, a devnet runs 28 or 29")]
     NetworkVersion(u32),
@@ -70,6 +76,7 @@ impl Config {
         if self.miners == 0 || self.miners > MINERS_MAX {
             return Err(ConfigError::Miners(self.miners));
         }
+        check_epoch_millis(self.epoch_millis)?;
         if !matches!(self.network_version, 28 | 29) {
             return Err(ConfigError::NetworkVersion(self.network_version));
         }
@@ -117,6 +124,14 @@ impl Config {
             _ => RegisteredSealProof::StackedDRG2KiBV1P1,
         }
     }
+}
+
+/// Checks how long an epoch lasts.
+pub fn check_epoch_millis(millis: u64) -> Result<(), ConfigError> {
+    if millis > EPOCH_MILLIS_MAX {
+        return Err(ConfigError::EpochMillis(millis));
+    }
+    Ok(())
 }
 
 /// Reads `2KiB` or `8MiB`.

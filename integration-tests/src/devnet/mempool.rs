@@ -120,6 +120,18 @@ pub struct Mempool {
 impl Mempool {
     /// Takes a message, judged by the state after the head's messages.
     pub fn push(&mut self, world: &World, signed: SignedMessage) -> Result<Cid, MempoolError> {
+        let (sender, cid) = self.check(world, &signed)?;
+        let queue = self.pending.entry(sender).or_default();
+        queue.insert(signed.message.sequence, (cid, Arc::new(signed)));
+        Ok(cid)
+    }
+
+    /// Whether a message would be taken: its sender and CID if so.
+    pub fn check(
+        &self,
+        world: &World,
+        signed: &SignedMessage,
+    ) -> Result<(ActorID, Cid), MempoolError> {
         let message = &signed.message;
         let length = signed.chain_length()?;
         if length > MESSAGE_BYTES_MAX {
@@ -146,9 +158,7 @@ impl Mempool {
         }
         self.check_nonce(sender, actor.nonce, cid, message)?;
         self.check_funds(sender, &actor.balance, message)?;
-        let queue = self.pending.entry(sender).or_default();
-        queue.insert(message.sequence, (cid, Arc::new(signed)));
-        Ok(cid)
+        Ok((sender, cid))
     }
 
     /// The nonce that the sender's next message should have.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::chain::{Chain, ChainError, Execution};
-use super::config::{Config, ConfigError};
+use super::config::{Config, ConfigError, check_epoch_millis};
 use super::economics::Economics;
 use super::execution::{Applied, BLOCK_GAS_LIMIT, Context, apply};
 use super::faults::{Fault, Faults};
@@ -27,6 +27,9 @@ use super::tipset::{BlockHeader, Tipset};
 use super::view::{View, ViewError};
 use super::wallet::Wallet;
 use super::world::{FIRST_MINER, Kind, Store, World, WorldError};
+
+/// Beacon entries that one block holds, at most: those of the last epochs.
+const BEACON_ENTRIES_MAX: ChainEpoch = 20;
 
 /// Why a node could not be made or could not go on.
 #[derive(Debug, Error)]
@@ -122,8 +125,10 @@ impl Node {
     }
 
     /// Sets how long an epoch lasts, real milliseconds; 0 stops the clock.
-    pub fn set_epoch_millis(&self, millis: u64) {
+    pub fn set_epoch_millis(&self, millis: u64) -> Result<(), ConfigError> {
+        check_epoch_millis(millis)?;
         self.epoch_millis.send_replace(millis);
+        Ok(())
     }
 
     /// Follows how long an epoch lasts.
@@ -162,9 +167,10 @@ impl Node {
     /// Takes a signed message into the mempool.
     pub fn push(&mut self, signed: SignedMessage) -> Result<Cid, PushError> {
         let world = self.latest()?.world;
+        let (_, cid) = self.mempool.check(&world, &signed)?;
         if self.faults.take_drop() {
-            // Checked as usual, then forgotten.
-            return Ok(Mempool::default().push(&world, signed)?);
+            debug!(%cid, "message dropped");
+            return Ok(cid);
         }
         let kept = Arc::new(signed.clone());
         let cid = self.mempool.push(&world, signed)?;
@@ -296,7 +302,8 @@ impl Node {
     }
 
     fn beacon_entries(&self, after: ChainEpoch) -> Vec<(i64, Vec<u8>)> {
-        let epochs = after + 1..=self.epoch;
+        let first = (after + 1).max(self.epoch - BEACON_ENTRIES_MAX + 1);
+        let epochs = first..=self.epoch;
         epochs
             .map(|epoch| (epoch, beacon_data(self.config.seed, epoch)))
             .collect()

@@ -143,8 +143,12 @@ async fn tick(devnet: Devnet, mut millis: watch::Receiver<u64>) {
             }
             () = tokio::time::sleep_until(next) => {}
         }
-        // A slow epoch does not make later ones shorter.
-        last = next.max(tokio::time::Instant::now() - Duration::from_millis(current));
+        // An epoch that came late does not make the next ones shorter than they should be.
+        let now = tokio::time::Instant::now();
+        let period = Duration::from_millis(current);
+        last = now
+            .checked_sub(period)
+            .map_or(next, |earliest| next.max(earliest));
         let advancing = devnet.clone();
         let advanced =
             tokio::task::spawn_blocking(move || advancing.with_node(Node::advance_epoch)).await;

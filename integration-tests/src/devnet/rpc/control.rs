@@ -31,7 +31,8 @@ pub(super) fn null_rounds(node: &mut Node, params: &Params<'_>) -> Result<Value,
 }
 
 pub(super) fn set_epoch_millis(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
-    node.set_epoch_millis(params.decode(0)?);
+    let set = node.set_epoch_millis(params.decode(0)?);
+    set.map_err(|error| RpcError::generic(error.to_string()))?;
     Ok(Value::Null)
 }
 
