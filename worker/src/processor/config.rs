@@ -1,0 +1,114 @@
+//! What a pool is made of. The worker's configuration file is translated into this.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::stage::Stage;
+
+/// What every processor inherits from the worker's environment, by name; besides these, all that begin with [`INHERITED_PREFIX`].
+pub const INHERITED: [&str; 4] = ["PATH", "HOME", "RUST_LOG", "CUDA_VISIBLE_DEVICES"];
+/// How names of the proofs library's settings begin.
+pub const INHERITED_PREFIX: &str = "FIL_PROOFS_";
+
+/// All processors of a worker.
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    /// The groups; several may serve one stage.
+    pub groups: Vec<GroupConfig>,
+    /// Each processor gets a directory of its own under this one as `TMPDIR`, emptied at each start.
+    pub tmp_root: PathBuf,
+}
+
+/// Processors that are alike.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// The stage that they serve.
+    pub stage: Stage,
+    /// The executable; `None` for this one, with `processor <stage>` as its arguments.
+    pub bin: Option<PathBuf>,
+    /// The arguments, after `processor <stage>` if `bin` is `None`.
+    pub args: Vec<String>,
+    /// How many there are: as many requests are worked on at the same time.
+    pub count: usize,
+    /// Set on top of what is inherited; wins.
+    pub env: BTreeMap<String, String>,
+    /// More names to inherit.
+    pub inherit_env: Vec<String>,
+    /// The longest that a request may take.
+    pub timeout: Duration,
+    /// The longest that a start may take, up to the child's first line.
+    pub start_timeout: Duration,
+    /// The longest answer that is accepted, in bytes.
+    pub answer_bytes_max: usize,
+    /// The wait before the second start in a row after a failure; doubles up to `backoff_max`.
+    pub backoff: Duration,
+    /// The longest wait before a start.
+    pub backoff_max: Duration,
+}
+
+impl GroupConfig {
+    /// `count` built-in processors for `stage`, with a time limit of a day and the other defaults.
+    #[must_use]
+    pub fn built_in(stage: Stage, count: usize) -> Self {
+        Self {
+            stage,
+            bin: None,
+            args: Vec::new(),
+            count,
+            env: BTreeMap::new(),
+            inherit_env: Vec::new(),
+            timeout: Duration::from_secs(24 * 3600),
+            start_timeout: Duration::from_secs(30),
+            answer_bytes_max: 16 << 20,
+            backoff: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(30),
+        }
+    }
+
+    /// The environment of a processor, out of the worker's.
+    #[must_use]
+    pub fn environment(&self, own: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
+        let inherits = |name: &str| {
+            INHERITED.contains(&name) || name.starts_with(INHERITED_PREFIX) || self.inherit_env.iter().any(|other| other == name)
+        };
+        let mut environment: BTreeMap<String, String> = own.filter(|(name, _)| inherits(name)).collect();
+        environment.extend(self.env.clone());
+        environment
+    }
+
+    /// The wait before a start after `failures` in a row.
+    #[must_use]
+    pub fn backoff_after(&self, failures: u32) -> Duration {
+        match failures {
+            0 => Duration::ZERO,
+            _ => self.backoff.saturating_mul(2_u32.saturating_pow(failures.min(32) - 1)).min(self.backoff_max),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_variables_are_inherited_and_configured_ones_win() {
+        let mut group = GroupConfig::built_in(Stage::C2, 1);
+        group.env.insert("RUST_LOG".into(), "debug".into());
+        group.inherit_env.push("EXTRA".into());
+        let own = [("PATH", "/bin"), ("RUST_LOG", "info"), ("NATS_TOKEN", "secret"), ("FIL_PROOFS_PARAMETER_CACHE", "/p"), ("EXTRA", "1")];
+        let environment = group.environment(own.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let names: Vec<&str> = environment.keys().map(String::as_str).collect();
+        assert_eq!(names, ["EXTRA", "FIL_PROOFS_PARAMETER_CACHE", "PATH", "RUST_LOG"]);
+        assert_eq!(environment["RUST_LOG"], "debug");
+    }
+
+    #[test]
+    fn the_back_off_doubles_and_is_bounded() {
+        let group = GroupConfig::built_in(Stage::C2, 1);
+        assert_eq!(group.backoff_after(0), Duration::ZERO);
+        assert_eq!(group.backoff_after(1), group.backoff);
+        assert_eq!(group.backoff_after(3), group.backoff * 4);
+        assert_eq!(group.backoff_after(u32::MAX), group.backoff_max);
+    }
+}

@@ -1,0 +1,318 @@
+//! The worker's processors: who is busy, who is next.
+//!
+//! Room for a stage is a fair semaphore with one permit for each of its processors; whoever holds a permit takes an idle processor off a list, and the
+//! guard puts both back when it is dropped, in that order. No counter is kept by hand. Processes are started at the first request, kept for the next, and
+//! replaced after a failure, with a growing pause.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::process::Command;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::config::{GroupConfig, PoolConfig};
+use super::error::{PoolError, ProcessError, ProcessFailure};
+use super::protocol::AnswerResult;
+use super::running::{Ended, Launch, Running};
+use super::spawner::Spawner;
+use crate::stage::{Stage, StageRequest};
+
+/// All processors of this worker. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ProcessorPool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    spawner: Spawner,
+    stages: BTreeMap<Stage, StagePool>,
+}
+
+#[derive(Debug)]
+struct StagePool {
+    room: Arc<Semaphore>,
+    idle: Mutex<Vec<Processor>>,
+    status: Mutex<BTreeMap<String, ProcessorStatus>>,
+}
+
+/// One configured processor, whether its process runs or not.
+#[derive(Debug)]
+struct Processor {
+    id: String,
+    config: Arc<GroupConfig>,
+    bin: PathBuf,
+    tmp_dir: PathBuf,
+    running: Option<Running>,
+    failures: u32,
+}
+
+/// What a processor is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessorStatus {
+    /// Stage and number, for example `pc1-0`.
+    pub id: String,
+    /// The stage.
+    pub stage: Stage,
+    /// The process, if one runs.
+    pub pid: Option<u32>,
+    /// Since when somebody holds it.
+    pub busy_since: Option<Instant>,
+}
+
+impl ProcessorPool {
+    /// Makes a pool; starts no process yet. Within a tokio runtime, which must outlive the pool.
+    ///
+    /// # Errors
+    /// [`PoolError`] if a group is empty, or built-in processors are wanted and this executable's path is unknown.
+    pub fn new(config: PoolConfig) -> Result<Self, PoolError> {
+        let mut processors: BTreeMap<Stage, Vec<Processor>> = BTreeMap::new();
+        for group in config.groups {
+            if group.count == 0 {
+                return Err(PoolError::EmptyGroup(group.stage));
+            }
+            let bin = match &group.bin {
+                Some(bin) => bin.clone(),
+                None => std::env::current_exe().map_err(PoolError::OwnExecutable)?,
+            };
+            let group = Arc::new(group);
+            let of_stage = processors.entry(group.stage).or_default();
+            for _ in 0..group.count {
+                let id = format!("{}-{}", group.stage, of_stage.len());
+                let tmp_dir = config.tmp_root.join(&id);
+                of_stage.push(Processor { id, config: Arc::clone(&group), bin: bin.clone(), tmp_dir, running: None, failures: 0 });
+            }
+        }
+        let stages = processors.into_iter().map(|(stage, idle)| (stage, StagePool::new(stage, idle))).collect();
+        let spawner = Spawner::start().map_err(PoolError::Spawner)?;
+        Ok(Self { shared: Arc::new(Shared { spawner, stages }) })
+    }
+
+    /// Waits for a processor, in the order of asking, and holds it until the guard is dropped.
+    ///
+    /// # Errors
+    /// [`PoolError::NoProcessor`].
+    pub async fn acquire(&self, stage: Stage) -> Result<ProcessorGuard, PoolError> {
+        let permit = self.permit(stage).await?;
+        let of_stage = self.shared.stage(stage)?;
+        // As many permits as processors, and a processor goes back before its permit: with a permit there is one.
+        let processor = lock(&of_stage.idle).pop().ok_or(PoolError::NoProcessor(stage))?;
+        of_stage.report(&processor, Some(Instant::now()));
+        Ok(ProcessorGuard { shared: Arc::clone(&self.shared), stage, processor: Some(processor), _permit: permit })
+    }
+
+    /// Waits until [`acquire`](Self::acquire) would have been served, and holds nothing.
+    ///
+    /// # Errors
+    /// [`PoolError::NoProcessor`].
+    pub async fn wait_for_room(&self, stage: Stage) -> Result<(), PoolError> {
+        self.permit(stage).await.map(drop)
+    }
+
+    /// Waits for a processor and has it carry out one request.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub async fn run<R: StageRequest>(&self, request: &R) -> Result<R::Response, RunError> {
+        Ok(self.acquire(R::STAGE).await?.run(request).await?)
+    }
+
+    /// Every processor, by id.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<ProcessorStatus> {
+        self.shared.stages.values().flat_map(|stage| lock(&stage.status).values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// How many processors of a stage are free.
+    #[must_use]
+    pub fn free(&self, stage: Stage) -> usize {
+        self.shared.stages.get(&stage).map_or(0, |of_stage| of_stage.room.available_permits())
+    }
+
+    async fn permit(&self, stage: Stage) -> Result<OwnedSemaphorePermit, PoolError> {
+        let room = Arc::clone(&self.shared.stage(stage)?.room);
+        room.acquire_owned().await.map_err(|_| PoolError::NoProcessor(stage))
+    }
+}
+
+/// Either the pool does not serve the stage, or the request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The pool.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The request.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+impl Shared {
+    fn stage(&self, stage: Stage) -> Result<&StagePool, PoolError> {
+        self.stages.get(&stage).ok_or(PoolError::NoProcessor(stage))
+    }
+}
+
+impl StagePool {
+    fn new(stage: Stage, mut idle: Vec<Processor>) -> Self {
+        let status = |processor: &Processor| ProcessorStatus { id: processor.id.clone(), stage, pid: None, busy_since: None };
+        let status = idle.iter().map(|processor| (processor.id.clone(), status(processor))).collect();
+        // Taken from the end: the first one first.
+        idle.reverse();
+        Self { room: Arc::new(Semaphore::new(idle.len())), idle: Mutex::new(idle), status: Mutex::new(status) }
+    }
+
+    fn report(&self, processor: &Processor, busy_since: Option<Instant>) {
+        if let Some(status) = lock(&self.status).get_mut(&processor.id) {
+            status.pid = processor.running.as_ref().and_then(Running::pid);
+            status.busy_since = busy_since;
+        }
+    }
+}
+
+/// A processor that somebody holds. Dropping it gives it back.
+#[derive(Debug)]
+pub struct ProcessorGuard {
+    shared: Arc<Shared>,
+    stage: Stage,
+    processor: Option<Processor>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ProcessorGuard {
+    /// Which processor it is, for example `pc1-0`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.processor.as_ref().map_or("", |processor| &processor.id)
+    }
+
+    /// Has the request carried out. The process is started if there is none.
+    ///
+    /// If the future is dropped before it is done, the process is killed with it.
+    ///
+    /// # Errors
+    /// [`ProcessError`]; unless the stage itself answered, the process has been killed and the next call starts another.
+    pub async fn run<R: StageRequest>(&mut self, request: &R) -> Result<R::Response, ProcessError> {
+        let task = serde_json::to_value(request).map_err(|error| self.failed(ProcessFailure::Garbage(error.to_string())))?;
+        let output = self.run_value(task).await?;
+        serde_json::from_value(output).map_err(|error| self.failed(ProcessFailure::WrongOutput(error.to_string())))
+    }
+
+    /// [`run`](Self::run) for requests that are JSON already.
+    ///
+    /// # Errors
+    /// [`ProcessError`].
+    pub async fn run_value(&mut self, task: Value) -> Result<Value, ProcessError> {
+        let stage = self.stage;
+        let shared = Arc::clone(&self.shared);
+        match self.processor.as_mut() {
+            Some(processor) => processor.run(&shared, stage, task).await,
+            None => Err(self.failed(ProcessFailure::Exited)),
+        }
+    }
+
+    fn failed(&self, failure: ProcessFailure) -> ProcessError {
+        let stderr_tail = self.processor.as_ref().and_then(|processor| processor.running.as_ref()).map(|running| running.tail.lines());
+        ProcessError { processor: self.id().to_owned(), failure, exit: None, stderr_tail: stderr_tail.unwrap_or_default() }
+    }
+}
+
+impl Drop for ProcessorGuard {
+    fn drop(&mut self) {
+        let Some(processor) = self.processor.take() else { return };
+        if let Ok(of_stage) = self.shared.stage(self.stage) {
+            of_stage.report(&processor, None);
+            lock(&of_stage.idle).push(processor);
+        }
+        // The permit is a field, so it goes back after this.
+    }
+}
+
+impl Processor {
+    async fn run(&mut self, shared: &Shared, stage: Stage, task: Value) -> Result<Value, ProcessError> {
+        // The process is owned by this future while it works: a dropped future kills it.
+        let mut running = match self.running.take().map(|mut running| (running.has_ended(), running)) {
+            Some((false, running)) => running,
+            _ => self.start(shared, stage).await?,
+        };
+        if let Ok(of_stage) = shared.stage(stage)
+            && let Some(status) = lock(&of_stage.status).get_mut(&self.id)
+        {
+            status.pid = running.pid();
+        }
+        match running.ask(task, self.config.timeout).await {
+            Ok(AnswerResult::Output(output)) => {
+                self.failures = 0;
+                self.running = Some(running);
+                Ok(output)
+            }
+            Ok(AnswerResult::Error(failure)) => {
+                self.failures = 0;
+                let stderr_tail = running.tail.lines();
+                self.running = Some(running);
+                Err(ProcessError { processor: self.id.clone(), failure: ProcessFailure::Stage(failure), exit: None, stderr_tail })
+            }
+            Err(failure) => Err(self.ended(running.end(failure).await)),
+        }
+    }
+
+    async fn start(&mut self, shared: &Shared, stage: Stage) -> Result<Running, ProcessError> {
+        let pause = self.config.backoff_after(self.failures);
+        if pause > Duration::ZERO {
+            tracing::debug!(processor = %self.id, failures = self.failures, ?pause, "waiting before a restart");
+            tokio::time::sleep(pause).await;
+        }
+        if let Err(error) = self.empty_tmp_dir() {
+            let failure = ProcessFailure::Start { bin: self.tmp_dir.display().to_string(), reason: error.to_string() };
+            return Err(self.ended(Ended { failure, exit: None, stderr_tail: Vec::new() }));
+        }
+        let launch = Launch {
+            spawner: &shared.spawner,
+            command: self.command(stage),
+            bin: self.bin.display().to_string(),
+            processor: self.id.clone(),
+            stage,
+            start_timeout: self.config.start_timeout,
+            answer_bytes_max: self.config.answer_bytes_max,
+        };
+        match Running::start(launch).await {
+            Ok(running) => {
+                tracing::info!(processor = %self.id, pid = running.pid(), "processor started");
+                Ok(running)
+            }
+            Err(ended) => Err(self.ended(ended)),
+        }
+    }
+
+    fn command(&self, stage: Stage) -> Command {
+        let mut command = Command::new(&self.bin);
+        if self.config.bin.is_none() {
+            command.args(["processor", stage.name()]);
+        }
+        let own = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        command.args(&self.config.args).env_clear().env("TMPDIR", &self.tmp_dir).envs(self.config.environment(own));
+        command
+    }
+
+    fn empty_tmp_dir(&self) -> std::io::Result<()> {
+        match std::fs::remove_dir_all(&self.tmp_dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::fs::create_dir_all(&self.tmp_dir)
+    }
+
+    fn ended(&mut self, ended: Ended) -> ProcessError {
+        self.failures = self.failures.saturating_add(1);
+        let Ended { failure, exit, stderr_tail } = ended;
+        let error = ProcessError { processor: self.id.clone(), failure, exit, stderr_tail };
+        tracing::warn!(processor = %self.id, code = error.code(), %error, "processor lost");
+        error
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,103 @@
+//! C1: opens the nodes that the chain's seed challenges.
+//!
+//! Tens of megabytes for a 32 GiB sector, so the result stays in the slot as `c1.json`. The library verifies the openings before it answers.
+
+use std::path::PathBuf;
+
+use filecoin_proofs_api::seal::{self, SealCommitPhase1Output, SealPreCommitPhase2Output};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use super::pc1::ReplicaKey;
+use super::{Bytes32, PieceInfo, SealProof, SectorRef, Stage, StageCode, StageError, StageRequest, Workspace, files, pc2, sector};
+
+/// Which challenges to open.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The sector's working directory, after PC2.
+    pub work_dir: PathBuf,
+    /// The proof type.
+    pub proof: SealProof,
+    /// The sector.
+    pub sector: SectorRef,
+    /// The ticket that PC1 ran with.
+    pub ticket: Bytes32,
+    /// The chain's randomness for the challenges.
+    pub seed: Bytes32,
+    /// The commitment that the chain knows; must be that of PC2.
+    pub comm_r: Bytes32,
+    /// The pieces; CommD must follow from them.
+    pub pieces: Vec<PieceInfo>,
+}
+
+/// The openings stay in the slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// The size of `c1.json`.
+    pub bytes: u64,
+}
+
+impl StageRequest for Request {
+    const STAGE: Stage = Stage::C1;
+    type Response = Response;
+
+    fn run(&self) -> Result<Response, StageError> {
+        run(self)
+    }
+}
+
+/// What the openings are for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Key {
+    pub(crate) replica: ReplicaKey,
+    pub(crate) comm_r: Bytes32,
+    pub(crate) seed: Bytes32,
+}
+
+/// The contents of `c1.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Record<Output = SealCommitPhase1Output> {
+    pub(crate) key: Key,
+    pub(crate) output: Output,
+}
+
+/// Opens the challenges and writes `c1.json`; an existing one with the same seed is kept, one with another is replaced.
+///
+/// # Errors
+/// [`StageCode::InputMissing`] or [`StageCode::InputMismatch`] if PC2's result is not there or another one; of the library and the file system.
+pub fn run(request: &Request) -> Result<Response, StageError> {
+    let workspace = Workspace::open(&request.work_dir)?;
+    let pc2::Record { key: replica, comm_r, .. } = pc2::require_record(&workspace, request.proof, request.sector, request.ticket)?;
+    if comm_r != request.comm_r {
+        let message = format!("PC2 gave CommR {comm_r}, the request is for {}", request.comm_r);
+        return Err(StageError::new(StageCode::InputMismatch, message));
+    }
+    let key = Key { replica, comm_r, seed: request.seed };
+    let path = workspace.c1_record();
+    let found = files::read_json::<Record<IgnoredAny>>(&path)?;
+    if !found.is_some_and(|found| found.key == key) {
+        let output = open_challenges(request, &workspace, &key)?;
+        files::write_json(&path, &Record { key, output })?;
+    }
+    let bytes = files::size_of(&path)?.unwrap_or(0);
+    Ok(Response { bytes })
+}
+
+fn open_challenges(request: &Request, workspace: &Workspace, key: &Key) -> Result<SealCommitPhase1Output, StageError> {
+    let pre_commit = SealPreCommitPhase2Output {
+        registered_proof: request.proof.registered(),
+        comm_r: key.comm_r.0,
+        comm_d: key.replica.comm_d.0,
+    };
+    seal::seal_commit_phase1(
+        workspace.cache(),
+        workspace.sealed(),
+        request.sector.prover_id(),
+        request.sector.sector_id(),
+        request.ticket.0,
+        request.seed.0,
+        pre_commit,
+        &sector::api_pieces(&request.pieces)?,
+    )
+    .map_err(|error| StageError::library("open challenges", &error))
+}

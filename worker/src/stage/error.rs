@@ -1,0 +1,170 @@
+//! What a stage says when it fails: a class, a stable code and a message.
+//!
+//! The class is decided here, where the error arises, from the kind of an I/O error or from the step that failed; nothing downstream reads the text.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// What happens after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// Transient, or harmless to repeat: retried.
+    Temp,
+    /// Arose in sealing: the slot blocks and waits for a person.
+    Perm,
+    /// The environment (disk, file system, parameters): the slot blocks and waits for a person.
+    Crit,
+    /// The attempt is worthless: progress is dropped.
+    Abort,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $class:ident;)*) => {
+        /// The stable codes of stage errors. Each belongs to one class.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum StageCode { $($(#[$doc])* $variant,)* }
+
+        impl StageCode {
+            /// All codes.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The code as it is reported.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The class of errors with this code.
+            #[must_use]
+            pub fn class(self) -> ErrorClass {
+                match self { $(Self::$variant => ErrorClass::$class,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request does not have the shape of the stage, or names a path that is not allowed.
+    RequestInvalid = "REQUEST_INVALID", Perm;
+    /// A kind of piece that this version cannot add.
+    PieceUnsupported = "PIECE_UNSUPPORTED", Perm;
+    /// A file of an earlier stage is missing.
+    InputMissing = "INPUT_MISSING", Perm;
+    /// A file of an earlier stage has another size, or belongs to another sector, ticket or seed.
+    InputMismatch = "INPUT_MISMATCH", Perm;
+    /// The pieces do not give the root of tree D.
+    CommDMismatch = "COMM_D_MISMATCH", Perm;
+    /// The result of PC2 contradicts its own files.
+    Pc2CommRMismatch = "PC2_COMM_R_MISMATCH", Perm;
+    /// The result of PC2 does not open at challenged nodes.
+    Pc2CheckFailed = "PC2_CHECK_FAILED", Perm;
+    /// The proof that C2 made does not verify.
+    ProofInvalid = "PROOF_INVALID", Perm;
+    /// Groth16 parameters or the verifying key are not in the parameter cache.
+    ParamsMissing = "PARAMS_MISSING", Crit;
+    /// The proofs library answered an error that is not of the file system.
+    LibraryError = "LIBRARY_ERROR", Perm;
+    /// The proofs library panicked.
+    LibraryPanic = "LIBRARY_PANIC", Perm;
+    /// No space or no quota left.
+    DiskFull = "DISK_FULL", Crit;
+    /// The file system is mounted read-only.
+    DiskReadOnly = "DISK_READ_ONLY", Crit;
+    /// Not allowed by the file system.
+    DiskPermission = "DISK_PERMISSION", Crit;
+    /// The file system was interrupted or slow.
+    DiskTimeout = "DISK_TIMEOUT", Temp;
+    /// Any other failure of a file operation.
+    DiskIo = "DISK_IO", Crit;
+    /// The permanent store's directory is not there; it may not be mounted.
+    StoreMissing = "STORE_MISSING", Crit;
+    /// The permanent store lacks the space for this sector.
+    StoreFull = "STORE_FULL", Crit;
+    /// The permanent store has a different file under the final name.
+    StoreConflict = "STORE_CONFLICT", Perm;
+    /// What was read back from the permanent store is not what was written.
+    StoreCorrupt = "STORE_CORRUPT", Crit;
+}
+
+/// A failed stage.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", code.as_str())]
+pub struct StageError {
+    /// The stable code; its class is [`StageCode::class`].
+    pub code: StageCode,
+    /// What was being done, and the chain of causes.
+    pub message: String,
+}
+
+impl StageError {
+    /// An error of `code`.
+    pub fn new(code: StageCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// The class of the code.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        self.code.class()
+    }
+
+    /// A failed file operation, classed by its kind.
+    pub fn io(operation: &str, path: &Path, error: &io::Error) -> Self {
+        Self::new(io_code(error), format!("{operation} {}: {error}", path.display()))
+    }
+
+    /// A failed call of the proofs library. An I/O error anywhere in the chain decides the class.
+    pub fn library(operation: &str, error: &anyhow::Error) -> Self {
+        let code = error
+            .chain()
+            .find_map(|cause| cause.downcast_ref::<io::Error>())
+            .map_or(StageCode::LibraryError, io_code);
+        Self::new(code, format!("{operation}: {error:#}"))
+    }
+}
+
+fn io_code(error: &io::Error) -> StageCode {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StageCode::DiskFull,
+        io::ErrorKind::ReadOnlyFilesystem => StageCode::DiskReadOnly,
+        io::ErrorKind::PermissionDenied => StageCode::DiskPermission,
+        io::ErrorKind::Interrupted | io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy => StageCode::DiskTimeout,
+        _ => StageCode::DiskIo,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_inside_a_library_error_is_critical() {
+        let error = anyhow::Error::from(io::Error::from(io::ErrorKind::StorageFull)).context("failed to store labels");
+        let error = StageError::library("sdr", &error);
+        assert_eq!((error.code, error.class()), (StageCode::DiskFull, ErrorClass::Crit));
+        assert!(error.message.starts_with("sdr: failed to store labels"));
+    }
+
+    #[test]
+    fn an_errno_decides_the_code() {
+        for (errno, code) in [(28, StageCode::DiskFull), (30, StageCode::DiskReadOnly), (13, StageCode::DiskPermission), (5, StageCode::DiskIo)] {
+            let error = StageError::io("write", Path::new("/x"), &io::Error::from_raw_os_error(errno));
+            assert_eq!(error.code, code);
+        }
+    }
+
+    #[test]
+    fn a_logical_error_of_the_library_is_for_a_person() {
+        assert_eq!(StageError::library("pc2", &anyhow::anyhow!("no")).class(), ErrorClass::Perm);
+    }
+
+    #[test]
+    fn codes_are_distinct_and_in_capitals() {
+        let names: std::collections::BTreeSet<_> = StageCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), StageCode::ALL.len());
+        assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')));
+    }
+}

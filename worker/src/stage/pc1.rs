@@ -1,0 +1,207 @@
+//! PC1: labels the layers of the graph.
+//!
+//! The library's own `seal_pre_commit_phase1` copies the data to the sealed file and builds tree D again before it labels. Both are done elsewhere here
+//! (PC2 makes its own copy, [`super::tree_d`] builds the tree), so this stage takes the library's labelling alone (`sdr`) and puts the PC1 output together;
+//! a test compares it with what the library makes.
+//!
+//! The library goes on after layers that have their full size, whoever made them. Layers of another sector or ticket, and layers that were renamed
+//! before a power loss but may not have reached the disk, have that size too. So a marker says for which key and since which boot layers are made,
+//! and any other layers are dropped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use filecoin_proofs::types::StoreConfig;
+use filecoin_proofs_api::seal::{self, SealPreCommitPhase1Output};
+use serde::{Deserialize, Serialize};
+use storage_proofs_core::cache_key::CacheKey;
+
+use super::{Bytes32, PieceInfo, SealProof, SectorRef, Stage, StageCode, StageError, StageRequest, Workspace};
+use super::{files, parent_cache, sector, tree_d, workspace};
+
+/// What to label.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The sector's working directory, with tree D in it.
+    pub work_dir: PathBuf,
+    /// The proof type.
+    pub proof: SealProof,
+    /// The sector.
+    pub sector: SectorRef,
+    /// The chain's randomness that the replica is bound to.
+    pub ticket: Bytes32,
+    /// The pieces; CommD must follow from them.
+    pub pieces: Vec<PieceInfo>,
+}
+
+/// The labels stay in the slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// The commitment to the data, as it went into the replica id.
+    pub comm_d: Bytes32,
+}
+
+impl StageRequest for Request {
+    const STAGE: Stage = Stage::Pc1;
+    type Response = Response;
+
+    fn run(&self) -> Result<Response, StageError> {
+        run(self)
+    }
+}
+
+/// All that the replica depends on. Records of PC1 and of what follows carry it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaKey {
+    /// The proof type.
+    pub proof: SealProof,
+    /// The sector.
+    pub sector: SectorRef,
+    /// The ticket.
+    pub ticket: Bytes32,
+    /// The commitment to the data.
+    pub comm_d: Bytes32,
+}
+
+impl ReplicaKey {
+    /// The replica id: SHA-256 over prover, sector, ticket, CommD and the proof type's id, cut to a field element.
+    fn replica_id(&self) -> [u8; 32] {
+        let porep_id = self.proof.registered().as_v1_config().porep_id;
+        storage_proofs_porep::stacked::generate_replica_id::<filecoin_proofs::constants::DefaultTreeHasher, _>(
+            &self.sector.prover_id(),
+            self.sector.number,
+            &self.ticket.0,
+            self.comm_d.0,
+            &porep_id,
+        )
+        .into()
+    }
+}
+
+/// The contents of `pc1.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) key: ReplicaKey,
+    pub(crate) output: SealPreCommitPhase1Output,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct LabelsMarker {
+    key: ReplicaKey,
+    boot: String,
+}
+
+/// Labels all layers and writes `pc1.json`; goes on after the whole layers of a killed run with the same request.
+///
+/// # Errors
+/// [`StageCode::InputMissing`] without tree D, [`StageCode::CommDMismatch`] if its root is not that of the pieces; of the library and file system.
+pub fn run(request: &Request) -> Result<Response, StageError> {
+    let workspace = Workspace::open(&request.work_dir)?;
+    let Request { proof, sector, ticket, .. } = *request;
+    let comm_d = sector::comm_d(proof, &request.pieces)?;
+    let key = ReplicaKey { proof, sector, ticket, comm_d };
+    check_tree_d(&workspace, &key)?;
+    if is_done(&workspace, &key)? {
+        return Ok(Response { comm_d });
+    }
+    files::remove_tree(&workspace.pc1_record())?;
+    drop_foreign_layers(&workspace, &key)?;
+    parent_cache::ensure(proof)?;
+    seal::sdr(proof.registered(), workspace.cache(), key.replica_id().into()).map_err(|error| StageError::library("label the layers", &error))?;
+    for layer in 1..=proof.layers() {
+        files::require_size(&workspace.layer(layer), proof.sector_size())?;
+        files::sync_file(&workspace.layer(layer))?;
+    }
+    files::sync_dir(&workspace.cache())?;
+    let output = output(&workspace, &key);
+    files::write_json(&workspace.pc1_record(), &Record { key, output })?;
+    Ok(Response { comm_d })
+}
+
+/// The record of PC1 in `workspace`, if it is for `key`'s sector and ticket.
+pub(crate) fn require_record(workspace: &Workspace, proof: SealProof, sector: SectorRef, ticket: Bytes32) -> Result<Record, StageError> {
+    let path = workspace.pc1_record();
+    let Some(record) = files::read_json::<Record>(&path)? else {
+        return Err(StageError::new(StageCode::InputMissing, format!("{} is not there or not readable", path.display())));
+    };
+    let key = &record.key;
+    if (key.proof, key.sector, key.ticket) != (proof, sector, ticket) {
+        let message = format!("{} is for {key:?}, not for {proof:?} {sector:?} ticket {ticket}", path.display());
+        return Err(StageError::new(StageCode::InputMismatch, message));
+    }
+    Ok(record)
+}
+
+fn check_tree_d(workspace: &Workspace, key: &ReplicaKey) -> Result<(), StageError> {
+    files::require_size(&workspace.tree_d(), key.proof.tree_d_size())?;
+    match tree_d::finished_root(workspace, key.proof)? {
+        Some(root) if root == key.comm_d => Ok(()),
+        root => {
+            let message = format!("tree D's root is {root:?}, that of the pieces {}", key.comm_d);
+            Err(StageError::new(StageCode::CommDMismatch, message))
+        }
+    }
+}
+
+fn is_done(workspace: &Workspace, key: &ReplicaKey) -> Result<bool, StageError> {
+    let Some(record) = files::read_json::<Record>(&workspace.pc1_record())? else { return Ok(false) };
+    if record.key != *key {
+        return Ok(false);
+    }
+    for layer in 1..=key.proof.layers() {
+        if files::size_of(&workspace.layer(layer))? != Some(key.proof.sector_size()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Leaves only layers that a run for `key` made since the machine was started.
+fn drop_foreign_layers(workspace: &Workspace, key: &ReplicaKey) -> Result<(), StageError> {
+    let marker = LabelsMarker { key: key.clone(), boot: boot_id()? };
+    let ours = files::read_json::<LabelsMarker>(&workspace.labels_marker())?.is_some_and(|found| found == marker);
+    for path in files::list(&workspace.cache())? {
+        let name = files::name_of(&path);
+        let whole = (1..=key.proof.layers()).any(|layer| name == workspace::layer_file(layer))
+            && files::size_of(&path)? == Some(key.proof.sector_size());
+        if name.starts_with(workspace::LAYER_PREFIX) && !(ours && whole) {
+            tracing::warn!(path = %path.display(), "dropping a layer of another or an unfinished run");
+            files::remove_tree(&path)?;
+        }
+    }
+    if ours {
+        return Ok(());
+    }
+    files::sync_dir(&workspace.cache())?;
+    files::write_json(&workspace.labels_marker(), &marker)
+}
+
+fn boot_id() -> Result<String, StageError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = fs::read_to_string(path).map_err(|error| StageError::io("read", path, &error))?;
+    Ok(text.trim().to_owned())
+}
+
+/// What the library's PC1 would have answered.
+fn output(workspace: &Workspace, key: &ReplicaKey) -> SealPreCommitPhase1Output {
+    let store = |id: String, bytes: u64| StoreConfig {
+        path: workspace.cache(),
+        id,
+        size: Some(usize::try_from(bytes / 32).unwrap_or(usize::MAX)),
+        rows_to_discard: 0,
+    };
+    let layers = (1..=key.proof.layers()).map(|layer| store(CacheKey::label_layer(layer), key.proof.sector_size())).collect();
+    let labels = match key.proof {
+        SealProof::Size2KiB => seal::Labels::StackedDrg2KiBV1(filecoin_proofs::Labels::new(layers)),
+        SealProof::Size8MiB => seal::Labels::StackedDrg8MiBV1(filecoin_proofs::Labels::new(layers)),
+        SealProof::Size512MiB => seal::Labels::StackedDrg512MiBV1(filecoin_proofs::Labels::new(layers)),
+        SealProof::Size32GiB => seal::Labels::StackedDrg32GiBV1(filecoin_proofs::Labels::new(layers)),
+        SealProof::Size64GiB => seal::Labels::StackedDrg64GiBV1(filecoin_proofs::Labels::new(layers)),
+    };
+    SealPreCommitPhase1Output {
+        registered_proof: key.proof.registered(),
+        labels,
+        config: store(CacheKey::CommDTree.to_string(), key.proof.tree_d_size()),
+        comm_d: key.comm_d.0,
+    }
+}

@@ -1,0 +1,176 @@
+//! PC2: encodes the replica and builds the trees over labels and replica.
+//!
+//! The library encodes the sealed file in place and takes existing tree files for finished ones, so a second run after a kill would give a wrong
+//! CommR. Here each run works in a scratch directory that is made empty first: a copy of the data becomes the replica, and the inputs (layers, tree D)
+//! are hard links, which the library only reads. The result is checked ([`super::pc2_check`]), synced, renamed into place file by file, and at last
+//! `pc2.json` says that it is whole. Without `pc2.json` the next run does all of it again, from inputs that nobody touched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use filecoin_proofs_api::seal;
+use serde::{Deserialize, Serialize};
+
+use super::pc1::{self, ReplicaKey};
+use super::{Bytes32, PieceInfo, SealProof, SectorRef, Stage, StageCode, StageError, StageRequest, Workspace};
+use super::{files, pc2_check, workspace};
+
+/// Which sector to encode.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The sector's working directory, after PC1.
+    pub work_dir: PathBuf,
+    /// The proof type.
+    pub proof: SealProof,
+    /// The sector.
+    pub sector: SectorRef,
+    /// The ticket that PC1 ran with.
+    pub ticket: Bytes32,
+    /// The pieces, for the check of the result.
+    pub pieces: Vec<PieceInfo>,
+}
+
+/// The commitments that go into the PreCommit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// The commitment to the replica.
+    pub comm_r: Bytes32,
+    /// The commitment to the data.
+    pub comm_d: Bytes32,
+}
+
+impl StageRequest for Request {
+    const STAGE: Stage = Stage::Pc2;
+    type Response = Response;
+
+    fn run(&self) -> Result<Response, StageError> {
+        run(self)
+    }
+}
+
+/// The contents of `pc2.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) key: ReplicaKey,
+    pub(crate) comm_r: Bytes32,
+    /// Names and sizes of what PC2 left in the cache directory.
+    pub(crate) cache_files: Vec<(String, u64)>,
+}
+
+/// Encodes, checks and moves into place; if that has been done for the same request, it only answers.
+///
+/// # Errors
+/// [`StageCode::InputMissing`], [`StageCode::InputMismatch`] if PC1's files are not whole; [`StageCode::Pc2CommRMismatch`] and
+/// [`StageCode::Pc2CheckFailed`] if the result is wrong; of the library and the file system.
+pub fn run(request: &Request) -> Result<Response, StageError> {
+    let workspace = Workspace::open(&request.work_dir)?;
+    if let Some(record) = finished(&workspace, request)? {
+        // The scratch directory outlives a run that was killed at the very end, and its links would hold the layers' space.
+        files::remove_tree(&workspace.scratch("pc2"))?;
+        return Ok(Response { comm_r: record.comm_r, comm_d: record.key.comm_d });
+    }
+    let pc1::Record { key, output } = pc1::require_record(&workspace, request.proof, request.sector, request.ticket)?;
+    files::remove_tree(&workspace.pc2_record())?;
+    let scratch = prepare(&workspace, request.proof)?;
+
+    let pre_commit = seal::seal_pre_commit_phase2(output, &scratch.cache, &scratch.sealed)
+        .map_err(|error| StageError::library("encode and build trees", &error))?;
+    pc2_check::check(&key, &pre_commit, &request.pieces, &scratch.cache, &scratch.sealed)?;
+    pc2_check::normalise_t_aux(request.proof, &scratch.cache)?;
+
+    let cache_files = move_into_place(&workspace, &scratch)?;
+    let comm_r = Bytes32(pre_commit.comm_r);
+    let comm_d = key.comm_d;
+    files::write_json(&workspace.pc2_record(), &Record { key, comm_r, cache_files })?;
+    files::remove_tree(&scratch.dir)?;
+    Ok(Response { comm_r, comm_d })
+}
+
+/// The record of PC2 in `workspace`, for this sector and ticket.
+pub(crate) fn require_record(workspace: &Workspace, proof: SealProof, sector: SectorRef, ticket: Bytes32) -> Result<Record, StageError> {
+    let record = require_record_of(workspace, sector)?;
+    let key = &record.key;
+    if (key.proof, key.sector, key.ticket) != (proof, sector, ticket) {
+        let message = format!("{} is for {key:?}, not for {proof:?} {sector:?} ticket {ticket}", workspace.pc2_record().display());
+        return Err(StageError::new(StageCode::InputMismatch, message));
+    }
+    Ok(record)
+}
+
+/// The record of PC2 in `workspace`, for this sector with whatever ticket.
+pub(crate) fn require_record_of(workspace: &Workspace, sector: SectorRef) -> Result<Record, StageError> {
+    let path = workspace.pc2_record();
+    let Some(record) = files::read_json::<Record>(&path)? else {
+        return Err(StageError::new(StageCode::InputMissing, format!("{} is not there or not readable", path.display())));
+    };
+    if record.key.sector != sector {
+        let message = format!("{} is for {:?}, not for {sector:?}", path.display(), record.key.sector);
+        return Err(StageError::new(StageCode::InputMismatch, message));
+    }
+    Ok(record)
+}
+
+fn finished(workspace: &Workspace, request: &Request) -> Result<Option<Record>, StageError> {
+    let Some(record) = files::read_json::<Record>(&workspace.pc2_record())? else { return Ok(None) };
+    let key = &record.key;
+    if (key.proof, key.sector, key.ticket) != (request.proof, request.sector, request.ticket) {
+        return Ok(None);
+    }
+    let mut whole = files::size_of(&workspace.sealed())? == Some(request.proof.sector_size());
+    for (name, size) in &record.cache_files {
+        whole &= files::size_of(&workspace.cache().join(name))? == Some(*size);
+    }
+    Ok(whole.then_some(record))
+}
+
+struct Scratch {
+    dir: PathBuf,
+    cache: PathBuf,
+    sealed: PathBuf,
+}
+
+fn prepare(workspace: &Workspace, proof: SealProof) -> Result<Scratch, StageError> {
+    files::require_size(&workspace.unsealed(), proof.sector_size())?;
+    files::require_size(&workspace.tree_d(), proof.tree_d_size())?;
+    for layer in 1..=proof.layers() {
+        files::require_size(&workspace.layer(layer), proof.sector_size())?;
+    }
+    let dir = workspace.fresh_scratch("pc2")?;
+    let scratch = Scratch { cache: dir.join("cache"), sealed: dir.join("sealed"), dir };
+    files::create_dir(&scratch.cache)?;
+    link(&workspace.tree_d(), &scratch.cache)?;
+    for layer in 1..=proof.layers() {
+        link(&workspace.layer(layer), &scratch.cache)?;
+    }
+    fs::copy(workspace.unsealed(), &scratch.sealed).map_err(|error| StageError::io("copy data to", &scratch.sealed, &error))?;
+    Ok(scratch)
+}
+
+fn link(from: &Path, dir: &Path) -> Result<(), StageError> {
+    let to = dir.join(files::name_of(from));
+    fs::hard_link(from, &to).map_err(|error| StageError::io("link", &to, &error))
+}
+
+fn is_input(name: &str) -> bool {
+    name == workspace::TREE_D_FILE || name.starts_with(workspace::LAYER_PREFIX)
+}
+
+/// Syncs and renames what PC2 made; says what it is.
+fn move_into_place(workspace: &Workspace, scratch: &Scratch) -> Result<Vec<(String, u64)>, StageError> {
+    let made: Vec<PathBuf> = files::list(&scratch.cache)?.into_iter().filter(|path| !is_input(&files::name_of(path))).collect();
+    let mut cache_files = Vec::with_capacity(made.len());
+    for path in made.iter().chain([&scratch.sealed]) {
+        files::sync_file(path)?;
+    }
+    for path in &made {
+        let name = files::name_of(path);
+        let size = files::size_of(path)?
+            .ok_or_else(|| StageError::new(StageCode::InputMissing, format!("{} went away", path.display())))?;
+        files::rename(path, &workspace.cache().join(&name))?;
+        cache_files.push((name, size));
+    }
+    files::rename(&scratch.sealed, &workspace.sealed())?;
+    files::sync_dir(&workspace.cache())?;
+    files::sync_dir(workspace.dir())?;
+    Ok(cache_files)
+}

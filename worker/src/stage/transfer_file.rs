@@ -1,0 +1,158 @@
+//! Copies one file into the permanent store: temporary name, sync, read back, rename.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, CWD, RenameFlags};
+
+use super::{Bytes32, StageCode, StageError, files};
+
+const BUFFER: usize = 1 << 20;
+
+/// How a file came to be in the store. Holds the BLAKE2b-256 of the contents.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// This call put it there.
+    Copied(Bytes32),
+    /// It was there with the same contents.
+    AlreadyThere(Bytes32),
+}
+
+/// Makes `to`, under `root`, a copy of `from`.
+pub(super) fn copy(from: &Path, to: &Path, root: &Path, token: u64) -> Result<Outcome, StageError> {
+    let temporary = to.with_file_name(format!(".{}.{token}.tmp", files::name_of(to)));
+    files::remove_tree(&temporary)?;
+    if fs::symlink_metadata(to).is_ok() {
+        return compare(from, to);
+    }
+    make_parents(to, root)?;
+    let written = write_synced(from, &temporary)?;
+    let read_back = checksum(&temporary, true)?;
+    if read_back != written {
+        files::remove_tree(&temporary)?;
+        let message = format!("{} reads back as {read_back}, written was {written}", temporary.display());
+        return Err(StageError::new(StageCode::StoreCorrupt, message));
+    }
+    if !rename_to_free_name(&temporary, to)? {
+        files::remove_tree(&temporary)?;
+        return compare(from, to);
+    }
+    files::sync_parent(to)?;
+    Ok(Outcome::Copied(written))
+}
+
+fn compare(from: &Path, to: &Path) -> Result<Outcome, StageError> {
+    let ours = checksum(from, false)?;
+    if files::size_of(to)? == files::size_of(from)? {
+        let theirs = checksum(to, true)?;
+        if ours == theirs {
+            // The run that renamed it may have been killed before the name was on the disk.
+            files::sync_file(to)?;
+            files::sync_parent(to)?;
+            return Ok(Outcome::AlreadyThere(ours));
+        }
+    }
+    let message = format!("{} is there with other contents than {}", to.display(), from.display());
+    Err(StageError::new(StageCode::StoreConflict, message))
+}
+
+/// Makes the directories between `root` and `path`, each name synced.
+fn make_parents(path: &Path, root: &Path) -> Result<(), StageError> {
+    let mut missing: Vec<PathBuf> = Vec::new();
+    for dir in path.ancestors().skip(1) {
+        if dir == root || dir.is_dir() {
+            break;
+        }
+        missing.push(dir.to_owned());
+    }
+    for dir in missing.iter().rev() {
+        match fs::create_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(StageError::io("create directory", dir, &error)),
+            _ => files::sync_parent(dir)?,
+        }
+    }
+    Ok(())
+}
+
+fn write_synced(from: &Path, to: &Path) -> Result<Bytes32, StageError> {
+    let mut source = File::open(from).map_err(|error| StageError::io("open", from, &error))?;
+    let create = OpenOptions::new().write(true).create_new(true).open(to);
+    let mut target = create.map_err(|error| StageError::io("create", to, &error))?;
+    let mut hash = hasher();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = source.read(&mut buffer).map_err(|error| StageError::io("read", from, &error))?;
+        if length == 0 {
+            break;
+        }
+        hash.update(&buffer[..length]);
+        target.write_all(&buffer[..length]).map_err(|error| StageError::io("write", to, &error))?;
+    }
+    target.sync_all().map_err(|error| StageError::io("sync", to, &error))?;
+    Ok(finish(&hash))
+}
+
+/// BLAKE2b-256 of a file; with `from_disk`, the kernel is asked to forget its copy first, so that what is hashed is what was stored.
+fn checksum(path: &Path, from_disk: bool) -> Result<Bytes32, StageError> {
+    let read = || -> io::Result<Bytes32> {
+        let mut file = File::open(path)?;
+        if from_disk {
+            // Advice only: a file system that ignores it is no error.
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+        }
+        let mut hash = hasher();
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let length = file.read(&mut buffer)?;
+            if length == 0 {
+                return Ok(finish(&hash));
+            }
+            hash.update(&buffer[..length]);
+        }
+    };
+    read().map_err(|error| StageError::io("read", path, &error))
+}
+
+fn hasher() -> blake2b_simd::State {
+    blake2b_simd::Params::new().hash_length(32).to_state()
+}
+
+fn finish(hash: &blake2b_simd::State) -> Bytes32 {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(hash.finalize().as_bytes());
+    Bytes32(bytes)
+}
+
+/// Renames unless the name is taken; says whether it did.
+fn rename_to_free_name(from: &Path, to: &Path) -> Result<bool, StageError> {
+    let renamed = match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from) {
+        // NFS and some FUSE file systems lack the flag; a hard link refuses a taken name as well.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            fs::hard_link(from, to).and_then(|()| fs::remove_file(from))
+        }
+        result => result,
+    };
+    match renamed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(StageError::io("rename", from, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_was_taken_meanwhile_is_not_overwritten() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, "ours").expect("write");
+        fs::write(&to, "theirs").expect("write");
+        assert!(!rename_to_free_name(&from, &to).expect("refused"));
+        assert_eq!(fs::read_to_string(&to).expect("read"), "theirs");
+        fs::remove_file(&to).expect("remove");
+        assert!(rename_to_free_name(&from, &to).expect("renamed"));
+    }
+}

@@ -1,0 +1,164 @@
+//! Where the files of one sector lie in its slot.
+//!
+//! | path | made by | contents |
+//! |---|---|---|
+//! | `unsealed` | add_pieces | the data, padded to the sector's size |
+//! | `cache/sc-02-data-tree-d.dat` | tree_d | Merkle tree over the data |
+//! | `labels.json` | pc1 | for which key the layers are being made, and since which boot |
+//! | `cache/sc-02-data-layer-<n>.dat` | pc1 | labels |
+//! | `pc1.json` | pc1 | the library's PC1 output, with its key |
+//! | `pc2.tmp/` | pc2 | scratch of a run |
+//! | `sealed` | pc2 | the replica |
+//! | `cache/{p_aux,t_aux,sc-02-data-tree-c*,sc-02-data-tree-r-last*}` | pc2 | trees and roots |
+//! | `pc2.json` | pc2 | the commitments, with the key |
+//! | `c1.json` | c1 | the library's C1 output, with key and seed |
+
+use std::path::{Component, Path, PathBuf};
+
+use super::files;
+use super::{StageCode, StageError};
+
+/// The working directory of one sector.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    dir: PathBuf,
+}
+
+impl Workspace {
+    /// Opens an existing working directory.
+    ///
+    /// # Errors
+    /// [`StageCode::RequestInvalid`] if the path is not absolute or has `..` in it, [`StageCode::InputMissing`] if it is no directory.
+    pub fn open(dir: &Path) -> Result<Self, StageError> {
+        check_absolute("work_dir", dir)?;
+        if !dir.is_dir() {
+            return Err(StageError::new(StageCode::InputMissing, format!("working directory {} is not there", dir.display())));
+        }
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The unsealed file.
+    #[must_use]
+    pub fn unsealed(&self) -> PathBuf {
+        self.dir.join("unsealed")
+    }
+
+    /// The sealed file (replica).
+    #[must_use]
+    pub fn sealed(&self) -> PathBuf {
+        self.dir.join("sealed")
+    }
+
+    /// The directory of layers and trees.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.dir.join("cache")
+    }
+
+    /// The file of tree D.
+    #[must_use]
+    pub fn tree_d(&self) -> PathBuf {
+        self.cache().join(TREE_D_FILE)
+    }
+
+    /// The file of labels of `layer`, counted from 1.
+    #[must_use]
+    pub fn layer(&self, layer: usize) -> PathBuf {
+        self.cache().join(layer_file(layer))
+    }
+
+    pub(crate) fn labels_marker(&self) -> PathBuf {
+        self.dir.join("labels.json")
+    }
+
+    /// The record of PC1.
+    #[must_use]
+    pub fn pc1_record(&self) -> PathBuf {
+        self.dir.join("pc1.json")
+    }
+
+    /// The record of PC2.
+    #[must_use]
+    pub fn pc2_record(&self) -> PathBuf {
+        self.dir.join("pc2.json")
+    }
+
+    /// The record of C1.
+    #[must_use]
+    pub fn c1_record(&self) -> PathBuf {
+        self.dir.join("c1.json")
+    }
+
+    /// A directory for unfinished files of `name`, made empty.
+    pub(crate) fn fresh_scratch(&self, name: &str) -> Result<PathBuf, StageError> {
+        let dir = self.scratch(name);
+        files::remove_tree(&dir)?;
+        files::create_dir(&dir)?;
+        Ok(dir)
+    }
+
+    pub(crate) fn scratch(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.tmp"))
+    }
+
+    /// Removes what neither C2 nor the transfer needs once C1 is done: data, layers, trees C and D, the record of PC1. A changed seed can then no
+    /// longer be served from this directory.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn free_after_c1(&self) -> Result<(), StageError> {
+        files::remove_tree(&self.unsealed())?;
+        files::remove_tree(&self.pc1_record())?;
+        files::remove_tree(&self.labels_marker())?;
+        for path in files::list(&self.cache())? {
+            let name = files::name_of(&path);
+            if name == TREE_D_FILE || name.starts_with(LAYER_PREFIX) || name.starts_with(TREE_C_PREFIX) {
+                files::remove_tree(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of tree D's file in the cache directory.
+pub(crate) const TREE_D_FILE: &str = "sc-02-data-tree-d.dat";
+/// How names of layers begin.
+pub(crate) const LAYER_PREFIX: &str = "sc-02-data-layer-";
+/// How names of tree C's files begin; large sectors have eight or sixteen.
+pub(crate) const TREE_C_PREFIX: &str = "sc-02-data-tree-c";
+/// How names of tree R-last's files begin.
+pub(crate) const TREE_R_LAST_PREFIX: &str = "sc-02-data-tree-r-last";
+
+/// The name of a layer's file in the cache directory.
+pub(crate) fn layer_file(layer: usize) -> String {
+    format!("{LAYER_PREFIX}{layer}.dat")
+}
+
+/// Refuses a path that is relative or climbs.
+pub(crate) fn check_absolute(field: &str, path: &Path) -> Result<(), StageError> {
+    let climbs = path.components().any(|part| matches!(part, Component::ParentDir));
+    if !path.is_absolute() || climbs {
+        let message = format!("{field} {} must be absolute and without `..`", path.display());
+        return Err(StageError::new(StageCode::RequestInvalid, message));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_and_climbing_paths_are_refused() {
+        for path in ["", "slot", "./slot", "/slots/../etc"] {
+            assert_eq!(Workspace::open(Path::new(path)).expect_err("refused").code, StageCode::RequestInvalid);
+        }
+        assert_eq!(Workspace::open(Path::new("/no/such/slot")).expect_err("refused").code, StageCode::InputMissing);
+    }
+}
