@@ -1,7 +1,7 @@
 //! Phases run in child processes ("processors"), so that a crash in proofs code costs one attempt of one sector.
 //!
-//! [`protocol`] is what goes over the pipes, [`child`] the process that serves a stage, [`pool`] the worker's side: configured groups of processors,
-//! one request at a time each, handed out in the order of asking.
+//! [`protocol`] is what goes over the pipes, [`child`] the process that serves a stage, [`pool`] the worker's side:
+//! configured groups of processors, one request at a time each, handed out in the order of asking.
 
 pub mod child;
 pub mod config;
@@ -13,5 +13,5 @@ mod running;
 mod spawner;
 
 pub use config::{GroupConfig, PoolConfig};
-pub use error::{Exit, PoolError, ProcessError, ProcessFailure};
+pub use error::{PoolError, ProcessError, ProcessFailure};
 pub use pool::{ProcessorGuard, ProcessorPool, ProcessorStatus};

@@ -8,7 +8,7 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use serde::Serialize;
 
 use super::protocol::{Answer, AnswerResult, Hello, Request, VERSION};
-use crate::stage::{Stage, StageCode, StageError};
+use crate::stage::{self, Stage, StageCode, StageError};
 
 /// The environment variable that tells a child which process it must not outlive.
 pub const PARENT_PID: &str = "SEALBUS_PARENT_PID";
@@ -32,7 +32,8 @@ pub enum ChildError {
 
 /// Serves `stage` until stdin ends. A request that is being worked on is answered first.
 ///
-/// Answers go to a private duplicate of stdout; stdout itself then leads to stderr, so that a library that prints cannot disturb them.
+/// Answers go to a private duplicate of stdout; stdout itself then leads to stderr, so that a library that prints
+/// cannot disturb them.
 ///
 /// # Errors
 /// [`ChildError`]; errors of the stage are answers.
@@ -60,7 +61,8 @@ fn serve_on(stage: Stage, requests: &mut impl BufRead, answers: &mut impl Write)
 }
 
 fn run_caught(stage: Stage, task: serde_json::Value) -> Result<serde_json::Value, StageError> {
-    catch_unwind(AssertUnwindSafe(|| stage.run_json(task))).unwrap_or_else(|panic| Err(library_panic(stage, panic.as_ref())))
+    catch_unwind(AssertUnwindSafe(|| stage::run_json(stage, task)))
+        .unwrap_or_else(|panic| Err(library_panic(stage, panic.as_ref())))
 }
 
 fn library_panic(stage: Stage, panic: &(dyn std::any::Any + Send)) -> StageError {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::stage::Stage;
 
-/// What every processor inherits from the worker's environment, by name; besides these, all that begin with [`INHERITED_PREFIX`].
+/// What every processor inherits from the worker's environment, by name; besides these, all that begin with
+/// [`INHERITED_PREFIX`].
 pub const INHERITED: [&str; 4] = ["PATH", "HOME", "RUST_LOG", "CUDA_VISIBLE_DEVICES"];
 /// How names of the proofs library's settings begin.
 pub const INHERITED_PREFIX: &str = "FIL_PROOFS_";
@@ -70,7 +71,9 @@ impl GroupConfig {
     #[must_use]
     pub fn environment(&self, own: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
         let inherits = |name: &str| {
-            INHERITED.contains(&name) || name.starts_with(INHERITED_PREFIX) || self.inherit_env.iter().any(|other| other == name)
+            INHERITED.contains(&name)
+                || name.starts_with(INHERITED_PREFIX)
+                || self.inherit_env.iter().any(|other| other == name)
         };
         let mut environment: BTreeMap<String, String> = own.filter(|(name, _)| inherits(name)).collect();
         environment.extend(self.env.clone());
@@ -96,7 +99,13 @@ mod tests {
         let mut group = GroupConfig::built_in(Stage::C2, 1);
         group.env.insert("RUST_LOG".into(), "debug".into());
         group.inherit_env.push("EXTRA".into());
-        let own = [("PATH", "/bin"), ("RUST_LOG", "info"), ("NATS_TOKEN", "secret"), ("FIL_PROOFS_PARAMETER_CACHE", "/p"), ("EXTRA", "1")];
+        let own = [
+            ("PATH", "/bin"),
+            ("RUST_LOG", "info"),
+            ("NATS_TOKEN", "secret"),
+            ("FIL_PROOFS_PARAMETER_CACHE", "/p"),
+            ("EXTRA", "1"),
+        ];
         let environment = group.environment(own.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
         let names: Vec<&str> = environment.keys().map(String::as_str).collect();
         assert_eq!(names, ["EXTRA", "FIL_PROOFS_PARAMETER_CACHE", "PATH", "RUST_LOG"]);

@@ -1,13 +1,15 @@
 //! How a request to a processor fails.
 
-use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use sealbus_schema::error::Exit;
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport};
+
 use super::protocol::Failure;
-use crate::stage::{ErrorClass, Stage};
+use crate::stage::Stage;
 
 /// The pool cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -26,30 +28,12 @@ pub enum PoolError {
     Spawner(#[source] io::Error),
 }
 
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// By itself.
-    Code(i32),
-    /// By a signal.
-    Signal(i32),
-}
-
-impl From<ExitStatus> for Exit {
-    fn from(status: ExitStatus) -> Self {
-        match (status.code(), status.signal()) {
-            (Some(code), _) => Self::Code(code),
-            (None, signal) => Self::Signal(signal.unwrap_or(0)),
-        }
-    }
-}
-
-impl fmt::Display for Exit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "exit status {code}"),
-            Self::Signal(signal) => write!(f, "signal {signal}"),
-        }
+/// How a process ended, out of what the operating system says.
+#[must_use]
+pub fn exit_of(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Status(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or(0)),
     }
 }
 
@@ -81,9 +65,12 @@ pub enum ProcessFailure {
         /// The operating system's reason.
         reason: String,
     },
-    /// The first line was not the greeting of version 2 for the stage, or did not come.
+    /// The first line was not the greeting of version 2 for the stage.
     #[error("bad handshake: {0}")]
     Handshake(String),
+    /// The process ended, or closed its stdout, before it had greeted.
+    #[error("ended before it greeted")]
+    ExitedAtStart,
     /// The process ended, or closed its stdout, before it answered.
     #[error("ended before it answered")]
     Exited,
@@ -110,35 +97,44 @@ pub enum ProcessFailure {
 }
 
 impl ProcessError {
-    /// What happens next. A processor that fails is tried again; a stage says itself.
+    /// What happens next.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match &self.failure {
             ProcessFailure::Stage(failure) => failure.class,
             ProcessFailure::Start { .. } => ErrorClass::Crit,
-            ProcessFailure::WrongOutput(_) | ProcessFailure::TooLarge(_) => ErrorClass::Perm,
+            ProcessFailure::Exited | ProcessFailure::ExitedAtStart | ProcessFailure::Timeout(_) => ErrorClass::Temp,
             ProcessFailure::Handshake(_)
-            | ProcessFailure::Exited
             | ProcessFailure::Garbage(_)
             | ProcessFailure::WrongId { .. }
-            | ProcessFailure::Timeout(_) => ErrorClass::Temp,
+            | ProcessFailure::WrongOutput(_)
+            | ProcessFailure::TooLarge(_) => ErrorClass::Perm,
         }
     }
 
     /// The stable code.
     #[must_use]
-    pub fn code(&self) -> &str {
+    pub fn code(&self) -> ErrorCode {
         match &self.failure {
-            ProcessFailure::Stage(failure) => &failure.code,
-            ProcessFailure::Start { .. } => "PROCESSOR_START_FAILED",
-            ProcessFailure::Handshake(_) => "PROCESSOR_HANDSHAKE",
-            ProcessFailure::Exited => match self.exit {
-                Some(Exit::Signal(_)) => "PROCESSOR_KILLED",
-                _ => "PROCESSOR_EXITED",
-            },
-            ProcessFailure::Garbage(_) | ProcessFailure::WrongId { .. } | ProcessFailure::WrongOutput(_) => "PROCESSOR_PROTOCOL",
-            ProcessFailure::Timeout(_) => "PROCESSOR_TIMEOUT",
-            ProcessFailure::TooLarge(_) => "PROCESSOR_ANSWER_TOO_LARGE",
+            ProcessFailure::Stage(failure) => ErrorCode::from_text(&failure.code),
+            ProcessFailure::Start { .. } => ErrorCode::PROCESSOR_START_FAILED,
+            ProcessFailure::Exited | ProcessFailure::ExitedAtStart => ErrorCode::PROCESSOR_DIED,
+            ProcessFailure::Timeout(_) => ErrorCode::PROCESSOR_TIMED_OUT,
+            ProcessFailure::Handshake(_)
+            | ProcessFailure::Garbage(_)
+            | ProcessFailure::WrongId { .. }
+            | ProcessFailure::WrongOutput(_)
+            | ProcessFailure::TooLarge(_) => ErrorCode::PROCESSOR_PROTOCOL,
         }
+    }
+
+    /// The error as it is reported; phase, attempt, host and slot are left to whoever knows them.
+    #[must_use]
+    pub fn report(&self) -> ErrorReport {
+        let mut report = ErrorReport::new(self.class(), self.code(), self.failure.to_string());
+        report.processor = Some(self.processor.clone());
+        report.exit = self.exit;
+        report.stderr_tail = self.stderr_tail.join("\n");
+        report.bounded()
     }
 }

@@ -16,7 +16,11 @@ pub(super) enum Line {
 }
 
 /// Reads one line into `line`, which is emptied first, and never holds more than `max` bytes of it.
-pub(super) async fn read_line(from: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>, max: usize) -> io::Result<Line> {
+pub(super) async fn read_line(
+    from: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+    max: usize,
+) -> io::Result<Line> {
     line.clear();
     loop {
         let available = from.fill_buf().await?;

@@ -1,8 +1,9 @@
 //! The worker's processors: who is busy, who is next.
 //!
-//! Room for a stage is a fair semaphore with one permit for each of its processors; whoever holds a permit takes an idle processor off a list, and the
-//! guard puts both back when it is dropped, in that order. No counter is kept by hand. Processes are started at the first request, kept for the next, and
-//! replaced after a failure, with a growing pause.
+//! Room for a stage is a fair semaphore with one permit for each of its processors; whoever holds a permit takes an
+//! idle processor off a list, and the guard puts both back when it is dropped, in that order. No counter is kept by
+//! hand. Processes are started at the first request, kept for the next, and replaced after a failure, with a growing
+//! pause.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -83,7 +84,14 @@ impl ProcessorPool {
             for _ in 0..group.count {
                 let id = format!("{}-{}", group.stage, of_stage.len());
                 let tmp_dir = config.tmp_root.join(&id);
-                of_stage.push(Processor { id, config: Arc::clone(&group), bin: bin.clone(), tmp_dir, running: None, failures: 0 });
+                of_stage.push(Processor {
+                    id,
+                    config: Arc::clone(&group),
+                    bin: bin.clone(),
+                    tmp_dir,
+                    running: None,
+                    failures: 0,
+                });
             }
         }
         let stages = processors.into_iter().map(|(stage, idle)| (stage, StagePool::new(stage, idle))).collect();
@@ -123,7 +131,11 @@ impl ProcessorPool {
     /// Every processor, by id.
     #[must_use]
     pub fn snapshot(&self) -> Vec<ProcessorStatus> {
-        self.shared.stages.values().flat_map(|stage| lock(&stage.status).values().cloned().collect::<Vec<_>>()).collect()
+        self.shared
+            .stages
+            .values()
+            .flat_map(|stage| lock(&stage.status).values().cloned().collect::<Vec<_>>())
+            .collect()
     }
 
     /// How many processors of a stage are free.
@@ -157,7 +169,8 @@ impl Shared {
 
 impl StagePool {
     fn new(stage: Stage, mut idle: Vec<Processor>) -> Self {
-        let status = |processor: &Processor| ProcessorStatus { id: processor.id.clone(), stage, pid: None, busy_since: None };
+        let status =
+            |processor: &Processor| ProcessorStatus { id: processor.id.clone(), stage, pid: None, busy_since: None };
         let status = idle.iter().map(|processor| (processor.id.clone(), status(processor))).collect();
         // Taken from the end: the first one first.
         idle.reverse();
@@ -193,9 +206,11 @@ impl ProcessorGuard {
     /// If the future is dropped before it is done, the process is killed with it.
     ///
     /// # Errors
-    /// [`ProcessError`]; unless the stage itself answered, the process has been killed and the next call starts another.
+    /// [`ProcessError`]; unless the stage itself answered, the process has been killed and the next call starts
+    /// another.
     pub async fn run<R: StageRequest>(&mut self, request: &R) -> Result<R::Response, ProcessError> {
-        let task = serde_json::to_value(request).map_err(|error| self.failed(ProcessFailure::Garbage(error.to_string())))?;
+        let task =
+            serde_json::to_value(request).map_err(|error| self.failed(ProcessFailure::Garbage(error.to_string())))?;
         let output = self.run_value(task).await?;
         serde_json::from_value(output).map_err(|error| self.failed(ProcessFailure::WrongOutput(error.to_string())))
     }
@@ -214,8 +229,17 @@ impl ProcessorGuard {
     }
 
     fn failed(&self, failure: ProcessFailure) -> ProcessError {
-        let stderr_tail = self.processor.as_ref().and_then(|processor| processor.running.as_ref()).map(|running| running.tail.lines());
-        ProcessError { processor: self.id().to_owned(), failure, exit: None, stderr_tail: stderr_tail.unwrap_or_default() }
+        let stderr_tail = self
+            .processor
+            .as_ref()
+            .and_then(|processor| processor.running.as_ref())
+            .map(|running| running.tail.lines());
+        ProcessError {
+            processor: self.id().to_owned(),
+            failure,
+            exit: None,
+            stderr_tail: stderr_tail.unwrap_or_default(),
+        }
     }
 }
 
@@ -252,7 +276,12 @@ impl Processor {
                 self.failures = 0;
                 let stderr_tail = running.tail.lines();
                 self.running = Some(running);
-                Err(ProcessError { processor: self.id.clone(), failure: ProcessFailure::Stage(failure), exit: None, stderr_tail })
+                Err(ProcessError {
+                    processor: self.id.clone(),
+                    failure: ProcessFailure::Stage(failure),
+                    exit: None,
+                    stderr_tail,
+                })
             }
             Err(failure) => Err(self.ended(running.end(failure).await)),
         }
@@ -291,7 +320,8 @@ impl Processor {
         if self.config.bin.is_none() {
             command.args(["processor", stage.name()]);
         }
-        let own = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let own =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         command.args(&self.config.args).env_clear().env("TMPDIR", &self.tmp_dir).envs(self.config.environment(own));
         command
     }
@@ -308,7 +338,7 @@ impl Processor {
         self.failures = self.failures.saturating_add(1);
         let Ended { failure, exit, stderr_tail } = ended;
         let error = ProcessError { processor: self.id.clone(), failure, exit, stderr_tail };
-        tracing::warn!(processor = %self.id, code = error.code(), %error, "processor lost");
+        tracing::warn!(processor = %self.id, code = %error.code(), %error, "processor lost");
         error
     }
 }

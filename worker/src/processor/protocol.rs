@@ -1,9 +1,11 @@
-//! Version 2 of the processor protocol: one JSON document a line, on stdin and stdout. `docs/processors.md` is written for those who implement it.
+//! Version 2 of the processor protocol: one JSON document a line, on stdin and stdout. `docs/processors.md` is written
+//! for those who implement it.
 
+use sealbus_schema::ErrorClass;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::stage::{ErrorClass, StageError};
+use crate::stage::StageError;
 
 /// The version that is spoken here.
 pub const VERSION: u32 = 2;

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use sealbus_schema::error::Exit;
 use serde_json::Value;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::child::PARENT_PID;
-use super::error::{Exit, ProcessFailure};
+use super::error::{ProcessFailure, exit_of};
 use super::lines::{Line, read_line};
 use super::protocol::{Answer, AnswerResult, Hello, Request, VERSION};
 use super::spawner::Spawner;
@@ -104,7 +105,7 @@ impl Running {
         };
         let greeted = match timeout(start_timeout, running.read_hello(stage)).await {
             Ok(greeted) => greeted,
-            Err(_) => Err(ProcessFailure::Handshake(format!("no greeting within {} ms", start_timeout.as_millis()))),
+            Err(_) => Err(ProcessFailure::Timeout(start_timeout)),
         };
         match greeted {
             Ok(()) => Ok(running),
@@ -126,7 +127,8 @@ impl Running {
     pub(super) async fn ask(&mut self, task: Value, limit: Duration) -> Result<AnswerResult, ProcessFailure> {
         self.last_id += 1;
         let id = self.last_id;
-        let mut line = serde_json::to_vec(&Request { id, task }).map_err(|error| ProcessFailure::Garbage(error.to_string()))?;
+        let mut line =
+            serde_json::to_vec(&Request { id, task }).map_err(|error| ProcessFailure::Garbage(error.to_string()))?;
         line.push(b'\n');
         let Self { group, stdin, stdout, answer_bytes_max, .. } = self;
         let exchange = async {
@@ -139,7 +141,8 @@ impl Running {
                 Ok(Line::End) | Err(_) => Err(ProcessFailure::Exited),
             }
         };
-        // Children of the child may hold its stdout open after it has died, so its end is waited for as well; an answer that it left goes first.
+        // Children of the child may hold its stdout open after it has died, so its end is waited for as well; an answer
+        // that it left goes first.
         let ended = async {
             let _ = group.child.wait().await;
             tokio::time::sleep(END_WAIT / 4).await;
@@ -154,7 +157,7 @@ impl Running {
 
     /// Kills the process if it still lives, and collects how it ended. Only an end of its own accord is told as such.
     pub(super) async fn end(mut self, failure: ProcessFailure) -> Ended {
-        let by_itself = matches!(failure, ProcessFailure::Exited | ProcessFailure::Handshake(_));
+        let by_itself = matches!(failure, ProcessFailure::Exited | ProcessFailure::ExitedAtStart);
         let own_end = match by_itself {
             true => timeout(END_WAIT / 4, self.group.child.wait()).await.ok().and_then(Result::ok),
             false => self.group.child.try_wait().ok().flatten(),
@@ -167,7 +170,7 @@ impl Running {
             // All writers are dead, unless one left the process group.
             let _ = timeout(END_WAIT / 4, reader).await;
         }
-        Ended { failure, exit: own_end.map(Exit::from), stderr_tail: self.tail.lines() }
+        Ended { failure, exit: own_end.map(exit_of), stderr_tail: self.tail.lines() }
     }
 
     async fn read_hello(&mut self, stage: Stage) -> Result<(), ProcessFailure> {
@@ -175,12 +178,13 @@ impl Running {
         match read_line(&mut self.stdout, &mut line, HELLO_BYTES_MAX).await {
             Ok(Line::Whole) => {}
             Ok(Line::TooLong) => return Err(ProcessFailure::Handshake(format!("more than {HELLO_BYTES_MAX} bytes"))),
-            Ok(Line::End) | Err(_) => return Err(ProcessFailure::Handshake("ended without a greeting".to_owned())),
+            Ok(Line::End) | Err(_) => return Err(ProcessFailure::ExitedAtStart),
         }
         let hello: Hello = serde_json::from_slice(&line)
             .map_err(|error| ProcessFailure::Handshake(format!("{error} in {:?}", String::from_utf8_lossy(&line))))?;
         if hello.sealbus_processor != VERSION || hello.stage != stage.name() {
-            let greeted = format!("version {} for {:?}, wanted {VERSION} for {stage}", hello.sealbus_processor, hello.stage);
+            let greeted =
+                format!("version {} for {:?}, wanted {VERSION} for {stage}", hello.sealbus_processor, hello.stage);
             return Err(ProcessFailure::Handshake(greeted));
         }
         Ok(())
@@ -189,7 +193,8 @@ impl Running {
 
 fn parse_answer(line: &[u8], asked: u64) -> Result<AnswerResult, ProcessFailure> {
     let excerpt = || String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
-    let answer: Answer = serde_json::from_slice(line).map_err(|error| ProcessFailure::Garbage(format!("{error} in {:?}", excerpt())))?;
+    let answer: Answer =
+        serde_json::from_slice(line).map_err(|error| ProcessFailure::Garbage(format!("{error} in {:?}", excerpt())))?;
     if answer.id != asked {
         return Err(ProcessFailure::WrongId { asked, answered: answer.id });
     }
@@ -219,8 +224,8 @@ async fn forward_stderr(stderr: ChildStderr, tail: Tail, processor: String) {
 #[derive(Debug)]
 struct Group {
     child: Child,
-    /// The group's number, until it has been killed. While the leader has not been waited for, or the group has members, nobody else can get the
-    /// number; after a wait the kill follows at once.
+    /// The group's number, until it has been killed. While the leader has not been waited for, or the group has
+    /// members, nobody else can get the number; after a wait the kill follows at once.
     number: Option<Pid>,
 }
 

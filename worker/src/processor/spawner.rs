@@ -1,7 +1,7 @@
 //! The thread that starts child processes.
 //!
-//! A child asks the kernel for a signal when its parent dies, and the kernel takes the *thread* that started it for the parent. Tokio's threads come
-//! and go, so children are started by one thread that lives as long as the pool.
+//! A child asks the kernel for a signal when its parent dies, and the kernel takes the *thread* that started it for the
+//! parent. Tokio's threads come and go, so children are started by one thread that lives as long as the pool.
 
 use std::io;
 use std::sync::mpsc;

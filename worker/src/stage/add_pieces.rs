@@ -6,9 +6,11 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use filecoin_proofs_api::UnpaddedBytesAmount;
+use sealbus_schema::message::PieceInfo;
+use sealbus_schema::{Commitment, SealProof};
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes32, PieceInfo, SealProof, Stage, StageCode, StageError, StageRequest, Workspace, files};
+use super::{Stage, StageCode, StageError, StageRequest, Workspace, files};
 
 /// What to put into the sector.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,7 +30,7 @@ pub enum Piece {
     /// Zeros.
     Zero {
         /// Padded size in bytes.
-        padded_size: u64,
+        padded_bytes: u64,
     },
     /// A kind that this version does not know; refused.
     #[serde(other)]
@@ -46,7 +48,7 @@ impl Request {
     /// The request for a committed-capacity sector.
     #[must_use]
     pub fn committed_capacity(work_dir: PathBuf, proof: SealProof) -> Self {
-        Self { work_dir, proof, pieces: vec![Piece::Zero { padded_size: proof.sector_size() }] }
+        Self { work_dir, proof, pieces: vec![Piece::Zero { padded_bytes: proof.sector_size().bytes() }] }
     }
 }
 
@@ -65,9 +67,9 @@ impl StageRequest for Request {
 /// [`StageCode::PieceUnsupported`] for anything but one zero piece of the sector's size; of the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
-    let size = request.proof.sector_size();
+    let size = request.proof.sector_size().bytes();
     match request.pieces.as_slice() {
-        [Piece::Zero { padded_size }] if *padded_size == size => {}
+        [Piece::Zero { padded_bytes }] if *padded_bytes == size => {}
         _ => {
             let message = format!("only one zero piece of {size} bytes is supported");
             return Err(StageError::new(StageCode::PieceUnsupported, message));
@@ -84,12 +86,12 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     make().map_err(|error| StageError::io("make", &temporary, &error))?;
     files::rename(&temporary, &unsealed)?;
     files::sync_parent(&unsealed)?;
-    Ok(Response { pieces: vec![PieceInfo { commitment: zero_commitment(size)?, padded_size: size }] })
+    Ok(Response { pieces: vec![PieceInfo { commitment: zero_commitment(size)?, padded_bytes: size }] })
 }
 
-/// The commitment of a zero piece of `padded_size` bytes, without hashing the piece.
-fn zero_commitment(padded_size: u64) -> Result<Bytes32, StageError> {
-    filecoin_proofs::pieces::zero_padding(UnpaddedBytesAmount(padded_size / 128 * 127))
-        .map(|piece| Bytes32(piece.commitment))
+/// The commitment of a zero piece of `padded_bytes` bytes, without hashing the piece.
+fn zero_commitment(padded_bytes: u64) -> Result<Commitment, StageError> {
+    filecoin_proofs::pieces::zero_padding(UnpaddedBytesAmount(padded_bytes / 128 * 127))
+        .map(|piece| Commitment(piece.commitment))
         .map_err(|error| StageError::library("commitment of zeros", &error))
 }

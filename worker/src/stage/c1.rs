@@ -1,15 +1,18 @@
 //! C1: opens the nodes that the chain's seed challenges.
 //!
-//! Tens of megabytes for a 32 GiB sector, so the result stays in the slot as `c1.json`. The library verifies the openings before it answers.
+//! Tens of megabytes for a 32 GiB sector, so the result stays in the slot as `c1.json`. The library verifies the
+//! openings before it answers.
 
 use std::path::PathBuf;
 
 use filecoin_proofs_api::seal::{self, SealCommitPhase1Output, SealPreCommitPhase2Output};
+use sealbus_schema::message::PieceInfo;
+use sealbus_schema::{Commitment, Randomness, SealProof, SectorId};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::pc1::ReplicaKey;
-use super::{Bytes32, PieceInfo, SealProof, SectorRef, Stage, StageCode, StageError, StageRequest, Workspace, files, pc2, sector};
+use super::{Stage, StageCode, StageError, StageRequest, Workspace, files, pc2, sector};
 
 /// Which challenges to open.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,13 +22,13 @@ pub struct Request {
     /// The proof type.
     pub proof: SealProof,
     /// The sector.
-    pub sector: SectorRef,
+    pub sector: SectorId,
     /// The ticket that PC1 ran with.
-    pub ticket: Bytes32,
+    pub ticket: Randomness,
     /// The chain's randomness for the challenges.
-    pub seed: Bytes32,
+    pub seed: Randomness,
     /// The commitment that the chain knows; must be that of PC2.
-    pub comm_r: Bytes32,
+    pub comm_r: Commitment,
     /// The pieces; CommD must follow from them.
     pub pieces: Vec<PieceInfo>,
 }
@@ -50,8 +53,8 @@ impl StageRequest for Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Key {
     pub(crate) replica: ReplicaKey,
-    pub(crate) comm_r: Bytes32,
-    pub(crate) seed: Bytes32,
+    pub(crate) comm_r: Commitment,
+    pub(crate) seed: Randomness,
 }
 
 /// The contents of `c1.json`.
@@ -64,10 +67,12 @@ pub(crate) struct Record<Output = SealCommitPhase1Output> {
 /// Opens the challenges and writes `c1.json`; an existing one with the same seed is kept, one with another is replaced.
 ///
 /// # Errors
-/// [`StageCode::InputMissing`] or [`StageCode::InputMismatch`] if PC2's result is not there or another one; of the library and the file system.
+/// [`StageCode::InputMissing`] or [`StageCode::InputMismatch`] if PC2's result is not there or another one; of the
+/// library and the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
-    let pc2::Record { key: replica, comm_r, .. } = pc2::require_record(&workspace, request.proof, request.sector, request.ticket)?;
+    let pc2::Record { key: replica, comm_r, .. } =
+        pc2::require_record(&workspace, request.proof, request.sector, request.ticket)?;
     if comm_r != request.comm_r {
         let message = format!("PC2 gave CommR {comm_r}, the request is for {}", request.comm_r);
         return Err(StageError::new(StageCode::InputMismatch, message));
@@ -85,15 +90,15 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
 
 fn open_challenges(request: &Request, workspace: &Workspace, key: &Key) -> Result<SealCommitPhase1Output, StageError> {
     let pre_commit = SealPreCommitPhase2Output {
-        registered_proof: request.proof.registered(),
+        registered_proof: sector::registered(request.proof),
         comm_r: key.comm_r.0,
         comm_d: key.replica.comm_d.0,
     };
     seal::seal_commit_phase1(
         workspace.cache(),
         workspace.sealed(),
-        request.sector.prover_id(),
-        request.sector.sector_id(),
+        sector::prover_id(request.sector.miner),
+        sector::api_number(request.sector.number),
         request.ticket.0,
         request.seed.0,
         pre_commit,

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use filecoin_proofs_api::seal;
+use sealbus_schema::{ProofBytes, Randomness, SealProof, SectorId};
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes32, HexBytes, SealProof, SectorRef, Stage, StageCode, StageError, StageRequest, Workspace, c1, files};
+use super::{Stage, StageCode, StageError, StageRequest, Workspace, c1, files, sector};
 
 /// Which openings to prove.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,18 +16,18 @@ pub struct Request {
     /// The proof type.
     pub proof: SealProof,
     /// The sector.
-    pub sector: SectorRef,
+    pub sector: SectorId,
     /// The ticket that PC1 ran with.
-    pub ticket: Bytes32,
+    pub ticket: Randomness,
     /// The seed that C1 ran with.
-    pub seed: Bytes32,
+    pub seed: Randomness,
 }
 
 /// The proof for ProveCommit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// 192 bytes for each partition.
-    pub proof: HexBytes,
+    pub proof: ProofBytes,
 }
 
 impl StageRequest for Request {
@@ -41,48 +42,58 @@ impl StageRequest for Request {
 /// Makes and verifies the proof.
 ///
 /// # Errors
-/// [`StageCode::InputMissing`], [`StageCode::InputMismatch`] if `c1.json` is not there or for something else; [`StageCode::ParamsMissing`];
-/// [`StageCode::ProofInvalid`]; of the library.
+/// [`StageCode::InputMissing`], [`StageCode::InputMismatch`] if `c1.json` is not there or for something else;
+/// [`StageCode::ParamsMissing`]; [`StageCode::ProofInvalid`]; of the library.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let c1::Record { key, output } = require_openings(&workspace, request)?;
     require_parameters(request.proof)?;
     let Request { proof, sector, ticket, seed, .. } = *request;
-    let proof_bytes = seal::seal_commit_phase2(output, sector.prover_id(), sector.sector_id())
-        .map_err(|error| StageError::library("prove", &error))?
-        .proof;
+    let proof_bytes =
+        seal::seal_commit_phase2(output, sector::prover_id(sector.miner), sector::api_number(sector.number))
+            .map_err(|error| StageError::library("prove", &error))?
+            .proof;
     let valid = seal::verify_seal(
-        proof.registered(),
+        sector::registered(proof),
         key.comm_r.0,
         key.replica.comm_d.0,
-        sector.prover_id(),
-        sector.sector_id(),
+        sector::prover_id(sector.miner),
+        sector::api_number(sector.number),
         ticket.0,
         seed.0,
         &proof_bytes,
     )
     .map_err(|error| StageError::library("verify the proof", &error))?;
     if !valid {
-        return Err(StageError::new(StageCode::ProofInvalid, format!("the proof of {sector:?} with seed {seed} does not verify")));
+        return Err(StageError::new(
+            StageCode::ProofInvalid,
+            format!("the proof of {sector:?} with seed {seed} does not verify"),
+        ));
     }
-    Ok(Response { proof: HexBytes(proof_bytes) })
+    Ok(Response { proof: ProofBytes(proof_bytes) })
 }
 
 fn require_openings(workspace: &Workspace, request: &Request) -> Result<c1::Record, StageError> {
     let path = workspace.c1_record();
     let Some(record) = files::read_json::<c1::Record>(&path)? else {
-        return Err(StageError::new(StageCode::InputMissing, format!("{} is not there or not readable", path.display())));
+        return Err(StageError::new(
+            StageCode::InputMissing,
+            format!("{} is not there or not readable", path.display()),
+        ));
     };
     let replica = &record.key.replica;
-    if (replica.proof, replica.sector, replica.ticket, record.key.seed) != (request.proof, request.sector, request.ticket, request.seed) {
-        let message = format!("{} is for {:?}, not for {:?} seed {}", path.display(), record.key, request.sector, request.seed);
+    if (replica.proof, replica.sector, replica.ticket, record.key.seed)
+        != (request.proof, request.sector, request.ticket, request.seed)
+    {
+        let message =
+            format!("{} is for {:?}, not for {:?} seed {}", path.display(), record.key, request.sector, request.seed);
         return Err(StageError::new(StageCode::InputMismatch, message));
     }
     Ok(record)
 }
 
 fn require_parameters(proof: SealProof) -> Result<(), StageError> {
-    let registered = proof.registered();
+    let registered = sector::registered(proof);
     for path in [registered.cache_params_path(), registered.cache_verifying_key_path()] {
         let path = path.map_err(|error| StageError::library("name the parameters", &error))?;
         if files::size_of(&path)?.is_none() {

@@ -1,25 +1,12 @@
 //! What a stage says when it fails: a class, a stable code and a message.
 //!
-//! The class is decided here, where the error arises, from the kind of an I/O error or from the step that failed; nothing downstream reads the text.
+//! The codes are those of the schema, as an enum, so that a stage cannot make one up. The class is decided here, where
+//! the error arises, from the kind of an I/O error or from the step that failed; nothing downstream reads the text.
 
 use std::io;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-/// What happens after an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorClass {
-    /// Transient, or harmless to repeat: retried.
-    Temp,
-    /// Arose in sealing: the slot blocks and waits for a person.
-    Perm,
-    /// The environment (disk, file system, parameters): the slot blocks and waits for a person.
-    Crit,
-    /// The attempt is worthless: progress is dropped.
-    Abort,
-}
+use sealbus_schema::{ErrorClass, ErrorCode};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $class:ident;)*) => {
@@ -37,6 +24,12 @@ macro_rules! codes {
                 match self { $(Self::$variant => $name,)* }
             }
 
+            /// The code as it travels.
+            #[must_use]
+            pub fn error_code(self) -> ErrorCode {
+                ErrorCode::from_text(self.as_str())
+            }
+
             /// The class of errors with this code.
             #[must_use]
             pub fn class(self) -> ErrorClass {
@@ -50,43 +43,37 @@ codes! {
     /// The request does not have the shape of the stage, or names a path that is not allowed.
     RequestInvalid = "REQUEST_INVALID", Perm;
     /// A kind of piece that this version cannot add.
-    PieceUnsupported = "PIECE_UNSUPPORTED", Perm;
+    PieceUnsupported = "PIECE_UNSUPPORTED", Abort;
     /// A file of an earlier stage is missing.
     InputMissing = "INPUT_MISSING", Perm;
     /// A file of an earlier stage has another size, or belongs to another sector, ticket or seed.
     InputMismatch = "INPUT_MISMATCH", Perm;
     /// The pieces do not give the root of tree D.
     CommDMismatch = "COMM_D_MISMATCH", Perm;
-    /// The result of PC2 contradicts its own files.
-    Pc2CommRMismatch = "PC2_COMM_R_MISMATCH", Perm;
-    /// The result of PC2 does not open at challenged nodes.
-    Pc2CheckFailed = "PC2_CHECK_FAILED", Perm;
+    /// The result of PC2 contradicts its own files, or does not open at challenged nodes.
+    CommRMismatch = "COMM_R_MISMATCH", Perm;
     /// The proof that C2 made does not verify.
     ProofInvalid = "PROOF_INVALID", Perm;
     /// Groth16 parameters or the verifying key are not in the parameter cache.
     ParamsMissing = "PARAMS_MISSING", Crit;
     /// The proofs library answered an error that is not of the file system.
-    LibraryError = "LIBRARY_ERROR", Perm;
+    ProofsFailed = "PROOFS_FAILED", Perm;
     /// The proofs library panicked.
     LibraryPanic = "LIBRARY_PANIC", Perm;
     /// No space or no quota left.
     DiskFull = "DISK_FULL", Crit;
-    /// The file system is mounted read-only.
-    DiskReadOnly = "DISK_READ_ONLY", Crit;
-    /// Not allowed by the file system.
-    DiskPermission = "DISK_PERMISSION", Crit;
-    /// The file system was interrupted or slow.
-    DiskTimeout = "DISK_TIMEOUT", Temp;
-    /// Any other failure of a file operation.
-    DiskIo = "DISK_IO", Crit;
+    /// A file operation was interrupted, or took too long.
+    IoTimedOut = "IO_TIMED_OUT", Temp;
+    /// Any other failure of a file operation: read-only, not permitted, broken.
+    IoFailed = "IO_FAILED", Crit;
     /// The permanent store's directory is not there; it may not be mounted.
-    StoreMissing = "STORE_MISSING", Crit;
+    StoreUnavailable = "STORE_UNAVAILABLE", Crit;
     /// The permanent store lacks the space for this sector.
     StoreFull = "STORE_FULL", Crit;
     /// The permanent store has a different file under the final name.
     StoreConflict = "STORE_CONFLICT", Perm;
     /// What was read back from the permanent store is not what was written.
-    StoreCorrupt = "STORE_CORRUPT", Crit;
+    ChecksumMismatch = "CHECKSUM_MISMATCH", Temp;
 }
 
 /// A failed stage.
@@ -118,10 +105,8 @@ impl StageError {
 
     /// A failed call of the proofs library. An I/O error anywhere in the chain decides the class.
     pub fn library(operation: &str, error: &anyhow::Error) -> Self {
-        let code = error
-            .chain()
-            .find_map(|cause| cause.downcast_ref::<io::Error>())
-            .map_or(StageCode::LibraryError, io_code);
+        let code =
+            error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map_or(StageCode::ProofsFailed, io_code);
         Self::new(code, format!("{operation}: {error:#}"))
     }
 }
@@ -129,10 +114,8 @@ impl StageError {
 fn io_code(error: &io::Error) -> StageCode {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StageCode::DiskFull,
-        io::ErrorKind::ReadOnlyFilesystem => StageCode::DiskReadOnly,
-        io::ErrorKind::PermissionDenied => StageCode::DiskPermission,
-        io::ErrorKind::Interrupted | io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy => StageCode::DiskTimeout,
-        _ => StageCode::DiskIo,
+        io::ErrorKind::Interrupted | io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy => StageCode::IoTimedOut,
+        _ => StageCode::IoFailed,
     }
 }
 
@@ -150,7 +133,9 @@ mod tests {
 
     #[test]
     fn an_errno_decides_the_code() {
-        for (errno, code) in [(28, StageCode::DiskFull), (30, StageCode::DiskReadOnly), (13, StageCode::DiskPermission), (5, StageCode::DiskIo)] {
+        for (errno, code) in
+            [(28, StageCode::DiskFull), (30, StageCode::IoFailed), (13, StageCode::IoFailed), (5, StageCode::IoFailed)]
+        {
             let error = StageError::io("write", Path::new("/x"), &io::Error::from_raw_os_error(errno));
             assert_eq!(error.code, code);
         }
@@ -165,6 +150,8 @@ mod tests {
     fn codes_are_distinct_and_in_capitals() {
         let names: std::collections::BTreeSet<_> = StageCode::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names.len(), StageCode::ALL.len());
-        assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')));
+        assert!(
+            names.iter().all(|name| name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
+        );
     }
 }

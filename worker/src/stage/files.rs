@@ -30,11 +30,12 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
 /// Of the file system.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StageError> {
     let bytes = serde_json::to_vec(value)
-        .map_err(|error| StageError::new(StageCode::DiskIo, format!("encode {}: {error}", path.display())))?;
+        .map_err(|error| StageError::new(StageCode::IoFailed, format!("encode {}: {error}", path.display())))?;
     write_atomic(path, &bytes)
 }
 
-/// Reads a record that [`write_json`] wrote. A file that is missing, or that cannot be understood, gives `None`: its stage runs again.
+/// Reads a record that [`write_json`] wrote. A file that is missing, or that cannot be understood, gives `None`: its
+/// stage runs again.
 ///
 /// # Errors
 /// Of the file system, except that the file is not there.

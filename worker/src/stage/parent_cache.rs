@@ -1,8 +1,9 @@
 //! Makes the library's cache of the graph's parents, so that a killed run leaves no torn one behind.
 //!
-//! The library writes the cache (56 GiB for a 32 GiB sector) under its final name and at its full length from the start, and takes any file of that
-//! length for a finished one: killed half way, every later PC1 on the machine would label with wrong parents. So the first run for a proof type makes the
-//! cache here, under a lock, with a note of what was there before; a note that outlived its writer names what has to go.
+//! The library writes the cache (56 GiB for a 32 GiB sector) under its final name and at its full length from the
+//! start, and takes any file of that length for a finished one: killed half way, every later PC1 on the machine would
+//! label with wrong parents. So the first run for a proof type makes the cache here, under a lock, with a note of what
+//! was there before; a note that outlived its writer names what has to go.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,10 +12,11 @@ use std::path::{Path, PathBuf};
 use filecoin_proofs::parameters::public_params;
 use filecoin_proofs::types::MerkleTreeTrait;
 use filecoin_proofs::with_shape;
+use sealbus_schema::SealProof;
 use serde::{Deserialize, Serialize};
 use storage_proofs_core::settings::SETTINGS;
 
-use super::{SealProof, StageError, files};
+use super::{StageError, files, sector};
 
 /// The caches that were there when a run began to make one.
 #[derive(Serialize, Deserialize)]
@@ -33,8 +35,12 @@ pub(super) fn ensure(proof: SealProof) -> Result<(), StageError> {
     ensure_in(&PathBuf::from(&SETTINGS.parent_cache), proof, &mut || generate(proof))
 }
 
-fn ensure_in(dir: &Path, proof: SealProof, generate: &mut dyn FnMut() -> Result<(), StageError>) -> Result<(), StageError> {
-    let ready = dir.join(format!(".sealbus-{}.ready", proof.sector_size()));
+fn ensure_in(
+    dir: &Path,
+    proof: SealProof,
+    generate: &mut dyn FnMut() -> Result<(), StageError>,
+) -> Result<(), StageError> {
+    let ready = dir.join(format!(".sealbus-{}.ready", proof.sector_size().bytes()));
     if is_ready(dir, &ready)? {
         return Ok(());
     }
@@ -77,9 +83,10 @@ fn caches(dir: &Path) -> Result<BTreeSet<String>, StageError> {
 
 fn generate(proof: SealProof) -> Result<(), StageError> {
     fn generate_shaped<Tree: 'static + MerkleTreeTrait>(proof: SealProof) -> anyhow::Result<()> {
-        public_params::<Tree>(&proof.registered().as_v1_config())?.graph.parent_cache().map(drop)
+        public_params::<Tree>(&sector::registered(proof).as_v1_config())?.graph.parent_cache().map(drop)
     }
-    with_shape!(proof.sector_size(), generate_shaped, proof).map_err(|error| StageError::library("make the parent cache", &error))
+    with_shape!(proof.sector_size().bytes(), generate_shaped, proof)
+        .map_err(|error| StageError::library("make the parent cache", &error))
 }
 
 #[cfg(test)]
@@ -97,7 +104,7 @@ mod tests {
 
         let mut runs = 0;
         for _ in 0..2 {
-            ensure_in(dir.path(), SealProof::Size2KiB, &mut || {
+            ensure_in(dir.path(), SealProof::StackedDrg2KiBV1_1, &mut || {
                 runs += 1;
                 assert!(!torn.exists() && old.exists());
                 std::fs::write(&torn, "whole").map_err(|error| StageError::io("write", &torn, &error))
@@ -108,7 +115,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&torn).expect("read"), "whole");
 
         std::fs::remove_file(&torn).expect("remove");
-        ensure_in(dir.path(), SealProof::Size2KiB, &mut || {
+        ensure_in(dir.path(), SealProof::StackedDrg2KiBV1_1, &mut || {
             runs += 1;
             Ok(())
         })

@@ -1,22 +1,25 @@
 //! PC1: labels the layers of the graph.
 //!
-//! The library's own `seal_pre_commit_phase1` copies the data to the sealed file and builds tree D again before it labels. Both are done elsewhere here
-//! (PC2 makes its own copy, [`super::tree_d`] builds the tree), so this stage takes the library's labelling alone (`sdr`) and puts the PC1 output together;
-//! a test compares it with what the library makes.
+//! The library's own `seal_pre_commit_phase1` copies the data to the sealed file and builds tree D again before it
+//! labels. Both are done elsewhere here (PC2 makes its own copy, [`super::tree_d`] builds the tree), so this stage
+//! takes the library's labelling alone (`sdr`) and puts the PC1 output together; a test compares it with what the
+//! library makes.
 //!
-//! The library goes on after layers that have their full size, whoever made them. Layers of another sector or ticket, and layers that were renamed
-//! before a power loss but may not have reached the disk, have that size too. So a marker says for which key and since which boot layers are made,
-//! and any other layers are dropped.
+//! The library goes on after layers that have their full size, whoever made them. Layers of another sector or ticket,
+//! and layers that were renamed before a power loss but may not have reached the disk, have that size too. So a marker
+//! says for which key and since which boot layers are made, and any other layers are dropped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use filecoin_proofs::types::StoreConfig;
 use filecoin_proofs_api::seal::{self, SealPreCommitPhase1Output};
+use sealbus_schema::message::PieceInfo;
+use sealbus_schema::{Commitment, Randomness, SealProof, SectorId};
 use serde::{Deserialize, Serialize};
 use storage_proofs_core::cache_key::CacheKey;
 
-use super::{Bytes32, PieceInfo, SealProof, SectorRef, Stage, StageCode, StageError, StageRequest, Workspace};
+use super::{Stage, StageCode, StageError, StageRequest, Workspace};
 use super::{files, parent_cache, sector, tree_d, workspace};
 
 /// What to label.
@@ -27,9 +30,9 @@ pub struct Request {
     /// The proof type.
     pub proof: SealProof,
     /// The sector.
-    pub sector: SectorRef,
+    pub sector: SectorId,
     /// The chain's randomness that the replica is bound to.
-    pub ticket: Bytes32,
+    pub ticket: Randomness,
     /// The pieces; CommD must follow from them.
     pub pieces: Vec<PieceInfo>,
 }
@@ -38,7 +41,7 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// The commitment to the data, as it went into the replica id.
-    pub comm_d: Bytes32,
+    pub comm_d: Commitment,
 }
 
 impl StageRequest for Request {
@@ -56,20 +59,20 @@ pub struct ReplicaKey {
     /// The proof type.
     pub proof: SealProof,
     /// The sector.
-    pub sector: SectorRef,
+    pub sector: SectorId,
     /// The ticket.
-    pub ticket: Bytes32,
+    pub ticket: Randomness,
     /// The commitment to the data.
-    pub comm_d: Bytes32,
+    pub comm_d: Commitment,
 }
 
 impl ReplicaKey {
     /// The replica id: SHA-256 over prover, sector, ticket, CommD and the proof type's id, cut to a field element.
     fn replica_id(&self) -> [u8; 32] {
-        let porep_id = self.proof.registered().as_v1_config().porep_id;
+        let porep_id = sector::registered(self.proof).as_v1_config().porep_id;
         storage_proofs_porep::stacked::generate_replica_id::<filecoin_proofs::constants::DefaultTreeHasher, _>(
-            &self.sector.prover_id(),
-            self.sector.number,
+            &sector::prover_id(self.sector.miner),
+            self.sector.number.0,
             &self.ticket.0,
             self.comm_d.0,
             &porep_id,
@@ -94,7 +97,8 @@ struct LabelsMarker {
 /// Labels all layers and writes `pc1.json`; goes on after the whole layers of a killed run with the same request.
 ///
 /// # Errors
-/// [`StageCode::InputMissing`] without tree D, [`StageCode::CommDMismatch`] if its root is not that of the pieces; of the library and file system.
+/// [`StageCode::InputMissing`] without tree D, [`StageCode::CommDMismatch`] if its root is not that of the pieces; of
+/// the library and file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let Request { proof, sector, ticket, .. } = *request;
@@ -107,9 +111,10 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     files::remove_tree(&workspace.pc1_record())?;
     drop_foreign_layers(&workspace, &key)?;
     parent_cache::ensure(proof)?;
-    seal::sdr(proof.registered(), workspace.cache(), key.replica_id().into()).map_err(|error| StageError::library("label the layers", &error))?;
-    for layer in 1..=proof.layers() {
-        files::require_size(&workspace.layer(layer), proof.sector_size())?;
+    seal::sdr(sector::registered(proof), workspace.cache(), key.replica_id().into())
+        .map_err(|error| StageError::library("label the layers", &error))?;
+    for layer in 1..=sector::layers(proof) {
+        files::require_size(&workspace.layer(layer), proof.sector_size().bytes())?;
         files::sync_file(&workspace.layer(layer))?;
     }
     files::sync_dir(&workspace.cache())?;
@@ -119,10 +124,18 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
 }
 
 /// The record of PC1 in `workspace`, if it is for `key`'s sector and ticket.
-pub(crate) fn require_record(workspace: &Workspace, proof: SealProof, sector: SectorRef, ticket: Bytes32) -> Result<Record, StageError> {
+pub(crate) fn require_record(
+    workspace: &Workspace,
+    proof: SealProof,
+    sector: SectorId,
+    ticket: Randomness,
+) -> Result<Record, StageError> {
     let path = workspace.pc1_record();
     let Some(record) = files::read_json::<Record>(&path)? else {
-        return Err(StageError::new(StageCode::InputMissing, format!("{} is not there or not readable", path.display())));
+        return Err(StageError::new(
+            StageCode::InputMissing,
+            format!("{} is not there or not readable", path.display()),
+        ));
     };
     let key = &record.key;
     if (key.proof, key.sector, key.ticket) != (proof, sector, ticket) {
@@ -133,7 +146,7 @@ pub(crate) fn require_record(workspace: &Workspace, proof: SealProof, sector: Se
 }
 
 fn check_tree_d(workspace: &Workspace, key: &ReplicaKey) -> Result<(), StageError> {
-    files::require_size(&workspace.tree_d(), key.proof.tree_d_size())?;
+    files::require_size(&workspace.tree_d(), sector::tree_d_bytes(key.proof))?;
     match tree_d::finished_root(workspace, key.proof)? {
         Some(root) if root == key.comm_d => Ok(()),
         root => {
@@ -148,8 +161,8 @@ fn is_done(workspace: &Workspace, key: &ReplicaKey) -> Result<bool, StageError> 
     if record.key != *key {
         return Ok(false);
     }
-    for layer in 1..=key.proof.layers() {
-        if files::size_of(&workspace.layer(layer))? != Some(key.proof.sector_size()) {
+    for layer in 1..=sector::layers(key.proof) {
+        if files::size_of(&workspace.layer(layer))? != Some(key.proof.sector_size().bytes()) {
             return Ok(false);
         }
     }
@@ -162,8 +175,8 @@ fn drop_foreign_layers(workspace: &Workspace, key: &ReplicaKey) -> Result<(), St
     let ours = files::read_json::<LabelsMarker>(&workspace.labels_marker())?.is_some_and(|found| found == marker);
     for path in files::list(&workspace.cache())? {
         let name = files::name_of(&path);
-        let whole = (1..=key.proof.layers()).any(|layer| name == workspace::layer_file(layer))
-            && files::size_of(&path)? == Some(key.proof.sector_size());
+        let whole = (1..=sector::layers(key.proof)).any(|layer| name == workspace::layer_file(layer))
+            && files::size_of(&path)? == Some(key.proof.sector_size().bytes());
         if name.starts_with(workspace::LAYER_PREFIX) && !(ours && whole) {
             tracing::warn!(path = %path.display(), "dropping a layer of another or an unfinished run");
             files::remove_tree(&path)?;
@@ -190,18 +203,20 @@ fn output(workspace: &Workspace, key: &ReplicaKey) -> SealPreCommitPhase1Output 
         size: Some(usize::try_from(bytes / 32).unwrap_or(usize::MAX)),
         rows_to_discard: 0,
     };
-    let layers = (1..=key.proof.layers()).map(|layer| store(CacheKey::label_layer(layer), key.proof.sector_size())).collect();
+    let layers = (1..=sector::layers(key.proof))
+        .map(|layer| store(CacheKey::label_layer(layer), key.proof.sector_size().bytes()))
+        .collect();
     let labels = match key.proof {
-        SealProof::Size2KiB => seal::Labels::StackedDrg2KiBV1(filecoin_proofs::Labels::new(layers)),
-        SealProof::Size8MiB => seal::Labels::StackedDrg8MiBV1(filecoin_proofs::Labels::new(layers)),
-        SealProof::Size512MiB => seal::Labels::StackedDrg512MiBV1(filecoin_proofs::Labels::new(layers)),
-        SealProof::Size32GiB => seal::Labels::StackedDrg32GiBV1(filecoin_proofs::Labels::new(layers)),
-        SealProof::Size64GiB => seal::Labels::StackedDrg64GiBV1(filecoin_proofs::Labels::new(layers)),
+        SealProof::StackedDrg2KiBV1_1 => seal::Labels::StackedDrg2KiBV1(filecoin_proofs::Labels::new(layers)),
+        SealProof::StackedDrg8MiBV1_1 => seal::Labels::StackedDrg8MiBV1(filecoin_proofs::Labels::new(layers)),
+        SealProof::StackedDrg512MiBV1_1 => seal::Labels::StackedDrg512MiBV1(filecoin_proofs::Labels::new(layers)),
+        SealProof::StackedDrg32GiBV1_1 => seal::Labels::StackedDrg32GiBV1(filecoin_proofs::Labels::new(layers)),
+        SealProof::StackedDrg64GiBV1_1 => seal::Labels::StackedDrg64GiBV1(filecoin_proofs::Labels::new(layers)),
     };
     SealPreCommitPhase1Output {
-        registered_proof: key.proof.registered(),
+        registered_proof: sector::registered(key.proof),
         labels,
-        config: store(CacheKey::CommDTree.to_string(), key.proof.tree_d_size()),
+        config: store(CacheKey::CommDTree.to_string(), sector::tree_d_bytes(key.proof)),
         comm_d: key.comm_d.0,
     }
 }

@@ -1,19 +1,22 @@
 //! PC2: encodes the replica and builds the trees over labels and replica.
 //!
-//! The library encodes the sealed file in place and takes existing tree files for finished ones, so a second run after a kill would give a wrong
-//! CommR. Here each run works in a scratch directory that is made empty first: a copy of the data becomes the replica, and the inputs (layers, tree D)
-//! are hard links, which the library only reads. The result is checked ([`super::pc2_check`]), synced, renamed into place file by file, and at last
-//! `pc2.json` says that it is whole. Without `pc2.json` the next run does all of it again, from inputs that nobody touched.
+//! The library encodes the sealed file in place and takes existing tree files for finished ones, so a second run after
+//! a kill would give a wrong CommR. Here each run works in a scratch directory that is made empty first: a copy of the
+//! data becomes the replica, and the inputs (layers, tree D) are hard links, which the library only reads. The result
+//! is checked ([`super::pc2_check`]), synced, renamed into place file by file, and at last `pc2.json` says that it is
+//! whole. Without `pc2.json` the next run does all of it again, from inputs that nobody touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use filecoin_proofs_api::seal;
+use sealbus_schema::message::PieceInfo;
+use sealbus_schema::{Commitment, Randomness, SealProof, SectorId};
 use serde::{Deserialize, Serialize};
 
 use super::pc1::{self, ReplicaKey};
-use super::{Bytes32, PieceInfo, SealProof, SectorRef, Stage, StageCode, StageError, StageRequest, Workspace};
-use super::{files, pc2_check, workspace};
+use super::{Stage, StageCode, StageError, StageRequest, Workspace};
+use super::{files, pc2_check, sector, workspace};
 
 /// Which sector to encode.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,9 +26,9 @@ pub struct Request {
     /// The proof type.
     pub proof: SealProof,
     /// The sector.
-    pub sector: SectorRef,
+    pub sector: SectorId,
     /// The ticket that PC1 ran with.
-    pub ticket: Bytes32,
+    pub ticket: Randomness,
     /// The pieces, for the check of the result.
     pub pieces: Vec<PieceInfo>,
 }
@@ -34,9 +37,9 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// The commitment to the replica.
-    pub comm_r: Bytes32,
+    pub comm_r: Commitment,
     /// The commitment to the data.
-    pub comm_d: Bytes32,
+    pub comm_d: Commitment,
 }
 
 impl StageRequest for Request {
@@ -52,7 +55,7 @@ impl StageRequest for Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) key: ReplicaKey,
-    pub(crate) comm_r: Bytes32,
+    pub(crate) comm_r: Commitment,
     /// Names and sizes of what PC2 left in the cache directory.
     pub(crate) cache_files: Vec<(String, u64)>,
 }
@@ -60,12 +63,13 @@ pub(crate) struct Record {
 /// Encodes, checks and moves into place; if that has been done for the same request, it only answers.
 ///
 /// # Errors
-/// [`StageCode::InputMissing`], [`StageCode::InputMismatch`] if PC1's files are not whole; [`StageCode::Pc2CommRMismatch`] and
-/// [`StageCode::Pc2CheckFailed`] if the result is wrong; of the library and the file system.
+/// [`StageCode::InputMissing`], [`StageCode::InputMismatch`] if PC1's files are not whole; [`StageCode::CommRMismatch`]
+/// and [`StageCode::CommRMismatch`] if the result is wrong; of the library and the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     if let Some(record) = finished(&workspace, request)? {
-        // The scratch directory outlives a run that was killed at the very end, and its links would hold the layers' space.
+        // The scratch directory outlives a run that was killed at the very end, and its links would hold the layers'
+        // space.
         files::remove_tree(&workspace.scratch("pc2"))?;
         return Ok(Response { comm_r: record.comm_r, comm_d: record.key.comm_d });
     }
@@ -79,7 +83,7 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     pc2_check::normalise_t_aux(request.proof, &scratch.cache)?;
 
     let cache_files = move_into_place(&workspace, &scratch)?;
-    let comm_r = Bytes32(pre_commit.comm_r);
+    let comm_r = Commitment(pre_commit.comm_r);
     let comm_d = key.comm_d;
     files::write_json(&workspace.pc2_record(), &Record { key, comm_r, cache_files })?;
     files::remove_tree(&scratch.dir)?;
@@ -87,21 +91,32 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
 }
 
 /// The record of PC2 in `workspace`, for this sector and ticket.
-pub(crate) fn require_record(workspace: &Workspace, proof: SealProof, sector: SectorRef, ticket: Bytes32) -> Result<Record, StageError> {
+pub(crate) fn require_record(
+    workspace: &Workspace,
+    proof: SealProof,
+    sector: SectorId,
+    ticket: Randomness,
+) -> Result<Record, StageError> {
     let record = require_record_of(workspace, sector)?;
     let key = &record.key;
     if (key.proof, key.sector, key.ticket) != (proof, sector, ticket) {
-        let message = format!("{} is for {key:?}, not for {proof:?} {sector:?} ticket {ticket}", workspace.pc2_record().display());
+        let message = format!(
+            "{} is for {key:?}, not for {proof:?} {sector:?} ticket {ticket}",
+            workspace.pc2_record().display()
+        );
         return Err(StageError::new(StageCode::InputMismatch, message));
     }
     Ok(record)
 }
 
 /// The record of PC2 in `workspace`, for this sector with whatever ticket.
-pub(crate) fn require_record_of(workspace: &Workspace, sector: SectorRef) -> Result<Record, StageError> {
+pub(crate) fn require_record_of(workspace: &Workspace, sector: SectorId) -> Result<Record, StageError> {
     let path = workspace.pc2_record();
     let Some(record) = files::read_json::<Record>(&path)? else {
-        return Err(StageError::new(StageCode::InputMissing, format!("{} is not there or not readable", path.display())));
+        return Err(StageError::new(
+            StageCode::InputMissing,
+            format!("{} is not there or not readable", path.display()),
+        ));
     };
     if record.key.sector != sector {
         let message = format!("{} is for {:?}, not for {sector:?}", path.display(), record.key.sector);
@@ -116,7 +131,7 @@ fn finished(workspace: &Workspace, request: &Request) -> Result<Option<Record>, 
     if (key.proof, key.sector, key.ticket) != (request.proof, request.sector, request.ticket) {
         return Ok(None);
     }
-    let mut whole = files::size_of(&workspace.sealed())? == Some(request.proof.sector_size());
+    let mut whole = files::size_of(&workspace.sealed())? == Some(request.proof.sector_size().bytes());
     for (name, size) in &record.cache_files {
         whole &= files::size_of(&workspace.cache().join(name))? == Some(*size);
     }
@@ -130,19 +145,20 @@ struct Scratch {
 }
 
 fn prepare(workspace: &Workspace, proof: SealProof) -> Result<Scratch, StageError> {
-    files::require_size(&workspace.unsealed(), proof.sector_size())?;
-    files::require_size(&workspace.tree_d(), proof.tree_d_size())?;
-    for layer in 1..=proof.layers() {
-        files::require_size(&workspace.layer(layer), proof.sector_size())?;
+    files::require_size(&workspace.unsealed(), proof.sector_size().bytes())?;
+    files::require_size(&workspace.tree_d(), sector::tree_d_bytes(proof))?;
+    for layer in 1..=sector::layers(proof) {
+        files::require_size(&workspace.layer(layer), proof.sector_size().bytes())?;
     }
     let dir = workspace.fresh_scratch("pc2")?;
     let scratch = Scratch { cache: dir.join("cache"), sealed: dir.join("sealed"), dir };
     files::create_dir(&scratch.cache)?;
     link(&workspace.tree_d(), &scratch.cache)?;
-    for layer in 1..=proof.layers() {
+    for layer in 1..=sector::layers(proof) {
         link(&workspace.layer(layer), &scratch.cache)?;
     }
-    fs::copy(workspace.unsealed(), &scratch.sealed).map_err(|error| StageError::io("copy data to", &scratch.sealed, &error))?;
+    fs::copy(workspace.unsealed(), &scratch.sealed)
+        .map_err(|error| StageError::io("copy data to", &scratch.sealed, &error))?;
     Ok(scratch)
 }
 
@@ -157,7 +173,8 @@ fn is_input(name: &str) -> bool {
 
 /// Syncs and renames what PC2 made; says what it is.
 fn move_into_place(workspace: &Workspace, scratch: &Scratch) -> Result<Vec<(String, u64)>, StageError> {
-    let made: Vec<PathBuf> = files::list(&scratch.cache)?.into_iter().filter(|path| !is_input(&files::name_of(path))).collect();
+    let made: Vec<PathBuf> =
+        files::list(&scratch.cache)?.into_iter().filter(|path| !is_input(&files::name_of(path))).collect();
     let mut cache_files = Vec::with_capacity(made.len());
     for path in made.iter().chain([&scratch.sealed]) {
         files::sync_file(path)?;

@@ -16,8 +16,11 @@ use filecoin_proofs::with_shape;
 use filecoin_proofs_api::seal::{self, SealPreCommitPhase2Output};
 use storage_proofs_porep::stacked::{PersistentAux, TemporaryAux, TemporaryAuxCache};
 
+use sealbus_schema::SealProof;
+use sealbus_schema::message::PieceInfo;
+
 use super::pc1::ReplicaKey;
-use super::{PieceInfo, SealProof, StageCode, StageError, sector};
+use super::{StageCode, StageError, sector};
 
 type Root = <DefaultTreeHasher as Hasher>::Domain;
 
@@ -37,13 +40,13 @@ pub(super) fn check(
     let comm_r: [u8; 32] = <DefaultTreeHasher as Hasher>::Function::hash2(&p_aux.comm_c, &p_aux.comm_r_last).into();
     if comm_r != result.comm_r {
         let message = format!("p_aux gives CommR {}, PC2 answered {}", hex::encode(comm_r), hex::encode(result.comm_r));
-        return Err(StageError::new(StageCode::Pc2CommRMismatch, message));
+        return Err(StageError::new(StageCode::CommRMismatch, message));
     }
-    let root = with_shape!(key.proof.sector_size(), tree_r_last_root, cache, sealed)?;
+    let root = with_shape!(key.proof.sector_size().bytes(), tree_r_last_root, cache, sealed)?;
     let expected: [u8; 32] = p_aux.comm_r_last.into();
     if root != expected {
         let message = format!("tree R-last has the root {}, p_aux {}", hex::encode(root), hex::encode(expected));
-        return Err(StageError::new(StageCode::Pc2CommRMismatch, message));
+        return Err(StageError::new(StageCode::CommRMismatch, message));
     }
     open_challenges(key, result, pieces, cache, sealed)
 }
@@ -56,12 +59,14 @@ fn open_challenges(
     sealed: &Path,
 ) -> Result<(), StageError> {
     let mut challenges = [0; 32];
-    challenges.copy_from_slice(blake2b_simd::Params::new().hash_length(32).personal(b"sealbus pc2check").hash(&result.comm_r).as_bytes());
+    challenges.copy_from_slice(
+        blake2b_simd::Params::new().hash_length(32).personal(b"sealbus pc2check").hash(&result.comm_r).as_bytes(),
+    );
     seal::seal_commit_phase1(
         cache,
         sealed,
-        key.sector.prover_id(),
-        key.sector.sector_id(),
+        sector::prover_id(key.sector.miner),
+        sector::api_number(key.sector.number),
         key.ticket.0,
         challenges,
         result.clone(),
@@ -69,7 +74,7 @@ fn open_challenges(
     )
     .map(drop)
     .map_err(|error| match StageError::library("open challenges", &error) {
-        StageError { code: StageCode::LibraryError, message } => StageError { code: StageCode::Pc2CheckFailed, message },
+        StageError { code: StageCode::ProofsFailed, message } => StageError { code: StageCode::CommRMismatch, message },
         of_the_disk => of_the_disk,
     })
 }
@@ -77,34 +82,40 @@ fn open_challenges(
 fn read_p_aux(cache: &Path) -> Result<PersistentAux<Root>, StageError> {
     let path = cache.join("p_aux");
     let bytes = fs::read(&path).map_err(|error| StageError::io("read", &path, &error))?;
-    bincode::deserialize(&bytes).map_err(|error| StageError::new(StageCode::Pc2CommRMismatch, format!("{}: {error}", path.display())))
+    bincode::deserialize(&bytes)
+        .map_err(|error| StageError::new(StageCode::CommRMismatch, format!("{}: {error}", path.display())))
 }
 
-fn read_t_aux<Tree: 'static + MerkleTreeTrait>(cache: &Path) -> Result<TemporaryAux<Tree, DefaultPieceHasher>, StageError> {
+fn read_t_aux<Tree: 'static + MerkleTreeTrait>(
+    cache: &Path,
+) -> Result<TemporaryAux<Tree, DefaultPieceHasher>, StageError> {
     let path = cache.join("t_aux");
     let bytes = fs::read(&path).map_err(|error| StageError::io("read", &path, &error))?;
-    bincode::deserialize(&bytes).map_err(|error| StageError::new(StageCode::Pc2CheckFailed, format!("{}: {error}", path.display())))
+    bincode::deserialize(&bytes)
+        .map_err(|error| StageError::new(StageCode::CommRMismatch, format!("{}: {error}", path.display())))
 }
 
 fn tree_r_last_root<Tree: 'static + MerkleTreeTrait>(cache: &Path, sealed: &Path) -> Result<[u8; 32], StageError> {
     let mut t_aux = read_t_aux::<Tree>(cache)?;
     t_aux.set_cache_path(cache);
-    let trees = TemporaryAuxCache::new(&t_aux, sealed.to_owned(), true).map_err(|error| StageError::library("open tree R-last", &error))?;
+    let trees = TemporaryAuxCache::new(&t_aux, sealed.to_owned(), true)
+        .map_err(|error| StageError::library("open tree R-last", &error))?;
     let mut root = [0; 32];
     filecoin_hashers::Domain::write_bytes(&trees.tree_r_last.root(), &mut root)
         .map_err(|error| StageError::library("root of tree R-last", &error))?;
     Ok(root)
 }
 
-/// Takes the scratch directory's path out of `t_aux`. Every reader sets its own path, and without it the file is the same wherever the sector is sealed.
+/// Takes the scratch directory's path out of `t_aux`. Every reader sets its own path, and without it the file is the
+/// same wherever the sector is sealed.
 pub(super) fn normalise_t_aux(proof: SealProof, cache: &Path) -> Result<(), StageError> {
     fn normalise<Tree: 'static + MerkleTreeTrait>(cache: &Path) -> Result<(), StageError> {
         let mut t_aux = read_t_aux::<Tree>(cache)?;
         t_aux.set_cache_path(".");
         let path = cache.join("t_aux");
         let bytes = bincode::serialize(&t_aux)
-            .map_err(|error| StageError::new(StageCode::LibraryError, format!("encode {}: {error}", path.display())))?;
+            .map_err(|error| StageError::new(StageCode::ProofsFailed, format!("encode {}: {error}", path.display())))?;
         fs::write(&path, bytes).map_err(|error| StageError::io("write", &path, &error))
     }
-    with_shape!(proof.sector_size(), normalise, cache)
+    with_shape!(proof.sector_size().bytes(), normalise, cache)
 }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, CWD, RenameFlags};
 
-use super::{Bytes32, StageCode, StageError, files};
+use sealbus_schema::Commitment;
+
+use super::{StageCode, StageError, files};
 
 const BUFFER: usize = 1 << 20;
 
@@ -14,9 +16,9 @@ const BUFFER: usize = 1 << 20;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// This call put it there.
-    Copied(Bytes32),
+    Copied(Commitment),
     /// It was there with the same contents.
-    AlreadyThere(Bytes32),
+    AlreadyThere(Commitment),
 }
 
 /// Makes `to`, under `root`, a copy of `from`.
@@ -32,7 +34,7 @@ pub(super) fn copy(from: &Path, to: &Path, root: &Path, token: u64) -> Result<Ou
     if read_back != written {
         files::remove_tree(&temporary)?;
         let message = format!("{} reads back as {read_back}, written was {written}", temporary.display());
-        return Err(StageError::new(StageCode::StoreCorrupt, message));
+        return Err(StageError::new(StageCode::ChecksumMismatch, message));
     }
     if !rename_to_free_name(&temporary, to)? {
         files::remove_tree(&temporary)?;
@@ -68,14 +70,16 @@ fn make_parents(path: &Path, root: &Path) -> Result<(), StageError> {
     }
     for dir in missing.iter().rev() {
         match fs::create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(StageError::io("create directory", dir, &error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(StageError::io("create directory", dir, &error));
+            }
             _ => files::sync_parent(dir)?,
         }
     }
     Ok(())
 }
 
-fn write_synced(from: &Path, to: &Path) -> Result<Bytes32, StageError> {
+fn write_synced(from: &Path, to: &Path) -> Result<Commitment, StageError> {
     let mut source = File::open(from).map_err(|error| StageError::io("open", from, &error))?;
     let create = OpenOptions::new().write(true).create_new(true).open(to);
     let mut target = create.map_err(|error| StageError::io("create", to, &error))?;
@@ -93,9 +97,10 @@ fn write_synced(from: &Path, to: &Path) -> Result<Bytes32, StageError> {
     Ok(finish(&hash))
 }
 
-/// BLAKE2b-256 of a file; with `from_disk`, the kernel is asked to forget its copy first, so that what is hashed is what was stored.
-fn checksum(path: &Path, from_disk: bool) -> Result<Bytes32, StageError> {
-    let read = || -> io::Result<Bytes32> {
+/// BLAKE2b-256 of a file; with `from_disk`, the kernel is asked to forget its copy first, so that what is hashed is
+/// what was stored.
+fn checksum(path: &Path, from_disk: bool) -> Result<Commitment, StageError> {
+    let read = || -> io::Result<Commitment> {
         let mut file = File::open(path)?;
         if from_disk {
             // Advice only: a file system that ignores it is no error.
@@ -118,10 +123,10 @@ fn hasher() -> blake2b_simd::State {
     blake2b_simd::Params::new().hash_length(32).to_state()
 }
 
-fn finish(hash: &blake2b_simd::State) -> Bytes32 {
+fn finish(hash: &blake2b_simd::State) -> Commitment {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(hash.finalize().as_bytes());
-    Bytes32(bytes)
+    Commitment(bytes)
 }
 
 /// Renames unless the name is taken; says whether it did.

@@ -1,7 +1,7 @@
 //! Builds the Merkle tree over the unsealed data, whose root is CommD.
 //!
-//! The tree is built into a scratch directory and renamed when it is on the disk: the library takes an existing file of the right length for a finished
-//! tree, and a torn one has the right length.
+//! The tree is built into a scratch directory and renamed when it is on the disk: the library takes an existing file of
+//! the right length for a finished tree, and a torn one has the right length.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,11 +11,13 @@ use filecoin_hashers::{Domain, Hasher};
 use filecoin_proofs::constants::DefaultPieceHasher;
 use filecoin_proofs::types::StoreConfig;
 use rayon::prelude::*;
+use sealbus_schema::message::PieceInfo;
+use sealbus_schema::{Commitment, SealProof};
 use serde::{Deserialize, Serialize};
 use storage_proofs_core::cache_key::CacheKey;
 use storage_proofs_core::merkle::BinaryMerkleTree;
 
-use super::{Bytes32, PieceInfo, SealProof, Stage, StageCode, StageError, StageRequest, Workspace, files, sector, workspace};
+use super::{Stage, StageCode, StageError, StageRequest, Workspace, files, sector, workspace};
 
 type Node = <DefaultPieceHasher as Hasher>::Domain;
 
@@ -38,7 +40,7 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// The commitment to the data.
-    pub comm_d: Bytes32,
+    pub comm_d: Commitment,
 }
 
 impl StageRequest for Request {
@@ -53,7 +55,8 @@ impl StageRequest for Request {
 /// Builds the tree, unless a finished one with the right root is there.
 ///
 /// # Errors
-/// [`StageCode::CommDMismatch`] if the data is not what the pieces say; [`StageCode::InputMissing`], [`StageCode::InputMismatch`]; of the file system.
+/// [`StageCode::CommDMismatch`] if the data is not what the pieces say; [`StageCode::InputMissing`],
+/// [`StageCode::InputMismatch`]; of the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let comm_d = sector::comm_d(request.proof, &request.pieces)?;
@@ -61,7 +64,7 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
         files::remove_tree(&workspace.scratch("tree_d"))?;
         return Ok(Response { comm_d });
     }
-    files::require_size(&workspace.unsealed(), request.proof.sector_size())?;
+    files::require_size(&workspace.unsealed(), request.proof.sector_size().bytes())?;
     let scratch = workspace.fresh_scratch("tree_d")?;
     let root = build(&workspace.unsealed(), request.proof, &scratch)?;
     if root != comm_d {
@@ -80,23 +83,24 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
 }
 
 /// The root in the finished tree's file: its last node.
-pub(crate) fn finished_root(workspace: &Workspace, proof: SealProof) -> Result<Option<Bytes32>, StageError> {
+pub(crate) fn finished_root(workspace: &Workspace, proof: SealProof) -> Result<Option<Commitment>, StageError> {
     let path = workspace.tree_d();
-    if files::size_of(&path)? != Some(proof.tree_d_size()) {
+    if files::size_of(&path)? != Some(sector::tree_d_bytes(proof)) {
         return Ok(None);
     }
     let mut root = [0; 32];
     File::open(&path)
-        .and_then(|file| file.read_exact_at(&mut root, proof.tree_d_size() - NODE))
+        .and_then(|file| file.read_exact_at(&mut root, sector::tree_d_bytes(proof) - NODE))
         .map_err(|error| StageError::io("read", &path, &error))?;
-    Ok(Some(Bytes32(root)))
+    Ok(Some(Commitment(root)))
 }
 
-fn build(unsealed: &Path, proof: SealProof, dir: &Path) -> Result<Bytes32, StageError> {
+fn build(unsealed: &Path, proof: SealProof, dir: &Path) -> Result<Commitment, StageError> {
     let data = File::open(unsealed).map_err(|error| StageError::io("open", unsealed, &error))?;
-    let leaves = usize::try_from(proof.sector_size() / NODE).unwrap_or(usize::MAX);
+    let leaves = usize::try_from(proof.sector_size().bytes() / NODE).unwrap_or(usize::MAX);
     let config = StoreConfig::new(dir, CacheKey::CommDTree.to_string(), 0);
-    // The iterator of the library's interface cannot carry an error out, so the first one waits here and its leaf reads as zeros.
+    // The iterator of the library's interface cannot carry an error out, so the first one waits here and its leaf reads
+    // as zeros.
     let failure = std::sync::Mutex::new(None);
     let nodes = (0..leaves).into_par_iter().map_init(Window::default, |window, leaf| {
         window.node(&data, leaf as u64 * NODE).unwrap_or_else(|error| {
@@ -113,7 +117,7 @@ fn build(unsealed: &Path, proof: SealProof, dir: &Path) -> Result<Bytes32, Stage
     }
     let mut root = [0; 32];
     tree.root().write_bytes(&mut root).map_err(|error| StageError::library("root of tree D", &error))?;
-    Ok(Bytes32(root))
+    Ok(Commitment(root))
 }
 
 /// The part of the data that one thread reads next.
@@ -134,6 +138,7 @@ impl Window {
         }
         let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
         let node = self.bytes.get(from..from + 32).ok_or(std::io::ErrorKind::UnexpectedEof)?;
-        Node::try_from_bytes(node).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string()))
+        Node::try_from_bytes(node)
+            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string()))
     }
 }

@@ -28,11 +28,15 @@ impl Workspace {
     /// Opens an existing working directory.
     ///
     /// # Errors
-    /// [`StageCode::RequestInvalid`] if the path is not absolute or has `..` in it, [`StageCode::InputMissing`] if it is no directory.
+    /// [`StageCode::RequestInvalid`] if the path is not absolute or has `..` in it, [`StageCode::InputMissing`] if it
+    /// is no directory.
     pub fn open(dir: &Path) -> Result<Self, StageError> {
         check_absolute("work_dir", dir)?;
         if !dir.is_dir() {
-            return Err(StageError::new(StageCode::InputMissing, format!("working directory {} is not there", dir.display())));
+            return Err(StageError::new(
+                StageCode::InputMissing,
+                format!("working directory {} is not there", dir.display()),
+            ));
         }
         Ok(Self { dir: dir.to_owned() })
     }
@@ -107,8 +111,8 @@ impl Workspace {
         self.dir.join(format!("{name}.tmp"))
     }
 
-    /// Removes what neither C2 nor the transfer needs once C1 is done: data, layers, trees C and D, the record of PC1. A changed seed can then no
-    /// longer be served from this directory.
+    /// Removes what neither C2 nor the transfer needs once C1 is done: data, layers, trees C and D, the record of PC1.
+    /// A changed seed can then no longer be served from this directory.
     ///
     /// # Errors
     /// Of the file system.

@@ -3,13 +3,21 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use sealbus_worker::stage::{SealProof, Stage, StageRequest};
+use sealbus_schema::SealProof;
+use sealbus_worker::stage::{Stage, StageRequest};
 
 use crate::support::{Bench, contents};
 
-/// Runs `request` on a fresh copy of the state that `reset` makes, killed ever later until it gets through; after each kill the stage runs again to its end and
-/// `check` looks at the result. Says how many runs were killed before they had answered.
-fn kill_ever_later<R: StageRequest>(bench: &Bench, request: &R, step: Duration, reset: impl Fn(), check: impl Fn(R::Response)) -> usize {
+/// Runs `request` on a fresh copy of the state that `reset` makes, killed ever later until it gets through; after each
+/// kill the stage runs again to its end and `check` looks at the result. Says how many runs were killed before they had
+/// answered.
+fn kill_ever_later<R: StageRequest>(
+    bench: &Bench,
+    request: &R,
+    step: Duration,
+    reset: impl Fn(),
+    check: impl Fn(R::Response),
+) -> usize {
     let mut killed = 0;
     for round in 0.. {
         reset();
@@ -31,7 +39,7 @@ fn kill_ever_later<R: StageRequest>(bench: &Bench, request: &R, step: Duration, 
 
 #[test]
 fn pc1_killed_anywhere_gives_the_same_labels() {
-    let bench = Bench::prepared(SealProof::Size2KiB);
+    let bench = Bench::prepared(SealProof::StackedDrg2KiBV1_1);
     let comm_d = bench.ask(&bench.pc1()).expect("PC1");
     let labels = contents(&bench.slot());
     let reset = || {
@@ -49,10 +57,17 @@ fn pc1_killed_anywhere_gives_the_same_labels() {
 
 #[test]
 fn pc2_killed_anywhere_gives_the_same_comm_r() {
-    let (bench, sealed) = Bench::sealed(SealProof::Size2KiB);
+    let (bench, sealed) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
     let whole = contents(&bench.slot());
     let reset = || {
-        for path in ["pc2.json", "sealed", "cache/p_aux", "cache/t_aux", "cache/sc-02-data-tree-c.dat", "cache/sc-02-data-tree-r-last.dat"] {
+        for path in [
+            "pc2.json",
+            "sealed",
+            "cache/p_aux",
+            "cache/t_aux",
+            "cache/sc-02-data-tree-c.dat",
+            "cache/sc-02-data-tree-r-last.dat",
+        ] {
             fs::remove_file(bench.slot().join(path)).expect("remove");
         }
     };
@@ -65,7 +80,7 @@ fn pc2_killed_anywhere_gives_the_same_comm_r() {
 
 #[test]
 fn a_larger_sector_survives_a_kill_in_pc1_and_pc2() {
-    let bench = Bench::prepared(SealProof::Size8MiB);
+    let bench = Bench::prepared(SealProof::StackedDrg8MiBV1_1);
     for delay in [50, 400] {
         let mut processor = bench.processor(Stage::Pc1);
         processor.send(&bench.pc1());
@@ -85,7 +100,7 @@ fn a_larger_sector_survives_a_kill_in_pc1_and_pc2() {
 
 #[test]
 fn a_transfer_killed_anywhere_is_finished_by_the_next_run() {
-    let (bench, sealed) = Bench::sealed(SealProof::Size2KiB);
+    let (bench, sealed) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
     let request = bench.transfer(sealed.comm_r, 42);
     let stored = bench.ask(&request).expect("transfer");
     let whole = contents(&bench.store());

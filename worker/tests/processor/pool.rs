@@ -4,8 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sealbus_worker::processor::{Exit, GroupConfig, PoolConfig, PoolError, ProcessError, ProcessFailure, ProcessorPool};
-use sealbus_worker::stage::{ErrorClass, Stage};
+use sealbus_schema::ErrorClass;
+use sealbus_schema::error::Exit;
+use sealbus_worker::processor::{GroupConfig, PoolConfig, PoolError, ProcessError, ProcessFailure, ProcessorPool};
+use sealbus_worker::stage::Stage;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -83,18 +85,25 @@ async fn a_processor_is_kept_for_the_next_request() {
 #[tokio::test]
 async fn an_exit_at_the_handshake_is_told_with_status_and_stderr() {
     let error = fail("echo 'no licence' >&2; exit 3").await;
-    assert_eq!((error.code(), error.class(), error.exit), ("PROCESSOR_HANDSHAKE", ErrorClass::Temp, Some(Exit::Code(3))));
+    assert_eq!(
+        (error.code().as_str(), error.class(), error.exit),
+        ("PROCESSOR_DIED", ErrorClass::Temp, Some(Exit::Status(3)))
+    );
     assert_eq!(error.stderr_tail, ["no licence"]);
 }
 
 #[tokio::test]
 async fn a_wrong_greeting_is_refused() {
-    for greeting in ["c2 processor ready", r#"{"sealbus_processor":3,"stage":"c2","pid":1}"#, r#"{"sealbus_processor":2,"stage":"pc1","pid":1}"#] {
+    for greeting in [
+        "c2 processor ready",
+        r#"{"sealbus_processor":3,"stage":"c2","pid":1}"#,
+        r#"{"sealbus_processor":2,"stage":"pc1","pid":1}"#,
+    ] {
         let error = fail(&format!("echo '{greeting}'; sleep 100")).await;
-        assert_eq!(error.code(), "PROCESSOR_HANDSHAKE", "{greeting}");
+        assert_eq!(error.code().as_str(), "PROCESSOR_PROTOCOL", "{greeting}");
     }
     let error = fail("head -c 100000 /dev/zero; sleep 100").await;
-    assert_eq!(error.code(), "PROCESSOR_HANDSHAKE");
+    assert_eq!(error.code().as_str(), "PROCESSOR_PROTOCOL");
 }
 
 #[tokio::test]
@@ -102,14 +111,14 @@ async fn a_processor_that_never_greets_is_given_up() {
     let dir = tempfile::tempdir().expect("directory");
     let mut silent = group(&dir, "sleep 100");
     silent.start_timeout = Duration::from_millis(100);
-    assert_eq!(ask(&pool(&dir, vec![silent])).await.expect_err("fails").code(), "PROCESSOR_HANDSHAKE");
+    assert_eq!(ask(&pool(&dir, vec![silent])).await.expect_err("fails").code().as_str(), "PROCESSOR_TIMED_OUT");
 }
 
 #[tokio::test]
 async fn rubbish_and_wrong_ids_are_no_answers() {
     let error = fail(&format!("{HELLO}\nread -r line; echo 'progress: 10%'; sleep 100")).await;
     assert!(matches!(error.failure, ProcessFailure::Garbage(_)), "{error}");
-    assert_eq!(error.code(), "PROCESSOR_PROTOCOL");
+    assert_eq!(error.code().as_str(), "PROCESSOR_PROTOCOL");
     let error = fail(&format!("{HELLO}\nread -r line; echo '{{\"id\":9,\"output\":1}}'; sleep 100")).await;
     assert!(matches!(error.failure, ProcessFailure::WrongId { asked: 1, answered: 9 }), "{error}");
 }
@@ -118,11 +127,12 @@ async fn rubbish_and_wrong_ids_are_no_answers() {
 async fn a_processor_that_never_answers_is_killed_at_its_time_limit() {
     let dir = tempfile::tempdir().expect("directory");
     let pid_file = dir.path().join("pid");
-    let mut hangs = group(&dir, &format!("trap '' TERM\n{HELLO}\necho $$ > {}\nread -r line; sleep 100", pid_file.display()));
+    let mut hangs =
+        group(&dir, &format!("trap '' TERM\n{HELLO}\necho $$ > {}\nread -r line; sleep 100", pid_file.display()));
     hangs.timeout = Duration::from_millis(300);
     let pool = pool(&dir, vec![hangs]);
     let error = ask(&pool).await.expect_err("fails");
-    assert_eq!((error.code(), error.class()), ("PROCESSOR_TIMEOUT", ErrorClass::Temp));
+    assert_eq!((error.code().as_str(), error.class()), ("PROCESSOR_TIMED_OUT", ErrorClass::Temp));
     dies(written_pid(&pid_file).await).await;
 }
 
@@ -130,11 +140,14 @@ async fn a_processor_that_never_answers_is_killed_at_its_time_limit() {
 async fn a_killed_processor_costs_one_attempt_and_the_next_request_is_served() {
     let dir = tempfile::tempdir().expect("directory");
     let once = dir.path().join("once");
-    let script = format!("{HELLO}\nif [ ! -e {0} ]; then touch {0}; read -r line; echo dying >&2; kill -9 $$; fi\n{ECHO}", once.display());
+    let script = format!(
+        "{HELLO}\nif [ ! -e {0} ]; then touch {0}; read -r line; echo dying >&2; kill -9 $$; fi\n{ECHO}",
+        once.display()
+    );
     let pool = pool(&dir, vec![group(&dir, &script)]);
     let mut guard = pool.acquire(Stage::C2).await.expect("guard");
     let error = guard.run_value(json!({})).await.expect_err("killed");
-    assert_eq!((error.code(), error.exit), ("PROCESSOR_KILLED", Some(Exit::Signal(9))));
+    assert_eq!((error.code().as_str(), error.exit), ("PROCESSOR_DIED", Some(Exit::Signal(9))));
     assert_eq!(error.stderr_tail, ["dying"]);
     assert_eq!(guard.run_value(json!({})).await.expect("answer"), 1);
     drop(guard);
@@ -161,7 +174,7 @@ async fn an_exit_without_an_answer_is_found_although_a_grandchild_holds_the_pipe
     let pool = pool(&dir, vec![group(&dir, &script)]);
     let begin = Instant::now();
     let error = ask(&pool).await.expect_err("fails");
-    assert_eq!((error.code(), error.exit), ("PROCESSOR_EXITED", Some(Exit::Code(5))));
+    assert_eq!((error.code().as_str(), error.exit), ("PROCESSOR_DIED", Some(Exit::Status(5))));
     assert!(begin.elapsed() < Duration::from_secs(10));
     dies(written_pid(&pid_file).await).await;
 }
@@ -170,7 +183,8 @@ async fn an_exit_without_an_answer_is_found_although_a_grandchild_holds_the_pipe
 async fn a_dropped_request_kills_the_process_and_its_children_and_frees_the_place() {
     let dir = tempfile::tempdir().expect("directory");
     let (own, child) = (dir.path().join("own"), dir.path().join("child"));
-    let script = format!("{HELLO}\nread -r line; sleep 100 & echo $! > {}; echo $$ > {}; wait", child.display(), own.display());
+    let script =
+        format!("{HELLO}\nread -r line; sleep 100 & echo $! > {}; echo $$ > {}; wait", child.display(), own.display());
     let pool = pool(&dir, vec![group(&dir, &script)]);
     let asking = tokio::spawn({
         let pool = pool.clone();
@@ -190,9 +204,15 @@ async fn a_dropped_request_kills_the_process_and_its_children_and_frees_the_plac
 async fn an_error_of_the_stage_keeps_class_and_code_and_the_process() {
     let dir = tempfile::tempdir().expect("directory");
     let answer = r#"{"id":1,"error":{"class":"abort","code":"THEIR_CODE","message":"worthless"}}"#;
-    let pool = pool(&dir, vec![group(&dir, &format!("{HELLO}\nread -r line; echo '{answer}'; read -r line; echo '{{\"id\":2,\"output\":2}}'"))]);
+    let pool = pool(
+        &dir,
+        vec![group(
+            &dir,
+            &format!("{HELLO}\nread -r line; echo '{answer}'; read -r line; echo '{{\"id\":2,\"output\":2}}'"),
+        )],
+    );
     let error = ask(&pool).await.expect_err("fails");
-    assert_eq!((error.code(), error.class()), ("THEIR_CODE", ErrorClass::Abort));
+    assert_eq!((error.code().as_str(), error.class()), ("THEIR_CODE", ErrorClass::Abort));
     assert_eq!(ask(&pool).await.expect("answer"), 2);
 }
 
@@ -206,7 +226,7 @@ async fn long_answers_pass_up_to_the_limit_and_stderr_is_bounded() {
     let mut limited = group(&dir, &format!("{HELLO}\n{noise}\n{big}\nread -r line"));
     limited.answer_bytes_max = 1_000_000;
     let error = ask(&pool(&dir, vec![limited])).await.expect_err("too large");
-    assert_eq!((error.code(), error.class()), ("PROCESSOR_ANSWER_TOO_LARGE", ErrorClass::Perm));
+    assert_eq!((error.code().as_str(), error.class()), ("PROCESSOR_PROTOCOL", ErrorClass::Perm));
     assert_eq!(error.stderr_tail.len(), 50);
     assert_eq!(error.stderr_tail.last().map(String::as_str), Some("line 200"));
 }
@@ -239,7 +259,10 @@ async fn neighbours_go_on_while_one_processor_misbehaves() {
     }
     let results: Vec<_> = asking.join_all().await;
     let failures: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
-    assert!(failures.iter().all(|error| error.processor == "c2-0" && error.code() == "PROCESSOR_EXITED"), "{failures:?}");
+    assert!(
+        failures.iter().all(|error| error.processor == "c2-0" && error.code().as_str() == "PROCESSOR_DIED"),
+        "{failures:?}"
+    );
     assert!(results.len() - failures.len() >= 30);
     assert_eq!(pool.free(Stage::C2), 3);
     assert!(pool.snapshot().iter().all(|processor| processor.busy_since.is_none()));
@@ -277,12 +300,16 @@ async fn places_are_given_in_the_order_of_asking_and_room_is_not_held() {
 #[tokio::test]
 async fn the_environment_is_clean_and_the_temporary_directory_private_and_empty() {
     let dir = tempfile::tempdir().expect("directory");
-    let mut listing = group(&dir, &format!("{HELLO}\nread -r line; touch \"$TMPDIR/left\"; env | sort >&2; ls -a \"$TMPDIR\" >&2; exit 1"));
+    let mut listing = group(
+        &dir,
+        &format!("{HELLO}\nread -r line; touch \"$TMPDIR/left\"; env | sort >&2; ls -a \"$TMPDIR\" >&2; exit 1"),
+    );
     listing.env.insert("MINE".into(), "1".into());
     let pool = pool(&dir, vec![listing]);
     for _ in 0..2 {
         let error = ask(&pool).await.expect_err("exits");
-        let names: Vec<&str> = error.stderr_tail.iter().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+        let names: Vec<&str> =
+            error.stderr_tail.iter().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
         assert!(names.contains(&"MINE") && names.contains(&"PATH") && names.contains(&"TMPDIR"));
         assert!(!names.contains(&"CARGO_MANIFEST_DIR"), "{names:?}");
         let tmp = format!("TMPDIR={}", dir.path().join("tmp/c2-0").display());
@@ -297,7 +324,7 @@ async fn what_cannot_be_started_or_served_is_said() {
     missing.bin = Some("/no/such/processor".into());
     let pool = pool(&dir, vec![missing]);
     let error = ask(&pool).await.expect_err("fails");
-    assert_eq!((error.code(), error.class()), ("PROCESSOR_START_FAILED", ErrorClass::Crit));
+    assert_eq!((error.code().as_str(), error.class()), ("PROCESSOR_START_FAILED", ErrorClass::Crit));
     assert!(matches!(pool.acquire(Stage::Pc1).await, Err(PoolError::NoProcessor(Stage::Pc1))));
     let mut none = group(&dir, "");
     none.count = 0;

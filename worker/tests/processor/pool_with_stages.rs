@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use sealbus_schema::SealProof;
 use sealbus_worker::processor::{GroupConfig, PoolConfig, ProcessorPool};
-use sealbus_worker::stage::{SealProof, Stage, add_pieces};
+use sealbus_worker::stage::{Stage, add_pieces};
 
 use crate::support::{Bench, SEED};
 
@@ -20,7 +21,7 @@ fn built_in(bench: &Bench) -> ProcessorPool {
 
 #[tokio::test]
 async fn a_sector_goes_through_the_pool() {
-    let bench = Bench::prepared(SealProof::Size2KiB);
+    let bench = Bench::prepared(SealProof::StackedDrg2KiBV1_1);
     let pool = built_in(&bench);
     let added = pool.run(&add_pieces::Request::committed_capacity(bench.slot(), bench.proof)).await.expect("pieces");
     assert_eq!(added.pieces, bench.pieces);
@@ -34,7 +35,7 @@ async fn a_sector_goes_through_the_pool() {
 
 #[tokio::test]
 async fn processors_end_with_the_pool() {
-    let bench = Bench::prepared(SealProof::Size2KiB);
+    let bench = Bench::prepared(SealProof::StackedDrg2KiBV1_1);
     let pool = built_in(&bench);
     pool.run(&bench.pc1()).await.expect("PC1");
     let pids: Vec<u32> = pool.snapshot().into_iter().filter_map(|processor| processor.pid).collect();

@@ -2,13 +2,14 @@
 
 use std::fs;
 
-use filecoin_proofs_api::{RegisteredSealProof, SectorId, UnpaddedBytesAmount, seal};
+use filecoin_proofs_api::{RegisteredSealProof, UnpaddedBytesAmount, seal};
+use sealbus_schema::{Commitment, ErrorClass, Randomness, SealProof};
 use sealbus_worker::stage::add_pieces::{self, Piece};
-use sealbus_worker::stage::{Bytes32, ErrorClass, SealProof, c2};
+use sealbus_worker::stage::{c2, sector};
 
 use crate::support::{Bench, SECTOR, SEED, TICKET, contents};
 
-const SIZE: SealProof = SealProof::Size2KiB;
+const SIZE: SealProof = SealProof::StackedDrg2KiBV1_1;
 
 #[test]
 fn labels_and_records_are_those_of_the_library() {
@@ -17,23 +18,28 @@ fn labels_and_records_are_those_of_the_library() {
     let other = tempfile::tempdir().expect("directory");
     let out = other.path().join("sealed");
     fs::write(&out, "").expect("write");
-    let piece = filecoin_proofs_api::PieceInfo::new(bench.pieces[0].commitment.0, UnpaddedBytesAmount(2032)).expect("piece");
+    let piece =
+        filecoin_proofs_api::PieceInfo::new(bench.pieces[0].commitment.0, UnpaddedBytesAmount(2032)).expect("piece");
     let theirs = seal::seal_pre_commit_phase1(
         RegisteredSealProof::StackedDrg2KiBV1_1,
         other.path(),
         bench.slot().join("unsealed").as_path(),
         out.as_path(),
-        SECTOR.prover_id(),
-        SectorId::from(SECTOR.number),
+        sector::prover_id(SECTOR.miner),
+        sector::api_number(SECTOR.number),
         TICKET.0,
         &[piece],
     )
     .expect("library");
     assert_eq!(comm_d.0, theirs.comm_d);
     for name in ["sc-02-data-tree-d.dat", "sc-02-data-layer-1.dat", "sc-02-data-layer-2.dat"] {
-        assert!(fs::read(bench.cache().join(name)).expect("ours") == fs::read(other.path().join(name)).expect("theirs"), "{name}");
+        assert!(
+            fs::read(bench.cache().join(name)).expect("ours") == fs::read(other.path().join(name)).expect("theirs"),
+            "{name}"
+        );
     }
-    let record: serde_json::Value = serde_json::from_slice(&fs::read(bench.slot().join("pc1.json")).expect("record")).expect("json");
+    let record: serde_json::Value =
+        serde_json::from_slice(&fs::read(bench.slot().join("pc1.json")).expect("record")).expect("json");
     let theirs = serde_json::to_string(&theirs).expect("json");
     let theirs = theirs.replace(&other.path().display().to_string(), &bench.cache().display().to_string());
     assert_eq!(record["output"], serde_json::from_str::<serde_json::Value>(&theirs).expect("json"));
@@ -95,7 +101,7 @@ fn a_torn_tree_d_is_built_again() {
 fn layers_of_another_ticket_or_boot_are_not_gone_on_with() {
     let bench = Bench::prepared(SIZE);
     let mut other = bench.pc1();
-    other.ticket = Bytes32([9; 32]);
+    other.ticket = Randomness([9; 32]);
     bench.ask(&other).expect("PC1");
     let of_other = fs::read(bench.cache().join("sc-02-data-layer-2.dat")).expect("layer");
     bench.ask(&bench.pc1()).expect("PC1");
@@ -118,7 +124,7 @@ fn wrong_labels_are_found_by_the_check_of_pc2() {
     bench.ask(&bench.pc1()).expect("PC1");
     fs::write(bench.cache().join("sc-02-data-layer-1.dat"), vec![0; 2048]).expect("write");
     let failure = bench.ask(&bench.pc2()).expect_err("refused");
-    assert_eq!((failure.code.as_str(), failure.class), ("PC2_CHECK_FAILED", ErrorClass::Perm));
+    assert_eq!((failure.code.as_str(), failure.class), ("COMM_R_MISMATCH", ErrorClass::Perm));
     assert!(!bench.slot().join("sealed").exists() && !bench.slot().join("pc2.json").exists());
 }
 
@@ -132,10 +138,10 @@ fn c1_is_kept_for_its_seed_and_redone_for_another() {
     let made = fs::metadata(&record).expect("file").modified().expect("time");
     bench.ask(&bench.c1(sealed.comm_r, SEED)).expect("C1");
     assert_eq!(fs::metadata(&record).expect("file").modified().expect("time"), made);
-    bench.ask(&bench.c1(sealed.comm_r, Bytes32([6; 32]))).expect("C1");
+    bench.ask(&bench.c1(sealed.comm_r, Randomness([6; 32]))).expect("C1");
     assert!(fs::read(&record).expect("read") != first);
 
-    let failure = bench.ask(&bench.c1(Bytes32([1; 32]), SEED)).expect_err("another CommR");
+    let failure = bench.ask(&bench.c1(Commitment([1; 32]), SEED)).expect_err("another CommR");
     assert_eq!(failure.code, "INPUT_MISMATCH");
     let c2 = c2::Request { work_dir: bench.slot(), proof: SIZE, sector: SECTOR, ticket: TICKET, seed: SEED };
     assert_eq!(bench.ask(&c2).expect_err("another seed").code, "INPUT_MISMATCH");
@@ -145,14 +151,14 @@ fn c1_is_kept_for_its_seed_and_redone_for_another() {
 fn missing_inputs_and_unknown_pieces_are_typed_errors() {
     let bench = Bench::prepared(SIZE);
     assert_eq!(bench.ask(&bench.pc2()).expect_err("no PC1").code, "INPUT_MISSING");
-    assert_eq!(bench.ask(&bench.c1(TICKET, SEED)).expect_err("no PC2").code, "INPUT_MISSING");
-    assert_eq!(bench.ask(&bench.transfer(TICKET, 1)).expect_err("no PC2").code, "INPUT_MISSING");
+    assert_eq!(bench.ask(&bench.c1(Commitment([1; 32]), SEED)).expect_err("no PC2").code, "INPUT_MISSING");
+    assert_eq!(bench.ask(&bench.transfer(Commitment([1; 32]), 1)).expect_err("no PC2").code, "INPUT_MISSING");
     let mut request = add_pieces::Request::committed_capacity(bench.slot(), SIZE);
     request.pieces = vec![Piece::Unknown];
     assert_eq!(bench.ask(&request).expect_err("unknown piece").code, "PIECE_UNSUPPORTED");
     request.work_dir = "slot".into();
     assert_eq!(bench.ask(&request).expect_err("relative path").code, "REQUEST_INVALID");
     let mut request = bench.tree_d();
-    request.pieces[0].commitment = Bytes32([1; 32]);
+    request.pieces[0].commitment = Commitment([1; 32]);
     assert_eq!(bench.ask(&request).expect_err("another piece").code, "COMM_D_MISMATCH");
 }

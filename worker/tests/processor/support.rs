@@ -5,14 +5,16 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use sealbus_schema::message::PieceInfo;
+use sealbus_schema::{Commitment, MinerId, Randomness, SealProof, SectorId, SectorNumber, Token};
 use sealbus_worker::processor::protocol::{Answer, AnswerResult, Failure, Request};
-use sealbus_worker::stage::{Bytes32, PieceInfo, SealProof, SectorRef, Stage, StageRequest};
+use sealbus_worker::stage::{Stage, StageRequest};
 use sealbus_worker::stage::{add_pieces, c1, pc1, pc2, transfer, tree_d};
 use tempfile::TempDir;
 
-pub const SECTOR: SectorRef = SectorRef { miner: 1000, number: 7 };
-pub const TICKET: Bytes32 = Bytes32([3; 32]);
-pub const SEED: Bytes32 = Bytes32([5; 32]);
+pub const SECTOR: SectorId = SectorId { miner: MinerId(1000), number: SectorNumber(7) };
+pub const TICKET: Randomness = Randomness([3; 32]);
+pub const SEED: Randomness = Randomness([5; 32]);
 
 /// A slot's working directory, a store, and a private directory for the parent cache.
 pub struct Bench {
@@ -59,20 +61,38 @@ impl Bench {
     }
 
     pub fn pc1(&self) -> pc1::Request {
-        pc1::Request { work_dir: self.slot(), proof: self.proof, sector: SECTOR, ticket: TICKET, pieces: self.pieces.clone() }
+        pc1::Request {
+            work_dir: self.slot(),
+            proof: self.proof,
+            sector: SECTOR,
+            ticket: TICKET,
+            pieces: self.pieces.clone(),
+        }
     }
 
     pub fn pc2(&self) -> pc2::Request {
-        pc2::Request { work_dir: self.slot(), proof: self.proof, sector: SECTOR, ticket: TICKET, pieces: self.pieces.clone() }
+        pc2::Request {
+            work_dir: self.slot(),
+            proof: self.proof,
+            sector: SECTOR,
+            ticket: TICKET,
+            pieces: self.pieces.clone(),
+        }
     }
 
-    pub fn c1(&self, comm_r: Bytes32, seed: Bytes32) -> c1::Request {
+    pub fn c1(&self, comm_r: Commitment, seed: Randomness) -> c1::Request {
         let pieces = self.pieces.clone();
         c1::Request { work_dir: self.slot(), proof: self.proof, sector: SECTOR, ticket: TICKET, seed, comm_r, pieces }
     }
 
-    pub fn transfer(&self, comm_r: Bytes32, token: u64) -> transfer::Request {
-        transfer::Request { work_dir: self.slot(), store_dir: self.store(), sector: SECTOR, token, comm_r }
+    pub fn transfer(&self, comm_r: Commitment, token: u64) -> transfer::Request {
+        transfer::Request {
+            work_dir: self.slot(),
+            store_dir: self.store(),
+            sector: SECTOR,
+            token: Token(token),
+            comm_r,
+        }
     }
 
     /// Starts a processor as the pool would, without a pool.

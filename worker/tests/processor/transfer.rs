@@ -3,23 +3,28 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use sealbus_worker::stage::{ErrorClass, SealProof};
+use sealbus_schema::{Commitment, ErrorClass, SealProof};
 
 use crate::support::{Bench, contents};
 
 #[test]
 fn the_layout_is_that_of_lotus_and_the_checksums_are_of_the_contents() {
-    let (bench, sealed) = Bench::sealed(SealProof::Size2KiB);
+    let (bench, sealed) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
     let stored = bench.ask(&bench.transfer(sealed.comm_r, 42)).expect("transfer").files;
     let found = contents(&bench.store());
     let paths: Vec<&str> = stored.iter().map(|file| file.path.as_str()).collect();
     let cache = "cache/s-t01000-7";
-    let expected = [&format!("{cache}/p_aux"), &format!("{cache}/sc-02-data-tree-r-last.dat"), &format!("{cache}/t_aux"), "sealed/s-t01000-7"];
+    let expected = [
+        &format!("{cache}/p_aux"),
+        &format!("{cache}/sc-02-data-tree-r-last.dat"),
+        &format!("{cache}/t_aux"),
+        "sealed/s-t01000-7",
+    ];
     assert_eq!(paths, expected);
     assert_eq!(found.len(), 4);
     for file in &stored {
         let bytes = &found[&file.path];
-        assert_eq!(file.size, bytes.len() as u64);
+        assert_eq!(file.bytes, bytes.len() as u64);
         assert_eq!(file.blake2b.0[..], *blake2b_simd::Params::new().hash_length(32).hash(bytes).as_bytes());
     }
     assert!(found["sealed/s-t01000-7"] == fs::read(bench.slot().join("sealed")).expect("sealed"));
@@ -28,7 +33,7 @@ fn the_layout_is_that_of_lotus_and_the_checksums_are_of_the_contents() {
 
 #[test]
 fn a_torn_temporary_file_is_written_again_and_one_of_another_lease_is_left_alone() {
-    let (bench, sealed) = Bench::sealed(SealProof::Size2KiB);
+    let (bench, sealed) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
     fs::create_dir(bench.store().join("sealed")).expect("directory");
     let ours = bench.store().join("sealed/.s-t01000-7.42.tmp");
     let theirs = bench.store().join("sealed/.s-t01000-7.41.tmp");
@@ -37,12 +42,15 @@ fn a_torn_temporary_file_is_written_again_and_one_of_another_lease_is_left_alone
     }
     bench.ask(&bench.transfer(sealed.comm_r, 42)).expect("transfer");
     assert!(!ours.exists() && theirs.exists());
-    assert!(fs::read(bench.store().join("sealed/s-t01000-7")).expect("read") == fs::read(bench.slot().join("sealed")).expect("read"));
+    assert!(
+        fs::read(bench.store().join("sealed/s-t01000-7")).expect("read")
+            == fs::read(bench.slot().join("sealed")).expect("read")
+    );
 }
 
 #[test]
 fn a_different_file_under_the_final_name_is_never_overwritten() {
-    let (bench, sealed) = Bench::sealed(SealProof::Size2KiB);
+    let (bench, sealed) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
     fs::create_dir(bench.store().join("sealed")).expect("directory");
     let path = bench.store().join("sealed/s-t01000-7");
     for other in [vec![1; 2048], vec![1; 100]] {
@@ -55,16 +63,16 @@ fn a_different_file_under_the_final_name_is_never_overwritten() {
 
 #[test]
 fn a_store_that_is_not_mounted_is_not_made() {
-    let (bench, sealed) = Bench::sealed(SealProof::Size2KiB);
+    let (bench, sealed) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
     fs::remove_dir(bench.store()).expect("remove");
     let failure = bench.ask(&bench.transfer(sealed.comm_r, 42)).expect_err("refused");
-    assert_eq!((failure.code.as_str(), failure.class), ("STORE_MISSING", ErrorClass::Crit));
+    assert_eq!((failure.code.as_str(), failure.class), ("STORE_UNAVAILABLE", ErrorClass::Crit));
     assert!(!bench.store().exists());
 }
 
 #[test]
 fn a_store_that_cannot_be_written_is_critical() {
-    let (bench, sealed) = Bench::sealed(SealProof::Size2KiB);
+    let (bench, sealed) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
     let mut request = bench.transfer(sealed.comm_r, 42);
     if rustix::process::geteuid().is_root() {
         // Root may write anywhere but into the kernel's own file system.
@@ -77,8 +85,8 @@ fn a_store_that_cannot_be_written_is_critical() {
 
 #[test]
 fn another_comm_r_is_refused() {
-    let (bench, _) = Bench::sealed(SealProof::Size2KiB);
-    let failure = bench.ask(&bench.transfer(crate::support::TICKET, 42)).expect_err("refused");
+    let (bench, _) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
+    let failure = bench.ask(&bench.transfer(Commitment([1; 32]), 42)).expect_err("refused");
     assert_eq!(failure.code, "INPUT_MISMATCH");
     assert!(contents(&bench.store()).is_empty());
 }
