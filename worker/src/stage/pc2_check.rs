@@ -3,8 +3,9 @@
 //! 1. CommD is the one that PC1 bound into the replica id.
 //! 2. CommR is the hash of the two roots in `p_aux`.
 //! 3. The root in the files of tree R-last, as a prover will read them, is the one in `p_aux`.
-//! 4. The proof type's full number of challenges opens: labels, columns, tree D, tree R-last and the encoding, verified by the library against CommR, CommD and
-//!    the replica id. The challenges follow from CommR, so they are the same at each run.
+//! 4. The proof type's full number of challenges opens: labels, columns, tree D, tree R-last and the encoding, verified
+//!    by the library against CommR, CommD and the replica id. The challenges follow from CommR, so they are the same at
+//!    each run.
 
 use std::fs;
 use std::path::Path;

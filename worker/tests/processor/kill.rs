@@ -1,6 +1,8 @@
 //! `kill -9` in the middle of a stage, then the stage again.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sealbus_schema::SealProof;
@@ -8,16 +10,15 @@ use sealbus_worker::stage::{Stage, StageRequest};
 
 use crate::support::{Bench, contents};
 
-/// Runs `request` on a fresh copy of the state that `reset` makes, killed ever later until it gets through; after each
-/// kill the stage runs again to its end and `check` looks at the result. Says how many runs were killed before they had
-/// answered.
-fn kill_ever_later<R: StageRequest>(
-    bench: &Bench,
-    request: &R,
-    step: Duration,
-    reset: impl Fn(),
-    check: impl Fn(R::Response),
-) -> usize {
+/// Runs `request` on the state that `reset` makes, killed ever later until it gets through; after each kill the stage
+/// runs again to its end and `check` looks at the result.
+fn kill_ever_later<R: StageRequest>(bench: &Bench, request: &R, reset: impl Fn(), check: impl Fn(R::Response)) {
+    reset();
+    let mut undisturbed = bench.processor(R::STAGE);
+    let begin = Instant::now();
+    undisturbed.send(request);
+    assert!(!undisturbed.line().is_empty());
+    let step = begin.elapsed() / 20;
     let mut killed = 0;
     for round in 0.. {
         reset();
@@ -34,7 +35,7 @@ fn kill_ever_later<R: StageRequest>(
         }
         killed += 1;
     }
-    killed
+    assert!(killed > 3, "killed only {killed} times");
 }
 
 #[test]
@@ -48,11 +49,10 @@ fn pc1_killed_anywhere_gives_the_same_labels() {
         }
         fs::remove_dir_all(bench.dir.path().join("parents")).expect("remove");
     };
-    let killed = kill_ever_later(&bench, &bench.pc1(), Duration::from_micros(400), reset, |response| {
+    kill_ever_later(&bench, &bench.pc1(), reset, |response| {
         assert_eq!(response, comm_d);
         assert!(contents(&bench.slot()) == labels);
     });
-    assert!(killed > 3, "killed only {killed} times");
 }
 
 #[test]
@@ -71,11 +71,10 @@ fn pc2_killed_anywhere_gives_the_same_comm_r() {
             fs::remove_file(bench.slot().join(path)).expect("remove");
         }
     };
-    let killed = kill_ever_later(&bench, &bench.pc2(), Duration::from_micros(500), reset, |response| {
+    kill_ever_later(&bench, &bench.pc2(), reset, |response| {
         assert_eq!(response, sealed);
         assert!(contents(&bench.slot()) == whole);
     });
-    assert!(killed > 3, "killed only {killed} times");
 }
 
 #[test]
@@ -108,9 +107,40 @@ fn a_transfer_killed_anywhere_is_finished_by_the_next_run() {
         fs::remove_dir_all(bench.store()).expect("remove");
         fs::create_dir(bench.store()).expect("create");
     };
-    let killed = kill_ever_later(&bench, &request, Duration::from_micros(200), reset, |response| {
+    kill_ever_later(&bench, &request, reset, |response| {
         assert_eq!(response, stored);
         assert!(contents(&bench.store()) == whole);
     });
-    assert!(killed > 3, "killed only {killed} times");
+}
+
+#[test]
+fn a_processor_dies_with_its_parent_even_while_its_stdin_is_open() {
+    let mut parent = Command::new("sh")
+        .args(["-c", "exec 3<&0; SEALBUS_PARENT_PID=$$ \"$0\" processor c2 <&3 & wait"])
+        .arg(env!("CARGO_BIN_EXE_sealbus-worker"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("shell");
+    let stdin = parent.stdin.take().expect("stdin");
+    let mut stdout = BufReader::new(parent.stdout.take().expect("stdout"));
+    let mut hello = String::new();
+    stdout.read_line(&mut hello).expect("greeting");
+    assert!(hello.contains("sealbus_processor"), "{hello}");
+    parent.kill().expect("kill");
+    parent.wait().expect("wait");
+    // The child holds the other end of the pipe until it dies.
+    assert_eq!(stdout.read_to_end(&mut Vec::new()).expect("end"), 0);
+    drop(stdin);
+}
+
+#[test]
+fn a_processor_whose_parent_is_gone_already_does_not_serve() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sealbus-worker"))
+        .args(["processor", "c2"])
+        .env("SEALBUS_PARENT_PID", "1073741824")
+        .output()
+        .expect("processor");
+    assert!(!output.status.success() && output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the parent process is gone"));
 }
