@@ -101,6 +101,8 @@ codes! {
     INPUT_MISSING Perm;
     /// A slot's journal cannot be read.
     JOURNAL_UNREADABLE Crit;
+    /// The stream of sectors' logs was made anew, so the tokens in journals mean nothing in it.
+    QUEUE_REPLACED Crit;
     /// A slot's directory cannot be used.
     SLOT_UNUSABLE Crit;
     /// Groth16 parameters are missing or damaged.

@@ -1,7 +1,14 @@
 //! The sealing worker of one machine.
 //!
-//! Read [`stage`] first: what each phase of sealing does with the files of a slot. Then [`processor`]: how those phases
-//! run in child processes.
+//! Read [`stage`] first: what each phase of sealing does with the files of a slot. Then [`processor`]: how those phases run in child processes. Then
+//! [`slot`] and [`journal`]: what survives a kill. [`driver`] brings them together with the bus and the machine of
+//! [`sealbus_schema::seal::worker`]; [`run`] is the whole process, from its [`config`] on, with its [`heartbeat`].
 
+pub mod config;
+pub mod driver;
+pub mod heartbeat;
+pub mod journal;
 pub mod processor;
+pub mod run;
+pub mod slot;
 pub mod stage;

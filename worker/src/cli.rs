@@ -1,0 +1,122 @@
+//! The command line: data on stdout, everything else on stderr.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use sealbus_worker::{config, config::Config, processor::child, run, stage::Stage};
+use tracing_subscriber::EnvFilter;
+
+/// The arguments.
+#[derive(Debug, Parser)]
+#[command(name = "sealbus-worker", version, about = "Seals Filecoin sectors on one machine")]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Seal: take sectors into the slots and bring them to their end.
+    ///
+    /// Stops at SIGTERM or SIGINT, quickly; what was being worked on goes on at the next start.
+    Run {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Check a configuration and print what it means.
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    // Further nouns, such as `params`, come here, each with a file of its own.
+    /// Serve one stage on stdin and stdout (started by the worker itself).
+    Processor {
+        /// add_pieces, tree_d, pc1, pc2, transfer, c1 or c2.
+        stage: Stage,
+    },
+    /// Print a completion script.
+    Completion {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration, TOML; see docs/configuration-worker.md.
+    #[arg(long = "config", value_name = "FILE", env = "SEALBUS_WORKER_CONFIG")]
+    path: PathBuf,
+}
+
+impl Arguments {
+    /// Carries out the command.
+    pub fn execute(self) -> ExitCode {
+        match self.carry_out() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // Stderr may be closed; there is nobody left to tell.
+                let _ = write!(std::io::stderr().lock(), "{}", in_one_block(&error));
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn carry_out(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Run { config } => {
+                start_log(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")));
+                run_worker(&config.path)
+            }
+            Command::Check { config } => {
+                let config = Config::load(&config.path)?;
+                Ok(std::io::stdout().lock().write_all(config::summary(&config).as_bytes())?)
+            }
+            Command::Processor { stage } => {
+                start_log(EnvFilter::from_default_env());
+                Ok(child::serve(stage)?)
+            }
+            Command::Completion { shell } => {
+                clap_complete::generate(shell, &mut Arguments::command(), "sealbus-worker", &mut std::io::stdout());
+                Ok(())
+            }
+        }
+    }
+}
+
+fn run_worker(path: &Path) -> anyhow::Result<()> {
+    // For tls:// addresses. It fails only if one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = Config::load(path)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(run::run(config));
+    // File operations that are under way may finish, or not: all of them can be repeated.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    Ok(outcome?)
+}
+
+fn start_log(filter: EnvFilter) {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .init();
+}
+
+/// An error with all its causes, one a line.
+fn in_one_block(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}\n");
+    let mut last = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // A transparent error repeats its source.
+        if cause != last {
+            text.push_str(&format!("  because: {}\n", cause.trim_end().replace('\n', "\n           ")));
+        }
+        last = cause;
+    }
+    text
+}

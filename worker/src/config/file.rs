@@ -1,0 +1,124 @@
+//! The configuration file as written.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use sealbus_nats::Connection;
+use sealbus_schema::{MinerId, Phase, SectorSize, WorkerName};
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The worker.
+    pub worker: WorkerTable,
+    /// Where NATS is, and who we are there.
+    pub nats: Connection,
+    /// The slots.
+    #[serde(default)]
+    pub slot: Vec<SlotTable>,
+    /// Groups of processors.
+    #[serde(default)]
+    pub processor: Vec<ProcessorTable>,
+    /// The permanent store.
+    pub store: StoreTable,
+    /// Where the proofs library finds its large files.
+    #[serde(default)]
+    pub params: ParamsTable,
+}
+
+/// `[worker]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerTable {
+    /// The worker's name on the bus, one a machine.
+    pub name: WorkerName,
+    /// The host name that people see; the machine's own if it is not given.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Whose sectors to seal.
+    pub miners: Vec<MinerId>,
+    /// How large they are.
+    pub sector_size: SectorSize,
+    /// The wait before the first new try of a failed phase, in seconds.
+    #[serde(default = "recover_interval_secs")]
+    pub recover_interval_secs: u64,
+    /// How many further tries a transient failure allows before a person must look.
+    #[serde(default = "max_retries")]
+    pub max_retries: u32,
+    /// The time between two signs of life, in seconds.
+    #[serde(default = "heartbeat_secs")]
+    pub heartbeat_secs: u64,
+}
+
+/// `[[slot]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotTable {
+    /// An existing directory that nobody else uses.
+    pub path: PathBuf,
+}
+
+/// `[[processor]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessorTable {
+    /// The phase that the group serves.
+    pub stage: Phase,
+    /// How many requests it works on at the same time.
+    #[serde(default = "one")]
+    pub count: usize,
+    /// An executable of somebody else's; the built-in one if it is not given.
+    #[serde(default)]
+    pub bin: Option<PathBuf>,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Environment variables to set.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Environment variables to pass on from the worker.
+    #[serde(default)]
+    pub inherit_env: Vec<String>,
+    /// The longest that a request may take, in seconds.
+    #[serde(default)]
+    pub timeout_secs: Option<u64>,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreTable {
+    /// The name that the manager knows it by.
+    pub name: String,
+    /// Its root, an existing directory.
+    pub path: PathBuf,
+}
+
+/// `[params]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ParamsTable {
+    /// The Groth16 parameters: `FIL_PROOFS_PARAMETER_CACHE` of the processors.
+    #[serde(default)]
+    pub cache: Option<PathBuf>,
+    /// The cache of the graph's parents: `FIL_PROOFS_PARENT_CACHE` of the processors.
+    #[serde(default)]
+    pub parent_cache: Option<PathBuf>,
+}
+
+fn recover_interval_secs() -> u64 {
+    30
+}
+
+fn max_retries() -> u32 {
+    5
+}
+
+fn heartbeat_secs() -> u64 {
+    10
+}
+
+fn one() -> usize {
+    1
+}

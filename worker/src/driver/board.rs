@@ -1,0 +1,186 @@
+//! What each slot holds: for people, and so that no two slots take one sector.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use sealbus_schema::{
+    ErrorReport, SectorId, Token,
+    message::{Holding, Intent, SlotStatus},
+    seal::worker::State,
+};
+
+/// How many finished sectors are remembered, so that a late copy of an intent does not begin one again.
+const REMEMBERED: usize = 1000;
+
+/// The slots' states.
+#[derive(Debug)]
+pub struct Board {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    slots: Vec<Entry>,
+    finished: VecDeque<(SectorId, Token)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    path: String,
+    content: Content,
+    blocked: Option<ErrorReport>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Nothing,
+    Claiming { sector: SectorId, lease_sequence: u64 },
+    Holding { sector: SectorId, token: Token, step: &'static str },
+}
+
+/// What is to be done with an intent that a slot was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Claim it.
+    Claim,
+    /// A slot of this worker has it already: take it out of the queue.
+    Held,
+    /// Another slot is about to claim it: leave it to that one.
+    Leave,
+}
+
+impl Board {
+    /// A board of free slots.
+    pub fn new(paths: impl IntoIterator<Item = String>) -> Board {
+        let free = |path| Entry { path, content: Content::Nothing, blocked: None };
+        let slots = paths.into_iter().map(free).collect();
+        Board { inner: Mutex::new(Inner { slots, finished: VecDeque::new() }) }
+    }
+
+    /// A slot was given an intent.
+    pub fn begin_claim(&self, slot: usize, intent: &Intent) -> Verdict {
+        let mut inner = self.lock();
+        for entry in &inner.slots {
+            match entry.content {
+                // A token beyond the intent's lease record: this intent, or an older one, is what the slot works on.
+                Content::Holding { sector, token, .. }
+                    if sector == intent.sector && token.0 > intent.lease_sequence =>
+                {
+                    return Verdict::Held;
+                }
+                Content::Claiming { sector, lease_sequence }
+                    if sector == intent.sector && lease_sequence >= intent.lease_sequence =>
+                {
+                    return Verdict::Leave;
+                }
+                _ => {}
+            }
+        }
+        inner.set(slot, Content::Claiming { sector: intent.sector, lease_sequence: intent.lease_sequence });
+        Verdict::Claim
+    }
+
+    /// The claim came to nothing.
+    pub fn end_claim(&self, slot: usize) {
+        self.lock().set(slot, Content::Nothing);
+    }
+
+    /// Whether this process has brought this lease of the sector to its end.
+    pub fn has_finished(&self, sector: SectorId, token: Token) -> bool {
+        self.lock().finished.contains(&(sector, token))
+    }
+
+    /// A slot holds a sector in a state.
+    pub fn hold(&self, slot: usize, sector: SectorId, token: Token, state: &State) {
+        let mut inner = self.lock();
+        let step = state.step().map_or("over", |step| step.name());
+        inner.set(slot, Content::Holding { sector, token, step });
+        let blocked = if let State::Blocked { error, .. } = state { Some(error.clone()) } else { None };
+        inner.set_blocked(slot, blocked);
+    }
+
+    /// A slot's sector is done with, one way or another.
+    pub fn finish(&self, slot: usize, sector: SectorId, token: Token) {
+        let mut inner = self.lock();
+        inner.set(slot, Content::Nothing);
+        inner.set_blocked(slot, None);
+        inner.finished.push_back((sector, token));
+        if inner.finished.len() > REMEMBERED {
+            inner.finished.pop_front();
+        }
+    }
+
+    /// A slot cannot go on.
+    pub fn block(&self, slot: usize, why: ErrorReport) {
+        self.lock().set_blocked(slot, Some(why));
+    }
+
+    /// A slot goes on.
+    pub fn unblock(&self, slot: usize) {
+        self.lock().set_blocked(slot, None);
+    }
+
+    /// All slots, as a heartbeat shows them.
+    pub fn statuses(&self) -> Vec<SlotStatus> {
+        self.lock().slots.iter().map(Entry::status).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn set(&mut self, slot: usize, content: Content) {
+        if let Some(entry) = self.slots.get_mut(slot) {
+            entry.content = content;
+        }
+    }
+
+    fn set_blocked(&mut self, slot: usize, blocked: Option<ErrorReport>) {
+        if let Some(entry) = self.slots.get_mut(slot) {
+            entry.blocked = blocked.map(ErrorReport::bounded);
+        }
+    }
+}
+
+impl Entry {
+    fn status(&self) -> SlotStatus {
+        let holding = match &self.content {
+            Content::Holding { sector, token, step } => {
+                Some(Holding { sector: *sector, token: *token, step: (*step).to_owned() })
+            }
+            Content::Nothing | Content::Claiming { .. } => None,
+        };
+        SlotStatus { path: self.path.clone(), holding, blocked: self.blocked.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealbus_schema::{Plan, SealProof};
+
+    use super::*;
+
+    fn intent(number: u64, lease_sequence: u64) -> Intent {
+        let sector = format!("f01000/{number}").parse().expect("sector");
+        Intent { sector, plan: Plan::Seal, proof: SealProof::StackedDrg2KiBV1_1, lease_sequence, attempt: 1 }
+    }
+
+    #[test]
+    fn a_late_copy_of_an_intent_begins_nothing_and_a_newer_intent_does() {
+        let board = Board::new(["a".to_owned(), "b".to_owned()]);
+        assert_eq!(board.begin_claim(0, &intent(1, 5)), Verdict::Claim);
+        assert_eq!(board.begin_claim(1, &intent(1, 5)), Verdict::Leave, "the other slot is at it");
+        assert_eq!(board.begin_claim(1, &intent(2, 5)), Verdict::Claim, "another sector");
+        let sector = intent(1, 5).sector;
+        board.hold(0, sector, Token(9), &State::claimed());
+        assert_eq!(board.begin_claim(1, &intent(1, 5)), Verdict::Held);
+        assert_eq!(board.begin_claim(1, &intent(1, 12)), Verdict::Claim, "the lease has moved beyond our token");
+        board.finish(0, sector, Token(9));
+        assert!(board.has_finished(sector, Token(9)));
+        assert!(board.statuses()[0].holding.is_none());
+    }
+}

@@ -1,0 +1,210 @@
+//! What a state needs, as a future: a processor and a phase on it, a pause, an empty slot.
+
+use std::{path::PathBuf, sync::Arc};
+
+use futures::{FutureExt, future::BoxFuture};
+use sealbus_schema::{
+    ErrorClass, ErrorCode, ErrorReport, Phase, Token,
+    message::{Intent, StoredSector},
+    seal::worker::{Input, Need, State, Step},
+};
+
+use super::{Context, retry_pause};
+use crate::{
+    processor::{ProcessError, ProcessorGuard},
+    stage::{StageError, Workspace, add_pieces, c1, c2, files, pc1, pc2, transfer, tree_d},
+};
+
+/// What came of it.
+pub enum Done {
+    /// A processor is ours for the state's phase.
+    Acquired(ProcessorGuard),
+    /// Something for the machine.
+    Input(Input),
+}
+
+/// Where work is done.
+pub struct Job {
+    /// What all slots share.
+    pub context: Arc<Context>,
+    /// The slot's name, for people.
+    pub slot: String,
+    /// The sector's directory in it.
+    pub work_dir: PathBuf,
+}
+
+impl Job {
+    /// The first half of what a state needs: up to the processor, if it needs one.
+    pub fn begin(self, state: &State) -> BoxFuture<'static, Done> {
+        match state.need() {
+            Need::Run(phase) => async move { self.acquire(phase).await }.boxed(),
+            Need::Pc1Room => async move { self.pc1_room().await }.boxed(),
+            Need::Retry => {
+                let pause = retry_pause(self.context.config.recover_interval, state.attempt());
+                async move {
+                    tracing::info!(pause_ms = pause.as_millis() as u64, "waiting before the next try");
+                    tokio::time::sleep(pause).await;
+                    Done::Input(Input::RetryDue)
+                }
+                .boxed()
+            }
+            Need::Clean => async move { self.clean().await }.boxed(),
+            Need::Fact | Need::Person | Need::Nothing => std::future::pending().boxed(),
+        }
+    }
+
+    /// The second half of a phase. The processor is free again before the result is told.
+    pub fn run(
+        self,
+        mut guard: ProcessorGuard,
+        state: State,
+        intent: Intent,
+        token: Token,
+    ) -> BoxFuture<'static, Done> {
+        async move {
+            let outcome = match state.step() {
+                Some(step) => self.run_step(&mut guard, step, &intent, token).await,
+                None => {
+                    Err(self.named(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, "nothing to run")))
+                }
+            };
+            drop(guard);
+            if let Ok(Input::C1Done) = outcome {
+                self.drop_staged_data().await;
+            }
+            Done::Input(outcome.unwrap_or_else(|error| Input::Failed { error }))
+        }
+        .boxed()
+    }
+
+    async fn acquire(&self, phase: Phase) -> Done {
+        match self.context.pool.acquire(phase).await {
+            Ok(guard) => Done::Acquired(guard),
+            Err(error) => {
+                let report = ErrorReport::from_error(ErrorClass::Crit, ErrorCode::PROCESSOR_START_FAILED, &error);
+                Done::Input(Input::Failed { error: self.named(report) })
+            }
+        }
+    }
+
+    async fn pc1_room(&self) -> Done {
+        match self.context.pool.wait_for_room(Phase::Pc1).await {
+            Ok(()) => Done::Input(Input::Pc1RoomSeen),
+            Err(error) => {
+                let report = ErrorReport::from_error(ErrorClass::Crit, ErrorCode::PROCESSOR_START_FAILED, &error);
+                Done::Input(Input::Failed { error: self.named(report) })
+            }
+        }
+    }
+
+    async fn run_step(
+        &self,
+        guard: &mut ProcessorGuard,
+        step: &Step,
+        intent: &Intent,
+        token: Token,
+    ) -> Result<Input, ErrorReport> {
+        let (work_dir, proof, sector) = (self.work_dir.clone(), intent.proof, intent.sector);
+        let failed = |error: ProcessError| self.named(error.report());
+        Ok(match step {
+            Step::AddingPieces => {
+                self.make_work_dir().await?;
+                let request = add_pieces::Request::committed_capacity(work_dir, proof);
+                Input::PiecesAdded { pieces: guard.run(&request).await.map_err(failed)?.pieces }
+            }
+            Step::BuildingTreeD { pieces } => {
+                let request = tree_d::Request { work_dir, proof, pieces: pieces.clone() };
+                Input::TreeDBuilt { comm_d: guard.run(&request).await.map_err(failed)?.comm_d }
+            }
+            Step::Pc1 { data, ticket } => {
+                let ticket = ticket.randomness;
+                let request = pc1::Request { work_dir, proof, sector, ticket, pieces: data.pieces.clone() };
+                guard.run(&request).await.map_err(failed)?;
+                Input::Pc1Done
+            }
+            Step::Pc2 { data, ticket } => {
+                let ticket = ticket.randomness;
+                let request = pc2::Request { work_dir, proof, sector, ticket, pieces: data.pieces.clone() };
+                let pc2::Response { comm_r, comm_d } = guard.run(&request).await.map_err(failed)?;
+                Input::Pc2Done { comm_r, comm_d }
+            }
+            Step::Transferring { replica, .. } => {
+                let store = &self.context.config.store;
+                let store_dir = store.path.clone();
+                let request = transfer::Request { work_dir, store_dir, sector, token, comm_r: replica.comm_r };
+                let files = guard.run(&request).await.map_err(failed)?.files;
+                Input::Persisted { stored: StoredSector { store: store.name.clone(), files } }
+            }
+            Step::C1 { replica, seed, .. } => {
+                let (ticket, seed, comm_r) = (replica.ticket.randomness, seed.randomness, replica.comm_r);
+                let pieces = replica.data.pieces.clone();
+                let request = c1::Request { work_dir, proof, sector, ticket, seed, comm_r, pieces };
+                guard.run(&request).await.map_err(failed)?;
+                Input::C1Done
+            }
+            Step::C2 { replica, seed, .. } => {
+                let (ticket, seed) = (replica.ticket.randomness, seed.randomness);
+                let request = c2::Request { work_dir, proof, sector, ticket, seed };
+                Input::C2Done { proof: guard.run(&request).await.map_err(failed)?.proof }
+            }
+            Step::AwaitingPc1Room { .. }
+            | Step::AwaitingTicket { .. }
+            | Step::AwaitingPreCommit { .. }
+            | Step::AwaitingPersistCheck { .. }
+            | Step::AwaitingSeed { .. }
+            | Step::AwaitingProveCommit { .. }
+            | Step::Cleaning { .. } => {
+                let message = format!("step {} has no phase", step.name());
+                return Err(self.named(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, message)));
+            }
+        })
+    }
+
+    async fn make_work_dir(&self) -> Result<(), ErrorReport> {
+        let dir = self.work_dir.clone();
+        self.blocking(move || files::create_dir(&dir).and_then(|()| files::sync_parent(&dir)))
+            .await
+            .map_err(|error| self.named(ErrorReport::from_error(error.class(), error.code.error_code(), &error)))
+    }
+
+    /// The staged data went into the replica. Layers and trees stay: a seed that moves needs them again.
+    async fn drop_staged_data(&self) {
+        let dir = self.work_dir.clone();
+        let removed = self
+            .blocking(move || {
+                let unsealed = Workspace::open(&dir)?.unsealed();
+                files::remove_tree(&unsealed)
+            })
+            .await;
+        if let Err(error) = removed {
+            tracing::warn!(%error, "the staged data stays until the slot is cleaned");
+        }
+    }
+
+    async fn clean(&self) -> Done {
+        let dir = self.work_dir.clone();
+        let cleaned = self.blocking(move || files::remove_tree(&dir).and_then(|()| files::sync_parent(&dir))).await;
+        Done::Input(match cleaned {
+            Ok(()) => Input::Cleaned,
+            // Worth another try whatever it is: nothing is lost by repeating.
+            Err(error) => {
+                let report = ErrorReport::from_error(ErrorClass::Temp, error.code.error_code(), &error);
+                Input::Failed { error: self.named(report) }
+            }
+        })
+    }
+
+    async fn blocking(
+        &self,
+        operation: impl FnOnce() -> Result<(), StageError> + Send + 'static,
+    ) -> Result<(), StageError> {
+        tokio::task::spawn_blocking(operation)
+            .await
+            .unwrap_or_else(|error| Err(StageError::new(crate::stage::StageCode::IoFailed, error.to_string())))
+    }
+
+    /// Adds where it happened.
+    fn named(&self, report: ErrorReport) -> ErrorReport {
+        ErrorReport { host: self.context.config.host.clone(), slot: self.slot.clone(), ..report }
+    }
+}

@@ -1,0 +1,296 @@
+//! What a slot must remember over a kill or a power loss: one small file, replaced as a whole.
+//!
+//! ```text
+//! bytes 0..8    SEALJRNL
+//! bytes 8..12   format version, little-endian
+//! bytes 12..16  length of the body, little-endian
+//! bytes 16..48  BLAKE2b-256 of bytes 0..16 and the body
+//! bytes 48..    the body: MessagePack with field names
+//! ```
+//!
+//! A file that is anything else is never dropped: it blocks the slot until a person has looked, because it may be all that ties hours of work, and a
+//! deposit, to the slot's files.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use sealbus_schema::{
+    ErrorClass, ErrorCode, ErrorReport, Token,
+    message::{Event, EventBody, Intent},
+    seal::worker::State,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::stage::{StageCode, StageError, files};
+
+const MAGIC: &[u8; 8] = b"SEALJRNL";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 48;
+
+/// The body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    /// Which stream the token is a sequence of, if it could be told.
+    #[serde(default)]
+    pub stream: Option<String>,
+    /// What is being done.
+    pub intent: Intent,
+    /// The right to it.
+    pub token: Token,
+    /// The number of the next event.
+    pub next_event: u64,
+    /// Where the sector stands.
+    pub state: State,
+    /// Events that the log may lack yet, in order.
+    #[serde(default)]
+    pub pending: Vec<Event>,
+    /// When facts with epochs in them came.
+    #[serde(default)]
+    pub received: Received,
+}
+
+/// By the own wall clock, in milliseconds since 1970; 0 if the fact has not come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Received {
+    /// When the ticket came.
+    #[serde(default)]
+    pub ticket_unix_millis: u64,
+    /// When the PreCommit's landing came.
+    #[serde(default)]
+    pub precommit_unix_millis: u64,
+}
+
+/// Why a journal cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file system refused.
+    #[error("cannot read {path}", path = path.display())]
+    Read {
+        /// The journal.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The content is not a journal that this version wrote.
+    #[error(
+        "{path} is unreadable: {problem}. Keep a copy of it and of the slot's directories; to give the sector up, move the journal away and restart \
+         the worker, and let the manager take the sector back",
+        path = path.display()
+    )]
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: Damage,
+    },
+}
+
+/// What is wrong with a journal's content.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// Shorter than a header, or without the first bytes of one.
+    #[error("it is not a journal of Sealbus, or cut off")]
+    Foreign,
+    /// Of a format of another time.
+    #[error("it has format version {0}, this worker reads {VERSION}")]
+    Version(u32),
+    /// Shorter or longer than it says.
+    #[error("it has {actual} bytes where {expected} are announced")]
+    Length {
+        /// By the header.
+        expected: usize,
+        /// By the file system.
+        actual: usize,
+    },
+    /// Some bytes have changed.
+    #[error("its checksum does not match")]
+    Checksum,
+    /// Whole, and yet not understood.
+    #[error("its body cannot be unpacked: {0}")]
+    Body(String),
+}
+
+impl JournalError {
+    /// As it is shown.
+    pub fn report(&self) -> ErrorReport {
+        ErrorReport::from_error(ErrorClass::Crit, ErrorCode::JOURNAL_UNREADABLE, self)
+    }
+}
+
+impl Journal {
+    /// The journal of a sector whose lease was just won.
+    pub fn new(stream: Option<String>, intent: Intent, token: Token) -> Journal {
+        Journal {
+            stream,
+            intent,
+            token,
+            next_event: 1,
+            state: State::claimed(),
+            pending: Vec::new(),
+            received: Received::default(),
+        }
+    }
+
+    /// Takes a new state, and the events that must be reported for it.
+    pub fn advance(&mut self, next: State, events: Vec<EventBody>) {
+        self.state = next;
+        for body in events {
+            self.pending.push(Event { token: self.token, number: self.next_event, body });
+            self.next_event += 1;
+        }
+    }
+
+    /// Forgets events that the log has, up to a number.
+    pub fn acknowledge(&mut self, number: u64) {
+        self.pending.retain(|event| event.number > number);
+    }
+
+    /// Reads a slot's journal; none if there is no such file.
+    pub fn load(path: &Path) -> Result<Option<Journal>, JournalError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(JournalError::Read { path: path.to_owned(), source }),
+        };
+        match decode(&bytes) {
+            Ok(journal) => Ok(Some(journal)),
+            Err(problem) => Err(JournalError::Damaged { path: path.to_owned(), problem }),
+        }
+    }
+
+    /// Replaces a slot's journal; when this returns, the new one is on the disk.
+    pub fn store(&self, path: &Path) -> Result<(), StageError> {
+        let bytes = encode(self)
+            .map_err(|error| StageError::new(StageCode::IoFailed, format!("pack {}: {error}", path.display())))?;
+        files::write_atomic(path, &bytes)
+    }
+
+    /// Removes a slot's journal: the slot is free.
+    pub fn clear(path: &Path) -> Result<(), StageError> {
+        files::remove_tree(path)?;
+        files::sync_parent(path)
+    }
+}
+
+fn encode(journal: &Journal) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+    let body = rmp_serde::to_vec_named(journal)?;
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    let checksum = checksum(&bytes, &body);
+    bytes.extend_from_slice(checksum.as_bytes());
+    bytes.extend_from_slice(&body);
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Result<Journal, Damage> {
+    let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else { return Err(Damage::Foreign) };
+    let number = |at: usize| header[at..at + 4].iter().rev().fold(0u32, |sum, byte| sum << 8 | u32::from(*byte));
+    if header[..8] != *MAGIC {
+        return Err(Damage::Foreign);
+    }
+    if number(8) != VERSION {
+        return Err(Damage::Version(number(8)));
+    }
+    let expected = number(12) as usize;
+    if body.len() != expected {
+        return Err(Damage::Length { expected, actual: body.len() });
+    }
+    if header[16..] != *checksum(&header[..16], body).as_bytes() {
+        return Err(Damage::Checksum);
+    }
+    rmp_serde::from_slice(body).map_err(|error| Damage::Body(error.to_string()))
+}
+
+fn checksum(header: &[u8], body: &[u8]) -> blake2b_simd::Hash {
+    blake2b_simd::Params::new().hash_length(32).to_state().update(header).update(body).finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use sealbus_schema::{Plan, ProofBytes, SealProof, error::ErrorCode};
+
+    use super::*;
+
+    fn journal() -> Journal {
+        let intent = Intent {
+            sector: "f01000/7".parse().expect("sector"),
+            plan: Plan::Seal,
+            proof: SealProof::StackedDrg2KiBV1_1,
+            lease_sequence: 3,
+            attempt: 1,
+        };
+        let mut journal = Journal::new(Some("SEAL_SECTORS@1".into()), intent, Token(4));
+        let state = journal.state.clone();
+        journal.advance(
+            state,
+            vec![EventBody::Pc1Done {}, EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }],
+        );
+        journal
+    }
+
+    #[test]
+    fn a_journal_reads_as_it_was_written_and_replaces_the_one_before() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("journal");
+        assert_eq!(Journal::load(&path).expect("none"), None);
+        let mut journal = journal();
+        journal.store(&path).expect("writes");
+        assert_eq!(Journal::load(&path).expect("reads"), Some(journal.clone()));
+        journal.acknowledge(1);
+        assert_eq!(journal.pending.len(), 1);
+        journal.store(&path).expect("writes");
+        assert_eq!(Journal::load(&path).expect("reads"), Some(journal));
+        assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1, "no temporary file stays");
+        Journal::clear(&path).expect("clears");
+        assert_eq!(Journal::load(&path).expect("none"), None);
+    }
+
+    #[test]
+    fn events_are_numbered_without_gaps() {
+        let journal = journal();
+        assert_eq!(journal.pending.iter().map(|event| event.number).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(journal.next_event, 3);
+    }
+
+    #[test]
+    fn a_journal_that_is_cut_off_anywhere_is_noticed() {
+        let whole = encode(&journal()).expect("packs");
+        for length in 0..whole.len() {
+            decode(&whole[..length]).expect_err("cut off");
+        }
+        let mut longer = whole.clone();
+        longer.push(0);
+        assert!(matches!(decode(&longer), Err(Damage::Length { .. })));
+        decode(&whole).expect("whole");
+    }
+
+    #[test]
+    fn a_journal_with_any_bit_changed_is_noticed() {
+        let whole = encode(&journal()).expect("packs");
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut flipped = whole.clone();
+                flipped[at] ^= 1 << bit;
+                decode(&flipped).expect_err("changed");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unreadable_journal_is_told_with_what_to_do() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("journal");
+        std::fs::write(&path, b"#!/bin/sh\necho not a journal, but longer than a header is\n").expect("writes");
+        let report = Journal::load(&path).expect_err("foreign").report();
+        assert_eq!((report.class, report.code.clone()), (ErrorClass::Crit, ErrorCode::JOURNAL_UNREADABLE));
+        assert!(report.message().contains("move the journal away"), "{}", report.message());
+        std::fs::remove_file(&path).expect("removes");
+        std::fs::create_dir(&path).expect("a directory in its place");
+        assert!(matches!(Journal::load(&path), Err(JournalError::Read { .. })));
+    }
+}

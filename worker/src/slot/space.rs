@@ -1,0 +1,156 @@
+//! Room for a sector, asked for before one is taken.
+//!
+//! Several slots may share a disk. Whoever holds a sector, or waits for one, has reserved what that sector still needs, so that two slots do not both
+//! count on the same free bytes.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, SealProof};
+
+use super::Slot;
+use crate::stage::sector;
+
+/// For records, openings and what a file system takes for itself.
+const SPARE_BYTES: u64 = 64 << 20;
+
+/// What the slots of this process count on.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    reserved: Mutex<BTreeMap<usize, Reserved>>,
+}
+
+#[derive(Debug)]
+struct Reserved {
+    device: u64,
+    /// What of the reservation is used already.
+    work_dir: Option<PathBuf>,
+}
+
+/// A slot has no room for a sector.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoom {
+    /// Not enough bytes.
+    #[error("slot {slot} has {free} bytes free for it, a sector needs {needed}: free space or take the slot out")]
+    Full {
+        /// The slot.
+        slot: String,
+        /// What other slots on the disk do not count on, in bytes.
+        free: u64,
+        /// What a sector needs, in bytes.
+        needed: u64,
+    },
+    /// The file system does not answer.
+    #[error("slot {slot}: {problem}")]
+    Unknown {
+        /// The slot.
+        slot: String,
+        /// The operating system's reason.
+        problem: String,
+    },
+}
+
+impl NoRoom {
+    /// As it is shown.
+    pub fn report(&self) -> ErrorReport {
+        let code = match self {
+            NoRoom::Full { .. } => ErrorCode::DISK_FULL,
+            NoRoom::Unknown { .. } => ErrorCode::SLOT_UNUSABLE,
+        };
+        ErrorReport::from_error(ErrorClass::Crit, code, self)
+    }
+}
+
+impl Ledger {
+    /// Reserves what a new sector needs in a slot.
+    pub fn reserve(&self, slot: &Slot, proof: SealProof) -> Result<(), NoRoom> {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        reserved.remove(&slot.index());
+        let unknown = |error: io::Error| NoRoom::Unknown { slot: slot.name(), problem: error.to_string() };
+        let device = fs::metadata(slot.path()).map_err(unknown)?.dev();
+        let needed = needed_bytes(proof);
+        let promised: u64 = reserved
+            .values()
+            .filter(|other| other.device == device)
+            .map(|other| needed.saturating_sub(other.work_dir.as_deref().map_or(0, used_bytes)))
+            .sum();
+        let free = free_bytes(slot.path()).map_err(unknown)?.saturating_sub(promised);
+        if free < needed {
+            return Err(NoRoom::Full { slot: slot.name(), free, needed });
+        }
+        reserved.insert(slot.index(), Reserved { device, work_dir: None });
+        Ok(())
+    }
+
+    /// A slot's sector lies here, so what it has used is not needed any more.
+    pub fn hold(&self, slot: &Slot, work_dir: PathBuf) {
+        if let Ok(found) = fs::metadata(slot.path()) {
+            let entry = Reserved { device: found.dev(), work_dir: Some(work_dir) };
+            self.reserved.lock().unwrap_or_else(PoisonError::into_inner).insert(slot.index(), entry);
+        }
+    }
+
+    /// A slot counts on nothing any more.
+    pub fn release(&self, slot: &Slot) {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(&slot.index());
+    }
+}
+
+/// The most that a sector takes in its slot: data, tree D (twice the size), labels, replica with PC2's copy of it, and trees C and R.
+pub fn needed_bytes(proof: SealProof) -> u64 {
+    let sizes = sector::layers(proof) as u64 + 6;
+    proof.sector_size().bytes() * sizes + SPARE_BYTES
+}
+
+/// What an ordinary user may still write on a file system.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let room = rustix::fs::statvfs(path)?;
+    Ok(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+/// What a directory's files take on the disk; what cannot be read counts as nothing.
+fn used_bytes(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() => used_bytes(&entry.path()),
+            Ok(found) => found.blocks() * 512 / found.nlink().max(1),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_slots_do_not_count_on_the_same_bytes() {
+        let dirs = [tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory")];
+        let slots = [0, 1].map(|index| Slot::open(index, dirs[index].path()).expect("slot"));
+        let ledger = Ledger::default();
+        ledger.reserve(&slots[0], SealProof::StackedDrg2KiBV1_1).expect("room");
+        ledger.reserve(&slots[0], SealProof::StackedDrg2KiBV1_1).expect("the same again");
+        let free = free_bytes(dirs[1].path()).expect("free");
+        let proof = SealProof::StackedDrg64GiBV1_1;
+        if free < 2 * needed_bytes(proof) {
+            ledger.release(&slots[0]);
+            let alone = ledger.reserve(&slots[1], proof).is_ok();
+            assert!(ledger.reserve(&slots[0], proof).is_err() || !alone);
+        }
+        ledger.release(&slots[1]);
+        ledger.reserve(&slots[0], SealProof::StackedDrg2KiBV1_1).expect("room again");
+    }
+
+    #[test]
+    fn a_full_slot_is_told_with_both_numbers() {
+        let error = NoRoom::Full { slot: "/s".into(), free: 5, needed: 9 };
+        assert_eq!((error.report().class, error.report().code), (ErrorClass::Crit, ErrorCode::DISK_FULL));
+        assert!(error.to_string().contains("5 bytes free") && error.to_string().contains("needs 9"));
+    }
+}
