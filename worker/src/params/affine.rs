@@ -25,22 +25,23 @@ pub(super) struct Curve<F, P> {
     point: fn(F, F, bool) -> P,
 }
 
-/// A batch of additions that share an inversion, and the room for it, kept between batches so that nothing is allocated for each.
-pub(super) struct Batch<'t, F> {
-    additions: Vec<Addition<'t, F>>,
-    product: F,
+/// A batch of additions that share an inversion, and the room for it, kept between batches so that
+/// nothing is allocated for each.
+pub(super) struct Batch<F> {
+    additions: Vec<Addition<F>>,
+    /// For each addition the difference of the abscissas, to be inverted, and the product of all
+    /// differences before it.
+    products: Vec<(F, F)>,
 }
 
-struct Addition<'t, F> {
+struct Addition<F> {
+    /// A copy: a table's entries lie far apart in memory, and copying them in a loop that does
+    /// nothing else lets the processor wait for many of them at once.
+    addend: Coordinates<F>,
     /// Which accumulator takes part.
     target: u32,
     /// Whether the addend's negative is added.
     negative: bool,
-    addend: &'t Coordinates<F>,
-    /// The difference of the abscissas, to be inverted.
-    difference: F,
-    /// The product of all differences before this one.
-    product: F,
 }
 
 impl<F: Field> Coordinates<F> {
@@ -95,56 +96,74 @@ impl<F: Field, P: PrimeCurveAffine> Curve<F, P> {
     }
 }
 
-impl<'t, F: Field> Batch<'t, F> {
+impl<F: Field> Batch<F> {
     pub(super) fn with_capacity(additions: usize) -> Self {
         Self {
             additions: Vec::with_capacity(additions),
-            product: F::ONE,
+            products: Vec::with_capacity(additions),
         }
     }
 
-    /// Puts down the addition of `addend`, or its negative, to `accumulators[target]`, which [`Self::finish`] carries out. A batch may name a target
-    /// once.
-    ///
-    /// Returns whether it can: two points of the same abscissa, which are equal or opposite, have no such addition, and nothing is put down.
+    /// Puts down the addition of `addend`, or its negative, to `accumulators[target]`, which
+    /// [`Self::finish`] carries out. A batch may name a target once.
     #[inline]
-    #[must_use]
-    pub(super) fn push(
-        &mut self,
-        accumulators: &[Coordinates<F>],
-        target: u32,
-        addend: &'t Coordinates<F>,
-        negative: bool,
-    ) -> bool {
-        let sum = &accumulators[target as usize];
-        if sum.x == addend.x {
-            return false;
-        }
-        let difference = addend.x - sum.x;
+    pub(super) fn push(&mut self, target: u32, addend: &Coordinates<F>, negative: bool) {
         self.additions.push(Addition {
+            addend: *addend,
             target,
             negative,
-            addend,
-            difference,
-            product: self.product,
         });
-        self.product *= difference;
-        true
     }
 
     /// Carries out the additions and empties the batch.
-    pub(super) fn finish(&mut self, accumulators: &mut [Coordinates<F>]) {
-        // A product of values other than zero is not zero; `ONE` is for form.
-        let mut inverse = self.product.invert().unwrap_or(F::ONE);
-        for addition in self.additions.drain(..).rev() {
+    ///
+    /// Two points of the same abscissa, which are equal or opposite, have no such addition; for
+    /// these the target is handed to `degenerate` and stays as it was.
+    pub(super) fn finish(
+        &mut self,
+        accumulators: &mut [Coordinates<F>],
+        mut degenerate: impl FnMut(u32),
+    ) {
+        let inverse = match Option::from(self.product(accumulators).invert()) {
+            Some(inverse) => inverse,
+            None => {
+                // Once in 2^200 batches, so the check is not made for each addition.
+                self.additions.retain(|addition| {
+                    let possible = addition.addend.x != accumulators[addition.target as usize].x;
+                    if !possible {
+                        degenerate(addition.target);
+                    }
+                    possible
+                });
+                self.product(accumulators).invert().unwrap_or(F::ONE)
+            }
+        };
+        self.add(accumulators, inverse);
+    }
+
+    /// The product of all differences, and on the way the ones before each.
+    fn product(&mut self, accumulators: &[Coordinates<F>]) -> F {
+        self.products.clear();
+        let mut product = F::ONE;
+        for addition in &self.additions {
+            let difference = addition.addend.x - accumulators[addition.target as usize].x;
+            self.products.push((difference, product));
+            product *= difference;
+        }
+        product
+    }
+
+    /// The additions, given the inverse of the product of all differences.
+    fn add(&mut self, accumulators: &mut [Coordinates<F>], mut inverse: F) {
+        for (addition, (difference, product)) in self.additions.iter().zip(&self.products).rev() {
             let sum = &mut accumulators[addition.target as usize];
             let addend = addition.addend.negated_if(addition.negative);
-            let slope = (addend.y - sum.y) * (inverse * addition.product);
-            inverse *= addition.difference;
+            let slope = (addend.y - sum.y) * (inverse * product);
+            inverse *= difference;
             let x = slope.square() - sum.x - addend.x;
             sum.y = slope * (sum.x - x) - sum.y;
             sum.x = x;
         }
-        self.product = F::ONE;
+        self.additions.clear();
     }
 }

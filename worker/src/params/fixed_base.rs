@@ -14,8 +14,8 @@ use super::affine::{self, Batch, Coordinates, Curve};
 /// Bits of a digit: 16 is the widest at which the table is made in a fraction of a second; a wider one saves one addition in sixteen.
 const WINDOW_BITS: usize = 16;
 
-/// Bits of a scalar, one more than it needs, for the last digit's carry.
-const SCALAR_BITS: usize = 256;
+/// Bits of a scalar.
+const SCALAR_BITS: usize = Scalar::NUM_BITS as usize;
 
 /// How many points share an inversion. An inversion costs about a hundred additions' multiplications; what a batch needs fits the second-level cache.
 pub(super) const BATCH: usize = 2048;
@@ -57,7 +57,7 @@ where
         let step = Scalar::from(1 << window_bits);
         let bases: Vec<P> =
             std::iter::successors(Some(base), |place| Some((*place * step).to_affine()))
-                .take(SCALAR_BITS.div_ceil(window_bits))
+                .take(places(window_bits))
                 .collect();
         let places = bases
             .into_par_iter()
@@ -93,10 +93,11 @@ where
         for piece in sums.chunks_mut(BATCH) {
             let mut batch = Batch::with_capacity(piece.len());
             for target in 0..piece.len() as u32 {
-                let possible = batch.push(piece, target, &last, false);
-                debug_assert!(possible, "small multiples of a point of prime order differ");
+                batch.push(target, &last, false);
             }
-            batch.finish(piece);
+            batch.finish(piece, |_| {
+                debug_assert!(false, "small multiples of a point differ")
+            });
         }
         multiples.append(&mut sums);
         if multiples.len() < count {
@@ -155,15 +156,13 @@ where
                         sums[index] = addend.negated_if(*digit < 0);
                         progress[index] = Progress::Sum;
                     }
-                    Progress::Sum => {
-                        if !batch.push(&sums, index as u32, addend, *digit < 0) {
-                            progress[index] = Progress::Degenerate;
-                        }
-                    }
+                    Progress::Sum => batch.push(index as u32, addend, *digit < 0),
                     Progress::Degenerate => {}
                 }
             }
-            batch.finish(&mut sums);
+            batch.finish(&mut sums, |target| {
+                progress[target as usize] = Progress::Degenerate
+            });
         }
 
         products.extend(sums.into_iter().zip(progress).zip(scalars).map(
@@ -174,6 +173,14 @@ where
             },
         ));
     }
+}
+
+/// How many digits a scalar has. The last one must have room for the carry of the one before.
+fn places(window_bits: usize) -> usize {
+    let places = SCALAR_BITS.div_ceil(window_bits);
+    let largest = (-Scalar::ONE).to_repr();
+    let last = window(&largest, (places - 1) * window_bits, window_bits) + 1;
+    places + usize::from(last > 1 << (window_bits - 1))
 }
 
 /// Cuts scalars into digits between `-2^(bits-1)` and `2^(bits-1)`: the lowest digits of all scalars first, then the next.
@@ -260,7 +267,7 @@ mod tests {
         // `r + 2 low` with a negative `low`, which must end like `-r`.
         let mut found = 0;
         for window_bits in 2..=16 {
-            let places = SCALAR_BITS.div_ceil(window_bits);
+            let places = places(window_bits);
             let table = Table::new(affine::g1(), G1Affine::generator(), window_bits);
             let below = Scalar::from(2).pow_vartime([((places - 1) * window_bits) as u64]);
             // `-r` modulo `2^k`, from -1 = r - 1 by its digits without carry out of the last place.
