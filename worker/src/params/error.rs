@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::circuits::Kind;
+use super::fetch::FailedDownload;
 use super::generator::GenerateError;
 use super::sector_size::SectorSize;
 
@@ -62,6 +63,67 @@ pub enum Error {
         /// Why.
         source: serde_json::Error,
     },
+    /// A manifest is not one.
+    #[error("cannot understand the manifest {}; it must have the form of the proofs library's parameters.json", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A manifest names a file outside of the directory.
+    #[error("cannot use the manifest {}: {name:?} is no file name", path.display())]
+    ManifestName {
+        /// The manifest.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// There is nothing to check or fetch.
+    #[error(
+        "cannot find files for {} sectors in the manifest; give another --sector-size or --manifest",
+        list(sector_sizes)
+    )]
+    NothingNamed {
+        /// The sizes that were asked for.
+        sector_sizes: Vec<SectorSize>,
+    },
+    /// Some files are bad; the report says which.
+    #[error("{bad} of {checked} files in {} are bad; get them with `params fetch`, or a devnet's with `params devnet`", dir.display())]
+    Bad {
+        /// The directory.
+        dir: PathBuf,
+        /// How many are bad.
+        bad: usize,
+        /// How many were checked.
+        checked: usize,
+    },
+    /// Official files do not go where a devnet's lie.
+    #[error("cannot fetch official parameters into {}: a devnet's lie there; give another --out", dir.display())]
+    DevnetDirectory {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Some files could not be fetched.
+    #[error("cannot fetch {} files from {gateway}; what came is kept, so run this again, or with another --gateway:{}", failed.len(), reasons(failed))]
+    Unfetched {
+        /// The gateway.
+        gateway: String,
+        /// The files, and why.
+        failed: Vec<FailedDownload>,
+    },
+    /// There can be no HTTP client.
+    #[error("cannot set up an HTTP client; does the machine have CA certificates?")]
+    Client {
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// There can be no runtime for downloads.
+    #[error("cannot start the threads that download")]
+    Runtime {
+        /// Why.
+        source: io::Error,
+    },
     /// A file operation failed.
     #[error("cannot {operation} {}", path.display())]
     File {
@@ -91,4 +153,19 @@ impl Error {
             source,
         }
     }
+}
+
+fn list(sizes: &[SectorSize]) -> String {
+    sizes
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn reasons(failed: &[FailedDownload]) -> String {
+    failed
+        .iter()
+        .map(|file| format!("\n  {}: {}", file.name, file.source))
+        .collect()
 }

@@ -96,6 +96,22 @@ impl PartialFile {
         &self.target
     }
 
+    /// Bytes written so far.
+    pub(super) fn size(&self) -> Result<u64, Error> {
+        Ok(self
+            .file
+            .metadata()
+            .map_err(Error::file("look at", &self.path))?
+            .len())
+    }
+
+    /// Drops what was written.
+    pub(super) fn clear(&self) -> Result<(), Error> {
+        self.file
+            .set_len(0)
+            .map_err(Error::file("truncate", &self.path))
+    }
+
     /// Brings its content to disk and gives it its name.
     pub(super) fn persist(self) -> Result<PathBuf, Error> {
         self.file
