@@ -1,8 +1,9 @@
 //! Groth16 parameters: a devnet's own, made in a minute; the official ones, checked and fetched.
 //!
-//! Read in this order: [`sector_size`] and [`circuits`] say which files there are; [`devnet`] makes them, with [`generator`] for what is in them,
-//! [`assembly`] for a circuit's polynomials, [`fixed_base`] and [`affine`] for the points; [`marker`] and [`files`] keep them whole;
-//! [`manifest`], [`check`](mod@check) and [`fetch`](mod@fetch) are for the official ones.
+//! Read in this order: `sector_size` and `circuits` say which files there are; `devnet` makes them,
+//! with `generator` for what is in them, `assembly` for a circuit's polynomials, `fixed_base` and
+//! `affine` for the points; `finisher`, `marker` and `files` keep them whole; `manifest`, `check`,
+//! `fetch` and `download` are for the official ones.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ mod download;
 mod error;
 mod fetch;
 mod files;
+mod finisher;
 mod fixed_base;
 mod generator;
 mod manifest;
@@ -34,10 +36,11 @@ mod trapdoor;
 pub use assembly::CircuitSource;
 pub use check::{CheckReport, CheckRequest, CheckedFile, Finding, check};
 pub use circuits::{Kind, ProofCircuit};
-pub use devnet::{DEFAULT_SEED, DevnetReport, DevnetRequest, MadeFile, make};
+pub use devnet::{DEFAULT_SEED, DevnetReport, DevnetRequest, make};
 pub use download::{AttemptError, DownloadError, FetchPolicy};
 pub use error::Error;
 pub use fetch::{FailedDownload, FetchReport, FetchRequest, fetch};
+pub use finisher::MadeFile;
 pub use generator::{GenerateError, Tables, generate};
 pub use manifest::{Manifest, ManifestEntry};
 pub use marker::{MARKER, MarkedFile, Marker};
@@ -46,22 +49,24 @@ pub use srs::{MAX_PROOFS, SrsTrapdoor, write as write_srs};
 pub use trapdoor::Trapdoor;
 
 /// Where the proofs library looks for parameters, unless told otherwise.
-const DEFAULT_DIR: &str = "/var/tmp/filecoin-proof-parameters";
+pub const DEFAULT_DIR: &str = "/var/tmp/filecoin-proof-parameters";
 
 /// The variable that tells it.
-const DIR_VARIABLE: &str = "FIL_PROOFS_PARAMETER_CACHE";
+pub const DIR_VARIABLE: &str = "FIL_PROOFS_PARAMETER_CACHE";
 
 /// The gateway of the official files.
-const DEFAULT_GATEWAY: &str = "https://proofs.filecoin.io/ipfs";
+pub const DEFAULT_GATEWAY: &str = "https://proofs.filecoin.io/ipfs";
 
 /// What to do with parameters.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ParamsCommand {
-    /// Make parameters for a devnet. Whoever has the seed can forge proofs: never for a network on which something is at stake
+    /// Make parameters for a devnet. Whoever has the seed can forge proofs
     ///
-    /// Makes the parameters and verifying keys of PoRep, window PoSt, winning PoSt and empty-sector update, and the SRS for aggregates of up to 1024
-    /// proofs, from a trapdoor that follows from the seed. Makes only what is missing or broken. Refuses a directory that holds other parameters,
-    /// and leaves a marker in its own.
+    /// So never use them for a network on which something is at stake. Makes the parameters and
+    /// verifying keys of PoRep, window PoSt, winning PoSt and empty-sector update, and the SRS for
+    /// aggregates of up to 1024 proofs, from a trapdoor that follows from the seed. Makes only what
+    /// is missing or broken. Refuses a directory that holds other parameters, and leaves a marker
+    /// in its own.
     Devnet(DevnetArgs),
     /// Check that all files are there, byte for byte
     ///

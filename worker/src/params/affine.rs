@@ -1,11 +1,12 @@
 //! Many affine additions at once, sharing one field inversion.
 //!
-//! Adding two affine points costs one inversion, which is worth some hundred multiplications. For `n` independent additions Montgomery's trick
-//! makes them one inversion and `3n` multiplications, so that an addition costs five multiplications and a squaring: a third of what an addition in
+//! Adding two affine points costs one inversion, which is worth some hundred multiplications. For
+//! `n` independent additions Montgomery's trick makes them one inversion and `3n` multiplications,
+//! so that an addition costs five multiplications and a squaring: a third of what an addition in
 //! projective coordinates costs together with its normalisation.
 //!
-//! The coordinates' field types of `blstrs` cannot be named outside of that crate, so [`Curve`] carries the functions that convert and everything
-//! else is generic over the field.
+//! The coordinates' field types of `blstrs` cannot be named outside of that crate, so [`Curve`]
+//! carries the functions that convert and everything else is generic over the field.
 
 use blstrs::{G1Affine, G2Affine};
 use ff::Field;
@@ -87,7 +88,8 @@ impl<F: Field, P: PrimeCurveAffine> Curve<F, P> {
         (self.point)(coordinates.x, coordinates.y, false)
     }
 
-    /// The sum of a point with itself, with an inversion of its own: for the few places that double.
+    /// The sum of a point with itself, with an inversion of its own: for the few places that
+    /// double.
     pub(super) fn double(&self, coordinates: Coordinates<F>) -> Coordinates<F>
     where
         P::Curve: group::Curve<AffineRepr = P>,

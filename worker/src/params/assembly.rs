@@ -1,8 +1,10 @@
 //! A circuit's polynomials at a point, without its matrices.
 //!
-//! The library's generator keeps every coefficient of the three constraint matrices before it evaluates them. When the trapdoor is known beforehand
-//! that is not needed: a first pass counts variables and constraints, which gives the evaluation domain and so the Lagrange coefficients at `tau`;
-//! a second pass adds each coefficient, as it appears, to its variable's sum. What remains is three scalars a variable.
+//! The library's generator keeps every coefficient of the three constraint matrices before it
+//! evaluates them. When the trapdoor is known beforehand that is not needed: a first pass counts
+//! variables and constraints, which gives the evaluation domain and so the Lagrange coefficients at
+//! `tau`; a second pass adds each coefficient, as it appears, to its variable's sum. What remains
+//! is three scalars a variable.
 
 use bellperson::{ConstraintSystem, Index, LinearCombination, SynthesisError, Variable};
 use blstrs::Scalar;
@@ -12,7 +14,8 @@ use rayon::prelude::*;
 /// How many Lagrange coefficients share an inversion.
 const LAGRANGE_CHUNK: usize = 4096;
 
-/// A circuit that can be laid out as often as wanted, each time with the same variables and constraints in the same order.
+/// A circuit that can be laid out as often as wanted, each time with the same variables and
+/// constraints in the same order.
 pub trait CircuitSource: Send + Sync {
     /// Allocates the circuit's variables and enforces its constraints, without an assignment.
     fn synthesize<CS: ConstraintSystem<Scalar>>(&self, cs: &mut CS) -> Result<(), SynthesisError>;
@@ -119,7 +122,8 @@ impl Polynomials {
     }
 }
 
-/// The Lagrange polynomials of the shape's constraints at `tau`: `(tau^m - 1)/m * w^j/(tau - w^j)`, `w` being the domain's root of unity.
+/// The Lagrange polynomials of the shape's constraints at `tau`: `(tau^m - 1)/m * w^j/(tau - w^j)`,
+/// `w` being the domain's root of unity.
 fn lagrange_coefficients(shape: Shape, tau: Scalar) -> Result<Vec<Scalar>, SynthesisError> {
     let domain = shape.domain() as u64;
     let log_domain = domain.trailing_zeros();

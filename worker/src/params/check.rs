@@ -100,6 +100,21 @@ struct Expected {
     size: Option<u64>,
 }
 
+impl CheckRequest {
+    /// What a worker checks when it starts: the official files, or a devnet's, for the sizes that
+    /// it serves, without bars, and reading only what has changed.
+    pub fn for_worker(dir: PathBuf, sector_sizes: Vec<SectorSize>) -> Result<Self, Error> {
+        let manifest = Manifest::official()?;
+        Ok(Self {
+            dir,
+            sector_sizes,
+            manifest,
+            again: false,
+            progress: false,
+        })
+    }
+}
+
 impl CheckReport {
     /// The files that are not as they should be.
     pub fn bad(&self) -> impl Iterator<Item = &CheckedFile> {

@@ -213,7 +213,8 @@ mod tests {
         );
         let manifest = storage_proofs_core::parameter_cache::PARAMETERS_DATA;
         for kind in Kind::ALL {
-            // The network has published parameters for test sectors, too, so all names stand in its manifest.
+            // The network has published parameters for test sectors, too, so all names stand in its
+            // manifest.
             for size in [SectorSize::KiB2, SectorSize::MiB8, SectorSize::MiB512] {
                 let circuit = ProofCircuit::new(kind, size).expect("a test size");
                 assert!(

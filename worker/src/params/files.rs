@@ -12,7 +12,8 @@ use super::error::Error;
 /// The file that is locked while a directory is written to.
 const LOCK: &str = ".sealbus-params.lock";
 
-/// What a file is called until it is whole. The library looks for exact names, so it never takes one for its own.
+/// What a file is called until it is whole. The library looks for exact names, so it never takes
+/// one for its own.
 const PARTIAL: &str = ".partial";
 
 const READ_BYTES: usize = 1 << 20;
@@ -158,7 +159,8 @@ pub(super) fn write_whole(target: &Path, bytes: &[u8]) -> Result<(), Error> {
     partial.persist().map(drop)
 }
 
-/// A file's blake2b-512 digest in hexadecimal, read from its start. `read` hears how many bytes were read, each time.
+/// A file's blake2b-512 digest in hexadecimal, read from its start. `read` hears how many bytes
+/// were read, each time.
 pub(super) fn digest(path: &Path, mut read: impl FnMut(u64)) -> io::Result<String> {
     let mut file = File::open(path)?;
     // Only a hint: the kernel reads further ahead.

@@ -1,8 +1,10 @@
 //! Many multiples of one fixed point.
 //!
-//! A multiple is cut into signed digits of [`WINDOW_BITS`] bits; a table holds, for each place, each digit's multiple of the base. So a point costs
-//! one addition a digit and no doubling, and the additions of many points share their inversions (see [`super::affine`]). The multiples are handled
-//! place by place, so that only one place's part of the table (3 MiB for G1) is in use at a time and stays in the cache.
+//! A multiple is cut into signed digits of [`WINDOW_BITS`] bits; a table holds, for each place,
+//! each digit's multiple of the base. So a point costs one addition a digit and no doubling, and
+//! the additions of many points share their inversions (see [`super::affine`]). The multiples are
+//! handled place by place, so that only one place's part of the table (3 MiB for G1) is in use at a
+//! time and stays in the cache.
 
 use blstrs::{G1Affine, G2Affine, Scalar};
 use ff::{Field, PrimeField};
@@ -11,27 +13,31 @@ use rayon::prelude::*;
 
 use super::affine::{self, Batch, Coordinates, Curve};
 
-/// Bits of a digit: 16 is the widest at which the table is made in a fraction of a second; a wider one saves one addition in sixteen.
+/// Bits of a digit: 16 is the widest at which the table is made in a fraction of a second; a wider
+/// one saves one addition in sixteen.
 const WINDOW_BITS: usize = 16;
 
 /// Bits of a scalar.
 const SCALAR_BITS: usize = Scalar::NUM_BITS as usize;
 
-/// How many points share an inversion. An inversion costs about a hundred additions' multiplications; what a batch needs fits the second-level cache.
+/// How many points share an inversion. An inversion costs about a hundred additions'
+/// multiplications; what a batch needs fits the second-level cache.
 pub(super) const BATCH: usize = 2048;
 
 /// Multiplies one base, the curve's standard generator, by many scalars.
 pub(super) trait FixedBase<P>: Send + Sync {
     /// The base's multiples, in the order of the scalars; the identity for zero.
     ///
-    /// Works on the calling thread: callers split their scalars into pieces of [`BATCH`] or so and spread those over the cores.
+    /// Works on the calling thread: callers split their scalars into pieces of [`BATCH`] or so and
+    /// spread those over the cores.
     fn multiples(&self, scalars: &[Scalar]) -> Vec<P>;
 }
 
 struct Table<F, P> {
     curve: Curve<F, P>,
     base: P,
-    /// For the place `p` and the digit `d > 0`: `d * 2^(p * window_bits)` times the base, at `[p][d - 1]`.
+    /// For the place `p` and the digit `d > 0`: `d * 2^(p * window_bits)` times the base, at `[p][d
+    /// - 1]`.
     places: Vec<Vec<Coordinates<F>>>,
     window_bits: usize,
 }
@@ -129,7 +135,8 @@ enum Progress {
     Identity,
     /// Its accumulator holds the sum of the digits so far.
     Sum,
-    /// It met an addition that affine coordinates lack, and is left to an ordinary multiplication. A scalar in 2^200 does.
+    /// It met an addition that affine coordinates lack, and is left to an ordinary multiplication.
+    /// A scalar in 2^200 does.
     Degenerate,
 }
 
@@ -183,7 +190,8 @@ fn places(window_bits: usize) -> usize {
     places + usize::from(last > 1 << (window_bits - 1))
 }
 
-/// Cuts scalars into digits between `-2^(bits-1)` and `2^(bits-1)`: the lowest digits of all scalars first, then the next.
+/// Cuts scalars into digits between `-2^(bits-1)` and `2^(bits-1)`: the lowest digits of all
+/// scalars first, then the next.
 fn signed_digits(scalars: &[Scalar], bits: usize, places: usize) -> Vec<i32> {
     let mut digits = vec![0; scalars.len() * places];
     for (index, scalar) in scalars.iter().enumerate() {
@@ -263,8 +271,9 @@ mod tests {
 
     #[test]
     fn an_addition_of_equal_points_falls_back() {
-        // The last addition is of two equal points when the digits below, as a number `low`, are congruent to the scalar's half: that is so for
-        // `r + 2 low` with a negative `low`, which must end like `-r`.
+        // The last addition is of two equal points when the digits below, as a number `low`, are
+        // congruent to the scalar's half: that is so for `r + 2 low` with a negative `low`, which
+        // must end like `-r`.
         let mut found = 0;
         for window_bits in 2..=16 {
             let places = places(window_bits);

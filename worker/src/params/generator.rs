@@ -1,10 +1,12 @@
 //! Groth16 parameters from a known trapdoor, streamed to a file in bellperson's format.
 //!
-//! The format (`bellperson::groth16::Parameters::write`): the verifying key, then five vectors, each with its length as four bytes, big-endian, and
-//! its points uncompressed: `h`, `l`, `a`, `b_g1`, `b_g2`. Where a variable's `a` or `b` is zero its point is left out.
+//! The format (`bellperson::groth16::Parameters::write`): the verifying key, then five vectors,
+//! each with its length as four bytes, big-endian, and its points uncompressed: `h`, `l`, `a`,
+//! `b_g1`, `b_g2`. Where a variable's `a` or `b` is zero its point is left out.
 //!
-//! Laying a circuit out takes one core, and `h` needs only the circuit's shape. So [`lay_out`] runs on a thread of its own and sends the shape first,
-//! and [`write`] makes `h` while the second pass is under way; the thread then goes on to the next circuit.
+//! Laying a circuit out takes one core, and `h` needs only the circuit's shape. So [`lay_out`] runs
+//! on a thread of its own and sends the shape first, and [`write`] makes `h` while the second pass
+//! is under way; the thread then goes on to the next circuit.
 
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -80,7 +82,8 @@ impl Default for Tables {
 
 /// Writes one circuit's parameters, its verifying key first, at the output's start.
 ///
-/// The bytes are those that `bellperson::groth16::generate_parameters` would give for the same trapdoor and the standard generators.
+/// The bytes are those that `bellperson::groth16::generate_parameters` would give for the same
+/// trapdoor and the standard generators.
 pub fn generate<C: CircuitSource>(
     circuit: &C,
     trapdoor: &Trapdoor,
@@ -94,7 +97,8 @@ pub fn generate<C: CircuitSource>(
     })
 }
 
-/// Lays a circuit out and sends its shape, then its evaluation. Returns whether anyone still listens.
+/// Lays a circuit out and sends its shape, then its evaluation. Returns whether anyone still
+/// listens.
 pub(super) fn lay_out<C: CircuitSource>(
     circuit: &C,
     trapdoor: &Trapdoor,

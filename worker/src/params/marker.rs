@@ -1,4 +1,5 @@
-//! The marker in a directory of devnet parameters: what they are, and how to tell that they are whole.
+//! The marker in a directory of devnet parameters: what they are, and how to tell that they are
+//! whole.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +22,8 @@ pub struct Marker {
     warning: String,
     /// The seed of all files in the directory.
     pub seed: u64,
-    /// The files by name. One is put down before it gets its name, so a file that stands there and not here is somebody else's.
+    /// The files by name. One is put down before it gets its name, so a file that stands there and
+    /// not here is somebody else's.
     pub files: BTreeMap<String, MarkedFile>,
     #[serde(skip)]
     path: PathBuf,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, Fingerprint};
+use super::files::Fingerprint;
 
 const MEMORY: &str = ".sealbus-checked.json";
 
@@ -23,7 +23,8 @@ struct Remembered {
 }
 
 impl Memory {
-    /// What is known of the directory; nothing if that cannot be read, as the files themselves can be read again.
+    /// What is known of the directory; nothing if that cannot be read, as the files themselves can
+    /// be read again.
     pub(super) fn load(dir: &Path) -> Self {
         let files = std::fs::read(dir.join(MEMORY))
             .ok()
@@ -54,13 +55,21 @@ impl Memory {
         );
     }
 
-    /// Keeps the memory for the next process. The directory may well be read-only; then files are read again.
+    /// Keeps the memory for the next process. The directory may well be read-only; then files are
+    /// read again.
     pub(super) fn save(&self) {
-        let saved = serde_json::to_vec(&self.files)
-            .map_err(io::Error::from)
-            .map(|text| files::write_whole(&self.dir.join(MEMORY), &text));
-        if !matches!(saved, Ok(Ok(()))) {
-            tracing::debug!(dir = %self.dir.display(), "what was checked cannot be kept here; it will be checked again");
+        if let Err(error) = self.try_save() {
+            let dir = self.dir.display();
+            tracing::warn!(%dir, %error, "what was checked cannot be kept; it will be read again");
         }
+    }
+
+    /// Under a name of its own until it is whole: checks may run side by side, without a lock.
+    fn try_save(&self) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+        serde_json::to_writer(&mut file, &self.files)?;
+        file.persist(self.dir.join(MEMORY))
+            .map_err(|failed| failed.error)?;
+        Ok(())
     }
 }

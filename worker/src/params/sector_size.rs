@@ -55,7 +55,8 @@ impl SectorSize {
         matches!(self, Self::GiB32 | Self::GiB64)
     }
 
-    /// The proof type under which such a sector is sealed; its parameters serve the types with other features too.
+    /// The proof type under which such a sector is sealed; its parameters serve the types with
+    /// other features too.
     pub(super) fn seal_proof(self) -> RegisteredSealProof {
         match self {
             Self::KiB2 => RegisteredSealProof::StackedDrg2KiBV1_1,

@@ -1,7 +1,8 @@
 //! The inner-product SRS that aggregates and verifies aggregates, from a known trapdoor.
 //!
-//! The format (`bellperson::groth16::aggregate::GenericSRS::write`): the powers of `alpha` and then of `beta` in G1, then both in G2, each with its
-//! length as four bytes, big-endian, and compressed points.
+//! The format (`bellperson::groth16::aggregate::GenericSRS::write`): the powers of `alpha` and then
+//! of `beta` in G1, then both in G2, each with its length as four bytes, big-endian, and compressed
+//! points.
 
 use std::io::{self, Write};
 
@@ -15,7 +16,8 @@ use super::fixed_base::FixedBase;
 use super::generator::{Tables, write_vector};
 use super::trapdoor::scalar_from_seed;
 
-/// The most proofs that the devnet's SRS aggregates: a network's messages take at most 819, which are padded to this.
+/// The most proofs that the devnet's SRS aggregates: a network's messages take at most 819, which
+/// are padded to this.
 pub const MAX_PROOFS: usize = 1024;
 
 /// The name under which the library looks for the SRS, one for all sector sizes.
@@ -42,7 +44,8 @@ impl SrsTrapdoor {
     }
 }
 
-/// Writes an SRS for up to `proofs` proofs, as `setup_fake_srs` of bellperson would make it from these secrets.
+/// Writes an SRS for up to `proofs` proofs, as `setup_fake_srs` of bellperson would make it from
+/// these secrets.
 pub fn write(
     trapdoor: &SrsTrapdoor,
     proofs: usize,

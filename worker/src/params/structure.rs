@@ -1,8 +1,8 @@
 //! How long a file should be, by what it says itself.
 //!
 //! The official manifests publish digests and no lengths. But a verifying key, a file of parameters
-//! and an SRS say how many points follow, so a truncated file is known by a few reads, where hashing
-//! it would take minutes.
+//! and an SRS say how many points follow, so a truncated file is known by a few reads, where
+//! hashing it would take minutes.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

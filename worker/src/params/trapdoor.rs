@@ -3,7 +3,8 @@
 use blstrs::Scalar;
 use ff::Field;
 
-/// Parts the scalars of this purpose from all others that a seed might serve. A change changes every parameter.
+/// Parts the scalars of this purpose from all others that a seed might serve. A change changes
+/// every parameter.
 const DOMAIN: &str = "sealbus devnet parameters v1";
 
 /// The secret behind a set of Groth16 parameters. Whoever knows it can prove what is not so.
@@ -22,7 +23,8 @@ pub struct Trapdoor {
 }
 
 impl Trapdoor {
-    /// The trapdoor of a seed for the circuit of this cache identifier: always the same for both, and unrelated between circuits.
+    /// The trapdoor of a seed for the circuit of this cache identifier: always the same for both,
+    /// and unrelated between circuits.
     pub fn from_seed(seed: u64, identifier: &str) -> Self {
         let scalar = |name| scalar_from_seed(seed, identifier, name);
         Self {

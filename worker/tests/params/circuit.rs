@@ -6,7 +6,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sealbus_worker::params::CircuitSource;
 
-/// Variables and constraints drawn from a seed. Each variable is constrained, as the format demands.
+/// Variables and constraints drawn from a seed. Each variable is constrained, as the format
+/// demands.
 #[derive(Clone)]
 pub struct RandomCircuit {
     pub seed: u64,
