@@ -147,24 +147,47 @@ impl<F: Field> Batch<F> {
     fn product(&mut self, accumulators: &[Coordinates<F>]) -> F {
         self.products.clear();
         let mut product = F::ONE;
-        for addition in &self.additions {
-            let difference = addition.addend.x - accumulators[addition.target as usize].x;
+        for Addition { addend, target, .. } in &self.additions {
+            let mut difference = addend.x;
+            difference -= &accumulators[*target as usize].x;
             self.products.push((difference, product));
-            product *= difference;
+            product *= &difference;
         }
         product
     }
 
     /// The additions, given the inverse of the product of all differences.
+    ///
+    /// Each step works in place: a value that is returned is copied, and reading it in pieces other
+    /// than those in which it was just written stalls the processor.
     fn add(&mut self, accumulators: &mut [Coordinates<F>], mut inverse: F) {
         for (addition, (difference, product)) in self.additions.iter().zip(&self.products).rev() {
-            let sum = &mut accumulators[addition.target as usize];
-            let addend = addition.addend.negated_if(addition.negative);
-            let slope = (addend.y - sum.y) * (inverse * product);
+            let Addition {
+                addend,
+                target,
+                negative,
+            } = addition;
+            let sum = &mut accumulators[*target as usize];
+            // The slope, or its negative if the addend is negated: only its square and its product
+            // with a difference are wanted, and the latter is turned around below.
+            let mut slope = addend.y;
+            if *negative {
+                slope += &sum.y;
+            } else {
+                slope -= &sum.y;
+            }
+            slope *= &inverse;
+            slope *= product;
             inverse *= difference;
-            let x = slope.square() - sum.x - addend.x;
-            sum.y = slope * (sum.x - x) - sum.y;
-            sum.x = x;
+
+            let mut x = slope.square();
+            x -= &sum.x;
+            x -= &addend.x;
+            let mut y = if *negative { x } else { sum.x };
+            y -= if *negative { &sum.x } else { &x };
+            y *= &slope;
+            y -= &sum.y;
+            *sum = Coordinates { x, y };
         }
         self.additions.clear();
     }
