@@ -131,8 +131,10 @@ fn open_marker(request: &DevnetRequest) -> Result<Marker, Error> {
             .file_name()
             .to_string_lossy()
             .into_owned();
-        let ours = known.is_some_and(|files: &BTreeMap<_, _>| files.contains_key(&name))
-            || files::is_partial(&name);
+        // Without a marker even a half-written file is another's: an official download, perhaps.
+        let ours = known.is_some_and(|files: &BTreeMap<_, _>| {
+            files.contains_key(&name) || files::is_partial(&name)
+        });
         if name.starts_with(&prefix) && !ours {
             return Err(Error::ForeignFile {
                 dir: dir.clone(),
@@ -192,7 +194,7 @@ fn make_files(
             &bars,
             |file| {
                 // If the finisher has stopped, it says why below.
-                let _ = finished.send(file);
+                finished.send(file).is_ok()
             },
         );
         drop((finished, layout));
@@ -210,7 +212,7 @@ fn make_points<'c>(
     srs_seed: Option<u64>,
     layout: &Receiver<Result<Layout, SynthesisError>>,
     bars: &Bars,
-    finish: impl Fn(Finished<'c>),
+    finish: impl Fn(Finished<'c>) -> bool,
 ) -> Result<(), Error> {
     let tables = Tables::new();
     for (circuit, trapdoor) in circuits.iter().zip(trapdoors) {
@@ -224,11 +226,14 @@ fn make_points<'c>(
             source,
         })?;
         bar.finish();
-        finish(Finished {
+        let going_on = finish(Finished {
             partial,
             circuit: Some(circuit),
             sector_size: request.sector_size.bytes(),
         });
+        if !going_on {
+            return Ok(());
+        }
     }
     if let Some(seed) = srs_seed {
         let partial = PartialFile::create(request.dir.join(srs::name()))?;

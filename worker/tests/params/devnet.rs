@@ -215,6 +215,16 @@ fn other_parameters_and_other_seeds_are_refused() {
         b"an official key"
     );
 
+    // A download under way, too.
+    let dir = tempdir().unwrap();
+    fs::write(
+        dir.path().join("v28-fil-inner-product-v1.srs.partial"),
+        "half of it",
+    )
+    .unwrap();
+    let refused = make(dir.path(), &[], None).unwrap_err();
+    assert!(matches!(refused, Error::ForeignFile { .. }));
+
     let dir = tempdir().unwrap();
     make(dir.path(), &[], Some(1)).unwrap();
     let marker: Marker =
