@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 pub use nats::Identity;
-pub use process::Process;
+pub use process::{Process, own_binary};
 
 /// How long one of the servers may take to come up. Generous: a limit, not a measure.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -221,6 +221,32 @@ impl Cluster {
         let address = std::fs::read_to_string(data.join("rpc-addr"))?;
         let token = std::fs::read_to_string(data.join("token-admin"))?;
         rpc::call(address.trim(), token.trim(), method, params)
+    }
+
+    /// Makes the worker's processor of a stage wait before it greets, from its next start on, until
+    /// [`release_phase`](Self::release_phase). The processor itself is the real one.
+    pub fn hold_phase(&self, stage: &str) -> anyhow::Result<()> {
+        let gate = self.gate(stage);
+        std::fs::write(&gate, "")?;
+        let script = self.root.join(format!("hold-{stage}.sh"));
+        let worker = process::own_binary("sealbus-worker")?;
+        let wait = format!("while [ -e '{}' ]; do sleep 0.05; done", text(&gate));
+        std::fs::write(&script, format!("{wait}\nexec '{}' processor {stage}\n", text(&worker)))?;
+        let mut config = std::fs::read_to_string(self.worker_config())?;
+        config.push_str(&format!(
+            "\n[[processor]]\nstage = \"{stage}\"\nbin = \"/bin/sh\"\nargs = [\"{}\"]\n",
+            text(&script)
+        ));
+        Ok(std::fs::write(self.worker_config(), config)?)
+    }
+
+    /// Lets the processors of a stage go on.
+    pub fn release_phase(&self, stage: &str) -> anyhow::Result<()> {
+        Ok(std::fs::remove_file(self.gate(stage))?)
+    }
+
+    fn gate(&self, stage: &str) -> PathBuf {
+        self.root.join(format!("hold-{stage}"))
     }
 
     /// Where the manager's configuration lies.

@@ -1,5 +1,7 @@
 //! `sealbus-manager`: see the library for what it is made of.
 
+use std::io::IsTerminal;
+
 use clap::Parser;
 use sealbus_manager::cli::{self, Cli};
 use tracing_subscriber::EnvFilter;
@@ -7,8 +9,13 @@ use tracing_subscriber::EnvFilter;
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,filecoin_proofs=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,filecoin_proofs=warn,storage_proofs_core=warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     match cli::main(cli).await {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {

@@ -1,0 +1,228 @@
+//! Real sectors with real proofs, through the real programs, while they are killed.
+
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use sealbus_integration_tests::cluster::{Cluster, Settings, wait_within};
+use serde_json::{Value, json};
+
+/// One C2 takes a minute on two free cores.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Proofs take all cores; the tests of this file take turns.
+static CORES: Mutex<()> = Mutex::new(());
+
+fn cores() -> MutexGuard<'static, ()> {
+    CORES.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The histories' events of one kind, as `(time, detail)`.
+fn events<'a>(sector: &'a Value, kind: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    let history = sector["history"].as_array().into_iter().flatten();
+    history.filter(move |e| e["kind"] == kind).filter_map(|e| Some((e["at"].as_str()?, &e["detail"])))
+}
+
+fn wait_for_event(cluster: &mut Cluster, id: &str, what: &str, matches: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+    wait_within(LIMIT, what, || {
+        cluster.check_alive()?;
+        let sector = match cluster.sector(id) {
+            Ok(sector) => sector,
+            // Its number is not given out yet.
+            Err(_) => return Ok(None),
+        };
+        ensure!(sector["blocked"].is_null(), "sector {id} is blocked: {}", sector["blocked"]);
+        Ok(matches(&sector).then_some(()))
+    })
+}
+
+fn wait_until_proving(cluster: &mut Cluster, ids: &[&str]) -> anyhow::Result<()> {
+    for id in ids {
+        wait_for_event(cluster, id, "an active sector", |sector| sector["state"] == "proving")?;
+    }
+    Ok(())
+}
+
+/// What the chain counted: each sector has one PreCommit and one ProveCommit, and no message failed.
+fn assert_once_on_chain(cluster: &Cluster, numbers: &[u64]) -> anyhow::Result<()> {
+    let stats = cluster.call_chain("Devnet.Stats", json!([]))?;
+    let miner = &stats["miners"][cluster.miner().trim_start_matches("f0")];
+    for number in numbers {
+        let expected = json!({ "pre_commits": 1, "prove_commits": 1 });
+        ensure!(miner["sectors"][number.to_string()] == expected, "sector {number}: {stats}");
+    }
+    ensure!(miner["sectors"].as_object().map(serde_json::Map::len) == Some(numbers.len()), "others: {stats}");
+    ensure!(miner["failed"] == json!([]), "messages failed on chain: {stats}");
+    Ok(())
+}
+
+/// Every report of a sector's owner was accepted once: numbers rise by one, under one token.
+fn assert_reported_once(sector: &Value) -> anyhow::Result<()> {
+    let history = sector["history"].as_array().context("a history")?;
+    ensure!(history.iter().all(|e| e["verdict"] != "illegal" && e["verdict"] != "fenced"), "{sector:#}");
+    for kind in ["claimed", "pc1_done", "pc2_done", "persisted", "c1_done", "c2_done", "finished"] {
+        ensure!(events(sector, kind).count() == 1, "{kind} is not there once: {sector:#}");
+    }
+    Ok(())
+}
+
+fn assert_files_in_store(cluster: &Cluster, number: u64) -> anyhow::Result<()> {
+    let name = format!("s-t0{}-{number}", cluster.miner().trim_start_matches("f0"));
+    let cache = cluster.store().join("cache").join(&name);
+    for path in [
+        cluster.store().join("sealed").join(&name),
+        cache.join("p_aux"),
+        cache.join("t_aux"),
+        cache.join("sc-02-data-tree-r-last.dat"),
+    ] {
+        ensure!(path.is_file(), "{} is missing", path.display());
+    }
+    Ok(())
+}
+
+fn is_empty_slot(slot: &Path) -> anyhow::Result<bool> {
+    let names = std::fs::read_dir(slot)?.map(|e| Ok(e?.file_name())).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(names.iter().all(|name| name == "slot.lock" || name == "tmp"))
+}
+
+#[test]
+fn a_worker_killed_after_pc1_after_pc2_and_in_c2_still_brings_its_sector_home() -> anyhow::Result<()> {
+    let _cores = cores();
+    let directory = tempfile::tempdir()?;
+    let mut cluster = Cluster::prepare(directory.path(), Settings::from_env()?)?;
+    cluster.hold_phase("pc2")?;
+    cluster.call_chain("Devnet.Fault", json!([{ "kind": "stall_inclusion", "on": true }]))?;
+    cluster.start_manager()?;
+    cluster.start_worker()?;
+    cluster.pledge(1)?;
+    let id = &format!("{}/1", cluster.miner());
+
+    wait_for_event(&mut cluster, id, "the end of PC1", |s| events(s, "pc1_done").count() == 1)?;
+    cluster.kill_worker();
+    cluster.release_phase("pc2")?;
+    cluster.start_worker()?;
+
+    wait_for_event(&mut cluster, id, "the end of PC2", |s| events(s, "pc2_done").count() == 1)?;
+    cluster.kill_worker();
+    cluster.call_chain("Devnet.Fault", json!([{ "kind": "clear" }]))?;
+    cluster.start_worker()?;
+
+    let in_c2 = |s: &Value| events(s, "phase_started").any(|(_, detail)| detail["phase"] == "c2");
+    wait_for_event(&mut cluster, id, "the start of C2", in_c2)?;
+    std::thread::sleep(Duration::from_secs(3));
+    ensure!(events(&cluster.sector(id)?, "c2_done").count() == 0, "C2 ended before it could be killed");
+    cluster.kill_worker();
+    cluster.start_worker()?;
+
+    wait_until_proving(&mut cluster, &[id])?;
+    let sector = cluster.sector(id)?;
+    assert_reported_once(&sector)?;
+    let c2_starts = events(&sector, "phase_started").filter(|(_, detail)| detail["phase"] == "c2").count();
+    ensure!(c2_starts == 2, "C2 was started {c2_starts} times: {sector:#}");
+    assert_once_on_chain(&cluster, &[1])?;
+    assert_files_in_store(&cluster, 1)?;
+    let slot = cluster.slot(0);
+    wait_within(Duration::from_secs(30), "an empty slot", || Ok(is_empty_slot(&slot)?.then_some(())))
+}
+
+#[test]
+fn a_manager_killed_between_push_and_landing_sends_nothing_twice_while_two_slots_work() -> anyhow::Result<()> {
+    let _cores = cores();
+    let directory = tempfile::tempdir()?;
+    let settings = Settings { slots: 2, ..Settings::from_env()? };
+    let mut cluster = Cluster::prepare(directory.path(), settings)?;
+    let stall = |cluster: &Cluster, on: bool| {
+        cluster.call_chain("Devnet.Fault", json!([{ "kind": "stall_inclusion", "on": on }]))
+    };
+    stall(&cluster, true)?;
+    cluster.start_manager()?;
+    cluster.start_worker()?;
+    cluster.pledge(2)?;
+    let ids = [1, 2].map(|number| format!("{}/{number}", cluster.miner()));
+    let ids = ids.each_ref().map(String::as_str);
+
+    let pushed = |count: usize| move |s: &Value| events(s, "message_pushed").count() >= count;
+    for id in ids {
+        wait_for_event(&mut cluster, id, "a pushed PreCommit", pushed(1))?;
+    }
+    cluster.kill_manager();
+    cluster.start_manager()?;
+    stall(&cluster, false)?;
+    for id in ids {
+        wait_for_event(&mut cluster, id, "a landed PreCommit", |s| events(s, "precommit_landed").count() == 1)?;
+    }
+    // The node takes the next message, and its answer is lost.
+    stall(&cluster, true)?;
+    let lose = json!([{ "kind": "fail_calls", "method": "Filecoin.MpoolPush", "when": "after", "count": 1, "answer": "http503" }]);
+    cluster.call_chain("Devnet.Fault", lose)?;
+    wait_for_event(&mut cluster, ids[0], "a pushed ProveCommit", pushed(2))?;
+    cluster.kill_manager();
+    cluster.start_manager()?;
+    cluster.call_chain("Devnet.Fault", json!([{ "kind": "clear" }]))?;
+
+    wait_until_proving(&mut cluster, &ids)?;
+    assert_once_on_chain(&cluster, &[1, 2])?;
+    let sectors = [cluster.sector(ids[0])?, cluster.sector(ids[1])?];
+    for (sector, number) in sectors.iter().zip([1, 2]) {
+        assert_reported_once(sector)?;
+        assert_files_in_store(&cluster, number)?;
+    }
+    assert_worked_at_the_same_time(&sectors)?;
+    assert_processors_are_never_shared_nor_held_while_waiting(&sectors)
+}
+
+/// Both sectors were owned at once, in the times of the log.
+fn assert_worked_at_the_same_time(sectors: &[Value; 2]) -> anyhow::Result<()> {
+    let life = |sector: &Value| {
+        let start = events(sector, "claimed").next().map(|(at, _)| at.to_owned());
+        let end = events(sector, "finished").next().map(|(at, _)| at.to_owned());
+        start.zip(end).context("a life")
+    };
+    let (first, second) = (life(&sectors[0])?, life(&sectors[1])?);
+    ensure!(first.0 < second.1 && second.0 < first.1, "the lives do not overlap: {first:?} {second:?}");
+    Ok(())
+}
+
+/// By the log's times: no processor serves two sectors at once, and while a sector waited for the chain the other one
+/// used the only PC1 processor.
+fn assert_processors_are_never_shared_nor_held_while_waiting(sectors: &[Value; 2]) -> anyhow::Result<()> {
+    let mut all: Vec<(String, String, String)> = Vec::new();
+    for sector in sectors {
+        let mut open: Option<(String, String)> = None;
+        for entry in sector["history"].as_array().into_iter().flatten() {
+            let at = entry["at"].as_str().unwrap_or_default().to_owned();
+            match entry["kind"].as_str().unwrap_or_default() {
+                "phase_started" => {
+                    open = Some((entry["detail"]["processor"].as_str().unwrap_or_default().to_owned(), at));
+                }
+                "pieces_added" | "tree_d_built" | "pc1_done" | "pc2_done" | "persisted" | "c1_done" | "c2_done" => {
+                    let (processor, start) = open.take().context("an end without a start")?;
+                    all.push((processor, start, at));
+                }
+                "precommit_landed" | "seed_drawn" | "ticket_drawn" => {
+                    ensure!(open.is_none(), "a processor was held while the sector waited for the chain: {sector:#}");
+                }
+                _ => {}
+            }
+        }
+    }
+    ensure!(all.len() == 14, "seven phases a sector: {all:?}");
+    for (index, (processor, start, end)) in all.iter().enumerate() {
+        for (other, other_start, other_end) in &all[index + 1..] {
+            let disjoint = end <= other_start || other_end <= start;
+            ensure!(processor != other || disjoint, "{processor} served two sectors at once: {all:?}");
+        }
+    }
+    let pc1_end = |sector: &Value| events(sector, "pc1_done").next().map(|(at, _)| at.to_owned());
+    let c1_start =
+        |sector: &Value| events(sector, "phase_started").find(|(_, d)| d["phase"] == "c1").map(|(at, _)| at.to_owned());
+    let (first, second) = (&sectors[0], &sectors[1]);
+    ensure!(
+        pc1_end(second) < c1_start(first) && pc1_end(first) < c1_start(second),
+        "PC1 of one sector did not run while the other one waited"
+    );
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! The commands of `docs/queues.md`, run as printed with the real `nats` command line and an operator's rights.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use sealbus_integration_tests::cluster::{Cluster, Identity, Settings, own_binary, wait_within};
+use serde_json::json;
+
+/// The commands of the page: the lines of its `console` blocks.
+fn documented_commands() -> anyhow::Result<Vec<String>> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/queues.md");
+    let text = std::fs::read_to_string(&page)?;
+    let mut commands = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        match line.trim() {
+            "```console" => inside = true,
+            "```" => inside = false,
+            command if inside && command.starts_with("nats ") => commands.push(command.to_owned()),
+            _ => {}
+        }
+    }
+    ensure!(commands.len() >= 6, "only {} commands in {}", commands.len(), page.display());
+    Ok(commands)
+}
+
+#[test]
+fn every_documented_nats_command_works_as_printed() -> anyhow::Result<()> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin").canonicalize()?;
+    ensure!(tools.join("nats").is_file(), "the nats command line is not installed: run `make nats-cli`");
+    let directory = tempfile::tempdir()?;
+    let mut cluster = Cluster::prepare(directory.path(), Settings { epoch_millis: 200, ..Settings::from_env()? })?;
+    // The sector waits for its PreCommit while we look around: no proof is needed.
+    cluster.call_chain("Devnet.Fault", json!([{ "kind": "stall_inclusion", "on": true }]))?;
+    cluster.start_manager()?;
+    cluster.start_worker()?;
+    cluster.pledge(1)?;
+    let id = format!("{}/1", cluster.miner());
+    wait_within(Duration::from_secs(120), "a sealed sector", || {
+        cluster.check_alive()?;
+        Ok(cluster.sector(&id).ok().filter(|s| s["state"] == "pre_committing").map(drop))
+    })?;
+
+    let own = own_binary("sealbus-manager")?;
+    let path = std::env::join_paths(
+        [tools.as_path(), own.parent().context("a directory")?]
+            .into_iter()
+            .map(Path::to_path_buf)
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+    )?;
+    for command in documented_commands()? {
+        let output = Command::new("timeout")
+            .args(["60", "sh", "-c", &command])
+            .env("PATH", &path)
+            .env("NATS_URL", cluster.nats_url())
+            .env("NATS_NKEY", cluster.nkey_file(Identity::Operator))
+            .env("HOME", directory.path())
+            .stdin(Stdio::null())
+            .output()?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`{command}` ended with {}: {printed}", output.status);
+        ensure!(!printed.contains("Permissions Violation"), "`{command}`: {printed}");
+        let expected = if command.contains("decode") { ["\"kind\"", "\"kind\""] } else { ["SEAL", "seal."] };
+        ensure!(expected.iter().any(|word| printed.contains(word)), "`{command}` shows nothing of ours: {printed}");
+    }
+    Ok(())
+}
