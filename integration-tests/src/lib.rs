@@ -1,1 +1,6 @@
-//! .
+//! Parts that only tests and the demo need. Read [`devnet`] first: it is the chain that everything else is tested
+//! against. [`cluster`] runs a whole Sealbus as processes; [`demo`] shows one sealing sectors.
+
+pub mod cluster;
+pub mod demo;
+pub mod devnet;

@@ -10,9 +10,7 @@ use sealbus_manager::chain::exit::ExitCode;
 use sealbus_manager::chain::fees::Gas;
 use sealbus_manager::chain::message::{self, Message, SignedMessage};
 use sealbus_manager::chain::node::SignError;
-use sealbus_manager::chain::params::{
-    ProveCommitSectors3Params, SectorActivationManifest, SectorPreCommitInfo,
-};
+use sealbus_manager::chain::params::{ProveCommitSectors3Params, SectorActivationManifest, SectorPreCommitInfo};
 use sealbus_manager::chain::randomness::Domain;
 use sealbus_manager::chain::types::TipSetKey;
 use sealbus_manager::chain::{Error, NodeClient, Transport, commitment};
@@ -31,32 +29,16 @@ struct Double {
 impl Transport for Double {
     async fn call(&self, method: &'static str, params: Value) -> Result<Value, Error> {
         self.calls.lock().unwrap().push((method, params.clone()));
-        if method == "ChainHead" {
-            Ok(tipset(100))
-        } else {
-            (self.script)(method, &params)
-        }
+        if method == "ChainHead" { Ok(tipset(100)) } else { (self.script)(method, &params) }
     }
 }
 
-fn node(
-    script: impl Fn(&'static str, &Value) -> Result<Value, Error> + Send + Sync + 'static,
-) -> NodeClient<Double> {
-    NodeClient::new(Double {
-        script: Box::new(script),
-        calls: Mutex::default(),
-    })
+fn node(script: impl Fn(&'static str, &Value) -> Result<Value, Error> + Send + Sync + 'static) -> NodeClient<Double> {
+    NodeClient::new(Double { script: Box::new(script), calls: Mutex::default() })
 }
 
 fn last_params(node: &NodeClient<Double>) -> Value {
-    node.transport()
-        .calls
-        .lock()
-        .unwrap()
-        .last()
-        .unwrap()
-        .1
-        .clone()
+    node.transport().calls.lock().unwrap().last().unwrap().1.clone()
 }
 
 fn tipset(height: i64) -> Value {
@@ -78,50 +60,27 @@ fn key() -> (bls_signatures::PrivateKey, Address) {
 }
 
 fn prove_message() -> Message {
-    let params = ProveCommitSectors3Params::single(
-        SectorActivationManifest::committed_capacity(7),
-        vec![1; 192],
-    );
+    let params = ProveCommitSectors3Params::single(SectorActivationManifest::committed_capacity(7), vec![1; 192]);
     message::prove_commit(key().1, miner(), &params, TokenAmount::default()).unwrap()
 }
 
 fn signed() -> SignedMessage {
     use bls_signatures::Serialize;
     let message = prove_message();
-    let signature = key()
-        .0
-        .sign(message::signing_bytes(&message).unwrap())
-        .as_bytes();
-    SignedMessage::new(
-        message,
-        fvm_shared::crypto::signature::Signature::new_bls(signature),
-    )
-    .unwrap()
+    let signature = key().0.sign(message::signing_bytes(&message).unwrap()).as_bytes();
+    SignedMessage::new(message, fvm_shared::crypto::signature::Signature::new_bls(signature)).unwrap()
 }
 
 #[tokio::test]
 async fn addresses_are_sent_with_the_nodes_prefix_which_is_asked_once() {
     let node = node(|_, _| Ok(json!("-5")));
     for _ in 0..3 {
-        let balance = node
-            .available_balance(&miner(), &TipSetKey::head())
-            .await
-            .unwrap();
+        let balance = node.available_balance(&miner(), &TipSetKey::head()).await.unwrap();
         assert_eq!(balance, TokenAmount::from_atto(-5));
     }
     assert_eq!(last_params(&node), json!(["t01000", []]));
-    let heads = node
-        .transport()
-        .calls
-        .lock()
-        .unwrap()
-        .iter()
-        .filter(|(method, _)| *method == "ChainHead")
-        .count();
-    assert_eq!(
-        (heads, node.network().await.unwrap()),
-        (1, Network::Testnet)
-    );
+    let heads = node.transport().calls.lock().unwrap().iter().filter(|(method, _)| *method == "ChainHead").count();
+    assert_eq!((heads, node.network().await.unwrap()), (1, Network::Testnet));
 }
 
 #[tokio::test]
@@ -138,10 +97,7 @@ async fn a_lagged_tipset_is_asked_for_on_the_chain_of_the_head() {
 async fn a_tipset_after_the_one_asked_for_is_a_bad_answer() {
     let node = node(|_, _| Ok(tipset(96)));
     let head = node.chain_head().await.unwrap();
-    assert!(matches!(
-        node.lagged_tipset(&head, 5).await,
-        Err(Error::BadAnswer { .. })
-    ));
+    assert!(matches!(node.lagged_tipset(&head, 5).await, Err(Error::BadAnswer { .. })));
 }
 
 #[tokio::test]
@@ -149,18 +105,10 @@ async fn sectors_that_are_not_there_are_none() {
     let node = node(|_, _| Ok(Value::Null));
     let head = TipSetKey::head();
     assert_eq!(node.sector_info(&miner(), 7, &head).await.unwrap(), None);
-    assert_eq!(
-        node.sector_pre_commit_info(&miner(), 7, &head)
-            .await
-            .unwrap(),
-        None
-    );
+    assert_eq!(node.sector_pre_commit_info(&miner(), 7, &head).await.unwrap(), None);
     assert_eq!(last_params(&node), json!(["t01000", 7, []]));
     assert!(node.allocated(&miner(), &head).await.unwrap().is_empty());
-    assert!(matches!(
-        node.sector_partition(&miner(), 7, &head).await,
-        Err(Error::BadAnswer { .. })
-    ));
+    assert!(matches!(node.sector_partition(&miner(), 7, &head).await, Err(Error::BadAnswer { .. })));
 }
 
 #[tokio::test]
@@ -170,33 +118,16 @@ async fn the_answer_for_another_sector_is_not_taken() {
             json!({"SectorNumber": 8, "SealProof": 5, "SealedCID": {"/": CID}, "Activation": 1, "Expiration": 2, "InitialPledge": "3"}),
         )
     });
-    assert!(
-        node.sector_info(&miner(), 8, &TipSetKey::head())
-            .await
-            .unwrap()
-            .is_some()
-    );
-    assert!(matches!(
-        node.sector_info(&miner(), 7, &TipSetKey::head()).await,
-        Err(Error::BadAnswer { .. })
-    ));
+    assert!(node.sector_info(&miner(), 8, &TipSetKey::head()).await.unwrap().is_some());
+    assert!(matches!(node.sector_info(&miner(), 7, &TipSetKey::head()).await, Err(Error::BadAnswer { .. })));
 }
 
 #[tokio::test]
 async fn an_address_without_actor_is_none_and_other_refusals_stay() {
     let absent = node(|method, _| Err(Error::refused(method, 11, "actor not found")));
-    assert_eq!(
-        absent
-            .get_actor(&miner(), &TipSetKey::head())
-            .await
-            .unwrap(),
-        None
-    );
+    assert_eq!(absent.get_actor(&miner(), &TipSetKey::head()).await.unwrap(), None);
     let refusing = node(|method, _| Err(Error::refused(method, 1, "tipset not found")));
-    assert!(matches!(
-        refusing.get_actor(&miner(), &TipSetKey::head()).await,
-        Err(Error::Refused { .. })
-    ));
+    assert!(matches!(refusing.get_actor(&miner(), &TipSetKey::head()).await, Err(Error::Refused { .. })));
 }
 
 #[tokio::test]
@@ -211,32 +142,17 @@ async fn the_deposit_is_asked_for_with_the_sectors_json() {
         expiration: 700_000,
         unsealed_cid: None,
     };
-    let deposit = node
-        .pre_commit_deposit_for_power(&miner(), &sector, &TipSetKey::head())
-        .await
-        .unwrap();
+    let deposit = node.pre_commit_deposit_for_power(&miner(), &sector, &TipSetKey::head()).await.unwrap();
     assert_eq!(deposit, TokenAmount::from_atto(110));
     assert_eq!(last_params(&node)[1]["SealRandEpoch"], -800);
-    let pledge = node
-        .initial_pledge_for_sector(600_000, 2048, 2048, &TipSetKey::head())
-        .await
-        .unwrap();
-    assert_eq!(
-        (pledge, last_params(&node)),
-        (
-            TokenAmount::from_atto(110),
-            json!([600_000, 2048, 2048, []])
-        )
-    );
+    let pledge = node.initial_pledge_for_sector(600_000, 2048, 2048, &TipSetKey::head()).await.unwrap();
+    assert_eq!((pledge, last_params(&node)), (TokenAmount::from_atto(110), json!([600_000, 2048, 2048, []])));
 }
 
 #[tokio::test]
 async fn randomness_is_drawn_with_the_miners_entropy() {
     let node = node(|_, _| Ok(json!("3MCqcLHKZ+pil4MqTS9wjsd+yPvTuTrq8PkGjEo3tYQ=")));
-    let drawn = node
-        .randomness_from_tickets(Domain::SealRandomness, 123, 1000, &TipSetKey::head())
-        .await
-        .unwrap();
+    let drawn = node.randomness_from_tickets(Domain::SealRandomness, 123, 1000, &TipSetKey::head()).await.unwrap();
     assert_eq!(drawn[0], 0xdc);
     // 4300e807 in base64.
     assert_eq!(last_params(&node), json!([5, 123, "QwDoBw==", []]));
@@ -245,14 +161,7 @@ async fn randomness_is_drawn_with_the_miners_entropy() {
 #[tokio::test]
 async fn randomness_of_another_length_is_a_bad_answer() {
     let node = node(|_, _| Ok(json!("AAAA")));
-    let drawn = node
-        .randomness_from_beacon(
-            Domain::InteractiveSealChallengeSeed,
-            1,
-            1000,
-            &TipSetKey::head(),
-        )
-        .await;
+    let drawn = node.randomness_from_beacon(Domain::InteractiveSealChallengeSeed, 1, 1000, &TipSetKey::head()).await;
     assert!(matches!(drawn, Err(Error::BadAnswer { .. })));
 }
 
@@ -265,26 +174,9 @@ async fn an_estimate_is_its_gas_and_an_abort_its_exit_code() {
         message["GasPremium"] = json!("200");
         Ok(message)
     });
-    let gas = estimating
-        .gas_estimate(
-            &prove_message(),
-            &TokenAmount::from_whole(1),
-            &TipSetKey::head(),
-        )
-        .await
-        .unwrap();
-    assert_eq!(
-        gas,
-        Gas {
-            limit: 1000,
-            fee_cap: TokenAmount::from_atto(300),
-            premium: TokenAmount::from_atto(200)
-        }
-    );
-    assert_eq!(
-        last_params(&estimating)[1]["MaxFee"],
-        json!("1000000000000000000")
-    );
+    let gas = estimating.gas_estimate(&prove_message(), &TokenAmount::from_whole(1), &TipSetKey::head()).await.unwrap();
+    assert_eq!(gas, Gas { limit: 1000, fee_cap: TokenAmount::from_atto(300), premium: TokenAmount::from_atto(200) });
+    assert_eq!(last_params(&estimating)[1]["MaxFee"], json!("1000000000000000000"));
 
     let aborting = node(|method, _| {
         Err(Error::refused(
@@ -293,14 +185,8 @@ async fn an_estimate_is_its_gas_and_an_abort_its_exit_code() {
             "message execution failed: exit ErrForbidden(18), reason: too early (RetCode=18)",
         ))
     });
-    let error = aborting
-        .gas_estimate(
-            &prove_message(),
-            &TokenAmount::from_whole(1),
-            &TipSetKey::head(),
-        )
-        .await
-        .unwrap_err();
+    let error =
+        aborting.gas_estimate(&prove_message(), &TokenAmount::from_whole(1), &TipSetKey::head()).await.unwrap_err();
     assert_eq!(error.exit_code(), Some(ExitCode::Forbidden));
 }
 
@@ -309,40 +195,21 @@ async fn a_message_that_is_in_the_pool_already_counts_as_pushed() {
     let ours = signed().cid().unwrap();
     let fresh = node(move |_, _| Ok(json!({"/": ours.to_string()})));
     assert_eq!(fresh.mpool_push(&signed()).await.unwrap(), ours);
-    assert!(
-        last_params(&fresh)[0]["Message"]["From"]
-            .as_str()
-            .unwrap()
-            .starts_with("t3")
-    );
+    assert!(last_params(&fresh)[0]["Message"]["From"].as_str().unwrap().starts_with("t3"));
     assert_eq!(last_params(&fresh)[0]["Signature"]["Type"], 2);
 
-    let again = node(|method, _| {
-        Err(Error::refused(
-            method,
-            1,
-            "message from t3x with nonce 0 already in mpool: exists",
-        ))
-    });
+    let again =
+        node(|method, _| Err(Error::refused(method, 1, "message from t3x with nonce 0 already in mpool: exists")));
     assert_eq!(again.mpool_push(&signed()).await.unwrap(), ours);
 
     let confused = node(|_, _| Ok(json!({"/": CID})));
-    assert!(
-        confused
-            .mpool_push(&signed())
-            .await
-            .unwrap_err()
-            .outcome_unknown()
-    );
+    assert!(confused.mpool_push(&signed()).await.unwrap_err().outcome_unknown());
 }
 
 #[tokio::test]
 async fn what_the_wallet_signed_is_checked() {
     let honest = node(|_, _| Ok(signed().to_json(Network::Testnet)));
-    assert_eq!(
-        honest.wallet_sign_message(&prove_message()).await.unwrap(),
-        signed()
-    );
+    assert_eq!(honest.wallet_sign_message(&prove_message()).await.unwrap(), signed());
     let mut other = prove_message();
     other.sequence = 9;
     assert!(matches!(
@@ -364,50 +231,25 @@ async fn a_landing_above_the_lagged_head_is_not_seen_yet() {
         )
     });
     let cid = message::parse_cid(CID).unwrap();
-    assert!(
-        node.search_msg(&TipSetKey::head(), 94, &cid, true)
-            .await
-            .unwrap()
-            .is_none()
-    );
-    let lookup = node
-        .search_msg(&TipSetKey::head(), 95, &cid, true)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        (lookup.receipt.exit_code, lookup.receipt.return_bytes),
-        (ExitCode::Ok, vec![0x82, 0x01, 0x00])
-    );
+    assert!(node.search_msg(&TipSetKey::head(), 94, &cid, true).await.unwrap().is_none());
+    let lookup = node.search_msg(&TipSetKey::head(), 95, &cid, true).await.unwrap().unwrap();
+    assert_eq!((lookup.receipt.exit_code, lookup.receipt.return_bytes), (ExitCode::Ok, vec![0x82, 0x01, 0x00]));
     assert_eq!(last_params(&node), json!([[], {"/": CID}, -1, true]));
 }
 
 #[tokio::test]
 async fn keys_and_ids_are_resolved() {
     let text = message::to_json(&prove_message(), Network::Testnet)["From"].clone();
-    let node = node(move |method, _| {
-        Ok(if method == "StateAccountKey" {
-            text.clone()
-        } else {
-            json!("t01001")
-        })
-    });
-    assert_eq!(
-        node.account_key(&miner(), &TipSetKey::head())
-            .await
-            .unwrap(),
-        key().1
-    );
-    assert_eq!(
-        node.lookup_id(&key().1, &TipSetKey::head()).await.unwrap(),
-        Address::new_id(1001)
-    );
+    let node = node(move |method, _| Ok(if method == "StateAccountKey" { text.clone() } else { json!("t01001") }));
+    assert_eq!(node.account_key(&miner(), &TipSetKey::head()).await.unwrap(), key().1);
+    assert_eq!(node.lookup_id(&key().1, &TipSetKey::head()).await.unwrap(), Address::new_id(1001));
 }
 
 #[tokio::test]
 async fn a_nonce_that_another_message_holds_is_not_pushed() {
     let dearer = node(|method, _| {
-        let words = "message from t3x with nonce 0 already in mpool, increase GasPremium to 9 from 5 to trigger replace by fee";
+        let words =
+            "message from t3x with nonce 0 already in mpool, increase GasPremium to 9 from 5 to trigger replace by fee";
         Err(Error::refused(method, 1, words))
     });
     let error = dearer.mpool_push(&signed()).await.unwrap_err();
@@ -419,11 +261,7 @@ async fn a_node_that_does_not_say_whose_message_it_has_is_asked() {
     let forest = |pending: Value| {
         node(move |method, _| match method {
             "MpoolPending" => Ok(pending.clone()),
-            _ => Err(Error::refused(
-                method,
-                -32603,
-                "Message with sequence already in mempool",
-            )),
+            _ => Err(Error::refused(method, -32603, "Message with sequence already in mempool")),
         })
     };
     let mut other = signed().to_json(Network::Testnet);
@@ -431,10 +269,7 @@ async fn a_node_that_does_not_say_whose_message_it_has_is_asked() {
     let ours = signed().to_json(Network::Testnet);
     let unreadable = json!({"Message": {}, "Signature": {"Type": 3, "Data": null}});
     let same = forest(json!([unreadable, other, ours]));
-    assert_eq!(
-        same.mpool_push(&signed()).await.unwrap(),
-        signed().cid().unwrap()
-    );
+    assert_eq!(same.mpool_push(&signed()).await.unwrap(), signed().cid().unwrap());
     for pending in [json!([other]), Value::Null] {
         let error = forest(pending).mpool_push(&signed()).await.unwrap_err();
         assert!(error.is_nonce_in_mempool() && error.outcome_unknown());

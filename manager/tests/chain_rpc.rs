@@ -56,19 +56,11 @@ impl Server {
 
     async fn error(behaviour: Behaviour) -> Error {
         let server = Self::start(behaviour).await;
-        server
-            .client(None)
-            .call("MpoolPush", json!([1]))
-            .await
-            .unwrap_err()
+        server.client(None).call("MpoolPush", json!([1])).await.unwrap_err()
     }
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    behaviour: Behaviour,
-    seen: Arc<Mutex<Vec<(String, Value)>>>,
-) {
+async fn serve(mut stream: TcpStream, behaviour: Behaviour, seen: Arc<Mutex<Vec<(String, Value)>>>) {
     let Some((head, body)) = read_request(&mut stream).await else {
         return;
     };
@@ -86,15 +78,11 @@ async fn serve(
         Behaviour::Silence => std::future::pending().await,
         Behaviour::Hang => {}
         Behaviour::Flood => {
-            let _ = stream
-                .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
-                .await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await;
             while stream.write_all(&[b'['; 4096]).await.is_ok() {}
         }
         Behaviour::Stall => {
-            let _ = stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
-                .await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{").await;
             std::future::pending().await
         }
     }
@@ -104,22 +92,15 @@ async fn read_request(stream: &mut TcpStream) -> Option<(String, Value)> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     loop {
-        let count = stream
-            .read(&mut chunk)
-            .await
-            .ok()
-            .filter(|count| *count > 0)?;
+        let count = stream.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
         bytes.extend_from_slice(&chunk[..count]);
         let text = String::from_utf8_lossy(&bytes);
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
             continue;
         };
-        let length = head.lines().find_map(|line| {
-            line.to_ascii_lowercase()
-                .strip_prefix("content-length: ")?
-                .parse::<usize>()
-                .ok()
-        });
+        let length = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
         if body.len() >= length.unwrap_or(0) {
             return Some((head.to_owned(), serde_json::from_str(body).ok()?));
         }
@@ -139,36 +120,19 @@ fn token_file() -> (tempfile::TempDir, PathBuf) {
 
 #[tokio::test]
 async fn a_call_carries_method_parameters_and_token() {
-    let server = Server::start(answer(
-        200,
-        r#"{"jsonrpc":"2.0","id":$ID,"result":{"x":1}}"#,
-    ))
-    .await;
+    let server = Server::start(answer(200, r#"{"jsonrpc":"2.0","id":$ID,"result":{"x":1}}"#)).await;
     let (_directory, path) = token_file();
     let client = server.client(Some(path));
-    assert_eq!(
-        client.call("ChainHead", json!([1, null])).await.unwrap(),
-        json!({"x": 1})
-    );
-    assert_eq!(
-        client.call("ChainHead", json!([])).await.unwrap(),
-        json!({"x": 1})
-    );
+    assert_eq!(client.call("ChainHead", json!([1, null])).await.unwrap(), json!({"x": 1}));
+    assert_eq!(client.call("ChainHead", json!([])).await.unwrap(), json!({"x": 1}));
 
     let requests = server.requests.lock().unwrap();
     let (head, body) = &requests[0];
     assert!(head.starts_with("POST /rpc/v1 HTTP/1.1"), "{head}");
-    assert!(head.to_ascii_lowercase().contains(&format!(
-        "authorization: bearer {}",
-        TOKEN.to_ascii_lowercase()
-    )));
+    assert!(head.to_ascii_lowercase().contains(&format!("authorization: bearer {}", TOKEN.to_ascii_lowercase())));
     assert_eq!(
         (&body["method"], &body["params"], &body["jsonrpc"]),
-        (
-            &json!("Filecoin.ChainHead"),
-            &json!([1, null]),
-            &json!("2.0")
-        )
+        (&json!("Filecoin.ChainHead"), &json!([1, null]), &json!("2.0"))
     );
     assert_ne!(requests[0].1["id"], requests[1].1["id"]);
 }
@@ -181,15 +145,7 @@ async fn a_missing_result_is_null() {
         r#"{"id":$ID.0,"result":null}"#,
     ] {
         let server = Server::start(answer(200, body)).await;
-        assert_eq!(
-            server
-                .client(None)
-                .call("StateSearchMsg", json!([]))
-                .await
-                .unwrap(),
-            Value::Null,
-            "{body}"
-        );
+        assert_eq!(server.client(None).call("StateSearchMsg", json!([])).await.unwrap(), Value::Null, "{body}");
     }
 }
 
@@ -203,28 +159,16 @@ async fn a_refused_token_names_its_file_and_not_itself() {
             200,
             r#"{"id":$ID,"error":{"code":1,"message":"missing permission to invoke 'WalletSign' (need 'sign')"}}"#,
         ),
-        answer(
-            200,
-            r#"{"id":$ID,"error":{"code":403,"message":"forbidden"}}"#,
-        ),
-        answer(
-            200,
-            r#"{"id":$ID,"error":{"code":-32600,"message":"Invalid request"}}"#,
-        ),
+        answer(200, r#"{"id":$ID,"error":{"code":403,"message":"forbidden"}}"#),
+        answer(200, r#"{"id":$ID,"error":{"code":-32600,"message":"Invalid request"}}"#),
     ] {
         let server = Server::start(behaviour).await;
         let client = server.client(Some(path.clone()));
         let error = client.call("WalletSign", json!([])).await.unwrap_err();
-        assert!(
-            matches!(&error, Error::Unauthorized { token_file: Some(file), .. } if *file == path),
-            "{error:?}"
-        );
+        assert!(matches!(&error, Error::Unauthorized { token_file: Some(file), .. } if *file == path), "{error:?}");
         assert!(error.needs_person() && !error.is_transient() && !error.outcome_unknown());
         let shown = format!("{error} {error:?} {client:?}");
-        assert!(
-            shown.contains(path.to_str().unwrap()) && !shown.contains("SECRET"),
-            "{shown}"
-        );
+        assert!(shown.contains(path.to_str().unwrap()) && !shown.contains("SECRET"), "{shown}");
     }
 }
 
@@ -238,31 +182,16 @@ async fn a_replaced_token_is_used_without_a_restart() {
     client.call("ChainHead", json!([])).await.unwrap();
     std::fs::remove_file(&path).unwrap();
     let error = client.call("ChainHead", json!([])).await.unwrap_err();
-    assert!(
-        matches!(error, Error::TokenUnreadable { .. })
-            && error.needs_person()
-            && !error.outcome_unknown()
-    );
+    assert!(matches!(error, Error::TokenUnreadable { .. }) && error.needs_person() && !error.outcome_unknown());
     let requests = server.requests.lock().unwrap();
     assert_eq!(requests.len(), 2);
-    assert!(
-        requests[1]
-            .0
-            .to_ascii_lowercase()
-            .contains("authorization: bearer replaced")
-    );
+    assert!(requests[1].0.to_ascii_lowercase().contains("authorization: bearer replaced"));
 }
 
 #[tokio::test]
 async fn a_missing_token_file_shows_at_start() {
-    let endpoint = Endpoint::new(
-        "http://127.0.0.1:1",
-        Some(PathBuf::from("/nonexistent/token")),
-    );
-    assert!(matches!(
-        RpcClient::new(endpoint),
-        Err(Error::TokenUnreadable { .. })
-    ));
+    let endpoint = Endpoint::new("http://127.0.0.1:1", Some(PathBuf::from("/nonexistent/token")));
+    assert!(matches!(RpcClient::new(endpoint), Err(Error::TokenUnreadable { .. })));
 }
 
 #[tokio::test]
@@ -309,21 +238,8 @@ async fn a_node_that_never_answers_times_out() {
         let server = Server::start(behaviour).await;
         let mut endpoint = Endpoint::new(format!("http://{}", server.address), None);
         endpoint.timeout = Duration::from_millis(150);
-        let error = RpcClient::new(endpoint)
-            .unwrap()
-            .call("MpoolPush", json!([]))
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(
-                error,
-                Error::TimedOut {
-                    method: "MpoolPush",
-                    ..
-                }
-            ),
-            "{error:?}"
-        );
+        let error = RpcClient::new(endpoint).unwrap().call("MpoolPush", json!([])).await.unwrap_err();
+        assert!(matches!(error, Error::TimedOut { method: "MpoolPush", .. }), "{error:?}");
         assert!(error.is_transient() && error.outcome_unknown());
     }
 }
@@ -333,21 +249,8 @@ async fn an_answer_without_end_is_cut_off() {
     let server = Server::start(Behaviour::Flood).await;
     let mut endpoint = Endpoint::new(format!("http://{}", server.address), None);
     endpoint.answer_bytes_max = 100_000;
-    let error = RpcClient::new(endpoint)
-        .unwrap()
-        .call("MpoolPush", json!([]))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::AnswerTooLarge {
-                limit_bytes: 100_000,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    let error = RpcClient::new(endpoint).unwrap().call("MpoolPush", json!([])).await.unwrap_err();
+    assert!(matches!(error, Error::AnswerTooLarge { limit_bytes: 100_000, .. }), "{error:?}");
     assert!(error.outcome_unknown());
 }
 
@@ -363,10 +266,7 @@ async fn garbage_is_a_bad_answer() {
         r#"{"id":-1,"result":1}"#,
     ] {
         let error = Server::error(answer(200, body)).await;
-        assert!(
-            matches!(error, Error::BadAnswer { .. }),
-            "{body}: {error:?}"
-        );
+        assert!(matches!(error, Error::BadAnswer { .. }), "{body}: {error:?}");
         assert!(error.outcome_unknown() && !error.is_transient());
     }
 }
@@ -376,17 +276,7 @@ async fn error_objects_are_refusals_whatever_the_status() {
     for status in [200, 400, 500] {
         let body = r#"{"jsonrpc":"2.0","id":$ID,"error":{"code":1,"message":"minimum expected nonce is 4: message nonce too low"}}"#;
         let error = Server::error(answer(status, body)).await;
-        assert!(
-            matches!(
-                &error,
-                Error::Refused {
-                    code: 1,
-                    method: "MpoolPush",
-                    ..
-                }
-            ),
-            "{error:?}"
-        );
+        assert!(matches!(&error, Error::Refused { code: 1, method: "MpoolPush", .. }), "{error:?}");
         assert!(error.is_nonce_too_low() && !error.is_transient() && !error.outcome_unknown());
 
         let body = r#"{"jsonrpc":"2.0","id":$ID,"error":{"code":-32601,"message":"method 'Filecoin.X' not found"}}"#;

@@ -77,50 +77,23 @@ mod tests {
     fn the_golden_bytes_are_two_successes_around_a_failure() {
         let bytes = hex::decode("820281820110").unwrap();
         let codes = BatchReturn::decode(&bytes, 3).unwrap();
-        assert_eq!(
-            codes,
-            [ExitCode::Ok, ExitCode::IllegalArgument, ExitCode::Ok]
-        );
-        let batch = BatchReturn {
-            success_count: 2,
-            fail_codes: vec![FailCode { idx: 1, code: 16 }],
-        };
+        assert_eq!(codes, [ExitCode::Ok, ExitCode::IllegalArgument, ExitCode::Ok]);
+        let batch = BatchReturn { success_count: 2, fail_codes: vec![FailCode { idx: 1, code: 16 }] };
         assert_eq!(fvm_ipld_encoding::to_vec(&batch).unwrap(), bytes);
     }
 
     #[test]
     fn what_does_not_fit_the_message_is_refused() {
         let bytes = hex::decode("820281820110").unwrap();
-        assert!(matches!(
-            BatchReturn::decode(&bytes, 2),
-            Err(Error::Size { got: 3, sent: 2 })
-        ));
+        assert!(matches!(BatchReturn::decode(&bytes, 2), Err(Error::Size { got: 3, sent: 2 })));
         assert!(matches!(BatchReturn::decode(&[], 1), Err(Error::Decode(_))));
         let encode = |batch: &BatchReturn| fvm_ipld_encoding::to_vec(batch).unwrap();
         let fail = |idx| FailCode { idx, code: 16 };
-        let twice = BatchReturn {
-            success_count: 0,
-            fail_codes: vec![fail(1), fail(1)],
-        };
-        assert!(matches!(
-            BatchReturn::decode(&encode(&twice), 2),
-            Err(Error::Position { idx: 1 })
-        ));
-        let beyond = BatchReturn {
-            success_count: 0,
-            fail_codes: vec![fail(5)],
-        };
-        assert!(matches!(
-            BatchReturn::decode(&encode(&beyond), 1),
-            Err(Error::Position { idx: 5 })
-        ));
-        let huge = BatchReturn {
-            success_count: u32::MAX,
-            fail_codes: vec![],
-        };
-        assert!(matches!(
-            BatchReturn::decode(&encode(&huge), 1),
-            Err(Error::Size { .. })
-        ));
+        let twice = BatchReturn { success_count: 0, fail_codes: vec![fail(1), fail(1)] };
+        assert!(matches!(BatchReturn::decode(&encode(&twice), 2), Err(Error::Position { idx: 1 })));
+        let beyond = BatchReturn { success_count: 0, fail_codes: vec![fail(5)] };
+        assert!(matches!(BatchReturn::decode(&encode(&beyond), 1), Err(Error::Position { idx: 5 })));
+        let huge = BatchReturn { success_count: u32::MAX, fail_codes: vec![] };
+        assert!(matches!(BatchReturn::decode(&encode(&huge), 1), Err(Error::Size { .. })));
     }
 }

@@ -71,36 +71,19 @@ pub fn comm_d(cid: &Cid) -> Result<[u8; COMMITMENT_BYTES], Error> {
 
 fn to_cid(codec: u64, hash: u64, commitment: &[u8; COMMITMENT_BYTES]) -> Result<Cid, Error> {
     if commitment[COMMITMENT_BYTES - 1] & 0xc0 != 0 {
-        return Err(Error::NotInField {
-            commitment: *commitment,
-        });
+        return Err(Error::NotInField { commitment: *commitment });
     }
     // Wrapping fails only for digests above the capacity of 64 bytes.
-    let digest = Multihash::wrap(hash, commitment).map_err(|_| Error::NotInField {
-        commitment: *commitment,
-    })?;
+    let digest = Multihash::wrap(hash, commitment).map_err(|_| Error::NotInField { commitment: *commitment })?;
     Ok(Cid::new_v1(codec, digest))
 }
 
-fn from_cid(
-    codec: u64,
-    hash: u64,
-    expected: &'static str,
-    cid: &Cid,
-) -> Result<[u8; COMMITMENT_BYTES], Error> {
+fn from_cid(codec: u64, hash: u64, expected: &'static str, cid: &Cid) -> Result<[u8; COMMITMENT_BYTES], Error> {
     if cid.codec() != codec || cid.hash().code() != hash {
-        return Err(Error::WrongKind {
-            cid: Box::new(*cid),
-            expected,
-            codec: cid.codec(),
-            hash: cid.hash().code(),
-        });
+        return Err(Error::WrongKind { cid: Box::new(*cid), expected, codec: cid.codec(), hash: cid.hash().code() });
     }
     let digest = cid.hash().digest();
-    digest.try_into().map_err(|_| Error::WrongLength {
-        cid: Box::new(*cid),
-        bytes: digest.len(),
-    })
+    digest.try_into().map_err(|_| Error::WrongLength { cid: Box::new(*cid), bytes: digest.len() })
 }
 
 #[cfg(test)]
@@ -112,67 +95,31 @@ mod tests {
     fn commitments_survive_the_way_there_and_back() {
         for byte in [0u8, 1, 0x3f] {
             let commitment = [byte; 32];
-            assert_eq!(
-                comm_r(&sealed_cid(&commitment).unwrap()).unwrap(),
-                commitment
-            );
-            assert_eq!(
-                comm_d(&unsealed_cid(&commitment).unwrap()).unwrap(),
-                commitment
-            );
+            assert_eq!(comm_r(&sealed_cid(&commitment).unwrap()).unwrap(), commitment);
+            assert_eq!(comm_d(&unsealed_cid(&commitment).unwrap()).unwrap(), commitment);
         }
     }
 
     #[test]
     fn the_texts_have_the_prefixes_that_explorers_show() {
-        assert!(
-            sealed_cid(&[1; 32])
-                .unwrap()
-                .to_string()
-                .starts_with("bagboea4b5abc")
-        );
-        assert!(
-            unsealed_cid(&[1; 32])
-                .unwrap()
-                .to_string()
-                .starts_with("baga6ea4seaq")
-        );
+        assert!(sealed_cid(&[1; 32]).unwrap().to_string().starts_with("bagboea4b5abc"));
+        assert!(unsealed_cid(&[1; 32]).unwrap().to_string().starts_with("baga6ea4seaq"));
     }
 
     #[test]
     fn the_zero_piece_of_2_kib_has_its_well_known_cid() {
         // CommP of 2 KiB of zeros, `zerocomm` of go-state-types: level 6 of the table.
-        let digest =
-            hex::decode("fc7e928296e516faade986b28f92d44a4f24b935485223376a799027bc18f833")
-                .unwrap();
+        let digest = hex::decode("fc7e928296e516faade986b28f92d44a4f24b935485223376a799027bc18f833").unwrap();
         let cid = unsealed_cid(&digest.try_into().unwrap()).unwrap();
-        assert_eq!(
-            cid.to_string(),
-            "baga6ea4seaqpy7usqklokfx2vxuynmupslkeutzexe2uqurdg5vhtebhxqmpqmy"
-        );
+        assert_eq!(cid.to_string(), "baga6ea4seaqpy7usqklokfx2vxuynmupslkeutzexe2uqurdg5vhtebhxqmpqmy");
     }
 
     #[test]
     fn a_commitment_of_the_other_kind_is_refused() {
-        assert!(matches!(
-            comm_r(&unsealed_cid(&[1; 32]).unwrap()),
-            Err(Error::WrongKind { .. })
-        ));
-        assert!(matches!(
-            comm_d(&sealed_cid(&[1; 32]).unwrap()),
-            Err(Error::WrongKind { .. })
-        ));
-        assert!(matches!(
-            sealed_cid(&[0xff; 32]),
-            Err(Error::NotInField { .. })
-        ));
-        let short = Cid::new_v1(
-            CODEC_SEALED,
-            Multihash::wrap(HASH_POSEIDON, &[0; 16]).unwrap(),
-        );
-        assert!(matches!(
-            comm_r(&short),
-            Err(Error::WrongLength { bytes: 16, .. })
-        ));
+        assert!(matches!(comm_r(&unsealed_cid(&[1; 32]).unwrap()), Err(Error::WrongKind { .. })));
+        assert!(matches!(comm_d(&sealed_cid(&[1; 32]).unwrap()), Err(Error::WrongKind { .. })));
+        assert!(matches!(sealed_cid(&[0xff; 32]), Err(Error::NotInField { .. })));
+        let short = Cid::new_v1(CODEC_SEALED, Multihash::wrap(HASH_POSEIDON, &[0; 16]).unwrap());
+        assert!(matches!(comm_r(&short), Err(Error::WrongLength { bytes: 16, .. })));
     }
 }

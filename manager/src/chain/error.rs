@@ -142,19 +142,12 @@ pub enum Error {
 impl Error {
     /// A refusal with the node's message shortened to what is worth keeping.
     pub fn refused(method: &'static str, code: i64, message: &str) -> Self {
-        Self::Refused {
-            method,
-            code,
-            message: shortened(message),
-        }
+        Self::Refused { method, code, message: shortened(message) }
     }
 
     /// An answer that breaks the method's contract.
     pub fn bad_answer(method: &'static str, what: impl std::fmt::Display) -> Self {
-        Self::BadAnswer {
-            method,
-            what: shortened(&what.to_string()),
-        }
+        Self::BadAnswer { method, what: shortened(&what.to_string()) }
     }
 
     /// True where the network or the node's load is to blame, and the same call may succeed later.
@@ -192,9 +185,7 @@ impl Error {
             // A gateway answers 5xx for a node that took the request and did not answer in time.
             Self::Http { status, .. } => *status >= 500 || *status == 408,
             // The pool has the message, and only telling the other nodes failed (Lotus `messagepool.Push`).
-            Self::Refused { .. } => {
-                self.refusal_says(&["error publishing message"]) || self.is_nonce_in_mempool()
-            }
+            Self::Refused { .. } => self.refusal_says(&["error publishing message"]) || self.is_nonce_in_mempool(),
             _ => false,
         }
     }
@@ -215,8 +206,7 @@ impl Error {
 
     /// The address has no actor on the chain.
     pub fn is_actor_not_found(&self) -> bool {
-        self.exit_code().is_none()
-            && self.refusal_says(&["actor not found", "resolution lookup failed"])
+        self.exit_code().is_none() && self.refusal_says(&["actor not found", "resolution lookup failed"])
     }
 
     /// The epoch that was asked for has no tipset.
@@ -295,9 +285,7 @@ fn exit_code_in(message: &str) -> Option<u32> {
         };
         let phrase = rest.split(end).next().unwrap_or_default();
         let digits = phrase.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let start = digits
-            .rfind(|c: char| !c.is_ascii_digit())
-            .map_or(0, |at| at + 1);
+        let start = digits.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1);
         if let Ok(code) = digits[start..].parse() {
             return Some(code);
         }

@@ -74,9 +74,7 @@ impl ExitCode {
     pub fn class(self) -> ExitClass {
         match self {
             Self::Ok => ExitClass::Success,
-            Self::SysInsufficientFunds | Self::OutOfGas | Self::InsufficientFunds => {
-                ExitClass::Retryable
-            }
+            Self::SysInsufficientFunds | Self::OutOfGas | Self::InsufficientFunds => ExitClass::Retryable,
             _ => ExitClass::Refused,
         }
     }
@@ -151,9 +149,7 @@ mod tests {
 
     #[test]
     fn only_gas_and_funds_are_worth_another_try() {
-        let retryable: Vec<u32> = (0..2000)
-            .filter(|v| ExitCode::from(*v).class() == ExitClass::Retryable)
-            .collect();
+        let retryable: Vec<u32> = (0..2000).filter(|v| ExitCode::from(*v).class() == ExitClass::Retryable).collect();
         assert_eq!(retryable, [6, 7, 19]);
         assert_eq!((0..2000).filter(|v| ExitCode::from(*v).is_ok()).count(), 1);
     }

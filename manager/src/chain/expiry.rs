@@ -79,13 +79,9 @@ impl Rules {
     /// The rules of a network with this delay between PreCommit and seed, in epochs.
     pub fn new(pre_commit_challenge_delay: Epoch) -> Result<Self, Error> {
         if (1..=DELAY_MAX).contains(&pre_commit_challenge_delay) {
-            Ok(Self {
-                pre_commit_challenge_delay,
-            })
+            Ok(Self { pre_commit_challenge_delay })
         } else {
-            Err(Error::Delay {
-                delay: pre_commit_challenge_delay,
-            })
+            Err(Error::Delay { delay: pre_commit_challenge_delay })
         }
     }
 
@@ -109,22 +105,13 @@ impl Rules {
     /// `wanted` is the expiration that the operator or the sector's deals ask for; without one the sector is as short as the actor allows.
     /// A PreCommit lands after `head`, and its bounds move with it, so what is valid for `head` at the upper end and for the ticket's last
     /// epoch at the lower end is valid in between.
-    pub fn choose_expiration(
-        self,
-        ticket_epoch: Epoch,
-        head: Epoch,
-        wanted: Option<Epoch>,
-    ) -> Result<Epoch, Error> {
+    pub fn choose_expiration(self, ticket_epoch: Epoch, head: Epoch, wanted: Option<Epoch>) -> Result<Epoch, Error> {
         if ticket_epoch > head {
             return Err(Error::TicketAhead { ticket_epoch, head });
         }
         let expires = ticket_expires_epoch(ticket_epoch);
         if head >= expires {
-            return Err(Error::TicketExpired {
-                ticket_epoch,
-                expires,
-                head,
-            });
+            return Err(Error::TicketExpired { ticket_epoch, expires, head });
         }
         let floor = ticket_epoch + TICKET_AGE_MAX + self.prove_commit_duration() + LIFETIME_MIN;
         let cap = head + EXPIRATION_AHEAD_MAX;
@@ -135,13 +122,9 @@ impl Rules {
     pub fn check_expiration(self, expiration: Epoch, pre_commit_epoch: Epoch) -> Result<(), Error> {
         let activation_latest = pre_commit_epoch + self.prove_commit_duration();
         let earliest = activation_latest + LIFETIME_MIN;
-        let latest =
-            (pre_commit_epoch + EXPIRATION_AHEAD_MAX).min(activation_latest + LIFETIME_MAX);
+        let latest = (pre_commit_epoch + EXPIRATION_AHEAD_MAX).min(activation_latest + LIFETIME_MAX);
         if expiration < earliest {
-            Err(Error::TooEarly {
-                expiration,
-                earliest,
-            })
+            Err(Error::TooEarly { expiration, earliest })
         } else if expiration > latest {
             Err(Error::TooLate { expiration, latest })
         } else {
@@ -156,47 +139,24 @@ mod tests {
     use super::*;
     use crate::chain::randomness::ticket_epoch;
 
-    const MAINNET: Rules = Rules {
-        pre_commit_challenge_delay: 150,
-    };
-    const DEVNET: Rules = Rules {
-        pre_commit_challenge_delay: 10,
-    };
+    const MAINNET: Rules = Rules { pre_commit_challenge_delay: 150 };
+    const DEVNET: Rules = Rules { pre_commit_challenge_delay: 10 };
 
     #[test]
     fn the_constants_are_those_of_the_actors() {
-        assert_eq!(
-            (LIFETIME_MIN, EXPIRATION_AHEAD_MAX, TICKET_AGE_MAX),
-            (518_400, 3_680_640, 3780)
-        );
-        assert_eq!(
-            (
-                MAINNET.prove_commit_duration(),
-                DEVNET.prove_commit_duration()
-            ),
-            (86_550, 86_410)
-        );
+        assert_eq!((LIFETIME_MIN, EXPIRATION_AHEAD_MAX, TICKET_AGE_MAX), (518_400, 3_680_640, 3780));
+        assert_eq!((MAINNET.prove_commit_duration(), DEVNET.prove_commit_duration()), (86_550, 86_410));
     }
 
     #[test]
     fn a_chosen_expiration_is_valid_wherever_the_precommit_lands() {
         for rules in [MAINNET, DEVNET] {
             for head in [0, 50, 900, 6_470_279] {
-                for wanted in [
-                    None,
-                    Some(0),
-                    Some(head + 600_000),
-                    Some(head + 2_000_000),
-                    Some(i64::MAX),
-                ] {
+                for wanted in [None, Some(0), Some(head + 600_000), Some(head + 2_000_000), Some(i64::MAX)] {
                     let ticket = ticket_epoch(head);
                     let expiration = rules.choose_expiration(ticket, head, wanted).unwrap();
                     for landed in [head + 1, head + 100, ticket_expires_epoch(ticket)] {
-                        assert_eq!(
-                            rules.check_expiration(expiration, landed),
-                            Ok(()),
-                            "{head} {wanted:?} {landed}"
-                        );
+                        assert_eq!(rules.check_expiration(expiration, landed), Ok(()), "{head} {wanted:?} {landed}");
                     }
                 }
             }
@@ -208,18 +168,9 @@ mod tests {
         let (ticket, head) = (100, 1000);
         let floor = 100 + 3780 + 86_550 + 518_400;
         assert_eq!(MAINNET.choose_expiration(ticket, head, None), Ok(floor));
-        assert_eq!(
-            MAINNET.choose_expiration(ticket, head, Some(floor - 1)),
-            Ok(floor)
-        );
-        assert_eq!(
-            MAINNET.choose_expiration(ticket, head, Some(floor + 1)),
-            Ok(floor + 1)
-        );
-        assert_eq!(
-            MAINNET.choose_expiration(ticket, head, Some(i64::MAX)),
-            Ok(1000 + 3_680_640)
-        );
+        assert_eq!(MAINNET.choose_expiration(ticket, head, Some(floor - 1)), Ok(floor));
+        assert_eq!(MAINNET.choose_expiration(ticket, head, Some(floor + 1)), Ok(floor + 1));
+        assert_eq!(MAINNET.choose_expiration(ticket, head, Some(i64::MAX)), Ok(1000 + 3_680_640));
     }
 
     #[test]
@@ -229,45 +180,27 @@ mod tests {
         assert_eq!(MAINNET.check_expiration(earliest, landed), Ok(()));
         assert_eq!(
             MAINNET.check_expiration(earliest - 1, landed),
-            Err(Error::TooEarly {
-                expiration: earliest - 1,
-                earliest
-            })
+            Err(Error::TooEarly { expiration: earliest - 1, earliest })
         );
         let latest = landed + 3_680_640;
         assert_eq!(MAINNET.check_expiration(latest, landed), Ok(()));
         assert_eq!(
             MAINNET.check_expiration(latest + 1, landed),
-            Err(Error::TooLate {
-                expiration: latest + 1,
-                latest
-            })
+            Err(Error::TooLate { expiration: latest + 1, latest })
         );
     }
 
     #[test]
     fn useless_tickets_and_delays_are_refused() {
-        assert!(matches!(
-            MAINNET.choose_expiration(11, 10, None),
-            Err(Error::TicketAhead { .. })
-        ));
+        assert!(matches!(MAINNET.choose_expiration(11, 10, None), Err(Error::TicketAhead { .. })));
         assert!(MAINNET.choose_expiration(100, 3879, None).is_ok());
-        assert!(matches!(
-            MAINNET.choose_expiration(100, 3880, None),
-            Err(Error::TicketExpired { expires: 3880, .. })
-        ));
+        assert!(matches!(MAINNET.choose_expiration(100, 3880, None), Err(Error::TicketExpired { expires: 3880, .. })));
         assert!(Rules::new(0).is_err() && Rules::new(-1).is_err() && Rules::new(i64::MAX).is_err());
         assert_eq!(Rules::new(10), Ok(DEVNET));
     }
 
     #[test]
     fn a_sector_is_proven_between_seed_and_deadline() {
-        assert_eq!(
-            (
-                DEVNET.prove_commit_earliest(100),
-                DEVNET.prove_commit_deadline(100)
-            ),
-            (111, 86_510)
-        );
+        assert_eq!((DEVNET.prove_commit_earliest(100), DEVNET.prove_commit_deadline(100)), (111, 86_510));
     }
 }

@@ -49,9 +49,7 @@ pub enum Error {
         fee_cap_atto: String,
     },
     /// Even if all is used, the operator's limit is exceeded.
-    #[error(
-        "the message could cost {fee_atto} attoFIL, more than the limit of {max_fee_atto} attoFIL"
-    )]
+    #[error("the message could cost {fee_atto} attoFIL, more than the limit of {max_fee_atto} attoFIL")]
     AboveMaxFee {
         /// Limit times cap.
         fee_atto: String,
@@ -97,11 +95,7 @@ impl Gas {
         }
         let fee_cap = if lowered { affordable } else { self.fee_cap };
         let premium = self.premium.min(fee_cap.clone());
-        let gas = Self {
-            limit: self.limit,
-            fee_cap,
-            premium,
-        };
+        let gas = Self { limit: self.limit, fee_cap, premium };
         gas.check(max_fee)?;
         Ok(gas)
     }
@@ -124,10 +118,7 @@ impl Gas {
             });
         }
         if self.fee_max() > *max_fee {
-            return Err(Error::AboveMaxFee {
-                fee_atto: atto(&self.fee_max()),
-                max_fee_atto: atto(max_fee),
-            });
+            return Err(Error::AboveMaxFee { fee_atto: atto(&self.fee_max()), max_fee_atto: atto(max_fee) });
         }
         Ok(())
     }
@@ -139,10 +130,7 @@ impl Gas {
 }
 
 fn negative(field: &'static str, amount: &TokenAmount) -> Error {
-    Error::Negative {
-        field,
-        amount_atto: atto(amount),
-    }
+    Error::Negative { field, amount_atto: atto(amount) }
 }
 
 fn atto(amount: &TokenAmount) -> String {
@@ -155,11 +143,7 @@ mod tests {
     use super::*;
 
     fn gas(limit: u64, fee_cap: i64, premium: i64) -> Gas {
-        Gas {
-            limit,
-            fee_cap: TokenAmount::from_atto(fee_cap),
-            premium: TokenAmount::from_atto(premium),
-        }
+        Gas { limit, fee_cap: TokenAmount::from_atto(fee_cap), premium: TokenAmount::from_atto(premium) }
     }
 
     fn fee(atto: u64) -> TokenAmount {
@@ -168,62 +152,29 @@ mod tests {
 
     #[test]
     fn an_affordable_estimate_stays_as_it_is() {
-        assert_eq!(
-            gas(10, 1000, 900).clamped(&fee(10_000)),
-            Ok(gas(10, 1000, 900))
-        );
+        assert_eq!(gas(10, 1000, 900).clamped(&fee(10_000)), Ok(gas(10, 1000, 900)));
     }
 
     #[test]
     fn a_lowered_cap_takes_the_premium_with_it() {
-        assert_eq!(
-            gas(10, 1000, 900).clamped(&fee(5009)),
-            Ok(gas(10, 500, 500))
-        );
-        assert_eq!(
-            gas(10, 1000, 300).clamped(&fee(5000)),
-            Ok(gas(10, 500, 300))
-        );
+        assert_eq!(gas(10, 1000, 900).clamped(&fee(5009)), Ok(gas(10, 500, 500)));
+        assert_eq!(gas(10, 1000, 300).clamped(&fee(5000)), Ok(gas(10, 500, 300)));
     }
 
     #[test]
     fn a_nodes_premium_above_its_cap_is_clipped() {
-        assert_eq!(
-            gas(10, 1000, 1001).clamped(&fee(100_000)),
-            Ok(gas(10, 1000, 1000))
-        );
-        assert!(matches!(
-            gas(10, 1000, 1001).check(&fee(100_000)),
-            Err(Error::PremiumAboveCap { .. })
-        ));
+        assert_eq!(gas(10, 1000, 1001).clamped(&fee(100_000)), Ok(gas(10, 1000, 1000)));
+        assert!(matches!(gas(10, 1000, 1001).check(&fee(100_000)), Err(Error::PremiumAboveCap { .. })));
     }
 
     #[test]
     fn useless_fields_are_refused() {
-        assert!(matches!(
-            gas(0, 1, 1).clamped(&fee(1)),
-            Err(Error::Limit { .. })
-        ));
-        assert!(matches!(
-            gas(GAS_LIMIT_MAX + 1, 1, 1).clamped(&fee(1)),
-            Err(Error::Limit { .. })
-        ));
-        assert!(matches!(
-            gas(1, -1, 0).clamped(&fee(1)),
-            Err(Error::Negative { .. })
-        ));
-        assert!(matches!(
-            gas(1, 1, -1).clamped(&fee(1)),
-            Err(Error::Negative { .. })
-        ));
-        assert!(matches!(
-            gas(1000, 5000, 1).clamped(&fee(99_999)),
-            Err(Error::MaxFeeTooLow { .. })
-        ));
-        assert!(matches!(
-            gas(10, 1000, 1).check(&fee(9_999)),
-            Err(Error::AboveMaxFee { .. })
-        ));
+        assert!(matches!(gas(0, 1, 1).clamped(&fee(1)), Err(Error::Limit { .. })));
+        assert!(matches!(gas(GAS_LIMIT_MAX + 1, 1, 1).clamped(&fee(1)), Err(Error::Limit { .. })));
+        assert!(matches!(gas(1, -1, 0).clamped(&fee(1)), Err(Error::Negative { .. })));
+        assert!(matches!(gas(1, 1, -1).clamped(&fee(1)), Err(Error::Negative { .. })));
+        assert!(matches!(gas(1000, 5000, 1).clamped(&fee(99_999)), Err(Error::MaxFeeTooLow { .. })));
+        assert!(matches!(gas(10, 1000, 1).check(&fee(9_999)), Err(Error::AboveMaxFee { .. })));
     }
 
     #[test]

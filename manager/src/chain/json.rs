@@ -49,11 +49,7 @@ pub fn address_text(address: &Address, network: Network) -> String {
 
 /// Reads an address of either prefix, and says which.
 pub fn parse_address(text: &str) -> Result<(Address, Network), fvm_shared::address::Error> {
-    let network = if text.starts_with('t') {
-        Network::Testnet
-    } else {
-        Network::Mainnet
-    };
+    let network = if text.starts_with('t') { Network::Testnet } else { Network::Mainnet };
     Ok((network.parse_address(text)?, network))
 }
 
@@ -66,9 +62,7 @@ pub fn parse_tokens(text: &str) -> Result<TokenAmount, String> {
     if text.is_empty() {
         return Ok(TokenAmount::default());
     }
-    BigInt::from_str(text)
-        .map(TokenAmount::from_atto)
-        .map_err(|_| format!("`{text}` is not an amount in attoFIL"))
+    BigInt::from_str(text).map(TokenAmount::from_atto).map_err(|_| format!("`{text}` is not an amount in attoFIL"))
 }
 
 /// `null` for the default value, as Go writes slices.
@@ -76,9 +70,7 @@ pub mod nullable {
     use super::*;
 
     /// Reads `null` as the default.
-    pub fn deserialize<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<T, D::Error> {
+    pub fn deserialize<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
         Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
     }
 }
@@ -149,9 +141,7 @@ pub mod address_opt {
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Address>, D::Error> {
         match Option::<String>::deserialize(d)?.as_deref() {
             None | Some("" | ADDRESS_UNDEFINED) => Ok(None),
-            Some(text) => parse_address(text)
-                .map(|(address, _)| Some(address))
-                .map_err(de::Error::custom),
+            Some(text) => parse_address(text).map(|(address, _)| Some(address)).map_err(de::Error::custom),
         }
     }
 }
@@ -182,9 +172,7 @@ impl<'de> Deserialize<'de> for CidLink {
             text: String,
         }
         let link = Link::deserialize(d)?;
-        Cid::from_str(&link.text)
-            .map(CidLink)
-            .map_err(de::Error::custom)
+        Cid::from_str(&link.text).map(CidLink).map_err(de::Error::custom)
     }
 }
 
@@ -200,8 +188,8 @@ pub struct AddressText(
 impl<'de> Deserialize<'de> for AddressText {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
-        let (address, network) = parse_address(&text)
-            .map_err(|error| de::Error::custom(format!("address `{text}`: {error}")))?;
+        let (address, network) =
+            parse_address(&text).map_err(|error| de::Error::custom(format!("address `{text}`: {error}")))?;
         Ok(Self(address, network))
     }
 }
@@ -234,15 +222,7 @@ mod tests {
         let value = json!({ "cid": {"/": CID}, "none": null, "bytes": null, "amount": "-12", "new_worker": "<empty>", "control": null });
         let read: Oddities = serde_json::from_value(value).unwrap();
         assert_eq!(read.cid.to_string(), CID);
-        assert_eq!(
-            (
-                read.none,
-                read.bytes.len(),
-                read.new_worker,
-                read.control.len()
-            ),
-            (None, 0, None, 0)
-        );
+        assert_eq!((read.none, read.bytes.len(), read.new_worker, read.control.len()), (None, 0, None, 0));
         assert_eq!(read.amount, TokenAmount::from_atto(-12));
     }
 
@@ -260,15 +240,9 @@ mod tests {
 
     #[test]
     fn amounts_are_bounded_and_exact() {
-        assert_eq!(
-            parse_tokens("1000000000000000000").unwrap(),
-            TokenAmount::from_whole(1)
-        );
+        assert_eq!(parse_tokens("1000000000000000000").unwrap(), TokenAmount::from_whole(1));
         assert!(parse_tokens(&"9".repeat(65)).is_err());
         assert!(parse_tokens("1.5").is_err());
-        assert_eq!(
-            tokens_text(&TokenAmount::from_whole(2)),
-            "2000000000000000000"
-        );
+        assert_eq!(tokens_text(&TokenAmount::from_whole(2)), "2000000000000000000");
     }
 }

@@ -97,13 +97,7 @@ pub fn pre_commit(
     params: &PreCommitSectorBatchParams2,
     value: TokenAmount,
 ) -> Result<Message, Error> {
-    build(
-        from,
-        miner,
-        METHOD_PRE_COMMIT_SECTOR_BATCH2,
-        encode(params)?,
-        value,
-    )
+    build(from, miner, METHOD_PRE_COMMIT_SECTOR_BATCH2, encode(params)?, value)
 }
 
 /// The proof of sectors, yet without nonce and gas. `value` is what [`prove_commit_value`] gives.
@@ -113,13 +107,7 @@ pub fn prove_commit(
     params: &ProveCommitSectors3Params,
     value: TokenAmount,
 ) -> Result<Message, Error> {
-    build(
-        from,
-        miner,
-        METHOD_PROVE_COMMIT_SECTORS3,
-        encode(params)?,
-        value,
-    )
+    build(from, miner, METHOD_PROVE_COMMIT_SECTORS3, encode(params)?, value)
 }
 
 /// A zero transfer of a key to itself: the only way to give a nonce up.
@@ -129,10 +117,7 @@ pub fn nonce_filler(from: Address) -> Result<Message, Error> {
 
 /// What a ProveCommit must bring along: the pledges of its sectors less the deposits that are released, as (pledge, deposit) in attoFIL.
 pub fn prove_commit_value(sectors: &[(TokenAmount, TokenAmount)]) -> TokenAmount {
-    let missing: TokenAmount = sectors
-        .iter()
-        .map(|(pledge, deposit)| pledge.clone() - deposit)
-        .sum();
+    let missing: TokenAmount = sectors.iter().map(|(pledge, deposit)| pledge.clone() - deposit).sum();
     missing.max(TokenAmount::default())
 }
 
@@ -150,9 +135,7 @@ pub fn signing_bytes(message: &Message) -> Result<Vec<u8>, Error> {
 pub fn check_before_signing(message: &Message, max_fee: &TokenAmount) -> Result<(), Error> {
     signature_type(&message.from)?;
     if message.value.is_negative() {
-        return Err(Error::NegativeValue {
-            value_atto: wire::tokens_text(&message.value),
-        });
+        return Err(Error::NegativeValue { value_atto: wire::tokens_text(&message.value) });
     }
     gas_of(message).check(max_fee)?;
     let bytes = encode(message)?.len() + SIGNATURE_BYTES_MAX;
@@ -164,11 +147,7 @@ pub fn check_before_signing(message: &Message, max_fee: &TokenAmount) -> Result<
 
 /// The gas fields of a message.
 pub fn gas_of(message: &Message) -> Gas {
-    Gas {
-        limit: message.gas_limit,
-        fee_cap: message.gas_fee_cap.clone(),
-        premium: message.gas_premium.clone(),
-    }
+    Gas { limit: message.gas_limit, fee_cap: message.gas_fee_cap.clone(), premium: message.gas_premium.clone() }
 }
 
 /// The message with these gas fields and this nonce.
@@ -180,18 +159,10 @@ pub fn with_gas_and_nonce(mut message: Message, gas: Gas, nonce: u64) -> Message
     message
 }
 
-fn build(
-    from: Address,
-    to: Address,
-    method_num: u64,
-    params: Vec<u8>,
-    value: TokenAmount,
-) -> Result<Message, Error> {
+fn build(from: Address, to: Address, method_num: u64, params: Vec<u8>, value: TokenAmount) -> Result<Message, Error> {
     signature_type(&from)?;
     if value.is_negative() {
-        return Err(Error::NegativeValue {
-            value_atto: wire::tokens_text(&value),
-        });
+        return Err(Error::NegativeValue { value_atto: wire::tokens_text(&value) });
     }
     Ok(Message {
         version: 0,
@@ -216,10 +187,7 @@ fn signature_type(from: &Address) -> Result<SignatureType, Error> {
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
-    fvm_ipld_encoding::to_vec(value).map_err(|source| Error::Cbor {
-        what: "encode",
-        source,
-    })
+    fvm_ipld_encoding::to_vec(value).map_err(|source| Error::Cbor { what: "encode", source })
 }
 
 fn cid_of_bytes(bytes: &[u8]) -> Cid {

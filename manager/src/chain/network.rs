@@ -18,11 +18,7 @@ pub struct Unsupported {
 
 /// Fails for a version whose rules we do not know.
 pub fn check_supported(version: u32) -> Result<(), Unsupported> {
-    if (NV_OLDEST..=NV_SOLSTICE).contains(&version) {
-        Ok(())
-    } else {
-        Err(Unsupported { version })
-    }
+    if (NV_OLDEST..=NV_SOLSTICE).contains(&version) { Ok(()) } else { Err(Unsupported { version }) }
 }
 
 /// The version of the built-in actors at a network version, where known.
@@ -41,11 +37,7 @@ pub fn actors_version(version: u32) -> Option<u32> {
 /// Since FIP-0118 every sector pledges as if it were full of verified data, also one of committed capacity. Asked with 0, the node
 /// would name too little, and the message would fail with exit code 19.
 pub fn pledge_verified_bytes(version: u32, sector_bytes: u64, verified_bytes: u64) -> u64 {
-    if version >= NV_SOLSTICE {
-        sector_bytes
-    } else {
-        verified_bytes.min(sector_bytes)
-    }
+    if version >= NV_SOLSTICE { sector_bytes } else { verified_bytes.min(sector_bytes) }
 }
 
 #[cfg(test)]

@@ -30,10 +30,7 @@ pub struct NodeClient<T = RpcClient> {
 impl<T: Transport> NodeClient<T> {
     /// A node behind a transport. Nothing is called yet.
     pub fn new(transport: T) -> Self {
-        Self {
-            transport,
-            network: OnceCell::new(),
-        }
+        Self { transport, network: OnceCell::new() }
     }
 
     /// The transport.
@@ -62,18 +59,14 @@ impl<T: Transport> NodeClient<T> {
         const METHOD: &str = "ChainGetTipSetByHeight";
         let tipset = checked_tipset(METHOD, self.call(METHOD, json!([height, from])).await?)?;
         if tipset.height > height {
-            return Err(Error::bad_answer(
-                METHOD,
-                format!("height {} for {height}", tipset.height),
-            ));
+            return Err(Error::bad_answer(METHOD, format!("height {} for {height}", tipset.height)));
         }
         Ok(tipset)
     }
 
     /// The tipset `lag` epochs behind `head`: what is confident, where the head is only seen.
     pub async fn lagged_tipset(&self, head: &TipSet, lag: Epoch) -> Result<TipSet, Error> {
-        self.tipset_by_height((head.height - lag).max(0), &head.key)
-            .await
+        self.tipset_by_height((head.height - lag).max(0), &head.key).await
     }
 
     /// The name of the network.
@@ -91,11 +84,7 @@ impl<T: Transport> NodeClient<T> {
         self.call("StateGetNetworkParams", json!([])).await
     }
 
-    async fn call<R: DeserializeOwned>(
-        &self,
-        method: &'static str,
-        params: Value,
-    ) -> Result<R, Error> {
+    async fn call<R: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<R, Error> {
         decode(method, self.transport.call(method, params).await?)
     }
 
@@ -136,10 +125,7 @@ fn decode<R: DeserializeOwned>(method: &'static str, value: Value) -> Result<R, 
 
 fn checked_tipset(method: &'static str, tipset: TipSet) -> Result<TipSet, Error> {
     if tipset.blocks.is_empty() || tipset.key.0.len() != tipset.blocks.len() {
-        return Err(Error::bad_answer(
-            method,
-            "Blocks: a tipset without its blocks",
-        ));
+        return Err(Error::bad_answer(method, "Blocks: a tipset without its blocks"));
     }
     Ok(tipset)
 }

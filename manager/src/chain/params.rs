@@ -94,10 +94,8 @@ impl ProveCommitSectors3Params {
 
     /// Proves several sectors, each by its own proof; one sector's failure leaves the others alone and shows in the return value only.
     pub fn batch(sectors: Vec<(SectorActivationManifest, Vec<u8>)>) -> Self {
-        let (sector_activations, sector_proofs) = sectors
-            .into_iter()
-            .map(|(a, proof)| (a, RawBytes::new(proof)))
-            .unzip();
+        let (sector_activations, sector_proofs) =
+            sectors.into_iter().map(|(a, proof)| (a, RawBytes::new(proof))).unzip();
         Self {
             sector_activations,
             sector_proofs,
@@ -121,10 +119,7 @@ pub struct SectorActivationManifest {
 impl SectorActivationManifest {
     /// A sector of committed capacity.
     pub fn committed_capacity(sector_number: Index) -> Self {
-        Self {
-            sector_number,
-            pieces: Vec::new(),
-        }
+        Self { sector_number, pieces: Vec::new() }
     }
 }
 
@@ -181,14 +176,8 @@ mod tests {
 
     #[test]
     fn one_proven_sector_has_the_golden_bytes() {
-        let params = ProveCommitSectors3Params::single(
-            SectorActivationManifest::committed_capacity(7),
-            vec![1, 2, 3],
-        );
-        assert_eq!(
-            hex::encode(to_vec(&params).unwrap()),
-            "8681820780814301020340f6f5f5"
-        );
+        let params = ProveCommitSectors3Params::single(SectorActivationManifest::committed_capacity(7), vec![1, 2, 3]);
+        assert_eq!(hex::encode(to_vec(&params).unwrap()), "8681820780814301020340f6f5f5");
     }
 
     #[test]
@@ -196,10 +185,7 @@ mod tests {
         for number in [0, 1, 23, 24, 255, 256, 70_000, 1 << 40, i64::MAX as u64] {
             for (seal_proof, unsealed) in [(5, false), (8, true), (13, false)] {
                 let ours = PreCommitSectorBatchParams2 {
-                    sectors: vec![
-                        pre_commit(number.min(1 << 40), seal_proof, unsealed);
-                        1 + number as usize % 3
-                    ],
+                    sectors: vec![pre_commit(number.min(1 << 40), seal_proof, unsealed); 1 + number as usize % 3],
                 };
                 let theirs = actor::PreCommitSectorBatchParams2 {
                     sectors: ours
@@ -218,10 +204,7 @@ mod tests {
                 };
                 let bytes = to_vec(&ours).unwrap();
                 assert_eq!(bytes, to_vec(&theirs).unwrap());
-                assert_eq!(
-                    from_slice::<PreCommitSectorBatchParams2>(&bytes).unwrap(),
-                    ours
-                );
+                assert_eq!(from_slice::<PreCommitSectorBatchParams2>(&bytes).unwrap(), ours);
             }
         }
     }
@@ -233,29 +216,16 @@ mod tests {
                 let piece = PieceActivationManifest {
                     cid: unsealed_cid(&[9; 32]).unwrap(),
                     size: PaddedPieceSize(2048),
-                    verified_allocation_key: with_data.then_some(VerifiedAllocationKey {
-                        client: 1003,
-                        id: sectors,
-                    }),
+                    verified_allocation_key: with_data.then_some(VerifiedAllocationKey { client: 1003, id: sectors }),
                     notify: vec![DataActivationNotification {
                         address: Address::new_id(5),
                         payload: RawBytes::new(vec![0x18, 0x2a]),
                     }],
                 };
-                let pieces = if with_data {
-                    vec![piece.clone(); 2]
-                } else {
-                    vec![]
-                };
-                let manifest = |n| SectorActivationManifest {
-                    sector_number: n,
-                    pieces: pieces.clone(),
-                };
-                let ours = ProveCommitSectors3Params::batch(
-                    (0..sectors)
-                        .map(|n| (manifest(n), vec![n as u8; 192]))
-                        .collect(),
-                );
+                let pieces = if with_data { vec![piece.clone(); 2] } else { vec![] };
+                let manifest = |n| SectorActivationManifest { sector_number: n, pieces: pieces.clone() };
+                let ours =
+                    ProveCommitSectors3Params::batch((0..sectors).map(|n| (manifest(n), vec![n as u8; 192])).collect());
                 let theirs = actor::ProveCommitSectors3Params {
                     sector_activations: (0..sectors)
                         .map(|n| actor::SectorActivationManifest {
@@ -268,10 +238,7 @@ mod tests {
                                     verified_allocation_key: p
                                         .verified_allocation_key
                                         .as_ref()
-                                        .map(|k| actor::VerifiedAllocationKey {
-                                            client: k.client,
-                                            id: k.id,
-                                        }),
+                                        .map(|k| actor::VerifiedAllocationKey { client: k.client, id: k.id }),
                                     notify: p
                                         .notify
                                         .iter()
@@ -292,10 +259,7 @@ mod tests {
                 };
                 let bytes = to_vec(&ours).unwrap();
                 assert_eq!(bytes, to_vec(&theirs).unwrap());
-                assert_eq!(
-                    from_slice::<ProveCommitSectors3Params>(&bytes).unwrap(),
-                    ours
-                );
+                assert_eq!(from_slice::<ProveCommitSectors3Params>(&bytes).unwrap(), ours);
             }
         }
     }
@@ -305,15 +269,7 @@ mod tests {
         let value = pre_commit(3, 5, false).to_json();
         assert_eq!(value["UnsealedCid"], Value::Null);
         assert_eq!(value["DealIDs"], json!([]));
-        assert_eq!(
-            (value["SealProof"].as_i64(), value["SealRandEpoch"].as_i64()),
-            (Some(5), Some(-897))
-        );
-        assert!(
-            value["SealedCID"]["/"]
-                .as_str()
-                .unwrap()
-                .starts_with("bagboea4b5abc")
-        );
+        assert_eq!((value["SealProof"].as_i64(), value["SealRandEpoch"].as_i64()), (Some(5), Some(-897)));
+        assert!(value["SealedCID"]["/"].as_str().unwrap().starts_with("bagboea4b5abc"));
     }
 }

@@ -108,20 +108,10 @@ mod tests {
 
     #[test]
     fn the_draw_agrees_with_the_chain() {
-        let digest = STANDARD
-            .decode("GOobxkrhS1hiFA1EYUKZM3xsyVfy5Xy3bQ0gLPnecYs=")
-            .unwrap();
+        let digest = STANDARD.decode("GOobxkrhS1hiFA1EYUKZM3xsyVfy5Xy3bQ0gLPnecYs=").unwrap();
         let entropy = STANDARD.decode("RACZyzQ=").unwrap();
-        let drawn = draw(
-            &digest.try_into().unwrap(),
-            Domain::SealRandomness,
-            2_797_727,
-            &entropy,
-        );
-        assert_eq!(
-            STANDARD.encode(drawn),
-            "3MCqcLHKZ+pil4MqTS9wjsd+yPvTuTrq8PkGjEo3tYQ="
-        );
+        let drawn = draw(&digest.try_into().unwrap(), Domain::SealRandomness, 2_797_727, &entropy);
+        assert_eq!(STANDARD.encode(drawn), "3MCqcLHKZ+pil4MqTS9wjsd+yPvTuTrq8PkGjEo3tYQ=");
     }
 
     #[test]
@@ -130,23 +120,14 @@ mod tests {
         assert_eq!((ticket, ticket_expires_epoch(ticket)), (100, 3880));
         assert!(ticket_usable(ticket, 3880, 0) && ticket_usable(ticket, 3870, 10));
         assert!(!ticket_usable(ticket, 3881, 0) && !ticket_usable(ticket, 3871, 10));
-        assert!(
-            !ticket_usable(ticket, 99, 0),
-            "a head behind the ticket is another chain"
-        );
+        assert!(!ticket_usable(ticket, 99, 0), "a head behind the ticket is another chain");
         assert_eq!(ticket_epoch(50), -850);
     }
 
     #[test]
     fn the_prover_is_the_payload_without_protocol_byte() {
-        assert_eq!(
-            hex::encode(prover_id(1000)),
-            format!("e807{}", "00".repeat(30))
-        );
-        assert_eq!(
-            prover_id(u64::MAX)[..10],
-            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]
-        );
+        assert_eq!(hex::encode(prover_id(1000)), format!("e807{}", "00".repeat(30)));
+        assert_eq!(prover_id(u64::MAX)[..10], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
     }
 
     #[test]

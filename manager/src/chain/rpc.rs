@@ -31,11 +31,7 @@ const INVALID_REQUEST: (i64, &str) = (-32600, "Invalid request");
 /// Carries one call to a node. The seam for doubles: an in-process chain implements it without a socket.
 pub trait Transport: Send + Sync {
     /// Calls `method` (without prefix) with an array of parameters and returns the result, `null` where there is none.
-    fn call(
-        &self,
-        method: &'static str,
-        params: Value,
-    ) -> impl Future<Output = Result<Value, Error>> + Send;
+    fn call(&self, method: &'static str, params: Value) -> impl Future<Output = Result<Value, Error>> + Send;
 }
 
 impl<T: Transport> Transport for Arc<T> {
@@ -87,15 +83,9 @@ impl RpcClient {
             builder = builder.tls_certs_only(std::iter::empty());
         }
         let url = url.to_string();
-        let http = builder.build().map_err(|error| Error::Client {
-            url: url.clone(),
-            source: error.without_url().into(),
-        })?;
-        Ok(Self {
-            http,
-            endpoint: Endpoint { url, ..endpoint },
-            next_id: AtomicU64::new(1),
-        })
+        let http =
+            builder.build().map_err(|error| Error::Client { url: url.clone(), source: error.without_url().into() })?;
+        Ok(Self { http, endpoint: Endpoint { url, ..endpoint }, next_id: AtomicU64::new(1) })
     }
 
     /// The address of the node, as used.
@@ -112,77 +102,47 @@ impl RpcClient {
 
     async fn exchange(&self, method: &'static str, params: Value) -> Result<Value, Error> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let request = json!({ "jsonrpc": "2.0", "id": id, "method": format!("{METHOD_PREFIX}{method}"), "params": params });
+        let request =
+            json!({ "jsonrpc": "2.0", "id": id, "method": format!("{METHOD_PREFIX}{method}"), "params": params });
         let mut post = self.http.post(&self.endpoint.url).json(&request);
         if let Some(value) = self.authorization().await? {
             post = post.header(AUTHORIZATION, value);
         }
-        let answer = post
-            .send()
-            .await
-            .map_err(|error| self.failed(method, error))?;
+        let answer = post.send().await.map_err(|error| self.failed(method, error))?;
         let status = answer.status().as_u16();
         let body = self.read(method, answer).await?;
         self.classify(method, id, status, &body)
     }
 
-    async fn read(
-        &self,
-        method: &'static str,
-        mut answer: reqwest::Response,
-    ) -> Result<Vec<u8>, Error> {
+    async fn read(&self, method: &'static str, mut answer: reqwest::Response) -> Result<Vec<u8>, Error> {
         let limit_bytes = self.endpoint.answer_bytes_max;
         let mut body = Vec::new();
-        while let Some(chunk) = answer
-            .chunk()
-            .await
-            .map_err(|error| self.failed(method, error))?
-        {
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.failed(method, error))? {
             if body.len() + chunk.len() > limit_bytes {
-                return Err(Error::AnswerTooLarge {
-                    method,
-                    limit_bytes,
-                });
+                return Err(Error::AnswerTooLarge { method, limit_bytes });
             }
             body.extend_from_slice(&chunk);
         }
         Ok(body)
     }
 
-    fn classify(
-        &self,
-        method: &'static str,
-        id: u64,
-        status: u16,
-        body: &[u8],
-    ) -> Result<Value, Error> {
+    fn classify(&self, method: &'static str, id: u64, status: u16, body: &[u8]) -> Result<Value, Error> {
         let response = serde_json::from_slice::<Response>(body);
-        if let Ok(Response {
-            error: Some(error), ..
-        }) = response
-        {
+        if let Ok(Response { error: Some(error), .. }) = response {
             return Err(self.refusal(method, error));
         }
         match status {
             401 | 403 => Err(self.unauthorized(method, format!("HTTP status {status}"))),
             200..=299 => {
-                let response = response.map_err(|error| {
-                    Error::bad_answer(method, format!("not a JSON-RPC response: {error}"))
-                })?;
+                let response =
+                    response.map_err(|error| Error::bad_answer(method, format!("not a JSON-RPC response: {error}")))?;
                 // Go may write a number as a float.
                 if response.id.as_f64() != Some(id as f64) {
-                    return Err(Error::bad_answer(
-                        method,
-                        format!("id {} instead of {id}", response.id),
-                    ));
+                    return Err(Error::bad_answer(method, format!("id {} instead of {id}", response.id)));
                 }
                 Ok(response.result)
             }
-            _ => Err(Error::Http {
-                url: self.endpoint.url.clone(),
-                method,
-                status,
-            }),
+            _ => Err(Error::Http { url: self.endpoint.url.clone(), method, status }),
         }
     }
 
@@ -196,10 +156,7 @@ impl RpcClient {
             return self.unauthorized(method, message);
         }
         if code == CODE_METHOD_NOT_FOUND {
-            return Error::MethodNotFound {
-                url: self.endpoint.url.clone(),
-                method,
-            };
+            return Error::MethodNotFound { url: self.endpoint.url.clone(), method };
         }
         Error::refused(method, code, &message)
     }
@@ -219,16 +176,8 @@ impl RpcClient {
         let source = error.without_url().into();
         match (connecting, timed_out) {
             (true, _) => Error::Unreachable { url, source },
-            (false, true) => Error::TimedOut {
-                url,
-                method,
-                limit: self.endpoint.timeout,
-            },
-            (false, false) => Error::ConnectionLost {
-                url,
-                method,
-                source,
-            },
+            (false, true) => Error::TimedOut { url, method, limit: self.endpoint.timeout },
+            (false, false) => Error::ConnectionLost { url, method, source },
         }
     }
 }
@@ -236,21 +185,11 @@ impl RpcClient {
 impl Transport for RpcClient {
     async fn call(&self, method: &'static str, params: Value) -> Result<Value, Error> {
         let started = Instant::now();
-        let outcome =
-            tokio::time::timeout(self.endpoint.timeout, self.exchange(method, params)).await;
+        let outcome = tokio::time::timeout(self.endpoint.timeout, self.exchange(method, params)).await;
         let result = outcome.unwrap_or_else(|_| {
-            Err(Error::TimedOut {
-                url: self.endpoint.url.clone(),
-                method,
-                limit: self.endpoint.timeout,
-            })
+            Err(Error::TimedOut { url: self.endpoint.url.clone(), method, limit: self.endpoint.timeout })
         });
-        tracing::debug!(
-            method,
-            elapsed_ms = started.elapsed().as_millis() as u64,
-            ok = result.is_ok(),
-            "node call"
-        );
+        tracing::debug!(method, elapsed_ms = started.elapsed().as_millis() as u64, ok = result.is_ok(), "node call");
         result
     }
 }

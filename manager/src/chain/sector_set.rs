@@ -25,10 +25,7 @@ impl SectorSet {
         let mut runs: Vec<std::ops::Range<u64>> = Vec::new();
         let mut at = 0u64;
         for (index, length) in lengths.iter().enumerate() {
-            let end = at
-                .checked_add(*length)
-                .filter(|end| *end <= SECTOR_NUMBER_END)
-                .ok_or(Error)?;
+            let end = at.checked_add(*length).filter(|end| *end <= SECTOR_NUMBER_END).ok_or(Error)?;
             if index % 2 == 1 && *length > 0 {
                 match runs.last_mut() {
                     Some(last) if last.end == at => last.end = end,
@@ -102,20 +99,13 @@ mod tests {
         assert!(set(&[0]).is_empty() && set(&[]).is_empty());
         assert_eq!(set(&[0, 1]).iter().collect::<Vec<_>>(), [0]);
         assert_eq!(set(&[1, 1]).iter().collect::<Vec<_>>(), [1]);
-        assert_eq!(
-            set(&[2, 4, 3, 2]).iter().collect::<Vec<_>>(),
-            [2, 3, 4, 5, 9, 10]
-        );
+        assert_eq!(set(&[2, 4, 3, 2]).iter().collect::<Vec<_>>(), [2, 3, 4, 5, 9, 10]);
         assert_eq!(set(&[2, 4, 0, 2, 1, 0]), set(&[2, 6]));
     }
 
     #[test]
     fn null_is_the_empty_set() {
-        assert!(
-            serde_json::from_str::<SectorSet>("null")
-                .unwrap()
-                .is_empty()
-        );
+        assert!(serde_json::from_str::<SectorSet>("null").unwrap().is_empty());
         assert!(serde_json::from_str::<SectorSet>("[18446744073709551615,2]").is_err());
     }
 
@@ -131,18 +121,9 @@ mod tests {
     #[test]
     fn absent_numbers_skip_whole_runs() {
         let set = set(&[2, 4, 3, 1 << 40]);
-        assert_eq!(
-            set.absent_from(0).take(6).collect::<Vec<_>>(),
-            [0, 1, 6, 7, 8, 9 + (1 << 40)]
-        );
+        assert_eq!(set.absent_from(0).take(6).collect::<Vec<_>>(), [0, 1, 6, 7, 8, 9 + (1 << 40)]);
         assert_eq!(set.absent_from(3).next(), Some(6));
         assert_eq!(set.absent_from(u64::MAX).next(), None);
-        assert_eq!(
-            SectorSet::from_run_lengths(&[0, 1 << 63])
-                .unwrap()
-                .absent_from(0)
-                .next(),
-            None
-        );
+        assert_eq!(SectorSet::from_run_lengths(&[0, 1 << 63]).unwrap().absent_from(0).next(), None);
     }
 }

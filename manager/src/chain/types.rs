@@ -62,11 +62,7 @@ impl FromStr for TipSetKey {
     type Err = cid::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.split(',')
-            .filter(|part| !part.is_empty())
-            .map(Cid::from_str)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        text.split(',').filter(|part| !part.is_empty()).map(Cid::from_str).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -254,11 +250,7 @@ pub struct SectorOnChainInfo {
     #[serde(default)]
     pub power_base_epoch: Epoch,
     /// CommR before the replica update; none if there was none.
-    #[serde(
-        default,
-        rename = "SectorKeyCID",
-        deserialize_with = "json::cid_link_opt::deserialize"
-    )]
+    #[serde(default, rename = "SectorKeyCID", deserialize_with = "json::cid_link_opt::deserialize")]
     pub sector_key_cid: Option<Cid>,
     /// `SectorOnChainInfoFlags`: 1 simple power, 2 full quality.
     #[serde(default)]
@@ -299,11 +291,7 @@ pub struct Receipt {
     #[serde(deserialize_with = "exit_code")]
     pub exit_code: ExitCode,
     /// The actor's return value in CBOR.
-    #[serde(
-        default,
-        rename = "Return",
-        deserialize_with = "json::bytes::deserialize"
-    )]
+    #[serde(default, rename = "Return", deserialize_with = "json::bytes::deserialize")]
     pub return_bytes: Vec<u8>,
     /// Gas that was used.
     pub gas_used: i64,
@@ -333,10 +321,7 @@ mod tests {
             "ConsensusFaultElapsed": -1, "PendingOwnerAddress": null, "Beneficiary": "t01000", "Unknown": {"x": []}
         }))
         .unwrap();
-        assert_eq!(
-            (info.worker, info.new_worker, info.sector_bytes),
-            (Address::new_id(1001), None, 2048)
-        );
+        assert_eq!((info.worker, info.new_worker, info.sector_bytes), (Address::new_id(1001), None, 2048));
     }
 
     #[test]
@@ -347,14 +332,7 @@ mod tests {
             "PreCommitDeposit": "123", "PreCommitEpoch": 42
         }))
         .unwrap();
-        assert_eq!(
-            (
-                info.info.seal_rand_epoch,
-                info.info.unsealed_cid,
-                info.pre_commit_epoch
-            ),
-            (-850, None, 42)
-        );
+        assert_eq!((info.info.seal_rand_epoch, info.info.unsealed_cid, info.pre_commit_epoch), (-850, None, 42));
     }
 
     #[test]
@@ -364,25 +342,16 @@ mod tests {
             "TipSet": [{"/": CID}], "Height": 9
         }))
         .unwrap();
-        assert_eq!(
-            (lookup.receipt.exit_code, lookup.receipt.return_bytes.len()),
-            (ExitCode::IllegalArgument, 0)
-        );
+        assert_eq!((lookup.receipt.exit_code, lookup.receipt.return_bytes.len()), (ExitCode::IllegalArgument, 0));
     }
 
     #[test]
     fn tipset_keys_survive_json_and_text() {
         let key: TipSetKey = serde_json::from_value(json!([{"/": CID}, {"/": CID}])).unwrap();
-        assert_eq!(
-            serde_json::to_value(&key).unwrap(),
-            json!([{"/": CID}, {"/": CID}])
-        );
+        assert_eq!(serde_json::to_value(&key).unwrap(), json!([{"/": CID}, {"/": CID}]));
         assert_eq!(key.to_string().parse::<TipSetKey>().unwrap(), key);
         assert_eq!("".parse::<TipSetKey>().unwrap(), TipSetKey::head());
         assert_eq!(serde_json::to_value(TipSetKey::head()).unwrap(), json!([]));
-        assert_eq!(
-            serde_json::from_value::<TipSetKey>(json!(null)).unwrap(),
-            TipSetKey::head()
-        );
+        assert_eq!(serde_json::from_value::<TipSetKey>(json!(null)).unwrap(), TipSetKey::head());
     }
 }

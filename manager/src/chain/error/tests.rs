@@ -7,43 +7,24 @@ fn refused(code: i64, message: &str) -> Error {
 #[test]
 fn exit_codes_are_found_in_the_words_of_all_nodes() {
     for (message, code) in [
-        (
-            "message execution failed: exit ErrIllegalArgument(16), reason: no (RetCode=16)",
-            16,
-        ),
-        (
-            "message execution failed (exit=[USR_NOT_FOUND(17)], revert reason=[], vm error=[x 99])",
-            17,
-        ),
-        (
-            "message execution failed: exit 18, reason: too early 150",
-            18,
-        ),
+        ("message execution failed: exit ErrIllegalArgument(16), reason: no (RetCode=16)", 16),
+        ("message execution failed (exit=[USR_NOT_FOUND(17)], revert reason=[], vm error=[x 99])", 17),
+        ("message execution failed: exit 18, reason: too early 150", 18),
         ("execution reverted: exit code 19", 19),
     ] {
-        assert_eq!(
-            refused(3, message).exit_code(),
-            Some(ExitCode::from(code)),
-            "{message}"
-        );
+        assert_eq!(refused(3, message).exit_code(), Some(ExitCode::from(code)), "{message}");
     }
     assert_eq!(refused(3, "no number here").exit_code(), None);
     assert_eq!(refused(3, "exit NoNumber, 16").exit_code(), None);
     assert_eq!(refused(2, "gas").exit_code(), Some(ExitCode::OutOfGas));
     assert_eq!(refused(1, "actor not found").exit_code(), None);
     // The abort's code in releases of Lotus where 3 is a missing actor.
-    assert_eq!(
-        refused(11, "exit 16").exit_code(),
-        Some(ExitCode::IllegalArgument)
-    );
+    assert_eq!(refused(11, "exit 16").exit_code(), Some(ExitCode::IllegalArgument));
 }
 
 #[test]
 fn refusals_are_told_apart() {
-    let same = refused(
-        1,
-        "message from f01 with nonce 3 already in mpool: message with nonce already exists",
-    );
+    let same = refused(1, "message from f01 with nonce 3 already in mpool: message with nonce already exists");
     assert!(same.is_already_in_mpool() && !same.is_nonce_taken_by_another());
     let other = refused(
         1,
@@ -52,9 +33,7 @@ fn refusals_are_told_apart() {
     );
     assert!(!other.is_already_in_mpool() && other.is_nonce_taken_by_another());
     let either = refused(-32603, "Message with sequence already in mempool");
-    assert!(
-        either.is_nonce_in_mempool() && !either.is_already_in_mpool() && either.outcome_unknown()
-    );
+    assert!(either.is_nonce_in_mempool() && !either.is_already_in_mpool() && either.outcome_unknown());
     assert!(refused(1, "error publishing message: no peers").outcome_unknown());
     assert!(refused(-32603, "Message sequence too low").is_nonce_too_low());
     assert!(refused(1, "minimum expected nonce is 4: message nonce too low").is_nonce_too_low());
@@ -62,27 +41,13 @@ fn refusals_are_told_apart() {
     assert!(!refused(3, "exit ErrNotFound(17), reason: actor not found").is_actor_not_found());
     assert!(refused(1, "resolve: actor not found").is_actor_not_found());
     assert!(!refused(1, "actor nonce not high").is_actor_not_found());
-    assert!(
-        !Error::TimedOut {
-            url: String::new(),
-            method: "X",
-            limit: Duration::ZERO
-        }
-        .is_already_in_mpool()
-    );
+    assert!(!Error::TimedOut { url: String::new(), method: "X", limit: Duration::ZERO }.is_already_in_mpool());
 }
 
 #[test]
 fn a_refused_push_is_known_and_a_lost_one_is_not() {
-    let lost = Error::ConnectionLost {
-        url: String::new(),
-        method: "MpoolPush",
-        source: "reset".into(),
-    };
-    let unreachable = Error::Unreachable {
-        url: String::new(),
-        source: "refused".into(),
-    };
+    let lost = Error::ConnectionLost { url: String::new(), method: "MpoolPush", source: "reset".into() };
+    let unreachable = Error::Unreachable { url: String::new(), source: "refused".into() };
     assert!(lost.outcome_unknown() && lost.is_transient());
     assert!(!unreachable.outcome_unknown() && unreachable.is_transient());
     assert!(!refused(1, "not enough funds").outcome_unknown());
@@ -91,8 +56,6 @@ fn a_refused_push_is_known_and_a_lost_one_is_not() {
 
 #[test]
 fn long_messages_are_cut_at_a_character() {
-    let Error::Refused { message, .. } = refused(1, &"é".repeat(MESSAGE_BYTES_MAX)) else {
-        panic!()
-    };
+    let Error::Refused { message, .. } = refused(1, &"é".repeat(MESSAGE_BYTES_MAX)) else { panic!() };
     assert!(message.len() < MESSAGE_BYTES_MAX + 64);
 }

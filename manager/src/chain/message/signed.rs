@@ -8,9 +8,7 @@ use fvm_shared::message::Message;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    Error, SIGNED_BYTES_MAX, cid, cid_of_bytes, encode, from_json, signature_type, to_json,
-};
+use super::{Error, SIGNED_BYTES_MAX, cid, cid_of_bytes, encode, from_json, signature_type, to_json};
 use crate::chain::json as wire;
 
 /// A message with its signature.
@@ -44,16 +42,9 @@ impl SignedMessage {
         let outcome = if signature.sig_type == expected {
             signature.verify(&unsigned.to_bytes(), &message.from)
         } else {
-            Err(format!(
-                "it is of kind {:?} instead of {expected:?}",
-                signature.sig_type
-            ))
+            Err(format!("it is of kind {:?} instead of {expected:?}", signature.sig_type))
         };
-        outcome.map_err(|reason| Error::Signature {
-            from: message.from,
-            message: Box::new(unsigned),
-            reason,
-        })?;
+        outcome.map_err(|reason| Error::Signature { from: message.from, message: Box::new(unsigned), reason })?;
         let signed = Self { message, signature };
         let bytes = signed.to_bytes()?.len();
         if bytes > SIGNED_BYTES_MAX {
@@ -67,44 +58,25 @@ impl SignedMessage {
         let read: SignedMessageJson = serde_json::from_value(answer)?;
         let message = from_json(read.message)?;
         if message != *asked {
-            return Err(Error::OtherMessage {
-                asked: Box::new(cid(asked)?),
-                signed: Box::new(cid(&message)?),
-            });
+            return Err(Error::OtherMessage { asked: Box::new(cid(asked)?), signed: Box::new(cid(&message)?) });
         }
         let sig_type = match read.signature.kind {
             1 => SignatureType::Secp256k1,
             2 => SignatureType::BLS,
             kind => {
                 let reason = format!("it is of unknown kind {kind}");
-                return Err(Error::Signature {
-                    from: message.from,
-                    message: Box::new(cid(&message)?),
-                    reason,
-                });
+                return Err(Error::Signature { from: message.from, message: Box::new(cid(&message)?), reason });
             }
         };
-        Self::new(
-            message,
-            Signature {
-                sig_type,
-                bytes: read.signature.data,
-            },
-        )
+        Self::new(message, Signature { sig_type, bytes: read.signature.data })
     }
 
     /// Reads stored bytes back. Fails unless they are exactly what [`Self::to_bytes`] gives, with a signature that verifies.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let read: Self = fvm_ipld_encoding::from_slice(bytes).map_err(|source| Error::Cbor {
-            what: "decode",
-            source,
-        })?;
+        let read: Self =
+            fvm_ipld_encoding::from_slice(bytes).map_err(|source| Error::Cbor { what: "decode", source })?;
         let signed = Self::new(read.message, read.signature)?;
-        if signed.to_bytes()? == bytes {
-            Ok(signed)
-        } else {
-            Err(Error::NotCanonical)
-        }
+        if signed.to_bytes()? == bytes { Ok(signed) } else { Err(Error::NotCanonical) }
     }
 
     /// The bytes to store before the first push, and to send ever after.

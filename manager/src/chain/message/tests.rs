@@ -33,22 +33,9 @@ fn sign_secp(key: &k256::ecdsa::SigningKey, message: &Message) -> Signature {
 }
 
 fn prove(from: Address) -> Message {
-    let params = ProveCommitSectors3Params::single(
-        SectorActivationManifest::committed_capacity(7),
-        vec![1; 192],
-    );
-    let message = prove_commit(
-        from,
-        Address::new_id(1000),
-        &params,
-        TokenAmount::from_atto(5),
-    )
-    .unwrap();
-    let gas = Gas {
-        limit: 1000,
-        fee_cap: TokenAmount::from_atto(200),
-        premium: TokenAmount::from_atto(100),
-    };
+    let params = ProveCommitSectors3Params::single(SectorActivationManifest::committed_capacity(7), vec![1; 192]);
+    let message = prove_commit(from, Address::new_id(1000), &params, TokenAmount::from_atto(5)).unwrap();
+    let gas = Gas { limit: 1000, fee_cap: TokenAmount::from_atto(200), premium: TokenAmount::from_atto(100) };
     with_gas_and_nonce(message, gas, 42)
 }
 
@@ -60,21 +47,13 @@ fn the_names_of_known_messages_agree_with_lotus() {
         "GasPremium": "0", "Method": 1, "Params": "Ynl0ZSBhcnJheQ==", "CID": {"/": "not believed"}
     }))
     .unwrap();
-    assert_eq!(
-        cid(&example).unwrap().to_string(),
-        "bafy2bzacebbpdegvr3i4cosewthysg5xkxpqfn2wfcz6mv2hmoktwbdxkax4s"
-    );
+    assert_eq!(cid(&example).unwrap().to_string(), "bafy2bzacebbpdegvr3i4cosewthysg5xkxpqfn2wfcz6mv2hmoktwbdxkax4s");
     // All fields zero, from and to f00.
     let zero = from_json(json!({
         "To": "f00", "From": "f00", "Nonce": 0, "Value": "0", "GasLimit": 0, "GasFeeCap": "0", "GasPremium": "0", "Method": 0, "Params": null
     }))
     .unwrap();
-    assert!(
-        cid(&zero)
-            .unwrap()
-            .to_string()
-            .starts_with("bafy2bzaced3xdk2u")
-    );
+    assert!(cid(&zero).unwrap().to_string().starts_with("bafy2bzaced3xdk2u"));
 }
 
 #[test]
@@ -88,10 +67,7 @@ fn a_bls_message_is_named_without_its_signature_and_a_secp_one_with_it() {
     let message = prove(from);
     let signed = SignedMessage::new(message.clone(), sign_secp(&key, &message)).unwrap();
     assert_ne!(signed.cid().unwrap(), cid(&message).unwrap());
-    assert_eq!(
-        signed.cid().unwrap(),
-        cid_of_bytes(&signed.to_bytes().unwrap())
-    );
+    assert_eq!(signed.cid().unwrap(), cid_of_bytes(&signed.to_bytes().unwrap()));
 }
 
 #[test]
@@ -110,10 +86,7 @@ fn stored_bytes_come_back_as_the_same_message() {
     ] {
         let bytes = signed.to_bytes().unwrap();
         let again = SignedMessage::from_bytes(&bytes).unwrap();
-        assert_eq!(
-            (again.to_bytes().unwrap(), again.cid().unwrap()),
-            (bytes.clone(), signed.cid().unwrap())
-        );
+        assert_eq!((again.to_bytes().unwrap(), again.cid().unwrap()), (bytes.clone(), signed.cid().unwrap()));
         for at in (0..bytes.len()).step_by(7) {
             let mut broken = bytes.clone();
             broken[at] ^= 1;
@@ -133,21 +106,13 @@ fn only_the_senders_signature_over_this_message_is_taken() {
         Err(Error::Signature { .. })
     ));
     let (secp, _) = secp_key();
-    assert!(matches!(
-        SignedMessage::new(message.clone(), sign_secp(&secp, &message)),
-        Err(Error::Signature { .. })
-    ));
+    assert!(matches!(SignedMessage::new(message.clone(), sign_secp(&secp, &message)), Err(Error::Signature { .. })));
 
-    let answer = SignedMessage::new(message.clone(), sign_bls(&key, &message))
-        .unwrap()
-        .to_json(Network::Testnet);
+    let answer = SignedMessage::new(message.clone(), sign_bls(&key, &message)).unwrap().to_json(Network::Testnet);
     assert!(SignedMessage::from_wallet(&message, answer.clone()).is_ok());
     let mut asked = message;
     asked.sequence += 1;
-    assert!(matches!(
-        SignedMessage::from_wallet(&asked, answer),
-        Err(Error::OtherMessage { .. })
-    ));
+    assert!(matches!(SignedMessage::from_wallet(&asked, answer), Err(Error::OtherMessage { .. })));
 }
 
 #[test]
@@ -156,12 +121,7 @@ fn json_takes_the_networks_prefix_and_comes_back() {
     let message = prove(from);
     for (network, prefix) in [(Network::Mainnet, "f"), (Network::Testnet, "t")] {
         let value = to_json(&message, network);
-        assert!(
-            value["From"]
-                .as_str()
-                .unwrap()
-                .starts_with(&format!("{prefix}3"))
-        );
+        assert!(value["From"].as_str().unwrap().starts_with(&format!("{prefix}3")));
         assert_eq!(value["To"], format!("{prefix}01000"));
         assert_eq!(from_json(value).unwrap(), message);
     }
@@ -176,26 +136,14 @@ fn what_would_be_refused_is_not_signed() {
 
     let mut premium = good.clone();
     premium.gas_premium = TokenAmount::from_atto(201);
-    assert!(matches!(
-        check_before_signing(&premium, &max_fee),
-        Err(Error::Gas(_))
-    ));
-    assert!(matches!(
-        check_before_signing(&good, &TokenAmount::from_atto(1)),
-        Err(Error::Gas(_))
-    ));
+    assert!(matches!(check_before_signing(&premium, &max_fee), Err(Error::Gas(_))));
+    assert!(matches!(check_before_signing(&good, &TokenAmount::from_atto(1)), Err(Error::Gas(_))));
     let mut debt = good.clone();
     debt.value = TokenAmount::from_atto(-1);
-    assert!(matches!(
-        check_before_signing(&debt, &max_fee),
-        Err(Error::NegativeValue { .. })
-    ));
+    assert!(matches!(check_before_signing(&debt, &max_fee), Err(Error::NegativeValue { .. })));
     let mut robot = good;
     robot.from = Address::new_id(1001);
-    assert!(matches!(
-        check_before_signing(&robot, &max_fee),
-        Err(Error::NotAKey { .. })
-    ));
+    assert!(matches!(check_before_signing(&robot, &max_fee), Err(Error::NotAKey { .. })));
 }
 
 #[test]
@@ -204,25 +152,15 @@ fn the_size_limit_is_that_of_the_signed_message() {
     let max_fee = TokenAmount::from_atto(MAX_FEE);
     let mut message = prove(from);
     message.params = RawBytes::new(vec![0; 60_000]);
-    let overhead = SignedMessage::new(message.clone(), sign_bls(&key, &message))
-        .unwrap()
-        .to_bytes()
-        .unwrap()
-        .len()
-        - 60_000;
+    let overhead =
+        SignedMessage::new(message.clone(), sign_bls(&key, &message)).unwrap().to_bytes().unwrap().len() - 60_000;
     // Heads of byte strings take the same bytes from 256 to 65,535.
     message.params = RawBytes::new(vec![0; SIGNED_BYTES_MAX - overhead]);
     assert!(check_before_signing(&message, &max_fee).is_ok());
     assert!(SignedMessage::new(message.clone(), sign_bls(&key, &message)).is_ok());
     message.params = RawBytes::new(vec![0; SIGNED_BYTES_MAX - overhead + 1]);
-    assert!(matches!(
-        check_before_signing(&message, &max_fee),
-        Err(Error::TooLarge { .. })
-    ));
-    assert!(matches!(
-        SignedMessage::new(message.clone(), sign_bls(&key, &message)),
-        Err(Error::TooLarge { .. })
-    ));
+    assert!(matches!(check_before_signing(&message, &max_fee), Err(Error::TooLarge { .. })));
+    assert!(matches!(SignedMessage::new(message.clone(), sign_bls(&key, &message)), Err(Error::TooLarge { .. })));
 }
 
 #[test]
@@ -237,51 +175,26 @@ fn methods_and_values_are_those_of_the_actor() {
         expiration: 1,
         unsealed_cid: None,
     };
-    let params = PreCommitSectorBatchParams2 {
-        sectors: vec![sector],
-    };
-    let message = pre_commit(
-        from,
-        Address::new_id(1000),
-        &params,
-        TokenAmount::from_whole(1),
-    )
-    .unwrap();
-    assert_eq!(
-        (message.method_num, message.to, message.sequence),
-        (28, Address::new_id(1000), 0)
-    );
+    let params = PreCommitSectorBatchParams2 { sectors: vec![sector] };
+    let message = pre_commit(from, Address::new_id(1000), &params, TokenAmount::from_whole(1)).unwrap();
+    assert_eq!((message.method_num, message.to, message.sequence), (28, Address::new_id(1000), 0));
     assert_eq!(prove(from).method_num, 34);
     let filler = nonce_filler(from).unwrap();
-    assert_eq!(
-        (
-            filler.method_num,
-            filler.to,
-            filler.value.is_zero(),
-            filler.params.len()
-        ),
-        (0, from, true, 0)
-    );
+    assert_eq!((filler.method_num, filler.to, filler.value.is_zero(), filler.params.len()), (0, from, true, 0));
 }
 
 #[test]
 fn a_pledge_below_the_deposit_needs_no_value() {
     let fil = |n: i64| TokenAmount::from_whole(n);
     assert_eq!(prove_commit_value(&[(fil(5), fil(2))]), fil(3));
-    assert_eq!(
-        prove_commit_value(&[(fil(5), fil(2)), (fil(1), fil(3))]),
-        fil(1)
-    );
+    assert_eq!(prove_commit_value(&[(fil(5), fil(2)), (fil(1), fil(3))]), fil(1));
     assert_eq!(prove_commit_value(&[(fil(1), fil(2))]), fil(0));
     assert_eq!(prove_commit_value(&[]), fil(0));
 }
 
 #[test]
 fn one_fil_has_the_golden_bytes() {
-    assert_eq!(
-        hex::encode(encode(&TokenAmount::from_whole(1)).unwrap()),
-        "49000de0b6b3a7640000"
-    );
+    assert_eq!(hex::encode(encode(&TokenAmount::from_whole(1)).unwrap()), "49000de0b6b3a7640000");
     assert_eq!(hex::encode(encode(&TokenAmount::default()).unwrap()), "40");
 }
 
@@ -301,14 +214,8 @@ fn every_message_survives_json_and_cbor() {
             gas_fee_cap: TokenAmount::from_atto(number),
             gas_premium: TokenAmount::from_atto(number / 2),
         };
-        assert_eq!(
-            from_json(to_json(&message, Network::Testnet)).unwrap(),
-            message
-        );
+        assert_eq!(from_json(to_json(&message, Network::Testnet)).unwrap(), message);
         let bytes = encode(&message).unwrap();
-        assert_eq!(
-            fvm_ipld_encoding::from_slice::<Message>(&bytes).unwrap(),
-            message
-        );
+        assert_eq!(fvm_ipld_encoding::from_slice::<Message>(&bytes).unwrap(), message);
     }
 }

@@ -26,11 +26,7 @@ pub enum SignError {
 
 impl<T: Transport> NodeClient<T> {
     /// The key behind an account, which messages must come from.
-    pub async fn account_key(
-        &self,
-        address: &Address,
-        tipset: &TipSetKey,
-    ) -> Result<Address, Error> {
+    pub async fn account_key(&self, address: &Address, tipset: &TipSetKey) -> Result<Address, Error> {
         let text: AddressText = self.of_address("StateAccountKey", address, tipset).await?;
         Ok(text.0)
     }
@@ -38,9 +34,7 @@ impl<T: Transport> NodeClient<T> {
     /// The ID address of an actor.
     pub async fn lookup_id(&self, address: &Address, tipset: &TipSetKey) -> Result<Address, Error> {
         let text: AddressText = self.of_address("StateLookupID", address, tipset).await?;
-        text.0
-            .id()
-            .map_err(|error| Error::bad_answer("StateLookupID", error))?;
+        text.0.id().map_err(|error| Error::bad_answer("StateLookupID", error))?;
         Ok(text.0)
     }
 
@@ -53,10 +47,7 @@ impl<T: Transport> NodeClient<T> {
     /// Has the node's wallet sign a message. The answer is checked: it is this message, and the signature verifies.
     pub async fn wallet_sign_message(&self, message: &Message) -> Result<SignedMessage, SignError> {
         let network = self.network().await?;
-        let params = json!([
-            json::address_text(&message.from, network),
-            message::to_json(message, network)
-        ]);
+        let params = json!([json::address_text(&message.from, network), message::to_json(message, network)]);
         let answer = self.transport.call("WalletSignMessage", params).await?;
         Ok(SignedMessage::from_wallet(message, answer)?)
     }
@@ -72,14 +63,9 @@ impl<T: Transport> NodeClient<T> {
     /// On an error look at [`Error::outcome_unknown`]: the message may be in the pool, and only the same bytes may follow.
     pub async fn mpool_push(&self, signed: &SignedMessage) -> Result<Cid, Error> {
         const METHOD: &str = "MpoolPush";
-        let ours = signed
-            .cid()
-            .map_err(|error| Error::bad_answer(METHOD, error))?;
+        let ours = signed.cid().map_err(|error| Error::bad_answer(METHOD, error))?;
         let network = self.network().await?;
-        match self
-            .call::<CidLink>(METHOD, json!([signed.to_json(network)]))
-            .await
-        {
+        match self.call::<CidLink>(METHOD, json!([signed.to_json(network)])).await {
             Ok(CidLink(cid)) if cid == ours => Ok(cid),
             Ok(CidLink(cid)) => Err(Error::bad_answer(METHOD, format!("{cid} for our {ours}"))),
             Err(error) if error.is_already_in_mpool() => Ok(ours),
@@ -96,10 +82,7 @@ impl<T: Transport> NodeClient<T> {
         const METHOD: &str = "MpoolPending";
         let pending: Option<Vec<Value>> = self.call(METHOD, json!([TipSetKey::head()])).await?;
         // What cannot be read is of another kind of sender than ours.
-        Ok(pending
-            .unwrap_or_default()
-            .into_iter()
-            .any(|value| signed.is_same_json(value)))
+        Ok(pending.unwrap_or_default().into_iter().any(|value| signed.is_same_json(value)))
     }
 
     /// Executes a message on trial, on `tipset` and what the sender has pending, and says what gas to give it.
@@ -119,14 +102,8 @@ impl<T: Transport> NodeClient<T> {
             "MsgUuid": "00000000-0000-0000-0000-000000000000",
             "MaximizeFeeCap": false,
         });
-        let answer: Value = self
-            .call(
-                METHOD,
-                json!([message::to_json(message, network), spec, tipset]),
-            )
-            .await?;
-        let estimated = message::from_json(answer)
-            .map_err(|error| Error::bad_answer(METHOD, full_text(&error)))?;
+        let answer: Value = self.call(METHOD, json!([message::to_json(message, network), spec, tipset])).await?;
+        let estimated = message::from_json(answer).map_err(|error| Error::bad_answer(METHOD, full_text(&error)))?;
         Ok(message::gas_of(&estimated))
     }
 

@@ -18,14 +18,7 @@ impl<T: Transport> NodeClient<T> {
         miner_id: u64,
         tipset: &TipSetKey,
     ) -> Result<[u8; 32], Error> {
-        self.randomness(
-            "StateGetRandomnessFromTickets",
-            domain,
-            epoch,
-            miner_id,
-            tipset,
-        )
-        .await
+        self.randomness("StateGetRandomnessFromTickets", domain, epoch, miner_id, tipset).await
     }
 
     /// Randomness of the beacon for a miner, as of `epoch`.
@@ -36,14 +29,7 @@ impl<T: Transport> NodeClient<T> {
         miner_id: u64,
         tipset: &TipSetKey,
     ) -> Result<[u8; 32], Error> {
-        self.randomness(
-            "StateGetRandomnessFromBeacon",
-            domain,
-            epoch,
-            miner_id,
-            tipset,
-        )
-        .await
+        self.randomness("StateGetRandomnessFromBeacon", domain, epoch, miner_id, tipset).await
     }
 
     async fn randomness(
@@ -55,15 +41,9 @@ impl<T: Transport> NodeClient<T> {
         tipset: &TipSetKey,
     ) -> Result<[u8; 32], Error> {
         let entropy = json::base64_text(&miner_entropy(miner_id));
-        let answer = self
-            .transport
-            .call(method, json!([domain as i64, epoch, entropy, tipset]))
-            .await?;
-        let bytes =
-            json::bytes::deserialize(answer).map_err(|error| Error::bad_answer(method, error))?;
+        let answer = self.transport.call(method, json!([domain as i64, epoch, entropy, tipset])).await?;
+        let bytes = json::bytes::deserialize(answer).map_err(|error| Error::bad_answer(method, error))?;
         let length = bytes.len();
-        bytes
-            .try_into()
-            .map_err(|_| Error::bad_answer(method, format!("{length} bytes of randomness")))
+        bytes.try_into().map_err(|_| Error::bad_answer(method, format!("{length} bytes of randomness")))
     }
 }

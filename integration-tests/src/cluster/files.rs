@@ -1,0 +1,82 @@
+//! The configuration of manager and worker, as an operator would write it.
+
+use std::fs;
+
+use super::{Cluster, Identity, nats};
+
+/// Writes `manager.toml` and `worker.toml`, and makes the directories that they name.
+pub fn write(cluster: &Cluster) -> anyhow::Result<()> {
+    let store = cluster.store();
+    fs::create_dir_all(&store)?;
+    let address = fs::read_to_string(cluster.root.join("devnet/rpc-addr"))?;
+    let settings = &cluster.settings;
+    fs::write(
+        cluster.manager_config(),
+        format!(
+            r#"[database]
+path = "{root}/manager.db"
+
+[nats]
+url = "{nats}"
+nkey_seed_file = "{manager_key}"
+
+[chain]
+url = "http://{address}/rpc/v1"
+token_file = "{root}/devnet/token-sign"
+confidence_epochs = {confidence}
+poll_interval_ms = {poll}
+
+[[miner]]
+id = "{miner}"
+sector_size = "2KiB"
+
+[[store]]
+name = "main"
+path = "{store}"
+"#,
+            root = cluster.root.display(),
+            nats = cluster.nats_url,
+            manager_key = cluster.nkey_file(Identity::Manager).display(),
+            address = address.trim(),
+            confidence = settings.confidence_epochs,
+            poll = settings.epoch_millis.clamp(50, 2000),
+            miner = cluster.miner,
+            store = store.display(),
+        ),
+    )?;
+    let mut worker = format!(
+        r#"[worker]
+name = "{name}"
+miners = ["{miner}"]
+sector_size = "2KiB"
+recover_interval_secs = 2
+heartbeat_secs = 1
+
+[nats]
+url = "{nats}"
+nkey_seed_file = "{worker_key}"
+
+[store]
+name = "main"
+path = "{store}"
+
+[params]
+cache = "{params}"
+parent_cache = "{parents}"
+"#,
+        name = nats::WORKER,
+        miner = cluster.miner,
+        nats = cluster.nats_url,
+        worker_key = cluster.nkey_file(Identity::Worker).display(),
+        store = store.display(),
+        params = settings.params.display(),
+        parents = settings.parents.display(),
+    );
+    for index in 0..settings.slots {
+        let slot = cluster.slot(index);
+        fs::create_dir_all(&slot)?;
+        worker.push_str(&format!("\n[[slot]]\npath = \"{}\"\n", slot.display()));
+    }
+    fs::write(cluster.worker_config(), worker)?;
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Live progress: bars on a terminal, plain lines elsewhere.
+
+use std::collections::HashMap;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+/// The states of a sector's life on the manager's side, in order.
+const STATES: [&str; 13] = [
+    "queued",
+    "packing",
+    "drawing_ticket",
+    "sealing",
+    "pre_committing",
+    "persisting",
+    "checking_files",
+    "awaiting_seed",
+    "committing",
+    "verifying_proof",
+    "prove_committing",
+    "cleaning",
+    "proving",
+];
+
+/// What is shown.
+pub struct Progress {
+    bars: Option<MultiProgress>,
+    lines: HashMap<String, (Option<ProgressBar>, String)>,
+}
+
+impl Progress {
+    /// Bars if `terminal`, lines otherwise.
+    pub fn new(terminal: bool) -> Progress {
+        Progress { bars: terminal.then(MultiProgress::new), lines: HashMap::new() }
+    }
+
+    /// Shows where each sector stands, and what its worker does.
+    pub fn show(&mut self, sectors: &[Value], workers: &Value) {
+        let steps = steps(workers);
+        for sector in sectors {
+            let (Some(id), Some(state)) = (sector["sector"].as_str(), sector["state"].as_str()) else { continue };
+            let step = steps.get(id).map_or(String::new(), |step| format!(", worker: {step}"));
+            let now = format!("{state}{step}");
+            let position = STATES.iter().position(|known| *known == state).unwrap_or_default() as u64;
+            let bars = self.bars.as_ref();
+            let (bar, before) =
+                self.lines.entry(id.to_owned()).or_insert_with(|| (bars.map(|bars| new_bar(bars, id)), String::new()));
+            match bar {
+                Some(bar) => {
+                    bar.set_position(position);
+                    bar.set_message(now);
+                    bar.tick();
+                }
+                None if *before != now => {
+                    eprintln!("demo: {id} {now}");
+                    *before = now;
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Leaves the last picture standing.
+    pub fn finish(&mut self) {
+        for (bar, _) in self.lines.values() {
+            if let Some(bar) = bar {
+                bar.abandon();
+            }
+        }
+    }
+}
+
+fn new_bar(bars: &MultiProgress, id: &str) -> ProgressBar {
+    let bar = bars.add(ProgressBar::new(STATES.len() as u64 - 1));
+    let style = ProgressStyle::with_template("{prefix:>12} {bar:26} {elapsed:>5} {spinner} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_prefix(id.to_owned());
+    bar
+}
+
+/// The step that a worker reports for each sector that it holds.
+fn steps(workers: &Value) -> HashMap<&str, &str> {
+    let slots = workers.as_array().into_iter().flatten().filter_map(|worker| worker["slots"].as_array()).flatten();
+    slots
+        .filter_map(|slot| {
+            let holding = &slot["holding"];
+            Some((holding["sector"].as_str()?, holding["step"].as_str()?))
+        })
+        .collect()
+}

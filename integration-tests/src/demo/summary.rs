@@ -1,0 +1,98 @@
+//! What the demo says at its end.
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Identity};
+
+/// A sector as the chain has it.
+pub struct OnChain {
+    id: String,
+    activation: i64,
+    expiration: i64,
+    deadline: i64,
+    partition: i64,
+}
+
+impl OnChain {
+    /// Reads a sector from the chain; an error if it is not active there.
+    pub fn read(cluster: &Cluster, sector: &Value) -> anyhow::Result<OnChain> {
+        let id = sector["sector"].as_str().context("a sector without a name")?.to_owned();
+        let (miner, number) = id.split_once('/').context("a sector's name without a number")?;
+        let number: u64 = number.parse()?;
+        let head = cluster.call_chain("Filecoin.ChainHead", json!([]))?["Cids"].clone();
+        let info = cluster.call_chain("Filecoin.StateSectorGetInfo", json!([miner, number, head]))?;
+        if info.is_null() {
+            bail!("the chain does not have sector {id}");
+        }
+        let place = cluster.call_chain("Filecoin.StateSectorPartition", json!([miner, number, head]))?;
+        let field = |value: &Value, name: &str| value[name].as_i64().with_context(|| format!("{id}: no {name}"));
+        Ok(OnChain {
+            activation: field(&info, "Activation")?,
+            expiration: field(&info, "Expiration")?,
+            deadline: field(&place, "Deadline")?,
+            partition: field(&place, "Partition")?,
+            id,
+        })
+    }
+}
+
+/// Prints what was reached, on stdout.
+pub fn print(cluster: &Cluster, active: &[OnChain]) -> anyhow::Result<()> {
+    for on_chain in active {
+        let sector = cluster.sector(&on_chain.id)?;
+        println!("\nSector {} is ACTIVE on chain", on_chain.id);
+        println!(
+            "  on chain   since epoch {}, until epoch {}, deadline {}, partition {}",
+            on_chain.activation, on_chain.expiration, on_chain.deadline, on_chain.partition
+        );
+        for file in sector["stored"]["files"].as_array().into_iter().flatten() {
+            let path = cluster.store().join(file["path"].as_str().unwrap_or_default());
+            println!("  file       {} ({} bytes)", path.display(), file["bytes"]);
+        }
+        for (phase, processor, seconds) in phases(&sector) {
+            println!("  phase      {phase:<11} {seconds:>8.3} s  on {processor}");
+        }
+    }
+    let nats = format!("nats --server {} --nkey {}", cluster.nats_url(), cluster.nkey_file(Identity::Operator).display());
+    println!("\nTo look at the queues (`make nats-cli` installs `nats`; run the demo with KEEP=1 so that they stay):");
+    println!("  {nats} stream subjects SEAL_SECTORS");
+    println!("  {nats} consumer report SEAL_INTENTS");
+    println!("  {nats} stream view SEAL_SECTORS --translate 'sealbus-manager decode'");
+    println!("To look at the records:");
+    let config = cluster.manager_config();
+    println!("  sealbus-manager sectors list --config {}", config.display());
+    println!("  sealbus-manager sectors show {} --config {}", active[0].id, config.display());
+    Ok(())
+}
+
+/// Phases with the time from their start to the report of their end, both by the NATS server's clock.
+fn phases(sector: &Value) -> Vec<(String, String, f64)> {
+    let mut open: Option<(String, String, f64)> = None;
+    let mut done = Vec::new();
+    for entry in sector["history"].as_array().into_iter().flatten() {
+        let at = entry["at"].as_str().and_then(seconds);
+        match (entry["kind"].as_str(), at) {
+            (Some("phase_started"), Some(at)) => {
+                let text = |name: &str| entry["detail"][name].as_str().unwrap_or_default().to_owned();
+                open = Some((text("phase"), text("processor"), at));
+            }
+            (
+                Some("pieces_added" | "tree_d_built" | "pc1_done" | "pc2_done" | "persisted" | "c1_done" | "c2_done"),
+                Some(at),
+            ) => {
+                if let Some((phase, processor, start)) = open.take() {
+                    done.push((phase, processor, at - start));
+                }
+            }
+            _ => {}
+        }
+    }
+    done
+}
+
+/// An RFC 3339 time in UTC as seconds since 1970.
+fn seconds(text: &str) -> Option<f64> {
+    let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
+    Some(time.unix_timestamp_nanos() as f64 / 1e9)
+}

@@ -1,0 +1,42 @@
+//! A Filecoin node look-alike on the real miner state machine.
+//!
+//! The chain's rules come from published crates (`fil_actor_miner_state` v19 for state and money, `filecoin-proofs-api` for
+//! proofs). What is written here is what surrounds them: method bodies, a mempool, tipsets, randomness, and the JSON-RPC of a
+//! Lotus node with its quirks. One block a tipset, state in memory, a clock that can be slowed, stepped and sped up.
+//!
+//! Read in this order: [`config`], [`node`] (one epoch from mempool to receipts), [`execution`] (what a message does),
+//! [`mempool`], [`chain`], then [`rpc`].
+//!
+//! Invariants:
+//! - A message's effects are all or nothing: a failed one changes a nonce and pays for gas, nothing else.
+//! - All state hangs from one CID ([`world::World::flush`]); each tipset keeps the root before and after its own messages, so
+//!   reading the past and going back to it need no copies.
+//! - Time and randomness come from the configuration (seed, genesis time): the same calls give the same chain.
+//! - There is no background work other than the clock; whoever holds the [`node::Node`] sees a consistent chain.
+
+pub mod address;
+pub mod chain;
+pub mod config;
+pub mod economics;
+pub mod execution;
+pub mod faults;
+pub mod files;
+pub mod genesis;
+pub mod mempool;
+pub mod message;
+pub mod node;
+pub mod proofs;
+pub mod randomness;
+pub mod rpc;
+pub mod search;
+pub mod server;
+pub mod stats;
+pub mod tipset;
+pub mod view;
+pub mod wallet;
+pub mod world;
+
+pub use config::Config;
+pub use node::Node;
+pub use proofs::{ProofVerifier, ProofsApi};
+pub use server::{Devnet, Server};

@@ -1,0 +1,175 @@
+//! What a devnet is made of, and the policy (network constants) that follows from it.
+
+use fil_actors_shared::v19::runtime::Policy;
+use fil_actors_shared::v19::runtime::policy::ProofSet;
+use fvm_shared::bigint::BigInt;
+use fvm_shared::clock::ChainEpoch;
+use fvm_shared::sector::{RegisteredPoStProof, RegisteredSealProof, SectorSize};
+use thiserror::Error;
+
+/// Seconds between blocks that an unaccelerated 2k network has.
+pub const LOTUS_2K_BLOCK_DELAY_SECS: u64 = 4;
+/// Epochs between a PreCommit and its interactive challenge on a 2k network.
+pub const PRE_COMMIT_CHALLENGE_DELAY: ChainEpoch = 10;
+/// The most miners that genesis can make.
+pub const MINERS_MAX: u64 = 100;
+
+/// The longest that an epoch can last, real milliseconds: a day.
+pub const EPOCH_MILLIS_MAX: u64 = 86_400_000;
+
+/// Why a configuration was refused. Each names its field.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// Only the sizes that a 2k network accepts.
+    #[error("sector-size: {0:?} is not accepted, a devnet has 2KiB or 8MiB sectors")]
+    SectorSize(String),
+    /// A chain without miners, or with too many for the ID ranges of genesis.
+    #[error("miners: {0} is out of range, 1 to {MINERS_MAX}")]
+    Miners(u64),
+    /// An epoch that nobody waits for.
+    #[error("epoch-millis: {0} is more than a day ({EPOCH_MILLIS_MAX})")]
+    EpochMillis(u64),
+    /// Actors of these versions exist in the state machine used here.
+    #[error("network-version: {0} is not supported, a devnet runs 28 or 29")]
+    NetworkVersion(u32),
+}
+
+/// Everything that genesis and the clock start from.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name that `StateNetworkName` gives.
+    pub network_name: String,
+    /// 28 (actors v18) or 29 (actors v19).
+    pub network_version: u32,
+    /// Bytes of a sector, of all miners.
+    pub sector_size: SectorSize,
+    /// Miners made at genesis, f01000 upwards.
+    pub miners: u64,
+    /// Source of keys, tickets and beacon entries.
+    pub seed: u64,
+    /// Real milliseconds an epoch lasts; 0 = the clock stands still until told to advance.
+    pub epoch_millis: u64,
+    /// Unix time of epoch 0, seconds.
+    pub genesis_timestamp: u64,
+    /// Seconds of chain time an epoch lasts (block timestamps, `BlockDelaySecs`).
+    pub block_delay_secs: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            network_name: "sealbus-devnet".to_owned(),
+            network_version: 29,
+            sector_size: SectorSize::_2KiB,
+            miners: 1,
+            seed: 1,
+            epoch_millis: 0,
+            genesis_timestamp: 1_700_000_000,
+            block_delay_secs: LOTUS_2K_BLOCK_DELAY_SECS,
+        }
+    }
+}
+
+impl Config {
+    /// Checks ranges.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.miners == 0 || self.miners > MINERS_MAX {
+            return Err(ConfigError::Miners(self.miners));
+        }
+        check_epoch_millis(self.epoch_millis)?;
+        if !matches!(self.network_version, 28 | 29) {
+            return Err(ConfigError::NetworkVersion(self.network_version));
+        }
+        if !matches!(self.sector_size, SectorSize::_2KiB | SectorSize::_8MiB) {
+            return Err(ConfigError::SectorSize(format!("{:?}", self.sector_size)));
+        }
+        Ok(())
+    }
+
+    /// The constants of a 2k network.
+    pub fn policy(&self) -> Policy {
+        let mut seal = ProofSet::default();
+        seal.insert(RegisteredSealProof::StackedDRG2KiBV1P1);
+        seal.insert(RegisteredSealProof::StackedDRG8MiBV1P1);
+        seal.insert(RegisteredSealProof::StackedDRG2KiBV1P1_Feat_SyntheticPoRep);
+        seal.insert(RegisteredSealProof::StackedDRG8MiBV1P1_Feat_SyntheticPoRep);
+        let mut non_interactive = ProofSet::default();
+        non_interactive.insert(RegisteredSealProof::StackedDRG2KiBV1P2_Feat_NiPoRep);
+        non_interactive.insert(RegisteredSealProof::StackedDRG8MiBV1P2_Feat_NiPoRep);
+        let mut window_post = ProofSet::default();
+        window_post.insert(RegisteredPoStProof::StackedDRGWindow2KiBV1P1);
+        window_post.insert(RegisteredPoStProof::StackedDRGWindow8MiBV1P1);
+        Policy {
+            pre_commit_challenge_delay: PRE_COMMIT_CHALLENGE_DELAY,
+            minimum_consensus_power: BigInt::from(2048),
+            valid_pre_commit_proof_type: seal,
+            valid_prove_commit_ni_proof_type: non_interactive,
+            valid_post_proof_type: window_post,
+            ..Policy::default()
+        }
+    }
+
+    /// The window PoSt proof type of the miners.
+    pub fn window_post_proof(&self) -> RegisteredPoStProof {
+        match self.sector_size {
+            SectorSize::_8MiB => RegisteredPoStProof::StackedDRGWindow8MiBV1P1,
+            _ => RegisteredPoStProof::StackedDRGWindow2KiBV1P1,
+        }
+    }
+
+    /// The plain (V1P1) seal proof type of the sector size.
+    pub fn seal_proof(&self) -> RegisteredSealProof {
+        match self.sector_size {
+            SectorSize::_8MiB => RegisteredSealProof::StackedDRG8MiBV1P1,
+            _ => RegisteredSealProof::StackedDRG2KiBV1P1,
+        }
+    }
+}
+
+/// Checks how long an epoch lasts.
+pub fn check_epoch_millis(millis: u64) -> Result<(), ConfigError> {
+    if millis > EPOCH_MILLIS_MAX {
+        return Err(ConfigError::EpochMillis(millis));
+    }
+    Ok(())
+}
+
+/// Reads `2KiB` or `8MiB`.
+pub fn parse_sector_size(text: &str) -> Result<SectorSize, ConfigError> {
+    match text.to_ascii_lowercase().as_str() {
+        "2kib" | "2048" => Ok(SectorSize::_2KiB),
+        "8mib" | "8388608" => Ok(SectorSize::_8MiB),
+        _ => Err(ConfigError::SectorSize(text.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_accepted_proof_types_are_those_of_a_2k_network() {
+        let policy = Config::default().policy();
+        let accepted = |proof: i64| policy.valid_pre_commit_proof_type.contains(proof);
+        let seal: Vec<i64> = (0..20).filter(|&proof| accepted(proof)).collect();
+        assert_eq!(seal, [5, 6, 10, 11]);
+        assert_eq!(policy.pre_commit_challenge_delay, 10);
+        assert_eq!(policy.max_pre_commit_randomness_lookback, 3780);
+    }
+
+    #[test]
+    fn a_refused_configuration_names_its_field() {
+        let config = Config {
+            miners: 0,
+            ..Config::default()
+        };
+        assert_eq!(config.validate(), Err(ConfigError::Miners(0)));
+        let config = Config {
+            network_version: 27,
+            ..Config::default()
+        };
+        assert_eq!(config.validate(), Err(ConfigError::NetworkVersion(27)));
+        let message = parse_sector_size("32GiB").map_err(|e| e.to_string());
+        assert!(message.is_err_and(|text| text.starts_with("sector-size")));
+    }
+}

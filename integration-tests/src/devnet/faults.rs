@@ -1,0 +1,151 @@
+//! Faults that a test can switch on: each is a variant, so that more can join.
+
+use serde::{Deserialize, Serialize};
+
+/// When a call fails relative to its effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// Nothing has happened.
+    Before,
+    /// The effect has happened, the caller does not learn it.
+    After,
+}
+
+/// How a failed call is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// A JSON-RPC error, code 1.
+    #[default]
+    RpcError,
+    /// HTTP status 503 without a body.
+    Http503,
+}
+
+/// A command of `Devnet.Fault`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Fault {
+    /// Lets the next `count` calls of a method fail.
+    FailCalls {
+        /// Full name, e.g. `Filecoin.MpoolPush`.
+        method: String,
+        /// Before or after the effect.
+        when: When,
+        /// How many calls.
+        count: u64,
+        /// How the call is answered.
+        #[serde(default)]
+        answer: Answer,
+    },
+    /// While on, blocks hold no messages; the mempool keeps them.
+    StallInclusion {
+        /// On or off.
+        on: bool,
+    },
+    /// The next `count` pushed messages are answered with success and forgotten.
+    DropPushed {
+        /// How many messages.
+        count: u64,
+    },
+    /// The mempool is emptied once, as by a restart.
+    ClearMempool {},
+    /// All of the above is switched off.
+    Clear {},
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FailCalls {
+    method: String,
+    when: When,
+    left: u64,
+    answer: Answer,
+}
+
+/// The faults that are on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults {
+    fail_calls: Vec<FailCalls>,
+    stall_inclusion: bool,
+    drop_pushed: u64,
+}
+
+impl Faults {
+    /// Switches a fault on or off. `ClearMempool` is the node's to do.
+    pub fn apply(&mut self, fault: Fault) {
+        match fault {
+            Fault::FailCalls {
+                method,
+                when,
+                count,
+                answer,
+            } => {
+                self.fail_calls.push(FailCalls {
+                    method,
+                    when,
+                    left: count,
+                    answer,
+                });
+            }
+            Fault::StallInclusion { on } => self.stall_inclusion = on,
+            Fault::DropPushed { count } => self.drop_pushed = count,
+            Fault::ClearMempool {} => {}
+            Fault::Clear {} => *self = Self::default(),
+        }
+    }
+
+    /// Whether this call fails, and counts it if so.
+    pub fn take_failure(&mut self, method: &str, when: When) -> Option<Answer> {
+        let matching =
+            |fault: &&mut FailCalls| fault.method == method && fault.when == when && fault.left > 0;
+        let fault = self.fail_calls.iter_mut().find(matching)?;
+        fault.left -= 1;
+        let answer = fault.answer;
+        self.fail_calls.retain(|fault| fault.left > 0);
+        Some(answer)
+    }
+
+    /// Whether blocks hold no messages now.
+    pub fn inclusion_stalled(&self) -> bool {
+        self.stall_inclusion
+    }
+
+    /// Whether this pushed message is forgotten, and counts it if so.
+    pub fn take_drop(&mut self) -> bool {
+        let dropped = self.drop_pushed > 0;
+        self.drop_pushed = self.drop_pushed.saturating_sub(1);
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_fail_as_often_as_asked_and_at_the_asked_moment() {
+        let mut faults = Faults::default();
+        let json =
+            r#"{"kind":"fail_calls","method":"Filecoin.MpoolPush","when":"after","count":2}"#;
+        faults.apply(serde_json::from_str(json).expect("reads"));
+        assert_eq!(
+            faults.take_failure("Filecoin.MpoolPush", When::Before),
+            None
+        );
+        assert_eq!(faults.take_failure("Filecoin.ChainHead", When::After), None);
+        for _ in 0..2 {
+            let answer = faults.take_failure("Filecoin.MpoolPush", When::After);
+            assert_eq!(answer, Some(Answer::RpcError));
+        }
+        assert_eq!(faults.take_failure("Filecoin.MpoolPush", When::After), None);
+    }
+
+    #[test]
+    fn an_unknown_fault_or_field_is_refused() {
+        assert!(serde_json::from_str::<Fault>(r#"{"kind":"meteor"}"#).is_err());
+        assert!(
+            serde_json::from_str::<Fault>(r#"{"kind":"stall_inclusion","on":true,"x":1}"#).is_err()
+        );
+    }
+}

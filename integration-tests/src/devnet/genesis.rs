@@ -1,0 +1,203 @@
+//! Genesis: accounts with funds, miners, and the first tipset.
+
+use cid::Cid;
+use fil_actor_miner_state::v19::{MinerInfo, State};
+use fil_actors_shared::v19::runtime::Policy;
+use fvm_shared::ActorID;
+use fvm_shared::address::Address;
+use fvm_shared::clock::ChainEpoch;
+use fvm_shared::econ::TokenAmount;
+use thiserror::Error;
+
+use super::chain::{Chain, Execution};
+use super::config::Config;
+use super::message::{EncodeError, cbor_cid};
+use super::randomness::{beacon_data, blake2b256, ticket_vrf_proof};
+use super::tipset::{BlockHeader, Tipset};
+use super::wallet::{Wallet, WalletError};
+use super::world::{
+    Actor, BURNT_FUNDS, FIRST_ACCOUNT, FIRST_MINER, Kind, REWARD, Store, World, WorldError,
+    account, failed, put,
+};
+
+/// Whole FIL that each owner and worker starts with.
+const ACCOUNT_FIL: i64 = 1_000_000;
+
+/// Why genesis could not be made.
+#[derive(Debug, Error)]
+pub enum GenesisError {
+    /// A key.
+    #[error("genesis: keys")]
+    Wallet(#[from] WalletError),
+    /// The state tree.
+    #[error("genesis: state")]
+    World(#[from] WorldError),
+    /// The first block.
+    #[error("genesis: block")]
+    Encode(#[from] EncodeError),
+    /// The miner actor refused.
+    #[error("genesis: miner {miner}: {reason}")]
+    Miner {
+        /// The miner.
+        miner: ActorID,
+        /// The actor's words.
+        reason: String,
+    },
+}
+
+/// A miner that genesis made.
+#[derive(Debug, Clone)]
+pub struct GenesisMiner {
+    /// Actor ID.
+    pub id: ActorID,
+    /// Owner's ID.
+    pub owner: ActorID,
+    /// Owner's key address (secp256k1).
+    pub owner_key: Address,
+    /// Worker's ID.
+    pub worker: ActorID,
+    /// Worker's key address (BLS).
+    pub worker_key: Address,
+}
+
+/// What genesis leaves.
+pub struct Genesis {
+    /// The chain with its first tipset.
+    pub chain: Chain,
+    /// The keys of all accounts.
+    pub wallet: Wallet,
+    /// The miners.
+    pub miners: Vec<GenesisMiner>,
+}
+
+/// Makes genesis.
+pub fn create(config: &Config, policy: &Policy, store: &Store) -> Result<Genesis, GenesisError> {
+    let mut wallet = Wallet::default();
+    let mut world = World::new(FIRST_MINER + config.miners);
+    let nothing = put(store, &())?;
+    for id in [REWARD, BURNT_FUNDS] {
+        world.set(id, system(nothing));
+    }
+    let mut miners = Vec::new();
+    for index in 0..config.miners {
+        let id = FIRST_MINER + index;
+        let (owner, worker) = (FIRST_ACCOUNT + 2 * index, FIRST_ACCOUNT + 2 * index + 1);
+        let miner = GenesisMiner {
+            id,
+            owner,
+            owner_key: wallet.derive_secp(config.seed, &format!("owner of {id}"))?,
+            worker,
+            worker_key: wallet.derive_bls(config.seed, &format!("worker of {id}"))?,
+        };
+        for (account_id, key) in [(owner, miner.owner_key), (worker, miner.worker_key)] {
+            let head = put(store, &(key,))?;
+            world.set(
+                account_id,
+                account(key, head, TokenAmount::from_whole(ACCOUNT_FIL)),
+            );
+        }
+        let head = miner_state(config, policy, store, &miner)?;
+        world.set(id, miner_actor(head));
+        miners.push(miner);
+    }
+    let state_root = world.flush(store)?;
+    let tipset = first_tipset(config, state_root)?;
+    let execution = Execution {
+        state_root,
+        receipts: Vec::new(),
+    };
+    Ok(Genesis {
+        chain: Chain::new(tipset, execution),
+        wallet,
+        miners,
+    })
+}
+
+fn system(head: Cid) -> Actor {
+    Actor {
+        kind: Kind::System,
+        head,
+        nonce: 0,
+        balance: TokenAmount::default(),
+        key: None,
+    }
+}
+
+/// Miners start without funds, so that every deposit has to come with its message.
+fn miner_actor(head: Cid) -> Actor {
+    Actor {
+        kind: Kind::Miner,
+        head,
+        nonce: 0,
+        balance: TokenAmount::default(),
+        key: None,
+    }
+}
+
+fn miner_state(
+    config: &Config,
+    policy: &Policy,
+    store: &Store,
+    miner: &GenesisMiner,
+) -> Result<Cid, GenesisError> {
+    let refused = |error: &dyn std::fmt::Display| GenesisError::Miner {
+        miner: miner.id,
+        reason: error.to_string(),
+    };
+    let info = MinerInfo::new(
+        miner.owner,
+        miner.worker,
+        vec![],
+        vec![],
+        vec![],
+        config.window_post_proof(),
+    )
+    .map_err(|error| refused(&error))?;
+    let info = put(store, &info)?;
+    let start = proving_period_start(policy, miner.id);
+    let index = ((-start) / policy.wpost_challenge_window) as u64;
+    let state = State::new(policy, store, info, start, index).map_err(|error| refused(&error))?;
+    store_state(store, &state)
+}
+
+fn store_state(store: &Store, state: &State) -> Result<Cid, GenesisError> {
+    use fvm_ipld_encoding::CborStore;
+    let stored = store.put_cbor(state, multihash_codetable::Code::Blake2b256);
+    Ok(stored.map_err(failed("write a miner"))?)
+}
+
+/// The start of the proving period that epoch 0 lies in: an offset from the miner's address, as the actor's constructor does.
+fn proving_period_start(policy: &Policy, miner: ActorID) -> ChainEpoch {
+    let mut seed = Address::new_id(miner).to_bytes();
+    seed.extend_from_slice(&0_i64.to_be_bytes());
+    let digest = blake2b256(&seed);
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    let offset = (u64::from_be_bytes(first) % policy.wpost_proving_period as u64) as ChainEpoch;
+    if offset == 0 {
+        0
+    } else {
+        offset - policy.wpost_proving_period
+    }
+}
+
+fn first_tipset(config: &Config, state_root: Cid) -> Result<Tipset, GenesisError> {
+    let empty = cbor_cid(&Vec::<u64>::new())?;
+    let header = BlockHeader {
+        miner: FIRST_MINER,
+        ticket_vrf_proof: ticket_vrf_proof(config.seed, 0, 0),
+        beacon_entries: vec![(0, beacon_data(config.seed, 0))],
+        parents: Vec::new(),
+        parent_weight: 0,
+        height: 0,
+        parent_state_root: state_root,
+        parent_receipts: empty,
+        messages: empty,
+        timestamp: config.genesis_timestamp,
+    };
+    Ok(Tipset {
+        cid: cbor_cid(&header)?,
+        header,
+        messages: Vec::new(),
+    })
+}

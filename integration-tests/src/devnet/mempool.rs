@@ -1,0 +1,339 @@
+//! Messages that wait for a block. Rules and error texts are those of Lotus for messages pushed through its own RPC.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use cid::Cid;
+use fvm_shared::ActorID;
+use fvm_shared::address::{Address, Protocol};
+use fvm_shared::bigint::BigInt;
+use fvm_shared::econ::TokenAmount;
+use fvm_shared::message::Message;
+use thiserror::Error;
+
+use super::address::to_text;
+use super::execution::{BASE_FEE_ATTO, BLOCK_GAS_LIMIT};
+use super::message::{EncodeError, SignedMessage, required_funds};
+use super::world::World;
+
+/// Bytes of a message, at most.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
+/// How far a nonce may lie beyond the next one.
+pub const NONCE_GAP_MAX: u64 = 4;
+/// Messages of one sender that may wait.
+pub const PENDING_MAX: usize = 1000;
+
+/// Why a message was not taken. `Display` is the text a client of Lotus sees.
+#[derive(Debug, Error)]
+pub enum MempoolError {
+    /// More than 64 KiB.
+    #[error("mpool message too large ({0}B): message too big")]
+    TooBig(usize),
+    /// A field that no block may hold.
+    #[error("message not valid for block inclusion: {0}")]
+    Invalid(String),
+    /// A fee cap below the least base fee.
+    #[error("gas fee cap too low")]
+    GasFeeCapTooLow,
+    /// The signature is not the sender's.
+    #[error("signature verification failed: invalid signature: {0}")]
+    Signature(String),
+    /// The sender is not on chain.
+    #[error("failed to get actor: {0}: actor not found")]
+    ActorNotFound(String),
+    /// The nonce was used by an executed message.
+    #[error("minimum expected nonce is {expected}: message nonce too low")]
+    NonceTooLow {
+        /// The next nonce of the sender.
+        expected: u64,
+    },
+    /// The nonce is too far ahead.
+    #[error(
+        "message nonce has too big a gap from expected nonce (Nonce: {nonce}, nextNonce: {next}): unfulfilled nonce gap"
+    )]
+    NonceGap {
+        /// The message's nonce.
+        nonce: u64,
+        /// The expected one.
+        next: u64,
+    },
+    /// A replacement while an earlier nonce is missing.
+    #[error(
+        "rejecting replace by fee because of nonce gap (Nonce: {nonce}, nextNonce: {next}): unfulfilled nonce gap"
+    )]
+    ReplaceInGap {
+        /// The message's nonce.
+        nonce: u64,
+        /// The expected one.
+        next: u64,
+    },
+    /// A replacement that pays too little.
+    #[error(
+        "message from {from} with nonce {nonce} already in mpool, increase GasPremium to {wanted} from {given} to trigger replace by fee: replace by fee has too low GasPremium"
+    )]
+    PremiumTooLow {
+        /// Sender.
+        from: String,
+        /// Nonce of both.
+        nonce: u64,
+        /// The least premium, attoFIL.
+        wanted: BigInt,
+        /// The message's premium, attoFIL.
+        given: BigInt,
+    },
+    /// The very same message again.
+    #[error(
+        "message from {from} with nonce {nonce} already in mpool: message with nonce already exists"
+    )]
+    AlreadyPending {
+        /// Sender.
+        from: String,
+        /// Nonce.
+        nonce: u64,
+    },
+    /// The sender has too many messages waiting.
+    #[error("too many pending messages for actor")]
+    TooManyPending,
+    /// The sender cannot pay for all that waits.
+    #[error(
+        "not enough funds including pending: {balance} < {required}: not enough funds to execute transaction"
+    )]
+    NotEnoughFunds {
+        /// Funds, attoFIL.
+        balance: BigInt,
+        /// What all pending messages and this one may cost, attoFIL.
+        required: BigInt,
+    },
+    /// The message could not be encoded.
+    #[error("failed to encode the message")]
+    Encode(#[from] EncodeError),
+}
+
+type Pending = BTreeMap<u64, (Cid, Arc<SignedMessage>)>;
+
+/// Waiting messages by sender (ID) and nonce.
+#[derive(Debug, Default)]
+pub struct Mempool {
+    pending: HashMap<ActorID, Pending>,
+}
+
+impl Mempool {
+    /// Takes a message, judged by the state after the head's messages.
+    pub fn push(&mut self, world: &World, signed: SignedMessage) -> Result<Cid, MempoolError> {
+        let (sender, cid) = self.check(world, &signed)?;
+        let queue = self.pending.entry(sender).or_default();
+        queue.insert(signed.message.sequence, (cid, Arc::new(signed)));
+        Ok(cid)
+    }
+
+    /// Whether a message would be taken: its sender and CID if so.
+    pub fn check(
+        &self,
+        world: &World,
+        signed: &SignedMessage,
+    ) -> Result<(ActorID, Cid), MempoolError> {
+        let message = &signed.message;
+        let length = signed.chain_length()?;
+        if length > MESSAGE_BYTES_MAX {
+            return Err(MempoolError::TooBig(length));
+        }
+        check_fields(message)?;
+        if !matches!(message.from.protocol(), Protocol::BLS | Protocol::Secp256k1) {
+            let text = format!(
+                "cannot validate a signature against {}",
+                to_text(&message.from)
+            );
+            return Err(MempoolError::Signature(text));
+        }
+        signed.verify().map_err(MempoolError::Signature)?;
+        let cid = signed.cid()?;
+        let (sender, actor) = world
+            .resolve(&message.from)
+            .and_then(|id| world.get(id).map(|actor| (id, actor)))
+            .ok_or_else(|| MempoolError::ActorNotFound(to_text(&message.from)))?;
+        if message.sequence < actor.nonce {
+            return Err(MempoolError::NonceTooLow {
+                expected: actor.nonce,
+            });
+        }
+        self.check_nonce(sender, actor.nonce, cid, message)?;
+        self.check_funds(sender, &actor.balance, message)?;
+        Ok((sender, cid))
+    }
+
+    /// The nonce that the sender's next message should have.
+    pub fn next_nonce(&self, sender: ActorID, on_chain: u64) -> u64 {
+        let queue = self.pending.get(&sender);
+        let mut next = on_chain;
+        while queue.is_some_and(|queue| queue.contains_key(&next)) {
+            next += 1;
+        }
+        next
+    }
+
+    /// All waiting messages, by sender and nonce.
+    pub fn pending(&self) -> Vec<(Cid, Arc<SignedMessage>)> {
+        let mut senders: Vec<_> = self.pending.iter().collect();
+        senders.sort_by_key(|(id, _)| **id);
+        senders
+            .into_iter()
+            .flat_map(|(_, queue)| queue.values().cloned())
+            .collect()
+    }
+
+    /// Waiting messages of one sender that could be executed now, by nonce.
+    pub fn executable(&self, sender: ActorID, on_chain: u64) -> Vec<Arc<SignedMessage>> {
+        let Some(queue) = self.pending.get(&sender) else {
+            return Vec::new();
+        };
+        let until = self.next_nonce(sender, on_chain);
+        queue
+            .range(on_chain..until.max(on_chain))
+            .map(|(_, (_, message))| message.clone())
+            .collect()
+    }
+
+    /// The messages of the next block: per sender in nonce order without gaps, affordable, within the gas limit.
+    pub fn select(&self, world: &World) -> Vec<(Cid, Arc<SignedMessage>)> {
+        let base_fee = TokenAmount::from_atto(BASE_FEE_ATTO);
+        let mut chosen = Vec::new();
+        let mut gas_left = BLOCK_GAS_LIMIT;
+        let mut senders: Vec<_> = self.pending.iter().collect();
+        senders.sort_by_key(|(id, _)| **id);
+        for (sender, queue) in senders {
+            let Some(actor) = world.get(*sender) else {
+                continue;
+            };
+            let mut nonce = actor.nonce;
+            let mut funds = actor.balance.clone();
+            while let Some((cid, signed)) = queue.get(&nonce) {
+                let message = &signed.message;
+                let cost = required_funds(message);
+                if message.gas_fee_cap < base_fee || message.gas_limit > gas_left || cost > funds {
+                    break;
+                }
+                gas_left -= message.gas_limit;
+                funds -= cost;
+                nonce += 1;
+                chosen.push((*cid, signed.clone()));
+            }
+        }
+        chosen
+    }
+
+    /// Forgets what the chain has used up.
+    pub fn prune(&mut self, world: &World) {
+        for (sender, queue) in &mut self.pending {
+            let nonce = world.get(*sender).map_or(0, |actor| actor.nonce);
+            *queue = queue.split_off(&nonce);
+        }
+        self.pending.retain(|_, queue| !queue.is_empty());
+    }
+
+    /// Forgets everything, as a node that keeps no mempool does when it restarts.
+    pub fn clear(&mut self) {
+        self.pending.clear();
+    }
+
+    fn check_nonce(
+        &self,
+        sender: ActorID,
+        on_chain: u64,
+        cid: Cid,
+        message: &Message,
+    ) -> Result<(), MempoolError> {
+        let nonce = message.sequence;
+        let next = self.next_nonce(sender, on_chain);
+        if nonce > next + NONCE_GAP_MAX {
+            return Err(MempoolError::NonceGap { nonce, next });
+        }
+        let Some(queue) = self.pending.get(&sender) else {
+            return Ok(());
+        };
+        let Some((existing_cid, existing)) = queue.get(&nonce) else {
+            return if queue.len() >= PENDING_MAX {
+                Err(MempoolError::TooManyPending)
+            } else {
+                Ok(())
+            };
+        };
+        if nonce > next {
+            return Err(MempoolError::ReplaceInGap { nonce, next });
+        }
+        let from = to_text(&message.from);
+        if *existing_cid == cid {
+            return Err(MempoolError::AlreadyPending { from, nonce });
+        }
+        let wanted = least_replacement_premium(&existing.message.gas_premium);
+        if message.gas_premium < wanted {
+            return Err(MempoolError::PremiumTooLow {
+                from,
+                nonce,
+                wanted: wanted.atto().clone(),
+                given: message.gas_premium.atto().clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_funds(
+        &self,
+        sender: ActorID,
+        balance: &TokenAmount,
+        message: &Message,
+    ) -> Result<(), MempoolError> {
+        let mut required = required_funds(message);
+        for (nonce, (_, pending)) in self.pending.get(&sender).into_iter().flatten() {
+            if *nonce != message.sequence {
+                required += required_funds(&pending.message);
+            }
+        }
+        if *balance < required {
+            return Err(MempoolError::NotEnoughFunds {
+                balance: balance.atto().clone(),
+                required: required.atto().clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The least premium that replaces a message: ten per cent more, plus one.
+pub fn least_replacement_premium(old: &TokenAmount) -> TokenAmount {
+    (old * 110).div_floor(100) + TokenAmount::from_atto(1)
+}
+
+fn check_fields(message: &Message) -> Result<(), MempoolError> {
+    let invalid = |text: &str| Err(MempoolError::Invalid(text.to_owned()));
+    if message.version != 0 {
+        return invalid("'Version' unsupported");
+    }
+    if message.to == Address::new_id(0) && message.method_num == 0 {
+        return invalid("invalid 'To' address");
+    }
+    if message.value.is_negative() {
+        return invalid("'Value' field cannot be negative");
+    }
+    if message.value > TokenAmount::from_whole(2_000_000_000) {
+        return invalid("'Value' field cannot be greater than total filecoin supply");
+    }
+    if message.gas_fee_cap.is_negative() {
+        return invalid("'GasFeeCap' field cannot be negative");
+    }
+    if message.gas_premium.is_negative() {
+        return invalid("'GasPremium' field cannot be negative");
+    }
+    if message.gas_premium > message.gas_fee_cap {
+        return invalid("'GasFeeCap' less than 'GasPremium'");
+    }
+    if message.gas_limit == 0 {
+        return invalid("'GasLimit' field cannot be zero");
+    }
+    if message.gas_limit > BLOCK_GAS_LIMIT {
+        return invalid("'GasLimit' field cannot be greater than a block's gas limit");
+    }
+    if message.gas_fee_cap < TokenAmount::from_atto(BASE_FEE_ATTO) {
+        return Err(MempoolError::GasFeeCapTooLow);
+    }
+    Ok(())
+}

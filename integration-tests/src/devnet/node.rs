@@ -1,0 +1,322 @@
+//! The node: one epoch from mempool to receipts, and everything that RPC reads.
+
+use std::sync::Arc;
+
+use cid::Cid;
+use fil_actors_shared::v19::runtime::Policy;
+use fvm_shared::address::Address;
+use fvm_shared::clock::ChainEpoch;
+use fvm_shared::econ::TokenAmount;
+use fvm_shared::message::Message;
+use thiserror::Error;
+use tokio::sync::watch;
+use tracing::{debug, info};
+
+use super::chain::{Chain, ChainError, Execution};
+use super::config::{Config, ConfigError, check_epoch_millis};
+use super::economics::Economics;
+use super::execution::{Applied, BLOCK_GAS_LIMIT, Context, apply};
+use super::faults::{Fault, Faults};
+use super::genesis::{self, Genesis, GenesisError, GenesisMiner};
+use super::mempool::{Mempool, MempoolError};
+use super::message::{EncodeError, SignedMessage, cbor_cid};
+use super::proofs::ProofVerifier;
+use super::randomness::{beacon_data, ticket_vrf_proof};
+use super::stats::Stats;
+use super::tipset::{BlockHeader, Tipset};
+use super::view::{View, ViewError};
+use super::wallet::Wallet;
+use super::world::{FIRST_MINER, Kind, Store, World, WorldError};
+
+/// Beacon entries that one block holds, at most: those of the last epochs.
+const BEACON_ENTRIES_MAX: ChainEpoch = 20;
+
+/// Why a node could not be made or could not go on.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// A bad configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Genesis failed.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    /// The state store failed.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// The chain is inconsistent.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// State could not be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// A block could not be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+/// A whole node. Not shared: whoever holds it sees and changes a consistent chain.
+pub struct Node {
+    /// What it was made from.
+    pub config: Config,
+    /// Network constants.
+    pub policy: Policy,
+    /// Network averages.
+    pub economics: Economics,
+    /// Tipsets and receipts.
+    pub chain: Chain,
+    /// Waiting messages.
+    pub mempool: Mempool,
+    /// Keys.
+    pub wallet: Wallet,
+    /// Counts for tests.
+    pub stats: Stats,
+    /// What is broken on purpose.
+    pub faults: Faults,
+    /// Miners of genesis.
+    pub miners: Vec<GenesisMiner>,
+    /// Where state lives.
+    pub store: Store,
+    verifier: Arc<dyn ProofVerifier>,
+    epoch: ChainEpoch,
+    null_rounds: u64,
+    fork: u64,
+    epoch_millis: watch::Sender<u64>,
+}
+
+impl Node {
+    /// A node at genesis.
+    pub fn new(config: Config, verifier: Arc<dyn ProofVerifier>) -> Result<Self, NodeError> {
+        config.validate()?;
+        let policy = config.policy();
+        let store = Store::new();
+        let Genesis {
+            chain,
+            wallet,
+            miners,
+        } = genesis::create(&config, &policy, &store)?;
+        let (epoch_millis, _) = watch::channel(config.epoch_millis);
+        Ok(Self {
+            config,
+            policy,
+            economics: Economics::default(),
+            chain,
+            mempool: Mempool::default(),
+            wallet,
+            stats: Stats::default(),
+            faults: Faults::default(),
+            miners,
+            store,
+            verifier,
+            epoch: 0,
+            null_rounds: 0,
+            fork: 0,
+            epoch_millis,
+        })
+    }
+
+    /// The clock's epoch; above the head's in null rounds.
+    pub fn epoch(&self) -> ChainEpoch {
+        self.epoch
+    }
+
+    /// Lets the next `count` epochs pass without a block.
+    pub fn add_null_rounds(&mut self, count: u64) {
+        self.null_rounds = self.null_rounds.saturating_add(count);
+    }
+
+    /// Sets how long an epoch lasts, real milliseconds; 0 stops the clock.
+    pub fn set_epoch_millis(&self, millis: u64) -> Result<(), ConfigError> {
+        check_epoch_millis(millis)?;
+        self.epoch_millis.send_replace(millis);
+        Ok(())
+    }
+
+    /// Follows how long an epoch lasts.
+    pub fn watch_epoch_millis(&self) -> watch::Receiver<u64> {
+        self.epoch_millis.subscribe()
+    }
+
+    /// Lets one epoch pass.
+    pub fn advance_epoch(&mut self) -> Result<(), NodeError> {
+        self.epoch += 1;
+        if self.null_rounds > 0 {
+            self.null_rounds -= 1;
+            return Ok(());
+        }
+        self.produce_tipset()
+    }
+
+    /// The tipset with this key, or the head.
+    pub fn tipset(&self, key: Option<&Cid>) -> Result<Arc<Tipset>, ChainError> {
+        match key {
+            Some(cid) => self.chain.tipset(cid).cloned(),
+            None => Ok(self.chain.head().clone()),
+        }
+    }
+
+    /// State as of a tipset, or the head.
+    pub fn view(&self, key: Option<&Cid>) -> Result<View<'_>, ViewError> {
+        View::new(&self.store, self.tipset(key)?)
+    }
+
+    /// State after the head's messages: what nonces are counted from.
+    pub fn latest(&self) -> Result<View<'_>, ViewError> {
+        View::after(&self.store, &self.chain, self.chain.head().clone())
+    }
+
+    /// Takes a signed message into the mempool.
+    pub fn push(&mut self, signed: SignedMessage) -> Result<Cid, PushError> {
+        let world = self.latest()?.world;
+        let (_, cid) = self.mempool.check(&world, &signed)?;
+        if self.faults.take_drop() {
+            debug!(%cid, "message dropped");
+            return Ok(cid);
+        }
+        let kept = Arc::new(signed.clone());
+        let cid = self.mempool.push(&world, signed)?;
+        debug!(%cid, nonce = kept.message.sequence, method = kept.message.method_num, "message pushed");
+        self.chain.remember(cid, kept);
+        Ok(cid)
+    }
+
+    /// The nonce for the next message of an account.
+    pub fn next_nonce(&self, address: &Address) -> Result<u64, ViewError> {
+        let view = self.latest()?;
+        let (id, actor) = view.actor(address)?;
+        Ok(self.mempool.next_nonce(id, actor.nonce))
+    }
+
+    /// What a message would do after the sender's waiting ones, at the head's epoch. Nothing is kept.
+    pub fn dry_run(&self, message: &Message, key: Option<&Cid>) -> Result<Applied, ViewError> {
+        let tipset = self.tipset(key)?;
+        let mut view = View::after(&self.store, &self.chain, tipset.clone())?;
+        let context = self.context(&tipset);
+        let (sender, actor) = view.actor(&message.from)?;
+        for pending in self.mempool.executable(sender, actor.nonce) {
+            apply(&context, &mut view.world, &pending.message)?;
+        }
+        let nonce = view.actor(&message.from)?.1.nonce;
+        let free = Message {
+            sequence: nonce,
+            gas_limit: BLOCK_GAS_LIMIT,
+            gas_fee_cap: TokenAmount::default(),
+            gas_premium: TokenAmount::default(),
+            ..message.clone()
+        };
+        Ok(apply(&context, &mut view.world, &free)?)
+    }
+
+    /// Switches a fault on or off.
+    pub fn inject(&mut self, fault: Fault) {
+        info!(?fault, "fault");
+        if matches!(fault, Fault::ClearMempool {}) {
+            self.mempool.clear();
+        }
+        self.faults.apply(fault);
+    }
+
+    fn context<'a>(&'a self, tipset: &'a Arc<Tipset>) -> Context<'a> {
+        Context {
+            store: &self.store,
+            chain: &self.chain,
+            tipset,
+            epoch: tipset.height(),
+            seed: self.config.seed,
+            policy: &self.policy,
+            economics: &self.economics,
+            network_version: self.config.network_version,
+            verifier: self.verifier.as_ref(),
+        }
+    }
+
+    /// Makes the block of the current epoch on the head and executes its messages.
+    fn produce_tipset(&mut self) -> Result<(), NodeError> {
+        let parent = self.chain.head().clone();
+        let parent_execution = self.chain.execution(&parent.cid)?.clone();
+        let mut world = World::load(&self.store, &parent_execution.state_root)?;
+        let messages = if self.faults.inclusion_stalled() {
+            Vec::new()
+        } else {
+            self.mempool.select(&world)
+        };
+        let cids: Vec<Cid> = messages.iter().map(|(cid, _)| *cid).collect();
+        let header = BlockHeader {
+            miner: FIRST_MINER,
+            ticket_vrf_proof: ticket_vrf_proof(self.config.seed, self.fork, self.epoch),
+            beacon_entries: self.beacon_entries(parent.height()),
+            parents: vec![parent.cid],
+            parent_weight: parent.header.parent_weight + 1,
+            height: self.epoch,
+            parent_state_root: parent_execution.state_root,
+            parent_receipts: cbor_cid(&parent_execution.receipts)?,
+            messages: cbor_cid(&cids)?,
+            timestamp: self.config.genesis_timestamp
+                + self.epoch as u64 * self.config.block_delay_secs,
+        };
+        let tipset = Arc::new(Tipset {
+            cid: cbor_cid(&header)?,
+            header,
+            messages,
+        });
+        let applied = self.execute(&tipset, &mut world)?;
+        let state_root = world.flush(&self.store)?;
+        self.record(&tipset, &world, &applied);
+        let receipts = applied.into_iter().map(|applied| applied.receipt).collect();
+        let tipset = Arc::unwrap_or_clone(tipset);
+        self.chain.extend(
+            tipset,
+            Execution {
+                state_root,
+                receipts,
+            },
+        );
+        self.mempool.prune(&world);
+        Ok(())
+    }
+
+    fn execute(&self, tipset: &Arc<Tipset>, world: &mut World) -> Result<Vec<Applied>, NodeError> {
+        let context = self.context(tipset);
+        let mut all = Vec::with_capacity(tipset.messages.len());
+        for (_, signed) in &tipset.messages {
+            all.push(apply(&context, world, &signed.message)?);
+        }
+        Ok(all)
+    }
+
+    fn record(&mut self, tipset: &Tipset, world: &World, applied: &[Applied]) {
+        for ((cid, signed), applied) in tipset.messages.iter().zip(applied) {
+            let message = &signed.message;
+            let receiver = world.resolve(&message.to);
+            let is_miner = |id: &u64| {
+                world
+                    .get(*id)
+                    .is_some_and(|actor| actor.kind == Kind::Miner)
+            };
+            let miner = receiver.filter(is_miner);
+            let exit_code = applied.receipt.exit_code.value();
+            let error = applied.error.as_deref().unwrap_or_default();
+            info!(epoch = tipset.height(), %cid, method = message.method_num, exit_code, error, "message executed");
+            self.stats
+                .record(cid, tipset.height(), miner, message, applied);
+        }
+    }
+
+    fn beacon_entries(&self, after: ChainEpoch) -> Vec<(i64, Vec<u8>)> {
+        let first = (after + 1).max(self.epoch - BEACON_ENTRIES_MAX + 1);
+        let epochs = first..=self.epoch;
+        epochs
+            .map(|epoch| (epoch, beacon_data(self.config.seed, epoch)))
+            .collect()
+    }
+}
+
+/// Why a push failed.
+#[derive(Debug, Error)]
+pub enum PushError {
+    /// The mempool's rules.
+    #[error(transparent)]
+    Mempool(#[from] MempoolError),
+    /// The node's own state.
+    #[error(transparent)]
+    View(#[from] ViewError),
+}

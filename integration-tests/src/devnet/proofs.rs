@@ -1,0 +1,222 @@
+//! The proofs that the chain checks itself.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use filecoin_proofs_api as api;
+use fvm_shared::ActorID;
+use fvm_shared::address::Address;
+use fvm_shared::commcid::{
+    cid_to_data_commitment_v1, cid_to_replica_commitment_v1, data_commitment_v1_to_cid,
+};
+use fvm_shared::piece::{PaddedPieceSize, PieceInfo, zero_piece_commitment};
+use fvm_shared::sector::{RegisteredSealProof, SectorNumber};
+use thiserror::Error;
+
+use cid::Cid;
+
+/// Why a proof could not be checked (which is not the same as: is wrong).
+#[derive(Debug, Error)]
+pub enum ProofError {
+    /// The proofs library does not know the type.
+    #[error("unknown seal proof type: {0}")]
+    UnknownProof(String),
+    /// A commitment's CID has the wrong form.
+    #[error("bad commitment: {0}")]
+    Commitment(&'static str),
+    /// Pieces that don't fit in the sector.
+    #[error("pieces of {pieces} bytes with their alignment exceed the sector's {sector}")]
+    PiecesTooLarge {
+        /// Padded bytes of the pieces, aligned.
+        pieces: u64,
+        /// Bytes of the sector.
+        sector: u64,
+    },
+    /// A piece of an impossible size.
+    #[error("bad piece size {size}: {reason}")]
+    PieceSize {
+        /// Padded bytes.
+        size: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The library returned an error: missing parameters, malformed points.
+    #[error("the proofs library refused: {0}")]
+    Library(String),
+    /// The library panicked.
+    #[error("the proofs library panicked")]
+    Panicked,
+}
+
+/// All that a seal proof is checked against.
+#[derive(Debug, Clone)]
+pub struct SealInfo {
+    /// Proof type.
+    pub proof_type: RegisteredSealProof,
+    /// The miner.
+    pub miner: ActorID,
+    /// The sector.
+    pub sector: SectorNumber,
+    /// CommR.
+    pub sealed_cid: Cid,
+    /// CommD.
+    pub unsealed_cid: Cid,
+    /// Ticket, drawn at the PreCommit's `SealRandEpoch`.
+    pub ticket: [u8; 32],
+    /// Seed of the interactive challenge.
+    pub seed: [u8; 32],
+}
+
+/// Checks proofs. The node always uses [`ProofsApi`]; tests of the chain's other rules script the answers.
+pub trait ProofVerifier: Send + Sync {
+    /// Whether the PoRep is right. An error counts as a wrong proof.
+    fn verify_seal(&self, info: &SealInfo, proof: &[u8]) -> Result<bool, ProofError>;
+}
+
+/// The real verifier: `filecoin-proofs-api`, with the verifying keys in `FIL_PROOFS_PARAMETER_CACHE`.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct ProofsApi;
+
+impl ProofVerifier for ProofsApi {
+    fn verify_seal(&self, info: &SealInfo, proof: &[u8]) -> Result<bool, ProofError> {
+        let proof_type: api::RegisteredSealProof = proof_type(info.proof_type)?;
+        let comm_r =
+            cid_to_replica_commitment_v1(&info.sealed_cid).map_err(ProofError::Commitment)?;
+        let comm_d =
+            cid_to_data_commitment_v1(&info.unsealed_cid).map_err(ProofError::Commitment)?;
+        guarded(|| {
+            api::seal::verify_seal(
+                proof_type,
+                comm_r,
+                comm_d,
+                prover_id(info.miner),
+                api::SectorId::from(info.sector),
+                info.ticket,
+                info.seed,
+                proof,
+            )
+        })
+    }
+}
+
+/// The prover's ID in proofs: the payload of the ID address, zero-padded.
+pub fn prover_id(miner: ActorID) -> [u8; 32] {
+    let mut id = [0; 32];
+    // The payload of an ID address is at most 10 bytes.
+    for (to, from) in id.iter_mut().zip(Address::new_id(miner).payload_bytes()) {
+        *to = from;
+    }
+    id
+}
+
+/// CommD of pieces laid out in order, each aligned to its size, the rest zero.
+pub fn unsealed_cid(proof: RegisteredSealProof, pieces: &[PieceInfo]) -> Result<Cid, ProofError> {
+    let sector = proof.sector_size().map_err(ProofError::UnknownProof)? as u64;
+    let mut laid_out = Vec::new();
+    let mut sum = 0_u64;
+    for piece in pieces {
+        let size = piece.size;
+        let bad_size = |reason| ProofError::PieceSize {
+            size: size.0,
+            reason,
+        };
+        size.validate().map_err(bad_size)?;
+        pad(&mut laid_out, &mut sum, size.0);
+        let commitment = cid_to_data_commitment_v1(&piece.cid).map_err(ProofError::Commitment)?;
+        laid_out.push(piece_info(commitment, size));
+        sum = sum.saturating_add(size.0);
+        if sum > sector {
+            return Err(ProofError::PiecesTooLarge {
+                pieces: sum,
+                sector,
+            });
+        }
+    }
+    pad(&mut laid_out, &mut sum, sector);
+    let proof_type = proof_type(proof)?;
+    let commitment = guarded(|| api::seal::compute_comm_d(proof_type, &laid_out))?;
+    data_commitment_v1_to_cid(&commitment).map_err(ProofError::Commitment)
+}
+
+/// Adds zero pieces until `sum` is a multiple of `alignment` (a power of two), largest aligned pieces last.
+fn pad(pieces: &mut Vec<api::PieceInfo>, sum: &mut u64, alignment: u64) {
+    while !sum.is_multiple_of(alignment) {
+        let size = PaddedPieceSize(1 << sum.trailing_zeros());
+        pieces.push(piece_info(zero_piece_commitment(size), size));
+        *sum += size.0;
+    }
+}
+
+fn piece_info(commitment: [u8; 32], size: PaddedPieceSize) -> api::PieceInfo {
+    api::PieceInfo {
+        commitment,
+        size: api::UnpaddedBytesAmount(size.unpadded().0),
+    }
+}
+
+fn proof_type(proof: RegisteredSealProof) -> Result<api::RegisteredSealProof, ProofError> {
+    proof
+        .try_into()
+        .map_err(|_| ProofError::UnknownProof(format!("{proof:?}")))
+}
+
+/// The library panics on some malformed input; a node must not.
+fn guarded<T>(check: impl FnOnce() -> anyhow::Result<T>) -> Result<T, ProofError> {
+    match catch_unwind(AssertUnwindSafe(check)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(ProofError::Library(format!("{error:#}"))),
+        Err(_) => Err(ProofError::Panicked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fil_actor_miner_state::v19::CompactCommD;
+
+    use super::*;
+
+    const PROOF: RegisteredSealProof = RegisteredSealProof::StackedDRG2KiBV1P1;
+
+    #[test]
+    fn the_prover_id_is_the_padded_payload() {
+        assert_eq!(hex::encode(&prover_id(1000)[..4]), "e8070000");
+    }
+
+    #[test]
+    fn a_zero_piece_anywhere_gives_the_zero_commd() {
+        let size = PaddedPieceSize(256);
+        let cid = data_commitment_v1_to_cid(&zero_piece_commitment(size)).expect("a commitment");
+        let zero = CompactCommD::empty().get_cid(PROOF).expect("a known type");
+        let computed = unsealed_cid(PROOF, &[PieceInfo { cid, size }, PieceInfo { cid, size }]);
+        assert_eq!(computed.ok(), Some(zero));
+    }
+
+    #[test]
+    fn pieces_that_do_not_fit_are_refused() {
+        let size = PaddedPieceSize(2048);
+        let cid = data_commitment_v1_to_cid(&[1; 32]).expect("a commitment");
+        let piece = PieceInfo { cid, size };
+        assert!(unsealed_cid(PROOF, std::slice::from_ref(&piece)).is_ok());
+        assert!(matches!(
+            unsealed_cid(PROOF, &[piece.clone(), piece]),
+            Err(ProofError::PiecesTooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn garbage_is_a_wrong_proof_and_no_panic() {
+        let zero = CompactCommD::empty().get_cid(PROOF).expect("a known type");
+        let sealed_cid = fvm_shared::commcid::replica_commitment_v1_to_cid(&[3; 32]).expect("cid");
+        let info = SealInfo {
+            proof_type: PROOF,
+            miner: 1000,
+            sector: 1,
+            sealed_cid,
+            unsealed_cid: zero,
+            ticket: [1; 32],
+            seed: [2; 32],
+        };
+        for proof in [vec![], vec![0; 192], vec![255; 192], vec![7; 191]] {
+            assert!(!matches!(ProofsApi.verify_seal(&info, &proof), Ok(true)));
+        }
+    }
+}

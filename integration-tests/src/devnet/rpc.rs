@@ -1,0 +1,180 @@
+//! JSON-RPC 2.0 over HTTP as a Lotus node speaks it: `POST /rpc/v1`, method names with the `Filecoin.` prefix.
+//!
+//! Control of the test chain itself has the prefix `Devnet.` (see [`control`]).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tracing::{debug, error};
+
+use super::faults::{Answer, When};
+use super::node::Node;
+
+pub mod auth;
+mod chain;
+pub mod control;
+pub mod error;
+mod form;
+mod gas;
+mod methods;
+mod miner;
+mod mpool;
+mod params;
+mod randomness;
+mod sector;
+mod state;
+mod wallet;
+
+use auth::{Permissions, Secret};
+use error::RpcError;
+use methods::Method;
+use params::Params;
+
+/// Bytes of a request, at most.
+pub const REQUEST_BYTES_MAX: usize = 4 << 20;
+/// Calls in one batch, at most.
+const BATCH_MAX: usize = 100;
+
+/// What requests are answered from.
+#[derive(Clone)]
+pub struct Service {
+    /// The node.
+    pub node: Arc<Mutex<Node>>,
+    /// Key of the tokens.
+    pub secret: Secret,
+}
+
+/// What one HTTP request is answered with.
+enum Reply {
+    Json(StatusCode, Value),
+    Empty,
+    Status(StatusCode),
+}
+
+/// Answers one HTTP request.
+pub async fn handle(State(service): State<Service>, headers: HeaderMap, body: Bytes) -> Response {
+    let Some(permissions) = service
+        .secret
+        .permissions(headers.get(header::AUTHORIZATION))
+    else {
+        return StatusCode::UNAUTHORIZED.into_response();
+    };
+    // Proofs may be verified on the way, so this does not belong on the reactor.
+    let answered =
+        tokio::task::spawn_blocking(move || answer_body(&service, permissions, &body)).await;
+    match answered {
+        Ok(Reply::Json(status, value)) => (status, axum::Json(value)).into_response(),
+        Ok(Reply::Empty) => StatusCode::OK.into_response(),
+        Ok(Reply::Status(status)) => status.into_response(),
+        Err(error) => {
+            error!(%error, "a request handler died");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn answer_body(service: &Service, permissions: Permissions, body: &[u8]) -> Reply {
+    let request: Value = match serde_json::from_slice(body) {
+        Ok(request) => request,
+        Err(error) => {
+            return failure(
+                &Value::Null,
+                &RpcError::parse(format!("unmarshaling request: {error}")),
+            );
+        }
+    };
+    let Value::Array(batch) = request else {
+        return answer_one(service, permissions, &request);
+    };
+    if batch.is_empty() || batch.len() > BATCH_MAX {
+        return failure(
+            &Value::Null,
+            &RpcError::invalid_request("invalid batch size"),
+        );
+    }
+    let mut answers = Vec::new();
+    for request in &batch {
+        match answer_one(service, permissions, request) {
+            Reply::Json(_, value) => answers.push(value),
+            Reply::Empty => {}
+            Reply::Status(status) => return Reply::Status(status),
+        }
+    }
+    Reply::Json(StatusCode::OK, Value::Array(answers))
+}
+
+fn answer_one(service: &Service, permissions: Permissions, request: &Value) -> Reply {
+    let Some(name) = request.get("method").and_then(Value::as_str) else {
+        return failure(
+            &Value::Null,
+            &RpcError::invalid_request("request has no method"),
+        );
+    };
+    let id = request.get("id").unwrap_or(&Value::Null);
+    if !matches!(id, Value::Null | Value::String(_) | Value::Number(_)) {
+        return failure(
+            &Value::Null,
+            &RpcError::invalid_request("invalid request id"),
+        );
+    }
+    let result = call(service, permissions, name, request.get("params"));
+    if let Err(error) = &result {
+        debug!(method = name, code = error.code, message = %error.message, "call failed");
+    }
+    match result {
+        Err(RpcError {
+            silent: Some(status),
+            ..
+        }) => Reply::Status(status),
+        _ if id.is_null() => Reply::Empty,
+        Ok(value) => Reply::Json(
+            StatusCode::OK,
+            json!({"jsonrpc": "2.0", "id": id, "result": value}),
+        ),
+        Err(error) => failure(id, &error),
+    }
+}
+
+fn failure(id: &Value, error: &RpcError) -> Reply {
+    let body = json!({
+        "jsonrpc": "2.0",
+        "id": id,
+        "error": {"code": error.code, "message": error.message},
+    });
+    Reply::Json(error.status, body)
+}
+
+fn call(
+    service: &Service,
+    permissions: Permissions,
+    name: &str,
+    params: Option<&Value>,
+) -> Result<Value, RpcError> {
+    let method = Method::find(name).ok_or_else(|| RpcError::method_not_found(name))?;
+    let params = Params::new(name, method.parameters, params)?;
+    if !permissions.contains(method.permission) {
+        return Err(RpcError::missing_permission(
+            method.short_name(),
+            method.permission,
+        ));
+    }
+    let mut node = service.node.lock().unwrap_or_else(PoisonError::into_inner);
+    inject(&mut node, name, When::Before)?;
+    let run = AssertUnwindSafe(|| (method.handler)(&mut node, &params));
+    let result = catch_unwind(run).unwrap_or_else(|_| Err(RpcError::internal("handler panicked")));
+    inject(&mut node, name, When::After)?;
+    result
+}
+
+fn inject(node: &mut Node, method: &str, when: When) -> Result<(), RpcError> {
+    match node.faults.take_failure(method, when) {
+        None => Ok(()),
+        Some(Answer::RpcError) => Err(RpcError::new(1, "injected fault")),
+        Some(Answer::Http503) => Err(RpcError::silent(StatusCode::SERVICE_UNAVAILABLE)),
+    }
+}

@@ -1,0 +1,80 @@
+//! Gas estimation: a dry run, which is also the pre-flight check of every message.
+
+use fvm_shared::econ::TokenAmount;
+use fvm_shared::error::ExitCode;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::{EXECUTION_REVERTED, OUT_OF_GAS, RpcError};
+use super::form;
+use super::params::{Params, parse_amount};
+use crate::devnet::execution::{BASE_FEE_ATTO, BLOCK_GAS_LIMIT};
+use crate::devnet::node::Node;
+
+/// The least premium that Lotus estimates, attoFIL.
+const PREMIUM_ATTO: u64 = 100_000;
+/// 1.125^20 in thousandths: how much the base fee can rise in 20 epochs.
+const BASE_FEE_RISE_MILLI: u64 = 10_545;
+/// Lotus' default for the most a message may cost: 0.07 FIL.
+const MAX_FEE_ATTO: u64 = 70_000_000_000_000_000;
+
+/// How a message is to be sent.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct SendSpec {
+    max_fee: Option<String>,
+}
+
+pub fn estimate_message_gas(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
+    let mut message = params.message(0)?;
+    let spec: Option<SendSpec> = params.decode(1)?;
+    let key = params.tipset_key(2)?;
+    if message.gas_limit == 0 {
+        let applied = node.dry_run(&message, key.as_ref())?;
+        let receipt = &applied.receipt;
+        if !receipt.exit_code.is_success() {
+            let error = applied.error.as_deref().unwrap_or_default();
+            return Err(reverted(receipt.exit_code, error));
+        }
+        message.gas_limit = (receipt.gas_used + receipt.gas_used / 4).min(BLOCK_GAS_LIMIT);
+    }
+    if message.gas_premium.is_zero() {
+        message.gas_premium = TokenAmount::from_atto(PREMIUM_ATTO);
+    }
+    if message.gas_fee_cap.is_zero() {
+        let base_fee = TokenAmount::from_atto(BASE_FEE_ATTO * BASE_FEE_RISE_MILLI / 1000);
+        message.gas_fee_cap = base_fee + &message.gas_premium;
+    }
+    cap_fee(&mut message, &spec.unwrap_or_default())?;
+    Ok(form::message(&message)?)
+}
+
+/// Lowers the fee cap so that the message cannot cost more than its sender allows.
+fn cap_fee(message: &mut fvm_shared::message::Message, spec: &SendSpec) -> Result<(), RpcError> {
+    let asked =
+        parse_amount(spec.max_fee.as_deref().unwrap_or_default()).map_err(RpcError::parse)?;
+    let max_fee = if asked.is_zero() {
+        TokenAmount::from_atto(MAX_FEE_ATTO)
+    } else {
+        asked
+    };
+    if &message.gas_fee_cap * message.gas_limit > max_fee {
+        message.gas_fee_cap = max_fee.div_floor(message.gas_limit);
+    }
+    if message.gas_premium > message.gas_fee_cap {
+        message.gas_premium = message.gas_fee_cap.clone();
+    }
+    Ok(())
+}
+
+fn reverted(exit: ExitCode, error: &str) -> RpcError {
+    let code = if exit == ExitCode::SYS_OUT_OF_GAS {
+        OUT_OF_GAS
+    } else {
+        EXECUTION_REVERTED
+    };
+    let text = format!(
+        "estimating gas used: message execution failed (exit=[{exit}], vm error=[{error}]) (RetCode={exit})"
+    );
+    RpcError::new(code, text)
+}

@@ -1,0 +1,131 @@
+//! Counts of what happened to each sector on chain, for tests that must see "one PreCommit and one ProveCommit".
+
+use std::collections::BTreeMap;
+
+use cid::Cid;
+use fil_actor_miner_state::v19::{
+    PreCommitSectorBatchParams2, ProveCommitSectors3Params, ProveCommitSectors3Return,
+};
+use fvm_shared::ActorID;
+use fvm_shared::clock::ChainEpoch;
+use fvm_shared::message::Message;
+use serde::Serialize;
+
+use super::execution::{Applied, METHOD_PRE_COMMIT, METHOD_PROVE_COMMIT};
+
+/// How often a sector was successfully committed to and proven.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct SectorStats {
+    /// PreCommits that took effect.
+    pub pre_commits: u64,
+    /// ProveCommits that took effect (in a batch, for this sector).
+    pub prove_commits: u64,
+}
+
+/// A message that was executed and failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailedMessage {
+    /// Its CID.
+    pub cid: String,
+    /// Epoch that included it.
+    pub epoch: ChainEpoch,
+    /// Method number.
+    pub method: u64,
+    /// Sectors named in it, if the parameters could be read.
+    pub sectors: Vec<u64>,
+    /// Exit code.
+    pub exit_code: u32,
+    /// Why.
+    pub error: String,
+}
+
+/// What happened to one miner.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct MinerStats {
+    /// By sector number.
+    pub sectors: BTreeMap<u64, SectorStats>,
+    /// Messages to the miner that failed, oldest first.
+    pub failed: Vec<FailedMessage>,
+}
+
+/// What happened since genesis.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// By miner ID.
+    pub miners: BTreeMap<ActorID, MinerStats>,
+    /// Messages executed, of any kind.
+    pub messages: u64,
+}
+
+impl Stats {
+    /// Counts one executed message; `miner` if it went to one.
+    pub fn record(
+        &mut self,
+        cid: &Cid,
+        epoch: ChainEpoch,
+        miner: Option<ActorID>,
+        message: &Message,
+        applied: &Applied,
+    ) {
+        self.messages += 1;
+        let Some(miner) = miner else { return };
+        let entry = self.miners.entry(miner).or_default();
+        let sectors = named_sectors(message);
+        if !applied.receipt.exit_code.is_success() {
+            entry.failed.push(FailedMessage {
+                cid: cid.to_string(),
+                epoch,
+                method: message.method_num,
+                sectors,
+                exit_code: applied.receipt.exit_code.value(),
+                error: applied.error.clone().unwrap_or_default(),
+            });
+            return;
+        }
+        match message.method_num {
+            METHOD_PRE_COMMIT => {
+                for sector in sectors {
+                    entry.sectors.entry(sector).or_default().pre_commits += 1;
+                }
+            }
+            METHOD_PROVE_COMMIT => {
+                let returned = applied
+                    .receipt
+                    .return_data
+                    .deserialize::<ProveCommitSectors3Return>();
+                let codes = returned
+                    .map(|value| value.activation_results.codes())
+                    .unwrap_or_default();
+                for (sector, code) in sectors.into_iter().zip(codes) {
+                    if code.is_success() {
+                        entry.sectors.entry(sector).or_default().prove_commits += 1;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn named_sectors(message: &Message) -> Vec<u64> {
+    match message.method_num {
+        METHOD_PRE_COMMIT => {
+            let params = message.params.deserialize::<PreCommitSectorBatchParams2>();
+            params
+                .map(|p| p.sectors.iter().map(|s| s.sector_number).collect())
+                .unwrap_or_default()
+        }
+        METHOD_PROVE_COMMIT => {
+            let params = message.params.deserialize::<ProveCommitSectors3Params>();
+            params
+                .map(|p| {
+                    p.sector_activations
+                        .iter()
+                        .map(|s| s.sector_number)
+                        .collect()
+                })
+                .unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}

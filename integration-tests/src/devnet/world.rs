@@ -1,0 +1,207 @@
+//! The state tree: actors by ID, kept under one CID.
+
+use std::collections::BTreeMap;
+
+use cid::Cid;
+use cid::multihash::Multihash;
+use fvm_ipld_blockstore::MemoryBlockstore;
+use fvm_ipld_encoding::CborStore;
+use fvm_ipld_encoding::tuple::*;
+use fvm_shared::ActorID;
+use fvm_shared::address::{Address, Protocol};
+use fvm_shared::econ::TokenAmount;
+use multihash_codetable::Code;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Actor that burnt funds go to.
+pub const BURNT_FUNDS: ActorID = 99;
+/// Actor that tips go to (a devnet pays no block rewards).
+pub const REWARD: ActorID = 2;
+/// First ID of accounts that genesis makes.
+pub const FIRST_ACCOUNT: ActorID = 100;
+/// ID of the first miner.
+pub const FIRST_MINER: ActorID = 1000;
+
+/// The store that all state lives in.
+pub type Store = MemoryBlockstore;
+
+/// Failures of the state store, which lies in memory: none of them is expected.
+#[derive(Debug, Error)]
+pub enum WorldError {
+    /// A root or a part of it is missing.
+    #[error("state {0} not found")]
+    NotFound(Cid),
+    /// The store or the encoding failed.
+    #[error("state store: {operation}")]
+    Store {
+        /// What was tried.
+        operation: &'static str,
+        /// Why it failed.
+        source: anyhow::Error,
+    },
+}
+
+/// What code an actor runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// An account with a key address.
+    Account,
+    /// A storage miner.
+    Miner,
+    /// A singleton that only holds funds here.
+    System,
+}
+
+impl Kind {
+    /// The code CID as a node reports it: the actor's name, inlined.
+    pub fn code(self) -> Cid {
+        let name = match self {
+            Self::Account => "fil/19/account",
+            Self::Miner => "fil/19/storageminer",
+            Self::System => "fil/19/system",
+        };
+        // 64 bytes is the limit of an inlined name, and the default never shows.
+        let hash = Multihash::wrap(0, name.as_bytes()).unwrap_or_default();
+        Cid::new_v1(0x55, hash)
+    }
+}
+
+/// One actor.
+#[derive(Debug, Clone, Serialize_tuple, Deserialize_tuple)]
+pub struct Actor {
+    /// Code.
+    pub kind: Kind,
+    /// Root of the actor's own state.
+    pub head: Cid,
+    /// The next nonce of messages from it.
+    pub nonce: u64,
+    /// Funds.
+    pub balance: TokenAmount,
+    /// Key address of an account.
+    pub key: Option<Address>,
+}
+
+#[derive(Serialize_tuple, Deserialize_tuple)]
+struct Tree {
+    next_id: ActorID,
+    actors: Vec<(ActorID, Actor)>,
+}
+
+/// All actors at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    actors: BTreeMap<ActorID, Actor>,
+    ids: BTreeMap<Vec<u8>, ActorID>,
+    next_id: ActorID,
+}
+
+impl World {
+    /// An empty tree whose next new account gets `next_id`.
+    pub fn new(next_id: ActorID) -> Self {
+        Self {
+            next_id,
+            ..Self::default()
+        }
+    }
+
+    /// Reads the tree under a root.
+    pub fn load(store: &Store, root: &Cid) -> Result<Self, WorldError> {
+        let tree: Option<Tree> = store.get_cbor(root).map_err(failed("read the actors"))?;
+        let tree = tree.ok_or(WorldError::NotFound(*root))?;
+        let mut world = Self::new(tree.next_id);
+        for (id, actor) in tree.actors {
+            world.set(id, actor);
+        }
+        Ok(world)
+    }
+
+    /// Writes the tree and gives its root.
+    pub fn flush(&self, store: &Store) -> Result<Cid, WorldError> {
+        let actors = self.actors.iter().map(|(id, a)| (*id, a.clone()));
+        let tree = Tree {
+            next_id: self.next_id,
+            actors: actors.collect(),
+        };
+        put(store, &tree)
+    }
+
+    /// The actor with this ID.
+    pub fn get(&self, id: ActorID) -> Option<&Actor> {
+        self.actors.get(&id)
+    }
+
+    /// The actor with this ID, to change; its key must stay.
+    pub fn get_mut(&mut self, id: ActorID) -> Option<&mut Actor> {
+        self.actors.get_mut(&id)
+    }
+
+    /// Adds or replaces an actor.
+    pub fn set(&mut self, id: ActorID, actor: Actor) {
+        if let Some(key) = &actor.key {
+            self.ids.insert(key.to_bytes(), id);
+        }
+        self.actors.insert(id, actor);
+    }
+
+    /// The ID of an address, if it is on chain.
+    pub fn resolve(&self, address: &Address) -> Option<ActorID> {
+        match address.protocol() {
+            Protocol::ID => address.id().ok().filter(|id| self.actors.contains_key(id)),
+            _ => self.ids.get(&address.to_bytes()).copied(),
+        }
+    }
+
+    /// The key address of an account, given its ID or key address.
+    pub fn account_key(&self, address: &Address) -> Option<Address> {
+        match address.protocol() {
+            Protocol::BLS | Protocol::Secp256k1 => Some(*address),
+            _ => self.resolve(address).and_then(|id| self.get(id)?.key),
+        }
+    }
+
+    /// Makes an account for a key address that receives its first funds. Only key addresses can be made this way.
+    pub fn create_account(
+        &mut self,
+        store: &Store,
+        key: &Address,
+    ) -> Result<Option<ActorID>, WorldError> {
+        if !matches!(key.protocol(), Protocol::BLS | Protocol::Secp256k1) {
+            return Ok(None);
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let head = put(store, &(*key,))?;
+        self.set(id, account(*key, head, TokenAmount::default()));
+        Ok(Some(id))
+    }
+
+    /// IDs of all miners, ascending.
+    pub fn miners(&self) -> Vec<ActorID> {
+        let miners = self.actors.iter().filter(|(_, a)| a.kind == Kind::Miner);
+        miners.map(|(id, _)| *id).collect()
+    }
+}
+
+/// An account actor.
+pub fn account(key: Address, head: Cid, balance: TokenAmount) -> Actor {
+    Actor {
+        kind: Kind::Account,
+        head,
+        nonce: 0,
+        balance,
+        key: Some(key),
+    }
+}
+
+/// Stores an object and gives its CID.
+pub fn put<T: Serialize>(store: &Store, object: &T) -> Result<Cid, WorldError> {
+    store
+        .put_cbor(object, Code::Blake2b256)
+        .map_err(failed("write an object"))
+}
+
+/// Wraps a store failure with the operation that met it.
+pub fn failed(operation: &'static str) -> impl FnOnce(anyhow::Error) -> WorldError {
+    move |source| WorldError::Store { operation, source }
+}

@@ -1,0 +1,107 @@
+//! The command line: nouns, then verbs; tables for people, `--json` for scripts.
+//!
+//! Data goes to stdout, everything else to stderr. Exit code 0: done; 1: it failed; 2: the command is wrong.
+
+mod decode;
+mod pledge;
+mod sectors;
+mod table;
+mod workers;
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::{config::Config, serve, store::Store};
+
+/// The manager of Sealbus: intents, chain, records.
+#[derive(Debug, Parser)]
+#[command(name = "sealbus-manager", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the manager until it is stopped.
+    Run(ConfigArg),
+    /// Check a configuration without starting anything.
+    Check(ConfigArg),
+    /// Ask for sectors without data.
+    Pledge(pledge::Pledge),
+    /// The sectors and what happened to them.
+    Sectors {
+        #[command(subcommand)]
+        verb: sectors::Sectors,
+    },
+    /// The machines that seal.
+    Workers {
+        #[command(subcommand)]
+        verb: workers::Workers,
+    },
+    /// Read one message of the bus on stdin and print it as JSON, for `nats … --translate`.
+    Decode(decode::Decode),
+    /// Print a completion script.
+    Completion {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub struct ConfigArg {
+    /// The configuration file.
+    #[arg(long, short, env = "SEALBUS_MANAGER_CONFIG", default_value = "/etc/sealbus/manager.toml")]
+    config: PathBuf,
+}
+
+impl ConfigArg {
+    fn load(&self) -> anyhow::Result<Config> {
+        Ok(Config::load(&self.config)?)
+    }
+
+    async fn store(&self) -> anyhow::Result<Store> {
+        Ok(Store::open(&self.load()?.database.path).await?)
+    }
+}
+
+/// Does what the command line asks for.
+pub async fn main(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Run(config) => run(config.load()?).await,
+        Command::Check(config) => {
+            let loaded = config.load()?;
+            println!("{} is good: miners {}", config.config.display(), loaded.miner_names());
+            Ok(())
+        }
+        Command::Pledge(pledge) => pledge.run().await,
+        Command::Sectors { verb } => verb.run().await,
+        Command::Workers { verb } => verb.run().await,
+        Command::Decode(decode) => decode.run(),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "sealbus-manager", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = serve::run(config) => match ended {
+            Ok(never) => match never {},
+            Err(error) => Err(error.into()),
+        },
+        _ = terminate.recv() => { tracing::info!("stopped by SIGTERM"); Ok(()) }
+        _ = tokio::signal::ctrl_c() => { tracing::info!("stopped by SIGINT"); Ok(()) }
+    }
+}
+
+/// Prints a value as JSON on stdout.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}

@@ -1,0 +1,339 @@
+//! The manager's configuration: one TOML file, checked before anything is opened.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sealbus_nats::{Connection, topology::Layout};
+use sealbus_schema::{MinerId, SectorSize};
+use serde::Deserialize;
+
+/// The whole file. Unknown fields are errors.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the records are kept.
+    pub database: Database,
+    /// The bus.
+    pub nats: Connection,
+    /// How the streams are made.
+    #[serde(default)]
+    pub streams: Streams,
+    /// The chain.
+    pub chain: Chain,
+    /// The storage providers that this manager serves.
+    #[serde(default, rename = "miner")]
+    pub miners: Vec<Miner>,
+    /// The permanent stores, as this machine reaches them.
+    #[serde(default, rename = "store")]
+    pub stores: Vec<Store>,
+    /// When to try again and when to give up.
+    #[serde(default)]
+    pub policy: Policy,
+}
+
+/// The `[database]` table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// The SQLite file. Made when it is missing; its directory must exist.
+    pub path: PathBuf,
+}
+
+/// The `[streams]` table.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Streams {
+    /// Copies of each stream: 1, or 3 in a NATS cluster.
+    pub replicas: usize,
+    /// The most that the sectors' logs may take on the servers, in bytes.
+    pub max_sectors_bytes: i64,
+}
+
+/// The `[chain]` table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chain {
+    /// The node's JSON-RPC endpoint, `http://host:port/rpc/v1`.
+    pub url: String,
+    /// A file with the node's token; it needs the permission `sign`.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// How many epochs must stand on top of something before it counts.
+    #[serde(default = "five")]
+    pub confidence_epochs: i64,
+    /// How often the node is asked for its head, in milliseconds.
+    #[serde(default = "two_seconds")]
+    pub poll_interval_ms: u64,
+    /// The most that one message may cost in gas, in attoFIL.
+    #[serde(default = "max_fee")]
+    pub max_fee_atto: String,
+    /// How many epochs a signed message may stay unseen before its bytes are pushed again.
+    #[serde(default = "ten")]
+    pub repush_epochs: i64,
+}
+
+/// A `[[miner]]` table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Miner {
+    /// The miner's ID address, such as `f01000`.
+    pub id: MinerId,
+    /// Its sectors' size, such as `32GiB`. Checked against the chain at start.
+    pub sector_size: SectorSize,
+    /// How many sectors without data to keep in the queue, beside what is pledged by hand.
+    #[serde(default)]
+    pub keep_queued: u64,
+    /// Who sends the messages: an address whose key the node holds and that the miner names as worker, owner or
+    /// control address. The miner's worker if it is missing.
+    #[serde(default)]
+    pub sender: Option<String>,
+    /// For how many days a new sector is committed: 180 to 1278. The least that the chain accepts if it is missing.
+    #[serde(default)]
+    pub lifetime_days: Option<u32>,
+}
+
+/// A `[[store]]` table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// The name under which workers report it.
+    pub name: String,
+    /// The directory, as this machine mounts it.
+    pub path: PathBuf,
+}
+
+/// The `[policy]` table.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// How many attempts a sector gets before its number is given up.
+    pub max_attempts: u32,
+    /// How long reading a sector's files in the permanent store may take, in seconds.
+    pub file_check_timeout_secs: u64,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it must be.
+    #[error("{path}: {message}", path = path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What, where, and what was expected.
+        message: String,
+    },
+    /// A value that makes no sense.
+    #[error("{path}: {field}: {problem}", path = path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file. Nothing is opened or connected.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let config: Config = toml::from_str(&text)
+            .map_err(|e| ConfigError::Parse { path: path.to_owned(), message: e.to_string().trim().to_owned() })?;
+        config.check().map_err(|(field, problem)| ConfigError::Value { path: path.to_owned(), field, problem })?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        let refuse = |field: &str, problem: String| Err((field.to_owned(), problem));
+        let parent = self.database.path.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Some(parent) = parent
+            && !parent.is_dir()
+        {
+            return refuse("database.path", format!("the directory {} does not exist", parent.display()));
+        }
+        if !matches!(self.streams.replicas, 1 | 3 | 5) {
+            return refuse("streams.replicas", format!("{} is not 1, 3 or 5", self.streams.replicas));
+        }
+        if self.streams.max_sectors_bytes < 1 << 20 {
+            return refuse("streams.max_sectors_bytes", "must be at least 1048576 (1 MiB)".to_owned());
+        }
+        if self.chain.confidence_epochs < 0 || self.chain.confidence_epochs > 900 {
+            return refuse("chain.confidence_epochs", "must be 0 to 900, the chain's finality".to_owned());
+        }
+        if self.chain.poll_interval_ms < 10 {
+            return refuse("chain.poll_interval_ms", "must be at least 10".to_owned());
+        }
+        if self.chain.repush_epochs < 1 {
+            return refuse("chain.repush_epochs", "must be at least 1".to_owned());
+        }
+        if let Err(problem) = crate::chain::json::parse_tokens(&self.chain.max_fee_atto) {
+            return refuse("chain.max_fee_atto", problem);
+        }
+        let mut seen = BTreeSet::new();
+        for (index, miner) in self.miners.iter().enumerate() {
+            let field = |name: &str| format!("miner[{index}].{name}");
+            if !seen.insert(miner.id) {
+                return Err((field("id"), format!("{} is configured twice", miner.id)));
+            }
+            if let Some(sender) = &miner.sender
+                && let Err(error) = crate::chain::json::parse_address(sender)
+            {
+                return Err((field("sender"), format!("`{sender}` is not an address: {error}")));
+            }
+            if miner.lifetime_days.is_some_and(|days| !(180..=1278).contains(&days)) {
+                return Err((field("lifetime_days"), "must be 180 to 1278".to_owned()));
+            }
+        }
+        let mut names = BTreeSet::new();
+        for (index, store) in self.stores.iter().enumerate() {
+            if !names.insert(&store.name) {
+                return Err((format!("store[{index}].name"), format!("`{}` is configured twice", store.name)));
+            }
+            if !store.path.is_dir() {
+                return Err((
+                    format!("store[{index}].path"),
+                    format!("{} is not a directory: make or mount it first", store.path.display()),
+                ));
+            }
+        }
+        if self.policy.max_attempts == 0 {
+            return refuse("policy.max_attempts", "must be at least 1".to_owned());
+        }
+        if self.policy.file_check_timeout_secs == 0 {
+            return refuse("policy.file_check_timeout_secs", "must be at least 1".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The configuration of a miner.
+    pub fn miner(&self, id: MinerId) -> Option<&Miner> {
+        self.miners.iter().find(|miner| miner.id == id)
+    }
+
+    /// The configured miners, for an error message.
+    pub fn miner_names(&self) -> String {
+        let names: Vec<_> = self.miners.iter().map(|miner| miner.id.to_string()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+}
+
+impl Streams {
+    /// For the bus.
+    pub const fn layout(&self) -> Layout {
+        Layout { replicas: self.replicas, max_sectors_bytes: self.max_sectors_bytes }
+    }
+}
+
+impl Chain {
+    /// How often the node is asked for its head.
+    pub const fn poll_interval(&self) -> Duration {
+        Duration::from_millis(self.poll_interval_ms)
+    }
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Streams { replicas: 1, max_sectors_bytes: 10 << 30 }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy { max_attempts: 3, file_check_timeout_secs: 600 }
+    }
+}
+
+const fn five() -> i64 {
+    5
+}
+
+const fn ten() -> i64 {
+    10
+}
+
+const fn two_seconds() -> u64 {
+    2000
+}
+
+/// 0.1 FIL.
+fn max_fee() -> String {
+    "100000000000000000".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("manager.toml");
+        std::fs::write(&path, text).expect("writes");
+        Config::load(&path)
+    }
+
+    fn refused(text: &str) -> String {
+        load(text).expect_err("must be refused").to_string()
+    }
+
+    const GOOD: &str = r#"
+        [database]
+        path = "/tmp/sealbus-test.db"
+        [nats]
+        url = "nats://127.0.0.1:4222"
+        [chain]
+        url = "http://127.0.0.1:1234/rpc/v1"
+        [[miner]]
+        id = "t01000"
+        sector_size = "32GiB"
+    "#;
+
+    #[test]
+    fn a_small_file_is_enough_and_the_rest_has_defaults() {
+        let config = load(GOOD).expect("loads");
+        assert_eq!(config.miners[0].id, MinerId(1000));
+        assert_eq!(config.chain.confidence_epochs, 5);
+        assert_eq!(config.policy.max_attempts, 3);
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_the_known_ones() {
+        let error = refused(&GOOD.replace("[chain]", "[chain]\nconfidense_epochs = 3"));
+        assert!(error.contains("confidense_epochs") && error.contains("confidence_epochs"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_field() {
+        for (from, to, field) in [
+            ("\"32GiB\"", "\"33GiB\"", "sector_size"),
+            ("\"t01000\"", "\"1000\"", "id"),
+            ("[chain]", "[chain]\nmax_fee_atto = \"1 FIL\"", "chain.max_fee_atto"),
+            ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
+            ("[chain]", "[[store]]\nname = \"a\"\npath = \"/no/such/dir\"\n[chain]", "store[0].path"),
+            ("/tmp/sealbus-test.db", "/no/such/dir/x.db", "database.path"),
+        ] {
+            let error = refused(&GOOD.replace(from, to));
+            assert!(error.contains(field), "{field}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Config::load(Path::new("/no/such/manager.toml")).expect_err("missing");
+        assert!(error.to_string().contains("/no/such/manager.toml"));
+    }
+}

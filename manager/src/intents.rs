@@ -1,0 +1,93 @@
+//! What should exist: gives out sector numbers and offers the sectors, as pledged by hand and by policy.
+
+use std::collections::HashSet;
+
+use fvm_shared::address::Address;
+use sealbus_schema::{MinerId, SectorId, SectorNumber};
+use serde_json::json;
+
+use crate::{
+    chain::{Error as ChainError, NodeClient, Transport, types::TipSetKey},
+    config::{Config, Miner},
+    life::{self, Happening},
+    store::{Sector, Store, StoreError, Tx, Verdict},
+};
+
+/// The first number that is given out; lotus leaves 0 to genesis sectors.
+const FIRST_NUMBER: u64 = 1;
+/// How many sectors are numbered in one transaction.
+const MAX_AT_ONCE: usize = 100;
+
+/// Why no sector could be numbered.
+#[derive(Debug, thiserror::Error)]
+pub enum IntentsError {
+    /// The node did not tell which numbers are used.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The database refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Brings the queue of every miner to what is wanted. Idempotent.
+pub async fn reconcile<T: Transport>(
+    store: &Store,
+    node: &NodeClient<T>,
+    config: &Config,
+    epoch: i64,
+) -> Result<bool, IntentsError> {
+    let mut changed = false;
+    for pledge in store.open_pledges().await? {
+        let miner = pledge.miner.parse().ok().and_then(|id: MinerId| config.miner(id));
+        let Some(miner) = miner else {
+            tracing::error!(miner = %pledge.miner, "sectors are pledged for a miner that is not configured any more");
+            continue;
+        };
+        let wanted = (pledge.remaining as usize).min(MAX_AT_ONCE);
+        changed |= number(store, node, miner, epoch, wanted, Some(pledge.id)).await?;
+    }
+    for miner in config.miners.iter().filter(|miner| miner.keep_queued > 0) {
+        let queued = store.queued_count(miner.id).await?;
+        let wanted = (miner.keep_queued.saturating_sub(queued) as usize).min(MAX_AT_ONCE);
+        changed |= number(store, node, miner, epoch, wanted, None).await?;
+    }
+    Ok(changed)
+}
+
+async fn number<T: Transport>(
+    store: &Store,
+    node: &NodeClient<T>,
+    miner: &Miner,
+    epoch: i64,
+    count: usize,
+    pledge: Option<i64>,
+) -> Result<bool, IntentsError> {
+    if count == 0 {
+        return Ok(false);
+    }
+    // The chain knows numbers that this database does not: those of other tools, and those that were burnt.
+    let allocated = node.allocated(&Address::new_id(miner.id.0), &TipSetKey::head()).await?;
+    let ours: HashSet<u64> = store.numbers_from(miner.id, FIRST_NUMBER).await?.into_iter().collect();
+    let mut tx = store.begin_as(epoch).await?;
+    let free: Vec<u64> = allocated.absent_from(FIRST_NUMBER).filter(|n| !ours.contains(n)).take(count).collect();
+    for number in &free {
+        let id = SectorId { miner: miner.id, number: SectorNumber(*number) };
+        tx.insert_sector(id, miner.sector_size.seal_proof()).await?;
+        if let Some(sector) = tx.sector(id).await? {
+            announce(&mut tx, &sector, pledge).await?;
+        }
+        if let Some(pledge) = pledge {
+            tx.use_pledge(pledge).await?;
+        }
+    }
+    tx.commit().await?;
+    tracing::info!(miner = %miner.id, count = free.len(), "sectors are wanted");
+    Ok(!free.is_empty())
+}
+
+async fn announce(tx: &mut Tx, sector: &Sector, pledge: Option<i64>) -> Result<(), StoreError> {
+    let why = if pledge.is_some() { "pledged" } else { "policy" };
+    let happening = Happening::of_manager("wanted", json!({ "why": why, "proof": sector.proof.name() }));
+    tx.add_history(sector.id, &happening.judged(Verdict::Applied)).await?;
+    life::offer(tx, sector).await
+}

@@ -1,0 +1,98 @@
+//! The outbox: what the database decided, onto the bus.
+//!
+//! A row goes only when the server has it. Sending a row twice is harmless: every message has an id, and every message
+//! but an intent is fenced.
+
+use std::time::Duration;
+
+use sealbus_nats::{Bus, publish::PublishError};
+use sealbus_schema::{
+    codec,
+    message::{Fact, Intent},
+};
+use tokio::sync::Notify;
+
+use crate::{
+    life,
+    store::{OutboxKind, OutboxRow, SectorFilter, Store, StoreError},
+};
+
+/// How long the outbox sleeps when nobody wakes it.
+const PERIOD: Duration = Duration::from_secs(1);
+/// How often the intents of all queued sectors are offered again, in case one was lost from the queue.
+const REOFFER_PERIOD: Duration = Duration::from_secs(120);
+/// How many rows are read at once.
+const BATCH: u32 = 100;
+
+/// Publishes for ever.
+pub async fn run(bus: &Bus, store: &Store, changed: &Notify) -> Result<std::convert::Infallible, StoreError> {
+    let mut reoffer = tokio::time::interval(REOFFER_PERIOD);
+    loop {
+        tokio::select! {
+            () = changed.notified() => {}
+            () = tokio::time::sleep(PERIOD) => {}
+            _ = reoffer.tick() => reoffer_queued(bus, store).await?,
+        }
+        drain(bus, store).await?;
+    }
+}
+
+/// Publishes what is there, in order, until it is empty or the bus does not answer.
+async fn drain(bus: &Bus, store: &Store) -> Result<(), StoreError> {
+    loop {
+        let rows = store.outbox(BATCH).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in rows {
+            match publish(bus, &row).await {
+                Ok(()) => {}
+                Err(PublishError::Fenced { subject }) => {
+                    // The lease has moved; the fold says what is true now.
+                    tracing::info!(sector = %row.sector, %subject, "no longer true; dropped");
+                }
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(sector = %row.sector, %error, "not published yet");
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::error!(sector = %row.sector, %error, "cannot be published");
+                    return Ok(());
+                }
+            }
+            store.remove_from_outbox(row.id).await?;
+        }
+    }
+}
+
+async fn publish(bus: &Bus, row: &OutboxRow) -> Result<(), PublishError> {
+    match &row.kind {
+        OutboxKind::Intent => {
+            let intent: Intent = codec::decode(&row.payload)?;
+            bus.offer(&intent).await.map(drop)
+        }
+        OutboxKind::Fact { worker } => {
+            let fact: Fact = codec::decode(&row.payload)?;
+            bus.tell(row.sector, worker, &fact, &row.id.to_string()).await.map(drop)
+        }
+        OutboxKind::Release => {
+            let reason = String::from_utf8_lossy(&row.payload);
+            bus.release(row.sector, row.lease_sequence, &reason).await.map(drop)
+        }
+    }
+}
+
+/// Offers every queued sector again. An intent that is in the queue stays alone; a stale one cannot claim.
+async fn reoffer_queued(bus: &Bus, store: &Store) -> Result<(), StoreError> {
+    let queued = SectorFilter { state: Some("queued".to_owned()), ..SectorFilter::default() };
+    for sector in store.sectors(&queued).await? {
+        match bus.offer(&life::intent_of(&sector)).await {
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(sector = %sector.id, %error, "not offered again");
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}

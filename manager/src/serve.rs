@@ -1,0 +1,213 @@
+//! `sealbus-manager run`: checks the surroundings, then starts every reconciler.
+
+use std::{sync::Arc, time::Duration};
+
+use sealbus_nats::{Bus, ConnectError, topology::TopologyError};
+use sealbus_schema::{MinerId, Plan, SectorSize};
+use tokio::sync::Notify;
+
+use crate::{
+    chain::{Endpoint, Error as ChainError, NodeClient, RpcClient, network, types::TipSetKey},
+    config::Config,
+    drive::{self, DriveError, Driver, chain_of},
+    fold::{self, Fold, FoldError},
+    outbox,
+    store::{Store, StoreError},
+};
+
+/// How often the streams are checked; one in memory does not outlive its server.
+const TOPOLOGY_PERIOD: Duration = Duration::from_secs(10);
+/// The pause after the fold failed.
+const FOLD_PAUSE: Duration = Duration::from_secs(1);
+/// The first and the longest pause while something that we start with is not there.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+
+/// Why the manager does not run, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bus does not let us in.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The log is not ours, or not readable.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// The chain client cannot be set up, or the node does not let us in.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The chain cannot be driven.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+    /// The streams.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// A miner that the chain does not have.
+    #[error("miner[].id = \"{miner}\": the network {network} has no such miner: {reason}")]
+    UnknownMiner {
+        /// As configured.
+        miner: MinerId,
+        /// The network's name.
+        network: String,
+        /// The node's words.
+        reason: String,
+    },
+    /// A miner of another sector size.
+    #[error(
+        "miner[].sector_size = \"{configured}\" for {miner}: on chain its sectors have {on_chain} bytes ({name}); correct the \
+         configuration"
+    )]
+    WrongSectorSize {
+        /// The miner.
+        miner: MinerId,
+        /// As configured.
+        configured: SectorSize,
+        /// In bytes.
+        on_chain: u64,
+        /// As it would have to be configured.
+        name: String,
+    },
+    /// A sender whose key the node does not hold.
+    #[error(
+        "miner {miner}: the node's wallet has no key of {sender}, which sends its messages: import it, or set sender"
+    )]
+    NoKey {
+        /// The miner.
+        miner: MinerId,
+        /// The key address.
+        sender: String,
+    },
+    /// A network whose version we cannot build messages for.
+    #[error(transparent)]
+    Network(#[from] network::Unsupported),
+}
+
+/// Runs until a reconciler ends for good. The caller drops the future to stop: everything that matters is stored.
+pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError> {
+    let config = Arc::new(config);
+    let store = Store::open(&config.database.path).await?;
+    let endpoint = Endpoint::new(config.chain.url.clone(), config.chain.token_file.clone());
+    let node = NodeClient::new(RpcClient::new(endpoint)?);
+    check_chain(&node, &config).await?;
+    let bus = config.nats.connect_patiently("manager").await?;
+    ensure_topology_patiently(&bus, &config).await;
+    let epoch = fold::take_over(&bus, &store).await?;
+    let changed = Arc::new(Notify::new());
+    let driver = Driver::new(node, store.clone(), config.clone(), epoch, changed.clone()).await?;
+    tracing::info!(epoch, miners = %config.miner_names(), "the manager runs");
+
+    tokio::select! {
+        ended = fold_for_ever(&bus, &store, epoch, &config, &changed) => ended,
+        ended = outbox::run(&bus, &store, &changed) => Ok(ended?),
+        ended = driver.run() => Ok(ended?),
+        never = keep_topology(&bus, &config) => never,
+    }
+}
+
+/// Reads the log for ever. A log that cannot be read is opened again; a database that is not ours any more ends it.
+async fn fold_for_ever(
+    bus: &Bus,
+    store: &Store,
+    epoch: i64,
+    config: &Config,
+    changed: &Notify,
+) -> Result<std::convert::Infallible, ServeError> {
+    let fold = Fold { bus, store, epoch, policy: drive::attempt_policy(config), changed };
+    loop {
+        match fold.run().await {
+            Ok(never) => return Ok(never),
+            Err(FoldError::Log(error)) => {
+                tracing::warn!(error = %chain_of(&error), "the log cannot be read; opening it again");
+                tokio::time::sleep(FOLD_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Waits for a node that is not there yet, and refuses one that says no.
+async fn check_chain(node: &NodeClient, config: &Config) -> Result<(), ServeError> {
+    let mut backoff = sealbus_nats::publish::Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+    loop {
+        match check_miners(node, config).await {
+            Err(ServeError::Chain(error)) if error.is_transient() => {
+                let pause = backoff.next_pause();
+                tracing::warn!(
+                    url = %config.chain.url,
+                    error = %chain_of(&error),
+                    retry_in_ms = pause.as_millis() as u64,
+                    "the chain node does not answer; trying again"
+                );
+                tokio::time::sleep(pause).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn check_miners(node: &NodeClient, config: &Config) -> Result<(), ServeError> {
+    let network_name = node.network_name().await?;
+    network::check_supported(node.network_version(&TipSetKey::head()).await?)?;
+    for miner in &config.miners {
+        let info = match node.miner_info(&drive::address(miner.id), &TipSetKey::head()).await {
+            Ok(info) => info,
+            Err(error @ ChainError::Refused { .. }) => {
+                return Err(ServeError::UnknownMiner {
+                    miner: miner.id,
+                    network: network_name,
+                    reason: error.to_string(),
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if info.sector_bytes != miner.sector_size.bytes() {
+            return Err(ServeError::WrongSectorSize {
+                miner: miner.id,
+                configured: miner.sector_size,
+                on_chain: info.sector_bytes,
+                name: SectorSize::from_bytes(info.sector_bytes).map_or("unknown".to_owned(), |size| size.to_string()),
+            });
+        }
+        let sender = match &miner.sender {
+            Some(text) => crate::chain::json::parse_address(text).map(|(address, _)| address).map_err(|error| {
+                DriveError::Config { field: format!("sender of miner {}", miner.id), problem: error.to_string() }
+            })?,
+            None => info.worker,
+        };
+        let key = node.account_key(&sender, &TipSetKey::head()).await?;
+        if !node.wallet_has(&key).await? {
+            return Err(ServeError::NoKey { miner: miner.id, sender: key.to_string() });
+        }
+    }
+    Ok(())
+}
+
+async fn ensure_topology(bus: &Bus, config: &Config) -> Result<(), TopologyError> {
+    bus.ensure_streams(config.streams.layout()).await?;
+    for miner in &config.miners {
+        bus.ensure_queue(miner.id, miner.sector_size.seal_proof(), Plan::Seal).await?;
+    }
+    Ok(())
+}
+
+async fn ensure_topology_patiently(bus: &Bus, config: &Config) {
+    let mut backoff = sealbus_nats::publish::Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+    while let Err(error) = ensure_topology(bus, config).await {
+        let pause = backoff.next_pause();
+        tracing::warn!(error = %chain_of(&error), retry_in_ms = pause.as_millis() as u64, "the streams are not there yet");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn keep_topology(bus: &Bus, config: &Config) -> Result<std::convert::Infallible, ServeError> {
+    loop {
+        tokio::time::sleep(TOPOLOGY_PERIOD).await;
+        if bus.is_connected()
+            && let Err(error) = ensure_topology(bus, config).await
+        {
+            tracing::warn!(error = %chain_of(&error), "the streams could not be checked");
+        }
+    }
+}

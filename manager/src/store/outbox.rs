@@ -1,0 +1,120 @@
+//! What must still be published on the bus.
+
+use sealbus_schema::{MinerId, SectorId, SectorNumber, WorkerName};
+use sqlx::Row;
+
+use super::{Store, StoreError, Tx, sql};
+
+/// What kind of thing is to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutboxKind {
+    /// An intent; the payload is a packed [`Intent`](sealbus_schema::message::Intent).
+    Intent,
+    /// A fact; the payload is a packed [`Fact`](sealbus_schema::message::Fact).
+    Fact {
+        /// For whom.
+        worker: WorkerName,
+    },
+    /// The end of a lease; the payload is the reason as text.
+    Release,
+}
+
+/// A row of the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Its number; later rows have higher ones.
+    pub id: i64,
+    /// What it is.
+    pub kind: OutboxKind,
+    /// About which sector.
+    pub sector: SectorId,
+    /// The sector's last lease record when the row was written.
+    pub lease_sequence: u64,
+    /// What to publish.
+    pub payload: Vec<u8>,
+}
+
+impl Store {
+    /// The oldest rows of the outbox.
+    pub async fn outbox(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM outbox ORDER BY id LIMIT $1")
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("read the outbox"))?;
+        rows.iter()
+            .map(|row| {
+                let id: i64 = row.get("id");
+                let bad = |problem: String| StoreError::BadRow { what: format!("outbox {id}"), problem };
+                let miner: MinerId = row.get::<String, _>("miner").parse().map_err(|e| bad(format!("{e}")))?;
+                let kind: String = row.get("kind");
+                let worker: Option<String> = row.get("worker");
+                let kind = match (kind.as_str(), worker) {
+                    ("intent", None) => OutboxKind::Intent,
+                    ("release", None) => OutboxKind::Release,
+                    ("fact", Some(worker)) => {
+                        OutboxKind::Fact { worker: worker.parse().map_err(|e| bad(format!("{e}")))? }
+                    }
+                    (kind, _) => return Err(bad(format!("kind {kind}"))),
+                };
+                Ok(OutboxRow {
+                    id,
+                    kind,
+                    sector: SectorId { miner, number: SectorNumber(row.get::<i64, _>("number") as u64) },
+                    lease_sequence: row.get::<i64, _>("lease_sequence") as u64,
+                    payload: row.get("payload"),
+                })
+            })
+            .collect()
+    }
+
+    /// Removes a row whose content is on the bus.
+    pub async fn remove_from_outbox(&self, id: i64) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM outbox WHERE id = $1")
+            .bind(id)
+            .execute(&self.pool)
+            .await
+            .map_err(sql("clear the outbox"))?;
+        Ok(())
+    }
+
+    /// How many intents of a miner are on their way into the queue or in it: sectors that nobody has taken yet.
+    pub async fn queued_count(&self, miner: MinerId) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM sectors WHERE miner = $1 AND state = 'queued'")
+            .bind(miner.to_string())
+            .fetch_one(&self.pool)
+            .await
+            .map_err(sql("count queued sectors"))?;
+        Ok(row.get::<i64, _>("n") as u64)
+    }
+}
+
+impl Tx {
+    /// Adds a row to the outbox.
+    pub async fn add_to_outbox(
+        &mut self,
+        kind: &OutboxKind,
+        sector: SectorId,
+        lease_sequence: u64,
+        payload: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let (kind, worker) = match kind {
+            OutboxKind::Intent => ("intent", None),
+            OutboxKind::Fact { worker } => ("fact", Some(worker.to_string())),
+            OutboxKind::Release => ("release", None),
+        };
+        sqlx::query(
+            "INSERT INTO outbox (kind, miner, number, worker, lease_sequence, payload) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(kind)
+        .bind(sector.miner.to_string())
+        .bind(sector.number.0 as i64)
+        .bind(worker)
+        .bind(lease_sequence as i64)
+        .bind(payload)
+        .execute(&mut *self.inner)
+        .await
+        .map_err(sql("fill the outbox"))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! The store on a real SQLite file.
+
+use sealbus_manager::{
+    life::{self, Happening},
+    store::{MessageKind, MessageState, Sector, SectorFilter, Store, StoreError, Verdict},
+};
+use sealbus_schema::{
+    Commitment, ErrorClass, ErrorCode, ErrorReport, ProofBytes, Randomness, SealProof, SectorId, Transition,
+    lease::{Ownership, Record},
+    message::{EventBody, PreCommitInfo, Seed, StoredSector, Ticket},
+    seal::manager::{AttemptPolicy, Input, State},
+};
+use serde_json::json;
+
+const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3 };
+
+async fn store() -> (tempfile::TempDir, Store) {
+    let directory = tempfile::tempdir().expect("directory");
+    let store = Store::open(&directory.path().join("manager.db")).await.expect("opens");
+    let mut tx = store.begin().await.expect("begins");
+    tx.start_fold("SEAL_SECTORS@1").await.expect("starts");
+    tx.insert_sector(id(), SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
+    tx.commit().await.expect("commits");
+    (directory, store)
+}
+
+fn id() -> SectorId {
+    "f01000/1".parse().expect("sector")
+}
+
+/// Every input of the happy path.
+fn inputs() -> Vec<Input> {
+    let ticket = Ticket {
+        draw: 1,
+        randomness: Randomness([3; 32]),
+        epoch: -880,
+        expires_epoch: 2900,
+        head_epoch: 20,
+        epoch_millis: 30_000,
+    };
+    let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 86_440, head_epoch: 31, epoch_millis: 30_000 };
+    vec![
+        Input::Claimed,
+        Input::Event(EventBody::TicketWanted { draw: 1 }),
+        Input::TicketDrawn(ticket),
+        Input::Event(EventBody::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([2; 32]) }),
+        Input::PreCommitLanded(precommit),
+        Input::Event(EventBody::Persisted { stored: StoredSector { store: "main".into(), files: vec![] } }),
+        Input::FilesChecked,
+        Input::SeedDrawn(Seed { draw: 1, randomness: Randomness([4; 32]), epoch: 40 }),
+        Input::Event(EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }),
+        Input::ProofVerified,
+        Input::ProveLanded { activation_epoch: 50 },
+        Input::Event(EventBody::Finished {}),
+    ]
+}
+
+async fn apply(store: &Store, input: Input) -> Sector {
+    let mut tx = store.begin().await.expect("begins");
+    let mut sector = tx.sector(id()).await.expect("reads").expect("exists");
+    let happening = Happening::of_manager("test", json!({}));
+    life::apply(&mut tx, &mut sector, input, happening, POLICY).await.expect("applies");
+    tx.commit().await.expect("commits");
+    sector
+}
+
+#[tokio::test]
+async fn every_state_of_a_life_is_read_back_as_it_was_stored() {
+    let (_directory, store) = store().await;
+    let refused = ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOF_INVALID, "a test");
+    for input in inputs() {
+        let stored = apply(&store, input).await;
+        assert_eq!(store.sector(id()).await.expect("reads"), Some(stored.clone()));
+        if stored.state.is_terminal() {
+            continue;
+        }
+        // Blocked on top of each state, and back.
+        let blocked = apply(&store, Input::Refused(refused.clone())).await;
+        assert!(matches!(blocked.state, State::Blocked { .. }));
+        assert_eq!(store.sector(id()).await.expect("reads"), Some(blocked));
+        let mut tx = store.begin().await.expect("begins");
+        tx.save_sector(&stored).await.expect("stores");
+        tx.commit().await.expect("commits");
+    }
+    let filter = SectorFilter { state: Some("proving".into()), ..SectorFilter::default() };
+    assert_eq!(store.sectors(&filter).await.expect("lists").len(), 1);
+    assert!(store.live_sectors().await.expect("lists").is_empty());
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_a_row_that_cannot_be() {
+    let (directory, store) = store().await;
+    apply(&store, Input::Claimed).await;
+    let url = format!("sqlite://{}", directory.path().join("manager.db").display());
+    let pool = sqlx::SqlitePool::connect(&url).await.expect("connects");
+    for bad in [
+        "UPDATE sectors SET state = 'proving'",
+        "UPDATE sectors SET comm_r = '00'",
+        "UPDATE sectors SET state = 'lost'",
+        "UPDATE sectors SET draw = 1",
+        "INSERT INTO messages (key, kind, miner, number, state) VALUES ('k', 'precommit', 'f01', 1, 'pushed')",
+        "INSERT INTO outbox (kind, miner, number, lease_sequence, payload) VALUES ('fact', 'f01', 1, 0, x'')",
+    ] {
+        let outcome = sqlx::query(bad).execute(&pool).await;
+        assert!(outcome.is_err(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn one_purpose_has_one_message_and_one_nonce() {
+    let (_directory, store) = store().await;
+    let mut tx = store.begin().await.expect("begins");
+    tx.want_message(MessageKind::PreCommit, id(), 1).await.expect("wants");
+    tx.want_message(MessageKind::PreCommit, id(), 1).await.expect("wants the same");
+    tx.commit().await.expect("commits");
+    let open = store.open_messages().await.expect("reads");
+    assert_eq!(open.len(), 1);
+    let key = MessageKind::PreCommit.key(id(), 1);
+    assert_eq!(store.next_nonce("t3a").await.expect("reads"), 0);
+
+    let mut tx = store.begin().await.expect("begins");
+    tx.save_signed(&key, "t3a", 4, "bafy1", b"bytes").await.expect("stores");
+    tx.save_signed(&key, "t3a", 5, "bafy2", b"other").await.expect_err("its bytes are fixed");
+    tx.commit().await.expect("commits");
+    let mut tx = store.begin().await.expect("begins");
+    tx.want_message(MessageKind::ProveCommit, id(), 1).await.expect("wants");
+    let other = MessageKind::ProveCommit.key(id(), 1);
+    tx.save_signed(&other, "t3a", 4, "bafy3", b"bytes").await.expect_err("the nonce is used");
+    drop(tx);
+    assert_eq!(store.next_nonce("t3a").await.expect("reads"), 5);
+    let open = store.open_messages().await.expect("reads");
+    assert!(matches!(&open[0].state, MessageState::Signed(signed) if signed.bytes == b"bytes"));
+}
+
+#[tokio::test]
+async fn a_manager_that_was_taken_over_can_no_longer_write() {
+    let (_directory, store) = store().await;
+    let take_over = || async {
+        let mut tx = store.begin().await.expect("begins");
+        let epoch = tx.take_over().await.expect("takes over");
+        tx.commit().await.expect("commits");
+        epoch
+    };
+    let (first, second) = (take_over().await, take_over().await);
+    assert!(second > first);
+    assert!(matches!(store.begin_as(first).await.err(), Some(StoreError::TakenOver { .. })));
+    let mut tx = store.begin_as(second).await.expect("begins");
+    tx.move_offset(second, 0, 10).await.expect("moves");
+    assert!(tx.move_offset(second, 0, 11).await.is_err(), "the offset has moved already");
+}
+
+#[tokio::test]
+async fn effects_leave_through_the_outbox_and_name_the_owner() {
+    let (_directory, store) = store().await;
+    let mut tx = store.begin().await.expect("begins");
+    let mut sector = tx.sector(id()).await.expect("reads").expect("exists");
+    let worker = "w1".parse().expect("worker");
+    let Transition::Advance { next, .. } = sector.ownership.fold(&Record::Claim { worker: &worker, sequence: 9 })
+    else {
+        panic!("a claim counts");
+    };
+    sector.ownership = next;
+    tx.save_sector(&sector).await.expect("stores");
+    tx.commit().await.expect("commits");
+    for input in inputs() {
+        apply(&store, input).await;
+    }
+    let rows = store.outbox(100).await.expect("reads");
+    let facts = rows.iter().filter(
+        |row| matches!(&row.kind, sealbus_manager::store::OutboxKind::Fact { worker } if worker.as_str() == "w1"),
+    );
+    assert_eq!(facts.count(), 5, "ticket, precommit, persist check, seed, prove commit");
+    assert_eq!(rows.last().map(|row| row.kind.clone()), Some(sealbus_manager::store::OutboxKind::Release));
+    assert!(rows.iter().all(|row| row.lease_sequence == 9));
+    assert_eq!(store.open_messages().await.expect("reads").len(), 2);
+    assert!(matches!(store.sector(id()).await.expect("reads").expect("exists").ownership, Ownership::Held { .. }));
+    let history = store.history(id()).await.expect("reads");
+    assert!(history.iter().all(|entry| entry.verdict == Verdict::Applied.name()));
+}
