@@ -42,7 +42,7 @@ enum Applied {
 
 /// What happened next.
 enum Next {
-    Work(Done),
+    Work(Box<Done>),
     Reported(Result<u64, Fenced>),
     Facts(Vec<Fact>),
 }
@@ -73,14 +73,14 @@ impl<'a> Life<'a> {
                 reporting = self.journal.pending.first().map(|event| self.report(event.clone()));
             }
             let next = tokio::select! {
-                done = or_never(&mut working) => Next::Work(done),
+                done = or_never(&mut working) => Next::Work(Box::new(done)),
                 outcome = or_never(&mut reporting) => Next::Reported(outcome),
                 found = &mut watching => Next::Facts(found),
             };
             match next {
                 Next::Work(done) => {
                     let before = self.journal.state.clone();
-                    working = Some(self.on_work(done).await);
+                    working = Some(self.on_work(*done).await);
                     if self.journal.state != before {
                         watching = self.watch(true);
                     }
@@ -112,7 +112,7 @@ impl<'a> Life<'a> {
         let input = match done {
             Done::Input(input) => input,
             Done::Acquired(guard) => match self.refuse_to_start() {
-                None => return self.start_phase(guard).await,
+                None => return self.start_phase(*guard).await,
                 Some(input) => input,
             },
         };
