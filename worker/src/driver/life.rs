@@ -11,7 +11,11 @@ use sealbus_schema::{
 };
 use tokio::sync::Notify;
 
-use super::{Context, expiry, facts, insist, work};
+use super::{
+    Context, expiry,
+    facts::{self, News},
+    insist, work,
+};
 use crate::{journal::Journal, processor::ProcessorGuard, slot::Slot};
 use work::{Done, Job};
 
@@ -20,7 +24,7 @@ use work::{Done, Job};
 pub enum End {
     /// Finished or aborted, and the log knows it.
     Over,
-    /// The server refused an event: the lease has moved.
+    /// The lease has moved: the server refused an event, or the last lease record is another one.
     Fenced,
 }
 
@@ -44,7 +48,7 @@ enum Applied {
 enum Next {
     Work(Box<Done>),
     Reported(Result<u64, Fenced>),
-    Facts(Vec<Fact>),
+    News(News),
 }
 
 /// The server refused an event.
@@ -75,7 +79,7 @@ impl<'a> Life<'a> {
             let next = tokio::select! {
                 done = or_never(&mut working) => Next::Work(Box::new(done)),
                 outcome = or_never(&mut reporting) => Next::Reported(outcome),
-                found = &mut watching => Next::Facts(found),
+                news = &mut watching => Next::News(news),
             };
             match next {
                 Next::Work(done) => {
@@ -91,9 +95,13 @@ impl<'a> Life<'a> {
                     self.persist().await;
                 }
                 Next::Reported(Err(Fenced)) => return (End::Fenced, self.journal),
-                Next::Facts(found) => {
+                // An end that is only to be told may have been told already, and the lease closed for it.
+                Next::News(News { lease_moved: true, .. }) if self.journal.state.step().is_some() => {
+                    return (End::Fenced, self.journal);
+                }
+                Next::News(news) => {
                     let mut advanced = false;
-                    for fact in found {
+                    for fact in news.facts {
                         advanced |= self.on_fact(fact, &mut working).await == Applied::Advanced;
                     }
                     watching = self.watch(advanced);
@@ -234,7 +242,7 @@ impl<'a> Life<'a> {
         .boxed()
     }
 
-    fn watch(&self, at_once: bool) -> BoxFuture<'static, Vec<Fact>> {
+    fn watch(&self, at_once: bool) -> BoxFuture<'static, News> {
         let kinds = facts::kinds(&self.journal.state);
         let context = Arc::clone(&self.context);
         let Journal { intent, token, .. } = &self.journal;

@@ -20,14 +20,31 @@ async fn a_worker_that_lost_its_lease_stops_and_quarantines_the_files() {
     manager.event(sector, "pieces_added").await;
     manager.until("the second start", |manager| (manager.kinds(sector).len() == 3).then_some(())).await;
     manager.bus.release(sector, token.0, "test").await.expect("releases");
-    bench.let_go("tree_d");
+    // The phase that runs is stopped; nobody waits for its end.
     let quarantined = bench.path("slot0/quarantine").join(format!("s-t01000-1.{token}"));
     eventually("the quarantine", async || quarantined.is_dir().then_some(())).await;
     eventually("a free slot", async || (!bench.path("slot0/journal").exists()).then_some(())).await;
     assert!(bench.log().contains("fenced"));
+    bench.let_go("tree_d");
     let next = manager.offer(2).await;
     manager.see_through(next, "finished").await;
     assert_eq!(manager.kinds(sector).len(), 3, "nothing was added after the release");
+}
+
+#[tokio::test]
+async fn a_blocked_slot_notices_that_its_lease_moved_and_takes_the_next_sector() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let _worker = bench.start();
+    bench.fail_once("tree_d", "crit");
+    let sector = manager.offer(1).await;
+    manager.event(sector, "failed").await;
+    let token = manager.claimed(sector).await;
+    manager.bus.release(sector, token.0, "elsewhere").await.expect("releases");
+    let next = manager.offer(2).await;
+    manager.see_through(next, "finished").await;
+    assert!(bench.path("slot0/quarantine").join(format!("s-t01000-1.{token}")).is_dir());
 }
 
 #[tokio::test]
