@@ -124,9 +124,7 @@ impl Cluster {
         let process = Process::start("nats-server", &process::nats_server(), &["-c", &text(&config)], &[], &self.root)?;
         self.nats = Some(process);
         let port = self.nats_url.rsplit(':').next().unwrap_or_default().to_owned();
-        wait_for("nats-server", || {
-            Ok(std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok().then_some(()))
-        })
+        wait_for("nats-server", || Ok(std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok().then_some(())))
     }
 
     fn start_devnet(&mut self) -> anyhow::Result<()> {

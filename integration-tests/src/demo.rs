@@ -44,7 +44,12 @@ impl Demo {
         eprintln!("demo: starting NATS, the devnet, the manager and a worker with {} slot(s)", self.slots);
         let mut cluster = Cluster::start(&self.root.join("run"), settings)?;
         cluster.pledge(self.sectors)?;
-        eprintln!("demo: pledged {} sector(s) of {}; logs are in {}", self.sectors, cluster.miner(), cluster.root().display());
+        eprintln!(
+            "demo: pledged {} sector(s) of {}; logs are in {}",
+            self.sectors,
+            cluster.miner(),
+            cluster.root().display()
+        );
         self.watch(&mut cluster, stop)?;
         summary::print(&cluster, &self.active_on_chain(&cluster)?)?;
         if self.keep {
@@ -84,7 +89,11 @@ impl Demo {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("the sectors are not active after {} s; see the logs in {}", limit.as_secs(), self.root.display());
+                bail!(
+                    "the sectors are not active after {} s; see the logs in {}",
+                    limit.as_secs(),
+                    self.root.display()
+                );
             }
             std::thread::sleep(PERIOD);
         }

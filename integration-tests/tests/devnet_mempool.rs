@@ -12,12 +12,7 @@ use sealbus_integration_tests::devnet::faults::Fault;
 use sealbus_integration_tests::devnet::search::search;
 
 fn transfer(chain: &Chain, nonce: u64) -> Message {
-    let mut message = chain.message(
-        chain.worker(),
-        0,
-        RawBytes::default(),
-        TokenAmount::from_atto(5),
-    );
+    let mut message = chain.message(chain.worker(), 0, RawBytes::default(), TokenAmount::from_atto(5));
     message.sequence = nonce;
     message
 }
@@ -31,41 +26,20 @@ fn refused(chain: &Chain, message: Message, wanted: &str) {
 fn nonces_are_checked() {
     let chain = Chain::new();
     chain.push(transfer(&chain, 0)).expect("taken");
-    assert_eq!(
-        chain
-            .node(|node| node.next_nonce(&node.miners[0].worker_key))
-            .expect("a nonce"),
-        1
-    );
+    assert_eq!(chain.node(|node| node.next_nonce(&node.miners[0].worker_key)).expect("a nonce"), 1);
     refused(&chain, transfer(&chain, 0), "already in mpool");
     refused(&chain, transfer(&chain, 6), "too big a gap");
-    chain
-        .push(transfer(&chain, 3))
-        .expect("a gap of two is taken");
-    assert_eq!(
-        chain
-            .node(|node| node.next_nonce(&node.miners[0].worker_key))
-            .expect("a nonce"),
-        1
-    );
+    chain.push(transfer(&chain, 3)).expect("a gap of two is taken");
+    assert_eq!(chain.node(|node| node.next_nonce(&node.miners[0].worker_key)).expect("a nonce"), 1);
     chain.advance(2);
-    assert_eq!(
-        chain.node(|node| node.mempool.pending().len()),
-        1,
-        "the gapped one waits"
-    );
+    assert_eq!(chain.node(|node| node.mempool.pending().len()), 1, "the gapped one waits");
     refused(&chain, transfer(&chain, 0), "message nonce too low");
     let mut dearer = transfer(&chain, 3);
     dearer.gas_premium = TokenAmount::from_atto(100_000);
     refused(&chain, dearer, "because of nonce gap");
     chain.push(transfer(&chain, 1)).expect("taken");
     chain.push(transfer(&chain, 2)).expect("taken");
-    assert_eq!(
-        chain
-            .node(|node| node.next_nonce(&node.miners[0].worker_key))
-            .expect("a nonce"),
-        4
-    );
+    assert_eq!(chain.node(|node| node.next_nonce(&node.miners[0].worker_key)).expect("a nonce"), 4);
     chain.advance(2);
     assert!(chain.node(|node| node.mempool.pending().is_empty()));
 }
@@ -75,15 +49,8 @@ fn a_replacement_pays_a_tenth_more() {
     let chain = Chain::new();
     let old = transfer(&chain, 0);
     let old_cid = chain.push(old.clone()).expect("taken");
-    let with_premium = |atto: u64| Message {
-        gas_premium: TokenAmount::from_atto(atto),
-        ..old.clone()
-    };
-    refused(
-        &chain,
-        with_premium(1_100),
-        "replace by fee has too low GasPremium",
-    );
+    let with_premium = |atto: u64| Message { gas_premium: TokenAmount::from_atto(atto), ..old.clone() };
+    refused(&chain, with_premium(1_100), "replace by fee has too low GasPremium");
     let new_cid = chain.push(with_premium(1_101)).expect("taken");
     chain.advance(2);
     chain.node(|node| {
@@ -101,20 +68,12 @@ fn another_call_under_the_nonce_is_no_replacement_in_searches() {
     let old = transfer(&chain, 0);
     let old_cid = chain.push(old.clone()).expect("taken");
     let premium = TokenAmount::from_atto(2_000);
-    let other = Message {
-        value: TokenAmount::from_atto(6),
-        gas_premium: premium,
-        ..old
-    };
+    let other = Message { value: TokenAmount::from_atto(6), gas_premium: premium, ..old };
     chain.push(other).expect("taken");
     chain.advance(2);
     chain.node(|node| {
-        let error =
-            search(&node.chain, node.chain.head(), &old_cid, -1, true).expect_err("another call");
-        assert!(
-            error.to_string().contains("NOT a valid replacement"),
-            "{error}"
-        );
+        let error = search(&node.chain, node.chain.head(), &old_cid, -1, true).expect_err("another call");
+        assert!(error.to_string().contains("NOT a valid replacement"), "{error}");
     });
 }
 
@@ -125,18 +84,11 @@ fn searches_honour_their_limit_and_the_message_must_be_known() {
     chain.advance(30);
     chain.node(|node| {
         let head = node.chain.head().clone();
-        let found = |limit| {
-            search(&node.chain, &head, &cid, limit, false)
-                .expect("a search")
-                .is_some()
-        };
+        let found = |limit| search(&node.chain, &head, &cid, limit, false).expect("a search").is_some();
         assert!(found(-1) && found(100) && !found(5));
         let unknown = node.chain.head().cid;
         let error = search(&node.chain, &head, &unknown, -1, true).expect_err("unknown");
-        assert!(
-            error.to_string().contains("failed to load message"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("failed to load message"), "{error}");
     });
 }
 
@@ -144,24 +96,15 @@ fn searches_honour_their_limit_and_the_message_must_be_known() {
 fn signatures_are_checked_for_both_kinds_of_keys() {
     let chain = Chain::new();
     for from in [chain.worker(), chain.owner()] {
-        let message = Message {
-            from,
-            ..transfer(&chain, 0)
-        };
+        let message = Message { from, ..transfer(&chain, 0) };
         let error = chain.node(|node| {
-            let mut signed = node
-                .wallet
-                .sign_message(&from, message.clone())
-                .expect("signs");
+            let mut signed = node.wallet.sign_message(&from, message.clone()).expect("signs");
             signed.message.value = TokenAmount::from_atto(6);
             node.push(signed).expect_err("another message").to_string()
         });
         assert!(error.contains("signature"), "{error}");
         let error = chain.node(|node| {
-            let mut signed = node
-                .wallet
-                .sign_message(&from, message.clone())
-                .expect("signs");
+            let mut signed = node.wallet.sign_message(&from, message.clone()).expect("signs");
             signed.signature.bytes[5] ^= 1;
             node.push(signed).expect_err("a bit flipped").to_string()
         });
@@ -171,11 +114,7 @@ fn signatures_are_checked_for_both_kinds_of_keys() {
     let by_id = chain.node(|node| {
         let key = node.miners[0].worker_key;
         let from = Address::new_id(node.miners[0].worker);
-        let message = Message {
-            from,
-            sequence: 1,
-            ..transfer_of(key)
-        };
+        let message = Message { from, sequence: 1, ..transfer_of(key) };
         let signed = node.wallet.sign_message(&key, message).expect("signs");
         node.push(signed).expect_err("from an ID").to_string()
     });
@@ -202,98 +141,25 @@ fn sizes_fields_and_funds_are_checked() {
     let chain = Chain::new();
     let right = transfer(&chain, 0);
     let params = |length| RawBytes::new(vec![0; length]);
-    refused(
-        &chain,
-        Message {
-            params: params(64 << 10),
-            ..right.clone()
-        },
-        "message too big",
-    );
-    refused(
-        &chain,
-        Message {
-            value: TokenAmount::from_atto(-1),
-            ..right.clone()
-        },
-        "negative",
-    );
-    refused(
-        &chain,
-        Message {
-            gas_limit: 0,
-            ..right.clone()
-        },
-        "GasLimit",
-    );
-    refused(
-        &chain,
-        Message {
-            gas_limit: 10_000_000_001,
-            ..right.clone()
-        },
-        "GasLimit",
-    );
-    refused(
-        &chain,
-        Message {
-            version: 1,
-            ..right.clone()
-        },
-        "Version",
-    );
+    refused(&chain, Message { params: params(64 << 10), ..right.clone() }, "message too big");
+    refused(&chain, Message { value: TokenAmount::from_atto(-1), ..right.clone() }, "negative");
+    refused(&chain, Message { gas_limit: 0, ..right.clone() }, "GasLimit");
+    refused(&chain, Message { gas_limit: 10_000_000_001, ..right.clone() }, "GasLimit");
+    refused(&chain, Message { version: 1, ..right.clone() }, "Version");
     let premium = TokenAmount::from_atto(2_000_000);
-    refused(
-        &chain,
-        Message {
-            gas_premium: premium,
-            ..right.clone()
-        },
-        "GasPremium",
-    );
+    refused(&chain, Message { gas_premium: premium, ..right.clone() }, "GasPremium");
     let (cap, premium) = (TokenAmount::from_atto(99), TokenAmount::from_atto(1));
-    refused(
-        &chain,
-        Message {
-            gas_fee_cap: cap,
-            gas_premium: premium,
-            ..right.clone()
-        },
-        "gas fee cap too low",
-    );
-    refused(
-        &chain,
-        Message {
-            value: TokenAmount::from_whole(1_000_001),
-            ..right.clone()
-        },
-        "not enough funds",
-    );
+    refused(&chain, Message { gas_fee_cap: cap, gas_premium: premium, ..right.clone() }, "gas fee cap too low");
+    refused(&chain, Message { value: TokenAmount::from_whole(1_000_001), ..right.clone() }, "not enough funds");
     let most = TokenAmount::from_whole(600_000);
-    chain
-        .push(Message {
-            value: most.clone(),
-            ..right.clone()
-        })
-        .expect("taken");
-    refused(
-        &chain,
-        Message {
-            value: most,
-            sequence: 1,
-            ..right
-        },
-        "not enough funds",
-    );
+    chain.push(Message { value: most.clone(), ..right.clone() }).expect("taken");
+    refused(&chain, Message { value: most, sequence: 1, ..right }, "not enough funds");
 }
 
 #[test]
 fn too_little_gas_is_paid_and_fails() {
     let chain = Chain::new();
-    let message = Message {
-        gas_limit: 1_000,
-        ..transfer(&chain, 0)
-    };
+    let message = Message { gas_limit: 1_000, ..transfer(&chain, 0) };
     let cid = chain.push(message).expect("taken");
     chain.advance(2);
     let receipt = chain.search(&cid).expect("executed").receipt;

@@ -20,12 +20,7 @@ impl Drop for Process {
 }
 
 fn start(directory: &Path, arguments: &[&str]) -> Process {
-    let child = Command::new(BINARY)
-        .arg("--data-dir")
-        .arg(directory)
-        .args(arguments)
-        .stderr(Stdio::null())
-        .spawn();
+    let child = Command::new(BINARY).arg("--data-dir").arg(directory).args(arguments).stderr(Stdio::null()).spawn();
     Process(child.expect("the binary starts"))
 }
 
@@ -35,19 +30,13 @@ fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = ready() {
             return value;
         }
-        assert!(
-            started.elapsed() < Duration::from_secs(60),
-            "waited for {what}"
-        );
+        assert!(started.elapsed() < Duration::from_secs(60), "waited for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 fn refuse(arguments: &[&str]) -> Output {
-    let output = Command::new(BINARY)
-        .args(arguments)
-        .output()
-        .expect("the binary starts");
+    let output = Command::new(BINARY).args(arguments).output().expect("the binary starts");
     assert!(!output.status.success(), "{arguments:?}");
     output
 }
@@ -56,46 +45,27 @@ fn refuse(arguments: &[&str]) -> Output {
 async fn a_process_tells_where_it_is_serves_and_stops() {
     let directory = tempfile::tempdir().expect("a directory");
     let data = directory.path().join("devnet");
-    let mut process = start(
-        &data,
-        &["--epoch-millis", "20", "--miners", "2", "--seed", "9"],
-    );
-    let address = wait_for("rpc-addr", || {
-        fs::read_to_string(data.join("rpc-addr")).ok()
-    });
+    let mut process = start(&data, &["--epoch-millis", "20", "--miners", "2", "--seed", "9"]);
+    let address = wait_for("rpc-addr", || fs::read_to_string(data.join("rpc-addr")).ok());
     assert!(address.starts_with("127.0.0.1:"), "{address}");
     for name in ["token-admin", "token-sign", "token-read"] {
         let metadata = fs::metadata(data.join(name)).expect("a token");
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
     }
     let description: Value =
-        serde_json::from_slice(&fs::read(data.join("devnet.json")).expect("a description"))
-            .expect("JSON");
+        serde_json::from_slice(&fs::read(data.join("devnet.json")).expect("a description")).expect("JSON");
     assert_eq!(description["sector_size"], json!(2048));
     assert_eq!(description["miners"][1]["id"], json!("t01001"));
-    let left: Vec<_> = fs::read_dir(&data)
-        .expect("a directory")
-        .flatten()
-        .collect();
+    let left: Vec<_> = fs::read_dir(&data).expect("a directory").flatten().collect();
     assert_eq!(left.len(), 5, "nothing temporary is left: {left:?}");
 
     let _ = rustls::crypto::ring::default_provider().install_default();
     let token = fs::read_to_string(data.join("token-sign")).expect("a token");
-    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "Filecoin.ChainHead", "params": []})
-        .to_string();
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "Filecoin.ChainHead", "params": []}).to_string();
     let client = reqwest::Client::new();
     loop {
-        let request = client
-            .post(format!("http://{address}/rpc/v1"))
-            .bearer_auth(&token)
-            .body(body.clone());
-        let answer: Value = request
-            .send()
-            .await
-            .expect("an answer")
-            .json()
-            .await
-            .expect("JSON");
+        let request = client.post(format!("http://{address}/rpc/v1")).bearer_auth(&token).body(body.clone());
+        let answer: Value = request.send().await.expect("an answer").json().await.expect("JSON");
         if answer["result"]["Height"].as_i64().expect("a height") > 2 {
             break;
         }
@@ -116,15 +86,9 @@ fn bad_arguments_are_refused_by_name() {
     let data = directory.path().to_str().expect("UTF-8");
     let refusals = [
         (vec!["--data-dir", data, "--listen", "0.0.0.0:0"], "listen"),
-        (
-            vec!["--data-dir", data, "--sector-size", "32GiB"],
-            "sector-size",
-        ),
+        (vec!["--data-dir", data, "--sector-size", "32GiB"], "sector-size"),
         (vec!["--data-dir", data, "--miners", "0"], "miners"),
-        (
-            vec!["--data-dir", data, "--network-version", "27"],
-            "network-version",
-        ),
+        (vec!["--data-dir", data, "--network-version", "27"], "network-version"),
         (vec!["--data-dir", "/proc/nowhere"], "data-dir"),
         (vec![], "data-dir"),
     ];

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use chain::{MINER, PROVE_COMMIT, encode, prove_params};
 use fil_actor_miner_state::v19::{CompactCommD, SectorPreCommitInfo};
 use filecoin_proofs_api::seal::{
-    SealCommitPhase2Output, SealPreCommitPhase2Output, add_piece, seal_commit_phase1,
-    seal_commit_phase2, seal_pre_commit_phase1, seal_pre_commit_phase2,
+    SealCommitPhase2Output, SealPreCommitPhase2Output, add_piece, seal_commit_phase1, seal_commit_phase2,
+    seal_pre_commit_phase1, seal_pre_commit_phase2,
 };
 use filecoin_proofs_api::{PieceInfo, RegisteredSealProof, SectorId, UnpaddedBytesAmount};
 use fvm_ipld_encoding::RawBytes;
@@ -34,17 +34,10 @@ fn require_parameters() {
         !cache.is_empty(),
         "{VARIABLE} is not set: make the 2 KiB parameters with `sealbus-worker params devnet` and set it to their directory"
     );
-    let entries =
-        fs::read_dir(&cache).unwrap_or_else(|error| panic!("{VARIABLE}={cache}: {error}"));
-    let is_porep =
-        |name: &str| name.contains("stacked-proof-of-replication") && name.ends_with(".params");
-    let found = entries
-        .flatten()
-        .any(|entry| is_porep(&entry.file_name().to_string_lossy()));
-    assert!(
-        found,
-        "{VARIABLE}={cache} holds no PoRep parameters: make them with `sealbus-worker params devnet`"
-    );
+    let entries = fs::read_dir(&cache).unwrap_or_else(|error| panic!("{VARIABLE}={cache}: {error}"));
+    let is_porep = |name: &str| name.contains("stacked-proof-of-replication") && name.ends_with(".params");
+    let found = entries.flatten().any(|entry| is_porep(&entry.file_name().to_string_lossy()));
+    assert!(found, "{VARIABLE}={cache} holds no PoRep parameters: make them with `sealbus-worker params devnet`");
 }
 
 /// A sector of zeros in a directory, on its way to a proof.
@@ -83,12 +76,8 @@ impl Sealing<'_> {
             pre_commit,
             &self.pieces,
         );
-        let SealCommitPhase2Output { proof } = seal_commit_phase2(
-            phase1.expect("C1"),
-            prover_id(MINER),
-            SectorId::from(SECTOR),
-        )
-        .expect("C2");
+        let SealCommitPhase2Output { proof } =
+            seal_commit_phase2(phase1.expect("C1"), prover_id(MINER), SectorId::from(SECTOR)).expect("C2");
         proof
     }
 }
@@ -97,13 +86,7 @@ fn zero_piece(directory: &Path) -> PieceInfo {
     let unpadded = UnpaddedBytesAmount(2032);
     let mut staged = fs::File::create(directory.join("unsealed")).expect("a file");
     let zeros = vec![0_u8; 2032];
-    let added = add_piece(
-        RegisteredSealProof::StackedDrg2KiBV1_1,
-        &zeros[..],
-        &mut staged,
-        unpadded,
-        &[],
-    );
+    let added = add_piece(RegisteredSealProof::StackedDrg2KiBV1_1, &zeros[..], &mut staged, unpadded, &[]);
     staged.flush().expect("written");
     added.expect("a piece").0
 }
@@ -112,10 +95,7 @@ fn zero_piece(directory: &Path) -> PieceInfo {
 fn a_real_proof_is_accepted_and_the_same_with_one_flipped_bit_rejected() {
     require_parameters();
     let devnet = Devnet::new(Config::default(), Arc::new(ProofsApi)).expect("a devnet");
-    let chain = chain::Chain {
-        devnet,
-        verifier: Arc::default(),
-    };
+    let chain = chain::Chain { devnet, verifier: Arc::default() };
     chain.advance(20);
     let directory = tempfile::tempdir().expect("a directory");
     let entropy = miner_entropy(MINER);
@@ -124,17 +104,10 @@ fn a_real_proof_is_accepted_and_the_same_with_one_flipped_bit_rejected() {
         let digest = node.chain.ticket_digest(ticket_epoch, node.chain.head());
         draw(&digest.expect("a ticket"), 5, ticket_epoch, &entropy)
     });
-    let sealing = Sealing {
-        directory: directory.path(),
-        ticket,
-        pieces: vec![zero_piece(directory.path())],
-    };
+    let sealing = Sealing { directory: directory.path(), ticket, pieces: vec![zero_piece(directory.path())] };
     let sealed = sealing.pre_commit();
     let zero = CompactCommD::empty().get_cid(chain::PROOF).expect("CommD");
-    assert_eq!(
-        data_commitment_v1_to_cid(&sealed.comm_d).expect("CommD"),
-        zero
-    );
+    assert_eq!(data_commitment_v1_to_cid(&sealed.comm_d).expect("CommD"), zero);
     let info = SectorPreCommitInfo {
         sealed_cid: replica_commitment_v1_to_cid(&sealed.comm_r).expect("CommR"),
         seal_rand_epoch: ticket_epoch,
@@ -142,19 +115,11 @@ fn a_real_proof_is_accepted_and_the_same_with_one_flipped_bit_rejected() {
     };
     assert_eq!(chain.pre_commit(vec![info]).exit_code.value(), 0);
 
-    let seed_epoch = chain
-        .on_chain_pre_commit(SECTOR)
-        .expect("on chain")
-        .pre_commit_epoch
-        + 10;
+    let seed_epoch = chain.on_chain_pre_commit(SECTOR).expect("on chain").pre_commit_epoch + 10;
     chain.advance(12);
     let seed = chain.node(|node| {
         let now = node.chain.head().height();
-        let digest = sealbus_integration_tests::devnet::execution::beacon_digest(
-            node.config.seed,
-            seed_epoch,
-            now,
-        );
+        let digest = sealbus_integration_tests::devnet::execution::beacon_digest(node.config.seed, seed_epoch, now);
         draw(&digest.expect("a beacon entry"), 6, seed_epoch, &entropy)
     });
     let proof = sealing.prove(seed, sealed);

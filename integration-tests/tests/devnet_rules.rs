@@ -3,9 +3,7 @@
 #[path = "devnet_support/chain.rs"]
 mod chain;
 
-use chain::{
-    Chain, MINER, PRE_COMMIT, PROOF, PROVE_COMMIT, encode, pre_commit_params, prove_params,
-};
+use chain::{Chain, MINER, PRE_COMMIT, PROOF, PROVE_COMMIT, encode, pre_commit_params, prove_params};
 use fil_actor_miner_state::v19::{CompactCommD, PieceActivationManifest, SectorPreCommitInfo};
 use fil_actors_shared::v19::BatchReturn;
 use fvm_ipld_encoding::RawBytes;
@@ -16,9 +14,7 @@ use fvm_shared::error::ExitCode;
 use fvm_shared::piece::{PaddedPieceSize, zero_piece_commitment};
 use fvm_shared::sector::RegisteredSealProof;
 use sealbus_integration_tests::devnet::Config;
-use sealbus_integration_tests::devnet::randomness::{
-    beacon_data, blake2b256, draw, miner_entropy, ticket_vrf_proof,
-};
+use sealbus_integration_tests::devnet::randomness::{beacon_data, blake2b256, draw, miner_entropy, ticket_vrf_proof};
 
 const RIGHT: &[u8] = b"right";
 const WRONG: &[u8] = b"wrong";
@@ -62,13 +58,7 @@ fn a_cc_sector_is_pre_committed_and_proven() {
     let place = chain.node(|node| miner.state.find_sector(&node.store, 7));
     assert!(place.is_ok());
     let stats = chain.node(|node| node.stats.miners[&MINER].clone());
-    assert_eq!(
-        (
-            stats.sectors[&7].pre_commits,
-            stats.sectors[&7].prove_commits
-        ),
-        (1, 1)
-    );
+    assert_eq!((stats.sectors[&7].pre_commits, stats.sectors[&7].prove_commits), (1, 1));
     assert!(stats.failed.is_empty());
 }
 
@@ -76,26 +66,12 @@ fn a_cc_sector_is_pre_committed_and_proven() {
 fn the_proof_is_checked_against_the_ticket_and_the_seed_of_the_chain() {
     let chain = Chain::new();
     let ticket_epoch = chain.height() - 3;
-    let sector = SectorPreCommitInfo {
-        seal_rand_epoch: ticket_epoch,
-        ..chain.sector(7)
-    };
+    let sector = SectorPreCommitInfo { seal_rand_epoch: ticket_epoch, ..chain.sector(7) };
     assert_eq!(chain.pre_commit(vec![sector]).exit_code.value(), 0);
-    let seed_epoch = chain
-        .on_chain_pre_commit(7)
-        .expect("on chain")
-        .pre_commit_epoch
-        + 10;
+    let seed_epoch = chain.on_chain_pre_commit(7).expect("on chain").pre_commit_epoch + 10;
     chain.advance(12);
     chain.prove(&prove_params(&[(7, RIGHT)], true));
-    let asked = chain
-        .verifier
-        .asked
-        .lock()
-        .expect("no panic")
-        .last()
-        .cloned()
-        .expect("asked");
+    let asked = chain.verifier.asked.lock().expect("no panic").last().cloned().expect("asked");
     let entropy = miner_entropy(MINER);
     let ticket = blake2b256(&ticket_vrf_proof(1, 0, ticket_epoch));
     assert_eq!(asked.ticket, draw(&ticket, 5, ticket_epoch, &entropy));
@@ -112,18 +88,12 @@ fn a_wrong_ticket_epoch_is_refused() {
     // Offsets to the epoch that includes the message.
     for offset in [0, 5, -3781] {
         let wrong = chain.height() + 1 + offset;
-        let sector = SectorPreCommitInfo {
-            seal_rand_epoch: wrong,
-            ..chain.sector(7)
-        };
+        let sector = SectorPreCommitInfo { seal_rand_epoch: wrong, ..chain.sector(7) };
         let receipt = chain.pre_commit(vec![sector]);
         assert_eq!(receipt.exit_code.value(), 16, "offset {offset}");
     }
     let oldest = chain.height() + 1 - 3780;
-    let sector = SectorPreCommitInfo {
-        seal_rand_epoch: oldest,
-        ..chain.sector(7)
-    };
+    let sector = SectorPreCommitInfo { seal_rand_epoch: oldest, ..chain.sector(7) };
     assert_eq!(chain.pre_commit(vec![sector]).exit_code.value(), 0);
     assert!(chain.on_chain_pre_commit(7).is_some());
 }
@@ -132,35 +102,13 @@ fn a_wrong_ticket_epoch_is_refused() {
 fn a_second_pre_commit_of_the_number_is_refused() {
     let chain = Chain::new();
     chain.pre_committed(&[7]);
-    assert_eq!(
-        chain.pre_commit(vec![chain.sector(7)]).exit_code.value(),
-        16
-    );
-    assert_eq!(
-        chain
-            .prove(&prove_params(&[(7, RIGHT)], true))
-            .exit_code
-            .value(),
-        0
-    );
-    assert_eq!(
-        chain.pre_commit(vec![chain.sector(7)]).exit_code.value(),
-        16
-    );
-    assert_eq!(
-        chain
-            .pre_commit(vec![chain.sector(8), chain.sector(8)])
-            .exit_code
-            .value(),
-        16
-    );
+    assert_eq!(chain.pre_commit(vec![chain.sector(7)]).exit_code.value(), 16);
+    assert_eq!(chain.prove(&prove_params(&[(7, RIGHT)], true)).exit_code.value(), 0);
+    assert_eq!(chain.pre_commit(vec![chain.sector(7)]).exit_code.value(), 16);
+    assert_eq!(chain.pre_commit(vec![chain.sector(8), chain.sector(8)]).exit_code.value(), 16);
     let stats = chain.node(|node| node.stats.miners[&MINER].clone());
     assert_eq!(stats.sectors[&7].pre_commits, 1);
-    let failed: Vec<_> = stats
-        .failed
-        .iter()
-        .map(|failed| (failed.sectors.clone(), failed.exit_code))
-        .collect();
+    let failed: Vec<_> = stats.failed.iter().map(|failed| (failed.sectors.clone(), failed.exit_code)).collect();
     assert_eq!(failed, [(vec![7], 16), (vec![7], 16), (vec![8, 8], 16)]);
 }
 
@@ -172,50 +120,26 @@ fn too_little_deposit_is_refused_and_the_exact_one_accepted() {
     assert_eq!(chain.send(PRE_COMMIT, params, short).exit_code.value(), 19);
     assert!(chain.on_chain_pre_commit(7).is_none());
     let params = pre_commit_params(vec![chain.sector(7)]);
-    assert_eq!(
-        chain
-            .send(PRE_COMMIT, params, chain.deposit())
-            .exit_code
-            .value(),
-        0
-    );
+    assert_eq!(chain.send(PRE_COMMIT, params, chain.deposit()).exit_code.value(), 0);
 }
 
 #[test]
 fn a_failed_message_changes_nothing_but_nonce_and_gas() {
     let chain = Chain::new();
     let before = chain.miner();
-    let worker_before = chain.node(|node| {
-        node.latest()
-            .expect("state")
-            .actor(&node.miners[0].worker_key)
-            .expect("worker")
-            .1
-            .clone()
-    });
-    let receipt = chain.pre_commit(vec![SectorPreCommitInfo {
-        expiration: 5,
-        ..chain.sector(7)
-    }]);
+    let worker_before =
+        chain.node(|node| node.latest().expect("state").actor(&node.miners[0].worker_key).expect("worker").1.clone());
+    let receipt = chain.pre_commit(vec![SectorPreCommitInfo { expiration: 5, ..chain.sector(7) }]);
     assert_eq!(receipt.exit_code.value(), 16);
     assert!(receipt.gas_used > 0);
     let after = chain.miner();
     assert_eq!(before.actor.head, after.actor.head);
     assert_eq!(before.actor.balance, after.actor.balance);
-    let worker_after = chain.node(|node| {
-        node.latest()
-            .expect("state")
-            .actor(&node.miners[0].worker_key)
-            .expect("worker")
-            .1
-            .clone()
-    });
+    let worker_after =
+        chain.node(|node| node.latest().expect("state").actor(&node.miners[0].worker_key).expect("worker").1.clone());
     assert_eq!(worker_after.nonce, worker_before.nonce + 1);
     let paid = &worker_before.balance - &worker_after.balance;
-    assert_eq!(
-        paid,
-        TokenAmount::from_atto(100 * receipt.gas_used + 1_000 * 1_000_000_000)
-    );
+    assert_eq!(paid, TokenAmount::from_atto(100 * receipt.gas_used + 1_000 * 1_000_000_000));
 }
 
 #[test]
@@ -225,124 +149,35 @@ fn malformed_pre_commits_are_refused() {
     let unsealed = data_commitment_v1_to_cid(&[1; 32]).expect("a commitment");
     let sealed = replica_commitment_v1_to_cid(&[1; 32]).expect("a commitment");
     let wrong = [
-        (
-            "no V1",
-            SectorPreCommitInfo {
-                seal_proof: RegisteredSealProof::StackedDRG2KiBV1,
-                ..right.clone()
-            },
-        ),
-        (
-            "other size",
-            SectorPreCommitInfo {
-                seal_proof: RegisteredSealProof::StackedDRG8MiBV1P1,
-                ..right.clone()
-            },
-        ),
-        (
-            "32 GiB",
-            SectorPreCommitInfo {
-                seal_proof: RegisteredSealProof::StackedDRG32GiBV1P1,
-                ..right.clone()
-            },
-        ),
+        ("no V1", SectorPreCommitInfo { seal_proof: RegisteredSealProof::StackedDRG2KiBV1, ..right.clone() }),
+        ("other size", SectorPreCommitInfo { seal_proof: RegisteredSealProof::StackedDRG8MiBV1P1, ..right.clone() }),
+        ("32 GiB", SectorPreCommitInfo { seal_proof: RegisteredSealProof::StackedDRG32GiBV1P1, ..right.clone() }),
         (
             "NI",
-            SectorPreCommitInfo {
-                seal_proof: RegisteredSealProof::StackedDRG2KiBV1P2_Feat_NiPoRep,
-                ..right.clone()
-            },
+            SectorPreCommitInfo { seal_proof: RegisteredSealProof::StackedDRG2KiBV1P2_Feat_NiPoRep, ..right.clone() },
         ),
-        (
-            "unknown proof",
-            SectorPreCommitInfo {
-                seal_proof: RegisteredSealProof::Invalid(99),
-                ..right.clone()
-            },
-        ),
-        (
-            "CommR is a CommD",
-            SectorPreCommitInfo {
-                sealed_cid: unsealed,
-                ..right.clone()
-            },
-        ),
-        (
-            "CommD is a CommR",
-            SectorPreCommitInfo {
-                unsealed_cid: CompactCommD::of(sealed),
-                ..right.clone()
-            },
-        ),
-        (
-            "deals",
-            SectorPreCommitInfo {
-                deal_ids: vec![1],
-                ..right.clone()
-            },
-        ),
-        (
-            "too short",
-            SectorPreCommitInfo {
-                expiration: chain.height() + 86_410 + 518_400 - 1,
-                ..right.clone()
-            },
-        ),
-        (
-            "too long",
-            SectorPreCommitInfo {
-                expiration: chain.height() + 3_680_640 + 100,
-                ..right.clone()
-            },
-        ),
-        (
-            "number too large",
-            SectorPreCommitInfo {
-                sector_number: u64::MAX,
-                ..right.clone()
-            },
-        ),
+        ("unknown proof", SectorPreCommitInfo { seal_proof: RegisteredSealProof::Invalid(99), ..right.clone() }),
+        ("CommR is a CommD", SectorPreCommitInfo { sealed_cid: unsealed, ..right.clone() }),
+        ("CommD is a CommR", SectorPreCommitInfo { unsealed_cid: CompactCommD::of(sealed), ..right.clone() }),
+        ("deals", SectorPreCommitInfo { deal_ids: vec![1], ..right.clone() }),
+        ("too short", SectorPreCommitInfo { expiration: chain.height() + 86_410 + 518_400 - 1, ..right.clone() }),
+        ("too long", SectorPreCommitInfo { expiration: chain.height() + 3_680_640 + 100, ..right.clone() }),
+        ("number too large", SectorPreCommitInfo { sector_number: u64::MAX, ..right.clone() }),
     ];
     for (name, sector) in wrong {
-        assert_eq!(
-            chain.pre_commit(vec![sector]).exit_code.value(),
-            16,
-            "{name}"
-        );
+        assert_eq!(chain.pre_commit(vec![sector]).exit_code.value(), 16, "{name}");
     }
-    assert_eq!(
-        chain
-            .send(
-                PRE_COMMIT,
-                pre_commit_params(vec![]),
-                TokenAmount::default()
-            )
-            .exit_code
-            .value(),
-        16
-    );
+    assert_eq!(chain.send(PRE_COMMIT, pre_commit_params(vec![]), TokenAmount::default()).exit_code.value(), 16);
     let garbage = RawBytes::new(vec![0xff, 0x00]);
-    assert_eq!(
-        chain
-            .send(PRE_COMMIT, garbage, TokenAmount::default())
-            .exit_code
-            .value(),
-        21
-    );
+    assert_eq!(chain.send(PRE_COMMIT, garbage, TokenAmount::default()).exit_code.value(), 21);
     let synthetic = RegisteredSealProof::StackedDRG2KiBV1P1_Feat_SyntheticPoRep;
-    let sector = SectorPreCommitInfo {
-        seal_proof: synthetic,
-        ..right
-    };
+    let sector = SectorPreCommitInfo { seal_proof: synthetic, ..right };
     assert_eq!(chain.pre_commit(vec![sector]).exit_code.value(), 0);
 }
 
 #[test]
 fn only_owner_and_worker_may_commit() {
-    let chain = Chain::with(Config {
-        miners: 2,
-        ..Config::default()
-    });
+    let chain = Chain::with(Config { miners: 2, ..Config::default() });
     let stranger = chain.node(|node| node.miners[1].worker_key);
     let params = || pre_commit_params(vec![chain.sector(7)]);
     let receipt = chain.send_from(stranger, PRE_COMMIT, params(), chain.deposit());
@@ -352,69 +187,29 @@ fn only_owner_and_worker_may_commit() {
     assert_eq!(receipt.exit_code.value(), 0);
     chain.advance(12);
     let params = encode(&prove_params(&[(7, RIGHT)], true));
-    assert_eq!(
-        chain
-            .send_from(stranger, PROVE_COMMIT, params, TokenAmount::default())
-            .exit_code
-            .value(),
-        18
-    );
+    assert_eq!(chain.send_from(stranger, PROVE_COMMIT, params, TokenAmount::default()).exit_code.value(), 18);
 }
 
 #[test]
 fn proving_comes_after_the_challenge_and_needs_a_pre_commit() {
     let chain = Chain::new();
-    assert_eq!(
-        chain
-            .prove(&prove_params(&[(7, RIGHT)], true))
-            .exit_code
-            .value(),
-        17
-    );
+    assert_eq!(chain.prove(&prove_params(&[(7, RIGHT)], true)).exit_code.value(), 17);
     assert_eq!(chain.pre_commit(vec![chain.sector(7)]).exit_code.value(), 0);
-    let challenge = chain
-        .on_chain_pre_commit(7)
-        .expect("on chain")
-        .pre_commit_epoch
-        + 10;
+    let challenge = chain.on_chain_pre_commit(7).expect("on chain").pre_commit_epoch + 10;
     while chain.height() + 1 < challenge {
         chain.advance(1);
     }
     // Included at the challenge epoch itself: one too early.
-    assert_eq!(
-        chain
-            .prove(&prove_params(&[(7, RIGHT)], true))
-            .exit_code
-            .value(),
-        18
-    );
-    assert_eq!(
-        chain
-            .prove(&prove_params(&[(7, RIGHT)], true))
-            .exit_code
-            .value(),
-        0
-    );
+    assert_eq!(chain.prove(&prove_params(&[(7, RIGHT)], true)).exit_code.value(), 18);
+    assert_eq!(chain.prove(&prove_params(&[(7, RIGHT)], true)).exit_code.value(), 0);
 }
 
 #[test]
 fn a_wrong_proof_fails_the_message_or_only_its_sector() {
     let chain = Chain::new();
     chain.pre_committed(&[7, 8]);
-    assert_eq!(
-        chain
-            .prove(&prove_params(&[(7, WRONG)], true))
-            .exit_code
-            .value(),
-        16
-    );
-    assert_eq!(
-        chain
-            .prove(&prove_params(&[(7, WRONG)], false))
-            .exit_code
-            .value(),
-        16
-    );
+    assert_eq!(chain.prove(&prove_params(&[(7, WRONG)], true)).exit_code.value(), 16);
+    assert_eq!(chain.prove(&prove_params(&[(7, WRONG)], false)).exit_code.value(), 16);
     assert!(chain.on_chain_sector(7).is_none() && chain.on_chain_pre_commit(7).is_some());
     let receipt = chain.prove(&prove_params(&[(7, WRONG), (8, RIGHT)], false));
     assert_eq!(receipt.exit_code.value(), 0);
@@ -434,13 +229,7 @@ fn a_late_proof_is_skipped() {
     chain.pre_committed(&[8]);
     let receipt = chain.prove(&prove_params(&[(7, RIGHT), (8, RIGHT)], false));
     assert_eq!(codes(&receipt.return_data), [16, 0]);
-    assert_eq!(
-        chain
-            .prove(&prove_params(&[(7, RIGHT)], true))
-            .exit_code
-            .value(),
-        16
-    );
+    assert_eq!(chain.prove(&prove_params(&[(7, RIGHT)], true)).exit_code.value(), 16);
 }
 
 #[test]
@@ -457,13 +246,7 @@ fn shapes_of_prove_commit_are_checked() {
     let mut long = right.clone();
     long.sector_proofs[0] = RawBytes::new(vec![0; 193]);
     let empty = prove_params(&[], true);
-    for (name, params) in [
-        ("none", none),
-        ("both", both),
-        ("two", two),
-        ("long", long),
-        ("empty", empty),
-    ] {
+    for (name, params) in [("none", none), ("both", both), ("two", two), ("long", long), ("empty", empty)] {
         assert_eq!(chain.prove(&params).exit_code.value(), 16, "{name}");
     }
     assert!(chain.verifier.asked.lock().expect("no panic").is_empty());
@@ -486,10 +269,7 @@ fn the_pieces_must_give_the_committed_commd() {
     params.sector_activations[0].pieces = vec![piece(&zero_piece_commitment(size), 512)];
     assert_eq!(chain.prove(&params).exit_code.value(), 0);
     let sector = chain.on_chain_sector(7).expect("active");
-    assert_eq!(
-        sector.verified_deal_weight,
-        (512 * (sector.expiration - sector.activation)).into()
-    );
+    assert_eq!(sector.verified_deal_weight, (512 * (sector.expiration - sector.activation)).into());
 }
 
 #[test]
@@ -497,23 +277,14 @@ fn too_little_pledge_is_refused() {
     let chain = Chain::new();
     chain.pre_committed(&[7]);
     let params = encode(&prove_params(&[(7, RIGHT)], true));
-    assert_eq!(
-        chain
-            .send(PROVE_COMMIT, params, TokenAmount::default())
-            .exit_code
-            .value(),
-        19
-    );
+    assert_eq!(chain.send(PROVE_COMMIT, params, TokenAmount::default()).exit_code.value(), 19);
     assert!(chain.on_chain_pre_commit(7).is_some());
 }
 
 #[test]
 fn quality_is_tenfold_from_version_29_and_plain_before() {
     let pledge = |network_version| {
-        let chain = Chain::with(Config {
-            network_version,
-            ..Config::default()
-        });
+        let chain = Chain::with(Config { network_version, ..Config::default() });
         chain.pre_committed(&[7]);
         chain.prove(&prove_params(&[(7, RIGHT)], true));
         let sector = chain.on_chain_sector(7).expect("active");
@@ -538,54 +309,23 @@ fn removed_and_unknown_methods_are_unhandled() {
 fn funds_can_be_sent_and_new_accounts_appear() {
     let chain = Chain::new();
     let new = Address::new_bls(&[9; 48]).expect("an address");
-    let mut message = chain.message(
-        chain.worker(),
-        0,
-        RawBytes::default(),
-        TokenAmount::from_whole(3),
-    );
+    let mut message = chain.message(chain.worker(), 0, RawBytes::default(), TokenAmount::from_whole(3));
     message.to = new;
     chain.push(message).expect("taken");
     chain.advance(2);
-    let balance = chain.node(|node| {
-        node.latest()
-            .expect("state")
-            .actor(&new)
-            .expect("made")
-            .1
-            .balance
-            .clone()
-    });
+    let balance = chain.node(|node| node.latest().expect("state").actor(&new).expect("made").1.balance.clone());
     assert_eq!(balance, TokenAmount::from_whole(3));
-    let mut message = chain.message(
-        chain.worker(),
-        0,
-        RawBytes::default(),
-        TokenAmount::default(),
-    );
+    let mut message = chain.message(chain.worker(), 0, RawBytes::default(), TokenAmount::default());
     message.to = Address::new_actor(b"nobody");
     let cid = chain.push(message).expect("taken");
     chain.advance(2);
-    assert_eq!(
-        chain
-            .search(&cid)
-            .expect("executed")
-            .receipt
-            .exit_code
-            .value(),
-        5
-    );
+    assert_eq!(chain.search(&cid).expect("executed").receipt.exit_code.value(), 5);
 }
 
 #[test]
 fn a_message_is_seen_in_the_child_of_the_tipset_that_includes_it() {
     let chain = Chain::new();
-    let message = chain.message(
-        chain.worker(),
-        PRE_COMMIT,
-        pre_commit_params(vec![chain.sector(7)]),
-        chain.deposit(),
-    );
+    let message = chain.message(chain.worker(), PRE_COMMIT, pre_commit_params(vec![chain.sector(7)]), chain.deposit());
     let cid = chain.push(message).expect("taken");
     let including = chain.height() + 1;
     assert!(chain.search(&cid).is_none());
@@ -595,22 +335,13 @@ fn a_message_is_seen_in_the_child_of_the_tipset_that_includes_it() {
     chain.advance(3);
     let lookup = chain.search(&cid).expect("executed");
     assert_eq!(lookup.tipset.height(), including + 3);
-    assert_eq!(
-        chain
-            .on_chain_pre_commit(7)
-            .expect("on chain")
-            .pre_commit_epoch,
-        including
-    );
+    assert_eq!(chain.on_chain_pre_commit(7).expect("on chain").pre_commit_epoch, including);
     let earlier = chain.node(|node| {
         let head = node.chain.head().clone();
         let tipset = node.chain.at_height(including, &head).expect("a tipset");
         let view = node.view(Some(&tipset.cid)).expect("a view");
         let miner = view.miner(&Address::new_id(MINER)).expect("the miner");
-        miner
-            .state
-            .get_precommitted_sector(&node.store, 7)
-            .expect("reads")
+        miner.state.get_precommitted_sector(&node.store, 7).expect("reads")
     });
     assert!(earlier.is_none(), "state before the message is still there");
 }
@@ -628,27 +359,15 @@ fn randomness_of_null_rounds_comes_from_the_next_tipset_and_of_the_future_from_n
         assert_eq!(digest(-880), digest(0));
         let error = digest(25).expect_err("the future");
         assert_eq!(error.to_string(), "cannot draw randomness from the future");
-        assert_eq!(
-            node.chain.at_height(22, &head).expect("a tipset").height(),
-            20
-        );
-        assert_eq!(
-            node.chain
-                .after_height(22, &head)
-                .expect("a tipset")
-                .height(),
-            24
-        );
+        assert_eq!(node.chain.at_height(22, &head).expect("a tipset").height(), 20);
+        assert_eq!(node.chain.after_height(22, &head).expect("a tipset").height(), 24);
     });
 }
 
 #[test]
 fn the_same_seed_gives_the_same_chain() {
     let head = |seed| {
-        let chain = Chain::with(Config {
-            seed,
-            ..Config::default()
-        });
+        let chain = Chain::with(Config { seed, ..Config::default() });
         chain.pre_committed(&[7]);
         chain.node(|node| node.chain.head().cid)
     };
@@ -660,13 +379,7 @@ fn the_same_seed_gives_the_same_chain() {
 fn ten_thousand_epochs_with_sectors_pass_in_seconds() {
     let chain = Chain::new();
     chain.pre_committed(&[1, 2, 3]);
-    assert_eq!(
-        chain
-            .prove(&prove_params(&[(1, RIGHT), (2, RIGHT), (3, RIGHT)], true))
-            .exit_code
-            .value(),
-        0
-    );
+    assert_eq!(chain.prove(&prove_params(&[(1, RIGHT), (2, RIGHT), (3, RIGHT)], true)).exit_code.value(), 0);
     let started = std::time::Instant::now();
     chain.advance(10_000);
     assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());

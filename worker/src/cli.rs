@@ -7,7 +7,14 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser, Subcommand};
-use sealbus_worker::{config, config::Config, processor::child, run, stage::Stage};
+use sealbus_worker::{
+    config,
+    config::Config,
+    params::{self, ParamsCommand},
+    processor::child,
+    run,
+    stage::Stage,
+};
 use tracing_subscriber::EnvFilter;
 
 /// The arguments.
@@ -32,7 +39,9 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
-    // Further nouns, such as `params`, come here, each with a file of its own.
+    /// Groth16 parameters: make a devnet's own, check or fetch the official ones.
+    #[command(subcommand)]
+    Params(ParamsCommand),
     /// Serve one stage on stdin and stdout (started by the worker itself).
     Processor {
         /// add_pieces, tree_d, pc1, pc2, transfer, c1 or c2.
@@ -74,6 +83,10 @@ impl Arguments {
             Command::Check { config } => {
                 let config = Config::load(&config.path)?;
                 Ok(std::io::stdout().lock().write_all(config::summary(&config).as_bytes())?)
+            }
+            Command::Params(command) => {
+                start_log(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")));
+                Ok(params::run(command)?)
             }
             Command::Processor { stage } => {
                 start_log(EnvFilter::from_default_env());

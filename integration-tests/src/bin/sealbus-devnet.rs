@@ -89,20 +89,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn config(arguments: &Arguments) -> anyhow::Result<Config> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .context("the clock stands before 1970")?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
     Ok(Config {
         network_name: arguments.network_name.clone(),
         network_version: arguments.network_version,
         sector_size: arguments.sector_size,
         miners: arguments.miners,
         seed: arguments.seed,
-        epoch_millis: if arguments.paused {
-            0
-        } else {
-            arguments.epoch_millis
-        },
+        epoch_millis: if arguments.paused { 0 } else { arguments.epoch_millis },
         genesis_timestamp: now.as_secs(),
         // Chain time follows real time as closely as whole seconds can.
         block_delay_secs: arguments.epoch_millis.div_ceil(1000).max(1),

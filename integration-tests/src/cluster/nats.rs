@@ -104,7 +104,9 @@ pub fn write_config(root: &Path, port: u16) -> anyhow::Result<()> {
         let path = seed_file(root, identity);
         fs::write(&path, pair.seed()?).with_context(|| format!("cannot write {}", path.display()))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        let quoted = |subjects: Vec<String>| format!("[{}]", subjects.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", "));
+        let quoted = |subjects: Vec<String>| {
+            format!("[{}]", subjects.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", "))
+        };
         users.push(format!(
             "    {{ nkey: {}, permissions: {{ publish: {{ allow: {} }}, subscribe: {{ allow: {} }} }} }}",
             pair.public_key(),

@@ -74,7 +74,9 @@ impl Process {
     pub fn check_alive(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!("{} ended ({status}); the end of {}:\n{}", self.name, self.log.display(), self.tail()),
+            Some(status) => {
+                bail!("{} ended ({status}); the end of {}:\n{}", self.name, self.log.display(), self.tail())
+            }
         }
     }
 

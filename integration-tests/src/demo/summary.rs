@@ -54,7 +54,8 @@ pub fn print(cluster: &Cluster, active: &[OnChain]) -> anyhow::Result<()> {
             println!("  phase      {phase:<11} {seconds:>8.3} s  on {processor}");
         }
     }
-    let nats = format!("nats --server {} --nkey {}", cluster.nats_url(), cluster.nkey_file(Identity::Operator).display());
+    let nats =
+        format!("nats --server {} --nkey {}", cluster.nats_url(), cluster.nkey_file(Identity::Operator).display());
     println!("\nTo look at the queues (`make nats-cli` installs `nats`; run the demo with KEEP=1 so that they stay):");
     println!("  {nats} stream subjects SEAL_SECTORS");
     println!("  {nats} consumer report SEAL_INTENTS");

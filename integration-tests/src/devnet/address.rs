@@ -17,9 +17,7 @@ pub fn id_to_text(id: ActorID) -> String {
 
 /// Reads an address with either network's prefix.
 pub fn parse(text: &str) -> Result<Address, fvm_shared::address::Error> {
-    Network::Testnet
-        .parse_address(text)
-        .or_else(|_| Network::Mainnet.parse_address(text))
+    Network::Testnet.parse_address(text).or_else(|_| Network::Mainnet.parse_address(text))
 }
 
 #[cfg(test)]

@@ -19,9 +19,7 @@ pub enum ChainError {
     #[error("load tipset: {0}: block not found")]
     TipsetNotFound(String),
     /// A height above the tipset that the search starts from.
-    #[error(
-        "looking for tipset with height greater than start point (wanted {wanted}, have {have})"
-    )]
+    #[error("looking for tipset with height greater than start point (wanted {wanted}, have {have})")]
     HeightAboveStart {
         /// The height asked for.
         wanted: ChainEpoch,
@@ -105,16 +103,12 @@ impl Chain {
 
     /// The tipset with this key.
     pub fn tipset(&self, cid: &Cid) -> Result<&Arc<Tipset>, ChainError> {
-        self.tipsets
-            .get(cid)
-            .ok_or_else(|| ChainError::TipsetNotFound(cid.to_string()))
+        self.tipsets.get(cid).ok_or_else(|| ChainError::TipsetNotFound(cid.to_string()))
     }
 
     /// What the tipset's messages did.
     pub fn execution(&self, cid: &Cid) -> Result<&Arc<Execution>, ChainError> {
-        self.executions
-            .get(cid)
-            .ok_or_else(|| ChainError::TipsetNotFound(cid.to_string()))
+        self.executions.get(cid).ok_or_else(|| ChainError::TipsetNotFound(cid.to_string()))
     }
 
     /// The parent of a tipset, none for genesis.
@@ -123,19 +117,13 @@ impl Chain {
     }
 
     /// The tipset at a height on the chain that ends in `start`; in a null round the one before.
-    pub fn at_height(
-        &self,
-        height: ChainEpoch,
-        start: &Arc<Tipset>,
-    ) -> Result<Arc<Tipset>, ChainError> {
+    pub fn at_height(&self, height: ChainEpoch, start: &Arc<Tipset>) -> Result<Arc<Tipset>, ChainError> {
         check_height(height, start)?;
         let mut current = start;
         while current.height() > height {
             if self.is_canonical(current) {
                 let found = self.canonical.range(..=height).next_back();
-                return found
-                    .map(|(_, cid)| self.tipset(cid).cloned())
-                    .unwrap_or_else(|| Ok(current.clone()));
+                return found.map(|(_, cid)| self.tipset(cid).cloned()).unwrap_or_else(|| Ok(current.clone()));
             }
             match self.parent(current)? {
                 Some(parent) => current = parent,
@@ -146,19 +134,13 @@ impl Chain {
     }
 
     /// The tipset at a height on the chain that ends in `start`; in a null round the one after.
-    pub fn after_height(
-        &self,
-        height: ChainEpoch,
-        start: &Arc<Tipset>,
-    ) -> Result<Arc<Tipset>, ChainError> {
+    pub fn after_height(&self, height: ChainEpoch, start: &Arc<Tipset>) -> Result<Arc<Tipset>, ChainError> {
         check_height(height, start)?;
         let mut current = start;
         loop {
             if self.is_canonical(current) {
                 let found = self.canonical.range(height..=current.height()).next();
-                return found
-                    .map(|(_, cid)| self.tipset(cid).cloned())
-                    .unwrap_or_else(|| Ok(current.clone()));
+                return found.map(|(_, cid)| self.tipset(cid).cloned()).unwrap_or_else(|| Ok(current.clone()));
             }
             match self.parent(current)? {
                 Some(parent) if parent.height() >= height => current = parent,
@@ -193,11 +175,7 @@ impl Chain {
     }
 
     /// Digest of the ticket that holds at an epoch: of the first tipset at or after it.
-    pub fn ticket_digest(
-        &self,
-        epoch: ChainEpoch,
-        tipset: &Arc<Tipset>,
-    ) -> Result<[u8; 32], ChainError> {
+    pub fn ticket_digest(&self, epoch: ChainEpoch, tipset: &Arc<Tipset>) -> Result<[u8; 32], ChainError> {
         if epoch > tipset.height() {
             return Err(ChainError::RandomnessFromFuture);
         }
@@ -215,10 +193,7 @@ fn check_height(height: ChainEpoch, start: &Tipset) -> Result<(), ChainError> {
         return Err(ChainError::NegativeHeight(height));
     }
     if height > start.height() {
-        return Err(ChainError::HeightAboveStart {
-            wanted: height,
-            have: start.height(),
-        });
+        return Err(ChainError::HeightAboveStart { wanted: height, have: start.height() });
     }
     Ok(())
 }

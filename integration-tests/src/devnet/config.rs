@@ -159,15 +159,9 @@ mod tests {
 
     #[test]
     fn a_refused_configuration_names_its_field() {
-        let config = Config {
-            miners: 0,
-            ..Config::default()
-        };
+        let config = Config { miners: 0, ..Config::default() };
         assert_eq!(config.validate(), Err(ConfigError::Miners(0)));
-        let config = Config {
-            network_version: 27,
-            ..Config::default()
-        };
+        let config = Config { network_version: 27, ..Config::default() };
         assert_eq!(config.validate(), Err(ConfigError::NetworkVersion(27)));
         let message = parse_sector_size("32GiB").map_err(|e| e.to_string());
         assert!(message.is_err_and(|text| text.starts_with("sector-size")));

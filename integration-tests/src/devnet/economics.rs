@@ -31,10 +31,7 @@ pub struct Economics {
 impl Default for Economics {
     fn default() -> Self {
         Self {
-            reward: FilterEstimate::new(
-                BigInt::from(36_266_260_308_195_979_333_u128),
-                BigInt::default(),
-            ),
+            reward: FilterEstimate::new(BigInt::from(36_266_260_308_195_979_333_u128), BigInt::default()),
             network_qa_power: FilterEstimate::new(BigInt::from(1_u128 << 60), BigInt::default()),
             baseline_power: BigInt::from(2_888_888_880_000_000_000_u128),
             circulating_supply: TokenAmount::from_whole(100_000_000),
@@ -47,11 +44,7 @@ impl Default for Economics {
 impl Economics {
     /// Deposit that one PreCommit locks: always that of a sector at ten times its size.
     pub fn pre_commit_deposit(&self, size: SectorSize) -> TokenAmount {
-        miner::pre_commit_deposit_for_power(
-            &self.reward,
-            &self.network_qa_power,
-            &miner::qa_power_max(size),
-        )
+        miner::pre_commit_deposit_for_power(&self.reward, &self.network_qa_power, &miner::qa_power_max(size))
     }
 
     /// Pledge that a sector of this power locks when it is activated at `epoch`.
@@ -84,9 +77,7 @@ mod tests {
         let deposit = economics.pre_commit_deposit(size);
         let power = miner::qa_power_max(size);
         let pledge = economics.initial_pledge(&power, 100);
-        let cap = TokenAmount::from_atto(
-            TokenAmount::from_whole(1).div_floor(32_i64 << 30).atto() * &power,
-        );
+        let cap = TokenAmount::from_atto(TokenAmount::from_whole(1).div_floor(32_i64 << 30).atto() * &power);
         assert!(deposit.is_positive());
         assert!(deposit < pledge, "{deposit} {pledge}");
         assert!(pledge < cap, "{pledge} {cap}");

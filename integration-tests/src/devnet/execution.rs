@@ -83,11 +83,7 @@ impl Context<'_> {
 }
 
 /// Digest of the beacon entry of an epoch, as seen from a tipset at `now`.
-pub fn beacon_digest(
-    seed: u64,
-    epoch: ChainEpoch,
-    now: ChainEpoch,
-) -> Result<[u8; 32], ChainError> {
+pub fn beacon_digest(seed: u64, epoch: ChainEpoch, now: ChainEpoch) -> Result<[u8; 32], ChainError> {
     if epoch > now {
         return Err(ChainError::RandomnessFromFuture);
     }
@@ -104,17 +100,9 @@ pub struct Applied {
 }
 
 /// Applies one message to the tree.
-pub fn apply(
-    context: &Context<'_>,
-    world: &mut World,
-    message: &Message,
-) -> Result<Applied, WorldError> {
+pub fn apply(context: &Context<'_>, world: &mut World, message: &Message) -> Result<Applied, WorldError> {
     let Some(sender) = valid_sender(world, message) else {
-        return Ok(failed(
-            ExitCode::SYS_SENDER_INVALID,
-            "sender is not an account",
-            0,
-        ));
+        return Ok(failed(ExitCode::SYS_SENDER_INVALID, "sender is not an account", 0));
     };
     let invalid = |text| failed(ExitCode::SYS_SENDER_STATE_INVALID, text, 0);
     let gas_reserve = gas_funds(message);
@@ -140,10 +128,7 @@ pub fn apply(
     };
     let used = needed.min(message.gas_limit);
     let applied = match result {
-        Ok(return_data) => Applied {
-            receipt: receipt(ExitCode::OK, return_data, used),
-            error: None,
-        },
+        Ok(return_data) => Applied { receipt: receipt(ExitCode::OK, return_data, used), error: None },
         Err(error) => {
             *world = before;
             failed(error.exit_code(), error.msg(), used)
@@ -160,19 +145,10 @@ fn valid_sender(world: &World, message: &Message) -> Option<ActorID> {
 }
 
 /// Gives back what the reserve holds over the price: base fee on gas used, premium on the limit.
-fn settle_gas(
-    world: &mut World,
-    sender: ActorID,
-    message: &Message,
-    used: u64,
-    reserve: TokenAmount,
-) {
+fn settle_gas(world: &mut World, sender: ActorID, message: &Message, used: u64, reserve: TokenAmount) {
     let base_fee = TokenAmount::from_atto(BASE_FEE_ATTO).min(message.gas_fee_cap.clone());
     let burn = &base_fee * used;
-    let premium = message
-        .gas_premium
-        .clone()
-        .min(&message.gas_fee_cap - &base_fee);
+    let premium = message.gas_premium.clone().min(&message.gas_fee_cap - &base_fee);
     let tip = &premium * message.gas_limit;
     let refund = &reserve - &burn - &tip;
     credit(world, sender, &refund);
@@ -200,10 +176,7 @@ fn call(
         None => match world.create_account(context.store, &message.to)? {
             Some(id) => id,
             None => {
-                return Ok(abort(
-                    ExitCode::SYS_INVALID_RECEIVER,
-                    "receiver does not exist",
-                ));
+                return Ok(abort(ExitCode::SYS_INVALID_RECEIVER, "receiver does not exist"));
             }
         },
     };
@@ -211,10 +184,7 @@ fn call(
     match world.get_mut(sender) {
         Some(actor) if !value.is_negative() && actor.balance >= *value => actor.balance -= value,
         _ => {
-            return Ok(abort(
-                ExitCode::SYS_INSUFFICIENT_FUNDS,
-                "sender cannot pay the value",
-            ));
+            return Ok(abort(ExitCode::SYS_INSUFFICIENT_FUNDS, "sender cannot pay the value"));
         }
     }
     credit(world, receiver, value);
@@ -232,17 +202,9 @@ fn abort(code: ExitCode, text: &str) -> CallResult {
 }
 
 fn failed(code: ExitCode, text: &str, used: u64) -> Applied {
-    Applied {
-        receipt: receipt(code, RawBytes::default(), used),
-        error: Some(text.to_owned()),
-    }
+    Applied { receipt: receipt(code, RawBytes::default(), used), error: Some(text.to_owned()) }
 }
 
 fn receipt(exit_code: ExitCode, return_data: RawBytes, gas_used: u64) -> Receipt {
-    Receipt {
-        exit_code,
-        return_data,
-        gas_used,
-        events_root: None,
-    }
+    Receipt { exit_code, return_data, gas_used, events_root: None }
 }

@@ -75,18 +75,8 @@ impl Faults {
     /// Switches a fault on or off. `ClearMempool` is the node's to do.
     pub fn apply(&mut self, fault: Fault) {
         match fault {
-            Fault::FailCalls {
-                method,
-                when,
-                count,
-                answer,
-            } => {
-                self.fail_calls.push(FailCalls {
-                    method,
-                    when,
-                    left: count,
-                    answer,
-                });
+            Fault::FailCalls { method, when, count, answer } => {
+                self.fail_calls.push(FailCalls { method, when, left: count, answer });
             }
             Fault::StallInclusion { on } => self.stall_inclusion = on,
             Fault::DropPushed { count } => self.drop_pushed = count,
@@ -97,8 +87,7 @@ impl Faults {
 
     /// Whether this call fails, and counts it if so.
     pub fn take_failure(&mut self, method: &str, when: When) -> Option<Answer> {
-        let matching =
-            |fault: &&mut FailCalls| fault.method == method && fault.when == when && fault.left > 0;
+        let matching = |fault: &&mut FailCalls| fault.method == method && fault.when == when && fault.left > 0;
         let fault = self.fail_calls.iter_mut().find(matching)?;
         fault.left -= 1;
         let answer = fault.answer;
@@ -126,13 +115,9 @@ mod tests {
     #[test]
     fn calls_fail_as_often_as_asked_and_at_the_asked_moment() {
         let mut faults = Faults::default();
-        let json =
-            r#"{"kind":"fail_calls","method":"Filecoin.MpoolPush","when":"after","count":2}"#;
+        let json = r#"{"kind":"fail_calls","method":"Filecoin.MpoolPush","when":"after","count":2}"#;
         faults.apply(serde_json::from_str(json).expect("reads"));
-        assert_eq!(
-            faults.take_failure("Filecoin.MpoolPush", When::Before),
-            None
-        );
+        assert_eq!(faults.take_failure("Filecoin.MpoolPush", When::Before), None);
         assert_eq!(faults.take_failure("Filecoin.ChainHead", When::After), None);
         for _ in 0..2 {
             let answer = faults.take_failure("Filecoin.MpoolPush", When::After);
@@ -144,8 +129,6 @@ mod tests {
     #[test]
     fn an_unknown_fault_or_field_is_refused() {
         assert!(serde_json::from_str::<Fault>(r#"{"kind":"meteor"}"#).is_err());
-        assert!(
-            serde_json::from_str::<Fault>(r#"{"kind":"stall_inclusion","on":true,"x":1}"#).is_err()
-        );
+        assert!(serde_json::from_str::<Fault>(r#"{"kind":"stall_inclusion","on":true,"x":1}"#).is_err());
     }
 }

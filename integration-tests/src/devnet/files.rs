@@ -38,29 +38,17 @@ pub fn prepare(directory: &Path) -> Result<(), FileError> {
 pub fn retract(directory: &Path) -> Result<(), FileError> {
     let address = directory.join(ADDRESS_FILE);
     match fs::remove_file(&address) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(failed("remove", &address)(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &address)(error)),
         _ => Ok(()),
     }
 }
 
 /// Writes all files of a serving devnet.
-pub fn write(
-    directory: &Path,
-    node: &Node,
-    tokens: &Tokens,
-    address: SocketAddr,
-) -> Result<(), FileError> {
+pub fn write(directory: &Path, node: &Node, tokens: &Tokens, address: SocketAddr) -> Result<(), FileError> {
     replace(directory, "token-admin", 0o600, &tokens.admin)?;
     replace(directory, "token-sign", 0o600, &tokens.sign)?;
     replace(directory, "token-read", 0o600, &tokens.read)?;
-    replace(
-        directory,
-        "devnet.json",
-        0o644,
-        &format!("{:#}\n", description(node)),
-    )?;
+    replace(directory, "devnet.json", 0o644, &format!("{:#}\n", description(node)))?;
     replace(directory, ADDRESS_FILE, 0o644, &address.to_string())
 }
 
@@ -89,13 +77,8 @@ pub fn description(node: &Node) -> serde_json::Value {
 fn replace(directory: &Path, name: &str, mode: u32, content: &str) -> Result<(), FileError> {
     let path = directory.join(name);
     let temporary = directory.join(format!(".{name}.{}", std::process::id()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&temporary)
-        .and_then(|mut file| {
+    let written =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary).and_then(|mut file| {
             file.set_permissions(Permissions::from_mode(mode))?;
             file.write_all(content.as_bytes())?;
             file.sync_all()
@@ -106,9 +89,5 @@ fn replace(directory: &Path, name: &str, mode: u32, content: &str) -> Result<(),
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_owned();
-    move |source| FileError {
-        operation,
-        path,
-        source,
-    }
+    move |source| FileError { operation, path, source }
 }

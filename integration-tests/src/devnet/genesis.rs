@@ -16,8 +16,7 @@ use super::randomness::{beacon_data, blake2b256, ticket_vrf_proof};
 use super::tipset::{BlockHeader, Tipset};
 use super::wallet::{Wallet, WalletError};
 use super::world::{
-    Actor, BURNT_FUNDS, FIRST_ACCOUNT, FIRST_MINER, Kind, REWARD, Store, World, WorldError,
-    account, failed, put,
+    Actor, BURNT_FUNDS, FIRST_ACCOUNT, FIRST_MINER, Kind, REWARD, Store, World, WorldError, account, failed, put,
 };
 
 /// Whole FIL that each owner and worker starts with.
@@ -91,10 +90,7 @@ pub fn create(config: &Config, policy: &Policy, store: &Store) -> Result<Genesis
         };
         for (account_id, key) in [(owner, miner.owner_key), (worker, miner.worker_key)] {
             let head = put(store, &(key,))?;
-            world.set(
-                account_id,
-                account(key, head, TokenAmount::from_whole(ACCOUNT_FIL)),
-            );
+            world.set(account_id, account(key, head, TokenAmount::from_whole(ACCOUNT_FIL)));
         }
         let head = miner_state(config, policy, store, &miner)?;
         world.set(id, miner_actor(head));
@@ -102,57 +98,23 @@ pub fn create(config: &Config, policy: &Policy, store: &Store) -> Result<Genesis
     }
     let state_root = world.flush(store)?;
     let tipset = first_tipset(config, state_root)?;
-    let execution = Execution {
-        state_root,
-        receipts: Vec::new(),
-    };
-    Ok(Genesis {
-        chain: Chain::new(tipset, execution),
-        wallet,
-        miners,
-    })
+    let execution = Execution { state_root, receipts: Vec::new() };
+    Ok(Genesis { chain: Chain::new(tipset, execution), wallet, miners })
 }
 
 fn system(head: Cid) -> Actor {
-    Actor {
-        kind: Kind::System,
-        head,
-        nonce: 0,
-        balance: TokenAmount::default(),
-        key: None,
-    }
+    Actor { kind: Kind::System, head, nonce: 0, balance: TokenAmount::default(), key: None }
 }
 
 /// Miners start without funds, so that every deposit has to come with its message.
 fn miner_actor(head: Cid) -> Actor {
-    Actor {
-        kind: Kind::Miner,
-        head,
-        nonce: 0,
-        balance: TokenAmount::default(),
-        key: None,
-    }
+    Actor { kind: Kind::Miner, head, nonce: 0, balance: TokenAmount::default(), key: None }
 }
 
-fn miner_state(
-    config: &Config,
-    policy: &Policy,
-    store: &Store,
-    miner: &GenesisMiner,
-) -> Result<Cid, GenesisError> {
-    let refused = |error: &dyn std::fmt::Display| GenesisError::Miner {
-        miner: miner.id,
-        reason: error.to_string(),
-    };
-    let info = MinerInfo::new(
-        miner.owner,
-        miner.worker,
-        vec![],
-        vec![],
-        vec![],
-        config.window_post_proof(),
-    )
-    .map_err(|error| refused(&error))?;
+fn miner_state(config: &Config, policy: &Policy, store: &Store, miner: &GenesisMiner) -> Result<Cid, GenesisError> {
+    let refused = |error: &dyn std::fmt::Display| GenesisError::Miner { miner: miner.id, reason: error.to_string() };
+    let info = MinerInfo::new(miner.owner, miner.worker, vec![], vec![], vec![], config.window_post_proof())
+        .map_err(|error| refused(&error))?;
     let info = put(store, &info)?;
     let start = proving_period_start(policy, miner.id);
     let index = ((-start) / policy.wpost_challenge_window) as u64;
@@ -174,11 +136,7 @@ fn proving_period_start(policy: &Policy, miner: ActorID) -> ChainEpoch {
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     let offset = (u64::from_be_bytes(first) % policy.wpost_proving_period as u64) as ChainEpoch;
-    if offset == 0 {
-        0
-    } else {
-        offset - policy.wpost_proving_period
-    }
+    if offset == 0 { 0 } else { offset - policy.wpost_proving_period }
 }
 
 fn first_tipset(config: &Config, state_root: Cid) -> Result<Tipset, GenesisError> {
@@ -195,9 +153,5 @@ fn first_tipset(config: &Config, state_root: Cid) -> Result<Tipset, GenesisError
         messages: empty,
         timestamp: config.genesis_timestamp,
     };
-    Ok(Tipset {
-        cid: cbor_cid(&header)?,
-        header,
-        messages: Vec::new(),
-    })
+    Ok(Tipset { cid: cbor_cid(&header)?, header, messages: Vec::new() })
 }

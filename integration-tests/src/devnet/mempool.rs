@@ -58,9 +58,7 @@ pub enum MempoolError {
         next: u64,
     },
     /// A replacement while an earlier nonce is missing.
-    #[error(
-        "rejecting replace by fee because of nonce gap (Nonce: {nonce}, nextNonce: {next}): unfulfilled nonce gap"
-    )]
+    #[error("rejecting replace by fee because of nonce gap (Nonce: {nonce}, nextNonce: {next}): unfulfilled nonce gap")]
     ReplaceInGap {
         /// The message's nonce.
         nonce: u64,
@@ -82,9 +80,7 @@ pub enum MempoolError {
         given: BigInt,
     },
     /// The very same message again.
-    #[error(
-        "message from {from} with nonce {nonce} already in mpool: message with nonce already exists"
-    )]
+    #[error("message from {from} with nonce {nonce} already in mpool: message with nonce already exists")]
     AlreadyPending {
         /// Sender.
         from: String,
@@ -95,9 +91,7 @@ pub enum MempoolError {
     #[error("too many pending messages for actor")]
     TooManyPending,
     /// The sender cannot pay for all that waits.
-    #[error(
-        "not enough funds including pending: {balance} < {required}: not enough funds to execute transaction"
-    )]
+    #[error("not enough funds including pending: {balance} < {required}: not enough funds to execute transaction")]
     NotEnoughFunds {
         /// Funds, attoFIL.
         balance: BigInt,
@@ -127,11 +121,7 @@ impl Mempool {
     }
 
     /// Whether a message would be taken: its sender and CID if so.
-    pub fn check(
-        &self,
-        world: &World,
-        signed: &SignedMessage,
-    ) -> Result<(ActorID, Cid), MempoolError> {
+    pub fn check(&self, world: &World, signed: &SignedMessage) -> Result<(ActorID, Cid), MempoolError> {
         let message = &signed.message;
         let length = signed.chain_length()?;
         if length > MESSAGE_BYTES_MAX {
@@ -139,10 +129,7 @@ impl Mempool {
         }
         check_fields(message)?;
         if !matches!(message.from.protocol(), Protocol::BLS | Protocol::Secp256k1) {
-            let text = format!(
-                "cannot validate a signature against {}",
-                to_text(&message.from)
-            );
+            let text = format!("cannot validate a signature against {}", to_text(&message.from));
             return Err(MempoolError::Signature(text));
         }
         signed.verify().map_err(MempoolError::Signature)?;
@@ -152,9 +139,7 @@ impl Mempool {
             .and_then(|id| world.get(id).map(|actor| (id, actor)))
             .ok_or_else(|| MempoolError::ActorNotFound(to_text(&message.from)))?;
         if message.sequence < actor.nonce {
-            return Err(MempoolError::NonceTooLow {
-                expected: actor.nonce,
-            });
+            return Err(MempoolError::NonceTooLow { expected: actor.nonce });
         }
         self.check_nonce(sender, actor.nonce, cid, message)?;
         self.check_funds(sender, &actor.balance, message)?;
@@ -175,10 +160,7 @@ impl Mempool {
     pub fn pending(&self) -> Vec<(Cid, Arc<SignedMessage>)> {
         let mut senders: Vec<_> = self.pending.iter().collect();
         senders.sort_by_key(|(id, _)| **id);
-        senders
-            .into_iter()
-            .flat_map(|(_, queue)| queue.values().cloned())
-            .collect()
+        senders.into_iter().flat_map(|(_, queue)| queue.values().cloned()).collect()
     }
 
     /// Waiting messages of one sender that could be executed now, by nonce.
@@ -187,10 +169,7 @@ impl Mempool {
             return Vec::new();
         };
         let until = self.next_nonce(sender, on_chain);
-        queue
-            .range(on_chain..until.max(on_chain))
-            .map(|(_, (_, message))| message.clone())
-            .collect()
+        queue.range(on_chain..until.max(on_chain)).map(|(_, (_, message))| message.clone()).collect()
     }
 
     /// The messages of the next block: per sender in nonce order without gaps, affordable, within the gas limit.
@@ -235,13 +214,7 @@ impl Mempool {
         self.pending.clear();
     }
 
-    fn check_nonce(
-        &self,
-        sender: ActorID,
-        on_chain: u64,
-        cid: Cid,
-        message: &Message,
-    ) -> Result<(), MempoolError> {
+    fn check_nonce(&self, sender: ActorID, on_chain: u64, cid: Cid, message: &Message) -> Result<(), MempoolError> {
         let nonce = message.sequence;
         let next = self.next_nonce(sender, on_chain);
         if nonce > next + NONCE_GAP_MAX {
@@ -251,11 +224,7 @@ impl Mempool {
             return Ok(());
         };
         let Some((existing_cid, existing)) = queue.get(&nonce) else {
-            return if queue.len() >= PENDING_MAX {
-                Err(MempoolError::TooManyPending)
-            } else {
-                Ok(())
-            };
+            return if queue.len() >= PENDING_MAX { Err(MempoolError::TooManyPending) } else { Ok(()) };
         };
         if nonce > next {
             return Err(MempoolError::ReplaceInGap { nonce, next });
@@ -276,12 +245,7 @@ impl Mempool {
         Ok(())
     }
 
-    fn check_funds(
-        &self,
-        sender: ActorID,
-        balance: &TokenAmount,
-        message: &Message,
-    ) -> Result<(), MempoolError> {
+    fn check_funds(&self, sender: ActorID, balance: &TokenAmount, message: &Message) -> Result<(), MempoolError> {
         let mut required = required_funds(message);
         for (nonce, (_, pending)) in self.pending.get(&sender).into_iter().flatten() {
             if *nonce != message.sequence {

@@ -89,11 +89,7 @@ impl Node {
         config.validate()?;
         let policy = config.policy();
         let store = Store::new();
-        let Genesis {
-            chain,
-            wallet,
-            miners,
-        } = genesis::create(&config, &policy, &store)?;
+        let Genesis { chain, wallet, miners } = genesis::create(&config, &policy, &store)?;
         let (epoch_millis, _) = watch::channel(config.epoch_millis);
         Ok(Self {
             config,
@@ -234,11 +230,7 @@ impl Node {
         let parent = self.chain.head().clone();
         let parent_execution = self.chain.execution(&parent.cid)?.clone();
         let mut world = World::load(&self.store, &parent_execution.state_root)?;
-        let messages = if self.faults.inclusion_stalled() {
-            Vec::new()
-        } else {
-            self.mempool.select(&world)
-        };
+        let messages = if self.faults.inclusion_stalled() { Vec::new() } else { self.mempool.select(&world) };
         let cids: Vec<Cid> = messages.iter().map(|(cid, _)| *cid).collect();
         let header = BlockHeader {
             miner: FIRST_MINER,
@@ -250,26 +242,15 @@ impl Node {
             parent_state_root: parent_execution.state_root,
             parent_receipts: cbor_cid(&parent_execution.receipts)?,
             messages: cbor_cid(&cids)?,
-            timestamp: self.config.genesis_timestamp
-                + self.epoch as u64 * self.config.block_delay_secs,
+            timestamp: self.config.genesis_timestamp + self.epoch as u64 * self.config.block_delay_secs,
         };
-        let tipset = Arc::new(Tipset {
-            cid: cbor_cid(&header)?,
-            header,
-            messages,
-        });
+        let tipset = Arc::new(Tipset { cid: cbor_cid(&header)?, header, messages });
         let applied = self.execute(&tipset, &mut world)?;
         let state_root = world.flush(&self.store)?;
         self.record(&tipset, &world, &applied);
         let receipts = applied.into_iter().map(|applied| applied.receipt).collect();
         let tipset = Arc::unwrap_or_clone(tipset);
-        self.chain.extend(
-            tipset,
-            Execution {
-                state_root,
-                receipts,
-            },
-        );
+        self.chain.extend(tipset, Execution { state_root, receipts });
         self.mempool.prune(&world);
         Ok(())
     }
@@ -287,26 +268,19 @@ impl Node {
         for ((cid, signed), applied) in tipset.messages.iter().zip(applied) {
             let message = &signed.message;
             let receiver = world.resolve(&message.to);
-            let is_miner = |id: &u64| {
-                world
-                    .get(*id)
-                    .is_some_and(|actor| actor.kind == Kind::Miner)
-            };
+            let is_miner = |id: &u64| world.get(*id).is_some_and(|actor| actor.kind == Kind::Miner);
             let miner = receiver.filter(is_miner);
             let exit_code = applied.receipt.exit_code.value();
             let error = applied.error.as_deref().unwrap_or_default();
             info!(epoch = tipset.height(), %cid, method = message.method_num, exit_code, error, "message executed");
-            self.stats
-                .record(cid, tipset.height(), miner, message, applied);
+            self.stats.record(cid, tipset.height(), miner, message, applied);
         }
     }
 
     fn beacon_entries(&self, after: ChainEpoch) -> Vec<(i64, Vec<u8>)> {
         let first = (after + 1).max(self.epoch - BEACON_ENTRIES_MAX + 1);
         let epochs = first..=self.epoch;
-        epochs
-            .map(|epoch| (epoch, beacon_data(self.config.seed, epoch)))
-            .collect()
+        epochs.map(|epoch| (epoch, beacon_data(self.config.seed, epoch))).collect()
     }
 }
 

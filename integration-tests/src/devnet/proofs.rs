@@ -5,9 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use filecoin_proofs_api as api;
 use fvm_shared::ActorID;
 use fvm_shared::address::Address;
-use fvm_shared::commcid::{
-    cid_to_data_commitment_v1, cid_to_replica_commitment_v1, data_commitment_v1_to_cid,
-};
+use fvm_shared::commcid::{cid_to_data_commitment_v1, cid_to_replica_commitment_v1, data_commitment_v1_to_cid};
 use fvm_shared::piece::{PaddedPieceSize, PieceInfo, zero_piece_commitment};
 use fvm_shared::sector::{RegisteredSealProof, SectorNumber};
 use thiserror::Error;
@@ -79,10 +77,8 @@ pub struct ProofsApi;
 impl ProofVerifier for ProofsApi {
     fn verify_seal(&self, info: &SealInfo, proof: &[u8]) -> Result<bool, ProofError> {
         let proof_type: api::RegisteredSealProof = proof_type(info.proof_type)?;
-        let comm_r =
-            cid_to_replica_commitment_v1(&info.sealed_cid).map_err(ProofError::Commitment)?;
-        let comm_d =
-            cid_to_data_commitment_v1(&info.unsealed_cid).map_err(ProofError::Commitment)?;
+        let comm_r = cid_to_replica_commitment_v1(&info.sealed_cid).map_err(ProofError::Commitment)?;
+        let comm_d = cid_to_data_commitment_v1(&info.unsealed_cid).map_err(ProofError::Commitment)?;
         guarded(|| {
             api::seal::verify_seal(
                 proof_type,
@@ -115,20 +111,14 @@ pub fn unsealed_cid(proof: RegisteredSealProof, pieces: &[PieceInfo]) -> Result<
     let mut sum = 0_u64;
     for piece in pieces {
         let size = piece.size;
-        let bad_size = |reason| ProofError::PieceSize {
-            size: size.0,
-            reason,
-        };
+        let bad_size = |reason| ProofError::PieceSize { size: size.0, reason };
         size.validate().map_err(bad_size)?;
         pad(&mut laid_out, &mut sum, size.0);
         let commitment = cid_to_data_commitment_v1(&piece.cid).map_err(ProofError::Commitment)?;
         laid_out.push(piece_info(commitment, size));
         sum = sum.saturating_add(size.0);
         if sum > sector {
-            return Err(ProofError::PiecesTooLarge {
-                pieces: sum,
-                sector,
-            });
+            return Err(ProofError::PiecesTooLarge { pieces: sum, sector });
         }
     }
     pad(&mut laid_out, &mut sum, sector);
@@ -147,16 +137,11 @@ fn pad(pieces: &mut Vec<api::PieceInfo>, sum: &mut u64, alignment: u64) {
 }
 
 fn piece_info(commitment: [u8; 32], size: PaddedPieceSize) -> api::PieceInfo {
-    api::PieceInfo {
-        commitment,
-        size: api::UnpaddedBytesAmount(size.unpadded().0),
-    }
+    api::PieceInfo { commitment, size: api::UnpaddedBytesAmount(size.unpadded().0) }
 }
 
 fn proof_type(proof: RegisteredSealProof) -> Result<api::RegisteredSealProof, ProofError> {
-    proof
-        .try_into()
-        .map_err(|_| ProofError::UnknownProof(format!("{proof:?}")))
+    proof.try_into().map_err(|_| ProofError::UnknownProof(format!("{proof:?}")))
 }
 
 /// The library panics on some malformed input; a node must not.
@@ -196,10 +181,7 @@ mod tests {
         let cid = data_commitment_v1_to_cid(&[1; 32]).expect("a commitment");
         let piece = PieceInfo { cid, size };
         assert!(unsealed_cid(PROOF, std::slice::from_ref(&piece)).is_ok());
-        assert!(matches!(
-            unsealed_cid(PROOF, &[piece.clone(), piece]),
-            Err(ProofError::PiecesTooLarge { .. })
-        ));
+        assert!(matches!(unsealed_cid(PROOF, &[piece.clone(), piece]), Err(ProofError::PiecesTooLarge { .. })));
     }
 
     #[test]

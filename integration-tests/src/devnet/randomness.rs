@@ -25,12 +25,7 @@ pub fn draw(digest: &[u8; 32], tag: i64, epoch: ChainEpoch, entropy: &[u8]) -> [
 }
 
 /// As [`draw`], for a known tag.
-pub fn draw_tagged(
-    digest: &[u8; 32],
-    tag: DomainSeparationTag,
-    epoch: ChainEpoch,
-    entropy: &[u8],
-) -> [u8; 32] {
+pub fn draw_tagged(digest: &[u8; 32], tag: DomainSeparationTag, epoch: ChainEpoch, entropy: &[u8]) -> [u8; 32] {
     draw(digest, tag as i64, epoch, entropy)
 }
 

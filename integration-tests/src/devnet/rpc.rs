@@ -58,15 +58,11 @@ enum Reply {
 
 /// Answers one HTTP request.
 pub async fn handle(State(service): State<Service>, headers: HeaderMap, body: Bytes) -> Response {
-    let Some(permissions) = service
-        .secret
-        .permissions(headers.get(header::AUTHORIZATION))
-    else {
+    let Some(permissions) = service.secret.permissions(headers.get(header::AUTHORIZATION)) else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
     // Proofs may be verified on the way, so this does not belong on the reactor.
-    let answered =
-        tokio::task::spawn_blocking(move || answer_body(&service, permissions, &body)).await;
+    let answered = tokio::task::spawn_blocking(move || answer_body(&service, permissions, &body)).await;
     match answered {
         Ok(Reply::Json(status, value)) => (status, axum::Json(value)).into_response(),
         Ok(Reply::Empty) => StatusCode::OK.into_response(),
@@ -82,20 +78,14 @@ fn answer_body(service: &Service, permissions: Permissions, body: &[u8]) -> Repl
     let request: Value = match serde_json::from_slice(body) {
         Ok(request) => request,
         Err(error) => {
-            return failure(
-                &Value::Null,
-                &RpcError::parse(format!("unmarshaling request: {error}")),
-            );
+            return failure(&Value::Null, &RpcError::parse(format!("unmarshaling request: {error}")));
         }
     };
     let Value::Array(batch) = request else {
         return answer_one(service, permissions, &request);
     };
     if batch.is_empty() || batch.len() > BATCH_MAX {
-        return failure(
-            &Value::Null,
-            &RpcError::invalid_request("invalid batch size"),
-        );
+        return failure(&Value::Null, &RpcError::invalid_request("invalid batch size"));
     }
     let mut answers = Vec::new();
     for request in &batch {
@@ -110,32 +100,20 @@ fn answer_body(service: &Service, permissions: Permissions, body: &[u8]) -> Repl
 
 fn answer_one(service: &Service, permissions: Permissions, request: &Value) -> Reply {
     let Some(name) = request.get("method").and_then(Value::as_str) else {
-        return failure(
-            &Value::Null,
-            &RpcError::invalid_request("request has no method"),
-        );
+        return failure(&Value::Null, &RpcError::invalid_request("request has no method"));
     };
     let id = request.get("id").unwrap_or(&Value::Null);
     if !matches!(id, Value::Null | Value::String(_) | Value::Number(_)) {
-        return failure(
-            &Value::Null,
-            &RpcError::invalid_request("invalid request id"),
-        );
+        return failure(&Value::Null, &RpcError::invalid_request("invalid request id"));
     }
     let result = call(service, permissions, name, request.get("params"));
     if let Err(error) = &result {
         debug!(method = name, code = error.code, message = %error.message, "call failed");
     }
     match result {
-        Err(RpcError {
-            silent: Some(status),
-            ..
-        }) => Reply::Status(status),
+        Err(RpcError { silent: Some(status), .. }) => Reply::Status(status),
         _ if id.is_null() => Reply::Empty,
-        Ok(value) => Reply::Json(
-            StatusCode::OK,
-            json!({"jsonrpc": "2.0", "id": id, "result": value}),
-        ),
+        Ok(value) => Reply::Json(StatusCode::OK, json!({"jsonrpc": "2.0", "id": id, "result": value})),
         Err(error) => failure(id, &error),
     }
 }
@@ -149,19 +127,11 @@ fn failure(id: &Value, error: &RpcError) -> Reply {
     Reply::Json(error.status, body)
 }
 
-fn call(
-    service: &Service,
-    permissions: Permissions,
-    name: &str,
-    params: Option<&Value>,
-) -> Result<Value, RpcError> {
+fn call(service: &Service, permissions: Permissions, name: &str, params: Option<&Value>) -> Result<Value, RpcError> {
     let method = Method::find(name).ok_or_else(|| RpcError::method_not_found(name))?;
     let params = Params::new(name, method.parameters, params)?;
     if !permissions.contains(method.permission) {
-        return Err(RpcError::missing_permission(
-            method.short_name(),
-            method.permission,
-        ));
+        return Err(RpcError::missing_permission(method.short_name(), method.permission));
     }
     let mut node = service.node.lock().unwrap_or_else(PoisonError::into_inner);
     inject(&mut node, name, When::Before)?;

@@ -66,9 +66,7 @@ pub fn search(
     limit: ChainEpoch,
     allow_replaced: bool,
 ) -> Result<Option<Lookup>, SearchError> {
-    let wanted = chain
-        .message(cid)
-        .ok_or(SearchError::UnknownMessage(cid.to_string()))?;
+    let wanted = chain.message(cid).ok_or(SearchError::UnknownMessage(cid.to_string()))?;
     let wanted = (*cid, &wanted.message);
     let mut current = from.clone();
     let lowest = if limit < 0 { 0 } else { from.height() - limit };
@@ -81,11 +79,7 @@ pub fn search(
                 let execution = chain.execution(&parent.cid)?;
                 let message = parent.messages.get(index).map(|(cid, _)| *cid);
                 let receipt = execution.receipts.get(index).cloned();
-                return Ok(message.zip(receipt).map(|(message, receipt)| Lookup {
-                    message,
-                    receipt,
-                    tipset: current,
-                }));
+                return Ok(message.zip(receipt).map(|(message, receipt)| Lookup { message, receipt, tipset: current }));
             }
             Found::Earlier => return Ok(None),
             Found::Nothing => current = parent.clone(),
@@ -103,11 +97,7 @@ enum Found {
     Nothing,
 }
 
-fn in_tipset(
-    tipset: &Tipset,
-    wanted: (Cid, &Message),
-    allow_replaced: bool,
-) -> Result<Found, SearchError> {
+fn in_tipset(tipset: &Tipset, wanted: (Cid, &Message), allow_replaced: bool) -> Result<Found, SearchError> {
     let (wanted_cid, message) = wanted;
     for (index, (found_cid, found)) in tipset.messages.iter().enumerate().rev() {
         let other = &found.message;
@@ -123,18 +113,10 @@ fn in_tipset(
         let (wanted, found) = (wanted_cid.to_string(), found_cid.to_string());
         let nonce = message.sequence;
         if !equal_call(other, message) {
-            return Err(SearchError::NotAReplacement {
-                wanted,
-                found,
-                nonce,
-            });
+            return Err(SearchError::NotAReplacement { wanted, found, nonce });
         }
         if *found_cid != wanted_cid && !allow_replaced {
-            return Err(SearchError::Replaced {
-                wanted,
-                found,
-                nonce,
-            });
+            return Err(SearchError::Replaced { wanted, found, nonce });
         }
         return Ok(Found::At(index));
     }

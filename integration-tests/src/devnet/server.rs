@@ -46,10 +46,7 @@ impl Devnet {
     /// A devnet at genesis. Its clock runs only while a [`Server`] does.
     pub fn new(config: Config, verifier: Arc<dyn ProofVerifier>) -> Result<Self, NodeError> {
         let node = Node::new(config, verifier)?;
-        Ok(Self {
-            node: Arc::new(Mutex::new(node)),
-            secret: Secret::random(),
-        })
+        Ok(Self { node: Arc::new(Mutex::new(node)), secret: Secret::random() })
     }
 
     /// Uses the node while nothing else does.
@@ -75,16 +72,10 @@ impl Server {
         if !listen.ip().is_loopback() {
             return Err(ServerError::NotLoopback(listen));
         }
-        let failed = |source| ServerError::Bind {
-            address: listen,
-            source,
-        };
+        let failed = |source| ServerError::Bind { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let service = Service {
-            node: devnet.node.clone(),
-            secret: devnet.secret.clone(),
-        };
+        let service = Service { node: devnet.node.clone(), secret: devnet.secret.clone() };
         let router = Router::new()
             .route("/rpc/v1", post(handle))
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
@@ -96,10 +87,7 @@ impl Server {
         });
         let millis = devnet.with_node(|node| node.watch_epoch_millis());
         let clock = tokio::spawn(tick(devnet.clone(), millis));
-        Ok(Self {
-            address,
-            tasks: vec![serve, clock],
-        })
+        Ok(Self { address, tasks: vec![serve, clock] })
     }
 
     /// Where it listens.
@@ -146,12 +134,9 @@ async fn tick(devnet: Devnet, mut millis: watch::Receiver<u64>) {
         // An epoch that came late does not make the next ones shorter than they should be.
         let now = tokio::time::Instant::now();
         let period = Duration::from_millis(current);
-        last = now
-            .checked_sub(period)
-            .map_or(next, |earliest| next.max(earliest));
+        last = now.checked_sub(period).map_or(next, |earliest| next.max(earliest));
         let advancing = devnet.clone();
-        let advanced =
-            tokio::task::spawn_blocking(move || advancing.with_node(Node::advance_epoch)).await;
+        let advanced = tokio::task::spawn_blocking(move || advancing.with_node(Node::advance_epoch)).await;
         match advanced {
             Ok(Ok(())) => {}
             Ok(Err(error)) => error!(%error, "an epoch failed"),

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use cid::Cid;
-use fil_actor_miner_state::v19::{
-    PreCommitSectorBatchParams2, ProveCommitSectors3Params, ProveCommitSectors3Return,
-};
+use fil_actor_miner_state::v19::{PreCommitSectorBatchParams2, ProveCommitSectors3Params, ProveCommitSectors3Return};
 use fvm_shared::ActorID;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::message::Message;
@@ -89,13 +87,8 @@ impl Stats {
                 }
             }
             METHOD_PROVE_COMMIT => {
-                let returned = applied
-                    .receipt
-                    .return_data
-                    .deserialize::<ProveCommitSectors3Return>();
-                let codes = returned
-                    .map(|value| value.activation_results.codes())
-                    .unwrap_or_default();
+                let returned = applied.receipt.return_data.deserialize::<ProveCommitSectors3Return>();
+                let codes = returned.map(|value| value.activation_results.codes()).unwrap_or_default();
                 for (sector, code) in sectors.into_iter().zip(codes) {
                     if code.is_success() {
                         entry.sectors.entry(sector).or_default().prove_commits += 1;
@@ -111,20 +104,11 @@ fn named_sectors(message: &Message) -> Vec<u64> {
     match message.method_num {
         METHOD_PRE_COMMIT => {
             let params = message.params.deserialize::<PreCommitSectorBatchParams2>();
-            params
-                .map(|p| p.sectors.iter().map(|s| s.sector_number).collect())
-                .unwrap_or_default()
+            params.map(|p| p.sectors.iter().map(|s| s.sector_number).collect()).unwrap_or_default()
         }
         METHOD_PROVE_COMMIT => {
             let params = message.params.deserialize::<ProveCommitSectors3Params>();
-            params
-                .map(|p| {
-                    p.sector_activations
-                        .iter()
-                        .map(|s| s.sector_number)
-                        .collect()
-                })
-                .unwrap_or_default()
+            params.map(|p| p.sector_activations.iter().map(|s| s.sector_number).collect()).unwrap_or_default()
         }
         _ => Vec::new(),
     }

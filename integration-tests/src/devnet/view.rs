@@ -56,21 +56,13 @@ impl<'a> View<'a> {
     /// The state that a tipset builds on.
     pub fn new(store: &'a Store, tipset: Arc<Tipset>) -> Result<Self, ViewError> {
         let world = World::load(store, &tipset.header.parent_state_root)?;
-        Ok(Self {
-            store,
-            tipset,
-            world,
-        })
+        Ok(Self { store, tipset, world })
     }
 
     /// The state after a tipset's messages.
     pub fn after(store: &'a Store, chain: &Chain, tipset: Arc<Tipset>) -> Result<Self, ViewError> {
         let world = World::load(store, &chain.execution(&tipset.cid)?.state_root)?;
-        Ok(Self {
-            store,
-            tipset,
-            world,
-        })
+        Ok(Self { store, tipset, world })
     }
 
     /// The actor at an address.
@@ -86,19 +78,9 @@ impl<'a> View<'a> {
         if actor.kind != Kind::Miner {
             return Err(ViewError::NotAMiner(to_text(address)));
         }
-        let state: Option<State> = self
-            .store
-            .get_cbor(&actor.head)
-            .map_err(failed("read a miner"))?;
+        let state: Option<State> = self.store.get_cbor(&actor.head).map_err(failed("read a miner"))?;
         let state = state.ok_or(WorldError::NotFound(actor.head))?;
-        let info = state
-            .get_info(self.store)
-            .map_err(failed("read a miner's info"))?;
-        Ok(MinerView {
-            id,
-            actor: actor.clone(),
-            state,
-            info,
-        })
+        let info = state.get_info(self.store).map_err(failed("read a miner's info"))?;
+        Ok(MinerView { id, actor: actor.clone(), state, info })
     }
 }

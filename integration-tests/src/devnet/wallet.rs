@@ -44,10 +44,9 @@ impl Wallet {
     /// Derives a BLS key from a seed and a label, keeps it and gives its address.
     pub fn derive_bls(&mut self, seed: u64, label: &str) -> Result<Address, WalletError> {
         let key = PrivateKey::new(key_material(seed, label));
-        let address = Address::new_bls(&key.public_key().as_bytes())
-            .map_err(|_| WalletError::Derive(label.to_owned()))?;
-        self.keys
-            .insert(address.to_bytes(), (address, Key::Bls(key)));
+        let address =
+            Address::new_bls(&key.public_key().as_bytes()).map_err(|_| WalletError::Derive(label.to_owned()))?;
+        self.keys.insert(address.to_bytes(), (address, Key::Bls(key)));
         Ok(address)
     }
 
@@ -80,9 +79,7 @@ impl Wallet {
             Key::Bls(key) => Ok(Signature::new_bls(key.sign(data).as_bytes())),
             Key::Secp(key) => {
                 let sign_error = |_| WalletError::Sign(super::address::to_text(address));
-                let (signature, recovery) = key
-                    .sign_prehash_recoverable(&blake2b256(data))
-                    .map_err(sign_error)?;
+                let (signature, recovery) = key.sign_prehash_recoverable(&blake2b256(data)).map_err(sign_error)?;
                 let mut bytes = Vec::with_capacity(SECP_SIG_LEN);
                 bytes.extend_from_slice(&signature.to_bytes());
                 bytes.push(recovery.to_byte());
@@ -92,11 +89,7 @@ impl Wallet {
     }
 
     /// Signs a message with the key of this key address.
-    pub fn sign_message(
-        &self,
-        address: &Address,
-        message: Message,
-    ) -> Result<SignedMessage, WalletError> {
+    pub fn sign_message(&self, address: &Address, message: Message) -> Result<SignedMessage, WalletError> {
         let cid = message_cid(&message)?;
         let signature = self.sign(address, &cid.to_bytes())?;
         Ok(SignedMessage { message, signature })

@@ -99,10 +99,7 @@ pub struct World {
 impl World {
     /// An empty tree whose next new account gets `next_id`.
     pub fn new(next_id: ActorID) -> Self {
-        Self {
-            next_id,
-            ..Self::default()
-        }
+        Self { next_id, ..Self::default() }
     }
 
     /// Reads the tree under a root.
@@ -119,10 +116,7 @@ impl World {
     /// Writes the tree and gives its root.
     pub fn flush(&self, store: &Store) -> Result<Cid, WorldError> {
         let actors = self.actors.iter().map(|(id, a)| (*id, a.clone()));
-        let tree = Tree {
-            next_id: self.next_id,
-            actors: actors.collect(),
-        };
+        let tree = Tree { next_id: self.next_id, actors: actors.collect() };
         put(store, &tree)
     }
 
@@ -161,11 +155,7 @@ impl World {
     }
 
     /// Makes an account for a key address that receives its first funds. Only key addresses can be made this way.
-    pub fn create_account(
-        &mut self,
-        store: &Store,
-        key: &Address,
-    ) -> Result<Option<ActorID>, WorldError> {
+    pub fn create_account(&mut self, store: &Store, key: &Address) -> Result<Option<ActorID>, WorldError> {
         if !matches!(key.protocol(), Protocol::BLS | Protocol::Secp256k1) {
             return Ok(None);
         }
@@ -185,20 +175,12 @@ impl World {
 
 /// An account actor.
 pub fn account(key: Address, head: Cid, balance: TokenAmount) -> Actor {
-    Actor {
-        kind: Kind::Account,
-        head,
-        nonce: 0,
-        balance,
-        key: Some(key),
-    }
+    Actor { kind: Kind::Account, head, nonce: 0, balance, key: Some(key) }
 }
 
 /// Stores an object and gives its CID.
 pub fn put<T: Serialize>(store: &Store, object: &T) -> Result<Cid, WorldError> {
-    store
-        .put_cbor(object, Code::Blake2b256)
-        .map_err(failed("write an object"))
+    store.put_cbor(object, Code::Blake2b256).map_err(failed("write an object"))
 }
 
 /// Wraps a store failure with the operation that met it.

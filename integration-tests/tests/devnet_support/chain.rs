@@ -34,10 +34,7 @@ pub struct ScriptedVerifier {
 
 impl ProofVerifier for ScriptedVerifier {
     fn verify_seal(&self, info: &SealInfo, proof: &[u8]) -> Result<bool, ProofError> {
-        self.asked
-            .lock()
-            .expect("no panic before")
-            .push(info.clone());
+        self.asked.lock().expect("no panic before").push(info.clone());
         Ok(proof == b"right")
     }
 }
@@ -91,13 +88,7 @@ impl Chain {
     }
 
     /// A message with the sender's next nonce and plenty of gas.
-    pub fn message(
-        &self,
-        from: Address,
-        method: u64,
-        params: RawBytes,
-        value: TokenAmount,
-    ) -> Message {
+    pub fn message(&self, from: Address, method: u64, params: RawBytes, value: TokenAmount) -> Message {
         Message {
             version: 0,
             from,
@@ -115,8 +106,7 @@ impl Chain {
     pub fn push(&self, message: Message) -> Result<Cid, String> {
         self.node(|node| {
             let signed = node.wallet.sign_message(&message.from, message.clone());
-            node.push(signed.expect("the wallet has the key"))
-                .map_err(|error| error.to_string())
+            node.push(signed.expect("the wallet has the key")).map_err(|error| error.to_string())
         })
     }
 
@@ -129,13 +119,7 @@ impl Chain {
         self.send_from(self.worker(), method, params, value)
     }
 
-    pub fn send_from(
-        &self,
-        from: Address,
-        method: u64,
-        params: RawBytes,
-        value: TokenAmount,
-    ) -> Receipt {
+    pub fn send_from(&self, from: Address, method: u64, params: RawBytes, value: TokenAmount) -> Receipt {
         let message = self.message(from, method, params, value);
         let cid = self.push(message).expect("the mempool takes it");
         self.advance(2);
@@ -182,12 +166,7 @@ impl Chain {
 
     pub fn on_chain_pre_commit(&self, number: u64) -> Option<SectorPreCommitOnChainInfo> {
         let miner = self.miner();
-        self.node(|node| {
-            miner
-                .state
-                .get_precommitted_sector(&node.store, number)
-                .expect("reads")
-        })
+        self.node(|node| miner.state.get_precommitted_sector(&node.store, number).expect("reads"))
     }
 
     pub fn on_chain_sector(&self, number: u64) -> Option<SectorOnChainInfo> {
@@ -206,16 +185,11 @@ pub fn pre_commit_params(sectors: Vec<SectorPreCommitInfo>) -> RawBytes {
 
 /// Parameters that prove CC sectors, each with its proof.
 pub fn prove_params(proofs: &[(u64, &[u8])], require_success: bool) -> ProveCommitSectors3Params {
-    let manifest = |number| SectorActivationManifest {
-        sector_number: number,
-        pieces: Vec::<PieceActivationManifest>::new(),
-    };
+    let manifest =
+        |number| SectorActivationManifest { sector_number: number, pieces: Vec::<PieceActivationManifest>::new() };
     ProveCommitSectors3Params {
         sector_activations: proofs.iter().map(|(number, _)| manifest(*number)).collect(),
-        sector_proofs: proofs
-            .iter()
-            .map(|(_, proof)| RawBytes::new(proof.to_vec()))
-            .collect(),
+        sector_proofs: proofs.iter().map(|(_, proof)| RawBytes::new(proof.to_vec())).collect(),
         aggregate_proof: RawBytes::default(),
         aggregate_proof_type: None,
         require_activation_success: require_success,

@@ -1,8 +1,8 @@
 //! New sectors: their on-chain record, pledge, and place among the deadlines.
 
 use fil_actor_miner_state::v19::{
-    SectorActivationManifest, SectorOnChainInfo, SectorOnChainInfoFlags,
-    SectorPreCommitOnChainInfo, daily_proof_fee, qa_power_for_sector,
+    SectorActivationManifest, SectorOnChainInfo, SectorOnChainInfoFlags, SectorPreCommitOnChainInfo, daily_proof_fee,
+    qa_power_for_sector,
 };
 use fil_actors_shared::actor_error_v19 as actor_error;
 use fil_actors_shared::v19::{ActorDowncast, ActorError};
@@ -18,10 +18,7 @@ const FULL_QUALITY_NETWORK_VERSION: u32 = 29;
 type Activation<'a> = (&'a SectorActivationManifest, &'a SectorPreCommitOnChainInfo);
 
 /// Turns proven pre-commits into sectors: deposits are released, pledges are locked.
-pub fn activate_sectors(
-    call: &mut Call<'_>,
-    activations: &[Activation<'_>],
-) -> Result<(), ActorError> {
+pub fn activate_sectors(call: &mut Call<'_>, activations: &[Activation<'_>]) -> Result<(), ActorError> {
     let context = call.context;
     let (store, policy, epoch) = (context.store, context.policy, context.epoch);
     let mut deposits = TokenAmount::default();
@@ -35,13 +32,10 @@ pub fn activate_sectors(
     }
     let numbers: Vec<u64> = sectors.iter().map(|sector| sector.sector_number).collect();
 
-    let illegal = |text: &'static str| {
-        move |error: anyhow::Error| error.downcast_default(ExitCode::USR_ILLEGAL_STATE, text)
-    };
+    let illegal =
+        |text: &'static str| move |error: anyhow::Error| error.downcast_default(ExitCode::USR_ILLEGAL_STATE, text);
     let state = &mut call.state;
-    state
-        .put_sectors(store, sectors.clone())
-        .map_err(illegal("failed to put new sectors"))?;
+    state.put_sectors(store, sectors.clone()).map_err(illegal("failed to put new sectors"))?;
     state.delete_precommitted_sectors(store, &numbers)?;
     state
         .assign_sectors_to_deadlines(
@@ -54,12 +48,9 @@ pub fn activate_sectors(
         )
         .map_err(illegal("failed to assign new sectors to deadlines"))?;
     let released = -deposits;
-    state
-        .add_pre_commit_deposit(&released)
-        .map_err(illegal("failed to release deposits"))?;
-    let unlocked = state
-        .get_unlocked_balance(&call.balance)
-        .map_err(illegal("failed to calculate unlocked balance"))?;
+    state.add_pre_commit_deposit(&released).map_err(illegal("failed to release deposits"))?;
+    let unlocked =
+        state.get_unlocked_balance(&call.balance).map_err(illegal("failed to calculate unlocked balance"))?;
     if unlocked < pledges {
         return Err(actor_error!(
             insufficient_funds,
@@ -68,9 +59,7 @@ pub fn activate_sectors(
             unlocked
         ));
     }
-    state
-        .add_initial_pledge(&pledges)
-        .map_err(illegal("failed to add initial pledge"))?;
+    state.add_initial_pledge(&pledges).map_err(illegal("failed to add initial pledge"))?;
     call.check_balance()
 }
 
@@ -95,16 +84,10 @@ fn new_sector(
     let pieces: u64 = manifest.pieces.iter().map(|piece| piece.size.0).sum();
     let weight = BigInt::from(pieces) * duration;
     let full_quality = context.network_version >= FULL_QUALITY_NETWORK_VERSION;
-    let (deal_weight, verified_deal_weight) = if full_quality {
-        (BigInt::default(), weight)
-    } else {
-        (weight, BigInt::default())
-    };
-    let flags = if full_quality {
-        SectorOnChainInfoFlags::FULL_QA_POWER
-    } else {
-        SectorOnChainInfoFlags::SIMPLE_QA_POWER
-    };
+    let (deal_weight, verified_deal_weight) =
+        if full_quality { (BigInt::default(), weight) } else { (weight, BigInt::default()) };
+    let flags =
+        if full_quality { SectorOnChainInfoFlags::FULL_QA_POWER } else { SectorOnChainInfoFlags::SIMPLE_QA_POWER };
     let mut sector = SectorOnChainInfo {
         sector_number: info.sector_number,
         seal_proof: info.seal_proof,
@@ -125,10 +108,6 @@ fn new_sector(
     };
     let power = qa_power_for_sector(call.info.sector_size, &sector);
     sector.initial_pledge = context.economics.initial_pledge(&power, epoch);
-    sector.daily_fee = daily_proof_fee(
-        context.policy,
-        &context.economics.circulating_supply,
-        &power,
-    );
+    sector.daily_fee = daily_proof_fee(context.policy, &context.economics.circulating_supply, &power);
     Ok(sector)
 }

@@ -22,9 +22,7 @@ pub fn gas_used(message: &Message) -> u64 {
         }
         METHOD_PROVE_COMMIT => {
             let params = message.params.deserialize::<ProveCommitSectors3Params>();
-            METHOD
-                + PROVE_COMMIT_SECTOR
-                    * params.map_or(0, |params| params.sector_activations.len() as u64)
+            METHOD + PROVE_COMMIT_SECTOR * params.map_or(0, |params| params.sector_activations.len() as u64)
         }
         _ => METHOD,
     };

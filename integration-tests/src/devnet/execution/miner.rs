@@ -1,8 +1,6 @@
 //! Calls of a miner actor: loads its state, runs the method body, stores the state.
 
-use fil_actor_miner_state::v19::{
-    MinerInfo, PreCommitSectorBatchParams2, ProveCommitSectors3Params, State,
-};
+use fil_actor_miner_state::v19::{MinerInfo, PreCommitSectorBatchParams2, ProveCommitSectors3Params, State};
 use fil_actors_shared::v19::{ActorDowncast, ActorError};
 use fvm_ipld_encoding::{CborStore, RawBytes};
 use fvm_shared::address::Address;
@@ -48,27 +46,12 @@ pub fn invoke(
     message: &Message,
 ) -> Result<CallResult, WorldError> {
     let Some(actor) = world.get(receiver) else {
-        return Ok(super::abort(
-            ExitCode::SYS_INVALID_RECEIVER,
-            "no such miner",
-        ));
+        return Ok(super::abort(ExitCode::SYS_INVALID_RECEIVER, "no such miner"));
     };
-    let state: Option<State> = context
-        .store
-        .get_cbor(&actor.head)
-        .map_err(failed("read a miner"))?;
+    let state: Option<State> = context.store.get_cbor(&actor.head).map_err(failed("read a miner"))?;
     let state = state.ok_or(WorldError::NotFound(actor.head))?;
-    let info = state
-        .get_info(context.store)
-        .map_err(failed("read a miner's info"))?;
-    let mut call = Call {
-        context,
-        caller: sender,
-        miner: receiver,
-        balance: actor.balance.clone(),
-        state,
-        info,
-    };
+    let info = state.get_info(context.store).map_err(failed("read a miner's info"))?;
+    let mut call = Call { context, caller: sender, miner: receiver, balance: actor.balance.clone(), state, info };
     let before = call.balance.clone();
     let result = match message.method_num {
         METHOD_PRE_COMMIT => params::<PreCommitSectorBatchParams2>(message)
@@ -102,18 +85,13 @@ impl Call<'_> {
         if own.contains(&caller) || self.info.control_addresses.contains(&caller) {
             return Ok(());
         }
-        Err(ActorError::forbidden(format!(
-            "caller {caller} is not one of supported"
-        )))
+        Err(ActorError::forbidden(format!("caller {caller} is not one of supported")))
     }
 
     /// Pays the whole fee debt from unlocked funds, or aborts.
     pub fn repay_debts(&mut self) -> Result<(), ActorError> {
         let burnt = self.state.repay_debts(&self.balance).map_err(|error| {
-            error.downcast_default(
-                ExitCode::USR_ILLEGAL_STATE,
-                "unlocked balance can not repay fee debt",
-            )
+            error.downcast_default(ExitCode::USR_ILLEGAL_STATE, "unlocked balance can not repay fee debt")
         })?;
         self.balance -= &burnt;
         Ok(())
@@ -121,12 +99,10 @@ impl Call<'_> {
 
     /// What the actor checks at the end of each method that moves money.
     pub fn check_balance(&self) -> Result<(), ActorError> {
-        self.state
-            .check_balance_invariants(&self.balance)
-            .map_err(|error| {
-                let text = format!("balance invariants broken: {error}");
-                ActorError::unchecked(BALANCE_INVARIANTS_BROKEN, text)
-            })
+        self.state.check_balance_invariants(&self.balance).map_err(|error| {
+            let text = format!("balance invariants broken: {error}");
+            ActorError::unchecked(BALANCE_INVARIANTS_BROKEN, text)
+        })
     }
 }
 

@@ -31,11 +31,7 @@ pub fn pre_commit_sector_batch2(
     let mut numbers = BitField::new();
     for sector in &params.sectors {
         if numbers.get(sector.sector_number) {
-            return Err(actor_error!(
-                illegal_argument,
-                "duplicate sector number {}",
-                sector.sector_number
-            ));
+            return Err(actor_error!(illegal_argument, "duplicate sector number {}", sector.sector_number));
         }
         if sector.sector_number > MAX_SECTOR_NUMBER {
             return Err(actor_error!(
@@ -50,37 +46,22 @@ pub fn pre_commit_sector_batch2(
 
     let store = call.context.store;
     let available = call.state.get_available_balance(&call.balance);
-    let available = available.map_err(|error| {
-        actor_error!(
-            illegal_state,
-            "failed to calculate available balance: {}",
-            error
-        )
-    })?;
+    let available =
+        available.map_err(|error| actor_error!(illegal_state, "failed to calculate available balance: {}", error))?;
     call.repay_debts()?;
     call.require_controlling_caller()?;
     if epoch <= call.info.consensus_fault_elapsed {
-        return Err(actor_error!(
-            forbidden,
-            "pre-commit not allowed during active consensus fault"
-        ));
+        return Err(actor_error!(forbidden, "pre-commit not allowed during active consensus fault"));
     }
 
-    let deposit = call
-        .context
-        .economics
-        .pre_commit_deposit(call.info.sector_size);
+    let deposit = call.context.economics.pre_commit_deposit(call.info.sector_size);
     let mut total = TokenAmount::default();
     let mut on_chain = Vec::with_capacity(params.sectors.len());
     let mut clean_ups = Vec::with_capacity(params.sectors.len());
     for info in params.sectors {
         check_window_post_proof(call, info.seal_proof)?;
         let duration = max_prove_commit_duration(policy, info.seal_proof).ok_or_else(|| {
-            actor_error!(
-                illegal_argument,
-                "no max seal duration set for proof type: {}",
-                i64::from(info.seal_proof)
-            )
+            actor_error!(illegal_argument, "no max seal duration set for proof type: {}", i64::from(info.seal_proof))
         })?;
         let clean_up = epoch + duration + policy.expired_pre_commit_clean_up_delay;
         clean_ups.push((clean_up, info.sector_number));
@@ -101,16 +82,11 @@ pub fn pre_commit_sector_batch2(
         ));
     }
     let state = &mut call.state;
-    let illegal = |text: &'static str| {
-        move |error: anyhow::Error| error.downcast_default(ExitCode::USR_ILLEGAL_STATE, text)
-    };
-    state
-        .add_pre_commit_deposit(&total)
-        .map_err(illegal("failed to add pre-commit deposit"))?;
+    let illegal =
+        |text: &'static str| move |error: anyhow::Error| error.downcast_default(ExitCode::USR_ILLEGAL_STATE, text);
+    state.add_pre_commit_deposit(&total).map_err(illegal("failed to add pre-commit deposit"))?;
     state.allocate_sector_numbers(store, &numbers, CollisionPolicy::DenyCollisions)?;
-    state
-        .put_precommitted_sectors(store, on_chain)
-        .map_err(illegal("failed to write pre-committed sectors"))?;
+    state.put_precommitted_sectors(store, on_chain).map_err(illegal("failed to write pre-committed sectors"))?;
     state
         .add_pre_commit_clean_ups(policy, store, clean_ups)
         .map_err(illegal("failed to add pre-commit expiry to queue"))?;
@@ -120,23 +96,12 @@ pub fn pre_commit_sector_batch2(
 }
 
 /// What can be told of a sector without the miner's state.
-fn check_sector(
-    policy: &Policy,
-    epoch: ChainEpoch,
-    sector: &SectorPreCommitInfo,
-) -> Result<(), ActorError> {
+fn check_sector(policy: &Policy, epoch: ChainEpoch, sector: &SectorPreCommitInfo) -> Result<(), ActorError> {
     if !can_pre_commit_seal_proof(policy, sector.seal_proof) {
-        return Err(actor_error!(
-            illegal_argument,
-            "unsupported seal proof type {}",
-            i64::from(sector.seal_proof)
-        ));
+        return Err(actor_error!(illegal_argument, "unsupported seal proof type {}", i64::from(sector.seal_proof)));
     }
     if !is_sealed_sector(&sector.sealed_cid) {
-        return Err(actor_error!(
-            illegal_argument,
-            "sealed CID had wrong prefix"
-        ));
+        return Err(actor_error!(illegal_argument, "sealed CID had wrong prefix"));
     }
     if sector.seal_rand_epoch >= epoch {
         return Err(actor_error!(
@@ -158,20 +123,11 @@ fn check_sector(
     if let Some(commd) = &sector.unsealed_cid.0
         && !is_unsealed_sector(commd)
     {
-        return Err(actor_error!(
-            illegal_argument,
-            "unsealed CID had wrong prefix"
-        ));
+        return Err(actor_error!(illegal_argument, "unsealed CID had wrong prefix"));
     }
     // The lifetime must do even if activation comes at the last epoch that the proof type permits.
     let duration = max_prove_commit_duration(policy, sector.seal_proof).unwrap_or_default();
-    check_expiration(
-        policy,
-        epoch,
-        epoch + duration,
-        sector.expiration,
-        sector.seal_proof,
-    )?;
+    check_expiration(policy, epoch, epoch + duration, sector.expiration, sector.seal_proof)?;
     if !sector.deal_ids.is_empty() {
         return Err(actor_error!(
             illegal_argument,
@@ -217,9 +173,8 @@ fn check_expiration(
             epoch
         ));
     }
-    let longest = seal_proof_sector_maximum_lifetime(proof).ok_or_else(|| {
-        actor_error!(illegal_argument, "unrecognized seal proof type {:?}", proof)
-    })?;
+    let longest = seal_proof_sector_maximum_lifetime(proof)
+        .ok_or_else(|| actor_error!(illegal_argument, "unrecognized seal proof type {:?}", proof))?;
     if lifetime > longest {
         return Err(actor_error!(
             illegal_argument,

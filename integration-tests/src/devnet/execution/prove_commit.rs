@@ -1,8 +1,8 @@
 //! ProveCommitSectors3 (method 34): pre-commits and proofs are checked here, sectors are made in `activation`.
 
 use fil_actor_miner_state::v19::{
-    ProveCommitSectors3Params, ProveCommitSectors3Return, SectorActivationManifest,
-    SectorPreCommitOnChainInfo, max_prove_commit_duration,
+    ProveCommitSectors3Params, ProveCommitSectors3Return, SectorActivationManifest, SectorPreCommitOnChainInfo,
+    max_prove_commit_duration,
 };
 use fil_actors_shared::actor_error_v19 as actor_error;
 use fil_actors_shared::v19::runtime::DomainSeparationTag;
@@ -21,28 +21,16 @@ use crate::devnet::randomness::miner_entropy;
 const NOTIFICATION_SEND_FAILED: ExitCode = ExitCode::new(1001);
 
 /// Activates sectors whose proofs are right.
-pub fn prove_commit_sectors3(
-    call: &mut Call<'_>,
-    params: &ProveCommitSectors3Params,
-) -> Result<RawBytes, ActorError> {
+pub fn prove_commit_sectors3(call: &mut Call<'_>, params: &ProveCommitSectors3Params) -> Result<RawBytes, ActorError> {
     call.require_controlling_caller()?;
-    let numbers: Vec<u64> = params
-        .sector_activations
-        .iter()
-        .map(|sector| sector.sector_number)
-        .collect();
-    let pre_commits = call
-        .state
-        .get_precommitted_sectors(call.context.store, &numbers)?;
+    let numbers: Vec<u64> = params.sector_activations.iter().map(|sector| sector.sector_number).collect();
+    let pre_commits = call.state.get_precommitted_sectors(call.context.store, &numbers)?;
     check_shape(&pre_commits, params)?;
 
     let all_or_nothing = params.require_activation_success;
     let (valid, infos) = check_pre_commits(call, &pre_commits, all_or_nothing)?;
     if valid.success_count == 0 {
-        return Err(actor_error!(
-            illegal_argument,
-            "no valid precommits specified"
-        ));
+        return Err(actor_error!(illegal_argument, "no valid precommits specified"));
     }
     let infos = valid.successes(&infos);
     let proofs = valid.successes(&params.sector_proofs);
@@ -57,11 +45,7 @@ pub fn prove_commit_sectors3(
         check_unsealed_cid(manifest, pre_commit)?;
     }
     let activated = BatchReturn::ok(manifests.len() as u32);
-    let pairs: Vec<_> = manifests
-        .iter()
-        .copied()
-        .zip(pre_commits.iter().copied())
-        .collect();
+    let pairs: Vec<_> = manifests.iter().copied().zip(pre_commits.iter().copied()).collect();
     activate_sectors(call, &pairs)?;
     check_notifications(&manifests, params.require_notification_success)?;
 
@@ -84,16 +68,10 @@ fn check_shape(
         ));
     }
     if params.sector_proofs.is_empty() {
-        return Err(actor_error!(
-            illegal_argument,
-            "aggregate proofs are not accepted by this chain"
-        ));
+        return Err(actor_error!(illegal_argument, "aggregate proofs are not accepted by this chain"));
     }
     if params.aggregate_proof_type.is_some() {
-        return Err(actor_error!(
-            illegal_argument,
-            "aggregate proof type must be null with batched proofs"
-        ));
+        return Err(actor_error!(illegal_argument, "aggregate proof type must be null with batched proofs"));
     }
     if params.sector_activations.len() != params.sector_proofs.len() {
         return Err(actor_error!(
@@ -104,13 +82,8 @@ fn check_shape(
         ));
     }
     let longest = first.info.seal_proof.proof_size();
-    let longest = longest.map_err(|error| {
-        actor_error!(
-            illegal_state,
-            "failed to determine max proof size: {}",
-            error
-        )
-    })?;
+    let longest =
+        longest.map_err(|error| actor_error!(illegal_state, "failed to determine max proof size: {}", error))?;
     for proof in &params.sector_proofs {
         if proof.bytes().len() > longest {
             return Err(actor_error!(
@@ -137,18 +110,10 @@ fn check_pre_commits(
     for (index, pre_commit) in pre_commits.iter().enumerate() {
         let info = &pre_commit.info;
         let proof = info.seal_proof;
-        let duration = max_prove_commit_duration(policy, proof).ok_or_else(|| {
-            actor_error!(
-                illegal_state,
-                "no max seal duration for proof type: {}",
-                i64::from(proof)
-            )
-        })?;
+        let duration = max_prove_commit_duration(policy, proof)
+            .ok_or_else(|| actor_error!(illegal_state, "no max seal duration for proof type: {}", i64::from(proof)))?;
         let in_time = epoch <= pre_commit.pre_commit_epoch + duration;
-        if pre_commits
-            .first()
-            .is_some_and(|first| first.info.seal_proof != proof)
-        {
+        if pre_commits.first().is_some_and(|first| first.info.seal_proof != proof) {
             return Err(actor_error!(
                 illegal_state,
                 "seal proof group for verification contains mismatched seal proofs"
@@ -173,14 +138,10 @@ fn check_pre_commits(
     Ok((batch.generate(), infos))
 }
 
-fn seal_info(
-    call: &Call<'_>,
-    pre_commit: &SectorPreCommitOnChainInfo,
-) -> Result<SealInfo, ActorError> {
+fn seal_info(call: &Call<'_>, pre_commit: &SectorPreCommitOnChainInfo) -> Result<SealInfo, ActorError> {
     let context = call.context;
     let entropy = miner_entropy(call.miner);
-    let unavailable =
-        |error: ChainError| actor_error!(illegal_argument, "failed to get randomness: {}", error);
+    let unavailable = |error: ChainError| actor_error!(illegal_argument, "failed to get randomness: {}", error);
     let challenge = pre_commit.pre_commit_epoch + context.policy.pre_commit_challenge_delay;
     let info = &pre_commit.info;
     Ok(SealInfo {
@@ -190,18 +151,10 @@ fn seal_info(
         sealed_cid: info.sealed_cid,
         unsealed_cid: info.unsealed_cid.get_cid(info.seal_proof)?,
         ticket: context
-            .ticket_randomness(
-                DomainSeparationTag::SealRandomness,
-                info.seal_rand_epoch,
-                &entropy,
-            )
+            .ticket_randomness(DomainSeparationTag::SealRandomness, info.seal_rand_epoch, &entropy)
             .map_err(unavailable)?,
         seed: context
-            .beacon_randomness(
-                DomainSeparationTag::InteractiveSealChallengeSeed,
-                challenge,
-                &entropy,
-            )
+            .beacon_randomness(DomainSeparationTag::InteractiveSealChallengeSeed, challenge, &entropy)
             .map_err(unavailable)?,
     })
 }
@@ -251,24 +204,13 @@ fn check_unsealed_cid(
 ) -> Result<(), ActorError> {
     let proof = pre_commit.info.seal_proof;
     let declared = pre_commit.info.unsealed_cid.get_cid(proof)?;
-    let pieces: Vec<PieceInfo> = manifest
-        .pieces
-        .iter()
-        .map(|piece| PieceInfo {
-            cid: piece.cid,
-            size: piece.size,
-        })
-        .collect();
+    let pieces: Vec<PieceInfo> =
+        manifest.pieces.iter().map(|piece| PieceInfo { cid: piece.cid, size: piece.size }).collect();
     let computed = if pieces.is_empty() {
         fil_actor_miner_state::v19::CompactCommD::empty().get_cid(proof)?
     } else {
-        unsealed_cid(proof, &pieces).map_err(|error| {
-            actor_error!(
-                illegal_argument,
-                "failed to compute unsealed sector CID: {}",
-                error
-            )
-        })?
+        unsealed_cid(proof, &pieces)
+            .map_err(|error| actor_error!(illegal_argument, "failed to compute unsealed sector CID: {}", error))?
     };
     if declared != computed {
         return Err(actor_error!(
@@ -283,10 +225,7 @@ fn check_unsealed_cid(
 }
 
 /// No actor here listens for new data, so every notification fails to be sent.
-fn check_notifications(
-    manifests: &[&SectorActivationManifest],
-    required: bool,
-) -> Result<(), ActorError> {
+fn check_notifications(manifests: &[&SectorActivationManifest], required: bool) -> Result<(), ActorError> {
     let mut pieces = manifests.iter().flat_map(|manifest| &manifest.pieces);
     if required && pieces.any(|piece| !piece.notify.is_empty()) {
         let text = "failed to notify a data consumer".to_owned();
@@ -298,9 +237,6 @@ fn check_notifications(
 /// The items that a batch let through.
 fn successes<'a, T>(batch: &BatchReturn, items: Vec<&'a T>) -> Vec<&'a T> {
     let codes = batch.codes();
-    let kept = items
-        .into_iter()
-        .zip(codes)
-        .filter(|(_, code)| code.is_success());
+    let kept = items.into_iter().zip(codes).filter(|(_, code)| code.is_success());
     kept.map(|(item, _)| item).collect()
 }

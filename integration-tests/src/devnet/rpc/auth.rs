@@ -46,11 +46,7 @@ pub struct Permissions(u8);
 impl Permissions {
     /// A set of these.
     pub fn of(permissions: &[Permission]) -> Self {
-        Self(
-            permissions
-                .iter()
-                .fold(0, |bits, permission| bits | 1 << *permission as u8),
-        )
+        Self(permissions.iter().fold(0, |bits, permission| bits | 1 << *permission as u8))
     }
 
     /// Whether one is in the set.
@@ -59,17 +55,12 @@ impl Permissions {
     }
 
     fn names(self) -> Vec<String> {
-        let held = Permission::ALL
-            .into_iter()
-            .filter(|permission| self.contains(*permission));
-        held.map(|permission| permission.name().to_owned())
-            .collect()
+        let held = Permission::ALL.into_iter().filter(|permission| self.contains(*permission));
+        held.map(|permission| permission.name().to_owned()).collect()
     }
 
     fn from_names(names: &[String]) -> Self {
-        let held = Permission::ALL
-            .into_iter()
-            .filter(|p| names.iter().any(|name| name == p.name()));
+        let held = Permission::ALL.into_iter().filter(|p| names.iter().any(|name| name == p.name()));
         Self::of(&held.collect::<Vec<_>>())
     }
 }
@@ -116,21 +107,10 @@ impl Secret {
     /// A token with these permissions.
     pub fn token(&self, permissions: Permissions) -> String {
         // A list of strings always encodes.
-        let claims = serde_json::to_vec(&Claims {
-            allow: permissions.names(),
-        })
-        .unwrap_or_default();
-        let signed = format!(
-            "{}.{}",
-            URL_SAFE_NO_PAD.encode(HEADER),
-            URL_SAFE_NO_PAD.encode(claims)
-        );
-        let signature = self
-            .mac(signed.as_bytes())
-            .map(|mac| mac.finalize().into_bytes());
-        let signature = signature
-            .map(|bytes| URL_SAFE_NO_PAD.encode(bytes))
-            .unwrap_or_default();
+        let claims = serde_json::to_vec(&Claims { allow: permissions.names() }).unwrap_or_default();
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(claims));
+        let signature = self.mac(signed.as_bytes()).map(|mac| mac.finalize().into_bytes());
+        let signature = signature.map(|bytes| URL_SAFE_NO_PAD.encode(bytes)).unwrap_or_default();
         format!("{signed}.{signature}")
     }
 
@@ -143,8 +123,7 @@ impl Secret {
     fn verify(&self, token: &str) -> Option<Permissions> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
-        let header: serde_json::Value =
-            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
+        let header: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
         if header.get("alg")?.as_str()? != "HS256" {
             return None;
         }
@@ -173,13 +152,9 @@ mod tests {
     fn a_token_gives_its_permissions_and_no_others() {
         let secret = Secret::random();
         let tokens = secret.tokens();
-        let read = secret
-            .permissions(Some(&header(&tokens.read)))
-            .expect("valid");
+        let read = secret.permissions(Some(&header(&tokens.read))).expect("valid");
         assert!(read.contains(Permission::Read) && !read.contains(Permission::Sign));
-        let sign = secret
-            .permissions(Some(&header(&tokens.sign)))
-            .expect("valid");
+        let sign = secret.permissions(Some(&header(&tokens.sign))).expect("valid");
         assert!(sign.contains(Permission::Sign) && !sign.contains(Permission::Admin));
     }
 
@@ -187,14 +162,8 @@ mod tests {
     fn missing_forged_and_unsigned_tokens_give_nothing() {
         let secret = Secret::random();
         assert_eq!(secret.permissions(None), None);
-        assert_eq!(
-            secret.permissions(Some(&HeaderValue::from_static("Bearer "))),
-            None
-        );
-        assert_eq!(
-            secret.permissions(Some(&HeaderValue::from_static("Basic abc"))),
-            None
-        );
+        assert_eq!(secret.permissions(Some(&HeaderValue::from_static("Bearer "))), None);
+        assert_eq!(secret.permissions(Some(&HeaderValue::from_static("Basic abc"))), None);
         let foreign = Secret::random().tokens().admin;
         assert_eq!(secret.permissions(Some(&header(&foreign))), None);
         let unsigned = format!(

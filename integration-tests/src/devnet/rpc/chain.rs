@@ -35,19 +35,12 @@ pub fn chain_get_tipset(node: &mut Node, params: &Params<'_>) -> Result<Value, R
 
 pub fn chain_get_tipset_by_height(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let start = node.tipset(params.tipset_key(1)?.as_ref())?;
-    Ok(form::tipset(
-        &*node.chain.at_height(params.decode(0)?, &start)?,
-    ))
+    Ok(form::tipset(&*node.chain.at_height(params.decode(0)?, &start)?))
 }
 
-pub fn chain_get_tipset_after_height(
-    node: &mut Node,
-    params: &Params<'_>,
-) -> Result<Value, RpcError> {
+pub fn chain_get_tipset_after_height(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let start = node.tipset(params.tipset_key(1)?.as_ref())?;
-    Ok(form::tipset(
-        &*node.chain.after_height(params.decode(0)?, &start)?,
-    ))
+    Ok(form::tipset(&*node.chain.after_height(params.decode(0)?, &start)?))
 }
 
 pub fn chain_get_path(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {

@@ -49,9 +49,7 @@ pub(super) fn stats(node: &mut Node, _: &Params<'_>) -> Result<Value, RpcError> 
 fn bounded(params: &Params<'_>) -> Result<u64, RpcError> {
     let count: u64 = params.decode(0)?;
     if count > ADVANCE_MAX {
-        return Err(RpcError::generic(format!(
-            "{count} epochs are too many for one call, at most {ADVANCE_MAX}"
-        )));
+        return Err(RpcError::generic(format!("{count} epochs are too many for one call, at most {ADVANCE_MAX}")));
     }
     Ok(count)
 }

@@ -37,12 +37,7 @@ pub struct RpcError {
 impl RpcError {
     /// An error of a method that ran.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            status: StatusCode::OK,
-            silent: None,
-        }
+        Self { code, message: message.into(), status: StatusCode::OK, silent: None }
     }
 
     /// An error of a method that ran, with the code that most have.
@@ -52,51 +47,33 @@ impl RpcError {
 
     /// No body at all.
     pub fn silent(status: StatusCode) -> Self {
-        Self {
-            silent: Some(status),
-            ..Self::generic("")
-        }
+        Self { silent: Some(status), ..Self::generic("") }
     }
 
     /// The request or a parameter is not what was expected.
     pub fn parse(message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            ..Self::new(-32700, message)
-        }
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new(-32700, message) }
     }
 
     /// The request is no call.
     pub fn invalid_request(message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            ..Self::new(-32600, message)
-        }
+        Self { status: StatusCode::BAD_REQUEST, ..Self::new(-32600, message) }
     }
 
     /// The number of parameters is wrong.
     pub fn parameter_count(method: &str, given: usize, wanted: usize) -> Self {
         let message = format!("wrong param count (method '{method}'): {given} != {wanted}");
-        Self {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            ..Self::new(-32602, message)
-        }
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new(-32602, message) }
     }
 
     /// No such method.
     pub fn method_not_found(method: &str) -> Self {
-        Self {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            ..Self::new(-32601, format!("method '{method}' not found"))
-        }
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new(-32601, format!("method '{method}' not found")) }
     }
 
     /// The token does not allow the method.
     pub fn missing_permission(method: &str, needed: Permission) -> Self {
-        let message = format!(
-            "missing permission to invoke '{method}' (need '{}')",
-            needed.name()
-        );
+        let message = format!("missing permission to invoke '{method}' (need '{}')", needed.name());
         Self::generic(message)
     }
 
@@ -140,15 +117,7 @@ macro_rules! generic_from {
     };
 }
 
-generic_from!(
-    ChainError,
-    NodeError,
-    PushError,
-    SearchError,
-    WalletError,
-    WorldError,
-    EncodeError
-);
+generic_from!(ChainError, NodeError, PushError, SearchError, WalletError, WorldError, EncodeError);
 
 /// Wraps a failure of the miner state machine's own code.
 pub fn state_error(what: &'static str) -> impl FnOnce(anyhow::Error) -> RpcError {

@@ -32,11 +32,7 @@ pub fn optional_cid(value: Option<&Cid>) -> Value {
 
 /// Base64, or null for no bytes.
 pub fn bytes(bytes: &[u8]) -> Value {
-    if bytes.is_empty() {
-        Value::Null
-    } else {
-        STANDARD.encode(bytes).into()
-    }
+    if bytes.is_empty() { Value::Null } else { STANDARD.encode(bytes).into() }
 }
 
 /// AttoFIL as a decimal string.
@@ -56,11 +52,7 @@ pub fn address(address: &Address) -> Value {
 
 /// A list, or null if there is nothing in it, as Go writes nil slices.
 pub fn list(values: Vec<Value>) -> Value {
-    if values.is_empty() {
-        Value::Null
-    } else {
-        Value::Array(values)
-    }
+    if values.is_empty() { Value::Null } else { Value::Array(values) }
 }
 
 /// A bitfield as run lengths, zeros first.
@@ -125,9 +117,7 @@ pub fn lookup(lookup: &Lookup) -> Value {
 pub fn tipset(tipset: &Tipset) -> Value {
     let header = &tipset.header;
     let entries = header.beacon_entries.iter();
-    let entries = entries
-        .map(|(round, data)| json!({"Round": round, "Data": bytes(data)}))
-        .collect();
+    let entries = entries.map(|(round, data)| json!({"Round": round, "Data": bytes(data)})).collect();
     let parents = header.parents.iter().map(cid).collect::<Vec<_>>();
     let block = json!({
         "Miner": id_to_text(header.miner),
@@ -153,11 +143,7 @@ pub fn tipset(tipset: &Tipset) -> Value {
 /// Static information of a miner.
 pub fn miner_info(info: &MinerInfo) -> Value {
     let controls = info.control_addresses.iter().map(address).collect();
-    let multiaddrs = info
-        .multi_address
-        .iter()
-        .map(|entry| bytes(&entry.0))
-        .collect();
+    let multiaddrs = info.multi_address.iter().map(|entry| bytes(&entry.0)).collect();
     json!({
         "Owner": address(&info.owner),
         "Worker": address(&info.worker),
@@ -228,8 +214,7 @@ mod tests {
 
     #[test]
     fn bitfields_are_run_lengths_that_start_with_zeros() {
-        let of =
-            |bits: &[u64]| bitfield(&BitField::try_from_bits(bits.iter().copied()).expect("bits"));
+        let of = |bits: &[u64]| bitfield(&BitField::try_from_bits(bits.iter().copied()).expect("bits"));
         assert_eq!(of(&[]), json!([0]));
         assert_eq!(of(&[0]), json!([0, 1]));
         assert_eq!(of(&[1]), json!([1, 1]));

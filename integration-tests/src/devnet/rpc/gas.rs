@@ -51,13 +51,8 @@ pub fn estimate_message_gas(node: &mut Node, params: &Params<'_>) -> Result<Valu
 
 /// Lowers the fee cap so that the message cannot cost more than its sender allows.
 fn cap_fee(message: &mut fvm_shared::message::Message, spec: &SendSpec) -> Result<(), RpcError> {
-    let asked =
-        parse_amount(spec.max_fee.as_deref().unwrap_or_default()).map_err(RpcError::parse)?;
-    let max_fee = if asked.is_zero() {
-        TokenAmount::from_atto(MAX_FEE_ATTO)
-    } else {
-        asked
-    };
+    let asked = parse_amount(spec.max_fee.as_deref().unwrap_or_default()).map_err(RpcError::parse)?;
+    let max_fee = if asked.is_zero() { TokenAmount::from_atto(MAX_FEE_ATTO) } else { asked };
     if &message.gas_fee_cap * message.gas_limit > max_fee {
         message.gas_fee_cap = max_fee.div_floor(message.gas_limit);
     }
@@ -68,13 +63,8 @@ fn cap_fee(message: &mut fvm_shared::message::Message, spec: &SendSpec) -> Resul
 }
 
 fn reverted(exit: ExitCode, error: &str) -> RpcError {
-    let code = if exit == ExitCode::SYS_OUT_OF_GAS {
-        OUT_OF_GAS
-    } else {
-        EXECUTION_REVERTED
-    };
-    let text = format!(
-        "estimating gas used: message execution failed (exit=[{exit}], vm error=[{error}]) (RetCode={exit})"
-    );
+    let code = if exit == ExitCode::SYS_OUT_OF_GAS { OUT_OF_GAS } else { EXECUTION_REVERTED };
+    let text =
+        format!("estimating gas used: message execution failed (exit=[{exit}], vm error=[{error}]) (RetCode={exit})");
     RpcError::new(code, text)
 }

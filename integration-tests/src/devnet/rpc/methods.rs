@@ -22,18 +22,8 @@ pub struct Method {
     pub handler: Handler,
 }
 
-const fn method(
-    name: &'static str,
-    permission: Permission,
-    parameters: usize,
-    handler: Handler,
-) -> Method {
-    Method {
-        name,
-        permission,
-        parameters,
-        handler,
-    }
+const fn method(name: &'static str, permission: Permission, parameters: usize, handler: Handler) -> Method {
+    Method { name, permission, parameters, handler }
 }
 
 #[rustfmt::skip]
@@ -96,9 +86,7 @@ impl Method {
 
     /// The name without its namespace.
     pub fn short_name(&self) -> &'static str {
-        self.name
-            .split_once('.')
-            .map_or(self.name, |(_, short)| short)
+        self.name.split_once('.').map_or(self.name, |(_, short)| short)
     }
 }
 

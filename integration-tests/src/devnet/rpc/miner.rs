@@ -16,11 +16,7 @@ use crate::devnet::node::Node;
 use crate::devnet::view::{MinerView, View};
 
 /// The miner that the first parameter names, in the view that the parameter `key` names.
-pub fn load<'a>(
-    node: &'a Node,
-    params: &Params<'_>,
-    key: usize,
-) -> Result<(View<'a>, MinerView), RpcError> {
+pub fn load<'a>(node: &'a Node, params: &Params<'_>, key: usize) -> Result<(View<'a>, MinerView), RpcError> {
     let address = params.address(0)?;
     let view = node.view(params.tipset_key(key)?.as_ref())?;
     let miner = view.miner(&address)?;
@@ -35,13 +31,8 @@ pub fn info(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
 pub fn available_balance(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let (view, miner) = load(node, params, 1)?;
     let failed = state_error("failed to compute the available balance");
-    let available = miner
-        .state
-        .get_available_balance(&miner.actor.balance)
-        .map_err(failed)?;
-    let vested = miner
-        .state
-        .check_vested_funds(view.store, view.tipset.height());
+    let available = miner.state.get_available_balance(&miner.actor.balance).map_err(failed)?;
+    let vested = miner.state.check_vested_funds(view.store, view.tipset.height());
     let vested = vested.map_err(state_error("failed to compute vested funds"))?;
     Ok(form::amount(&(available + vested)))
 }
@@ -49,16 +40,13 @@ pub fn available_balance(node: &mut Node, params: &Params<'_>) -> Result<Value, 
 pub fn power(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let (view, miner) = load(node, params, 1)?;
     let mut total = PowerPair::zero();
-    for_each_partition(&view, &miner, |partition| {
-        total += &partition.active_power()
-    })?;
+    for_each_partition(&view, &miner, |partition| total += &partition.active_power())?;
     let has_min_power = total.raw >= node.policy.minimum_consensus_power;
-    let claim = |power: &PowerPair| json!({"RawBytePower": form::big(&power.raw), "QualityAdjPower": form::big(&power.qa)});
+    let claim =
+        |power: &PowerPair| json!({"RawBytePower": form::big(&power.raw), "QualityAdjPower": form::big(&power.qa)});
     let network = node.economics.network_qa_power.estimate();
     let network = PowerPair::new(&network + &total.raw, &network + &total.qa);
-    Ok(
-        json!({"MinerPower": claim(&total), "TotalPower": claim(&network), "HasMinPower": has_min_power}),
-    )
+    Ok(json!({"MinerPower": claim(&total), "TotalPower": claim(&network), "HasMinPower": has_min_power}))
 }
 
 fn for_each_partition(
@@ -81,10 +69,7 @@ fn for_each_partition(
 
 pub fn proving_deadline(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let (view, miner) = load(node, params, 1)?;
-    let info = miner
-        .state
-        .deadline_info(&node.policy, view.tipset.height())
-        .next_not_elapsed();
+    let info = miner.state.deadline_info(&node.policy, view.tipset.height()).next_not_elapsed();
     serde_json::to_value(info).map_err(|error| RpcError::internal(error.to_string()))
 }
 
@@ -96,9 +81,7 @@ pub fn deadlines(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError
     for index in 0..deadlines.due.len() as u64 {
         let deadline = deadlines.load_deadline(view.store, index).map_err(failed)?;
         let disputable = deadline.optimistic_proofs_snapshot_amt(view.store);
-        let disputable = disputable
-            .map_err(state_error("failed to read proofs"))?
-            .count();
+        let disputable = disputable.map_err(state_error("failed to read proofs"))?.count();
         values.push(json!({
             "PostSubmissions": form::bitfield(&deadline.partitions_posted),
             "DisputableProofCount": disputable,
@@ -112,9 +95,7 @@ pub fn partitions(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcErro
     let (view, miner) = load(node, params, 2)?;
     let failed = |error: fil_actors_shared::v19::ActorError| RpcError::generic(error.to_string());
     let deadlines = miner.state.load_deadlines(view.store).map_err(failed)?;
-    let deadline = deadlines
-        .load_deadline(view.store, params.decode(1)?)
-        .map_err(failed)?;
+    let deadline = deadlines.load_deadline(view.store, params.decode(1)?).map_err(failed)?;
     let mut values = Vec::new();
     let visited = deadline.for_each(view.store, |_, partition| {
         values.push(json!({
@@ -141,12 +122,9 @@ pub fn pre_commit_deposit(node: &mut Node, params: &Params<'_>) -> Result<Value,
     let query: DepositQuery = params.decode(1)?;
     load(node, params, 2)?;
     let proof = RegisteredSealProof::from(query.seal_proof);
-    let size = proof
-        .sector_size()
-        .map_err(|error| RpcError::generic(format!("failed to get resolve size: {error}")))?;
-    Ok(form::amount(&with_margin(
-        &node.economics.pre_commit_deposit(size),
-    )))
+    let size =
+        proof.sector_size().map_err(|error| RpcError::generic(format!("failed to get resolve size: {error}")))?;
+    Ok(form::amount(&with_margin(&node.economics.pre_commit_deposit(size))))
 }
 
 pub fn initial_pledge(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
@@ -161,12 +139,10 @@ pub fn initial_pledge(node: &mut Node, params: &Params<'_>) -> Result<Value, Rpc
         return Err(RpcError::generic("sector size must be non-zero"));
     }
     if verified > size {
-        return Err(RpcError::generic(
-            "verified deal size must be less than sector size",
-        ));
+        return Err(RpcError::generic("verified deal size must be less than sector size"));
     }
-    let size: SectorSize = parse_sector_size(&size.to_string())
-        .map_err(|error| RpcError::generic(error.to_string()))?;
+    let size: SectorSize =
+        parse_sector_size(&size.to_string()).map_err(|error| RpcError::generic(error.to_string()))?;
     let weight = BigInt::from(verified) * duration;
     let quality = actor::quality_for_weight(size, duration, &weight);
     let qa_power = (BigInt::from(size as u64) * quality) >> SECTOR_QUALITY_PRECISION;

@@ -19,9 +19,6 @@ pub fn push(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
 pub fn pending(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     node.tipset(params.tipset_key(0)?.as_ref())?;
     let pending = node.mempool.pending();
-    let values: Result<Vec<Value>, _> = pending
-        .iter()
-        .map(|(_, signed)| form::signed_message(signed))
-        .collect();
+    let values: Result<Vec<Value>, _> = pending.iter().map(|(_, signed)| form::signed_message(signed)).collect();
     Ok(form::list(values?))
 }

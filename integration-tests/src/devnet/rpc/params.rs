@@ -32,18 +32,12 @@ pub struct Params<'a> {
 
 impl<'a> Params<'a> {
     /// Checks that the call has as many parameters as it must.
-    pub fn new(
-        method: &'a str,
-        wanted: usize,
-        params: Option<&'a Value>,
-    ) -> Result<Self, RpcError> {
+    pub fn new(method: &'a str, wanted: usize, params: Option<&'a Value>) -> Result<Self, RpcError> {
         let values: &[Value] = match params {
             None | Some(Value::Null) => &[],
             Some(Value::Array(values)) => values,
             Some(_) => {
-                return Err(RpcError::parse(format!(
-                    "unmarshaling params for '{method}': not an array"
-                )));
+                return Err(RpcError::parse(format!("unmarshaling params for '{method}': not an array")));
             }
         };
         if values.len() != wanted {
@@ -77,9 +71,7 @@ impl<'a> Params<'a> {
         let cids: Option<Vec<Value>> = self.decode(index)?;
         match cids.unwrap_or_default().as_slice() {
             [] => Ok(None),
-            [cid] => parse_cid(cid)
-                .map(Some)
-                .map_err(|error| self.bad(index, error)),
+            [cid] => parse_cid(cid).map(Some).map_err(|error| self.bad(index, error)),
             _ => Err(RpcError::generic("load tipset: block not found")),
         }
     }
@@ -109,10 +101,7 @@ impl<'a> Params<'a> {
     }
 
     fn bad(&self, index: usize, error: impl std::fmt::Display) -> RpcError {
-        RpcError::parse(format!(
-            "unmarshaling params for '{}' (param: {index}): {error}",
-            self.method
-        ))
+        RpcError::parse(format!("unmarshaling params for '{}' (param: {index}): {error}", self.method))
     }
 }
 
@@ -124,8 +113,7 @@ pub fn parse_amount(text: &str) -> Result<TokenAmount, String> {
     if text.len() > AMOUNT_DIGITS_MAX {
         return Err(format!("big int of {} digits is too long", text.len()));
     }
-    let amount =
-        BigInt::from_str(text).map_err(|_| format!("failed to parse bigint string: {text:?}"))?;
+    let amount = BigInt::from_str(text).map_err(|_| format!("failed to parse bigint string: {text:?}"))?;
     Ok(TokenAmount::from_atto(amount))
 }
 
@@ -139,9 +127,7 @@ fn parse_cid(value: &Value) -> Result<Cid, String> {
 }
 
 fn parse_bytes(text: Option<&str>) -> Result<Vec<u8>, String> {
-    STANDARD
-        .decode(text.unwrap_or_default())
-        .map_err(|error| error.to_string())
+    STANDARD.decode(text.unwrap_or_default()).map_err(|error| error.to_string())
 }
 
 #[derive(Deserialize)]
@@ -207,9 +193,6 @@ impl SignedMessageJson {
             2 => Signature::new_bls(data),
             other => return Err(format!("unknown signature type {other}")),
         };
-        Ok(SignedMessage {
-            message: self.message.read()?,
-            signature,
-        })
+        Ok(SignedMessage { message: self.message.read()?, signature })
     }
 }

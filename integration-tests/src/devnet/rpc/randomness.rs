@@ -38,22 +38,12 @@ fn drawn(node: &Node, params: &Params<'_>, digest: Digest) -> Result<Value, RpcE
     Ok(form::bytes(&draw(&digest, tag, epoch, &entropy)))
 }
 
-fn ticket(
-    node: &Node,
-    params: &Params<'_>,
-    epoch: ChainEpoch,
-    key: usize,
-) -> Result<[u8; 32], RpcError> {
+fn ticket(node: &Node, params: &Params<'_>, epoch: ChainEpoch, key: usize) -> Result<[u8; 32], RpcError> {
     let tipset = node.tipset(params.tipset_key(key)?.as_ref())?;
     Ok(node.chain.ticket_digest(epoch, &tipset)?)
 }
 
-fn beacon(
-    node: &Node,
-    params: &Params<'_>,
-    epoch: ChainEpoch,
-    key: usize,
-) -> Result<[u8; 32], RpcError> {
+fn beacon(node: &Node, params: &Params<'_>, epoch: ChainEpoch, key: usize) -> Result<[u8; 32], RpcError> {
     let tipset = node.tipset(params.tipset_key(key)?.as_ref())?;
     Ok(beacon_digest(node.config.seed, epoch, tipset.height())?)
 }

@@ -19,10 +19,8 @@ fn actor_failed(error: ActorError) -> RpcError {
 }
 
 fn allocation(view: &View<'_>, miner: &MinerView) -> Result<BitField, RpcError> {
-    let found: Option<BitField> = view
-        .store
-        .get_cbor(&miner.state.allocated_sectors)
-        .map_err(state_error("failed to load allocated sectors"))?;
+    let found: Option<BitField> =
+        view.store.get_cbor(&miner.state.allocated_sectors).map_err(state_error("failed to load allocated sectors"))?;
     found.ok_or_else(|| RpcError::generic("allocated sectors bitfield not found"))
 }
 
@@ -41,8 +39,7 @@ pub fn sectors(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> 
     let (view, miner) = load(node, params, 2)?;
     let filter = params.bitfield(1)?;
     let sectors = Sectors::load(view.store, &miner.state.sectors);
-    let sectors =
-        sectors.map_err(|error| RpcError::generic(format!("failed to load sectors: {error}")))?;
+    let sectors = sectors.map_err(|error| RpcError::generic(format!("failed to load sectors: {error}")))?;
     let mut values = Vec::new();
     let visited = sectors.amt.for_each(|number, sector| {
         if filter.as_ref().is_none_or(|filter| filter.get(number)) {
@@ -56,19 +53,13 @@ pub fn sectors(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> 
 
 pub fn info(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let (view, miner) = load(node, params, 2)?;
-    let found = miner
-        .state
-        .get_sector(view.store, params.decode(1)?)
-        .map_err(actor_failed)?;
+    let found = miner.state.get_sector(view.store, params.decode(1)?).map_err(actor_failed)?;
     Ok(found.as_ref().map_or(Value::Null, form::sector))
 }
 
 pub fn pre_commit_info(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let (view, miner) = load(node, params, 2)?;
-    let found = miner
-        .state
-        .get_precommitted_sector(view.store, params.decode(1)?)
-        .map_err(actor_failed)?;
+    let found = miner.state.get_precommitted_sector(view.store, params.decode(1)?).map_err(actor_failed)?;
     Ok(found.as_ref().map_or(Value::Null, form::pre_commit))
 }
 
@@ -79,10 +70,7 @@ pub fn partition(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError
 }
 
 fn place(view: &View<'_>, miner: &MinerView, number: u64) -> Result<(u64, u64), RpcError> {
-    miner
-        .state
-        .find_sector(view.store, number)
-        .map_err(state_error("failed to find the sector"))
+    miner.state.find_sector(view.store, number).map_err(state_error("failed to find the sector"))
 }
 
 /// When the sector leaves: on time, or early if it stays faulty (0 = not scheduled).
@@ -90,20 +78,12 @@ pub fn expiration(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcErro
     let (view, miner) = load(node, params, 2)?;
     let number: u64 = params.decode(1)?;
     let (deadline, partition) = place(&view, &miner, number)?;
-    let deadlines = miner
-        .state
-        .load_deadlines(view.store)
-        .map_err(actor_failed)?;
-    let loaded = deadlines
-        .load_deadline(view.store, deadline)
-        .map_err(actor_failed)?;
-    let partition = loaded
-        .load_partition(view.store, partition)
-        .map_err(actor_failed)?;
+    let deadlines = miner.state.load_deadlines(view.store).map_err(actor_failed)?;
+    let loaded = deadlines.load_deadline(view.store, deadline).map_err(actor_failed)?;
+    let partition = loaded.load_partition(view.store, partition).map_err(actor_failed)?;
     let quant = miner.state.quant_spec_for_deadline(&node.policy, deadline);
     let queue = ExpirationQueue::new(view.store, &partition.expirations_epochs, quant);
-    let queue =
-        queue.map_err(|error| RpcError::generic(format!("failed to load expirations: {error}")))?;
+    let queue = queue.map_err(|error| RpcError::generic(format!("failed to load expirations: {error}")))?;
     let mut on_time: ChainEpoch = 0;
     let mut early: ChainEpoch = 0;
     let visited = queue.amt.for_each(|epoch, set| {

@@ -51,18 +51,13 @@ pub fn get_actor(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError
 pub fn account_key(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let address = params.address(0)?;
     let view = node.view(params.tipset_key(1)?.as_ref())?;
-    let key = view
-        .world
-        .account_key(&address)
-        .ok_or_else(|| no_account(&address))?;
+    let key = view.world.account_key(&address).ok_or_else(|| no_account(&address))?;
     Ok(form::address(&key))
 }
 
 fn no_account(address: &Address) -> RpcError {
     let text = to_text(address);
-    RpcError::generic(format!(
-        "failed to get account actor state for {text}: actor not found or not an account"
-    ))
+    RpcError::generic(format!("failed to get account actor state for {text}: actor not found or not an account"))
 }
 
 pub fn lookup_id(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
@@ -74,11 +69,7 @@ pub fn lookup_id(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError
 
 pub fn list_miners(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let view = node.view(params.tipset_key(0)?.as_ref())?;
-    let miners = view
-        .world
-        .miners()
-        .into_iter()
-        .map(|id| id_to_text(id).into());
+    let miners = view.world.miners().into_iter().map(|id| id_to_text(id).into());
     Ok(form::list(miners.collect()))
 }
 

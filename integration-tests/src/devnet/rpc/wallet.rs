@@ -33,9 +33,7 @@ pub fn has(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
 }
 
 pub fn list(node: &mut Node, _: &Params<'_>) -> Result<Value, RpcError> {
-    Ok(form::list(
-        node.wallet.list().iter().map(form::address).collect(),
-    ))
+    Ok(form::list(node.wallet.list().iter().map(form::address).collect()))
 }
 
 pub fn sign(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {

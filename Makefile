@@ -1,0 +1,61 @@
+# Sealbus: one target for each thing that CI runs. `make help` lists them.
+
+SECTORS ?= 1
+SLOTS ?= 1
+KEEP ?=
+# Made once a machine, shared by all checkouts: Groth16 parameters and parent cache for 2 KiB sectors.
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sealbus
+export SEALBUS_PARAMS ?= $(CACHE)/devnet-params
+export SEALBUS_PARENTS ?= $(CACHE)/parents
+export FIL_PROOFS_PARAMETER_CACHE = $(SEALBUS_PARAMS)
+export FIL_PROOFS_PARENT_CACHE = $(SEALBUS_PARENTS)
+
+# Everything is built with the same features, whatever is asked for: the proofs crates are compiled once.
+CARGO_ALL = --workspace --all-targets
+QUICK_TESTS = --lib --bins --test store --test lease --test heartbeats --test documentation
+SLOW_TESTS = --no-fail-fast
+
+.DEFAULT_GOAL := help
+.PHONY: help tools build params demo fmt lint quick-test check deny test bench nats-cli clean-demo
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+tools: ## Install what is missing: Debian packages, nats-server
+	@bash integration-tests/setup/tools.sh
+
+nats-cli: ## Install the stock `nats` command line into .tools/bin
+	@bash integration-tests/setup/nats-cli.sh
+
+build: tools ## Build everything
+	cargo build $(CARGO_ALL)
+
+params: build ## Make the 2 KiB parameters, if the cache lacks them
+	target/debug/sealbus-worker params devnet --sector-size 2KiB --out $(SEALBUS_PARAMS)
+
+demo: params ## Seal and prove real sectors here and now (SECTORS=1 SLOTS=1 KEEP=)
+	@target/debug/sealbus-demo --sectors $(SECTORS) --slots $(SLOTS) $(if $(KEEP),--keep)
+
+fmt: ## Format the code
+	cargo fmt --all
+
+lint: tools ## Format and clippy, without mercy
+	cargo fmt --all --check
+	cargo clippy $(CARGO_ALL) -- -D warnings
+
+quick-test: tools ## Tests that need no proofs
+	cargo test --workspace $(QUICK_TESTS)
+
+check: lint quick-test ## What to run before each commit
+
+deny: ## Audit the dependencies: licences, sources, bans (and advisories where the database is reachable)
+	@bash integration-tests/setup/deny.sh
+
+test: lint deny nats-cli params ## Everything that CI runs
+	cargo test --workspace $(SLOW_TESTS)
+
+bench: params ## Benchmarks; each prints ratios against a baseline of the same run
+	cargo bench --workspace --bench params
+
+clean-demo: ## Remove what the demo left
+	rm -rf .demo

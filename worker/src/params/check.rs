@@ -1,0 +1,276 @@
+//! `params check`: whether a directory holds the files that it should, byte for byte.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread::available_parallelism;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::error::Error;
+use super::files::{self, Fingerprint};
+use super::manifest::Manifest;
+use super::marker::Marker;
+use super::memory::Memory;
+use super::sector_size::SectorSize;
+use super::structure;
+
+/// What to check.
+#[derive(Clone, Debug)]
+pub struct CheckRequest {
+    /// Where the parameters are.
+    pub dir: PathBuf,
+    /// The sectors they must serve.
+    pub sector_sizes: Vec<SectorSize>,
+    /// Which files there should be. A devnet's own files are held against its marker instead.
+    pub manifest: Manifest,
+    /// Whether to read also what was read before and has not changed since.
+    pub again: bool,
+    /// Whether to draw a progress bar on stderr, if that is a terminal.
+    pub progress: bool,
+}
+
+/// What was found, file by file, in the order of their names.
+#[derive(Debug, Serialize)]
+pub struct CheckReport {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Whether its files are a devnet's, made from a trapdoor that somebody knows.
+    pub devnet: bool,
+    /// All files that there should be.
+    pub files: Vec<CheckedFile>,
+}
+
+/// One file and what was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckedFile {
+    /// Its name.
+    pub name: String,
+    /// What was found.
+    pub finding: Finding,
+}
+
+/// What a check can find.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "finding", rename_all = "snake_case")]
+pub enum Finding {
+    /// The file is as it should be.
+    Whole {
+        /// Whether that was known from an earlier check, and the file has not changed since.
+        remembered: bool,
+    },
+    /// There is no such file.
+    Missing,
+    /// The file ends too early.
+    Truncated {
+        /// Bytes it has.
+        size: u64,
+        /// Bytes it should have, at least.
+        expected: u64,
+    },
+    /// There are bytes after the file's end.
+    TooLong {
+        /// Bytes it has.
+        size: u64,
+        /// Bytes it should have.
+        expected: u64,
+    },
+    /// The file has the right length, but not the right content.
+    Corrupt {
+        /// Its digest, as much of it as is published.
+        digest: String,
+        /// What that should be.
+        expected: String,
+    },
+    /// The file cannot be read.
+    Unreadable {
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// A file that there should be.
+struct Expected {
+    name: String,
+    /// The digest in hexadecimal, or as much of its beginning as is published.
+    digest: String,
+    /// The length, where it is known beforehand.
+    size: Option<u64>,
+}
+
+impl CheckRequest {
+    /// What a worker checks when it starts: the official files, or a devnet's, for the sizes that
+    /// it serves, without bars, and reading only what has changed.
+    pub fn for_worker(dir: PathBuf, sector_sizes: Vec<SectorSize>) -> Result<Self, Error> {
+        let manifest = Manifest::official()?;
+        Ok(Self { dir, sector_sizes, manifest, again: false, progress: false })
+    }
+}
+
+impl CheckReport {
+    /// The files that are not as they should be.
+    pub fn bad(&self) -> impl Iterator<Item = &CheckedFile> {
+        self.files.iter().filter(|file| !matches!(file.finding, Finding::Whole { .. }))
+    }
+}
+
+/// Holds a directory's files against what they should be, several at a time.
+///
+/// A file that is bad is part of the report, not an error. Blocks until all is read: official files
+/// of 32 GiB sectors are more than 100 GiB, which is read once and remembered in the directory.
+pub fn check(request: &CheckRequest) -> Result<CheckReport, Error> {
+    let (devnet, expected) = expected(request)?;
+    let memory = Memory::load(&request.dir);
+    let bar = progress_bar(request, &expected);
+
+    let count = expected.len();
+    let memory = Mutex::new(memory);
+    let queue = Mutex::new(VecDeque::from_iter(largest_first(&request.dir, expected)));
+    let findings = Mutex::new(Vec::with_capacity(count));
+    let threads = available_parallelism().map_or(1, usize::from).min(count);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let next = lock(&queue).pop_front();
+                    let Some(expected) = next else { break };
+                    let finding = check_file(request, &expected, &memory, &bar);
+                    lock(&findings).push(CheckedFile { name: expected.name, finding });
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    lock(&memory).save();
+    let mut files = findings.into_inner().unwrap_or_else(PoisonError::into_inner);
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(CheckReport { dir: request.dir.clone(), devnet, files })
+}
+
+/// The files that there should be: a devnet's, by its marker, if it has made some for one of these
+/// sizes, or else those of the manifest.
+fn expected(request: &CheckRequest) -> Result<(bool, Vec<Expected>), Error> {
+    let wanted = |size| request.sector_sizes.iter().any(|wanted| wanted.bytes() == size);
+    if let Some(marker) = Marker::load(&request.dir)?
+        && marker.files.values().any(|file| wanted(file.sector_size))
+    {
+        let ours = marker.files.into_iter().filter(|(_, file)| file.sector_size == 0 || wanted(file.sector_size));
+        let expected = ours.map(|(name, file)| Expected { name, digest: file.digest, size: Some(file.size) });
+        return Ok((true, expected.collect()));
+    }
+    let files = request.manifest.files_for(&request.sector_sizes).into_iter();
+    let expected =
+        files.map(|(name, entry)| Expected { name: name.to_owned(), digest: entry.digest.clone(), size: None });
+    let expected: Vec<_> = expected.collect();
+    if expected.is_empty() {
+        return Err(Error::NothingNamed { sector_sizes: request.sector_sizes.clone() });
+    }
+    Ok((false, expected))
+}
+
+fn check_file(request: &CheckRequest, expected: &Expected, memory: &Mutex<Memory>, bar: &ProgressBar) -> Finding {
+    let path = request.dir.join(&expected.name);
+    let unreadable = |error: std::io::Error| Finding::Unreadable { reason: error.to_string() };
+    let fingerprint = match Fingerprint::of(&path) {
+        Ok(Some(fingerprint)) => fingerprint,
+        Ok(None) => return Finding::Missing,
+        Err(error) => return unreadable(error),
+    };
+    let size = fingerprint.size;
+    let by_header = match expected.size {
+        Some(size) => Ok(Some(size)),
+        None => structure::expected_size(&path, &expected.name),
+    };
+    match by_header {
+        Ok(Some(expected)) if size < expected => {
+            bar.inc(size);
+            return Finding::Truncated { size, expected };
+        }
+        Ok(Some(expected)) if size > expected => {
+            bar.inc(size);
+            return Finding::TooLong { size, expected };
+        }
+        Ok(_) => {}
+        Err(error) => return unreadable(error),
+    }
+
+    let recalled = || lock(memory).recall(&expected.name, &fingerprint).map(str::to_owned);
+    let (digest, remembered) = match (!request.again).then(recalled).flatten() {
+        Some(digest) => {
+            bar.inc(size);
+            (digest, true)
+        }
+        None => match files::digest(&path, |read| bar.inc(read)) {
+            Ok(digest) => {
+                lock(memory).remember(&expected.name, fingerprint, digest.clone());
+                (digest, false)
+            }
+            Err(error) => return unreadable(error),
+        },
+    };
+    if digest.starts_with(&expected.digest) && !expected.digest.is_empty() {
+        Finding::Whole { remembered }
+    } else {
+        let digest = digest.chars().take(expected.digest.len()).collect();
+        Finding::Corrupt { digest, expected: expected.digest.clone() }
+    }
+}
+
+/// The largest files first, so that none of them is left for the end, alone.
+fn largest_first(dir: &Path, mut expected: Vec<Expected>) -> Vec<Expected> {
+    expected.sort_by_key(|file| std::cmp::Reverse(size(dir, file)));
+    expected
+}
+
+fn size(dir: &Path, file: &Expected) -> u64 {
+    std::fs::metadata(dir.join(&file.name)).map_or(0, |metadata| metadata.len())
+}
+
+fn progress_bar(request: &CheckRequest, expected: &[Expected]) -> ProgressBar {
+    if !request.progress {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("checking {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} (left: {eta})");
+    let total = expected.iter().map(|file| size(&request.dir, file)).sum();
+    ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// A thread that panicked has left these in order: each is changed in one step.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole { remembered: false } => write!(f, "is whole"),
+            Self::Whole { remembered: true } => {
+                write!(f, "is whole (as read before; unchanged since)")
+            }
+            Self::Missing => write!(f, "is missing"),
+            Self::Truncated { size, expected } => {
+                write!(f, "is truncated: it has {size} bytes of at least {expected}")
+            }
+            Self::TooLong { size, expected } => {
+                write!(f, "is too long: it has {size} bytes and should have {expected}")
+            }
+            Self::Corrupt { digest, expected } => {
+                write!(f, "is corrupt: its length is right, its digest is {digest} and should be {expected}")
+            }
+            Self::Unreadable { reason } => write!(f, "cannot be read: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for file in &self.files {
+            writeln!(f, "{} {}", file.name, file.finding)?;
+        }
+        let whose = if self.devnet { "a devnet's" } else { "official" };
+        let bad = self.bad().count();
+        write!(f, "{}: {} files, {whose}; {bad} bad", self.dir.display(), self.files.len())
+    }
+}

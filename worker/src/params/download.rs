@@ -1,0 +1,258 @@
+//! One file from a gateway: resumed where it stopped, and verified before it gets its name.
+
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE};
+use reqwest::{Client, Response, StatusCode};
+use tokio::fs::File;
+use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+use tokio::time::{sleep, timeout};
+
+use super::error::Error;
+use super::files::{self, PartialFile};
+use super::structure;
+
+/// How patient a download is.
+#[derive(Clone, Debug)]
+pub struct FetchPolicy {
+    /// Downloads at once.
+    pub parallel: usize,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long a server may stay silent before it is asked anew.
+    pub stall_timeout: Duration,
+    /// Attempts in a row that bring no new byte before the download is given up.
+    pub fruitless_attempts: u32,
+    /// Downloads that turn out wrong, from beginning to end, before the gateway is given up.
+    pub wrong_downloads: u32,
+    /// The pause after a failed attempt; it doubles with each fruitless one.
+    pub pause: Duration,
+    /// The longest pause.
+    pub max_pause: Duration,
+}
+
+/// Why a download was given up.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// No attempt brings anything new.
+    #[error("{attempts} attempts in a row brought nothing, the last one because {last}")]
+    Fruitless {
+        /// How many.
+        attempts: u32,
+        /// What the last one met.
+        last: AttemptError,
+    },
+    /// The gateway serves something else.
+    #[error("the gateway served {downloads} times something whose digest is not {expected}")]
+    Wrong {
+        /// How many times it was downloaded whole.
+        downloads: u32,
+        /// What its digest should be.
+        expected: String,
+    },
+    /// The file cannot be kept here, which is no fault of the gateway's.
+    #[error(transparent)]
+    Local(#[from] Error),
+}
+
+/// Why one attempt ended before the file did.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptError {
+    /// The request failed, or its answer broke off.
+    #[error("the connection failed: {0}")]
+    Http(String),
+    /// Nothing came for too long.
+    #[error("the server was silent for {0:?}")]
+    Stalled(Duration),
+    /// The server refuses.
+    #[error("the server answered {0}")]
+    Status(StatusCode),
+    /// The server answered with another part of the file than was asked for.
+    #[error("the server answered with another range than was asked for")]
+    WrongRange,
+    /// The server said that this was all, and it was not.
+    #[error("the answer ended at {size} bytes, of {expected}")]
+    Short {
+        /// Bytes there are.
+        size: u64,
+        /// Bytes there should be.
+        expected: u64,
+    },
+}
+
+/// What to download and what it should be.
+pub(super) struct Wanted<'a> {
+    pub(super) url: String,
+    pub(super) name: &'a str,
+    /// The digest in hexadecimal, or as much of its beginning as is published.
+    pub(super) digest: &'a str,
+}
+
+/// How an answer ended that did not fail.
+#[derive(PartialEq)]
+enum End {
+    /// The server has sent what it said it would.
+    Sent,
+    /// The server has nothing beyond what is here already.
+    NothingMore,
+}
+
+/// How an attempt failed: a local failure ends the download, others are tried again.
+enum Failure {
+    Attempt(AttemptError),
+    Local(Error),
+}
+
+/// Downloads a file into a directory, verified; returns its digest.
+pub(super) async fn download(
+    client: &Client,
+    wanted: &Wanted<'_>,
+    dir: &Path,
+    policy: &FetchPolicy,
+    bar: &ProgressBar,
+) -> Result<String, DownloadError> {
+    let partial = PartialFile::resume(dir.join(wanted.name))?;
+    let mut fruitless = 0;
+    let mut wrong = 0;
+    loop {
+        let before = partial.size()?;
+        let ended = attempt(client, wanted, &partial, policy, bar).await;
+        let after = partial.size()?;
+        let failure = match ended {
+            Err(Failure::Local(error)) => return Err(error.into()),
+            Err(Failure::Attempt(failure)) => failure,
+            Ok(end) => match verify(wanted, &partial, after, end).await? {
+                Verdict::Whole(digest) => {
+                    tokio::task::block_in_place(|| partial.persist())?;
+                    return Ok(digest);
+                }
+                Verdict::Short { expected } => AttemptError::Short { size: after, expected },
+                Verdict::Wrong => {
+                    wrong += 1;
+                    tracing::warn!(file = wanted.name, url = wanted.url, "is not what it should be");
+                    if wrong >= policy.wrong_downloads {
+                        partial.clear()?;
+                        let expected = wanted.digest.to_owned();
+                        return Err(DownloadError::Wrong { downloads: wrong, expected });
+                    }
+                    partial.clear()?;
+                    continue;
+                }
+            },
+        };
+        fruitless = if after > before { 1 } else { fruitless + 1 };
+        tracing::debug!(file = wanted.name, %failure, fruitless, "a download attempt failed");
+        if fruitless > policy.fruitless_attempts {
+            return Err(DownloadError::Fruitless { attempts: fruitless, last: failure });
+        }
+        let doubled = policy.pause.saturating_mul(1 << (fruitless - 1).min(16));
+        sleep(doubled.min(policy.max_pause)).await;
+    }
+}
+
+/// Asks for what is missing and writes it down as it comes.
+async fn attempt(
+    client: &Client,
+    wanted: &Wanted<'_>,
+    partial: &PartialFile,
+    policy: &FetchPolicy,
+    bar: &ProgressBar,
+) -> Result<End, Failure> {
+    let have = partial.size().map_err(Failure::Local)?;
+    bar.set_position(have);
+    let mut request = client.get(&wanted.url);
+    if have > 0 {
+        request = request.header(RANGE, format!("bytes={have}-"));
+    }
+    let mut response = in_time(policy, request.send()).await?;
+    let offset = match response.status() {
+        StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => return Ok(End::NothingMore),
+        StatusCode::PARTIAL_CONTENT if range_start(response.headers()) == Some(have) => have,
+        StatusCode::PARTIAL_CONTENT => {
+            partial.clear().map_err(Failure::Local)?;
+            return Err(Failure::Attempt(AttemptError::WrongRange));
+        }
+        // The server does not know ranges: from the beginning.
+        StatusCode::OK => 0,
+        status => return Err(Failure::Attempt(AttemptError::Status(status))),
+    };
+    if let Some(length) = response.content_length() {
+        bar.set_length(offset + length);
+    }
+    write_body(&mut response, partial, offset, policy, bar).await
+}
+
+async fn write_body(
+    response: &mut Response,
+    partial: &PartialFile,
+    offset: u64,
+    policy: &FetchPolicy,
+    bar: &ProgressBar,
+) -> Result<End, Failure> {
+    let local = |source| Failure::Local(Error::file("write", partial.path())(source));
+    let mut file = File::from_std(partial.file.try_clone().map_err(local)?);
+    file.set_len(offset).await.map_err(local)?;
+    file.seek(std::io::SeekFrom::Start(offset)).await.map_err(local)?;
+    bar.set_position(offset);
+    let ended = loop {
+        match in_time(policy, response.chunk()).await {
+            Ok(Some(bytes)) => {
+                file.write_all(&bytes).await.map_err(local)?;
+                bar.inc(bytes.len() as u64);
+            }
+            Ok(None) => break Ok(End::Sent),
+            Err(failure) => break Err(failure),
+        }
+    };
+    // What came before a failure counts: the next attempt goes on from there.
+    file.flush().await.map_err(local)?;
+    ended
+}
+
+async fn in_time<T>(policy: &FetchPolicy, step: impl Future<Output = reqwest::Result<T>>) -> Result<T, Failure> {
+    match timeout(policy.stall_timeout, step).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            let error = error.without_url();
+            let reasons = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+            let reasons: Vec<_> = reasons.map(ToString::to_string).collect();
+            Err(Failure::Attempt(AttemptError::Http(reasons.join(": "))))
+        }
+        Err(_) => Err(Failure::Attempt(AttemptError::Stalled(policy.stall_timeout))),
+    }
+}
+
+/// The first byte of the part of the file that an answer holds: `bytes 5-9/10` begins at 5.
+fn range_start(headers: &HeaderMap) -> Option<u64> {
+    let range = headers.get(CONTENT_RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
+}
+
+enum Verdict {
+    /// The file is what it should be, and has this digest.
+    Whole(String),
+    /// It lacks its end.
+    Short { expected: u64 },
+    /// It is something else.
+    Wrong,
+}
+
+async fn verify(wanted: &Wanted<'_>, partial: &PartialFile, size: u64, end: End) -> Result<Verdict, Error> {
+    tokio::task::block_in_place(|| {
+        let path = partial.path();
+        let expected = structure::expected_size(path, wanted.name).map_err(Error::file("read", path))?;
+        match expected {
+            // A server that has nothing more can't make it longer either: then it is hashed, and
+            // found wrong.
+            Some(expected) if size < expected && end == End::Sent => {
+                return Ok(Verdict::Short { expected });
+            }
+            _ => {}
+        }
+        let digest = files::digest(path, |_| ()).map_err(Error::file("read", path))?;
+        let whole = !wanted.digest.is_empty() && digest.starts_with(wanted.digest);
+        Ok(if whole { Verdict::Whole(digest) } else { Verdict::Wrong })
+    })
+}

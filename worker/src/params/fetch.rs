@@ -1,0 +1,189 @@
+//! `params fetch`: the official files, or a private network's, from a gateway.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::StreamExt;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use reqwest::Client;
+use serde::Serialize;
+
+use super::check::{CheckRequest, check};
+use super::download::{self, DownloadError, FetchPolicy, Wanted};
+use super::error::Error;
+use super::files::{DirLock, Fingerprint};
+use super::manifest::{Manifest, ManifestEntry};
+use super::marker::Marker;
+use super::memory::Memory;
+use super::sector_size::SectorSize;
+
+/// What to fetch.
+#[derive(Clone, Debug)]
+pub struct FetchRequest {
+    /// Where to; made if need be.
+    pub dir: PathBuf,
+    /// The sectors that the files must serve.
+    pub sector_sizes: Vec<SectorSize>,
+    /// Which files there are.
+    pub manifest: Manifest,
+    /// The URL to which a slash and a file's content identifier are appended.
+    pub gateway: String,
+    /// How patient to be.
+    pub policy: FetchPolicy,
+    /// Whether to draw progress bars on stderr, if that is a terminal.
+    pub progress: bool,
+}
+
+/// What was there and what was fetched.
+#[derive(Debug, Serialize)]
+pub struct FetchReport {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Names of files that were whole already.
+    pub kept: Vec<String>,
+    /// Names of files that were fetched and verified.
+    pub fetched: Vec<String>,
+}
+
+/// A file that could not be fetched.
+#[derive(Debug)]
+pub struct FailedDownload {
+    /// Its name.
+    pub name: String,
+    /// Why not.
+    pub source: DownloadError,
+}
+
+impl Default for FetchPolicy {
+    fn default() -> Self {
+        Self {
+            parallel: 4,
+            connect_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_secs(60),
+            fruitless_attempts: 10,
+            wrong_downloads: 2,
+            pause: Duration::from_secs(1),
+            max_pause: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Fetches what is missing or bad, several files at a time.
+///
+/// A file keeps a temporary name until its digest is right, and a download that was cut off, even
+/// by the end of this process, goes on where it stopped. One file's failure does not stop the
+/// others. Blocks until done.
+pub fn fetch(request: &FetchRequest) -> Result<FetchReport, Error> {
+    let _lock = DirLock::acquire(&request.dir)?;
+    if Marker::load(&request.dir)?.is_some() {
+        return Err(Error::DevnetDirectory { dir: request.dir.clone() });
+    }
+    let checked = check(&CheckRequest {
+        dir: request.dir.clone(),
+        sector_sizes: request.sector_sizes.clone(),
+        manifest: request.manifest.clone(),
+        again: false,
+        progress: request.progress,
+    })?;
+    let bad: Vec<_> = checked.bad().map(|file| file.name.clone()).collect();
+    let kept = checked.files.into_iter().map(|file| file.name);
+    let kept: Vec<_> = kept.filter(|name| !bad.contains(name)).collect();
+    let files = request.manifest.files_for(&request.sector_sizes);
+    let missing: Vec<_> = files.into_iter().filter(|(name, _)| bad.iter().any(|bad| bad == name)).collect();
+
+    // A thread of its own: the caller may be a task of a runtime, where none may be started.
+    let outcomes = std::thread::scope(|scope| {
+        let downloading = scope.spawn(|| download_all(request, &missing));
+        downloading.join().map_err(|_| Error::Panicked { during: "downloaded" })
+    })??;
+
+    let mut memory = Memory::load(&request.dir);
+    let mut fetched = Vec::new();
+    let mut failed = Vec::new();
+    for (name, outcome) in outcomes {
+        match outcome {
+            Ok(digest) => {
+                let path = request.dir.join(&name);
+                let fingerprint = Fingerprint::of(&path).map_err(Error::file("look at", &path))?;
+                if let Some(fingerprint) = fingerprint {
+                    memory.remember(&name, fingerprint, digest);
+                }
+                fetched.push(name);
+            }
+            Err(source) => failed.push(FailedDownload { name, source }),
+        }
+    }
+    memory.save();
+    if failed.is_empty() {
+        Ok(FetchReport { dir: request.dir.clone(), kept, fetched })
+    } else {
+        Err(Error::Unfetched { gateway: request.gateway.clone(), failed })
+    }
+}
+
+type Outcomes = Vec<(String, Result<String, DownloadError>)>;
+
+fn download_all(request: &FetchRequest, missing: &[(&str, &ManifestEntry)]) -> Result<Outcomes, Error> {
+    // Whoever embeds this may have installed a provider already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::builder()
+        .connect_timeout(request.policy.connect_timeout)
+        .build()
+        .map_err(|source| Error::Client { source })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(request.policy.parallel.clamp(1, 8))
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Runtime { source })?;
+    let bars = Bars::new(request.progress);
+    let downloads = missing.iter().map(|(name, entry)| {
+        let (client, bars) = (client.clone(), &bars);
+        async move {
+            let url = format!("{}/{}", request.gateway.trim_end_matches('/'), entry.cid);
+            let wanted = Wanted { url, name, digest: &entry.digest };
+            let bar = bars.add(name);
+            let downloaded = download::download(&client, &wanted, &request.dir, &request.policy, &bar).await;
+            bar.finish_and_clear();
+            ((*name).to_owned(), downloaded)
+        }
+    });
+    let all = futures::stream::iter(downloads).buffer_unordered(request.policy.parallel.max(1));
+    Ok(runtime.block_on(all.collect()))
+}
+
+/// A bar a file, on stderr if that is a terminal.
+struct Bars {
+    bars: Option<MultiProgress>,
+    style: ProgressStyle,
+}
+
+impl Bars {
+    fn new(draw: bool) -> Self {
+        let style = ProgressStyle::with_template(
+            "{prefix:.dim} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} (left: {eta})",
+        );
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self { bars: draw.then(MultiProgress::new), style }
+    }
+
+    fn add(&self, name: &str) -> ProgressBar {
+        let Some(bars) = &self.bars else {
+            return ProgressBar::hidden();
+        };
+        // The names' beginnings and ends tell them apart.
+        let short: String = name.chars().take(32).chain("…".chars()).collect();
+        let extension = name.rsplit('.').next().unwrap_or_default();
+        bars.add(ProgressBar::no_length()).with_style(self.style.clone()).with_prefix(format!("{short}.{extension}"))
+    }
+}
+
+impl fmt::Display for FetchReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for name in &self.fetched {
+            writeln!(f, "{name} fetched and verified")?;
+        }
+        let (fetched, kept) = (self.fetched.len(), self.kept.len());
+        write!(f, "{}: {fetched} files fetched, {kept} whole already", self.dir.display())
+    }
+}

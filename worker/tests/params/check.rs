@@ -1,0 +1,143 @@
+//! Checks against a manifest.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use sealbus_worker::params::{self, CheckReport, CheckRequest, Error, Finding, Manifest, SectorSize, Tables, Trapdoor};
+use serde_json::json;
+use tempfile::{TempDir, tempdir};
+
+use super::circuit::RandomCircuit;
+
+/// A network of its own: a file of parameters and its key, as published.
+pub struct Published {
+    dir: TempDir,
+    pub files: BTreeMap<String, Vec<u8>>,
+}
+
+pub const PARAMETERS: &str = "v28-small.params";
+pub const KEY: &str = "v28-small.vk";
+
+impl Published {
+    pub fn new() -> Self {
+        let circuit = RandomCircuit { seed: 9, inputs: 2, aux: 300, constraints: 100 };
+        let mut parameters = Cursor::new(Vec::new());
+        let trapdoor = Trapdoor::from_seed(9, "published");
+        params::generate(&circuit, &trapdoor, &Tables::new(), &mut parameters).unwrap();
+        let parameters = parameters.into_inner();
+        // Three inputs, with the one.
+        let key = parameters[..3 * 96 + 3 * 192 + 4 + 3 * 96].to_vec();
+        let files = BTreeMap::from([(PARAMETERS.to_owned(), parameters), (KEY.to_owned(), key)]);
+        Self { dir: tempdir().unwrap(), files }
+    }
+
+    pub fn manifest(&self) -> Manifest {
+        let entries = self.files.iter().map(|(name, bytes)| {
+            let digest = &blake2b_simd::blake2b(bytes).to_hex()[..32];
+            let entry = json!({ "cid": cid(name), "digest": digest, "sector_size": 2048 });
+            (name.clone(), entry)
+        });
+        let path = self.dir.path().join("parameters.json");
+        let text = serde_json::to_vec(&entries.collect::<BTreeMap<_, _>>()).unwrap();
+        fs::write(&path, text).unwrap();
+        Manifest::read(&path).unwrap()
+    }
+
+    /// A directory with all files.
+    pub fn install(&self) -> (TempDir, PathBuf) {
+        let dir = tempdir().unwrap();
+        for (name, bytes) in &self.files {
+            fs::write(dir.path().join(name), bytes).unwrap();
+        }
+        let path = dir.path().to_owned();
+        (dir, path)
+    }
+}
+
+pub fn cid(name: &str) -> String {
+    format!("Qm{name}")
+}
+
+fn check(dir: &Path, manifest: Manifest) -> CheckReport {
+    let request = CheckRequest {
+        dir: dir.to_owned(),
+        sector_sizes: vec![SectorSize::KiB2],
+        manifest,
+        again: false,
+        progress: false,
+    };
+    params::check(&request).unwrap()
+}
+
+fn finding(report: &CheckReport, name: &str) -> Finding {
+    report.files.iter().find(|file| file.name == name).unwrap().finding.clone()
+}
+
+#[test]
+fn what_was_read_is_remembered_until_it_changes() {
+    let published = Published::new();
+    let (_keep, dir) = published.install();
+    for remembered in [false, true] {
+        let report = check(&dir, published.manifest());
+        assert_eq!(report.bad().count(), 0);
+        assert!(!report.devnet);
+        assert_eq!(finding(&report, PARAMETERS), Finding::Whole { remembered });
+        assert_eq!(finding(&report, KEY), Finding::Whole { remembered });
+    }
+
+    // The same length, and a new file under the old name: another inode, whatever the clock says.
+    let mut bytes = published.files[PARAMETERS].clone();
+    bytes[5000] ^= 4;
+    fs::write(dir.join("new"), bytes).unwrap();
+    fs::rename(dir.join("new"), dir.join(PARAMETERS)).unwrap();
+    let report = check(&dir, published.manifest());
+    assert!(matches!(finding(&report, PARAMETERS), Finding::Corrupt { .. }));
+    assert_eq!(finding(&report, KEY), Finding::Whole { remembered: true });
+    assert_eq!(report.bad().count(), 1);
+}
+
+#[test]
+fn a_flipped_bit_a_truncated_and_a_missing_file_each_have_their_words() {
+    let published = Published::new();
+    let bytes = &published.files[PARAMETERS];
+    // Truncated anywhere, in a header or in the points: known from the file's own headers.
+    for length in [0, 100, 900, 1200, bytes.len() - 1] {
+        let (_keep, dir) = published.install();
+        fs::write(dir.join(PARAMETERS), &bytes[..length]).unwrap();
+        let found = finding(&check(&dir, published.manifest()), PARAMETERS);
+        assert!(matches!(found, Finding::Truncated { .. }), "{length}: {found}");
+        assert!(found.to_string().starts_with("is truncated"));
+    }
+
+    let (_keep, dir) = published.install();
+    let mut long = bytes.clone();
+    long.push(0);
+    fs::write(dir.join(PARAMETERS), long).unwrap();
+    fs::remove_file(dir.join(KEY)).unwrap();
+    let report = check(&dir, published.manifest());
+    assert!(finding(&report, PARAMETERS).to_string().starts_with("is too long"));
+    assert_eq!(finding(&report, KEY).to_string(), "is missing");
+
+    let mut flipped = bytes.clone();
+    flipped[20] ^= 1;
+    fs::write(dir.join(PARAMETERS), flipped).unwrap();
+    fs::create_dir(dir.join(KEY)).unwrap();
+    let report = check(&dir, published.manifest());
+    assert!(finding(&report, PARAMETERS).to_string().starts_with("is corrupt"));
+    assert!(finding(&report, KEY).to_string().starts_with("cannot be read"));
+}
+
+#[test]
+fn a_size_without_files_is_an_error_and_not_whole() {
+    let published = Published::new();
+    let request = CheckRequest {
+        dir: published.install().1,
+        sector_sizes: vec![SectorSize::GiB32],
+        manifest: published.manifest(),
+        again: false,
+        progress: false,
+    };
+    assert!(matches!(params::check(&request), Err(Error::NothingNamed { .. })));
+}
