@@ -180,7 +180,7 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         recover_interval,
         max_retries: worker.max_retries,
         heartbeat,
-        nats: absolute_files(nats, base),
+        nats: connection(nats, base)?,
         slots,
         processors: processors(processor, base, &library_env)?,
         store: Store { name: store.name, path: store_path },
@@ -256,11 +256,39 @@ fn directory(field: String, path: &Path, fix: &'static str) -> Result<PathBuf, C
     }
 }
 
-fn absolute_files(mut nats: Connection, base: &Path) -> Connection {
-    for file in [&mut nats.nkey_seed_file, &mut nats.credentials_file, &mut nats.ca_file].into_iter().flatten() {
-        *file = base.join(&*file);
+/// The connection with absolute paths to files that are there. Whether the server takes them is found when it is asked.
+fn connection(mut nats: Connection, base: &Path) -> Result<Connection, ConfigError> {
+    let refused = |field: &str, value: String, problem: &str| ConfigError::Value {
+        field: format!("nats.{field}"),
+        value,
+        problem: problem.to_owned(),
+    };
+    let is_address = |part: &str| !part.trim().is_empty() && !part.trim().contains(char::is_whitespace);
+    if !nats.url.split(',').all(is_address) {
+        let value = format!("{:?}", nats.url);
+        return Err(refused("url", value, "not an address: expected nats://host:port, several separated by commas"));
     }
-    nats
+    if let (Some(path), Some(_)) = (&nats.nkey_seed_file, &nats.credentials_file) {
+        let value = format!("{path:?}");
+        return Err(refused("nkey_seed_file", value, "excludes nats.credentials_file: keep one of the two"));
+    }
+    for (field, file) in [
+        ("nkey_seed_file", &mut nats.nkey_seed_file),
+        ("credentials_file", &mut nats.credentials_file),
+        ("ca_file", &mut nats.ca_file),
+    ] {
+        if let Some(path) = file {
+            *path = base.join(&*path);
+            if !path.is_file() {
+                return Err(refused(
+                    field,
+                    format!("{path:?}"),
+                    "there is no such file: correct the path or remove it",
+                ));
+            }
+        }
+    }
+    Ok(nats)
 }
 
 fn own_host_name() -> String {
@@ -340,6 +368,10 @@ mod tests {
             (format!("{good}[[processor]]\nstage = \"c2\"\ncount = 0\n"), "processor[0].count = 0"),
             (format!("{good}[[processor]]\nstage = \"c2\"\nbin = \"./no/such\"\n"), "processor[0].bin"),
             (format!("{good}[params]\ncache = \"gone\"\n"), "params.cache"),
+            (good.replace("url =", "token = \"x\"\nurl ="), "unknown field `token`"),
+            (good.replace("nats://127.0.0.1:4222", "nats://one, ,two"), "nats.url"),
+            (good.replace("url =", "ca_file = \"gone.pem\"\nurl ="), "nats.ca_file"),
+            (good.replace("url =", "nkey_seed_file = \"a\"\ncredentials_file = \"b\"\nurl ="), "nats.nkey_seed_file"),
         ] {
             let error = checked(dir.path(), &text).expect_err(expected);
             assert!(error.contains(expected), "{error:?} does not say {expected:?}");

@@ -77,7 +77,8 @@ pub async fn serve(context: Arc<Context>, slot: Slot, found: Found) {
     loop {
         let journal = match found.take() {
             Some(journal) => {
-                let resumed = in_span(&slot, &journal, resume::right_to(&context, &slot, &journal)).await;
+                let span = sector_span(&context, &slot, &journal);
+                let resumed = resume::right_to(&context, &slot, &journal).instrument(span).await;
                 match resumed {
                     Right::Ours => Some(journal),
                     Right::Gone => {
@@ -90,11 +91,11 @@ pub async fn serve(context: Arc<Context>, slot: Slot, found: Found) {
             None => Some(claim::next(&context, &slot).await),
         };
         let Some(journal) = journal else { continue };
-        let span = sector_span(&slot, &journal);
+        let span = sector_span(&context, &slot, &journal);
         let (end, journal) = Life::new(Arc::clone(&context), &slot, journal).run().instrument(span).await;
         match end {
             End::Over => free(&context, &slot, &journal).await,
-            End::Fenced => match in_span(&slot, &journal, resume::right_after_fence(&context, &journal)).await {
+            End::Fenced => match resume::right_after_fence(&context, &journal).await {
                 Right::OtherStream => refuse_other_stream(&context, &slot).await,
                 Right::Ours | Right::Gone => leave(&context, &slot, journal).await,
             },
@@ -194,13 +195,9 @@ fn retry_pause(recover_interval: Duration, attempt: u32) -> Duration {
     backoff.next_pause()
 }
 
-fn sector_span(slot: &Slot, journal: &Journal) -> tracing::Span {
+fn sector_span(context: &Context, slot: &Slot, journal: &Journal) -> tracing::Span {
     let Journal { intent: Intent { sector, .. }, token, .. } = journal;
-    tracing::info_span!("sector", slot = slot.name(), %sector, %token)
-}
-
-async fn in_span<T>(slot: &Slot, journal: &Journal, what: impl Future<Output = T>) -> T {
-    what.instrument(sector_span(slot, journal)).await
+    tracing::info_span!("seal", worker = %context.config.name, slot = slot.name(), %sector, %token)
 }
 
 #[cfg(test)]

@@ -59,9 +59,20 @@ impl Slot {
         let lock =
             File::options().create(true).truncate(false).write(true).open(path.join("slot.lock")).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Slot { index, path: path.to_owned(), _lock: lock }),
+            Ok(()) => {
+                let slot = Slot { index, path: path.to_owned(), _lock: lock };
+                slot.drop_unfinished_journal();
+                Ok(slot)
+            }
             Err(TryLockError::WouldBlock) => Err(SlotError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
+    /// What a process that was killed left of a journal that it was writing. The one before still counts.
+    fn drop_unfinished_journal(&self) {
+        if let Err(error) = files::remove_tree(&self.path.join(".journal.tmp")) {
+            tracing::warn!(slot = self.name(), %error, "an unfinished journal stays until the next one is written");
         }
     }
 

@@ -93,6 +93,8 @@ async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut
             return None;
         }
     }
+    // Before the claim, so that nothing but the journal comes between the claim and the work.
+    let stream = stream_identity(context).await;
     let token = match context.bus.claim(intent, &context.config.name, &context.config.host).await {
         Ok(ClaimOutcome::Won(token)) if !context.board.has_finished(sector, token) => token,
         Ok(ClaimOutcome::Won(_) | ClaimOutcome::Lost) => {
@@ -108,7 +110,7 @@ async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut
             return None;
         }
     };
-    let journal = Journal::new(stream_identity(context).await, intent.clone(), token);
+    let journal = Journal::new(stream, intent.clone(), token);
     let (written, path) = (journal.clone(), slot.journal());
     insist(context, slot, "write the journal", move || written.store(&path)).await;
     context.board.hold(slot.index(), sector, token, &journal.state);

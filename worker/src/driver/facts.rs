@@ -1,10 +1,15 @@
-//! The manager's answers, read back from the log.
+//! What others wrote into the sector's log, read back: the manager's answers, and whether the lease is still ours.
+//!
+//! A slot that works for hours, waits or is blocked publishes nothing, so no refusal would tell it that its lease has moved. It looks by itself.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use sealbus_nats::publish::Backoff;
+use sealbus_nats::{
+    lease::{Lease, ReadError},
+    publish::Backoff,
+};
 use sealbus_schema::{
-    SectorId, Token,
+    SectorId, Token, WorkerName,
     message::{Fact, FactKind},
     seal::worker::{State, Step},
 };
@@ -12,8 +17,14 @@ use tokio::sync::Notify;
 
 use super::Context;
 
-/// How long a lost wake-up may delay a fact at most.
-const READ_INTERVAL: Duration = Duration::from_secs(20);
+/// What was read.
+#[derive(Debug, Default)]
+pub struct News {
+    /// The last fact of each kind that was asked for, if it is meant for our lease.
+    pub facts: Vec<Fact>,
+    /// Whether the lease is somebody else's now.
+    pub lease_moved: bool,
+}
 
 /// The kinds that may change a state, the most urgent first.
 pub fn kinds(state: &State) -> &'static [FactKind] {
@@ -40,7 +51,7 @@ pub fn kinds(state: &State) -> &'static [FactKind] {
     }
 }
 
-/// Waits for a wake-up (unless `at_once`), or for a while, and reads the last facts of these kinds that are meant for our lease.
+/// Waits for a wake-up (unless `at_once`), or for up to two heartbeats, and reads the facts of these kinds and the lease.
 pub async fn next(
     context: Arc<Context>,
     sector: SectorId,
@@ -48,25 +59,34 @@ pub async fn next(
     kinds: &'static [FactKind],
     bell: Arc<Notify>,
     at_once: bool,
-) -> Vec<Fact> {
-    if kinds.is_empty() {
-        return std::future::pending().await;
-    }
+) -> News {
     if !at_once {
-        // With jitter, so that a fleet does not ask in step.
-        let pause = Backoff::new(READ_INTERVAL, READ_INTERVAL).next_pause();
+        // With jitter, so that a fleet does not ask in step. A lost wake-up costs this long.
+        let interval = context.config.heartbeat * 2;
+        let pause = Backoff::new(interval, interval).next_pause();
         let _ = tokio::time::timeout(pause, bell.notified()).await;
     }
-    let mut found = Vec::new();
+    let mut news = News::default();
     for kind in kinds {
         match context.bus.last_fact(sector, &context.config.name, *kind).await {
-            Ok(Some(fact)) if fact.token() == Some(token) => found.push(fact),
+            Ok(Some(fact)) if fact.token() == Some(token) => news.facts.push(fact),
             Ok(other) => tracing::trace!(kind = kind.name(), ?other, "no fact for this lease"),
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(%error, cause, "cannot read back a fact; trying again");
-            }
+            Err(error) => log_unread(&error),
         }
     }
-    found
+    match context.bus.last_lease(sector).await {
+        Ok(lease) => news.lease_moved = !is_ours(lease.as_ref(), &context.config.name, token),
+        Err(error) => log_unread(&error),
+    }
+    news
+}
+
+/// Whether a sector's last lease record gives it to us.
+pub fn is_ours(lease: Option<&Lease>, worker: &WorkerName, token: Token) -> bool {
+    lease.is_some_and(|lease| lease.owner.as_ref() == Some(worker) && lease.sequence == token.0)
+}
+
+fn log_unread(error: &ReadError) {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::warn!(%error, cause, "cannot read the sector's log; trying again");
 }

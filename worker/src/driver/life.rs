@@ -11,7 +11,11 @@ use sealbus_schema::{
 };
 use tokio::sync::Notify;
 
-use super::{Context, expiry, facts, insist, work};
+use super::{
+    Context, expiry,
+    facts::{self, News},
+    insist, work,
+};
 use crate::{journal::Journal, processor::ProcessorGuard, slot::Slot};
 use work::{Done, Job};
 
@@ -20,7 +24,7 @@ use work::{Done, Job};
 pub enum End {
     /// Finished or aborted, and the log knows it.
     Over,
-    /// The server refused an event: the lease has moved.
+    /// The lease has moved: the server refused an event, or the last lease record is another one.
     Fenced,
 }
 
@@ -42,9 +46,9 @@ enum Applied {
 
 /// What happened next.
 enum Next {
-    Work(Done),
+    Work(Box<Done>),
     Reported(Result<u64, Fenced>),
-    Facts(Vec<Fact>),
+    News(News),
 }
 
 /// The server refused an event.
@@ -73,14 +77,14 @@ impl<'a> Life<'a> {
                 reporting = self.journal.pending.first().map(|event| self.report(event.clone()));
             }
             let next = tokio::select! {
-                done = or_never(&mut working) => Next::Work(done),
+                done = or_never(&mut working) => Next::Work(Box::new(done)),
                 outcome = or_never(&mut reporting) => Next::Reported(outcome),
-                found = &mut watching => Next::Facts(found),
+                news = &mut watching => Next::News(news),
             };
             match next {
                 Next::Work(done) => {
                     let before = self.journal.state.clone();
-                    working = Some(self.on_work(done).await);
+                    working = Some(self.on_work(*done).await);
                     if self.journal.state != before {
                         watching = self.watch(true);
                     }
@@ -91,9 +95,13 @@ impl<'a> Life<'a> {
                     self.persist().await;
                 }
                 Next::Reported(Err(Fenced)) => return (End::Fenced, self.journal),
-                Next::Facts(found) => {
+                // An end that is only to be told may have been told already, and the lease closed for it.
+                Next::News(News { lease_moved: true, .. }) if self.journal.state.step().is_some() => {
+                    return (End::Fenced, self.journal);
+                }
+                Next::News(news) => {
                     let mut advanced = false;
-                    for fact in found {
+                    for fact in news.facts {
                         advanced |= self.on_fact(fact, &mut working).await == Applied::Advanced;
                     }
                     watching = self.watch(advanced);
@@ -112,7 +120,7 @@ impl<'a> Life<'a> {
         let input = match done {
             Done::Input(input) => input,
             Done::Acquired(guard) => match self.refuse_to_start() {
-                None => return self.start_phase(guard).await,
+                None => return self.start_phase(*guard).await,
                 Some(input) => input,
             },
         };
@@ -234,7 +242,7 @@ impl<'a> Life<'a> {
         .boxed()
     }
 
-    fn watch(&self, at_once: bool) -> BoxFuture<'static, Vec<Fact>> {
+    fn watch(&self, at_once: bool) -> BoxFuture<'static, News> {
         let kinds = facts::kinds(&self.journal.state);
         let context = Arc::clone(&self.context);
         let Journal { intent, token, .. } = &self.journal;

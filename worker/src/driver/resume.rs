@@ -5,7 +5,7 @@ use std::time::Duration;
 use sealbus_nats::publish::Backoff;
 use sealbus_schema::seal::worker::State;
 
-use super::Context;
+use super::{Context, facts::is_ours};
 use crate::{journal::Journal, slot::Slot};
 
 /// Whose a slot's sector is.
@@ -41,9 +41,7 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
     if is_other_stream(context, journal).await {
         return Right::OtherStream;
     }
-    let ours = lease
-        .is_some_and(|lease| lease.owner.as_ref() == Some(&context.config.name) && lease.sequence == journal.token.0);
-    if ours {
+    if is_ours(lease.as_ref(), &context.config.name, journal.token) {
         tracing::info!(step = journal.state.step().map(|step| step.name()), "going on");
         return Right::Ours;
     }

@@ -18,7 +18,7 @@ use crate::{
 /// What came of it.
 pub enum Done {
     /// A processor is ours for the state's phase.
-    Acquired(ProcessorGuard),
+    Acquired(Box<ProcessorGuard>),
     /// Something for the machine.
     Input(Input),
 }
@@ -79,7 +79,7 @@ impl Job {
 
     async fn acquire(&self, phase: Phase) -> Done {
         match self.context.pool.acquire(phase).await {
-            Ok(guard) => Done::Acquired(guard),
+            Ok(guard) => Done::Acquired(Box::new(guard)),
             Err(error) => {
                 let report = ErrorReport::from_error(ErrorClass::Crit, ErrorCode::PROCESSOR_START_FAILED, &error);
                 Done::Input(Input::Failed { error: self.named(report) })

@@ -1,0 +1,154 @@
+//! From an intent to the end.
+
+use sealbus_schema::message::{EventBody, Fact};
+
+use crate::support::{Bench, Manager, Server, eventually, seed};
+
+const WHOLE_LIFE: [&str; 16] = [
+    "phase_started",
+    "pieces_added",
+    "phase_started",
+    "tree_d_built",
+    "ticket_wanted",
+    "phase_started",
+    "pc1_done",
+    "phase_started",
+    "pc2_done",
+    "phase_started",
+    "persisted",
+    "phase_started",
+    "c1_done",
+    "phase_started",
+    "c2_done",
+    "finished",
+];
+
+#[tokio::test]
+async fn a_sector_goes_from_intent_to_finished_and_leaves_a_free_slot() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let worker = bench.start();
+    for number in [1, 2] {
+        let sector = manager.offer(number).await;
+        manager.see_through(sector, "finished").await;
+        manager.assert_gapless(sector);
+        assert_eq!(manager.kinds(sector), WHOLE_LIFE);
+    }
+    // No journal, no files.
+    eventually("a free slot", async || bench.left_in(0).is_empty().then_some(())).await;
+    let heartbeat = manager.heartbeat_with("a free slot", |seen| seen.slots[0].holding.is_none()).await;
+    assert_eq!((heartbeat.host.as_str(), heartbeat.processors.len()), ("bench", 7));
+    assert_eq!(worker.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn two_slots_work_at_once_and_a_waiting_slot_holds_no_processor() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 2);
+    let _worker = bench.start();
+    bench.hold("pc1");
+    let first = manager.offer(1).await;
+    manager.see_through(first, "ticket_wanted").await;
+    manager.answer(first, &EventBody::TicketWanted { draw: 1 }).await;
+    bench.begun("pc1", 1).await;
+    let second = manager.offer(2).await;
+    manager.event(second, "tree_d_built").await;
+    let seen = manager.heartbeat_with("both held", |seen| seen.slots.iter().all(|slot| slot.holding.is_some())).await;
+    let steps: Vec<_> = seen.slots.iter().map(|slot| slot.holding.as_ref().expect("held").step.clone()).collect();
+    assert!(steps.contains(&"pc1".to_owned()) && steps.contains(&"awaiting_pc1_room".to_owned()), "{steps:?}");
+    assert!(!manager.kinds(second).contains(&"ticket_wanted"), "no ticket is drawn while no PC1 processor is free");
+
+    // The first gets through PC2 and waits; the one PC1 processor serves the second.
+    bench.let_go("pc1");
+    manager.event(first, "pc2_done").await;
+    let wanted = manager.event(second, "ticket_wanted").await;
+    manager.answer(second, &wanted).await;
+    manager.event(second, "pc2_done").await;
+    let seen = manager.heartbeat_with("both waiting", |seen| {
+        seen.slots.iter().all(|slot| slot.holding.as_ref().is_some_and(|held| held.step == "awaiting_precommit"))
+    });
+    assert!(seen.await.processors.iter().all(|processor| !processor.busy), "a waiting slot holds no processor");
+    for sector in [first, second] {
+        manager.see_through(sector, "finished").await;
+        manager.assert_gapless(sector);
+    }
+}
+
+#[tokio::test]
+async fn a_seed_that_moves_cancels_c2_and_c1_is_made_again() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let _worker = bench.start();
+    bench.hold("c2");
+    let sector = manager.offer(1).await;
+    manager.see_through(sector, "c1_done").await;
+    bench.begun("c2", 1).await;
+    let token = manager.claimed(sector).await;
+    manager.tell(sector, Fact::Seed { token, seed: seed(2) }).await;
+    bench.begun("c1", 2).await;
+    bench.let_go("c2");
+    let proven = manager
+        .until("the second proof", |manager| {
+            manager.events(sector).into_iter().map(|event| event.body).find(|body| body.kind() == "c2_done")
+        })
+        .await;
+    assert!(matches!(proven, EventBody::C2Done { seed_draw: 2, .. }), "{proven:?}");
+    manager.answer(sector, &proven).await;
+    manager.event(sector, "finished").await;
+    manager.assert_gapless(sector);
+}
+
+#[tokio::test]
+async fn an_abandoned_sector_is_stopped_cleaned_and_reported() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let _worker = bench.start();
+    bench.hold("pc1");
+    let sector = manager.offer(1).await;
+    let wanted = manager.event(sector, "ticket_wanted").await;
+    manager.answer(sector, &wanted).await;
+    bench.begun("pc1", 1).await;
+    let token = manager.claimed(sector).await;
+    let error = sealbus_schema::ErrorReport::new(
+        sealbus_schema::ErrorClass::Abort,
+        sealbus_schema::ErrorCode::NUMBER_TAKEN,
+        "burnt",
+    );
+    manager.tell(sector, Fact::Abandon { token, error }).await;
+    manager.event(sector, "aborted").await;
+    manager.assert_gapless(sector);
+    bench.let_go("pc1");
+    let next = manager.offer(2).await;
+    manager.see_through(next, "finished").await;
+    eventually("a free slot", async || bench.left_in(0).is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn the_real_stages_bring_a_sector_into_the_store() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let mut bench = Bench::new(server.url(), 1);
+    bench.scripted = false;
+    let worker = bench.start();
+    let sector = manager.offer(7).await;
+    let persisted = manager.see_through(sector, "persisted").await;
+    let EventBody::Persisted { stored } = &persisted else { panic!("{persisted:?}") };
+    assert_eq!(stored.store, "main");
+    for file in &stored.files {
+        assert_eq!(std::fs::metadata(bench.path("store").join(&file.path)).expect("stored").len(), file.bytes);
+    }
+    assert!(stored.files.iter().any(|file| file.path == "sealed/s-t01000-7"));
+    // The openings need no parameters either.
+    manager.answer(sector, &persisted).await;
+    manager.event(sector, "c1_done").await;
+    let token = manager.claimed(sector).await;
+    let dir = bench.path("slot0").join(format!("s-t01000-7.{token}"));
+    assert!(!dir.join("unsealed").exists(), "the staged data is gone after C1");
+    assert!(dir.join("cache/sc-02-data-layer-1.dat").exists(), "the layers stay for a seed that moves");
+    manager.assert_gapless(sector);
+    assert_eq!(worker.terminate().await, Some(0));
+}

@@ -1,0 +1,144 @@
+//! What a worker says when it is not set up well, and with which exit status.
+
+use std::{fs, process::Command};
+
+use sealbus_schema::ErrorCode;
+
+use crate::support::{Bench, Manager, Server, eventually, free_port};
+
+fn nowhere() -> String {
+    format!("nats://127.0.0.1:{}", free_port())
+}
+
+/// Runs the worker to its end: exit status and stderr.
+fn run(bench: &Bench, command: &str, config: &str) -> (Option<i32>, String) {
+    let path = bench.write_config(config);
+    let output = Command::new(env!("CARGO_BIN_EXE_sealbus-worker"))
+        .args([command, "--config"])
+        .arg(path)
+        .env_remove("RUST_LOG")
+        .output()
+        .expect("runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_bad_configuration_is_refused_with_its_field_and_exit_status_1() {
+    let bench = Bench::new(nowhere(), 1);
+    let good = bench.config();
+    for (config, expected) in [
+        (good.replace("heartbeat_secs", "hartbeat_secs"), "unknown field `hartbeat_secs`"),
+        (good.replace("\"slot0\"", "\"gone\""), "slot[0].path"),
+        (format!("{good}[[slot]]\npath = \"./slot0/\"\n"), "same directory"),
+        (good.replace("path = \"store\"", "path = \"gone\""), "store.path"),
+        (good.replace("\"2KiB\"", "\"2KB\""), "`2KB` is not a sector size"),
+        (good.replace("\"w1\"", "\"w.1\""), "`w.1` is not a worker name"),
+        (good.replace("nats://127", "nats://127 0 0 1 :x"), "nats.url"),
+        (good.replace("[nats]", "[nats]\nnkey_seed_file = \"gone.nk\""), "nats.nkey_seed_file"),
+    ] {
+        let (status, stderr) = run(&bench, "run", &config);
+        assert_eq!(status, Some(1), "{stderr}");
+        assert!(stderr.contains(expected) && stderr.contains("error: "), "{expected}: {stderr}");
+    }
+}
+
+#[test]
+fn check_prints_what_a_configuration_means() {
+    let bench = Bench::new(nowhere(), 2);
+    let path = bench.write_config(&bench.config());
+    let output = Command::new(env!("CARGO_BIN_EXE_sealbus-worker"))
+        .args(["check", "--config"])
+        .arg(path)
+        .output()
+        .expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("slot1") && text.contains("processor  c2 x 1"), "{text}");
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn without_a_slot_with_room_the_worker_does_not_start() {
+    let shm = std::path::Path::new("/dev/shm");
+    let mut bench = Bench::new(nowhere(), 0);
+    // A 64 GiB sector needs over a terabyte; a memory file system never has that.
+    let dir = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.expect("directory");
+    bench.more = format!("[[slot]]\npath = {:?}\n", dir.path());
+    let (status, stderr) = run(&bench, "run", &bench.config().replace("2KiB", "64GiB"));
+    assert_eq!(status, Some(1), "{stderr}");
+    let name = dir.path().display().to_string();
+    assert!(stderr.contains("no slot is usable") && stderr.contains(&name), "{stderr}");
+    assert!(stderr.contains("bytes free") && stderr.contains("1168298213376"), "{stderr}");
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_in_the_only_slot_stops_the_start() {
+    let bench = Bench::new(nowhere(), 1);
+    fs::write(bench.path("slot0/journal"), "rubbish").expect("writes");
+    let (status, stderr) = run(&bench, "run", &bench.config());
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains("slot0/journal is unreadable") && stderr.contains("move the journal away"), "{stderr}");
+    assert_eq!(fs::read_to_string(bench.path("slot0/journal")).expect("kept"), "rubbish");
+}
+
+#[tokio::test]
+async fn a_slot_with_an_unreadable_journal_is_shown_while_the_other_works() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 2);
+    fs::write(bench.path("slot0/journal"), "rubbish").expect("writes");
+    let _worker = bench.start();
+    let sector = manager.offer(1).await;
+    manager.see_through(sector, "finished").await;
+    let seen = manager.heartbeat_with("a blocked slot", |seen| seen.slots[0].blocked.is_some()).await;
+    assert_eq!(seen.slots[0].blocked.as_ref().expect("blocked").code, ErrorCode::JOURNAL_UNREADABLE);
+    assert!(seen.slots[1].blocked.is_none());
+}
+
+#[tokio::test]
+async fn a_slot_in_use_and_a_name_in_use_are_refused() {
+    let server = Server::start();
+    let manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let mut first = bench.start();
+    manager.heartbeat_with("a heartbeat", |_| true).await;
+    let (status, stderr) = run(&bench, "run", &bench.config());
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains("slot0 is in use by another process"), "{stderr}");
+
+    let other = Bench::new(server.url(), 1);
+    let mut second = other.start();
+    // Both beat under one name; whichever notices first gives way.
+    eventually("one to give way", async || (!first.is_alive() || !second.is_alive()).then_some(())).await;
+    let said = bench.log() + &other.log();
+    assert!(said.contains("another process, on host bench, runs as worker w1"), "{said}");
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_us_stops_the_worker() {
+    let server = Server::start_closed();
+    let bench = Bench::new(server.url(), 1);
+    let mut worker = bench.start();
+    assert_eq!(worker.ended().await, Some(1));
+    assert!(bench.log().contains("refused our identity"), "{}", bench.log());
+}
+
+#[tokio::test]
+async fn an_unreachable_server_and_a_missing_queue_are_waited_for() {
+    let mut server = Server::start();
+    server.stop();
+    let bench = Bench::new(server.url(), 1);
+    let mut worker = bench.start();
+    let url = server.url();
+    eventually("the warning", async || {
+        let log = bench.log();
+        (log.contains("NATS is unreachable") && log.contains(&url)).then_some(())
+    })
+    .await;
+    assert!(worker.is_alive());
+    server.start_again();
+    eventually("the next warning", async || bench.log().contains("has no queue f01000_Stacked").then_some(())).await;
+    let mut manager = Manager::connect(&server.url()).await;
+    let sector = manager.offer(1).await;
+    manager.see_through(sector, "finished").await;
+    manager.assert_gapless(sector);
+}

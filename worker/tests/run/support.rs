@@ -1,0 +1,430 @@
+//! A bench with a server, slots and a store; the worker as a child process; the manager as a script.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use sealbus_nats::{
+    Bus, Connection,
+    log::{Record, SectorsLog},
+    topology::Layout,
+};
+use sealbus_schema::{
+    MinerId, Plan, Randomness, SealProof, SectorId, SectorNumber, Token, WorkerName,
+    message::{Event, EventBody, Fact, Heartbeat, Intent, LeaseRecord, PreCommitInfo, Seed, Ticket},
+};
+use tempfile::TempDir;
+
+pub const MINER: MinerId = MinerId(1000);
+pub const PROOF: SealProof = SealProof::StackedDrg2KiBV1_1;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Answers each stage as a real one would, waits while `hold-<stage>` is there, and fails once with the class in `fail-<stage>`.
+const PROCESSOR: &str = r#"#!/bin/sh
+stage=$1; control=$2
+echo "{\"sealbus_processor\":2,\"stage\":\"$stage\",\"pid\":$$}"
+bytes() { head -c "$1" /dev/zero | tr '\0' "$2"; }
+d=$(bytes 64 1); r=$(bytes 64 2)
+n=0
+while read -r line; do
+    n=$((n+1))
+    echo "start $stage" >> "$control/log"
+    while [ -e "$control/hold-$stage" ]; do sleep 0.02; done
+    if [ -e "$control/fail-$stage" ]; then
+        class=$(cat "$control/fail-$stage"); rm "$control/fail-$stage"
+        echo "{\"id\":$n,\"error\":{\"class\":\"$class\",\"code\":\"IO_FAILED\",\"message\":\"as told\"}}"
+        continue
+    fi
+    case $stage in
+        add_pieces) out="{\"pieces\":[{\"commitment\":\"$d\",\"padded_bytes\":2048}]}" ;;
+        tree_d|pc1) out="{\"comm_d\":\"$d\"}" ;;
+        pc2) out="{\"comm_r\":\"$r\",\"comm_d\":\"$d\"}" ;;
+        transfer) out="{\"files\":[{\"path\":\"sealed/x\",\"bytes\":2048,\"blake2b\":\"$r\"}]}" ;;
+        c1) out="{\"bytes\":1}" ;;
+        c2) out="{\"proof\":\"$(bytes 384 3)\"}" ;;
+    esac
+    echo "{\"id\":$n,\"output\":$out}"
+done
+"#;
+
+/// A real nats-server on loopback, ended with the test.
+pub struct Server {
+    child: Child,
+    port: u16,
+    directory: TempDir,
+}
+
+impl Server {
+    pub fn start() -> Server {
+        let directory = tempfile::tempdir().expect("a directory for the server");
+        let port = free_port();
+        let child = spawn_server(port, directory.path(), "");
+        Server { child, port, directory }
+    }
+
+    /// A server that lets nobody in without a password.
+    pub fn start_closed() -> Server {
+        let directory = tempfile::tempdir().expect("a directory for the server");
+        let port = free_port();
+        let child = spawn_server(port, directory.path(), "authorization { user: a, password: b }\n");
+        Server { child, port, directory }
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub fn stop(&mut self) {
+        self.child.kill().expect("kills");
+        self.child.wait().expect("reaps");
+    }
+
+    pub fn start_again(&mut self) {
+        self.child = spawn_server(self.port, self.directory.path(), "");
+    }
+
+    /// Like [`Self::stop`], and everything stored is gone.
+    pub fn stop_and_forget(&mut self) {
+        self.stop();
+        fs::remove_dir_all(self.directory.path().join("store")).expect("removes");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn_server(port: u16, directory: &Path, more: &str) -> Child {
+    let config = directory.join("server.conf");
+    let store = directory.join("store");
+    let text =
+        format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n{more}");
+    fs::write(&config, text).expect("writes the configuration");
+    let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/nats-server");
+    let binary = if installed.exists() { installed } else { PathBuf::from("nats-server") };
+    Command::new(binary)
+        .arg("-c")
+        .arg(&config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts nats-server; `make tools` installs it")
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// Directories and a configuration for a worker.
+pub struct Bench {
+    pub dir: TempDir,
+    pub url: String,
+    pub slots: usize,
+    pub scripted: bool,
+    /// Appended to the configuration.
+    pub more: String,
+}
+
+impl Bench {
+    /// With scripted processors.
+    pub fn new(url: String, slots: usize) -> Bench {
+        let dir = tempfile::tempdir().expect("directory");
+        for name in ["store", "control", "parents"] {
+            fs::create_dir(dir.path().join(name)).expect("directory");
+        }
+        for slot in 0..slots {
+            fs::create_dir(dir.path().join(format!("slot{slot}"))).expect("directory");
+        }
+        let script = dir.path().join("processor.sh");
+        fs::write(&script, PROCESSOR).expect("writes");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("permissions");
+        Bench { dir, url, slots, scripted: true, more: String::new() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn config(&self) -> String {
+        let mut text = format!(
+            "[worker]\nname = \"w1\"\nhost = \"bench\"\nminers = [\"f01000\"]\nsector_size = \"2KiB\"\nrecover_interval_secs = 1\n\
+             heartbeat_secs = 1\n[nats]\nurl = \"{}\"\n[store]\nname = \"main\"\npath = \"store\"\n[params]\nparent_cache = \"parents\"\n",
+            self.url
+        );
+        for slot in 0..self.slots {
+            text += &format!("[[slot]]\npath = \"slot{slot}\"\n");
+        }
+        if self.scripted {
+            let (script, control) = (self.path("processor.sh"), self.path("control"));
+            for stage in ["add_pieces", "tree_d", "pc1", "pc2", "transfer", "c1", "c2"] {
+                text += &format!(
+                    "[[processor]]\nstage = \"{stage}\"\nbin = {script:?}\nargs = [\"{stage}\", {control:?}]\ntimeout_secs = 60\n"
+                );
+            }
+        }
+        text + &self.more
+    }
+
+    pub fn write_config(&self, text: &str) -> PathBuf {
+        let path = self.path("worker.toml");
+        fs::write(&path, text).expect("writes");
+        path
+    }
+
+    pub fn start(&self) -> Worker {
+        Worker::start(&self.write_config(&self.config()), &self.path("worker.log"))
+    }
+
+    pub fn hold(&self, stage: &str) {
+        fs::write(self.path("control").join(format!("hold-{stage}")), "").expect("writes");
+    }
+
+    pub fn let_go(&self, stage: &str) {
+        fs::remove_file(self.path("control").join(format!("hold-{stage}"))).expect("removes");
+    }
+
+    pub fn fail_once(&self, stage: &str, class: &str) {
+        fs::write(self.path("control").join(format!("fail-{stage}")), class).expect("writes");
+    }
+
+    /// How often a stage has been begun.
+    pub fn starts(&self, stage: &str) -> usize {
+        let log = fs::read_to_string(self.path("control").join("log")).unwrap_or_default();
+        log.lines().filter(|line| *line == format!("start {stage}")).count()
+    }
+
+    pub async fn begun(&self, stage: &str, times: usize) {
+        eventually(&format!("start {times} of {stage}"), async || (self.starts(stage) >= times).then_some(())).await;
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("worker.log")).unwrap_or_default()
+    }
+
+    /// What lies in a slot apart from what always does.
+    pub fn left_in(&self, slot: usize) -> Vec<String> {
+        let entries = fs::read_dir(self.path(&format!("slot{slot}"))).expect("list");
+        let names = entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned());
+        let mut left: Vec<String> = names.filter(|name| name != "slot.lock" && name != "tmp").collect();
+        left.sort();
+        left
+    }
+}
+
+/// The worker's process.
+pub struct Worker {
+    child: Child,
+}
+
+impl Worker {
+    pub fn start(config: &Path, log: &Path) -> Worker {
+        let log = fs::File::options().create(true).append(true).open(log).expect("log");
+        let child = Command::new(env!("CARGO_BIN_EXE_sealbus-worker"))
+            .args(["run", "--config"])
+            .arg(config)
+            .env("RUST_LOG", "debug,async_nats=warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("starts the worker");
+        Worker { child }
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().expect("kills");
+        self.child.wait().expect("reaps");
+    }
+
+    /// SIGTERM; gives the exit status.
+    pub async fn terminate(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signals");
+        self.ended().await
+    }
+
+    pub async fn ended(&mut self) -> Option<i32> {
+        let status = eventually("the end of the worker", async || self.child.try_wait().expect("waits")).await;
+        status.code()
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("waits").is_none()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Plays the manager: publishes intents and facts, and keeps the log.
+pub struct Manager {
+    pub bus: Bus,
+    log: SectorsLog,
+    pub records: Vec<(u64, Record)>,
+    pub worker: WorkerName,
+}
+
+impl Manager {
+    pub async fn connect(url: &str) -> Manager {
+        let connection =
+            Connection { url: url.to_owned(), nkey_seed_file: None, credentials_file: None, ca_file: None };
+        let bus = tokio::time::timeout(PATIENCE, connection.connect_patiently("manager"))
+            .await
+            .expect("the server comes up")
+            .expect("connects");
+        bus.ensure_streams(Layout { replicas: 1, max_sectors_bytes: 1 << 28 }).await.expect("streams");
+        bus.ensure_queue(MINER, PROOF, Plan::Seal).await.expect("queue");
+        let log = bus.open_log(0).await.expect("log");
+        Manager { bus, log, records: Vec::new(), worker: "w1".parse().expect("name") }
+    }
+
+    pub async fn offer(&self, number: u64) -> SectorId {
+        let sector = SectorId { miner: MINER, number: SectorNumber(number) };
+        let intent = Intent { sector, plan: Plan::Seal, proof: PROOF, lease_sequence: 0, attempt: 1 };
+        self.bus.offer(&intent).await.expect("offers");
+        sector
+    }
+
+    /// Reads the log until the answer is there.
+    pub async fn until<T>(&mut self, what: &str, answer: impl Fn(&Manager) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(answer) = answer(self) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "{what} did not come; the log has {:#?}", self.records);
+            // Dropping the read loses nothing: a batch is taken whole or not at all.
+            if let Ok(batch) = tokio::time::timeout(Duration::from_millis(200), self.log.next_batch()).await {
+                self.records.extend(batch.unwrap_or_default().into_iter().map(|entry| (entry.sequence, entry.record)));
+                self.log.acknowledge().await;
+            }
+        }
+    }
+
+    pub fn token(&self, sector: SectorId) -> Option<Token> {
+        self.records.iter().rev().find_map(|(sequence, record)| match record {
+            Record::Lease { sector: of, record: LeaseRecord::Claim { .. }, .. } if *of == sector => {
+                Some(Token(*sequence))
+            }
+            _ => None,
+        })
+    }
+
+    pub async fn claimed(&mut self, sector: SectorId) -> Token {
+        self.until("the claim", |manager| manager.token(sector)).await
+    }
+
+    pub fn events(&self, of: SectorId) -> Vec<Event> {
+        let events = self.records.iter().filter_map(|(_, record)| match record {
+            Record::Event { sector, event, .. } if *sector == of => Some(event.clone()),
+            _ => None,
+        });
+        events.collect()
+    }
+
+    pub fn kinds(&self, of: SectorId) -> Vec<&'static str> {
+        self.events(of).iter().map(|event| event.body.kind()).collect()
+    }
+
+    /// Waits for an event of a kind.
+    pub async fn event(&mut self, sector: SectorId, kind: &str) -> EventBody {
+        self.until(kind, |manager| {
+            manager.events(sector).into_iter().rev().map(|event| event.body).find(|body| body.kind() == kind)
+        })
+        .await
+    }
+
+    pub async fn tell(&self, sector: SectorId, fact: Fact) {
+        let id = format!("{}.{}", fact.kind().expect("kind").name(), self.records.len());
+        self.bus.tell(sector, &self.worker, &fact, &id).await.expect("tells");
+    }
+
+    /// Answers as a manager would, each question once, up to an event of a kind, which is not answered.
+    pub async fn see_through(&mut self, sector: SectorId, until: &str) -> EventBody {
+        for question in ["ticket_wanted", "pc2_done", "persisted", "c2_done"] {
+            let body = self
+                .until(until, |manager| {
+                    let bodies: Vec<EventBody> = manager.events(sector).into_iter().map(|event| event.body).collect();
+                    let last = bodies.iter().rev().find(|body| body.kind() == until);
+                    last.or(bodies.iter().rev().find(|body| body.kind() == question)).cloned()
+                })
+                .await;
+            if body.kind() == until {
+                return body;
+            }
+            self.answer(sector, &body).await;
+        }
+        self.event(sector, until).await
+    }
+
+    pub async fn answer(&mut self, sector: SectorId, body: &EventBody) {
+        let token = self.claimed(sector).await;
+        match body {
+            EventBody::TicketWanted { draw } => self.tell(sector, Fact::Ticket { token, ticket: ticket(*draw) }).await,
+            EventBody::Pc2Done { .. } => {
+                self.tell(sector, Fact::PrecommitLanded { token, precommit: precommit(100_000) }).await;
+            }
+            EventBody::Persisted { .. } => {
+                self.tell(sector, Fact::PersistChecked { token }).await;
+                self.tell(sector, Fact::Seed { token, seed: seed(1) }).await;
+            }
+            EventBody::C2Done { .. } => self.tell(sector, Fact::ProveLanded { token, activation_epoch: 300 }).await,
+            _ => {}
+        }
+    }
+
+    /// The invariant of the log: one token, numbers from 1 without a gap or a repetition.
+    pub fn assert_gapless(&self, sector: SectorId) {
+        let events = self.events(sector);
+        let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
+        assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>(), "{:?}", self.kinds(sector));
+        assert!(events.iter().all(|event| Some(event.token) == self.token(sector)), "one token");
+    }
+
+    pub async fn heartbeat(&self) -> Option<Heartbeat> {
+        let seen = self.bus.workers().await.unwrap_or_default();
+        seen.into_iter().map(|seen| seen.heartbeat).find(|heartbeat| heartbeat.worker == self.worker)
+    }
+
+    pub async fn heartbeat_with(&self, what: &str, is_it: impl Fn(&Heartbeat) -> bool) -> Heartbeat {
+        eventually(what, async || self.heartbeat().await.filter(|heartbeat| is_it(heartbeat))).await
+    }
+}
+
+pub fn ticket(draw: u32) -> Ticket {
+    let randomness = Randomness([draw as u8; 32]);
+    Ticket { draw, randomness, epoch: 90, expires_epoch: 10_000, head_epoch: 100, epoch_millis: 30_000 }
+}
+
+pub fn precommit(prove_by_epoch: i64) -> PreCommitInfo {
+    PreCommitInfo { epoch: 105, prove_by_epoch, head_epoch: 110, epoch_millis: 30_000 }
+}
+
+pub fn seed(draw: u32) -> Seed {
+    Seed { draw, randomness: Randomness([64 + draw as u8; 32]), epoch: 255 }
+}
+
+/// Asks until the answer is there, within a generous limit.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
