@@ -256,6 +256,7 @@ fn a_corrupted_download_never_gets_its_name() {
         DownloadError::Wrong { downloads: 2, .. }
     ));
     assert!(!dir.path().join(PARAMETERS).exists());
+    assert!(!dir.path().join(format!("{PARAMETERS}.partial")).exists());
     assert!(dir.path().join(KEY).exists());
 }
 
