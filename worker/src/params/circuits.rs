@@ -58,12 +58,12 @@ enum Setup {
 }
 
 impl Kind {
-    /// All kinds, the largest circuit first.
+    /// All kinds: what sealing and proving need first, then what only snap sectors need.
     pub const ALL: [Self; 4] = [
         Self::PoRep,
         Self::WinningPoSt,
-        Self::EmptySectorUpdate,
         Self::WindowPoSt,
+        Self::EmptySectorUpdate,
     ];
 }
 

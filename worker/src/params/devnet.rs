@@ -173,7 +173,8 @@ fn make_files(
         .map(|circuit| Trapdoor::from_seed(seed, circuit.identifier()))
         .collect();
     std::thread::scope(|scope| {
-        let (layouts, layout) = sync_channel(1);
+        // Room for all: a circuit's evaluation is small, three scalars a variable.
+        let (layouts, layout) = sync_channel(2 * circuits.len());
         let trapdoors = &trapdoors;
         scope.spawn(move || {
             for (circuit, trapdoor) in circuits.iter().zip(trapdoors) {
@@ -215,26 +216,6 @@ fn make_points<'c>(
     finish: impl Fn(Finished<'c>) -> bool,
 ) -> Result<(), Error> {
     let tables = Tables::new();
-    for (circuit, trapdoor) in circuits.iter().zip(trapdoors) {
-        let bar = bars.add(&circuit.kind().to_string());
-        let partial = PartialFile::create(request.dir.join(circuit.parameters_name()))?;
-        let written = buffered(&partial, |out| {
-            generator::write(layout, trapdoor, &tables, out, &bar)
-        });
-        written.map_err(|source| Error::Generate {
-            path: partial.target().to_owned(),
-            source,
-        })?;
-        bar.finish();
-        let going_on = finish(Finished {
-            partial,
-            circuit: Some(circuit),
-            sector_size: request.sector_size.bytes(),
-        });
-        if !going_on {
-            return Ok(());
-        }
-    }
     if let Some(seed) = srs_seed {
         let partial = PartialFile::create(request.dir.join(srs::name()))?;
         let written = buffered(&partial, |out| {
@@ -254,6 +235,26 @@ fn make_points<'c>(
             circuit: None,
             sector_size: 0,
         });
+    }
+    for (circuit, trapdoor) in circuits.iter().zip(trapdoors) {
+        let bar = bars.add(&circuit.kind().to_string());
+        let partial = PartialFile::create(request.dir.join(circuit.parameters_name()))?;
+        let written = buffered(&partial, |out| {
+            generator::write(layout, trapdoor, &tables, out, &bar)
+        });
+        written.map_err(|source| Error::Generate {
+            path: partial.target().to_owned(),
+            source,
+        })?;
+        bar.finish();
+        let going_on = finish(Finished {
+            partial,
+            circuit: Some(circuit),
+            sector_size: request.sector_size.bytes(),
+        });
+        if !going_on {
+            return Ok(());
+        }
     }
     Ok(())
 }
