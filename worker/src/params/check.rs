@@ -1,6 +1,6 @@
 //! `params check`: whether a directory holds the files that it should, byte for byte.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -149,25 +149,29 @@ pub fn check(request: &CheckRequest) -> Result<CheckReport, Error> {
     Ok(CheckReport { dir: request.dir.clone(), devnet, files })
 }
 
-/// The files that there should be: a devnet's, by its marker, if it has made some for one of these
-/// sizes, or else those of the manifest.
+/// The files that there should be, and whether they are a devnet's: those that the manifest names,
+/// and, where a devnet has made its own, all of those, by its marker.
+///
+/// Sizes of real networks are never held against a marker.
 fn expected(request: &CheckRequest) -> Result<(bool, Vec<Expected>), Error> {
-    let wanted = |size| request.sector_sizes.iter().any(|wanted| wanted.bytes() == size);
-    if let Some(marker) = Marker::load(&request.dir)?
-        && marker.files.values().any(|file| wanted(file.sector_size))
-    {
-        let ours = marker.files.into_iter().filter(|(_, file)| file.sector_size == 0 || wanted(file.sector_size));
-        let expected = ours.map(|(name, file)| Expected { name, digest: file.digest, size: Some(file.size) });
-        return Ok((true, expected.collect()));
+    let named = request.manifest.files_for(&request.sector_sizes);
+    let mut expected: BTreeMap<String, (String, Option<u64>)> =
+        named.into_iter().map(|(name, entry)| (name.to_owned(), (entry.digest.clone(), None))).collect();
+    let real = request.sector_sizes.iter().any(|size| size.is_of_real_networks());
+    let marker = Marker::load(&request.dir)?.filter(|_| !real);
+    let devnet = marker.is_some();
+    let wanted = |size| size == 0 || request.sector_sizes.iter().any(|one| one.bytes() == size);
+    for (name, file) in marker.into_iter().flat_map(|marker| marker.files) {
+        if wanted(file.sector_size) {
+            expected.insert(name, (file.digest, Some(file.size)));
+        }
     }
-    let files = request.manifest.files_for(&request.sector_sizes).into_iter();
-    let expected =
-        files.map(|(name, entry)| Expected { name: name.to_owned(), digest: entry.digest.clone(), size: None });
-    let expected: Vec<_> = expected.collect();
     if expected.is_empty() {
         return Err(Error::NothingNamed { sector_sizes: request.sector_sizes.clone() });
     }
-    Ok((false, expected))
+    let expected = expected.into_iter();
+    let expected = expected.map(|(name, (digest, size))| Expected { name, digest, size });
+    Ok((devnet, expected.collect()))
 }
 
 fn check_file(request: &CheckRequest, expected: &Expected, memory: &Mutex<Memory>, bar: &ProgressBar) -> Finding {

@@ -50,8 +50,8 @@ enum Setup {
 }
 
 impl Kind {
-    /// All kinds, the largest circuit first.
-    pub const ALL: [Self; 4] = [Self::PoRep, Self::WinningPoSt, Self::EmptySectorUpdate, Self::WindowPoSt];
+    /// All kinds: what sealing and proving need first, then what only snap sectors need.
+    pub const ALL: [Self; 4] = [Self::PoRep, Self::WinningPoSt, Self::WindowPoSt, Self::EmptySectorUpdate];
 }
 
 impl ProofCircuit {

@@ -145,7 +145,8 @@ fn make_files(
     let bars = Bars::new(request.progress);
     let trapdoors: Vec<_> = circuits.iter().map(|circuit| Trapdoor::from_seed(seed, circuit.identifier())).collect();
     std::thread::scope(|scope| {
-        let (layouts, layout) = sync_channel(1);
+        // Room for all: a circuit's evaluation is small, three scalars a variable.
+        let (layouts, layout) = sync_channel(2 * circuits.len());
         let trapdoors = &trapdoors;
         scope.spawn(move || {
             for (circuit, trapdoor) in circuits.iter().zip(trapdoors) {
@@ -177,6 +178,13 @@ fn make_points<'c>(
     finish: impl Fn(Finished<'c>) -> bool,
 ) -> Result<(), Error> {
     let tables = Tables::new();
+    if let Some(seed) = srs_seed {
+        let partial = PartialFile::create(request.dir.join(srs::name()))?;
+        let written =
+            buffered(&partial, |out| Ok(srs::write(&SrsTrapdoor::from_seed(seed), srs::MAX_PROOFS, &tables, out)?));
+        written.map_err(|source| Error::Generate { path: partial.target().to_owned(), source })?;
+        finish(Finished { partial, circuit: None, sector_size: 0 });
+    }
     for (circuit, trapdoor) in circuits.iter().zip(trapdoors) {
         let bar = bars.add(&circuit.kind().to_string());
         let partial = PartialFile::create(request.dir.join(circuit.parameters_name()))?;
@@ -187,13 +195,6 @@ fn make_points<'c>(
         if !going_on {
             return Ok(());
         }
-    }
-    if let Some(seed) = srs_seed {
-        let partial = PartialFile::create(request.dir.join(srs::name()))?;
-        let written =
-            buffered(&partial, |out| Ok(srs::write(&SrsTrapdoor::from_seed(seed), srs::MAX_PROOFS, &tables, out)?));
-        written.map_err(|source| Error::Generate { path: partial.target().to_owned(), source })?;
-        finish(Finished { partial, circuit: None, sector_size: 0 });
     }
     Ok(())
 }

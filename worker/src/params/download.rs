@@ -114,30 +114,47 @@ pub(super) async fn download(
     bar: &ProgressBar,
 ) -> Result<String, DownloadError> {
     let partial = PartialFile::resume(dir.join(wanted.name))?;
+    let downloaded = complete(client, wanted, &partial, policy, bar).await;
+    tokio::task::block_in_place(|| match downloaded {
+        Ok(digest) => {
+            partial.persist()?;
+            Ok(digest)
+        }
+        Err(error) => {
+            partial.remove_if_empty()?;
+            Err(error)
+        }
+    })
+}
+
+/// Goes on until the file is what it should be, or there is no more use.
+async fn complete(
+    client: &Client,
+    wanted: &Wanted<'_>,
+    partial: &PartialFile,
+    policy: &FetchPolicy,
+    bar: &ProgressBar,
+) -> Result<String, DownloadError> {
     let mut fruitless = 0;
     let mut wrong = 0;
     loop {
         let before = partial.size()?;
-        let ended = attempt(client, wanted, &partial, policy, bar).await;
+        let ended = attempt(client, wanted, partial, policy, bar).await;
         let after = partial.size()?;
         let failure = match ended {
             Err(Failure::Local(error)) => return Err(error.into()),
             Err(Failure::Attempt(failure)) => failure,
-            Ok(end) => match verify(wanted, &partial, after, end).await? {
-                Verdict::Whole(digest) => {
-                    tokio::task::block_in_place(|| partial.persist())?;
-                    return Ok(digest);
-                }
+            Ok(end) => match verify(wanted, partial, after, end).await? {
+                Verdict::Whole(digest) => return Ok(digest),
                 Verdict::Short { expected } => AttemptError::Short { size: after, expected },
                 Verdict::Wrong => {
                     wrong += 1;
                     tracing::warn!(file = wanted.name, url = wanted.url, "is not what it should be");
+                    partial.clear()?;
                     if wrong >= policy.wrong_downloads {
-                        partial.clear()?;
                         let expected = wanted.digest.to_owned();
                         return Err(DownloadError::Wrong { downloads: wrong, expected });
                     }
-                    partial.clear()?;
                     continue;
                 }
             },

@@ -107,6 +107,14 @@ impl PartialFile {
         self.file.set_len(0).map_err(Error::file("truncate", &self.path))
     }
 
+    /// Removes it if nothing was written: there is nothing to go on with.
+    pub(super) fn remove_if_empty(&self) -> Result<(), Error> {
+        if self.size()? == 0 {
+            std::fs::remove_file(&self.path).map_err(Error::file("remove", &self.path))?;
+        }
+        Ok(())
+    }
+
     /// Brings its content to disk and gives it its name.
     pub(super) fn persist(self) -> Result<PathBuf, Error> {
         self.file.sync_all().map_err(Error::file("sync", &self.path))?;

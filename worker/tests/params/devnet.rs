@@ -2,14 +2,17 @@
 //!
 //! With window and winning PoSt only, which take seconds.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use sealbus_worker::params::{
-    self, CheckRequest, DevnetReport, DevnetRequest, Error, Finding, Kind, MARKER, Manifest, Marker, SectorSize,
+    self, CheckRequest, DevnetReport, DevnetRequest, Error, Finding, Kind, MARKER, Manifest, Marker, ProofCircuit,
+    SectorSize,
 };
+use serde_json::json;
 use tempfile::tempdir;
 
 const CHILD_DIR: &str = "SEALBUS_TEST_DIR";
@@ -24,15 +27,23 @@ fn make(dir: &Path, kinds: &[Kind], seed: Option<u64>) -> Result<DevnetReport, E
     })
 }
 
-fn check(dir: &Path) -> Vec<(String, Finding)> {
+/// Checks the files of these circuits.
+fn check(dir: &Path, kinds: &[Kind]) -> Vec<(String, Finding)> {
+    let circuits = kinds.iter().map(|kind| ProofCircuit::new(*kind, SectorSize::KiB2).unwrap());
+    let entry = json!({ "cid": "Qm", "digest": "official", "sector_size": 2048 });
+    let names = circuits.flat_map(|made| [made.parameters_name(), made.verifying_key_name()]);
+    let manifest: BTreeMap<_, _> = names.map(|name| (name, &entry)).collect();
+    let path = dir.join("manifest.json");
+    fs::write(&path, serde_json::to_vec(&manifest).unwrap()).unwrap();
     let request = CheckRequest {
         dir: dir.to_owned(),
         sector_sizes: vec![SectorSize::KiB2],
-        manifest: Manifest::official().unwrap(),
+        manifest: Manifest::read(&path).unwrap(),
         again: true,
         progress: false,
     };
     let report = params::check(&request).unwrap();
+    assert!(report.devnet);
     report.files.into_iter().map(|file| (file.name, file.finding)).collect()
 }
 
@@ -91,11 +102,15 @@ fn two_processes_at_once_and_a_kill_half_way_leave_the_same_bytes() {
     child.kill().unwrap();
     child.wait().unwrap();
     let left = files(dir.path());
-    let (partial, whole): (Vec<_>, Vec<_>) = left.into_iter().partition(|(name, _)| name.ends_with(".partial"));
-    assert!(!partial.is_empty());
-    assert!(whole.is_empty(), "something was taken for whole");
-    for (name, finding) in check(dir.path()) {
-        assert_eq!(finding, Finding::Missing, "{name}");
+    assert!(left.iter().any(|(name, _)| name.ends_with(".params.partial")));
+    for file in left.iter().filter(|(name, _)| !name.ends_with(".partial")) {
+        assert!(together.contains(file), "{} was taken for whole", file.0);
+    }
+    for (name, finding) in check(dir.path(), &[Kind::WinningPoSt, Kind::WindowPoSt]) {
+        let there = left.iter().any(|(file, _)| *file == name);
+        let whole = matches!(finding, Finding::Whole { .. });
+        assert!(whole == there && (there || finding == Finding::Missing), "{name} {finding}");
+        assert!(!(name.ends_with(".params") && whole), "{name} cannot be whole yet");
     }
 
     assert!(spawn_child(dir.path()).wait().unwrap().success());
@@ -108,7 +123,7 @@ fn whole_files_are_kept_and_bad_ones_made_again() {
     let made = make(dir.path(), &[Kind::WindowPoSt], Some(3)).unwrap();
     assert_eq!((made.made.len(), made.kept.len(), made.seed), (4, 0, 3));
     let before = files(dir.path());
-    assert!(check(dir.path()).iter().all(|(_, finding)| matches!(finding, Finding::Whole { .. })));
+    assert!(check(dir.path(), &[Kind::WindowPoSt]).iter().all(|(_, finding)| matches!(finding, Finding::Whole { .. })));
 
     let again = make(dir.path(), &[Kind::WindowPoSt], None).unwrap();
     assert_eq!((again.made.len(), again.kept.len(), again.seed), (0, 4, 3));
@@ -130,6 +145,11 @@ fn whole_files_are_kept_and_bad_ones_made_again() {
 fn check_tells_a_flipped_bit_from_a_truncated_and_a_missing_file_of_a_devnet() {
     let dir = tempdir().unwrap();
     make(dir.path(), &[Kind::WindowPoSt], Some(3)).unwrap();
+    // What a devnet has not made is missing, too.
+    let winning = ProofCircuit::new(Kind::WinningPoSt, SectorSize::KiB2).unwrap();
+    let found = check(dir.path(), &[Kind::WindowPoSt, Kind::WinningPoSt]);
+    assert!(found.contains(&(winning.parameters_name(), Finding::Missing)));
+
     let name = |extension: &str| {
         let files = files(dir.path());
         files.into_iter().find(|(name, _)| name.ends_with(extension)).unwrap()
@@ -143,7 +163,7 @@ fn check_tells_a_flipped_bit_from_a_truncated_and_a_missing_file_of_a_devnet() {
     let (srs, _) = name(".srs");
     fs::remove_file(dir.path().join(&srs)).unwrap();
 
-    for (name, finding) in check(dir.path()) {
+    for (name, finding) in check(dir.path(), &[Kind::WindowPoSt]) {
         let words = finding.to_string();
         if name == parameters {
             assert!(matches!(finding, Finding::Corrupt { .. }), "{words}");

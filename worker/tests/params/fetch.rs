@@ -214,6 +214,7 @@ fn a_corrupted_download_never_gets_its_name() {
     assert_eq!(failed[0].name, PARAMETERS);
     assert!(matches!(failed[0].source, DownloadError::Wrong { downloads: 2, .. }));
     assert!(!dir.path().join(PARAMETERS).exists());
+    assert!(!dir.path().join(format!("{PARAMETERS}.partial")).exists());
     assert!(dir.path().join(KEY).exists());
 }
 
