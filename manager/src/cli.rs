@@ -49,6 +49,16 @@ enum Command {
     },
 }
 
+impl Cli {
+    /// What is logged when `RUST_LOG` says nothing: a running manager tells what changes, a command only what is wrong.
+    pub const fn default_log_filter(&self) -> &'static str {
+        match self.command {
+            Command::Run(_) => "info,async_nats=warn,filecoin_proofs=warn,storage_proofs_core=warn",
+            _ => "warn",
+        }
+    }
+}
+
 /// Where the configuration is.
 #[derive(Debug, Args)]
 pub struct ConfigArg {

@@ -19,6 +19,9 @@ pub const HEARTBEATS: &str = "SEAL_HEARTBEATS";
 /// The manager's durable consumer of [`SECTORS`].
 pub const FOLD: &str = "mgr";
 
+/// How the server writes "no limit".
+const UNLIMITED: i64 = -1;
+
 /// How the streams are laid out on the servers.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
@@ -71,6 +74,7 @@ pub fn streams(layout: Layout) -> [Config; 3] {
             storage: StorageType::File,
             num_replicas: layout.replicas,
             max_messages_per_subject: 1,
+            max_bytes: UNLIMITED,
             discard: DiscardPolicy::New,
             discard_new_per_subject: true,
             duplicate_window: Duration::from_secs(120),
@@ -105,7 +109,9 @@ pub fn streams(layout: Layout) -> [Config; 3] {
             storage: StorageType::Memory,
             num_replicas: layout.replicas,
             max_messages_per_subject: 1,
+            max_bytes: UNLIMITED,
             max_age: Duration::from_secs(180),
+            duplicate_window: Duration::from_secs(120),
             allow_rollup: false,
             allow_direct: true,
             ..Config::default()

@@ -17,6 +17,9 @@ use sealbus_worker::{
 };
 use tracing_subscriber::EnvFilter;
 
+/// What is logged when `RUST_LOG` says nothing: what changes here, and what is wrong in the libraries.
+const DEFAULT_LOG_FILTER: &str = "info,async_nats=warn,filecoin_proofs=warn,storage_proofs_core=warn";
+
 /// The arguments.
 #[derive(Debug, Parser)]
 #[command(name = "sealbus-worker", version, about = "Seals Filecoin sectors on one machine")]
@@ -77,7 +80,7 @@ impl Arguments {
     fn carry_out(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run { config } => {
-                start_log(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")));
+                start_log(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER)));
                 run_worker(&config.path)
             }
             Command::Check { config } => {
@@ -85,7 +88,7 @@ impl Arguments {
                 Ok(std::io::stdout().lock().write_all(config::summary(&config).as_bytes())?)
             }
             Command::Params(command) => {
-                start_log(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")));
+                start_log(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER)));
                 Ok(params::run(command)?)
             }
             Command::Processor { stage } => {

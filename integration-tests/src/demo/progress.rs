@@ -79,12 +79,13 @@ fn new_bar(bars: &MultiProgress, id: &str) -> ProgressBar {
 }
 
 /// The step that a worker reports for each sector that it holds.
-fn steps(workers: &Value) -> HashMap<&str, &str> {
+fn steps(workers: &Value) -> HashMap<String, &str> {
     let slots = workers.as_array().into_iter().flatten().filter_map(|worker| worker["slots"].as_array()).flatten();
     slots
         .filter_map(|slot| {
             let holding = &slot["holding"];
-            Some((holding["sector"].as_str()?, holding["step"].as_str()?))
+            let sector = &holding["sector"];
+            Some((format!("{}/{}", sector["miner"].as_str()?, sector["number"]), holding["step"].as_str()?))
         })
         .collect()
 }
