@@ -72,6 +72,14 @@ pub enum ConnectError {
         #[source]
         source: async_nats::ConnectError,
     },
+    /// The server lacks what the log's reader needs.
+    #[error("NATS at {url} is version {version}; Sealbus needs 2.14 or newer (it rewinds a consumer)")]
+    TooOld {
+        /// The server.
+        url: String,
+        /// Its version.
+        version: String,
+    },
     /// The server is not there (yet).
     #[error("NATS at {url} is unreachable")]
     Unreachable {
@@ -115,6 +123,10 @@ impl Connection {
             }
             _ => ConnectError::Unreachable { url, source },
         })?;
+        let version = client.server_info().version;
+        if !is_new_enough(&version) {
+            return Err(ConnectError::TooOld { url: self.url.clone(), version });
+        }
         Ok(Bus::new(client))
     }
 
@@ -172,6 +184,15 @@ impl Connection {
     }
 }
 
+/// Whether a server can rewind a consumer: 2.14 and later. A version that cannot be read is given the benefit.
+fn is_new_enough(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u64>().ok());
+    match (parts.next().flatten(), parts.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) >= (2, 14),
+        _ => true,
+    }
+}
+
 impl Bus {
     fn new(client: async_nats::Client) -> Bus {
         let js = jetstream::context::ContextBuilder::new()
@@ -186,5 +207,19 @@ impl Bus {
     /// Whether the server is reachable at this moment.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_cannot_rewind_a_consumer_is_too_old() {
+        for (version, good) in
+            [("2.9.10", false), ("2.13.9", false), ("2.14.0", true), ("2.15.1-RC.1", true), ("3.0", true)]
+        {
+            assert_eq!(is_new_enough(version), good, "{version}");
+        }
     }
 }
