@@ -54,7 +54,7 @@ fn main() {
         );
     }
     println!(
-        "total: {:.1} s of wall clock (at most 120), {:.1} s of CPU; on idle cores {:.1} s",
+        "total: {:.1} s of wall clock (at most 120), {:.1} s of CPU, that is {:.1} s a core",
         taken.wall_secs,
         taken.cpu_secs,
         taken.cpu_secs / cores as f64
