@@ -50,7 +50,7 @@ fn main() {
         println!("  {:7.1} s {:>13} bytes {}", file.after_secs, file.size, file.name);
     }
     println!(
-        "total: {:.1} s of wall clock (at most 120), {:.1} s of CPU; on idle cores {:.1} s",
+        "total: {:.1} s of wall clock (at most 120), {:.1} s of CPU, that is {:.1} s a core",
         taken.wall_secs,
         taken.cpu_secs,
         taken.cpu_secs / cores as f64

@@ -181,6 +181,28 @@ fn check_tells_a_flipped_bit_from_a_truncated_and_a_missing_file_of_a_devnet() {
 }
 
 #[test]
+fn a_second_sector_size_goes_beside_the_first() {
+    let dir = tempdir().unwrap();
+    make(dir.path(), &[Kind::WindowPoSt], None).unwrap();
+    let before = files(dir.path());
+    let report = params::make(&DevnetRequest {
+        dir: dir.path().to_owned(),
+        sector_size: SectorSize::MiB8,
+        kinds: vec![Kind::WindowPoSt],
+        seed: None,
+        progress: false,
+    });
+    let report = report.unwrap();
+    assert_eq!(
+        (report.made.len(), report.kept.len()),
+        (3, 1),
+        "one SRS serves all"
+    );
+    assert_eq!(files(dir.path()).len(), 7);
+    assert!(before.iter().all(|file| files(dir.path()).contains(file)));
+}
+
+#[test]
 fn other_parameters_and_other_seeds_are_refused() {
     let dir = tempdir().unwrap();
     let official = "v28-stacked-proof-of-replication-merkletree-poseidon_hasher-8-8-0-sha256_hasher-82a357d2f2ca81dc61bb45f4a762807aedee1b0a53fd6c4e77b46a01bfef7820.vk";
