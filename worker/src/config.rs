@@ -1,7 +1,8 @@
 //! The worker's configuration: one TOML file, read and checked as a whole before anything is opened.
 //!
-//! [`file`] is the file as written; [`Config`] is what the rest of the worker gets: absolute paths, every phase with a processor. Every refusal names
-//! the field and says what to do. `docs/configuration-worker.md` describes the fields for people.
+//! [`file`] is the file as written; [`Config`] is what the rest of the worker gets: absolute paths, every phase with a
+//! processor. Every refusal names the field and says what to do. `docs/configuration-worker.md` describes the fields
+//! for people.
 
 pub mod file;
 mod summary;

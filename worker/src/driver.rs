@@ -1,11 +1,13 @@
-//! A sector's life in a slot, driven: one task a slot, which takes an intent when the slot is free and carries out what the machine asks for.
+//! A sector's life in a slot, driven: one task a slot, which takes an intent when the slot is free and carries out what
+//! the machine asks for.
 //!
-//! [`claim`] takes an intent, [`resume`] goes on after a restart, [`life`] drives the machine of [`sealbus_schema::seal::worker`], [`work`] is what
-//! its states need, [`facts`] how the manager's answers arrive. [`board`] is what the slots know of each other and what people see.
+//! [`claim`] takes an intent, [`resume`] goes on after a restart, [`life`] drives the machine of
+//! [`sealbus_schema::seal::worker`], [`work`] is what its states need, [`facts`] how the manager's answers arrive.
+//! [`board`] is what the slots know of each other and what people see.
 //!
-//! One order holds everywhere: a transition is in the journal before its events are published, an event is published before its acknowledgement is in the
-//! journal. So a kill repeats an event under the same number, and never skips one. Publishing waits through outages of any length beside the work, not
-//! before it: hours of labelling need no bus.
+//! One order holds everywhere: a transition is in the journal before its events are published, an event is published
+//! before its acknowledgement is in the journal. So a kill repeats an event under the same number, and never skips one.
+//! Publishing waits through outages of any length beside the work, not before it: hours of labelling need no bus.
 
 pub mod board;
 mod claim;
@@ -141,8 +143,8 @@ async fn leave(context: &Context, slot: &Slot, journal: Journal) {
 /// Goes no further with a slot whose token is of another stream.
 async fn refuse_other_stream(context: &Context, slot: &Slot) -> ! {
     let message = format!(
-        "the stream {} was made anew since slot {} took its sector: its token means nothing there. Restore the stream, or, to give the sector up, \
-         move {} away and restart the worker",
+        "the stream {} was made anew since slot {} took its sector: its token means nothing there. Restore the \
+         stream, or, to give the sector up, move {} away and restart the worker",
         sealbus_nats::topology::SECTORS,
         slot.name(),
         slot.journal().display(),
@@ -186,7 +188,8 @@ async fn insist<T: Send + 'static>(
     }
 }
 
-/// The pause before the next try, which is the `attempt`th: it grows from one to the next, up to sixteen times the first.
+/// The pause before the next try, which is the `attempt`th: it grows from one to the next, up to sixteen times the
+/// first.
 fn retry_pause(recover_interval: Duration, attempt: u32) -> Duration {
     let mut backoff = Backoff::new(recover_interval, recover_interval * 16);
     (2..attempt.min(64)).for_each(|_| {

@@ -8,8 +8,8 @@
 //! bytes 48..    the body: MessagePack with field names
 //! ```
 //!
-//! A file that is anything else is never dropped: it blocks the slot until a person has looked, because it may be all that ties hours of work, and a
-//! deposit, to the slot's files.
+//! A file that is anything else is never dropped: it blocks the slot until a person has looked, because it may be all
+//! that ties hours of work, and a deposit, to the slot's files.
 
 use std::{
     io,
@@ -76,8 +76,8 @@ pub enum JournalError {
     },
     /// The content is not a journal that this version wrote.
     #[error(
-        "{path} is unreadable: {problem}. Keep a copy of it and of the slot's directories; to give the sector up, move the journal away and restart \
-         the worker, and let the manager take the sector back",
+        "{path} is unreadable: {problem}. Keep a copy of it and of the slot's directories; to give the sector up, move \
+         the journal away and restart the worker, and let the manager take the sector back",
         path = path.display()
     )]
     Damaged {

@@ -78,7 +78,10 @@ async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut
     let intent = &offer.intent;
     let sector = intent.sector;
     if intent.plan != Plan::Seal || intent.proof != context.config.sector_size.seal_proof() {
-        tracing::error!(%sector, plan = %intent.plan, proof = %intent.proof, "an intent in the wrong queue; left there");
+        tracing::error!(
+            %sector, plan = %intent.plan, proof = %intent.proof,
+            "an intent in the wrong queue; left there"
+        );
         tokio::time::sleep(backoff.next_pause()).await;
         return None;
     }
@@ -115,7 +118,10 @@ async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut
     insist(context, slot, "write the journal", move || written.store(&path)).await;
     context.board.hold(slot.index(), sector, token, &journal.state);
     context.ledger.hold(slot, slot.work_dir(sector, token));
-    tracing::info!(worker = %context.config.name, slot = slot.name(), %sector, %token, attempt = intent.attempt, "sector claimed");
+    tracing::info!(
+        worker = %context.config.name, slot = slot.name(), %sector, %token, attempt = intent.attempt,
+        "sector claimed"
+    );
     accept(offer).await;
     Some(journal)
 }

@@ -1,6 +1,7 @@
 //! Epochs by the own clock, from a chain head that the manager wrote down.
 //!
-//! Only elapsed time on one machine is used; clocks of two machines are never compared. A clock that was set back counts as no time passed.
+//! Only elapsed time on one machine is used; clocks of two machines are never compared. A clock that was set back
+//! counts as no time passed.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,7 +23,8 @@ pub fn ticket_expired(ticket: &Ticket, received_unix_millis: u64, now_unix_milli
     epoch >= ticket.expires_epoch.saturating_sub(TICKET_MARGIN_EPOCHS)
 }
 
-/// Whether the chain surely takes no proof for a PreCommit any more. Without a margin: trying costs one proof, giving up early costs the deposit.
+/// Whether the chain surely takes no proof for a PreCommit any more. Without a margin: trying costs one proof, giving
+/// up early costs the deposit.
 pub fn precommit_expired(precommit: &PreCommitInfo, received_unix_millis: u64, now_unix_millis: u64) -> bool {
     let epoch = estimate(precommit.head_epoch, precommit.epoch_millis, received_unix_millis, now_unix_millis);
     epoch > precommit.prove_by_epoch

@@ -1,6 +1,7 @@
 //! What others wrote into the sector's log, read back: the manager's answers, and whether the lease is still ours.
 //!
-//! A slot that works for hours, waits or is blocked publishes nothing, so no refusal would tell it that its lease has moved. It looks by itself.
+//! A slot that works for hours, waits or is blocked publishes nothing, so no refusal would tell it that its lease has
+//! moved. It looks by itself.
 
 use std::sync::Arc;
 
@@ -51,7 +52,8 @@ pub fn kinds(state: &State) -> &'static [FactKind] {
     }
 }
 
-/// Waits for a wake-up (unless `at_once`), or for up to two heartbeats, and reads the facts of these kinds and the lease.
+/// Waits for a wake-up (unless `at_once`), or for up to two heartbeats, and reads the facts of these kinds and the
+/// lease.
 pub async fn next(
     context: Arc<Context>,
     sector: SectorId,

@@ -211,7 +211,8 @@ impl<'a> Life<'a> {
     /// The new state is on the disk before anything follows from it.
     async fn advance(&mut self, next: State, events: Vec<sealbus_schema::message::EventBody>) {
         if next != self.journal.state {
-            tracing::info!(step = next.step().map(Step::name), attempt = next.attempt(), need = ?next.need(), "advanced");
+            let step = next.step().map(Step::name);
+            tracing::info!(step, attempt = next.attempt(), need = ?next.need(), "advanced");
         }
         self.journal.advance(next, events);
         self.persist().await;
@@ -233,7 +234,8 @@ impl<'a> Life<'a> {
                     Ok(_) => return Ok(event.number),
                     Err(PublishError::Fenced { .. }) => return Err(Fenced),
                     Err(error) => {
-                        tracing::error!(kind = event.body.kind(), number = event.number, %error, "the bus refuses an event; trying again");
+                        let (kind, number) = (event.body.kind(), event.number);
+                        tracing::error!(kind, number, %error, "the bus refuses an event; trying again");
                         tokio::time::sleep(context.config.recover_interval).await;
                     }
                 }

@@ -1,4 +1,5 @@
-//! Wake-ups for slots that wait for facts. Only a hint: what counts is read back from the log, so a lost one costs seconds.
+//! Wake-ups for slots that wait for facts. Only a hint: what counts is read back from the log, so a lost one costs
+//! seconds.
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,7 @@
 //! Room for a sector, asked for before one is taken.
 //!
-//! Several slots may share a disk. Whoever holds a sector, or waits for one, has reserved what that sector still needs, so that two slots do not both
-//! count on the same free bytes.
+//! Several slots may share a disk. Whoever holds a sector, or waits for one, has reserved what that sector still needs,
+//! so that two slots do not both count on the same free bytes.
 
 use std::{
     collections::BTreeMap,
@@ -101,7 +101,8 @@ impl Ledger {
     }
 }
 
-/// The most that a sector takes in its slot: data, tree D (twice the size), labels, replica with PC2's copy of it, and trees C and R.
+/// The most that a sector takes in its slot: data, tree D (twice the size), labels, replica with PC2's copy of it, and
+/// trees C and R.
 pub fn needed_bytes(proof: SealProof) -> u64 {
     let sizes = sector::layers(proof) as u64 + 6;
     proof.sector_size().bytes() * sizes + SPARE_BYTES

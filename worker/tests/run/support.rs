@@ -24,7 +24,8 @@ pub const MINER: MinerId = MinerId(1000);
 pub const PROOF: SealProof = SealProof::StackedDrg2KiBV1_1;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Answers each stage as a real one would, waits while `hold-<stage>` is there, and fails once with the class in `fail-<stage>`.
+/// Answers each stage as a real one would, waits while `hold-<stage>` is there, and fails once with the class in
+/// `fail-<stage>`.
 const PROCESSOR: &str = r#"#!/bin/sh
 stage=$1; control=$2
 echo "{\"sealbus_processor\":2,\"stage\":\"$stage\",\"pid\":$$}"
