@@ -10,17 +10,20 @@ use anyhow::{Context, ensure};
 use sealbus_integration_tests::cluster::{Cluster, Identity, Settings, own_binary, wait_within};
 use serde_json::json;
 
-/// The commands of the page: the lines of its `console` blocks.
-fn documented_commands() -> anyhow::Result<Vec<String>> {
+/// The commands of the page: the lines of its `console` blocks. Some need a terminal.
+fn documented_commands() -> anyhow::Result<Vec<(String, bool)>> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/queues.md");
     let text = std::fs::read_to_string(&page)?;
     let mut commands = Vec::new();
-    let mut inside = false;
+    let mut inside = None;
     for line in text.lines() {
         match line.trim() {
-            "```console" => inside = true,
-            "```" => inside = false,
-            command if inside && command.starts_with("nats ") => commands.push(command.to_owned()),
+            "```console" => inside = Some(false),
+            "```console terminal" => inside = Some(true),
+            "```" => inside = None,
+            command if command.starts_with("nats ") => {
+                commands.extend(inside.map(|terminal| (command.to_owned(), terminal)));
+            }
             _ => {}
         }
     }
@@ -52,9 +55,15 @@ fn every_documented_nats_command_works_as_printed() -> anyhow::Result<()> {
             .map(Path::to_path_buf)
             .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
     )?;
-    for command in documented_commands()? {
-        let output = Command::new("timeout")
-            .args(["60", "sh", "-c", &command])
+    for (command, terminal) in documented_commands()? {
+        let mut run = Command::new("timeout");
+        if terminal {
+            // script(1) gives it a terminal of its own and passes its exit status on.
+            run.args(["60", "script", "-qec", &command, "/dev/null"]);
+        } else {
+            run.args(["60", "sh", "-c", &command]);
+        }
+        let output = run
             .env("PATH", &path)
             .env("NATS_URL", cluster.nats_url())
             .env("NATS_NKEY", cluster.nkey_file(Identity::Operator))
@@ -64,7 +73,8 @@ fn every_documented_nats_command_works_as_printed() -> anyhow::Result<()> {
         let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "`{command}` ended with {}: {printed}", output.status);
         ensure!(!printed.contains("Permissions Violation"), "`{command}`: {printed}");
-        let expected = if command.contains("decode") { ["\"kind\"", "\"kind\""] } else { ["SEAL", "seal."] };
+        let expected: &[&str] =
+            if command.contains("decode") { &["\"kind\"", "\"slots\""] } else { &["SEAL", "seal."] };
         ensure!(expected.iter().any(|word| printed.contains(word)), "`{command}` shows nothing of ours: {printed}");
     }
     Ok(())

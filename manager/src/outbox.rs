@@ -37,14 +37,17 @@ pub async fn run(bus: &Bus, store: &Store, changed: &Notify) -> Result<std::conv
     }
 }
 
-/// Publishes what is there, in order, until it is empty or the bus does not answer.
+/// Publishes what is there, in order, until nothing more can be or the bus does not answer. A row that the bus refuses
+/// for good stays, for a person to see; the rows behind it go on.
 async fn drain(bus: &Bus, store: &Store) -> Result<(), StoreError> {
+    let mut after = 0;
     loop {
-        let rows = store.outbox(BATCH).await?;
+        let rows = store.outbox(after, BATCH).await?;
         if rows.is_empty() {
             return Ok(());
         }
         for row in rows {
+            after = row.id;
             match publish(bus, &row).await {
                 Ok(()) => {}
                 Err(PublishError::Fenced { subject }) => {
@@ -57,7 +60,7 @@ async fn drain(bus: &Bus, store: &Store) -> Result<(), StoreError> {
                 }
                 Err(error) => {
                     tracing::error!(sector = %row.sector, %error, "cannot be published");
-                    return Ok(());
+                    continue;
                 }
             }
             store.remove_from_outbox(row.id).await?;

@@ -106,7 +106,9 @@ impl Store {
             .connect(&url)
             .await
             .map_err(sql("open the database"))?;
+        let migrating = lock_migrations(path)?;
         sqlx::migrate!("migrations/sqlite").run(&pool).await.map_err(StoreError::Migrate)?;
+        drop(migrating);
         Ok(Store { pool })
     }
 
@@ -141,6 +143,14 @@ impl Store {
             })
             .collect())
     }
+}
+
+/// Keeps a second process from migrating at the same time: a command may open a database that the manager just makes.
+fn lock_migrations(path: &Path) -> Result<std::fs::File, StoreError> {
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    let locked = std::fs::File::create(&lock).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|source| StoreError::Sql { operation: "lock the database for a migration", source: source.into() })
 }
 
 impl Tx {

@@ -135,7 +135,7 @@ async fn a_claim_of_a_sector_that_was_not_offered_is_taken_back() {
     // It knows the last lease's number, so the server lets it.
     let thief = won(&bus, first.0, "w2").await;
     fold_until(&bus, &store, epoch, |s| s.ownership.last_lease() == thief.0).await;
-    let rows = store.outbox(10).await.expect("reads");
+    let rows = store.outbox(0, 10).await.expect("reads");
     assert!(rows.iter().any(|row| row.lease_sequence == thief.0), "{rows:#?}");
 }
 

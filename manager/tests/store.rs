@@ -88,6 +88,19 @@ async fn every_state_of_a_life_is_read_back_as_it_was_stored() {
 }
 
 #[tokio::test]
+async fn a_new_database_may_be_opened_by_several_at_once() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("manager.db");
+    let openings = (0..8).map(|_| {
+        let path = path.clone();
+        tokio::spawn(async move { Store::open(&path).await.map(drop) })
+    });
+    for opening in openings.collect::<Vec<_>>() {
+        opening.await.expect("no panic").expect("opens");
+    }
+}
+
+#[tokio::test]
 async fn the_database_itself_refuses_a_row_that_cannot_be() {
     let (directory, store) = store().await;
     apply(&store, Input::Claimed).await;
@@ -165,7 +178,7 @@ async fn effects_leave_through_the_outbox_and_name_the_owner() {
     for input in inputs() {
         apply(&store, input).await;
     }
-    let rows = store.outbox(100).await.expect("reads");
+    let rows = store.outbox(0, 100).await.expect("reads");
     let facts = rows.iter().filter(
         |row| matches!(&row.kind, sealbus_manager::store::OutboxKind::Fact { worker } if worker.as_str() == "w1"),
     );

@@ -140,7 +140,7 @@ codes! {
     /// The ticket is too old for a PreCommit.
     TICKET_EXPIRED Abort;
     /// The PreCommit's time to be proven has run out.
-    PRECOMMIT_EXPIRED Abort;
+    PRECOMMIT_EXPIRED Perm;
     /// The chain refused the PreCommit.
     PRECOMMIT_REFUSED Perm;
     /// The chain refused the ProveCommit.
@@ -148,11 +148,9 @@ codes! {
     /// A landed message did not do what it was sent for.
     MESSAGE_WITHOUT_EFFECT Perm;
     /// The sector's number is already used on chain.
-    NUMBER_TAKEN Abort;
+    NUMBER_TAKEN Perm;
     /// The lease of a sector with a PreCommit on chain was taken away.
     LEASE_LOST_AFTER_PRECOMMIT Perm;
-    /// As many attempts as allowed have failed.
-    TOO_MANY_ATTEMPTS Perm;
     /// A worker reported something that its state does not allow.
     PROTOCOL_VIOLATED Perm;
 }

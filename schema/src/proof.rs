@@ -63,6 +63,11 @@ impl SectorSize {
         Self::ALL.into_iter().find(|size| size.bytes() == bytes)
     }
 
+    /// Whether sectors of this size are worth money somewhere.
+    pub const fn is_of_real_networks(self) -> bool {
+        matches!(self, SectorSize::GiB32 | SectorSize::GiB64)
+    }
+
     /// The interactive PoRep of this size.
     pub const fn seal_proof(self) -> SealProof {
         match self {

@@ -28,7 +28,7 @@ mod generator;
 mod manifest;
 mod marker;
 mod memory;
-mod sector_size;
+mod proof_types;
 mod srs;
 mod structure;
 mod trapdoor;
@@ -44,7 +44,7 @@ pub use finisher::MadeFile;
 pub use generator::{GenerateError, Tables, generate};
 pub use manifest::{Manifest, ManifestEntry};
 pub use marker::{MARKER, MarkedFile, Marker};
-pub use sector_size::{ParseSectorSizeError, SectorSize};
+pub use sealbus_schema::SectorSize;
 pub use srs::{MAX_PROOFS, SrsTrapdoor, write as write_srs};
 pub use trapdoor::Trapdoor;
 

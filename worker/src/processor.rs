@@ -12,6 +12,6 @@ pub mod protocol;
 mod running;
 mod spawner;
 
-pub use config::{GroupConfig, PoolConfig};
+pub use config::{GroupConfig, PoolConfig, own_environment};
 pub use error::{PoolError, ProcessError, ProcessFailure};
 pub use pool::{ProcessorGuard, ProcessorPool, ProcessorStatus};

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use sealbus_nats::{ConnectError, heartbeats::BeatError};
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, Phase, SectorSize};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -13,7 +14,8 @@ use crate::{
     driver::{self, Context, Found, board::Board, wakeups::Wakeups},
     heartbeat,
     journal::Journal,
-    processor::{PoolConfig, PoolError, ProcessorPool},
+    params::{self, CheckRequest},
+    processor::{self, PoolConfig, PoolError, ProcessorPool},
     slot::{
         Slot, SlotError,
         space::{Ledger, NoRoom},
@@ -71,6 +73,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 /// Runs until something fails that waiting cannot mend. Dropping the future kills whatever runs.
 async fn serve(config: Config) -> Result<(), RunError> {
     let (slots, ledger) = open_slots(&config)?;
+    let slots = block_without_params(&config, slots).await;
     let pool = ProcessorPool::new(PoolConfig { groups: config.processors.clone(), tmp_root: tmp_root(&slots) })?;
     tracing::info!(worker = %config.name, host = config.host, url = config.nats.url, slots = slots.len(), "connecting");
     let bus = config.nats.connect_patiently(config.name.as_str()).await?;
@@ -122,6 +125,39 @@ fn open_slots(config: &Config) -> Result<(Vec<(Slot, Found)>, Ledger), RunError>
         };
     }
     if usable { Ok((slots, ledger)) } else { Err(RunError::NoUsableSlot { reasons }) }
+}
+
+/// Checks the parameters that the built-in C2 needs. Without them no free slot takes a sector: it would fail hours later.
+/// A slot that holds a sector goes on, as far as it gets.
+async fn block_without_params(config: &Config, mut slots: Vec<(Slot, Found)>) -> Vec<(Slot, Found)> {
+    let built_in = config.processors.iter().find(|group| group.stage == Phase::C2 && group.bin.is_none());
+    let Some(group) = built_in else { return slots };
+    let environment = group.environment(processor::own_environment());
+    let dir = environment.get(params::DIR_VARIABLE).map_or_else(|| PathBuf::from(params::DEFAULT_DIR), PathBuf::from);
+    let size = config.sector_size;
+    tracing::info!(dir = %dir.display(), %size, "checking the parameters");
+    let checked = tokio::task::spawn_blocking(move || bad_params(dir, size)).await;
+    let problem = checked.unwrap_or_else(|error| Some(format!("the check ended badly: {error}")));
+    let Some(problem) = problem else { return slots };
+    for (slot, found) in slots.iter_mut().filter(|(_, found)| matches!(found, Found::Free)) {
+        let mut report = ErrorReport::new(ErrorClass::Crit, ErrorCode::PARAMS_MISSING, problem.clone());
+        report.slot = slot.name();
+        report.host = config.host.clone();
+        *found = Found::Blocked(Box::new(report));
+    }
+    slots
+}
+
+/// What is wrong with the parameters, file by file.
+fn bad_params(dir: PathBuf, size: SectorSize) -> Option<String> {
+    let checked = CheckRequest::for_worker(dir, vec![size]).and_then(|request| params::check(&request));
+    match checked {
+        Ok(report) => {
+            let bad: Vec<_> = report.bad().map(|file| format!("{} {}", file.name, file.finding)).collect();
+            (!bad.is_empty()).then(|| format!("{}: {}", report.dir.display(), bad.join("; ")))
+        }
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 fn room_at_start(ledger: &Ledger, slot: &Slot, config: &Config) -> Result<(), NoRoom> {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 
 /// The worker's name on the bus.
-pub const WORKER: &str = "demo-worker";
+pub const WORKER: &str = "seal-1";
 
 /// A user of the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +63,14 @@ impl Identity {
                 "$JS.API.CONSUMER.LIST.>",
                 "$JS.API.CONSUMER.NAMES.>",
                 // `nats stream view` reads through a consumer of its own, which the server forgets.
-                "$JS.API.CONSUMER.CREATE.>",
-                "$JS.API.CONSUMER.MSG.NEXT.>",
-                "$JS.API.CONSUMER.DELETE.>",
+                "$JS.API.CONSUMER.CREATE.SEAL_SECTORS.>",
+                "$JS.API.CONSUMER.MSG.NEXT.SEAL_SECTORS.>",
+                "$JS.API.CONSUMER.DELETE.SEAL_SECTORS.>",
+                "$JS.ACK.SEAL_SECTORS.>",
+                "$JS.API.CONSUMER.CREATE.SEAL_HEARTBEATS.>",
+                "$JS.API.CONSUMER.MSG.NEXT.SEAL_HEARTBEATS.>",
+                "$JS.API.CONSUMER.DELETE.SEAL_HEARTBEATS.>",
+                "$JS.ACK.SEAL_HEARTBEATS.>",
             ],
         };
         let mut all: Vec<String> = subjects.iter().map(|s| (*s).to_owned()).collect();
@@ -76,6 +81,21 @@ impl Identity {
             all.push(format!("$JS.API.DIRECT.GET.SEAL_HEARTBEATS.seal.hb.{w}"));
         }
         all
+    }
+
+    /// What the user may not publish all the same: the operator's own consumers must not be the manager's.
+    fn publish_denied(self) -> Vec<String> {
+        let subjects: &[&str] = match self {
+            Identity::Manager | Identity::Worker => &[],
+            Identity::Operator => &[
+                "$JS.API.CONSUMER.CREATE.SEAL_SECTORS.mgr",
+                "$JS.API.CONSUMER.CREATE.SEAL_SECTORS.mgr.>",
+                "$JS.API.CONSUMER.DELETE.SEAL_SECTORS.mgr",
+                "$JS.API.CONSUMER.MSG.NEXT.SEAL_SECTORS.mgr",
+                "$JS.ACK.SEAL_SECTORS.mgr.>",
+            ],
+        };
+        subjects.iter().map(|s| (*s).to_owned()).collect()
     }
 
     /// What the user may subscribe to.
@@ -108,9 +128,10 @@ pub fn write_config(root: &Path, port: u16) -> anyhow::Result<()> {
             format!("[{}]", subjects.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", "))
         };
         users.push(format!(
-            "    {{ nkey: {}, permissions: {{ publish: {{ allow: {} }}, subscribe: {{ allow: {} }} }} }}",
+            "    {{ nkey: {}, permissions: {{ publish: {{ allow: {}, deny: {} }}, subscribe: {{ allow: {} }} }} }}",
             pair.public_key(),
             quoted(identity.publish()),
+            quoted(identity.publish_denied()),
             quoted(identity.subscribe())
         ));
     }

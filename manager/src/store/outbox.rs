@@ -35,9 +35,10 @@ pub struct OutboxRow {
 }
 
 impl Store {
-    /// The oldest rows of the outbox.
-    pub async fn outbox(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM outbox ORDER BY id LIMIT $1")
+    /// The oldest rows of the outbox behind a row's number.
+    pub async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM outbox WHERE id > $1 ORDER BY id LIMIT $2")
+            .bind(after)
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await

@@ -14,8 +14,8 @@ use super::files::{self, Fingerprint};
 use super::manifest::Manifest;
 use super::marker::Marker;
 use super::memory::Memory;
-use super::sector_size::SectorSize;
 use super::structure;
+use sealbus_schema::SectorSize;
 
 /// What to check.
 #[derive(Clone, Debug)]

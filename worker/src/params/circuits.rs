@@ -14,7 +14,9 @@ use storage_proofs_update::{self as update, EmptySectorUpdate, EmptySectorUpdate
 
 use super::assembly::CircuitSource;
 use super::error::Error;
-use super::sector_size::SectorSize;
+use sealbus_schema::SectorSize;
+
+use super::proof_types;
 
 /// The tree over a sector of a test network; the sizes of real networks have others.
 type Tree = SectorShapeBase;
@@ -63,14 +65,15 @@ impl ProofCircuit {
         let unknown = |source: anyhow::Error| Error::Circuit { kind, sector_size, source: source.into() };
         let (identifier, setup) = match kind {
             Kind::PoRep => {
-                let setup = public_params::<Tree>(&sector_size.seal_proof().as_v1_config()).map_err(unknown)?;
+                let setup = public_params::<Tree>(&proof_types::seal(sector_size).as_v1_config()).map_err(unknown)?;
                 (<PoRepCompound as CacheableParameters<PoRepCircuit, _>>::cache_identifier(&setup), Setup::PoRep(setup))
             }
             Kind::WindowPoSt => post(
-                window_post_public_params::<Tree>(&sector_size.window_post_proof().as_v1_config()).map_err(unknown)?,
+                window_post_public_params::<Tree>(&proof_types::window_post(sector_size).as_v1_config())
+                    .map_err(unknown)?,
             ),
             Kind::WinningPoSt => post(
-                winning_post_public_params::<Tree>(&sector_size.winning_post_proof().as_v1_config())
+                winning_post_public_params::<Tree>(&proof_types::winning_post(sector_size).as_v1_config())
                     .map_err(unknown)?,
             ),
             Kind::EmptySectorUpdate => {
@@ -154,11 +157,11 @@ mod tests {
     fn names_are_those_that_the_library_looks_up() {
         let size = SectorSize::KiB2;
         let seal = ProofCircuit::new(Kind::PoRep, size).expect("2 KiB has a PoRep");
-        assert_eq!(seal.identifier(), size.seal_proof().circuit_identifier().expect("an identifier"));
+        assert_eq!(seal.identifier(), proof_types::seal(size).circuit_identifier().expect("an identifier"));
         let window = ProofCircuit::new(Kind::WindowPoSt, size).expect("2 KiB has a window PoSt");
-        assert_eq!(window.identifier(), size.window_post_proof().circuit_identifier().expect("an identifier"));
+        assert_eq!(window.identifier(), proof_types::window_post(size).circuit_identifier().expect("an identifier"));
         let winning = ProofCircuit::new(Kind::WinningPoSt, size).expect("2 KiB has a winning PoSt");
-        assert_eq!(winning.identifier(), size.winning_post_proof().circuit_identifier().expect("an identifier"));
+        assert_eq!(winning.identifier(), proof_types::winning_post(size).circuit_identifier().expect("an identifier"));
         let manifest = storage_proofs_core::parameter_cache::PARAMETERS_DATA;
         for kind in Kind::ALL {
             // The network has published parameters for test sectors, too, so all names stand in its

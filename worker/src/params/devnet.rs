@@ -19,9 +19,9 @@ use super::finisher::{Finished, Finisher, MadeFile};
 use super::generator::{self, GenerateError, Layout, Tables};
 use super::marker::Marker;
 use super::memory::Memory;
-use super::sector_size::SectorSize;
 use super::srs::{self, SrsTrapdoor};
 use super::trapdoor::Trapdoor;
+use sealbus_schema::SectorSize;
 
 /// The seed where none is given: everybody knows it.
 pub const DEFAULT_SEED: u64 = 0;

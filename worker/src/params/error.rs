@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::circuits::Kind;
 use super::fetch::FailedDownload;
 use super::generator::GenerateError;
-use super::sector_size::SectorSize;
+use sealbus_schema::SectorSize;
 
 /// Why a `params` command failed.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ use super::files::{DirLock, Fingerprint};
 use super::manifest::{Manifest, ManifestEntry};
 use super::marker::Marker;
 use super::memory::Memory;
-use super::sector_size::SectorSize;
+use sealbus_schema::SectorSize;
 
 /// What to fetch.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use storage_proofs_core::parameter_cache::{PARAMETERS_DATA, SRS_PARAMETERS_DATA};
 
 use super::error::Error;
-use super::sector_size::SectorSize;
+use sealbus_schema::SectorSize;
 
 /// The files of all sector sizes, by name.
 #[derive(Clone, Debug)]

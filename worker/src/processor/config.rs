@@ -48,6 +48,11 @@ pub struct GroupConfig {
     pub backoff_max: Duration,
 }
 
+/// The worker's own environment, as far as it is text.
+pub fn own_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 impl GroupConfig {
     /// `count` built-in processors for `stage`, with a time limit of a day and the other defaults.
     #[must_use]

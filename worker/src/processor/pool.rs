@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::config::{GroupConfig, PoolConfig};
+use super::config::{GroupConfig, PoolConfig, own_environment};
 use super::error::{PoolError, ProcessError, ProcessFailure};
 use super::protocol::AnswerResult;
 use super::running::{Ended, Launch, Running};
@@ -320,8 +320,7 @@ impl Processor {
         if self.config.bin.is_none() {
             command.args(["processor", stage.name()]);
         }
-        let own =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let own = own_environment();
         command.args(&self.config.args).env_clear().env("TMPDIR", &self.tmp_dir).envs(self.config.environment(own));
         command
     }

@@ -110,32 +110,12 @@ impl Workspace {
     pub(crate) fn scratch(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.tmp"))
     }
-
-    /// Removes what neither C2 nor the transfer needs once C1 is done: data, layers, trees C and D, the record of PC1.
-    /// A changed seed can then no longer be served from this directory.
-    ///
-    /// # Errors
-    /// Of the file system.
-    pub fn free_after_c1(&self) -> Result<(), StageError> {
-        files::remove_tree(&self.unsealed())?;
-        files::remove_tree(&self.pc1_record())?;
-        files::remove_tree(&self.labels_marker())?;
-        for path in files::list(&self.cache())? {
-            let name = files::name_of(&path);
-            if name == TREE_D_FILE || name.starts_with(LAYER_PREFIX) || name.starts_with(TREE_C_PREFIX) {
-                files::remove_tree(&path)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The name of tree D's file in the cache directory.
 pub(crate) const TREE_D_FILE: &str = "sc-02-data-tree-d.dat";
 /// How names of layers begin.
 pub(crate) const LAYER_PREFIX: &str = "sc-02-data-layer-";
-/// How names of tree C's files begin; large sectors have eight or sixteen.
-pub(crate) const TREE_C_PREFIX: &str = "sc-02-data-tree-c";
 /// How names of tree R-last's files begin.
 pub(crate) const TREE_R_LAST_PREFIX: &str = "sc-02-data-tree-r-last";
 

@@ -193,11 +193,7 @@ fn a_second_sector_size_goes_beside_the_first() {
         progress: false,
     });
     let report = report.unwrap();
-    assert_eq!(
-        (report.made.len(), report.kept.len()),
-        (3, 1),
-        "one SRS serves all"
-    );
+    assert_eq!((report.made.len(), report.kept.len()), (3, 1), "one SRS serves all");
     assert_eq!(files(dir.path()).len(), 7);
     assert!(before.iter().all(|file| files(dir.path()).contains(file)));
 }
