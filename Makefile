@@ -12,7 +12,7 @@ export FIL_PROOFS_PARENT_CACHE = $(SEALBUS_PARENTS)
 
 # Everything is built with the same features, whatever is asked for: the proofs crates are compiled once.
 CARGO_ALL = --workspace --all-targets
-QUICK_TESTS = --lib --bins --test store --test lease --test heartbeats --test documentation
+QUICK_TESTS = --lib --bins --test store --test fold --test lease --test heartbeats --test documentation --test devnet_rules --test devnet_mempool
 SLOW_TESTS = --no-fail-fast
 
 .DEFAULT_GOAL := help
@@ -55,7 +55,7 @@ test: lint deny nats-cli params ## Everything that CI runs
 	cargo test --workspace $(SLOW_TESTS)
 
 bench: params ## Benchmarks; each prints ratios against a baseline of the same run
-	cargo bench --workspace --bench params
+	cargo bench --profile dev --package sealbus-worker --bench params
 
 clean-demo: ## Remove what the demo left
 	rm -rf .demo

@@ -37,11 +37,11 @@ fn every_documented_nats_command_works_as_printed() -> anyhow::Result<()> {
     ensure!(tools.join("nats").is_file(), "the nats command line is not installed: run `make nats-cli`");
     let directory = tempfile::tempdir()?;
     let mut cluster = Cluster::prepare(directory.path(), Settings { epoch_millis: 200, ..Settings::from_env()? })?;
-    // The sector waits for its PreCommit while we look around: no proof is needed.
+    // One sector waits for its PreCommit while we look around, the other one for a free slot: no proof is needed.
     cluster.call_chain("Devnet.Fault", json!([{ "kind": "stall_inclusion", "on": true }]))?;
     cluster.start_manager()?;
     cluster.start_worker()?;
-    cluster.pledge(1)?;
+    cluster.pledge(2)?;
     let id = format!("{}/1", cluster.miner());
     wait_within(Duration::from_secs(120), "a sealed sector", || {
         cluster.check_alive()?;

@@ -106,7 +106,7 @@ impl Store {
             .connect(&url)
             .await
             .map_err(sql("open the database"))?;
-        let migrating = lock_migrations(path)?;
+        let migrating = lock_migrations(path).await?;
         sqlx::migrate!("migrations/sqlite").run(&pool).await.map_err(StoreError::Migrate)?;
         drop(migrating);
         Ok(Store { pool })
@@ -146,10 +146,16 @@ impl Store {
 }
 
 /// Keeps a second process from migrating at the same time: a command may open a database that the manager just makes.
-fn lock_migrations(path: &Path) -> Result<std::fs::File, StoreError> {
+async fn lock_migrations(path: &Path) -> Result<std::fs::File, StoreError> {
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
-    let locked = std::fs::File::create(&lock).and_then(|file| file.lock().map(|()| file));
+    // Waiting blocks its thread, which must not be one that the holder needs.
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = std::fs::File::create(&lock)?;
+        file.lock()?;
+        Ok::<_, std::io::Error>(file)
+    });
+    let locked = locked.await.map_err(std::io::Error::other).and_then(|locked| locked);
     locked.map_err(|source| StoreError::Sql { operation: "lock the database for a migration", source: source.into() })
 }
 

@@ -99,6 +99,10 @@ codes! {
     IO_FAILED Crit;
     /// A file that an earlier phase must have left is missing.
     INPUT_MISSING Perm;
+    /// A file of an earlier phase has another size, or belongs to another sector, ticket or seed.
+    INPUT_MISMATCH Perm;
+    /// A file operation was interrupted, or took too long.
+    IO_TIMED_OUT Temp;
     /// A slot's journal cannot be read.
     JOURNAL_UNREADABLE Crit;
     /// The stream of sectors' logs was made anew, so the tokens in journals mean nothing in it.
@@ -130,7 +134,9 @@ codes! {
     /// A processor said something that is not its protocol.
     PROCESSOR_PROTOCOL Perm;
     /// The permanent store is not reachable or not writable.
-    STORE_UNAVAILABLE Temp;
+    STORE_UNAVAILABLE Crit;
+    /// The permanent store has no room left.
+    STORE_FULL Crit;
     /// The permanent store already holds other data under the sector's name.
     STORE_CONFLICT Perm;
     /// What was written to the permanent store reads back differently.

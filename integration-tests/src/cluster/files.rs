@@ -8,6 +8,7 @@ use super::{Cluster, Identity, nats};
 pub fn write(cluster: &Cluster) -> anyhow::Result<()> {
     let store = cluster.store();
     fs::create_dir_all(&store)?;
+    fs::create_dir_all(&cluster.settings.parents)?;
     let address = fs::read_to_string(cluster.root.join("devnet/rpc-addr"))?;
     let settings = &cluster.settings;
     fs::write(
