@@ -25,8 +25,8 @@ use crate::{
     chain::{Error as ChainError, NodeClient, Transport, expiry::Rules, json::parse_tokens, types::TipSet},
     config::Config,
     intents::{self, IntentsError},
-    life::{self, Happening},
-    store::{Store, StoreError},
+    life,
+    store::{Happening, Store, StoreError},
 };
 
 /// The longest pause after the node failed.

@@ -18,8 +18,8 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
-    life::{self, Happening},
-    store::{FoldState, OutboxKind, Sector, Store, StoreError, Tx, Verdict, time_text},
+    life,
+    store::{FoldState, Happening, OutboxKind, Sector, Store, StoreError, Tx, Verdict, time_text},
 };
 
 /// The fold of one manager.
@@ -184,7 +184,7 @@ impl Fold<'_> {
             Transition::Illegal(why) => {
                 tracing::warn!(sector = %id, %worker, token = %event.token, kind = event.body.kind(), why, "rejected");
                 let happening = self.happening(entry, worker, event);
-                return tx.add_history(id, &happening.judged(Verdict::Fenced)).await;
+                return tx.add_history(id, &happening, Verdict::Fenced).await;
             }
         }
         let happening = self.happening(entry, worker, event);
@@ -228,6 +228,6 @@ impl Fold<'_> {
             kind: kind.to_owned(),
             detail,
         };
-        tx.add_history(sector.id, &happening.judged(verdict)).await
+        tx.add_history(sector.id, &happening, verdict).await
     }
 }

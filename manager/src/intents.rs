@@ -9,8 +9,8 @@ use serde_json::json;
 use crate::{
     chain::{Error as ChainError, NodeClient, Transport, types::TipSetKey},
     config::{Config, Miner},
-    life::{self, Happening},
-    store::{Sector, Store, StoreError, Tx, Verdict},
+    life,
+    store::{Happening, Sector, Store, StoreError, Tx, Verdict},
 };
 
 /// The first number that is given out; lotus leaves 0 to genesis sectors.
@@ -88,6 +88,6 @@ async fn number<T: Transport>(
 async fn announce(tx: &mut Tx, sector: &Sector, pledge: Option<i64>) -> Result<(), StoreError> {
     let why = if pledge.is_some() { "pledged" } else { "policy" };
     let happening = Happening::of_manager("wanted", json!({ "why": why, "proof": sector.proof.name() }));
-    tx.add_history(sector.id, &happening.judged(Verdict::Applied)).await?;
+    tx.add_history(sector.id, &happening, Verdict::Applied).await?;
     life::offer(tx, sector).await
 }

@@ -7,51 +7,7 @@ use sealbus_schema::{
     seal::manager::{AttemptPolicy, Effect, Input},
 };
 
-use crate::store::{HistoryEntry, MessageKind, OutboxKind, Sector, StoreError, Tx, Verdict, now_text};
-
-/// What happened, for the history.
-#[derive(Clone, Debug)]
-pub struct Happening {
-    /// When, as stored.
-    pub at: String,
-    /// Where in the log, if it is there.
-    pub sequence: Option<u64>,
-    /// Who.
-    pub actor: String,
-    /// Under which lease, for a worker.
-    pub token: Option<u64>,
-    /// What.
-    pub kind: String,
-    /// The particulars.
-    pub detail: serde_json::Value,
-}
-
-impl Happening {
-    /// Something that the manager did or found out itself.
-    pub fn of_manager(kind: &str, detail: serde_json::Value) -> Happening {
-        Happening {
-            at: now_text(),
-            sequence: None,
-            actor: "manager".to_owned(),
-            token: None,
-            kind: kind.to_owned(),
-            detail,
-        }
-    }
-
-    /// As a line of the history.
-    pub fn judged(self, verdict: Verdict) -> HistoryEntry {
-        HistoryEntry {
-            at: self.at,
-            sequence: self.sequence,
-            actor: self.actor,
-            token: self.token,
-            kind: self.kind,
-            detail: self.detail,
-            verdict: verdict.name().to_owned(),
-        }
-    }
-}
+use crate::store::{Happening, MessageKind, OutboxKind, Sector, StoreError, Tx, Verdict};
 
 /// Applies an input to a sector that was read in this transaction, stores the outcome and queues the effects.
 pub async fn apply(
@@ -91,7 +47,7 @@ pub async fn apply(
     };
     sector.changed_at.clone_from(&happening.at);
     tx.save_sector(sector).await?;
-    tx.add_history(sector.id, &happening.judged(verdict)).await?;
+    tx.add_history(sector.id, &happening, verdict).await?;
     Ok(verdict)
 }
 

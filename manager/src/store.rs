@@ -15,7 +15,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 pub use messages::{Message, MessageKind, MessageState, Signed};
 pub use outbox::{OutboxKind, OutboxRow};
-pub use sectors::{HistoryEntry, Sector, SectorFilter, Verdict};
+pub use sectors::{Happening, HistoryEntry, Sector, SectorFilter, Verdict};
 
 /// The manager's database. Cheap to clone.
 #[derive(Clone, Debug)]

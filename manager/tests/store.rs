@@ -1,8 +1,8 @@
 //! The store on a real SQLite file.
 
 use sealbus_manager::{
-    life::{self, Happening},
-    store::{MessageKind, MessageState, Sector, SectorFilter, Store, StoreError, Verdict},
+    life,
+    store::{Happening, MessageKind, MessageState, Sector, SectorFilter, Store, StoreError, Verdict},
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, ProofBytes, Randomness, SealProof, SectorId, Transition,

@@ -3,24 +3,8 @@
 use std::collections::HashMap;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use sealbus_schema::seal::manager::State;
 use serde_json::Value;
-
-/// The states of a sector's life on the manager's side, in order.
-const STATES: [&str; 13] = [
-    "queued",
-    "packing",
-    "drawing_ticket",
-    "sealing",
-    "pre_committing",
-    "persisting",
-    "checking_files",
-    "awaiting_seed",
-    "committing",
-    "verifying_proof",
-    "prove_committing",
-    "cleaning",
-    "proving",
-];
 
 /// What is shown.
 pub struct Progress {
@@ -41,7 +25,7 @@ impl Progress {
             let (Some(id), Some(state)) = (sector["sector"].as_str(), sector["state"].as_str()) else { continue };
             let step = steps.get(id).map_or(String::new(), |step| format!(", worker: {step}"));
             let now = format!("{state}{step}");
-            let position = STATES.iter().position(|known| *known == state).unwrap_or_default() as u64;
+            let position = State::NAMES.iter().position(|known| *known == state).unwrap_or_default() as u64;
             let bars = self.bars.as_ref();
             let (bar, before) =
                 self.lines.entry(id.to_owned()).or_insert_with(|| (bars.map(|bars| new_bar(bars, id)), String::new()));
@@ -71,7 +55,7 @@ impl Progress {
 }
 
 fn new_bar(bars: &MultiProgress, id: &str) -> ProgressBar {
-    let bar = bars.add(ProgressBar::new(STATES.len() as u64 - 1));
+    let bar = bars.add(ProgressBar::new(State::ON_THE_WAY.len() as u64 - 1));
     let style = ProgressStyle::with_template("{prefix:>12} {bar:26} {elapsed:>5} {spinner} {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_prefix(id.to_owned());

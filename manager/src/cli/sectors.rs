@@ -125,7 +125,13 @@ fn show(sector: &Sector, history: &[HistoryEntry]) {
     let rows: Vec<Vec<String>> = history
         .iter()
         .map(|entry| {
-            vec![entry.at.clone(), entry.actor.clone(), entry.kind.clone(), entry.verdict.clone(), brief(&entry.detail)]
+            vec![
+                entry.happening.at.clone(),
+                entry.happening.actor.clone(),
+                entry.happening.kind.clone(),
+                entry.verdict.clone(),
+                brief(&entry.happening.detail),
+            ]
         })
         .collect();
     table::print(&["AT", "BY", "WHAT", "VERDICT", "DETAIL"], &rows);

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::{DriveError, Driver, View, address, error_detail};
 use crate::{
     chain::{Transport, commitment::sealed_cid},
-    life::{self, Happening},
-    store::{MessageKind, Sector},
+    life,
+    store::{Happening, MessageKind, Sector},
 };
 
 impl<T: Transport + 'static> Driver<T> {

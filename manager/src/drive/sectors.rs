@@ -225,7 +225,7 @@ async fn apply_later(
 ) -> Result<(), crate::store::StoreError> {
     let mut tx = store.begin_as(epoch).await?;
     if let Some(mut sector) = tx.sector(id).await? {
-        let happening = crate::life::Happening::of_manager(kind, detail);
+        let happening = crate::store::Happening::of_manager(kind, detail);
         crate::life::apply(&mut tx, &mut sector, input, happening, policy).await?;
         tx.commit().await?;
     }

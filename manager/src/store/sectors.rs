@@ -53,9 +53,9 @@ pub enum Verdict {
     Fenced,
 }
 
-/// One line of a sector's history.
+/// Something that happened to a sector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct HistoryEntry {
+pub struct Happening {
     /// When: by the NATS server's clock for what is in the log, by the manager's for the rest.
     pub at: String,
     /// Where in the log, if it is there.
@@ -68,8 +68,30 @@ pub struct HistoryEntry {
     pub kind: String,
     /// The particulars.
     pub detail: serde_json::Value,
-    /// What became of it.
+}
+
+/// One line of a sector's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HistoryEntry {
+    /// What happened.
+    #[serde(flatten)]
+    pub happening: Happening,
+    /// What became of it, as [`Verdict::name`] writes it.
     pub verdict: String,
+}
+
+impl Happening {
+    /// Something that the manager did or found out itself.
+    pub fn of_manager(kind: &str, detail: serde_json::Value) -> Happening {
+        Happening {
+            at: now_text(),
+            sequence: None,
+            actor: "manager".to_owned(),
+            token: None,
+            kind: kind.to_owned(),
+            detail,
+        }
+    }
 }
 
 impl Verdict {
@@ -142,15 +164,15 @@ impl Store {
             .map_err(sql("read a sector's history"))?;
         rows.iter()
             .map(|row| {
-                Ok(HistoryEntry {
+                let happening = Happening {
                     at: row.get("at"),
                     sequence: row.get::<Option<i64>, _>("sequence").map(|s| s as u64),
                     actor: row.get("actor"),
                     token: row.get::<Option<i64>, _>("token").map(|t| t as u64),
                     kind: row.get("kind"),
                     detail: json(id, "detail", row.get("detail"))?,
-                    verdict: row.get("verdict"),
-                })
+                };
+                Ok(HistoryEntry { happening, verdict: row.get("verdict") })
             })
             .collect()
     }
@@ -246,7 +268,7 @@ impl Tx {
     }
 
     /// Adds a line to a sector's history.
-    pub async fn add_history(&mut self, id: SectorId, entry: &HistoryEntry) -> Result<(), StoreError> {
+    pub async fn add_history(&mut self, id: SectorId, entry: &Happening, verdict: Verdict) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO history (miner, number, at, sequence, actor, token, kind, detail, verdict) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -259,7 +281,7 @@ impl Tx {
         .bind(entry.token.map(|t| t as i64))
         .bind(&entry.kind)
         .bind(entry.detail.to_string())
-        .bind(&entry.verdict)
+        .bind(verdict.name())
         .execute(&mut *self.inner)
         .await
         .map_err(sql("record what happened"))?;

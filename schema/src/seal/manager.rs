@@ -241,6 +241,9 @@ impl State {
         "aborted",
     ];
 
+    /// The names of the states of a life in which nothing goes wrong, in order.
+    pub const ON_THE_WAY: &'static [&'static str] = Self::NAMES.split_at(13).0;
+
     /// Whether nothing can happen to the sector any more.
     pub const fn is_terminal(&self) -> bool {
         matches!(self, State::Proving(_) | State::Aborted { .. })

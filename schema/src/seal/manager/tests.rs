@@ -109,7 +109,7 @@ fn any_input() -> impl Strategy<Value = Input> {
 fn a_sector_goes_from_queued_to_proving_with_one_message_of_each_kind() {
     let (states, effects) = happy_path();
     let names: Vec<_> = states.iter().map(State::name).collect();
-    assert_eq!(names, State::NAMES[..13], "every state of the happy path, in order");
+    assert_eq!(names, State::ON_THE_WAY, "every state of the happy path, in order");
     let expected = [
         Effect::TellTicket(ticket(1)),
         Effect::SendPreCommit,
