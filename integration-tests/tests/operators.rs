@@ -48,6 +48,11 @@ fn every_documented_nats_command_works_as_printed() -> anyhow::Result<()> {
         Ok(cluster.sector(&id).ok().filter(|s| s["state"] == "pre_committing").map(drop))
     })?;
 
+    wait_within(Duration::from_secs(60), "a heartbeat", || {
+        let workers = cluster.manager_json(&["workers", "list"])?;
+        Ok(workers.as_array().filter(|workers| !workers.is_empty()).map(drop))
+    })?;
+
     let own = own_binary("sealbus-manager")?;
     let path = std::env::join_paths(
         [tools.as_path(), own.parent().context("a directory")?]
