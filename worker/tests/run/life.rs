@@ -133,6 +133,8 @@ async fn the_real_stages_bring_a_sector_into_the_store() {
     let mut manager = Manager::connect(&server.url()).await;
     let mut bench = Bench::new(server.url(), 1);
     bench.scripted = false;
+    // Real but for C2, the only stage that needs parameters.
+    bench.more = bench.scripted_processor("c2");
     let worker = bench.start();
     let sector = manager.offer(7).await;
     let persisted = manager.see_through(sector, "persisted").await;

@@ -2,9 +2,9 @@
 
 use std::{fs, process::Command};
 
-use sealbus_schema::ErrorCode;
+use sealbus_schema::{ErrorClass, ErrorCode};
 
-use crate::support::{Bench, Manager, Server, eventually, free_port};
+use crate::support::{Bench, Manager, Server, Worker, eventually, free_port};
 
 fn nowhere() -> String {
     format!("nats://127.0.0.1:{}", free_port())
@@ -141,4 +141,21 @@ async fn an_unreachable_server_and_a_missing_queue_are_waited_for() {
     let sector = manager.offer(1).await;
     manager.see_through(sector, "finished").await;
     manager.assert_gapless(sector);
+}
+
+#[tokio::test]
+async fn without_parameters_no_slot_takes_a_sector_and_the_files_are_named() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let mut bench = Bench::new(server.url(), 1);
+    bench.scripted = false;
+    fs::create_dir(bench.path("no-params")).expect("directory");
+    let config = bench.config().replace("[params]\n", "[params]\ncache = \"no-params\"\n");
+    let sector = manager.offer(1).await;
+    let _worker = Worker::start(&bench.write_config(&config), &bench.path("worker.log"));
+    let heartbeat = manager.heartbeat_with("a blocked slot", |beat| beat.slots[0].blocked.is_some()).await;
+    let report = heartbeat.slots[0].blocked.as_ref().expect("blocked");
+    assert_eq!((report.code.clone(), report.class), (ErrorCode::PARAMS_MISSING, ErrorClass::Crit));
+    assert!(report.message().contains(".params is missing"), "{}", report.message());
+    assert!(manager.bus.last_lease(sector).await.expect("reads").is_none(), "the sector is not claimed");
 }

@@ -164,14 +164,18 @@ impl Bench {
             text += &format!("[[slot]]\npath = \"slot{slot}\"\n");
         }
         if self.scripted {
-            let (script, control) = (self.path("processor.sh"), self.path("control"));
             for stage in ["add_pieces", "tree_d", "pc1", "pc2", "transfer", "c1", "c2"] {
-                text += &format!(
-                    "[[processor]]\nstage = \"{stage}\"\nbin = {script:?}\nargs = [\"{stage}\", {control:?}]\ntimeout_secs = 60\n"
-                );
+                text += &self.scripted_processor(stage);
             }
         }
         text + &self.more
+    }
+
+    pub fn scripted_processor(&self, stage: &str) -> String {
+        let (script, control) = (self.path("processor.sh"), self.path("control"));
+        format!(
+            "[[processor]]\nstage = \"{stage}\"\nbin = {script:?}\nargs = [\"{stage}\", {control:?}]\ntimeout_secs = 60\n"
+        )
     }
 
     pub fn write_config(&self, text: &str) -> PathBuf {
