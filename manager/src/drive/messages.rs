@@ -45,6 +45,12 @@ impl<T: Transport + 'static> Driver<T> {
     /// Builds, checks and signs a message, and stores its bytes. None if it is not to be sent now.
     async fn sign(&self, view: &View, message: &Message) -> Result<Option<Signed>, DriveError> {
         let Some(sector) = self.store.sector(message.sector).await? else { return Ok(None) };
+        if message.key != message.kind.key(sector.id, sector.attempt) {
+            // Never signed, so nothing of it can be anywhere; the present attempt has a row of its own.
+            let mut tx = self.store.begin_as(self.epoch).await?;
+            tx.mark_failed(&message.key, None, "the attempt that wanted it is over").await?;
+            return Ok(tx.commit().await.map(|()| None)?);
+        }
         let sender = self.sender(sector.id.miner, view).await?;
         let version = self.node.network_version(&view.head.key).await?;
         network::check_supported(version)?;
