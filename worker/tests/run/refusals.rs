@@ -146,7 +146,7 @@ async fn an_unreachable_server_and_a_missing_queue_are_waited_for() {
 #[tokio::test]
 async fn without_parameters_no_slot_takes_a_sector_and_the_files_are_named() {
     let server = Server::start();
-    let mut manager = Manager::connect(&server.url()).await;
+    let manager = Manager::connect(&server.url()).await;
     let mut bench = Bench::new(server.url(), 1);
     bench.scripted = false;
     fs::create_dir(bench.path("no-params")).expect("directory");
