@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Identity};
+use crate::cluster::{Cluster, Identity, own_binary};
 
 /// A sector as the chain has it.
 pub struct OnChain {
@@ -56,14 +56,17 @@ pub fn print(cluster: &Cluster, active: &[OnChain]) -> anyhow::Result<()> {
     }
     let nats =
         format!("nats --server {} --nkey {}", cluster.nats_url(), cluster.nkey_file(Identity::Operator).display());
-    println!("\nTo look at the queues (`make nats-cli` installs `nats`; run the demo with KEEP=1 so that they stay):");
+    let manager = own_binary("sealbus-manager")?.display().to_string();
+    println!(
+        "\nTo look at the queues (`make nats-cli` installs `nats` into .tools/bin; run the demo with KEEP=1 so that they stay):"
+    );
     println!("  {nats} stream subjects SEAL_SECTORS");
     println!("  {nats} consumer report SEAL_INTENTS");
-    println!("  {nats} stream view SEAL_SECTORS --translate 'sealbus-manager decode'");
+    println!("  {nats} stream view SEAL_SECTORS --translate '{manager} decode'");
     println!("To look at the records:");
     let config = cluster.manager_config();
-    println!("  sealbus-manager sectors list --config {}", config.display());
-    println!("  sealbus-manager sectors show {} --config {}", active[0].id, config.display());
+    println!("  {manager} sectors list --config {}", config.display());
+    println!("  {manager} sectors show {} --config {}", active[0].id, config.display());
     Ok(())
 }
 
