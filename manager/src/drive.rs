@@ -15,7 +15,7 @@ use std::{
 
 use fvm_shared::{address::Address, econ::TokenAmount};
 use sealbus_schema::{
-    MinerId, SectorId,
+    ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId,
     seal::manager::{AttemptPolicy, Input},
 };
 use serde_json::json;
@@ -152,17 +152,23 @@ impl<T: Transport + 'static> Driver<T> {
             self.changed.notify_waiters();
         }
         for sector in self.store.live_sectors().await? {
-            self.guarded(sector.id, self.step_sector(&view, &sector).await)?;
+            self.guarded(sector.id, self.step_sector(&view, &sector).await).await?;
         }
         for message in self.store.open_messages().await? {
-            self.guarded(message.sector, self.step_message(&view, message).await)?;
+            self.guarded(message.sector, self.step_message(&view, message).await).await?;
         }
         Ok(())
     }
 
     /// Lets one sector's trouble be that sector's.
-    fn guarded(&self, sector: SectorId, outcome: Result<(), DriveError>) -> Result<(), DriveError> {
+    async fn guarded(&self, sector: SectorId, outcome: Result<(), DriveError>) -> Result<(), DriveError> {
         match outcome {
+            // No waiting turns it into another one.
+            Err(DriveError::Commitment(error)) => {
+                let report = ErrorReport::from_error(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, &error);
+                let detail = error_detail(&report);
+                Ok(self.apply(sector, Input::Refused(report), "commitment_refused", detail).await?)
+            }
             Err(DriveError::Store(error)) => Err(DriveError::Store(error)),
             Err(DriveError::Chain(error)) if error.is_transient() || error.needs_person() => {
                 Err(DriveError::Chain(error))

@@ -9,6 +9,12 @@ use cid::multihash::Multihash;
 /// Bytes of a commitment.
 pub const COMMITMENT_BYTES: usize = 32;
 
+/// The modulus of the scalar field of BLS12-381, big-endian.
+const SCALAR_MODULUS: [u8; COMMITMENT_BYTES] = [
+    0x73, 0xed, 0xa7, 0x53, 0x29, 0x9d, 0x7d, 0x48, 0x33, 0x39, 0xd8, 0x08, 0x09, 0xa1, 0xd8, 0x05, 0x53, 0xbd, 0xa4,
+    0x02, 0xff, 0xfe, 0x5b, 0xfe, 0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x01,
+];
+
 /// Multicodec `fil-commitment-unsealed`.
 const CODEC_UNSEALED: u64 = 0xf101;
 /// Multicodec `fil-commitment-sealed`.
@@ -41,7 +47,7 @@ pub enum Error {
         /// The length of its digest.
         bytes: usize,
     },
-    /// The commitment is no element of the field: its two highest bits (of the last byte) must be zero.
+    /// The commitment cannot be one: a CommR is below the field's modulus, a CommD has its two highest bits clear.
     #[error("the commitment {} is not in the field", hex::encode(commitment))]
     NotInField {
         /// The commitment.
@@ -51,12 +57,12 @@ pub enum Error {
 
 /// The CID of a CommR.
 pub fn sealed_cid(comm_r: &[u8; COMMITMENT_BYTES]) -> Result<Cid, Error> {
-    to_cid(CODEC_SEALED, HASH_POSEIDON, comm_r)
+    to_cid(CODEC_SEALED, HASH_POSEIDON, comm_r, is_field_element)
 }
 
 /// The CID of a CommD or of a piece.
 pub fn unsealed_cid(comm_d: &[u8; COMMITMENT_BYTES]) -> Result<Cid, Error> {
-    to_cid(CODEC_UNSEALED, HASH_SHA256_TRUNC254, comm_d)
+    to_cid(CODEC_UNSEALED, HASH_SHA256_TRUNC254, comm_d, |bytes| bytes[COMMITMENT_BYTES - 1] & 0xc0 == 0)
 }
 
 /// The CommR of a CID.
@@ -69,8 +75,19 @@ pub fn comm_d(cid: &Cid) -> Result<[u8; COMMITMENT_BYTES], Error> {
     from_cid(CODEC_UNSEALED, HASH_SHA256_TRUNC254, "unsealed", cid)
 }
 
-fn to_cid(codec: u64, hash: u64, commitment: &[u8; COMMITMENT_BYTES]) -> Result<Cid, Error> {
-    if commitment[COMMITMENT_BYTES - 1] & 0xc0 != 0 {
+/// Whether little-endian bytes are below the modulus of the scalar field of BLS12-381. A Poseidon hash may be any of
+/// these, also above 2^254; only a truncated SHA-256 is always below that.
+fn is_field_element(little_endian: &[u8; COMMITMENT_BYTES]) -> bool {
+    little_endian.iter().rev().lt(SCALAR_MODULUS.iter())
+}
+
+fn to_cid(
+    codec: u64,
+    hash: u64,
+    commitment: &[u8; COMMITMENT_BYTES],
+    is_possible: impl FnOnce(&[u8; COMMITMENT_BYTES]) -> bool,
+) -> Result<Cid, Error> {
+    if !is_possible(commitment) {
         return Err(Error::NotInField { commitment: *commitment });
     }
     // Wrapping fails only for digests above the capacity of 64 bytes.
@@ -121,5 +138,23 @@ mod tests {
         assert!(matches!(sealed_cid(&[0xff; 32]), Err(Error::NotInField { .. })));
         let short = Cid::new_v1(CODEC_SEALED, Multihash::wrap(HASH_POSEIDON, &[0; 16]).unwrap());
         assert!(matches!(comm_r(&short), Err(Error::WrongLength { bytes: 16, .. })));
+    }
+
+    #[test]
+    fn a_comm_r_may_be_any_field_element_and_a_comm_d_is_truncated_to_254_bits() {
+        // Of a real sector: above 2^254, below the modulus.
+        let real: [u8; 32] = hex::decode("7440774b2ca0fc20becf59f01ff15d1ac4fcf011486f2a310bbd9da55e45be73")
+            .unwrap()
+            .try_into()
+            .unwrap();
+        assert_eq!(comm_r(&sealed_cid(&real).unwrap()).unwrap(), real);
+        assert!(matches!(unsealed_cid(&real), Err(Error::NotInField { .. })));
+        let mut modulus = SCALAR_MODULUS;
+        modulus.reverse();
+        assert!(matches!(sealed_cid(&modulus), Err(Error::NotInField { .. })));
+        modulus[0] -= 1;
+        assert!(sealed_cid(&modulus).is_ok(), "the largest element");
+        modulus[1] = 1;
+        assert!(matches!(sealed_cid(&modulus), Err(Error::NotInField { .. })), "above it");
     }
 }
