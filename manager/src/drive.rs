@@ -183,13 +183,8 @@ impl<T: Transport + 'static> Driver<T> {
 
     /// Applies what the chain brought to one sector. The sector is read again: what came meanwhile counts.
     async fn apply(&self, id: SectorId, input: Input, kind: &str, detail: serde_json::Value) -> Result<(), StoreError> {
-        let mut tx = self.store.begin_as(self.epoch).await?;
-        if let Some(mut sector) = tx.sector(id).await? {
-            let happening = Happening::of_manager(kind, detail);
-            life::apply(&mut tx, &mut sector, input, happening, self.policy()).await?;
-            tx.commit().await?;
-            self.changed.notify_waiters();
-        }
+        apply_to(&self.store, self.epoch, id, input, kind, detail, self.policy()).await?;
+        self.changed.notify_waiters();
         Ok(())
     }
 
@@ -213,6 +208,25 @@ impl<T: Transport + 'static> Driver<T> {
         };
         Ok(self.node.account_key(&address, &view.head.key).await?)
     }
+}
+
+/// [`Driver::apply`] for work that outlives a tick.
+async fn apply_to(
+    store: &Store,
+    epoch: i64,
+    id: SectorId,
+    input: Input,
+    kind: &str,
+    detail: serde_json::Value,
+    policy: AttemptPolicy,
+) -> Result<(), StoreError> {
+    let mut tx = store.begin_as(epoch).await?;
+    if let Some(mut sector) = tx.sector(id).await? {
+        let happening = Happening::of_manager(kind, detail);
+        life::apply(&mut tx, &mut sector, input, happening, policy).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 /// How many attempts a sector gets.

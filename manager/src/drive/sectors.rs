@@ -7,7 +7,7 @@ use sealbus_schema::{
 };
 use serde_json::json;
 
-use super::{DriveError, Driver, View, address, error_detail};
+use super::{DriveError, Driver, View, address, apply_to, error_detail};
 use crate::{
     chain::{
         Transport,
@@ -108,7 +108,7 @@ impl<T: Transport + 'static> Driver<T> {
             };
             match input {
                 Some(input) => {
-                    if let Err(error) = apply_later(&store, epoch, id, input, kind, detail, policy).await {
+                    if let Err(error) = apply_to(&store, epoch, id, input, kind, detail, policy).await {
                         tracing::error!(sector = %id, %error, "the check's outcome is not stored; checking again");
                     }
                 }
@@ -212,22 +212,4 @@ impl<T: Transport + 'static> Driver<T> {
             epoch_millis: self.epoch_millis,
         }
     }
-}
-
-async fn apply_later(
-    store: &crate::store::Store,
-    epoch: i64,
-    id: sealbus_schema::SectorId,
-    input: Input,
-    kind: &str,
-    detail: serde_json::Value,
-    policy: sealbus_schema::seal::manager::AttemptPolicy,
-) -> Result<(), crate::store::StoreError> {
-    let mut tx = store.begin_as(epoch).await?;
-    if let Some(mut sector) = tx.sector(id).await? {
-        let happening = crate::store::Happening::of_manager(kind, detail);
-        crate::life::apply(&mut tx, &mut sector, input, happening, policy).await?;
-        tx.commit().await?;
-    }
-    Ok(())
 }
