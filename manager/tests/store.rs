@@ -2,7 +2,9 @@
 
 use sealbus_manager::{
     life,
-    store::{Happening, MessageKind, MessageState, Sector, SectorFilter, Store, StoreError, Verdict},
+    store::{
+        Happening, MessageKind, MessageState, Outcome, Sector, SectorFilter, Store, StoreError, Verdict, WantedMessage,
+    },
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, ProofBytes, Randomness, SealProof, SectorId, Transition,
@@ -57,11 +59,11 @@ fn inputs() -> Vec<Input> {
 
 async fn apply(store: &Store, input: Input) -> Sector {
     let mut tx = store.begin().await.expect("begins");
-    let mut sector = tx.sector(id()).await.expect("reads").expect("exists");
-    let happening = Happening::of_manager("test", json!({}));
-    life::apply(&mut tx, &mut sector, input, happening, POLICY).await.expect("applies");
+    let sector = tx.sector(id()).await.expect("reads").expect("exists");
+    let outcome = life::decide(sector, input, Happening::of_manager("test", json!({})), POLICY);
+    tx.store_outcomes(std::slice::from_ref(&outcome)).await.expect("stores");
     tx.commit().await.expect("commits");
-    sector
+    outcome.sector
 }
 
 #[tokio::test]
@@ -119,12 +121,22 @@ async fn the_database_itself_refuses_a_row_that_cannot_be() {
     }
 }
 
+/// The outcome of an input that wants a message.
+async fn wants(store: &Store, kind: MessageKind) -> Outcome {
+    let sector = store.sector(id()).await.expect("reads").expect("exists");
+    Outcome {
+        history: vec![(Happening::of_manager("test", json!({})), Verdict::Applied)],
+        messages: vec![WantedMessage { kind, attempt: 1 }],
+        ..Outcome::unchanged(sector)
+    }
+}
+
 #[tokio::test]
 async fn one_purpose_has_one_message_and_one_nonce() {
     let (_directory, store) = store().await;
     let mut tx = store.begin().await.expect("begins");
-    tx.want_message(MessageKind::PreCommit, id(), 1).await.expect("wants");
-    tx.want_message(MessageKind::PreCommit, id(), 1).await.expect("wants the same");
+    tx.store_outcomes(&[wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
+    tx.store_outcomes(&[wants(&store, MessageKind::PreCommit).await]).await.expect("wants the same");
     tx.commit().await.expect("commits");
     let open = store.open_messages().await.expect("reads");
     assert_eq!(open.len(), 1);
@@ -136,7 +148,7 @@ async fn one_purpose_has_one_message_and_one_nonce() {
     tx.save_signed(&key, "t3a", 5, "bafy2", b"other").await.expect_err("its bytes are fixed");
     tx.commit().await.expect("commits");
     let mut tx = store.begin().await.expect("begins");
-    tx.want_message(MessageKind::ProveCommit, id(), 1).await.expect("wants");
+    tx.store_outcomes(&[wants(&store, MessageKind::ProveCommit).await]).await.expect("wants");
     let other = MessageKind::ProveCommit.key(id(), 1);
     tx.save_signed(&other, "t3a", 4, "bafy3", b"bytes").await.expect_err("the nonce is used");
     drop(tx);

@@ -237,9 +237,9 @@ impl<T: Transport + 'static> Driver<T> {
     ) -> Result<(), DriveError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
         tx.mark_failed(&message.key, exit, &error.message()).await?;
-        if let Some(mut sector) = tx.sector(message.sector).await? {
+        if let Some(sector) = tx.sector(message.sector).await? {
             let happening = Happening::of_manager("message_failed", error_detail(error));
-            life::apply(&mut tx, &mut sector, input, happening, self.policy()).await?;
+            life::apply(&mut tx, sector, input, happening, self.policy()).await?;
         }
         tx.commit().await?;
         self.changed.notify_waiters();

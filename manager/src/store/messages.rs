@@ -3,7 +3,7 @@
 use sealbus_schema::{MinerId, SectorId, SectorNumber};
 use sqlx::{Row, any::AnyRow};
 
-use super::{Store, StoreError, Tx, sql};
+use super::{Store, StoreError, Tx, WantedMessage, rows, sql};
 
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,19 +90,24 @@ impl Store {
 }
 
 impl Tx {
-    /// Records that a message is wanted. A second call for one purpose changes nothing.
-    pub async fn want_message(&mut self, kind: MessageKind, sector: SectorId, attempt: u32) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO messages (key, kind, miner, number, state) VALUES ($1, $2, $3, $4, 'wanted') \
-             ON CONFLICT (key) DO NOTHING",
-        )
-        .bind(kind.key(sector, attempt))
-        .bind(kind.name())
-        .bind(sector.miner.to_string())
-        .bind(sector.number.0 as i64)
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("record that a message is wanted"))?;
+    /// Records that messages are wanted. What is recorded for a purpose already stays as it is.
+    pub(super) async fn want_messages(&mut self, wanted: &[(SectorId, WantedMessage)]) -> Result<(), StoreError> {
+        for wanted in rows::chunks(wanted) {
+            let row = |n: usize| format!("({}, 'wanted')", rows::list(n * 4 + 1, 4));
+            let text = format!(
+                "INSERT INTO messages (key, kind, miner, number, state) VALUES {} ON CONFLICT (key) DO NOTHING",
+                (0..wanted.len()).map(row).collect::<Vec<_>>().join(", ")
+            );
+            let mut query = sqlx::query(&text);
+            for (sector, WantedMessage { kind, attempt }) in wanted {
+                query = query
+                    .bind(kind.key(*sector, *attempt))
+                    .bind(kind.name())
+                    .bind(sector.miner.to_string())
+                    .bind(sector.number.0 as i64);
+            }
+            query.execute(&mut *self.inner).await.map_err(sql("record that messages are wanted"))?;
+        }
         Ok(())
     }
 

@@ -1,14 +1,41 @@
-//! Sectors and their history.
+//! Sectors.
+
+use std::collections::BTreeSet;
 
 use sealbus_schema::{
     Commitment, ErrorReport, MinerId, ProofBytes, SealProof, SectorId, SectorNumber, Token,
     lease::Ownership,
     seal::manager::{Active, PreCommitted, Proven, Sealed, Seeded, State, Stored},
 };
-use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Row, any::AnyRow};
+use serde::de::DeserializeOwned;
+use sqlx::{
+    Any, Row,
+    any::{AnyArguments, AnyRow},
+    query::Query,
+};
 
-use super::{Store, StoreError, Tx, now_text, sql};
+use super::{Store, StoreError, Tx, now_text, rows, sql};
+
+/// What changes of a sector. A row is written as its miner, number, proof and time of creation, and then these.
+const CHANGING: [&str; 17] = [
+    "attempt",
+    "changed_at",
+    "owner",
+    "last_lease",
+    "last_event",
+    "state",
+    "draw",
+    "ticket",
+    "comm_r",
+    "comm_d",
+    "precommit",
+    "files",
+    "seed",
+    "proof_bytes",
+    "activation_epoch",
+    "cause",
+    "blocked",
+];
 
 /// A sector as the manager knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,72 +65,6 @@ pub struct SectorFilter {
     pub state: Option<String>,
     /// Only those that a person must look at.
     pub blocked: bool,
-}
-
-/// What became of something that happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It changed the sector's state.
-    Applied,
-    /// It is information.
-    Noted,
-    /// It must not have happened.
-    Illegal,
-    /// It came from somebody who does not own the sector.
-    Fenced,
-}
-
-/// Something that happened to a sector.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Happening {
-    /// When: by the NATS server's clock for what is in the log, by the manager's for the rest.
-    pub at: String,
-    /// Where in the log, if it is there.
-    pub sequence: Option<u64>,
-    /// Who: a worker's name, or `manager`.
-    pub actor: String,
-    /// Under which lease, for a worker.
-    pub token: Option<u64>,
-    /// What.
-    pub kind: String,
-    /// The particulars.
-    pub detail: serde_json::Value,
-}
-
-/// One line of a sector's history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct HistoryEntry {
-    /// What happened.
-    #[serde(flatten)]
-    pub happening: Happening,
-    /// What became of it, as [`Verdict::name`] writes it.
-    pub verdict: String,
-}
-
-impl Happening {
-    /// Something that the manager did or found out itself.
-    pub fn of_manager(kind: &str, detail: serde_json::Value) -> Happening {
-        Happening {
-            at: now_text(),
-            sequence: None,
-            actor: "manager".to_owned(),
-            token: None,
-            kind: kind.to_owned(),
-            detail,
-        }
-    }
-}
-
-impl Verdict {
-    /// As stored.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Verdict::Applied => "applied",
-            Verdict::Noted => "noted",
-            Verdict::Illegal => "illegal",
-            Verdict::Fenced => "fenced",
-        }
-    }
 }
 
 impl Store {
@@ -153,29 +114,6 @@ impl Store {
             .map_err(sql("read sector numbers"))?;
         Ok(rows.iter().map(|row| row.get::<i64, _>("number") as u64).collect())
     }
-
-    /// A sector's history, oldest first.
-    pub async fn history(&self, id: SectorId) -> Result<Vec<HistoryEntry>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM history WHERE miner = $1 AND number = $2 ORDER BY id")
-            .bind(id.miner.to_string())
-            .bind(id.number.0 as i64)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(sql("read a sector's history"))?;
-        rows.iter()
-            .map(|row| {
-                let happening = Happening {
-                    at: row.get("at"),
-                    sequence: row.get::<Option<i64>, _>("sequence").map(|s| s as u64),
-                    actor: row.get("actor"),
-                    token: row.get::<Option<i64>, _>("token").map(|t| t as u64),
-                    kind: row.get("kind"),
-                    detail: json(id, "detail", row.get("detail"))?,
-                };
-                Ok(HistoryEntry { happening, verdict: row.get("verdict") })
-            })
-            .collect()
-    }
 }
 
 impl Tx {
@@ -188,6 +126,24 @@ impl Tx {
             .await
             .map_err(sql("read a sector"))?;
         row.as_ref().map(from_row).transpose()
+    }
+
+    /// Those of these sectors that exist, as this transaction sees them.
+    pub async fn sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Sector>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        let miners: BTreeSet<MinerId> = ids.iter().map(|id| id.miner).collect();
+        for miner in miners {
+            let numbers: Vec<i64> = ids.iter().filter(|id| id.miner == miner).map(|id| id.number.0 as i64).collect();
+            for numbers in rows::chunks(&numbers) {
+                let places = rows::list(2, numbers.len());
+                let text = format!("SELECT * FROM sectors WHERE miner = $1 AND number IN ({places})");
+                let query = numbers.iter().fold(sqlx::query(&text).bind(miner.to_string()), |query, n| query.bind(*n));
+                for row in query.fetch_all(&mut *self.inner).await.map_err(sql("read sectors"))? {
+                    found.push(from_row(&row)?);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Gives out a number. The sector starts queued.
@@ -206,46 +162,68 @@ impl Tx {
         Ok(())
     }
 
-    /// Stores a sector that exists.
+    /// Stores a sector.
     pub async fn save_sector(&mut self, sector: &Sector) -> Result<(), StoreError> {
-        let what = || format!("sector {}", sector.id);
-        let text = |value: Option<serde_json::Result<String>>| {
-            value.transpose().map_err(|e| StoreError::BadRow { what: what(), problem: e.to_string() })
-        };
-        let (at, blocked) = match &sector.state {
-            State::Blocked { at, cause } => (&**at, Some(serde_json::to_string(cause))),
-            state => (state, None),
-        };
-        let draw = match at {
-            State::DrawingTicket { draw } => Some(*draw),
-            State::AwaitingSeed { next_draw, .. } => Some(*next_draw),
-            _ => None,
-        };
-        let ticket = match at {
-            State::Sealing { ticket } => Some(ticket),
-            _ => at.sealed().map(|s| &s.ticket),
-        };
-        let cause = match at {
-            State::Aborting { cause } | State::Aborted { cause } => Some(serde_json::to_string(cause)),
-            _ => None,
-        };
-        let activation_epoch = match at {
-            State::Cleaning(active) | State::Proving(active) => Some(active.activation_epoch),
-            _ => None,
-        };
-        let (owner, last_event) = match &sector.ownership {
-            Ownership::Held { worker, last_event, .. } => (Some(worker.to_string()), *last_event),
-            Ownership::Free { .. } => (None, 0),
-        };
-        sqlx::query(
-            "UPDATE sectors SET attempt = $3, changed_at = $4, owner = $5, last_lease = $6, last_event = $7, state = $8, \
-             draw = $9, ticket = $10, comm_r = $11, comm_d = $12, precommit = $13, files = $14, seed = $15, \
-             proof_bytes = $16, activation_epoch = $17, cause = $18, blocked = $19 WHERE miner = $1 AND number = $2",
-        )
+        self.save_sectors(&[sector]).await
+    }
+
+    /// Stores sectors, each at most once.
+    pub(super) async fn save_sectors(&mut self, sectors: &[&Sector]) -> Result<(), StoreError> {
+        for sectors in rows::chunks(sectors) {
+            let text = format!(
+                "INSERT INTO sectors (miner, number, proof, created_at, {}) VALUES {} \
+                 ON CONFLICT (miner, number) DO UPDATE SET {}",
+                CHANGING.join(", "),
+                rows::places(sectors.len(), 4 + CHANGING.len()),
+                CHANGING.map(|column| format!("{column} = excluded.{column}")).join(", ")
+            );
+            let query = sectors.iter().try_fold(sqlx::query(&text), |query, sector| bind_row(query, sector))?;
+            query.execute(&mut *self.inner).await.map_err(sql("store sectors"))?;
+        }
+        Ok(())
+    }
+}
+
+type AnyQuery<'q> = Query<'q, Any, AnyArguments<'q>>;
+
+/// The values of a sector's row, in the order in which [`Tx::save_sectors`] names the columns.
+fn bind_row<'q>(query: AnyQuery<'q>, sector: &Sector) -> Result<AnyQuery<'q>, StoreError> {
+    let what = || format!("sector {}", sector.id);
+    let text = |value: Option<serde_json::Result<String>>| {
+        value.transpose().map_err(|e| StoreError::BadRow { what: what(), problem: e.to_string() })
+    };
+    let (at, blocked) = match &sector.state {
+        State::Blocked { at, cause } => (&**at, Some(serde_json::to_string(cause))),
+        state => (state, None),
+    };
+    let draw = match at {
+        State::DrawingTicket { draw } => Some(*draw),
+        State::AwaitingSeed { next_draw, .. } => Some(*next_draw),
+        _ => None,
+    };
+    let ticket = match at {
+        State::Sealing { ticket } => Some(ticket),
+        _ => at.sealed().map(|s| &s.ticket),
+    };
+    let cause = match at {
+        State::Aborting { cause } | State::Aborted { cause } => Some(serde_json::to_string(cause)),
+        _ => None,
+    };
+    let activation_epoch = match at {
+        State::Cleaning(active) | State::Proving(active) => Some(active.activation_epoch),
+        _ => None,
+    };
+    let (owner, last_event) = match &sector.ownership {
+        Ownership::Held { worker, last_event, .. } => (Some(worker.to_string()), *last_event),
+        Ownership::Free { .. } => (None, 0),
+    };
+    Ok(query
         .bind(sector.id.miner.to_string())
         .bind(sector.id.number.0 as i64)
+        .bind(sector.proof.name())
+        .bind(sector.created_at.clone())
         .bind(i64::from(sector.attempt))
-        .bind(&sector.changed_at)
+        .bind(sector.changed_at.clone())
         .bind(owner)
         .bind(sector.ownership.last_lease() as i64)
         .bind(last_event as i64)
@@ -260,33 +238,7 @@ impl Tx {
         .bind(at.proven().map(|p| p.proof.0.clone()))
         .bind(activation_epoch)
         .bind(text(cause)?)
-        .bind(text(blocked)?)
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("store a sector"))?;
-        Ok(())
-    }
-
-    /// Adds a line to a sector's history.
-    pub async fn add_history(&mut self, id: SectorId, entry: &Happening, verdict: Verdict) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO history (miner, number, at, sequence, actor, token, kind, detail, verdict) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        )
-        .bind(id.miner.to_string())
-        .bind(id.number.0 as i64)
-        .bind(&entry.at)
-        .bind(entry.sequence.map(|s| s as i64))
-        .bind(&entry.actor)
-        .bind(entry.token.map(|t| t as i64))
-        .bind(&entry.kind)
-        .bind(entry.detail.to_string())
-        .bind(verdict.name())
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("record what happened"))?;
-        Ok(())
-    }
+        .bind(text(blocked)?))
 }
 
 fn from_row(row: &AnyRow) -> Result<Sector, StoreError> {
@@ -377,7 +329,7 @@ fn state_from_row(id: SectorId, row: &AnyRow) -> Result<State, StoreError> {
     })
 }
 
-fn json<T: DeserializeOwned>(id: SectorId, column: &str, text: String) -> Result<T, StoreError> {
+pub(super) fn json<T: DeserializeOwned>(id: SectorId, column: &str, text: String) -> Result<T, StoreError> {
     serde_json::from_str(&text)
         .map_err(|e| StoreError::BadRow { what: format!("sector {id}"), problem: format!("{column}: {e}") })
 }
