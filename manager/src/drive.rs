@@ -231,7 +231,7 @@ async fn apply_to(
 
 /// How many attempts a sector gets.
 pub fn attempt_policy(config: &Config) -> AttemptPolicy {
-    AttemptPolicy { max_attempts: config.policy.max_attempts }
+    AttemptPolicy { max_attempts: config.policy.max_attempts, max_issues: config.policy.max_issues }
 }
 
 /// A miner's actor address.

@@ -7,7 +7,7 @@ use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Plan, Token, Transition,
     lease::Ownership,
     message::{Fact, Intent},
-    seal::manager::{AttemptPolicy, Effect, Input},
+    seal::manager::{AttemptPolicy, Effect, Input, Released, State},
 };
 
 use crate::store::{Happening, MessageKind, Outcome, Outgoing, Sector, StoreError, Tx, Verdict, WantedMessage};
@@ -15,6 +15,10 @@ use crate::store::{Happening, MessageKind, Outcome, Outgoing, Sector, StoreError
 /// What an input does to a sector. There is always one line of history: what happened, and what became of it.
 pub fn decide(mut sector: Sector, input: Input, happening: Happening, policy: AttemptPolicy) -> Outcome {
     let from_worker = matches!(input, Input::Event(_));
+    if matches!(input, Input::Resubmitted { .. }) {
+        // A person has looked: the count of offers starts anew.
+        sector.issues = 0;
+    }
     let mut follows = Vec::new();
     let verdict = match sector.state.apply(input, policy) {
         Transition::Advance { next, effects } => {
@@ -23,6 +27,7 @@ pub fn decide(mut sector: Sector, input: Input, happening: Happening, policy: At
             }
             sector.state = next;
             follows = effects;
+            follows.extend(release_unowned(&mut sector, policy));
             Verdict::Applied
         }
         Transition::Ignore(why) => {
@@ -49,6 +54,26 @@ pub fn decide(mut sector: Sector, input: Input, happening: Happening, policy: At
     outcome
 }
 
+/// A sector that needs a worker and has none is as good as released, whatever brought it there.
+fn release_unowned(sector: &mut Sector, policy: AttemptPolicy) -> Vec<Effect> {
+    let blocked = matches!(sector.state, State::Blocked { .. });
+    if blocked || !sector.state.needs_owner() || matches!(sector.ownership, Ownership::Held { .. }) {
+        return Vec::new();
+    }
+    match sector.state.apply(Input::Released(released(sector)), policy) {
+        Transition::Advance { next, effects } => {
+            sector.state = next;
+            effects
+        }
+        Transition::Ignore(_) | Transition::Illegal(_) => Vec::new(),
+    }
+}
+
+/// What the end of a sector's lease means for it.
+pub fn released(sector: &Sector) -> Released {
+    Released { attempt: sector.attempt, issues: sector.issues, precommit_signed: sector.precommit_signed }
+}
+
 /// Applies an input to a sector that was read in this transaction, and stores the outcome.
 pub async fn apply(
     tx: &mut Tx,
@@ -66,11 +91,11 @@ pub fn offer(sector: Sector, happening: Happening) -> Outcome {
     Outcome { history: vec![(happening, Verdict::Applied)], outbox: vec![intent], ..Outcome::unchanged(sector) }
 }
 
-/// The intent that a queued sector has outstanding.
+/// The intent that a sector in the queue has outstanding.
 pub fn intent_of(sector: &Sector) -> Intent {
     Intent {
         sector: sector.id,
-        plan: Plan::Seal,
+        plan: if matches!(sector.state, State::Requeued(_)) { Plan::Rebuild } else { Plan::Seal },
         proof: sector.proof,
         lease_sequence: sector.ownership.last_lease(),
         attempt: sector.attempt,
@@ -79,9 +104,16 @@ pub fn intent_of(sector: &Sector) -> Intent {
 
 /// Everything that leaves the manager goes through the outbox or the table of messages.
 fn carry_out(outcome: &mut Outcome, effect: Effect) {
+    let serial = outcome.sector.resubmits;
     match effect {
-        Effect::PublishIntent => {
+        Effect::OfferAttempt => {
             outcome.sector.attempt += 1;
+            outcome.sector.issues += 1;
+            outcome.sector.precommit_signed = false;
+            outcome.outbox.push(Outgoing::Intent(intent_of(&outcome.sector)));
+        }
+        Effect::OfferRebuild => {
+            outcome.sector.issues += 1;
             outcome.outbox.push(Outgoing::Intent(intent_of(&outcome.sector)));
         }
         Effect::SendPreCommit => want(outcome, MessageKind::PreCommit),
@@ -92,11 +124,18 @@ fn carry_out(outcome: &mut Outcome, effect: Effect) {
             outcome.outbox.push(Outgoing::Release { lease_sequence: sector.ownership.last_lease(), reason });
         }
         Effect::TellTicket(ticket) => tell(outcome, |token| Fact::Ticket { token, ticket }),
-        Effect::TellPreCommitLanded(precommit) => tell(outcome, |token| Fact::PrecommitLanded { token, precommit }),
-        Effect::TellPersistChecked => tell(outcome, |token| Fact::PersistChecked { token }),
-        Effect::TellSeed(seed) => tell(outcome, |token| Fact::Seed { token, seed }),
+        Effect::TellPreCommitLanded(precommit) => {
+            tell(outcome, |token| Fact::PrecommitLanded { token, serial, precommit });
+        }
+        Effect::TellPersistChecked => tell(outcome, |token| Fact::PersistChecked { token, serial }),
+        Effect::TellSeed(seed) => tell(outcome, |token| Fact::Seed { token, serial, seed }),
         Effect::TellProveLanded { activation_epoch } => {
-            tell(outcome, |token| Fact::ProveLanded { token, activation_epoch });
+            tell(outcome, |token| Fact::ProveLanded { token, serial, activation_epoch });
+        }
+        Effect::TellResubmit { from } => {
+            outcome.sector.resubmits += 1;
+            let serial = outcome.sector.resubmits;
+            tell(outcome, |token| Fact::Resubmit { token, serial, from });
         }
         Effect::TellAbandon(error) => tell(outcome, |token| Fact::Abandon { token, error }),
     }
@@ -110,7 +149,7 @@ fn tell(outcome: &mut Outcome, fact: impl FnOnce(Token) -> Fact) {
     let sector = &outcome.sector;
     let Ownership::Held { worker, token, .. } = &sector.ownership else {
         // Nobody to tell: the fold of the release that made it so says what happens now.
-        tracing::warn!(sector = %sector.id, state = sector.state.name(), "nobody owns the sector; a fact is dropped");
+        tracing::debug!(sector = %sector.id, state = sector.state.name(), "nobody owns the sector; a fact is dropped");
         return;
     };
     let fact = Outgoing::Fact { worker: worker.clone(), token: *token, fact: fact(*token) };

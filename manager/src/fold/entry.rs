@@ -40,6 +40,7 @@ fn lease(
     policy: AttemptPolicy,
 ) -> Outcome {
     let sequence = entry.sequence;
+    let offered = is_offer_of(&sector, record);
     let fold = match owner {
         Some(worker) => LeaseFold::Claim { worker, sequence },
         None => LeaseFold::Release { sequence },
@@ -54,6 +55,7 @@ fn lease(
         return Outcome { history: vec![(happening, Verdict::Illegal)], ..Outcome::unchanged(sector) };
     };
     sector.ownership = next;
+    sector.leased_at = Some(time_text(entry.time));
     let (actor, kind, detail) = match record {
         LeaseRecord::Claim { host, .. } => (owner, "claimed", json!({ "host": host })),
         LeaseRecord::Release { reason } => (None, "released", json!({ "reason": reason })),
@@ -61,17 +63,36 @@ fn lease(
     };
     let actor = actor.map_or("manager", WorkerName::as_str);
     let happening = happening(entry, actor, owner.map(|_| sequence), kind, detail);
-    let input = match owner {
-        Some(_) => Input::Claimed,
-        None => Input::Released { attempt: sector.attempt },
+    let Some(worker) = owner else {
+        let input = Input::Released(life::released(&sector));
+        let mut outcome = life::decide(sector, input, happening, policy);
+        if outcome.sector.state.is_terminal() {
+            // The history has it all; the last lease record stays, because it is the fence.
+            outcome.outbox.push(Outgoing::Purge { lease_sequence: sequence });
+        }
+        return outcome;
     };
-    let mut outcome = life::decide(sector, input, happening, policy);
-    if owner.is_some() && matches!(outcome.history[..], [(_, Verdict::Illegal)]) {
-        // A claim of something that was not offered: take it back.
+    let mut outcome = match offered {
+        true => life::decide(sector, Input::Claimed, happening, policy),
+        false => Outcome { history: vec![(happening, Verdict::Illegal)], ..Outcome::unchanged(sector) },
+    };
+    if matches!(outcome.history[..], [(_, Verdict::Illegal)]) {
+        tracing::error!(sector = %outcome.sector.id, %worker, "claimed without an intent; taken back");
         let reason = "claimed without an intent".to_owned();
         outcome.outbox.push(Outgoing::Release { lease_sequence: sequence, reason });
     }
     outcome
+}
+
+/// Whether a claim names the intent that its sector has outstanding.
+fn is_offer_of(sector: &Sector, record: &LeaseRecord) -> bool {
+    match record {
+        LeaseRecord::Claim { intent, .. } => {
+            let offered = life::intent_of(sector);
+            intent.lease_sequence == offered.lease_sequence && intent.plan == offered.plan
+        }
+        LeaseRecord::Release { .. } | LeaseRecord::Unknown => false,
+    }
 }
 
 fn report(mut sector: Sector, entry: &Entry, worker: &WorkerName, event: &Event, policy: AttemptPolicy) -> Outcome {

@@ -17,6 +17,8 @@ pub enum OutboxKind {
     },
     /// The end of a lease; the payload is the reason as text.
     Release,
+    /// The end of an ended sector's events; without a payload.
+    Purge,
 }
 
 /// A row of the outbox.
@@ -53,6 +55,7 @@ impl Store {
                 let kind = match (kind.as_str(), worker) {
                     ("intent", None) => OutboxKind::Intent,
                     ("release", None) => OutboxKind::Release,
+                    ("purge", None) => OutboxKind::Purge,
                     ("fact", Some(worker)) => {
                         OutboxKind::Fact { worker: worker.parse().map_err(|e| bad(format!("{e}")))? }
                     }
@@ -108,6 +111,7 @@ impl Tx {
                     Outgoing::Release { lease_sequence, reason } => {
                         ("release", None, *lease_sequence, reason.clone().into_bytes())
                     }
+                    Outgoing::Purge { lease_sequence } => ("purge", None, *lease_sequence, Vec::new()),
                 };
                 query = query
                     .bind(kind)

@@ -41,6 +41,11 @@ pub enum Outgoing {
         /// Why.
         reason: String,
     },
+    /// What the log says of an ended sector goes, but for its last lease record.
+    Purge {
+        /// The sequence of that record.
+        lease_sequence: u64,
+    },
 }
 
 /// A message to the chain that is wanted for a sector.

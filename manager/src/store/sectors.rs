@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sealbus_schema::{
     Commitment, ErrorReport, MinerId, ProofBytes, SealProof, SectorId, SectorNumber, Token,
     lease::Ownership,
-    seal::manager::{Active, PreCommitted, Proven, Sealed, Seeded, State, Stored},
+    seal::manager::{Active, PreCommitted, Proven, Rebuild, Sealed, Seeded, State, Stored},
 };
 use serde::de::DeserializeOwned;
 use sqlx::{
@@ -17,18 +17,23 @@ use sqlx::{
 use super::{Store, StoreError, Tx, now_text, rows, sql};
 
 /// What changes of a sector. A row is written as its miner, number, proof and time of creation, and then these.
-const CHANGING: [&str; 17] = [
+const CHANGING: [&str; 22] = [
     "attempt",
+    "issues",
+    "resubmits",
+    "precommit_signed",
     "changed_at",
     "owner",
     "last_lease",
     "last_event",
+    "leased_at",
     "state",
     "draw",
     "ticket",
     "comm_r",
     "comm_d",
     "precommit",
+    "seeds_drawn",
     "files",
     "seed",
     "proof_bytes",
@@ -44,14 +49,22 @@ pub struct Sector {
     pub id: SectorId,
     /// Its seal proof.
     pub proof: SealProof,
-    /// The current attempt, from 1.
+    /// The current attempt, from 1. Each has a ticket of its own.
     pub attempt: u32,
+    /// How often it was offered to the workers since a person last looked at it.
+    pub issues: u32,
+    /// How many orders to resubmit there were.
+    pub resubmits: u32,
+    /// Whether a PreCommit of this attempt has left, or may have left, and not failed.
+    pub precommit_signed: bool,
     /// When its number was given out.
     pub created_at: String,
     /// When its row last changed.
     pub changed_at: String,
     /// Who owns it.
     pub ownership: Ownership,
+    /// The server's time of its last lease record.
+    pub leased_at: Option<String>,
     /// Where it stands.
     pub state: State,
 }
@@ -149,8 +162,8 @@ impl Tx {
     /// Gives out a number. The sector starts queued.
     pub async fn insert_sector(&mut self, id: SectorId, proof: SealProof) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO sectors (miner, number, proof, attempt, created_at, changed_at, last_lease, last_event, state) \
-             VALUES ($1, $2, $3, 1, $4, $4, 0, 0, 'queued')",
+            "INSERT INTO sectors (miner, number, proof, attempt, issues, resubmits, precommit_signed, created_at, \
+             changed_at, last_lease, last_event, state) VALUES ($1, $2, $3, 1, 1, 0, 0, $4, $4, 0, 0, 'queued')",
         )
         .bind(id.miner.to_string())
         .bind(id.number.0 as i64)
@@ -198,7 +211,6 @@ fn bind_row<'q>(query: AnyQuery<'q>, sector: &Sector) -> Result<AnyQuery<'q>, St
     };
     let draw = match at {
         State::DrawingTicket { draw } => Some(*draw),
-        State::AwaitingSeed { next_draw, .. } => Some(*next_draw),
         _ => None,
     };
     let ticket = match at {
@@ -206,7 +218,9 @@ fn bind_row<'q>(query: AnyQuery<'q>, sector: &Sector) -> Result<AnyQuery<'q>, St
         _ => at.sealed().map(|s| &s.ticket),
     };
     let cause = match at {
-        State::Aborting { cause } | State::Aborted { cause } => Some(serde_json::to_string(cause)),
+        State::Aborting { cause } | State::Abandoning { cause } | State::Aborted { cause } => {
+            Some(serde_json::to_string(cause))
+        }
         _ => None,
     };
     let activation_epoch = match at {
@@ -223,16 +237,21 @@ fn bind_row<'q>(query: AnyQuery<'q>, sector: &Sector) -> Result<AnyQuery<'q>, St
         .bind(sector.proof.name())
         .bind(sector.created_at.clone())
         .bind(i64::from(sector.attempt))
+        .bind(i64::from(sector.issues))
+        .bind(i64::from(sector.resubmits))
+        .bind(i64::from(sector.precommit_signed))
         .bind(sector.changed_at.clone())
         .bind(owner)
         .bind(sector.ownership.last_lease() as i64)
         .bind(last_event as i64)
+        .bind(sector.leased_at.clone())
         .bind(at.name())
         .bind(draw.map(i64::from))
         .bind(text(ticket.map(serde_json::to_string))?)
         .bind(at.sealed().map(|s| s.comm_r.to_string()))
         .bind(at.sealed().map(|s| s.comm_d.to_string()))
         .bind(text(at.precommitted().map(|p| serde_json::to_string(&p.precommit)))?)
+        .bind(at.precommitted().map(|p| i64::from(p.seeds_drawn)))
         .bind(text(at.stored().map(|s| serde_json::to_string(&s.files)))?)
         .bind(text(at.seeded().map(|s| serde_json::to_string(&s.seed)))?)
         .bind(at.proven().map(|p| p.proof.0.clone()))
@@ -263,9 +282,13 @@ fn from_row(row: &AnyRow) -> Result<Sector, StoreError> {
         id,
         proof: row.get::<String, _>("proof").parse().map_err(|e| bad(format!("{e}")))?,
         attempt: row.get::<i64, _>("attempt") as u32,
+        issues: row.get::<i64, _>("issues") as u32,
+        resubmits: row.get::<i64, _>("resubmits") as u32,
+        precommit_signed: row.get::<i64, _>("precommit_signed") != 0,
         created_at: row.get("created_at"),
         changed_at: row.get("changed_at"),
         ownership,
+        leased_at: row.get("leased_at"),
         state,
     })
 }
@@ -292,7 +315,14 @@ fn state_from_row(id: SectorId, row: &AnyRow) -> Result<State, StoreError> {
         })
     };
     let precommitted = || -> Result<PreCommitted, StoreError> {
-        Ok(PreCommitted { sealed: sealed()?, precommit: json(id, "precommit", column("precommit")?)? })
+        let seeds_drawn = row.get::<Option<i64>, _>("seeds_drawn").ok_or_else(|| missing("seeds_drawn"))? as u32;
+        Ok(PreCommitted { sealed: sealed()?, precommit: json(id, "precommit", column("precommit")?)?, seeds_drawn })
+    };
+    let rebuild = || -> Result<Rebuild, StoreError> {
+        Ok(match row.get::<Option<String>, _>("precommit") {
+            Some(_) => Rebuild::Landed(precommitted()?),
+            None => Rebuild::Sent(sealed()?),
+        })
     };
     let stored = || -> Result<Stored, StoreError> {
         Ok(Stored { precommitted: precommitted()?, files: json(id, "files", column("files")?)? })
@@ -315,13 +345,16 @@ fn state_from_row(id: SectorId, row: &AnyRow) -> Result<State, StoreError> {
         "pre_committing" => State::PreCommitting(sealed()?),
         "persisting" => State::Persisting(precommitted()?),
         "checking_files" => State::CheckingFiles(stored()?),
-        "awaiting_seed" => State::AwaitingSeed { stored: stored()?, next_draw: draw()? },
+        "awaiting_seed" => State::AwaitingSeed(stored()?),
         "committing" => State::Committing(seeded()?),
         "verifying_proof" => State::VerifyingProof(proven()?),
         "prove_committing" => State::ProveCommitting(proven()?),
         "cleaning" => State::Cleaning(active()?),
         "proving" => State::Proving(active()?),
+        "requeued" => State::Requeued(rebuild()?),
+        "rebuilding" => State::Rebuilding(rebuild()?),
         "aborting" => State::Aborting { cause: cause()? },
+        "abandoning" => State::Abandoning { cause: cause()? },
         "aborted" => State::Aborted { cause: cause()? },
         _ => {
             return Err(StoreError::BadRow { what: format!("sector {id}"), problem: format!("unknown state {state}") });
