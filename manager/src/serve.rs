@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
-    outbox,
+    liveness, outbox,
     store::{Store, StoreError},
 };
 
@@ -102,6 +102,7 @@ pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError>
         ended = fold_for_ever(&bus, &store, epoch, &config, &changed) => ended,
         ended = outbox::run(&bus, &store, &changed) => Ok(ended?),
         ended = driver.run() => Ok(ended?),
+        ended = liveness::run(&bus, &store, &config, epoch, &changed) => Ok(ended?),
         never = keep_topology(&bus, &config) => never,
     }
 }
