@@ -79,6 +79,7 @@ impl Identity {
             all.push(format!("seal.sector.*.*.ev.{w}"));
             all.push(format!("seal.hb.{w}"));
             all.push(format!("$JS.API.DIRECT.GET.SEAL_HEARTBEATS.seal.hb.{w}"));
+            all.push(format!("$JS.API.DIRECT.GET.SEAL_COMMANDS.seal.cmd.{w}"));
         }
         all
     }
