@@ -1,16 +1,20 @@
 //! Takes the next intent into a free slot.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use sealbus_nats::{
     intents::{Offer, PullError},
-    lease::ClaimOutcome,
     publish::Backoff,
     topology,
 };
 use sealbus_schema::Plan;
 
-use super::{Context, board::Verdict, insist, resume::stream_identity};
+use super::{
+    Context,
+    core::claim::{self as core, ClaimStep},
+    insist,
+    resume::stream_identity,
+};
 use crate::{journal::Journal, slot::Slot};
 
 /// How long a free slot waits for an intent before it looks at its disk again.
@@ -85,45 +89,49 @@ async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut
         tokio::time::sleep(backoff.next_pause()).await;
         return None;
     }
-    match context.board.begin_claim(slot.index(), intent) {
-        Verdict::Claim => {}
-        Verdict::Held => {
-            accept(offer).await;
-            return None;
-        }
-        Verdict::Leave => {
-            tokio::time::sleep(backoff.next_pause()).await;
-            return None;
+    let mut steps = VecDeque::from(core::offered(context.board.begin_claim(slot.index(), intent)));
+    let mut won = None;
+    while let Some(step) = steps.pop_front() {
+        match step {
+            ClaimStep::Claim => {
+                // Before the claim, so that nothing but the journal comes between the claim and the work.
+                let stream = stream_identity(context).await;
+                let outcome = match context.bus.claim(intent, &context.config.name, &context.config.host).await {
+                    Ok(outcome) => Some(outcome),
+                    Err(error) => {
+                        tracing::error!(%sector, %error, "cannot claim; the intent stays in the queue");
+                        None
+                    }
+                };
+                let finished = |token| context.board.has_finished(sector, token);
+                steps.extend(core::claimed(outcome, finished, stream, intent));
+            }
+            ClaimStep::Persist(journal) => {
+                let (written, path) = (journal.clone(), slot.journal());
+                insist(context, slot, "write the journal", move || written.store(&path)).await;
+                won = Some(*journal);
+            }
+            ClaimStep::Hold => hold(context, slot, won.as_ref()),
+            ClaimStep::Release => {
+                tracing::debug!(%sector, "not claimed");
+                context.board.end_claim(slot.index());
+            }
+            ClaimStep::Accept => accept(offer).await,
+            ClaimStep::Pause => tokio::time::sleep(backoff.next_pause()).await,
         }
     }
-    // Before the claim, so that nothing but the journal comes between the claim and the work.
-    let stream = stream_identity(context).await;
-    let token = match context.bus.claim(intent, &context.config.name, &context.config.host).await {
-        Ok(ClaimOutcome::Won(token)) if !context.board.has_finished(sector, token) => token,
-        Ok(ClaimOutcome::Won(_) | ClaimOutcome::Lost) => {
-            tracing::debug!(%sector, "a stale intent");
-            context.board.end_claim(slot.index());
-            accept(offer).await;
-            return None;
-        }
-        Err(error) => {
-            tracing::error!(%sector, %error, "cannot claim; the intent stays in the queue");
-            context.board.end_claim(slot.index());
-            tokio::time::sleep(backoff.next_pause()).await;
-            return None;
-        }
-    };
-    let journal = Journal::new(stream, intent.clone(), token);
-    let (written, path) = (journal.clone(), slot.journal());
-    insist(context, slot, "write the journal", move || written.store(&path)).await;
-    context.board.hold(slot.index(), sector, token, &journal.state);
-    context.ledger.hold(slot, slot.work_dir(sector, token));
+    won
+}
+
+/// The sector is ours, and the journal says so.
+fn hold(context: &Context, slot: &Slot, won: Option<&Journal>) {
+    let Some(Journal { intent, token, state, .. }) = won else { return };
+    context.board.hold(slot.index(), intent.sector, *token, state);
+    context.ledger.hold(slot, slot.work_dir(intent.sector, *token));
     tracing::info!(
-        worker = %context.config.name, slot = slot.name(), %sector, %token, attempt = intent.attempt,
+        worker = %context.config.name, slot = slot.name(), sector = %intent.sector, %token, attempt = intent.attempt,
         "sector claimed"
     );
-    accept(offer).await;
-    Some(journal)
 }
 
 /// Takes an intent out of the queue.
