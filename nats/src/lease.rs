@@ -132,16 +132,6 @@ impl Bus {
         Ok(Some(Lease { sequence, owner, record }))
     }
 
-    /// The last event of a worker about a sector.
-    pub async fn last_event(&self, sector: SectorId, worker: &WorkerName) -> Result<Option<Event>, ReadError> {
-        match self.last_record(&subject::event(sector, worker)).await? {
-            None => Ok(None),
-            Some((subject, sequence, payload)) => {
-                codec::decode(&payload).map(Some).map_err(|source| ReadError::Unreadable { subject, sequence, source })
-            }
-        }
-    }
-
     /// Takes the sector from whoever has it, if the last lease record still is the one with this sequence. Fenced
     /// otherwise; also when this very release was stored before and its acknowledgement lost, which the fold shows.
     pub async fn release(&self, sector: SectorId, lease_sequence: u64, reason: &str) -> Result<u64, PublishError> {

@@ -10,9 +10,9 @@ use sealbus_nats::{
 use sealbus_schema::Plan;
 
 use super::{
-    Context,
+    Context, SlotLost,
     core::claim::{self as core, ClaimStep},
-    insist,
+    insist_unless_lost, readiness,
     resume::stream_identity,
 };
 use crate::{journal::Journal, slot::Slot};
@@ -24,35 +24,27 @@ const PULL_ROUND_WITH_GAPS: Duration = Duration::from_secs(30);
 /// How often the removal of a taken intent is tried. It comes back otherwise, and is then known.
 const ACCEPT_TRIES: u32 = 3;
 
-/// Waits until the slot has room, until an intent comes, and until its sector is ours and in the journal.
-pub async fn next(context: &Arc<Context>, slot: &Slot) -> Journal {
+/// Waits until something may be taken, until the slot can take it, until an intent comes, and until its sector is ours
+/// and in the journal.
+pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLost> {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     loop {
-        room(context, slot).await;
-        let offer = match pull(context, &mut backoff).await {
-            Some(offer) => offer,
-            None => continue,
+        context.orders.open().await;
+        readiness::ready(context, slot).await?;
+        // A pull that is dropped is withdrawn, and what it was given meanwhile goes to somebody else.
+        let offer = tokio::select! {
+            offer = pull(context, &mut backoff) => offer,
+            () = context.orders.draining() => None,
+            () = readiness::fails(context, slot) => None,
         };
-        if let Some(journal) = claim(context, slot, &offer, &mut backoff).await {
-            return journal;
+        let Some(offer) = offer else { continue };
+        if !readiness::is_ready(context, slot).await {
+            put_back(&offer).await;
+            continue;
         }
-    }
-}
-
-/// Waits until the slot's disk has room for a sector.
-async fn room(context: &Context, slot: &Slot) {
-    let mut full = None;
-    while let Err(error) = context.ledger.reserve(slot, context.config.sector_size.seal_proof()) {
-        context.board.block(slot.index(), error.report());
-        // The number of free bytes changes all the time; that there are too few is said once.
-        if full.replace(error.report().code) != Some(error.report().code) {
-            tracing::error!(slot = slot.name(), "slot blocked: {error}");
+        if let Some(journal) = claim(context, slot, &offer, &mut backoff).await? {
+            return Ok(journal);
         }
-        tokio::time::sleep(context.config.recover_interval).await;
-    }
-    context.board.unblock(slot.index());
-    if full.is_some() {
-        tracing::info!(slot = slot.name(), "slot has room again");
     }
 }
 
@@ -78,7 +70,12 @@ async fn pull(context: &Context, backoff: &mut Backoff) -> Option<Offer> {
 }
 
 /// Claims the sector of an intent. None if it is, or may be, somebody else's.
-async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut Backoff) -> Option<Journal> {
+async fn claim(
+    context: &Arc<Context>,
+    slot: &Slot,
+    offer: &Offer,
+    backoff: &mut Backoff,
+) -> Result<Option<Journal>, SlotLost> {
     let intent = &offer.intent;
     let sector = intent.sector;
     if intent.plan == Plan::Unknown || intent.proof != context.config.sector_size.seal_proof() {
@@ -87,7 +84,7 @@ async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut
             "an intent in the wrong queue; left there"
         );
         tokio::time::sleep(backoff.next_pause()).await;
-        return None;
+        return Ok(None);
     }
     let mut steps = VecDeque::from(core::offered(context.board.begin_claim(slot.index(), intent)));
     let mut won = None;
@@ -108,7 +105,13 @@ async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut
             }
             ClaimStep::Persist(journal) => {
                 let (written, path) = (journal.clone(), slot.journal());
-                insist(context, slot, "write the journal", move || written.store(&path)).await;
+                let stored = insist_unless_lost(context, slot, "write the journal", move || written.store(&path)).await;
+                if let Err(lost) = stored {
+                    // The claim is found again by whichever slot of ours gets the intent next.
+                    context.board.end_claim(slot.index());
+                    put_back(offer).await;
+                    return Err(lost);
+                }
                 won = Some(*journal);
             }
             ClaimStep::Hold => hold(context, slot, won.as_ref()),
@@ -120,7 +123,7 @@ async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut
             ClaimStep::Pause => tokio::time::sleep(backoff.next_pause()).await,
         }
     }
-    won
+    Ok(won)
 }
 
 /// The sector is ours, and the journal says so.
@@ -132,6 +135,13 @@ fn hold(context: &Context, slot: &Slot, won: Option<&Journal>) {
         worker = %context.config.name, slot = slot.name(), sector = %intent.sector, %token, attempt = intent.attempt,
         "sector claimed"
     );
+}
+
+/// Gives an intent back.
+async fn put_back(offer: &Offer) {
+    if let Err(error) = offer.put_back().await {
+        tracing::warn!(sector = %offer.intent.sector, %error, "cannot give the intent back; it comes again by itself");
+    }
 }
 
 /// Takes an intent out of the queue.

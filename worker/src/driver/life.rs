@@ -97,7 +97,7 @@ impl<'a> Life<'a> {
     }
 
     fn job(&self) -> Job {
-        Job { context: Arc::clone(&self.context), slot: self.slot.name(), work_dir: self.work_dir.clone() }
+        Job { context: Arc::clone(&self.context), slot: self.slot.clone(), work_dir: self.work_dir.clone() }
     }
 
     /// Publishes an event, however long the bus is away.
