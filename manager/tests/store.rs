@@ -1,5 +1,10 @@
-//! The store on a real SQLite file.
+//! The store on real databases.
 
+mod databases;
+
+use std::collections::BTreeSet;
+
+use databases::TestDatabase;
 use sealbus_manager::{
     life,
     store::{
@@ -16,14 +21,26 @@ use serde_json::json;
 
 const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3 };
 
-async fn store() -> (tempfile::TempDir, Store) {
-    let directory = tempfile::tempdir().expect("directory");
-    let store = Store::open(&directory.path().join("manager.db")).await.expect("opens");
+on_every_database! {
+    every_state_of_a_life_is_read_back_as_it_was_stored,
+    a_new_database_may_be_opened_by_several_at_once,
+    the_database_itself_refuses_a_row_that_cannot_be,
+    one_purpose_has_one_message_and_one_nonce,
+    a_manager_that_was_taken_over_can_no_longer_write,
+    transactions_that_write_come_one_after_the_other,
+    one_manager_leads_until_it_is_gone,
+    effects_leave_through_the_outbox_and_name_the_owner,
+    outcomes_of_many_sectors_are_stored_at_once,
+}
+
+/// A store with a fold and one sector.
+async fn store(database: &TestDatabase) -> Store {
+    let store = database.open().await;
     let mut tx = store.begin().await.expect("begins");
     tx.start_fold("SEAL_SECTORS@1").await.expect("starts");
     tx.insert_sector(id(), SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
     tx.commit().await.expect("commits");
-    (directory, store)
+    store
 }
 
 fn id() -> SectorId {
@@ -66,9 +83,8 @@ async fn apply(store: &Store, input: Input) -> Sector {
     outcome.sector
 }
 
-#[tokio::test]
-async fn every_state_of_a_life_is_read_back_as_it_was_stored() {
-    let (_directory, store) = store().await;
+async fn every_state_of_a_life_is_read_back_as_it_was_stored(database: TestDatabase) {
+    let store = store(&database).await;
     let refused = ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOF_INVALID, "a test");
     for input in inputs() {
         let stored = apply(&store, input).await;
@@ -89,32 +105,30 @@ async fn every_state_of_a_life_is_read_back_as_it_was_stored() {
     assert!(store.live_sectors().await.expect("lists").is_empty());
 }
 
-#[tokio::test]
-async fn a_new_database_may_be_opened_by_several_at_once() {
-    let directory = tempfile::tempdir().expect("directory");
-    let path = directory.path().join("manager.db");
+async fn a_new_database_may_be_opened_by_several_at_once(database: TestDatabase) {
     let openings = (0..8).map(|_| {
-        let path = path.clone();
-        tokio::spawn(async move { Store::open(&path).await.map(drop) })
+        let database = database.database.clone();
+        tokio::spawn(async move { Store::open(&database).await.map(drop) })
     });
     for opening in openings.collect::<Vec<_>>() {
         opening.await.expect("no panic").expect("opens");
     }
 }
 
-#[tokio::test]
-async fn the_database_itself_refuses_a_row_that_cannot_be() {
-    let (directory, store) = store().await;
+async fn the_database_itself_refuses_a_row_that_cannot_be(database: TestDatabase) {
+    let store = store(&database).await;
     apply(&store, Input::Claimed).await;
-    let url = format!("sqlite://{}", directory.path().join("manager.db").display());
-    let pool = sqlx::SqlitePool::connect(&url).await.expect("connects");
+    let pool = database.raw().await;
+    let outbox = "INSERT INTO outbox (kind, miner, number, lease_sequence, payload)";
+    let good = format!("{outbox} VALUES ('intent', 'f01', 1, 0, '')");
+    sqlx::query(&good).execute(&pool).await.expect("what is good is taken");
     for bad in [
         "UPDATE sectors SET state = 'proving'",
         "UPDATE sectors SET comm_r = '00'",
         "UPDATE sectors SET state = 'lost'",
         "UPDATE sectors SET draw = 1",
         "INSERT INTO messages (key, kind, miner, number, state) VALUES ('k', 'precommit', 'f01', 1, 'pushed')",
-        "INSERT INTO outbox (kind, miner, number, lease_sequence, payload) VALUES ('fact', 'f01', 1, 0, x'')",
+        &format!("{outbox} VALUES ('fact', 'f01', 1, 0, '')"),
     ] {
         let outcome = sqlx::query(bad).execute(&pool).await;
         assert!(outcome.is_err(), "{bad}");
@@ -131,9 +145,8 @@ async fn wants(store: &Store, kind: MessageKind) -> Outcome {
     }
 }
 
-#[tokio::test]
-async fn one_purpose_has_one_message_and_one_nonce() {
-    let (_directory, store) = store().await;
+async fn one_purpose_has_one_message_and_one_nonce(database: TestDatabase) {
+    let store = store(&database).await;
     let mut tx = store.begin().await.expect("begins");
     tx.store_outcomes(&[wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
     tx.store_outcomes(&[wants(&store, MessageKind::PreCommit).await]).await.expect("wants the same");
@@ -157,9 +170,8 @@ async fn one_purpose_has_one_message_and_one_nonce() {
     assert!(matches!(&open[0].state, MessageState::Signed(signed) if signed.bytes == b"bytes"));
 }
 
-#[tokio::test]
-async fn a_manager_that_was_taken_over_can_no_longer_write() {
-    let (_directory, store) = store().await;
+async fn a_manager_that_was_taken_over_can_no_longer_write(database: TestDatabase) {
+    let store = store(&database).await;
     let take_over = || async {
         let mut tx = store.begin().await.expect("begins");
         let epoch = tx.take_over().await.expect("takes over");
@@ -174,9 +186,79 @@ async fn a_manager_that_was_taken_over_can_no_longer_write() {
     assert!(tx.move_offset(second, 0, 11).await.is_err(), "the offset has moved already");
 }
 
-#[tokio::test]
-async fn effects_leave_through_the_outbox_and_name_the_owner() {
-    let (_directory, store) = store().await;
+async fn transactions_that_write_come_one_after_the_other(database: TestDatabase) {
+    let store = store(&database).await;
+    // Each reads and then writes what it read plus one; none may miss another one's step, and none may be refused.
+    let steps = (0..16).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut tx = store.begin().await?;
+            let mut sector = tx.sector(id()).await?.expect("exists");
+            tokio::task::yield_now().await;
+            sector.attempt += 1;
+            tx.save_sector(&sector).await?;
+            tx.commit().await
+        })
+    });
+    for step in steps.collect::<Vec<_>>() {
+        step.await.expect("no panic").expect("commits");
+    }
+    assert_eq!(store.sector(id()).await.expect("reads").expect("exists").attempt, 17);
+}
+
+async fn one_manager_leads_until_it_is_gone(database: TestDatabase) {
+    // Two managers, each with its own connections.
+    let (first, second) = (database.open().await, database.open().await);
+    let leadership = first.candidate().try_lead().await.expect("asks").expect("nobody else leads");
+    let mut candidate = second.candidate();
+    for _ in 0..3 {
+        assert!(candidate.try_lead().await.expect("asks").is_none(), "one leads already");
+    }
+    drop(leadership);
+    // A server notices the end of a session a moment later.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while candidate.try_lead().await.expect("asks").is_none() {
+        assert!(std::time::Instant::now() < deadline, "nobody leads, and nobody may");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+async fn outcomes_of_many_sectors_are_stored_at_once(database: TestDatabase) {
+    let store = store(&database).await;
+    let ids: BTreeSet<SectorId> = (1..=300).map(|n| format!("f01000/{n}").parse().expect("sector")).collect();
+    let mut tx = store.begin().await.expect("begins");
+    for id in ids.iter().skip(1) {
+        tx.insert_sector(*id, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
+    }
+    let mut asked = ids.clone();
+    asked.insert("f01000/999".parse().expect("sector"));
+    let sectors = tx.sectors(&asked).await.expect("reads");
+    assert_eq!(sectors.iter().map(|sector| sector.id).collect::<BTreeSet<_>>(), ids);
+    let happening = |kind: &str| Happening::of_manager(kind, json!({}));
+    let outcomes: Vec<Outcome> = sectors
+        .into_iter()
+        .map(|sector| {
+            Outcome::unchanged(sector)
+                .then(|sector| life::offer(sector, happening("wanted")))
+                .then(|sector| life::decide(sector, Input::Claimed, happening("claimed"), POLICY))
+        })
+        .collect();
+    tx.store_outcomes(&outcomes).await.expect("stores");
+    tx.commit().await.expect("commits");
+    for outcome in &outcomes {
+        let id = outcome.sector.id;
+        assert_eq!(store.sector(id).await.expect("reads").as_ref(), Some(&outcome.sector));
+        let kinds: Vec<String> =
+            store.history(id).await.expect("reads").into_iter().map(|entry| entry.happening.kind).collect();
+        assert_eq!(kinds, ["wanted", "claimed"]);
+    }
+    let rows = store.outbox(0, 1000).await.expect("reads");
+    assert_eq!(rows.iter().map(|row| row.sector).collect::<BTreeSet<_>>(), ids);
+    assert_eq!(rows.len(), ids.len());
+}
+
+async fn effects_leave_through_the_outbox_and_name_the_owner(database: TestDatabase) {
+    let store = store(&database).await;
     let mut tx = store.begin().await.expect("begins");
     let mut sector = tx.sector(id()).await.expect("reads").expect("exists");
     let worker = "w1".parse().expect("worker");

@@ -166,6 +166,33 @@ async fn the_log_is_read_in_order_and_again_from_any_offset() {
 }
 
 #[tokio::test]
+async fn a_reader_never_skips_what_the_server_gave_to_a_reader_that_hangs() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let token = won(&bus, &intent(1, 0), "w1").await;
+    // A reader that waits at the server for more, and then stands still, as a process does that was stopped.
+    let mut hanging = bus.open_log(0).await.expect("opens");
+    assert_eq!(hanging.next_batch().await.expect("reads").len(), 1);
+
+    let mut sequences = Vec::new();
+    let mut log = bus.open_log(0).await.expect("opens");
+    for number in 1..=3 {
+        bus.report(intent(1, 0).sector, &worker("w1"), &event(token, number)).await.expect("stored");
+    }
+    let reading = async {
+        while sequences.last() != Some(&(token.0 + 3)) {
+            match log.next_batch().await {
+                Ok(entries) => sequences.extend(entries.iter().map(|entry| entry.sequence)),
+                Err(_) => log = bus.open_log(sequences.last().copied().unwrap_or(0)).await.expect("opens again"),
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(120), reading).await.expect("it gets everything in the end");
+    assert_eq!(sequences, (token.0..=token.0 + 3).collect::<Vec<_>>());
+    drop(hanging);
+}
+
+#[tokio::test]
 async fn a_killed_server_loses_nothing_that_was_acknowledged_and_changes_no_owner() {
     let mut server = Server::start();
     let bus = server.connect_with_streams("manager").await;
