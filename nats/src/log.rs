@@ -71,7 +71,7 @@ pub struct SectorsLog {
     last: Option<jetstream::Message>,
     /// The sequence of the last record that was returned, or that we began behind.
     last_sequence: u64,
-    /// How many records the server has given out since the consumer was made: no other than we has got one of them.
+    /// How many records the server has given out since the log was opened, if none of them went to anybody else.
     deliveries: u64,
 }
 
@@ -87,12 +87,20 @@ pub struct LogError {
 }
 
 impl Bus {
-    /// Opens the log behind `last_sequence`. Whatever a previous process took and did not acknowledge is given again.
+    /// Opens the log behind `last_sequence`. Whatever a previous process took and did not acknowledge is given again, and
+    /// what it still waits for goes to us: a process that hangs, or whose host is gone, may wait for a while.
     pub async fn open_log(&self, last_sequence: u64) -> Result<SectorsLog, LogError> {
         let failed = |operation| move |source: async_nats::Error| LogError { operation, source };
         let stream =
             self.js.get_stream_no_info(topology::SECTORS).await.map_err(|source| failed("find")(source.into()))?;
-        let reset = stream
+        if let Err(error) = stream.delete_consumer(topology::FOLD).await {
+            tracing::debug!(%error, "no earlier reader");
+        }
+        self.js
+            .create_consumer_on_stream(topology::fold(), topology::SECTORS)
+            .await
+            .map_err(|source| failed("make the reader of")(source.into()))?;
+        stream
             .reset_consumer(topology::FOLD, Some(last_sequence + 1))
             .await
             .map_err(|source| failed("rewind")(source.into()))?;
@@ -106,7 +114,7 @@ impl Bus {
             .messages()
             .await
             .map_err(|source| failed("open")(source.into()))?;
-        Ok(SectorsLog { messages, last: None, last_sequence, deliveries: reset.info.delivered.consumer_sequence })
+        Ok(SectorsLog { messages, last: None, last_sequence, deliveries: 0 })
     }
 }
 
