@@ -55,7 +55,7 @@ test: lint deny nats-cli params ## Everything that CI runs
 	cargo test --workspace $(SLOW_TESTS)
 
 bench: params ## Benchmarks; each prints ratios against a baseline of the same run
-	cargo bench --workspace --profile dev --bench params
+	cargo bench --workspace --profile dev --bench params --bench fold
 
 clean-demo: ## Remove what the demo left
 	rm -rf .demo

@@ -73,7 +73,7 @@ impl ConfigArg {
     }
 
     async fn store(&self) -> anyhow::Result<Store> {
-        Ok(Store::open(&self.load()?.database.path).await?)
+        Ok(Store::open(&self.load()?.database).await?)
     }
 }
 
