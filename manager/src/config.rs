@@ -32,6 +32,9 @@ pub struct Config {
     /// When to try again and when to give up.
     #[serde(default)]
     pub policy: Policy,
+    /// When a worker counts as gone, and what happens to its sectors.
+    #[serde(default)]
+    pub liveness: Liveness,
 }
 
 /// The `[database]` table.
@@ -111,8 +114,28 @@ pub struct Store {
 pub struct Policy {
     /// How many attempts a sector gets before its number is given up.
     pub max_attempts: u32,
+    /// How often a sector is offered to workers, for whatever reason, before a person must look.
+    pub max_issues: u32,
     /// How long reading a sector's files in the permanent store may take, in seconds.
     pub file_check_timeout_secs: u64,
+}
+
+/// The `[liveness]` table.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Liveness {
+    /// Whether sectors are taken from workers that are gone. Otherwise a person does it.
+    pub revoke: bool,
+    /// After how many seconds without a sign of life a worker counts as gone.
+    pub dead_after_secs: u64,
+    /// How many seconds longer it may stay away while it has hours of work on its disks.
+    pub grace_secs: u64,
+    /// The same while it has nothing that is worth waiting for.
+    pub short_grace_secs: u64,
+    /// For how many seconds a worker that is there may not name a sector that it owns.
+    pub orphan_after_secs: u64,
+    /// How many seconds must lie between two automatic revocations of one sector.
+    pub reissue_interval_secs: u64,
 }
 
 /// Why a configuration cannot be used.
@@ -184,6 +207,17 @@ impl Config {
         if let Err(problem) = crate::chain::json::parse_tokens(&self.chain.max_fee_atto) {
             return refuse("chain.max_fee_atto", problem);
         }
+        for (field, secs) in [
+            ("liveness.dead_after_secs", self.liveness.dead_after_secs),
+            ("liveness.grace_secs", self.liveness.grace_secs),
+            ("liveness.short_grace_secs", self.liveness.short_grace_secs),
+            ("liveness.orphan_after_secs", self.liveness.orphan_after_secs),
+            ("liveness.reissue_interval_secs", self.liveness.reissue_interval_secs),
+        ] {
+            if secs == 0 {
+                return refuse(field, "must be at least 1".to_owned());
+            }
+        }
         let mut seen = BTreeSet::new();
         for (index, miner) in self.miners.iter().enumerate() {
             let field = |name: &str| format!("miner[{index}].{name}");
@@ -213,6 +247,9 @@ impl Config {
         }
         if self.policy.max_attempts == 0 {
             return refuse("policy.max_attempts", "must be at least 1".to_owned());
+        }
+        if self.policy.max_issues == 0 {
+            return refuse("policy.max_issues", "must be at least 1".to_owned());
         }
         if self.policy.file_check_timeout_secs == 0 {
             return refuse("policy.file_check_timeout_secs", "must be at least 1".to_owned());
@@ -252,9 +289,22 @@ impl Default for Streams {
     }
 }
 
+impl Default for Liveness {
+    fn default() -> Self {
+        Liveness {
+            revoke: true,
+            dead_after_secs: 60,
+            grace_secs: 3600,
+            short_grace_secs: 120,
+            orphan_after_secs: 120,
+            reissue_interval_secs: 600,
+        }
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
-        Policy { max_attempts: 3, file_check_timeout_secs: 600 }
+        Policy { max_attempts: 3, max_issues: 6, file_check_timeout_secs: 600 }
     }
 }
 
@@ -323,6 +373,7 @@ mod tests {
             ("\"t01000\"", "\"1000\"", "id"),
             ("[chain]", "[chain]\nmax_fee_atto = \"1 FIL\"", "chain.max_fee_atto"),
             ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
+            ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),
             ("[chain]", "[[store]]\nname = \"a\"\npath = \"/no/such/dir\"\n[chain]", "store[0].path"),
             ("/tmp/sealbus-test.db", "/no/such/dir/x.db", "database.path"),
         ] {

@@ -9,12 +9,13 @@ use sealbus_nats::{Bus, publish::PublishError};
 use sealbus_schema::{
     codec,
     message::{Fact, Intent},
+    seal::manager::State,
 };
 use tokio::sync::Notify;
 
 use crate::{
     life,
-    store::{OutboxKind, OutboxRow, SectorFilter, Store, StoreError},
+    store::{OutboxKind, OutboxRow, Store, StoreError},
 };
 
 /// How long the outbox sleeps when nobody wakes it.
@@ -23,6 +24,17 @@ const PERIOD: Duration = Duration::from_secs(1);
 const REOFFER_PERIOD: Duration = Duration::from_secs(120);
 /// How many rows are read at once.
 const BATCH: u32 = 100;
+
+/// What becomes of a row of the outbox that was published, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// It goes.
+    Remove,
+    /// It stays, for a person to see; the rows behind it go on.
+    Keep,
+    /// It stays, and so do the rows behind it until the bus answers.
+    Stop,
+}
 
 /// Publishes for ever.
 pub async fn run(bus: &Bus, store: &Store, changed: &Notify) -> Result<std::convert::Infallible, StoreError> {
@@ -48,23 +60,34 @@ async fn drain(bus: &Bus, store: &Store) -> Result<(), StoreError> {
         }
         for row in rows {
             after = row.id;
-            match publish(bus, &row).await {
-                Ok(()) => {}
-                Err(PublishError::Fenced { subject }) => {
-                    // The lease has moved; the fold says what is true now.
-                    tracing::info!(sector = %row.sector, %subject, "no longer true; dropped");
-                }
-                Err(error) if error.is_transient() => {
-                    tracing::warn!(sector = %row.sector, %error, "not published yet");
-                    return Ok(());
-                }
-                Err(error) => {
-                    tracing::error!(sector = %row.sector, %error, "cannot be published");
-                    continue;
-                }
+            let outcome = publish(bus, &row).await;
+            let treatment = treat(&outcome);
+            log_outcome(&row, outcome, treatment);
+            match treatment {
+                Treatment::Remove => store.remove_from_outbox(row.id).await?,
+                Treatment::Keep => {}
+                Treatment::Stop => return Ok(()),
             }
-            store.remove_from_outbox(row.id).await?;
         }
+    }
+}
+
+/// What becomes of a row, by what became of its content.
+pub const fn treat(outcome: &Result<(), PublishError>) -> Treatment {
+    match outcome {
+        // Fenced: the lease has moved, and the fold says what is true now.
+        Ok(()) | Err(PublishError::Fenced { .. }) => Treatment::Remove,
+        Err(error) if error.is_transient() => Treatment::Stop,
+        Err(_) => Treatment::Keep,
+    }
+}
+
+fn log_outcome(row: &OutboxRow, outcome: Result<(), PublishError>, treatment: Treatment) {
+    let Err(error) = outcome else { return };
+    match treatment {
+        Treatment::Remove => tracing::info!(sector = %row.sector, %error, "no longer true; dropped"),
+        Treatment::Stop => tracing::warn!(sector = %row.sector, %error, "not published yet"),
+        Treatment::Keep => tracing::error!(sector = %row.sector, %error, "cannot be published"),
     }
 }
 
@@ -82,13 +105,17 @@ async fn publish(bus: &Bus, row: &OutboxRow) -> Result<(), PublishError> {
             let reason = String::from_utf8_lossy(&row.payload);
             bus.release(row.sector, row.lease_sequence, &reason).await.map(drop)
         }
+        OutboxKind::Purge => bus.purge(row.sector).await,
     }
 }
 
-/// Offers every queued sector again. An intent that is in the queue stays alone; a stale one cannot claim.
+/// Offers every sector again that waits for a worker. An intent that is in the queue stays alone; a stale one cannot
+/// claim.
 async fn reoffer_queued(bus: &Bus, store: &Store) -> Result<(), StoreError> {
-    let queued = SectorFilter { state: Some("queued".to_owned()), ..SectorFilter::default() };
-    for sector in store.sectors(&queued).await? {
+    for sector in store.live_sectors().await? {
+        if !matches!(sector.state, State::Queued | State::Requeued(_)) {
+            continue;
+        }
         match bus.offer(&life::intent_of(&sector)).await {
             Ok(_) => {}
             Err(error) => {

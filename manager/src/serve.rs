@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
-    outbox,
+    liveness, outbox,
     store::{Store, StoreError},
 };
 
@@ -102,6 +102,7 @@ pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError>
         ended = fold_for_ever(&bus, &store, epoch, &config, &changed) => ended,
         ended = outbox::run(&bus, &store, &changed) => Ok(ended?),
         ended = driver.run() => Ok(ended?),
+        ended = liveness::run(&bus, &store, &config, epoch, &changed) => Ok(ended?),
         never = keep_topology(&bus, &config) => never,
     }
 }
@@ -187,7 +188,9 @@ async fn check_miners(node: &NodeClient, config: &Config) -> Result<(), ServeErr
 async fn ensure_topology(bus: &Bus, config: &Config) -> Result<(), TopologyError> {
     bus.ensure_streams(config.streams.layout()).await?;
     for miner in &config.miners {
-        bus.ensure_queue(miner.id, miner.sector_size.seal_proof(), Plan::Seal).await?;
+        for plan in Plan::ALL {
+            bus.ensure_queue(miner.id, miner.sector_size.seal_proof(), plan).await?;
+        }
     }
     Ok(())
 }

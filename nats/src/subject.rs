@@ -91,6 +91,16 @@ pub fn event(sector: SectorId, worker: &WorkerName) -> String {
     format!("seal.sector.{}.{}.ev.{worker}", sector.miner, sector.number)
 }
 
+/// Every event of a sector.
+pub fn all_events_of(sector: SectorId) -> String {
+    format!("seal.sector.{}.{}.ev.*", sector.miner, sector.number)
+}
+
+/// Every fact about a sector.
+pub fn all_facts_of(sector: SectorId) -> String {
+    format!("seal.sector.{}.{}.fact.*.*", sector.miner, sector.number)
+}
+
 /// The subject of a fact for a worker about a sector.
 pub fn fact(sector: SectorId, worker: &WorkerName, kind: FactKind) -> String {
     format!("seal.sector.{}.{}.fact.{worker}.{}", sector.miner, sector.number, kind.name())
