@@ -43,7 +43,7 @@ async fn a_late_copy_of_a_finished_sectors_intent_begins_nothing_after_a_restart
     let mut manager = Manager::connect(&server.url()).await;
     manager.offer(1).await;
     let _worker = bench.start();
-    eventually("the late copy", async || bench.log().contains("a late copy of an intent").then_some(())).await;
+    eventually("the late copy", async || bench.log().contains("not claimed").then_some(())).await;
     let next = manager.offer(2).await;
     manager.see_through(next, "finished").await;
     assert_eq!(manager.events(finished).len(), events, "nothing was reported again");
