@@ -180,3 +180,37 @@ async fn an_order_for_a_slot_that_the_worker_has_not_is_said_with_the_names_it_h
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("slot7") && said[0].contains("slot0"), "{said:?}");
 }
+
+#[tokio::test]
+async fn killed_at_any_moment_of_a_release_the_worker_ends_it_and_loses_nothing() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let slot = bench.path("slot0");
+    let mut worker = bench.start();
+    bench.hold("tree_d");
+    let mut expected = Vec::new();
+    for turn in 1..=6u64 {
+        let sector = manager.offer(turn).await;
+        let token = manager.claimed(sector).await;
+        manager.event(sector, "pieces_added").await;
+        let name = format!("{}.{token}", sector.file_name());
+        expected.extend([name.clone(), format!("{name}.journal")]);
+        manager.order(turn, false, &[(turn, &slot)]).await;
+        // Pauses of every length around the steps of the release; none is waited for as an order of events.
+        tokio::time::sleep(std::time::Duration::from_millis((turn - 1) * 4)).await;
+        worker.kill();
+        worker = bench.start();
+        manager.heartbeat_with("the release", |seen| seen.slots[0].released == turn).await;
+    }
+    let mut kept: Vec<String> = fs::read_dir(slot.join("quarantine"))
+        .expect("list")
+        .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    kept.sort();
+    assert_eq!(kept, expected, "each sector's files and journal, once");
+    assert_eq!(bench.left_in(0), ["quarantine", "released"]);
+    bench.let_go("tree_d");
+    let next = manager.offer(99).await;
+    manager.see_through(next, "finished").await;
+}
