@@ -149,3 +149,53 @@ async fn a_free_slot_that_is_replaced_is_opened_again() {
     manager.see_through(sector, "finished").await;
     eventually("a lock", async || bench.path("slot0/slot.lock").exists().then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_disk_that_becomes_read_only_under_a_sector_blocks_its_slots_until_it_is_mended() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let mut bench = Bench::new(server.url(), 0);
+    let Some(disk) = Tmpfs::mount(&bench.path("disk"), "512m") else { return };
+    for name in ["disk/a", "disk/b"] {
+        fs::create_dir(bench.path(name)).expect("directory");
+        bench.more += &format!("[[slot]]\npath = {name:?}\n");
+    }
+    let _worker = bench.start();
+    bench.hold("tree_d");
+    let sector = manager.offer(1).await;
+    bench.begun("tree_d", 1).await;
+    disk.remount("ro");
+    bench.let_go("tree_d");
+    // One slot cannot write its journal, the other finds the same before it takes anything.
+    let seen =
+        manager.heartbeat_with("blocked slots", |seen| seen.slots.iter().all(|slot| slot.blocked.is_some())).await;
+    assert!(seen.slots.iter().any(|slot| slot.holding.is_some()));
+    for slot in &seen.slots {
+        let report = slot.blocked.as_ref().expect("blocked");
+        assert_eq!((report.class, report.code.clone()), (ErrorClass::Crit, ErrorCode::IO_FAILED));
+        assert_eq!((report.host.as_str(), report.slot.as_str()), ("bench", slot.path.as_str()));
+    }
+    assert!(!manager.kinds(sector).contains(&"tree_d_built"), "nothing is told that no journal has");
+    disk.remount("rw");
+    manager.see_through(sector, "finished").await;
+    manager.assert_gapless(sector);
+    manager.heartbeat_with("usable slots", |seen| seen.slots.iter().all(|slot| slot.blocked.is_none())).await;
+}
+
+#[tokio::test]
+async fn a_slot_that_is_put_back_as_it_was_goes_on_with_its_sector() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let _worker = bench.start();
+    bench.hold("tree_d");
+    let sector = manager.offer(1).await;
+    bench.begun("tree_d", 1).await;
+    fs::rename(bench.path("slot0"), bench.path("away")).expect("renames");
+    bench.let_go("tree_d");
+    let seen = manager.heartbeat_with("a blocked slot", |seen| seen.slots[0].blocked.is_some()).await;
+    assert_eq!(seen.slots[0].blocked.as_ref().expect("blocked").code, ErrorCode::SLOT_UNUSABLE);
+    fs::rename(bench.path("away"), bench.path("slot0")).expect("renames");
+    manager.see_through(sector, "finished").await;
+    manager.assert_gapless(sector);
+}

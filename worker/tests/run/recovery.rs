@@ -4,7 +4,7 @@ use sealbus_nats::lease::ClaimOutcome;
 use sealbus_schema::{
     ErrorClass, ErrorCode, Plan, Token,
     error::Exit,
-    message::{EventBody, Intent},
+    message::{EventBody, Fact, Intent},
 };
 
 use crate::support::{Bench, Manager, PROOF, Server, Worker, eventually};
@@ -73,4 +73,26 @@ async fn what_blocks_after_its_last_try_says_how_each_try_failed() {
     assert_eq!((error.host.as_str(), error.slot.ends_with("slot0")), ("bench", true));
     assert!(error.stderr_tail.contains("the last words of tree_d"), "{}", error.stderr_tail);
     assert!(manager.claimed(sector).await > Token(0));
+}
+
+#[tokio::test]
+async fn a_persons_word_lets_a_blocked_sector_go_on_once() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let worker = bench.start();
+    bench.fail_once("pc2", "perm");
+    let sector = manager.offer(1).await;
+    manager.see_through(sector, "failed").await;
+    worker.kill();
+    let token = manager.claimed(sector).await;
+    // The word comes while nobody listens.
+    manager.tell(sector, Fact::Resubmit { token, serial: 1, from: None }).await;
+    let worker = bench.start();
+    manager.event(sector, "pc2_done").await;
+    worker.kill();
+    let _worker = bench.start();
+    manager.see_through(sector, "finished").await;
+    manager.assert_gapless(sector);
+    assert_eq!(bench.starts("pc2"), 2, "the same word, read again, does nothing");
 }
