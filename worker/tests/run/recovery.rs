@@ -88,6 +88,7 @@ async fn a_persons_word_lets_a_blocked_sector_go_on_once() {
     let token = manager.claimed(sector).await;
     // The word comes while nobody listens.
     manager.tell(sector, Fact::Resubmit { token, serial: 1, from: None }).await;
+    manager.serial = 1;
     let worker = bench.start();
     manager.event(sector, "pc2_done").await;
     worker.kill();

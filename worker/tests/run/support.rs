@@ -302,6 +302,8 @@ pub struct Manager {
     log: SectorsLog,
     pub records: Vec<(u64, Record)>,
     pub worker: WorkerName,
+    /// The serial of the last order to resubmit, which its answers carry.
+    pub serial: u32,
 }
 
 impl Manager {
@@ -315,7 +317,7 @@ impl Manager {
         bus.ensure_streams(Layout { replicas: 1, max_sectors_bytes: 1 << 28 }).await.expect("streams");
         bus.ensure_queue(MINER, PROOF, Plan::Seal).await.expect("queue");
         let log = bus.open_log(0).await.expect("log");
-        Manager { bus, log, records: Vec::new(), worker: "w1".parse().expect("name") }
+        Manager { bus, log, records: Vec::new(), worker: "w1".parse().expect("name"), serial: 0 }
     }
 
     pub async fn offer(&self, number: u64) -> SectorId {
@@ -399,17 +401,18 @@ impl Manager {
 
     pub async fn answer(&mut self, sector: SectorId, body: &EventBody) {
         let token = self.claimed(sector).await;
+        let serial = self.serial;
         match body {
             EventBody::TicketWanted { draw } => self.tell(sector, Fact::Ticket { token, ticket: ticket(*draw) }).await,
             EventBody::Pc2Done { .. } => {
-                self.tell(sector, Fact::PrecommitLanded { token, serial: 0, precommit: precommit(100_000) }).await;
+                self.tell(sector, Fact::PrecommitLanded { token, serial, precommit: precommit(100_000) }).await;
             }
             EventBody::Persisted { .. } => {
-                self.tell(sector, Fact::PersistChecked { token, serial: 0 }).await;
-                self.tell(sector, Fact::Seed { token, serial: 0, seed: seed(1) }).await;
+                self.tell(sector, Fact::PersistChecked { token, serial }).await;
+                self.tell(sector, Fact::Seed { token, serial, seed: seed(1) }).await;
             }
             EventBody::C2Done { .. } => {
-                self.tell(sector, Fact::ProveLanded { token, serial: 0, activation_epoch: 300 }).await
+                self.tell(sector, Fact::ProveLanded { token, serial, activation_epoch: 300 }).await
             }
             _ => {}
         }
