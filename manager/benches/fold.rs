@@ -1,19 +1,16 @@
 //! How fast the fold is, against reading the same log without a database.
 //!
 //! `cargo bench --workspace --profile dev --bench fold` fills a real `SEAL_SECTORS` with the lives of 2,000 sectors, as
-//! their workers report them side by side: each batch of the log concerns as many sectors as it has records. It is read
-//! raw, folded into SQLite and folded into PostgreSQL, in turns. What the chain brings to each life is stored between
-//! the stretches of the log, outside the measured time.
+//! their workers report them side by side: each batch of the log concerns as many sectors as it has records. Stretch by
+//! stretch, the log is filled, read raw, folded into SQLite and folded into PostgreSQL; then what the chain brings to each
+//! life is stored, outside the measured time.
 
 #[path = "../tests/databases/mod.rs"]
 mod databases;
 #[path = "../../nats/tests/support/mod.rs"]
 mod support;
 
-use std::{
-    ops::Range,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use databases::TestDatabase;
 use sealbus_manager::{
@@ -35,6 +32,8 @@ use support::Server;
 use tokio::sync::Notify;
 
 const SECTORS: u64 = 2_000;
+/// Between two stretches of the log the chain is heard.
+const STRETCHES: usize = 5;
 const ROUNDS: usize = 3;
 const PROOF: SealProof = SealProof::StackedDrg32GiBV1_1;
 const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 6 };
@@ -48,45 +47,54 @@ async fn main() {
     let load = std::fs::read_to_string("/proc/loadavg").expect("the load");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("{cores} cores, load before the start: {}", load.trim());
-    let server = Server::start();
-    let bus = server.connect_with_streams("manager").await;
-    let stretches = fill(&server).await;
-    let records = stretches.last().expect("stretches").end - 1;
+    let records: usize = SECTORS as usize * (0..STRETCHES).map(|stretch| steps(stretch, 0).len()).sum::<usize>();
     println!("{SECTORS} sectors, {records} records of the log, durable settings, {ROUNDS} rounds");
 
     let mut figures: [Vec<f64>; 3] = Default::default();
     for _ in 0..ROUNDS {
-        figures[0].push(records as f64 / raw(&bus, records).await.as_secs_f64());
-        figures[1].push(records as f64 / folded(&bus, &stretches, TestDatabase::sqlite()).await.as_secs_f64());
-        let postgres = TestDatabase::durable_postgres();
-        figures[2].push(records as f64 / folded(&bus, &stretches, postgres).await.as_secs_f64());
+        for (figures, spent) in figures.iter_mut().zip(round().await) {
+            figures.push(records as f64 / spent.as_secs_f64());
+        }
     }
-    let median = |figures: &mut Vec<f64>| {
+    for figures in &mut figures {
         figures.sort_by(f64::total_cmp);
-        figures[figures.len() / 2]
-    };
-    let raw = median(&mut figures[0]);
-    for (name, figures) in ["raw", "SQLite", "PostgreSQL"].iter().zip(&mut figures) {
-        let middle = median(figures);
+    }
+    let raw = figures[0][ROUNDS / 2];
+    for (name, figures) in ["raw", "SQLite", "PostgreSQL"].iter().zip(&figures) {
+        let median = figures[ROUNDS / 2];
         let range = format!("{:.0} to {:.0}", figures[0], figures[ROUNDS - 1]);
-        println!("{name:>10}: {middle:7.0} events a second ({range}), {:.2} of raw", middle / raw);
+        println!("{name:>10}: {median:7.0} events a second ({range}), {:.2} of raw", median / raw);
     }
 }
 
-/// Reads the log as the fold does, and does nothing with it.
-async fn raw(bus: &Bus, records: u64) -> Duration {
-    let started = Instant::now();
-    let mut log = bus.open_log(0).await.expect("opens");
+/// All lives on a new log and new databases: how long reading took, and folding into SQLite and into PostgreSQL.
+async fn round() -> [Duration; 3] {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let js = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    let databases = [TestDatabase::sqlite(), TestDatabase::durable_postgres()];
+    let stores = [start(&bus, &databases[0]).await, start(&bus, &databases[1]).await];
+    let mut spent = [Duration::ZERO; 3];
     let mut last = 0;
-    while last < records {
-        last = log.next_batch().await.expect("reads").last().map_or(last, |entry| entry.sequence);
-        log.acknowledge().await;
+    for stretch in 0..STRETCHES {
+        let end = publish(&js, stretch).await;
+        spent[0] += raw(&bus, last, end).await;
+        for ((store, epoch), spent) in stores.iter().zip(&mut spent[1..]) {
+            *spent += folded(&bus, store, *epoch, end).await;
+            follow(store, stretch).await;
+        }
+        last = end;
     }
-    started.elapsed()
+    for (store, _) in &stores {
+        for sector in store.sectors(&Default::default()).await.expect("reads") {
+            assert!(matches!(sector.state, State::Proving(_)), "a life did not end well: {sector:?}");
+        }
+    }
+    spent
 }
 
-/// Folds the log into a new database, and returns how long the fold took.
-async fn folded(bus: &Bus, stretches: &[Range<u64>], database: TestDatabase) -> Duration {
+/// A database with all sectors offered, and the epoch under which we hold its fold.
+async fn start(bus: &Bus, database: &TestDatabase) -> (Store, i64) {
     let store = database.open().await;
     let epoch = fold::take_over(bus, &store).await.expect("takes over");
     let mut tx = store.begin().await.expect("begins");
@@ -94,21 +102,30 @@ async fn folded(bus: &Bus, stretches: &[Range<u64>], database: TestDatabase) -> 
         tx.insert_sector(sector(number), PROOF).await.expect("inserts");
     }
     tx.commit().await.expect("commits");
-    let mut spent = Duration::ZERO;
-    for (index, stretch) in stretches.iter().enumerate() {
-        let changed = Notify::new();
-        let fold = Fold { bus, store: &store, epoch, policy: POLICY, changed: &changed };
-        let started = Instant::now();
-        tokio::select! {
-            ended = fold.run() => panic!("the fold ended: {ended:?}"),
-            () = until(&store, stretch.end - 1) => {}
-        }
-        spent += started.elapsed();
-        follow(&store, index).await;
+    (store, epoch)
+}
+
+/// Reads a stretch of the log as the fold does, and does nothing with it.
+async fn raw(bus: &Bus, mut last: u64, end: u64) -> Duration {
+    let started = Instant::now();
+    let mut log = bus.open_log(last).await.expect("opens");
+    while last < end {
+        last = log.next_batch().await.expect("reads").last().map_or(last, |entry| entry.sequence);
+        log.acknowledge().await;
     }
-    let done = store.sectors(&Default::default()).await.expect("reads");
-    assert!(done.iter().all(|sector| matches!(sector.state, State::Proving(_))), "not every life ended well");
-    spent
+    started.elapsed()
+}
+
+/// Folds a stretch of the log.
+async fn folded(bus: &Bus, store: &Store, epoch: i64, end: u64) -> Duration {
+    let changed = Notify::new();
+    let fold = Fold { bus, store, epoch, policy: POLICY, changed: &changed };
+    let started = Instant::now();
+    tokio::select! {
+        ended = fold.run() => panic!("the fold ended: {ended:?}"),
+        () = until(store, end) => {}
+    }
+    started.elapsed()
 }
 
 /// Waits until the log is folded so far.
@@ -153,32 +170,23 @@ fn chain(sector: Sector, stretch: usize) -> Outcome {
     })
 }
 
-/// Publishes all lives, and returns the stretches of the log between which the chain is heard.
-async fn fill(server: &Server) -> Vec<Range<u64>> {
-    let js = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
-    let mut waiting = Vec::new();
-    let mut published = 0;
-    let mut stretches = Vec::new();
-    for stretch in 0..5 {
-        let first = published + 1;
-        for step in 0..steps(stretch, 0).len() {
-            for number in 1..=SECTORS {
-                let (subject, payload) = steps_of(stretch, number).swap_remove(step);
-                waiting.push(js.publish(subject, payload.into()).await.expect("sends"));
-                published += 1;
-                if waiting.len() == WINDOW {
-                    for ack in waiting.drain(..) {
-                        ack.await.expect("is stored");
-                    }
-                }
+/// Publishes a stretch of all lives, side by side, and returns its last sequence.
+async fn publish(js: &async_nats::jetstream::Context, stretch: usize) -> u64 {
+    let mut records: Vec<_> = (1..=SECTORS).map(|number| steps_of(stretch, number).into_iter()).collect();
+    let mut last = 0;
+    for _ in 0..steps(stretch, 0).len() {
+        let step: Vec<(String, Vec<u8>)> = records.iter_mut().filter_map(Iterator::next).collect();
+        for window in step.chunks(WINDOW) {
+            let mut waiting = Vec::new();
+            for (subject, payload) in window {
+                waiting.push(js.publish(subject.clone(), payload.clone().into()).await.expect("sends"));
+            }
+            for ack in waiting {
+                last = ack.await.expect("is stored").sequence;
             }
         }
-        stretches.push(first..published + 1);
     }
-    for ack in waiting {
-        ack.await.expect("is stored");
-    }
-    stretches
+    last
 }
 
 /// A sector's records in a stretch: subjects and payloads. The lease records are the first of the log, so a sector's
