@@ -26,6 +26,7 @@ use crate::{
     config::Config,
     intents::{self, IntentsError},
     life,
+    proofs::Verifier,
     store::{Happening, Store, StoreError},
 };
 
@@ -46,6 +47,7 @@ pub struct Driver<T> {
     changed: Arc<Notify>,
     /// Sectors whose files are being read.
     checking: Arc<Mutex<HashSet<SectorId>>>,
+    verifier: Arc<dyn Verifier>,
 }
 
 /// The chain at one tick.
@@ -107,6 +109,7 @@ impl<T: Transport + 'static> Driver<T> {
         config: Arc<Config>,
         epoch: i64,
         changed: Arc<Notify>,
+        verifier: Arc<dyn Verifier>,
     ) -> Result<Driver<T>, DriveError> {
         let params = node.network_params().await?;
         let max_fee = parse_tokens(&config.chain.max_fee_atto)
@@ -120,6 +123,7 @@ impl<T: Transport + 'static> Driver<T> {
             max_fee,
             changed,
             checking: Arc::default(),
+            verifier,
             config,
         })
     }

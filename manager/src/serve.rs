@@ -12,6 +12,7 @@ use crate::{
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
     outbox,
+    proofs::{Library, Verifier},
     store::{Store, StoreError},
 };
 
@@ -86,6 +87,11 @@ pub enum ServeError {
 
 /// Runs until a reconciler ends for good. The caller drops the future to stop: everything that matters is stored.
 pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError> {
+    run_with(config, Arc::new(Library)).await
+}
+
+/// [`run`] with something else in the place of the proofs library.
+pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {
     let config = Arc::new(config);
     let store = Store::open(&config.database.path).await?;
     let endpoint = Endpoint::new(config.chain.url.clone(), config.chain.token_file.clone());
@@ -95,7 +101,7 @@ pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError>
     ensure_topology_patiently(&bus, &config).await;
     let epoch = fold::take_over(&bus, &store).await?;
     let changed = Arc::new(Notify::new());
-    let driver = Driver::new(node, store.clone(), config.clone(), epoch, changed.clone()).await?;
+    let driver = Driver::new(node, store.clone(), config.clone(), epoch, changed.clone(), verifier).await?;
     tracing::info!(epoch, miners = %config.miner_names(), "the manager runs");
 
     tokio::select! {

@@ -95,9 +95,10 @@ impl<T: Transport + 'static> Driver<T> {
         };
         let (config, checking, store) = (self.config.clone(), self.checking.clone(), self.store.clone());
         let (epoch, policy, changed) = (self.epoch, self.policy(), self.changed.clone());
+        let verifier = self.verifier.clone();
         tokio::spawn(async move {
             let timeout = std::time::Duration::from_secs(config.policy.file_check_timeout_secs);
-            let checked = files::check(id, proof, comm_r, files, &config.stores, randomness, timeout).await;
+            let checked = files::check(id, proof, comm_r, files, &config.stores, randomness, timeout, verifier).await;
             let (input, kind, detail) = match checked {
                 Ok(()) => (Some(Input::FilesChecked), "files_checked", json!({})),
                 Err(error) if error.class == ErrorClass::Temp => (None, "files_not_checked", error_detail(&error)),
@@ -154,7 +155,9 @@ impl<T: Transport + 'static> Driver<T> {
         if !matches!(self.watch_precommit(view, sector, precommitted).await?, OnChain::Same) {
             return Ok(());
         }
-        let (input, kind, detail) = match proofs::verify_seal(sector.id, sector.proof, proven.clone()).await {
+        let (verifier, id, proof, proven) = (self.verifier.clone(), sector.id, sector.proof, proven.clone());
+        let verified = proofs::blocking(move || verifier.verify_seal(id, proof, &proven)).await;
+        let (input, kind, detail) = match verified.and_then(|verified| verified) {
             Ok(()) => (Input::ProofVerified, "proof_verified", json!({})),
             Err(error) => {
                 let detail = error_detail(&error);
