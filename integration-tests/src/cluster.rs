@@ -15,8 +15,9 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-pub use nats::Identity;
-pub use process::{Process, own_binary};
+pub use nats::{Identity, Server, config_file, seed_file, write_config};
+pub use process::{Process, free_port, nats_server, own_binary, run};
+pub use rpc::call;
 
 /// How long one of the servers may take to come up. Generous: a limit, not a measure.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -42,6 +43,7 @@ pub struct Cluster {
     settings: Settings,
     miner: String,
     nats_url: String,
+    nats_port: u16,
     nats: Option<Process>,
     devnet: Option<Process>,
     manager: Option<Process>,
@@ -75,6 +77,7 @@ impl Cluster {
         let port = process::free_port()?;
         let mut cluster = Cluster {
             nats_url: format!("nats://127.0.0.1:{port}"),
+            nats_port: port,
             root,
             settings,
             miner: String::new(),
@@ -83,7 +86,7 @@ impl Cluster {
             manager: None,
             worker: None,
         };
-        nats::write_config(&cluster.root, port)?;
+        nats::write_config(&cluster.root, &[cluster.nats_server()], &nats::ALONE)?;
         cluster.start_nats()?;
         cluster.start_devnet()?;
         files::write(&cluster)?;
@@ -114,17 +117,21 @@ impl Cluster {
     }
 
     /// The file with an identity's NKey seed.
-    pub fn nkey_file(&self, identity: Identity) -> PathBuf {
+    pub fn nkey_file(&self, identity: Identity<'_>) -> PathBuf {
         nats::seed_file(&self.root, identity)
     }
 
     /// Starts nats-server.
     pub fn start_nats(&mut self) -> anyhow::Result<()> {
-        let config = self.root.join("nats.conf");
+        let config = nats::config_file(&self.root, &self.nats_server());
         let process = Process::start("nats-server", &process::nats_server(), &["-c", &text(&config)], &[], &self.root)?;
         self.nats = Some(process);
-        let port = self.nats_url.rsplit(':').next().unwrap_or_default().to_owned();
+        let port = self.nats_port;
         wait_for("nats-server", || Ok(std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok().then_some(())))
+    }
+
+    fn nats_server(&self) -> Server {
+        Server { name: "nats".to_owned(), port: self.nats_port, route_port: None }
     }
 
     fn start_devnet(&mut self) -> anyhow::Result<()> {

@@ -55,11 +55,16 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Sends it a signal, if it still runs.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// Ends it in good order, or at once if that takes too long.
     pub fn stop(&mut self) {
-        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        self.signal(Signal::TERM);
         let deadline = Instant::now() + STOP_LIMIT;
         while Instant::now() < deadline {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
