@@ -13,12 +13,12 @@ pub struct Row {
     pub point: String,
     /// Of which phase.
     pub phase: String,
-    /// The sector's number.
-    pub sector: u64,
+    /// The sector's number, if there is one sector.
+    pub sector: Option<u64>,
     /// What the books say.
     pub entry: Entry,
-    /// How often the phase was begun.
-    pub begun: usize,
+    /// How often the phase was begun, if the row is about one.
+    pub begun: Option<usize>,
     /// The time from the restart to the phase running again; none if it never stopped.
     pub again: Option<Duration>,
     /// What is wrong with the row; none if it passed.
@@ -26,12 +26,39 @@ pub struct Row {
 }
 
 const HEAD: [&str; 13] = [
-    "KILLED", "POINT", "PHASE", "SECTOR", "STATE", "PRECOMMITS", "PROVECOMMITS", "ACCEPTED", "FENCED", "ILLEGAL", "LEASES",
-    "BEGUN", "AGAIN",
+    "KILLED",
+    "POINT",
+    "PHASE",
+    "SECTOR",
+    "STATE",
+    "PRECOMMITS",
+    "PROVECOMMITS",
+    "ACCEPTED",
+    "FENCED",
+    "ILLEGAL",
+    "LEASES",
+    "BEGUN",
+    "AGAIN",
 ];
 
+impl Row {
+    /// A row for something that did not come to its end.
+    pub fn failed(what: &str, failure: String) -> Row {
+        Row {
+            what: what.to_owned(),
+            point: "-".to_owned(),
+            phase: "-".to_owned(),
+            sector: None,
+            entry: Entry::default(),
+            begun: None,
+            again: None,
+            failure: Some(failure),
+        }
+    }
+}
+
 /// Writes the table to stdout, past the capture of the test harness: the table is what the test is for.
-pub fn print(title: &str, rows: &[Row]) -> std::io::Result<()> {
+pub fn print(title: &str, rows: &[Row], notes: &[String]) -> std::io::Result<()> {
     let cells: Vec<[String; 13]> = rows.iter().map(cells).collect();
     let width = |column: usize| {
         cells.iter().map(|row| row[column].chars().count()).chain([HEAD[column].len()]).max().unwrap_or_default()
@@ -50,6 +77,9 @@ pub fn print(title: &str, rows: &[Row]) -> std::io::Result<()> {
             text.push_str(&format!("FAILED: {} {} {}: {failure}\n", row.what, row.point, row.phase));
         }
     }
+    for note in notes {
+        text.push_str(&format!("{note}\n"));
+    }
     let failed = rows.iter().filter(|row| row.failure.is_some()).count();
     text.push_str(&format!("{} cells, {failed} failed\n", rows.len()));
     let mut out = std::io::stdout().lock();
@@ -67,7 +97,7 @@ fn cells(row: &Row) -> [String; 13] {
         row.what.clone(),
         row.point.clone(),
         row.phase.clone(),
-        row.sector.to_string(),
+        row.sector.map_or_else(|| "-".to_owned(), |sector| sector.to_string()),
         state,
         entry.pre_commits.to_string(),
         entry.prove_commits.to_string(),
@@ -75,7 +105,7 @@ fn cells(row: &Row) -> [String; 13] {
         (entry.fenced + entry.log.stale).to_string(),
         entry.illegal.to_string(),
         entry.log.claims().to_string(),
-        row.begun.to_string(),
+        row.begun.map_or_else(|| "-".to_owned(), |begun| begun.to_string()),
         row.again.map_or_else(|| "-".to_owned(), |again| format!("{} ms", again.as_millis())),
     ]
 }

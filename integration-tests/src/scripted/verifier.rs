@@ -76,7 +76,8 @@ mod tests {
             seed: seed.0,
         };
         let good = yields::proof(sector, &ticket, &seed);
-        let takes = |info: &SealInfo, proof: &[u8]| ProofVerifier::verify_seal(&Scripted, info, proof).expect("a verdict");
+        let takes =
+            |info: &SealInfo, proof: &[u8]| ProofVerifier::verify_seal(&Scripted, info, proof).expect("a verdict");
         assert!(takes(&info, &good));
         let mut flipped = good.clone();
         flipped[100] ^= 1;

@@ -250,7 +250,8 @@ impl World {
             }
             if Instant::now() > deadline {
                 let open = sectors.iter().filter(|sector| !matches!(sector.state, State::Proving(_)));
-                let open: Vec<_> = open.take(20).map(|s| format!("{} {} {:?}", s.id, s.state.name(), s.ownership)).collect();
+                let open: Vec<_> =
+                    open.take(20).map(|s| format!("{} {} {:?}", s.id, s.state.name(), s.ownership)).collect();
                 bail!("{done} of {count} sectors are active after {} s; the others: {open:#?}", limit.as_secs());
             }
             std::thread::sleep(Duration::from_millis(100));

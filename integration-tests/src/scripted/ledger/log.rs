@@ -54,9 +54,10 @@ impl LogCount {
 
     fn event(&mut self, worker: &str, event: &Event) {
         self.events += 1;
-        let owned = self.leases.last().is_some_and(|lease| {
-            lease.sequence == event.token.0 && lease.owner.as_deref() == Some(worker)
-        });
+        let owned = self
+            .leases
+            .last()
+            .is_some_and(|lease| lease.sequence == event.token.0 && lease.owner.as_deref() == Some(worker));
         if !owned {
             self.stale += 1;
             return;

@@ -4,7 +4,7 @@ use std::{fmt::Write, fs};
 
 use sealbus_schema::Phase;
 
-use super::{World, Worker};
+use super::{Worker, World};
 use crate::cluster::{self, Identity, own_binary};
 
 /// Writes everybody's configuration, and makes the directories that it names.
