@@ -111,6 +111,8 @@ pub struct Store {
 pub struct Policy {
     /// How many attempts a sector gets before its number is given up.
     pub max_attempts: u32,
+    /// How often a sector is offered to workers, for whatever reason, before a person must look.
+    pub max_issues: u32,
     /// How long reading a sector's files in the permanent store may take, in seconds.
     pub file_check_timeout_secs: u64,
 }
@@ -214,6 +216,9 @@ impl Config {
         if self.policy.max_attempts == 0 {
             return refuse("policy.max_attempts", "must be at least 1".to_owned());
         }
+        if self.policy.max_issues == 0 {
+            return refuse("policy.max_issues", "must be at least 1".to_owned());
+        }
         if self.policy.file_check_timeout_secs == 0 {
             return refuse("policy.file_check_timeout_secs", "must be at least 1".to_owned());
         }
@@ -254,7 +259,7 @@ impl Default for Streams {
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { max_attempts: 3, file_check_timeout_secs: 600 }
+        Policy { max_attempts: 3, max_issues: 6, file_check_timeout_secs: 600 }
     }
 }
 
@@ -323,6 +328,7 @@ mod tests {
             ("\"t01000\"", "\"1000\"", "id"),
             ("[chain]", "[chain]\nmax_fee_atto = \"1 FIL\"", "chain.max_fee_atto"),
             ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
+            ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),
             ("[chain]", "[[store]]\nname = \"a\"\npath = \"/no/such/dir\"\n[chain]", "store[0].path"),
             ("/tmp/sealbus-test.db", "/no/such/dir/x.db", "database.path"),
         ] {

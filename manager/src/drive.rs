@@ -225,9 +225,9 @@ async fn apply_to(
     policy: AttemptPolicy,
 ) -> Result<(), StoreError> {
     let mut tx = store.begin_as(epoch).await?;
-    if let Some(mut sector) = tx.sector(id).await? {
+    if let Some(sector) = tx.sector(id).await? {
         let happening = Happening::of_manager(kind, detail);
-        life::apply(&mut tx, &mut sector, input, happening, policy).await?;
+        life::apply(&mut tx, sector, input, happening, policy).await?;
         tx.commit().await?;
     }
     Ok(())
@@ -235,7 +235,7 @@ async fn apply_to(
 
 /// How many attempts a sector gets.
 pub fn attempt_policy(config: &Config) -> AttemptPolicy {
-    AttemptPolicy { max_attempts: config.policy.max_attempts }
+    AttemptPolicy { max_attempts: config.policy.max_attempts, max_issues: config.policy.max_issues }
 }
 
 /// A miner's actor address.

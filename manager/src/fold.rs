@@ -3,24 +3,21 @@
 //! So every event takes effect exactly once, whatever dies between the log and the database. Whether an event counts is
 //! decided here, by [`sealbus_schema::lease`], and not by the headers that a writer chose to send.
 
+mod entry;
+
+use std::collections::BTreeMap;
+
 use sealbus_nats::{
     Bus,
     log::{Entry, LogError, Record},
     topology::TopologyError,
 };
-use sealbus_schema::{
-    SectorId, Transition, WorkerName,
-    lease::{Ownership, Record as LeaseFold},
-    message::{Event, LeaseRecord},
-    seal::manager::{AttemptPolicy, Input},
-};
-use serde_json::json;
+use sealbus_schema::{SectorId, seal::manager::AttemptPolicy};
 use tokio::sync::Notify;
 
-use crate::{
-    life,
-    store::{FoldState, Happening, OutboxKind, Sector, Store, StoreError, Tx, Verdict, time_text},
-};
+pub use entry::decide;
+
+use crate::store::{FoldState, Outcome, Store, StoreError};
 
 /// The fold of one manager.
 pub struct Fold<'a> {
@@ -97,137 +94,31 @@ impl Fold<'_> {
         let Some(end) = entries.last().map(|entry| entry.sequence).filter(|end| *end > last) else {
             return Ok(last);
         };
+        let new = || entries.iter().filter(|entry| entry.sequence > last);
         let mut tx = self.store.begin_as(self.epoch).await?;
-        for entry in entries.iter().filter(|entry| entry.sequence > last) {
-            self.fold_entry(&mut tx, entry).await?;
+        let concerned = new().filter_map(|entry| entry::sector_of(&entry.record)).collect();
+        let sectors = tx.sectors(&concerned).await?.into_iter();
+        let mut outcomes: BTreeMap<_, _> = sectors.map(|s| (s.id, Outcome::unchanged(s))).collect();
+        for entry in new() {
+            self.fold_entry(&mut outcomes, entry);
         }
+        tx.store_outcomes(&outcomes.into_values().collect::<Vec<_>>()).await?;
         tx.move_offset(self.epoch, last, end).await?;
         tx.commit().await?;
         Ok(end)
     }
 
-    async fn fold_entry(&self, tx: &mut Tx, entry: &Entry) -> Result<(), StoreError> {
-        match &entry.record {
-            Record::Lease { sector, owner, record } => self.lease(tx, entry, *sector, owner.as_ref(), record).await,
-            Record::Event { sector, worker, event } => self.event(tx, entry, *sector, worker, event).await,
-            // Our own answers: what they say was stored when they were decided.
-            Record::Fact { .. } => Ok(()),
-            Record::Unreadable { subject, why } => {
-                tracing::error!(sequence = entry.sequence, %subject, %why, "a record of the log is unreadable; skipped");
-                Ok(())
+    fn fold_entry(&self, outcomes: &mut BTreeMap<SectorId, Outcome>, entry: &Entry) {
+        let sequence = entry.sequence;
+        if let Record::Unreadable { subject, why } = &entry.record {
+            tracing::error!(sequence, %subject, %why, "a record of the log is unreadable; skipped");
+        }
+        let Some(id) = entry::sector_of(&entry.record) else { return };
+        match outcomes.remove(&id) {
+            Some(outcome) => {
+                outcomes.insert(id, outcome.then(|sector| entry::decide(sector, entry, self.policy)));
             }
+            None => tracing::error!(sector = %id, sequence, "a record of a sector that this database does not know"),
         }
-    }
-
-    async fn lease(
-        &self,
-        tx: &mut Tx,
-        entry: &Entry,
-        id: SectorId,
-        owner: Option<&WorkerName>,
-        record: &LeaseRecord,
-    ) -> Result<(), StoreError> {
-        let Some(mut sector) = tx.sector(id).await? else {
-            tracing::error!(sector = %id, sequence = entry.sequence, "a lease of a sector that this database does not know");
-            return Ok(());
-        };
-        let fold = match owner {
-            Some(worker) => LeaseFold::Claim { worker, sequence: entry.sequence },
-            None => LeaseFold::Release { sequence: entry.sequence },
-        };
-        let Transition::Advance { next, .. } = sector.ownership.fold(&fold) else {
-            return self.refused(tx, entry, &sector, "lease", json!(record), Verdict::Illegal).await;
-        };
-        sector.ownership = next;
-        let (actor, kind, detail) = match record {
-            LeaseRecord::Claim { host, .. } => (owner, "claimed", json!({ "host": host })),
-            LeaseRecord::Release { reason } => (None, "released", json!({ "reason": reason })),
-            LeaseRecord::Unknown => (owner, "lease", json!({})),
-        };
-        let happening = Happening {
-            at: time_text(entry.time),
-            sequence: Some(entry.sequence),
-            actor: actor.map_or_else(|| "manager".to_owned(), WorkerName::to_string),
-            token: owner.map(|_| entry.sequence),
-            kind: kind.to_owned(),
-            detail,
-        };
-        let input = match owner {
-            Some(_) => Input::Claimed,
-            None => Input::Released { attempt: sector.attempt },
-        };
-        let verdict = life::apply(tx, &mut sector, input, happening, self.policy).await?;
-        if owner.is_some() && verdict == Verdict::Illegal {
-            // A claim of something that was not offered: take it back.
-            let reason = b"claimed without an intent".to_vec();
-            tx.add_to_outbox(&OutboxKind::Release, id, entry.sequence, reason).await?;
-        }
-        Ok(())
-    }
-
-    async fn event(
-        &self,
-        tx: &mut Tx,
-        entry: &Entry,
-        id: SectorId,
-        worker: &WorkerName,
-        event: &Event,
-    ) -> Result<(), StoreError> {
-        let Some(mut sector) = tx.sector(id).await? else {
-            tracing::error!(sector = %id, %worker, "an event of a sector that this database does not know");
-            return Ok(());
-        };
-        let record = LeaseFold::Event { worker, token: event.token, number: event.number };
-        match sector.ownership.fold(&record) {
-            Transition::Advance { next, .. } => sector.ownership = next,
-            Transition::Ignore(_) => return Ok(()),
-            Transition::Illegal(why) => {
-                tracing::warn!(sector = %id, %worker, token = %event.token, kind = event.body.kind(), why, "rejected");
-                let happening = self.happening(entry, worker, event);
-                return tx.add_history(id, &happening, Verdict::Fenced).await;
-            }
-        }
-        let happening = self.happening(entry, worker, event);
-        life::apply(tx, &mut sector, Input::Event(event.body.clone()), happening, self.policy).await?;
-        Ok(())
-    }
-
-    fn happening(&self, entry: &Entry, worker: &WorkerName, event: &Event) -> Happening {
-        let mut detail = json!(event.body);
-        if let Some(fields) = detail.as_object_mut() {
-            fields.remove("kind");
-        }
-        Happening {
-            at: time_text(entry.time),
-            sequence: Some(entry.sequence),
-            actor: worker.to_string(),
-            token: Some(event.token.0),
-            kind: event.body.kind().to_owned(),
-            detail,
-        }
-    }
-
-    async fn refused(
-        &self,
-        tx: &mut Tx,
-        entry: &Entry,
-        sector: &Sector,
-        kind: &str,
-        detail: serde_json::Value,
-        verdict: Verdict,
-    ) -> Result<(), StoreError> {
-        tracing::error!(sector = %sector.id, sequence = entry.sequence, kind, "a record that cannot follow the last one");
-        let happening = Happening {
-            at: time_text(entry.time),
-            sequence: Some(entry.sequence),
-            actor: match &sector.ownership {
-                Ownership::Held { worker, .. } => worker.to_string(),
-                Ownership::Free { .. } => "nobody".to_owned(),
-            },
-            token: None,
-            kind: kind.to_owned(),
-            detail,
-        };
-        tx.add_history(sector.id, &happening, verdict).await
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     chain::{Error as ChainError, NodeClient, Transport, types::TipSetKey},
     config::{Config, Miner},
     life,
-    store::{Happening, Sector, Store, StoreError, Tx, Verdict},
+    store::{Happening, Store, StoreError},
 };
 
 /// The first number that is given out; lotus leaves 0 to genesis sectors.
@@ -70,24 +70,21 @@ async fn number<T: Transport>(
     let ours: HashSet<u64> = store.numbers_from(miner.id, FIRST_NUMBER).await?.into_iter().collect();
     let mut tx = store.begin_as(epoch).await?;
     let free: Vec<u64> = allocated.absent_from(FIRST_NUMBER).filter(|n| !ours.contains(n)).take(count).collect();
+    let mut offers = Vec::with_capacity(free.len());
     for number in &free {
         let id = SectorId { miner: miner.id, number: SectorNumber(*number) };
         tx.insert_sector(id, miner.sector_size.seal_proof()).await?;
         if let Some(sector) = tx.sector(id).await? {
-            announce(&mut tx, &sector, pledge).await?;
+            let why = if pledge.is_some() { "pledged" } else { "policy" };
+            let detail = json!({ "why": why, "proof": sector.proof.name() });
+            offers.push(life::offer(sector, Happening::of_manager("wanted", detail)));
         }
         if let Some(pledge) = pledge {
             tx.use_pledge(pledge).await?;
         }
     }
+    tx.store_outcomes(&offers).await?;
     tx.commit().await?;
     tracing::info!(miner = %miner.id, count = free.len(), "sectors are wanted");
     Ok(!free.is_empty())
-}
-
-async fn announce(tx: &mut Tx, sector: &Sector, pledge: Option<i64>) -> Result<(), StoreError> {
-    let why = if pledge.is_some() { "pledged" } else { "policy" };
-    let happening = Happening::of_manager("wanted", json!({ "why": why, "proof": sector.proof.name() }));
-    tx.add_history(sector.id, &happening, Verdict::Applied).await?;
-    life::offer(tx, sector).await
 }

@@ -1,32 +1,33 @@
-//! How one input changes one sector: machine, effects, history, all in the caller's transaction.
+//! How one input changes one sector: the machine's answer, and what follows from it.
+//!
+//! [`decide`] is pure: it reads and writes nothing, so the same inputs always lead to the same outcome.
+//! [`Tx::store_outcomes`] makes an outcome true.
 
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, Plan, Transition, codec,
+    ErrorClass, ErrorCode, ErrorReport, Plan, Token, Transition,
     lease::Ownership,
     message::{Fact, Intent},
-    seal::manager::{AttemptPolicy, Effect, Input},
+    seal::manager::{AttemptPolicy, Effect, Input, Released, State},
 };
 
-use crate::store::{Happening, MessageKind, OutboxKind, Sector, StoreError, Tx, Verdict};
+use crate::store::{Happening, MessageKind, Outcome, Outgoing, Sector, StoreError, Tx, Verdict, WantedMessage};
 
-/// Applies an input to a sector that was read in this transaction, stores the outcome and queues the effects.
-pub async fn apply(
-    tx: &mut Tx,
-    sector: &mut Sector,
-    input: Input,
-    happening: Happening,
-    policy: AttemptPolicy,
-) -> Result<Verdict, StoreError> {
+/// What an input does to a sector. There is always one line of history: what happened, and what became of it.
+pub fn decide(mut sector: Sector, input: Input, happening: Happening, policy: AttemptPolicy) -> Outcome {
     let from_worker = matches!(input, Input::Event(_));
+    if matches!(input, Input::Resubmitted { .. }) {
+        // A person has looked: the count of offers starts anew.
+        sector.issues = 0;
+    }
+    let mut follows = Vec::new();
     let verdict = match sector.state.apply(input, policy) {
         Transition::Advance { next, effects } => {
             if next.name() != sector.state.name() {
                 tracing::info!(sector = %sector.id, from = sector.state.name(), to = next.name(), on = %happening.kind, "sector");
             }
             sector.state = next;
-            for effect in effects {
-                carry_out(tx, sector, effect).await?;
-            }
+            follows = effects;
+            follows.extend(release_unowned(&mut sector, policy));
             Verdict::Applied
         }
         Transition::Ignore(why) => {
@@ -46,70 +47,111 @@ pub async fn apply(
         }
     };
     sector.changed_at.clone_from(&happening.at);
-    tx.save_sector(sector).await?;
-    tx.add_history(sector.id, &happening, verdict).await?;
-    Ok(verdict)
+    let mut outcome = Outcome { history: vec![(happening, verdict)], ..Outcome::unchanged(sector) };
+    for effect in follows {
+        carry_out(&mut outcome, effect);
+    }
+    outcome
 }
 
-/// Queues an effect: everything that leaves the manager goes through the outbox or the table of messages.
-async fn carry_out(tx: &mut Tx, sector: &mut Sector, effect: Effect) -> Result<(), StoreError> {
-    match effect {
-        Effect::PublishIntent => {
-            sector.attempt += 1;
-            offer(tx, sector).await
+/// A sector that needs a worker and has none is as good as released, whatever brought it there.
+fn release_unowned(sector: &mut Sector, policy: AttemptPolicy) -> Vec<Effect> {
+    let blocked = matches!(sector.state, State::Blocked { .. });
+    if blocked || !sector.state.needs_owner() || matches!(sector.ownership, Ownership::Held { .. }) {
+        return Vec::new();
+    }
+    match sector.state.apply(Input::Released(released(sector)), policy) {
+        Transition::Advance { next, effects } => {
+            sector.state = next;
+            effects
         }
-        Effect::SendPreCommit => tx.want_message(MessageKind::PreCommit, sector.id, sector.attempt).await,
-        Effect::SendProveCommit => tx.want_message(MessageKind::ProveCommit, sector.id, sector.attempt).await,
-        Effect::CloseLease => {
-            let reason = format!("{} after attempt {}", sector.state.name(), sector.attempt).into_bytes();
-            tx.add_to_outbox(&OutboxKind::Release, sector.id, sector.ownership.last_lease(), reason).await
-        }
-        Effect::TellTicket(ticket) => tell(tx, sector, |token| Fact::Ticket { token, ticket }).await,
-        Effect::TellPreCommitLanded(precommit) => {
-            tell(tx, sector, |token| Fact::PrecommitLanded { token, precommit }).await
-        }
-        Effect::TellPersistChecked => tell(tx, sector, |token| Fact::PersistChecked { token }).await,
-        Effect::TellSeed(seed) => tell(tx, sector, |token| Fact::Seed { token, seed }).await,
-        Effect::TellProveLanded { activation_epoch } => {
-            tell(tx, sector, |token| Fact::ProveLanded { token, activation_epoch }).await
-        }
-        Effect::TellAbandon(error) => tell(tx, sector, |token| Fact::Abandon { token, error }).await,
+        Transition::Ignore(_) | Transition::Illegal(_) => Vec::new(),
     }
 }
 
-/// Queues the intent of a sector that nobody owns.
-pub async fn offer(tx: &mut Tx, sector: &Sector) -> Result<(), StoreError> {
-    let intent = intent_of(sector);
-    let payload = pack(sector, &intent)?;
-    tx.add_to_outbox(&OutboxKind::Intent, sector.id, intent.lease_sequence, payload).await
+/// What the end of a sector's lease means for it.
+pub fn released(sector: &Sector) -> Released {
+    Released { attempt: sector.attempt, issues: sector.issues, precommit_signed: sector.precommit_signed }
 }
 
-/// The intent that a queued sector has outstanding.
+/// Applies an input to a sector that was read in this transaction, and stores the outcome.
+pub async fn apply(
+    tx: &mut Tx,
+    sector: Sector,
+    input: Input,
+    happening: Happening,
+    policy: AttemptPolicy,
+) -> Result<(), StoreError> {
+    tx.store_outcomes(&[decide(sector, input, happening, policy)]).await
+}
+
+/// The outcome of offering a sector that nobody owns to the workers.
+pub fn offer(sector: Sector, happening: Happening) -> Outcome {
+    let intent = Outgoing::Intent(intent_of(&sector));
+    Outcome { history: vec![(happening, Verdict::Applied)], outbox: vec![intent], ..Outcome::unchanged(sector) }
+}
+
+/// The intent that a sector in the queue has outstanding.
 pub fn intent_of(sector: &Sector) -> Intent {
     Intent {
         sector: sector.id,
-        plan: Plan::Seal,
+        plan: if matches!(sector.state, State::Requeued(_)) { Plan::Rebuild } else { Plan::Seal },
         proof: sector.proof,
         lease_sequence: sector.ownership.last_lease(),
         attempt: sector.attempt,
     }
 }
 
-async fn tell(
-    tx: &mut Tx,
-    sector: &Sector,
-    fact: impl FnOnce(sealbus_schema::Token) -> Fact,
-) -> Result<(), StoreError> {
-    let Ownership::Held { worker, token, .. } = &sector.ownership else {
-        // Nobody to tell: the fold of the release that made it so says what happens now.
-        tracing::warn!(sector = %sector.id, state = sector.state.name(), "nobody owns the sector; a fact is dropped");
-        return Ok(());
-    };
-    let payload = pack(sector, &fact(*token))?;
-    tx.add_to_outbox(&OutboxKind::Fact { worker: worker.clone() }, sector.id, token.0, payload).await
+/// Everything that leaves the manager goes through the outbox or the table of messages.
+fn carry_out(outcome: &mut Outcome, effect: Effect) {
+    let serial = outcome.sector.resubmits;
+    match effect {
+        Effect::OfferAttempt => {
+            outcome.sector.attempt += 1;
+            outcome.sector.issues += 1;
+            outcome.sector.precommit_signed = false;
+            outcome.outbox.push(Outgoing::Intent(intent_of(&outcome.sector)));
+        }
+        Effect::OfferRebuild => {
+            outcome.sector.issues += 1;
+            outcome.outbox.push(Outgoing::Intent(intent_of(&outcome.sector)));
+        }
+        Effect::SendPreCommit => want(outcome, MessageKind::PreCommit),
+        Effect::SendProveCommit => want(outcome, MessageKind::ProveCommit),
+        Effect::CloseLease => {
+            let sector = &outcome.sector;
+            let reason = format!("{} after attempt {}", sector.state.name(), sector.attempt);
+            outcome.outbox.push(Outgoing::Release { lease_sequence: sector.ownership.last_lease(), reason });
+        }
+        Effect::TellTicket(ticket) => tell(outcome, |token| Fact::Ticket { token, ticket }),
+        Effect::TellPreCommitLanded(precommit) => {
+            tell(outcome, |token| Fact::PrecommitLanded { token, serial, precommit });
+        }
+        Effect::TellPersistChecked => tell(outcome, |token| Fact::PersistChecked { token, serial }),
+        Effect::TellSeed(seed) => tell(outcome, |token| Fact::Seed { token, serial, seed }),
+        Effect::TellProveLanded { activation_epoch } => {
+            tell(outcome, |token| Fact::ProveLanded { token, serial, activation_epoch });
+        }
+        Effect::TellResubmit { from } => {
+            outcome.sector.resubmits += 1;
+            let serial = outcome.sector.resubmits;
+            tell(outcome, |token| Fact::Resubmit { token, serial, from });
+        }
+        Effect::TellAbandon(error) => tell(outcome, |token| Fact::Abandon { token, error }),
+    }
 }
 
-fn pack<T: serde::Serialize>(sector: &Sector, message: &T) -> Result<Vec<u8>, StoreError> {
-    codec::encode(message)
-        .map_err(|e| StoreError::BadRow { what: format!("sector {}", sector.id), problem: e.to_string() })
+fn want(outcome: &mut Outcome, kind: MessageKind) {
+    outcome.messages.push(WantedMessage { kind, attempt: outcome.sector.attempt });
+}
+
+fn tell(outcome: &mut Outcome, fact: impl FnOnce(Token) -> Fact) {
+    let sector = &outcome.sector;
+    let Ownership::Held { worker, token, .. } = &sector.ownership else {
+        // Nobody to tell: the fold of the release that made it so says what happens now.
+        tracing::debug!(sector = %sector.id, state = sector.state.name(), "nobody owns the sector; a fact is dropped");
+        return;
+    };
+    let fact = Outgoing::Fact { worker: worker.clone(), token: *token, fact: fact(*token) };
+    outcome.outbox.push(fact);
 }

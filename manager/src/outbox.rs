@@ -9,12 +9,13 @@ use sealbus_nats::{Bus, publish::PublishError};
 use sealbus_schema::{
     codec,
     message::{Fact, Intent},
+    seal::manager::State,
 };
 use tokio::sync::Notify;
 
 use crate::{
     life,
-    store::{OutboxKind, OutboxRow, SectorFilter, Store, StoreError},
+    store::{OutboxKind, OutboxRow, Store, StoreError},
 };
 
 /// How long the outbox sleeps when nobody wakes it.
@@ -82,13 +83,17 @@ async fn publish(bus: &Bus, row: &OutboxRow) -> Result<(), PublishError> {
             let reason = String::from_utf8_lossy(&row.payload);
             bus.release(row.sector, row.lease_sequence, &reason).await.map(drop)
         }
+        OutboxKind::Purge => bus.purge(row.sector).await,
     }
 }
 
-/// Offers every queued sector again. An intent that is in the queue stays alone; a stale one cannot claim.
+/// Offers every sector again that waits for a worker. An intent that is in the queue stays alone; a stale one cannot
+/// claim.
 async fn reoffer_queued(bus: &Bus, store: &Store) -> Result<(), StoreError> {
-    let queued = SectorFilter { state: Some("queued".to_owned()), ..SectorFilter::default() };
-    for sector in store.sectors(&queued).await? {
+    for sector in store.live_sectors().await? {
+        if !matches!(sector.state, State::Queued | State::Requeued(_)) {
+            continue;
+        }
         match bus.offer(&life::intent_of(&sector)).await {
             Ok(_) => {}
             Err(error) => {

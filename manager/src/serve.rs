@@ -193,7 +193,9 @@ async fn check_miners(node: &NodeClient, config: &Config) -> Result<(), ServeErr
 async fn ensure_topology(bus: &Bus, config: &Config) -> Result<(), TopologyError> {
     bus.ensure_streams(config.streams.layout()).await?;
     for miner in &config.miners {
-        bus.ensure_queue(miner.id, miner.sector_size.seal_proof(), Plan::Seal).await?;
+        for plan in Plan::ALL {
+            bus.ensure_queue(miner.id, miner.sector_size.seal_proof(), plan).await?;
+        }
     }
     Ok(())
 }

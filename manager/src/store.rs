@@ -4,8 +4,11 @@
 //! PostgreSQL share, and only the migrations differ. Every change goes through a [`Tx`]; those of a running manager
 //! also check that it still holds the fold.
 
+mod history;
 mod messages;
 mod outbox;
+mod outcome;
+mod rows;
 mod sectors;
 
 use std::path::Path;
@@ -13,9 +16,11 @@ use std::path::Path;
 use sqlx::{Any, AnyPool, Row, Transaction, any::AnyPoolOptions};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+pub use history::{Happening, HistoryEntry, Verdict};
 pub use messages::{Message, MessageKind, MessageState, Signed};
 pub use outbox::{OutboxKind, OutboxRow};
-pub use sectors::{Happening, HistoryEntry, Sector, SectorFilter, Verdict};
+pub use outcome::{Outcome, Outgoing, WantedMessage};
+pub use sectors::{Sector, SectorFilter};
 
 /// The manager's database. Cheap to clone.
 #[derive(Clone, Debug)]

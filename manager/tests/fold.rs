@@ -47,7 +47,7 @@ async fn database(directory: &tempfile::TempDir) -> Store {
 /// Folds until a condition holds, then ends as if killed: nothing is acknowledged in good order.
 async fn fold_until(bus: &Bus, store: &Store, epoch: i64, done: impl Fn(&Sector) -> bool) {
     let changed = Notify::new();
-    let fold = Fold { bus, store, epoch, policy: AttemptPolicy { max_attempts: 3 }, changed: &changed };
+    let fold = Fold { bus, store, epoch, policy: AttemptPolicy { max_attempts: 3, max_issues: 5 }, changed: &changed };
     let done = eventually("the folded state", || async {
         store.sector(ID).await.expect("reads").filter(|sector| done(sector)).map(drop)
     });

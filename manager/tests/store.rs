@@ -2,17 +2,19 @@
 
 use sealbus_manager::{
     life,
-    store::{Happening, MessageKind, MessageState, Sector, SectorFilter, Store, StoreError, Verdict},
+    store::{
+        Happening, MessageKind, MessageState, Outcome, Sector, SectorFilter, Store, StoreError, Verdict, WantedMessage,
+    },
 };
 use sealbus_schema::{
-    Commitment, ErrorClass, ErrorCode, ErrorReport, ProofBytes, Randomness, SealProof, SectorId, Transition,
-    lease::{Ownership, Record},
+    Commitment, ErrorClass, ErrorCode, ErrorReport, ProofBytes, Randomness, SealProof, SectorId, Token,
+    lease::Ownership,
     message::{EventBody, PreCommitInfo, Seed, StoredSector, Ticket},
-    seal::manager::{AttemptPolicy, Input, State},
+    seal::manager::{AttemptPolicy, Input, Rebuild, Released, State},
 };
 use serde_json::json;
 
-const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3 };
+const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 5 };
 
 async fn store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().expect("directory");
@@ -58,10 +60,16 @@ fn inputs() -> Vec<Input> {
 async fn apply(store: &Store, input: Input) -> Sector {
     let mut tx = store.begin().await.expect("begins");
     let mut sector = tx.sector(id()).await.expect("reads").expect("exists");
-    let happening = Happening::of_manager("test", json!({}));
-    life::apply(&mut tx, &mut sector, input, happening, POLICY).await.expect("applies");
+    if input == Input::Claimed {
+        sector.ownership = Ownership::Held { worker: "w1".parse().expect("worker"), token: Token(9), last_event: 0 };
+    }
+    if matches!(input, Input::Released(_)) {
+        sector.ownership = Ownership::Free { last_lease: 12 };
+    }
+    let outcome = life::decide(sector, input, Happening::of_manager("test", json!({})), POLICY);
+    tx.store_outcomes(std::slice::from_ref(&outcome)).await.expect("stores");
     tx.commit().await.expect("commits");
-    sector
+    outcome.sector
 }
 
 #[tokio::test]
@@ -85,6 +93,42 @@ async fn every_state_of_a_life_is_read_back_as_it_was_stored() {
     let filter = SectorFilter { state: Some("proving".into()), ..SectorFilter::default() };
     assert_eq!(store.sectors(&filter).await.expect("lists").len(), 1);
     assert!(store.live_sectors().await.expect("lists").is_empty());
+}
+
+#[tokio::test]
+async fn a_rebuild_and_a_sector_that_is_given_up_are_read_back_as_they_were_stored() {
+    let released = || Input::Released(Released { attempt: 1, issues: 1, precommit_signed: true });
+    let cause = ErrorReport::new(ErrorClass::Abort, ErrorCode::ABANDONED, "a test");
+    for landed in [false, true] {
+        let (_directory, store) = store().await;
+        let so_far = inputs().into_iter().take(if landed { 8 } else { 4 });
+        for input in so_far.chain([released()]) {
+            apply(&store, input).await;
+        }
+        let requeued = store.sector(id()).await.expect("reads").expect("exists");
+        assert_eq!(matches!(requeued.state, State::Requeued(Rebuild::Landed(_))), landed, "{requeued:?}");
+        assert_eq!((requeued.attempt, requeued.issues), (1, 2));
+        let rebuilding = apply(&store, Input::Claimed).await;
+        assert_eq!(store.sector(id()).await.expect("reads"), Some(rebuilding));
+        let abandoning = apply(&store, Input::Abandoned { cause: cause.clone(), lose_deposit: true }).await;
+        assert!(matches!(abandoning.state, State::Abandoning { .. }));
+        assert_eq!(store.sector(id()).await.expect("reads"), Some(abandoning));
+        apply(&store, released()).await;
+        let aborted = store.sector(id()).await.expect("reads").expect("exists");
+        assert!(matches!(aborted.state, State::Aborted { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_sector_whose_proof_is_here_ends_without_a_worker() {
+    let (_directory, store) = store().await;
+    for input in inputs().into_iter().take(9) {
+        apply(&store, input).await;
+    }
+    let released = Input::Released(Released { attempt: 1, issues: 1, precommit_signed: true });
+    assert_eq!(apply(&store, released).await.state.name(), "verifying_proof");
+    apply(&store, Input::ProofVerified).await;
+    assert_eq!(apply(&store, Input::ProveLanded { activation_epoch: 50 }).await.state.name(), "proving");
 }
 
 #[tokio::test]
@@ -119,16 +163,26 @@ async fn the_database_itself_refuses_a_row_that_cannot_be() {
     }
 }
 
+/// The outcome of an input that wants a message.
+async fn wants(store: &Store, kind: MessageKind) -> Outcome {
+    let sector = store.sector(id()).await.expect("reads").expect("exists");
+    Outcome {
+        history: vec![(Happening::of_manager("test", json!({})), Verdict::Applied)],
+        messages: vec![WantedMessage { kind, attempt: 1 }],
+        ..Outcome::unchanged(sector)
+    }
+}
+
 #[tokio::test]
 async fn one_purpose_has_one_message_and_one_nonce() {
     let (_directory, store) = store().await;
     let mut tx = store.begin().await.expect("begins");
-    tx.want_message(MessageKind::PreCommit, id(), 1).await.expect("wants");
-    tx.want_message(MessageKind::PreCommit, id(), 1).await.expect("wants the same");
+    tx.store_outcomes(&[wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
+    tx.store_outcomes(&[wants(&store, MessageKind::PreCommit).await]).await.expect("wants the same");
     tx.commit().await.expect("commits");
     let open = store.open_messages().await.expect("reads");
     assert_eq!(open.len(), 1);
-    let key = MessageKind::PreCommit.key(id(), 1);
+    let key = MessageKind::PreCommit.key(id(), 1, 1);
     assert_eq!(store.next_nonce("t3a").await.expect("reads"), 0);
 
     let mut tx = store.begin().await.expect("begins");
@@ -136,13 +190,38 @@ async fn one_purpose_has_one_message_and_one_nonce() {
     tx.save_signed(&key, "t3a", 5, "bafy2", b"other").await.expect_err("its bytes are fixed");
     tx.commit().await.expect("commits");
     let mut tx = store.begin().await.expect("begins");
-    tx.want_message(MessageKind::ProveCommit, id(), 1).await.expect("wants");
-    let other = MessageKind::ProveCommit.key(id(), 1);
+    tx.store_outcomes(&[wants(&store, MessageKind::ProveCommit).await]).await.expect("wants");
+    let other = MessageKind::ProveCommit.key(id(), 1, 1);
     tx.save_signed(&other, "t3a", 4, "bafy3", b"bytes").await.expect_err("the nonce is used");
     drop(tx);
     assert_eq!(store.next_nonce("t3a").await.expect("reads"), 5);
     let open = store.open_messages().await.expect("reads");
     assert!(matches!(&open[0].state, MessageState::Signed(signed) if signed.bytes == b"bytes"));
+}
+
+#[tokio::test]
+async fn another_message_for_a_purpose_comes_only_after_the_last_has_failed() {
+    let (_directory, store) = store().await;
+    let precommit_signed = || async { store.sector(id()).await.expect("reads").expect("exists").precommit_signed };
+    let kind = MessageKind::PreCommit;
+    let mut tx = store.begin().await.expect("begins");
+    tx.store_outcomes(&[wants(&store, kind).await]).await.expect("wants");
+    tx.save_signed(&kind.key(id(), 1, 1), "t3a", 4, "bafy1", b"bytes").await.expect("stores");
+    tx.commit().await.expect("commits");
+    assert!(precommit_signed().await, "it may be anywhere");
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_failed(&kind.key(id(), 1, 1), Some(16), "refused").await.expect("stores");
+    tx.commit().await.expect("commits");
+    assert!(!precommit_signed().await, "it cannot land any more");
+    let mut tx = store.begin().await.expect("begins");
+    tx.store_outcomes(&[wants(&store, kind).await]).await.expect("wants another");
+    tx.commit().await.expect("commits");
+    let open = store.open_messages().await.expect("reads");
+    assert_eq!(open.iter().map(|m| m.key.clone()).collect::<Vec<_>>(), [kind.key(id(), 1, 2)]);
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_landed(kind, id(), 70).await.expect("stores");
+    tx.commit().await.expect("commits");
+    assert!(store.open_messages().await.expect("reads").is_empty(), "what is on chain is not sent");
 }
 
 #[tokio::test]
@@ -165,16 +244,6 @@ async fn a_manager_that_was_taken_over_can_no_longer_write() {
 #[tokio::test]
 async fn effects_leave_through_the_outbox_and_name_the_owner() {
     let (_directory, store) = store().await;
-    let mut tx = store.begin().await.expect("begins");
-    let mut sector = tx.sector(id()).await.expect("reads").expect("exists");
-    let worker = "w1".parse().expect("worker");
-    let Transition::Advance { next, .. } = sector.ownership.fold(&Record::Claim { worker: &worker, sequence: 9 })
-    else {
-        panic!("a claim counts");
-    };
-    sector.ownership = next;
-    tx.save_sector(&sector).await.expect("stores");
-    tx.commit().await.expect("commits");
     for input in inputs() {
         apply(&store, input).await;
     }

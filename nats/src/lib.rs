@@ -14,6 +14,7 @@ pub mod heartbeats;
 pub mod intents;
 pub mod lease;
 pub mod log;
+pub mod orders;
 pub mod publish;
 pub mod subject;
 pub mod topology;

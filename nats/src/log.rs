@@ -10,7 +10,12 @@ use sealbus_schema::{
 };
 use time::OffsetDateTime;
 
-use crate::{Bus, subject::Subject, topology};
+use crate::{
+    Bus,
+    publish::PublishError,
+    subject::{self, Subject},
+    topology,
+};
 
 /// How many records one batch holds at most.
 pub const MAX_BATCH: usize = 500;
@@ -83,6 +88,16 @@ pub struct LogError {
 }
 
 impl Bus {
+    /// Removes an ended sector's events and facts. Its last lease record stays: it is the fence.
+    pub async fn purge(&self, sector: SectorId) -> Result<(), PublishError> {
+        for filter in [subject::all_events_of(sector), subject::all_facts_of(sector)] {
+            let unknown = |source: async_nats::Error| PublishError::Unknown { subject: filter.clone(), source };
+            let stream = self.js.get_stream_no_info(topology::SECTORS).await.map_err(|e| unknown(e.into()))?;
+            stream.purge().filter(filter.clone()).await.map_err(|e| unknown(e.into()))?;
+        }
+        Ok(())
+    }
+
     /// Opens the log behind `last_sequence`. Whatever a previous process took and did not acknowledge is given again.
     pub async fn open_log(&self, last_sequence: u64) -> Result<SectorsLog, LogError> {
         let failed = |operation| move |source: async_nats::Error| LogError { operation, source };

@@ -49,6 +49,11 @@ pub enum Subject {
         /// Who is alive.
         worker: WorkerName,
     },
+    /// `seal.cmd.<worker>`
+    Orders {
+        /// Whose.
+        worker: WorkerName,
+    },
 }
 
 /// Not a subject of ours.
@@ -86,6 +91,16 @@ pub fn event(sector: SectorId, worker: &WorkerName) -> String {
     format!("seal.sector.{}.{}.ev.{worker}", sector.miner, sector.number)
 }
 
+/// Every event of a sector.
+pub fn all_events_of(sector: SectorId) -> String {
+    format!("seal.sector.{}.{}.ev.*", sector.miner, sector.number)
+}
+
+/// Every fact about a sector.
+pub fn all_facts_of(sector: SectorId) -> String {
+    format!("seal.sector.{}.{}.fact.*.*", sector.miner, sector.number)
+}
+
 /// The subject of a fact for a worker about a sector.
 pub fn fact(sector: SectorId, worker: &WorkerName, kind: FactKind) -> String {
     format!("seal.sector.{}.{}.fact.{worker}.{}", sector.miner, sector.number, kind.name())
@@ -101,6 +116,11 @@ pub fn heartbeat(worker: &WorkerName) -> String {
     format!("seal.hb.{worker}")
 }
 
+/// The subject of a worker's standing orders.
+pub fn orders(worker: &WorkerName) -> String {
+    format!("seal.cmd.{worker}")
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
@@ -112,6 +132,7 @@ impl fmt::Display for Subject {
                 format!("seal.sector.{}.{}.fact.{worker}.{kind}", sector.miner, sector.number)
             }
             Subject::Heartbeat { worker } => heartbeat(worker),
+            Subject::Orders { worker } => orders(worker),
         };
         f.write_str(&text)
     }
@@ -134,7 +155,7 @@ fn parse(text: &str) -> Option<Subject> {
         ["seal", "intent", miner, proof, plan, number, lease_sequence] => Subject::Intent {
             sector: sector(miner, number)?,
             proof: proof.parse().ok()?,
-            plan: if plan == Plan::Seal.name() { Plan::Seal } else { Plan::Unknown },
+            plan: Plan::ALL.into_iter().find(|known| known.name() == plan).unwrap_or(Plan::Unknown),
             lease_sequence: lease_sequence.parse().ok()?,
         },
         ["seal", "sector", miner, number, "lease", "-"] => {
@@ -149,6 +170,7 @@ fn parse(text: &str) -> Option<Subject> {
         ["seal", "sector", miner, number, "fact", worker, kind] => {
             Subject::Fact { sector: sector(miner, number)?, worker: worker.parse().ok()?, kind: kind.to_owned() }
         }
+        ["seal", "cmd", worker] => Subject::Orders { worker: worker.parse().ok()? },
         ["seal", "hb", worker] => Subject::Heartbeat { worker: worker.parse().ok()? },
         _ => return None,
     })
@@ -172,6 +194,11 @@ mod tests {
             (event(sector, &worker), "seal.sector.f01000.42.ev.host-1"),
             (fact(sector, &worker, FactKind::Seed), "seal.sector.f01000.42.fact.host-1.seed"),
             (heartbeat(&worker), "seal.hb.host-1"),
+            (orders(&worker), "seal.cmd.host-1"),
+            (
+                intent(sector, SealProof::StackedDrg2KiBV1_1, Plan::Rebuild, 7),
+                "seal.intent.f01000.StackedDrg2KiBV1_1.rebuild.42.7",
+            ),
         ] {
             assert_eq!(text, expected);
             assert_eq!(text.parse::<Subject>().expect("ours").to_string(), text);

@@ -16,6 +16,8 @@ pub const INTENTS: &str = "SEAL_INTENTS";
 pub const SECTORS: &str = "SEAL_SECTORS";
 /// The workers' last signs of life.
 pub const HEARTBEATS: &str = "SEAL_HEARTBEATS";
+/// The workers' standing orders.
+pub const COMMANDS: &str = "SEAL_COMMANDS";
 /// The manager's durable consumer of [`SECTORS`].
 pub const FOLD: &str = "mgr";
 
@@ -64,7 +66,7 @@ impl StreamIdentity {
 }
 
 /// The streams' configurations.
-pub fn streams(layout: Layout) -> [Config; 3] {
+pub fn streams(layout: Layout) -> [Config; 4] {
     [
         Config {
             name: INTENTS.to_owned(),
@@ -111,6 +113,20 @@ pub fn streams(layout: Layout) -> [Config; 3] {
             max_messages_per_subject: 1,
             max_bytes: UNLIMITED,
             max_age: Duration::from_secs(180),
+            duplicate_window: Duration::from_secs(120),
+            allow_rollup: false,
+            allow_direct: true,
+            ..Config::default()
+        },
+        Config {
+            name: COMMANDS.to_owned(),
+            description: Some("each worker's standing orders".to_owned()),
+            subjects: vec!["seal.cmd.*".to_owned()],
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
+            num_replicas: layout.replicas,
+            max_messages_per_subject: 1,
+            max_bytes: UNLIMITED,
             duplicate_window: Duration::from_secs(120),
             allow_rollup: false,
             allow_direct: true,

@@ -16,6 +16,8 @@ fn heartbeat(worker: &str, incarnation: u64) -> Heartbeat {
         host: format!("host-{incarnation}"),
         version: "0".into(),
         incarnation,
+        draining: false,
+        orders: 0,
         slots: vec![],
         processors: vec![],
     }

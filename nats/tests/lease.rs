@@ -124,7 +124,7 @@ async fn a_fact_is_read_back_and_a_later_one_replaces_it() {
     let bus = server.connect_with_streams("manager").await;
     let token = won(&bus, &intent(1, 0), "w1").await;
     let (sector, w1) = (intent(1, 0).sector, worker("w1"));
-    let landed = |activation_epoch| Fact::ProveLanded { token, activation_epoch };
+    let landed = |activation_epoch| Fact::ProveLanded { token, serial: 0, activation_epoch };
     assert_eq!(bus.last_fact(sector, &w1, FactKind::ProveLanded).await.expect("reads"), None);
     bus.tell(sector, &w1, &landed(7), "1").await.expect("tells");
     bus.tell(sector, &w1, &landed(8), "2").await.expect("tells");

@@ -155,8 +155,10 @@ codes! {
     MESSAGE_WITHOUT_EFFECT Perm;
     /// The sector's number is already used on chain.
     NUMBER_TAKEN Perm;
-    /// The lease of a sector with a PreCommit on chain was taken away.
-    LEASE_LOST_AFTER_PRECOMMIT Perm;
+    /// A person gave the sector up.
+    ABANDONED Abort;
+    /// A sector was given out too often without an end.
+    REISSUED_TOO_OFTEN Perm;
     /// A worker reported something that its state does not allow.
     PROTOCOL_VIOLATED Perm;
 }

@@ -1,17 +1,20 @@
 //! What travels on the bus.
 //!
 //! An *intent* says what the manager wants, an *event* what a worker did, a *fact* what the manager answers. A *lease
-//! record* changes who owns a sector. A *heartbeat* tells who is alive and what it holds.
+//! record* changes who owns a sector. A *heartbeat* tells who is alive and what it holds. *Orders* are what a person wants
+//! of a whole machine.
 
 mod event;
 mod fact;
 mod heartbeat;
 mod intent;
+mod orders;
 
 pub use event::{Event, EventBody, PieceInfo, StoredFile, StoredSector};
 pub use fact::{Fact, FactKind, PreCommitInfo, Seed, Ticket};
 pub use heartbeat::{Heartbeat, Holding, ProcessorStatus, SlotStatus};
 pub use intent::{Intent, LeaseRecord};
+pub use orders::{Orders, SlotRelease};
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Plan {
     /// Seal a new sector and prove it.
     Seal,
+    /// Seal a sector again whose PreCommit is sent or on chain: the same ticket and pieces, to the same CommR.
+    Rebuild,
     /// A plan of a newer version; never taken, never acknowledged away by a worker that does not know it.
     #[serde(other)]
     Unknown,
@@ -41,10 +43,14 @@ pub enum Phase {
 pub struct UnknownPhase(String);
 
 impl Plan {
+    /// The plans that a worker takes, the most urgent first: a rebuild has a deposit at stake.
+    pub const ALL: [Plan; 2] = [Plan::Rebuild, Plan::Seal];
+
     /// The plan's name in subjects.
     pub const fn name(self) -> &'static str {
         match self {
             Plan::Seal => "seal",
+            Plan::Rebuild => "rebuild",
             Plan::Unknown => "unknown",
         }
     }

@@ -134,7 +134,10 @@ impl Config {
     /// The queues that intents are taken from.
     pub fn queues(&self) -> Vec<Queue> {
         let proof = self.sector_size.seal_proof();
-        self.miners.iter().map(|&miner| Queue { miner, proof, plan: Plan::Seal }).collect()
+        Plan::ALL
+            .into_iter()
+            .flat_map(|plan| self.miners.iter().map(move |&miner| Queue { miner, proof, plan }))
+            .collect()
     }
 }
 

@@ -42,6 +42,8 @@ fn heartbeat(context: &Context, incarnation: u64) -> Heartbeat {
         host: context.config.host.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation,
+        draining: false,
+        orders: 0,
         slots: context.board.statuses(),
         processors: processors
             .map(|status| ProcessorStatus { id: status.id, pid: status.pid, busy: status.busy_since.is_some() })

@@ -49,6 +49,9 @@ pub struct Journal {
     /// When facts with epochs in them came.
     #[serde(default)]
     pub received: Received,
+    /// The serial of the last order to resubmit that was carried out, 0 if none was.
+    #[serde(default)]
+    pub resubmitted: u32,
 }
 
 /// By the own wall clock, in milliseconds since 1970; 0 if the fact has not come.
@@ -131,6 +134,7 @@ impl Journal {
             state: State::claimed(),
             pending: Vec::new(),
             received: Received::default(),
+            resubmitted: 0,
         }
     }
 

@@ -90,6 +90,7 @@ impl<'a> Identity<'a> {
             all.push(format!("seal.sector.*.*.ev.{w}"));
             all.push(format!("seal.hb.{w}"));
             all.push(format!("$JS.API.DIRECT.GET.SEAL_HEARTBEATS.seal.hb.{w}"));
+            all.push(format!("$JS.API.DIRECT.GET.SEAL_COMMANDS.seal.cmd.{w}"));
         }
         all
     }

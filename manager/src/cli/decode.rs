@@ -7,7 +7,7 @@ use clap::Args;
 use sealbus_nats::subject::Subject;
 use sealbus_schema::{
     codec,
-    message::{Event, Fact, Heartbeat, Intent, LeaseRecord},
+    message::{Event, Fact, Heartbeat, Intent, LeaseRecord, Orders},
 };
 use serde_json::{Value, json};
 
@@ -42,6 +42,7 @@ fn by_subject(subject: &str, bytes: &[u8]) -> anyhow::Result<Value> {
         Subject::Event { .. } => codec::decode::<Event>(bytes).map(|m| json!(m)),
         Subject::Fact { .. } => codec::decode::<Fact>(bytes).map(|m| json!(m)),
         Subject::Heartbeat { .. } => codec::decode::<Heartbeat>(bytes).map(|m| json!(m)),
+        Subject::Orders { .. } => codec::decode::<Orders>(bytes).map(|m| json!(m)),
     };
     value.with_context(|| format!("this is not a message of {subject}"))
 }
@@ -56,6 +57,9 @@ fn guess(bytes: &[u8]) -> anyhow::Result<Value> {
     }
     if let Ok(intent) = codec::decode::<Intent>(bytes) {
         return Ok(json!(intent));
+    }
+    if let Ok(orders) = codec::decode::<Orders>(bytes) {
+        return Ok(json!(orders));
     }
     match (codec::decode::<LeaseRecord>(bytes), codec::decode::<Fact>(bytes)) {
         (Ok(LeaseRecord::Unknown) | Err(_), Ok(fact)) if fact != Fact::Unknown => Ok(json!(fact)),
@@ -84,7 +88,7 @@ mod tests {
 
         let release = codec::encode(&LeaseRecord::Release { reason: "x".into() }).expect("packs");
         assert_eq!(guess(&release).expect("decodes")["kind"], "release");
-        let fact = codec::encode(&Fact::PersistChecked { token: Token(3) }).expect("packs");
+        let fact = codec::encode(&Fact::PersistChecked { token: Token(3), serial: 0 }).expect("packs");
         assert_eq!(guess(&fact).expect("decodes")["kind"], "persist_checked");
     }
 

@@ -72,9 +72,9 @@ impl<T: Transport + 'static> Driver<T> {
         detail: serde_json::Value,
     ) -> Result<(), DriveError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
-        tx.mark_landed(&message.key(sector.id, sector.attempt), epoch).await?;
-        if let Some(mut sector) = tx.sector(sector.id).await? {
-            life::apply(&mut tx, &mut sector, input, Happening::of_manager(kind, detail), self.policy()).await?;
+        tx.mark_landed(message, sector.id, epoch).await?;
+        if let Some(sector) = tx.sector(sector.id).await? {
+            life::apply(&mut tx, sector, input, Happening::of_manager(kind, detail), self.policy()).await?;
         }
         tx.commit().await?;
         self.changed.notify_waiters();

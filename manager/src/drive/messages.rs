@@ -6,7 +6,7 @@
 use fvm_shared::{address::Address, message::Message as Unsigned};
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport,
-    seal::manager::{Input, Proven, Sealed, State},
+    seal::manager::{Input, Proven, Rebuild, Sealed, State},
 };
 use serde_json::json;
 
@@ -45,7 +45,11 @@ impl<T: Transport + 'static> Driver<T> {
     /// Builds, checks and signs a message, and stores its bytes. None if it is not to be sent now.
     async fn sign(&self, view: &View, message: &Message) -> Result<Option<Signed>, DriveError> {
         let Some(sector) = self.store.sector(message.sector).await? else { return Ok(None) };
-        if message.key != message.kind.key(sector.id, sector.attempt) {
+        let over = matches!(
+            sector.state,
+            State::Proving(_) | State::Aborting { .. } | State::Abandoning { .. } | State::Aborted { .. }
+        );
+        if over || message.attempt != sector.attempt {
             // Never signed, so nothing of it can be anywhere; the present attempt has a row of its own.
             let mut tx = self.store.begin_as(self.epoch).await?;
             tx.mark_failed(&message.key, None, "the attempt that wanted it is over").await?;
@@ -83,6 +87,12 @@ impl<T: Transport + 'static> Driver<T> {
         let (cid, bytes) = (signed.cid()?.to_string(), signed.to_bytes()?);
         // Nobody else signs for this epoch's holder, and the index over sender and nonce would refuse a second message.
         let mut tx = self.store.begin_as(self.epoch).await?;
+        // While this was built the sector may have been given up, released or blocked.
+        let still_wanted =
+            tx.sector(sector.id).await?.is_some_and(|now| now.attempt == sector.attempt && now.state == sector.state);
+        if !still_wanted {
+            return Ok(None);
+        }
         tx.save_signed(&message.key, &key, nonce, &cid, &bytes).await?;
         let detail = json!({ "message": message.kind.name(), "cid": cid, "nonce": nonce, "from": key });
         let happening = Happening::of_manager("message_signed", detail);
@@ -194,8 +204,12 @@ impl<T: Transport + 'static> Driver<T> {
             let still_waiting = sector.is_some_and(|sector| {
                 matches!(
                     (&sector.state, message.kind),
-                    (State::PreCommitting(_), MessageKind::PreCommit)
-                        | (State::ProveCommitting(_), MessageKind::ProveCommit)
+                    (
+                        State::PreCommitting(_)
+                            | State::Requeued(Rebuild::Sent(_))
+                            | State::Rebuilding(Rebuild::Sent(_)),
+                        MessageKind::PreCommit
+                    ) | (State::ProveCommitting(_), MessageKind::ProveCommit)
                 )
             });
             if still_waiting && found.height + self.config.chain.repush_epochs < view.lagged.height {
@@ -237,9 +251,9 @@ impl<T: Transport + 'static> Driver<T> {
     ) -> Result<(), DriveError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
         tx.mark_failed(&message.key, exit, &error.message()).await?;
-        if let Some(mut sector) = tx.sector(message.sector).await? {
+        if let Some(sector) = tx.sector(message.sector).await? {
             let happening = Happening::of_manager("message_failed", error_detail(error));
-            life::apply(&mut tx, &mut sector, input, happening, self.policy()).await?;
+            life::apply(&mut tx, sector, input, happening, self.policy()).await?;
         }
         tx.commit().await?;
         self.changed.notify_waiters();

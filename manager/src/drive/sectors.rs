@@ -3,7 +3,7 @@
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Randomness,
     message::{PreCommitInfo, Seed, Ticket},
-    seal::manager::{Input, PreCommitted, Proven, State, Stored},
+    seal::manager::{Input, PreCommitted, Proven, Rebuild, State, Stored},
 };
 use serde_json::json;
 
@@ -34,19 +34,27 @@ impl<T: Transport + 'static> Driver<T> {
             State::DrawingTicket { draw } => self.draw_ticket(view, sector, *draw).await,
             State::PreCommitting(sealed) => self.look_for_precommit(view, sector, sealed).await,
             State::CheckingFiles(stored) => self.check_files(view, sector, stored).await,
-            State::AwaitingSeed { stored, next_draw } => self.draw_seed(view, sector, stored, *next_draw).await,
+            State::AwaitingSeed(stored) => self.draw_seed(view, sector, stored).await,
             State::Committing(seeded) => {
                 self.watch_precommit(view, sector, &seeded.stored.precommitted).await.map(drop)
             }
             State::VerifyingProof(proven) => self.verify_proof(view, sector, proven).await,
             State::ProveCommitting(proven) => self.look_for_sector(view, sector, proven).await,
-            State::Persisting(precommitted) => self.watch_precommit(view, sector, precommitted).await.map(drop),
+            State::Persisting(precommitted)
+            | State::Requeued(Rebuild::Landed(precommitted))
+            | State::Rebuilding(Rebuild::Landed(precommitted)) => {
+                self.watch_precommit(view, sector, precommitted).await.map(drop)
+            }
+            State::Requeued(Rebuild::Sent(sealed)) | State::Rebuilding(Rebuild::Sent(sealed)) => {
+                self.look_for_precommit(view, sector, sealed).await
+            }
             State::Queued
             | State::Packing
             | State::Sealing { .. }
             | State::Cleaning(_)
             | State::Proving(_)
             | State::Aborting { .. }
+            | State::Abandoning { .. }
             | State::Aborted { .. }
             | State::Blocked { .. } => Ok(()),
         }
@@ -130,8 +138,9 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// The seed is drawn when its epoch is confident, for the PreCommit as it stands then.
-    async fn draw_seed(&self, view: &View, sector: &Sector, stored: &Stored, draw: u32) -> Result<(), DriveError> {
+    async fn draw_seed(&self, view: &View, sector: &Sector, stored: &Stored) -> Result<(), DriveError> {
         let precommit = stored.precommitted.precommit;
+        let draw = stored.precommitted.seeds_drawn + 1;
         let epoch = seed_epoch(precommit.epoch, self.rules.prove_commit_earliest(0) - 1);
         if view.lagged.height < epoch {
             return Ok(());

@@ -3,7 +3,7 @@
 use sealbus_schema::{MinerId, SectorId, SectorNumber};
 use sqlx::{Row, any::AnyRow};
 
-use super::{Store, StoreError, Tx, sql};
+use super::{Store, StoreError, Tx, WantedMessage, sql};
 
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Signed {
 pub struct Message {
     /// Its purpose; there is never a second message for it.
     pub key: String,
+    /// The attempt at the sector that wanted it.
+    pub attempt: u32,
     /// What it is for.
     pub kind: MessageKind,
     /// About which sector.
@@ -61,9 +63,11 @@ impl MessageKind {
         }
     }
 
-    /// The key of the one message for this purpose.
-    pub fn key(self, sector: SectorId, attempt: u32) -> String {
-        format!("{}/{sector}/{attempt}", self.name())
+    /// The key of the one message for this purpose. `turn` is 1, and rises when a person orders another message after the
+    /// last one has failed for good.
+    pub fn key(self, sector: SectorId, attempt: u32, turn: u32) -> String {
+        let first = format!("{}/{sector}/{attempt}", self.name());
+        if turn == 1 { first } else { format!("{first}.{turn}") }
     }
 }
 
@@ -90,19 +94,38 @@ impl Store {
 }
 
 impl Tx {
-    /// Records that a message is wanted. A second call for one purpose changes nothing.
-    pub async fn want_message(&mut self, kind: MessageKind, sector: SectorId, attempt: u32) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO messages (key, kind, miner, number, state) VALUES ($1, $2, $3, $4, 'wanted') \
-             ON CONFLICT (key) DO NOTHING",
-        )
-        .bind(kind.key(sector, attempt))
-        .bind(kind.name())
-        .bind(sector.miner.to_string())
-        .bind(sector.number.0 as i64)
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("record that a message is wanted"))?;
+    /// Records that messages are wanted. One that is recorded for a purpose already stays as it is, unless it has failed:
+    /// then another one takes its turn.
+    pub(super) async fn want_messages(&mut self, wanted: &[(SectorId, WantedMessage)]) -> Result<(), StoreError> {
+        for (sector, WantedMessage { kind, attempt }) in wanted {
+            let of_purpose = sqlx::query(
+                "SELECT state FROM messages WHERE kind = $1 AND miner = $2 AND number = $3 AND attempt = $4",
+            )
+            .bind(kind.name())
+            .bind(sector.miner.to_string())
+            .bind(sector.number.0 as i64)
+            .bind(i64::from(*attempt))
+            .fetch_all(&mut *self.inner)
+            .await
+            .map_err(sql("read a sector's messages"))?;
+            if of_purpose.iter().any(|row| row.get::<String, _>("state") != "failed") {
+                continue;
+            }
+            let turn = of_purpose.len() as u32 + 1;
+            sqlx::query(
+                "INSERT INTO messages (key, kind, miner, number, attempt, turn, state) \
+                 VALUES ($1, $2, $3, $4, $5, $6, 'wanted')",
+            )
+            .bind(kind.key(*sector, *attempt, turn))
+            .bind(kind.name())
+            .bind(sector.miner.to_string())
+            .bind(sector.number.0 as i64)
+            .bind(i64::from(*attempt))
+            .bind(i64::from(turn))
+            .execute(&mut *self.inner)
+            .await
+            .map_err(sql("record that a message is wanted"))?;
+        }
         Ok(())
     }
 
@@ -127,10 +150,26 @@ impl Tx {
         .execute(&mut *self.inner)
         .await
         .map_err(sql("store a signed message"))?;
-        if changed.rows_affected() == 1 {
-            return Ok(());
+        if changed.rows_affected() != 1 {
+            let problem = "not wanted any more".to_owned();
+            return Err(StoreError::BadRow { what: format!("message {key}"), problem });
         }
-        Err(StoreError::BadRow { what: format!("message {key}"), problem: "not wanted any more".to_owned() })
+        self.note_precommit(key, true).await
+    }
+
+    /// Keeps in the sector's row whether a PreCommit of its present attempt may be anywhere.
+    async fn note_precommit(&mut self, key: &str, signed: bool) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE sectors SET precommit_signed = $2 WHERE EXISTS (SELECT 1 FROM messages m WHERE m.key = $1 \
+             AND m.kind = 'precommit' AND m.miner = sectors.miner AND m.number = sectors.number \
+             AND m.attempt = sectors.attempt)",
+        )
+        .bind(key)
+        .bind(i64::from(signed))
+        .execute(&mut *self.inner)
+        .await
+        .map_err(sql("note a PreCommit"))?;
+        Ok(())
     }
 
     /// A node took the message.
@@ -146,17 +185,23 @@ impl Tx {
         Ok(())
     }
 
-    /// The message is executed, with confidence.
-    pub async fn mark_landed(&mut self, key: &str, epoch: i64) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE messages SET state = 'landed', landed_epoch = $2, exit_code = 0, \
-             pushed_epoch = COALESCE(pushed_epoch, $2) WHERE key = $1",
-        )
-        .bind(key)
-        .bind(epoch)
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("record a landing"))?;
+    /// What a sector's messages of a kind are for is on chain, with confidence. One that is not signed yet is not needed.
+    pub async fn mark_landed(&mut self, kind: MessageKind, sector: SectorId, epoch: i64) -> Result<(), StoreError> {
+        for change in [
+            "state = 'landed', landed_epoch = $4, exit_code = 0, pushed_epoch = COALESCE(pushed_epoch, $4) \
+             WHERE state IN ('signed', 'pushed')",
+            "state = 'failed', error = 'its effect is on chain already, at epoch ' || CAST($4 AS BIGINT) \
+             WHERE state = 'wanted'",
+        ] {
+            sqlx::query(&format!("UPDATE messages SET {change} AND kind = $1 AND miner = $2 AND number = $3"))
+                .bind(kind.name())
+                .bind(sector.miner.to_string())
+                .bind(sector.number.0 as i64)
+                .bind(epoch)
+                .execute(&mut *self.inner)
+                .await
+                .map_err(sql("record a landing"))?;
+        }
         Ok(())
     }
 
@@ -169,7 +214,7 @@ impl Tx {
             .execute(&mut *self.inner)
             .await
             .map_err(sql("record a failed message"))?;
-        Ok(())
+        self.note_precommit(key, false).await
     }
 }
 
@@ -199,6 +244,7 @@ fn from_row(row: &AnyRow) -> Result<Message, StoreError> {
     };
     Ok(Message {
         key: key.clone(),
+        attempt: row.get::<i64, _>("attempt") as u32,
         kind,
         sector: SectorId { miner, number: SectorNumber(row.get::<i64, _>("number") as u64) },
         state,

@@ -1,9 +1,9 @@
 //! What must still be published on the bus.
 
-use sealbus_schema::{MinerId, SectorId, SectorNumber, WorkerName};
+use sealbus_schema::{MinerId, SectorId, SectorNumber, WorkerName, codec};
 use sqlx::Row;
 
-use super::{Store, StoreError, Tx, sql};
+use super::{Outgoing, Store, StoreError, Tx, rows, sql};
 
 /// What kind of thing is to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum OutboxKind {
     },
     /// The end of a lease; the payload is the reason as text.
     Release,
+    /// The end of an ended sector's events; without a payload.
+    Purge,
 }
 
 /// A row of the outbox.
@@ -53,6 +55,7 @@ impl Store {
                 let kind = match (kind.as_str(), worker) {
                     ("intent", None) => OutboxKind::Intent,
                     ("release", None) => OutboxKind::Release,
+                    ("purge", None) => OutboxKind::Purge,
                     ("fact", Some(worker)) => {
                         OutboxKind::Fact { worker: worker.parse().map_err(|e| bad(format!("{e}")))? }
                     }
@@ -91,31 +94,39 @@ impl Store {
 }
 
 impl Tx {
-    /// Adds a row to the outbox.
-    pub async fn add_to_outbox(
-        &mut self,
-        kind: &OutboxKind,
-        sector: SectorId,
-        lease_sequence: u64,
-        payload: Vec<u8>,
-    ) -> Result<(), StoreError> {
-        let (kind, worker) = match kind {
-            OutboxKind::Intent => ("intent", None),
-            OutboxKind::Fact { worker } => ("fact", Some(worker.to_string())),
-            OutboxKind::Release => ("release", None),
-        };
-        sqlx::query(
-            "INSERT INTO outbox (kind, miner, number, worker, lease_sequence, payload) VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(kind)
-        .bind(sector.miner.to_string())
-        .bind(sector.number.0 as i64)
-        .bind(worker)
-        .bind(lease_sequence as i64)
-        .bind(payload)
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("fill the outbox"))?;
+    /// Adds rows to the outbox, in this order.
+    pub(super) async fn add_to_outbox(&mut self, outgoing: &[(SectorId, &Outgoing)]) -> Result<(), StoreError> {
+        for outgoing in rows::chunks(outgoing) {
+            let text = format!(
+                "INSERT INTO outbox (kind, miner, number, worker, lease_sequence, payload) VALUES {}",
+                rows::places(outgoing.len(), 6)
+            );
+            let mut query = sqlx::query(&text);
+            for (sector, outgoing) in outgoing {
+                let (kind, worker, lease_sequence, payload) = match outgoing {
+                    Outgoing::Intent(intent) => ("intent", None, intent.lease_sequence, pack(*sector, intent)?),
+                    Outgoing::Fact { worker, token, fact } => {
+                        ("fact", Some(worker.to_string()), token.0, pack(*sector, fact)?)
+                    }
+                    Outgoing::Release { lease_sequence, reason } => {
+                        ("release", None, *lease_sequence, reason.clone().into_bytes())
+                    }
+                    Outgoing::Purge { lease_sequence } => ("purge", None, *lease_sequence, Vec::new()),
+                };
+                query = query
+                    .bind(kind)
+                    .bind(sector.miner.to_string())
+                    .bind(sector.number.0 as i64)
+                    .bind(worker)
+                    .bind(lease_sequence as i64)
+                    .bind(payload);
+            }
+            query.execute(&mut *self.inner).await.map_err(sql("fill the outbox"))?;
+        }
         Ok(())
     }
+}
+
+fn pack<T: serde::Serialize>(sector: SectorId, message: &T) -> Result<Vec<u8>, StoreError> {
+    codec::encode(message).map_err(|e| StoreError::BadRow { what: format!("sector {sector}"), problem: e.to_string() })
 }

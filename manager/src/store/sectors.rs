@@ -1,14 +1,46 @@
-//! Sectors and their history.
+//! Sectors.
+
+use std::collections::BTreeSet;
 
 use sealbus_schema::{
     Commitment, ErrorReport, MinerId, ProofBytes, SealProof, SectorId, SectorNumber, Token,
     lease::Ownership,
-    seal::manager::{Active, PreCommitted, Proven, Sealed, Seeded, State, Stored},
+    seal::manager::{Active, PreCommitted, Proven, Rebuild, Sealed, Seeded, State, Stored},
 };
-use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Row, any::AnyRow};
+use serde::de::DeserializeOwned;
+use sqlx::{
+    Any, Row,
+    any::{AnyArguments, AnyRow},
+    query::Query,
+};
 
-use super::{Store, StoreError, Tx, now_text, sql};
+use super::{Store, StoreError, Tx, now_text, rows, sql};
+
+/// What changes of a sector. A row is written as its miner, number, proof and time of creation, and then these.
+const CHANGING: [&str; 22] = [
+    "attempt",
+    "issues",
+    "resubmits",
+    "precommit_signed",
+    "changed_at",
+    "owner",
+    "last_lease",
+    "last_event",
+    "leased_at",
+    "state",
+    "draw",
+    "ticket",
+    "comm_r",
+    "comm_d",
+    "precommit",
+    "seeds_drawn",
+    "files",
+    "seed",
+    "proof_bytes",
+    "activation_epoch",
+    "cause",
+    "blocked",
+];
 
 /// A sector as the manager knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,14 +49,22 @@ pub struct Sector {
     pub id: SectorId,
     /// Its seal proof.
     pub proof: SealProof,
-    /// The current attempt, from 1.
+    /// The current attempt, from 1. Each has a ticket of its own.
     pub attempt: u32,
+    /// How often it was offered to the workers since a person last looked at it.
+    pub issues: u32,
+    /// How many orders to resubmit there were.
+    pub resubmits: u32,
+    /// Whether a PreCommit of this attempt has left, or may have left, and not failed.
+    pub precommit_signed: bool,
     /// When its number was given out.
     pub created_at: String,
     /// When its row last changed.
     pub changed_at: String,
     /// Who owns it.
     pub ownership: Ownership,
+    /// The server's time of its last lease record.
+    pub leased_at: Option<String>,
     /// Where it stands.
     pub state: State,
 }
@@ -38,72 +78,6 @@ pub struct SectorFilter {
     pub state: Option<String>,
     /// Only those that a person must look at.
     pub blocked: bool,
-}
-
-/// What became of something that happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It changed the sector's state.
-    Applied,
-    /// It is information.
-    Noted,
-    /// It must not have happened.
-    Illegal,
-    /// It came from somebody who does not own the sector.
-    Fenced,
-}
-
-/// Something that happened to a sector.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Happening {
-    /// When: by the NATS server's clock for what is in the log, by the manager's for the rest.
-    pub at: String,
-    /// Where in the log, if it is there.
-    pub sequence: Option<u64>,
-    /// Who: a worker's name, or `manager`.
-    pub actor: String,
-    /// Under which lease, for a worker.
-    pub token: Option<u64>,
-    /// What.
-    pub kind: String,
-    /// The particulars.
-    pub detail: serde_json::Value,
-}
-
-/// One line of a sector's history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct HistoryEntry {
-    /// What happened.
-    #[serde(flatten)]
-    pub happening: Happening,
-    /// What became of it, as [`Verdict::name`] writes it.
-    pub verdict: String,
-}
-
-impl Happening {
-    /// Something that the manager did or found out itself.
-    pub fn of_manager(kind: &str, detail: serde_json::Value) -> Happening {
-        Happening {
-            at: now_text(),
-            sequence: None,
-            actor: "manager".to_owned(),
-            token: None,
-            kind: kind.to_owned(),
-            detail,
-        }
-    }
-}
-
-impl Verdict {
-    /// As stored.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Verdict::Applied => "applied",
-            Verdict::Noted => "noted",
-            Verdict::Illegal => "illegal",
-            Verdict::Fenced => "fenced",
-        }
-    }
 }
 
 impl Store {
@@ -153,29 +127,6 @@ impl Store {
             .map_err(sql("read sector numbers"))?;
         Ok(rows.iter().map(|row| row.get::<i64, _>("number") as u64).collect())
     }
-
-    /// A sector's history, oldest first.
-    pub async fn history(&self, id: SectorId) -> Result<Vec<HistoryEntry>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM history WHERE miner = $1 AND number = $2 ORDER BY id")
-            .bind(id.miner.to_string())
-            .bind(id.number.0 as i64)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(sql("read a sector's history"))?;
-        rows.iter()
-            .map(|row| {
-                let happening = Happening {
-                    at: row.get("at"),
-                    sequence: row.get::<Option<i64>, _>("sequence").map(|s| s as u64),
-                    actor: row.get("actor"),
-                    token: row.get::<Option<i64>, _>("token").map(|t| t as u64),
-                    kind: row.get("kind"),
-                    detail: json(id, "detail", row.get("detail"))?,
-                };
-                Ok(HistoryEntry { happening, verdict: row.get("verdict") })
-            })
-            .collect()
-    }
 }
 
 impl Tx {
@@ -190,11 +141,29 @@ impl Tx {
         row.as_ref().map(from_row).transpose()
     }
 
+    /// Those of these sectors that exist, as this transaction sees them.
+    pub async fn sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Sector>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        let miners: BTreeSet<MinerId> = ids.iter().map(|id| id.miner).collect();
+        for miner in miners {
+            let numbers: Vec<i64> = ids.iter().filter(|id| id.miner == miner).map(|id| id.number.0 as i64).collect();
+            for numbers in rows::chunks(&numbers) {
+                let places = rows::list(2, numbers.len());
+                let text = format!("SELECT * FROM sectors WHERE miner = $1 AND number IN ({places})");
+                let query = numbers.iter().fold(sqlx::query(&text).bind(miner.to_string()), |query, n| query.bind(*n));
+                for row in query.fetch_all(&mut *self.inner).await.map_err(sql("read sectors"))? {
+                    found.push(from_row(&row)?);
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// Gives out a number. The sector starts queued.
     pub async fn insert_sector(&mut self, id: SectorId, proof: SealProof) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO sectors (miner, number, proof, attempt, created_at, changed_at, last_lease, last_event, state) \
-             VALUES ($1, $2, $3, 1, $4, $4, 0, 0, 'queued')",
+            "INSERT INTO sectors (miner, number, proof, attempt, issues, resubmits, precommit_signed, created_at, \
+             changed_at, last_lease, last_event, state) VALUES ($1, $2, $3, 1, 1, 0, 0, $4, $4, 0, 0, 'queued')",
         )
         .bind(id.miner.to_string())
         .bind(id.number.0 as i64)
@@ -206,87 +175,89 @@ impl Tx {
         Ok(())
     }
 
-    /// Stores a sector that exists.
+    /// Stores a sector.
     pub async fn save_sector(&mut self, sector: &Sector) -> Result<(), StoreError> {
-        let what = || format!("sector {}", sector.id);
-        let text = |value: Option<serde_json::Result<String>>| {
-            value.transpose().map_err(|e| StoreError::BadRow { what: what(), problem: e.to_string() })
-        };
-        let (at, blocked) = match &sector.state {
-            State::Blocked { at, cause } => (&**at, Some(serde_json::to_string(cause))),
-            state => (state, None),
-        };
-        let draw = match at {
-            State::DrawingTicket { draw } => Some(*draw),
-            State::AwaitingSeed { next_draw, .. } => Some(*next_draw),
-            _ => None,
-        };
-        let ticket = match at {
-            State::Sealing { ticket } => Some(ticket),
-            _ => at.sealed().map(|s| &s.ticket),
-        };
-        let cause = match at {
-            State::Aborting { cause } | State::Aborted { cause } => Some(serde_json::to_string(cause)),
-            _ => None,
-        };
-        let activation_epoch = match at {
-            State::Cleaning(active) | State::Proving(active) => Some(active.activation_epoch),
-            _ => None,
-        };
-        let (owner, last_event) = match &sector.ownership {
-            Ownership::Held { worker, last_event, .. } => (Some(worker.to_string()), *last_event),
-            Ownership::Free { .. } => (None, 0),
-        };
-        sqlx::query(
-            "UPDATE sectors SET attempt = $3, changed_at = $4, owner = $5, last_lease = $6, last_event = $7, state = $8, \
-             draw = $9, ticket = $10, comm_r = $11, comm_d = $12, precommit = $13, files = $14, seed = $15, \
-             proof_bytes = $16, activation_epoch = $17, cause = $18, blocked = $19 WHERE miner = $1 AND number = $2",
-        )
+        self.save_sectors(&[sector]).await
+    }
+
+    /// Stores sectors, each at most once.
+    pub(super) async fn save_sectors(&mut self, sectors: &[&Sector]) -> Result<(), StoreError> {
+        for sectors in rows::chunks(sectors) {
+            let text = format!(
+                "INSERT INTO sectors (miner, number, proof, created_at, {}) VALUES {} \
+                 ON CONFLICT (miner, number) DO UPDATE SET {}",
+                CHANGING.join(", "),
+                rows::places(sectors.len(), 4 + CHANGING.len()),
+                CHANGING.map(|column| format!("{column} = excluded.{column}")).join(", ")
+            );
+            let query = sectors.iter().try_fold(sqlx::query(&text), |query, sector| bind_row(query, sector))?;
+            query.execute(&mut *self.inner).await.map_err(sql("store sectors"))?;
+        }
+        Ok(())
+    }
+}
+
+type AnyQuery<'q> = Query<'q, Any, AnyArguments<'q>>;
+
+/// The values of a sector's row, in the order in which [`Tx::save_sectors`] names the columns.
+fn bind_row<'q>(query: AnyQuery<'q>, sector: &Sector) -> Result<AnyQuery<'q>, StoreError> {
+    let what = || format!("sector {}", sector.id);
+    let text = |value: Option<serde_json::Result<String>>| {
+        value.transpose().map_err(|e| StoreError::BadRow { what: what(), problem: e.to_string() })
+    };
+    let (at, blocked) = match &sector.state {
+        State::Blocked { at, cause } => (&**at, Some(serde_json::to_string(cause))),
+        state => (state, None),
+    };
+    let draw = match at {
+        State::DrawingTicket { draw } => Some(*draw),
+        _ => None,
+    };
+    let ticket = match at {
+        State::Sealing { ticket } => Some(ticket),
+        _ => at.sealed().map(|s| &s.ticket),
+    };
+    let cause = match at {
+        State::Aborting { cause } | State::Abandoning { cause } | State::Aborted { cause } => {
+            Some(serde_json::to_string(cause))
+        }
+        _ => None,
+    };
+    let activation_epoch = match at {
+        State::Cleaning(active) | State::Proving(active) => Some(active.activation_epoch),
+        _ => None,
+    };
+    let (owner, last_event) = match &sector.ownership {
+        Ownership::Held { worker, last_event, .. } => (Some(worker.to_string()), *last_event),
+        Ownership::Free { .. } => (None, 0),
+    };
+    Ok(query
         .bind(sector.id.miner.to_string())
         .bind(sector.id.number.0 as i64)
+        .bind(sector.proof.name())
+        .bind(sector.created_at.clone())
         .bind(i64::from(sector.attempt))
-        .bind(&sector.changed_at)
+        .bind(i64::from(sector.issues))
+        .bind(i64::from(sector.resubmits))
+        .bind(i64::from(sector.precommit_signed))
+        .bind(sector.changed_at.clone())
         .bind(owner)
         .bind(sector.ownership.last_lease() as i64)
         .bind(last_event as i64)
+        .bind(sector.leased_at.clone())
         .bind(at.name())
         .bind(draw.map(i64::from))
         .bind(text(ticket.map(serde_json::to_string))?)
         .bind(at.sealed().map(|s| s.comm_r.to_string()))
         .bind(at.sealed().map(|s| s.comm_d.to_string()))
         .bind(text(at.precommitted().map(|p| serde_json::to_string(&p.precommit)))?)
+        .bind(at.precommitted().map(|p| i64::from(p.seeds_drawn)))
         .bind(text(at.stored().map(|s| serde_json::to_string(&s.files)))?)
         .bind(text(at.seeded().map(|s| serde_json::to_string(&s.seed)))?)
         .bind(at.proven().map(|p| p.proof.0.clone()))
         .bind(activation_epoch)
         .bind(text(cause)?)
-        .bind(text(blocked)?)
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("store a sector"))?;
-        Ok(())
-    }
-
-    /// Adds a line to a sector's history.
-    pub async fn add_history(&mut self, id: SectorId, entry: &Happening, verdict: Verdict) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO history (miner, number, at, sequence, actor, token, kind, detail, verdict) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        )
-        .bind(id.miner.to_string())
-        .bind(id.number.0 as i64)
-        .bind(&entry.at)
-        .bind(entry.sequence.map(|s| s as i64))
-        .bind(&entry.actor)
-        .bind(entry.token.map(|t| t as i64))
-        .bind(&entry.kind)
-        .bind(entry.detail.to_string())
-        .bind(verdict.name())
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("record what happened"))?;
-        Ok(())
-    }
+        .bind(text(blocked)?))
 }
 
 fn from_row(row: &AnyRow) -> Result<Sector, StoreError> {
@@ -311,9 +282,13 @@ fn from_row(row: &AnyRow) -> Result<Sector, StoreError> {
         id,
         proof: row.get::<String, _>("proof").parse().map_err(|e| bad(format!("{e}")))?,
         attempt: row.get::<i64, _>("attempt") as u32,
+        issues: row.get::<i64, _>("issues") as u32,
+        resubmits: row.get::<i64, _>("resubmits") as u32,
+        precommit_signed: row.get::<i64, _>("precommit_signed") != 0,
         created_at: row.get("created_at"),
         changed_at: row.get("changed_at"),
         ownership,
+        leased_at: row.get("leased_at"),
         state,
     })
 }
@@ -340,7 +315,14 @@ fn state_from_row(id: SectorId, row: &AnyRow) -> Result<State, StoreError> {
         })
     };
     let precommitted = || -> Result<PreCommitted, StoreError> {
-        Ok(PreCommitted { sealed: sealed()?, precommit: json(id, "precommit", column("precommit")?)? })
+        let seeds_drawn = row.get::<Option<i64>, _>("seeds_drawn").ok_or_else(|| missing("seeds_drawn"))? as u32;
+        Ok(PreCommitted { sealed: sealed()?, precommit: json(id, "precommit", column("precommit")?)?, seeds_drawn })
+    };
+    let rebuild = || -> Result<Rebuild, StoreError> {
+        Ok(match row.get::<Option<String>, _>("precommit") {
+            Some(_) => Rebuild::Landed(precommitted()?),
+            None => Rebuild::Sent(sealed()?),
+        })
     };
     let stored = || -> Result<Stored, StoreError> {
         Ok(Stored { precommitted: precommitted()?, files: json(id, "files", column("files")?)? })
@@ -363,13 +345,16 @@ fn state_from_row(id: SectorId, row: &AnyRow) -> Result<State, StoreError> {
         "pre_committing" => State::PreCommitting(sealed()?),
         "persisting" => State::Persisting(precommitted()?),
         "checking_files" => State::CheckingFiles(stored()?),
-        "awaiting_seed" => State::AwaitingSeed { stored: stored()?, next_draw: draw()? },
+        "awaiting_seed" => State::AwaitingSeed(stored()?),
         "committing" => State::Committing(seeded()?),
         "verifying_proof" => State::VerifyingProof(proven()?),
         "prove_committing" => State::ProveCommitting(proven()?),
         "cleaning" => State::Cleaning(active()?),
         "proving" => State::Proving(active()?),
+        "requeued" => State::Requeued(rebuild()?),
+        "rebuilding" => State::Rebuilding(rebuild()?),
         "aborting" => State::Aborting { cause: cause()? },
+        "abandoning" => State::Abandoning { cause: cause()? },
         "aborted" => State::Aborted { cause: cause()? },
         _ => {
             return Err(StoreError::BadRow { what: format!("sector {id}"), problem: format!("unknown state {state}") });
@@ -377,7 +362,7 @@ fn state_from_row(id: SectorId, row: &AnyRow) -> Result<State, StoreError> {
     })
 }
 
-fn json<T: DeserializeOwned>(id: SectorId, column: &str, text: String) -> Result<T, StoreError> {
+pub(super) fn json<T: DeserializeOwned>(id: SectorId, column: &str, text: String) -> Result<T, StoreError> {
     serde_json::from_str(&text)
         .map_err(|e| StoreError::BadRow { what: format!("sector {id}"), problem: format!("{column}: {e}") })
 }

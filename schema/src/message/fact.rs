@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{bytes::Randomness, error::ErrorReport, id::Token};
+use crate::{bytes::Randomness, error::ErrorReport, id::Token, phase::Phase};
 
 /// An answer of the manager. The last one of a kind is the one that counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub enum Fact {
     PrecommitLanded {
         /// The lease it is meant for.
         token: Token,
+        /// After which order to resubmit it was told; see [`Fact::counts_for`].
+        #[serde(default)]
+        serial: u32,
         /// The PreCommit as the chain has it.
         precommit: PreCommitInfo,
     },
@@ -26,11 +29,17 @@ pub enum Fact {
     PersistChecked {
         /// The lease it is meant for.
         token: Token,
+        /// After which order to resubmit it was told; see [`Fact::counts_for`].
+        #[serde(default)]
+        serial: u32,
     },
     /// The seed for C1. A later one replaces it: the PreCommit has moved.
     Seed {
         /// The lease it is meant for.
         token: Token,
+        /// After which order to resubmit it was told; see [`Fact::counts_for`].
+        #[serde(default)]
+        serial: u32,
         /// The seed.
         seed: Seed,
     },
@@ -38,6 +47,9 @@ pub enum Fact {
     ProveLanded {
         /// The lease it is meant for.
         token: Token,
+        /// After which order to resubmit it was told; see [`Fact::counts_for`].
+        #[serde(default)]
+        serial: u32,
         /// The sector's activation epoch.
         activation_epoch: i64,
     },
@@ -47,6 +59,16 @@ pub enum Fact {
         token: Token,
         /// Why.
         error: ErrorReport,
+    },
+    /// A person has looked: go on.
+    Resubmit {
+        /// The lease it is meant for.
+        token: Token,
+        /// Which order of its kind, rising over the sector's life. One that was carried out is not carried out again.
+        serial: u32,
+        /// From which phase; from where it stands if none. A sector never goes forward by it.
+        #[serde(default)]
+        from: Option<Phase>,
     },
     /// A fact of a newer version.
     #[serde(other)]
@@ -63,6 +85,7 @@ pub enum FactKind {
     Seed,
     ProveLanded,
     Abandon,
+    Resubmit,
 }
 
 /// The randomness that binds a replica to a time.
@@ -108,13 +131,14 @@ pub struct Seed {
 
 impl FactKind {
     /// Every kind.
-    pub const ALL: [FactKind; 6] = [
+    pub const ALL: [FactKind; 7] = [
         FactKind::Ticket,
         FactKind::PrecommitLanded,
         FactKind::PersistChecked,
         FactKind::Seed,
         FactKind::ProveLanded,
         FactKind::Abandon,
+        FactKind::Resubmit,
     ];
 
     /// The kind's name in subjects and headers.
@@ -126,6 +150,7 @@ impl FactKind {
             FactKind::Seed => "seed",
             FactKind::ProveLanded => "prove_landed",
             FactKind::Abandon => "abandon",
+            FactKind::Resubmit => "resubmit",
         }
     }
 }
@@ -140,6 +165,7 @@ impl Fact {
             Fact::Seed { .. } => FactKind::Seed,
             Fact::ProveLanded { .. } => FactKind::ProveLanded,
             Fact::Abandon { .. } => FactKind::Abandon,
+            Fact::Resubmit { .. } => FactKind::Resubmit,
             Fact::Unknown => return None,
         })
     }
@@ -149,11 +175,28 @@ impl Fact {
         match self {
             Fact::Ticket { token, .. }
             | Fact::PrecommitLanded { token, .. }
-            | Fact::PersistChecked { token }
+            | Fact::PersistChecked { token, .. }
             | Fact::Seed { token, .. }
             | Fact::ProveLanded { token, .. }
-            | Fact::Abandon { token, .. } => Some(*token),
+            | Fact::Abandon { token, .. }
+            | Fact::Resubmit { token, .. } => Some(*token),
             Fact::Unknown => None,
         }
+    }
+
+    /// Whether the fact is meant for a lease, and was not withdrawn by an order to go back that the lease's owner has
+    /// carried out: `resubmitted` is the serial of the last one.
+    pub fn counts_for(&self, token: Token, resubmitted: u32) -> bool {
+        let fresh = match self {
+            Fact::PrecommitLanded { serial, .. }
+            | Fact::PersistChecked { serial, .. }
+            | Fact::Seed { serial, .. }
+            | Fact::ProveLanded { serial, .. } => *serial >= resubmitted,
+            Fact::Resubmit { serial, .. } => *serial > resubmitted,
+            // A ticket carries the number of the request that it answers, and that number rises.
+            Fact::Ticket { .. } | Fact::Abandon { .. } => true,
+            Fact::Unknown => false,
+        };
+        fresh && self.token() == Some(token)
     }
 }

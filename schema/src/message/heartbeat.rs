@@ -18,6 +18,12 @@ pub struct Heartbeat {
     pub version: String,
     /// A number drawn at the process's start, to tell two processes of one name apart.
     pub incarnation: u64,
+    /// Whether it takes nothing new.
+    #[serde(default)]
+    pub draining: bool,
+    /// The revision of the orders that it follows, 0 if it knows of none.
+    #[serde(default)]
+    pub orders: u64,
     /// Its slots.
     pub slots: Vec<SlotStatus>,
     /// Its processors.
@@ -36,6 +42,12 @@ pub struct SlotStatus {
     /// Why it is blocked, if it is.
     #[serde(default)]
     pub blocked: Option<ErrorReport>,
+    /// Whether it may hold a sector that nobody can name, because its journal cannot be read.
+    #[serde(default)]
+    pub unreadable: bool,
+    /// The number of the last order to release it that was carried out, 0 if none was.
+    #[serde(default)]
+    pub released: u64,
 }
 
 /// A sector in a slot.

@@ -4,6 +4,8 @@
 //! [`State`] carries what the sector's life has yielded so far, so that impossible combinations cannot be stored.
 //! Ownership is folded apart, by [`crate::lease`]: an event reaches this machine only when it is the owner's.
 
+mod orders;
+mod release;
 mod table;
 
 #[cfg(test)]
@@ -13,6 +15,7 @@ use crate::{
     bytes::{Commitment, ProofBytes},
     error::ErrorReport,
     message::{EventBody, PreCommitInfo, Seed, StoredSector, Ticket},
+    phase::Phase,
     transition::Transition,
 };
 
@@ -40,12 +43,7 @@ pub enum State {
     /// The files must be read and challenged.
     CheckingFiles(Stored),
     /// The chain has not reached the seed's epoch with confidence.
-    AwaitingSeed {
-        /// What is on chain and in the store.
-        stored: Stored,
-        /// Which seed of the lease comes next.
-        next_draw: u32,
-    },
+    AwaitingSeed(Stored),
     /// The worker runs C1 and C2.
     Committing(Seeded),
     /// The proof must be verified before money is spent on it.
@@ -56,8 +54,18 @@ pub enum State {
     Cleaning(Active),
     /// Active on chain, and nobody works on it any more.
     Proving(Active),
-    /// The attempt is over; the worker cleans its slot, or the lease is being closed.
+    /// Its worker is gone, and its PreCommit sent or on chain: an intent to seal it again, with the same ticket, is, or is
+    /// about to be, in the queue.
+    Requeued(Rebuild),
+    /// A worker seals it again, and must come to the same CommR.
+    Rebuilding(Rebuild),
+    /// The attempt is over; the worker cleans its slot, or the lease is being closed. Another attempt may follow.
     Aborting {
+        /// Why.
+        cause: ErrorReport,
+    },
+    /// A person gave the sector up; its worker, which may be away, still has to clean its slot.
+    Abandoning {
         /// Why.
         cause: ErrorReport,
     },
@@ -93,6 +101,17 @@ pub struct PreCommitted {
     pub sealed: Sealed,
     /// The PreCommit as the chain has it.
     pub precommit: PreCommitInfo,
+    /// How many seeds were drawn for it; each is told to the worker under the next number.
+    pub seeds_drawn: u32,
+}
+
+/// A sector that is sealed again. What it must come to is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rebuild {
+    /// Its PreCommit is on its way.
+    Sent(Sealed),
+    /// Its PreCommit is on chain.
+    Landed(PreCommitted),
 }
 
 /// A pre-committed sector whose files are in the permanent store.
@@ -137,10 +156,7 @@ pub enum Input {
     /// A lease record gave the sector to a worker.
     Claimed,
     /// A lease record took it from whoever had it.
-    Released {
-        /// The attempt that ends with it, from 1.
-        attempt: u32,
-    },
+    Released(Released),
     /// The owner reported.
     Event(EventBody),
     /// The ticket is drawn.
@@ -164,14 +180,39 @@ pub enum Input {
     },
     /// Something on the manager's side needs a person: the chain refused, files don't prove, a proof is invalid.
     Refused(ErrorReport),
+    /// A person has looked at a blocked sector: it goes on, from a phase or from where it stands.
+    Resubmitted {
+        /// The phase; never one that is still ahead.
+        from: Option<Phase>,
+    },
+    /// A person gives the sector up.
+    Abandoned {
+        /// Who and why.
+        cause: ErrorReport,
+        /// Also when that costs the PreCommit's deposit.
+        lose_deposit: bool,
+    },
+}
+
+/// What the machine must know of a sector whose lease ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// The attempt that ends with it, from 1: each has a ticket of its own.
+    pub attempt: u32,
+    /// How often the sector was offered since a person last looked at it.
+    pub issues: u32,
+    /// Whether the attempt's PreCommit is signed, so that it may be anywhere.
+    pub precommit_signed: bool,
 }
 
 /// What the driver must do after the state is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are what the fact of the same name carries")]
 pub enum Effect {
-    /// Put an intent into the queue.
-    PublishIntent,
+    /// Begin another attempt and put its intent into the queue.
+    OfferAttempt,
+    /// Put another intent for the same attempt into the queue.
+    OfferRebuild,
     /// Answer the worker.
     TellTicket(Ticket),
     /// Answer the worker.
@@ -184,9 +225,11 @@ pub enum Effect {
     TellProveLanded { activation_epoch: i64 },
     /// Tell the worker to drop the attempt.
     TellAbandon(ErrorReport),
-    /// Persist the intent of a PreCommit message.
+    /// Tell the worker to go on.
+    TellResubmit { from: Option<Phase> },
+    /// Persist the intent of a PreCommit message; another one only where the last has failed for good.
     SendPreCommit,
-    /// Persist the intent of a ProveCommit message.
+    /// Persist the intent of a ProveCommit message; another one only where the last has failed for good.
     SendProveCommit,
     /// Append a lease record that names nobody.
     CloseLease,
@@ -197,6 +240,8 @@ pub enum Effect {
 pub struct AttemptPolicy {
     /// How many attempts a sector gets before it is given up.
     pub max_attempts: u32,
+    /// How often a sector is offered, for whatever reason, before a person must look.
+    pub max_issues: u32,
 }
 
 impl State {
@@ -210,20 +255,23 @@ impl State {
             State::PreCommitting(_) => "pre_committing",
             State::Persisting(_) => "persisting",
             State::CheckingFiles(_) => "checking_files",
-            State::AwaitingSeed { .. } => "awaiting_seed",
+            State::AwaitingSeed(_) => "awaiting_seed",
             State::Committing(_) => "committing",
             State::VerifyingProof(_) => "verifying_proof",
             State::ProveCommitting(_) => "prove_committing",
             State::Cleaning(_) => "cleaning",
             State::Proving(_) => "proving",
+            State::Requeued(_) => "requeued",
+            State::Rebuilding(_) => "rebuilding",
             State::Aborting { .. } => "aborting",
+            State::Abandoning { .. } => "abandoning",
             State::Aborted { .. } => "aborted",
             State::Blocked { at, .. } => at.name(),
         }
     }
 
     /// Every name of a state, in the order of a sector's life.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 18] = [
         "queued",
         "packing",
         "drawing_ticket",
@@ -237,7 +285,10 @@ impl State {
         "prove_committing",
         "cleaning",
         "proving",
+        "requeued",
+        "rebuilding",
         "aborting",
+        "abandoning",
         "aborted",
     ];
 
@@ -249,10 +300,36 @@ impl State {
         matches!(self, State::Proving(_) | State::Aborted { .. })
     }
 
+    /// Whether the state cannot go on without a worker. One that nobody owns is as good as released.
+    pub fn needs_owner(&self) -> bool {
+        match self {
+            State::Queued
+            | State::Requeued(_)
+            | State::VerifyingProof(_)
+            | State::ProveCommitting(_)
+            | State::Proving(_)
+            | State::Aborted { .. } => false,
+            State::Packing
+            | State::DrawingTicket { .. }
+            | State::Sealing { .. }
+            | State::PreCommitting(_)
+            | State::Persisting(_)
+            | State::CheckingFiles(_)
+            | State::AwaitingSeed(_)
+            | State::Committing(_)
+            | State::Cleaning(_)
+            | State::Rebuilding(_)
+            | State::Aborting { .. }
+            | State::Abandoning { .. } => true,
+            State::Blocked { at, .. } => at.needs_owner(),
+        }
+    }
+
     /// What the sector's sealing yielded, from PC2 on.
     pub fn sealed(&self) -> Option<&Sealed> {
         match self {
             State::PreCommitting(sealed) => Some(sealed),
+            State::Requeued(rebuild) | State::Rebuilding(rebuild) => Some(rebuild.sealed()),
             State::Blocked { at, .. } => at.sealed(),
             _ => self.precommitted().map(|p| &p.sealed),
         }
@@ -261,7 +338,9 @@ impl State {
     /// The sector's PreCommit, from its landing on.
     pub fn precommitted(&self) -> Option<&PreCommitted> {
         match self {
-            State::Persisting(precommitted) => Some(precommitted),
+            State::Persisting(precommitted)
+            | State::Requeued(Rebuild::Landed(precommitted))
+            | State::Rebuilding(Rebuild::Landed(precommitted)) => Some(precommitted),
             State::Blocked { at, .. } => at.precommitted(),
             _ => self.stored().map(|s| &s.precommitted),
         }
@@ -270,7 +349,7 @@ impl State {
     /// The sector's files, from their arrival in the permanent store on.
     pub fn stored(&self) -> Option<&Stored> {
         match self {
-            State::CheckingFiles(stored) | State::AwaitingSeed { stored, .. } => Some(stored),
+            State::CheckingFiles(stored) | State::AwaitingSeed(stored) => Some(stored),
             State::Blocked { at, .. } => at.stored(),
             _ => self.seeded().map(|s| &s.stored),
         }
@@ -298,5 +377,20 @@ impl State {
     /// The machine: what an input does to this state.
     pub fn apply(&self, input: Input, policy: AttemptPolicy) -> Transition<State, Effect> {
         table::apply(self, input, policy)
+    }
+}
+
+impl Rebuild {
+    /// What the sector's sealing yielded the first time.
+    pub fn sealed(&self) -> &Sealed {
+        match self {
+            Rebuild::Sent(sealed) | Rebuild::Landed(PreCommitted { sealed, .. }) => sealed,
+        }
+    }
+
+    fn sealed_mut(&mut self) -> &mut Sealed {
+        match self {
+            Rebuild::Sent(sealed) | Rebuild::Landed(PreCommitted { sealed, .. }) => sealed,
+        }
     }
 }

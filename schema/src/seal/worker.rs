@@ -142,7 +142,7 @@ pub struct RetryPolicy {
 impl State {
     /// The state of a sector whose lease was just won.
     pub fn claimed() -> State {
-        State::Going { step: Step::AddingPieces, attempt: 1 }
+        State::Going { step: Step::AddingPieces { draws: 0 }, attempt: 1 }
     }
 
     /// What the state waits for.

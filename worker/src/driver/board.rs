@@ -154,7 +154,7 @@ impl Entry {
             }
             Content::Nothing | Content::Claiming { .. } => None,
         };
-        SlotStatus { path: self.path.clone(), holding, blocked: self.blocked.clone() }
+        SlotStatus { path: self.path.clone(), holding, blocked: self.blocked.clone(), unreadable: false, released: 0 }
     }
 }
 

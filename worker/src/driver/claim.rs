@@ -77,7 +77,7 @@ async fn pull(context: &Context, backoff: &mut Backoff) -> Option<Offer> {
 async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut Backoff) -> Option<Journal> {
     let intent = &offer.intent;
     let sector = intent.sector;
-    if intent.plan != Plan::Seal || intent.proof != context.config.sector_size.seal_proof() {
+    if intent.plan == Plan::Unknown || intent.proof != context.config.sector_size.seal_proof() {
         tracing::error!(
             %sector, plan = %intent.plan, proof = %intent.proof,
             "an intent in the wrong queue; left there"

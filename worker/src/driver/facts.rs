@@ -29,26 +29,26 @@ pub struct News {
 
 /// The kinds that may change a state, the most urgent first.
 pub fn kinds(state: &State) -> &'static [FactKind] {
-    use FactKind::{Abandon, PersistChecked, PrecommitLanded, ProveLanded, Seed, Ticket};
+    use FactKind::{Abandon, PersistChecked, PrecommitLanded, ProveLanded, Resubmit, Seed, Ticket};
     let step = match state {
         State::Over { .. } => return &[],
-        State::Blocked { step: Step::Cleaning { .. }, .. } => return &[],
-        State::Blocked { .. } => return &[Abandon],
+        State::Blocked { step: Step::Cleaning { .. }, .. } => return &[Resubmit],
+        State::Blocked { .. } => return &[Abandon, Resubmit],
         State::Going { step, .. } | State::BackingOff { step, .. } => step,
     };
     match step {
         Step::Cleaning { .. } => &[],
-        Step::AwaitingTicket { .. } => &[Abandon, Ticket],
-        Step::AwaitingPreCommit { .. } => &[Abandon, PrecommitLanded],
-        Step::AwaitingPersistCheck { .. } => &[Abandon, PersistChecked],
-        Step::AwaitingSeed { .. } | Step::C1 { .. } | Step::C2 { .. } => &[Abandon, Seed],
-        Step::AwaitingProveCommit { .. } => &[Abandon, Seed, ProveLanded],
-        Step::AddingPieces
+        Step::AwaitingTicket { .. } => &[Abandon, Resubmit, Ticket],
+        Step::AwaitingPreCommit { .. } => &[Abandon, Resubmit, PrecommitLanded],
+        Step::AwaitingPersistCheck { .. } => &[Abandon, Resubmit, PersistChecked],
+        Step::AwaitingSeed { .. } | Step::C1 { .. } | Step::C2 { .. } => &[Abandon, Resubmit, Seed],
+        Step::AwaitingProveCommit { .. } => &[Abandon, Resubmit, Seed, ProveLanded],
+        Step::AddingPieces { .. }
         | Step::BuildingTreeD { .. }
         | Step::AwaitingPc1Room { .. }
         | Step::Pc1 { .. }
         | Step::Pc2 { .. }
-        | Step::Transferring { .. } => &[Abandon],
+        | Step::Transferring { .. } => &[Abandon, Resubmit],
     }
 }
 
@@ -58,6 +58,7 @@ pub async fn next(
     context: Arc<Context>,
     sector: SectorId,
     token: Token,
+    resubmitted: u32,
     kinds: &'static [FactKind],
     bell: Arc<Notify>,
     at_once: bool,
@@ -71,7 +72,7 @@ pub async fn next(
     let mut news = News::default();
     for kind in kinds {
         match context.bus.last_fact(sector, &context.config.name, *kind).await {
-            Ok(Some(fact)) if fact.token() == Some(token) => news.facts.push(fact),
+            Ok(Some(fact)) if fact.counts_for(token, resubmitted) => news.facts.push(fact),
             Ok(other) => tracing::trace!(kind = kind.name(), ?other, "no fact for this lease"),
             Err(error) => log_unread(&error),
         }

@@ -164,10 +164,15 @@ impl<'a> Life<'a> {
 
     async fn on_fact(&mut self, fact: Fact, working: &mut Option<BoxFuture<'static, Done>>) -> Applied {
         let kind = fact.kind().map(|kind| kind.name());
-        let mut received = self.journal.received;
+        if !fact.counts_for(self.journal.token, self.journal.resubmitted) {
+            tracing::debug!(kind, "a fact that an order read with it withdraws");
+            return Applied::Unchanged;
+        }
+        let (mut received, mut resubmitted) = (self.journal.received, self.journal.resubmitted);
         match &fact {
             Fact::Ticket { .. } => received.ticket_unix_millis = expiry::unix_millis(),
             Fact::PrecommitLanded { .. } => received.precommit_unix_millis = expiry::unix_millis(),
+            Fact::Resubmit { serial, .. } => resubmitted = *serial,
             _ => {}
         }
         match self.journal.state.apply(Input::Fact(fact), self.policy()) {
@@ -176,6 +181,7 @@ impl<'a> Life<'a> {
                 *working = None;
                 tracing::info!(kind, "fact taken");
                 self.journal.received = received;
+                self.journal.resubmitted = resubmitted;
                 self.advance(next, effects).await;
                 *working = Some(self.work());
                 Applied::Advanced
@@ -247,8 +253,8 @@ impl<'a> Life<'a> {
     fn watch(&self, at_once: bool) -> BoxFuture<'static, News> {
         let kinds = facts::kinds(&self.journal.state);
         let context = Arc::clone(&self.context);
-        let Journal { intent, token, .. } = &self.journal;
-        facts::next(context, intent.sector, *token, kinds, Arc::clone(&self.bell), at_once).boxed()
+        let Journal { intent, token, resubmitted, .. } = &self.journal;
+        facts::next(context, intent.sector, *token, *resubmitted, kinds, Arc::clone(&self.bell), at_once).boxed()
     }
 
     fn policy(&self) -> RetryPolicy {

@@ -107,12 +107,12 @@ impl Job {
         let (work_dir, proof, sector) = (self.work_dir.clone(), intent.proof, intent.sector);
         let failed = |error: ProcessError| self.named(error.report());
         Ok(match step {
-            Step::AddingPieces => {
+            Step::AddingPieces { .. } => {
                 self.make_work_dir().await?;
                 let request = add_pieces::Request::committed_capacity(work_dir, proof);
                 Input::PiecesAdded { pieces: guard.run(&request).await.map_err(failed)?.pieces }
             }
-            Step::BuildingTreeD { pieces } => {
+            Step::BuildingTreeD { pieces, .. } => {
                 let request = tree_d::Request { work_dir, proof, pieces: pieces.clone() };
                 Input::TreeDBuilt { comm_d: guard.run(&request).await.map_err(failed)?.comm_d }
             }

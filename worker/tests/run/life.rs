@@ -87,7 +87,7 @@ async fn a_seed_that_moves_cancels_c2_and_c1_is_made_again() {
     manager.see_through(sector, "c1_done").await;
     bench.begun("c2", 1).await;
     let token = manager.claimed(sector).await;
-    manager.tell(sector, Fact::Seed { token, seed: seed(2) }).await;
+    manager.tell(sector, Fact::Seed { token, serial: 0, seed: seed(2) }).await;
     bench.begun("c1", 2).await;
     bench.let_go("c2");
     let proven = manager

@@ -380,13 +380,15 @@ impl Manager {
         match body {
             EventBody::TicketWanted { draw } => self.tell(sector, Fact::Ticket { token, ticket: ticket(*draw) }).await,
             EventBody::Pc2Done { .. } => {
-                self.tell(sector, Fact::PrecommitLanded { token, precommit: precommit(100_000) }).await;
+                self.tell(sector, Fact::PrecommitLanded { token, serial: 0, precommit: precommit(100_000) }).await;
             }
             EventBody::Persisted { .. } => {
-                self.tell(sector, Fact::PersistChecked { token }).await;
-                self.tell(sector, Fact::Seed { token, seed: seed(1) }).await;
+                self.tell(sector, Fact::PersistChecked { token, serial: 0 }).await;
+                self.tell(sector, Fact::Seed { token, serial: 0, seed: seed(1) }).await;
             }
-            EventBody::C2Done { .. } => self.tell(sector, Fact::ProveLanded { token, activation_epoch: 300 }).await,
+            EventBody::C2Done { .. } => {
+                self.tell(sector, Fact::ProveLanded { token, serial: 0, activation_epoch: 300 }).await
+            }
             _ => {}
         }
     }

@@ -1,10 +1,12 @@
 //! The manager's table: one row a pair of state and input.
 
-use super::{Active, AttemptPolicy, Effect, Input, PreCommitted, Proven, Sealed, Seeded, State, Stored};
+use super::{
+    Active, AttemptPolicy, Effect, Input, PreCommitted, Proven, Rebuild, Sealed, Seeded, State, Stored, orders, release,
+};
 use crate::{
     Transition,
-    error::{ErrorClass, ErrorCode, ErrorReport},
-    message::EventBody,
+    error::{ErrorClass, ErrorReport},
+    message::{EventBody, Ticket},
 };
 
 type Answer = Transition<State, Effect>;
@@ -12,7 +14,9 @@ type Answer = Transition<State, Effect>;
 pub(super) fn apply(state: &State, input: Input, policy: AttemptPolicy) -> Answer {
     match (state, input) {
         (_, Input::Claimed) => on_claim(state),
-        (_, Input::Released { attempt }) => on_release(state, attempt, policy),
+        (_, Input::Released(released)) => release::on_release(state, released, policy),
+        (_, Input::Resubmitted { from }) => orders::resubmit(state, from),
+        (_, Input::Abandoned { cause, lose_deposit }) => orders::abandon(state, cause, lose_deposit),
         (_, Input::Event(event)) => on_event(state, event),
         (state, Input::Refused(cause)) if !state.is_terminal() => block(state, cause),
         (State::Blocked { .. }, _) => Transition::Ignore("a person looks at the sector"),
@@ -23,42 +27,8 @@ pub(super) fn apply(state: &State, input: Input, policy: AttemptPolicy) -> Answe
 fn on_claim(state: &State) -> Answer {
     match state {
         State::Queued => Transition::to(State::Packing),
+        State::Requeued(rebuild) => Transition::to(State::Rebuilding(rebuild.clone())),
         _ => Transition::Illegal("a claim of a sector that was not offered"),
-    }
-}
-
-/// A release of an unfinished sector is the only thing that leads to another intent.
-fn on_release(state: &State, attempt: u32, policy: AttemptPolicy) -> Answer {
-    match state {
-        State::Proving(_) | State::Aborted { .. } => Transition::Ignore("the end of the lease of an ended sector"),
-        State::Cleaning(active) => Transition::to(State::Proving(active.clone())),
-        State::Aborting { cause } if attempt >= policy.max_attempts => {
-            Transition::to(State::Aborted { cause: cause.clone() })
-        }
-        State::Queued
-        | State::Packing
-        | State::DrawingTicket { .. }
-        | State::Sealing { .. }
-        | State::Aborting { .. } => Transition::with(State::Queued, [Effect::PublishIntent]),
-        State::Blocked { at, .. } => match on_release(at, attempt, policy) {
-            // Whatever blocked the attempt went with it.
-            released @ Transition::Advance { .. } => released,
-            ignored => ignored,
-        },
-        State::PreCommitting(_)
-        | State::Persisting(_)
-        | State::CheckingFiles(_)
-        | State::AwaitingSeed { .. }
-        | State::Committing(_)
-        | State::VerifyingProof(_)
-        | State::ProveCommitting(_) => block(
-            state,
-            ErrorReport::new(
-                ErrorClass::Perm,
-                ErrorCode::LEASE_LOST_AFTER_PRECOMMIT,
-                "the lease was taken away while the sector's PreCommit was sent or on chain",
-            ),
-        ),
     }
 }
 
@@ -69,24 +39,24 @@ fn on_event(state: &State, event: EventBody) -> Answer {
             Transition::Ignore("the worker deals with it")
         }
         (state, EventBody::Failed { error }) if !state.is_terminal() => block(&state, error),
-        (State::Aborting { cause }, EventBody::Aborted { .. }) => {
-            Transition::with(State::Aborting { cause }, [Effect::CloseLease])
-        }
-        (State::Packing | State::DrawingTicket { .. } | State::Sealing { .. }, EventBody::Aborted { error: cause }) => {
-            Transition::with(State::Aborting { cause }, [Effect::CloseLease])
-        }
-        (State::Blocked { at, cause }, EventBody::Aborted { error }) => match *at {
-            State::Packing | State::DrawingTicket { .. } | State::Sealing { .. } | State::Aborting { .. } => {
-                Transition::with(State::Aborting { cause: error }, [Effect::CloseLease])
-            }
-            at => Transition::to(State::Blocked { at: Box::new(at), cause }),
-        },
-        (state, EventBody::Aborted { error }) if !state.is_terminal() => block(&state, error),
+        (state, EventBody::Aborted { error }) if !state.is_terminal() => on_abort(state, error),
+        // The worker has not yet read that it is to stop.
+        (State::Aborting { .. } | State::Abandoning { .. }, _) => Transition::Ignore("the attempt is over"),
         // A report of progress means that the worker goes on: what blocked it is resolved.
         (State::Blocked { at, .. }, event) => match on_event(&at, event) {
             Transition::Ignore(_) => Transition::to(*at),
             other => other,
         },
+        (State::Rebuilding(mut rebuild), EventBody::TicketWanted { draw }) => {
+            rebuild.sealed_mut().ticket.draw = draw;
+            // Its age no longer matters: the PreCommit is sent or on chain.
+            let ticket = Ticket { expires_epoch: i64::MAX, ..rebuild.sealed().ticket };
+            Transition::with(State::Rebuilding(rebuild), [Effect::TellTicket(ticket)])
+        }
+        (State::Rebuilding(rebuild), EventBody::Pc2Done { comm_r, comm_d }) => {
+            let ticket = rebuild.sealed().ticket;
+            release::rebuilt(&rebuild, &Sealed { ticket, comm_r, comm_d })
+        }
         (State::Packing, EventBody::TicketWanted { draw }) => Transition::to(State::DrawingTicket { draw }),
         (State::Sealing { ticket }, EventBody::TicketWanted { draw }) if draw > ticket.draw => {
             Transition::to(State::DrawingTicket { draw })
@@ -100,8 +70,16 @@ fn on_event(state: &State, event: EventBody) -> Answer {
         (State::Committing(seeded), EventBody::C2Done { seed_draw, proof }) if seed_draw == seeded.seed.draw => {
             Transition::to(State::VerifyingProof(Proven { seeded, proof }))
         }
-        (State::Committing(_) | State::AwaitingSeed { .. }, EventBody::C2Done { .. }) => {
-            Transition::Ignore("a proof for a seed that was withdrawn")
+        (
+            State::Committing(_)
+            | State::AwaitingSeed(_)
+            | State::CheckingFiles(_)
+            | State::Persisting(_)
+            | State::Rebuilding(_),
+            EventBody::C2Done { .. },
+        ) => Transition::Ignore("a proof for a seed that was withdrawn"),
+        (State::Rebuilding(_), EventBody::Persisted { .. }) => {
+            Transition::Ignore("files of before the order to go back")
         }
         (State::Cleaning(active), EventBody::Finished {}) => {
             Transition::with(State::Proving(active), [Effect::CloseLease])
@@ -119,6 +97,20 @@ fn on_event(state: &State, event: EventBody) -> Answer {
     }
 }
 
+/// The worker dropped the attempt and has nothing of it any more.
+fn on_abort(state: State, cause: ErrorReport) -> Answer {
+    let at = match state {
+        State::Blocked { at, .. } => *at,
+        at => at,
+    };
+    let next = match at {
+        State::Packing | State::DrawingTicket { .. } | State::Sealing { .. } => State::Aborting { cause },
+        // A PreCommit may be on chain: the sector is sealed again.
+        at => at,
+    };
+    Transition::with(next, [Effect::CloseLease])
+}
+
 /// What the chain and the store brought.
 fn on_chain(state: State, input: Input) -> Answer {
     match (state, input) {
@@ -126,13 +118,22 @@ fn on_chain(state: State, input: Input) -> Answer {
             Transition::with(State::Sealing { ticket }, [Effect::TellTicket(ticket)])
         }
         (State::PreCommitting(sealed), Input::PreCommitLanded(precommit)) => Transition::with(
-            State::Persisting(PreCommitted { sealed, precommit }),
+            State::Persisting(PreCommitted { sealed, precommit, seeds_drawn: 0 }),
             [Effect::TellPreCommitLanded(precommit)],
         ),
-        (State::CheckingFiles(stored), Input::FilesChecked) => {
-            Transition::with(State::AwaitingSeed { stored, next_draw: 1 }, [Effect::TellPersistChecked])
+        (State::Requeued(Rebuild::Sent(sealed)), Input::PreCommitLanded(precommit)) => {
+            Transition::to(State::Requeued(Rebuild::Landed(PreCommitted { sealed, precommit, seeds_drawn: 0 })))
         }
-        (State::AwaitingSeed { stored, next_draw }, Input::SeedDrawn(seed)) if seed.draw == next_draw => {
+        (State::Rebuilding(Rebuild::Sent(sealed)), Input::PreCommitLanded(precommit)) => {
+            Transition::to(State::Rebuilding(Rebuild::Landed(PreCommitted { sealed, precommit, seeds_drawn: 0 })))
+        }
+        (State::CheckingFiles(stored), Input::FilesChecked) => {
+            Transition::with(State::AwaitingSeed(stored), [Effect::TellPersistChecked])
+        }
+        (State::AwaitingSeed(mut stored), Input::SeedDrawn(seed))
+            if seed.draw == stored.precommitted.seeds_drawn + 1 =>
+        {
+            stored.precommitted.seeds_drawn = seed.draw;
             Transition::with(State::Committing(Seeded { stored, seed }), [Effect::TellSeed(seed)])
         }
         (State::VerifyingProof(proven), Input::ProofVerified) => {
@@ -149,10 +150,12 @@ fn on_chain(state: State, input: Input) -> Answer {
         (
             state @ (State::Persisting(_)
             | State::CheckingFiles(_)
-            | State::AwaitingSeed { .. }
+            | State::AwaitingSeed(_)
             | State::Committing(_)
             | State::VerifyingProof(_)
-            | State::ProveCommitting(_)),
+            | State::ProveCommitting(_)
+            | State::Requeued(_)
+            | State::Rebuilding(_)),
             Input::Expired(cause),
         ) => block(&state, cause),
         _ => Transition::Ignore("an answer that came too late"),
@@ -161,23 +164,22 @@ fn on_chain(state: State, input: Input) -> Answer {
 
 /// The PreCommit stands at another epoch: its seed is another, and what was proven for the old one is worthless.
 fn on_moved(state: State, precommit: crate::message::PreCommitInfo) -> Answer {
-    let moved = |stored: Stored| Stored { precommitted: PreCommitted { precommit, ..stored.precommitted }, ..stored };
+    let moved = |known: PreCommitted| PreCommitted { precommit, ..known };
+    let stored = |stored: Stored| Stored { precommitted: moved(stored.precommitted), ..stored };
     match state {
-        State::Persisting(precommitted) => {
-            Transition::to(State::Persisting(PreCommitted { precommit, ..precommitted }))
-        }
-        State::CheckingFiles(stored) => Transition::to(State::CheckingFiles(moved(stored))),
-        State::AwaitingSeed { stored, next_draw } => {
-            Transition::to(State::AwaitingSeed { stored: moved(stored), next_draw })
-        }
+        State::Persisting(known) => Transition::to(State::Persisting(moved(known))),
+        State::Requeued(Rebuild::Landed(known)) => Transition::to(State::Requeued(Rebuild::Landed(moved(known)))),
+        State::Rebuilding(Rebuild::Landed(known)) => Transition::to(State::Rebuilding(Rebuild::Landed(moved(known)))),
+        State::CheckingFiles(known) => Transition::to(State::CheckingFiles(stored(known))),
+        State::AwaitingSeed(known) => Transition::to(State::AwaitingSeed(stored(known))),
         State::Committing(seeded) | State::VerifyingProof(Proven { seeded, .. }) => {
-            Transition::to(State::AwaitingSeed { stored: moved(seeded.stored), next_draw: seeded.seed.draw + 1 })
+            Transition::to(State::AwaitingSeed(stored(seeded.stored)))
         }
         _ => Transition::Ignore("a PreCommit that no longer matters, or whose proof is on its way"),
     }
 }
 
-fn block(state: &State, cause: ErrorReport) -> Answer {
+pub(super) fn block(state: &State, cause: ErrorReport) -> Answer {
     let at = match state {
         State::Blocked { at, .. } => at.clone(),
         other => Box::new(other.clone()),

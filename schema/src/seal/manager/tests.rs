@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{ErrorClass, ErrorCode, Phase, Randomness};
 
-const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3 };
+const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 5 };
 
 fn ticket(draw: u32) -> Ticket {
     let randomness = Randomness([3; 32]);
@@ -38,6 +38,10 @@ fn started() -> Input {
     Input::Event(EventBody::PhaseStarted { phase: Phase::Pc1, attempt: 1, processor: "pc1-0".into() })
 }
 
+fn released(attempt: u32) -> Input {
+    Input::Released(Released { attempt, issues: attempt, precommit_signed: true })
+}
+
 /// The input that the happy path brings next.
 fn answer_to(state: &State) -> Option<Input> {
     Some(match state {
@@ -48,12 +52,17 @@ fn answer_to(state: &State) -> Option<Input> {
         State::PreCommitting(_) => Input::PreCommitLanded(precommit(30)),
         State::Persisting(_) => persisted(),
         State::CheckingFiles(_) => Input::FilesChecked,
-        State::AwaitingSeed { next_draw, .. } => Input::SeedDrawn(seed(*next_draw)),
+        State::AwaitingSeed(stored) => Input::SeedDrawn(seed(stored.precommitted.seeds_drawn + 1)),
         State::Committing(seeded) => c2_done(seeded.seed.draw),
         State::VerifyingProof(_) => Input::ProofVerified,
         State::ProveCommitting(_) => Input::ProveLanded { activation_epoch: 50 },
         State::Cleaning(_) => Input::Event(EventBody::Finished {}),
-        State::Aborting { .. } => Input::Released { attempt: 1 },
+        State::Aborting { .. } | State::Abandoning { .. } => released(1),
+        State::Requeued(_) => Input::Claimed,
+        State::Rebuilding(rebuild) => {
+            let Sealed { comm_r, comm_d, .. } = *rebuild.sealed();
+            Input::Event(EventBody::Pc2Done { comm_r, comm_d })
+        }
         State::Proving(_) | State::Aborted { .. } | State::Blocked { .. } => return None,
     })
 }
@@ -83,7 +92,11 @@ fn any_input() -> impl Strategy<Value = Input> {
     let classes = vec![ErrorClass::Temp, ErrorClass::Perm, ErrorClass::Crit, ErrorClass::Abort];
     prop_oneof![
         Just(Input::Claimed),
-        (1..4u32).prop_map(|attempt| Input::Released { attempt }),
+        (1..4u32, 1..7u32, any::<bool>()).prop_map(|(attempt, issues, precommit_signed)| {
+            Input::Released(Released { attempt, issues, precommit_signed })
+        }),
+        prop::option::of(prop::sample::select(Phase::ALL.to_vec())).prop_map(|from| Input::Resubmitted { from }),
+        any::<bool>().prop_map(|lose_deposit| Input::Abandoned { cause: error(ErrorClass::Abort), lose_deposit }),
         (1..4u32).prop_map(|draw| Input::Event(EventBody::TicketWanted { draw })),
         Just(started()),
         Just(pc2_done()),
@@ -124,23 +137,105 @@ fn a_sector_goes_from_queued_to_proving_with_one_message_of_each_kind() {
 }
 
 #[test]
-fn a_release_before_pc2_ended_offers_the_sector_again_and_nothing_else_does() {
+fn a_release_before_the_precommit_is_signed_begins_another_attempt() {
     for state in happy_path().0 {
-        let offered = match state.apply(Input::Released { attempt: 1 }, POLICY) {
-            Transition::Advance { effects, .. } => effects.contains(&Effect::PublishIntent),
+        let unsigned = Input::Released(Released { attempt: 1, issues: 1, precommit_signed: false });
+        let offered = match state.apply(unsigned, POLICY) {
+            Transition::Advance { next, effects } => next == State::Queued && effects == [Effect::OfferAttempt],
             _ => false,
         };
-        let before = ["queued", "packing", "drawing_ticket", "sealing"].contains(&state.name());
+        let before = ["queued", "packing", "drawing_ticket", "sealing", "pre_committing"].contains(&state.name());
         assert_eq!(offered, before, "{}", state.name());
     }
 }
 
 #[test]
-fn a_release_after_the_precommit_blocks_instead_of_losing_the_deposit() {
-    for name in ["pre_committing", "persisting", "awaiting_seed", "committing", "prove_committing"] {
-        let (next, effects) = advance(&at(name), Input::Released { attempt: 1 });
-        assert!(matches!(next, State::Blocked { .. }), "{name}");
-        assert!(effects.is_empty());
+fn a_release_after_the_precommit_is_signed_has_the_sector_sealed_again_to_the_same_commr() {
+    for name in ["pre_committing", "persisting", "checking_files", "awaiting_seed", "committing"] {
+        let (next, effects) = advance(&at(name), released(1));
+        assert!(matches!(next, State::Requeued(_)), "{name}");
+        assert_eq!(effects, [Effect::OfferRebuild]);
+        assert_eq!(next.sealed(), at(name).sealed(), "nothing known is forgotten");
+        let (rebuilding, _) = advance(&next, Input::Claimed);
+        let (rebuilding, effects) = advance(&rebuilding, Input::Event(EventBody::TicketWanted { draw: 1 }));
+        assert!(matches!(effects[..], [Effect::TellTicket(t)] if t.randomness == ticket(1).randomness), "{name}");
+        let (again, _) = advance(&rebuilding, pc2_done());
+        assert_eq!(again.name(), if name == "pre_committing" { name } else { "persisting" });
+        let other = EventBody::Pc2Done { comm_r: Commitment([9; 32]), comm_d: Commitment([2; 32]) };
+        let (blocked, _) = advance(&rebuilding, Input::Event(other));
+        assert!(matches!(blocked, State::Blocked { cause, .. } if cause.code == ErrorCode::COMM_R_MISMATCH));
+    }
+}
+
+#[test]
+fn a_precommit_that_lands_while_its_sector_is_sealed_again_is_told_after_pc2() {
+    let (requeued, _) = advance(&at("pre_committing"), released(1));
+    for state in [requeued.clone(), advance(&requeued, Input::Claimed).0] {
+        let (landed, effects) = advance(&state, Input::PreCommitLanded(precommit(30)));
+        assert!(effects.is_empty() && landed.precommitted().is_some(), "{}", state.name());
+    }
+}
+
+#[test]
+fn a_sector_whose_proof_is_here_needs_no_worker() {
+    for name in ["verifying_proof", "prove_committing"] {
+        assert_eq!(advance(&at(name), released(1)).0, at(name));
+        assert!(!at(name).needs_owner());
+    }
+    let (cleaning, _) = advance(&at("prove_committing"), Input::ProveLanded { activation_epoch: 50 });
+    assert!(cleaning.needs_owner(), "so a sector without one is released at once");
+    assert_eq!(advance(&cleaning, released(1)).0.name(), "proving");
+}
+
+#[test]
+fn a_sector_that_is_offered_too_often_waits_for_a_person() {
+    let often = Input::Released(Released { attempt: 1, issues: POLICY.max_issues, precommit_signed: true });
+    for (name, offer) in [("packing", Effect::OfferAttempt), ("committing", Effect::OfferRebuild)] {
+        let (blocked, effects) = advance(&at(name), often.clone());
+        assert!(effects.is_empty(), "{name}");
+        assert!(matches!(&blocked, State::Blocked { cause, .. } if cause.code == ErrorCode::REISSUED_TOO_OFTEN));
+        let (_, effects) = advance(&blocked, Input::Resubmitted { from: None });
+        assert_eq!(effects, [offer]);
+    }
+}
+
+#[test]
+fn a_blocked_sector_that_is_resubmitted_goes_on_from_where_a_person_says() {
+    let block = |name: &str| advance(&at(name), Input::Refused(error(ErrorClass::Perm))).0;
+    for (name, from, next, effect) in [
+        ("sealing", None, "sealing", None),
+        ("sealing", Some(Phase::TreeD), "packing", None),
+        ("pre_committing", None, "pre_committing", Some(Effect::SendPreCommit)),
+        ("prove_committing", None, "prove_committing", Some(Effect::SendProveCommit)),
+        ("prove_committing", Some(Phase::C1), "committing", Some(Effect::TellSeed(seed(1)))),
+        ("checking_files", Some(Phase::Transfer), "persisting", None),
+        ("committing", Some(Phase::Pc1), "rebuilding", None),
+    ] {
+        let (state, effects) = advance(&block(name), Input::Resubmitted { from });
+        assert_eq!(state.name(), next, "{name} from {from:?}");
+        let expected: Vec<Effect> = [Effect::TellResubmit { from }].into_iter().chain(effect).collect();
+        assert_eq!(effects, expected, "{name} from {from:?}");
+    }
+    for (name, from) in [("packing", Phase::C1), ("sealing", Phase::Transfer), ("queued", Phase::Pc1)] {
+        assert!(matches!(block(name).apply(Input::Resubmitted { from: Some(from) }, POLICY), Transition::Illegal(_)));
+    }
+    assert!(matches!(at("sealing").apply(Input::Resubmitted { from: None }, POLICY), Transition::Illegal(_)));
+}
+
+#[test]
+fn a_sector_with_a_deposit_is_abandoned_only_when_a_person_says_so() {
+    let abandon = |lose_deposit| Input::Abandoned { cause: error(ErrorClass::Abort), lose_deposit };
+    for name in ["queued", "packing", "sealing"] {
+        let (next, effects) = advance(&at(name), abandon(false));
+        assert!(matches!(next, State::Abandoning { .. }) && matches!(effects[..], [Effect::TellAbandon(_)]), "{name}");
+        assert!(matches!(advance(&next, released(1)).0, State::Aborted { .. }), "and is not offered again");
+    }
+    for name in ["pre_committing", "persisting", "committing"] {
+        assert!(matches!(at(name).apply(abandon(false), POLICY), Transition::Illegal(_)), "{name}");
+        assert_eq!(advance(&at(name), abandon(true)).0.name(), "abandoning", "{name}");
+    }
+    for name in ["prove_committing", "cleaning", "proving"] {
+        assert!(matches!(at(name).apply(abandon(true), POLICY), Transition::Illegal(_)), "{name}");
     }
 }
 
@@ -149,9 +244,9 @@ fn an_aborted_attempt_is_followed_by_another_until_the_limit() {
     let (aborting, effects) =
         advance(&at("sealing"), Input::Event(EventBody::Aborted { error: error(ErrorClass::Abort) }));
     assert_eq!(effects, [Effect::CloseLease]);
-    let (next, effects) = advance(&aborting, Input::Released { attempt: 1 });
-    assert_eq!((next, effects), (State::Queued, vec![Effect::PublishIntent]));
-    let (next, effects) = advance(&aborting, Input::Released { attempt: POLICY.max_attempts });
+    let (next, effects) = advance(&aborting, released(1));
+    assert_eq!((next, effects), (State::Queued, vec![Effect::OfferAttempt]));
+    let (next, effects) = advance(&aborting, released(POLICY.max_attempts));
     assert!(matches!(next, State::Aborted { .. }) && effects.is_empty());
 }
 
@@ -166,9 +261,7 @@ fn an_expired_ticket_abandons_the_attempt_and_an_expired_precommit_asks_a_person
 #[test]
 fn a_precommit_that_moves_draws_the_next_seed_and_ignores_the_old_proof() {
     let (waiting, _) = advance(&at("committing"), Input::PreCommitMoved(precommit(33)));
-    assert!(
-        matches!(&waiting, State::AwaitingSeed { next_draw: 2, stored } if stored.precommitted.precommit.epoch == 33)
-    );
+    assert!(matches!(&waiting, State::AwaitingSeed(stored) if stored.precommitted.precommit.epoch == 33));
     assert!(matches!(waiting.apply(c2_done(1), POLICY), Transition::Ignore(_)));
     let (committing, _) = advance(&waiting, Input::SeedDrawn(seed(2)));
     assert!(matches!(committing.apply(c2_done(1), POLICY), Transition::Ignore(_)));
@@ -196,15 +289,17 @@ proptest! {
         let mut ended = false;
         for input in inputs {
             let claimed = input == Input::Claimed;
-            let released = matches!(input, Input::Released { .. });
+            let may_offer = matches!(input, Input::Released(_) | Input::Resubmitted { .. });
             if let Transition::Advance { next, effects } = state.apply(input, POLICY) {
                 prop_assert!(!ended, "left a terminal state");
                 if let State::Blocked { at, cause } = &next {
                     prop_assert!(!cause.causes.is_empty(), "blocked without a cause");
                     prop_assert!(!matches!(**at, State::Blocked { .. }), "blocked twice over");
                 }
-                prop_assert_eq!(effects.contains(&Effect::PublishIntent), released && next == State::Queued);
-                prop_assert!(!claimed || next == State::Packing);
+                prop_assert_eq!(effects.contains(&Effect::OfferAttempt), may_offer && next == State::Queued);
+                let requeued = matches!(next, State::Requeued(_));
+                prop_assert_eq!(effects.contains(&Effect::OfferRebuild), may_offer && requeued);
+                prop_assert!(!claimed || matches!(next, State::Packing | State::Rebuilding(_)));
                 if effects.contains(&Effect::SendPreCommit) {
                     prop_assert!(matches!(next, State::PreCommitting(_)));
                 }

@@ -15,10 +15,17 @@ use crate::{
 #[serde(tag = "step", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are the yields of earlier steps, described at their types")]
 pub enum Step {
-    /// Writes the staged file.
-    AddingPieces,
+    /// Writes the staged file. `draws` tickets of this lease were asked for already.
+    AddingPieces {
+        #[serde(default)]
+        draws: u32,
+    },
     /// Builds tree D.
-    BuildingTreeD { pieces: Vec<PieceInfo> },
+    BuildingTreeD {
+        pieces: Vec<PieceInfo>,
+        #[serde(default)]
+        draws: u32,
+    },
     /// Waits until a PC1 processor is free; holds none.
     AwaitingPc1Room { data: Data, next_draw: u32 },
     /// Waits for the ticket.
@@ -82,7 +89,7 @@ impl Step {
     /// What the step waits for while it goes on.
     pub const fn need(&self) -> Need {
         match self {
-            Step::AddingPieces => Need::Run(Phase::AddPieces),
+            Step::AddingPieces { .. } => Need::Run(Phase::AddPieces),
             Step::BuildingTreeD { .. } => Need::Run(Phase::TreeD),
             Step::AwaitingPc1Room { .. } => Need::Pc1Room,
             Step::Pc1 { .. } => Need::Run(Phase::Pc1),
@@ -102,7 +109,7 @@ impl Step {
     /// The step's name, for people.
     pub const fn name(&self) -> &'static str {
         match self {
-            Step::AddingPieces => "add_pieces",
+            Step::AddingPieces { .. } => "add_pieces",
             Step::BuildingTreeD { .. } => "tree_d",
             Step::AwaitingPc1Room { .. } => "awaiting_pc1_room",
             Step::AwaitingTicket { .. } => "awaiting_ticket",
@@ -123,6 +130,90 @@ impl Step {
     pub const fn phase(&self) -> Option<Phase> {
         match self.need() {
             Need::Run(phase) => Some(phase),
+            _ => None,
+        }
+    }
+
+    /// The step from which to go on after a person has looked: the wanted phase's, or this one where that phase is still
+    /// ahead. What the way back to it needs is kept.
+    pub(super) fn back_to(self, phase: Phase) -> Step {
+        // C1 let the staged data go, and everything up to PC2 reads it.
+        let staged = !matches!(self, Step::C2 { .. } | Step::AwaitingProveCommit { .. });
+        match phase {
+            Phase::AddPieces | Phase::TreeD | Phase::Pc1 | Phase::Pc2 if !staged => {
+                Step::AddingPieces { draws: self.draws() }
+            }
+            Phase::AddPieces if !matches!(self, Step::Cleaning { .. }) => Step::AddingPieces { draws: self.draws() },
+            Phase::TreeD => match self.data() {
+                Some(data) => Step::BuildingTreeD { pieces: data.pieces.clone(), draws: self.draws() },
+                None => self,
+            },
+            Phase::Pc1 => match (self.data(), self.ticket()) {
+                (Some(data), Some(ticket)) => Step::Pc1 { data: data.clone(), ticket },
+                _ => self,
+            },
+            Phase::Pc2 => match self.replica() {
+                Some(Replica { data, ticket, .. }) => Step::Pc2 { data: data.clone(), ticket: *ticket },
+                None => self,
+            },
+            Phase::Transfer => match self {
+                Step::AwaitingPersistCheck { replica, precommit }
+                | Step::AwaitingSeed { replica, precommit }
+                | Step::C1 { replica, precommit, .. }
+                | Step::C2 { replica, precommit, .. }
+                | Step::AwaitingProveCommit { replica, precommit, .. } => Step::Transferring { replica, precommit },
+                step => step,
+            },
+            Phase::C1 => match self {
+                Step::C2 { replica, precommit, seed } | Step::AwaitingProveCommit { replica, precommit, seed } => {
+                    Step::C1 { replica, precommit, seed }
+                }
+                step => step,
+            },
+            Phase::C2 => match self {
+                Step::AwaitingProveCommit { replica, precommit, seed } => Step::C2 { replica, precommit, seed },
+                step => step,
+            },
+            Phase::AddPieces => self,
+        }
+    }
+
+    /// How many tickets of this lease were asked for.
+    fn draws(&self) -> u32 {
+        match self {
+            Step::AddingPieces { draws } | Step::BuildingTreeD { draws, .. } => *draws,
+            Step::AwaitingPc1Room { next_draw, .. } => next_draw.saturating_sub(1),
+            Step::AwaitingTicket { draw, .. } => *draw,
+            other => other.ticket().map_or(0, |ticket| ticket.draw),
+        }
+    }
+
+    fn data(&self) -> Option<&Data> {
+        match self {
+            Step::AwaitingPc1Room { data, .. }
+            | Step::AwaitingTicket { data, .. }
+            | Step::Pc1 { data, .. }
+            | Step::Pc2 { data, .. } => Some(data),
+            other => other.replica().map(|replica| &replica.data),
+        }
+    }
+
+    fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Step::Pc1 { ticket, .. } | Step::Pc2 { ticket, .. } => Some(*ticket),
+            other => other.replica().map(|replica| replica.ticket),
+        }
+    }
+
+    fn replica(&self) -> Option<&Replica> {
+        match self {
+            Step::AwaitingPreCommit { replica }
+            | Step::Transferring { replica, .. }
+            | Step::AwaitingPersistCheck { replica, .. }
+            | Step::AwaitingSeed { replica, .. }
+            | Step::C1 { replica, .. }
+            | Step::C2 { replica, .. }
+            | Step::AwaitingProveCommit { replica, .. } => Some(replica),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     Transition,
     error::{ErrorClass, ErrorReport},
     message::{EventBody, Fact},
+    phase::Phase,
 };
 
 type Answer = Transition<State, EventBody>;
@@ -15,6 +16,7 @@ type Answer = Transition<State, EventBody>;
 pub(super) fn apply(state: &State, input: Input, policy: RetryPolicy) -> Answer {
     match (state, input) {
         (State::Over { .. }, _) => Transition::Ignore("the sector's life in this slot is over"),
+        (state, Input::Fact(Fact::Resubmit { from, .. })) => on_resubmit(state, from),
         // The manager's answers reach a blocked or waiting slot as well as a working one.
         (
             State::Going { step, .. } | State::BackingOff { step, .. } | State::Blocked { step, .. },
@@ -40,11 +42,11 @@ pub(super) fn apply(state: &State, input: Input, policy: RetryPolicy) -> Answer 
 /// The happy path, in order of the sector's life.
 fn on_progress(step: Step, input: Input) -> Answer {
     match (step, input) {
-        (Step::AddingPieces, Input::PiecesAdded { pieces }) => {
-            reported(Step::BuildingTreeD { pieces: pieces.clone() }, EventBody::PiecesAdded { pieces })
+        (Step::AddingPieces { draws }, Input::PiecesAdded { pieces }) => {
+            reported(Step::BuildingTreeD { pieces: pieces.clone(), draws }, EventBody::PiecesAdded { pieces })
         }
-        (Step::BuildingTreeD { pieces }, Input::TreeDBuilt { comm_d }) => reported(
-            Step::AwaitingPc1Room { data: Data { pieces, comm_d }, next_draw: 1 },
+        (Step::BuildingTreeD { pieces, draws }, Input::TreeDBuilt { comm_d }) => reported(
+            Step::AwaitingPc1Room { data: Data { pieces, comm_d }, next_draw: draws + 1 },
             EventBody::TreeDBuilt { comm_d },
         ),
         (Step::AwaitingPc1Room { data, next_draw: draw }, Input::Pc1RoomSeen) => {
@@ -114,7 +116,22 @@ fn on_fact(step: Step, fact: Fact) -> Answer {
             Transition::to(go(Step::Cleaning { outcome: Outcome::Finished }))
         }
         (_, Fact::ProveLanded { .. }) => Transition::Ignore("the ProveCommit's landing is not awaited"),
-        (_, Fact::Unknown) => Transition::Ignore("a fact of a newer version"),
+        (_, Fact::Resubmit { .. } | Fact::Unknown) => Transition::Ignore("a fact of a newer version"),
+    }
+}
+
+/// A person has looked.
+fn on_resubmit(state: &State, from: Option<Phase>) -> Answer {
+    match (state, from) {
+        (State::Over { .. }, _) => Transition::Ignore("the sector's life in this slot is over"),
+        (State::Going { step: Step::Cleaning { .. }, .. }, _) => {
+            Transition::Ignore("the slot is being cleaned already")
+        }
+        (State::Going { .. }, None) => Transition::Ignore("it goes on already"),
+        (State::BackingOff { step, .. } | State::Blocked { step, .. }, None) => Transition::to(go(step.clone())),
+        (State::Going { step, .. } | State::BackingOff { step, .. } | State::Blocked { step, .. }, Some(phase)) => {
+            Transition::to(go(step.clone().back_to(phase)))
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::{step::*, *};
 use crate::{
     ErrorClass, ErrorCode, Randomness, Token, Transition,
     message::{PreCommitInfo, Seed, Ticket},
+    phase::Phase,
 };
 
 const POLICY: RetryPolicy = RetryPolicy { max_retries: 2 };
@@ -22,12 +23,12 @@ fn ticket(draw: u32) -> Fact {
 }
 
 fn seed(draw: u32) -> Fact {
-    Fact::Seed { token: TOKEN, seed: Seed { draw, randomness: Randomness([draw as u8; 32]), epoch: 40 } }
+    Fact::Seed { token: TOKEN, serial: 0, seed: Seed { draw, randomness: Randomness([draw as u8; 32]), epoch: 40 } }
 }
 
 fn precommit_landed() -> Fact {
     let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 86_000, head_epoch: 31, epoch_millis: 30_000 };
-    Fact::PrecommitLanded { token: TOKEN, precommit }
+    Fact::PrecommitLanded { token: TOKEN, serial: 0, precommit }
 }
 
 fn error(class: ErrorClass) -> ErrorReport {
@@ -36,6 +37,10 @@ fn error(class: ErrorClass) -> ErrorReport {
 
 fn abandon() -> Input {
     Input::Fact(Fact::Abandon { token: TOKEN, error: error(ErrorClass::Abort) })
+}
+
+fn resubmit(serial: u32, from: Option<Phase>) -> Input {
+    Input::Fact(Fact::Resubmit { token: TOKEN, serial, from })
 }
 
 fn stored() -> StoredSector {
@@ -62,11 +67,12 @@ fn any_input() -> impl Strategy<Value = Input> {
         prop::sample::select(failures).prop_map(|class| Input::Failed { error: error(class) }),
         (1..4u32).prop_map(|draw| Input::Fact(ticket(draw))),
         Just(Input::Fact(precommit_landed())),
-        Just(Input::Fact(Fact::PersistChecked { token: TOKEN })),
+        Just(Input::Fact(Fact::PersistChecked { token: TOKEN, serial: 0 })),
         (1..4u32).prop_map(|draw| Input::Fact(seed(draw))),
-        Just(Input::Fact(Fact::ProveLanded { token: TOKEN, activation_epoch: 50 })),
+        Just(Input::Fact(Fact::ProveLanded { token: TOKEN, serial: 0, activation_epoch: 50 })),
         Just(abandon()),
         Just(Input::Fact(Fact::Unknown)),
+        prop::option::of(prop::sample::select(Phase::ALL.to_vec())).prop_map(|from| resubmit(1, from)),
     ]
 }
 
@@ -79,7 +85,7 @@ fn answer_to(state: &State) -> Option<Input> {
         State::Blocked { .. } | State::Over { .. } => return None,
     };
     Some(match step {
-        Step::AddingPieces => Input::PiecesAdded { pieces: vec![] },
+        Step::AddingPieces { .. } => Input::PiecesAdded { pieces: vec![] },
         Step::BuildingTreeD { .. } => Input::TreeDBuilt { comm_d: comm },
         Step::AwaitingPc1Room { .. } => Input::Pc1RoomSeen,
         Step::AwaitingTicket { draw, .. } => Input::Fact(ticket(*draw)),
@@ -87,11 +93,13 @@ fn answer_to(state: &State) -> Option<Input> {
         Step::Pc2 { .. } => Input::Pc2Done { comm_r: comm, comm_d: comm },
         Step::AwaitingPreCommit { .. } => Input::Fact(precommit_landed()),
         Step::Transferring { .. } => Input::Persisted { stored: stored() },
-        Step::AwaitingPersistCheck { .. } => Input::Fact(Fact::PersistChecked { token: TOKEN }),
+        Step::AwaitingPersistCheck { .. } => Input::Fact(Fact::PersistChecked { token: TOKEN, serial: 0 }),
         Step::AwaitingSeed { .. } => Input::Fact(seed(1)),
         Step::C1 { .. } => Input::C1Done,
         Step::C2 { .. } => Input::C2Done { proof: ProofBytes(vec![1]) },
-        Step::AwaitingProveCommit { .. } => Input::Fact(Fact::ProveLanded { token: TOKEN, activation_epoch: 50 }),
+        Step::AwaitingProveCommit { .. } => {
+            Input::Fact(Fact::ProveLanded { token: TOKEN, serial: 0, activation_epoch: 50 })
+        }
         Step::Cleaning { .. } => Input::Cleaned,
     })
 }
@@ -212,6 +220,58 @@ fn perm_and_crit_block_abort_cleans_and_a_blocked_slot_can_be_abandoned() {
     let (over, events) = advance(&cleaning, Input::Cleaned);
     assert_eq!(events[0].kind(), "aborted");
     assert!(matches!(over, State::Over { outcome: Outcome::Aborted { .. } }));
+}
+
+#[test]
+fn a_blocked_slot_that_is_resubmitted_begins_the_step_again_with_a_new_count_of_tries() {
+    let (blocked, _) = advance(&at("c2"), Input::Failed { error: error(ErrorClass::Perm) });
+    let (state, events) = advance(&blocked, resubmit(1, None));
+    assert_eq!((state.attempt(), state.step().map(Step::name)), (1, Some("c2")));
+    assert!(events.is_empty());
+    assert!(matches!(state.apply(resubmit(1, None), POLICY), Transition::Ignore(_)), "it goes on already");
+}
+
+#[test]
+fn an_order_to_go_back_keeps_what_the_way_needs_and_never_goes_forward() {
+    for (name, from, expected) in [
+        ("pc2", Phase::Pc1, "pc1"),
+        ("pc2", Phase::AddPieces, "add_pieces"),
+        ("pc1", Phase::TreeD, "tree_d"),
+        ("awaiting_precommit", Phase::Pc2, "pc2"),
+        ("awaiting_persist_check", Phase::Transfer, "transfer"),
+        ("awaiting_prove_commit", Phase::C1, "c1"),
+        ("awaiting_prove_commit", Phase::C2, "c2"),
+        // C1 let the staged data go.
+        ("awaiting_prove_commit", Phase::Pc1, "add_pieces"),
+        ("c2", Phase::Pc2, "add_pieces"),
+        // Still ahead.
+        ("pc1", Phase::Pc2, "pc1"),
+        ("tree_d", Phase::Pc1, "tree_d"),
+        ("transfer", Phase::C1, "transfer"),
+        ("c1", Phase::C2, "c1"),
+    ] {
+        let (state, events) = advance(&at(name), resubmit(1, Some(from)));
+        assert_eq!(state.step().map(Step::name), Some(expected), "{name} from {from}");
+        assert!(events.is_empty());
+    }
+}
+
+#[test]
+fn tickets_keep_rising_when_a_sector_begins_again() {
+    let (mut state, _) = advance(&at("c1"), resubmit(1, Some(Phase::AddPieces)));
+    for _ in 0..3 {
+        state = advance(&state, answer_to(&state).expect("goes on")).0;
+    }
+    assert!(matches!(state.step(), Some(Step::AwaitingTicket { draw: 2, .. })), "{state:?}");
+}
+
+#[test]
+fn a_fact_of_before_an_order_that_was_carried_out_does_not_count() {
+    let checked = |serial| Fact::PersistChecked { token: TOKEN, serial };
+    assert!(checked(1).counts_for(TOKEN, 1) && !checked(0).counts_for(TOKEN, 1));
+    assert!(!checked(1).counts_for(Token(8), 0), "another lease");
+    let order = Fact::Resubmit { token: TOKEN, serial: 1, from: None };
+    assert!(order.counts_for(TOKEN, 0) && !order.counts_for(TOKEN, 1), "carried out once");
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! What one record of the log does to its sector. Pure.
+
+use sealbus_nats::log::{Entry, Record};
+use sealbus_schema::{
+    SectorId, Transition, WorkerName,
+    lease::{Ownership, Record as LeaseFold},
+    message::{Event, LeaseRecord},
+    seal::manager::{AttemptPolicy, Input},
+};
+use serde_json::json;
+
+use crate::{
+    life,
+    store::{Happening, Outcome, Outgoing, Sector, Verdict, time_text},
+};
+
+/// About which sector a record says something that counts.
+pub(super) fn sector_of(record: &Record) -> Option<SectorId> {
+    match record {
+        Record::Lease { sector, .. } | Record::Event { sector, .. } => Some(*sector),
+        // Our own answers: what they say was stored when they were decided.
+        Record::Fact { .. } | Record::Unreadable { .. } => None,
+    }
+}
+
+/// What a record does to the sector that it is about.
+pub fn decide(sector: Sector, entry: &Entry, policy: AttemptPolicy) -> Outcome {
+    match &entry.record {
+        Record::Lease { owner, record, .. } => lease(sector, entry, owner.as_ref(), record, policy),
+        Record::Event { worker, event, .. } => report(sector, entry, worker, event, policy),
+        Record::Fact { .. } | Record::Unreadable { .. } => Outcome::unchanged(sector),
+    }
+}
+
+fn lease(
+    mut sector: Sector,
+    entry: &Entry,
+    owner: Option<&WorkerName>,
+    record: &LeaseRecord,
+    policy: AttemptPolicy,
+) -> Outcome {
+    let sequence = entry.sequence;
+    let offered = is_offer_of(&sector, record);
+    let fold = match owner {
+        Some(worker) => LeaseFold::Claim { worker, sequence },
+        None => LeaseFold::Release { sequence },
+    };
+    let Transition::Advance { next, .. } = sector.ownership.fold(&fold) else {
+        tracing::error!(sector = %sector.id, sequence, "a lease record that cannot follow the last one");
+        let holder = match &sector.ownership {
+            Ownership::Held { worker, .. } => worker.as_str(),
+            Ownership::Free { .. } => "nobody",
+        };
+        let happening = happening(entry, holder, None, "lease", json!(record));
+        return Outcome { history: vec![(happening, Verdict::Illegal)], ..Outcome::unchanged(sector) };
+    };
+    sector.ownership = next;
+    sector.leased_at = Some(time_text(entry.time));
+    let (actor, kind, detail) = match record {
+        LeaseRecord::Claim { host, .. } => (owner, "claimed", json!({ "host": host })),
+        LeaseRecord::Release { reason } => (None, "released", json!({ "reason": reason })),
+        LeaseRecord::Unknown => (owner, "lease", json!({})),
+    };
+    let actor = actor.map_or("manager", WorkerName::as_str);
+    let happening = happening(entry, actor, owner.map(|_| sequence), kind, detail);
+    let Some(worker) = owner else {
+        let input = Input::Released(life::released(&sector));
+        let mut outcome = life::decide(sector, input, happening, policy);
+        if outcome.sector.state.is_terminal() {
+            // The history has it all; the last lease record stays, because it is the fence.
+            outcome.outbox.push(Outgoing::Purge { lease_sequence: sequence });
+        }
+        return outcome;
+    };
+    let mut outcome = match offered {
+        true => life::decide(sector, Input::Claimed, happening, policy),
+        false => Outcome { history: vec![(happening, Verdict::Illegal)], ..Outcome::unchanged(sector) },
+    };
+    if matches!(outcome.history[..], [(_, Verdict::Illegal)]) {
+        tracing::error!(sector = %outcome.sector.id, %worker, "claimed without an intent; taken back");
+        let reason = "claimed without an intent".to_owned();
+        outcome.outbox.push(Outgoing::Release { lease_sequence: sequence, reason });
+    }
+    outcome
+}
+
+/// Whether a claim names the intent that its sector has outstanding.
+fn is_offer_of(sector: &Sector, record: &LeaseRecord) -> bool {
+    match record {
+        LeaseRecord::Claim { intent, .. } => {
+            let offered = life::intent_of(sector);
+            intent.lease_sequence == offered.lease_sequence && intent.plan == offered.plan
+        }
+        LeaseRecord::Release { .. } | LeaseRecord::Unknown => false,
+    }
+}
+
+fn report(mut sector: Sector, entry: &Entry, worker: &WorkerName, event: &Event, policy: AttemptPolicy) -> Outcome {
+    let kind = event.body.kind();
+    let mut detail = json!(event.body);
+    if let Some(fields) = detail.as_object_mut() {
+        fields.remove("kind");
+    }
+    let happening = happening(entry, worker.as_str(), Some(event.token.0), kind, detail);
+    match sector.ownership.fold(&LeaseFold::Event { worker, token: event.token, number: event.number }) {
+        Transition::Advance { next, .. } => {
+            sector.ownership = next;
+            life::decide(sector, Input::Event(event.body.clone()), happening, policy)
+        }
+        Transition::Ignore(_) => Outcome::unchanged(sector),
+        Transition::Illegal(why) => {
+            tracing::warn!(sector = %sector.id, %worker, token = %event.token, kind, why, "rejected");
+            Outcome { history: vec![(happening, Verdict::Fenced)], ..Outcome::unchanged(sector) }
+        }
+    }
+}
+
+fn happening(entry: &Entry, actor: &str, token: Option<u64>, kind: &str, detail: serde_json::Value) -> Happening {
+    Happening {
+        at: time_text(entry.time),
+        sequence: Some(entry.sequence),
+        actor: actor.to_owned(),
+        token,
+        kind: kind.to_owned(),
+        detail,
+    }
+}

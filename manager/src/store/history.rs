@@ -1,0 +1,130 @@
+//! What happened to the sectors.
+
+use sealbus_schema::SectorId;
+use serde::Serialize;
+use sqlx::Row;
+
+use super::{Store, StoreError, Tx, now_text, rows, sectors::json, sql};
+
+/// What became of something that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It changed the sector's state.
+    Applied,
+    /// It is information.
+    Noted,
+    /// It must not have happened.
+    Illegal,
+    /// It came from somebody who does not own the sector.
+    Fenced,
+}
+
+/// Something that happened to a sector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Happening {
+    /// When: by the NATS server's clock for what is in the log, by the manager's for the rest.
+    pub at: String,
+    /// Where in the log, if it is there.
+    pub sequence: Option<u64>,
+    /// Who: a worker's name, or `manager`.
+    pub actor: String,
+    /// Under which lease, for a worker.
+    pub token: Option<u64>,
+    /// What.
+    pub kind: String,
+    /// The particulars.
+    pub detail: serde_json::Value,
+}
+
+/// One line of a sector's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HistoryEntry {
+    /// What happened.
+    #[serde(flatten)]
+    pub happening: Happening,
+    /// What became of it, as [`Verdict::name`] writes it.
+    pub verdict: String,
+}
+
+impl Happening {
+    /// Something that the manager did or found out itself.
+    pub fn of_manager(kind: &str, detail: serde_json::Value) -> Happening {
+        Happening {
+            at: now_text(),
+            sequence: None,
+            actor: "manager".to_owned(),
+            token: None,
+            kind: kind.to_owned(),
+            detail,
+        }
+    }
+}
+
+impl Verdict {
+    /// As stored.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::Applied => "applied",
+            Verdict::Noted => "noted",
+            Verdict::Illegal => "illegal",
+            Verdict::Fenced => "fenced",
+        }
+    }
+}
+
+impl Store {
+    /// A sector's history, oldest first.
+    pub async fn history(&self, id: SectorId) -> Result<Vec<HistoryEntry>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM history WHERE miner = $1 AND number = $2 ORDER BY id")
+            .bind(id.miner.to_string())
+            .bind(id.number.0 as i64)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("read a sector's history"))?;
+        rows.iter()
+            .map(|row| {
+                let happening = Happening {
+                    at: row.get("at"),
+                    sequence: row.get::<Option<i64>, _>("sequence").map(|s| s as u64),
+                    actor: row.get("actor"),
+                    token: row.get::<Option<i64>, _>("token").map(|t| t as u64),
+                    kind: row.get("kind"),
+                    detail: json(id, "detail", row.get("detail"))?,
+                };
+                Ok(HistoryEntry { happening, verdict: row.get("verdict") })
+            })
+            .collect()
+    }
+}
+
+impl Tx {
+    /// Adds a line to a sector's history.
+    pub async fn add_history(&mut self, id: SectorId, entry: &Happening, verdict: Verdict) -> Result<(), StoreError> {
+        self.add_histories(&[(id, entry, verdict)]).await
+    }
+
+    /// Adds lines to the histories of sectors, in this order.
+    pub(super) async fn add_histories(&mut self, lines: &[(SectorId, &Happening, Verdict)]) -> Result<(), StoreError> {
+        for lines in rows::chunks(lines) {
+            let text = format!(
+                "INSERT INTO history (miner, number, at, sequence, actor, token, kind, detail, verdict) VALUES {}",
+                rows::places(lines.len(), 9)
+            );
+            let mut query = sqlx::query(&text);
+            for (id, entry, verdict) in lines {
+                query = query
+                    .bind(id.miner.to_string())
+                    .bind(id.number.0 as i64)
+                    .bind(&entry.at)
+                    .bind(entry.sequence.map(|s| s as i64))
+                    .bind(&entry.actor)
+                    .bind(entry.token.map(|t| t as i64))
+                    .bind(&entry.kind)
+                    .bind(entry.detail.to_string())
+                    .bind(verdict.name());
+            }
+            query.execute(&mut *self.inner).await.map_err(sql("record what happened"))?;
+        }
+        Ok(())
+    }
+}

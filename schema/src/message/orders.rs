@@ -1,0 +1,25 @@
+//! What a person wants of a machine, as against a sector: it holds until it is changed.
+
+use serde::{Deserialize, Serialize};
+
+/// A worker's standing orders. The last ones published are the ones that count; following them twice is harmless.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orders {
+    /// Rises with each change.
+    pub revision: u64,
+    /// Finish what is local and take nothing new.
+    #[serde(default)]
+    pub drain: bool,
+    /// Slots to give up what they hold.
+    #[serde(default)]
+    pub release: Vec<SlotRelease>,
+}
+
+/// An order to free a slot: what it holds is quarantined, never deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotRelease {
+    /// Its number, rising a worker. A slot carries out one with a higher number than its last.
+    pub id: u64,
+    /// The slot's directory, as the heartbeat names it.
+    pub slot: String,
+}
