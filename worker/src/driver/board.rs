@@ -154,7 +154,13 @@ impl Entry {
             }
             Content::Nothing | Content::Claiming { .. } => None,
         };
-        SlotStatus { path: self.path.clone(), holding, blocked: self.blocked.clone(), unreadable: false, released: 0 }
+        SlotStatus {
+            path: self.path.clone(),
+            holding,
+            blocked: self.blocked.as_ref().map(ErrorReport::brief),
+            unreadable: false,
+            released: 0,
+        }
     }
 }
 
