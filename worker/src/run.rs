@@ -74,7 +74,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 async fn serve(config: Config) -> Result<(), RunError> {
     let (slots, ledger) = open_slots(&config)?;
     let slots = block_without_params(&config, slots).await;
-    let pool = ProcessorPool::new(PoolConfig { groups: config.processors.clone(), tmp_root: tmp_root(&slots) })?;
+    let pool = ProcessorPool::new(PoolConfig { groups: config.processors.clone(), tmp_roots: tmp_roots(&slots) })?;
     tracing::info!(worker = %config.name, host = config.host, url = config.nats.url, slots = slots.len(), "connecting");
     let bus = config.nats.connect_patiently(config.name.as_str()).await?;
     let board = Board::new(slots.iter().map(|(slot, _)| slot.name()));
@@ -167,7 +167,6 @@ fn room_at_start(ledger: &Ledger, slot: &Slot, config: &Config) -> Result<(), No
 }
 
 /// The processors' temporary files lie in the first slot that can be written to.
-fn tmp_root(slots: &[(Slot, Found)]) -> PathBuf {
-    let usable = slots.iter().find(|(_, found)| !matches!(found, Found::Blocked(_))).or(slots.first());
-    usable.map_or_else(std::env::temp_dir, |(slot, _)| slot.path().to_owned()).join("tmp")
+fn tmp_roots(slots: &[(Slot, Found)]) -> Vec<PathBuf> {
+    slots.iter().map(|(slot, _)| slot.path().join("tmp")).collect()
 }

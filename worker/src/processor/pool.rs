@@ -6,9 +6,10 @@
 //! pause.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use serde_json::Value;
 use tokio::process::Command;
@@ -46,7 +47,7 @@ struct Processor {
     id: String,
     config: Arc<GroupConfig>,
     bin: PathBuf,
-    tmp_dir: PathBuf,
+    tmp_roots: Arc<[PathBuf]>,
     running: Option<Running>,
     failures: u32,
 }
@@ -71,6 +72,7 @@ impl ProcessorPool {
     /// [`PoolError`] if a group is empty, or built-in processors are wanted and this executable's path is unknown.
     pub fn new(config: PoolConfig) -> Result<Self, PoolError> {
         let mut processors: BTreeMap<Stage, Vec<Processor>> = BTreeMap::new();
+        let tmp_roots: Arc<[PathBuf]> = config.tmp_roots.into();
         for group in config.groups {
             if group.count == 0 {
                 return Err(PoolError::EmptyGroup(group.stage));
@@ -83,12 +85,11 @@ impl ProcessorPool {
             let of_stage = processors.entry(group.stage).or_default();
             for _ in 0..group.count {
                 let id = format!("{}-{}", group.stage, of_stage.len());
-                let tmp_dir = config.tmp_root.join(&id);
                 of_stage.push(Processor {
                     id,
                     config: Arc::clone(&group),
                     bin: bin.clone(),
-                    tmp_dir,
+                    tmp_roots: Arc::clone(&tmp_roots),
                     running: None,
                     failures: 0,
                 });
@@ -293,13 +294,16 @@ impl Processor {
             tracing::debug!(processor = %self.id, failures = self.failures, ?pause, "waiting before a restart");
             tokio::time::sleep(pause).await;
         }
-        if let Err(error) = self.empty_tmp_dir() {
-            let failure = ProcessFailure::Start { bin: self.tmp_dir.display().to_string(), reason: error.to_string() };
-            return Err(self.ended(Ended { failure, exit: None, stderr_tail: Vec::new() }));
-        }
+        let tmp_dir = match self.make_tmp_dir() {
+            Ok(tmp_dir) => tmp_dir,
+            Err(reason) => {
+                let failure = ProcessFailure::Start { bin: self.bin.display().to_string(), reason };
+                return Err(self.ended(Ended { failure, exit: None, stderr_tail: Vec::new() }));
+            }
+        };
         let launch = Launch {
             spawner: &shared.spawner,
-            command: self.command(stage),
+            command: self.command(stage, &tmp_dir),
             bin: self.bin.display().to_string(),
             processor: self.id.clone(),
             stage,
@@ -315,22 +319,27 @@ impl Processor {
         }
     }
 
-    fn command(&self, stage: Stage) -> Command {
+    fn command(&self, stage: Stage, tmp_dir: &Path) -> Command {
         let mut command = Command::new(&self.bin);
         if self.config.bin.is_none() {
             command.args(["processor", stage.name()]);
         }
         let own = own_environment();
-        command.args(&self.config.args).env_clear().env("TMPDIR", &self.tmp_dir).envs(self.config.environment(own));
+        command.args(&self.config.args).env_clear().env("TMPDIR", tmp_dir).envs(self.config.environment(own));
         command
     }
 
-    fn empty_tmp_dir(&self) -> std::io::Result<()> {
-        match std::fs::remove_dir_all(&self.tmp_dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    /// One broken disk must not keep the processors from the slots on the others.
+    fn make_tmp_dir(&self) -> Result<PathBuf, String> {
+        let mut reasons = Vec::new();
+        for root in self.tmp_roots.iter() {
+            let dir = root.join(&self.id);
+            match make_empty(root, &dir) {
+                Ok(()) => return Ok(dir),
+                Err(error) => reasons.push(format!("{}: {error}", dir.display())),
+            }
         }
-        std::fs::create_dir_all(&self.tmp_dir)
+        Err(format!("no directory for temporary files: {}", reasons.join("; ")))
     }
 
     fn ended(&mut self, ended: Ended) -> ProcessError {
@@ -339,6 +348,18 @@ impl Processor {
         let error = ProcessError { processor: self.id.clone(), failure, exit, stderr_tail };
         tracing::warn!(processor = %self.id, code = %error.code(), %error, "processor lost");
         error
+    }
+}
+
+/// Makes `dir` in `root`, and `root` in what is there.
+fn make_empty(root: &Path, dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match fs::create_dir(root) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => fs::create_dir(dir),
     }
 }
 
