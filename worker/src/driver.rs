@@ -166,8 +166,8 @@ async fn insist<T: Send + 'static>(
 ) -> T {
     let mut blocked = false;
     loop {
-        let run = run.clone();
-        let outcome = tokio::task::spawn_blocking(run).await;
+        let (anchor, run) = (slot.anchor(), run.clone());
+        let outcome = tokio::task::spawn_blocking(move || anchor.check().and_then(|()| run())).await;
         let error = match outcome {
             Ok(Ok(done)) => {
                 if blocked {

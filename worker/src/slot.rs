@@ -13,12 +13,14 @@ pub mod space;
 use std::{
     fs::{File, TryLockError},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sealbus_schema::{SectorId, Token};
 
-use crate::stage::{StageError, files};
+use crate::stage::{StageCode, StageError, files};
 
 /// A slot that this process, and no other, uses.
 #[derive(Debug)]
@@ -26,7 +28,15 @@ pub struct Slot {
     index: usize,
     path: PathBuf,
     /// The lock goes with the file, also when this process is killed.
-    _lock: File,
+    lock: Arc<File>,
+}
+
+/// What tells whether a slot still is the directory that was taken. Nothing may be written into another one: a disk that
+/// was unmounted leaves an empty directory on the disk below.
+#[derive(Clone, Debug)]
+pub struct Anchor {
+    path: PathBuf,
+    lock: Arc<File>,
 }
 
 /// Why a slot cannot be used.
@@ -60,7 +70,7 @@ impl Slot {
             File::options().create(true).truncate(false).write(true).open(path.join("slot.lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {
-                let slot = Slot { index, path: path.to_owned(), _lock: lock };
+                let slot = Slot { index, path: path.to_owned(), lock: Arc::new(lock) };
                 slot.drop_unfinished_journal();
                 Ok(slot)
             }
@@ -74,6 +84,11 @@ impl Slot {
         if let Err(error) = files::remove_tree(&self.path.join(".journal.tmp")) {
             tracing::warn!(slot = self.name(), %error, "an unfinished journal stays until the next one is written");
         }
+    }
+
+    /// What tells whether it still is what was taken.
+    pub fn anchor(&self) -> Anchor {
+        Anchor { path: self.path.clone(), lock: Arc::clone(&self.lock) }
     }
 
     /// Its position in the configuration.
@@ -99,6 +114,33 @@ impl Slot {
     /// The directory of a sector's files under a lease.
     pub fn work_dir(&self, sector: SectorId, token: Token) -> PathBuf {
         self.path.join(format!("{}.{token}", sector.file_name()))
+    }
+}
+
+impl Anchor {
+    /// Demands that the slot still is the directory that was taken.
+    pub fn check(&self) -> Result<(), StageError> {
+        let gone = |problem: String| {
+            let message = format!(
+                "slot {} is not the directory that was taken at the start ({problem}): mount or restore it, and restart the worker",
+                self.path.display()
+            );
+            StageError::new(StageCode::SlotUnusable, message)
+        };
+        let ours = self.lock.metadata().map_err(|error| gone(error.to_string()))?;
+        let there = std::fs::metadata(self.path.join("slot.lock")).map_err(|error| gone(error.to_string()))?;
+        if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+            return Err(gone("another directory is in its place".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Demands that the slot can be written to.
+    pub fn probe(&self) -> Result<(), StageError> {
+        self.check()?;
+        let path = self.path.join(".probe");
+        files::write_atomic(&path, b"probe")?;
+        files::remove_tree(&path)
     }
 }
 
@@ -134,6 +176,22 @@ mod tests {
         assert!(matches!(error, SlotError::InUse { .. }), "{error}");
         drop(slot);
         Slot::open(0, dir.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_slot_that_was_deleted_or_replaced_is_not_written_to() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("slot");
+        std::fs::create_dir(&path).expect("directory");
+        let slot = Slot::open(0, &path).expect("free");
+        slot.anchor().probe().expect("good");
+        std::fs::remove_dir_all(&path).expect("removes");
+        assert_eq!(slot.anchor().probe().expect_err("gone").code, StageCode::SlotUnusable);
+        std::fs::create_dir(&path).expect("directory");
+        assert_eq!(slot.anchor().probe().expect_err("another").code, StageCode::SlotUnusable);
+        let _other = Slot::open(1, &path).expect("free");
+        assert_eq!(slot.anchor().probe().expect_err("another").code, StageCode::SlotUnusable);
+        assert_eq!(std::fs::read_dir(&path).expect("list").count(), 1, "only the other one's lock");
     }
 
     #[test]

@@ -8,10 +8,14 @@ use sealbus_nats::{
     publish::Backoff,
     topology,
 };
-use sealbus_schema::Plan;
+use sealbus_schema::{ErrorReport, Plan};
 
 use super::{Context, board::Verdict, insist, resume::stream_identity};
-use crate::{journal::Journal, slot::Slot};
+use crate::{
+    journal::Journal,
+    slot::Slot,
+    stage::{StageCode, StageError},
+};
 
 /// How long a free slot waits for an intent before it looks at its disk again.
 const PULL_ROUND: Duration = Duration::from_secs(300);
@@ -29,27 +33,45 @@ pub async fn next(context: &Arc<Context>, slot: &Slot) -> Journal {
             Some(offer) => offer,
             None => continue,
         };
+        // The wait may have been long, and a disk that broke meanwhile must not cost a sector.
+        if look_at(context, slot).await.is_err() {
+            if let Err(error) = offer.decline().await {
+                tracing::warn!(sector = %offer.intent.sector, %error, "cannot give the intent back; it comes back by itself");
+            }
+            continue;
+        }
         if let Some(journal) = claim(context, slot, &offer, &mut backoff).await {
             return journal;
         }
     }
 }
 
-/// Waits until the slot's disk has room for a sector.
+/// Waits until the slot can be written to and its disk has room for a sector.
 async fn room(context: &Context, slot: &Slot) {
     let mut full = None;
-    while let Err(error) = context.ledger.reserve(slot, context.config.sector_size.seal_proof()) {
-        context.board.block(slot.index(), error.report());
+    while let Err(mut report) = look_at(context, slot).await {
+        report.host = context.config.host.clone();
+        report.slot = slot.name();
         // The number of free bytes changes all the time; that there are too few is said once.
-        if full.replace(error.report().code) != Some(error.report().code) {
-            tracing::error!(slot = slot.name(), "slot blocked: {error}");
+        if full.replace(report.code.clone()).as_ref() != Some(&report.code) {
+            tracing::error!(slot = slot.name(), code = %report.code, "slot blocked: {}", report.message());
         }
+        context.board.block(slot.index(), report);
         tokio::time::sleep(context.config.recover_interval).await;
     }
     context.board.unblock(slot.index());
     if full.is_some() {
         tracing::info!(slot = slot.name(), "slot has room again");
     }
+}
+
+/// Whether the slot can take a sector.
+async fn look_at(context: &Context, slot: &Slot) -> Result<(), ErrorReport> {
+    let anchor = slot.anchor();
+    let probed = tokio::task::spawn_blocking(move || anchor.probe()).await;
+    let probed = probed.unwrap_or_else(|error| Err(StageError::new(StageCode::IoFailed, error.to_string())));
+    probed.map_err(|error| ErrorReport::from_error(error.class(), error.code.error_code(), &error))?;
+    context.ledger.reserve(slot, context.config.sector_size.seal_proof()).map_err(|error| error.report())
 }
 
 /// Waits for an intent for a while.

@@ -162,7 +162,7 @@ impl Job {
 
     async fn make_work_dir(&self) -> Result<(), ErrorReport> {
         let dir = self.work_dir.clone();
-        self.blocking(move || files::create_dir(&dir).and_then(|()| files::sync_parent(&dir)))
+        self.blocking(move || files::create_dir_in(&dir).and_then(|()| files::sync_parent(&dir)))
             .await
             .map_err(|error| self.named(ErrorReport::from_error(error.class(), error.code.error_code(), &error)))
     }

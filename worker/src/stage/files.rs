@@ -94,6 +94,19 @@ pub fn create_dir(path: &Path) -> Result<(), StageError> {
     fs::create_dir_all(path).map_err(|error| StageError::io("create directory", path, &error))
 }
 
+/// Makes a directory in one that is there, if it is not there.
+///
+/// # Errors
+/// Of the file system.
+pub fn create_dir_in(path: &Path) -> Result<(), StageError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(StageError::io("create directory", path, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes a file or a directory with all that is in it, if it is there. Symbolic links are not followed.
 ///
 /// # Errors
