@@ -372,10 +372,13 @@ impl Worker {
     }
 }
 
-/// A directory for a world: in memory where there is such a file system, so that thousands of journals are quick.
+/// A directory for a world: in memory where there is such a file system, so that thousands of journals are quick. It stays
+/// if `SEALBUS_KEEP` is set.
 pub fn directory() -> anyhow::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
-    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("sealbus-").disable_cleanup(std::env::var_os("SEALBUS_KEEP").is_some());
+    let dir = if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() };
     dir.context("cannot make a directory for the world")
 }
 
