@@ -14,6 +14,7 @@ pub mod files;
 pub mod fold;
 pub mod intents;
 pub mod life;
+pub mod liveness;
 pub mod outbox;
 pub mod proofs;
 pub mod serve;

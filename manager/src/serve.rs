@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
-    outbox,
+    liveness, outbox,
     proofs::{Library, Verifier},
     store::{Store, StoreError},
 };
@@ -108,6 +108,7 @@ pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std
         ended = fold_for_ever(&bus, &store, epoch, &config, &changed) => ended,
         ended = outbox::run(&bus, &store, &changed) => Ok(ended?),
         ended = driver.run() => Ok(ended?),
+        ended = liveness::run(&bus, &store, &config, epoch, &changed) => Ok(ended?),
         never = keep_topology(&bus, &config) => never,
     }
 }

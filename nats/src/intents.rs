@@ -60,14 +60,14 @@ pub enum PullError {
 }
 
 impl Offer {
-    /// Gives the intent back, for another slot or another worker.
-    pub async fn decline(&self) -> Result<(), async_nats::Error> {
-        self.message.ack_with(jetstream::AckKind::Nak(None)).await
-    }
-
     /// Removes the intent from the queue, and waits until the server has done so.
     pub async fn accept(&self) -> Result<(), async_nats::Error> {
         self.message.double_ack().await
+    }
+
+    /// Gives the intent back, so that somebody else gets it at once. One that is not given back comes again later.
+    pub async fn put_back(&self) -> Result<(), async_nats::Error> {
+        self.message.ack_with(jetstream::AckKind::Nak(None)).await
     }
 }
 

@@ -17,8 +17,8 @@ pub const INHERITED_PREFIX: &str = "FIL_PROOFS_";
 pub struct PoolConfig {
     /// The groups; several may serve one stage.
     pub groups: Vec<GroupConfig>,
-    /// Each processor gets a directory of its own as `TMPDIR`, emptied at each start, under the first of these in which one
-    /// can be made. The directories above these must be there: one that is gone is not made anew.
+    /// Each processor gets a directory of its own as `TMPDIR`, emptied at each start, under the first of these that can be
+    /// written to. They are made where their parents are there.
     pub tmp_roots: Vec<PathBuf>,
 }
 

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use serde_json::Value;
 use tokio::process::Command;
@@ -47,7 +46,9 @@ struct Processor {
     id: String,
     config: Arc<GroupConfig>,
     bin: PathBuf,
-    tmp_roots: Arc<[PathBuf]>,
+    /// Where its temporary files may lie; the first that works is taken at each start.
+    tmp_dirs: Vec<PathBuf>,
+    tmp_dir: PathBuf,
     running: Option<Running>,
     failures: u32,
 }
@@ -72,7 +73,6 @@ impl ProcessorPool {
     /// [`PoolError`] if a group is empty, or built-in processors are wanted and this executable's path is unknown.
     pub fn new(config: PoolConfig) -> Result<Self, PoolError> {
         let mut processors: BTreeMap<Stage, Vec<Processor>> = BTreeMap::new();
-        let tmp_roots: Arc<[PathBuf]> = config.tmp_roots.into();
         for group in config.groups {
             if group.count == 0 {
                 return Err(PoolError::EmptyGroup(group.stage));
@@ -85,11 +85,13 @@ impl ProcessorPool {
             let of_stage = processors.entry(group.stage).or_default();
             for _ in 0..group.count {
                 let id = format!("{}-{}", group.stage, of_stage.len());
+                let tmp_dirs: Vec<PathBuf> = config.tmp_roots.iter().map(|root| root.join(&id)).collect();
                 of_stage.push(Processor {
                     id,
                     config: Arc::clone(&group),
                     bin: bin.clone(),
-                    tmp_roots: Arc::clone(&tmp_roots),
+                    tmp_dirs,
+                    tmp_dir: PathBuf::new(),
                     running: None,
                     failures: 0,
                 });
@@ -259,7 +261,8 @@ impl Processor {
     async fn run(&mut self, shared: &Shared, stage: Stage, task: Value) -> Result<Value, ProcessError> {
         // The process is owned by this future while it works: a dropped future kills it.
         let mut running = match self.running.take().map(|mut running| (running.has_ended(), running)) {
-            Some((false, running)) => running,
+            // One whose temporary directory went away with a disk is replaced.
+            Some((false, running)) if self.tmp_dir.is_dir() => running,
             _ => self.start(shared, stage).await?,
         };
         if let Ok(of_stage) = shared.stage(stage)
@@ -294,16 +297,13 @@ impl Processor {
             tracing::debug!(processor = %self.id, failures = self.failures, ?pause, "waiting before a restart");
             tokio::time::sleep(pause).await;
         }
-        let tmp_dir = match self.make_tmp_dir() {
-            Ok(tmp_dir) => tmp_dir,
-            Err(reason) => {
-                let failure = ProcessFailure::Start { bin: self.bin.display().to_string(), reason };
-                return Err(self.ended(Ended { failure, exit: None, stderr_tail: Vec::new() }));
-            }
-        };
+        if let Err(reason) = self.choose_tmp_dir() {
+            let failure = ProcessFailure::Start { bin: self.bin.display().to_string(), reason };
+            return Err(self.ended(Ended { failure, exit: None, stderr_tail: Vec::new() }));
+        }
         let launch = Launch {
             spawner: &shared.spawner,
-            command: self.command(stage, &tmp_dir),
+            command: self.command(stage),
             bin: self.bin.display().to_string(),
             processor: self.id.clone(),
             stage,
@@ -319,23 +319,25 @@ impl Processor {
         }
     }
 
-    fn command(&self, stage: Stage, tmp_dir: &Path) -> Command {
+    fn command(&self, stage: Stage) -> Command {
         let mut command = Command::new(&self.bin);
         if self.config.bin.is_none() {
             command.args(["processor", stage.name()]);
         }
         let own = own_environment();
-        command.args(&self.config.args).env_clear().env("TMPDIR", tmp_dir).envs(self.config.environment(own));
+        command.args(&self.config.args).env_clear().env("TMPDIR", &self.tmp_dir).envs(self.config.environment(own));
         command
     }
 
-    /// One broken disk must not keep the processors from the slots on the others.
-    fn make_tmp_dir(&self) -> Result<PathBuf, String> {
+    /// Empties the first directory for temporary files that works. The reason says what is wrong with each.
+    fn choose_tmp_dir(&mut self) -> Result<(), String> {
         let mut reasons = Vec::new();
-        for root in self.tmp_roots.iter() {
-            let dir = root.join(&self.id);
-            match make_empty(root, &dir) {
-                Ok(()) => return Ok(dir),
+        for dir in &self.tmp_dirs {
+            match empty_dir(dir) {
+                Ok(()) => {
+                    self.tmp_dir = dir.clone();
+                    return Ok(());
+                }
                 Err(error) => reasons.push(format!("{}: {error}", dir.display())),
             }
         }
@@ -351,15 +353,22 @@ impl Processor {
     }
 }
 
-/// Makes `dir` in `root`, and `root` in what is there.
-fn make_empty(root: &Path, dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+/// Makes an empty directory, and the one that it is in, but not what that is in: it may be a disk that is not mounted.
+fn empty_dir(dir: &Path) -> std::io::Result<()> {
+    if let Some(root) = dir.parent() {
+        make_dir(root)?;
+    }
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    match fs::create_dir(root) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => fs::create_dir(dir),
+    make_dir(dir)
+}
+
+fn make_dir(dir: &Path) -> std::io::Result<()> {
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        made => made,
     }
 }
 

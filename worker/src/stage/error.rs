@@ -66,7 +66,7 @@ codes! {
     IoTimedOut = "IO_TIMED_OUT", Temp;
     /// Any other failure of a file operation: read-only, not permitted, broken.
     IoFailed = "IO_FAILED", Crit;
-    /// The slot is not the directory that the worker took: deleted, or another file system is there.
+    /// A slot's directory is not there, is another one, or does not answer.
     SlotUnusable = "SLOT_UNUSABLE", Crit;
     /// The permanent store's directory is not there; it may not be mounted.
     StoreUnavailable = "STORE_UNAVAILABLE", Crit;
