@@ -9,6 +9,7 @@
 pub mod control;
 pub mod ledger;
 pub mod processor;
+pub mod soak;
 pub mod table;
 pub mod verifier;
 pub mod world;

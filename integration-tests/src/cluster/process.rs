@@ -57,7 +57,7 @@ impl Process {
 
     /// Sends it a signal, if it still runs.
     pub fn signal(&self, signal: Signal) {
-        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+        if let Some(pid) = self.pid() {
             let _ = kill_process(pid, signal);
         }
     }
@@ -73,6 +73,16 @@ impl Process {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.kill();
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// An error with the end of its log if it has ended.

@@ -8,9 +8,12 @@ use anyhow::{Context, ensure};
 use sealbus_manager::store::{HistoryEntry, Sector};
 use sealbus_schema::seal::manager::State;
 
-pub use log::{Lease, LogCount};
+pub use log::{Lease, Leases};
 
 use super::{world::World, yields};
+
+/// The reports that each life under one lease has once.
+const STEPS: [&str; 7] = ["pieces_added", "tree_d_built", "pc1_done", "pc2_done", "persisted", "c1_done", "c2_done"];
 
 /// What is known of one sector.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +22,8 @@ pub struct Entry {
     pub state: String,
     /// Why a person must look, if one must.
     pub blocked: Option<String>,
-    /// What the sector's log holds.
-    pub log: LogCount,
+    /// Its leases, as the log has them.
+    pub leases: Leases,
     /// Reports that changed the manager's state, or were taken as information.
     pub accepted: u64,
     /// Reports that the manager's state did not allow.
@@ -61,8 +64,8 @@ impl Ledger {
         for sector in world.sectors()? {
             let number = sector.id.number.0;
             let history = world.block_on(store.history(sector.id))?;
-            let log = logs.get(&sector.id).cloned().unwrap_or_default();
-            ledger.sectors.insert(number, entry(world, &sector, &history, log));
+            let leases = logs.get(&sector.id).cloned().unwrap_or_default();
+            ledger.sectors.insert(number, entry(world, &sector, &history, leases));
         }
         ledger.read_chain(world)?;
         ledger.read_store(world)?;
@@ -125,8 +128,15 @@ impl Entry {
         ensure!(self.stale_accepted == 0, "a stale owner was heard");
         ensure!(self.in_store, "its replica is not in the store");
         ensure!(self.kinds.get("finished") == Some(&1), "not finished once");
-        ensure!(self.log.gaps == 0, "the numbers of its reports have gaps");
-        ensure!(self.log.is_closed(), "its lease is open");
+        ensure!(self.leases.is_closed(), "its lease is open");
+        Ok(())
+    }
+
+    /// Demands that every step of a life was reported once, as it is under a single lease.
+    pub fn check_each_step_once(&self) -> anyhow::Result<()> {
+        for kind in STEPS {
+            ensure!(self.count(kind) == 1, "{kind} was reported {} times", self.count(kind));
+        }
         Ok(())
     }
 
@@ -136,7 +146,7 @@ impl Entry {
     }
 }
 
-fn entry(world: &World, sector: &Sector, history: &[HistoryEntry], log: LogCount) -> Entry {
+fn entry(world: &World, sector: &Sector, history: &[HistoryEntry], leases: Leases) -> Entry {
     let mut entry = Entry { state: sector.state.name().to_owned(), ..Entry::default() };
     if let State::Blocked { cause, .. } = &sector.state {
         entry.blocked = Some(cause.code.to_string());
@@ -152,7 +162,7 @@ fn entry(world: &World, sector: &Sector, history: &[HistoryEntry], log: LogCount
             _ => {
                 entry.accepted += 1;
                 *entry.kinds.entry(happening.kind.clone()).or_default() += 1;
-                let in_force = happening.sequence.and_then(|sequence| log.in_force_at(sequence));
+                let in_force = happening.sequence.and_then(|sequence| leases.in_force_at(sequence));
                 let is_owners = in_force.is_some_and(|lease| {
                     Some(lease.sequence) == happening.token && lease.owner.as_deref() == Some(&happening.actor)
                 });
@@ -164,6 +174,6 @@ fn entry(world: &World, sector: &Sector, history: &[HistoryEntry], log: LogCount
         let path = world.store_dir().join("sealed").join(sector.id.file_name());
         entry.in_store = fs::read(path).is_ok_and(|content| content == yields::file("replica", &sealed.comm_r.0));
     }
-    entry.log = log;
+    entry.leases = leases;
     entry
 }

@@ -102,9 +102,9 @@ fn cells(row: &Row) -> [String; 13] {
         entry.pre_commits.to_string(),
         entry.prove_commits.to_string(),
         entry.accepted.to_string(),
-        (entry.fenced + entry.log.stale).to_string(),
+        entry.fenced.to_string(),
         entry.illegal.to_string(),
-        entry.log.claims().to_string(),
+        entry.leases.claims().to_string(),
         row.begun.map_or_else(|| "-".to_owned(), |begun| begun.to_string()),
         row.again.map_or_else(|| "-".to_owned(), |again| format!("{} ms", again.as_millis())),
     ]

@@ -9,8 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use rustix::process::Signal;
-use sealbus_manager::store::{Sector, Store};
+use rustix::process::{Pid, Signal};
+use sealbus_manager::{
+    config::Liveness,
+    store::{Sector, Store},
+};
 use sealbus_nats::{Bus, Connection};
 use sealbus_schema::{MinerId, SectorId, SectorNumber, seal::manager::State};
 use serde_json::{Value, json};
@@ -34,6 +37,8 @@ pub struct Options {
     pub heartbeat_secs: u64,
     /// How many processors a worker has for each phase.
     pub processors: usize,
+    /// When the manager takes sectors back from workers that are silent. With the usual limits it never happens in a test.
+    pub liveness: Liveness,
 }
 
 /// A running world. Dropping it ends every process of it.
@@ -71,7 +76,8 @@ pub struct Worker {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { workers: 1, slots: 1, nats: 1, epoch_millis: 100, heartbeat_secs: 1, processors: 1 }
+        let liveness = Liveness::default();
+        Options { workers: 1, slots: 1, nats: 1, epoch_millis: 100, heartbeat_secs: 1, processors: 1, liveness }
     }
 }
 
@@ -194,6 +200,18 @@ impl World {
         }
     }
 
+    /// Starts workers that have ended by themselves, as a service manager would, and says how many there were.
+    pub fn restart_ended_workers(&mut self) -> anyhow::Result<u64> {
+        let mut restarted = 0;
+        for index in 0..self.workers.len() {
+            if self.workers[index].process.as_mut().is_some_and(Process::has_ended) {
+                self.start_worker(index)?;
+                restarted += 1;
+            }
+        }
+        Ok(restarted)
+    }
+
     /// An error if a process that should run has ended by itself, with the end of its log.
     pub fn check_alive(&mut self) -> anyhow::Result<()> {
         let nats = self.nats.iter_mut().filter_map(|node| node.process.as_mut());
@@ -211,6 +229,15 @@ impl World {
             let mut tx = store.begin().await?;
             tx.add_pledge(&miner, count as u64, "test").await?;
             anyhow::Ok(tx.commit().await?)
+        })
+    }
+
+    /// Asks for the first sectors, and waits until they have numbers: then the queues are there as well.
+    pub fn pledge_and_wait(&mut self, count: usize) -> anyhow::Result<()> {
+        self.pledge(count)?;
+        wait_within(Duration::from_secs(300), "the sectors' numbers", || {
+            self.check_alive()?;
+            Ok((self.sectors()?.len() == count).then_some(()))
         })
     }
 
@@ -356,9 +383,9 @@ impl Worker {
         Worker { control: Control::new(root.join("control").join(&name)), name, slots, process: None }
     }
 
-    /// Whether its process was started and not killed.
-    pub fn runs(&self) -> bool {
-        self.process.is_some()
+    /// Its process, if it was started and not killed.
+    pub fn pid(&self) -> Option<Pid> {
+        self.process.as_ref().and_then(Process::pid)
     }
 
     /// What lies in a slot apart from what always does.

@@ -15,17 +15,15 @@ use sealbus_integration_tests::scripted::{
     table::Row,
     world::{Options, World, directory, wait},
 };
+use sealbus_manager::{life, store::Happening};
 use sealbus_schema::{
     Phase, SectorId,
-    lease::Ownership,
-    message::{Fact, SlotStatus},
-    seal::manager::State,
+    message::SlotStatus,
+    seal::manager::{AttemptPolicy, Input, State},
 };
+use serde_json::json;
 
-use crate::{
-    stop::revoke,
-    support::{At, Cells, wait_for_clean_slots},
-};
+use crate::support::{At, Cells, impatient, wait_for_clean_slots};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// More than a slot needs for a sector, and little enough to fill.
@@ -70,7 +68,8 @@ fn mount(arguments: &[&str]) -> anyhow::Result<()> {
 /// One worker with four slots, each with a sector inside PC1. Three disks fail, the phases go on, and the disks are mended.
 pub fn failing_disks(table: &mut Cells) -> anyhow::Result<()> {
     let dir = directory()?;
-    let mut world = World::prepare(dir.path(), Options { slots: 4, processors: 4, ..Options::default() })?;
+    let mut world =
+        World::prepare(dir.path(), Options { slots: 4, processors: 4, liveness: impatient(), ..Options::default() })?;
     let slots = world.workers[0].slots.clone();
     let full = match Mount::memory(&slots[FULL]) {
         Ok(mount) => mount,
@@ -82,8 +81,8 @@ pub fn failing_disks(table: &mut Cells) -> anyhow::Result<()> {
     let at = At { point: Point::Inside, phase: Phase::Pc1 };
     at.hold(&world.workers[0].control)?;
     world.start_manager()?;
+    world.pledge_and_wait(slots.len())?;
     world.start_workers()?;
-    world.pledge(slots.len())?;
     let control = world.workers[0].control.clone();
     wait("four sectors inside PC1", || Ok((control.marks_at(at.point, at.phase).len() == slots.len()).then_some(())))?;
     let held = statuses(&mut world)?;
@@ -111,11 +110,11 @@ pub fn failing_disks(table: &mut Cells) -> anyhow::Result<()> {
         resubmit(&mut world, sectors[index])?;
         wait_for_state(&mut world, sectors[index], |state| matches!(state, State::Proving(_)))?;
     }
-    // What lay in the deleted slot is gone: the slot is made anew, the worker restarted, and the sector begun anew.
+    // What lay in the deleted slot is gone: the slot is made anew and the worker restarted. The manager finds that the
+    // worker does not know of its sector any more, and offers it again.
     fs::create_dir(&slots[DELETED])?;
     world.kill_worker(0);
     world.start_worker(0)?;
-    revoke(&mut world, sectors[DELETED].number.0, "its slot is gone")?;
     world.wait_until_proving(slots.len(), LIMIT)?;
     wait_for_clean_slots(&world)?;
     wait("no block in any slot", || Ok(statuses(&mut world)?.iter().all(|slot| slot.blocked.is_none()).then_some(())))?;
@@ -151,7 +150,7 @@ pub fn failing_disks(table: &mut Cells) -> anyhow::Result<()> {
 fn check(entry: &Entry, failed: u64, claims: usize) -> anyhow::Result<()> {
     entry.check_ended_once()?;
     ensure!(entry.count("failed") == failed, "{} failures were reported, not {failed}", entry.count("failed"));
-    ensure!(entry.log.claims() == claims, "claimed {} times, not {claims}", entry.log.claims());
+    ensure!(entry.leases.claims() == claims, "claimed {} times, not {claims}", entry.leases.claims());
     Ok(())
 }
 
@@ -192,8 +191,13 @@ fn wait_for_state(world: &mut World, sector: SectorId, is_it: impl Fn(&State) ->
 
 /// A person has looked, and the sector goes on where it failed.
 fn resubmit(world: &mut World, sector: SectorId) -> anyhow::Result<()> {
-    let owner = world.sector(sector.number.0)?.context("a sector")?.ownership;
-    let Ownership::Held { worker, token, .. } = owner else { bail!("nobody owns {sector}") };
-    let fact = Fact::Resubmit { token, serial: 1, from: None };
-    world.on_bus(async |bus| Ok(bus.tell(sector, &worker, &fact, "test.resubmit").await.map(drop)?))
+    let store = world.store()?;
+    world.block_on(async {
+        let mut tx = store.begin().await?;
+        let sector = tx.sector(sector).await?.context("a sector")?;
+        let policy = AttemptPolicy { max_attempts: 3, max_issues: 50 };
+        let happening = Happening::of_manager("resubmitted", json!({}));
+        life::apply(&mut tx, sector, Input::Resubmitted { from: None }, happening, policy).await?;
+        Ok(tx.commit().await?)
+    })
 }

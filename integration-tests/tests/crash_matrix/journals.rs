@@ -25,8 +25,8 @@ pub fn cut_off_at_every_byte(table: &mut Cells) -> anyhow::Result<()> {
     let at = At { point: Point::Inside, phase: Phase::Pc1 };
     at.hold(&control)?;
     world.start_manager()?;
+    world.pledge_and_wait(1)?;
     world.start_workers()?;
-    world.pledge(1)?;
     let number = sector_of(&reached(&control, at)?)?;
     world.kill_worker(0);
     let slots = world.workers[0].slots.clone();
@@ -69,7 +69,7 @@ pub fn cut_off_at_every_byte(table: &mut Cells) -> anyhow::Result<()> {
     let entry = Ledger::read(&mut world)?.sector(number)?.clone();
     let begun = control.marks_at(Point::Before, at.phase).len();
     let failure = entry.check_ended_once().and_then(|()| {
-        ensure!(entry.log.claims() == 1 && begun == restarts + 2, "begun {begun} times in {restarts} restarts");
+        ensure!(entry.leases.claims() == 1 && begun == restarts + 2, "begun {begun} times in {restarts} restarts");
         Ok(())
     });
     table.note(format!("journal of {} bytes cut off at each of them, in {restarts} restarts", whole.len()));

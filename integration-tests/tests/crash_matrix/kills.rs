@@ -22,8 +22,12 @@ fn held_world(root: &std::path::Path, cells: &[At], nats: usize) -> anyhow::Resu
         at.hold(&worker.control)?;
     }
     world.start_manager()?;
-    world.pledge(cells.len())?;
+    world.pledge_and_wait(cells.len())?;
     world.start_workers()?;
+    // Each has its own: none is done with one before all have begun.
+    for worker in &world.workers {
+        wait("the first phase of each worker", || Ok((!worker.control.marks().is_empty()).then_some(())))?;
+    }
     Ok(world)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use rustix::process::Signal;
 use sealbus_integration_tests::scripted::{
     control::Point,
@@ -10,34 +10,30 @@ use sealbus_integration_tests::scripted::{
     table::Row,
     world::{Options, World, directory, wait},
 };
-use sealbus_schema::{Phase, lease::Ownership};
+use sealbus_schema::Phase;
 
-use crate::support::{At, Cells, reached, sector_of};
+use crate::support::{At, Cells, impatient, reached, sector_of};
 
-/// Longer than two heartbeats, the time after which a worker looks at its lease again.
-const STOPPED: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Both are stopped inside a phase: one before the sector's PreCommit, so that it starts anew, one behind it, so that it
-/// is rebuilt. A third worker takes both; then the stopped ones go on.
+/// is rebuilt. The manager takes both back, a third worker ends them; then the stopped ones go on.
 pub fn stopped_longer_than_every_grace(table: &mut Cells) -> anyhow::Result<()> {
     let dir = directory()?;
-    let mut world = World::prepare(dir.path(), Options { workers: 3, ..Options::default() })?;
+    let mut world = World::prepare(dir.path(), Options { workers: 3, liveness: impatient(), ..Options::default() })?;
     let stopped = [Phase::Pc1, Phase::C1].map(|phase| At { point: Point::Inside, phase });
     for (index, at) in stopped.iter().enumerate() {
         at.hold(&world.workers[index].control)?;
-        world.start_worker(index)?;
     }
     world.start_manager()?;
-    world.pledge(stopped.len())?;
+    world.pledge_and_wait(stopped.len())?;
+    for index in 0..stopped.len() {
+        world.start_worker(index)?;
+    }
     let mut numbers = Vec::new();
     for (index, at) in stopped.iter().enumerate() {
         numbers.push(sector_of(&reached(&world.workers[index].control, *at)?)?);
         world.signal_worker(index, Signal::STOP);
-    }
-    std::thread::sleep(STOPPED);
-    for number in &numbers {
-        revoke(&mut world, *number, "it was stopped")?;
     }
     world.start_worker(2)?;
     world.wait_until_proving(stopped.len(), LIMIT)?;
@@ -63,9 +59,9 @@ pub fn stopped_longer_than_every_grace(table: &mut Cells) -> anyhow::Result<()> 
         let begun = begun.iter().filter(|mark| sector_of(mark).is_ok_and(|of| of == number)).count();
         let failure = (|| {
             entry.check_ended_once()?;
-            ensure!(entry.log.claims() == 2, "claimed {} times, not twice", entry.log.claims());
-            ensure!(entry.fenced == 0 && entry.log.stale == 0, "the stale owner was heard");
-            let owners: Vec<_> = entry.log.leases.iter().filter_map(|lease| lease.owner.clone()).collect();
+            ensure!(entry.leases.claims() == 2, "claimed {} times, not twice", entry.leases.claims());
+            ensure!(entry.fenced == 0 && entry.stale_accepted == 0, "the stale owner was heard");
+            let owners: Vec<_> = entry.leases.records.iter().filter_map(|lease| lease.owner.clone()).collect();
             ensure!(owners == [world.workers[index].name.as_str(), "w3"], "owned by {owners:?}");
             anyhow::Ok(())
         })();
@@ -81,11 +77,4 @@ pub fn stopped_longer_than_every_grace(table: &mut Cells) -> anyhow::Result<()> 
         });
     }
     Ok(())
-}
-
-/// Takes a sector from its owner, as an operator or the manager's policy would.
-pub fn revoke(world: &mut World, number: u64, reason: &str) -> anyhow::Result<()> {
-    let sector = world.sector(number)?.context("a sector")?;
-    let Ownership::Held { token, .. } = sector.ownership else { anyhow::bail!("nobody owns {}", sector.id) };
-    world.on_bus(async |bus| Ok(bus.release(sector.id, token.0, reason).await.map(drop)?))
 }

@@ -9,6 +9,7 @@ use sealbus_integration_tests::scripted::{
     table::Row,
     world::{World, wait},
 };
+use sealbus_manager::config::Liveness;
 use sealbus_schema::Phase;
 
 /// The table in the making.
@@ -95,8 +96,8 @@ fn check(entry: &Entry, begun: usize, expected: Expected) -> anyhow::Result<()> 
     let Expected { begun: expected_begun, failed, claims } = expected;
     ensure!(begun == expected_begun, "the phase was begun {begun} times, not {expected_begun}");
     ensure!(entry.count("failed") == failed, "{} failures were reported, not {failed}", entry.count("failed"));
-    ensure!(entry.log.claims() == claims, "claimed {} times, not {claims}", entry.log.claims());
-    ensure!(entry.fenced == 0 && entry.log.stale == 0, "reports of somebody who does not own it");
+    ensure!(entry.leases.claims() == claims, "claimed {} times, not {claims}", entry.leases.claims());
+    ensure!(entry.fenced == 0 && entry.stale_accepted == 0, "reports of somebody who does not own it");
     for kind in ["pieces_added", "tree_d_built", "pc1_done", "pc2_done", "persisted", "c1_done", "c2_done", "finished"]
     {
         ensure!(entry.count(kind) == 1, "{kind} was reported {} times", entry.count(kind));
@@ -113,6 +114,18 @@ pub fn reached(control: &Control, at: At) -> anyhow::Result<Mark> {
 pub fn sector_of(mark: &Mark) -> anyhow::Result<u64> {
     let number = mark.work.strip_prefix("s-t01000-").and_then(|rest| rest.split('.').next());
     number.context("a working directory")?.parse().context("a number")
+}
+
+/// Limits after which the manager takes sectors back within seconds.
+pub fn impatient() -> Liveness {
+    Liveness {
+        revoke: true,
+        dead_after_secs: 4,
+        grace_secs: 1,
+        short_grace_secs: 1,
+        orphan_after_secs: 4,
+        reissue_interval_secs: 1,
+    }
 }
 
 /// Waits until every slot is empty.

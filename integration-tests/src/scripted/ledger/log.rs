@@ -1,4 +1,5 @@
-//! The sectors' log as the server stored it, read beside the manager and without its consumer.
+//! The sectors' leases as the server stored them, read beside the manager and without its consumer. The reports of a
+//! sector are purged when it has ended; its leases stay.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,7 +7,7 @@ use anyhow::Context;
 use async_nats::jetstream::{self, consumer::pull::OrderedConfig};
 use futures::StreamExt;
 use sealbus_nats::{log::Record, topology};
-use sealbus_schema::{SectorId, message::Event};
+use sealbus_schema::SectorId;
 
 use crate::scripted::world::World;
 
@@ -22,57 +23,36 @@ pub struct Lease {
     pub owner: Option<String>,
 }
 
-/// What the log of one sector holds.
+/// The leases of one sector.
 #[derive(Clone, Debug, Default)]
-pub struct LogCount {
+pub struct Leases {
     /// Its lease records, in order.
-    pub leases: Vec<Lease>,
-    /// Its reports.
-    pub events: u64,
-    /// Reports whose writer did not own the sector when the server stored them: the fence refuses them.
-    pub stale: u64,
-    /// Reports whose number is not one more than the last one's under the same token.
-    pub gaps: u64,
-    last_number: u64,
+    pub records: Vec<Lease>,
 }
 
-impl LogCount {
+impl Leases {
     /// How often the sector was claimed.
     pub fn claims(&self) -> usize {
-        self.leases.iter().filter(|lease| lease.owner.is_some()).count()
+        self.records.iter().filter(|lease| lease.owner.is_some()).count()
     }
 
     /// The last lease record before a sequence.
     pub fn in_force_at(&self, sequence: u64) -> Option<&Lease> {
-        self.leases.iter().rev().find(|lease| lease.sequence < sequence)
+        self.records.iter().rev().find(|lease| lease.sequence < sequence)
     }
 
     /// Whether nobody owns the sector at the end.
     pub fn is_closed(&self) -> bool {
-        self.leases.last().is_some_and(|lease| lease.owner.is_none())
-    }
-
-    fn event(&mut self, worker: &str, event: &Event) {
-        self.events += 1;
-        let owned = self
-            .leases
-            .last()
-            .is_some_and(|lease| lease.sequence == event.token.0 && lease.owner.as_deref() == Some(worker));
-        if !owned {
-            self.stale += 1;
-            return;
-        }
-        self.gaps += u64::from(event.number != self.last_number + 1);
-        self.last_number = event.number;
+        self.records.last().is_some_and(|lease| lease.owner.is_none())
     }
 }
 
-/// Reads the whole log.
-pub fn read(world: &World) -> anyhow::Result<BTreeMap<SectorId, LogCount>> {
+/// Reads the leases of all sectors.
+pub fn read(world: &World) -> anyhow::Result<BTreeMap<SectorId, Leases>> {
     world.with_client(async |client| {
         let stream = jetstream::new(client).get_stream(topology::SECTORS).await?;
         let last = stream.cached_info().state.last_sequence;
-        let mut logs: BTreeMap<SectorId, LogCount> = BTreeMap::new();
+        let mut logs: BTreeMap<SectorId, Leases> = BTreeMap::new();
         if last == 0 {
             return Ok(logs);
         }
@@ -84,14 +64,10 @@ pub fn read(world: &World) -> anyhow::Result<BTreeMap<SectorId, LogCount>> {
             let sequence = message.info().map_err(|error| anyhow::anyhow!(error))?.stream_sequence;
             match sealbus_nats::log::read(&message.subject, &message.payload) {
                 Record::Lease { sector, owner, .. } => {
-                    let log = logs.entry(sector).or_default();
-                    log.leases.push(Lease { sequence, owner: owner.map(|owner| owner.to_string()) });
-                    log.last_number = 0;
+                    let lease = Lease { sequence, owner: owner.map(|owner| owner.to_string()) };
+                    logs.entry(sector).or_default().records.push(lease);
                 }
-                Record::Event { sector, worker, event } => {
-                    logs.entry(sector).or_default().event(&worker.to_string(), &event);
-                }
-                Record::Fact { .. } => {}
+                Record::Event { .. } | Record::Fact { .. } => {}
                 Record::Unreadable { subject, why } => anyhow::bail!("{subject} at {sequence}: {why}"),
             }
             if sequence >= last {

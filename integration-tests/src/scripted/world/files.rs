@@ -24,6 +24,7 @@ pub fn write(world: &World) -> anyhow::Result<()> {
 }
 
 fn manager(world: &World, chain: &str) -> String {
+    let liveness = world.options.liveness;
     format!(
         r#"[database]
 path = "{root}/manager.db"
@@ -41,6 +42,16 @@ token_file = "{root}/devnet/token-sign"
 confidence_epochs = 1
 poll_interval_ms = {poll}
 
+[liveness]
+dead_after_secs = {dead}
+grace_secs = {grace}
+short_grace_secs = {short_grace}
+orphan_after_secs = {orphan}
+reissue_interval_secs = {reissue}
+
+[policy]
+max_issues = 50
+
 [[miner]]
 id = "{miner}"
 sector_size = "2KiB"
@@ -53,6 +64,11 @@ path = "{store}"
         nats = world.nats_urls(),
         key = cluster::seed_file(&world.root, Identity::Manager).display(),
         replicas = world.options.nats,
+        dead = liveness.dead_after_secs,
+        grace = liveness.grace_secs,
+        short_grace = liveness.short_grace_secs,
+        orphan = liveness.orphan_after_secs,
+        reissue = liveness.reissue_interval_secs,
         poll = world.options.epoch_millis.clamp(50, 2000),
         miner = world.miner,
         store = world.store_dir().display(),
