@@ -85,9 +85,9 @@ pub fn failing_disks(table: &mut Cells) -> anyhow::Result<()> {
     world.start_workers()?;
     let control = world.workers[0].control.clone();
     wait("four sectors inside PC1", || Ok((control.marks_at(at.point, at.phase).len() == slots.len()).then_some(())))?;
-    let held = statuses(&mut world)?;
-    let sectors: Vec<SectorId> =
-        held.iter().map(|slot| Ok(slot.holding.as_ref().context("a sector")?.sector)).collect::<anyhow::Result<_>>()?;
+    let sectors: Vec<SectorId> = wait("a heartbeat that names four sectors", || {
+        Ok(statuses(&mut world)?.iter().map(|slot| slot.holding.as_ref().map(|holding| holding.sector)).collect())
+    })?;
 
     let filler = fill(&slots[FULL])?;
     let read_only = Mount::read_only(&slots[READ_ONLY])?;

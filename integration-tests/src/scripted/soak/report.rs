@@ -50,6 +50,9 @@ fn check(entry: &Entry) -> anyhow::Result<()> {
     // A worker that is gone when the proof is on its way is not needed any more, and never tells that its slot is clean.
     ensure!(entry.count("finished") <= 1, "finished more than once");
     ensure!(entry.leases.is_closed(), "its lease is open");
+    if entry.leases.claims() == 1 {
+        entry.check_each_step_once()?;
+    }
     Ok(())
 }
 
