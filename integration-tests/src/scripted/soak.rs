@@ -25,7 +25,7 @@ use chaos::Chaos;
 pub use report::Report;
 
 /// How often is looked how far the sectors are.
-const LOOK_PERIOD: Duration = Duration::from_secs(3);
+const LOOK_PERIOD: Duration = Duration::from_secs(5);
 
 /// A soak.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::{Pid, Signal, kill_process};
+use sealbus_schema::lease::Ownership;
 
 use crate::scripted::world::World;
 
@@ -27,6 +28,8 @@ pub struct Counts {
     pub short_stops: u64,
     /// Workers stopped for longer than the manager waits.
     pub long_stops: u64,
+    /// Sectors taken from a stopped worker, as a person would.
+    pub taken: u64,
     /// Managers killed.
     pub managers: u64,
     /// NATS servers killed.
@@ -74,7 +77,7 @@ impl Chaos {
         match draw {
             0..WORKERS => self.kill_worker(world, victim),
             WORKERS..PROCESSORS => self.kill_processor(world, victim),
-            PROCESSORS..STOPS => self.stop_worker(world, victim),
+            PROCESSORS..STOPS => self.stop_worker(world, victim)?,
             STOPS..MANAGERS => self.kill_manager(world),
             _ => self.kill_nats(world),
         }
@@ -106,9 +109,9 @@ impl Chaos {
         }
     }
 
-    fn stop_worker(&mut self, world: &World, victim: usize) {
+    fn stop_worker(&mut self, world: &mut World, victim: usize) -> anyhow::Result<()> {
         if self.is_struck(victim) || world.workers[victim].pid().is_none() {
-            return;
+            return Ok(());
         }
         world.signal_worker(victim, Signal::STOP);
         let millis = if self.random.gen_bool(0.5) {
@@ -119,6 +122,26 @@ impl Chaos {
             13_000..20_000
         };
         self.repair_within(millis, Repair::Continue(victim));
+        if self.random.gen_bool(0.5) {
+            self.take_from(world, victim)?;
+        }
+        Ok(())
+    }
+
+    /// Takes from a worker what it owns; when it wakes up it is a stale owner.
+    fn take_from(&mut self, world: &mut World, victim: usize) -> anyhow::Result<()> {
+        let name = world.workers[victim].name.clone();
+        for sector in world.sectors()? {
+            let Ownership::Held { worker, token, .. } = &sector.ownership else { continue };
+            if worker.as_str() != name || sector.state.is_terminal() {
+                continue;
+            }
+            // Without NATS, or when the lease has moved by itself, nothing is taken.
+            let released =
+                world.on_bus(async |bus| Ok(bus.release(sector.id, token.0, "a person took it").await.map(drop)?));
+            self.counts.taken += u64::from(released.is_ok());
+        }
+        Ok(())
     }
 
     fn kill_manager(&mut self, world: &mut World) {
@@ -177,9 +200,16 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "killed {} workers, {} processors, {} managers, {} NATS servers; stopped {} workers shortly, {} for long; {} \
-             workers ended by themselves",
-            self.workers, self.processors, self.managers, self.nats, self.short_stops, self.long_stops, self.ended
+            "killed {} workers, {} processors, {} managers, {} NATS servers; stopped {} workers shortly, {} for long, and \
+             took {} sectors from them; {} workers ended by themselves",
+            self.workers,
+            self.processors,
+            self.managers,
+            self.nats,
+            self.short_stops,
+            self.long_stops,
+            self.taken,
+            self.ended
         )
     }
 }
