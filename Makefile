@@ -3,6 +3,11 @@
 SECTORS ?= 1
 SLOTS ?= 1
 KEEP ?=
+# Of the soak, whose number of sectors is SECTORS as well when that is given.
+WORKERS ?= 200
+SOAK_SECTORS = $(if $(filter file,$(origin SECTORS)),5000,$(SECTORS))
+SEED ?=
+MINUTES ?= 60
 # Made once a machine, shared by all checkouts: Groth16 parameters and parent cache for 2 KiB sectors.
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sealbus
 export SEALBUS_PARAMS ?= $(CACHE)/devnet-params
@@ -16,7 +21,7 @@ QUICK_TESTS = --lib --bins --test store --test fold --test lease --test heartbea
 SLOW_TESTS = --no-fail-fast
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build params demo fmt lint quick-test check deny test bench nats-cli clean-demo
+.PHONY: help tools build params demo fmt lint quick-test check deny test crash-matrix soak bench nats-cli clean-demo
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +58,12 @@ deny: ## Audit the dependencies: licences, sources, bans (and advisories where t
 
 test: lint deny nats-cli params ## Everything that CI runs
 	cargo test --workspace $(SLOW_TESTS)
+
+crash-matrix: build ## Kill every process before, inside and after every phase
+	cargo test --workspace --test crash_matrix
+
+soak: build ## Kill at random until all sectors are active (WORKERS=200 SECTORS=5000 SEED= MINUTES=60)
+	@target/debug/sealbus-soak --workers $(WORKERS) --sectors $(SOAK_SECTORS) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: params ## Benchmarks; each prints ratios against a baseline of the same run
 	cargo bench --workspace --profile dev --bench params --bench fold

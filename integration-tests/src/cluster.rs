@@ -17,9 +17,10 @@ use anyhow::{Context, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
-pub use nats::Identity;
+pub use nats::{Identity, Server, config_file, seed_file, write_config};
 pub use postgres::Postgres;
-pub use process::{Process, own_binary};
+pub use process::{Process, free_port, nats_server, own_binary, run};
+pub use rpc::call;
 
 /// How long one of the servers may take to come up. Generous: a limit, not a measure.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -47,6 +48,7 @@ pub struct Cluster {
     settings: Settings,
     miner: String,
     nats_url: String,
+    nats_port: u16,
     nats: Option<Process>,
     devnet: Option<Process>,
     manager: Option<Process>,
@@ -84,6 +86,7 @@ impl Cluster {
         let port = process::free_port()?;
         let mut cluster = Cluster {
             nats_url: format!("nats://127.0.0.1:{port}"),
+            nats_port: port,
             root,
             settings,
             miner: String::new(),
@@ -94,7 +97,7 @@ impl Cluster {
             worker: None,
             postgres: None,
         };
-        nats::write_config(&cluster.root, port)?;
+        nats::write_config(&cluster.root, &[cluster.nats_server()], &nats::ALONE)?;
         cluster.start_nats()?;
         cluster.start_devnet()?;
         files::write(&cluster)?;
@@ -125,17 +128,21 @@ impl Cluster {
     }
 
     /// The file with an identity's NKey seed.
-    pub fn nkey_file(&self, identity: Identity) -> PathBuf {
+    pub fn nkey_file(&self, identity: Identity<'_>) -> PathBuf {
         nats::seed_file(&self.root, identity)
     }
 
     /// Starts nats-server.
     pub fn start_nats(&mut self) -> anyhow::Result<()> {
-        let config = self.root.join("nats.conf");
+        let config = nats::config_file(&self.root, &self.nats_server());
         let process = Process::start("nats-server", &process::nats_server(), &["-c", &text(&config)], &[], &self.root)?;
         self.nats = Some(process);
-        let port = self.nats_url.rsplit(':').next().unwrap_or_default().to_owned();
+        let port = self.nats_port;
         wait_for("nats-server", || Ok(std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok().then_some(())))
+    }
+
+    fn nats_server(&self) -> Server {
+        Server { name: "nats".to_owned(), port: self.nats_port, route_port: None }
     }
 
     fn start_devnet(&mut self) -> anyhow::Result<()> {
@@ -206,13 +213,13 @@ impl Cluster {
     }
 
     /// Stops the manager where it stands, with everything that it holds, if it runs.
-    pub fn pause_manager(&self) -> anyhow::Result<()> {
-        self.manager.as_ref().map_or(Ok(()), |manager| manager.signal(Signal::STOP))
+    pub fn pause_manager(&self) {
+        self.manager.iter().for_each(|manager| manager.signal(Signal::STOP));
     }
 
     /// Lets a paused manager go on.
-    pub fn resume_manager(&self) -> anyhow::Result<()> {
-        self.manager.as_ref().map_or(Ok(()), |manager| manager.signal(Signal::CONT))
+    pub fn resume_manager(&self) {
+        self.manager.iter().for_each(|manager| manager.signal(Signal::CONT));
     }
 
     /// Ends the second manager with SIGKILL, if it runs.

@@ -38,5 +38,5 @@ pub mod world;
 
 pub use config::Config;
 pub use node::Node;
-pub use proofs::{ProofVerifier, ProofsApi};
+pub use proofs::{ProofVerifier, ProofsApi, SealInfo};
 pub use server::{Devnet, Server};

@@ -116,7 +116,7 @@ fn a_holder_that_was_paused_while_it_lost_the_fold_is_refused_and_stands_by() ->
     let mut cluster = without_worker(&directory)?;
     cluster.use_postgres()?;
     start_both(&mut cluster)?;
-    cluster.pause_manager()?;
+    cluster.pause_manager();
     // Its sessions end at the server, as those of a host do that the network has lost.
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                WHERE pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted)";
@@ -127,7 +127,7 @@ fn a_holder_that_was_paused_while_it_lost_the_fold_is_refused_and_stands_by() ->
     let offered = |sector: &Value| sector["state"] == "queued";
     wait_for_sector(&mut cluster, LIMIT, "a sector of the new holder", offered)?;
 
-    cluster.resume_manager()?;
+    cluster.resume_manager();
     wait_for_words(&mut cluster, "manager", STANDS_BY, 1)?;
     ensure!(said(&cluster, "manager", HOLDS) == 1, "it took the fold back");
     cluster.kill_standby();

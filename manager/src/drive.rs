@@ -28,6 +28,7 @@ use crate::{
     config::Config,
     intents::{self, IntentsError},
     life,
+    proofs::Verifier,
     store::{Happening, Store, StoreError},
 };
 
@@ -48,6 +49,7 @@ pub struct Driver<T> {
     changed: Arc<Notify>,
     /// Sectors whose files are being read.
     checking: Arc<Mutex<HashSet<SectorId>>>,
+    verifier: Arc<dyn Verifier>,
 }
 
 /// The chain at one tick.
@@ -109,6 +111,7 @@ impl<T: Transport + 'static> Driver<T> {
         config: Arc<Config>,
         epoch: i64,
         changed: Arc<Notify>,
+        verifier: Arc<dyn Verifier>,
     ) -> Result<Driver<T>, DriveError> {
         let params = node.network_params().await?;
         let max_fee = parse_tokens(&config.chain.max_fee_atto)
@@ -122,6 +125,7 @@ impl<T: Transport + 'static> Driver<T> {
             max_fee,
             changed,
             checking: Arc::default(),
+            verifier,
             config,
         })
     }

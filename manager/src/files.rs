@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::Read,
     path::{Component, Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,11 +15,12 @@ use sealbus_schema::{
 
 use crate::{
     config::Store,
-    proofs::{blocking, challenge_files},
+    proofs::{Verifier, blocking},
 };
 
 /// Checks that a sector's files are as reported and answer a challenge. A store that does not answer in time is an
 /// error of class `temp`: it is tried again.
+#[allow(clippy::too_many_arguments, reason = "each is one thing that the check is about")]
 pub async fn check(
     id: SectorId,
     proof: SealProof,
@@ -27,6 +29,7 @@ pub async fn check(
     stores: &[Store],
     randomness: [u8; 32],
     timeout: Duration,
+    verifier: Arc<dyn Verifier>,
 ) -> Result<(), ErrorReport> {
     let Some(store) = stores.iter().find(|store| store.name == stored.store) else {
         let known: Vec<_> = stores.iter().map(|store| store.name.as_str()).collect();
@@ -43,7 +46,8 @@ pub async fn check(
             check_file(&root, file)?;
         }
         let name = id.file_name();
-        challenge_files(id, proof, comm_r, root.join("cache").join(&name), root.join("sealed").join(&name), randomness)
+        let (cache, sealed) = (root.join("cache").join(&name), root.join("sealed").join(&name));
+        verifier.challenge_files(id, proof, comm_r, cache, sealed, randomness)
     });
     match tokio::time::timeout(timeout, work).await {
         Ok(outcome) => outcome?,

@@ -15,6 +15,7 @@ use crate::{
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
     liveness, outbox,
+    proofs::{Library, Verifier},
     store::{Leadership, Store, StoreError},
 };
 
@@ -106,13 +107,18 @@ impl ServeError {
 /// Runs until something is wrong that no waiting cures. The caller drops the future to stop: everything that matters is
 /// stored.
 pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError> {
+    run_with(config, Arc::new(Library)).await
+}
+
+/// [`run`] with something else in the place of the proofs library.
+pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {
     let config = Arc::new(config);
     let store = open_patiently(&config.database).await?;
     let endpoint = Endpoint::new(config.chain.url.clone(), config.chain.token_file.clone());
     let node = Arc::new(NodeClient::new(RpcClient::new(endpoint)?));
     check_chain(&node, &config).await?;
     let bus = config.nats.connect_patiently("manager").await?;
-    let manager = Manager { config, store, node, bus };
+    let manager = Manager { config, store, node, bus, verifier };
     let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
     loop {
         let started = tokio::time::Instant::now();
@@ -136,6 +142,7 @@ struct Manager {
     store: Store,
     node: Arc<NodeClient>,
     bus: Bus,
+    verifier: Arc<dyn Verifier>,
 }
 
 impl Manager {
@@ -149,11 +156,12 @@ impl Manager {
     }
 
     async fn work(&self) -> Result<std::convert::Infallible, ServeError> {
-        let Manager { config, store, node, bus } = self;
+        let Manager { config, store, node, bus, verifier } = self;
         ensure_topology_patiently(bus, config).await;
         let epoch = fold::take_over(bus, store).await?;
         let changed = Arc::new(Notify::new());
-        let driver = Driver::new(node.clone(), store.clone(), config.clone(), epoch, changed.clone()).await?;
+        let driver =
+            Driver::new(node.clone(), store.clone(), config.clone(), epoch, changed.clone(), verifier.clone()).await?;
         tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
         tokio::select! {
             ended = fold_for_ever(bus, store, epoch, config, &changed) => ended,

@@ -15,6 +15,9 @@ pub const MAX_STDERR_TAIL_BYTES: usize = 8 * 1024;
 const MAX_CAUSES: usize = 16;
 const MAX_CAUSE_BYTES: usize = 2 * 1024;
 
+/// How long the only message of a brief report may be.
+const MAX_BRIEF_BYTES: usize = 512;
+
 /// What happens after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -259,6 +262,13 @@ impl ErrorReport {
         self
     }
 
+    /// The same report for a place where many of them stand side by side: the first message, cut, and nobody's last words.
+    pub fn brief(&self) -> ErrorReport {
+        let mut causes: Vec<String> = self.causes.first().cloned().into_iter().collect();
+        causes.iter_mut().for_each(|cause| cut_front_to(cause, MAX_BRIEF_BYTES));
+        ErrorReport { causes, stderr_tail: String::new(), ..self.clone() }
+    }
+
     /// All messages in one line.
     pub fn message(&self) -> String {
         self.causes.join(": ")
@@ -293,6 +303,15 @@ mod tests {
         let report = report.bounded();
         assert!(report.stderr_tail.ends_with("the end"));
         assert!(crate::codec::encode(&report).expect("fits").len() < crate::codec::MAX_MESSAGE_BYTES);
+    }
+
+    #[test]
+    fn a_hundred_brief_reports_fit_one_message() {
+        let mut report = ErrorReport::new(ErrorClass::Crit, ErrorCode::IO_FAILED, "x".repeat(5000));
+        report.causes.push("y".repeat(5000));
+        report.stderr_tail = "z".repeat(5000);
+        assert!(crate::codec::encode(&vec![report.brief(); 100]).is_ok());
+        assert!(report.brief().message().starts_with("xxx"));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use anyhow::Context;
 use clap::Parser;
 use fvm_shared::sector::SectorSize;
 use sealbus_integration_tests::devnet::config::{ConfigError, parse_sector_size};
-use sealbus_integration_tests::devnet::{Config, Devnet, ProofsApi, Server, files};
+use sealbus_integration_tests::devnet::{Config, Devnet, ProofVerifier, ProofsApi, Server, files};
+use sealbus_integration_tests::scripted::verifier::Scripted;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
@@ -47,6 +48,9 @@ struct Arguments {
     /// Name of the network.
     #[arg(long, default_value = "sealbus-devnet")]
     network_name: String,
+    /// Take the proofs of scripted sectors, and no others.
+    #[arg(long)]
+    scripted_proofs: bool,
 }
 
 fn sector_size(text: &str) -> Result<SectorSize, ConfigError> {
@@ -74,7 +78,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     files::prepare(&arguments.data_dir)?;
-    let devnet = Devnet::new(config(&arguments)?, Arc::new(ProofsApi))?;
+    let verifier: Arc<dyn ProofVerifier> =
+        if arguments.scripted_proofs { Arc::new(Scripted) } else { Arc::new(ProofsApi) };
+    let devnet = Devnet::new(config(&arguments)?, verifier)?;
     let server = Server::start(&devnet, arguments.listen).await?;
     let tokens = devnet.tokens();
     devnet.with_node(|node| files::write(&arguments.data_dir, node, &tokens, server.address()))?;

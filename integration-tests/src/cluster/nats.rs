@@ -1,4 +1,4 @@
-//! nats-server's configuration: loopback, durable, and no more rights than each user needs.
+//! nats-server's configuration: loopback, durable, alone or in a cluster, and no more rights than each user needs.
 
 use std::{
     fs,
@@ -8,34 +8,45 @@ use std::{
 
 use anyhow::Context;
 
-/// The worker's name on the bus.
+/// The name on the bus of a cluster's only worker.
 pub const WORKER: &str = "seal-1";
 
 /// A user of the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identity {
+pub enum Identity<'a> {
     /// May do everything that a manager does.
     Manager,
-    /// May report as itself, and nothing else.
-    Worker,
+    /// The worker of this name: may report as itself, and nothing else.
+    Worker(&'a str),
     /// May look at everything and change nothing.
     Operator,
 }
 
-impl Identity {
-    const ALL: [Identity; 3] = [Identity::Manager, Identity::Worker, Identity::Operator];
+/// One server.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Its name, also of its configuration and its data.
+    pub name: String,
+    /// Where clients connect, on loopback.
+    pub port: u16,
+    /// Where the other servers of its cluster connect; none for a server alone.
+    pub route_port: Option<u16>,
+}
 
-    const fn name(self) -> &'static str {
+/// Everybody in a cluster with one worker.
+pub const ALONE: [Identity<'static>; 3] = [Identity::Manager, Identity::Worker(WORKER), Identity::Operator];
+
+impl<'a> Identity<'a> {
+    const fn name(self) -> &'a str {
         match self {
             Identity::Manager => "manager",
-            Identity::Worker => "worker",
+            Identity::Worker(name) => name,
             Identity::Operator => "operator",
         }
     }
 
     /// What the user may publish.
     fn publish(self) -> Vec<String> {
-        let w = WORKER;
         let subjects: &[&str] = match self {
             Identity::Manager => &[
                 "seal.intent.>",
@@ -45,7 +56,7 @@ impl Identity {
                 "$JS.API.>",
                 "$JS.ACK.SEAL_SECTORS.>",
             ],
-            Identity::Worker => &[
+            Identity::Worker(_) => &[
                 "$JS.API.CONSUMER.MSG.NEXT.SEAL_INTENTS.*",
                 "$JS.API.CONSUMER.INFO.SEAL_INTENTS.*",
                 "$JS.ACK.SEAL_INTENTS.>",
@@ -74,7 +85,7 @@ impl Identity {
             ],
         };
         let mut all: Vec<String> = subjects.iter().map(|s| (*s).to_owned()).collect();
-        if self == Identity::Worker {
+        if let Identity::Worker(w) = self {
             all.push(format!("seal.sector.*.*.lease.{w}"));
             all.push(format!("seal.sector.*.*.ev.{w}"));
             all.push(format!("seal.hb.{w}"));
@@ -87,7 +98,7 @@ impl Identity {
     /// What the user may not publish all the same: the operator's own consumers must not be the manager's.
     fn publish_denied(self) -> Vec<String> {
         let subjects: &[&str] = match self {
-            Identity::Manager | Identity::Worker => &[],
+            Identity::Manager | Identity::Worker(_) => &[],
             Identity::Operator => &[
                 "$JS.API.CONSUMER.CREATE.SEAL_SECTORS.mgr",
                 "$JS.API.CONSUMER.CREATE.SEAL_SECTORS.mgr.>",
@@ -101,10 +112,9 @@ impl Identity {
 
     /// What the user may subscribe to.
     fn subscribe(self) -> Vec<String> {
-        let w = WORKER;
         match self {
             Identity::Manager => vec!["_INBOX_manager.>".into(), "$JS.EVENT.ADVISORY.>".into()],
-            Identity::Worker => {
+            Identity::Worker(w) => {
                 vec![format!("_INBOX_{w}.>"), format!("seal.cmd.{w}"), format!("seal.sector.*.*.fact.{w}.*")]
             }
             Identity::Operator => vec!["_INBOX.>".into()],
@@ -113,16 +123,21 @@ impl Identity {
 }
 
 /// Where an identity's seed lies.
-pub fn seed_file(root: &Path, identity: Identity) -> PathBuf {
+pub fn seed_file(root: &Path, identity: Identity<'_>) -> PathBuf {
     root.join(format!("{}.nk", identity.name()))
 }
 
-/// Writes `nats.conf` and a new seed for each user.
-pub fn write_config(root: &Path, port: u16) -> anyhow::Result<()> {
+/// Where a server's configuration lies.
+pub fn config_file(root: &Path, server: &Server) -> PathBuf {
+    root.join(format!("{}.conf", server.name))
+}
+
+/// Writes each server's configuration, and a new seed for each user.
+pub fn write_config(root: &Path, servers: &[Server], identities: &[Identity<'_>]) -> anyhow::Result<()> {
     let mut users = Vec::new();
-    for identity in Identity::ALL {
+    for identity in identities {
         let pair = nkeys::KeyPair::new_user();
-        let path = seed_file(root, identity);
+        let path = seed_file(root, *identity);
         fs::write(&path, pair.seed()?).with_context(|| format!("cannot write {}", path.display()))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         let quoted = |subjects: Vec<String>| {
@@ -136,13 +151,21 @@ pub fn write_config(root: &Path, port: u16) -> anyhow::Result<()> {
             quoted(identity.subscribe())
         ));
     }
-    // The default is an fsync every two minutes: a power cut would lose acknowledged records.
-    let text = format!(
-        "listen: \"127.0.0.1:{port}\"\nserver_name: sealbus\njetstream {{\n  store_dir: {:?}\n  sync_interval: always\n}}\n\
-         authorization {{\n  users: [\n{}\n  ]\n}}\n",
-        root.join("nats").display().to_string(),
-        users.join("\n")
-    );
-    fs::write(root.join("nats.conf"), text)?;
+    let routes: Vec<_> = servers.iter().filter_map(|s| s.route_port).map(|p| format!("nats://127.0.0.1:{p}")).collect();
+    for server in servers {
+        let cluster = server.route_port.map_or(String::new(), |port| {
+            format!("cluster {{ name: sealbus, listen: \"127.0.0.1:{port}\", routes: [{}] }}\n", routes.join(", "))
+        });
+        // The default is an fsync every two minutes: a power cut would lose acknowledged records.
+        let text = format!(
+            "listen: \"127.0.0.1:{}\"\nserver_name: {}\n{cluster}jetstream {{\n  store_dir: {:?}\n  sync_interval: always\n}}\n\
+             authorization {{\n  users: [\n{}\n  ]\n}}\n",
+            server.port,
+            server.name,
+            root.join("nats").join(&server.name).display().to_string(),
+            users.join("\n")
+        );
+        fs::write(config_file(root, server), text)?;
+    }
     Ok(())
 }

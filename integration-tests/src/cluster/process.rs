@@ -49,21 +49,22 @@ impl Process {
         Ok(Process { name: name.to_owned(), log, child })
     }
 
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).context("a process without an id")?;
-        kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
-    }
-
     /// Ends it at once.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
+    /// Sends it a signal, if it still runs.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// Ends it in good order, or at once if that takes too long.
     pub fn stop(&mut self) {
-        let _ = self.signal(Signal::TERM);
+        self.signal(Signal::TERM);
         let deadline = Instant::now() + STOP_LIMIT;
         while Instant::now() < deadline {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
@@ -72,6 +73,16 @@ impl Process {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.kill();
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// An error with the end of its log if it has ended.

@@ -64,7 +64,8 @@ pub struct SealInfo {
     pub seed: [u8; 32],
 }
 
-/// Checks proofs. The node always uses [`ProofsApi`]; tests of the chain's other rules script the answers.
+/// Checks proofs. A node uses [`ProofsApi`], unless it is started for scripted sectors; tests of the chain's other rules
+/// script the answers.
 pub trait ProofVerifier: Send + Sync {
     /// Whether the PoRep is right. An error counts as a wrong proof.
     fn verify_seal(&self, info: &SealInfo, proof: &[u8]) -> Result<bool, ProofError>;

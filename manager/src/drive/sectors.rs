@@ -62,9 +62,10 @@ impl<T: Transport + 'static> Driver<T> {
         };
         let (config, checking, store) = (self.config.clone(), self.checking.clone(), self.store.clone());
         let (epoch, policy, changed) = (self.epoch, self.policy(), self.changed.clone());
+        let verifier = self.verifier.clone();
         tokio::spawn(async move {
             let timeout = std::time::Duration::from_secs(config.policy.file_check_timeout_secs);
-            let checked = files::check(id, proof, comm_r, files, &config.stores, randomness, timeout).await;
+            let checked = files::check(id, proof, comm_r, files, &config.stores, randomness, timeout, verifier).await;
             let input = match checked {
                 Ok(()) => Some(Input::FilesChecked),
                 Err(error) if error.class == ErrorClass::Temp => {
@@ -116,7 +117,9 @@ impl<T: Transport + 'static> Driver<T> {
         if !self.stands(view, sector, precommitted).await? {
             return Ok(());
         }
-        let input = match proofs::verify_seal(sector.id, sector.proof, proven.clone()).await {
+        let (verifier, id, proof, proven) = (self.verifier.clone(), sector.id, sector.proof, proven.clone());
+        let verified = proofs::blocking(move || verifier.verify_seal(id, proof, &proven)).await;
+        let input = match verified.and_then(|verified| verified) {
             Ok(()) => Input::ProofVerified,
             Err(error) => Input::Refused(error),
         };

@@ -200,7 +200,7 @@ impl Entry {
         SlotStatus {
             path: self.path.clone(),
             holding,
-            blocked: self.blocked.clone(),
+            blocked: self.blocked.as_ref().map(ErrorReport::brief),
             unreadable: matches!(self.content, Content::Unreadable),
             released: self.released,
         }

@@ -1,0 +1,35 @@
+//! `sealbus-soak`: see `scripted::soak`. `make soak` runs it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+use sealbus_integration_tests::scripted::{soak::Soak, world};
+
+/// Kills workers, processors, managers and NATS servers until every sector is active.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How many workers.
+    #[arg(long, default_value_t = 200)]
+    workers: usize,
+    /// How many sectors.
+    #[arg(long, default_value_t = 5000)]
+    sectors: usize,
+    /// Where the blows are drawn from; another one each time if it is not given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// After how many minutes it counts as stuck.
+    #[arg(long, default_value_t = 60)]
+    minutes: u64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let Arguments { workers, sectors, seed, minutes } = Arguments::parse();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    let limit = Duration::from_secs(minutes * 60);
+    let soak = Soak { workers, sectors, seed: seed.unwrap_or(now), limit, tell: true };
+    let dir = world::directory()?;
+    eprintln!("soak: seed {}, in {}", soak.seed, dir.path().display());
+    let report = soak.run(dir.path())?;
+    println!("{report}");
+    report.check()
+}

@@ -1,0 +1,179 @@
+//! The books: what the chain, the log and the manager's records each say of every sector, counted apart and compared.
+
+mod log;
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::{Context, ensure};
+use sealbus_manager::store::{HistoryEntry, Sector};
+use sealbus_schema::seal::manager::State;
+
+pub use log::{Lease, Leases};
+
+use super::{world::World, yields};
+
+/// The reports that each life under one lease has once.
+const STEPS: [&str; 7] = ["pieces_added", "tree_d_built", "pc1_done", "pc2_done", "persisted", "c1_done", "c2_done"];
+
+/// What is known of one sector.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    /// The manager's state, by name.
+    pub state: String,
+    /// Why a person must look, if one must.
+    pub blocked: Option<String>,
+    /// Its leases, as the log has them.
+    pub leases: Leases,
+    /// Reports that changed the manager's state, or were taken as information.
+    pub accepted: u64,
+    /// Reports that the manager's state did not allow.
+    pub illegal: u64,
+    /// Reports that the fold refused, because the reporter did not own the sector.
+    pub fenced: u64,
+    /// Reports that were accepted although their token was not that of the lease in force: never.
+    pub stale_accepted: u64,
+    /// Accepted reports by kind.
+    pub kinds: BTreeMap<String, u64>,
+    /// PreCommits that took effect on chain.
+    pub pre_commits: u64,
+    /// ProveCommits that took effect on chain.
+    pub prove_commits: u64,
+    /// Messages about it that failed on chain.
+    pub failed_messages: u64,
+    /// Whether the permanent store holds the replica that the chain knows.
+    pub in_store: bool,
+}
+
+/// What is known of all sectors.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// By number.
+    pub sectors: BTreeMap<u64, Entry>,
+    /// Messages that failed on chain.
+    pub failed_messages: u64,
+    /// Files in the permanent store beside one replica a sector.
+    pub strange_files: Vec<String>,
+}
+
+impl Ledger {
+    /// Reads all books.
+    pub fn read(world: &mut World) -> anyhow::Result<Ledger> {
+        let mut ledger = Ledger::default();
+        let logs = log::read(world)?;
+        let store = world.store()?;
+        for sector in world.sectors()? {
+            let number = sector.id.number.0;
+            let history = world.block_on(store.history(sector.id))?;
+            let leases = logs.get(&sector.id).cloned().unwrap_or_default();
+            ledger.sectors.insert(number, entry(world, &sector, &history, leases));
+        }
+        ledger.read_chain(world)?;
+        ledger.read_store(world)?;
+        Ok(ledger)
+    }
+
+    /// The entry of a sector.
+    pub fn sector(&self, number: u64) -> anyhow::Result<&Entry> {
+        self.sectors.get(&number).with_context(|| format!("sector {number} is in no book"))
+    }
+
+    /// Demands that every sector ended well, exactly once, in every book.
+    pub fn assert_each_ended_once(&self, count: usize) -> anyhow::Result<()> {
+        ensure!(self.sectors.len() == count, "{} sectors instead of {count}", self.sectors.len());
+        ensure!(self.failed_messages == 0, "{} messages failed on chain", self.failed_messages);
+        ensure!(self.strange_files.is_empty(), "strange files in the store: {:?}", self.strange_files);
+        for (number, entry) in &self.sectors {
+            entry.check_ended_once().with_context(|| format!("sector {number}: {entry:#?}"))?;
+        }
+        Ok(())
+    }
+
+    fn read_chain(&mut self, world: &World) -> anyhow::Result<()> {
+        let stats = world.chain_stats()?;
+        for (number, counts) in stats["sectors"].as_object().into_iter().flatten() {
+            // A sector that only the chain knows gets an entry too, and no state.
+            let entry = self.sectors.entry(number.parse()?).or_default();
+            entry.pre_commits = counts["pre_commits"].as_u64().context("a count of PreCommits")?;
+            entry.prove_commits = counts["prove_commits"].as_u64().context("a count of ProveCommits")?;
+        }
+        for failed in stats["failed"].as_array().into_iter().flatten() {
+            self.failed_messages += 1;
+            for number in failed["sectors"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_u64) {
+                self.sectors.entry(number).or_default().failed_messages += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_store(&mut self, world: &World) -> anyhow::Result<()> {
+        let Ok(files) = fs::read_dir(world.store_dir().join("sealed")) else { return Ok(()) };
+        for file in files {
+            let name = file?.file_name().to_string_lossy().into_owned();
+            let number = name.strip_prefix("s-t01000-").and_then(|number| number.parse::<u64>().ok());
+            if !number.is_some_and(|number| self.sectors.get(&number).is_some_and(|entry| entry.in_store)) {
+                self.strange_files.push(name);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    /// Demands that the sector is active, once, and that nobody but its owners was heard.
+    pub fn check_ended_once(&self) -> anyhow::Result<()> {
+        ensure!(self.state == "proving" && self.blocked.is_none(), "it is {} ({:?})", self.state, self.blocked);
+        ensure!(self.pre_commits == 1 && self.prove_commits == 1, "on chain more or less than once");
+        ensure!(self.failed_messages == 0, "a message failed");
+        ensure!(self.illegal == 0, "an illegal report");
+        ensure!(self.stale_accepted == 0, "a stale owner was heard");
+        ensure!(self.in_store, "its replica is not in the store");
+        ensure!(self.kinds.get("finished") == Some(&1), "not finished once");
+        ensure!(self.leases.is_closed(), "its lease is open");
+        Ok(())
+    }
+
+    /// Demands that every step of a life was reported once, as it is under a single lease.
+    pub fn check_each_step_once(&self) -> anyhow::Result<()> {
+        for kind in STEPS {
+            ensure!(self.count(kind) == 1, "{kind} was reported {} times", self.count(kind));
+        }
+        Ok(())
+    }
+
+    /// How often a kind of report was accepted.
+    pub fn count(&self, kind: &str) -> u64 {
+        self.kinds.get(kind).copied().unwrap_or(0)
+    }
+}
+
+fn entry(world: &World, sector: &Sector, history: &[HistoryEntry], leases: Leases) -> Entry {
+    let mut entry = Entry { state: sector.state.name().to_owned(), ..Entry::default() };
+    if let State::Blocked { cause, .. } = &sector.state {
+        entry.blocked = Some(cause.code.to_string());
+    }
+    for HistoryEntry { happening, verdict } in history {
+        let is_report = happening.sequence.is_some() && happening.kind != "claimed" && happening.kind != "released";
+        if !is_report {
+            continue;
+        }
+        match verdict.as_str() {
+            "illegal" => entry.illegal += 1,
+            "fenced" => entry.fenced += 1,
+            _ => {
+                entry.accepted += 1;
+                *entry.kinds.entry(happening.kind.clone()).or_default() += 1;
+                let in_force = happening.sequence.and_then(|sequence| leases.in_force_at(sequence));
+                let is_owners = in_force.is_some_and(|lease| {
+                    Some(lease.sequence) == happening.token && lease.owner.as_deref() == Some(&happening.actor)
+                });
+                entry.stale_accepted += u64::from(!is_owners);
+            }
+        }
+    }
+    if let Some(sealed) = sector.state.sealed() {
+        let path = world.store_dir().join("sealed").join(sector.id.file_name());
+        entry.in_store = fs::read(path).is_ok_and(|content| content == yields::file("replica", &sealed.comm_r.0));
+    }
+    entry.leases = leases;
+    entry
+}

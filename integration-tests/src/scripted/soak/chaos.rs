@@ -1,0 +1,215 @@
+//! The blows, and what mends them after a while.
+
+use std::{
+    fmt, fs,
+    time::{Duration, Instant},
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rustix::process::{Pid, Signal, kill_process};
+use sealbus_schema::lease::Ownership;
+
+use crate::scripted::world::World;
+
+/// What is struck, out of a hundred blows: bounds of the draw, cumulative.
+const WORKERS: u32 = 55;
+const PROCESSORS: u32 = 75;
+const STOPS: u32 = 90;
+const MANAGERS: u32 = 95;
+
+/// How many blows there were of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Workers killed.
+    pub workers: u64,
+    /// Processors killed.
+    pub processors: u64,
+    /// Workers stopped for a moment.
+    pub short_stops: u64,
+    /// Workers stopped for longer than the manager waits.
+    pub long_stops: u64,
+    /// Sectors taken from a stopped worker, as a person would.
+    pub taken: u64,
+    /// Managers killed.
+    pub managers: u64,
+    /// NATS servers killed.
+    pub nats: u64,
+    /// Workers that ended by themselves, and were started again.
+    pub ended: u64,
+}
+
+/// What is to be mended.
+#[derive(Clone, Copy, Debug)]
+enum Repair {
+    StartWorker(usize),
+    Continue(usize),
+    StartManager,
+    StartNats(usize),
+}
+
+/// The blows of one soak.
+pub struct Chaos {
+    random: StdRng,
+    repairs: Vec<(Instant, Repair)>,
+    /// What was done so far.
+    pub counts: Counts,
+}
+
+impl Chaos {
+    /// The blows that a seed gives.
+    pub fn new(seed: u64) -> Chaos {
+        Chaos { random: StdRng::seed_from_u64(seed), repairs: Vec::new(), counts: Counts::default() }
+    }
+
+    /// The time until the next blow.
+    pub fn pause(&mut self) -> Duration {
+        Duration::from_millis(self.random.gen_range(100..500))
+    }
+
+    /// Mends what is due, then strikes once.
+    pub fn blow(&mut self, world: &mut World) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let due: Vec<Repair> = self.repairs.iter().filter(|(at, _)| *at <= now).map(|(_, repair)| *repair).collect();
+        self.repairs.retain(|(at, _)| *at > now);
+        due.into_iter().try_for_each(|repair| mend(world, repair))?;
+        self.counts.ended += world.restart_ended_workers()?;
+        let (draw, victim) = (self.random.gen_range(0..100), self.random.gen_range(0..world.workers.len()));
+        match draw {
+            0..WORKERS => self.kill_worker(world, victim),
+            WORKERS..PROCESSORS => self.kill_processor(world, victim),
+            PROCESSORS..STOPS => self.stop_worker(world, victim)?,
+            STOPS..MANAGERS => self.kill_manager(world),
+            _ => self.kill_nats(world),
+        }
+        Ok(())
+    }
+
+    /// Mends everything at once.
+    pub fn mend(&mut self, world: &mut World) -> anyhow::Result<()> {
+        self.repairs.drain(..).try_for_each(|(_, repair)| mend(world, repair))
+    }
+
+    fn kill_worker(&mut self, world: &mut World, victim: usize) {
+        if self.is_struck(victim) {
+            return;
+        }
+        world.kill_worker(victim);
+        self.counts.workers += 1;
+        self.repair_within(0..1500, Repair::StartWorker(victim));
+    }
+
+    fn kill_processor(&mut self, world: &World, victim: usize) {
+        let children = world.workers[victim].pid().map(children).unwrap_or_default();
+        if children.is_empty() {
+            return;
+        }
+        let child = children[self.random.gen_range(0..children.len())];
+        if kill_process(child, Signal::KILL).is_ok() {
+            self.counts.processors += 1;
+        }
+    }
+
+    fn stop_worker(&mut self, world: &mut World, victim: usize) -> anyhow::Result<()> {
+        if self.is_struck(victim) || world.workers[victim].pid().is_none() {
+            return Ok(());
+        }
+        world.signal_worker(victim, Signal::STOP);
+        let millis = if self.random.gen_bool(0.5) {
+            self.counts.short_stops += 1;
+            200..3000
+        } else {
+            self.counts.long_stops += 1;
+            13_000..20_000
+        };
+        self.repair_within(millis, Repair::Continue(victim));
+        if self.random.gen_bool(0.5) {
+            self.take_from(world, victim)?;
+        }
+        Ok(())
+    }
+
+    /// Takes from a worker what it owns; when it wakes up it is a stale owner.
+    fn take_from(&mut self, world: &mut World, victim: usize) -> anyhow::Result<()> {
+        let name = world.workers[victim].name.clone();
+        for sector in world.sectors()? {
+            let Ownership::Held { worker, token, .. } = &sector.ownership else { continue };
+            if worker.as_str() != name || sector.state.is_terminal() {
+                continue;
+            }
+            // Without NATS, or when the lease has moved by itself, nothing is taken.
+            let released =
+                world.on_bus(async |bus| Ok(bus.release(sector.id, token.0, "a person took it").await.map(drop)?));
+            self.counts.taken += u64::from(released.is_ok());
+        }
+        Ok(())
+    }
+
+    fn kill_manager(&mut self, world: &mut World) {
+        if world.manager_runs() {
+            world.kill_manager();
+            self.counts.managers += 1;
+            self.repair_within(0..2000, Repair::StartManager);
+        }
+    }
+
+    /// Never a second one while one is away: the others could not agree on anything.
+    fn kill_nats(&mut self, world: &mut World) {
+        if self.repairs.iter().any(|(_, repair)| matches!(repair, Repair::StartNats(_))) {
+            return;
+        }
+        let victim = self.random.gen_range(0..world.nats.len());
+        world.kill_nats(victim);
+        self.counts.nats += 1;
+        self.repair_within(500..4000, Repair::StartNats(victim));
+    }
+
+    fn is_struck(&self, victim: usize) -> bool {
+        self.repairs.iter().any(
+            |(_, repair)| matches!(repair, Repair::StartWorker(worker) | Repair::Continue(worker) if *worker == victim),
+        )
+    }
+
+    fn repair_within(&mut self, millis: std::ops::Range<u64>, repair: Repair) {
+        let pause = Duration::from_millis(self.random.gen_range(millis));
+        self.repairs.push((Instant::now() + pause, repair));
+    }
+}
+
+fn mend(world: &mut World, repair: Repair) -> anyhow::Result<()> {
+    match repair {
+        Repair::StartWorker(index) => world.start_worker(index),
+        Repair::Continue(index) => {
+            world.signal_worker(index, Signal::CONT);
+            Ok(())
+        }
+        Repair::StartManager => world.start_manager(),
+        Repair::StartNats(index) => world.start_nats(index),
+    }
+}
+
+/// The processes that a process has started.
+fn children(pid: Pid) -> Vec<Pid> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let numbers: Vec<i32> =
+        lists.flat_map(|list| list.split(' ').filter_map(|n| n.parse().ok()).collect::<Vec<_>>()).collect();
+    numbers.into_iter().filter_map(Pid::from_raw).collect()
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "killed {} workers, {} processors, {} managers, {} NATS servers; stopped {} workers shortly, {} for long, and \
+             took {} sectors from them; {} workers ended by themselves",
+            self.workers,
+            self.processors,
+            self.managers,
+            self.nats,
+            self.short_stops,
+            self.long_stops,
+            self.taken,
+            self.ended
+        )
+    }
+}

@@ -1,0 +1,117 @@
+//! The configuration of manager and workers.
+
+use std::{fmt::Write, fs};
+
+use sealbus_schema::Phase;
+
+use super::{Worker, World};
+use crate::cluster::{self, Identity, own_binary};
+
+/// Writes everybody's configuration, and makes the directories that it names.
+pub fn write(world: &World) -> anyhow::Result<()> {
+    fs::create_dir_all(world.store_dir())?;
+    fs::create_dir_all(world.root.join("logs"))?;
+    let address = fs::read_to_string(world.root.join("devnet/rpc-addr"))?;
+    fs::write(world.manager_config(), manager(world, address.trim()))?;
+    for worker in &world.workers {
+        fs::create_dir_all(worker.control.path())?;
+        for slot in &worker.slots {
+            fs::create_dir_all(slot)?;
+        }
+        fs::write(world.root.join(format!("{}.toml", worker.name)), self::worker(world, worker)?)?;
+    }
+    Ok(())
+}
+
+fn manager(world: &World, chain: &str) -> String {
+    let liveness = world.options.liveness;
+    format!(
+        r#"[database]
+path = "{root}/manager.db"
+
+[nats]
+url = "{nats}"
+nkey_seed_file = "{key}"
+
+[streams]
+replicas = {replicas}
+
+[chain]
+url = "http://{chain}/rpc/v1"
+token_file = "{root}/devnet/token-sign"
+confidence_epochs = 1
+poll_interval_ms = {poll}
+
+[liveness]
+dead_after_secs = {dead}
+grace_secs = {grace}
+short_grace_secs = {short_grace}
+orphan_after_secs = {orphan}
+reissue_interval_secs = {reissue}
+
+[policy]
+max_issues = 50
+
+[[miner]]
+id = "{miner}"
+sector_size = "2KiB"
+
+[[store]]
+name = "main"
+path = "{store}"
+"#,
+        root = world.root.display(),
+        nats = world.nats_urls(),
+        key = cluster::seed_file(&world.root, Identity::Manager).display(),
+        replicas = world.options.nats,
+        dead = liveness.dead_after_secs,
+        grace = liveness.grace_secs,
+        short_grace = liveness.short_grace_secs,
+        orphan = liveness.orphan_after_secs,
+        reissue = liveness.reissue_interval_secs,
+        poll = world.options.epoch_millis.clamp(50, 2000),
+        miner = world.miner,
+        store = world.store_dir().display(),
+    )
+}
+
+fn worker(world: &World, worker: &Worker) -> anyhow::Result<String> {
+    let mut text = format!(
+        r#"[worker]
+name = "{name}"
+host = "{name}"
+miners = ["{miner}"]
+sector_size = "2KiB"
+recover_interval_secs = 1
+heartbeat_secs = {heartbeat}
+
+[nats]
+url = "{nats}"
+nkey_seed_file = "{key}"
+
+[store]
+name = "main"
+path = "{store}"
+"#,
+        name = worker.name,
+        miner = world.miner,
+        heartbeat = world.options.heartbeat_secs,
+        nats = world.nats_urls(),
+        key = cluster::seed_file(&world.root, Identity::Worker(&worker.name)).display(),
+        store = world.store_dir().display(),
+    );
+    for slot in &worker.slots {
+        write!(text, "\n[[slot]]\npath = \"{}\"\n", slot.display())?;
+    }
+    let bin = own_binary("sealbus-scripted-processor")?;
+    for phase in Phase::ALL {
+        write!(
+            text,
+            "\n[[processor]]\nstage = \"{phase}\"\ncount = {}\nbin = \"{}\"\nargs = [\"{phase}\", \"{}\"]\n",
+            world.options.processors,
+            bin.display(),
+            worker.control.path().display()
+        )?;
+    }
+    Ok(text)
+}

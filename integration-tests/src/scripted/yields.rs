@@ -1,0 +1,79 @@
+//! What a scripted phase yields: a function of its request and nothing else, so that anybody can tell whether an answer
+//! is the one that this sector, this ticket and this seed must have.
+
+use fvm_shared::piece::{PaddedPieceSize, zero_piece_commitment};
+use sealbus_schema::{Commitment, Randomness, SectorId};
+
+/// Bytes of each file that a phase writes: two pages, so that a disk without a free page takes the first half only.
+pub const FILE_BYTES: usize = 8192;
+/// Bytes of a proof of one partition.
+const PROOF_BYTES: usize = 192;
+const SECTOR_BYTES: u64 = 2048;
+
+/// CommD of the sectors: zeros.
+pub fn comm_d() -> Commitment {
+    Commitment(zero_piece_commitment(PaddedPieceSize(SECTOR_BYTES)))
+}
+
+/// CommR of a sector that was sealed with a ticket.
+pub fn comm_r(sector: SectorId, ticket: &Randomness) -> Commitment {
+    let mut bytes = digest(&[b"comm_r", sector.to_string().as_bytes(), &ticket.0]);
+    // A field element: below the modulus, whatever the rest is.
+    bytes[31] &= 0x3f;
+    Commitment(bytes)
+}
+
+/// The proof of a sector for a seed.
+pub fn proof(sector: SectorId, ticket: &Randomness, seed: &Randomness) -> Vec<u8> {
+    let comm_r = comm_r(sector, ticket);
+    let key = digest(&[b"proof", sector.to_string().as_bytes(), &ticket.0, &seed.0, &comm_r.0]);
+    expand(&key, PROOF_BYTES)
+}
+
+/// The content of the file that a phase leaves, bound to what the phase was asked.
+pub fn file(phase: &str, about: &[u8]) -> Vec<u8> {
+    expand(&digest(&[b"file", phase.as_bytes(), about]), FILE_BYTES)
+}
+
+/// BLAKE2b-256.
+pub fn blake2b(bytes: &[u8]) -> Commitment {
+    Commitment(digest(&[bytes]))
+}
+
+fn expand(key: &[u8; 32], length: usize) -> Vec<u8> {
+    let blocks = (0_u64..).flat_map(|counter| digest(&[key, &counter.to_le_bytes()]));
+    blocks.take(length).collect()
+}
+
+fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut state = blake2b_simd::Params::new().hash_length(32).to_state();
+    for part in parts {
+        // With lengths, so that no two lists of parts are the same bytes. A single part is hashed as it is.
+        if parts.len() > 1 {
+            state.update(&(part.len() as u64).to_le_bytes());
+        }
+        state.update(part);
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(state.finalize().as_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_phase_yields_depends_on_all_that_it_was_asked() {
+        let sectors: [SectorId; 2] = ["f01000/1", "f01000/2"].map(|text| text.parse().expect("a sector"));
+        let (a, b) = (Randomness([1; 32]), Randomness([2; 32]));
+        let one = proof(sectors[0], &a, &b);
+        assert_eq!(one.len(), 192);
+        assert_eq!(one, proof(sectors[0], &a, &b));
+        for other in [proof(sectors[1], &a, &b), proof(sectors[0], &b, &b), proof(sectors[0], &a, &a)] {
+            assert_ne!(one, other);
+        }
+        assert_ne!(comm_r(sectors[0], &a), comm_r(sectors[0], &b));
+        assert_ne!(file("pc1", b"x"), file("pc2", b"x"));
+    }
+}
