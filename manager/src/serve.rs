@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
-    outbox,
+    orders, outbox,
     store::{Store, StoreError},
 };
 
@@ -101,6 +101,7 @@ pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError>
     tokio::select! {
         ended = fold_for_ever(&bus, &store, epoch, &config, &changed) => ended,
         ended = outbox::run(&bus, &store, &changed) => Ok(ended?),
+        ended = orders::run(&bus, &store, epoch, &changed) => Ok(ended?),
         ended = driver.run() => Ok(ended?),
         never = keep_topology(&bus, &config) => never,
     }

@@ -4,8 +4,10 @@
 //! PostgreSQL share, and only the migrations differ. Every change goes through a [`Tx`]; those of a running manager
 //! also check that it still holds the fold.
 
+mod audit;
 mod history;
 mod messages;
+mod orders;
 mod outbox;
 mod outcome;
 mod rows;
@@ -16,8 +18,10 @@ use std::path::Path;
 use sqlx::{Any, AnyPool, Row, Transaction, any::AnyPoolOptions};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+pub use audit::{AuditEntry, AuditFilter};
 pub use history::{Happening, HistoryEntry, Verdict};
 pub use messages::{Message, MessageKind, MessageState, Signed};
+pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};
 pub use outcome::{Outcome, Outgoing, WantedMessage};
 pub use sectors::{Sector, SectorFilter};
