@@ -32,6 +32,9 @@ pub struct Config {
     /// When to try again and when to give up.
     #[serde(default)]
     pub policy: Policy,
+    /// When a worker counts as gone, and what happens to its sectors.
+    #[serde(default)]
+    pub liveness: Liveness,
 }
 
 /// The `[database]` table.
@@ -117,6 +120,24 @@ pub struct Policy {
     pub file_check_timeout_secs: u64,
 }
 
+/// The `[liveness]` table.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Liveness {
+    /// Whether sectors are taken from workers that are gone. Otherwise a person does it.
+    pub revoke: bool,
+    /// After how many seconds without a sign of life a worker counts as gone.
+    pub dead_after_secs: u64,
+    /// How many seconds longer it may stay away while it has hours of work on its disks.
+    pub grace_secs: u64,
+    /// The same while it has nothing that is worth waiting for.
+    pub short_grace_secs: u64,
+    /// For how many seconds a worker that is there may not name a sector that it owns.
+    pub orphan_after_secs: u64,
+    /// How many seconds must lie between two automatic revocations of one sector.
+    pub reissue_interval_secs: u64,
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -186,6 +207,17 @@ impl Config {
         if let Err(problem) = crate::chain::json::parse_tokens(&self.chain.max_fee_atto) {
             return refuse("chain.max_fee_atto", problem);
         }
+        for (field, secs) in [
+            ("liveness.dead_after_secs", self.liveness.dead_after_secs),
+            ("liveness.grace_secs", self.liveness.grace_secs),
+            ("liveness.short_grace_secs", self.liveness.short_grace_secs),
+            ("liveness.orphan_after_secs", self.liveness.orphan_after_secs),
+            ("liveness.reissue_interval_secs", self.liveness.reissue_interval_secs),
+        ] {
+            if secs == 0 {
+                return refuse(field, "must be at least 1".to_owned());
+            }
+        }
         let mut seen = BTreeSet::new();
         for (index, miner) in self.miners.iter().enumerate() {
             let field = |name: &str| format!("miner[{index}].{name}");
@@ -254,6 +286,19 @@ impl Chain {
 impl Default for Streams {
     fn default() -> Self {
         Streams { replicas: 1, max_sectors_bytes: 10 << 30 }
+    }
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Liveness {
+            revoke: true,
+            dead_after_secs: 60,
+            grace_secs: 3600,
+            short_grace_secs: 120,
+            orphan_after_secs: 120,
+            reissue_interval_secs: 600,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod files;
 pub mod fold;
 pub mod intents;
 pub mod life;
+pub mod liveness;
 pub mod orders;
 pub mod outbox;
 pub mod proofs;

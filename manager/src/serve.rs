@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
-    orders, outbox,
+    liveness, orders, outbox,
     store::{Store, StoreError},
 };
 
@@ -103,6 +103,7 @@ pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError>
         ended = outbox::run(&bus, &store, &changed) => Ok(ended?),
         ended = orders::run(&bus, &store, epoch, &changed) => Ok(ended?),
         ended = driver.run() => Ok(ended?),
+        ended = liveness::run(&bus, &store, &config, epoch, &changed) => Ok(ended?),
         never = keep_topology(&bus, &config) => never,
     }
 }

@@ -204,6 +204,11 @@ impl Bus {
         Bus { client, js }
     }
 
+    /// How often the connection was made. A number that has not changed means that it never broke in between.
+    pub fn connections(&self) -> u64 {
+        self.client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Whether the server is reachable at this moment.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected

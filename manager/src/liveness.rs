@@ -1,0 +1,96 @@
+//! Takes sectors back from workers that are gone, and sectors that their owner does not know of.
+//!
+//! Liveness is a policy, ownership is not: all that this does is to put releases into the outbox, fenced by the lease that
+//! was seen. What a release means for its sector is the machine's business. [`watch`] judges, without IO.
+
+pub mod watch;
+
+use std::time::{Duration, Instant};
+
+use sealbus_nats::Bus;
+use sealbus_schema::lease::Ownership;
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::{
+    config::{Config, Liveness},
+    store::{Happening, Outcome, Outgoing, Store, StoreError, Verdict},
+};
+use watch::{Limits, Revocation, Round, Watch};
+
+/// The longest pause between two looks.
+const MAX_PERIOD: Duration = Duration::from_secs(10);
+/// How long reading the heartbeats may take before the look counts as failed.
+const READ_LIMIT: Duration = Duration::from_secs(15);
+
+/// Watches for ever. Only the loss of the database or of the fold ends it.
+pub async fn run(
+    bus: &Bus,
+    store: &Store,
+    config: &Config,
+    epoch: i64,
+    changed: &Notify,
+) -> Result<std::convert::Infallible, StoreError> {
+    let limits = limits(&config.liveness);
+    if !config.liveness.revoke {
+        tracing::info!("liveness.revoke is off: sectors of workers that are gone wait for a person");
+        return std::future::pending().await;
+    }
+    let started = Instant::now();
+    let mut watch = Watch::default();
+    loop {
+        tokio::time::sleep((limits.dead_after / 6).min(MAX_PERIOD)).await;
+        let Some(workers) = look(bus).await else {
+            watch.lose_sight();
+            continue;
+        };
+        let sectors = store.live_sectors().await?;
+        let round = Round { at: started.elapsed(), connections: bus.connections(), workers: &workers };
+        for revocation in watch.round(&round, &sectors, &limits) {
+            revoke(store, epoch, &revocation).await?;
+            changed.notify_waiters();
+        }
+    }
+}
+
+/// The workers' last signs of life; none if they cannot be known.
+async fn look(bus: &Bus) -> Option<Vec<watch::Sign>> {
+    if !bus.is_connected() {
+        return None;
+    }
+    match tokio::time::timeout(READ_LIMIT, bus.workers()).await {
+        Ok(Ok(seen)) => Some(seen.iter().map(watch::Sign::from).collect()),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "cannot read the heartbeats; nobody is judged by them");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Has the lease that was judged released, if it still is the present one.
+async fn revoke(store: &Store, epoch: i64, revocation: &Revocation) -> Result<(), StoreError> {
+    let Revocation { sector: id, token, reason } = revocation;
+    let mut tx = store.begin_as(epoch).await?;
+    let Some(sector) = tx.sector(*id).await? else { return Ok(()) };
+    let worker = match &sector.ownership {
+        Ownership::Held { worker, token: present, .. } if present == token => worker.clone(),
+        _ => return Ok(()),
+    };
+    tracing::warn!(sector = %id, %worker, %token, reason, "taking the sector back");
+    let happening = Happening::of_manager("revoking", json!({ "worker": worker, "reason": reason }));
+    let release = Outgoing::Release { lease_sequence: token.0, reason: reason.clone() };
+    let history = vec![(happening, Verdict::Noted)];
+    tx.store_outcomes(&[Outcome { history, outbox: vec![release], ..Outcome::unchanged(sector) }]).await?;
+    tx.commit().await
+}
+
+fn limits(config: &Liveness) -> Limits {
+    Limits {
+        dead_after: Duration::from_secs(config.dead_after_secs),
+        grace: Duration::from_secs(config.grace_secs),
+        short_grace: Duration::from_secs(config.short_grace_secs),
+        orphan_after: Duration::from_secs(config.orphan_after_secs),
+        reissue_interval: Duration::from_secs(config.reissue_interval_secs),
+    }
+}

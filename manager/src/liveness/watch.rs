@@ -1,0 +1,282 @@
+//! Who is gone, and which of its sectors are to be taken back. Without IO; the time is an argument.
+//!
+//! Clocks of two hosts are never compared: a heartbeat's age is the difference of two times of the server, and how long a
+//! worker has been away is counted by this manager alone, from when it first saw it away.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sealbus_nats::heartbeats::Seen;
+use sealbus_schema::{SectorId, Token, WorkerName, lease::Ownership, seal::manager::State};
+
+use crate::store::Sector;
+
+/// How long what may last.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A worker without a sign of life for so long is away.
+    pub dead_after: Duration,
+    /// How long it may be away with hours of work on its disks.
+    pub grace: Duration,
+    /// How long it may be away with nothing that is worth waiting for.
+    pub short_grace: Duration,
+    /// For how long a worker that is there may not name a sector that it owns.
+    pub orphan_after: Duration,
+    /// Between two revocations of one sector.
+    pub reissue_interval: Duration,
+}
+
+/// One look at the workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Round<'a> {
+    /// When, since some fixed instant of this process.
+    pub at: Duration,
+    /// How often the connection to the bus was made so far.
+    pub connections: u64,
+    /// The last sign of life of each worker.
+    pub workers: &'a [Sign],
+}
+
+/// A worker's last sign of life, as far as it matters here.
+#[derive(Clone, Debug)]
+pub struct Sign {
+    /// Whose.
+    pub worker: WorkerName,
+    /// How old, by the server's clock.
+    pub age: Duration,
+    /// The leases that it names.
+    pub held: Vec<(SectorId, Token)>,
+    /// Whether a slot of it may hold a sector that it cannot name.
+    pub unreadable: bool,
+}
+
+/// A lease that is to be taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// Of which sector.
+    pub sector: SectorId,
+    /// Which lease.
+    pub token: Token,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Since when everything is in sight, and under which connection.
+    sight: Option<(Duration, u64)>,
+    /// Since when each worker is away.
+    away: BTreeMap<WorkerName, Duration>,
+    /// Since when each lease is not named by its owner.
+    orphans: BTreeMap<(SectorId, Token), Duration>,
+    /// When each sector was last taken back.
+    revoked: BTreeMap<SectorId, Duration>,
+}
+
+impl From<&Seen> for Sign {
+    fn from(seen: &Seen) -> Sign {
+        let beat = &seen.heartbeat;
+        let held = beat.slots.iter().filter_map(|slot| slot.holding.as_ref()).map(|h| (h.sector, h.token));
+        Sign {
+            worker: beat.worker.clone(),
+            age: (seen.now - seen.at).try_into().unwrap_or_default(),
+            held: held.collect(),
+            unreadable: beat.slots.iter().any(|slot| slot.unreadable),
+        }
+    }
+}
+
+impl Watch {
+    /// The workers could not be seen: whoever is silent from now on may only be out of sight.
+    pub fn lose_sight(&mut self) {
+        self.sight = None;
+        self.away.clear();
+        self.orphans.clear();
+    }
+
+    /// Takes one look, and says which leases are to be taken back now.
+    pub fn round(&mut self, round: &Round<'_>, sectors: &[Sector], limits: &Limits) -> Vec<Revocation> {
+        if self.sight.is_some_and(|(_, connections)| connections != round.connections) {
+            self.lose_sight();
+        }
+        let (since, _) = *self.sight.get_or_insert((round.at, round.connections));
+        self.revoked.retain(|_, at| round.at.saturating_sub(*at) < limits.reissue_interval);
+        let mut revocations = Vec::new();
+        let (mut away, mut orphans) = (BTreeMap::new(), BTreeMap::new());
+        for sector in sectors {
+            let Ownership::Held { worker, token, .. } = &sector.ownership else { continue };
+            let present = round.workers.iter().find(|sign| sign.worker == *worker && sign.age < limits.dead_after);
+            let reason = match present {
+                None => {
+                    let first = *self.away.get(worker).unwrap_or(&round.at);
+                    away.insert(worker.clone(), first);
+                    let gone = round.at.saturating_sub(first);
+                    // The first look at a worker may fall right after the manager's own start or the bus's.
+                    let seen_long_enough = round.at.saturating_sub(since) >= limits.dead_after;
+                    (seen_long_enough && gone >= grace(&sector.state, limits))
+                        .then(|| format!("{worker} is gone: no sign of life for {} s and more", gone.as_secs()))
+                }
+                Some(sign) if sign.unreadable || sign.held.contains(&(sector.id, *token)) => None,
+                Some(_) => {
+                    let first = *self.orphans.get(&(sector.id, *token)).unwrap_or(&round.at);
+                    orphans.insert((sector.id, *token), first);
+                    (round.at.saturating_sub(first) >= limits.orphan_after)
+                        .then(|| format!("{worker} is there and does not know of it"))
+                }
+            };
+            // A person looks at a blocked sector, and decides whether its files are worth waiting for.
+            let blocked = matches!(sector.state, State::Blocked { .. });
+            if let Some(reason) = reason.filter(|_| !blocked && !self.revoked.contains_key(&sector.id)) {
+                self.revoked.insert(sector.id, round.at);
+                revocations.push(Revocation { sector: sector.id, token: *token, reason });
+            }
+        }
+        (self.away, self.orphans) = (away, orphans);
+        revocations
+    }
+}
+
+/// How long a worker may be away with a sector in this state.
+fn grace(state: &State, limits: &Limits) -> Duration {
+    match state {
+        State::DrawingTicket { .. }
+        | State::Sealing { .. }
+        | State::PreCommitting(_)
+        | State::Persisting(_)
+        | State::CheckingFiles(_)
+        | State::AwaitingSeed(_)
+        | State::Committing(_)
+        | State::Rebuilding(_)
+        | State::Blocked { .. } => limits.grace,
+        State::Queued
+        | State::Packing
+        | State::VerifyingProof(_)
+        | State::ProveCommitting(_)
+        | State::Cleaning(_)
+        | State::Proving(_)
+        | State::Requeued(_)
+        | State::Aborting { .. }
+        | State::Abandoning { .. }
+        | State::Aborted { .. } => limits.short_grace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, Randomness, SealProof, message::Ticket};
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        dead_after: Duration::from_secs(60),
+        grace: Duration::from_secs(3600),
+        short_grace: Duration::from_secs(120),
+        orphan_after: Duration::from_secs(120),
+        reissue_interval: Duration::from_secs(600),
+    };
+
+    fn name(text: &str) -> WorkerName {
+        text.parse().expect("worker name")
+    }
+
+    fn sector(state: State) -> Sector {
+        Sector {
+            id: "f01000/1".parse().expect("sector"),
+            proof: SealProof::StackedDrg2KiBV1_1,
+            attempt: 1,
+            issues: 1,
+            resubmits: 0,
+            precommit_signed: false,
+            created_at: String::new(),
+            changed_at: String::new(),
+            ownership: Ownership::Held { worker: name("w1"), token: Token(7), last_event: 0 },
+            leased_at: None,
+            state,
+        }
+    }
+
+    fn sealing() -> State {
+        let randomness = Randomness([3; 32]);
+        let ticket = Ticket { draw: 1, randomness, epoch: 1, expires_epoch: 2, head_epoch: 1, epoch_millis: 30_000 };
+        State::Sealing { ticket }
+    }
+
+    fn blocked() -> State {
+        let cause = ErrorReport::new(ErrorClass::Crit, ErrorCode::IO_FAILED, "a test");
+        State::Blocked { at: Box::new(State::Packing), cause }
+    }
+
+    fn sign(age_secs: u64, names_it: bool, unreadable: bool) -> Sign {
+        let held = if names_it { vec![("f01000/1".parse().expect("sector"), Token(7))] } else { Vec::new() };
+        Sign { worker: name("w1"), age: Duration::from_secs(age_secs), held, unreadable }
+    }
+
+    /// Looks every ten seconds, and says after how many seconds the sector is taken back first.
+    fn taken_back_after(
+        state: &State,
+        connections: impl Fn(u64) -> u64,
+        signs: impl Fn(u64) -> Vec<Sign>,
+        until_secs: u64,
+    ) -> Option<u64> {
+        let (mut watch, sectors) = (Watch::default(), [sector(state.clone())]);
+        (0..=until_secs).step_by(10).find(|secs| {
+            let (at, workers) = (Duration::from_secs(*secs), signs(*secs));
+            let round = Round { at, connections: connections(*secs), workers: &workers };
+            !watch.round(&round, &sectors, &LIMITS).is_empty()
+        })
+    }
+
+    const STEADY: fn(u64) -> u64 = |_| 1;
+
+    #[test]
+    fn a_worker_that_is_gone_loses_its_sectors_after_the_grace_of_their_states() {
+        assert_eq!(taken_back_after(&State::Packing, STEADY, |_| vec![], 10_000), Some(120));
+        assert_eq!(taken_back_after(&sealing(), STEADY, |_| vec![], 10_000), Some(3600));
+        let last_words_at_zero = |secs| vec![sign(secs, true, false)];
+        assert_eq!(taken_back_after(&State::Packing, STEADY, last_words_at_zero, 10_000), Some(180));
+    }
+
+    #[test]
+    fn a_worker_that_is_there_keeps_what_it_names_for_ever() {
+        assert_eq!(taken_back_after(&State::Packing, STEADY, |_| vec![sign(5, true, false)], 100_000), None);
+    }
+
+    #[test]
+    fn an_absence_that_ends_in_time_counts_for_nothing() {
+        let every_two_minutes = |secs: u64| if secs % 120 < 110 { vec![] } else { vec![sign(1, true, false)] };
+        assert_eq!(taken_back_after(&State::Packing, STEADY, every_two_minutes, 10_000), None);
+    }
+
+    #[test]
+    fn a_time_in_which_the_manager_saw_nothing_itself_counts_for_nothing() {
+        let flapping = |secs: u64| secs / 100;
+        assert_eq!(taken_back_after(&State::Packing, flapping, |_| vec![], 10_000), None);
+        let back_after_an_hour = |secs: u64| u64::from(secs >= 3600);
+        let silent = taken_back_after(&sealing(), back_after_an_hour, |_| vec![], 10_000);
+        assert_eq!(silent, Some(7200), "the grace begins when the bus is back");
+    }
+
+    #[test]
+    fn a_sector_that_its_owner_does_not_name_is_an_orphan_unless_a_slot_cannot_be_read() {
+        assert_eq!(taken_back_after(&sealing(), STEADY, |_| vec![sign(5, false, false)], 10_000), Some(120));
+        assert_eq!(taken_back_after(&sealing(), STEADY, |_| vec![sign(5, false, true)], 10_000), None);
+    }
+
+    #[test]
+    fn a_blocked_sector_waits_for_a_person() {
+        assert_eq!(taken_back_after(&blocked(), STEADY, |_| vec![], 100_000), None);
+    }
+
+    #[test]
+    fn one_sector_is_taken_back_once_an_interval() {
+        let (mut watch, sectors) = (Watch::default(), [sector(State::Packing)]);
+        let times: Vec<u64> = (0..2000)
+            .step_by(10)
+            .filter(|secs| {
+                let round = Round { at: Duration::from_secs(*secs), connections: 1, workers: &[] };
+                !watch.round(&round, &sectors, &LIMITS).is_empty()
+            })
+            .collect();
+        assert_eq!(times, [120, 720, 1320, 1920]);
+    }
+}
