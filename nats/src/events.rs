@@ -4,6 +4,7 @@ use sealbus_schema::{SectorId, WorkerName, codec, message::Event};
 
 use crate::{
     Bus,
+    lease::ReadError,
     publish::{CLASS_HEADER, Outgoing, PublishError, Stored, TOKEN_HEADER},
     subject,
 };
@@ -25,5 +26,13 @@ impl Bus {
             headers,
         };
         self.publish_patiently(&out).await
+    }
+
+    /// The last event of a worker about a sector.
+    pub async fn last_event(&self, sector: SectorId, worker: &WorkerName) -> Result<Option<Event>, ReadError> {
+        let Some((subject, sequence, payload)) = self.last_record(&subject::event(sector, worker)).await? else {
+            return Ok(None);
+        };
+        codec::decode(&payload).map(Some).map_err(|source| ReadError::Unreadable { subject, sequence, source })
     }
 }

@@ -64,6 +64,11 @@ impl Offer {
     pub async fn accept(&self) -> Result<(), async_nats::Error> {
         self.message.double_ack().await
     }
+
+    /// Gives the intent back, so that somebody else gets it at once. One that is not given back comes again later.
+    pub async fn put_back(&self) -> Result<(), async_nats::Error> {
+        self.message.ack_with(jetstream::AckKind::Nak(None)).await
+    }
 }
 
 impl Bus {

@@ -3,7 +3,10 @@
 //! They stand in a stream, so that a worker that was away finds them, and so that a person sees them with the stock
 //! command line. The subscription is only a wake-up.
 
-use async_nats::jetstream::stream::DirectGetErrorKind;
+use async_nats::{
+    StatusCode,
+    jetstream::{self, context::GetStreamErrorKind, stream::DirectGetErrorKind},
+};
 use futures::{StreamExt, stream::BoxStream};
 use sealbus_schema::{WorkerName, codec, message::Orders};
 
@@ -28,7 +31,7 @@ impl Bus {
         self.publish(&out).await
     }
 
-    /// A worker's standing orders, if there were any.
+    /// A worker's standing orders, if there were any. A manager that gives no orders has no stream for them.
     pub async fn orders(&self, worker: &WorkerName) -> Result<Option<Orders>, ReadError> {
         let subject = subject::orders(worker);
         let failed = |source: async_nats::Error| ReadError::Server { what: subject.clone(), source };
@@ -45,8 +48,21 @@ impl Bus {
                 })
             }
             Err(error) if matches!(error.kind(), DirectGetErrorKind::NotFound) => Ok(None),
+            // Nobody answers for a stream that is not there, nor for one that has no leader at the moment.
+            Err(error)
+                if matches!(error.kind(), DirectGetErrorKind::ErrorResponse(StatusCode::NO_RESPONDERS, _))
+                    && self.has_no_orders_stream().await =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(failed(error.into())),
         }
+    }
+
+    async fn has_no_orders_stream(&self) -> bool {
+        let Err(error) = self.js.get_stream(topology::COMMANDS).await else { return false };
+        matches!(error.kind(), GetStreamErrorKind::JetStream(cause)
+            if cause.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
     }
 
     /// A wake-up each time a worker's orders change while the connection stands.

@@ -154,7 +154,7 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
     let mut slots = Vec::new();
     for (index, table) in slot.iter().enumerate() {
         let field = format!("slot[{index}].path");
-        let path = directory(field, &base.join(&table.path), "create it, or take the slot out")?;
+        let path = slot_directory(field, &base.join(&table.path))?;
         if let Some(first) = slots.iter().position(|other| *other == path) {
             return Err(ConfigError::SharedSlot { first, second: index, path });
         }
@@ -260,6 +260,19 @@ fn directory(field: String, path: &Path, fix: &'static str) -> Result<PathBuf, C
     }
 }
 
+/// A slot's directory. One that is not there may be a disk that is mounted later: the worker shows it, and waits.
+fn slot_directory(field: String, path: &Path) -> Result<PathBuf, ConfigError> {
+    match directory(field, path, "a slot is a directory: correct the path, or take the slot out") {
+        Err(ConfigError::NotADirectory { source: Some(_), .. }) => {
+            // With the links of what is there resolved, so that it has the same name when it is mounted.
+            let (parent, name) = (path.parent(), path.file_name());
+            let resolved = parent.and_then(|parent| parent.canonicalize().ok()).zip(name);
+            Ok(resolved.map_or_else(|| path.to_owned(), |(parent, name)| parent.join(name)))
+        }
+        outcome => outcome,
+    }
+}
+
 /// The connection with absolute paths to files that are there. Whether the server takes them is found when it is asked.
 fn connection(mut nats: Connection, base: &Path) -> Result<Connection, ConfigError> {
     let refused = |field: &str, value: String, problem: &str| ConfigError::Value {
@@ -353,6 +366,14 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_is_not_there_is_waited_for_and_no_reason_to_refuse() {
+        let dir = tempfile::tempdir().expect("directory");
+        let text = minimal(dir.path()).replace("path = \"a\"", "path = \"gone\"");
+        let config = checked(dir.path(), &text).expect("valid");
+        assert_eq!(config.slots, [dir.path().canonicalize().expect("there").join("gone")]);
+    }
+
+    #[test]
     fn each_refusal_names_the_field() {
         let dir = tempfile::tempdir().expect("directory");
         let good = minimal(dir.path());
@@ -363,7 +384,8 @@ mod tests {
             (good.replace("f01000", "f1abc"), "`f1abc` is not a miner"),
             (good.replace("[\"f01000\"]", "[]"), "worker.miners is empty"),
             (good.replace("miners", "max_slots = 3\nminers"), "unknown field `max_slots`"),
-            (good.replace("path = \"a\"", "path = \"gone\""), "slot[0].path"),
+            (good.replace("path = \"a\"", "path = \"worker.toml\""), "slot[0].path"),
+            (format!("{good}[[slot]]\npath = \"gone\"\n[[slot]]\npath = \"./gone\"\n"), "slot[1].path and slot[2].path"),
             (format!("{good}[[slot]]\npath = \"link\"\n"), "slot[0].path and slot[1].path are the same"),
             (good.replace("path = \"store\"", "path = \"gone\""), "store.path"),
             (good.replace("name = \"main\"", "name = \"\""), "store.name"),

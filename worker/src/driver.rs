@@ -3,7 +3,9 @@
 //!
 //! [`claim`] takes an intent, [`resume`] goes on after a restart, [`life`] drives the machine of
 //! [`sealbus_schema::seal::worker`], [`work`] is what its states need, [`facts`] how the manager's answers arrive.
-//! [`board`] is what the slots know of each other and what people see.
+//! [`tend`] is what surrounds all that: a slot is opened, served, freed by order and opened again; [`readiness`] is what
+//! a free slot must be for a sector. [`board`] is what the slots know of each other and what people see, [`orders`] what
+//! a person wants of the machine.
 //!
 //! One order holds everywhere: a transition is in the journal before its events are published, an event is published
 //! before its acknowledgement is in the journal. So a kill repeats an event under the same number, and never skips one.
@@ -14,7 +16,10 @@ mod claim;
 mod expiry;
 mod facts;
 mod life;
+pub mod orders;
+mod readiness;
 mod resume;
+pub mod tend;
 pub mod wakeups;
 mod work;
 
@@ -27,12 +32,14 @@ use tracing::Instrument;
 use crate::{
     config::Config,
     journal::Journal,
+    params_watch::ParamsWatch,
     processor::ProcessorPool,
-    slot::{Slot, space::Ledger},
-    stage::StageError,
+    slot::{Slot, quarantine, space::Ledger},
+    stage::{StageCode, StageError, files},
 };
 use board::Board;
 use life::{End, Life};
+use orders::StandingOrders;
 use resume::Right;
 use wakeups::Wakeups;
 
@@ -51,7 +58,15 @@ pub struct Context {
     pub ledger: Ledger,
     /// Who waits for facts.
     pub wakeups: Wakeups,
+    /// What a person wants of this machine.
+    pub orders: StandingOrders,
+    /// Whether the parameters are there.
+    pub params: ParamsWatch,
 }
+
+/// A slot's directory is not the one that was opened: it must be opened again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotLost;
 
 /// What was found in a slot at the start.
 #[derive(Debug)]
@@ -64,42 +79,45 @@ pub enum Found {
     Blocked(Box<ErrorReport>),
 }
 
-/// Serves a slot for ever. Dropping the future kills what runs in it; the next start goes on from there.
-pub async fn serve(context: Arc<Context>, slot: Slot, found: Found) {
+/// Serves a slot until it is lost. Dropping the future kills what runs in it; the next start goes on from there.
+async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
     let mut found = match found {
         Found::Free => None,
         Found::Sector(journal) => Some(*journal),
         Found::Blocked(report) => {
             tracing::error!(slot = slot.name(), code = %report.code, "slot blocked: {}", report.message());
-            context.board.block(slot.index(), *report);
-            // A person restarts the worker after looking.
+            context.board.unreadable(slot.index(), *report);
+            // A person has the slot released, or mends it and restarts the worker.
             std::future::pending().await
         }
     };
     loop {
         let journal = match found.take() {
             Some(journal) => {
-                let span = sector_span(&context, &slot, &journal);
-                let resumed = resume::right_to(&context, &slot, &journal).instrument(span).await;
+                let span = sector_span(context, slot, &journal);
+                let resumed = resume::right_to(context, slot, &journal).instrument(span).await;
                 match resumed {
                     Right::Ours => Some(journal),
                     Right::Gone => {
-                        leave(&context, &slot, journal).await;
+                        leave(context, slot, journal).await;
                         None
                     }
-                    Right::OtherStream => refuse_other_stream(&context, &slot).await,
+                    Right::OtherStream => refuse_other_stream(context, slot).await,
                 }
             }
-            None => Some(claim::next(&context, &slot).await),
+            None => match claim::next(context, slot).await {
+                Ok(journal) => Some(journal),
+                Err(lost) => return lost,
+            },
         };
         let Some(journal) = journal else { continue };
-        let span = sector_span(&context, &slot, &journal);
-        let (end, journal) = Life::new(Arc::clone(&context), &slot, journal).run().instrument(span).await;
+        let span = sector_span(context, slot, &journal);
+        let (end, journal) = Life::new(Arc::clone(context), slot, journal).run().instrument(span).await;
         match end {
-            End::Over => free(&context, &slot, &journal).await,
-            End::Fenced => match resume::right_after_fence(&context, &journal).await {
-                Right::OtherStream => refuse_other_stream(&context, &slot).await,
-                Right::Ours | Right::Gone => leave(&context, &slot, journal).await,
+            End::Over => free(context, slot, &journal).await,
+            End::Fenced => match resume::right_after_fence(context, &journal).await {
+                Right::OtherStream => refuse_other_stream(context, slot).await,
+                Right::Ours | Right::Gone => leave(context, slot, journal).await,
             },
         }
     }
@@ -121,11 +139,11 @@ async fn leave(context: &Context, slot: &Slot, journal: Journal) {
         // Its last event was stored and the lease closed before the acknowledgement came, or nobody wants it any more.
         return free(context, slot, &journal).await;
     }
-    let quarantine = {
+    let kept = {
         let (path, slot_path, index) = (slot.journal(), slot.path().to_owned(), slot.index());
         let moved = insist(context, slot, "quarantine the files", {
             let work_dir = slot.work_dir(sector, token);
-            move || crate::slot::quarantine(&slot_path, &work_dir)
+            move || quarantine::put_away(&slot_path, &work_dir, &files::name_of(&work_dir))
         })
         .await;
         insist(context, slot, "remove the journal", move || Journal::clear(&path)).await;
@@ -133,7 +151,7 @@ async fn leave(context: &Context, slot: &Slot, journal: Journal) {
         moved
     };
     context.ledger.release(slot);
-    let place = quarantine.map_or("nowhere: there were none".to_owned(), |path| path.display().to_string());
+    let place = kept.map_or("nowhere: there were none".to_owned(), |path| path.display().to_string());
     tracing::error!(
         worker = %context.config.name, slot = slot.name(), %sector, %token, files = place,
         "fenced: the sector was taken from this worker; its files are quarantined, remove them when nobody needs them"
@@ -144,16 +162,15 @@ async fn leave(context: &Context, slot: &Slot, journal: Journal) {
 async fn refuse_other_stream(context: &Context, slot: &Slot) -> ! {
     let message = format!(
         "the stream {} was made anew since slot {} took its sector: its token means nothing there. Restore the \
-         stream, or, to give the sector up, move {} away and restart the worker",
+         stream and restart the worker, or give the sector up: `sealbus-manager slots release {} {}`",
         sealbus_nats::topology::SECTORS,
         slot.name(),
-        slot.journal().display(),
+        context.config.name,
+        slot.name(),
     );
     tracing::error!(slot = slot.name(), "{message}");
-    let mut report = ErrorReport::new(ErrorClass::Crit, ErrorCode::QUEUE_REPLACED, message);
-    report.slot = slot.name();
-    report.host = context.config.host.clone();
-    context.board.block(slot.index(), report);
+    let report = ErrorReport::new(ErrorClass::Crit, ErrorCode::QUEUE_REPLACED, message);
+    context.board.block(slot.index(), context.named(slot, report));
     std::future::pending().await
 }
 
@@ -164,27 +181,44 @@ async fn insist<T: Send + 'static>(
     operation: &'static str,
     run: impl Fn() -> Result<T, StageError> + Clone + Send + 'static,
 ) -> T {
-    let mut blocked = false;
     loop {
-        let run = run.clone();
-        let outcome = tokio::task::spawn_blocking(run).await;
-        let error = match outcome {
-            Ok(Ok(done)) => {
-                if blocked {
-                    context.board.unblock(slot.index());
-                }
-                return done;
+        match insist_unless_lost(context, slot, operation, run.clone()).await {
+            Ok(done) => return done,
+            Err(SlotLost) => tokio::time::sleep(context.config.recover_interval).await,
+        }
+    }
+}
+
+/// The same, for where nothing is lost with the slot.
+async fn insist_unless_lost<T: Send + 'static>(
+    context: &Context,
+    slot: &Slot,
+    operation: &'static str,
+    run: impl Fn() -> Result<T, StageError> + Clone + Send + 'static,
+) -> Result<T, SlotLost> {
+    loop {
+        let error = match slot.operate(run.clone()).await {
+            Ok(done) => {
+                context.board.unblock(slot.index());
+                return Ok(done);
             }
-            Ok(Err(error)) => error,
-            // The task was cancelled with the runtime, or panicked.
-            Err(error) => StageError::new(crate::stage::StageCode::IoFailed, error.to_string()),
+            Err(error) => error,
         };
         tracing::error!(slot = slot.name(), %error, "cannot {operation}; trying again");
         let mut report = ErrorReport::from_error(ErrorClass::Crit, error.code.error_code(), &error);
-        report.slot = slot.name();
-        context.board.block(slot.index(), report);
-        blocked = true;
+        report.causes.insert(0, format!("cannot {operation}"));
+        context.board.block(slot.index(), context.named(slot, report));
+        if error.code == StageCode::SlotUnusable {
+            return Err(SlotLost);
+        }
         tokio::time::sleep(context.config.recover_interval).await;
+    }
+}
+
+impl Context {
+    /// Adds where it happened.
+    fn named(&self, slot: &Slot, report: ErrorReport) -> ErrorReport {
+        ErrorReport { host: self.config.host.clone(), slot: slot.name(), ..report }
     }
 }
 

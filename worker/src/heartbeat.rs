@@ -37,13 +37,14 @@ pub async fn beat(context: Arc<Context>) -> BeatError {
 
 fn heartbeat(context: &Context, incarnation: u64) -> Heartbeat {
     let processors = context.pool.snapshot().into_iter();
+    let (draining, orders) = context.orders.shown();
     Heartbeat {
         worker: context.config.name.clone(),
         host: context.config.host.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation,
-        draining: false,
-        orders: 0,
+        draining,
+        orders,
         slots: context.board.statuses(),
         processors: processors
             .map(|status| ProcessorStatus { id: status.id, pid: status.pid, busy: status.busy_since.is_some() })

@@ -79,8 +79,8 @@ pub enum JournalError {
     },
     /// The content is not a journal that this version wrote.
     #[error(
-        "{path} is unreadable: {problem}. Keep a copy of it and of the slot's directories; to give the sector up, move \
-         the journal away and restart the worker, and let the manager take the sector back",
+        "{path} is unreadable: {problem}. A worker of the version that wrote it may read it; to give the sector up, \
+         run `sealbus-manager slots release`, which keeps all of it in quarantine",
         path = path.display()
     )]
     Damaged {
@@ -292,7 +292,7 @@ mod tests {
         std::fs::write(&path, b"#!/bin/sh\necho not a journal, but longer than a header is\n").expect("writes");
         let report = Journal::load(&path).expect_err("foreign").report();
         assert_eq!((report.class, report.code.clone()), (ErrorClass::Crit, ErrorCode::JOURNAL_UNREADABLE));
-        assert!(report.message().contains("move the journal away"), "{}", report.message());
+        assert!(report.message().contains("slots release"), "{}", report.message());
         std::fs::remove_file(&path).expect("removes");
         std::fs::create_dir(&path).expect("a directory in its place");
         assert!(matches!(Journal::load(&path), Err(JournalError::Read { .. })));

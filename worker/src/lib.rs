@@ -10,6 +10,7 @@ pub mod driver;
 pub mod heartbeat;
 pub mod journal;
 pub mod params;
+pub mod params_watch;
 pub mod processor;
 pub mod run;
 pub mod slot;

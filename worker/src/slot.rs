@@ -4,30 +4,44 @@
 //! <slot>/slot.lock                          held while a worker uses the slot
 //! <slot>/journal                            what a restarted worker must know; none while the slot is free
 //! <slot>/s-t0<miner>-<number>.<token>/      the sector's files
-//! <slot>/quarantine/                        files of sectors that were taken from us
+//! <slot>/quarantine/                        what was taken from us, or given up
+//! <slot>/released                           the last order to free the slot that was carried out, or begun
 //! <slot>/tmp/                               the processors' temporary files, in one of the slots
 //! ```
 
+pub mod probe;
+pub mod quarantine;
+pub mod release;
 pub mod space;
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sealbus_schema::{SectorId, Token};
+use tokio::sync::Semaphore;
 
-use crate::stage::{StageError, files};
+use crate::stage::{StageCode, StageError, files};
 
-/// A slot that this process, and no other, uses.
-#[derive(Debug)]
+/// A slot that this process, and no other, uses. Clones are the same slot.
+#[derive(Clone, Debug)]
 pub struct Slot {
     index: usize,
     path: PathBuf,
+    /// The directory as it was found, whatever has its name now.
+    dir: Arc<File>,
     /// The lock goes with the file, also when this process is killed.
-    _lock: File,
+    _lock: Arc<File>,
+    /// One permit for each file operation under way, so that they can be waited for.
+    operations: Arc<Semaphore>,
 }
+
+/// How many file operations a slot may have under way; far more than it ever has.
+const MAX_OPERATIONS: u32 = 1 << 10;
 
 /// Why a slot cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,17 +70,70 @@ impl Slot {
     /// Takes the slot for this process.
     pub fn open(index: usize, path: &Path) -> Result<Slot, SlotError> {
         let failed = |source| SlotError::Lock { path: path.to_owned(), source };
+        let dir = File::open(path).map_err(failed)?;
         let lock =
             File::options().create(true).truncate(false).write(true).open(path.join("slot.lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {
-                let slot = Slot { index, path: path.to_owned(), _lock: lock };
+                let slot = Slot {
+                    index,
+                    path: path.to_owned(),
+                    dir: Arc::new(dir),
+                    _lock: Arc::new(lock),
+                    operations: Arc::new(Semaphore::new(MAX_OPERATIONS as usize)),
+                };
                 slot.drop_unfinished_journal();
                 Ok(slot)
             }
             Err(TryLockError::WouldBlock) => Err(SlotError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
+    }
+
+    /// Whether the slot's path still leads to the directory that was opened. Everything written elsewhere would be lost,
+    /// or would pretend to be the slot.
+    ///
+    /// # Errors
+    /// [`StageCode::SlotUnusable`] if not.
+    pub fn check(&self) -> Result<(), StageError> {
+        let lost = |what: &str| {
+            let message = format!(
+                "slot {}: {what}. Put it back as it was, or give up what it held with `sealbus-manager slots release`",
+                self.name()
+            );
+            Err(StageError::new(StageCode::SlotUnusable, message))
+        };
+        match (fs::metadata(&self.path), self.dir.metadata()) {
+            (Ok(now), Ok(then)) if (now.dev(), now.ino()) == (then.dev(), then.ino()) => Ok(()),
+            (Ok(_), Ok(_)) => lost("another directory has taken its place under the worker"),
+            (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {
+                lost("its directory was removed or unmounted under the worker")
+            }
+            (Err(error), _) | (_, Err(error)) => lost(&format!("its directory does not answer: {error}")),
+        }
+    }
+
+    /// Carries out a file operation on another thread, if the slot still is what it was. It runs to its end even if
+    /// the future is dropped; [`Self::quiet`] waits for it.
+    pub async fn operate<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce() -> Result<T, StageError> + Send + 'static,
+    ) -> Result<T, StageError> {
+        let permit = Arc::clone(&self.operations).acquire_owned().await;
+        let slot = self.clone();
+        let run = move || {
+            let _permit = permit;
+            slot.check()?;
+            operation()
+        };
+        // The task was cancelled with the runtime, or panicked.
+        let ended = |error: tokio::task::JoinError| Err(StageError::new(StageCode::IoFailed, error.to_string()));
+        tokio::task::spawn_blocking(run).await.unwrap_or_else(ended)
+    }
+
+    /// Waits until no file operation is under way that a dropped future left behind.
+    pub async fn quiet(&self) {
+        drop(self.operations.acquire_many(MAX_OPERATIONS).await);
     }
 
     /// What a process that was killed left of a journal that it was writing. The one before still counts.
@@ -102,26 +169,6 @@ impl Slot {
     }
 }
 
-/// Moves a sector's files to the slot's quarantine, and says where they are. There may be none.
-pub fn quarantine(slot: &Path, work_dir: &Path) -> Result<Option<PathBuf>, StageError> {
-    if !work_dir.exists() {
-        return Ok(None);
-    }
-    let name = files::name_of(work_dir);
-    let yard = slot.join("quarantine");
-    files::create_dir(&yard)?;
-    let mut to = yard.join(&name);
-    let mut turn = 1;
-    while to.exists() {
-        to = yard.join(format!("{name}.{turn}"));
-        turn += 1;
-    }
-    files::rename(work_dir, &to)?;
-    files::sync_dir(&yard)?;
-    files::sync_dir(slot)?;
-    Ok(Some(to))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,16 +184,38 @@ mod tests {
     }
 
     #[test]
-    fn quarantined_files_are_kept_side_by_side() {
+    fn a_slot_whose_directory_is_removed_or_replaced_is_noticed() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("slot");
+        std::fs::create_dir(&path).expect("directory");
+        let slot = Slot::open(0, &path).expect("free");
+        slot.check().expect("there");
+        std::fs::rename(&path, dir.path().join("away")).expect("renames");
+        let gone = slot.check().expect_err("gone");
+        assert_eq!(gone.code, StageCode::SlotUnusable);
+        assert!(gone.message.contains("removed or unmounted"), "{gone}");
+        std::fs::create_dir(&path).expect("directory");
+        let other = slot.check().expect_err("another");
+        assert!(other.message.contains("another directory") && other.message.contains("slots release"), "{other}");
+        std::fs::remove_dir(&path).expect("removes");
+        std::fs::rename(dir.path().join("away"), &path).expect("renames");
+        slot.check().expect("back");
+    }
+
+    #[tokio::test]
+    async fn what_a_dropped_future_left_under_way_can_be_waited_for() {
         let dir = tempfile::tempdir().expect("directory");
         let slot = Slot::open(0, dir.path()).expect("free");
-        let sector: SectorId = "f01000/4".parse().expect("sector");
-        let work_dir = slot.work_dir(sector, Token(9));
-        assert_eq!(quarantine(slot.path(), &work_dir).expect("nothing there"), None);
-        for expected in ["s-t01000-4.9", "s-t01000-4.9.1"] {
-            std::fs::create_dir(&work_dir).expect("directory");
-            let moved = quarantine(slot.path(), &work_dir).expect("moved").expect("something");
-            assert_eq!(moved, dir.path().join("quarantine").join(expected));
-        }
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let file = dir.path().join("late");
+        let late = slot.operate(move || {
+            let _ = gate.recv();
+            files::write_atomic(&file, b"late")
+        });
+        let started = tokio::time::timeout(std::time::Duration::from_millis(1), late).await;
+        started.expect_err("dropped while it waits");
+        go.send(()).expect("goes on");
+        slot.quiet().await;
+        assert!(dir.path().join("late").exists());
     }
 }

@@ -55,7 +55,7 @@ pub struct WorkerTable {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlotTable {
-    /// An existing directory that nobody else uses.
+    /// A directory that nobody else uses. One that is not there is waited for.
     pub path: PathBuf,
 }
 

@@ -31,11 +31,14 @@ struct Entry {
     path: String,
     content: Content,
     blocked: Option<ErrorReport>,
+    released: u64,
 }
 
 #[derive(Debug)]
 enum Content {
     Nothing,
+    /// Something may be there, and nobody can say what.
+    Unreadable,
     Claiming { sector: SectorId, lease_sequence: u64 },
     Holding { sector: SectorId, token: Token, step: &'static str },
 }
@@ -54,7 +57,7 @@ pub enum Verdict {
 impl Board {
     /// A board of free slots.
     pub fn new(paths: impl IntoIterator<Item = String>) -> Board {
-        let free = |path| Entry { path, content: Content::Nothing, blocked: None };
+        let free = |path| Entry { path, content: Content::Nothing, blocked: None, released: 0 };
         let slots = paths.into_iter().map(free).collect();
         Board { inner: Mutex::new(Inner { slots, finished: VecDeque::new() }) }
     }
@@ -112,6 +115,39 @@ impl Board {
         }
     }
 
+    /// A slot holds nothing.
+    pub fn empty(&self, slot: usize) {
+        let mut inner = self.lock();
+        inner.set(slot, Content::Nothing);
+        inner.set_blocked(slot, None);
+    }
+
+    /// What a slot holds cannot be told.
+    pub fn unreadable(&self, slot: usize, why: ErrorReport) {
+        let mut inner = self.lock();
+        inner.set(slot, Content::Unreadable);
+        inner.set_blocked(slot, Some(why));
+    }
+
+    /// The last order to free a slot that was carried out.
+    pub fn released(&self, slot: usize, id: u64) {
+        if let Some(entry) = self.lock().slots.get_mut(slot) {
+            entry.released = id;
+        }
+    }
+
+    /// What a slot holds was given up; it is not begun again.
+    pub fn give_up(&self, slot: usize) {
+        let held = match self.lock().slots.get(slot).map(|entry| &entry.content) {
+            Some(Content::Holding { sector, token, .. }) => Some((*sector, *token)),
+            _ => None,
+        };
+        match held {
+            Some((sector, token)) => self.finish(slot, sector, token),
+            None => self.empty(slot),
+        }
+    }
+
     /// A slot cannot go on.
     pub fn block(&self, slot: usize, why: ErrorReport) {
         self.lock().set_blocked(slot, Some(why));
@@ -152,15 +188,21 @@ impl Entry {
             Content::Holding { sector, token, step } => {
                 Some(Holding { sector: *sector, token: *token, step: (*step).to_owned() })
             }
-            Content::Nothing | Content::Claiming { .. } => None,
+            Content::Nothing | Content::Unreadable | Content::Claiming { .. } => None,
         };
-        SlotStatus { path: self.path.clone(), holding, blocked: self.blocked.clone(), unreadable: false, released: 0 }
+        SlotStatus {
+            path: self.path.clone(),
+            holding,
+            blocked: self.blocked.clone(),
+            unreadable: matches!(self.content, Content::Unreadable),
+            released: self.released,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sealbus_schema::{Plan, SealProof};
+    use sealbus_schema::{ErrorClass, ErrorCode, Plan, SealProof};
 
     use super::*;
 
@@ -180,6 +222,28 @@ mod tests {
         assert_eq!(board.begin_claim(1, &intent(1, 5)), Verdict::Held);
         assert_eq!(board.begin_claim(1, &intent(1, 12)), Verdict::Claim, "the lease has moved beyond our token");
         board.finish(0, sector, Token(9));
+        assert!(board.has_finished(sector, Token(9)));
+        assert!(board.statuses()[0].holding.is_none());
+    }
+
+    #[test]
+    fn a_slot_whose_content_cannot_be_told_says_so_until_it_can() {
+        let board = Board::new(["a".to_owned()]);
+        let why = ErrorReport::new(ErrorClass::Crit, ErrorCode::JOURNAL_UNREADABLE, "rubbish");
+        board.unreadable(0, why);
+        assert!(board.statuses()[0].unreadable && board.statuses()[0].blocked.is_some());
+        board.give_up(0);
+        board.released(0, 7);
+        let status = &board.statuses()[0];
+        assert!(!status.unreadable && status.blocked.is_none() && status.released == 7);
+    }
+
+    #[test]
+    fn a_sector_that_was_given_up_is_not_begun_again_under_its_token() {
+        let board = Board::new(["a".to_owned()]);
+        let sector = intent(1, 5).sector;
+        board.hold(0, sector, Token(9), &State::claimed());
+        board.give_up(0);
         assert!(board.has_finished(sector, Token(9)));
         assert!(board.statuses()[0].holding.is_none());
     }

@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use sealbus_nats::{
     intents::{Offer, PullError},
-    lease::ClaimOutcome,
+    lease::{ClaimOutcome, ReadError},
     publish::Backoff,
     topology,
 };
-use sealbus_schema::Plan;
+use sealbus_schema::{Plan, SectorId, Token};
 
-use super::{Context, board::Verdict, insist, resume::stream_identity};
+use super::{Context, SlotLost, board::Verdict, insist_unless_lost, readiness, resume::stream_identity};
 use crate::{journal::Journal, slot::Slot};
 
 /// How long a free slot waits for an intent before it looks at its disk again.
@@ -20,35 +20,27 @@ const PULL_ROUND_WITH_GAPS: Duration = Duration::from_secs(30);
 /// How often the removal of a taken intent is tried. It comes back otherwise, and is then known.
 const ACCEPT_TRIES: u32 = 3;
 
-/// Waits until the slot has room, until an intent comes, and until its sector is ours and in the journal.
-pub async fn next(context: &Arc<Context>, slot: &Slot) -> Journal {
+/// Waits until something may be taken, until the slot can take it, until an intent comes, and until its sector is ours
+/// and in the journal.
+pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLost> {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     loop {
-        room(context, slot).await;
-        let offer = match pull(context, &mut backoff).await {
-            Some(offer) => offer,
-            None => continue,
+        context.orders.open().await;
+        readiness::ready(context, slot).await?;
+        // A pull that is dropped is withdrawn, and what it was given meanwhile goes to somebody else.
+        let offer = tokio::select! {
+            offer = pull(context, &mut backoff) => offer,
+            () = context.orders.draining() => None,
+            () = readiness::fails(context, slot) => None,
         };
-        if let Some(journal) = claim(context, slot, &offer, &mut backoff).await {
-            return journal;
+        let Some(offer) = offer else { continue };
+        if !readiness::is_ready(context, slot).await {
+            put_back(&offer).await;
+            continue;
         }
-    }
-}
-
-/// Waits until the slot's disk has room for a sector.
-async fn room(context: &Context, slot: &Slot) {
-    let mut full = None;
-    while let Err(error) = context.ledger.reserve(slot, context.config.sector_size.seal_proof()) {
-        context.board.block(slot.index(), error.report());
-        // The number of free bytes changes all the time; that there are too few is said once.
-        if full.replace(error.report().code) != Some(error.report().code) {
-            tracing::error!(slot = slot.name(), "slot blocked: {error}");
+        if let Some(journal) = claim(context, slot, &offer, &mut backoff).await? {
+            return Ok(journal);
         }
-        tokio::time::sleep(context.config.recover_interval).await;
-    }
-    context.board.unblock(slot.index());
-    if full.is_some() {
-        tracing::info!(slot = slot.name(), "slot has room again");
     }
 }
 
@@ -74,7 +66,12 @@ async fn pull(context: &Context, backoff: &mut Backoff) -> Option<Offer> {
 }
 
 /// Claims the sector of an intent. None if it is, or may be, somebody else's.
-async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut Backoff) -> Option<Journal> {
+async fn claim(
+    context: &Arc<Context>,
+    slot: &Slot,
+    offer: &Offer,
+    backoff: &mut Backoff,
+) -> Result<Option<Journal>, SlotLost> {
     let intent = &offer.intent;
     let sector = intent.sector;
     if intent.plan == Plan::Unknown || intent.proof != context.config.sector_size.seal_proof() {
@@ -83,17 +80,17 @@ async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut
             "an intent in the wrong queue; left there"
         );
         tokio::time::sleep(backoff.next_pause()).await;
-        return None;
+        return Ok(None);
     }
     match context.board.begin_claim(slot.index(), intent) {
         Verdict::Claim => {}
         Verdict::Held => {
             accept(offer).await;
-            return None;
+            return Ok(None);
         }
         Verdict::Leave => {
             tokio::time::sleep(backoff.next_pause()).await;
-            return None;
+            return Ok(None);
         }
     }
     // Before the claim, so that nothing but the journal comes between the claim and the work.
@@ -104,18 +101,38 @@ async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut
             tracing::debug!(%sector, "a stale intent");
             context.board.end_claim(slot.index());
             accept(offer).await;
-            return None;
+            return Ok(None);
         }
         Err(error) => {
             tracing::error!(%sector, %error, "cannot claim; the intent stays in the queue");
             context.board.end_claim(slot.index());
             tokio::time::sleep(backoff.next_pause()).await;
-            return None;
+            return Ok(None);
         }
     };
+    match was_begun(context, sector, token).await {
+        Ok(false) => {}
+        Ok(true) => {
+            tracing::info!(%sector, %token, "a late copy of an intent whose sector was begun under this lease already");
+            context.board.end_claim(slot.index());
+            accept(offer).await;
+            return Ok(None);
+        }
+        Err(error) => {
+            tracing::warn!(%sector, %token, %error, "cannot tell whether the sector was begun; the intent comes again");
+            context.board.end_claim(slot.index());
+            tokio::time::sleep(backoff.next_pause()).await;
+            return Ok(None);
+        }
+    }
     let journal = Journal::new(stream, intent.clone(), token);
     let (written, path) = (journal.clone(), slot.journal());
-    insist(context, slot, "write the journal", move || written.store(&path)).await;
+    if let Err(lost) = insist_unless_lost(context, slot, "write the journal", move || written.store(&path)).await {
+        // The claim is found again by whichever slot of ours gets the intent next.
+        context.board.end_claim(slot.index());
+        put_back(offer).await;
+        return Err(lost);
+    }
     context.board.hold(slot.index(), sector, token, &journal.state);
     context.ledger.hold(slot, slot.work_dir(sector, token));
     tracing::info!(
@@ -123,7 +140,21 @@ async fn claim(context: &Arc<Context>, slot: &Slot, offer: &Offer, backoff: &mut
         "sector claimed"
     );
     accept(offer).await;
-    Some(journal)
+    Ok(Some(journal))
+}
+
+/// Whether anything was reported under a lease. Then there was a journal for it, and what has become of that is for the
+/// manager and a person to see: a second beginning would count its events from 1 again, and seal what may be finished.
+async fn was_begun(context: &Context, sector: SectorId, token: Token) -> Result<bool, ReadError> {
+    let last = context.bus.last_event(sector, &context.config.name).await?;
+    Ok(last.is_some_and(|event| event.token == token))
+}
+
+/// Gives an intent back.
+async fn put_back(offer: &Offer) {
+    if let Err(error) = offer.put_back().await {
+        tracing::warn!(sector = %offer.intent.sector, %error, "cannot give the intent back; it comes again by itself");
+    }
 }
 
 /// Takes an intent out of the queue.

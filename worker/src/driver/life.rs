@@ -112,7 +112,7 @@ impl<'a> Life<'a> {
 
     /// What the state needs.
     fn work(&self) -> BoxFuture<'static, Done> {
-        let job = Job { context: Arc::clone(&self.context), slot: self.slot.name(), work_dir: self.work_dir.clone() };
+        let job = Job { context: Arc::clone(&self.context), slot: self.slot.clone(), work_dir: self.work_dir.clone() };
         job.begin(&self.journal.state)
     }
 
@@ -133,7 +133,7 @@ impl<'a> Life<'a> {
         let processor = guard.id().to_owned();
         tracing::info!(phase = self.phase(), attempt = self.journal.state.attempt(), processor, "phase started");
         self.apply_own(Input::PhaseStarted { processor }).await;
-        let job = Job { context: Arc::clone(&self.context), slot: self.slot.name(), work_dir: self.work_dir.clone() };
+        let job = Job { context: Arc::clone(&self.context), slot: self.slot.clone(), work_dir: self.work_dir.clone() };
         job.run(guard, self.journal.state.clone(), self.journal.intent.clone(), self.journal.token)
     }
 

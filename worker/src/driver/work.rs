@@ -12,7 +12,8 @@ use sealbus_schema::{
 use super::{Context, retry_pause};
 use crate::{
     processor::{ProcessError, ProcessorGuard},
-    stage::{StageError, Workspace, add_pieces, c1, c2, files, pc1, pc2, transfer, tree_d},
+    slot::Slot,
+    stage::{StageCode, StageError, Workspace, add_pieces, c1, c2, files, pc1, pc2, transfer, tree_d},
 };
 
 /// What came of it.
@@ -27,8 +28,8 @@ pub enum Done {
 pub struct Job {
     /// What all slots share.
     pub context: Arc<Context>,
-    /// The slot's name, for people.
-    pub slot: String,
+    /// The slot.
+    pub slot: Slot,
     /// The sector's directory in it.
     pub work_dir: PathBuf,
 }
@@ -69,6 +70,10 @@ impl Job {
                 }
             };
             drop(guard);
+            let outcome = match outcome {
+                Err(error) => Err(self.blame_the_slot(error).await),
+                done => done,
+            };
             if let Ok(Input::C1Done) = outcome {
                 self.drop_staged_data().await;
             }
@@ -104,6 +109,7 @@ impl Job {
         intent: &Intent,
         token: Token,
     ) -> Result<Input, ErrorReport> {
+        self.slot.operate(|| Ok(())).await.map_err(|error| self.report(&error))?;
         let (work_dir, proof, sector) = (self.work_dir.clone(), intent.proof, intent.sector);
         let failed = |error: ProcessError| self.named(error.report());
         Ok(match step {
@@ -162,16 +168,18 @@ impl Job {
 
     async fn make_work_dir(&self) -> Result<(), ErrorReport> {
         let dir = self.work_dir.clone();
-        self.blocking(move || files::create_dir(&dir).and_then(|()| files::sync_parent(&dir)))
+        self.slot
+            .operate(move || files::create_dir(&dir).and_then(|()| files::sync_parent(&dir)))
             .await
-            .map_err(|error| self.named(ErrorReport::from_error(error.class(), error.code.error_code(), &error)))
+            .map_err(|error| self.report(&error))
     }
 
     /// The staged data went into the replica. Layers and trees stay: a seed that moves needs them again.
     async fn drop_staged_data(&self) {
         let dir = self.work_dir.clone();
         let removed = self
-            .blocking(move || {
+            .slot
+            .operate(move || {
                 let unsealed = Workspace::open(&dir)?.unsealed();
                 files::remove_tree(&unsealed)
             })
@@ -183,7 +191,9 @@ impl Job {
 
     async fn clean(&self) -> Done {
         let dir = self.work_dir.clone();
-        let cleaned = self.blocking(move || files::remove_tree(&dir).and_then(|()| files::sync_parent(&dir))).await;
+        // What a phase that was stopped had begun ends first.
+        self.slot.quiet().await;
+        let cleaned = self.slot.operate(move || files::remove_tree(&dir).and_then(|()| files::sync_parent(&dir))).await;
         Done::Input(match cleaned {
             Ok(()) => Input::Cleaned,
             // Worth another try whatever it is: nothing is lost by repeating.
@@ -194,17 +204,24 @@ impl Job {
         })
     }
 
-    async fn blocking(
-        &self,
-        operation: impl FnOnce() -> Result<(), StageError> + Send + 'static,
-    ) -> Result<(), StageError> {
-        tokio::task::spawn_blocking(operation)
-            .await
-            .unwrap_or_else(|error| Err(StageError::new(crate::stage::StageCode::IoFailed, error.to_string())))
+    /// Whatever a phase says of its files, if the slot itself is gone, that is the cause.
+    async fn blame_the_slot(&self, error: ErrorReport) -> ErrorReport {
+        match self.slot.operate(|| Ok(())).await {
+            Err(lost) if lost.code == StageCode::SlotUnusable => {
+                let mut causes = self.report(&lost).causes;
+                causes.extend(error.causes);
+                ErrorReport { class: lost.class(), code: lost.code.error_code(), causes, ..error }
+            }
+            _ => error,
+        }
+    }
+
+    fn report(&self, error: &StageError) -> ErrorReport {
+        self.named(ErrorReport::from_error(error.class(), error.code.error_code(), error))
     }
 
     /// Adds where it happened.
     fn named(&self, report: ErrorReport) -> ErrorReport {
-        ErrorReport { host: self.context.config.host.clone(), slot: self.slot.clone(), ..report }
+        self.context.named(&self.slot, report)
     }
 }

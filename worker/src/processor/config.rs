@@ -17,8 +17,9 @@ pub const INHERITED_PREFIX: &str = "FIL_PROOFS_";
 pub struct PoolConfig {
     /// The groups; several may serve one stage.
     pub groups: Vec<GroupConfig>,
-    /// Each processor gets a directory of its own under this one as `TMPDIR`, emptied at each start.
-    pub tmp_root: PathBuf,
+    /// Each processor gets a directory of its own as `TMPDIR`, emptied at each start, under the first of these that can be
+    /// written to. They are made where their parents are there.
+    pub tmp_roots: Vec<PathBuf>,
 }
 
 /// Processors that are alike.

@@ -6,7 +6,7 @@
 //! pause.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ struct Processor {
     id: String,
     config: Arc<GroupConfig>,
     bin: PathBuf,
+    /// Where its temporary files may lie; the first that works is taken at each start.
+    tmp_dirs: Vec<PathBuf>,
     tmp_dir: PathBuf,
     running: Option<Running>,
     failures: u32,
@@ -83,12 +85,13 @@ impl ProcessorPool {
             let of_stage = processors.entry(group.stage).or_default();
             for _ in 0..group.count {
                 let id = format!("{}-{}", group.stage, of_stage.len());
-                let tmp_dir = config.tmp_root.join(&id);
+                let tmp_dirs: Vec<PathBuf> = config.tmp_roots.iter().map(|root| root.join(&id)).collect();
                 of_stage.push(Processor {
                     id,
                     config: Arc::clone(&group),
                     bin: bin.clone(),
-                    tmp_dir,
+                    tmp_dirs,
+                    tmp_dir: PathBuf::new(),
                     running: None,
                     failures: 0,
                 });
@@ -258,7 +261,8 @@ impl Processor {
     async fn run(&mut self, shared: &Shared, stage: Stage, task: Value) -> Result<Value, ProcessError> {
         // The process is owned by this future while it works: a dropped future kills it.
         let mut running = match self.running.take().map(|mut running| (running.has_ended(), running)) {
-            Some((false, running)) => running,
+            // One whose temporary directory went away with a disk is replaced.
+            Some((false, running)) if self.tmp_dir.is_dir() => running,
             _ => self.start(shared, stage).await?,
         };
         if let Ok(of_stage) = shared.stage(stage)
@@ -293,8 +297,8 @@ impl Processor {
             tracing::debug!(processor = %self.id, failures = self.failures, ?pause, "waiting before a restart");
             tokio::time::sleep(pause).await;
         }
-        if let Err(error) = self.empty_tmp_dir() {
-            let failure = ProcessFailure::Start { bin: self.tmp_dir.display().to_string(), reason: error.to_string() };
+        if let Err(reason) = self.choose_tmp_dir() {
+            let failure = ProcessFailure::Start { bin: self.bin.display().to_string(), reason };
             return Err(self.ended(Ended { failure, exit: None, stderr_tail: Vec::new() }));
         }
         let launch = Launch {
@@ -325,12 +329,19 @@ impl Processor {
         command
     }
 
-    fn empty_tmp_dir(&self) -> std::io::Result<()> {
-        match std::fs::remove_dir_all(&self.tmp_dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    /// Empties the first directory for temporary files that works. The reason says what is wrong with each.
+    fn choose_tmp_dir(&mut self) -> Result<(), String> {
+        let mut reasons = Vec::new();
+        for dir in &self.tmp_dirs {
+            match empty_dir(dir) {
+                Ok(()) => {
+                    self.tmp_dir = dir.clone();
+                    return Ok(());
+                }
+                Err(error) => reasons.push(format!("{}: {error}", dir.display())),
+            }
         }
-        std::fs::create_dir_all(&self.tmp_dir)
+        Err(format!("no directory for temporary files: {}", reasons.join("; ")))
     }
 
     fn ended(&mut self, ended: Ended) -> ProcessError {
@@ -339,6 +350,25 @@ impl Processor {
         let error = ProcessError { processor: self.id.clone(), failure, exit, stderr_tail };
         tracing::warn!(processor = %self.id, code = %error.code(), %error, "processor lost");
         error
+    }
+}
+
+/// Makes an empty directory, and the one that it is in, but not what that is in: it may be a disk that is not mounted.
+fn empty_dir(dir: &Path) -> std::io::Result<()> {
+    if let Some(root) = dir.parent() {
+        make_dir(root)?;
+    }
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    make_dir(dir)
+}
+
+fn make_dir(dir: &Path) -> std::io::Result<()> {
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        made => made,
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, SealProof};
 
-use super::Slot;
+use super::{Slot, quarantine};
 use crate::stage::sector;
 
 /// For records, openings and what a file system takes for itself.
@@ -36,7 +36,10 @@ struct Reserved {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
     /// Not enough bytes.
-    #[error("slot {slot} has {free} bytes free for it, a sector needs {needed}: free space or take the slot out")]
+    #[error(
+        "slot {slot} has {free} bytes free for it, a sector needs {needed}: free space or take the slot out; \
+         {quarantined} bytes in quarantine"
+    )]
     Full {
         /// The slot.
         slot: String,
@@ -44,6 +47,8 @@ pub enum NoRoom {
         free: u64,
         /// What a sector needs, in bytes.
         needed: u64,
+        /// What the slot's own quarantine takes, in bytes.
+        quarantined: u64,
     },
     /// The file system does not answer.
     #[error("slot {slot}: {problem}")]
@@ -69,11 +74,14 @@ impl NoRoom {
 impl Ledger {
     /// Reserves what a new sector needs in a slot.
     pub fn reserve(&self, slot: &Slot, proof: SealProof) -> Result<(), NoRoom> {
+        self.reserve_bytes(slot, needed_bytes(proof))
+    }
+
+    fn reserve_bytes(&self, slot: &Slot, needed: u64) -> Result<(), NoRoom> {
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         reserved.remove(&slot.index());
         let unknown = |error: io::Error| NoRoom::Unknown { slot: slot.name(), problem: error.to_string() };
         let device = fs::metadata(slot.path()).map_err(unknown)?.dev();
-        let needed = needed_bytes(proof);
         let promised: u64 = reserved
             .values()
             .filter(|other| other.device == device)
@@ -81,7 +89,8 @@ impl Ledger {
             .sum();
         let free = free_bytes(slot.path()).map_err(unknown)?.saturating_sub(promised);
         if free < needed {
-            return Err(NoRoom::Full { slot: slot.name(), free, needed });
+            let quarantined = used_bytes(&quarantine::place(slot.path()));
+            return Err(NoRoom::Full { slot: slot.name(), free, needed, quarantined });
         }
         reserved.insert(slot.index(), Reserved { device, work_dir: None });
         Ok(())
@@ -150,8 +159,21 @@ mod tests {
 
     #[test]
     fn a_full_slot_is_told_with_both_numbers() {
-        let error = NoRoom::Full { slot: "/s".into(), free: 5, needed: 9 };
+        let error = NoRoom::Full { slot: "/s".into(), free: 5, needed: 9, quarantined: 3 };
         assert_eq!((error.report().class, error.report().code), (ErrorClass::Crit, ErrorCode::DISK_FULL));
         assert!(error.to_string().contains("5 bytes free") && error.to_string().contains("needs 9"));
+        assert!(error.to_string().contains("3 bytes in quarantine"));
+    }
+
+    #[test]
+    fn a_slot_without_room_says_what_its_quarantine_takes() {
+        let dir = tempfile::tempdir().expect("directory");
+        let slot = Slot::open(0, dir.path()).expect("slot");
+        fs::create_dir_all(quarantine::place(dir.path()).join("s-t01000-1.5")).expect("directory");
+        fs::write(quarantine::place(dir.path()).join("s-t01000-1.5/sealed"), vec![1; 1 << 20]).expect("writes");
+        let needed = u64::MAX;
+        let error = Ledger::default().reserve_bytes(&slot, needed).expect_err("no disk has that");
+        let NoRoom::Full { quarantined, .. } = error else { panic!("{error}") };
+        assert!(quarantined >= 1 << 20, "{quarantined}");
     }
 }

@@ -66,6 +66,8 @@ codes! {
     IoTimedOut = "IO_TIMED_OUT", Temp;
     /// Any other failure of a file operation: read-only, not permitted, broken.
     IoFailed = "IO_FAILED", Crit;
+    /// A slot's directory is not there, is another one, or does not answer.
+    SlotUnusable = "SLOT_UNUSABLE", Crit;
     /// The permanent store's directory is not there; it may not be mounted.
     StoreUnavailable = "STORE_UNAVAILABLE", Crit;
     /// The permanent store lacks the space for this sector.

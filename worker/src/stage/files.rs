@@ -86,11 +86,23 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), StageError> {
     fs::rename(from, to).map_err(|error| StageError::io("rename", from, &error))
 }
 
-/// Makes a directory and its parents, if it is not there.
+/// Makes a directory, if it is not there. Its parent must be: one that is missing is a slot that was lost, and an empty
+/// one in its place would only look like it.
 ///
 /// # Errors
 /// Of the file system.
 pub fn create_dir(path: &Path) -> Result<(), StageError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made.map_err(|error| StageError::io("create directory", path, &error)),
+    }
+}
+
+/// Makes a directory and its parents, where they are not there.
+///
+/// # Errors
+/// Of the file system.
+pub fn create_dirs(path: &Path) -> Result<(), StageError> {
     fs::create_dir_all(path).map_err(|error| StageError::io("create directory", path, &error))
 }
 

@@ -44,7 +44,7 @@ fn ensure_in(
     if is_ready(dir, &ready)? {
         return Ok(());
     }
-    files::create_dir(dir)?;
+    files::create_dirs(dir)?;
     let lock = dir.join(".sealbus.lock");
     // The lock goes with the file descriptor, also when this process is killed.
     let _held = File::create(&lock)

@@ -28,7 +28,7 @@ fn group(dir: &TempDir, script: &str) -> GroupConfig {
 }
 
 fn pool(dir: &TempDir, groups: Vec<GroupConfig>) -> ProcessorPool {
-    ProcessorPool::new(PoolConfig { groups, tmp_root: dir.path().join("tmp") }).expect("pool")
+    ProcessorPool::new(PoolConfig { groups, tmp_roots: vec![dir.path().join("tmp")] }).expect("pool")
 }
 
 async fn fail(script: &str) -> ProcessError {
@@ -328,6 +328,6 @@ async fn what_cannot_be_started_or_served_is_said() {
     assert!(matches!(pool.acquire(Stage::Pc1).await, Err(PoolError::NoProcessor(Stage::Pc1))));
     let mut none = group(&dir, "");
     none.count = 0;
-    let empty = ProcessorPool::new(PoolConfig { groups: vec![none], tmp_root: dir.path().to_owned() });
+    let empty = ProcessorPool::new(PoolConfig { groups: vec![none], tmp_roots: vec![dir.path().to_owned()] });
     assert!(matches!(empty, Err(PoolError::EmptyGroup(Stage::C2))));
 }

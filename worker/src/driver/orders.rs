@@ -1,0 +1,156 @@
+//! What a person wants of this machine: its standing orders, followed.
+//!
+//! They are read from their stream at the start, at each wake-up and every two heartbeats. Until they are known, no slot
+//! takes an intent; what the slots hold goes on. When the bus goes away, the last ones hold.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::StreamExt;
+use sealbus_nats::{Bus, publish::Backoff};
+use sealbus_schema::{WorkerName, message::Orders};
+use tokio::sync::watch;
+
+/// A copy of the stream may lag behind the wake-up by this much.
+const AFTER_WAKE_UP: Duration = Duration::from_secs(1);
+
+/// The orders that stand; none until they are known.
+#[derive(Debug)]
+pub struct StandingOrders {
+    known: watch::Sender<Option<Orders>>,
+}
+
+impl Default for StandingOrders {
+    fn default() -> StandingOrders {
+        StandingOrders { known: watch::Sender::new(None) }
+    }
+}
+
+impl StandingOrders {
+    /// What a heartbeat says of them: whether nothing new is taken, and the revision.
+    pub fn shown(&self) -> (bool, u64) {
+        self.known.borrow().as_ref().map_or((false, 0), |orders| (orders.drain, orders.revision))
+    }
+
+    /// Waits until something new may be taken.
+    pub async fn open(&self) {
+        self.until(|known| known.as_ref().is_some_and(|orders| !orders.drain).then_some(())).await;
+    }
+
+    /// Waits until nothing new may be taken.
+    pub async fn draining(&self) {
+        self.until(|known| known.as_ref().is_some_and(|orders| orders.drain).then_some(())).await;
+    }
+
+    /// Waits for an order to free a slot whose number is beyond that of the last one, and gives its number.
+    pub async fn release_of(&self, slot: &str, last: u64) -> u64 {
+        self.until(|known| {
+            let orders = known.as_ref()?.release.iter().filter(|order| order.slot == slot);
+            orders.map(|order| order.id).max().filter(|id| *id > last)
+        })
+        .await
+    }
+
+    /// Follows the orders for ever. `slots` are the names that an order may have.
+    pub async fn follow(&self, bus: &Bus, worker: &WorkerName, heartbeat: Duration, slots: &[String]) {
+        let mut strangers = BTreeSet::new();
+        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
+        loop {
+            let mut wakeups = match bus.orders_wakeups(worker).await {
+                Ok(wakeups) => wakeups,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot subscribe to orders; they are read every two heartbeats");
+                    futures::stream::pending().boxed()
+                }
+            };
+            let mut woken = false;
+            loop {
+                let pause = match bus.orders(worker).await {
+                    Ok(orders) => {
+                        self.take(orders.unwrap_or_default(), slots, &mut strangers);
+                        if woken { AFTER_WAKE_UP } else { Backoff::new(heartbeat * 2, heartbeat * 2).next_pause() }
+                    }
+                    Err(error) => {
+                        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                        tracing::warn!(%error, cause, "cannot read the standing orders; the last ones hold");
+                        backoff.next_pause()
+                    }
+                };
+                woken = match tokio::time::timeout(pause, wakeups.next()).await {
+                    Err(_) => false,
+                    Ok(Some(())) => true,
+                    Ok(None) => break,
+                };
+            }
+            tokio::time::sleep(backoff.next_pause()).await;
+        }
+    }
+
+    fn take(&self, orders: Orders, slots: &[String], strangers: &mut BTreeSet<u64>) {
+        for order in orders.release.iter().filter(|order| !slots.contains(&order.slot)) {
+            if strangers.insert(order.id) {
+                tracing::error!(
+                    id = order.id,
+                    slot = order.slot,
+                    "an order to free a slot that this worker has not; it has {}",
+                    slots.join(", ")
+                );
+            }
+        }
+        self.known.send_if_modified(|known| {
+            let is_new = known.as_ref() != Some(&orders);
+            if is_new {
+                tracing::info!(revision = orders.revision, drain = orders.drain, "following the standing orders");
+                *known = Some(orders);
+            }
+            is_new
+        });
+    }
+
+    async fn until<T>(&self, is_it: impl Fn(&Option<Orders>) -> Option<T>) -> T {
+        let mut changes = self.known.subscribe();
+        loop {
+            let found = is_it(&changes.borrow_and_update());
+            match found {
+                Some(answer) => return answer,
+                // The sender lives as long as we do.
+                None => drop(changes.changed().await),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use sealbus_schema::message::SlotRelease;
+
+    use super::*;
+
+    fn orders(revision: u64, drain: bool, release: &[(u64, &str)]) -> Orders {
+        let release = release.iter().map(|(id, slot)| SlotRelease { id: *id, slot: (*slot).to_owned() }).collect();
+        Orders { revision, drain, release }
+    }
+
+    #[test]
+    fn nothing_is_taken_before_the_orders_are_known_nor_while_they_say_drain() {
+        let (standing, mut strangers) = (StandingOrders::default(), BTreeSet::new());
+        assert!(standing.open().now_or_never().is_none() && standing.draining().now_or_never().is_none());
+        standing.take(orders(1, true, &[]), &[], &mut strangers);
+        assert!(standing.open().now_or_never().is_none() && standing.draining().now_or_never().is_some());
+        assert_eq!(standing.shown(), (true, 1));
+        standing.take(orders(2, false, &[]), &[], &mut strangers);
+        assert!(standing.open().now_or_never().is_some() && standing.draining().now_or_never().is_none());
+        assert_eq!(standing.shown(), (false, 2));
+    }
+
+    #[test]
+    fn an_order_to_free_a_slot_counts_for_that_slot_and_once() {
+        let (standing, mut strangers) = (StandingOrders::default(), BTreeSet::new());
+        let slots = ["/a".to_owned(), "/b".to_owned()];
+        standing.take(orders(1, false, &[(3, "/a"), (5, "/a"), (4, "/c")]), &slots, &mut strangers);
+        assert_eq!(standing.release_of("/a", 0).now_or_never(), Some(5));
+        assert_eq!(standing.release_of("/a", 5).now_or_never(), None);
+        assert_eq!(standing.release_of("/b", 0).now_or_never(), None);
+        assert_eq!(strangers, BTreeSet::from([4]));
+    }
+}

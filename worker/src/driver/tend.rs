@@ -1,0 +1,147 @@
+//! A slot's whole time in the worker: opened, served, freed by order, and opened again when it was lost.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport};
+
+use super::{Context, Found, SlotLost, insist_unless_lost, serve};
+use crate::{
+    journal::Journal,
+    slot::{Slot, SlotError, release},
+    stage::StageError,
+};
+
+/// A slot and what was found in it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The slot.
+    pub slot: Slot,
+    /// What it holds.
+    pub found: Found,
+    /// The number of the last order to free it that was carried out.
+    pub released: u64,
+}
+
+/// Why a slot cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It cannot be taken.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
+    /// An order to free it that was begun cannot be ended.
+    #[error("slot {slot} cannot be freed as was ordered")]
+    Release {
+        /// The slot.
+        slot: String,
+        /// Why.
+        #[source]
+        source: StageError,
+    },
+}
+
+impl OpenError {
+    /// As it is shown.
+    pub fn report(&self, host: &str, path: &Path) -> ErrorReport {
+        let mut report = ErrorReport::from_error(ErrorClass::Crit, ErrorCode::SLOT_UNUSABLE, self);
+        report.causes.push("mend or mount it; the worker looks again by itself".to_owned());
+        ErrorReport { host: host.to_owned(), slot: path.display().to_string(), ..report }
+    }
+}
+
+/// Takes a slot for this process and reads what it holds.
+pub fn open(index: usize, path: &Path, host: &str) -> Result<Opened, OpenError> {
+    let slot = Slot::open(index, path)?;
+    let failed = |source| OpenError::Release { slot: slot.name(), source };
+    let released = release::settle(slot.path()).map_err(failed)?;
+    let found = match Journal::load(&slot.journal()) {
+        Ok(Some(journal)) => Found::Sector(Box::new(journal)),
+        Ok(None) => Found::Free,
+        Err(error) => {
+            Found::Blocked(Box::new(ErrorReport { host: host.to_owned(), slot: slot.name(), ..error.report() }))
+        }
+    };
+    Ok(Opened { slot, found, released })
+}
+
+/// Tends a slot for ever. `opened` is how it was at the start, if it could be opened then.
+pub async fn tend(context: Arc<Context>, index: usize, path: PathBuf, mut opened: Option<Opened>) {
+    loop {
+        let Opened { slot, found, released } = match opened.take() {
+            Some(opened) => opened,
+            None => open_patiently(&context, index, &path).await,
+        };
+        let name = slot.name();
+        let ordered = tokio::select! {
+            biased;
+            id = context.orders.release_of(&name, released) => Some(id),
+            SlotLost = serve(&context, &slot, found) => None,
+        };
+        if let Some(id) = ordered {
+            opened = free_by_order(&context, slot, id).await;
+        }
+    }
+}
+
+/// Shows what was found in a slot.
+pub fn show(context: &Context, index: usize, opened: &Opened) {
+    let Opened { slot, found, released } = opened;
+    context.board.released(index, *released);
+    match found {
+        Found::Free => context.board.empty(index),
+        Found::Sector(journal) => {
+            context.ledger.hold(slot, slot.work_dir(journal.intent.sector, journal.token));
+            context.board.hold(index, journal.intent.sector, journal.token, &journal.state);
+        }
+        Found::Blocked(report) => context.board.unreadable(index, (**report).clone()),
+    }
+}
+
+/// Opens a slot, however long that takes.
+async fn open_patiently(context: &Context, index: usize, path: &Path) -> Opened {
+    let mut said = None;
+    loop {
+        let (slot_path, host) = (path.to_owned(), context.config.host.clone());
+        let outcome = tokio::task::spawn_blocking(move || open(index, &slot_path, &host)).await;
+        let report = match outcome {
+            Ok(Ok(opened)) => {
+                show(context, index, &opened);
+                tracing::info!(slot = opened.slot.name(), "slot opened");
+                return opened;
+            }
+            Ok(Err(error)) => error.report(&context.config.host, path),
+            // Only at the end of the process, or after a panic, of which the log has the words.
+            Err(error) => ErrorReport::new(ErrorClass::Crit, ErrorCode::SLOT_UNUSABLE, error.to_string()),
+        };
+        let message = report.message();
+        if said.as_ref() != Some(&message) {
+            tracing::error!(slot = %path.display(), code = %report.code, "slot blocked: {message}");
+            said = Some(message);
+        }
+        context.board.unreadable(index, report);
+        tokio::time::sleep(context.config.recover_interval).await;
+    }
+}
+
+/// Puts away whatever the slot holds. None if the slot was lost meanwhile: the order is carried out when it is back.
+async fn free_by_order(context: &Context, slot: Slot, id: u64) -> Option<Opened> {
+    tracing::warn!(worker = %context.config.name, slot = slot.name(), id, "freeing the slot as ordered");
+    // What ran was killed when its future was dropped. What it had begun on the disk ends first.
+    slot.quiet().await;
+    let path = slot.path().to_owned();
+    let kept = match insist_unless_lost(context, &slot, "free the slot", move || release::carry_out(&path, id)).await {
+        Ok(kept) => kept,
+        Err(SlotLost) => return None,
+    };
+    context.board.give_up(slot.index());
+    context.board.released(slot.index(), id);
+    context.ledger.release(&slot);
+    let kept: Vec<_> = kept.iter().map(|path| path.display().to_string()).collect();
+    tracing::warn!(
+        slot = slot.name(), id, files = kept.join(", "),
+        "slot freed as ordered; what it held is in quarantine, remove it when nobody needs it"
+    );
+    Some(Opened { slot, found: Found::Free, released: id })
+}
