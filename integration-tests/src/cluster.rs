@@ -6,6 +6,7 @@ mod files;
 mod nats;
 mod process;
 mod rpc;
+mod scripted;
 
 use std::{
     path::{Path, PathBuf},

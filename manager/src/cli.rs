@@ -3,6 +3,7 @@
 //! Data goes to stdout, everything else to stderr. Exit code 0: done; 1: it failed; 2: the command is wrong.
 
 mod audit;
+mod bus;
 mod decode;
 mod fleet;
 mod person;
@@ -51,6 +52,11 @@ enum Command {
     Slots {
         #[command(subcommand)]
         verb: slots::Slots,
+    },
+    /// The queue.
+    Bus {
+        #[command(subcommand)]
+        verb: bus::BusVerbs,
     },
     /// What people ordered.
     Audit {
@@ -113,6 +119,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Sectors { verb } => verb.run().await,
         Command::Workers { verb } => verb.run().await,
         Command::Slots { verb } => verb.run().await,
+        Command::Bus { verb } => verb.run().await,
         Command::Audit { verb } => verb.run().await,
         Command::Decode(decode) => decode.run(),
         Command::Completion { shell } => {

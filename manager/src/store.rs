@@ -10,6 +10,7 @@ mod messages;
 mod orders;
 mod outbox;
 mod outcome;
+mod recover;
 mod rows;
 mod sectors;
 

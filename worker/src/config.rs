@@ -385,7 +385,10 @@ mod tests {
             (good.replace("[\"f01000\"]", "[]"), "worker.miners is empty"),
             (good.replace("miners", "max_slots = 3\nminers"), "unknown field `max_slots`"),
             (good.replace("path = \"a\"", "path = \"worker.toml\""), "slot[0].path"),
-            (format!("{good}[[slot]]\npath = \"gone\"\n[[slot]]\npath = \"./gone\"\n"), "slot[1].path and slot[2].path"),
+            (
+                format!("{good}[[slot]]\npath = \"gone\"\n[[slot]]\npath = \"./gone\"\n"),
+                "slot[1].path and slot[2].path",
+            ),
             (format!("{good}[[slot]]\npath = \"link\"\n"), "slot[0].path and slot[1].path are the same"),
             (good.replace("path = \"store\"", "path = \"gone\""), "store.path"),
             (good.replace("name = \"main\"", "name = \"\""), "store.name"),

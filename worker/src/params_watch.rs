@@ -61,7 +61,9 @@ impl ParamsWatch {
         match &*state {
             State::Whole(files) if files.iter().all(|(path, size)| has_size(path, *size)) => return None,
             State::Bad { problem, checked } if checked.elapsed() < watched.interval => return Some(problem.clone()),
-            State::Unknown => tracing::info!(dir = %watched.dir.display(), size = %watched.size, "checking the parameters"),
+            State::Unknown => {
+                tracing::info!(dir = %watched.dir.display(), size = %watched.size, "checking the parameters")
+            }
             State::Whole(_) | State::Bad { .. } => {}
         }
         let (dir, size) = (watched.dir.clone(), watched.size);

@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use sealbus_nats::{Connection, heartbeats::Seen};
+use sealbus_nats::heartbeats::Seen;
 use sealbus_schema::{WorkerName, lease::Ownership, message::SlotStatus};
 use serde_json::{Value, json};
 
-use crate::{drive::chain_of, store::Sector};
+use crate::{config::Config, drive::chain_of, store::Sector};
 
 /// How long NATS may take to answer before a command goes on without it.
 const LIMIT: Duration = Duration::from_secs(4);
-/// From when on a worker counts as away. It gives a sign of life every few seconds.
-const AWAY_SECS: i64 = 60;
 /// For how long the bus remembers a sign of life.
 const REMEMBERED_MINUTES: u64 = 3;
 
 /// The workers' last signs of life, or why they cannot be read.
 pub struct Fleet {
     seen: Result<Vec<Seen>, String>,
+    /// After how many seconds without a sign of life a worker counts as away.
+    away_secs: i64,
 }
 
 /// Whether a worker is there.
@@ -33,14 +33,16 @@ pub enum Presence {
 
 impl Fleet {
     /// Reads the signs of life.
-    pub async fn look(nats: &Connection) -> Fleet {
+    pub async fn look(config: &Config) -> Fleet {
+        let nats = &config.nats;
         let read = async {
             let bus = nats.connect("manager").await.map_err(|error| chain_of(&error))?;
             bus.workers().await.map_err(|error| chain_of(&error))
         };
         let seen = tokio::time::timeout(LIMIT, read).await;
         let slow = || Err(format!("NATS at {} did not answer within {} s", nats.url, LIMIT.as_secs()));
-        Fleet { seen: seen.unwrap_or_else(|_| slow()) }
+        let away_secs = i64::try_from(config.liveness.dead_after_secs).unwrap_or(i64::MAX);
+        Fleet { seen: seen.unwrap_or_else(|_| slow()), away_secs }
     }
 
     /// Says on stderr that the workers could not be asked, if they could not.
@@ -71,7 +73,7 @@ impl Fleet {
             (Err(_), _) => Presence::Unknown,
             (Ok(_), None) => Presence::Away(None),
             (Ok(_), Some(seen)) => match age_secs(seen) {
-                age if age < AWAY_SECS => Presence::Here(age),
+                age if age < self.away_secs => Presence::Here(age),
                 age => Presence::Away(Some(age)),
             },
         }

@@ -67,7 +67,7 @@ impl Release {
     async fn run(self) -> anyhow::Result<()> {
         let config = self.config.load()?;
         let (store, policy) = (self.config.store().await?, attempt_policy(&config));
-        let fleet = Fleet::look(&config.nats).await;
+        let fleet = Fleet::look(&config).await;
         fleet.warn();
         if !self.yes {
             insist_on_known(std::slice::from_ref(&self.worker), &store, &fleet).await?;
@@ -110,7 +110,7 @@ impl Release {
         tx.commit().await?;
 
         wait_until_published(&store, &revoked).await?;
-        let fleet = Fleet::look(&config.nats).await;
+        let fleet = Fleet::look(&config).await;
         let when = when(&self.worker, store.orders_of(&self.worker).await?.as_ref(), &fleet);
         let what = if is_new { "is to be freed" } else { "was to be freed already" };
         if self.json {

@@ -39,8 +39,15 @@ enum Content {
     Nothing,
     /// Something may be there, and nobody can say what.
     Unreadable,
-    Claiming { sector: SectorId, lease_sequence: u64 },
-    Holding { sector: SectorId, token: Token, step: &'static str },
+    Claiming {
+        sector: SectorId,
+        lease_sequence: u64,
+    },
+    Holding {
+        sector: SectorId,
+        token: Token,
+        step: &'static str,
+    },
 }
 
 /// What is to be done with an intent that a slot was given.

@@ -140,7 +140,9 @@ async fn free_by_order(context: &Context, slot: Slot, id: u64) -> Option<Opened>
     context.ledger.release(&slot);
     let kept: Vec<_> = kept.iter().map(|path| path.display().to_string()).collect();
     tracing::warn!(
-        slot = slot.name(), id, files = kept.join(", "),
+        slot = slot.name(),
+        id,
+        files = kept.join(", "),
         "slot freed as ordered; what it held is in quarantine, remove it when nobody needs it"
     );
     Some(Opened { slot, found: Found::Free, released: id })

@@ -16,7 +16,8 @@ fn built_in(bench: &Bench) -> ProcessorPool {
         group.env.insert("FIL_PROOFS_PARENT_CACHE".into(), bench.dir.path().join("parents").display().to_string());
         group
     });
-    ProcessorPool::new(PoolConfig { groups: groups.into(), tmp_roots: vec![bench.dir.path().join("tmp")] }).expect("pool")
+    ProcessorPool::new(PoolConfig { groups: groups.into(), tmp_roots: vec![bench.dir.path().join("tmp")] })
+        .expect("pool")
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ impl Blocked {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = self.config.load()?;
         let store = self.config.store().await?;
-        let fleet = Fleet::look(&config.nats).await;
+        let fleet = Fleet::look(&config).await;
         fleet.warn();
         let sectors = self.filter.select(&store, &fleet, true).await?;
         let now = ChainTime::look(&config, &sectors).await;

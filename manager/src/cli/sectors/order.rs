@@ -111,7 +111,7 @@ async fn order(which: Which, command: Command, person: Person) -> anyhow::Result
     let config = which.config.load()?;
     let policy = attempt_policy(&config);
     let store = which.config.store().await?;
-    let fleet = Fleet::look(&config.nats).await;
+    let fleet = Fleet::look(&config).await;
     fleet.warn();
     let selected = select(&which, &command, &store, &fleet).await?;
     let trial = |before: &Sector| commands::carry_out(before.clone(), &command, &person, policy);

@@ -31,7 +31,7 @@ impl List {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = self.config.load()?;
         let store = self.config.store().await?;
-        let fleet = Fleet::look(&config.nats).await;
+        let fleet = Fleet::look(&config).await;
         fleet.warn();
         let orders: BTreeMap<WorkerName, WorkerOrders> =
             store.worker_orders().await?.into_iter().map(|orders| (orders.worker.clone(), orders)).collect();

@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::bail;
-use sealbus_nats::Connection;
 use sealbus_schema::WorkerName;
 use serde_json::{Value, json};
 
@@ -16,7 +15,10 @@ use super::{
     Drain,
     show::{is_followed, remaining_json, sectors_of, show_remaining},
 };
-use crate::store::{AuditEntry, Store, WorkerOrders};
+use crate::{
+    config::Config,
+    store::{AuditEntry, Store, WorkerOrders},
+};
 
 /// How long a command waits for a worker to say that it follows.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(5);
@@ -26,7 +28,7 @@ impl Drain {
     pub(super) async fn run(self, drain: bool) -> anyhow::Result<()> {
         let config = self.config.load()?;
         let store = self.config.store().await?;
-        let fleet = Fleet::look(&config.nats).await;
+        let fleet = Fleet::look(&config).await;
         fleet.warn();
         if !self.yes {
             insist_on_known(&self.workers, &store, &fleet).await?;
@@ -44,7 +46,7 @@ impl Drain {
             }
             tx.commit().await?;
         }
-        let fleet = wait_until_followed(&config.nats, &store, &self.workers, fleet).await?;
+        let fleet = wait_until_followed(&config, &store, &self.workers, fleet).await?;
         let mut values: Vec<Value> = Vec::new();
         for worker in &self.workers {
             let orders = store.orders_of(worker).await?;
@@ -90,7 +92,7 @@ pub(in super::super) async fn insist_on_known(
 
 /// Looks at the heartbeats until the workers that are there follow their orders, for a moment.
 async fn wait_until_followed(
-    nats: &Connection,
+    config: &Config,
     store: &Store,
     workers: &[WorkerName],
     mut fleet: Fleet,
@@ -106,7 +108,7 @@ async fn wait_until_followed(
             break;
         }
         tokio::time::sleep(FOLLOW_LOOK).await;
-        fleet = Fleet::look(nats).await;
+        fleet = Fleet::look(config).await;
     }
     Ok(fleet)
 }

@@ -37,7 +37,7 @@ impl Show {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = self.config.load()?;
         let store = self.config.store().await?;
-        let fleet = Fleet::look(&config.nats).await;
+        let fleet = Fleet::look(&config).await;
         fleet.warn();
         insist_on_known(std::slice::from_ref(&self.worker), &store, &fleet).await?;
         let sectors = sectors_of(&store, &self.worker).await?;
