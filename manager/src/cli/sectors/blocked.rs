@@ -137,8 +137,19 @@ fn show(sector: &Sector, since: Option<&str>, orders: &[String], fleet: &Fleet, 
     println!("  since    {}", since.unwrap_or("unknown"));
     println!("  where    {}", place(sector, fleet));
     println!("  waiting  costs: {}", Cost::of(sector).words(now));
-    println!("  orders   {}", if orders.is_empty() { "none".to_owned() } else { orders.join(", ") });
+    println!("  orders   {}", in_words(orders));
     println!();
+}
+
+/// The orders in one line, the phases to go back to in one word.
+pub(super) fn in_words(orders: &[String]) -> String {
+    const FROM: &str = "resubmit --from ";
+    let phases: Vec<&str> = orders.iter().filter_map(|order| order.strip_prefix(FROM)).collect();
+    let mut all: Vec<String> = orders.iter().filter(|order| !order.starts_with(FROM)).cloned().collect();
+    if !phases.is_empty() {
+        all.insert(1.min(all.len()), format!("{FROM}{}", phases.join("|")));
+    }
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
 fn show_slot(blocked: &BlockedSlot<'_>) {

@@ -212,12 +212,21 @@ fn preview(tried: &[Ordered], command: &Command, fleet: &Fleet, policy: AttemptP
                 seen,
                 match outcome {
                     Ok(outcome) => will(command, outcome, policy),
-                    Err(why) => format!("not possible: {why}"),
+                    Err(why) => refused(before, command, *why, policy),
                 },
             ]
         })
         .collect();
     table::render(&["SECTOR", "STATE", "BLOCKED", "WORKER", "SEEN", "WHAT HAPPENS"], &rows)
+}
+
+/// Why an order is not possible, and how it would be.
+fn refused(before: &Sector, command: &Command, why: Refusal, policy: AttemptPolicy) -> String {
+    let at_a_loss = Command::Abandon { lose_deposit: true };
+    let nobody = Person { name: String::new(), why: String::new() };
+    let would = matches!(command, Command::Abandon { lose_deposit: false })
+        && commands::carry_out(before.clone(), &at_a_loss, &nobody, policy).is_ok();
+    format!("not possible: {why}{}", if would { " (--lose-deposit)" } else { "" })
 }
 
 /// What an order does, in words.
@@ -314,7 +323,7 @@ fn report(
             }
             Err(why) => {
                 value["refused"] = json!(why.to_string());
-                format!("{}: not possible: {why}", before.id)
+                format!("{}: {}", before.id, refused(before, command, *why, policy))
             }
         };
         values.push(value);

@@ -76,7 +76,7 @@ fn show(sector: &Sector, history: &[HistoryEntry], orders: &[String], waits: boo
         show_error("cause", cause);
     }
     if !sector.state.is_terminal() {
-        println!("orders    {}", if orders.is_empty() { "none".to_owned() } else { orders.join(", ") });
+        println!("orders    {}", blocked::in_words(orders));
     }
     if waits {
         println!("waits     something for it is decided and not on the bus yet");
