@@ -68,6 +68,9 @@ impl Recover {
         let person = self.by.person();
         eprint!("{}", preview(&sectors, |sector| after_loss(sector, &person, policy)));
         eprintln!("What workers have in their slots is not used: free each slot that blocks with QUEUE_REPLACED.");
+        if self.dry_run && self.json {
+            return print_json(&json!({ "recovered": false, "old": known, "sectors": sectors.len() }));
+        }
         if self.dry_run || !confirm("Give up the old queue and go on with the present one?", self.yes)? {
             return Ok(());
         }

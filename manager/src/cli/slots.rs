@@ -141,7 +141,7 @@ impl Release {
         let mut notes = Vec::new();
         let Some(seen) = fleet.worker(&self.worker) else {
             notes.push(format!(
-                "worker {} is {}; what lies in the slot is known from the last errors only",
+                "worker {}: {}; what lies in the slot is known from the last errors only",
                 self.worker,
                 fleet.presence(&self.worker).words()
             ));

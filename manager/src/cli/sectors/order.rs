@@ -113,7 +113,7 @@ async fn order(which: Which, command: Command, person: Person) -> anyhow::Result
     let store = which.config.store().await?;
     let fleet = Fleet::look(&config).await;
     fleet.warn();
-    let selected = select(&which, &command, &store, &fleet).await?;
+    let selected = select(&which, &command, &store, &fleet, policy).await?;
     let trial = |before: &Sector| commands::carry_out(before.clone(), &command, &person, policy);
     let tried: Vec<Ordered> =
         selected.iter().map(|before| Ordered { before: before.clone(), outcome: trial(before) }).collect();
@@ -138,25 +138,28 @@ async fn order(which: Which, command: Command, person: Person) -> anyhow::Result
     report(&done, &command, &fleet, policy, which.json, Some(published))
 }
 
-async fn select(which: &Which, command: &Command, store: &Store, fleet: &Fleet) -> anyhow::Result<Vec<Sector>> {
+async fn select(
+    which: &Which,
+    command: &Command,
+    store: &Store,
+    fleet: &Fleet,
+    policy: AttemptPolicy,
+) -> anyhow::Result<Vec<Sector>> {
     if !which.sectors.is_empty() {
         return named(store, &which.sectors).await;
     }
     let only_blocked = matches!(command, Command::Resubmit { .. });
     let mut sectors = which.filter.select(store, fleet, only_blocked).await?;
-    sectors.retain(|sector| {
-        let blocked = blocked_by(sector).is_some();
-        match command {
-            // A filter means those for which the order makes sense; only a sector that is named is refused.
-            Command::Elsewhere => blocked || (sector.state.needs_owner() && !is_free(sector)),
-            _ => !sector.state.is_terminal(),
-        }
-    });
+    // A filter means those for which the order makes sense; only a sector that is named is refused. That a deposit would
+    // be lost is worth being told of.
+    let tried = match command {
+        Command::Abandon { .. } => Command::Abandon { lose_deposit: true },
+        command => command.clone(),
+    };
+    let nobody = Person { name: String::new(), why: String::new() };
+    let makes_sense = |sector: &Sector| commands::carry_out(sector.clone(), &tried, &nobody, policy).is_ok();
+    sectors.retain(|sector| only_blocked || makes_sense(sector));
     Ok(sectors)
-}
-
-fn is_free(sector: &Sector) -> bool {
-    matches!(sector.ownership, Ownership::Free { .. })
 }
 
 /// Gives the order to a sector as it stands now, which may be another way than a moment ago.
@@ -285,12 +288,11 @@ fn when(command: &Command, outcome: &Outcome, fleet: &Fleet, published: Option<b
         (Presence::Away(_), Command::Resubmit { .. }) => (
             "when_worker_is_back",
             format!(
-                "worker {worker} is {words}: it takes the order when it is back; `--elsewhere` gives the sector to \
-                 another one"
+                "worker {worker}, {words}, takes the order when it is back; `--elsewhere` gives the sector to another one"
             ),
         ),
         (Presence::Away(_), _) => {
-            ("when_worker_is_back", format!("worker {worker} is {words}: it takes the order when it is back"))
+            ("when_worker_is_back", format!("worker {worker}, {words}, takes the order when it is back"))
         }
         (Presence::Unknown, _) => ("unknown", format!("worker {worker} is told; {words}")),
     }

@@ -127,7 +127,7 @@ pub(in super::super) fn when(worker: &WorkerName, orders: Option<&WorkerOrders>,
                 .to_owned()
         }
         Presence::Here(_) => format!("it has been told, {words}, and has not said yet that it follows"),
-        Presence::Away(_) => format!("it is {words}: it follows when it is back"),
+        Presence::Away(_) => format!("{words}: it follows when it is back"),
         Presence::Unknown => format!("it has been told; {words}"),
     }
 }
