@@ -27,6 +27,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 pub struct Settings {
     /// Slots of each worker.
     pub slots: usize,
+    /// What the devnet's randomness comes from.
+    pub seed: u64,
     /// Real milliseconds an epoch of the devnet lasts.
     pub epoch_millis: u64,
     /// How many epochs must stand on top of something before the manager counts it.
@@ -60,6 +62,7 @@ impl Settings {
         };
         Ok(Settings {
             slots: 1,
+            seed: 1,
             epoch_millis: 500,
             confidence_epochs: 2,
             params: directory("SEALBUS_PARAMS")?,
@@ -132,7 +135,8 @@ impl Cluster {
         let data = self.root.join("devnet");
         std::fs::create_dir_all(&data)?;
         let millis = self.settings.epoch_millis.to_string();
-        let arguments = ["--data-dir", &text(&data), "--epoch-millis", &millis];
+        let seed = self.settings.seed.to_string();
+        let arguments = ["--data-dir", &text(&data), "--epoch-millis", &millis, "--seed", &seed];
         let env = self.proofs_env();
         let program = process::own_binary("sealbus-devnet")?;
         self.devnet = Some(Process::start("devnet", &program, &arguments, &env, &self.root)?);

@@ -12,8 +12,14 @@ use sealbus_integration_tests::cluster::{Cluster, Settings, own_binary, wait_wit
 /// A cluster whose manager is not started. No proofs are needed here.
 fn cluster(directory: &Path) -> Cluster {
     let nowhere = directory.join("nowhere");
-    let settings =
-        Settings { slots: 1, epoch_millis: 200, confidence_epochs: 1, params: nowhere.clone(), parents: nowhere };
+    let settings = Settings {
+        slots: 1,
+        seed: 1,
+        epoch_millis: 200,
+        confidence_epochs: 1,
+        params: nowhere.clone(),
+        parents: nowhere,
+    };
     Cluster::prepare(directory, settings).expect("a cluster")
 }
 

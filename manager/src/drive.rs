@@ -3,6 +3,7 @@
 //! A reconciler: at each tick it reads the head, the open messages and the live sectors, and moves each as far as the
 //! chain allows. It takes no input and keeps nothing that a restart would miss.
 
+pub mod decide;
 mod landing;
 mod messages;
 mod sectors;
@@ -13,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use decide::Now;
 use fvm_shared::{address::Address, econ::TokenAmount};
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId,
@@ -166,8 +168,7 @@ impl<T: Transport + 'static> Driver<T> {
             // No waiting turns it into another one.
             Err(DriveError::Commitment(error)) => {
                 let report = ErrorReport::from_error(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, &error);
-                let detail = error_detail(&report);
-                Ok(self.apply(sector, Input::Refused(report), "commitment_refused", detail).await?)
+                Ok(self.apply(sector, Input::Refused(report)).await?)
             }
             Err(DriveError::Store(error)) => Err(DriveError::Store(error)),
             Err(DriveError::Chain(error)) if error.is_transient() || error.needs_person() => {
@@ -182,10 +183,16 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// Applies what the chain brought to one sector. The sector is read again: what came meanwhile counts.
-    async fn apply(&self, id: SectorId, input: Input, kind: &str, detail: serde_json::Value) -> Result<(), StoreError> {
-        apply_to(&self.store, self.epoch, id, input, kind, detail, self.policy()).await?;
+    async fn apply(&self, id: SectorId, input: Input) -> Result<(), StoreError> {
+        apply_to(&self.store, self.epoch, id, input, self.policy()).await?;
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    /// The chain's time and rules, for decisions.
+    fn now(&self, view: &View) -> Now {
+        let (head, lagged) = (view.head.height, view.lagged.height);
+        Now { head, lagged, rules: self.rules, epoch_millis: self.epoch_millis }
     }
 
     fn policy(&self) -> AttemptPolicy {
@@ -216,10 +223,9 @@ async fn apply_to(
     epoch: i64,
     id: SectorId,
     input: Input,
-    kind: &str,
-    detail: serde_json::Value,
     policy: AttemptPolicy,
 ) -> Result<(), StoreError> {
+    let (kind, detail) = decide::told(&input);
     let mut tx = store.begin_as(epoch).await?;
     if let Some(sector) = tx.sector(id).await? {
         let happening = Happening::of_manager(kind, detail);

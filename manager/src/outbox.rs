@@ -25,6 +25,17 @@ const REOFFER_PERIOD: Duration = Duration::from_secs(120);
 /// How many rows are read at once.
 const BATCH: u32 = 100;
 
+/// What becomes of a row of the outbox that was published, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// It goes.
+    Remove,
+    /// It stays, for a person to see; the rows behind it go on.
+    Keep,
+    /// It stays, and so do the rows behind it until the bus answers.
+    Stop,
+}
+
 /// Publishes for ever.
 pub async fn run(bus: &Bus, store: &Store, changed: &Notify) -> Result<std::convert::Infallible, StoreError> {
     let mut reoffer = tokio::time::interval(REOFFER_PERIOD);
@@ -49,23 +60,34 @@ async fn drain(bus: &Bus, store: &Store) -> Result<(), StoreError> {
         }
         for row in rows {
             after = row.id;
-            match publish(bus, &row).await {
-                Ok(()) => {}
-                Err(PublishError::Fenced { subject }) => {
-                    // The lease has moved; the fold says what is true now.
-                    tracing::info!(sector = %row.sector, %subject, "no longer true; dropped");
-                }
-                Err(error) if error.is_transient() => {
-                    tracing::warn!(sector = %row.sector, %error, "not published yet");
-                    return Ok(());
-                }
-                Err(error) => {
-                    tracing::error!(sector = %row.sector, %error, "cannot be published");
-                    continue;
-                }
+            let outcome = publish(bus, &row).await;
+            let treatment = treat(&outcome);
+            log_outcome(&row, outcome, treatment);
+            match treatment {
+                Treatment::Remove => store.remove_from_outbox(row.id).await?,
+                Treatment::Keep => {}
+                Treatment::Stop => return Ok(()),
             }
-            store.remove_from_outbox(row.id).await?;
         }
+    }
+}
+
+/// What becomes of a row, by what became of its content.
+pub const fn treat(outcome: &Result<(), PublishError>) -> Treatment {
+    match outcome {
+        // Fenced: the lease has moved, and the fold says what is true now.
+        Ok(()) | Err(PublishError::Fenced { .. }) => Treatment::Remove,
+        Err(error) if error.is_transient() => Treatment::Stop,
+        Err(_) => Treatment::Keep,
+    }
+}
+
+fn log_outcome(row: &OutboxRow, outcome: Result<(), PublishError>, treatment: Treatment) {
+    let Err(error) = outcome else { return };
+    match treatment {
+        Treatment::Remove => tracing::info!(sector = %row.sector, %error, "no longer true; dropped"),
+        Treatment::Stop => tracing::warn!(sector = %row.sector, %error, "not published yet"),
+        Treatment::Keep => tracing::error!(sector = %row.sector, %error, "cannot be published"),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use sealbus_schema::{
     SectorId, Token, WorkerName, codec,
-    message::{Intent, LeaseRecord},
+    message::{Event, Intent, LeaseRecord},
 };
 
 use crate::{
@@ -61,6 +61,28 @@ pub enum ReadError {
     },
 }
 
+/// What a claim came to that the server refused, by the sector's last lease record and the claimer's last event.
+///
+/// A claim that was stored while its acknowledgement was lost is ours. But one under which we have reported already is
+/// used: its journal was lost or is over, and the numbers of its events must not begin again.
+pub fn refused_claim(
+    intent: &Intent,
+    worker: &WorkerName,
+    lease: Option<&Lease>,
+    reported: Option<&Event>,
+) -> ClaimOutcome {
+    let Some(Lease { sequence, owner: Some(owner), record: LeaseRecord::Claim { intent: claimed, .. } }) = lease else {
+        return ClaimOutcome::Lost;
+    };
+    let token = Token(*sequence);
+    let unused = reported.is_none_or(|event| event.token != token);
+    if owner == worker && claimed.lease_sequence == intent.lease_sequence && unused {
+        ClaimOutcome::Won(token)
+    } else {
+        ClaimOutcome::Lost
+    }
+}
+
 impl Bus {
     /// Claims the sector of an intent.
     ///
@@ -84,12 +106,9 @@ impl Bus {
         match self.publish_patiently(&out).await {
             Ok(stored) => Ok(ClaimOutcome::Won(Token(stored.sequence))),
             Err(PublishError::Fenced { .. }) => {
-                let mine = self.last_lease(sector).await?.filter(|lease| {
-                    lease.owner.as_ref() == Some(worker)
-                        && matches!(&lease.record, LeaseRecord::Claim { intent: claimed, .. }
-                            if claimed.lease_sequence == intent.lease_sequence)
-                });
-                Ok(mine.map_or(ClaimOutcome::Lost, |lease| ClaimOutcome::Won(Token(lease.sequence))))
+                let lease = self.last_lease(sector).await?;
+                let reported = self.last_event(sector, worker).await?;
+                Ok(refused_claim(intent, worker, lease.as_ref(), reported.as_ref()))
             }
             Err(error) => Err(error.into()),
         }

@@ -1,11 +1,11 @@
 //! A sector's life in a slot, driven: one task a slot, which takes an intent when the slot is free and carries out what
 //! the machine asks for.
 //!
-//! [`claim`] takes an intent, [`resume`] goes on after a restart, [`life`] drives the machine of
-//! [`sealbus_schema::seal::worker`], [`work`] is what its states need, [`facts`] how the manager's answers arrive.
-//! [`tend`] is what surrounds all that: a slot is opened, served, freed by order and opened again; [`readiness`] is what
-//! a free slot must be for a sector. [`board`] is what the slots know of each other and what people see, [`orders`] what
-//! a person wants of the machine.
+//! [`core`] says what must be done in which order, and does none of it. [`claim`] takes an intent, [`resume`] goes on after
+//! a restart, [`life`] carries out what the core asks for, [`work`] is what the machine's states need, [`facts`] how the
+//! manager's answers arrive. [`tend`] is what surrounds all that: a slot is opened, served, freed by order and opened
+//! again; [`readiness`] is what a free slot must be for a sector. [`board`] is what the slots know of each other and what
+//! people see, [`orders`] what a person wants of the machine.
 //!
 //! One order holds everywhere: a transition is in the journal before its events are published, an event is published
 //! before its acknowledgement is in the journal. So a kill repeats an event under the same number, and never skips one.
@@ -13,12 +13,13 @@
 
 pub mod board;
 mod claim;
+pub mod core;
 mod expiry;
-mod facts;
+pub mod facts;
 mod life;
 pub mod orders;
 mod readiness;
-mod resume;
+pub mod resume;
 pub mod tend;
 pub mod wakeups;
 mod work;
@@ -26,7 +27,7 @@ mod work;
 use std::{sync::Arc, time::Duration};
 
 use sealbus_nats::{Bus, publish::Backoff};
-use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, message::Intent, seal::worker::State};
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, message::Intent};
 use tracing::Instrument;
 
 use crate::{
@@ -38,7 +39,11 @@ use crate::{
     stage::{StageCode, StageError, files},
 };
 use board::Board;
-use life::{End, Life};
+use core::{
+    End,
+    leave::{self, LeaveStep},
+};
+use life::Life;
 use orders::StandingOrders;
 use resume::Right;
 use wakeups::Wakeups;
@@ -99,7 +104,7 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
                 match resumed {
                     Right::Ours => Some(journal),
                     Right::Gone => {
-                        leave(context, slot, journal).await;
+                        leave(context, slot, journal, End::Fenced).await;
                         None
                     }
                     Right::OtherStream => refuse_other_stream(context, slot).await,
@@ -114,48 +119,45 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
         let span = sector_span(context, slot, &journal);
         let (end, journal) = Life::new(Arc::clone(context), slot, journal).run().instrument(span).await;
         match end {
-            End::Over => free(context, slot, &journal).await,
+            End::Over => leave(context, slot, journal, End::Over).await,
             End::Fenced => match resume::right_after_fence(context, &journal).await {
                 Right::OtherStream => refuse_other_stream(context, slot).await,
-                Right::Ours | Right::Gone => leave(context, slot, journal).await,
+                Right::Ours | Right::Gone => leave(context, slot, journal, End::Fenced).await,
             },
         }
     }
 }
 
-/// Frees a slot whose sector's end is in the log.
-async fn free(context: &Context, slot: &Slot, journal: &Journal) {
-    let path = slot.journal();
-    insist(context, slot, "remove the journal", move || Journal::clear(&path)).await;
-    context.board.finish(slot.index(), journal.intent.sector, journal.token);
-    context.ledger.release(slot);
-    tracing::info!(slot = slot.name(), sector = %journal.intent.sector, token = %journal.token, "slot free");
-}
-
-/// Gives up a sector that is not ours any more: its files move out of the way, and a person decides about them.
-async fn leave(context: &Context, slot: &Slot, journal: Journal) {
+/// Is done with a sector, one way or another. The files of one that is not ours any more move out of the way, and a person
+/// decides about them.
+async fn leave(context: &Context, slot: &Slot, journal: Journal, end: End) {
     let (sector, token) = (journal.intent.sector, journal.token);
-    if matches!(journal.state, State::Over { .. }) {
-        // Its last event was stored and the lease closed before the acknowledgement came, or nobody wants it any more.
-        return free(context, slot, &journal).await;
+    for step in leave::left(&journal, end) {
+        match step {
+            LeaveStep::Quarantine => {
+                let (slot_path, work_dir) = (slot.path().to_owned(), slot.work_dir(sector, token));
+                let moved = insist(context, slot, "quarantine the files", move || {
+                    quarantine::put_away(&slot_path, &work_dir, &files::name_of(&work_dir))
+                })
+                .await;
+                let place = moved.map_or("nowhere: there were none".to_owned(), |path| path.display().to_string());
+                tracing::error!(
+                    worker = %context.config.name, slot = slot.name(), %sector, %token, files = place,
+                    "fenced: the sector was taken from this worker; its files are quarantined, remove them when nobody \
+                     needs them"
+                );
+            }
+            LeaveStep::ClearJournal => {
+                let path = slot.journal();
+                insist(context, slot, "remove the journal", move || Journal::clear(&path)).await;
+            }
+            LeaveStep::Finish => {
+                context.board.finish(slot.index(), sector, token);
+                context.ledger.release(slot);
+                tracing::info!(slot = slot.name(), %sector, %token, "slot free");
+            }
+        }
     }
-    let kept = {
-        let (path, slot_path, index) = (slot.journal(), slot.path().to_owned(), slot.index());
-        let moved = insist(context, slot, "quarantine the files", {
-            let work_dir = slot.work_dir(sector, token);
-            move || quarantine::put_away(&slot_path, &work_dir, &files::name_of(&work_dir))
-        })
-        .await;
-        insist(context, slot, "remove the journal", move || Journal::clear(&path)).await;
-        context.board.finish(index, sector, token);
-        moved
-    };
-    context.ledger.release(slot);
-    let place = kept.map_or("nowhere: there were none".to_owned(), |path| path.display().to_string());
-    tracing::error!(
-        worker = %context.config.name, slot = slot.name(), %sector, %token, files = place,
-        "fenced: the sector was taken from this worker; its files are quarantined, remove them when nobody needs them"
-    );
 }
 
 /// Goes no further with a slot whose token is of another stream.

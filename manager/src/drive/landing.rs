@@ -1,12 +1,11 @@
 //! Landing: read from the sector's state at a confident tipset, never from a receipt alone.
 
-use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport,
-    seal::manager::{Input, Proven, Sealed},
-};
-use serde_json::json;
+use sealbus_schema::seal::manager::{Input, Proven, Sealed};
 
-use super::{DriveError, Driver, View, address, error_detail};
+use super::{
+    DriveError, Driver, View, address,
+    decide::{self, Found},
+};
 use crate::{
     chain::{Transport, commitment::sealed_cid},
     life,
@@ -20,21 +19,11 @@ impl<T: Transport + 'static> Driver<T> {
         sector: &Sector,
         sealed: &Sealed,
     ) -> Result<(), DriveError> {
-        let miner = address(sector.id.miner);
-        let number = sector.id.number.0;
-        let Some(found) = self.node.sector_pre_commit_info(&miner, number, &view.lagged.key).await? else {
-            return Ok(());
-        };
-        if found.info.sealed_cid != sealed_cid(&sealed.comm_r.0)? {
-            let message = format!("sector {} has another PreCommit on chain, of {}", sector.id, found.info.sealed_cid);
-            let error = ErrorReport::new(ErrorClass::Perm, ErrorCode::NUMBER_TAKEN, message);
-            let detail = error_detail(&error);
-            return Ok(self.apply(sector.id, Input::Refused(error), "precommit_refused", detail).await?);
+        let found = self.precommit_on_chain(view, sector, sealed).await?;
+        match self.now(view).precommit_found(found) {
+            Some(input) => self.landed(sector, MessageKind::PreCommit, input).await,
+            None => Ok(()),
         }
-        let precommit = self.precommit_info(view, found.pre_commit_epoch);
-        let detail = json!({ "epoch": precommit.epoch, "prove_by_epoch": precommit.prove_by_epoch });
-        let input = Input::PreCommitLanded(precommit);
-        self.landed(sector, MessageKind::PreCommit, precommit.epoch, input, "precommit_landed", detail).await
     }
 
     pub(super) async fn look_for_sector(
@@ -43,36 +32,41 @@ impl<T: Transport + 'static> Driver<T> {
         sector: &Sector,
         proven: &Proven,
     ) -> Result<(), DriveError> {
-        let miner = address(sector.id.miner);
-        let number = sector.id.number.0;
-        let Some(found) = self.node.sector_info(&miner, number, &view.lagged.key).await? else {
-            return Ok(());
-        };
-        let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r;
-        if found.sealed_cid != sealed_cid(&comm_r.0)? {
-            let message = format!("sector {} is active on chain with another replica", sector.id);
-            let error = ErrorReport::new(ErrorClass::Perm, ErrorCode::NUMBER_TAKEN, message);
-            let detail = error_detail(&error);
-            return Ok(self.apply(sector.id, Input::Refused(error), "prove_commit_refused", detail).await?);
+        let (miner, number) = (address(sector.id.miner), sector.id.number.0);
+        let ours = sealed_cid(&proven.seeded.stored.precommitted.sealed.comm_r.0)?;
+        let found = self.node.sector_info(&miner, number, &view.lagged.key).await?;
+        let found = found.map(|found| Found { is_ours: found.sealed_cid == ours, epoch: found.activation });
+        match self.now(view).sector_found(found) {
+            Some(input) => self.landed(sector, MessageKind::ProveCommit, input).await,
+            None => Ok(()),
         }
-        let activation_epoch = found.activation;
-        let detail = json!({ "activation_epoch": activation_epoch, "expiration_epoch": found.expiration });
-        let input = Input::ProveLanded { activation_epoch };
-        self.landed(sector, MessageKind::ProveCommit, activation_epoch, input, "prove_landed", detail).await
+    }
+
+    /// The PreCommit under a sector's number, at the last confident tipset.
+    pub(super) async fn precommit_on_chain(
+        &self,
+        view: &View,
+        sector: &Sector,
+        sealed: &Sealed,
+    ) -> Result<Option<Found>, DriveError> {
+        let (miner, number) = (address(sector.id.miner), sector.id.number.0);
+        let ours = sealed_cid(&sealed.comm_r.0)?;
+        let found = self.node.sector_pre_commit_info(&miner, number, &view.lagged.key).await?;
+        Ok(found.map(|found| Found { is_ours: found.info.sealed_cid == ours, epoch: found.pre_commit_epoch }))
     }
 
     /// The message's end and the sector's step are one transaction.
-    async fn landed(
-        &self,
-        sector: &Sector,
-        message: MessageKind,
-        epoch: i64,
-        input: Input,
-        kind: &str,
-        detail: serde_json::Value,
-    ) -> Result<(), DriveError> {
+    async fn landed(&self, sector: &Sector, message: MessageKind, input: Input) -> Result<(), DriveError> {
+        let landed = match &input {
+            Input::PreCommitLanded(precommit) => Some(precommit.epoch),
+            Input::ProveLanded { activation_epoch } => Some(*activation_epoch),
+            _ => None,
+        };
+        let (kind, detail) = decide::told(&input);
         let mut tx = self.store.begin_as(self.epoch).await?;
-        tx.mark_landed(message, sector.id, epoch).await?;
+        if let Some(epoch) = landed {
+            tx.mark_landed(message, sector.id, epoch).await?;
+        }
         if let Some(sector) = tx.sector(sector.id).await? {
             life::apply(&mut tx, sector, input, Happening::of_manager(kind, detail), self.policy()).await?;
         }

@@ -5,12 +5,16 @@
 
 use fvm_shared::{address::Address, message::Message as Unsigned};
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport,
-    seal::manager::{Input, Proven, Rebuild, Sealed, State},
+    ErrorClass, ErrorReport,
+    seal::manager::{Input, Proven, Sealed, State},
 };
 use serde_json::json;
 
-use super::{DriveError, Driver, View, address, chain_of, error_detail};
+use super::{
+    DriveError, Driver, View, address, chain_of,
+    decide::{self, Followed, Seen, Wanted},
+    error_detail,
+};
 use crate::{
     chain::{
         Error as ChainError, Transport,
@@ -45,24 +49,23 @@ impl<T: Transport + 'static> Driver<T> {
     /// Builds, checks and signs a message, and stores its bytes. None if it is not to be sent now.
     async fn sign(&self, view: &View, message: &Message) -> Result<Option<Signed>, DriveError> {
         let Some(sector) = self.store.sector(message.sector).await? else { return Ok(None) };
-        let over = matches!(
-            sector.state,
-            State::Proving(_) | State::Aborting { .. } | State::Abandoning { .. } | State::Aborted { .. }
-        );
-        if over || message.attempt != sector.attempt {
-            // Never signed, so nothing of it can be anywhere; the present attempt has a row of its own.
-            let mut tx = self.store.begin_as(self.epoch).await?;
-            tx.mark_failed(&message.key, None, "the attempt that wanted it is over").await?;
-            return Ok(tx.commit().await.map(|()| None)?);
+        match self.now(view).wanted(message, &sector) {
+            Wanted::Sign => {}
+            Wanted::Wait => return Ok(None),
+            Wanted::Over => {
+                let mut tx = self.store.begin_as(self.epoch).await?;
+                tx.mark_failed(&message.key, None, "the attempt that wanted it is over").await?;
+                return Ok(tx.commit().await.map(|()| None)?);
+            }
+            Wanted::GiveUp(expired) => {
+                return self.give_up(message, None, &expired, Input::Expired(expired.clone())).await.map(|()| None);
+            }
         }
         let sender = self.sender(sector.id.miner, view).await?;
         let version = self.node.network_version(&view.head.key).await?;
         network::check_supported(version)?;
         let unsigned = match (&sector.state, message.kind) {
             (State::PreCommitting(sealed), MessageKind::PreCommit) => {
-                if let Some(expired) = self.ticket_expired(view, sealed) {
-                    return self.give_up(message, None, &expired, Input::Expired(expired.clone())).await.map(|()| None);
-                }
                 self.precommit(view, &sector, sealed, sender).await?
             }
             (State::ProveCommitting(proven), MessageKind::ProveCommit) => {
@@ -87,10 +90,7 @@ impl<T: Transport + 'static> Driver<T> {
         let (cid, bytes) = (signed.cid()?.to_string(), signed.to_bytes()?);
         // Nobody else signs for this epoch's holder, and the index over sender and nonce would refuse a second message.
         let mut tx = self.store.begin_as(self.epoch).await?;
-        // While this was built the sector may have been given up, released or blocked.
-        let still_wanted =
-            tx.sector(sector.id).await?.is_some_and(|now| now.attempt == sector.attempt && now.state == sector.state);
-        if !still_wanted {
+        if !decide::still_wanted(&sector, tx.sector(sector.id).await?.as_ref()) {
             return Ok(None);
         }
         tx.save_signed(&message.key, &key, nonce, &cid, &bytes).await?;
@@ -178,56 +178,33 @@ impl<T: Transport + 'static> Driver<T> {
             Err(error) if error.is_message_unknown() => None,
             Err(error) => return Err(error.into()),
         };
-        let Some(found) = found else {
-            let nonce = bytes.message().sequence;
-            let actor = self.node.get_actor(&bytes.message().from, &view.lagged.key).await?;
-            if actor.is_some_and(|actor| actor.nonce > nonce) {
-                let text = format!("nonce {nonce} of {} was used by another message", bytes.message().from);
-                let error = ErrorReport::new(ErrorClass::Perm, self.refusal(message.kind), text);
-                return self.give_up(message, None, &error, Input::Refused(error.clone())).await;
+        let seen = match found {
+            None => {
+                let actor = self.node.get_actor(&bytes.message().from, &view.lagged.key).await?;
+                let nonce_used = actor.is_some_and(|actor| actor.nonce > bytes.message().sequence);
+                Seen::Absent { nonce_used }
             }
-            if view.head.height - pushed >= self.config.chain.repush_epochs {
-                return self.push(view, message, signed).await;
+            Some(found) => {
+                let exit = match found.receipt.exit_code {
+                    ExitCode::Ok if message.kind == MessageKind::ProveCommit => {
+                        let codes = BatchReturn::decode(&found.receipt.return_bytes, 1);
+                        codes.ok().and_then(|codes| codes.first().copied()).unwrap_or(ExitCode::Ok)
+                    }
+                    exit => exit,
+                };
+                Seen::Executed { height: found.height, exit }
             }
-            return Ok(());
-        };
-        let exit = match found.receipt.exit_code {
-            ExitCode::Ok if message.kind == MessageKind::ProveCommit => {
-                let codes = BatchReturn::decode(&found.receipt.return_bytes, 1);
-                codes.ok().and_then(|codes| codes.first().copied()).unwrap_or(ExitCode::Ok)
-            }
-            exit => exit,
         };
         let sector = self.store.sector(message.sector).await?;
-        if exit.is_ok() {
-            // Executed well, and the sector's state at the same tipset was read before: it must have taken effect.
-            let still_waiting = sector.is_some_and(|sector| {
-                matches!(
-                    (&sector.state, message.kind),
-                    (
-                        State::PreCommitting(_)
-                            | State::Requeued(Rebuild::Sent(_))
-                            | State::Rebuilding(Rebuild::Sent(_)),
-                        MessageKind::PreCommit
-                    ) | (State::ProveCommitting(_), MessageKind::ProveCommit)
-                )
-            });
-            if still_waiting && found.height + self.config.chain.repush_epochs < view.lagged.height {
-                let text = format!("message {} was executed at epoch {} without its effect", signed.cid, found.height);
-                let error = ErrorReport::new(ErrorClass::Perm, ErrorCode::MESSAGE_WITHOUT_EFFECT, text);
-                return self.give_up(message, Some(0), &error, Input::Refused(error.clone())).await;
+        let what = format!("message {} (nonce {} of {})", signed.cid, bytes.message().sequence, bytes.message().from);
+        let repush = self.config.chain.repush_epochs;
+        match self.now(view).followed(message, sector.as_ref(), pushed, repush, seen, &what) {
+            Followed::Wait => Ok(()),
+            Followed::Push => self.push(view, message, signed).await,
+            Followed::GiveUp { exit, error } => {
+                self.give_up(message, exit, &error, Input::Refused(error.clone())).await
             }
-            return Ok(());
         }
-        let text = format!(
-            "message {} failed at epoch {} with exit code {} ({})",
-            signed.cid,
-            found.height,
-            exit.value(),
-            exit.meaning()
-        );
-        let error = ErrorReport::new(ErrorClass::Perm, self.refusal(message.kind), text);
-        self.give_up(message, Some(exit.value()), &error, Input::Refused(error.clone())).await
     }
 
     /// The node refused to estimate: either for now, or for good.
@@ -237,7 +214,7 @@ impl<T: Transport + 'static> Driver<T> {
         if !refused_for_good {
             return Err(error.into());
         }
-        let report = ErrorReport::from_error(ErrorClass::Perm, self.refusal(message.kind), &error);
+        let report = ErrorReport::from_error(ErrorClass::Perm, decide::refusal(message.kind), &error);
         let exit = error.exit_code().map(ExitCode::value);
         self.give_up(message, exit, &report, Input::Refused(report.clone())).await
     }
@@ -258,22 +235,5 @@ impl<T: Transport + 'static> Driver<T> {
         tx.commit().await?;
         self.changed.notify_waiters();
         Ok(())
-    }
-
-    fn ticket_expired(&self, view: &View, sealed: &Sealed) -> Option<ErrorReport> {
-        (view.head.height >= sealed.ticket.expires_epoch).then(|| {
-            let text = format!(
-                "the ticket of epoch {} could be used until epoch {}; the chain is at {}",
-                sealed.ticket.epoch, sealed.ticket.expires_epoch, view.head.height
-            );
-            ErrorReport::new(ErrorClass::Abort, ErrorCode::TICKET_EXPIRED, text)
-        })
-    }
-
-    const fn refusal(&self, kind: MessageKind) -> ErrorCode {
-        match kind {
-            MessageKind::PreCommit => ErrorCode::PRECOMMIT_REFUSED,
-            MessageKind::ProveCommit => ErrorCode::PROVE_COMMIT_REFUSED,
-        }
     }
 }

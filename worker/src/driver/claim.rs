@@ -1,16 +1,20 @@
 //! Takes the next intent into a free slot.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use sealbus_nats::{
     intents::{Offer, PullError},
-    lease::{ClaimOutcome, ReadError},
     publish::Backoff,
     topology,
 };
-use sealbus_schema::{Plan, SectorId, Token};
+use sealbus_schema::Plan;
 
-use super::{Context, SlotLost, board::Verdict, insist_unless_lost, readiness, resume::stream_identity};
+use super::{
+    Context, SlotLost,
+    core::claim::{self as core, ClaimStep},
+    insist_unless_lost, readiness,
+    resume::stream_identity,
+};
 use crate::{journal::Journal, slot::Slot};
 
 /// How long a free slot waits for an intent before it looks at its disk again.
@@ -82,72 +86,55 @@ async fn claim(
         tokio::time::sleep(backoff.next_pause()).await;
         return Ok(None);
     }
-    match context.board.begin_claim(slot.index(), intent) {
-        Verdict::Claim => {}
-        Verdict::Held => {
-            accept(offer).await;
-            return Ok(None);
-        }
-        Verdict::Leave => {
-            tokio::time::sleep(backoff.next_pause()).await;
-            return Ok(None);
-        }
-    }
-    // Before the claim, so that nothing but the journal comes between the claim and the work.
-    let stream = stream_identity(context).await;
-    let token = match context.bus.claim(intent, &context.config.name, &context.config.host).await {
-        Ok(ClaimOutcome::Won(token)) if !context.board.has_finished(sector, token) => token,
-        Ok(ClaimOutcome::Won(_) | ClaimOutcome::Lost) => {
-            tracing::debug!(%sector, "a stale intent");
-            context.board.end_claim(slot.index());
-            accept(offer).await;
-            return Ok(None);
-        }
-        Err(error) => {
-            tracing::error!(%sector, %error, "cannot claim; the intent stays in the queue");
-            context.board.end_claim(slot.index());
-            tokio::time::sleep(backoff.next_pause()).await;
-            return Ok(None);
-        }
-    };
-    match was_begun(context, sector, token).await {
-        Ok(false) => {}
-        Ok(true) => {
-            tracing::info!(%sector, %token, "a late copy of an intent whose sector was begun under this lease already");
-            context.board.end_claim(slot.index());
-            accept(offer).await;
-            return Ok(None);
-        }
-        Err(error) => {
-            tracing::warn!(%sector, %token, %error, "cannot tell whether the sector was begun; the intent comes again");
-            context.board.end_claim(slot.index());
-            tokio::time::sleep(backoff.next_pause()).await;
-            return Ok(None);
+    let mut steps = VecDeque::from(core::offered(context.board.begin_claim(slot.index(), intent)));
+    let mut won = None;
+    while let Some(step) = steps.pop_front() {
+        match step {
+            ClaimStep::Claim => {
+                // Before the claim, so that nothing but the journal comes between the claim and the work.
+                let stream = stream_identity(context).await;
+                let outcome = match context.bus.claim(intent, &context.config.name, &context.config.host).await {
+                    Ok(outcome) => Some(outcome),
+                    Err(error) => {
+                        tracing::error!(%sector, %error, "cannot claim; the intent stays in the queue");
+                        None
+                    }
+                };
+                let finished = |token| context.board.has_finished(sector, token);
+                steps.extend(core::claimed(outcome, finished, stream, intent));
+            }
+            ClaimStep::Persist(journal) => {
+                let (written, path) = (journal.clone(), slot.journal());
+                let stored = insist_unless_lost(context, slot, "write the journal", move || written.store(&path)).await;
+                if let Err(lost) = stored {
+                    // The claim is found again by whichever slot of ours gets the intent next.
+                    context.board.end_claim(slot.index());
+                    put_back(offer).await;
+                    return Err(lost);
+                }
+                won = Some(*journal);
+            }
+            ClaimStep::Hold => hold(context, slot, won.as_ref()),
+            ClaimStep::Release => {
+                tracing::debug!(%sector, "not claimed");
+                context.board.end_claim(slot.index());
+            }
+            ClaimStep::Accept => accept(offer).await,
+            ClaimStep::Pause => tokio::time::sleep(backoff.next_pause()).await,
         }
     }
-    let journal = Journal::new(stream, intent.clone(), token);
-    let (written, path) = (journal.clone(), slot.journal());
-    if let Err(lost) = insist_unless_lost(context, slot, "write the journal", move || written.store(&path)).await {
-        // The claim is found again by whichever slot of ours gets the intent next.
-        context.board.end_claim(slot.index());
-        put_back(offer).await;
-        return Err(lost);
-    }
-    context.board.hold(slot.index(), sector, token, &journal.state);
-    context.ledger.hold(slot, slot.work_dir(sector, token));
-    tracing::info!(
-        worker = %context.config.name, slot = slot.name(), %sector, %token, attempt = intent.attempt,
-        "sector claimed"
-    );
-    accept(offer).await;
-    Ok(Some(journal))
+    Ok(won)
 }
 
-/// Whether anything was reported under a lease. Then there was a journal for it, and what has become of that is for the
-/// manager and a person to see: a second beginning would count its events from 1 again, and seal what may be finished.
-async fn was_begun(context: &Context, sector: SectorId, token: Token) -> Result<bool, ReadError> {
-    let last = context.bus.last_event(sector, &context.config.name).await?;
-    Ok(last.is_some_and(|event| event.token == token))
+/// The sector is ours, and the journal says so.
+fn hold(context: &Context, slot: &Slot, won: Option<&Journal>) {
+    let Some(Journal { intent, token, state, .. }) = won else { return };
+    context.board.hold(slot.index(), intent.sector, *token, state);
+    context.ledger.hold(slot, slot.work_dir(intent.sector, *token));
+    tracing::info!(
+        worker = %context.config.name, slot = slot.name(), sector = %intent.sector, %token, attempt = intent.attempt,
+        "sector claimed"
+    );
 }
 
 /// Gives an intent back.

@@ -16,7 +16,7 @@ use sealbus_schema::{
 };
 use tokio::sync::Notify;
 
-use super::Context;
+use super::{Context, core::Watch};
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -54,15 +54,8 @@ pub fn kinds(state: &State) -> &'static [FactKind] {
 
 /// Waits for a wake-up (unless `at_once`), or for up to two heartbeats, and reads the facts of these kinds and the
 /// lease.
-pub async fn next(
-    context: Arc<Context>,
-    sector: SectorId,
-    token: Token,
-    resubmitted: u32,
-    kinds: &'static [FactKind],
-    bell: Arc<Notify>,
-    at_once: bool,
-) -> News {
+pub async fn next(context: Arc<Context>, sector: SectorId, token: Token, watch: Watch, bell: Arc<Notify>) -> News {
+    let Watch { kinds, resubmitted, at_once } = watch;
     if !at_once {
         // With jitter, so that a fleet does not ask in step. A lost wake-up costs this long.
         let interval = context.config.heartbeat * 2;

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use sealbus_nats::publish::Backoff;
-use sealbus_schema::seal::worker::State;
 
-use super::{Context, facts::is_ours};
+use super::{Context, core::leave};
 use crate::{journal::Journal, slot::Slot};
 
 /// Whose a slot's sector is.
@@ -23,8 +22,7 @@ pub enum Right {
 pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Right {
     context.ledger.hold(slot, slot.work_dir(journal.intent.sector, journal.token));
     context.board.hold(slot.index(), journal.intent.sector, journal.token, &journal.state);
-    if matches!(journal.state, State::Over { .. }) && journal.pending.is_empty() {
-        // All is said; the manager may have closed the lease already.
+    if !leave::must_ask(journal) {
         return Right::Gone;
     }
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
@@ -38,19 +36,18 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
         }
         tokio::time::sleep(backoff.next_pause()).await;
     };
-    if is_other_stream(context, journal).await {
-        return Right::OtherStream;
-    }
-    if is_ours(lease.as_ref(), &context.config.name, journal.token) {
+    let stream = stream_identity(context).await;
+    let right = leave::right(journal, &context.config.name, lease.as_ref(), stream.as_deref());
+    if right == Right::Ours {
         tracing::info!(step = journal.state.step().map(|step| step.name()), "going on");
-        return Right::Ours;
     }
-    Right::Gone
+    right
 }
 
 /// Why the server refused an event: because the lease moved, or because the whole stream is another one.
 pub async fn right_after_fence(context: &Context, journal: &Journal) -> Right {
-    if is_other_stream(context, journal).await { Right::OtherStream } else { Right::Gone }
+    let stream = stream_identity(context).await;
+    if leave::is_other_stream(journal, stream.as_deref()) { Right::OtherStream } else { Right::Gone }
 }
 
 /// The identity of the stream of sectors' logs; unknown where a worker has no right to ask.
@@ -62,12 +59,5 @@ pub async fn stream_identity(context: &Context) -> Option<String> {
             tracing::warn!(%error, cause, "cannot tell which stream this is; going on without that check");
             None
         }
-    }
-}
-
-async fn is_other_stream(context: &Context, journal: &Journal) -> bool {
-    match (&journal.stream, stream_identity(context).await) {
-        (Some(known), Some(found)) => *known != found,
-        _ => false,
     }
 }

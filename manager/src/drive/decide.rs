@@ -1,0 +1,331 @@
+//! What the chain is asked for a sector or a message, and what its answers mean. Pure: the driver asks and stores, the
+//! simulation does the same with a chain of its own.
+
+use sealbus_schema::{
+    ErrorClass, ErrorCode, ErrorReport, Randomness,
+    message::{PreCommitInfo, Seed, Ticket},
+    seal::manager::{Input, PreCommitted, Proven, Rebuild, Sealed, State, Stored},
+};
+use serde_json::{Value, json};
+
+use super::error_detail;
+use crate::{
+    chain::{
+        exit::ExitCode,
+        expiry::Rules,
+        randomness::{seed_epoch, ticket_epoch, ticket_expires_epoch},
+    },
+    store::{Message, MessageKind, Sector},
+};
+
+/// What a sector waits for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ask<'a> {
+    /// The randomness of a ticket.
+    Ticket {
+        /// Which one of the lease.
+        draw: u32,
+    },
+    /// Its PreCommit, which may have landed.
+    PreCommit(&'a Sealed),
+    /// Its PreCommit, which may have moved or run out.
+    Watch(&'a PreCommitted),
+    /// A challenge of its files.
+    Files(&'a Stored),
+    /// The randomness of a seed.
+    Seed(&'a Stored),
+    /// Whether its proof verifies.
+    Proof(&'a Proven),
+    /// The sector itself, which may be active.
+    Active(&'a Proven),
+}
+
+/// The chain's time and rules at one tick.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The height of the heaviest tipset.
+    pub head: i64,
+    /// The height of the last confident one.
+    pub lagged: i64,
+    /// The network's rules.
+    pub rules: Rules,
+    /// The length of an epoch in milliseconds.
+    pub epoch_millis: u64,
+}
+
+/// What the chain has under a sector's number, at the last confident tipset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Whether it is of the replica that we know.
+    pub is_ours: bool,
+    /// The epoch of its PreCommit or of its activation.
+    pub epoch: i64,
+}
+
+/// What the chain says about a PreCommit that had landed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Watched {
+    /// It stands where we know it.
+    Same,
+    /// It does not, and this follows.
+    Changed(Input),
+    /// It is not there (any more, or not yet again).
+    Missing,
+}
+
+/// What to do about a message without bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Build and sign it.
+    Sign,
+    /// Nothing now: the sector is blocked, or goes another way.
+    Wait,
+    /// It is not wanted any more, and nothing of it can be anywhere.
+    Over,
+    /// It cannot succeed any more.
+    GiveUp(ErrorReport),
+}
+
+/// What is known of a pushed message in the confident part of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It was executed.
+    Executed {
+        /// In which epoch.
+        height: i64,
+        /// With which outcome for our sector.
+        exit: ExitCode,
+    },
+    /// It is not there.
+    Absent {
+        /// Whether another message took its nonce.
+        nonce_used: bool,
+    },
+}
+
+/// What to do about a pushed message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// Nothing now.
+    Wait,
+    /// The same bytes again.
+    Push,
+    /// It is over without its effect.
+    GiveUp {
+        /// With which exit code it was executed, if it was.
+        exit: Option<u32>,
+        /// Why.
+        error: ErrorReport,
+    },
+}
+
+/// What a sector in this state waits for; none if from the chain nothing.
+pub fn ask(state: &State) -> Option<Ask<'_>> {
+    Some(match state {
+        State::DrawingTicket { draw } => Ask::Ticket { draw: *draw },
+        State::PreCommitting(sealed)
+        | State::Requeued(Rebuild::Sent(sealed))
+        | State::Rebuilding(Rebuild::Sent(sealed)) => Ask::PreCommit(sealed),
+        State::Persisting(precommitted)
+        | State::Requeued(Rebuild::Landed(precommitted))
+        | State::Rebuilding(Rebuild::Landed(precommitted)) => Ask::Watch(precommitted),
+        State::Committing(seeded) => Ask::Watch(&seeded.stored.precommitted),
+        State::CheckingFiles(stored) => Ask::Files(stored),
+        State::AwaitingSeed(stored) => Ask::Seed(stored),
+        State::VerifyingProof(proven) => Ask::Proof(proven),
+        State::ProveCommitting(proven) => Ask::Active(proven),
+        State::Queued
+        | State::Packing
+        | State::Sealing { .. }
+        | State::Cleaning(_)
+        | State::Proving(_)
+        | State::Aborting { .. }
+        | State::Abandoning { .. }
+        | State::Aborted { .. }
+        | State::Blocked { .. } => return None,
+    })
+}
+
+impl Now {
+    /// The epoch whose randomness makes a ticket now.
+    pub fn ticket_epoch(&self) -> i64 {
+        ticket_epoch(self.head)
+    }
+
+    /// A ticket that is drawn now.
+    pub fn ticket(&self, draw: u32, randomness: [u8; 32]) -> Input {
+        let epoch = self.ticket_epoch();
+        Input::TicketDrawn(Ticket {
+            draw,
+            randomness: Randomness(randomness),
+            epoch,
+            expires_epoch: ticket_expires_epoch(epoch),
+            head_epoch: self.head,
+            epoch_millis: self.epoch_millis,
+        })
+    }
+
+    /// What follows from what the chain has in the place of a PreCommit.
+    pub fn precommit_found(&self, found: Option<Found>) -> Option<Input> {
+        let found = found?;
+        if !found.is_ours {
+            let message = "the sector has another PreCommit on chain, of another replica";
+            return Some(Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::NUMBER_TAKEN, message)));
+        }
+        Some(Input::PreCommitLanded(self.precommit(found.epoch)))
+    }
+
+    /// What the chain says about a PreCommit that had landed. It need not be asked when the time to prove has run out.
+    pub fn watch(&self, known: &PreCommitted, found: Option<Found>) -> Watched {
+        match found {
+            _ if self.has_run_out(known) => {
+                let message = format!(
+                    "the PreCommit of epoch {} had to be proven by epoch {}; the chain is at {}",
+                    known.precommit.epoch, known.precommit.prove_by_epoch, self.head
+                );
+                let error = ErrorReport::new(ErrorClass::Perm, ErrorCode::PRECOMMIT_EXPIRED, message);
+                Watched::Changed(Input::Expired(error))
+            }
+            Some(Found { is_ours: true, epoch }) if epoch == known.precommit.epoch => Watched::Same,
+            Some(Found { is_ours: true, epoch }) => Watched::Changed(Input::PreCommitMoved(self.precommit(epoch))),
+            _ => Watched::Missing,
+        }
+    }
+
+    /// Whether the chain takes no proof for a PreCommit any more.
+    pub fn has_run_out(&self, known: &PreCommitted) -> bool {
+        self.head > known.precommit.prove_by_epoch
+    }
+
+    /// The epoch of a sector's seed.
+    pub fn seed_epoch(&self, stored: &Stored) -> i64 {
+        seed_epoch(stored.precommitted.precommit.epoch, self.rules.prove_commit_earliest(0) - 1)
+    }
+
+    /// A seed that is drawn now.
+    pub fn seed(&self, stored: &Stored, randomness: [u8; 32]) -> Input {
+        let draw = stored.precommitted.seeds_drawn + 1;
+        Input::SeedDrawn(Seed { draw, randomness: Randomness(randomness), epoch: self.seed_epoch(stored) })
+    }
+
+    /// What follows from what the chain has as the sector.
+    pub fn sector_found(&self, found: Option<Found>) -> Option<Input> {
+        let found = found?;
+        if !found.is_ours {
+            let message = "the sector is active on chain with another replica";
+            return Some(Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::NUMBER_TAKEN, message)));
+        }
+        Some(Input::ProveLanded { activation_epoch: found.epoch })
+    }
+
+    /// What to do about a message without bytes.
+    pub fn wanted(&self, message: &Message, sector: &Sector) -> Wanted {
+        let over = matches!(
+            sector.state,
+            State::Proving(_) | State::Aborting { .. } | State::Abandoning { .. } | State::Aborted { .. }
+        );
+        if over || message.attempt != sector.attempt {
+            // The present attempt has a row of its own.
+            return Wanted::Over;
+        }
+        match (&sector.state, message.kind) {
+            (State::PreCommitting(sealed), MessageKind::PreCommit) if self.head >= sealed.ticket.expires_epoch => {
+                let text = format!(
+                    "the ticket of epoch {} could be used until epoch {}; the chain is at {}",
+                    sealed.ticket.epoch, sealed.ticket.expires_epoch, self.head
+                );
+                Wanted::GiveUp(ErrorReport::new(ErrorClass::Abort, ErrorCode::TICKET_EXPIRED, text))
+            }
+            (State::PreCommitting(_), MessageKind::PreCommit) => Wanted::Sign,
+            (State::ProveCommitting(_), MessageKind::ProveCommit) => Wanted::Sign,
+            _ => Wanted::Wait,
+        }
+    }
+
+    /// What to do about a message that was pushed at an epoch, `what` naming it for people.
+    pub fn followed(
+        &self,
+        message: &Message,
+        sector: Option<&Sector>,
+        pushed: i64,
+        repush_epochs: i64,
+        seen: Seen,
+        what: &str,
+    ) -> Followed {
+        let (height, exit) = match seen {
+            Seen::Absent { nonce_used: true } => {
+                let text = format!("the nonce of {what} was used by another message");
+                let error = ErrorReport::new(ErrorClass::Perm, refusal(message.kind), text);
+                return Followed::GiveUp { exit: None, error };
+            }
+            Seen::Absent { nonce_used: false } if self.head - pushed >= repush_epochs => return Followed::Push,
+            Seen::Absent { nonce_used: false } => return Followed::Wait,
+            Seen::Executed { height, exit } => (height, exit),
+        };
+        if !exit.is_ok() {
+            let text = format!("{what} failed at epoch {height} with exit code {} ({})", exit.value(), exit.meaning());
+            let error = ErrorReport::new(ErrorClass::Perm, refusal(message.kind), text);
+            return Followed::GiveUp { exit: Some(exit.value()), error };
+        }
+        // Executed well, and the sector's state at the same tipset was read before: it must have taken effect.
+        if sector.is_some_and(|sector| awaits(&sector.state, message.kind)) && height + repush_epochs < self.lagged {
+            let text = format!("{what} was executed at epoch {height} without its effect");
+            let error = ErrorReport::new(ErrorClass::Perm, ErrorCode::MESSAGE_WITHOUT_EFFECT, text);
+            return Followed::GiveUp { exit: Some(0), error };
+        }
+        Followed::Wait
+    }
+
+    fn precommit(&self, epoch: i64) -> PreCommitInfo {
+        PreCommitInfo {
+            epoch,
+            prove_by_epoch: self.rules.prove_commit_deadline(epoch),
+            head_epoch: self.head,
+            epoch_millis: self.epoch_millis,
+        }
+    }
+}
+
+/// Whether a message that was built for a sector as it stood then may be signed as it stands now: meanwhile it may have
+/// been given up, released or blocked.
+pub fn still_wanted(then: &Sector, now: Option<&Sector>) -> bool {
+    now.is_some_and(|now| now.attempt == then.attempt && now.state == then.state)
+}
+
+/// The code of a message that the chain does not take.
+pub const fn refusal(kind: MessageKind) -> ErrorCode {
+    match kind {
+        MessageKind::PreCommit => ErrorCode::PRECOMMIT_REFUSED,
+        MessageKind::ProveCommit => ErrorCode::PROVE_COMMIT_REFUSED,
+    }
+}
+
+/// How a sector's history names what the chain or the store brought, and its particulars.
+pub fn told(input: &Input) -> (&'static str, Value) {
+    match input {
+        Input::TicketDrawn(Ticket { draw, epoch, expires_epoch, .. }) => {
+            ("ticket_drawn", json!({ "draw": draw, "epoch": epoch, "expires_epoch": expires_epoch }))
+        }
+        Input::PreCommitLanded(PreCommitInfo { epoch, prove_by_epoch, .. }) => {
+            ("precommit_landed", json!({ "epoch": epoch, "prove_by_epoch": prove_by_epoch }))
+        }
+        Input::PreCommitMoved(to) => ("precommit_moved", json!({ "to_epoch": to.epoch })),
+        Input::FilesChecked => ("files_checked", json!({})),
+        Input::SeedDrawn(Seed { draw, epoch, .. }) => ("seed_drawn", json!({ "draw": draw, "epoch": epoch })),
+        Input::ProofVerified => ("proof_verified", json!({})),
+        Input::ProveLanded { activation_epoch } => ("prove_landed", json!({ "activation_epoch": activation_epoch })),
+        Input::Expired(error) => ("expired", error_detail(error)),
+        Input::Refused(error) => ("refused", error_detail(error)),
+        _ => ("chain", json!({})),
+    }
+}
+
+fn awaits(state: &State, kind: MessageKind) -> bool {
+    matches!(
+        (state, kind),
+        (
+            State::PreCommitting(_) | State::Requeued(Rebuild::Sent(_)) | State::Rebuilding(Rebuild::Sent(_)),
+            MessageKind::PreCommit
+        ) | (State::ProveCommitting(_), MessageKind::ProveCommit)
+    )
+}

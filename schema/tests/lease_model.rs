@@ -1,0 +1,85 @@
+//! The lease protocol as a model, explored exhaustively: two workers of one slot each, one manager, two sectors, with
+//! crashes, zombies, revokes on stale views, lost acknowledgements, and stale, duplicated and late messages.
+//!
+//! Ownership is folded by the code that production runs ([`sealbus_schema::lease`]); the rest is the protocol of
+//! `nats/src/lease.rs`, `worker/src/driver` and `manager/src/fold.rs`, one action a step that others can come between.
+//! The search is our own, because liveness here means "from every state that can be reached, the end can be reached
+//! without further faults": a property of the whole graph, for which checkers of single paths have no form.
+
+#[path = "lease_model/action.rs"]
+mod action;
+#[path = "lease_model/search.rs"]
+mod search;
+#[path = "lease_model/world.rs"]
+mod world;
+
+use sealbus_schema::Invariant;
+use search::Finding;
+use world::{Planted, Rules, World};
+
+/// Two sectors compete for two slots while one thing goes wrong; one sector, while more does: so the search stays small.
+const RULES: Rules =
+    Rules { sectors: 2, crashes: 0, revokes: 1, orphans_are_revoked: true, reoffered: false, planted: None };
+
+fn finding(rules: Rules) -> Option<Finding> {
+    let explored = search::explore(World::new(rules), &rules);
+    println!("{} states, {} steps", explored.states(), explored.steps());
+    explored.finding()
+}
+
+fn caught(rules: Rules, invariant: Invariant) {
+    let finding = finding(rules).unwrap_or_else(|| panic!("{:?} goes unnoticed", rules.planted));
+    println!("{finding}");
+    assert_eq!(finding.invariant, invariant, "{finding}");
+}
+
+#[test]
+fn no_interleaving_breaks_the_protocol_and_each_leaves_a_way_to_the_end() {
+    for (sectors, crashes, revokes) in [(2, 0, 1), (2, 1, 0), (1, 1, 2)] {
+        if let Some(finding) = finding(Rules { sectors, crashes, revokes, ..RULES }) {
+            panic!("{finding}");
+        }
+    }
+}
+
+#[test]
+fn offering_queued_sectors_again_breaks_nothing() {
+    if let Some(finding) = finding(Rules { sectors: 1, crashes: 1, revokes: 1, reoffered: true, ..RULES }) {
+        panic!("{finding}");
+    }
+}
+
+#[test]
+fn an_intent_subject_without_the_lease_loses_sectors() {
+    caught(Rules { planted: Some(Planted::IntentSubjectWithoutLease), ..RULES }, Invariant::NothingLost);
+}
+
+#[test]
+fn a_lease_that_its_owner_does_not_know_of_is_lost_unless_it_is_taken_back() {
+    caught(Rules { crashes: 1, revokes: 0, orphans_are_revoked: false, ..RULES }, Invariant::NothingLost);
+}
+
+#[test]
+fn an_event_without_its_fence_is_noticed() {
+    caught(Rules { planted: Some(Planted::EventsWithoutFence), ..RULES }, Invariant::WritersAreFenced);
+}
+
+#[test]
+fn a_fold_that_does_not_ask_for_the_owner_is_noticed() {
+    caught(Rules { planted: Some(Planted::FoldWithoutOwner), ..RULES }, Invariant::OneOwnerAToken);
+}
+
+#[test]
+fn an_intent_accepted_before_the_journal_is_noticed() {
+    caught(Rules { planted: Some(Planted::AcceptBeforeJournal), ..RULES }, Invariant::JournalBeforeAccept);
+}
+
+#[test]
+fn an_intent_published_outside_the_fold_is_noticed() {
+    caught(Rules { planted: Some(Planted::IntentBesideTheFold), ..RULES }, Invariant::IntentsComeFromTheFold);
+}
+
+#[test]
+fn a_worker_that_resumes_without_asking_is_noticed() {
+    caught(Rules { crashes: 1, planted: Some(Planted::ResumeWithoutAsking), ..RULES }, Invariant::LeaseAskedBeforeWork);
+}

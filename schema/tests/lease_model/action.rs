@@ -1,0 +1,345 @@
+//! What can happen next, and what it does.
+
+use sealbus_schema::Invariant;
+
+use crate::world::{Entry, Held, LAST_EVENT, Phase, Planted, Rules, SECTORS, Sector, WORKERS, Worker, World};
+
+/// One step that others can come between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The manager publishes an intent of its outbox; `noted` says whether it learns so.
+    Offer { sector: u8, lease: u8, noted: bool },
+    /// The manager offers a queued sector again.
+    Reoffer { sector: u8 },
+    /// The manager takes a sector back, as its outbox says.
+    Release { sector: u8, lease: u8 },
+    /// The manager folds the next record.
+    Fold { sector: u8 },
+    /// A person has the sector taken from its owner, as the manager sees it.
+    Revoke { sector: u8 },
+    /// The manager finds that the owner lives and does not hold the sector.
+    RevokeOrphan { sector: u8 },
+    /// An intent is delivered: for the first time, or again.
+    Pull { worker: u8, sector: u8, lease: u8 },
+    /// The worker publishes its claim, or its next event.
+    Send { worker: u8 },
+    /// A claim, or a late copy of one, reaches the server.
+    ClaimArrives { sector: u8, worker: u8 },
+    /// An event of the owner, or a late copy of one, reaches the server.
+    EventArrives { sector: u8, number: u8 },
+    /// The same, of a former owner.
+    StrayArrives { sector: u8 },
+    /// The worker learns what became of what it published: by the acknowledgement, or by asking.
+    Learn { worker: u8 },
+    /// The worker writes its journal.
+    Persist { worker: u8 },
+    /// The worker takes the intent out of the queue.
+    Accept { worker: u8 },
+    /// The worker looks at the lease without publishing anything.
+    Look { worker: u8 },
+    /// Kill -9.
+    Crash { worker: u8 },
+    /// The worker starts again and compares its journal with the lease.
+    Restart { worker: u8 },
+}
+
+impl Action {
+    /// Whether it is something that stops happening.
+    pub fn is_fault(self) -> bool {
+        matches!(self, Action::Revoke { .. } | Action::Crash { .. })
+            || matches!(self, Action::Offer { noted: false, .. })
+    }
+}
+
+/// Everything that can happen in this state.
+pub fn actions(world: &World, rules: &Rules) -> Vec<Action> {
+    let mut found = Vec::new();
+    for sector in 0..SECTORS {
+        of_manager(world, sector, rules, &mut found);
+    }
+    for worker in 0..WORKERS {
+        of_worker(world, worker, rules, &mut found);
+    }
+    found
+}
+
+fn of_manager(world: &World, sector: u8, rules: &Rules, found: &mut Vec<Action>) {
+    let side = &world.sectors[sector as usize];
+    for noted in [true, false] {
+        found.extend(side.intents_due.iter().map(|lease| Action::Offer { sector, lease, noted }));
+    }
+    if rules.reoffered && side.phase == Phase::Queued {
+        found.push(Action::Reoffer { sector });
+    }
+    if side.tail[0].is_some() {
+        found.push(Action::Fold { sector });
+    }
+    if side.has_room() {
+        found.extend(side.releases_due.iter().map(|lease| Action::Release { sector, lease }));
+        found.extend(side.claims.iter().map(|worker| Action::ClaimArrives { sector, worker }));
+        found.extend(side.events.iter().map(|number| Action::EventArrives { sector, number }));
+        found.extend(side.stray.map(|_| Action::StrayArrives { sector }));
+    }
+    if side.phase == Phase::Working && !side.releases_due.contains(side.view.lease) {
+        if world.revokes_left > 0 {
+            found.push(Action::Revoke { sector });
+        }
+        if rules.orphans_are_revoked && side.view.owner.is_some_and(|owner| lacks(world, owner, sector)) {
+            found.push(Action::RevokeOrphan { sector });
+        }
+    }
+}
+
+fn of_worker(world: &World, worker: u8, rules: &Rules, found: &mut Vec<Action>) {
+    match world.workers[worker as usize] {
+        Worker::Free => {
+            for (sector, side) in (0..).zip(&world.sectors) {
+                found.extend(side.queue.iter().map(|lease| Action::Pull { worker, sector, lease }));
+            }
+        }
+        Worker::Claiming { sent, .. } => {
+            found.push(if sent { Action::Learn { worker } } else { Action::Send { worker } })
+        }
+        Worker::Won { .. } => {
+            found.push(Action::Persist { worker });
+            if rules.planted == Some(Planted::AcceptBeforeJournal) {
+                found.push(Action::Accept { worker });
+            }
+        }
+        Worker::Holding { accepted: false, .. } => found.push(Action::Accept { worker }),
+        Worker::Holding { held, accepted: true, sent } => {
+            if held.next <= LAST_EVENT {
+                found.push(if sent { Action::Learn { worker } } else { Action::Send { worker } });
+            }
+            found.push(Action::Look { worker });
+        }
+        Worker::Down { .. } => found.push(Action::Restart { worker }),
+    }
+    if world.crashes_left > 0 && !matches!(world.workers[worker as usize], Worker::Down { .. } | Worker::Free) {
+        found.push(Action::Crash { worker });
+    }
+}
+
+/// Whether a living worker neither holds the sector nor is about to: what its heartbeats say for a while.
+fn lacks(world: &World, worker: u8, wanted: u8) -> bool {
+    match world.workers[worker as usize] {
+        Worker::Free => true,
+        Worker::Claiming { sector, .. } | Worker::Won { sector, .. } => sector != wanted,
+        Worker::Holding { held, .. } => held.sector != wanted,
+        Worker::Down { .. } => false,
+    }
+}
+
+/// The state after an action, or the invariant that it breaks.
+pub fn apply(world: &World, action: Action, rules: &Rules) -> Result<World, Invariant> {
+    let mut next = *world;
+    match action {
+        Action::Offer { sector, lease, noted } => {
+            let side = &mut next.sectors[sector as usize];
+            offer(side, lease, rules)?;
+            if noted {
+                side.intents_due.remove(lease);
+            }
+        }
+        Action::Reoffer { sector } => {
+            let side = &mut next.sectors[sector as usize];
+            offer(side, side.view.lease, rules)?;
+        }
+        Action::Release { sector, lease } => {
+            let side = &mut next.sectors[sector as usize];
+            side.releases_due.remove(lease);
+            if side.lease == lease {
+                side.move_lease(None, keeps_strays(rules));
+                side.append(Entry::Release { sequence: side.lease });
+            }
+        }
+        Action::Fold { sector } => fold(&mut next.sectors[sector as usize], rules)?,
+        Action::Revoke { sector } => {
+            next.revokes_left -= 1;
+            let side = &mut next.sectors[sector as usize];
+            if rules.planted == Some(Planted::IntentBesideTheFold) {
+                side.intents_due.insert(side.view.lease + 1);
+            }
+            side.releases_due.insert(side.view.lease);
+        }
+        Action::RevokeOrphan { sector } => {
+            let side = &mut next.sectors[sector as usize];
+            side.releases_due.insert(side.view.lease);
+        }
+        Action::Pull { worker, sector, lease } => {
+            next.workers[worker as usize] = Worker::Claiming { sector, lease, sent: false };
+        }
+        Action::ClaimArrives { sector, worker } => {
+            let side = &mut next.sectors[sector as usize];
+            side.move_lease(Some(worker), keeps_strays(rules));
+            side.append(Entry::Claim { worker, sequence: side.lease });
+        }
+        Action::EventArrives { sector, number } => {
+            let side = &mut next.sectors[sector as usize];
+            // A copy of what is stored is recognised by its id; one that comes after that memory has ended is folded
+            // away by its number, which `sealbus_schema::lease` tests.
+            side.events.remove(number);
+            if let Some(worker) = side.owner
+                && side.stored < number
+            {
+                side.stored = number;
+                side.append(Entry::Event { worker, token: side.lease, number });
+            }
+        }
+        Action::StrayArrives { sector } => {
+            let side = &mut next.sectors[sector as usize];
+            if rules.planted == Some(Planted::EventsWithoutFence) {
+                return Err(Invariant::WritersAreFenced);
+            }
+            if let Some((worker, token, number)) = side.stray.take() {
+                side.append(Entry::Event { worker, token, number });
+            }
+        }
+        Action::Send { worker } => send(&mut next, worker, rules),
+        Action::Learn { worker } => learn(&mut next, worker),
+        Action::Persist { worker } => {
+            if let Worker::Won { sector, lease } = next.workers[worker as usize] {
+                let held = Held { sector, token: lease + 1, next: 1 };
+                next.workers[worker as usize] = Worker::Holding { held, accepted: false, sent: false };
+            }
+        }
+        Action::Accept { worker } => match next.workers[worker as usize] {
+            Worker::Holding { held, sent, .. } => {
+                next.sectors[held.sector as usize].queue.remove(held.token - 1);
+                next.workers[worker as usize] = Worker::Holding { held, accepted: true, sent };
+            }
+            _ => return Err(Invariant::JournalBeforeAccept),
+        },
+        Action::Look { worker } => {
+            if let Worker::Holding { held, .. } = next.workers[worker as usize]
+                && !owns(&next.sectors[held.sector as usize], worker, held.token)
+            {
+                next.workers[worker as usize] = Worker::Free;
+            }
+        }
+        Action::Crash { worker } => {
+            next.crashes_left -= 1;
+            let journal = match next.workers[worker as usize] {
+                Worker::Holding { held, .. } => Some(held),
+                _ => None,
+            };
+            next.workers[worker as usize] = Worker::Down { journal };
+        }
+        Action::Restart { worker } => restart(&mut next, worker, rules)?,
+    }
+    Ok(next)
+}
+
+fn offer(side: &mut Sector, lease: u8, rules: &Rules) -> Result<(), Invariant> {
+    if lease > side.view.lease || (lease == side.view.lease && side.view.owner.is_some()) {
+        return Err(Invariant::IntentsComeFromTheFold);
+    }
+    let taken = rules.planted == Some(Planted::IntentSubjectWithoutLease) && !side.queue.is_empty();
+    if !taken {
+        side.queue.insert(lease);
+    }
+    Ok(())
+}
+
+fn fold(side: &mut Sector, rules: &Rules) -> Result<(), Invariant> {
+    let Some(entry) = side.tail[0].take() else { return Ok(()) };
+    side.tail.rotate_left(1);
+    let Some(view) = side.view.fold(entry, rules.planted) else { return Ok(()) };
+    let before = std::mem::replace(&mut side.view, view);
+    match entry {
+        Entry::Claim { sequence, .. } if side.phase == Phase::Queued => {
+            side.phase = Phase::Working;
+            debug_assert_eq!(sequence, view.lease);
+        }
+        // Not offered: taken back.
+        Entry::Claim { sequence, .. } => side.releases_due.insert(sequence),
+        Entry::Release { .. } if matches!(side.phase, Phase::Closing | Phase::Done) => side.phase = Phase::Done,
+        Entry::Release { sequence } => {
+            side.phase = Phase::Queued;
+            side.intents_due.insert(sequence);
+        }
+        Entry::Event { worker, token, number } => {
+            let rightful = before.owner == Some(worker) && before.lease == token;
+            let sole = side.accepted.is_none_or(|(last, by)| token > last || (token == last && by == worker));
+            if !rightful || !sole {
+                return Err(Invariant::OneOwnerAToken);
+            }
+            side.accepted = Some((token, worker));
+            if number == LAST_EVENT {
+                side.phase = Phase::Closing;
+                side.releases_due.insert(token);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether events of former owners are worth remembering: only where nothing but the fold would stop them.
+fn keeps_strays(rules: &Rules) -> bool {
+    matches!(rules.planted, Some(Planted::EventsWithoutFence | Planted::FoldWithoutOwner))
+}
+
+fn send(world: &mut World, worker: u8, rules: &Rules) {
+    match &mut world.workers[worker as usize] {
+        Worker::Claiming { sector, lease, sent } => {
+            *sent = true;
+            let side = &mut world.sectors[*sector as usize];
+            if side.lease == *lease {
+                side.claims.insert(worker);
+            }
+        }
+        Worker::Holding { held, sent, .. } => {
+            *sent = true;
+            let side = &mut world.sectors[held.sector as usize];
+            if side.lease == held.token {
+                side.events.insert(held.next);
+            } else if keeps_strays(rules) {
+                side.stray = Some((worker, held.token, held.next));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn learn(world: &mut World, worker: u8) {
+    let slot = &mut world.workers[worker as usize];
+    match *slot {
+        Worker::Claiming { sector, lease, .. } => {
+            let side = &mut world.sectors[sector as usize];
+            if owns(side, worker, lease + 1) {
+                *slot = Worker::Won { sector, lease };
+            } else if side.lease != lease {
+                // Stale: whoever took the sector knows of it.
+                side.queue.remove(lease);
+                *slot = Worker::Free;
+            }
+        }
+        Worker::Holding { held, .. } => {
+            let side = &world.sectors[held.sector as usize];
+            if !owns(side, worker, held.token) {
+                *slot = Worker::Free;
+            } else if side.stored >= held.next {
+                let held = Held { next: held.next + 1, ..held };
+                *slot = Worker::Holding { held, accepted: true, sent: false };
+            }
+        }
+        _ => {}
+    }
+}
+
+fn restart(world: &mut World, worker: u8, rules: &Rules) -> Result<(), Invariant> {
+    let Worker::Down { journal } = world.workers[worker as usize] else { return Ok(()) };
+    world.workers[worker as usize] = match journal {
+        Some(held) if owns(&world.sectors[held.sector as usize], worker, held.token) => {
+            // Whether the intent was accepted is forgotten. If it comes back, it is known.
+            Worker::Holding { held, accepted: true, sent: false }
+        }
+        Some(_) if rules.planted == Some(Planted::ResumeWithoutAsking) => return Err(Invariant::LeaseAskedBeforeWork),
+        _ => Worker::Free,
+    };
+    Ok(())
+}
+
+fn owns(side: &Sector, worker: u8, token: u8) -> bool {
+    side.lease == token && side.owner == Some(worker)
+}

@@ -1,0 +1,289 @@
+//! What the model consists of. Sequences are counted a sector: only their order matters, and only within a sector.
+
+use sealbus_schema::{
+    Token, Transition, WorkerName,
+    lease::{Ownership, Record},
+};
+
+pub const WORKERS: u8 = 2;
+pub const SECTORS: u8 = 2;
+/// A sector is done when its owner's event with this number is folded.
+pub const LAST_EVENT: u8 = 2;
+/// How many records the fold may lag behind.
+pub const MAX_LAG: usize = 2;
+
+/// What may happen.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// How many sectors are wanted, at most [`SECTORS`].
+    pub sectors: u8,
+    /// How many crashes of workers.
+    pub crashes: u8,
+    /// How many revokes by a person, on whatever view the manager has.
+    pub revokes: u8,
+    /// Whether a lease that its living owner does not hold is taken back.
+    pub orphans_are_revoked: bool,
+    /// Whether the intents of queued sectors are published again now and then.
+    pub reoffered: bool,
+    pub planted: Option<Planted>,
+}
+
+/// A mistake to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    IntentSubjectWithoutLease,
+    EventsWithoutFence,
+    FoldWithoutOwner,
+    AcceptBeforeJournal,
+    IntentBesideTheFold,
+    ResumeWithoutAsking,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct World {
+    pub sectors: [Sector; SECTORS as usize],
+    pub workers: [Worker; WORKERS as usize],
+    pub crashes_left: u8,
+    pub revokes_left: u8,
+}
+
+/// A sector's log, its intents, and the manager's view of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sector {
+    /// The server: the last lease record and whom it names, and the highest event stored under it.
+    pub lease: u8,
+    pub owner: Option<u8>,
+    pub stored: u8,
+    /// What the fold has not seen yet, oldest first.
+    pub tail: [Option<Entry>; MAX_LAG],
+    /// Whose claims of the present lease may still arrive.
+    pub claims: Set,
+    /// Which of the owner's events may still arrive.
+    pub events: Set,
+    /// An event of a former owner that may still arrive, where the fence would not stop it.
+    pub stray: Option<(u8, u8, u8)>,
+    /// The intents in the queue, by the lease that they follow.
+    pub queue: Set,
+    /// The manager's fold.
+    pub view: View,
+    pub phase: Phase,
+    /// The manager's outbox: rows stay until they are known to be published.
+    pub intents_due: Set,
+    pub releases_due: Set,
+    /// Which worker's events were accepted under which token, for the checks only.
+    pub accepted: Option<(u8, u8)>,
+}
+
+/// A set of numbers below 16.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Set(u16);
+
+/// [`Ownership`], small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct View {
+    pub lease: u8,
+    pub owner: Option<u8>,
+    pub last_event: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    #[default]
+    Queued,
+    Working,
+    /// Done; the lease is being closed.
+    Closing,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entry {
+    Claim { worker: u8, sequence: u8 },
+    Release { sequence: u8 },
+    Event { worker: u8, token: u8, number: u8 },
+}
+
+/// A worker and its one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Worker {
+    Free,
+    /// Has an intent in its hands, and perhaps published the claim.
+    Claiming {
+        sector: u8,
+        lease: u8,
+        sent: bool,
+    },
+    /// Knows that the claim was stored; the journal does not.
+    Won {
+        sector: u8,
+        lease: u8,
+    },
+    /// In the journal. The intent may still be in the queue.
+    Holding {
+        held: Held,
+        accepted: bool,
+        sent: bool,
+    },
+    /// Killed; what the journal says stays.
+    Down {
+        journal: Option<Held>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Held {
+    pub sector: u8,
+    pub token: u8,
+    /// The next event to report.
+    pub next: u8,
+}
+
+impl World {
+    /// Sectors wanted, their intents in the outbox.
+    pub fn new(rules: Rules) -> World {
+        let wanted = Sector { intents_due: Set::of(0), ..Sector::default() };
+        let done = Sector { phase: Phase::Done, ..Sector::default() };
+        World {
+            sectors: [wanted, if rules.sectors == SECTORS { wanted } else { done }],
+            workers: [Worker::Free; WORKERS as usize],
+            crashes_left: rules.crashes,
+            revokes_left: rules.revokes,
+        }
+    }
+
+    /// The same world, with workers and sectors in the order that is the least: which is which makes no difference.
+    pub fn canonical(self) -> World {
+        let other = self.with_workers_swapped();
+        let sectors = |world: World| World { sectors: [world.sectors[1], world.sectors[0]], ..world }.renumbered();
+        self.min(other).min(sectors(self)).min(sectors(other))
+    }
+
+    fn with_workers_swapped(mut self) -> World {
+        self.workers.swap(0, 1);
+        for side in &mut self.sectors {
+            let swap = |worker: &mut u8| *worker = 1 - *worker;
+            side.owner.iter_mut().chain(&mut side.view.owner).for_each(swap);
+            side.stray.iter_mut().for_each(|(worker, ..)| swap(worker));
+            side.accepted.iter_mut().for_each(|(_, worker)| swap(worker));
+            side.claims = Set::from_iter(side.claims.iter().map(|worker| 1 - worker));
+            for entry in side.tail.iter_mut().flatten() {
+                match entry {
+                    Entry::Claim { worker, .. } | Entry::Event { worker, .. } => swap(worker),
+                    Entry::Release { .. } => {}
+                }
+            }
+        }
+        self
+    }
+
+    /// After the sectors were swapped.
+    fn renumbered(mut self) -> World {
+        for worker in &mut self.workers {
+            match worker {
+                Worker::Claiming { sector, .. } | Worker::Won { sector, .. } => *sector = 1 - *sector,
+                Worker::Holding { held, .. } | Worker::Down { journal: Some(held) } => held.sector = 1 - held.sector,
+                Worker::Free | Worker::Down { journal: None } => {}
+            }
+        }
+        self
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.sectors.iter().all(|sector| sector.phase == Phase::Done)
+    }
+}
+
+impl Sector {
+    /// The lease moves: what expected the former one can have no effect any more.
+    pub fn move_lease(&mut self, owner: Option<u8>, strays: bool) {
+        if strays && let (Some(owner), Some(number)) = (self.owner, self.events.iter().next()) {
+            self.stray = Some((owner, self.lease, number));
+        }
+        (self.lease, self.owner, self.stored) = (self.lease + 1, owner, 0);
+        (self.claims, self.events) = (Set::default(), Set::default());
+        // A release that expects the former one has no effect either.
+        self.releases_due = Set::default();
+    }
+
+    pub fn append(&mut self, entry: Entry) {
+        *self.tail.iter_mut().find(|place| place.is_none()).expect("room") = Some(entry);
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.tail[MAX_LAG - 1].is_none()
+    }
+}
+
+impl Set {
+    pub fn of(value: u8) -> Set {
+        Set(1 << value)
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = u8> {
+        (0..16).filter(move |value| self.contains(*value))
+    }
+
+    pub fn contains(self, value: u8) -> bool {
+        self.0 & 1 << value != 0
+    }
+
+    pub fn insert(&mut self, value: u8) {
+        self.0 |= 1 << value;
+    }
+
+    pub fn remove(&mut self, value: u8) {
+        self.0 &= !(1 << value);
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl FromIterator<u8> for Set {
+    fn from_iter<I: IntoIterator<Item = u8>>(values: I) -> Set {
+        let mut set = Set::default();
+        values.into_iter().for_each(|value| set.insert(value));
+        set
+    }
+}
+
+impl View {
+    /// Folds a record with the code that production runs. None if it does not count.
+    pub fn fold(self, entry: Entry, planted: Option<Planted>) -> Option<View> {
+        let name = |worker: u8| ["a", "b"][worker as usize].parse::<WorkerName>().expect("name");
+        let ownership = match self.owner {
+            None => Ownership::Free { last_lease: self.lease.into() },
+            Some(worker) => Ownership::Held {
+                worker: name(worker),
+                token: Token(self.lease.into()),
+                last_event: self.last_event.into(),
+            },
+        };
+        let named;
+        let record = match entry {
+            Entry::Claim { worker, sequence } => {
+                named = name(worker);
+                Record::Claim { worker: &named, sequence: sequence.into() }
+            }
+            Entry::Release { sequence } => Record::Release { sequence: sequence.into() },
+            Entry::Event { worker, token, number } => {
+                let (worker, token) = match (planted, self.owner) {
+                    (Some(Planted::FoldWithoutOwner), Some(owner)) => (owner, self.lease),
+                    _ => (worker, token),
+                };
+                named = name(worker);
+                Record::Event { worker: &named, token: Token(token.into()), number: number.into() }
+            }
+        };
+        let Transition::Advance { next, .. } = ownership.fold(&record) else { return None };
+        Some(match next {
+            Ownership::Free { last_lease } => View { lease: last_lease as u8, owner: None, last_event: 0 },
+            Ownership::Held { worker, token, last_event } => View {
+                lease: token.0 as u8,
+                owner: Some(u8::from(worker.as_str() == "b")),
+                last_event: last_event as u8,
+            },
+        })
+    }
+}

@@ -1,0 +1,296 @@
+//! The order in which things happen to a slot's sector, without doing any of them.
+//!
+//! What happens is told to [`Core::handle`], which answers with what must be done, in this order and each before the
+//! next. The driver and the simulation carry out the same lists; so what is simulated is what runs.
+//!
+//! [`claim`] is the same for a slot that takes an intent, [`leave`] for one that is done with a sector.
+
+pub mod claim;
+pub mod leave;
+
+use sealbus_schema::{
+    ErrorClass, ErrorCode, ErrorReport, Transition,
+    message::{Event, EventBody, Fact, FactKind},
+    seal::worker::{Input, Need, RetryPolicy, State, Step},
+};
+
+use super::{
+    expiry,
+    facts::{self, News},
+};
+use crate::journal::Journal;
+
+/// What happened to a slot's sector.
+#[derive(Debug)]
+pub enum Happened {
+    /// A processor is ours, for the phase of the present state.
+    Acquired {
+        /// Its name.
+        processor: String,
+    },
+    /// What was worked on came to something.
+    Worked(Input),
+    /// The log has the event with this number.
+    Reported(u64),
+    /// The server refused an event: the lease has moved.
+    Refused,
+    /// The sector's log was read.
+    News(News),
+}
+
+/// What must be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Do {
+    /// Write the journal. What follows is done when it is on the disk.
+    Persist(Box<Journal>),
+    /// End what runs, and give its processor back.
+    DropWork,
+    /// Do what the state needs, up to the processor if it needs one; instead of whatever was done before.
+    Work(Box<State>),
+    /// Run the state's phase on the processor that was acquired.
+    Run(Box<State>),
+    /// Publish an event until the log has it or refuses it.
+    Publish(Box<Event>),
+    /// Read the log, now or when there may be something; instead of whatever was watched for before.
+    Watch(Watch),
+    /// Nothing more is to be done here.
+    End(End),
+}
+
+/// What is read of the sector's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// The kinds of facts, the most urgent first.
+    pub kinds: &'static [FactKind],
+    /// The serial of the last order that was carried out: what was told before it does not count.
+    pub resubmitted: u32,
+    /// Whether to read before anything rings.
+    pub at_once: bool,
+}
+
+/// How a sector's life in a slot ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Finished or aborted, and the log knows it.
+    Over,
+    /// The lease has moved: the server refused an event, or the last lease record is another one.
+    Fenced,
+}
+
+/// Where a slot is, for people.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// The machine's host name.
+    pub host: String,
+    /// The slot's directory.
+    pub slot: String,
+}
+
+/// One sector in one slot.
+#[derive(Clone, Debug)]
+pub struct Core {
+    journal: Journal,
+    policy: RetryPolicy,
+    place: Place,
+    /// The number of the event that is being published.
+    publishing: Option<u64>,
+}
+
+impl Core {
+    /// A life that goes on where its journal says.
+    pub fn new(journal: Journal, policy: RetryPolicy, place: Place) -> Core {
+        Core { journal, policy, place, publishing: None }
+    }
+
+    /// What the disk has when everything that was asked for is done.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Gives the journal back.
+    pub fn into_journal(self) -> Journal {
+        self.journal
+    }
+
+    /// What must be done first.
+    pub fn start(&mut self) -> Vec<Do> {
+        let first = vec![Do::Work(Box::new(self.journal.state.clone())), self.watch(true)];
+        self.followed(first)
+    }
+
+    /// What must be done because of what happened, at a time by the own wall clock in milliseconds since 1970.
+    pub fn handle(&mut self, happened: Happened, now_unix_millis: u64) -> Vec<Do> {
+        let todo = match happened {
+            Happened::Acquired { processor } => self.on_processor(processor, now_unix_millis),
+            Happened::Worked(input) => self.on_work(input),
+            Happened::Reported(number) => {
+                self.publishing = None;
+                self.journal.acknowledge(number);
+                vec![self.persist()]
+            }
+            Happened::Refused => return vec![Do::End(End::Fenced)],
+            // An end that is only to be told may have been told already, and the lease closed for it.
+            Happened::News(News { lease_moved: true, .. }) if self.journal.state.step().is_some() => {
+                return vec![Do::End(End::Fenced)];
+            }
+            Happened::News(news) => self.on_news(news, now_unix_millis),
+        };
+        self.followed(todo)
+    }
+
+    /// Whatever happened: one event at a time is on its way, and the end comes when the log knows all.
+    fn followed(&mut self, mut todo: Vec<Do>) -> Vec<Do> {
+        let next = self.journal.pending.first();
+        if matches!(self.journal.state, State::Over { .. }) && next.is_none() {
+            todo.push(Do::End(End::Over));
+        } else if let (None, Some(event)) = (self.publishing, next) {
+            self.publishing = Some(event.number);
+            todo.push(Do::Publish(Box::new(event.clone())));
+        }
+        todo
+    }
+
+    fn on_processor(&mut self, processor: String, now: u64) -> Vec<Do> {
+        if let Some(input) = self.refuse_to_start(now) {
+            let mut todo = vec![Do::DropWork];
+            todo.extend(self.on_work(input));
+            return todo;
+        }
+        tracing::info!(phase = self.phase(), attempt = self.journal.state.attempt(), processor, "phase started");
+        let mut todo = self.apply_own(Input::PhaseStarted { processor });
+        todo.push(Do::Run(Box::new(self.journal.state.clone())));
+        todo
+    }
+
+    fn on_work(&mut self, input: Input) -> Vec<Do> {
+        let before = self.journal.state.clone();
+        let mut todo = self.apply_own(input);
+        todo.push(Do::Work(Box::new(self.journal.state.clone())));
+        if self.journal.state != before {
+            todo.push(self.watch(true));
+        }
+        todo
+    }
+
+    fn on_news(&mut self, news: News, now: u64) -> Vec<Do> {
+        let mut todo = Vec::new();
+        for fact in news.facts {
+            todo.extend(self.on_fact(fact, now));
+        }
+        todo.push(self.watch(!todo.is_empty()));
+        todo
+    }
+
+    fn on_fact(&mut self, fact: Fact, now: u64) -> Vec<Do> {
+        let kind = fact.kind().map(FactKind::name);
+        if !fact.counts_for(self.journal.token, self.journal.resubmitted) {
+            tracing::debug!(kind, "a fact that an order read with it withdraws");
+            return Vec::new();
+        }
+        let (mut received, mut resubmitted) = (self.journal.received, self.journal.resubmitted);
+        match &fact {
+            Fact::Ticket { .. } => received.ticket_unix_millis = now,
+            Fact::PrecommitLanded { .. } => received.precommit_unix_millis = now,
+            Fact::Resubmit { serial, .. } => resubmitted = *serial,
+            _ => {}
+        }
+        match self.journal.state.apply(Input::Fact(fact), self.policy) {
+            Transition::Advance { next, effects } => {
+                tracing::info!(kind, "fact taken");
+                self.journal.received = received;
+                self.journal.resubmitted = resubmitted;
+                // First of all what runs ends, for it may run for nothing.
+                let mut todo = vec![Do::DropWork, self.advance(next, effects)];
+                todo.push(Do::Work(Box::new(self.journal.state.clone())));
+                todo
+            }
+            Transition::Ignore(why) => {
+                tracing::debug!(kind, why, "fact ignored");
+                Vec::new()
+            }
+            Transition::Illegal(why) => {
+                tracing::error!(kind, why, "a fact that breaks the protocol; ignored");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Applies an input of our own making. One that the machine refuses is an error of its own, for a person.
+    fn apply_own(&mut self, input: Input) -> Vec<Do> {
+        if let Input::Failed { error } = &input {
+            log_failure(error, self.phase(), self.journal.state.attempt());
+        }
+        let refused = match self.journal.state.apply(input, self.policy) {
+            Transition::Advance { next, effects } => return vec![self.advance(next, effects)],
+            Transition::Ignore(why) | Transition::Illegal(why) => why,
+        };
+        let error = self.error(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, refused.to_owned());
+        log_failure(&error, self.phase(), self.journal.state.attempt());
+        match self.journal.state.apply(Input::Failed { error }, self.policy) {
+            Transition::Advance { next, effects } => vec![self.advance(next, effects)],
+            Transition::Ignore(_) | Transition::Illegal(_) => Vec::new(),
+        }
+    }
+
+    /// The new state is on the disk before anything follows from it.
+    fn advance(&mut self, next: State, events: Vec<EventBody>) -> Do {
+        if next != self.journal.state {
+            let step = next.step().map(Step::name);
+            tracing::info!(step, attempt = next.attempt(), need = ?next.need(), "advanced");
+        }
+        self.journal.advance(next, events);
+        self.persist()
+    }
+
+    fn persist(&self) -> Do {
+        Do::Persist(Box::new(self.journal.clone()))
+    }
+
+    fn watch(&self, at_once: bool) -> Do {
+        let kinds = facts::kinds(&self.journal.state);
+        Do::Watch(Watch { kinds, resubmitted: self.journal.resubmitted, at_once })
+    }
+
+    /// Why the phase must not begin now, by the chain's time.
+    fn refuse_to_start(&self, now: u64) -> Option<Input> {
+        let received = &self.journal.received;
+        match self.journal.state.step()? {
+            Step::Pc1 { ticket, .. } if expiry::ticket_expired(ticket, received.ticket_unix_millis, now) => {
+                tracing::warn!(
+                    draw = ticket.draw,
+                    expires_epoch = ticket.expires_epoch,
+                    "ticket expired; asking for another"
+                );
+                Some(Input::TicketExpired)
+            }
+            Step::C1 { precommit, .. } | Step::C2 { precommit, .. }
+                if expiry::precommit_expired(precommit, received.precommit_unix_millis, now) =>
+            {
+                let message = format!("the chain takes no proof after epoch {}", precommit.prove_by_epoch);
+                // The sector's deposit is at stake: a person decides, not a code's usual class.
+                Some(Input::Failed { error: self.error(ErrorClass::Perm, ErrorCode::PRECOMMIT_EXPIRED, message) })
+            }
+            _ => None,
+        }
+    }
+
+    fn phase(&self) -> Option<&'static str> {
+        match self.journal.state.need() {
+            Need::Run(phase) => Some(phase.name()),
+            _ => None,
+        }
+    }
+
+    fn error(&self, class: ErrorClass, code: ErrorCode, message: String) -> ErrorReport {
+        let Place { host, slot } = self.place.clone();
+        ErrorReport { host, slot, ..ErrorReport::new(class, code, message) }
+    }
+}
+
+fn log_failure(error: &ErrorReport, phase: Option<&'static str>, attempt: u32) {
+    let (code, class, message) = (&error.code, error.class.name(), error.message());
+    match error.class {
+        ErrorClass::Temp | ErrorClass::Abort => tracing::warn!(phase, attempt, %code, class, "failed: {message}"),
+        _ => tracing::error!(phase, attempt, %code, class, "failed: {message}"),
+    }
+}
