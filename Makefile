@@ -17,7 +17,7 @@ export FIL_PROOFS_PARENT_CACHE = $(SEALBUS_PARENTS)
 
 # Everything is built with the same features, whatever is asked for: the proofs crates are compiled once.
 CARGO_ALL = --workspace --all-targets
-QUICK_TESTS = --lib --bins --test store --test fold --test lease --test heartbeats --test documentation --test devnet_rules --test devnet_mempool
+QUICK_TESTS = --lib --bins --test store --test fold --test commands --test orders --test lease --test heartbeats --test documentation --test devnet_rules --test devnet_mempool
 SLOW_TESTS = --no-fail-fast
 
 .DEFAULT_GOAL := help

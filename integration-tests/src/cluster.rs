@@ -7,6 +7,7 @@ mod nats;
 mod postgres;
 mod process;
 mod rpc;
+mod scripted;
 
 use std::{
     path::{Path, PathBuf},

@@ -14,7 +14,7 @@ use crate::{
     config::{Config, Database},
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
-    liveness, outbox,
+    liveness, orders, outbox,
     proofs::{Library, Verifier},
     store::{Leadership, Store, StoreError},
 };
@@ -166,6 +166,7 @@ impl Manager {
         tokio::select! {
             ended = fold_for_ever(bus, store, epoch, config, &changed) => ended,
             ended = outbox::run(bus, store, epoch, &changed) => Ok(ended?),
+            ended = orders::run(bus, store, epoch, &changed) => Ok(ended?),
             ended = driver.run() => Ok(ended?),
             ended = liveness::run(bus, store, config, epoch, &changed) => Ok(ended?),
             never = keep_topology(bus, config) => never,

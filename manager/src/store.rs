@@ -5,13 +5,16 @@
 //! apart, and how one of several managers is chosen. Every change goes through a [`Tx`]; those of a running manager
 //! also check that it still holds the fold.
 
+mod audit;
 mod error;
 mod history;
 mod leadership;
 mod messages;
 mod open;
+mod orders;
 mod outbox;
 mod outcome;
+mod recover;
 mod rows;
 mod sectors;
 
@@ -25,10 +28,12 @@ use crate::config::Database;
 
 pub(crate) use error::sql;
 
+pub use audit::{AuditEntry, AuditFilter};
 pub use error::StoreError;
 pub use history::{Happening, HistoryEntry, Verdict};
 pub use leadership::{Candidate, Leadership};
 pub use messages::{Message, MessageKind, MessageState, Signed};
+pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};
 pub use outcome::{Outcome, Outgoing, WantedMessage};
 pub use sectors::{Sector, SectorFilter};
