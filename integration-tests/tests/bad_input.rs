@@ -168,6 +168,19 @@ fn a_database_folded_from_another_stream_is_refused() {
 }
 
 #[test]
+fn a_queue_that_is_replaced_under_a_running_manager_ends_it() {
+    let directory = tempfile::tempdir().expect("directory");
+    let mut cluster = cluster(directory.path());
+    keeps_trying(&mut cluster, &["the manager runs"]);
+    cluster.kill_nats();
+    fs::remove_dir_all(cluster.root().join("nats")).expect("the queue loses its data");
+    cluster.start_nats().expect("starts");
+    let end = wait_within(Duration::from_secs(120), "the manager's end", || Ok(cluster.check_alive().err()));
+    let said = end.expect("it does not work on another queue").to_string();
+    assert!(said.contains("made anew") && said.contains("bus recover"), "{said}");
+}
+
+#[test]
 fn commands_on_things_that_do_not_exist_say_so() {
     let directory = tempfile::tempdir().expect("directory");
     let cluster = cluster(directory.path());

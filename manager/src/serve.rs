@@ -5,7 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sealbus_nats::{Bus, ConnectError, publish::Backoff, topology::TopologyError};
+use sealbus_nats::{
+    Bus, ConnectError,
+    publish::Backoff,
+    topology::{StreamIdentity, TopologyError},
+};
 use sealbus_schema::{MinerId, Plan, SectorSize};
 use tokio::sync::Notify;
 
@@ -159,6 +163,7 @@ impl Manager {
         let Manager { config, store, node, bus, verifier } = self;
         ensure_topology_patiently(bus, config).await;
         let epoch = fold::take_over(bus, store).await?;
+        let known = bus.sectors_identity().await?;
         let changed = Arc::new(Notify::new());
         let driver =
             Driver::new(node.clone(), store.clone(), config.clone(), epoch, changed.clone(), verifier.clone()).await?;
@@ -169,7 +174,7 @@ impl Manager {
             ended = orders::run(bus, store, epoch, &changed) => Ok(ended?),
             ended = driver.run() => Ok(ended?),
             ended = liveness::run(bus, store, config, epoch, &changed) => Ok(ended?),
-            never = keep_topology(bus, config) => never,
+            ended = keep_topology(bus, config, &known) => ended,
         }
     }
 }
@@ -303,13 +308,29 @@ async fn ensure_topology_patiently(bus: &Bus, config: &Config) {
     }
 }
 
-async fn keep_topology(bus: &Bus, config: &Config) -> Result<std::convert::Infallible, ServeError> {
+/// Makes anew what a server lost of the streams. Ends when that was the sectors' log: sequences of the old one mean nothing
+/// in the new one.
+async fn keep_topology(
+    bus: &Bus,
+    config: &Config,
+    known: &StreamIdentity,
+) -> Result<std::convert::Infallible, ServeError> {
     loop {
         tokio::time::sleep(TOPOLOGY_PERIOD).await;
-        if bus.is_connected()
-            && let Err(error) = ensure_topology(bus, config).await
-        {
-            tracing::warn!(error = %chain_of(&error), "the streams could not be checked");
+        if !bus.is_connected() {
+            continue;
+        }
+        let checked = async {
+            ensure_topology(bus, config).await?;
+            bus.sectors_identity().await
+        };
+        match checked.await {
+            Ok(found) if found != *known => {
+                let (known, found) = (known.as_str().to_owned(), found.as_str().to_owned());
+                return Err(FoldError::OtherStream { known, found }.into());
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = %chain_of(&error), "the streams could not be checked"),
         }
     }
 }
