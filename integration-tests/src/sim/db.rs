@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use sealbus_manager::store::{Message, MessageKind, MessageState, Outcome, Outgoing, Sector, Signed};
-use sealbus_schema::{SealProof, SectorId, lease::Ownership, seal::manager::State};
+use sealbus_schema::{SealProof, SectorId, codec, lease::Ownership, seal::manager::State};
+
+use super::chain::SimMessage;
 
 /// The tables.
 #[derive(Debug, Default)]
@@ -143,6 +145,16 @@ impl Db {
             && sector.attempt == message.attempt
         {
             sector.precommit_signed = signed;
+        }
+    }
+}
+
+impl Row {
+    /// What was signed.
+    pub fn sent(&self) -> Option<SimMessage> {
+        match &self.message.state {
+            MessageState::Wanted => None,
+            MessageState::Signed(signed) | MessageState::Pushed { signed, .. } => codec::decode(&signed.bytes).ok(),
         }
     }
 }

@@ -15,6 +15,7 @@ use sealbus_schema::{
 use super::{
     bug::Bug,
     chain::{self, CONFIDENCE, Does, SimMessage},
+    db::{Over, Row},
     manager::Task,
     rng::bytes,
     world::World,
@@ -109,6 +110,9 @@ impl World {
             }
             Ask::Active(proven) => {
                 let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r.0;
+                if self.chain.active(id, now.lagged).is_none() && self.chain.precommit(id, now.lagged).is_none() {
+                    self.push_landed(id);
+                }
                 landed(MessageKind::ProveCommit, now.sector_found(self.chain.find_active(id, comm_r, now.lagged)))
             }
             Ask::Watch(known) => self.watch_precommit(now, id, known).map_or(Apply::Nothing, input),
@@ -136,16 +140,33 @@ impl World {
         }
     }
 
-    fn watch_precommit(&self, now: &Now, id: SectorId, known: &PreCommitted) -> Option<Input> {
+    fn watch_precommit(&mut self, now: &Now, id: SectorId, known: &PreCommitted) -> Option<Input> {
         self.stands(now, id, known).err().flatten()
     }
 
-    fn stands(&self, now: &Now, id: SectorId, known: &PreCommitted) -> Result<(), Option<Input>> {
+    fn stands(&mut self, now: &Now, id: SectorId, known: &PreCommitted) -> Result<(), Option<Input>> {
         match now.watch(known, self.chain.find_precommit(id, &known.sealed.comm_r.0, now.lagged)) {
             Watched::Same => Ok(()),
             Watched::Changed(input) => Err(Some(input)),
-            Watched::Missing => Err(None),
+            Watched::Missing => {
+                self.push_landed(id);
+                Err(None)
+            }
         }
+    }
+
+    /// Pushes a sector's PreCommit again that had landed and is not on chain any more.
+    fn push_landed(&mut self, id: SectorId) {
+        let landed = |row: &&Row| {
+            row.over == Some(Over::Landed) && row.message.sector == id && row.message.kind == MessageKind::PreCommit
+        };
+        self.db.messages.values().filter(landed).filter_map(Row::sent).for_each(|sent| self.chain.push(sent));
+    }
+
+    /// The same for whatever leaves a gap before a nonce.
+    fn push_between(&mut self, from: u64, to: u64) {
+        let over = |row: &&Row| row.over.is_some() && row.nonce.is_some_and(|nonce| (from..to).contains(&nonce));
+        self.db.messages.values().filter(over).filter_map(Row::sent).for_each(|sent| self.chain.push(sent));
     }
 
     fn drive_message(&mut self, m: usize, now: &Now, message: Message) {
@@ -164,7 +185,10 @@ impl World {
                 let Ok(sent) = codec::decode::<SimMessage>(&signed.bytes) else { return };
                 let seen = match self.chain.search(&sent, now.lagged) {
                     Some((height, exit)) => Seen::Executed { height, exit },
-                    None => Seen::Absent { nonce_used: self.chain.nonce(now.lagged) > sent.nonce },
+                    None => {
+                        self.push_between(self.chain.nonce(now.lagged), sent.nonce);
+                        Seen::Absent { nonce_used: self.chain.nonce(now.lagged) > sent.nonce }
+                    }
                 };
                 match now.followed(&message, sector.as_ref(), *epoch, REPUSH, seen, "a message") {
                     Followed::Wait => self.apply_in(m, Apply::Nothing),

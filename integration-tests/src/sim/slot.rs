@@ -313,7 +313,7 @@ impl World {
             living.work += 1;
         }
         let quiet = matches!(&happened, Happened::News(news) if news.facts.is_empty() && !news.lease_moved);
-        let line = (self.options.trace && !quiet).then(|| format!("{name} slot {s}: {happened:?}"));
+        let line = (self.options.trace && !quiet).then(|| format!("{name} slot {s}: {}", told(&happened)));
         let mut todo = living.core.handle(happened, now);
         if bug == Some(Bug::EventBeforeJournal) {
             todo.sort_by_key(|action| !matches!(action, Do::Publish(_)));
@@ -499,5 +499,17 @@ impl World {
         let written = self.checks.journaled.entry(key).or_default();
         *written = journal.next_event.max(*written);
         true
+    }
+}
+
+/// What happened, in a few words.
+fn told(happened: &Happened) -> String {
+    match happened {
+        Happened::News(News { facts, lease_moved }) => {
+            let kinds: Vec<_> = facts.iter().filter_map(Fact::kind).map(|kind| kind.name()).collect();
+            format!("reads {}{}", kinds.join(", "), if *lease_moved { "; the lease has moved" } else { "" })
+        }
+        Happened::Worked(input) => format!("{input:?}").chars().take(100).collect(),
+        other => format!("{other:?}"),
     }
 }
