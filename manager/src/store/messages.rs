@@ -93,7 +93,7 @@ impl Tx {
     /// Records that messages are wanted. What is recorded for a purpose already stays as it is.
     pub(super) async fn want_messages(&mut self, wanted: &[(SectorId, WantedMessage)]) -> Result<(), StoreError> {
         for wanted in rows::chunks(wanted) {
-            let row = |n: usize| format!("({}, 'wanted')", rows::list(n * 4 + 1, 4));
+            let row = |n: usize| format!("({}, 'wanted')", self.places.list(n * 4 + 1, 4));
             let text = format!(
                 "INSERT INTO messages (key, kind, miner, number, state) VALUES {} ON CONFLICT (key) DO NOTHING",
                 (0..wanted.len()).map(row).collect::<Vec<_>>().join(", ")
