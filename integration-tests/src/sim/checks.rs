@@ -138,12 +138,20 @@ impl World {
 
     /// Whether nothing more can happen.
     pub fn is_over(&self) -> bool {
-        let ended = |state: &State| state.is_terminal() || (!self.has_person && matches!(state, State::Blocked { .. }));
+        let blocked = |state: &State| matches!(state, State::Blocked { .. });
+        let some_blocked = self.db.sectors.values().any(|sector| blocked(&sector.state));
+        let ended = |state: &State| match state {
+            _ if state.is_terminal() => true,
+            // Nobody looks: what is blocked stays so, and what waits may wait for a slot that is.
+            _ if self.has_person => false,
+            State::Queued | State::Requeued(_) => some_blocked,
+            state => blocked(state),
+        };
         let idle = |state: &SlotState| match state {
             SlotState::Free | SlotState::Down | SlotState::Dead => true,
             SlotState::Living(living) => {
                 let id = living.core.journal().intent.sector;
-                self.db.sectors.get(&id).is_some_and(|sector| matches!(sector.state, State::Blocked { .. }))
+                self.db.sectors.get(&id).is_some_and(|sector| blocked(&sector.state))
             }
             _ => false,
         };
