@@ -15,7 +15,7 @@ pub enum Bug {
     ForgetOffset,
     /// Whatever claim of ours stands in the log counts as won, whether it was used or not.
     ReuseToken,
-    /// The fold takes an event whoever wrote it.
+    /// The fold takes an event whoever wrote it, and a worker does not fence its own.
     FoldWithoutOwner,
     /// After a crash a message that was signed is signed anew.
     SignAgain,

@@ -326,7 +326,7 @@ impl World {
     }
 
     fn send_event(&mut self, w: usize, s: usize) {
-        let fenced = self.options.bug != Some(Bug::SkipFence);
+        let fenced = !matches!(self.options.bug, Some(Bug::SkipFence | Bug::FoldWithoutOwner));
         let worker = &self.workers[w];
         let SlotState::Living(living) = &worker.slots[s].state else { return };
         let Some(event) = living.publishing.clone() else { return };
