@@ -17,7 +17,7 @@ export FIL_PROOFS_PARENT_CACHE = $(SEALBUS_PARENTS)
 
 # Everything is built with the same features, whatever is asked for: the proofs crates are compiled once.
 CARGO_ALL = --workspace --all-targets
-QUICK_TESTS = --lib --bins --test store --test fold --test lease --test heartbeats --test documentation --test devnet_rules --test devnet_mempool
+QUICK_TESTS = --lib --bins --test store --test fold --test commands --test orders --test lease --test heartbeats --test documentation --test devnet_rules --test devnet_mempool
 SLOW_TESTS = --no-fail-fast
 
 .DEFAULT_GOAL := help
@@ -66,7 +66,7 @@ soak: build ## Kill at random until all sectors are active (WORKERS=200 SECTORS=
 	@target/debug/sealbus-soak --workers $(WORKERS) --sectors $(SOAK_SECTORS) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: params ## Benchmarks; each prints ratios against a baseline of the same run
-	cargo bench --workspace --profile dev --bench params
+	cargo bench --workspace --profile dev --bench params --bench fold
 
 clean-demo: ## Remove what the demo left
 	rm -rf .demo

@@ -8,6 +8,18 @@ mkdir -p "$tools"
 
 say() { printf 'tools: %s\n' "$*" >&2; }
 
+sudo=()
+if [ "$(id -u)" -ne 0 ]; then sudo=(sudo); fi
+# apt-get's lists, brought up to date once, if anything is missing at all.
+updated=
+install_packages() {
+    say "installing Debian packages: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    if [ -z "$updated" ]; then "${sudo[@]}" apt-get update -qq; fi
+    updated=yes
+    "${sudo[@]}" apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
 missing=()
 for package in gcc make pkg-config libhwloc-dev python3 ca-certificates; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -16,13 +28,15 @@ command -v gcc >/dev/null && missing=("${missing[@]/#gcc/}")
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 # Emptied entries fall out here.
 read -ra missing <<<"${missing[*]-}" || true
-if [ "${#missing[@]}" -gt 0 ]; then
-    sudo=()
-    if [ "$(id -u)" -ne 0 ]; then sudo=(sudo); fi
-    say "installing Debian packages: ${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    "${sudo[@]}" apt-get update -qq
-    "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if [ "${#missing[@]}" -gt 0 ]; then install_packages "${missing[@]}"; fi
+
+# The tests make PostgreSQL servers of their own. Debian would make one more and start it; where this script brings
+# PostgreSQL to a machine, it does not.
+if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && ! command -v initdb >/dev/null; then
+    install_packages postgresql-common
+    "${sudo[@]}" sed -i -E 's/^#?create_main_cluster *=.*/create_main_cluster = false/' \
+        /etc/postgresql-common/createcluster.conf
+    install_packages postgresql
 fi
 
 # JetStream's consumer reset needs 2.14; Debian's own package is older.

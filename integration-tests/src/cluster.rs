@@ -4,8 +4,10 @@
 
 mod files;
 mod nats;
+mod postgres;
 mod process;
 mod rpc;
+mod scripted;
 
 use std::{
     path::{Path, PathBuf},
@@ -13,9 +15,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use rustix::process::Signal;
 use serde_json::Value;
 
 pub use nats::{Identity, Server, config_file, seed_file, write_config};
+pub use postgres::Postgres;
 pub use process::{Process, free_port, nats_server, own_binary, run};
 pub use rpc::call;
 
@@ -49,7 +53,10 @@ pub struct Cluster {
     nats: Option<Process>,
     devnet: Option<Process>,
     manager: Option<Process>,
+    standby: Option<Process>,
     worker: Option<Process>,
+    /// The last to go: whatever uses it has ended then.
+    postgres: Option<Postgres>,
 }
 
 impl Settings {
@@ -87,7 +94,9 @@ impl Cluster {
             nats: None,
             devnet: None,
             manager: None,
+            standby: None,
             worker: None,
+            postgres: None,
         };
         nats::write_config(&cluster.root, &[cluster.nats_server()], &nats::ALONE)?;
         cluster.start_nats()?;
@@ -154,12 +163,39 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts the manager.
+    /// Gives the manager a database on a PostgreSQL server of its own in the place of its SQLite file. To be called before
+    /// the manager is started.
+    pub fn use_postgres(&mut self) -> anyhow::Result<&mut Postgres> {
+        let postgres = Postgres::start(&[])?;
+        let config = std::fs::read_to_string(self.manager_config())?;
+        let (sqlite, url) = (format!("path = \"{}/manager.db\"", text(&self.root)), postgres.url());
+        anyhow::ensure!(config.contains(&sqlite), "{sqlite} is not in {config}");
+        let database = format!("url = \"{url}\"\npassword_file = \"{}\"", text(&postgres.password_file()));
+        std::fs::write(self.manager_config(), config.replace(&sqlite, &database))?;
+        Ok(self.postgres.insert(postgres))
+    }
+
+    /// The PostgreSQL server, if there is one.
+    pub fn postgres(&mut self) -> Option<&mut Postgres> {
+        self.postgres.as_mut()
+    }
+
+    /// Starts the manager. Its log is `manager.log`.
     pub fn start_manager(&mut self) -> anyhow::Result<()> {
+        self.manager = Some(self.spawn_manager("manager")?);
+        Ok(())
+    }
+
+    /// Starts a second manager with the same configuration. Its log is `standby.log`.
+    pub fn start_standby(&mut self) -> anyhow::Result<()> {
+        self.standby = Some(self.spawn_manager("standby")?);
+        Ok(())
+    }
+
+    fn spawn_manager(&self, name: &str) -> anyhow::Result<Process> {
         let arguments = ["run", "--config", &text(&self.manager_config())];
         let program = process::own_binary("sealbus-manager")?;
-        self.manager = Some(Process::start("manager", &program, &arguments, &self.proofs_env(), &self.root)?);
-        Ok(())
+        Process::start(name, &program, &arguments, &self.proofs_env(), &self.root)
     }
 
     /// Starts the worker.
@@ -173,6 +209,23 @@ impl Cluster {
     /// Ends the manager with SIGKILL, if it runs.
     pub fn kill_manager(&mut self) {
         if let Some(mut process) = self.manager.take() {
+            process.kill();
+        }
+    }
+
+    /// Stops the manager where it stands, with everything that it holds, if it runs.
+    pub fn pause_manager(&self) {
+        self.manager.iter().for_each(|manager| manager.signal(Signal::STOP));
+    }
+
+    /// Lets a paused manager go on.
+    pub fn resume_manager(&self) {
+        self.manager.iter().for_each(|manager| manager.signal(Signal::CONT));
+    }
+
+    /// Ends the second manager with SIGKILL, if it runs.
+    pub fn kill_standby(&mut self) {
+        if let Some(mut process) = self.standby.take() {
             process.kill();
         }
     }
@@ -193,7 +246,8 @@ impl Cluster {
 
     /// An error if a process that should run has ended by itself, with the end of its log.
     pub fn check_alive(&mut self) -> anyhow::Result<()> {
-        for process in [&mut self.nats, &mut self.devnet, &mut self.manager, &mut self.worker].into_iter().flatten() {
+        let processes = [&mut self.nats, &mut self.devnet, &mut self.manager, &mut self.standby, &mut self.worker];
+        for process in processes.into_iter().flatten() {
             process.check_alive()?;
         }
         Ok(())
@@ -291,7 +345,8 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // Workers first: what they still report should reach somebody.
-        for process in [&mut self.worker, &mut self.manager, &mut self.devnet, &mut self.nats].into_iter().flatten() {
+        let processes = [&mut self.worker, &mut self.standby, &mut self.manager, &mut self.devnet, &mut self.nats];
+        for process in processes.into_iter().flatten() {
             process.stop();
         }
     }

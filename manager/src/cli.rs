@@ -2,15 +2,23 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit code 0: done; 1: it failed; 2: the command is wrong.
 
+mod audit;
+mod bus;
 mod decode;
+mod fleet;
+mod person;
 mod pledge;
 mod sectors;
+mod slots;
 mod table;
+mod waiting;
 mod workers;
 
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+
+pub use person::Usage;
 
 use crate::{config::Config, serve, store::Store};
 
@@ -27,7 +35,7 @@ enum Command {
     /// Run the manager until it is stopped.
     Run(ConfigArg),
     /// Check a configuration without starting anything.
-    Check(ConfigArg),
+    Check(Check),
     /// Ask for sectors without data.
     Pledge(pledge::Pledge),
     /// The sectors and what happened to them.
@@ -39,6 +47,21 @@ enum Command {
     Workers {
         #[command(subcommand)]
         verb: workers::Workers,
+    },
+    /// The directories in which machines seal.
+    Slots {
+        #[command(subcommand)]
+        verb: slots::Slots,
+    },
+    /// The queue.
+    Bus {
+        #[command(subcommand)]
+        verb: bus::BusVerbs,
+    },
+    /// What people ordered.
+    Audit {
+        #[command(subcommand)]
+        verb: audit::Audit,
     },
     /// Read one message of the bus on stdin and print it as JSON, for `nats … --translate`.
     Decode(decode::Decode),
@@ -67,13 +90,23 @@ pub struct ConfigArg {
     config: PathBuf,
 }
 
+/// What to check.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 impl ConfigArg {
     fn load(&self) -> anyhow::Result<Config> {
         Ok(Config::load(&self.config)?)
     }
 
     async fn store(&self) -> anyhow::Result<Store> {
-        Ok(Store::open(&self.load()?.database.path).await?)
+        Ok(Store::open(&self.load()?.database).await?)
     }
 }
 
@@ -81,19 +114,33 @@ impl ConfigArg {
 pub async fn main(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(config) => run(config.load()?).await,
-        Command::Check(config) => {
-            let loaded = config.load()?;
-            println!("{} is good: miners {}", config.config.display(), loaded.miner_names());
-            Ok(())
-        }
+        Command::Check(check) => check.run(),
         Command::Pledge(pledge) => pledge.run().await,
         Command::Sectors { verb } => verb.run().await,
         Command::Workers { verb } => verb.run().await,
+        Command::Slots { verb } => verb.run().await,
+        Command::Bus { verb } => verb.run().await,
+        Command::Audit { verb } => verb.run().await,
         Command::Decode(decode) => decode.run(),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "sealbus-manager", &mut std::io::stdout());
             Ok(())
         }
+    }
+}
+
+impl Check {
+    fn run(self) -> anyhow::Result<()> {
+        let (path, loaded) = (self.config.config.display(), self.config.load()?);
+        if self.json {
+            let miners: Vec<_> = loaded.miners.iter().map(|miner| miner.id).collect();
+            let stores: Vec<_> = loaded.stores.iter().map(|store| &store.name).collect();
+            return print_json(
+                &serde_json::json!({ "config": path.to_string(), "good": true, "miners": miners, "stores": stores }),
+            );
+        }
+        println!("{path} is good: miners {}", loaded.miner_names());
+        Ok(())
     }
 }
 

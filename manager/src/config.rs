@@ -10,6 +10,10 @@ use sealbus_nats::{Connection, topology::Layout};
 use sealbus_schema::{MinerId, SectorSize};
 use serde::Deserialize;
 
+mod database;
+
+pub use database::Database;
+
 /// The whole file. Unknown fields are errors.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,14 +39,6 @@ pub struct Config {
     /// When a worker counts as gone, and what happens to its sectors.
     #[serde(default)]
     pub liveness: Liveness,
-}
-
-/// The `[database]` table.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Database {
-    /// The SQLite file. Made when it is missing; its directory must exist.
-    pub path: PathBuf,
 }
 
 /// The `[streams]` table.
@@ -183,12 +179,7 @@ impl Config {
 
     fn check(&self) -> Result<(), (String, String)> {
         let refuse = |field: &str, problem: String| Err((field.to_owned(), problem));
-        let parent = self.database.path.parent().filter(|p| !p.as_os_str().is_empty());
-        if let Some(parent) = parent
-            && !parent.is_dir()
-        {
-            return refuse("database.path", format!("the directory {} does not exist", parent.display()));
-        }
+        self.database.check()?;
         if !matches!(self.streams.replicas, 1 | 3 | 5) {
             return refuse("streams.replicas", format!("{} is not 1, 3 or 5", self.streams.replicas));
         }
@@ -376,9 +367,23 @@ mod tests {
             ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),
             ("[chain]", "[[store]]\nname = \"a\"\npath = \"/no/such/dir\"\n[chain]", "store[0].path"),
             ("/tmp/sealbus-test.db", "/no/such/dir/x.db", "database.path"),
+            ("[nats]", "url = \"postgres://db/sealbus\"\n[nats]", "database.path and database.url"),
+            ("[nats]", "password_file = \"/etc/hostname\"\n[nats]", "database.password_file"),
+            ("path = \"/tmp/sealbus-test.db\"", "", "database.path or database.url"),
+            ("path = \"/tmp/sealbus-test.db\"", "url = \"mysql://db/sealbus\"", "postgres://"),
+            ("path = \"/tmp/sealbus-test.db\"", "url = \"postgres://db/\"", "database.url"),
         ] {
             let error = refused(&GOOD.replace(from, to));
             assert!(error.contains(field), "{field}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_address_is_refused_and_not_repeated() {
+        for url in ["postgres://me:s3cret@db/sealbus", "postgres://me@db/sealbus?password=s3cret"] {
+            let error = refused(&GOOD.replace("path = \"/tmp/sealbus-test.db\"", &format!("url = \"{url}\"")));
+            assert!(error.contains("database.url") && error.contains("password_file"), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
         }
     }
 

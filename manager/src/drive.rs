@@ -37,7 +37,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// The driver of one manager.
 pub struct Driver<T> {
-    node: NodeClient<T>,
+    node: Arc<NodeClient<T>>,
     store: Store,
     config: Arc<Config>,
     epoch: i64,
@@ -106,7 +106,7 @@ impl From<IntentsError> for DriveError {
 impl<T: Transport + 'static> Driver<T> {
     /// Reads the network's constants.
     pub async fn new(
-        node: NodeClient<T>,
+        node: Arc<NodeClient<T>>,
         store: Store,
         config: Arc<Config>,
         epoch: i64,

@@ -48,7 +48,8 @@ pub enum FoldError {
     /// The log is another one than the database was folded from.
     #[error(
         "the stream SEAL_SECTORS is not the one that this database was folded from ({known}, now {found}): the queue was \
-         made anew, and old lease numbers could match new records. Restore the stream, or start with a new database"
+         made anew, and old lease numbers could match new records. Restore the stream, or give it up with \
+         `sealbus-manager bus recover`"
     )]
     OtherStream {
         /// As remembered.

@@ -27,7 +27,10 @@ async fn main() -> std::process::ExitCode {
                 }
                 last = cause;
             }
-            std::process::ExitCode::FAILURE
+            match error.downcast_ref::<cli::Usage>() {
+                Some(_) => std::process::ExitCode::from(2),
+                None => std::process::ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -36,24 +36,31 @@ pub enum Treatment {
     Stop,
 }
 
-/// Publishes for ever.
-pub async fn run(bus: &Bus, store: &Store, changed: &Notify) -> Result<std::convert::Infallible, StoreError> {
+/// Publishes for ever, for the manager that took over with this epoch.
+pub async fn run(
+    bus: &Bus,
+    store: &Store,
+    epoch: i64,
+    changed: &Notify,
+) -> Result<std::convert::Infallible, StoreError> {
     let mut reoffer = tokio::time::interval(REOFFER_PERIOD);
     loop {
         tokio::select! {
             () = changed.notified() => {}
             () = tokio::time::sleep(PERIOD) => {}
-            _ = reoffer.tick() => reoffer_queued(bus, store).await?,
+            _ = reoffer.tick() => reoffer_queued(bus, store, epoch).await?,
         }
-        drain(bus, store).await?;
+        drain(bus, store, epoch).await?;
     }
 }
 
 /// Publishes what is there, in order, until nothing more can be or the bus does not answer. A row that the bus refuses
 /// for good stays, for a person to see; the rows behind it go on.
-async fn drain(bus: &Bus, store: &Store) -> Result<(), StoreError> {
+async fn drain(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
     let mut after = 0;
     loop {
+        // The next holder has its own reader of these rows.
+        store.check_epoch(epoch).await?;
         let rows = store.outbox(after, BATCH).await?;
         if rows.is_empty() {
             return Ok(());
@@ -111,7 +118,8 @@ async fn publish(bus: &Bus, row: &OutboxRow) -> Result<(), PublishError> {
 
 /// Offers every sector again that waits for a worker. An intent that is in the queue stays alone; a stale one cannot
 /// claim.
-async fn reoffer_queued(bus: &Bus, store: &Store) -> Result<(), StoreError> {
+async fn reoffer_queued(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
+    store.check_epoch(epoch).await?;
     for sector in store.live_sectors().await? {
         if !matches!(sector.state, State::Queued | State::Requeued(_)) {
             continue;

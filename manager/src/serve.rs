@@ -1,25 +1,30 @@
-//! `sealbus-manager run`: checks the surroundings, then starts every reconciler.
+//! `sealbus-manager run`: checks the surroundings, waits for its turn, then starts every reconciler.
+//!
+//! Of several managers on one database one holds the fold; the others stand by. Whatever ends the work of the holder is
+//! followed by a new start from there: nothing but the database is remembered.
 
 use std::{sync::Arc, time::Duration};
 
-use sealbus_nats::{Bus, ConnectError, topology::TopologyError};
+use sealbus_nats::{Bus, ConnectError, publish::Backoff, topology::TopologyError};
 use sealbus_schema::{MinerId, Plan, SectorSize};
 use tokio::sync::Notify;
 
 use crate::{
     chain::{Endpoint, Error as ChainError, NodeClient, RpcClient, network, types::TipSetKey},
-    config::Config,
+    config::{Config, Database},
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
-    liveness, outbox,
+    liveness, orders, outbox,
     proofs::{Library, Verifier},
-    store::{Store, StoreError},
+    store::{Leadership, Store, StoreError},
 };
 
 /// How often the streams are checked; one in memory does not outlive its server.
 const TOPOLOGY_PERIOD: Duration = Duration::from_secs(10);
 /// The pause after the fold failed.
 const FOLD_PAUSE: Duration = Duration::from_secs(1);
+/// How often a manager that stands by looks whether the other one is gone.
+const STANDBY_PERIOD: Duration = Duration::from_secs(1);
 /// The first and the longest pause while something that we start with is not there.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(15);
@@ -85,7 +90,22 @@ pub enum ServeError {
     Network(#[from] network::Unsupported),
 }
 
-/// Runs until a reconciler ends for good. The caller drops the future to stop: everything that matters is stored.
+impl ServeError {
+    /// Whether a new start may go well: the database or the fold was lost, or something that we need is away.
+    fn is_transient(&self) -> bool {
+        match self {
+            ServeError::Store(error) | ServeError::Fold(FoldError::Store(error)) => {
+                error.is_transient() || matches!(error, StoreError::TakenOver { .. })
+            }
+            ServeError::Fold(FoldError::Topology(_) | FoldError::Log(_)) | ServeError::Topology(_) => true,
+            ServeError::Chain(error) | ServeError::Drive(DriveError::Chain(error)) => error.is_transient(),
+            _ => false,
+        }
+    }
+}
+
+/// Runs until something is wrong that no waiting cures. The caller drops the future to stop: everything that matters is
+/// stored.
 pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError> {
     run_with(config, Arc::new(Library)).await
 }
@@ -93,23 +113,96 @@ pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError>
 /// [`run`] with something else in the place of the proofs library.
 pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {
     let config = Arc::new(config);
-    let store = Store::open(&config.database.path).await?;
+    let store = open_patiently(&config.database).await?;
     let endpoint = Endpoint::new(config.chain.url.clone(), config.chain.token_file.clone());
-    let node = NodeClient::new(RpcClient::new(endpoint)?);
+    let node = Arc::new(NodeClient::new(RpcClient::new(endpoint)?));
     check_chain(&node, &config).await?;
     let bus = config.nats.connect_patiently("manager").await?;
-    ensure_topology_patiently(&bus, &config).await;
-    let epoch = fold::take_over(&bus, &store).await?;
-    let changed = Arc::new(Notify::new());
-    let driver = Driver::new(node, store.clone(), config.clone(), epoch, changed.clone(), verifier).await?;
-    tracing::info!(epoch, miners = %config.miner_names(), "the manager runs");
+    let manager = Manager { config, store, node, bus, verifier };
+    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+    loop {
+        let started = tokio::time::Instant::now();
+        let Err(error) = manager.lead().await;
+        if !error.is_transient() {
+            return Err(error);
+        }
+        if started.elapsed() > MAX_PAUSE {
+            backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+        }
+        let pause = backoff.next_pause();
+        let retry_in_ms = pause.as_millis() as u64;
+        tracing::warn!(error = %chain_of(&error), retry_in_ms, "the manager does not hold the fold any more; starting again");
+        tokio::time::sleep(pause).await;
+    }
+}
 
-    tokio::select! {
-        ended = fold_for_ever(&bus, &store, epoch, &config, &changed) => ended,
-        ended = outbox::run(&bus, &store, &changed) => Ok(ended?),
-        ended = driver.run() => Ok(ended?),
-        ended = liveness::run(&bus, &store, &config, epoch, &changed) => Ok(ended?),
-        never = keep_topology(&bus, &config) => never,
+/// A manager, whether it holds the fold or not.
+struct Manager {
+    config: Arc<Config>,
+    store: Store,
+    node: Arc<NodeClient>,
+    bus: Bus,
+    verifier: Arc<dyn Verifier>,
+}
+
+impl Manager {
+    /// Waits until no other manager has the fold, takes it, and works until it or something else is lost.
+    async fn lead(&self) -> Result<std::convert::Infallible, ServeError> {
+        let mut leadership = stand_by(&self.store).await?;
+        tokio::select! {
+            lost = leadership.lost() => Err(lost.into()),
+            ended = self.work() => ended,
+        }
+    }
+
+    async fn work(&self) -> Result<std::convert::Infallible, ServeError> {
+        let Manager { config, store, node, bus, verifier } = self;
+        ensure_topology_patiently(bus, config).await;
+        let epoch = fold::take_over(bus, store).await?;
+        let changed = Arc::new(Notify::new());
+        let driver =
+            Driver::new(node.clone(), store.clone(), config.clone(), epoch, changed.clone(), verifier.clone()).await?;
+        tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
+        tokio::select! {
+            ended = fold_for_ever(bus, store, epoch, config, &changed) => ended,
+            ended = outbox::run(bus, store, epoch, &changed) => Ok(ended?),
+            ended = orders::run(bus, store, epoch, &changed) => Ok(ended?),
+            ended = driver.run() => Ok(ended?),
+            ended = liveness::run(bus, store, config, epoch, &changed) => Ok(ended?),
+            never = keep_topology(bus, config) => never,
+        }
+    }
+}
+
+/// Waits for a database that is not there yet, and refuses one that says no.
+async fn open_patiently(database: &Database) -> Result<Store, StoreError> {
+    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+    loop {
+        match Store::open(database).await {
+            Err(error) if error.is_transient() => {
+                let pause = backoff.next_pause();
+                let retry_in_ms = pause.as_millis() as u64;
+                tracing::warn!(error = %chain_of(&error), retry_in_ms, "the database does not answer; trying again");
+                tokio::time::sleep(pause).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Waits for the leadership, for as long as another manager has it.
+async fn stand_by(store: &Store) -> Result<Leadership, StoreError> {
+    let mut candidate = store.candidate();
+    let mut said = false;
+    loop {
+        if let Some(leadership) = candidate.try_lead().await? {
+            return Ok(leadership);
+        }
+        if !said {
+            tracing::info!("another manager holds the fold; standing by");
+            said = true;
+        }
+        tokio::time::sleep(STANDBY_PERIOD).await;
     }
 }
 
@@ -136,7 +229,7 @@ async fn fold_for_ever(
 
 /// Waits for a node that is not there yet, and refuses one that says no.
 async fn check_chain(node: &NodeClient, config: &Config) -> Result<(), ServeError> {
-    let mut backoff = sealbus_nats::publish::Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
     loop {
         match check_miners(node, config).await {
             Err(ServeError::Chain(error)) if error.is_transient() => {
@@ -202,7 +295,7 @@ async fn ensure_topology(bus: &Bus, config: &Config) -> Result<(), TopologyError
 }
 
 async fn ensure_topology_patiently(bus: &Bus, config: &Config) {
-    let mut backoff = sealbus_nats::publish::Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
     while let Err(error) = ensure_topology(bus, config).await {
         let pause = backoff.next_pause();
         tracing::warn!(error = %chain_of(&error), retry_in_ms = pause.as_millis() as u64, "the streams are not there yet");

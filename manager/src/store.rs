@@ -1,31 +1,56 @@
 //! What the manager remembers, in SQL.
 //!
 //! One implementation serves every database that `sqlx::Any` drives: the statements below keep to what SQLite and
-//! PostgreSQL share, and only the migrations differ. Every change goes through a [`Tx`]; those of a running manager
+//! PostgreSQL share. What differs is the migrations, how the database is opened, how transactions that write are kept
+//! apart, and how one of several managers is chosen. Every change goes through a [`Tx`]; those of a running manager
 //! also check that it still holds the fold.
 
+mod audit;
+mod error;
 mod history;
+mod leadership;
 mod messages;
+mod open;
+mod orders;
 mod outbox;
 mod outcome;
+mod recover;
 mod rows;
 mod sectors;
 
-use std::path::Path;
-
-use sqlx::{Any, AnyPool, Row, Transaction, any::AnyPoolOptions};
+use sqlx::{
+    Any, AnyPool, Executor, Row, Transaction,
+    any::{AnyConnectOptions, AnyRow},
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use crate::config::Database;
+
+pub(crate) use error::sql;
+
+pub use audit::{AuditEntry, AuditFilter};
+pub use error::StoreError;
 pub use history::{Happening, HistoryEntry, Verdict};
+pub use leadership::{Candidate, Leadership};
 pub use messages::{Message, MessageKind, MessageState, Signed};
+pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};
 pub use outcome::{Outcome, Outgoing, WantedMessage};
 pub use sectors::{Sector, SectorFilter};
 
+/// On PostgreSQL, what makes transactions that write come one after the other; see [`Store::begin`].
+const POSTGRES_WRITER: &str = "SELECT pg_advisory_xact_lock(x'5ea1b06'::int, hashtext(current_schema()))";
+
+/// `only` is a reserved word in PostgreSQL.
+const FOLD_STATE: &str = "SELECT stream, last_sequence, epoch FROM fold WHERE \"only\" = 1";
+
 /// The manager's database. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     pool: AnyPool,
+    database: Database,
+    /// With the password.
+    options: AnyConnectOptions,
 }
 
 /// A transaction.
@@ -55,72 +80,21 @@ pub struct Pledge {
     pub remaining: u64,
 }
 
-/// Why the database could not do something.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database refused, or is not reachable.
-    #[error("cannot {operation}")]
-    Sql {
-        /// What was tried.
-        operation: &'static str,
-        /// Why.
-        #[source]
-        source: sqlx::Error,
-    },
-    /// The database cannot be brought to the present schema.
-    #[error("cannot migrate the database")]
-    Migrate(#[source] sqlx::migrate::MigrateError),
-    /// A row says something that cannot be.
-    #[error("the row of {what} is unreadable: {problem}")]
-    BadRow {
-        /// Which row.
-        what: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// Another manager has taken over.
-    #[error("another manager has taken over this database (epoch {epoch} is not the present one)")]
-    TakenOver {
-        /// Ours.
-        epoch: i64,
-    },
-}
-
-pub(crate) fn sql(operation: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
-    move |source| StoreError::Sql { operation, source }
-}
-
 impl Store {
-    /// Opens the database, makes it when it is missing, and brings it to the present schema.
-    pub async fn open(path: &Path) -> Result<Store, StoreError> {
-        sqlx::any::install_default_drivers();
-        let url = format!("sqlite://{}?mode=rwc", path.display());
-        let pool = AnyPoolOptions::new()
-            .max_connections(4)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    // Other processes (the command line) write as well; an acknowledged transaction survives power loss.
-                    for pragma in
-                        ["journal_mode = WAL", "synchronous = FULL", "busy_timeout = 15000", "foreign_keys = ON"]
-                    {
-                        sqlx::query(&format!("PRAGMA {pragma}")).execute(&mut *connection).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect(&url)
-            .await
-            .map_err(sql("open the database"))?;
-        let migrating = lock_migrations(path).await?;
-        sqlx::migrate!("migrations/sqlite").run(&pool).await.map_err(StoreError::Migrate)?;
-        drop(migrating);
-        Ok(Store { pool })
-    }
-
     /// Begins a transaction that will write.
+    ///
+    /// Transactions that write come one after the other, so that nothing that one of them reads changes before it ends,
+    /// and none is refused in its middle: SQLite's write lock, on PostgreSQL a lock of ours. It is taken before anything
+    /// is read, and each statement after it sees what every earlier transaction stored.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        // A transaction that begins by reading and then writes could be refused in the middle; this one waits instead.
-        let inner = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(sql("begin a transaction"))?;
+        let begin = match self.database {
+            Database::Sqlite { .. } => "BEGIN IMMEDIATE",
+            Database::Postgres { .. } => "BEGIN ISOLATION LEVEL READ COMMITTED",
+        };
+        let mut inner = self.pool.begin_with(begin).await.map_err(sql("begin a transaction"))?;
+        if let Database::Postgres { .. } = self.database {
+            inner.execute(POSTGRES_WRITER).await.map_err(sql("wait for the other transactions"))?;
+        }
         Ok(Tx { inner })
     }
 
@@ -131,6 +105,20 @@ impl Store {
             Some(fold) if fold.epoch == epoch => Ok(tx),
             _ => Err(StoreError::TakenOver { epoch }),
         }
+    }
+
+    /// Refused when another manager has taken over since we did with this epoch. For what changes nothing in SQL.
+    pub async fn check_epoch(&self, epoch: i64) -> Result<(), StoreError> {
+        match self.fold_state().await? {
+            Some(fold) if fold.epoch == epoch => Ok(()),
+            _ => Err(StoreError::TakenOver { epoch }),
+        }
+    }
+
+    /// How far the log is folded; none in a new database.
+    pub async fn fold_state(&self) -> Result<Option<FoldState>, StoreError> {
+        let row = sqlx::query(FOLD_STATE).fetch_optional(&self.pool).await.map_err(sql("read the fold's offset"))?;
+        Ok(row.as_ref().map(fold_state))
     }
 
     /// Sectors that a person asked for and that have no number yet, oldest first.
@@ -150,20 +138,6 @@ impl Store {
     }
 }
 
-/// Keeps a second process from migrating at the same time: a command may open a database that the manager just makes.
-async fn lock_migrations(path: &Path) -> Result<std::fs::File, StoreError> {
-    let mut lock = path.as_os_str().to_owned();
-    lock.push(".lock");
-    // Waiting blocks its thread, which must not be one that the holder needs.
-    let locked = tokio::task::spawn_blocking(move || {
-        let file = std::fs::File::create(&lock)?;
-        file.lock()?;
-        Ok::<_, std::io::Error>(file)
-    });
-    let locked = locked.await.map_err(std::io::Error::other).and_then(|locked| locked);
-    locked.map_err(|source| StoreError::Sql { operation: "lock the database for a migration", source: source.into() })
-}
-
 impl Tx {
     /// Makes everything in this transaction true at once.
     pub async fn commit(self) -> Result<(), StoreError> {
@@ -172,20 +146,14 @@ impl Tx {
 
     /// How far the log is folded; none in a new database.
     pub async fn fold_state(&mut self) -> Result<Option<FoldState>, StoreError> {
-        let row = sqlx::query("SELECT stream, last_sequence, epoch FROM fold WHERE only = 1")
-            .fetch_optional(&mut *self.inner)
-            .await
-            .map_err(sql("read the fold's offset"))?;
-        Ok(row.map(|row| FoldState {
-            stream: row.get("stream"),
-            last_sequence: row.get::<i64, _>("last_sequence") as u64,
-            epoch: row.get("epoch"),
-        }))
+        let row =
+            sqlx::query(FOLD_STATE).fetch_optional(&mut *self.inner).await.map_err(sql("read the fold's offset"))?;
+        Ok(row.as_ref().map(fold_state))
     }
 
     /// Begins a fold of a stream in a new database.
     pub async fn start_fold(&mut self, stream: &str) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO fold (only, stream, last_sequence, epoch) VALUES (1, $1, 0, 0)")
+        sqlx::query("INSERT INTO fold (\"only\", stream, last_sequence, epoch) VALUES (1, $1, 0, 0)")
             .bind(stream)
             .execute(&mut *self.inner)
             .await
@@ -195,7 +163,7 @@ impl Tx {
 
     /// Takes the fold from whoever held it, and returns the new epoch.
     pub async fn take_over(&mut self) -> Result<i64, StoreError> {
-        let row = sqlx::query("UPDATE fold SET epoch = epoch + 1 WHERE only = 1 RETURNING epoch")
+        let row = sqlx::query("UPDATE fold SET epoch = epoch + 1 WHERE \"only\" = 1 RETURNING epoch")
             .fetch_one(&mut *self.inner)
             .await
             .map_err(sql("take over the fold"))?;
@@ -205,7 +173,7 @@ impl Tx {
     /// Moves the offset, if it and the epoch are what we think.
     pub async fn move_offset(&mut self, epoch: i64, from: u64, to: u64) -> Result<(), StoreError> {
         let moved =
-            sqlx::query("UPDATE fold SET last_sequence = $1 WHERE only = 1 AND last_sequence = $2 AND epoch = $3")
+            sqlx::query("UPDATE fold SET last_sequence = $1 WHERE \"only\" = 1 AND last_sequence = $2 AND epoch = $3")
                 .bind(to as i64)
                 .bind(from as i64)
                 .bind(epoch)
@@ -236,6 +204,14 @@ impl Tx {
             .await
             .map_err(sql("count a pledge"))?;
         Ok(())
+    }
+}
+
+fn fold_state(row: &AnyRow) -> FoldState {
+    FoldState {
+        stream: row.get("stream"),
+        last_sequence: row.get::<i64, _>("last_sequence") as u64,
+        epoch: row.get("epoch"),
     }
 }
 

@@ -1,10 +1,12 @@
-//! The fold of a real log into a real database.
+//! The fold of a real log into real databases.
 
+mod databases;
 #[path = "../../nats/tests/support/mod.rs"]
 mod support;
 
 use std::time::Duration;
 
+use databases::TestDatabase;
 use sealbus_manager::{
     fold::{self, Fold, FoldError},
     outbox,
@@ -20,6 +22,13 @@ use support::{Server, eventually};
 use tokio::sync::Notify;
 
 const ID: SectorId = SectorId { miner: MinerId(1000), number: SectorNumber(1) };
+
+on_every_database! {
+    events_take_effect_once_over_restarts_and_a_stale_owner_has_none,
+    the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue,
+    a_claim_of_a_sector_that_was_not_offered_is_taken_back,
+    a_log_that_was_made_anew_is_refused,
+}
 
 fn worker(name: &str) -> WorkerName {
     name.parse().expect("worker name")
@@ -40,10 +49,6 @@ async fn report(bus: &Bus, name: &str, token: Token, number: u64, body: EventBod
     bus.report(ID, &worker(name), &Event { token, number, body }).await.expect("stored");
 }
 
-async fn database(directory: &tempfile::TempDir) -> Store {
-    Store::open(&directory.path().join("manager.db")).await.expect("opens")
-}
-
 /// Folds until a condition holds, then ends as if killed: nothing is acknowledged in good order.
 async fn fold_until(bus: &Bus, store: &Store, epoch: i64, done: impl Fn(&Sector) -> bool) {
     let changed = Notify::new();
@@ -57,12 +62,10 @@ async fn fold_until(bus: &Bus, store: &Store, epoch: i64, done: impl Fn(&Sector)
     }
 }
 
-#[tokio::test]
-async fn events_take_effect_once_over_restarts_and_a_stale_owner_has_none() {
+async fn events_take_effect_once_over_restarts_and_a_stale_owner_has_none(database: TestDatabase) {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
-    let directory = tempfile::tempdir().expect("directory");
-    let store = database(&directory).await;
+    let store = database.open().await;
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");
     let mut tx = store.begin().await.expect("begins");
     tx.insert_sector(ID, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
@@ -94,12 +97,10 @@ async fn events_take_effect_once_over_restarts_and_a_stale_owner_has_none() {
     assert_eq!(fenced, 1);
 }
 
-#[tokio::test]
-async fn the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue() {
+async fn the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue(database: TestDatabase) {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
-    let directory = tempfile::tempdir().expect("directory");
-    let store = database(&directory).await;
+    let store = database.open().await;
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");
     let mut tx = store.begin().await.expect("begins");
     tx.insert_sector(ID, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
@@ -114,19 +115,17 @@ async fn the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue
         sealbus_nats::intents::Queue { miner: ID.miner, proof: SealProof::StackedDrg2KiBV1_1, plan: Plan::Seal };
     let queues = [queue];
     let offer = tokio::select! {
-        ended = outbox::run(&bus, &store, &changed) => panic!("the outbox ended: {ended:?}"),
+        ended = outbox::run(&bus, &store, epoch, &changed) => panic!("the outbox ended: {ended:?}"),
         offer = tokio::time::timeout(Duration::from_secs(30), bus.next_intent(&queues)) => offer,
     };
     let offer = offer.expect("in time").expect("an intent");
     assert_eq!((offer.intent.lease_sequence, offer.intent.attempt), (released, 2));
 }
 
-#[tokio::test]
-async fn a_claim_of_a_sector_that_was_not_offered_is_taken_back() {
+async fn a_claim_of_a_sector_that_was_not_offered_is_taken_back(database: TestDatabase) {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
-    let directory = tempfile::tempdir().expect("directory");
-    let store = database(&directory).await;
+    let store = database.open().await;
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");
     let mut tx = store.begin().await.expect("begins");
     tx.insert_sector(ID, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
@@ -139,12 +138,10 @@ async fn a_claim_of_a_sector_that_was_not_offered_is_taken_back() {
     assert!(rows.iter().any(|row| row.lease_sequence == thief.0), "{rows:#?}");
 }
 
-#[tokio::test]
-async fn a_log_that_was_made_anew_is_refused() {
+async fn a_log_that_was_made_anew_is_refused(database: TestDatabase) {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
-    let directory = tempfile::tempdir().expect("directory");
-    let store = database(&directory).await;
+    let store = database.open().await;
     fold::take_over(&bus, &store).await.expect("takes over");
     let other_server = Server::start();
     let other = other_server.connect_with_streams("manager").await;

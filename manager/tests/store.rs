@@ -1,5 +1,10 @@
-//! The store on a real SQLite file.
+//! The store on real databases.
 
+mod databases;
+
+use std::collections::BTreeSet;
+
+use databases::TestDatabase;
 use sealbus_manager::{
     life,
     store::{
@@ -16,14 +21,34 @@ use serde_json::json;
 
 const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 5 };
 
-async fn store() -> (tempfile::TempDir, Store) {
-    let directory = tempfile::tempdir().expect("directory");
-    let store = Store::open(&directory.path().join("manager.db")).await.expect("opens");
+on_every_database! {
+    every_state_of_a_life_is_read_back_as_it_was_stored,
+    a_rebuild_whose_precommit_is_on_its_way_is_read_back_as_it_was_stored,
+    a_rebuild_whose_precommit_has_landed_is_read_back_as_it_was_stored,
+    a_sector_whose_proof_is_here_ends_without_a_worker,
+    another_message_for_a_purpose_comes_only_after_the_last_has_failed,
+    a_new_database_may_be_opened_by_several_at_once,
+    the_database_itself_refuses_a_row_that_cannot_be,
+    one_purpose_has_one_message_and_one_nonce,
+    a_manager_that_was_taken_over_can_no_longer_write,
+    transactions_that_write_come_one_after_the_other,
+    one_manager_leads_until_it_is_gone,
+    effects_leave_through_the_outbox_and_name_the_owner,
+    outcomes_of_many_sectors_are_stored_at_once,
+}
+
+/// A store with a fold and one sector.
+async fn store(database: &TestDatabase) -> Store {
+    let store = database.open().await;
     let mut tx = store.begin().await.expect("begins");
     tx.start_fold("SEAL_SECTORS@1").await.expect("starts");
     tx.insert_sector(id(), SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
     tx.commit().await.expect("commits");
-    (directory, store)
+    store
+}
+
+fn held() -> Ownership {
+    Ownership::Held { worker: "w1".parse().expect("worker"), token: Token(9), last_event: 0 }
 }
 
 fn id() -> SectorId {
@@ -61,7 +86,7 @@ async fn apply(store: &Store, input: Input) -> Sector {
     let mut tx = store.begin().await.expect("begins");
     let mut sector = tx.sector(id()).await.expect("reads").expect("exists");
     if input == Input::Claimed {
-        sector.ownership = Ownership::Held { worker: "w1".parse().expect("worker"), token: Token(9), last_event: 0 };
+        sector.ownership = held();
     }
     if matches!(input, Input::Released(_)) {
         sector.ownership = Ownership::Free { last_lease: 12 };
@@ -72,9 +97,8 @@ async fn apply(store: &Store, input: Input) -> Sector {
     outcome.sector
 }
 
-#[tokio::test]
-async fn every_state_of_a_life_is_read_back_as_it_was_stored() {
-    let (_directory, store) = store().await;
+async fn every_state_of_a_life_is_read_back_as_it_was_stored(database: TestDatabase) {
+    let store = store(&database).await;
     let refused = ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOF_INVALID, "a test");
     for input in inputs() {
         let stored = apply(&store, input).await;
@@ -95,33 +119,38 @@ async fn every_state_of_a_life_is_read_back_as_it_was_stored() {
     assert!(store.live_sectors().await.expect("lists").is_empty());
 }
 
-#[tokio::test]
-async fn a_rebuild_and_a_sector_that_is_given_up_are_read_back_as_they_were_stored() {
-    let released = || Input::Released(Released { attempt: 1, issues: 1, precommit_signed: true });
-    let cause = ErrorReport::new(ErrorClass::Abort, ErrorCode::ABANDONED, "a test");
-    for landed in [false, true] {
-        let (_directory, store) = store().await;
-        let so_far = inputs().into_iter().take(if landed { 8 } else { 4 });
-        for input in so_far.chain([released()]) {
-            apply(&store, input).await;
-        }
-        let requeued = store.sector(id()).await.expect("reads").expect("exists");
-        assert_eq!(matches!(requeued.state, State::Requeued(Rebuild::Landed(_))), landed, "{requeued:?}");
-        assert_eq!((requeued.attempt, requeued.issues), (1, 2));
-        let rebuilding = apply(&store, Input::Claimed).await;
-        assert_eq!(store.sector(id()).await.expect("reads"), Some(rebuilding));
-        let abandoning = apply(&store, Input::Abandoned { cause: cause.clone(), lose_deposit: true }).await;
-        assert!(matches!(abandoning.state, State::Abandoning { .. }));
-        assert_eq!(store.sector(id()).await.expect("reads"), Some(abandoning));
-        apply(&store, released()).await;
-        let aborted = store.sector(id()).await.expect("reads").expect("exists");
-        assert!(matches!(aborted.state, State::Aborted { .. }));
-    }
+async fn a_rebuild_whose_precommit_is_on_its_way_is_read_back_as_it_was_stored(database: TestDatabase) {
+    rebuild_is_read_back(database, false).await;
 }
 
-#[tokio::test]
-async fn a_sector_whose_proof_is_here_ends_without_a_worker() {
-    let (_directory, store) = store().await;
+async fn a_rebuild_whose_precommit_has_landed_is_read_back_as_it_was_stored(database: TestDatabase) {
+    rebuild_is_read_back(database, true).await;
+}
+
+/// A rebuild, and the sector given up from there.
+async fn rebuild_is_read_back(database: TestDatabase, landed: bool) {
+    let released = || Input::Released(Released { attempt: 1, issues: 1, precommit_signed: true });
+    let cause = ErrorReport::new(ErrorClass::Abort, ErrorCode::ABANDONED, "a test");
+    let store = store(&database).await;
+    let so_far = inputs().into_iter().take(if landed { 8 } else { 4 });
+    for input in so_far.chain([released()]) {
+        apply(&store, input).await;
+    }
+    let requeued = store.sector(id()).await.expect("reads").expect("exists");
+    assert_eq!(matches!(requeued.state, State::Requeued(Rebuild::Landed(_))), landed, "{requeued:?}");
+    assert_eq!((requeued.attempt, requeued.issues), (1, 2));
+    let rebuilding = apply(&store, Input::Claimed).await;
+    assert_eq!(store.sector(id()).await.expect("reads"), Some(rebuilding));
+    let abandoning = apply(&store, Input::Abandoned { cause: cause.clone(), lose_deposit: true }).await;
+    assert!(matches!(abandoning.state, State::Abandoning { .. }));
+    assert_eq!(store.sector(id()).await.expect("reads"), Some(abandoning));
+    apply(&store, released()).await;
+    let aborted = store.sector(id()).await.expect("reads").expect("exists");
+    assert!(matches!(aborted.state, State::Aborted { .. }));
+}
+
+async fn a_sector_whose_proof_is_here_ends_without_a_worker(database: TestDatabase) {
+    let store = store(&database).await;
     for input in inputs().into_iter().take(9) {
         apply(&store, input).await;
     }
@@ -131,32 +160,30 @@ async fn a_sector_whose_proof_is_here_ends_without_a_worker() {
     assert_eq!(apply(&store, Input::ProveLanded { activation_epoch: 50 }).await.state.name(), "proving");
 }
 
-#[tokio::test]
-async fn a_new_database_may_be_opened_by_several_at_once() {
-    let directory = tempfile::tempdir().expect("directory");
-    let path = directory.path().join("manager.db");
+async fn a_new_database_may_be_opened_by_several_at_once(database: TestDatabase) {
     let openings = (0..8).map(|_| {
-        let path = path.clone();
-        tokio::spawn(async move { Store::open(&path).await.map(drop) })
+        let database = database.database.clone();
+        tokio::spawn(async move { Store::open(&database).await.map(drop) })
     });
     for opening in openings.collect::<Vec<_>>() {
         opening.await.expect("no panic").expect("opens");
     }
 }
 
-#[tokio::test]
-async fn the_database_itself_refuses_a_row_that_cannot_be() {
-    let (directory, store) = store().await;
+async fn the_database_itself_refuses_a_row_that_cannot_be(database: TestDatabase) {
+    let store = store(&database).await;
     apply(&store, Input::Claimed).await;
-    let url = format!("sqlite://{}", directory.path().join("manager.db").display());
-    let pool = sqlx::SqlitePool::connect(&url).await.expect("connects");
+    let pool = database.raw().await;
+    let outbox = "INSERT INTO outbox (kind, miner, number, lease_sequence, payload)";
+    let good = format!("{outbox} VALUES ('intent', 'f01', 1, 0, '')");
+    sqlx::query(&good).execute(&pool).await.expect("what is good is taken");
     for bad in [
         "UPDATE sectors SET state = 'proving'",
         "UPDATE sectors SET comm_r = '00'",
         "UPDATE sectors SET state = 'lost'",
         "UPDATE sectors SET draw = 1",
         "INSERT INTO messages (key, kind, miner, number, state) VALUES ('k', 'precommit', 'f01', 1, 'pushed')",
-        "INSERT INTO outbox (kind, miner, number, lease_sequence, payload) VALUES ('fact', 'f01', 1, 0, x'')",
+        &format!("{outbox} VALUES ('fact', 'f01', 1, 0, '')"),
     ] {
         let outcome = sqlx::query(bad).execute(&pool).await;
         assert!(outcome.is_err(), "{bad}");
@@ -173,9 +200,8 @@ async fn wants(store: &Store, kind: MessageKind) -> Outcome {
     }
 }
 
-#[tokio::test]
-async fn one_purpose_has_one_message_and_one_nonce() {
-    let (_directory, store) = store().await;
+async fn one_purpose_has_one_message_and_one_nonce(database: TestDatabase) {
+    let store = store(&database).await;
     let mut tx = store.begin().await.expect("begins");
     tx.store_outcomes(&[wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
     tx.store_outcomes(&[wants(&store, MessageKind::PreCommit).await]).await.expect("wants the same");
@@ -199,9 +225,8 @@ async fn one_purpose_has_one_message_and_one_nonce() {
     assert!(matches!(&open[0].state, MessageState::Signed(signed) if signed.bytes == b"bytes"));
 }
 
-#[tokio::test]
-async fn another_message_for_a_purpose_comes_only_after_the_last_has_failed() {
-    let (_directory, store) = store().await;
+async fn another_message_for_a_purpose_comes_only_after_the_last_has_failed(database: TestDatabase) {
+    let store = store(&database).await;
     let precommit_signed = || async { store.sector(id()).await.expect("reads").expect("exists").precommit_signed };
     let kind = MessageKind::PreCommit;
     let mut tx = store.begin().await.expect("begins");
@@ -224,9 +249,8 @@ async fn another_message_for_a_purpose_comes_only_after_the_last_has_failed() {
     assert!(store.open_messages().await.expect("reads").is_empty(), "what is on chain is not sent");
 }
 
-#[tokio::test]
-async fn a_manager_that_was_taken_over_can_no_longer_write() {
-    let (_directory, store) = store().await;
+async fn a_manager_that_was_taken_over_can_no_longer_write(database: TestDatabase) {
+    let store = store(&database).await;
     let take_over = || async {
         let mut tx = store.begin().await.expect("begins");
         let epoch = tx.take_over().await.expect("takes over");
@@ -241,9 +265,79 @@ async fn a_manager_that_was_taken_over_can_no_longer_write() {
     assert!(tx.move_offset(second, 0, 11).await.is_err(), "the offset has moved already");
 }
 
-#[tokio::test]
-async fn effects_leave_through_the_outbox_and_name_the_owner() {
-    let (_directory, store) = store().await;
+async fn transactions_that_write_come_one_after_the_other(database: TestDatabase) {
+    let store = store(&database).await;
+    // Each reads and then writes what it read plus one; none may miss another one's step, and none may be refused.
+    let steps = (0..16).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut tx = store.begin().await?;
+            let mut sector = tx.sector(id()).await?.expect("exists");
+            tokio::task::yield_now().await;
+            sector.attempt += 1;
+            tx.save_sector(&sector).await?;
+            tx.commit().await
+        })
+    });
+    for step in steps.collect::<Vec<_>>() {
+        step.await.expect("no panic").expect("commits");
+    }
+    assert_eq!(store.sector(id()).await.expect("reads").expect("exists").attempt, 17);
+}
+
+async fn one_manager_leads_until_it_is_gone(database: TestDatabase) {
+    // Two managers, each with its own connections.
+    let (first, second) = (database.open().await, database.open().await);
+    let leadership = first.candidate().try_lead().await.expect("asks").expect("nobody else leads");
+    let mut candidate = second.candidate();
+    for _ in 0..3 {
+        assert!(candidate.try_lead().await.expect("asks").is_none(), "one leads already");
+    }
+    drop(leadership);
+    // A server notices the end of a session a moment later.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while candidate.try_lead().await.expect("asks").is_none() {
+        assert!(std::time::Instant::now() < deadline, "nobody leads, and nobody may");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+async fn outcomes_of_many_sectors_are_stored_at_once(database: TestDatabase) {
+    let store = store(&database).await;
+    let ids: BTreeSet<SectorId> = (1..=300).map(|n| format!("f01000/{n}").parse().expect("sector")).collect();
+    let mut tx = store.begin().await.expect("begins");
+    for id in ids.iter().skip(1) {
+        tx.insert_sector(*id, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
+    }
+    let mut asked = ids.clone();
+    asked.insert("f01000/999".parse().expect("sector"));
+    let sectors = tx.sectors(&asked).await.expect("reads");
+    assert_eq!(sectors.iter().map(|sector| sector.id).collect::<BTreeSet<_>>(), ids);
+    let happening = |kind: &str| Happening::of_manager(kind, json!({}));
+    let outcomes: Vec<Outcome> = sectors
+        .into_iter()
+        .map(|sector| {
+            Outcome::unchanged(sector).then(|sector| life::offer(sector, happening("wanted"))).then(|sector| {
+                life::decide(Sector { ownership: held(), ..sector }, Input::Claimed, happening("claimed"), POLICY)
+            })
+        })
+        .collect();
+    tx.store_outcomes(&outcomes).await.expect("stores");
+    tx.commit().await.expect("commits");
+    for outcome in &outcomes {
+        let id = outcome.sector.id;
+        assert_eq!(store.sector(id).await.expect("reads").as_ref(), Some(&outcome.sector));
+        let kinds: Vec<String> =
+            store.history(id).await.expect("reads").into_iter().map(|entry| entry.happening.kind).collect();
+        assert_eq!(kinds, ["wanted", "claimed"]);
+    }
+    let rows = store.outbox(0, 1000).await.expect("reads");
+    assert_eq!(rows.iter().map(|row| row.sector).collect::<BTreeSet<_>>(), ids);
+    assert_eq!(rows.len(), ids.len());
+}
+
+async fn effects_leave_through_the_outbox_and_name_the_owner(database: TestDatabase) {
+    let store = store(&database).await;
     for input in inputs() {
         apply(&store, input).await;
     }

@@ -74,6 +74,10 @@ pub enum Record {
 pub struct SectorsLog {
     messages: pull::Stream,
     last: Option<jetstream::Message>,
+    /// The sequence of the last record that was returned, or that we began behind.
+    last_sequence: u64,
+    /// How many records the server has given out since the log was opened, if none of them went to anybody else.
+    deliveries: u64,
 }
 
 /// Why the log cannot be read.
@@ -98,11 +102,19 @@ impl Bus {
         Ok(())
     }
 
-    /// Opens the log behind `last_sequence`. Whatever a previous process took and did not acknowledge is given again.
+    /// Opens the log behind `last_sequence`. Whatever a previous process took and did not acknowledge is given again, and
+    /// what it still waits for goes to us: a process that hangs, or whose host is gone, may wait for a while.
     pub async fn open_log(&self, last_sequence: u64) -> Result<SectorsLog, LogError> {
         let failed = |operation| move |source: async_nats::Error| LogError { operation, source };
         let stream =
             self.js.get_stream_no_info(topology::SECTORS).await.map_err(|source| failed("find")(source.into()))?;
+        if let Err(error) = stream.delete_consumer(topology::FOLD).await {
+            tracing::debug!(%error, "no earlier reader");
+        }
+        self.js
+            .create_consumer_on_stream(topology::fold(), topology::SECTORS)
+            .await
+            .map_err(|source| failed("make the reader of")(source.into()))?;
         stream
             .reset_consumer(topology::FOLD, Some(last_sequence + 1))
             .await
@@ -117,12 +129,13 @@ impl Bus {
             .messages()
             .await
             .map_err(|source| failed("open")(source.into()))?;
-        Ok(SectorsLog { messages, last: None })
+        Ok(SectorsLog { messages, last: None, last_sequence, deliveries: 0 })
     }
 }
 
 impl SectorsLog {
-    /// Waits for records, and returns all that are there, at most [`MAX_BATCH`].
+    /// Waits for records, and returns all that are there, at most [`MAX_BATCH`]. Their sequences rise, and no record is
+    /// left out: an error tells when the server gave one to somebody else or to a connection that is gone.
     pub async fn next_batch(&mut self) -> Result<Vec<Entry>, LogError> {
         let mut entries = Vec::new();
         while entries.len() < MAX_BATCH {
@@ -140,12 +153,20 @@ impl SectorsLog {
                 None => return Err(LogError { operation: "read", source: "the pull ended".into() }),
             };
             let info = message.info().map_err(|source| LogError { operation: "read", source })?;
-            entries.push(Entry {
-                sequence: info.stream_sequence,
-                time: info.published,
-                record: read(message.subject.as_str(), &message.payload),
-            });
-            self.last = Some(message);
+            self.deliveries += 1;
+            if info.consumer_sequence != self.deliveries {
+                return Err(LogError { operation: "read", source: "records were delivered to another reader".into() });
+            }
+            // What comes again, because it was not acknowledged in time, was returned before.
+            if info.stream_sequence > self.last_sequence {
+                self.last_sequence = info.stream_sequence;
+                entries.push(Entry {
+                    sequence: info.stream_sequence,
+                    time: info.published,
+                    record: read(message.subject.as_str(), &message.payload),
+                });
+                self.last = Some(message);
+            }
         }
         Ok(entries)
     }

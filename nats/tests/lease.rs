@@ -2,6 +2,7 @@
 
 mod support;
 
+use futures::StreamExt;
 use sealbus_nats::{Bus, intents::Queue, lease::ClaimOutcome, log::Record, publish::PublishError};
 use sealbus_schema::{
     MinerId, Plan, SealProof, SectorId, SectorNumber, Token, WorkerName,
@@ -163,6 +164,35 @@ async fn the_log_is_read_in_order_and_again_from_any_offset() {
         rest.extend(log.next_batch().await.expect("reads"));
     }
     assert_eq!(numbers(&rest), [2, 3]);
+}
+
+#[tokio::test]
+async fn a_reader_never_skips_what_the_server_gave_to_another_one() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let token = won(&bus, &intent(1, 0), "w1").await;
+    // One that waits at the server for more and then stands still, as a process does that was stopped, gets nothing.
+    let mut hanging = bus.open_log(0).await.expect("opens");
+    assert_eq!(hanging.next_batch().await.expect("reads").len(), 1);
+    let mut log = bus.open_log(0).await.expect("opens");
+    for number in 1..=3 {
+        bus.report(intent(1, 0).sector, &worker("w1"), &event(token, number)).await.expect("stored");
+    }
+    // One that goes on gets some, and that is noticed.
+    let stream = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    let stream = stream.get_stream("SEAL_SECTORS").await.expect("the stream");
+    let other: async_nats::jetstream::consumer::PullConsumer = stream.get_consumer("mgr").await.expect("the reader");
+    assert_eq!(other.fetch().max_messages(2).messages().await.expect("pulls").count().await, 2);
+    log.next_batch().await.expect_err("the first two are missing");
+
+    drop(log);
+    let mut log = bus.open_log(0).await.expect("opens again");
+    let mut sequences = Vec::new();
+    while sequences.len() < 4 {
+        sequences.extend(log.next_batch().await.expect("reads").iter().map(|entry| entry.sequence));
+    }
+    assert_eq!(sequences, (token.0..=token.0 + 3).collect::<Vec<_>>());
+    drop(hanging);
 }
 
 #[tokio::test]

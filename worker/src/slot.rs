@@ -71,8 +71,7 @@ impl Slot {
     pub fn open(index: usize, path: &Path) -> Result<Slot, SlotError> {
         let failed = |source| SlotError::Lock { path: path.to_owned(), source };
         let dir = File::open(path).map_err(failed)?;
-        let lock =
-            File::options().create(true).truncate(false).write(true).open(path.join("slot.lock")).map_err(failed)?;
+        let lock = lock_file(&path.join("slot.lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {
                 let slot = Slot {
@@ -166,6 +165,17 @@ impl Slot {
     /// The directory of a sector's files under a lease.
     pub fn work_dir(&self, sector: SectorId, token: Token) -> PathBuf {
         self.path.join(format!("{}.{token}", sector.file_name()))
+    }
+}
+
+/// The lock's file, opened to be read alone: a disk that has become read-only still shows what its slot holds.
+fn lock_file(path: &Path) -> io::Result<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            File::options().create(true).truncate(false).write(true).open(path)?;
+            File::open(path)
+        }
+        opened => opened,
     }
 }
 

@@ -3,11 +3,17 @@
 #[path = "run/support.rs"]
 mod support;
 
+#[path = "run/disks.rs"]
+mod disks;
 #[path = "run/faults.rs"]
 mod faults;
 #[path = "run/kill.rs"]
 mod kill;
 #[path = "run/life.rs"]
 mod life;
+#[path = "run/orders.rs"]
+mod orders;
+#[path = "run/recovery.rs"]
+mod recovery;
 #[path = "run/refusals.rs"]
 mod refusals;

@@ -29,7 +29,7 @@ impl Pledge {
         if config.miner(self.miner).is_none() {
             bail!("miner {} is not in the configuration (configured: {})", self.miner, config.miner_names());
         }
-        let store = Store::open(&config.database.path).await?;
+        let store = Store::open(&config.database).await?;
         let by = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
         let mut tx = store.begin().await?;
         tx.add_pledge(&self.miner.to_string(), self.count, &by).await?;

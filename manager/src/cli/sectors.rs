@@ -1,12 +1,17 @@
-//! `sectors`: list them, show one.
+//! `sectors`: list them, show one, and decide about those that wait for a person.
 
-use anyhow::{Context, bail};
+mod blocked;
+pub(super) mod order;
+pub(super) mod select;
+mod show;
+
 use clap::{Args, Subcommand};
-use sealbus_schema::{MinerId, SectorId, lease::Ownership, seal::manager::State};
+use sealbus_schema::{MinerId, lease::Ownership, seal::manager::State};
 use serde_json::{Value, json};
 
 use super::{ConfigArg, print_json, table};
-use crate::store::{HistoryEntry, Sector, SectorFilter};
+use crate::store::{Sector, SectorFilter};
+use select::blocked_by;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -14,7 +19,13 @@ pub enum Sectors {
     /// List sectors.
     List(List),
     /// Show one sector with its history.
-    Show(Show),
+    Show(show::Show),
+    /// Show what waits for a person, why, and what can be ordered.
+    Blocked(blocked::Blocked),
+    /// Go on with blocked sectors, or give sectors to another worker.
+    Resubmit(order::Resubmit),
+    /// Give sectors up.
+    Abandon(order::Abandon),
 }
 
 /// Which to list.
@@ -36,23 +47,14 @@ pub struct List {
     json: bool,
 }
 
-/// Which to show.
-#[derive(Debug, Args)]
-pub struct Show {
-    #[command(flatten)]
-    config: ConfigArg,
-    /// The sector, such as f01000/42.
-    sector: SectorId,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
 impl Sectors {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
             Sectors::List(list) => list.run().await,
             Sectors::Show(show) => show.run().await,
+            Sectors::Blocked(blocked) => blocked.run().await,
+            Sectors::Resubmit(resubmit) => resubmit.run().await,
+            Sectors::Abandon(abandon) => abandon.run().await,
         }
     }
 }
@@ -71,7 +73,7 @@ impl List {
                 vec![
                     sector.id.to_string(),
                     sector.state.name().to_owned(),
-                    blocked_by(sector).unwrap_or("-").to_owned(),
+                    blocked_by(sector).map_or("-", |cause| cause.code.as_str()).to_owned(),
                     owner(sector).map_or("-".to_owned(), |(worker, _)| worker),
                     sector.attempt.to_string(),
                     sector.changed_at.clone(),
@@ -83,78 +85,6 @@ impl List {
     }
 }
 
-impl Show {
-    async fn run(self) -> anyhow::Result<()> {
-        let store = self.config.store().await?;
-        let Some(sector) = store.sector(self.sector).await? else {
-            bail!("there is no sector {} (see `sealbus-manager sectors list`)", self.sector);
-        };
-        let history = store.history(self.sector).await?;
-        if self.json {
-            let mut value = describe(&sector);
-            value["history"] = serde_json::to_value(&history).context("cannot print the history")?;
-            return print_json(&value);
-        }
-        show(&sector, &history);
-        Ok(())
-    }
-}
-
-fn show(sector: &Sector, history: &[HistoryEntry]) {
-    println!("sector    {}", sector.id);
-    println!("proof     {}", sector.proof);
-    println!("state     {}", sector.state.name());
-    println!("attempt   {}", sector.attempt);
-    match owner(sector) {
-        Some((worker, token)) => println!("worker    {worker} (lease {token})"),
-        None => println!("worker    none"),
-    }
-    if let Some(stored) = sector.state.stored() {
-        println!("store     {}", stored.files.store);
-        for file in &stored.files.files {
-            println!("file      {} ({} bytes)", file.path, file.bytes);
-        }
-    }
-    if let State::Blocked { cause, .. } = &sector.state {
-        println!("blocked   {} {}: {}", cause.class, cause.code, cause.message());
-    }
-    if let State::Aborting { cause } | State::Aborted { cause } = &sector.state {
-        println!("cause     {} {}: {}", cause.class, cause.code, cause.message());
-    }
-    println!();
-    let rows: Vec<Vec<String>> = history
-        .iter()
-        .map(|entry| {
-            vec![
-                entry.happening.at.clone(),
-                entry.happening.actor.clone(),
-                entry.happening.kind.clone(),
-                entry.verdict.clone(),
-                brief(&entry.happening.detail),
-            ]
-        })
-        .collect();
-    table::print(&["AT", "BY", "WHAT", "VERDICT", "DETAIL"], &rows);
-}
-
-/// A detail in one line that fits a terminal; `--json` has the whole.
-fn brief(detail: &Value) -> String {
-    let Some(fields) = detail.as_object() else { return detail.to_string() };
-    let short = |value: &Value| match value {
-        Value::String(text) if text.chars().count() > 24 => format!("{}…", text.chars().take(24).collect::<String>()),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.len()),
-        Value::Object(fields) if fields.contains_key("code") => {
-            let causes = fields.get("causes").and_then(Value::as_array);
-            let first = causes.and_then(|c| c.first()).and_then(Value::as_str).unwrap_or_default();
-            format!("{} {first}", fields["code"].as_str().unwrap_or_default())
-        }
-        Value::Object(_) => "{…}".to_owned(),
-        other => other.to_string(),
-    };
-    fields.iter().map(|(name, value)| format!("{name}={}", short(value))).collect::<Vec<_>>().join(" ")
-}
-
 fn describe(sector: &Sector) -> Value {
     json!({
         "sector": sector.id.to_string(),
@@ -163,13 +93,16 @@ fn describe(sector: &Sector) -> Value {
         "proof": sector.proof,
         "state": sector.state.name(),
         "attempt": sector.attempt,
+        "issues": sector.issues,
+        "resubmits": sector.resubmits,
+        "precommit_signed": sector.precommit_signed,
         "worker": owner(sector).map(|(worker, _)| worker),
         "token": owner(sector).map(|(_, token)| token),
         "created_at": sector.created_at,
         "changed_at": sector.changed_at,
         "blocked": match &sector.state { State::Blocked { cause, .. } => json!(cause), _ => Value::Null },
         "cause": match &sector.state {
-            State::Aborting { cause } | State::Aborted { cause } => json!(cause),
+            State::Aborting { cause } | State::Abandoning { cause } | State::Aborted { cause } => json!(cause),
             _ => Value::Null,
         },
         "comm_r": sector.state.sealed().map(|sealed| sealed.comm_r),
@@ -189,12 +122,5 @@ fn owner(sector: &Sector) -> Option<(String, u64)> {
     match &sector.ownership {
         Ownership::Held { worker, token, .. } => Some((worker.to_string(), token.0)),
         Ownership::Free { .. } => None,
-    }
-}
-
-fn blocked_by(sector: &Sector) -> Option<&str> {
-    match &sector.state {
-        State::Blocked { cause, .. } => Some(cause.code.as_str()),
-        _ => None,
     }
 }

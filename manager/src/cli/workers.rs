@@ -1,28 +1,43 @@
-//! `workers`: who is alive and what it holds.
+//! `workers`: who is alive, what it holds, and what it is ordered.
 
-use std::time::Duration;
+mod list;
+mod order;
+mod show;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
-use serde_json::json;
+use sealbus_schema::WorkerName;
 
-use super::{ConfigArg, print_json, table};
-
-/// How long connecting may take before the command gives up.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+use super::{ConfigArg, person::By};
+use crate::store::WorkerOrders;
+pub(super) use order::{insist_on_known, when};
+pub(super) use show::sectors_of;
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Workers {
-    /// List the workers that gave a sign of life in the last three minutes.
-    List(List),
+    /// List the workers, those of the last three minutes and those that have sectors or orders.
+    List(list::List),
+    /// Show one worker: slots, processors, sectors, orders.
+    Show(show::Show),
+    /// Let workers finish what they have and take nothing new, before their machines are looked after.
+    Drain(Drain),
+    /// Let workers take sectors again.
+    Resume(Drain),
 }
 
-/// How to list.
+/// Which workers.
 #[derive(Debug, Args)]
-pub struct List {
+pub struct Drain {
     #[command(flatten)]
     config: ConfigArg,
+    /// The workers' names.
+    #[arg(required = true)]
+    workers: Vec<WorkerName>,
+    #[command(flatten)]
+    by: By,
+    /// Also workers that nobody has ever seen.
+    #[arg(long, short)]
+    yes: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -30,56 +45,30 @@ pub struct List {
 
 impl Workers {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let Workers::List(list) = self;
-        list.run().await
+        match self {
+            Workers::List(list) => list.run().await,
+            Workers::Show(show) => show.run().await,
+            Workers::Drain(drain) => drain.run(true).await,
+            Workers::Resume(resume) => resume.run(false).await,
+        }
     }
 }
 
-impl List {
-    async fn run(self) -> anyhow::Result<()> {
-        let nats = self.config.load()?.nats;
-        let bus = tokio::time::timeout(CONNECT_LIMIT, nats.connect("manager"))
-            .await
-            .with_context(|| format!("NATS at {} did not answer within {} s", nats.url, CONNECT_LIMIT.as_secs()))??;
-        let seen = bus.workers().await.context("is the manager running? it makes the streams")?;
-        if self.json {
-            let workers: Vec<_> = seen
-                .iter()
-                .map(|seen| {
-                    let mut value = json!(seen.heartbeat);
-                    value["age_secs"] = json!((seen.now - seen.at).whole_seconds().max(0));
-                    value
-                })
-                .collect();
-            return print_json(&workers);
-        }
-        let mut rows = Vec::new();
-        for seen in &seen {
-            let beat = &seen.heartbeat;
-            let age = format!("{} s", (seen.now - seen.at).whole_seconds().max(0));
-            for slot in &beat.slots {
-                let (sector, step) = match (&slot.holding, &slot.blocked) {
-                    (holding, Some(error)) => {
-                        let sector = holding.as_ref().map_or("-".to_owned(), |h| h.sector.to_string());
-                        (sector, format!("BLOCKED {} {}", error.class, error.code))
-                    }
-                    (Some(holding), None) => (holding.sector.to_string(), holding.step.clone()),
-                    (None, None) => ("-".to_owned(), "free".to_owned()),
-                };
-                rows.push(vec![
-                    beat.worker.to_string(),
-                    beat.host.clone(),
-                    age.clone(),
-                    slot.path.clone(),
-                    sector,
-                    step,
-                ]);
-            }
-            if beat.slots.is_empty() {
-                rows.push(vec![beat.worker.to_string(), beat.host.clone(), age, "-".into(), "-".into(), "-".into()]);
-            }
-        }
-        table::print(&["WORKER", "HOST", "SEEN", "SLOT", "SECTOR", "STEP"], &rows);
-        Ok(())
+/// A worker's standing orders in words.
+fn wanted(orders: Option<&WorkerOrders>) -> String {
+    let Some(orders) = orders else { return "none".to_owned() };
+    let releases = orders.orders.release.iter().map(|release| format!("release {}", release.slot));
+    let all: Vec<String> = orders.orders.drain.then(|| "drain".to_owned()).into_iter().chain(releases).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}
+
+/// Whether a worker follows its orders, in words.
+fn followed(orders: Option<&WorkerOrders>, seen: Option<u64>) -> &'static str {
+    match (orders, seen) {
+        (None, _) => "-",
+        (Some(orders), Some(revision)) if revision >= orders.orders.revision => "followed",
+        (Some(orders), _) if !orders.is_published() => "not on the bus yet",
+        (Some(_), Some(_)) => "not followed yet",
+        (Some(_), None) => "when it is back",
     }
 }

@@ -151,6 +151,8 @@ impl<T: Transport + 'static> Driver<T> {
 
     async fn push(&self, view: &View, message: &Message, signed: &Signed) -> Result<(), DriveError> {
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
+        // These bytes are the only ones for their purpose, whoever sends them; yet sending is the holder's business.
+        self.store.check_epoch(self.epoch).await?;
         match self.node.mpool_push(&bytes).await {
             Ok(_) => {}
             Err(error) if error.is_already_in_mpool() => {}

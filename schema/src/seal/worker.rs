@@ -31,6 +31,9 @@ pub enum State {
         step: Step,
         /// The current try of the step, from 1.
         attempt: u32,
+        /// How the earlier tries failed, a line each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tries: Vec<String>,
     },
     /// The step failed in a way that is worth another try, later.
     BackingOff {
@@ -40,6 +43,9 @@ pub enum State {
         attempt: u32,
         /// Why the last one failed.
         error: ErrorReport,
+        /// How all of them failed so far, a line each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tries: Vec<String>,
     },
     /// A person must look.
     Blocked {
@@ -142,7 +148,7 @@ pub struct RetryPolicy {
 impl State {
     /// The state of a sector whose lease was just won.
     pub fn claimed() -> State {
-        State::Going { step: Step::AddingPieces { draws: 0 }, attempt: 1 }
+        State::Going { step: Step::AddingPieces { draws: 0 }, attempt: 1, tries: Vec::new() }
     }
 
     /// What the state waits for.

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -16,7 +17,9 @@ use sealbus_nats::{
 };
 use sealbus_schema::{
     MinerId, Plan, Randomness, SealProof, SectorId, SectorNumber, Token, WorkerName,
-    message::{Event, EventBody, Fact, Heartbeat, Intent, LeaseRecord, PreCommitInfo, Seed, Ticket},
+    message::{
+        Event, EventBody, Fact, Heartbeat, Intent, LeaseRecord, Orders, PreCommitInfo, Seed, SlotRelease, Ticket,
+    },
 };
 use tempfile::TempDir;
 
@@ -24,8 +27,8 @@ pub const MINER: MinerId = MinerId(1000);
 pub const PROOF: SealProof = SealProof::StackedDrg2KiBV1_1;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Answers each stage as a real one would, waits while `hold-<stage>` is there, and fails once with the class in
-/// `fail-<stage>`.
+/// Answers each stage as a real one would, waits while `hold-<stage>` is there, fails once with the class in
+/// `fail-<stage>`, and dies with the number of the try while `die-<stage>` is there.
 const PROCESSOR: &str = r#"#!/bin/sh
 stage=$1; control=$2
 echo "{\"sealbus_processor\":2,\"stage\":\"$stage\",\"pid\":$$}"
@@ -36,6 +39,10 @@ while read -r line; do
     n=$((n+1))
     echo "start $stage" >> "$control/log"
     while [ -e "$control/hold-$stage" ]; do sleep 0.02; done
+    if [ -e "$control/die-$stage" ]; then
+        echo "the last words of $stage" >&2
+        exit 7
+    fi
     if [ -e "$control/fail-$stage" ]; then
         class=$(cat "$control/fail-$stage"); rm "$control/fail-$stage"
         echo "{\"id\":$n,\"error\":{\"class\":\"$class\",\"code\":\"IO_FAILED\",\"message\":\"as told\"}}"
@@ -78,6 +85,15 @@ impl Server {
 
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Removes a stream, as somebody with all rights can.
+    pub fn remove_stream(&self, name: &str) {
+        let mut connection = std::net::TcpStream::connect(("127.0.0.1", self.port)).expect("connects");
+        let text = format!("CONNECT {{\"verbose\":false}}\r\nPUB $JS.API.STREAM.DELETE.{name} 0\r\n\r\nPING\r\n");
+        connection.write_all(text.as_bytes()).expect("writes");
+        let lines = BufReader::new(connection).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "PONG"), "the server has read it");
     }
 
     pub fn stop(&mut self) {
@@ -151,7 +167,7 @@ impl Bench {
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.path().canonicalize().expect("there").join(name)
     }
 
     pub fn config(&self) -> String {
@@ -200,6 +216,11 @@ impl Bench {
         fs::write(self.path("control").join(format!("fail-{stage}")), class).expect("writes");
     }
 
+    /// From now on the stage's process dies at each request.
+    pub fn let_die(&self, stage: &str) {
+        fs::write(self.path("control").join(format!("die-{stage}")), "").expect("writes");
+    }
+
     /// How often a stage has been begun.
     pub fn starts(&self, stage: &str) -> usize {
         let log = fs::read_to_string(self.path("control").join("log")).unwrap_or_default();
@@ -218,7 +239,8 @@ impl Bench {
     pub fn left_in(&self, slot: usize) -> Vec<String> {
         let entries = fs::read_dir(self.path(&format!("slot{slot}"))).expect("list");
         let names = entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned());
-        let mut left: Vec<String> = names.filter(|name| name != "slot.lock" && name != "tmp").collect();
+        let always = ["slot.lock", "tmp", ".probe"];
+        let mut left: Vec<String> = names.filter(|name| !always.contains(&name.as_str())).collect();
         left.sort();
         left
     }
@@ -280,6 +302,8 @@ pub struct Manager {
     log: SectorsLog,
     pub records: Vec<(u64, Record)>,
     pub worker: WorkerName,
+    /// The serial of the last order to resubmit, which its answers carry.
+    pub serial: u32,
 }
 
 impl Manager {
@@ -293,7 +317,7 @@ impl Manager {
         bus.ensure_streams(Layout { replicas: 1, max_sectors_bytes: 1 << 28 }).await.expect("streams");
         bus.ensure_queue(MINER, PROOF, Plan::Seal).await.expect("queue");
         let log = bus.open_log(0).await.expect("log");
-        Manager { bus, log, records: Vec::new(), worker: "w1".parse().expect("name") }
+        Manager { bus, log, records: Vec::new(), worker: "w1".parse().expect("name"), serial: 0 }
     }
 
     pub async fn offer(&self, number: u64) -> SectorId {
@@ -377,17 +401,18 @@ impl Manager {
 
     pub async fn answer(&mut self, sector: SectorId, body: &EventBody) {
         let token = self.claimed(sector).await;
+        let serial = self.serial;
         match body {
             EventBody::TicketWanted { draw } => self.tell(sector, Fact::Ticket { token, ticket: ticket(*draw) }).await,
             EventBody::Pc2Done { .. } => {
-                self.tell(sector, Fact::PrecommitLanded { token, serial: 0, precommit: precommit(100_000) }).await;
+                self.tell(sector, Fact::PrecommitLanded { token, serial, precommit: precommit(100_000) }).await;
             }
             EventBody::Persisted { .. } => {
-                self.tell(sector, Fact::PersistChecked { token, serial: 0 }).await;
-                self.tell(sector, Fact::Seed { token, serial: 0, seed: seed(1) }).await;
+                self.tell(sector, Fact::PersistChecked { token, serial }).await;
+                self.tell(sector, Fact::Seed { token, serial, seed: seed(1) }).await;
             }
             EventBody::C2Done { .. } => {
-                self.tell(sector, Fact::ProveLanded { token, serial: 0, activation_epoch: 300 }).await
+                self.tell(sector, Fact::ProveLanded { token, serial, activation_epoch: 300 }).await
             }
             _ => {}
         }
@@ -399,6 +424,13 @@ impl Manager {
         let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
         assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>(), "{:?}", self.kinds(sector));
         assert!(events.iter().all(|event| Some(event.token) == self.token(sector)), "one token");
+    }
+
+    /// Gives the worker standing orders: a revision, whether to drain, and slots to free by order number.
+    pub async fn order(&self, revision: u64, drain: bool, release: &[(u64, &Path)]) {
+        let release = release.iter().map(|(id, slot)| SlotRelease { id: *id, slot: slot.display().to_string() });
+        let orders = Orders { revision, drain, release: release.collect() };
+        self.bus.order(&self.worker, &orders).await.expect("orders");
     }
 
     pub async fn heartbeat(&self) -> Option<Heartbeat> {

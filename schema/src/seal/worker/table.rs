@@ -11,6 +11,12 @@ use crate::{
     phase::Phase,
 };
 
+/// How many earlier tries an error carries, how much of each, and how many causes of its own besides them: together not
+/// more than may travel.
+const MAX_TRIES: usize = 8;
+const MAX_TRY_CHARS: usize = 200;
+const MAX_OWN_CAUSES: usize = 8;
+
 type Answer = Transition<State, EventBody>;
 
 pub(super) fn apply(state: &State, input: Input, policy: RetryPolicy) -> Answer {
@@ -22,14 +28,16 @@ pub(super) fn apply(state: &State, input: Input, policy: RetryPolicy) -> Answer 
             State::Going { step, .. } | State::BackingOff { step, .. } | State::Blocked { step, .. },
             Input::Fact(fact),
         ) => on_fact(step.clone(), fact),
-        (State::BackingOff { step, attempt, .. }, Input::RetryDue) => {
-            Transition::to(State::Going { step: step.clone(), attempt: *attempt })
+        (State::BackingOff { step, attempt, tries, .. }, Input::RetryDue) => {
+            Transition::to(State::Going { step: step.clone(), attempt: *attempt, tries: tries.clone() })
         }
         (State::Going { .. }, Input::RetryDue) => Transition::Ignore("a retry that is under way already"),
         (State::BackingOff { .. }, _) => Transition::Ignore("an answer from a try that has failed"),
         (State::Blocked { .. }, _) => Transition::Ignore("the slot waits for a person"),
-        (State::Going { step, attempt }, Input::Failed { error }) => on_failure(step.clone(), *attempt, error, policy),
-        (State::Going { step, attempt }, Input::PhaseStarted { processor }) => match step.phase() {
+        (State::Going { step, attempt, tries }, Input::Failed { error }) => {
+            on_failure(step.clone(), *attempt, tries.clone(), error, policy)
+        }
+        (State::Going { step, attempt, .. }, Input::PhaseStarted { processor }) => match step.phase() {
             Some(phase) => {
                 Transition::with(state.clone(), [EventBody::PhaseStarted { phase, attempt: *attempt, processor }])
             }
@@ -135,15 +143,23 @@ fn on_resubmit(state: &State, from: Option<Phase>) -> Answer {
     }
 }
 
-fn on_failure(step: Step, attempt: u32, error: ErrorReport, policy: RetryPolicy) -> Answer {
+fn on_failure(step: Step, attempt: u32, mut tries: Vec<String>, error: ErrorReport, policy: RetryPolicy) -> Answer {
     let mut error = ErrorReport { phase: step.phase(), attempt, ..error }.bounded();
-    if error.class == ErrorClass::Temp && attempt > policy.max_retries {
+    let this_try = one_line(attempt, &error);
+    let exhausted = error.class == ErrorClass::Temp && attempt > policy.max_retries;
+    if exhausted {
         error.class = ErrorClass::Perm;
         error.causes.insert(0, format!("still failing after {attempt} tries"));
     }
+    if error.class != ErrorClass::Temp && !tries.is_empty() {
+        // A person sees how it came to this: the same cause each time, or another.
+        error.causes.truncate(MAX_OWN_CAUSES);
+        error.causes.append(&mut tries);
+    }
+    remember(&mut tries, this_try);
     let event = EventBody::Failed { error: error.clone() };
     let next = match error.class {
-        ErrorClass::Temp => State::BackingOff { step, attempt: attempt + 1, error },
+        ErrorClass::Temp => State::BackingOff { step, attempt: attempt + 1, error, tries },
         // Cleaning itself cannot be dropped.
         ErrorClass::Abort if !matches!(step, Step::Cleaning { .. }) => {
             go(Step::Cleaning { outcome: Outcome::Aborted { error } })
@@ -155,8 +171,22 @@ fn on_failure(step: Step, attempt: u32, error: ErrorReport, policy: RetryPolicy)
     Transition::with(next, [event])
 }
 
+/// A failed try in a line: its code and first cause.
+fn one_line(attempt: u32, error: &ErrorReport) -> String {
+    let cause: String = error.causes.first().into_iter().flat_map(|cause| cause.chars()).take(MAX_TRY_CHARS).collect();
+    format!("try {attempt} failed with {}: {cause}", error.code)
+}
+
+/// Keeps the first try and the last ones.
+fn remember(tries: &mut Vec<String>, this_try: String) {
+    if tries.len() == MAX_TRIES {
+        tries.remove(1);
+    }
+    tries.push(this_try);
+}
+
 fn go(step: Step) -> State {
-    State::Going { step, attempt: 1 }
+    State::Going { step, attempt: 1, tries: Vec::new() }
 }
 
 fn reported(step: Step, event: EventBody) -> Answer {

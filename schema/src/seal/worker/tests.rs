@@ -201,6 +201,51 @@ fn a_temp_error_is_retried_and_then_blocks_as_perm() {
 }
 
 #[test]
+fn what_blocks_after_several_tries_carries_how_each_of_them_failed() {
+    let mut state = at("pc2");
+    let failed = |n: u32| ErrorReport::new(ErrorClass::Temp, ErrorCode::PROCESSOR_DIED, format!("cause {n}"));
+    for attempt in 1..=POLICY.max_retries {
+        let (next, _) = advance(&state, Input::Failed { error: failed(attempt) });
+        state = advance(&next, Input::RetryDue).0;
+    }
+    let (blocked, events) = advance(&state, Input::Failed { error: failed(3) });
+    let causes = &events[0].error().expect("error").causes;
+    assert_eq!(
+        *causes,
+        [
+            "still failing after 3 tries",
+            "cause 3",
+            "try 1 failed with PROCESSOR_DIED: cause 1",
+            "try 2 failed with PROCESSOR_DIED: cause 2"
+        ]
+    );
+    // A person's word begins anew, without the old history.
+    let (again, _) = advance(&blocked, resubmit(1, None));
+    let (_, events) = advance(&again, Input::Failed { error: error(ErrorClass::Perm) });
+    assert_eq!(events[0].error().expect("error").causes, ["it failed"]);
+}
+
+#[test]
+fn the_history_of_ever_so_many_tries_fits_a_report() {
+    let policy = RetryPolicy { max_retries: 100 };
+    let mut state = at("pc2");
+    let mut last = None;
+    for _ in 0..=policy.max_retries {
+        let mut error = ErrorReport::new(ErrorClass::Temp, ErrorCode::IO_TIMED_OUT, "ü".repeat(5_000));
+        error.causes.extend((0..100).map(|n| n.to_string()));
+        let Transition::Advance { next, effects } = state.apply(Input::Failed { error }, policy) else { panic!() };
+        last = effects[0].error().cloned();
+        if next.need() == Need::Retry {
+            state = advance(&next, Input::RetryDue).0;
+        }
+    }
+    let last = last.expect("error");
+    assert_eq!(last.clone().bounded(), last, "nothing more is cut off");
+    let tries: Vec<_> = last.causes.iter().filter(|cause| cause.starts_with("try ")).collect();
+    assert!(tries[0].starts_with("try 1 ") && tries[7].starts_with("try 100 "), "the first and the last ones");
+}
+
+#[test]
 fn success_resets_the_count_of_tries() {
     let (state, _) = advance(&at("pc1"), Input::Failed { error: error(ErrorClass::Temp) });
     let (state, _) = advance(&state, Input::RetryDue);

@@ -1,0 +1,53 @@
+//! Processors that fail when a test says so, and are the real ones otherwise.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::{Cluster, process, text};
+
+impl Cluster {
+    /// Lets the worker's processor of a stage answer an error whenever [`fail_phase`](Self::fail_phase) has been called for
+    /// it. From the worker's next start on.
+    pub fn script_phase(&self, stage: &str) -> anyhow::Result<()> {
+        let script = self.root.join(format!("scripted-{stage}.sh"));
+        let lines = [
+            format!("printf '{{\"sealbus_processor\":2,\"stage\":\"{stage}\",\"pid\":%s}}\\n' $$"),
+            "while IFS= read -r request; do".to_owned(),
+            format!("  if [ -e '{}' ]; then", text(&self.failure(stage))),
+            "    id=$(printf '%s' \"$request\" | sed 's/^{\"id\":\\([0-9]*\\),.*/\\1/')".to_owned(),
+            "    echo 'scripted: it fails because a test says so' >&2".to_owned(),
+            format!("    printf '{{\"id\":%s,\"error\":%s}}\\n' \"$id\" \"$(cat '{}')\"", text(&self.failure(stage))),
+            "  else".to_owned(),
+            // One real processor a request; its greeting was given already.
+            format!(
+                "    printf '%s\\n' \"$request\" | SEALBUS_PARENT_PID=$$ '{}' processor {stage} | tail -n +2",
+                text(&process::own_binary("sealbus-worker")?)
+            ),
+            "  fi".to_owned(),
+            "done".to_owned(),
+        ];
+        std::fs::write(&script, lines.join("\n") + "\n")?;
+        let mut config = std::fs::read_to_string(self.worker_config())?;
+        config.push_str(&format!(
+            "\n[[processor]]\nstage = \"{stage}\"\nbin = \"/bin/sh\"\nargs = [\"{}\"]\n",
+            text(&script)
+        ));
+        Ok(std::fs::write(self.worker_config(), config)?)
+    }
+
+    /// Every request to a scripted stage fails from now on.
+    pub fn fail_phase(&self, stage: &str, class: &str, code: &str, message: &str) -> anyhow::Result<()> {
+        let error: Value = json!({ "class": class, "code": code, "message": message });
+        Ok(std::fs::write(self.failure(stage), error.to_string())?)
+    }
+
+    /// The stage works again.
+    pub fn mend_phase(&self, stage: &str) -> anyhow::Result<()> {
+        Ok(std::fs::remove_file(self.failure(stage))?)
+    }
+
+    fn failure(&self, stage: &str) -> PathBuf {
+        self.root.join(format!("fail-{stage}.json"))
+    }
+}

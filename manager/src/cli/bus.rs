@@ -1,0 +1,141 @@
+//! `bus`: go on after the queue has lost its data.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use sealbus_schema::lease::Ownership;
+use serde_json::json;
+
+use super::{
+    ConfigArg,
+    person::{By, confirm},
+    print_json,
+    sectors::order::will,
+    table,
+};
+use crate::{
+    commands::{self, Command, Person},
+    drive::attempt_policy,
+    store::{AuditEntry, Happening, Outcome, Sector, Store, Verdict},
+};
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum BusVerbs {
+    /// Go on with this database after the stream SEAL_SECTORS was lost or made anew.
+    Recover(Recover),
+}
+
+/// How to recover.
+#[derive(Debug, Args)]
+pub struct Recover {
+    #[command(flatten)]
+    config: ConfigArg,
+    #[command(flatten)]
+    by: By,
+    /// Show what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl BusVerbs {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let BusVerbs::Recover(recover) = self;
+        recover.run().await
+    }
+}
+
+impl Recover {
+    async fn run(self) -> anyhow::Result<()> {
+        let config = self.config.load()?;
+        let store = self.config.store().await?;
+        let policy = attempt_policy(&config);
+        let Some(known) = fold_state(&store).await? else {
+            bail!("this database has never been used with a queue: start the manager, there is nothing to recover");
+        };
+        let bus = config.nats.connect("manager").await?;
+        if bus.sectors_identity().await.is_ok_and(|found| found.as_str() == known) {
+            return self.nothing_to_do();
+        }
+        let sectors = store.live_sectors().await?;
+        let person = self.by.person();
+        eprint!("{}", preview(&sectors, |sector| after_loss(sector, &person, policy)));
+        eprintln!("What workers have in their slots is not used: free each slot that blocks with QUEUE_REPLACED.");
+        if self.dry_run && self.json {
+            return print_json(&json!({ "recovered": false, "old": known, "sectors": sectors.len() }));
+        }
+        if self.dry_run || !confirm("Give up the old queue and go on with the present one?", self.yes)? {
+            return Ok(());
+        }
+
+        bus.ensure_streams(config.streams.layout()).await.context("cannot make the streams")?;
+        let found = bus.sectors_identity().await?;
+        let mut tx = store.begin().await?;
+        // Another command may have come first.
+        if tx.fold_state().await?.is_some_and(|fold| fold.stream == found.as_str()) {
+            return self.nothing_to_do();
+        }
+        let why = format!("the queue was lost; recovered by {}", person.name);
+        let detail = json!({ "why": person.why, "old": known, "new": found.as_str() });
+        let ids = sectors.iter().map(|sector| sector.id).collect();
+        let outcomes = tx.sectors(&ids).await?.into_iter().map(|mut sector| {
+            sector.ownership = Ownership::Free { last_lease: 0 };
+            sector.leased_at = None;
+            sector.issues = 0;
+            let happening =
+                Happening { actor: person.name.clone(), ..Happening::of_manager("queue_recovered", detail.clone()) };
+            Outcome { history: vec![(happening, Verdict::Noted)], ..Outcome::unchanged(sector) }
+        });
+        let outcomes: Vec<Outcome> = outcomes.collect();
+        let count = outcomes.len();
+        tx.restart_fold(found.as_str(), outcomes, &why).await?;
+        let detail = json!({ "old": known, "new": found.as_str(), "sectors": count });
+        let entry = AuditEntry::new(&person.name, "bus recover", found.as_str().to_owned(), &person.why, detail);
+        tx.add_audit(&entry).await?;
+        tx.commit().await?;
+        if self.json {
+            return print_json(&json!({ "recovered": true, "old": known, "new": found.as_str(), "sectors": count }));
+        }
+        println!("recovered: {count} unfinished sector(s) are offered again as soon as the manager runs; start it now");
+        Ok(())
+    }
+
+    fn nothing_to_do(&self) -> anyhow::Result<()> {
+        if self.json {
+            return print_json(&json!({ "recovered": false }));
+        }
+        println!("this database belongs to the present queue: nothing to recover");
+        Ok(())
+    }
+}
+
+async fn fold_state(store: &Store) -> anyhow::Result<Option<String>> {
+    let mut tx = store.begin().await?;
+    Ok(tx.fold_state().await?.map(|fold| fold.stream))
+}
+
+/// What the loss of its lease means for a sector, in words.
+fn after_loss(sector: &Sector, person: &Person, policy: sealbus_schema::seal::manager::AttemptPolicy) -> String {
+    let command = Command::SlotReleased { slot: String::new() };
+    match commands::carry_out(sector.clone(), &command, person, policy) {
+        Ok(outcome) => will(&command, &outcome, policy),
+        Err(_) => "offered again".to_owned(),
+    }
+}
+
+fn preview(sectors: &[Sector], what: impl Fn(&Sector) -> String) -> String {
+    let mut kinds: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for sector in sectors {
+        *kinds.entry((sector.state.name().to_owned(), what(sector))).or_default() += 1;
+    }
+    let rows: Vec<Vec<String>> =
+        kinds.into_iter().map(|((state, what), count)| vec![count.to_string(), state, what]).collect();
+    table::render(&["SECTORS", "STATE", "WHAT HAPPENS"], &rows)
+}

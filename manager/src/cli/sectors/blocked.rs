@@ -1,0 +1,202 @@
+//! `sectors blocked`: what waits for a person, why, what waiting costs, and what can be ordered.
+
+use clap::Args;
+use sealbus_schema::{Phase, lease::Ownership, message::SlotStatus, seal::manager::AttemptPolicy};
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        ConfigArg,
+        fleet::Fleet,
+        print_json,
+        waiting::{ChainTime, Cost},
+    },
+    select::{Filter, blocked_by, slot_of},
+};
+use crate::{
+    commands::{self, Command, Person},
+    drive::attempt_policy,
+    store::{HistoryEntry, Sector},
+};
+
+/// What waits for a person.
+#[derive(Debug, Args)]
+pub struct Blocked {
+    #[command(flatten)]
+    config: ConfigArg,
+    #[command(flatten)]
+    filter: Filter,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A slot that waits for a person while its sector, if it has one, does not.
+struct BlockedSlot<'a> {
+    worker: String,
+    host: &'a str,
+    slot: &'a SlotStatus,
+}
+
+impl Blocked {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let config = self.config.load()?;
+        let store = self.config.store().await?;
+        let fleet = Fleet::look(&config).await;
+        fleet.warn();
+        let sectors = self.filter.select(&store, &fleet, true).await?;
+        let now = ChainTime::look(&config, &sectors).await;
+        let policy = attempt_policy(&config);
+        let slots = if self.filter.is_empty() { blocked_slots(&fleet, &sectors) } else { Vec::new() };
+        let mut described = Vec::with_capacity(sectors.len());
+        for sector in &sectors {
+            let since = since(sector, &store.history(sector.id).await?);
+            described.push((sector, since, orders(sector, policy)));
+        }
+        if self.json {
+            let sectors: Vec<Value> = described
+                .iter()
+                .map(|(sector, since, orders)| json_of(sector, since.as_deref(), orders, &fleet, now))
+                .collect();
+            let slots: Vec<Value> = slots
+                .iter()
+                .map(|blocked| json!({ "worker": blocked.worker, "host": blocked.host, "slot": blocked.slot }))
+                .collect();
+            return print_json(&json!({ "sectors": sectors, "slots": slots }));
+        }
+        for (sector, since, orders) in &described {
+            show(sector, since.as_deref(), orders, &fleet, now);
+        }
+        for blocked in &slots {
+            show_slot(blocked);
+        }
+        if described.is_empty() && slots.is_empty() {
+            println!("nothing is blocked");
+        } else if !described.is_empty() {
+            println!("{}", now.words());
+        }
+        Ok(())
+    }
+}
+
+/// Since when a sector is blocked for its present cause: the first thing that told it since the sector last went on.
+pub(super) fn since(sector: &Sector, history: &[HistoryEntry]) -> Option<String> {
+    let cause = blocked_by(sector)?;
+    let went_on = |entry: &HistoryEntry| {
+        matches!(entry.happening.kind.as_str(), "claimed" | "released" | "resubmitted" | "phase_started")
+    };
+    let start = history.iter().rposition(went_on).unwrap_or(0);
+    let tells = |entry: &&HistoryEntry| {
+        let detail = &entry.happening.detail;
+        let error = detail.get("error").unwrap_or(detail);
+        error["code"] == json!(cause.code) && error["class"] == json!(cause.class)
+    };
+    // Some causes come without an error of their own, such as the end of one lease too many.
+    let told = history[start..].iter().find(tells).or_else(|| history.iter().rfind(|e| e.verdict != "noted"));
+    told.map(|entry| entry.happening.at.clone())
+}
+
+/// The orders that would be possible now, as they are typed.
+pub(super) fn orders(sector: &Sector, policy: AttemptPolicy) -> Vec<String> {
+    let nobody = Person { name: String::new(), why: String::new() };
+    let possible = |command: Command| commands::carry_out(sector.clone(), &command, &nobody, policy).is_ok();
+    let mut orders = Vec::new();
+    if possible(Command::Resubmit { from: None }) {
+        orders.push("resubmit".to_owned());
+    }
+    for phase in Phase::ALL.into_iter().filter(|phase| possible(Command::Resubmit { from: Some(*phase) })) {
+        orders.push(format!("resubmit --from {phase}"));
+    }
+    if possible(Command::Elsewhere) {
+        orders.push("resubmit --elsewhere".to_owned());
+    }
+    if possible(Command::Abandon { lose_deposit: false }) {
+        orders.push("abandon".to_owned());
+    } else if possible(Command::Abandon { lose_deposit: true }) {
+        orders.push("abandon --lose-deposit".to_owned());
+    }
+    orders
+}
+
+/// Slots that are blocked although no blocked sector tells of it.
+fn blocked_slots<'a>(fleet: &'a Fleet, sectors: &[Sector]) -> Vec<BlockedSlot<'a>> {
+    let told = |slot: &SlotStatus| {
+        slot.holding.as_ref().is_some_and(|held| sectors.iter().any(|sector| sector.id == held.sector))
+    };
+    let of_worker = fleet.all().iter().flat_map(|seen| {
+        let beat = &seen.heartbeat;
+        beat.slots.iter().map(|slot| BlockedSlot { worker: beat.worker.to_string(), host: &beat.host, slot })
+    });
+    of_worker.filter(|b| (b.slot.blocked.is_some() || b.slot.unreadable) && !told(b.slot)).collect()
+}
+
+fn show(sector: &Sector, since: Option<&str>, orders: &[String], fleet: &Fleet, now: ChainTime) {
+    let Some(cause) = blocked_by(sector) else { return };
+    println!("{}  {}  {} {}", sector.id, sector.state.name(), cause.class, cause.code);
+    println!("  why      {}", first_line(&cause.message()));
+    println!("  since    {}", since.unwrap_or("unknown"));
+    println!("  where    {}", place(sector, fleet));
+    println!("  waiting  costs: {}", Cost::of(sector).words(now));
+    println!("  orders   {}", in_words(orders));
+    println!();
+}
+
+/// The orders in one line, the phases to go back to in one word.
+pub(super) fn in_words(orders: &[String]) -> String {
+    const FROM: &str = "resubmit --from ";
+    let phases: Vec<&str> = orders.iter().filter_map(|order| order.strip_prefix(FROM)).collect();
+    let mut all: Vec<String> = orders.iter().filter(|order| !order.starts_with(FROM)).cloned().collect();
+    if !phases.is_empty() {
+        all.insert(1.min(all.len()), format!("{FROM}{}", phases.join("|")));
+    }
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}
+
+fn show_slot(blocked: &BlockedSlot<'_>) {
+    let BlockedSlot { worker, host, slot } = blocked;
+    let (class, code, why) = match &slot.blocked {
+        Some(error) => (error.class.name(), error.code.as_str(), first_line(&error.message())),
+        None => ("crit", "JOURNAL_UNREADABLE", "nobody can say what it holds".to_owned()),
+    };
+    println!("slot {} of worker {worker}  {class} {code}", slot.path);
+    println!("  why      {why}");
+    println!("  where    host {host}");
+    let holds = slot.holding.as_ref().map_or("no sector that is blocked".to_owned(), |held| held.sector.to_string());
+    println!("  holds    {}", if slot.unreadable { "nobody can say what".to_owned() } else { holds });
+    println!("  waiting  costs: {}", Cost::Slot.words(ChainTime { epoch: None, live: false }));
+    println!("  orders   slots release {worker} {}", slot.path);
+    println!();
+}
+
+/// Where a sector lies, and whether its worker is there.
+pub(super) fn place(sector: &Sector, fleet: &Fleet) -> String {
+    let Ownership::Held { worker, .. } = &sector.ownership else { return "no worker has it".to_owned() };
+    let seen = fleet.slot_of(sector).map(|(seen, _)| seen.heartbeat.host.clone());
+    let host = seen.or_else(|| blocked_by(sector).map(|c| c.host.clone())).filter(|host| !host.is_empty());
+    let slot = slot_of(sector, fleet).map(|slot| format!(", slot {slot}")).unwrap_or_default();
+    let host = host.map(|host| format!(", host {host}")).unwrap_or_default();
+    format!("worker {worker}{slot}{host}; {}", fleet.presence(worker).words())
+}
+
+fn json_of(sector: &Sector, since: Option<&str>, orders: &[String], fleet: &Fleet, now: ChainTime) -> Value {
+    let mut value = super::describe(sector);
+    let worker = match &sector.ownership {
+        Ownership::Held { worker, .. } => fleet.presence(worker).json(),
+        Ownership::Free { .. } => Value::Null,
+    };
+    value["since"] = json!(since);
+    value["slot"] = json!(slot_of(sector, fleet));
+    value["worker_seen"] = worker;
+    value["waiting"] = Cost::of(sector).json(now);
+    value["orders"] = json!(orders);
+    value
+}
+
+/// A text's first line, not longer than a few lines of a terminal.
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(300) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}

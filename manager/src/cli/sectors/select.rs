@@ -1,0 +1,96 @@
+//! Which sectors a verb is about.
+
+use anyhow::bail;
+use clap::{Args, builder::PossibleValuesParser};
+use sealbus_schema::{ErrorCode, ErrorReport, MinerId, SectorId, WorkerName, lease::Ownership, seal::manager::State};
+
+use super::super::fleet::Fleet;
+use crate::store::{Sector, SectorFilter, Store};
+
+/// Which sectors, by what they have in common. All that is given must hold.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Filter {
+    /// Only those of this miner.
+    #[arg(long)]
+    miner: Option<MinerId>,
+    /// Only those in this state.
+    #[arg(long, value_parser = PossibleValuesParser::new(State::NAMES))]
+    state: Option<String>,
+    /// Only blocked ones whose error has this class.
+    #[arg(long, value_parser = PossibleValuesParser::new(["temp", "perm", "crit", "abort"]))]
+    class: Option<String>,
+    /// Only blocked ones whose error has this code, such as DISK_FULL.
+    #[arg(long)]
+    code: Option<String>,
+    /// Only those that this worker has.
+    #[arg(long)]
+    worker: Option<WorkerName>,
+    /// Only those in this slot, by its directory.
+    #[arg(long)]
+    slot: Option<String>,
+}
+
+impl Filter {
+    pub(super) fn is_empty(&self) -> bool {
+        self.miner.is_none()
+            && self.state.is_none()
+            && self.class.is_none()
+            && self.code.is_none()
+            && self.worker.is_none()
+            && self.slot.is_none()
+    }
+
+    /// Whether it can only hold for sectors that are blocked.
+    pub(super) fn is_about_errors(&self) -> bool {
+        self.class.is_some() || self.code.is_some()
+    }
+
+    /// The sectors that it selects, by miner and number.
+    pub(super) async fn select(&self, store: &Store, fleet: &Fleet, blocked: bool) -> anyhow::Result<Vec<Sector>> {
+        let blocked = blocked || self.is_about_errors();
+        let filter = SectorFilter { miner: self.miner, state: self.state.clone(), blocked };
+        let mut sectors = store.sectors(&filter).await?;
+        sectors.retain(|sector| self.matches(sector, fleet));
+        Ok(sectors)
+    }
+
+    fn matches(&self, sector: &Sector, fleet: &Fleet) -> bool {
+        let cause = blocked_by(sector);
+        let code = self.code.as_ref().map(|code| ErrorCode::from_text(code));
+        let owner = match &sector.ownership {
+            Ownership::Held { worker, .. } => Some(worker),
+            Ownership::Free { .. } => None,
+        };
+        self.class.as_ref().is_none_or(|class| cause.is_some_and(|cause| cause.class.name() == class))
+            && code.is_none_or(|code| cause.is_some_and(|cause| cause.code == code))
+            && self.worker.as_ref().is_none_or(|worker| owner == Some(worker))
+            && self.slot.as_ref().is_none_or(|slot| slot_of(sector, fleet).as_ref() == Some(slot))
+    }
+}
+
+/// Why a sector is blocked, if it is.
+pub fn blocked_by(sector: &Sector) -> Option<&ErrorReport> {
+    match &sector.state {
+        State::Blocked { cause, .. } => Some(cause),
+        _ => None,
+    }
+}
+
+/// The slot in which a sector lies, as its worker says now or said when it failed.
+pub fn slot_of(sector: &Sector, fleet: &Fleet) -> Option<String> {
+    let now = fleet.slot_of(sector).map(|(_, slot)| slot.path.clone());
+    now.or_else(|| blocked_by(sector).map(|cause| cause.slot.clone()).filter(|slot| !slot.is_empty()))
+}
+
+/// The sectors of these numbers, in this order.
+pub(super) async fn named(store: &Store, ids: &[SectorId]) -> anyhow::Result<Vec<Sector>> {
+    let mut sectors: Vec<Sector> = Vec::with_capacity(ids.len());
+    for id in ids {
+        match store.sector(*id).await? {
+            Some(sector) if sectors.iter().any(|known| known.id == sector.id) => {}
+            Some(sector) => sectors.push(sector),
+            None => bail!("there is no sector {id} (see `sealbus-manager sectors list`)"),
+        }
+    }
+    Ok(sectors)
+}

@@ -1,0 +1,160 @@
+//! `sectors show`: one sector with everything that happened to it.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use sealbus_schema::{
+    ErrorReport, SectorId,
+    seal::manager::{Rebuild, State},
+};
+use serde_json::{Value, json};
+
+use super::{super::ConfigArg, blocked, describe, owner, print_json, table};
+use crate::{
+    drive::attempt_policy,
+    store::{HistoryEntry, Sector},
+};
+
+/// Which to show.
+#[derive(Debug, Args)]
+pub struct Show {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The sector, such as f01000/42.
+    sector: SectorId,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Show {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let policy = attempt_policy(&self.config.load()?);
+        let store = self.config.store().await?;
+        let Some(sector) = store.sector(self.sector).await? else {
+            bail!("there is no sector {} (see `sealbus-manager sectors list`)", self.sector);
+        };
+        let history = store.history(self.sector).await?;
+        let orders = blocked::orders(&sector, policy);
+        let waits = store.waits_in_outbox(&[sector.id]).await?;
+        if self.json {
+            let mut value = describe(&sector);
+            value["orders"] = json!(orders);
+            value["blocked_since"] = json!(blocked::since(&sector, &history));
+            value["waits_for_the_bus"] = json!(waits);
+            value["history"] = serde_json::to_value(&history).context("cannot print the history")?;
+            return print_json(&value);
+        }
+        show(&sector, &history, &orders, waits);
+        Ok(())
+    }
+}
+
+fn show(sector: &Sector, history: &[HistoryEntry], orders: &[String], waits: bool) {
+    println!("sector    {}", sector.id);
+    println!("proof     {}", sector.proof);
+    println!("state     {}", sector.state.name());
+    println!(
+        "attempt   {}; offered {} time(s) since a person last looked, resubmitted {} time(s)",
+        sector.attempt, sector.issues, sector.resubmits
+    );
+    match owner(sector) {
+        Some((worker, token)) => println!("worker    {worker} (lease {token})"),
+        None => println!("worker    none"),
+    }
+    show_rebuild(sector);
+    if let Some(stored) = sector.state.stored() {
+        println!("store     {}", stored.files.store);
+        for file in &stored.files.files {
+            println!("file      {} ({} bytes)", file.path, file.bytes);
+        }
+    }
+    if let State::Blocked { cause, .. } = &sector.state {
+        println!("since     {}", blocked::since(sector, history).unwrap_or_else(|| "unknown".to_owned()));
+        show_error("blocked", cause);
+    }
+    if let State::Aborting { cause } | State::Abandoning { cause } | State::Aborted { cause } = &sector.state {
+        show_error("cause", cause);
+    }
+    if !sector.state.is_terminal() {
+        println!("orders    {}", blocked::in_words(orders));
+    }
+    if waits {
+        println!("waits     something for it is decided and not on the bus yet");
+    }
+    println!();
+    let rows: Vec<Vec<String>> = history
+        .iter()
+        .map(|entry| {
+            vec![
+                entry.happening.at.clone(),
+                entry.happening.actor.clone(),
+                entry.happening.kind.clone(),
+                entry.verdict.clone(),
+                brief(&entry.happening.detail),
+            ]
+        })
+        .collect();
+    table::print(&["AT", "BY", "WHAT", "VERDICT", "DETAIL"], &rows);
+}
+
+fn show_rebuild(sector: &Sector) {
+    let at = match &sector.state {
+        State::Blocked { at, .. } => at,
+        state => state,
+    };
+    let (State::Requeued(rebuild) | State::Rebuilding(rebuild)) = at else { return };
+    let stage = match at {
+        State::Requeued(_) => "waits for a worker",
+        _ => "a worker seals it again",
+    };
+    let precommit = match rebuild {
+        Rebuild::Sent(_) => "its PreCommit is on its way".to_owned(),
+        Rebuild::Landed(landed) => {
+            format!("its PreCommit stands and expires at epoch {}", landed.precommit.prove_by_epoch)
+        }
+    };
+    println!("rebuild   {stage}, to CommR {}; {precommit}", rebuild.sealed().comm_r);
+}
+
+/// An error with all that it carries.
+fn show_error(heading: &str, error: &ErrorReport) {
+    println!("{heading:9} {} {}", error.class, error.code);
+    for cause in &error.causes {
+        println!("  because {cause}");
+    }
+    if let Some(phase) = error.phase {
+        println!("  phase   {phase}, try {}", error.attempt);
+    }
+    for (name, value) in [("host", &error.host), ("slot", &error.slot)] {
+        if !value.is_empty() {
+            println!("  {name:7} {value}");
+        }
+    }
+    if let Some(processor) = &error.processor {
+        println!("  process {processor}");
+    }
+    if let Some(exit) = &error.exit {
+        println!("  ended   {exit}");
+    }
+    for line in error.stderr_tail.lines() {
+        println!("  stderr  {line}");
+    }
+}
+
+/// A detail in one line that fits a terminal; `--json` has the whole.
+fn brief(detail: &Value) -> String {
+    let Some(fields) = detail.as_object() else { return detail.to_string() };
+    let short = |value: &Value| match value {
+        Value::String(text) if text.chars().count() > 24 => format!("{}…", text.chars().take(24).collect::<String>()),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.len()),
+        Value::Object(fields) if fields.contains_key("code") => {
+            let causes = fields.get("causes").and_then(Value::as_array);
+            let first = causes.and_then(|c| c.first()).and_then(Value::as_str).unwrap_or_default();
+            format!("{} {first}", fields["code"].as_str().unwrap_or_default())
+        }
+        Value::Object(_) => "{…}".to_owned(),
+        other => other.to_string(),
+    };
+    fields.iter().map(|(name, value)| format!("{name}={}", short(value))).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,170 @@
+//! `slots`: free one whose content nobody can go on with.
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use sealbus_schema::{SectorId, WorkerName};
+use serde_json::json;
+
+use super::{
+    ConfigArg,
+    fleet::Fleet,
+    person::{By, confirm},
+    print_json,
+    sectors::{
+        order::{wait_until_published, will},
+        select::slot_of,
+    },
+    workers::{insist_on_known, sectors_of, when},
+};
+use crate::{
+    commands::{self, Command},
+    drive::attempt_policy,
+    store::{AuditEntry, Sector},
+};
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Slots {
+    /// Free a slot: what it holds is quarantined on its disk, and a sector that lies there is taken from the worker.
+    Release(Release),
+}
+
+/// Which slot.
+#[derive(Debug, Args)]
+pub struct Release {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The worker's name.
+    worker: WorkerName,
+    /// The slot's directory, as `workers show` names it.
+    slot: String,
+    #[command(flatten)]
+    by: By,
+    /// Do not ask; also a slot of which the worker does not tell.
+    #[arg(long, short)]
+    yes: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What lies in a slot, as far as anybody can tell.
+struct Content {
+    /// The sectors whose leases must end with it.
+    sectors: Vec<Sector>,
+    /// More, in words.
+    notes: Vec<String>,
+}
+
+impl Slots {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let Slots::Release(release) = self;
+        release.run().await
+    }
+}
+
+impl Release {
+    async fn run(self) -> anyhow::Result<()> {
+        let config = self.config.load()?;
+        let (store, policy) = (self.config.store().await?, attempt_policy(&config));
+        let fleet = Fleet::look(&config).await;
+        fleet.warn();
+        if !self.yes {
+            insist_on_known(std::slice::from_ref(&self.worker), &store, &fleet).await?;
+            self.insist_on_slot(&fleet)?;
+        }
+        let content = self.content(sectors_of(&store, &self.worker).await?, &fleet);
+        let person = self.by.person();
+        let command = Command::SlotReleased { slot: self.slot.clone() };
+        eprintln!("slot {} of worker {} is freed; its files are quarantined on its disk", self.slot, self.worker);
+        for sector in &content.sectors {
+            if let Ok(outcome) = commands::carry_out(sector.clone(), &command, &person, policy) {
+                eprintln!("  {} ({}): {}", sector.id, sector.state.name(), will(&command, &outcome, policy));
+            }
+        }
+        for note in &content.notes {
+            eprintln!("  {note}");
+        }
+        if !confirm("Free the slot?", self.yes)? {
+            return Ok(());
+        }
+
+        let mut tx = store.begin().await?;
+        let (id, is_new) = tx.order_release(&self.worker, &self.slot).await?;
+        let mut revoked: Vec<SectorId> = Vec::new();
+        for sector in &content.sectors {
+            // As it stands now. One that has moved on meanwhile is not the one that lay there.
+            let Some(now) = tx.sector(sector.id).await? else { continue };
+            if now.ownership.last_lease() != sector.ownership.last_lease() {
+                continue;
+            }
+            if let Ok(outcome) = commands::carry_out(now, &command, &person, policy) {
+                tx.store_outcomes(&[outcome]).await?;
+                revoked.push(sector.id);
+            }
+        }
+        let names: Vec<String> = revoked.iter().map(SectorId::to_string).collect();
+        let detail = json!({ "id": id, "sectors": names });
+        let target = format!("{} {}", self.worker, self.slot);
+        tx.add_audit(&AuditEntry::new(&person.name, command.verb(), target, &person.why, detail)).await?;
+        tx.commit().await?;
+
+        wait_until_published(&store, &revoked).await?;
+        let fleet = Fleet::look(&config).await;
+        let when = when(&self.worker, store.orders_of(&self.worker).await?.as_ref(), &fleet);
+        let what = if is_new { "is to be freed" } else { "was to be freed already" };
+        if self.json {
+            return print_json(
+                &json!({ "worker": self.worker, "slot": self.slot, "order": id, "new": is_new, "taken": names, "when": when }),
+            );
+        }
+        println!("slot {} of worker {} {what} (order {id})\n  {when}", self.slot, self.worker);
+        for name in &names {
+            println!("{name}: taken from worker {}", self.worker);
+        }
+        Ok(())
+    }
+
+    fn insist_on_slot(&self, fleet: &Fleet) -> anyhow::Result<()> {
+        let Some(seen) = fleet.worker(&self.worker) else { return Ok(()) };
+        let slots: Vec<&str> = seen.heartbeat.slots.iter().map(|slot| slot.path.as_str()).collect();
+        if !slots.contains(&self.slot.as_str()) {
+            bail!("worker {} has no slot {}; it has {}", self.worker, self.slot, slots.join(", "));
+        }
+        Ok(())
+    }
+
+    /// What the worker and the database say of the slot. `owned` is every sector of the worker.
+    fn content(&self, owned: Vec<Sector>, fleet: &Fleet) -> Content {
+        let here = |sector: &Sector| slot_of(sector, fleet).as_ref() == Some(&self.slot);
+        let (mut sectors, others): (Vec<Sector>, Vec<Sector>) = owned.into_iter().partition(here);
+        let mut notes = Vec::new();
+        let Some(seen) = fleet.worker(&self.worker) else {
+            notes.push(format!(
+                "worker {}: {}; what lies in the slot is known from the last errors only",
+                self.worker,
+                fleet.presence(&self.worker).words()
+            ));
+            return Content { sectors, notes };
+        };
+        let slots = &seen.heartbeat.slots;
+        if slots.iter().any(|slot| slot.path == self.slot && slot.unreadable) {
+            // Sectors of the worker that none of its slots names lie in those that nobody can read.
+            let lost: Vec<Sector> = others.into_iter().filter(|sector| fleet.slot_of(sector).is_none()).collect();
+            if slots.iter().filter(|slot| slot.unreadable).count() == 1 {
+                sectors.extend(lost);
+            } else if !lost.is_empty() {
+                let names: Vec<String> = lost.iter().map(|sector| sector.id.to_string()).collect();
+                notes.push(format!(
+                    "the worker has several unreadable slots; {} may lie here or there, and stay the worker's until \
+                     `sectors resubmit --elsewhere`",
+                    names.join(", ")
+                ));
+            }
+        }
+        if sectors.is_empty() && notes.is_empty() {
+            notes.push("no unfinished sector is known to lie there".to_owned());
+        }
+        Content { sectors, notes }
+    }
+}

@@ -1,0 +1,176 @@
+//! What waiting costs: until when the chain takes what a sector still owes it.
+
+use std::time::Duration;
+
+use sealbus_schema::{
+    message::{PreCommitInfo, Ticket},
+    seal::manager::State,
+};
+use serde_json::{Value, json};
+
+use super::fleet::lasting;
+use crate::{
+    chain::{Endpoint, NodeClient, RpcClient},
+    config::Config,
+    store::Sector,
+};
+
+/// How long the node may take to answer before a command goes on without it.
+const LIMIT: Duration = Duration::from_secs(4);
+
+/// The chain's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainTime {
+    /// The head's epoch, if anything is known of it.
+    pub epoch: Option<i64>,
+    /// Whether the node said so just now; otherwise the head is at least that far.
+    pub live: bool,
+}
+
+/// What waiting for a person may cost a sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// The slot is kept from other sectors, nothing more.
+    Slot,
+    /// Nothing at all: it waits in the queue.
+    Nothing,
+    /// The ticket gets too old for a PreCommit; then the work that is bound to it is lost.
+    Ticket(Ticket),
+    /// A PreCommit is on its way; whether it has landed is not known yet.
+    InFlight,
+    /// The PreCommit must be proven; otherwise its deposit is burnt and the number is lost.
+    Deposit(PreCommitInfo),
+}
+
+impl ChainTime {
+    /// Asks the node, and falls back on what the manager wrote down last.
+    pub async fn look(config: &Config, sectors: &[Sector]) -> ChainTime {
+        let endpoint = Endpoint::new(config.chain.url.clone(), config.chain.token_file.clone());
+        let asked = async { Some(NodeClient::new(RpcClient::new(endpoint).ok()?).chain_head().await.ok()?.height) };
+        match tokio::time::timeout(LIMIT, asked).await {
+            Ok(Some(epoch)) => ChainTime { epoch: Some(epoch), live: true },
+            Ok(None) | Err(_) => ChainTime { epoch: sectors.iter().filter_map(last_known).max(), live: false },
+        }
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        match self {
+            ChainTime { epoch: Some(epoch), live: true } => format!("the chain is at epoch {epoch}"),
+            ChainTime { epoch: Some(epoch), live: false } => {
+                format!("the node does not answer; the chain is at epoch {epoch} or later")
+            }
+            ChainTime { epoch: None, .. } => "the node does not answer".to_owned(),
+        }
+    }
+}
+
+/// The head that the manager wrote down with the latest thing that the chain said of a sector.
+fn last_known(sector: &Sector) -> Option<i64> {
+    let precommit = sector.state.precommitted().map(|p| p.precommit.head_epoch);
+    precommit.or_else(|| ticket(&sector.state).map(|ticket| ticket.head_epoch))
+}
+
+fn ticket(state: &State) -> Option<Ticket> {
+    match state {
+        State::Blocked { at, .. } => ticket(at),
+        State::Sealing { ticket } => Some(*ticket),
+        state => state.sealed().map(|sealed| sealed.ticket),
+    }
+}
+
+impl Cost {
+    /// What waiting costs a sector.
+    pub fn of(sector: &Sector) -> Cost {
+        let at = match &sector.state {
+            State::Blocked { at, .. } => at,
+            state => state,
+        };
+        match at {
+            State::Queued | State::Proving(_) | State::Aborted { .. } => Cost::Nothing,
+            State::Packing
+            | State::DrawingTicket { .. }
+            | State::Cleaning(_)
+            | State::Aborting { .. }
+            | State::Abandoning { .. } => Cost::Slot,
+            state => match (state.precommitted(), ticket(state)) {
+                (Some(precommitted), _) => Cost::Deposit(precommitted.precommit),
+                (None, Some(ticket)) if !sector.precommit_signed => Cost::Ticket(ticket),
+                (None, _) => Cost::InFlight,
+            },
+        }
+    }
+
+    fn until(&self) -> Option<(i64, u64)> {
+        match self {
+            Cost::Ticket(ticket) => Some((ticket.expires_epoch, ticket.epoch_millis)),
+            Cost::Deposit(precommit) => Some((precommit.prove_by_epoch, precommit.epoch_millis)),
+            Cost::Slot | Cost::Nothing | Cost::InFlight => None,
+        }
+    }
+
+    /// How many seconds are left, if something runs out and the chain's time is known. Negative: it has run out.
+    pub fn secs_left(&self, now: ChainTime) -> Option<i64> {
+        let ((until, millis), now) = (self.until()?, now.epoch?);
+        Some((until - now).saturating_mul(millis as i64) / 1000)
+    }
+
+    /// In words.
+    pub fn words(&self, now: ChainTime) -> String {
+        let left = |until: i64, secs: Option<i64>| match (secs, now.epoch) {
+            (Some(secs), Some(epoch)) if until >= epoch => {
+                let most = if now.live { "" } else { "at most " };
+                format!("epoch {until}, {most}{} epochs or {} from now", until - epoch, lasting(secs))
+            }
+            (Some(secs), Some(epoch)) => format!("epoch {until}, {} epochs or {} ago", epoch - until, lasting(-secs)),
+            _ => format!("epoch {until}"),
+        };
+        let secs = self.secs_left(now);
+        match self {
+            Cost::Nothing => "nothing".to_owned(),
+            Cost::Slot => "the slot, which no other sector can use meanwhile".to_owned(),
+            Cost::InFlight => "its PreCommit is on its way; from its landing on a deposit is at stake".to_owned(),
+            Cost::Ticket(ticket) => {
+                format!("the ticket expires at {}; then what is sealed is lost", left(ticket.expires_epoch, secs))
+            }
+            Cost::Deposit(precommit) => {
+                format!("the PreCommit expires at {}; then its deposit is lost", left(precommit.prove_by_epoch, secs))
+            }
+        }
+    }
+
+    /// For scripts.
+    pub fn json(&self, now: ChainTime) -> Value {
+        let kind = match self {
+            Cost::Nothing => "nothing",
+            Cost::Slot => "slot",
+            Cost::InFlight => "precommit_in_flight",
+            Cost::Ticket(_) => "ticket",
+            Cost::Deposit(_) => "deposit",
+        };
+        json!({
+            "cost": kind,
+            "expires_epoch": self.until().map(|(epoch, _)| epoch),
+            "now_epoch": now.epoch,
+            "now_is_live": now.live,
+            "secs_left": self.secs_left(now),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_told_in_epochs_and_in_time() {
+        let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 86_440, head_epoch: 31, epoch_millis: 30_000 };
+        let cost = Cost::Deposit(precommit);
+        let at = |epoch, live| ChainTime { epoch, live };
+        assert!(cost.words(at(Some(40), true)).contains("epoch 86440, 86400 epochs or 30 days from now"));
+        assert!(cost.words(at(Some(40), false)).contains("at most 86400 epochs"));
+        assert!(cost.words(at(Some(86_442), true)).contains("2 epochs or 60 s ago"));
+        assert!(cost.words(at(None, false)).contains("expires at epoch 86440;"));
+        assert_eq!(cost.secs_left(at(Some(86_439), true)), Some(30));
+    }
+}

@@ -1,0 +1,344 @@
+//! What a person orders about a sector, decided. Pure, as [`life`] is: the command line tries an order on a copy before
+//! it asks whether to go on, and stores the outcome of the same function.
+
+use sealbus_schema::{
+    ErrorClass, ErrorCode, ErrorReport, Phase, Transition,
+    lease::Ownership,
+    seal::manager::{AttemptPolicy, Input, State},
+};
+use serde_json::json;
+
+use crate::{
+    life,
+    store::{Happening, Outcome, Outgoing, Sector, Verdict},
+};
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The cause is resolved: go on.
+    Resubmit {
+        /// From which phase; from where it stands if none.
+        from: Option<Phase>,
+    },
+    /// Take the sector from its worker, so that another one gets it.
+    Elsewhere,
+    /// Give the sector up.
+    Abandon {
+        /// Also when that costs the PreCommit's deposit.
+        lose_deposit: bool,
+    },
+    /// Its slot is emptied: the lease ends, whatever the sector waits for.
+    SlotReleased {
+        /// The slot's directory.
+        slot: String,
+    },
+}
+
+/// Who orders it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The person's user name.
+    pub name: String,
+    /// The person's words; may be empty.
+    pub why: String,
+}
+
+/// Why an order is not possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(&'static str);
+
+/// What becomes of a sector whose lease is ended by an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterRelease {
+    /// Another attempt with another ticket.
+    NewAttempt,
+    /// Sealed again from the beginning, with the same ticket and to the same CommR.
+    Rebuilt,
+    /// It goes on without a worker.
+    GoesOn,
+    /// It is active, or given up, and ends with the lease.
+    Ends,
+}
+
+impl Command {
+    /// The verb that gives it, as in the audit.
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Command::Resubmit { .. } | Command::Elsewhere => "sectors resubmit",
+            Command::Abandon { .. } => "sectors abandon",
+            Command::SlotReleased { .. } => "slots release",
+        }
+    }
+
+    /// The order's particulars, for the audit and the history.
+    pub fn detail(&self) -> serde_json::Value {
+        match self {
+            Command::Resubmit { from } => json!({ "from": from }),
+            Command::Elsewhere => json!({ "elsewhere": true }),
+            Command::Abandon { lose_deposit } => json!({ "lose_deposit": lose_deposit }),
+            Command::SlotReleased { slot } => json!({ "slot": slot }),
+        }
+    }
+}
+
+/// What an order does to a sector.
+pub fn carry_out(
+    sector: Sector,
+    command: &Command,
+    person: &Person,
+    policy: AttemptPolicy,
+) -> Result<Outcome, Refusal> {
+    match command {
+        Command::Resubmit { from } => {
+            decide(sector, Input::Resubmitted { from: *from }, happening("resubmitted", command, person), policy)
+        }
+        Command::Abandon { lose_deposit } => {
+            let why = if person.why.is_empty() { "no reason was given" } else { &person.why };
+            let cause = ErrorReport::new(
+                ErrorClass::Abort,
+                ErrorCode::ABANDONED,
+                format!("given up by {}: {why}", person.name),
+            );
+            let input = Input::Abandoned { cause, lose_deposit: *lose_deposit };
+            decide(sector, input, happening("abandoned", command, person), policy)
+        }
+        Command::Elsewhere => elsewhere(sector, command, person, policy),
+        Command::SlotReleased { slot } => match sector.ownership {
+            Ownership::Free { .. } => Err(Refusal("nobody has it")),
+            Ownership::Held { .. } => {
+                let reason = format!("slot {slot} released by {}", person.name);
+                Ok(revoke(Outcome::unchanged(sector), reason).told(happening("slot_released", command, person)))
+            }
+        },
+    }
+}
+
+fn elsewhere(sector: Sector, command: &Command, person: &Person, policy: AttemptPolicy) -> Result<Outcome, Refusal> {
+    let (at, blocked) = match &sector.state {
+        State::Blocked { at, .. } => (&**at, true),
+        at => (at, false),
+    };
+    let needs_no_worker = matches!(at, State::VerifyingProof(_) | State::ProveCommitting(_));
+    let held = matches!(sector.ownership, Ownership::Held { .. });
+    if at.is_terminal() {
+        return Err(Refusal("it has come to its end already"));
+    }
+    if needs_no_worker && !blocked {
+        return Err(Refusal("its proof is here and no worker is needed any more; wait for its ProveCommit"));
+    }
+    if !held && !blocked {
+        return Err(Refusal("nobody has it: it is in the queue, for the next free slot"));
+    }
+    let order = happening("resubmitted", command, person);
+    if !needs_no_worker && held {
+        let reason = format!("given to another worker by {}", person.name);
+        return Ok(revoke(Outcome::unchanged(sector), reason).told(order));
+    }
+    // Only a worker can make another proof: the sector goes back to where it needs one.
+    let from = needs_no_worker.then_some(Phase::C1);
+    let mut outcome = decide(sector, Input::Resubmitted { from }, order, policy)?;
+    // Whoever has it loses it: nothing is left to tell.
+    outcome.outbox.retain(|outgoing| !matches!(outgoing, Outgoing::Fact { .. }));
+    if matches!(outcome.sector.ownership, Ownership::Held { .. }) {
+        let reason = format!("given to another worker by {}", person.name);
+        outcome = revoke(outcome, reason);
+    }
+    Ok(outcome)
+}
+
+/// Ends the lease. What follows from that is decided when the log brings it back: only then is it true.
+fn revoke(mut outcome: Outcome, reason: String) -> Outcome {
+    let lease_sequence = outcome.sector.ownership.last_lease();
+    // A person has looked: the count of offers starts anew.
+    outcome.sector.issues = 0;
+    outcome.outbox.push(Outgoing::Release { lease_sequence, reason });
+    outcome
+}
+
+fn decide(sector: Sector, input: Input, happening: Happening, policy: AttemptPolicy) -> Result<Outcome, Refusal> {
+    match sector.state.apply(input.clone(), policy) {
+        Transition::Illegal(why) | Transition::Ignore(why) => Err(Refusal(why)),
+        Transition::Advance { .. } => Ok(life::decide(sector, input, happening, policy)),
+    }
+}
+
+fn happening(kind: &str, command: &Command, person: &Person) -> Happening {
+    let mut detail = command.detail();
+    detail["why"] = json!(person.why);
+    Happening { actor: person.name.clone(), ..Happening::of_manager(kind, detail) }
+}
+
+/// What the end of its lease will make of the sector of an outcome that ends it.
+pub fn after_release(outcome: &Outcome, policy: AttemptPolicy) -> AfterRelease {
+    let sector = &outcome.sector;
+    let next = match sector.ownership {
+        Ownership::Free { .. } => sector.state.clone(),
+        Ownership::Held { .. } => match sector.state.apply(Input::Released(life::released(sector)), policy) {
+            Transition::Advance { next, .. } => next,
+            Transition::Ignore(_) | Transition::Illegal(_) => sector.state.clone(),
+        },
+    };
+    match next {
+        State::Queued => AfterRelease::NewAttempt,
+        State::Requeued(_) => AfterRelease::Rebuilt,
+        state if state.is_terminal() => AfterRelease::Ends,
+        _ => AfterRelease::GoesOn,
+    }
+}
+
+impl Outcome {
+    /// With a line of history about what led to it.
+    fn told(mut self, happening: Happening) -> Outcome {
+        self.sector.changed_at.clone_from(&happening.at);
+        self.history.push((happening, Verdict::Applied));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealbus_schema::{
+        Commitment, ProofBytes, Randomness, SealProof, Token,
+        message::{EventBody, PreCommitInfo, Seed, StoredSector, Ticket},
+    };
+
+    use super::*;
+    use crate::store::MessageKind;
+
+    const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 2 };
+
+    fn person() -> Person {
+        Person { name: "alice".into(), why: "a new disk".into() }
+    }
+
+    fn queued() -> Sector {
+        Sector {
+            id: "f01000/1".parse().expect("sector"),
+            proof: SealProof::StackedDrg2KiBV1_1,
+            attempt: 1,
+            issues: 2,
+            resubmits: 0,
+            precommit_signed: false,
+            created_at: String::new(),
+            changed_at: String::new(),
+            ownership: Ownership::Free { last_lease: 0 },
+            leased_at: None,
+            state: State::Queued,
+        }
+    }
+
+    fn step(mut sector: Sector, input: Input) -> Sector {
+        if input == Input::Claimed {
+            let worker = "w1".parse().expect("worker");
+            sector.ownership = Ownership::Held { worker, token: Token(9), last_event: 0 };
+        }
+        let outcome = life::decide(sector, input, Happening::of_manager("test", json!({})), POLICY);
+        let signed = outcome.messages.iter().any(|message| message.kind == MessageKind::PreCommit);
+        let mut sector = outcome.sector;
+        sector.precommit_signed |= signed;
+        sector
+    }
+
+    /// A sector in each state of a life that goes well, in order, each with its worker.
+    fn life() -> Vec<Sector> {
+        let ticket = Ticket {
+            draw: 1,
+            randomness: Randomness([3; 32]),
+            epoch: 0,
+            expires_epoch: 100,
+            head_epoch: 20,
+            epoch_millis: 1,
+        };
+        let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 400, head_epoch: 31, epoch_millis: 1 };
+        let inputs = [
+            Input::Claimed,
+            Input::Event(EventBody::TicketWanted { draw: 1 }),
+            Input::TicketDrawn(ticket),
+            Input::Event(EventBody::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([2; 32]) }),
+            Input::PreCommitLanded(precommit),
+            Input::Event(EventBody::Persisted { stored: StoredSector { store: "main".into(), files: vec![] } }),
+            Input::FilesChecked,
+            Input::SeedDrawn(Seed { draw: 1, randomness: Randomness([4; 32]), epoch: 40 }),
+            Input::Event(EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }),
+            Input::ProofVerified,
+            Input::ProveLanded { activation_epoch: 50 },
+        ];
+        let mut states = vec![queued()];
+        for input in inputs {
+            states.push(step(states[states.len() - 1].clone(), input));
+        }
+        states
+    }
+
+    fn at(name: &str) -> Sector {
+        life().into_iter().find(|sector| sector.state.name() == name).expect("a state of the happy path")
+    }
+
+    fn blocked(sector: Sector) -> Sector {
+        step(sector, Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOFS_FAILED, "a test")))
+    }
+
+    #[test]
+    fn a_sector_that_goes_elsewhere_leaves_by_a_release_and_never_by_an_intent() {
+        for sector in life().into_iter().flat_map(|sector| [sector.clone(), blocked(sector)]) {
+            let name = sector.state.name();
+            let held = matches!(sector.ownership, Ownership::Held { .. });
+            match carry_out(sector, &Command::Elsewhere, &person(), POLICY) {
+                Ok(outcome) if held => {
+                    assert!(matches!(outcome.outbox[..], [Outgoing::Release { lease_sequence: 9, .. }]), "{name}");
+                    assert_eq!(outcome.sector.issues, 0, "{name}: a person has looked");
+                    assert!(matches!(&outcome.history[..], [(entry, _)] if entry.actor == "alice"), "{name}");
+                }
+                Ok(outcome) => assert!(matches!(outcome.outbox[..], [Outgoing::Intent(_)]), "{name}"),
+                Err(_) => assert!(["queued", "verifying_proof", "prove_committing"].contains(&name), "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_cost_of_going_elsewhere_is_told_before_it_is_paid() {
+        for (name, block, cost) in [
+            ("packing", false, AfterRelease::NewAttempt),
+            ("sealing", true, AfterRelease::NewAttempt),
+            ("pre_committing", false, AfterRelease::Rebuilt),
+            ("committing", true, AfterRelease::Rebuilt),
+            ("prove_committing", true, AfterRelease::Rebuilt),
+            ("cleaning", true, AfterRelease::Ends),
+        ] {
+            let sector = if block { blocked(at(name)) } else { at(name) };
+            let outcome = carry_out(sector, &Command::Elsewhere, &person(), POLICY).expect(name);
+            assert_eq!(after_release(&outcome, POLICY), cost, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_released_slot_ends_the_lease_in_every_state() {
+        for sector in life() {
+            let (name, held) = (sector.state.name(), matches!(sector.ownership, Ownership::Held { .. }));
+            let command = Command::SlotReleased { slot: "/nvme0".into() };
+            let state = sector.state.clone();
+            match carry_out(sector, &command, &person(), POLICY) {
+                Ok(outcome) => {
+                    assert!(held && matches!(outcome.outbox[..], [Outgoing::Release { .. }]), "{name}");
+                    assert_eq!(outcome.sector.state, state, "{name}: what follows is the log's to say");
+                }
+                Err(_) => assert!(!held, "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_order_that_the_machine_refuses_has_no_outcome() {
+        let resubmit = Command::Resubmit { from: None };
+        assert!(carry_out(at("sealing"), &resubmit, &person(), POLICY).is_err());
+        assert!(carry_out(blocked(at("sealing")), &resubmit, &person(), POLICY).is_ok());
+        let keep = Command::Abandon { lose_deposit: false };
+        let refusal = carry_out(at("committing"), &keep, &person(), POLICY).expect_err("a deposit is at stake");
+        assert!(refusal.to_string().contains("deposit"), "{refusal}");
+        let outcome = carry_out(at("sealing"), &keep, &person(), POLICY).expect("nothing is at stake");
+        let State::Abandoning { cause } = outcome.sector.state else { panic!("abandoning") };
+        assert_eq!(cause.message(), "given up by alice: a new disk");
+    }
+}

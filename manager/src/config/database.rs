@@ -1,0 +1,109 @@
+//! The `[database]` table.
+
+use std::{fmt, path::PathBuf};
+
+use reqwest::Url;
+use serde::Deserialize;
+
+/// Where the records are kept: a SQLite file, or a database on a PostgreSQL server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Fields")]
+pub enum Database {
+    /// `path`.
+    Sqlite {
+        /// The file. Made when it is missing; its directory must exist.
+        path: PathBuf,
+    },
+    /// `url`.
+    Postgres {
+        /// `postgres://user@host:port/database`, never with a password.
+        url: Url,
+        /// `password_file`: the file that holds the password, and nothing else.
+        password_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    path: Option<PathBuf>,
+    url: Option<String>,
+    password_file: Option<PathBuf>,
+}
+
+impl TryFrom<Fields> for Database {
+    type Error = String;
+
+    // The messages don't repeat the address: it may hold a password.
+    fn try_from(fields: Fields) -> Result<Database, String> {
+        match (fields.path, fields.url) {
+            (Some(_), Some(_)) => {
+                Err("database.path and database.url: keep one, path for SQLite or url for PostgreSQL".to_owned())
+            }
+            (None, None) => Err("set database.path or database.url: a SQLite file, or the address of a PostgreSQL \
+                                 database"
+                .to_owned()),
+            (Some(_), None) if fields.password_file.is_some() => {
+                Err("database.password_file: belongs to database.url; a SQLite file has no password".to_owned())
+            }
+            (Some(path), None) => Ok(Database::Sqlite { path }),
+            (None, Some(url)) => Ok(Database::Postgres { url: parse(&url)?, password_file: fields.password_file }),
+        }
+    }
+}
+
+impl Database {
+    /// What can be checked without opening anything: the field and the problem.
+    pub(super) fn check(&self) -> Result<(), (String, String)> {
+        let refuse = |field: &str, problem: String| Err((format!("database.{field}"), problem));
+        match self {
+            Database::Sqlite { path } => match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                Some(parent) if !parent.is_dir() => {
+                    refuse("path", format!("the directory {} does not exist", parent.display()))
+                }
+                _ => Ok(()),
+            },
+            Database::Postgres { password_file: Some(path), .. } if !path.is_file() => {
+                refuse("password_file", format!("{} is not a file", path.display()))
+            }
+            Database::Postgres { .. } => Ok(()),
+        }
+    }
+}
+
+/// For logs: which database, without its options.
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Database::Sqlite { path } => write!(f, "{}", path.display()),
+            Database::Postgres { url, .. } => {
+                let user = Some(url.username()).filter(|user| !user.is_empty()).map(|user| format!("{user}@"));
+                let port = url.port().map(|port| format!(":{port}"));
+                let (user, port) = (user.unwrap_or_default(), port.unwrap_or_default());
+                write!(f, "postgres://{user}{}{port}{}", url.host_str().unwrap_or_default(), url.path())
+            }
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Url, String> {
+    const FORM: &str = "postgres://user@host:5432/database";
+    let url = Url::parse(text).map_err(|error| format!("database.url: {error}; expected {FORM}"))?;
+    if url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password") {
+        return Err(
+            "database.url: must not hold the password; put it into a file that only the manager can read, and \
+                    name that in database.password_file"
+                .to_owned(),
+        );
+    }
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Err(format!("database.url: begins with {}://; expected {FORM}", url.scheme()));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(format!("database.url: names no host; expected {FORM} (a socket's directory goes into ?host=)"));
+    }
+    if url.path().trim_matches('/').is_empty() {
+        return Err(format!("database.url: names no database; expected {FORM}"));
+    }
+    Ok(url)
+}

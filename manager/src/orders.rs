@@ -1,0 +1,88 @@
+//! A person's orders to whole machines, from SQL onto the bus, and back when they are carried out.
+//!
+//! A reconciler: it publishes whatever the bus lacks, as often as it takes. Publishing orders twice is harmless.
+
+use std::time::Duration;
+
+use sealbus_nats::{Bus, heartbeats::Seen};
+use sealbus_schema::message::SlotRelease;
+use tokio::sync::Notify;
+
+use crate::store::{Store, StoreError, WorkerOrders};
+
+/// How often the orders are looked at.
+const PERIOD: Duration = Duration::from_secs(1);
+/// How often the heartbeats are read while a worker has something to carry out.
+const HEARTBEATS_PERIOD: Duration = Duration::from_secs(3);
+
+/// Publishes orders for ever, for the manager that took over with this epoch.
+pub async fn run(
+    bus: &Bus,
+    store: &Store,
+    epoch: i64,
+    changed: &Notify,
+) -> Result<std::convert::Infallible, StoreError> {
+    // What an earlier manager published may be gone with a server's disk.
+    for orders in store.worker_orders().await? {
+        publish(bus, store, &orders).await?;
+    }
+    let mut heartbeats = tokio::time::interval(HEARTBEATS_PERIOD);
+    heartbeats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let look = tokio::select! {
+            () = changed.notified() => false,
+            () = tokio::time::sleep(PERIOD) => false,
+            _ = heartbeats.tick() => true,
+        };
+        let all = store.worker_orders().await?;
+        for orders in all.iter().filter(|orders| !orders.is_published()) {
+            publish(bus, store, orders).await?;
+        }
+        if look && all.iter().any(|orders| !orders.orders.release.is_empty()) {
+            note_releases(bus, store, epoch, &all).await?;
+        }
+    }
+}
+
+async fn publish(bus: &Bus, store: &Store, orders: &WorkerOrders) -> Result<(), StoreError> {
+    let (worker, revision) = (&orders.worker, orders.orders.revision);
+    match bus.order(worker, &orders.orders).await {
+        Ok(_) => {
+            tracing::info!(%worker, revision, drain = orders.orders.drain, "orders published");
+            store.mark_orders_published(worker, revision).await
+        }
+        Err(error) => {
+            tracing::warn!(%worker, revision, %error, "orders not published; trying again");
+            Ok(())
+        }
+    }
+}
+
+/// Records which slots were freed, by what the workers say of them.
+async fn note_releases(bus: &Bus, store: &Store, epoch: i64, all: &[WorkerOrders]) -> Result<(), StoreError> {
+    let seen = match bus.workers().await {
+        Ok(seen) => seen,
+        Err(error) => {
+            tracing::warn!(%error, "the heartbeats cannot be read; trying again");
+            return Ok(());
+        }
+    };
+    for orders in all {
+        let Some(seen) = seen.iter().find(|seen| seen.heartbeat.worker == orders.worker) else { continue };
+        let done: Vec<u64> =
+            orders.orders.release.iter().filter(|release| is_released(seen, release)).map(|r| r.id).collect();
+        if done.is_empty() {
+            continue;
+        }
+        let mut tx = store.begin_as(epoch).await?;
+        tx.mark_released(&orders.worker, &done).await?;
+        tx.commit().await?;
+        tracing::info!(worker = %orders.worker, slots = done.len(), "slots released");
+    }
+    Ok(())
+}
+
+/// Whether a worker says that it has carried out an order to free a slot.
+pub fn is_released(seen: &Seen, release: &SlotRelease) -> bool {
+    seen.heartbeat.slots.iter().any(|slot| slot.path == release.slot && slot.released >= release.id)
+}

@@ -1,0 +1,349 @@
+//! A person's orders through the command line, on a real SQLite file, while neither the bus nor the node is there.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use sealbus_manager::{
+    life,
+    store::{Happening, OutboxKind, OutboxRow, Sector, Store},
+};
+use sealbus_schema::{
+    Commitment, ErrorClass, ErrorCode, ErrorReport, Phase, ProofBytes, Randomness, SealProof, SectorId, Token, codec,
+    lease::Ownership,
+    message::{EventBody, Fact, PreCommitInfo, Seed, StoredSector, Ticket},
+    seal::manager::{AttemptPolicy, Input, State},
+};
+use serde_json::{Value, json};
+
+const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 6 };
+
+/// A manager's host on which only the database answers.
+struct Host {
+    directory: tempfile::TempDir,
+    store: Store,
+}
+
+impl Host {
+    async fn new() -> Host {
+        let directory = tempfile::tempdir().expect("directory");
+        let store = Store::open(&directory.path().join("manager.db")).await.expect("opens");
+        // Nobody listens on port 9 of a loopback address.
+        let config = format!(
+            "[database]\npath = \"{}/manager.db\"\n[nats]\nurl = \"nats://127.0.0.1:9\"\n[chain]\n\
+             url = \"http://127.0.0.1:9/rpc/v1\"\n[[miner]]\nid = \"f01000\"\nsector_size = \"2KiB\"\n",
+            directory.path().display()
+        );
+        std::fs::write(directory.path().join("manager.toml"), config).expect("writes");
+        Host { directory, store }
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.path().join("manager.toml")
+    }
+
+    /// A sector on worker `w1` in a state of a life that goes well, blocked there if there is a cause.
+    async fn sector(&self, number: u64, state: &str, cause: Option<ErrorReport>) -> SectorId {
+        let id: SectorId = format!("f01000/{number}").parse().expect("sector");
+        let mut tx = self.store.begin().await.expect("begins");
+        tx.insert_sector(id, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
+        tx.commit().await.expect("commits");
+        let mut inputs = inputs().into_iter();
+        while self.read(id).await.state.name() != state {
+            self.apply(id, inputs.next().expect("a state of the happy path")).await;
+        }
+        if let Some(error) = cause {
+            self.apply(id, Input::Event(EventBody::Failed { error })).await;
+        }
+        for row in self.store.outbox(0, 1000).await.expect("reads") {
+            self.store.remove_from_outbox(row.id).await.expect("removes");
+        }
+        id
+    }
+
+    async fn apply(&self, id: SectorId, input: Input) {
+        let mut tx = self.store.begin().await.expect("begins");
+        let mut sector = tx.sector(id).await.expect("reads").expect("exists");
+        if input == Input::Claimed {
+            let token = Token(100 + id.number.0);
+            sector.ownership = Ownership::Held { worker: "w1".parse().expect("worker"), token, last_event: 0 };
+        }
+        let detail = match &input {
+            Input::Event(body) => json!(body),
+            _ => json!({}),
+        };
+        let outcome = life::decide(sector, input, Happening::of_manager("test", detail), POLICY);
+        tx.store_outcomes(&[outcome]).await.expect("stores");
+        tx.commit().await.expect("commits");
+    }
+
+    async fn read(&self, id: SectorId) -> Sector {
+        self.store.sector(id).await.expect("reads").expect("exists")
+    }
+
+    async fn outbox(&self) -> Vec<OutboxRow> {
+        self.store.outbox(0, 1000).await.expect("reads")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_sealbus-manager"))
+            .args(arguments)
+            .env("SEALBUS_MANAGER_CONFIG", self.config())
+            .env("USER", "alice")
+            .env_remove("SUDO_USER")
+            .stdin(Stdio::null())
+            .output()
+            .expect("runs")
+    }
+
+    /// Runs a command that must end with an exit code, and gives what it printed on both outputs.
+    fn ends(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {printed}");
+        assert!(!printed.contains("panicked"), "{printed}");
+        printed
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+}
+
+fn inputs() -> Vec<Input> {
+    let ticket = Ticket {
+        draw: 1,
+        randomness: Randomness([3; 32]),
+        epoch: -880,
+        expires_epoch: 2900,
+        head_epoch: 20,
+        epoch_millis: 30_000,
+    };
+    let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 86_440, head_epoch: 31, epoch_millis: 30_000 };
+    vec![
+        Input::Claimed,
+        Input::Event(EventBody::TicketWanted { draw: 1 }),
+        Input::TicketDrawn(ticket),
+        Input::Event(EventBody::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([2; 32]) }),
+        Input::PreCommitLanded(precommit),
+        Input::Event(EventBody::Persisted { stored: StoredSector { store: "main".into(), files: vec![] } }),
+        Input::FilesChecked,
+        Input::SeedDrawn(Seed { draw: 1, randomness: Randomness([4; 32]), epoch: 40 }),
+        Input::Event(EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }),
+        Input::ProofVerified,
+        Input::ProveLanded { activation_epoch: 50 },
+        Input::Event(EventBody::Finished {}),
+    ]
+}
+
+fn error(code: ErrorCode) -> ErrorReport {
+    ErrorReport {
+        host: "h1".into(),
+        slot: "/nvme0".into(),
+        phase: Some(Phase::Pc1),
+        stderr_tail: "last words".into(),
+        ..ErrorReport::new(ErrorClass::Crit, code, "it failed")
+    }
+}
+
+fn blocked(sector: &Sector) -> bool {
+    matches!(sector.state, State::Blocked { .. })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_stored_and_audited_while_everything_else_is_away() {
+    let host = Host::new().await;
+    let id = host.sector(1, "sealing", Some(error(ErrorCode::DISK_FULL))).await;
+    let said =
+        host.ends(0, &["sectors", "resubmit", "f01000/1", "--from", "pc1", "--why", "a new disk", "--by", "bob"]);
+    for words in ["f01000/1: goes on from pc1", "not on the bus yet", "the workers cannot be seen"] {
+        assert!(said.contains(words), "{said}");
+    }
+    let sector = host.read(id).await;
+    assert!(!blocked(&sector) && sector.state.name() == "sealing" && sector.issues == 0);
+    let outbox = host.outbox().await;
+    assert!(
+        matches!(&outbox[..], [row] if matches!(&row.kind, OutboxKind::Fact { worker } if worker.as_str() == "w1"))
+    );
+    let fact: Fact = codec::decode(&outbox[0].payload).expect("a fact");
+    assert!(matches!(fact, Fact::Resubmit { from: Some(Phase::Pc1), token: Token(101), serial: 1 }), "{fact:?}");
+
+    let history = host.store.history(id).await.expect("reads");
+    let last = history.last().expect("a line");
+    assert_eq!((last.happening.actor.as_str(), last.happening.kind.as_str()), ("bob", "resubmitted"));
+    assert_eq!(last.happening.detail["why"], "a new disk");
+    let audit = host.json(&["audit", "list", "--target", "f01000/1", "--since", "1h"]);
+    assert_eq!(audit.as_array().map(Vec::len), Some(1));
+    assert_eq!((&audit[0]["actor"], &audit[0]["verb"]), (&json!("bob"), &json!("sectors resubmit")));
+    assert_eq!((&audit[0]["why"], &audit[0]["detail"]["blocked"]), (&json!("a new disk"), &json!("DISK_FULL")));
+    assert_eq!(host.json(&["audit", "list", "--target", "f01000/2"]), json!([]));
+    assert_eq!(host.json(&["sectors", "show", "f01000/1"])["waits_for_the_bus"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_sectors_each_is_ordered_by_itself() {
+    let host = Host::new().await;
+    let full = host.sector(1, "sealing", Some(error(ErrorCode::DISK_FULL))).await;
+    let other = host.sector(2, "packing", Some(error(ErrorCode::IO_FAILED))).await;
+    let well = host.sector(3, "sealing", None).await;
+
+    let said =
+        host.ends(0, &["sectors", "resubmit", "--class", "crit", "--code", "disk_full", "--worker", "w1", "--dry-run"]);
+    assert!(said.contains("f01000/1: would be: goes on in sealing") && !said.contains("f01000/2"), "{said}");
+    let said = host.ends(2, &["sectors", "resubmit", "--slot", "/nvme0"]);
+    assert!(said.contains("--yes") && said.contains("WHAT HAPPENS") && said.contains("f01000/2"), "{said}");
+    assert!(blocked(&host.read(full).await) && blocked(&host.read(other).await), "nothing was ordered");
+    assert!(host.outbox().await.is_empty());
+
+    let said = host.ends(1, &["sectors", "resubmit", "f01000/3", "f01000/1", "f01000/1", "--yes"]);
+    assert!(said.contains("f01000/3: not possible: it is not blocked"), "{said}");
+    assert!(said.contains("1 of 2 sector(s) could not be ordered"), "{said}");
+    assert!(!blocked(&host.read(full).await), "the others go on");
+    assert!(blocked(&host.read(other).await), "nobody named it");
+    assert_eq!(host.read(well).await.state.name(), "sealing");
+    let said = host.ends(0, &["sectors", "resubmit", "--state", "committing", "--yes"]);
+    assert!(said.contains("no sector is selected"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sector_is_given_to_another_worker_by_ending_its_lease() {
+    let host = Host::new().await;
+    let early = host.sector(1, "sealing", None).await;
+    let late = host.sector(2, "committing", Some(error(ErrorCode::PROOFS_FAILED))).await;
+    host.sector(3, "prove_committing", None).await;
+    let refused = host.sector(4, "prove_committing", None).await;
+    host.apply(refused, Input::Refused(error(ErrorCode::PROVE_COMMIT_REFUSED))).await;
+
+    let said = host.ends(1, &["sectors", "resubmit", "f01000/3", "--elsewhere"]);
+    assert!(said.contains("no worker is needed"), "{said}");
+    let said = host.ends(0, &["sectors", "resubmit", "--worker", "w1", "--elsewhere", "--yes"]);
+    assert!(said.contains("with a new ticket") && said.contains("to the same CommR"), "{said}");
+    assert!(!said.contains("f01000/3"), "a filter leaves alone what needs no worker: {said}");
+    let rows = host.outbox().await;
+    assert!(
+        rows.iter().all(|row| row.kind == OutboxKind::Release),
+        "never an intent, and nothing to be told: {rows:?}"
+    );
+    assert_eq!(rows.iter().map(|row| row.lease_sequence).collect::<Vec<_>>(), [101, 102, 104]);
+    for id in [early, late, refused] {
+        assert!(matches!(host.read(id).await.ownership, Ownership::Held { .. }), "until the log says so");
+    }
+    assert_eq!(host.read(refused).await.state.name(), "committing", "another proof is needed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposit_is_not_lost_by_mistake() {
+    let host = Host::new().await;
+    let id = host.sector(1, "persisting", Some(error(ErrorCode::STORE_FULL))).await;
+    let young = host.sector(2, "packing", None).await;
+    let said = host.ends(1, &["sectors", "abandon", "f01000/1", "--why", "lost"]);
+    assert!(said.contains("deposit"), "{said}");
+    host.ends(0, &["sectors", "abandon", "f01000/1", "--why", "lost", "--lose-deposit"]);
+    host.ends(0, &["sectors", "abandon", "f01000/2", "--why", "not wanted"]);
+    for id in [id, young] {
+        let State::Abandoning { cause } = host.read(id).await.state else { panic!("{id} is not given up") };
+        assert!(cause.message().contains("given up by alice"), "{}", cause.message());
+    }
+    assert!(host.ends(1, &["sectors", "abandon", "f01000/2", "--why", "again"]).contains("already"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_blocked_says_why_since_when_what_it_costs_and_what_can_be_ordered() {
+    let host = Host::new().await;
+    host.sector(1, "sealing", Some(error(ErrorCode::DISK_FULL))).await;
+    host.sector(2, "persisting", Some(error(ErrorCode::STORE_FULL))).await;
+    host.sector(3, "committing", None).await;
+    let all = host.json(&["sectors", "blocked"]);
+    let sectors = all["sectors"].as_array().expect("sectors");
+    assert_eq!(sectors.iter().map(|s| &s["sector"]).collect::<Vec<_>>(), ["f01000/1", "f01000/2"]);
+    assert!(sectors[0]["since"].is_string() && sectors[0]["slot"] == "/nvme0", "{all:#}");
+    let waiting = &sectors[0]["waiting"];
+    assert_eq!((&waiting["cost"], &waiting["expires_epoch"]), (&json!("ticket"), &json!(2900)));
+    // The node does not answer: what the manager knows of the chain is the last head that it wrote down.
+    assert_eq!((&waiting["now_epoch"], &waiting["now_is_live"]), (&json!(31), &json!(false)));
+    assert_eq!(
+        (&sectors[1]["waiting"]["cost"], &sectors[1]["waiting"]["secs_left"]),
+        (&json!("deposit"), &json!(86_409 * 30))
+    );
+    let orders = |index: usize| sectors[index]["orders"].as_array().expect("orders").clone();
+    assert!(orders(0).contains(&json!("resubmit --from pc1")) && !orders(0).contains(&json!("resubmit --from c1")));
+    assert!(orders(0).contains(&json!("abandon")) && orders(1).contains(&json!("abandon --lose-deposit")));
+    let said = host.ends(0, &["sectors", "blocked", "--code", "STORE_FULL"]);
+    assert!(said.contains("at most 86409 epochs") && said.contains("the node does not answer"), "{said}");
+    assert!(!said.contains("f01000/1"), "{said}");
+    let said = host.ends(0, &["sectors", "show", "f01000/1"]);
+    for words in ["phase   pc1", "slot    /nvme0", "stderr  last words", "offered 1 time(s)", "orders    resubmit"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(host.ends(0, &["sectors", "blocked", "--miner", "f01001"]).contains("nothing is blocked"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_machine_is_ordered_about_until_it_is_told_otherwise() {
+    let host = Host::new().await;
+    let id = host.sector(1, "sealing", Some(error(ErrorCode::PROOFS_FAILED))).await;
+    let w1 = "w1".parse().expect("worker");
+    let said = host.ends(0, &["workers", "drain", "w1", "--why", "new kernel"]);
+    for words in ["worker w1 drains", "not on the bus yet", "f01000/1", "the ticket expires at epoch 2900"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(host.ends(0, &["workers", "drain", "w1"]).contains("was ordered to drain already"));
+    let orders = host.store.orders_of(&w1).await.expect("reads").expect("orders");
+    assert!(orders.orders.drain && orders.orders.revision == 1 && !orders.is_published());
+    let said = host.ends(0, &["workers", "list"]);
+    assert!(said.contains("w1") && said.contains("drain (not on the bus yet)"), "{said}");
+
+    assert!(host.ends(2, &["slots", "release", "w1", "/nvme0"]).contains("--yes"));
+    let said = host.ends(0, &["slots", "release", "w1", "/nvme0", "--yes", "--why", "the disk is gone"]);
+    assert!(said.contains("f01000/1: taken from worker w1"), "{said}");
+    assert!(matches!(&host.outbox().await[..], [row] if row.kind == OutboxKind::Release && row.lease_sequence == 101));
+    assert!(blocked(&host.read(id).await), "what follows is the log's to say");
+    assert!(host.ends(0, &["slots", "release", "w1", "/nvme0", "--yes"]).contains("was to be freed already"));
+    assert!(host.ends(0, &["workers", "resume", "w1"]).contains("takes sectors again"));
+    let orders = host.store.orders_of(&w1).await.expect("reads").expect("orders");
+    assert!(!orders.orders.drain && orders.orders.revision == 3, "{orders:?}");
+    assert!(matches!(&orders.orders.release[..], [release] if release.slot == "/nvme0"), "{orders:?}");
+    let said = host.ends(0, &["workers", "show", "w1"]);
+    assert!(said.contains("release /nvme0") && said.contains("f01000/1"), "{said}");
+    let verbs: Vec<Value> =
+        host.json(&["audit", "list"]).as_array().expect("a list").iter().map(|e| e["verb"].clone()).collect();
+    assert_eq!(verbs, ["workers drain", "slots release", "slots release", "workers resume"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_no_sense_is_refused_in_words_and_changes_nothing() {
+    let host = Host::new().await;
+    host.sector(1, "sealing", Some(error(ErrorCode::DISK_FULL))).await;
+    for (code, arguments, words) in [
+        (2, &["sectors", "resubmit"][..], "name sectors"),
+        (2, &["sectors", "abandon", "--why", "x"], "name sectors"),
+        (2, &["sectors", "resubmit", "f01000/1", "--code", "DISK_FULL"], "not both"),
+        (2, &["sectors", "resubmit", "f01000/1", "--from", "pc1", "--elsewhere"], "cannot be used with"),
+        (2, &["sectors", "resubmit", "f01000/1", "--from", "pc9"], "tree_d"),
+        (2, &["sectors", "resubmit", "--class", "bad"], "perm"),
+        (2, &["sectors", "resubmit", "--state", "bad"], "pre_committing"),
+        (2, &["sectors", "resubmit", "1000/1"], "f01000/42"),
+        (2, &["sectors", "abandon", "f01000/1"], "--why"),
+        (2, &["sectors", "abandon", "f01000/1", "--why", ""], "--why"),
+        (2, &["sectors", "resubmit", "f01000/1", "--by", ""], "--by"),
+        (1, &["sectors", "resubmit", "f01000/1", "f01000/99", "--yes"], "there is no sector f01000/99"),
+        (1, &["sectors", "resubmit", "f01000/1", "--from", "c1"], "not come to that phase"),
+        (2, &["workers", "drain"], "WORKERS"),
+        (2, &["workers", "drain", "no/name"], "worker name"),
+        (1, &["workers", "drain", "w2"], "known are: w1"),
+        (1, &["workers", "show", "w2"], "known are: w1"),
+        (1, &["slots", "release", "w2", "/nvme0"], "known are: w1"),
+        (2, &["audit", "list", "--since", "yesterday"], "90m"),
+        (1, &["bus", "recover", "--yes"], "never been used"),
+    ] {
+        let said = host.ends(code, arguments);
+        assert!(said.contains(words), "{arguments:?} does not say `{words}`: {said}");
+    }
+    assert!(blocked(&host.read("f01000/1".parse().expect("sector")).await));
+    assert!(host.outbox().await.is_empty() && host.store.worker_orders().await.expect("reads").is_empty());
+    assert_eq!(host.json(&["audit", "list"]), json!([]));
+    assert_eq!(host.json(&["check"])["good"], true);
+}

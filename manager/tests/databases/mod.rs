@@ -1,0 +1,77 @@
+//! The databases that the store runs on, each a real one, made for one test.
+
+#[allow(dead_code, reason = "the integration tests use the rest")]
+#[path = "../../../integration-tests/src/cluster/postgres.rs"]
+mod postgres;
+
+use sealbus_manager::{config::Database, store::Store};
+
+pub use postgres::Postgres;
+
+/// A new database, gone with its value.
+pub struct TestDatabase {
+    /// Where it is.
+    pub database: Database,
+    /// The server, for PostgreSQL.
+    #[allow(dead_code, reason = "not every test file stops it")]
+    pub postgres: Option<Postgres>,
+    _directory: Option<tempfile::TempDir>,
+}
+
+impl TestDatabase {
+    pub fn sqlite() -> TestDatabase {
+        let directory = tempfile::tempdir().expect("directory");
+        let database = Database::Sqlite { path: directory.path().join("manager.db") };
+        TestDatabase { database, postgres: None, _directory: Some(directory) }
+    }
+
+    #[allow(dead_code, reason = "the benchmark wants a durable one")]
+    pub fn postgres() -> TestDatabase {
+        // Nothing here survives a power failure anyhow.
+        TestDatabase::on(Postgres::start(&["fsync=off"]).expect("a PostgreSQL server"))
+    }
+
+    /// With the server's own settings.
+    #[allow(dead_code, reason = "for the benchmark")]
+    pub fn durable_postgres() -> TestDatabase {
+        TestDatabase::on(Postgres::start(&[]).expect("a PostgreSQL server"))
+    }
+
+    fn on(postgres: Postgres) -> TestDatabase {
+        let url = postgres.url().parse().expect("an address");
+        let database = Database::Postgres { url, password_file: Some(postgres.password_file()) };
+        TestDatabase { database, postgres: Some(postgres), _directory: None }
+    }
+
+    pub async fn open(&self) -> Store {
+        Store::open(&self.database).await.expect("opens")
+    }
+
+    /// For statements past the store.
+    #[allow(dead_code, reason = "not every test file goes past it")]
+    pub async fn raw(&self) -> sqlx::AnyPool {
+        let url = match (&self.database, &self.postgres) {
+            (Database::Sqlite { path }, _) => format!("sqlite://{}", path.display()),
+            (Database::Postgres { url, .. }, Some(postgres)) => {
+                let mut url = url.clone();
+                url.set_password(Some(postgres.password())).expect("a place for it");
+                url.to_string()
+            }
+            (Database::Postgres { .. }, None) => unreachable!("a server comes with its address"),
+        };
+        sqlx::AnyPool::connect(&url).await.expect("connects")
+    }
+}
+
+/// The same tests on every database: each name is an async function of a [`TestDatabase`].
+#[macro_export]
+macro_rules! on_every_database {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $name() { super::$name($crate::databases::TestDatabase::sqlite()).await; })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $name() { super::$name($crate::databases::TestDatabase::postgres()).await; })*
+        }
+    };
+}

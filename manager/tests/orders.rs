@@ -1,0 +1,90 @@
+//! A person's orders to machines, from a real database onto a real bus and back.
+
+#[path = "../../nats/tests/support/mod.rs"]
+mod support;
+
+use sealbus_manager::{
+    fold, orders,
+    store::{Store, WorkerOrders},
+};
+use sealbus_nats::{Bus, heartbeats::Heart};
+use sealbus_schema::{
+    WorkerName,
+    message::{Heartbeat, Orders, SlotStatus},
+};
+use support::{Server, eventually};
+use tokio::sync::Notify;
+
+fn worker() -> WorkerName {
+    "w1".parse().expect("worker name")
+}
+
+async fn wanted(store: &Store) -> WorkerOrders {
+    store.orders_of(&worker()).await.expect("reads").expect("orders")
+}
+
+/// The orders on the bus, once they are those of a revision.
+async fn on_the_bus(bus: &Bus, revision: u64) -> Orders {
+    eventually("the orders on the bus", || async {
+        bus.orders(&worker()).await.ok().flatten().filter(|orders| orders.revision == revision)
+    })
+    .await
+}
+
+/// A sign of life of a worker with one slot.
+fn beat(slot: &str, released: u64) -> Heartbeat {
+    let slot = SlotStatus { path: slot.to_owned(), holding: None, blocked: None, unreadable: false, released };
+    Heartbeat {
+        worker: worker(),
+        host: "h1".to_owned(),
+        version: "test".to_owned(),
+        incarnation: 1,
+        draining: true,
+        orders: 0,
+        slots: vec![slot],
+        processors: vec![],
+    }
+}
+
+#[tokio::test]
+async fn orders_reach_the_bus_over_outages_and_a_freed_slot_is_ordered_no_more() {
+    let mut server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let directory = tempfile::tempdir().expect("directory");
+    let store = Store::open(&directory.path().join("manager.db")).await.expect("opens");
+    let epoch = fold::take_over(&bus, &store).await.expect("takes over");
+    let changed = Notify::new();
+    let test = async {
+        let mut tx = store.begin().await.expect("begins");
+        tx.order_drain(&worker(), true).await.expect("orders");
+        let (first, _) = tx.order_release(&worker(), "/nvme0").await.expect("orders");
+        let (again, is_new) = tx.order_release(&worker(), "/nvme0").await.expect("orders");
+        assert!(again == first && !is_new, "one order a slot");
+        tx.commit().await.expect("commits");
+        let orders = on_the_bus(&bus, 2).await;
+        assert!(orders.drain && orders.release.len() == 1);
+        eventually("the record of it", || async { wanted(&store).await.is_published().then_some(()) }).await;
+
+        // A slot of another name, and an older release, are not what was ordered.
+        let mut heart = Heart::new(&worker());
+        heart.beat(&bus, &beat("/nvme1", first)).await.expect("beats");
+        heart.beat(&bus, &beat("/nvme0", first - 1)).await.expect("beats");
+        server.kill_and_restart();
+        let mut tx = store.begin().await.expect("begins");
+        tx.order_drain(&worker(), false).await.expect("orders");
+        tx.commit().await.expect("commits");
+        let orders = on_the_bus(&bus, 3).await;
+        assert!(!orders.drain && orders.release.len() == 1, "not carried out yet");
+
+        bus.ensure_streams(sealbus_nats::topology::Layout { replicas: 1, max_sectors_bytes: 1 << 30 })
+            .await
+            .expect("the stream in memory is made anew");
+        Heart::new(&worker()).beat(&bus, &beat("/nvme0", first)).await.expect("beats");
+        let orders = on_the_bus(&bus, 4).await;
+        assert!(orders.release.is_empty(), "{orders:?}");
+    };
+    tokio::select! {
+        ended = orders::run(&bus, &store, epoch, &changed) => panic!("the reconciler ended: {ended:?}"),
+        () = test => {}
+    }
+}
