@@ -8,6 +8,8 @@ WORKERS ?= 200
 SOAK_SECTORS = $(if $(filter file,$(origin SECTORS)),5000,$(SECTORS))
 SEED ?=
 MINUTES ?= 60
+# How many worlds are simulated.
+SEEDS ?= 100000
 # Made once a machine, shared by all checkouts: Groth16 parameters and parent cache for 2 KiB sectors.
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sealbus
 export SEALBUS_PARAMS ?= $(CACHE)/devnet-params
@@ -17,11 +19,12 @@ export FIL_PROOFS_PARENT_CACHE = $(SEALBUS_PARENTS)
 
 # Everything is built with the same features, whatever is asked for: the proofs crates are compiled once.
 CARGO_ALL = --workspace --all-targets
-QUICK_TESTS = --lib --bins --test store --test fold --test commands --test orders --test lease --test heartbeats --test documentation --test devnet_rules --test devnet_mempool
+QUICK_TESTS = --lib --bins --test store --test fold --test commands --test orders --test lease --test heartbeats --test documentation \
+	--test devnet_rules --test devnet_mempool --test lease_model --test simulation
 SLOW_TESTS = --no-fail-fast
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build params demo fmt lint quick-test check deny test crash-matrix soak bench nats-cli clean-demo
+.PHONY: help tools build params demo fmt lint quick-test check deny sim test crash-matrix soak bench nats-cli clean-demo
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,8 +59,12 @@ check: lint quick-test ## What to run before each commit
 deny: ## Audit the dependencies: licences, sources, bans (and advisories where the database is reachable)
 	@bash integration-tests/setup/deny.sh
 
+sim: build ## Simulate worlds in which everything goes wrong (SEEDS=100000)
+	target/debug/sealbus-sim --seeds $(SEEDS)
+
 test: lint deny nats-cli params ## Everything that CI runs
 	cargo test --workspace $(SLOW_TESTS)
+	$(MAKE) sim
 
 crash-matrix: build ## Kill every process before, inside and after every phase
 	cargo test --workspace --test crash_matrix

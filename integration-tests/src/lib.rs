@@ -6,3 +6,4 @@ pub mod cluster;
 pub mod demo;
 pub mod devnet;
 pub mod scripted;
+pub mod sim;

@@ -26,6 +26,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::config::Database;
 
+use rows::Places;
+
 pub(crate) use error::sql;
 
 pub use audit::{AuditEntry, AuditFilter};
@@ -56,6 +58,7 @@ pub struct Store {
 /// A transaction.
 pub struct Tx {
     inner: Transaction<'static, Any>,
+    places: Places,
 }
 
 /// How far the log is folded.
@@ -87,15 +90,15 @@ impl Store {
     /// and none is refused in its middle: SQLite's write lock, on PostgreSQL a lock of ours. It is taken before anything
     /// is read, and each statement after it sees what every earlier transaction stored.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        let begin = match self.database {
-            Database::Sqlite { .. } => "BEGIN IMMEDIATE",
-            Database::Postgres { .. } => "BEGIN ISOLATION LEVEL READ COMMITTED",
+        let (begin, places) = match self.database {
+            Database::Sqlite { .. } => ("BEGIN IMMEDIATE", Places::Plain),
+            Database::Postgres { .. } => ("BEGIN ISOLATION LEVEL READ COMMITTED", Places::Numbered),
         };
         let mut inner = self.pool.begin_with(begin).await.map_err(sql("begin a transaction"))?;
         if let Database::Postgres { .. } = self.database {
             inner.execute(POSTGRES_WRITER).await.map_err(sql("wait for the other transactions"))?;
         }
-        Ok(Tx { inner })
+        Ok(Tx { inner, places })
     }
 
     /// Begins a transaction of the manager that took over with this epoch; refused when another one has since.

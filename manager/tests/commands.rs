@@ -1,11 +1,15 @@
-//! A person's orders through the command line, on a real SQLite file, while neither the bus nor the node is there.
+//! A person's orders through the command line, on real databases, while neither the bus nor the node is there.
+
+mod databases;
 
 use std::{
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
 
+use databases::TestDatabase;
 use sealbus_manager::{
+    config::Database,
     life,
     store::{Happening, OutboxKind, OutboxRow, Sector, Store},
 };
@@ -19,24 +23,42 @@ use serde_json::{Value, json};
 
 const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 6 };
 
+on_every_database! {
+    an_order_is_stored_and_audited_while_everything_else_is_away,
+    of_several_sectors_each_is_ordered_by_itself,
+    a_sector_is_given_to_another_worker_by_ending_its_lease,
+    a_deposit_is_not_lost_by_mistake,
+    what_is_blocked_says_why_since_when_what_it_costs_and_what_can_be_ordered,
+    a_whole_machine_is_ordered_about_until_it_is_told_otherwise,
+    what_makes_no_sense_is_refused_in_words_and_changes_nothing,
+}
+
 /// A manager's host on which only the database answers.
 struct Host {
     directory: tempfile::TempDir,
     store: Store,
+    /// Kept for as long as it is used.
+    _database: TestDatabase,
 }
 
 impl Host {
-    async fn new() -> Host {
+    async fn new(database: TestDatabase) -> Host {
         let directory = tempfile::tempdir().expect("directory");
-        let store = Store::open(&directory.path().join("manager.db")).await.expect("opens");
+        let store = database.open().await;
+        let place = match &database.database {
+            Database::Sqlite { path } => format!("path = {path:?}"),
+            Database::Postgres { url, password_file } => {
+                let file = password_file.as_ref().expect("the test database has one");
+                format!("url = \"{url}\"\npassword_file = {file:?}")
+            }
+        };
         // Nobody listens on port 9 of a loopback address.
         let config = format!(
-            "[database]\npath = \"{}/manager.db\"\n[nats]\nurl = \"nats://127.0.0.1:9\"\n[chain]\n\
-             url = \"http://127.0.0.1:9/rpc/v1\"\n[[miner]]\nid = \"f01000\"\nsector_size = \"2KiB\"\n",
-            directory.path().display()
+            "[database]\n{place}\n[nats]\nurl = \"nats://127.0.0.1:9\"\n[chain]\n\
+             url = \"http://127.0.0.1:9/rpc/v1\"\n[[miner]]\nid = \"f01000\"\nsector_size = \"2KiB\"\n"
         );
         std::fs::write(directory.path().join("manager.toml"), config).expect("writes");
-        Host { directory, store }
+        Host { directory, store, _database: database }
     }
 
     fn config(&self) -> PathBuf {
@@ -153,9 +175,8 @@ fn blocked(sector: &Sector) -> bool {
     matches!(sector.state, State::Blocked { .. })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_order_is_stored_and_audited_while_everything_else_is_away() {
-    let host = Host::new().await;
+async fn an_order_is_stored_and_audited_while_everything_else_is_away(database: TestDatabase) {
+    let host = Host::new(database).await;
     let id = host.sector(1, "sealing", Some(error(ErrorCode::DISK_FULL))).await;
     let said =
         host.ends(0, &["sectors", "resubmit", "f01000/1", "--from", "pc1", "--why", "a new disk", "--by", "bob"]);
@@ -183,9 +204,8 @@ async fn an_order_is_stored_and_audited_while_everything_else_is_away() {
     assert_eq!(host.json(&["sectors", "show", "f01000/1"])["waits_for_the_bus"], true);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_several_sectors_each_is_ordered_by_itself() {
-    let host = Host::new().await;
+async fn of_several_sectors_each_is_ordered_by_itself(database: TestDatabase) {
+    let host = Host::new(database).await;
     let full = host.sector(1, "sealing", Some(error(ErrorCode::DISK_FULL))).await;
     let other = host.sector(2, "packing", Some(error(ErrorCode::IO_FAILED))).await;
     let well = host.sector(3, "sealing", None).await;
@@ -208,9 +228,8 @@ async fn of_several_sectors_each_is_ordered_by_itself() {
     assert!(said.contains("no sector is selected"), "{said}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sector_is_given_to_another_worker_by_ending_its_lease() {
-    let host = Host::new().await;
+async fn a_sector_is_given_to_another_worker_by_ending_its_lease(database: TestDatabase) {
+    let host = Host::new(database).await;
     let early = host.sector(1, "sealing", None).await;
     let late = host.sector(2, "committing", Some(error(ErrorCode::PROOFS_FAILED))).await;
     host.sector(3, "prove_committing", None).await;
@@ -234,9 +253,8 @@ async fn a_sector_is_given_to_another_worker_by_ending_its_lease() {
     assert_eq!(host.read(refused).await.state.name(), "committing", "another proof is needed");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deposit_is_not_lost_by_mistake() {
-    let host = Host::new().await;
+async fn a_deposit_is_not_lost_by_mistake(database: TestDatabase) {
+    let host = Host::new(database).await;
     let id = host.sector(1, "persisting", Some(error(ErrorCode::STORE_FULL))).await;
     let young = host.sector(2, "packing", None).await;
     let said = host.ends(1, &["sectors", "abandon", "f01000/1", "--why", "lost"]);
@@ -250,9 +268,8 @@ async fn a_deposit_is_not_lost_by_mistake() {
     assert!(host.ends(1, &["sectors", "abandon", "f01000/2", "--why", "again"]).contains("already"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_blocked_says_why_since_when_what_it_costs_and_what_can_be_ordered() {
-    let host = Host::new().await;
+async fn what_is_blocked_says_why_since_when_what_it_costs_and_what_can_be_ordered(database: TestDatabase) {
+    let host = Host::new(database).await;
     host.sector(1, "sealing", Some(error(ErrorCode::DISK_FULL))).await;
     host.sector(2, "persisting", Some(error(ErrorCode::STORE_FULL))).await;
     host.sector(3, "committing", None).await;
@@ -281,9 +298,8 @@ async fn what_is_blocked_says_why_since_when_what_it_costs_and_what_can_be_order
     assert!(host.ends(0, &["sectors", "blocked", "--miner", "f01001"]).contains("nothing is blocked"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_whole_machine_is_ordered_about_until_it_is_told_otherwise() {
-    let host = Host::new().await;
+async fn a_whole_machine_is_ordered_about_until_it_is_told_otherwise(database: TestDatabase) {
+    let host = Host::new(database).await;
     let id = host.sector(1, "sealing", Some(error(ErrorCode::PROOFS_FAILED))).await;
     let w1 = "w1".parse().expect("worker");
     let said = host.ends(0, &["workers", "drain", "w1", "--why", "new kernel"]);
@@ -313,9 +329,8 @@ async fn a_whole_machine_is_ordered_about_until_it_is_told_otherwise() {
     assert_eq!(verbs, ["workers drain", "slots release", "slots release", "workers resume"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_makes_no_sense_is_refused_in_words_and_changes_nothing() {
-    let host = Host::new().await;
+async fn what_makes_no_sense_is_refused_in_words_and_changes_nothing(database: TestDatabase) {
+    let host = Host::new(database).await;
     host.sector(1, "sealing", Some(error(ErrorCode::DISK_FULL))).await;
     for (code, arguments, words) in [
         (2, &["sectors", "resubmit"][..], "name sectors"),

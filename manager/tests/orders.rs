@@ -1,8 +1,10 @@
-//! A person's orders to machines, from a real database onto a real bus and back.
+//! A person's orders to machines, from real databases onto a real bus and back.
 
+mod databases;
 #[path = "../../nats/tests/support/mod.rs"]
 mod support;
 
+use databases::TestDatabase;
 use sealbus_manager::{
     fold, orders,
     store::{Store, WorkerOrders},
@@ -46,12 +48,12 @@ fn beat(slot: &str, released: u64) -> Heartbeat {
     }
 }
 
-#[tokio::test]
-async fn orders_reach_the_bus_over_outages_and_a_freed_slot_is_ordered_no_more() {
+on_every_database! { orders_reach_the_bus_over_outages_and_a_freed_slot_is_ordered_no_more }
+
+async fn orders_reach_the_bus_over_outages_and_a_freed_slot_is_ordered_no_more(database: TestDatabase) {
     let mut server = Server::start();
     let bus = server.connect_with_streams("manager").await;
-    let directory = tempfile::tempdir().expect("directory");
-    let store = Store::open(&directory.path().join("manager.db")).await.expect("opens");
+    let store = database.open().await;
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");
     let changed = Notify::new();
     let test = async {

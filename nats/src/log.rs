@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How many records one batch holds at most.
-pub const MAX_BATCH: usize = 500;
+pub const MAX_BATCH: usize = 2000;
 
 /// A record of the log.
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal};
 use sealbus_manager::{
+    config::Database,
     config::Liveness,
     store::{Sector, Store},
 };
@@ -246,7 +247,7 @@ impl World {
         if let Some(store) = &self.store {
             return Ok(store.clone());
         }
-        let store = self.runtime.block_on(Store::open(&self.root.join("manager.db")))?;
+        let store = self.runtime.block_on(Store::open(&Database::Sqlite { path: self.root.join("manager.db") }))?;
         Ok(self.store.insert(store).clone())
     }
 

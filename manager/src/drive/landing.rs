@@ -33,8 +33,12 @@ impl<T: Transport + 'static> Driver<T> {
         proven: &Proven,
     ) -> Result<(), DriveError> {
         let (miner, number) = (address(sector.id.miner), sector.id.number.0);
-        let ours = sealed_cid(&proven.seeded.stored.precommitted.sealed.comm_r.0)?;
+        let sealed = &proven.seeded.stored.precommitted.sealed;
+        let ours = sealed_cid(&sealed.comm_r.0)?;
         let found = self.node.sector_info(&miner, number, &view.lagged.key).await?;
+        if found.is_none() && self.precommit_on_chain(view, sector, sealed).await?.is_none() {
+            self.push_again(&self.store.landed(MessageKind::PreCommit, sector.id).await?).await?;
+        }
         let found = found.map(|found| Found { is_ours: found.sealed_cid == ours, epoch: found.activation });
         match self.now(view).sector_found(found) {
             Some(input) => self.landed(sector, MessageKind::ProveCommit, input).await,

@@ -183,8 +183,12 @@ impl<T: Transport + 'static> Driver<T> {
         let seen = match found {
             None => {
                 let actor = self.node.get_actor(&bytes.message().from, &view.lagged.key).await?;
-                let nonce_used = actor.is_some_and(|actor| actor.nonce > bytes.message().sequence);
-                Seen::Absent { nonce_used }
+                let (next, ours) = (actor.map_or(0, |actor| actor.nonce), bytes.message().sequence);
+                if next < ours {
+                    let sender = bytes.message().from.to_string();
+                    self.push_again(&self.store.over_between(&sender, next, ours).await?).await?;
+                }
+                Seen::Absent { nonce_used: next > ours }
             }
             Some(found) => {
                 let exit = match found.receipt.exit_code {
@@ -207,6 +211,19 @@ impl<T: Transport + 'static> Driver<T> {
                 self.give_up(message, exit, &error, Input::Refused(error.clone())).await
             }
         }
+    }
+
+    /// Pushes what had landed and is not on chain any more: a reorganisation went deeper than our confidence, and the
+    /// nodes forgot it. Nothing behind it could land.
+    pub(super) async fn push_again(&self, forgotten: &[Vec<u8>]) -> Result<(), DriveError> {
+        for bytes in forgotten {
+            match self.node.mpool_push(&SignedMessage::from_bytes(bytes)?).await {
+                Ok(cid) => tracing::warn!(%cid, "a message that had landed is gone from the chain; pushed again"),
+                Err(error) if error.is_already_in_mpool() || error.is_nonce_too_low() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// The node refused to estimate: either for now, or for good.

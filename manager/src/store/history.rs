@@ -108,7 +108,7 @@ impl Tx {
         for lines in rows::chunks(lines) {
             let text = format!(
                 "INSERT INTO history (miner, number, at, sequence, actor, token, kind, detail, verdict) VALUES {}",
-                rows::places(lines.len(), 9)
+                self.places.rows(lines.len(), 9)
             );
             let mut query = sqlx::query(&text);
             for (id, entry, verdict) in lines {

@@ -82,6 +82,36 @@ impl Store {
         rows.iter().map(from_row).collect()
     }
 
+    /// The bytes of a sector's messages of a kind that had landed.
+    pub async fn landed(&self, kind: MessageKind, sector: SectorId) -> Result<Vec<Vec<u8>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT signed FROM messages WHERE kind = $1 AND miner = $2 AND number = $3 AND state = 'landed' \
+             AND signed IS NOT NULL ORDER BY nonce",
+        )
+        .bind(kind.name())
+        .bind(sector.miner.to_string())
+        .bind(sector.number.0 as i64)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read messages"))?;
+        Ok(rows.iter().map(|row| row.get("signed")).collect())
+    }
+
+    /// The bytes of a sender's messages that are over, from one nonce up to another.
+    pub async fn over_between(&self, sender: &str, from: u64, to: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT signed FROM messages WHERE sender = $1 AND nonce >= $2 AND nonce < $3 \
+             AND state IN ('landed', 'failed') AND signed IS NOT NULL ORDER BY nonce",
+        )
+        .bind(sender)
+        .bind(from as i64)
+        .bind(to as i64)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read messages"))?;
+        Ok(rows.iter().map(|row| row.get("signed")).collect())
+    }
+
     /// The nonce after the highest one that we have signed for a sender, 0 if there is none.
     pub async fn next_nonce(&self, sender: &str) -> Result<u64, StoreError> {
         let row = sqlx::query("SELECT COALESCE(MAX(nonce) + 1, 0) AS next FROM messages WHERE sender = $1")

@@ -99,7 +99,7 @@ impl Tx {
         for outgoing in rows::chunks(outgoing) {
             let text = format!(
                 "INSERT INTO outbox (kind, miner, number, worker, lease_sequence, payload) VALUES {}",
-                rows::places(outgoing.len(), 6)
+                self.places.rows(outgoing.len(), 6)
             );
             let mut query = sqlx::query(&text);
             for (sector, outgoing) in outgoing {

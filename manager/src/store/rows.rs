@@ -13,15 +13,30 @@ pub fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     })
 }
 
-/// The places of so many rows: `($1, $2), ($3, $4)`.
-pub fn places(rows: usize, columns: usize) -> String {
-    let row = |row: usize| format!("({})", list(row * columns + 1, columns));
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+/// How a database writes the places of bound values. Both read `$1`, but SQLite looks each one up among all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Places {
+    /// `?`
+    Plain,
+    /// `$1`
+    Numbered,
 }
 
-/// So many places from one on: `$3, $4`.
-pub fn list(first: usize, count: usize) -> String {
-    (first..first + count).map(|place| format!("${place}")).collect::<Vec<_>>().join(", ")
+impl Places {
+    /// The places of so many rows: `($1, $2), ($3, $4)`.
+    pub fn rows(self, rows: usize, columns: usize) -> String {
+        let row = |row: usize| format!("({})", self.list(row * columns + 1, columns));
+        (0..rows).map(row).collect::<Vec<_>>().join(", ")
+    }
+
+    /// So many places from one on: `$3, $4`.
+    pub fn list(self, first: usize, count: usize) -> String {
+        let place = |place: usize| match self {
+            Places::Plain => "?".to_owned(),
+            Places::Numbered => format!("${place}"),
+        };
+        (first..first + count).map(place).collect::<Vec<_>>().join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -39,7 +54,8 @@ mod tests {
 
     #[test]
     fn places_are_numbered_through() {
-        assert_eq!(places(2, 3), "($1, $2, $3), ($4, $5, $6)");
-        assert_eq!(list(2, 2), "$2, $3");
+        assert_eq!(Places::Numbered.rows(2, 3), "($1, $2, $3), ($4, $5, $6)");
+        assert_eq!(Places::Numbered.list(2, 2), "$2, $3");
+        assert_eq!(Places::Plain.rows(2, 3), "(?, ?, ?), (?, ?, ?)");
     }
 }

@@ -148,8 +148,11 @@ impl Tx {
         for miner in miners {
             let numbers: Vec<i64> = ids.iter().filter(|id| id.miner == miner).map(|id| id.number.0 as i64).collect();
             for numbers in rows::chunks(&numbers) {
-                let places = rows::list(2, numbers.len());
-                let text = format!("SELECT * FROM sectors WHERE miner = $1 AND number IN ({places})");
+                let text = format!(
+                    "SELECT * FROM sectors WHERE miner = {} AND number IN ({})",
+                    self.places.list(1, 1),
+                    self.places.list(2, numbers.len())
+                );
                 let query = numbers.iter().fold(sqlx::query(&text).bind(miner.to_string()), |query, n| query.bind(*n));
                 for row in query.fetch_all(&mut *self.inner).await.map_err(sql("read sectors"))? {
                     found.push(from_row(&row)?);
@@ -187,7 +190,7 @@ impl Tx {
                 "INSERT INTO sectors (miner, number, proof, created_at, {}) VALUES {} \
                  ON CONFLICT (miner, number) DO UPDATE SET {}",
                 CHANGING.join(", "),
-                rows::places(sectors.len(), 4 + CHANGING.len()),
+                self.places.rows(sectors.len(), 4 + CHANGING.len()),
                 CHANGING.map(|column| format!("{column} = excluded.{column}")).join(", ")
             );
             let query = sectors.iter().try_fold(sqlx::query(&text), |query, sector| bind_row(query, sector))?;

@@ -17,6 +17,11 @@ const PROCESSORS: u32 = 75;
 const STOPS: u32 = 90;
 const MANAGERS: u32 = 95;
 
+/// How long the manager is left alone after it was struck. Judging who is silent takes it some seconds.
+const MANAGER_REST: Duration = Duration::from_secs(15);
+/// How long NATS is left alone. An election takes seconds, and without a leader nothing else is tried.
+const NATS_REST: Duration = Duration::from_secs(30);
+
 /// How many blows there were of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -51,6 +56,8 @@ enum Repair {
 pub struct Chaos {
     random: StdRng,
     repairs: Vec<(Instant, Repair)>,
+    manager_struck: Option<Instant>,
+    nats_struck: Option<Instant>,
     /// What was done so far.
     pub counts: Counts,
 }
@@ -58,7 +65,13 @@ pub struct Chaos {
 impl Chaos {
     /// The blows that a seed gives.
     pub fn new(seed: u64) -> Chaos {
-        Chaos { random: StdRng::seed_from_u64(seed), repairs: Vec::new(), counts: Counts::default() }
+        Chaos {
+            random: StdRng::seed_from_u64(seed),
+            repairs: Vec::new(),
+            manager_struck: None,
+            nats_struck: None,
+            counts: Counts::default(),
+        }
     }
 
     /// The time until the next blow.
@@ -78,8 +91,9 @@ impl Chaos {
             0..WORKERS => self.kill_worker(world, victim),
             WORKERS..PROCESSORS => self.kill_processor(world, victim),
             PROCESSORS..STOPS => self.stop_worker(world, victim)?,
-            STOPS..MANAGERS => self.kill_manager(world),
-            _ => self.kill_nats(world),
+            STOPS..MANAGERS if has_rested(self.manager_struck, MANAGER_REST) => self.kill_manager(world),
+            MANAGERS.. if has_rested(self.nats_struck, NATS_REST) => self.kill_nats(world),
+            _ => self.kill_worker(world, victim),
         }
         Ok(())
     }
@@ -147,6 +161,7 @@ impl Chaos {
     fn kill_manager(&mut self, world: &mut World) {
         if world.manager_runs() {
             world.kill_manager();
+            self.manager_struck = Some(Instant::now());
             self.counts.managers += 1;
             self.repair_within(0..2000, Repair::StartManager);
         }
@@ -159,6 +174,7 @@ impl Chaos {
         }
         let victim = self.random.gen_range(0..world.nats.len());
         world.kill_nats(victim);
+        self.nats_struck = Some(Instant::now());
         self.counts.nats += 1;
         self.repair_within(500..4000, Repair::StartNats(victim));
     }
@@ -185,6 +201,10 @@ fn mend(world: &mut World, repair: Repair) -> anyhow::Result<()> {
         Repair::StartManager => world.start_manager(),
         Repair::StartNats(index) => world.start_nats(index),
     }
+}
+
+fn has_rested(struck: Option<Instant>, rest: Duration) -> bool {
+    struck.is_none_or(|struck| struck.elapsed() >= rest)
 }
 
 /// The processes that a process has started.

@@ -41,7 +41,9 @@ fn on_event(state: &State, event: EventBody) -> Answer {
         (state, EventBody::Failed { error }) if !state.is_terminal() => block(&state, error),
         (state, EventBody::Aborted { error }) if !state.is_terminal() => on_abort(state, error),
         // The worker has not yet read that it is to stop.
-        (State::Aborting { .. } | State::Abandoning { .. }, _) => Transition::Ignore("the attempt is over"),
+        (State::Aborting { .. } | State::Abandoning { .. } | State::Aborted { .. }, _) => {
+            Transition::Ignore("the attempt is over")
+        }
         // A report of progress means that the worker goes on: what blocked it is resolved.
         (State::Blocked { at, .. }, event) => match on_event(&at, event) {
             Transition::Ignore(_) => Transition::to(*at),

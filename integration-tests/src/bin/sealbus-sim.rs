@@ -1,0 +1,64 @@
+//! `sealbus-sim`: runs simulated worlds, or replays one.
+
+use std::{process::ExitCode, time::Instant};
+
+use clap::Parser;
+use sealbus_integration_tests::sim::run::{Options, Report, many, one};
+
+/// Runs simulated worlds. A world that fails is replayed with a trace, and its seed printed.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    /// How many worlds to run.
+    #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    from: u64,
+    /// Replay one world and print what happens in it.
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from"])]
+    seed: Option<u64>,
+    /// How many worlds run side by side; one a core if not given.
+    #[arg(long, value_name = "COUNT")]
+    threads: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Some(seed) = arguments.seed {
+        return told(&one(seed, Options { trace: true, ..Options::default() }));
+    }
+    let threads = arguments.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let started = Instant::now();
+    let summary = many(arguments.from..arguments.from + arguments.seeds, threads, Options::default());
+    let seconds = started.elapsed().as_secs_f64();
+    println!(
+        "{} worlds in {seconds:.1} s ({:.0}/s), {} events; sectors: {} prove, {} blocked or given up",
+        summary.worlds,
+        summary.worlds as f64 / seconds,
+        summary.events,
+        summary.ends.0,
+        summary.ends.1
+    );
+    match summary.failed {
+        Some(report) => told(&one(report.seed, Options { trace: true, ..Options::default() })),
+        None => ExitCode::SUCCESS,
+    }
+}
+
+fn told(report: &Report) -> ExitCode {
+    for line in &report.trace {
+        println!("{line}");
+    }
+    match &report.broken {
+        Some((invariant, what)) => {
+            println!("seed {}: invariant {invariant} does not hold: {what}", report.seed);
+            println!("replay it with: sealbus-sim --seed {}", report.seed);
+            ExitCode::FAILURE
+        }
+        None => {
+            println!("seed {}: everything holds ({} events)", report.seed, report.events);
+            ExitCode::SUCCESS
+        }
+    }
+}

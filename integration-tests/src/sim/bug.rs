@@ -1,0 +1,54 @@
+//! Mistakes that can be planted, to see that they are found.
+
+/// A mistake in the order of things, or a check left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bug {
+    /// The worker takes an intent out of the queue before its claim is in the journal.
+    AcceptBeforeJournal,
+    /// The worker publishes an event before the journal has it.
+    EventBeforeJournal,
+    /// The worker's events carry no expectation.
+    SkipFence,
+    /// A revoke publishes the next intent itself, instead of leaving that to the fold.
+    IntentBesideFold,
+    /// The fold checks neither its epoch nor its offset.
+    ForgetOffset,
+    /// Whatever claim of ours stands in the log counts as won, whether it was used or not.
+    ReuseToken,
+    /// The fold takes an event whoever wrote it, and a worker does not fence its own.
+    FoldWithoutOwner,
+    /// After a crash a message that was signed is signed anew.
+    SignAgain,
+    /// The worker does not take a seed that replaces another.
+    WithdrawnSeed,
+    /// The worker's slots do not look at each other.
+    TwoSlotsOneSector,
+    /// A restarted slot goes on without asking for its lease.
+    ResumeWithoutAsking,
+    /// The worker keeps its processor while it waits.
+    KeepProcessor,
+    /// The fold takes a proof for whatever seed.
+    ProofForAnySeed,
+    /// The outbox forgets a row that it did not hear back about.
+    ForgetRow,
+}
+
+impl Bug {
+    /// Every mistake.
+    pub const ALL: [Bug; 14] = [
+        Bug::AcceptBeforeJournal,
+        Bug::EventBeforeJournal,
+        Bug::SkipFence,
+        Bug::IntentBesideFold,
+        Bug::ForgetOffset,
+        Bug::ReuseToken,
+        Bug::FoldWithoutOwner,
+        Bug::SignAgain,
+        Bug::WithdrawnSeed,
+        Bug::TwoSlotsOneSector,
+        Bug::ResumeWithoutAsking,
+        Bug::KeepProcessor,
+        Bug::ProofForAnySeed,
+        Bug::ForgetRow,
+    ];
+}

@@ -1,0 +1,166 @@
+//! The simulated JetStream: the sectors' log with its fence and its memory of ids, and the work queue of intents.
+
+use std::collections::HashMap;
+
+use sealbus_nats::{
+    lease::Lease,
+    log::{Entry, Record},
+};
+use sealbus_schema::{
+    SectorId, WorkerName,
+    message::{Event, Fact, FactKind, Intent},
+};
+use time::OffsetDateTime;
+
+/// How long ids are remembered: ten minutes in the log, two in the queue.
+const LOG_MEMORY: u64 = 600_000;
+const QUEUE_MEMORY: u64 = 120_000;
+/// After how long an intent that was not acknowledged is delivered again.
+pub const ACK_WAIT: u64 = 30_000;
+
+/// What makes a copy of a message recognisable: its kind and what tells it from others of the kind.
+pub type MessageId = (u8, SectorId, u64, u64, u64);
+
+/// Something to be stored in the log.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Its id.
+    pub id: MessageId,
+    /// What it expects the sector's last lease record to be.
+    pub fence: Option<u64>,
+    /// What it says.
+    pub record: Record,
+}
+
+/// What the server answers to a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Stored, now or before.
+    Stored {
+        /// Where.
+        sequence: u64,
+        /// Before.
+        duplicate: bool,
+    },
+    /// The lease has moved.
+    Fenced,
+    /// The same intent is in the queue.
+    Outstanding,
+}
+
+/// An intent in the queue.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// Its sequence in the queue's stream.
+    pub sequence: u64,
+    /// What it wants.
+    pub intent: Intent,
+    /// When it was delivered last.
+    pub delivered: Option<u64>,
+}
+
+/// The server.
+#[derive(Debug, Default)]
+pub struct Bus {
+    /// Everything that was stored, in order; the sequence is the index plus one.
+    pub log: Vec<Entry>,
+    /// The work queue.
+    pub queue: Vec<Queued>,
+    leases: HashMap<SectorId, Lease>,
+    events: HashMap<(SectorId, WorkerName), Event>,
+    facts: HashMap<(SectorId, WorkerName, FactKind), Fact>,
+    ids: HashMap<MessageId, (u64, u64)>,
+    queue_ids: HashMap<(SectorId, u64), u64>,
+    queue_sequence: u64,
+    /// Whether ids are looked up before the fence, as in a cluster.
+    ids_first: bool,
+}
+
+impl Bus {
+    /// A server without messages. One of a cluster looks ids up before the fence.
+    pub fn new(ids_first: bool) -> Bus {
+        Bus { ids_first, ..Bus::default() }
+    }
+
+    /// Stores a record, if its fence holds.
+    pub fn publish(&mut self, out: Publish, now: u64) -> Answer {
+        let (sector, fact_of) = match &out.record {
+            Record::Lease { sector, .. } | Record::Event { sector, .. } => (*sector, None),
+            Record::Fact { sector, worker, fact } => (*sector, fact.kind().map(|kind| (worker.clone(), kind))),
+            Record::Unreadable { .. } => return Answer::Fenced,
+        };
+        let known = self.ids.get(&out.id).filter(|(_, at)| now < at + LOG_MEMORY).map(|(sequence, _)| *sequence);
+        let copy = known.map(|sequence| Answer::Stored { sequence, duplicate: true });
+        if let (true, Some(copy)) = (self.ids_first, copy) {
+            return copy;
+        }
+        if out.fence.is_some_and(|expected| expected != self.last_lease(sector).map_or(0, |lease| lease.sequence)) {
+            return Answer::Fenced;
+        }
+        if let Some(copy) = copy {
+            return copy;
+        }
+        let sequence = self.log.len() as u64 + 1;
+        match &out.record {
+            Record::Lease { owner, record, .. } => {
+                let lease = Lease { sequence, owner: owner.clone(), record: record.clone() };
+                self.leases.insert(sector, lease);
+            }
+            Record::Event { worker, event, .. } => {
+                self.events.insert((sector, worker.clone()), event.clone());
+            }
+            Record::Fact { fact, .. } => {
+                if let Some((worker, kind)) = fact_of {
+                    self.facts.insert((sector, worker, kind), fact.clone());
+                }
+            }
+            Record::Unreadable { .. } => {}
+        }
+        self.ids.insert(out.id, (sequence, now));
+        let time = OffsetDateTime::UNIX_EPOCH + std::time::Duration::from_millis(now);
+        self.log.push(Entry { sequence, time, record: out.record });
+        Answer::Stored { sequence, duplicate: false }
+    }
+
+    /// Puts an intent into the queue, unless it is there.
+    pub fn offer(&mut self, intent: Intent, now: u64) -> Answer {
+        let key = (intent.sector, intent.lease_sequence);
+        if self.queue.iter().any(|queued| (queued.intent.sector, queued.intent.lease_sequence) == key) {
+            return Answer::Outstanding;
+        }
+        if self.queue_ids.get(&key).is_some_and(|at| now < at + QUEUE_MEMORY) {
+            return Answer::Stored { sequence: 0, duplicate: true };
+        }
+        self.queue_ids.insert(key, now);
+        self.queue_sequence += 1;
+        self.queue.push(Queued { sequence: self.queue_sequence, intent, delivered: None });
+        Answer::Stored { sequence: self.queue_sequence, duplicate: false }
+    }
+
+    /// Takes an intent out of the queue, whoever acknowledges which delivery of it.
+    pub fn accept(&mut self, sequence: u64) -> Option<Intent> {
+        let at = self.queue.iter().position(|queued| queued.sequence == sequence)?;
+        Some(self.queue.remove(at).intent)
+    }
+
+    /// A sector's last lease record.
+    pub fn last_lease(&self, sector: SectorId) -> Option<&Lease> {
+        self.leases.get(&sector)
+    }
+
+    /// A worker's last event about a sector.
+    pub fn last_event(&self, sector: SectorId, worker: &WorkerName) -> Option<&Event> {
+        self.events.get(&(sector, worker.clone()))
+    }
+
+    /// The last fact of a kind.
+    pub fn last_fact(&self, sector: SectorId, worker: &WorkerName, kind: FactKind) -> Option<&Fact> {
+        self.facts.get(&(sector, worker.clone(), kind))
+    }
+
+    /// Forgets an ended sector's events and facts. The fold is past them.
+    pub fn purge(&mut self, sector: SectorId) {
+        self.events.retain(|(of, _), _| *of != sector);
+        self.facts.retain(|(of, ..), _| *of != sector);
+    }
+}

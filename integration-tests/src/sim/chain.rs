@@ -1,0 +1,217 @@
+//! The simulated chain: heights, a mempool, PreCommits and ProveCommits with the rules that matter here, and
+//! reorganisations.
+
+use std::collections::BTreeMap;
+
+use sealbus_manager::{
+    chain::{exit::ExitCode, expiry::Rules, randomness::ticket_expires_epoch},
+    drive::decide::Found,
+};
+use sealbus_schema::SectorId;
+use serde::{Deserialize, Serialize};
+
+use super::rng::{self, Rng};
+
+/// The first height; before it lies enough for tickets.
+const GENESIS: i64 = 1_000;
+/// Epochs from a PreCommit to its seed.
+pub const CHALLENGE_DELAY: i64 = 10;
+/// How far the confident tipset lies behind the head.
+pub const CONFIDENCE: i64 = 5;
+
+/// A message, as it is signed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SimMessage {
+    /// Its place among the sender's.
+    pub nonce: u64,
+    /// About which sector.
+    pub sector: SectorId,
+    /// What it does.
+    pub does: Does,
+}
+
+/// What a message does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Does {
+    /// Announces a replica.
+    PreCommit { comm_r: [u8; 32], ticket_epoch: i64 },
+    /// Proves it.
+    ProveCommit { proof: Vec<u8> },
+}
+
+/// A message in a tipset.
+#[derive(Clone, Debug)]
+struct Executed {
+    height: i64,
+    message: SimMessage,
+    exit: ExitCode,
+}
+
+/// The chain and its node.
+#[derive(Debug)]
+pub struct Chain {
+    /// The length of an epoch in milliseconds.
+    pub epoch_millis: u64,
+    /// The network's rules.
+    pub rules: Rules,
+    executed: Vec<Executed>,
+    mempool: BTreeMap<u64, SimMessage>,
+    height: i64,
+}
+
+/// What proof a sector's seed asks for.
+pub fn proof(sector: SectorId, comm_r: &[u8; 32], seed: &[u8; 32]) -> Vec<u8> {
+    let mut parts = vec![sector.number.0];
+    parts.extend(rng::words(comm_r));
+    parts.extend(rng::words(seed));
+    rng::bytes(&parts).to_vec()
+}
+
+/// The beacon's randomness, which no reorganisation changes.
+pub fn beacon(epoch: i64) -> [u8; 32] {
+    rng::bytes(&[7, epoch as u64])
+}
+
+impl Chain {
+    /// A chain without messages.
+    pub fn new(epoch_millis: u64) -> Chain {
+        Chain {
+            epoch_millis,
+            rules: Rules::new(CHALLENGE_DELAY).expect("a delay that makes sense"),
+            executed: Vec::new(),
+            mempool: BTreeMap::new(),
+            height: GENESIS,
+        }
+    }
+
+    /// Lets the chain grow until a time, and messages land or be lost on the way.
+    pub fn grow(&mut self, now: u64, lost: u64, rng: &mut Rng) {
+        let head = GENESIS + (now / self.epoch_millis) as i64;
+        if self.mempool.is_empty() {
+            self.height = self.height.max(head);
+        }
+        while self.height < head {
+            self.height += 1;
+            if !self.mempool.is_empty() && rng.chance(lost) {
+                let at = rng.next() as usize % self.mempool.len();
+                let nonce = self.mempool.keys().nth(at).copied();
+                nonce.and_then(|nonce| self.mempool.remove(&nonce));
+            }
+            while let Some(message) = self.mempool.remove(&self.nonce(self.height)) {
+                if rng.chance(300_000) {
+                    self.mempool.insert(message.nonce, message);
+                    break;
+                }
+                let exit = self.try_at(&message, self.height);
+                self.executed.push(Executed { height: self.height, message, exit });
+            }
+        }
+    }
+
+    /// Replaces the last tipsets: what they held goes back to the mempool, or is lost.
+    pub fn reorganise(&mut self, depth: i64, rng: &mut Rng) {
+        let kept = self.executed.partition_point(|executed| executed.height <= self.height - depth);
+        for undone in self.executed.split_off(kept) {
+            if rng.chance(600_000) {
+                self.mempool.insert(undone.message.nonce, undone.message);
+            }
+        }
+        // The mempool's messages land from the next epoch on.
+    }
+
+    /// The head's height.
+    pub fn head(&self) -> i64 {
+        self.height
+    }
+
+    /// The nonce that the next message of the sender must have, with what the mempool holds.
+    pub fn next_nonce(&self) -> u64 {
+        self.mempool.keys().next_back().map_or(0, |nonce| nonce + 1).max(self.nonce(self.height))
+    }
+
+    /// The same by the state at a height.
+    pub fn nonce(&self, height: i64) -> u64 {
+        let last = self.executed.iter().rev().find(|executed| executed.height <= height);
+        last.map_or(0, |executed| executed.message.nonce + 1)
+    }
+
+    /// Takes a message, unless its nonce is used.
+    pub fn push(&mut self, message: SimMessage) {
+        if message.nonce >= self.nonce(self.height) {
+            self.mempool.entry(message.nonce).or_insert(message);
+        }
+    }
+
+    /// Where a message was executed, up to a height.
+    pub fn search(&self, message: &SimMessage, height: i64) -> Option<(i64, ExitCode)> {
+        let found = self.executed.iter().find(|executed| executed.height <= height && executed.message == *message);
+        found.map(|executed| (executed.height, executed.exit))
+    }
+
+    /// What executing a message at a height would come to.
+    pub fn try_at(&self, message: &SimMessage, height: i64) -> ExitCode {
+        let precommit = self.precommit(message.sector, height);
+        match (&message.does, precommit) {
+            (Does::PreCommit { .. }, Some(_)) => ExitCode::Forbidden,
+            (Does::PreCommit { ticket_epoch, .. }, None) if height > ticket_expires_epoch(*ticket_epoch) => {
+                ExitCode::IllegalArgument
+            }
+            (Does::PreCommit { .. }, None) => ExitCode::Ok,
+            (Does::ProveCommit { .. }, None) => ExitCode::NotFound,
+            (Does::ProveCommit { .. }, Some(_)) if self.active(message.sector, height).is_some() => ExitCode::NotFound,
+            (Does::ProveCommit { proof: given }, Some((epoch, comm_r))) => {
+                let wanted = proof(message.sector, &comm_r, &beacon(epoch + CHALLENGE_DELAY));
+                if height < self.rules.prove_commit_earliest(epoch) {
+                    ExitCode::Forbidden
+                } else if height > self.rules.prove_commit_deadline(epoch) || *given != wanted {
+                    ExitCode::IllegalArgument
+                } else {
+                    ExitCode::Ok
+                }
+            }
+        }
+    }
+
+    /// A sector's PreCommit at a height: its epoch and the replica.
+    pub fn precommit(&self, sector: SectorId, height: i64) -> Option<(i64, [u8; 32])> {
+        self.executed.iter().find_map(|executed| match executed.message.does {
+            Does::PreCommit { comm_r, .. } if executed.took_effect(sector, height) => Some((executed.height, comm_r)),
+            _ => None,
+        })
+    }
+
+    /// Since when a sector is active.
+    pub fn active(&self, sector: SectorId, height: i64) -> Option<i64> {
+        self.executed.iter().find_map(|executed| match executed.message.does {
+            Does::ProveCommit { .. } if executed.took_effect(sector, height) => Some(executed.height),
+            _ => None,
+        })
+    }
+
+    /// A sector's PreCommit as a manager sees it, which knows of a replica. It goes when the sector is active.
+    pub fn find_precommit(&self, sector: SectorId, comm_r: &[u8; 32], height: i64) -> Option<Found> {
+        let (epoch, found) = self.precommit(sector, height)?;
+        self.active(sector, height).is_none().then_some(Found { is_ours: found == *comm_r, epoch })
+    }
+
+    /// An active sector as a manager sees it.
+    pub fn find_active(&self, sector: SectorId, comm_r: &[u8; 32], height: i64) -> Option<Found> {
+        let epoch = self.active(sector, height)?;
+        let (_, found) = self.precommit(sector, height)?;
+        Some(Found { is_ours: found == *comm_r, epoch })
+    }
+
+    /// How many messages about a sector took effect: PreCommits and ProveCommits.
+    pub fn effects(&self, sector: SectorId) -> (usize, usize) {
+        let took = |executed: &&Executed| executed.took_effect(sector, self.height);
+        let all = self.executed.iter().filter(took);
+        let precommits = all.clone().filter(|e| matches!(e.message.does, Does::PreCommit { .. })).count();
+        (precommits, all.count() - precommits)
+    }
+}
+
+impl Executed {
+    fn took_effect(&self, sector: SectorId, height: i64) -> bool {
+        self.height <= height && self.message.sector == sector && self.exit.is_ok()
+    }
+}

@@ -1,0 +1,202 @@
+//! What must hold, checked while it happens. What is remembered here is remembered for the checks alone.
+
+use std::collections::{HashMap, HashSet};
+
+use sealbus_nats::log::Record;
+use sealbus_schema::{
+    ErrorCode, Invariant, SectorId, WorkerName,
+    message::{EventBody, Intent},
+    seal::manager::State,
+};
+use sealbus_worker::journal::Journal;
+
+use super::{bug::Bug, slot::SlotState, world::World};
+
+/// The memory of the checks.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// The first invariant that did not hold.
+    pub broken: Option<(Invariant, String)>,
+    /// When the server last told a worker about a sector's lease.
+    pub asked: HashMap<(WorkerName, SectorId), u64>,
+    /// The highest next event that a worker's disk has had under a token.
+    pub journaled: HashMap<(WorkerName, u64), u64>,
+    /// What was stored under each number of each token.
+    bodies: HashMap<(SectorId, u64, u64), EventBody>,
+    /// Which records took effect.
+    pub folded: HashSet<u64>,
+    /// Whose events counted under a token.
+    pub accepted: HashMap<u64, WorkerName>,
+    /// The bytes that were signed first for each purpose.
+    pub signed: HashMap<String, Vec<u8>>,
+    /// The highest seed that a worker has read under a token.
+    pub seeds: HashMap<(WorkerName, u64), u32>,
+    /// The permanent store: which replica lies there.
+    pub store: HashMap<SectorId, [u8; 32]>,
+}
+
+impl World {
+    /// Notes that an invariant does not hold; the first one counts.
+    pub fn break_invariant(&mut self, invariant: Invariant, what: impl FnOnce() -> String) {
+        if self.checks.broken.is_none() {
+            let what = what();
+            self.trace(|| format!("BROKEN {invariant}: {what}"));
+            self.checks.broken = Some((invariant, what));
+        }
+    }
+
+    /// A record was stored.
+    pub fn check_stored(&mut self, record: &Record) {
+        let Record::Event { sector, worker, event } = record else { return };
+        let (sector, token, number) = (*sector, event.token.0, event.number);
+        let lease = self.bus.last_lease(sector).map_or(0, |lease| lease.sequence);
+        // A mistake of the fold shows only behind a worker that does not fence itself.
+        if lease != token && self.options.bug != Some(Bug::FoldWithoutOwner) {
+            let what = format!("{worker} writes about {sector} under {token} while the lease is {lease}");
+            self.break_invariant(Invariant::WritersAreFenced, || what);
+        }
+        let journaled = self.checks.journaled.get(&(worker.clone(), token)).copied().unwrap_or_default();
+        if number >= journaled {
+            let what =
+                format!("event {number} of {worker} under {token}; its journal knows of {journaled} as the next");
+            self.break_invariant(Invariant::JournalBeforeEvent, || what);
+        }
+        let before = self.checks.bodies.insert((sector, token, number), event.body.clone());
+        if before.is_some_and(|before| before != event.body) {
+            let what = format!("event {number} of {sector} under {token} was another one before");
+            self.break_invariant(Invariant::TokensAreNotReused, || what);
+        }
+        if event.body.error().is_some_and(|error| error.code == ErrorCode::PROTOCOL_VIOLATED) {
+            let what = format!("{worker} reports {:?}", event.body);
+            self.break_invariant(Invariant::NothingIllegal, || what);
+        }
+    }
+
+    /// An intent comes to the queue.
+    pub fn check_offer(&mut self, intent: &Intent) {
+        let after = intent.lease_sequence;
+        let ends_a_lease = after == 0
+            || self.bus.log.get(after as usize - 1).is_some_and(
+                |entry| matches!(&entry.record, Record::Lease { sector, owner: None, .. } if *sector == intent.sector),
+            );
+        if !ends_a_lease || after > self.db.last_sequence {
+            let what = format!("an intent for {} after record {after}", intent.sector);
+            self.break_invariant(Invariant::IntentsComeFromTheFold, || what);
+        }
+    }
+
+    /// A worker takes an intent out of the queue. Somebody else than its claimer may do so: it cannot claim any more.
+    pub fn check_accept(&mut self, intent: &Intent, by: usize) {
+        let name = self.workers[by].name.clone();
+        let Some(lease) = self.bus.last_lease(intent.sector) else {
+            return self.break_invariant(Invariant::JournalBeforeAccept, || "an intent that nobody claimed".to_owned());
+        };
+        let claims_it = matches!(&lease.record, sealbus_schema::message::LeaseRecord::Claim { intent: claimed, .. }
+            if claimed.lease_sequence == intent.lease_sequence);
+        let token = lease.sequence;
+        let own = claims_it && lease.owner.as_ref() == Some(&name);
+        if own && self.claims(by, intent.sector) && !self.checks.journaled.contains_key(&(name.clone(), token)) {
+            let what = format!("{} leaves the queue before the journal of {name} has token {token}", intent.sector);
+            self.break_invariant(Invariant::JournalBeforeAccept, || what);
+        }
+    }
+
+    /// Whether a worker is just about to write down a claim.
+    fn claims(&self, worker: usize, sector: SectorId) -> bool {
+        let slots = self.workers[worker].slots.iter();
+        slots
+            .map(|slot| &slot.state)
+            .any(|state| matches!(state, SlotState::Claiming(claiming) if claiming.intent.sector == sector))
+    }
+
+    /// A slot begins to drive a sector.
+    pub fn check_life(&mut self, w: usize, s: usize, journal: &Journal, resumed: bool) {
+        let worker = &self.workers[w];
+        let (name, sector, token) = (worker.name.clone(), journal.intent.sector, journal.token);
+        let asked = self.checks.asked.get(&(name.clone(), sector)).is_some_and(|at| *at >= worker.started);
+        let twice = worker.slots.iter().enumerate().any(|(other, slot)| {
+            other != s
+                && matches!(&slot.state, SlotState::Living(living) if living.core.journal().token == token
+                    && living.core.journal().intent.sector == sector)
+        });
+        if resumed && !asked {
+            self.break_invariant(Invariant::LeaseAskedBeforeWork, || {
+                format!("{name} goes on with {sector} under {token}")
+            });
+        }
+        if twice {
+            self.break_invariant(Invariant::OneSlotALease, || format!("{name} has {sector} under {token} twice"));
+        }
+        if journal.next_event == 1 && self.bodies_of(sector, token.0) {
+            let what = format!("{name} begins {sector} under {token} again");
+            self.break_invariant(Invariant::TokensAreNotReused, || what);
+        }
+    }
+
+    fn bodies_of(&self, sector: SectorId, token: u64) -> bool {
+        self.checks.bodies.contains_key(&(sector, token, 1))
+    }
+
+    /// Whether nothing more can happen.
+    pub fn is_over(&self) -> bool {
+        let blocked = |state: &State| matches!(state, State::Blocked { .. });
+        let some_blocked = self.db.sectors.values().any(|sector| blocked(&sector.state));
+        let ended = |state: &State| match state {
+            _ if state.is_terminal() => true,
+            // Nobody looks: what is blocked stays so, and what waits may wait for a slot that is.
+            _ if self.has_person => false,
+            State::Queued | State::Requeued(_) => some_blocked,
+            state => blocked(state),
+        };
+        let idle = |state: &SlotState| match state {
+            SlotState::Free | SlotState::Down | SlotState::Dead => true,
+            SlotState::Living(living) => {
+                let id = living.core.journal().intent.sector;
+                self.db.sectors.get(&id).is_some_and(|sector| blocked(&sector.state))
+            }
+            _ => false,
+        };
+        self.db.sectors.values().all(|sector| ended(&sector.state))
+            && self.workers.iter().flat_map(|worker| &worker.slots).all(|slot| idle(&slot.state))
+    }
+
+    /// How many sectors prove.
+    pub fn proving(&self) -> usize {
+        self.db.sectors.values().filter(|sector| matches!(sector.state, State::Proving(_))).count()
+    }
+
+    /// What has not come to an end, in words.
+    pub fn unfinished(&self) -> String {
+        let sectors = self.db.sectors.values().map(|sector| {
+            let blocked =
+                if let State::Blocked { cause, .. } = &sector.state { cause.message() } else { String::new() };
+            format!("{} {} {blocked} ({:?})", sector.id, sector.state.name(), sector.ownership)
+        });
+        let slots = self.workers.iter().flat_map(|worker| {
+            worker.slots.iter().map(move |slot| {
+                let what = match &slot.state {
+                    SlotState::Living(living) => format!("{:?}", living.core.journal().state),
+                    SlotState::Free => "free".to_owned(),
+                    SlotState::Down => "down".to_owned(),
+                    SlotState::Dead => "dead".to_owned(),
+                    SlotState::Claiming(_) => "claiming".to_owned(),
+                    SlotState::Resuming(_) => "resuming".to_owned(),
+                    SlotState::Leaving { .. } => "leaving".to_owned(),
+                };
+                format!("{}: {what}", worker.name)
+            })
+        });
+        sectors.chain(slots).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What must hold in the end.
+    pub fn final_checks(&mut self) {
+        for id in self.sectors.clone() {
+            let (precommits, proves) = self.chain.effects(id);
+            if precommits > 1 || proves > 1 {
+                let what = format!("{id}: {precommits} PreCommits, {proves} ProveCommits");
+                self.break_invariant(Invariant::OneEffectAPurpose, || what);
+            }
+        }
+    }
+}

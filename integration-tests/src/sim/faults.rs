@@ -1,0 +1,111 @@
+//! What goes wrong in a world, drawn from its seed. Each kind is there in some worlds and not in others, so that no kind
+//! hides another.
+
+use super::rng::Rng;
+
+/// A minute in milliseconds.
+pub const MINUTE: u64 = 60_000;
+
+/// How likely things go wrong, in millionths, until they stop.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// When all faults stop, in milliseconds.
+    pub end: u64,
+    /// A message on the network is lost.
+    pub loss: u64,
+    /// A message on the network arrives twice, the second time much later.
+    pub duplicate: u64,
+    /// A message on the network is slow.
+    pub slow: u64,
+    /// A process dies before its next action.
+    pub crash: u64,
+    /// A file operation fails.
+    pub disk: u64,
+    /// A phase fails.
+    pub work: u64,
+    /// The node does not answer.
+    pub node: u64,
+    /// A message disappears from the mempool, an epoch.
+    pub mempool: u64,
+    /// A journal becomes unreadable over a crash.
+    pub torn: u64,
+    /// What is scheduled.
+    pub incidents: Vec<(u64, Incident)>,
+}
+
+/// Something that happens once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incident {
+    /// Kill -9 of a worker, and when it comes back.
+    KillWorker { worker: usize, back_after: u64 },
+    /// SIGSTOP of a worker, for so long.
+    PauseWorker { worker: usize, millis: u64 },
+    /// A worker's network is cut, for so long.
+    CutWorker { worker: usize, millis: u64 },
+    /// Kill -9 of a manager, and when it comes back.
+    KillManager { manager: usize, back_after: u64 },
+    /// SIGSTOP of a manager.
+    PauseManager { manager: usize, millis: u64 },
+    /// A manager's network is cut.
+    CutManager { manager: usize, millis: u64 },
+    /// A manager starts, whatever the other one does.
+    StartManager { manager: usize },
+    /// The bus is away.
+    Outage { millis: u64 },
+    /// The last tipsets are replaced.
+    Reorg { depth: i64 },
+    /// A person gives an order about a sector.
+    Order { sector: usize },
+    /// A person takes a sector from its owner.
+    Revoke { sector: usize },
+}
+
+impl Faults {
+    /// Draws a world's faults.
+    pub fn draw(rng: &mut Rng, workers: usize, sectors: usize) -> Faults {
+        let end = rng.range(30, 70) * MINUTE;
+        let mut some = |high: u64| if rng.chance(500_000) { rng.range(0, high) } else { 0 };
+        let mut faults = Faults {
+            end,
+            loss: some(80_000),
+            duplicate: some(40_000),
+            slow: some(80_000),
+            crash: some(3_000),
+            disk: some(50_000),
+            work: some(80_000),
+            node: some(150_000),
+            mempool: some(100_000),
+            torn: some(60_000),
+            incidents: Vec::new(),
+        };
+        let times = [some(4), some(3), some(3), some(4), some(2), some(2), some(2), some(2), some(3), some(3), some(3)];
+        for (kind, count) in times.into_iter().enumerate() {
+            for _ in 0..count {
+                let at = rng.range(0, end);
+                let (worker, sector, manager) = (
+                    rng.range(0, workers as u64 - 1) as usize,
+                    rng.range(0, sectors as u64 - 1) as usize,
+                    rng.range(0, 1) as usize,
+                );
+                let millis = if rng.chance(200_000) { rng.range(10, 25) * MINUTE } else { rng.range(200, 3 * MINUTE) };
+                let incident = match kind {
+                    0 => Incident::KillWorker { worker, back_after: millis },
+                    1 => Incident::PauseWorker { worker, millis },
+                    2 => Incident::CutWorker { worker, millis },
+                    3 => Incident::KillManager { manager, back_after: millis },
+                    4 => Incident::PauseManager { manager, millis },
+                    5 => Incident::CutManager { manager, millis },
+                    6 => Incident::StartManager { manager },
+                    7 => Incident::Outage { millis: millis.min(3 * MINUTE) },
+                    8 => Incident::Reorg {
+                        depth: if rng.chance(300_000) { rng.range(5, 9) } else { rng.range(1, 4) } as i64,
+                    },
+                    9 => Incident::Order { sector },
+                    _ => Incident::Revoke { sector },
+                };
+                faults.incidents.push((at, incident));
+            }
+        }
+        faults
+    }
+}

@@ -1,0 +1,393 @@
+//! A simulated manager: its fold and its outbox, each a row of steps that a crash can come between.
+
+use std::{cell::RefCell, rc::Rc};
+
+use sealbus_manager::{
+    fold,
+    life::{self, intent_of},
+    outbox::{Treatment, treat},
+    store::{Outcome, Outgoing, Sector, Verdict},
+};
+use sealbus_nats::{
+    log::{Entry, Record},
+    publish::PublishError,
+};
+use sealbus_schema::{
+    ErrorReport, Invariant, SectorId,
+    lease::Ownership,
+    message::{EventBody, Intent, LeaseRecord},
+    seal::manager::State,
+};
+
+use super::{
+    bug::Bug,
+    bus::{Answer, Publish},
+    manager_chain::{Apply, Driving},
+    world::{Client, Event, Reply, Request, World},
+};
+
+/// How often the intents of sectors that wait for a worker are offered again.
+const REOFFER: u64 = 120_000;
+/// How often the driver looks by itself.
+const TICK: u64 = 30_000;
+
+/// A manager.
+#[derive(Default)]
+pub struct Manager {
+    pub up: bool,
+    pub incarnation: u64,
+    /// Until when it is stopped, as by SIGSTOP.
+    pub stopped_until: u64,
+    /// Until when its network is cut.
+    pub cut_until: u64,
+    /// Under which epoch it holds the fold, as it thinks.
+    pub epoch: i64,
+    last: u64,
+    folding: Option<u64>,
+    fold_due: bool,
+    outbox: Outbox,
+    pub driving: Option<Driving>,
+    pub tick_due: bool,
+}
+
+#[derive(Default)]
+struct Outbox {
+    /// The row that is being published, or an intent that is offered again.
+    sending: Option<(u64, Option<i64>)>,
+    /// Behind which row to go on.
+    after: i64,
+    reoffer: Vec<Intent>,
+    due: bool,
+}
+
+/// What a manager does next.
+#[derive(Clone, Debug)]
+pub enum Task {
+    Fold,
+    FoldPoll,
+    FoldCommit(Rc<Vec<Entry>>),
+    Outbox,
+    Remove(i64),
+    Reoffer,
+    Tick,
+    Poll,
+    Step,
+    Apply(Rc<RefCell<Option<Apply>>>),
+    Push(String),
+}
+
+impl World {
+    /// A manager's process starts, and takes over.
+    pub fn start_manager(&mut self, m: usize) {
+        if self.managers[m].up {
+            return;
+        }
+        self.db.epoch += 1;
+        let (epoch, last) = (self.db.epoch, self.db.last_sequence);
+        let Manager { incarnation, cut_until, .. } = self.managers[m];
+        let incarnation = incarnation + 1;
+        self.managers[m] = Manager { up: true, incarnation, cut_until, epoch, last, ..Manager::default() };
+        self.trace(|| format!("m{m} takes over with epoch {epoch}"));
+        for task in [Task::FoldPoll, Task::Reoffer, Task::Poll] {
+            self.manager_in(m, 1, task);
+        }
+        self.wake_outbox(m);
+    }
+
+    /// Kill -9.
+    pub fn kill_manager(&mut self, m: usize) {
+        let manager = &mut self.managers[m];
+        manager.up = false;
+        manager.incarnation += 1;
+        manager.stopped_until = 0;
+        self.trace(|| format!("m{m} ends"));
+    }
+
+    /// Lets a manager do something after a while.
+    pub fn manager_in(&mut self, m: usize, delay: u64, task: Task) {
+        let incarnation = self.managers[m].incarnation;
+        self.schedule(delay, Event::Manager { manager: m, incarnation, task });
+    }
+
+    /// Something that a manager does.
+    pub fn manager_task(&mut self, m: usize, incarnation: u64, task: Task) {
+        if self.managers[m].incarnation != incarnation || !self.managers[m].up {
+            return;
+        }
+        if self.faulty(self.faults.crash) {
+            self.kill_manager(m);
+            let back = self.rng.range(500, 120_000);
+            return self.schedule(back, Event::StartManager(m));
+        }
+        match task {
+            Task::Fold => {
+                self.managers[m].fold_due = false;
+                self.read_log(m);
+            }
+            Task::FoldPoll => {
+                self.read_log(m);
+                self.manager_in(m, 30_000, Task::FoldPoll);
+            }
+            Task::FoldCommit(entries) => self.fold(m, &entries),
+            Task::Outbox => {
+                self.managers[m].outbox.due = false;
+                self.drain(m);
+            }
+            Task::Remove(row) => {
+                self.db.outbox.remove(&row);
+                self.drain_on(m);
+            }
+            Task::Reoffer => {
+                let waits = |sector: &&Sector| matches!(sector.state, State::Queued | State::Requeued(_));
+                self.managers[m].outbox.reoffer = self.db.sectors.values().filter(waits).map(intent_of).collect();
+                self.drain(m);
+                self.manager_in(m, REOFFER, Task::Reoffer);
+            }
+            Task::Tick => {
+                self.managers[m].tick_due = false;
+                self.tick(m);
+            }
+            Task::Poll => {
+                self.tick(m);
+                self.manager_in(m, TICK, Task::Poll);
+            }
+            Task::Step => self.drive_next(m),
+            Task::Apply(apply) => {
+                if let Some(apply) = apply.borrow_mut().take() {
+                    self.drive_apply(m, apply);
+                }
+            }
+            Task::Push(key) => self.drive_push(m, &key),
+        }
+    }
+
+    /// Whether a manager may write. One that was overtaken ends.
+    pub fn begin(&mut self, m: usize) -> bool {
+        let ours = self.managers[m].epoch == self.db.epoch;
+        if !ours {
+            self.trace(|| format!("m{m} was overtaken"));
+            self.kill_manager(m);
+        }
+        ours
+    }
+
+    /// Something is in the log.
+    pub fn wake_fold(&mut self, m: usize) {
+        if self.managers[m].up && !std::mem::replace(&mut self.managers[m].fold_due, true) {
+            let delay = self.latency();
+            self.manager_in(m, delay, Task::Fold);
+        }
+    }
+
+    fn read_log(&mut self, m: usize) {
+        if self.managers[m].folding.is_none() {
+            let after = self.managers[m].last;
+            self.managers[m].folding = Some(self.request(Client::Fold(m), Request::Log { after }));
+        }
+    }
+
+    /// The bus answers the fold.
+    pub fn fold_reply(&mut self, m: usize, tag: u64, reply: Reply) {
+        if self.managers[m].folding != Some(tag) {
+            return;
+        }
+        match reply {
+            Reply::Log(entries) if !entries.is_empty() => {
+                let delay = self.rng.range(1, 30);
+                self.manager_in(m, delay, Task::FoldCommit(Rc::new(entries)));
+            }
+            Reply::Timeout => {
+                self.managers[m].folding = None;
+                self.read_log(m);
+            }
+            _ => self.managers[m].folding = None,
+        }
+    }
+
+    /// One transaction: what the records do, and the offset.
+    fn fold(&mut self, m: usize, entries: &[Entry]) {
+        let bug = self.options.bug;
+        let last = self.managers[m].last;
+        self.managers[m].folding = None;
+        if bug != Some(Bug::ForgetOffset) && (!self.begin(m) || self.db.last_sequence != last) {
+            return;
+        }
+        for entry in entries.iter().filter(|entry| entry.sequence > last) {
+            let (Record::Lease { sector, .. } | Record::Event { sector, .. }) = &entry.record else { continue };
+            let Some(sector) = self.db.sectors.get(sector).cloned() else { continue };
+            let entry = planted(bug, &sector, entry);
+            let outcome = fold::decide(sector, &entry, self.policy);
+            self.check_fold(&entry, &outcome);
+            self.store(m, outcome);
+        }
+        let end = entries.last().map_or(last, |entry| entry.sequence);
+        self.db.last_sequence = end;
+        self.managers[m].last = end;
+        self.read_log(m);
+    }
+
+    /// Stores an outcome, and wakes whoever waits for a change.
+    pub fn store(&mut self, m: usize, outcome: Outcome) {
+        let id = outcome.sector.id;
+        if self.options.trace && self.db.sectors.get(&id).is_some_and(|before| before.state != outcome.sector.state) {
+            let (name, blocked) = (outcome.sector.state.name(), matches!(outcome.sector.state, State::Blocked { .. }));
+            let what = outcome.history.last().map(|(happening, _)| happening.kind.clone()).unwrap_or_default();
+            self.trace(|| format!("m{m}: {id} is {name}{} ({what})", if blocked { ", blocked" } else { "" }));
+        }
+        self.check_outcome(&outcome);
+        let wakes = !outcome.outbox.is_empty();
+        self.db.store(outcome);
+        for m in 0..self.managers.len() {
+            if wakes {
+                self.wake_outbox(m);
+            }
+            if self.managers[m].up && !std::mem::replace(&mut self.managers[m].tick_due, true) {
+                let delay = self.rng.range(5, 500);
+                self.manager_in(m, delay, Task::Tick);
+            }
+        }
+    }
+
+    /// There is something to be published.
+    pub fn wake_outbox(&mut self, m: usize) {
+        if self.managers[m].up && !std::mem::replace(&mut self.managers[m].outbox.due, true) {
+            let delay = self.rng.range(1, 50);
+            self.manager_in(m, delay, Task::Outbox);
+        }
+    }
+
+    fn drain(&mut self, m: usize) {
+        if self.managers[m].outbox.sending.is_none() {
+            self.managers[m].outbox.after = 0;
+            self.drain_on(m);
+        }
+    }
+
+    fn drain_on(&mut self, m: usize) {
+        let after = self.managers[m].outbox.after;
+        let row = self.db.outbox.range(after + 1..).next().map(|(row, (sector, out))| (*row, *sector, out.clone()));
+        let (row, request) = match row {
+            Some((row, sector, outgoing)) => {
+                let request = self.request_of(row, sector, outgoing);
+                (Some(row), request)
+            }
+            None => match self.managers[m].outbox.reoffer.pop() {
+                Some(intent) => (None, Request::Offer(intent)),
+                None => return,
+            },
+        };
+        let tag = self.request(Client::Outbox(m), request);
+        let outbox = &mut self.managers[m].outbox;
+        outbox.sending = Some((tag, row));
+        outbox.after = row.unwrap_or(after);
+    }
+
+    fn request_of(&self, row: i64, sector: SectorId, outgoing: Outgoing) -> Request {
+        let (id, fence, record) = match outgoing {
+            Outgoing::Intent(intent) => return Request::Offer(intent),
+            Outgoing::Purge { .. } => return Request::Purge(sector),
+            Outgoing::Fact { worker, token, fact } => {
+                ((3, sector, token.0, row as u64, 0), token.0, Record::Fact { sector, worker, fact })
+            }
+            Outgoing::Release { lease_sequence, reason } => {
+                let record = LeaseRecord::Release { reason };
+                ((4, sector, lease_sequence, 0, 0), lease_sequence, Record::Lease { sector, owner: None, record })
+            }
+        };
+        Request::Publish(Box::new(Publish { id, fence: Some(fence), record }))
+    }
+
+    /// The bus answers the outbox, or does not.
+    pub fn outbox_reply(&mut self, m: usize, tag: u64, reply: Reply) {
+        let Some((asked, row)) = self.managers[m].outbox.sending else { return };
+        if asked != tag || !self.managers[m].up {
+            return;
+        }
+        self.managers[m].outbox.sending = None;
+        let subject = String::new();
+        let outcome = match reply {
+            Reply::Published(Answer::Fenced) => Err(PublishError::Fenced { subject }),
+            Reply::Timeout => Err(PublishError::Unknown { subject, source: "no answer".into() }),
+            _ => Ok(()),
+        };
+        let treatment = match treat(&outcome) {
+            Treatment::Stop if self.options.bug == Some(Bug::ForgetRow) => Treatment::Remove,
+            treatment => treatment,
+        };
+        match (treatment, row) {
+            (Treatment::Remove, Some(row)) => {
+                let delay = self.rng.range(1, 20);
+                self.manager_in(m, delay, Task::Remove(row));
+            }
+            (Treatment::Remove, None) | (Treatment::Keep, _) => self.drain_on(m),
+            (Treatment::Stop, _) => {
+                self.managers[m].outbox.reoffer.clear();
+                self.managers[m].outbox.due = true;
+                self.manager_in(m, 1_000, Task::Outbox);
+            }
+        }
+    }
+
+    fn check_fold(&mut self, entry: &Entry, outcome: &Outcome) {
+        let sequence = entry.sequence;
+        if !self.checks.folded.insert(sequence) {
+            self.break_invariant(Invariant::EventsFoldOnce, || format!("record {sequence} takes effect again"));
+        }
+        let Record::Event { event, .. } = &entry.record else { return };
+        let counts = outcome.history.iter().any(|(_, verdict)| *verdict != Verdict::Fenced);
+        let Some(Record::Event { worker, event: written, .. }) =
+            self.bus.log.get(sequence as usize - 1).map(|entry| entry.record.clone())
+        else {
+            return;
+        };
+        if !counts {
+            return;
+        }
+        let owner = self.checks.accepted.entry(event.token.0).or_insert_with(|| worker.clone());
+        if *owner != worker || written.token != event.token {
+            let what = format!("an event of {worker} under {} counts for {} of {owner}", written.token, event.token);
+            self.break_invariant(Invariant::OneOwnerAToken, || what);
+        }
+        if outcome.history.iter().any(|(_, verdict)| *verdict == Verdict::Illegal) {
+            let what = format!("{:?}", outcome.history);
+            self.break_invariant(Invariant::NothingIllegal, || what);
+        }
+    }
+
+    fn check_outcome(&mut self, outcome: &Outcome) {
+        let unexplained = |cause: &ErrorReport| cause.causes.is_empty();
+        if let State::Blocked { cause, .. } | State::Aborted { cause } = &outcome.sector.state
+            && unexplained(cause)
+        {
+            self.break_invariant(Invariant::BlockedWithCause, || "a sector".to_owned());
+        }
+    }
+
+    /// The outcome of a person's or the chain's input, in one transaction.
+    pub fn apply(&mut self, m: usize, id: SectorId, input: sealbus_schema::seal::manager::Input) {
+        let Some(sector) = self.db.sectors.get(&id).cloned() else { return };
+        let (kind, detail) = sealbus_manager::drive::decide::told(&input);
+        let happening = sealbus_manager::store::Happening::of_manager(kind, detail);
+        let outcome = life::decide(sector, input, happening, self.policy);
+        self.store(m, outcome);
+    }
+}
+
+/// A record as a fold with a mistake reads it.
+fn planted(bug: Option<Bug>, sector: &Sector, entry: &Entry) -> Entry {
+    let mut entry = entry.clone();
+    let Record::Event { worker, event, .. } = &mut entry.record else { return entry };
+    match (bug, &sector.ownership) {
+        (Some(Bug::FoldWithoutOwner), Ownership::Held { worker: owner, token, .. }) => {
+            *worker = owner.clone();
+            event.token = *token;
+        }
+        (Some(Bug::ProofForAnySeed), _) => {
+            if let (State::Committing(seeded), EventBody::C2Done { seed_draw, .. }) = (&sector.state, &mut event.body) {
+                *seed_draw = seeded.seed.draw;
+            }
+        }
+        _ => {}
+    }
+    entry
+}

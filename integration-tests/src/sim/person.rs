@@ -1,0 +1,190 @@
+//! Who looks after a simulated Sealbus: incidents, the end of all faults, and an operator with a policy.
+
+use sealbus_manager::{
+    life,
+    store::{Happening, Outgoing},
+};
+use sealbus_schema::{
+    ErrorClass, ErrorCode, ErrorReport, Phase, SectorId,
+    lease::Ownership,
+    seal::manager::{Input, State},
+};
+
+use super::{
+    bug::Bug,
+    faults::{Incident, MINUTE},
+    slot::SlotState,
+    world::{Event, World},
+};
+
+/// How long an owner that is away keeps its sectors.
+const GRACE: u64 = 20 * MINUTE;
+
+impl World {
+    /// Something that happens once.
+    pub fn incident(&mut self, incident: Incident) {
+        self.trace(|| format!("{incident:?}"));
+        let now = self.now;
+        match incident {
+            Incident::KillWorker { worker, back_after } => {
+                if self.workers[worker].up {
+                    self.kill_worker(worker);
+                    self.schedule(back_after, Event::StartWorker(worker));
+                }
+            }
+            Incident::PauseWorker { worker, millis } => self.workers[worker].stopped_until = now + millis,
+            Incident::CutWorker { worker, millis } => self.workers[worker].cut_until = now + millis,
+            Incident::KillManager { manager, back_after } => {
+                if self.managers[manager].up {
+                    self.kill_manager(manager);
+                    self.schedule(back_after, Event::StartManager(manager));
+                }
+            }
+            Incident::PauseManager { manager, millis } => {
+                if self.managers[manager].up {
+                    self.managers[manager].stopped_until = now + millis;
+                }
+            }
+            Incident::CutManager { manager, millis } => self.managers[manager].cut_until = now + millis,
+            Incident::StartManager { manager } => self.start_manager(manager),
+            Incident::Outage { millis } => self.outage_until = now + millis,
+            Incident::Reorg { depth } => self.chain.reorganise(depth, &mut self.rng),
+            Incident::Order { sector } => {
+                let id = self.sectors[sector];
+                self.order(id);
+            }
+            Incident::Revoke { sector } => {
+                let id = self.sectors[sector];
+                self.revoke(id, "a person wants it elsewhere");
+            }
+        }
+    }
+
+    /// All faults stop: whatever was away comes back.
+    pub fn heal(&mut self) {
+        self.trace(|| "everything heals".to_owned());
+        self.outage_until = 0;
+        for w in 0..self.workers.len() {
+            (self.workers[w].stopped_until, self.workers[w].cut_until) = (0, 0);
+            self.schedule(1_000, Event::StartWorker(w));
+        }
+        for manager in &mut self.managers {
+            (manager.stopped_until, manager.cut_until) = (0, 0);
+        }
+        if !self.managers.iter().any(|manager| manager.up && manager.epoch == self.db.epoch) {
+            for m in 0..self.managers.len() {
+                self.kill_manager(m);
+            }
+            self.schedule(1_000, Event::StartManager(0));
+        }
+    }
+
+    /// A person, and the policy for owners that are gone, look around.
+    pub fn person(&mut self) {
+        for id in self.sectors.clone() {
+            self.look_for_owner(id);
+            let blocked = matches!(self.db.sectors[&id].state, State::Blocked { .. });
+            if blocked && self.has_person && (self.now > self.faults.end || self.rng.chance(300_000)) {
+                self.resolve(id);
+            }
+        }
+        for w in 0..self.workers.len() {
+            // A journal that nobody can read is moved away, and the worker started again.
+            if self.has_person || self.now > self.faults.end {
+                let dead = self.workers[w].slots.iter().any(|slot| matches!(slot.state, SlotState::Dead));
+                if dead {
+                    self.kill_worker(w);
+                    for slot in &mut self.workers[w].slots {
+                        if std::mem::take(&mut slot.damaged) {
+                            slot.journal = None;
+                        }
+                    }
+                    self.schedule(1_000, Event::StartWorker(w));
+                }
+            }
+        }
+        let next = self.rng.range(3, 8) * MINUTE;
+        self.schedule(next, Event::Person);
+    }
+
+    /// A lease whose owner does not hold the sector, or is away for long, is taken back.
+    fn look_for_owner(&mut self, id: SectorId) {
+        let sector = &self.db.sectors[&id];
+        let Ownership::Held { worker, token, .. } = &sector.ownership else { return };
+        let (token, name) = (token.0, worker.clone());
+        let Some(owner) = self.workers.iter().find(|worker| worker.name == name) else { return };
+        let away = !owner.up || self.now < owner.stopped_until || self.now < owner.cut_until;
+        if !away && owner.holds(id, token) {
+            self.missing.remove(&token);
+            return;
+        }
+        let grace = if away { GRACE } else { 2 * MINUTE };
+        let since = *self.missing.entry(token).or_insert(self.now);
+        if self.now >= since + grace {
+            self.revoke(id, "its owner does not hold it");
+        }
+    }
+
+    /// Takes a sector from whoever has it, as the database sees it.
+    fn revoke(&mut self, id: SectorId, reason: &str) {
+        let sector = &self.db.sectors[&id];
+        if !matches!(sector.ownership, Ownership::Held { .. }) {
+            return;
+        }
+        self.trace(|| format!("{id} is to be taken back: {reason}"));
+        let lease_sequence = self.db.sectors[&id].ownership.last_lease();
+        self.db.add_to_outbox(id, Outgoing::Release { lease_sequence, reason: reason.to_owned() });
+        if self.options.bug == Some(Bug::IntentBesideFold) {
+            let mut intent = life::intent_of(&self.db.sectors[&id]);
+            intent.lease_sequence = self.bus.log.len() as u64 + 1;
+            self.db.add_to_outbox(id, Outgoing::Intent(intent));
+        }
+        for m in 0..self.managers.len() {
+            self.wake_outbox(m);
+        }
+    }
+
+    /// Some order that a person may give, sensible or not.
+    fn order(&mut self, id: SectorId) {
+        let phase = Phase::ALL[self.rng.next() as usize % Phase::ALL.len()];
+        let input = match self.rng.range(0, 9) {
+            0..4 => Input::Resubmitted { from: None },
+            4..9 => Input::Resubmitted { from: Some(phase) },
+            _ => abandoned(self.rng.chance(500_000)),
+        };
+        self.give(id, input);
+    }
+
+    /// A person who wants a blocked sector to come to an end.
+    fn resolve(&mut self, id: SectorId) {
+        let turn = self.turns.entry(id).or_default();
+        *turn += 1;
+        match *turn {
+            0..4 => {
+                if self.rng.chance(300_000) {
+                    self.order(id);
+                } else {
+                    self.give(id, Input::Resubmitted { from: None });
+                }
+            }
+            4..8 => {
+                self.revoke(id, "a person tries another worker");
+                self.give(id, Input::Resubmitted { from: None });
+            }
+            _ => self.give(id, abandoned(true)),
+        }
+    }
+
+    fn give(&mut self, id: SectorId, input: Input) {
+        self.trace(|| format!("a person orders about {id}: {input:?}"));
+        let sector = self.db.sectors[&id].clone();
+        let happening = Happening::of_manager("order", serde_json::Value::Null);
+        let outcome = life::decide(sector, input, happening, self.policy);
+        self.store(0, outcome);
+    }
+}
+
+fn abandoned(lose_deposit: bool) -> Input {
+    let cause = ErrorReport::new(ErrorClass::Abort, ErrorCode::PRECOMMIT_EXPIRED, "a person gave it up");
+    Input::Abandoned { cause, lose_deposit }
+}

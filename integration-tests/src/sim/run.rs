@@ -1,0 +1,77 @@
+//! Many worlds, side by side.
+
+use std::{
+    ops::Range,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::world::World;
+pub use super::world::{Options, Report};
+
+/// One world.
+pub fn one(seed: u64, options: Options) -> Report {
+    World::new(seed, options).run(seed)
+}
+
+/// What many worlds came to.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// How many ran.
+    pub worlds: u64,
+    /// How many things happened in them.
+    pub events: u64,
+    /// How many sectors ended proving, and how many blocked or given up.
+    pub ends: (usize, usize),
+    /// The failing world with the lowest seed of those that ran.
+    pub failed: Option<Report>,
+}
+
+/// Runs the worlds of these seeds on so many threads; the first that fails ends it.
+pub fn many(seeds: Range<u64>, threads: usize, options: Options) -> Summary {
+    let (next, summary) = (AtomicU64::new(seeds.start), Mutex::new(Summary::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut mine = Summary::default();
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    mine.take(one(seed, options));
+                    if mine.failed.is_some() {
+                        next.store(seeds.end, Ordering::Relaxed);
+                    }
+                }
+                if let Ok(mut summary) = summary.lock() {
+                    summary.add(mine);
+                }
+            });
+        }
+    });
+    summary.into_inner().unwrap_or_default()
+}
+
+impl Summary {
+    fn take(&mut self, report: Report) {
+        self.worlds += 1;
+        self.events += report.events;
+        self.ends = (self.ends.0 + report.ends.0, self.ends.1 + report.ends.1);
+        if report.broken.is_some() {
+            self.failed = Some(report);
+        }
+    }
+
+    fn add(&mut self, other: Summary) {
+        self.worlds += other.worlds;
+        self.events += other.events;
+        self.ends = (self.ends.0 + other.ends.0, self.ends.1 + other.ends.1);
+        self.failed = match (self.failed.take(), other.failed) {
+            (Some(a), Some(b)) => Some(if a.seed <= b.seed { a } else { b }),
+            (a, b) => a.or(b),
+        };
+    }
+}

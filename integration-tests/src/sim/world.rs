@@ -1,0 +1,434 @@
+//! A world: its parts, its clock, and the queue of what happens next.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+};
+
+use sealbus_manager::life;
+use sealbus_nats::{
+    lease::Lease,
+    log::{Entry, Record},
+};
+use sealbus_schema::{
+    Invariant, MinerId, SectorId, SectorNumber, WorkerName,
+    message::{Event as SectorEvent, Fact, FactKind, Intent},
+    seal::manager::AttemptPolicy,
+};
+use sealbus_worker::driver::core::Happened;
+
+use super::{
+    bug::Bug,
+    bus::{Answer, Bus, Publish},
+    chain::Chain,
+    checks::Checks,
+    db::Db,
+    faults::{Faults, Incident, MINUTE},
+    manager::{self, Manager},
+    rng::Rng,
+    worker::Worker,
+};
+
+/// How long after the last fault a sector may take to its end.
+const PATIENCE: u64 = 24 * 60 * MINUTE;
+/// A world that does not come to rest by itself is a fault of the simulation.
+const MAX_EVENTS: u64 = 3_000_000;
+
+/// What one world is asked to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// A mistake to be planted.
+    pub bug: Option<Bug>,
+    /// Whether to write down what happens.
+    pub trace: bool,
+}
+
+/// How a world ended.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// The invariant that did not hold, and what was seen.
+    pub broken: Option<(Invariant, String)>,
+    /// How many things happened in it.
+    pub events: u64,
+    /// What happened, if it was asked for.
+    pub trace: Vec<String>,
+    /// How many sectors ended proving, and how many blocked or given up.
+    pub ends: (usize, usize),
+}
+
+/// Who sends a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// A slot of a worker.
+    Slot(usize, usize),
+    /// The fold of a manager.
+    Fold(usize),
+    /// The outbox of a manager.
+    Outbox(usize),
+}
+
+/// What is asked of the bus.
+#[derive(Clone, Debug)]
+pub enum Request {
+    Publish(Box<Publish>),
+    Offer(Intent),
+    Accept(u64),
+    Lease(SectorId, WorkerName),
+    Read { sector: SectorId, worker: WorkerName, kinds: &'static [FactKind], facts: Option<Vec<Fact>> },
+    Log { after: u64 },
+    Purge(SectorId),
+}
+
+/// What the bus answers.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    Published(Answer),
+    Done,
+    Lease(Option<Lease>, Option<SectorEvent>),
+    Read {
+        facts: Vec<Fact>,
+        lease: Option<Lease>,
+    },
+    Log(Vec<Entry>),
+    /// Nothing came in time.
+    Timeout,
+}
+
+/// Something that happens.
+#[derive(Debug)]
+pub enum Event {
+    ToServer { client: Client, tag: u64, request: Request },
+    ToClient { client: Client, tag: u64, reply: Reply },
+    Deliver,
+    Offered { worker: usize, slot: usize, generation: u64, queued: u64, intent: Intent },
+    Step { worker: usize, slot: usize, generation: u64 },
+    Poll { worker: usize, slot: usize, generation: u64, watch: u64 },
+    Bell { worker: usize, sector: SectorId },
+    Work { worker: usize, slot: usize, generation: u64, work: u64, happened: Box<Option<Happened>> },
+    StartWorker(usize),
+    StartManager(usize),
+    Manager { manager: usize, incarnation: u64, task: manager::Task },
+    Incident(Incident),
+    Person,
+    Heal,
+}
+
+struct Scheduled {
+    at: u64,
+    order: u64,
+    event: Event,
+}
+
+/// A world.
+pub struct World {
+    pub options: Options,
+    pub now: u64,
+    pub rng: Rng,
+    pub faults: Faults,
+    pub bus: Bus,
+    pub chain: Chain,
+    pub db: Db,
+    pub workers: Vec<Worker>,
+    pub managers: Vec<Manager>,
+    pub sectors: Vec<SectorId>,
+    pub checks: Checks,
+    pub policy: AttemptPolicy,
+    /// Whether somebody looks after what is blocked.
+    pub has_person: bool,
+    pub outage_until: u64,
+    pub delivery_due: u64,
+    /// Since when an owner does not hold what its token is for.
+    pub missing: HashMap<u64, u64>,
+    /// How often a person looked at a blocked sector.
+    pub turns: HashMap<SectorId, u32>,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    order: u64,
+    tags: u64,
+    trace: Vec<String>,
+}
+
+impl World {
+    /// The world of a seed.
+    pub fn new(seed: u64, options: Options) -> World {
+        let mut rng = Rng::new(seed);
+        let (workers, sectors) = (rng.range(1, 3) as usize, rng.range(1, 3) as usize);
+        let epoch_millis = if rng.chance(150_000) { 1_000 } else { 30_000 };
+        let faults = Faults::draw(&mut rng, workers, sectors);
+        let miner = MinerId(1000);
+        let id = |number| SectorId { miner, number: SectorNumber(number as u64) };
+        let mut world = World {
+            options,
+            now: 0,
+            bus: Bus::new(rng.chance(300_000)),
+            chain: Chain::new(epoch_millis),
+            db: Db::default(),
+            workers: Vec::new(),
+            managers: vec![Manager::default(), Manager::default()],
+            sectors: (1..=sectors).map(id).collect(),
+            checks: Checks::default(),
+            policy: AttemptPolicy { max_attempts: rng.range(1, 4) as u32, max_issues: rng.range(3, 8) as u32 },
+            has_person: rng.chance(850_000),
+            faults,
+            rng,
+            outage_until: 0,
+            delivery_due: u64::MAX,
+            missing: HashMap::new(),
+            turns: HashMap::new(),
+            queue: BinaryHeap::new(),
+            order: 0,
+            tags: 0,
+            trace: Vec::new(),
+        };
+        world.populate(workers);
+        world
+    }
+
+    fn populate(&mut self, workers: usize) {
+        for number in 0..workers {
+            let slots = self.rng.range(1, 2) as usize;
+            self.workers.push(Worker::new(number, slots));
+            let at = self.rng.range(0, 2 * MINUTE);
+            self.schedule_at(at, Event::StartWorker(number));
+        }
+        for id in self.sectors.clone() {
+            let sector = self.db.insert_sector(id);
+            let wanted = sealbus_manager::store::Happening::of_manager("wanted", serde_json::Value::Null);
+            self.db.store(life::offer(sector, wanted));
+        }
+        self.schedule_at(0, Event::StartManager(0));
+        for (at, incident) in self.faults.incidents.clone() {
+            self.schedule_at(at, Event::Incident(incident));
+        }
+        self.schedule_at(self.faults.end, Event::Heal);
+        self.schedule_at(3 * MINUTE, Event::Person);
+    }
+
+    /// Runs the world to its end.
+    pub fn run(mut self, seed: u64) -> Report {
+        let mut events = 0;
+        let limit = self.faults.end + PATIENCE;
+        while let Some(Reverse(Scheduled { at, event, .. })) = self.queue.pop() {
+            self.now = self.now.max(at);
+            events += 1;
+            if self.now > limit || events > MAX_EVENTS {
+                let left = self.unfinished();
+                self.break_invariant(Invariant::NothingLost, || left);
+            }
+            if self.checks.broken.is_some() {
+                break;
+            }
+            self.dispatch(event);
+            if self.now > self.faults.end && self.is_over() {
+                break;
+            }
+        }
+        let proving = self.proving();
+        self.final_checks();
+        let ends = (proving, self.sectors.len() - proving);
+        Report { seed, broken: self.checks.broken, events, trace: self.trace, ends }
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        // A stopped process does nothing until it is woken; then everything it missed is there.
+        if let Some(until) = self.stopped_until(&event).filter(|until| *until > self.now) {
+            return self.schedule_at(until, event);
+        }
+        match event {
+            Event::ToServer { client, tag, request } => self.serve(client, tag, request),
+            Event::ToClient { client: Client::Slot(worker, slot), tag, reply } => {
+                self.slot_reply(worker, slot, tag, reply)
+            }
+            Event::ToClient { client: Client::Fold(manager), tag, reply } => self.fold_reply(manager, tag, reply),
+            Event::ToClient { client: Client::Outbox(manager), tag, reply } => self.outbox_reply(manager, tag, reply),
+            Event::Deliver => self.deliver_intents(),
+            Event::Offered { worker, slot, generation, queued, intent } => {
+                self.slot_offered(worker, slot, generation, queued, intent);
+            }
+            Event::Step { worker, slot, generation } => self.slot_step(worker, slot, generation),
+            Event::Poll { worker, slot, generation, watch } => self.slot_poll(worker, slot, generation, Some(watch)),
+            Event::Bell { worker, sector } => self.ring(worker, sector),
+            Event::Work { worker, slot, generation, work, happened } => {
+                self.slot_worked(worker, slot, generation, work, *happened);
+            }
+            Event::StartWorker(worker) => self.start_worker(worker),
+            Event::StartManager(manager) => self.start_manager(manager),
+            Event::Manager { manager, incarnation, task } => self.manager_task(manager, incarnation, task),
+            Event::Incident(incident) => self.incident(incident),
+            Event::Person => self.person(),
+            Event::Heal => self.heal(),
+        }
+    }
+
+    fn stopped_until(&self, event: &Event) -> Option<u64> {
+        Some(match event {
+            Event::ToClient { client: Client::Slot(worker, _), .. }
+            | Event::Offered { worker, .. }
+            | Event::Step { worker, .. }
+            | Event::Poll { worker, .. }
+            | Event::Bell { worker, .. }
+            | Event::Work { worker, .. } => self.workers[*worker].stopped_until,
+            Event::ToClient { client: Client::Fold(manager) | Client::Outbox(manager), .. }
+            | Event::Manager { manager, .. } => self.managers[*manager].stopped_until,
+            _ => return None,
+        })
+    }
+
+    /// Sends a request to the bus. Its answer, or [`Reply::Timeout`], comes under the tag.
+    pub fn request(&mut self, client: Client, request: Request) -> u64 {
+        self.tags += 1;
+        let tag = self.tags;
+        if self.faulty(self.faults.duplicate) {
+            let late = self.rng.range(1_000, 20 * MINUTE);
+            self.schedule(late, Event::ToServer { client, tag, request: request.clone() });
+        }
+        if !self.is_cut(client) && !self.faulty(self.faults.loss) {
+            let delay = self.latency();
+            self.schedule(delay, Event::ToServer { client, tag, request });
+        }
+        self.schedule(3_000, Event::ToClient { client, tag, reply: Reply::Timeout });
+        tag
+    }
+
+    fn serve(&mut self, client: Client, tag: u64, request: Request) {
+        if self.now < self.outage_until {
+            return;
+        }
+        let reply = match request {
+            Request::Publish(out) => Reply::Published(self.publish(*out)),
+            Request::Offer(intent) => {
+                self.check_offer(&intent);
+                let answer = self.bus.offer(intent, self.now);
+                self.trace(|| format!("queue: {answer:?}"));
+                self.deliver_soon();
+                Reply::Published(answer)
+            }
+            Request::Accept(sequence) => {
+                if let (Some(intent), Client::Slot(worker, _)) = (self.bus.accept(sequence), client) {
+                    self.check_accept(&intent, worker);
+                }
+                Reply::Done
+            }
+            Request::Lease(sector, worker) => {
+                self.checks.asked.insert((worker.clone(), sector), self.now);
+                let lease = self.bus.last_lease(sector).cloned();
+                Reply::Lease(lease, self.bus.last_event(sector, &worker).cloned())
+            }
+            Request::Read { sector, worker, kinds, facts: None } => {
+                // Facts and lease are read one after the other; anything may happen in between.
+                let facts =
+                    kinds.iter().filter_map(|kind| self.bus.last_fact(sector, &worker, *kind).cloned()).collect();
+                let delay = if self.now < self.faults.end { self.latency() } else { 1 };
+                let request = Request::Read { sector, worker, kinds, facts: Some(facts) };
+                return self.schedule(delay, Event::ToServer { client, tag, request });
+            }
+            Request::Read { sector, facts: Some(facts), .. } => {
+                Reply::Read { facts, lease: self.bus.last_lease(sector).cloned() }
+            }
+            Request::Log { after } => {
+                let most = self.rng.range(1, 20) as usize;
+                Reply::Log(self.bus.log.iter().skip(after as usize).take(most).cloned().collect())
+            }
+            Request::Purge(sector) => {
+                self.bus.purge(sector);
+                Reply::Done
+            }
+        };
+        if !self.is_cut(client) && !self.faulty(self.faults.loss) {
+            let delay = self.latency();
+            self.schedule(delay, Event::ToClient { client, tag, reply });
+        }
+    }
+
+    fn publish(&mut self, out: Publish) -> Answer {
+        let record = out.record.clone();
+        let before = self.bus.log.len();
+        let answer = self.bus.publish(out, self.now);
+        self.trace(|| format!("log: {} {answer:?}", describe(&record)));
+        if self.bus.log.len() > before {
+            self.check_stored(&record);
+            for manager in 0..self.managers.len() {
+                self.wake_fold(manager);
+            }
+            if let Record::Fact { sector, worker, .. } = record
+                && let Some(worker) = self.workers.iter().position(|w| w.name == worker)
+                && !self.is_cut(Client::Slot(worker, 0))
+                && !self.faulty(self.faults.loss)
+            {
+                let delay = self.latency();
+                self.schedule(delay, Event::Bell { worker, sector });
+            }
+        }
+        answer
+    }
+
+    fn is_cut(&self, client: Client) -> bool {
+        match client {
+            Client::Slot(worker, _) => self.now < self.workers[worker].cut_until,
+            Client::Fold(manager) | Client::Outbox(manager) => self.now < self.managers[manager].cut_until,
+        }
+    }
+
+    /// How long a message takes.
+    pub fn latency(&mut self) -> u64 {
+        if self.faulty(self.faults.slow) { self.rng.range(500, 8_000) } else { self.rng.range(1, 40) }
+    }
+
+    /// Whether something goes wrong now, with a probability in millionths.
+    pub fn faulty(&mut self, millionths: u64) -> bool {
+        self.now < self.faults.end && self.rng.chance(millionths)
+    }
+
+    /// Lets something happen after a while.
+    pub fn schedule(&mut self, delay: u64, event: Event) {
+        self.schedule_at(self.now + delay, event);
+    }
+
+    /// Lets something happen at a time.
+    pub fn schedule_at(&mut self, at: u64, event: Event) {
+        self.order += 1;
+        self.queue.push(Reverse(Scheduled { at, order: self.order, event }));
+    }
+
+    /// Writes down what happens, if somebody wants to read it.
+    pub fn trace(&mut self, line: impl FnOnce() -> String) {
+        if self.options.trace {
+            let (seconds, millis) = (self.now / 1000, self.now % 1000);
+            self.trace.push(format!("{:>3}:{:02}.{millis:03}  {}", seconds / 60, seconds % 60, line()));
+        }
+    }
+}
+
+/// A record in a few words.
+fn describe(record: &Record) -> String {
+    match record {
+        Record::Lease { sector, owner: Some(owner), .. } => format!("{sector} claimed by {owner}"),
+        Record::Lease { sector, owner: None, .. } => format!("{sector} released"),
+        Record::Event { sector, worker, event } => {
+            format!("{sector} {worker} token {} event {} {:?}", event.token, event.number, event.body.kind())
+        }
+        Record::Fact { sector, worker, fact } => format!("{sector} fact for {worker}: {fact:?}"),
+        Record::Unreadable { subject, .. } => subject.clone(),
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}

@@ -1,0 +1,95 @@
+//! Simulated worlds hold, and each mistake that can be planted is found. `make sim` runs many more worlds.
+
+use sealbus_integration_tests::sim::{
+    bug::Bug,
+    run::{Options, many, one},
+};
+use sealbus_schema::Invariant;
+
+/// How many worlds run here; `make sim` runs the rest.
+const WORLDS: u64 = 1_000;
+/// In how many worlds a planted mistake must show.
+const UNTIL_FOUND: u64 = 20_000;
+
+/// Seeds that once broke something, and what it was.
+const REGRESSIONS: &[(u64, &str)] = &[
+    (
+        84,
+        "a reorganisation beyond confidence lost a landed PreCommit, which nobody pushed again: its nonce was missing",
+    ),
+    (1729, "the same with a ProveCommit of a sector that had come to its end"),
+    (
+        12715,
+        "a report on a sector that was abandoned before the fold saw its claim counted as a breach of the protocol",
+    ),
+];
+
+#[test]
+fn whatever_goes_wrong_every_invariant_holds() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let summary = many(0..WORLDS, threads, Options::default());
+    if let Some(failed) = summary.failed {
+        panic!("seed {} of {} worlds: {:?}", failed.seed, summary.worlds, failed.broken);
+    }
+    assert!(summary.ends.0 as u64 > WORLDS, "most sectors prove in the end: {summary:?}");
+}
+
+#[test]
+fn a_seed_always_leads_to_the_same_world() {
+    let options = Options { trace: true, ..Options::default() };
+    for seed in 0..20 {
+        let (first, second) = (one(seed, options), one(seed, options));
+        assert_eq!(first.events, second.events, "seed {seed}");
+        assert_eq!(first.trace, second.trace, "seed {seed}");
+    }
+}
+
+#[test]
+fn what_was_broken_once_stays_repaired() {
+    for (seed, what) in REGRESSIONS {
+        let report = one(*seed, Options::default());
+        assert!(report.broken.is_none(), "seed {seed} ({what}): {:?}", report.broken);
+    }
+}
+
+#[test]
+fn each_planted_mistake_is_found_by_the_invariant_that_names_it() {
+    let mut problems = Vec::new();
+    for bug in Bug::ALL {
+        let options = Options { bug: Some(bug), ..Options::default() };
+        let found = (0..UNTIL_FOUND)
+            .map(|seed| one(seed, options))
+            .find_map(|report| report.broken.map(|(invariant, what)| (report.seed, invariant, what)));
+        let expected = expected(bug);
+        match found {
+            Some((seed, invariant, what)) => {
+                println!("{bug:?}: {invariant} in world {seed}: {what}");
+                if !expected.contains(&invariant) {
+                    problems.push(format!("{bug:?} is found by {invariant}: {what}"));
+                }
+            }
+            None => problems.push(format!("{bug:?} goes unnoticed in {UNTIL_FOUND} worlds")),
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// The invariants that may name a mistake; which is first depends on the world.
+fn expected(bug: Bug) -> &'static [Invariant] {
+    match bug {
+        Bug::AcceptBeforeJournal => &[Invariant::JournalBeforeAccept],
+        Bug::EventBeforeJournal => &[Invariant::JournalBeforeEvent],
+        Bug::SkipFence => &[Invariant::WritersAreFenced],
+        Bug::IntentBesideFold => &[Invariant::IntentsComeFromTheFold],
+        Bug::ForgetOffset => &[Invariant::EventsFoldOnce],
+        Bug::ReuseToken => &[Invariant::TokensAreNotReused],
+        Bug::FoldWithoutOwner => &[Invariant::OneOwnerAToken],
+        Bug::SignAgain => &[Invariant::SameBytesForOnePurpose],
+        Bug::WithdrawnSeed => &[Invariant::NoWithdrawnFact, Invariant::NothingLost],
+        Bug::TwoSlotsOneSector => &[Invariant::OneSlotALease, Invariant::TokensAreNotReused],
+        Bug::ResumeWithoutAsking => &[Invariant::LeaseAskedBeforeWork],
+        Bug::KeepProcessor => &[Invariant::WaitingHoldsNoProcessor],
+        Bug::ProofForAnySeed => &[Invariant::ProofForTheSeed],
+        Bug::ForgetRow => &[Invariant::NothingLost],
+    }
+}
