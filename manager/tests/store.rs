@@ -35,6 +35,7 @@ on_every_database! {
     one_manager_leads_until_it_is_gone,
     effects_leave_through_the_outbox_and_name_the_owner,
     outcomes_of_many_sectors_are_stored_at_once,
+    a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next,
 }
 
 /// A store with a fold and one sector.
@@ -352,4 +353,34 @@ async fn effects_leave_through_the_outbox_and_name_the_owner(database: TestDatab
     assert!(matches!(store.sector(id()).await.expect("reads").expect("exists").ownership, Ownership::Held { .. }));
     let history = store.history(id()).await.expect("reads");
     assert!(history.iter().all(|entry| entry.verdict == Verdict::Applied.name()));
+}
+
+async fn a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next(database: TestDatabase) {
+    let store = store(&database).await;
+    for input in inputs().into_iter().take(4) {
+        apply(&store, input).await;
+    }
+    let mut tx = store.begin().await.expect("begins");
+    let epoch = tx.take_over().await.expect("takes over");
+    tx.move_offset(epoch, 0, 70).await.expect("moves");
+    tx.commit().await.expect("commits");
+    assert!(!store.outbox(0, 100).await.expect("reads").is_empty(), "a ticket was to be told");
+
+    let mut tx = store.begin().await.expect("begins");
+    let sector = tx.sector(id()).await.expect("reads").expect("exists");
+    let sector = Sector { ownership: Ownership::Free { last_lease: 0 }, leased_at: None, issues: 0, ..sector };
+    let history = vec![(Happening::of_manager("test", json!({})), Verdict::Noted)];
+    let outcome = Outcome { history, ..Outcome::unchanged(sector.clone()) };
+    tx.restart_fold("SEAL_SECTORS@2", vec![outcome], "a test").await.expect("stores");
+    let fold = tx.fold_state().await.expect("reads").expect("a fold");
+    tx.commit().await.expect("commits");
+    assert_eq!((fold.stream.as_str(), fold.last_sequence), ("SEAL_SECTORS@2", 0));
+    let rows = store.outbox(0, 100).await.expect("reads");
+    assert!(
+        matches!(&rows[..], [row] if row.kind == sealbus_manager::store::OutboxKind::Release && row.lease_sequence == 0),
+        "{rows:?}"
+    );
+    let now = store.sector(id()).await.expect("reads").expect("exists");
+    assert_eq!((&now.ownership, &now.state), (&sector.ownership, &sector.state), "only the log says what follows");
+    assert!(matches!(store.begin_as(epoch).await.err(), Some(StoreError::TakenOver { .. })));
 }
