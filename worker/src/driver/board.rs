@@ -6,9 +6,9 @@ use std::{
 };
 
 use sealbus_schema::{
-    ErrorReport, SectorId, Token,
+    ErrorReport, Phase, SectorId, Token,
     message::{Holding, Intent, SlotStatus},
-    seal::worker::State,
+    seal::worker::{State, Step},
 };
 
 /// How many finished sectors are remembered, so that a late copy of an intent does not begin one again.
@@ -47,6 +47,8 @@ enum Content {
         sector: SectorId,
         token: Token,
         step: &'static str,
+        phase: Option<Phase>,
+        attempt: u32,
     },
 }
 
@@ -106,7 +108,8 @@ impl Board {
     pub fn hold(&self, slot: usize, sector: SectorId, token: Token, state: &State) {
         let mut inner = self.lock();
         let step = state.step().map_or("over", |step| step.name());
-        inner.set(slot, Content::Holding { sector, token, step });
+        let (phase, attempt) = (state.step().and_then(Step::phase), state.attempt());
+        inner.set(slot, Content::Holding { sector, token, step, phase, attempt });
         let blocked = if let State::Blocked { error, .. } = state { Some(error.clone()) } else { None };
         inner.set_blocked(slot, blocked);
     }
@@ -155,9 +158,16 @@ impl Board {
         }
     }
 
-    /// A slot cannot go on.
+    /// A slot cannot go on. The report says in which phase that is, if its sector is in one.
     pub fn block(&self, slot: usize, why: ErrorReport) {
-        self.lock().set_blocked(slot, Some(why));
+        let mut inner = self.lock();
+        let why = match inner.slots.get(slot).map(|entry| &entry.content) {
+            Some(Content::Holding { phase, attempt, .. }) if why.phase.is_none() => {
+                ErrorReport { phase: *phase, attempt: *attempt, ..why }
+            }
+            _ => why,
+        };
+        inner.set_blocked(slot, Some(why));
     }
 
     /// A slot goes on.
@@ -192,7 +202,7 @@ impl Inner {
 impl Entry {
     fn status(&self) -> SlotStatus {
         let holding = match &self.content {
-            Content::Holding { sector, token, step } => {
+            Content::Holding { sector, token, step, .. } => {
                 Some(Holding { sector: *sector, token: *token, step: (*step).to_owned() })
             }
             Content::Nothing | Content::Unreadable | Content::Claiming { .. } => None,
@@ -243,6 +253,15 @@ mod tests {
         board.released(0, 7);
         let status = &board.statuses()[0];
         assert!(!status.unreadable && status.blocked.is_none() && status.released == 7);
+    }
+
+    #[test]
+    fn what_blocks_a_slot_says_in_which_phase_its_sector_is() {
+        let board = Board::new(["a".to_owned()]);
+        board.hold(0, intent(1, 5).sector, Token(9), &State::claimed());
+        board.block(0, ErrorReport::new(ErrorClass::Crit, ErrorCode::IO_FAILED, "no journal"));
+        let blocked = board.statuses()[0].blocked.clone().expect("blocked");
+        assert_eq!((blocked.phase, blocked.attempt), (Some(Phase::AddPieces), 1));
     }
 
     #[test]

@@ -83,6 +83,25 @@ async fn a_processor_is_kept_for_the_next_request() {
 }
 
 #[tokio::test]
+async fn temporary_files_move_to_the_next_disk_when_theirs_is_gone_and_no_disk_is_made() {
+    let dir = tempfile::tempdir().expect("directory");
+    let disks = ["one", "two"].map(|name| dir.path().join(name));
+    disks.iter().for_each(|disk| std::fs::create_dir(disk).expect("directory"));
+    let groups = vec![group(&dir, &format!("{HELLO}\n{ECHO}"))];
+    let tmp_roots = disks.iter().map(|disk| disk.join("tmp")).collect();
+    let pool = ProcessorPool::new(PoolConfig { groups, tmp_roots }).expect("pool");
+    ask(&pool).await.expect("answer");
+    assert!(disks[0].join("tmp/c2-0").is_dir() && !disks[1].join("tmp").exists());
+    std::fs::remove_dir_all(&disks[0]).expect("removes");
+    assert_eq!(ask(&pool).await.expect("answer"), 1, "a new process");
+    assert!(disks[1].join("tmp/c2-0").is_dir() && !disks[0].exists());
+    std::fs::remove_dir_all(&disks[1]).expect("removes");
+    let error = ask(&pool).await.expect_err("no disk");
+    assert_eq!((error.code().as_str(), error.class()), ("PROCESSOR_START_FAILED", ErrorClass::Crit));
+    assert!(error.to_string().contains("one") && error.to_string().contains("two"), "{error}");
+}
+
+#[tokio::test]
 async fn an_exit_at_the_handshake_is_told_with_status_and_stderr() {
     let error = fail("echo 'no licence' >&2; exit 3").await;
     assert_eq!(
