@@ -16,10 +16,13 @@ use sealbus_integration_tests::scripted::table;
 
 use support::Cells;
 
+/// Adds its cells to the table.
+type Section = fn(&mut Cells) -> anyhow::Result<()>;
+
 #[test]
 fn every_cell_of_the_crash_matrix_passes() -> anyhow::Result<()> {
     let mut cells = Cells::default();
-    let sections: [(&str, fn(&mut Cells) -> anyhow::Result<()>); 8] = [
+    let sections: [(&str, Section); 8] = [
         ("worker and processor", kills::worker_and_processor),
         ("manager", kills::manager),
         ("nats", kills::nats),
