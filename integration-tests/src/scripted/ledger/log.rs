@@ -14,6 +14,9 @@ use crate::scripted::world::World;
 /// How long the next record may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often reading is tried; each try waits for some seconds itself.
+const TRIES: u32 = 10;
+
 /// A lease record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -47,8 +50,18 @@ impl Leases {
     }
 }
 
-/// Reads the leases of all sectors.
+/// Reads the leases of all sectors. Tries again while NATS has no leader: the last blow may have struck it.
 pub fn read(world: &World) -> anyhow::Result<BTreeMap<SectorId, Leases>> {
+    for _ in 1..TRIES {
+        match read_once(world) {
+            Ok(leases) => return Ok(leases),
+            Err(error) => eprintln!("the log cannot be read yet: {error:#}"),
+        }
+    }
+    read_once(world)
+}
+
+fn read_once(world: &World) -> anyhow::Result<BTreeMap<SectorId, Leases>> {
     world.with_client(async |client| {
         let stream = jetstream::new(client).get_stream(topology::SECTORS).await?;
         let last = stream.cached_info().state.last_sequence;
