@@ -89,7 +89,6 @@ fn expected(bug: Bug) -> &'static [Invariant] {
         Bug::TwoSlotsOneSector => &[Invariant::OneSlotALease, Invariant::TokensAreNotReused],
         Bug::ResumeWithoutAsking => &[Invariant::LeaseAskedBeforeWork],
         Bug::KeepProcessor => &[Invariant::WaitingHoldsNoProcessor],
-        Bug::ProofForAnySeed => &[Invariant::ProofForTheSeed],
         Bug::ForgetRow => &[Invariant::NothingLost],
     }
 }

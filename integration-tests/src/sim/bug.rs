@@ -27,15 +27,13 @@ pub enum Bug {
     ResumeWithoutAsking,
     /// The worker keeps its processor while it waits.
     KeepProcessor,
-    /// The fold takes a proof for whatever seed.
-    ProofForAnySeed,
     /// The outbox forgets a row that it did not hear back about.
     ForgetRow,
 }
 
 impl Bug {
     /// Every mistake.
-    pub const ALL: [Bug; 14] = [
+    pub const ALL: [Bug; 13] = [
         Bug::AcceptBeforeJournal,
         Bug::EventBeforeJournal,
         Bug::SkipFence,
@@ -48,7 +46,6 @@ impl Bug {
         Bug::TwoSlotsOneSector,
         Bug::ResumeWithoutAsking,
         Bug::KeepProcessor,
-        Bug::ProofForAnySeed,
         Bug::ForgetRow,
     ];
 }

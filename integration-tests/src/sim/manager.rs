@@ -15,7 +15,7 @@ use sealbus_nats::{
 use sealbus_schema::{
     ErrorReport, Invariant, SectorId,
     lease::Ownership,
-    message::{EventBody, Intent, LeaseRecord},
+    message::{Intent, LeaseRecord},
     seal::manager::State,
 };
 
@@ -377,17 +377,9 @@ impl World {
 fn planted(bug: Option<Bug>, sector: &Sector, entry: &Entry) -> Entry {
     let mut entry = entry.clone();
     let Record::Event { worker, event, .. } = &mut entry.record else { return entry };
-    match (bug, &sector.ownership) {
-        (Some(Bug::FoldWithoutOwner), Ownership::Held { worker: owner, token, .. }) => {
-            *worker = owner.clone();
-            event.token = *token;
-        }
-        (Some(Bug::ProofForAnySeed), _) => {
-            if let (State::Committing(seeded), EventBody::C2Done { seed_draw, .. }) = (&sector.state, &mut event.body) {
-                *seed_draw = seeded.seed.draw;
-            }
-        }
-        _ => {}
+    if let (Some(Bug::FoldWithoutOwner), Ownership::Held { worker: owner, token, .. }) = (bug, &sector.ownership) {
+        *worker = owner.clone();
+        event.token = *token;
     }
     entry
 }

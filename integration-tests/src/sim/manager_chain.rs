@@ -132,8 +132,7 @@ impl World {
                 Ok(()) => {
                     let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r.0;
                     let right = chain::proof(id, comm_r, &proven.seeded.seed.randomness.0) == proven.proof.0;
-                    let verifies = right || self.options.bug == Some(Bug::ProofForAnySeed);
-                    input(if verifies { Input::ProofVerified } else { refused(ErrorCode::PROOF_INVALID) })
+                    input(if right { Input::ProofVerified } else { refused(ErrorCode::PROOF_INVALID) })
                 }
                 Err(other) => other.map_or(Apply::Nothing, input),
             },
