@@ -262,11 +262,12 @@ impl ErrorReport {
         self
     }
 
-    /// The same report for a place where many of them stand side by side: the first message, cut, and nobody's last words.
+    /// The same report for a place where many of them stand side by side: all messages in one line, cut, and nobody's last
+    /// words.
     pub fn brief(&self) -> ErrorReport {
-        let mut causes: Vec<String> = self.causes.first().cloned().into_iter().collect();
-        causes.iter_mut().for_each(|cause| cut_front_to(cause, MAX_BRIEF_BYTES));
-        ErrorReport { causes, stderr_tail: String::new(), ..self.clone() }
+        let mut message = self.message();
+        cut_front_to(&mut message, MAX_BRIEF_BYTES);
+        ErrorReport { causes: vec![message], stderr_tail: String::new(), ..self.clone() }
     }
 
     /// All messages in one line.
