@@ -220,7 +220,8 @@ impl World {
             self.check_fold(&entry, &outcome);
             self.store(m, outcome);
         }
-        let end = entries.last().map_or(last, |entry| entry.sequence);
+        // A batch that was asked for twice brings nothing new.
+        let end = entries.last().map_or(last, |entry| entry.sequence).max(last);
         self.db.last_sequence = end;
         self.managers[m].last = end;
         self.read_log(m);

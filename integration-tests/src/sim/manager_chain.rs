@@ -111,7 +111,7 @@ impl World {
             Ask::Active(proven) => {
                 let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r.0;
                 if self.chain.active(id, now.lagged).is_none() && self.chain.precommit(id, now.lagged).is_none() {
-                    self.push_landed(id);
+                    self.push_landed(now, id);
                 }
                 landed(MessageKind::ProveCommit, now.sector_found(self.chain.find_active(id, comm_r, now.lagged)))
             }
@@ -148,21 +148,24 @@ impl World {
             Watched::Same => Ok(()),
             Watched::Changed(input) => Err(Some(input)),
             Watched::Missing => {
-                self.push_landed(id);
+                self.push_landed(now, id);
                 Err(None)
             }
         }
     }
 
-    /// Pushes a sector's PreCommit again that had landed and is not on chain any more.
-    fn push_landed(&mut self, id: SectorId) {
+    /// Pushes a sector's PreCommit again that had landed and is not on chain any more, behind whatever is missing before it.
+    fn push_landed(&mut self, now: &Now, id: SectorId) {
         let landed = |row: &&Row| {
             row.over == Some(Over::Landed) && row.message.sector == id && row.message.kind == MessageKind::PreCommit
         };
-        self.db.messages.values().filter(landed).filter_map(Row::sent).for_each(|sent| self.chain.push(sent));
+        let nonces: Vec<_> = self.db.messages.values().filter(landed).filter_map(|row| row.nonce).collect();
+        for nonce in nonces {
+            self.push_between(self.chain.nonce(now.lagged), nonce + 1);
+        }
     }
 
-    /// The same for whatever leaves a gap before a nonce.
+    /// Pushes again whatever is over and leaves a gap before a nonce.
     fn push_between(&mut self, from: u64, to: u64) {
         let over = |row: &&Row| row.over.is_some() && row.nonce.is_some_and(|nonce| (from..to).contains(&nonce));
         self.db.messages.values().filter(over).filter_map(Row::sent).for_each(|sent| self.chain.push(sent));

@@ -37,7 +37,7 @@ impl<T: Transport + 'static> Driver<T> {
         let ours = sealed_cid(&sealed.comm_r.0)?;
         let found = self.node.sector_info(&miner, number, &view.lagged.key).await?;
         if found.is_none() && self.precommit_on_chain(view, sector, sealed).await?.is_none() {
-            self.push_again(&self.store.landed(MessageKind::PreCommit, sector.id).await?).await?;
+            self.push_precommit_again(view, sector.id).await?;
         }
         let found = found.map(|found| Found { is_ours: found.sealed_cid == ours, epoch: found.activation });
         match self.now(view).sector_found(found) {

@@ -5,7 +5,7 @@
 
 use fvm_shared::{address::Address, message::Message as Unsigned};
 use sealbus_schema::{
-    ErrorClass, ErrorReport,
+    ErrorClass, ErrorReport, SectorId,
     seal::manager::{Input, Proven, Sealed, State},
 };
 use serde_json::json;
@@ -213,9 +213,22 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
+    /// Pushes a sector's PreCommit again that had landed and is not on chain any more, behind whatever is missing before it.
+    pub(super) async fn push_precommit_again(&self, view: &View, sector: SectorId) -> Result<(), DriveError> {
+        for bytes in self.store.landed(MessageKind::PreCommit, sector).await? {
+            let signed = SignedMessage::from_bytes(&bytes)?;
+            let sent = signed.message();
+            let actor = self.node.get_actor(&sent.from, &view.lagged.key).await?;
+            let next = actor.map_or(0, |actor| actor.nonce);
+            let forgotten = self.store.over_between(&sent.from.to_string(), next, sent.sequence + 1).await?;
+            self.push_again(&forgotten).await?;
+        }
+        Ok(())
+    }
+
     /// Pushes what had landed and is not on chain any more: a reorganisation went deeper than our confidence, and the
     /// nodes forgot it. Nothing behind it could land.
-    pub(super) async fn push_again(&self, forgotten: &[Vec<u8>]) -> Result<(), DriveError> {
+    async fn push_again(&self, forgotten: &[Vec<u8>]) -> Result<(), DriveError> {
         for bytes in forgotten {
             match self.node.mpool_push(&SignedMessage::from_bytes(bytes)?).await {
                 Ok(cid) => tracing::warn!(%cid, "a message that had landed is gone from the chain; pushed again"),

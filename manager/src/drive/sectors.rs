@@ -12,7 +12,7 @@ use super::{
 use crate::{
     chain::{Transport, randomness::Domain},
     files, proofs,
-    store::{MessageKind, Sector},
+    store::Sector,
 };
 
 impl<T: Transport + 'static> Driver<T> {
@@ -136,7 +136,7 @@ impl<T: Transport + 'static> Driver<T> {
         match now.watch(known, found) {
             Watched::Same => return Ok(true),
             Watched::Changed(input) => self.apply(sector.id, input).await?,
-            Watched::Missing => self.push_again(&self.store.landed(MessageKind::PreCommit, sector.id).await?).await?,
+            Watched::Missing => self.push_precommit_again(view, sector.id).await?,
         }
         Ok(false)
     }
