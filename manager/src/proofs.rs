@@ -47,9 +47,30 @@ pub struct Library;
 
 impl Verifier for Library {
     fn verify_seal(&self, id: SectorId, proof: SealProof, proven: &Proven) -> Result<(), ErrorReport> {
-        verify_seal(id, proof, proven)
+        let sealed = &proven.seeded.stored.precommitted.sealed;
+        let verified = seal::verify_seal(
+            api_proof(proof),
+            sealed.comm_r.0,
+            sealed.comm_d.0,
+            prover_id(id.miner.0),
+            ApiSectorId::from(id.number.0),
+            sealed.ticket.randomness.0,
+            proven.seeded.seed.randomness.0,
+            &proven.proof.0,
+        );
+        match verified {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ErrorReport::new(
+                ErrorClass::Perm,
+                ErrorCode::PROOF_INVALID,
+                "the proof does not verify; it was not sent",
+            )),
+            Err(error) => Err(report(ErrorCode::PROOFS_FAILED, "verify the proof", &error)),
+        }
     }
 
+    /// A real window PoSt challenge is drawn from `randomness`, and its vanilla proof read from the files and made to yield
+    /// the sector's CommR.
     fn challenge_files(
         &self,
         id: SectorId,
@@ -59,57 +80,21 @@ impl Verifier for Library {
         sealed: PathBuf,
         randomness: [u8; 32],
     ) -> Result<(), ErrorReport> {
-        challenge_files(id, proof, comm_r, cache, sealed, randomness)
+        let post_proof = window_post(proof);
+        let mut randomness = randomness;
+        randomness[31] &= 0x3f;
+        let api_id = ApiSectorId::from(id.number.0);
+        let challenges =
+            post::generate_fallback_sector_challenges(post_proof, &randomness, &[api_id], prover_id(id.miner.0))
+                .map_err(|error| report(ErrorCode::PROOFS_FAILED, "draw challenges", &error))?;
+        let Some(challenges) = challenges.get(&api_id) else {
+            return Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOFS_FAILED, "no challenges were drawn"));
+        };
+        let replica = PrivateReplicaInfo::new(post_proof, comm_r.0, cache, sealed);
+        post::generate_single_vanilla_proof(post_proof, api_id, &replica, challenges)
+            .map(drop)
+            .map_err(|error| report(ErrorCode::FILES_UNPROVABLE, "read the files for a challenge", &error))
     }
-}
-
-fn verify_seal(id: SectorId, proof: SealProof, proven: &Proven) -> Result<(), ErrorReport> {
-    let sealed = &proven.seeded.stored.precommitted.sealed;
-    let verified = seal::verify_seal(
-        api_proof(proof),
-        sealed.comm_r.0,
-        sealed.comm_d.0,
-        prover_id(id.miner.0),
-        ApiSectorId::from(id.number.0),
-        sealed.ticket.randomness.0,
-        proven.seeded.seed.randomness.0,
-        &proven.proof.0,
-    );
-    match verified {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(ErrorReport::new(
-            ErrorClass::Perm,
-            ErrorCode::PROOF_INVALID,
-            "the proof does not verify; it was not sent",
-        )),
-        Err(error) => Err(report(ErrorCode::PROOFS_FAILED, "verify the proof", &error)),
-    }
-}
-
-/// A real window PoSt challenge is drawn from `randomness`, and its vanilla proof read from the files and made to yield
-/// the sector's CommR.
-fn challenge_files(
-    id: SectorId,
-    proof: SealProof,
-    comm_r: Commitment,
-    cache: PathBuf,
-    sealed: PathBuf,
-    randomness: [u8; 32],
-) -> Result<(), ErrorReport> {
-    let post_proof = window_post(proof);
-    let mut randomness = randomness;
-    randomness[31] &= 0x3f;
-    let api_id = ApiSectorId::from(id.number.0);
-    let challenges =
-        post::generate_fallback_sector_challenges(post_proof, &randomness, &[api_id], prover_id(id.miner.0))
-            .map_err(|error| report(ErrorCode::PROOFS_FAILED, "draw challenges", &error))?;
-    let Some(challenges) = challenges.get(&api_id) else {
-        return Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOFS_FAILED, "no challenges were drawn"));
-    };
-    let replica = PrivateReplicaInfo::new(post_proof, comm_r.0, cache, sealed);
-    post::generate_single_vanilla_proof(post_proof, api_id, &replica, challenges)
-        .map(drop)
-        .map_err(|error| report(ErrorCode::FILES_UNPROVABLE, "read the files for a challenge", &error))
 }
 
 /// Runs something that calls the library; its panics become errors.
