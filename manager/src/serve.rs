@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::{
     chain::{Endpoint, Error as ChainError, NodeClient, RpcClient, network, types::TipSetKey},
-    config::{Config, Database},
+    config::Config,
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
     liveness, orders, outbox,
@@ -117,10 +117,13 @@ pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError>
 /// [`run`] with something else in the place of the proofs library.
 pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {
     let config = Arc::new(config);
-    let store = open_patiently(&config.database).await?;
+    let store =
+        patiently("the database", StoreError::is_transient, async || Store::open(&config.database).await).await?;
     let endpoint = Endpoint::new(config.chain.url.clone(), config.chain.token_file.clone());
     let node = Arc::new(NodeClient::new(RpcClient::new(endpoint)?));
-    check_chain(&node, &config).await?;
+    let away = |error: &ServeError| matches!(error, ServeError::Chain(error) if error.is_transient());
+    let node_name = format!("the chain node at {}", config.chain.url);
+    patiently(&node_name, away, async || check_miners(&node, &config).await).await?;
     let bus = config.nats.connect_patiently("manager").await?;
     let manager = Manager { config, store, node, bus, verifier };
     let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
@@ -161,7 +164,8 @@ impl Manager {
 
     async fn work(&self) -> Result<std::convert::Infallible, ServeError> {
         let Manager { config, store, node, bus, verifier } = self;
-        ensure_topology_patiently(bus, config).await;
+        patiently("the server of the streams", |_: &TopologyError| true, async || ensure_topology(bus, config).await)
+            .await?;
         let epoch = fold::take_over(bus, store).await?;
         let known = bus.sectors_identity().await?;
         let changed = Arc::new(Notify::new());
@@ -179,15 +183,19 @@ impl Manager {
     }
 }
 
-/// Waits for a database that is not there yet, and refuses one that says no.
-async fn open_patiently(database: &Database) -> Result<Store, StoreError> {
+/// Tries until it succeeds or fails for good, with growing pauses. `what` is who does not answer meanwhile.
+async fn patiently<T, E: std::error::Error>(
+    what: &str,
+    is_transient: impl Fn(&E) -> bool,
+    attempt: impl AsyncFn() -> Result<T, E>,
+) -> Result<T, E> {
     let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
     loop {
-        match Store::open(database).await {
-            Err(error) if error.is_transient() => {
+        match attempt().await {
+            Err(error) if is_transient(&error) => {
                 let pause = backoff.next_pause();
                 let retry_in_ms = pause.as_millis() as u64;
-                tracing::warn!(error = %chain_of(&error), retry_in_ms, "the database does not answer; trying again");
+                tracing::warn!(error = %chain_of(&error), retry_in_ms, "{what} does not answer; trying again");
                 tokio::time::sleep(pause).await;
             }
             outcome => return outcome,
@@ -232,26 +240,7 @@ async fn fold_for_ever(
     }
 }
 
-/// Waits for a node that is not there yet, and refuses one that says no.
-async fn check_chain(node: &NodeClient, config: &Config) -> Result<(), ServeError> {
-    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
-    loop {
-        match check_miners(node, config).await {
-            Err(ServeError::Chain(error)) if error.is_transient() => {
-                let pause = backoff.next_pause();
-                tracing::warn!(
-                    url = %config.chain.url,
-                    error = %chain_of(&error),
-                    retry_in_ms = pause.as_millis() as u64,
-                    "the chain node does not answer; trying again"
-                );
-                tokio::time::sleep(pause).await;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
+/// Refuses a node that says no.
 async fn check_miners(node: &NodeClient, config: &Config) -> Result<(), ServeError> {
     let network_name = node.network_name().await?;
     network::check_supported(node.network_version(&TipSetKey::head()).await?)?;
@@ -297,15 +286,6 @@ async fn ensure_topology(bus: &Bus, config: &Config) -> Result<(), TopologyError
         }
     }
     Ok(())
-}
-
-async fn ensure_topology_patiently(bus: &Bus, config: &Config) {
-    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
-    while let Err(error) = ensure_topology(bus, config).await {
-        let pause = backoff.next_pause();
-        tracing::warn!(error = %chain_of(&error), retry_in_ms = pause.as_millis() as u64, "the streams are not there yet");
-        tokio::time::sleep(pause).await;
-    }
 }
 
 /// Makes anew what a server lost of the streams. Ends when that was the sectors' log: sequences of the old one mean nothing
