@@ -1,6 +1,7 @@
 //! A person's orders through the command line, on real databases, while neither the bus nor the node is there.
 
 mod databases;
+mod lives;
 
 use std::{
     path::PathBuf,
@@ -8,15 +9,16 @@ use std::{
 };
 
 use databases::TestDatabase;
+use lives::inputs;
 use sealbus_manager::{
     config::Database,
     life,
     store::{Happening, OutboxKind, OutboxRow, Sector, Store},
 };
 use sealbus_schema::{
-    Commitment, ErrorClass, ErrorCode, ErrorReport, Phase, ProofBytes, Randomness, SealProof, SectorId, Token, codec,
+    ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token, codec,
     lease::Ownership,
-    message::{EventBody, Fact, PreCommitInfo, Seed, StoredSector, Ticket},
+    message::{EventBody, Fact},
     seal::manager::{AttemptPolicy, Input, State},
 };
 use serde_json::{Value, json};
@@ -133,32 +135,6 @@ impl Host {
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
-}
-
-fn inputs() -> Vec<Input> {
-    let ticket = Ticket {
-        draw: 1,
-        randomness: Randomness([3; 32]),
-        epoch: -880,
-        expires_epoch: 2900,
-        head_epoch: 20,
-        epoch_millis: 30_000,
-    };
-    let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 86_440, head_epoch: 31, epoch_millis: 30_000 };
-    vec![
-        Input::Claimed,
-        Input::Event(EventBody::TicketWanted { draw: 1 }),
-        Input::TicketDrawn(ticket),
-        Input::Event(EventBody::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([2; 32]) }),
-        Input::PreCommitLanded(precommit),
-        Input::Event(EventBody::Persisted { stored: StoredSector { store: "main".into(), files: vec![] } }),
-        Input::FilesChecked,
-        Input::SeedDrawn(Seed { draw: 1, randomness: Randomness([4; 32]), epoch: 40 }),
-        Input::Event(EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }),
-        Input::ProofVerified,
-        Input::ProveLanded { activation_epoch: 50 },
-        Input::Event(EventBody::Finished {}),
-    ]
 }
 
 fn error(code: ErrorCode) -> ErrorReport {

@@ -1,10 +1,12 @@
 //! The store on real databases.
 
 mod databases;
+mod lives;
 
 use std::collections::BTreeSet;
 
 use databases::TestDatabase;
+use lives::inputs;
 use sealbus_manager::{
     life,
     store::{
@@ -12,9 +14,8 @@ use sealbus_manager::{
     },
 };
 use sealbus_schema::{
-    Commitment, ErrorClass, ErrorCode, ErrorReport, ProofBytes, Randomness, SealProof, SectorId, Token,
+    ErrorClass, ErrorCode, ErrorReport, SealProof, SectorId, Token,
     lease::Ownership,
-    message::{EventBody, PreCommitInfo, Seed, StoredSector, Ticket},
     seal::manager::{AttemptPolicy, Input, Rebuild, Released, State},
 };
 use serde_json::json;
@@ -54,33 +55,6 @@ fn held() -> Ownership {
 
 fn id() -> SectorId {
     "f01000/1".parse().expect("sector")
-}
-
-/// Every input of the happy path.
-fn inputs() -> Vec<Input> {
-    let ticket = Ticket {
-        draw: 1,
-        randomness: Randomness([3; 32]),
-        epoch: -880,
-        expires_epoch: 2900,
-        head_epoch: 20,
-        epoch_millis: 30_000,
-    };
-    let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 86_440, head_epoch: 31, epoch_millis: 30_000 };
-    vec![
-        Input::Claimed,
-        Input::Event(EventBody::TicketWanted { draw: 1 }),
-        Input::TicketDrawn(ticket),
-        Input::Event(EventBody::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([2; 32]) }),
-        Input::PreCommitLanded(precommit),
-        Input::Event(EventBody::Persisted { stored: StoredSector { store: "main".into(), files: vec![] } }),
-        Input::FilesChecked,
-        Input::SeedDrawn(Seed { draw: 1, randomness: Randomness([4; 32]), epoch: 40 }),
-        Input::Event(EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }),
-        Input::ProofVerified,
-        Input::ProveLanded { activation_epoch: 50 },
-        Input::Event(EventBody::Finished {}),
-    ]
 }
 
 async fn apply(store: &Store, input: Input) -> Sector {

@@ -1,0 +1,34 @@
+//! A sector's life in which nothing goes wrong.
+
+use sealbus_schema::{
+    Commitment, ProofBytes, Randomness,
+    message::{EventBody, PreCommitInfo, Seed, StoredSector, Ticket},
+    seal::manager::Input,
+};
+
+/// Every input of the happy path.
+pub fn inputs() -> Vec<Input> {
+    let ticket = Ticket {
+        draw: 1,
+        randomness: Randomness([3; 32]),
+        epoch: -880,
+        expires_epoch: 2900,
+        head_epoch: 20,
+        epoch_millis: 30_000,
+    };
+    let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 86_440, head_epoch: 31, epoch_millis: 30_000 };
+    vec![
+        Input::Claimed,
+        Input::Event(EventBody::TicketWanted { draw: 1 }),
+        Input::TicketDrawn(ticket),
+        Input::Event(EventBody::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([2; 32]) }),
+        Input::PreCommitLanded(precommit),
+        Input::Event(EventBody::Persisted { stored: StoredSector { store: "main".into(), files: vec![] } }),
+        Input::FilesChecked,
+        Input::SeedDrawn(Seed { draw: 1, randomness: Randomness([4; 32]), epoch: 40 }),
+        Input::Event(EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }),
+        Input::ProofVerified,
+        Input::ProveLanded { activation_epoch: 50 },
+        Input::Event(EventBody::Finished {}),
+    ]
+}
