@@ -77,17 +77,6 @@ impl Ledger {
         self.sectors.get(&number).with_context(|| format!("sector {number} is in no book"))
     }
 
-    /// Demands that every sector ended well, exactly once, in every book.
-    pub fn assert_each_ended_once(&self, count: usize) -> anyhow::Result<()> {
-        ensure!(self.sectors.len() == count, "{} sectors instead of {count}", self.sectors.len());
-        ensure!(self.failed_messages == 0, "{} messages failed on chain", self.failed_messages);
-        ensure!(self.strange_files.is_empty(), "strange files in the store: {:?}", self.strange_files);
-        for (number, entry) in &self.sectors {
-            entry.check_ended_once().with_context(|| format!("sector {number}: {entry:#?}"))?;
-        }
-        Ok(())
-    }
-
     fn read_chain(&mut self, world: &World) -> anyhow::Result<()> {
         let stats = world.chain_stats()?;
         for (number, counts) in stats["sectors"].as_object().into_iter().flatten() {
