@@ -3,11 +3,12 @@
 mod databases;
 mod lives;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use databases::TestDatabase;
 use lives::inputs;
 use sealbus_manager::{
+    config::Database,
     life,
     store::{
         Happening, MessageKind, MessageState, Outcome, Sector, SectorFilter, Store, StoreError, Verdict, WantedMessage,
@@ -19,6 +20,7 @@ use sealbus_schema::{
     seal::manager::{AttemptPolicy, Input, Rebuild, Released, State},
 };
 use serde_json::json;
+use sqlx::{Connection, Executor};
 
 const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 5 };
 
@@ -143,6 +145,28 @@ async fn a_new_database_may_be_opened_by_several_at_once(database: TestDatabase)
     for opening in openings.collect::<Vec<_>>() {
         opening.await.expect("no panic").expect("opens");
     }
+}
+
+/// SQLite does not wait for a write in a file that it is to turn to write-ahead logging: it says at once that the database
+/// is locked. A command met a manager so that was making its database.
+#[tokio::test]
+async fn a_sqlite_file_that_somebody_else_is_opening_is_waited_for() {
+    let database = TestDatabase::sqlite();
+    let Database::Sqlite { path } = &database.database else { unreachable!("it is SQLite's") };
+    let opening = std::fs::File::create(path.with_extension("db.lock")).expect("a file");
+    opening.lock().expect("nobody has it");
+    sqlx::any::install_default_drivers();
+    let url = format!("sqlite://{}?mode=rwc", path.display());
+    let mut maker = sqlx::AnyConnection::connect(&url).await.expect("connects");
+    maker.execute("BEGIN IMMEDIATE").await.expect("begins");
+    let made = async {
+        // Long enough for one who does not wait to be refused; whoever waits may come at any time.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        maker.execute("COMMIT").await.expect("ends");
+        drop(opening);
+    };
+    let (opened, ()) = tokio::join!(Store::open(&database.database), made);
+    opened.expect("opens");
 }
 
 async fn the_database_itself_refuses_a_row_that_cannot_be(database: TestDatabase) {

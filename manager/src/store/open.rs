@@ -1,6 +1,10 @@
 //! Opening the database: what differs between SQLite and PostgreSQL, but for [`super::leadership`].
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::File,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     AnyConnection, ConnectOptions, Connection, Executor,
@@ -13,6 +17,10 @@ use crate::config::Database;
 
 /// How long connecting, or waiting for a connection of the pool, may take.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long another process that opens the same file, and may migrate it, is waited for.
+const OPENING_LIMIT: Duration = Duration::from_secs(60);
+/// How often it is looked at.
+const OPENING_PAUSE: Duration = Duration::from_millis(10);
 
 /// Other processes (the command line) write as well; an acknowledged transaction survives power loss.
 const SQLITE_SESSION: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 15000; \
@@ -33,6 +41,11 @@ impl Store {
     pub async fn open(database: &Database) -> Result<Store, StoreError> {
         sqlx::any::install_default_drivers();
         let options = options(database)?;
+        // Held until the schema is there. PostgreSQL takes such a lock in the database itself.
+        let _opening = match database {
+            Database::Sqlite { path } => Some(lock_opening(path).await?),
+            Database::Postgres { .. } => None,
+        };
         // A pool tries until its time is over, and then says no more than that; this says why.
         drop(connect(database, &options).await?);
         let session = session(database);
@@ -44,14 +57,10 @@ impl Store {
             .await
             .map_err(|source| StoreError::Open { database: database.to_string(), source })?;
         match database {
-            Database::Sqlite { path } => {
-                let migrating = lock_migrations(path).await?;
-                SQLITE.run(&pool).await.map_err(StoreError::Migrate)?;
-                drop(migrating);
-            }
-            // Takes a lock in the database itself.
-            Database::Postgres { .. } => POSTGRES.run(&pool).await.map_err(StoreError::Migrate)?,
+            Database::Sqlite { .. } => SQLITE.run(&pool).await,
+            Database::Postgres { .. } => POSTGRES.run(&pool).await,
         }
+        .map_err(StoreError::Migrate)?;
         Ok(Store { pool, database: database.clone(), options })
     }
 }
@@ -94,16 +103,25 @@ fn options(database: &Database) -> Result<AnyConnectOptions, StoreError> {
     }
 }
 
-/// Keeps a second process from migrating at the same time: a command may open a database that the manager just makes.
-async fn lock_migrations(path: &Path) -> Result<std::fs::File, StoreError> {
+/// Lets one process after the other open a SQLite file: a command may do so while the manager just makes it. SQLite does
+/// not wait for a file that another process turns to write-ahead logging, whatever its time-out; it says that it is locked.
+async fn lock_opening(path: &Path) -> Result<File, StoreError> {
+    let failed = |source: std::io::Error| StoreError::Open {
+        database: format!("{}, while another process may open it", path.display()),
+        source: source.into(),
+    };
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
-    // Waiting blocks its thread, which must not be one that the holder needs.
-    let locked = tokio::task::spawn_blocking(move || {
-        let file = std::fs::File::create(&lock)?;
-        file.lock()?;
-        Ok::<_, std::io::Error>(file)
-    });
-    let locked = locked.await.map_err(std::io::Error::other).and_then(|locked| locked);
-    locked.map_err(|source| StoreError::Sql { operation: "lock the database for a migration", source: source.into() })
+    let file = File::create(&lock).map_err(failed)?;
+    let deadline = Instant::now() + OPENING_LIMIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                tokio::time::sleep(OPENING_PAUSE).await;
+            }
+            Err(std::fs::TryLockError::WouldBlock) => return Err(failed(std::io::ErrorKind::TimedOut.into())),
+            Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
+        }
+    }
 }
