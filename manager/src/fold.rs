@@ -98,12 +98,13 @@ impl Fold<'_> {
         let new = || entries.iter().filter(|entry| entry.sequence > last);
         let mut tx = self.store.begin_as(self.epoch).await?;
         let concerned = new().filter_map(|entry| entry::sector_of(&entry.record)).collect();
-        let sectors = tx.sectors(&concerned).await?.into_iter();
-        let mut outcomes: BTreeMap<_, _> = sectors.map(|s| (s.id, Outcome::unchanged(s))).collect();
+        let read: BTreeMap<_, _> = tx.sectors(&concerned).await?.into_iter().map(|s| (s.id, s)).collect();
+        let mut outcomes: BTreeMap<_, _> =
+            read.iter().map(|(id, sector)| (*id, Outcome::unchanged(sector.clone()))).collect();
         for entry in new() {
             self.fold_entry(&mut outcomes, entry);
         }
-        tx.store_outcomes(&outcomes.into_values().collect::<Vec<_>>()).await?;
+        tx.store_outcomes_over(&read, &outcomes.into_values().collect::<Vec<_>>()).await?;
         tx.move_offset(self.epoch, last, end).await?;
         tx.commit().await?;
         Ok(end)

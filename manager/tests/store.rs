@@ -3,7 +3,10 @@
 mod databases;
 mod lives;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use databases::TestDatabase;
 use lives::inputs;
@@ -15,8 +18,9 @@ use sealbus_manager::{
     },
 };
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, SealProof, SectorId, Token,
+    ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token,
     lease::Ownership,
+    message::EventBody,
     seal::manager::{AttemptPolicy, Input, Rebuild, Released, State},
 };
 use serde_json::json;
@@ -38,6 +42,7 @@ on_every_database! {
     one_manager_leads_until_it_is_gone,
     effects_leave_through_the_outbox_and_name_the_owner,
     outcomes_of_many_sectors_are_stored_at_once,
+    a_report_that_changes_little_and_one_that_changes_much_are_stored_side_by_side,
     a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next,
 }
 
@@ -333,6 +338,46 @@ async fn outcomes_of_many_sectors_are_stored_at_once(database: TestDatabase) {
     let rows = store.outbox(0, 1000).await.expect("reads");
     assert_eq!(rows.iter().map(|row| row.sector).collect::<BTreeSet<_>>(), ids);
     assert_eq!(rows.len(), ids.len());
+}
+
+async fn a_report_that_changes_little_and_one_that_changes_much_are_stored_side_by_side(database: TestDatabase) {
+    let store = store(&database).await;
+    let ids: BTreeSet<SectorId> = (1..=20).map(|n| format!("f01000/{n}").parse().expect("sector")).collect();
+    let mut tx = store.begin().await.expect("begins");
+    for id in ids.iter().skip(1) {
+        tx.insert_sector(*id, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
+    }
+    let claimed = |sector: Sector| {
+        let happening = Happening::of_manager("claimed", json!({}));
+        life::decide(Sector { ownership: held(), ..sector }, Input::Claimed, happening, POLICY)
+    };
+    let outcomes: Vec<Outcome> = tx.sectors(&ids).await.expect("reads").into_iter().map(claimed).collect();
+    tx.store_outcomes(&outcomes).await.expect("stores");
+    tx.commit().await.expect("commits");
+
+    let mut tx = store.begin().await.expect("begins");
+    let read: BTreeMap<_, _> = tx.sectors(&ids).await.expect("reads").into_iter().map(|s| (s.id, s)).collect();
+    let report = |mut sector: Sector| {
+        let worker = "w1".parse().expect("worker");
+        sector.ownership = Ownership::Held { worker, token: Token(9), last_event: 3 };
+        // Every third sector's report leads on; the others only say that somebody is at work.
+        let body = match sector.id.number.0 % 3 {
+            0 => EventBody::TicketWanted { draw: 1 },
+            _ => EventBody::PhaseStarted { phase: Phase::TreeD, attempt: 1, processor: "tree_d-0".to_owned() },
+        };
+        let happening = Happening { at: "2026-11-25T00:00:00Z".to_owned(), ..Happening::of_manager("said", json!({})) };
+        life::decide(sector, Input::Event(body), happening, POLICY)
+    };
+    let outcomes: Vec<Outcome> = read.values().cloned().map(report).collect();
+    tx.store_outcomes_over(&read, &outcomes).await.expect("stores");
+    tx.commit().await.expect("commits");
+    for outcome in &outcomes {
+        assert_ne!(outcome.sector, read[&outcome.sector.id]);
+        assert_eq!(store.sector(outcome.sector.id).await.expect("reads").as_ref(), Some(&outcome.sector));
+        assert_eq!(store.history(outcome.sector.id).await.expect("reads").len(), 2);
+    }
+    let led_on = outcomes.iter().filter(|o| matches!(o.sector.state, State::DrawingTicket { .. })).count();
+    assert_eq!(led_on, 6);
 }
 
 async fn effects_leave_through_the_outbox_and_name_the_owner(database: TestDatabase) {

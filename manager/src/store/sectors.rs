@@ -200,6 +200,68 @@ impl Tx {
     }
 }
 
+impl Tx {
+    /// Stores of sectors that nothing changed but when their workers were last heard; each at most once.
+    pub(super) async fn save_heard(&mut self, sectors: &[&Sector]) -> Result<(), StoreError> {
+        for sectors in rows::chunks(sectors) {
+            // Both databases name the columns of such a list so.
+            let text = format!(
+                "UPDATE sectors SET changed_at = heard.column3, last_event = heard.column4 FROM (VALUES {}) AS heard \
+                 WHERE sectors.miner = heard.column1 AND sectors.number = heard.column2",
+                self.places.rows(sectors.len(), 4)
+            );
+            let mut query = sqlx::query(&text);
+            for sector in sectors {
+                query = query
+                    .bind(sector.id.miner.to_string())
+                    .bind(sector.id.number.0 as i64)
+                    .bind(sector.changed_at.clone())
+                    .bind(last_event(&sector.ownership) as i64);
+            }
+            query.execute(&mut *self.inner).await.map_err(sql("store when workers were heard"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Sector {
+    /// Whether nothing is new since `before` but when the worker was last heard.
+    pub(super) fn was_only_heard_since(&self, before: &Sector) -> bool {
+        let Sector {
+            id,
+            proof,
+            attempt,
+            issues,
+            resubmits,
+            precommit_signed,
+            created_at,
+            changed_at: _,
+            ownership,
+            leased_at,
+            state,
+        } = self;
+        let same_lease = match (ownership, &before.ownership) {
+            (Ownership::Held { worker, token, .. }, Ownership::Held { worker: holder, token: held, .. }) => {
+                (worker, token) == (holder, held)
+            }
+            (now, before) => now == before,
+        };
+        same_lease
+            && (id, proof, attempt, issues, resubmits)
+                == (&before.id, &before.proof, &before.attempt, &before.issues, &before.resubmits)
+            && (precommit_signed, created_at, leased_at)
+                == (&before.precommit_signed, &before.created_at, &before.leased_at)
+            && *state == before.state
+    }
+}
+
+fn last_event(ownership: &Ownership) -> u64 {
+    match ownership {
+        Ownership::Held { last_event, .. } => *last_event,
+        Ownership::Free { .. } => 0,
+    }
+}
+
 type AnyQuery<'q> = Query<'q, Any, AnyArguments<'q>>;
 
 /// The values of a sector's row, in the order in which [`Tx::save_sectors`] names the columns.
@@ -230,9 +292,9 @@ fn bind_row<'q>(query: AnyQuery<'q>, sector: &Sector) -> Result<AnyQuery<'q>, St
         State::Cleaning(active) | State::Proving(active) => Some(active.activation_epoch),
         _ => None,
     };
-    let (owner, last_event) = match &sector.ownership {
-        Ownership::Held { worker, last_event, .. } => (Some(worker.to_string()), *last_event),
-        Ownership::Free { .. } => (None, 0),
+    let owner = match &sector.ownership {
+        Ownership::Held { worker, .. } => Some(worker.to_string()),
+        Ownership::Free { .. } => None,
     };
     Ok(query
         .bind(sector.id.miner.to_string())
@@ -246,7 +308,7 @@ fn bind_row<'q>(query: AnyQuery<'q>, sector: &Sector) -> Result<AnyQuery<'q>, St
         .bind(sector.changed_at.clone())
         .bind(owner)
         .bind(sector.ownership.last_lease() as i64)
-        .bind(last_event as i64)
+        .bind(last_event(&sector.ownership) as i64)
         .bind(sector.leased_at.clone())
         .bind(at.name())
         .bind(draw.map(i64::from))
