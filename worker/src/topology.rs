@@ -8,6 +8,7 @@ mod describe;
 mod devices;
 pub mod draw;
 mod synthetic;
+mod trial;
 mod xml;
 
 pub mod cpu_set;

@@ -1,7 +1,7 @@
 //! Graphics cards and disks in hwloc's tree, and cards as the system tells of them.
 
 use super::{
-    Disk, Gpu, Node,
+    CpuSet, Disk, Gpu, Node,
     describe::Around,
     object::{Kind, Object, Pci},
     system::SystemCard,
@@ -34,7 +34,7 @@ pub(super) fn of_tree(root: &Object, nodes: &[Node]) -> (Vec<Gpu>, Vec<Disk>) {
     let mut disks = Vec::new();
     visit(root, &Around::default(), nodes, None, &mut |object, pci, node| {
         if object.kind == Kind::Block {
-            disks.extend(disk(object, pci, node));
+            disks.extend(disk(object, pci, node.or_else(|| only(nodes, &root.nodes))));
         }
     });
     (numbered(cards_of_tree(root, nodes)), disks)
@@ -45,14 +45,14 @@ pub(super) fn cards_of_tree(root: &Object, nodes: &[Node]) -> Vec<Card> {
     let mut cards = Vec::new();
     visit(root, &Around::default(), nodes, None, &mut |object, _, node| {
         if let Kind::Pci(pci) = &object.kind {
-            cards.extend(card(object, pci, node));
+            cards.extend(card(object, pci, node.or_else(|| only(nodes, &root.nodes))));
         }
     });
     cards
 }
 
 /// Cards with what the system tells of them; those that it gave to somebody else are left out.
-pub(super) fn with_cards(mut cards: Vec<Card>, told: Vec<SystemCard>, nodes: &[Node]) -> Vec<Gpu> {
+pub(super) fn with_cards(mut cards: Vec<Card>, told: Vec<SystemCard>, nodes: &[Node], present: &CpuSet) -> Vec<Gpu> {
     for system in told {
         let at = cards.iter().position(|card| card.pci == system.pci);
         if system.given_away {
@@ -71,14 +71,14 @@ pub(super) fn with_cards(mut cards: Vec<Card>, told: Vec<SystemCard>, nodes: &[N
             false => std::mem::take(&mut card.name),
         });
         let told = system.numa_node.and_then(|index| nodes.iter().position(|node| node.os_index == index));
-        card.node = told.or(card.node).or_else(|| only(nodes));
+        card.node = told.or(card.node).or_else(|| only(nodes, present));
     }
     numbered(cards)
 }
 
 /// The only node of a machine that has one: everything is next to it.
-pub(super) fn only(nodes: &[Node]) -> Option<usize> {
-    (nodes.len() == 1).then_some(0)
+pub(super) fn only(nodes: &[Node], present: &CpuSet) -> Option<usize> {
+    (nodes.len() == 1 && present.len() <= 1).then_some(0)
 }
 
 /// Cards in the order of their addresses, each with its UUID as id, or else its number among those of its maker.
@@ -109,7 +109,7 @@ fn visit(
         Kind::Pci(pci) => Some(pci.address.as_str()),
         _ => pci,
     };
-    show(object, pci, inside.nearest(nodes).or_else(|| only(nodes)));
+    show(object, pci, inside.nearest(nodes));
     for child in object.children.iter().chain(&object.devices) {
         visit(child, &inside, nodes, pci, show);
     }
@@ -142,15 +142,15 @@ fn card(object: &Object, pci: &Pci, node: Option<usize>) -> Option<Card> {
     })
 }
 
-/// A disk as a description tells of it. Whether it turns, a description does not say: what is not NVMe is taken to.
+/// A disk as a description tells of it. Whether it turns, a description does not say: SATA and SAS disks are taken to.
 fn disk(object: &Object, pci: Option<&str>, node: Option<usize>) -> Option<Disk> {
-    let removable = object.subtype.contains("Removable") || object.name.starts_with("sr");
-    (object.subtype != "Tape" && !removable && !object.name.is_empty()).then(|| Disk {
+    let medium = object.subtype.starts_with("Removable") || object.subtype == "Tape" || object.name.starts_with("sr");
+    (!medium && !object.name.is_empty()).then(|| Disk {
         name: object.name.clone(),
         model: object.info("Model").unwrap_or_default().to_owned(),
         bytes: object.info("Size").and_then(|kib| kib.parse::<u64>().ok()).map_or(0, |kib| kib.saturating_mul(1024)),
         pci: pci.map(str::to_owned),
         node,
-        rotational: !(object.name.starts_with("nvme") || object.name.starts_with("pmem")),
+        rotational: object.name.starts_with("sd"),
     })
 }

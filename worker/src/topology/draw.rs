@@ -87,7 +87,8 @@ fn group_of(machine: &Machine, at: usize, cache: &Cache) -> Branch {
     let units = cores.iter().fold(CpuSet::new(), |all, &core| all.union(&machine.cores[core].units));
     let numbers: CpuSet = cores.iter().filter_map(|&core| u32::try_from(core).ok()).collect();
     let name = if cache.bytes == 0 { "no L3".to_owned() } else { format!("L3 {}", bytes(cache.bytes)) };
-    let mut text = format!("{name}: cores {numbers}, threads {units}");
+    let plural = |set: &CpuSet| if set.len() == 1 { "" } else { "s" };
+    let mut text = format!("{name}: core{} {numbers}, thread{} {units}", plural(&numbers), plural(&units));
     if cores.len() < cache.cores_present {
         let _ = write!(text, " ({} of its {} cores)", cores.len(), cache.cores_present);
     }

@@ -9,8 +9,12 @@
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong, c_void},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     ptr::{self, NonNull},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use rustix::process::Pid;
 
 // For its build script, which finds and links the library.
 use hwloc2 as _;
@@ -26,6 +30,9 @@ const INDEX_MAX: u32 = 65_535;
 const OBJECTS_MAX: usize = 1_000_000;
 /// Deeper than any machine is.
 const DEPTH_MAX: usize = 128;
+
+/// Held where the library takes locks of its own, so that a forked process never has them taken by nobody.
+static LIBRARY: Mutex<()> = Mutex::new(());
 
 /// Why hwloc could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -75,24 +82,28 @@ impl Topology {
         Ok(topology)
     }
 
-    /// The machine of an XML document. The document must have been looked at by [`super::xml`].
+    /// The machine of an XML document. The document must have passed [`super::xml`] and [`super::trial`].
     pub(super) fn from_xml(xml: &str) -> Result<Self, HwlocError> {
         let topology = Self::configured()?;
         let text = CString::new(xml).map_err(|error| failed("read XML", error))?;
         let length = c_int::try_from(text.as_bytes_with_nul().len()).map_err(|error| failed("read XML", error))?;
         // SAFETY: a topology that is not loaded yet, and a text of that length with its final NUL; the library copies it.
-        check("read XML", unsafe { ffi::hwloc_topology_set_xmlbuffer(topology.0.as_ptr(), text.as_ptr(), length) })?;
+        alone(|| {
+            check("read XML", unsafe { ffi::hwloc_topology_set_xmlbuffer(topology.0.as_ptr(), text.as_ptr(), length) })
+        })?;
         topology.load("understand XML")?;
         Ok(topology)
     }
 
-    /// The machine of a synthetic description. Its size must have been looked at by [`super::synthetic`].
+    /// The machine of a synthetic description, which must have passed [`super::synthetic`].
     pub(super) fn from_synthetic(description: &str) -> Result<Self, HwlocError> {
         let topology = Self::configured()?;
         let text = CString::new(description).map_err(|error| failed("read a synthetic description", error))?;
         // SAFETY: a topology that is not loaded yet, and a text with its final NUL; the library copies it.
-        check("read a synthetic description", unsafe {
-            ffi::hwloc_topology_set_synthetic(topology.0.as_ptr(), text.as_ptr())
+        alone(|| {
+            check("read a synthetic description", unsafe {
+                ffi::hwloc_topology_set_synthetic(topology.0.as_ptr(), text.as_ptr())
+            })
         })?;
         topology.load("understand a synthetic description")?;
         Ok(topology)
@@ -102,8 +113,10 @@ impl Topology {
     pub fn to_xml(&self) -> Result<String, HwlocError> {
         let (mut buffer, mut length) = (ptr::null_mut(), 0);
         // SAFETY: a loaded topology, and two places for results.
-        check("write XML", unsafe {
-            ffi::hwloc_topology_export_xmlbuffer(self.0.as_ptr(), &raw mut buffer, &raw mut length, 0)
+        alone(|| {
+            check("write XML", unsafe {
+                ffi::hwloc_topology_export_xmlbuffer(self.0.as_ptr(), &raw mut buffer, &raw mut length, 0)
+            })
         })?;
         // SAFETY: the library has just given a text with its final NUL.
         let xml = unsafe { copied(buffer) };
@@ -189,7 +202,7 @@ impl Topology {
         }
         let mut topology = ptr::null_mut();
         // SAFETY: a place for the result.
-        check("start", unsafe { ffi::hwloc_topology_init(&raw mut topology) })?;
+        alone(|| check("start", unsafe { ffi::hwloc_topology_init(&raw mut topology) }))?;
         let topology = NonNull::new(topology).map(Self).ok_or_else(|| failed("start", "no topology"))?;
         // SAFETY: a topology that is not loaded yet.
         check("include what may not be used", unsafe {
@@ -204,14 +217,14 @@ impl Topology {
 
     fn load(&self, operation: &'static str) -> Result<(), HwlocError> {
         // SAFETY: a topology that is not loaded yet; after a failure it is only destroyed.
-        check(operation, unsafe { ffi::hwloc_topology_load(self.0.as_ptr()) })
+        alone(|| check(operation, unsafe { ffi::hwloc_topology_load(self.0.as_ptr()) }))
     }
 }
 
 impl Drop for Topology {
     fn drop(&mut self) {
         // SAFETY: made by `hwloc_topology_init`, destroyed once.
-        unsafe { ffi::hwloc_topology_destroy(self.0.as_ptr()) }
+        alone(|| unsafe { ffi::hwloc_topology_destroy(self.0.as_ptr()) });
     }
 }
 
@@ -370,6 +383,29 @@ unsafe fn copied(text: *const c_char) -> String {
     }
 }
 
+/// Starts a process that is a copy of this one with this thread only, and ends with what `work` answers; with another
+/// status if it panics. The caller waits for it.
+///
+/// `work` must not need what other threads may have been holding: of the library's locks and the allocator's that is
+/// seen to.
+pub(super) fn forked(work: impl FnOnce() -> u8) -> io::Result<Pid> {
+    // SAFETY: glibc makes its allocator usable in the child, and `LIBRARY` keeps other threads out of the library. The
+    // child leaves by `_exit` in any case, so nothing of its parent's is run twice.
+    let child = alone(|| unsafe { ffi::fork() });
+    if child == 0 {
+        let status = catch_unwind(AssertUnwindSafe(work)).unwrap_or(u8::MAX);
+        // SAFETY: takes a number, and does not come back.
+        unsafe { ffi::_exit(status.into()) }
+    }
+    Pid::from_raw(child).filter(|_| child > 0).ok_or_else(io::Error::last_os_error)
+}
+
+/// Keeps other threads out of the library.
+fn alone<T>(work: impl FnOnce() -> T) -> T {
+    let _others_wait: MutexGuard<'_, ()> = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
+
 fn check(operation: &'static str, status: c_int) -> Result<(), HwlocError> {
     if status == 0 { Ok(()) } else { Err(failed(operation, io::Error::last_os_error())) }
 }
@@ -383,7 +419,7 @@ fn failed(operation: &'static str, source: impl Into<Box<dyn std::error::Error +
     HwlocError::Failed { operation, source }
 }
 
-/// What of `hwloc.h` 2.x is used. The layouts are part of the binary interface of all 2.x versions.
+/// What of `hwloc.h` 2.x is used, and two functions of the C library. The layouts are part of the binary interface of all 2.x versions.
 mod ffi {
     use super::{c_char, c_int, c_uint, c_ulong, c_void};
 
@@ -543,5 +579,8 @@ mod ffi {
         pub fn hwloc_bitmap_free(set: *mut Bitmap);
         pub fn hwloc_bitmap_set(set: *mut Bitmap, index: c_uint) -> c_int;
         pub fn hwloc_bitmap_next(set: *const Bitmap, previous: c_int) -> c_int;
+        // Of the C library.
+        pub fn fork() -> c_int;
+        pub fn _exit(status: c_int) -> !;
     }
 }

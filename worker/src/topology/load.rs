@@ -9,7 +9,7 @@ use super::{
     hwloc::{HwlocError, Topology},
     synthetic,
     system::{System, SystemError},
-    xml,
+    trial, xml,
 };
 
 /// Where a machine is described.
@@ -123,8 +123,9 @@ pub fn describe_opened(source: &Source, topology: &Topology) -> Result<Machine, 
     nodes = nodes.intersection(&given.nodes);
     let mut machine = describe(&source.to_string(), &root, &units, &nodes)?;
     system.count_huge_pages(&mut machine.nodes);
-    machine.gpus = devices::with_cards(devices::cards_of_tree(&root, &machine.nodes), system.cards(), &machine.nodes);
-    machine.disks = system.disks(&machine.nodes);
+    let cards = devices::cards_of_tree(&root, &machine.nodes);
+    machine.gpus = devices::with_cards(cards, system.cards(), &machine.nodes, &machine.nodes_present);
+    machine.disks = system.disks(&machine.nodes, &machine.nodes_present);
     let memory: u64 = machine.nodes.iter().map(|node| node.memory_bytes).sum();
     machine.memory_max_bytes = system.memory_max().filter(|max| *max < memory);
     Ok(machine)
@@ -144,6 +145,7 @@ pub fn open(source: &Source) -> Result<Topology, TopologyError> {
             let file = File::open(path).map_err(read_failed)?;
             file.take(xml::BYTES_MAX + 1).read_to_end(&mut bytes).map_err(read_failed)?;
             let text = xml::checked(bytes).map_err(|problem| refused(problem.to_string()))?;
+            trial::of(|| Topology::from_xml(&text)).map_err(|failure| refused(failure.to_string()))?;
             Topology::from_xml(&text).map_err(|error| match error {
                 HwlocError::Failed { .. } => refused(format!("{error}")),
                 other => hwloc_failed(source, other),
@@ -153,6 +155,7 @@ pub fn open(source: &Source) -> Result<Topology, TopologyError> {
             let refused =
                 |problem: String| TopologyError::Synthetic { text: text.chars().take(200).collect(), problem };
             synthetic::check(text).map_err(|problem| refused(problem.to_string()))?;
+            trial::of(|| Topology::from_synthetic(text)).map_err(|failure| refused(failure.to_string()))?;
             Topology::from_synthetic(text).map_err(|error| match error {
                 HwlocError::Failed { .. } => refused(format!("{error}")),
                 other => hwloc_failed(source, other),

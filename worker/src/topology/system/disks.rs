@@ -6,21 +6,23 @@
 use std::path::{Path, PathBuf};
 
 use super::{System, is_pci_address, names, numa_node, number, text};
-use crate::topology::{Disk, Node, devices::only};
+use crate::topology::{CpuSet, Disk, Node, devices::only};
 
 /// The kernel counts sizes in these, whatever a disk's own are.
 const SECTOR_BYTES: u64 = 512;
+/// How the names of virtual machines' disks begin.
+const VIRTUAL: [&str; 2] = ["vd", "xvd"];
 
 impl System {
-    /// The disks, by name.
+    /// The disks, by name, each with the nearest of `nodes`, which are those of the present ones that may be used.
     #[must_use]
-    pub fn disks(&self, nodes: &[Node]) -> Vec<Disk> {
+    pub fn disks(&self, nodes: &[Node], present: &CpuSet) -> Vec<Disk> {
         let blocks = self.path("sys/block");
-        names(&blocks).into_iter().filter_map(|name| disk(&blocks.join(&name), name, nodes)).collect()
+        names(&blocks).into_iter().filter_map(|name| disk(&blocks.join(&name), name, nodes, present)).collect()
     }
 }
 
-fn disk(block: &Path, name: String, nodes: &[Node]) -> Option<Disk> {
+fn disk(block: &Path, name: String, nodes: &[Node], present: &CpuSet) -> Option<Disk> {
     let flag = |file: &str| number(&block.join(file)) == Some(1);
     let bytes = number(&block.join("size"))?.saturating_mul(SECTOR_BYTES);
     // What is made of other devices, or of memory, is no device itself.
@@ -34,8 +36,11 @@ fn disk(block: &Path, name: String, nodes: &[Node]) -> Option<Disk> {
         model: text(&block.join("device/model")).unwrap_or_default(),
         bytes,
         pci: places.iter().filter_map(name_of).find(|name| is_pci_address(name)),
-        node: index.and_then(|index| nodes.iter().position(|node| node.os_index == index)).or_else(|| only(nodes)),
-        rotational: flag("queue/rotational"),
+        node: index
+            .and_then(|index| nodes.iter().position(|node| node.os_index == index))
+            .or_else(|| only(nodes, present)),
+        // Of a virtual disk the kernel does not know, and says yes.
+        rotational: flag("queue/rotational") && !VIRTUAL.iter().any(|prefix| name.starts_with(prefix)),
         name,
     })
 }
