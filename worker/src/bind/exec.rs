@@ -110,7 +110,7 @@ pub fn bind(binding: &Binding) -> Result<(), ExecError> {
     if let Some(memory) = &binding.memory {
         demand("nodes", &memory.nodes, &given.nodes)?;
     }
-    let topology = Topology::this_machine()?;
+    let topology = Topology::this_machine_to_bind()?;
     // Memory first: what is allocated on the way already comes from there.
     if let Some(MemoryBinding { nodes, strict }) = &binding.memory {
         let policy = if *strict { MemoryPolicy::Bind } else { MemoryPolicy::Prefer };

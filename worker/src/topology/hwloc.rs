@@ -66,6 +66,13 @@ pub enum MemoryPolicy {
     Prefer,
 }
 
+/// Whether hwloc looks for devices.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Devices {
+    Listed,
+    LeftAlone,
+}
+
 /// A machine that hwloc has looked at.
 #[derive(Debug)]
 pub struct Topology(NonNull<ffi::Topology>);
@@ -73,7 +80,16 @@ pub struct Topology(NonNull<ffi::Topology>);
 impl Topology {
     /// This machine, also what this process may not use.
     pub fn this_machine() -> Result<Self, HwlocError> {
-        let topology = Self::configured()?;
+        Self::of_this_machine(Devices::Listed)
+    }
+
+    /// This machine without its devices, to bind processes on it. For devices hwloc may start GPU drivers.
+    pub fn this_machine_to_bind() -> Result<Self, HwlocError> {
+        Self::of_this_machine(Devices::LeftAlone)
+    }
+
+    fn of_this_machine(devices: Devices) -> Result<Self, HwlocError> {
+        let topology = Self::configured(devices)?;
         topology.load("look at this machine")?;
         // SAFETY: a loaded topology.
         if unsafe { ffi::hwloc_topology_is_thissystem(topology.0.as_ptr()) } != 1 {
@@ -84,7 +100,7 @@ impl Topology {
 
     /// The machine of an XML document. The document must have passed [`super::xml`] and [`super::trial`].
     pub(super) fn from_xml(xml: &str) -> Result<Self, HwlocError> {
-        let topology = Self::configured()?;
+        let topology = Self::configured(Devices::Listed)?;
         let text = CString::new(xml).map_err(|error| failed("read XML", error))?;
         let length = c_int::try_from(text.as_bytes_with_nul().len()).map_err(|error| failed("read XML", error))?;
         // SAFETY: a topology that is not loaded yet, and a text of that length with its final NUL; the library copies it.
@@ -97,7 +113,7 @@ impl Topology {
 
     /// The machine of a synthetic description, which must have passed [`super::synthetic`].
     pub(super) fn from_synthetic(description: &str) -> Result<Self, HwlocError> {
-        let topology = Self::configured()?;
+        let topology = Self::configured(Devices::Listed)?;
         let text = CString::new(description).map_err(|error| failed("read a synthetic description", error))?;
         // SAFETY: a topology that is not loaded yet, and a text with its final NUL; the library copies it.
         alone(|| {
@@ -193,8 +209,8 @@ impl Topology {
         if policy == ffi::MEMBIND_BIND { set.to_set().map(Some) } else { Ok(None) }
     }
 
-    /// A topology to be loaded, with devices and with what this process may not use.
-    fn configured() -> Result<Self, HwlocError> {
+    /// A topology to be loaded, with what this process may not use.
+    fn configured(devices: Devices) -> Result<Self, HwlocError> {
         // SAFETY: takes nothing.
         let version = unsafe { ffi::hwloc_get_api_version() };
         if version >> 16 != 2 {
@@ -208,10 +224,12 @@ impl Topology {
         check("include what may not be used", unsafe {
             ffi::hwloc_topology_set_flags(topology.0.as_ptr(), ffi::INCLUDE_DISALLOWED)
         })?;
-        // SAFETY: the same.
-        check("include devices", unsafe {
-            ffi::hwloc_topology_set_io_types_filter(topology.0.as_ptr(), ffi::KEEP_IMPORTANT)
-        })?;
+        if devices == Devices::Listed {
+            // SAFETY: the same.
+            check("include devices", unsafe {
+                ffi::hwloc_topology_set_io_types_filter(topology.0.as_ptr(), ffi::KEEP_IMPORTANT)
+            })?;
+        }
         Ok(topology)
     }
 
