@@ -7,7 +7,7 @@
 #![allow(unsafe_code, reason = "libhwloc is a C library")]
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong, c_void},
+    ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::{self, NonNull},
@@ -23,6 +23,8 @@ use super::{
     CpuSet,
     object::{Kind, Object, Pci},
 };
+
+mod layout;
 
 /// The largest index of a processing unit or node that is accepted.
 const INDEX_MAX: u32 = 65_535;
@@ -75,7 +77,7 @@ enum Devices {
 
 /// A machine that hwloc has looked at.
 #[derive(Debug)]
-pub struct Topology(NonNull<ffi::Topology>);
+pub struct Topology(NonNull<layout::Topology>);
 
 impl Topology {
     /// This machine, also what this process may not use.
@@ -168,7 +170,7 @@ impl Topology {
         let set = Bitmap::of(units)?;
         // SAFETY: a loaded topology and a set.
         check("bind this process to processing units", unsafe {
-            ffi::hwloc_set_cpubind(self.0.as_ptr(), set.0.as_ptr(), ffi::CPUBIND_PROCESS)
+            ffi::hwloc_set_cpubind(self.0.as_ptr(), set.0.as_ptr(), layout::CPUBIND_PROCESS)
         })
     }
 
@@ -177,7 +179,7 @@ impl Topology {
         let set = Bitmap::empty()?;
         // SAFETY: a loaded topology and a set to fill.
         check("read the processing units that this process is bound to", unsafe {
-            ffi::hwloc_get_cpubind(self.0.as_ptr(), set.0.as_ptr(), ffi::CPUBIND_PROCESS)
+            ffi::hwloc_get_cpubind(self.0.as_ptr(), set.0.as_ptr(), layout::CPUBIND_PROCESS)
         })?;
         set.to_set()
     }
@@ -188,25 +190,25 @@ impl Topology {
     pub fn bind_memory(&self, nodes: &CpuSet, policy: MemoryPolicy) -> Result<(), HwlocError> {
         let set = Bitmap::of(nodes)?;
         let strict = match policy {
-            MemoryPolicy::Bind => ffi::MEMBIND_STRICT,
+            MemoryPolicy::Bind => layout::MEMBIND_STRICT,
             MemoryPolicy::Prefer => 0,
         };
-        let flags = ffi::MEMBIND_THREAD | ffi::MEMBIND_BYNODESET | strict;
+        let flags = layout::MEMBIND_THREAD | layout::MEMBIND_BYNODESET | strict;
         // SAFETY: a loaded topology and a set.
         check("bind this process to memory", unsafe {
-            ffi::hwloc_set_membind(self.0.as_ptr(), set.0.as_ptr(), ffi::MEMBIND_BIND, flags)
+            ffi::hwloc_set_membind(self.0.as_ptr(), set.0.as_ptr(), layout::MEMBIND_BIND, flags)
         })
     }
 
     /// The nodes that this thread is bound to; nothing where it has no policy of that kind.
     pub fn bound_memory(&self) -> Result<Option<CpuSet>, HwlocError> {
         let (set, mut policy) = (Bitmap::empty()?, 0);
-        let flags = ffi::MEMBIND_THREAD | ffi::MEMBIND_BYNODESET;
+        let flags = layout::MEMBIND_THREAD | layout::MEMBIND_BYNODESET;
         // SAFETY: a loaded topology, a set to fill and a place for the policy.
         check("read the memory that this process is bound to", unsafe {
             ffi::hwloc_get_membind(self.0.as_ptr(), set.0.as_ptr(), &raw mut policy, flags)
         })?;
-        if policy == ffi::MEMBIND_BIND { set.to_set().map(Some) } else { Ok(None) }
+        if policy == layout::MEMBIND_BIND { set.to_set().map(Some) } else { Ok(None) }
     }
 
     /// A topology to be loaded, with what this process may not use.
@@ -222,12 +224,12 @@ impl Topology {
         let topology = NonNull::new(topology).map(Self).ok_or_else(|| failed("start", "no topology"))?;
         // SAFETY: a topology that is not loaded yet.
         check("include what may not be used", unsafe {
-            ffi::hwloc_topology_set_flags(topology.0.as_ptr(), ffi::INCLUDE_DISALLOWED)
+            ffi::hwloc_topology_set_flags(topology.0.as_ptr(), layout::INCLUDE_DISALLOWED)
         })?;
         if devices == Devices::Listed {
             // SAFETY: the same.
             check("include devices", unsafe {
-                ffi::hwloc_topology_set_io_types_filter(topology.0.as_ptr(), ffi::KEEP_IMPORTANT)
+                ffi::hwloc_topology_set_io_types_filter(topology.0.as_ptr(), layout::KEEP_IMPORTANT)
             })?;
         }
         Ok(topology)
@@ -247,7 +249,7 @@ impl Drop for Topology {
 }
 
 /// A set as the library has it.
-struct Bitmap(NonNull<ffi::Bitmap>);
+struct Bitmap(NonNull<layout::Bitmap>);
 
 impl Bitmap {
     fn empty() -> Result<Self, HwlocError> {
@@ -283,7 +285,7 @@ impl Drop for Bitmap {
 
 /// # Safety
 /// `bitmap` is null or a set that lives during the call.
-unsafe fn set_of(bitmap: *const ffi::Bitmap) -> Result<CpuSet, HwlocError> {
+unsafe fn set_of(bitmap: *const layout::Bitmap) -> Result<CpuSet, HwlocError> {
     let mut set = CpuSet::new();
     if bitmap.is_null() {
         return Ok(set);
@@ -303,12 +305,12 @@ unsafe fn set_of(bitmap: *const ffi::Bitmap) -> Result<CpuSet, HwlocError> {
 
 /// # Safety
 /// `object` belongs to a loaded topology that lives during the call.
-unsafe fn copy_object(object: &ffi::Object, depth: usize, copied_before: &mut usize) -> Result<Object, HwlocError> {
+unsafe fn copy_object(object: &layout::Object, depth: usize, copied_before: &mut usize) -> Result<Object, HwlocError> {
     *copied_before += 1;
     if depth > DEPTH_MAX || *copied_before > OBJECTS_MAX {
         return Err(HwlocError::TooLarge("more objects than any machine"));
     }
-    let mut list = |first: *const ffi::Object| {
+    let mut list = |first: *const layout::Object| {
         let (mut copies, mut next) = (Vec::new(), first);
         // SAFETY: each child belongs to the same topology, and leads to its next sibling or to null.
         while let Some(child) = unsafe { next.as_ref() } {
@@ -339,15 +341,15 @@ unsafe fn copy_object(object: &ffi::Object, depth: usize, copied_before: &mut us
 
 /// # Safety
 /// As for [`copy_object`].
-unsafe fn kind_of(object: &ffi::Object) -> Kind {
+unsafe fn kind_of(object: &layout::Object) -> Kind {
     // SAFETY: which member of the union is there is what the object's type says.
     unsafe {
         match (object.kind, object.attributes.as_ref()) {
-            (ffi::OBJ_PACKAGE, _) => Kind::Package,
-            (ffi::OBJ_CORE, _) => Kind::Core,
-            (ffi::OBJ_PU, _) => Kind::Unit,
-            (ffi::OBJ_L3CACHE, attributes) => Kind::L3 { bytes: attributes.map_or(0, |it| it.cache.size) },
-            (ffi::OBJ_NUMANODE, Some(attributes)) => Kind::Node {
+            (layout::OBJ_PACKAGE, _) => Kind::Package,
+            (layout::OBJ_CORE, _) => Kind::Core,
+            (layout::OBJ_PU, _) => Kind::Unit,
+            (layout::OBJ_L3CACHE, attributes) => Kind::L3 { bytes: attributes.map_or(0, |it| it.cache.size) },
+            (layout::OBJ_NUMANODE, Some(attributes)) => Kind::Node {
                 memory_bytes: attributes.node.local_memory,
                 pages: match attributes.node.page_types.is_null() {
                     true => Vec::new(),
@@ -359,16 +361,16 @@ unsafe fn kind_of(object: &ffi::Object) -> Kind {
                     }
                 },
             },
-            (ffi::OBJ_NUMANODE, None) => Kind::Node { memory_bytes: 0, pages: Vec::new() },
-            (ffi::OBJ_PCI_DEVICE, Some(attributes)) => Kind::Pci(Pci {
+            (layout::OBJ_NUMANODE, None) => Kind::Node { memory_bytes: 0, pages: Vec::new() },
+            (layout::OBJ_PCI_DEVICE, Some(attributes)) => Kind::Pci(Pci {
                 address: attributes.pci.address(),
                 class: attributes.pci.class,
                 vendor: attributes.pci.vendor,
                 device: attributes.pci.device,
             }),
-            (ffi::OBJ_OS_DEVICE, Some(attributes)) => match attributes.os_device.kind {
-                ffi::OSDEV_BLOCK => Kind::Block,
-                ffi::OSDEV_GPU | ffi::OSDEV_COPROC => Kind::Accelerator,
+            (layout::OBJ_OS_DEVICE, Some(attributes)) => match attributes.os_device.kind {
+                layout::OSDEV_BLOCK => Kind::Block,
+                layout::OSDEV_GPU | layout::OSDEV_COPROC => Kind::Accelerator,
                 _ => Kind::Other,
             },
             _ => Kind::Other,
@@ -378,7 +380,7 @@ unsafe fn kind_of(object: &ffi::Object) -> Kind {
 
 /// # Safety
 /// As for [`copy_object`].
-unsafe fn infos_of(object: &ffi::Object) -> Vec<(String, String)> {
+unsafe fn infos_of(object: &layout::Object) -> Vec<(String, String)> {
     if object.infos.is_null() {
         return Vec::new();
     }
@@ -437,137 +439,12 @@ fn failed(operation: &'static str, source: impl Into<Box<dyn std::error::Error +
     HwlocError::Failed { operation, source }
 }
 
-/// What of `hwloc.h` 2.x is used, and two functions of the C library. The layouts are part of the binary interface of all 2.x versions.
+/// The functions that are used, and two of the C library.
 mod ffi {
-    use super::{c_char, c_int, c_uint, c_ulong, c_void};
-
-    pub const OBJ_PACKAGE: c_uint = 1;
-    pub const OBJ_CORE: c_uint = 2;
-    pub const OBJ_PU: c_uint = 3;
-    pub const OBJ_L3CACHE: c_uint = 6;
-    pub const OBJ_NUMANODE: c_uint = 13;
-    pub const OBJ_PCI_DEVICE: c_uint = 15;
-    pub const OBJ_OS_DEVICE: c_uint = 16;
-    pub const OSDEV_BLOCK: c_uint = 0;
-    pub const OSDEV_GPU: c_uint = 1;
-    pub const OSDEV_COPROC: c_uint = 5;
-    pub const INCLUDE_DISALLOWED: c_ulong = 1;
-    pub const KEEP_IMPORTANT: c_uint = 3;
-    pub const CPUBIND_PROCESS: c_int = 1;
-    pub const MEMBIND_BIND: c_int = 2;
-    pub const MEMBIND_THREAD: c_int = 1 << 1;
-    pub const MEMBIND_STRICT: c_int = 1 << 2;
-    pub const MEMBIND_BYNODESET: c_int = 1 << 5;
-
-    #[repr(C)]
-    pub struct Topology {
-        _private: [u8; 0],
-    }
-
-    #[repr(C)]
-    pub struct Bitmap {
-        _private: [u8; 0],
-    }
-
-    /// `struct hwloc_obj`.
-    #[repr(C)]
-    pub struct Object {
-        pub kind: c_uint,
-        pub subtype: *mut c_char,
-        pub os_index: c_uint,
-        pub name: *mut c_char,
-        total_memory: u64,
-        pub attributes: *mut Attributes,
-        depth: c_int,
-        logical_index: c_uint,
-        next_cousin: *mut Object,
-        prev_cousin: *mut Object,
-        parent: *mut Object,
-        sibling_rank: c_uint,
-        pub next_sibling: *mut Object,
-        prev_sibling: *mut Object,
-        arity: c_uint,
-        children: *mut *mut Object,
-        pub first_child: *mut Object,
-        last_child: *mut Object,
-        symmetric_subtree: c_int,
-        memory_arity: c_uint,
-        pub memory_first_child: *mut Object,
-        io_arity: c_uint,
-        pub io_first_child: *mut Object,
-        misc_arity: c_uint,
-        misc_first_child: *mut Object,
-        pub cpuset: *mut Bitmap,
-        complete_cpuset: *mut Bitmap,
-        pub nodeset: *mut Bitmap,
-        complete_nodeset: *mut Bitmap,
-        pub infos: *mut Info,
-        pub infos_count: c_uint,
-        userdata: *mut c_void,
-        gp_index: u64,
-    }
-
-    /// `union hwloc_obj_attr_u`.
-    #[repr(C)]
-    pub union Attributes {
-        pub node: NodeAttributes,
-        pub cache: CacheAttributes,
-        pub pci: PciAttributes,
-        pub os_device: OsDeviceAttributes,
-    }
-
-    #[derive(Clone, Copy)]
-    #[repr(C)]
-    pub struct NodeAttributes {
-        pub local_memory: u64,
-        pub page_types_len: c_uint,
-        pub page_types: *mut PageType,
-    }
-
-    #[repr(C)]
-    pub struct PageType {
-        pub size: u64,
-        pub count: u64,
-    }
-
-    /// The beginning of `struct hwloc_cache_attr_s`.
-    #[derive(Clone, Copy)]
-    #[repr(C)]
-    pub struct CacheAttributes {
-        pub size: u64,
-    }
-
-    /// The beginning of `struct hwloc_pcidev_attr_s`, as it is where the library was built without 32-bit domains.
-    #[derive(Clone, Copy)]
-    #[repr(C)]
-    pub struct PciAttributes {
-        domain: u16,
-        bus: u8,
-        slot: u8,
-        function: u8,
-        pub class: u16,
-        pub vendor: u16,
-        pub device: u16,
-    }
-
-    impl PciAttributes {
-        pub fn address(&self) -> String {
-            let Self { domain, bus, slot, function, .. } = self;
-            format!("{domain:04x}:{bus:02x}:{slot:02x}.{function:x}")
-        }
-    }
-
-    #[derive(Clone, Copy)]
-    #[repr(C)]
-    pub struct OsDeviceAttributes {
-        pub kind: c_uint,
-    }
-
-    #[repr(C)]
-    pub struct Info {
-        pub name: *mut c_char,
-        pub value: *mut c_char,
-    }
+    use super::{
+        c_char, c_int, c_uint, c_ulong,
+        layout::{Bitmap, Object, Topology},
+    };
 
     unsafe extern "C" {
         pub fn hwloc_get_api_version() -> c_uint;
