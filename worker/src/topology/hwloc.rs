@@ -1,0 +1,481 @@
+//! hwloc: the only file with `unsafe` in the workspace.
+//!
+//! The proofs library links libhwloc through the crate `hwloc2`, and Cargo allows one crate that does. Its Rust
+//! interface lacks memory binding, XML and synthetic descriptions, and object types of today; so the functions needed
+//! are declared here, on the library that it links. The library's objects are copied into plain [`Object`]s at once:
+//! no pointer leaves this file.
+#![allow(unsafe_code, reason = "libhwloc is a C library")]
+
+use std::{
+    ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr::{self, NonNull},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::process::Pid;
+
+// For its build script, which finds and links the library.
+use hwloc2 as _;
+
+use super::{
+    CpuSet,
+    object::{Kind, Object, Pci},
+};
+
+mod layout;
+
+/// The largest index of a processing unit or node that is accepted.
+const INDEX_MAX: u32 = 65_535;
+/// More objects than any machine has.
+const OBJECTS_MAX: usize = 1_000_000;
+/// Deeper than any machine is.
+const DEPTH_MAX: usize = 128;
+
+/// Held where the library takes locks of its own, so that a forked process never has them taken by nobody.
+static LIBRARY: Mutex<()> = Mutex::new(());
+
+/// Why hwloc could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum HwlocError {
+    /// The library's interface is another one than that declared here.
+    #[error("libhwloc has interface version {0:#x}; version 2 is needed: install libhwloc15")]
+    Version(c_uint),
+    /// A function failed.
+    #[error("hwloc cannot {operation}")]
+    Failed {
+        /// What it was to do.
+        operation: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// More of something than any machine has.
+    #[error("the description has {0}")]
+    TooLarge(&'static str),
+    /// The environment makes hwloc describe another machine, on which nothing can be bound.
+    #[error("hwloc describes another machine than this one: unset HWLOC_XMLFILE, HWLOC_SYNTHETIC and HWLOC_FSROOT")]
+    NotThisMachine,
+}
+
+/// How a process takes its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryPolicy {
+    /// From the nodes given, and from nowhere else.
+    Bind,
+    /// From the nodes given while they have some.
+    Prefer,
+}
+
+/// Whether hwloc looks for devices.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Devices {
+    Listed,
+    LeftAlone,
+}
+
+/// A machine that hwloc has looked at.
+#[derive(Debug)]
+pub struct Topology(NonNull<layout::Topology>);
+
+impl Topology {
+    /// This machine, also what this process may not use.
+    pub fn this_machine() -> Result<Self, HwlocError> {
+        Self::of_this_machine(Devices::Listed)
+    }
+
+    /// This machine without its devices, to bind processes on it. For devices hwloc may start GPU drivers.
+    pub fn this_machine_to_bind() -> Result<Self, HwlocError> {
+        Self::of_this_machine(Devices::LeftAlone)
+    }
+
+    fn of_this_machine(devices: Devices) -> Result<Self, HwlocError> {
+        let topology = Self::configured(devices)?;
+        topology.load("look at this machine")?;
+        // SAFETY: a loaded topology.
+        if unsafe { ffi::hwloc_topology_is_thissystem(topology.0.as_ptr()) } != 1 {
+            return Err(HwlocError::NotThisMachine);
+        }
+        Ok(topology)
+    }
+
+    /// The machine of an XML document. The document must have passed [`super::xml`] and [`super::trial`].
+    pub(super) fn from_xml(xml: &str) -> Result<Self, HwlocError> {
+        let topology = Self::configured(Devices::Listed)?;
+        let text = CString::new(xml).map_err(|error| failed("read XML", error))?;
+        let length = c_int::try_from(text.as_bytes_with_nul().len()).map_err(|error| failed("read XML", error))?;
+        // SAFETY: a topology that is not loaded yet, and a text of that length with its final NUL; the library copies it.
+        alone(|| {
+            check("read XML", unsafe { ffi::hwloc_topology_set_xmlbuffer(topology.0.as_ptr(), text.as_ptr(), length) })
+        })?;
+        topology.load("understand XML")?;
+        Ok(topology)
+    }
+
+    /// The machine of a synthetic description, which must have passed [`super::synthetic`].
+    pub(super) fn from_synthetic(description: &str) -> Result<Self, HwlocError> {
+        let topology = Self::configured(Devices::Listed)?;
+        let text = CString::new(description).map_err(|error| failed("read a synthetic description", error))?;
+        // SAFETY: a topology that is not loaded yet, and a text with its final NUL; the library copies it.
+        alone(|| {
+            check("read a synthetic description", unsafe {
+                ffi::hwloc_topology_set_synthetic(topology.0.as_ptr(), text.as_ptr())
+            })
+        })?;
+        topology.load("understand a synthetic description")?;
+        Ok(topology)
+    }
+
+    /// An XML document from which the same topology can be read again.
+    pub fn to_xml(&self) -> Result<String, HwlocError> {
+        let (mut buffer, mut length) = (ptr::null_mut(), 0);
+        // SAFETY: a loaded topology, and two places for results.
+        alone(|| {
+            check("write XML", unsafe {
+                ffi::hwloc_topology_export_xmlbuffer(self.0.as_ptr(), &raw mut buffer, &raw mut length, 0)
+            })
+        })?;
+        // SAFETY: the library has just given a text with its final NUL.
+        let xml = unsafe { copied(buffer) };
+        // SAFETY: the buffer came from the function above, and is not used any more.
+        unsafe { ffi::hwloc_free_xmlbuffer(self.0.as_ptr(), buffer) };
+        Ok(xml)
+    }
+
+    /// The machine with all that is in it.
+    pub fn root(&self) -> Result<Object, HwlocError> {
+        // SAFETY: a loaded topology, which has an object at depth 0.
+        let root = unsafe { ffi::hwloc_get_obj_by_depth(self.0.as_ptr(), 0, 0) };
+        // SAFETY: an object of a loaded topology, which lives as long as `self`.
+        let root = unsafe { root.as_ref() }.ok_or(HwlocError::TooLarge("no machine in it"))?;
+        // SAFETY: the same.
+        unsafe { copy_object(root, 0, &mut 0) }
+    }
+
+    /// The processing units that the machine's cgroups allow.
+    pub fn allowed_units(&self) -> Result<CpuSet, HwlocError> {
+        // SAFETY: a loaded topology, which owns the set.
+        unsafe { set_of(ffi::hwloc_topology_get_allowed_cpuset(self.0.as_ptr())) }
+    }
+
+    /// The nodes that the machine's cgroups allow.
+    pub fn allowed_nodes(&self) -> Result<CpuSet, HwlocError> {
+        // SAFETY: a loaded topology, which owns the set.
+        unsafe { set_of(ffi::hwloc_topology_get_allowed_nodeset(self.0.as_ptr())) }
+    }
+
+    /// Binds this process, with all its threads, to processing units.
+    pub fn bind_units(&self, units: &CpuSet) -> Result<(), HwlocError> {
+        let set = Bitmap::of(units)?;
+        // SAFETY: a loaded topology and a set.
+        check("bind this process to processing units", unsafe {
+            ffi::hwloc_set_cpubind(self.0.as_ptr(), set.0.as_ptr(), layout::CPUBIND_PROCESS)
+        })
+    }
+
+    /// What this process, with all its threads, is bound to.
+    pub fn bound_units(&self) -> Result<CpuSet, HwlocError> {
+        let set = Bitmap::empty()?;
+        // SAFETY: a loaded topology and a set to fill.
+        check("read the processing units that this process is bound to", unsafe {
+            ffi::hwloc_get_cpubind(self.0.as_ptr(), set.0.as_ptr(), layout::CPUBIND_PROCESS)
+        })?;
+        set.to_set()
+    }
+
+    /// Says where this thread takes its memory, and what it starts or becomes after.
+    ///
+    /// Linux has no such policy for a whole process; the thread that calls `exec` passes its own on.
+    pub fn bind_memory(&self, nodes: &CpuSet, policy: MemoryPolicy) -> Result<(), HwlocError> {
+        let set = Bitmap::of(nodes)?;
+        let strict = match policy {
+            MemoryPolicy::Bind => layout::MEMBIND_STRICT,
+            MemoryPolicy::Prefer => 0,
+        };
+        let flags = layout::MEMBIND_THREAD | layout::MEMBIND_BYNODESET | strict;
+        // SAFETY: a loaded topology and a set.
+        check("bind this process to memory", unsafe {
+            ffi::hwloc_set_membind(self.0.as_ptr(), set.0.as_ptr(), layout::MEMBIND_BIND, flags)
+        })
+    }
+
+    /// The nodes that this thread is bound to; nothing where it has no policy of that kind.
+    pub fn bound_memory(&self) -> Result<Option<CpuSet>, HwlocError> {
+        let (set, mut policy) = (Bitmap::empty()?, 0);
+        let flags = layout::MEMBIND_THREAD | layout::MEMBIND_BYNODESET;
+        // SAFETY: a loaded topology, a set to fill and a place for the policy.
+        check("read the memory that this process is bound to", unsafe {
+            ffi::hwloc_get_membind(self.0.as_ptr(), set.0.as_ptr(), &raw mut policy, flags)
+        })?;
+        if policy == layout::MEMBIND_BIND { set.to_set().map(Some) } else { Ok(None) }
+    }
+
+    /// A topology to be loaded, with what this process may not use.
+    fn configured(devices: Devices) -> Result<Self, HwlocError> {
+        // SAFETY: takes nothing.
+        let version = unsafe { ffi::hwloc_get_api_version() };
+        if version >> 16 != 2 {
+            return Err(HwlocError::Version(version));
+        }
+        let mut topology = ptr::null_mut();
+        // SAFETY: a place for the result.
+        alone(|| check("start", unsafe { ffi::hwloc_topology_init(&raw mut topology) }))?;
+        let topology = NonNull::new(topology).map(Self).ok_or_else(|| failed("start", "no topology"))?;
+        // SAFETY: a topology that is not loaded yet.
+        check("include what may not be used", unsafe {
+            ffi::hwloc_topology_set_flags(topology.0.as_ptr(), layout::INCLUDE_DISALLOWED)
+        })?;
+        if devices == Devices::Listed {
+            // SAFETY: the same.
+            check("include devices", unsafe {
+                ffi::hwloc_topology_set_io_types_filter(topology.0.as_ptr(), layout::KEEP_IMPORTANT)
+            })?;
+        }
+        Ok(topology)
+    }
+
+    fn load(&self, operation: &'static str) -> Result<(), HwlocError> {
+        // SAFETY: a topology that is not loaded yet; after a failure it is only destroyed.
+        alone(|| check(operation, unsafe { ffi::hwloc_topology_load(self.0.as_ptr()) }))
+    }
+}
+
+impl Drop for Topology {
+    fn drop(&mut self) {
+        // SAFETY: made by `hwloc_topology_init`, destroyed once.
+        alone(|| unsafe { ffi::hwloc_topology_destroy(self.0.as_ptr()) });
+    }
+}
+
+/// A set as the library has it.
+struct Bitmap(NonNull<layout::Bitmap>);
+
+impl Bitmap {
+    fn empty() -> Result<Self, HwlocError> {
+        // SAFETY: takes nothing.
+        let set = unsafe { ffi::hwloc_bitmap_alloc() };
+        NonNull::new(set).map(Self).ok_or_else(|| failed("make a set", io::Error::last_os_error()))
+    }
+
+    fn of(set: &CpuSet) -> Result<Self, HwlocError> {
+        let bitmap = Self::empty()?;
+        for index in set.iter() {
+            if index > INDEX_MAX {
+                return Err(HwlocError::TooLarge("an index above 65535"));
+            }
+            // SAFETY: a set of ours; the index is small.
+            check("fill a set", unsafe { ffi::hwloc_bitmap_set(bitmap.0.as_ptr(), index) })?;
+        }
+        Ok(bitmap)
+    }
+
+    fn to_set(&self) -> Result<CpuSet, HwlocError> {
+        // SAFETY: a set of ours.
+        unsafe { set_of(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for Bitmap {
+    fn drop(&mut self) {
+        // SAFETY: made by `hwloc_bitmap_alloc`, freed once.
+        unsafe { ffi::hwloc_bitmap_free(self.0.as_ptr()) }
+    }
+}
+
+/// # Safety
+/// `bitmap` is null or a set that lives during the call.
+unsafe fn set_of(bitmap: *const layout::Bitmap) -> Result<CpuSet, HwlocError> {
+    let mut set = CpuSet::new();
+    if bitmap.is_null() {
+        return Ok(set);
+    }
+    let mut index = -1;
+    loop {
+        // SAFETY: a set that lives; -1 asks for the first index.
+        index = unsafe { ffi::hwloc_bitmap_next(bitmap, index) };
+        match u32::try_from(index) {
+            Err(_) => return Ok(set),
+            // Sets without an end end here as well.
+            Ok(index) if index > INDEX_MAX => return Err(HwlocError::TooLarge("an index above 65535")),
+            Ok(index) => set.insert(index),
+        }
+    }
+}
+
+/// # Safety
+/// `object` belongs to a loaded topology that lives during the call.
+unsafe fn copy_object(object: &layout::Object, depth: usize, copied_before: &mut usize) -> Result<Object, HwlocError> {
+    *copied_before += 1;
+    if depth > DEPTH_MAX || *copied_before > OBJECTS_MAX {
+        return Err(HwlocError::TooLarge("more objects than any machine"));
+    }
+    let mut list = |first: *const layout::Object| {
+        let (mut copies, mut next) = (Vec::new(), first);
+        // SAFETY: each child belongs to the same topology, and leads to its next sibling or to null.
+        while let Some(child) = unsafe { next.as_ref() } {
+            // SAFETY: the same.
+            copies.push(unsafe { copy_object(child, depth + 1, copied_before) }?);
+            next = child.next_sibling;
+        }
+        Ok::<_, HwlocError>(copies)
+    };
+    let (children, memory, devices) =
+        (list(object.first_child)?, list(object.memory_first_child)?, list(object.io_first_child)?);
+    // SAFETY: texts, sets and attributes of an object are null or live as long as the topology.
+    unsafe {
+        Ok(Object {
+            kind: kind_of(object),
+            os_index: (object.os_index != c_uint::MAX).then_some(object.os_index),
+            name: copied(object.name),
+            subtype: copied(object.subtype),
+            infos: infos_of(object),
+            units: set_of(object.cpuset)?,
+            nodes: set_of(object.nodeset)?,
+            children,
+            memory,
+            devices,
+        })
+    }
+}
+
+/// # Safety
+/// As for [`copy_object`].
+unsafe fn kind_of(object: &layout::Object) -> Kind {
+    // SAFETY: which member of the union is there is what the object's type says.
+    unsafe {
+        match (object.kind, object.attributes.as_ref()) {
+            (layout::OBJ_PACKAGE, _) => Kind::Package,
+            (layout::OBJ_CORE, _) => Kind::Core,
+            (layout::OBJ_PU, _) => Kind::Unit,
+            (layout::OBJ_L3CACHE, attributes) => Kind::L3 { bytes: attributes.map_or(0, |it| it.cache.size) },
+            (layout::OBJ_NUMANODE, Some(attributes)) => Kind::Node {
+                memory_bytes: attributes.node.local_memory,
+                pages: match attributes.node.page_types.is_null() {
+                    true => Vec::new(),
+                    false => {
+                        std::slice::from_raw_parts(attributes.node.page_types, attributes.node.page_types_len as usize)
+                            .iter()
+                            .map(|pages| (pages.size, pages.count))
+                            .collect()
+                    }
+                },
+            },
+            (layout::OBJ_NUMANODE, None) => Kind::Node { memory_bytes: 0, pages: Vec::new() },
+            (layout::OBJ_PCI_DEVICE, Some(attributes)) => Kind::Pci(Pci {
+                address: attributes.pci.address(),
+                class: attributes.pci.class,
+                vendor: attributes.pci.vendor,
+                device: attributes.pci.device,
+            }),
+            (layout::OBJ_OS_DEVICE, Some(attributes)) => match attributes.os_device.kind {
+                layout::OSDEV_BLOCK => Kind::Block,
+                layout::OSDEV_GPU | layout::OSDEV_COPROC => Kind::Accelerator,
+                _ => Kind::Other,
+            },
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// # Safety
+/// As for [`copy_object`].
+unsafe fn infos_of(object: &layout::Object) -> Vec<(String, String)> {
+    if object.infos.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: an array of that length; its texts live as long.
+    unsafe {
+        std::slice::from_raw_parts(object.infos, object.infos_count as usize)
+            .iter()
+            .map(|info| (copied(info.name), copied(info.value)))
+            .collect()
+    }
+}
+
+/// # Safety
+/// `text` is null or has a final NUL, and lives during the call.
+unsafe fn copied(text: *const c_char) -> String {
+    match text.is_null() {
+        true => String::new(),
+        // SAFETY: as demanded.
+        false => unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned(),
+    }
+}
+
+/// Starts a process that is a copy of this one with this thread only, and ends with what `work` answers; with another
+/// status if it panics. The caller waits for it.
+///
+/// `work` must not need what other threads may have been holding: of the library's locks and the allocator's that is
+/// seen to.
+pub(super) fn forked(work: impl FnOnce() -> u8) -> io::Result<Pid> {
+    // SAFETY: glibc makes its allocator usable in the child, and `LIBRARY` keeps other threads out of the library. The
+    // child leaves by `_exit` in any case, so nothing of its parent's is run twice.
+    let child = alone(|| unsafe { ffi::fork() });
+    if child == 0 {
+        let status = catch_unwind(AssertUnwindSafe(work)).unwrap_or(u8::MAX);
+        // SAFETY: takes a number, and does not come back.
+        unsafe { ffi::_exit(status.into()) }
+    }
+    Pid::from_raw(child).filter(|_| child > 0).ok_or_else(io::Error::last_os_error)
+}
+
+/// Keeps other threads out of the library.
+fn alone<T>(work: impl FnOnce() -> T) -> T {
+    let _others_wait: MutexGuard<'_, ()> = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
+
+fn check(operation: &'static str, status: c_int) -> Result<(), HwlocError> {
+    if status == 0 { Ok(()) } else { Err(failed(operation, io::Error::last_os_error())) }
+}
+
+fn failed(operation: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> HwlocError {
+    let source = source.into();
+    let source = match source.downcast::<io::Error>() {
+        Ok(error) => *error,
+        Err(other) => io::Error::other(other),
+    };
+    HwlocError::Failed { operation, source }
+}
+
+/// The functions that are used, and two of the C library.
+mod ffi {
+    use super::{
+        c_char, c_int, c_uint, c_ulong,
+        layout::{Bitmap, Object, Topology},
+    };
+
+    unsafe extern "C" {
+        pub fn hwloc_get_api_version() -> c_uint;
+        pub fn hwloc_topology_init(topology: *mut *mut Topology) -> c_int;
+        pub fn hwloc_topology_set_flags(topology: *mut Topology, flags: c_ulong) -> c_int;
+        pub fn hwloc_topology_set_io_types_filter(topology: *mut Topology, filter: c_uint) -> c_int;
+        pub fn hwloc_topology_set_xmlbuffer(topology: *mut Topology, buffer: *const c_char, size: c_int) -> c_int;
+        pub fn hwloc_topology_set_synthetic(topology: *mut Topology, description: *const c_char) -> c_int;
+        pub fn hwloc_topology_load(topology: *mut Topology) -> c_int;
+        pub fn hwloc_topology_destroy(topology: *mut Topology);
+        pub fn hwloc_topology_is_thissystem(topology: *mut Topology) -> c_int;
+        pub fn hwloc_get_obj_by_depth(topology: *mut Topology, depth: c_int, index: c_uint) -> *const Object;
+        pub fn hwloc_topology_get_allowed_cpuset(topology: *mut Topology) -> *const Bitmap;
+        pub fn hwloc_topology_get_allowed_nodeset(topology: *mut Topology) -> *const Bitmap;
+        pub fn hwloc_topology_export_xmlbuffer(
+            topology: *mut Topology,
+            buffer: *mut *mut c_char,
+            length: *mut c_int,
+            flags: c_ulong,
+        ) -> c_int;
+        pub fn hwloc_free_xmlbuffer(topology: *mut Topology, buffer: *mut c_char);
+        pub fn hwloc_set_cpubind(topology: *mut Topology, set: *const Bitmap, flags: c_int) -> c_int;
+        pub fn hwloc_get_cpubind(topology: *mut Topology, set: *mut Bitmap, flags: c_int) -> c_int;
+        pub fn hwloc_set_membind(topology: *mut Topology, set: *const Bitmap, policy: c_int, flags: c_int) -> c_int;
+        pub fn hwloc_get_membind(topology: *mut Topology, set: *mut Bitmap, policy: *mut c_int, flags: c_int) -> c_int;
+        pub fn hwloc_bitmap_alloc() -> *mut Bitmap;
+        pub fn hwloc_bitmap_free(set: *mut Bitmap);
+        pub fn hwloc_bitmap_set(set: *mut Bitmap, index: c_uint) -> c_int;
+        pub fn hwloc_bitmap_next(set: *const Bitmap, previous: c_int) -> c_int;
+        // Of the C library.
+        pub fn fork() -> c_int;
+        pub fn _exit(status: c_int) -> !;
+    }
+}

@@ -1,0 +1,85 @@
+//! Descriptions are read by a forked process first.
+//!
+//! libhwloc trusts what it reads: a damaged XML document can crash it, make it loop, or make it complain on stderr and
+//! go on with something else. A process of its own pays for that.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek},
+};
+
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    process::{Resource, Rlimit, WaitOptions, setrlimit, waitpid},
+};
+
+use super::hwloc::{HwlocError, Topology, forked};
+
+/// More than the largest machine takes.
+const CPU_SECS: u64 = 10;
+/// How much of the library's complaint is told.
+const COMPLAINT_BYTES_MAX: u64 = 4096;
+
+/// The exit statuses of the process.
+const FINE: u8 = 0;
+const REFUSED: u8 = 1;
+
+/// Why a description is not read in this process.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TrialError {
+    #[error("hwloc cannot understand it")]
+    Refused,
+    #[error("hwloc complains: {0}")]
+    Complaint(String),
+    #[error("hwloc crashes or does not come to an end with it")]
+    Crash,
+    #[error("no process can be started to try it: {0}")]
+    Process(#[source] io::Error),
+}
+
+/// Lets another process look at what `open` opens.
+pub(super) fn of(open: impl FnOnce() -> Result<Topology, HwlocError>) -> Result<(), TrialError> {
+    let stderr =
+        memfd_create("hwloc-stderr", MemfdFlags::CLOEXEC).map_err(|error| TrialError::Process(error.into()))?;
+    let child = forked(|| {
+        let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
+        // Without them it is tried nevertheless.
+        let _ = (setrlimit(Resource::Cpu, limit(CPU_SECS)), setrlimit(Resource::Core, limit(0)));
+        let _ = rustix::stdio::dup2_stderr(&stderr);
+        // Objects are copied as well: a topology that was loaded is not always whole.
+        let outcome = open().and_then(|topology| {
+            topology.allowed_units()?;
+            topology.allowed_nodes()?;
+            topology.root()
+        });
+        if outcome.is_ok() { FINE } else { REFUSED }
+    });
+    let child = child.map_err(TrialError::Process)?;
+    let ended = loop {
+        match waitpid(Some(child), WaitOptions::empty()) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(TrialError::Process(error.into())),
+            Ok(ended) => break ended.and_then(|(_, status)| status.exit_status()),
+        }
+    };
+    match ended.and_then(|status| u8::try_from(status).ok()) {
+        Some(FINE) => complaint(stderr.into()),
+        Some(REFUSED) => Err(TrialError::Refused),
+        _ => Err(TrialError::Crash),
+    }
+}
+
+/// What the library wrote to stderr, without its frames.
+fn complaint(mut stderr: File) -> Result<(), TrialError> {
+    let mut text = Vec::new();
+    stderr
+        .rewind()
+        .and_then(|()| stderr.take(COMPLAINT_BYTES_MAX).read_to_end(&mut text))
+        .map_err(TrialError::Process)?;
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().map(|line| line.trim_matches(['*', ' '])).filter(|line| !line.is_empty());
+    match lines.take(3).collect::<Vec<_>>().join(" ") {
+        nothing if nothing.is_empty() => Ok(()),
+        lines => Err(TrialError::Complaint(lines)),
+    }
+}
