@@ -12,6 +12,7 @@ pub mod heartbeat;
 pub mod journal;
 pub mod params;
 pub mod params_watch;
+pub mod plan;
 pub mod processor;
 pub mod run;
 pub mod slot;
