@@ -17,6 +17,9 @@ use sealbus_worker::{
 };
 use tracing_subscriber::EnvFilter;
 
+mod exec_bound;
+mod topology;
+
 /// What is logged when `RUST_LOG` says nothing: what changes here, and what is wrong in the libraries.
 const DEFAULT_LOG_FILTER: &str = "info,async_nats=warn,filecoin_proofs=warn,storage_proofs_core=warn";
 
@@ -50,6 +53,11 @@ enum Command {
         /// add_pieces, tree_d, pc1, pc2, transfer, c1 or c2.
         stage: Stage,
     },
+    /// Print what this machine, or one that is described, consists of.
+    Topology(topology::TopologyArguments),
+    /// Bind this process and become an executable (started by the worker itself).
+    #[command(hide = true)]
+    ExecBound(exec_bound::ExecBoundArguments),
     /// Print a completion script.
     Completion {
         /// For which shell.
@@ -67,6 +75,9 @@ struct ConfigFile {
 impl Arguments {
     /// Carries out the command.
     pub fn execute(self) -> ExitCode {
+        if let Command::ExecBound(arguments) = self.command {
+            return arguments.execute();
+        }
         match self.carry_out() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -95,6 +106,9 @@ impl Arguments {
                 start_log(EnvFilter::from_default_env());
                 Ok(child::serve(stage)?)
             }
+            Command::Topology(arguments) => arguments.run(),
+            // Became another executable, or ended.
+            Command::ExecBound(_) => Ok(()),
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Arguments::command(), "sealbus-worker", &mut std::io::stdout());
                 Ok(())

@@ -11,6 +11,9 @@ pub struct Machine {
     pub source: String,
     /// Processing units that exist; more than what the cores below have where the worker is restricted.
     pub present: CpuSet,
+    /// NUMA nodes that exist; more than `nodes` where the worker is restricted.
+    #[serde(default)]
+    pub nodes_present: CpuSet,
     /// How many processor packages (sockets) there are.
     pub packages: usize,
     /// NUMA nodes, by OS index rising.
@@ -97,6 +100,9 @@ pub struct Disk {
     pub model: String,
     /// Its size in bytes, 0 where unknown.
     pub bytes: u64,
+    /// Its PCI address, where known.
+    #[serde(default)]
+    pub pci: Option<String>,
     /// The nearest node: a position in [`Machine::nodes`], where known.
     pub node: Option<usize>,
     /// Whether it turns; such a disk is no place for a slot.

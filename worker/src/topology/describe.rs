@@ -1,0 +1,184 @@
+//! From hwloc's tree of objects to a [`Machine`]. Pure.
+
+use super::{
+    Cache, Core, CpuSet, HugePages, Machine, Node, devices,
+    load::TopologyError,
+    object::{Kind, Object},
+};
+
+/// What surrounds an object.
+#[derive(Clone, Default)]
+pub(super) struct Around {
+    /// Its package.
+    pub(super) package: Option<usize>,
+    /// The L3 cache that it is under.
+    l3: Option<usize>,
+    /// Whether it is part of a core.
+    in_core: bool,
+    /// NUMA nodes by nearness: each step outwards adds those that are found there, by OS index.
+    near: Vec<Vec<u32>>,
+}
+
+/// What a walk over the tree has found.
+#[derive(Default)]
+struct Found {
+    packages: usize,
+    nodes: Vec<Node>,
+    l3s: Vec<u64>,
+    cores: Vec<FoundCore>,
+}
+
+struct FoundCore {
+    units: CpuSet,
+    around: Around,
+    /// Nodes in it and around it, as hwloc says.
+    nodes: CpuSet,
+}
+
+/// A group of cores: an L3 cache, the node next to the cores, the package. A cache that spans nodes is several groups.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct GroupKey {
+    l3: Option<usize>,
+    near: Option<u32>,
+    package: usize,
+}
+
+/// Describes the machine, without what is not allowed.
+pub(super) fn describe(
+    source: &str,
+    root: &Object,
+    allowed_units: &CpuSet,
+    allowed_nodes: &CpuSet,
+) -> Result<Machine, TopologyError> {
+    let mut found = Found::default();
+    found.walk(root, &Around::default());
+    found.nodes.sort_by_key(|node| node.os_index);
+    found.nodes.dedup_by_key(|node| node.os_index);
+    let nodes_present: CpuSet = found.nodes.iter().map(|node| node.os_index).collect();
+    found.nodes.retain(|node| allowed_nodes.contains(node.os_index));
+    if found.nodes.is_empty() {
+        return Err(TopologyError::NoNodes { machine: source.to_owned() });
+    }
+    let (caches, cores) = groups(&found, allowed_units);
+    if cores.is_empty() {
+        return Err(TopologyError::NoUnits { machine: source.to_owned() });
+    }
+    let (gpus, disks) = devices::of_tree(root, &found.nodes);
+    Ok(Machine {
+        source: source.to_owned(),
+        present: root.units.clone(),
+        nodes_present,
+        packages: found.packages.max(1),
+        nodes: found.nodes,
+        caches,
+        cores,
+        gpus,
+        disks,
+        memory_max_bytes: None,
+    })
+}
+
+impl Around {
+    /// What surrounds the children of an object.
+    pub(super) fn inside(&self, object: &Object) -> Self {
+        let mut inside = self.clone();
+        let mut nodes: Vec<u32> = nodes_of_memory(&object.memory).into_iter().map(|node| node.os_index).collect();
+        if !nodes.is_empty() {
+            nodes.sort_unstable();
+            inside.near.push(nodes);
+        }
+        inside
+    }
+
+    /// The nearest of some nodes: a position in them.
+    pub(super) fn nearest(&self, nodes: &[Node]) -> Option<usize> {
+        let position = |index: &u32| nodes.iter().position(|node| node.os_index == *index);
+        self.near.iter().rev().find_map(|level| level.iter().find_map(position))
+    }
+}
+
+impl Found {
+    fn walk(&mut self, object: &Object, around: &Around) {
+        let mut around = around.clone();
+        match object.kind {
+            Kind::Package => {
+                around.package = Some(self.packages);
+                self.packages += 1;
+            }
+            Kind::L3 { bytes } => {
+                around.l3 = Some(self.l3s.len());
+                self.l3s.push(bytes);
+            }
+            _ => {}
+        }
+        for mut node in nodes_of_memory(&object.memory) {
+            node.package = around.package;
+            self.nodes.push(node);
+        }
+        let mut inside = around.inside(object);
+        // A machine that tells of no cores has one a unit.
+        if matches!(object.kind, Kind::Core | Kind::Unit) && !inside.in_core {
+            inside.in_core = true;
+            let (units, nodes) = (object.units.clone(), object.nodes.clone());
+            self.cores.push(FoundCore { units, around: inside.clone(), nodes });
+        }
+        for child in &object.children {
+            self.walk(child, &inside);
+        }
+    }
+}
+
+/// The NUMA nodes among memory objects, also those behind a cache.
+fn nodes_of_memory(memory: &[Object]) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for object in memory {
+        if let (Kind::Node { memory_bytes, pages }, Some(os_index)) = (&object.kind, object.os_index) {
+            // The first size is that of ordinary pages. How many are free, a description does not say.
+            let huge = pages.iter().skip(1).filter(|(_, total)| *total > 0);
+            let huge_pages = huge.map(|&(page_bytes, total)| HugePages { page_bytes, total, free: total }).collect();
+            nodes.push(Node { os_index, package: None, memory_bytes: *memory_bytes, huge_pages });
+        }
+        nodes.extend(nodes_of_memory(&object.memory));
+    }
+    nodes
+}
+
+/// The groups that have a core that may be used, and those cores.
+fn groups(found: &Found, allowed: &CpuSet) -> (Vec<Cache>, Vec<Core>) {
+    let mut keys: Vec<GroupKey> = Vec::new();
+    let (mut caches, mut cores): (Vec<Cache>, Vec<Core>) = (Vec::new(), Vec::new());
+    for core in &found.cores {
+        let units = core.units.intersection(allowed);
+        if units.is_empty() {
+            continue;
+        }
+        let key = core.key();
+        let cache = keys.iter().position(|known| *known == key).unwrap_or_else(|| {
+            keys.push(key);
+            caches.push(group(found, core));
+            caches.len() - 1
+        });
+        cores.push(Core { units, cache });
+    }
+    (caches, cores)
+}
+
+/// The group of a core, with its share of the cache.
+fn group(found: &Found, core: &FoundCore) -> Cache {
+    let key = core.key();
+    let cores_present = found.cores.iter().filter(|other| other.key() == key).count();
+    let sharing = |l3| found.cores.iter().filter(|other| other.around.l3 == Some(l3)).count();
+    let bytes = key.l3.map_or(0, |l3| found.l3s[l3].saturating_mul(cores_present as u64) / sharing(l3).max(1) as u64);
+    let by_set = || found.nodes.iter().position(|node| core.nodes.contains(node.os_index));
+    // Where none of its own nodes may be used, all the others are about as far.
+    let node = core.around.nearest(&found.nodes).or_else(by_set).unwrap_or(0);
+    Cache { bytes, package: key.package, node, cores_present }
+}
+
+impl FoundCore {
+    fn key(&self) -> GroupKey {
+        let near =
+            self.around.near.last().and_then(|level| level.first()).copied().or_else(|| self.nodes.iter().next());
+        GroupKey { l3: self.around.l3, near, package: self.around.package.unwrap_or(0) }
+    }
+}

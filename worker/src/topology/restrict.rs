@@ -1,0 +1,35 @@
+//! A machine of which less may be used.
+
+use super::{CpuSet, Machine, TopologyError};
+
+impl Machine {
+    /// The same machine for a worker that may use only these processing units.
+    ///
+    /// Cores and groups that lose all units are left out. Nodes, cards and disks stay.
+    ///
+    /// # Errors
+    /// [`TopologyError::NotThere`] for units that it lacks, [`TopologyError::NoUnits`] for none.
+    pub fn restricted_to(&self, units: &CpuSet) -> Result<Self, TopologyError> {
+        let machine = self.source.clone();
+        let missing = units.difference(&self.units());
+        if !missing.is_empty() {
+            return Err(TopologyError::NotThere { machine, missing, units: self.units() });
+        }
+        if units.is_empty() {
+            return Err(TopologyError::NoUnits { machine });
+        }
+        let mut restricted = self.clone();
+        for core in &mut restricted.cores {
+            core.units = core.units.intersection(units);
+        }
+        restricted.cores.retain(|core| !core.units.is_empty());
+        let mut kept: Vec<usize> = restricted.cores.iter().map(|core| core.cache).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        restricted.caches = kept.iter().map(|&cache| self.caches[cache].clone()).collect();
+        for core in &mut restricted.cores {
+            core.cache = kept.iter().position(|cache| *cache == core.cache).unwrap_or_default();
+        }
+        Ok(restricted)
+    }
+}
