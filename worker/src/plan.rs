@@ -46,7 +46,9 @@ use draft::{Draft, Site};
 pub fn plan(machine: &Machine, request: &Request) -> Result<Plan, CannotPlan> {
     let plan = without_more(machine, request)?;
     let more = more::more(machine, request, &plan);
-    Ok(Plan { more, ..plan })
+    let mut notes = more::one_core_each(machine, request, &plan);
+    notes.extend(plan.notes);
+    Ok(Plan { more, notes, ..plan })
 }
 
 /// A plan without what one more of anything would bring.
@@ -63,7 +65,9 @@ fn without_more(machine: &Machine, request: &Request) -> Result<Plan, CannotPlan
         machine: explain::machine(&site.machine),
         sector_size: request.sector_size,
         concurrent: concurrent(&groups),
-        staggered_secs: BTreeMap::from_iter([(Phase::Pc1, site.staggered_secs(&draft))].into_iter().filter(|(_, secs)| *secs > 0)),
+        staggered_secs: BTreeMap::from_iter(
+            [(Phase::Pc1, site.staggered_secs(&draft))].into_iter().filter(|(_, secs)| *secs > 0),
+        ),
         locks: pipeline.locks.clone(),
         slots: room.slots.clone(),
         slot_bytes: room.slot_bytes,

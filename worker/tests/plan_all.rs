@@ -7,6 +7,8 @@ mod machines;
 mod calc;
 #[path = "plan/check.rs"]
 mod check;
+#[path = "plan/cli.rs"]
+mod cli;
 #[path = "plan/configuration.rs"]
 mod configuration;
 #[path = "plan/golden.rs"]

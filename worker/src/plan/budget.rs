@@ -102,7 +102,8 @@ impl Budget {
         let share = |name: &str, bytes| MemoryShare { name: name.to_owned(), bytes };
         let (pc1, proof) = (pc1s as u64 * request.memory_of(Phase::Pc1), proofs as u64 * proof_bytes(request));
         let parents = if sharing == Sharing::Roomy { parent_cache_bytes(request.sector_size) } else { 0 };
-        let huge = if self.from_huge { 0 } else { self.huge };
+        // Where a cgroup limits memory, huge pages are beside what it allows.
+        let huge = if self.from_huge { 0 } else { self.total.saturating_sub(self.usable + self.reserve) };
         let mut shares = vec![share("the system", self.reserve), share("small phases", small_bytes(request))];
         match sharing {
             Sharing::Turns => shares.push(share("pc1, pc2 or c2", pc1.max(proof))),
@@ -139,9 +140,9 @@ impl Budget {
             size,
             phase,
             needed: units::bytes(needed),
-            usable: units::bytes(self.usable),
+            usable: units::bytes(self.usable.saturating_sub(small_bytes(request))),
             total: units::bytes(self.total),
-            reserve: units::bytes(self.reserve),
+            reserve: units::bytes(self.reserve + small_bytes(request)),
         }
     }
 }

@@ -147,9 +147,7 @@ impl FromStr for Slots {
 
     fn from_str(text: &str) -> Result<Self, CalcError> {
         let failed = |problem: String| CalcError::Slots { text: text.to_owned(), problem };
-        let number = |part: &str| {
-            part.trim().parse::<usize>().map_err(|_| failed(format!("{part:?} is not a number")))
-        };
+        let number = |part: &str| part.trim().parse::<usize>().map_err(|_| failed(format!("{part:?} is not a number")));
         let (least, most) = match text.split_once('-') {
             Some((least, most)) => (number(least)?, number(most)?),
             None => (number(text)?, number(text)?),
@@ -220,7 +218,8 @@ pub fn table(rows: &[Row]) -> String {
 pub fn phases(steady: &Steady) -> String {
     let mut text = format!("{:<12}  {:>6}  {:>14}\n", "phase", "busy", "queue before");
     for ((stage, busy), (_, queued)) in steady.busy.iter().zip(&steady.queued_ms) {
-        let _ = writeln!(text, "{stage:<12}  {:>5.0}%  {:>14}", busy * 100.0, units::time(*queued), stage = stage.name());
+        let _ =
+            writeln!(text, "{stage:<12}  {:>5.0}%  {:>14}", busy * 100.0, units::time(*queued), stage = stage.name());
     }
     for (lock, held) in &steady.locked {
         let _ = writeln!(text, "{:<12}  {:>5.0}%", format!("lock {lock}"), held * 100.0);
@@ -231,8 +230,7 @@ pub fn phases(steady: &Steady) -> String {
 /// The rows for a spreadsheet; times in seconds.
 #[must_use]
 pub fn csv(rows: &[Row]) -> String {
-    let mut text =
-        String::from("slots,sectors_per_day,bound_per_day,slot_secs,slot_least_secs,bottleneck");
+    let mut text = String::from("slots,sectors_per_day,bound_per_day,slot_secs,slot_least_secs,bottleneck");
     let names = rows.first().map(|row| row.steady.busy.as_slice()).unwrap_or_default();
     for (stage, _) in names {
         let _ = write!(text, ",{stage}_busy,{stage}_queue_secs");

@@ -123,7 +123,11 @@ fn cpus_are_there(machine: &Machine, group: &PlacedGroup) -> Vec<Finding> {
 fn node_fits(machine: &Machine, group: &PlacedGroup) -> Vec<Finding> {
     let Some(number) = group.numa_node else {
         let problem = || "memory needs a node".to_owned();
-        return group.memory.map(|_| group.error("memory", problem(), "give numa_node, or leave memory out")).into_iter().collect();
+        return group
+            .memory
+            .map(|_| group.error("memory", problem(), "give numa_node, or leave memory out"))
+            .into_iter()
+            .collect();
     };
     let Some(node) = machine.nodes.iter().position(|node| node.os_index == number) else {
         let nodes: CpuSet = machine.nodes.iter().map(|node| node.os_index).collect();
@@ -142,8 +146,7 @@ fn pc1_fits(machine: &Machine, group: &PlacedGroup) -> Vec<Finding> {
     let Some(cpus) = &group.cpus else { return Vec::new() };
     let cores = group.cores(machine);
     let mut findings = Vec::new();
-    let halves: Vec<usize> =
-        cores.iter().copied().filter(|&core| !machine.cores[core].units.is_subset(cpus)).collect();
+    let halves: Vec<usize> = cores.iter().copied().filter(|&core| !machine.cores[core].units.is_subset(cpus)).collect();
     if !halves.is_empty() {
         let other = cpus_of(machine, &halves).difference(cpus);
         let problem = format!("has only a part of some cores: {other} are their other hardware threads");
@@ -157,7 +160,11 @@ fn pc1_fits(machine: &Machine, group: &PlacedGroup) -> Vec<Finding> {
         findings.push(group.warning("cpus", problem, "take the cores of one L3 cache"));
     } else if caches.len() > 1 {
         let problem = format!("lies on {} L3 caches", caches.len());
-        findings.push(group.warning("cpus", problem, "take the cores of one: PC1's threads exchange everything through it"));
+        findings.push(group.warning(
+            "cpus",
+            problem,
+            "take the cores of one: PC1's threads exchange everything through it",
+        ));
     }
     findings.extend(multicore_works(machine, group, cpus, cores.len()));
     findings
@@ -175,7 +182,8 @@ fn multicore_works(machine: &Machine, group: &PlacedGroup, cpus: &CpuSet, cores:
     match multicore::outcome(machine, cpus, producers) {
         Outcome::Bound(_) | Outcome::Unbound => None,
         Outcome::Panics { cores, caches } => {
-            let problem = format!("multicore SDR panics here: {cores} cores are not evenly divided among {caches} caches");
+            let problem =
+                format!("multicore SDR panics here: {cores} cores are not evenly divided among {caches} caches");
             Some(group.error("env", problem, &format!("give the worker as many cores of each cache, or {WITHOUT}")))
         }
         Outcome::Outside { core } => {
@@ -185,7 +193,11 @@ fn multicore_works(machine: &Machine, group: &PlacedGroup, cpus: &CpuSet, cores:
         }
         Outcome::Partial { cores, threads } => {
             let problem = format!("multicore SDR would find {cores} cores for {threads} threads, which then share one");
-            Some(group.warning("cpus", problem, &format!("take other cores as `sealbus-worker plan` does, or {WITHOUT}")))
+            Some(group.warning(
+                "cpus",
+                problem,
+                &format!("take other cores as `sealbus-worker plan` does, or {WITHOUT}"),
+            ))
         }
     }
 }
@@ -202,8 +214,7 @@ fn gpus_are_there(machine: &Machine, group: &PlacedGroup) -> Vec<Finding> {
 
 fn cores_of_pc1_are_its_own(machine: &Machine, groups: &[PlacedGroup]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let cores: Vec<BTreeSet<usize>> =
-        groups.iter().map(|group| group.cores(machine).into_iter().collect()).collect();
+    let cores: Vec<BTreeSet<usize>> = groups.iter().map(|group| group.cores(machine).into_iter().collect()).collect();
     for (first, pc1) in groups.iter().enumerate().filter(|(_, group)| group.stage == Phase::Pc1) {
         for (second, other) in groups.iter().enumerate() {
             let both: Vec<usize> = cores[first].intersection(&cores[second]).copied().collect();
@@ -248,9 +259,8 @@ fn gpus_are_shared_by_locks(groups: &[PlacedGroup]) -> Vec<Finding> {
 fn memory_is_there(machine: &Machine, groups: &[PlacedGroup]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for node in &machine.nodes {
-        let bound = |group: &&PlacedGroup| {
-            group.numa_node == Some(node.os_index) && group.memory == Some(MemoryPolicy::Bind)
-        };
+        let bound =
+            |group: &&PlacedGroup| group.numa_node == Some(node.os_index) && group.memory == Some(MemoryPolicy::Bind);
         let there: Vec<&PlacedGroup> = groups.iter().filter(bound).collect();
         let needed = at_once(&there);
         if let Some(last) = there.last().filter(|_| needed > node.memory_bytes) {
@@ -260,7 +270,14 @@ fn memory_is_there(machine: &Machine, groups: &[PlacedGroup]) -> Vec<Finding> {
         }
     }
     let total: u64 = machine.nodes.iter().map(|node| node.memory_bytes).sum();
-    let total = machine.memory_max_bytes.map_or(total, |most| most.min(total));
+    // Huge pages are beside what a cgroup allows.
+    let huge: u64 = machine
+        .nodes
+        .iter()
+        .flat_map(|node| &node.huge_pages)
+        .map(|pages| pages.page_bytes.saturating_mul(pages.total))
+        .sum();
+    let total = machine.memory_max_bytes.map_or(total, |most| most.saturating_add(huge).min(total));
     let all: Vec<&PlacedGroup> = groups.iter().collect();
     let needed = at_once(&all);
     if let Some(last) = all.iter().rev().find(|group| group.memory_bytes > 0).filter(|_| needed > total) {

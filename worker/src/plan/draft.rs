@@ -89,8 +89,7 @@ impl<'a> Site<'a> {
     #[must_use]
     pub fn pipeline(&self, draft: &Draft, slots: usize, small: &BTreeMap<Phase, usize>) -> PipelineSpec {
         let turns = draft.sharing == Sharing::Turns;
-        let mut locks: BTreeMap<String, usize> =
-            self.gpu_locks(draft).into_iter().map(|lock| (lock, 1)).collect();
+        let mut locks: BTreeMap<String, usize> = self.gpu_locks(draft).into_iter().map(|lock| (lock, 1)).collect();
         if turns {
             locks.insert(MEMORY_LOCK.to_owned(), 1);
         }
@@ -105,7 +104,11 @@ impl<'a> Site<'a> {
                     let locks = self.gpu_locks(draft).into_iter();
                     locks.map(|lock| Servers { count: 1, time_ms, locks: with_memory(Some(lock)) }).collect()
                 }
-                _ => vec![Servers { count: small.get(&stage).copied().unwrap_or(SMALL_MAX), time_ms, locks: BTreeSet::new() }],
+                _ => vec![Servers {
+                    count: small.get(&stage).copied().unwrap_or(SMALL_MAX),
+                    time_ms,
+                    locks: BTreeSet::new(),
+                }],
             };
             let staggered_ms = if stage == Phase::Pc1 { self.staggered_secs(draft) * 1000 } else { 0 };
             Work { stage, servers, concurrent: None, staggered_ms }
@@ -177,12 +180,26 @@ pub fn choose(site: &Site<'_>) -> Result<Draft, CannotPlan> {
                 break;
             }
             let single = single.clone();
-            let draft = Draft { pc1s, units, want, gpus: used, sharing, rest, fits_memory: most, fits_cores, per_day: 0.0, single };
+            let draft = Draft {
+                pc1s,
+                units,
+                want,
+                gpus: used,
+                sharing,
+                rest,
+                fits_memory: most,
+                fits_cores,
+                per_day: 0.0,
+                single,
+            };
             let per_day = bound(&site.pipeline(&draft, SLOTS_MANY, &BTreeMap::new()));
             if best.as_ref().is_none_or(|best| per_day > best.per_day * BETTER) {
                 best = Some(Draft { per_day, ..draft });
             }
         }
+    }
+    if let Some(best) = &mut best {
+        best.units.sort_by(|a, b| (a.node, a.cache, &a.cores).cmp(&(b.node, b.cache, &b.cores)));
     }
     best.ok_or_else(|| site.budget.refusal(super::explain::machine(machine), site.request))
 }
@@ -206,9 +223,14 @@ fn units(site: &Site<'_>) -> (Want, Option<Vec<Unit>>, Option<String>) {
     }
     let units = place(machine, alone, machine.cores.len(), &on_node);
     let why = match multicore::outcome(machine, &machine.units(), cores.max(2) - 1) {
-        _ if cores == 1 => "there are no two cores for it that share a cache".to_owned(),
-        Outcome::Panics { cores, caches } => format!("it panics where {cores} cores are not evenly divided among {caches} caches"),
-        _ => "it takes core numbers for cpu numbers, and these differ here".to_owned(),
+        _ if site.request.producers == 0 => "none of its producers is wanted (--producers 0)".to_owned(),
+        _ if cores == 1 => "no two cores for it share a cache".to_owned(),
+        Outcome::Panics { cores, caches } => format!(
+            "it panics where {cores} cores are not evenly divided among {caches} caches (a worker that is given as many of \
+             each cache could use it)"
+        ),
+        _ => "it takes core numbers for cpu numbers, and these differ here (where core 1 is cpu 1 and so on, it could be used)"
+            .to_owned(),
     };
     (alone, Some(units), Some(why))
 }

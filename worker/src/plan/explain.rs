@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use super::{
     calc,
+    pipeline::Bound,
     request::{Group, Plan},
+    simulate::Steady,
     units,
 };
 use crate::topology::Machine;
@@ -70,25 +72,30 @@ pub fn explain(plan: &Plan, reasons: bool) -> String {
 }
 
 fn processors(groups: &[Group]) -> String {
-    let mut text = format!(
-        "Processors\n  {:<10}  {:>5}  {:<24}  {:<8}  {:<18}  {:<8}  {}\n",
-        "stage", "count", "cpus", "node", "memory each", "gpus", "locks"
-    );
-    for group in groups {
-        let cpus = group.cpus.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string);
-        let node = group.numa_node.map_or_else(|| "-".to_owned(), |node| node.to_string());
-        let policy = group.memory.map_or(String::new(), |policy| format!(", {}", policy.name()));
-        let memory = format!("{}{policy}", units::bytes(group.memory_bytes));
-        let or_none = |list: &[String]| if list.is_empty() { "-".to_owned() } else { list.join(", ") };
-        let (gpus, locks) = (or_none(&group.gpus), or_none(&group.locks));
-        let _ = writeln!(
-            text,
-            "  {:<10}  {:>5}  {cpus:<24}  {node:<8}  {memory:<18}  {gpus:<8}  {locks}",
-            group.stage.name(),
-            group.count
-        );
+    let head = ["stage", "count", "cpus", "node", "memory each", "gpus", "locks"].map(str::to_owned);
+    let rows: Vec<[String; 7]> = std::iter::once(head).chain(groups.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..7).map(width).collect();
+    let mut text = String::from("Processors\n");
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        let _ = writeln!(text, "  {}", cells.join("  ").trim_end());
     }
     text
+}
+
+fn row(group: &Group) -> [String; 7] {
+    let or_none = |list: &[String]| if list.is_empty() { "-".to_owned() } else { list.join(", ") };
+    let policy = group.memory.map_or(String::new(), |policy| format!(", {}", policy.name()));
+    [
+        group.stage.name().to_owned(),
+        group.count.to_string(),
+        group.cpus.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string),
+        group.numa_node.map_or_else(|| "-".to_owned(), |node| node.to_string()),
+        format!("{}{policy}", units::bytes(group.memory_bytes)),
+        or_none(&group.gpus),
+        or_none(&group.locks),
+    ]
 }
 
 fn limits(plan: &Plan) -> String {
@@ -110,7 +117,13 @@ fn limits(plan: &Plan) -> String {
         }
     }
     let places = slots.into_iter().map(|(place, count)| format!("{count} in {place}")).collect();
-    let _ = writeln!(text, "  slots             {}, {} each: {}", plan.slots.len(), units::bytes(plan.slot_bytes), list(places));
+    let _ = writeln!(
+        text,
+        "  slots             {}, {} each: {}",
+        plan.slots.len(),
+        units::bytes(plan.slot_bytes),
+        list(places)
+    );
     text
 }
 
@@ -120,7 +133,7 @@ fn expected(plan: &Plan, more: bool) -> String {
         "\nExpected\n  {} sectors a day, short of {}; no order of work could do more than {}\n  a sector is in its slot for {}, \
          {} of it waiting for processors\n",
         units::rate(steady.sectors_per_day),
-        steady.bottleneck,
+        short_of(steady),
         units::rate(steady.bound_per_day),
         units::time(steady.slot_ms),
         units::time(steady.slot_ms.saturating_sub(steady.slot_least_ms)),
@@ -138,10 +151,19 @@ fn expected(plan: &Plan, more: bool) -> String {
                 gain if gain < -0.005 * steady.sectors_per_day => format!("-{}", units::rate(-gain)),
                 _ => "nothing".to_owned(),
             };
-            let _ = writeln!(text, "  {:<26}  {gain:>8}  ({} sectors a day)", more.what, units::rate(more.sectors_per_day));
+            let _ =
+                writeln!(text, "  {:<26}  {gain:>8}  ({} sectors a day)", more.what, units::rate(more.sectors_per_day));
         }
     }
     text
+}
+
+/// What is scarcest; several where they are about equally so.
+fn short_of(steady: &Steady) -> String {
+    let is_as_scarce = |bound: &&Bound| bound.per_day <= 1.01 * steady.bound_per_day;
+    let scarce: Vec<String> =
+        steady.bounds.iter().filter(is_as_scarce).map(|bound| bound.resource.to_string()).collect();
+    scarce.join(" and of ")
 }
 
 /// Breaks a text into lines, the later ones as far in as the first.

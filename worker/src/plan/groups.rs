@@ -55,13 +55,7 @@ fn pc1_anywhere(site: &Site<'_>, draft: &Draft) -> Group {
     if let Some(producers) = draft.want.producers {
         env.insert("FIL_PROOFS_MULTICORE_SDR_PRODUCERS".to_owned(), producers.to_string());
     }
-    Group {
-        count: draft.pc1s,
-        cpus: None,
-        locks: memory_lock(draft),
-        env,
-        ..on_rest(site, draft, Phase::Pc1)
-    }
+    Group { count: draft.pc1s, cpus: None, locks: memory_lock(draft), env, ..on_rest(site, draft, Phase::Pc1) }
 }
 
 fn proofs_on_cores(site: &Site<'_>, draft: &Draft, stage: Phase) -> Group {

@@ -29,8 +29,11 @@ pub fn more(machine: &Machine, request: &Request, plan: &Plan) -> Vec<More> {
         try_with(format!("one more NVMe of {}", units::bytes(bytes)), machine, &with_disk);
     }
     if is_large(request.sector_size) {
-        let (machine, request) = with_memory(machine, request);
-        try_with(format!("{} more memory", units::bytes(BANK_BYTES)), &machine, &request);
+        let bank = units::bytes(BANK_BYTES);
+        let (machine, with_memory) = with_memory(machine, request);
+        try_with(format!("{bank} more memory"), &machine, &with_memory);
+        let both = Request { gpus: with_gpu.gpus.clone(), ..with_memory };
+        try_with(format!("a GPU and {bank}"), &machine, &both);
     }
     let with_slot = Request { slots: Some(plan.slots.len() + 1), places: unlimited(), ..request.clone() };
     try_with("one more slot".to_owned(), machine, &with_slot);
@@ -74,4 +77,20 @@ fn with_memory(machine: &Machine, request: &Request) -> (Machine, Request) {
 
 fn unlimited() -> Vec<Place> {
     vec![Place { path: "anywhere".into(), bytes: None }]
+}
+
+/// A remark where PC1s of one core each might do more than those of multicore SDR: memory that would lie idle, say.
+#[must_use]
+pub fn one_core_each(machine: &Machine, request: &Request, plan: &Plan) -> Vec<String> {
+    let is_multicore = plan.groups.iter().any(|group| group.producers.is_some());
+    let alone = Request { producers: 0, slots: None, places: unlimited(), ..request.clone() };
+    let Some(with) = is_multicore.then(|| without_more(machine, &alone).ok()).flatten() else { return Vec::new() };
+    if with.steady.sectors_per_day < 1.1 * plan.steady.bound_per_day {
+        return Vec::new();
+    }
+    vec![format!(
+        "more PC1s of one core each might do {} sectors a day, if each takes only {}: measure one, and see --producers 0",
+        units::rate(with.steady.sectors_per_day),
+        with.times.iter().find(|time| time.name == "pc1").map_or_else(String::new, |time| units::time(time.time_ms)),
+    )]
 }

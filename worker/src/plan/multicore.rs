@@ -64,7 +64,8 @@ pub fn outcome(machine: &Machine, cpus: &CpuSet, producers: usize) -> Outcome {
     let Some(unit) = units(cores, caches, threads).map(kept).find(|unit| !unit.is_empty()) else {
         return Outcome::Unbound;
     };
-    let is_outside = |&&core: &&usize| machine.cores[core].units.iter().next().is_none_or(|first| !cpus.contains(first));
+    let is_outside =
+        |&&core: &&usize| machine.cores[core].units.iter().next().is_none_or(|first| !cpus.contains(first));
     match unit.iter().find(is_outside) {
         Some(&core) => Outcome::Outside { core },
         None if unit.len() < threads => Outcome::Partial { cores: unit.len(), threads },

@@ -38,14 +38,14 @@ pub struct Want {
 /// fewest yet, on the node with the most room. Caches where no set of cores would do are left out.
 #[must_use]
 pub fn place(machine: &Machine, want: Want, most: usize, on_node: &[usize]) -> Vec<Unit> {
-    let mut free: Vec<Vec<usize>> =
-        (0..machine.caches.len()).map(|cache| whole_cores(machine, cache)).collect();
+    let mut free: Vec<Vec<usize>> = (0..machine.caches.len()).map(|cache| whole_cores(machine, cache)).collect();
     let mut left = on_node.to_vec();
     let mut in_cache = vec![0_usize; machine.caches.len()];
     let mut units = Vec::new();
     while units.len() < most {
         let node = |cache: usize| machine.caches[cache].node;
-        let has_room = |&cache: &usize| free[cache].len() >= want.cores && left.get(node(cache)).is_some_and(|&n| n > 0);
+        let has_room =
+            |&cache: &usize| free[cache].len() >= want.cores && left.get(node(cache)).is_some_and(|&n| n > 0);
         let best = (0..machine.caches.len())
             .filter(has_room)
             .min_by_key(|&cache| (in_cache[cache], usize::MAX - left[node(cache)], cache));

@@ -8,7 +8,7 @@ use super::{
     budget::Sharing,
     draft::{CPU_LOCK, Draft, MEMORY_LOCK, SLOTS_MANY, Site, least_rest},
     multicore::Outcome,
-    pipeline::bounds,
+    pipeline::{Bound, Resource, bounds},
     request::Reason,
     room::Room,
     simulate::Steady,
@@ -58,15 +58,22 @@ fn pc1_count(site: &Site<'_>, draft: &Draft) -> String {
     let kept = least_rest(&site.machine, draft.gpus);
     let scarce = match () {
         () if count >= draft.fits_memory => "memory has no room for another".to_owned(),
-        () if count >= draft.fits_cores => "no L3 cache has cores for another".to_owned(),
+        () if count >= draft.fits_cores && draft.want.producers.is_some() => {
+            format!("no L3 cache has {} more cores that multicore SDR could use", draft.want.cores)
+        }
+        () if count >= draft.fits_cores => "there are no cores for another".to_owned(),
         () if draft.rest.len() < kept + draft.want.cores && !draft.units.is_empty() => {
             format!("{kept} cores at least are kept for the other phases")
         }
         () => {
             let spec = site.pipeline(draft, SLOTS_MANY, &BTreeMap::new());
-            let scarcest = bounds(&spec).into_iter().next();
-            let by = scarcest.map_or_else(String::new, |bound| format!(", with the {} as they are", bound.resource));
-            format!("more would not raise the {} sectors a day{by}", units::rate(draft.per_day))
+            let is_other =
+                |bound: &Bound| !matches!(bound.resource, Resource::Processors(Phase::Pc1) | Resource::Slots);
+            let other = bounds(&spec).into_iter().find(is_other);
+            let by = other.map_or_else(String::new, |bound| {
+                format!(": {} would allow {} sectors a day", bound.resource, units::rate(bound.per_day))
+            });
+            format!("more would bring little{by}")
         }
     };
     format!("{of}: {scarce}")
@@ -79,7 +86,9 @@ fn pc1_cores(site: &Site<'_>, draft: &Draft) -> String {
     let threads = draft.units[0].cpus.len() / draft.units[0].cores.len().max(1);
     let whole = match threads {
         1 => String::new(),
-        threads => format!(", with all {threads} hardware threads of each: whoever used the others would take half of the core"),
+        threads => format!(
+            ", with all {threads} hardware threads of each: whoever used the others would take half of the core"
+        ),
     };
     let caches: BTreeSet<usize> = draft.units.iter().map(|unit| unit.cache).collect();
     let spread = match caches.len() {
@@ -102,7 +111,7 @@ fn pc1_cores(site: &Site<'_>, draft: &Draft) -> String {
                  everything through it{whole}{floats}"
             )
         }
-        (None, Some(why)) => format!("one core each without multicore SDR, because {why}; it takes longer so{whole}"),
+        (None, Some(why)) => format!("one core each{whole}. Multicore SDR is not used: {why}; pc1 takes longer so"),
         (None, None) => {
             format!("one core each, {spread}{whole}; {} cores are too few for multicore SDR", site.machine.cores.len())
         }
@@ -115,7 +124,10 @@ fn pc1_memory(site: &Site<'_>) -> String {
     let on_node = site.budget.pc1s_on_node(site.request);
     let list: Vec<String> =
         site.machine.nodes.iter().zip(&on_node).map(|(node, count)| format!("{} for {count}", node.os_index)).collect();
-    format!("{need} each (two layers of labels), bound to {from}the node of its cores; nodes have room: {}", list.join(", "))
+    format!(
+        "{need} each (two layers of labels), bound to {from}the node of its cores; nodes have room: {}",
+        list.join(", ")
+    )
 }
 
 fn proofs(site: &Site<'_>, draft: &Draft) -> String {
@@ -138,7 +150,9 @@ fn proofs(site: &Site<'_>, draft: &Draft) -> String {
         true => ", on cores and memory of the GPU's node where it has some left",
         false => "",
     };
-    format!("one of each for each GPU, kept apart by the GPU's lock: two at once on one GPU fail or slow each other{near}{unused}")
+    format!(
+        "one of each for each GPU, kept apart by the GPU's lock: two at once on one GPU fail or slow each other{near}{unused}"
+    )
 }
 
 fn rest(site: &Site<'_>, draft: &Draft) -> String {
@@ -154,13 +168,19 @@ fn rest(site: &Site<'_>, draft: &Draft) -> String {
         !cores.is_empty() && draft.units.iter().all(|unit| unit.cache != cache)
     });
     let alone = caches.count();
-    format!("add_pieces, tree_d, transfer, c1 and the cpu's part of pc2 and c2 share the {} cores that pc1 does not have \
-             ({alone} L3 caches without pc1){per_gpu}", draft.rest.len())
+    format!(
+        "add_pieces, tree_d, transfer, c1 and the cpu's part of pc2 and c2 share the {} cores that pc1 does not have \
+             (L3 caches without pc1: {alone}){per_gpu}",
+        draft.rest.len()
+    )
 }
 
 fn slots(draft: &Draft, room: &Room) -> String {
     let each = units::bytes(room.slot_bytes);
     let count = room.slots.len();
+    if room.is_small {
+        return format!("{count} of {each}: no more than cores, small sectors are for tests");
+    }
     let worth = format!("{} would keep everything busy at {} sectors a day", room.worth, units::rate(draft.per_day));
     match room.fit {
         Some(fit) if fit < room.worth => format!("{count} of {each}: {worth}, there is room for {fit}"),
@@ -191,7 +211,7 @@ pub fn notes(site: &Site<'_>, draft: &Draft, room: &Room, steady: &Steady) -> Ve
         notes.push("pc1 and c2 wait for each other's memory: more memory, or swap on fast disks and --need c2=…, would let them overlap".to_owned());
     }
     if let Some(why) = &draft.single {
-        notes.push(format!("multicore SDR is off: {why}; a worker that is given as many cores of each L3 cache, numbered like their first cpus, could use it"));
+        notes.push(format!("multicore SDR is off: {why}"));
     }
     if site.budget.huge > 0 && !site.budget.from_huge {
         let bytes = units::bytes(site.budget.huge);
@@ -199,7 +219,9 @@ pub fn notes(site: &Site<'_>, draft: &Draft, room: &Room, steady: &Steady) -> Ve
     }
     if !machine.units().is_empty() && machine.present.len() > machine.units().len() {
         let outside = machine.present.difference(&machine.units());
-        notes.push(format!("the worker may not use cpus {outside}; if they are other threads of its cores, whoever uses them slows pc1"));
+        notes.push(format!(
+            "the worker may not use cpus {outside}; if they are other threads of its cores, whoever uses them slows pc1"
+        ));
     }
     if !room.is_told {
         notes.push("nobody said where slots may be (--slots-on): the paths are a guess, edit them".to_owned());

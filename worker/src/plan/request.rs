@@ -1,10 +1,6 @@
 //! What is wanted of a plan, and what a plan is.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use sealbus_schema::{Phase, SectorSize};
 use serde::Serialize;
@@ -172,7 +168,7 @@ pub enum CannotPlan {
     /// Not enough memory for a single sector.
     #[error(
         "sorry, {machine} cannot seal {size} sectors: {phase} alone needs {needed} of memory, and {usable} may be used \
-         ({total} less {reserve} for the system); use a machine with more memory, or smaller sectors"
+         ({total} less {reserve} for the system and the small phases); use a machine with more memory, or smaller sectors"
     )]
     Memory {
         /// The machine.
@@ -187,7 +183,7 @@ pub enum CannotPlan {
         usable: String,
         /// What the machine has.
         total: String,
-        /// What is left to the system.
+        /// What is left to the system and the small phases.
         reserve: String,
     },
     /// Memory enough, but not on one node.
@@ -220,7 +216,9 @@ pub enum CannotPlan {
         places: String,
     },
     /// More slots than there is room for.
-    #[error("--slots {wanted}: there is room for {room} slots of {needed} each ({places}); ask for fewer, or give more places")]
+    #[error(
+        "--slots {wanted}: there is room for {room} slots of {needed} each ({places}); ask for fewer, or give more places"
+    )]
     TooManySlots {
         /// As asked for.
         wanted: usize,

@@ -6,6 +6,7 @@ use super::{
     draft::{Draft, Site},
     pipeline::DAY_MS,
     request::{CannotPlan, Place},
+    simulate::simulate,
     times::is_large,
     units,
 };
@@ -15,6 +16,10 @@ use crate::{slot::space::needed_bytes, topology::Machine};
 const OF_DISK: u64 = 98;
 /// Slots beyond what a pipeline without queues would hold.
 const SPARE: f64 = 1.1;
+/// The most slots beyond that.
+const SPARE_MOST: f64 = 1.5;
+/// The part of the bound that is good enough.
+const BUSY: f64 = 0.98;
 /// The most slots of a plan.
 const SLOTS_MAX: usize = 5_000;
 /// Where slots are written when nobody says where they may be.
@@ -35,6 +40,8 @@ pub struct Room {
     pub slot_bytes: u64,
     /// Whether somebody said where slots may be.
     pub is_told: bool,
+    /// Whether the sectors are too small for a plan to matter.
+    pub is_small: bool,
 }
 
 /// Finds room.
@@ -51,7 +58,7 @@ pub fn room(site: &Site<'_>, draft: &Draft) -> Result<Room, CannotPlan> {
     if fit == Some(0) {
         return Err(CannotPlan::NoRoom { needed, places: said() });
     }
-    let worth = worth(site, draft);
+    let worth = worth(site, draft)?;
     let count = match (site.request.slots, fit) {
         (Some(wanted), Some(room)) if wanted > room => {
             return Err(CannotPlan::TooManySlots { wanted, room, needed, places: said() });
@@ -60,16 +67,25 @@ pub fn room(site: &Site<'_>, draft: &Draft) -> Result<Room, CannotPlan> {
         (None, fit) => fit.map_or(worth, |fit| fit.min(worth)),
     };
     let slots = spread(&places, count.min(SLOTS_MAX));
-    Ok(Room { slots, worth, fit, places, slot_bytes, is_told })
+    Ok(Room { slots, worth, fit, places, slot_bytes, is_told, is_small: !is_large(site.request.sector_size) })
 }
 
-/// How many slots keep the processors busy.
-fn worth(site: &Site<'_>, draft: &Draft) -> usize {
-    let residence = site.pipeline(draft, 1, &site.small(draft)).residence_ms();
+/// How many slots keep the processors busy: what a pipeline without queues would hold, some more, and, where two
+/// resources are about as scarce, as many more as the queues between them need.
+fn worth(site: &Site<'_>, draft: &Draft) -> Result<usize, CannotPlan> {
+    let small = site.small(draft);
+    let residence = site.pipeline(draft, 1, &small).residence_ms();
     let held = draft.per_day * residence as f64 / DAY_MS as f64;
-    let worth = ((held * SPARE).ceil() as usize).clamp(1, SLOTS_MAX);
     // Small sectors are for tests: a slot for each core is plenty.
-    if is_large(site.request.sector_size) { worth } else { worth.min(site.machine.cores.len().max(2)) }
+    if !is_large(site.request.sector_size) {
+        return Ok((held.ceil() as usize).clamp(1, site.machine.cores.len().max(2)));
+    }
+    let at_most = ((held * SPARE_MOST).ceil() as usize).clamp(1, SLOTS_MAX);
+    let mut worth = ((held * SPARE).ceil() as usize).clamp(1, at_most);
+    while worth < at_most && simulate(&site.pipeline(draft, worth, &small))?.sectors_per_day < BUSY * draft.per_day {
+        worth = (worth + worth.div_ceil(20)).min(at_most);
+    }
+    Ok(worth)
 }
 
 /// Takes a slot of each place in turn, as long as there is room.
@@ -90,9 +106,7 @@ fn spread(places: &[(Place, Option<usize>)], count: usize) -> Vec<PathBuf> {
 /// The machine's own disks, by the names that they might be mounted under.
 fn disks(machine: &Machine) -> Vec<Place> {
     let usable = machine.disks.iter().filter(|disk| !disk.rotational && disk.bytes > 0);
-    let place = |name: &str, bytes: u64| Place {
-        path: PathBuf::from("/mnt").join(name),
-        bytes: Some(bytes / 100 * OF_DISK),
-    };
+    let place =
+        |name: &str, bytes: u64| Place { path: PathBuf::from("/mnt").join(name), bytes: Some(bytes / 100 * OF_DISK) };
     usable.map(|disk| place(&disk.name, disk.bytes)).collect()
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::pipeline::{Bound, DAY_MS, PipelineSpec, Resource, SpecError, Step, Work, bounds};
 
 /// How many sectors are simulated at most, roughly.
-const SECTORS_MAX: usize = 200_000;
+const SECTORS_MAX: usize = 60_000;
 /// How often each slot is used, at least and at most.
 const CYCLES: (usize, usize) = (24, 120);
 
@@ -139,8 +139,7 @@ impl<'a> Run<'a> {
         };
         let work_of_step = spec.steps.iter().map(numbered).collect();
         let desks = works.iter().map(|work| Desk::new(work)).collect();
-        let locks =
-            spec.locks.iter().map(|(name, &free)| (name.as_str(), Lock { free, held_ms: 0 })).collect();
+        let locks = spec.locks.iter().map(|(name, &free)| (name.as_str(), Lock { free, held_ms: 0 })).collect();
         let sectors = (0..spec.slots).map(|_| Sector::default()).collect();
         Self {
             spec,

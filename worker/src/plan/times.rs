@@ -234,7 +234,9 @@ impl Times {
                 (SINGLE_CORE_FACTOR * assumed.pc1_ms, "one core with SHA extensions".to_owned())
             }
             (Phase::Pc1, _) => (assumed.pc1_ms, "one core".to_owned()),
-            (Phase::Pc2, On::Cores(cores)) => (on_cores(assumed.pc2_cpu, cores), format!("{cores} cores, no GPU; rough")),
+            (Phase::Pc2, On::Cores(cores)) => {
+                (on_cores(assumed.pc2_cpu, cores), format!("{cores} cores, no GPU; rough"))
+            }
             (Phase::Pc2, _) => (assumed.pc2_gpu_ms, "one GPU".to_owned()),
             (Phase::Transfer, _) => (assumed.transfer_ms, "a store with some 100 MB/s".to_owned()),
             (Phase::C1, _) => (assumed.c1_ms, "reading challenges".to_owned()),
@@ -260,7 +262,7 @@ pub fn memory_bytes(size: SectorSize, phase: Phase) -> u64 {
         Phase::Pc1 => 2 * size.bytes() + 256 * MIB,
         Phase::Pc2 => assumed(size).pc2_bytes,
         Phase::C2 => assumed(size).c2_bytes,
-        Phase::AddPieces | Phase::TreeD | Phase::Transfer | Phase::C1 if is_large(size) => GIB,
+        Phase::AddPieces | Phase::TreeD | Phase::Transfer | Phase::C1 if is_large(size) => GIB / 2,
         Phase::AddPieces | Phase::TreeD | Phase::Transfer | Phase::C1 => 128 * MIB,
     }
 }

@@ -96,7 +96,11 @@ pub fn bytes(bytes: u64) -> String {
         _ => ("TiB", 1 << 40),
     };
     let value = bytes as f64 / each as f64;
-    if bytes.is_multiple_of(each) || value >= 99.5 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
+    if bytes.is_multiple_of(each) || value >= 99.5 {
+        format!("{value:.0} {unit}")
+    } else {
+        format!("{value:.1} {unit}")
+    }
 }
 
 /// A rate for people: more digits for small ones.

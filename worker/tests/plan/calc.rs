@@ -52,7 +52,8 @@ fn slots_are_a_number_or_a_range() {
 
 #[test]
 fn times_and_sizes_are_read_as_people_write_them() {
-    for (text, ms) in [("3h", 10_800_000), ("1h30m", 5_400_000), ("1.5h", 5_400_000), ("45", 45_000), ("7ms", 7), ("2d", 172_800_000)]
+    for (text, ms) in
+        [("3h", 10_800_000), ("1h30m", 5_400_000), ("1.5h", 5_400_000), ("45", 45_000), ("7ms", 7), ("2d", 172_800_000)]
     {
         assert_eq!(units::parse_time_ms(text), Ok(ms), "{text}");
     }
@@ -65,7 +66,10 @@ fn times_and_sizes_are_read_as_people_write_them() {
     for text in ["", "GiB", "3 apples", "-1", "99999999TiB"] {
         units::parse_bytes(text).expect_err(text);
     }
-    assert_eq!((units::time(5_400_000), units::time(7), units::time(630_000)), ("1 h 30 min".into(), "7 ms".into(), "10 min 30 s".into()));
+    assert_eq!(
+        (units::time(5_400_000), units::time(7), units::time(630_000)),
+        ("1 h 30 min".into(), "7 ms".into(), "10 min 30 s".into())
+    );
     assert_eq!((units::bytes(64 << 30), units::bytes(3_840_755_982_336)), ("64 GiB".into(), "3.5 TiB".into()));
 }
 

@@ -65,7 +65,10 @@ fn cores_of_pc1_are_nobody_elses() {
     let twice = vec![pc1("0-3,64-67"), pc1("0-3,64-67")];
     only(&machine, twice, Severity::Error, "processor[1].cpus", "0-3,64-67 with processor[0]");
     let halves = found(&machine, vec![pc1("0-3"), pc1("64-67")]);
-    assert!(halves.iter().any(|finding| finding.severity == Severity::Error), "one thread each of the same cores: {halves:?}");
+    assert!(
+        halves.iter().any(|finding| finding.severity == Severity::Error),
+        "one thread each of the same cores: {halves:?}"
+    );
     let guest = vec![pc1("0-3,64-67"), group(Phase::C2, "3-8")];
     only(&machine, guest, Severity::Warning, "processor[1].cpus", "shares the cores of 3,67");
 }
@@ -86,7 +89,9 @@ fn multicore_sdr_is_thought_through() {
     only(&uneven, one("0-3", 3), Severity::Error, "processor[0].env", "panics here: 22 cores");
     let together = Shape { numbers: Numbers::ThreadsTogether, ..Shape::new("", [1, 1, 2, 8, 2]) }.machine();
     only(&together, one("8-15", 3), Severity::Error, "processor[0].cpus", "would use 16-17");
-    only(&machines::uneven(), one("8-11,24-27", 3), Severity::Warning, "processor[0].cpus", "3 cores for 4 threads");
+    only(&machines::uneven(), one("8-11,24-27", 3), Severity::Error, "processor[0].cpus", "would use 12,28");
+    let across = found(&machines::epyc_of_4(), one("2-5,66-69", 3));
+    assert!(across.iter().any(|finding| finding.problem.contains("2 cores for 4 threads")), "{across:?}");
     only(&machines::epyc_of_4(), one("0-3,64-67", 5), Severity::Warning, "processor[0].cpus", "4 cores for 6 threads");
 }
 
@@ -110,7 +115,13 @@ fn a_gpu_is_there_and_serves_one_request_at_a_time() {
     };
     only(&machine, vec![on("7", &[])], Severity::Error, "processor[0].gpus", "no GPU \"7\"; the machine has 0, 1");
     only(&machine, vec![on("0", &[]), on("0", &["a"])], Severity::Error, "processor[1].gpus", "by 2 requests");
-    only(&machine, vec![PlacedGroup { concurrent: 2, ..on("0", &[]) }], Severity::Error, "processor[0].gpus", "by 2 requests");
+    only(
+        &machine,
+        vec![PlacedGroup { concurrent: 2, ..on("0", &[]) }],
+        Severity::Error,
+        "processor[0].gpus",
+        "by 2 requests",
+    );
     assert_eq!(found(&machine, vec![on("0", &["a", "b"]), on("0", &["b"]), on("1", &[])]), []);
 }
 
@@ -122,7 +133,13 @@ fn memory_is_not_given_twice() {
         locks: locks.iter().map(|lock| (*lock).to_owned()).collect(),
         ..group(Phase::C2, "")
     };
-    only(&machine, vec![heavy(70, &[]), heavy(70, &[])], Severity::Error, "processor[1].memory", "need 140 GiB, there is 128 GiB");
+    only(
+        &machine,
+        vec![heavy(70, &[]), heavy(70, &[])],
+        Severity::Error,
+        "processor[1].memory",
+        "need 140 GiB, there is 128 GiB",
+    );
     assert_eq!(found(&machine, vec![heavy(70, &["memory"]), heavy(70, &["memory"])]), []);
     let bound = |node| PlacedGroup { numa_node: Some(node), memory: Some(MemoryPolicy::Bind), ..heavy(200, &[]) };
     let snc = machines::intel_snc();

@@ -58,10 +58,12 @@ impl Shape {
             node: cache / self.caches_each,
             cores_present: self.cores_each,
         });
-        let machine_cores = (0..cores).map(|core| Core { units: self.units(core, cores), cache: core / self.cores_each });
+        let machine_cores =
+            (0..cores).map(|core| Core { units: self.units(core, cores), cache: core / self.cores_each });
         Machine {
             source: self.name.to_owned(),
             present: (0..(cores * self.threads) as u32).collect(),
+            nodes_present: (0..nodes as u32).collect(),
             packages: self.packages,
             nodes: (0..nodes).map(|node| self.node(node)).collect(),
             caches: machine_caches.collect(),
@@ -95,17 +97,18 @@ impl Shape {
 }
 
 pub fn gpu(number: usize, node: usize) -> Gpu {
-    Gpu {
-        id: number.to_string(),
-        name: "a GPU".to_owned(),
-        pci: None,
-        node: Some(node),
-        memory_bytes: 24 * GIB,
-    }
+    Gpu { id: number.to_string(), name: "a GPU".to_owned(), pci: None, node: Some(node), memory_bytes: 24 * GIB }
 }
 
 fn disk(number: usize, bytes: u64) -> Disk {
-    Disk { name: format!("nvme{number}n1"), model: "an NVMe".to_owned(), bytes, node: None, rotational: false }
+    Disk {
+        name: format!("nvme{number}n1"),
+        model: "an NVMe".to_owned(),
+        bytes,
+        pci: None,
+        node: None,
+        rotational: false,
+    }
 }
 
 /// The machine as a worker sees it that may use only `allowed`.

@@ -18,7 +18,10 @@ fn units_are_numbered_as_the_library_numbers_them() {
     assert_eq!(list(16, 4, 3), [[0, 1, 2], [4, 5, 6], [8, 9, 10], [12, 13, 14]]);
     assert_eq!(list(16, 2, 3), [[0, 1, 2], [8, 9, 10], [3, 4, 5], [11, 12, 13]]);
     let of_48 = list(48, 8, 3);
-    assert_eq!((of_48.len(), &of_48[7], &of_48[8], &of_48[15]), (16, &vec![42, 43, 44], &vec![3, 4, 5], &vec![45, 46, 47]));
+    assert_eq!(
+        (of_48.len(), &of_48[7], &of_48[8], &of_48[15]),
+        (16, &vec![42, 43, 44], &vec![3, 4, 5], &vec![45, 46, 47])
+    );
     assert!(list(4, 2, 3).is_empty());
 }
 

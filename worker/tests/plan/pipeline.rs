@@ -71,7 +71,8 @@ fn two_gpus_that_either_phase_may_take_are_counted_together() {
         }
     }
     spec.locks = BTreeMap::from([("gpu0".into(), 1), ("gpu1".into(), 1)]);
-    let both = bounds(&spec).into_iter().find(|bound| matches!(&bound.resource, Resource::Locks(names) if names.len() == 2));
+    let both =
+        bounds(&spec).into_iter().find(|bound| matches!(&bound.resource, Resource::Locks(names) if names.len() == 2));
     assert!((both.expect("a bound").per_day - 144.0).abs() < 1e-9);
     assert!((bound(&spec) - 144.0).abs() < 1e-9);
 }
@@ -121,9 +122,8 @@ fn any_work(stage: Phase) -> impl Strategy<Value = Work> {
     let group = (1_usize..4, 0_u64..5_000, proptest::collection::btree_set("[ab]", 0..3));
     let group = group.prop_map(|(count, time_ms, locks): (_, _, BTreeSet<String>)| Servers { count, time_ms, locks });
     let groups = proptest::collection::vec(group, 1..3);
-    (groups, proptest::option::of(1_usize..4), prop_oneof![Just(0), 0_u64..800]).prop_map(
-        move |(servers, concurrent, staggered_ms)| Work { stage, servers, concurrent, staggered_ms },
-    )
+    (groups, proptest::option::of(1_usize..4), prop_oneof![Just(0), 0_u64..800])
+        .prop_map(move |(servers, concurrent, staggered_ms)| Work { stage, servers, concurrent, staggered_ms })
 }
 
 fn any_spec() -> impl Strategy<Value = PipelineSpec> {
