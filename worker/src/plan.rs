@@ -64,7 +64,7 @@ fn without_more(machine: &Machine, request: &Request) -> Result<Plan, CannotPlan
     Ok(Plan {
         machine: explain::machine(&site.machine),
         sector_size: request.sector_size,
-        concurrent: concurrent(&groups),
+        concurrent: concurrent(&groups, draft.c2s),
         staggered_secs: BTreeMap::from_iter(
             [(Phase::Pc1, site.staggered_secs(&draft))].into_iter().filter(|(_, secs)| *secs > 0),
         ),
@@ -72,7 +72,7 @@ fn without_more(machine: &Machine, request: &Request) -> Result<Plan, CannotPlan
         slots: room.slots.clone(),
         slot_bytes: room.slot_bytes,
         times: used_times(&site, &draft),
-        memory: site.budget.shares(request, draft.pc1s, proofs, draft.sharing),
+        memory: site.budget.shares(request, draft.pc1s, [proofs, draft.c2s], draft.sharing),
         reasons: reasons::reasons(&site, &draft, &room),
         notes: reasons::notes(&site, &draft, &room, &steady),
         more: Vec::new(),
@@ -83,11 +83,12 @@ fn without_more(machine: &Machine, request: &Request) -> Result<Plan, CannotPlan
 }
 
 /// The most of each heavy phase at the same time.
-fn concurrent(groups: &[Group]) -> BTreeMap<Phase, usize> {
+fn concurrent(groups: &[Group], c2s: usize) -> BTreeMap<Phase, usize> {
     let mut counts = BTreeMap::new();
     for group in groups.iter().filter(|group| matches!(group.stage, Phase::Pc1 | Phase::Pc2 | Phase::C2)) {
         *counts.entry(group.stage).or_insert(0) += group.count;
     }
+    counts.insert(Phase::C2, c2s);
     counts
 }
 

@@ -73,11 +73,11 @@ impl Budget {
         self.pc1_on_node.iter().map(|&bytes| usize::try_from(bytes / need).unwrap_or(usize::MAX)).collect()
     }
 
-    /// The most PC1s beside so many proofs at the same time, and how they share.
+    /// The most PC1s beside so many proofs at the same time, of which so many may be C2, and how they share.
     #[must_use]
-    pub fn pc1s(&self, request: &Request, proofs: usize) -> Option<(usize, Sharing)> {
+    pub fn pc1s(&self, request: &Request, proofs: usize, c2s: usize) -> Option<(usize, Sharing)> {
         let (pc1, proof) = (request.memory_of(Phase::Pc1).max(1), proof_bytes(request));
-        let fixed = small_bytes(request) + proof.saturating_mul(proofs as u64);
+        let fixed = small_bytes(request).saturating_add(proofs_bytes(request, proofs, c2s));
         let parents = parent_cache_bytes(request.sector_size);
         let count = |left: Option<u64>| left.map_or(0, |left| usize::try_from(left / pc1).unwrap_or(usize::MAX));
         if self.from_huge {
@@ -98,9 +98,15 @@ impl Budget {
 
     /// What is taken by a plan, for people.
     #[must_use]
-    pub fn shares(&self, request: &Request, pc1s: usize, proofs: usize, sharing: Sharing) -> Vec<MemoryShare> {
+    pub fn shares(
+        &self,
+        request: &Request,
+        pc1s: usize,
+        [proofs, c2s]: [usize; 2],
+        sharing: Sharing,
+    ) -> Vec<MemoryShare> {
         let share = |name: &str, bytes| MemoryShare { name: name.to_owned(), bytes };
-        let (pc1, proof) = (pc1s as u64 * request.memory_of(Phase::Pc1), proofs as u64 * proof_bytes(request));
+        let (pc1, proof) = (pc1s as u64 * request.memory_of(Phase::Pc1), proofs_bytes(request, proofs, c2s));
         let parents = if sharing == Sharing::Roomy { parent_cache_bytes(request.sector_size) } else { 0 };
         // Where a cgroup limits memory, huge pages are beside what it allows.
         let huge = if self.from_huge { 0 } else { self.total.saturating_sub(self.usable + self.reserve) };
@@ -109,7 +115,8 @@ impl Budget {
             Sharing::Turns => shares.push(share("pc1, pc2 or c2", pc1.max(proof))),
             Sharing::Roomy | Sharing::WithoutParents => {
                 shares.push(share(&format!("{pc1s} x pc1"), pc1));
-                shares.push(share(&format!("{proofs} x pc2 or c2"), proof));
+                let c2s_only = if c2s < proofs { format!(", at most {c2s} of them c2") } else { String::new() };
+                shares.push(share(&format!("{proofs} x pc2 or c2{c2s_only}"), proof));
             }
         }
         shares.push(share("parent cache", parents));
@@ -151,6 +158,12 @@ impl Budget {
 #[must_use]
 pub fn proof_bytes(request: &Request) -> u64 {
     request.memory_of(Phase::Pc2).max(request.memory_of(Phase::C2))
+}
+
+/// Memory of so many PC2 or C2 at the same time, of which so many may be C2.
+fn proofs_bytes(request: &Request, proofs: usize, c2s: usize) -> u64 {
+    let (c2s, pc2s) = (c2s as u64, proofs.saturating_sub(c2s) as u64);
+    proof_bytes(request).saturating_mul(c2s).saturating_add(request.memory_of(Phase::Pc2).saturating_mul(pc2s))
 }
 
 fn small_bytes(request: &Request) -> u64 {

@@ -216,13 +216,13 @@ pub fn table(rows: &[Row]) -> String {
 /// How busy each phase and lock is, and how long a sector queues for it.
 #[must_use]
 pub fn phases(steady: &Steady) -> String {
-    let mut text = format!("{:<12}  {:>6}  {:>14}\n", "phase", "busy", "queue before");
+    let mut text = format!("{:<16}  {:>6}  {:>14}\n", "phase", "busy", "queue before");
     for ((stage, busy), (_, queued)) in steady.busy.iter().zip(&steady.queued_ms) {
         let _ =
-            writeln!(text, "{stage:<12}  {:>5.0}%  {:>14}", busy * 100.0, units::time(*queued), stage = stage.name());
+            writeln!(text, "{stage:<16}  {:>5.0}%  {:>14}", busy * 100.0, units::time(*queued), stage = stage.name());
     }
     for (lock, held) in &steady.locked {
-        let _ = writeln!(text, "{:<12}  {:>5.0}%", format!("lock {lock}"), held * 100.0);
+        let _ = writeln!(text, "{:<16}  {:>5.0}%", format!("lock {lock}"), held * 100.0);
     }
     text
 }

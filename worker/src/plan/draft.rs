@@ -30,6 +30,8 @@ const SMALL_MAX: usize = 2;
 const SMALL_SPARE: f64 = 1.25;
 /// The lock that keeps PC1, PC2 and C2 apart where memory is short.
 pub const MEMORY_LOCK: &str = "memory";
+/// The lock that C2s hold where not each GPU's may have its memory at the same time.
+pub const C2_LOCK: &str = "c2_memory";
 /// The lock that keeps PC2 and C2 apart where there is no GPU.
 pub const CPU_LOCK: &str = "cpu";
 
@@ -57,6 +59,8 @@ pub struct Draft {
     pub want: Want,
     /// How many of the GPUs are used; none for PC2 and C2 on cores.
     pub gpus: usize,
+    /// How many C2s may run at the same time: as many as there are GPUs, or as many as there is memory for.
+    pub c2s: usize,
     /// How memory is shared.
     pub sharing: Sharing,
     /// The cores that are not PC1's: positions in `Machine::cores`.
@@ -93,16 +97,22 @@ impl<'a> Site<'a> {
         if turns {
             locks.insert(MEMORY_LOCK.to_owned(), 1);
         }
-        let with_memory = |lock: Option<String>| -> BTreeSet<String> {
-            lock.into_iter().chain(turns.then(|| MEMORY_LOCK.to_owned())).collect()
+        if draft.c2s < draft.gpus {
+            locks.insert(C2_LOCK.to_owned(), draft.c2s);
+        }
+        let c2_lock = |stage: Phase| draft.c2_lock(stage).map(str::to_owned);
+        let with_memory = |locks: [Option<String>; 2]| -> BTreeSet<String> {
+            locks.into_iter().flatten().chain(turns.then(|| MEMORY_LOCK.to_owned())).collect()
         };
         let works = Phase::ALL.into_iter().map(|stage| {
             let time_ms = self.time(draft, stage).time_ms;
             let servers = match stage {
-                Phase::Pc1 => vec![Servers { count: draft.pc1s, time_ms, locks: with_memory(None) }],
+                Phase::Pc1 => vec![Servers { count: draft.pc1s, time_ms, locks: with_memory([None, None]) }],
                 Phase::Pc2 | Phase::C2 => {
                     let locks = self.gpu_locks(draft).into_iter();
-                    locks.map(|lock| Servers { count: 1, time_ms, locks: with_memory(Some(lock)) }).collect()
+                    locks
+                        .map(|lock| Servers { count: 1, time_ms, locks: with_memory([Some(lock), c2_lock(stage)]) })
+                        .collect()
                 }
                 _ => vec![Servers {
                     count: small.get(&stage).copied().unwrap_or(SMALL_MAX),
@@ -159,6 +169,14 @@ impl<'a> Site<'a> {
     }
 }
 
+impl Draft {
+    /// The lock that keeps C2s from being too many, if the phase holds it.
+    #[must_use]
+    pub fn c2_lock(&self, stage: Phase) -> Option<&'static str> {
+        (stage == Phase::C2 && self.c2s < self.gpus).then_some(C2_LOCK)
+    }
+}
+
 /// Chooses.
 pub fn choose(site: &Site<'_>) -> Result<Draft, CannotPlan> {
     let machine = &site.machine;
@@ -170,8 +188,9 @@ pub fn choose(site: &Site<'_>) -> Result<Draft, CannotPlan> {
     let units = units.unwrap_or_default();
     let gpus = machine.gpus.len();
     let mut best: Option<Draft> = None;
-    for used in if gpus == 0 { 0..=0 } else { 1..=gpus } {
-        let Some((most, sharing)) = site.budget.pc1s(site.request, used.max(1)) else { continue };
+    let used = if gpus == 0 { 0..=0 } else { 1..=gpus };
+    for (used, c2s) in used.flat_map(|used| (1..=used.max(1)).rev().map(move |c2s| (used, c2s))) {
+        let Some((most, sharing)) = site.budget.pc1s(site.request, used.max(1), c2s) else { continue };
         let fits_cores = if shared { machine.cores.len() } else { units.len() };
         for pc1s in 1..=most.min(fits_cores) {
             let units = if shared { Vec::new() } else { units[..pc1s].to_vec() };
@@ -185,6 +204,7 @@ pub fn choose(site: &Site<'_>) -> Result<Draft, CannotPlan> {
                 units,
                 want,
                 gpus: used,
+                c2s,
                 sharing,
                 rest,
                 fits_memory: most,

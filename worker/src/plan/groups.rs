@@ -67,6 +67,7 @@ fn proofs_on_cores(site: &Site<'_>, draft: &Draft, stage: Phase) -> Group {
 fn proofs_on_gpu(site: &Site<'_>, draft: &Draft, stage: Phase, position: usize) -> Group {
     let gpu = &site.machine.gpus[position];
     let mut locks: Vec<String> = site.gpu_locks(draft).into_iter().skip(position).take(1).collect();
+    locks.extend(draft.c2_lock(stage).map(str::to_owned));
     locks.extend(memory_lock(draft));
     let mut env = BTreeMap::new();
     if stage == Phase::Pc2 {

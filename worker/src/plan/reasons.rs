@@ -25,6 +25,16 @@ pub fn reasons(site: &Site<'_>, draft: &Draft, room: &Room) -> Vec<Reason> {
         all.push(reason("pc1", pc1_memory(site)));
     }
     all.push(reason("pc2, c2", proofs(site, draft)));
+    if let Some(lock) = draft.c2_lock(Phase::C2) {
+        let text = format!(
+            "{} c2 at most at the same time (lock {lock}), though there are {} GPUs: each takes {}, and pc2 {}",
+            draft.c2s,
+            draft.gpus,
+            units::bytes(site.request.memory_of(Phase::C2)),
+            units::bytes(site.request.memory_of(Phase::Pc2))
+        );
+        all.push(reason("memory", text));
+    }
     if draft.sharing == Sharing::Turns {
         let text = format!(
             "pc1, pc2 and c2 hold the lock {MEMORY_LOCK}, because their memory does not fit beside each other: {} and {}",
@@ -57,6 +67,9 @@ fn pc1_count(site: &Site<'_>, draft: &Draft) -> String {
     };
     let kept = least_rest(&site.machine, draft.gpus);
     let scarce = match () {
+        () if count >= draft.fits_memory && site.budget.from_huge => {
+            "reserved huge pages have no room for another".to_owned()
+        }
         () if count >= draft.fits_memory => "memory has no room for another".to_owned(),
         () if count >= draft.fits_cores && draft.want.producers.is_some() => {
             format!("no L3 cache has {} more cores that multicore SDR could use", draft.want.cores)
