@@ -14,6 +14,7 @@ pub mod params;
 pub mod params_watch;
 pub mod processor;
 pub mod run;
+pub mod schedule;
 pub mod slot;
 pub mod stage;
 pub mod topology;
