@@ -313,6 +313,8 @@ mod tests {
         let text = include_str!("../../docs/examples/worker.toml");
         let file: File = toml::from_str(text).expect("parses");
         assert!(!file.slot.is_empty() && !file.processor.is_empty());
+        let groups = processors::groups(file.processor, Path::new("/"), &BTreeMap::new()).expect("groups");
+        processors::rules(file.limits, file.locks, &groups).expect("rules");
     }
 
     #[test]

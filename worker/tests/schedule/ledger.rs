@@ -153,7 +153,8 @@ impl Ledger {
         let others = Stage::ALL.into_iter().filter(|stage| *stage != group.stage && self.is_open(*stage, now));
         let others = others.filter(|stage| self.groups_with_seat(*stage).any(shares));
         let mut overtaken: Vec<Ticket> = others.filter_map(|stage| self.first_of(stage, now)).collect();
-        overtaken.extend(self.waiting.iter().filter(|(_, waits)| waits.stage == group.stage).map(|(ticket, _)| *ticket));
+        overtaken
+            .extend(self.waiting.iter().filter(|(_, waits)| waits.stage == group.stage).map(|(ticket, _)| *ticket));
         for ticket in overtaken.into_iter().filter(|ticket| *ticket < later) {
             let waits = self.waiting.get_mut(&ticket).expect("waits");
             waits.overtaken += 1;
