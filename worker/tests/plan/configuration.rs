@@ -55,21 +55,7 @@ fn the_worker_accepts_it() {
     let dir = tempfile::tempdir().expect("directory");
     let (plan, text) = written(dir.path());
     let path = dir.path().join("worker.toml");
-    fs::write(&path, without_placement(&text)).expect("writes");
+    fs::write(&path, text).expect("writes");
     let config = Config::load(&path).expect("valid");
     assert_eq!((config.slots.len(), config.processors.len()), (plan.slots.len(), plan.groups.len()));
-}
-
-/// What the configuration knew before processors were placed.
-fn without_placement(text: &str) -> String {
-    let mut table: toml::Table = text.parse().expect("TOML");
-    table.remove("limits");
-    table.remove("locks");
-    for group in table["processor"].as_array_mut().expect("groups") {
-        let group = group.as_table_mut().expect("a table");
-        for field in ["cpus", "numa_node", "memory", "gpus", "locks"] {
-            group.remove(field);
-        }
-    }
-    toml::to_string(&table).expect("TOML")
 }
