@@ -12,7 +12,7 @@ fn worker(arguments: &[&str]) -> (bool, String, String) {
     (output.status.success(), text(output.stdout), text(output.stderr))
 }
 
-const EPYC: &str = "package:2 numa:1(memory=549755813888) l3:8 core:4 pu:2";
+const EPYC: &str = "package:2 numa:1(memory=549755813888) l3:8 core:4 pu:2(indexes=core)";
 
 #[test]
 fn a_described_machine_is_planned_and_explained() {
