@@ -5,7 +5,7 @@
 //! and GPUs are those that allow the most ([`draft`]), the rest gets what is left ([`groups`]), slots go where there is
 //! room ([`room`]). [`pipeline`] is sealing as numbers, with the most that it can do; [`simulate`] what it does in the long
 //! run; [`times`] what is assumed. [`explain`] writes a plan for people, [`configuration`] for the worker. [`check`](mod@check)
-//! holds somebody's own configuration against a machine; [`calc`] is the calculator.
+//! holds somebody's own configuration ([`placed`]) against a machine; [`calc`] is the calculator.
 //!
 //! Nothing here opens a file, reads a clock or asks the machine: all of it is given.
 
@@ -20,6 +20,7 @@ mod more;
 pub mod multicore;
 pub mod pipeline;
 pub mod place;
+pub mod placed;
 mod reasons;
 pub mod request;
 pub mod room;
@@ -29,7 +30,7 @@ pub mod units;
 
 pub use check::{Finding, PlacedGroup, Severity, check};
 pub use pipeline::{Bound, PipelineSpec, Resource, Servers, SpecError, Step, Wait, Work, bound, bounds};
-pub use request::{CannotPlan, Gpus, Group, MemoryPolicy, More, Place, Plan, Reason, Request};
+pub use request::{CannotPlan, Gpus, Group, More, Place, Plan, Reason, Request};
 pub use simulate::{Steady, simulate};
 
 use std::collections::BTreeMap;

@@ -10,10 +10,12 @@ use serde::Serialize;
 use super::{
     multicore::{self, Outcome},
     place::cpus_of,
-    request::MemoryPolicy,
     units,
 };
-use crate::topology::{CpuSet, Machine};
+use crate::{
+    processor::MemoryPolicy,
+    topology::{CpuSet, Machine},
+};
 
 /// A group of processors as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]

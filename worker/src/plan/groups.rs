@@ -8,10 +8,10 @@ use super::{
     budget::Sharing,
     draft::{Draft, MEMORY_LOCK, Site},
     place::cpus_of,
-    request::{Group, MemoryPolicy},
+    request::Group,
     times::is_large,
 };
-use crate::topology::CpuSet;
+use crate::{processor::MemoryPolicy, topology::CpuSet};
 
 /// A GPU's processors stay on its node where so many cores are left there.
 const NEAR_CORES_MIN: usize = 2;

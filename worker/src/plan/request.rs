@@ -12,7 +12,7 @@ use super::{
     times::{Times, UsedTime},
     units,
 };
-use crate::topology::CpuSet;
+use crate::{processor::MemoryPolicy, topology::CpuSet};
 
 /// What to plan for.
 #[derive(Clone, Debug)]
@@ -115,16 +115,6 @@ pub struct Group {
     pub memory_bytes: u64,
     /// Producers of multicore SDR, where that is used.
     pub producers: Option<usize>,
-}
-
-/// How strictly memory stays on a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MemoryPolicy {
-    /// Only from there.
-    Bind,
-    /// From elsewhere when there is none left.
-    Prefer,
 }
 
 /// A part of the memory and what it is for.
@@ -281,17 +271,6 @@ impl Group {
             locks: self.locks.clone(),
             memory_bytes: self.memory_bytes,
             producers: self.producers,
-        }
-    }
-}
-
-impl MemoryPolicy {
-    /// As it is written in the configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            MemoryPolicy::Bind => "bind",
-            MemoryPolicy::Prefer => "prefer",
         }
     }
 }

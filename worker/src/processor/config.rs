@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::schedule::Group;
 use crate::stage::Stage;
@@ -68,7 +68,7 @@ pub struct GroupConfig {
 }
 
 /// How strictly memory is taken from a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemoryPolicy {
     /// From that node alone: what does not fit fails.
@@ -92,6 +92,17 @@ pub struct Placement {
 /// The worker's own environment, as far as it is text.
 pub fn own_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+impl MemoryPolicy {
+    /// As it is written in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            MemoryPolicy::Bind => "bind",
+            MemoryPolicy::Prefer => "prefer",
+        }
+    }
 }
 
 impl GroupConfig {

@@ -2,7 +2,8 @@
 
 use sealbus_schema::Phase;
 use sealbus_worker::{
-    plan::{Finding, MemoryPolicy, PlacedGroup, Severity, check},
+    plan::{Finding, PlacedGroup, Severity, check},
+    processor::MemoryPolicy,
     topology::Machine,
 };
 

@@ -6,8 +6,9 @@ use sealbus_schema::SectorSize;
 use sealbus_worker::{
     config::Config,
     plan::{
-        Place, Plan, Request,
+        Place, Plan, Request, check,
         configuration::{Around, configuration},
+        placed::placed,
         plan,
     },
 };
@@ -58,4 +59,7 @@ fn the_worker_accepts_it() {
     fs::write(&path, text).expect("writes");
     let config = Config::load(&path).expect("valid");
     assert_eq!((config.slots.len(), config.processors.len()), (plan.slots.len(), plan.groups.len()));
+    let expected: Vec<_> = plan.groups.iter().enumerate().map(|(index, group)| group.placed(index)).collect();
+    assert_eq!(placed(&config), expected);
+    assert_eq!(check(&machines::epyc_of_4(), &placed(&config)), []);
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use sealbus_schema::{Phase, SectorSize};
 use sealbus_worker::{
-    plan::{Gpus, MemoryPolicy, Place, Plan, Request, bound, check, draft::Site, plan, simulate},
+    plan::{Gpus, Place, Plan, Request, bound, check, draft::Site, plan, simulate},
+    processor::MemoryPolicy,
     slot::space::needed_bytes,
     topology::{CpuSet, HugePages, Machine},
 };
