@@ -12,7 +12,7 @@ mod orders;
 
 pub use event::{Event, EventBody, PieceInfo, StoredFile, StoredSector};
 pub use fact::{Fact, FactKind, PreCommitInfo, Seed, Ticket};
-pub use heartbeat::{Heartbeat, Holding, ProcessorStatus, SlotStatus};
+pub use heartbeat::{Heartbeat, Holding, ProcessorStatus, SlotStatus, WorkStatus};
 pub use intent::{Intent, LeaseRecord};
 pub use orders::{Orders, SlotRelease};
 

@@ -17,7 +17,9 @@ use sealbus_worker::{
 };
 use tracing_subscriber::EnvFilter;
 
+mod calc;
 mod exec_bound;
+mod plan;
 mod topology;
 
 /// What is logged when `RUST_LOG` says nothing: what changes here, and what is wrong in the libraries.
@@ -55,6 +57,12 @@ enum Command {
     },
     /// Print what this machine, or one that is described, consists of.
     Topology(topology::TopologyArguments),
+    /// Work out what to start where on this machine, or on one that is described.
+    ///
+    /// Prints processors, limits and slots, what they come to in sectors a day, and what they are short of.
+    Plan(Box<plan::PlanArguments>),
+    /// Calculate what given processors, times and slots come to.
+    Calc(calc::CalcArguments),
     /// Bind this process and become an executable (started by the worker itself).
     #[command(hide = true)]
     ExecBound(exec_bound::ExecBoundArguments),
@@ -107,6 +115,8 @@ impl Arguments {
                 Ok(child::serve(stage)?)
             }
             Command::Topology(arguments) => arguments.run(),
+            Command::Plan(arguments) => arguments.run(),
+            Command::Calc(arguments) => arguments.run(),
             // Became another executable, or ended.
             Command::ExecBound(_) => Ok(()),
             Command::Completion { shell } => {

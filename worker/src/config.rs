@@ -5,6 +5,7 @@
 //! for people.
 
 pub mod file;
+mod processors;
 mod summary;
 
 use std::{
@@ -14,10 +15,13 @@ use std::{
 };
 
 use sealbus_nats::{Connection, intents::Queue};
-use sealbus_schema::{MinerId, Phase, Plan, SectorSize, WorkerName};
+use sealbus_schema::{MinerId, Plan, SectorSize, WorkerName};
 
-use crate::processor::GroupConfig;
-use file::{File, ProcessorTable};
+use crate::{
+    processor::GroupConfig,
+    schedule::{Rules, SetupError},
+};
+use file::File;
 
 pub use summary::summary;
 
@@ -44,6 +48,8 @@ pub struct Config {
     pub slots: Vec<PathBuf>,
     /// The processors; every phase has at least one.
     pub processors: Vec<GroupConfig>,
+    /// Limits of the machine, and locks.
+    pub rules: Rules,
     /// Where sealed sectors go.
     pub store: Store,
 }
@@ -88,6 +94,9 @@ pub enum ConfigError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// Processors, limits and locks that do not fit together.
+    #[error(transparent)]
+    Processors(#[from] SetupError),
     /// A table or a list that must have an entry has none.
     #[error("{field} is empty: {fix}")]
     Empty {
@@ -142,7 +151,7 @@ impl Config {
 }
 
 fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
-    let File { worker, nats, slot, processor, store, params } = file;
+    let File { worker, nats, slot, processor, limits, locks, store, params } = file;
     if worker.miners.is_empty() {
         return Err(ConfigError::Empty { field: "worker.miners", fix: "name at least one, such as [\"f01000\"]" });
     }
@@ -176,6 +185,8 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
             library_env.insert(variable.to_owned(), path.display().to_string());
         }
     }
+    let processors = processors::groups(processor, base, &library_env)?;
+    let rules = processors::rules(limits, locks, &processors)?;
     Ok(Config {
         name: worker.name,
         host: worker.host.unwrap_or_else(own_host_name),
@@ -186,61 +197,10 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         heartbeat,
         nats: connection(nats, base)?,
         slots,
-        processors: processors(processor, base, &library_env)?,
+        processors,
+        rules,
         store: Store { name: store.name, path: store_path },
     })
-}
-
-/// The configured groups, and one built-in processor for each phase that has none.
-fn processors(
-    tables: Vec<ProcessorTable>,
-    base: &Path,
-    library_env: &BTreeMap<String, String>,
-) -> Result<Vec<GroupConfig>, ConfigError> {
-    let mut groups = Vec::new();
-    for (index, table) in tables.into_iter().enumerate() {
-        let refused = |field: &str, value: String, problem: &str| ConfigError::Value {
-            field: format!("processor[{index}].{field}"),
-            value,
-            problem: problem.to_owned(),
-        };
-        if table.count == 0 {
-            return Err(refused(
-                "count",
-                "0".into(),
-                "a group has at least one processor: raise it or remove the group",
-            ));
-        }
-        let mut group = GroupConfig::built_in(table.stage, table.count);
-        if let Some(bin) = table.bin {
-            // A bare name is looked up in PATH when the processor starts.
-            let path = if bin.components().count() > 1 { base.join(&bin) } else { bin };
-            if path.is_absolute() && !path.is_file() {
-                return Err(refused(
-                    "bin",
-                    format!("{path:?}"),
-                    "there is no such file: correct the path or remove it",
-                ));
-            }
-            group.bin = Some(path);
-        }
-        if let Some(secs) = table.timeout_secs {
-            group.timeout = positive(&format!("processor[{index}].timeout_secs"), secs)?;
-        }
-        group.args = table.args;
-        group.inherit_env = table.inherit_env;
-        group.env = library_env.clone();
-        group.env.extend(table.env);
-        groups.push(group);
-    }
-    for phase in Phase::ALL {
-        if !groups.iter().any(|group| group.stage == phase) {
-            let mut group = GroupConfig::built_in(phase, 1);
-            group.env = library_env.clone();
-            groups.push(group);
-        }
-    }
-    Ok(groups)
 }
 
 fn positive(field: &str, secs: u64) -> Result<Duration, ConfigError> {
@@ -315,7 +275,10 @@ fn own_host_name() -> String {
 
 #[cfg(test)]
 mod tests {
+    use sealbus_schema::Phase;
+
     use super::*;
+    use crate::processor::MemoryPolicy;
 
     fn checked(dir: &Path, text: &str) -> Result<Config, String> {
         let path = dir.join("worker.toml");
@@ -350,6 +313,8 @@ mod tests {
         let text = include_str!("../../docs/examples/worker.toml");
         let file: File = toml::from_str(text).expect("parses");
         assert!(!file.slot.is_empty() && !file.processor.is_empty());
+        let groups = processors::groups(file.processor, Path::new("/"), &BTreeMap::new()).expect("groups");
+        processors::rules(file.limits, file.locks, &groups).expect("rules");
     }
 
     #[test]
@@ -366,6 +331,30 @@ mod tests {
     }
 
     #[test]
+    fn processors_have_their_places_limits_and_locks() {
+        let dir = tempfile::tempdir().expect("directory");
+        let text = format!(
+            "{}[[processor]]\nstage = \"pc1\"\ncount = 2\ncpus = [\"0-3\", \"4-7\"]\nnuma_node = 1\nmemory = \"prefer\"\n\
+             [[processor]]\nstage = \"c2\"\nconcurrent = 2\ncpus = \"8\"\ngpus = [\"0\"]\nlocks = [\"gpu0\"]\n\
+             [limits.concurrent]\npc1 = 4\n[limits.staggered_secs]\npc1 = 300\n[locks]\ngpu0 = 2\n",
+            minimal(dir.path())
+        );
+        let config = checked(dir.path(), &text).expect("valid");
+        let [pc1, c2] = &config.processors[..2] else { panic!("two groups come first") };
+        assert_eq!(pc1.placement(1).cpus.map(|cpus| cpus.to_string()), Some("4-7".to_owned()));
+        assert_eq!(pc1.placement(0).memory, Some((1, MemoryPolicy::Prefer)));
+        assert_eq!((c2.concurrent, &c2.locks[..]), (2, &["gpu0".to_owned()][..]));
+        assert_eq!(c2.placement(0).gpus, ["0"]);
+        assert_eq!(config.rules.concurrent[&Phase::Pc1], 4);
+        assert_eq!(config.rules.staggered[&Phase::Pc1], Duration::from_secs(300));
+        assert_eq!(config.rules.locks["gpu0"], 2);
+        let shown = summary(&config);
+        for words in ["cpus 0-3 | 4-7", "node 1 (prefer)", "gpus 0", "locks gpu0", "limit", "300 s", "gpu0 x 2"] {
+            assert!(shown.contains(words), "{words}: {shown}");
+        }
+    }
+
+    #[test]
     fn a_slot_that_is_not_there_is_waited_for_and_no_reason_to_refuse() {
         let dir = tempfile::tempdir().expect("directory");
         let text = minimal(dir.path()).replace("path = \"a\"", "path = \"gone\"");
@@ -378,6 +367,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let good = minimal(dir.path());
         std::os::unix::fs::symlink(dir.path().join("a"), dir.path().join("link")).expect("link");
+        let c2 = |fields: &str| format!("{good}[[processor]]\nstage = \"c2\"\n{fields}\n");
         for (text, expected) in [
             (good.replace("name = \"w1\"", "name = \"w 1\""), "`w 1` is not a worker name"),
             (good.replace("2KiB", "3KiB"), "`3KiB` is not a sector size"),
@@ -396,6 +386,24 @@ mod tests {
             (format!("{good}[[processor]]\nstage = \"c3\"\n"), "unknown variant `c3`"),
             (format!("{good}[[processor]]\nstage = \"c2\"\ncount = 0\n"), "processor[0].count = 0"),
             (format!("{good}[[processor]]\nstage = \"c2\"\nbin = \"./no/such\"\n"), "processor[0].bin"),
+            (c2("concurrent = 0"), "processor[0].concurrent = 0"),
+            (c2("cpus = \"7-0\""), "processor[0].cpus = \"7-0\""),
+            (c2("cpus = \"\""), "no processing unit"),
+            (c2("count = 2\ncpus = [\"0-3\"]"), "lists 1 sets for 2 processors"),
+            (c2("count = 2\ncpus = [\"0-3\", \"3-6\"]"), "shares 3 with the set of processor 0"),
+            (c2("memory = \"bind\""), "processor[0].memory = bind"),
+            (c2("memory = \"near\""), "unknown variant `near`"),
+            (c2("gpus = [\"0,1\"]"), "processor[0].gpus = \"0,1\""),
+            (c2("gpus = [\"0\", \"0\"]"), "is named twice"),
+            (c2("gpus = [\"0\"]\nenv = { CUDA_VISIBLE_DEVICES = \"0\" }"), "processor[0].env = CUDA_VISIBLE_DEVICES"),
+            (c2("locks = [\"gpu0\"]"), "add `gpu0 = 1` under [locks]"),
+            (c2("locks = [\"gpu0\", \"gpu0\"]\n[locks]\ngpu0 = 2"), "processor[0].locks = [\"gpu0\", \"gpu0\"]"),
+            (c2("concurrent = 2\nlocks = [\"gpu0\"]\n[locks]\ngpu0 = 1"), "raise locks.gpu0"),
+            (format!("{good}[locks]\ngpu0 = 0\n"), "locks.gpu0 = 0"),
+            (format!("{good}[limits.concurrent]\npc1 = 0\n"), "limits.concurrent.pc1 = 0"),
+            (format!("{good}[limits.concurrent]\npc9 = 1\n"), "unknown variant `pc9`"),
+            (format!("{good}[limits.staggered_secs]\npc1 = 0\n"), "limits.staggered_secs.pc1 = 0"),
+            (format!("{good}[limits]\nstaggered = {{}}\n"), "unknown field `staggered`"),
             (format!("{good}[params]\ncache = \"gone\"\n"), "params.cache"),
             (good.replace("url =", "token = \"x\"\nurl ="), "unknown field `token`"),
             (good.replace("nats://127.0.0.1:4222", "nats://one, ,two"), "nats.url"),

@@ -1,11 +1,14 @@
 //! The worker's signs of life.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use sealbus_nats::heartbeats::{BeatError, Heart};
-use sealbus_schema::message::{Heartbeat, ProcessorStatus};
+use sealbus_schema::message::{Heartbeat, ProcessorStatus, WorkStatus};
 
-use crate::driver::Context;
+use crate::{
+    driver::Context,
+    processor::{self, Placement, Progress, Work, WorkOf},
+};
 
 /// Sends heartbeats for ever; ends only when another process runs under our name.
 pub async fn beat(context: Arc<Context>) -> BeatError {
@@ -36,9 +39,9 @@ pub async fn beat(context: Arc<Context>) -> BeatError {
 }
 
 fn heartbeat(context: &Context, incarnation: u64) -> Heartbeat {
-    let processors = context.pool.snapshot().into_iter();
     let (draining, orders) = context.orders.shown();
-    Heartbeat {
+    let now = Instant::now();
+    let heartbeat = Heartbeat {
         worker: context.config.name.clone(),
         host: context.config.host.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -46,8 +49,31 @@ fn heartbeat(context: &Context, incarnation: u64) -> Heartbeat {
         draining,
         orders,
         slots: context.board.statuses(),
-        processors: processors
-            .map(|status| ProcessorStatus { id: status.id, pid: status.pid, busy: status.busy_since.is_some() })
-            .collect(),
+        processors: context.pool.snapshot().into_iter().map(|status| processor(status, now)).collect(),
+    };
+    heartbeat.bounded()
+}
+
+fn processor(status: processor::ProcessorStatus, now: Instant) -> ProcessorStatus {
+    let Placement { cpus, memory, gpus } = status.placement;
+    ProcessorStatus {
+        id: status.id,
+        pid: status.pid,
+        busy: status.busy_since.is_some(),
+        stage: status.stage.name().to_owned(),
+        cpus: cpus.map(|cpus| cpus.to_string()).unwrap_or_default(),
+        node: memory.map(|(node, _)| node),
+        gpus: gpus.join(","),
+        bound: status.bound,
+        work: status.work.into_iter().filter_map(|work| work_status(work, now)).collect(),
     }
+}
+
+/// What a processor works on. Nothing before its owner has said for whom.
+fn work_status(work: Work, now: Instant) -> Option<WorkStatus> {
+    let WorkOf { sector, slot } = work.of?;
+    let left_secs = work.expected_left(now).map(|left| left.as_secs());
+    let age_secs = now.saturating_duration_since(work.since).as_secs();
+    let Progress { percent, note } = work.progress.unwrap_or_default();
+    Some(WorkStatus { sector, slot, age_secs, percent, note, left_secs })
 }

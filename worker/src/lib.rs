@@ -1,10 +1,11 @@
 //! The sealing worker of one machine.
 //!
 //! Read [`stage`] first: what each phase of sealing does with the files of a slot. Then [`processor`]: how those phases
-//! run in child processes. Then [`slot`] and [`journal`]: what survives a kill. [`driver`] brings them together with
-//! the bus and the machine of [`sealbus_schema::seal::worker`]; [`run`] is the whole process, from its [`config`] on,
-//! with its [`heartbeat`]. [`topology`] is the machine that all this is placed on, and [`bind`] places. [`params`] stands
-//! apart: Groth16 parameters, made for a devnet, checked or fetched.
+//! run in child processes, in the order that [`schedule`] says. Then [`slot`] and [`journal`]: what survives a kill.
+//! [`driver`] brings them together with the bus and the machine of [`sealbus_schema::seal::worker`]; [`run`] is the whole
+//! process, from its [`config`] on, with its [`heartbeat`]. [`topology`] is the machine that all this is placed on, [`plan`]
+//! says what belongs where, and [`bind`] places it. [`params`] stands apart: Groth16 parameters, made for a devnet, checked
+//! or fetched.
 
 pub mod bind;
 pub mod config;
@@ -13,8 +14,10 @@ pub mod heartbeat;
 pub mod journal;
 pub mod params;
 pub mod params_watch;
+pub mod plan;
 pub mod processor;
 pub mod run;
+pub mod schedule;
 pub mod slot;
 pub mod stage;
 pub mod topology;

@@ -1,7 +1,7 @@
 //! Phases run in child processes ("processors"), so that a crash in proofs code costs one attempt of one sector.
 //!
 //! [`protocol`] is what goes over the pipes, [`child`] the process that serves a stage, [`pool`] the worker's side:
-//! configured groups of processors, one request at a time each, handed out in the order of asking.
+//! configured groups of processors, handed out in the order that [`crate::schedule`] says.
 
 pub mod child;
 pub mod config;
@@ -12,6 +12,6 @@ pub mod protocol;
 mod running;
 mod spawner;
 
-pub use config::{GroupConfig, PoolConfig, own_environment};
+pub use config::{GroupConfig, MemoryPolicy, Placement, PoolConfig, own_environment};
 pub use error::{PoolError, ProcessError, ProcessFailure};
-pub use pool::{ProcessorGuard, ProcessorPool, ProcessorStatus};
+pub use pool::{ProcessorGuard, ProcessorPool, ProcessorStatus, Progress, Work, WorkOf};

@@ -68,10 +68,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 /// Runs until something fails that waiting cannot mend. Dropping the future kills whatever runs.
 async fn serve(config: Config) -> Result<(), RunError> {
     let opened = open_slots(&config)?;
-    let pool = ProcessorPool::new(PoolConfig {
+    let processors = PoolConfig {
         groups: config.processors.clone(),
         tmp_roots: config.slots.iter().map(|slot| slot.join("tmp")).collect(),
-    })?;
+    };
+    let pool = ProcessorPool::with_rules(processors, config.rules.clone())?;
     tracing::info!(worker = %config.name, host = config.host, url = config.nats.url, slots = opened.len(), "connecting");
     let bus = config.nats.connect_patiently(config.name.as_str()).await?;
     let names: Vec<String> = config.slots.iter().map(|slot| slot.display().to_string()).collect();

@@ -2,6 +2,7 @@
 
 mod list;
 mod order;
+mod processors;
 mod show;
 
 use clap::{Args, Subcommand};

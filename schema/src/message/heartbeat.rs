@@ -7,6 +7,11 @@ use crate::{
     id::{SectorId, Token, WorkerName},
 };
 
+/// How many processors a heartbeat tells of.
+const MAX_PROCESSORS: usize = 96;
+/// How long a text about a processor may be.
+const MAX_TEXT_BYTES: usize = 60;
+
 /// A worker's sign of life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
@@ -61,8 +66,8 @@ pub struct Holding {
     pub step: String,
 }
 
-/// A processor's state, for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A processor's state, for people. Texts are [bounded](Heartbeat::bounded).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessorStatus {
     /// Its name, such as `pc1-0`.
     pub id: String,
@@ -71,4 +76,134 @@ pub struct ProcessorStatus {
     pub pid: Option<u32>,
     /// Whether it works on a request.
     pub busy: bool,
+    /// The stage that it serves.
+    #[serde(default)]
+    pub stage: String,
+    /// The processing units that it is to run on, as the kernel writes lists; empty for any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cpus: String,
+    /// The NUMA node whose memory it is to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<u32>,
+    /// The graphics cards that it sees, separated by commas; empty for what the worker sees.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub gpus: String,
+    /// To what its process is bound, as read back from the operating system, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<String>,
+    /// What it works on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub work: Vec<WorkStatus>,
+}
+
+/// A request that a processor works on. Times are lengths by the worker's own clock, for clocks of two hosts are never
+/// compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkStatus {
+    /// For which sector.
+    pub sector: SectorId,
+    /// In which slot: a position in the heartbeat's list.
+    pub slot: usize,
+    /// For how long already, in seconds.
+    pub age_secs: u64,
+    /// How much of it is done, if the processor says so: of 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// What it does, in the processor's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// How long it will probably still take, in seconds, by what its stage took before; 0 if it takes longer than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_secs: Option<u64>,
+}
+
+impl Heartbeat {
+    /// With so few processors and such short texts that it fits one message: of too many, idle ones are left out first.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        if self.processors.len() > MAX_PROCESSORS {
+            // Stable: what is left stays in order.
+            self.processors.sort_by_key(|processor| !processor.busy);
+            self.processors.truncate(MAX_PROCESSORS);
+        }
+        for processor in &mut self.processors {
+            let ProcessorStatus { id, stage, cpus, gpus, bound, work, .. } = processor;
+            [id, stage, cpus, gpus].into_iter().chain(bound).for_each(cut);
+            work.truncate(self.slots.len());
+            work.iter_mut().for_each(|work| cut(&mut work.note));
+        }
+        self
+    }
+}
+
+fn cut(text: &mut String) {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES - '…'.len_utf8()));
+        text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ErrorClass, ErrorCode, codec};
+
+    fn heartbeat(slots: usize, processors: usize) -> Heartbeat {
+        let long = || "ä".repeat(1000);
+        let blocked = ErrorReport::new(ErrorClass::Crit, ErrorCode::DISK_FULL, "x".repeat(5000));
+        let slot = |number: usize| SlotStatus {
+            path: format!("/nvme{number}"),
+            holding: None,
+            blocked: Some(blocked.brief()),
+            unreadable: false,
+            released: 0,
+        };
+        let sector = "f01000/1".parse().expect("sector");
+        let work = |slot| {
+            let (percent, left_secs) = (Some(40), Some(10_000));
+            WorkStatus { sector, slot, age_secs: 10_000, percent, note: long(), left_secs }
+        };
+        let processor = |number: usize| ProcessorStatus {
+            id: format!("pc1-{number}"),
+            pid: Some(70_000),
+            busy: number % 2 == 1,
+            stage: "pc1".to_owned(),
+            cpus: long(),
+            node: Some(1),
+            gpus: long(),
+            bound: Some(long()),
+            work: if number < slots { vec![work(number)] } else { vec![] },
+        };
+        Heartbeat {
+            worker: "w1".parse().expect("worker"),
+            host: "h1".to_owned(),
+            version: "1".to_owned(),
+            incarnation: 1,
+            draining: false,
+            orders: 0,
+            slots: (0..slots).map(slot).collect(),
+            processors: (0..processors).map(processor).collect(),
+        }
+    }
+
+    #[test]
+    fn a_hundred_slots_and_any_number_of_processors_fit_one_message() {
+        let bounded = heartbeat(100, 500).bounded();
+        assert!(codec::encode(&bounded).is_ok());
+        assert_eq!(bounded.processors.len(), MAX_PROCESSORS);
+        assert!(bounded.processors.iter().all(|processor| processor.busy), "idle ones are left out first");
+        let note = &bounded.processors[0].work[0].note;
+        assert!(note.len() <= MAX_TEXT_BYTES && note.ends_with('…'), "{note}");
+    }
+
+    #[test]
+    fn a_sign_of_life_of_an_older_worker_is_read() {
+        let old = r#"{"worker":"w1","host":"h1","version":"1","incarnation":1,"slots":[],
+                      "processors":[{"id":"pc1-0","pid":7,"busy":true}]}"#;
+        let read: Heartbeat = serde_json::from_str(old).expect("reads");
+        assert_eq!((read.processors[0].stage.as_str(), read.processors[0].work.len()), ("", 0));
+        let new = heartbeat(1, 2).bounded();
+        let packed = codec::encode(&new).expect("packs");
+        assert_eq!(codec::decode::<Heartbeat>(&packed).expect("reads"), new);
+    }
 }

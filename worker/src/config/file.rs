@@ -6,6 +6,8 @@ use sealbus_nats::Connection;
 use sealbus_schema::{MinerId, Phase, SectorSize, WorkerName};
 use serde::Deserialize;
 
+use crate::processor::MemoryPolicy;
+
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +22,12 @@ pub struct File {
     /// Groups of processors.
     #[serde(default)]
     pub processor: Vec<ProcessorTable>,
+    /// What is allowed on the whole machine.
+    #[serde(default)]
+    pub limits: LimitsTable,
+    /// The locks, with how many units each has.
+    #[serde(default)]
+    pub locks: BTreeMap<String, usize>,
     /// The permanent store.
     pub store: StoreTable,
     /// Where the proofs library finds its large files.
@@ -65,9 +73,27 @@ pub struct SlotTable {
 pub struct ProcessorTable {
     /// The phase that the group serves.
     pub stage: Phase,
-    /// How many requests it works on at the same time.
+    /// How many processes.
     #[serde(default = "one")]
     pub count: usize,
+    /// How many requests each of them works on at the same time.
+    #[serde(default = "one")]
+    pub concurrent: usize,
+    /// The processing units that they run on.
+    #[serde(default)]
+    pub cpus: Option<CpusField>,
+    /// The NUMA node whose memory they use.
+    #[serde(default)]
+    pub numa_node: Option<u32>,
+    /// How strictly.
+    #[serde(default)]
+    pub memory: Option<MemoryPolicy>,
+    /// The graphics cards that they see.
+    #[serde(default)]
+    pub gpus: Vec<String>,
+    /// The locks that each request holds while it is worked on.
+    #[serde(default)]
+    pub locks: Vec<String>,
     /// An executable of somebody else's; the built-in one if it is not given.
     #[serde(default)]
     pub bin: Option<PathBuf>,
@@ -83,6 +109,28 @@ pub struct ProcessorTable {
     /// The longest that a request may take, in seconds.
     #[serde(default)]
     pub timeout_secs: Option<u64>,
+}
+
+/// `cpus` of a `[[processor]]`, as the kernel writes lists: `0-7,16-23`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum CpusField {
+    /// One set for all of them together.
+    Together(String),
+    /// One for each.
+    Each(Vec<String>),
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsTable {
+    /// How many requests of a stage are worked on at the same time.
+    #[serde(default)]
+    pub concurrent: BTreeMap<Phase, usize>,
+    /// The least time between two starts of a stage, in seconds.
+    #[serde(default)]
+    pub staggered_secs: BTreeMap<Phase, u64>,
 }
 
 /// `[store]`.

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use sealbus_schema::Phase;
 
 use super::Config;
-use crate::slot::space;
+use crate::{
+    processor::{GroupConfig, MemoryPolicy},
+    slot::space,
+};
 
 /// What the worker would run with. Looks at the slots' disks, and opens nothing.
 pub fn summary(config: &Config) -> String {
@@ -27,10 +30,43 @@ pub fn summary(config: &Config) -> String {
     }
     for phase in Phase::ALL {
         for group in config.processors.iter().filter(|group| group.stage == phase) {
-            let bin = group.bin.as_ref().map_or("built in".to_owned(), |bin| bin.display().to_string());
-            let limit = group.timeout.as_secs();
-            let _ = writeln!(text, "processor  {phase} x {} ({bin}, at most {limit} s a request)", group.count);
+            let _ = writeln!(text, "processor  {}", processors(group));
         }
     }
+    for (stage, limit) in &config.rules.concurrent {
+        let _ = writeln!(text, "limit      {stage}: at most {limit} at the same time");
+    }
+    for (stage, apart) in &config.rules.staggered {
+        let _ = writeln!(text, "limit      {stage}: {} s from one start to the next", apart.as_secs());
+    }
+    for (lock, units) in &config.rules.locks {
+        let _ = writeln!(text, "lock       {lock} x {units}");
+    }
     text
+}
+
+/// A group in one line.
+fn processors(group: &GroupConfig) -> String {
+    let bin = group.bin.as_ref().map_or("built in".to_owned(), |bin| bin.display().to_string());
+    let mut parts = vec![bin, format!("at most {} s a request", group.timeout.as_secs())];
+    if group.concurrent > 1 {
+        parts.push(format!("{} requests at the same time each", group.concurrent));
+    }
+    if !group.cpus.is_empty() {
+        let sets: Vec<String> = group.cpus.iter().map(ToString::to_string).collect();
+        parts.push(format!("cpus {}", sets.join(" | ")));
+    }
+    if let Some(node) = group.numa_node {
+        let policy = match group.memory {
+            MemoryPolicy::Bind => "bind",
+            MemoryPolicy::Prefer => "prefer",
+        };
+        parts.push(format!("node {node} ({policy})"));
+    }
+    for (name, values) in [("gpus", &group.gpus), ("locks", &group.locks)] {
+        if !values.is_empty() {
+            parts.push(format!("{name} {}", values.join(", ")));
+        }
+    }
+    format!("{} x {} ({})", group.stage, group.count, parts.join(", "))
 }

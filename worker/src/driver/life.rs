@@ -1,13 +1,13 @@
 //! Carries out what the core of a sector's life asks for: work, publishing and facts side by side, the journal between
 //! them.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use sealbus_nats::publish::PublishError;
 use sealbus_schema::{
     message::Event,
-    seal::worker::{RetryPolicy, State},
+    seal::worker::{RetryPolicy, State, Step},
 };
 use tokio::sync::Notify;
 
@@ -73,7 +73,10 @@ impl<'a> Life<'a> {
         match action {
             Do::Persist(journal) => self.persist(*journal).await,
             Do::DropWork => (self.running.working, self.running.acquired) = (None, None),
-            Do::Work(state) => self.running.working = Some(self.job().begin(&state)),
+            Do::Work(state) => {
+                let left = state.step().and_then(|step| self.time_left(step));
+                self.running.working = Some(self.job().begin(&state, left));
+            }
             Do::Run(state) => self.run_phase(*state),
             Do::Publish(event) => self.running.publishing = Some(self.report(*event)),
             Do::Watch(watch) => self.running.watching = Some(self.watch(watch)),
@@ -94,6 +97,11 @@ impl<'a> Life<'a> {
         insist(&self.context, self.slot, "write the journal", move || written.store(&path)).await;
         let Journal { intent, token, state, .. } = &journal;
         self.context.board.hold(self.slot.index(), intent.sector, *token, state);
+    }
+
+    /// How long what the step is about to compute is worth anything.
+    fn time_left(&self, step: &Step) -> Option<Duration> {
+        expiry::time_left(step, &self.core.journal().received, expiry::unix_millis())
     }
 
     fn job(&self) -> Job {

@@ -1,6 +1,6 @@
 //! What a state needs, as a future: a processor and a phase on it, a pause, an empty slot.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use sealbus_schema::{
@@ -11,7 +11,7 @@ use sealbus_schema::{
 
 use super::{Context, retry_pause};
 use crate::{
-    processor::{ProcessError, ProcessorGuard},
+    processor::{ProcessError, ProcessorGuard, WorkOf},
     slot::Slot,
     stage::{StageCode, StageError, Workspace, add_pieces, c1, c2, files, pc1, pc2, transfer, tree_d},
 };
@@ -35,10 +35,11 @@ pub struct Job {
 }
 
 impl Job {
-    /// The first half of what a state needs: up to the processor, if it needs one.
-    pub fn begin(self, state: &State) -> BoxFuture<'static, Done> {
+    /// The first half of what a state needs: up to the processor, if it needs one. What is computed there is worthless
+    /// after `expires_in`, if that is given.
+    pub fn begin(self, state: &State, expires_in: Option<Duration>) -> BoxFuture<'static, Done> {
         match state.need() {
-            Need::Run(phase) => async move { self.acquire(phase).await }.boxed(),
+            Need::Run(phase) => async move { self.acquire(phase, expires_in).await }.boxed(),
             Need::Pc1Room => async move { self.pc1_room().await }.boxed(),
             Need::Retry => {
                 let pause = retry_pause(self.context.config.recover_interval, state.attempt());
@@ -63,6 +64,7 @@ impl Job {
         token: Token,
     ) -> BoxFuture<'static, Done> {
         async move {
+            guard.works_on(WorkOf { sector: intent.sector, slot: self.slot.index() });
             let outcome = match state.step() {
                 Some(step) => self.run_step(&mut guard, step, &intent, token).await,
                 None => {
@@ -82,8 +84,8 @@ impl Job {
         .boxed()
     }
 
-    async fn acquire(&self, phase: Phase) -> Done {
-        match self.context.pool.acquire(phase).await {
+    async fn acquire(&self, phase: Phase, expires_in: Option<Duration>) -> Done {
+        match self.context.pool.acquire_for(phase, expires_in).await {
             Ok(guard) => Done::Acquired(Box::new(guard)),
             Err(error) => {
                 let report = ErrorReport::from_error(ErrorClass::Crit, ErrorCode::PROCESSOR_START_FAILED, &error);

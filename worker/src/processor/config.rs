@@ -4,11 +4,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::Group;
 use crate::stage::Stage;
+use crate::topology::CpuSet;
 
 /// What every processor inherits from the worker's environment, by name; besides these, all that begin with
 /// [`INHERITED_PREFIX`].
-pub const INHERITED: [&str; 4] = ["PATH", "HOME", "RUST_LOG", "CUDA_VISIBLE_DEVICES"];
+pub const INHERITED: [&str; 4] = ["PATH", "HOME", "RUST_LOG", VISIBLE_GPUS];
+/// The variable by which a process is told the graphics cards that it may use.
+pub const VISIBLE_GPUS: &str = "CUDA_VISIBLE_DEVICES";
 /// How names of the proofs library's settings begin.
 pub const INHERITED_PREFIX: &str = "FIL_PROOFS_";
 
@@ -31,8 +37,20 @@ pub struct GroupConfig {
     pub bin: Option<PathBuf>,
     /// The arguments, after `processor <stage>` if `bin` is `None`.
     pub args: Vec<String>,
-    /// How many there are: as many requests are worked on at the same time.
+    /// How many processes there are.
     pub count: usize,
+    /// How many requests each of them works on at the same time.
+    pub concurrent: usize,
+    /// The locks of which each request holds one unit.
+    pub locks: Vec<String>,
+    /// The processing units that they run on: none for any, one set for all of them together, or one for each.
+    pub cpus: Vec<CpuSet>,
+    /// The NUMA node whose memory they use.
+    pub numa_node: Option<u32>,
+    /// How strictly.
+    pub memory: MemoryPolicy,
+    /// The graphics cards that they see; none for what the worker itself sees.
+    pub gpus: Vec<String>,
     /// Set on top of what is inherited; wins.
     pub env: BTreeMap<String, String>,
     /// More names to inherit.
@@ -49,9 +67,42 @@ pub struct GroupConfig {
     pub backoff_max: Duration,
 }
 
+/// How strictly memory is taken from a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryPolicy {
+    /// From that node alone: what does not fit fails.
+    #[default]
+    Bind,
+    /// From that node first.
+    Prefer,
+}
+
+/// Where one processor is to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// The processing units; `None` for all that the worker has.
+    pub cpus: Option<CpuSet>,
+    /// The NUMA node of its memory, and how strictly.
+    pub memory: Option<(u32, MemoryPolicy)>,
+    /// The graphics cards that it sees; none for what the worker itself sees.
+    pub gpus: Vec<String>,
+}
+
 /// The worker's own environment, as far as it is text.
 pub fn own_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+impl MemoryPolicy {
+    /// As it is written in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            MemoryPolicy::Bind => "bind",
+            MemoryPolicy::Prefer => "prefer",
+        }
+    }
 }
 
 impl GroupConfig {
@@ -63,6 +114,12 @@ impl GroupConfig {
             bin: None,
             args: Vec::new(),
             count,
+            concurrent: 1,
+            locks: Vec::new(),
+            cpus: Vec::new(),
+            numa_node: None,
+            memory: MemoryPolicy::default(),
+            gpus: Vec::new(),
             env: BTreeMap::new(),
             inherit_env: Vec::new(),
             timeout: Duration::from_secs(24 * 3600),
@@ -71,6 +128,23 @@ impl GroupConfig {
             backoff: Duration::from_millis(250),
             backoff_max: Duration::from_secs(30),
         }
+    }
+
+    /// Where the `nth` processor of the group runs.
+    #[must_use]
+    pub fn placement(&self, nth: usize) -> Placement {
+        let cpus = if self.cpus.len() == 1 { self.cpus.first() } else { self.cpus.get(nth) };
+        Placement {
+            cpus: cpus.cloned(),
+            memory: self.numa_node.map(|node| (node, self.memory)),
+            gpus: self.gpus.clone(),
+        }
+    }
+
+    /// What the order of work depends on.
+    #[must_use]
+    pub fn schedule(&self) -> Group {
+        Group { stage: self.stage, count: self.count, concurrent: self.concurrent, locks: self.locks.clone() }
     }
 
     /// The environment of a processor, out of the worker's.
@@ -82,6 +156,9 @@ impl GroupConfig {
                 || self.inherit_env.iter().any(|other| other == name)
         };
         let mut environment: BTreeMap<String, String> = own.filter(|(name, _)| inherits(name)).collect();
+        if !self.gpus.is_empty() {
+            environment.insert(VISIBLE_GPUS.to_owned(), self.gpus.join(","));
+        }
         environment.extend(self.env.clone());
         environment
     }
@@ -116,6 +193,20 @@ mod tests {
         let names: Vec<&str> = environment.keys().map(String::as_str).collect();
         assert_eq!(names, ["EXTRA", "FIL_PROOFS_PARAMETER_CACHE", "PATH", "RUST_LOG"]);
         assert_eq!(environment["RUST_LOG"], "debug");
+    }
+
+    #[test]
+    fn each_processor_has_its_own_cores_or_all_share_one_set() {
+        let mut group = GroupConfig::built_in(Stage::Pc1, 2);
+        assert_eq!(group.placement(1), Placement::default());
+        group.cpus = vec!["0-3".parse().expect("cpus")];
+        (group.numa_node, group.gpus) = (Some(1), vec!["0".into(), "2".into()]);
+        let placement = group.placement(1);
+        assert_eq!((placement.cpus, placement.memory), (group.cpus.first().cloned(), Some((1, MemoryPolicy::Bind))));
+        group.cpus.push("4-7".parse().expect("cpus"));
+        assert_eq!(group.placement(1).cpus.map(|cpus| cpus.to_string()), Some("4-7".to_owned()));
+        let seen = [("CUDA_VISIBLE_DEVICES".to_owned(), "0,1,2,3".to_owned())];
+        assert_eq!(group.environment(seen.into_iter())["CUDA_VISIBLE_DEVICES"], "0,2");
     }
 
     #[test]

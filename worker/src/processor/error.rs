@@ -9,6 +9,7 @@ use sealbus_schema::error::Exit;
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport};
 
 use super::protocol::Failure;
+use crate::schedule::SetupError;
 use crate::stage::Stage;
 
 /// The pool cannot serve.
@@ -20,6 +21,9 @@ pub enum PoolError {
     /// A group of no processors.
     #[error("a group for {0} has count 0")]
     EmptyGroup(Stage),
+    /// Something could never work.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// The path of this executable is needed for built-in processors, and not to be had.
     #[error("cannot find the own executable: {0}")]
     OwnExecutable(#[source] io::Error),

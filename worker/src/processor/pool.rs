@@ -1,25 +1,28 @@
 //! The worker's processors: who is busy, who is next.
 //!
-//! Room for a stage is a fair semaphore with one permit for each of its processors; whoever holds a permit takes an
-//! idle processor off a list, and the guard puts both back when it is dropped, in that order. No counter is kept by
-//! hand. Processes are started at the first request, kept for the next, and replaced after a failure, with a growing
-//! pause.
+//! The order of work is [`crate::schedule`]'s, which is pure; `turns` lets requests wait for it. `seat` is one processor with
+//! its process, `live` what people see of all of them. A guard holds a seat, with everything that was taken for it, and
+//! gives it back when it is dropped; freed compute goes at once to whoever is next.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::process::Command;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::config::{GroupConfig, PoolConfig, own_environment};
+use super::config::{GroupConfig, PoolConfig};
 use super::error::{PoolError, ProcessError, ProcessFailure};
-use super::protocol::AnswerResult;
-use super::running::{Ended, Launch, Running};
 use super::spawner::Spawner;
+use crate::schedule::{Rules, Setup};
 use crate::stage::{Stage, StageRequest};
+
+mod live;
+mod seat;
+mod turns;
+
+use live::Live;
+pub use live::{ProcessorStatus, Progress, Work, WorkOf};
+use seat::Processor;
+use turns::{Held, Turns};
 
 /// All processors of this worker. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,76 +33,49 @@ pub struct ProcessorPool {
 #[derive(Debug)]
 struct Shared {
     spawner: Spawner,
-    stages: BTreeMap<Stage, StagePool>,
-}
-
-#[derive(Debug)]
-struct StagePool {
-    room: Arc<Semaphore>,
-    idle: Mutex<Vec<Processor>>,
-    status: Mutex<BTreeMap<String, ProcessorStatus>>,
-}
-
-/// One configured processor, whether its process runs or not.
-#[derive(Debug)]
-struct Processor {
-    id: String,
-    config: Arc<GroupConfig>,
-    bin: PathBuf,
-    /// Where its temporary files may lie; the first that works is taken at each start.
-    tmp_dirs: Vec<PathBuf>,
-    tmp_dir: PathBuf,
-    running: Option<Running>,
-    failures: u32,
-}
-
-/// What a processor is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcessorStatus {
-    /// Stage and number, for example `pc1-0`.
-    pub id: String,
-    /// The stage.
-    pub stage: Stage,
-    /// The process, if one runs.
-    pub pid: Option<u32>,
-    /// Since when somebody holds it.
-    pub busy_since: Option<Instant>,
+    turns: Arc<Turns>,
+    /// In the scheduler's order.
+    processors: Vec<Processor>,
+    live: Live,
 }
 
 impl ProcessorPool {
+    /// A pool without limits on stages, and without locks.
+    ///
+    /// # Errors
+    /// As [`with_rules`](Self::with_rules).
+    pub fn new(config: PoolConfig) -> Result<Self, PoolError> {
+        Self::with_rules(config, Rules::default())
+    }
+
     /// Makes a pool; starts no process yet. Within a tokio runtime, which must outlive the pool.
     ///
     /// # Errors
-    /// [`PoolError`] if a group is empty, or built-in processors are wanted and this executable's path is unknown.
-    pub fn new(config: PoolConfig) -> Result<Self, PoolError> {
-        let mut processors: BTreeMap<Stage, Vec<Processor>> = BTreeMap::new();
+    /// [`PoolError`] if a group is empty or could never work under the rules, or built-in processors are wanted and this
+    /// executable's path is unknown.
+    pub fn with_rules(config: PoolConfig, rules: Rules) -> Result<Self, PoolError> {
+        if let Some(group) = config.groups.iter().find(|group| group.count == 0) {
+            return Err(PoolError::EmptyGroup(group.stage));
+        }
+        let setup = Setup::new(config.groups.iter().map(GroupConfig::schedule).collect(), rules);
+        let turns = Arc::new(Turns::new(&setup)?);
+        let mut processors: Vec<Processor> = Vec::new();
+        let mut shown = Vec::new();
         for group in config.groups {
-            if group.count == 0 {
-                return Err(PoolError::EmptyGroup(group.stage));
-            }
             let bin = match &group.bin {
                 Some(bin) => bin.clone(),
                 None => std::env::current_exe().map_err(PoolError::OwnExecutable)?,
             };
             let group = Arc::new(group);
-            let of_stage = processors.entry(group.stage).or_default();
-            for _ in 0..group.count {
-                let id = format!("{}-{}", group.stage, of_stage.len());
-                let tmp_dirs: Vec<PathBuf> = config.tmp_roots.iter().map(|root| root.join(&id)).collect();
-                of_stage.push(Processor {
-                    id,
-                    config: Arc::clone(&group),
-                    bin: bin.clone(),
-                    tmp_dirs,
-                    tmp_dir: PathBuf::new(),
-                    running: None,
-                    failures: 0,
-                });
+            for nth in 0..group.count {
+                let stage = group.stage;
+                let id = format!("{stage}-{}", shown.iter().filter(|(_, other, _)| *other == stage).count());
+                shown.push((id.clone(), stage, group.placement(nth)));
+                processors.push(Processor::new(id, Arc::clone(&group), bin.clone(), &config.tmp_roots));
             }
         }
-        let stages = processors.into_iter().map(|(stage, idle)| (stage, StagePool::new(stage, idle))).collect();
         let spawner = Spawner::start().map_err(PoolError::Spawner)?;
-        Ok(Self { shared: Arc::new(Shared { spawner, stages }) })
+        Ok(Self { shared: Arc::new(Shared { spawner, turns, processors, live: Live::new(shown) }) })
     }
 
     /// Waits for a processor, in the order of asking, and holds it until the guard is dropped.
@@ -107,12 +83,17 @@ impl ProcessorPool {
     /// # Errors
     /// [`PoolError::NoProcessor`].
     pub async fn acquire(&self, stage: Stage) -> Result<ProcessorGuard, PoolError> {
-        let permit = self.permit(stage).await?;
-        let of_stage = self.shared.stage(stage)?;
-        // As many permits as processors, and a processor goes back before its permit: with a permit there is one.
-        let processor = lock(&of_stage.idle).pop().ok_or(PoolError::NoProcessor(stage))?;
-        of_stage.report(&processor, Some(Instant::now()));
-        Ok(ProcessorGuard { shared: Arc::clone(&self.shared), stage, processor: Some(processor), _permit: permit })
+        self.acquire_for(stage, None).await
+    }
+
+    /// [`acquire`](Self::acquire) for work that is worthless after `expires_in`: it goes before others when that is short.
+    ///
+    /// # Errors
+    /// [`PoolError::NoProcessor`].
+    pub async fn acquire_for(&self, stage: Stage, expires_in: Option<Duration>) -> Result<ProcessorGuard, PoolError> {
+        let held = self.shared.turns.seat(stage, expires_in).await?;
+        self.shared.live.begin(held.seat.processor, held.seat.grant);
+        Ok(ProcessorGuard { shared: Arc::clone(&self.shared), stage, held })
     }
 
     /// Waits until [`acquire`](Self::acquire) would have been served, and holds nothing.
@@ -120,7 +101,7 @@ impl ProcessorPool {
     /// # Errors
     /// [`PoolError::NoProcessor`].
     pub async fn wait_for_room(&self, stage: Stage) -> Result<(), PoolError> {
-        self.permit(stage).await.map(drop)
+        self.shared.turns.room(stage).await
     }
 
     /// Waits for a processor and has it carry out one request.
@@ -131,25 +112,16 @@ impl ProcessorPool {
         Ok(self.acquire(R::STAGE).await?.run(request).await?)
     }
 
-    /// Every processor, by id.
+    /// Every processor, in the order of the configuration.
     #[must_use]
     pub fn snapshot(&self) -> Vec<ProcessorStatus> {
-        self.shared
-            .stages
-            .values()
-            .flat_map(|stage| lock(&stage.status).values().cloned().collect::<Vec<_>>())
-            .collect()
+        self.shared.live.statuses()
     }
 
-    /// How many processors of a stage are free.
+    /// How many more requests the processors of a stage could work on, limits and locks aside.
     #[must_use]
     pub fn free(&self, stage: Stage) -> usize {
-        self.shared.stages.get(&stage).map_or(0, |of_stage| of_stage.room.available_permits())
-    }
-
-    async fn permit(&self, stage: Stage) -> Result<OwnedSemaphorePermit, PoolError> {
-        let room = Arc::clone(&self.shared.stage(stage)?.room);
-        room.acquire_owned().await.map_err(|_| PoolError::NoProcessor(stage))
+        self.shared.turns.free(stage)
     }
 }
 
@@ -164,44 +136,30 @@ pub enum RunError {
     Process(#[from] ProcessError),
 }
 
-impl Shared {
-    fn stage(&self, stage: Stage) -> Result<&StagePool, PoolError> {
-        self.stages.get(&stage).ok_or(PoolError::NoProcessor(stage))
-    }
-}
-
-impl StagePool {
-    fn new(stage: Stage, mut idle: Vec<Processor>) -> Self {
-        let status =
-            |processor: &Processor| ProcessorStatus { id: processor.id.clone(), stage, pid: None, busy_since: None };
-        let status = idle.iter().map(|processor| (processor.id.clone(), status(processor))).collect();
-        // Taken from the end: the first one first.
-        idle.reverse();
-        Self { room: Arc::new(Semaphore::new(idle.len())), idle: Mutex::new(idle), status: Mutex::new(status) }
-    }
-
-    fn report(&self, processor: &Processor, busy_since: Option<Instant>) {
-        if let Some(status) = lock(&self.status).get_mut(&processor.id) {
-            status.pid = processor.running.as_ref().and_then(Running::pid);
-            status.busy_since = busy_since;
-        }
-    }
-}
-
-/// A processor that somebody holds. Dropping it gives it back.
+/// A seat at a processor that somebody holds. Dropping it gives it back.
 #[derive(Debug)]
 pub struct ProcessorGuard {
     shared: Arc<Shared>,
     stage: Stage,
-    processor: Option<Processor>,
-    _permit: OwnedSemaphorePermit,
+    /// Goes back after what is shown of it.
+    held: Held,
 }
 
 impl ProcessorGuard {
     /// Which processor it is, for example `pc1-0`.
     #[must_use]
     pub fn id(&self) -> &str {
-        self.processor.as_ref().map_or("", |processor| &processor.id)
+        &self.processor().id
+    }
+
+    /// Says for whom it works, for people.
+    pub fn works_on(&self, of: WorkOf) {
+        self.shared.live.tell(self.held.seat.processor, self.held.seat.grant, of);
+    }
+
+    /// Says how far the request has come, for people.
+    pub fn progressed(&self, progress: Option<Progress>) {
+        self.shared.live.progressed(self.held.seat.processor, self.held.seat.grant, progress);
     }
 
     /// Has the request carried out. The process is started if there is none.
@@ -223,155 +181,31 @@ impl ProcessorGuard {
     /// # Errors
     /// [`ProcessError`].
     pub async fn run_value(&mut self, task: Value) -> Result<Value, ProcessError> {
-        let stage = self.stage;
-        let shared = Arc::clone(&self.shared);
-        match self.processor.as_mut() {
-            Some(processor) => processor.run(&shared, stage, task).await,
-            None => Err(self.failed(ProcessFailure::Exited)),
-        }
+        let Shared { spawner, live, .. } = &*self.shared;
+        let began = Instant::now();
+        let runs = |pid| live.runs(self.held.seat.processor, pid, None);
+        let output = self.processor().ask(spawner, task, runs).await?;
+        live.took(self.stage, began.elapsed());
+        Ok(output)
+    }
+
+    fn processor(&self) -> &Processor {
+        &self.shared.processors[self.held.seat.processor]
     }
 
     fn failed(&self, failure: ProcessFailure) -> ProcessError {
-        let stderr_tail = self
-            .processor
-            .as_ref()
-            .and_then(|processor| processor.running.as_ref())
-            .map(|running| running.tail.lines());
-        ProcessError {
-            processor: self.id().to_owned(),
-            failure,
-            exit: None,
-            stderr_tail: stderr_tail.unwrap_or_default(),
-        }
+        let processor = self.processor();
+        ProcessError { processor: processor.id.clone(), failure, exit: None, stderr_tail: processor.tail() }
     }
 }
 
 impl Drop for ProcessorGuard {
     fn drop(&mut self) {
-        let Some(processor) = self.processor.take() else { return };
-        if let Ok(of_stage) = self.shared.stage(self.stage) {
-            of_stage.report(&processor, None);
-            lock(&of_stage.idle).push(processor);
+        let seat = self.held.seat;
+        // A request that was dropped has killed the process.
+        if let Some(pid) = self.processor().idle_pid() {
+            self.shared.live.runs(seat.processor, pid, None);
         }
-        // The permit is a field, so it goes back after this.
+        self.shared.live.end(seat.processor, seat.grant);
     }
-}
-
-impl Processor {
-    async fn run(&mut self, shared: &Shared, stage: Stage, task: Value) -> Result<Value, ProcessError> {
-        // The process is owned by this future while it works: a dropped future kills it.
-        let mut running = match self.running.take().map(|mut running| (running.has_ended(), running)) {
-            // One whose temporary directory went away with a disk is replaced.
-            Some((false, running)) if self.tmp_dir.is_dir() => running,
-            _ => self.start(shared, stage).await?,
-        };
-        if let Ok(of_stage) = shared.stage(stage)
-            && let Some(status) = lock(&of_stage.status).get_mut(&self.id)
-        {
-            status.pid = running.pid();
-        }
-        match running.ask(task, self.config.timeout).await {
-            Ok(AnswerResult::Output(output)) => {
-                self.failures = 0;
-                self.running = Some(running);
-                Ok(output)
-            }
-            Ok(AnswerResult::Error(failure)) => {
-                self.failures = 0;
-                let stderr_tail = running.tail.lines();
-                self.running = Some(running);
-                Err(ProcessError {
-                    processor: self.id.clone(),
-                    failure: ProcessFailure::Stage(failure),
-                    exit: None,
-                    stderr_tail,
-                })
-            }
-            Err(failure) => Err(self.ended(running.end(failure).await)),
-        }
-    }
-
-    async fn start(&mut self, shared: &Shared, stage: Stage) -> Result<Running, ProcessError> {
-        let pause = self.config.backoff_after(self.failures);
-        if pause > Duration::ZERO {
-            tracing::debug!(processor = %self.id, failures = self.failures, ?pause, "waiting before a restart");
-            tokio::time::sleep(pause).await;
-        }
-        if let Err(reason) = self.choose_tmp_dir() {
-            let failure = ProcessFailure::Start { bin: self.bin.display().to_string(), reason };
-            return Err(self.ended(Ended { failure, exit: None, stderr_tail: Vec::new() }));
-        }
-        let launch = Launch {
-            spawner: &shared.spawner,
-            command: self.command(stage),
-            bin: self.bin.display().to_string(),
-            processor: self.id.clone(),
-            stage,
-            start_timeout: self.config.start_timeout,
-            answer_bytes_max: self.config.answer_bytes_max,
-        };
-        match Running::start(launch).await {
-            Ok(running) => {
-                tracing::info!(processor = %self.id, pid = running.pid(), "processor started");
-                Ok(running)
-            }
-            Err(ended) => Err(self.ended(ended)),
-        }
-    }
-
-    fn command(&self, stage: Stage) -> Command {
-        let mut command = Command::new(&self.bin);
-        if self.config.bin.is_none() {
-            command.args(["processor", stage.name()]);
-        }
-        let own = own_environment();
-        command.args(&self.config.args).env_clear().env("TMPDIR", &self.tmp_dir).envs(self.config.environment(own));
-        command
-    }
-
-    /// Empties the first directory for temporary files that works. The reason says what is wrong with each.
-    fn choose_tmp_dir(&mut self) -> Result<(), String> {
-        let mut reasons = Vec::new();
-        for dir in &self.tmp_dirs {
-            match empty_dir(dir) {
-                Ok(()) => {
-                    self.tmp_dir = dir.clone();
-                    return Ok(());
-                }
-                Err(error) => reasons.push(format!("{}: {error}", dir.display())),
-            }
-        }
-        Err(format!("no directory for temporary files: {}", reasons.join("; ")))
-    }
-
-    fn ended(&mut self, ended: Ended) -> ProcessError {
-        self.failures = self.failures.saturating_add(1);
-        let Ended { failure, exit, stderr_tail } = ended;
-        let error = ProcessError { processor: self.id.clone(), failure, exit, stderr_tail };
-        tracing::warn!(processor = %self.id, code = %error.code(), %error, "processor lost");
-        error
-    }
-}
-
-/// Makes an empty directory, and the one that it is in, but not what that is in: it may be a disk that is not mounted.
-fn empty_dir(dir: &Path) -> std::io::Result<()> {
-    if let Some(root) = dir.parent() {
-        make_dir(root)?;
-    }
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    make_dir(dir)
-}
-
-fn make_dir(dir: &Path) -> std::io::Result<()> {
-    match std::fs::create_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        made => made,
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

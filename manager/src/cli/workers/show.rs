@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     super::{
         ConfigArg,
-        fleet::Fleet,
+        fleet::{Fleet, age_secs},
         print_json,
         sectors::select::{blocked_by, slot_of},
         table,
@@ -17,7 +17,7 @@ use super::{
     followed,
     list::{content, describe},
     order::insist_on_known,
-    wanted,
+    processors, wanted,
 };
 use crate::store::{Sector, Store, WorkerOrders};
 
@@ -79,6 +79,10 @@ fn show_machine(seen: &Seen) {
         .collect();
     println!();
     table::print(&["SLOT", "SECTOR", "STEP", "WHY"], &rows);
+    if !beat.processors.is_empty() {
+        println!();
+        table::print(&processors::HEADINGS, &processors::rows(beat, age_secs(seen)));
+    }
 }
 
 /// The unfinished sectors that belong to a worker.

@@ -1,0 +1,121 @@
+//! `sealbus-worker calc`: what given processors, times and slots come to.
+
+use std::{collections::BTreeMap, io::Write};
+
+use sealbus_schema::Phase;
+use sealbus_worker::plan::{
+    calc::{self, Offer, Request, Slots, Waits},
+    units::{UnitError, parse_time_ms},
+};
+
+/// Arguments of `calc`.
+#[derive(Debug, clap::Args)]
+pub struct CalcArguments {
+    /// How many slots: a number, or a range such as 4-16 for a row each.
+    #[arg(long, value_name = "N")]
+    slots: Slots,
+    #[command(flatten)]
+    phases: PhaseOffers,
+    /// How many may hold a lock that is named after @, such as gpu=1.
+    #[arg(long = "lock", value_name = "NAME=N", value_parser = lock)]
+    locks: Vec<(String, usize)>,
+    /// The least time between two starts of a phase, such as pc1=5m.
+    #[arg(long, value_name = "STAGE=TIME", value_parser = stage_time)]
+    staggered: Vec<(Phase, u64)>,
+    /// From the end of PC2 until the PreCommit has landed.
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = time)]
+    precommit: u64,
+    /// From then on until the seed is there; the transfer happens meanwhile.
+    #[arg(long, value_name = "TIME", default_value = "80m", value_parser = time)]
+    seed: u64,
+    /// From the end of C2 until the ProveCommit has landed.
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = time)]
+    prove: u64,
+    /// Print comma-separated values, times in seconds.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Who serves each phase. Repeated for processors of several kinds; a phase that is left out takes no time.
+#[derive(Debug, clap::Args)]
+struct PhaseOffers {
+    /// As --pc1.
+    #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
+    add_pieces: Vec<Offer>,
+    /// As --pc1.
+    #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
+    tree_d: Vec<Offer>,
+    /// How many run at the same time and how long one takes, such as 4x3h. Repeat it for others of another speed.
+    #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
+    pc1: Vec<Offer>,
+    /// As --pc1; 1x10m@gpu holds the lock gpu meanwhile.
+    #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
+    pc2: Vec<Offer>,
+    /// As --pc1.
+    #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
+    transfer: Vec<Offer>,
+    /// As --pc1.
+    #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
+    c1: Vec<Offer>,
+    /// As --pc2.
+    #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
+    c2: Vec<Offer>,
+}
+
+impl CalcArguments {
+    /// Carries out the command.
+    pub fn run(self) -> anyhow::Result<()> {
+        let request = Request {
+            slots: self.slots,
+            phases: self.phases.in_order(),
+            locks: self.locks.into_iter().collect(),
+            staggered_ms: self.staggered.into_iter().collect::<BTreeMap<_, _>>(),
+            waits: Waits { precommit_ms: self.precommit, seed_ms: self.seed, prove_ms: self.prove },
+        };
+        let rows = calc::calculate(&request)?;
+        let text = match (self.json, self.csv) {
+            (true, _) => serde_json::to_string_pretty(&rows)? + "\n",
+            (_, true) => calc::csv(&rows),
+            _ => calc::table(&rows),
+        };
+        Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+    }
+}
+
+impl PhaseOffers {
+    fn in_order(self) -> Vec<(Phase, Offer)> {
+        let each = [
+            (Phase::AddPieces, self.add_pieces),
+            (Phase::TreeD, self.tree_d),
+            (Phase::Pc1, self.pc1),
+            (Phase::Pc2, self.pc2),
+            (Phase::Transfer, self.transfer),
+            (Phase::C1, self.c1),
+            (Phase::C2, self.c2),
+        ];
+        each.into_iter().flat_map(|(phase, offers)| offers.into_iter().map(move |offer| (phase, offer))).collect()
+    }
+}
+
+fn time(text: &str) -> Result<u64, UnitError> {
+    parse_time_ms(text)
+}
+
+fn lock(text: &str) -> Result<(String, usize), String> {
+    let (name, count) = text.split_once('=').ok_or("write NAME=N, such as gpu=1")?;
+    let count = count.parse().map_err(|_| format!("{count:?} is not a number"))?;
+    if name.is_empty() || count == 0 {
+        Err("a lock needs a name, and at least 1".to_owned())
+    } else {
+        Ok((name.to_owned(), count))
+    }
+}
+
+fn stage_time(text: &str) -> Result<(Phase, u64), String> {
+    let (stage, time) = text.split_once('=').ok_or("write STAGE=TIME, such as pc1=5m")?;
+    let stage: Phase = stage.parse().map_err(|error| format!("{error}"))?;
+    Ok((stage, parse_time_ms(time).map_err(|error| error.to_string())?))
+}

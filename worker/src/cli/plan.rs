@@ -1,0 +1,237 @@
+//! `sealbus-worker plan`: what to start where on a machine, what that comes to, and the configuration of it.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fs,
+    io::Write,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context, bail};
+use sealbus_schema::{MinerId, Phase, SectorSize, WorkerName};
+use sealbus_worker::{
+    plan::{
+        Gpus, Place, Plan, Request,
+        configuration::{Around, configuration},
+        explain::explain,
+        plan,
+        times::Times,
+        units::{UnitError, parse_bytes},
+    },
+    slot::space::free_bytes,
+    topology::{Source, load},
+};
+
+use super::topology::Described;
+
+/// Arguments of `plan`.
+#[derive(Debug, clap::Args)]
+pub struct PlanArguments {
+    /// 2KiB, 8MiB, 512MiB, 32GiB or 64GiB.
+    #[arg(long, value_name = "SIZE")]
+    sector_size: SectorSize,
+    #[command(flatten)]
+    described: Described,
+    /// How many GPUs, or which (such as 0,1 or GPU-…); all of them if not given. Those beyond the machine's are imagined.
+    #[arg(long, value_name = "N|LIST", value_parser = gpus)]
+    gpus: Option<Gpus>,
+    /// The machine's memory, instead of what its description says.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// A directory for slots; repeat it for several. Without any, every disk that does not turn is taken to be free.
+    #[arg(long = "slots-on", value_name = "DIR")]
+    slots_on: Vec<PathBuf>,
+    /// How much room each of them has; what is free there if it is not given.
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "slots_on")]
+    disk_bytes: Option<u64>,
+    /// How many slots; as many as are worth it if it is not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=5000))]
+    slots: Option<u16>,
+    /// Measured times, TOML: lines such as pc1 = "3h"; the waits are precommit, seed and prove.
+    #[arg(long, value_name = "FILE")]
+    times: Option<PathBuf>,
+    /// A measured time; wins over the file.
+    #[arg(long = "time", value_name = "NAME=TIME")]
+    time: Vec<String>,
+    /// The memory that a phase really takes, such as c2=62GiB.
+    #[arg(long = "need", value_name = "STAGE=SIZE", value_parser = need)]
+    needs: Vec<(Phase, u64)>,
+    /// Producers of multicore SDR beside its main thread; 0 for PC1 on one core.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=63))]
+    producers: u8,
+    /// PC1 takes its memory from reserved huge pages.
+    #[arg(long)]
+    huge_pages: bool,
+    /// Tell why.
+    #[arg(long)]
+    explain: bool,
+    /// Print JSON.
+    #[arg(long, conflicts_with = "explain")]
+    json: bool,
+    #[command(flatten)]
+    file: FileArguments,
+}
+
+/// What the configuration says besides the plan.
+#[derive(Debug, clap::Args)]
+struct FileArguments {
+    /// Write the worker's configuration.
+    #[arg(long, value_name = "FILE", requires_all = ["miners", "store"])]
+    write: Option<PathBuf>,
+    /// Overwrite it.
+    #[arg(long, requires = "write")]
+    force: bool,
+    /// Whose sectors to seal; repeat it for several.
+    #[arg(long = "miner", id = "miners", value_name = "ADDRESS")]
+    miners: Vec<MinerId>,
+    /// The worker's name on the bus; the machine's host name if it is not given.
+    #[arg(long)]
+    name: Option<WorkerName>,
+    /// Where NATS is.
+    #[arg(long, value_name = "URL", default_value = "nats://127.0.0.1:4222")]
+    nats_url: String,
+    /// The root of the permanent store.
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// The permanent store's name, as the manager knows it.
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    store_name: String,
+}
+
+impl PlanArguments {
+    /// Carries out the command.
+    pub fn run(self) -> anyhow::Result<()> {
+        let source = self.described.source();
+        let machine = self.described.restricted(load(source.clone())?)?;
+        let request = self.request(&source)?;
+        let plan = plan(&machine, &request)?;
+        let text = match self.json {
+            true => serde_json::to_string_pretty(&plan)? + "\n",
+            false => explain(&plan, self.explain),
+        };
+        std::io::stdout().lock().write_all(text.as_bytes())?;
+        match &self.file.write {
+            Some(path) => self.file.write(path, &plan),
+            None => Ok(()),
+        }
+    }
+
+    fn request(&self, source: &Source) -> anyhow::Result<Request> {
+        let mut times = Times::assumed(self.sector_size);
+        if let Some(path) = &self.times {
+            give_file(&mut times, path)?;
+        }
+        for pair in &self.time {
+            times.give_pair(pair).with_context(|| format!("--time {pair}"))?;
+        }
+        Ok(Request {
+            gpus: self.gpus.clone().unwrap_or(Gpus::All),
+            places: self.places(source)?,
+            slots: self.slots.map(usize::from),
+            times,
+            memory_bytes: self.memory,
+            needs: self.needs.iter().copied().collect(),
+            producers: usize::from(self.producers),
+            huge_pages: self.huge_pages,
+            ..Request::new(self.sector_size)
+        })
+    }
+
+    /// The directories with the room that they have. Those of one file system share its room.
+    fn places(&self, source: &Source) -> anyhow::Result<Vec<Place>> {
+        let told = |path: &PathBuf| Place { path: path.clone(), bytes: self.disk_bytes };
+        if self.disk_bytes.is_some() || *source != Source::ThisMachine {
+            return Ok(self.slots_on.iter().map(told).collect());
+        }
+        let mut found = Vec::new();
+        let mut sharing: BTreeMap<u64, u64> = BTreeMap::new();
+        for path in &self.slots_on {
+            let failed = || format!("--slots-on {}: create it, or give --disk-bytes", path.display());
+            let absolute = path.canonicalize().with_context(failed)?;
+            let device = fs::metadata(&absolute).with_context(failed)?.dev();
+            *sharing.entry(device).or_default() += 1;
+            found.push((device, free_bytes(&absolute).with_context(failed)?, absolute));
+        }
+        let place =
+            |(device, free, path)| Place { path, bytes: Some(free / sharing.get(&device).copied().unwrap_or(1)) };
+        Ok(found.into_iter().map(place).collect())
+    }
+}
+
+impl FileArguments {
+    fn write(&self, path: &Path, plan: &Plan) -> anyhow::Result<()> {
+        let store = self.store.as_deref().context("--write needs --store: the permanent store's root")?;
+        let around = Around {
+            name: self.name()?,
+            miners: self.miners.clone(),
+            nats_url: self.nats_url.clone(),
+            store_name: self.store_name.clone(),
+            store_path: std::path::absolute(store)?,
+        };
+        write_whole(path, &configuration(plan, &around), self.force)?;
+        writeln!(
+            std::io::stderr().lock(),
+            "wrote {path}; `sealbus-worker check --config {path}` tells whether it can be used",
+            path = path.display()
+        )?;
+        Ok(())
+    }
+
+    fn name(&self) -> anyhow::Result<WorkerName> {
+        if let Some(name) = &self.name {
+            return Ok(name.clone());
+        }
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let allowed = |letter: char| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' };
+        let name: String = host.trim().chars().map(allowed).take(64).collect();
+        name.parse().context("the host name is no name for a worker: give --name")
+    }
+}
+
+/// Writes a file as a whole or not at all; one that is there only if that is wished.
+fn write_whole(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
+    let absolute = std::path::absolute(path)?;
+    let dir = absolute.parent().unwrap_or(Path::new("/"));
+    let failed = || format!("cannot write {}", path.display());
+    if !force && path.exists() {
+        bail!("{} is there already: use --force to overwrite it, or another name", path.display());
+    }
+    let mut file = tempfile::NamedTempFile::new_in(dir).with_context(failed)?;
+    file.write_all(text.as_bytes()).with_context(failed)?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).with_context(failed)?;
+    file.as_file().sync_all().with_context(failed)?;
+    let kept = if force { file.persist(&absolute) } else { file.persist_noclobber(&absolute) };
+    kept.map_err(|error| error.error).with_context(failed)?;
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).with_context(failed)
+}
+
+fn give_file(times: &mut Times, path: &Path) -> anyhow::Result<()> {
+    let failed = || format!("--times {}", path.display());
+    let text = fs::read_to_string(path).with_context(failed)?;
+    let given: BTreeMap<String, String> = toml::from_str(&text).with_context(failed)?;
+    for (name, time) in given {
+        times.give(&name, &time).with_context(failed)?;
+    }
+    Ok(())
+}
+
+fn gpus(text: &str) -> Result<Gpus, Infallible> {
+    let names = || text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    Ok(usize::from_str(text).map_or_else(|_| Gpus::Named(names()), |count| Gpus::Count(count.min(64))))
+}
+
+fn size(text: &str) -> Result<u64, UnitError> {
+    parse_bytes(text)
+}
+
+fn need(text: &str) -> Result<(Phase, u64), String> {
+    let (stage, bytes) = text.split_once('=').ok_or("write STAGE=SIZE, such as c2=62GiB")?;
+    let stage: Phase = stage.parse().map_err(|error| format!("{error}"))?;
+    match parse_bytes(bytes).map_err(|error| error.to_string())? {
+        0 => Err("must be more than 0".to_owned()),
+        bytes => Ok((stage, bytes)),
+    }
+}

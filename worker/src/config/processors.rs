@@ -1,0 +1,170 @@
+//! Groups of processors, limits and locks out of the configuration file.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use sealbus_schema::Phase;
+
+use super::{
+    ConfigError,
+    file::{CpusField, LimitsTable, ProcessorTable},
+    positive,
+};
+use crate::{
+    processor::{GroupConfig, config::VISIBLE_GPUS},
+    schedule::{Rules, Setup},
+    topology::CpuSet,
+};
+
+/// The configured groups, and one built-in processor for each phase that has none.
+pub(super) fn groups(
+    tables: Vec<ProcessorTable>,
+    base: &Path,
+    library_env: &BTreeMap<String, String>,
+) -> Result<Vec<GroupConfig>, ConfigError> {
+    let mut groups = Vec::new();
+    for (index, table) in tables.into_iter().enumerate() {
+        groups.push(group(index, table, base, library_env)?);
+    }
+    for phase in Phase::ALL {
+        if !groups.iter().any(|group| group.stage == phase) {
+            let mut group = GroupConfig::built_in(phase, 1);
+            group.env = library_env.clone();
+            groups.push(group);
+        }
+    }
+    Ok(groups)
+}
+
+/// Limits and locks, which the groups can work under.
+pub(super) fn rules(
+    limits: LimitsTable,
+    locks: BTreeMap<String, usize>,
+    groups: &[GroupConfig],
+) -> Result<Rules, ConfigError> {
+    let refused =
+        |field: String, value: String, problem: &str| ConfigError::Value { field, value, problem: problem.to_owned() };
+    for (stage, limit) in &limits.concurrent {
+        if *limit == 0 {
+            let field = format!("limits.concurrent.{stage}");
+            return Err(refused(field, "0".into(), "nothing could ever run: raise it, or remove the limit"));
+        }
+    }
+    for (lock, units) in &locks {
+        if *units == 0 {
+            let field = format!("locks.{lock}");
+            return Err(refused(field, "0".into(), "nobody could ever take it: raise it, or remove the lock"));
+        }
+    }
+    let staggered = limits
+        .staggered_secs
+        .iter()
+        .map(|(stage, secs)| positive(&format!("limits.staggered_secs.{stage}"), *secs).map(|apart| (*stage, apart)));
+    let staggered: BTreeMap<Phase, Duration> = staggered.collect::<Result<_, _>>()?;
+    for (index, group) in groups.iter().enumerate() {
+        let field = format!("processor[{index}].locks");
+        for (position, lock) in group.locks.iter().enumerate() {
+            let value = format!("{:?}", group.locks);
+            if group.locks[..position].contains(lock) {
+                return Err(refused(field, value, &format!("{lock:?} is named twice: name it once")));
+            }
+            let problem = match locks.get(lock) {
+                None => format!("{lock:?} is not declared: add `{lock} = 1` under [locks]"),
+                Some(&units) if units < group.concurrent => format!(
+                    "each of the {} requests that a process works on needs one {lock:?}, and there are {units}: lower \
+                     processor[{index}].concurrent or raise locks.{lock}",
+                    group.concurrent
+                ),
+                Some(_) => continue,
+            };
+            return Err(refused(field, value, &problem));
+        }
+    }
+    let rules = Rules { concurrent: limits.concurrent, staggered, locks };
+    Setup::new(groups.iter().map(GroupConfig::schedule).collect(), rules.clone()).check()?;
+    Ok(rules)
+}
+
+fn group(
+    index: usize,
+    table: ProcessorTable,
+    base: &Path,
+    library_env: &BTreeMap<String, String>,
+) -> Result<GroupConfig, ConfigError> {
+    let refused = |field: &str, value: String, problem: &str| ConfigError::Value {
+        field: format!("processor[{index}].{field}"),
+        value,
+        problem: problem.to_owned(),
+    };
+    if table.count == 0 {
+        return Err(refused("count", "0".into(), "a group has at least one processor: raise it or remove the group"));
+    }
+    if table.concurrent == 0 {
+        return Err(refused(
+            "concurrent",
+            "0".into(),
+            "a process works on at least one request: raise it or remove it",
+        ));
+    }
+    let mut group = GroupConfig::built_in(table.stage, table.count);
+    if let Some(bin) = table.bin {
+        // A bare name is looked up in PATH when the processor starts.
+        let path = if bin.components().count() > 1 { base.join(&bin) } else { bin };
+        if path.is_absolute() && !path.is_file() {
+            return Err(refused("bin", format!("{path:?}"), "there is no such file: correct the path or remove it"));
+        }
+        group.bin = Some(path);
+    }
+    if let Some(secs) = table.timeout_secs {
+        group.timeout = positive(&format!("processor[{index}].timeout_secs"), secs)?;
+    }
+    if let (Some(policy), None) = (table.memory, table.numa_node) {
+        let value = format!("{policy:?}").to_lowercase();
+        return Err(refused("memory", value, "of which node? Add numa_node, or remove it"));
+    }
+    let is_card = |gpu: &String| !gpu.is_empty() && !gpu.contains([',', ' ']);
+    if let Some(gpu) = table.gpus.iter().find(|gpu| !is_card(gpu)) {
+        return Err(refused("gpus", format!("{gpu:?}"), "a card is one number or UUID, such as \"0\": one entry each"));
+    }
+    if let Some((_, gpu)) = table.gpus.iter().enumerate().find(|(at, gpu)| table.gpus[..*at].contains(gpu)) {
+        return Err(refused("gpus", format!("{gpu:?}"), "is named twice: name each card once"));
+    }
+    if !table.gpus.is_empty() && table.env.contains_key(VISIBLE_GPUS) {
+        return Err(refused("env", VISIBLE_GPUS.into(), "is what processor.gpus sets: keep one of the two"));
+    }
+    group.cpus = cpus(table.cpus, table.count).map_err(|(value, problem)| refused("cpus", value, &problem))?;
+    (group.numa_node, group.gpus) = (table.numa_node, table.gpus);
+    group.memory = table.memory.unwrap_or_default();
+    (group.concurrent, group.locks) = (table.concurrent, table.locks);
+    (group.args, group.inherit_env) = (table.args, table.inherit_env);
+    group.env = library_env.clone();
+    group.env.extend(table.env);
+    Ok(group)
+}
+
+/// One set for all, or one for each, apart from each other. An error is the value and what is wrong with it.
+fn cpus(field: Option<CpusField>, count: usize) -> Result<Vec<CpuSet>, (String, String)> {
+    let texts = match field {
+        None => return Ok(Vec::new()),
+        Some(CpusField::Together(text)) => vec![text],
+        Some(CpusField::Each(texts)) if texts.len() == count => texts,
+        Some(CpusField::Each(texts)) => {
+            let problem =
+                format!("lists {} sets for {count} processors: one for each, or one text for all", texts.len());
+            return Err((format!("{texts:?}"), problem));
+        }
+    };
+    let mut sets: Vec<CpuSet> = Vec::new();
+    for text in texts {
+        let value = format!("{text:?}");
+        let set: CpuSet = text.parse().map_err(|error| (value.clone(), format!("{error}")))?;
+        if set.is_empty() {
+            return Err((value, "is no processing unit at all: name some, or remove it".to_owned()));
+        }
+        if let Some(other) = sets.iter().position(|other| !other.is_disjoint(&set)) {
+            let shared = sets[other].intersection(&set);
+            return Err((value, format!("shares {shared} with the set of processor {other}: give each its own")));
+        }
+        sets.push(set);
+    }
+    Ok(sets)
+}

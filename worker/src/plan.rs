@@ -1,0 +1,99 @@
+//! What to start where on a machine, and what that comes to.
+//!
+//! [`plan`] goes from a [`Machine`] and a [`Request`] to a [`Plan`]: memory is shared out ([`budget`]), PC1s get whole
+//! cores of one L3 cache ([`place`], with [`multicore`] for what the proofs library makes of them), the numbers of PC1s
+//! and GPUs are those that allow the most ([`draft`]), the rest gets what is left ([`groups`]), slots go where there is
+//! room ([`room`]). [`pipeline`] is sealing as numbers, with the most that it can do; [`simulate`] what it does in the long
+//! run; [`times`] what is assumed. [`explain`] writes a plan for people, [`configuration`] for the worker. [`check`](mod@check)
+//! holds somebody's own configuration ([`placed`]) against a machine; [`calc`] is the calculator.
+//!
+//! Nothing here opens a file, reads a clock or asks the machine: all of it is given.
+
+pub mod budget;
+pub mod calc;
+pub mod check;
+pub mod configuration;
+pub mod draft;
+pub mod explain;
+pub mod groups;
+mod more;
+pub mod multicore;
+pub mod pipeline;
+pub mod place;
+pub mod placed;
+mod reasons;
+pub mod request;
+pub mod room;
+pub mod simulate;
+pub mod times;
+pub mod units;
+
+pub use check::{Finding, PlacedGroup, Severity, check};
+pub use pipeline::{Bound, PipelineSpec, Resource, Servers, SpecError, Step, Wait, Work, bound, bounds};
+pub use request::{CannotPlan, Gpus, Group, More, Place, Plan, Reason, Request};
+pub use simulate::{Steady, simulate};
+
+use std::collections::BTreeMap;
+
+use sealbus_schema::Phase;
+
+use crate::topology::Machine;
+use draft::{Draft, Site};
+
+/// Plans a machine.
+///
+/// # Errors
+/// A machine that cannot seal such sectors, or a request that does not fit it; each says why and what to do.
+pub fn plan(machine: &Machine, request: &Request) -> Result<Plan, CannotPlan> {
+    let plan = without_more(machine, request)?;
+    let more = more::more(machine, request, &plan);
+    let mut notes = more::one_core_each(machine, request, &plan);
+    notes.extend(plan.notes);
+    Ok(Plan { more, notes, ..plan })
+}
+
+/// A plan without what one more of anything would bring.
+fn without_more(machine: &Machine, request: &Request) -> Result<Plan, CannotPlan> {
+    let site = Site::new(machine, request)?;
+    let draft = draft::choose(&site)?;
+    let room = room::room(&site, &draft)?;
+    let small = site.small(&draft);
+    let groups = groups::groups(&site, &draft, &small);
+    let pipeline = site.pipeline(&draft, room.slots.len(), &small);
+    let steady = simulate(&pipeline)?;
+    let proofs = draft.gpus.max(1);
+    Ok(Plan {
+        machine: explain::machine(&site.machine),
+        sector_size: request.sector_size,
+        concurrent: concurrent(&groups, draft.c2s),
+        staggered_secs: BTreeMap::from_iter(
+            [(Phase::Pc1, site.staggered_secs(&draft))].into_iter().filter(|(_, secs)| *secs > 0),
+        ),
+        locks: pipeline.locks.clone(),
+        slots: room.slots.clone(),
+        slot_bytes: room.slot_bytes,
+        times: used_times(&site, &draft),
+        memory: site.budget.shares(request, draft.pc1s, [proofs, draft.c2s], draft.sharing),
+        reasons: reasons::reasons(&site, &draft, &room),
+        notes: reasons::notes(&site, &draft, &room, &steady),
+        more: Vec::new(),
+        groups,
+        pipeline,
+        steady,
+    })
+}
+
+/// The most of each heavy phase at the same time.
+fn concurrent(groups: &[Group], c2s: usize) -> BTreeMap<Phase, usize> {
+    let mut counts = BTreeMap::new();
+    for group in groups.iter().filter(|group| matches!(group.stage, Phase::Pc1 | Phase::Pc2 | Phase::C2)) {
+        *counts.entry(group.stage).or_insert(0) += group.count;
+    }
+    counts.insert(Phase::C2, c2s);
+    counts
+}
+
+fn used_times(site: &Site<'_>, draft: &Draft) -> Vec<times::UsedTime> {
+    let phases = Phase::ALL.into_iter().map(|stage| site.time(draft, stage));
+    phases.chain((0..times::WAITS.len()).map(|wait| site.request.times.wait(wait))).collect()
+}

@@ -1,0 +1,288 @@
+//! A pipeline of sealing as numbers: what a sector goes through, and what there is of each thing that it needs.
+//!
+//! [`bound`] is the most that such a pipeline can do, whatever the order in which it is served; [`super::simulate`]
+//! tells what it does when the oldest sector goes first.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use sealbus_schema::Phase;
+use serde::{Deserialize, Serialize};
+
+/// A day in milliseconds.
+pub const DAY_MS: u64 = 24 * 3600 * 1000;
+
+/// Up to so many locks all combinations are looked at for the bound.
+const LOCKS_COMBINED_MAX: usize = 8;
+
+/// Slots, and the steps that a sector takes in one, in order. A slot that is free takes the next sector at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineSpec {
+    /// How many sectors there are at the same time.
+    pub slots: usize,
+    /// What happens to each.
+    pub steps: Vec<Step>,
+    /// Named locks, and how many may hold each at the same time.
+    #[serde(default)]
+    pub locks: BTreeMap<String, usize>,
+}
+
+/// A part of a sector's way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Step {
+    /// A phase, on a processor.
+    Work(Work),
+    /// A wait, for the chain say, that holds the slot and nothing else.
+    Wait(Wait),
+}
+
+/// A phase and who serves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// The phase.
+    pub stage: Phase,
+    /// Who serves it; at least one.
+    pub servers: Vec<Servers>,
+    /// The most that run at the same time, where that is less than there are servers.
+    #[serde(default)]
+    pub concurrent: Option<usize>,
+    /// The least time between two starts.
+    #[serde(default)]
+    pub staggered_ms: u64,
+}
+
+/// Processors that are alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Servers {
+    /// How many sectors they serve at the same time.
+    pub count: usize,
+    /// How long one takes.
+    pub time_ms: u64,
+    /// The locks that each of them holds meanwhile.
+    #[serde(default)]
+    pub locks: BTreeSet<String>,
+}
+
+/// A wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// What for.
+    pub name: String,
+    /// How long.
+    pub time_ms: u64,
+    /// The step since whose end the time counts, by position; the step before this one if it is not given.
+    #[serde(default)]
+    pub since: Option<usize>,
+}
+
+/// What a pipeline may be short of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "snake_case")]
+pub enum Resource {
+    /// The processors of a phase.
+    Processors(Phase),
+    /// The configured least time between two starts of a phase.
+    Staggered(Phase),
+    /// Locks, one or several together.
+    Locks(Vec<String>),
+    /// Slots.
+    Slots,
+}
+
+/// How many sectors a day a resource allows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The resource.
+    pub resource: Resource,
+    /// Sectors a day.
+    pub per_day: f64,
+}
+
+/// A pipeline that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// There is no slot.
+    #[error("slots = 0: a sector needs a slot, give at least 1")]
+    NoSlot,
+    /// A phase that nobody serves.
+    #[error("{0} has no processor: give it at least 1, or leave the phase out")]
+    NoServer(Phase),
+    /// A lock that nobody can have.
+    #[error("{stage} needs the lock {lock}, of which there is none: give it in locks")]
+    NoLock {
+        /// The phase.
+        stage: Phase,
+        /// The lock.
+        lock: String,
+    },
+    /// A wait that counts from itself, or from later.
+    #[error("the wait {0} counts from a step that is not before it: name an earlier one")]
+    SinceLater(String),
+    /// Everything takes no time.
+    #[error("all times are 0: give at least one phase a time")]
+    NoTime,
+}
+
+impl PipelineSpec {
+    /// Whether it makes sense.
+    pub fn check(&self) -> Result<(), SpecError> {
+        if self.slots == 0 {
+            return Err(SpecError::NoSlot);
+        }
+        for (position, step) in self.steps.iter().enumerate() {
+            match step {
+                Step::Work(work) => self.check_work(work)?,
+                Step::Wait(wait) if wait.since.is_some_and(|since| since >= position) => {
+                    return Err(SpecError::SinceLater(wait.name.clone()));
+                }
+                Step::Wait(_) => {}
+            }
+        }
+        if self.residence_ms() == 0 { Err(SpecError::NoTime) } else { Ok(()) }
+    }
+
+    fn check_work(&self, work: &Work) -> Result<(), SpecError> {
+        let stage = work.stage;
+        if work.servers.iter().all(|servers| servers.count == 0) || work.concurrent == Some(0) {
+            return Err(SpecError::NoServer(stage));
+        }
+        for lock in work.servers.iter().flat_map(|servers| &servers.locks) {
+            if self.locks.get(lock).copied().unwrap_or(0) == 0 {
+                return Err(SpecError::NoLock { stage, lock: lock.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a sector is in its slot when it never waits for a processor.
+    #[must_use]
+    pub fn residence_ms(&self) -> u64 {
+        let mut ends = Vec::with_capacity(self.steps.len());
+        let mut now = 0_u64;
+        for step in &self.steps {
+            now = match step {
+                Step::Work(work) => now.saturating_add(work.least_ms()),
+                Step::Wait(wait) => now.max(wait.until(&ends, now)),
+            };
+            ends.push(now);
+        }
+        now
+    }
+
+    /// The phases in order.
+    pub fn works(&self) -> impl Iterator<Item = &Work> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Work(work) => Some(work),
+            Step::Wait(_) => None,
+        })
+    }
+}
+
+impl Work {
+    /// How many are served at the same time, at most.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        let all = self.servers.iter().map(|servers| servers.count).sum();
+        self.concurrent.map_or(all, |most| most.min(all))
+    }
+
+    fn least_ms(&self) -> u64 {
+        let able = self.servers.iter().filter(|servers| servers.count > 0);
+        able.map(|servers| servers.time_ms).min().unwrap_or(0)
+    }
+
+    /// Sectors a day with every processor busy.
+    fn per_day(&self) -> f64 {
+        let mut left = self.capacity();
+        let mut fastest: Vec<&Servers> = self.servers.iter().collect();
+        fastest.sort_by_key(|servers| servers.time_ms);
+        let mut sum = 0.0;
+        for servers in fastest {
+            let taken = servers.count.min(left);
+            left -= taken;
+            if taken > 0 {
+                sum += taken as f64 * a_day(servers.time_ms);
+            }
+        }
+        sum
+    }
+
+    /// The least time that a sector keeps locks out of `among` for this phase.
+    fn locked_ms(&self, among: &BTreeSet<&String>) -> u64 {
+        let able = self.servers.iter().filter(|servers| servers.count > 0);
+        let held = |servers: &Servers| servers.locks.iter().filter(|lock| among.contains(lock)).count() as u64;
+        able.map(|servers| servers.time_ms.saturating_mul(held(servers))).min().unwrap_or(0)
+    }
+}
+
+impl Wait {
+    /// When it is over, given when the steps before it ended and that the last did so `now`.
+    #[must_use]
+    pub fn until(&self, ends: &[u64], now: u64) -> u64 {
+        let begin = self.since.and_then(|since| ends.get(since).copied()).unwrap_or(now);
+        begin.saturating_add(self.time_ms)
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Resource::Processors(stage) => write!(f, "{stage} processors"),
+            Resource::Staggered(stage) => write!(f, "limits.staggered_secs of {stage}"),
+            Resource::Locks(names) if names.len() == 1 => write!(f, "lock {}", names[0]),
+            Resource::Locks(names) => write!(f, "locks {}", names.join(" and ")),
+            Resource::Slots => f.write_str("slots"),
+        }
+    }
+}
+
+/// The most sectors a day that a pipeline can do in the long run; 0 where it cannot work at all.
+#[must_use]
+pub fn bound(spec: &PipelineSpec) -> f64 {
+    if spec.check().is_err() {
+        return 0.0;
+    }
+    bounds(spec).first().map_or(0.0, |bound| bound.per_day)
+}
+
+/// What each resource allows, the scarcest first. Resources that allow any number are left out.
+#[must_use]
+pub fn bounds(spec: &PipelineSpec) -> Vec<Bound> {
+    let mut all = Vec::new();
+    let mut push = |resource, per_day: f64| {
+        if per_day.is_finite() {
+            all.push(Bound { resource, per_day });
+        }
+    };
+    for work in spec.works() {
+        push(Resource::Processors(work.stage), work.per_day());
+        push(Resource::Staggered(work.stage), a_day(work.staggered_ms));
+    }
+    for names in combinations(spec) {
+        let capacity: usize = names.iter().map(|name| spec.locks.get(*name).copied().unwrap_or(0)).sum();
+        let held: u64 = spec.works().map(|work| work.locked_ms(&names)).sum();
+        push(Resource::Locks(names.into_iter().cloned().collect()), capacity as f64 * a_day(held));
+    }
+    push(Resource::Slots, spec.slots as f64 * a_day(spec.residence_ms()));
+    all.sort_by(|a, b| a.per_day.total_cmp(&b.per_day));
+    all
+}
+
+/// Sets of locks whose time is added up: a sector that may take either of two needs time of the two together.
+fn combinations(spec: &PipelineSpec) -> Vec<BTreeSet<&String>> {
+    let names: Vec<&String> = spec.locks.keys().collect();
+    if names.len() > LOCKS_COMBINED_MAX {
+        let each = names.iter().map(|name| BTreeSet::from([*name]));
+        return each.chain([names.iter().copied().collect()]).collect();
+    }
+    let chosen = |mask: usize| (0..names.len()).filter(move |bit| mask & (1 << bit) != 0);
+    (1..1_usize << names.len()).map(|mask| chosen(mask).map(|bit| names[bit]).collect()).collect()
+}
+
+/// How often a time fits into a day.
+fn a_day(time_ms: u64) -> f64 {
+    if time_ms == 0 { f64::INFINITY } else { DAY_MS as f64 / time_ms as f64 }
+}

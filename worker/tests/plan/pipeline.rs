@@ -1,0 +1,165 @@
+//! The bound and the simulation of pipelines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use sealbus_schema::Phase;
+use sealbus_worker::plan::{
+    PipelineSpec, Resource, Servers, SpecError, Step, Wait, Work, bound, bounds, calc, simulate,
+};
+
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
+
+fn servers(count: usize, time_ms: u64, locks: &[&str]) -> Servers {
+    Servers { count, time_ms, locks: locks.iter().map(|lock| (*lock).to_owned()).collect() }
+}
+
+fn work(stage: Phase, servers: Vec<Servers>) -> Work {
+    Work { stage, servers, concurrent: None, staggered_ms: 0 }
+}
+
+fn usual(slots: usize, pc1: usize) -> PipelineSpec {
+    let works = vec![
+        work(Phase::Pc1, vec![servers(pc1, 3 * HOUR, &[])]),
+        work(Phase::Pc2, vec![servers(1, 10 * MINUTE, &["gpu"])]),
+        work(Phase::C2, vec![servers(1, 10 * MINUTE, &["gpu"])]),
+    ];
+    let waits = calc::Waits { precommit_ms: 15 * MINUTE, seed_ms: 80 * MINUTE, prove_ms: 15 * MINUTE };
+    PipelineSpec { slots, steps: calc::steps(works, waits), locks: BTreeMap::from([("gpu".into(), 1)]) }
+}
+
+#[test]
+fn one_slot_does_one_sector_after_the_other() {
+    let spec = usual(1, 4);
+    let minutes = 180 + 10 + 15 + 80 + 10 + 15;
+    assert_eq!(spec.residence_ms(), minutes * MINUTE);
+    let steady = simulate(&spec).expect("simulates");
+    assert!((steady.sectors_per_day - 1440.0 / minutes as f64).abs() < 1e-9, "{steady:?}");
+    assert_eq!(steady.bottleneck, Resource::Slots);
+    assert_eq!(steady.slot_ms, steady.slot_least_ms);
+}
+
+#[test]
+fn with_slots_enough_the_scarce_processors_are_always_busy() {
+    let steady = simulate(&usual(12, 4)).expect("simulates");
+    assert_eq!(steady.bottleneck, Resource::Processors(Phase::Pc1));
+    assert!(steady.sectors_per_day > 0.999 * 32.0, "{steady:?}");
+    let (_, busy) = steady.busy[0];
+    assert!((busy - 1.0).abs() < 1e-9, "{busy}");
+    assert!((steady.locked["gpu"] - 32.0 * 20.0 / 1440.0).abs() < 0.01, "{steady:?}");
+}
+
+#[test]
+fn one_gpu_for_two_phases_is_counted_once() {
+    let spec = usual(60, 20);
+    assert_eq!(bounds(&spec)[0].resource, Resource::Locks(vec!["gpu".into()]));
+    assert!((bound(&spec) - 72.0).abs() < 1e-9);
+    let steady = simulate(&spec).expect("simulates");
+    assert!(steady.sectors_per_day > 0.99 * 72.0, "{steady:?}");
+}
+
+#[test]
+fn two_gpus_that_either_phase_may_take_are_counted_together() {
+    let mut spec = usual(60, 20);
+    let both = || vec![servers(1, 10 * MINUTE, &["gpu0"]), servers(1, 10 * MINUTE, &["gpu1"])];
+    for step in &mut spec.steps {
+        if let Step::Work(work) = step
+            && work.stage != Phase::Pc1
+        {
+            work.servers = both();
+        }
+    }
+    spec.locks = BTreeMap::from([("gpu0".into(), 1), ("gpu1".into(), 1)]);
+    let both =
+        bounds(&spec).into_iter().find(|bound| matches!(&bound.resource, Resource::Locks(names) if names.len() == 2));
+    assert!((both.expect("a bound").per_day - 144.0).abs() < 1e-9);
+    assert!((bound(&spec) - 144.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_staggered_phase_starts_no_faster_than_that() {
+    let mut spec = usual(20, 4);
+    let Step::Work(pc1) = &mut spec.steps[0] else { panic!("pc1 comes first") };
+    pc1.staggered_ms = HOUR;
+    let steady = simulate(&spec).expect("simulates");
+    assert_eq!(steady.bottleneck, Resource::Staggered(Phase::Pc1));
+    assert!(steady.sectors_per_day <= 24.0 && steady.sectors_per_day > 23.9, "{steady:?}");
+}
+
+#[test]
+fn the_seed_is_awaited_from_the_landing_on_and_the_transfer_costs_nothing_meanwhile() {
+    let with_transfer = |minutes: u64| {
+        let works = vec![work(Phase::Transfer, vec![servers(1, minutes * MINUTE, &[])])];
+        let waits = calc::Waits { precommit_ms: MINUTE, seed_ms: 75 * MINUTE, prove_ms: 0 };
+        PipelineSpec { slots: 1, steps: calc::steps(works, waits), locks: BTreeMap::new() }.residence_ms()
+    };
+    assert_eq!(with_transfer(5), 76 * MINUTE);
+    assert_eq!(with_transfer(90), 91 * MINUTE);
+}
+
+#[test]
+fn a_pipeline_that_cannot_be_is_refused_by_name() {
+    let refused = |change: &dyn Fn(&mut PipelineSpec)| {
+        let mut spec = usual(2, 1);
+        change(&mut spec);
+        assert_eq!(bound(&spec), 0.0);
+        simulate(&spec).expect_err("refused")
+    };
+    assert_eq!(refused(&|spec| spec.slots = 0), SpecError::NoSlot);
+    let no_lock = SpecError::NoLock { stage: Phase::Pc2, lock: "gpu".into() };
+    assert_eq!(refused(&|spec| spec.locks.clear()), no_lock);
+    assert_eq!(refused(&|spec| spec.steps.clear()), SpecError::NoTime);
+    let later = |spec: &mut PipelineSpec| {
+        spec.steps.push(Step::Wait(Wait { name: "x".into(), time_ms: 1, since: Some(99) }));
+    };
+    assert_eq!(refused(&later), SpecError::SinceLater("x".into()));
+    let nobody = |spec: &mut PipelineSpec| spec.steps[0] = Step::Work(work(Phase::Pc1, vec![]));
+    assert_eq!(refused(&nobody), SpecError::NoServer(Phase::Pc1));
+}
+
+fn any_work(stage: Phase) -> impl Strategy<Value = Work> {
+    let group = (1_usize..4, 0_u64..5_000, proptest::collection::btree_set("[ab]", 0..3));
+    let group = group.prop_map(|(count, time_ms, locks): (_, _, BTreeSet<String>)| Servers { count, time_ms, locks });
+    let groups = proptest::collection::vec(group, 1..3);
+    (groups, proptest::option::of(1_usize..4), prop_oneof![Just(0), 0_u64..800])
+        .prop_map(move |(servers, concurrent, staggered_ms)| Work { stage, servers, concurrent, staggered_ms })
+}
+
+fn any_spec() -> impl Strategy<Value = PipelineSpec> {
+    let works = Phase::ALL.map(any_work);
+    let waits = (0_u64..3_000, 0_u64..9_000, 1_u64..3_000);
+    let locks = (1_usize..3, 1_usize..3);
+    (1_usize..16, works, waits, locks).prop_map(|(slots, works, (precommit_ms, seed_ms, prove_ms), (a, b))| {
+        let steps = calc::steps(works.into(), calc::Waits { precommit_ms, seed_ms, prove_ms });
+        PipelineSpec { slots, steps, locks: BTreeMap::from([("a".into(), a), ("b".into(), b)]) }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn the_simulation_never_beats_the_bound_nor_uses_more_than_there_is(spec in any_spec()) {
+        let steady = simulate(&spec).expect("simulates");
+        prop_assert!(steady.sectors_per_day > 0.0);
+        prop_assert!(steady.sectors_per_day <= bound(&spec));
+        prop_assert!(steady.slot_ms >= steady.slot_least_ms);
+        for (stage, busy) in &steady.busy {
+            prop_assert!((0.0..=1.0 + 1e-9).contains(busy), "{} {}", stage, busy);
+        }
+        for (lock, held) in &steady.locked {
+            prop_assert!((0.0..=1.0 + 1e-9).contains(held), "{} {}", lock, held);
+        }
+        // Little's law: what is in the slots is what comes in times how long it stays.
+        let held = steady.sectors_per_day / 86_400_000.0 * steady.slot_ms as f64;
+        prop_assert!((held - spec.slots as f64).abs() <= 0.15 * spec.slots as f64 + 0.05, "{} in {}", held, spec.slots);
+        prop_assert_eq!(simulate(&spec).expect("simulates"), steady);
+    }
+
+    #[test]
+    fn more_slots_do_not_lower_the_bound(spec in any_spec()) {
+        let more = PipelineSpec { slots: spec.slots + 1, ..spec.clone() };
+        prop_assert!(bound(&more) >= bound(&spec));
+    }
+}

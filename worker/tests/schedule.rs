@@ -1,0 +1,15 @@
+//! The order of work, in simulated machines: single rules by example, limits and fairness in random schedules, throughput
+//! against what theory allows.
+
+#[path = "schedule/bound.rs"]
+mod bound;
+#[path = "schedule/ledger.rs"]
+mod ledger;
+#[path = "schedule/machine.rs"]
+mod machine;
+#[path = "schedule/rules.rs"]
+mod rules;
+#[path = "schedule/simulation.rs"]
+mod simulation;
+#[path = "schedule/worlds.rs"]
+mod worlds;
