@@ -6,6 +6,7 @@
 //! with its [`heartbeat`]. [`topology`] is the machine that all this is placed on. [`params`] stands apart: Groth16
 //! parameters, made for a devnet, checked or fetched.
 
+pub mod cgroup;
 pub mod config;
 pub mod driver;
 pub mod heartbeat;
