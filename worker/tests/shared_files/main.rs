@@ -1,0 +1,7 @@
+//! Files and memory that all sectors of a worker share: tree D of zeros, the parent cache, huge pages.
+
+#[path = "../processor/support.rs"]
+#[allow(dead_code)]
+mod support;
+
+mod parent_cache;
