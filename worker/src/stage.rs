@@ -20,6 +20,7 @@ pub mod pc1;
 pub mod pc2;
 mod pc2_check;
 pub mod sector;
+pub mod static_tree_d;
 pub mod transfer;
 mod transfer_file;
 pub mod tree_d;

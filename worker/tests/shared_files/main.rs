@@ -5,3 +5,4 @@
 mod support;
 
 mod parent_cache;
+mod static_tree_d;
