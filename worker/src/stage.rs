@@ -14,6 +14,7 @@ pub mod c1;
 pub mod c2;
 pub mod error;
 pub mod files;
+pub mod huge_pages;
 mod lock;
 mod parent_cache;
 pub mod pc1;

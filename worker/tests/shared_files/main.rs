@@ -4,5 +4,6 @@
 #[allow(dead_code)]
 mod support;
 
+mod huge_pages;
 mod parent_cache;
 mod static_tree_d;
