@@ -121,7 +121,7 @@ impl Job {
                 Input::PiecesAdded { pieces: guard.run(&request).await.map_err(failed)?.pieces }
             }
             Step::BuildingTreeD { pieces, .. } => {
-                let request = tree_d::Request { work_dir, proof, pieces: pieces.clone() };
+                let request = tree_d::Request { work_dir, proof, pieces: pieces.clone(), static_dirs: Vec::new() };
                 Input::TreeDBuilt { comm_d: guard.run(&request).await.map_err(failed)?.comm_d }
             }
             Step::Pc1 { data, ticket } => {

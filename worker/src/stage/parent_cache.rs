@@ -4,19 +4,33 @@
 //! start, and takes any file of that length for a finished one: killed half way, every later PC1 on the machine would
 //! label with wrong parents. So the first run for a proof type makes the cache here, under a lock, with a note of what
 //! was there before; a note that outlived its writer names what has to go.
+//!
+//! Whoever made a cache, all of it is read from the disk once and compared with the digest that the library publishes
+//! for it. What was found whole is remembered with its size and times, and looked at again when they have changed.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use filecoin_proofs::parameters::public_params;
 use filecoin_proofs::types::MerkleTreeTrait;
 use filecoin_proofs::with_shape;
+use rustix::fs::Advice;
 use sealbus_schema::SealProof;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use storage_proofs_core::settings::SETTINGS;
 
-use super::{StageError, files, sector};
+use super::{StageCode, StageError, files, lock, sector};
+
+/// The longest that another processor may take to make the cache, or to check it.
+const MAKING_MAX: Duration = Duration::from_secs(2 * 3600);
+const BUFFER: usize = 1 << 20;
 
 /// The caches that were there when a run began to make one.
 #[derive(Serialize, Deserialize)]
@@ -24,32 +38,49 @@ struct Note {
     before: BTreeSet<String>,
 }
 
-/// The caches that were finished by the run for a proof type.
-#[derive(Serialize, Deserialize)]
+/// The cache of a proof type, as it was when all of it was checked.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Ready {
-    caches: Vec<String>,
+    name: String,
+    stamp: Stamp,
+}
+
+/// What changes when a file is written to or replaced.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    bytes: u64,
+    inode: u64,
+    modified_secs: i64,
+    modified_nanos: i64,
+}
+
+/// What the library says of a proof type's cache, which it makes if it is not there.
+struct Cache {
+    path: PathBuf,
+    /// SHA-256 of the file in hexadecimal, if one is published.
+    digest: Option<String>,
 }
 
 /// Makes sure that the parent cache of `proof` is whole.
+///
+/// # Errors
+/// [`StageCode::IoTimedOut`] if another processor takes too long with it; [`StageCode::IoFailed`] if a new one is not
+/// what it should be; of the library and file system.
 pub(super) fn ensure(proof: SealProof) -> Result<(), StageError> {
-    ensure_in(&PathBuf::from(&SETTINGS.parent_cache), proof, &mut || generate(proof))
+    ensure_in(&PathBuf::from(&SETTINGS.parent_cache), proof, &mut || open_or_generate(proof))
 }
 
 fn ensure_in(
     dir: &Path,
     proof: SealProof,
-    generate: &mut dyn FnMut() -> Result<(), StageError>,
+    open_or_generate: &mut dyn FnMut() -> Result<Cache, StageError>,
 ) -> Result<(), StageError> {
     let ready = dir.join(format!(".sealbus-{}.ready", proof.sector_size().bytes()));
     if is_ready(dir, &ready)? {
         return Ok(());
     }
     files::create_dirs(dir)?;
-    let lock = dir.join(".sealbus.lock");
-    // The lock goes with the file descriptor, also when this process is killed.
-    let _held = File::create(&lock)
-        .and_then(|file| file.lock().map(|()| file))
-        .map_err(|error| StageError::io("lock", &lock, &error))?;
+    let _held = lock::hold(&dir.join(".sealbus.lock"), MAKING_MAX)?;
     if is_ready(dir, &ready)? {
         return Ok(());
     }
@@ -62,18 +93,76 @@ fn ensure_in(
     }
     let before = caches(dir)?;
     files::write_json(&note, &Note { before: before.clone() })?;
-    generate()?;
-    let made: Vec<String> = caches(dir)?.difference(&before).cloned().collect();
-    for cache in &made {
-        files::sync_file(&dir.join(cache))?;
-    }
-    files::write_json(&ready, &Ready { caches: made })?;
+    let cache = whole_cache(&before, open_or_generate)?;
+    let (name, stamp) = (files::name_of(&cache), stamp(&cache)?);
+    files::write_json(&ready, &Ready { name, stamp })?;
     files::remove_tree(&note)
 }
 
+/// A cache that is on the disk and has its digest. One that was there and has not is made again.
+fn whole_cache(
+    before: &BTreeSet<String>,
+    open_or_generate: &mut dyn FnMut() -> Result<Cache, StageError>,
+) -> Result<PathBuf, StageError> {
+    let Cache { path, digest } = open_or_generate()?;
+    if !before.contains(&files::name_of(&path)) {
+        return confirm(path, digest.as_deref());
+    }
+    match confirm(path.clone(), digest.as_deref()) {
+        Err(error) if error.code == StageCode::ChecksumMismatch => {
+            tracing::warn!(%error, "making a parent cache again");
+            files::remove_tree(&path)?;
+            let Cache { path, digest } = open_or_generate()?;
+            confirm(path, digest.as_deref())
+        }
+        confirmed => confirmed,
+    }
+}
+
+fn confirm(path: PathBuf, digest: Option<&str>) -> Result<PathBuf, StageError> {
+    files::sync_file(&path)?;
+    let Some(published) = digest else { return Ok(path) };
+    tracing::info!(cache = %path.display(), "comparing the parent cache with its published digest");
+    let found = sha256(&path).map_err(|error| StageError::io("read", &path, &error))?;
+    if found == published {
+        return Ok(path);
+    }
+    let message = format!("parent cache {} has the SHA-256 {found}, published is {published}", path.display());
+    Err(StageError::new(StageCode::ChecksumMismatch, message))
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    // Advice only, so that what is hashed is what was stored.
+    let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = file.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(hex::encode(hash.finalize()));
+        }
+        hash.update(&buffer[..length]);
+    }
+}
+
 fn is_ready(dir: &Path, ready: &Path) -> Result<bool, StageError> {
-    let Some(Ready { caches }) = files::read_json(ready)? else { return Ok(false) };
-    Ok(caches.iter().all(|cache| dir.join(cache).exists()))
+    let Some(Ready { name, stamp: remembered }) = files::read_json(ready)? else { return Ok(false) };
+    let cache = dir.join(name);
+    if files::size_of(&cache)?.is_none() {
+        return Ok(false);
+    }
+    Ok(stamp(&cache)? == remembered)
+}
+
+fn stamp(path: &Path) -> Result<Stamp, StageError> {
+    let found = fs::metadata(path).map_err(|error| StageError::io("look at", path, &error))?;
+    Ok(Stamp {
+        bytes: found.len(),
+        inode: found.ino(),
+        modified_secs: found.mtime(),
+        modified_nanos: found.mtime_nsec(),
+    })
 }
 
 fn caches(dir: &Path) -> Result<BTreeSet<String>, StageError> {
@@ -81,11 +170,14 @@ fn caches(dir: &Path) -> Result<BTreeSet<String>, StageError> {
     Ok(names.filter(|name| name.ends_with(".cache")).collect())
 }
 
-fn generate(proof: SealProof) -> Result<(), StageError> {
-    fn generate_shaped<Tree: 'static + MerkleTreeTrait>(proof: SealProof) -> anyhow::Result<()> {
-        public_params::<Tree>(&sector::registered(proof).as_v1_config())?.graph.parent_cache().map(drop)
+fn open_or_generate(proof: SealProof) -> Result<Cache, StageError> {
+    fn shaped<Tree: 'static + MerkleTreeTrait>(proof: SealProof) -> anyhow::Result<Cache> {
+        let cache = public_params::<Tree>(&sector::registered(proof).as_v1_config())?.graph.parent_cache()?;
+        // Without a check of its own the library hands out the published digest, or nothing.
+        let digest = Some(cache.digest).filter(|digest| !digest.is_empty());
+        Ok(Cache { path: cache.path, digest })
     }
-    with_shape!(proof.sector_size().bytes(), generate_shaped, proof)
+    with_shape!(proof.sector_size().bytes(), shaped, proof)
         .map_err(|error| StageError::library("make the parent cache", &error))
 }
 
@@ -93,33 +185,82 @@ fn generate(proof: SealProof) -> Result<(), StageError> {
 mod tests {
     use super::*;
 
+    const SIZE: SealProof = SealProof::StackedDrg2KiBV1_1;
+
+    /// Stands for the library: makes the cache `name` if it is not there, and counts how often it did.
+    fn library<'a>(
+        dir: &'a Path,
+        digest: &'a str,
+        made: &'a mut usize,
+    ) -> impl FnMut() -> Result<Cache, StageError> + 'a {
+        move || {
+            let path = dir.join("graph.cache");
+            if !path.exists() {
+                *made += 1;
+                fs::write(&path, "whole").map_err(|error| StageError::io("write", &path, &error))?;
+            }
+            Ok(Cache { path, digest: Some(digest.to_owned()) })
+        }
+    }
+
+    fn digest_of(text: &str) -> String {
+        hex::encode(Sha256::digest(text))
+    }
+
     #[test]
     fn a_cache_whose_maker_was_killed_is_made_again() {
         let dir = tempfile::tempdir().expect("directory");
-        let (old, torn) = (dir.path().join("old.cache"), dir.path().join("torn.cache"));
-        std::fs::write(&old, "whole").expect("write");
-        std::fs::write(&torn, "half").expect("write");
+        let (old, torn) = (dir.path().join("old.cache"), dir.path().join("graph.cache"));
+        fs::write(&old, "of others").expect("write");
+        fs::write(&torn, "half").expect("write");
         let before = BTreeSet::from(["old.cache".to_owned()]);
         files::write_json(&dir.path().join(".sealbus.making"), &Note { before }).expect("note");
 
-        let mut runs = 0;
+        let (digest, mut made) = (digest_of("whole"), 0);
         for _ in 0..2 {
-            ensure_in(dir.path(), SealProof::StackedDrg2KiBV1_1, &mut || {
-                runs += 1;
-                assert!(!torn.exists() && old.exists());
-                std::fs::write(&torn, "whole").map_err(|error| StageError::io("write", &torn, &error))
-            })
-            .expect("made");
+            ensure_in(dir.path(), SIZE, &mut library(dir.path(), &digest, &mut made)).expect("made");
         }
-        assert_eq!(runs, 1);
-        assert_eq!(std::fs::read_to_string(&torn).expect("read"), "whole");
+        assert_eq!((made, fs::read_to_string(&torn).expect("read").as_str()), (1, "whole"));
+        assert_eq!(fs::read_to_string(&old).expect("read"), "of others");
 
-        std::fs::remove_file(&torn).expect("remove");
-        ensure_in(dir.path(), SealProof::StackedDrg2KiBV1_1, &mut || {
-            runs += 1;
-            Ok(())
-        })
-        .expect("made");
-        assert_eq!(runs, 2, "a cache that a person removed is made again under the lock");
+        fs::remove_file(&torn).expect("remove");
+        ensure_in(dir.path(), SIZE, &mut library(dir.path(), &digest, &mut made)).expect("made");
+        assert_eq!(made, 2, "a cache that a person removed is made again under the lock");
+    }
+
+    #[test]
+    fn a_cache_of_somebody_else_is_compared_with_the_published_digest_and_made_again_if_it_differs() {
+        let dir = tempfile::tempdir().expect("directory");
+        let cache = dir.path().join("graph.cache");
+        fs::write(&cache, "other").expect("write");
+        let (digest, mut made) = (digest_of("whole"), 0);
+        ensure_in(dir.path(), SIZE, &mut library(dir.path(), &digest, &mut made)).expect("made");
+        assert_eq!((made, fs::read_to_string(&cache).expect("read").as_str()), (1, "whole"));
+
+        fs::write(&cache, "wrong").expect("write");
+        let later = fs::metadata(&cache).expect("file").modified().expect("time") + Duration::from_secs(1);
+        File::options().write(true).open(&cache).and_then(|file| file.set_modified(later)).expect("time");
+        ensure_in(dir.path(), SIZE, &mut library(dir.path(), &digest, &mut made)).expect("made");
+        assert_eq!((made, fs::read_to_string(&cache).expect("read").as_str()), (2, "whole"));
+    }
+
+    #[test]
+    fn a_new_cache_without_its_digest_is_an_error_and_is_never_taken_for_ready() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (digest, mut made) = (digest_of("another"), 0);
+        for _ in 0..2 {
+            let error = ensure_in(dir.path(), SIZE, &mut library(dir.path(), &digest, &mut made)).expect_err("refused");
+            assert_eq!(error.code, StageCode::ChecksumMismatch);
+            assert!(error.message.contains("published"), "{error}");
+        }
+        assert_eq!(made, 2, "each try makes it anew");
+    }
+
+    #[test]
+    fn what_was_found_whole_is_not_read_again_until_it_changes() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (digest, mut made) = (digest_of("whole"), 0);
+        ensure_in(dir.path(), SIZE, &mut library(dir.path(), &digest, &mut made)).expect("made");
+        ensure_in(dir.path(), SIZE, &mut || panic!("the library is not asked again")).expect("remembered");
     }
 }

@@ -1,7 +1,8 @@
 //! Builds the Merkle tree over the unsealed data, whose root is CommD.
 //!
 //! The tree is built into a scratch directory and renamed when it is on the disk: the library takes an existing file of
-//! the right length for a finished tree, and a torn one has the right length.
+//! the right length for a finished tree, and a torn one has the right length. That of committed capacity is not built but
+//! shared ([`super::static_tree_d`]).
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use storage_proofs_core::cache_key::CacheKey;
 use storage_proofs_core::merkle::BinaryMerkleTree;
 
-use super::{Stage, StageCode, StageError, StageRequest, Workspace, files, sector, workspace};
+use super::{Stage, StageCode, StageError, StageRequest, Workspace, files, sector, static_tree_d, workspace};
 
 type Node = <DefaultPieceHasher as Hasher>::Domain;
 
@@ -34,6 +35,9 @@ pub struct Request {
     pub proof: SealProof,
     /// The pieces that add_pieces answered; CommD must follow from them.
     pub pieces: Vec<PieceInfo>,
+    /// Where the tree of committed capacity may be kept for all sectors; the first on the sector's file system is used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub static_dirs: Vec<PathBuf>,
 }
 
 /// The root.
@@ -66,14 +70,20 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     }
     files::require_size(&workspace.unsealed(), request.proof.sector_size().bytes())?;
     let scratch = workspace.fresh_scratch("tree_d")?;
-    let root = build(&workspace.unsealed(), request.proof, &scratch)?;
-    if root != comm_d {
-        files::remove_tree(&scratch)?;
-        let message = format!("the data's root is {root}, that of its pieces {comm_d}");
-        return Err(StageError::new(StageCode::CommDMismatch, message));
-    }
     let built = scratch.join(workspace::TREE_D_FILE);
-    files::sync_file(&built)?;
+    let of_zeros = static_tree_d::provide(request.proof, comm_d, &workspace.unsealed(), &request.static_dirs, &built)?;
+    match of_zeros {
+        Some(origin) => tracing::debug!(?origin, "tree D of committed capacity"),
+        None => {
+            let root = build(&workspace.unsealed(), request.proof, &scratch)?;
+            if root != comm_d {
+                files::remove_tree(&scratch)?;
+                let message = format!("the data's root is {root}, that of its pieces {comm_d}");
+                return Err(StageError::new(StageCode::CommDMismatch, message));
+            }
+            files::sync_file(&built)?;
+        }
+    }
     files::create_dir(&workspace.cache())?;
     files::rename(&built, &workspace.tree_d())?;
     files::sync_dir(&workspace.cache())?;

@@ -57,7 +57,8 @@ impl Bench {
     }
 
     pub fn tree_d(&self) -> tree_d::Request {
-        tree_d::Request { work_dir: self.slot(), proof: self.proof, pieces: self.pieces.clone() }
+        let static_dirs = vec![self.dir.path().join("static")];
+        tree_d::Request { work_dir: self.slot(), proof: self.proof, pieces: self.pieces.clone(), static_dirs }
     }
 
     pub fn pc1(&self) -> pc1::Request {

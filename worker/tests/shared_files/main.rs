@@ -1,0 +1,9 @@
+//! Files and memory that all sectors of a worker share: tree D of zeros, the parent cache, huge pages.
+
+#[path = "../processor/support.rs"]
+#[allow(dead_code)]
+mod support;
+
+mod huge_pages;
+mod parent_cache;
+mod static_tree_d;
