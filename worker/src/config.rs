@@ -16,8 +16,9 @@ use std::{
 use sealbus_nats::{Connection, intents::Queue};
 use sealbus_schema::{MinerId, Phase, Plan, SectorSize, WorkerName};
 
-use crate::processor::GroupConfig;
-use file::{File, ProcessorTable};
+use crate::processor::{GroupConfig, Protocol};
+use crate::stage::foreign;
+use file::{File, ProcessorTable, ProtocolName};
 
 pub use summary::summary;
 
@@ -226,6 +227,17 @@ fn processors(
         }
         if let Some(secs) = table.timeout_secs {
             group.timeout = positive(&format!("processor[{index}].timeout_secs"), secs)?;
+        }
+        if table.protocol == ProtocolName::Damocles {
+            if group.bin.is_none() {
+                let problem = "the built-in processors speak \"sealbus\": name the executable as bin, or remove this";
+                return Err(refused("protocol", "\"damocles\"".into(), problem));
+            }
+            if !foreign::STAGES.contains(&table.stage) {
+                let problem = "this stage is always served by Sealbus itself: remove the group, or use \"sealbus\"";
+                return Err(refused("protocol", "\"damocles\"".into(), problem));
+            }
+            group.protocol = Protocol::Damocles { stable_wait: Duration::from_secs(table.stable_wait_secs) };
         }
         group.args = table.args;
         group.inherit_env = table.inherit_env;

@@ -74,6 +74,12 @@ pub struct ProcessorTable {
     /// Its arguments.
     #[serde(default)]
     pub args: Vec<String>,
+    /// What the executable speaks.
+    #[serde(default)]
+    pub protocol: ProtocolName,
+    /// How long an executable of the protocol of damocles must have been ready before it is believed, in seconds.
+    #[serde(default = "stable_wait_secs")]
+    pub stable_wait_secs: u64,
     /// Environment variables to set.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -83,6 +89,17 @@ pub struct ProcessorTable {
     /// The longest that a request may take, in seconds.
     #[serde(default)]
     pub timeout_secs: Option<u64>,
+}
+
+/// What an executable speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProtocolName {
+    /// Version 2 of `docs/processors.md`.
+    #[default]
+    Sealbus,
+    /// That of damocles.
+    Damocles,
 }
 
 /// `[store]`.
@@ -117,6 +134,10 @@ fn max_retries() -> u32 {
 
 fn heartbeat_secs() -> u64 {
     10
+}
+
+fn stable_wait_secs() -> u64 {
+    5
 }
 
 fn one() -> usize {

@@ -16,8 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::config::{GroupConfig, PoolConfig, own_environment};
 use super::error::{PoolError, ProcessError, ProcessFailure};
+use super::command::Program;
 use super::protocol::AnswerResult;
-use super::running::{Ended, Launch, Running};
+use super::running::{Answered, AskOptions, Ended, Gone, Launch, Running};
 use super::spawner::Spawner;
 use crate::stage::{Stage, StageRequest};
 
@@ -45,11 +46,13 @@ struct StagePool {
 struct Processor {
     id: String,
     config: Arc<GroupConfig>,
-    bin: PathBuf,
+    program: Program,
     /// Where its temporary files may lie; the first that works is taken at each start.
     tmp_dirs: Vec<PathBuf>,
     tmp_dir: PathBuf,
     running: Option<Running>,
+    /// Of the last process, which must be gone before the next one starts.
+    gone: Option<Gone>,
     failures: u32,
 }
 
@@ -77,10 +80,8 @@ impl ProcessorPool {
             if group.count == 0 {
                 return Err(PoolError::EmptyGroup(group.stage));
             }
-            let bin = match &group.bin {
-                Some(bin) => bin.clone(),
-                None => std::env::current_exe().map_err(PoolError::OwnExecutable)?,
-            };
+            let own = std::env::current_exe().map_err(PoolError::OwnExecutable)?;
+            let program = Program::of(&group, &own);
             let group = Arc::new(group);
             let of_stage = processors.entry(group.stage).or_default();
             for _ in 0..group.count {
@@ -89,10 +90,11 @@ impl ProcessorPool {
                 of_stage.push(Processor {
                     id,
                     config: Arc::clone(&group),
-                    bin: bin.clone(),
+                    program: program.clone(),
                     tmp_dirs,
                     tmp_dir: PathBuf::new(),
                     running: None,
+                    gone: None,
                     failures: 0,
                 });
             }
@@ -236,7 +238,7 @@ impl ProcessorGuard {
             .processor
             .as_ref()
             .and_then(|processor| processor.running.as_ref())
-            .map(|running| running.tail.lines());
+            .map(Running::tail);
         ProcessError {
             processor: self.id().to_owned(),
             failure,
@@ -260,25 +262,30 @@ impl Drop for ProcessorGuard {
 impl Processor {
     async fn run(&mut self, shared: &Shared, stage: Stage, task: Value) -> Result<Value, ProcessError> {
         // The process is owned by this future while it works: a dropped future kills it.
-        let mut running = match self.running.take().map(|mut running| (running.has_ended(), running)) {
+        let running = match self.running.take() {
             // One whose temporary directory went away with a disk is replaced.
-            Some((false, running)) if self.tmp_dir.is_dir() => running,
-            _ => self.start(shared, stage).await?,
+            Some(running) if running.ready().await && self.tmp_dir.is_dir() => running,
+            replaced => {
+                drop(replaced);
+                self.start(shared, stage).await?
+            }
         };
         if let Ok(of_stage) = shared.stage(stage)
             && let Some(status) = lock(&of_stage.status).get_mut(&self.id)
         {
             status.pid = running.pid();
         }
-        match running.ask(task, self.config.timeout).await {
-            Ok(AnswerResult::Output(output)) => {
+        let options = AskOptions { limit: self.config.timeout, progress: None };
+        match running.ask(task, options).await {
+            Ok(Answered { result: AnswerResult::Output(output), usage }) => {
+                tracing::debug!(processor = %self.id, ?usage, "request done");
                 self.failures = 0;
                 self.running = Some(running);
                 Ok(output)
             }
-            Ok(AnswerResult::Error(failure)) => {
+            Ok(Answered { result: AnswerResult::Error(failure), .. }) => {
                 self.failures = 0;
-                let stderr_tail = running.tail.lines();
+                let stderr_tail = running.tail();
                 self.running = Some(running);
                 Err(ProcessError {
                     processor: self.id.clone(),
@@ -287,7 +294,12 @@ impl Processor {
                     stderr_tail,
                 })
             }
-            Err(failure) => Err(self.ended(running.end(failure).await)),
+            Err(ended) => {
+                if !running.has_ended() {
+                    self.running = Some(running);
+                }
+                Err(self.ended(ended))
+            }
         }
     }
 
@@ -297,21 +309,25 @@ impl Processor {
             tracing::debug!(processor = %self.id, failures = self.failures, ?pause, "waiting before a restart");
             tokio::time::sleep(pause).await;
         }
+        if let Some(gone) = self.gone.take() {
+            gone.wait().await;
+        }
         if let Err(reason) = self.choose_tmp_dir() {
-            let failure = ProcessFailure::Start { bin: self.bin.display().to_string(), reason };
+            let failure = ProcessFailure::Start { bin: self.program.bin.display().to_string(), reason };
             return Err(self.ended(Ended { failure, exit: None, stderr_tail: Vec::new() }));
         }
         let launch = Launch {
             spawner: &shared.spawner,
-            command: self.command(stage),
-            bin: self.bin.display().to_string(),
+            command: self.command(),
+            bin: self.config.bin.as_ref().unwrap_or(&self.program.bin).display().to_string(),
             processor: self.id.clone(),
             stage,
-            start_timeout: self.config.start_timeout,
-            answer_bytes_max: self.config.answer_bytes_max,
+            tmp_dir: self.tmp_dir.clone(),
+            limits: self.config.limits(),
         };
         match Running::start(launch).await {
             Ok(running) => {
+                self.gone = Some(running.gone());
                 tracing::info!(processor = %self.id, pid = running.pid(), "processor started");
                 Ok(running)
             }
@@ -319,13 +335,10 @@ impl Processor {
         }
     }
 
-    fn command(&self, stage: Stage) -> Command {
-        let mut command = Command::new(&self.bin);
-        if self.config.bin.is_none() {
-            command.args(["processor", stage.name()]);
-        }
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program.bin);
         let own = own_environment();
-        command.args(&self.config.args).env_clear().env("TMPDIR", &self.tmp_dir).envs(self.config.environment(own));
+        command.args(&self.program.args).env_clear().env("TMPDIR", &self.tmp_dir).envs(self.config.environment(own));
         command
     }
 
