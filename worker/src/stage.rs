@@ -14,6 +14,7 @@ pub mod c1;
 pub mod c2;
 pub mod error;
 pub mod files;
+pub mod foreign;
 mod parent_cache;
 pub mod pc1;
 pub mod pc2;

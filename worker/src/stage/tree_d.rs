@@ -58,6 +58,14 @@ impl StageRequest for Request {
 /// [`StageCode::CommDMismatch`] if the data is not what the pieces say; [`StageCode::InputMissing`],
 /// [`StageCode::InputMismatch`]; of the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
+    run_by(request, &|unsealed, scratch| build(unsealed, request.proof, scratch))
+}
+
+/// [`run`] with somebody else to build the tree of the file into a directory, and tell its root.
+pub(super) fn run_by(
+    request: &Request,
+    build: &dyn Fn(&Path, &Path) -> Result<Commitment, StageError>,
+) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let comm_d = sector::comm_d(request.proof, &request.pieces)?;
     if finished_root(&workspace, request.proof)? == Some(comm_d) {
@@ -66,7 +74,7 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     }
     files::require_size(&workspace.unsealed(), request.proof.sector_size().bytes())?;
     let scratch = workspace.fresh_scratch("tree_d")?;
-    let root = build(&workspace.unsealed(), request.proof, &scratch)?;
+    let root = build(&workspace.unsealed(), &scratch)?;
     if root != comm_d {
         files::remove_tree(&scratch)?;
         let message = format!("the data's root is {root}, that of its pieces {comm_d}");
