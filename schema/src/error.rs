@@ -136,6 +136,8 @@ codes! {
     PROCESSOR_TIMED_OUT Temp;
     /// A processor said something that is not its protocol.
     PROCESSOR_PROTOCOL Perm;
+    /// A processor of the protocol of damocles answered an error.
+    PROCESSOR_REFUSED Perm;
     /// The permanent store is not reachable or not writable.
     STORE_UNAVAILABLE Crit;
     /// The permanent store has no room left.

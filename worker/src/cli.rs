@@ -4,14 +4,22 @@ use std::{
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use sealbus_worker::{
     config,
     config::Config,
     params::{self, ParamsCommand},
-    processor::child,
+    processor::{
+        child::{
+            self, Engine,
+            damocles::{Damocles, Program, READY_WAIT},
+        },
+        exec_child,
+    },
     run,
     stage::Stage,
 };
@@ -54,6 +62,22 @@ enum Command {
     Processor {
         /// add_pieces, tree_d, pc1, pc2, transfer, c1 or c2.
         stage: Stage,
+        /// An executable made for damocles that does the work; what comes before and after is done here.
+        #[arg(long, value_name = "BIN")]
+        damocles: Option<PathBuf>,
+        /// How long that executable must have been ready before it is believed.
+        #[arg(long, value_name = "MS", default_value_t = 5000, requires = "damocles")]
+        stable_wait_ms: u64,
+        /// Its arguments.
+        #[arg(last = true, requires = "damocles")]
+        args: Vec<String>,
+    },
+    /// Become another program that dies with this one's parent (used by the worker itself).
+    #[command(hide = true)]
+    ExecChild {
+        /// The program and its arguments.
+        #[arg(last = true, required = true)]
+        program: Vec<String>,
     },
     /// Print what this machine, or one that is described, consists of.
     Topology(topology::TopologyArguments),
@@ -110,9 +134,20 @@ impl Arguments {
                 start_log(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER)));
                 Ok(params::run(command)?)
             }
-            Command::Processor { stage } => {
+            Command::Processor { stage, damocles, stable_wait_ms, args } => {
                 start_log(EnvFilter::from_default_env());
-                Ok(child::serve(stage)?)
+                let engine = match damocles {
+                    None => Engine::BuiltIn,
+                    Some(bin) => {
+                        let (stable_wait, ready_wait) = (Duration::from_millis(stable_wait_ms), READY_WAIT);
+                        Engine::Damocles(Damocles::new(Program { bin, args, stage, stable_wait, ready_wait }))
+                    }
+                };
+                Ok(child::serve(stage, engine)?)
+            }
+            Command::ExecChild { program } => {
+                let (program, args) = program.split_first().context("no program")?;
+                match exec_child::exec(Path::new(program), args)? {}
             }
             Command::Topology(arguments) => arguments.run(),
             Command::Plan(arguments) => arguments.run(),

@@ -7,7 +7,7 @@ use sealbus_schema::message::{Heartbeat, ProcessorStatus, WorkStatus};
 
 use crate::{
     driver::Context,
-    processor::{self, Placement, Progress, Work, WorkOf},
+    processor::{self, Placement, Work, WorkOf},
 };
 
 /// Sends heartbeats for ever; ends only when another process runs under our name.
@@ -74,6 +74,8 @@ fn work_status(work: Work, now: Instant) -> Option<WorkStatus> {
     let WorkOf { sector, slot } = work.of?;
     let left_secs = work.expected_left(now).map(|left| left.as_secs());
     let age_secs = now.saturating_duration_since(work.since).as_secs();
-    let Progress { percent, note } = work.progress.unwrap_or_default();
+    // Whole percents, which only what is done has all of. A part that is no number is none.
+    let percent = work.progress.as_ref().map(|progress| (progress.done.clamp(0.0, 1.0) * 100.0) as u8);
+    let note = work.progress.map(|progress| progress.note).unwrap_or_default();
     Some(WorkStatus { sector, slot, age_secs, percent, note, left_secs })
 }

@@ -19,7 +19,7 @@ use crate::{
     },
     heartbeat,
     params_watch::ParamsWatch,
-    processor::{PoolConfig, PoolError, ProcessorPool},
+    processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool},
     slot::{SlotError, space::Ledger},
 };
 
@@ -68,10 +68,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 /// Runs until something fails that waiting cannot mend. Dropping the future kills whatever runs.
 async fn serve(config: Config) -> Result<(), RunError> {
     let opened = open_slots(&config)?;
-    let processors = PoolConfig {
-        groups: config.processors.clone(),
-        tmp_roots: config.slots.iter().map(|slot| slot.join("tmp")).collect(),
-    };
+    // Executables of other people die with this process only if it becomes them.
+    let wrapper = std::env::current_exe().ok();
+    let groups = config.processors.iter().cloned().map(|group| GroupConfig { wrapper: wrapper.clone(), ..group });
+    let processors =
+        PoolConfig { groups: groups.collect(), tmp_roots: config.slots.iter().map(|slot| slot.join("tmp")).collect() };
     let pool = ProcessorPool::with_rules(processors, config.rules.clone())?;
     tracing::info!(worker = %config.name, host = config.host, url = config.nats.url, slots = opened.len(), "connecting");
     let bus = config.nats.connect_patiently(config.name.as_str()).await?;

@@ -5,13 +5,15 @@
 //! group's locks, all at once or nothing. So nobody holds one thing while waiting for another, and there is no deadlock.
 //! What was granted is never taken back.
 //!
-//! **Order.** Requests of one stage are served by age; one that will be worthless within [`Setup::urgent_within`] goes
-//! before, the earliest expiry first. Between stages that compete for a lock the same order holds. A request whose locks are
-//! not all free lets later ones pass that can be served.
+//! **Order.** By seniority, and among equals by the time of asking; what will be worthless within
+//! [`Setup::urgent_within`] goes before, the earliest expiry first. The same order holds within a stage and between stages
+//! that compete for a lock. Seniority is the sector's, not the request's: with requests in the order of asking, sectors
+//! that share a lock over several stages move in convoys, all in one stage and then all in the next one, and what the next
+//! one needs idles meanwhile. A request whose locks are not all free lets younger ones pass that can be served.
 //!
-//! **Nobody starves.** A request is overtaken at most [`OVERTAKEN_MAX`] times: by later ones of its stage, or, while it is the
-//! first of its stage, by later ones of others that took the last unit of a lock which it could have used. Then it goes first,
-//! and every lock that it could use is left for
+//! **Nobody starves.** A request waits for older ones, of which there are no more than slots. By younger ones it is overtaken
+//! at most [`OVERTAKEN_MAX`] times: in its stage, or, while it is the first of its stage, by those of other stages that
+//! took the last unit of a lock which it could have used. Then it goes first, and every lock that it could use is left for
 //! it until it has all of them.
 //!
 //! **Choice.** Of the processors that could serve, one whose locks the fewest other groups need, then the one with the
@@ -31,9 +33,9 @@ mod waiting;
 
 use count::Count;
 pub use setup::{Group, Rules, Setup, SetupError, URGENT_WITHIN};
-use waiting::{Rank, Waiting, Wish};
+use waiting::{Age, Rank, Waiting, Wish};
 
-/// How often a request may be overtaken by later ones before it goes first.
+/// How often a request may be overtaken by younger ones before it goes first.
 pub const OVERTAKEN_MAX: u32 = 16;
 
 /// The order of work on one machine. All times are since one moment of the caller's choice, and never go back.
@@ -57,8 +59,10 @@ pub struct Ticket(u64);
 pub struct GrantId(u64);
 
 /// How much depends on being served soon.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Urgency {
+    /// How old its sector is: less for an older one.
+    pub seniority: u64,
     /// When the work will be worthless, if it ever will.
     pub expires: Option<Duration>,
 }
@@ -299,7 +303,8 @@ impl Scheduler {
 
     fn grant(&mut self, stage: Stage, index: usize, place: Held, now: Duration) -> Option<Grant> {
         let of_stage = self.stages.get_mut(&stage)?;
-        let Waiting { ticket, wish, .. } = of_stage.waiting.remove(index);
+        let waiting = of_stage.waiting.remove(index);
+        let Waiting { ticket, wish, .. } = waiting;
         if wish == Wish::Room {
             return Some(Grant { ticket, seat: None });
         }
@@ -314,13 +319,13 @@ impl Scheduler {
         self.last_grant += 1;
         let grant = GrantId(self.last_grant);
         self.held.insert(grant, place);
-        self.count_overtaken(ticket, stage, place.group, now);
+        self.count_overtaken(waiting.age(), stage, place.group, now);
         Some(Grant { ticket, seat: Some(Seat { grant, processor }) })
     }
 
-    /// Who asked earlier and could have used what a later one was given: of its own stage everybody, of another one who is
+    /// Who is older and could have used what a younger one was given: of its own stage everybody, of another one who is
     /// first there, if the last unit of a lock is gone.
-    fn count_overtaken(&mut self, later: Ticket, stage: Stage, group: usize, now: Duration) {
+    fn count_overtaken(&mut self, younger: Age, stage: Stage, group: usize, now: Duration) {
         let (groups, urgent_within) = (&self.groups, self.urgent_within);
         let is_gone = |lock: &&usize| self.locks[**lock].1.free() == 0;
         let gone: Vec<usize> = groups[group].locks.iter().filter(is_gone).copied().collect();
@@ -330,11 +335,11 @@ impl Scheduler {
         };
         for (&other, of_other) in &mut self.stages {
             if other == stage {
-                let earlier = of_other.waiting.iter_mut().filter(|waiting| waiting.ticket < later);
-                earlier.for_each(Waiting::is_overtaken);
+                let older = of_other.waiting.iter_mut().filter(|waiting| waiting.age() < younger);
+                older.for_each(Waiting::is_overtaken);
             } else if !gone.is_empty() && of_other.is_open(now) && of_other.groups.iter().any(wanted_by) {
                 let first = of_other.waiting.iter_mut().min_by_key(|waiting| waiting.rank(now, urgent_within));
-                first.filter(|waiting| waiting.ticket < later).into_iter().for_each(Waiting::is_overtaken);
+                first.filter(|waiting| waiting.age() < younger).into_iter().for_each(Waiting::is_overtaken);
             }
         }
     }
@@ -354,12 +359,12 @@ impl GroupState {
 }
 
 impl Urgency {
-    /// Nothing depends on it.
-    pub const NONE: Urgency = Urgency { expires: None };
+    /// Younger than all that say how old they are, and never worthless.
+    pub const NONE: Urgency = Urgency { seniority: u64::MAX, expires: None };
 
     /// Worthless at a time.
     #[must_use]
     pub const fn by(expires: Duration) -> Self {
-        Self { expires: Some(expires) }
+        Self { expires: Some(expires), ..Self::NONE }
     }
 }

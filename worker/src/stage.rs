@@ -16,6 +16,7 @@ pub mod error;
 pub mod files;
 pub mod huge_pages;
 mod lock;
+pub mod foreign;
 mod parent_cache;
 pub mod pc1;
 pub mod pc2;

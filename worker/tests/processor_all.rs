@@ -3,6 +3,8 @@
 #[path = "processor/support.rs"]
 mod support;
 
+#[path = "processor/damocles.rs"]
+mod damocles;
 #[path = "processor/kill.rs"]
 mod kill;
 #[path = "processor/pool.rs"]

@@ -17,7 +17,7 @@ use sealbus_schema::{
 use sealbus_worker::{
     processor::{
         child::PARENT_PID,
-        protocol::{Answer, AnswerResult, Failure, Hello, Request, VERSION},
+        protocol::{Answer, AnswerResult, Failure, Hello, Request},
     },
     stage::{self, StageError},
 };
@@ -55,10 +55,7 @@ pub fn serve(phase: Phase, control: Control) -> anyhow::Result<()> {
     die_with_parent()?;
     let script = Script { phase, control };
     let mut answers = io::stdout().lock();
-    send(
-        &mut answers,
-        &json!(Hello { sealbus_processor: VERSION, stage: phase.name().into(), pid: std::process::id() }),
-    )?;
+    send(&mut answers, &json!(Hello::of(phase)))?;
     for line in io::stdin().lock().lines() {
         let Request { id, task } = serde_json::from_str(&line?)?;
         let task: Task = serde_json::from_value(task)?;

@@ -100,6 +100,12 @@ pub struct ProcessorTable {
     /// Its arguments.
     #[serde(default)]
     pub args: Vec<String>,
+    /// What the executable speaks.
+    #[serde(default)]
+    pub protocol: ProtocolName,
+    /// How long an executable of the protocol of damocles must have been ready before it is believed, in seconds.
+    #[serde(default = "stable_wait_secs")]
+    pub stable_wait_secs: u64,
     /// Environment variables to set.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -131,6 +137,17 @@ pub struct LimitsTable {
     /// The least time between two starts of a stage, in seconds.
     #[serde(default)]
     pub staggered_secs: BTreeMap<Phase, u64>,
+}
+
+/// What an executable speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProtocolName {
+    /// Version 2 of `docs/processors.md`.
+    #[default]
+    Sealbus,
+    /// That of damocles.
+    Damocles,
 }
 
 /// `[store]`.
@@ -165,6 +182,10 @@ fn max_retries() -> u32 {
 
 fn heartbeat_secs() -> u64 {
     10
+}
+
+fn stable_wait_secs() -> u64 {
+    5
 }
 
 fn one() -> usize {

@@ -6,12 +6,13 @@ use sealbus_schema::Phase;
 
 use super::{
     ConfigError,
-    file::{CpusField, LimitsTable, ProcessorTable},
+    file::{CpusField, LimitsTable, ProcessorTable, ProtocolName},
     positive,
 };
 use crate::{
-    processor::{GroupConfig, config::VISIBLE_GPUS},
+    processor::{GroupConfig, Protocol, config::VISIBLE_GPUS},
     schedule::{Rules, Setup},
+    stage::foreign,
     topology::CpuSet,
 };
 
@@ -116,6 +117,17 @@ fn group(
     }
     if let Some(secs) = table.timeout_secs {
         group.timeout = positive(&format!("processor[{index}].timeout_secs"), secs)?;
+    }
+    if table.protocol == ProtocolName::Damocles {
+        if group.bin.is_none() {
+            let problem = "the built-in processors speak \"sealbus\": name the executable as bin, or remove this";
+            return Err(refused("protocol", "\"damocles\"".into(), problem));
+        }
+        if !foreign::STAGES.contains(&table.stage) {
+            let problem = "this stage is always served by Sealbus itself: remove the group, or use \"sealbus\"";
+            return Err(refused("protocol", "\"damocles\"".into(), problem));
+        }
+        group.protocol = Protocol::Damocles { stable_wait: Duration::from_secs(table.stable_wait_secs) };
     }
     if let (Some(policy), None) = (table.memory, table.numa_node) {
         let value = format!("{policy:?}").to_lowercase();

@@ -1,13 +1,13 @@
 //! Carries out what the core of a sector's life asks for: work, publishing and facts side by side, the journal between
 //! them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use futures::{FutureExt, future::BoxFuture};
 use sealbus_nats::publish::PublishError;
 use sealbus_schema::{
     message::Event,
-    seal::worker::{RetryPolicy, State, Step},
+    seal::worker::{RetryPolicy, State},
 };
 use tokio::sync::Notify;
 
@@ -18,7 +18,11 @@ use super::{
     facts::{self, News},
     insist, work,
 };
-use crate::{journal::Journal, processor::ProcessorGuard, slot::Slot};
+use crate::{
+    journal::Journal,
+    processor::{ProcessorGuard, Turn},
+    slot::Slot,
+};
 use work::{Done, Job};
 
 /// One sector in one slot.
@@ -74,8 +78,8 @@ impl<'a> Life<'a> {
             Do::Persist(journal) => self.persist(*journal).await,
             Do::DropWork => (self.running.working, self.running.acquired) = (None, None),
             Do::Work(state) => {
-                let left = state.step().and_then(|step| self.time_left(step));
-                self.running.working = Some(self.job().begin(&state, left));
+                let turn = self.turn(&state);
+                self.running.working = Some(self.job().begin(&state, turn));
             }
             Do::Run(state) => self.run_phase(*state),
             Do::Publish(event) => self.running.publishing = Some(self.report(*event)),
@@ -99,9 +103,11 @@ impl<'a> Life<'a> {
         self.context.board.hold(self.slot.index(), intent.sector, *token, state);
     }
 
-    /// How long what the step is about to compute is worth anything.
-    fn time_left(&self, step: &Step) -> Option<Duration> {
-        expiry::time_left(step, &self.core.journal().received, expiry::unix_millis())
+    /// An older lease goes first, and so does what will be worthless soon.
+    fn turn(&self, state: &State) -> Turn {
+        let Journal { token, received, .. } = self.core.journal();
+        let left = |step| expiry::time_left(step, received, expiry::unix_millis());
+        Turn { seniority: token.0, expires_in: state.step().and_then(left) }
     }
 
     fn job(&self) -> Job {

@@ -1,6 +1,6 @@
 //! What a state needs, as a future: a processor and a phase on it, a pause, an empty slot.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use futures::{FutureExt, future::BoxFuture};
 use sealbus_schema::{
@@ -11,7 +11,7 @@ use sealbus_schema::{
 
 use super::{Context, retry_pause};
 use crate::{
-    processor::{ProcessError, ProcessorGuard, WorkOf},
+    processor::{ProcessError, ProcessorGuard, Turn, WorkOf},
     slot::Slot,
     stage::{StageCode, StageError, Workspace, add_pieces, c1, c2, files, pc1, pc2, transfer, tree_d},
 };
@@ -35,12 +35,11 @@ pub struct Job {
 }
 
 impl Job {
-    /// The first half of what a state needs: up to the processor, if it needs one. What is computed there is worthless
-    /// after `expires_in`, if that is given.
-    pub fn begin(self, state: &State, expires_in: Option<Duration>) -> BoxFuture<'static, Done> {
+    /// The first half of what a state needs: up to the processor, if it needs one.
+    pub fn begin(self, state: &State, turn: Turn) -> BoxFuture<'static, Done> {
         match state.need() {
-            Need::Run(phase) => async move { self.acquire(phase, expires_in).await }.boxed(),
-            Need::Pc1Room => async move { self.pc1_room().await }.boxed(),
+            Need::Run(phase) => async move { self.acquire(phase, turn).await }.boxed(),
+            Need::Pc1Room => async move { self.pc1_room(turn).await }.boxed(),
             Need::Retry => {
                 let pause = retry_pause(self.context.config.recover_interval, state.attempt());
                 async move {
@@ -84,8 +83,8 @@ impl Job {
         .boxed()
     }
 
-    async fn acquire(&self, phase: Phase, expires_in: Option<Duration>) -> Done {
-        match self.context.pool.acquire_for(phase, expires_in).await {
+    async fn acquire(&self, phase: Phase, turn: Turn) -> Done {
+        match self.context.pool.acquire_as(phase, turn).await {
             Ok(guard) => Done::Acquired(Box::new(guard)),
             Err(error) => {
                 let report = ErrorReport::from_error(ErrorClass::Crit, ErrorCode::PROCESSOR_START_FAILED, &error);
@@ -94,8 +93,8 @@ impl Job {
         }
     }
 
-    async fn pc1_room(&self) -> Done {
-        match self.context.pool.wait_for_room(Phase::Pc1).await {
+    async fn pc1_room(&self, turn: Turn) -> Done {
+        match self.context.pool.wait_for_room_as(Phase::Pc1, turn).await {
             Ok(()) => Done::Input(Input::Pc1RoomSeen),
             Err(error) => {
                 let report = ErrorReport::from_error(ErrorClass::Crit, ErrorCode::PROCESSOR_START_FAILED, &error);

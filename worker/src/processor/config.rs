@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::command::Protocol;
+use super::running::Limits;
 use crate::schedule::Group;
 use crate::stage::Stage;
 use crate::topology::CpuSet;
@@ -55,12 +57,23 @@ pub struct GroupConfig {
     pub env: BTreeMap<String, String>,
     /// More names to inherit.
     pub inherit_env: Vec<String>,
+    /// What the executable speaks.
+    pub protocol: Protocol,
+    /// The worker's own executable, through which `bin` is started so that it dies with the worker. `None` starts it
+    /// directly.
+    pub wrapper: Option<PathBuf>,
     /// The longest that a request may take.
     pub timeout: Duration,
+    /// The longest that a process that gives signs of life may give none.
+    pub silence_timeout: Duration,
+    /// The longest that a process may take to stop a request.
+    pub stop_timeout: Duration,
     /// The longest that a start may take, up to the child's first line.
     pub start_timeout: Duration,
     /// The longest answer that is accepted, in bytes.
     pub answer_bytes_max: usize,
+    /// The longest output in a file that is accepted, in bytes.
+    pub file_bytes_max: u64,
     /// The wait before the second start in a row after a failure; doubles up to `backoff_max`.
     pub backoff: Duration,
     /// The longest wait before a start.
@@ -122,9 +135,14 @@ impl GroupConfig {
             gpus: Vec::new(),
             env: BTreeMap::new(),
             inherit_env: Vec::new(),
+            protocol: Protocol::Sealbus,
+            wrapper: None,
             timeout: Duration::from_secs(24 * 3600),
+            silence_timeout: Duration::from_secs(60),
+            stop_timeout: Duration::from_secs(10),
             start_timeout: Duration::from_secs(30),
             answer_bytes_max: 16 << 20,
+            file_bytes_max: 1 << 30,
             backoff: Duration::from_millis(250),
             backoff_max: Duration::from_secs(30),
         }
@@ -161,6 +179,18 @@ impl GroupConfig {
         }
         environment.extend(self.env.clone());
         environment
+    }
+
+    /// What its processes are held to.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            start: self.start_timeout,
+            silence: self.silence_timeout,
+            stop: self.stop_timeout,
+            line_bytes: self.answer_bytes_max,
+            file_bytes: self.file_bytes_max,
+        }
     }
 
     /// The wait before a start after `failures` in a row.

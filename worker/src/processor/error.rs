@@ -81,10 +81,10 @@ pub enum ProcessFailure {
     /// A line that is no answer.
     #[error("not an answer: {0}")]
     Garbage(String),
-    /// An answer to another request.
-    #[error("answered request {answered} instead of {asked}")]
+    /// An answer to a request that is not open: one that was never made, or is answered already.
+    #[error("answered request {answered}, which is not open")]
     WrongId {
-        /// The id of the request.
+        /// The id of the oldest request that is open; 0 if none is.
         asked: u64,
         /// The id in the answer.
         answered: u64,
@@ -98,6 +98,21 @@ pub enum ProcessFailure {
     /// An answer beyond the limit.
     #[error("an answer of more than {0} bytes")]
     TooLarge(usize),
+    /// An output in a file that cannot be taken.
+    #[error("its output file cannot be taken: {0}")]
+    BadFile(String),
+    /// A process that gives signs of life gave none in time.
+    #[error("no sign of life within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// The process was killed because another request on it had to be stopped and did not stop.
+    #[error("killed, because another request on it did not stop when it was told to")]
+    Stopped,
+    /// Nobody needs the process any more.
+    #[error("not needed any more")]
+    Unneeded,
+    /// A task that cannot be handed over.
+    #[error("the task cannot be handed over: {0}")]
+    Task(String),
 }
 
 impl ProcessError {
@@ -105,14 +120,22 @@ impl ProcessError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match &self.failure {
+            // A class of a newer version: a person decides.
+            ProcessFailure::Stage(failure) if failure.class == ErrorClass::Unknown => ErrorClass::Perm,
             ProcessFailure::Stage(failure) => failure.class,
-            ProcessFailure::Start { .. } => ErrorClass::Crit,
-            ProcessFailure::Exited | ProcessFailure::ExitedAtStart | ProcessFailure::Timeout(_) => ErrorClass::Temp,
+            ProcessFailure::Start { .. } | ProcessFailure::Task(_) => ErrorClass::Crit,
+            ProcessFailure::Exited
+            | ProcessFailure::ExitedAtStart
+            | ProcessFailure::Timeout(_)
+            | ProcessFailure::Silent(_)
+            | ProcessFailure::Stopped
+            | ProcessFailure::Unneeded => ErrorClass::Temp,
             ProcessFailure::Handshake(_)
             | ProcessFailure::Garbage(_)
             | ProcessFailure::WrongId { .. }
             | ProcessFailure::WrongOutput(_)
-            | ProcessFailure::TooLarge(_) => ErrorClass::Perm,
+            | ProcessFailure::TooLarge(_)
+            | ProcessFailure::BadFile(_) => ErrorClass::Perm,
         }
     }
 
@@ -122,13 +145,18 @@ impl ProcessError {
         match &self.failure {
             ProcessFailure::Stage(failure) => ErrorCode::from_text(&failure.code),
             ProcessFailure::Start { .. } => ErrorCode::PROCESSOR_START_FAILED,
-            ProcessFailure::Exited | ProcessFailure::ExitedAtStart => ErrorCode::PROCESSOR_DIED,
-            ProcessFailure::Timeout(_) => ErrorCode::PROCESSOR_TIMED_OUT,
+            ProcessFailure::Exited
+            | ProcessFailure::ExitedAtStart
+            | ProcessFailure::Stopped
+            | ProcessFailure::Unneeded => ErrorCode::PROCESSOR_DIED,
+            ProcessFailure::Timeout(_) | ProcessFailure::Silent(_) => ErrorCode::PROCESSOR_TIMED_OUT,
+            ProcessFailure::Task(_) => ErrorCode::IO_FAILED,
             ProcessFailure::Handshake(_)
             | ProcessFailure::Garbage(_)
             | ProcessFailure::WrongId { .. }
             | ProcessFailure::WrongOutput(_)
-            | ProcessFailure::TooLarge(_) => ErrorCode::PROCESSOR_PROTOCOL,
+            | ProcessFailure::TooLarge(_)
+            | ProcessFailure::BadFile(_) => ErrorCode::PROCESSOR_PROTOCOL,
         }
     }
 

@@ -4,15 +4,18 @@
 //! its process, `live` what people see of all of them. A guard holds a seat, with everything that was taken for it, and
 //! gives it back when it is dropped; freed compute goes at once to whoever is next.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
+use tokio::sync::watch;
 
+use super::command::Program;
 use super::config::{GroupConfig, PoolConfig};
 use super::error::{PoolError, ProcessError, ProcessFailure};
 use super::spawner::Spawner;
-use crate::schedule::{Rules, Setup};
+use crate::schedule::{Rules, Seat, Setup};
 use crate::stage::{Stage, StageRequest};
 
 mod live;
@@ -20,8 +23,9 @@ mod seat;
 mod turns;
 
 use live::Live;
-pub use live::{ProcessorStatus, Progress, Work, WorkOf};
+pub use live::{ProcessorStatus, Work, WorkOf};
 use seat::Processor;
+pub use turns::Turn;
 use turns::{Held, Turns};
 
 /// All processors of this worker. Cheap to clone.
@@ -62,36 +66,34 @@ impl ProcessorPool {
         let mut processors: Vec<Processor> = Vec::new();
         let mut shown = Vec::new();
         for group in config.groups {
-            let bin = match &group.bin {
-                Some(bin) => bin.clone(),
-                None => std::env::current_exe().map_err(PoolError::OwnExecutable)?,
-            };
+            let own = std::env::current_exe().map_err(PoolError::OwnExecutable)?;
+            let program = Program::of(&group, &own);
             let group = Arc::new(group);
             for nth in 0..group.count {
                 let stage = group.stage;
                 let id = format!("{stage}-{}", shown.iter().filter(|(_, other, _)| *other == stage).count());
                 shown.push((id.clone(), stage, group.placement(nth)));
-                processors.push(Processor::new(id, Arc::clone(&group), bin.clone(), &config.tmp_roots));
+                processors.push(Processor::new(id, Arc::clone(&group), program.clone(), &config.tmp_roots));
             }
         }
         let spawner = Spawner::start().map_err(PoolError::Spawner)?;
         Ok(Self { shared: Arc::new(Shared { spawner, turns, processors, live: Live::new(shown) }) })
     }
 
-    /// Waits for a processor, in the order of asking, and holds it until the guard is dropped.
+    /// Waits for a processor, as the youngest of those who wait, and holds it until the guard is dropped.
     ///
     /// # Errors
     /// [`PoolError::NoProcessor`].
     pub async fn acquire(&self, stage: Stage) -> Result<ProcessorGuard, PoolError> {
-        self.acquire_for(stage, None).await
+        self.acquire_as(stage, Turn::default()).await
     }
 
-    /// [`acquire`](Self::acquire) for work that is worthless after `expires_in`: it goes before others when that is short.
+    /// Waits for a processor in turn, and holds it until the guard is dropped.
     ///
     /// # Errors
     /// [`PoolError::NoProcessor`].
-    pub async fn acquire_for(&self, stage: Stage, expires_in: Option<Duration>) -> Result<ProcessorGuard, PoolError> {
-        let held = self.shared.turns.seat(stage, expires_in).await?;
+    pub async fn acquire_as(&self, stage: Stage, turn: Turn) -> Result<ProcessorGuard, PoolError> {
+        let held = self.shared.turns.seat(stage, turn).await?;
         self.shared.live.begin(held.seat.processor, held.seat.grant);
         Ok(ProcessorGuard { shared: Arc::clone(&self.shared), stage, held })
     }
@@ -101,7 +103,15 @@ impl ProcessorPool {
     /// # Errors
     /// [`PoolError::NoProcessor`].
     pub async fn wait_for_room(&self, stage: Stage) -> Result<(), PoolError> {
-        self.shared.turns.room(stage).await
+        self.wait_for_room_as(stage, Turn::default()).await
+    }
+
+    /// Waits until [`acquire_as`](Self::acquire_as) would have been served, and holds nothing.
+    ///
+    /// # Errors
+    /// [`PoolError::NoProcessor`].
+    pub async fn wait_for_room_as(&self, stage: Stage, turn: Turn) -> Result<(), PoolError> {
+        self.shared.turns.room(stage, turn).await
     }
 
     /// Waits for a processor and has it carry out one request.
@@ -157,14 +167,9 @@ impl ProcessorGuard {
         self.shared.live.tell(self.held.seat.processor, self.held.seat.grant, of);
     }
 
-    /// Says how far the request has come, for people.
-    pub fn progressed(&self, progress: Option<Progress>) {
-        self.shared.live.progressed(self.held.seat.processor, self.held.seat.grant, progress);
-    }
-
     /// Has the request carried out. The process is started if there is none.
     ///
-    /// If the future is dropped before it is done, the process is killed with it.
+    /// If the future is dropped before it is done, the request is stopped: a process that works on nothing else is killed.
     ///
     /// # Errors
     /// [`ProcessError`]; unless the stage itself answered, the process has been killed and the next call starts
@@ -183,8 +188,17 @@ impl ProcessorGuard {
     pub async fn run_value(&mut self, task: Value) -> Result<Value, ProcessError> {
         let Shared { spawner, live, .. } = &*self.shared;
         let began = Instant::now();
-        let runs = |pid| live.runs(self.held.seat.processor, pid, None);
-        let output = self.processor().ask(spawner, task, runs).await?;
+        let Seat { processor, grant } = self.held.seat;
+        let runs = |pid| live.runs(processor, pid, None);
+        let (progress, mut told) = watch::channel(None);
+        let mut asking = pin!(self.processor().ask(spawner, task, progress, runs));
+        let output = loop {
+            tokio::select! {
+                biased;
+                answer = &mut asking => break answer?,
+                Ok(()) = told.changed() => live.progressed(processor, grant, told.borrow_and_update().clone()),
+            }
+        };
         live.took(self.stage, began.elapsed());
         Ok(output)
     }
@@ -202,10 +216,8 @@ impl ProcessorGuard {
 impl Drop for ProcessorGuard {
     fn drop(&mut self) {
         let seat = self.held.seat;
-        // A request that was dropped has killed the process.
-        if let Some(pid) = self.processor().idle_pid() {
-            self.shared.live.runs(seat.processor, pid, None);
-        }
+        // A request that was dropped may have killed the process.
+        self.shared.live.runs(seat.processor, self.processor().pid(), None);
         self.shared.live.end(seat.processor, seat.grant);
     }
 }

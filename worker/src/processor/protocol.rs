@@ -1,5 +1,8 @@
 //! Version 2 of the processor protocol: one JSON document a line, on stdin and stdout. `docs/processors.md` is written
 //! for those who implement it.
+//!
+//! Here are the lines as such; [`said`] reads those of the child, [`order`] those of the worker, and [`large`] is about
+//! values that travel as files.
 
 use sealbus_schema::ErrorClass;
 use serde::{Deserialize, Serialize};
@@ -7,8 +10,16 @@ use serde_json::Value;
 
 use crate::stage::StageError;
 
+pub mod damocles;
+pub mod large;
+pub mod order;
+pub mod said;
+
 /// The version that is spoken here.
 pub const VERSION: u32 = 2;
+
+/// The code of the answer to a request that was cancelled.
+pub const CANCELLED: &str = "CANCELLED";
 
 /// The child's first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +30,24 @@ pub struct Hello {
     pub stage: String,
     /// The child's process id.
     pub pid: u32,
+    /// What the child can do beyond the least; see [`Features`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
+}
+
+/// What a child can do beyond the least. Names that are not known here mean nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// It tells how far a request has come.
+    pub progress: bool,
+    /// It stops a request when it is told to.
+    pub cancel: bool,
+    /// It gives signs of life.
+    pub heartbeat: bool,
+    /// It reads large tasks from files.
+    pub files: bool,
+    /// It works on several requests at the same time.
+    pub concurrent: bool,
 }
 
 /// A line to the child.
@@ -58,7 +87,54 @@ pub struct Failure {
     /// The stable code.
     pub code: String,
     /// For people.
+    #[serde(default)]
     pub message: String,
+}
+
+/// How far a request has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The part that is done, 0 to 1.
+    pub done: f64,
+    /// What is being done, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+impl Hello {
+    /// The greeting of this process, without features.
+    #[must_use]
+    pub fn of(stage: crate::stage::Stage) -> Self {
+        let features = Vec::new();
+        Self { sealbus_processor: VERSION, stage: stage.name().to_owned(), pid: std::process::id(), features }
+    }
+}
+
+impl Features {
+    /// All of them.
+    pub const ALL: [&'static str; 5] = ["progress", "cancel", "heartbeat", "files", "concurrent"];
+
+    /// Those that a greeting names.
+    #[must_use]
+    pub fn named(names: &[String]) -> Self {
+        let has = |name: &str| names.iter().any(|other| other == name);
+        Self {
+            progress: has("progress"),
+            cancel: has("cancel"),
+            heartbeat: has("heartbeat"),
+            files: has("files"),
+            concurrent: has("concurrent"),
+        }
+    }
+}
+
+impl Progress {
+    /// With `done` inside its bounds and a note of bounded length: a child's number and text are not trusted.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        let done = if self.done.is_finite() { self.done.clamp(0.0, 1.0) } else { 0.0 };
+        Self { done, note: self.note.chars().take(200).collect() }
+    }
 }
 
 impl From<StageError> for Failure {
@@ -67,13 +143,18 @@ impl From<StageError> for Failure {
     }
 }
 
+/// Tells a field that is there with `null` from one that is not.
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn lines_have_the_documented_shape() {
-        let hello = Hello { sealbus_processor: VERSION, stage: "pc1".into(), pid: 7 };
+        let hello = Hello { sealbus_processor: VERSION, stage: "pc1".into(), pid: 7, features: Vec::new() };
         assert_eq!(serde_json::to_string(&hello).expect("json"), r#"{"sealbus_processor":2,"stage":"pc1","pid":7}"#);
         let output = Answer { id: 1, result: AnswerResult::Output(Value::Bool(true)) };
         assert_eq!(serde_json::to_string(&output).expect("json"), r#"{"id":1,"output":true}"#);
@@ -82,5 +163,14 @@ mod tests {
         let text = r#"{"id":2,"error":{"class":"crit","code":"DISK_FULL","message":"write"}}"#;
         assert_eq!(serde_json::to_string(&error).expect("json"), text);
         assert_eq!(serde_json::from_str::<Answer>(text).expect("answer"), error);
+    }
+
+    #[test]
+    fn unknown_features_mean_nothing_and_progress_is_bounded() {
+        let names = ["cancel", "telepathy"].map(str::to_owned);
+        assert_eq!(Features::named(&names), Features { cancel: true, ..Features::default() });
+        let wild = Progress { done: f64::NAN, note: "x".repeat(1000) }.bounded();
+        assert_eq!((wild.done, wild.note.len()), (0.0, 200));
+        assert_eq!(Progress { done: 7.0, note: String::new() }.bounded().done, 1.0);
     }
 }

@@ -1,86 +1,147 @@
-//! One child process: its pipes, its stderr, its end.
+//! One child process that serves many requests at the same time.
+//!
+//! [`Running`] is a handle. Behind it a supervisor owns the process: it routes answers by id,
+//! watches for the child's end, its silence and for requests that should have stopped, and ends the process group with
+//! all that came out of it. Whatever ends the process reaches every open request. No wait here is without a limit: a
+//! request has its own, a stop has its grace, and the end of a process takes a few seconds at most.
 
-use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use sealbus_schema::error::Exit;
 use serde_json::Value;
-use tokio::io::{AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::io::BufReader;
+use tokio::process::{ChildStdout, Command};
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::child::PARENT_PID;
-use super::error::{ProcessFailure, exit_of};
+use super::error::ProcessFailure;
 use super::lines::{Line, read_line};
-use super::protocol::{Answer, AnswerResult, Hello, Request, VERSION};
+use super::protocol::order::Order;
+use super::protocol::{AnswerResult, Features, Hello, Progress, VERSION, large};
 use super::spawner::Spawner;
 use crate::stage::Stage;
 
+pub mod descendants;
+mod group;
+mod shared;
+mod supervise;
+mod table;
+mod tail;
+mod usage;
+
+pub use tail::Tail;
+pub use usage::Usage;
+
+use group::{END_WAIT, Group};
+use shared::Shared;
+
 const HELLO_BYTES_MAX: usize = 4096;
-const STDERR_LINE_BYTES_MAX: usize = 4096;
-const STDERR_LINES_KEPT: usize = 50;
-/// How long a process that closed its pipe, or was killed, is waited for.
-const END_WAIT: Duration = Duration::from_secs(2);
-
-/// The last lines of a child's stderr.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tail(Arc<Mutex<VecDeque<String>>>);
-
-impl Tail {
-    fn push(&self, line: String) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == STDERR_LINES_KEPT {
-            lines.pop_front();
-        }
-        lines.push_back(line);
-    }
-
-    /// The lines, oldest first.
-    pub(super) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-}
 
 /// A child that has greeted. Dropping it kills its whole process group.
 #[derive(Debug)]
-pub(super) struct Running {
-    group: Group,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-    stderr: Option<tokio::task::JoinHandle<()>>,
-    pub(super) tail: Tail,
-    last_id: u64,
-    answer_bytes_max: usize,
+pub struct Running {
+    shared: Arc<Shared>,
+    pid: Option<u32>,
+    features: Features,
+}
+
+/// Tells when a process is gone, also after its handle was dropped.
+#[derive(Clone, Debug)]
+pub struct Gone(watch::Receiver<bool>);
+
+/// How a request is to be treated.
+#[derive(Clone, Debug, Default)]
+pub struct AskOptions {
+    /// The longest that it may take.
+    pub limit: Duration,
+    /// Where to tell how far it has come.
+    pub progress: Option<watch::Sender<Option<Progress>>>,
+}
+
+/// A request that the child answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered {
+    /// What it answered.
+    pub result: AnswerResult,
+    /// What that cost.
+    pub usage: Usage,
 }
 
 /// A failure together with how the process ended and what it wrote.
-#[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) failure: ProcessFailure,
-    pub(super) exit: Option<Exit>,
-    pub(super) stderr_tail: Vec<String>,
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// What happened.
+    pub failure: ProcessFailure,
+    /// How the process ended, if it did so by itself.
+    pub exit: Option<Exit>,
+    /// The last lines of stderr, oldest first.
+    pub stderr_tail: Vec<String>,
 }
 
+/// What becomes of a request.
+pub type Outcome = Result<Answered, Ended>;
+
 /// What to start.
-pub(super) struct Launch<'a> {
-    pub(super) spawner: &'a Spawner,
-    pub(super) command: Command,
-    pub(super) bin: String,
-    pub(super) processor: String,
-    pub(super) stage: Stage,
-    pub(super) start_timeout: Duration,
-    pub(super) answer_bytes_max: usize,
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// Who starts it.
+    pub spawner: &'a Spawner,
+    /// The program with its arguments and its environment.
+    pub command: Command,
+    /// What messages call the program.
+    pub bin: String,
+    /// The processor's name.
+    pub processor: String,
+    /// The stage that it must greet with.
+    pub stage: Stage,
+    /// Its private directory for temporary files, in which large values travel.
+    pub tmp_dir: PathBuf,
+    /// The limits that it must keep.
+    pub limits: Limits,
+}
+
+/// What a child is held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Up to its greeting.
+    pub start: Duration,
+    /// Without a sign of life, if it has announced some.
+    pub silence: Duration,
+    /// From the cancel of a request to its answer.
+    pub stop: Duration,
+    /// Of one line from it, in bytes.
+    pub line_bytes: usize,
+    /// Of an output that it leaves in a file, in bytes.
+    pub file_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            start: Duration::from_secs(30),
+            silence: Duration::from_secs(60),
+            stop: Duration::from_secs(10),
+            line_bytes: 16 << 20,
+            file_bytes: 1 << 30,
+        }
+    }
 }
 
 impl Running {
     /// Starts the process and waits for its greeting.
-    pub(super) async fn start(launch: Launch<'_>) -> Result<Self, Ended> {
-        let Launch { spawner, mut command, bin, processor, stage, start_timeout, answer_bytes_max } = launch;
+    ///
+    /// # Errors
+    /// How it ended instead.
+    pub async fn start(launch: Launch<'_>) -> Result<Self, Ended> {
+        let Launch { spawner, mut command, bin, processor, stage, tmp_dir, limits } = launch;
+        let mark = descendants::Mark::fresh();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env(PARENT_PID, std::process::id().to_string()).process_group(0).kill_on_drop(true);
+        command.env(PARENT_PID, std::process::id().to_string()).env(descendants::VARIABLE, mark.as_str());
+        command.process_group(0).kill_on_drop(true);
         let start_failed = |reason: String| Ended {
             failure: ProcessFailure::Start { bin: bin.clone(), reason },
             exit: None,
@@ -88,163 +149,177 @@ impl Running {
         };
         let mut child = spawner.spawn(command).await.map_err(|error| start_failed(error.to_string()))?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let group = Group::of(child);
+        let group = Group::of(child, mark);
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
             return Err(start_failed("no pipes".to_owned()));
         };
         let tail = Tail::default();
-        let reader = tokio::spawn(forward_stderr(stderr, tail.clone(), processor));
-        let mut running = Self {
-            group,
-            stdin,
-            stdout: BufReader::new(stdout),
-            stderr: Some(reader),
-            tail,
-            last_id: 0,
-            answer_bytes_max,
-        };
-        let greeted = match timeout(start_timeout, running.read_hello(stage)).await {
+        let stderr = tokio::spawn(tail.clone().follow(stderr, processor));
+        let mut stdout = BufReader::with_capacity(1 << 16, stdout);
+        let greeted = match timeout(limits.start, read_hello(&mut stdout, stage, &bin)).await {
             Ok(greeted) => greeted,
-            Err(_) => Err(ProcessFailure::Timeout(start_timeout)),
+            Err(_) => Err(ProcessFailure::Timeout(limits.start)),
         };
-        match greeted {
-            Ok(()) => Ok(running),
-            Err(failure) => Err(running.end(failure).await),
-        }
+        let features = match greeted {
+            Ok(hello) => Features::named(&hello.features),
+            Err(failure) => return Err(group.end(failure, &tail, stderr).await),
+        };
+        let pid = group.pid();
+        let (shared, orders) = Shared::new(pid, features, tmp_dir, limits, tail);
+        supervise::begin(Arc::clone(&shared), orders, group, (stdin, stdout, stderr));
+        Ok(Self { shared, pid, features })
     }
 
-    /// The process id, unless it has been waited for.
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.group.child.id()
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
     }
 
-    /// Whether the process has ended while nobody asked anything of it.
-    pub(super) fn has_ended(&mut self) -> bool {
-        !matches!(self.group.child.try_wait(), Ok(None))
+    /// What the child said it can do.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        self.features
     }
 
-    /// Sends a task and waits for its answer. After a failure the process must be [ended](Self::end).
-    pub(super) async fn ask(&mut self, task: Value, limit: Duration) -> Result<AnswerResult, ProcessFailure> {
-        self.last_id += 1;
-        let id = self.last_id;
-        let mut line =
-            serde_json::to_vec(&Request { id, task }).map_err(|error| ProcessFailure::Garbage(error.to_string()))?;
-        line.push(b'\n');
-        let Self { group, stdin, stdout, answer_bytes_max, .. } = self;
-        let exchange = async {
-            // A child that dies breaks the pipe; that it died is then found by the reading half.
-            let _ = stdin.write_all(&line).await;
-            let mut line = Vec::new();
-            match read_line(stdout, &mut line, *answer_bytes_max).await {
-                Ok(Line::Whole) => parse_answer(&line, id),
-                Ok(Line::TooLong) => Err(ProcessFailure::TooLarge(*answer_bytes_max)),
-                Ok(Line::End) | Err(_) => Err(ProcessFailure::Exited),
+    /// The last lines of its stderr so far.
+    #[must_use]
+    pub fn tail(&self) -> Vec<String> {
+        self.shared.tail.lines()
+    }
+
+    /// Whether the process has ended, or is being ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.shared.is_over()
+    }
+
+    /// Waits until no request is being stopped any more, and says whether the process can be asked. Takes no longer than
+    /// a stop and the end of a process.
+    pub async fn ready(&self) -> bool {
+        self.shared.settled().await;
+        !self.has_ended()
+    }
+
+    /// Tells when the process is gone.
+    #[must_use]
+    pub fn gone(&self) -> Gone {
+        Gone(self.shared.gone())
+    }
+
+    /// Sends a task and waits for its answer. May be called while others wait for theirs, if the child is
+    /// [concurrent](Features::concurrent).
+    ///
+    /// If the future is dropped, or the limit passes, the request is stopped: a child that stops requests is told so and
+    /// given time; a process that works on nothing else is killed, at once if the future was dropped; and one that does
+    /// not stop is killed with whatever it works on. After a passed limit this returns only when the request has stopped.
+    ///
+    /// # Errors
+    /// What happened to the request; the process has ended then, unless it was a passed limit and the child stopped it.
+    pub async fn ask(&self, task: Value, options: AskOptions) -> Outcome {
+        let AskOptions { limit, progress } = options;
+        let (answer, mut outcome) = oneshot::channel();
+        let (id, large_task) = self.shared.open(answer, progress).await?;
+        let mut asked = Asked { shared: &self.shared, id, file: None, known: false, waiting: true };
+        let line = match encode(task, id, large_task).await {
+            Ok((line, file)) => {
+                asked.file = file;
+                line
             }
+            Err(reason) => return Err(self.shared.failed(ProcessFailure::Task(reason))),
         };
-        // Children of the child may hold its stdout open after it has died, so its end is waited for as well; an answer
-        // that it left goes first.
-        let ended = async {
-            let _ = group.child.wait().await;
-            tokio::time::sleep(END_WAIT / 4).await;
-        };
-        tokio::select! {
+        self.shared.send(line);
+        asked.known = true;
+        let answered = tokio::select! {
             biased;
-            answer = exchange => answer,
-            () = ended => Err(ProcessFailure::Exited),
-            () = tokio::time::sleep(limit) => Err(ProcessFailure::Timeout(limit)),
-        }
-    }
-
-    /// Kills the process if it still lives, and collects how it ended. Only an end of its own accord is told as such.
-    pub(super) async fn end(mut self, failure: ProcessFailure) -> Ended {
-        let by_itself = matches!(failure, ProcessFailure::Exited | ProcessFailure::ExitedAtStart);
-        let own_end = match by_itself {
-            true => timeout(END_WAIT / 4, self.group.child.wait()).await.ok().and_then(Result::ok),
-            false => self.group.child.try_wait().ok().flatten(),
+            answered = &mut outcome => Some(answered),
+            () = tokio::time::sleep(limit) => None,
         };
-        self.group.kill();
-        if own_end.is_none() {
-            let _ = timeout(END_WAIT, self.group.child.wait()).await;
-        }
-        if let Some(reader) = self.stderr.take() {
-            // All writers are dead, unless one left the process group.
-            let _ = timeout(END_WAIT / 4, reader).await;
-        }
-        Ended { failure, exit: own_end.map(exit_of), stderr_tail: self.tail.lines() }
-    }
-
-    async fn read_hello(&mut self, stage: Stage) -> Result<(), ProcessFailure> {
-        let mut line = Vec::new();
-        match read_line(&mut self.stdout, &mut line, HELLO_BYTES_MAX).await {
-            Ok(Line::Whole) => {}
-            Ok(Line::TooLong) => return Err(ProcessFailure::Handshake(format!("more than {HELLO_BYTES_MAX} bytes"))),
-            Ok(Line::End) | Err(_) => return Err(ProcessFailure::ExitedAtStart),
-        }
-        let hello: Hello = serde_json::from_slice(&line)
-            .map_err(|error| ProcessFailure::Handshake(format!("{error} in {:?}", String::from_utf8_lossy(&line))))?;
-        if hello.sealbus_processor != VERSION || hello.stage != stage.name() {
-            let greeted =
-                format!("version {} for {:?}, wanted {VERSION} for {stage}", hello.sealbus_processor, hello.stage);
-            return Err(ProcessFailure::Handshake(greeted));
-        }
-        Ok(())
-    }
-}
-
-fn parse_answer(line: &[u8], asked: u64) -> Result<AnswerResult, ProcessFailure> {
-    let excerpt = || String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
-    let answer: Answer =
-        serde_json::from_slice(line).map_err(|error| ProcessFailure::Garbage(format!("{error} in {:?}", excerpt())))?;
-    if answer.id != asked {
-        return Err(ProcessFailure::WrongId { asked, answered: answer.id });
-    }
-    Ok(answer.result)
-}
-
-async fn forward_stderr(stderr: ChildStderr, tail: Tail, processor: String) {
-    let mut from = BufReader::new(stderr);
-    let mut line = Vec::new();
-    loop {
-        let end = match read_line(&mut from, &mut line, STDERR_LINE_BYTES_MAX).await {
-            Ok(end) => end,
-            Err(_) => return,
-        };
-        if end != Line::End || !line.is_empty() {
-            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            tracing::info!(target: "sealbus_worker::processor::stderr", processor, "{text}");
-            tail.push(text);
-        }
-        if end == Line::End {
-            return;
+        asked.waiting = false;
+        match answered {
+            Some(answered) => answered.unwrap_or_else(|_| Err(self.shared.failed(ProcessFailure::Exited))),
+            None => {
+                self.shared.stop(id, self.features.cancel, ProcessFailure::Timeout(limit));
+                let stopped = timeout(self.shared.limits.stop + 4 * END_WAIT, outcome).await;
+                let failed = self.shared.failed(ProcessFailure::Timeout(limit));
+                // Its last words are of interest, whatever it answered.
+                Err(match stopped {
+                    Ok(Ok(Err(ended))) => Ended { failure: failed.failure, ..ended },
+                    _ => failed,
+                })
+            }
         }
     }
 }
 
-/// A child that leads a process group. Dropping it kills the group.
-#[derive(Debug)]
-struct Group {
-    child: Child,
-    /// The group's number, until it has been killed. While the leader has not been waited for, or the group has
-    /// members, nobody else can get the number; after a wait the kill follows at once.
-    number: Option<Pid>,
-}
-
-impl Group {
-    fn of(child: Child) -> Self {
-        let number = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Self { child, number }
-    }
-
-    fn kill(&mut self) {
-        if let Some(number) = self.number.take() {
-            // No such group: all have ended.
-            let _ = kill_process_group(number, Signal::KILL);
-        }
-    }
-}
-
-impl Drop for Group {
+impl Drop for Running {
     fn drop(&mut self) {
-        self.kill();
+        self.shared.doom(ProcessFailure::Unneeded);
     }
+}
+
+impl Gone {
+    /// Waits until the process and all that came out of it have been killed, or for a few seconds.
+    pub async fn wait(mut self) {
+        let _ = timeout(4 * END_WAIT, self.0.wait_for(|gone| *gone)).await;
+    }
+}
+
+/// A request that somebody waits for, with the file of its task.
+struct Asked<'a> {
+    shared: &'a Shared,
+    id: u64,
+    file: Option<PathBuf>,
+    /// Whether the child has been told of it.
+    known: bool,
+    waiting: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.known {
+            self.shared.forget(self.id);
+        } else if self.waiting {
+            self.shared.stop(self.id, false, ProcessFailure::Unneeded);
+        }
+        if let Some(file) = &self.file {
+            large::remove(file);
+        }
+    }
+}
+
+/// The line for a task, and the file in which it lies, if the child reads files and it is large.
+async fn encode(task: Value, id: u64, files_in: Option<PathBuf>) -> Result<(Vec<u8>, Option<PathBuf>), String> {
+    let encode = move || {
+        let json = serde_json::to_vec(&task).map_err(|error| error.to_string())?;
+        match files_in {
+            Some(dir) if json.len() > large::LINE_BYTES => {
+                let path = large::write(&dir, &format!("task-{id}.json"), &json)
+                    .map_err(|error| format!("write {}: {error}", dir.display()))?;
+                Ok((Order::file_line(id, &path), Some(path)))
+            }
+            _ => Ok((Order::run_line(id, &json), None)),
+        }
+    };
+    tokio::task::spawn_blocking(encode).await.map_err(|error| error.to_string())?
+}
+
+async fn read_hello(stdout: &mut BufReader<ChildStdout>, stage: Stage, bin: &str) -> Result<Hello, ProcessFailure> {
+    let mut line = Vec::new();
+    match read_line(stdout, &mut line, HELLO_BYTES_MAX).await {
+        Ok(Line::Whole) => {}
+        Ok(Line::TooLong) => return Err(ProcessFailure::Handshake(format!("more than {HELLO_BYTES_MAX} bytes"))),
+        Ok(Line::End) | Err(_) => return Err(ProcessFailure::ExitedAtStart),
+    }
+    if let Some(reason) = super::exec_child::reason_in(&line) {
+        return Err(ProcessFailure::Start { bin: bin.to_owned(), reason });
+    }
+    let hello: Hello = serde_json::from_slice(&line)
+        .map_err(|error| ProcessFailure::Handshake(format!("{error} in {:?}", String::from_utf8_lossy(&line))))?;
+    if hello.sealbus_processor != VERSION || hello.stage != stage.name() {
+        let greeted =
+            format!("version {} for {:?}, wanted {VERSION} for {stage}", hello.sealbus_processor, hello.stage);
+        return Err(ProcessFailure::Handshake(greeted));
+    }
+    Ok(hello)
 }

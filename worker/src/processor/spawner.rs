@@ -9,21 +9,30 @@ use std::sync::mpsc;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 
+use super::running::descendants;
+
 type Order = (Command, oneshot::Sender<io::Result<Child>>);
 
 /// A handle to the thread. The thread ends when the last handle is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Spawner {
+pub struct Spawner {
     orders: mpsc::Sender<Order>,
 }
 
 impl Spawner {
-    /// Starts the thread; within a tokio runtime.
-    pub(super) fn start() -> io::Result<Self> {
+    /// Starts the thread; within a tokio runtime. What earlier workers left behind when they were killed goes first.
+    ///
+    /// # Errors
+    /// Of the operating system, if there can be no more threads.
+    pub fn start() -> io::Result<Self> {
         let (orders, received) = mpsc::channel::<Order>();
         let runtime = tokio::runtime::Handle::current();
         std::thread::Builder::new().name("processor-spawner".to_owned()).spawn(move || {
             let _within = runtime.enter();
+            let killed = descendants::kill_leftovers();
+            if killed > 0 {
+                tracing::warn!(killed, "killed processors that a dead worker had left behind");
+            }
             while let Ok((mut command, reply)) = received.recv() {
                 // If nobody waits any more, the child is dropped and thereby killed.
                 let _ = reply.send(command.spawn());
@@ -33,7 +42,10 @@ impl Spawner {
     }
 
     /// Starts a process.
-    pub(super) async fn spawn(&self, command: Command) -> io::Result<Child> {
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub async fn spawn(&self, command: Command) -> io::Result<Child> {
         let (reply, answer) = oneshot::channel();
         let gone = || io::Error::other("the spawner thread is gone");
         self.orders.send((command, reply)).map_err(|_| gone())?;

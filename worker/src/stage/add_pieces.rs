@@ -3,7 +3,7 @@
 //! So far only committed capacity: one piece of zeros as large as the sector, as a sparse file.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use filecoin_proofs_api::UnpaddedBytesAmount;
 use sealbus_schema::message::PieceInfo;
@@ -66,6 +66,20 @@ impl StageRequest for Request {
 /// # Errors
 /// [`StageCode::PieceUnsupported`] for anything but one zero piece of the sector's size; of the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
+    run_by(request, &|temporary, size| {
+        let make = || -> std::io::Result<()> {
+            let file = File::create(temporary)?;
+            file.set_len(size)
+        };
+        make().map_err(|error| StageError::io("make", temporary, &error))
+    })
+}
+
+/// [`run`] with somebody else to write the file of this size.
+pub(super) fn run_by(
+    request: &Request,
+    make: &dyn Fn(&Path, u64) -> Result<(), StageError>,
+) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let size = request.proof.sector_size().bytes();
     match request.pieces.as_slice() {
@@ -78,19 +92,16 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     let unsealed = workspace.unsealed();
     let temporary = workspace.scratch("unsealed");
     files::remove_tree(&temporary)?;
-    let make = || -> std::io::Result<()> {
-        let file = File::create(&temporary)?;
-        file.set_len(size)?;
-        file.sync_all()
-    };
-    make().map_err(|error| StageError::io("make", &temporary, &error))?;
+    make(&temporary, size)?;
+    files::require_size(&temporary, size)?;
+    files::sync_file(&temporary)?;
     files::rename(&temporary, &unsealed)?;
     files::sync_parent(&unsealed)?;
     Ok(Response { pieces: vec![PieceInfo { commitment: zero_commitment(size)?, padded_bytes: size }] })
 }
 
 /// The commitment of a zero piece of `padded_bytes` bytes, without hashing the piece.
-fn zero_commitment(padded_bytes: u64) -> Result<Commitment, StageError> {
+pub(super) fn zero_commitment(padded_bytes: u64) -> Result<Commitment, StageError> {
     filecoin_proofs::pieces::zero_padding(UnpaddedBytesAmount(padded_bytes / 128 * 127))
         .map(|piece| Commitment(piece.commitment))
         .map_err(|error| StageError::library("commitment of zeros", &error))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use filecoin_proofs_api::seal;
+use filecoin_proofs_api::seal::{self, SealCommitPhase1Output};
 use sealbus_schema::{ProofBytes, Randomness, SealProof, SectorId};
 use serde::{Deserialize, Serialize};
 
@@ -45,14 +45,27 @@ impl StageRequest for Request {
 /// [`StageCode::InputMissing`], [`StageCode::InputMismatch`] if `c1.json` is not there or for something else;
 /// [`StageCode::ParamsMissing`]; [`StageCode::ProofInvalid`]; of the library.
 pub fn run(request: &Request) -> Result<Response, StageError> {
+    run_by(request, &|openings| {
+        let path = sector::registered(request.proof).cache_params_path();
+        require_parameters(path.map_err(|error| StageError::library("name the parameters", &error))?)?;
+        let SectorId { miner, number } = request.sector;
+        seal::seal_commit_phase2(openings, sector::prover_id(miner), sector::api_number(number))
+            .map(|output| output.proof)
+            .map_err(|error| StageError::library("prove", &error))
+    })
+}
+
+/// [`run`] with somebody else to make the proof out of the openings. The verifying key must be there all the same.
+pub(super) fn run_by(
+    request: &Request,
+    prove: &dyn Fn(SealCommitPhase1Output) -> Result<Vec<u8>, StageError>,
+) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let c1::Record { key, output } = require_openings(&workspace, request)?;
-    require_parameters(request.proof)?;
     let Request { proof, sector, ticket, seed, .. } = *request;
-    let proof_bytes =
-        seal::seal_commit_phase2(output, sector::prover_id(sector.miner), sector::api_number(sector.number))
-            .map_err(|error| StageError::library("prove", &error))?
-            .proof;
+    let path = sector::registered(proof).cache_verifying_key_path();
+    require_parameters(path.map_err(|error| StageError::library("name the verifying key", &error))?)?;
+    let proof_bytes = prove(output)?;
     let valid = seal::verify_seal(
         sector::registered(proof),
         key.comm_r.0,
@@ -92,13 +105,9 @@ fn require_openings(workspace: &Workspace, request: &Request) -> Result<c1::Reco
     Ok(record)
 }
 
-fn require_parameters(proof: SealProof) -> Result<(), StageError> {
-    let registered = sector::registered(proof);
-    for path in [registered.cache_params_path(), registered.cache_verifying_key_path()] {
-        let path = path.map_err(|error| StageError::library("name the parameters", &error))?;
-        if files::size_of(&path)?.is_none() {
-            return Err(StageError::new(StageCode::ParamsMissing, format!("{} is not there", path.display())));
-        }
+fn require_parameters(path: PathBuf) -> Result<(), StageError> {
+    match files::size_of(&path)? {
+        Some(_) => Ok(()),
+        None => Err(StageError::new(StageCode::ParamsMissing, format!("{} is not there", path.display()))),
     }
-    Ok(())
 }

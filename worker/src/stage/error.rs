@@ -76,6 +76,16 @@ codes! {
     StoreConflict = "STORE_CONFLICT", Perm;
     /// What was read back from the permanent store is not what was written.
     ChecksumMismatch = "CHECKSUM_MISMATCH", Temp;
+    /// An executable of somebody else's that does the work of a stage could not be started.
+    ProcessorStartFailed = "PROCESSOR_START_FAILED", Crit;
+    /// It ended before it answered.
+    ProcessorDied = "PROCESSOR_DIED", Temp;
+    /// It did not become ready in time.
+    ProcessorTimedOut = "PROCESSOR_TIMED_OUT", Temp;
+    /// It said something that is not its protocol.
+    ProcessorProtocol = "PROCESSOR_PROTOCOL", Perm;
+    /// It answered an error, which has no class and no code in its protocol.
+    ProcessorRefused = "PROCESSOR_REFUSED", Perm;
 }
 
 /// A failed stage.

@@ -100,6 +100,18 @@ struct LabelsMarker {
 /// [`StageCode::InputMissing`] without tree D, [`StageCode::CommDMismatch`] if its root is not that of the pieces; of
 /// the library and file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
+    run_by(request, &|workspace, key| {
+        parent_cache::ensure(key.proof)?;
+        seal::sdr(sector::registered(key.proof), workspace.cache(), key.replica_id().into())
+            .map_err(|error| StageError::library("label the layers", &error))
+    })
+}
+
+/// [`run`] with somebody else to make the layers in the cache directory.
+pub(super) fn run_by(
+    request: &Request,
+    label: &dyn Fn(&Workspace, &ReplicaKey) -> Result<(), StageError>,
+) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let Request { proof, sector, ticket, .. } = *request;
     let comm_d = sector::comm_d(proof, &request.pieces)?;
@@ -110,9 +122,7 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     }
     files::remove_tree(&workspace.pc1_record())?;
     drop_foreign_layers(&workspace, &key)?;
-    parent_cache::ensure(proof)?;
-    seal::sdr(sector::registered(proof), workspace.cache(), key.replica_id().into())
-        .map_err(|error| StageError::library("label the layers", &error))?;
+    label(&workspace, &key)?;
     for layer in 1..=sector::layers(proof) {
         files::require_size(&workspace.layer(layer), proof.sector_size().bytes())?;
         files::sync_file(&workspace.layer(layer))?;

@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use filecoin_proofs_api::seal;
+use filecoin_proofs_api::seal::{self, SealPreCommitPhase1Output, SealPreCommitPhase2Output};
 use sealbus_schema::message::PieceInfo;
 use sealbus_schema::{Commitment, Randomness, SealProof, SectorId};
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,17 @@ pub(crate) struct Record {
 /// [`StageCode::InputMissing`], [`StageCode::InputMismatch`] if PC1's files are not whole; [`StageCode::CommRMismatch`]
 /// and [`StageCode::CommRMismatch`] if the result is wrong; of the library and the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
+    run_by(request, &|labels, cache, sealed| {
+        seal::seal_pre_commit_phase2(labels, cache, sealed)
+            .map_err(|error| StageError::library("encode and build trees", &error))
+    })
+}
+
+/// [`run`] with somebody else to encode the file in place and build the trees into a cache directory.
+pub(super) fn run_by(
+    request: &Request,
+    encode: &dyn Fn(SealPreCommitPhase1Output, &Path, &Path) -> Result<SealPreCommitPhase2Output, StageError>,
+) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     if let Some(record) = finished(&workspace, request)? {
         // The scratch directory outlives a run that was killed at the very end, and its links would hold the layers'
@@ -77,8 +88,7 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     files::remove_tree(&workspace.pc2_record())?;
     let scratch = prepare(&workspace, request.proof)?;
 
-    let pre_commit = seal::seal_pre_commit_phase2(output, &scratch.cache, &scratch.sealed)
-        .map_err(|error| StageError::library("encode and build trees", &error))?;
+    let pre_commit = encode(output, &scratch.cache, &scratch.sealed)?;
     pc2_check::check(&key, &pre_commit, &request.pieces, &scratch.cache, &scratch.sealed)?;
     pc2_check::normalise_t_aux(request.proof, &scratch.cache)?;
 

@@ -62,6 +62,24 @@ impl StageRequest for Request {
 /// [`StageCode::CommDMismatch`] if the data is not what the pieces say; [`StageCode::InputMissing`],
 /// [`StageCode::InputMismatch`]; of the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
+    let comm_d = sector::comm_d(request.proof, &request.pieces)?;
+    run_by(request, &|unsealed, scratch| {
+        let built = scratch.join(workspace::TREE_D_FILE);
+        match static_tree_d::provide(request.proof, comm_d, unsealed, &request.static_dirs, &built)? {
+            Some(origin) => {
+                tracing::debug!(?origin, "tree D of committed capacity");
+                Ok(comm_d)
+            }
+            None => build(unsealed, request.proof, scratch),
+        }
+    })
+}
+
+/// [`run`] with somebody else to build the tree of the file into a directory, and tell its root.
+pub(super) fn run_by(
+    request: &Request,
+    build: &dyn Fn(&Path, &Path) -> Result<Commitment, StageError>,
+) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let comm_d = sector::comm_d(request.proof, &request.pieces)?;
     if finished_root(&workspace, request.proof)? == Some(comm_d) {
@@ -70,20 +88,14 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     }
     files::require_size(&workspace.unsealed(), request.proof.sector_size().bytes())?;
     let scratch = workspace.fresh_scratch("tree_d")?;
-    let built = scratch.join(workspace::TREE_D_FILE);
-    let of_zeros = static_tree_d::provide(request.proof, comm_d, &workspace.unsealed(), &request.static_dirs, &built)?;
-    match of_zeros {
-        Some(origin) => tracing::debug!(?origin, "tree D of committed capacity"),
-        None => {
-            let root = build(&workspace.unsealed(), request.proof, &scratch)?;
-            if root != comm_d {
-                files::remove_tree(&scratch)?;
-                let message = format!("the data's root is {root}, that of its pieces {comm_d}");
-                return Err(StageError::new(StageCode::CommDMismatch, message));
-            }
-            files::sync_file(&built)?;
-        }
+    let root = build(&workspace.unsealed(), &scratch)?;
+    if root != comm_d {
+        files::remove_tree(&scratch)?;
+        let message = format!("the data's root is {root}, that of its pieces {comm_d}");
+        return Err(StageError::new(StageCode::CommDMismatch, message));
     }
+    let built = scratch.join(workspace::TREE_D_FILE);
+    files::sync_file(&built)?;
     files::create_dir(&workspace.cache())?;
     files::rename(&built, &workspace.tree_d())?;
     files::sync_dir(&workspace.cache())?;

@@ -98,8 +98,14 @@ impl Bench {
 
     /// Starts a processor as the pool would, without a pool.
     pub fn processor(&self, stage: Stage) -> Processor {
+        self.processor_by(&[], stage)
+    }
+
+    /// Starts a processor with further arguments.
+    pub fn processor_by(&self, args: &[&str], stage: Stage) -> Processor {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sealbus-worker"))
             .args(["processor", stage.name()])
+            .args(args)
             .env("FIL_PROOFS_PARENT_CACHE", self.dir.path().join("parents"))
             .env("TMPDIR", self.dir.path().join("tmp"))
             .stdin(Stdio::piped())
@@ -114,7 +120,12 @@ impl Bench {
 
     /// One request to a new processor.
     pub fn ask<R: StageRequest>(&self, request: &R) -> Result<R::Response, Failure> {
-        let mut processor = self.processor(R::STAGE);
+        self.ask_by(&[], request)
+    }
+
+    /// One request to a new processor with further arguments.
+    pub fn ask_by<R: StageRequest>(&self, args: &[&str], request: &R) -> Result<R::Response, Failure> {
+        let mut processor = self.processor_by(args, R::STAGE);
         processor.send(request);
         match serde_json::from_str::<Answer>(&processor.line()).expect("answer").result {
             AnswerResult::Output(output) => Ok(serde_json::from_value(output).expect("response")),
@@ -135,10 +146,15 @@ impl Processor {
         writeln!(self.stdin, "{}", serde_json::to_string(&request).expect("json")).expect("write");
     }
 
+    /// The next line that is neither a sign of life nor progress.
     pub fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("line");
-        line
+        loop {
+            let mut line = String::new();
+            self.stdout.read_line(&mut line).expect("line");
+            if !line.starts_with("{\"heartbeat\"") && !line.contains("\"progress\":{") {
+                return line;
+            }
+        }
     }
 
     /// `kill -9`; says whether the answer had been given.

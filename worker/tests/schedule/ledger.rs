@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sealbus_worker::schedule::{GrantId, Group, OVERTAKEN_MAX, Seat, Setup, Ticket};
+use sealbus_worker::schedule::{GrantId, Group, OVERTAKEN_MAX, Seat, Setup, Ticket, Urgency};
 use sealbus_worker::stage::Stage;
 
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Waits {
     stage: Stage,
-    expires: Option<Duration>,
+    urgency: Urgency,
     overtaken: u32,
 }
 
@@ -48,8 +48,8 @@ impl Ledger {
         }
     }
 
-    pub fn asked(&mut self, ticket: Ticket, stage: Stage, expires: Option<Duration>) {
-        let waits = Waits { stage, expires, overtaken: 0 };
+    pub fn asked(&mut self, ticket: Ticket, stage: Stage, urgency: Urgency) {
+        let waits = Waits { stage, urgency, overtaken: 0 };
         assert!(self.waiting.insert(ticket, waits).is_none(), "{ticket:?} was given twice");
     }
 
@@ -63,7 +63,8 @@ impl Ledger {
     }
 
     pub fn granted(&mut self, ticket: Ticket, seat: Seat, now: Duration) {
-        let Waits { stage, .. } = self.waiting.remove(&ticket).unwrap_or_else(|| panic!("{ticket:?} did not wait"));
+        let Waits { stage, urgency, .. } =
+            self.waiting.remove(&ticket).unwrap_or_else(|| panic!("{ticket:?} did not wait"));
         let group = self.setup.groups[self.group_of[seat.processor]].clone();
         assert_eq!(group.stage, stage, "a processor of another stage");
         let rules = &self.setup.rules;
@@ -82,7 +83,7 @@ impl Ledger {
             assert!(now >= last + *apart, "{stage} started {:?} after the last one", now - last);
         }
         assert!(self.held.insert(seat.grant, seat.processor).is_none(), "{:?} was given twice", seat.grant);
-        self.count_overtaken(ticket, &group, now);
+        self.count_overtaken((urgency.seniority, ticket), &group, now);
     }
 
     pub fn released(&mut self, grant: GrantId) {
@@ -145,33 +146,37 @@ impl Ledger {
         groups.filter(with_seat).map(|index| &self.setup.groups[index])
     }
 
-    /// Of its own stage everybody who asked earlier is overtaken; of another one who is first there, if the last unit of a
-    /// lock is gone that it could have used.
-    fn count_overtaken(&mut self, later: Ticket, group: &Group, now: Duration) {
+    /// Of its own stage everybody who is older is overtaken; of another one who is first there, if the last unit of a lock
+    /// is gone that it could have used.
+    fn count_overtaken(&mut self, younger: (u64, Ticket), group: &Group, now: Duration) {
         let is_gone = |lock: &String| self.taken(lock) == self.setup.rules.locks[lock];
         let shares = |other: &Group| other.locks.iter().any(|lock| group.locks.contains(lock) && is_gone(lock));
         let others = Stage::ALL.into_iter().filter(|stage| *stage != group.stage && self.is_open(*stage, now));
         let others = others.filter(|stage| self.groups_with_seat(*stage).any(shares));
-        let mut overtaken: Vec<Ticket> = others.filter_map(|stage| self.first_of(stage, now)).collect();
-        overtaken
-            .extend(self.waiting.iter().filter(|(_, waits)| waits.stage == group.stage).map(|(ticket, _)| *ticket));
-        for ticket in overtaken.into_iter().filter(|ticket| *ticket < later) {
+        let mut passed: Vec<Ticket> = others.filter_map(|stage| self.first_of(stage, now)).collect();
+        passed.extend(self.waiting.iter().filter(|(_, waits)| waits.stage == group.stage).map(|(ticket, _)| *ticket));
+        for ticket in passed {
             let waits = self.waiting.get_mut(&ticket).expect("waits");
-            waits.overtaken += 1;
-            assert!(waits.overtaken <= OVERTAKEN_MAX, "{ticket:?} for {} starves", waits.stage);
-            self.most_overtaken = self.most_overtaken.max(waits.overtaken);
+            if (waits.urgency.seniority, ticket) < younger {
+                waits.overtaken += 1;
+                assert!(waits.overtaken <= OVERTAKEN_MAX, "{ticket:?} for {} starves", waits.stage);
+                self.most_overtaken = self.most_overtaken.max(waits.overtaken);
+            }
         }
     }
 
     /// Who is next in a stage: the overtaken, then the urgent, then the old.
     fn first_of(&self, stage: Stage, now: Duration) -> Option<Ticket> {
         let soon = now + self.setup.urgent_within;
-        let rank = |ticket: Ticket, waits: &Waits| match waits.expires {
-            _ if waits.overtaken >= OVERTAKEN_MAX => (0, Duration::ZERO, ticket),
-            Some(expires) if expires <= soon => (1, expires, ticket),
-            _ => (2, Duration::ZERO, ticket),
+        let rank = |ticket: Ticket, Waits { urgency, overtaken, .. }: &Waits| {
+            let age = (urgency.seniority, ticket);
+            match urgency.expires {
+                _ if *overtaken >= OVERTAKEN_MAX => (0, Duration::ZERO, age),
+                Some(expires) if expires <= soon => (1, expires, age),
+                _ => (2, Duration::ZERO, age),
+            }
         };
         let of_stage = self.waiting.iter().filter(|(_, waits)| waits.stage == stage);
-        of_stage.map(|(ticket, waits)| rank(*ticket, waits)).min().map(|(_, _, ticket)| ticket)
+        of_stage.map(|(ticket, waits)| rank(*ticket, waits)).min().map(|(_, _, (_, ticket))| ticket)
     }
 }

@@ -121,6 +121,19 @@ fn what_will_be_worthless_soon_goes_before_what_is_older_and_the_earliest_first(
 }
 
 #[test]
+fn an_older_sector_goes_before_a_request_that_came_earlier() {
+    let groups = vec![group(Stage::Pc2, 1, 1, &["gpu0"]), group(Stage::C2, 1, 1, &["gpu0"])];
+    let mut machine = scheduler(groups, locks(&[("gpu0", 1)]));
+    let of_sector = |seniority| Urgency { seniority, ..Urgency::NONE };
+    let young = machine.request(Stage::Pc2, of_sector(7)).expect("served");
+    let old = machine.request(Stage::C2, of_sector(3)).expect("served");
+    let granted = machine.poll(NOW);
+    assert_eq!(tickets(&granted), [old]);
+    release(&mut machine, &granted[0]);
+    assert_eq!(tickets(&machine.poll(NOW)), [young]);
+}
+
+#[test]
 fn the_urgent_overtake_an_old_request_so_many_times_and_no_more() {
     let mut machine = scheduler(vec![group(Stage::C2, 1, 1, &[])], Rules::default());
     let old = ask(&mut machine, Stage::C2);

@@ -60,6 +60,9 @@ struct Simulation<'a> {
     sequence: u64,
     /// Of each slot, the position of its stage.
     at: Vec<usize>,
+    /// Of each slot, the number of its sector.
+    sector: Vec<u64>,
+    sectors: u64,
     has_room: Vec<bool>,
     waiting: BTreeMap<Ticket, usize>,
     finished: Vec<usize>,
@@ -76,6 +79,8 @@ pub fn simulate(machine: &Machine, conduct: Conduct, seed: u64) -> Outcome {
         events: BinaryHeap::new(),
         sequence: 0,
         at: vec![0; conduct.slots],
+        sector: (0..conduct.slots as u64).collect(),
+        sectors: conduct.slots as u64,
         has_room: vec![false; conduct.slots],
         waiting: BTreeMap::new(),
         finished: vec![0; conduct.slots],
@@ -141,16 +146,14 @@ impl Simulation<'_> {
     fn ask(&mut self, slot: usize) {
         let (stage, time) = self.machine.stages[self.at[slot]];
         let expires = self.now + self.rng.gen_range(1..10_000);
-        let urgency = match self.chance(self.conduct.urgent) {
-            true => Urgency::by(ticks(expires)),
-            false => Urgency::NONE,
-        };
+        let expires = self.chance(self.conduct.urgent).then_some(ticks(expires));
+        let urgency = Urgency { seniority: self.sector[slot], expires };
         let ticket = match self.conduct.asks_for_room && !self.has_room[slot] {
             true => self.scheduler.request_room(stage, urgency),
             false => self.scheduler.request(stage, urgency),
         };
         let ticket = ticket.expect("served");
-        self.ledger.asked(ticket, stage, urgency.expires);
+        self.ledger.asked(ticket, stage, urgency);
         self.waiting.insert(ticket, slot);
         if self.chance(self.conduct.gives_up) {
             let patience = self.rng.gen_range(0..=2 * time);
@@ -185,6 +188,8 @@ impl Simulation<'_> {
         if self.at[slot] == self.machine.stages.len() {
             self.at[slot] = 0;
             self.finished[slot] += 1;
+            self.sector[slot] = self.sectors;
+            self.sectors += 1;
             next += self.machine.wait;
         }
         self.at(next, Event::Asks(slot));

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use sealbus_schema::SectorId;
 
 use crate::processor::config::Placement;
+use crate::processor::protocol::Progress;
 use crate::schedule::GrantId;
 use crate::stage::Stage;
 
 /// What a processor is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProcessorStatus {
     /// Stage and number, for example `pc1-0`.
     pub id: String,
@@ -30,7 +31,7 @@ pub struct ProcessorStatus {
 }
 
 /// A request that is being worked on, or about to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Work {
     /// For which sector and slot, if its owner said so.
     pub of: Option<WorkOf>,
@@ -49,15 +50,6 @@ pub struct WorkOf {
     pub sector: SectorId,
     /// The slot's position.
     pub slot: usize,
-}
-
-/// How far a request has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Of 100.
-    pub percent: Option<u8>,
-    /// In words, empty if the processor says nothing.
-    pub note: String,
 }
 
 /// All processors of a pool.

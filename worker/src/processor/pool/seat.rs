@@ -1,20 +1,22 @@
 //! One configured processor: how its process is started, asked and replaced.
 //!
 //! Everything that knows of [`Running`] is here. The process is started at the first request and kept for the next; after a
-//! failure the next request starts another, after a pause that grows.
+//! failure the next request starts another, after a pause that grows. As many requests are with it as it has seats; those of
+//! one that cannot work on several at the same time follow one another.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::process::Command;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
+use crate::processor::command::Program;
 use crate::processor::config::{GroupConfig, own_environment};
 use crate::processor::error::{ProcessError, ProcessFailure};
-use crate::processor::protocol::AnswerResult;
-use crate::processor::running::{Ended, Launch, Running};
+use crate::processor::protocol::{AnswerResult, Progress};
+use crate::processor::running::{Answered, AskOptions, Ended, Gone, Launch, Running};
 use crate::processor::spawner::Spawner;
 
 /// A processor, whether its process runs or not.
@@ -22,119 +24,171 @@ use crate::processor::spawner::Spawner;
 pub(super) struct Processor {
     pub(super) id: String,
     config: Arc<GroupConfig>,
-    bin: PathBuf,
+    program: Program,
     /// Where its temporary files may lie; the first that works is taken at each start.
     tmp_dirs: Vec<PathBuf>,
-    process: Mutex<Process>,
+    process: std::sync::Mutex<Process>,
+    /// Held by who looks for a process that can be asked, and starts one.
+    starting: Mutex<()>,
+    /// Held by who asks a process that works on one request at a time.
+    alone: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Process {
-    running: Option<Running>,
+    running: Option<Arc<Running>>,
+    /// Of the last process, which must be gone before the next one starts.
+    gone: Option<Gone>,
     tmp_dir: PathBuf,
     failures: u32,
 }
 
 impl Processor {
-    pub(super) fn new(id: String, config: Arc<GroupConfig>, bin: PathBuf, tmp_roots: &[PathBuf]) -> Self {
+    pub(super) fn new(id: String, config: Arc<GroupConfig>, program: Program, tmp_roots: &[PathBuf]) -> Self {
         let tmp_dirs = tmp_roots.iter().map(|root| root.join(&id)).collect();
-        Self { id, config, bin, tmp_dirs, process: Mutex::default() }
+        let (starting, alone) = (Mutex::new(()), Mutex::new(()));
+        Self { id, config, program, tmp_dirs, process: std::sync::Mutex::default(), starting, alone }
     }
 
-    /// The process id, if a process runs and is not in use at this moment.
-    pub(super) fn idle_pid(&self) -> Option<Option<u32>> {
-        self.process.try_lock().ok().map(|process| process.running.as_ref().and_then(Running::pid))
+    /// The process id, if a process runs.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.lock().running.as_ref().filter(|running| !running.has_ended()).and_then(|running| running.pid())
     }
 
-    /// The last lines of its stderr, if it is not in use at this moment.
+    /// The last lines of its stderr.
     pub(super) fn tail(&self) -> Vec<String> {
-        let process = self.process.try_lock().ok();
-        process.and_then(|process| process.running.as_ref().map(|running| running.tail.lines())).unwrap_or_default()
+        self.lock().running.as_ref().map(|running| running.tail()).unwrap_or_default()
     }
 
     /// Has a task carried out, by a process that is told of by its id. If the future is dropped before it is done, the
-    /// process is killed.
+    /// request is stopped, and with it a process that works on nothing else.
     pub(super) async fn ask(
         &self,
         spawner: &Spawner,
         task: Value,
+        progress: watch::Sender<Option<Progress>>,
         runs: impl Fn(Option<u32>),
     ) -> Result<Value, ProcessError> {
-        let mut process = self.process.lock().await;
-        // The process is owned by this future while it works: a dropped future kills it.
-        let mut running = match process.running.take().map(|mut running| (running.has_ended(), running)) {
-            // One whose temporary directory went away with a disk is replaced.
-            Some((false, running)) if process.tmp_dir.is_dir() => running,
-            _ => {
-                runs(None);
-                self.start(spawner, &mut process).await?
-            }
+        let running = self.usable(spawner, &runs).await?;
+        let _alone = match running.features().concurrent {
+            true => None,
+            false => Some(self.alone.lock().await),
         };
-        runs(running.pid());
-        match running.ask(task, self.config.timeout).await {
-            Ok(AnswerResult::Output(output)) => {
-                process.failures = 0;
-                process.running = Some(running);
-                Ok(output)
+        let options = AskOptions { limit: self.config.timeout, progress: Some(progress) };
+        match running.ask(task, options).await {
+            Ok(Answered { result, usage }) => {
+                tracing::debug!(processor = %self.id, ?usage, "request done");
+                self.lock().failures = 0;
+                match result {
+                    AnswerResult::Output(output) => Ok(output),
+                    AnswerResult::Error(failure) => Err(ProcessError {
+                        processor: self.id.clone(),
+                        failure: ProcessFailure::Stage(failure),
+                        exit: None,
+                        stderr_tail: running.tail(),
+                    }),
+                }
             }
-            Ok(AnswerResult::Error(failure)) => {
-                process.failures = 0;
-                let stderr_tail = running.tail.lines();
-                process.running = Some(running);
-                Err(ProcessError {
-                    processor: self.id.clone(),
-                    failure: ProcessFailure::Stage(failure),
-                    exit: None,
-                    stderr_tail,
-                })
-            }
-            Err(failure) => {
-                let ended = running.end(failure).await;
-                runs(None);
-                Err(self.ended(&mut process, ended))
+            Err(ended) => {
+                self.count_failure_of(&running);
+                runs(self.pid());
+                Err(self.failed(ended))
             }
         }
     }
 
-    async fn start(&self, spawner: &Spawner, process: &mut Process) -> Result<Running, ProcessError> {
-        let pause = self.config.backoff_after(process.failures);
-        if pause > Duration::ZERO {
-            tracing::debug!(processor = %self.id, failures = process.failures, ?pause, "waiting before a restart");
-            tokio::time::sleep(pause).await;
-        }
-        match self.usable_tmp_dir() {
-            Ok(dir) => process.tmp_dir = dir,
-            Err(reason) => {
-                let failure = ProcessFailure::Start { bin: self.bin.display().to_string(), reason };
-                return Err(self.ended(process, Ended { failure, exit: None, stderr_tail: Vec::new() }));
+    /// The process, or a new one in the place of one that cannot be asked.
+    async fn usable(&self, spawner: &Spawner, runs: &impl Fn(Option<u32>)) -> Result<Arc<Running>, ProcessError> {
+        let _starting = self.starting.lock().await;
+        let (present, tmp_dir) = {
+            let process = self.lock();
+            (process.running.clone(), process.tmp_dir.clone())
+        };
+        if let Some(running) = present {
+            // One whose temporary directory went away with a disk is replaced.
+            if running.ready().await && tmp_dir.is_dir() {
+                runs(running.pid());
+                return Ok(running);
             }
         }
-        let launch = Launch {
-            spawner,
-            command: self.command(&process.tmp_dir),
-            bin: self.bin.display().to_string(),
-            processor: self.id.clone(),
-            stage: self.config.stage,
-            start_timeout: self.config.start_timeout,
-            answer_bytes_max: self.config.answer_bytes_max,
-        };
-        match Running::start(launch).await {
+        self.lock().running = None;
+        runs(None);
+        match self.start(spawner).await {
             Ok(running) => {
                 tracing::info!(processor = %self.id, pid = running.pid(), "processor started");
+                runs(running.pid());
                 Ok(running)
             }
-            Err(ended) => Err(self.ended(process, ended)),
+            Err(ended) => {
+                let mut process = self.lock();
+                process.failures = process.failures.saturating_add(1);
+                drop(process);
+                Err(self.failed(ended))
+            }
         }
+    }
+
+    async fn start(&self, spawner: &Spawner) -> Result<Arc<Running>, Ended> {
+        let (failures, gone) = {
+            let mut process = self.lock();
+            (process.failures, process.gone.take())
+        };
+        let pause = self.config.backoff_after(failures);
+        if pause > Duration::ZERO {
+            tracing::debug!(processor = %self.id, failures, ?pause, "waiting before a restart");
+            tokio::time::sleep(pause).await;
+        }
+        if let Some(gone) = gone {
+            gone.wait().await;
+        }
+        let bin = self.config.bin.as_ref().unwrap_or(&self.program.bin).display().to_string();
+        let tmp_dir = self.usable_tmp_dir().map_err(|reason| {
+            let failure = ProcessFailure::Start { bin: bin.clone(), reason };
+            Ended { failure, exit: None, stderr_tail: Vec::new() }
+        })?;
+        let launch = Launch {
+            spawner,
+            command: self.command(&tmp_dir),
+            bin,
+            processor: self.id.clone(),
+            stage: self.config.stage,
+            tmp_dir: tmp_dir.clone(),
+            limits: self.config.limits(),
+        };
+        let running = Arc::new(Running::start(launch).await?);
+        let mut process = self.lock();
+        process.gone = Some(running.gone());
+        (process.tmp_dir, process.running) = (tmp_dir, Some(Arc::clone(&running)));
+        Ok(running)
     }
 
     fn command(&self, tmp_dir: &Path) -> Command {
-        let mut command = Command::new(&self.bin);
-        if self.config.bin.is_none() {
-            command.args(["processor", self.config.stage.name()]);
-        }
+        let mut command = Command::new(&self.program.bin);
         let own = own_environment();
-        command.args(&self.config.args).env_clear().env("TMPDIR", tmp_dir).envs(self.config.environment(own));
+        command.args(&self.program.args).env_clear().env("TMPDIR", tmp_dir).envs(self.config.environment(own));
         command
+    }
+
+    /// A process that is lost is one failure, however many requests were with it.
+    fn count_failure_of(&self, running: &Arc<Running>) {
+        let mut process = self.lock();
+        if process.running.as_ref().is_some_and(|present| Arc::ptr_eq(present, running)) {
+            process.failures = process.failures.saturating_add(1);
+            if running.has_ended() {
+                process.running = None;
+            }
+        }
+    }
+
+    fn failed(&self, ended: Ended) -> ProcessError {
+        let Ended { failure, exit, stderr_tail } = ended;
+        let error = ProcessError { processor: self.id.clone(), failure, exit, stderr_tail };
+        tracing::warn!(processor = %self.id, code = %error.code(), %error, "request lost");
+        error
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Empties the first directory for temporary files that works. The reason says what is wrong with each.
@@ -147,14 +201,6 @@ impl Processor {
             }
         }
         Err(format!("no directory for temporary files: {}", reasons.join("; ")))
-    }
-
-    fn ended(&self, process: &mut Process, ended: Ended) -> ProcessError {
-        process.failures = process.failures.saturating_add(1);
-        let Ended { failure, exit, stderr_tail } = ended;
-        let error = ProcessError { processor: self.id.clone(), failure, exit, stderr_tail };
-        tracing::warn!(processor = %self.id, code = %error.code(), %error, "processor lost");
-        error
     }
 }
 

@@ -26,12 +26,21 @@ pub(super) struct Turns {
 #[derive(Debug)]
 struct Inner {
     scheduler: Scheduler,
-    waiting: BTreeMap<Ticket, oneshot::Sender<Turn>>,
+    waiting: BTreeMap<Ticket, oneshot::Sender<Served>>,
+}
+
+/// What a place in the queue depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// How old the sector is: less for an older one, such as the token of its lease.
+    pub seniority: u64,
+    /// After which time the work will be worthless, if it ever will: it goes before others when that is short.
+    pub expires_in: Option<Duration>,
 }
 
 /// What somebody waited for.
 #[derive(Debug)]
-enum Turn {
+enum Served {
     Seat(Held),
     Room,
 }
@@ -47,7 +56,7 @@ pub(super) struct Held {
 struct Asked {
     turns: Arc<Turns>,
     ticket: Ticket,
-    turn: oneshot::Receiver<Turn>,
+    turn: oneshot::Receiver<Served>,
 }
 
 impl Turns {
@@ -56,19 +65,20 @@ impl Turns {
         Ok(Self { inner: Mutex::new(inner), wakeup: watch::Sender::new(None), began: Instant::now() })
     }
 
-    /// Waits for a seat. What is asked for is worthless after `expires_in`, if that is given.
-    pub(super) async fn seat(self: &Arc<Self>, stage: Stage, expires_in: Option<Duration>) -> Result<Held, PoolError> {
-        let urgency = Urgency { expires: expires_in.map(|left| self.now().saturating_add(left)) };
+    /// Waits for a seat.
+    pub(super) async fn seat(self: &Arc<Self>, stage: Stage, turn: Turn) -> Result<Held, PoolError> {
+        let urgency = self.urgency(turn);
         match self.wait(stage, |scheduler| scheduler.request(stage, urgency)).await? {
-            Turn::Seat(held) => Ok(held),
+            Served::Seat(held) => Ok(held),
             // Not granted to one who asks for a seat.
-            Turn::Room => Err(PoolError::NoProcessor(stage)),
+            Served::Room => Err(PoolError::NoProcessor(stage)),
         }
     }
 
     /// Waits until a seat could be had.
-    pub(super) async fn room(self: &Arc<Self>, stage: Stage) -> Result<(), PoolError> {
-        self.wait(stage, |scheduler| scheduler.request_room(stage, Urgency::NONE)).await.map(drop)
+    pub(super) async fn room(self: &Arc<Self>, stage: Stage, turn: Turn) -> Result<(), PoolError> {
+        let urgency = self.urgency(turn);
+        self.wait(stage, |scheduler| scheduler.request_room(stage, urgency)).await.map(drop)
     }
 
     /// How many seats of a stage are free.
@@ -80,7 +90,7 @@ impl Turns {
         self: &Arc<Self>,
         stage: Stage,
         ask: impl FnOnce(&mut Scheduler) -> Result<Ticket, NotServed>,
-    ) -> Result<Turn, PoolError> {
+    ) -> Result<Served, PoolError> {
         let (sender, turn) = oneshot::channel();
         let ticket = {
             let mut inner = self.lock();
@@ -109,7 +119,7 @@ impl Turns {
             let mut inner = self.lock();
             let now = self.now();
             for Grant { ticket, seat } in inner.scheduler.poll(now) {
-                let turn = seat.map_or(Turn::Room, |seat| Turn::Seat(Held { turns: Arc::clone(self), seat }));
+                let turn = seat.map_or(Served::Room, |seat| Served::Seat(Held { turns: Arc::clone(self), seat }));
                 match inner.waiting.remove(&ticket) {
                     Some(sender) => unwanted.extend(sender.send(turn).err()),
                     None => unwanted.push(turn),
@@ -120,6 +130,10 @@ impl Turns {
         }
         // Each goes to the next one, which needs the lock.
         drop(unwanted);
+    }
+
+    fn urgency(&self, Turn { seniority, expires_in }: Turn) -> Urgency {
+        Urgency { seniority, expires: expires_in.map(|left| self.now().saturating_add(left)) }
     }
 
     fn now(&self) -> Duration {
@@ -135,6 +149,13 @@ impl Turns {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Turn {
+    /// The youngest, for whom nothing expires.
+    fn default() -> Self {
+        Self { seniority: Urgency::NONE.seniority, expires_in: None }
     }
 }
 

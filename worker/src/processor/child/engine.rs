@@ -1,0 +1,45 @@
+//! What carries a request out.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde_json::Value;
+
+use super::damocles::Damocles;
+use crate::stage::{self, Stage, StageCode, StageError, foreign};
+
+/// What carries a request out.
+#[derive(Debug)]
+pub enum Engine {
+    /// This process.
+    BuiltIn,
+    /// An executable that speaks the protocol of damocles. This process does what comes before and after.
+    Damocles(Damocles),
+}
+
+impl Engine {
+    /// Carries a request out, blocking. A panic is an error like any other.
+    pub(super) fn run(&self, stage: Stage, task: Value) -> Result<Value, StageError> {
+        let run = || match self {
+            Self::BuiltIn => stage::run_json(stage, task),
+            Self::Damocles(executable) => foreign::run_json(stage, task, executable),
+        };
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(library_panic(stage, panic.as_ref())))
+    }
+}
+
+fn library_panic(stage: Stage, panic: &(dyn std::any::Any + Send)) -> StageError {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    StageError::new(StageCode::LibraryPanic, format!("{stage} panicked: {}", text.unwrap_or("without a message")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_with_its_message() {
+        let panic = catch_unwind(|| panic!("layer {} is odd", 3)).expect_err("panic");
+        let error = library_panic(Stage::Pc1, panic.as_ref());
+        assert_eq!((error.code, error.message.as_str()), (StageCode::LibraryPanic, "pc1 panicked: layer 3 is odd"));
+    }
+}

@@ -1,0 +1,44 @@
+//! `sealbus-worker exec-child -- <program> …`: becomes another program, whose life is bound to the worker's.
+//!
+//! Other people's executables do not ask the kernel for a signal at the death of their parent. That wish outlives
+//! `execve`, so it is made here, in the process that becomes the executable.
+
+use std::convert::Infallible;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use super::child::{ChildError, die_with_parent};
+
+/// Told in the place of a greeting by a process that could not become another program.
+#[derive(Debug, Serialize, Deserialize)]
+struct Failed {
+    sealbus_exec_failed: String,
+}
+
+/// Becomes `program`, and comes back only with an error. The parent is told as well, on stdout.
+///
+/// # Errors
+/// That the parent is gone, or that the program cannot be started.
+pub fn exec(program: &Path, args: &[String]) -> Result<Infallible, ChildError> {
+    die_with_parent()?;
+    let error = Command::new(program).args(args).exec();
+    tell(&error.to_string());
+    Err(ChildError::Exec { program: program.to_owned(), error })
+}
+
+/// Tells the parent why the program does not run.
+pub fn tell(reason: &str) {
+    if let Ok(line) = serde_json::to_string(&Failed { sealbus_exec_failed: reason.to_owned() }) {
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
+}
+
+/// The reason in a first line that is no greeting.
+#[must_use]
+pub fn reason_in(line: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Failed>(line).ok().map(|failed| failed.sealbus_exec_failed)
+}

@@ -1,0 +1,162 @@
+//! What a request costs: processor time and memory, out of `/proc`.
+//!
+//! CPU time is that of the leader of the process group, with the children that it has waited for, and of the group's
+//! other members, as the kernel counts it (in hundredths of a second), at the end of the request less at its start. The
+//! members are looked up shortly after a request has begun and every few seconds; what a child spends that is started
+//! and dies in between without being waited for is not seen. Memory is the larger of the leader's own peak, which is
+//! set back when a request begins alone, and of the largest sum over the group that was seen. Requests that are worked
+//! on at the same time by one process cannot be told apart: each is told the cost of all of them in its time.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+/// The kernel counts time for programs in these, on every machine that proofs run on.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// What a request cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// From the sending of the task to the answer.
+    pub elapsed: Duration,
+    /// CPU time of the processes' own code.
+    pub cpu_user: Duration,
+    /// CPU time that the kernel spent for them.
+    pub cpu_system: Duration,
+    /// The most memory that they had at the same time, as far as it was seen.
+    pub peak_rss_bytes: u64,
+}
+
+/// The parts of `/proc/<pid>/stat` that matter here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) state: char,
+    pub(super) group: i64,
+    pub(super) cpu: Cpu,
+    pub(super) start_time: Option<u64>,
+}
+
+/// CPU time in ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cpu {
+    user: u64,
+    system: u64,
+}
+
+/// The members of a process group with what they have used so far.
+pub(super) type Members = BTreeMap<u32, Cpu>;
+
+/// What the processes had used when a request began.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Baseline(Members);
+
+/// Reads what the kernel says of a process.
+pub(super) fn stat(pid: u32) -> Option<Stat> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Whether a process is there and has not ended.
+pub(super) fn is_alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|found| !matches!(found.state, 'Z' | 'X'))
+}
+
+fn parse(line: &str) -> Option<Stat> {
+    // The name, in brackets, can hold anything.
+    let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
+    // Numbers as in proc(5): utime 14, stime 15, cutime 16, cstime 17.
+    let cpu = Cpu { user: number(14)? + number(16)?, system: number(15)? + number(17)? };
+    let group = fields.get(2)?.parse().ok()?;
+    let state = fields.first()?.chars().next()?;
+    Some(Stat { state, group, cpu, start_time: number(22) })
+}
+
+/// The members of a group and their memory in bytes, out of the whole process table.
+pub(super) fn survey(group: u32) -> (Members, u64) {
+    let mut members = Members::new();
+    let mut bytes = 0;
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        if let Some((pid, found)) = pid.and_then(|pid| Some((pid, stat(pid)?)))
+            && found.group == i64::from(group)
+        {
+            members.insert(pid, found.cpu);
+            bytes += memory(pid, "VmRSS:").unwrap_or(0);
+        }
+    }
+    (members, bytes)
+}
+
+/// What these processes have used so far; those that have ended are left out.
+pub(super) fn used<'a>(pids: impl Iterator<Item = &'a u32>) -> Members {
+    pids.filter_map(|pid| Some((*pid, stat(*pid)?.cpu))).collect()
+}
+
+impl Baseline {
+    pub(super) fn at(members: Members) -> Self {
+        Self(members)
+    }
+
+    /// What was used since.
+    pub(super) fn until(&self, now: &Members, elapsed: Duration, peak_rss_bytes: u64) -> Usage {
+        let mut sum = Cpu::default();
+        for (pid, cpu) in now {
+            let before = self.0.get(pid).copied().unwrap_or_default();
+            sum.user += cpu.user.saturating_sub(before.user);
+            sum.system += cpu.system.saturating_sub(before.system);
+        }
+        let time = |ticks: u64| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND);
+        Usage { elapsed, cpu_user: time(sum.user), cpu_system: time(sum.system), peak_rss_bytes }
+    }
+}
+
+/// Sets the kernel's record of a process's peak memory back to what it has now. Where that is not allowed the record is
+/// of its whole life.
+pub(super) fn reset_peak(pid: u32) {
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
+/// The kernel's record of a process's peak memory, in bytes.
+pub(super) fn peak(pid: u32) -> Option<u64> {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, field: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
+        let line =
+            "23600 (a) b (c) R 23579 23570 18194 0 -1 4194304 2835 6486 8 1 6 2 5 3 20 0 1 0 293632 16977920 3372 1";
+        let cpu = Cpu { user: 11, system: 5 };
+        let expected = Stat { state: 'R', group: 23570, cpu, start_time: Some(293_632) };
+        assert_eq!(parse(line), Some(expected));
+        assert_eq!(parse("1 (x) R 1"), None);
+    }
+
+    #[test]
+    fn cost_is_the_difference_and_never_negative() {
+        let cpu = |user, system| Cpu { user, system };
+        let baseline = Baseline::at(Members::from([(1, cpu(100, 10)), (2, cpu(50, 0))]));
+        let now = Members::from([(1, cpu(350, 20)), (2, cpu(0, 0)), (3, cpu(7, 1))]);
+        let usage = baseline.until(&now, Duration::from_secs(3), 5);
+        assert_eq!((usage.cpu_user, usage.cpu_system), (Duration::from_millis(2570), Duration::from_millis(110)));
+    }
+
+    #[test]
+    fn this_process_is_found_with_its_memory() {
+        let own = std::process::id();
+        let group = u32::try_from(stat(own).expect("stat").group).expect("group");
+        let (members, bytes) = survey(group);
+        assert!(members.contains_key(&own) && bytes > 1 << 20);
+        reset_peak(own);
+        assert!(peak(own).expect("peak") > 1 << 20);
+    }
+}

@@ -1,0 +1,16 @@
+//! Processors that do everything wrong that processors are known to do: each costs one attempt, with the right class and
+//! code, and requests beside it go on.
+
+#[path = "misbehaviour/bench.rs"]
+mod bench;
+
+#[path = "misbehaviour/alone.rs"]
+mod alone;
+#[path = "misbehaviour/example.rs"]
+mod example;
+#[path = "misbehaviour/start.rs"]
+mod start;
+#[path = "misbehaviour/together.rs"]
+mod together;
+#[path = "misbehaviour/values.rs"]
+mod values;
