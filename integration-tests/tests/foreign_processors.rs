@@ -20,9 +20,7 @@ fn use_python(cluster: &Cluster) -> anyhow::Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/processor_v1.py").canonicalize()?;
     let prover = own_binary("sealbus-c2-prover")?;
     let mut config = std::fs::read_to_string(cluster.worker_config())?;
-    for (stage, args) in
-        [("tree_d", "\"tree_d\"".to_owned()), ("c2", format!("\"c2\", \"{}\"", prover.display()))]
-    {
+    for (stage, args) in [("tree_d", "\"tree_d\"".to_owned()), ("c2", format!("\"c2\", \"{}\"", prover.display()))] {
         config.push_str(&format!(
             "\n[[processor]]\nstage = \"{stage}\"\nprotocol = \"damocles\"\nstable_wait_secs = 1\nbin = \"{}\"\nargs = [{args}]\n",
             script.display()

@@ -55,10 +55,7 @@ pub fn serve(phase: Phase, control: Control) -> anyhow::Result<()> {
     die_with_parent()?;
     let script = Script { phase, control };
     let mut answers = io::stdout().lock();
-    send(
-        &mut answers,
-        &json!(Hello::of(phase)),
-    )?;
+    send(&mut answers, &json!(Hello::of(phase)))?;
     for line in io::stdin().lock().lines() {
         let Request { id, task } = serde_json::from_str(&line?)?;
         let task: Task = serde_json::from_value(task)?;

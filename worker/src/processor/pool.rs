@@ -14,9 +14,9 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::command::Program;
 use super::config::{GroupConfig, PoolConfig, own_environment};
 use super::error::{PoolError, ProcessError, ProcessFailure};
-use super::command::Program;
 use super::protocol::AnswerResult;
 use super::running::{Answered, AskOptions, Ended, Gone, Launch, Running};
 use super::spawner::Spawner;
@@ -234,11 +234,7 @@ impl ProcessorGuard {
     }
 
     fn failed(&self, failure: ProcessFailure) -> ProcessError {
-        let stderr_tail = self
-            .processor
-            .as_ref()
-            .and_then(|processor| processor.running.as_ref())
-            .map(Running::tail);
+        let stderr_tail = self.processor.as_ref().and_then(|processor| processor.running.as_ref()).map(Running::tail);
         ProcessError {
             processor: self.id().to_owned(),
             failure,

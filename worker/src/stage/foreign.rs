@@ -67,8 +67,7 @@ fn run_as<R: StageRequest>(
 fn ask<Output: DeserializeOwned>(foreign: &dyn Foreign, task: &impl Serialize) -> Result<Output, StageError> {
     let task = serde_json::to_value(task)
         .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("task for the executable: {error}")))?;
-    serde_json::from_value(foreign.ask(task)?)
-        .map_err(|error| protocol(format!("an output of another shape: {error}")))
+    serde_json::from_value(foreign.ask(task)?).map_err(|error| protocol(format!("an output of another shape: {error}")))
 }
 
 fn protocol(message: impl Into<String>) -> StageError {

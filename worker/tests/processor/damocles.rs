@@ -69,8 +69,9 @@ fn the_example_in_python_builds_the_tree_of_the_library() {
 
 #[test]
 fn an_answer_is_taken_after_noise_and_a_wrong_tree_is_not() {
-    let (bench, answer) =
-        ask_scripted("READY; build; echo 'GPU 0: 43 C'; echo '{\"id\":1,\"err_msg\":null,\"output\":true}'; read -r end");
+    let (bench, answer) = ask_scripted(
+        "READY; build; echo 'GPU 0: 43 C'; echo '{\"id\":1,\"err_msg\":null,\"output\":true}'; read -r end",
+    );
     answer.expect("tree D");
     bench.ask(&bench.pc1()).expect("PC1 on it");
     let torn = "READY; build; printf 'x' | dd of=\"$DIR\" bs=1 seek=100 conv=notrunc 2>/dev/null; \

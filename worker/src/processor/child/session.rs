@@ -139,9 +139,8 @@ impl<W: Write + Send> Session<W> {
             Task::Here(task) => Ok(task),
             Task::File(path) => {
                 let json = std::fs::read(&path).map_err(|error| StageError::io("read task", &path, &error))?;
-                serde_json::from_slice(&json).map_err(|error| {
-                    StageError::new(StageCode::RequestInvalid, format!("{}: {error}", path.display()))
-                })
+                serde_json::from_slice(&json)
+                    .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("{}: {error}", path.display())))
             }
         }
     }

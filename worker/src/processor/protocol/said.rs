@@ -87,10 +87,7 @@ mod tests {
     fn each_kind_of_line_is_told_from_the_others() {
         let null = AnswerResult::Output(Value::Null);
         assert_eq!(read(r#"{"id":1,"output":null}"#), Ok(Said::Answer { id: 1, result: null }));
-        assert_eq!(
-            read(r#"{"id":1,"output_file":"/t/o"}"#),
-            Ok(Said::OutputFile { id: 1, path: "/t/o".into() })
-        );
+        assert_eq!(read(r#"{"id":1,"output_file":"/t/o"}"#), Ok(Said::OutputFile { id: 1, path: "/t/o".into() }));
         let progress = Progress { done: 0.5, note: String::new() };
         assert_eq!(read(r#"{"id":1,"progress":{"done":0.5}}"#), Ok(Said::Progress { id: 1, progress }));
         for heartbeat in [r#"{"heartbeat":true}"#, r#"{"heartbeat":null,"load":3}"#] {

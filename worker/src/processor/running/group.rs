@@ -8,9 +8,9 @@ use tokio::process::Child;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::Ended;
 use super::descendants::{self, Mark};
 use super::tail::Tail;
-use super::Ended;
 use crate::processor::error::{ProcessFailure, exit_of};
 
 /// How long a process that closed its pipe, or was killed, is waited for.

@@ -32,8 +32,7 @@ pub(super) fn begin(
     let Orders { lines, wakes } = orders;
     let writer = tokio::spawn(write(stdin, lines));
     let reader = tokio::spawn(read(Arc::clone(&shared), stdout));
-    let supervisor =
-        Supervisor { shared, wakes, group, writer, reader, stderr, suspected: None, survey_at: None };
+    let supervisor = Supervisor { shared, wakes, group, writer, reader, stderr, suspected: None, survey_at: None };
     tokio::spawn(supervisor.run());
 }
 

@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
-        let line = "23600 (a) b (c) R 23579 23570 18194 0 -1 4194304 2835 6486 8 1 6 2 5 3 20 0 1 0 293632 16977920 3372 1";
+        let line =
+            "23600 (a) b (c) R 23579 23570 18194 0 -1 4194304 2835 6486 8 1 6 2 5 3 20 0 1 0 293632 16977920 3372 1";
         let cpu = Cpu { user: 11, system: 5 };
         let expected = Stat { state: 'R', group: 23570, cpu, start_time: Some(293_632) };
         assert_eq!(parse(line), Some(expected));

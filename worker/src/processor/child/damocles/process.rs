@@ -65,9 +65,8 @@ impl Process {
         let (pipes, started) = channel();
         let keeper = Keeper { command: command(program)?, open: Arc::clone(&open), killed };
         let bin = program.bin.display().to_string();
-        let not_started = |reason: String| {
-            StageError::new(StageCode::ProcessorStartFailed, format!("cannot start {bin}: {reason}"))
-        };
+        let not_started =
+            |reason: String| StageError::new(StageCode::ProcessorStartFailed, format!("cannot start {bin}: {reason}"));
         std::thread::Builder::new()
             .name("executable-keeper".to_owned())
             .spawn(move || keeper.keep(&pipes))
