@@ -3,7 +3,8 @@
 //! A child that starts others can put them into a session and process group of their own, out of reach of the kill of
 //! its group. So each process is started with a mark in its environment, which whatever it starts inherits: the kernel
 //! shows the environment that a process was started with, and who bears the mark of a process that has ended is killed.
-//! The mark names the worker by process id and start time, so a new worker also finds what one that was killed left.
+//! The mark names the worker by process id and start time, so a new worker also finds what one that was killed left. It
+//! has the process id's namespace in it as well: what a worker in a container started is not judged from outside.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +30,7 @@ impl Mark {
     pub fn fresh() -> Self {
         let worker = std::process::id();
         let since = start_time(worker).unwrap_or(0);
-        Self(format!("{worker}.{since}.{}", STARTED.fetch_add(1, Ordering::Relaxed)))
+        Self(format!("{}.{worker}.{since}.{}", namespace(), STARTED.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// The text for the environment.
@@ -38,15 +39,15 @@ impl Mark {
         &self.0
     }
 
-    /// Whether the worker that made the mark still lives.
-    fn worker_lives(&self) -> bool {
-        let mut parts = self.0.split('.').map(str::parse::<u64>);
-        match (parts.next(), parts.next()) {
-            (Some(Ok(worker)), Some(Ok(since))) => {
-                u32::try_from(worker).is_ok_and(|worker| start_time(worker) == Some(since))
+    /// Whether the worker that made the mark is known not to live any more.
+    fn worker_is_gone(&self) -> bool {
+        let parts: Vec<Option<u64>> = self.0.split('.').map(|part| part.parse().ok()).collect();
+        match parts.as_slice() {
+            [Some(of), Some(worker), Some(since), Some(_)] if *of != 0 && *of == namespace() => {
+                !u32::try_from(*worker).is_ok_and(|worker| start_time(worker) == Some(*since))
             }
-            // Not one of ours.
-            _ => true,
+            // Not one of ours, or somewhere else.
+            _ => false,
         }
     }
 }
@@ -58,7 +59,7 @@ pub fn kill_marked(mark: &Mark) -> usize {
 
 /// Kills all who bear the mark of a worker that does not live any more; says how many.
 pub fn kill_leftovers() -> usize {
-    kill_all(|found| !found.worker_lives())
+    kill_all(Mark::worker_is_gone)
 }
 
 fn kill_all(mut condemned: impl FnMut(&Mark) -> bool) -> usize {
@@ -101,6 +102,13 @@ fn mark_of(pid: u32) -> Option<Mark> {
     })
 }
 
+/// The number of the namespace that process ids mean something in; 0 if it is not to be had.
+fn namespace() -> u64 {
+    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let text = link.to_string_lossy();
+    text.trim_start_matches("pid:[").trim_end_matches(']').parse().unwrap_or(0)
+}
+
 /// When a process was started, in ticks since the machine was.
 fn start_time(pid: u32) -> Option<u64> {
     super::usage::stat(pid)?.start_time
@@ -113,11 +121,13 @@ mod tests {
     #[test]
     fn a_mark_is_of_a_living_worker_or_of_a_dead_one() {
         let mark = Mark::fresh();
-        assert!(mark.worker_lives());
+        assert!(!mark.worker_is_gone());
         assert_ne!(mark, Mark::fresh());
-        let own = std::process::id();
-        assert!(!Mark(format!("{own}.1.0")).worker_lives(), "the number was given out again");
-        assert!(!Mark("4294967294.77.0".to_owned()).worker_lives());
-        assert!(Mark("what somebody else means by it".to_owned()).worker_lives());
+        let (own, here) = (std::process::id(), namespace());
+        assert!(here != 0);
+        assert!(Mark(format!("{here}.{own}.1.0")).worker_is_gone(), "the number was given out again");
+        assert!(Mark(format!("{here}.4294967294.77.0")).worker_is_gone());
+        assert!(!Mark(format!("{}.4294967294.77.0", here + 1)).worker_is_gone(), "in another namespace");
+        assert!(!Mark("what somebody else means by it".to_owned()).worker_is_gone());
     }
 }
