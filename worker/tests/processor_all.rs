@@ -15,3 +15,5 @@ mod pool_with_stages;
 mod stages;
 #[path = "processor/transfer.rs"]
 mod transfer;
+#[path = "processor/turns.rs"]
+mod turns;

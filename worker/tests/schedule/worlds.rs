@@ -70,7 +70,7 @@ fn ten_thousand_machines_keep_their_limits_starve_nobody_and_reach_what_theory_a
         assert!(least >= SHARE, "{kind:?}: seed {seed} reaches {least:.4} of its bound");
         // More than the bound would be a wrong bound; a little is what was half done at the ends.
         let (most, seed) = shares[shares.len() - 1];
-        assert!(most <= 1.03, "{kind:?}: seed {seed} reaches {most:.4} of its bound");
+        assert!(most <= 1.06, "{kind:?}: seed {seed} reaches {most:.4} of its bound");
     }
 }
 

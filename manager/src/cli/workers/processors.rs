@@ -26,7 +26,7 @@ pub(super) fn rows(beat: &Heartbeat, age_secs: i64) -> Vec<Vec<String>> {
 
 fn place(processor: &ProcessorStatus) -> [String; 5] {
     let ProcessorStatus { id, stage, cpus, node, gpus, bound, .. } = processor;
-    let cores = match bound {
+    let cores: &str = match bound {
         // What is set is of more interest than what was to be set.
         Some(bound) => bound,
         None if cpus.is_empty() => "any",
