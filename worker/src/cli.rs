@@ -13,6 +13,7 @@ use sealbus_worker::{
     config,
     config::Config,
     params::{self, ParamsCommand},
+    plan::placed,
     processor::{
         child::{
             self, Engine,
@@ -128,7 +129,11 @@ impl Arguments {
             }
             Command::Check { config } => {
                 let config = Config::load(&config.path)?;
-                Ok(std::io::stdout().lock().write_all(config::summary(&config).as_bytes())?)
+                std::io::stdout().lock().write_all(config::summary(&config).as_bytes())?;
+                for warning in placed::warnings(&config)? {
+                    writeln!(std::io::stderr().lock(), "warning: {warning}")?;
+                }
+                Ok(())
             }
             Command::Params(command) => {
                 start_log(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER)));

@@ -19,6 +19,10 @@ use crate::{
     },
     heartbeat,
     params_watch::ParamsWatch,
+    plan::{
+        check::Finding,
+        placed::{self, PlacedError},
+    },
     processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool},
     slot::{SlotError, space::Ledger},
 };
@@ -29,6 +33,9 @@ pub enum RunError {
     /// Another process has a slot of ours: one of the two configurations is wrong.
     #[error(transparent)]
     Slot(SlotError),
+    /// Processors are placed where this machine has nothing, or not enough.
+    #[error(transparent)]
+    Placed(#[from] PlacedError),
     /// The processors cannot be set up.
     #[error("cannot set up the processors")]
     Pool(#[from] PoolError),
@@ -67,6 +74,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 
 /// Runs until something fails that waiting cannot mend. Dropping the future kills whatever runs.
 async fn serve(config: Config) -> Result<(), RunError> {
+    for Finding { field, problem, fix, .. } in placed::warnings(&config)? {
+        tracing::warn!(field, problem, fix, "processors are placed badly");
+    }
     let opened = open_slots(&config)?;
     // Executables of other people die with this process only if it becomes them.
     let wrapper = std::env::current_exe().ok();

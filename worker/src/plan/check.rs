@@ -2,7 +2,10 @@
 //!
 //! Each rule is a function; all of them are asked, and each finding names the field and says what to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use sealbus_schema::Phase;
 use serde::Serialize;
@@ -63,6 +66,12 @@ pub enum Severity {
     Warning,
     /// It does not work.
     Error,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.field, self.problem, self.fix)
+    }
 }
 
 /// Holds groups against a machine.
@@ -208,8 +217,14 @@ fn gpus_are_there(machine: &Machine, group: &PlacedGroup) -> Vec<Finding> {
     let is_missing = |id: &&String| !machine.gpus.iter().any(|gpu| gpu.id == **id);
     let has = machine.gpus.iter().map(|gpu| gpu.id.as_str()).collect::<Vec<_>>().join(", ");
     let finding = |id: &String| {
-        let has = if has.is_empty() { "none".to_owned() } else { has.clone() };
-        group.error("gpus", format!("there is no GPU {id:?}; the machine has {has}"), "correct it, or take it out")
+        let seen = if has.is_empty() { "none".to_owned() } else { has.clone() };
+        let problem = format!("there is no GPU {id:?}; the machine has {seen}");
+        // A number beyond those that are seen is wrong. Cards that are not seen at all, or have other names, may be there.
+        let is_wrong = !has.is_empty() && id.parse::<u32>().is_ok();
+        Finding {
+            severity: if is_wrong { Severity::Error } else { Severity::Warning },
+            ..group.error("gpus", problem, "correct it, or take it out")
+        }
     };
     group.gpus.iter().filter(is_missing).map(finding).collect()
 }
@@ -258,6 +273,7 @@ fn gpus_are_shared_by_locks(groups: &[PlacedGroup]) -> Vec<Finding> {
     findings
 }
 
+/// What phases need is assumed, so this refuses nothing.
 fn memory_is_there(machine: &Machine, groups: &[PlacedGroup]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for node in &machine.nodes {
@@ -268,7 +284,7 @@ fn memory_is_there(machine: &Machine, groups: &[PlacedGroup]) -> Vec<Finding> {
         if let Some(last) = there.last().filter(|_| needed > node.memory_bytes) {
             let (needed, has) = (units::bytes(needed), units::bytes(node.memory_bytes));
             let problem = format!("what is bound to node {} needs {needed}, it has {has}", node.os_index);
-            findings.push(last.error("memory", problem, "bind fewer to it, or use memory = \"prefer\""));
+            findings.push(last.warning("memory", problem, "bind fewer to it, or use memory = \"prefer\""));
         }
     }
     let total: u64 = machine.nodes.iter().map(|node| node.memory_bytes).sum();
@@ -284,7 +300,7 @@ fn memory_is_there(machine: &Machine, groups: &[PlacedGroup]) -> Vec<Finding> {
     let needed = at_once(&all);
     if let Some(last) = all.iter().rev().find(|group| group.memory_bytes > 0).filter(|_| needed > total) {
         let problem = format!("all together need {}, there is {}", units::bytes(needed), units::bytes(total));
-        findings.push(last.error("memory", problem, "have fewer processors, or keep some apart by a lock"));
+        findings.push(last.warning("memory", problem, "have fewer processors, or keep some apart by a lock"));
     }
     findings
 }

@@ -4,8 +4,15 @@ use std::collections::BTreeMap;
 
 use sealbus_schema::Phase;
 
-use super::{check::PlacedGroup, times::memory_bytes};
-use crate::{config::Config, processor::GroupConfig, topology::CpuSet};
+use super::{
+    check::{Finding, PlacedGroup, Severity, check},
+    times::memory_bytes,
+};
+use crate::{
+    config::Config,
+    processor::GroupConfig,
+    topology::{self, CpuSet, Source, TopologyError},
+};
 
 /// What the library takes where multicore SDR is on and nobody says how many producers it has.
 const PRODUCERS: usize = 3;
@@ -16,6 +23,32 @@ const PRODUCERS: usize = 3;
 pub fn placed(config: &Config) -> Vec<PlacedGroup> {
     let groups = config.processors.iter().enumerate();
     groups.flat_map(|(index, group)| of_group(index, group, memory_bytes(config.sector_size, group.stage))).collect()
+}
+
+/// Why processors cannot run where they are to.
+#[derive(Debug, thiserror::Error)]
+pub enum PlacedError {
+    /// The machine cannot be read.
+    #[error("cannot tell whether the processors fit this machine")]
+    Machine(#[from] TopologyError),
+    /// What is configured is not there.
+    #[error("the processors do not fit this machine:{}", .0.iter().map(|finding| format!("\n{finding}")).collect::<String>())]
+    Errors(Vec<Finding>),
+}
+
+/// What works badly of a configuration's processors on this machine, if any of them is placed.
+///
+/// # Errors
+/// [`PlacedError`] for what does not work.
+pub fn warnings(config: &Config) -> Result<Vec<Finding>, PlacedError> {
+    let is_placed = |group: &GroupConfig| !group.cpus.is_empty() || group.numa_node.is_some() || !group.gpus.is_empty();
+    if !config.processors.iter().any(is_placed) {
+        return Ok(Vec::new());
+    }
+    let machine = topology::load(Source::ThisMachine)?;
+    let (errors, warnings): (Vec<Finding>, Vec<Finding>) =
+        check(&machine, &placed(config)).into_iter().partition(|finding| finding.severity == Severity::Error);
+    if errors.is_empty() { Ok(warnings) } else { Err(PlacedError::Errors(errors)) }
 }
 
 fn of_group(index: usize, group: &GroupConfig, memory_bytes: u64) -> Vec<PlacedGroup> {

@@ -11,13 +11,13 @@ use std::time::Instant;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::command::Program;
 use super::config::{GroupConfig, PoolConfig};
 use super::error::{PoolError, ProcessError, ProcessFailure};
 use super::spawner::Spawner;
 use crate::schedule::{Rules, Seat, Setup};
 use crate::stage::{Stage, StageRequest};
 
+mod bound;
 mod live;
 mod seat;
 mod turns;
@@ -66,14 +66,16 @@ impl ProcessorPool {
         let mut processors: Vec<Processor> = Vec::new();
         let mut shown = Vec::new();
         for group in config.groups {
-            let own = std::env::current_exe().map_err(PoolError::OwnExecutable)?;
-            let program = Program::of(&group, &own);
+            let own = match &group.wrapper {
+                Some(wrapper) => wrapper.clone(),
+                None => std::env::current_exe().map_err(PoolError::OwnExecutable)?,
+            };
             let group = Arc::new(group);
             for nth in 0..group.count {
                 let stage = group.stage;
                 let id = format!("{stage}-{}", shown.iter().filter(|(_, other, _)| *other == stage).count());
                 shown.push((id.clone(), stage, group.placement(nth)));
-                processors.push(Processor::new(id, Arc::clone(&group), program.clone(), &config.tmp_roots));
+                processors.push(Processor::new(id, Arc::clone(&group), nth, &own, &config.tmp_roots));
             }
         }
         let spawner = Spawner::start().map_err(PoolError::Spawner)?;
@@ -189,7 +191,7 @@ impl ProcessorGuard {
         let Shared { spawner, live, .. } = &*self.shared;
         let began = Instant::now();
         let Seat { processor, grant } = self.held.seat;
-        let runs = |pid| live.runs(processor, pid, None);
+        let runs = |pid, bound| live.runs(processor, pid, bound);
         let (progress, mut told) = watch::channel(None);
         let mut asking = pin!(self.processor().ask(spawner, task, progress, runs));
         let output = loop {

@@ -137,13 +137,13 @@ fn memory_is_not_given_twice() {
     only(
         &machine,
         vec![heavy(70, &[]), heavy(70, &[])],
-        Severity::Error,
+        Severity::Warning,
         "processor[1].memory",
         "need 140 GiB, there is 128 GiB",
     );
     assert_eq!(found(&machine, vec![heavy(70, &["memory"]), heavy(70, &["memory"])]), []);
     let bound = |node| PlacedGroup { numa_node: Some(node), memory: Some(MemoryPolicy::Bind), ..heavy(200, &[]) };
     let snc = machines::intel_snc();
-    only(&snc, vec![bound(1), bound(1)], Severity::Error, "processor[1].memory", "node 1 needs 400 GiB");
+    only(&snc, vec![bound(1), bound(1)], Severity::Warning, "processor[1].memory", "node 1 needs 400 GiB");
     assert_eq!(found(&snc, vec![bound(1), bound(2)]), []);
 }

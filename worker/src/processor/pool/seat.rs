@@ -12,8 +12,10 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::{Mutex, watch};
 
+use super::bound;
+use crate::bind::Binding;
 use crate::processor::command::Program;
-use crate::processor::config::{GroupConfig, own_environment};
+use crate::processor::config::{GroupConfig, Placement, own_environment};
 use crate::processor::error::{ProcessError, ProcessFailure};
 use crate::processor::protocol::{AnswerResult, Progress};
 use crate::processor::running::{Answered, AskOptions, Ended, Gone, Launch, Running};
@@ -25,6 +27,9 @@ pub(super) struct Processor {
     pub(super) id: String,
     config: Arc<GroupConfig>,
     program: Program,
+    /// The worker's executable, by which a process is bound.
+    own: PathBuf,
+    placement: Placement,
     /// Where its temporary files may lie; the first that works is taken at each start.
     tmp_dirs: Vec<PathBuf>,
     process: std::sync::Mutex<Process>,
@@ -44,10 +49,13 @@ struct Process {
 }
 
 impl Processor {
-    pub(super) fn new(id: String, config: Arc<GroupConfig>, program: Program, tmp_roots: &[PathBuf]) -> Self {
+    /// The `nth` processor of its group. `own` is the worker's executable.
+    pub(super) fn new(id: String, config: Arc<GroupConfig>, nth: usize, own: &Path, tmp_roots: &[PathBuf]) -> Self {
         let tmp_dirs = tmp_roots.iter().map(|root| root.join(&id)).collect();
         let (starting, alone) = (Mutex::new(()), Mutex::new(()));
-        Self { id, config, program, tmp_dirs, process: std::sync::Mutex::default(), starting, alone }
+        let (program, placement) = (Program::of(&config, own), config.placement(nth));
+        let (own, process) = (own.to_owned(), std::sync::Mutex::default());
+        Self { id, config, program, own, placement, tmp_dirs, process, starting, alone }
     }
 
     /// The process id, if a process runs.
@@ -60,14 +68,14 @@ impl Processor {
         self.lock().running.as_ref().map(|running| running.tail()).unwrap_or_default()
     }
 
-    /// Has a task carried out, by a process that is told of by its id. If the future is dropped before it is done, the
+    /// Has a task carried out, by a process that is told of by its id and, once, by what it is bound to. If the future is dropped before it is done, the
     /// request is stopped, and with it a process that works on nothing else.
     pub(super) async fn ask(
         &self,
         spawner: &Spawner,
         task: Value,
         progress: watch::Sender<Option<Progress>>,
-        runs: impl Fn(Option<u32>),
+        runs: impl Fn(Option<u32>, Option<String>),
     ) -> Result<Value, ProcessError> {
         let running = self.usable(spawner, &runs).await?;
         let _alone = match running.features().concurrent {
@@ -91,14 +99,18 @@ impl Processor {
             }
             Err(ended) => {
                 self.count_failure_of(&running);
-                runs(self.pid());
+                runs(self.pid(), None);
                 Err(self.failed(ended))
             }
         }
     }
 
     /// The process, or a new one in the place of one that cannot be asked.
-    async fn usable(&self, spawner: &Spawner, runs: &impl Fn(Option<u32>)) -> Result<Arc<Running>, ProcessError> {
+    async fn usable(
+        &self,
+        spawner: &Spawner,
+        runs: &impl Fn(Option<u32>, Option<String>),
+    ) -> Result<Arc<Running>, ProcessError> {
         let _starting = self.starting.lock().await;
         let (present, tmp_dir) = {
             let process = self.lock();
@@ -107,16 +119,16 @@ impl Processor {
         if let Some(running) = present {
             // One whose temporary directory went away with a disk is replaced.
             if running.ready().await && tmp_dir.is_dir() {
-                runs(running.pid());
+                runs(running.pid(), None);
                 return Ok(running);
             }
         }
         self.lock().running = None;
-        runs(None);
+        runs(None, None);
         match self.start(spawner).await {
-            Ok(running) => {
-                tracing::info!(processor = %self.id, pid = running.pid(), "processor started");
-                runs(running.pid());
+            Ok((running, bound)) => {
+                tracing::info!(processor = %self.id, pid = running.pid(), bound, "processor started");
+                runs(running.pid(), bound);
                 Ok(running)
             }
             Err(ended) => {
@@ -128,7 +140,8 @@ impl Processor {
         }
     }
 
-    async fn start(&self, spawner: &Spawner) -> Result<Arc<Running>, Ended> {
+    /// A new process, and what it is bound to if it is.
+    async fn start(&self, spawner: &Spawner) -> Result<(Arc<Running>, Option<String>), Ended> {
         let (failures, gone) = {
             let mut process = self.lock();
             (process.failures, process.gone.take())
@@ -142,30 +155,39 @@ impl Processor {
             gone.wait().await;
         }
         let bin = self.config.bin.as_ref().unwrap_or(&self.program.bin).display().to_string();
-        let tmp_dir = self.usable_tmp_dir().map_err(|reason| {
+        let failed = |reason, stderr_tail| {
             let failure = ProcessFailure::Start { bin: bin.clone(), reason };
-            Ended { failure, exit: None, stderr_tail: Vec::new() }
-        })?;
+            Ended { failure, exit: None, stderr_tail }
+        };
+        let tmp_dir = self.usable_tmp_dir().map_err(|reason| failed(reason, Vec::new()))?;
+        let binding = bound::binding(&self.placement).map_err(|error| failed(error.to_string(), Vec::new()))?;
         let launch = Launch {
             spawner,
-            command: self.command(&tmp_dir),
-            bin,
+            command: self.command(binding.as_ref(), &tmp_dir),
+            bin: bin.clone(),
             processor: self.id.clone(),
             stage: self.config.stage,
             tmp_dir: tmp_dir.clone(),
             limits: self.config.limits(),
         };
-        let running = Arc::new(Running::start(launch).await?);
+        let running = Running::start(launch).await.map_err(|ended| bound::explained(ended, &bin))?;
+        let bound = match binding {
+            Some(binding) => {
+                let verified = bound::verified(running.pid(), binding).await;
+                Some(verified.map_err(|reason| failed(format!("not bound as it must be: {reason}"), running.tail()))?)
+            }
+            None => None,
+        };
+        let running = Arc::new(running);
         let mut process = self.lock();
         process.gone = Some(running.gone());
         (process.tmp_dir, process.running) = (tmp_dir, Some(Arc::clone(&running)));
-        Ok(running)
+        Ok((running, bound))
     }
 
-    fn command(&self, tmp_dir: &Path) -> Command {
-        let mut command = Command::new(&self.program.bin);
-        let own = own_environment();
-        command.args(&self.program.args).env_clear().env("TMPDIR", tmp_dir).envs(self.config.environment(own));
+    fn command(&self, binding: Option<&Binding>, tmp_dir: &Path) -> Command {
+        let mut command = bound::command(&self.program, binding, &self.own);
+        command.env_clear().env("TMPDIR", tmp_dir).envs(self.config.environment(own_environment()));
         command
     }
 
