@@ -16,6 +16,9 @@ use crate::{
     stage::{StageCode, StageError, Workspace, add_pieces, c1, c2, files, pc1, pc2, transfer, tree_d},
 };
 
+/// Where a slot keeps what all sectors of its disk share.
+const STATIC_DIR: &str = "static";
+
 /// What came of it.
 pub enum Done {
     /// A processor is ours for the state's phase.
@@ -120,7 +123,8 @@ impl Job {
                 Input::PiecesAdded { pieces: guard.run(&request).await.map_err(failed)?.pieces }
             }
             Step::BuildingTreeD { pieces, .. } => {
-                let request = tree_d::Request { work_dir, proof, pieces: pieces.clone(), static_dirs: Vec::new() };
+                let static_dirs = self.context.config.slots.iter().map(|slot| slot.join(STATIC_DIR)).collect();
+                let request = tree_d::Request { work_dir, proof, pieces: pieces.clone(), static_dirs };
                 Input::TreeDBuilt { comm_d: guard.run(&request).await.map_err(failed)?.comm_d }
             }
             Step::Pc1 { data, ticket } => {
