@@ -252,7 +252,12 @@ impl Sector {
     }
 
     fn tree_d(&self, pieces: &[PieceInfo]) -> tree_d::Request {
-        tree_d::Request { work_dir: self.dir.clone(), proof: self.proof, pieces: pieces.to_vec() }
+        tree_d::Request {
+            work_dir: self.dir.clone(),
+            proof: self.proof,
+            pieces: pieces.to_vec(),
+            static_dirs: Vec::new(),
+        }
     }
 
     fn pc1(&self, pieces: &[PieceInfo]) -> pc1::Request {

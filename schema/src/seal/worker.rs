@@ -12,7 +12,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use step::{Outcome, Step};
+pub use step::{Data, Outcome, Step};
 
 use crate::{
     bytes::{Commitment, ProofBytes},

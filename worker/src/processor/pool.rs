@@ -110,7 +110,7 @@ impl ProcessorPool {
     pub async fn acquire_as(&self, stage: Stage, turn: Turn) -> Result<ProcessorGuard, PoolError> {
         let held = self.shared.turns.seat(stage, turn).await?;
         self.shared.live.begin(held.seat.processor, held.seat.grant);
-        Ok(ProcessorGuard { shared: Arc::clone(&self.shared), stage, held })
+        Ok(ProcessorGuard { shared: Arc::clone(&self.shared), stage, held, asking: false })
     }
 
     /// Waits until [`acquire`](Self::acquire) would have been served, and holds nothing.
@@ -168,6 +168,8 @@ pub struct ProcessorGuard {
     stage: Stage,
     /// Goes back after what is shown of it.
     held: Held,
+    /// Whether a request was begun and has not ended.
+    asking: bool,
 }
 
 impl ProcessorGuard {
@@ -201,6 +203,13 @@ impl ProcessorGuard {
     /// # Errors
     /// [`ProcessError`].
     pub async fn run_value(&mut self, task: Value) -> Result<Value, ProcessError> {
+        self.asking = true;
+        let outcome = self.ask(task).await;
+        self.asking = false;
+        outcome
+    }
+
+    async fn ask(&self, task: Value) -> Result<Value, ProcessError> {
         let Shared { spawner, live, .. } = &*self.shared;
         let began = Instant::now();
         let Seat { processor, grant } = self.held.seat;
@@ -232,7 +241,9 @@ impl Drop for ProcessorGuard {
     fn drop(&mut self) {
         let seat = self.held.seat;
         // A request that was dropped may have killed the process.
-        self.shared.live.runs(seat.processor, self.processor().pid(), None);
+        if self.asking {
+            self.shared.live.runs(seat.processor, self.processor().pid(), None);
+        }
         self.shared.live.end(seat.processor, seat.grant);
     }
 }

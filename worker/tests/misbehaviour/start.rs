@@ -1,14 +1,18 @@
 //! Starts that go wrong.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sealbus_schema::ErrorClass;
 use sealbus_schema::error::Exit;
+use sealbus_worker::processor::running::descendants::VARIABLE;
+use sealbus_worker::processor::spawner::Spawner;
 use sealbus_worker::processor::{GroupConfig, ProcessError};
 use sealbus_worker::stage::Stage;
 use serde_json::json;
 
-use crate::bench::{directory, group, pool};
+use crate::bench::{dies, directory, eventually, group, is_alive, pool};
 
 /// The first start goes wrong in this way, the next one does not.
 async fn greet(how: &str, change: impl FnOnce(&mut GroupConfig)) -> ProcessError {
@@ -78,4 +82,41 @@ async fn an_executable_started_through_the_wrapper_serves_and_keeps_its_process_
     let pid = pool.snapshot()[0].pid.expect("a process");
     let name = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("command line");
     assert!(name.contains("processor.py") && !name.contains("exec-child"), "{name}");
+}
+
+#[tokio::test]
+async fn an_executable_started_through_the_wrapper_dies_with_a_parent_that_is_killed() {
+    let mut parent = Command::new("sh")
+        .args(["-c", "SEALBUS_PARENT_PID=$$ \"$0\" exec-child -- sleep 1000 & echo $!; wait"])
+        .arg(env!("CARGO_BIN_EXE_sealbus-worker"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("shell");
+    let mut line = String::new();
+    BufReader::new(parent.stdout.take().expect("stdout")).read_line(&mut line).expect("process id");
+    let pid: u32 = line.trim().parse().expect("process id");
+    let is_sleep = || std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.starts_with(b"sleep"));
+    eventually("the executable itself", is_sleep).await;
+    parent.kill().expect("kill");
+    parent.wait().expect("wait");
+    dies(pid).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_left_behind_is_killed_at_the_next_start() {
+    let link = std::fs::read_link("/proc/self/ns/pid").expect("namespace").display().to_string();
+    let namespace = link.trim_start_matches("pid:[").trim_end_matches(']');
+    let sleep = |mark: String| {
+        Command::new("sleep").arg("1000").env(VARIABLE, mark).stdout(Stdio::null()).spawn().expect("sleep")
+    };
+    // No process has a number as high as that.
+    let mut left = sleep(format!("{namespace}.4294967294.1.0"));
+    let mut elsewhere = sleep("1.4294967294.1.0".to_owned());
+    let _spawner = Spawner::start().expect("spawner");
+    dies(left.id()).await;
+    // Here it was a child of ours, so it has been waited for already.
+    let _ = left.wait();
+    assert!(is_alive(elsewhere.id()), "process ids of another namespace mean nothing here");
+    elsewhere.kill().expect("kill");
+    elsewhere.wait().expect("wait");
 }

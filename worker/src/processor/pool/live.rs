@@ -182,7 +182,9 @@ mod tests {
     fn an_end_is_expected_from_what_the_stage_took_before() {
         let live = Live::new([("c2-0".to_owned(), Stage::C2, Placement::default())]);
         assert_eq!(live.statuses()[0].work, []);
-        [100, 200].map(|secs| live.took(Stage::C2, Duration::from_secs(secs)));
+        for secs in [100, 200] {
+            live.took(Stage::C2, Duration::from_secs(secs));
+        }
         let began = Instant::now();
         let work = Work { of: None, since: began, progress: None, usually: None };
         assert_eq!(work.expected_left(began), None, "nothing is known");

@@ -110,10 +110,10 @@ mod tests {
             "cache_path": "/slot/cache",
             "in_path": "/slot/unsealed",
             "out_path": "/slot/sealed",
-            "prover_id": [1; 32],
+            "prover_id": ([1; 32]),
             "sector_id": 7,
-            "ticket": [2; 32],
-            "piece_infos": [{ "commitment": [3; 32], "size": 2032 }],
+            "ticket": ([2; 32]),
+            "piece_infos": [{ "commitment": ([3; 32]), "size": 2032 }],
         });
         assert_eq!(serde_json::to_value(&task).expect("json"), expected);
     }
