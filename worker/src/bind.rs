@@ -2,7 +2,8 @@
 //!
 //! A processor is started as `sealbus-worker exec-bound --cpus … -- BIN ARGS…` ([`command`]). That process binds itself
 //! by hwloc, compares what the system then says with what was wanted, and becomes the executable ([`exec`]); affinity
-//! and memory policy outlive `execve`, and threads and children inherit them. The worker reads from `/proc` what a
+//! and memory policy outlive `execve`, and threads and children inherit them. With `--cgroup` it enters a control group
+//! first. The worker reads from `/proc` what a
 //! running process is bound to ([`read_back`]), and shows it.
 
 use std::{
@@ -69,8 +70,20 @@ pub fn command(own_exe: &Path, binding: &Binding, bin: &OsStr) -> Command {
 /// The arguments of [`command`], for who builds a command of another kind.
 #[must_use]
 pub fn arguments(binding: &Binding, bin: &OsStr) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = vec![EXEC_BOUND.into(), "--cpus".into(), binding.cpus.to_string().into()];
-    if let Some(memory) = &binding.memory {
+    arguments_in(None, Some(binding), bin)
+}
+
+/// The arguments for a process that enters the control group at `cgroup`, is bound, or both.
+#[must_use]
+pub fn arguments_in(cgroup: Option<&Path>, binding: Option<&Binding>, bin: &OsStr) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec![EXEC_BOUND.into()];
+    if let Some(cgroup) = cgroup {
+        arguments.extend(["--cgroup".into(), cgroup.into()]);
+    }
+    if let Some(binding) = binding {
+        arguments.extend(["--cpus".into(), binding.cpus.to_string().into()]);
+    }
+    if let Some(memory) = binding.and_then(|binding| binding.memory.as_ref()) {
         arguments.extend(["--nodes".into(), memory.nodes.to_string().into()]);
         if !memory.strict {
             arguments.push("--prefer".into());

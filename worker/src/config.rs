@@ -22,6 +22,7 @@ use crate::{
     schedule::{Rules, SetupError},
 };
 use file::File;
+use processors::Around;
 
 pub use summary::summary;
 
@@ -50,8 +51,19 @@ pub struct Config {
     pub processors: Vec<GroupConfig>,
     /// Limits of the machine, and locks.
     pub rules: Rules,
+    /// Control groups, if there are to be any.
+    pub cgroup: Option<Cgroup>,
     /// Where sealed sectors go.
     pub store: Store,
+}
+
+/// Where the control groups of the processors are to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// The group that the worker was given; the one that it is in if this is not said.
+    pub parent: Option<PathBuf>,
+    /// Whether the worker does not start without.
+    pub required: bool,
 }
 
 /// A permanent store on a file system.
@@ -151,7 +163,7 @@ impl Config {
 }
 
 fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
-    let File { worker, nats, slot, processor, limits, locks, store, params } = file;
+    let File { worker, nats, slot, processor, limits, cgroup, locks, store, params } = file;
     if worker.miners.is_empty() {
         return Err(ConfigError::Empty { field: "worker.miners", fix: "name at least one, such as [\"f01000\"]" });
     }
@@ -185,7 +197,11 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
             library_env.insert(variable.to_owned(), path.display().to_string());
         }
     }
-    let processors = processors::groups(processor, base, &library_env)?;
+    let processors = {
+        let (sector_size, has_cgroups) = (worker.sector_size, cgroup.is_some());
+        let around = Around { base, library_env: &library_env, sector_size, has_cgroups };
+        processors::groups(processor, &around)?
+    };
     let rules = processors::rules(limits, locks, &processors)?;
     Ok(Config {
         name: worker.name,
@@ -199,6 +215,8 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         slots,
         processors,
         rules,
+        cgroup: cgroup
+            .map(|table| Cgroup { parent: table.parent.map(|parent| base.join(parent)), required: table.required }),
         store: Store { name: store.name, path: store_path },
     })
 }
@@ -278,7 +296,7 @@ mod tests {
     use sealbus_schema::Phase;
 
     use super::*;
-    use crate::processor::MemoryPolicy;
+    use crate::{processor::MemoryPolicy, stage::huge_pages::Wish};
 
     fn checked(dir: &Path, text: &str) -> Result<Config, String> {
         let path = dir.join("worker.toml");
@@ -313,7 +331,14 @@ mod tests {
         let text = include_str!("../../docs/examples/worker.toml");
         let file: File = toml::from_str(text).expect("parses");
         assert!(!file.slot.is_empty() && !file.processor.is_empty());
-        let groups = processors::groups(file.processor, Path::new("/"), &BTreeMap::new()).expect("groups");
+        let library_env = BTreeMap::new();
+        let around = Around {
+            base: Path::new("/"),
+            library_env: &library_env,
+            sector_size: file.worker.sector_size,
+            has_cgroups: file.cgroup.is_some(),
+        };
+        let groups = processors::groups(file.processor, &around).expect("groups");
         processors::rules(file.limits, file.locks, &groups).expect("rules");
     }
 
@@ -352,6 +377,28 @@ mod tests {
         for words in ["cpus 0-3 | 4-7", "node 1 (prefer)", "gpus 0", "locks gpu0", "limit", "300 s", "gpu0 x 2"] {
             assert!(shown.contains(words), "{words}: {shown}");
         }
+    }
+
+    #[test]
+    fn processors_have_their_control_groups_and_huge_pages() {
+        let dir = tempfile::tempdir().expect("directory");
+        let text = format!(
+            "{}[[processor]]\nstage = \"pc1\"\nmemory_high = \"60GiB\"\nmemory_max = \"64GiB\"\npids_max = 500\n\
+             huge_pages = \"transparent\"\n[cgroup]\nparent = \"given\"\nrequired = true\n",
+            minimal(dir.path())
+        );
+        let config = checked(dir.path(), &text).expect("valid");
+        let Cgroup { parent, required } = config.cgroup.clone().expect("there");
+        assert_eq!((parent, required), (Some(dir.path().join("given")), true));
+        let pc1 = &config.processors[0];
+        assert_eq!((pc1.cgroup.memory_high_bytes, pc1.cgroup.memory_max_bytes), (Some(60 << 30), Some(64 << 30)));
+        assert_eq!((pc1.cgroup.pids_max, pc1.huge_pages), (Some(500), Some((Wish::Transparent, SectorSize::KiB2))));
+        let shown = summary(&config);
+        for words in ["given (required)", "memory_high 60 GiB", "memory_max 64 GiB", "pids_max 500", "transparent"] {
+            assert!(shown.contains(words), "{words}: {shown}");
+        }
+        let without = checked(dir.path(), &minimal(dir.path())).expect("valid");
+        assert_eq!(without.cgroup, None);
     }
 
     #[test]
@@ -396,6 +443,18 @@ mod tests {
             (c2("gpus = [\"0,1\"]"), "processor[0].gpus = \"0,1\""),
             (c2("gpus = [\"0\", \"0\"]"), "is named twice"),
             (c2("gpus = [\"0\"]\nenv = { CUDA_VISIBLE_DEVICES = \"0\" }"), "processor[0].env = CUDA_VISIBLE_DEVICES"),
+            (
+                c2("memory_max = \"1GiB\""),
+                "processor[0].memory_max = \"1GiB\": is kept by a control group: add a [cgroup]",
+            ),
+            (c2("pids_max = 5"), "processor[0].pids_max = 5"),
+            (c2("pids_max = 0\n[cgroup]"), "processor[0].pids_max = 0"),
+            (c2("memory_max = \"much\"\n[cgroup]"), "processor[0].memory_max = \"much\": \"much\" is not a size"),
+            (c2("memory_high = \"0\"\n[cgroup]"), "processor[0].memory_high = \"0\""),
+            (c2("memory_high = \"2GiB\"\nmemory_max = \"1GiB\"\n[cgroup]"), "processor[0].memory_high = \"2GiB\""),
+            (format!("{good}[cgroup]\nname = \"x\"\n"), "unknown field `name`"),
+            (c2("huge_pages = \"reserved\""), "processor[0].huge_pages = \"reserved\": only pc1"),
+            (c2("huge_pages = \"big\""), "processor[0].huge_pages = \"big\""),
             (c2("locks = [\"gpu0\"]"), "add `gpu0 = 1` under [locks]"),
             (c2("locks = [\"gpu0\", \"gpu0\"]\n[locks]\ngpu0 = 2"), "processor[0].locks = [\"gpu0\", \"gpu0\"]"),
             (c2("concurrent = 2\nlocks = [\"gpu0\"]\n[locks]\ngpu0 = 1"), "raise locks.gpu0"),

@@ -1,6 +1,6 @@
 //! `sealbus-worker run`: opens the slots, connects, serves until a signal or a failure that waiting cannot mend.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use sealbus_nats::{ConnectError, heartbeats::BeatError};
 use tokio::{
@@ -9,7 +9,8 @@ use tokio::{
 };
 
 use crate::{
-    config::Config,
+    cgroup::{CgroupRoot, Leftover, Unavailable},
+    config::{Cgroup, Config},
     driver::{
         Context,
         board::Board,
@@ -23,8 +24,9 @@ use crate::{
         check::Finding,
         placed::{self, PlacedError},
     },
-    processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool},
+    processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool, own_environment},
     slot::{SlotError, space::Ledger},
+    stage::huge_pages::Impossible,
 };
 
 /// Why the worker stopped, or did not start.
@@ -36,6 +38,18 @@ pub enum RunError {
     /// Processors are placed where this machine has nothing, or not enough.
     #[error(transparent)]
     Placed(#[from] PlacedError),
+    /// Huge pages that no setting of the machine would bring.
+    #[error("processor[{index}].huge_pages")]
+    HugePages {
+        /// The group's position.
+        index: usize,
+        /// Why, and what to change.
+        #[source]
+        source: Impossible,
+    },
+    /// There are no control groups, and the configuration demands them.
+    #[error("cgroup.required = true, and there are no control groups: mend that, or set it to false")]
+    Cgroup(#[source] Box<Unavailable>),
     /// The processors cannot be set up.
     #[error("cannot set up the processors")]
     Pool(#[from] PoolError),
@@ -49,8 +63,8 @@ pub enum RunError {
     #[error("cannot listen to signals")]
     Signals(#[source] std::io::Error),
     /// A task of ours ended, which none does.
-    #[error("the task of a slot ended")]
-    SlotTask(#[source] tokio::task::JoinError),
+    #[error("a task ended")]
+    Task(#[source] tokio::task::JoinError),
 }
 
 /// Runs until SIGTERM or SIGINT. What is being worked on is killed then, and goes on at the next start.
@@ -77,13 +91,15 @@ async fn serve(config: Config) -> Result<(), RunError> {
     for Finding { field, problem, fix, .. } in placed::warnings(&config)? {
         tracing::warn!(field, problem, fix, "processors are placed badly");
     }
+    check_huge_pages(&config.processors)?;
     let opened = open_slots(&config)?;
+    let cgroups = control_groups(&config).await?;
     // Executables of other people die with this process only if it becomes them.
     let wrapper = std::env::current_exe().ok();
     let groups = config.processors.iter().cloned().map(|group| GroupConfig { wrapper: wrapper.clone(), ..group });
     let processors =
         PoolConfig { groups: groups.collect(), tmp_roots: config.slots.iter().map(|slot| slot.join("tmp")).collect() };
-    let pool = ProcessorPool::with_rules(processors, config.rules.clone())?;
+    let pool = ProcessorPool::with_groups(processors, config.rules.clone(), cgroups)?;
     tracing::info!(worker = %config.name, host = config.host, url = config.nats.url, slots = opened.len(), "connecting");
     let bus = config.nats.connect_patiently(config.name.as_str()).await?;
     let names: Vec<String> = config.slots.iter().map(|slot| slot.display().to_string()).collect();
@@ -122,8 +138,56 @@ async fn serve(config: Config) -> Result<(), RunError> {
         error = heartbeat::beat(Arc::clone(&context)) => Err(RunError::Heartbeat(Box::new(error))),
         () = listening => Ok(()),
         () = following => Ok(()),
-        Some(ended) = tasks.join_next() => ended.map_err(RunError::SlotTask),
+        Some(ended) = tasks.join_next() => ended.map_err(RunError::Task),
     }
+}
+
+/// Refuses what no setting of the machine would mend, and warns of what one would: that may be mended while we run.
+fn check_huge_pages(groups: &[GroupConfig]) -> Result<(), RunError> {
+    for (index, group) in groups.iter().enumerate() {
+        match group.huge_page_variables(Path::new("/sys"), &group.environment(own_environment())) {
+            Ok(_) => {}
+            Err(source @ Impossible::MapsItself) => return Err(RunError::HugePages { index, source }),
+            Err(reason) => {
+                tracing::warn!(field = format!("processor[{index}].huge_pages"), %reason, "not possible as it is now");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The worker's part of the hierarchy of control groups, without what a dead worker of our name has left in it. Without
+/// one the worker goes on, unless it is told not to.
+async fn control_groups(config: &Config) -> Result<Option<CgroupRoot>, RunError> {
+    let Some(Cgroup { parent, required }) = config.cgroup.clone() else { return Ok(None) };
+    let name = config.name.to_string();
+    let taking = tokio::task::spawn_blocking(move || {
+        let root = CgroupRoot::discover(Path::new("/proc"), parent.as_deref(), &name)?;
+        let leftovers = root.remove_leftovers()?;
+        Ok::<_, Unavailable>((root, leftovers))
+    });
+    let (root, leftovers) = match taking.await.map_err(RunError::Task)? {
+        Ok(taken) => taken,
+        Err(reason) if required => return Err(RunError::Cgroup(Box::new(reason))),
+        Err(reason) => {
+            let reason = format!("{:#}", anyhow::Error::new(reason));
+            tracing::warn!(reason, "no control groups: processors run without limits");
+            return Ok(None);
+        }
+    };
+    for Leftover { name, killed } in leftovers {
+        match killed {
+            Ok(killed) => {
+                tracing::warn!(group = name, killed, "removed the control group of a dead worker's processor")
+            }
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::warn!(group = name, error, "the control group of a dead worker's processor stays");
+            }
+        }
+    }
+    tracing::info!(path = %root.path().display(), controllers = ?root.controllers(), "control groups");
+    Ok(Some(root))
 }
 
 /// Takes every slot, and reads what it holds. One that cannot be opened may be mended while the others work; one that

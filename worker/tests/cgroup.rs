@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,8 +12,13 @@ use std::time::{Duration, Instant};
 
 use sealbus_worker::cgroup::hierarchy::Place;
 use sealbus_worker::cgroup::{self, CgroupRoot, Group, Limits, Unavailable};
+use sealbus_worker::processor::{GroupConfig, PoolConfig, ProcessFailure, ProcessorPool};
+use sealbus_worker::schedule::Rules;
+use sealbus_worker::stage::Stage;
 use sealbus_worker::topology::CpuSet;
+use serde_json::json;
 
+const WORKER: &str = env!("CARGO_BIN_EXE_sealbus-worker");
 const PROC: &str = "/proc";
 /// The test binary plays another process if this says which.
 const ROLE: &str = "SEALBUS_TEST_ROLE";
@@ -330,6 +336,98 @@ fn without_a_hierarchy_or_with_a_name_that_leads_elsewhere_there_are_no_groups()
     }
     let Some(given) = Given::make("names") else { return };
     given.root().create("../x", &Limits::default()).expect_err("leads elsewhere");
+}
+
+/// A pool of one scripted processor that answers where it is, has a child in a session of its own, and ends at the
+/// task "die".
+fn pool(dir: &Path, root: CgroupRoot, change: impl FnOnce(&mut GroupConfig)) -> ProcessorPool {
+    let bin = dir.join("c2.sh");
+    let script = "#!/bin/sh\nsetsid sleep 1000 >/dev/null 2>&1 &\n\
+                  echo '{\"sealbus_processor\":2,\"stage\":\"c2\",\"pid\":1}'\nn=0\n\
+                  while read -r line; do\n\
+                  n=$((n+1)); case $line in *die*) exit 7;; esac\n\
+                  echo \"{\\\"id\\\":$n,\\\"output\\\":\\\"$(grep ^0:: /proc/self/cgroup)\\\"}\"\ndone\n";
+    fs::write(&bin, script).expect("write");
+    fs::set_permissions(&bin, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let mut group = GroupConfig::built_in(Stage::C2, 1);
+    (group.bin, group.wrapper) = (Some(bin), Some(WORKER.into()));
+    (group.timeout, group.start_timeout, group.backoff) = (3 * PATIENCE, 3 * PATIENCE, Duration::from_millis(1));
+    change(&mut group);
+    let config = PoolConfig { groups: vec![group], tmp_roots: vec![dir.join("tmp")] };
+    ProcessorPool::with_groups(config, Rules::default(), Some(root)).expect("pool")
+}
+
+/// Until a group that is being removed is gone.
+async fn gone(group: &Path) -> bool {
+    let waiting = async {
+        while group.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_of_the_pool_is_in_a_group_of_its_own_that_ends_with_it() {
+    let Some(given) = Given::make("pool") else { return };
+    let dir = tempfile::tempdir().expect("directory");
+    for bound in [false, true] {
+        let root = given.root();
+        let path = root.path().join("c2-0");
+        let unit = CpuSet::from_iter(
+            sealbus_worker::topology::system::System::default().given().expect("given").units.iter().take(1),
+        );
+        let pool = pool(dir.path(), root, |group| {
+            group.cgroup.pids_max = Some(50);
+            group.cpus = if bound { vec![unit] } else { Vec::new() };
+        });
+        let mut guard = pool.acquire(Stage::C2).await.expect("guard");
+        let place = guard.run_value(json!("where")).await.expect("answers");
+        assert!(place.as_str().expect("text").ends_with("/sealbus-w1/c2-0"), "{place}");
+        let pids = |path: &Path| fs::read_to_string(path.join("cgroup.procs")).expect("pids").lines().count();
+        assert_eq!(pids(&path), 2, "the processor, and its child");
+
+        let died = guard.run_value(json!("die")).await.expect_err("died");
+        assert!(matches!(died.failure, ProcessFailure::Exited), "{died}");
+        assert!(gone(&path).await, "with the child");
+        guard.run_value(json!("where")).await.expect("the next one answers");
+        assert_eq!(pids(&path), 2);
+        drop((guard, pool));
+        assert!(gone(&path).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_of_the_pool_that_dies_for_want_of_memory_says_so() {
+    let Some(given) = Given::make("pool-memory") else { return };
+    let root = given.root();
+    if lacks(&root, "memory") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("directory");
+    let pool = pool(dir.path(), root, |group| {
+        group.cgroup.memory_max_bytes = Some(64 << 20);
+        let eats =
+            "#!/bin/sh\necho '{\"sealbus_processor\":2,\"stage\":\"c2\",\"pid\":1}'\nread -r line\ntail /dev/zero\n";
+        fs::write(dir.path().join("c2.sh"), eats).expect("write");
+    });
+    let mut guard = pool.acquire(Stage::C2).await.expect("guard");
+    let died = guard.run_value(json!("eat")).await.expect_err("died");
+    assert!(matches!(died.failure, ProcessFailure::OutOfMemory(_)), "{died}");
+    assert!(died.report().message().contains("memory.max is 67108864"), "{died}");
+}
+
+#[test]
+fn a_process_that_cannot_enter_its_group_says_so_and_is_not_started() {
+    let output = Command::new(WORKER)
+        .args(["exec-bound", "--cgroup", "/no/such/group", "--", "echo", "started"])
+        .output()
+        .expect("run");
+    assert_eq!(output.status.code(), Some(i32::from(sealbus_worker::bind::exec::EXIT_NOT_BOUND)));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let last = stderr.lines().last().unwrap_or_default();
+    assert!(output.stdout.is_empty() && last.contains("cannot enter its control group"), "{output:?}");
+    assert!(last.contains("/no/such/group"), "{last}");
 }
 
 /// No test: what this binary does when it plays another process.

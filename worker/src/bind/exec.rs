@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     io,
     os::unix::process::CommandExt,
+    path::Path,
     process::{Command, ExitCode},
 };
 
@@ -12,6 +13,7 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use super::{Binding, MemoryBinding};
 use crate::{
+    cgroup::{self, CgroupError},
     processor::child::PARENT_PID,
     topology::{
         CpuSet,
@@ -59,6 +61,9 @@ pub enum ExecError {
     /// hwloc fails.
     #[error("cannot bind")]
     Hwloc(#[from] HwlocError),
+    /// Its control group is gone, or it may not enter it.
+    #[error("cannot enter its control group")]
+    Cgroup(#[from] CgroupError),
     /// The worker was gone before this process had bound its life to it.
     #[error("the worker is gone")]
     Orphaned,
@@ -88,14 +93,22 @@ impl ExecError {
     }
 }
 
-/// Binds this process, which has one thread, and becomes `bin`. It dies with the worker that `SEALBUS_PARENT_PID`
-/// names, and so does the executable, unless that changes its user.
+/// Enters the control group at `cgroup` and binds this process, which has one thread, each if it is to, and becomes
+/// `bin`. It dies with the worker that `SEALBUS_PARENT_PID` names, and so does the executable, unless that changes its
+/// user.
 ///
 /// # Errors
 /// [`ExecError`]; it returns for nothing else.
-pub fn exec(binding: &Binding, bin: OsString, arguments: Vec<OsString>) -> Result<Infallible, ExecError> {
+pub fn exec(
+    cgroup: Option<&Path>,
+    binding: Option<&Binding>,
+    bin: OsString,
+    arguments: Vec<OsString>,
+) -> Result<Infallible, ExecError> {
     die_with_worker()?;
-    bind(binding)?;
+    // First: what the group may use is what there is to be bound to.
+    cgroup.map_or(Ok(()), cgroup::enter)?;
+    binding.map_or(Ok(()), bind)?;
     let source = Command::new(&bin).args(arguments).exec();
     Err(ExecError::Start { bin, source })
 }

@@ -1,6 +1,6 @@
 //! `sealbus-worker exec-bound`, by which the worker starts processors: see [`sealbus_worker::bind`].
 
-use std::{ffi::OsString, io::Write, process::ExitCode};
+use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
 
 use sealbus_worker::{
     bind::{Binding, EXEC_BOUND, MemoryBinding, exec},
@@ -10,11 +10,14 @@ use sealbus_worker::{
 /// Arguments of `exec-bound`.
 #[derive(Debug, clap::Args)]
 pub struct ExecBoundArguments {
+    /// Enter the control group in this directory.
+    #[arg(long, value_name = "DIR")]
+    cgroup: Option<PathBuf>,
     /// Run on these processing units only, such as 0-3,8.
-    #[arg(long, value_name = "LIST")]
-    cpus: CpuSet,
+    #[arg(long, value_name = "LIST", required_unless_present = "cgroup")]
+    cpus: Option<CpuSet>,
     /// Take memory from these NUMA nodes only.
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", requires = "cpus")]
     nodes: Option<CpuSet>,
     /// From other nodes as well, when these are full.
     #[arg(long, requires = "nodes")]
@@ -27,10 +30,12 @@ pub struct ExecBoundArguments {
 impl ExecBoundArguments {
     /// Becomes the executable, or says on the last line of stderr why not.
     pub fn execute(self) -> ExitCode {
-        let Self { cpus, nodes, prefer, command } = self;
+        let Self { cgroup, cpus, nodes, prefer, command } = self;
         let memory = nodes.map(|nodes| MemoryBinding { nodes, strict: !prefer });
         let mut command = command.into_iter();
-        let Err(error) = exec::exec(&Binding { cpus, memory }, command.next().unwrap_or_default(), command.collect());
+        let binding = cpus.map(|cpus| Binding { cpus, memory });
+        let bin = command.next().unwrap_or_default();
+        let Err(error) = exec::exec(cgroup.as_deref(), binding.as_ref(), bin, command.collect());
         let code = error.exit_code();
         let error = anyhow::Error::new(error);
         // Stderr may be closed; the exit status says enough.

@@ -25,6 +25,9 @@ pub struct File {
     /// What is allowed on the whole machine.
     #[serde(default)]
     pub limits: LimitsTable,
+    /// Control groups; none if it is not there.
+    #[serde(default)]
+    pub cgroup: Option<CgroupTable>,
     /// The locks, with how many units each has.
     #[serde(default)]
     pub locks: BTreeMap<String, usize>,
@@ -94,6 +97,18 @@ pub struct ProcessorTable {
     /// The locks that each request holds while it is worked on.
     #[serde(default)]
     pub locks: Vec<String>,
+    /// Above this much memory each of them is slowed down, such as `60GiB`.
+    #[serde(default)]
+    pub memory_high: Option<String>,
+    /// Above this much memory each of them is killed.
+    #[serde(default)]
+    pub memory_max: Option<String>,
+    /// How many processes and threads each of them may have.
+    #[serde(default)]
+    pub pids_max: Option<u64>,
+    /// What the labels of PC1 are to lie on.
+    #[serde(default)]
+    pub huge_pages: Option<String>,
     /// An executable of somebody else's; the built-in one if it is not given.
     #[serde(default)]
     pub bin: Option<PathBuf>,
@@ -137,6 +152,18 @@ pub struct LimitsTable {
     /// The least time between two starts of a stage, in seconds.
     #[serde(default)]
     pub staggered_secs: BTreeMap<Phase, u64>,
+}
+
+/// `[cgroup]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CgroupTable {
+    /// The group that the worker was given; the one that it is in if this is not said.
+    #[serde(default)]
+    pub parent: Option<PathBuf>,
+    /// Whether the worker does not start without.
+    #[serde(default)]
+    pub required: bool,
 }
 
 /// What an executable speaks.

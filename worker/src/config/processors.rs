@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use sealbus_schema::Phase;
+use sealbus_schema::{Phase, SectorSize};
 
 use super::{
     ConfigError,
@@ -10,26 +10,36 @@ use super::{
     positive,
 };
 use crate::{
+    cgroup,
+    plan::units,
     processor::{GroupConfig, Protocol, config::VISIBLE_GPUS},
     schedule::{Rules, Setup},
-    stage::foreign,
+    stage::{foreign, huge_pages::Wish},
     topology::CpuSet,
 };
 
+/// What groups depend on besides their own tables.
+pub(super) struct Around<'a> {
+    /// Where relative paths start.
+    pub(super) base: &'a Path,
+    /// The proofs library's settings.
+    pub(super) library_env: &'a BTreeMap<String, String>,
+    /// The size of the sectors.
+    pub(super) sector_size: SectorSize,
+    /// Whether there are to be control groups.
+    pub(super) has_cgroups: bool,
+}
+
 /// The configured groups, and one built-in processor for each phase that has none.
-pub(super) fn groups(
-    tables: Vec<ProcessorTable>,
-    base: &Path,
-    library_env: &BTreeMap<String, String>,
-) -> Result<Vec<GroupConfig>, ConfigError> {
+pub(super) fn groups(tables: Vec<ProcessorTable>, around: &Around<'_>) -> Result<Vec<GroupConfig>, ConfigError> {
     let mut groups = Vec::new();
     for (index, table) in tables.into_iter().enumerate() {
-        groups.push(group(index, table, base, library_env)?);
+        groups.push(group(index, table, around)?);
     }
     for phase in Phase::ALL {
         if !groups.iter().any(|group| group.stage == phase) {
             let mut group = GroupConfig::built_in(phase, 1);
-            group.env = library_env.clone();
+            group.env = around.library_env.clone();
             groups.push(group);
         }
     }
@@ -85,12 +95,8 @@ pub(super) fn rules(
     Ok(rules)
 }
 
-fn group(
-    index: usize,
-    table: ProcessorTable,
-    base: &Path,
-    library_env: &BTreeMap<String, String>,
-) -> Result<GroupConfig, ConfigError> {
+fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<GroupConfig, ConfigError> {
+    let Around { base, library_env, sector_size, has_cgroups } = *around;
     let refused = |field: &str, value: String, problem: &str| ConfigError::Value {
         field: format!("processor[{index}].{field}"),
         value,
@@ -107,6 +113,8 @@ fn group(
         ));
     }
     let mut group = GroupConfig::built_in(table.stage, table.count);
+    let limits = cgroup_limits(&table, has_cgroups);
+    group.cgroup = limits.map_err(|(field, value, problem)| refused(field, value, &problem))?;
     if let Some(bin) = table.bin {
         // A bare name is looked up in PATH when the processor starts.
         let path = if bin.components().count() > 1 { base.join(&bin) } else { bin };
@@ -143,6 +151,14 @@ fn group(
     if !table.gpus.is_empty() && table.env.contains_key(VISIBLE_GPUS) {
         return Err(refused("env", VISIBLE_GPUS.into(), "is what processor.gpus sets: keep one of the two"));
     }
+    if let Some(text) = table.huge_pages {
+        let value = format!("{text:?}");
+        let wish: Wish = text.parse().map_err(|problem: String| refused("huge_pages", value.clone(), &problem))?;
+        if table.stage != Phase::Pc1 {
+            return Err(refused("huge_pages", value, "only pc1 keeps labels in memory: remove it"));
+        }
+        group.huge_pages = Some((wish, sector_size));
+    }
     group.cpus = cpus(table.cpus, table.count).map_err(|(value, problem)| refused("cpus", value, &problem))?;
     (group.numa_node, group.gpus) = (table.numa_node, table.gpus);
     group.memory = table.memory.unwrap_or_default();
@@ -151,6 +167,41 @@ fn group(
     group.env = library_env.clone();
     group.env.extend(table.env);
     Ok(group)
+}
+
+/// What each control group may use. An error is the field, its value and what is wrong with it.
+fn cgroup_limits(table: &ProcessorTable, has_cgroups: bool) -> Result<cgroup::Limits, (&'static str, String, String)> {
+    let high = table.memory_high.as_ref().map(|text| ("memory_high", format!("{text:?}")));
+    let max = table.memory_max.as_ref().map(|text| ("memory_max", format!("{text:?}")));
+    let pids = table.pids_max.map(|pids| ("pids_max", pids.to_string()));
+    if let (false, Some((field, value))) = (has_cgroups, [&high, &max, &pids].into_iter().flatten().next()) {
+        let problem = "is kept by a control group: add a [cgroup] table, or remove it".to_owned();
+        return Err((field, value.clone(), problem));
+    }
+    let bytes = |text: &Option<String>, field| {
+        let Some(text) = text else { return Ok(None) };
+        match units::parse_bytes(text) {
+            Ok(0) => Err((field, format!("{text:?}"), "nothing could run in it: raise it, or remove it".to_owned())),
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => Err((field, format!("{text:?}"), error.to_string())),
+        }
+    };
+    let limits = cgroup::Limits {
+        memory_high_bytes: bytes(&table.memory_high, "memory_high")?,
+        memory_max_bytes: bytes(&table.memory_max, "memory_max")?,
+        pids_max: table.pids_max,
+        ..cgroup::Limits::default()
+    };
+    if let (Some((field, value)), Some(Some(max))) =
+        (high, limits.memory_high_bytes.map(|high| limits.memory_max_bytes.filter(|max| high >= *max)))
+    {
+        let problem = format!("is never reached, because memory_max is {max} bytes: lower it, or remove it");
+        return Err((field, value, problem));
+    }
+    if let (Some((field, value)), Some(0)) = (pids, limits.pids_max) {
+        return Err((field, value, "nothing could run in it: raise it, or remove it".to_owned()));
+    }
+    Ok(limits)
 }
 
 /// One set for all, or one for each, apart from each other. An error is the value and what is wrong with it.

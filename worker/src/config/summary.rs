@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use sealbus_schema::Phase;
 
-use super::Config;
+use super::{Cgroup, Config};
 use crate::{
+    plan::units,
     processor::{GroupConfig, MemoryPolicy},
     slot::space,
 };
@@ -32,6 +33,10 @@ pub fn summary(config: &Config) -> String {
         for group in config.processors.iter().filter(|group| group.stage == phase) {
             let _ = writeln!(text, "processor  {}", processors(group));
         }
+    }
+    if let Some(Cgroup { parent, required }) = &config.cgroup {
+        let parent = parent.as_ref().map_or("the worker's own".to_owned(), |parent| parent.display().to_string());
+        let _ = writeln!(text, "cgroup     {parent} ({})", if *required { "required" } else { "if possible" });
     }
     for (stage, limit) in &config.rules.concurrent {
         let _ = writeln!(text, "limit      {stage}: at most {limit} at the same time");
@@ -62,6 +67,19 @@ fn processors(group: &GroupConfig) -> String {
             MemoryPolicy::Prefer => "prefer",
         };
         parts.push(format!("node {node} ({policy})"));
+    }
+    for (name, bytes) in
+        [("memory_high", group.cgroup.memory_high_bytes), ("memory_max", group.cgroup.memory_max_bytes)]
+    {
+        if let Some(bytes) = bytes {
+            parts.push(format!("{name} {}", units::bytes(bytes)));
+        }
+    }
+    if let Some(pids) = group.cgroup.pids_max {
+        parts.push(format!("pids_max {pids}"));
+    }
+    if let Some((wish, _)) = group.huge_pages {
+        parts.push(format!("huge pages {}", wish.name()));
     }
     for (name, values) in [("gpus", &group.gpus), ("locks", &group.locks)] {
         if !values.is_empty() {

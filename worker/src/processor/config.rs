@@ -1,15 +1,18 @@
 //! What a pool is made of. The worker's configuration file is translated into this.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sealbus_schema::SectorSize;
 use serde::{Deserialize, Serialize};
 
 use super::command::Protocol;
 use super::running::Limits;
+use crate::cgroup;
 use crate::schedule::Group;
 use crate::stage::Stage;
+use crate::stage::huge_pages::{HugePages, Impossible, Wish};
 use crate::topology::CpuSet;
 
 /// What every processor inherits from the worker's environment, by name; besides these, all that begin with
@@ -53,6 +56,11 @@ pub struct GroupConfig {
     pub memory: MemoryPolicy,
     /// The graphics cards that they see; none for what the worker itself sees.
     pub gpus: Vec<String>,
+    /// What the control group of each of them may use, where there are groups. Processing units and nodes are taken from
+    /// its placement.
+    pub cgroup: cgroup::Limits,
+    /// What labels of sectors of this size are to lie on.
+    pub huge_pages: Option<(Wish, SectorSize)>,
     /// Set on top of what is inherited; wins.
     pub env: BTreeMap<String, String>,
     /// More names to inherit.
@@ -133,6 +141,8 @@ impl GroupConfig {
             numa_node: None,
             memory: MemoryPolicy::default(),
             gpus: Vec::new(),
+            cgroup: cgroup::Limits::default(),
+            huge_pages: None,
             env: BTreeMap::new(),
             inherit_env: Vec::new(),
             protocol: Protocol::Sealbus,
@@ -179,6 +189,22 @@ impl GroupConfig {
         }
         environment.extend(self.env.clone());
         environment
+    }
+
+    /// The variables that bring labels where they are wished, on top of an `environment`; by what the machine has now,
+    /// from `sys_root` (`/sys`).
+    ///
+    /// # Errors
+    /// [`Impossible`].
+    pub fn huge_page_variables(
+        &self,
+        sys_root: &Path,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, Impossible> {
+        match self.huge_pages {
+            Some((wish, size)) => HugePages::read(sys_root).variables(wish, size, environment),
+            None => Ok(BTreeMap::new()),
+        }
     }
 
     /// What its processes are held to.

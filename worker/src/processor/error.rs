@@ -9,6 +9,7 @@ use sealbus_schema::error::Exit;
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport};
 
 use super::protocol::Failure;
+use crate::cgroup::OutOfMemory;
 use crate::schedule::SetupError;
 use crate::stage::Stage;
 
@@ -78,6 +79,9 @@ pub enum ProcessFailure {
     /// The process ended, or closed its stdout, before it answered.
     #[error("ended before it answered")]
     Exited,
+    /// The process ended because the kernel killed it for want of memory.
+    #[error("{0}")]
+    OutOfMemory(OutOfMemory),
     /// A line that is no answer.
     #[error("not an answer: {0}")]
     Garbage(String),
@@ -126,6 +130,7 @@ impl ProcessError {
             ProcessFailure::Start { .. } | ProcessFailure::Task(_) => ErrorClass::Crit,
             ProcessFailure::Exited
             | ProcessFailure::ExitedAtStart
+            | ProcessFailure::OutOfMemory(_)
             | ProcessFailure::Timeout(_)
             | ProcessFailure::Silent(_)
             | ProcessFailure::Stopped
@@ -147,6 +152,7 @@ impl ProcessError {
             ProcessFailure::Start { .. } => ErrorCode::PROCESSOR_START_FAILED,
             ProcessFailure::Exited
             | ProcessFailure::ExitedAtStart
+            | ProcessFailure::OutOfMemory(_)
             | ProcessFailure::Stopped
             | ProcessFailure::Unneeded => ErrorCode::PROCESSOR_DIED,
             ProcessFailure::Timeout(_) | ProcessFailure::Silent(_) => ErrorCode::PROCESSOR_TIMED_OUT,

@@ -1,7 +1,7 @@
 //! The worker's processors: who is busy, who is next.
 //!
 //! The order of work is [`crate::schedule`]'s, which is pure; `turns` lets requests wait for it. `seat` is one processor with
-//! its process, `live` what people see of all of them. A guard holds a seat, with everything that was taken for it, and
+//! its process, `bound` and `confined` its place and its control group, `live` what people see of all of them. A guard holds a seat, with everything that was taken for it, and
 //! gives it back when it is dropped; freed compute goes at once to whoever is next.
 
 use std::pin::pin;
@@ -14,10 +14,12 @@ use tokio::sync::watch;
 use super::config::{GroupConfig, PoolConfig};
 use super::error::{PoolError, ProcessError, ProcessFailure};
 use super::spawner::Spawner;
+use crate::cgroup::CgroupRoot;
 use crate::schedule::{Rules, Seat, Setup};
 use crate::stage::{Stage, StageRequest};
 
 mod bound;
+mod confined;
 mod live;
 mod seat;
 mod turns;
@@ -58,6 +60,16 @@ impl ProcessorPool {
     /// [`PoolError`] if a group is empty or could never work under the rules, or built-in processors are wanted and this
     /// executable's path is unknown.
     pub fn with_rules(config: PoolConfig, rules: Rules) -> Result<Self, PoolError> {
+        Self::with_groups(config, rules, None)
+    }
+
+    /// [`with_rules`](Self::with_rules), and each processor in a control group of its own below `root`, which is kept as
+    /// long as there is one.
+    ///
+    /// # Errors
+    /// As [`with_rules`](Self::with_rules).
+    pub fn with_groups(config: PoolConfig, rules: Rules, root: Option<CgroupRoot>) -> Result<Self, PoolError> {
+        let root = root.map(Arc::new);
         if let Some(group) = config.groups.iter().find(|group| group.count == 0) {
             return Err(PoolError::EmptyGroup(group.stage));
         }
@@ -75,7 +87,8 @@ impl ProcessorPool {
                 let stage = group.stage;
                 let id = format!("{stage}-{}", shown.iter().filter(|(_, other, _)| *other == stage).count());
                 shown.push((id.clone(), stage, group.placement(nth)));
-                processors.push(Processor::new(id, Arc::clone(&group), nth, &own, &config.tmp_roots));
+                let processor = Processor::new(id, Arc::clone(&group), nth, &own, &config.tmp_roots);
+                processors.push(processor.confined(root.as_ref()));
             }
         }
         let spawner = Spawner::start().map_err(PoolError::Spawner)?;

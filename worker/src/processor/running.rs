@@ -260,8 +260,13 @@ impl Drop for Running {
 
 impl Gone {
     /// Waits until the process and all that came out of it have been killed, or for a few seconds.
-    pub async fn wait(mut self) {
-        let _ = timeout(4 * END_WAIT, self.0.wait_for(|gone| *gone)).await;
+    pub async fn wait(self) {
+        let _ = timeout(4 * END_WAIT, self.happened()).await;
+    }
+
+    /// Waits until then, however long the process lives.
+    pub async fn happened(mut self) {
+        let _ = self.0.wait_for(|gone| *gone).await;
     }
 }
 

@@ -43,6 +43,37 @@ fn a_bad_configuration_is_refused_with_its_field_and_exit_status_1() {
 }
 
 #[test]
+fn control_groups_that_are_demanded_and_huge_pages_that_cannot_be_had_end_the_start() {
+    let mut bench = Bench::new(nowhere(), 1);
+    let good = bench.config();
+    let no_groups = format!("{good}[cgroup]\nparent = \"slot0\"\nrequired = true\n");
+    let (status, stderr) = run(&bench, "run", &no_groups);
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains("cgroup.required = true"), "{stderr}");
+
+    bench.scripted = false;
+    let labels =
+        "[[processor]]\nstage = \"pc1\"\nhuge_pages = \"reserved\"\nenv = { FIL_PROOFS_USE_MULTICORE_SDR = \"1\" }\n";
+    let (status, stderr) = run(&bench, "run", &format!("{}{labels}", bench.config()));
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(
+        stderr.contains("processor[0].huge_pages") && stderr.contains("FIL_PROOFS_USE_MULTICORE_SDR=0"),
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
+async fn without_a_group_of_its_own_the_worker_says_why_and_goes_on() {
+    let server = Server::start();
+    let manager = Manager::connect(&server.url()).await;
+    let mut bench = Bench::new(server.url(), 1);
+    bench.more = "[cgroup]\nparent = \"slot0\"\n".to_owned();
+    let _worker = bench.start();
+    manager.heartbeat_with("a heartbeat", |_| true).await;
+    assert!(bench.log().contains("no control groups: processors run without limits"), "{}", bench.log());
+}
+
+#[test]
 fn check_prints_what_a_configuration_means() {
     let bench = Bench::new(nowhere(), 2);
     let path = bench.write_config(&bench.config());

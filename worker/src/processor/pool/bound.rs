@@ -34,11 +34,15 @@ pub(super) fn binding(placement: &Placement) -> Result<Option<Binding>, SystemEr
     Ok(Some(Binding { cpus, memory }))
 }
 
-/// The command that starts a program, bound if it is to be. `own` is the worker's executable.
-pub(super) fn command(program: &Program, binding: Option<&Binding>, own: &Path) -> Command {
-    let mut command = match binding {
-        Some(binding) => Command::from(bind::command(own, binding, program.bin.as_os_str())),
-        None => Command::new(&program.bin),
+/// The command that starts a program, in a control group and bound if it is to be. `own` is the worker's executable.
+pub(super) fn command(program: &Program, cgroup: Option<&Path>, binding: Option<&Binding>, own: &Path) -> Command {
+    let mut command = match (cgroup, binding) {
+        (None, None) => Command::new(&program.bin),
+        _ => {
+            let mut command = Command::new(own);
+            command.args(bind::arguments_in(cgroup, binding, program.bin.as_os_str()));
+            command
+        }
     };
     command.args(&program.args);
     command

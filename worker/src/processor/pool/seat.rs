@@ -13,13 +13,17 @@ use tokio::process::Command;
 use tokio::sync::{Mutex, watch};
 
 use super::bound;
+use super::confined::{self, Confinement, Fate};
 use crate::bind::Binding;
+use crate::cgroup::CgroupRoot;
 use crate::processor::command::Program;
 use crate::processor::config::{GroupConfig, Placement, own_environment};
 use crate::processor::error::{ProcessError, ProcessFailure};
 use crate::processor::protocol::{AnswerResult, Progress};
 use crate::processor::running::{Answered, AskOptions, Ended, Gone, Launch, Running};
 use crate::processor::spawner::Spawner;
+
+const SYS: &str = "/sys";
 
 /// A processor, whether its process runs or not.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub(super) struct Processor {
     /// The worker's executable, by which a process is bound.
     own: PathBuf,
     placement: Placement,
+    /// The control groups of its processes, if there are any.
+    confinement: Option<Confinement>,
     /// Where its temporary files may lie; the first that works is taken at each start.
     tmp_dirs: Vec<PathBuf>,
     process: std::sync::Mutex<Process>,
@@ -44,6 +50,8 @@ struct Process {
     running: Option<Arc<Running>>,
     /// Of the last process, which must be gone before the next one starts.
     gone: Option<Gone>,
+    /// Of its control group, which must be gone as well.
+    fate: Option<Fate>,
     tmp_dir: PathBuf,
     failures: u32,
 }
@@ -55,7 +63,13 @@ impl Processor {
         let (starting, alone) = (Mutex::new(()), Mutex::new(()));
         let (program, placement) = (Program::of(&config, own), config.placement(nth));
         let (own, process) = (own.to_owned(), std::sync::Mutex::default());
-        Self { id, config, program, own, placement, tmp_dirs, process, starting, alone }
+        Self { id, config, program, own, placement, confinement: None, tmp_dirs, process, starting, alone }
+    }
+
+    /// With a control group for each of its processes below `root`, if there is one.
+    pub(super) fn confined(mut self, root: Option<&Arc<CgroupRoot>>) -> Self {
+        self.confinement = root.map(|root| Confinement::new(Arc::clone(root), &self.id, self.config.cgroup.clone()));
+        self
     }
 
     /// The process id, if a process runs.
@@ -77,7 +91,7 @@ impl Processor {
         progress: watch::Sender<Option<Progress>>,
         runs: impl Fn(Option<u32>, Option<String>),
     ) -> Result<Value, ProcessError> {
-        let running = self.usable(spawner, &runs).await?;
+        let (running, fate) = self.usable(spawner, &runs).await?;
         let _alone = match running.features().concurrent {
             true => None,
             false => Some(self.alone.lock().await),
@@ -100,36 +114,36 @@ impl Processor {
             Err(ended) => {
                 self.count_failure_of(&running);
                 runs(self.pid(), None);
-                Err(self.failed(ended))
+                Err(self.failed(confined::explained(ended, fate).await))
             }
         }
     }
 
-    /// The process, or a new one in the place of one that cannot be asked.
+    /// The process and what becomes of its group, or a new one in the place of one that cannot be asked.
     async fn usable(
         &self,
         spawner: &Spawner,
         runs: &impl Fn(Option<u32>, Option<String>),
-    ) -> Result<Arc<Running>, ProcessError> {
+    ) -> Result<(Arc<Running>, Option<Fate>), ProcessError> {
         let _starting = self.starting.lock().await;
-        let (present, tmp_dir) = {
+        let (present, fate, tmp_dir) = {
             let process = self.lock();
-            (process.running.clone(), process.tmp_dir.clone())
+            (process.running.clone(), process.fate.clone(), process.tmp_dir.clone())
         };
         if let Some(running) = present {
             // One whose temporary directory went away with a disk is replaced.
             if running.ready().await && tmp_dir.is_dir() {
                 runs(running.pid(), None);
-                return Ok(running);
+                return Ok((running, fate));
             }
         }
         self.lock().running = None;
         runs(None, None);
         match self.start(spawner).await {
-            Ok((running, bound)) => {
+            Ok((running, fate, bound)) => {
                 tracing::info!(processor = %self.id, pid = running.pid(), bound, "processor started");
                 runs(running.pid(), bound);
-                Ok(running)
+                Ok((running, fate))
             }
             Err(ended) => {
                 let mut process = self.lock();
@@ -140,11 +154,11 @@ impl Processor {
         }
     }
 
-    /// A new process, and what it is bound to if it is.
-    async fn start(&self, spawner: &Spawner) -> Result<(Arc<Running>, Option<String>), Ended> {
-        let (failures, gone) = {
+    /// A new process, what becomes of its group, and what it is bound to if it is.
+    async fn start(&self, spawner: &Spawner) -> Result<(Arc<Running>, Option<Fate>, Option<String>), Ended> {
+        let (failures, gone, fate) = {
             let mut process = self.lock();
-            (process.failures, process.gone.take())
+            (process.failures, process.gone.take(), process.fate.take())
         };
         let pause = self.config.backoff_after(failures);
         if pause > Duration::ZERO {
@@ -154,6 +168,7 @@ impl Processor {
         if let Some(gone) = gone {
             gone.wait().await;
         }
+        confined::settled(fate).await;
         let bin = self.config.bin.as_ref().unwrap_or(&self.program.bin).display().to_string();
         let failed = |reason, stderr_tail| {
             let failure = ProcessFailure::Start { bin: bin.clone(), reason };
@@ -161,16 +176,37 @@ impl Processor {
         };
         let tmp_dir = self.usable_tmp_dir().map_err(|reason| failed(reason, Vec::new()))?;
         let binding = bound::binding(&self.placement).map_err(|error| failed(error.to_string(), Vec::new()))?;
+        let confined = match &self.confinement {
+            Some(confinement) => {
+                let fresh = confinement.fresh(binding.as_ref()).await;
+                Some(fresh.map_err(|reason| failed(format!("no control group: {reason}"), Vec::new()))?)
+            }
+            None => None,
+        };
+        let cgroup = confined.as_ref().map(|confined| confined.path());
         let launch = Launch {
             spawner,
-            command: self.command(binding.as_ref(), &tmp_dir),
+            command: self.command(cgroup, binding.as_ref(), &tmp_dir),
             bin: bin.clone(),
             processor: self.id.clone(),
             stage: self.config.stage,
             tmp_dir: tmp_dir.clone(),
             limits: self.config.limits(),
         };
-        let running = Running::start(launch).await.map_err(|ended| bound::explained(ended, &bin))?;
+        let running = match Running::start(launch).await {
+            Ok(running) => Arc::new(running),
+            Err(ended) => {
+                let fate = confined.map(|confined| confined.end_after(std::future::ready(())));
+                self.lock().fate.clone_from(&fate);
+                return Err(confined::explained(bound::explained(ended, &bin), fate).await);
+            }
+        };
+        let gone = running.gone();
+        let fate = confined.map(|confined| confined.end_after(gone.clone().happened()));
+        {
+            let mut process = self.lock();
+            (process.gone, process.fate) = (Some(gone), fate.clone());
+        }
         let bound = match binding {
             Some(binding) => {
                 let verified = bound::verified(running.pid(), binding).await;
@@ -178,16 +214,19 @@ impl Processor {
             }
             None => None,
         };
-        let running = Arc::new(running);
         let mut process = self.lock();
-        process.gone = Some(running.gone());
         (process.tmp_dir, process.running) = (tmp_dir, Some(Arc::clone(&running)));
-        Ok((running, bound))
+        Ok((running, fate, bound))
     }
 
-    fn command(&self, binding: Option<&Binding>, tmp_dir: &Path) -> Command {
-        let mut command = bound::command(&self.program, binding, &self.own);
-        command.env_clear().env("TMPDIR", tmp_dir).envs(self.config.environment(own_environment()));
+    fn command(&self, cgroup: Option<&Path>, binding: Option<&Binding>, tmp_dir: &Path) -> Command {
+        let mut environment = self.config.environment(own_environment());
+        match self.config.huge_page_variables(Path::new(SYS), &environment) {
+            Ok(variables) => environment.extend(variables),
+            Err(reason) => tracing::warn!(processor = %self.id, %reason, "starting without the huge pages wished for"),
+        }
+        let mut command = bound::command(&self.program, cgroup, binding, &self.own);
+        command.env_clear().env("TMPDIR", tmp_dir).envs(environment);
         command
     }
 
