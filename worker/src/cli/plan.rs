@@ -199,6 +199,10 @@ fn write_whole(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
     if !force && path.exists() {
         bail!("{} is there already: use --force to overwrite it, or another name", path.display());
     }
+    // Renaming over a device would replace it, as root even /dev/null.
+    if fs::symlink_metadata(&absolute).is_ok_and(|there| !there.is_file()) {
+        bail!("{} is no plain file: name another one, or leave --write out to see the plan", path.display());
+    }
     let mut file = tempfile::NamedTempFile::new_in(dir).with_context(failed)?;
     file.write_all(text.as_bytes()).with_context(failed)?;
     file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).with_context(failed)?;

@@ -50,6 +50,18 @@ fn a_configuration_is_written_once() {
 }
 
 #[test]
+fn what_is_no_plain_file_is_never_replaced() {
+    let dir = tempfile::tempdir().expect("directory");
+    let device = dir.path().join("device");
+    std::os::unix::fs::symlink("/dev/full", &device).expect("links");
+    let file = device.to_str().expect("text");
+    let plan = ["plan", "--sector-size", "32GiB", "--synthetic", EPYC, "--gpus", "2", "--force", "--write", file];
+    let (good, _, err) = worker(&plan);
+    assert!(!good && err.contains("is no plain file"), "{err}");
+    assert!(fs::symlink_metadata(&device).expect("is there").is_symlink());
+}
+
+#[test]
 fn mistakes_are_named() {
     let plan = ["plan", "--sector-size", "32GiB", "--synthetic", EPYC];
     for (arguments, expected) in [

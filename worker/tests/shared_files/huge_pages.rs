@@ -34,8 +34,9 @@ fn labelled(wish: Wish, multicore: bool) -> Result<InUse, Impossible> {
     let mut stdin = child.stdin.take().expect("stdin");
     writeln!(stdin, "{}", serde_json::to_string(&request).expect("json")).expect("write");
     let reader = std::thread::spawn(move || {
-        let mut line = String::new();
-        answers.read_line(&mut line).map(|_| line)
+        // Signs of life and progress come before the answer.
+        let is_answer = |line: &String| serde_json::from_str::<Answer>(line).is_ok();
+        answers.lines().map_while(Result::ok).find(is_answer)
     });
     let mut most = InUse::default();
     while !reader.is_finished() {
