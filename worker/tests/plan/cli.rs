@@ -56,7 +56,8 @@ fn what_is_no_plain_file_is_never_replaced() {
     std::os::unix::fs::symlink("/dev/full", &device).expect("links");
     let file = device.to_str().expect("text");
     let plan = ["plan", "--sector-size", "32GiB", "--synthetic", EPYC, "--gpus", "2", "--force", "--write", file];
-    let (good, _, err) = worker(&plan);
+    let around = ["--miner", "f01000", "--store", "/mnt/store", "--name", "w1"];
+    let (good, _, err) = worker(&[&plan[..], &around].concat());
     assert!(!good && err.contains("is no plain file"), "{err}");
     assert!(fs::symlink_metadata(&device).expect("is there").is_symlink());
 }
