@@ -7,6 +7,7 @@ mod entry;
 
 use std::collections::BTreeMap;
 
+use futures::future;
 use sealbus_nats::{
     Bus,
     log::{Entry, LogError, Record},
@@ -17,7 +18,7 @@ use tokio::sync::Notify;
 
 pub use entry::decide;
 
-use crate::store::{FoldState, Outcome, Store, StoreError};
+use crate::store::{FoldState, Outcome, Store, StoreError, Tx};
 
 /// The fold of one manager.
 pub struct Fold<'a> {
@@ -84,30 +85,34 @@ impl Fold<'_> {
         let mut log = self.bus.open_log(last).await?;
         loop {
             let entries = log.next_batch().await?;
-            last = self.fold(last, &entries).await?;
+            if let Some((tx, end)) = self.fold(last, &entries).await? {
+                // While the database makes it durable, what has come meanwhile is taken apart.
+                let (committed, ahead) = future::join(tx.commit(), future::lazy(|_| log.read_ahead())).await;
+                committed?;
+                ahead?;
+                last = end;
+            }
             log.acknowledge().await;
             self.changed.notify_waiters();
         }
     }
 
-    /// Folds one batch behind `last`, and returns the new offset.
-    async fn fold(&self, last: u64, entries: &[Entry]) -> Result<u64, FoldError> {
+    /// Folds one batch behind `last` in a transaction that is still to be committed; with it, the new offset.
+    async fn fold(&self, last: u64, entries: &[Entry]) -> Result<Option<(Tx, u64)>, FoldError> {
         let Some(end) = entries.last().map(|entry| entry.sequence).filter(|end| *end > last) else {
-            return Ok(last);
+            return Ok(None);
         };
         let new = || entries.iter().filter(|entry| entry.sequence > last);
         let mut tx = self.store.begin_as(self.epoch).await?;
         let concerned = new().filter_map(|entry| entry::sector_of(&entry.record)).collect();
-        let read: BTreeMap<_, _> = tx.sectors(&concerned).await?.into_iter().map(|s| (s.id, s)).collect();
-        let mut outcomes: BTreeMap<_, _> =
-            read.iter().map(|(id, sector)| (*id, Outcome::unchanged(sector.clone()))).collect();
+        let sectors = tx.sectors(&concerned).await?;
+        let mut outcomes = sectors.into_iter().map(|sector| (sector.id, Outcome::unchanged(sector))).collect();
         for entry in new() {
             self.fold_entry(&mut outcomes, entry);
         }
-        tx.store_outcomes_over(&read, &outcomes.into_values().collect::<Vec<_>>()).await?;
+        tx.store_outcomes(&outcomes.into_values().collect::<Vec<_>>()).await?;
         tx.move_offset(self.epoch, last, end).await?;
-        tx.commit().await?;
-        Ok(end)
+        Ok(Some((tx, end)))
     }
 
     fn fold_entry(&self, outcomes: &mut BTreeMap<SectorId, Outcome>, entry: &Entry) {

@@ -6,8 +6,10 @@
 //! also check that it still holds the fold.
 
 mod audit;
+mod columns;
 mod error;
 mod history;
+mod known;
 mod leadership;
 mod messages;
 mod open;
@@ -17,6 +19,7 @@ mod outcome;
 mod recover;
 mod rows;
 mod sectors;
+mod statements;
 
 use sqlx::{
     Any, AnyPool, Executor, Row, Transaction,
@@ -26,6 +29,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::config::Database;
 
+use known::{Known, SharedKnown};
 use rows::Places;
 
 pub(crate) use error::sql;
@@ -53,12 +57,16 @@ pub struct Store {
     database: Database,
     /// With the password.
     options: AnyConnectOptions,
+    known: SharedKnown,
 }
 
 /// A transaction.
 pub struct Tx {
     inner: Transaction<'static, Any>,
     places: Places,
+    /// The sectors that were read and stored here.
+    known: Known,
+    shared: SharedKnown,
 }
 
 /// How far the log is folded.
@@ -98,7 +106,7 @@ impl Store {
         if let Database::Postgres { .. } = self.database {
             inner.execute(POSTGRES_WRITER).await.map_err(sql("wait for the other transactions"))?;
         }
-        Ok(Tx { inner, places })
+        Ok(Tx { inner, places, known: Known::default(), shared: self.known.clone() })
     }
 
     /// Begins a transaction of the manager that took over with this epoch; refused when another one has since.
@@ -144,7 +152,9 @@ impl Store {
 impl Tx {
     /// Makes everything in this transaction true at once.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.inner.commit().await.map_err(sql("commit a transaction"))
+        self.inner.commit().await.map_err(sql("commit a transaction"))?;
+        self.shared.keep(self.known);
+        Ok(())
     }
 
     /// How far the log is folded; none in a new database.

@@ -3,10 +3,7 @@
 mod databases;
 mod lives;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use databases::TestDatabase;
 use lives::inputs;
@@ -43,6 +40,7 @@ on_every_database! {
     effects_leave_through_the_outbox_and_name_the_owner,
     outcomes_of_many_sectors_are_stored_at_once,
     a_report_that_changes_little_and_one_that_changes_much_are_stored_side_by_side,
+    a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it,
     a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next,
 }
 
@@ -180,12 +178,15 @@ async fn the_database_itself_refuses_a_row_that_cannot_be(database: TestDatabase
     let pool = database.raw().await;
     let outbox = "INSERT INTO outbox (kind, miner, number, lease_sequence, payload)";
     let good = format!("{outbox} VALUES ('intent', 'f01', 1, 0, '')");
-    sqlx::query(&good).execute(&pool).await.expect("what is good is taken");
+    for good in [&good, "UPDATE sectors SET changed_at = changed_at, version = version + 1"] {
+        sqlx::query(good).execute(&pool).await.expect("what is good is taken");
+    }
     for bad in [
-        "UPDATE sectors SET state = 'proving'",
-        "UPDATE sectors SET comm_r = '00'",
-        "UPDATE sectors SET state = 'lost'",
-        "UPDATE sectors SET draw = 1",
+        "UPDATE sectors SET state = 'proving', version = version + 1",
+        "UPDATE sectors SET comm_r = '00', version = version + 1",
+        "UPDATE sectors SET state = 'lost', version = version + 1",
+        "UPDATE sectors SET draw = 1, version = version + 1",
+        "UPDATE sectors SET changed_at = changed_at",
         "INSERT INTO messages (key, kind, miner, number, state) VALUES ('k', 'precommit', 'f01', 1, 'pushed')",
         &format!("{outbox} VALUES ('fact', 'f01', 1, 0, '')"),
     ] {
@@ -356,7 +357,7 @@ async fn a_report_that_changes_little_and_one_that_changes_much_are_stored_side_
     tx.commit().await.expect("commits");
 
     let mut tx = store.begin().await.expect("begins");
-    let read: BTreeMap<_, _> = tx.sectors(&ids).await.expect("reads").into_iter().map(|s| (s.id, s)).collect();
+    let read = tx.sectors(&ids).await.expect("reads");
     let report = |mut sector: Sector| {
         let worker = "w1".parse().expect("worker");
         sector.ownership = Ownership::Held { worker, token: Token(9), last_event: 3 };
@@ -368,16 +369,52 @@ async fn a_report_that_changes_little_and_one_that_changes_much_are_stored_side_
         let happening = Happening { at: "2026-11-25T00:00:00Z".to_owned(), ..Happening::of_manager("said", json!({})) };
         life::decide(sector, Input::Event(body), happening, POLICY)
     };
-    let outcomes: Vec<Outcome> = read.values().cloned().map(report).collect();
-    tx.store_outcomes_over(&read, &outcomes).await.expect("stores");
+    let outcomes: Vec<Outcome> = read.iter().cloned().map(report).collect();
+    tx.store_outcomes(&outcomes).await.expect("stores");
     tx.commit().await.expect("commits");
-    for outcome in &outcomes {
-        assert_ne!(outcome.sector, read[&outcome.sector.id]);
+    for (outcome, before) in outcomes.iter().zip(&read) {
+        assert_ne!(outcome.sector, *before);
         assert_eq!(store.sector(outcome.sector.id).await.expect("reads").as_ref(), Some(&outcome.sector));
         assert_eq!(store.history(outcome.sector.id).await.expect("reads").len(), 2);
     }
     let led_on = outcomes.iter().filter(|o| matches!(o.sector.state, State::DrawingTicket { .. })).count();
     assert_eq!(led_on, 6);
+}
+
+async fn a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it(database: TestDatabase) {
+    let store = store(&database).await;
+    let ids = BTreeSet::from([id()]);
+    let seen = async || {
+        let mut tx = store.begin().await.expect("begins");
+        let read = tx.sectors(&ids).await.expect("reads");
+        // Past whatever is in memory.
+        assert_eq!(read, [store.sector(id()).await.expect("reads").expect("exists")]);
+        let happening = Happening::of_manager("claimed", json!({}));
+        let [sector] = read.try_into().expect("one sector");
+        let claimed = life::decide(Sector { ownership: held(), ..sector }, Input::Claimed, happening, POLICY);
+        tx.store_outcomes(std::slice::from_ref(&claimed)).await.expect("stores");
+        tx.commit().await.expect("commits");
+        claimed.sector
+    };
+    assert_eq!(seen().await.state, State::Packing);
+    seen().await;
+    // The machine of the chain, another manager or a command: a whole row, a column of it, all rows.
+    apply(&store, Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOF_INVALID, "a test"))).await;
+    assert!(matches!(seen().await.state, State::Blocked { .. }));
+    let mut tx = store.begin().await.expect("begins");
+    tx.store_outcomes(&[wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
+    let key = MessageKind::PreCommit.key(id(), 1, 1);
+    tx.save_signed(&key, "f01", 0, "cid", b"bytes").await.expect("signs");
+    tx.commit().await.expect("commits");
+    assert!(seen().await.precommit_signed);
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_failed(&key, None, "a test").await.expect("fails");
+    tx.commit().await.expect("commits");
+    assert!(!seen().await.precommit_signed);
+    let mut tx = store.begin().await.expect("begins");
+    tx.restart_fold("new", Vec::new(), "a test").await.expect("restarts");
+    tx.commit().await.expect("commits");
+    assert_eq!(seen().await.issues, 0);
 }
 
 async fn effects_leave_through_the_outbox_and_name_the_owner(database: TestDatabase) {

@@ -17,8 +17,8 @@ use crate::{
     topology,
 };
 
-/// How many records one batch holds at most.
-pub const MAX_BATCH: usize = 2000;
+/// How many records one batch holds at most. The more, the more of one sector's are stored together.
+pub const MAX_BATCH: usize = 8000;
 
 /// A record of the log.
 #[derive(Clone, Debug)]
@@ -73,8 +73,12 @@ pub enum Record {
 /// A reader that starts behind the last folded record.
 pub struct SectorsLog {
     messages: pull::Stream,
+    /// The last of the records that were returned and not acknowledged.
     last: Option<jetstream::Message>,
-    /// The sequence of the last record that was returned, or that we began behind.
+    /// Records that were read and not returned, and the last of them.
+    ahead: Vec<Entry>,
+    last_ahead: Option<jetstream::Message>,
+    /// The sequence of the last record that was read, or that we began behind.
     last_sequence: u64,
     /// How many records the server has given out since the log was opened, if none of them went to anybody else.
     deliveries: u64,
@@ -129,7 +133,7 @@ impl Bus {
             .messages()
             .await
             .map_err(|source| failed("open")(source.into()))?;
-        Ok(SectorsLog { messages, last: None, last_sequence, deliveries: 0 })
+        Ok(SectorsLog { messages, last: None, ahead: Vec::new(), last_ahead: None, last_sequence, deliveries: 0 })
     }
 }
 
@@ -137,38 +141,51 @@ impl SectorsLog {
     /// Waits for records, and returns all that are there, at most [`MAX_BATCH`]. Their sequences rise, and no record is
     /// left out: an error tells when the server gave one to somebody else or to a connection that is gone.
     pub async fn next_batch(&mut self) -> Result<Vec<Entry>, LogError> {
-        let mut entries = Vec::new();
-        while entries.len() < MAX_BATCH {
-            let next = if entries.is_empty() {
-                self.messages.next().await
-            } else {
-                match self.messages.next().now_or_never() {
-                    Some(next) => next,
-                    None => break,
-                }
-            };
-            let message = match next {
-                Some(Ok(message)) => message,
-                Some(Err(source)) => return Err(LogError { operation: "read", source: source.into() }),
-                None => return Err(LogError { operation: "read", source: "the pull ended".into() }),
-            };
-            let info = message.info().map_err(|source| LogError { operation: "read", source })?;
-            self.deliveries += 1;
-            if info.consumer_sequence != self.deliveries {
-                return Err(LogError { operation: "read", source: "records were delivered to another reader".into() });
-            }
-            // What comes again, because it was not acknowledged in time, was returned before.
-            if info.stream_sequence > self.last_sequence {
-                self.last_sequence = info.stream_sequence;
-                entries.push(Entry {
-                    sequence: info.stream_sequence,
-                    time: info.published,
-                    record: read(message.subject.as_str(), &message.payload),
-                });
-                self.last = Some(message);
+        while self.ahead.is_empty() {
+            let next = self.messages.next().await;
+            self.take(next)?;
+        }
+        self.read_ahead()?;
+        if let Some(message) = self.last_ahead.take() {
+            self.last = Some(message);
+        }
+        Ok(std::mem::take(&mut self.ahead))
+    }
+
+    /// Takes apart what is there already, for the next batch.
+    pub fn read_ahead(&mut self) -> Result<(), LogError> {
+        while self.ahead.len() < MAX_BATCH {
+            // Without tokio's budget, after which whatever is there seems not to be, and batches stay small.
+            match tokio::task::unconstrained(self.messages.next()).now_or_never() {
+                Some(next) => self.take(next)?,
+                None => break,
             }
         }
-        Ok(entries)
+        Ok(())
+    }
+
+    fn take(&mut self, next: Option<Result<jetstream::Message, pull::MessagesError>>) -> Result<(), LogError> {
+        let message = match next {
+            Some(Ok(message)) => message,
+            Some(Err(source)) => return Err(LogError { operation: "read", source: source.into() }),
+            None => return Err(LogError { operation: "read", source: "the pull ended".into() }),
+        };
+        let info = message.info().map_err(|source| LogError { operation: "read", source })?;
+        self.deliveries += 1;
+        if info.consumer_sequence != self.deliveries {
+            return Err(LogError { operation: "read", source: "records were delivered to another reader".into() });
+        }
+        // What comes again, because it was not acknowledged in time, was read before.
+        if info.stream_sequence > self.last_sequence {
+            self.last_sequence = info.stream_sequence;
+            self.ahead.push(Entry {
+                sequence: info.stream_sequence,
+                time: info.published,
+                record: read(message.subject.as_str(), &message.payload),
+            });
+            self.last_ahead = Some(message);
+        }
+        Ok(())
     }
 
     /// Tells the server that everything returned so far is folded and stored. Losing this costs a repetition only.

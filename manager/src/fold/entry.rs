@@ -4,7 +4,7 @@ use sealbus_nats::log::{Entry, Record};
 use sealbus_schema::{
     SectorId, Transition, WorkerName,
     lease::{Ownership, Record as LeaseFold},
-    message::{Event, LeaseRecord},
+    message::{Event, EventBody, LeaseRecord},
     seal::manager::{AttemptPolicy, Input},
 };
 use serde_json::json;
@@ -97,10 +97,7 @@ fn is_offer_of(sector: &Sector, record: &LeaseRecord) -> bool {
 
 fn report(mut sector: Sector, entry: &Entry, worker: &WorkerName, event: &Event, policy: AttemptPolicy) -> Outcome {
     let kind = event.body.kind();
-    let mut detail = json!(event.body);
-    if let Some(fields) = detail.as_object_mut() {
-        fields.remove("kind");
-    }
+    let detail = detail(&event.body);
     let happening = happening(entry, worker.as_str(), Some(event.token.0), kind, detail);
     match sector.ownership.fold(&LeaseFold::Event { worker, token: event.token, number: event.number }) {
         Transition::Advance { next, .. } => {
@@ -113,6 +110,18 @@ fn report(mut sector: Sector, entry: &Entry, worker: &WorkerName, event: &Event,
             Outcome { history: vec![(happening, Verdict::Fenced)], ..Outcome::unchanged(sector) }
         }
     }
+}
+
+/// The particulars of an event. A proof is in its sector's row; the history only tells its length.
+fn detail(body: &EventBody) -> serde_json::Value {
+    if let EventBody::C2Done { seed_draw, proof } = body {
+        return json!({ "seed_draw": seed_draw, "proof_bytes": proof.0.len() });
+    }
+    let mut detail = json!(body);
+    if let Some(fields) = detail.as_object_mut() {
+        fields.remove("kind");
+    }
+    detail
 }
 
 fn happening(entry: &Entry, actor: &str, token: Option<u64>, kind: &str, detail: serde_json::Value) -> Happening {

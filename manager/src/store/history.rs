@@ -4,7 +4,14 @@ use sealbus_schema::SectorId;
 use serde::Serialize;
 use sqlx::Row;
 
-use super::{Store, StoreError, Tx, now_text, rows, sectors::json, sql};
+use super::{
+    Store, StoreError, Tx,
+    columns::json,
+    now_text,
+    rows::{self, Places},
+    sql,
+    statements::Statement,
+};
 
 /// What became of something that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,26 +112,27 @@ impl Tx {
 
     /// Adds lines to the histories of sectors, in this order.
     pub(super) async fn add_histories(&mut self, lines: &[(SectorId, &Happening, Verdict)]) -> Result<(), StoreError> {
-        for lines in rows::chunks(lines) {
-            let text = format!(
-                "INSERT INTO history (miner, number, at, sequence, actor, token, kind, detail, verdict) VALUES {}",
-                self.places.rows(lines.len(), 9)
-            );
-            let mut query = sqlx::query(&text);
-            for (id, entry, verdict) in lines {
-                query = query
-                    .bind(id.miner.to_string())
-                    .bind(id.number.0 as i64)
-                    .bind(&entry.at)
-                    .bind(entry.sequence.map(|s| s as i64))
-                    .bind(&entry.actor)
-                    .bind(entry.token.map(|t| t as i64))
-                    .bind(&entry.kind)
-                    .bind(entry.detail.to_string())
-                    .bind(verdict.name());
-            }
-            query.execute(&mut *self.inner).await.map_err(sql("record what happened"))?;
-        }
-        Ok(())
+        let places = self.places;
+        let statements = rows::chunks(lines).map(move |lines| insert(places, lines));
+        self.execute_each("record what happened", Box::new(statements)).await.map(drop)
     }
+}
+
+fn insert<'q>(places: Places, lines: &'q [(SectorId, &Happening, Verdict)]) -> Statement<'q> {
+    let statement = Statement::new(format!(
+        "INSERT INTO history (miner, number, at, sequence, actor, token, kind, detail, verdict) VALUES {}",
+        places.rows(lines.len(), 9)
+    ));
+    lines.iter().fold(statement, |statement, (id, entry, verdict)| {
+        statement
+            .bind(id.miner.to_string())
+            .bind(id.number.0 as i64)
+            .bind(entry.at.as_str())
+            .bind(entry.sequence.map(|s| s as i64))
+            .bind(entry.actor.as_str())
+            .bind(entry.token.map(|t| t as i64))
+            .bind(entry.kind.as_str())
+            .bind(entry.detail.to_string())
+            .bind(verdict.name())
+    })
 }

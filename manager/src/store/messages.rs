@@ -3,7 +3,7 @@
 use sealbus_schema::{MinerId, SectorId, SectorNumber};
 use sqlx::{Row, any::AnyRow};
 
-use super::{Store, StoreError, Tx, WantedMessage, sql};
+use super::{Store, StoreError, Tx, WantedMessage, rows, sql};
 
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,36 +127,61 @@ impl Tx {
     /// Records that messages are wanted. One that is recorded for a purpose already stays as it is, unless it has failed:
     /// then another one takes its turn.
     pub(super) async fn want_messages(&mut self, wanted: &[(SectorId, WantedMessage)]) -> Result<(), StoreError> {
-        for (sector, WantedMessage { kind, attempt }) in wanted {
-            let of_purpose = sqlx::query(
-                "SELECT state FROM messages WHERE kind = $1 AND miner = $2 AND number = $3 AND attempt = $4",
-            )
-            .bind(kind.name())
-            .bind(sector.miner.to_string())
-            .bind(sector.number.0 as i64)
-            .bind(i64::from(*attempt))
-            .fetch_all(&mut *self.inner)
-            .await
-            .map_err(sql("read a sector's messages"))?;
-            if of_purpose.iter().any(|row| row.get::<String, _>("state") != "failed") {
-                continue;
+        for wanted in rows::chunks(wanted) {
+            // Nearly always nothing is recorded for any of these purposes.
+            if self.insert_wanted(wanted, 1).await? < wanted.len() as u64 {
+                for message in wanted {
+                    self.want_again(message).await?;
+                }
             }
-            let turn = of_purpose.len() as u32 + 1;
-            sqlx::query(
-                "INSERT INTO messages (key, kind, miner, number, attempt, turn, state) \
-                 VALUES ($1, $2, $3, $4, $5, $6, 'wanted')",
-            )
-            .bind(kind.key(*sector, *attempt, turn))
-            .bind(kind.name())
-            .bind(sector.miner.to_string())
-            .bind(sector.number.0 as i64)
-            .bind(i64::from(*attempt))
-            .bind(i64::from(turn))
-            .execute(&mut *self.inner)
-            .await
-            .map_err(sql("record that a message is wanted"))?;
         }
         Ok(())
+    }
+
+    /// Wants a message another time, if all that there were for its purpose have failed.
+    async fn want_again(&mut self, wanted: &(SectorId, WantedMessage)) -> Result<(), StoreError> {
+        let (sector, WantedMessage { kind, attempt }) = wanted;
+        let of_purpose =
+            sqlx::query("SELECT state FROM messages WHERE kind = $1 AND miner = $2 AND number = $3 AND attempt = $4")
+                .bind(kind.name())
+                .bind(sector.miner.to_string())
+                .bind(sector.number.0 as i64)
+                .bind(i64::from(*attempt))
+                .fetch_all(&mut *self.inner)
+                .await
+                .map_err(sql("read a sector's messages"))?;
+        if of_purpose.iter().any(|row| row.get::<String, _>("state") != "failed") {
+            return Ok(());
+        }
+        let turn = of_purpose.len() as u32 + 1;
+        match self.insert_wanted(std::slice::from_ref(wanted), turn).await? {
+            0 => Err(StoreError::BadRow {
+                what: format!("message {}", kind.key(*sector, *attempt, turn)),
+                problem: format!("taken, though there are only {} for its purpose", of_purpose.len()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Inserts those of these messages that are not there, and says how many.
+    async fn insert_wanted(&mut self, wanted: &[(SectorId, WantedMessage)], turn: u32) -> Result<u64, StoreError> {
+        let text = format!(
+            "INSERT INTO messages (key, kind, miner, number, attempt, turn, state) VALUES {} ON CONFLICT DO NOTHING",
+            self.places.rows(wanted.len(), 7)
+        );
+        let mut query = sqlx::query(&text);
+        for (sector, WantedMessage { kind, attempt }) in wanted {
+            query = query
+                .bind(kind.key(*sector, *attempt, turn))
+                .bind(kind.name())
+                .bind(sector.miner.to_string())
+                .bind(sector.number.0 as i64)
+                .bind(i64::from(*attempt))
+                .bind(i64::from(turn))
+                .bind("wanted");
+        }
+        let done = query.execute(&mut *self.inner).await.map_err(sql("record that messages are wanted"))?;
+        Ok(done.rows_affected())
     }
 
     /// Fixes a wanted message's bytes. From here on only these bytes are ever sent for its purpose.
@@ -190,7 +215,7 @@ impl Tx {
     /// Keeps in the sector's row whether a PreCommit of its present attempt may be anywhere.
     async fn note_precommit(&mut self, key: &str, signed: bool) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE sectors SET precommit_signed = $2 WHERE EXISTS (SELECT 1 FROM messages m WHERE m.key = $1 \
+            "UPDATE sectors SET precommit_signed = $2, version = version + 1 WHERE EXISTS (SELECT 1 FROM messages m WHERE m.key = $1 \
              AND m.kind = 'precommit' AND m.miner = sectors.miner AND m.number = sectors.number \
              AND m.attempt = sectors.attempt)",
         )

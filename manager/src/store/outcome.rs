@@ -1,7 +1,5 @@
 //! What inputs did to sectors, stored together.
 
-use std::collections::BTreeMap;
-
 use sealbus_schema::{
     SectorId, Token, WorkerName,
     message::{Fact, Intent},
@@ -79,23 +77,9 @@ impl Outcome {
 impl Tx {
     /// Stores what inputs did to sectors that were read in this transaction; at most one outcome a sector.
     pub async fn store_outcomes(&mut self, outcomes: &[Outcome]) -> Result<(), StoreError> {
-        self.store_outcomes_over(&BTreeMap::new(), outcomes).await
-    }
-
-    /// The same, with the sectors as they were read, as far as they are at hand: most reports of a worker change nothing of
-    /// a sector's row but two columns.
-    pub async fn store_outcomes_over(
-        &mut self,
-        read: &BTreeMap<SectorId, Sector>,
-        outcomes: &[Outcome],
-    ) -> Result<(), StoreError> {
         // Whatever happens leaves a line.
         let outcomes: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.history.is_empty()).collect();
-        let sectors = outcomes.iter().map(|outcome| &outcome.sector);
-        let (heard, changed): (Vec<&Sector>, Vec<&Sector>) =
-            sectors.partition(|sector| read.get(&sector.id).is_some_and(|before| sector.was_only_heard_since(before)));
-        self.save_heard(&heard).await?;
-        self.save_sectors(&changed).await?;
+        self.save_sectors(&outcomes.iter().map(|outcome| &outcome.sector).collect::<Vec<_>>()).await?;
         self.add_histories(&lines(&outcomes, |o| &o.history, |id, (entry, verdict)| (id, entry, *verdict))).await?;
         self.add_to_outbox(&lines(&outcomes, |o| &o.outbox, |id, outgoing| (id, outgoing))).await?;
         self.want_messages(&lines(&outcomes, |o| &o.messages, |id, message| (id, *message))).await

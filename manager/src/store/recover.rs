@@ -10,8 +10,8 @@ impl Tx {
     pub async fn restart_fold(&mut self, stream: &str, unfinished: Vec<Outcome>, why: &str) -> Result<(), StoreError> {
         for statement in [
             "DELETE FROM outbox",
-            "UPDATE sectors SET owner = NULL, last_lease = 0, last_event = 0, leased_at = NULL",
-            "UPDATE sectors SET issues = 0 WHERE state NOT IN ('proving', 'aborted')",
+            "UPDATE sectors SET owner = NULL, last_lease = 0, last_event = 0, leased_at = NULL, version = version + 1",
+            "UPDATE sectors SET issues = 0, version = version + 1 WHERE state NOT IN ('proving', 'aborted')",
         ] {
             sqlx::query(statement).execute(&mut *self.inner).await.map_err(sql("forget the old stream"))?;
         }

@@ -25,8 +25,13 @@ pub enum Places {
 impl Places {
     /// The places of so many rows: `($1, $2), ($3, $4)`.
     pub fn rows(self, rows: usize, columns: usize) -> String {
-        let row = |row: usize| format!("({})", self.list(row * columns + 1, columns));
-        (0..rows).map(row).collect::<Vec<_>>().join(", ")
+        match self {
+            Places::Plain => vec![format!("({})", self.list(1, columns)); rows].join(", "),
+            Places::Numbered => {
+                let row = |row: usize| format!("({})", self.list(row * columns + 1, columns));
+                (0..rows).map(row).collect::<Vec<_>>().join(", ")
+            }
+        }
     }
 
     /// So many places from one on: `$3, $4`.

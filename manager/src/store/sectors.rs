@@ -1,46 +1,19 @@
 //! Sectors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sealbus_schema::{
-    Commitment, ErrorReport, MinerId, ProofBytes, SealProof, SectorId, SectorNumber, Token,
-    lease::Ownership,
-    seal::manager::{Active, PreCommitted, Proven, Rebuild, Sealed, Seeded, State, Stored},
+use sealbus_schema::{MinerId, SealProof, SectorId, lease::Ownership, seal::manager::State};
+use sqlx::Row;
+
+use super::{
+    Store, StoreError, Tx,
+    columns::{Columns, NAMES, from_row, id_from_row},
+    known::Versioned,
+    now_text,
+    rows::{self, Places},
+    sql,
+    statements::Statement,
 };
-use serde::de::DeserializeOwned;
-use sqlx::{
-    Any, Row,
-    any::{AnyArguments, AnyRow},
-    query::Query,
-};
-
-use super::{Store, StoreError, Tx, now_text, rows, sql};
-
-/// What changes of a sector. A row is written as its miner, number, proof and time of creation, and then these.
-const CHANGING: [&str; 22] = [
-    "attempt",
-    "issues",
-    "resubmits",
-    "precommit_signed",
-    "changed_at",
-    "owner",
-    "last_lease",
-    "last_event",
-    "leased_at",
-    "state",
-    "draw",
-    "ticket",
-    "comm_r",
-    "comm_d",
-    "precommit",
-    "seeds_drawn",
-    "files",
-    "seed",
-    "proof_bytes",
-    "activation_epoch",
-    "cause",
-    "blocked",
-];
 
 /// A sector as the manager knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,19 +103,8 @@ impl Store {
 }
 
 impl Tx {
-    /// One sector, as this transaction sees it.
-    pub async fn sector(&mut self, id: SectorId) -> Result<Option<Sector>, StoreError> {
-        let row = sqlx::query("SELECT * FROM sectors WHERE miner = $1 AND number = $2")
-            .bind(id.miner.to_string())
-            .bind(id.number.0 as i64)
-            .fetch_optional(&mut *self.inner)
-            .await
-            .map_err(sql("read a sector"))?;
-        row.as_ref().map(from_row).transpose()
-    }
-
-    /// Those of these sectors that exist, as this transaction sees them.
-    pub async fn sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Sector>, StoreError> {
+    /// Those of these sectors that exist, with the versions of their rows.
+    pub(super) async fn read_sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Versioned>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
         let miners: BTreeSet<MinerId> = ids.iter().map(|id| id.miner).collect();
         for miner in miners {
@@ -155,11 +117,35 @@ impl Tx {
                 );
                 let query = numbers.iter().fold(sqlx::query(&text).bind(miner.to_string()), |query, n| query.bind(*n));
                 for row in query.fetch_all(&mut *self.inner).await.map_err(sql("read sectors"))? {
-                    found.push(from_row(&row)?);
+                    let sector = from_row(&row)?;
+                    found.push(Versioned { version: row.get("version"), columns: Columns::of(&sector)?, sector });
                 }
             }
         }
         Ok(found)
+    }
+
+    /// Those of these sectors, of which all exist, whose rows have other versions now.
+    pub(super) async fn changed_among(
+        &mut self,
+        versions: &[(SectorId, i64)],
+    ) -> Result<BTreeSet<SectorId>, StoreError> {
+        let mut changed = BTreeSet::new();
+        for versions in rows::chunks(versions) {
+            let text = format!(
+                "SELECT miner, number FROM sectors, (VALUES {}) AS known WHERE sectors.miner = known.column1 \
+                 AND sectors.number = known.column2 AND sectors.version <> known.column3",
+                self.places.rows(versions.len(), 3)
+            );
+            let mut query = sqlx::query(&text);
+            for (id, version) in versions {
+                query = query.bind(id.miner.to_string()).bind(id.number.0 as i64).bind(*version);
+            }
+            for row in query.fetch_all(&mut *self.inner).await.map_err(sql("look for changed sectors"))? {
+                changed.insert(id_from_row(&row)?);
+            }
+        }
+        Ok(changed)
     }
 
     /// Gives out a number. The sector starts queued.
@@ -178,256 +164,49 @@ impl Tx {
         Ok(())
     }
 
-    /// Stores a sector.
+    /// Stores a sector that was read in this transaction.
     pub async fn save_sector(&mut self, sector: &Sector) -> Result<(), StoreError> {
         self.save_sectors(&[sector]).await
     }
 
-    /// Stores sectors, each at most once.
+    /// Stores sectors, each at most once: of those that were read in this transaction, what has changed.
     pub(super) async fn save_sectors(&mut self, sectors: &[&Sector]) -> Result<(), StoreError> {
-        for sectors in rows::chunks(sectors) {
-            let text = format!(
-                "INSERT INTO sectors (miner, number, proof, created_at, {}) VALUES {} \
-                 ON CONFLICT (miner, number) DO UPDATE SET {}",
-                CHANGING.join(", "),
-                self.places.rows(sectors.len(), 4 + CHANGING.len()),
-                CHANGING.map(|column| format!("{column} = excluded.{column}")).join(", ")
-            );
-            let query = sectors.iter().try_fold(sqlx::query(&text), |query, sector| bind_row(query, sector))?;
-            query.execute(&mut *self.inner).await.map_err(sql("store sectors"))?;
+        let mut alike: BTreeMap<Vec<usize>, Vec<(&Sector, Columns)>> = BTreeMap::new();
+        for sector in sectors {
+            let columns = Columns::of(sector)?;
+            let changed = columns.changed_since(self.known.columns(sector.id));
+            alike.entry(changed).or_default().push((sector, columns));
+        }
+        let chunks = alike.iter().flat_map(|(changed, sectors)| rows::chunks(sectors).map(move |rows| (changed, rows)));
+        let places = self.places;
+        let saved = self
+            .execute_each("store sectors", Box::new(chunks.map(move |(changed, rows)| save(places, changed, rows))))
+            .await?;
+        if saved != sectors.len() as u64 {
+            let what = sectors.iter().map(|sector| sector.id.to_string()).collect::<Vec<_>>().join(", ");
+            let problem = format!("only {saved} of them exist");
+            return Err(StoreError::BadRow { what: format!("sectors {what}"), problem });
+        }
+        for (sector, columns) in alike.into_values().flatten() {
+            self.known.saved(sector, columns);
         }
         Ok(())
     }
 }
 
-impl Tx {
-    /// Stores of sectors that nothing changed but when their workers were last heard; each at most once.
-    pub(super) async fn save_heard(&mut self, sectors: &[&Sector]) -> Result<(), StoreError> {
-        for sectors in rows::chunks(sectors) {
-            // Both databases name the columns of such a list so.
-            let text = format!(
-                "UPDATE sectors SET changed_at = heard.column3, last_event = heard.column4 FROM (VALUES {}) AS heard \
-                 WHERE sectors.miner = heard.column1 AND sectors.number = heard.column2",
-                self.places.rows(sectors.len(), 4)
-            );
-            let mut query = sqlx::query(&text);
-            for sector in sectors {
-                query = query
-                    .bind(sector.id.miner.to_string())
-                    .bind(sector.id.number.0 as i64)
-                    .bind(sector.changed_at.clone())
-                    .bind(last_event(&sector.ownership) as i64);
-            }
-            query.execute(&mut *self.inner).await.map_err(sql("store when workers were heard"))?;
-        }
-        Ok(())
+/// Stores these columns of sectors, and that there is another version of each.
+fn save<'q>(places: Places, changed: &[usize], sectors: &'q [(&Sector, Columns)]) -> Statement<'q> {
+    // Both databases name the columns of a list of values so.
+    let set = changed.iter().zip(3..).map(|(column, place)| format!("{} = new.column{place}, ", NAMES[*column]));
+    let mut statement = Statement::new(format!(
+        "UPDATE sectors SET {}version = version + 1 FROM (VALUES {}) AS new \
+         WHERE sectors.miner = new.column1 AND sectors.number = new.column2",
+        set.collect::<String>(),
+        places.rows(sectors.len(), 2 + changed.len())
+    ));
+    for (Sector { id, .. }, columns) in sectors {
+        statement = statement.bind(id.miner.to_string()).bind(id.number.0 as i64);
+        statement = changed.iter().fold(statement, |statement, column| columns.bind(*column, statement));
     }
-}
-
-impl Sector {
-    /// Whether nothing is new since `before` but when the worker was last heard.
-    pub(super) fn was_only_heard_since(&self, before: &Sector) -> bool {
-        let Sector {
-            id,
-            proof,
-            attempt,
-            issues,
-            resubmits,
-            precommit_signed,
-            created_at,
-            changed_at: _,
-            ownership,
-            leased_at,
-            state,
-        } = self;
-        let same_lease = match (ownership, &before.ownership) {
-            (Ownership::Held { worker, token, .. }, Ownership::Held { worker: holder, token: held, .. }) => {
-                (worker, token) == (holder, held)
-            }
-            (now, before) => now == before,
-        };
-        same_lease
-            && (id, proof, attempt, issues, resubmits)
-                == (&before.id, &before.proof, &before.attempt, &before.issues, &before.resubmits)
-            && (precommit_signed, created_at, leased_at)
-                == (&before.precommit_signed, &before.created_at, &before.leased_at)
-            && *state == before.state
-    }
-}
-
-fn last_event(ownership: &Ownership) -> u64 {
-    match ownership {
-        Ownership::Held { last_event, .. } => *last_event,
-        Ownership::Free { .. } => 0,
-    }
-}
-
-type AnyQuery<'q> = Query<'q, Any, AnyArguments<'q>>;
-
-/// The values of a sector's row, in the order in which [`Tx::save_sectors`] names the columns.
-fn bind_row<'q>(query: AnyQuery<'q>, sector: &Sector) -> Result<AnyQuery<'q>, StoreError> {
-    let what = || format!("sector {}", sector.id);
-    let text = |value: Option<serde_json::Result<String>>| {
-        value.transpose().map_err(|e| StoreError::BadRow { what: what(), problem: e.to_string() })
-    };
-    let (at, blocked) = match &sector.state {
-        State::Blocked { at, cause } => (&**at, Some(serde_json::to_string(cause))),
-        state => (state, None),
-    };
-    let draw = match at {
-        State::DrawingTicket { draw } => Some(*draw),
-        _ => None,
-    };
-    let ticket = match at {
-        State::Sealing { ticket } => Some(ticket),
-        _ => at.sealed().map(|s| &s.ticket),
-    };
-    let cause = match at {
-        State::Aborting { cause } | State::Abandoning { cause } | State::Aborted { cause } => {
-            Some(serde_json::to_string(cause))
-        }
-        _ => None,
-    };
-    let activation_epoch = match at {
-        State::Cleaning(active) | State::Proving(active) => Some(active.activation_epoch),
-        _ => None,
-    };
-    let owner = match &sector.ownership {
-        Ownership::Held { worker, .. } => Some(worker.to_string()),
-        Ownership::Free { .. } => None,
-    };
-    Ok(query
-        .bind(sector.id.miner.to_string())
-        .bind(sector.id.number.0 as i64)
-        .bind(sector.proof.name())
-        .bind(sector.created_at.clone())
-        .bind(i64::from(sector.attempt))
-        .bind(i64::from(sector.issues))
-        .bind(i64::from(sector.resubmits))
-        .bind(i64::from(sector.precommit_signed))
-        .bind(sector.changed_at.clone())
-        .bind(owner)
-        .bind(sector.ownership.last_lease() as i64)
-        .bind(last_event(&sector.ownership) as i64)
-        .bind(sector.leased_at.clone())
-        .bind(at.name())
-        .bind(draw.map(i64::from))
-        .bind(text(ticket.map(serde_json::to_string))?)
-        .bind(at.sealed().map(|s| s.comm_r.to_string()))
-        .bind(at.sealed().map(|s| s.comm_d.to_string()))
-        .bind(text(at.precommitted().map(|p| serde_json::to_string(&p.precommit)))?)
-        .bind(at.precommitted().map(|p| i64::from(p.seeds_drawn)))
-        .bind(text(at.stored().map(|s| serde_json::to_string(&s.files)))?)
-        .bind(text(at.seeded().map(|s| serde_json::to_string(&s.seed)))?)
-        .bind(at.proven().map(|p| p.proof.0.clone()))
-        .bind(activation_epoch)
-        .bind(text(cause)?)
-        .bind(text(blocked)?))
-}
-
-fn from_row(row: &AnyRow) -> Result<Sector, StoreError> {
-    let (miner, number): (String, i64) = (row.get("miner"), row.get("number"));
-    let bad = |problem: String| StoreError::BadRow { what: format!("sector {miner}/{number}"), problem };
-    let id = SectorId { miner: miner.parse().map_err(|e| bad(format!("{e}")))?, number: SectorNumber(number as u64) };
-    let last_lease = row.get::<i64, _>("last_lease") as u64;
-    let ownership = match row.get::<Option<String>, _>("owner") {
-        Some(owner) => Ownership::Held {
-            worker: owner.parse().map_err(|e| bad(format!("{e}")))?,
-            token: Token(last_lease),
-            last_event: row.get::<i64, _>("last_event") as u64,
-        },
-        None => Ownership::Free { last_lease },
-    };
-    let at = state_from_row(id, row)?;
-    let state = match row.get::<Option<String>, _>("blocked") {
-        Some(cause) => State::Blocked { at: Box::new(at), cause: json(id, "blocked", cause)? },
-        None => at,
-    };
-    Ok(Sector {
-        id,
-        proof: row.get::<String, _>("proof").parse().map_err(|e| bad(format!("{e}")))?,
-        attempt: row.get::<i64, _>("attempt") as u32,
-        issues: row.get::<i64, _>("issues") as u32,
-        resubmits: row.get::<i64, _>("resubmits") as u32,
-        precommit_signed: row.get::<i64, _>("precommit_signed") != 0,
-        created_at: row.get("created_at"),
-        changed_at: row.get("changed_at"),
-        ownership,
-        leased_at: row.get("leased_at"),
-        state,
-    })
-}
-
-fn state_from_row(id: SectorId, row: &AnyRow) -> Result<State, StoreError> {
-    let state: String = row.get("state");
-    let missing = |column: &str| StoreError::BadRow {
-        what: format!("sector {id}"),
-        problem: format!("{state} without {column}"),
-    };
-    let column = |name: &'static str| row.get::<Option<String>, _>(name).ok_or_else(|| missing(name));
-    let draw = || row.get::<Option<i64>, _>("draw").map(|d| d as u32).ok_or_else(|| missing("draw"));
-    let cause = || -> Result<ErrorReport, StoreError> { json(id, "cause", column("cause")?) };
-    let commitment = |name: &'static str| -> Result<Commitment, StoreError> {
-        column(name)?
-            .parse()
-            .map_err(|e| StoreError::BadRow { what: format!("sector {id}"), problem: format!("{name}: {e}") })
-    };
-    let sealed = || -> Result<Sealed, StoreError> {
-        Ok(Sealed {
-            ticket: json(id, "ticket", column("ticket")?)?,
-            comm_r: commitment("comm_r")?,
-            comm_d: commitment("comm_d")?,
-        })
-    };
-    let precommitted = || -> Result<PreCommitted, StoreError> {
-        let seeds_drawn = row.get::<Option<i64>, _>("seeds_drawn").ok_or_else(|| missing("seeds_drawn"))? as u32;
-        Ok(PreCommitted { sealed: sealed()?, precommit: json(id, "precommit", column("precommit")?)?, seeds_drawn })
-    };
-    let rebuild = || -> Result<Rebuild, StoreError> {
-        Ok(match row.get::<Option<String>, _>("precommit") {
-            Some(_) => Rebuild::Landed(precommitted()?),
-            None => Rebuild::Sent(sealed()?),
-        })
-    };
-    let stored = || -> Result<Stored, StoreError> {
-        Ok(Stored { precommitted: precommitted()?, files: json(id, "files", column("files")?)? })
-    };
-    let seeded =
-        || -> Result<Seeded, StoreError> { Ok(Seeded { stored: stored()?, seed: json(id, "seed", column("seed")?)? }) };
-    let proven = || -> Result<Proven, StoreError> {
-        let proof = row.get::<Option<Vec<u8>>, _>("proof_bytes").ok_or_else(|| missing("proof_bytes"))?;
-        Ok(Proven { seeded: seeded()?, proof: ProofBytes(proof) })
-    };
-    let active = || -> Result<Active, StoreError> {
-        let activation_epoch = row.get::<Option<i64>, _>("activation_epoch");
-        Ok(Active { proven: proven()?, activation_epoch: activation_epoch.ok_or_else(|| missing("activation_epoch"))? })
-    };
-    Ok(match state.as_str() {
-        "queued" => State::Queued,
-        "packing" => State::Packing,
-        "drawing_ticket" => State::DrawingTicket { draw: draw()? },
-        "sealing" => State::Sealing { ticket: json(id, "ticket", column("ticket")?)? },
-        "pre_committing" => State::PreCommitting(sealed()?),
-        "persisting" => State::Persisting(precommitted()?),
-        "checking_files" => State::CheckingFiles(stored()?),
-        "awaiting_seed" => State::AwaitingSeed(stored()?),
-        "committing" => State::Committing(seeded()?),
-        "verifying_proof" => State::VerifyingProof(proven()?),
-        "prove_committing" => State::ProveCommitting(proven()?),
-        "cleaning" => State::Cleaning(active()?),
-        "proving" => State::Proving(active()?),
-        "requeued" => State::Requeued(rebuild()?),
-        "rebuilding" => State::Rebuilding(rebuild()?),
-        "aborting" => State::Aborting { cause: cause()? },
-        "abandoning" => State::Abandoning { cause: cause()? },
-        "aborted" => State::Aborted { cause: cause()? },
-        _ => {
-            return Err(StoreError::BadRow { what: format!("sector {id}"), problem: format!("unknown state {state}") });
-        }
-    })
-}
-
-pub(super) fn json<T: DeserializeOwned>(id: SectorId, column: &str, text: String) -> Result<T, StoreError> {
-    serde_json::from_str(&text)
-        .map_err(|e| StoreError::BadRow { what: format!("sector {id}"), problem: format!("{column}: {e}") })
+    statement
 }

@@ -1,0 +1,90 @@
+//! Sectors that are kept in memory between transactions, so that most need not be read again.
+//!
+//! A sector's row has a version that rises with each change, whoever makes it; the database refuses a change that does
+//! not raise it. So what is in memory counts only while its row still has the version that was read or stored here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use sealbus_schema::SectorId;
+
+use super::{Sector, StoreError, Tx, columns::Columns};
+
+/// More are not kept, which bounds the memory: a sector takes up to 8 KiB.
+const KEPT_MAX: usize = 20_000;
+
+/// Sectors that somebody has read or stored, each with the version of its row.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known(BTreeMap<SectorId, Arc<Versioned>>);
+
+/// A sector, its row's columns and version.
+#[derive(Debug)]
+pub(super) struct Versioned {
+    pub(super) version: i64,
+    pub(super) sector: Sector,
+    pub(super) columns: Columns,
+}
+
+/// What committed transactions knew, for those to come.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SharedKnown(Arc<Mutex<Known>>);
+
+impl Known {
+    /// A sector was stored, and its row has another version.
+    pub(super) fn saved(&mut self, sector: &Sector, columns: Columns) {
+        if let Some(known) = self.0.get_mut(&sector.id) {
+            *known = Arc::new(Versioned { version: known.version + 1, sector: sector.clone(), columns });
+        }
+    }
+
+    /// The columns of a sector's row, if they are known.
+    pub(super) fn columns(&self, id: SectorId) -> Option<&Columns> {
+        self.0.get(&id).map(|known| &known.columns)
+    }
+}
+
+impl SharedKnown {
+    /// Keeps what a transaction knew that has been committed. Sectors that have ended are not asked for any more.
+    pub(super) fn keep(&self, known: Known) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.0.len() + known.0.len() > KEPT_MAX {
+            kept.0.clear();
+        }
+        for (id, known) in known.0 {
+            match known.sector.state.is_terminal() {
+                true => kept.0.remove(&id),
+                false => kept.0.insert(id, known),
+            };
+        }
+    }
+
+    /// What is known of these sectors, which may not be so any more.
+    fn recall(&self, ids: &BTreeSet<SectorId>) -> Vec<Arc<Versioned>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.iter().filter_map(|id| kept.0.get(id).cloned()).collect()
+    }
+}
+
+impl Tx {
+    /// One sector, as this transaction sees it.
+    pub async fn sector(&mut self, id: SectorId) -> Result<Option<Sector>, StoreError> {
+        Ok(self.sectors(&BTreeSet::from([id])).await?.pop())
+    }
+
+    /// Those of these sectors that exist, as this transaction sees them, by miner and number.
+    pub async fn sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Sector>, StoreError> {
+        for known in self.shared.recall(ids) {
+            self.known.0.entry(known.sector.id).or_insert(known);
+        }
+        let (known, unknown): (Vec<SectorId>, Vec<SectorId>) = ids.iter().partition(|id| self.known.0.contains_key(id));
+        let versions: Vec<_> = known.iter().filter_map(|id| Some((*id, self.known.0.get(id)?.version))).collect();
+        let mut to_read = self.changed_among(&versions).await?;
+        to_read.extend(unknown);
+        for read in self.read_sectors(&to_read).await? {
+            self.known.0.insert(read.sector.id, Arc::new(read));
+        }
+        Ok(ids.iter().filter_map(|id| self.known.0.get(id)).map(|known| known.sector.clone()).collect())
+    }
+}

@@ -1,0 +1,48 @@
+//! Statements with many values, one after the other.
+
+use futures::future;
+use sqlx::{Any, Arguments, Encode, Type, any::AnyArguments, error::BoxDynError};
+
+use super::{StoreError, Tx, sql};
+
+/// A statement with its values.
+pub(super) struct Statement<'q> {
+    text: String,
+    values: Result<AnyArguments<'q>, BoxDynError>,
+}
+
+/// Statements that are made one by one.
+pub(super) type Statements<'q> = Box<dyn Iterator<Item = Statement<'q>> + Send + 'q>;
+
+impl<'q> Statement<'q> {
+    /// One without values yet.
+    pub(super) fn new(text: String) -> Self {
+        Self { text, values: Ok(AnyArguments::default()) }
+    }
+
+    /// With the next value.
+    pub(super) fn bind(mut self, value: impl Encode<'q, Any> + Type<Any> + 'q) -> Self {
+        self.values = self.values.and_then(|mut values| values.add(value).map(|()| values));
+        self
+    }
+}
+
+impl Tx {
+    /// Executes statements, and says how many rows they changed. While the database is at one, the next is made.
+    pub(super) async fn execute_each<'q>(
+        &mut self,
+        operation: &'static str,
+        mut statements: Statements<'q>,
+    ) -> Result<u64, StoreError> {
+        let mut changed = 0;
+        let mut next = statements.next();
+        while let Some(Statement { text, values }) = next {
+            let values = values.map_err(sqlx::Error::Encode).map_err(sql(operation))?;
+            let executed = sqlx::query_with(&text, values).execute(&mut *self.inner);
+            let (done, following) = future::join(executed, future::lazy(|_| statements.next())).await;
+            changed += done.map_err(sql(operation))?.rows_affected();
+            next = following;
+        }
+        Ok(changed)
+    }
+}
