@@ -87,8 +87,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 }
 
 /// Runs until something fails that waiting cannot mend. Dropping the future kills whatever runs.
-async fn serve(config: Config) -> Result<(), RunError> {
-    for Finding { field, problem, fix, .. } in placed::warnings(&config)? {
+async fn serve(mut config: Config) -> Result<(), RunError> {
+    for Finding { field, problem, fix, .. } in placed::settle(&mut config)? {
         tracing::warn!(field, problem, fix, "processors are placed badly");
     }
     check_huge_pages(&config.processors)?;
