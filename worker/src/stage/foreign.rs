@@ -93,7 +93,7 @@ fn add_pieces(request: &add_pieces::Request, foreign: &dyn Foreign) -> Result<ad
 }
 
 fn tree_d(request: &tree_d::Request, foreign: &dyn Foreign) -> Result<tree_d::Response, StageError> {
-    tree_d::run_by(request, &|unsealed, scratch| {
+    tree_d::run_by(request, &|unsealed, scratch, _| {
         let inputs = Untouched::note(&[unsealed.to_owned()])?;
         let task = TreeDTask {
             registered_proof: sector::registered(request.proof),
