@@ -2,11 +2,14 @@
 //!
 //! `cargo bench --workspace --profile dev --bench processors` seals eight sectors of 2 KiB through the pool, and by calls of
 //! the same stages in this process on as many threads as there are cores, each several times; the best of each is compared.
-//! C2 takes part where the parameters are (`FIL_PROOFS_PARAMETER_CACHE`); `-- --8MiB` adds sectors of 8 MiB, which take minutes.
-//! Then the way of a small task to a processor and back, and of a task of 100 MB against plain copies of as many bytes.
+//! C2 takes part where the parameters are (`FIL_PROOFS_PARAMETER_CACHE`), unless `-- --no-c2`; `-- --8MiB` adds sectors of 8 MiB,
+//! which take minutes.
+//! Then the way of a small task to a processor and back, and that of a task of 100 MB, as a file and as a line, against plain
+//! copies of as many bytes.
 
 #![allow(clippy::unwrap_used)]
 
+use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,17 +18,20 @@ use std::time::{Duration, Instant};
 
 use sealbus_schema::message::PieceInfo;
 use sealbus_schema::{Commitment, MinerId, Randomness, SealProof, SectorId, SectorNumber};
-use sealbus_worker::processor::{GroupConfig, PoolConfig, ProcessorPool};
+use sealbus_worker::processor::{GroupConfig, PoolConfig, ProcessError, ProcessorPool};
 use sealbus_worker::schedule::Rules;
-use sealbus_worker::stage::{Stage, StageRequest, add_pieces, c1, c2, pc1, pc2, tree_d};
+use sealbus_worker::stage::{Json, Stage, StageRequest, add_pieces, c1, c2, pc1, pc2, tree_d};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 const SECTORS: usize = 8;
 const SMALL_TASKS: usize = 2000;
 const LARGE_BYTES: usize = 100_000_000;
+const LARGE_TIMES: usize = 7;
 /// With which this program is a processor that answers how long the task was.
 const SERVE: &str = "--serve";
+/// With which such a processor takes large tasks as lines.
+const LINES: &str = "--lines";
 const TICKET: Randomness = Randomness([3; 32]);
 const SEED: Randomness = Randomness([5; 32]);
 
@@ -46,17 +52,19 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let asked = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if asked(SERVE) {
-        return serve();
+        return serve(!asked(LINES));
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap();
     println!("{cores} cores, load before the start: {}", load.trim());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let with_c2 = std::env::var_os("FIL_PROOFS_PARAMETER_CACHE").is_some_and(|cache| has_parameters(Path::new(&cache)));
-    if !with_c2 {
+    let has_parameters =
+        std::env::var_os("FIL_PROOFS_PARAMETER_CACHE").is_some_and(|cache| has_parameters(Path::new(&cache)));
+    let with_c2 = has_parameters && !asked("--no-c2");
+    if !has_parameters {
         println!("without C2: there are no parameters for 2 KiB; `make params` makes them");
     }
-    sectors(&runtime, SealProof::StackedDrg2KiBV1_1, cores, 5, false);
+    sectors(&runtime, SealProof::StackedDrg2KiBV1_1, cores, 15, false);
     if with_c2 {
         sectors(&runtime, SealProof::StackedDrg2KiBV1_1, cores, 1, true);
     }
@@ -158,18 +166,15 @@ async fn seal_in_pool(pool: &ProcessorPool, sectors: Vec<Sector>, with_c2: bool)
 /// What the protocol costs, with this program as the processor.
 async fn protocol() {
     let dir = tempfile::tempdir().unwrap();
-    let mut group = GroupConfig::built_in(Stage::C2, 1);
-    group.bin = Some(std::env::current_exe().unwrap());
-    group.args = vec![SERVE.into()];
-    let config = PoolConfig { groups: vec![group], tmp_roots: vec![dir.path().join("tmp")] };
-    let pool = ProcessorPool::new(config).unwrap();
-    let ask = async |task: Value| pool.acquire(Stage::C2).await.unwrap().run_value(task).await.unwrap();
-    ask(json!({})).await;
+    let own = std::env::current_exe().unwrap();
+    let to_files = serving(&dir.path().join("files"), &own, &[SERVE]);
+    let to_lines = serving(&dir.path().join("lines"), &own, &[SERVE, LINES]);
+    ask(&to_files, Json::of(&json!({})).unwrap()).await.unwrap();
 
     let mut taken: Vec<Duration> = Vec::with_capacity(SMALL_TASKS);
     for number in 0..SMALL_TASKS {
         let began = Instant::now();
-        ask(json!({ "number": number })).await;
+        ask(&to_files, Json::of(&json!({ "number": number })).unwrap()).await.unwrap();
         taken.push(began.elapsed());
     }
     taken.sort_unstable();
@@ -177,46 +182,78 @@ async fn protocol() {
     let (median, late) = (taken[SMALL_TASKS / 2], taken[SMALL_TASKS * 99 / 100]);
     println!("  median {:.3} ms, 99 % within {:.3} ms (less than 1 ms wanted)", millis(median), millis(late));
 
-    println!("\na task of {} MB:", LARGE_BYTES / 1_000_000);
+    println!("\na task of {} MB, best of {LARGE_TIMES}:", LARGE_BYTES / 1_000_000);
+    let built_in = serving(&dir.path().join("built-in"), env!("CARGO_BIN_EXE_sealbus-worker"), &["processor", "c2"]);
     let text = "x".repeat(LARGE_BYTES);
-    let (mut asked, mut piped, mut copied) = (Duration::MAX, Duration::MAX, Duration::MAX);
-    for _ in 0..5 {
-        let task = json!({ "text": text });
-        let began = Instant::now();
-        assert_eq!(ask(task).await["bytes"], LARGE_BYTES);
-        asked = asked.min(began.elapsed());
-        piped = piped.min(timed(|| pipe(text.as_bytes())));
+    let value = json!({ "text": text });
+    let [mut made, mut by_file, mut by_line, mut refused, mut copied, mut piped] = [Duration::MAX; 6];
+    for _ in 0..LARGE_TIMES {
+        let mut task = None;
+        made = made.min(timed(|| task = Some(Json::of(&value).unwrap())));
+        let task = task.unwrap();
+        for (pool, best) in [(&to_files, &mut by_file), (&to_lines, &mut by_line), (&built_in, &mut refused)] {
+            let task = task.clone();
+            let began = Instant::now();
+            match ask(pool, task).await {
+                Ok(output) => assert_eq!(output["bytes"], LARGE_BYTES),
+                Err(error) => assert_eq!(error.code().as_str(), "REQUEST_INVALID", "{error}"),
+            }
+            *best = (*best).min(began.elapsed());
+        }
         copied = copied.min(timed(|| copy(dir.path(), text.as_bytes())));
+        piped = piped.min(timed(|| pipe(text.as_bytes())));
     }
-    println!("  to a processor that reads it: {:7.1} ms", millis(asked));
-    for (what, time) in [("into a file and read back", copied), ("through a pipe to `cat >/dev/null`", piped)] {
-        let ratio = asked.as_secs_f64() / time.as_secs_f64();
-        println!("  copied {what}: {:7.1} ms; ratio {ratio:.2} (at most 2 wanted)", millis(time));
-    }
+    let tell = |what: &str, time: Duration| {
+        println!("  {what:44} {:7.1} ms, ratio {:.2}", millis(time), time.as_secs_f64() / copied.as_secs_f64());
+    };
+    tell("copied into a file and read back", copied);
+    tell("as a file to a processor (at most 2 wanted)", by_file);
+    tell("  and with its JSON made first", by_file + made);
+    tell("as a file to the built-in C2, which refuses it", refused);
+    tell("as a line to a processor", by_line);
+    tell("copied through a pipe to `cat >/dev/null`", piped);
+}
+
+/// A pool with one processor.
+fn serving(dir: &Path, bin: impl Into<PathBuf>, args: &[&str]) -> ProcessorPool {
+    std::fs::create_dir_all(dir).unwrap();
+    let mut group = GroupConfig::built_in(Stage::C2, 1);
+    group.bin = Some(bin.into());
+    group.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    ProcessorPool::new(PoolConfig { groups: vec![group], tmp_roots: vec![dir.join("tmp")] }).unwrap()
+}
+
+async fn ask(pool: &ProcessorPool, task: Json) -> Result<Value, ProcessError> {
+    pool.acquire(Stage::C2).await.unwrap().run_json(task).await
 }
 
 /// A processor that answers how many bytes its task's text has.
-fn serve() {
+fn serve(with_files: bool) {
     #[derive(Deserialize)]
-    struct Request {
+    struct Request<'a> {
         id: u64,
-        task: Task,
+        #[serde(borrow)]
+        task: Option<Task<'a>>,
+        task_file: Option<PathBuf>,
     }
     #[derive(Deserialize)]
-    struct Task {
-        #[serde(default)]
-        text: String,
+    struct Task<'a> {
+        #[serde(borrow, default)]
+        text: Cow<'a, str>,
     }
     let mut answers = std::io::stdout().lock();
-    let hello = json!({ "sealbus_processor": 2, "stage": "c2", "pid": std::process::id() });
+    let features: &[&str] = if with_files { &["files"] } else { &[] };
+    let hello = json!({ "sealbus_processor": 2, "stage": "c2", "pid": std::process::id(), "features": features });
     writeln!(answers, "{hello}").and_then(|()| answers.flush()).unwrap();
     let mut requests = BufReader::with_capacity(1 << 20, std::io::stdin().lock());
     let mut line = Vec::new();
     while requests.read_until(b'\n', &mut line).unwrap() > 0 {
-        let Request { id, task } = serde_json::from_slice(&line).unwrap();
-        let answer = json!({ "id": id, "output": { "bytes": task.text.len() } });
+        let Request { id, task, task_file } = serde_json::from_slice(&line).unwrap();
+        let file = task_file.map(|path| std::fs::read(path).unwrap());
+        let task = file.as_deref().map(|json| serde_json::from_slice::<Task>(json).unwrap()).or(task);
+        let answer = json!({ "id": id, "output": { "bytes": task.unwrap().text.len() } });
         writeln!(answers, "{answer}").and_then(|()| answers.flush()).unwrap();
-        line.clear();
+        line = Vec::new();
     }
 }
 

@@ -128,9 +128,10 @@ impl Arguments {
                 run_worker(&config.path)
             }
             Command::Check { config } => {
-                let config = Config::load(&config.path)?;
+                let mut config = Config::load(&config.path)?;
+                let warnings = placed::settle(&mut config)?;
                 std::io::stdout().lock().write_all(config::summary(&config).as_bytes())?;
-                for warning in placed::warnings(&config)? {
+                for warning in warnings {
                     writeln!(std::io::stderr().lock(), "warning: {warning}")?;
                 }
                 Ok(())

@@ -373,6 +373,9 @@ mod tests {
         assert_eq!(config.rules.concurrent[&Phase::Pc1], 4);
         assert_eq!(config.rules.staggered[&Phase::Pc1], Duration::from_secs(300));
         assert_eq!(config.rules.locks["gpu0"], 2);
+        let auto = checked(dir.path(), &text.replace("cpus = \"8\"", "cpus = \"auto\"")).expect("valid");
+        assert!(auto.processors[1].auto_cpus && !auto.processors[0].auto_cpus);
+        assert!(summary(&auto).contains("cpus any (auto)"));
         let shown = summary(&config);
         for words in ["cpus 0-3 | 4-7", "node 1 (prefer)", "gpus 0", "locks gpu0", "limit", "300 s", "gpu0 x 2"] {
             assert!(shown.contains(words), "{words}: {shown}");

@@ -8,6 +8,7 @@
 //! or fetched.
 
 pub mod bind;
+mod causes;
 pub mod cgroup;
 pub mod config;
 pub mod driver;

@@ -5,10 +5,12 @@
 //! and GPUs are those that allow the most ([`draft`]), the rest gets what is left ([`groups`]), slots go where there is
 //! room ([`room`]). [`pipeline`] is sealing as numbers, with the most that it can do; [`simulate`] what it does in the long
 //! run; [`times`] what is assumed. [`explain`] writes a plan for people, [`configuration`] for the worker. [`check`](mod@check)
-//! holds somebody's own configuration ([`placed`]) against a machine; [`calc`] is the calculator.
+//! holds somebody's own configuration ([`placed`]) against a machine, and [`auto`] places what that leaves open; [`calc`] is the
+//! calculator.
 //!
 //! Nothing here opens a file, reads a clock or asks the machine: all of it is given.
 
+pub mod auto;
 pub mod budget;
 pub mod calc;
 pub mod check;

@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use crate::{
+    causes::in_words,
     cgroup::{CgroupRoot, Leftover, Unavailable},
     config::{Cgroup, Config},
     driver::{
@@ -87,8 +88,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 }
 
 /// Runs until something fails that waiting cannot mend. Dropping the future kills whatever runs.
-async fn serve(config: Config) -> Result<(), RunError> {
-    for Finding { field, problem, fix, .. } in placed::warnings(&config)? {
+async fn serve(mut config: Config) -> Result<(), RunError> {
+    for Finding { field, problem, fix, .. } in placed::settle(&mut config)? {
         tracing::warn!(field, problem, fix, "processors are placed badly");
     }
     check_huge_pages(&config.processors)?;
@@ -170,7 +171,7 @@ async fn control_groups(config: &Config) -> Result<Option<CgroupRoot>, RunError>
         Ok(taken) => taken,
         Err(reason) if required => return Err(RunError::Cgroup(Box::new(reason))),
         Err(reason) => {
-            let reason = format!("{:#}", anyhow::Error::new(reason));
+            let reason = in_words(&reason);
             tracing::warn!(reason, "no control groups: processors run without limits");
             return Ok(None);
         }
@@ -181,7 +182,7 @@ async fn control_groups(config: &Config) -> Result<Option<CgroupRoot>, RunError>
                 tracing::warn!(group = name, killed, "removed the control group of a dead worker's processor")
             }
             Err(error) => {
-                let error = format!("{:#}", anyhow::Error::new(error));
+                let error = in_words(&error);
                 tracing::warn!(group = name, error, "the control group of a dead worker's processor stays");
             }
         }

@@ -16,6 +16,7 @@ pub mod error;
 pub mod files;
 pub mod foreign;
 pub mod huge_pages;
+pub mod json;
 mod lock;
 mod parent_cache;
 pub mod pc1;
@@ -29,6 +30,7 @@ pub mod tree_d;
 pub mod workspace;
 
 pub use error::{StageCode, StageError};
+pub use json::Json;
 pub use sealbus_schema::Phase as Stage;
 pub use workspace::Workspace;
 
@@ -36,7 +38,7 @@ pub use workspace::Workspace;
 ///
 /// # Errors
 /// [`StageCode::RequestInvalid`] if the request has another shape, otherwise what the stage says.
-pub fn run_json(stage: Stage, task: serde_json::Value) -> Result<serde_json::Value, StageError> {
+pub fn run_json(stage: Stage, task: &[u8]) -> Result<Json, StageError> {
     match stage {
         Stage::AddPieces => run_as::<add_pieces::Request>(task),
         Stage::TreeD => run_as::<tree_d::Request>(task),
@@ -62,10 +64,17 @@ pub trait StageRequest: Serialize + DeserializeOwned {
     fn run(&self) -> Result<Self::Response, StageError>;
 }
 
-fn run_as<R: StageRequest>(task: serde_json::Value) -> Result<serde_json::Value, StageError> {
-    let request: R = serde_json::from_value(task)
+fn run_as<R: StageRequest>(task: &[u8]) -> Result<Json, StageError> {
+    run_by(task, R::run)
+}
+
+/// Reads a request, has it carried out by `run`, and writes the response.
+fn run_by<R: StageRequest>(
+    task: &[u8],
+    run: impl FnOnce(&R) -> Result<R::Response, StageError>,
+) -> Result<Json, StageError> {
+    let request: R = serde_json::from_slice(task)
         .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("{} request: {error}", R::STAGE)))?;
-    let response = request.run()?;
-    serde_json::to_value(response)
+    Json::of(&run(&request)?)
         .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("{} response: {error}", R::STAGE)))
 }

@@ -231,7 +231,7 @@ fn a_child_dies_with_the_worker_that_it_names_and_does_not_start_for_another() {
 
     let mut command = bind::command(Path::new(WORKER), &binding, "echo".as_ref());
     let output = command.arg("ran").env(PARENT_PID, "1").output().expect("run");
-    assert_eq!(refused(&output), (78, "sealbus-worker exec-bound: the worker is gone".to_owned()));
+    assert_eq!(refused(&output), (78, "sealbus-worker exec-bound: the parent process is gone".to_owned()));
 }
 
 #[test]

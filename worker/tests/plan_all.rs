@@ -3,6 +3,8 @@
 #[path = "plan/machines.rs"]
 mod machines;
 
+#[path = "plan/auto.rs"]
+mod auto;
 #[path = "plan/calc.rs"]
 mod calc;
 #[path = "plan/check.rs"]

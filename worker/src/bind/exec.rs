@@ -9,12 +9,10 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-
 use super::{Binding, MemoryBinding};
 use crate::{
     cgroup::{self, CgroupError},
-    processor::child::PARENT_PID,
+    processor::child::{ParentError, die_with_parent},
     topology::{
         CpuSet,
         hwloc::{HwlocError, MemoryPolicy, Topology},
@@ -64,12 +62,9 @@ pub enum ExecError {
     /// Its control group is gone, or it may not enter it.
     #[error("cannot enter its control group")]
     Cgroup(#[from] CgroupError),
-    /// The worker was gone before this process had bound its life to it.
-    #[error("the worker is gone")]
-    Orphaned,
-    /// The kernel does not promise to end this process with the worker.
-    #[error("cannot bind this process's life to the worker's")]
-    ParentDeath(#[source] io::Error),
+    /// This process's life is not bound to the worker's.
+    #[error(transparent)]
+    Parent(#[from] ParentError),
     /// The executable cannot be started.
     #[error("cannot start {}", bin.display())]
     Start {
@@ -105,7 +100,7 @@ pub fn exec(
     bin: OsString,
     arguments: Vec<OsString>,
 ) -> Result<Infallible, ExecError> {
-    die_with_worker()?;
+    die_with_parent()?;
     // First: what the group may use is what there is to be bound to.
     cgroup.map_or(Ok(()), cgroup::enter)?;
     binding.map_or(Ok(()), bind)?;
@@ -145,13 +140,4 @@ fn demand(what: &'static str, wanted: &CpuSet, allowed: &CpuSet) -> Result<(), E
 
 fn compare(what: &'static str, set: CpuSet, wanted: &CpuSet) -> Result<(), ExecError> {
     if set == *wanted { Ok(()) } else { Err(ExecError::Differs { what, set, wanted: wanted.clone() }) }
-}
-
-fn die_with_worker() -> Result<(), ExecError> {
-    let Some(worker) = std::env::var(PARENT_PID).ok().and_then(|pid| pid.parse::<i32>().ok()) else {
-        return Ok(());
-    };
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| ExecError::ParentDeath(error.into()))?;
-    // The worker may have died before the signal was asked for; then somebody else is the parent now.
-    if getppid().map(Pid::as_raw_pid) == Some(worker) { Ok(()) } else { Err(ExecError::Orphaned) }
 }

@@ -132,15 +132,18 @@ pub struct ProcessorTable {
     pub timeout_secs: Option<u64>,
 }
 
-/// `cpus` of a `[[processor]]`, as the kernel writes lists: `0-7,16-23`.
+/// `cpus` of a `[[processor]]`, as the kernel writes lists: `0-7,16-23`, or [`AUTO`].
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum CpusField {
-    /// One set for all of them together.
+    /// One set for all of them together, or whatever a plan gives to each.
     Together(String),
     /// One for each.
     Each(Vec<String>),
 }
+
+/// The `cpus` that the worker chooses itself.
+pub const AUTO: &str = "auto";
 
 /// `[limits]`.
 #[derive(Clone, Debug, Default, Deserialize)]

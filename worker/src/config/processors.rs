@@ -6,7 +6,7 @@ use sealbus_schema::{Phase, SectorSize};
 
 use super::{
     ConfigError,
-    file::{CpusField, LimitsTable, ProcessorTable, ProtocolName},
+    file::{AUTO, CpusField, LimitsTable, ProcessorTable, ProtocolName},
     positive,
 };
 use crate::{
@@ -159,7 +159,9 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
         }
         group.huge_pages = Some((wish, sector_size));
     }
-    group.cpus = cpus(table.cpus, table.count).map_err(|(value, problem)| refused("cpus", value, &problem))?;
+    group.auto_cpus = matches!(&table.cpus, Some(CpusField::Together(text)) if text == AUTO);
+    let listed = table.cpus.filter(|_| !group.auto_cpus);
+    group.cpus = cpus(listed, table.count).map_err(|(value, problem)| refused("cpus", value, &problem))?;
     (group.numa_node, group.gpus) = (table.numa_node, table.gpus);
     group.memory = table.memory.unwrap_or_default();
     (group.concurrent, group.locks) = (table.concurrent, table.locks);

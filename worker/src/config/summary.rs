@@ -57,9 +57,11 @@ fn processors(group: &GroupConfig) -> String {
     if group.concurrent > 1 {
         parts.push(format!("{} requests at the same time each", group.concurrent));
     }
-    if !group.cpus.is_empty() {
-        let sets: Vec<String> = group.cpus.iter().map(ToString::to_string).collect();
-        parts.push(format!("cpus {}", sets.join(" | ")));
+    let sets: Vec<String> = group.cpus.iter().map(ToString::to_string).collect();
+    match (sets.is_empty(), group.auto_cpus) {
+        (true, false) => {}
+        (true, true) => parts.push("cpus any (auto)".to_owned()),
+        (false, auto) => parts.push(format!("cpus {}{}", sets.join(" | "), if auto { " (auto)" } else { "" })),
     }
     if let Some(node) = group.numa_node {
         let policy = match group.memory {

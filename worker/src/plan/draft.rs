@@ -224,8 +224,9 @@ pub fn choose(site: &Site<'_>) -> Result<Draft, CannotPlan> {
     best.ok_or_else(|| site.budget.refusal(super::explain::machine(machine), site.request))
 }
 
-/// What each PC1 wants and where there is room for it; `None` where it shares all cores with the rest.
-fn units(site: &Site<'_>) -> (Want, Option<Vec<Unit>>, Option<String>) {
+/// What each PC1 wants and where there is room for it, `None` where it shares all cores with the rest; and why it does without
+/// multicore SDR, where it does.
+pub fn units(site: &Site<'_>) -> (Want, Option<Vec<Unit>>, Option<String>) {
     let machine = &site.machine;
     let alone = Want { cores: 1, producers: None };
     if !is_large(site.request.sector_size) || machine.cores.len() < 2 {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sealbus_schema::Phase;
+use sealbus_schema::{Phase, SectorSize};
 
 use super::{
+    auto,
     check::{Finding, PlacedGroup, Severity, check},
     times::memory_bytes,
 };
@@ -21,8 +22,14 @@ const PRODUCERS: usize = 3;
 /// own stands there once for each.
 #[must_use]
 pub fn placed(config: &Config) -> Vec<PlacedGroup> {
-    let groups = config.processors.iter().enumerate();
-    groups.flat_map(|(index, group)| of_group(index, group, memory_bytes(config.sector_size, group.stage))).collect()
+    of_groups(config.sector_size, &config.processors)
+}
+
+/// [`placed`] of the groups alone.
+#[must_use]
+pub fn of_groups(sector_size: SectorSize, groups: &[GroupConfig]) -> Vec<PlacedGroup> {
+    let groups = groups.iter().enumerate();
+    groups.flat_map(|(index, group)| of_group(index, group, memory_bytes(sector_size, group.stage))).collect()
 }
 
 /// Why processors cannot run where they are to.
@@ -36,16 +43,20 @@ pub enum PlacedError {
     Errors(Vec<Finding>),
 }
 
-/// What works badly of a configuration's processors on this machine, if any of them is placed.
+/// Places the processors that leave that to the worker, and says what works badly on this machine of those that have a place.
 ///
 /// # Errors
 /// [`PlacedError`] for what does not work.
-pub fn warnings(config: &Config) -> Result<Vec<Finding>, PlacedError> {
-    let is_placed = |group: &GroupConfig| !group.cpus.is_empty() || group.numa_node.is_some() || !group.gpus.is_empty();
+pub fn settle(config: &mut Config) -> Result<Vec<Finding>, PlacedError> {
+    let is_placed = |group: &GroupConfig| {
+        group.auto_cpus || !group.cpus.is_empty() || group.numa_node.is_some() || !group.gpus.is_empty()
+    };
     if !config.processors.iter().any(is_placed) {
         return Ok(Vec::new());
     }
     let machine = topology::load(Source::ThisMachine)?;
+    auto::choose(&machine, config.sector_size, &mut config.processors)
+        .map_err(|refused| PlacedError::Errors(vec![refused]))?;
     let (errors, warnings): (Vec<Finding>, Vec<Finding>) =
         check(&machine, &placed(config)).into_iter().partition(|finding| finding.severity == Severity::Error);
     if errors.is_empty() { Ok(warnings) } else { Err(PlacedError::Errors(errors)) }
@@ -72,7 +83,7 @@ fn of_group(index: usize, group: &GroupConfig, memory_bytes: u64) -> Vec<PlacedG
 }
 
 /// As the library reads its settings, as far as the group sets them.
-fn producers(env: &BTreeMap<String, String>) -> Option<usize> {
+pub(super) fn producers(env: &BTreeMap<String, String>) -> Option<usize> {
     let is_true = |value: &String| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes");
     let is_on = env.get("FIL_PROOFS_USE_MULTICORE_SDR").is_some_and(is_true);
     let given = env.get("FIL_PROOFS_MULTICORE_SDR_PRODUCERS").and_then(|value| value.parse().ok());

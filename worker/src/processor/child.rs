@@ -15,7 +15,7 @@ pub mod progress;
 mod session;
 
 pub use engine::Engine;
-pub use parent::{PARENT_PID, die_with_parent};
+pub use parent::{PARENT_PID, ParentError, die_with_parent};
 
 use session::Session;
 
@@ -25,9 +25,9 @@ pub enum ChildError {
     /// The descriptors could not be arranged.
     #[error("cannot set up the processor: {0}")]
     SetUp(#[source] io::Error),
-    /// The parent was gone before the child had bound its life to it.
-    #[error("the parent process is gone")]
-    Orphaned,
+    /// The child's life is not bound to its parent's.
+    #[error(transparent)]
+    Parent(#[from] ParentError),
     /// A line that is no request.
     #[error("request cannot be read: {0}")]
     Request(String),

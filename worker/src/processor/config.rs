@@ -50,6 +50,8 @@ pub struct GroupConfig {
     pub locks: Vec<String>,
     /// The processing units that they run on: none for any, one set for all of them together, or one for each.
     pub cpus: Vec<CpuSet>,
+    /// Whether `cpus` are those that a plan of the machine would give them ([`crate::plan::auto`]).
+    pub auto_cpus: bool,
     /// The NUMA node whose memory they use.
     pub numa_node: Option<u32>,
     /// How strictly.
@@ -138,6 +140,7 @@ impl GroupConfig {
             concurrent: 1,
             locks: Vec::new(),
             cpus: Vec::new(),
+            auto_cpus: false,
             numa_node: None,
             memory: MemoryPolicy::default(),
             gpus: Vec::new(),

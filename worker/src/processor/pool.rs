@@ -16,7 +16,7 @@ use super::error::{PoolError, ProcessError, ProcessFailure};
 use super::spawner::Spawner;
 use crate::cgroup::CgroupRoot;
 use crate::schedule::{Rules, Seat, Setup};
-use crate::stage::{Stage, StageRequest};
+use crate::stage::{Json, Stage, StageRequest};
 
 mod bound;
 mod confined;
@@ -192,9 +192,8 @@ impl ProcessorGuard {
     /// [`ProcessError`]; unless the stage itself answered, the process has been killed and the next call starts
     /// another.
     pub async fn run<R: StageRequest>(&mut self, request: &R) -> Result<R::Response, ProcessError> {
-        let task =
-            serde_json::to_value(request).map_err(|error| self.failed(ProcessFailure::Garbage(error.to_string())))?;
-        let output = self.run_value(task).await?;
+        let task = Json::of(request).map_err(|error| self.failed(ProcessFailure::Task(error.to_string())))?;
+        let output = self.run_json(task).await?;
         serde_json::from_value(output).map_err(|error| self.failed(ProcessFailure::WrongOutput(error.to_string())))
     }
 
@@ -202,14 +201,23 @@ impl ProcessorGuard {
     ///
     /// # Errors
     /// [`ProcessError`].
-    pub async fn run_value(&mut self, task: Value) -> Result<Value, ProcessError> {
+    pub async fn run_json(&mut self, task: Json) -> Result<Value, ProcessError> {
         self.asking = true;
         let outcome = self.ask(task).await;
         self.asking = false;
         outcome
     }
 
-    async fn ask(&self, task: Value) -> Result<Value, ProcessError> {
+    /// [`run_json`](Self::run_json) for a value.
+    ///
+    /// # Errors
+    /// [`ProcessError`].
+    pub async fn run_value(&mut self, task: Value) -> Result<Value, ProcessError> {
+        let task = Json::of(&task).map_err(|error| self.failed(ProcessFailure::Task(error.to_string())))?;
+        self.run_json(task).await
+    }
+
+    async fn ask(&self, task: Json) -> Result<Value, ProcessError> {
         let Shared { spawner, live, .. } = &*self.shared;
         let began = Instant::now();
         let Seat { processor, grant } = self.held.seat;

@@ -8,7 +8,7 @@ use sealbus_schema::ErrorClass;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::stage::StageError;
+use crate::stage::{Json, StageError};
 
 pub mod damocles;
 pub mod large;
@@ -110,6 +110,14 @@ impl Hello {
     }
 }
 
+impl Answer {
+    /// The line that answers an output.
+    #[must_use]
+    pub fn output_line(id: u64, output: Json) -> Vec<u8> {
+        line_around(id, "output", output)
+    }
+}
+
 impl Features {
     /// All of them.
     pub const ALL: [&'static str; 5] = ["progress", "cancel", "heartbeat", "files", "concurrent"];
@@ -143,9 +151,17 @@ impl From<StageError> for Failure {
     }
 }
 
+/// The line of a request's id and of a value as another field.
+fn line_around(id: u64, field: &str, value: Json) -> Vec<u8> {
+    let mut line = value.into_bytes();
+    line.splice(..0, format!("{{\"id\":{id},\"{field}\":").into_bytes());
+    line.extend_from_slice(b"}\n");
+    line
+}
+
 /// Tells a field that is there with `null` from one that is not.
-fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(from).map(Some)
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 #[cfg(test)]
@@ -158,6 +174,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&hello).expect("json"), r#"{"sealbus_processor":2,"stage":"pc1","pid":7}"#);
         let output = Answer { id: 1, result: AnswerResult::Output(Value::Bool(true)) };
         assert_eq!(serde_json::to_string(&output).expect("json"), r#"{"id":1,"output":true}"#);
+        assert_eq!(Answer::output_line(1, Json::of(&true).expect("json")), b"{\"id\":1,\"output\":true}\n");
         let failure = Failure { class: ErrorClass::Crit, code: "DISK_FULL".into(), message: "write".into() };
         let error = Answer { id: 2, result: AnswerResult::Error(failure) };
         let text = r#"{"id":2,"error":{"class":"crit","code":"DISK_FULL","message":"write"}}"#;

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealbus_schema::error::Exit;
-use serde_json::Value;
 use tokio::io::BufReader;
 use tokio::process::{ChildStdout, Command};
 use tokio::sync::{oneshot, watch};
@@ -23,7 +22,7 @@ use super::lines::{Line, read_line};
 use super::protocol::order::Order;
 use super::protocol::{AnswerResult, Features, Hello, Progress, VERSION, large};
 use super::spawner::Spawner;
-use crate::stage::Stage;
+use crate::stage::{Json, Stage};
 
 pub mod descendants;
 mod group;
@@ -216,12 +215,12 @@ impl Running {
     ///
     /// # Errors
     /// What happened to the request; the process has ended then, unless it was a passed limit and the child stopped it.
-    pub async fn ask(&self, task: Value, options: AskOptions) -> Outcome {
+    pub async fn ask(&self, task: Json, options: AskOptions) -> Outcome {
         let AskOptions { limit, progress } = options;
         let (answer, mut outcome) = oneshot::channel();
-        let (id, large_task) = self.shared.open(answer, progress).await?;
+        let (id, files_in) = self.shared.open(answer, progress).await?;
         let mut asked = Asked { shared: &self.shared, id, file: None, known: false, waiting: true };
-        let line = match encode(task, id, large_task).await {
+        let line = match hand_over(task, id, files_in).await {
             Ok((line, file)) => {
                 asked.file = file;
                 line
@@ -294,19 +293,18 @@ impl Drop for Asked<'_> {
 }
 
 /// The line for a task, and the file in which it lies, if the child reads files and it is large.
-async fn encode(task: Value, id: u64, files_in: Option<PathBuf>) -> Result<(Vec<u8>, Option<PathBuf>), String> {
-    let encode = move || {
-        let json = serde_json::to_vec(&task).map_err(|error| error.to_string())?;
-        match files_in {
-            Some(dir) if json.len() > large::LINE_BYTES => {
-                let path = large::write(&dir, &format!("task-{id}.json"), &json)
+async fn hand_over(task: Json, id: u64, files_in: Option<PathBuf>) -> Result<(Vec<u8>, Option<PathBuf>), String> {
+    match files_in {
+        Some(dir) if task.as_bytes().len() > large::LINE_BYTES => {
+            let write = move || {
+                let path = large::write(&dir, &format!("task-{id}.json"), &task)
                     .map_err(|error| format!("write {}: {error}", dir.display()))?;
                 Ok((Order::file_line(id, &path), Some(path)))
-            }
-            _ => Ok((Order::run_line(id, &json), None)),
+            };
+            tokio::task::spawn_blocking(write).await.map_err(|error| error.to_string())?
         }
-    };
-    tokio::task::spawn_blocking(encode).await.map_err(|error| error.to_string())?
+        _ => Ok((Order::run_line(id, task), None)),
+    }
 }
 
 async fn read_hello(stdout: &mut BufReader<ChildStdout>, stage: Stage, bin: &str) -> Result<Hello, ProcessFailure> {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Stage, StageCode, StageError, StageRequest, Workspace, files, sector, workspace};
+use super::{Json, Stage, StageCode, StageError, Workspace, files, run_by, sector, workspace};
 use super::{add_pieces, c2, pc1, pc2, tree_d};
 
 mod shapes;
@@ -33,39 +33,29 @@ pub trait Foreign: Sync {
     ///
     /// # Errors
     /// What the executable says, or what became of it.
-    fn ask(&self, task: Value) -> Result<Value, StageError>;
+    fn ask(&self, task: Json) -> Result<Value, StageError>;
 }
 
 /// As [`run_json`](super::run_json), with the work itself done by `foreign`.
 ///
 /// # Errors
 /// As the built-in stage; besides, what becomes of the executable.
-pub fn run_json(stage: Stage, task: Value, foreign: &dyn Foreign) -> Result<Value, StageError> {
+pub fn run_json(stage: Stage, task: &[u8], foreign: &dyn Foreign) -> Result<Json, StageError> {
     match stage {
-        Stage::AddPieces => run_as(task, |request| add_pieces(request, foreign)),
-        Stage::TreeD => run_as(task, |request| tree_d(request, foreign)),
-        Stage::Pc1 => run_as(task, |request| pc1(request, foreign)),
-        Stage::Pc2 => run_as(task, |request| pc2(request, foreign)),
-        Stage::C2 => run_as(task, |request| c2(request, foreign)),
+        Stage::AddPieces => run_by(task, |request| add_pieces(request, foreign)),
+        Stage::TreeD => run_by(task, |request| tree_d(request, foreign)),
+        Stage::Pc1 => run_by(task, |request| pc1(request, foreign)),
+        Stage::Pc2 => run_by(task, |request| pc2(request, foreign)),
+        Stage::C2 => run_by(task, |request| c2(request, foreign)),
         Stage::Transfer | Stage::C1 => {
             Err(StageError::new(StageCode::RequestInvalid, format!("{stage} is always served by Sealbus itself")))
         }
     }
 }
 
-fn run_as<R: StageRequest>(
-    task: Value,
-    run: impl FnOnce(&R) -> Result<R::Response, StageError>,
-) -> Result<Value, StageError> {
-    let request: R = serde_json::from_value(task)
-        .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("{} request: {error}", R::STAGE)))?;
-    serde_json::to_value(run(&request)?)
-        .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("{} response: {error}", R::STAGE)))
-}
-
 /// Asks in the executable's shapes.
 fn ask<Output: DeserializeOwned>(foreign: &dyn Foreign, task: &impl Serialize) -> Result<Output, StageError> {
-    let task = serde_json::to_value(task)
+    let task = Json::of(task)
         .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("task for the executable: {error}")))?;
     serde_json::from_value(foreign.ask(task)?).map_err(|error| protocol(format!("an output of another shape: {error}")))
 }
@@ -103,7 +93,7 @@ fn add_pieces(request: &add_pieces::Request, foreign: &dyn Foreign) -> Result<ad
 }
 
 fn tree_d(request: &tree_d::Request, foreign: &dyn Foreign) -> Result<tree_d::Response, StageError> {
-    tree_d::run_by(request, &|unsealed, scratch| {
+    tree_d::run_by(request, &|unsealed, scratch, _| {
         let inputs = Untouched::note(&[unsealed.to_owned()])?;
         let task = TreeDTask {
             registered_proof: sector::registered(request.proof),

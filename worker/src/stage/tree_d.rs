@@ -62,8 +62,7 @@ impl StageRequest for Request {
 /// [`StageCode::CommDMismatch`] if the data is not what the pieces say; [`StageCode::InputMissing`],
 /// [`StageCode::InputMismatch`]; of the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
-    let comm_d = sector::comm_d(request.proof, &request.pieces)?;
-    run_by(request, &|unsealed, scratch| {
+    run_by(request, &|unsealed, scratch, comm_d| {
         let built = scratch.join(workspace::TREE_D_FILE);
         match static_tree_d::provide(request.proof, comm_d, unsealed, &request.static_dirs, &built)? {
             Some(origin) => {
@@ -75,10 +74,10 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     })
 }
 
-/// [`run`] with somebody else to build the tree of the file into a directory, and tell its root.
+/// [`run`] with somebody else to build the tree of the file into a directory, and tell its root, which should be the one given.
 pub(super) fn run_by(
     request: &Request,
-    build: &dyn Fn(&Path, &Path) -> Result<Commitment, StageError>,
+    build: &dyn Fn(&Path, &Path, Commitment) -> Result<Commitment, StageError>,
 ) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let comm_d = sector::comm_d(request.proof, &request.pieces)?;
@@ -88,7 +87,7 @@ pub(super) fn run_by(
     }
     files::require_size(&workspace.unsealed(), request.proof.sector_size().bytes())?;
     let scratch = workspace.fresh_scratch("tree_d")?;
-    let root = build(&workspace.unsealed(), &scratch)?;
+    let root = build(&workspace.unsealed(), &scratch, comm_d)?;
     if root != comm_d {
         files::remove_tree(&scratch)?;
         let message = format!("the data's root is {root}, that of its pieces {comm_d}");

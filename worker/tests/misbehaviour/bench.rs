@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sealbus_worker::processor::running::{AskOptions, Launch, Limits, Outcome, Running};
 use sealbus_worker::processor::spawner::Spawner;
 use sealbus_worker::processor::{GroupConfig, PoolConfig, ProcessorPool};
-use sealbus_worker::stage::Stage;
+use sealbus_worker::stage::{Json, Stage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -56,8 +56,13 @@ pub async fn start(dir: &TempDir, args: &[&str], limits: Limits) -> Running {
     Running::start(launch).await.expect("started")
 }
 
+/// A task as it travels.
+pub fn task(value: Value) -> Json {
+    Json::of(&value).expect("json")
+}
+
 pub async fn ask(running: &Running, task: Value) -> Outcome {
-    running.ask(task, AskOptions { limit: LONG, progress: None }).await
+    running.ask(self::task(task), AskOptions { limit: LONG, progress: None }).await
 }
 
 /// A task that begins, and ends when it is told to.

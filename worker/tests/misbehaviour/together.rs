@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::bench::{Gate, LONG, ask, dies, directory, start};
+use crate::bench::{Gate, LONG, ask, dies, directory, start, task};
 
 const ALL: &[&str] = &["--features", "progress,cancel,concurrent,files"];
 const NO_CANCEL: &[&str] = &["--features", "progress,concurrent,files"];
@@ -80,7 +80,7 @@ async fn a_time_limit_of_one_leaves_those_beside_it_alone_if_the_child_obeys() {
     let beside = spawn(&running, gate.task("wait"));
     gate.begun().await;
     let options = AskOptions { limit: Duration::from_millis(300), progress: None };
-    let ended = running.ask(json!({ "do": "obey" }), options).await.expect_err("too late");
+    let ended = running.ask(task(json!({ "do": "obey" })), options).await.expect_err("too late");
     assert_eq!(told(ended), ("PROCESSOR_TIMED_OUT".to_owned(), ErrorClass::Temp));
     assert!(running.ready().await && !beside.is_finished());
     gate.open();
@@ -115,7 +115,7 @@ async fn a_child_that_does_not_stop_is_killed_after_its_grace_and_those_beside_m
         let beside = spawn(&running, gate.task("wait"));
         gate.begun().await;
         let options = AskOptions { limit: Duration::from_millis(300), progress: None };
-        let ended = running.ask(json!({ "do": "hang" }), options).await.expect_err("too late");
+        let ended = running.ask(task(json!({ "do": "hang" })), options).await.expect_err("too late");
         assert_eq!(told(ended).0, "PROCESSOR_TIMED_OUT");
         let beside = beside.await.expect("joined").expect_err("killed");
         assert!(matches!(beside.failure, ProcessFailure::Stopped), "{beside:?}");
@@ -178,7 +178,7 @@ async fn progress_reaches_whoever_asked() {
     let gate = Gate::new(&dir, "steps");
     let (progress, mut seen) = watch::channel(None);
     let asking = tokio::spawn({
-        let (running, task) = (Arc::clone(&running), gate.task("progress"));
+        let (running, task) = (Arc::clone(&running), task(gate.task("progress")));
         async move { running.ask(task, AskOptions { limit: LONG, progress: Some(progress) }).await }
     });
     let last = seen.wait_for(|progress| progress.as_ref().is_some_and(|progress| progress.done == 0.5)).await;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::stage::foreign::Foreign;
-use crate::stage::{Stage, StageCode, StageError};
+use crate::stage::{Json, Stage, StageCode, StageError};
 
 mod process;
 
@@ -65,8 +65,8 @@ impl Damocles {
 }
 
 impl Foreign for Damocles {
-    fn ask(&self, task: Value) -> Result<Value, StageError> {
-        let response = self.running()?.ask(&task)?;
+    fn ask(&self, task: Json) -> Result<Value, StageError> {
+        let response = self.running()?.ask(task)?;
         match (response.err_msg, response.output) {
             (Some(message), _) => Err(StageError::new(StageCode::ProcessorRefused, message)),
             (None, Some(output)) => Ok(output),

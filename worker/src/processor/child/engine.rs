@@ -2,10 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use serde_json::Value;
-
 use super::damocles::Damocles;
-use crate::stage::{self, Stage, StageCode, StageError, foreign};
+use crate::stage::{self, Json, Stage, StageCode, StageError, foreign};
 
 /// What carries a request out.
 #[derive(Debug)]
@@ -18,7 +16,7 @@ pub enum Engine {
 
 impl Engine {
     /// Carries a request out, blocking. A panic is an error like any other.
-    pub(super) fn run(&self, stage: Stage, task: Value) -> Result<Value, StageError> {
+    pub(super) fn run(&self, stage: Stage, task: &[u8]) -> Result<Json, StageError> {
         let run = || match self {
             Self::BuiltIn => stage::run_json(stage, task),
             Self::Damocles(executable) => foreign::run_json(stage, task, executable),

@@ -12,12 +12,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
 
-use super::{ChildError, Engine, progress};
+use super::progress::Watch;
+use super::{ChildError, Engine};
 use crate::processor::protocol::order::{Order, Task};
 use crate::processor::protocol::{Answer, AnswerResult, Failure, Features, Hello, Progress, large};
-use crate::stage::{Stage, StageCode, StageError};
+use crate::stage::{Json, Stage, StageError};
 
 /// How often a sign of life is given, and progress told.
 const HEARTBEAT_PERIOD: Duration = Duration::from_secs(5);
@@ -37,8 +37,9 @@ pub(super) struct Session<W> {
 }
 
 /// A request that is being worked on.
+#[derive(Default)]
 struct Running {
-    task: Value,
+    watch: Option<Watch>,
     cancelled: bool,
     told: Option<Progress>,
 }
@@ -113,19 +114,16 @@ impl<W: Write + Send> Session<W> {
     }
 
     fn begin(&self, id: u64) {
-        lock(&self.running).insert(id, Running { task: Value::Null, cancelled: false, told: None });
+        lock(&self.running).insert(id, Running::default());
     }
 
     fn carry_out(&self, id: u64, task: Task) {
-        let result = match self.read(task) {
-            Ok(task) => {
-                if let Some(running) = lock(&self.running).get_mut(&id) {
-                    running.task.clone_from(&task);
-                }
-                self.engine.run(self.stage, task)
+        let result = json_of(task).and_then(|task| {
+            if let Some(running) = lock(&self.running).get_mut(&id) {
+                running.watch = Watch::of(self.stage, &task);
             }
-            Err(error) => Err(error),
-        };
+            self.engine.run(self.stage, &task)
+        });
         if let Err(error) = self.answer(id, result) {
             tracing::error!(id, %error, "the answer cannot be given");
         }
@@ -134,35 +132,16 @@ impl<W: Write + Send> Session<W> {
         self.exit_if_useless(&running);
     }
 
-    fn read(&self, task: Task) -> Result<Value, StageError> {
-        match task {
-            Task::Here(task) => Ok(task),
-            Task::File(path) => {
-                let json = std::fs::read(&path).map_err(|error| StageError::io("read task", &path, &error))?;
-                serde_json::from_slice(&json)
-                    .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("{}: {error}", path.display())))
-            }
-        }
-    }
-
-    fn answer(&self, id: u64, result: Result<Value, StageError>) -> Result<(), ChildError> {
+    fn answer(&self, id: u64, result: Result<Json, StageError>) -> Result<(), ChildError> {
         let output = match result {
             Ok(output) => output,
             Err(error) => return self.send(&Answer { id, result: AnswerResult::Error(Failure::from(error)) }),
         };
-        let line = line_of(&Answer { id, result: AnswerResult::Output(output) })?;
-        match &self.tmp_dir {
-            Some(dir) if line.len() > large::LINE_BYTES => {
-                // The output itself is what stands between the braces of the answer.
-                let prefix = format!("{{\"id\":{id},\"output\":");
-                let json = line.strip_prefix(prefix.as_bytes()).and_then(|rest| rest.strip_suffix(b"}\n"));
-                let file = json.and_then(|json| large::write(dir, &format!("output-{id}.json"), json).ok());
-                match file {
-                    Some(output_file) => self.send(&OutputFile { id, output_file }),
-                    None => self.send_line(&line),
-                }
-            }
-            _ => self.send_line(&line),
+        // Where no file can be written, a long line may still do.
+        let file = self.tmp_dir.as_ref().filter(|_| output.as_bytes().len() > large::LINE_BYTES);
+        match file.and_then(|dir| large::write(dir, &format!("output-{id}.json"), &output).ok()) {
+            Some(output_file) => self.send(&OutputFile { id, output_file }),
+            None => self.send_line(&Answer::output_line(id, output)),
         }
     }
 
@@ -189,7 +168,7 @@ impl<W: Write + Send> Session<W> {
         }
         let mut news = Vec::new();
         for (id, request) in lock(&self.running).iter_mut() {
-            let progress = progress::look(self.stage, &request.task);
+            let progress = request.watch.as_ref().and_then(Watch::look);
             if progress != request.told {
                 request.told.clone_from(&progress);
                 news.extend(progress.map(|progress| ProgressLine { id: *id, progress }));
@@ -210,6 +189,13 @@ impl<W: Write + Send> Session<W> {
     }
 }
 
+fn json_of(task: Task) -> Result<Vec<u8>, StageError> {
+    match task {
+        Task::Here(task) => Ok(task.into_string().into_bytes()),
+        Task::File(path) => std::fs::read(&path).map_err(|error| StageError::io("read task", &path, &error)),
+    }
+}
+
 fn line_of(message: &impl Serialize) -> Result<Vec<u8>, ChildError> {
     let mut line = serde_json::to_vec(message).map_err(|error| ChildError::Pipe(error.into()))?;
     line.push(b'\n');
@@ -222,6 +208,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn session(stage: Stage) -> Session<Vec<u8>> {
@@ -260,7 +248,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let session = Session { tmp_dir: Some(dir.path().to_owned()), ..session(Stage::C2) };
         let output = Value::from("x".repeat(2 << 20));
-        session.answer(7, Ok(output.clone())).expect("answered");
+        session.answer(7, Json::of(&output).map_err(|error| panic!("{error}"))).expect("answered");
         let line = String::from_utf8(session.answers.into_inner().expect("answers")).expect("text");
         let told: Value = serde_json::from_str(&line).expect("json");
         let path = PathBuf::from(told["output_file"].as_str().expect("a file"));

@@ -7,6 +7,7 @@ use tokio::process::Command;
 
 use crate::{
     bind::{self, Binding, MemoryBinding, exec},
+    causes::in_words,
     processor::{
         command::Program,
         config::{MemoryPolicy, Placement},
@@ -70,9 +71,4 @@ pub(super) fn explained(ended: Ended, bin: &str) -> Ended {
     }
     let reason = ended.stderr_tail.last().cloned().unwrap_or_else(|| format!("exit status {status}"));
     Ended { failure: ProcessFailure::Start { bin: bin.to_owned(), reason }, ..ended }
-}
-
-fn in_words(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -20,6 +20,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
     bind::Binding,
+    causes::in_words,
     cgroup::{CgroupError, CgroupRoot, Group, Limits, Meter, OutOfMemory},
     processor::{error::ProcessFailure, running::Ended},
 };
@@ -72,7 +73,7 @@ impl Confinement {
         };
         let place = Arc::clone(&self.place);
         let made = spawn_blocking(move || place.make(&limits)).await.map_err(|error| error.to_string())?;
-        let (generation, group, meter) = made.map_err(in_words)?;
+        let (generation, group, meter) = made.map_err(|error| in_words(&error))?;
         if !group.unapplied().is_empty() && !self.said.swap(true, Ordering::Relaxed) {
             for limit in group.unapplied() {
                 tracing::warn!(processor = %self.place.processor, %limit, "a limit does not hold");
@@ -115,11 +116,11 @@ impl Confined {
         }
         let processor = &place.processor;
         let out_of_memory = meter.out_of_memory().unwrap_or_else(|error| {
-            tracing::warn!(processor, error = in_words(error), "cannot tell whether memory ran out");
+            tracing::warn!(processor, error = in_words(&error), "cannot tell whether memory ran out");
             None
         });
         if let Err(error) = group.kill_and_remove() {
-            tracing::warn!(processor, error = in_words(error), "a control group stays");
+            tracing::warn!(processor, error = in_words(&error), "a control group stays");
         }
         out_of_memory
     }
@@ -139,8 +140,4 @@ pub(super) async fn explained(ended: Ended, fate: Option<Fate>) -> Ended {
         },
         _ => ended,
     }
-}
-
-fn in_words(error: CgroupError) -> String {
-    format!("{:#}", anyhow::Error::new(error))
 }

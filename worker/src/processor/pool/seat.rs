@@ -22,6 +22,7 @@ use crate::processor::error::{ProcessError, ProcessFailure};
 use crate::processor::protocol::{AnswerResult, Progress};
 use crate::processor::running::{Answered, AskOptions, Ended, Gone, Launch, Running};
 use crate::processor::spawner::Spawner;
+use crate::stage::Json;
 
 const SYS: &str = "/sys";
 
@@ -87,7 +88,7 @@ impl Processor {
     pub(super) async fn ask(
         &self,
         spawner: &Spawner,
-        task: Value,
+        task: Json,
         progress: watch::Sender<Option<Progress>>,
         runs: impl Fn(Option<u32>, Option<String>),
     ) -> Result<Value, ProcessError> {

@@ -2,9 +2,10 @@
 //! (`crate::stage::foreign`).
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::stage::Stage;
+use super::line_around;
+use crate::stage::{Json, Stage};
 
 /// The first line of a child, without its end.
 #[must_use]
@@ -14,8 +15,8 @@ pub fn ready_line(stage: Stage) -> String {
 
 /// The line for a task.
 #[must_use]
-pub fn request_line(id: u64, task: &Value) -> Vec<u8> {
-    format!("{}\n", json!({ "id": id, "task": task })).into_bytes()
+pub fn request_line(id: u64, task: Json) -> Vec<u8> {
+    line_around(id, "task", task)
 }
 
 /// A line from a child, after the first.
@@ -61,6 +62,8 @@ pub fn read(line: &[u8]) -> Result<Heard, String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -81,7 +84,7 @@ mod tests {
 
     #[test]
     fn requests_and_greetings_look_as_they_always_did() {
-        assert_eq!(request_line(7, &json!({"a": 1})), b"{\"id\":7,\"task\":{\"a\":1}}\n");
+        assert_eq!(request_line(7, Json::of(&json!({"a": 1})).expect("json")), b"{\"id\":7,\"task\":{\"a\":1}}\n");
         assert_eq!(ready_line(Stage::TreeD), "tree_d processor ready");
     }
 }

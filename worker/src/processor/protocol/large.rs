@@ -10,18 +10,20 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use serde_json::Value;
 
+use crate::stage::Json;
+
 /// Values of more bytes than this go into a file, if the other side can read one.
 pub const LINE_BYTES: usize = 1 << 20;
 
-/// Writes a value's JSON into a file of this name in `dir`; whatever had the name is gone then.
+/// Writes a value into a file of this name in `dir`; whatever had the name is gone then.
 ///
 /// # Errors
 /// Of the file system. Nothing is left behind then.
-pub fn write(dir: &Path, name: &str, json: &[u8]) -> io::Result<PathBuf> {
+pub fn write(dir: &Path, name: &str, value: &Json) -> io::Result<PathBuf> {
     let path = dir.join(name);
     // Not written through: it may be a link.
     remove(&path);
-    let written = File::create_new(&path).and_then(|mut file| file.write_all(json));
+    let written = File::create_new(&path).and_then(|mut file| file.write_all(value.as_bytes()));
     if let Err(error) = written {
         remove(&path);
         return Err(error);
@@ -76,9 +78,10 @@ mod tests {
     #[test]
     fn a_value_goes_through_a_file_which_is_gone_afterwards() {
         let dir = tempfile::tempdir().expect("directory");
-        write(dir.path(), "output-1.json", b"left by somebody").expect("written");
-        let path = write(dir.path(), "output-1.json", b"{\"x\":1}").expect("written");
-        assert_eq!(take(dir.path(), &path, 100).expect("value"), serde_json::json!({"x": 1}));
+        let value = serde_json::json!({"x": 1});
+        write(dir.path(), "output-1.json", &Json::of(&"left by somebody").expect("json")).expect("written");
+        let path = write(dir.path(), "output-1.json", &Json::of(&value).expect("json")).expect("written");
+        assert_eq!(take(dir.path(), &path, 100).expect("value"), value);
         assert!(!path.exists());
     }
 

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::present;
+use super::{line_around, present};
+use crate::stage::Json;
 
 /// A line to the child, as the child reads it.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,8 +28,8 @@ pub enum Order {
 /// A task, or where it lies.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Task {
-    /// The task itself.
-    Here(Value),
+    /// The task itself, as JSON.
+    Here(Box<str>),
     /// A file that holds it, as JSON. The worker removes it when the request has ended.
     File(PathBuf),
 }
@@ -37,7 +38,7 @@ pub enum Task {
 struct Wire {
     id: Option<u64>,
     #[serde(default, deserialize_with = "present")]
-    task: Option<Value>,
+    task: Option<Box<RawValue>>,
     task_file: Option<PathBuf>,
     cancel: Option<u64>,
 }
@@ -50,7 +51,7 @@ impl Order {
     pub fn read(line: &[u8]) -> Result<Self, String> {
         match serde_json::from_slice(line).map_err(|error| error.to_string())? {
             Wire { id: Some(id), task: Some(task), task_file: None, cancel: None } => {
-                Ok(Self::Run { id, task: Task::Here(task) })
+                Ok(Self::Run { id, task: Task::Here(task.into()) })
             }
             Wire { id: Some(id), task: None, task_file: Some(path), cancel: None } => {
                 Ok(Self::Run { id, task: Task::File(path) })
@@ -60,14 +61,10 @@ impl Order {
         }
     }
 
-    /// The line that hands over a task which is JSON already.
+    /// The line that hands over a task.
     #[must_use]
-    pub fn run_line(id: u64, task: &[u8]) -> Vec<u8> {
-        let mut line = format!("{{\"id\":{id},\"task\":").into_bytes();
-        line.reserve(task.len() + 2);
-        line.extend_from_slice(task);
-        line.extend_from_slice(b"}\n");
-        line
+    pub fn run_line(id: u64, task: Json) -> Vec<u8> {
+        line_around(id, "task", task)
     }
 
     /// The line that hands over a task in a file.
@@ -86,12 +83,17 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
     fn lines_read_back_as_what_they_were_written_for() {
-        let task = Value::from("x");
-        assert_eq!(Order::read(&Order::run_line(3, b"\"x\"")), Ok(Order::Run { id: 3, task: Task::Here(task) }));
+        for task in ["null", r#"{"a b":"x"}"#] {
+            let json = serde_json::from_str::<Value>(task).and_then(|value| Json::of(&value)).expect("json");
+            let here = Task::Here(task.into());
+            assert_eq!(Order::read(&Order::run_line(3, json)), Ok(Order::Run { id: 3, task: here }));
+        }
         let path = PathBuf::from("/tmp/a b\"c");
         assert_eq!(Order::read(&Order::file_line(4, &path)), Ok(Order::Run { id: 4, task: Task::File(path) }));
         assert_eq!(Order::read(&Order::cancel_line(5)), Ok(Order::Cancel { id: 5 }));

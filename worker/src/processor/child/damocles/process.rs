@@ -12,13 +12,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::Program;
 use crate::processor::child::PARENT_PID;
 use crate::processor::exec_child;
 use crate::processor::protocol::damocles::{self, Heard, Response};
-use crate::stage::{Stage, StageCode, StageError};
+use crate::stage::{Json, Stage, StageCode, StageError};
 
 /// How often the keeper looks whether the process still runs.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
@@ -121,7 +119,7 @@ impl Process {
     }
 
     /// Hands over a task and waits for the response. The worker's limit for a request is the limit here.
-    pub(super) fn ask(&self, task: &Value) -> Verdict {
+    pub(super) fn ask(&self, task: Json) -> Verdict {
         let (answer, verdict) = channel();
         let id = self.open.begin(answer)?;
         // If it does not read it has died, or will be killed with us.
