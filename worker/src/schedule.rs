@@ -15,9 +15,9 @@
 //! age alone it would wait while it could start, and later the lock would idle because it may not start yet and
 //! nobody else wants it. Where no stage is short of anything but the lock, queues stay equal, and none runs dry.
 //!
-//! **Looking ahead.** Nothing idles that somebody could use, with two exceptions for stages whose starts are kept apart: a lock
-//! is left idle for a start that is due soon, or left to others for a better seat that will be free soon. Both depend on how long work
-//! took lately; no limit, and nothing of what follows, does. What will be worthless soon is not put off.
+//! **Looking ahead.** Nothing idles that somebody could use, with two exceptions for stages whose starts are kept apart: a
+//! lock is left idle for a start that is due soon, or left to others for a better seat that will be free soon. Both depend
+//! on how long work took lately; no limit, and nothing of what follows, does. What will be worthless soon is not put off.
 //!
 //! **Nobody starves.** A request waits for older ones, of which there are no more than slots. By younger ones it is overtaken
 //! at most [`OVERTAKEN_MAX`] times: in its stage, or, while it is the first of its stage, by those of other stages that
