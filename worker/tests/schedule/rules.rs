@@ -186,6 +186,29 @@ fn a_lock_idles_until_a_start_is_due_for_which_many_wait() {
 }
 
 #[test]
+fn a_lock_is_left_to_others_rather_than_keep_a_better_seat_idle() {
+    let groups =
+        vec![group(Stage::Pc2, 1, 1, &[]), group(Stage::Pc2, 1, 1, &["gpu0"]), group(Stage::C2, 1, 1, &["gpu0"])];
+    let mut rules = locks(&[("gpu0", 1)]);
+    rules.staggered.insert(Stage::Pc2, ticks(150));
+    let mut machine = scheduler(groups, rules);
+    for (stage, begins, ends) in [(Stage::C2, 0, 100), (Stage::Pc2, 100, 300)] {
+        ask(&mut machine, stage);
+        let granted = machine.poll(ticks(begins));
+        release_at(&mut machine, &granted[0], ticks(ends));
+    }
+    (0..4).for_each(|_| {
+        ask(&mut machine, Stage::Pc2);
+    });
+    assert_eq!(processors(&machine.poll(ticks(300))), [0]);
+    (0..2).for_each(|_| {
+        ask(&mut machine, Stage::C2);
+    });
+    // By queue it is PC2's turn; but the seat without a lock is free in 50 ticks, and would wait 100 more for its start.
+    assert_eq!(processors(&machine.poll(ticks(450))), [2]);
+}
+
+#[test]
 fn the_urgent_overtake_an_old_request_so_many_times_and_no_more() {
     let mut machine = scheduler(vec![group(Stage::C2, 1, 1, &[])], Rules::default());
     let old = ask(&mut machine, Stage::C2);
