@@ -5,11 +5,19 @@
 //! group's locks, all at once or nothing. So nobody holds one thing while waiting for another, and there is no deadlock.
 //! What was granted is never taken back.
 //!
-//! **Order.** By seniority, and among equals by the time of asking; what will be worthless within
-//! [`Setup::urgent_within`] goes before, the earliest expiry first. The same order holds within a stage and between stages
-//! that compete for a lock. Seniority is the sector's, not the request's: with requests in the order of asking, sectors
-//! that share a lock over several stages move in convoys, all in one stage and then all in the next one, and what the next
-//! one needs idles meanwhile. A request whose locks are not all free lets younger ones pass that can be served.
+//! **Order within a stage.** By seniority, and among equals by the time of asking; what will be worthless within
+//! [`Setup::urgent_within`] goes before, the earliest expiry first. Seniority is the sector's, not the request's, so that
+//! what was begun gets finished. A request whose locks are not all free lets younger ones pass that can be served.
+//!
+//! **Order between stages** that compete for a lock. What will be worthless soon goes first here as well; then the stage
+//! for which the most wait, and of equals the older request. The longest queue is before the stage that can hardly keep
+//! pace: its starts are kept apart, or it has few seats, so that what it misses today it cannot make up for tomorrow. By
+//! age alone it would wait while it could start, and later the lock would idle because it may not start yet and
+//! nobody else wants it. Where no stage is short of anything but the lock, queues stay equal, and none runs dry.
+//!
+//! **Looking ahead.** Nothing idles that somebody could use, with two exceptions for stages whose starts are kept apart: a
+//! lock is left idle for a start that is due soon, or left to others for a better seat that will be free soon. Both depend
+//! on how long work took lately; no limit, and nothing of what follows, does. What will be worthless soon is not put off.
 //!
 //! **Nobody starves.** A request waits for older ones, of which there are no more than slots. By younger ones it is overtaken
 //! at most [`OVERTAKEN_MAX`] times: in its stage, or, while it is the first of its stage, by those of other stages that
@@ -27,6 +35,7 @@ use std::time::Duration;
 
 use crate::stage::Stage;
 
+mod ahead;
 mod count;
 pub mod setup;
 mod waiting;
@@ -101,6 +110,8 @@ struct StageState {
     staggered: Duration,
     /// No start before.
     next_start: Duration,
+    /// How long its work took lately, if it is known.
+    takes: Option<Duration>,
     waiting: Vec<Waiting>,
     /// Positions in the list of groups.
     groups: Vec<usize>,
@@ -122,6 +133,7 @@ struct GroupState {
 struct Held {
     group: usize,
     nth: usize,
+    since: Duration,
 }
 
 impl Scheduler {
@@ -145,6 +157,7 @@ impl Scheduler {
                 running: Count::of(rules.concurrent.get(&stage).copied().unwrap_or(usize::MAX)),
                 staggered: rules.staggered.get(&stage).copied().unwrap_or_default(),
                 next_start: Duration::ZERO,
+                takes: None,
                 waiting: Vec::new(),
                 groups: Vec::new(),
             });
@@ -193,18 +206,21 @@ impl Scheduler {
         })
     }
 
-    /// Frees a seat and everything that was taken with it.
+    /// Frees a seat and everything that was taken with it, and learns how long it was taken.
     ///
     /// # Errors
     /// [`NotHeld`]; nothing has changed then.
-    pub fn release(&mut self, grant: GrantId) -> Result<(), NotHeld> {
-        let Held { group, nth } = self.held.remove(&grant).ok_or(NotHeld(grant))?;
+    pub fn release(&mut self, grant: GrantId, now: Duration) -> Result<(), NotHeld> {
+        let Held { group, nth, since } = self.held.remove(&grant).ok_or(NotHeld(grant))?;
         let group = &mut self.groups[group];
         let mut balanced = group.seats[nth].put_back();
         for lock in &group.locks {
             balanced &= self.locks[*lock].1.put_back();
         }
-        balanced &= self.stages.get_mut(&group.stage).is_some_and(|stage| stage.running.put_back());
+        balanced &= self.stages.get_mut(&group.stage).is_some_and(|stage| {
+            stage.learn(now.saturating_sub(since));
+            stage.running.put_back()
+        });
         debug_assert!(balanced, "whatever is released was taken");
         Ok(())
     }
@@ -261,17 +277,17 @@ impl Scheduler {
 
     /// The first in order whose turn it can be. Requests of one stage need the same, so only the first of each counts.
     fn grant_next(&mut self, now: Duration) -> Option<Grant> {
-        let mut heads: Vec<(Rank, Stage, usize)> = Vec::with_capacity(self.stages.len());
-        for (&stage, of_stage) in self.stages.iter().filter(|(_, of_stage)| of_stage.is_open(now)) {
-            let ranked = of_stage.waiting.iter().enumerate();
-            let ranked = ranked.map(|(index, waiting)| (waiting.rank(now, self.urgent_within), stage, index));
-            heads.extend(ranked.min());
-        }
+        let has_seat = |of_stage: &StageState| of_stage.groups.iter().any(|group| self.groups[*group].has_seat());
+        let open = self.stages.iter().filter(|(_, of_stage)| of_stage.is_open(now) && has_seat(of_stage));
+        let first = |(stage, of_stage): (&Stage, &StageState)| {
+            of_stage.first(now, self.urgent_within).map(|(rank, index)| (rank, *stage, index))
+        };
+        let mut heads: Vec<(Rank, Stage, usize)> = open.filter_map(first).collect();
         heads.sort_unstable();
         let mut kept = vec![0; self.locks.len()];
-        for (_, stage, index) in heads {
+        for (rank, stage, index) in heads {
             let of_stage = self.stages.get(&stage)?;
-            if let Some(place) = self.place_for(of_stage, &kept) {
+            if let Some(place) = self.place_for(of_stage, rank, &kept, now) {
                 return self.grant(stage, index, place, now);
             }
             if of_stage.waiting[index].is_overdue() {
@@ -283,22 +299,26 @@ impl Scheduler {
     }
 
     /// The best processor that could serve the stage now, if so many units of the locks are kept for others.
-    fn place_for(&self, stage: &StageState, kept: &[usize]) -> Option<Held> {
-        let has_locks = |group: &GroupState| group.locks.iter().all(|lock| self.locks[*lock].1.free() > kept[*lock]);
+    fn place_for(&self, stage: &StageState, rank: Rank, kept: &[usize], now: Duration) -> Option<Held> {
         let mut best: Option<((usize, Reverse<usize>), Held)> = None;
         for &index in &stage.groups {
             let group = &self.groups[index];
-            if !has_locks(group) {
+            if !self.is_free(group, kept) || rank.can_wait() && self.is_put_off(stage, group, kept, now) {
                 continue;
             }
             for (nth, seats) in group.seats.iter().enumerate().filter(|(_, seats)| seats.free() > 0) {
                 let key = (group.contention, Reverse(seats.free()));
                 if best.is_none_or(|(other, _)| key < other) {
-                    best = Some((key, Held { group: index, nth }));
+                    best = Some((key, Held { group: index, nth, since: now }));
                 }
             }
         }
         best.map(|(_, held)| held)
+    }
+
+    /// Whether one could be served by the group now, if so many units of the locks are kept for others.
+    fn is_free(&self, group: &GroupState, kept: &[usize]) -> bool {
+        group.has_seat() && group.locks.iter().all(|lock| self.locks[*lock].1.free() > kept[*lock])
     }
 
     fn grant(&mut self, stage: Stage, index: usize, place: Held, now: Duration) -> Option<Grant> {
@@ -338,7 +358,7 @@ impl Scheduler {
                 let older = of_other.waiting.iter_mut().filter(|waiting| waiting.age() < younger);
                 older.for_each(Waiting::is_overtaken);
             } else if !gone.is_empty() && of_other.is_open(now) && of_other.groups.iter().any(wanted_by) {
-                let first = of_other.waiting.iter_mut().min_by_key(|waiting| waiting.rank(now, urgent_within));
+                let first = of_other.first(now, urgent_within).map(|(_, index)| &mut of_other.waiting[index]);
                 first.filter(|waiting| waiting.age() < younger).into_iter().for_each(Waiting::is_overtaken);
             }
         }
@@ -349,6 +369,13 @@ impl StageState {
     /// Whether its limits let one start now.
     fn is_open(&self, now: Duration) -> bool {
         self.running.free() > 0 && self.next_start <= now
+    }
+
+    /// Who goes first, by position.
+    fn first(&self, now: Duration, urgent_within: Duration) -> Option<(Rank, usize)> {
+        let queue = self.waiting.len();
+        let ranked = self.waiting.iter().enumerate();
+        ranked.map(|(index, waiting)| (waiting.rank(queue, now, urgent_within), index)).min()
     }
 }
 

@@ -1,8 +1,6 @@
 //! The order of work, in simulated machines: single rules by example, limits and fairness in random schedules, throughput
-//! against what theory allows.
+//! against what the plan predicts.
 
-#[path = "schedule/bound.rs"]
-mod bound;
 #[path = "schedule/ledger.rs"]
 mod ledger;
 #[path = "schedule/machine.rs"]

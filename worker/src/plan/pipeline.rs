@@ -194,10 +194,10 @@ impl Work {
         able.map(|servers| servers.time_ms).min().unwrap_or(0)
     }
 
-    /// Sectors a day with every processor busy.
-    fn per_day(&self) -> f64 {
+    /// Sectors a day with every processor busy that is meant, however far apart starts are.
+    fn per_day(&self, is_meant: impl Fn(&Servers) -> bool) -> f64 {
         let mut left = self.capacity();
-        let mut fastest: Vec<&Servers> = self.servers.iter().collect();
+        let mut fastest: Vec<&Servers> = self.servers.iter().filter(|servers| is_meant(servers)).collect();
         fastest.sort_by_key(|servers| servers.time_ms);
         let mut sum = 0.0;
         for servers in fastest {
@@ -209,12 +209,13 @@ impl Work {
         }
         sum
     }
+}
 
-    /// The least time that a sector keeps locks out of `among` for this phase.
-    fn locked_ms(&self, among: &BTreeSet<&String>) -> u64 {
-        let able = self.servers.iter().filter(|servers| servers.count > 0);
-        let held = |servers: &Servers| servers.locks.iter().filter(|lock| among.contains(lock)).count() as u64;
-        able.map(|servers| servers.time_ms.saturating_mul(held(servers))).min().unwrap_or(0)
+impl Servers {
+    /// How long a sector keeps locks out of `among`, all of them together.
+    fn held_ms(&self, among: &BTreeSet<&String>) -> u64 {
+        let held = self.locks.iter().filter(|lock| among.contains(lock)).count() as u64;
+        self.time_ms.saturating_mul(held)
     }
 }
 
@@ -258,17 +259,52 @@ pub fn bounds(spec: &PipelineSpec) -> Vec<Bound> {
         }
     };
     for work in spec.works() {
-        push(Resource::Processors(work.stage), work.per_day());
+        push(Resource::Processors(work.stage), work.per_day(|_| true));
         push(Resource::Staggered(work.stage), a_day(work.staggered_ms));
     }
     for names in combinations(spec) {
-        let capacity: usize = names.iter().map(|name| spec.locks.get(*name).copied().unwrap_or(0)).sum();
-        let held: u64 = spec.works().map(|work| work.locked_ms(&names)).sum();
-        push(Resource::Locks(names.into_iter().cloned().collect()), capacity as f64 * a_day(held));
+        let per_day = locks_per_day(spec, &names);
+        push(Resource::Locks(names.into_iter().cloned().collect()), per_day);
     }
     push(Resource::Slots, spec.slots as f64 * a_day(spec.residence_ms()));
     all.sort_by(|a, b| a.per_day.total_cmp(&b.per_day));
     all
+}
+
+/// Sectors a day for which some locks together have time.
+///
+/// Whatever the order, of `x` sectors a day a phase can give no more than `served(h)` to servers that keep these locks for
+/// `h` at most: what these can serve. The others keep the locks for longer. So a phase keeps them for at least the
+/// integral of `x - served(h)` over `h`, up to where all are served, and all phases together for no longer than there
+/// is of the locks. As `served` has steps, that is a sum of lines `(x - served) * width` of which those below 0 do not
+/// count; to leave out others as well only weakens it. With the lines in the order of `served`, each first few of them
+/// bound `x`, and those that do not lie below 0 bound it the most.
+///
+/// Where a phase takes the same time everywhere and no server holds two locks, the least bound of all sets of locks and all
+/// phases is exact, as the least cut of a flow: what goes through phases, servers and locks can be split like that.
+fn locks_per_day(spec: &PipelineSpec, among: &BTreeSet<&String>) -> f64 {
+    let mut lines: Vec<(f64, f64)> = Vec::new();
+    for work in spec.works() {
+        let able = work.servers.iter().filter(|servers| servers.count > 0);
+        let mut held: Vec<u64> = able.map(|servers| servers.held_ms(among)).filter(|held| *held > 0).collect();
+        held.sort_unstable();
+        held.dedup();
+        let mut from = 0;
+        for to in held {
+            let served = work.per_day(|servers| servers.held_ms(among) <= from).min(a_day(work.staggered_ms));
+            lines.push((served, (to - from) as f64));
+            from = to;
+        }
+    }
+    lines.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    let units: usize = among.iter().filter_map(|name| spec.locks.get(*name)).sum();
+    let (mut time_ms, mut sector_ms) = (units as f64 * DAY_MS as f64, 0.0);
+    let bounds = lines.into_iter().map(|(served, width_ms)| {
+        time_ms += served * width_ms;
+        sector_ms += width_ms;
+        time_ms / sector_ms
+    });
+    bounds.fold(f64::INFINITY, f64::min)
 }
 
 /// Sets of locks whose time is added up: a sector that may take either of two needs time of the two together.

@@ -1,5 +1,6 @@
 //! Who waits, and who of them is next.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::{OVERTAKEN_MAX, Ticket, Urgency};
@@ -27,15 +28,22 @@ pub(super) enum Wish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Age(u64, Ticket);
 
-/// The order in which seats are given, smallest first.
+/// The order in which seats are given within a stage and between stages, smallest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
     /// Was overtaken often enough: by age.
     Overdue(Age),
     /// Will be worthless soon: by expiry.
     Urgent(Duration, Age),
-    /// By age.
-    Aged(Age),
+    /// By how many wait for its stage, the most first, and by age: within a stage by age alone.
+    Usual(Reverse<usize>, Age),
+}
+
+impl Rank {
+    /// Whether it may be left waiting for the sake of a stage that starts soon.
+    pub(super) fn can_wait(self) -> bool {
+        matches!(self, Rank::Usual(..))
+    }
 }
 
 impl Waiting {
@@ -43,11 +51,12 @@ impl Waiting {
         Age(self.urgency.seniority, self.ticket)
     }
 
-    pub(super) fn rank(&self, now: Duration, urgent_within: Duration) -> Rank {
+    /// Its rank where so many wait for its stage.
+    pub(super) fn rank(&self, queue: usize, now: Duration, urgent_within: Duration) -> Rank {
         match self.urgency.expires {
             _ if self.is_overdue() => Rank::Overdue(self.age()),
             Some(expires) if expires <= now.saturating_add(urgent_within) => Rank::Urgent(expires, self.age()),
-            _ => Rank::Aged(self.age()),
+            _ => Rank::Usual(Reverse(queue), self.age()),
         }
     }
 

@@ -78,6 +78,21 @@ fn two_gpus_that_either_phase_may_take_are_counted_together() {
 }
 
 #[test]
+fn what_a_phase_cannot_do_without_a_lock_counts_for_the_lock() {
+    let mut spec = usual(60, 20);
+    for step in &mut spec.steps {
+        if let Step::Work(work) = step
+            && work.stage == Phase::C2
+        {
+            work.servers = vec![servers(1, 10 * MINUTE, &["gpu"]), servers(1, 20 * MINUTE, &[])];
+        }
+    }
+    // Of x C2s a day 72 need no GPU, so the GPU works x * 10 + (x - 72) * 10 minutes.
+    assert_eq!(bounds(&spec)[0].resource, Resource::Locks(vec!["gpu".into()]));
+    assert!((bound(&spec) - 108.0).abs() < 1e-9, "{}", bound(&spec));
+}
+
+#[test]
 fn a_staggered_phase_starts_no_faster_than_that() {
     let mut spec = usual(20, 4);
     let Step::Work(pc1) = &mut spec.steps[0] else { panic!("pc1 comes first") };

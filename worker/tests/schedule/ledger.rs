@@ -16,13 +16,12 @@ pub struct Ledger {
     taken: BTreeMap<String, usize>,
     last_start: BTreeMap<Stage, Duration>,
     held: BTreeMap<GrantId, usize>,
-    waiting: BTreeMap<Ticket, Waits>,
+    waiting: BTreeMap<Stage, BTreeMap<Ticket, Waits>>,
     pub most_overtaken: u32,
 }
 
 #[derive(Debug)]
 struct Waits {
-    stage: Stage,
     urgency: Urgency,
     overtaken: u32,
 }
@@ -49,22 +48,21 @@ impl Ledger {
     }
 
     pub fn asked(&mut self, ticket: Ticket, stage: Stage, urgency: Urgency) {
-        let waits = Waits { stage, urgency, overtaken: 0 };
-        assert!(self.waiting.insert(ticket, waits).is_none(), "{ticket:?} was given twice");
+        let waits = Waits { urgency, overtaken: 0 };
+        assert!(self.waiting.entry(stage).or_default().insert(ticket, waits).is_none(), "{ticket:?} was given twice");
     }
 
     pub fn gave_up(&mut self, ticket: Ticket) {
-        assert!(self.waiting.remove(&ticket).is_some(), "{ticket:?} did not wait");
+        self.no_longer_waits(ticket);
     }
 
     /// There is room, and nobody takes it.
     pub fn shown_room(&mut self, ticket: Ticket) {
-        assert!(self.waiting.remove(&ticket).is_some(), "{ticket:?} did not wait");
+        self.no_longer_waits(ticket);
     }
 
     pub fn granted(&mut self, ticket: Ticket, seat: Seat, now: Duration) {
-        let Waits { stage, urgency, .. } =
-            self.waiting.remove(&ticket).unwrap_or_else(|| panic!("{ticket:?} did not wait"));
+        let (stage, Waits { urgency, .. }) = self.no_longer_waits(ticket);
         let group = self.setup.groups[self.group_of[seat.processor]].clone();
         assert_eq!(group.stage, stage, "a processor of another stage");
         let rules = &self.setup.rules;
@@ -95,20 +93,22 @@ impl Ledger {
         group.locks.iter().for_each(|lock| back(self.taken.get_mut(lock).expect("taken")));
     }
 
-    /// Nothing is left idle that somebody could use, unless it is kept for one that was overtaken too often.
+    /// Nothing is left idle that somebody could use, unless it is kept for one that was overtaken too often, or for a stage
+    /// that waits for nothing but its next start.
     pub fn check_nothing_idle(&self, now: Duration) {
-        if self.waiting.values().any(|waits| waits.overtaken >= OVERTAKEN_MAX) {
+        let is_overdue = |waits: &Waits| waits.overtaken >= OVERTAKEN_MAX;
+        if self.waiting.values().flat_map(BTreeMap::values).any(is_overdue) {
             return;
         }
-        for (ticket, Waits { stage, .. }) in &self.waiting {
-            let could = self.is_open(*stage, now)
-                && self.groups_with_seat(*stage).any(|group| {
-                    group
-                        .locks
-                        .iter()
-                        .all(|lock| self.taken.get(lock).copied().unwrap_or(0) < self.setup.rules.locks[lock])
-                });
-            assert!(!could, "{ticket:?} waits for {stage}, which could be served");
+        let starts_later: Vec<Stage> = Stage::ALL.into_iter().filter(|stage| self.starts_later(*stage, now)).collect();
+        let is_awaited = |lock: &String| {
+            starts_later.iter().any(|other| self.groups_with_seat(*other).any(|group| group.locks.contains(lock)))
+        };
+        let is_free = |lock: &String| self.taken(lock) < self.setup.rules.locks[lock];
+        let waiting = self.waiting.iter().filter(|(_, waiting)| !waiting.is_empty());
+        for stage in waiting.map(|(stage, _)| *stage).filter(|stage| self.is_open(*stage, now)) {
+            let idle = |group: &Group| group.locks.iter().all(is_free) && !group.locks.iter().any(is_awaited);
+            assert!(!self.groups_with_seat(stage).any(idle), "somebody waits for {stage}, which could be served");
         }
     }
 
@@ -128,11 +128,27 @@ impl Ledger {
             && self.taken.values().all(none)
     }
 
+    fn no_longer_waits(&mut self, ticket: Ticket) -> (Stage, Waits) {
+        let found = self.waiting.iter_mut().find_map(|(stage, of_stage)| Some((*stage, of_stage.remove(&ticket)?)));
+        found.unwrap_or_else(|| panic!("{ticket:?} did not wait"))
+    }
+
     fn is_open(&self, stage: Stage, now: Duration) -> bool {
-        let rules = &self.setup.rules;
-        let has_room = rules.concurrent.get(&stage).is_none_or(|limit| self.running(stage) < *limit);
-        let apart = rules.staggered.get(&stage).copied().unwrap_or_default();
-        has_room && self.last_start.get(&stage).is_none_or(|last| now >= *last + apart)
+        self.has_room(stage) && self.may_start(stage, now)
+    }
+
+    fn starts_later(&self, stage: Stage, now: Duration) -> bool {
+        let has_waiting = self.waiting.get(&stage).is_some_and(|waiting| !waiting.is_empty());
+        has_waiting && self.has_room(stage) && !self.may_start(stage, now)
+    }
+
+    fn has_room(&self, stage: Stage) -> bool {
+        self.setup.rules.concurrent.get(&stage).is_none_or(|limit| self.running(stage) < *limit)
+    }
+
+    fn may_start(&self, stage: Stage, now: Duration) -> bool {
+        let apart = self.setup.rules.staggered.get(&stage).copied().unwrap_or_default();
+        self.last_start.get(&stage).is_none_or(|last| now >= *last + apart)
     }
 
     fn groups_with_seat(&self, stage: Stage) -> impl Iterator<Item = &Group> {
@@ -153,16 +169,25 @@ impl Ledger {
         let shares = |other: &Group| other.locks.iter().any(|lock| group.locks.contains(lock) && is_gone(lock));
         let others = Stage::ALL.into_iter().filter(|stage| *stage != group.stage && self.is_open(*stage, now));
         let others = others.filter(|stage| self.groups_with_seat(*stage).any(shares));
-        let mut passed: Vec<Ticket> = others.filter_map(|stage| self.first_of(stage, now)).collect();
-        passed.extend(self.waiting.iter().filter(|(_, waits)| waits.stage == group.stage).map(|(ticket, _)| *ticket));
-        for ticket in passed {
-            let waits = self.waiting.get_mut(&ticket).expect("waits");
-            if (waits.urgency.seniority, ticket) < younger {
-                waits.overtaken += 1;
-                assert!(waits.overtaken <= OVERTAKEN_MAX, "{ticket:?} for {} starves", waits.stage);
-                self.most_overtaken = self.most_overtaken.max(waits.overtaken);
+        let firsts: Vec<(Stage, Ticket)> =
+            others.filter_map(|stage| Some((stage, self.first_of(stage, now)?))).collect();
+        let is_older = |ticket: Ticket, waits: &Waits| (waits.urgency.seniority, ticket) < younger;
+        let mut most = self.most_overtaken;
+        let mut is_overtaken = |stage: Stage, ticket: Ticket, waits: &mut Waits| {
+            waits.overtaken += 1;
+            assert!(waits.overtaken <= OVERTAKEN_MAX, "{ticket:?} for {stage} starves");
+            most = most.max(waits.overtaken);
+        };
+        let own = self.waiting.entry(group.stage).or_default().iter_mut();
+        own.filter(|(ticket, waits)| is_older(**ticket, waits))
+            .for_each(|(ticket, waits)| is_overtaken(group.stage, *ticket, waits));
+        for (stage, ticket) in firsts {
+            let waits = self.waiting.get_mut(&stage).and_then(|waiting| waiting.get_mut(&ticket)).expect("waits");
+            if is_older(ticket, waits) {
+                is_overtaken(stage, ticket, waits);
             }
         }
+        self.most_overtaken = most;
     }
 
     /// Who is next in a stage: the overtaken, then the urgent, then the old.
@@ -176,7 +201,7 @@ impl Ledger {
                 _ => (2, Duration::ZERO, age),
             }
         };
-        let of_stage = self.waiting.iter().filter(|(_, waits)| waits.stage == stage);
+        let of_stage = self.waiting.get(&stage)?.iter();
         of_stage.map(|(ticket, waits)| rank(*ticket, waits)).min().map(|(_, _, (_, ticket))| ticket)
     }
 }

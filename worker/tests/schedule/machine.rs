@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use sealbus_worker::plan::{PipelineSpec, Servers, Step, Wait, Work};
 use sealbus_worker::schedule::{Group, Rules, Setup};
 use sealbus_worker::stage::Stage;
 
@@ -73,6 +74,27 @@ impl Machine {
         setup.urgent_within = ticks(2000);
         setup.check().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         Machine { setup, stages, wait: rng.gen_range(0..3000) }
+    }
+
+    /// The same machine as the plan sees it, a tick for a millisecond.
+    pub fn pipeline(&self, slots: usize) -> PipelineSpec {
+        let Rules { concurrent, staggered, locks } = &self.setup.rules;
+        let work = |&(stage, time_ms): &(Stage, u64)| {
+            let groups = self.setup.groups.iter().filter(|group| group.stage == stage);
+            let servers = groups.map(|Group { count, concurrent, locks, .. }| Servers {
+                count: count * concurrent,
+                time_ms,
+                locks: locks.iter().cloned().collect(),
+            });
+            Step::Work(Work {
+                stage,
+                servers: servers.collect(),
+                concurrent: concurrent.get(&stage).copied(),
+                staggered_ms: staggered.get(&stage).map_or(0, |apart| apart.as_millis() as u64),
+            })
+        };
+        let chain = Step::Wait(Wait { name: "chain".to_owned(), time_ms: self.wait, since: None });
+        PipelineSpec { slots, steps: self.stages.iter().map(work).chain([chain]).collect(), locks: locks.clone() }
     }
 
     /// What a sector takes if it waits for nobody.

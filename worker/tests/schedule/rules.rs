@@ -34,7 +34,11 @@ fn processors(granted: &[Grant]) -> Vec<usize> {
 }
 
 fn release(scheduler: &mut Scheduler, grant: &Grant) {
-    scheduler.release(grant.seat.expect("a seat").grant).expect("held");
+    release_at(scheduler, grant, NOW);
+}
+
+fn release_at(scheduler: &mut Scheduler, grant: &Grant, now: Duration) {
+    scheduler.release(grant.seat.expect("a seat").grant, now).expect("held");
 }
 
 #[test]
@@ -134,6 +138,77 @@ fn an_older_sector_goes_before_a_request_that_came_earlier() {
 }
 
 #[test]
+fn of_stages_that_share_a_lock_the_one_with_the_longest_queue_goes_first_whatever_is_older() {
+    let groups = vec![group(Stage::Pc2, 1, 1, &["gpu0"]), group(Stage::C2, 1, 1, &["gpu0"])];
+    let mut machine = scheduler(groups, locks(&[("gpu0", 1)]));
+    let of_sector = |seniority| Urgency { seniority, ..Urgency::NONE };
+    let old = machine.request(Stage::C2, of_sector(1)).expect("served");
+    let young: Vec<Ticket> =
+        [2, 3].map(|seniority| machine.request(Stage::Pc2, of_sector(seniority)).expect("served")).into();
+    let mut order = Vec::new();
+    while let [grant] = machine.poll(NOW)[..] {
+        order.push(grant.ticket);
+        release(&mut machine, &grant);
+    }
+    assert_eq!(order, [young[0], old, young[1]]);
+}
+
+/// A lock that long work would hold beyond the next start of a stage for which more wait.
+fn until_a_start_is_due(waiting_for_it: usize) -> (Scheduler, Duration) {
+    let groups = vec![group(Stage::Pc2, 1, 1, &["gpu0"]), group(Stage::C2, 1, 1, &["gpu0"])];
+    let mut rules = locks(&[("gpu0", 1)]);
+    rules.staggered.insert(Stage::C2, ticks(150));
+    let mut machine = scheduler(groups, rules);
+    let mut now = NOW;
+    for stage in [Stage::Pc2, Stage::C2] {
+        ask(&mut machine, stage);
+        let granted = machine.poll(now);
+        now += ticks(100);
+        release_at(&mut machine, &granted[0], now);
+    }
+    ask(&mut machine, Stage::Pc2);
+    (0..waiting_for_it).for_each(|_| {
+        ask(&mut machine, Stage::C2);
+    });
+    (machine, now)
+}
+
+#[test]
+fn a_lock_idles_until_a_start_is_due_for_which_many_wait() {
+    // Of 150 ticks it would work 100: worth it for two who wait, if otherwise it worked for one.
+    let (mut machine, now) = until_a_start_is_due(2);
+    assert!(machine.poll(now).is_empty());
+    let due = machine.next_wakeup(now).expect("C2 may start again");
+    assert_eq!(due, now + ticks(50));
+    assert_eq!(processors(&machine.poll(due)), [1]);
+    let (mut machine, now) = until_a_start_is_due(1);
+    assert_eq!(processors(&machine.poll(now)), [0], "not for one");
+}
+
+#[test]
+fn a_lock_is_left_to_others_rather_than_keep_a_better_seat_idle() {
+    let groups =
+        vec![group(Stage::Pc2, 1, 1, &[]), group(Stage::Pc2, 1, 1, &["gpu0"]), group(Stage::C2, 1, 1, &["gpu0"])];
+    let mut rules = locks(&[("gpu0", 1)]);
+    rules.staggered.insert(Stage::Pc2, ticks(150));
+    let mut machine = scheduler(groups, rules);
+    for (stage, begins, ends) in [(Stage::C2, 0, 100), (Stage::Pc2, 100, 300)] {
+        ask(&mut machine, stage);
+        let granted = machine.poll(ticks(begins));
+        release_at(&mut machine, &granted[0], ticks(ends));
+    }
+    (0..4).for_each(|_| {
+        ask(&mut machine, Stage::Pc2);
+    });
+    assert_eq!(processors(&machine.poll(ticks(300))), [0]);
+    (0..2).for_each(|_| {
+        ask(&mut machine, Stage::C2);
+    });
+    // By queue it is PC2's turn; but the seat without a lock is free in 50 ticks, and would wait 100 more for its start.
+    assert_eq!(processors(&machine.poll(ticks(450))), [2]);
+}
+
+#[test]
 fn the_urgent_overtake_an_old_request_so_many_times_and_no_more() {
     let mut machine = scheduler(vec![group(Stage::C2, 1, 1, &[])], Rules::default());
     let old = ask(&mut machine, Stage::C2);
@@ -198,7 +273,7 @@ fn what_is_released_or_given_up_twice_is_refused_and_changes_nothing() {
     let granted = machine.poll(NOW);
     assert!(!machine.cancel(ticket), "it has its seat");
     release(&mut machine, &granted[0]);
-    assert!(machine.release(granted[0].seat.expect("a seat").grant).is_err());
+    assert!(machine.release(granted[0].seat.expect("a seat").grant, NOW).is_err());
     assert_eq!((machine.lock_taken("gpu0"), machine.running(Stage::C2)), (0, 0));
 }
 

@@ -21,6 +21,8 @@ pub struct Conduct {
     pub gives_up: u32,
     pub fails: u32,
     pub urgent: u32,
+    /// How far from its mean a stage's time may be, of 100.
+    pub spread: u64,
     /// Whether room is asked for before a seat is.
     pub asks_for_room: bool,
     /// Whether idle resources are looked for after each event.
@@ -30,7 +32,8 @@ pub struct Conduct {
 /// What came of it.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Sectors a tick, while it was counted, with those that are half done as halves.
+    /// Sectors a tick, while it was counted: by the work of the stage that did the least, so that nothing counts which only
+    /// moved from one queue to another one.
     pub rate: f64,
     /// The sectors that each slot finished.
     pub by_slot: Vec<usize>,
@@ -66,6 +69,8 @@ struct Simulation<'a> {
     has_room: Vec<bool>,
     waiting: BTreeMap<Ticket, usize>,
     finished: Vec<usize>,
+    /// Of each stage, how long its requests were worked on, all together.
+    worked: Vec<u64>,
 }
 
 pub fn simulate(machine: &Machine, conduct: Conduct, seed: u64) -> Outcome {
@@ -84,6 +89,7 @@ pub fn simulate(machine: &Machine, conduct: Conduct, seed: u64) -> Outcome {
         has_room: vec![false; conduct.slots],
         waiting: BTreeMap::new(),
         finished: vec![0; conduct.slots],
+        worked: vec![0; machine.stages.len()],
     };
     // Slots do not begin all at one moment.
     for slot in 0..conduct.slots {
@@ -94,11 +100,13 @@ pub fn simulate(machine: &Machine, conduct: Conduct, seed: u64) -> Outcome {
     while all(&simulation) < conduct.warm_up {
         simulation.step();
     }
-    let (began, before) = (simulation.now, simulation.done_so_far());
+    let (began, before) = (simulation.now, simulation.worked.clone());
     while all(&simulation) < conduct.warm_up + conduct.counted {
         simulation.step();
     }
-    let rate = (simulation.done_so_far() - before) / (simulation.now - began).max(1) as f64;
+    let stages = machine.stages.iter().zip(simulation.worked.iter().zip(&before));
+    let done = stages.map(|((_, time), (after, before))| (after - before) as f64 / *time as f64);
+    let rate = done.fold(f64::INFINITY, f64::min) / (simulation.now - began).max(1) as f64;
     let (by_slot, most_overtaken) = (simulation.finished.clone(), simulation.ledger.most_overtaken);
     simulation.end();
     Outcome { rate, by_slot, most_overtaken }
@@ -112,6 +120,9 @@ impl Simulation<'_> {
 
     fn step(&mut self) {
         let Reverse((time, _, event)) = self.events.pop().expect("while slots go on there is always something to come");
+        for ((stage, _), worked) in self.machine.stages.iter().zip(&mut self.worked) {
+            *worked += self.ledger.running(*stage) as u64 * (time - self.now);
+        }
         self.now = time;
         match event {
             Event::Asks(slot) => self.ask(slot),
@@ -171,14 +182,15 @@ impl Simulation<'_> {
         self.has_room[slot] = false;
         self.ledger.granted(ticket, seat, ticks(self.now));
         let (_, mean) = self.machine.stages[self.at[slot]];
-        // A tenth more or less.
-        let takes = self.rng.gen_range(mean - mean / 10..=mean + mean / 10).max(1);
+        let spread = mean * self.conduct.spread / 100;
+        let takes = self.rng.gen_range(mean - spread..=mean + spread).max(1);
         self.at(self.now + takes, Event::Done(slot, seat.grant));
     }
 
     fn done(&mut self, slot: usize, grant: GrantId) {
-        self.scheduler.release(grant).expect("held");
-        assert!(self.scheduler.release(grant).is_err(), "released once");
+        let now = ticks(self.now);
+        self.scheduler.release(grant, now).expect("held");
+        assert!(self.scheduler.release(grant, now).is_err(), "released once");
         self.ledger.released(grant);
         if self.chance(self.conduct.fails) {
             return self.at(self.now + 50, Event::Asks(slot));
@@ -193,14 +205,6 @@ impl Simulation<'_> {
             next += self.machine.wait;
         }
         self.at(next, Event::Asks(slot));
-    }
-
-    /// How many sectors, with those that are half done as halves.
-    fn done_so_far(&self) -> f64 {
-        let work = |stages: &[(_, u64)]| stages.iter().map(|(_, time)| *time as f64).sum::<f64>();
-        let all = work(&self.machine.stages);
-        let part = |at: &usize| work(&self.machine.stages[..*at]) / all;
-        self.finished.iter().sum::<usize>() as f64 + self.at.iter().map(part).sum::<f64>()
     }
 
     /// The scheduler says of itself what the ledger says of it.
@@ -224,7 +228,7 @@ impl Simulation<'_> {
         }
         while let Some(Reverse((_, _, event))) = self.events.pop() {
             if let Event::Done(_, grant) = event {
-                self.scheduler.release(grant).expect("held");
+                self.scheduler.release(grant, ticks(self.now)).expect("held");
                 self.ledger.released(grant);
             }
         }

@@ -161,7 +161,8 @@ impl Default for Turn {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Err(error) = self.turns.lock().scheduler.release(self.seat.grant) {
+        let now = self.turns.now();
+        if let Err(error) = self.turns.lock().scheduler.release(self.seat.grant, now) {
             tracing::error!(%error, "a seat was given back twice");
         }
         self.turns.serve();
