@@ -106,24 +106,24 @@ impl Fold<'_> {
         let mut tx = self.store.begin_as(self.epoch).await?;
         let concerned = new().filter_map(|entry| entry::sector_of(&entry.record)).collect();
         let sectors = tx.sectors(&concerned).await?;
-        let mut outcomes = sectors.into_iter().map(|sector| (sector.id, Outcome::unchanged(sector))).collect();
+        let mut outcomes = sectors.into_iter().map(|sector| (sector.id, Some(Outcome::unchanged(sector)))).collect();
         for entry in new() {
             self.fold_entry(&mut outcomes, entry);
         }
-        tx.store_outcomes(&outcomes.into_values().collect::<Vec<_>>()).await?;
+        tx.store_outcomes(&outcomes.into_values().flatten().collect::<Vec<_>>()).await?;
         tx.move_offset(self.epoch, last, end).await?;
         Ok(Some((tx, end)))
     }
 
-    fn fold_entry(&self, outcomes: &mut BTreeMap<SectorId, Outcome>, entry: &Entry) {
+    fn fold_entry(&self, outcomes: &mut BTreeMap<SectorId, Option<Outcome>>, entry: &Entry) {
         let sequence = entry.sequence;
         if let Record::Unreadable { subject, why } = &entry.record {
             tracing::error!(sequence, %subject, %why, "a record of the log is unreadable; skipped");
         }
         let Some(id) = entry::sector_of(&entry.record) else { return };
-        match outcomes.remove(&id) {
+        match outcomes.get_mut(&id) {
             Some(outcome) => {
-                outcomes.insert(id, outcome.then(|sector| entry::decide(sector, entry, self.policy)));
+                *outcome = outcome.take().map(|so_far| so_far.then(|sector| entry::decide(sector, entry, self.policy)));
             }
             None => tracing::error!(sector = %id, sequence, "a record of a sector that this database does not know"),
         }

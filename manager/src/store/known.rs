@@ -32,6 +32,11 @@ pub(super) struct Versioned {
 pub(super) struct SharedKnown(Arc<Mutex<Known>>);
 
 impl Known {
+    /// A sector was read, or is new.
+    pub(super) fn read(&mut self, read: Versioned) {
+        self.0.insert(read.sector.id, Arc::new(read));
+    }
+
     /// A sector was stored, and its row has another version.
     pub(super) fn saved(&mut self, sector: &Sector, columns: Columns) {
         if let Some(known) = self.0.get_mut(&sector.id) {
@@ -83,7 +88,7 @@ impl Tx {
         let mut to_read = self.changed_among(&versions).await?;
         to_read.extend(unknown);
         for read in self.read_sectors(&to_read).await? {
-            self.known.0.insert(read.sector.id, Arc::new(read));
+            self.known.read(read);
         }
         Ok(ids.iter().filter_map(|id| self.known.0.get(id)).map(|known| known.sector.clone()).collect())
     }

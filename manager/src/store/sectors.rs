@@ -150,17 +150,33 @@ impl Tx {
 
     /// Gives out a number. The sector starts queued.
     pub async fn insert_sector(&mut self, id: SectorId, proof: SealProof) -> Result<(), StoreError> {
+        let now = now_text();
         sqlx::query(
             "INSERT INTO sectors (miner, number, proof, attempt, issues, resubmits, precommit_signed, created_at, \
-             changed_at, last_lease, last_event, state) VALUES ($1, $2, $3, 1, 1, 0, 0, $4, $4, 0, 0, 'queued')",
+             changed_at, version, last_lease, last_event, state) \
+             VALUES ($1, $2, $3, 1, 1, 0, 0, $4, $4, 0, 0, 0, 'queued')",
         )
         .bind(id.miner.to_string())
         .bind(id.number.0 as i64)
         .bind(proof.name())
-        .bind(now_text())
+        .bind(now.clone())
         .execute(&mut *self.inner)
         .await
         .map_err(sql("give out a sector number"))?;
+        let sector = Sector {
+            id,
+            proof,
+            attempt: 1,
+            issues: 1,
+            resubmits: 0,
+            precommit_signed: false,
+            created_at: now.clone(),
+            changed_at: now,
+            ownership: Ownership::Free { last_lease: 0 },
+            leased_at: None,
+            state: State::Queued,
+        };
+        self.known.read(Versioned { version: 0, columns: Columns::of(&sector)?, sector });
         Ok(())
     }
 
