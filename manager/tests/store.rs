@@ -33,6 +33,7 @@ on_every_database! {
     another_message_for_a_purpose_comes_only_after_the_last_has_failed,
     a_new_database_may_be_opened_by_several_at_once,
     the_database_itself_refuses_a_row_that_cannot_be,
+    no_state_has_a_column_more_or_less_than_it_must,
     one_purpose_has_one_message_and_one_nonce,
     a_manager_that_was_taken_over_can_no_longer_write,
     transactions_that_write_come_one_after_the_other,
@@ -193,6 +194,67 @@ async fn the_database_itself_refuses_a_row_that_cannot_be(database: TestDatabase
         let outcome = sqlx::query(bad).execute(&pool).await;
         assert!(outcome.is_err(), "{bad}");
     }
+}
+
+/// Each state, and the columns that a sector has in it, by their places in [`OF_STATES`].
+const STATES: [(&str, &[usize]); 18] = [
+    ("queued", &[]),
+    ("packing", &[]),
+    ("drawing_ticket", &[0]),
+    ("sealing", &[1]),
+    ("pre_committing", &[1, 2, 3]),
+    ("persisting", &[1, 2, 3, 4, 5]),
+    ("checking_files", &[1, 2, 3, 4, 5, 6]),
+    ("awaiting_seed", &[1, 2, 3, 4, 5, 6]),
+    ("committing", &[1, 2, 3, 4, 5, 6, 7]),
+    ("verifying_proof", &[1, 2, 3, 4, 5, 6, 7, 8]),
+    ("prove_committing", &[1, 2, 3, 4, 5, 6, 7, 8]),
+    ("cleaning", &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    ("proving", &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    ("requeued", &[1, 2, 3]),
+    ("rebuilding", &[1, 2, 3, 4, 5]),
+    ("aborting", &[10]),
+    ("abandoning", &[10]),
+    ("aborted", &[10]),
+];
+const OF_STATES: [&str; 11] = [
+    "draw",
+    "ticket",
+    "comm_r",
+    "comm_d",
+    "precommit",
+    "seeds_drawn",
+    "files",
+    "seed",
+    "proof_bytes",
+    "activation_epoch",
+    "cause",
+];
+
+async fn no_state_has_a_column_more_or_less_than_it_must(database: TestDatabase) {
+    let store = store(&database).await;
+    let pool = database.raw().await;
+    let set = |column: usize, is_there: bool| {
+        let name = OF_STATES[column];
+        let value = match (is_there, &database.postgres, name) {
+            (false, ..) => "NULL",
+            (true, Some(_), "proof_bytes") => "'x'::bytea",
+            (true, _, "draw" | "seeds_drawn" | "activation_epoch") => "1",
+            (true, ..) => "'x'",
+        };
+        format!("{name} = {value}")
+    };
+    for (state, columns) in STATES {
+        let all: Vec<String> = (0..OF_STATES.len()).map(|column| set(column, columns.contains(&column))).collect();
+        let good = format!("UPDATE sectors SET state = '{state}', {}, version = version + 1", all.join(", "));
+        sqlx::query(&good).execute(&pool).await.unwrap_or_else(|error| panic!("{state}: {error}"));
+        for column in 0..OF_STATES.len() {
+            let bad = set(column, !columns.contains(&column));
+            let outcome = sqlx::query(&format!("UPDATE sectors SET {bad}, version = version + 1")).execute(&pool).await;
+            assert!(outcome.is_err(), "{state} with {bad}");
+        }
+    }
+    drop(store);
 }
 
 /// The outcome of an input that wants a message.

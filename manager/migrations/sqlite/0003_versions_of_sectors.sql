@@ -1,7 +1,7 @@
 -- Sectors: a version that rises with each change, so that a process which keeps a sector in memory can tell whether it is
--- still the one in the database. And the check of which columns belong to which state as one comparison: as one a column,
--- each with its list of states, they were most of what storing a sector costs. SQLite cannot change a CHECK, so the table is
--- made anew.
+-- still the one in the database. And checks without lists, which SQLite makes tables of that it looks things up in: of which
+-- columns a state has, one comparison; as one a column, each with its list of states, they were most of what storing a sector
+-- costs. SQLite cannot change a CHECK, so the tables are made anew.
 CREATE TABLE sectors_new (
     miner            TEXT    NOT NULL,
     number           BIGINT  NOT NULL,
@@ -11,7 +11,7 @@ CREATE TABLE sectors_new (
     issues           BIGINT  NOT NULL CHECK (issues >= 0),
     resubmits        BIGINT  NOT NULL CHECK (resubmits >= 0),
     -- Whether a PreCommit of this attempt has left, or may have left, and not failed.
-    precommit_signed BIGINT  NOT NULL CHECK (precommit_signed IN (0, 1)),
+    precommit_signed BIGINT  NOT NULL CHECK (precommit_signed BETWEEN 0 AND 1),
     created_at       TEXT    NOT NULL,
     changed_at       TEXT    NOT NULL,
     version          BIGINT  NOT NULL DEFAULT 0,
@@ -83,3 +83,21 @@ CREATE TRIGGER sectors_version BEFORE UPDATE ON sectors WHEN NEW.version <= OLD.
 BEGIN
     SELECT RAISE(ABORT, 'a change of a sector must raise its version');
 END;
+
+CREATE TABLE history_new (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    miner    TEXT   NOT NULL,
+    number   BIGINT NOT NULL,
+    at       TEXT   NOT NULL,
+    sequence BIGINT,
+    actor    TEXT   NOT NULL,
+    token    BIGINT,
+    kind     TEXT   NOT NULL,
+    detail   TEXT   NOT NULL,
+    verdict  TEXT   NOT NULL
+        CHECK (verdict = 'applied' OR verdict = 'noted' OR verdict = 'illegal' OR verdict = 'fenced')
+);
+INSERT INTO history_new SELECT id, miner, number, at, sequence, actor, token, kind, detail, verdict FROM history;
+DROP TABLE history;
+ALTER TABLE history_new RENAME TO history;
+CREATE INDEX history_by_sector ON history (miner, number, id);
