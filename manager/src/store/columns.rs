@@ -3,12 +3,13 @@
 use sealbus_schema::{
     Commitment, ErrorReport, ProofBytes, SectorId, SectorNumber, Token,
     lease::Ownership,
+    message::Ticket,
     seal::manager::{Active, PreCommitted, Proven, Rebuild, Sealed, Seeded, State, Stored},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row, any::AnyRow};
 
-use super::{Sector, StoreError, statements::Statement};
+use super::{Sector, StoreError, known::Versioned, statements::Statement};
 
 /// The columns that change in a sector's life. Its miner, number, proof and time of creation do not.
 pub(super) const NAMES: [&str; 22] = [
@@ -36,6 +37,14 @@ pub(super) const NAMES: [&str; 22] = [
     "blocked",
 ];
 
+/// Positions in [`NAMES`] of what takes time to make.
+const TICKET: usize = 11;
+const COMM_R: usize = 12;
+const COMM_D: usize = 13;
+const PRECOMMIT: usize = 14;
+const FILES: usize = 16;
+const SEED: usize = 17;
+
 /// The values of [`NAMES`], in that order.
 #[derive(Clone, Debug)]
 pub(super) struct Columns([Cell; NAMES.len()]);
@@ -48,8 +57,8 @@ enum Cell {
 }
 
 impl Columns {
-    /// Those of a sector.
-    pub(super) fn of(sector: &Sector) -> Result<Columns, StoreError> {
+    /// Those of a sector. What its state has as it was `before` is not made again.
+    pub(super) fn of(sector: &Sector, before: Option<&Versioned>) -> Result<Columns, StoreError> {
         let (at, blocked) = match &sector.state {
             State::Blocked { at, cause } => (&**at, Some(cause)),
             state => (state, None),
@@ -57,10 +66,6 @@ impl Columns {
         let draw = match at {
             State::DrawingTicket { draw } => Some(i64::from(*draw)),
             _ => None,
-        };
-        let ticket = match at {
-            State::Sealing { ticket } => Some(ticket),
-            _ => at.sealed().map(|s| &s.ticket),
         };
         let cause = match at {
             State::Aborting { cause } | State::Abandoning { cause } | State::Aborted { cause } => Some(cause),
@@ -75,6 +80,7 @@ impl Columns {
             Ownership::Free { .. } => (None, 0),
         };
         let number = |number: i64| Cell::Number(Some(number));
+        let parts = Parts { sector, before };
         Ok(Columns([
             number(sector.attempt.into()),
             number(sector.issues.into()),
@@ -87,13 +93,13 @@ impl Columns {
             Cell::Text(sector.leased_at.clone()),
             Cell::Text(Some(at.name().to_owned())),
             Cell::Number(draw),
-            json_of(sector, ticket)?,
-            Cell::Text(at.sealed().map(|s| s.comm_r.to_string())),
-            Cell::Text(at.sealed().map(|s| s.comm_d.to_string())),
-            json_of(sector, at.precommitted().map(|p| &p.precommit))?,
+            parts.cell(TICKET, ticket, json_of)?,
+            parts.cell(COMM_R, |state| state.sealed().map(|s| &s.comm_r), hex_of)?,
+            parts.cell(COMM_D, |state| state.sealed().map(|s| &s.comm_d), hex_of)?,
+            parts.cell(PRECOMMIT, |state| state.precommitted().map(|p| &p.precommit), json_of)?,
             Cell::Number(at.precommitted().map(|p| p.seeds_drawn.into())),
-            json_of(sector, at.stored().map(|s| &s.files))?,
-            json_of(sector, at.seeded().map(|s| &s.seed))?,
+            parts.cell(FILES, |state| state.stored().map(|s| &s.files), json_of)?,
+            parts.cell(SEED, |state| state.seeded().map(|s| &s.seed), json_of)?,
             Cell::Bytes(at.proven().map(|p| p.proof.0.clone())),
             Cell::Number(activation_epoch),
             json_of(sector, cause)?,
@@ -116,7 +122,41 @@ impl Columns {
     }
 }
 
-fn json_of(sector: &Sector, value: Option<&impl Serialize>) -> Result<Cell, StoreError> {
+/// A sector whose state may have parts that it had before.
+struct Parts<'a> {
+    sector: &'a Sector,
+    before: Option<&'a Versioned>,
+}
+
+impl Parts<'_> {
+    /// The cell of what `part` finds in the state: the one that there was, if it finds the same in the state before.
+    fn cell<T: PartialEq>(
+        &self,
+        column: usize,
+        part: fn(&State) -> Option<&T>,
+        make: impl FnOnce(&Sector, Option<&T>) -> Result<Cell, StoreError>,
+    ) -> Result<Cell, StoreError> {
+        let found = part(&self.sector.state);
+        match self.before {
+            Some(before) if part(&before.sector.state) == found => Ok(before.columns.0[column].clone()),
+            _ => make(self.sector, found),
+        }
+    }
+}
+
+fn ticket(state: &State) -> Option<&Ticket> {
+    match state {
+        State::Sealing { ticket } => Some(ticket),
+        State::Blocked { at, .. } => ticket(at),
+        state => state.sealed().map(|s| &s.ticket),
+    }
+}
+
+fn hex_of(_: &Sector, value: Option<&Commitment>) -> Result<Cell, StoreError> {
+    Ok(Cell::Text(value.map(Commitment::to_string)))
+}
+
+fn json_of<T: Serialize>(sector: &Sector, value: Option<&T>) -> Result<Cell, StoreError> {
     let text = value.map(serde_json::to_string).transpose();
     let bad =
         |e: serde_json::Error| StoreError::BadRow { what: format!("sector {}", sector.id), problem: e.to_string() };
@@ -236,4 +276,15 @@ fn state_from_row(id: SectorId, row: &AnyRow) -> Result<State, StoreError> {
 pub(super) fn json<T: DeserializeOwned>(id: SectorId, column: &str, text: String) -> Result<T, StoreError> {
     serde_json::from_str(&text)
         .map_err(|e| StoreError::BadRow { what: format!("sector {id}"), problem: format!("{column}: {e}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_those_of_the_names() {
+        let names = [TICKET, COMM_R, COMM_D, PRECOMMIT, FILES, SEED].map(|column| NAMES[column]);
+        assert_eq!(names, ["ticket", "comm_r", "comm_d", "precommit", "files", "seed"]);
+    }
 }

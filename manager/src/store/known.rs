@@ -44,9 +44,9 @@ impl Known {
         }
     }
 
-    /// The columns of a sector's row, if they are known.
-    pub(super) fn columns(&self, id: SectorId) -> Option<&Columns> {
-        self.0.get(&id).map(|known| &known.columns)
+    /// What is known of a sector.
+    pub(super) fn get(&self, id: SectorId) -> Option<&Versioned> {
+        self.0.get(&id).map(AsRef::as_ref)
     }
 }
 
@@ -84,12 +84,12 @@ impl Tx {
             self.known.0.entry(known.sector.id).or_insert(known);
         }
         let (known, unknown): (Vec<SectorId>, Vec<SectorId>) = ids.iter().partition(|id| self.known.0.contains_key(id));
-        let versions: Vec<_> = known.iter().filter_map(|id| Some((*id, self.known.0.get(id)?.version))).collect();
+        let versions: Vec<_> = known.iter().filter_map(|id| Some((*id, self.known.get(*id)?.version))).collect();
         let mut to_read = self.changed_among(&versions).await?;
         to_read.extend(unknown);
         for read in self.read_sectors(&to_read).await? {
             self.known.read(read);
         }
-        Ok(ids.iter().filter_map(|id| self.known.0.get(id)).map(|known| known.sector.clone()).collect())
+        Ok(ids.iter().filter_map(|id| self.known.get(*id)).map(|known| known.sector.clone()).collect())
     }
 }

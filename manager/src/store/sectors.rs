@@ -118,7 +118,7 @@ impl Tx {
                 let query = numbers.iter().fold(sqlx::query(&text).bind(miner.to_string()), |query, n| query.bind(*n));
                 for row in query.fetch_all(&mut *self.inner).await.map_err(sql("read sectors"))? {
                     let sector = from_row(&row)?;
-                    found.push(Versioned { version: row.get("version"), columns: Columns::of(&sector)?, sector });
+                    found.push(Versioned { version: row.get("version"), columns: Columns::of(&sector, None)?, sector });
                 }
             }
         }
@@ -176,7 +176,7 @@ impl Tx {
             leased_at: None,
             state: State::Queued,
         };
-        self.known.read(Versioned { version: 0, columns: Columns::of(&sector)?, sector });
+        self.known.read(Versioned { version: 0, columns: Columns::of(&sector, None)?, sector });
         Ok(())
     }
 
@@ -189,8 +189,9 @@ impl Tx {
     pub(super) async fn save_sectors(&mut self, sectors: &[&Sector]) -> Result<(), StoreError> {
         let mut alike: BTreeMap<Vec<usize>, Vec<(&Sector, Columns)>> = BTreeMap::new();
         for sector in sectors {
-            let columns = Columns::of(sector)?;
-            let changed = columns.changed_since(self.known.columns(sector.id));
+            let before = self.known.get(sector.id);
+            let columns = Columns::of(sector, before)?;
+            let changed = columns.changed_since(before.map(|before| &before.columns));
             alike.entry(changed).or_default().push((sector, columns));
         }
         let chunks = alike.iter().flat_map(|(changed, sectors)| rows::chunks(sectors).map(move |rows| (changed, rows)));
