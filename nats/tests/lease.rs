@@ -232,3 +232,38 @@ async fn a_queue_that_no_manager_made_is_named() {
     };
     assert!(error.to_string().contains("f077_StackedDrg2KiBV1_1_seal"), "{error}");
 }
+
+#[tokio::test]
+async fn what_was_read_ahead_is_acknowledged_only_once_it_was_returned() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let token = won(&bus, &intent(1, 0), "w1").await;
+    let mut log = bus.open_log(0).await.expect("opens");
+    assert_eq!(log.next_batch().await.expect("reads").len(), 1);
+    for number in 1..=3 {
+        bus.report(intent(1, 0).sector, &worker("w1"), &event(token, number)).await.expect("stored");
+    }
+    let stream = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    let stream = stream.get_stream("SEAL_SECTORS").await.expect("the stream");
+    let seen = async || {
+        let mut reader: async_nats::jetstream::consumer::PullConsumer = stream.get_consumer("mgr").await.expect("it");
+        let info = reader.info().await.expect("told").clone();
+        (info.delivered.stream_sequence, info.ack_floor.stream_sequence)
+    };
+    let last = token.0 + 3;
+    support::eventually("all records are given out", || async { (seen().await.0 == last).then_some(()) }).await;
+    // Given out is not arrived; whatever has arrived is read.
+    for _ in 0..10 {
+        log.read_ahead().expect("reads");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    log.acknowledge().await;
+    support::eventually("the first is acknowledged", || async { (seen().await.1 == token.0).then_some(()) }).await;
+    let mut rest = 0;
+    while rest < 3 {
+        rest += log.next_batch().await.expect("reads").len();
+    }
+    assert_eq!(seen().await.1, token.0);
+    log.acknowledge().await;
+    support::eventually("all are acknowledged", || async { (seen().await.1 == last).then_some(()) }).await;
+}
