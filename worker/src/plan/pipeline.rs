@@ -88,6 +88,8 @@ pub enum Resource {
     Staggered(Phase),
     /// Locks, one or several together.
     Locks(Vec<String>),
+    /// A lock, with the least time between two starts of a phase that needs it.
+    StaggeredLock(Phase, String),
     /// Slots.
     Slots,
 }
@@ -235,6 +237,7 @@ impl fmt::Display for Resource {
             Resource::Staggered(stage) => write!(f, "limits.staggered_secs of {stage}"),
             Resource::Locks(names) if names.len() == 1 => write!(f, "lock {}", names[0]),
             Resource::Locks(names) => write!(f, "locks {}", names.join(" and ")),
+            Resource::StaggeredLock(stage, name) => write!(f, "lock {name} with limits.staggered_secs of {stage}"),
             Resource::Slots => f.write_str("slots"),
         }
     }
@@ -266,6 +269,11 @@ pub fn bounds(spec: &PipelineSpec) -> Vec<Bound> {
         let per_day = locks_per_day(spec, &names);
         push(Resource::Locks(names.into_iter().cloned().collect()), per_day);
     }
+    for (work, name) in spec.works().flat_map(|work| spec.locks.keys().map(move |name| (work, name))) {
+        if let Some(per_day) = staggered_lock_per_day(spec, work, name) {
+            push(Resource::StaggeredLock(work.stage, name.clone()), per_day);
+        }
+    }
     push(Resource::Slots, spec.slots as f64 * a_day(spec.residence_ms()));
     all.sort_by(|a, b| a.per_day.total_cmp(&b.per_day));
     all
@@ -273,32 +281,89 @@ pub fn bounds(spec: &PipelineSpec) -> Vec<Bound> {
 
 /// Sectors a day for which some locks together have time.
 ///
-/// Whatever the order, of `x` sectors a day a phase can give no more than `served(h)` to servers that keep these locks for
-/// `h` at most: what these can serve. The others keep the locks for longer. So a phase keeps them for at least the
-/// integral of `x - served(h)` over `h`, up to where all are served, and all phases together for no longer than there
-/// is of the locks. As `served` has steps, that is a sum of lines `(x - served) * width` of which those below 0 do not
-/// count; to leave out others as well only weakens it. With the lines in the order of `served`, each first few of them
-/// bound `x`, and those that do not lie below 0 bound it the most.
-///
 /// Where a phase takes the same time everywhere and no server holds two locks, the least bound of all sets of locks and all
-/// phases is exact, as the least cut of a flow: what goes through phases, servers and locks can be split like that.
+/// phases is exact, as the least cut of a flow: what goes through phases, servers and locks can be split like that. That
+/// leaves out only what starts that are kept apart cost; for one lock, [`staggered_lock_per_day`] adds that.
 fn locks_per_day(spec: &PipelineSpec, among: &BTreeSet<&String>) -> f64 {
+    let units: usize = among.iter().filter_map(|name| spec.locks.get(*name)).sum();
+    costs_per_day(spec, units as f64, |_, servers| servers.held_ms(among) as f64)
+}
+
+/// Sectors a day that a lock allows because a phase that needs it starts only so often; none if that is no bound.
+///
+/// Let the starts be `s` apart, the lock have `u` units, and the phase keep one for `h` at least, so that `k = h / s`, rounded up, of
+/// its sectors overlap when it starts as often as it may. The other phases disturb that while they have `m = u - k + 1`
+/// units or more. Such a time does no harm as long as it fits into what two times of `k` sectors leave between them,
+/// `w = k s - h`. A longer one of `o` puts starts off by `(o - w) d / h` at least, where `d = h - (k - 1) s` is what is missing at
+/// each group of starts: with one unit less the phase does `(k - 1) / h` instead of `1 / s`. So, a day,
+///
+/// ```text
+/// s x + (O - n w) d / h <= 1
+/// ```
+///
+/// for `x` starts of the phase with the lock and `n` such times of length `O` together. Each begins with a start of the
+/// others, so `n` is at most their number. With `q` seats they have no more than `m - 1` units outside of such times and `min(u, q)` in
+/// them, which bounds `O` from below by the times that they keep the lock for. What is left is a price for each start, as it
+/// is for locks alone. Others whose times are short need not be counted, and their seats do not count then.
+fn staggered_lock_per_day(spec: &PipelineSpec, staggered: &Work, name: &String) -> Option<f64> {
+    let holds = |servers: &Servers| servers.count > 0 && servers.locks.contains(name);
+    let apart = staggered.staggered_ms;
+    let held = staggered.servers.iter().filter(|servers| holds(servers)).map(|servers| servers.time_ms).min()?;
+    let overlap = usize::try_from(held.checked_div(apart)?).ok()? + usize::from(held % apart > 0);
+    let units = spec.locks[name];
+    if !(1..=units).contains(&overlap) {
+        return None;
+    }
+    let others = || spec.works().filter(|work| !std::ptr::eq(*work, staggered));
+    let disturbing = units - overlap + 1;
+    let (room, missing) = (overlap as u64 * apart - held, held - (overlap as u64 - 1) * apart);
+    let missing = missing as f64 / held as f64;
+    let per_day = |shortest: u64| {
+        let counts = |servers: &Servers| holds(servers) && servers.time_ms >= shortest;
+        let seats = others().map(|work| {
+            let seats = work.servers.iter().filter(|servers| counts(servers)).map(|servers| servers.count).sum();
+            work.concurrent.map_or(seats, |most| most.min(seats))
+        });
+        // How many units they have at most while they disturb, above what they may have anyhow.
+        let above = (units.min(seats.sum()) + 1).checked_sub(disturbing).filter(|above| *above > 0)? as f64;
+        let days = 1.0 + missing * (disturbing - 1) as f64 / above;
+        Some(costs_per_day(spec, days, |work, servers| match std::ptr::eq(work, staggered) {
+            true if holds(servers) => apart as f64,
+            false if counts(servers) => (missing * (servers.time_ms as f64 / above - room as f64)).max(0.0),
+            _ => 0.0,
+        }))
+    };
+    let lengths: BTreeSet<u64> = others()
+        .flat_map(|work| &work.servers)
+        .filter(|servers| holds(servers))
+        .map(|servers| servers.time_ms)
+        .collect();
+    lengths.into_iter().filter_map(per_day).reduce(f64::min)
+}
+
+/// Sectors a day, if each costs its servers' prices in milliseconds, and there are so many days to pay with.
+///
+/// Whatever the order, of `x` sectors a day a phase can give no more than `served(p)` to servers of a price `p` at
+/// most: what these can serve. The others cost more. So a phase costs at least the integral of `x - served(p)` over `p`, up to where
+/// all are served, and all phases together no more than there is. As `served` has steps, that is a sum of lines
+/// `(x - served) * width` of which those below 0 do not count; to leave out others as well only weakens it. With the lines in the
+/// order of `served`, each first few of them bound `x`, and those that do not lie below 0 bound it the most.
+fn costs_per_day(spec: &PipelineSpec, days: f64, price: impl Fn(&Work, &Servers) -> f64) -> f64 {
     let mut lines: Vec<(f64, f64)> = Vec::new();
     for work in spec.works() {
         let able = work.servers.iter().filter(|servers| servers.count > 0);
-        let mut held: Vec<u64> = able.map(|servers| servers.held_ms(among)).filter(|held| *held > 0).collect();
-        held.sort_unstable();
-        held.dedup();
-        let mut from = 0;
-        for to in held {
-            let served = work.per_day(|servers| servers.held_ms(among) <= from).min(a_day(work.staggered_ms));
-            lines.push((served, (to - from) as f64));
+        let mut prices: Vec<f64> = able.map(|servers| price(work, servers)).filter(|price| *price > 0.0).collect();
+        prices.sort_by(f64::total_cmp);
+        prices.dedup();
+        let mut from = 0.0;
+        for to in prices {
+            let served = work.per_day(|servers| price(work, servers) <= from).min(a_day(work.staggered_ms));
+            lines.push((served, to - from));
             from = to;
         }
     }
     lines.sort_by(|(one, _), (other, _)| one.total_cmp(other));
-    let units: usize = among.iter().filter_map(|name| spec.locks.get(*name)).sum();
-    let (mut time_ms, mut sector_ms) = (units as f64 * DAY_MS as f64, 0.0);
+    let (mut time_ms, mut sector_ms) = (days * DAY_MS as f64, 0.0);
     let bounds = lines.into_iter().map(|(served, width_ms)| {
         time_ms += served * width_ms;
         sector_ms += width_ms;

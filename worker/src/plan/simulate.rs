@@ -309,6 +309,8 @@ impl<'a> Run<'a> {
             let capacity = self.spec.locks.get(*name).copied().unwrap_or(1).max(1) as f64;
             ((*name).to_owned(), lock.held_ms as f64 / length / capacity)
         });
+        // A little more can come of where the window begins and ends in the rhythm of a slot.
+        debug_assert!(rate <= 1.01 * scarcest.per_day, "{rate} sectors a day, and {scarcest:?} is a bound");
         Steady {
             sectors_per_day: rate.min(scarcest.per_day),
             bound_per_day: scarcest.per_day,

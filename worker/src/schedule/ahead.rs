@@ -3,8 +3,9 @@
 //! A start that is missed cannot be made up for, so two things are worth more than that nothing idles:
 //!
 //! - *A start that is due.* A stage may start again soon, and what could be served now would hold the lock beyond that. The
-//!   lock idles until then if so it does more for those who wait: it works for `takes` out of `due + takes`, for as many more
-//!   as wait for the stage that is due.
+//!   lock idles until then if so it does more than twice as much for those who wait: it works for `takes` out of `due + takes`,
+//!   for as many more as wait for the stage that is due. Twice, because a lock that idles is lost for certain, and queues that
+//!   differ by less become equal by themselves.
 //! - *A better seat.* A start by a processor whose lock others need keeps the stage from using a seat that is free soon and
 //!   needs no such lock. Others have the lock first, if they can be served before the stage has started on the better seat
 //!   and may start again, and so leave the lock idle for less long than that seat would be.
@@ -83,11 +84,11 @@ impl StageState {
         (!due.is_zero() && self.running.free() > 0 && !self.waiting.is_empty()).then_some(due)
     }
 
-    /// Whether a lock that idles for so long and then works for this stage does more for those who wait than one that
-    /// works at once for another stage, for which so many wait.
+    /// Whether a lock that idles for so long and then works for this stage does more than twice as much for those who wait as
+    /// one that works at once for another stage, for which so many wait.
     fn is_worth_waiting(&self, due: Duration, others: usize) -> bool {
         let served = |time: Duration, waiting: usize| time.as_nanos().saturating_mul(waiting as u128);
-        let is_more = |takes| served(takes, self.waiting.len()) > served(due.saturating_add(takes), others);
+        let is_more = |takes| served(takes, self.waiting.len()) / 2 > served(due.saturating_add(takes), others);
         self.takes.is_some_and(is_more)
     }
 

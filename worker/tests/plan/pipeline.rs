@@ -102,6 +102,47 @@ fn a_staggered_phase_starts_no_faster_than_that() {
     assert!(steady.sectors_per_day <= 24.0 && steady.sectors_per_day > 23.9, "{steady:?}");
 }
 
+/// PC2 of `pc2` with a lock, so many units of which there are, and starts so far apart; C2 of `c2` on two processors without the
+/// lock and so many with it.
+fn staggered_pc2(units: usize, (pc2, apart): (u64, u64), (c2, count): (u64, usize)) -> PipelineSpec {
+    let mut first = work(Phase::Pc2, vec![servers(9, pc2, &["gpu"])]);
+    first.staggered_ms = apart;
+    let second = work(Phase::C2, vec![servers(2, c2, &[]), servers(count, c2, &["gpu"])]);
+    let steps = vec![Step::Work(first), Step::Work(second)];
+    PipelineSpec { slots: 1_000, steps, locks: BTreeMap::from([("gpu".into(), units)]) }
+}
+
+#[test]
+fn between_staggered_starts_a_lock_idles_or_is_held_by_another_phase() {
+    // Each C2 with the lock fits between two of x PC2s that are 33 apart, so costs 270 - 11: the rest is idle anyhow.
+    let spec = staggered_pc2(1, (22, 33), (270, 1));
+    let lock = Resource::StaggeredLock(Phase::Pc2, "gpu".into());
+    assert_eq!(bounds(&spec)[0].resource, lock);
+    assert_eq!(lock.to_string(), "lock gpu with limits.staggered_secs of pc2");
+    let exact = (1.0 + 2.0 * 259.0 / 270.0) / (33.0 + 259.0);
+    assert!((bound(&spec) / 86_400_000.0 - exact).abs() < 1e-12, "{}", bound(&spec));
+}
+
+#[test]
+fn two_that_overlap_between_staggered_starts_need_a_second_unit_now_and_then() {
+    // PC2s overlap for 319 of 1376, and leave 1057. Two C2s at the same time that are longer than that make every second PC2
+    // come 319 later in 1695.
+    let spec = staggered_pc2(3, (1695, 1376), (4942, 2));
+    assert_eq!(bounds(&spec)[0].resource, Resource::StaggeredLock(Phase::Pc2, "gpu".into()));
+    let missing = 319.0 / 1695.0;
+    let price = missing * (4942.0 - 1057.0);
+    let exact = (1.0 + missing + price * 2.0 / 4942.0) / (1376.0 + price);
+    assert!((bound(&spec) / 86_400_000.0 - exact).abs() < 1e-12, "{}", bound(&spec));
+    // A short phase with the lock, and many seats, changes nothing.
+    let mut more = spec.clone();
+    more.steps.push(Step::Work(work(Phase::Transfer, vec![servers(9, 70, &["gpu"])])));
+    assert!((bound(&more) / bound(&spec) - 1.0).abs() < 1e-12);
+    // With one C2 at a time there is always room for two PC2s.
+    let resources = |spec| bounds(spec).into_iter().map(|bound| bound.resource).collect::<Vec<_>>();
+    let spec = staggered_pc2(3, (1695, 1376), (4942, 1));
+    assert!(!resources(&spec).contains(&Resource::StaggeredLock(Phase::Pc2, "gpu".into())));
+}
+
 #[test]
 fn the_seed_is_awaited_from_the_landing_on_and_the_transfer_costs_nothing_meanwhile() {
     let with_transfer = |minutes: u64| {
@@ -170,6 +211,16 @@ proptest! {
         let held = steady.sectors_per_day / 86_400_000.0 * steady.slot_ms as f64;
         prop_assert!((held - spec.slots as f64).abs() <= 0.15 * spec.slots as f64 + 0.05, "{} in {}", held, spec.slots);
         prop_assert_eq!(simulate(&spec).expect("simulates"), steady);
+    }
+
+    #[test]
+    fn nor_where_staggered_starts_share_a_lock(
+        units in 1_usize..4,
+        pc2 in (1_u64..2_000, 1_u64..2_000),
+        c2 in (1_u64..5_000, 1_usize..4),
+    ) {
+        let spec = PipelineSpec { slots: 20, ..staggered_pc2(units, pc2, c2) };
+        prop_assert!(simulate(&spec).expect("simulates").sectors_per_day <= bound(&spec));
     }
 
     #[test]
