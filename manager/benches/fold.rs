@@ -145,8 +145,8 @@ async fn until(store: &Store, sequence: u64, changed: &Notify) {
 async fn follow(store: &Store, stretch: usize) {
     let mut tx = store.begin().await.expect("begins");
     let sectors = tx.sectors(&(1..=SECTORS).map(sector).collect()).await.expect("reads");
-    let outcomes: Vec<Outcome> = sectors.into_iter().map(|sector| chain(sector, stretch)).collect();
-    tx.store_outcomes(&outcomes).await.expect("stores");
+    let outcomes = sectors.into_iter().map(|sector| chain(sector, stretch)).collect();
+    tx.store_outcomes(outcomes).await.expect("stores");
     tx.commit().await.expect("commits");
 }
 

@@ -110,7 +110,7 @@ impl Fold<'_> {
         for entry in new() {
             self.fold_entry(&mut outcomes, entry);
         }
-        tx.store_outcomes(&outcomes.into_values().flatten().collect::<Vec<_>>()).await?;
+        tx.store_outcomes(outcomes.into_values().flatten().collect()).await?;
         tx.move_offset(self.epoch, last, end).await?;
         Ok(Some((tx, end)))
     }

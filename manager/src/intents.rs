@@ -83,7 +83,7 @@ async fn number<T: Transport>(
             tx.use_pledge(pledge).await?;
         }
     }
-    tx.store_outcomes(&offers).await?;
+    tx.store_outcomes(offers).await?;
     tx.commit().await?;
     tracing::info!(miner = %miner.id, count = free.len(), "sectors are wanted");
     Ok(!free.is_empty())

@@ -82,7 +82,7 @@ pub async fn apply(
     happening: Happening,
     policy: AttemptPolicy,
 ) -> Result<(), StoreError> {
-    tx.store_outcomes(&[decide(sector, input, happening, policy)]).await
+    tx.store_outcomes(vec![decide(sector, input, happening, policy)]).await
 }
 
 /// The outcome of offering a sector that nobody owns to the workers.

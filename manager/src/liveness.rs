@@ -81,7 +81,7 @@ async fn revoke(store: &Store, epoch: i64, revocation: &Revocation) -> Result<()
     let happening = Happening::of_manager("revoking", json!({ "worker": worker, "reason": reason }));
     let release = Outgoing::Release { lease_sequence: token.0, reason: reason.clone() };
     let history = vec![(happening, Verdict::Noted)];
-    tx.store_outcomes(&[Outcome { history, outbox: vec![release], ..Outcome::unchanged(sector) }]).await?;
+    tx.store_outcomes(vec![Outcome { history, outbox: vec![release], ..Outcome::unchanged(sector) }]).await?;
     tx.commit().await
 }
 

@@ -98,7 +98,7 @@ impl Host {
             _ => json!({}),
         };
         let outcome = life::decide(sector, input, Happening::of_manager("test", detail), POLICY);
-        tx.store_outcomes(&[outcome]).await.expect("stores");
+        tx.store_outcomes(vec![outcome]).await.expect("stores");
         tx.commit().await.expect("commits");
     }
 

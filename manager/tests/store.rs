@@ -73,7 +73,7 @@ async fn apply(store: &Store, input: Input) -> Sector {
         sector.ownership = Ownership::Free { last_lease: 12 };
     }
     let outcome = life::decide(sector, input, Happening::of_manager("test", json!({})), POLICY);
-    tx.store_outcomes(std::slice::from_ref(&outcome)).await.expect("stores");
+    tx.store_outcomes(vec![outcome.clone()]).await.expect("stores");
     tx.commit().await.expect("commits");
     outcome.sector
 }
@@ -92,7 +92,7 @@ async fn every_state_of_a_life_is_read_back_as_it_was_stored(database: TestDatab
         assert!(matches!(blocked.state, State::Blocked { .. }));
         assert_eq!(store.sector(id()).await.expect("reads"), Some(blocked));
         let mut tx = store.begin().await.expect("begins");
-        tx.save_sector(&stored).await.expect("stores");
+        tx.save_sector(stored).await.expect("stores");
         tx.commit().await.expect("commits");
     }
     let filter = SectorFilter { state: Some("proving".into()), ..SectorFilter::default() };
@@ -270,8 +270,8 @@ async fn wants(store: &Store, kind: MessageKind) -> Outcome {
 async fn one_purpose_has_one_message_and_one_nonce(database: TestDatabase) {
     let store = store(&database).await;
     let mut tx = store.begin().await.expect("begins");
-    tx.store_outcomes(&[wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
-    tx.store_outcomes(&[wants(&store, MessageKind::PreCommit).await]).await.expect("wants the same");
+    tx.store_outcomes(vec![wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
+    tx.store_outcomes(vec![wants(&store, MessageKind::PreCommit).await]).await.expect("wants the same");
     tx.commit().await.expect("commits");
     let open = store.open_messages().await.expect("reads");
     assert_eq!(open.len(), 1);
@@ -283,7 +283,7 @@ async fn one_purpose_has_one_message_and_one_nonce(database: TestDatabase) {
     tx.save_signed(&key, "t3a", 5, "bafy2", b"other").await.expect_err("its bytes are fixed");
     tx.commit().await.expect("commits");
     let mut tx = store.begin().await.expect("begins");
-    tx.store_outcomes(&[wants(&store, MessageKind::ProveCommit).await]).await.expect("wants");
+    tx.store_outcomes(vec![wants(&store, MessageKind::ProveCommit).await]).await.expect("wants");
     let other = MessageKind::ProveCommit.key(id(), 1, 1);
     tx.save_signed(&other, "t3a", 4, "bafy3", b"bytes").await.expect_err("the nonce is used");
     drop(tx);
@@ -297,7 +297,7 @@ async fn another_message_for_a_purpose_comes_only_after_the_last_has_failed(data
     let precommit_signed = || async { store.sector(id()).await.expect("reads").expect("exists").precommit_signed };
     let kind = MessageKind::PreCommit;
     let mut tx = store.begin().await.expect("begins");
-    tx.store_outcomes(&[wants(&store, kind).await]).await.expect("wants");
+    tx.store_outcomes(vec![wants(&store, kind).await]).await.expect("wants");
     tx.save_signed(&kind.key(id(), 1, 1), "t3a", 4, "bafy1", b"bytes").await.expect("stores");
     tx.commit().await.expect("commits");
     assert!(precommit_signed().await, "it may be anywhere");
@@ -306,7 +306,7 @@ async fn another_message_for_a_purpose_comes_only_after_the_last_has_failed(data
     tx.commit().await.expect("commits");
     assert!(!precommit_signed().await, "it cannot land any more");
     let mut tx = store.begin().await.expect("begins");
-    tx.store_outcomes(&[wants(&store, kind).await]).await.expect("wants another");
+    tx.store_outcomes(vec![wants(&store, kind).await]).await.expect("wants another");
     tx.commit().await.expect("commits");
     let open = store.open_messages().await.expect("reads");
     assert_eq!(open.iter().map(|m| m.key.clone()).collect::<Vec<_>>(), [kind.key(id(), 1, 2)]);
@@ -342,7 +342,7 @@ async fn transactions_that_write_come_one_after_the_other(database: TestDatabase
             let mut sector = tx.sector(id()).await?.expect("exists");
             tokio::task::yield_now().await;
             sector.attempt += 1;
-            tx.save_sector(&sector).await?;
+            tx.save_sector(sector).await?;
             tx.commit().await
         })
     });
@@ -389,7 +389,7 @@ async fn outcomes_of_many_sectors_are_stored_at_once(database: TestDatabase) {
             })
         })
         .collect();
-    tx.store_outcomes(&outcomes).await.expect("stores");
+    tx.store_outcomes(outcomes.clone()).await.expect("stores");
     tx.commit().await.expect("commits");
     for outcome in &outcomes {
         let id = outcome.sector.id;
@@ -415,7 +415,7 @@ async fn a_report_that_changes_little_and_one_that_changes_much_are_stored_side_
         life::decide(Sector { ownership: held(), ..sector }, Input::Claimed, happening, POLICY)
     };
     let outcomes: Vec<Outcome> = tx.sectors(&ids).await.expect("reads").into_iter().map(claimed).collect();
-    tx.store_outcomes(&outcomes).await.expect("stores");
+    tx.store_outcomes(outcomes.clone()).await.expect("stores");
     tx.commit().await.expect("commits");
 
     let mut tx = store.begin().await.expect("begins");
@@ -432,7 +432,7 @@ async fn a_report_that_changes_little_and_one_that_changes_much_are_stored_side_
         life::decide(sector, Input::Event(body), happening, POLICY)
     };
     let outcomes: Vec<Outcome> = read.iter().cloned().map(report).collect();
-    tx.store_outcomes(&outcomes).await.expect("stores");
+    tx.store_outcomes(outcomes.clone()).await.expect("stores");
     tx.commit().await.expect("commits");
     for (outcome, before) in outcomes.iter().zip(&read) {
         assert_ne!(outcome.sector, *before);
@@ -454,7 +454,7 @@ async fn a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it(data
         let happening = Happening::of_manager("claimed", json!({}));
         let [sector] = read.try_into().expect("one sector");
         let claimed = life::decide(Sector { ownership: held(), ..sector }, Input::Claimed, happening, POLICY);
-        tx.store_outcomes(std::slice::from_ref(&claimed)).await.expect("stores");
+        tx.store_outcomes(vec![claimed.clone()]).await.expect("stores");
         tx.commit().await.expect("commits");
         claimed.sector
     };
@@ -464,7 +464,7 @@ async fn a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it(data
     apply(&store, Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOF_INVALID, "a test"))).await;
     assert!(matches!(seen().await.state, State::Blocked { .. }));
     let mut tx = store.begin().await.expect("begins");
-    tx.store_outcomes(&[wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
+    tx.store_outcomes(vec![wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
     let key = MessageKind::PreCommit.key(id(), 1, 1);
     tx.save_signed(&key, "f01", 0, "cid", b"bytes").await.expect("signs");
     tx.commit().await.expect("commits");

@@ -99,7 +99,7 @@ impl Release {
                 continue;
             }
             if let Ok(outcome) = commands::carry_out(now, &command, &person, policy) {
-                tx.store_outcomes(&[outcome]).await?;
+                tx.store_outcomes(vec![outcome]).await?;
                 revoked.push(sector.id);
             }
         }

@@ -96,7 +96,7 @@ impl<T: Transport + 'static> Driver<T> {
         tx.save_signed(&message.key, &key, nonce, &cid, &bytes).await?;
         let detail = json!({ "message": message.kind.name(), "cid": cid, "nonce": nonce, "from": key });
         let happening = Happening::of_manager("message_signed", detail);
-        tx.add_history(sector.id, &happening, crate::store::Verdict::Noted).await?;
+        tx.add_history(sector.id, happening, crate::store::Verdict::Noted).await?;
         tx.commit().await?;
         Ok(Some(Signed { cid, bytes }))
     }
@@ -167,7 +167,7 @@ impl<T: Transport + 'static> Driver<T> {
         tx.mark_pushed(&message.key, view.head.height).await?;
         let detail = json!({ "message": message.kind.name(), "cid": signed.cid, "head_epoch": view.head.height });
         let happening = Happening::of_manager("message_pushed", detail);
-        tx.add_history(message.sector, &happening, crate::store::Verdict::Noted).await?;
+        tx.add_history(message.sector, happening, crate::store::Verdict::Noted).await?;
         tx.commit().await?;
         Ok(())
     }

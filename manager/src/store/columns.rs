@@ -3,164 +3,118 @@
 use sealbus_schema::{
     Commitment, ErrorReport, ProofBytes, SectorId, SectorNumber, Token,
     lease::Ownership,
-    message::Ticket,
+    message::{PreCommitInfo, Seed, StoredSector, Ticket},
     seal::manager::{Active, PreCommitted, Proven, Rebuild, Sealed, Seeded, State, Stored},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row, any::AnyRow};
 
-use super::{Sector, StoreError, known::Versioned, statements::Statement};
+use super::{Sector, StoreError, statements::Statement};
 
-/// The columns that change in a sector's life. Its miner, number, proof and time of creation do not.
-pub(super) const NAMES: [&str; 22] = [
-    "attempt",
-    "issues",
-    "resubmits",
-    "precommit_signed",
-    "changed_at",
-    "owner",
-    "last_lease",
-    "last_event",
-    "leased_at",
-    "state",
-    "draw",
-    "ticket",
-    "comm_r",
-    "comm_d",
-    "precommit",
-    "seeds_drawn",
-    "files",
-    "seed",
-    "proof_bytes",
-    "activation_epoch",
-    "cause",
-    "blocked",
-];
+/// How many columns change in a sector's life. Its miner, number, proof and time of creation do not.
+const COUNT: usize = 22;
 
-/// Positions in [`NAMES`] of what takes time to make.
-const TICKET: usize = 11;
-const COMM_R: usize = 12;
-const COMM_D: usize = 13;
-const PRECOMMIT: usize = 14;
-const FILES: usize = 16;
-const SEED: usize = 17;
-
-/// The values of [`NAMES`], in that order.
-#[derive(Clone, Debug)]
-pub(super) struct Columns([Cell; NAMES.len()]);
-
-#[derive(Clone, Debug, PartialEq)]
-enum Cell {
+/// A column's value, as the sector has it. It becomes text only if it is stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Cell<'a> {
     Number(Option<i64>),
-    Text(Option<String>),
-    Bytes(Option<Vec<u8>>),
+    Text(Option<&'a str>),
+    Bytes(Option<&'a [u8]>),
+    Commitment(Option<&'a Commitment>),
+    Ticket(Option<&'a Ticket>),
+    PreCommit(Option<&'a PreCommitInfo>),
+    Files(Option<&'a StoredSector>),
+    Seed(Option<&'a Seed>),
+    Error(Option<&'a ErrorReport>),
 }
 
-impl Columns {
-    /// Those of a sector. What its state has as it was `before` is not made again.
-    pub(super) fn of(sector: &Sector, before: Option<&Versioned>) -> Result<Columns, StoreError> {
-        let (at, blocked) = match &sector.state {
-            State::Blocked { at, cause } => (&**at, Some(cause)),
-            state => (state, None),
-        };
-        let draw = match at {
-            State::DrawingTicket { draw } => Some(i64::from(*draw)),
-            _ => None,
-        };
-        let cause = match at {
-            State::Aborting { cause } | State::Abandoning { cause } | State::Aborted { cause } => Some(cause),
-            _ => None,
-        };
-        let activation_epoch = match at {
-            State::Cleaning(active) | State::Proving(active) => Some(active.activation_epoch),
-            _ => None,
-        };
-        let (owner, last_event) = match &sector.ownership {
-            Ownership::Held { worker, last_event, .. } => (Some(worker.to_string()), *last_event),
-            Ownership::Free { .. } => (None, 0),
-        };
-        let number = |number: i64| Cell::Number(Some(number));
-        let parts = Parts { sector, before };
-        Ok(Columns([
-            number(sector.attempt.into()),
-            number(sector.issues.into()),
-            number(sector.resubmits.into()),
-            number(sector.precommit_signed.into()),
-            Cell::Text(Some(sector.changed_at.clone())),
-            Cell::Text(owner),
-            number(sector.ownership.last_lease() as i64),
-            number(last_event as i64),
-            Cell::Text(sector.leased_at.clone()),
-            Cell::Text(Some(at.name().to_owned())),
-            Cell::Number(draw),
-            parts.cell(TICKET, ticket, json_of)?,
-            parts.cell(COMM_R, |state| state.sealed().map(|s| &s.comm_r), hex_of)?,
-            parts.cell(COMM_D, |state| state.sealed().map(|s| &s.comm_d), hex_of)?,
-            parts.cell(PRECOMMIT, |state| state.precommitted().map(|p| &p.precommit), json_of)?,
-            Cell::Number(at.precommitted().map(|p| p.seeds_drawn.into())),
-            parts.cell(FILES, |state| state.stored().map(|s| &s.files), json_of)?,
-            parts.cell(SEED, |state| state.seeded().map(|s| &s.seed), json_of)?,
-            Cell::Bytes(at.proven().map(|p| p.proof.0.clone())),
-            Cell::Number(activation_epoch),
-            json_of(sector, cause)?,
-            json_of(sector, blocked)?,
-        ]))
-    }
-
-    /// The positions of those that are not what they were; all, if that is not known.
-    pub(super) fn changed_since(&self, before: Option<&Columns>) -> Vec<usize> {
-        (0..NAMES.len()).filter(|column| before.is_none_or(|before| before.0[*column] != self.0[*column])).collect()
-    }
-
-    /// Binds the value of one.
-    pub(super) fn bind<'q>(&'q self, column: usize, statement: Statement<'q>) -> Statement<'q> {
-        match &self.0[column] {
-            Cell::Number(number) => statement.bind(*number),
-            Cell::Text(text) => statement.bind(text.as_deref()),
-            Cell::Bytes(bytes) => statement.bind(bytes.as_deref()),
-        }
-    }
-}
-
-/// A sector whose state may have parts that it had before.
-struct Parts<'a> {
-    sector: &'a Sector,
-    before: Option<&'a Versioned>,
-}
-
-impl Parts<'_> {
-    /// The cell of what `part` finds in the state: the one that there was, if it finds the same in the state before.
-    fn cell<T: PartialEq>(
-        &self,
-        column: usize,
-        part: fn(&State) -> Option<&T>,
-        make: impl FnOnce(&Sector, Option<&T>) -> Result<Cell, StoreError>,
-    ) -> Result<Cell, StoreError> {
-        let found = part(&self.sector.state);
-        match self.before {
-            Some(before) if part(&before.sector.state) == found => Ok(before.columns.0[column].clone()),
-            _ => make(self.sector, found),
-        }
-    }
-}
-
-fn ticket(state: &State) -> Option<&Ticket> {
-    match state {
+/// The columns of a sector's row that change in its life, by name.
+fn columns(sector: &Sector) -> [(&'static str, Cell<'_>); COUNT] {
+    let (at, blocked) = match &sector.state {
+        State::Blocked { at, cause } => (&**at, Some(cause)),
+        state => (state, None),
+    };
+    let draw = match at {
+        State::DrawingTicket { draw } => Some(i64::from(*draw)),
+        _ => None,
+    };
+    let ticket = match at {
         State::Sealing { ticket } => Some(ticket),
-        State::Blocked { at, .. } => ticket(at),
-        state => state.sealed().map(|s| &s.ticket),
+        _ => at.sealed().map(|s| &s.ticket),
+    };
+    let cause = match at {
+        State::Aborting { cause } | State::Abandoning { cause } | State::Aborted { cause } => Some(cause),
+        _ => None,
+    };
+    let activation_epoch = match at {
+        State::Cleaning(active) | State::Proving(active) => Some(active.activation_epoch),
+        _ => None,
+    };
+    let (owner, last_event) = match &sector.ownership {
+        Ownership::Held { worker, last_event, .. } => (Some(worker.as_str()), *last_event),
+        Ownership::Free { .. } => (None, 0),
+    };
+    let number = |number: i64| Cell::Number(Some(number));
+    [
+        ("attempt", number(sector.attempt.into())),
+        ("issues", number(sector.issues.into())),
+        ("resubmits", number(sector.resubmits.into())),
+        ("precommit_signed", number(sector.precommit_signed.into())),
+        ("changed_at", Cell::Text(Some(&sector.changed_at))),
+        ("owner", Cell::Text(owner)),
+        ("last_lease", number(sector.ownership.last_lease() as i64)),
+        ("last_event", number(last_event as i64)),
+        ("leased_at", Cell::Text(sector.leased_at.as_deref())),
+        ("state", Cell::Text(Some(at.name()))),
+        ("draw", Cell::Number(draw)),
+        ("ticket", Cell::Ticket(ticket)),
+        ("comm_r", Cell::Commitment(at.sealed().map(|s| &s.comm_r))),
+        ("comm_d", Cell::Commitment(at.sealed().map(|s| &s.comm_d))),
+        ("precommit", Cell::PreCommit(at.precommitted().map(|p| &p.precommit))),
+        ("seeds_drawn", Cell::Number(at.precommitted().map(|p| p.seeds_drawn.into()))),
+        ("files", Cell::Files(at.stored().map(|s| &s.files))),
+        ("seed", Cell::Seed(at.seeded().map(|s| &s.seed))),
+        ("proof_bytes", Cell::Bytes(at.proven().map(|p| p.proof.0.as_slice()))),
+        ("activation_epoch", Cell::Number(activation_epoch)),
+        ("cause", Cell::Error(cause)),
+        ("blocked", Cell::Error(blocked)),
+    ]
+}
+
+/// The columns of a sector that differ from those `before`; all, if these are not known.
+pub(super) fn changed<'a>(sector: &'a Sector, before: Option<&Sector>) -> Vec<(&'static str, Cell<'a>)> {
+    let after = columns(sector);
+    match before.map(columns) {
+        Some(before) => after.into_iter().zip(before).filter(|(a, b)| a != b).map(|(after, _)| after).collect(),
+        None => after.to_vec(),
     }
 }
 
-fn hex_of(_: &Sector, value: Option<&Commitment>) -> Result<Cell, StoreError> {
-    Ok(Cell::Text(value.map(Commitment::to_string)))
+impl Cell<'_> {
+    /// Binds the value as it is stored.
+    pub(super) fn bind<'q>(self, statement: Statement<'q>) -> Statement<'q>
+    where
+        Self: 'q,
+    {
+        match self {
+            Cell::Number(number) => statement.bind(number),
+            Cell::Text(text) => statement.bind(text),
+            Cell::Bytes(bytes) => statement.bind(bytes),
+            Cell::Commitment(commitment) => statement.bind(commitment.map(Commitment::to_string)),
+            Cell::Ticket(ticket) => bind_json(statement, ticket),
+            Cell::PreCommit(precommit) => bind_json(statement, precommit),
+            Cell::Files(files) => bind_json(statement, files),
+            Cell::Seed(seed) => bind_json(statement, seed),
+            Cell::Error(error) => bind_json(statement, error),
+        }
+    }
 }
 
-fn json_of<T: Serialize>(sector: &Sector, value: Option<&T>) -> Result<Cell, StoreError> {
-    let text = value.map(serde_json::to_string).transpose();
-    let bad =
-        |e: serde_json::Error| StoreError::BadRow { what: format!("sector {}", sector.id), problem: e.to_string() };
-    Ok(Cell::Text(text.map_err(bad)?))
+fn bind_json<'q, T: Serialize>(statement: Statement<'q>, value: Option<&T>) -> Statement<'q> {
+    match value.map(serde_json::to_string).transpose() {
+        Ok(text) => statement.bind(text),
+        Err(error) => statement.failed(error.into()),
+    }
 }
 
 /// Which sector a row is about.
@@ -276,15 +230,4 @@ fn state_from_row(id: SectorId, row: &AnyRow) -> Result<State, StoreError> {
 pub(super) fn json<T: DeserializeOwned>(id: SectorId, column: &str, text: String) -> Result<T, StoreError> {
     serde_json::from_str(&text)
         .map_err(|e| StoreError::BadRow { what: format!("sector {id}"), problem: format!("{column}: {e}") })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn positions_are_those_of_the_names() {
-        let names = [TICKET, COMM_R, COMM_D, PRECOMMIT, FILES, SEED].map(|column| NAMES[column]);
-        assert_eq!(names, ["ticket", "comm_r", "comm_d", "precommit", "files", "seed"]);
-    }
 }

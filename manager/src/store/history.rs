@@ -106,19 +106,19 @@ impl Store {
 
 impl Tx {
     /// Adds a line to a sector's history.
-    pub async fn add_history(&mut self, id: SectorId, entry: &Happening, verdict: Verdict) -> Result<(), StoreError> {
+    pub async fn add_history(&mut self, id: SectorId, entry: Happening, verdict: Verdict) -> Result<(), StoreError> {
         self.add_histories(&[(id, entry, verdict)]).await
     }
 
     /// Adds lines to the histories of sectors, in this order.
-    pub(super) async fn add_histories(&mut self, lines: &[(SectorId, &Happening, Verdict)]) -> Result<(), StoreError> {
+    pub(super) async fn add_histories(&mut self, lines: &[(SectorId, Happening, Verdict)]) -> Result<(), StoreError> {
         let places = self.places;
         let statements = rows::chunks(lines).map(move |lines| insert(places, lines));
         self.execute_each("record what happened", Box::new(statements)).await.map(drop)
     }
 }
 
-fn insert<'q>(places: Places, lines: &'q [(SectorId, &Happening, Verdict)]) -> Statement<'q> {
+fn insert<'q>(places: Places, lines: &'q [(SectorId, Happening, Verdict)]) -> Statement<'q> {
     let statement = Statement::new(format!(
         "INSERT INTO history (miner, number, at, sequence, actor, token, kind, detail, verdict) VALUES {}",
         places.rows(lines.len(), 9)

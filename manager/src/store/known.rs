@@ -10,21 +10,20 @@ use std::{
 
 use sealbus_schema::SectorId;
 
-use super::{Sector, StoreError, Tx, columns::Columns};
+use super::{Sector, StoreError, Tx};
 
-/// More are not kept, which bounds the memory: a sector takes up to 8 KiB.
+/// More are not kept, which bounds the memory: a sector takes up to 4 KiB.
 const KEPT_MAX: usize = 20_000;
 
 /// Sectors that somebody has read or stored, each with the version of its row.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known(BTreeMap<SectorId, Arc<Versioned>>);
 
-/// A sector, its row's columns and version.
+/// A sector, and its row's version.
 #[derive(Debug)]
 pub(super) struct Versioned {
     pub(super) version: i64,
     pub(super) sector: Sector,
-    pub(super) columns: Columns,
 }
 
 /// What committed transactions knew, for those to come.
@@ -38,9 +37,9 @@ impl Known {
     }
 
     /// A sector was stored, and its row has another version.
-    pub(super) fn saved(&mut self, sector: &Sector, columns: Columns) {
+    pub(super) fn saved(&mut self, sector: Sector) {
         if let Some(known) = self.0.get_mut(&sector.id) {
-            *known = Arc::new(Versioned { version: known.version + 1, sector: sector.clone(), columns });
+            *known = Arc::new(Versioned { version: known.version + 1, sector });
         }
     }
 

@@ -1,7 +1,7 @@
 //! What inputs did to sectors, stored together.
 
 use sealbus_schema::{
-    SectorId, Token, WorkerName,
+    Token, WorkerName,
     message::{Fact, Intent},
 };
 
@@ -76,21 +76,19 @@ impl Outcome {
 
 impl Tx {
     /// Stores what inputs did to sectors that were read in this transaction; at most one outcome a sector.
-    pub async fn store_outcomes(&mut self, outcomes: &[Outcome]) -> Result<(), StoreError> {
+    pub async fn store_outcomes(&mut self, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
+        let (mut sectors, mut history, mut outbox, mut messages) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         // Whatever happens leaves a line.
-        let outcomes: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.history.is_empty()).collect();
-        self.save_sectors(&outcomes.iter().map(|outcome| &outcome.sector).collect::<Vec<_>>()).await?;
-        self.add_histories(&lines(&outcomes, |o| &o.history, |id, (entry, verdict)| (id, entry, *verdict))).await?;
-        self.add_to_outbox(&lines(&outcomes, |o| &o.outbox, |id, outgoing| (id, outgoing))).await?;
-        self.want_messages(&lines(&outcomes, |o| &o.messages, |id, message| (id, *message))).await
+        for outcome in outcomes.into_iter().filter(|outcome| !outcome.history.is_empty()) {
+            let id = outcome.sector.id;
+            history.extend(outcome.history.into_iter().map(|(entry, verdict)| (id, entry, verdict)));
+            outbox.extend(outcome.outbox.into_iter().map(|outgoing| (id, outgoing)));
+            messages.extend(outcome.messages.into_iter().map(|message| (id, message)));
+            sectors.push(outcome.sector);
+        }
+        self.save_sectors(sectors).await?;
+        self.add_histories(&history).await?;
+        self.add_to_outbox(&outbox).await?;
+        self.want_messages(&messages).await
     }
-}
-
-/// One kind of line of all outcomes, each with its sector.
-fn lines<'a, T: 'a, L>(
-    outcomes: &[&'a Outcome],
-    of: impl Fn(&'a Outcome) -> &'a Vec<T>,
-    with: impl Fn(SectorId, &'a T) -> L,
-) -> Vec<L> {
-    outcomes.iter().flat_map(|outcome| of(outcome).iter().map(|line| with(outcome.sector.id, line))).collect()
 }

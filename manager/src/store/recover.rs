@@ -21,13 +21,10 @@ impl Tx {
             .await
             .map_err(sql("begin the fold of another stream"))?;
         self.take_over().await?;
-        let ended: Vec<Outcome> = unfinished
-            .into_iter()
-            .map(|mut outcome| {
-                outcome.outbox.push(Outgoing::Release { lease_sequence: 0, reason: why.to_owned() });
-                outcome
-            })
-            .collect();
-        self.store_outcomes(&ended).await
+        let ended = unfinished.into_iter().map(|mut outcome| {
+            outcome.outbox.push(Outgoing::Release { lease_sequence: 0, reason: why.to_owned() });
+            outcome
+        });
+        self.store_outcomes(ended.collect()).await
     }
 }

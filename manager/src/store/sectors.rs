@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use super::{
     Store, StoreError, Tx,
-    columns::{Columns, NAMES, from_row, id_from_row},
+    columns::{Cell, changed, from_row, id_from_row},
     known::Versioned,
     now_text,
     rows::{self, Places},
@@ -117,8 +117,7 @@ impl Tx {
                 );
                 let query = numbers.iter().fold(sqlx::query(&text).bind(miner.to_string()), |query, n| query.bind(*n));
                 for row in query.fetch_all(&mut *self.inner).await.map_err(sql("read sectors"))? {
-                    let sector = from_row(&row)?;
-                    found.push(Versioned { version: row.get("version"), columns: Columns::of(&sector, None)?, sector });
+                    found.push(Versioned { version: row.get("version"), sector: from_row(&row)? });
                 }
             }
         }
@@ -176,54 +175,57 @@ impl Tx {
             leased_at: None,
             state: State::Queued,
         };
-        self.known.read(Versioned { version: 0, columns: Columns::of(&sector, None)?, sector });
+        self.known.read(Versioned { version: 0, sector });
         Ok(())
     }
 
     /// Stores a sector that was read in this transaction.
-    pub async fn save_sector(&mut self, sector: &Sector) -> Result<(), StoreError> {
-        self.save_sectors(&[sector]).await
+    pub async fn save_sector(&mut self, sector: Sector) -> Result<(), StoreError> {
+        self.save_sectors(vec![sector]).await
     }
 
     /// Stores sectors, each at most once: of those that were read in this transaction, what has changed.
-    pub(super) async fn save_sectors(&mut self, sectors: &[&Sector]) -> Result<(), StoreError> {
-        let mut alike: BTreeMap<Vec<usize>, Vec<(&Sector, Columns)>> = BTreeMap::new();
-        for sector in sectors {
-            let before = self.known.get(sector.id);
-            let columns = Columns::of(sector, before)?;
-            let changed = columns.changed_since(before.map(|before| &before.columns));
-            alike.entry(changed).or_default().push((sector, columns));
+    pub(super) async fn save_sectors(&mut self, sectors: Vec<Sector>) -> Result<(), StoreError> {
+        let mut alike: BTreeMap<Vec<&str>, Vec<Change>> = BTreeMap::new();
+        for sector in &sectors {
+            let before = self.known.get(sector.id).map(|known| &known.sector);
+            let (names, cells) = changed(sector, before).into_iter().unzip();
+            alike.entry(names).or_default().push((sector.id, cells));
         }
-        let chunks = alike.iter().flat_map(|(changed, sectors)| rows::chunks(sectors).map(move |rows| (changed, rows)));
+        let chunks = alike.iter().flat_map(|(names, changes)| rows::chunks(changes).map(move |rows| (names, rows)));
         let places = self.places;
         let saved = self
-            .execute_each("store sectors", Box::new(chunks.map(move |(changed, rows)| save(places, changed, rows))))
+            .execute_each("store sectors", Box::new(chunks.map(move |(names, rows)| save(places, names, rows))))
             .await?;
         if saved != sectors.len() as u64 {
-            let what = sectors.iter().map(|sector| sector.id.to_string()).collect::<Vec<_>>().join(", ");
-            let problem = format!("only {saved} of them exist");
-            return Err(StoreError::BadRow { what: format!("sectors {what}"), problem });
+            let what = match &sectors[..] {
+                [sector] => format!("sector {}", sector.id),
+                sectors => format!("{} sectors, the first {}", sectors.len(), sectors[0].id),
+            };
+            return Err(StoreError::BadRow { what, problem: format!("only {saved} of them exist") });
         }
-        for (sector, columns) in alike.into_values().flatten() {
-            self.known.saved(sector, columns);
+        for sector in sectors {
+            self.known.saved(sector);
         }
         Ok(())
     }
 }
 
+/// A sector, and what has changed of it.
+type Change<'a> = (SectorId, Vec<Cell<'a>>);
+
 /// Stores these columns of sectors, and that there is another version of each.
-fn save<'q>(places: Places, changed: &[usize], sectors: &'q [(&Sector, Columns)]) -> Statement<'q> {
+fn save<'q>(places: Places, names: &[&str], changes: &'q [Change<'_>]) -> Statement<'q> {
     // Both databases name the columns of a list of values so.
-    let set = changed.iter().zip(3..).map(|(column, place)| format!("{} = new.column{place}, ", NAMES[*column]));
-    let mut statement = Statement::new(format!(
+    let set = names.iter().zip(3..).map(|(name, place)| format!("{name} = new.column{place}, "));
+    let statement = Statement::new(format!(
         "UPDATE sectors SET {}version = version + 1 FROM (VALUES {}) AS new \
          WHERE sectors.miner = new.column1 AND sectors.number = new.column2",
         set.collect::<String>(),
-        places.rows(sectors.len(), 2 + changed.len())
+        places.rows(changes.len(), 2 + names.len())
     ));
-    for (Sector { id, .. }, columns) in sectors {
-        statement = statement.bind(id.miner.to_string()).bind(id.number.0 as i64);
-        statement = changed.iter().fold(statement, |statement, column| columns.bind(*column, statement));
-    }
-    statement
+    changes.iter().fold(statement, |statement, (id, cells)| {
+        let statement = statement.bind(id.miner.to_string()).bind(id.number.0 as i64);
+        cells.iter().fold(statement, |statement, cell| cell.bind(statement))
+    })
 }

@@ -25,6 +25,11 @@ impl<'q> Statement<'q> {
         self.values = self.values.and_then(|mut values| values.add(value).map(|()| values));
         self
     }
+
+    /// With a value that cannot be made.
+    pub(super) fn failed(self, error: BoxDynError) -> Self {
+        Self { values: self.values.and(Err(error)), ..self }
+    }
 }
 
 impl Tx {

@@ -174,7 +174,7 @@ async fn store_one(
     let Some(before) = tx.sector(before.id).await? else { bail!("sector {} is gone", before.id) };
     let outcome = commands::carry_out(before.clone(), command, person, policy);
     if let Ok(outcome) = &outcome {
-        tx.store_outcomes(std::slice::from_ref(outcome)).await?;
+        tx.store_outcomes(vec![outcome.clone()]).await?;
         let mut detail = command.detail();
         detail["state"] = json!(before.state.name());
         detail["blocked"] = json!(blocked_by(&before).map(|cause| cause.code.to_string()));
