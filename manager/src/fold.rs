@@ -3,22 +3,24 @@
 //! So every event takes effect exactly once, whatever dies between the log and the database. Whether an event counts is
 //! decided here, by [`sealbus_schema::lease`], and not by the headers that a writer chose to send.
 
+mod decision;
 mod entry;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeSet, convert::Infallible, pin::pin};
 
-use futures::future;
+use futures::future::{self, Either};
 use sealbus_nats::{
     Bus,
-    log::{Entry, LogError, Record},
+    log::{Entry, LogError, SectorsLog},
     topology::TopologyError,
 };
 use sealbus_schema::{SectorId, seal::manager::AttemptPolicy};
 use tokio::sync::Notify;
 
+use decision::{Changes, Decision};
 pub use entry::decide;
 
-use crate::store::{FoldState, Outcome, Store, StoreError, Tx};
+use crate::store::{FoldState, Store, StoreError, Tx};
 
 /// The fold of one manager.
 pub struct Fold<'a> {
@@ -78,54 +80,100 @@ pub async fn take_over(bus: &Bus, store: &Store) -> Result<i64, FoldError> {
 
 impl Fold<'_> {
     /// Folds until something fails. The caller opens it again; nothing is lost by that.
-    pub async fn run(&self) -> Result<std::convert::Infallible, FoldError> {
+    pub async fn run(&self) -> Result<Infallible, FoldError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
         let mut last = tx.fold_state().await?.map_or(0, |fold| fold.last_sequence);
         tx.commit().await?;
         let mut log = self.bus.open_log(last).await?;
+        let mut decision = Decision::default();
         loop {
-            let entries = log.next_batch().await?;
-            if let Some((tx, end)) = self.fold(last, &entries).await? {
-                // While the database makes it durable, what has come meanwhile is taken apart.
-                let (committed, ahead) = future::join(tx.commit(), future::lazy(|_| log.read_ahead())).await;
-                committed?;
-                ahead?;
-                last = end;
-            }
+            log.ahead(0).await?;
+            let mut tx = self.store.begin_as(self.epoch).await?;
+            self.write_history(&mut tx, &mut log, &mut decision).await?;
+            let batch = if decision.is_complete() { log.take_batch() } else { log.next_batch().await? };
+            let end = batch.last().map_or(last, |entry| entry.sequence);
+            let mut next = decision.next();
+            // While the database is at the rest of one batch, the next is read and decided.
+            let storing = pin!(self.store_rest(tx, (last, end), &batch, decision));
+            let stood = match future::select(storing, pin!(self.decide_ahead(&mut log, &mut next))).await {
+                Either::Left((stood, _)) => stood?,
+                Either::Right((Err(failed), storing)) => {
+                    storing.await?;
+                    return Err(failed.into());
+                }
+            };
+            last = end;
+            // What builds on a decision that did not stand does not stand either.
+            decision = if stood { next } else { Decision::default() };
             log.acknowledge().await;
             self.changed.notify_waiters();
         }
     }
 
-    /// Folds one batch behind `last` in a transaction that is still to be committed; with it, the new offset.
-    async fn fold(&self, last: u64, entries: &[Entry]) -> Result<Option<(Tx, u64)>, FoldError> {
-        let Some(end) = entries.last().map(|entry| entry.sequence).filter(|end| *end > last) else {
-            return Ok(None);
-        };
-        let new = || entries.iter().filter(|entry| entry.sequence > last);
-        let mut tx = self.store.begin_as(self.epoch).await?;
-        let concerned = new().filter_map(|entry| entry::sector_of(&entry.record)).collect();
-        let sectors = tx.sectors(&concerned).await?;
-        let mut outcomes = sectors.into_iter().map(|sector| (sector.id, Some(Outcome::unchanged(sector)))).collect();
-        for entry in new() {
-            self.fold_entry(&mut outcomes, entry);
+    /// Stores the history of a batch while it is read and decided: until nothing more is there, or it is full, or a sector
+    /// is not in memory.
+    async fn write_history(&self, tx: &mut Tx, log: &mut SectorsLog, decision: &mut Decision) -> Result<(), FoldError> {
+        loop {
+            let (lines, before) = (decision.take_history(), decision.records());
+            let reading = future::lazy(|_| {
+                decision.go_on(log.read_ahead()?, self.store, self.policy);
+                Ok::<_, LogError>(())
+            });
+            let (written, read) = future::join(tx.add_histories(&lines), reading).await;
+            written?;
+            read?;
+            if !decision.is_complete() || (lines.is_empty() && decision.records() == before) {
+                return Ok(());
+            }
         }
-        tx.store_outcomes(outcomes.into_values().flatten().collect()).await?;
-        tx.move_offset(self.epoch, last, end).await?;
-        Ok(Some((tx, end)))
     }
 
-    fn fold_entry(&self, outcomes: &mut BTreeMap<SectorId, Option<Outcome>>, entry: &Entry) {
-        let sequence = entry.sequence;
-        if let Record::Unreadable { subject, why } = &entry.record {
-            tracing::error!(sequence, %subject, %why, "a record of the log is unreadable; skipped");
+    /// Reads what comes for the next batch, and decides it.
+    async fn decide_ahead(&self, log: &mut SectorsLog, next: &mut Decision) -> Result<Infallible, LogError> {
+        loop {
+            let batch = log.ahead(next.records()).await?;
+            next.go_on(batch, self.store, self.policy);
+            tokio::task::yield_now().await;
         }
-        let Some(id) = entry::sector_of(&entry.record) else { return };
-        match outcomes.get_mut(&id) {
-            Some(outcome) => {
-                *outcome = outcome.take().map(|so_far| so_far.then(|sector| entry::decide(sector, entry, self.policy)));
-            }
-            None => tracing::error!(sector = %id, sequence, "a record of a sector that this database does not know"),
+    }
+
+    /// Stores what else a batch does, and the new offset, in the transaction with its history. Says whether the decision
+    /// stood: it does not if it builds on a sector that is another one now, or was not in memory. Then all is made again
+    /// from what the database has.
+    async fn store_rest(
+        &self,
+        mut tx: Tx,
+        offset: (u64, u64),
+        batch: &[Entry],
+        decision: Decision,
+    ) -> Result<bool, FoldError> {
+        let complete = decision.is_complete();
+        let mut changes = decision.into_changes();
+        let stands = complete && tx.confirm(std::mem::take(&mut changes.before)).await?;
+        if !stands {
+            tx.rollback().await?;
+            tx = self.store.begin_as(self.epoch).await?;
+            changes = self.decide_in(&mut tx, batch).await?;
         }
+        tx.save_sectors(changes.sectors).await?;
+        tx.add_to_outbox(&changes.outbox).await?;
+        tx.want_messages(&changes.messages).await?;
+        tx.move_offset(self.epoch, offset.0, offset.1).await?;
+        tx.commit().await?;
+        Ok(stands)
+    }
+
+    /// Decides a batch from what the database has, and stores its history.
+    async fn decide_in(&self, tx: &mut Tx, batch: &[Entry]) -> Result<Changes, StoreError> {
+        let concerned = batch.iter().filter_map(|entry| entry::sector_of(&entry.record)).collect();
+        let sectors = tx.known_sectors(&concerned).await?;
+        let known: BTreeSet<SectorId> = sectors.iter().map(|known| known.sector.id).collect();
+        for unknown in concerned.difference(&known) {
+            tracing::error!(sector = %unknown, "the log has records of a sector that this database does not know");
+        }
+        let mut decision = Decision::on(sectors);
+        decision.go_on(batch, self.store, self.policy);
+        tx.add_histories(&decision.take_history()).await?;
+        Ok(decision.into_changes())
     }
 }

@@ -33,6 +33,7 @@ use known::{Known, SharedKnown};
 use rows::Places;
 
 pub(crate) use error::sql;
+pub(crate) use known::Versioned;
 
 pub use audit::{AuditEntry, AuditFilter};
 pub use error::StoreError;
@@ -155,6 +156,11 @@ impl Tx {
         self.inner.commit().await.map_err(sql("commit a transaction"))?;
         self.shared.keep(self.known);
         Ok(())
+    }
+
+    /// Makes nothing of this transaction true.
+    pub async fn rollback(self) -> Result<(), StoreError> {
+        self.inner.rollback().await.map_err(sql("undo a transaction"))
     }
 
     /// How far the log is folded; none in a new database.

@@ -19,6 +19,8 @@ use crate::{
 
 /// How many records one batch holds at most. The more, the more of one sector's are stored together.
 pub const MAX_BATCH: usize = 8000;
+/// How many records are read at most before something else has its turn.
+const STEP: usize = 256;
 
 /// A record of the log.
 #[derive(Clone, Debug)]
@@ -141,27 +143,48 @@ impl SectorsLog {
     /// Waits for records, and returns all that are there, at most [`MAX_BATCH`]. Their sequences rise, and no record is
     /// left out: an error tells when the server gave one to somebody else or to a connection that is gone.
     pub async fn next_batch(&mut self) -> Result<Vec<Entry>, LogError> {
-        while self.ahead.is_empty() {
+        self.ahead(0).await?;
+        let mut before = 0;
+        while self.ahead.len() > before {
+            before = self.ahead.len();
+            self.read_ahead()?;
+        }
+        Ok(self.take_batch())
+    }
+
+    /// Waits until the next batch has more than so many records, and shows what it has so far. A full one gets no more.
+    ///
+    /// May be dropped at any time: what was read is in the next batch.
+    pub async fn ahead(&mut self, more_than: usize) -> Result<&[Entry], LogError> {
+        while self.ahead.len() <= more_than {
+            if self.ahead.len() >= MAX_BATCH {
+                return std::future::pending().await;
+            }
             let next = self.messages.next().await;
             self.take(next)?;
         }
-        self.read_ahead()?;
-        if let Some(message) = self.last_ahead.take() {
-            self.last = Some(message);
-        }
-        Ok(std::mem::take(&mut self.ahead))
+        self.read_ahead()
     }
 
-    /// Takes apart what is there already, for the next batch.
-    pub fn read_ahead(&mut self) -> Result<(), LogError> {
-        while self.ahead.len() < MAX_BATCH {
+    /// Takes apart some of what is there already for the next batch, and shows what it has so far.
+    pub fn read_ahead(&mut self) -> Result<&[Entry], LogError> {
+        let enough = (self.ahead.len() + STEP).min(MAX_BATCH);
+        while self.ahead.len() < enough {
             // Without tokio's budget, after which whatever is there seems not to be, and batches stay small.
             match tokio::task::unconstrained(self.messages.next()).now_or_never() {
                 Some(next) => self.take(next)?,
                 None => break,
             }
         }
-        Ok(())
+        Ok(&self.ahead)
+    }
+
+    /// The next batch, as far as it was read.
+    pub fn take_batch(&mut self) -> Vec<Entry> {
+        if let Some(message) = self.last_ahead.take() {
+            self.last = Some(message);
+        }
+        std::mem::take(&mut self.ahead)
     }
 
     fn take(&mut self, next: Option<Result<jetstream::Message, pull::MessagesError>>) -> Result<(), LogError> {

@@ -2,6 +2,7 @@
 
 use sealbus_schema::SectorId;
 use serde::Serialize;
+use serde_json::Value;
 use sqlx::Row;
 
 use super::{
@@ -26,9 +27,9 @@ pub enum Verdict {
     Fenced,
 }
 
-/// Something that happened to a sector.
+/// Something that happened to a sector. Its particulars are JSON: text until it is stored, read as a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Happening {
+pub struct Happening<Detail = String> {
     /// When: by the NATS server's clock for what is in the log, by the manager's for the rest.
     pub at: String,
     /// Where in the log, if it is there.
@@ -40,7 +41,7 @@ pub struct Happening {
     /// What.
     pub kind: String,
     /// The particulars.
-    pub detail: serde_json::Value,
+    pub detail: Detail,
 }
 
 /// One line of a sector's history.
@@ -48,21 +49,21 @@ pub struct Happening {
 pub struct HistoryEntry {
     /// What happened.
     #[serde(flatten)]
-    pub happening: Happening,
+    pub happening: Happening<Value>,
     /// What became of it, as [`Verdict::name`] writes it.
     pub verdict: String,
 }
 
 impl Happening {
     /// Something that the manager did or found out itself.
-    pub fn of_manager(kind: &str, detail: serde_json::Value) -> Happening {
+    pub fn of_manager(kind: &str, detail: Value) -> Happening {
         Happening {
             at: now_text(),
             sequence: None,
             actor: "manager".to_owned(),
             token: None,
             kind: kind.to_owned(),
-            detail,
+            detail: detail.to_string(),
         }
     }
 }
@@ -111,7 +112,7 @@ impl Tx {
     }
 
     /// Adds lines to the histories of sectors, in this order.
-    pub(super) async fn add_histories(&mut self, lines: &[(SectorId, Happening, Verdict)]) -> Result<(), StoreError> {
+    pub(crate) async fn add_histories(&mut self, lines: &[(SectorId, Happening, Verdict)]) -> Result<(), StoreError> {
         let places = self.places;
         let statements = rows::chunks(lines).map(move |lines| insert(places, lines));
         self.execute_each("record what happened", Box::new(statements)).await.map(drop)
@@ -132,7 +133,7 @@ fn insert<'q>(places: Places, lines: &'q [(SectorId, Happening, Verdict)]) -> St
             .bind(entry.actor.as_str())
             .bind(entry.token.map(|t| t as i64))
             .bind(entry.kind.as_str())
-            .bind(entry.detail.to_string())
+            .bind(entry.detail.as_str())
             .bind(verdict.name())
     })
 }

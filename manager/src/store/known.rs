@@ -2,15 +2,16 @@
 //!
 //! A sector's row has a version that rises with each change, whoever makes it; the database refuses a change that does
 //! not raise it. So what is in memory counts only while its row still has the version that was read or stored here.
+//! What is decided from it outside a transaction is [confirmed](Tx::confirm) in the one that stores it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use sealbus_schema::SectorId;
+use sealbus_schema::{SectorId, lease::Ownership};
 
-use super::{Sector, StoreError, Tx};
+use super::{Sector, Store, StoreError, Tx};
 
 /// More are not kept, which bounds the memory: a sector takes up to 4 KiB.
 const KEPT_MAX: usize = 20_000;
@@ -21,9 +22,9 @@ pub(super) struct Known(BTreeMap<SectorId, Arc<Versioned>>);
 
 /// A sector, and its row's version.
 #[derive(Debug)]
-pub(super) struct Versioned {
-    pub(super) version: i64,
-    pub(super) sector: Sector,
+pub(crate) struct Versioned {
+    pub(crate) version: i64,
+    pub(crate) sector: Sector,
 }
 
 /// What committed transactions knew, for those to come.
@@ -50,14 +51,16 @@ impl Known {
 }
 
 impl SharedKnown {
-    /// Keeps what a transaction knew that has been committed. Sectors that have ended are not asked for any more.
+    /// Keeps what a transaction knew that has been committed. Sectors that have ended, and that nobody owns, are not asked
+    /// for any more.
     pub(super) fn keep(&self, known: Known) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.0.len() + known.0.len() > KEPT_MAX {
             kept.0.clear();
         }
         for (id, known) in known.0 {
-            match known.sector.state.is_terminal() {
+            let free = matches!(known.sector.ownership, Ownership::Free { .. });
+            match known.sector.state.is_terminal() && free {
                 true => kept.0.remove(&id),
                 false => kept.0.insert(id, known),
             };
@@ -71,7 +74,25 @@ impl SharedKnown {
     }
 }
 
+impl Store {
+    /// A sector as a transaction of this process read or stored it last, if that is kept. It may have changed since.
+    pub(crate) fn kept(&self, id: SectorId) -> Option<Arc<Versioned>> {
+        let kept = self.known.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.0.get(&id).cloned()
+    }
+}
+
 impl Tx {
+    /// Whether all these sectors are still in the database as they are here. If so, this transaction knows them.
+    pub(crate) async fn confirm(&mut self, sectors: Vec<Arc<Versioned>>) -> Result<bool, StoreError> {
+        let versions: Vec<_> = sectors.iter().map(|known| (known.sector.id, known.version)).collect();
+        let confirmed = self.changed_among(&versions).await?.is_empty();
+        if confirmed {
+            self.known.0.extend(sectors.into_iter().map(|known| (known.sector.id, known)));
+        }
+        Ok(confirmed)
+    }
+
     /// One sector, as this transaction sees it.
     pub async fn sector(&mut self, id: SectorId) -> Result<Option<Sector>, StoreError> {
         Ok(self.sectors(&BTreeSet::from([id])).await?.pop())
@@ -79,6 +100,11 @@ impl Tx {
 
     /// Those of these sectors that exist, as this transaction sees them, by miner and number.
     pub async fn sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Sector>, StoreError> {
+        Ok(self.known_sectors(ids).await?.iter().map(|known| known.sector.clone()).collect())
+    }
+
+    /// The same, with the versions of their rows.
+    pub(crate) async fn known_sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Arc<Versioned>>, StoreError> {
         for known in self.shared.recall(ids) {
             self.known.0.entry(known.sector.id).or_insert(known);
         }
@@ -89,6 +115,6 @@ impl Tx {
         for read in self.read_sectors(&to_read).await? {
             self.known.read(read);
         }
-        Ok(ids.iter().filter_map(|id| self.known.get(*id)).map(|known| known.sector.clone()).collect())
+        Ok(ids.iter().filter_map(|id| self.known.0.get(id).cloned()).collect())
     }
 }

@@ -126,7 +126,7 @@ impl Store {
 impl Tx {
     /// Records that messages are wanted. One that is recorded for a purpose already stays as it is, unless it has failed:
     /// then another one takes its turn.
-    pub(super) async fn want_messages(&mut self, wanted: &[(SectorId, WantedMessage)]) -> Result<(), StoreError> {
+    pub(crate) async fn want_messages(&mut self, wanted: &[(SectorId, WantedMessage)]) -> Result<(), StoreError> {
         for wanted in rows::chunks(wanted) {
             // Nearly always nothing is recorded for any of these purposes.
             if self.insert_wanted(wanted, 1).await? < wanted.len() as u64 {

@@ -95,7 +95,7 @@ impl Store {
 
 impl Tx {
     /// Adds rows to the outbox, in this order.
-    pub(super) async fn add_to_outbox(&mut self, outgoing: &[(SectorId, Outgoing)]) -> Result<(), StoreError> {
+    pub(crate) async fn add_to_outbox(&mut self, outgoing: &[(SectorId, Outgoing)]) -> Result<(), StoreError> {
         for outgoing in rows::chunks(outgoing) {
             let text = format!(
                 "INSERT INTO outbox (kind, miner, number, worker, lease_sequence, payload) VALUES {}",

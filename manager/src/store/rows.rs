@@ -25,22 +25,37 @@ pub enum Places {
 impl Places {
     /// The places of so many rows: `($1, $2), ($3, $4)`.
     pub fn rows(self, rows: usize, columns: usize) -> String {
-        match self {
-            Places::Plain => vec![format!("({})", self.list(1, columns)); rows].join(", "),
-            Places::Numbered => {
-                let row = |row: usize| format!("({})", self.list(row * columns + 1, columns));
-                (0..rows).map(row).collect::<Vec<_>>().join(", ")
-            }
+        let mut text = String::with_capacity(rows * columns * 7);
+        for place in 0..rows * columns {
+            text.push_str(match (place, place % columns) {
+                (0, _) => "(",
+                (_, 0) => "), (",
+                _ => ", ",
+            });
+            self.write(1 + place, &mut text);
         }
+        text.push(')');
+        text
     }
 
     /// So many places from one on: `$3, $4`.
     pub fn list(self, first: usize, count: usize) -> String {
-        let place = |place: usize| match self {
-            Places::Plain => "?".to_owned(),
-            Places::Numbered => format!("${place}"),
-        };
-        (first..first + count).map(place).collect::<Vec<_>>().join(", ")
+        let mut text = String::with_capacity(count * 7);
+        for place in first..first + count {
+            text.push_str(if place == first { "" } else { ", " });
+            self.write(place, &mut text);
+        }
+        text
+    }
+
+    fn write(self, place: usize, text: &mut String) {
+        match self {
+            Places::Plain => text.push('?'),
+            Places::Numbered => {
+                text.push('$');
+                text.push_str(&place.to_string());
+            }
+        }
     }
 }
 
