@@ -4,20 +4,24 @@ mod databases;
 #[path = "../../nats/tests/support/mod.rs"]
 mod support;
 
-use std::time::Duration;
+use std::{cell::Cell, ops::RangeInclusive, time::Duration};
 
+use async_nats::jetstream;
 use databases::TestDatabase;
+use futures::{FutureExt, future};
 use sealbus_manager::{
     fold::{self, Fold, FoldError},
-    outbox,
-    store::{Sector, Store},
+    life, outbox,
+    store::{Happening, Outcome, Sector, Store, Verdict},
 };
 use sealbus_nats::{Bus, lease::ClaimOutcome};
 use sealbus_schema::{
-    MinerId, Plan, SealProof, SectorId, SectorNumber, Token, WorkerName,
+    ErrorClass, ErrorCode, ErrorReport, MinerId, Phase, Plan, SealProof, SectorId, SectorNumber, Token, WorkerName,
+    lease::Ownership,
     message::{Event, EventBody, Intent},
-    seal::manager::{AttemptPolicy, State},
+    seal::manager::{AttemptPolicy, Input, State},
 };
+use serde_json::json;
 use support::{Server, eventually};
 use tokio::sync::Notify;
 
@@ -28,34 +32,76 @@ on_every_database! {
     the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue,
     a_claim_of_a_sector_that_was_not_offered_is_taken_back,
     a_log_that_was_made_anew_is_refused,
+    what_another_process_did_meanwhile_decides_what_a_report_does,
+    a_sector_that_another_process_pledged_is_folded_with_the_others,
+    reports_are_folded_once_while_another_process_changes_their_sectors,
+}
+
+const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 5 };
+
+fn sector(number: u64) -> SectorId {
+    SectorId { miner: ID.miner, number: SectorNumber(number) }
 }
 
 fn worker(name: &str) -> WorkerName {
     name.parse().expect("worker name")
 }
 
-fn intent(lease_sequence: u64) -> Intent {
-    Intent { sector: ID, plan: Plan::Seal, proof: SealProof::StackedDrg2KiBV1_1, lease_sequence, attempt: 1 }
+fn intent_of(sector: SectorId, lease_sequence: u64) -> Intent {
+    Intent { sector, plan: Plan::Seal, proof: SealProof::StackedDrg2KiBV1_1, lease_sequence, attempt: 1 }
 }
 
 async fn won(bus: &Bus, lease_sequence: u64, name: &str) -> Token {
-    match bus.claim(&intent(lease_sequence), &worker(name), "host").await.expect("an outcome") {
+    won_of(bus, ID, lease_sequence, name).await
+}
+
+async fn won_of(bus: &Bus, sector: SectorId, lease_sequence: u64, name: &str) -> Token {
+    match bus.claim(&intent_of(sector, lease_sequence), &worker(name), "host").await.expect("an outcome") {
         ClaimOutcome::Won(token) => token,
         ClaimOutcome::Lost => panic!("{name} lost"),
     }
 }
 
 async fn report(bus: &Bus, name: &str, token: Token, number: u64, body: EventBody) {
-    bus.report(ID, &worker(name), &Event { token, number, body }).await.expect("stored");
+    report_of(bus, ID, name, token, number, body).await;
+}
+
+async fn report_of(bus: &Bus, sector: SectorId, name: &str, token: Token, number: u64, body: EventBody) {
+    bus.report(sector, &worker(name), &Event { token, number, body }).await.expect("stored");
+}
+
+/// Pledges sectors, and has each claimed by its worker.
+async fn claimed(bus: &Bus, store: &Store, numbers: RangeInclusive<u64>) -> Vec<(SectorId, Token)> {
+    let mut tx = store.begin().await.expect("begins");
+    let mut claims = Vec::new();
+    for id in numbers.map(sector) {
+        tx.insert_sector(id, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
+        claims.push((id, won_of(bus, id, 0, "w1").await));
+    }
+    tx.commit().await.expect("commits");
+    claims
 }
 
 /// Folds until a condition holds, then ends as if killed: nothing is acknowledged in good order.
 async fn fold_until(bus: &Bus, store: &Store, epoch: i64, done: impl Fn(&Sector) -> bool) {
-    let changed = Notify::new();
-    let fold = Fold { bus, store, epoch, policy: AttemptPolicy { max_attempts: 3, max_issues: 5 }, changed: &changed };
     let done = eventually("the folded state", || async {
         store.sector(ID).await.expect("reads").filter(|sector| done(sector)).map(drop)
     });
+    fold_while(bus, store, epoch, done).await;
+}
+
+/// Folds all that the log has.
+async fn fold_all(bus: &Bus, store: &Store, epoch: i64, js: &jetstream::Context) {
+    let last = js.get_stream("SEAL_SECTORS").await.expect("the stream").cached_info().state.last_sequence;
+    let done = eventually("the end of the log", || async {
+        store.fold_state().await.expect("reads").filter(|fold| fold.last_sequence == last).map(drop)
+    });
+    fold_while(bus, store, epoch, done).await;
+}
+
+async fn fold_while(bus: &Bus, store: &Store, epoch: i64, done: impl Future<Output = ()>) {
+    let changed = Notify::new();
+    let fold = Fold { bus, store, epoch, policy: POLICY, changed: &changed };
     tokio::select! {
         ended = fold.run() => panic!("the fold ended: {ended:?}"),
         () = done => {}
@@ -146,4 +192,123 @@ async fn a_log_that_was_made_anew_is_refused(database: TestDatabase) {
     let other_server = Server::start();
     let other = other_server.connect_with_streams("manager").await;
     assert!(matches!(fold::take_over(&other, &store).await, Err(FoldError::OtherStream { .. })));
+}
+
+/// The lines of a sector's history of a kind: their sequences in the log, and what became of them.
+async fn lines(store: &Store, sector: SectorId, kind: &str) -> Vec<(Option<u64>, String)> {
+    let history = store.history(sector).await.expect("reads");
+    let lines = history.into_iter().filter(|line| line.happening.kind == kind);
+    lines.map(|line| (line.happening.sequence, line.verdict)).collect()
+}
+
+async fn what_another_process_did_meanwhile_decides_what_a_report_does(database: TestDatabase) {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let js = jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    let store = database.open().await;
+    let epoch = fold::take_over(&bus, &store).await.expect("takes over");
+    let claims = claimed(&bus, &store, 1..=3).await;
+    fold_all(&bus, &store, epoch, &js).await;
+
+    let other = database.open().await;
+    let mut tx = other.begin().await.expect("begins");
+    let given_up = tx.sector(sector(2)).await.expect("reads").expect("exists");
+    let cause = ErrorReport::new(ErrorClass::Abort, ErrorCode::ABANDONED, "a test");
+    let input = Input::Abandoned { cause, lose_deposit: false };
+    life::apply(&mut tx, given_up, input, Happening::of_manager("abandoned", json!({})), POLICY)
+        .await
+        .expect("applies");
+    tx.commit().await.expect("commits");
+    let left = other.sector(sector(2)).await.expect("reads").expect("exists").state;
+
+    for (id, token) in &claims {
+        report_of(&bus, *id, "w1", *token, 1, EventBody::TicketWanted { draw: 1 }).await;
+    }
+    fold_all(&bus, &store, epoch, &js).await;
+    for (id, _) in claims {
+        let state = store.sector(id).await.expect("reads").expect("exists").state;
+        let verdicts: Vec<String> = lines(&store, id, "ticket_wanted").await.into_iter().map(|(_, v)| v).collect();
+        match id == sector(2) {
+            true => assert_eq!((state, verdicts), (left.clone(), vec!["noted".to_owned()])),
+            false => assert_eq!((state.name(), verdicts), ("drawing_ticket", vec!["applied".to_owned()])),
+        }
+    }
+}
+
+async fn a_sector_that_another_process_pledged_is_folded_with_the_others(database: TestDatabase) {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let js = jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    let store = database.open().await;
+    let epoch = fold::take_over(&bus, &store).await.expect("takes over");
+    let mut claims = claimed(&bus, &store, 1..=2).await;
+    fold_all(&bus, &store, epoch, &js).await;
+    claims.extend(claimed(&bus, &database.open().await, 3..=4).await);
+    // Nobody has ever pledged this one.
+    won_of(&bus, sector(5), 0, "w1").await;
+    for (id, token) in &claims {
+        report_of(&bus, *id, "w1", *token, 1, EventBody::TicketWanted { draw: 1 }).await;
+    }
+    fold_all(&bus, &store, epoch, &js).await;
+    for (id, token) in claims {
+        let sector = store.sector(id).await.expect("reads").expect("exists");
+        assert_eq!(sector.state.name(), "drawing_ticket", "{sector:?}");
+        assert_eq!(lines(&store, id, "claimed").await, [(Some(token.0), "applied".to_owned())]);
+        assert_eq!(lines(&store, id, "ticket_wanted").await.len(), 1);
+    }
+    assert!(store.sector(sector(5)).await.expect("reads").is_none());
+}
+
+async fn reports_are_folded_once_while_another_process_changes_their_sectors(database: TestDatabase) {
+    const SECTORS: u64 = 20;
+    const REPORTS: u64 = 60;
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let js = jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    let store = database.open().await;
+    let epoch = fold::take_over(&bus, &store).await.expect("takes over");
+    let claims = claimed(&bus, &store, 1..=SECTORS).await;
+    fold_all(&bus, &store, epoch, &js).await;
+
+    let reported = Cell::new(false);
+    let reports = async {
+        for number in 1..=REPORTS {
+            for (id, token) in &claims {
+                let processor = format!("add_pieces-{number}");
+                let body = EventBody::PhaseStarted { phase: Phase::AddPieces, attempt: 1, processor };
+                report_of(&bus, *id, "w1", *token, number, body).await;
+            }
+        }
+        reported.set(true);
+    };
+    let other = database.open().await;
+    let mut looks = 0;
+    let looking = async {
+        while !reported.get() || looks < 10 {
+            for (id, _) in claims.iter().step_by(3) {
+                let mut tx = other.begin().await.expect("begins");
+                let mut sector = tx.sector(*id).await.expect("reads").expect("exists");
+                sector.issues += 1;
+                let history = vec![(Happening::of_manager("looked", json!({})), Verdict::Noted)];
+                let outcome = Outcome { history, ..Outcome::unchanged(sector) };
+                tx.store_outcomes(vec![outcome]).await.expect("stores");
+                tx.commit().await.expect("commits");
+            }
+            looks += 1;
+        }
+    };
+    fold_while(&bus, &store, epoch, future::join(reports, looking).map(drop)).await;
+    fold_all(&bus, &store, epoch, &js).await;
+
+    for (place, (id, token)) in claims.into_iter().enumerate() {
+        let sector = store.sector(id).await.expect("reads").expect("exists");
+        let Ownership::Held { last_event, .. } = sector.ownership else { panic!("nobody took it: {sector:?}") };
+        assert_eq!((last_event, sector.ownership.last_lease()), (REPORTS, token.0));
+        let started = lines(&store, id, "phase_started").await;
+        assert_eq!(started.len(), usize::try_from(REPORTS).expect("few"));
+        assert!(started.is_sorted_by(|a, b| a.0 < b.0), "{started:?}");
+        let looks = if place % 3 == 0 { looks } else { 0 };
+        assert_eq!(lines(&store, id, "looked").await.len(), looks);
+        assert_eq!(sector.issues as usize, 1 + looks);
+    }
 }

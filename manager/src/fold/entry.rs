@@ -139,3 +139,42 @@ fn happening(entry: &Entry, actor: &str, token: Option<u64>, kind: &str, detail:
         detail,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sealbus_schema::{
+        Commitment, ErrorClass, ErrorCode, ErrorReport, Phase, ProofBytes,
+        message::{PieceInfo, StoredFile, StoredSector},
+    };
+
+    use super::*;
+
+    #[test]
+    fn particulars_are_the_event_without_its_kind() {
+        let commitment = Commitment([7; 32]);
+        let error = ErrorReport::new(ErrorClass::Temp, ErrorCode::ABANDONED, "a \"kind\":\"failed\", in quotes");
+        let file = StoredFile { path: "sealed/s-t01000-1".to_owned(), bytes: 2048, blake2b: commitment };
+        let events = [
+            EventBody::PhaseStarted { phase: Phase::Pc1, attempt: 1, processor: "pc1-\"0\"".to_owned() },
+            EventBody::PiecesAdded { pieces: vec![PieceInfo { commitment, padded_bytes: 2048 }; 2] },
+            EventBody::TreeDBuilt { comm_d: commitment },
+            EventBody::TicketWanted { draw: 1 },
+            EventBody::Pc1Done {},
+            EventBody::Pc2Done { comm_r: commitment, comm_d: commitment },
+            EventBody::Persisted { stored: StoredSector { store: "main".to_owned(), files: vec![file] } },
+            EventBody::C1Done { seed_draw: 2 },
+            EventBody::Finished {},
+            EventBody::Failed { error: error.clone() },
+            EventBody::Aborted { error },
+            EventBody::Unknown,
+        ];
+        for event in events {
+            let mut expected = json!(event);
+            expected.as_object_mut().expect("an object").remove("kind");
+            let written = detail(&event);
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&written).expect("JSON"), expected, "{written}");
+        }
+        let proof = EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![1; 1920]) };
+        assert_eq!(detail(&proof), r#"{"proof_bytes":1920,"seed_draw":1}"#);
+    }
+}
