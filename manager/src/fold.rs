@@ -92,9 +92,10 @@ impl Fold<'_> {
             self.write_history(&mut tx, &mut log, &mut decision).await?;
             let batch = if decision.is_complete() { log.take_batch() } else { log.next_batch().await? };
             let end = batch.last().map_or(last, |entry| entry.sequence);
-            let mut next = decision.next();
+            let decided = decision.is_complete().then(|| decision.into_changes());
+            let mut next = Decision::on(decided.as_ref().map_or(&[], |changes| &changes.after));
             // While the database is at the rest of one batch, the next is read and decided.
-            let storing = pin!(self.store_rest(tx, (last, end), &batch, decision));
+            let storing = pin!(self.store_rest(tx, (last, end), &batch, decided));
             let stood = match future::select(storing, pin!(self.decide_ahead(&mut log, &mut next))).await {
                 Either::Left((stood, _)) => stood?,
                 Either::Right((Err(failed), storing)) => {
@@ -137,25 +138,25 @@ impl Fold<'_> {
         }
     }
 
-    /// Stores what else a batch does, and the new offset, in the transaction with its history. Says whether the decision
-    /// stood: it does not if it builds on a sector that is another one now, or was not in memory. Then all is made again
-    /// from what the database has.
+    /// Stores what else a batch does, and the new offset, in the transaction with its history. Says whether what was
+    /// decided stood: it does not if it builds on a sector that is another one now. Then, or if a sector was not in memory,
+    /// all is decided again from what the database has.
     async fn store_rest(
         &self,
         mut tx: Tx,
         offset: (u64, u64),
         batch: &[Entry],
-        decision: Decision,
+        decided: Option<Changes>,
     ) -> Result<bool, FoldError> {
-        let complete = decision.is_complete();
-        let mut changes = decision.into_changes();
-        let stands = complete && tx.confirm(std::mem::take(&mut changes.before)).await?;
-        if !stands {
-            tx.rollback().await?;
-            tx = self.store.begin_as(self.epoch).await?;
-            changes = self.decide_in(&mut tx, batch).await?;
-        }
-        tx.save_sectors(changes.sectors).await?;
+        let (stands, changes) = match decided {
+            Some(changes) if tx.confirm(&changes.before).await? => (true, changes),
+            _ => {
+                tx.rollback().await?;
+                tx = self.store.begin_as(self.epoch).await?;
+                (false, self.decide_in(&mut tx, batch).await?)
+            }
+        };
+        tx.save_versions(changes.after).await?;
         tx.add_to_outbox(&changes.outbox).await?;
         tx.want_messages(&changes.messages).await?;
         tx.move_offset(self.epoch, offset.0, offset.1).await?;
@@ -171,7 +172,7 @@ impl Fold<'_> {
         for unknown in concerned.difference(&known) {
             tracing::error!(sector = %unknown, "the log has records of a sector that this database does not know");
         }
-        let mut decision = Decision::on(sectors);
+        let mut decision = Decision::on(&sectors);
         decision.go_on(batch, self.store, self.policy);
         tx.add_histories(&decision.take_history()).await?;
         Ok(decision.into_changes())

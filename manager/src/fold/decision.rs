@@ -1,7 +1,10 @@
 //! What a batch of the log does, decided from sectors in memory. Whether they were as the database has them, the
 //! transaction that stores it finds out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map},
+    sync::Arc,
+};
 
 use sealbus_nats::log::{Entry, Record};
 use sealbus_schema::{SectorId, seal::manager::AttemptPolicy};
@@ -9,18 +12,12 @@ use sealbus_schema::{SectorId, seal::manager::AttemptPolicy};
 use super::entry;
 use crate::store::{Happening, Outgoing, Sector, Store, Verdict, Versioned, WantedMessage};
 
-/// Sectors in memory.
-type Sectors = BTreeMap<SectorId, Arc<Versioned>>;
-
 /// What the records of a batch do to the sectors that they are about.
 #[derive(Default)]
 pub(super) struct Decision {
     /// What is newer than what the store keeps.
-    newer: Sectors,
-    /// The sectors as they were.
-    before: Sectors,
-    /// The sectors as they are. Always some, but while one changes.
-    after: BTreeMap<SectorId, Option<Sector>>,
+    newer: HashMap<SectorId, Arc<Versioned>>,
+    sectors: HashMap<SectorId, Course>,
     history: Vec<(SectorId, Happening, Verdict)>,
     outbox: Vec<(SectorId, Outgoing)>,
     messages: Vec<(SectorId, WantedMessage)>,
@@ -30,31 +27,28 @@ pub(super) struct Decision {
     of_unknown: usize,
 }
 
+/// A sector as it was, and as it is: always something, but while it changes.
+struct Course {
+    before: Arc<Versioned>,
+    after: Option<Sector>,
+}
+
 /// What is to be stored of a decision, but for the history.
+#[derive(Default)]
 pub(super) struct Changes {
-    /// The sectors on which it builds.
+    /// The sectors on which it builds, by miner and number.
     pub(super) before: Vec<Arc<Versioned>>,
-    pub(super) sectors: Vec<Sector>,
+    /// What becomes of those that it changes.
+    pub(super) after: Vec<Arc<Versioned>>,
     pub(super) outbox: Vec<(SectorId, Outgoing)>,
     pub(super) messages: Vec<(SectorId, WantedMessage)>,
 }
 
 impl Decision {
-    /// A decision that builds on sectors that were just read.
-    pub(super) fn on(sectors: Vec<Arc<Versioned>>) -> Decision {
-        let newer = sectors.into_iter().map(|known| (known.sector.id, known)).collect();
+    /// A decision that builds on these sectors.
+    pub(super) fn on(sectors: &[Arc<Versioned>]) -> Decision {
+        let newer = sectors.iter().map(|known| (known.sector.id, Arc::clone(known))).collect();
         Decision { newer, ..Decision::default() }
-    }
-
-    /// A decision about the next batch, which builds on what this one leaves, once it is stored.
-    pub(super) fn next(&self) -> Decision {
-        let after = |(id, before): (&SectorId, &Arc<Versioned>)| match self.after.get(id) {
-            Some(Some(sector)) if *sector != before.sector => {
-                (*id, Arc::new(Versioned { version: before.version + 1, sector: sector.clone() }))
-            }
-            _ => (*id, Arc::clone(before)),
-        };
-        Decision { newer: self.before.iter().map(after).collect(), ..Decision::default() }
     }
 
     /// Decides those of a batch's records that are not decided yet.
@@ -65,19 +59,19 @@ impl Decision {
                 tracing::error!(sequence, %subject, %why, "a record of the log is unreadable; skipped");
             }
             let Some(id) = entry::sector_of(&entry.record) else { continue };
-            if !self.after.contains_key(&id) {
-                let Some(known) = self.newer.get(&id).cloned().or_else(|| store.kept(id)) else {
-                    self.of_unknown += 1;
-                    continue;
-                };
-                self.after.insert(id, Some(known.sector.clone()));
-                self.before.insert(id, known);
-            }
-            if let Some(place) = self.after.get_mut(&id)
-                && let Some(sector) = place.take()
-            {
+            let course = match self.sectors.entry(id) {
+                hash_map::Entry::Occupied(course) => course.into_mut(),
+                hash_map::Entry::Vacant(place) => match self.newer.remove(&id).or_else(|| store.kept(id)) {
+                    Some(before) => place.insert(Course { after: Some(before.sector.clone()), before }),
+                    None => {
+                        self.of_unknown += 1;
+                        continue;
+                    }
+                },
+            };
+            if let Some(sector) = course.after.take() {
                 let outcome = entry::decide(sector, entry, policy);
-                *place = Some(outcome.sector);
+                course.after = Some(outcome.sector);
                 self.history.extend(outcome.history.into_iter().map(|(happening, verdict)| (id, happening, verdict)));
                 self.outbox.extend(outcome.outbox.into_iter().map(|outgoing| (id, outgoing)));
                 self.messages.extend(outcome.messages.into_iter().map(|message| (id, message)));
@@ -103,13 +97,15 @@ impl Decision {
 
     /// What else is to be stored.
     pub(super) fn into_changes(self) -> Changes {
-        let Decision { before, mut after, outbox, messages, .. } = self;
-        let changed = |known: &Arc<Versioned>| after.remove(&known.sector.id)?.filter(|sector| *sector != known.sector);
-        Changes {
-            sectors: before.values().filter_map(changed).collect(),
-            before: before.into_values().collect(),
-            outbox,
-            messages,
+        let Decision { sectors, outbox, messages, .. } = self;
+        let mut changes = Changes { outbox, messages, ..Changes::default() };
+        for Course { before, after } in sectors.into_values() {
+            if let Some(sector) = after.filter(|sector| *sector != before.sector) {
+                changes.after.push(before.next(sector));
+            }
+            changes.before.push(before);
         }
+        changes.before.sort_unstable_by_key(|known| known.sector.id);
+        changes
     }
 }

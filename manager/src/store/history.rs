@@ -120,10 +120,8 @@ impl Tx {
 }
 
 fn insert<'q>(places: Places, lines: &'q [(SectorId, Happening, Verdict)]) -> Statement<'q> {
-    let statement = Statement::new(format!(
-        "INSERT INTO history (miner, number, at, sequence, actor, token, kind, detail, verdict) VALUES {}",
-        places.rows(lines.len(), 9)
-    ));
+    let into = "INSERT INTO history (miner, number, at, sequence, actor, token, kind, detail, verdict) VALUES ";
+    let statement = Statement::of_rows(places, into, (lines.len(), 9), "");
     lines.iter().fold(statement, |statement, (id, entry, verdict)| {
         statement
             .bind(id.miner.to_string())

@@ -5,7 +5,7 @@
 //! What is decided from it outside a transaction is [confirmed](Tx::confirm) in the one that stores it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -18,13 +18,20 @@ const KEPT_MAX: usize = 20_000;
 
 /// Sectors that somebody has read or stored, each with the version of its row.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Known(BTreeMap<SectorId, Arc<Versioned>>);
+pub(super) struct Known(HashMap<SectorId, Arc<Versioned>>);
 
 /// A sector, and its row's version.
 #[derive(Debug)]
 pub(crate) struct Versioned {
     pub(crate) version: i64,
     pub(crate) sector: Sector,
+}
+
+impl Versioned {
+    /// The sector after a change.
+    pub(crate) fn next(&self, sector: Sector) -> Arc<Versioned> {
+        Arc::new(Versioned { version: self.version + 1, sector })
+    }
 }
 
 /// What committed transactions knew, for those to come.
@@ -38,9 +45,9 @@ impl Known {
     }
 
     /// A sector was stored, and its row has another version.
-    pub(super) fn saved(&mut self, sector: Sector) {
-        if let Some(known) = self.0.get_mut(&sector.id) {
-            *known = Arc::new(Versioned { version: known.version + 1, sector });
+    pub(super) fn saved(&mut self, saved: Arc<Versioned>) {
+        if let Some(known) = self.0.get_mut(&saved.sector.id) {
+            *known = saved;
         }
     }
 
@@ -84,11 +91,11 @@ impl Store {
 
 impl Tx {
     /// Whether all these sectors are still in the database as they are here. If so, this transaction knows them.
-    pub(crate) async fn confirm(&mut self, sectors: Vec<Arc<Versioned>>) -> Result<bool, StoreError> {
+    pub(crate) async fn confirm(&mut self, sectors: &[Arc<Versioned>]) -> Result<bool, StoreError> {
         let versions: Vec<_> = sectors.iter().map(|known| (known.sector.id, known.version)).collect();
         let confirmed = self.changed_among(&versions).await?.is_empty();
         if confirmed {
-            self.known.0.extend(sectors.into_iter().map(|known| (known.sector.id, known)));
+            self.known.0.extend(sectors.iter().map(|known| (known.sector.id, Arc::clone(known))));
         }
         Ok(confirmed)
     }

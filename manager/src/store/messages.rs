@@ -3,7 +3,12 @@
 use sealbus_schema::{MinerId, SectorId, SectorNumber};
 use sqlx::{Row, any::AnyRow};
 
-use super::{Store, StoreError, Tx, WantedMessage, rows, sql};
+use super::{
+    Store, StoreError, Tx, WantedMessage,
+    rows::{self, Places},
+    sql,
+    statements::Statement,
+};
 
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,12 +132,10 @@ impl Tx {
     /// Records that messages are wanted. One that is recorded for a purpose already stays as it is, unless it has failed:
     /// then another one takes its turn.
     pub(crate) async fn want_messages(&mut self, wanted: &[(SectorId, WantedMessage)]) -> Result<(), StoreError> {
-        for wanted in rows::chunks(wanted) {
-            // Nearly always nothing is recorded for any of these purposes.
-            if self.insert_wanted(wanted, 1).await? < wanted.len() as u64 {
-                for message in wanted {
-                    self.want_again(message).await?;
-                }
+        // Nearly always nothing is recorded for any of these purposes.
+        if self.insert_wanted(wanted, 1).await? < wanted.len() as u64 {
+            for message in wanted {
+                self.want_again(message).await?;
             }
         }
         Ok(())
@@ -165,23 +168,9 @@ impl Tx {
 
     /// Inserts those of these messages that are not there, and says how many.
     async fn insert_wanted(&mut self, wanted: &[(SectorId, WantedMessage)], turn: u32) -> Result<u64, StoreError> {
-        let text = format!(
-            "INSERT INTO messages (key, kind, miner, number, attempt, turn, state) VALUES {} ON CONFLICT DO NOTHING",
-            self.places.rows(wanted.len(), 7)
-        );
-        let mut query = sqlx::query(&text);
-        for (sector, WantedMessage { kind, attempt }) in wanted {
-            query = query
-                .bind(kind.key(*sector, *attempt, turn))
-                .bind(kind.name())
-                .bind(sector.miner.to_string())
-                .bind(sector.number.0 as i64)
-                .bind(i64::from(*attempt))
-                .bind(i64::from(turn))
-                .bind("wanted");
-        }
-        let done = query.execute(&mut *self.inner).await.map_err(sql("record that messages are wanted"))?;
-        Ok(done.rows_affected())
+        let places = self.places;
+        let statements = rows::chunks(wanted).map(move |wanted| insert(places, wanted, turn));
+        self.execute_each("record that messages are wanted", Box::new(statements)).await
     }
 
     /// Fixes a wanted message's bytes. From here on only these bytes are ever sent for its purpose.
@@ -303,5 +292,20 @@ fn from_row(row: &AnyRow) -> Result<Message, StoreError> {
         kind,
         sector: SectorId { miner, number: SectorNumber(row.get::<i64, _>("number") as u64) },
         state,
+    })
+}
+
+fn insert<'q>(places: Places, wanted: &'q [(SectorId, WantedMessage)], turn: u32) -> Statement<'q> {
+    let into = "INSERT INTO messages (key, kind, miner, number, attempt, turn, state) VALUES ";
+    let statement = Statement::of_rows(places, into, (wanted.len(), 7), " ON CONFLICT DO NOTHING");
+    wanted.iter().fold(statement, |statement, (sector, WantedMessage { kind, attempt })| {
+        statement
+            .bind(kind.key(*sector, *attempt, turn))
+            .bind(kind.name())
+            .bind(sector.miner.to_string())
+            .bind(sector.number.0 as i64)
+            .bind(i64::from(*attempt))
+            .bind(i64::from(turn))
+            .bind("wanted")
     })
 }

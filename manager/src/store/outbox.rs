@@ -3,7 +3,12 @@
 use sealbus_schema::{MinerId, SectorId, SectorNumber, WorkerName, codec};
 use sqlx::Row;
 
-use super::{Outgoing, Store, StoreError, Tx, rows, sql};
+use super::{
+    Outgoing, Store, StoreError, Tx,
+    rows::{self, Places},
+    sql,
+    statements::Statement,
+};
 
 /// What kind of thing is to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,37 +101,33 @@ impl Store {
 impl Tx {
     /// Adds rows to the outbox, in this order.
     pub(crate) async fn add_to_outbox(&mut self, outgoing: &[(SectorId, Outgoing)]) -> Result<(), StoreError> {
-        for outgoing in rows::chunks(outgoing) {
-            let text = format!(
-                "INSERT INTO outbox (kind, miner, number, worker, lease_sequence, payload) VALUES {}",
-                self.places.rows(outgoing.len(), 6)
-            );
-            let mut query = sqlx::query(&text);
-            for (sector, outgoing) in outgoing {
-                let (kind, worker, lease_sequence, payload) = match outgoing {
-                    Outgoing::Intent(intent) => ("intent", None, intent.lease_sequence, pack(*sector, intent)?),
-                    Outgoing::Fact { worker, token, fact } => {
-                        ("fact", Some(worker.to_string()), token.0, pack(*sector, fact)?)
-                    }
-                    Outgoing::Release { lease_sequence, reason } => {
-                        ("release", None, *lease_sequence, reason.clone().into_bytes())
-                    }
-                    Outgoing::Purge { lease_sequence } => ("purge", None, *lease_sequence, Vec::new()),
-                };
-                query = query
-                    .bind(kind)
-                    .bind(sector.miner.to_string())
-                    .bind(sector.number.0 as i64)
-                    .bind(worker)
-                    .bind(lease_sequence as i64)
-                    .bind(payload);
-            }
-            query.execute(&mut *self.inner).await.map_err(sql("fill the outbox"))?;
-        }
-        Ok(())
+        let places = self.places;
+        let statements = rows::chunks(outgoing).map(move |outgoing| insert(places, outgoing));
+        self.execute_each("fill the outbox", Box::new(statements)).await.map(drop)
     }
 }
 
-fn pack<T: serde::Serialize>(sector: SectorId, message: &T) -> Result<Vec<u8>, StoreError> {
-    codec::encode(message).map_err(|e| StoreError::BadRow { what: format!("sector {sector}"), problem: e.to_string() })
+fn insert<'q>(places: Places, outgoing: &'q [(SectorId, Outgoing)]) -> Statement<'q> {
+    let into = "INSERT INTO outbox (kind, miner, number, worker, lease_sequence, payload) VALUES ";
+    let statement = Statement::of_rows(places, into, (outgoing.len(), 6), "");
+    outgoing.iter().fold(statement, |statement, (sector, outgoing)| {
+        let (kind, worker, lease_sequence, payload) = match outgoing {
+            Outgoing::Intent(intent) => ("intent", None, intent.lease_sequence, codec::encode(intent)),
+            Outgoing::Fact { worker, token, fact } => ("fact", Some(worker.as_str()), token.0, codec::encode(fact)),
+            Outgoing::Release { lease_sequence, reason } => {
+                ("release", None, *lease_sequence, Ok(reason.clone().into_bytes()))
+            }
+            Outgoing::Purge { lease_sequence } => ("purge", None, *lease_sequence, Ok(Vec::new())),
+        };
+        let statement = statement
+            .bind(kind)
+            .bind(sector.miner.to_string())
+            .bind(sector.number.0 as i64)
+            .bind(worker)
+            .bind(lease_sequence as i64);
+        match payload {
+            Ok(payload) => statement.bind(payload),
+            Err(error) => statement.failed(error.into()),
+        }
+    })
 }

@@ -1,6 +1,9 @@
 //! Sectors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sealbus_schema::{MinerId, SealProof, SectorId, lease::Ownership, seal::manager::State};
 use sqlx::Row;
@@ -202,10 +205,20 @@ impl Tx {
         self.save_sectors(vec![sector]).await
     }
 
-    /// Stores sectors, each at most once: of those that were read in this transaction, what has changed.
+    /// Stores sectors that were read in this transaction, each at most once.
     pub(crate) async fn save_sectors(&mut self, sectors: Vec<Sector>) -> Result<(), StoreError> {
+        let next = |sector: Sector| match self.known.get(sector.id) {
+            Some(known) => known.next(sector),
+            None => Arc::new(Versioned { version: 0, sector }),
+        };
+        let sectors = sectors.into_iter().map(next).collect();
+        self.save_versions(sectors).await
+    }
+
+    /// Stores the next versions of sectors, each at most once: of those that this transaction knows, what has changed.
+    pub(crate) async fn save_versions(&mut self, sectors: Vec<Arc<Versioned>>) -> Result<(), StoreError> {
         let mut alike: BTreeMap<Vec<&str>, Vec<Change>> = BTreeMap::new();
-        for sector in &sectors {
+        for Versioned { sector, .. } in sectors.iter().map(AsRef::as_ref) {
             let before = self.known.get(sector.id).map(|known| &known.sector);
             let (names, cells) = changed(sector, before).into_iter().unzip();
             alike.entry(names).or_default().push((sector.id, cells));
@@ -217,8 +230,8 @@ impl Tx {
             .await?;
         if saved != sectors.len() as u64 {
             let what = match &sectors[..] {
-                [sector] => format!("sector {}", sector.id),
-                sectors => format!("{} sectors, the first {}", sectors.len(), sectors[0].id),
+                [only] => format!("sector {}", only.sector.id),
+                sectors => format!("{} sectors, the first {}", sectors.len(), sectors[0].sector.id),
             };
             return Err(StoreError::BadRow { what, problem: format!("only {saved} of them exist") });
         }
@@ -235,13 +248,13 @@ type Change<'a> = (SectorId, Vec<Cell<'a>>);
 /// Stores these columns of sectors, and that there is another version of each.
 fn save<'q>(places: Places, names: &[&str], changes: &'q [Change<'_>]) -> Statement<'q> {
     // Both databases name the columns of a list of values so.
-    let set = names.iter().zip(3..).map(|(name, place)| format!("{name} = new.column{place}, "));
-    let statement = Statement::new(format!(
-        "UPDATE sectors SET {}version = version + 1 FROM (VALUES {}) AS new \
-         WHERE sectors.miner = new.column1 AND sectors.number = new.column2",
-        set.collect::<String>(),
-        places.rows(changes.len(), 2 + names.len())
-    ));
+    let set: String = names.iter().zip(3..).map(|(name, place)| format!("{name} = new.column{place}, ")).collect();
+    let statement = Statement::of_rows(
+        places,
+        &format!("UPDATE sectors SET {set}version = version + 1 FROM (VALUES "),
+        (changes.len(), 2 + names.len()),
+        ") AS new WHERE sectors.miner = new.column1 AND sectors.number = new.column2",
+    );
     changes.iter().fold(statement, |statement, (id, cells)| {
         let statement = statement.bind(id.miner.to_string()).bind(id.number.0 as i64);
         cells.iter().fold(statement, |statement, cell| cell.bind(statement))

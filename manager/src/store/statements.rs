@@ -3,7 +3,7 @@
 use futures::future;
 use sqlx::{Any, Arguments, Encode, Type, any::AnyArguments, error::BoxDynError};
 
-use super::{StoreError, Tx, sql};
+use super::{StoreError, Tx, rows::Places, sql};
 
 /// A statement with its values.
 pub(super) struct Statement<'q> {
@@ -15,9 +15,11 @@ pub(super) struct Statement<'q> {
 pub(super) type Statements<'q> = Box<dyn Iterator<Item = Statement<'q>> + Send + 'q>;
 
 impl<'q> Statement<'q> {
-    /// One without values yet.
-    pub(super) fn new(text: String) -> Self {
-        Self { text, values: Ok(AnyArguments::default()) }
+    /// A statement with places for so many rows of so many values between two texts, without the values.
+    pub(super) fn of_rows(places: Places, before: &str, (rows, columns): (usize, usize), after: &str) -> Self {
+        let mut values = AnyArguments::default();
+        values.reserve(rows * columns, 0);
+        Self { text: format!("{before}{}{after}", places.rows(rows, columns)), values: Ok(values) }
     }
 
     /// With the next value.
