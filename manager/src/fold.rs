@@ -81,6 +81,13 @@ pub async fn take_over(bus: &Bus, store: &Store) -> Result<i64, FoldError> {
 impl Fold<'_> {
     /// Folds until something fails. The caller opens it again; nothing is lost by that.
     pub async fn run(&self) -> Result<Infallible, FoldError> {
+        let failed = self.follow().await;
+        // A database that failed may come back as an earlier state of it.
+        self.store.forget();
+        failed
+    }
+
+    async fn follow(&self) -> Result<Infallible, FoldError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
         let mut last = tx.fold_state().await?.map_or(0, |fold| fold.last_sequence);
         tx.commit().await?;

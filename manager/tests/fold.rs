@@ -312,3 +312,30 @@ async fn reports_are_folded_once_while_another_process_changes_their_sectors(dat
         assert_eq!(sector.issues as usize, 1 + looks);
     }
 }
+
+#[tokio::test]
+async fn a_fold_that_failed_knows_nothing_of_before() {
+    let database = TestDatabase::sqlite();
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let js = jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    let store = database.open().await;
+    let old = fold::take_over(&bus, &store).await.expect("takes over");
+    let (id, token) = claimed(&bus, &store, 1..=1).await[0];
+    fold_all(&bus, &store, old, &js).await;
+
+    // As a failover would, to a state in which the version rose by something else.
+    let raw = database.raw().await;
+    for statement in ["DROP TRIGGER sectors_version", "UPDATE sectors SET issues = 3"] {
+        sqlx::query(statement).execute(&raw).await.expect("done");
+    }
+    let epoch = fold::take_over(&bus, &store).await.expect("takes over");
+    let changed = Notify::new();
+    let fold = Fold { bus: &bus, store: &store, epoch: old, policy: POLICY, changed: &changed };
+    let failed = tokio::time::timeout(Duration::from_secs(30), fold.run()).await.expect("in time");
+    assert!(matches!(failed, Err(FoldError::Store(_))), "{failed:?}");
+
+    bus.release(id, token.0, "a test").await.expect("releases");
+    fold_all(&bus, &store, epoch, &js).await;
+    assert_eq!(store.sector(id).await.expect("reads").expect("exists").issues, 4);
+}

@@ -87,6 +87,11 @@ impl Store {
         let kept = self.known.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.0.get(&id).cloned()
     }
+
+    /// Keeps nothing of what transactions have read or stored so far.
+    pub(crate) fn forget(&self) {
+        self.known.0.lock().unwrap_or_else(PoisonError::into_inner).0.clear();
+    }
 }
 
 impl Tx {
