@@ -131,8 +131,12 @@ impl Arguments {
                 let mut config = Config::load(&config.path)?;
                 let warnings = placed::settle(&mut config)?;
                 std::io::stdout().lock().write_all(config::summary(&config).as_bytes())?;
+                let mut stderr = std::io::stderr().lock();
                 for warning in warnings {
-                    writeln!(std::io::stderr().lock(), "warning: {warning}")?;
+                    writeln!(stderr, "warning: {warning}")?;
+                }
+                for (field, reason) in run::huge_pages_not_to_be_had(&config.processors)? {
+                    writeln!(stderr, "warning: {field}: {reason}")?;
                 }
                 Ok(())
             }

@@ -92,7 +92,9 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
     for Finding { field, problem, fix, .. } in placed::settle(&mut config)? {
         tracing::warn!(field, problem, fix, "processors are placed badly");
     }
-    check_huge_pages(&config.processors)?;
+    for (field, reason) in huge_pages_not_to_be_had(&config.processors)? {
+        tracing::warn!(field, %reason, "not possible as it is now");
+    }
     let opened = open_slots(&config)?;
     let cgroups = control_groups(&config).await?;
     // Executables of other people die with this process only if it becomes them.
@@ -143,18 +145,20 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
     }
 }
 
-/// Refuses what no setting of the machine would mend, and warns of what one would: that may be mended while we run.
-fn check_huge_pages(groups: &[GroupConfig]) -> Result<(), RunError> {
+/// The wishes for huge pages that cannot be met as the machine is, by field: a setting of it may mend them while we run.
+///
+/// # Errors
+/// A wish that no setting would bring true.
+pub fn huge_pages_not_to_be_had(groups: &[GroupConfig]) -> Result<Vec<(String, Impossible)>, RunError> {
+    let mut unmet = Vec::new();
     for (index, group) in groups.iter().enumerate() {
         match group.huge_page_variables(Path::new("/sys"), &group.environment(own_environment())) {
             Ok(_) => {}
             Err(source @ Impossible::MapsItself) => return Err(RunError::HugePages { index, source }),
-            Err(reason) => {
-                tracing::warn!(field = format!("processor[{index}].huge_pages"), %reason, "not possible as it is now");
-            }
+            Err(reason) => unmet.push((format!("processor[{index}].huge_pages"), reason)),
         }
     }
-    Ok(())
+    Ok(unmet)
 }
 
 /// The worker's part of the hierarchy of control groups, without what a dead worker of our name has left in it. Without

@@ -54,12 +54,26 @@ fn control_groups_that_are_demanded_and_huge_pages_that_cannot_be_had_end_the_st
     bench.scripted = false;
     let labels =
         "[[processor]]\nstage = \"pc1\"\nhuge_pages = \"reserved\"\nenv = { FIL_PROOFS_USE_MULTICORE_SDR = \"1\" }\n";
-    let (status, stderr) = run(&bench, "run", &format!("{}{labels}", bench.config()));
-    assert_eq!(status, Some(1), "{stderr}");
-    assert!(
-        stderr.contains("processor[0].huge_pages") && stderr.contains("FIL_PROOFS_USE_MULTICORE_SDR=0"),
-        "{stderr}"
-    );
+    for command in ["check", "run"] {
+        let (status, stderr) = run(&bench, command, &format!("{}{labels}", bench.config()));
+        assert_eq!(status, Some(1), "{stderr}");
+        assert!(
+            stderr.contains("processor[0].huge_pages") && stderr.contains("FIL_PROOFS_USE_MULTICORE_SDR=0"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn check_warns_of_huge_pages_that_the_machine_does_not_have() {
+    let mut bench = Bench::new(nowhere(), 1);
+    bench.scripted = false;
+    // Two layers of 64 GiB on reserved pages: no machine that runs tests has them.
+    let config = bench.config().replace("2KiB", "64GiB");
+    let labels = "[[processor]]\nstage = \"pc1\"\nhuge_pages = \"reserved\"\n";
+    let (status, stderr) = run(&bench, "check", &format!("{config}{labels}"));
+    assert_eq!(status, Some(0), "{stderr}");
+    assert!(stderr.contains("warning: processor[0].huge_pages: PC1 of a 64GiB sector needs"), "{stderr}");
 }
 
 #[tokio::test]
