@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use sealbus_schema::{SectorId, lease::Ownership};
@@ -61,7 +61,7 @@ impl SharedKnown {
     /// Keeps what a transaction knew that has been committed. Sectors that have ended, and that nobody owns, are not asked
     /// for any more.
     pub(super) fn keep(&self, known: Known) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.lock();
         if kept.0.len() + known.0.len() > KEPT_MAX {
             kept.0.clear();
         }
@@ -76,21 +76,24 @@ impl SharedKnown {
 
     /// What is known of these sectors, which may not be so any more.
     fn recall(&self, ids: &BTreeSet<SectorId>) -> Vec<Arc<Versioned>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.lock();
         ids.iter().filter_map(|id| kept.0.get(id).cloned()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Store {
     /// A sector as a transaction of this process read or stored it last, if that is kept. It may have changed since.
     pub(crate) fn kept(&self, id: SectorId) -> Option<Arc<Versioned>> {
-        let kept = self.known.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.0.get(&id).cloned()
+        self.known.lock().0.get(&id).cloned()
     }
 
     /// Keeps nothing of what transactions have read or stored so far.
     pub(crate) fn forget(&self) {
-        self.known.0.lock().unwrap_or_else(PoisonError::into_inner).0.clear();
+        self.known.lock().0.clear();
     }
 }
 

@@ -206,7 +206,7 @@ impl Tx {
     }
 
     /// Stores sectors that were read in this transaction, each at most once.
-    pub(crate) async fn save_sectors(&mut self, sectors: Vec<Sector>) -> Result<(), StoreError> {
+    pub(super) async fn save_sectors(&mut self, sectors: Vec<Sector>) -> Result<(), StoreError> {
         let next = |sector: Sector| match self.known.get(sector.id) {
             Some(known) => known.next(sector),
             None => Arc::new(Versioned { version: 0, sector }),
