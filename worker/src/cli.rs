@@ -130,12 +130,13 @@ impl Arguments {
             Command::Check { config } => {
                 let mut config = Config::load(&config.path)?;
                 let warnings = placed::settle(&mut config)?;
+                let no_huge_pages = run::huge_pages_not_to_be_had(&config.processors)?;
                 std::io::stdout().lock().write_all(config::summary(&config).as_bytes())?;
                 let mut stderr = std::io::stderr().lock();
                 for warning in warnings {
                     writeln!(stderr, "warning: {warning}")?;
                 }
-                for (field, reason) in run::huge_pages_not_to_be_had(&config.processors)? {
+                for (field, reason) in no_huge_pages {
                     writeln!(stderr, "warning: {field}: {reason}")?;
                 }
                 Ok(())
