@@ -22,7 +22,7 @@ use sealbus_worker::{
         exec_child,
     },
     run,
-    stage::Stage,
+    stage::{Stage, huge_pages},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -147,6 +147,12 @@ impl Arguments {
             }
             Command::Processor { stage, damocles, stable_wait_ms, args } => {
                 start_log(EnvFilter::from_default_env());
+                if stage == Stage::Pc1
+                    && damocles.is_none()
+                    && let Err(error) = huge_pages::start_again_until_asked_for()
+                {
+                    tracing::warn!(%error, "labels may lie on small pages, which costs time only");
+                }
                 let engine = match damocles {
                     None => Engine::BuiltIn,
                     Some(bin) => {

@@ -9,8 +9,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    env, fs, io,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
+    process::Command,
     str::FromStr,
 };
 
@@ -22,6 +24,12 @@ pub const TUNABLES: &str = "GLIBC_TUNABLES";
 pub const MULTICORE: &str = "FIL_PROOFS_USE_MULTICORE_SDR";
 /// What a processor of PC1 needs of reserved pages besides two layers: the allocator puts other large blocks there too.
 const SPARE_BYTES: u64 = 64 << 20;
+/// By which [`TUNABLES`] the allocator is to ask the kernel for huge pages.
+const ASK: &str = "glibc.malloc.hugetlb=1";
+/// How often this processor was started again because the allocator did not ask.
+const STARTS: &str = "SEALBUS_HUGE_PAGES_STARTS";
+/// Seen: in two of five starts the allocator did not ask, so all of these are used up once in 10^12.
+const MAX_STARTS: u32 = 32;
 
 /// What the labels are to lie on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -174,7 +182,7 @@ impl HugePages {
             (Wish::Transparent, _) if self.transparent == Transparent::Never => return Err(Impossible::Never),
             (Wish::Transparent, true) if self.transparent != Transparent::Always => return Err(Impossible::NotAlways),
             (Wish::Transparent, true) => return Ok(BTreeMap::new()),
-            (Wish::Transparent, false) => "glibc.malloc.hugetlb=1",
+            (Wish::Transparent, false) => ASK,
         };
         let value = match environment.get(TUNABLES).filter(|set| !set.is_empty()) {
             Some(set) => format!("{set}:{tunable}"),
@@ -228,6 +236,40 @@ impl InUse {
     pub fn huge_bytes(&self) -> u64 {
         self.transparent_bytes + self.reserved_bytes
     }
+}
+
+/// Becomes this program anew, with the same arguments, if the C library was told to ask for huge pages and does not.
+/// To be called before anything else is done.
+///
+/// glibc 2.36 reads whether the machine's setting is `madvise` into a buffer that it does not end by a zero, and
+/// compares that as text: by what lay on its stack it finds the setting unknown, and says nothing. That it asks is seen
+/// on the heap, which it then lets grow by huge pages. Each start has another stack.
+///
+/// # Errors
+/// If the allocator does not ask after all starts, or this program cannot be started again. PC1 works without, more
+/// slowly.
+pub fn start_again_until_asked_for() -> io::Result<()> {
+    let told = env::var(TUNABLES).is_ok_and(|tunables| tunables.split(':').any(|tunable| tunable == ASK));
+    if !told || HugePages::read(Path::new("/sys")).transparent != Transparent::Madvise {
+        return Ok(());
+    }
+    if asked_for_on_heap(&fs::read_to_string("/proc/self/smaps")?) {
+        return Ok(());
+    }
+    let starts: u32 = env::var(STARTS).ok().and_then(|starts| starts.parse().ok()).unwrap_or(0);
+    if starts >= MAX_STARTS {
+        return Err(io::Error::other(format!("the C library does not ask for huge pages after {starts} more starts")));
+    }
+    // Of another length each time, so that the stack is another one also where addresses are not random.
+    let next = format!("{:0width$}", starts + 1, width = starts as usize + 1);
+    Err(Command::new(env::current_exe()?).args(env::args_os().skip(1)).env(STARTS, next).exec())
+}
+
+/// Whether the heap is marked for huge pages (`hg`), from the text of `smaps`.
+fn asked_for_on_heap(smaps: &str) -> bool {
+    let heap = smaps.lines().skip_while(|line| !line.ends_with("[heap]"));
+    let mut flags = heap.filter_map(|line| line.strip_prefix("VmFlags:"));
+    flags.next().is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hg"))
 }
 
 /// The setting for pages of 2 MiB: that of their size, if it does not leave it to the general one.
@@ -330,6 +372,19 @@ mod tests {
                     Shared_Hugetlb:        0 kB\nPrivate_Hugetlb:    2048 kB\nLocked:            16384 kB\n";
         let expected = InUse { transparent_bytes: 16 << 20, reserved_bytes: 2 << 20, locked_bytes: 16 << 20 };
         assert_eq!(InUse::parse(text), expected);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_read_from_the_flags_of_the_heap_alone() {
+        let smaps = |heap: &str, other: &str| {
+            format!(
+                "55-56 r-xp 00 00:00 1 /bin/x\nVmFlags: rd ex {other}\n57-58 rw-p 00 00:00 0      [heap]\nRss: 8 kB\n\
+                 VmFlags: rd wr {heap}\n7f-80 rw-p 00 00:00 0 \nVmFlags: rd wr {other}\n"
+            )
+        };
+        assert!(asked_for_on_heap(&smaps("ac hg", "ac")));
+        assert!(!asked_for_on_heap(&smaps("ac", "ac hg")));
+        assert!(!asked_for_on_heap("57-58 rw-p 00 00:00 0\nVmFlags: hg\n"), "no heap");
     }
 
     #[test]
