@@ -28,7 +28,7 @@ const SPARE_BYTES: u64 = 64 << 20;
 const ASK: &str = "glibc.malloc.hugetlb=1";
 /// How often this processor was started again because the allocator did not ask.
 const STARTS: &str = "SEALBUS_HUGE_PAGES_STARTS";
-/// Seen: in two of five starts the allocator did not ask, so all of these are used up once in 10^12.
+/// Seen: the allocator did not ask in up to two of three starts, as if by chance each time, so a few are enough.
 const MAX_STARTS: u32 = 32;
 
 /// What the labels are to lie on.
