@@ -76,6 +76,6 @@ async fn a_server_that_is_not_there_is_named() {
     let connection =
         Connection { url: "nats://127.0.0.1:9".into(), nkey_seed_file: None, credentials_file: None, ca_file: None };
     let error = connection.connect("test").await.expect_err("nobody listens there");
-    assert!(error.is_transient());
+    assert!(!error.is_misconfigured());
     assert!(error.to_string().contains("nats://127.0.0.1:9"));
 }
