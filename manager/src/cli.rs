@@ -88,7 +88,7 @@ impl Cli {
     /// What is logged when `RUST_LOG` says nothing: a running manager tells what changes, a command only what is wrong.
     pub const fn default_log_filter(&self) -> &'static str {
         match self.command {
-            Command::Run(_) => "info,async_nats=warn,filecoin_proofs=warn,storage_proofs_core=warn",
+            Command::Run(_) => "info,async_nats=off,filecoin_proofs=warn,storage_proofs_core=warn",
             _ => "warn",
         }
     }
@@ -150,21 +150,13 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 async fn run(config: Config) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let running = serve::run(config);
-    tokio::pin!(running);
-    loop {
-        tokio::select! {
-            ended = &mut running => match ended {
-                Ok(never) => match never {},
-                Err(error) => return Err(error.into()),
-            },
-            _ = hang_up.recv() => tracing::info!(
-                "SIGHUP: there is nothing to reload; files of identities are read at each connection, the configuration at the start"
-            ),
-            _ = terminate.recv() => { tracing::info!("stopped by SIGTERM"); return Ok(()); }
-            _ = tokio::signal::ctrl_c() => { tracing::info!("stopped by SIGINT"); return Ok(()); }
-        }
+    tokio::select! {
+        ended = serve::run(config) => match ended {
+            Ok(never) => match never {},
+            Err(error) => Err(error.into()),
+        },
+        _ = terminate.recv() => { tracing::info!("stopped by SIGTERM"); Ok(()) }
+        _ = tokio::signal::ctrl_c() => { tracing::info!("stopped by SIGINT"); Ok(()) }
     }
 }
 

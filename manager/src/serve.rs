@@ -125,6 +125,29 @@ pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError>
 
 /// [`run`] with something else in the place of the proofs library.
 pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {
+    tokio::select! {
+        ended = serve(config, verifier) => ended,
+        never = outlive_hang_ups() => Ok(never),
+    }
+}
+
+/// SIGHUP comes from a terminal that is closed, and from people who want something read again. It ends nothing.
+async fn outlive_hang_ups() -> std::convert::Infallible {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::hangup()) {
+        Ok(mut hang_up) => {
+            while hang_up.recv().await.is_some() {
+                tracing::info!(
+                    "SIGHUP: nothing to reload; identities are read at each connection, the configuration at the start"
+                );
+            }
+        }
+        Err(error) => tracing::warn!(%error, "SIGHUP cannot be caught; it would end the manager"),
+    }
+    std::future::pending().await
+}
+
+async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {
     let config = Arc::new(config);
     for sealbus_nats::NotThere { field, problem } in config.not_there() {
         tracing::warn!(field, problem, "not there, or not as it must be");

@@ -3,11 +3,7 @@
 //! The lock decides who *starts*; who may *write* is decided by the fold's epoch, in each transaction. So a holder that
 //! was paused while its lock went to somebody else is refused when it comes back, whatever it believes.
 
-use std::{
-    fs::{File, OpenOptions},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fs::File, path::PathBuf, time::Duration};
 
 use sqlx::{AnyConnection, Row};
 
@@ -98,7 +94,7 @@ impl Leadership {
 fn lock_file(mut path: PathBuf) -> Result<Option<File>, StoreError> {
     path.as_mut_os_string().push(".leader");
     let failed = |source: std::io::Error| sql("lock the database for one manager")(source.into());
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let file = open::lock_file(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),

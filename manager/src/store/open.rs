@@ -227,6 +227,16 @@ fn in_address(path: &Path) -> String {
     path.as_os_str().as_encoded_bytes().iter().map(spelled).collect()
 }
 
+/// A file that is only locked, never written. One that another user has made is good enough.
+pub(super) fn lock_file(path: &Path) -> io::Result<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            OpenOptions::new().write(true).create(true).truncate(false).open(path)
+        }
+        opened => opened,
+    }
+}
+
 fn file_id(path: &Path) -> io::Result<FileId> {
     std::fs::metadata(path).map(|found| FileId { device: found.dev(), inode: found.ino() })
 }
@@ -237,7 +247,7 @@ async fn lock_opening(path: &Path) -> Result<File, StoreError> {
     let failed = |source: io::Error| StoreError::open(&path.display().to_string(), source.into());
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&lock).map_err(failed)?;
+    let file = lock_file(Path::new(&lock)).map_err(failed)?;
     let deadline = Instant::now() + OPENING_LIMIT;
     loop {
         match file.try_lock() {
