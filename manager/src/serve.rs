@@ -38,6 +38,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// How long the manager must have worked before a wait counts as over: a database that is full still takes small things.
 const STEADY: Duration = Duration::from_secs(10);
 
+/// What is said when the holder of the fold has lost something that it needs.
+const CANNOT_WORK: &str = "the manager cannot work";
+
 /// Why the manager does not run, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -168,8 +171,10 @@ async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::conve
         if error.is_misconfigured() {
             return Err(error);
         }
-        tokio::time::sleep(patience.failed("the manager cannot work", &chain_of(&error))).await;
-        manager.renew().await;
+        tokio::time::sleep(patience.failed(CANNOT_WORK, &chain_of(&error))).await;
+        while let Err(error) = manager.renew().await {
+            tokio::time::sleep(patience.failed(CANNOT_WORK, &chain_of(&error))).await;
+        }
     }
 }
 
@@ -192,17 +197,19 @@ impl Manager {
         }
     }
 
-    /// Takes up what may have been changed since the database was opened: its password, and the file in its place.
-    async fn renew(&mut self) {
-        // What fails here fails again when it is used, and is said there.
-        if self.store.check_file().is_err_and(|error| error.is_replaced()) {
-            if let Ok(store) = Store::open_existing(&self.config.database).await {
-                tracing::warn!(database = %self.config.database, "going on with the database that is there now");
-                self.store = store;
-            }
-        } else {
-            let _ = self.store.renew_password();
+    /// Opens the database anew. A connection whose transaction could not be ended takes no other one, the password may be
+    /// another one by now, and so may the file.
+    async fn renew(&mut self) -> Result<(), StoreError> {
+        let is_other = match self.store.check_file() {
+            Err(error) if error.is_replaced() => true,
+            // Nothing is begun in the place of a file that is gone, and the one that is open is not let go.
+            checked => checked.map(|()| false)?,
+        };
+        self.store = Store::open_existing(&self.config.database).await?;
+        if is_other {
+            tracing::warn!(database = %self.config.database, "going on with the database that is there now");
         }
+        Ok(())
     }
 
     async fn work(&self, patience: &mut Patience) -> Result<std::convert::Infallible, ServeError> {

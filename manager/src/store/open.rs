@@ -100,14 +100,6 @@ impl Store {
             Err(error) => Err(StoreError::open(&self.database.to_string(), error.into())),
         }
     }
-
-    /// Takes what the password's file holds now for the connections that are made from now on.
-    pub fn renew_password(&self) -> Result<(), StoreError> {
-        if let Database::Postgres { .. } = self.database {
-            self.pool.set_connect_options(options(&self.database, IfMissing::Refuse)?);
-        }
-        Ok(())
-    }
 }
 
 async fn open(database: &Database, if_missing: IfMissing) -> Result<Store, StoreError> {
