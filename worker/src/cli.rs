@@ -14,7 +14,6 @@ use sealbus_worker::{
     config::{Config, ConfigError},
     out::{self, OutError},
     params::{self, ParamsCommand},
-    plan::placed,
     processor::{
         child::{
             self, Engine,
