@@ -14,6 +14,8 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+use sealbus_manager::errln;
+
 use crate::cluster::{Cluster, Settings};
 use progress::Progress;
 
@@ -41,10 +43,10 @@ impl Demo {
     pub fn run(&self, stop: &AtomicBool) -> anyhow::Result<()> {
         let _lock = clear(&self.root)?;
         let settings = Settings { slots: self.slots, ..Settings::from_env()? };
-        eprintln!("demo: starting NATS, the devnet, the manager and a worker with {} slot(s)", self.slots);
+        errln!("demo: starting NATS, the devnet, the manager and a worker with {} slot(s)", self.slots);
         let mut cluster = Cluster::start(&self.root.join("run"), settings)?;
         cluster.pledge(self.sectors)?;
-        eprintln!(
+        errln!(
             "demo: pledged {} sector(s) of {}; logs are in {}",
             self.sectors,
             cluster.miner(),
@@ -53,7 +55,8 @@ impl Demo {
         self.watch(&mut cluster, stop)?;
         summary::print(&cluster, &self.active_on_chain(&cluster)?)?;
         if self.keep {
-            eprintln!("\ndemo: everything keeps running; press Ctrl-C to end it");
+            errln!("");
+            errln!("demo: everything keeps running; press Ctrl-C to end it");
             while !stop.load(Ordering::Relaxed) {
                 cluster.check_alive()?;
                 std::thread::sleep(PERIOD);
@@ -122,7 +125,7 @@ fn clear(root: &Path) -> anyhow::Result<fs::File> {
     }
     let run = root.join("run");
     if run.exists() {
-        eprintln!("demo: starting clean (the test chain of the last run lived in memory and is gone)");
+        errln!("demo: starting clean (the test chain of the last run lived in memory and is gone)");
         fs::remove_dir_all(&run).with_context(|| format!("cannot clear {}", run.display()))?;
     }
     Ok(lock)

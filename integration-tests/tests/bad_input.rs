@@ -2,12 +2,18 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
 };
 
 use sealbus_integration_tests::cluster::{Cluster, Settings, own_binary, wait_within};
+
+/// The exit code of a wrong configuration.
+const MISCONFIGURED: i32 = 78;
+/// The exit code when something is not there that the configuration names.
+const NOT_THERE: i32 = 75;
 
 /// A cluster whose manager is not started. No proofs are needed here.
 fn cluster(directory: &Path) -> Cluster {
@@ -47,9 +53,9 @@ fn run_to_its_end(cluster: &Cluster, arguments: &[&str]) -> (Output, String) {
     (output, said)
 }
 
-fn refused(cluster: &Cluster, arguments: &[&str], words: &[&str]) {
+fn refused(cluster: &Cluster, arguments: &[&str], code: i32, words: &[&str]) {
     let (output, said) = run_to_its_end(cluster, arguments);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(code), "{said}");
     for word in words {
         assert!(said.contains(word), "`{word}` is not in: {said}");
     }
@@ -59,6 +65,11 @@ fn refused(cluster: &Cluster, arguments: &[&str], words: &[&str]) {
 /// Starts the manager, waits until its log says all the words, and expects it to be still there, trying.
 fn keeps_trying(cluster: &mut Cluster, words: &[&str]) {
     cluster.start_manager().expect("starts");
+    keeps_saying(cluster, words);
+}
+
+/// Waits until the manager's log says all the words, and expects it to be still there.
+fn keeps_saying(cluster: &mut Cluster, words: &[&str]) {
     let log = cluster.root().join("manager.log");
     let said = wait_within(Duration::from_secs(60), "the words in the log", || {
         let text = fs::read_to_string(&log).unwrap_or_default();
@@ -77,40 +88,106 @@ fn a_configuration_that_makes_no_sense_names_the_field() {
     for (from, to, words) in [
         ("[chain]", "[chain]\nconfidence = 3", ["confidence", "unknown field"]),
         ("\"2KiB\"", "\"3KiB\"", ["3KiB", "2KiB, 8MiB, 512MiB, 32GiB, 64GiB"]),
-        ("/store\"", "/no-store\"", ["store[0].path", "no-store"]),
+        ("url = \"http", "url = \"ws", ["chain.url", "http:// for ws://"]),
         ("\"f01000\"", "\"f01x\"", ["f01x", "id"]),
     ] {
         fs::write(cluster.manager_config(), &original).expect("writes");
         rewrite(&cluster, from, to);
-        refused(&cluster, &["run"], &words);
-        refused(&cluster, &["check"], &words);
+        refused(&cluster, &["run"], MISCONFIGURED, &words);
+        refused(&cluster, &["check"], MISCONFIGURED, &words);
     }
 }
 
 #[test]
-fn a_miner_that_the_chain_does_not_have_or_has_otherwise_is_refused() {
+fn a_miner_that_the_chain_has_otherwise_is_refused_and_one_that_it_has_not_yet_is_waited_for() {
     let directory = tempfile::tempdir().expect("directory");
-    let cluster = cluster(directory.path());
-    refused(&cluster, &["pledge", "--miner", "f07777"], &["f07777", "f01000"]);
+    let mut cluster = cluster(directory.path());
+    refused(&cluster, &["pledge", "--miner", "f07777"], 1, &["f07777", "f01000"]);
     rewrite(&cluster, "\"2KiB\"", "\"8MiB\"");
-    refused(&cluster, &["run"], &["sector_size", "8MiB", "2KiB"]);
+    refused(&cluster, &["run"], MISCONFIGURED, &["sector_size", "8MiB", "2KiB"]);
+    refused(&cluster, &["check"], MISCONFIGURED, &["sector_size", "8MiB", "2KiB"]);
     rewrite(&cluster, "\"f01000\"", "\"f07777\"");
-    refused(&cluster, &["run"], &["f07777", "sealbus-devnet"]);
+    let (output, said) = run_to_its_end(&cluster, &["check"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(NOT_THERE), "{said}");
+    assert!(told.contains("not there now: miner[0]") && told.contains("f07777"), "{told}");
+    keeps_trying(&mut cluster, &["f07777", "sealbus-devnet", "trying again"]);
 }
 
 #[test]
-fn a_token_that_the_node_does_not_take_is_refused_with_its_file_and_without_its_text() {
+fn a_command_needs_only_what_it_uses_and_check_names_what_is_not_there() {
     let directory = tempfile::tempdir().expect("directory");
-    let cluster = cluster(directory.path());
+    let mut cluster = cluster(directory.path());
+    keeps_trying(&mut cluster, &["the manager runs"]);
+    let (output, said) = run_to_its_end(&cluster, &["check"]);
+    assert!(said.is_empty() || output.status.code() == Some(NOT_THERE), "{said}");
+    rewrite(&cluster, "/store\"", "/no-store\"");
+    let (output, said) = run_to_its_end(&cluster, &["sectors", "blocked"]);
+    assert!(output.status.success(), "{said}");
+    let (output, said) = run_to_its_end(&cluster, &["check"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(NOT_THERE), "{said}");
+    assert!(told.contains("not there now: store[0].path") && told.contains("no-store"), "{told}");
+    let (output, said) = run_to_its_end(&cluster, &["check", "--offline"]);
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn a_token_that_the_node_does_not_take_is_waited_for_with_its_file_and_without_its_text() {
+    let directory = tempfile::tempdir().expect("directory");
+    let mut cluster = cluster(directory.path());
     let token = directory.path().join("bad-token");
     fs::write(&token, "eyJhbGciOiJIUzI1NiJ9.c2VjcmV0.bm9wZQ").expect("writes");
     rewrite(&cluster, "devnet/token-sign", "bad-token");
-    let (output, said) = run_to_its_end(&cluster, &["run"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("bad-token"), "{said}");
+    keeps_trying(&mut cluster, &["bad-token", "trying again"]);
+    let log = cluster.root().join("manager.log");
+    let said = fs::read_to_string(&log).expect("reads");
     assert!(!said.contains("c2VjcmV0"), "the token is in the output: {said}");
-    rewrite(&cluster, "bad-token", "no-such-token");
-    refused(&cluster, &["run"], &["no-such-token"]);
+    // The node gives a new one.
+    fs::copy(cluster.root().join("devnet/token-sign"), &token).expect("copies");
+    wait_within(Duration::from_secs(60), "the running manager", || {
+        Ok(fs::read_to_string(&log)?.contains("the manager runs").then_some(()))
+    })
+    .expect("it goes on by itself");
+}
+
+#[test]
+fn a_hang_up_and_a_log_that_nobody_reads_do_not_end_the_manager() {
+    let directory = tempfile::tempdir().expect("directory");
+    let cluster = cluster(directory.path());
+    let mut manager = Command::new(own_binary("sealbus-manager").expect("built"))
+        .args(["run", "--config"])
+        .arg(cluster.manager_config())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut log = BufReader::new(manager.stderr.take().expect("a pipe"));
+    let mut said = String::new();
+    let mut until = |words: &str| {
+        while !said.contains(words) {
+            assert_ne!(log.read_line(&mut said).expect("reads"), 0, "it ended: {said}");
+        }
+    };
+    until("the manager runs");
+    let pid = manager.id().to_string();
+    let hang_up = || assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("runs").success());
+    hang_up();
+    until("SIGHUP: nothing to reload");
+    // Whatever is logged from now on meets a closed pipe.
+    drop(log);
+    hang_up();
+    let pledge = run_to_its_end(&cluster, &["pledge", "--miner", "f01000"]);
+    assert!(pledge.0.status.success(), "{}", pledge.1);
+    let taken = wait_within(Duration::from_secs(60), "a sector with a number", || {
+        assert!(manager.try_wait()?.is_none(), "it ended");
+        let (output, _) = run_to_its_end(&cluster, &["sectors", "list", "--json"]);
+        Ok(String::from_utf8_lossy(&output.stdout).contains("f01000/1\"").then_some(()))
+    });
+    manager.kill().expect("kills");
+    manager.wait().expect("reaps");
+    taken.expect("it works on");
 }
 
 #[test]
@@ -139,15 +216,18 @@ fn a_nats_server_that_is_not_there_is_named_and_waited_for_until_it_comes() {
 }
 
 #[test]
-fn an_identity_that_nats_does_not_know_is_refused() {
+fn an_identity_that_nats_does_not_know_is_waited_for_until_its_file_has_another() {
     let directory = tempfile::tempdir().expect("directory");
-    let cluster = cluster(directory.path());
+    let mut cluster = cluster(directory.path());
     let stranger = nkeys::KeyPair::new_user().seed().expect("a seed");
     fs::write(directory.path().join("stranger.nk"), stranger).expect("writes");
     rewrite(&cluster, "manager.nk", "stranger.nk");
-    refused(&cluster, &["run"], &["nkey_seed_file", "127.0.0.1"]);
-    rewrite(&cluster, "stranger.nk", "missing.nk");
-    refused(&cluster, &["run"], &["nats.nkey_seed_file", "missing.nk"]);
+    keeps_trying(&mut cluster, &["nkey_seed_file", "127.0.0.1", "trying again"]);
+    let path = directory.path().join("stranger.nk");
+    fs::remove_file(&path).expect("removes");
+    keeps_saying(&mut cluster, &["cannot read nats.nkey_seed_file", "stranger.nk"]);
+    fs::copy(directory.path().join("manager.nk"), &path).expect("copies");
+    keeps_saying(&mut cluster, &["the manager runs"]);
 }
 
 #[test]
@@ -164,27 +244,35 @@ fn a_database_folded_from_another_stream_is_refused() {
     cluster.kill_nats();
     fs::remove_dir_all(cluster.root().join("nats")).expect("the queue loses its data");
     cluster.start_nats().expect("starts");
-    refused(&cluster, &["run"], &["SEAL_SECTORS", "made anew"]);
+    keeps_trying(&mut cluster, &["SEAL_SECTORS", "made anew"]);
 }
 
 #[test]
-fn a_queue_that_is_replaced_under_a_running_manager_ends_it() {
+fn a_manager_whose_queue_was_replaced_waits_for_the_order_to_go_on() {
     let directory = tempfile::tempdir().expect("directory");
     let mut cluster = cluster(directory.path());
     keeps_trying(&mut cluster, &["the manager runs"]);
     cluster.kill_nats();
     fs::remove_dir_all(cluster.root().join("nats")).expect("the queue loses its data");
     cluster.start_nats().expect("starts");
-    let end = wait_within(Duration::from_secs(120), "the manager's end", || Ok(cluster.check_alive().err()));
-    let said = end.expect("it does not work on another queue").to_string();
-    assert!(said.contains("made anew") && said.contains("bus recover"), "{said}");
+    keeps_saying(&mut cluster, &["made anew", "bus recover", "trying again"]);
+    let (output, said) = run_to_its_end(&cluster, &["bus", "recover", "--yes"]);
+    assert!(output.status.success(), "{said}");
+    let log = cluster.root().join("manager.log");
+    wait_within(Duration::from_secs(60), "the manager on the new queue", || {
+        Ok((fs::read_to_string(&log)?.matches("the manager runs").count() == 2).then_some(()))
+    })
+    .expect("it goes on by itself");
 }
 
 #[test]
 fn commands_on_things_that_do_not_exist_say_so() {
     let directory = tempfile::tempdir().expect("directory");
-    let cluster = cluster(directory.path());
-    refused(&cluster, &["sectors", "show", "f01000/99"], &["f01000/99", "sectors list"]);
+    let mut cluster = cluster(directory.path());
+    // No command makes a database in which nobody would look.
+    refused(&cluster, &["sectors", "show", "f01000/99"], 1, &["there is no database", "start the manager"]);
+    keeps_trying(&mut cluster, &["the manager runs"]);
+    refused(&cluster, &["sectors", "show", "f01000/99"], 1, &["f01000/99", "sectors list"]);
     let (output, said) = run_to_its_end(&cluster, &["sectors", "show", "nonsense"]);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("f01000/42"), "{said}");

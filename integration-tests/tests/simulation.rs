@@ -1,5 +1,7 @@
 //! Simulated worlds hold, and each mistake that can be planted is found. `make sim` runs many more worlds.
 
+#![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
+
 use sealbus_integration_tests::sim::{
     bug::Bug,
     run::{Options, many, one},

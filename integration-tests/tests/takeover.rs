@@ -144,7 +144,7 @@ fn a_manager_outlives_its_database_server_and_shows_no_password() -> anyhow::Res
     cluster.start_manager()?;
     wait_for_words(&mut cluster, "manager", HOLDS, 1)?;
     cluster.postgres().into_iter().for_each(|postgres| postgres.kill());
-    wait_for_words(&mut cluster, "manager", "starting again", 2)?;
+    wait_for_words(&mut cluster, "manager", "the manager cannot work", 1)?;
     let error = cluster.pledge(1).expect_err("there is no database").to_string();
     ensure!(error.contains("postgres://"), "the database is not named: {error}");
     cluster.postgres().map(|postgres| postgres.restart()).transpose()?;

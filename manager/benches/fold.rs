@@ -5,6 +5,8 @@
 //! stretch, the log is filled, read raw, folded into SQLite and folded into PostgreSQL; then what the chain brings to each
 //! life is stored, outside the measured time.
 
+#![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
+
 #[path = "../tests/databases/mod.rs"]
 mod databases;
 #[path = "../../nats/tests/support/mod.rs"]

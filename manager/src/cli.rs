@@ -1,9 +1,11 @@
 //! The command line: nouns, then verbs; tables for people, `--json` for scripts.
 //!
-//! Data goes to stdout, everything else to stderr. Exit code 0: done; 1: it failed; 2: the command is wrong.
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 75 something
+//! that the configuration names is not there now (`check`); 78 the configuration is wrong; 141 nobody reads stdout any more.
 
 mod audit;
 mod bus;
+mod check;
 mod decode;
 mod fleet;
 mod person;
@@ -20,7 +22,17 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use person::Usage;
 
-use crate::{config::Config, serve, store::Store};
+use crate::{
+    config::{Config, ConfigError},
+    out, serve,
+    serve::ServeError,
+    store::Store,
+};
+
+/// `EX_CONFIG` of sysexits(3): a person must change the configuration. The unit does not start the manager again then.
+const MISCONFIGURED: u8 = 78;
+/// `EX_TEMPFAIL`: the configuration makes sense, and something that it names is not there.
+const NOT_THERE: u8 = 75;
 
 /// The manager of Sealbus: intents, chain, records.
 #[derive(Debug, Parser)]
@@ -35,7 +47,7 @@ enum Command {
     /// Run the manager until it is stopped.
     Run(ConfigArg),
     /// Check a configuration without starting anything.
-    Check(Check),
+    Check(check::Check),
     /// Ask for sectors without data.
     Pledge(pledge::Pledge),
     /// The sectors and what happened to them.
@@ -76,7 +88,7 @@ impl Cli {
     /// What is logged when `RUST_LOG` says nothing: a running manager tells what changes, a command only what is wrong.
     pub const fn default_log_filter(&self) -> &'static str {
         match self.command {
-            Command::Run(_) => "info,async_nats=warn,filecoin_proofs=warn,storage_proofs_core=warn",
+            Command::Run(_) => "info,async_nats=off,filecoin_proofs=warn,storage_proofs_core=warn",
             _ => "warn",
         }
     }
@@ -90,23 +102,13 @@ pub struct ConfigArg {
     config: PathBuf,
 }
 
-/// What to check.
-#[derive(Debug, Args)]
-pub struct Check {
-    #[command(flatten)]
-    config: ConfigArg,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
 impl ConfigArg {
     fn load(&self) -> anyhow::Result<Config> {
         Ok(Config::load(&self.config)?)
     }
 
     async fn store(&self) -> anyhow::Result<Store> {
-        Ok(Store::open(&self.load()?.database).await?)
+        Ok(Store::open_existing(&self.load()?.database).await?)
     }
 }
 
@@ -114,7 +116,7 @@ impl ConfigArg {
 pub async fn main(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(config) => run(config.load()?).await,
-        Command::Check(check) => check.run(),
+        Command::Check(check) => check.run().await,
         Command::Pledge(pledge) => pledge.run().await,
         Command::Sectors { verb } => verb.run().await,
         Command::Workers { verb } => verb.run().await,
@@ -123,25 +125,26 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Audit { verb } => verb.run().await,
         Command::Decode(decode) => decode.run(),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "sealbus-manager", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "sealbus-manager", &mut script);
+            out::bytes(&script);
             Ok(())
         }
     }
 }
 
-impl Check {
-    fn run(self) -> anyhow::Result<()> {
-        let (path, loaded) = (self.config.config.display(), self.config.load()?);
-        if self.json {
-            let miners: Vec<_> = loaded.miners.iter().map(|miner| miner.id).collect();
-            let stores: Vec<_> = loaded.stores.iter().map(|store| &store.name).collect();
-            return print_json(
-                &serde_json::json!({ "config": path.to_string(), "good": true, "miners": miners, "stores": stores }),
-            );
-        }
-        println!("{path} is good: miners {}", loaded.miner_names());
-        Ok(())
+/// The exit code that tells what kind of failure it was.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Usage>() {
+        return 2;
     }
+    if error.is::<check::NotAllThere>() {
+        return NOT_THERE;
+    }
+    let misconfigured = error.downcast_ref::<ServeError>().is_some_and(ServeError::is_misconfigured);
+    // A file that cannot be read is not there; a file that says something wrong must be changed.
+    let bad_file = error.downcast_ref::<ConfigError>().is_some_and(|error| !matches!(error, ConfigError::Read { .. }));
+    if misconfigured || bad_file { MISCONFIGURED } else { 1 }
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
@@ -159,6 +162,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
 /// Prints a value as JSON on stdout.
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    out::json(&serde_json::to_string_pretty(value)?);
     Ok(())
 }

@@ -1,4 +1,8 @@
 //! The manager's configuration: one TOML file, checked before anything is opened.
+//!
+//! Whether it makes sense is one question, and whether all is there that it names is another: a disk that is not mounted yet
+//! is no mistake of the file. [`Config::load`] answers the first, `Config::not_there` the second; a running manager waits
+//! for what is not there, and a command needs only what it uses.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +14,10 @@ use sealbus_nats::{Connection, topology::Layout};
 use sealbus_schema::{MinerId, SectorSize};
 use serde::Deserialize;
 
+use crate::chain::Endpoint;
+
 mod database;
+mod there;
 
 pub use database::Database;
 
@@ -179,7 +186,12 @@ impl Config {
 
     fn check(&self) -> Result<(), (String, String)> {
         let refuse = |field: &str, problem: String| Err((field.to_owned(), problem));
-        self.database.check()?;
+        if let Err(error) = self.nats.check() {
+            return refuse("[nats]", error.to_string());
+        }
+        if let Err(error) = self.chain.endpoint().check() {
+            return refuse("chain.url", error.to_string());
+        }
         if !matches!(self.streams.replicas, 1 | 3 | 5) {
             return refuse("streams.replicas", format!("{} is not 1, 3 or 5", self.streams.replicas));
         }
@@ -229,12 +241,6 @@ impl Config {
             if !names.insert(&store.name) {
                 return Err((format!("store[{index}].name"), format!("`{}` is configured twice", store.name)));
             }
-            if !store.path.is_dir() {
-                return Err((
-                    format!("store[{index}].path"),
-                    format!("{} is not a directory: make or mount it first", store.path.display()),
-                ));
-            }
         }
         if self.policy.max_attempts == 0 {
             return refuse("policy.max_attempts", "must be at least 1".to_owned());
@@ -268,6 +274,11 @@ impl Streams {
 }
 
 impl Chain {
+    /// Where the node is.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::new(self.url.clone(), self.token_file.clone())
+    }
+
     /// How often the node is asked for its head.
     pub const fn poll_interval(&self) -> Duration {
         Duration::from_millis(self.poll_interval_ms)
@@ -365,8 +376,11 @@ mod tests {
             ("[chain]", "[chain]\nmax_fee_atto = \"1 FIL\"", "chain.max_fee_atto"),
             ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
             ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),
-            ("[chain]", "[[store]]\nname = \"a\"\npath = \"/no/such/dir\"\n[chain]", "store[0].path"),
-            ("/tmp/sealbus-test.db", "/no/such/dir/x.db", "database.path"),
+            ("http://127.0.0.1:1234/rpc/v1", "ws://127.0.0.1:1234/rpc/v1", "chain.url"),
+            ("http://127.0.0.1:1234/rpc/v1", "127.0.0.1:1234", "chain.url"),
+            ("http://127.0.0.1:1234/rpc/v1", "http://127.0.0.1:1234/rpc/v0", "chain.url"),
+            ("nats://127.0.0.1:4222", "http://127.0.0.1:4222", "nats.url"),
+            ("[nats]", "[nats]\nnkey_seed_file = \"a\"\ncredentials_file = \"b\"", "nats.nkey_seed_file"),
             ("[nats]", "url = \"postgres://db/sealbus\"\n[nats]", "database.path and database.url"),
             ("[nats]", "password_file = \"/etc/hostname\"\n[nats]", "database.password_file"),
             ("path = \"/tmp/sealbus-test.db\"", "", "database.path or database.url"),
@@ -385,6 +399,38 @@ mod tests {
             assert!(error.contains("database.url") && error.contains("password_file"), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_mistake_and_is_told_apart_with_its_field() {
+        let text = GOOD
+            .replace("/tmp/sealbus-test.db", "/no/such/dir/x.db")
+            .replace(
+                "[nats]",
+                "[[store]]\nname = \"a\"\npath = \"/no/such/dir\"\n[nats]\nnkey_seed_file = \"/no/such/seed\"",
+            )
+            .replace("[chain]", "[chain]\ntoken_file = \"/no/such/token\"");
+        let found: Vec<String> =
+            load(&text).expect("makes sense").not_there().iter().map(ToString::to_string).collect();
+        for field in ["database.path", "nats.nkey_seed_file", "chain.token_file", "store[0].path"] {
+            assert_eq!(found.iter().filter(|found| found.contains(field)).count(), 1, "{field}: {found:?}");
+        }
+        let url = "url = \"postgres://db/sealbus\"\npassword_file = \"/no/such/password\"";
+        let found = load(&GOOD.replace("path = \"/tmp/sealbus-test.db\"", url)).expect("makes sense").not_there();
+        assert!(found.len() == 1 && found[0].field == "database.password_file", "{found:?}");
+        assert_eq!(load(GOOD).expect("makes sense").not_there(), []);
+    }
+
+    #[test]
+    fn a_secret_that_everybody_can_read_is_told() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("directory");
+        let token = directory.path().join("token");
+        std::fs::write(&token, "abc").expect("writes");
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).expect("sets the mode");
+        let text = GOOD.replace("[chain]", &format!("[chain]\ntoken_file = {token:?}"));
+        let found = load(&text).expect("makes sense").not_there();
+        assert!(found.len() == 1 && found[0].problem.contains("chmod 600"), "{found:?}");
     }
 
     #[test]

@@ -4,7 +4,12 @@
 //! changes one sector and [`commands`] for what a person orders, [`fold`] for the log's side of a life and [`drive`] for the chain's side. [`serve`] starts all
 //! of them; each is a reconciler that takes no input and can be stopped at any instruction.
 //!
+//! [`out`] is the only way to stdout and stderr.
+//!
 //! Deliberately absent: any call to a worker. What a worker needs to know is in the log of its sector.
+
+#[macro_use]
+pub mod out;
 
 pub mod chain;
 pub mod cli;

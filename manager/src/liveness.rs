@@ -7,13 +7,14 @@ pub mod watch;
 
 use std::time::{Duration, Instant};
 
-use sealbus_nats::Bus;
+use sealbus_nats::{Bus, Patience};
 use sealbus_schema::lease::Ownership;
 use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
     config::{Config, Liveness},
+    drive::chain_of,
     store::{Happening, Outcome, Outgoing, Store, StoreError, Verdict},
 };
 use watch::{Limits, Revocation, Round, Watch};
@@ -22,6 +23,8 @@ use watch::{Limits, Revocation, Round, Watch};
 const MAX_PERIOD: Duration = Duration::from_secs(10);
 /// How long reading the heartbeats may take before the look counts as failed.
 const READ_LIMIT: Duration = Duration::from_secs(15);
+/// What is said while they cannot be read.
+const BLIND: &str = "cannot read the heartbeats; nobody is judged by them";
 
 /// Watches for ever. Only the loss of the database or of the fold ends it.
 pub async fn run(
@@ -38,9 +41,10 @@ pub async fn run(
     }
     let started = Instant::now();
     let mut watch = Watch::default();
+    let mut patience = Patience::new(MAX_PERIOD, MAX_PERIOD);
     loop {
         tokio::time::sleep((limits.dead_after / 6).min(MAX_PERIOD)).await;
-        let Some(workers) = look(bus).await else {
+        let Some(workers) = look(bus, &mut patience).await else {
             watch.lose_sight();
             continue;
         };
@@ -54,17 +58,23 @@ pub async fn run(
 }
 
 /// The workers' last signs of life; none if they cannot be known.
-async fn look(bus: &Bus) -> Option<Vec<watch::Sign>> {
+async fn look(bus: &Bus, patience: &mut Patience) -> Option<Vec<watch::Sign>> {
     if !bus.is_connected() {
         return None;
     }
     match tokio::time::timeout(READ_LIMIT, bus.workers()).await {
-        Ok(Ok(seen)) => Some(seen.iter().map(watch::Sign::from).collect()),
+        Ok(Ok(seen)) => {
+            patience.mended("the heartbeats are read again");
+            Some(seen.iter().map(watch::Sign::from).collect())
+        }
         Ok(Err(error)) => {
-            tracing::warn!(%error, "cannot read the heartbeats; nobody is judged by them");
+            let _ = patience.failed(BLIND, &chain_of(&error));
             None
         }
-        Err(_) => None,
+        Err(_) => {
+            let _ = patience.failed(BLIND, "no answer in time");
+            None
+        }
     }
 }
 

@@ -4,11 +4,14 @@
 
 use std::time::Duration;
 
-use sealbus_nats::{Bus, heartbeats::Seen};
+use sealbus_nats::{Bus, Patience, heartbeats::Seen};
 use sealbus_schema::message::SlotRelease;
 use tokio::sync::Notify;
 
-use crate::store::{Store, StoreError, WorkerOrders};
+use crate::{
+    drive::chain_of,
+    store::{Store, StoreError, WorkerOrders},
+};
 
 /// How often the orders are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -22,9 +25,10 @@ pub async fn run(
     epoch: i64,
     changed: &Notify,
 ) -> Result<std::convert::Infallible, StoreError> {
+    let mut patience = Patience::new(PERIOD, PERIOD);
     // What an earlier manager published may be gone with a server's disk.
     for orders in store.worker_orders().await? {
-        publish(bus, store, &orders).await?;
+        publish(bus, store, &orders, &mut patience).await?;
     }
     let mut heartbeats = tokio::time::interval(HEARTBEATS_PERIOD);
     heartbeats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -36,34 +40,41 @@ pub async fn run(
         };
         let all = store.worker_orders().await?;
         for orders in all.iter().filter(|orders| !orders.is_published()) {
-            publish(bus, store, orders).await?;
+            publish(bus, store, orders, &mut patience).await?;
         }
         if look && all.iter().any(|orders| !orders.orders.release.is_empty()) {
-            note_releases(bus, store, epoch, &all).await?;
+            note_releases(bus, store, epoch, &all, &mut patience).await?;
         }
     }
 }
 
-async fn publish(bus: &Bus, store: &Store, orders: &WorkerOrders) -> Result<(), StoreError> {
+async fn publish(bus: &Bus, store: &Store, orders: &WorkerOrders, patience: &mut Patience) -> Result<(), StoreError> {
     let (worker, revision) = (&orders.worker, orders.orders.revision);
     match bus.order(worker, &orders.orders).await {
         Ok(_) => {
+            patience.mended("orders reach the bus again");
             tracing::info!(%worker, revision, drain = orders.orders.drain, "orders published");
             store.mark_orders_published(worker, revision).await
         }
         Err(error) => {
-            tracing::warn!(%worker, revision, %error, "orders not published; trying again");
+            let _ = patience.failed("orders are not on the bus yet", &format!("{worker}: {}", chain_of(&error)));
             Ok(())
         }
     }
 }
 
 /// Records which slots were freed, by what the workers say of them.
-async fn note_releases(bus: &Bus, store: &Store, epoch: i64, all: &[WorkerOrders]) -> Result<(), StoreError> {
+async fn note_releases(
+    bus: &Bus,
+    store: &Store,
+    epoch: i64,
+    all: &[WorkerOrders],
+    patience: &mut Patience,
+) -> Result<(), StoreError> {
     let seen = match bus.workers().await {
         Ok(seen) => seen,
         Err(error) => {
-            tracing::warn!(%error, "the heartbeats cannot be read; trying again");
+            let _ = patience.failed("the heartbeats cannot be read", &chain_of(&error));
             return Ok(());
         }
     };

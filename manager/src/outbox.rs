@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sealbus_nats::{Bus, publish::PublishError};
+use sealbus_nats::{Bus, Patience, publish::PublishError};
 use sealbus_schema::{
     codec,
     message::{Fact, Intent},
@@ -14,6 +14,7 @@ use sealbus_schema::{
 use tokio::sync::Notify;
 
 use crate::{
+    drive::chain_of,
     life,
     store::{OutboxKind, OutboxRow, Store, StoreError},
 };
@@ -44,19 +45,20 @@ pub async fn run(
     changed: &Notify,
 ) -> Result<std::convert::Infallible, StoreError> {
     let mut reoffer = tokio::time::interval(REOFFER_PERIOD);
+    let mut patience = Patience::new(PERIOD, PERIOD);
     loop {
         tokio::select! {
             () = changed.notified() => {}
             () = tokio::time::sleep(PERIOD) => {}
             _ = reoffer.tick() => reoffer_queued(bus, store, epoch).await?,
         }
-        drain(bus, store, epoch).await?;
+        drain(bus, store, epoch, &mut patience).await?;
     }
 }
 
 /// Publishes what is there, in order, until nothing more can be or the bus does not answer. A row that the bus refuses
 /// for good stays, for a person to see; the rows behind it go on.
-async fn drain(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
+async fn drain(bus: &Bus, store: &Store, epoch: i64, patience: &mut Patience) -> Result<(), StoreError> {
     let mut after = 0;
     loop {
         // The next holder has its own reader of these rows.
@@ -69,7 +71,7 @@ async fn drain(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
             after = row.id;
             let outcome = publish(bus, &row).await;
             let treatment = treat(&outcome);
-            log_outcome(&row, outcome, treatment);
+            log_outcome(&row, outcome, treatment, patience);
             match treatment {
                 Treatment::Remove => store.remove_from_outbox(row.id).await?,
                 Treatment::Keep => {}
@@ -89,11 +91,11 @@ pub const fn treat(outcome: &Result<(), PublishError>) -> Treatment {
     }
 }
 
-fn log_outcome(row: &OutboxRow, outcome: Result<(), PublishError>, treatment: Treatment) {
-    let Err(error) = outcome else { return };
+fn log_outcome(row: &OutboxRow, outcome: Result<(), PublishError>, treatment: Treatment, patience: &mut Patience) {
+    let Err(error) = outcome else { return patience.mended("the bus takes what was decided again") };
     match treatment {
         Treatment::Remove => tracing::info!(sector = %row.sector, %error, "no longer true; dropped"),
-        Treatment::Stop => tracing::warn!(sector = %row.sector, %error, "not published yet"),
+        Treatment::Stop => drop(patience.failed("what was decided is not on the bus yet", &chain_of(&error))),
         Treatment::Keep => tracing::error!(sector = %row.sector, %error, "cannot be published"),
     }
 }

@@ -2,20 +2,23 @@
 //!
 //! Of several managers on one database one holds the fold; the others stand by. Whatever ends the work of the holder is
 //! followed by a new start from there: nothing but the database is remembered.
+//!
+//! The manager ends only for what a person must change in its own configuration ([`ServeError::is_misconfigured`]). For all
+//! else it waits, says so once, and goes on when it has passed: a database after a failover, a node that is being synced, an
+//! identity that is renewed, a queue that is made anew by order. See `docs/adr/0024-a-process-waits.md`.
 
 use std::{sync::Arc, time::Duration};
 
 use sealbus_nats::{
-    Bus, ConnectError,
-    publish::Backoff,
+    Bus, ConnectError, Patience,
     topology::{StreamIdentity, TopologyError},
 };
 use sealbus_schema::{MinerId, Plan, SectorSize};
 use tokio::sync::Notify;
 
 use crate::{
-    chain::{Endpoint, Error as ChainError, NodeClient, RpcClient, network, types::TipSetKey},
-    config::Config,
+    chain::{Error as ChainError, NodeClient, RpcClient, Transport, network, types::TipSetKey},
+    config::{Config, Miner},
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
     liveness, orders, outbox,
@@ -32,6 +35,11 @@ const STANDBY_PERIOD: Duration = Duration::from_secs(1);
 /// The first and the longest pause while something that we start with is not there.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(15);
+/// How long the manager must have worked before a wait counts as over: a database that is full still takes small things.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// What is said when the holder of the fold has lost something that it needs.
+const CANNOT_WORK: &str = "the manager cannot work";
 
 /// Why the manager does not run, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +62,11 @@ pub enum ServeError {
     /// The streams.
     #[error(transparent)]
     Topology(#[from] TopologyError),
-    /// A miner that the chain does not have.
-    #[error("miner[].id = \"{miner}\": the network {network} has no such miner: {reason}")]
+    /// A miner that the chain does not have, or not yet as far as the node has it.
+    #[error(
+        "miner[].id = \"{miner}\": the network {network} has no such miner as far as the node has its chain: {reason}. This \
+         passes if the node is being synced; otherwise correct the id, or chain.url"
+    )]
     UnknownMiner {
         /// As configured.
         miner: MinerId,
@@ -81,7 +92,8 @@ pub enum ServeError {
     },
     /// A sender whose key the node does not hold.
     #[error(
-        "miner {miner}: the node's wallet has no key of {sender}, which sends its messages: import it, or set sender"
+        "miner {miner}: the node's wallet has no key of {sender}, which sends its messages: import it there, or set \
+         miner[].sender"
     )]
     NoKey {
         /// The miner.
@@ -95,14 +107,14 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// Whether a new start may go well: the database or the fold was lost, or something that we need is away.
-    fn is_transient(&self) -> bool {
+    /// Whether nothing but another configuration of this manager helps. All else may pass without a change here.
+    pub const fn is_misconfigured(&self) -> bool {
         match self {
-            ServeError::Store(error) | ServeError::Fold(FoldError::Store(error)) => {
-                error.is_transient() || matches!(error, StoreError::TakenOver { .. })
+            ServeError::Connect(error) => error.is_misconfigured(),
+            ServeError::Chain(error) | ServeError::Drive(DriveError::Chain(error)) => {
+                matches!(error, ChainError::BadUrl { .. })
             }
-            ServeError::Fold(FoldError::Topology(_) | FoldError::Log(_)) | ServeError::Topology(_) => true,
-            ServeError::Chain(error) | ServeError::Drive(DriveError::Chain(error)) => error.is_transient(),
+            ServeError::WrongSectorSize { .. } | ServeError::Drive(DriveError::Config { .. }) => true,
             _ => false,
         }
     }
@@ -116,30 +128,53 @@ pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError>
 
 /// [`run`] with something else in the place of the proofs library.
 pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {
+    tokio::select! {
+        ended = serve(config, verifier) => ended,
+        never = outlive_hang_ups() => Ok(never),
+    }
+}
+
+/// SIGHUP comes from a terminal that is closed, and from people who want something read again. It ends nothing.
+async fn outlive_hang_ups() -> std::convert::Infallible {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::hangup()) {
+        Ok(mut hang_up) => {
+            while hang_up.recv().await.is_some() {
+                tracing::info!(
+                    "SIGHUP: nothing to reload; identities are read at each connection, the configuration at the start"
+                );
+            }
+        }
+        Err(error) => tracing::warn!(%error, "SIGHUP cannot be caught; it would end the manager"),
+    }
+    std::future::pending().await
+}
+
+async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {
     let config = Arc::new(config);
-    let store =
-        patiently("the database", StoreError::is_transient, async || Store::open(&config.database).await).await?;
-    let endpoint = Endpoint::new(config.chain.url.clone(), config.chain.token_file.clone());
-    let node = Arc::new(NodeClient::new(RpcClient::new(endpoint)?));
-    let away = |error: &ServeError| matches!(error, ServeError::Chain(error) if error.is_transient());
-    let node_name = format!("the chain node at {}", config.chain.url);
-    patiently(&node_name, away, async || check_miners(&node, &config).await).await?;
+    for sealbus_nats::NotThere { field, problem } in config.not_there() {
+        tracing::warn!(field, problem, "not there, or not as it must be");
+    }
+    let store = patiently("the database", async || Ok(Store::open(&config.database).await?)).await?;
+    let node_name = format!("the chain node at {}", config.chain.endpoint().shown());
+    let node = patiently(&node_name, async || {
+        let node = NodeClient::new(RpcClient::new(config.chain.endpoint())?);
+        check_miners(&node, &config).await?;
+        Ok(Arc::new(node))
+    })
+    .await?;
     let bus = config.nats.connect_patiently("manager").await?;
-    let manager = Manager { config, store, node, bus, verifier };
-    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+    let mut manager = Manager { config, store, node, bus, verifier };
+    let mut patience = Patience::new(FIRST_PAUSE, MAX_PAUSE);
     loop {
-        let started = tokio::time::Instant::now();
-        let Err(error) = manager.lead().await;
-        if !error.is_transient() {
+        let Err(error) = manager.lead(&mut patience).await;
+        if error.is_misconfigured() {
             return Err(error);
         }
-        if started.elapsed() > MAX_PAUSE {
-            backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+        tokio::time::sleep(patience.failed(CANNOT_WORK, &chain_of(&error))).await;
+        while let Err(error) = manager.renew().await {
+            tokio::time::sleep(patience.failed(CANNOT_WORK, &chain_of(&error))).await;
         }
-        let pause = backoff.next_pause();
-        let retry_in_ms = pause.as_millis() as u64;
-        tracing::warn!(error = %chain_of(&error), retry_in_ms, "the manager does not hold the fold any more; starting again");
-        tokio::time::sleep(pause).await;
     }
 }
 
@@ -154,18 +189,32 @@ struct Manager {
 
 impl Manager {
     /// Waits until no other manager has the fold, takes it, and works until it or something else is lost.
-    async fn lead(&self) -> Result<std::convert::Infallible, ServeError> {
+    async fn lead(&self, patience: &mut Patience) -> Result<std::convert::Infallible, ServeError> {
         let mut leadership = stand_by(&self.store).await?;
         tokio::select! {
             lost = leadership.lost() => Err(lost.into()),
-            ended = self.work() => ended,
+            ended = self.work(patience) => ended,
         }
     }
 
-    async fn work(&self) -> Result<std::convert::Infallible, ServeError> {
+    /// Opens the database anew. A connection whose transaction could not be ended takes no other one, the password may be
+    /// another one by now, and so may the file.
+    async fn renew(&mut self) -> Result<(), StoreError> {
+        let is_other = match self.store.check_file() {
+            Err(error) if error.is_replaced() => true,
+            // Nothing is begun in the place of a file that is gone, and the one that is open is not let go.
+            checked => checked.map(|()| false)?,
+        };
+        self.store = Store::open_existing(&self.config.database).await?;
+        if is_other {
+            tracing::warn!(database = %self.config.database, "going on with the database that is there now");
+        }
+        Ok(())
+    }
+
+    async fn work(&self, patience: &mut Patience) -> Result<std::convert::Infallible, ServeError> {
         let Manager { config, store, node, bus, verifier } = self;
-        patiently("the server of the streams", |_: &TopologyError| true, async || ensure_topology(bus, config).await)
-            .await?;
+        patiently("the server of the streams", async || Ok(ensure_topology(bus, config).await?)).await?;
         let epoch = fold::take_over(bus, store).await?;
         let known = bus.sectors_identity().await?;
         let changed = Arc::new(Notify::new());
@@ -179,26 +228,31 @@ impl Manager {
             ended = driver.run() => Ok(ended?),
             ended = liveness::run(bus, store, config, epoch, &changed) => Ok(ended?),
             ended = keep_topology(bus, config, &known) => ended,
+            never = tell_of_steady_work(patience) => Ok(never),
         }
     }
 }
 
-/// Tries until it succeeds or fails for good, with growing pauses. `what` is who does not answer meanwhile.
-async fn patiently<T, E: std::error::Error>(
-    what: &str,
-    is_transient: impl Fn(&E) -> bool,
-    attempt: impl AsyncFn() -> Result<T, E>,
-) -> Result<T, E> {
-    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
+async fn tell_of_steady_work(patience: &mut Patience) -> std::convert::Infallible {
+    tokio::time::sleep(STEADY).await;
+    patience.mended("the manager works again");
+    std::future::pending().await
+}
+
+/// Tries until it succeeds, or fails for what nothing but another configuration mends. `what` is who is waited for.
+async fn patiently<T>(what: &str, attempt: impl AsyncFn() -> Result<T, ServeError>) -> Result<T, ServeError> {
+    let mut patience = Patience::new(FIRST_PAUSE, MAX_PAUSE);
     loop {
         match attempt().await {
-            Err(error) if is_transient(&error) => {
-                let pause = backoff.next_pause();
-                let retry_in_ms = pause.as_millis() as u64;
-                tracing::warn!(error = %chain_of(&error), retry_in_ms, "{what} does not answer; trying again");
+            Ok(there) => {
+                patience.mended(&format!("{what} is there"));
+                return Ok(there);
+            }
+            Err(error) if error.is_misconfigured() => return Err(error),
+            Err(error) => {
+                let pause = patience.failed(&format!("waiting for {what}"), &chain_of(&error));
                 tokio::time::sleep(pause).await;
             }
-            outcome => return outcome,
         }
     }
 }
@@ -228,52 +282,67 @@ async fn fold_for_ever(
     changed: &Notify,
 ) -> Result<std::convert::Infallible, ServeError> {
     let fold = Fold { bus, store, epoch, policy: drive::attempt_policy(config), changed };
+    let mut patience = Patience::new(FOLD_PAUSE, MAX_PAUSE);
     loop {
-        match fold.run().await {
+        let outcome = tokio::select! {
+            outcome = fold.run() => outcome,
+            never = tell_of_reading(&mut patience) => match never {},
+        };
+        match outcome {
             Ok(never) => return Ok(never),
             Err(FoldError::Log(error)) => {
-                tracing::warn!(error = %chain_of(&error), "the log cannot be read; opening it again");
-                tokio::time::sleep(FOLD_PAUSE).await;
+                let pause = patience.failed("the log cannot be read", &chain_of(&error));
+                tokio::time::sleep(pause).await;
             }
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Refuses a node that says no.
-async fn check_miners(node: &NodeClient, config: &Config) -> Result<(), ServeError> {
-    let network_name = node.network_name().await?;
+async fn tell_of_reading(patience: &mut Patience) -> std::convert::Infallible {
+    if patience.is_waiting() {
+        tokio::time::sleep(STEADY).await;
+        patience.mended("the log is read again");
+    }
+    std::future::pending().await
+}
+
+/// Whether the node has what the configuration says of the miners.
+async fn check_miners<T: Transport>(node: &NodeClient<T>, config: &Config) -> Result<(), ServeError> {
     network::check_supported(node.network_version(&TipSetKey::head()).await?)?;
     for miner in &config.miners {
-        let info = match node.miner_info(&drive::address(miner.id), &TipSetKey::head()).await {
-            Ok(info) => info,
-            Err(error @ ChainError::Refused { .. }) => {
-                return Err(ServeError::UnknownMiner {
-                    miner: miner.id,
-                    network: network_name,
-                    reason: error.to_string(),
-                });
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if info.sector_bytes != miner.sector_size.bytes() {
-            return Err(ServeError::WrongSectorSize {
-                miner: miner.id,
-                configured: miner.sector_size,
-                on_chain: info.sector_bytes,
-                name: SectorSize::from_bytes(info.sector_bytes).map_or("unknown".to_owned(), |size| size.to_string()),
-            });
+        check_miner(node, miner).await?;
+    }
+    Ok(())
+}
+
+/// Whether the node has what the configuration says of one miner.
+pub(crate) async fn check_miner<T: Transport>(node: &NodeClient<T>, miner: &Miner) -> Result<(), ServeError> {
+    let info = match node.miner_info(&drive::address(miner.id), &TipSetKey::head()).await {
+        Ok(info) => info,
+        Err(error @ ChainError::Refused { .. }) => {
+            let network = node.network_name().await?;
+            return Err(ServeError::UnknownMiner { miner: miner.id, network, reason: error.to_string() });
         }
-        let sender = match &miner.sender {
-            Some(text) => crate::chain::json::parse_address(text).map(|(address, _)| address).map_err(|error| {
-                DriveError::Config { field: format!("sender of miner {}", miner.id), problem: error.to_string() }
-            })?,
-            None => info.worker,
-        };
-        let key = node.account_key(&sender, &TipSetKey::head()).await?;
-        if !node.wallet_has(&key).await? {
-            return Err(ServeError::NoKey { miner: miner.id, sender: key.to_string() });
-        }
+        Err(error) => return Err(error.into()),
+    };
+    if info.sector_bytes != miner.sector_size.bytes() {
+        return Err(ServeError::WrongSectorSize {
+            miner: miner.id,
+            configured: miner.sector_size,
+            on_chain: info.sector_bytes,
+            name: SectorSize::from_bytes(info.sector_bytes).map_or("unknown".to_owned(), |size| size.to_string()),
+        });
+    }
+    let sender = match &miner.sender {
+        Some(text) => crate::chain::json::parse_address(text).map(|(address, _)| address).map_err(|error| {
+            DriveError::Config { field: format!("sender of miner {}", miner.id), problem: error.to_string() }
+        })?,
+        None => info.worker,
+    };
+    let key = node.account_key(&sender, &TipSetKey::head()).await?;
+    if !node.wallet_has(&key).await? {
+        return Err(ServeError::NoKey { miner: miner.id, sender: key.to_string() });
     }
     Ok(())
 }
@@ -295,6 +364,7 @@ async fn keep_topology(
     config: &Config,
     known: &StreamIdentity,
 ) -> Result<std::convert::Infallible, ServeError> {
+    let mut patience = Patience::new(TOPOLOGY_PERIOD, TOPOLOGY_PERIOD);
     loop {
         tokio::time::sleep(TOPOLOGY_PERIOD).await;
         if !bus.is_connected() {
@@ -309,8 +379,10 @@ async fn keep_topology(
                 let (known, found) = (known.as_str().to_owned(), found.as_str().to_owned());
                 return Err(FoldError::OtherStream { known, found }.into());
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(error = %chain_of(&error), "the streams could not be checked"),
+            Ok(_) => patience.mended("the streams are there"),
+            Err(error) => {
+                let _ = patience.failed("the streams cannot be checked", &chain_of(&error));
+            }
         }
     }
 }

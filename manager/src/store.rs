@@ -21,10 +21,7 @@ mod rows;
 mod sectors;
 mod statements;
 
-use sqlx::{
-    Any, AnyPool, Executor, Row, Transaction,
-    any::{AnyConnectOptions, AnyRow},
-};
+use sqlx::{Any, AnyPool, Executor, Row, Transaction, any::AnyRow};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::config::Database;
@@ -56,8 +53,8 @@ const FOLD_STATE: &str = "SELECT stream, last_sequence, epoch FROM fold WHERE \"
 pub struct Store {
     pool: AnyPool,
     database: Database,
-    /// With the password.
-    options: AnyConnectOptions,
+    /// Which file is open; none on PostgreSQL.
+    file: Option<open::FileId>,
     known: SharedKnown,
 }
 
@@ -99,6 +96,7 @@ impl Store {
     /// and none is refused in its middle: SQLite's write lock, on PostgreSQL a lock of ours. It is taken before anything
     /// is read, and each statement after it sees what every earlier transaction stored.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
+        self.check_file()?;
         let (begin, places) = match self.database {
             Database::Sqlite { .. } => ("BEGIN IMMEDIATE", Places::Plain),
             Database::Postgres { .. } => ("BEGIN ISOLATION LEVEL READ COMMITTED", Places::Numbered),

@@ -32,6 +32,7 @@ on_every_database! {
     a_sector_whose_proof_is_here_ends_without_a_worker,
     another_message_for_a_purpose_comes_only_after_the_last_has_failed,
     a_new_database_may_be_opened_by_several_at_once,
+    a_database_of_a_newer_version_is_refused_with_both_versions,
     the_database_itself_refuses_a_row_that_cannot_be,
     no_state_has_a_column_more_or_less_than_it_must,
     one_purpose_has_one_message_and_one_nonce,
@@ -171,6 +172,66 @@ async fn a_sqlite_file_that_somebody_else_is_opening_is_waited_for() {
     };
     let (opened, ()) = tokio::join!(Store::open(&database.database), made);
     opened.expect("opens");
+}
+
+#[tokio::test]
+async fn a_path_may_hold_what_means_something_else_in_an_address() {
+    for name in ["a b", "ü#1", "x%41y", "q?mode=ro"] {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join(name).join("manager.db");
+        std::fs::create_dir(directory.path().join(name)).expect("directory");
+        Store::open(&Database::Sqlite { path: path.clone() }).await.expect(name);
+        assert!(path.is_file(), "{name}");
+        assert_eq!(std::fs::read_dir(directory.path()).expect("lists").count(), 1, "{name}: nothing beside it");
+    }
+}
+
+async fn a_database_of_a_newer_version_is_refused_with_both_versions(database: TestDatabase) {
+    drop(database.open().await);
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 SELECT 9999, 'newer', success, checksum, 1 FROM _sqlx_migrations WHERE version = 1";
+    sqlx::query(newer).execute(&database.raw().await).await.expect("inserts");
+    let refused = Store::open(&database.database).await.err().expect("it is newer");
+    assert!(matches!(&refused, StoreError::Newer { found: 9999, .. }), "{refused}");
+    assert!(matches!(Store::look(&database.database).await, Err(StoreError::Newer { .. })));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_told_as_damaged_and_stays_as_it_is() {
+    let database = TestDatabase::sqlite();
+    let Database::Sqlite { path } = &database.database else { unreachable!("it is SQLite's") };
+    std::fs::write(path, [7; 8192]).expect("writes");
+    let refused = Store::open(&database.database).await.err().expect("it is none");
+    assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+    assert_eq!(std::fs::read(path).expect("reads"), [7; 8192]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_removed_or_replaced_takes_nothing_more_until_it_is_back() {
+    let database = TestDatabase::sqlite();
+    let Database::Sqlite { path } = &database.database else { unreachable!("it is SQLite's") };
+    let store = database.open().await;
+    let aside = path.with_extension("aside");
+    std::fs::rename(path, &aside).expect("moves");
+    assert!(matches!(store.begin().await.err(), Some(StoreError::Gone { .. })));
+    assert!(!path.exists(), "no other one is begun");
+    std::fs::write(path, "").expect("writes");
+    assert!(store.begin().await.is_err_and(|error| error.is_replaced()));
+    std::fs::rename(&aside, path).expect("moves");
+    store.begin().await.expect("it is the one that is open");
+}
+
+#[tokio::test]
+async fn a_database_that_is_read_only_can_be_read() {
+    let database = TestDatabase::postgres();
+    drop(database.open().await);
+    // As after a failover.
+    let read_only = "ALTER ROLE CURRENT_USER SET default_transaction_read_only = on";
+    sqlx::query(read_only).execute(&database.raw().await).await.expect("sets");
+    let store = database.open().await;
+    assert!(store.open_pledges().await.expect("reads").is_empty());
+    let mut tx = store.begin().await.expect("begins");
+    assert!(matches!(tx.add_pledge("f01000", 1, "a test").await, Err(StoreError::Sql { .. })));
 }
 
 async fn the_database_itself_refuses_a_row_that_cannot_be(database: TestDatabase) {

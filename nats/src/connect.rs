@@ -1,9 +1,20 @@
 //! The connection to NATS, from its configuration.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use async_nats::{ConnectErrorKind, ConnectOptions, Event, jetstream};
+use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr, jetstream};
 use serde::Deserialize;
+
+use crate::{
+    identity::{Identity, IdentityError},
+    patience::Patience,
+    secret,
+};
 
 /// How long one request to the server may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,30 +51,33 @@ pub struct Bus {
     pub(crate) js: jetstream::Context,
 }
 
+/// Something that the configuration names and that is not there at this moment, or not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotThere {
+    /// The configuration's field.
+    pub field: String,
+    /// What is wrong, and what to do.
+    pub problem: String,
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// A file that the configuration names cannot be read.
-    #[error("cannot read nats.{field} = {path}", path = path.display())]
-    ReadFile {
-        /// The configuration's field.
-        field: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// Our identity cannot be read.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// Both ways of saying who we are.
     #[error("nats.nkey_seed_file and nats.credentials_file exclude each other: keep one")]
     TwoIdentities,
     /// The address is malformed.
-    #[error("nats.url = \"{url}\" is not a NATS address: expected nats://host:port")]
+    #[error("nats.url{shown}: {problem}; expected nats://host:port, several separated by commas")]
     BadUrl {
-        /// As configured.
-        url: String,
+        /// As configured, with ` = ` before it; nothing where it may hold a secret.
+        shown: String,
+        /// What is wrong with it.
+        problem: String,
     },
-    /// The server does not let us in. Waiting will not change that.
+    /// The server does not let us in.
     #[error("NATS at {url} refused our identity: check nats.nkey_seed_file or nats.credentials_file")]
     Refused {
         /// The server.
@@ -92,9 +106,16 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether waiting may help.
-    pub const fn is_transient(&self) -> bool {
-        matches!(self, ConnectError::Unreachable { .. })
+    /// Whether nothing but another configuration helps. All else may pass: a server comes back or is replaced by a newer
+    /// one, an identity is renewed or made known to it.
+    pub const fn is_misconfigured(&self) -> bool {
+        matches!(self, ConnectError::BadUrl { .. } | ConnectError::TwoIdentities)
+    }
+}
+
+impl fmt::Display for NotThere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.problem)
     }
 }
 
@@ -105,19 +126,49 @@ impl fmt::Debug for Bus {
 }
 
 impl Connection {
+    /// Whether the table makes sense, whatever is there.
+    pub fn check(&self) -> Result<(), ConnectError> {
+        if self.nkey_seed_file.is_some() && self.credentials_file.is_some() {
+            return Err(ConnectError::TwoIdentities);
+        }
+        self.servers().map(drop)
+    }
+
+    /// What of the files that the table names is not there, or can be read by everybody. Connects to nothing.
+    pub fn not_there(&self) -> Vec<NotThere> {
+        let mut found = Vec::new();
+        let mut add = |field: &str, problem: String| found.push(NotThere { field: field.to_owned(), problem });
+        if let Err(error) = Identity::of(self).check() {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            add("nats", format!("{error}{cause}"));
+        }
+        for (field, path) in
+            [("nats.nkey_seed_file", &self.nkey_seed_file), ("nats.credentials_file", &self.credentials_file)]
+        {
+            if let Some(problem) = path.as_deref().and_then(secret::exposed) {
+                add(field, problem);
+            }
+        }
+        if let Some(path) = &self.ca_file {
+            match std::fs::read_to_string(path) {
+                Ok(text) if !text.contains("-----BEGIN CERTIFICATE-----") => {
+                    add("nats.ca_file", format!("{} holds no certificate in PEM form", path.display()));
+                }
+                Ok(_) => {}
+                Err(error) => add("nats.ca_file", format!("cannot read {}: {error}", path.display())),
+            }
+        }
+        found
+    }
+
     /// Connects once. `name` is how the server lists us and the prefix of our inboxes (`_INBOX_<name>`), which is what
     /// the permissions of a worker allow it to read.
     pub async fn connect(&self, name: &str) -> Result<Bus, ConnectError> {
-        let options = self.options(name)?;
-        let servers: Vec<async_nats::ServerAddr> = self
-            .url
-            .split(',')
-            .map(|url| url.trim().parse())
-            .collect::<Result<_, _>>()
-            .map_err(|_| ConnectError::BadUrl { url: self.url.clone() })?;
+        self.check()?;
+        // The same is done at each connection; only here its failure has a name.
+        Identity::of(self).check()?;
         let url = self.url.clone();
-        let client = options.connect(servers).await.map_err(|source| match source.kind() {
-            ConnectErrorKind::ServerParse => ConnectError::BadUrl { url },
+        let client = self.options(name).connect(self.servers()?).await.map_err(|source| match source.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                 ConnectError::Refused { url, source }
             }
@@ -130,57 +181,109 @@ impl Connection {
         Ok(Bus::new(client))
     }
 
-    /// Connects, and waits with back-off while the server is not there. Fails at once when waiting cannot help.
+    /// Connects, however long it takes until the server is there and lets us in. Fails only for what another configuration
+    /// alone can mend.
     pub async fn connect_patiently(&self, name: &str) -> Result<Bus, ConnectError> {
-        let mut backoff = crate::publish::Backoff::new(Duration::from_millis(250), MAX_RECONNECT_DELAY);
+        let mut patience = Patience::new(Duration::from_millis(250), MAX_RECONNECT_DELAY);
         loop {
             match self.connect(name).await {
-                Err(error) if error.is_transient() => {
-                    let pause = backoff.next_pause();
-                    tracing::warn!(
-                        url = %self.url,
-                        cause = %std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default(),
-                        retry_in_ms = pause.as_millis() as u64,
-                        "NATS is unreachable; trying again"
-                    );
+                Ok(bus) => {
+                    patience.mended("NATS lets us in");
+                    return Ok(bus);
+                }
+                Err(error) if error.is_misconfigured() => return Err(error),
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                    let pause = patience.failed(&error.to_string(), &format!("{error}{}", cause.unwrap_or_default()));
                     tokio::time::sleep(pause).await;
                 }
-                outcome => return outcome,
             }
         }
     }
 
-    fn options(&self, name: &str) -> Result<ConnectOptions, ConnectError> {
-        let read = |field: &'static str, path: &PathBuf| {
-            std::fs::read_to_string(path).map_err(|source| ConnectError::ReadFile { field, path: path.clone(), source })
+    fn servers(&self) -> Result<Vec<ServerAddr>, ConnectError> {
+        self.url.split(',').map(|url| self.server(url.trim())).collect()
+    }
+
+    fn server(&self, url: &str) -> Result<ServerAddr, ConnectError> {
+        let bad = |shown: bool, problem: String| ConnectError::BadUrl {
+            shown: if shown { format!(" = \"{}\"", self.url) } else { String::new() },
+            problem,
         };
-        let mut options = match (&self.nkey_seed_file, &self.credentials_file) {
-            (Some(_), Some(_)) => return Err(ConnectError::TwoIdentities),
-            (Some(path), None) => ConnectOptions::with_nkey(read("nkey_seed_file", path)?.trim().to_owned()),
-            (None, Some(path)) => ConnectOptions::with_credentials(&read("credentials_file", path)?)
-                .map_err(|source| ConnectError::ReadFile { field: "credentials_file", path: path.clone(), source })?,
-            (None, None) => ConnectOptions::new(),
-        };
+        if self.url.contains('@') {
+            let problem = "must not hold a name or a password, which would be shown and have no effect; name the file of \
+                           our identity in nats.nkey_seed_file or nats.credentials_file";
+            return Err(bad(false, problem.to_owned()));
+        }
+        if url.is_empty() || url.contains(char::is_whitespace) {
+            return Err(bad(true, "holds an address that is empty or has spaces".to_owned()));
+        }
+        let server: ServerAddr = url.parse().map_err(|error: std::io::Error| bad(true, error.to_string()))?;
+        if server.is_websocket() {
+            return Err(bad(true, "names a WebSocket, which Sealbus does not speak".to_owned()));
+        }
+        if server.host().is_empty() {
+            return Err(bad(true, "names no host".to_owned()));
+        }
+        Ok(server)
+    }
+
+    fn options(&self, name: &str) -> ConnectOptions {
+        let identity = Identity::of(self);
+        let mut options = ConnectOptions::with_auth_callback(move |nonce| {
+            let answer = identity.answer(&nonce);
+            async move { answer }
+        });
         if let Some(ca) = &self.ca_file {
-            read("ca_file", ca)?;
+            // Read by the client at each connection.
             options = options.add_root_certificates(ca.clone()).require_tls(true);
         }
-        Ok(options
+        let trouble = Arc::new(Trouble::default());
+        options
             .name(name)
             .custom_inbox_prefix(format!("_INBOX_{name}"))
             .connection_timeout(CONNECT_TIMEOUT)
             .reconnect_delay_callback(|attempts| Duration::from_millis(100 << attempts.min(6)).min(MAX_RECONNECT_DELAY))
-            .event_callback(|event| async move {
-                match event {
-                    Event::Connected => tracing::info!("connected to NATS"),
-                    Event::Disconnected => tracing::warn!("lost the connection to NATS; reconnecting"),
-                    // Permission violations do not fail a publish; this is the only place where they show.
-                    Event::ServerError(error) => tracing::error!(%error, "NATS refused something"),
-                    Event::SlowConsumer(id) => tracing::warn!(id, "a subscription is too slow"),
-                    Event::ClientError(error) => tracing::warn!(%error, "NATS client error"),
-                    other => tracing::debug!(event = %other, "NATS"),
-                }
-            }))
+            .event_callback(move |event| {
+                trouble.log(&event);
+                async {}
+            })
+    }
+}
+
+/// What of a broken connection was said, so that it is not said at each attempt to make it anew.
+#[derive(Debug, Default)]
+struct Trouble(Mutex<Vec<String>>);
+
+impl Trouble {
+    fn log(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.said().clear();
+                tracing::info!("connected to NATS");
+            }
+            Event::Disconnected => tracing::warn!("lost the connection to NATS; reconnecting"),
+            // Permission violations do not fail a publish; this is the only place where they show.
+            Event::ServerError(error) => tracing::error!(%error, "NATS refused something"),
+            Event::SlowConsumer(id) => tracing::warn!(id, "a subscription is too slow"),
+            Event::ClientError(error) if self.is_news(error.to_string()) => {
+                tracing::warn!(%error, "no connection to NATS yet; trying again, with the identity that its file holds by then");
+            }
+            other => tracing::debug!(event = %other, "NATS"),
+        }
+    }
+
+    fn is_news(&self, words: String) -> bool {
+        let mut said = self.said();
+        let is_news = !said.contains(&words);
+        if is_news {
+            said.push(words);
+        }
+        is_news
+    }
+
+    fn said(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -218,6 +321,48 @@ impl Bus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(url: &str) -> Connection {
+        Connection { url: url.to_owned(), nkey_seed_file: None, credentials_file: None, ca_file: None }
+    }
+
+    #[test]
+    fn an_address_that_cannot_work_is_refused_without_showing_a_secret() {
+        for url in ["nats://127.0.0.1:4222", "one:4222, tls://two", "nats://[::1]:4222", "localhost"] {
+            at(url).check().unwrap_or_else(|error| panic!("{url}: {error}"));
+        }
+        for url in
+            ["", "nats://one, ,two", "nats://a b", "http://one:4222", "ws://one", "nats://u:SECRET@one", "nats://"]
+        {
+            let error = at(url).check().expect_err(url);
+            assert!(error.is_misconfigured() && error.to_string().contains("nats.url"), "{url}: {error}");
+            assert!(!format!("{error} {error:?}").contains("SECRET"), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_mistake_of_the_configuration() {
+        let connection = Connection {
+            nkey_seed_file: Some("/no/such/seed".into()),
+            ca_file: Some("/no/such/ca".into()),
+            ..at("nats://one")
+        };
+        connection.check().expect("makes sense");
+        let found: Vec<String> = connection.not_there().iter().map(ToString::to_string).collect();
+        assert!(
+            found.len() == 2 && found[0].contains("/no/such/seed") && found[1].contains("/no/such/ca"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn each_cause_of_a_broken_connection_is_said_once() {
+        let trouble = Trouble::default();
+        assert!(trouble.is_news("authorization violation".to_owned()));
+        assert!(!trouble.is_news("authorization violation".to_owned()));
+        trouble.log(&Event::Connected);
+        assert!(trouble.is_news("authorization violation".to_owned()));
+    }
 
     #[test]
     fn a_server_that_cannot_rewind_a_consumer_is_too_old() {

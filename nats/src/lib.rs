@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`topology`] for the streams and consumers, [`subject`] for what a subject means, [`publish`]
 //! for what a publisher must tell apart, [`lease`] for the claim and its fence. [`intents`], [`events`], [`facts`],
-//! [`log`] and [`heartbeats`] are one flow each.
+//! [`log`] and [`heartbeats`] are one flow each. [`connect`] makes the connection, with the [`identity`] that its file holds
+//! at that moment.
 //!
 //! Deliberately absent: key-value buckets (any writer of one key can wipe the bucket with a roll-up header), a consumer
 //! a worker (one shared consumer a queue scales), and any expiry of ownership by a clock.
@@ -11,12 +12,16 @@ pub mod connect;
 pub mod events;
 pub mod facts;
 pub mod heartbeats;
+pub mod identity;
 pub mod intents;
 pub mod lease;
 pub mod log;
 pub mod orders;
+pub mod patience;
 pub mod publish;
+pub mod secret;
 pub mod subject;
 pub mod topology;
 
-pub use connect::{Bus, ConnectError, Connection};
+pub use connect::{Bus, ConnectError, Connection, NotThere};
+pub use patience::Patience;

@@ -76,6 +76,33 @@ async fn a_server_that_is_not_there_is_named() {
     let connection =
         Connection { url: "nats://127.0.0.1:9".into(), nkey_seed_file: None, credentials_file: None, ca_file: None };
     let error = connection.connect("test").await.expect_err("nobody listens there");
-    assert!(error.is_transient());
+    assert!(!error.is_misconfigured());
     assert!(error.to_string().contains("nats://127.0.0.1:9"));
+}
+
+#[tokio::test]
+async fn a_renewed_identity_counts_at_the_next_connection_without_a_restart() {
+    let directory = tempfile::tempdir().expect("directory");
+    let seed_file = directory.path().join("manager.nk");
+    let (old, new) = (nkeys::KeyPair::new_user(), nkeys::KeyPair::new_user());
+    std::fs::write(&seed_file, old.seed().expect("a seed")).expect("writes");
+    let mut server = Server::start_for(&old.public_key());
+    let connection = Connection {
+        url: server.url(),
+        nkey_seed_file: Some(seed_file.clone()),
+        credentials_file: None,
+        ca_file: None,
+    };
+    let bus = connection.connect_patiently("manager").await.expect("the server knows it");
+    let layout = Layout { replicas: 1, max_sectors_bytes: 1 << 30 };
+    eventually("the streams", || async { bus.ensure_streams(layout).await.ok() }).await;
+    let before = bus.connections();
+    std::fs::write(&seed_file, new.seed().expect("a seed")).expect("writes");
+    server.restart_for(&new.public_key());
+    eventually("a new connection", || async { (bus.connections() > before).then_some(()) }).await;
+    eventually("the streams", || async { bus.ensure_streams(layout).await.ok() }).await;
+    // Who has only the old one is not let in, and does not give up either.
+    std::fs::write(&seed_file, old.seed().expect("a seed")).expect("writes");
+    let refused = connection.connect("manager").await.expect_err("it was replaced");
+    assert!(!refused.is_misconfigured() && refused.to_string().contains("refused our identity"), "{refused}");
 }

@@ -5,7 +5,8 @@
 //! run exactly this code.
 //!
 //! Read in this order: [`id`] and [`proof`] for the nouns, [`phase`] and [`error`] for what can go on and go wrong,
-//! [`message`] for what travels on the bus, [`lease`] for who owns a sector, [`seal`] for a sector's life.
+//! [`message`] for what travels on the bus, [`lease`] for who owns a sector, [`seal`] for a sector's life. [`text`] stands
+//! apart: what both programs do to words from elsewhere before people see them.
 
 pub mod bytes;
 pub mod codec;
@@ -17,6 +18,7 @@ pub mod message;
 pub mod phase;
 pub mod proof;
 pub mod seal;
+pub mod text;
 pub mod transition;
 
 pub use bytes::{Commitment, ProofBytes, Randomness};

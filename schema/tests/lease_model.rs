@@ -6,6 +6,8 @@
 //! The search is our own, because liveness here means "from every state that can be reached, the end can be reached
 //! without further faults": a property of the whole graph, for which checkers of single paths have no form.
 
+#![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
+
 #[path = "lease_model/action.rs"]
 mod action;
 #[path = "lease_model/search.rs"]

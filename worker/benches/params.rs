@@ -6,6 +6,7 @@
 //! two cores of an EPYC (Zen 4), or run here with `-- --winning`, `-- --update`, `-- --porep`.
 
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
 
 use std::fs;
 use std::io::{BufWriter, Cursor};

@@ -1,7 +1,7 @@
-//! The command line: data on stdout, everything else on stderr.
+//! The command line: data on stdout, everything else on stderr. Exit codes: 0 done; 1 it failed; 2 the command line is wrong;
+//! 75 something that the configuration names is not there now; 78 the configuration is wrong; 141 nobody reads stdout any more.
 
 use std::{
-    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use sealbus_schema::text;
 use sealbus_worker::{
-    config,
-    config::Config,
+    config::{Config, ConfigError},
+    out::{self, OutError},
     params::{self, ParamsCommand},
-    plan::placed,
     processor::{
         child::{
             self, Engine,
@@ -21,18 +21,26 @@ use sealbus_worker::{
         },
         exec_child,
     },
-    run,
+    run::{self, RunError},
     stage::{Stage, huge_pages},
 };
 use tracing_subscriber::EnvFilter;
 
 mod calc;
+mod check;
 mod exec_bound;
 mod plan;
 mod topology;
 
 /// What is logged when `RUST_LOG` says nothing: what changes here, and what is wrong in the libraries.
-const DEFAULT_LOG_FILTER: &str = "info,async_nats=warn,filecoin_proofs=warn,storage_proofs_core=warn";
+const DEFAULT_LOG_FILTER: &str = "info,async_nats=off,filecoin_proofs=warn,storage_proofs_core=warn";
+
+/// `EX_CONFIG` of sysexits(3): a person must change the configuration. The unit does not start the worker again then.
+const MISCONFIGURED: u8 = 78;
+/// `EX_TEMPFAIL`: the configuration makes sense, and something that it names is not there.
+const NOT_THERE: u8 = 75;
+/// Of a program whose reader went away: 128 and SIGPIPE, as of one that the signal ends.
+const READER_GONE: u8 = 141;
 
 /// The arguments.
 #[derive(Debug, Parser)]
@@ -51,11 +59,8 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Check a configuration and print what it means.
-    Check {
-        #[command(flatten)]
-        config: ConfigFile,
-    },
+    /// Check a configuration and print what it means; then look whether all is there that it names.
+    Check(check::Check),
     /// Groth16 parameters: make a devnet's own, check or fetch the official ones.
     #[command(subcommand)]
     Params(ParamsCommand),
@@ -113,10 +118,10 @@ impl Arguments {
         }
         match self.carry_out() {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) if error.downcast_ref().is_some_and(OutError::is_reader_gone) => ExitCode::from(READER_GONE),
             Err(error) => {
-                // Stderr may be closed; there is nobody left to tell.
-                let _ = write!(std::io::stderr().lock(), "{}", in_one_block(&error));
-                ExitCode::FAILURE
+                out::note(in_one_block(&error).trim_end());
+                ExitCode::from(exit_code(&error))
             }
         }
     }
@@ -124,29 +129,16 @@ impl Arguments {
     fn carry_out(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run { config } => {
-                start_log(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER)));
+                out::start_log(default_filter());
                 run_worker(&config.path)
             }
-            Command::Check { config } => {
-                let mut config = Config::load(&config.path)?;
-                let warnings = placed::settle(&mut config)?;
-                let no_huge_pages = run::huge_pages_not_to_be_had(&config.processors)?;
-                std::io::stdout().lock().write_all(config::summary(&config).as_bytes())?;
-                let mut stderr = std::io::stderr().lock();
-                for warning in warnings {
-                    writeln!(stderr, "warning: {warning}")?;
-                }
-                for (field, reason) in no_huge_pages {
-                    writeln!(stderr, "warning: {field}: {reason}")?;
-                }
-                Ok(())
-            }
+            Command::Check(check) => check.run(),
             Command::Params(command) => {
-                start_log(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER)));
+                out::start_log(default_filter());
                 Ok(params::run(command)?)
             }
             Command::Processor { stage, damocles, stable_wait_ms, args } => {
-                start_log(EnvFilter::from_default_env());
+                out::start_log(EnvFilter::from_default_env());
                 if stage == Stage::Pc1
                     && damocles.is_none()
                     && let Err(error) = huge_pages::start_again_until_asked_for()
@@ -172,16 +164,30 @@ impl Arguments {
             // Became another executable, or ended.
             Command::ExecBound(_) => Ok(()),
             Command::Completion { shell } => {
-                clap_complete::generate(shell, &mut Arguments::command(), "sealbus-worker", &mut std::io::stdout());
-                Ok(())
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Arguments::command(), "sealbus-worker", &mut script);
+                Ok(out::bytes(&script)?)
             }
         }
     }
 }
 
+/// What the command line's parser says: the help that was asked for on stdout, or what is wrong on stderr.
+pub fn told(words: &clap::Error) -> ExitCode {
+    match words.print() {
+        Err(error) if !words.use_stderr() => match error.kind() {
+            std::io::ErrorKind::BrokenPipe => ExitCode::from(READER_GONE),
+            _ => {
+                out::note(format_args!("error: cannot write to stdout: {error}"));
+                ExitCode::FAILURE
+            }
+        },
+        _ => ExitCode::from(u8::try_from(words.exit_code()).unwrap_or(2)),
+    }
+}
+
 fn run_worker(path: &Path) -> anyhow::Result<()> {
-    // For tls:// addresses. It fails only if one is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_tls();
     let config = Config::load(path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(run::run(config));
@@ -190,25 +196,43 @@ fn run_worker(path: &Path) -> anyhow::Result<()> {
     Ok(outcome?)
 }
 
-fn start_log(filter: EnvFilter) {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(filter)
-        .init();
+/// For tls:// addresses.
+fn install_tls() {
+    // It fails only if one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn default_filter() -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER))
+}
+
+/// The exit code that tells what kind of failure it was.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let config = error.downcast_ref::<ConfigError>();
+    let run = error.downcast_ref::<RunError>();
+    if matches!(config, Some(ConfigError::NoExecutable { .. }))
+        || error.is::<check::NotAllThere>()
+        || run.is_some_and(RunError::is_not_there)
+    {
+        return NOT_THERE;
+    }
+    // A file that cannot be read is not there; a file that says something wrong must be changed.
+    let bad_file = config.is_some_and(|error| !matches!(error, ConfigError::Read { .. }));
+    if bad_file || run.is_some_and(RunError::is_misconfigured) { MISCONFIGURED } else { 1 }
 }
 
 /// An error with all its causes, one a line.
 fn in_one_block(error: &anyhow::Error) -> String {
-    let mut text = format!("error: {error}\n");
+    let mut block = format!("error: {error}\n");
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
         // A transparent error repeats its source.
         if cause != last {
-            text.push_str(&format!("  because: {}\n", cause.trim_end().replace('\n', "\n           ")));
+            let words = text::printable(cause.trim_end()).replace('\n', "\n           ");
+            block.push_str(&format!("  because: {words}\n"));
         }
         last = cause;
     }
-    text
+    block
 }

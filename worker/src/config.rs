@@ -1,5 +1,8 @@
 //! The worker's configuration: one TOML file, read and checked as a whole before anything is opened.
 //!
+//! Whether it makes sense is one question ([`Config::load`]), whether all is there that it names another
+//! ([`Config::not_there`]): a disk that is not mounted yet is no mistake of the file.
+//!
 //! [`file`] is the file as written; [`Config`] is what the rest of the worker gets: absolute paths, every phase with a
 //! processor. Every refusal names the field and says what to do. `docs/configuration-worker.md` describes the fields
 //! for people.
@@ -14,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use sealbus_nats::{Connection, intents::Queue};
+use sealbus_nats::{ConnectError, Connection, NotThere, intents::Queue};
 use sealbus_schema::{MinerId, Plan, SectorSize, WorkerName};
 
 use crate::{
@@ -55,6 +58,19 @@ pub struct Config {
     pub cgroup: Option<Cgroup>,
     /// Where sealed sectors go.
     pub store: Store,
+    /// All directories that the file names, whether they are there or not.
+    pub directories: Vec<Directory>,
+}
+
+/// A directory that the configuration names. One that is not there may be on a disk that is mounted later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// The field, with its table.
+    pub field: String,
+    /// Absolute.
+    pub path: PathBuf,
+    /// What to do if it is not there.
+    pub fix: &'static str,
 }
 
 /// Where the control groups of the processors are to be.
@@ -130,6 +146,17 @@ pub enum ConfigError {
         #[source]
         source: Option<std::io::Error>,
     },
+    /// An executable that a processor names is not there.
+    #[error("{field} = {path:?}: there is no such file: mount its disk, or correct the path or remove it")]
+    NoExecutable {
+        /// The field, with its table.
+        field: String,
+        /// As configured, made absolute.
+        path: PathBuf,
+    },
+    /// The `[nats]` table.
+    #[error("[nats]")]
+    Nats(#[from] ConnectError),
     /// Two slots would write over one another.
     #[error("slot[{first}].path and slot[{second}].path are the same directory {path:?}: give each slot its own")]
     SharedSlot {
@@ -150,6 +177,16 @@ impl Config {
         let base = std::path::absolute(path).map_err(read)?;
         let parsed = toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
         check(parsed, base.parent().unwrap_or(Path::new("/")))
+    }
+
+    /// Which files and directories are missing at this moment, or not as they must be. Connects to nothing.
+    pub fn not_there(&self) -> Vec<NotThere> {
+        let missing = self.directories.iter().filter(|directory| !directory.path.is_dir());
+        let told = missing.map(|Directory { field, path, fix }| NotThere {
+            field: field.clone(),
+            problem: format!("{} is not a directory: {fix}", path.display()),
+        });
+        told.chain(self.nats.not_there()).collect()
     }
 
     /// The queues that intents are taken from.
@@ -173,9 +210,12 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
     let recover_interval = positive("worker.recover_interval_secs", worker.recover_interval_secs)?;
     let heartbeat = positive("worker.heartbeat_secs", worker.heartbeat_secs)?;
     let mut slots = Vec::new();
+    let mut directories = Vec::new();
     for (index, table) in slot.iter().enumerate() {
         let field = format!("slot[{index}].path");
-        let path = slot_directory(field, &base.join(&table.path))?;
+        let fix = "a slot is a directory: mount its disk, correct the path, or take the slot out";
+        let path = named_directory(field.clone(), &base.join(&table.path), fix)?;
+        directories.push(Directory { field, path: path.clone(), fix });
         if let Some(first) = slots.iter().position(|other| *other == path) {
             return Err(ConfigError::SharedSlot { first, second: index, path });
         }
@@ -186,14 +226,17 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         return Err(ConfigError::Value { field: "store.name".into(), value: format!("{:?}", store.name), problem });
     }
     let fix = "mount the permanent store, or create the directory; the worker never makes it";
-    let store_path = directory("store.path".into(), &base.join(&store.path), fix)?;
+    let store_path = named_directory("store.path".into(), &base.join(&store.path), fix)?;
+    directories.push(Directory { field: "store.path".into(), path: store_path.clone(), fix });
     let mut library_env = BTreeMap::new();
     for (field, path, variable) in [
         ("params.cache", &params.cache, "FIL_PROOFS_PARAMETER_CACHE"),
         ("params.parent_cache", &params.parent_cache, "FIL_PROOFS_PARENT_CACHE"),
     ] {
         if let Some(path) = path {
-            let path = directory(field.into(), &base.join(path), "create it")?;
+            let fix = "create it, or mount its disk";
+            let path = named_directory(field.into(), &base.join(path), fix)?;
+            directories.push(Directory { field: field.into(), path: path.clone(), fix });
             library_env.insert(variable.to_owned(), path.display().to_string());
         }
     }
@@ -218,6 +261,7 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         cgroup: cgroup
             .map(|table| Cgroup { parent: table.parent.map(|parent| base.join(parent)), required: table.required }),
         store: Store { name: store.name, path: store_path },
+        directories,
     })
 }
 
@@ -238,9 +282,9 @@ fn directory(field: String, path: &Path, fix: &'static str) -> Result<PathBuf, C
     }
 }
 
-/// A slot's directory. One that is not there may be a disk that is mounted later: the worker shows it, and waits.
-fn slot_directory(field: String, path: &Path) -> Result<PathBuf, ConfigError> {
-    match directory(field, path, "a slot is a directory: correct the path, or take the slot out") {
+/// A directory that may not be there yet: a disk that is mounted later is no mistake of the file.
+fn named_directory(field: String, path: &Path, fix: &'static str) -> Result<PathBuf, ConfigError> {
+    match directory(field, path, fix) {
         Err(ConfigError::NotADirectory { source: Some(_), .. }) => {
             // With the links of what is there resolved, so that it has the same name when it is mounted.
             let (parent, name) = (path.parent(), path.file_name());
@@ -251,37 +295,11 @@ fn slot_directory(field: String, path: &Path) -> Result<PathBuf, ConfigError> {
     }
 }
 
-/// The connection with absolute paths to files that are there. Whether the server takes them is found when it is asked.
+/// The connection with absolute paths. Whether the files are there and the server takes them is found when it is asked.
 fn connection(mut nats: Connection, base: &Path) -> Result<Connection, ConfigError> {
-    let refused = |field: &str, value: String, problem: &str| ConfigError::Value {
-        field: format!("nats.{field}"),
-        value,
-        problem: problem.to_owned(),
-    };
-    let is_address = |part: &str| !part.trim().is_empty() && !part.trim().contains(char::is_whitespace);
-    if !nats.url.split(',').all(is_address) {
-        let value = format!("{:?}", nats.url);
-        return Err(refused("url", value, "not an address: expected nats://host:port, several separated by commas"));
-    }
-    if let (Some(path), Some(_)) = (&nats.nkey_seed_file, &nats.credentials_file) {
-        let value = format!("{path:?}");
-        return Err(refused("nkey_seed_file", value, "excludes nats.credentials_file: keep one of the two"));
-    }
-    for (field, file) in [
-        ("nkey_seed_file", &mut nats.nkey_seed_file),
-        ("credentials_file", &mut nats.credentials_file),
-        ("ca_file", &mut nats.ca_file),
-    ] {
-        if let Some(path) = file {
-            *path = base.join(&*path);
-            if !path.is_file() {
-                return Err(refused(
-                    field,
-                    format!("{path:?}"),
-                    "there is no such file: correct the path or remove it",
-                ));
-            }
-        }
+    nats.check()?;
+    for path in [&mut nats.nkey_seed_file, &mut nats.credentials_file, &mut nats.ca_file].into_iter().flatten() {
+        *path = base.join(&*path);
     }
     Ok(nats)
 }
@@ -413,6 +431,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_there_is_no_mistake_and_is_told_apart_with_its_field() {
+        let dir = tempfile::tempdir().expect("directory");
+        let good = minimal(dir.path());
+        assert_eq!(checked(dir.path(), &good).expect("valid").not_there(), []);
+        let text = good
+            .replace("path = \"a\"", "path = \"no-slot\"")
+            .replace("path = \"store\"", "path = \"no-store\"")
+            .replace("url =", "ca_file = \"gone.pem\"\nnkey_seed_file = \"gone.nk\"\nurl =");
+        let config = checked(dir.path(), &format!("{text}[params]\ncache = \"no-params\"\n")).expect("valid");
+        let found: Vec<String> = config.not_there().iter().map(ToString::to_string).collect();
+        for field in ["slot[0].path", "store.path", "params.cache", "nats.nkey_seed_file", "nats.ca_file"] {
+            assert_eq!(found.iter().filter(|found| found.contains(field)).count(), 1, "{field}: {found:?}");
+        }
+    }
+
+    #[test]
     fn each_refusal_names_the_field() {
         let dir = tempfile::tempdir().expect("directory");
         let good = minimal(dir.path());
@@ -430,7 +464,7 @@ mod tests {
                 "slot[1].path and slot[2].path",
             ),
             (format!("{good}[[slot]]\npath = \"link\"\n"), "slot[0].path and slot[1].path are the same"),
-            (good.replace("path = \"store\"", "path = \"gone\""), "store.path"),
+            (good.replace("path = \"store\"", "path = \"worker.toml\""), "store.path"),
             (good.replace("name = \"main\"", "name = \"\""), "store.name"),
             (good.replace("miners", "heartbeat_secs = 0\nminers"), "worker.heartbeat_secs = 0"),
             (format!("{good}[[processor]]\nstage = \"c3\"\n"), "unknown variant `c3`"),
@@ -466,10 +500,10 @@ mod tests {
             (format!("{good}[limits.concurrent]\npc9 = 1\n"), "unknown variant `pc9`"),
             (format!("{good}[limits.staggered_secs]\npc1 = 0\n"), "limits.staggered_secs.pc1 = 0"),
             (format!("{good}[limits]\nstaggered = {{}}\n"), "unknown field `staggered`"),
-            (format!("{good}[params]\ncache = \"gone\"\n"), "params.cache"),
+            (format!("{good}[params]\ncache = \"worker.toml\"\n"), "params.cache"),
             (good.replace("url =", "token = \"x\"\nurl ="), "unknown field `token`"),
             (good.replace("nats://127.0.0.1:4222", "nats://one, ,two"), "nats.url"),
-            (good.replace("url =", "ca_file = \"gone.pem\"\nurl ="), "nats.ca_file"),
+            (good.replace("nats://127.0.0.1:4222", "http://one"), "nats.url"),
             (good.replace("url =", "nkey_seed_file = \"a\"\ncredentials_file = \"b\"\nurl ="), "nats.nkey_seed_file"),
         ] {
             let error = checked(dir.path(), &text).expect_err(expected);

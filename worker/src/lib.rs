@@ -5,7 +5,7 @@
 //! [`driver`] brings them together with the bus and the machine of [`sealbus_schema::seal::worker`]; [`run`] is the whole
 //! process, from its [`config`] on, with its [`heartbeat`]. [`topology`] is the machine that all this is placed on, [`plan`]
 //! says what belongs where, and [`bind`] places it. [`params`] stands apart: Groth16 parameters, made for a devnet, checked
-//! or fetched.
+//! or fetched. [`out`] is the only way to stdout and stderr of a command.
 
 pub mod bind;
 mod causes;
@@ -14,6 +14,7 @@ pub mod config;
 pub mod driver;
 pub mod heartbeat;
 pub mod journal;
+pub mod out;
 pub mod params;
 pub mod params_watch;
 pub mod plan;

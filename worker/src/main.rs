@@ -5,5 +5,9 @@ mod cli;
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
-    cli::Arguments::parse().execute()
+    match cli::Arguments::try_parse() {
+        Ok(arguments) => arguments.execute(),
+        // The help that was asked for, or what is wrong with the command line.
+        Err(told) => cli::told(&told),
+    }
 }

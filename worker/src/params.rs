@@ -6,12 +6,13 @@
 //! `fetch` and `download` are for the official ones.
 
 use std::fmt::Display;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+
+use crate::out;
 
 mod affine;
 mod assembly;
@@ -197,8 +198,9 @@ fn manifest(path: Option<PathBuf>) -> Result<Manifest, Error> {
 }
 
 fn print(report: &(impl Display + Serialize), json: bool) -> Result<(), Error> {
-    let text =
-        if json { serde_json::to_string_pretty(report).map_err(io::Error::from) } else { Ok(report.to_string()) };
-    text.and_then(|text| writeln!(io::stdout(), "{text}"))
-        .map_err(Error::file("write the report to", Path::new("stdout")))
+    match json {
+        true => out::json(&serde_json::to_string_pretty(report)?)?,
+        false => out::print(&format!("{report}\n"))?,
+    }
+    Ok(())
 }

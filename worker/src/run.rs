@@ -1,8 +1,8 @@
 //! `sealbus-worker run`: opens the slots, connects, serves until a signal or a failure that waiting cannot mend.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use sealbus_nats::{ConnectError, heartbeats::BeatError};
+use sealbus_nats::{ConnectError, NotThere, Patience, heartbeats::BeatError};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -30,12 +30,13 @@ use crate::{
     stage::huge_pages::Impossible,
 };
 
+/// The first and the longest pause while a slot is used by another process.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+
 /// Why the worker stopped, or did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Another process has a slot of ours: one of the two configurations is wrong.
-    #[error(transparent)]
-    Slot(SlotError),
     /// Processors are placed where this machine has nothing, or not enough.
     #[error(transparent)]
     Placed(#[from] PlacedError),
@@ -68,14 +69,41 @@ pub enum RunError {
     Task(#[source] tokio::task::JoinError),
 }
 
+impl RunError {
+    /// Whether nothing but another configuration of this worker helps. All else may pass: processors whose cards or control
+    /// groups are not there yet, for example.
+    #[must_use]
+    pub fn is_misconfigured(&self) -> bool {
+        match self {
+            RunError::Connect(error) => error.is_misconfigured(),
+            RunError::Pool(error) => matches!(error, PoolError::Setup(_) | PoolError::EmptyGroup(_)),
+            // The newer process of a name goes on; the older one, which notices, must not come back to stop it in turn.
+            RunError::HugePages { .. } | RunError::Heartbeat(_) => true,
+            RunError::Placed(_) | RunError::Cgroup(_) | RunError::Signals(_) | RunError::Task(_) => false,
+        }
+    }
+
+    /// Whether something of the machine is missing that the configuration demands.
+    #[must_use]
+    pub const fn is_not_there(&self) -> bool {
+        matches!(self, RunError::Placed(_) | RunError::Cgroup(_))
+    }
+}
+
 /// Runs until SIGTERM or SIGINT. What is being worked on is killed then, and goes on at the next start.
 pub async fn run(config: Config) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let stopped = async move {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break "SIGTERM",
+                _ = interrupt.recv() => break "SIGINT",
+                _ = hang_up.recv() => tracing::info!(
+                    "SIGHUP: there is nothing to reload; files of identities are read at each connection, the configuration at the start"
+                ),
+            }
         }
     };
     tokio::select! {
@@ -95,7 +123,10 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
     for (field, reason) in huge_pages_not_to_be_had(&config.processors)? {
         tracing::warn!(field, %reason, "not possible as it is now");
     }
-    let opened = open_slots(&config)?;
+    for NotThere { field, problem } in config.not_there() {
+        tracing::warn!(field, problem, "not there, or not as it must be");
+    }
+    let opened = open_slots(&config).await;
     let cgroups = control_groups(&config).await?;
     // Executables of other people die with this process only if it becomes them.
     let wrapper = std::env::current_exe().ok();
@@ -195,12 +226,22 @@ async fn control_groups(config: &Config) -> Result<Option<CgroupRoot>, RunError>
     Ok(Some(root))
 }
 
-/// Takes every slot, and reads what it holds. One that cannot be opened may be mended while the others work; one that
-/// another process uses will not be ours by waiting.
-fn open_slots(config: &Config) -> Result<Vec<Result<Opened, OpenError>>, RunError> {
-    let open = |(index, path)| match tend::open(index, path, &config.host) {
-        Err(OpenError::Slot(in_use @ SlotError::InUse { .. })) => Err(RunError::Slot(in_use)),
-        outcome => Ok(outcome),
-    };
-    config.slots.iter().map(std::path::PathBuf::as_path).enumerate().map(open).collect()
+/// Takes every slot, and reads what it holds. One that cannot be opened may be mended while the others work. While another
+/// process has one, nothing is begun: it may be one of ours that is about to end, and two under one name would fight.
+async fn open_slots(config: &Config) -> Vec<Result<Opened, OpenError>> {
+    let mut patience = Patience::new(FIRST_PAUSE, MAX_PAUSE);
+    loop {
+        let slots = config.slots.iter().map(std::path::PathBuf::as_path).enumerate();
+        let opened: Vec<_> = slots.map(|(index, path)| tend::open(index, path, &config.host)).collect();
+        let in_use = |outcome: &Result<Opened, OpenError>| match outcome {
+            Err(OpenError::Slot(error @ SlotError::InUse { .. })) => Some(in_words(error)),
+            _ => None,
+        };
+        let Some(cause) = opened.iter().find_map(in_use) else {
+            patience.mended("the slots are ours");
+            return opened;
+        };
+        drop(opened);
+        tokio::time::sleep(patience.failed("waiting for another process to leave a slot", &cause)).await;
+    }
 }

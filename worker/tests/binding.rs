@@ -1,5 +1,7 @@
 //! Real children, bound and read back. Several nodes are not exercised where the machine has one: see docs/topology.md.
 
+#![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
+
 use std::{
     fs,
     io::{BufRead, BufReader},

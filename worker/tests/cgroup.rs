@@ -1,6 +1,8 @@
 //! Groups of the running kernel, with real processes in them. What this machine does not let us do is skipped, with the
 //! reason; `SEALBUS_TEST_CGROUP` may name a group in which groups may be made.
 
+#![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};

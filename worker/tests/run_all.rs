@@ -1,5 +1,7 @@
 //! The worker as a process: a real nats-server, real kills, and a scripted manager that speaks over the bus.
 
+#![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
+
 #[path = "run/support.rs"]
 mod support;
 

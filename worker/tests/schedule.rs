@@ -1,6 +1,8 @@
 //! The order of work, in simulated machines: single rules by example, limits and fairness in random schedules, throughput
 //! against what the plan predicts.
 
+#![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
+
 #[path = "schedule/ledger.rs"]
 mod ledger;
 #[path = "schedule/machine.rs"]

@@ -11,6 +11,7 @@ use std::{
 
 use clap::Parser;
 use sealbus_integration_tests::demo::Demo;
+use sealbus_manager::{errln, out};
 
 /// Seals real sectors on one machine: NATS, a test chain, the manager and a worker, each as a process of its own.
 #[derive(Debug, Parser)]
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         if let Err(error) = signal_hook::flag::register_conditional_shutdown(signal, 130, armed)
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
         {
-            eprintln!("demo: cannot listen for signals: {error}");
+            errln!("demo: cannot listen for signals: {error}");
             return ExitCode::FAILURE;
         }
     }
@@ -48,15 +49,16 @@ fn main() -> ExitCode {
         root: arguments.root,
         keep: arguments.keep,
     };
-    match demo.run(&stop) {
+    let code = match demo.run(&stop) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if stop.load(Ordering::Relaxed) => {
-            eprintln!("demo: interrupted; everything that was started has been ended");
+            errln!("demo: interrupted; everything that was started has been ended");
             ExitCode::from(130)
         }
         Err(error) => {
-            eprintln!("demo: {error:#}");
+            errln!("demo: {error:#}");
             ExitCode::FAILURE
         }
-    }
+    };
+    out::finish(code)
 }

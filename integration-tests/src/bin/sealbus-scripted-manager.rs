@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Parser;
 use sealbus_integration_tests::scripted::verifier::Scripted;
-use sealbus_manager::{config::Config, serve};
+use sealbus_manager::{config::Config, out, serve};
 use tracing_subscriber::EnvFilter;
 
 /// The manager with scripted proofs. Everything else is what `sealbus-manager run` is.
@@ -17,7 +17,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
+    out::start_log(filter);
     match serve::run_with(Config::load(&arguments.config)?, Arc::new(Scripted)).await? {}
 }

@@ -4,6 +4,7 @@ use std::{process::ExitCode, time::Instant};
 
 use clap::Parser;
 use sealbus_integration_tests::sim::run::{Options, Report, many, one};
+use sealbus_manager::{out, outln};
 
 /// Runs simulated worlds. A world that fails is replayed with a trace, and its seed printed.
 #[derive(Parser)]
@@ -24,6 +25,10 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    out::finish(simulate())
+}
+
+fn simulate() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(seed) = arguments.seed {
         return told(&one(seed, Options { trace: true, ..Options::default() }));
@@ -32,7 +37,7 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let summary = many(arguments.from..arguments.from + arguments.seeds, threads, Options::default());
     let seconds = started.elapsed().as_secs_f64();
-    println!(
+    outln!(
         "{} worlds in {seconds:.1} s ({:.0}/s), {} events; sectors: {} prove, {} blocked or given up",
         summary.worlds,
         summary.worlds as f64 / seconds,
@@ -48,16 +53,16 @@ fn main() -> ExitCode {
 
 fn told(report: &Report) -> ExitCode {
     for line in &report.trace {
-        println!("{line}");
+        outln!("{line}");
     }
     match &report.broken {
         Some((invariant, what)) => {
-            println!("seed {}: invariant {invariant} does not hold: {what}", report.seed);
-            println!("replay it with: sealbus-sim --seed {}", report.seed);
+            outln!("seed {}: invariant {invariant} does not hold: {what}", report.seed);
+            outln!("replay it with: sealbus-sim --seed {}", report.seed);
             ExitCode::FAILURE
         }
         None => {
-            println!("seed {}: everything holds ({} events)", report.seed, report.events);
+            outln!("seed {}: everything holds ({} events)", report.seed, report.events);
             ExitCode::SUCCESS
         }
     }

@@ -1,9 +1,13 @@
 //! `sealbus-soak`: see `scripted::soak`. `make soak` runs it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use clap::Parser;
 use sealbus_integration_tests::scripted::{soak::Soak, world};
+use sealbus_manager::{errln, out, outln};
 
 /// Kills workers, processors, managers and NATS servers until every sector is active.
 #[derive(Debug, Parser)]
@@ -22,14 +26,25 @@ struct Arguments {
     minutes: u64,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    let code = match soak() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            errln!("Error: {error:?}");
+            ExitCode::FAILURE
+        }
+    };
+    out::finish(code)
+}
+
+fn soak() -> anyhow::Result<()> {
     let Arguments { workers, sectors, seed, minutes } = Arguments::parse();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     let limit = Duration::from_secs(minutes * 60);
     let soak = Soak { workers, sectors, seed: seed.unwrap_or(now), limit, tell: true };
     let dir = world::directory()?;
-    eprintln!("soak: seed {}, in {}", soak.seed, dir.path().display());
+    errln!("soak: seed {}, in {}", soak.seed, dir.path().display());
     let report = soak.run(dir.path())?;
-    println!("{report}");
+    outln!("{report}");
     report.check()
 }

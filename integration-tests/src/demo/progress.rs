@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use sealbus_manager::errln;
 use sealbus_schema::seal::manager::State;
 use serde_json::Value;
 
@@ -36,7 +37,7 @@ impl Progress {
                     bar.tick();
                 }
                 None if *before != now => {
-                    eprintln!("demo: {id} {now}");
+                    errln!("demo: {id} {now}");
                     *before = now;
                 }
                 None => {}

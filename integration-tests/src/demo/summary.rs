@@ -3,6 +3,8 @@
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
+use sealbus_manager::outln;
+
 use crate::cluster::{Cluster, Identity, own_binary};
 
 /// A sector as the chain has it.
@@ -41,32 +43,37 @@ impl OnChain {
 pub fn print(cluster: &Cluster, active: &[OnChain]) -> anyhow::Result<()> {
     for on_chain in active {
         let sector = cluster.sector(&on_chain.id)?;
-        println!("\nSector {} is ACTIVE on chain", on_chain.id);
-        println!(
+        outln!();
+        outln!("Sector {} is ACTIVE on chain", on_chain.id);
+        outln!(
             "  on chain   since epoch {}, until epoch {}, deadline {}, partition {}",
-            on_chain.activation, on_chain.expiration, on_chain.deadline, on_chain.partition
+            on_chain.activation,
+            on_chain.expiration,
+            on_chain.deadline,
+            on_chain.partition
         );
         for file in sector["stored"]["files"].as_array().into_iter().flatten() {
             let path = cluster.store().join(file["path"].as_str().unwrap_or_default());
-            println!("  file       {} ({} bytes)", path.display(), file["bytes"]);
+            outln!("  file       {} ({} bytes)", path.display(), file["bytes"]);
         }
         for (phase, processor, seconds) in phases(&sector) {
-            println!("  phase      {phase:<11} {seconds:>8.3} s  on {processor}");
+            outln!("  phase      {phase:<11} {seconds:>8.3} s  on {processor}");
         }
     }
     let nats =
         format!("nats --server {} --nkey {}", cluster.nats_url(), cluster.nkey_file(Identity::Operator).display());
     let manager = own_binary("sealbus-manager")?.display().to_string();
-    println!(
-        "\nTo look at the queues (`make nats-cli` installs `nats` into .tools/bin; run the demo with KEEP=1 so that they stay):"
+    outln!();
+    outln!(
+        "To look at the queues (`make nats-cli` installs `nats` into .tools/bin; run the demo with KEEP=1 so that they stay):"
     );
-    println!("  {nats} stream subjects SEAL_SECTORS");
-    println!("  {nats} consumer report SEAL_INTENTS");
-    println!("  {nats} stream view SEAL_SECTORS --translate '{manager} decode'");
-    println!("To look at the records:");
+    outln!("  {nats} stream subjects SEAL_SECTORS");
+    outln!("  {nats} consumer report SEAL_INTENTS");
+    outln!("  {nats} stream view SEAL_SECTORS --translate '{manager} decode'");
+    outln!("To look at the records:");
     let config = cluster.manager_config();
-    println!("  {manager} sectors list --config {}", config.display());
-    println!("  {manager} sectors show {} --config {}", active[0].id, config.display());
+    outln!("  {manager} sectors list --config {}", config.display());
+    outln!("  {manager} sectors show {} --config {}", active[0].id, config.display());
     Ok(())
 }
 

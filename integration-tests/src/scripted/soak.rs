@@ -17,6 +17,8 @@ use anyhow::bail;
 use sealbus_manager::config::Liveness;
 use sealbus_schema::seal::manager::State;
 
+use sealbus_manager::errln;
+
 use super::{
     ledger::Ledger,
     world::{Options, World},
@@ -101,7 +103,7 @@ impl Soak {
         let seconds = start.elapsed().as_secs();
         if self.tell {
             let done = sectors.len() - open.len();
-            eprintln!("soak: {seconds} s, {done} of {} sectors active; {}", sectors.len(), chaos.counts);
+            errln!("soak: {seconds} s, {done} of {} sectors active; {}", sectors.len(), chaos.counts);
         }
         if start.elapsed() > self.limit {
             let some: Vec<_> =

@@ -66,8 +66,8 @@ impl Recover {
         }
         let sectors = store.live_sectors().await?;
         let person = self.by.person();
-        eprint!("{}", preview(&sectors, |sector| after_loss(sector, &person, policy)));
-        eprintln!("What workers have in their slots is not used: free each slot that blocks with QUEUE_REPLACED.");
+        err!("{}", preview(&sectors, |sector| after_loss(sector, &person, policy)));
+        errln!("What workers have in their slots is not used: free each slot that blocks with QUEUE_REPLACED.");
         if self.dry_run && self.json {
             return print_json(&json!({ "recovered": false, "old": known, "sectors": sectors.len() }));
         }
@@ -103,7 +103,7 @@ impl Recover {
         if self.json {
             return print_json(&json!({ "recovered": true, "old": known, "new": found.as_str(), "sectors": count }));
         }
-        println!("recovered: {count} unfinished sector(s) are offered again as soon as the manager runs; start it now");
+        outln!("recovered: {count} unfinished sector(s) are offered again as soon as the manager runs; start it now");
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Recover {
         if self.json {
             return print_json(&json!({ "recovered": false }));
         }
-        println!("this database belongs to the present queue: nothing to recover");
+        outln!("this database belongs to the present queue: nothing to recover");
         Ok(())
     }
 }

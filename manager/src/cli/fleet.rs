@@ -48,7 +48,7 @@ impl Fleet {
     /// Says on stderr that the workers could not be asked, if they could not.
     pub fn warn(&self) {
         if let Err(why) = &self.seen {
-            eprintln!("note: the workers cannot be seen: {why}");
+            errln!("note: the workers cannot be seen: {why}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Who gives an order, and the question before one that reaches far.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 
 use clap::Args;
 
@@ -51,13 +51,12 @@ pub fn confirm(question: &str, yes: bool) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(Usage(format!("{question} There is no terminal to ask at: add --yes to go on")).into());
     }
-    eprint!("{question} [y/N] ");
-    std::io::stderr().flush()?;
+    err!("{question} [y/N] ");
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     let yes = matches!(answer.trim(), "y" | "Y" | "yes");
     if !yes {
-        eprintln!("nothing was ordered");
+        errln!("nothing was ordered");
     }
     Ok(yes)
 }

@@ -29,7 +29,7 @@ impl Pledge {
         if config.miner(self.miner).is_none() {
             bail!("miner {} is not in the configuration (configured: {})", self.miner, config.miner_names());
         }
-        let store = Store::open(&config.database).await?;
+        let store = Store::open_existing(&config.database).await?;
         let by = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
         let mut tx = store.begin().await?;
         tx.add_pledge(&self.miner.to_string(), self.count, &by).await?;
@@ -37,7 +37,7 @@ impl Pledge {
         if self.json {
             return super::print_json(&serde_json::json!({ "miner": self.miner, "count": self.count }));
         }
-        println!("{} sector(s) of {} are wanted; `sealbus-manager sectors list` shows them", self.count, self.miner);
+        outln!("{} sector(s) of {} are wanted; `sealbus-manager sectors list` shows them", self.count, self.miner);
         Ok(())
     }
 }

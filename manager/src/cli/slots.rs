@@ -76,14 +76,14 @@ impl Release {
         let content = self.content(sectors_of(&store, &self.worker).await?, &fleet);
         let person = self.by.person();
         let command = Command::SlotReleased { slot: self.slot.clone() };
-        eprintln!("slot {} of worker {} is freed; its files are quarantined on its disk", self.slot, self.worker);
+        errln!("slot {} of worker {} is freed; its files are quarantined on its disk", self.slot, self.worker);
         for sector in &content.sectors {
             if let Ok(outcome) = commands::carry_out(sector.clone(), &command, &person, policy) {
-                eprintln!("  {} ({}): {}", sector.id, sector.state.name(), will(&command, &outcome, policy));
+                errln!("  {} ({}): {}", sector.id, sector.state.name(), will(&command, &outcome, policy));
             }
         }
         for note in &content.notes {
-            eprintln!("  {note}");
+            errln!("  {note}");
         }
         if !confirm("Free the slot?", self.yes)? {
             return Ok(());
@@ -118,9 +118,9 @@ impl Release {
                 &json!({ "worker": self.worker, "slot": self.slot, "order": id, "new": is_new, "taken": names, "when": when }),
             );
         }
-        println!("slot {} of worker {} {what} (order {id})\n  {when}", self.slot, self.worker);
+        outln!("slot {} of worker {} {what} (order {id})\n  {when}", self.slot, self.worker);
         for name in &names {
-            println!("{name}: taken from worker {}", self.worker);
+            outln!("{name}: taken from worker {}", self.worker);
         }
         Ok(())
     }

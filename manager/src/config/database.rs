@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use reqwest::Url;
+use sealbus_nats::{NotThere, secret};
 use serde::Deserialize;
 
 /// Where the records are kept: a SQLite file, or a database on a PostgreSQL server.
@@ -53,21 +54,31 @@ impl TryFrom<Fields> for Database {
 }
 
 impl Database {
-    /// What can be checked without opening anything: the field and the problem.
-    pub(super) fn check(&self) -> Result<(), (String, String)> {
-        let refuse = |field: &str, problem: String| Err((format!("database.{field}"), problem));
+    /// What of it is not there. Opens nothing.
+    pub(super) fn not_there(&self) -> Vec<NotThere> {
+        let mut found = Vec::new();
+        let mut add =
+            |field: &str, problem: String| found.push(NotThere { field: format!("database.{field}"), problem });
         match self {
-            Database::Sqlite { path } => match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                Some(parent) if !parent.is_dir() => {
-                    refuse("path", format!("the directory {} does not exist", parent.display()))
+            Database::Sqlite { path } => {
+                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+                    add("path", format!("the directory {} does not exist: make or mount it", parent.display()));
+                } else if path.is_dir() {
+                    add("path", format!("{} is a directory: name a file in it", path.display()));
                 }
-                _ => Ok(()),
-            },
-            Database::Postgres { password_file: Some(path), .. } if !path.is_file() => {
-                refuse("password_file", format!("{} is not a file", path.display()))
             }
-            Database::Postgres { .. } => Ok(()),
+            Database::Postgres { password_file: Some(path), .. } => {
+                if let Err(error) = secret::read(path) {
+                    add("password_file", format!("cannot read {}: {error}", path.display()));
+                }
+                if let Some(problem) = secret::exposed(path) {
+                    add("password_file", problem);
+                }
+            }
+            Database::Postgres { .. } => {}
         }
+        found
     }
 }
 

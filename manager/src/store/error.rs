@@ -2,12 +2,8 @@
 
 use sqlx::Error as SqlError;
 
-/// PostgreSQL's SQLSTATEs, and classes of them, that pass by themselves: no connection, shutting down or starting up, too
-/// many connections, a lock or a statement that took too long, a deadlock, a serialization that failed.
-const POSTGRES_PASSING: [&str; 10] =
-    ["08", "57P01", "57P02", "57P03", "53300", "55P03", "57014", "25P03", "40001", "40P01"];
-/// SQLite's code for "another process writes", in the low byte of an extended code.
-const SQLITE_BUSY: u32 = 5;
+/// SQLite's codes for a file that is damaged, and for one that is no database, in the low byte of an extended code.
+const SQLITE_DAMAGED: [u32; 2] = [11, 26];
 
 /// Why the database could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +13,58 @@ pub enum StoreError {
     Open {
         /// Which, without a password.
         database: String,
+        /// Why.
+        #[source]
+        source: SqlError,
+    },
+    /// There is no such file. Only a manager that runs makes it.
+    #[error(
+        "there is no database {path}: start the manager, which makes it; or correct database.path, or mount the disk that \
+         it lies on",
+        path = path.display()
+    )]
+    Missing {
+        /// Which.
+        path: std::path::PathBuf,
+    },
+    /// The file was removed or moved away while it was open.
+    #[error(
+        "the database file {path} is gone; nothing is done until it is there again. What was stored last is only in the \
+         open file: copy it back from /proc/{pid}/fd before this process ends, or restore a backup",
+        path = path.display(),
+        pid = std::process::id()
+    )]
+    Gone {
+        /// Which.
+        path: std::path::PathBuf,
+    },
+    /// Another file stands in the place of the one that is open.
+    #[error("the database file {path} was replaced by another one", path = path.display())]
+    Replaced {
+        /// Which.
+        path: std::path::PathBuf,
+    },
+    /// A newer program has changed the schema.
+    #[error(
+        "the database {database} was made or changed by a newer Sealbus (its schema is version {found}, this program knows \
+         versions up to {known}): install that version here"
+    )]
+    Newer {
+        /// Which, without a password.
+        database: String,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// What the file holds is not readable.
+    #[error(
+        "cannot {operation}: the database file is damaged. Stop the manager, keep the file and those beside it, and restore \
+         the last backup or recover what is readable with `sqlite3 FILE .recover`"
+    )]
+    Damaged {
+        /// What was tried.
+        operation: String,
         /// Why.
         #[source]
         source: SqlError,
@@ -59,28 +107,31 @@ pub enum StoreError {
 }
 
 pub(crate) fn sql(operation: &'static str) -> impl FnOnce(SqlError) -> StoreError {
-    move |source| StoreError::Sql { operation, source }
+    move |source| match is_damage(&source) {
+        true => StoreError::Damaged { operation: operation.to_owned(), source },
+        false => StoreError::Sql { operation, source },
+    }
 }
 
 impl StoreError {
-    /// Whether the same may succeed later by itself: the database is away, or busy.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            StoreError::Open { source, .. } | StoreError::Sql { source, .. } => passes(source),
-            StoreError::Migrate(sqlx::migrate::MigrateError::Execute(source)) => passes(source),
-            _ => false,
+    /// A database that cannot be opened. `database` is which, without a password.
+    pub(super) fn open(database: &str, source: SqlError) -> StoreError {
+        match is_damage(&source) {
+            true => StoreError::Damaged { operation: format!("open the database {database}"), source },
+            false => StoreError::Open { database: database.to_owned(), source },
         }
+    }
+
+    /// Whether another file must be opened before anything goes on.
+    pub const fn is_replaced(&self) -> bool {
+        matches!(self, StoreError::Replaced { .. })
     }
 }
 
-fn passes(error: &SqlError) -> bool {
-    match error {
-        // A socket or a file that is not there yet; a connection that broke.
-        SqlError::Io(_) | SqlError::PoolTimedOut | SqlError::WorkerCrashed => true,
-        SqlError::Database(error) => error.code().is_some_and(|code| match code.parse::<u32>() {
-            Ok(sqlite) if code.len() < 5 => sqlite & 0xff == SQLITE_BUSY,
-            _ => POSTGRES_PASSING.iter().any(|passing| code.starts_with(passing)),
-        }),
-        _ => false,
-    }
+fn is_damage(error: &SqlError) -> bool {
+    let SqlError::Database(error) = error else { return false };
+    let code = error.code();
+    // PostgreSQL's codes have five characters.
+    let sqlite = code.as_deref().filter(|code| code.len() < 5).and_then(|code| code.parse::<u32>().ok());
+    sqlite.is_some_and(|code| SQLITE_DAMAGED.contains(&(code & 0xff)))
 }

@@ -24,7 +24,7 @@ pub struct Leadership(Lock);
 
 enum Lock {
     /// The kernel releases it with the process.
-    File { _locked: File },
+    File { _locked: File, store: Store },
     /// The server releases it with the session.
     Session(Box<AnyConnection>),
 }
@@ -46,7 +46,12 @@ impl Candidate<'_> {
     /// Takes the leadership if nobody has it.
     pub async fn try_lead(&mut self) -> Result<Option<Leadership>, StoreError> {
         match &self.store.database {
-            Database::Sqlite { path } => lock_file(path.as_os_str().to_owned().into()),
+            Database::Sqlite { path } => {
+                self.store.check_file()?;
+                let locked = lock_file(path.as_os_str().to_owned().into())?;
+                let store = self.store.clone();
+                Ok(locked.map(|locked| Leadership(Lock::File { _locked: locked, store })))
+            }
             Database::Postgres { .. } => self.try_lock_session().await,
         }
     }
@@ -54,7 +59,7 @@ impl Candidate<'_> {
     async fn try_lock_session(&mut self) -> Result<Option<Leadership>, StoreError> {
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => Box::new(open::connect(&self.store.database, &self.store.options).await?),
+            None => Box::new(open::connect(&self.store.database).await?),
         };
         let text = format!("SELECT pg_try_advisory_lock({LOCK_CLASS}, hashtext(current_schema())) AS locked");
         let row = limited(sqlx::query(&text).fetch_one(&mut *session)).await?;
@@ -70,7 +75,12 @@ impl Leadership {
     /// Returns when the lock is lost, and why.
     pub async fn lost(&mut self) -> StoreError {
         match &mut self.0 {
-            Lock::File { .. } => std::future::pending().await,
+            Lock::File { store, .. } => loop {
+                tokio::time::sleep(PERIOD).await;
+                if let Err(error) = store.check_file() {
+                    return error;
+                }
+            },
             Lock::Session(session) => loop {
                 tokio::time::sleep(PERIOD).await;
                 if let Err(error) = limited(sqlx::query("SELECT 1").execute(&mut **session)).await {
@@ -81,12 +91,12 @@ impl Leadership {
     }
 }
 
-fn lock_file(mut path: PathBuf) -> Result<Option<Leadership>, StoreError> {
+fn lock_file(mut path: PathBuf) -> Result<Option<File>, StoreError> {
     path.as_mut_os_string().push(".leader");
     let failed = |source: std::io::Error| sql("lock the database for one manager")(source.into());
-    let file = File::create(&path).map_err(failed)?;
+    let file = open::lock_file(&path).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(Leadership(Lock::File { _locked: file }))),
+        Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }

@@ -1,15 +1,18 @@
 //! Opening the database: what differs between SQLite and PostgreSQL, but for [`super::leadership`].
 
 use std::{
-    fs::File,
+    collections::BTreeSet,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::MetadataExt,
     path::Path,
     time::{Duration, Instant},
 };
 
 use sqlx::{
-    AnyConnection, ConnectOptions, Connection, Executor,
+    AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Row,
     any::{AnyConnectOptions, AnyPoolOptions},
-    migrate::Migrator,
+    migrate::{MigrateError, Migrator},
 };
 
 use super::{Store, StoreError, known::SharedKnown};
@@ -21,6 +24,8 @@ pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const OPENING_LIMIT: Duration = Duration::from_secs(60);
 /// How often it is looked at.
 const OPENING_PAUSE: Duration = Duration::from_millis(10);
+/// How long a command waits for the file that a manager may just make.
+const MAKING_LIMIT: Duration = Duration::from_secs(10);
 
 /// Other processes (the command line) write as well; an acknowledged transaction survives power loss. A batch of the log
 /// changes thousands of pages: memory for 64 MiB of them, and a checkpoint every 64 MiB, spare reading and writing them twice.
@@ -37,39 +42,134 @@ const POSTGRES_SESSION: &str = "SET application_name = 'sealbus-manager'; SET lo
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
+/// What is done about a SQLite file that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IfMissing {
+    Make,
+    Refuse,
+}
+
+/// Which file is open, whatever its path leads to later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
 impl Store {
     /// Opens the database and brings it to the present schema. A SQLite file is made when it is missing; a PostgreSQL
     /// database must exist.
     pub async fn open(database: &Database) -> Result<Store, StoreError> {
-        sqlx::any::install_default_drivers();
-        let options = options(database)?;
-        // Held until the schema is there. PostgreSQL takes such a lock in the database itself.
-        let _opening = match database {
-            Database::Sqlite { path } => Some(lock_opening(path).await?),
-            Database::Postgres { .. } => None,
-        };
-        // A pool tries until its time is over, and then says no more than that; this says why.
-        drop(connect(database, &options).await?);
-        let session = session(database);
-        let pool = AnyPoolOptions::new()
-            .max_connections(4)
-            .acquire_timeout(CONNECT_LIMIT)
-            .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(drop) }))
-            .connect_with(options.clone())
-            .await
-            .map_err(|source| StoreError::Open { database: database.to_string(), source })?;
-        match database {
-            Database::Sqlite { .. } => SQLITE.run(&pool).await,
-            Database::Postgres { .. } => POSTGRES.run(&pool).await,
+        open(database, IfMissing::Make).await
+    }
+
+    /// [`Store::open`] for whoever only asks or orders something: never makes a file, in which nobody would find it. One
+    /// that a manager may just make is waited for.
+    pub async fn open_existing(database: &Database) -> Result<Store, StoreError> {
+        if let Database::Sqlite { path } = database {
+            let deadline = Instant::now() + MAKING_LIMIT;
+            while !path.exists() {
+                if Instant::now() >= deadline {
+                    return Err(StoreError::Missing { path: path.clone() });
+                }
+                tokio::time::sleep(OPENING_PAUSE).await;
+            }
         }
-        .map_err(StoreError::Migrate)?;
-        Ok(Store { pool, database: database.clone(), options, known: SharedKnown::default() })
+        open(database, IfMissing::Refuse).await
+    }
+
+    /// Whether it could be opened now, without making or changing anything. A SQLite file that a manager would make is no
+    /// failure.
+    pub async fn look(database: &Database) -> Result<(), StoreError> {
+        if matches!(database, Database::Sqlite { path } if !path.exists()) {
+            return Ok(());
+        }
+        sqlx::any::install_default_drivers();
+        let mut connection = connect(database).await?;
+        let (newer, _) = schema_of(database, &mut connection).await;
+        newer.map_or(Ok(()), Err)
+    }
+
+    /// Refused when the path of a SQLite file does not lead to the open one any more: what is written there is lost.
+    pub fn check_file(&self) -> Result<(), StoreError> {
+        let Database::Sqlite { path } = &self.database else { return Ok(()) };
+        match file_id(path) {
+            Ok(found) if Some(found) == self.file => Ok(()),
+            Ok(_) => Err(StoreError::Replaced { path: path.clone() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Gone { path: path.clone() }),
+            Err(error) => Err(StoreError::open(&self.database.to_string(), error.into())),
+        }
+    }
+}
+
+async fn open(database: &Database, if_missing: IfMissing) -> Result<Store, StoreError> {
+    sqlx::any::install_default_drivers();
+    let options = options(database, if_missing)?;
+    // Held until the schema is there. PostgreSQL takes such a lock in the database itself.
+    let _opening = match database {
+        Database::Sqlite { path } => Some(lock_opening(path).await?),
+        Database::Postgres { .. } => None,
+    };
+    // A pool tries until its time is over, and then says no more than that; this says why.
+    drop(connect_with(database, &options).await?);
+    let session = session(database);
+    let pool = AnyPoolOptions::new()
+        .max_connections(4)
+        .acquire_timeout(CONNECT_LIMIT)
+        .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(drop) }))
+        .connect_with(options)
+        .await
+        .map_err(|source| StoreError::open(&database.to_string(), source))?;
+    bring_to_present_schema(database, &pool).await?;
+    let file = match database {
+        Database::Sqlite { path } => {
+            Some(file_id(path).map_err(|error| StoreError::open(&database.to_string(), error.into()))?)
+        }
+        Database::Postgres { .. } => None,
+    };
+    Ok(Store { pool, database: database.clone(), file, known: SharedKnown::default() })
+}
+
+/// Migrates what is older. A database that is up to date is only read, as it may be one that cannot be written now.
+async fn bring_to_present_schema(database: &Database, pool: &AnyPool) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await.map_err(|source| StoreError::open(&database.to_string(), source))?;
+    match schema_of(database, &mut connection).await {
+        (Some(newer), _) => return Err(newer),
+        (None, true) => return Ok(()),
+        (None, false) => drop(connection),
+    }
+    match migrations(database).run(pool).await {
+        Err(MigrateError::Execute(source)) => Err(StoreError::open(&database.to_string(), source)),
+        outcome => outcome.map_err(StoreError::Migrate),
+    }
+}
+
+/// The refusal of a schema that is newer than ours, and whether it is ours.
+async fn schema_of(database: &Database, connection: &mut AnyConnection) -> (Option<StoreError>, bool) {
+    let ours: BTreeSet<i64> = migrations(database).iter().map(|migration| migration.version).collect();
+    let known = ours.last().copied().unwrap_or(0);
+    // Not there yet in a new database.
+    let read = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection).await;
+    let applied: BTreeSet<i64> = read.iter().flatten().filter_map(|row| row.try_get("version").ok()).collect();
+    let newer = applied.last().copied().filter(|found| *found > known);
+    let newer = newer.map(|found| StoreError::Newer { database: database.to_string(), found, known });
+    (newer, ours.is_subset(&applied))
+}
+
+fn migrations(database: &Database) -> &'static Migrator {
+    match database {
+        Database::Sqlite { .. } => &SQLITE,
+        Database::Postgres { .. } => &POSTGRES,
     }
 }
 
 /// A connection outside the pool.
-pub(super) async fn connect(database: &Database, options: &AnyConnectOptions) -> Result<AnyConnection, StoreError> {
-    let failed = |source| StoreError::Open { database: database.to_string(), source };
+pub(super) async fn connect(database: &Database) -> Result<AnyConnection, StoreError> {
+    connect_with(database, &options(database, IfMissing::Refuse)?).await
+}
+
+async fn connect_with(database: &Database, options: &AnyConnectOptions) -> Result<AnyConnection, StoreError> {
+    let failed = |source| StoreError::open(&database.to_string(), source);
     let connecting = async {
         let mut connection = AnyConnection::connect_with(options).await?;
         connection.execute(session(database)).await?;
@@ -77,7 +177,7 @@ pub(super) async fn connect(database: &Database, options: &AnyConnectOptions) ->
     };
     match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
         Ok(connected) => connected.map_err(failed),
-        Err(_) => Err(failed(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
+        Err(_) => Err(failed(sqlx::Error::Io(io::ErrorKind::TimedOut.into()))),
     }
 }
 
@@ -88,33 +188,58 @@ fn session(database: &Database) -> &'static str {
     }
 }
 
-fn options(database: &Database) -> Result<AnyConnectOptions, StoreError> {
-    let failed = |source| StoreError::Open { database: database.to_string(), source };
+fn options(database: &Database, if_missing: IfMissing) -> Result<AnyConnectOptions, StoreError> {
+    let failed = |source| StoreError::open(&database.to_string(), source);
     match database {
-        Database::Sqlite { path } => format!("sqlite://{}?mode=rwc", path.display()).parse().map_err(failed),
+        Database::Sqlite { path } => {
+            let mode = if if_missing == IfMissing::Make { "rwc" } else { "rw" };
+            let path = std::path::absolute(path).map_err(|error| failed(error.into()))?;
+            format!("sqlite://{}?mode={mode}", in_address(&path)).parse().map_err(failed)
+        }
         Database::Postgres { url, password_file } => {
             let mut url = url.clone();
             if let Some(path) = password_file {
-                let read = std::fs::read_to_string(path);
+                let read = sealbus_nats::secret::read(path);
                 let password = read.map_err(|source| StoreError::PasswordFile { path: path.clone(), source })?;
                 // Only a URL without a host has no place for it, and there is none that passes the configuration's check.
-                let _ = url.set_password(Some(password.trim_end_matches(['\r', '\n'])));
+                let _ = url.set_password(Some(&password));
             }
             AnyConnectOptions::from_url(&url).map_err(failed)
         }
     }
 }
 
+/// A path with all that means something else in an address spelled in numbers.
+fn in_address(path: &Path) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.');
+    let spelled = |byte: &u8| match plain(*byte) {
+        true => char::from(*byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    path.as_os_str().as_encoded_bytes().iter().map(spelled).collect()
+}
+
+/// A file that is only locked, never written. One that another user has made is good enough.
+pub(super) fn lock_file(path: &Path) -> io::Result<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            OpenOptions::new().write(true).create(true).truncate(false).open(path)
+        }
+        opened => opened,
+    }
+}
+
+fn file_id(path: &Path) -> io::Result<FileId> {
+    std::fs::metadata(path).map(|found| FileId { device: found.dev(), inode: found.ino() })
+}
+
 /// Lets one process after the other open a SQLite file: a command may do so while the manager just makes it. SQLite does
 /// not wait for a file that another process turns to write-ahead logging, whatever its time-out; it says that it is locked.
 async fn lock_opening(path: &Path) -> Result<File, StoreError> {
-    let failed = |source: std::io::Error| StoreError::Open {
-        database: format!("{}, while another process may open it", path.display()),
-        source: source.into(),
-    };
+    let failed = |source: io::Error| StoreError::open(&path.display().to_string(), source.into());
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
-    let file = File::create(&lock).map_err(failed)?;
+    let file = lock_file(Path::new(&lock)).map_err(failed)?;
     let deadline = Instant::now() + OPENING_LIMIT;
     loop {
         match file.try_lock() {
@@ -122,7 +247,10 @@ async fn lock_opening(path: &Path) -> Result<File, StoreError> {
             Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
                 tokio::time::sleep(OPENING_PAUSE).await;
             }
-            Err(std::fs::TryLockError::WouldBlock) => return Err(failed(std::io::ErrorKind::TimedOut.into())),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let busy = "another process has been opening it for a minute";
+                return Err(failed(io::Error::new(io::ErrorKind::TimedOut, busy)));
+            }
             Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
     }

@@ -15,12 +15,31 @@ pub struct Server {
     directory: tempfile::TempDir,
 }
 
+/// A server that asks nobody who he is.
+const OPEN: &str = "";
+
 impl Server {
     pub fn start() -> Server {
+        Server::start_with(OPEN)
+    }
+
+    /// One that lets in only who has the key of this user.
+    #[allow(dead_code, reason = "not every test file closes the server")]
+    pub fn start_for(user: &str) -> Server {
+        Server::start_with(&only(user))
+    }
+
+    fn start_with(authorization: &str) -> Server {
         let directory = tempfile::tempdir().expect("a directory for the server");
         let port = free_port();
-        let child = spawn(port, &directory);
+        let child = spawn(port, &directory, authorization);
         Server { child, port, directory }
+    }
+
+    /// Restarts it for another user.
+    #[allow(dead_code, reason = "not every test file closes the server")]
+    pub fn restart_for(&mut self, user: &str) {
+        self.restart_with(&only(user));
     }
 
     pub fn url(&self) -> String {
@@ -43,9 +62,13 @@ impl Server {
 
     #[allow(dead_code, reason = "not every test file kills the server")]
     pub fn kill_and_restart(&mut self) {
+        self.restart_with(OPEN);
+    }
+
+    fn restart_with(&mut self, authorization: &str) {
         self.child.kill().expect("kills");
         self.child.wait().expect("reaps");
-        self.child = spawn(self.port, &self.directory);
+        self.child = spawn(self.port, &self.directory, authorization);
     }
 }
 
@@ -56,10 +79,16 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, directory: &tempfile::TempDir) -> Child {
+fn only(user: &str) -> String {
+    format!("authorization {{ users: [ {{ nkey: {user} }} ] }}\n")
+}
+
+fn spawn(port: u16, directory: &tempfile::TempDir, authorization: &str) -> Child {
     let config = directory.path().join("server.conf");
     let store = directory.path().join("store");
-    let text = format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n");
+    let text = format!(
+        "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n{authorization}"
+    );
     std::fs::write(&config, text).expect("writes the configuration");
     Command::new(binary())
         .arg("-c")

@@ -1,11 +1,14 @@
 //! `sealbus-worker calc`: what given processors, times and slots come to.
 
-use std::{collections::BTreeMap, io::Write};
+use std::collections::BTreeMap;
 
 use sealbus_schema::Phase;
-use sealbus_worker::plan::{
-    calc::{self, Offer, Request, Slots, Waits},
-    units::{UnitError, parse_time_ms},
+use sealbus_worker::{
+    out,
+    plan::{
+        calc::{self, Offer, Request, Slots, Waits},
+        units::{UnitError, parse_time_ms},
+    },
 };
 
 /// Arguments of `calc`.
@@ -76,12 +79,11 @@ impl CalcArguments {
             waits: Waits { precommit_ms: self.precommit, seed_ms: self.seed, prove_ms: self.prove },
         };
         let rows = calc::calculate(&request)?;
-        let text = match (self.json, self.csv) {
-            (true, _) => serde_json::to_string_pretty(&rows)? + "\n",
-            (_, true) => calc::csv(&rows),
-            _ => calc::table(&rows),
-        };
-        Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+        Ok(match (self.json, self.csv) {
+            (true, _) => out::json(&serde_json::to_string_pretty(&rows)?),
+            (_, true) => out::print(&calc::csv(&rows)),
+            _ => out::print(&calc::table(&rows)),
+        }?)
     }
 }
 

@@ -1,9 +1,10 @@
 //! `sealbus-worker exec-bound`, by which the worker starts processors: see [`sealbus_worker::bind`].
 
-use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use sealbus_worker::{
     bind::{Binding, EXEC_BOUND, MemoryBinding, exec},
+    out,
     topology::CpuSet,
 };
 
@@ -39,7 +40,7 @@ impl ExecBoundArguments {
         let code = error.exit_code();
         let error = anyhow::Error::new(error);
         // Stderr may be closed; the exit status says enough.
-        let _ = writeln!(std::io::stderr().lock(), "sealbus-worker {EXEC_BOUND}: {error:#}");
+        out::note(format_args!("sealbus-worker {EXEC_BOUND}: {error:#}"));
         code
     }
 }

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use sealbus_schema::{MinerId, Phase, SectorSize, WorkerName};
 use sealbus_worker::{
+    out,
     plan::{
         Gpus, Place, Plan, Request,
         configuration::{Around, configuration},
@@ -108,15 +109,15 @@ impl PlanArguments {
         let machine = self.described.restricted(load(source.clone())?)?;
         let request = self.request(&source)?;
         let plan = plan(&machine, &request)?;
-        let text = match self.json {
-            true => serde_json::to_string_pretty(&plan)? + "\n",
-            false => explain(&plan, self.explain),
+        // The file does not depend on who reads the words.
+        let printed = match self.json {
+            true => out::json(&serde_json::to_string_pretty(&plan)?),
+            false => out::print(&explain(&plan, self.explain)),
         };
-        std::io::stdout().lock().write_all(text.as_bytes())?;
-        match &self.file.write {
-            Some(path) => self.file.write(path, &plan),
-            None => Ok(()),
+        if let Some(path) = &self.file.write {
+            self.file.write(path, &plan)?;
         }
+        Ok(printed?)
     }
 
     fn request(&self, source: &Source) -> anyhow::Result<Request> {
@@ -172,11 +173,10 @@ impl FileArguments {
             store_path: std::path::absolute(store)?,
         };
         write_whole(path, &configuration(plan, &around), self.force)?;
-        writeln!(
-            std::io::stderr().lock(),
+        out::note(format_args!(
             "wrote {path}; `sealbus-worker check --config {path}` tells whether it can be used",
             path = path.display()
-        )?;
+        ));
         Ok(())
     }
 

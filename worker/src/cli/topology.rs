@@ -1,9 +1,12 @@
 //! `sealbus-worker topology`: the machine, as a person would draw it.
 
-use std::{fs, io::Write, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use anyhow::Context;
-use sealbus_worker::topology::{self, CpuSet, Machine, Source, draw, load};
+use sealbus_worker::{
+    out,
+    topology::{self, CpuSet, Machine, Source, draw, load},
+};
 
 /// Arguments of `topology`.
 #[derive(Debug, clap::Args)]
@@ -60,10 +63,9 @@ impl TopologyArguments {
         if let Some(path) = &self.export_xml {
             fs::write(path, opened.to_xml()?).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        let text = match self.json {
-            true => serde_json::to_string_pretty(&machine)? + "\n",
-            false => draw::draw(&machine),
-        };
-        Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+        Ok(match self.json {
+            true => out::json(&serde_json::to_string_pretty(&machine)?),
+            false => out::print(&draw::draw(&machine)),
+        }?)
     }
 }

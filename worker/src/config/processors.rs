@@ -119,7 +119,7 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
         // A bare name is looked up in PATH when the processor starts.
         let path = if bin.components().count() > 1 { base.join(&bin) } else { bin };
         if path.is_absolute() && !path.is_file() {
-            return Err(refused("bin", format!("{path:?}"), "there is no such file: correct the path or remove it"));
+            return Err(ConfigError::NoExecutable { field: format!("processor[{index}].bin"), path });
         }
         group.bin = Some(path);
     }

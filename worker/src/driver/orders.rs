@@ -6,9 +6,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures::StreamExt;
-use sealbus_nats::{Bus, publish::Backoff};
+use sealbus_nats::{Bus, Patience, publish::Backoff};
 use sealbus_schema::{WorkerName, message::Orders};
 use tokio::sync::watch;
+
+use crate::causes::in_words;
 
 /// A copy of the stream may lag behind the wake-up by this much.
 const AFTER_WAKE_UP: Duration = Duration::from_secs(1);
@@ -53,7 +55,7 @@ impl StandingOrders {
     /// Follows the orders for ever. `slots` are the names that an order may have.
     pub async fn follow(&self, bus: &Bus, worker: &WorkerName, heartbeat: Duration, slots: &[String]) {
         let mut strangers = BTreeSet::new();
-        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
+        let mut patience = Patience::new(Duration::from_millis(250), Duration::from_secs(10));
         loop {
             let mut wakeups = match bus.orders_wakeups(worker).await {
                 Ok(wakeups) => wakeups,
@@ -66,13 +68,12 @@ impl StandingOrders {
             loop {
                 let pause = match bus.orders(worker).await {
                     Ok(orders) => {
+                        patience.mended("the standing orders are read again");
                         self.take(orders.unwrap_or_default(), slots, &mut strangers);
                         if woken { AFTER_WAKE_UP } else { Backoff::new(heartbeat * 2, heartbeat * 2).next_pause() }
                     }
                     Err(error) => {
-                        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                        tracing::warn!(%error, cause, "cannot read the standing orders; the last ones hold");
-                        backoff.next_pause()
+                        patience.failed("cannot read the standing orders; the last ones hold", &in_words(&error))
                     }
                 };
                 woken = match tokio::time::timeout(pause, wakeups.next()).await {
@@ -81,7 +82,7 @@ impl StandingOrders {
                     Ok(None) => break,
                 };
             }
-            tokio::time::sleep(backoff.next_pause()).await;
+            tokio::time::sleep(AFTER_WAKE_UP).await;
         }
     }
 

@@ -8,9 +8,11 @@ use std::{
 };
 
 use futures::StreamExt;
-use sealbus_nats::{Bus, publish::Backoff};
+use sealbus_nats::{Bus, Patience};
 use sealbus_schema::{SectorId, WorkerName};
 use tokio::sync::Notify;
+
+use crate::causes::in_words;
 
 /// Which slot waits for facts about which sector.
 #[derive(Debug, Default)]
@@ -36,20 +38,21 @@ impl Wakeups {
 
     /// Listens on the bus for ever, through failures of the subscription.
     pub async fn listen(&self, bus: &Bus, worker: &WorkerName) {
-        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
+        let mut patience = Patience::new(Duration::from_millis(250), Duration::from_secs(10));
         loop {
-            match bus.fact_wakeups(worker).await {
+            let cause = match bus.fact_wakeups(worker).await {
                 Ok(mut sectors) => {
+                    patience.mended("facts wake slots up again");
                     // Whatever came before the subscription stood.
                     self.ring(|_| true);
                     while let Some(sector) = sectors.next().await {
                         self.ring(|waiting| waiting == sector);
                     }
-                    tracing::warn!("the subscription to facts ended; subscribing again");
+                    "the subscription ended".to_owned()
                 }
-                Err(error) => tracing::warn!(%error, "cannot subscribe to facts; trying again"),
-            }
-            tokio::time::sleep(backoff.next_pause()).await;
+                Err(error) => in_words(&error),
+            };
+            tokio::time::sleep(patience.failed("no subscription to facts", &cause)).await;
         }
     }
 }

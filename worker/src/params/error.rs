@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::circuits::Kind;
 use super::fetch::FailedDownload;
 use super::generator::GenerateError;
+use crate::out::OutError;
 use sealbus_schema::SectorSize;
 
 /// Why a `params` command failed.
@@ -124,6 +125,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The report does not reach whoever asked for it.
+    #[error(transparent)]
+    Out(#[from] OutError),
+    /// A report could not be turned into JSON.
+    #[error("cannot turn the report into JSON")]
+    Json(#[from] serde_json::Error),
     /// A file operation failed.
     #[error("cannot {operation} {}", path.display())]
     File {

@@ -274,9 +274,13 @@ impl Worker {
 
     /// SIGTERM; gives the exit status.
     pub async fn terminate(mut self) -> Option<i32> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signals");
+        self.signal(rustix::process::Signal::TERM);
         self.ended().await
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("signals");
     }
 
     pub async fn ended(&mut self) -> Option<i32> {

@@ -1,5 +1,7 @@
 //! Files and memory that all sectors of a worker share: tree D of zeros, the parent cache, huge pages.
 
+#![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
+
 #[path = "../processor/support.rs"]
 #[allow(dead_code)]
 mod support;

@@ -9,6 +9,8 @@ use futures::StreamExt;
 use sealbus_nats::{log::Record, topology};
 use sealbus_schema::SectorId;
 
+use sealbus_manager::errln;
+
 use crate::scripted::world::World;
 
 /// How long the next record may take.
@@ -55,7 +57,7 @@ pub fn read(world: &World) -> anyhow::Result<BTreeMap<SectorId, Leases>> {
     for _ in 1..TRIES {
         match read_once(world) {
             Ok(leases) => return Ok(leases),
-            Err(error) => eprintln!("the log cannot be read yet: {error:#}"),
+            Err(error) => errln!("the log cannot be read yet: {error:#}"),
         }
     }
     read_once(world)

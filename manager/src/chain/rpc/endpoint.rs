@@ -42,18 +42,49 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Whether the address can be used. Reads and connects to nothing.
+    pub fn check(&self) -> Result<(), Error> {
+        checked_url(&self.url).map(drop)
+    }
+
+    /// The address for people; nothing of one that may hold a secret.
+    pub fn shown(&self) -> String {
+        checked_url(&self.url).map_or_else(|_| "(chain.url)".to_owned(), |url| url.to_string())
+    }
+
+    /// Whether the token's file, if there is to be one, holds a token.
+    pub fn check_token(&self) -> Result<(), Error> {
+        match &self.token_file {
+            Some(path) => checked_token(path, std::fs::read_to_string(path)).map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Completes and checks the address. What is refused here could leak a secret or would fail in every call.
 pub(super) fn checked_url(text: &str) -> Result<reqwest::Url, Error> {
     let bad = |url: &str, reason: String| Error::BadUrl { url: url.to_owned(), reason };
-    let mut url = match reqwest::Url::parse(text) {
+    let (text, multiaddress) = (text.trim(), from_multiaddress(text.trim()));
+    if multiaddress.is_none() && (text.contains(":/ip") || text.contains(":/dns")) {
+        let reason = "it holds a token, which belongs into a file of its own: name that in chain.token_file, and write here \
+                      what follows the token, /ip4/…/tcp/…/http";
+        return Err(bad("(not shown)", reason.to_owned()));
+    }
+    let mut url = match reqwest::Url::parse(multiaddress.as_deref().unwrap_or(text)) {
         Ok(url) => url,
-        // Text that does not parse may hold a token, as the `token:/ip4/…` form of other tools does.
+        // Text that does not parse may hold a token.
         Err(error) => {
-            return Err(bad("(not shown)", format!("{error}; expected http://host:port")));
+            return Err(bad("(not shown)", format!("{error}; expected http://host:port or /ip4/…/tcp/…/http")));
         }
     };
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(bad("(not shown)", "it must start with http:// or https://".to_owned()));
+    match url.scheme() {
+        "http" | "https" => {}
+        "ws" | "wss" => {
+            let reason = "Sealbus speaks HTTP, which the node offers at the same port: write http:// for ws://, https:// for wss://";
+            return Err(bad("(not shown)", reason.to_owned()));
+        }
+        _ => return Err(bad("(not shown)", "it must start with http:// or https://".to_owned())),
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
         return Err(bad(
@@ -74,15 +105,37 @@ pub(super) fn checked_url(text: &str) -> Result<reqwest::Url, Error> {
     Ok(url)
 }
 
+/// The address in the form of libp2p that other tools write: `/ip4/127.0.0.1/tcp/1234/http`.
+fn from_multiaddress(text: &str) -> Option<String> {
+    let parts: Vec<&str> = text.strip_prefix('/')?.trim_end_matches('/').split('/').collect();
+    match parts.as_slice() {
+        ["ip4" | "dns" | "dns4" | "dns6", host, "tcp", port, scheme @ ("http" | "https")] => {
+            Some(format!("{scheme}://{host}:{port}"))
+        }
+        ["ip6", host, "tcp", port, scheme @ ("http" | "https")] => Some(format!("{scheme}://[{host}]:{port}")),
+        _ => None,
+    }
+}
+
+/// The token in a file's text. People copy it in several forms: as an HTTP header has it, with the byte order mark of an
+/// editor, and with the node's address, as `lotus auth api-info` prints it (`FULLNODE_API_INFO=token:/ip4/…`).
+fn token_in(text: &str) -> &str {
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let text = text.strip_prefix("export ").unwrap_or(text);
+    let text = text.strip_prefix("FULLNODE_API_INFO=").unwrap_or(text).trim_matches(['"', '\'']);
+    let text = text.strip_prefix("Bearer ").unwrap_or(text).trim();
+    text.split_once(":/").map_or(text, |(token, _)| token)
+}
+
 pub(super) fn checked_token(path: &Path, read: std::io::Result<String>) -> Result<HeaderValue, Error> {
     let malformed = |reason| Error::TokenMalformed { path: path.to_owned(), reason };
     let text = read.map_err(|source| Error::TokenUnreadable { path: path.to_owned(), source })?;
-    let token = text.trim();
+    let token = token_in(&text);
     if token.is_empty() {
         return Err(malformed("the file is empty"));
     }
     if token.contains(|c: char| c.is_whitespace() || c == ':') {
-        return Err(malformed("expected one token, without address or line breaks"));
+        return Err(malformed("expected one token on one line"));
     }
     let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
         .map_err(|_| malformed("it holds characters that no token has"))?;
@@ -100,6 +153,9 @@ mod tests {
         assert_eq!(checked_url("http://127.0.0.1:1234").unwrap().as_str(), "http://127.0.0.1:1234/rpc/v1");
         assert_eq!(checked_url("http://node:1234/rpc/v1/").unwrap().as_str(), "http://node:1234/rpc/v1");
         assert_eq!(checked_url("https://gateway/filecoin").unwrap().as_str(), "https://gateway/filecoin");
+        assert_eq!(checked_url("/ip4/127.0.0.1/tcp/1234/http").unwrap().as_str(), "http://127.0.0.1:1234/rpc/v1");
+        assert_eq!(checked_url("/ip6/::1/tcp/1234/http").unwrap().as_str(), "http://[::1]:1234/rpc/v1");
+        assert_eq!(checked_url("/dns/node.example/tcp/443/https").unwrap().as_str(), "https://node.example/rpc/v1");
     }
 
     #[test]
@@ -108,6 +164,10 @@ mod tests {
             "",
             "node:1234",
             "SECRET:/ip4/127.0.0.1/tcp/1234/http",
+            "SECRET:/dns/node/tcp/1234/http",
+            "/ip4/127.0.0.1/udp/1234/http",
+            "ws://node:1234/rpc/v1",
+            "ws://node/SECRET",
             "http://u:SECRET@node",
             "http://node?token=SECRET",
             "http://n/rpc/v0",
@@ -121,8 +181,16 @@ mod tests {
     #[test]
     fn token_files_are_checked_without_showing_them() {
         let path = Path::new("/etc/sealbus/token");
-        assert!(checked_token(path, Ok("abc.def\n".to_owned())).is_ok());
-        for text in ["", " \n", "SECRET:/ip4/1.2.3.4/tcp/1234/http", "SECRET\nSECRET", "SECRET\u{7f}"] {
+        for text in [
+            "abc.def\n",
+            "\u{feff}abc.def\r\n\n",
+            "Bearer abc.def",
+            "abc.def:/ip4/1.2.3.4/tcp/1234/http\n",
+            "export FULLNODE_API_INFO=\"abc.def:/ip4/1.2.3.4/tcp/1234/http\"",
+        ] {
+            assert_eq!(checked_token(path, Ok(text.to_owned())).unwrap(), "Bearer abc.def", "{text}");
+        }
+        for text in ["", " \n", "\u{feff}", "Bearer ", ":/ip4/1.2.3.4/tcp/1", "SECRET\nSECRET", "SECRET\u{7f}"] {
             let error = checked_token(path, Ok(text.to_owned())).unwrap_err();
             let shown = format!("{error} {error:?}");
             assert!(shown.contains("/etc/sealbus/token") && !shown.contains("SECRET"), "{shown}");

@@ -71,9 +71,9 @@ impl Blocked {
             show_slot(blocked);
         }
         if described.is_empty() && slots.is_empty() {
-            println!("nothing is blocked");
+            outln!("nothing is blocked");
         } else if !described.is_empty() {
-            println!("{}", now.words());
+            outln!("{}", now.words());
         }
         Ok(())
     }
@@ -132,13 +132,13 @@ fn blocked_slots<'a>(fleet: &'a Fleet, sectors: &[Sector]) -> Vec<BlockedSlot<'a
 
 fn show(sector: &Sector, since: Option<&str>, orders: &[String], fleet: &Fleet, now: ChainTime) {
     let Some(cause) = blocked_by(sector) else { return };
-    println!("{}  {}  {} {}", sector.id, sector.state.name(), cause.class, cause.code);
-    println!("  why      {}", first_line(&cause.message()));
-    println!("  since    {}", since.unwrap_or("unknown"));
-    println!("  where    {}", place(sector, fleet));
-    println!("  waiting  costs: {}", Cost::of(sector).words(now));
-    println!("  orders   {}", in_words(orders));
-    println!();
+    outln!("{}  {}  {} {}", sector.id, sector.state.name(), cause.class, cause.code);
+    outln!("  why      {}", first_line(&cause.message()));
+    outln!("  since    {}", since.unwrap_or("unknown"));
+    outln!("  where    {}", place(sector, fleet));
+    outln!("  waiting  costs: {}", Cost::of(sector).words(now));
+    outln!("  orders   {}", in_words(orders));
+    outln!();
 }
 
 /// The orders in one line, the phases to go back to in one word.
@@ -158,14 +158,14 @@ fn show_slot(blocked: &BlockedSlot<'_>) {
         Some(error) => (error.class.name(), error.code.as_str(), first_line(&error.message())),
         None => ("crit", "JOURNAL_UNREADABLE", "nobody can say what it holds".to_owned()),
     };
-    println!("slot {} of worker {worker}  {class} {code}", slot.path);
-    println!("  why      {why}");
-    println!("  where    host {host}");
+    outln!("slot {} of worker {worker}  {class} {code}", slot.path);
+    outln!("  why      {why}");
+    outln!("  where    host {host}");
     let holds = slot.holding.as_ref().map_or("no sector that is blocked".to_owned(), |held| held.sector.to_string());
-    println!("  holds    {}", if slot.unreadable { "nobody can say what".to_owned() } else { holds });
-    println!("  waiting  costs: {}", Cost::Slot.words(ChainTime { epoch: None, live: false }));
-    println!("  orders   slots release {worker} {}", slot.path);
-    println!();
+    outln!("  holds    {}", if slot.unreadable { "nobody can say what".to_owned() } else { holds });
+    outln!("  waiting  costs: {}", Cost::Slot.words(ChainTime { epoch: None, live: false }));
+    outln!("  orders   slots release {worker} {}", slot.path);
+    outln!();
 }
 
 /// Where a sector lies, and whether its worker is there.

@@ -124,7 +124,7 @@ async fn order(which: Which, command: Command, person: Person) -> anyhow::Result
         return report(&tried, &command, &fleet, policy, which.json, None);
     }
     if !which.filter.is_empty() || tried.len() > 1 {
-        eprint!("{}", preview(&tried, &command, &fleet, policy));
+        err!("{}", preview(&tried, &command, &fleet, policy));
         if !confirm(&format!("`{}` {} sector(s)?", command.verb(), tried.len()), which.yes)? {
             return Ok(());
         }
@@ -330,13 +330,13 @@ fn report(
         };
         values.push(value);
         if !as_json {
-            println!("{line}");
+            outln!("{line}");
         }
     }
     if as_json {
         print_json(&values)?;
     } else if all.is_empty() {
-        println!("no sector is selected");
+        outln!("no sector is selected");
     }
     let refused = all.iter().filter(|ordered| ordered.outcome.is_err()).count();
     if refused > 0 {

@@ -50,38 +50,40 @@ impl Show {
 }
 
 fn show(sector: &Sector, history: &[HistoryEntry], orders: &[String], waits: bool) {
-    println!("sector    {}", sector.id);
-    println!("proof     {}", sector.proof);
-    println!("state     {}", sector.state.name());
-    println!(
+    outln!("sector    {}", sector.id);
+    outln!("proof     {}", sector.proof);
+    outln!("state     {}", sector.state.name());
+    outln!(
         "attempt   {}; offered {} time(s) since a person last looked, resubmitted {} time(s)",
-        sector.attempt, sector.issues, sector.resubmits
+        sector.attempt,
+        sector.issues,
+        sector.resubmits
     );
     match owner(sector) {
-        Some((worker, token)) => println!("worker    {worker} (lease {token})"),
-        None => println!("worker    none"),
+        Some((worker, token)) => outln!("worker    {worker} (lease {token})"),
+        None => outln!("worker    none"),
     }
     show_rebuild(sector);
     if let Some(stored) = sector.state.stored() {
-        println!("store     {}", stored.files.store);
+        outln!("store     {}", stored.files.store);
         for file in &stored.files.files {
-            println!("file      {} ({} bytes)", file.path, file.bytes);
+            outln!("file      {} ({} bytes)", file.path, file.bytes);
         }
     }
     if let State::Blocked { cause, .. } = &sector.state {
-        println!("since     {}", blocked::since(sector, history).unwrap_or_else(|| "unknown".to_owned()));
+        outln!("since     {}", blocked::since(sector, history).unwrap_or_else(|| "unknown".to_owned()));
         show_error("blocked", cause);
     }
     if let State::Aborting { cause } | State::Abandoning { cause } | State::Aborted { cause } = &sector.state {
         show_error("cause", cause);
     }
     if !sector.state.is_terminal() {
-        println!("orders    {}", blocked::in_words(orders));
+        outln!("orders    {}", blocked::in_words(orders));
     }
     if waits {
-        println!("waits     something for it is decided and not on the bus yet");
+        outln!("waits     something for it is decided and not on the bus yet");
     }
-    println!();
+    outln!();
     let rows: Vec<Vec<String>> = history
         .iter()
         .map(|entry| {
@@ -113,31 +115,31 @@ fn show_rebuild(sector: &Sector) {
             format!("its PreCommit stands and expires at epoch {}", landed.precommit.prove_by_epoch)
         }
     };
-    println!("rebuild   {stage}, to CommR {}; {precommit}", rebuild.sealed().comm_r);
+    outln!("rebuild   {stage}, to CommR {}; {precommit}", rebuild.sealed().comm_r);
 }
 
 /// An error with all that it carries.
 fn show_error(heading: &str, error: &ErrorReport) {
-    println!("{heading:9} {} {}", error.class, error.code);
+    outln!("{heading:9} {} {}", error.class, error.code);
     for cause in &error.causes {
-        println!("  because {cause}");
+        outln!("  because {cause}");
     }
     if let Some(phase) = error.phase {
-        println!("  phase   {phase}, try {}", error.attempt);
+        outln!("  phase   {phase}, try {}", error.attempt);
     }
     for (name, value) in [("host", &error.host), ("slot", &error.slot)] {
         if !value.is_empty() {
-            println!("  {name:7} {value}");
+            outln!("  {name:7} {value}");
         }
     }
     if let Some(processor) = &error.processor {
-        println!("  process {processor}");
+        outln!("  process {processor}");
     }
     if let Some(exit) = &error.exit {
-        println!("  ended   {exit}");
+        outln!("  ended   {exit}");
     }
     for line in error.stderr_tail.lines() {
-        println!("  stderr  {line}");
+        outln!("  stderr  {line}");
     }
 }
 

@@ -64,7 +64,7 @@ impl Drain {
                 values.push(json!({ "worker": worker, "what": what, "when": when, "holds": holds }));
                 continue;
             }
-            println!("worker {worker} {what}\n  {when}");
+            outln!("worker {worker} {what}\n  {when}");
             if let Some(now) = now {
                 show_remaining(&sectors, &fleet, now);
             }

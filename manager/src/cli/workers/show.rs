@@ -49,13 +49,13 @@ impl Show {
             value["holds"] = json!(remaining_json(&sectors, &fleet, now));
             return print_json(&value);
         }
-        println!("worker     {}; {}", self.worker, fleet.presence(&self.worker).words());
+        outln!("worker     {}; {}", self.worker, fleet.presence(&self.worker).words());
         let follows = followed(orders.as_ref(), seen.map(|seen| seen.heartbeat.orders));
-        println!("orders     {} ({follows})", wanted(orders.as_ref()));
+        outln!("orders     {} ({follows})", wanted(orders.as_ref()));
         if let Some(seen) = seen {
             show_machine(seen);
         }
-        println!();
+        outln!();
         show_remaining(&sectors, &fleet, now);
         Ok(())
     }
@@ -63,11 +63,11 @@ impl Show {
 
 fn show_machine(seen: &Seen) {
     let beat = &seen.heartbeat;
-    println!("host       {}", beat.host);
-    println!("version    {}", beat.version);
-    println!("takes      {}", if beat.draining { "nothing new" } else { "sectors" });
+    outln!("host       {}", beat.host);
+    outln!("version    {}", beat.version);
+    outln!("takes      {}", if beat.draining { "nothing new" } else { "sectors" });
     let (busy, all) = (beat.processors.iter().filter(|p| p.busy).count(), beat.processors.len());
-    println!("processors {busy} of {all} busy");
+    outln!("processors {busy} of {all} busy");
     let rows: Vec<Vec<String>> = beat
         .slots
         .iter()
@@ -77,10 +77,10 @@ fn show_machine(seen: &Seen) {
             vec![slot.path.clone(), sector, step, why]
         })
         .collect();
-    println!();
+    outln!();
     table::print(&["SLOT", "SECTOR", "STEP", "WHY"], &rows);
     if !beat.processors.is_empty() {
-        println!();
+        outln!();
         table::print(&processors::HEADINGS, &processors::rows(beat, age_secs(seen)));
     }
 }
@@ -95,7 +95,7 @@ pub(in super::super) async fn sectors_of(store: &Store, worker: &WorkerName) -> 
 /// What is still on a machine, and when each sector's time runs out.
 pub(super) fn show_remaining(sectors: &[Sector], fleet: &Fleet, now: ChainTime) {
     if sectors.is_empty() {
-        println!("no unfinished sector belongs to it");
+        outln!("no unfinished sector belongs to it");
         return;
     }
     let rows: Vec<Vec<String>> = sectors
@@ -111,7 +111,7 @@ pub(super) fn show_remaining(sectors: &[Sector], fleet: &Fleet, now: ChainTime) 
         })
         .collect();
     table::print(&["SECTOR", "STATE", "BLOCKED", "SLOT", "WAITING COSTS"], &rows);
-    println!("{}", now.words());
+    outln!("{}", now.words());
 }
 
 pub(super) fn remaining_json(sectors: &[Sector], fleet: &Fleet, now: ChainTime) -> Vec<Value> {

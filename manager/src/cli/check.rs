@@ -1,0 +1,111 @@
+//! `check`: whether a configuration makes sense, and whether all is there that it names. Two answers, told apart.
+
+use std::time::Duration;
+
+use clap::Args;
+use sealbus_nats::NotThere;
+use serde_json::json;
+
+use super::{ConfigArg, print_json};
+use crate::{
+    chain::{NodeClient, RpcClient, network, types::TipSetKey},
+    config::Config,
+    drive::chain_of,
+    serve::{self, ServeError},
+    store::Store,
+};
+
+/// How long each of the servers may take to answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What to check.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Only whether the file makes sense: look at nothing that it names, and ask no server.
+    #[arg(long)]
+    offline: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The configuration makes sense, and something that it names is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration makes sense, but not all is there that it names; a manager that runs waits for it")]
+pub struct NotAllThere;
+
+impl Check {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let config = self.config.load()?;
+        let found = if self.offline { Vec::new() } else { not_there(&config).await? };
+        let path = self.config.config.display().to_string();
+        if self.json {
+            let miners: Vec<_> = config.miners.iter().map(|miner| miner.id).collect();
+            let stores: Vec<_> = config.stores.iter().map(|store| &store.name).collect();
+            let missing: Vec<_> =
+                found.iter().map(|NotThere { field, problem }| json!({ "field": field, "problem": problem })).collect();
+            let good = found.is_empty();
+            print_json(
+                &json!({ "config": path, "good": good, "miners": miners, "stores": stores, "not_there": missing }),
+            )?;
+        } else if found.is_empty() {
+            outln!("{path} is good: miners {}", config.miner_names());
+        } else {
+            outln!("{path} makes sense: miners {}", config.miner_names());
+            for missing in &found {
+                outln!("not there now: {missing}");
+            }
+        }
+        if found.is_empty() { Ok(()) } else { Err(NotAllThere.into()) }
+    }
+}
+
+/// What is not there of all that the configuration names. An error is a mistake of the configuration that a server showed.
+async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
+    let mut found = config.not_there();
+    let mut add = |field: &str, problem: String| {
+        // What a missing file leads to is said with the file.
+        if !found.iter().any(|known| known.field.starts_with(field.split('.').next().unwrap_or(field))) {
+            found.push(NotThere { field: field.to_owned(), problem });
+        }
+    };
+    if let Err(problem) = limited(async { Ok(Store::look(&config.database).await?) }).await? {
+        add("database", problem);
+    }
+    if let Err(problem) = limited(async { Ok(config.nats.connect("manager").await.map(drop)?) }).await? {
+        add("nats.url", problem);
+    }
+    let node = NodeClient::new(RpcClient::new(config.chain.endpoint())?);
+    let asked = limited(async { Ok(network::check_supported(node.network_version(&TipSetKey::head()).await?)?) });
+    if let Err(problem) = asked.await? {
+        add("chain.url", problem + hint(config));
+        return Ok(found);
+    }
+    for (index, miner) in config.miners.iter().enumerate() {
+        if let Err(problem) = limited(serve::check_miner(&node, miner)).await? {
+            found.push(NotThere { field: format!("miner[{index}]"), problem });
+        }
+    }
+    Ok(found)
+}
+
+/// Asks within a limit. The outer error is a mistake of the configuration, the inner one what is not there.
+async fn limited(asking: impl Future<Output = Result<(), ServeError>>) -> Result<Result<(), String>, ServeError> {
+    match tokio::time::timeout(LIMIT, asking).await {
+        Ok(Ok(())) => Ok(Ok(())),
+        Ok(Err(error)) if error.is_misconfigured() => Err(error),
+        Ok(Err(error)) => Ok(Err(chain_of(&error))),
+        Err(_) => Ok(Err(format!("no answer within {} s", LIMIT.as_secs()))),
+    }
+}
+
+/// What may be wrong with an address that parses.
+fn hint(config: &Config) -> &'static str {
+    if config.chain.endpoint().shown().starts_with("https") {
+        "; does the port speak TLS? A node's own port does not: write http:// then"
+    } else {
+        ""
+    }
+}

@@ -1,0 +1,30 @@
+//! What of the things that the configuration names is there at this moment, on this machine.
+
+use sealbus_nats::{NotThere, secret};
+
+use super::Config;
+
+impl Config {
+    /// Which files and directories are missing or not as they must be. Connects to nothing.
+    pub fn not_there(&self) -> Vec<NotThere> {
+        let mut found = self.database.not_there();
+        found.extend(self.nats.not_there());
+        let mut add = |field: String, problem: String| found.push(NotThere { field, problem });
+        if let Some(path) = &self.chain.token_file {
+            if let Err(error) = self.chain.endpoint().check_token() {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                add("chain.token_file".to_owned(), format!("{error}{cause}"));
+            }
+            if let Some(problem) = secret::exposed(path) {
+                add("chain.token_file".to_owned(), problem);
+            }
+        }
+        for (index, store) in self.stores.iter().enumerate() {
+            if !store.path.is_dir() {
+                let problem = format!("{} is not a directory: make or mount it", store.path.display());
+                add(format!("store[{index}].path"), problem);
+            }
+        }
+        found
+    }
+}
