@@ -2,6 +2,10 @@
 
 #[path = "devnet_support/chain.rs"]
 mod chain;
+#[path = "devnet_rpc/contract.rs"]
+mod contract;
+#[path = "devnet_rpc/messages.rs"]
+mod messages;
 
 use std::sync::Arc;
 use std::time::Duration;
