@@ -119,6 +119,18 @@ impl Db {
         }
     }
 
+    /// A PreCommit that had landed is gone from the chain for good.
+    pub fn want_precommit_again(&mut self, sector: SectorId) {
+        let Some(attempt) = self.sectors.get(&sector).map(|sector| sector.attempt) else { return };
+        for row in self.messages.values_mut() {
+            let of_sector = (row.message.kind, row.message.sector) == (MessageKind::PreCommit, sector);
+            if of_sector && row.over == Some(Over::Landed) {
+                row.over = Some(Over::Replaced);
+            }
+        }
+        let _ = self.want(sector, MessageKind::PreCommit, attempt);
+    }
+
     /// The earlier message of the same purpose whose bytes may still land.
     pub fn has_earlier(&self, message: &Message) -> bool {
         self.messages.values().any(|row| {

@@ -45,6 +45,7 @@ pub enum Apply {
     Withdraw { key: String },
     Fill { sector: SectorId, nonce: u64 },
     Refused { key: String, since: Option<i64> },
+    Lost { sector: SectorId },
     Nothing,
 }
 
@@ -107,6 +108,10 @@ impl World {
             Some(input) => Apply::Landed { kind, sector: id, input },
             None => Apply::Nothing,
         };
+        let in_time = sector.state.precommitted().is_some_and(|known| !now.has_run_out(known));
+        if in_time && self.is_lost(now, id) {
+            return Apply::Lost { sector: id };
+        }
         match ask {
             Ask::Ticket { draw } => input(now.ticket(draw, bytes(&[5, now.ticket_epoch() as u64]))),
             Ask::PreCommit(sealed) => {
@@ -170,6 +175,17 @@ impl World {
         for nonce in nonces {
             self.push_between(self.chain.nonce(now.lagged), nonce + 1);
         }
+    }
+
+    /// Whether a sector's PreCommit had landed, is not on chain, and its nonce is used by something else.
+    fn is_lost(&self, now: &Now, id: SectorId) -> bool {
+        let landed = |row: &&Row| {
+            row.over == Some(Over::Landed) && row.message.sector == id && row.message.kind == MessageKind::PreCommit
+        };
+        let mut landed = self.db.messages.values().filter(landed).filter_map(|row| row.nonce).peekable();
+        landed.peek().is_some()
+            && landed.all(|nonce| nonce < self.chain.nonce(now.lagged))
+            && self.chain.precommit(id, now.lagged).is_none()
     }
 
     /// Pushes again whatever is over and leaves a gap before a nonce.
@@ -264,11 +280,12 @@ impl World {
             Wanted::Over => return Apply::GiveUp { key, sector: id, input: None },
             Wanted::GiveUp(error) => return Apply::GiveUp { key, sector: id, input: Some(Input::Expired(error)) },
         }
-        let does = match &sector.state {
-            State::PreCommitting(sealed) => {
-                Does::PreCommit { comm_r: sealed.comm_r.0, ticket_epoch: sealed.ticket.epoch }
-            }
-            State::ProveCommitting(proven) => {
+        let does = match (&sector.state, message.kind) {
+            (state, MessageKind::PreCommit) => match state.sealed() {
+                Some(sealed) => Does::PreCommit { comm_r: sealed.comm_r.0, ticket_epoch: sealed.ticket.epoch },
+                None => return Apply::Nothing,
+            },
+            (State::ProveCommitting(proven), MessageKind::ProveCommit) => {
                 self.check_proof(&sector);
                 let known = &proven.seeded.stored.precommitted;
                 let stands = self.chain.find_precommit(id, &known.sealed.comm_r.0, now.head);
@@ -342,6 +359,10 @@ impl World {
             Apply::Fill { sector, nonce } => {
                 self.trace(|| format!("m{m} fills nonce {nonce}"));
                 self.db.fill(sector, nonce);
+            }
+            Apply::Lost { sector } => {
+                self.trace(|| format!("m{m} wants another PreCommit of {sector}"));
+                self.db.want_precommit_again(sector);
             }
             Apply::Refused { key, since } => self.db.note_refusal(&key, since),
             Apply::Nothing => {}

@@ -113,7 +113,7 @@ async fn results_have_the_shapes_of_the_recording() {
     }
     // The sector itself, and the messages on the way to it.
     rpc.call("Devnet.Advance", json!([20])).await;
-    rpc.send(34, encode(&prove_params(&[(3, b"right")], true)), "0").await;
+    rpc.send(34, encode(&prove_params(&[(3, b"right")], true)), "1000000000000000000").await;
     rpc.call("Devnet.Advance", json!([2])).await;
     matches_one("StateSectorGetInfo", &rpc.whole("StateSectorGetInfo", json!(["t01000", 3, []])).await, &recorded);
     let message = rpc.message_of(&key, 0, None, "1").await;

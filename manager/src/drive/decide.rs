@@ -278,12 +278,14 @@ impl Now {
             return Wanted::Over;
         }
         match (&sector.state, message.kind) {
-            (State::PreCommitting(sealed), MessageKind::PreCommit)
-                if self.head + TICKET_MARGIN >= sealed.ticket.expires_epoch =>
-            {
-                Wanted::GiveUp(self.aged(sealed))
-            }
-            (State::PreCommitting(_), MessageKind::PreCommit) => Wanted::Sign,
+            // Also after it had landed, if it is gone from the chain for good.
+            (state, MessageKind::PreCommit) if is_sealed(state) => match state.sealed() {
+                Some(sealed) if self.head + TICKET_MARGIN >= sealed.ticket.expires_epoch => {
+                    Wanted::GiveUp(self.aged(sealed))
+                }
+                Some(_) => Wanted::Sign,
+                None => Wanted::Wait,
+            },
             (State::ProveCommitting(_), MessageKind::ProveCommit) => Wanted::Sign,
             _ => Wanted::Wait,
         }
@@ -380,6 +382,20 @@ impl Now {
 /// been given up, released or blocked.
 pub fn still_wanted(then: &Sector, now: Option<&Sector>) -> bool {
     now.is_some_and(|now| now.attempt == then.attempt && now.state == then.state)
+}
+
+/// Whether a PreCommit can be signed for a sector in this state: it is sealed, at work, and not sealed again.
+fn is_sealed(state: &State) -> bool {
+    matches!(
+        state,
+        State::PreCommitting(_)
+            | State::Persisting(_)
+            | State::CheckingFiles(_)
+            | State::AwaitingSeed(_)
+            | State::Committing(_)
+            | State::VerifyingProof(_)
+            | State::ProveCommitting(_)
+    )
 }
 
 /// Whether nobody wants what a signed message would do: its sector was given up, has begun another attempt, or needs another

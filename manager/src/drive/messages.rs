@@ -6,11 +6,11 @@
 //! by something else, or by a message that failed: so no crash and no race makes two of them land.
 
 use fvm_shared::address::Address;
-use sealbus_schema::{ErrorReport, seal::manager::Input};
+use sealbus_schema::{ErrorReport, SectorId, seal::manager::Input};
 use serde_json::{Value, json};
 
 use super::{
-    DriveError, Driver, View,
+    DriveError, Driver, View, address,
     decide::{self, Followed, Seen},
     error_detail,
 };
@@ -204,18 +204,29 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(self.next_on_chain(view, from).await? > nonce)
     }
 
-    /// Pushes a sector's PreCommit again that had landed and is not on chain any more, behind whatever is missing before it.
-    pub(super) async fn push_precommit_again(
-        &self,
-        view: &View,
-        sector: sealbus_schema::SectorId,
-    ) -> Result<(), DriveError> {
-        for bytes in self.store.landed(MessageKind::PreCommit, sector).await? {
+    /// Pushes a sector's PreCommit again that had landed and is not on chain any more, behind whatever is missing before it. If
+    /// something else has its nonce by now, another PreCommit is wanted.
+    pub(super) async fn push_precommit_again(&self, view: &View, sector: SectorId) -> Result<(), DriveError> {
+        let landed = self.store.landed(MessageKind::PreCommit, sector).await?;
+        let mut is_lost = !landed.is_empty();
+        for bytes in landed {
             let signed = SignedMessage::from_bytes(&bytes)?;
             let sent = signed.message();
             let next = self.next_on_chain(view, &sent.from).await?;
+            is_lost &= next > sent.sequence;
             let forgotten = self.store.over_between(&sent.from.to_string(), next, sent.sequence + 1).await?;
             self.push_again(&forgotten).await?;
+        }
+        let (miner, number) = (address(sector.miner), sector.number.0);
+        // Its PreCommit is gone as well when the sector is active.
+        if is_lost && self.node.sector_info(&miner, number, &view.lagged.key).await?.is_none() {
+            let mut tx = self.store.begin_as(self.epoch).await?;
+            tx.want_precommit_again(sector).await?;
+            let detail = json!({ "why": "a reorganisation took it from the chain, and its nonce is used" });
+            tx.add_history(sector, Happening::of_manager("precommit_lost", detail), Verdict::Noted).await?;
+            tx.commit().await?;
+            tracing::warn!(%sector, "its PreCommit is gone from the chain for good; another one follows");
+            self.changed.notify_waiters();
         }
         Ok(())
     }

@@ -76,7 +76,10 @@ fn a_text_of_several_lines_is_kept_and_shown_in_one() {
 fn why_a_pool_does_not_take_a_message_is_typed() {
     for (message, refusal) in [
         ("gas fee cap too low", PushRefusal::FeeCapTooLow),
-        ("message nonce has too big a gap from expected nonce (Nonce: 9, nextNonce: 1): unfulfilled nonce gap", PushRefusal::NonceGap),
+        (
+            "message nonce has too big a gap from expected nonce (Nonce: 9, nextNonce: 1): unfulfilled nonce gap",
+            PushRefusal::NonceGap,
+        ),
         ("mpool push: not enough funds: 1 < 2", PushRefusal::NotEnoughFunds),
         ("too many pending messages for actor", PushRefusal::PoolFull),
         ("Message with sequence already in mempool", PushRefusal::NonceTaken { premium_min_atto: None }),

@@ -56,7 +56,11 @@ impl<T: Transport + 'static> Driver<T> {
         let version = self.node.network_version(&view.head.key).await?;
         network::check_supported(version)?;
         let unsigned = match (&sector.state, message.kind) {
-            (State::PreCommitting(sealed), MessageKind::PreCommit) => {
+            (state, MessageKind::PreCommit) => {
+                let Some(sealed) = state.sealed() else { return Ok(None) };
+                if !matches!(state, State::PreCommitting(_)) && self.is_back(view, message, &sector, sealed).await? {
+                    return Ok(None);
+                }
                 self.precommit(view, &sector, sealed, sender).await?
             }
             (State::ProveCommitting(proven), MessageKind::ProveCommit) => {
@@ -91,6 +95,24 @@ impl<T: Transport + 'static> Driver<T> {
         self.note_signed(&mut tx, message, "message_signed", &cid, &unsigned).await?;
         tx.commit().await?;
         Ok(Some(Signed { cid, bytes, epoch: Some(epoch) }))
+    }
+
+    /// Whether a PreCommit that was gone from the chain is there again; if with confidence, none is wanted any more.
+    async fn is_back(
+        &self,
+        view: &View,
+        message: &Message,
+        sector: &Sector,
+        sealed: &Sealed,
+    ) -> Result<bool, DriveError> {
+        if self.precommit_on_chain(view, sector, sealed).await?.is_some() {
+            let mut tx = self.store.begin_as(self.epoch).await?;
+            tx.mark_failed(&message.key, None, "the PreCommit is on chain again").await?;
+            tx.commit().await?;
+            return Ok(true);
+        }
+        let (miner, number) = (address(sector.id.miner), sector.id.number.0);
+        Ok(self.node.sector_pre_commit_info(&miner, number, &view.head.key).await?.is_some())
     }
 
     async fn precommit(

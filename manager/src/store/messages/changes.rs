@@ -182,6 +182,21 @@ impl Tx {
         Ok(())
     }
 
+    /// The PreCommit of a sector's present attempt had landed, and is gone from the chain for good: another one takes its turn.
+    pub async fn want_precommit_again(&mut self, sector: SectorId) -> Result<(), StoreError> {
+        let Some(attempt) = self.sector(sector).await?.map(|sector| sector.attempt) else { return Ok(()) };
+        sqlx::query(
+            "UPDATE messages SET state = 'replaced', error = 'gone from the chain, and its nonce is used' \
+             WHERE kind = 'precommit' AND miner = $1 AND number = $2 AND state = 'landed'",
+        )
+        .bind(sector.miner.to_string())
+        .bind(sector.number.0 as i64)
+        .execute(&mut *self.inner)
+        .await
+        .map_err(sql("record a lost PreCommit"))?;
+        self.want_again(&(sector, WantedMessage { kind: MessageKind::PreCommit, attempt })).await
+    }
+
     /// Since when the node refuses to estimate a message; `None` when it does not any more.
     pub async fn note_refusal(&mut self, key: &str, epoch: Option<i64>) -> Result<(), StoreError> {
         sqlx::query("UPDATE messages SET refused_epoch = $2 WHERE key = $1")
