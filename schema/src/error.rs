@@ -158,6 +158,8 @@ codes! {
     PROVE_COMMIT_REFUSED Perm;
     /// A message was executed out of gas again and again, each time with a higher limit.
     MESSAGE_OUT_OF_GAS Perm;
+    /// Another message of the same sender used a message's nonce.
+    NONCE_USED Temp;
     /// A message was executed again and again without the funds for it.
     NOT_ENOUGH_FUNDS Perm;
     /// A landed message did not do what it was sent for.

@@ -348,7 +348,7 @@ impl Now {
         }
         // It cost nothing, so it does not count.
         let tries = Tries { refused_epoch: None, ..message.tries };
-        let error = ErrorReport::new(ErrorClass::Temp, refusal(message.kind), why);
+        let error = ErrorReport::new(ErrorClass::Temp, ErrorCode::NONCE_USED, why);
         Followed::Again { exit: None, error, tries }
     }
 
