@@ -2,6 +2,10 @@
 
 #[path = "devnet_support/chain.rs"]
 mod chain;
+#[path = "devnet_rpc/contract.rs"]
+mod contract;
+#[path = "devnet_rpc/messages.rs"]
+mod messages;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,7 +195,7 @@ async fn malformed_requests_are_errors_and_the_node_lives_on() {
         (r#"{"id":1,"method":"Filecoin.ChainGetTipSet","params":{"a":1}}"#, -32700),
         (r#"{"id":1,"method":"Filecoin.ChainGetTipSet","params":[[{"/":"x"}]]}"#, -32700),
         (r#"{"id":1,"method":"Filecoin.StateMinerInfo","params":["q0",null]}"#, -32700),
-        (r#"{"id":1,"method":"Filecoin.StateMinerInfo","params":["t0555",null]}"#, 11),
+        (r#"{"id":1,"method":"Filecoin.StateMinerInfo","params":["t0555",null]}"#, 1),
         (r#"{"id":1,"method":"Filecoin.StateMinerInfo","params":["t0100",null]}"#, 1),
         (r#"{"id":1,"method":"Filecoin.StateMinerPartitions","params":["t01000",48,null]}"#, 1),
         (r#"{"id":1,"method":"Filecoin.StateSectorPartition","params":["t01000",18446744073709551615,null]}"#, 1),

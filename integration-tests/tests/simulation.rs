@@ -24,6 +24,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
         12715,
         "a report on a sector that was abandoned before the fold saw its claim counted as a breach of the protocol",
     ),
+    (
+        306,
+        "a reorganisation beyond confidence took a landed PreCommit back, and another tool its nonce: it was waited for for ever",
+    ),
     (23831, "a PreCommit was pushed again and waited for ever behind a message before it that was lost as well"),
 ];
 

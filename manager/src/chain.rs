@@ -7,7 +7,8 @@
 //! 3. [`node`] gives each method of the node a typed function; [`types`] holds the answers and [`json`] the oddities of their JSON.
 //! 4. [`params`], [`batch`] and [`exit`] are what the miner actor takes and returns; [`network`] is what differs between network versions.
 //! 5. [`message`] and [`fees`] build, check and persist the messages themselves.
-//! 6. [`randomness`], [`expiry`] and [`commitment`] are the pure rules of sealing: which ticket, until when, under which name.
+//! 6. [`wait`] says what a message can wait for.
+//! 7. [`randomness`], [`expiry`] and [`commitment`] are the pure rules of sealing: which ticket, until when, under which name.
 //!
 //! Nothing here reads a clock, keeps state between calls or retries: callers decide, with epochs from the node, when to ask again.
 
@@ -26,7 +27,9 @@ pub mod randomness;
 pub mod rpc;
 pub mod sector_set;
 pub mod types;
+pub mod wait;
 
-pub use error::Error;
+pub use error::{Error, PushRefusal};
 pub use node::NodeClient;
 pub use rpc::{Endpoint, RpcClient, Transport};
+pub use wait::WaitReason;

@@ -60,6 +60,13 @@ struct View {
     lagged: TipSet,
 }
 
+impl View {
+    /// What a unit of gas costs now.
+    fn base_fee(&self) -> TokenAmount {
+        self.head.base_fee().cloned().unwrap_or_default()
+    }
+}
+
 /// Why the driver could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
@@ -84,6 +91,9 @@ pub enum DriveError {
     /// A commitment from a worker is no field element.
     #[error(transparent)]
     Commitment(#[from] crate::chain::commitment::Error),
+    /// Nothing is broken: a message waits for something that has a name.
+    #[error(transparent)]
+    Waits(#[from] crate::chain::WaitReason),
     /// A configured value that the node cannot resolve.
     #[error("{field}: {problem}")]
     Config {

@@ -36,7 +36,7 @@ pub use audit::{AuditEntry, AuditFilter};
 pub use error::StoreError;
 pub use history::{Happening, HistoryEntry, Verdict};
 pub use leadership::{Candidate, Leadership};
-pub use messages::{Message, MessageKind, MessageState, Signed};
+pub use messages::{Message, MessageKind, MessageState, Signed, Tries, filler_key};
 pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};
 pub use outcome::{Outcome, Outgoing, WantedMessage};

@@ -174,9 +174,10 @@ async fn an_estimate_is_its_gas_and_an_abort_its_exit_code() {
         message["GasPremium"] = json!("200");
         Ok(message)
     });
-    let gas = estimating.gas_estimate(&prove_message(), &TokenAmount::from_whole(1), &TipSetKey::head()).await.unwrap();
+    let gas = estimating.gas_estimate(&prove_message(), &TipSetKey::head()).await.unwrap();
     assert_eq!(gas, Gas { limit: 1000, fee_cap: TokenAmount::from_atto(300), premium: TokenAmount::from_atto(200) });
-    assert_eq!(last_params(&estimating)[1]["MaxFee"], json!("1000000000000000000"));
+    // A node that is told a limit lowers the cap to it, and does not say so.
+    assert_eq!(last_params(&estimating)[1]["MaxFee"], json!("2000000000000000000000000000"));
 
     let aborting = node(|method, _| {
         Err(Error::refused(
@@ -185,8 +186,7 @@ async fn an_estimate_is_its_gas_and_an_abort_its_exit_code() {
             "message execution failed: exit ErrForbidden(18), reason: too early (RetCode=18)",
         ))
     });
-    let error =
-        aborting.gas_estimate(&prove_message(), &TokenAmount::from_whole(1), &TipSetKey::head()).await.unwrap_err();
+    let error = aborting.gas_estimate(&prove_message(), &TipSetKey::head()).await.unwrap_err();
     assert_eq!(error.exit_code(), Some(ExitCode::Forbidden));
 }
 
@@ -231,10 +231,10 @@ async fn a_landing_above_the_lagged_head_is_not_seen_yet() {
         )
     });
     let cid = message::parse_cid(CID).unwrap();
-    assert!(node.search_msg(&TipSetKey::head(), 94, &cid, true).await.unwrap().is_none());
-    let lookup = node.search_msg(&TipSetKey::head(), 95, &cid, true).await.unwrap().unwrap();
+    assert!(node.search_msg(&TipSetKey::head(), 94, &cid, None, true).await.unwrap().is_none());
+    let lookup = node.search_msg(&TipSetKey::head(), 95, &cid, Some(25), true).await.unwrap().unwrap();
     assert_eq!((lookup.receipt.exit_code, lookup.receipt.return_bytes), (ExitCode::Ok, vec![0x82, 0x01, 0x00]));
-    assert_eq!(last_params(&node), json!([[], {"/": CID}, -1, true]));
+    assert_eq!(last_params(&node), json!([[], {"/": CID}, 25, true]));
 }
 
 #[tokio::test]

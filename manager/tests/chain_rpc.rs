@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+#[path = "lotus_rpc/contract.rs"]
+mod contract;
+
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.SECRET.c2ln";
 
 /// What the server does with each request.
@@ -19,6 +22,8 @@ const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.SECRET.c2ln";
 enum Behaviour {
     /// Answers with this status and body; `$ID` in it becomes the request's id.
     Answer(u16, String),
+    /// Answers each method with what is given for it.
+    ByMethod(Vec<(String, Value)>),
     /// Reads the request and never answers.
     Silence,
     /// Reads the request and closes.
@@ -65,8 +70,19 @@ async fn serve(mut stream: TcpStream, behaviour: Behaviour, seen: Arc<Mutex<Vec<
         return;
     };
     let id = body["id"].to_string();
+    let method = body["method"].as_str().unwrap_or_default().to_owned();
     seen.lock().unwrap().push((head, body));
+    let behaviour = match behaviour {
+        Behaviour::ByMethod(answers) => {
+            let answer = answers.into_iter().find(|(name, _)| method == format!("Filecoin.{name}"));
+            let (_, mut answer) = answer.unwrap();
+            answer["id"] = serde_json::from_str(&id).unwrap();
+            Behaviour::Answer(200, answer.to_string())
+        }
+        other => other,
+    };
     match behaviour {
+        Behaviour::ByMethod(_) => unreachable!("it became an answer"),
         Behaviour::Answer(status, body) => {
             let body = body.replace("$ID", &id);
             let head = format!(

@@ -156,6 +156,12 @@ codes! {
     PRECOMMIT_REFUSED Perm;
     /// The chain refused the ProveCommit.
     PROVE_COMMIT_REFUSED Perm;
+    /// A message was executed out of gas again and again, each time with a higher limit.
+    MESSAGE_OUT_OF_GAS Perm;
+    /// Another message of the same sender used a message's nonce.
+    NONCE_USED Temp;
+    /// A message was executed again and again without the funds for it.
+    NOT_ENOUGH_FUNDS Perm;
     /// A landed message did not do what it was sent for.
     MESSAGE_WITHOUT_EFFECT Perm;
     /// The sector's number is already used on chain.

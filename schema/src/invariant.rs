@@ -28,7 +28,7 @@ pub enum Invariant {
     LeaseAskedBeforeWork,
     /// A record of the log takes effect in the database at most once.
     EventsFoldOnce,
-    /// What is pushed for one purpose are the same bytes each time, and they are in the database already.
+    /// What is pushed for one purpose with one nonce is the same call each time, and it is in the database already.
     SameBytesForOnePurpose,
     /// For one sector at most one PreCommit and at most one ProveCommit take effect on a chain, and a message is executed
     /// for one purpose at most once.

@@ -49,6 +49,11 @@ pub enum Fault {
         /// How many messages.
         count: u64,
     },
+    /// The next `count` estimates of gas come to a tenth of what is used.
+    LowGas {
+        /// How many estimates.
+        count: u64,
+    },
     /// The mempool is emptied once, as by a restart.
     ClearMempool {},
     /// All of the above is switched off.
@@ -69,6 +74,7 @@ pub struct Faults {
     fail_calls: Vec<FailCalls>,
     stall_inclusion: bool,
     drop_pushed: u64,
+    low_gas: u64,
 }
 
 impl Faults {
@@ -80,6 +86,7 @@ impl Faults {
             }
             Fault::StallInclusion { on } => self.stall_inclusion = on,
             Fault::DropPushed { count } => self.drop_pushed = count,
+            Fault::LowGas { count } => self.low_gas = count,
             Fault::ClearMempool {} => {}
             Fault::Clear {} => *self = Self::default(),
         }
@@ -98,6 +105,13 @@ impl Faults {
     /// Whether blocks hold no messages now.
     pub fn inclusion_stalled(&self) -> bool {
         self.stall_inclusion
+    }
+
+    /// Whether this estimate is too low, and counts it if so.
+    pub fn take_low_gas(&mut self) -> bool {
+        let low = self.low_gas > 0;
+        self.low_gas = self.low_gas.saturating_sub(1);
+        low
     }
 
     /// Whether this pushed message is forgotten, and counts it if so.

@@ -42,10 +42,12 @@ pub enum MempoolError {
     #[error("failed to get actor: {0}: actor not found")]
     ActorNotFound(String),
     /// The nonce was used by an executed message.
-    #[error("minimum expected nonce is {expected}: message nonce too low")]
+    #[error("minimum expected nonce is {expected}, got {got}: message nonce too low")]
     NonceTooLow {
         /// The next nonce of the sender.
         expected: u64,
+        /// The message's nonce.
+        got: u64,
     },
     /// The nonce is too far ahead.
     #[error(
@@ -67,7 +69,7 @@ pub enum MempoolError {
     },
     /// A replacement that pays too little.
     #[error(
-        "message from {from} with nonce {nonce} already in mpool, increase GasPremium to {wanted} from {given} to trigger replace by fee: replace by fee has too low GasPremium"
+        "failed to add locked: message from {from} with nonce {nonce} already in mpool, increase GasPremium to {wanted} from {given} to trigger replace by fee: replace by fee has too low GasPremium"
     )]
     PremiumTooLow {
         /// Sender.
@@ -80,7 +82,9 @@ pub enum MempoolError {
         given: BigInt,
     },
     /// The very same message again.
-    #[error("message from {from} with nonce {nonce} already in mpool: message with nonce already exists")]
+    #[error(
+        "failed to add locked: message from {from} with nonce {nonce} already in mpool: message with nonce already exists"
+    )]
     AlreadyPending {
         /// Sender.
         from: String,
@@ -90,13 +94,17 @@ pub enum MempoolError {
     /// The sender has too many messages waiting.
     #[error("too many pending messages for actor")]
     TooManyPending,
-    /// The sender cannot pay for all that waits.
-    #[error("not enough funds including pending: {balance} < {required}: not enough funds to execute transaction")]
+    /// The sender cannot pay.
+    #[error(
+        "failed to check balance: not enough funds{including_pending} (required: {required} FIL, balance: {balance} FIL): not enough funds to execute transaction"
+    )]
     NotEnoughFunds {
-        /// Funds, attoFIL.
-        balance: BigInt,
-        /// What all pending messages and this one may cost, attoFIL.
-        required: BigInt,
+        /// Whether it could pay if nothing else waited.
+        including_pending: &'static str,
+        /// Funds.
+        balance: TokenAmount,
+        /// What this message, or all pending ones with it, may cost.
+        required: TokenAmount,
     },
     /// The message could not be encoded.
     #[error("failed to encode the message")]
@@ -139,7 +147,7 @@ impl Mempool {
             .and_then(|id| world.get(id).map(|actor| (id, actor)))
             .ok_or_else(|| MempoolError::ActorNotFound(to_text(&message.from)))?;
         if message.sequence < actor.nonce {
-            return Err(MempoolError::NonceTooLow { expected: actor.nonce });
+            return Err(MempoolError::NonceTooLow { expected: actor.nonce, got: message.sequence });
         }
         self.check_nonce(sender, actor.nonce, cid, message)?;
         self.check_funds(sender, &actor.balance, message)?;
@@ -247,16 +255,19 @@ impl Mempool {
 
     fn check_funds(&self, sender: ActorID, balance: &TokenAmount, message: &Message) -> Result<(), MempoolError> {
         let mut required = required_funds(message);
+        let refused = |including_pending, required| {
+            Err(MempoolError::NotEnoughFunds { including_pending, balance: balance.clone(), required })
+        };
+        if *balance < required {
+            return refused("", required);
+        }
         for (nonce, (_, pending)) in self.pending.get(&sender).into_iter().flatten() {
             if *nonce != message.sequence {
                 required += required_funds(&pending.message);
             }
         }
         if *balance < required {
-            return Err(MempoolError::NotEnoughFunds {
-                balance: balance.atto().clone(),
-                required: required.atto().clone(),
-            });
+            return refused(" including pending", required);
         }
         Ok(())
     }

@@ -119,11 +119,14 @@ fn answer_one(service: &Service, permissions: Permissions, request: &Value) -> R
 }
 
 fn failure(id: &Value, error: &RpcError) -> Reply {
-    let body = json!({
+    let mut body = json!({
         "jsonrpc": "2.0",
         "id": id,
         "error": {"code": error.code, "message": error.message},
     });
+    if let Some(data) = error.data {
+        body["error"]["data"] = data.into();
+    }
     Reply::Json(error.status, body)
 }
 

@@ -20,7 +20,7 @@ pub enum SearchError {
     UnknownMessage(String),
     /// The nonce was used by a message that asks for something else.
     #[error(
-        "found message with equal nonce as the one we are looking for that is NOT a valid replacement message (F:{wanted} n {nonce}, TS: {found} n{nonce})"
+        "message was replaced: found message with equal nonce as the one we are looking for that is NOT a valid replacement message (F:{wanted} n {nonce}, TS: {found} n{nonce}): message was replaced"
     )]
     NotAReplacement {
         /// The message looked for.
@@ -32,7 +32,7 @@ pub enum SearchError {
     },
     /// The nonce was used by the same call with other gas, which the caller did not want.
     #[error(
-        "found message with equal nonce as the one we are looking for (F:{wanted} n {nonce}, TS: {found} n{nonce})"
+        "message was replaced: found message with equal nonce as the one we are looking for (F:{wanted} n {nonce}, TS: {found} n{nonce}): message was replaced"
     )]
     Replaced {
         /// The message looked for.

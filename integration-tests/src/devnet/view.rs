@@ -26,8 +26,11 @@ pub enum ViewError {
     #[error("failed to load actor {0}: actor not found")]
     ActorNotFound(String),
     /// The actor is no miner.
-    #[error("failed to load miner actor {0}: not a storage miner")]
-    NotAMiner(String),
+    #[error("failed to load miner actor state: actor code is not miner: {0}")]
+    NotAMiner(&'static str),
+    /// No actor where a miner should be.
+    #[error("failed to load miner actor: actor not found")]
+    NoMiner,
 }
 
 /// The state before a tipset's own messages, as Lotus' state methods take it.
@@ -74,9 +77,12 @@ impl<'a> View<'a> {
 
     /// The miner at an address.
     pub fn miner(&self, address: &Address) -> Result<MinerView, ViewError> {
-        let (id, actor) = self.actor(address)?;
+        let (id, actor) = self.actor(address).map_err(|error| match error {
+            ViewError::ActorNotFound(_) => ViewError::NoMiner,
+            error => error,
+        })?;
         if actor.kind != Kind::Miner {
-            return Err(ViewError::NotAMiner(to_text(address)));
+            return Err(ViewError::NotAMiner("account"));
         }
         let state: Option<State> = self.store.get_cbor(&actor.head).map_err(failed("read a miner"))?;
         let state = state.ok_or(WorldError::NotFound(actor.head))?;

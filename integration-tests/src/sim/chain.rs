@@ -37,6 +37,22 @@ pub enum Does {
     PreCommit { comm_r: [u8; 32], ticket_epoch: i64 },
     /// Proves it.
     ProveCommit { proof: Vec<u8> },
+    /// Uses its nonce up.
+    Nothing,
+    /// Something that another tool does with the same key.
+    Foreign,
+}
+
+/// What goes wrong with messages, likely in millionths.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// Another tool takes the nonce of a message that waits, an epoch.
+    pub steal: u64,
+    /// A message runs out of gas.
+    pub gas: u64,
+    /// The pool does not take a message.
+    pub refuse: u64,
+    rng: Rng,
 }
 
 /// A message in a tipset.
@@ -57,6 +73,8 @@ pub struct Chain {
     executed: Vec<Executed>,
     mempool: BTreeMap<u64, SimMessage>,
     height: i64,
+    /// Until everything heals.
+    pub trouble: Option<Trouble>,
 }
 
 /// What proof a sector's seed asks for.
@@ -72,10 +90,21 @@ pub fn beacon(epoch: i64) -> [u8; 32] {
     rng::bytes(&[7, epoch as u64])
 }
 
+impl Trouble {
+    /// The trouble of a seed's world: one in four has some. It has randomness of its own, so that the others are as they were.
+    pub fn draw(seed: u64) -> Option<Trouble> {
+        let mut rng = Rng::new(seed ^ 0x6d65_7373_6167_6573);
+        let mut some = |high| if rng.chance(700_000) { rng.range(0, high) } else { 0 };
+        let (steal, gas, refuse) = (some(100_000), some(200_000), some(300_000));
+        (seed % 4 == 2).then_some(Trouble { steal, gas, refuse, rng })
+    }
+}
+
 impl Chain {
     /// A chain without messages.
-    pub fn new(epoch_millis: u64) -> Chain {
+    pub fn new(epoch_millis: u64, trouble: Option<Trouble>) -> Chain {
         Chain {
+            trouble,
             epoch_millis,
             rules: Rules::new(CHALLENGE_DELAY).expect("a delay that makes sense"),
             executed: Vec::new(),
@@ -97,15 +126,37 @@ impl Chain {
                 let nonce = self.mempool.keys().nth(at).copied();
                 nonce.and_then(|nonce| self.mempool.remove(&nonce));
             }
+            self.steal();
             while let Some(message) = self.mempool.remove(&self.nonce(self.height)) {
                 if rng.chance(300_000) {
                     self.mempool.insert(message.nonce, message);
                     break;
                 }
-                let exit = self.try_at(&message, self.height);
+                let exit = if self.is_in_trouble(|trouble| trouble.gas) {
+                    ExitCode::OutOfGas
+                } else {
+                    self.try_at(&message, self.height)
+                };
                 self.executed.push(Executed { height: self.height, message, exit });
             }
         }
+    }
+
+    /// Another tool takes the nonce of the next message in the pool.
+    fn steal(&mut self) {
+        let next = self.nonce(self.height);
+        if let Some(message) = self.mempool.get(&next).cloned()
+            && self.is_in_trouble(|trouble| trouble.steal)
+        {
+            self.mempool.insert(next, SimMessage { does: Does::Foreign, ..message });
+        }
+    }
+
+    fn is_in_trouble(&mut self, of: impl Fn(&Trouble) -> u64) -> bool {
+        self.trouble.as_mut().is_some_and(|trouble| {
+            let likely = of(trouble);
+            likely > 0 && trouble.rng.chance(likely)
+        })
     }
 
     /// Replaces the last tipsets: what they held goes back to the mempool, or is lost.
@@ -135,11 +186,25 @@ impl Chain {
         last.map_or(0, |executed| executed.message.nonce + 1)
     }
 
-    /// Takes a message, unless its nonce is used.
-    pub fn push(&mut self, message: SimMessage) {
-        if message.nonce >= self.nonce(self.height) {
-            self.mempool.entry(message.nonce).or_insert(message);
+    /// The first nonce that the pool lacks.
+    pub fn missing(&self) -> u64 {
+        let next = self.nonce(self.height);
+        (next..).find(|nonce| !self.mempool.contains_key(nonce)).unwrap_or(next)
+    }
+
+    /// Takes a message, unless its nonce is used. A filler pays more than what is there. False if the pool refuses for now.
+    pub fn push(&mut self, message: SimMessage) -> bool {
+        if self.is_in_trouble(|trouble| trouble.refuse) {
+            return false;
         }
+        if message.nonce >= self.nonce(self.height) {
+            if message.does == Does::Nothing {
+                self.mempool.insert(message.nonce, message);
+            } else {
+                self.mempool.entry(message.nonce).or_insert(message);
+            }
+        }
+        true
     }
 
     /// Where a message was executed, up to a height.
@@ -152,6 +217,7 @@ impl Chain {
     pub fn try_at(&self, message: &SimMessage, height: i64) -> ExitCode {
         let precommit = self.precommit(message.sector, height);
         match (&message.does, precommit) {
+            (Does::Nothing | Does::Foreign, _) => ExitCode::Ok,
             (Does::PreCommit { .. }, Some(_)) => ExitCode::Forbidden,
             (Does::PreCommit { ticket_epoch, .. }, None) if height > ticket_expires_epoch(*ticket_epoch) => {
                 ExitCode::IllegalArgument
@@ -206,7 +272,8 @@ impl Chain {
         let took = |executed: &&Executed| executed.took_effect(sector, self.height);
         let all = self.executed.iter().filter(took);
         let precommits = all.clone().filter(|e| matches!(e.message.does, Does::PreCommit { .. })).count();
-        (precommits, all.count() - precommits)
+        let proves = all.filter(|e| matches!(e.message.does, Does::ProveCommit { .. })).count();
+        (precommits, proves)
     }
 }
 

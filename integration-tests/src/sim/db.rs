@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sealbus_manager::store::{Message, MessageKind, MessageState, Outcome, Outgoing, Sector, Signed};
+use sealbus_manager::store::{
+    Message, MessageKind, MessageState, Outcome, Outgoing, Sector, Signed, Tries, filler_key,
+};
 use sealbus_schema::{SealProof, SectorId, codec, lease::Ownership, seal::manager::State};
 
-use super::chain::SimMessage;
+use super::chain::{Does, SimMessage};
 
 /// The tables.
 #[derive(Debug, Default)]
@@ -41,7 +43,12 @@ pub enum Over {
     Landed,
     /// Without.
     Failed,
+    /// Another message has its nonce.
+    Replaced,
 }
+
+/// The only sender.
+const SENDER: &str = "t3";
 
 impl Db {
     /// Gives out a number.
@@ -73,7 +80,7 @@ impl Db {
             self.add_to_outbox(id, outgoing);
         }
         for wanted in outcome.messages {
-            self.want(id, wanted.kind, wanted.attempt);
+            let _ = self.want(id, wanted.kind, wanted.attempt);
         }
         self.sectors.insert(id, outcome.sector);
     }
@@ -84,18 +91,86 @@ impl Db {
         self.outbox.insert(self.rows, (id, outgoing));
     }
 
-    /// Records that a message is wanted: another one only where all before have failed.
-    fn want(&mut self, sector: SectorId, kind: MessageKind, attempt: u32) {
+    /// Records that a message is wanted: another one only where all before are over in vain or withdrawn.
+    fn want(&mut self, sector: SectorId, kind: MessageKind, attempt: u32) -> Option<&mut Row> {
         let of_purpose = self
             .messages
             .values()
             .filter(|row| (row.message.sector, row.message.kind, row.message.attempt) == (sector, kind, attempt));
-        if of_purpose.clone().any(|row| row.over != Some(Over::Failed)) {
-            return;
+        let in_vain = |row: &Row| {
+            matches!(row.over, Some(Over::Failed | Over::Replaced))
+                || matches!(row.message.state, MessageState::Withdrawn(_)) && row.over.is_none()
+        };
+        if !of_purpose.clone().all(in_vain) {
+            return None;
         }
         let key = kind.key(sector, attempt, of_purpose.count() as u32 + 1);
-        let message = Message { key: key.clone(), attempt, kind, sector, state: MessageState::Wanted };
-        self.messages.insert(key, Row { message, nonce: None, over: None });
+        let state = MessageState::Wanted;
+        let message = Message { key: key.clone(), attempt, kind, sector, state, tries: Tries::default() };
+        Some(self.messages.entry(key).or_insert(Row { message, nonce: None, over: None }))
+    }
+
+    /// A message is over without its effect, and another one of the same purpose takes its turn.
+    pub fn want_another(&mut self, key: &str, over: Over, tries: Tries) {
+        self.end(key, over);
+        let Some(Row { message, .. }) = self.messages.get(key).cloned() else { return };
+        if let Some(row) = self.want(message.sector, message.kind, message.attempt) {
+            row.message.tries = tries;
+        }
+    }
+
+    /// A PreCommit that had landed is gone from the chain for good.
+    pub fn want_precommit_again(&mut self, sector: SectorId) {
+        let Some(attempt) = self.sectors.get(&sector).map(|sector| sector.attempt) else { return };
+        for row in self.messages.values_mut() {
+            let of_sector = (row.message.kind, row.message.sector) == (MessageKind::PreCommit, sector);
+            if of_sector && row.over == Some(Over::Landed) {
+                row.over = Some(Over::Replaced);
+            }
+        }
+        let _ = self.want(sector, MessageKind::PreCommit, attempt);
+    }
+
+    /// The earlier message of the same purpose whose bytes may still land.
+    pub fn has_earlier(&self, message: &Message) -> bool {
+        self.messages.values().any(|row| {
+            (row.message.kind, row.message.sector) == (message.kind, message.sector)
+                && row.message.key != message.key
+                && row.over.is_none()
+                && row.nonce.is_some()
+        })
+    }
+
+    /// Nobody wants a signed message any more.
+    pub fn withdraw(&mut self, key: &str) {
+        let Some(row) = self.messages.get_mut(key).filter(|row| row.over.is_none()) else { return };
+        if let MessageState::Signed(signed) | MessageState::Pushed { signed, .. } = row.message.state.clone() {
+            row.message.state = MessageState::Withdrawn(signed);
+            let (sector, nonce) = (row.message.sector, row.nonce.unwrap_or_default());
+            self.fill(sector, nonce);
+        }
+    }
+
+    /// Wants a nonce to be used up.
+    pub fn fill(&mut self, sector: SectorId, nonce: u64) {
+        let key = filler_key(SENDER, nonce);
+        if let Some(row) = self.messages.get_mut(&key) {
+            if row.over == Some(Over::Replaced) {
+                row.over = None;
+            }
+            return;
+        }
+        let filler = SimMessage { nonce, sector, does: Does::Nothing };
+        let Ok(bytes) = codec::encode(&filler) else { return };
+        let state = MessageState::Signed(Signed { cid: format!("{nonce}"), bytes, epoch: None });
+        let kind = MessageKind::Filler;
+        let message = Message { key: key.clone(), attempt: 1, kind, sector, state, tries: Tries::default() };
+        self.messages.insert(key, Row { message, nonce: Some(nonce), over: None });
+    }
+
+    /// Whether a message that is not over, or one that is on the way back, has a nonce.
+    pub fn has_nonce(&self, nonce: u64) -> bool {
+        self.messages.values().any(|row| row.nonce == Some(nonce) && !matches!(row.over, Some(Over::Replaced)))
     }
 
     /// The nonce after the highest that was signed.
@@ -123,7 +198,8 @@ impl Db {
     /// What a sector's messages of a kind are for is on chain.
     pub fn mark_landed(&mut self, kind: MessageKind, sector: SectorId) {
         for row in self.messages.values_mut() {
-            if row.message.kind == kind && row.message.sector == sector && row.over.is_none() {
+            let withdrawn = matches!(row.message.state, MessageState::Withdrawn(_));
+            if row.message.kind == kind && row.message.sector == sector && row.over.is_none() && !withdrawn {
                 let wanted = row.message.state == MessageState::Wanted;
                 row.over = Some(if wanted { Over::Failed } else { Over::Landed });
             }
@@ -132,9 +208,23 @@ impl Db {
 
     /// A message is over without its effect.
     pub fn mark_failed(&mut self, key: &str) {
+        self.end(key, Over::Failed);
+    }
+
+    /// A message is over.
+    pub fn end(&mut self, key: &str, over: Over) {
         if let Some(row) = self.messages.get_mut(key) {
-            row.over = Some(Over::Failed);
-            self.note_precommit(key, false);
+            row.over = Some(over);
+            if over != Over::Landed {
+                self.note_precommit(key, false);
+            }
+        }
+    }
+
+    /// Since when the node refuses to estimate a message.
+    pub fn note_refusal(&mut self, key: &str, since: Option<i64>) {
+        if let Some(row) = self.messages.get_mut(key) {
+            row.message.tries.refused_epoch = since;
         }
     }
 
@@ -152,9 +242,6 @@ impl Db {
 impl Row {
     /// What was signed.
     pub fn sent(&self) -> Option<SimMessage> {
-        match &self.message.state {
-            MessageState::Wanted => None,
-            MessageState::Signed(signed) | MessageState::Pushed { signed, .. } => codec::decode(&signed.bytes).ok(),
-        }
+        self.message.state.signed().and_then(|signed| codec::decode(&signed.bytes).ok())
     }
 }

@@ -4,8 +4,8 @@ use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 use sealbus_manager::{
     chain::exit::ExitCode,
-    drive::decide::{self, Ask, Followed, Now, Seen, Wanted, Watched},
-    store::{Message, MessageKind, MessageState, Sector, Signed},
+    drive::decide::{self, Ask, Followed, Now, Refusal, Seen, Wanted, Watched},
+    store::{Message, MessageKind, MessageState, Sector, Signed, Tries},
 };
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Invariant, SectorId, codec,
@@ -40,6 +40,12 @@ pub enum Apply {
     GiveUp { key: String, sector: SectorId, input: Option<Input> },
     Signed { message: Message, then: Box<Sector>, nonce: u64, signed: Signed },
     Pushed { key: String, epoch: i64 },
+    End { key: String, over: Over },
+    Again { key: String, over: Over, tries: Tries },
+    Withdraw { key: String },
+    Fill { sector: SectorId, nonce: u64 },
+    Refused { key: String, since: Option<i64> },
+    Lost { sector: SectorId },
     Nothing,
 }
 
@@ -102,18 +108,24 @@ impl World {
             Some(input) => Apply::Landed { kind, sector: id, input },
             None => Apply::Nothing,
         };
+        let in_time = sector.state.precommitted().is_some_and(|known| !now.has_run_out(known));
+        if in_time && self.is_lost(now, id) {
+            return Apply::Lost { sector: id };
+        }
         match ask {
             Ask::Ticket { draw } => input(now.ticket(draw, bytes(&[5, now.ticket_epoch() as u64]))),
             Ask::PreCommit(sealed) => {
                 let found = self.chain.find_precommit(id, &sealed.comm_r.0, now.lagged);
-                landed(MessageKind::PreCommit, now.precommit_found(found))
+                landed(MessageKind::PreCommit, now.precommit_found(&sector.state, sealed, found))
             }
             Ask::Active(proven) => {
                 let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r.0;
-                if self.chain.active(id, now.lagged).is_none() && self.chain.precommit(id, now.lagged).is_none() {
+                let found = self.chain.find_active(id, comm_r, now.lagged);
+                let precommit = self.chain.find_precommit(id, comm_r, now.lagged);
+                if found.is_none() && precommit.is_none() {
                     self.push_landed(now, id);
                 }
-                landed(MessageKind::ProveCommit, now.sector_found(self.chain.find_active(id, comm_r, now.lagged)))
+                landed(MessageKind::ProveCommit, now.sector_found(proven, found, precommit))
             }
             Ask::Watch(known) => self.watch_precommit(now, id, known).map_or(Apply::Nothing, input),
             Ask::Seed(stored) if now.lagged < now.seed_epoch(stored) => Apply::Nothing,
@@ -165,10 +177,28 @@ impl World {
         }
     }
 
+    /// Whether a sector's PreCommit had landed, is not on chain, and its nonce is used by something else.
+    fn is_lost(&self, now: &Now, id: SectorId) -> bool {
+        let landed = |row: &&Row| {
+            row.over == Some(Over::Landed) && row.message.sector == id && row.message.kind == MessageKind::PreCommit
+        };
+        let mut landed = self.db.messages.values().filter(landed).filter_map(|row| row.nonce).peekable();
+        landed.peek().is_some()
+            && landed.all(|nonce| nonce < self.chain.nonce(now.lagged))
+            && self.chain.precommit(id, now.lagged).is_none()
+    }
+
     /// Pushes again whatever is over and leaves a gap before a nonce.
     fn push_between(&mut self, from: u64, to: u64) {
-        let over = |row: &&Row| row.over.is_some() && row.nonce.is_some_and(|nonce| (from..to).contains(&nonce));
-        self.db.messages.values().filter(over).filter_map(Row::sent).for_each(|sent| self.chain.push(sent));
+        let executed = |row: &&Row| {
+            matches!(row.over, Some(Over::Landed | Over::Failed))
+                && row.nonce.is_some_and(|nonce| (from..to).contains(&nonce))
+        };
+        let sent: Vec<_> = self.db.messages.values().filter(executed).filter_map(Row::sent).collect();
+        for sent in sent {
+            // What the pool does not take now is pushed at the next look.
+            let _ = self.chain.push(sent);
+        }
     }
 
     fn drive_message(&mut self, m: usize, now: &Now, message: Message) {
@@ -182,44 +212,84 @@ impl World {
                 let apply = sector.map_or(Apply::Nothing, |sector| self.sign(now, message, sector));
                 self.apply_in(m, apply);
             }
+            MessageState::Signed(_) | MessageState::Pushed { .. }
+                if message.kind != MessageKind::Filler
+                    && sector.as_ref().is_some_and(|sector| decide::unwanted(&message, sector)) =>
+            {
+                self.apply_in(m, Apply::Withdraw { key: message.key });
+            }
             MessageState::Signed(_) => self.manager_in(m, 5, Task::Push(message.key)),
             MessageState::Pushed { signed, epoch } => {
                 let Ok(sent) = codec::decode::<SimMessage>(&signed.bytes) else { return };
                 let seen = match self.chain.search(&sent, now.lagged) {
-                    Some((height, exit)) => Seen::Executed { height, exit },
+                    Some((height, exit)) => Seen::Executed { height, exit, gas_limit: 1 },
                     None => {
                         self.push_between(self.chain.nonce(now.lagged), sent.nonce);
                         Seen::Absent { nonce_used: self.chain.nonce(now.lagged) > sent.nonce }
                     }
                 };
+                let missing = self.chain.missing();
+                if seen == (Seen::Absent { nonce_used: false })
+                    && now.head - epoch >= REPUSH
+                    && missing < sent.nonce
+                    && !self.db.has_nonce(missing)
+                {
+                    return self.apply_in(m, Apply::Fill { sector: message.sector, nonce: missing });
+                }
+                let key = message.key.clone();
                 match now.followed(&message, sector.as_ref(), *epoch, REPUSH, seen, "a message") {
                     Followed::Wait => self.apply_in(m, Apply::Nothing),
-                    Followed::Push => self.manager_in(m, 5, Task::Push(message.key)),
+                    Followed::Push => self.manager_in(m, 5, Task::Push(key)),
+                    Followed::Landed { .. } => self.apply_in(m, Apply::End { key, over: Over::Landed }),
+                    Followed::Replaced { .. } => self.apply_in(m, Apply::End { key, over: Over::Replaced }),
+                    Followed::Again { exit, tries, .. } => {
+                        let over = if exit.is_some() { Over::Failed } else { Over::Replaced };
+                        self.apply_in(m, Apply::Again { key, over, tries });
+                    }
                     Followed::GiveUp { error, .. } => {
                         let input = Some(Input::Refused(error));
-                        self.apply_in(m, Apply::GiveUp { key: message.key, sector: message.sector, input });
+                        self.apply_in(m, Apply::GiveUp { key, sector: message.sector, input });
                     }
                 }
             }
+            MessageState::Withdrawn(signed) => {
+                let Ok(sent) = codec::decode::<SimMessage>(&signed.bytes) else { return };
+                let key = message.key;
+                let apply = match self.chain.search(&sent, now.lagged) {
+                    _ if self.chain.nonce(now.lagged) <= sent.nonce => Apply::Nothing,
+                    Some((_, exit)) if exit.is_ok() => Apply::End { key, over: Over::Landed },
+                    Some(_) => Apply::End { key, over: Over::Failed },
+                    None => Apply::End { key, over: Over::Replaced },
+                };
+                self.apply_in(m, apply);
+            }
+            // Fillers are signed at once here.
+            MessageState::Reserved { .. } => self.apply_in(m, Apply::Nothing),
         }
     }
 
     fn sign(&mut self, now: &Now, message: Message, sector: Sector) -> Apply {
         let (key, id) = (message.key.clone(), sector.id);
-        match now.wanted(&message, &sector) {
+        let wanted = now.wanted(&message, &sector);
+        if matches!(wanted, Wanted::Sign | Wanted::GiveUp(_)) && self.db.has_earlier(&message) {
+            return Apply::Nothing;
+        }
+        match wanted {
             Wanted::Sign => {}
             Wanted::Wait => return Apply::Nothing,
             Wanted::Over => return Apply::GiveUp { key, sector: id, input: None },
             Wanted::GiveUp(error) => return Apply::GiveUp { key, sector: id, input: Some(Input::Expired(error)) },
         }
-        let does = match &sector.state {
-            State::PreCommitting(sealed) => {
-                Does::PreCommit { comm_r: sealed.comm_r.0, ticket_epoch: sealed.ticket.epoch }
-            }
-            State::ProveCommitting(proven) => {
+        let does = match (&sector.state, message.kind) {
+            (state, MessageKind::PreCommit) => match state.sealed() {
+                Some(sealed) => Does::PreCommit { comm_r: sealed.comm_r.0, ticket_epoch: sealed.ticket.epoch },
+                None => return Apply::Nothing,
+            },
+            (State::ProveCommitting(proven), MessageKind::ProveCommit) => {
                 self.check_proof(&sector);
-                if self.chain.find_precommit(id, &proven.seeded.stored.precommitted.sealed.comm_r.0, now.head).is_none()
-                {
+                let known = &proven.seeded.stored.precommitted;
+                let stands = self.chain.find_precommit(id, &known.sealed.comm_r.0, now.head);
+                if stands.is_none_or(|found| found.epoch != known.precommit.epoch) {
                     return Apply::Nothing;
                 }
                 Does::ProveCommit { proof: proven.proof.0.clone() }
@@ -234,10 +304,15 @@ impl World {
                 // Not now.
                 return Apply::Nothing;
             }
-            return Apply::GiveUp { key, sector: id, input: Some(refused(decide::refusal(message.kind))) };
+            return match now.refused(&message.tries, exit) {
+                Refusal::ForNow { since, .. } => Apply::Refused { key, since: Some(since) },
+                Refusal::Final => {
+                    Apply::GiveUp { key, sector: id, input: Some(refused(decide::refusal(message.kind))) }
+                }
+            };
         }
         let Ok(bytes) = codec::encode(&unsigned) else { return Apply::Nothing };
-        let signed = Signed { cid: format!("{nonce}"), bytes };
+        let signed = Signed { cid: format!("{nonce}"), bytes, epoch: Some(now.head) };
         Apply::Signed { message, then: Box::new(sector), nonce, signed }
     }
 
@@ -272,6 +347,24 @@ impl World {
                 }
             }
             Apply::Pushed { key, epoch } => self.db.mark_pushed(&key, epoch),
+            Apply::End { key, over } => self.db.end(&key, over),
+            Apply::Again { key, over, tries } => {
+                self.trace(|| format!("m{m} wants another message after {key}"));
+                self.db.want_another(&key, over, tries);
+            }
+            Apply::Withdraw { key } => {
+                self.trace(|| format!("m{m} withdraws {key}"));
+                self.db.withdraw(&key);
+            }
+            Apply::Fill { sector, nonce } => {
+                self.trace(|| format!("m{m} fills nonce {nonce}"));
+                self.db.fill(sector, nonce);
+            }
+            Apply::Lost { sector } => {
+                self.trace(|| format!("m{m} wants another PreCommit of {sector}"));
+                self.db.want_precommit_again(sector);
+            }
+            Apply::Refused { key, since } => self.db.note_refusal(&key, since),
             Apply::Nothing => {}
         }
         self.manager_in(m, 0, Task::Step);
@@ -283,15 +376,17 @@ impl World {
         let (MessageState::Signed(signed) | MessageState::Pushed { signed, .. }) = row.message.state.clone() else {
             return self.manager_in(m, 0, Task::Step);
         };
-        if self.checks.signed.get(key) != Some(&signed.bytes) {
+        if row.message.kind != MessageKind::Filler && self.checks.signed.get(key) != Some(&signed.bytes) {
             let what = format!("{key} has other bytes than those that were signed first");
             self.break_invariant(Invariant::SameBytesForOnePurpose, || what);
         }
         if self.faulty(self.faults.node) {
             return self.managers[m].driving = None;
         }
-        if let Ok(message) = codec::decode::<SimMessage>(&signed.bytes) {
-            self.chain.push(message);
+        if let Ok(message) = codec::decode::<SimMessage>(&signed.bytes)
+            && !self.chain.push(message)
+        {
+            return self.apply_in(m, Apply::Nothing);
         }
         if self.faulty(self.faults.node) {
             return self.managers[m].driving = None;

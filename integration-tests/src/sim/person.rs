@@ -64,6 +64,7 @@ impl World {
     pub fn heal(&mut self) {
         self.trace(|| "everything heals".to_owned());
         self.outage_until = 0;
+        self.chain.trouble = None;
         for w in 0..self.workers.len() {
             (self.workers[w].stopped_until, self.workers[w].cut_until) = (0, 0);
             self.schedule(1_000, Event::StartWorker(w));

@@ -20,7 +20,7 @@ use sealbus_worker::driver::core::Happened;
 use super::{
     bug::Bug,
     bus::{Answer, Bus, Publish},
-    chain::Chain,
+    chain::{Chain, Trouble},
     checks::Checks,
     db::Db,
     faults::{Faults, Incident, MINUTE},
@@ -162,7 +162,7 @@ impl World {
             options,
             now: 0,
             bus: Bus::new(rng.chance(300_000)),
-            chain: Chain::new(epoch_millis),
+            chain: Chain::new(epoch_millis, Trouble::draw(seed)),
             db: Db::default(),
             workers: Vec::new(),
             managers: vec![Manager::default(), Manager::default()],

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::exit::ExitCode;
+use super::exit::{ExitClass, ExitCode};
 
 /// Longest message of a node that is kept in an error, in bytes; a node may quote a whole proof.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -17,6 +17,31 @@ const CODE_OUT_OF_GAS: i64 = 2;
 
 /// Any error below this module, boxed so that a test double can make one too.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a message pool does not take a message, as far as it is told apart. The words are those of Lotus, Venus and Forest, and
+/// are read here and nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushRefusal {
+    /// Exactly this message is there already.
+    Known,
+    /// The nonce is used on chain.
+    NonceUsed,
+    /// Another message with this nonce waits in the pool.
+    NonceTaken {
+        /// The least premium that replaces it in attoFIL, if the node says so.
+        premium_min_atto: Option<u128>,
+    },
+    /// The fee cap is below what the network ever takes.
+    FeeCapTooLow,
+    /// The sender cannot pay.
+    NotEnoughFunds,
+    /// Too many nonces before it are missing.
+    NonceGap,
+    /// The sender has too many messages in the pool.
+    PoolFull,
+    /// Anything else.
+    Other,
+}
 
 /// A failed call to the Filecoin node.
 #[derive(Debug, thiserror::Error)]
@@ -112,13 +137,13 @@ pub enum Error {
         method: &'static str,
     },
     /// The node understood the call and refused it. Asking again with the same chain state gives the same answer.
-    #[error("the node refused {method}: {message} (code {code})")]
+    #[error("the node refused {method}: {} (code {code})", in_one_line(message))]
     Refused {
         /// The method, without prefix.
         method: &'static str,
         /// The code of the JSON-RPC error.
         code: i64,
-        /// What the node said, shortened.
+        /// What the node said, with all its lines, shortened.
         message: String,
     },
     /// The answer is not what the method promises.
@@ -236,6 +261,55 @@ impl Error {
         self.refusal_says(&["nonce too low", "sequence too low"])
     }
 
+    /// The search came upon another message with the nonce of the one that was looked for.
+    ///
+    /// Lotus answers so where the other one is another call; where it is the same call for another fee, it names that one.
+    pub fn is_replaced(&self) -> bool {
+        self.refusal_says(&["message was replaced", "found message with equal nonce"])
+    }
+
+    /// The sender's account is not on chain, or not an account.
+    pub fn is_sender_unknown(&self) -> bool {
+        self.refusal_says(&["sender validation failed"]) || self.is_actor_not_found()
+    }
+
+    /// The sender cannot pay: for what is pushed or, where a trial execution says so, for its value.
+    pub fn is_not_enough_funds(&self) -> bool {
+        self.exit_code().map_or_else(
+            || self.refusal_says(&["not enough funds", "insufficient funds"]),
+            |exit| exit.class() == ExitClass::Funds,
+        )
+    }
+
+    /// The wallet has no such key.
+    pub fn is_key_missing(&self) -> bool {
+        self.refusal_says(&["key not found", "key info not found", "no such key", "wallet does not have"])
+    }
+
+    /// Why the pool did not take a message, if it said so. `None` for what the network or the node is to blame for.
+    pub fn push_refusal(&self) -> Option<PushRefusal> {
+        let Self::Refused { message, .. } = self else { return None };
+        Some(if self.is_nonce_too_low() {
+            PushRefusal::NonceUsed
+        } else if self.is_nonce_taken_by_another() {
+            PushRefusal::NonceTaken { premium_min_atto: premium_in(message) }
+        } else if self.is_already_in_mpool() {
+            PushRefusal::Known
+        } else if self.is_nonce_in_mempool() {
+            PushRefusal::NonceTaken { premium_min_atto: None }
+        } else if self.refusal_says(&["fee cap too low", "gas price too low"]) {
+            PushRefusal::FeeCapTooLow
+        } else if self.is_not_enough_funds() {
+            PushRefusal::NotEnoughFunds
+        } else if self.refusal_says(&["nonce gap", "sequence gap"]) {
+            PushRefusal::NonceGap
+        } else if self.refusal_says(&["too many pending"]) {
+            PushRefusal::PoolFull
+        } else {
+            PushRefusal::Other
+        })
+    }
+
     /// Randomness of an epoch that the node's head has not reached.
     pub fn is_from_the_future(&self) -> bool {
         self.refusal_says(&["randomness from the future"])
@@ -264,12 +338,25 @@ fn token_words(token_file: Option<&PathBuf>) -> String {
     }
 }
 
+/// A node's text of several lines in one, so that the cause, which Lotus puts on the last of them, is seen wherever one line is shown.
+fn in_one_line(message: &str) -> String {
+    message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// The beginning and the end of a long text: a node may quote a whole proof before it comes to the cause.
 fn shortened(message: &str) -> String {
     if message.len() <= MESSAGE_BYTES_MAX {
         return message.to_owned();
     }
-    let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
-    format!("{} … ({} bytes in all)", &message[..end], message.len())
+    let end = message.floor_char_boundary(MESSAGE_BYTES_MAX / 2);
+    let again = message.ceil_char_boundary(message.len() - MESSAGE_BYTES_MAX / 2);
+    format!("{} … ({} bytes in all) … {}", &message[..end], message.len(), &message[again..])
+}
+
+/// The premium in Lotus' "increase GasPremium to 330001 from 100690 to trigger replace by fee".
+fn premium_in(message: &str) -> Option<u128> {
+    let (_, rest) = message.split_once("increase GasPremium to ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Finds the exit code in the words of a node: `RetCode=16`, `exit=[ErrNotFound(17)]`, `exit ErrForbidden(18), reason: …`, `exit code 19`.

@@ -42,9 +42,13 @@ pub enum ExitCode {
 pub enum ExitClass {
     /// The message took effect.
     Success,
-    /// The same call can succeed with more gas or more funds.
-    Retryable,
-    /// The call was wrong for the state that it met; look at the state before anything else is sent.
+    /// The same call can succeed with more gas.
+    OutOfGas,
+    /// The same call can succeed when there are more funds.
+    Funds,
+    /// The call was wrong for the epoch or for the state that it met, which may have changed: ask again before it counts.
+    State,
+    /// The call is wrong whatever it meets.
     Refused,
 }
 
@@ -74,7 +78,9 @@ impl ExitCode {
     pub fn class(self) -> ExitClass {
         match self {
             Self::Ok => ExitClass::Success,
-            Self::SysInsufficientFunds | Self::OutOfGas | Self::InsufficientFunds => ExitClass::Retryable,
+            Self::OutOfGas => ExitClass::OutOfGas,
+            Self::SenderStateInvalid | Self::SysInsufficientFunds | Self::InsufficientFunds => ExitClass::Funds,
+            Self::IllegalArgument | Self::NotFound | Self::Forbidden => ExitClass::State,
             _ => ExitClass::Refused,
         }
     }
@@ -148,9 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn only_gas_and_funds_are_worth_another_try() {
-        let retryable: Vec<u32> = (0..2000).filter(|v| ExitCode::from(*v).class() == ExitClass::Retryable).collect();
-        assert_eq!(retryable, [6, 7, 19]);
-        assert_eq!((0..2000).filter(|v| ExitCode::from(*v).is_ok()).count(), 1);
+    fn the_class_says_what_can_help() {
+        let of = |class| (0..2000).filter(|v| ExitCode::from(*v).class() == class).collect::<Vec<u32>>();
+        assert_eq!(of(ExitClass::Success), [0]);
+        assert_eq!(of(ExitClass::OutOfGas), [7]);
+        assert_eq!(of(ExitClass::Funds), [2, 6, 19]);
+        assert_eq!(of(ExitClass::State), [16, 17, 18]);
     }
 }

@@ -18,6 +18,10 @@ pub const EXPIRATION_AHEAD_MAX: Epoch = 1278 * DAY;
 /// Longest life of a sector of current proof types (`sector_maximum_lifetime`, five years of 1,051,897 epochs).
 pub const LIFETIME_MAX: Epoch = 5_259_485;
 
+/// How far a chosen expiration stays from the farthest one. A node tries a message on what its message pool follows, which may be some
+/// epochs behind the head, and a reorganisation may include it some epochs before.
+const EXPIRATION_MARGIN: Epoch = 60;
+
 /// Time to prove after a PreCommit, without the delay of the seed (`MAX_PROVE_COMMIT_DURATION`, 30 days).
 const PROVE_COMMIT_DURATION: Epoch = 30 * DAY;
 
@@ -114,7 +118,7 @@ impl Rules {
             return Err(Error::TicketExpired { ticket_epoch, expires, head });
         }
         let floor = ticket_epoch + TICKET_AGE_MAX + self.prove_commit_duration() + LIFETIME_MIN;
-        let cap = head + EXPIRATION_AHEAD_MAX;
+        let cap = head + EXPIRATION_AHEAD_MAX - EXPIRATION_MARGIN;
         Ok(wanted.unwrap_or(floor).max(floor).min(cap))
     }
 
@@ -155,7 +159,7 @@ mod tests {
                 for wanted in [None, Some(0), Some(head + 600_000), Some(head + 2_000_000), Some(i64::MAX)] {
                     let ticket = ticket_epoch(head);
                     let expiration = rules.choose_expiration(ticket, head, wanted).unwrap();
-                    for landed in [head + 1, head + 100, ticket_expires_epoch(ticket)] {
+                    for landed in [head - 60, head - 2, head + 1, head + 100, ticket_expires_epoch(ticket)] {
                         assert_eq!(rules.check_expiration(expiration, landed), Ok(()), "{head} {wanted:?} {landed}");
                     }
                 }
@@ -170,7 +174,7 @@ mod tests {
         assert_eq!(MAINNET.choose_expiration(ticket, head, None), Ok(floor));
         assert_eq!(MAINNET.choose_expiration(ticket, head, Some(floor - 1)), Ok(floor));
         assert_eq!(MAINNET.choose_expiration(ticket, head, Some(floor + 1)), Ok(floor + 1));
-        assert_eq!(MAINNET.choose_expiration(ticket, head, Some(i64::MAX)), Ok(1000 + 3_680_640));
+        assert_eq!(MAINNET.choose_expiration(ticket, head, Some(i64::MAX)), Ok(1000 + 3_680_640 - 60));
     }
 
     #[test]

@@ -56,9 +56,9 @@ pub enum Error {
         /// The operator's limit.
         max_fee_atto: String,
     },
-    /// The operator's limit leaves less for a unit of gas than the network ever takes.
+    /// The operator's limit leaves less for a unit of gas than the network ever takes: no pool takes such a message.
     #[error(
-        "a limit of {max_fee_atto} attoFIL leaves {fee_cap_atto} attoFIL for each of {gas} units of gas; the network takes at least {BASE_FEE_MIN_ATTO}"
+        "chain.max_fee_atto = {max_fee_atto} leaves {fee_cap_atto} attoFIL for each of {gas} units of gas, and the network never takes less than {BASE_FEE_MIN_ATTO}; set it to at least {needed_atto}"
     )]
     MaxFeeTooLow {
         /// The operator's limit.
@@ -67,6 +67,24 @@ pub enum Error {
         fee_cap_atto: String,
         /// The gas limit.
         gas: u64,
+        /// What the node estimates that the message may cost.
+        needed_atto: String,
+    },
+    /// The operator's limit leaves less for a unit of gas than it costs now.
+    #[error(
+        "the base fee is {base_fee_atto} attoFIL, and chain.max_fee_atto = {max_fee_atto} leaves {fee_cap_atto} for each of {gas} units of gas; wait until the base fee falls, or set it to {needed_atto}"
+    )]
+    BaseFeeAboveCap {
+        /// What a unit of gas costs now.
+        base_fee_atto: String,
+        /// The operator's limit.
+        max_fee_atto: String,
+        /// What it leaves.
+        fee_cap_atto: String,
+        /// The gas limit.
+        gas: u64,
+        /// What the node estimates that the message may cost.
+        needed_atto: String,
     },
 }
 
@@ -76,24 +94,47 @@ impl Gas {
         self.fee_cap.clone() * self.limit
     }
 
-    /// Lowers cap and premium so that the message costs at most `max_fee`, and checks the outcome.
-    pub fn clamped(self, max_fee: &TokenAmount) -> Result<Self, Error> {
+    /// With a gas limit of at least `limit_min`, within a block's.
+    pub fn with_limit_of(mut self, limit_min: Option<u64>) -> Self {
+        self.limit = self.limit.max(limit_min.unwrap_or(0)).min(GAS_LIMIT_MAX);
+        self
+    }
+
+    /// With a premium that replaces a message of the same nonce, and a cap that leaves room for it.
+    pub fn with_premium_of(mut self, premium_min: TokenAmount) -> Self {
+        if self.premium < premium_min {
+            self.fee_cap += &premium_min - &self.premium;
+            self.premium = premium_min;
+        }
+        self
+    }
+
+    /// Lowers cap and premium of an estimate that was made without a limit so that the message costs at most `max_fee`, and checks
+    /// that it can land at all, and at this base fee now.
+    ///
+    /// A node that is told the limit lowers the cap itself, below what any pool takes; so it is not told.
+    pub fn clamped(self, max_fee: &TokenAmount, base_fee: &TokenAmount) -> Result<Self, Error> {
         if max_fee.is_negative() {
             return Err(negative("max fee", max_fee));
         }
         if self.limit == 0 || self.limit > GAS_LIMIT_MAX {
             return Err(Error::Limit { limit: self.limit });
         }
-        let affordable = TokenAmount::from_atto(max_fee.atto() / BigInt::from(self.limit));
-        let lowered = self.fee_cap > affordable;
-        if lowered && affordable < TokenAmount::from_atto(BASE_FEE_MIN_ATTO) {
-            return Err(Error::MaxFeeTooLow {
-                max_fee_atto: atto(max_fee),
-                fee_cap_atto: atto(&affordable),
-                gas: self.limit,
-            });
+        let gas = self.limit;
+        let needed_atto = atto(&self.fee_max());
+        let affordable = TokenAmount::from_atto(max_fee.atto() / BigInt::from(gas));
+        let fee_cap = self.fee_cap.min(affordable);
+        let (max_fee_atto, fee_cap_atto) = (atto(max_fee), atto(&fee_cap));
+        if fee_cap.is_negative() {
+            return Err(negative("fee cap", &fee_cap));
         }
-        let fee_cap = if lowered { affordable } else { self.fee_cap };
+        if fee_cap < TokenAmount::from_atto(BASE_FEE_MIN_ATTO) {
+            return Err(Error::MaxFeeTooLow { max_fee_atto, fee_cap_atto, gas, needed_atto });
+        }
+        if fee_cap < *base_fee {
+            let base_fee_atto = atto(base_fee);
+            return Err(Error::BaseFeeAboveCap { base_fee_atto, max_fee_atto, fee_cap_atto, gas, needed_atto });
+        }
         let premium = self.premium.min(fee_cap.clone());
         let gas = Self { limit: self.limit, fee_cap, premium };
         gas.check(max_fee)?;
@@ -150,31 +191,64 @@ mod tests {
         TokenAmount::from_atto(atto)
     }
 
+    fn clamped(gas: Gas, max_fee: u64) -> Result<Gas, Error> {
+        gas.clamped(&fee(max_fee), &fee(100))
+    }
+
     #[test]
     fn an_affordable_estimate_stays_as_it_is() {
-        assert_eq!(gas(10, 1000, 900).clamped(&fee(10_000)), Ok(gas(10, 1000, 900)));
+        assert_eq!(clamped(gas(10, 1000, 900), 10_000), Ok(gas(10, 1000, 900)));
     }
 
     #[test]
     fn a_lowered_cap_takes_the_premium_with_it() {
-        assert_eq!(gas(10, 1000, 900).clamped(&fee(5009)), Ok(gas(10, 500, 500)));
-        assert_eq!(gas(10, 1000, 300).clamped(&fee(5000)), Ok(gas(10, 500, 300)));
+        assert_eq!(clamped(gas(10, 1000, 900), 5009), Ok(gas(10, 500, 500)));
+        assert_eq!(clamped(gas(10, 1000, 300), 5000), Ok(gas(10, 500, 300)));
     }
 
     #[test]
     fn a_nodes_premium_above_its_cap_is_clipped() {
-        assert_eq!(gas(10, 1000, 1001).clamped(&fee(100_000)), Ok(gas(10, 1000, 1000)));
+        assert_eq!(clamped(gas(10, 1000, 1001), 100_000), Ok(gas(10, 1000, 1000)));
         assert!(matches!(gas(10, 1000, 1001).check(&fee(100_000)), Err(Error::PremiumAboveCap { .. })));
     }
 
     #[test]
     fn useless_fields_are_refused() {
-        assert!(matches!(gas(0, 1, 1).clamped(&fee(1)), Err(Error::Limit { .. })));
-        assert!(matches!(gas(GAS_LIMIT_MAX + 1, 1, 1).clamped(&fee(1)), Err(Error::Limit { .. })));
-        assert!(matches!(gas(1, -1, 0).clamped(&fee(1)), Err(Error::Negative { .. })));
-        assert!(matches!(gas(1, 1, -1).clamped(&fee(1)), Err(Error::Negative { .. })));
-        assert!(matches!(gas(1000, 5000, 1).clamped(&fee(99_999)), Err(Error::MaxFeeTooLow { .. })));
+        assert!(matches!(clamped(gas(0, 1, 1), 1), Err(Error::Limit { .. })));
+        assert!(matches!(clamped(gas(GAS_LIMIT_MAX + 1, 1, 1), 1), Err(Error::Limit { .. })));
+        assert!(matches!(clamped(gas(1, -1, 0), 1), Err(Error::Negative { .. })));
+        assert!(matches!(clamped(gas(1, 100, -1), 100), Err(Error::Negative { .. })));
         assert!(matches!(gas(10, 1000, 1).check(&fee(9_999)), Err(Error::AboveMaxFee { .. })));
+    }
+
+    #[test]
+    fn a_cap_that_nothing_takes_is_refused_whoever_lowered_it() {
+        let refused = clamped(gas(1000, 5000, 1), 99_999).unwrap_err();
+        assert!(matches!(&refused, Error::MaxFeeTooLow { .. }));
+        let text = refused.to_string();
+        assert!(
+            text.contains("chain.max_fee_atto = 99999 leaves 99 attoFIL") && text.contains("at least 5000000"),
+            "{text}"
+        );
+        // As a node answers that lowered the cap itself.
+        assert!(matches!(clamped(gas(1000, 58, 58), 100_000_000), Err(Error::MaxFeeTooLow { .. })));
+    }
+
+    #[test]
+    fn a_cap_below_the_base_fee_waits() {
+        let estimate = gas(1000, 5000, 1);
+        let waits = estimate.clone().clamped(&fee(1_000_000), &fee(1001));
+        assert!(matches!(waits, Err(Error::BaseFeeAboveCap { .. })), "{waits:?}");
+        assert_eq!(estimate.clamped(&fee(1_000_000), &fee(1000)), Ok(gas(1000, 1000, 1)));
+    }
+
+    #[test]
+    fn more_gas_and_a_premium_that_replaces_are_asked_for_as_a_least() {
+        assert_eq!(gas(10, 1000, 9).with_limit_of(Some(15)), gas(15, 1000, 9));
+        assert_eq!(gas(10, 1000, 9).with_limit_of(Some(9)), gas(10, 1000, 9));
+        assert_eq!(gas(10, 1000, 9).with_limit_of(Some(u64::MAX)).limit, GAS_LIMIT_MAX);
+        assert_eq!(gas(10, 1000, 9).with_premium_of(fee(20)), gas(10, 1011, 20));
+        assert_eq!(gas(10, 1000, 9).with_premium_of(fee(5)), gas(10, 1000, 9));
     }
 
     #[test]
@@ -183,9 +257,9 @@ mod tests {
             for cap in 0..40 {
                 for premium in 0..45 {
                     for max in (0..6000).step_by(97) {
-                        let clamped = gas(limit, cap * 100, premium * 100).clamped(&fee(max));
-                        if let Ok(gas) = clamped {
+                        if let Ok(gas) = clamped(gas(limit, cap * 100, premium * 100), max) {
                             assert_eq!(gas.check(&fee(max)), Ok(()));
+                            assert!(gas.covers(&fee(100)));
                         }
                     }
                 }

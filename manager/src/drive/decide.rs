@@ -11,12 +11,20 @@ use serde_json::{Value, json};
 use super::error_detail;
 use crate::{
     chain::{
-        exit::ExitCode,
+        exit::{ExitClass, ExitCode},
         expiry::Rules,
         randomness::{seed_epoch, ticket_epoch, ticket_expires_epoch},
     },
-    store::{Message, MessageKind, Sector},
+    store::{Message, MessageKind, Sector, Tries},
 };
+
+/// How many messages may be executed in vain for one purpose before a person must look. Each costs its gas.
+pub const FAILURES_MAX: u32 = 4;
+/// For how many epochs a node must refuse to estimate a message before that counts. It tries the message on what its message pool
+/// follows, which may be behind the head.
+pub const REFUSAL_EPOCHS: i64 = 5;
+/// How close to the last epoch of its ticket a PreCommit is not signed any more: it could not land.
+const TICKET_MARGIN: i64 = 3;
 
 /// What a sector waits for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,10 +103,12 @@ pub enum Seen {
         height: i64,
         /// With which outcome for our sector.
         exit: ExitCode,
+        /// How much gas it was given.
+        gas_limit: u64,
     },
     /// It is not there.
     Absent {
-        /// Whether another message took its nonce.
+        /// Whether another message took its nonce, so that it can never land.
         nonce_used: bool,
     },
 }
@@ -110,6 +120,25 @@ pub enum Followed {
     Wait,
     /// The same bytes again.
     Push,
+    /// It was executed well, and nobody waits to hear it.
+    Landed {
+        /// In which epoch.
+        height: i64,
+    },
+    /// Another message took its nonce, and that is all there is to say.
+    Replaced {
+        /// By what, in words.
+        why: String,
+    },
+    /// It is over without its effect, and another message of the same purpose is signed.
+    Again {
+        /// With which exit code it was executed, if it was.
+        exit: Option<u32>,
+        /// Why.
+        error: ErrorReport,
+        /// What the next one must mind.
+        tries: Tries,
+    },
     /// It is over without its effect.
     GiveUp {
         /// With which exit code it was executed, if it was.
@@ -117,6 +146,20 @@ pub enum Followed {
         /// Why.
         error: ErrorReport,
     },
+}
+
+/// What a node's refusal to estimate a message means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It may be so only now.
+    ForNow {
+        /// Since when the node says so.
+        since: i64,
+        /// From when on it counts.
+        until: i64,
+    },
+    /// It counts.
+    Final,
 }
 
 /// What a sector in this state waits for; none if from the chain nothing.
@@ -165,9 +208,13 @@ impl Now {
         })
     }
 
-    /// What follows from what the chain has in the place of a PreCommit.
-    pub fn precommit_found(&self, found: Option<Found>) -> Option<Input> {
-        let found = found?;
+    /// What follows from what the chain has in the place of a PreCommit that a sector waits for.
+    pub fn precommit_found(&self, state: &State, sealed: &Sealed, found: Option<Found>) -> Option<Input> {
+        let Some(found) = found else {
+            // No PreCommit with this ticket can be included any more, and none was: sealing it again needs another ticket.
+            let at_work = matches!(state, State::PreCommitting(_) | State::Rebuilding(_));
+            return (at_work && self.lagged > sealed.ticket.expires_epoch).then(|| Input::Expired(self.aged(sealed)));
+        };
         if !found.is_ours {
             let message = "the sector has another PreCommit on chain, of another replica";
             return Some(Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::NUMBER_TAKEN, message)));
@@ -178,14 +225,7 @@ impl Now {
     /// What the chain says about a PreCommit that had landed. It need not be asked when the time to prove has run out.
     pub fn watch(&self, known: &PreCommitted, found: Option<Found>) -> Watched {
         match found {
-            _ if self.has_run_out(known) => {
-                let message = format!(
-                    "the PreCommit of epoch {} had to be proven by epoch {}; the chain is at {}",
-                    known.precommit.epoch, known.precommit.prove_by_epoch, self.head
-                );
-                let error = ErrorReport::new(ErrorClass::Perm, ErrorCode::PRECOMMIT_EXPIRED, message);
-                Watched::Changed(Input::Expired(error))
-            }
+            _ if self.has_run_out(known) => Watched::Changed(Input::Expired(self.run_out(known))),
             Some(Found { is_ours: true, epoch }) if epoch == known.precommit.epoch => Watched::Same,
             Some(Found { is_ours: true, epoch }) => Watched::Changed(Input::PreCommitMoved(self.precommit(epoch))),
             _ => Watched::Missing,
@@ -208,14 +248,23 @@ impl Now {
         Input::SeedDrawn(Seed { draw, randomness: Randomness(randomness), epoch: self.seed_epoch(stored) })
     }
 
-    /// What follows from what the chain has as the sector.
-    pub fn sector_found(&self, found: Option<Found>) -> Option<Input> {
-        let found = found?;
-        if !found.is_ours {
-            let message = "the sector is active on chain with another replica";
-            return Some(Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::NUMBER_TAKEN, message)));
+    /// What follows from what the chain has as the sector, and where it has none, in the place of its PreCommit.
+    pub fn sector_found(&self, proven: &Proven, found: Option<Found>, precommit: Option<Found>) -> Option<Input> {
+        let known = &proven.seeded.stored.precommitted;
+        match (found, precommit) {
+            (Some(Found { is_ours: false, .. }), _) => {
+                let message = "the sector is active on chain with another replica";
+                Some(Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::NUMBER_TAKEN, message)))
+            }
+            (Some(Found { epoch, .. }), _) => Some(Input::ProveLanded { activation_epoch: epoch }),
+            // With confidence: no proof was included in time.
+            (None, _) if self.lagged > known.precommit.prove_by_epoch => Some(Input::Expired(self.run_out(known))),
+            // The proof is for the seed of the epoch where the PreCommit stood before.
+            (None, Some(Found { is_ours: true, epoch })) if epoch != known.precommit.epoch => {
+                Some(Input::PreCommitMoved(self.precommit(epoch)))
+            }
+            (None, _) => None,
         }
-        Some(Input::ProveLanded { activation_epoch: found.epoch })
     }
 
     /// What to do about a message without bytes.
@@ -229,20 +278,32 @@ impl Now {
             return Wanted::Over;
         }
         match (&sector.state, message.kind) {
-            (State::PreCommitting(sealed), MessageKind::PreCommit) if self.head >= sealed.ticket.expires_epoch => {
-                let text = format!(
-                    "the ticket of epoch {} could be used until epoch {}; the chain is at {}",
-                    sealed.ticket.epoch, sealed.ticket.expires_epoch, self.head
-                );
-                Wanted::GiveUp(ErrorReport::new(ErrorClass::Abort, ErrorCode::TICKET_EXPIRED, text))
-            }
-            (State::PreCommitting(_), MessageKind::PreCommit) => Wanted::Sign,
+            // Also after it had landed, if it is gone from the chain for good.
+            (state, MessageKind::PreCommit) if is_sealed(state) => match state.sealed() {
+                Some(sealed) if self.head + TICKET_MARGIN >= sealed.ticket.expires_epoch => {
+                    Wanted::GiveUp(self.aged(sealed))
+                }
+                Some(_) => Wanted::Sign,
+                None => Wanted::Wait,
+            },
             (State::ProveCommitting(_), MessageKind::ProveCommit) => Wanted::Sign,
             _ => Wanted::Wait,
         }
     }
 
-    /// What to do about a message that was pushed at an epoch, `what` naming it for people.
+    /// What a refusal to estimate a message means, which ended with this exit code.
+    pub fn refused(&self, tries: &Tries, exit: ExitCode) -> Refusal {
+        let since = tries.refused_epoch.unwrap_or(self.head);
+        let until = since + REFUSAL_EPOCHS;
+        match exit.class() {
+            ExitClass::Refused => Refusal::Final,
+            _ if self.head < until => Refusal::ForNow { since, until },
+            _ => Refusal::Final,
+        }
+    }
+
+    /// What to do about a message that was pushed at an epoch, `what` naming it for people. That it can never land, or that it was
+    /// executed, is known with confidence: only then may another one of the same purpose get another nonce.
     pub fn followed(
         &self,
         message: &Message,
@@ -252,28 +313,59 @@ impl Now {
         seen: Seen,
         what: &str,
     ) -> Followed {
-        let (height, exit) = match seen {
-            Seen::Absent { nonce_used: true } => {
-                let text = format!("the nonce of {what} was used by another message");
-                let error = ErrorReport::new(ErrorClass::Perm, refusal(message.kind), text);
-                return Followed::GiveUp { exit: None, error };
-            }
+        let (height, exit, gas_limit) = match seen {
+            Seen::Absent { nonce_used: true } => return self.replaced(message, sector, what),
             Seen::Absent { nonce_used: false } if self.head - pushed >= repush_epochs => return Followed::Push,
             Seen::Absent { nonce_used: false } => return Followed::Wait,
-            Seen::Executed { height, exit } => (height, exit),
+            Seen::Executed { height, exit, gas_limit } => (height, exit, gas_limit),
         };
+        if message.kind == MessageKind::Filler {
+            return Followed::Landed { height };
+        }
         if !exit.is_ok() {
-            let text = format!("{what} failed at epoch {height} with exit code {} ({})", exit.value(), exit.meaning());
-            let error = ErrorReport::new(ErrorClass::Perm, refusal(message.kind), text);
-            return Followed::GiveUp { exit: Some(exit.value()), error };
+            return failed(message, height, exit, gas_limit, what);
+        }
+        if !sector.is_some_and(|sector| awaits(&sector.state, message.kind)) {
+            // The sector has heard, was given up, or is blocked: then it hears when it goes on.
+            let blocked = sector.is_some_and(|sector| matches!(sector.state, State::Blocked { .. }));
+            return if blocked { Followed::Wait } else { Followed::Landed { height } };
         }
         // Executed well, and the sector's state at the same tipset was read before: it must have taken effect.
-        if sector.is_some_and(|sector| awaits(&sector.state, message.kind)) && height + repush_epochs < self.lagged {
+        if height + repush_epochs < self.lagged {
             let text = format!("{what} was executed at epoch {height} without its effect");
             let error = ErrorReport::new(ErrorClass::Perm, ErrorCode::MESSAGE_WITHOUT_EFFECT, text);
             return Followed::GiveUp { exit: Some(0), error };
         }
         Followed::Wait
+    }
+
+    /// Another message has its nonce.
+    fn replaced(&self, message: &Message, sector: Option<&Sector>, what: &str) -> Followed {
+        let why = format!("the nonce of {what} was used by another message");
+        let wanted = message.kind != MessageKind::Filler && sector.is_some_and(|sector| !unwanted(message, sector));
+        if !wanted {
+            return Followed::Replaced { why };
+        }
+        // It cost nothing, so it does not count.
+        let tries = Tries { refused_epoch: None, ..message.tries };
+        let error = ErrorReport::new(ErrorClass::Temp, ErrorCode::NONCE_USED, why);
+        Followed::Again { exit: None, error, tries }
+    }
+
+    fn aged(&self, sealed: &Sealed) -> ErrorReport {
+        let text = format!(
+            "the ticket of epoch {} could be used until epoch {}; the chain is at {}",
+            sealed.ticket.epoch, sealed.ticket.expires_epoch, self.head
+        );
+        ErrorReport::new(ErrorClass::Abort, ErrorCode::TICKET_EXPIRED, text)
+    }
+
+    fn run_out(&self, known: &PreCommitted) -> ErrorReport {
+        let message = format!(
+            "the PreCommit of epoch {} had to be proven by epoch {}; the chain is at {}",
+            known.precommit.epoch, known.precommit.prove_by_epoch, self.head
+        );
+        ErrorReport::new(ErrorClass::Perm, ErrorCode::PRECOMMIT_EXPIRED, message)
     }
 
     fn precommit(&self, epoch: i64) -> PreCommitInfo {
@@ -292,10 +384,68 @@ pub fn still_wanted(then: &Sector, now: Option<&Sector>) -> bool {
     now.is_some_and(|now| now.attempt == then.attempt && now.state == then.state)
 }
 
-/// The code of a message that the chain does not take.
+/// Whether a PreCommit can be signed for a sector in this state: it is sealed, at work, and not sealed again.
+fn is_sealed(state: &State) -> bool {
+    matches!(
+        state,
+        State::PreCommitting(_)
+            | State::Persisting(_)
+            | State::CheckingFiles(_)
+            | State::AwaitingSeed(_)
+            | State::Committing(_)
+            | State::VerifyingProof(_)
+            | State::ProveCommitting(_)
+    )
+}
+
+/// Whether nobody wants what a signed message would do: its sector was given up, has begun another attempt, or needs another
+/// proof than the one in it.
+pub fn unwanted(message: &Message, sector: &Sector) -> bool {
+    let at = match &sector.state {
+        State::Blocked { at, .. } => at,
+        at => at,
+    };
+    let given_up = matches!(at, State::Aborting { .. } | State::Abandoning { .. } | State::Aborted { .. });
+    given_up
+        || message.attempt != sector.attempt
+        || match message.kind {
+            MessageKind::ProveCommit => {
+                !matches!(at, State::ProveCommitting(_) | State::Cleaning(_) | State::Proving(_))
+            }
+            MessageKind::PreCommit | MessageKind::Filler => false,
+        }
+}
+
+/// A message that was executed and had no effect.
+fn failed(message: &Message, height: i64, exit: ExitCode, gas_limit: u64, what: &str) -> Followed {
+    let failures = message.tries.failures + 1;
+    let exhausted = failures >= FAILURES_MAX;
+    let text = format!("{what} failed at epoch {height} with exit code {} ({})", exit.value(), exit.meaning());
+    let text = match exit.class() {
+        ExitClass::OutOfGas => format!("{text}: its limit was {gas_limit}, try {failures} of {FAILURES_MAX}"),
+        ExitClass::Funds | ExitClass::State => format!("{text}, try {failures} of {FAILURES_MAX}"),
+        ExitClass::Success | ExitClass::Refused => text,
+    };
+    let (again, code) = match exit.class() {
+        ExitClass::OutOfGas => (!exhausted, ErrorCode::MESSAGE_OUT_OF_GAS),
+        ExitClass::Funds => (!exhausted, ErrorCode::NOT_ENOUGH_FUNDS),
+        // The estimate for the next one tells whether the chain still refuses.
+        ExitClass::State => (!exhausted, refusal(message.kind)),
+        ExitClass::Success | ExitClass::Refused => (false, refusal(message.kind)),
+    };
+    let exit_code = Some(exit.value());
+    if !again {
+        return Followed::GiveUp { exit: exit_code, error: ErrorReport::new(ErrorClass::Perm, code, text) };
+    }
+    let more = (exit.class() == ExitClass::OutOfGas).then(|| gas_limit.saturating_add(gas_limit / 2));
+    let tries = Tries { failures, gas_limit_min: more.max(message.tries.gas_limit_min), refused_epoch: None };
+    Followed::Again { exit: exit_code, error: ErrorReport::new(ErrorClass::Temp, code, text), tries }
+}
+
+/// The code of a message that the chain does not take for what it says, and not for what it may cost.
 pub const fn refusal(kind: MessageKind) -> ErrorCode {
     match kind {
-        MessageKind::PreCommit => ErrorCode::PRECOMMIT_REFUSED,
+        MessageKind::PreCommit | MessageKind::Filler => ErrorCode::PRECOMMIT_REFUSED,
         MessageKind::ProveCommit => ErrorCode::PROVE_COMMIT_REFUSED,
     }
 }
@@ -329,3 +479,6 @@ fn awaits(state: &State, kind: MessageKind) -> bool {
         ) | (State::ProveCommitting(_), MessageKind::ProveCommit)
     )
 }
+
+#[cfg(test)]
+mod tests;

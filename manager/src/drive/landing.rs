@@ -20,7 +20,7 @@ impl<T: Transport + 'static> Driver<T> {
         sealed: &Sealed,
     ) -> Result<(), DriveError> {
         let found = self.precommit_on_chain(view, sector, sealed).await?;
-        match self.now(view).precommit_found(found) {
+        match self.now(view).precommit_found(&sector.state, sealed, found) {
             Some(input) => self.landed(sector, MessageKind::PreCommit, input).await,
             None => Ok(()),
         }
@@ -36,12 +36,15 @@ impl<T: Transport + 'static> Driver<T> {
         let sealed = &proven.seeded.stored.precommitted.sealed;
         let ours = sealed_cid(&sealed.comm_r.0)?;
         let found = self.node.sector_info(&miner, number, &view.lagged.key).await?;
-        if found.is_none() && self.precommit_on_chain(view, sector, sealed).await?.is_none() {
-            self.push_precommit_again(view, sector.id).await?;
-        }
+        // Of the same tipset: the one goes where the other comes.
+        let precommit = match found {
+            Some(_) => None,
+            None => self.precommit_on_chain(view, sector, sealed).await?,
+        };
         let found = found.map(|found| Found { is_ours: found.sealed_cid == ours, epoch: found.activation });
-        match self.now(view).sector_found(found) {
+        match self.now(view).sector_found(proven, found, precommit) {
             Some(input) => self.landed(sector, MessageKind::ProveCommit, input).await,
+            None if found.is_none() && precommit.is_none() => self.push_precommit_again(view, sector.id).await,
             None => Ok(()),
         }
     }

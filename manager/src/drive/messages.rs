@@ -1,38 +1,37 @@
-//! The life of a message: wanted, signed and stored, pushed, seen.
+//! The life of a message: wanted, signed and stored, pushed, seen; or withdrawn, and its nonce filled.
 //!
-//! Nothing is pushed that is not stored, and what is stored is the only thing ever pushed for its purpose. A push whose
-//! outcome is unknown is followed by the same bytes.
+//! One purpose has one call, and the nonce of the call is its own until something has used it on the confident part of the
+//! chain. What is stored is the only thing ever pushed; a push whose outcome is unknown is followed by the same bytes. Another
+//! fee makes another envelope of the same call with the same nonce. Another nonce is taken only when the one before it is used
+//! by something else, or by a message that failed: so no crash and no race makes two of them land.
 
-use fvm_shared::{address::Address, message::Message as Unsigned};
-use sealbus_schema::{
-    ErrorClass, ErrorReport, SectorId,
-    seal::manager::{Input, Proven, Sealed, State},
-};
-use serde_json::json;
+use fvm_shared::address::Address;
+use sealbus_schema::{ErrorReport, SectorId, seal::manager::Input};
+use serde_json::{Value, json};
 
 use super::{
-    DriveError, Driver, View, address, chain_of,
-    decide::{self, Followed, Seen, Wanted},
+    DriveError, Driver, View, address,
+    decide::{self, Followed, Seen},
     error_detail,
 };
 use crate::{
     chain::{
-        Error as ChainError, Transport,
+        Error as ChainError, PushRefusal, Transport, WaitReason,
         batch::BatchReturn,
-        commitment::sealed_cid,
-        exit::{ExitClass, ExitCode},
+        exit::ExitCode,
+        json as wire,
         message::{self, SignedMessage},
-        network,
-        params::{
-            PreCommitSectorBatchParams2, ProveCommitSectors3Params, SectorActivationManifest, SectorPreCommitInfo,
-        },
+        types::MessageLookup,
     },
     life,
-    store::{Happening, Message, MessageKind, MessageState, Sector, Signed},
+    store::{Happening, Message, MessageKind, MessageState, Signed, Verdict},
 };
 
-/// Epochs of a day: 24 hours of 30 s.
-const EPOCHS_A_DAY: i64 = 2880;
+mod nonces;
+mod signing;
+
+/// How much farther back than the head at its signing a message is looked for: a reorganisation may include it earlier.
+const SEARCH_MARGIN: i64 = 20;
 
 impl<T: Transport + 'static> Driver<T> {
     pub(super) async fn step_message(&self, view: &View, message: Message) -> Result<(), DriveError> {
@@ -41,187 +40,193 @@ impl<T: Transport + 'static> Driver<T> {
                 Some(signed) => self.push(view, &message, &signed).await,
                 None => Ok(()),
             },
+            MessageState::Reserved { sender, nonce } => match self.fill(view, &message, sender, *nonce).await? {
+                Some(signed) => self.push(view, &message, &signed).await,
+                None => Ok(()),
+            },
+            MessageState::Signed(signed) | MessageState::Pushed { signed, .. }
+                if self.is_unwanted(&message).await? =>
+            {
+                self.withdraw(&message, signed).await
+            }
             MessageState::Signed(signed) => self.push(view, &message, signed).await,
             MessageState::Pushed { signed, epoch } => self.follow(view, &message, signed, *epoch).await,
+            MessageState::Withdrawn(signed) => self.see_withdrawn(view, &message, signed).await,
         }
     }
 
-    /// Builds, checks and signs a message, and stores its bytes. None if it is not to be sent now.
-    async fn sign(&self, view: &View, message: &Message) -> Result<Option<Signed>, DriveError> {
-        let Some(sector) = self.store.sector(message.sector).await? else { return Ok(None) };
-        match self.now(view).wanted(message, &sector) {
-            Wanted::Sign => {}
-            Wanted::Wait => return Ok(None),
-            Wanted::Over => {
-                let mut tx = self.store.begin_as(self.epoch).await?;
-                tx.mark_failed(&message.key, None, "the attempt that wanted it is over").await?;
-                return Ok(tx.commit().await.map(|()| None)?);
-            }
-            Wanted::GiveUp(expired) => {
-                return self.give_up(message, None, &expired, Input::Expired(expired.clone())).await.map(|()| None);
-            }
+    async fn is_unwanted(&self, message: &Message) -> Result<bool, DriveError> {
+        if message.kind == MessageKind::Filler {
+            return Ok(false);
         }
-        let sender = self.sender(sector.id.miner, view).await?;
-        let version = self.node.network_version(&view.head.key).await?;
-        network::check_supported(version)?;
-        let unsigned = match (&sector.state, message.kind) {
-            (State::PreCommitting(sealed), MessageKind::PreCommit) => {
-                self.precommit(view, &sector, sealed, sender).await?
-            }
-            (State::ProveCommitting(proven), MessageKind::ProveCommit) => {
-                match self.prove_commit(view, &sector, proven, sender, version).await? {
-                    Some(unsigned) => unsigned,
-                    None => return Ok(None),
-                }
-            }
-            // Blocked, or gone on by another way: nothing is signed for it.
-            _ => return Ok(None),
-        };
-        // The estimate executes the message: it is the check whether the chain would take it.
-        let gas = match self.node.gas_estimate(&unsigned, &self.max_fee, &view.head.key).await {
-            Ok(gas) => gas.clamped(&self.max_fee).map_err(message::Error::from)?,
-            Err(error) => return self.not_taken(message, error).await.map(|()| None),
-        };
-        let key = sender.to_string();
-        let nonce = self.node.mpool_get_nonce(&sender).await?.max(self.store.next_nonce(&key).await?);
-        let unsigned = message::with_gas_and_nonce(unsigned, gas, nonce);
-        message::check_before_signing(&unsigned, &self.max_fee)?;
-        let signed = self.node.wallet_sign_message(&unsigned).await?;
-        let (cid, bytes) = (signed.cid()?.to_string(), signed.to_bytes()?);
-        // Nobody else signs for this epoch's holder, and the index over sender and nonce would refuse a second message.
-        let mut tx = self.store.begin_as(self.epoch).await?;
-        if !decide::still_wanted(&sector, tx.sector(sector.id).await?.as_ref()) {
-            return Ok(None);
-        }
-        tx.save_signed(&message.key, &key, nonce, &cid, &bytes).await?;
-        let detail = json!({ "message": message.kind.name(), "cid": cid, "nonce": nonce, "from": key });
-        let happening = Happening::of_manager("message_signed", detail);
-        tx.add_history(sector.id, happening, crate::store::Verdict::Noted).await?;
-        tx.commit().await?;
-        Ok(Some(Signed { cid, bytes }))
-    }
-
-    async fn precommit(
-        &self,
-        view: &View,
-        sector: &Sector,
-        sealed: &Sealed,
-        sender: Address,
-    ) -> Result<Unsigned, DriveError> {
-        let lifetime = self.config.miner(sector.id.miner).and_then(|miner| miner.lifetime_days);
-        let wanted = lifetime.map(|days| view.head.height + i64::from(days) * EPOCHS_A_DAY);
-        let info = SectorPreCommitInfo {
-            seal_proof: sector.proof.number().into(),
-            sector_number: sector.id.number.0,
-            sealed_cid: sealed_cid(&sealed.comm_r.0)?,
-            seal_rand_epoch: sealed.ticket.epoch,
-            deal_ids: Vec::new(),
-            expiration: self.rules.choose_expiration(sealed.ticket.epoch, view.head.height, wanted)?,
-            // Committed capacity; its CommD is the zero sector's and stays unnamed.
-            unsealed_cid: None,
-        };
-        let miner = address(sector.id.miner);
-        let deposit = self.node.pre_commit_deposit_for_power(&miner, &info, &view.head.key).await?;
-        let params = PreCommitSectorBatchParams2 { sectors: vec![info] };
-        Ok(message::pre_commit(sender, miner, &params, deposit)?)
-    }
-
-    async fn prove_commit(
-        &self,
-        view: &View,
-        sector: &Sector,
-        proven: &Proven,
-        sender: Address,
-        version: u32,
-    ) -> Result<Option<Unsigned>, DriveError> {
-        let miner = address(sector.id.miner);
-        let number = sector.id.number.0;
-        let Some(precommit) = self.node.sector_pre_commit_info(&miner, number, &view.head.key).await? else {
-            return Ok(None);
-        };
-        let bytes = sector.proof.sector_size().bytes();
-        let verified = network::pledge_verified_bytes(version, bytes, 0);
-        let duration = precommit.info.expiration - view.head.height;
-        let pledge = self.node.initial_pledge_for_sector(duration, bytes, verified, &view.head.key).await?;
-        let value = message::prove_commit_value(&[(pledge, precommit.pre_commit_deposit)]);
-        let activation = SectorActivationManifest::committed_capacity(number);
-        let params = ProveCommitSectors3Params::single(activation, proven.proof.0.clone());
-        Ok(Some(message::prove_commit(sender, miner, &params, value)?))
+        let sector = self.store.sector(message.sector).await?;
+        Ok(sector.is_some_and(|sector| decide::unwanted(message, &sector)))
     }
 
     async fn push(&self, view: &View, message: &Message, signed: &Signed) -> Result<(), DriveError> {
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
-        // These bytes are the only ones for their purpose, whoever sends them; yet sending is the holder's business.
+        // Its call is the only one for its purpose, whoever sends it; yet sending is the holder's business.
         self.store.check_epoch(self.epoch).await?;
-        match self.node.mpool_push(&bytes).await {
-            Ok(_) => {}
-            Err(error) if error.is_already_in_mpool() => {}
-            // It landed, or another message took its nonce; following it tells which.
-            Err(error) if error.is_nonce_too_low() => {}
-            Err(error) => {
-                tracing::warn!(sector = %message.sector, cid = %signed.cid, error = %chain_of(&error), "not pushed; the same bytes follow");
-                return Err(error.into());
+        if let Err(error) = self.node.mpool_push(&bytes).await {
+            match error.push_refusal() {
+                // It landed, or another message took its nonce; following it tells which.
+                Some(PushRefusal::Known | PushRefusal::NonceUsed) => {}
+                Some(refusal) => {
+                    let (from, nonce) = (bytes.message().from, bytes.message().sequence);
+                    // A pool may look at the fee or at the funds before it looks at the nonce.
+                    if !self.nonce_used(view, &from, nonce).await? {
+                        return self.not_pushed(view, message, &bytes, refusal, error).await;
+                    }
+                }
+                None => return Err(error.into()),
             }
         }
         let mut tx = self.store.begin_as(self.epoch).await?;
         tx.mark_pushed(&message.key, view.head.height).await?;
         let detail = json!({ "message": message.kind.name(), "cid": signed.cid, "head_epoch": view.head.height });
         let happening = Happening::of_manager("message_pushed", detail);
-        tx.add_history(message.sector, happening, crate::store::Verdict::Noted).await?;
+        tx.add_history(message.sector, happening, Verdict::Noted).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// The pool does not take the bytes. They stay what they are, or get another envelope.
+    async fn not_pushed(
+        &self,
+        view: &View,
+        message: &Message,
+        bytes: &SignedMessage,
+        refusal: PushRefusal,
+        error: ChainError,
+    ) -> Result<(), DriveError> {
+        let (from, nonce) = (bytes.message().from, bytes.message().sequence);
+        let (what, sender, said) = (message.key.clone(), from.to_string(), error.to_string());
+        Err(match refusal {
+            PushRefusal::FeeCapTooLow => return self.sign_for_more(view, message, bytes, None).await,
+            PushRefusal::NonceTaken { premium_min_atto } if message.kind == MessageKind::Filler => {
+                return self.sign_for_more(view, message, bytes, premium_min_atto).await;
+            }
+            PushRefusal::NonceTaken { .. } => WaitReason::NonceTaken { sender, nonce, said },
+            PushRefusal::NonceGap => {
+                self.fill_gap(view, message, &from, nonce).await?;
+                WaitReason::NonceGap { what, sender, said }
+            }
+            PushRefusal::NotEnoughFunds => WaitReason::NotEnoughFunds { what, who: sender, said },
+            PushRefusal::PoolFull | PushRefusal::Other => WaitReason::PoolRefuses { what, said },
+            // The caller has dealt with them.
+            PushRefusal::Known | PushRefusal::NonceUsed => return Ok(()),
+        }
+        .into())
     }
 
     /// Looks for a pushed message in the confident part of the chain. Its success shows in the sector's state.
     async fn follow(&self, view: &View, message: &Message, signed: &Signed, pushed: i64) -> Result<(), DriveError> {
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
-        let found = match self.node.search_msg(&view.lagged.key, view.lagged.height, &bytes.cid()?, true).await {
-            Ok(found) => found,
-            Err(error) if error.is_message_unknown() => None,
-            Err(error) => return Err(error.into()),
-        };
-        let seen = match found {
-            None => {
-                let actor = self.node.get_actor(&bytes.message().from, &view.lagged.key).await?;
-                let (next, ours) = (actor.map_or(0, |actor| actor.nonce), bytes.message().sequence);
-                if next < ours {
-                    let sender = bytes.message().from.to_string();
-                    self.push_again(&self.store.over_between(&sender, next, ours).await?).await?;
-                }
-                Seen::Absent { nonce_used: next > ours }
-            }
+        let sent = bytes.message();
+        let waited = view.head.height - pushed >= self.config.chain.repush_epochs;
+        let seen = match self.find(view, message, signed, &bytes).await? {
             Some(found) => {
-                let exit = match found.receipt.exit_code {
-                    ExitCode::Ok if message.kind == MessageKind::ProveCommit => {
-                        let codes = BatchReturn::decode(&found.receipt.return_bytes, 1);
-                        codes.ok().and_then(|codes| codes.first().copied()).unwrap_or(ExitCode::Ok)
+                Seen::Executed { height: found.height, exit: exit_of(message.kind, &found), gas_limit: sent.gas_limit }
+            }
+            None => {
+                let next = self.next_on_chain(view, &sent.from).await?;
+                if next < sent.sequence {
+                    let sender = sent.from.to_string();
+                    self.push_again(&self.store.over_between(&sender, next, sent.sequence).await?).await?;
+                    if waited {
+                        self.fill_gap(view, message, &sent.from, sent.sequence).await?;
                     }
-                    exit => exit,
-                };
-                Seen::Executed { height: found.height, exit }
+                }
+                Seen::Absent { nonce_used: next > sent.sequence }
             }
         };
+        let absent = seen == Seen::Absent { nonce_used: false };
+        if absent && waited && view.head.base_fee().is_some_and(|base| !message::gas_of(sent).covers(base)) {
+            return self.sign_for_more(view, message, &bytes, None).await;
+        }
         let sector = self.store.sector(message.sector).await?;
-        let what = format!("message {} (nonce {} of {})", signed.cid, bytes.message().sequence, bytes.message().from);
+        let what = format!("message {} (nonce {} of {})", signed.cid, sent.sequence, sent.from);
         let repush = self.config.chain.repush_epochs;
         match self.now(view).followed(message, sector.as_ref(), pushed, repush, seen, &what) {
             Followed::Wait => Ok(()),
             Followed::Push => self.push(view, message, signed).await,
+            Followed::Landed { height } => self.executed(message, &signed.cid, height).await,
+            Followed::Replaced { why } => self.replaced(message, &why).await,
+            Followed::Again { exit, error, tries } => {
+                let mut tx = self.store.begin_as(self.epoch).await?;
+                tx.want_another(message, exit, &error.message(), tries).await?;
+                let mut detail = error_detail(&error);
+                detail["again"] = json!(true);
+                let happening = Happening::of_manager("message_failed", detail);
+                tx.add_history(message.sector, happening, Verdict::Noted).await?;
+                tx.commit().await?;
+                tracing::info!(sector = %message.sector, why = %error.message(), "signed anew");
+                self.changed.notify_waiters();
+                Ok(())
+            }
             Followed::GiveUp { exit, error } => {
                 self.give_up(message, exit, &error, Input::Refused(error.clone())).await
             }
         }
     }
 
-    /// Pushes a sector's PreCommit again that had landed and is not on chain any more, behind whatever is missing before it.
+    /// Where a message was executed, in whichever of its envelopes, up to the confident tipset.
+    async fn find(
+        &self,
+        view: &View,
+        message: &Message,
+        signed: &Signed,
+        bytes: &SignedMessage,
+    ) -> Result<Option<MessageLookup>, DriveError> {
+        let limit = signed.epoch.map(|epoch| (view.lagged.height - epoch + SEARCH_MARGIN).max(1));
+        let mut cids = vec![bytes.cid()?];
+        for bytes in self.store.envelopes(&message.key).await? {
+            cids.push(SignedMessage::from_bytes(&bytes)?.cid()?);
+        }
+        for cid in cids {
+            match self.node.search_msg(&view.lagged.key, view.lagged.height, &cid, limit, true).await {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) => {}
+                // The sender's nonce tells whether it can still land.
+                Err(error) if error.is_message_unknown() || error.is_replaced() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next nonce that the chain takes from a key, with confidence.
+    async fn next_on_chain(&self, view: &View, from: &Address) -> Result<u64, DriveError> {
+        Ok(self.node.get_actor(from, &view.lagged.key).await?.map_or(0, |actor| actor.nonce))
+    }
+
+    async fn nonce_used(&self, view: &View, from: &Address, nonce: u64) -> Result<bool, DriveError> {
+        Ok(self.next_on_chain(view, from).await? > nonce)
+    }
+
+    /// Pushes a sector's PreCommit again that had landed and is not on chain any more, behind whatever is missing before it. If
+    /// something else has its nonce by now, another PreCommit is wanted.
     pub(super) async fn push_precommit_again(&self, view: &View, sector: SectorId) -> Result<(), DriveError> {
-        for bytes in self.store.landed(MessageKind::PreCommit, sector).await? {
+        let landed = self.store.landed(MessageKind::PreCommit, sector).await?;
+        let mut is_lost = !landed.is_empty();
+        for bytes in landed {
             let signed = SignedMessage::from_bytes(&bytes)?;
             let sent = signed.message();
-            let actor = self.node.get_actor(&sent.from, &view.lagged.key).await?;
-            let next = actor.map_or(0, |actor| actor.nonce);
+            let next = self.next_on_chain(view, &sent.from).await?;
+            is_lost &= next > sent.sequence;
             let forgotten = self.store.over_between(&sent.from.to_string(), next, sent.sequence + 1).await?;
             self.push_again(&forgotten).await?;
+        }
+        let (miner, number) = (address(sector.miner), sector.number.0);
+        // Its PreCommit is gone as well when the sector is active.
+        if is_lost && self.node.sector_info(&miner, number, &view.lagged.key).await?.is_none() {
+            let mut tx = self.store.begin_as(self.epoch).await?;
+            tx.want_precommit_again(sector).await?;
+            let detail = json!({ "why": "a reorganisation took it from the chain, and its nonce is used" });
+            tx.add_history(sector, Happening::of_manager("precommit_lost", detail), Verdict::Noted).await?;
+            tx.commit().await?;
+            tracing::warn!(%sector, "its PreCommit is gone from the chain for good; another one follows");
+            self.changed.notify_waiters();
         }
         Ok(())
     }
@@ -237,18 +242,6 @@ impl<T: Transport + 'static> Driver<T> {
             }
         }
         Ok(())
-    }
-
-    /// The node refused to estimate: either for now, or for good.
-    async fn not_taken(&self, message: &Message, error: ChainError) -> Result<(), DriveError> {
-        let refused_for_good =
-            error.exit_code().is_some_and(|exit| exit.class() == ExitClass::Refused) && !error.is_transient();
-        if !refused_for_good {
-            return Err(error.into());
-        }
-        let report = ErrorReport::from_error(ErrorClass::Perm, decide::refusal(message.kind), &error);
-        let exit = error.exit_code().map(ExitCode::value);
-        self.give_up(message, exit, &report, Input::Refused(report.clone())).await
     }
 
     async fn give_up(
@@ -268,4 +261,63 @@ impl<T: Transport + 'static> Driver<T> {
         self.changed.notify_waiters();
         Ok(())
     }
+
+    async fn note(&self, message: &Message, kind: &str, detail: Value, change: Change<'_>) -> Result<(), DriveError> {
+        let mut tx = self.store.begin_as(self.epoch).await?;
+        match change {
+            Change::Executed(epoch) => tx.mark_executed(&message.key, epoch).await?,
+            Change::Failed(exit, why) => tx.mark_failed(&message.key, Some(exit.value()), why).await?,
+            Change::Replaced(why) => tx.mark_replaced(&message.key, why).await?,
+            Change::Withdrawn { why, sender, nonce } => {
+                tx.mark_withdrawn(&message.key, why).await?;
+                tx.want_filler(message.sector, sender, nonce).await?;
+            }
+            Change::Gap { sender, nonce } => {
+                if !tx.want_filler(message.sector, sender, nonce).await? {
+                    return Ok(());
+                }
+            }
+        }
+        tx.add_history(message.sector, Happening::of_manager(kind, detail), Verdict::Noted).await?;
+        tx.commit().await?;
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn executed(&self, message: &Message, cid: &str, epoch: i64) -> Result<(), DriveError> {
+        let detail = json!({ "message": message.kind.name(), "cid": cid, "epoch": epoch });
+        self.note(message, "message_executed", detail, Change::Executed(epoch)).await
+    }
+
+    async fn replaced(&self, message: &Message, why: &str) -> Result<(), DriveError> {
+        let detail = json!({ "message": message.kind.name(), "why": why });
+        self.note(message, "message_replaced", detail, Change::Replaced(why)).await
+    }
+}
+
+/// What is stored of a message together with a line of history.
+enum Change<'a> {
+    Executed(i64),
+    Failed(ExitCode, &'a str),
+    Replaced(&'a str),
+    Withdrawn { why: &'a str, sender: &'a str, nonce: u64 },
+    Gap { sender: &'a str, nonce: u64 },
+}
+
+/// With which outcome for our sector a message was executed.
+fn exit_of(kind: MessageKind, found: &MessageLookup) -> ExitCode {
+    match found.receipt.exit_code {
+        ExitCode::Ok if kind == MessageKind::ProveCommit => {
+            let codes = BatchReturn::decode(&found.receipt.return_bytes, 1);
+            codes.ok().and_then(|codes| codes.first().copied()).unwrap_or(ExitCode::Ok)
+        }
+        exit => exit,
+    }
+}
+
+/// The key that an address of the database stands for.
+fn key_of(sender: &str) -> Result<Address, DriveError> {
+    let read = wire::parse_address(sender);
+    let bad = |error| DriveError::Config { field: format!("sender {sender} of a stored message"), problem: error };
+    Ok(read.map_err(|error| bad(error.to_string()))?.0)
 }

@@ -1,14 +1,11 @@
-//! Messages to the chain: wanted, signed, pushed, landed.
+//! Messages to the chain: wanted, signed, pushed, landed; or withdrawn, and their nonce filled.
 
 use sealbus_schema::{MinerId, SectorId, SectorNumber};
 use sqlx::{Row, any::AnyRow};
 
-use super::{
-    Store, StoreError, Tx, WantedMessage,
-    rows::{self, Places},
-    sql,
-    statements::Statement,
-};
+use super::{Store, StoreError, sql};
+
+mod changes;
 
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +14,8 @@ pub enum MessageKind {
     PreCommit,
     /// `ProveCommitSectors3` of one sector.
     ProveCommit,
+    /// A transfer of nothing from its sender to itself: it uses up a nonce that would stop the messages behind it.
+    Filler,
 }
 
 /// Where a message stands.
@@ -24,6 +23,13 @@ pub enum MessageKind {
 pub enum MessageState {
     /// Nothing is signed yet.
     Wanted,
+    /// Nothing is signed yet, but the nonce is fixed: a filler.
+    Reserved {
+        /// Whose nonce.
+        sender: String,
+        /// The nonce.
+        nonce: u64,
+    },
     /// Its bytes are fixed; whether a node has them is not known.
     Signed(Signed),
     /// A node took it.
@@ -33,15 +39,30 @@ pub enum MessageState {
         /// The head when it was pushed last.
         epoch: i64,
     },
+    /// Nobody wants it any more, and a filler is to take its nonce. Until the nonce is used, it may still land.
+    Withdrawn(Signed),
 }
 
-/// A message whose bytes are fixed.
+/// A message whose bytes are fixed: another fee makes another envelope, but never another call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
     /// The CID under which the chain knows it.
     pub cid: String,
     /// The canonical CBOR of the signed message.
     pub bytes: Vec<u8>,
+    /// The head when its nonce was taken: it cannot have landed before. None for those of old versions.
+    pub epoch: Option<i64>,
+}
+
+/// What is known of the tries for one purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// How many messages were executed in vain before this one, since a person last looked.
+    pub failures: u32,
+    /// The least gas limit to sign the next one with.
+    pub gas_limit_min: Option<u64>,
+    /// The head when the node first refused to estimate this one.
+    pub refused_epoch: Option<i64>,
 }
 
 /// A message that is not over.
@@ -57,6 +78,8 @@ pub struct Message {
     pub sector: SectorId,
     /// Where it stands.
     pub state: MessageState,
+    /// What was tried before.
+    pub tries: Tries,
 }
 
 impl MessageKind {
@@ -65,6 +88,7 @@ impl MessageKind {
         match self {
             MessageKind::PreCommit => "precommit",
             MessageKind::ProveCommit => "prove_commit",
+            MessageKind::Filler => "filler",
         }
     }
 
@@ -76,14 +100,32 @@ impl MessageKind {
     }
 }
 
+impl MessageState {
+    /// What was signed, if anything was.
+    pub fn signed(&self) -> Option<&Signed> {
+        match self {
+            MessageState::Wanted | MessageState::Reserved { .. } => None,
+            MessageState::Signed(signed) | MessageState::Pushed { signed, .. } | MessageState::Withdrawn(signed) => {
+                Some(signed)
+            }
+        }
+    }
+}
+
+/// The key of the filler of a nonce.
+pub fn filler_key(sender: &str, nonce: u64) -> String {
+    format!("filler/{sender}/{nonce}")
+}
+
 impl Store {
     /// Every message that is not over, in the order in which they were wanted by sector.
     pub async fn open_messages(&self) -> Result<Vec<Message>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM messages WHERE state IN ('wanted', 'signed', 'pushed') ORDER BY nonce, key")
-                .fetch_all(&self.pool)
-                .await
-                .map_err(sql("read messages"))?;
+        let rows = sqlx::query(
+            "SELECT * FROM messages WHERE state IN ('wanted', 'signed', 'pushed', 'withdrawn') ORDER BY nonce, key",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read messages"))?;
         rows.iter().map(from_row).collect()
     }
 
@@ -102,11 +144,67 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("signed")).collect())
     }
 
-    /// The bytes of a sender's messages that are over, from one nonce up to another.
+    /// The earlier message of the same purpose whose bytes may still land, if there is one.
+    pub async fn earlier(&self, message: &Message) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query(
+            "SELECT key FROM messages WHERE kind = $1 AND miner = $2 AND number = $3 AND key <> $4 \
+             AND state IN ('signed', 'pushed', 'withdrawn') ORDER BY nonce LIMIT 1",
+        )
+        .bind(message.kind.name())
+        .bind(message.sector.miner.to_string())
+        .bind(message.sector.number.0 as i64)
+        .bind(message.key.clone())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(sql("read messages"))?;
+        Ok(row.map(|row| row.get("key")))
+    }
+
+    /// The earlier bytes of a message, which differ from the last ones in the fee.
+    pub async fn envelopes(&self, key: &str) -> Result<Vec<Vec<u8>>, StoreError> {
+        let rows = sqlx::query("SELECT signed FROM envelopes WHERE message = $1 ORDER BY cid")
+            .bind(key.to_owned())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("read envelopes"))?;
+        Ok(rows.iter().map(|row| row.get("signed")).collect())
+    }
+
+    /// The bytes of the messages with a nonce, fillers aside, in all their envelopes.
+    pub async fn beside(&self, sender: &str, nonce: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT signed FROM messages WHERE sender = $1 AND nonce = $2 AND kind <> 'filler' AND signed IS NOT NULL \
+             UNION ALL SELECT e.signed FROM envelopes e JOIN messages m ON m.key = e.message \
+             WHERE m.sender = $1 AND m.nonce = $2 AND m.kind <> 'filler'",
+        )
+        .bind(sender.to_owned())
+        .bind(nonce as i64)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read messages"))?;
+        Ok(rows.iter().map(|row| row.get("signed")).collect())
+    }
+
+    /// The nonces of a sender, from one up to another, that a message which is not over has or will have.
+    pub async fn nonces_in_use(&self, sender: &str, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT nonce FROM messages WHERE sender = $1 AND nonce >= $2 AND nonce < $3 \
+             AND state IN ('wanted', 'signed', 'pushed', 'withdrawn')",
+        )
+        .bind(sender.to_owned())
+        .bind(from as i64)
+        .bind(to as i64)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read messages"))?;
+        Ok(rows.iter().map(|row| row.get::<i64, _>("nonce") as u64).collect())
+    }
+
+    /// The bytes of a sender's messages that were executed, from one nonce up to another.
     pub async fn over_between(&self, sender: &str, from: u64, to: u64) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sqlx::query(
             "SELECT signed FROM messages WHERE sender = $1 AND nonce >= $2 AND nonce < $3 \
-             AND state IN ('landed', 'failed') AND signed IS NOT NULL ORDER BY nonce",
+             AND (state = 'landed' OR (state = 'failed' AND exit_code IS NOT NULL)) AND signed IS NOT NULL ORDER BY nonce",
         )
         .bind(sender)
         .bind(from as i64)
@@ -128,140 +226,6 @@ impl Store {
     }
 }
 
-impl Tx {
-    /// Records that messages are wanted. One that is recorded for a purpose already stays as it is, unless it has failed:
-    /// then another one takes its turn.
-    pub(crate) async fn want_messages(&mut self, wanted: &[(SectorId, WantedMessage)]) -> Result<(), StoreError> {
-        // Nearly always nothing is recorded for any of these purposes.
-        if self.insert_wanted(wanted, 1).await? < wanted.len() as u64 {
-            for message in wanted {
-                self.want_again(message).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Wants a message another time, if all that there were for its purpose have failed.
-    async fn want_again(&mut self, wanted: &(SectorId, WantedMessage)) -> Result<(), StoreError> {
-        let (sector, WantedMessage { kind, attempt }) = wanted;
-        let of_purpose =
-            sqlx::query("SELECT state FROM messages WHERE kind = $1 AND miner = $2 AND number = $3 AND attempt = $4")
-                .bind(kind.name())
-                .bind(sector.miner.to_string())
-                .bind(sector.number.0 as i64)
-                .bind(i64::from(*attempt))
-                .fetch_all(&mut *self.inner)
-                .await
-                .map_err(sql("read a sector's messages"))?;
-        if of_purpose.iter().any(|row| row.get::<String, _>("state") != "failed") {
-            return Ok(());
-        }
-        let turn = of_purpose.len() as u32 + 1;
-        match self.insert_wanted(std::slice::from_ref(wanted), turn).await? {
-            0 => Err(StoreError::BadRow {
-                what: format!("message {}", kind.key(*sector, *attempt, turn)),
-                problem: format!("taken, though there are only {} for its purpose", of_purpose.len()),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Inserts those of these messages that are not there, and says how many.
-    async fn insert_wanted(&mut self, wanted: &[(SectorId, WantedMessage)], turn: u32) -> Result<u64, StoreError> {
-        let places = self.places;
-        let statements = rows::chunks(wanted).map(move |wanted| insert(places, wanted, turn));
-        self.execute_each("record that messages are wanted", Box::new(statements)).await
-    }
-
-    /// Fixes a wanted message's bytes. From here on only these bytes are ever sent for its purpose.
-    pub async fn save_signed(
-        &mut self,
-        key: &str,
-        sender: &str,
-        nonce: u64,
-        cid: &str,
-        bytes: &[u8],
-    ) -> Result<(), StoreError> {
-        let changed = sqlx::query(
-            "UPDATE messages SET state = 'signed', sender = $2, nonce = $3, cid = $4, signed = $5 \
-             WHERE key = $1 AND state = 'wanted'",
-        )
-        .bind(key)
-        .bind(sender)
-        .bind(nonce as i64)
-        .bind(cid)
-        .bind(bytes.to_vec())
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("store a signed message"))?;
-        if changed.rows_affected() != 1 {
-            let problem = "not wanted any more".to_owned();
-            return Err(StoreError::BadRow { what: format!("message {key}"), problem });
-        }
-        self.note_precommit(key, true).await
-    }
-
-    /// Keeps in the sector's row whether a PreCommit of its present attempt may be anywhere.
-    async fn note_precommit(&mut self, key: &str, signed: bool) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE sectors SET precommit_signed = $2, version = version + 1 WHERE EXISTS (SELECT 1 FROM messages m WHERE m.key = $1 \
-             AND m.kind = 'precommit' AND m.miner = sectors.miner AND m.number = sectors.number \
-             AND m.attempt = sectors.attempt)",
-        )
-        .bind(key)
-        .bind(i64::from(signed))
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("note a PreCommit"))?;
-        Ok(())
-    }
-
-    /// A node took the message.
-    pub async fn mark_pushed(&mut self, key: &str, epoch: i64) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE messages SET state = 'pushed', pushed_epoch = $2 WHERE key = $1 AND state IN ('signed', 'pushed')",
-        )
-        .bind(key)
-        .bind(epoch)
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("record a push"))?;
-        Ok(())
-    }
-
-    /// What a sector's messages of a kind are for is on chain, with confidence. One that is not signed yet is not needed.
-    pub async fn mark_landed(&mut self, kind: MessageKind, sector: SectorId, epoch: i64) -> Result<(), StoreError> {
-        for change in [
-            "state = 'landed', landed_epoch = $4, exit_code = 0, pushed_epoch = COALESCE(pushed_epoch, $4) \
-             WHERE state IN ('signed', 'pushed')",
-            "state = 'failed', error = 'its effect is on chain already, at epoch ' || CAST($4 AS BIGINT) \
-             WHERE state = 'wanted'",
-        ] {
-            sqlx::query(&format!("UPDATE messages SET {change} AND kind = $1 AND miner = $2 AND number = $3"))
-                .bind(kind.name())
-                .bind(sector.miner.to_string())
-                .bind(sector.number.0 as i64)
-                .bind(epoch)
-                .execute(&mut *self.inner)
-                .await
-                .map_err(sql("record a landing"))?;
-        }
-        Ok(())
-    }
-
-    /// The message is over without its effect.
-    pub async fn mark_failed(&mut self, key: &str, exit_code: Option<u32>, error: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE messages SET state = 'failed', exit_code = $2, error = $3 WHERE key = $1")
-            .bind(key)
-            .bind(exit_code.map(i64::from))
-            .bind(error)
-            .execute(&mut *self.inner)
-            .await
-            .map_err(sql("record a failed message"))?;
-        self.note_precommit(key, false).await
-    }
-}
-
 fn from_row(row: &AnyRow) -> Result<Message, StoreError> {
     let key: String = row.get("key");
     let bad = |problem: String| StoreError::BadRow { what: format!("message {key}"), problem };
@@ -269,15 +233,20 @@ fn from_row(row: &AnyRow) -> Result<Message, StoreError> {
     let kind = match row.get::<String, _>("kind").as_str() {
         "precommit" => MessageKind::PreCommit,
         "prove_commit" => MessageKind::ProveCommit,
+        "filler" => MessageKind::Filler,
         other => return Err(bad(format!("kind {other}"))),
     };
     let signed = || match (row.get::<Option<String>, _>("cid"), row.get::<Option<Vec<u8>>, _>("signed")) {
-        (Some(cid), Some(bytes)) => Ok(Signed { cid, bytes }),
+        (Some(cid), Some(bytes)) => Ok(Signed { cid, bytes, epoch: row.get("signed_epoch") }),
         _ => Err(bad("signed without bytes".to_owned())),
     };
     let state = match row.get::<String, _>("state").as_str() {
-        "wanted" => MessageState::Wanted,
+        "wanted" => match (row.get::<Option<String>, _>("sender"), row.get::<Option<i64>, _>("nonce")) {
+            (Some(sender), Some(nonce)) => MessageState::Reserved { sender, nonce: nonce as u64 },
+            _ => MessageState::Wanted,
+        },
         "signed" => MessageState::Signed(signed()?),
+        "withdrawn" => MessageState::Withdrawn(signed()?),
         "pushed" => MessageState::Pushed {
             signed: signed()?,
             epoch: row
@@ -292,20 +261,10 @@ fn from_row(row: &AnyRow) -> Result<Message, StoreError> {
         kind,
         sector: SectorId { miner, number: SectorNumber(row.get::<i64, _>("number") as u64) },
         state,
-    })
-}
-
-fn insert<'q>(places: Places, wanted: &'q [(SectorId, WantedMessage)], turn: u32) -> Statement<'q> {
-    let into = "INSERT INTO messages (key, kind, miner, number, attempt, turn, state) VALUES ";
-    let statement = Statement::of_rows(places, into, (wanted.len(), 7), " ON CONFLICT DO NOTHING");
-    wanted.iter().fold(statement, |statement, (sector, WantedMessage { kind, attempt })| {
-        statement
-            .bind(kind.key(*sector, *attempt, turn))
-            .bind(kind.name())
-            .bind(sector.miner.to_string())
-            .bind(sector.number.0 as i64)
-            .bind(i64::from(*attempt))
-            .bind(i64::from(turn))
-            .bind("wanted")
+        tries: Tries {
+            failures: row.get::<i64, _>("failures") as u32,
+            gas_limit_min: row.get::<Option<i64>, _>("gas_limit_min").map(|limit| limit as u64),
+            refused_epoch: row.get("refused_epoch"),
+        },
     })
 }

@@ -30,6 +30,8 @@ pub struct RpcError {
     pub message: String,
     /// HTTP status; Lotus answers requests that it cannot dispatch with 500 or 400, failed calls with 200.
     pub status: StatusCode,
+    /// What Lotus adds for an abort: the revert data of Ethereum's clients.
+    pub data: Option<&'static str>,
     /// If set, the answer is this status without a body.
     pub silent: Option<StatusCode>,
 }
@@ -37,12 +39,17 @@ pub struct RpcError {
 impl RpcError {
     /// An error of a method that ran.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), status: StatusCode::OK, silent: None }
+        Self { code, message: message.into(), status: StatusCode::OK, data: None, silent: None }
     }
 
     /// An error of a method that ran, with the code that most have.
     pub fn generic(message: impl Into<String>) -> Self {
         Self::new(GENERIC, message)
+    }
+
+    /// A dry run that an actor, or the machine, ended.
+    pub fn reverted(code: i64, message: impl Into<String>) -> Self {
+        Self { data: Some("0x"), ..Self::new(code, message) }
     }
 
     /// No body at all.

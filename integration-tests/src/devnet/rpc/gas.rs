@@ -2,14 +2,17 @@
 
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::error::ExitCode;
+use fvm_shared::message::Message;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::{EXECUTION_REVERTED, OUT_OF_GAS, RpcError};
 use super::form;
 use super::params::{Params, parse_amount};
+use crate::devnet::address::to_text;
 use crate::devnet::execution::{BASE_FEE_ATTO, BLOCK_GAS_LIMIT};
 use crate::devnet::node::Node;
+use crate::devnet::view::ViewError;
 
 /// The least premium that Lotus estimates, attoFIL.
 const PREMIUM_ATTO: u64 = 100_000;
@@ -30,13 +33,16 @@ pub fn estimate_message_gas(node: &mut Node, params: &Params<'_>) -> Result<Valu
     let spec: Option<SendSpec> = params.decode(1)?;
     let key = params.tipset_key(2)?;
     if message.gas_limit == 0 {
-        let applied = node.dry_run(&message, key.as_ref())?;
+        let applied = node.dry_run(&message, key.as_ref()).map_err(|error| no_sender(&message, error))?;
         let receipt = &applied.receipt;
         if !receipt.exit_code.is_success() {
             let error = applied.error.as_deref().unwrap_or_default();
-            return Err(reverted(receipt.exit_code, error));
+            return Err(reverted(receipt.exit_code, &message, error));
         }
         message.gas_limit = (receipt.gas_used + receipt.gas_used / 4).min(BLOCK_GAS_LIMIT);
+        if node.faults.take_low_gas() {
+            message.gas_limit = receipt.gas_used / 10;
+        }
     }
     if message.gas_premium.is_zero() {
         message.gas_premium = TokenAmount::from_atto(PREMIUM_ATTO);
@@ -49,8 +55,18 @@ pub fn estimate_message_gas(node: &mut Node, params: &Params<'_>) -> Result<Valu
     Ok(form::message(&message)?)
 }
 
+fn no_sender(message: &Message, error: ViewError) -> RpcError {
+    match error {
+        ViewError::ActorNotFound(_) => RpcError::generic(format!(
+            "gas estimation failed: CallWithGas failed: sender {} not found on chain: sender validation failed",
+            to_text(&message.from)
+        )),
+        error => error.into(),
+    }
+}
+
 /// Lowers the fee cap so that the message cannot cost more than its sender allows.
-fn cap_fee(message: &mut fvm_shared::message::Message, spec: &SendSpec) -> Result<(), RpcError> {
+fn cap_fee(message: &mut Message, spec: &SendSpec) -> Result<(), RpcError> {
     let asked = parse_amount(spec.max_fee.as_deref().unwrap_or_default()).map_err(RpcError::parse)?;
     let max_fee = if asked.is_zero() { TokenAmount::from_atto(MAX_FEE_ATTO) } else { asked };
     if &message.gas_fee_cap * message.gas_limit > max_fee {
@@ -62,9 +78,43 @@ fn cap_fee(message: &mut fvm_shared::message::Message, spec: &SendSpec) -> Resul
     Ok(())
 }
 
-fn reverted(exit: ExitCode, error: &str) -> RpcError {
-    let code = if exit == ExitCode::SYS_OUT_OF_GAS { OUT_OF_GAS } else { EXECUTION_REVERTED };
-    let text =
-        format!("estimating gas used: message execution failed (exit=[{exit}], vm error=[{error}]) (RetCode={exit})");
-    RpcError::new(code, text)
+/// In the words of Lotus, which has the cause on a line of its own.
+fn reverted(exit: ExitCode, message: &Message, error: &str) -> RpcError {
+    let number = exit.value();
+    let (code, trace) = match exit {
+        ExitCode::SYS_OUT_OF_GAS => (OUT_OF_GAS, format!("--> caused by: {error} (1: illegal argument)")),
+        ExitCode::SYS_INSUFFICIENT_FUNDS => {
+            (EXECUTION_REVERTED, format!("--> caused by: send::send -- {error} (5: insufficient funds)"))
+        }
+        _ => {
+            let to = to_text(&message.to).replacen('t', "f", 1);
+            (EXECUTION_REVERTED, format!("00: {to} (method {}) -- {error} ({number})", message.method_num))
+        }
+    };
+    let name = name_of(exit);
+    RpcError::reverted(
+        code,
+        format!(
+            "message execution failed (exit=[{name}({number})], vm error=[message failed with backtrace:\n{trace}\n (RetCode={number})])"
+        ),
+    )
+}
+
+/// As Lotus names an exit code.
+fn name_of(exit: ExitCode) -> &'static str {
+    match exit {
+        ExitCode::SYS_SENDER_INVALID => "SysErrSenderInvalid",
+        ExitCode::SYS_SENDER_STATE_INVALID => "SysErrSenderStateInvalid",
+        ExitCode::SYS_INVALID_RECEIVER => "SysErrInvalidReceiver",
+        ExitCode::SYS_INSUFFICIENT_FUNDS => "SysErrInsufficientFunds",
+        ExitCode::SYS_OUT_OF_GAS => "SysErrOutOfGas",
+        ExitCode::USR_ILLEGAL_ARGUMENT => "ErrIllegalArgument",
+        ExitCode::USR_NOT_FOUND => "ErrNotFound",
+        ExitCode::USR_FORBIDDEN => "ErrForbidden",
+        ExitCode::USR_INSUFFICIENT_FUNDS => "ErrInsufficientFunds",
+        ExitCode::USR_ILLEGAL_STATE => "ErrIllegalState",
+        ExitCode::USR_SERIALIZATION => "ErrSerialization",
+        ExitCode::USR_UNHANDLED_MESSAGE => "ErrUnhandledMessage",
+        _ => "Unknown",
+    }
 }

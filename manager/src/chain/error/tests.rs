@@ -55,7 +55,38 @@ fn a_refused_push_is_known_and_a_lost_one_is_not() {
 }
 
 #[test]
-fn long_messages_are_cut_at_a_character() {
-    let Error::Refused { message, .. } = refused(1, &"é".repeat(MESSAGE_BYTES_MAX)) else { panic!() };
+fn long_messages_are_cut_at_a_character_and_keep_their_end() {
+    let text = format!("{} (RetCode=18)", "é".repeat(MESSAGE_BYTES_MAX));
+    let error = refused(3, &text);
+    let Error::Refused { message, .. } = &error else { panic!() };
     assert!(message.len() < MESSAGE_BYTES_MAX + 64);
+    assert_eq!(error.exit_code(), Some(ExitCode::Forbidden));
+}
+
+#[test]
+fn a_text_of_several_lines_is_kept_and_shown_in_one() {
+    let error = refused(3, "message execution failed\n--> caused by: x\n (RetCode=6)");
+    assert!(error.to_string().contains("failed --> caused by: x (RetCode=6)"), "{error}");
+    let Error::Refused { message, .. } = &error else { panic!() };
+    assert_eq!(message.lines().count(), 3);
+    assert!(error.is_not_enough_funds());
+}
+
+#[test]
+fn why_a_pool_does_not_take_a_message_is_typed() {
+    for (message, refusal) in [
+        ("gas fee cap too low", PushRefusal::FeeCapTooLow),
+        (
+            "message nonce has too big a gap from expected nonce (Nonce: 9, nextNonce: 1): unfulfilled nonce gap",
+            PushRefusal::NonceGap,
+        ),
+        ("mpool push: not enough funds: 1 < 2", PushRefusal::NotEnoughFunds),
+        ("too many pending messages for actor", PushRefusal::PoolFull),
+        ("Message with sequence already in mempool", PushRefusal::NonceTaken { premium_min_atto: None }),
+        ("injected fault", PushRefusal::Other),
+    ] {
+        assert_eq!(refused(1, message).push_refusal(), Some(refusal), "{message}");
+    }
+    let lost = Error::ConnectionLost { url: String::new(), method: "MpoolPush", source: "reset".into() };
+    assert_eq!(lost.push_refusal(), None);
 }

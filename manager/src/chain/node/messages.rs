@@ -13,6 +13,9 @@ use crate::chain::message::{self, Message, SignedMessage};
 use crate::chain::rpc::Transport;
 use crate::chain::types::{Epoch, MessageLookup, TipSetKey};
 
+/// More FIL than there are: a limit of the fee that limits nothing. None at all would be the node's default.
+const NO_MAX_FEE: u64 = 2_000_000_000;
+
 /// What calling a node's wallet can give besides an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
@@ -85,20 +88,17 @@ impl<T: Transport> NodeClient<T> {
         Ok(pending.unwrap_or_default().into_iter().any(|value| signed.is_same_json(value)))
     }
 
-    /// Executes a message on trial, on `tipset` and what the sender has pending, and says what gas to give it.
+    /// Executes a message on trial, and says what gas to give it. The node does so on what its message pool follows, some epochs behind
+    /// or before `tipset`, and on what the sender has pending.
     ///
-    /// The abort of the actor is a refusal with [`Error::exit_code`]. What comes back must be clamped ([`Gas::clamped`]).
-    pub async fn gas_estimate(
-        &self,
-        message: &Message,
-        max_fee: &TokenAmount,
-        tipset: &TipSetKey,
-    ) -> Result<Gas, Error> {
+    /// The abort of the actor is a refusal with [`Error::exit_code`]. The node is told no limit of the fee: it would lower the cap to
+    /// what no pool takes and not say so. What comes back must be clamped ([`Gas::clamped`]).
+    pub async fn gas_estimate(&self, message: &Message, tipset: &TipSetKey) -> Result<Gas, Error> {
         const METHOD: &str = "GasEstimateMessageGas";
         let network = self.network().await?;
         // Not every node fills in what is left out.
         let spec = json!({
-            "MaxFee": json::tokens_text(max_fee),
+            "MaxFee": json::tokens_text(&TokenAmount::from_whole(NO_MAX_FEE)),
             "MsgUuid": "00000000-0000-0000-0000-000000000000",
             "MaximizeFeeCap": false,
         });
@@ -107,7 +107,7 @@ impl<T: Transport> NodeClient<T> {
         Ok(message::gas_of(&estimated))
     }
 
-    /// Where a message landed, looking back from `from`; none if it did not.
+    /// Where a message landed, looking back from `from` over at most `limit` epochs, or over all if that is none; none if it did not.
     ///
     /// A node with an index searches from its own head whatever `from` is, so what lies above `height_max` counts as not landed yet. With
     /// `allow_replaced` the answer may name another message of the same sender and nonce: compare.
@@ -116,9 +116,10 @@ impl<T: Transport> NodeClient<T> {
         from: &TipSetKey,
         height_max: Epoch,
         cid: &Cid,
+        limit: Option<Epoch>,
         allow_replaced: bool,
     ) -> Result<Option<MessageLookup>, Error> {
-        let params = json!([from, json::cid_value(cid), -1, allow_replaced]);
+        let params = json!([from, json::cid_value(cid), limit.unwrap_or(-1), allow_replaced]);
         let lookup: Option<MessageLookup> = self.call("StateSearchMsg", params).await?;
         Ok(lookup.filter(|lookup| lookup.height <= height_max))
     }

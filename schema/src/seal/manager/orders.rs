@@ -75,8 +75,10 @@ pub(super) fn abandon(state: &State, cause: ErrorReport, lose_deposit: bool) -> 
         State::Proving(_) | State::Aborted { .. } => return Transition::Illegal("it has come to its end already"),
         State::Cleaning(_) => return Transition::Illegal("it is active on chain already"),
         State::Abandoning { .. } => return Transition::Ignore("it is being abandoned already"),
-        State::ProveCommitting(_) if !blocked => {
-            return Transition::Illegal("its ProveCommit may be on its way; wait until it has landed or failed");
+        State::ProveCommitting(_) if !blocked && !lose_deposit => {
+            return Transition::Illegal(
+                "its ProveCommit may be on its way and land though the sector is given up, and else the deposit is lost: say so to go on",
+            );
         }
         _ if at.sealed().is_some() && !lose_deposit => {
             return Transition::Illegal(

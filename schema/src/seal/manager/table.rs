@@ -146,9 +146,11 @@ fn on_chain(state: State, input: Input) -> Answer {
             [Effect::TellProveLanded { activation_epoch }],
         ),
         (state, Input::PreCommitMoved(precommit)) => on_moved(state, precommit),
-        (State::Sealing { .. } | State::PreCommitting(_), Input::Expired(cause)) => {
-            Transition::with(State::Aborting { cause: cause.clone() }, [Effect::TellAbandon(cause)])
-        }
+        // No PreCommit with its ticket can land any more: sealing it again to the same CommR is worth nothing.
+        (
+            State::Sealing { .. } | State::PreCommitting(_) | State::Rebuilding(Rebuild::Sent(_)),
+            Input::Expired(cause),
+        ) => Transition::with(State::Aborting { cause: cause.clone() }, [Effect::TellAbandon(cause)]),
         (
             state @ (State::Persisting(_)
             | State::CheckingFiles(_)
@@ -174,10 +176,10 @@ fn on_moved(state: State, precommit: crate::message::PreCommitInfo) -> Answer {
         State::Rebuilding(Rebuild::Landed(known)) => Transition::to(State::Rebuilding(Rebuild::Landed(moved(known)))),
         State::CheckingFiles(known) => Transition::to(State::CheckingFiles(stored(known))),
         State::AwaitingSeed(known) => Transition::to(State::AwaitingSeed(stored(known))),
-        State::Committing(seeded) | State::VerifyingProof(Proven { seeded, .. }) => {
-            Transition::to(State::AwaitingSeed(stored(seeded.stored)))
-        }
-        _ => Transition::Ignore("a PreCommit that no longer matters, or whose proof is on its way"),
+        State::Committing(seeded)
+        | State::VerifyingProof(Proven { seeded, .. })
+        | State::ProveCommitting(Proven { seeded, .. }) => Transition::to(State::AwaitingSeed(stored(seeded.stored))),
+        _ => Transition::Ignore("a PreCommit that no longer matters"),
     }
 }
 

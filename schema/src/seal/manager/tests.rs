@@ -230,11 +230,11 @@ fn a_sector_with_a_deposit_is_abandoned_only_when_a_person_says_so() {
         assert!(matches!(next, State::Abandoning { .. }) && matches!(effects[..], [Effect::TellAbandon(_)]), "{name}");
         assert!(matches!(advance(&next, released(1)).0, State::Aborted { .. }), "and is not offered again");
     }
-    for name in ["pre_committing", "persisting", "committing"] {
+    for name in ["pre_committing", "persisting", "committing", "prove_committing"] {
         assert!(matches!(at(name).apply(abandon(false), POLICY), Transition::Illegal(_)), "{name}");
         assert_eq!(advance(&at(name), abandon(true)).0.name(), "abandoning", "{name}");
     }
-    for name in ["prove_committing", "cleaning", "proving"] {
+    for name in ["cleaning", "proving"] {
         assert!(matches!(at(name).apply(abandon(true), POLICY), Transition::Illegal(_)), "{name}");
     }
 }
@@ -254,14 +254,25 @@ fn an_aborted_attempt_is_followed_by_another_until_the_limit() {
 fn an_expired_ticket_abandons_the_attempt_and_an_expired_precommit_asks_a_person() {
     let (next, effects) = advance(&at("pre_committing"), Input::Expired(error(ErrorClass::Abort)));
     assert!(matches!(next, State::Aborting { .. }) && matches!(effects[..], [Effect::TellAbandon(_)]));
+    let State::PreCommitting(sealed) = at("pre_committing") else { panic!("a sealed sector") };
+    let rebuilding = State::Rebuilding(Rebuild::Sent(sealed));
+    let (next, effects) = advance(&rebuilding, Input::Expired(error(ErrorClass::Abort)));
+    assert!(
+        matches!(next, State::Aborting { .. }) && matches!(effects[..], [Effect::TellAbandon(_)]),
+        "no CommR to keep"
+    );
     let (next, _) = advance(&at("committing"), Input::Expired(error(ErrorClass::Abort)));
     assert!(matches!(next, State::Blocked { .. }));
 }
 
 #[test]
 fn a_precommit_that_moves_draws_the_next_seed_and_ignores_the_old_proof() {
+    // Also when the proof for the old seed is on its way.
+    for name in ["committing", "verifying_proof", "prove_committing"] {
+        let (waiting, _) = advance(&at(name), Input::PreCommitMoved(precommit(33)));
+        assert!(matches!(&waiting, State::AwaitingSeed(stored) if stored.precommitted.precommit.epoch == 33), "{name}");
+    }
     let (waiting, _) = advance(&at("committing"), Input::PreCommitMoved(precommit(33)));
-    assert!(matches!(&waiting, State::AwaitingSeed(stored) if stored.precommitted.precommit.epoch == 33));
     assert!(matches!(waiting.apply(c2_done(1), POLICY), Transition::Ignore(_)));
     let (committing, _) = advance(&waiting, Input::SeedDrawn(seed(2)));
     assert!(matches!(committing.apply(c2_done(1), POLICY), Transition::Ignore(_)));

@@ -1,0 +1,148 @@
+//! What a message waits for, though the node answers and nothing is broken.
+//!
+//! Each reason says what it is about and what a person can do. Nothing here is final: the next tick asks again.
+
+use super::exit::ExitCode;
+use super::fees;
+use super::types::Epoch;
+
+/// Why a message is not signed, not taken or not landed yet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WaitReason {
+    /// The operator's limit of the fee cannot pay for it, ever or now.
+    #[error("{what} is not signed")]
+    Fee {
+        /// The message.
+        what: String,
+        /// The numbers.
+        source: fees::Error,
+    },
+    /// It is signed, and the base fee has risen above what it may pay.
+    #[error(
+        "{what} may pay {fee_cap_atto} attoFIL a unit of gas, the base fee is {base_fee_atto}: it waits until the base fee falls, \
+         or is signed again for more when chain.max_fee_atto allows it"
+    )]
+    BaseFeeAboveCap {
+        /// The message.
+        what: String,
+        /// What it may pay.
+        fee_cap_atto: String,
+        /// What a unit of gas costs.
+        base_fee_atto: String,
+    },
+    /// The sender or the miner cannot pay.
+    #[error("{what} waits for funds of {who}: {said}")]
+    NotEnoughFunds {
+        /// The message.
+        what: String,
+        /// Whose funds.
+        who: String,
+        /// What the node said.
+        said: String,
+    },
+    /// The sender has no account on chain.
+    #[error("{what} cannot be sent by {sender}, which is not on chain: send it funds first ({said})")]
+    SenderNotOnChain {
+        /// The message.
+        what: String,
+        /// The sender.
+        sender: String,
+        /// What the node said.
+        said: String,
+    },
+    /// The node's wallet does not hold the sender's key.
+    #[error("the node's wallet has no key of {sender}: import it, or set sender of the miner ({said})")]
+    WalletWithoutKey {
+        /// The sender.
+        sender: String,
+        /// What the node said.
+        said: String,
+    },
+    /// The pool of the node holds another message with the nonce.
+    #[error(
+        "another message of {sender} with nonce {nonce} is in the node's pool; whichever lands decides, and ours is signed again if \
+         it is not ours ({said})"
+    )]
+    NonceTaken {
+        /// The sender.
+        sender: String,
+        /// The nonce.
+        nonce: u64,
+        /// What the node said.
+        said: String,
+    },
+    /// Nonces before it are missing.
+    #[error("{what} waits behind messages of {sender} that the node's pool lacks ({said})")]
+    NonceGap {
+        /// The message.
+        what: String,
+        /// The sender.
+        sender: String,
+        /// What the node said.
+        said: String,
+    },
+    /// Bytes for the same purpose may still land.
+    #[error("{what} waits until it is certain that {earlier} cannot land any more")]
+    EarlierMessage {
+        /// The message.
+        what: String,
+        /// The one before it.
+        earlier: String,
+    },
+    /// The PreCommit is not, or not yet again, where the proof is for.
+    #[error("{what} is for the PreCommit of epoch {known}, which the chain does not have there at epoch {head}")]
+    PreCommitMoved {
+        /// The message.
+        what: String,
+        /// Where the PreCommit was.
+        known: Epoch,
+        /// The head.
+        head: Epoch,
+    },
+    /// The pool has no room, or refuses for a reason of its own.
+    #[error("the node's pool does not take {what}: {said}")]
+    PoolRefuses {
+        /// The message.
+        what: String,
+        /// What the node said.
+        said: String,
+    },
+    /// A trial execution was refused, which may be so only now.
+    #[error(
+        "the node refuses {what} since epoch {since} with exit code {exit}; that counts if it says so from epoch {until} on, too: {said}"
+    )]
+    RefusedForNow {
+        /// The message.
+        what: String,
+        /// With which exit code.
+        exit: ExitCode,
+        /// Since when.
+        since: Epoch,
+        /// From when on it counts.
+        until: Epoch,
+        /// What the node said.
+        said: String,
+    },
+}
+
+impl WaitReason {
+    /// A short and stable name, for people and scripts.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Fee { source: fees::Error::MaxFeeTooLow { .. }, .. } => "MaxFeeTooLow",
+            Self::Fee { source: fees::Error::BaseFeeAboveCap { .. }, .. } | Self::BaseFeeAboveCap { .. } => {
+                "BaseFeeAboveCap"
+            }
+            Self::Fee { .. } => "FeeUnusable",
+            Self::NotEnoughFunds { .. } => "NotEnoughFunds",
+            Self::SenderNotOnChain { .. } => "SenderNotOnChain",
+            Self::WalletWithoutKey { .. } => "WalletWithoutKey",
+            Self::NonceTaken { .. } => "NonceTaken",
+            Self::NonceGap { .. } => "NonceGap",
+            Self::EarlierMessage { .. } => "EarlierMessage",
+            Self::PreCommitMoved { .. } => "PreCommitMoved",
+            Self::PoolRefuses { .. } => "PoolRefuses",
+            Self::RefusedForNow { .. } => "RefusedForNow",
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Nonces that must not stay empty: of messages that nobody wants any more, and of gaps that another tool left.
+
+use fvm_shared::{address::Address, econ::TokenAmount};
+use serde_json::json;
+
+use super::{Change, exit_of, key_of};
+use crate::{
+    chain::{
+        Transport, WaitReason,
+        fees::Gas,
+        message::{self, SignedMessage},
+    },
+    drive::{DriveError, Driver, View},
+    store::{Message, MessageKind, Signed},
+};
+
+impl<T: Transport + 'static> Driver<T> {
+    /// Nobody wants what a signed message would do: a filler takes its nonce, and it is not pushed any more.
+    pub(super) async fn withdraw(&self, message: &Message, signed: &Signed) -> Result<(), DriveError> {
+        let bytes = SignedMessage::from_bytes(&signed.bytes)?;
+        let (sender, nonce) = (bytes.message().from.to_string(), bytes.message().sequence);
+        let why = "its sector does not want it any more";
+        let detail = json!({ "message": message.kind.name(), "cid": signed.cid, "nonce": nonce, "from": sender });
+        tracing::info!(sector = %message.sector, message = %message.key, nonce, "withdrawn; a filler takes its nonce");
+        self.note(message, "message_withdrawn", detail, Change::Withdrawn { why, sender: &sender, nonce }).await
+    }
+
+    /// Whether the nonce of a withdrawn message is used, and by what. Its filler has a life of its own.
+    pub(super) async fn see_withdrawn(
+        &self,
+        view: &View,
+        message: &Message,
+        signed: &Signed,
+    ) -> Result<(), DriveError> {
+        let bytes = SignedMessage::from_bytes(&signed.bytes)?;
+        let sent = bytes.message();
+        if !self.nonce_used(view, &sent.from, sent.sequence).await? {
+            return Ok(());
+        }
+        let Some(found) = self.find(view, message, signed, &bytes).await? else {
+            return self.replaced(message, "its nonce is used, and not by it").await;
+        };
+        let exit = exit_of(message.kind, &found);
+        if exit.is_ok() {
+            tracing::error!(sector = %message.sector, message = %message.key, epoch = found.height, "landed though its sector did not want it any more");
+            return self.executed(message, &signed.cid, found.height).await;
+        }
+        let why = format!("failed at epoch {} with exit code {exit}, after it was withdrawn", found.height);
+        let detail = json!({ "message": message.kind.name(), "why": why });
+        self.note(message, "message_failed", detail, Change::Failed(exit, &why)).await
+    }
+
+    /// Signs a filler, unless its nonce is used by now. It must pay more than the message beside it, which may be in a pool.
+    pub(super) async fn fill(
+        &self,
+        view: &View,
+        message: &Message,
+        sender: &str,
+        nonce: u64,
+    ) -> Result<Option<Signed>, DriveError> {
+        let from = key_of(sender)?;
+        if self.nonce_used(view, &from, nonce).await? {
+            return self.replaced(message, "the nonce is used already").await.map(|()| None);
+        }
+        let filler = message::nonce_filler(from)?;
+        let mut gas = self.estimate_filler(view, message, &from).await?;
+        for bytes in self.store.beside(sender, nonce).await? {
+            gas = gas.with_premium_of(more_than(&SignedMessage::from_bytes(&bytes)?.message().gas_premium));
+        }
+        let gas = self.affordable(view, message.key.clone(), gas)?;
+        self.check_funds(view, message, &filler, &gas).await?;
+        let unsigned = message::with_gas_and_nonce(filler, gas, nonce);
+        let signed = self.ask_wallet(&unsigned).await?;
+        let (cid, bytes) = (signed.cid()?.to_string(), signed.to_bytes()?);
+        let epoch = view.head.height;
+        let mut tx = self.store.begin_as(self.epoch).await?;
+        tx.save_signed(&message.key, sender, nonce, &cid, &bytes, epoch).await?;
+        self.note_signed(&mut tx, message, "message_signed", &cid, &unsigned).await?;
+        tx.commit().await?;
+        Ok(Some(Signed { cid, bytes, epoch: Some(epoch) }))
+    }
+
+    /// What a unit of gas costs a sender now, told by a message that always passes.
+    pub(super) async fn estimate_filler(
+        &self,
+        view: &View,
+        message: &Message,
+        from: &Address,
+    ) -> Result<Gas, DriveError> {
+        match self.node.gas_estimate(&message::nonce_filler(*from)?, &view.head.key).await {
+            Ok(gas) => Ok(gas),
+            Err(error) => Err(self.waits_for(message, from, error)),
+        }
+    }
+
+    /// Signs the same call with the same nonce for a higher fee, if the operator allows one. The next tick pushes it.
+    pub(super) async fn sign_for_more(
+        &self,
+        view: &View,
+        message: &Message,
+        old: &SignedMessage,
+        premium_min_atto: Option<u128>,
+    ) -> Result<(), DriveError> {
+        let call = old.message();
+        let before = message::gas_of(call);
+        let least = more_than(&before.premium).max(TokenAmount::from_atto(premium_min_atto.unwrap_or(0)));
+        let now = self.estimate_filler(view, message, &call.from).await?;
+        let wanted = Gas { limit: before.limit, ..now }.with_premium_of(least.clone());
+        let gas = self.affordable(view, format!("{} for a higher fee", message.key), wanted)?;
+        // What replaces another message must pay more than that; else a higher cap is what it is about.
+        if gas.premium < least || (premium_min_atto.is_none() && gas.fee_cap <= before.fee_cap) {
+            let fee_cap_atto = before.fee_cap.atto().to_string();
+            let base_fee_atto = view.base_fee().atto().to_string();
+            let what = message.key.clone();
+            return Err(WaitReason::BaseFeeAboveCap { what, fee_cap_atto, base_fee_atto }.into());
+        }
+        let unsigned = message::with_gas_and_nonce(call.clone(), gas, call.sequence);
+        let signed = self.ask_wallet(&unsigned).await?;
+        let cid = signed.cid()?.to_string();
+        let mut tx = self.store.begin_as(self.epoch).await?;
+        tx.save_envelope(&message.key, &cid, &signed.to_bytes()?).await?;
+        self.note_signed(&mut tx, message, "message_signed_for_more", &cid, &unsigned).await?;
+        tx.commit().await?;
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Fills the first nonce that the node's pool lacks before one of ours, if no message of ours has it.
+    pub(super) async fn fill_gap(
+        &self,
+        view: &View,
+        message: &Message,
+        from: &Address,
+        ours: u64,
+    ) -> Result<(), DriveError> {
+        let missing = self.node.mpool_get_nonce(from).await?;
+        let sender = from.to_string();
+        if missing >= ours || missing < self.next_on_chain(view, from).await? {
+            return Ok(());
+        }
+        let stored = self.store.nonces_in_use(&sender, missing, missing + 1).await?;
+        if !stored.is_empty() || !self.store.over_between(&sender, missing, missing + 1).await?.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(sector = %message.sector, %sender, nonce = missing, "nothing has this nonce, and ours waits behind it; a filler takes it");
+        let detail = json!({ "message": MessageKind::Filler.name(), "nonce": missing, "from": sender, "before": ours });
+        self.note(message, "nonce_missing", detail, Change::Gap { sender: &sender, nonce: missing }).await
+    }
+}
+
+/// The least premium that replaces one in every node's pool: Lotus asks for a tenth more, and by default for a quarter.
+fn more_than(premium: &TokenAmount) -> TokenAmount {
+    (premium.clone() * 125u32).div_floor(100u32) + TokenAmount::from_atto(1)
+}

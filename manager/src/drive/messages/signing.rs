@@ -1,0 +1,268 @@
+//! Building, checking and signing a message.
+
+use fvm_shared::{address::Address, message::Message as Unsigned};
+use sealbus_schema::{
+    ErrorClass, ErrorReport,
+    seal::manager::{Input, Proven, Sealed, State},
+};
+use serde_json::json;
+
+use crate::{
+    chain::{
+        Error as ChainError, Transport, WaitReason,
+        commitment::sealed_cid,
+        exit::ExitCode,
+        fees::Gas,
+        message::{self, SignedMessage},
+        network,
+        node::SignError,
+        params::{
+            PreCommitSectorBatchParams2, ProveCommitSectors3Params, SectorActivationManifest, SectorPreCommitInfo,
+        },
+    },
+    drive::{
+        DriveError, Driver, View, address,
+        decide::{self, Refusal, Wanted},
+    },
+    store::{Happening, Message, MessageKind, Sector, Signed, Tx, Verdict},
+};
+
+/// Epochs of a day: 24 hours of 30 s.
+const EPOCHS_A_DAY: i64 = 2880;
+
+impl<T: Transport + 'static> Driver<T> {
+    /// Builds, checks and signs a message, and stores its bytes. None if it is not to be sent now.
+    pub(super) async fn sign(&self, view: &View, message: &Message) -> Result<Option<Signed>, DriveError> {
+        let Some(sector) = self.store.sector(message.sector).await? else { return Ok(None) };
+        let wanted = self.now(view).wanted(message, &sector);
+        if matches!(wanted, Wanted::Sign | Wanted::GiveUp(_))
+            && let Some(earlier) = self.store.earlier(message).await?
+        {
+            return Err(WaitReason::EarlierMessage { what: message.key.clone(), earlier }.into());
+        }
+        match wanted {
+            Wanted::Sign => {}
+            Wanted::Wait => return Ok(None),
+            Wanted::Over => {
+                let mut tx = self.store.begin_as(self.epoch).await?;
+                tx.mark_failed(&message.key, None, "the attempt that wanted it is over").await?;
+                return Ok(tx.commit().await.map(|()| None)?);
+            }
+            Wanted::GiveUp(expired) => {
+                return self.give_up(message, None, &expired, Input::Expired(expired.clone())).await.map(|()| None);
+            }
+        }
+        let sender = self.sender(sector.id.miner, view).await?;
+        let version = self.node.network_version(&view.head.key).await?;
+        network::check_supported(version)?;
+        let unsigned = match (&sector.state, message.kind) {
+            (state, MessageKind::PreCommit) => {
+                let Some(sealed) = state.sealed() else { return Ok(None) };
+                if !matches!(state, State::PreCommitting(_)) && self.is_back(view, message, &sector, sealed).await? {
+                    return Ok(None);
+                }
+                self.precommit(view, &sector, sealed, sender).await?
+            }
+            (State::ProveCommitting(proven), MessageKind::ProveCommit) => {
+                self.prove_commit(view, message, &sector, proven, sender, version).await?
+            }
+            // Blocked, or gone on by another way: nothing is signed for it.
+            _ => return Ok(None),
+        };
+        // The estimate executes the message: it is the check whether the chain would take it.
+        let gas = match self.node.gas_estimate(&unsigned, &view.head.key).await {
+            Ok(gas) => gas.with_limit_of(message.tries.gas_limit_min),
+            Err(error) => return self.not_taken(view, message, &sender, error).await.map(|()| None),
+        };
+        if message.tries.refused_epoch.is_some() {
+            self.note_refusal(message, None).await?;
+        }
+        let gas = self.affordable(view, message.key.clone(), gas)?;
+        self.check_funds(view, message, &unsigned, &gas).await?;
+        let key = sender.to_string();
+        let nonce = self.node.mpool_get_nonce(&sender).await?.max(self.store.next_nonce(&key).await?);
+        let unsigned = message::with_gas_and_nonce(unsigned, gas, nonce);
+        message::check_before_signing(&unsigned, &self.max_fee)?;
+        let signed = self.ask_wallet(&unsigned).await?;
+        let (cid, bytes) = (signed.cid()?.to_string(), signed.to_bytes()?);
+        let epoch = view.head.height;
+        // Nobody else signs for this epoch's holder, and the index over sender and nonce would refuse a second message.
+        let mut tx = self.store.begin_as(self.epoch).await?;
+        if !decide::still_wanted(&sector, tx.sector(sector.id).await?.as_ref()) {
+            return Ok(None);
+        }
+        tx.save_signed(&message.key, &key, nonce, &cid, &bytes, epoch).await?;
+        self.note_signed(&mut tx, message, "message_signed", &cid, &unsigned).await?;
+        tx.commit().await?;
+        Ok(Some(Signed { cid, bytes, epoch: Some(epoch) }))
+    }
+
+    /// Whether a PreCommit that was gone from the chain is there again; if with confidence, none is wanted any more.
+    async fn is_back(
+        &self,
+        view: &View,
+        message: &Message,
+        sector: &Sector,
+        sealed: &Sealed,
+    ) -> Result<bool, DriveError> {
+        if self.precommit_on_chain(view, sector, sealed).await?.is_some() {
+            let mut tx = self.store.begin_as(self.epoch).await?;
+            tx.mark_failed(&message.key, None, "the PreCommit is on chain again").await?;
+            tx.commit().await?;
+            return Ok(true);
+        }
+        let (miner, number) = (address(sector.id.miner), sector.id.number.0);
+        Ok(self.node.sector_pre_commit_info(&miner, number, &view.head.key).await?.is_some())
+    }
+
+    async fn precommit(
+        &self,
+        view: &View,
+        sector: &Sector,
+        sealed: &Sealed,
+        sender: Address,
+    ) -> Result<Unsigned, DriveError> {
+        let lifetime = self.config.miner(sector.id.miner).and_then(|miner| miner.lifetime_days);
+        let wanted = lifetime.map(|days| view.head.height + i64::from(days) * EPOCHS_A_DAY);
+        let info = SectorPreCommitInfo {
+            seal_proof: sector.proof.number().into(),
+            sector_number: sector.id.number.0,
+            sealed_cid: sealed_cid(&sealed.comm_r.0)?,
+            seal_rand_epoch: sealed.ticket.epoch,
+            deal_ids: Vec::new(),
+            expiration: self.rules.choose_expiration(sealed.ticket.epoch, view.head.height, wanted)?,
+            // Committed capacity; its CommD is the zero sector's and stays unnamed.
+            unsealed_cid: None,
+        };
+        let miner = address(sector.id.miner);
+        let deposit = self.node.pre_commit_deposit_for_power(&miner, &info, &view.head.key).await?;
+        let params = PreCommitSectorBatchParams2 { sectors: vec![info] };
+        Ok(message::pre_commit(sender, miner, &params, deposit)?)
+    }
+
+    async fn prove_commit(
+        &self,
+        view: &View,
+        message: &Message,
+        sector: &Sector,
+        proven: &Proven,
+        sender: Address,
+        version: u32,
+    ) -> Result<Unsigned, DriveError> {
+        let miner = address(sector.id.miner);
+        let number = sector.id.number.0;
+        let known = proven.seeded.stored.precommitted.precommit.epoch;
+        let precommit = self.node.sector_pre_commit_info(&miner, number, &view.head.key).await?;
+        // Elsewhere its seed is another one. What is true is seen when it is confident.
+        let Some(precommit) = precommit.filter(|precommit| precommit.pre_commit_epoch == known) else {
+            let (what, head) = (message.key.clone(), view.head.height);
+            return Err(WaitReason::PreCommitMoved { what, known, head }.into());
+        };
+        let bytes = sector.proof.sector_size().bytes();
+        let verified = network::pledge_verified_bytes(version, bytes, 0);
+        let duration = precommit.info.expiration - view.head.height;
+        let pledge = self.node.initial_pledge_for_sector(duration, bytes, verified, &view.head.key).await?;
+        let value = message::prove_commit_value(&[(pledge, precommit.pre_commit_deposit)]);
+        let activation = SectorActivationManifest::committed_capacity(number);
+        let params = ProveCommitSectors3Params::single(activation, proven.proof.0.clone());
+        Ok(message::prove_commit(sender, miner, &params, value)?)
+    }
+
+    /// What a message may cost within the operator's limit, if it can land for that.
+    pub(super) fn affordable(&self, view: &View, what: String, gas: Gas) -> Result<Gas, DriveError> {
+        let waits = |source| WaitReason::Fee { what, source };
+        Ok(gas.clamped(&self.max_fee, &view.base_fee()).map_err(waits)?)
+    }
+
+    /// The estimate counts no fee: without the funds for it, the pool would refuse what was signed.
+    pub(super) async fn check_funds(
+        &self,
+        view: &View,
+        message: &Message,
+        unsigned: &Unsigned,
+        gas: &Gas,
+    ) -> Result<(), DriveError> {
+        let actor = self.node.get_actor(&unsigned.from, &view.head.key).await?;
+        let balance = actor.map(|actor| actor.balance).unwrap_or_default();
+        let required = unsigned.value.clone() + gas.fee_max();
+        if balance >= required {
+            return Ok(());
+        }
+        let said = format!("it has {balance} FIL, and value and fee may come to {required} FIL");
+        Err(WaitReason::NotEnoughFunds { what: message.key.clone(), who: unsigned.from.to_string(), said }.into())
+    }
+
+    pub(super) async fn ask_wallet(&self, unsigned: &Unsigned) -> Result<SignedMessage, DriveError> {
+        match self.node.wallet_sign_message(unsigned).await {
+            Err(SignError::Node(error)) if error.is_key_missing() => {
+                let sender = unsigned.from.to_string();
+                Err(WaitReason::WalletWithoutKey { sender, said: error.to_string() }.into())
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// The node refused to estimate: until something changes, only now, or for good.
+    async fn not_taken(
+        &self,
+        view: &View,
+        message: &Message,
+        sender: &Address,
+        error: ChainError,
+    ) -> Result<(), DriveError> {
+        let Some(exit) = error.exit_code().filter(|_| !error.is_not_enough_funds()) else {
+            return Err(self.waits_for(message, sender, error));
+        };
+        match self.now(view).refused(&message.tries, exit) {
+            Refusal::ForNow { since, until } => {
+                if message.tries.refused_epoch.is_none() {
+                    self.note_refusal(message, Some(since)).await?;
+                }
+                let (what, said) = (message.key.clone(), error.to_string());
+                Err(WaitReason::RefusedForNow { what, exit, since, until, said }.into())
+            }
+            Refusal::Final => {
+                let report = ErrorReport::from_error(ErrorClass::Perm, decide::refusal(message.kind), &error);
+                self.give_up(message, Some(ExitCode::value(exit)), &report, Input::Refused(report.clone())).await
+            }
+        }
+    }
+
+    /// What a call's failure means for a message: something that it waits for, or the node's own trouble.
+    pub(super) fn waits_for(&self, message: &Message, sender: &Address, error: ChainError) -> DriveError {
+        let (what, said) = (message.key.clone(), error.to_string());
+        if error.is_not_enough_funds() {
+            let who = match error.exit_code() {
+                Some(ExitCode::InsufficientFunds) => format!("miner {} or its sender {sender}", message.sector.miner),
+                _ => sender.to_string(),
+            };
+            WaitReason::NotEnoughFunds { what, who, said }.into()
+        } else if error.is_sender_unknown() {
+            WaitReason::SenderNotOnChain { what, sender: sender.to_string(), said }.into()
+        } else {
+            error.into()
+        }
+    }
+
+    async fn note_refusal(&self, message: &Message, since: Option<i64>) -> Result<(), DriveError> {
+        let mut tx = self.store.begin_as(self.epoch).await?;
+        tx.note_refusal(&message.key, since).await?;
+        Ok(tx.commit().await?)
+    }
+
+    pub(super) async fn note_signed(
+        &self,
+        tx: &mut Tx,
+        message: &Message,
+        kind: &str,
+        cid: &str,
+        signed: &Unsigned,
+    ) -> Result<(), DriveError> {
+        let detail = json!({
+            "message": message.kind.name(), "cid": cid, "nonce": signed.sequence, "from": signed.from.to_string(),
+            "fee_cap_atto": signed.gas_fee_cap.atto().to_string(), "gas_limit": signed.gas_limit,
+        });
+        tx.add_history(message.sector, Happening::of_manager(kind, detail), Verdict::Noted).await?;
+        Ok(())
+    }
+}
