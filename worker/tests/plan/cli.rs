@@ -73,6 +73,11 @@ fn mistakes_are_named() {
         (vec!["--slots-on", "/d", "--disk-bytes", "1GiB"], "no place has room"),
         (vec!["--slots-on", "/d", "--disk-bytes", "2TiB", "--slots", "9"], "--slots 9: there is room for 3"),
         (vec!["--memory", "16GiB"], "sorry"),
+        (vec!["--gpus", "0,0"], "--gpus 0: the machine has no such GPU"),
+        (vec!["--slots-on", "/d", "--slots-on", "/d/", "--disk-bytes", "2TiB"], "--slots-on /d/: is given twice"),
+        (vec!["--only", "tree_d"], "is none of pc1, pc2 and c2"),
+        (vec!["--times", "/dev/zero"], "it has more than"),
+        (vec!["--times", "/"], "--times /"),
     ] {
         let (done, _, errors) = worker(&[&plan[..], &arguments[..]].concat());
         assert!(!done && errors.contains(expected), "{arguments:?}: {errors}");
