@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     fs,
     io::Write,
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -27,6 +26,8 @@ use sealbus_worker::{
 
 use super::topology::Described;
 
+/// More cards than a machine has.
+const GPUS_MAX: usize = 64;
 /// Far more than a file of times needs.
 const TIMES_BYTES_MAX: u64 = 1 << 20;
 
@@ -239,9 +240,16 @@ fn give_file(times: &mut Times, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn gpus(text: &str) -> Result<Gpus, Infallible> {
-    let names = || text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
-    Ok(usize::from_str(text).map_or_else(|_| Gpus::Named(names()), |count| Gpus::Count(count.min(64))))
+fn gpus(text: &str) -> Result<Gpus, String> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+        let count = usize::from_str(text).ok().filter(|count| *count <= GPUS_MAX);
+        return count.map(Gpus::Count).ok_or_else(|| format!("at most {GPUS_MAX} are planned for"));
+    }
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    match names.iter().any(String::is_empty) {
+        true => Err("write a number, or ids such as 0,1 or GPU-…; 0 for none".to_owned()),
+        false => Ok(Gpus::Named(names)),
+    }
 }
 
 fn size(text: &str) -> Result<u64, UnitError> {

@@ -139,7 +139,7 @@ fn library(sight: &Sight, affinity: &CpuSet, producers: usize) -> Result<Option<
         }
     }
     // create_core_units
-    if core_count % group_count != 0 {
+    if !core_count.is_multiple_of(group_count) {
         return Err(format!("{core_count} % {group_count}"));
     }
     let (cores_per_unit, group_size) = (producers + 1, core_count / group_count);
