@@ -2,7 +2,7 @@
 //!
 //! [`plan`] goes from a [`Machine`] and a [`Request`] to a [`Plan`]: memory is shared out ([`budget`]), PC1s get whole
 //! cores of one L3 cache ([`place`], with [`multicore`] for what the proofs library makes of them), the numbers of PC1s
-//! and GPUs are those that allow the most ([`draft`]), the rest gets what is left ([`groups`]), slots go where there is
+//! and [`gpus`] are those that allow the most ([`draft`]), the rest gets what is left ([`groups`]), slots go where there is
 //! room ([`room`]). [`pipeline`] is sealing as numbers, with the most that it can do; [`simulate`] what it does in the long
 //! run; [`times`] what is assumed. [`explain`] writes a plan for people, [`configuration`] for the worker. [`check`](mod@check)
 //! holds somebody's own configuration ([`placed`]) against a machine, and [`auto`] places what that leaves open; [`calc`] is the
@@ -17,6 +17,7 @@ pub mod check;
 pub mod configuration;
 pub mod draft;
 pub mod explain;
+pub mod gpus;
 pub mod groups;
 mod more;
 pub mod multicore;
@@ -61,9 +62,10 @@ fn without_more(machine: &Machine, request: &Request) -> Result<Plan, CannotPlan
     let room = room::room(&site, &draft)?;
     let small = site.small(&draft);
     let groups = groups::groups(&site, &draft, &small);
-    let pipeline = site.pipeline(&draft, room.slots.len(), &small);
+    let slots = if request.has_files() { room.slots.len() } else { 2 * draft.gpus.max(1) };
+    let pipeline = site.pipeline(&draft, slots, &small);
     let steady = simulate(&pipeline)?;
-    let proofs = draft.gpus.max(1);
+    let proofs = if request.proves() { draft.gpus.max(1) } else { 0 };
     Ok(Plan {
         machine: explain::machine(&site.machine),
         sector_size: request.sector_size,
@@ -72,6 +74,9 @@ fn without_more(machine: &Machine, request: &Request) -> Result<Plan, CannotPlan
             [(Phase::Pc1, site.staggered_secs(&draft))].into_iter().filter(|(_, secs)| *secs > 0),
         ),
         locks: pipeline.locks.clone(),
+        elsewhere: Phase::ALL.into_iter().filter(|&phase| request.has_files() && !request.does(phase)).collect(),
+        cgroups: request.cgroups,
+        gpus: draft.gpus,
         slots: room.slots.clone(),
         slot_bytes: room.slot_bytes,
         times: used_times(&site, &draft),
@@ -91,11 +96,14 @@ fn concurrent(groups: &[Group], c2s: usize) -> BTreeMap<Phase, usize> {
     for group in groups.iter().filter(|group| matches!(group.stage, Phase::Pc1 | Phase::Pc2 | Phase::C2)) {
         *counts.entry(group.stage).or_insert(0) += group.count;
     }
-    counts.insert(Phase::C2, c2s);
+    if groups.iter().any(|group| group.stage == Phase::C2) {
+        counts.insert(Phase::C2, c2s);
+    }
     counts
 }
 
 fn used_times(site: &Site<'_>, draft: &Draft) -> Vec<times::UsedTime> {
-    let phases = Phase::ALL.into_iter().map(|stage| site.time(draft, stage));
-    phases.chain((0..times::WAITS.len()).map(|wait| site.request.times.wait(wait))).collect()
+    let phases = Phase::ALL.into_iter().filter(|&stage| site.request.has_files() || site.request.does(stage));
+    let waits = if site.request.has_files() { 0..times::WAITS.len() } else { 0..0 };
+    phases.map(|stage| site.time(draft, stage)).chain(waits.map(|wait| site.request.times.wait(wait))).collect()
 }

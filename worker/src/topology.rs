@@ -16,9 +16,12 @@ pub mod hwloc;
 pub mod load;
 pub mod model;
 pub mod object;
+pub mod read;
 mod restrict;
+pub mod sight;
 pub mod system;
 
 pub use cpu_set::CpuSet;
-pub use load::{Source, TopologyError, load, open};
+pub use load::{Opened, Source, TopologyError, load, open};
 pub use model::{Cache, Core, Disk, Gpu, HugePages, Machine, Node};
+pub use sight::Sight;

@@ -13,6 +13,8 @@ mod check;
 mod cli;
 #[path = "plan/configuration.rs"]
 mod configuration;
+#[path = "plan/field.rs"]
+mod field;
 #[path = "plan/golden.rs"]
 mod golden;
 #[path = "plan/multicore.rs"]

@@ -109,10 +109,9 @@ fn time(text: &str) -> Result<u64, UnitError> {
 fn lock(text: &str) -> Result<(String, usize), String> {
     let (name, count) = text.split_once('=').ok_or("write NAME=N, such as gpu=1")?;
     let count = count.parse().map_err(|_| format!("{count:?} is not a number"))?;
-    if name.is_empty() || count == 0 {
-        Err("a lock needs a name, and at least 1".to_owned())
-    } else {
-        Ok((name.to_owned(), count))
+    match name.is_empty() || !(1..=calc::SLOTS_MAX).contains(&count) {
+        true => Err(format!("a lock needs a name, and 1 to {} holders", calc::SLOTS_MAX)),
+        false => Ok((name.to_owned(), count)),
     }
 }
 

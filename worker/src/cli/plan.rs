@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     fs,
     io::Write,
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -23,10 +22,15 @@ use sealbus_worker::{
         units::{UnitError, parse_bytes},
     },
     slot::space::free_bytes,
-    topology::{Source, load},
+    topology::{Source, load, read::read_bounded},
 };
 
 use super::topology::Described;
+
+/// More cards than a machine has.
+const GPUS_MAX: usize = 64;
+/// Far more than a file of times needs.
+const TIMES_BYTES_MAX: u64 = 1 << 20;
 
 /// Arguments of `plan`.
 #[derive(Debug, clap::Args)]
@@ -60,9 +64,15 @@ pub struct PlanArguments {
     /// The memory that a phase really takes, such as c2=62GiB.
     #[arg(long = "need", value_name = "STAGE=SIZE", value_parser = need)]
     needs: Vec<(Phase, u64)>,
-    /// Producers of multicore SDR beside its main thread; 0 for PC1 on one core.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=63))]
-    producers: u8,
+    /// Producers of multicore SDR beside its main thread; 0 for PC1 on one core. The best of 1 to 3 if it is not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=63))]
+    producers: Option<u8>,
+    /// Which of pc1, pc2 and c2 the machine does itself, such as pc1 or pc2,c2; the others are done elsewhere.
+    #[arg(long, value_name = "STAGES", value_delimiter = ',', value_parser = heavy)]
+    only: Vec<Phase>,
+    /// Each processor has a cgroup of its own ([cgroup] in the configuration), in which multicore SDR finds only its cores.
+    #[arg(long)]
+    cgroups: bool,
     /// PC1 takes its memory from reserved huge pages.
     #[arg(long)]
     huge_pages: bool,
@@ -135,8 +145,10 @@ impl PlanArguments {
             times,
             memory_bytes: self.memory,
             needs: self.needs.iter().copied().collect(),
-            producers: usize::from(self.producers),
+            producers: self.producers.map(usize::from),
             huge_pages: self.huge_pages,
+            cgroups: self.cgroups,
+            only: self.only.iter().copied().collect(),
             ..Request::new(self.sector_size)
         })
     }
@@ -164,6 +176,11 @@ impl PlanArguments {
 
 impl FileArguments {
     fn write(&self, path: &Path, plan: &Plan) -> anyhow::Result<()> {
+        if plan.slots.is_empty() {
+            bail!(
+                "--write: a machine without slots is no worker; --only c2 plans one that workers' executables hand c2 to"
+            );
+        }
         let store = self.store.as_deref().context("--write needs --store: the permanent store's root")?;
         let around = Around {
             name: self.name()?,
@@ -214,7 +231,8 @@ fn write_whole(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
 
 fn give_file(times: &mut Times, path: &Path) -> anyhow::Result<()> {
     let failed = || format!("--times {}", path.display());
-    let text = fs::read_to_string(path).with_context(failed)?;
+    let bytes = read_bounded(path, TIMES_BYTES_MAX).with_context(failed)?;
+    let text = String::from_utf8(bytes).with_context(failed)?;
     let given: BTreeMap<String, String> = toml::from_str(&text).with_context(failed)?;
     for (name, time) in given {
         times.give(&name, &time).with_context(failed)?;
@@ -222,13 +240,27 @@ fn give_file(times: &mut Times, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn gpus(text: &str) -> Result<Gpus, Infallible> {
-    let names = || text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
-    Ok(usize::from_str(text).map_or_else(|_| Gpus::Named(names()), |count| Gpus::Count(count.min(64))))
+fn gpus(text: &str) -> Result<Gpus, String> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+        let count = usize::from_str(text).ok().filter(|count| *count <= GPUS_MAX);
+        return count.map(Gpus::Count).ok_or_else(|| format!("at most {GPUS_MAX} are planned for"));
+    }
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    match names.iter().any(String::is_empty) {
+        true => Err("write a number, or ids such as 0,1 or GPU-…; 0 for none".to_owned()),
+        false => Ok(Gpus::Named(names)),
+    }
 }
 
 fn size(text: &str) -> Result<u64, UnitError> {
     parse_bytes(text)
+}
+
+fn heavy(text: &str) -> Result<Phase, String> {
+    match text.trim().parse() {
+        Ok(phase @ (Phase::Pc1 | Phase::Pc2 | Phase::C2)) => Ok(phase),
+        _ => Err(format!("{text:?} is none of pc1, pc2 and c2")),
+    }
 }
 
 fn need(text: &str) -> Result<(Phase, u64), String> {

@@ -8,7 +8,7 @@ use sealbus_schema::{Phase, SectorSize};
 use super::{
     budget::Budget,
     check::{Finding, Severity},
-    draft::{self, Site},
+    draft::{self, Choice, Site},
     placed::producers,
     request::Request,
 };
@@ -22,14 +22,19 @@ use crate::{
 ///
 /// # Errors
 /// Where there is no place for one of them, with its field.
-pub fn choose(machine: &Machine, sector_size: SectorSize, groups: &mut [GroupConfig]) -> Result<(), Finding> {
+pub fn choose(
+    machine: &Machine,
+    sector_size: SectorSize,
+    cgroups: bool,
+    groups: &mut [GroupConfig],
+) -> Result<(), Finding> {
     let pc1s: Vec<usize> = (0..groups.len()).filter(|&index| groups[index].stage == Phase::Pc1).collect();
     if let Some(&index) = pc1s.iter().find(|&&index| groups[index].auto_cpus) {
         if pc1s.len() > 1 {
             let problem = "finds cores for one group of PC1s, and there are several".to_owned();
             return Err(refused(index, problem, "make one group of them, or list the cpus of each"));
         }
-        groups[index].cpus = of_pc1(machine, sector_size, index, &groups[index])?;
+        groups[index].cpus = of_pc1(machine, sector_size, cgroups, (index, &groups[index]))?;
     }
     let of_pc1s = pc1s.iter().flat_map(|&index| &groups[index].cpus);
     let taken = of_pc1s.fold(CpuSet::new(), |all, cpus| all.union(cpus));
@@ -52,12 +57,12 @@ pub fn choose(machine: &Machine, sector_size: SectorSize, groups: &mut [GroupCon
 fn of_pc1(
     machine: &Machine,
     sector_size: SectorSize,
-    index: usize,
-    group: &GroupConfig,
+    cgroups: bool,
+    (index, group): (usize, &GroupConfig),
 ) -> Result<Vec<CpuSet>, Finding> {
     let wanted = producers(&group.env);
     let request = Request {
-        producers: wanted.unwrap_or(0),
+        cgroups,
         huge_pages: matches!(group.huge_pages, Some((Wish::Reserved, _))),
         ..Request::new(sector_size)
     };
@@ -67,11 +72,12 @@ fn of_pc1(
             *bytes = 0;
         }
     }
-    let site = Site { machine: machine.clone(), request: &request, budget, imagined: Vec::new() };
-    let (want, units, why) = draft::units(&site);
+    let (imagined, left_out) = (Vec::new(), Vec::new());
+    let site = Site { machine: machine.clone(), request: &request, budget, imagined, left_out };
+    let Choice { want, units, single: why, .. } = draft::units(&site, wanted.unwrap_or(0));
     let Some(units) = units else { return Ok(Vec::new()) };
     if want.producers != wanted {
-        let threads = wanted.unwrap_or(0) + 1;
+        let threads = wanted.unwrap_or(0).saturating_add(1);
         let why = why.map_or(String::new(), |why| format!(": {why}"));
         let problem = format!("no cache has cores for the {threads} threads of multicore SDR{why}");
         let fix = match want.producers {

@@ -47,14 +47,20 @@ impl Budget {
     /// Of a machine.
     #[must_use]
     pub fn new(machine: &Machine, request: &Request) -> Self {
-        let all: u64 = machine.nodes.iter().map(|node| node.memory_bytes).sum();
+        // Memory without cores next to it is a graphics card's own, or far away.
+        let near = || machine.nodes.iter().filter(|node| node.has_cores);
+        let all = machine.memory_of_cores_bytes();
         let total = machine.memory_max_bytes.map_or(all, |most| most.min(all));
         let reserve = (total / RESERVE_PART).clamp(RESERVE_BYTES.0, RESERVE_BYTES.1);
-        let huge: u64 = machine.nodes.iter().map(huge_bytes).sum();
+        let huge = near().fold(0_u64, |sum, node| sum.saturating_add(node.huge_bytes()));
         let of_node = |node: &Node| {
             let share = (u128::from(reserve) * u128::from(node.memory_bytes) / u128::from(all.max(1))) as u64;
-            let ordinary = node.memory_bytes.saturating_sub(huge_bytes(node)).saturating_sub(share);
-            if request.huge_pages { huge_bytes(node) } else { ordinary }
+            let ordinary = node.memory_bytes.saturating_sub(node.huge_bytes()).saturating_sub(share);
+            match request.huge_pages {
+                _ if !node.has_cores => 0,
+                true => node.huge_bytes(),
+                false => ordinary,
+            }
         };
         Self {
             total,
@@ -78,16 +84,19 @@ impl Budget {
     pub fn pc1s(&self, request: &Request, proofs: usize, c2s: usize) -> Option<(usize, Sharing)> {
         let (pc1, proof) = (request.memory_of(Phase::Pc1).max(1), proof_bytes(request));
         let fixed = small_bytes(request).saturating_add(proofs_bytes(request, proofs, c2s));
-        let parents = parent_cache_bytes(request.sector_size);
+        if !request.does(Phase::Pc1) {
+            return (self.usable >= fixed).then_some((0, Sharing::Roomy));
+        }
+        let with_parents = fixed.saturating_add(parent_cache_bytes(request.sector_size));
         let count = |left: Option<u64>| left.map_or(0, |left| usize::try_from(left / pc1).unwrap_or(usize::MAX));
         if self.from_huge {
-            let sharing = if self.usable >= fixed + parents { Sharing::Roomy } else { Sharing::WithoutParents };
-            let huge = self.pc1s_on_node(request).iter().sum();
+            let sharing = if self.usable >= with_parents { Sharing::Roomy } else { Sharing::WithoutParents };
+            let huge = self.pc1s_on_node(request).iter().fold(0_usize, |sum, &count| sum.saturating_add(count));
             return (self.usable >= fixed && huge > 0).then_some((huge, sharing));
         }
-        let roomy = count(self.usable.checked_sub(fixed + parents));
+        let roomy = count(self.usable.checked_sub(with_parents));
         let tight = count(self.usable.checked_sub(fixed));
-        let turns = proofs == 1 && self.usable >= small_bytes(request) + pc1.max(proof);
+        let turns = proofs == 1 && self.usable >= small_bytes(request).saturating_add(pc1.max(proof));
         match () {
             () if roomy > 0 => Some((roomy, Sharing::Roomy)),
             () if tight > 0 => Some((tight, Sharing::WithoutParents)),
@@ -106,23 +115,31 @@ impl Budget {
         sharing: Sharing,
     ) -> Vec<MemoryShare> {
         let share = |name: &str, bytes| MemoryShare { name: name.to_owned(), bytes };
-        let (pc1, proof) = (pc1s as u64 * request.memory_of(Phase::Pc1), proofs_bytes(request, proofs, c2s));
-        let parents = if sharing == Sharing::Roomy { parent_cache_bytes(request.sector_size) } else { 0 };
+        let pc1 = request.memory_of(Phase::Pc1).saturating_mul(pc1s as u64);
+        let proof = proofs_bytes(request, proofs, c2s);
+        let has_parents = sharing == Sharing::Roomy && pc1s > 0;
+        let parents = if has_parents { parent_cache_bytes(request.sector_size) } else { 0 };
         // Where a cgroup limits memory, huge pages are beside what it allows.
-        let huge = if self.from_huge { 0 } else { self.total.saturating_sub(self.usable + self.reserve) };
+        let given = self.usable.saturating_add(self.reserve);
+        let huge = if self.from_huge { 0 } else { self.total.saturating_sub(given) };
         let mut shares = vec![share("the system", self.reserve), share("small phases", small_bytes(request))];
         match sharing {
             Sharing::Turns => shares.push(share("pc1, pc2 or c2", pc1.max(proof))),
             Sharing::Roomy | Sharing::WithoutParents => {
                 shares.push(share(&format!("{pc1s} x pc1"), pc1));
                 let c2s_only = if c2s < proofs { format!(", at most {c2s} of them c2") } else { String::new() };
-                shares.push(share(&format!("{proofs} x pc2 or c2{c2s_only}"), proof));
+                let which = match (request.does(Phase::Pc2), request.does(Phase::C2)) {
+                    (true, false) => "pc2",
+                    (false, true) => "c2",
+                    _ => "pc2 or c2",
+                };
+                shares.push(share(&format!("{proofs} x {which}{c2s_only}"), proof));
             }
         }
         shares.push(share("parent cache", parents));
         shares.push(share("huge pages that nobody uses", huge));
         shares.retain(|share| share.bytes > 0);
-        let taken: u64 = shares.iter().map(|share| share.bytes).sum();
+        let taken = shares.iter().fold(0_u64, |sum, share| sum.saturating_add(share.bytes));
         shares.push(share("left for files in memory", self.total.saturating_sub(taken)));
         shares
     }
@@ -131,14 +148,18 @@ impl Budget {
     #[must_use]
     pub fn refusal(&self, machine: String, request: &Request) -> CannotPlan {
         let size = request.sector_size;
-        let phases = [Phase::Pc1, Phase::Pc2, Phase::C2];
-        let phase = phases.into_iter().max_by_key(|&phase| request.memory_of(phase)).unwrap_or(Phase::Pc1);
+        let phases = [Phase::Pc1, Phase::Pc2, Phase::C2].into_iter().filter(|&phase| request.does(phase));
+        let phase = phases.max_by_key(|&phase| request.memory_of(phase)).unwrap_or(Phase::Pc1);
         let needed = request.memory_of(phase);
         let largest = self.pc1_on_node.iter().copied().max().unwrap_or(0);
         if self.total == 0 {
             return CannotPlan::MemoryUnknown { machine };
         }
-        if needed + small_bytes(request) <= self.usable && largest < request.memory_of(Phase::Pc1) {
+        let small = small_bytes(request);
+        if request.does(Phase::Pc1)
+            && needed.saturating_add(small) <= self.usable
+            && largest < request.memory_of(Phase::Pc1)
+        {
             let needed = units::bytes(request.memory_of(Phase::Pc1));
             return CannotPlan::NodeMemory { machine, size, needed, largest: units::bytes(largest) };
         }
@@ -147,9 +168,9 @@ impl Budget {
             size,
             phase,
             needed: units::bytes(needed),
-            usable: units::bytes(self.usable.saturating_sub(small_bytes(request))),
+            usable: units::bytes(self.usable.saturating_sub(small)),
             total: units::bytes(self.total),
-            reserve: units::bytes(self.reserve + small_bytes(request)),
+            reserve: units::bytes(self.reserve.saturating_add(small)),
         }
     }
 }
@@ -157,19 +178,21 @@ impl Budget {
 /// Memory of PC2 or C2, of which one runs on a GPU at a time.
 #[must_use]
 pub fn proof_bytes(request: &Request) -> u64 {
-    request.memory_of(Phase::Pc2).max(request.memory_of(Phase::C2))
+    bytes_here(request, Phase::Pc2).max(bytes_here(request, Phase::C2))
 }
 
 /// Memory of so many PC2 or C2 at the same time, of which so many may be C2.
 fn proofs_bytes(request: &Request, proofs: usize, c2s: usize) -> u64 {
-    let (c2s, pc2s) = (c2s as u64, proofs.saturating_sub(c2s) as u64);
-    proof_bytes(request).saturating_mul(c2s).saturating_add(request.memory_of(Phase::Pc2).saturating_mul(pc2s))
+    let (c2s, pc2s) = (c2s.min(proofs) as u64, proofs.saturating_sub(c2s) as u64);
+    let pc2 = bytes_here(request, Phase::Pc2);
+    proof_bytes(request).saturating_mul(c2s).saturating_add(pc2.saturating_mul(pc2s))
+}
+
+/// Memory of a phase, if it is done here.
+fn bytes_here(request: &Request, phase: Phase) -> u64 {
+    if request.does(phase) { request.memory_of(phase) } else { 0 }
 }
 
 fn small_bytes(request: &Request) -> u64 {
-    SMALL_REQUESTS * request.memory_of(Phase::C1)
-}
-
-fn huge_bytes(node: &Node) -> u64 {
-    node.huge_pages.iter().map(|pages| pages.page_bytes.saturating_mul(pages.total)).sum()
+    bytes_here(request, Phase::C1).saturating_mul(SMALL_REQUESTS)
 }

@@ -43,6 +43,8 @@ pub struct PlacedGroup {
     pub memory_bytes: u64,
     /// Producers of multicore SDR, where it is used.
     pub producers: Option<usize>,
+    /// Whether each process has a cgroup that allows nothing but its cpus.
+    pub in_cgroup: bool,
 }
 
 /// Something about a configuration that a person should know.
@@ -183,22 +185,34 @@ fn pc1_fits(machine: &Machine, group: &PlacedGroup) -> Vec<Finding> {
 
 fn multicore_works(machine: &Machine, group: &PlacedGroup, cpus: &CpuSet, cores: usize) -> Option<Finding> {
     let producers = group.producers?;
-    let threads = (producers + 1) * group.concurrent;
+    let threads = producers.saturating_add(1).saturating_mul(group.concurrent);
     const WITHOUT: &str = "set FIL_PROOFS_USE_MULTICORE_SDR = \"0\" in its env";
     if cores < threads {
         let problem = format!("has {cores} cores for {threads} threads of multicore SDR");
         let fix = "give it more cores, or set FIL_PROOFS_MULTICORE_SDR_PRODUCERS to one less than its cores";
         return Some(group.warning("cpus", problem, fix));
     }
-    match multicore::outcome(machine, cpus, producers) {
+    let outcome = multicore::outcome(machine, cpus, producers, false);
+    if !outcome.is_good() && group.in_cgroup && multicore::outcome(machine, cpus, producers, true).is_good() {
+        let problem = "multicore SDR works with these only in its own cgroup".to_owned();
+        let fix = "see to it that [cgroup] has the controller cpuset: the worker says at its start what does not hold";
+        return Some(group.warning("cpus", problem, fix));
+    }
+    match outcome {
         Outcome::Bound(_) | Outcome::Unbound => None,
-        Outcome::Panics { cores, caches } => {
-            let problem =
-                format!("multicore SDR panics here: {cores} cores are not evenly divided among {caches} caches");
-            Some(group.error("env", problem, &format!("give the worker as many cores of each cache, or {WITHOUT}")))
+        Outcome::Panics { cores: 0, .. } => {
+            let problem = "multicore SDR panics here: hwloc tells it of no cores".to_owned();
+            Some(group.error("env", problem, WITHOUT))
         }
-        Outcome::Outside { core } => {
-            let units = &machine.cores[core].units;
+        Outcome::Panics { cores, groups, level } => {
+            let problem = format!(
+                "multicore SDR panics here: {cores} cores, all that the worker's cgroup allows, are not evenly divided among \
+                 {groups} {level}"
+            );
+            let fix = format!("give the worker a cgroup with as many cores in each, or [cgroup], or {WITHOUT}");
+            Some(group.error("env", problem, &fix))
+        }
+        Outcome::Outside { units } => {
             let problem = format!("multicore SDR takes core numbers for cpu numbers, and would use {units}");
             Some(group.error("cpus", problem, &format!("take other cores as `sealbus-worker plan` does, or {WITHOUT}")))
         }
@@ -259,7 +273,7 @@ fn gpus_are_shared_by_locks(groups: &[PlacedGroup]) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     for (id, users) in users {
-        let requests: usize = users.iter().map(|group| group.concurrent).sum();
+        let requests = users.iter().fold(0_usize, |sum, group| sum.saturating_add(group.concurrent));
         let Some((first, rest)) = users.split_first() else { continue };
         let is_shared = |lock: &&String| rest.iter().all(|group| group.locks.contains(*lock));
         if requests > 1 && !first.locks.iter().any(|lock| is_shared(&lock)) {
@@ -287,14 +301,9 @@ fn memory_is_there(machine: &Machine, groups: &[PlacedGroup]) -> Vec<Finding> {
             findings.push(last.warning("memory", problem, "bind fewer to it, or use memory = \"prefer\""));
         }
     }
-    let total: u64 = machine.nodes.iter().map(|node| node.memory_bytes).sum();
+    let total = machine.memory_of_cores_bytes();
     // Huge pages are beside what a cgroup allows.
-    let huge: u64 = machine
-        .nodes
-        .iter()
-        .flat_map(|node| &node.huge_pages)
-        .map(|pages| pages.page_bytes.saturating_mul(pages.total))
-        .sum();
+    let huge = machine.nodes.iter().fold(0_u64, |sum, node| sum.saturating_add(node.huge_bytes()));
     let total = machine.memory_max_bytes.map_or(total, |most| most.saturating_add(huge).min(total));
     let all: Vec<&PlacedGroup> = groups.iter().collect();
     let needed = at_once(&all);

@@ -49,6 +49,16 @@ pub fn configuration(plan: &Plan, around: &Around) -> String {
     for group in &plan.groups {
         push_group(&mut text, group);
     }
+    for phase in &plan.elsewhere {
+        let (stage, bin) = (quoted(phase.name()), quoted(&format!("/path/to/what-hands-{phase}-on")));
+        let _ = writeln!(
+            text,
+            "# Done elsewhere (--only): name what hands it on.\n[[processor]]\nstage = {stage}\nbin = {bin}\n"
+        );
+    }
+    if plan.cgroups {
+        text.push_str("# The plan counts on it: in a cgroup of its own pc1 finds only its cores. See docs/cgroups.md.\n[cgroup]\n\n");
+    }
     push_reasons(&mut text, plan, &["limits"]);
     text.push_str("[limits.concurrent]\n");
     for (stage, most) in &plan.concurrent {

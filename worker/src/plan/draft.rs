@@ -1,7 +1,8 @@
 //! How many PC1s and how many GPUs: the numbers that allow the most sectors a day.
 //!
-//! All that fit are tried, with the bound of their pipeline as the measure. Of equals the one with the fewest PC1s and
-//! GPUs is taken: what they do not use is left to the rest.
+//! All that fit are tried, with the bound of their pipeline as the measure, and with each number of producers unless that is
+//! given. Of equals the one with the most producers is taken, then the one with the fewest PC1s and GPUs: what they do not use
+//! is left to the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,16 +11,21 @@ use sealbus_schema::Phase;
 use super::{
     budget::{Budget, Sharing},
     calc::steps,
+    gpus::{self, Chosen},
     multicore::{self, Outcome},
-    pipeline::{PipelineSpec, Servers, Work, bound},
+    pipeline::{PipelineSpec, Servers, Step, Work, bound},
     place::{Unit, Want, place, whole_cores},
-    request::{CannotPlan, Gpus, Request},
+    request::{CannotPlan, Request},
     times::{On, UsedTime, is_large},
 };
-use crate::topology::{Gpu, Machine};
+use crate::topology::Machine;
 
+/// Processors of a phase that is done elsewhere: enough that they are never short.
+const ELSEWHERE: usize = 10_000_000;
 /// Slots enough that they are never short.
 pub const SLOTS_MANY: usize = 10_000_000;
+/// The numbers of producers that are tried, the library's own first. More of them bring nothing that anybody has measured.
+const PRODUCERS: [usize; 3] = [3, 2, 1];
 /// Another choice must be this much better to be taken.
 const BETTER: f64 = 1.0005;
 /// Cores that are kept free of PC1 for each GPU, where the machine has enough: it must be fed.
@@ -46,6 +52,8 @@ pub struct Site<'a> {
     pub budget: Budget,
     /// GPUs that are only imagined.
     pub imagined: Vec<String>,
+    /// GPUs that are there and not used, with the reason.
+    pub left_out: Vec<String>,
 }
 
 /// What was chosen.
@@ -65,10 +73,14 @@ pub struct Draft {
     pub sharing: Sharing,
     /// The cores that are not PC1's: positions in `Machine::cores`.
     pub rest: Vec<usize>,
+    /// How many these are.
+    pub rest_cores: usize,
     /// How many PC1s memory has room for.
     pub fits_memory: usize,
-    /// How many PC1s have cores in some cache.
+    /// How many PC1s have cores in some cache, and memory on the node of these.
     pub fits_cores: usize,
+    /// How many would have cores if nodes had memory enough.
+    pub fits_cores_alone: usize,
     /// Sectors a day, at most, with slots enough.
     pub per_day: f64,
     /// Why PC1 does without multicore SDR, where it does.
@@ -80,20 +92,37 @@ impl<'a> Site<'a> {
     pub fn new(machine: &Machine, request: &'a Request) -> Result<Self, CannotPlan> {
         let mut machine = machine.clone();
         if let Some(bytes) = request.memory_bytes {
-            let nodes = machine.nodes.len().max(1) as u64;
-            machine.nodes.iter_mut().for_each(|node| node.memory_bytes = bytes / nodes);
-            machine.memory_max_bytes = None;
+            spread_memory(&mut machine, bytes);
         }
-        let imagined = choose_gpus(&mut machine, &request.gpus)?;
+        let Chosen { imagined, left_out } = gpus::choose(&mut machine, request)?;
         let budget = Budget::new(&machine, request);
-        Ok(Self { machine, request, budget, imagined })
+        Ok(Self { machine, request, budget, imagined, left_out })
     }
 
     /// The pipeline of a draft, with so many processors for the small phases.
     #[must_use]
     pub fn pipeline(&self, draft: &Draft, slots: usize, small: &BTreeMap<Phase, usize>) -> PipelineSpec {
+        let gpus = self.gpu_locks(draft).into_iter().map(|lock| (lock, 1)).collect();
+        self.pipeline_of(draft, slots, small, gpus)
+    }
+
+    /// Sectors a day, at most, with slots enough. All GPUs are one lock here: they are alike, and each sector may take any.
+    fn per_day(&self, draft: &Draft) -> f64 {
+        let count = self.gpu_locks(draft).len();
+        let gpus = if count > 0 { vec![("gpus".to_owned(), count)] } else { Vec::new() };
+        bound(&self.pipeline_of(draft, SLOTS_MANY, &BTreeMap::new(), gpus))
+    }
+
+    /// The same with locks for PC2 and C2, each so often.
+    fn pipeline_of(
+        &self,
+        draft: &Draft,
+        slots: usize,
+        small: &BTreeMap<Phase, usize>,
+        gpus: Vec<(String, usize)>,
+    ) -> PipelineSpec {
         let turns = draft.sharing == Sharing::Turns;
-        let mut locks: BTreeMap<String, usize> = self.gpu_locks(draft).into_iter().map(|lock| (lock, 1)).collect();
+        let mut locks: BTreeMap<String, usize> = gpus.iter().cloned().collect();
         if turns {
             locks.insert(MEMORY_LOCK.to_owned(), 1);
         }
@@ -104,15 +133,21 @@ impl<'a> Site<'a> {
         let with_memory = |locks: [Option<String>; 2]| -> BTreeSet<String> {
             locks.into_iter().flatten().chain(turns.then(|| MEMORY_LOCK.to_owned())).collect()
         };
-        let works = Phase::ALL.into_iter().map(|stage| {
+        let works = Phase::ALL.into_iter().filter(|&stage| self.request.has_files() || self.request.does(stage));
+        let works = works.map(|stage| {
             let time_ms = self.time(draft, stage).time_ms;
             let servers = match stage {
+                // Whoever does it is taken to be fast enough.
+                _ if !self.request.does(stage) => {
+                    vec![Servers { count: ELSEWHERE, time_ms, locks: BTreeSet::new() }]
+                }
                 Phase::Pc1 => vec![Servers { count: draft.pc1s, time_ms, locks: with_memory([None, None]) }],
                 Phase::Pc2 | Phase::C2 => {
-                    let locks = self.gpu_locks(draft).into_iter();
-                    locks
-                        .map(|lock| Servers { count: 1, time_ms, locks: with_memory([Some(lock), c2_lock(stage)]) })
-                        .collect()
+                    let on_gpu = |(lock, count): &(String, usize)| {
+                        let locks = with_memory([Some(lock.clone()), c2_lock(stage)]);
+                        Servers { count: *count, time_ms, locks }
+                    };
+                    gpus.iter().map(on_gpu).collect()
                 }
                 _ => vec![Servers {
                     count: small.get(&stage).copied().unwrap_or(SMALL_MAX),
@@ -123,16 +158,22 @@ impl<'a> Site<'a> {
             let staggered_ms = if stage == Phase::Pc1 { self.staggered_secs(draft) * 1000 } else { 0 };
             Work { stage, servers, concurrent: None, staggered_ms }
         });
-        PipelineSpec { slots, steps: steps(works.collect(), self.request.times.waits()), locks }
+        let works: Vec<Work> = works.collect();
+        let steps = match self.request.has_files() {
+            true => steps(works, self.request.times.waits()),
+            false => works.into_iter().map(Step::Work).collect(),
+        };
+        PipelineSpec { slots, steps, locks }
     }
 
     /// How long a phase takes in a draft.
     #[must_use]
     pub fn time(&self, draft: &Draft, stage: Phase) -> UsedTime {
         let on = match stage {
-            Phase::Pc1 if draft.want.producers.is_some() => On::Multicore,
+            Phase::Pc1 if draft.want.producers.is_some() || !self.request.does(Phase::Pc1) => On::Multicore,
+            Phase::Pc2 | Phase::C2 if !self.request.does(stage) => On::Gpu,
             Phase::Pc2 | Phase::C2 if draft.gpus > 0 => On::Gpu,
-            Phase::Pc2 | Phase::C2 => On::Cores(draft.rest.len()),
+            Phase::Pc2 | Phase::C2 => On::Cores(draft.rest_cores),
             _ => On::Any,
         };
         self.request.times.phase(stage, on)
@@ -141,6 +182,9 @@ impl<'a> Site<'a> {
     /// The lock of each place where PC2 and C2 run.
     #[must_use]
     pub fn gpu_locks(&self, draft: &Draft) -> Vec<String> {
+        if !self.request.proves() {
+            return Vec::new();
+        }
         if draft.gpus == 0 {
             return vec![CPU_LOCK.to_owned()];
         }
@@ -153,7 +197,7 @@ impl<'a> Site<'a> {
         if draft.pc1s < 2 || !is_large(self.request.sector_size) {
             return 0;
         }
-        let apart = self.time(draft, Phase::Pc1).time_ms / 1000 / (4 * draft.pc1s as u64);
+        let apart = self.time(draft, Phase::Pc1).time_ms / 1000 / 4 / draft.pc1s as u64;
         apart.min(300) / 10 * 10
     }
 
@@ -183,77 +227,154 @@ pub fn choose(site: &Site<'_>) -> Result<Draft, CannotPlan> {
     if machine.cores.is_empty() {
         return Err(CannotPlan::NoCores { machine: super::explain::machine(machine) });
     }
-    let (want, units, single) = units(site);
-    let shared = units.is_none();
-    let units = units.unwrap_or_default();
-    let gpus = machine.gpus.len();
-    let mut best: Option<Draft> = None;
-    let used = if gpus == 0 { 0..=0 } else { 1..=gpus };
-    for (used, c2s) in used.flat_map(|used| (1..=used.max(1)).rev().map(move |c2s| (used, c2s))) {
-        let Some((most, sharing)) = site.budget.pc1s(site.request, used.max(1), c2s) else { continue };
-        let fits_cores = if shared { machine.cores.len() } else { units.len() };
-        for pc1s in 1..=most.min(fits_cores) {
-            let units = if shared { Vec::new() } else { units[..pc1s].to_vec() };
-            let rest = rest(machine, &units);
-            if !shared && rest.len() < least_rest(machine, used) && pc1s > 1 {
-                break;
-            }
-            let single = single.clone();
-            let draft = Draft {
-                pc1s,
-                units,
-                want,
-                gpus: used,
-                c2s,
-                sharing,
-                rest,
-                fits_memory: most,
-                fits_cores,
-                per_day: 0.0,
-                single,
-            };
-            let per_day = bound(&site.pipeline(&draft, SLOTS_MANY, &BTreeMap::new()));
-            if best.as_ref().is_none_or(|best| per_day > best.per_day * BETTER) {
-                best = Some(Draft { per_day, ..draft });
-            }
+    let tried: &[usize] = match &site.request.producers {
+        Some(given) => std::slice::from_ref(given),
+        None => &PRODUCERS,
+    };
+    let mut best: Option<(Draft, Choice)> = None;
+    let mut seen: Vec<Want> = Vec::new();
+    for &producers in tried {
+        let choice = units(site, producers);
+        if seen.contains(&choice.want) {
+            continue;
+        }
+        seen.push(choice.want);
+        let better_than = best.as_ref().map(|(best, _)| best.per_day);
+        if let Some(draft) = best_with(site, &choice, better_than) {
+            best = Some((draft, choice));
         }
     }
-    if let Some(best) = &mut best {
-        best.units.sort_by(|a, b| (a.node, a.cache, &a.cores).cmp(&(b.node, b.cache, &b.cores)));
-    }
-    best.ok_or_else(|| site.budget.refusal(super::explain::machine(machine), site.request))
+    let Some((draft, choice)) = best else {
+        return Err(site.budget.refusal(super::explain::machine(machine), site.request));
+    };
+    let mut units = choice.units.map_or_else(Vec::new, |mut units| {
+        units.truncate(draft.pc1s);
+        units
+    });
+    units.sort_by(|a, b| (a.node, a.cache, &a.cores).cmp(&(b.node, b.cache, &b.cores)));
+    let rest = rest(machine, &units);
+    Ok(Draft { units, rest, single: choice.single, ..draft })
 }
 
-/// What each PC1 wants and where there is room for it, `None` where it shares all cores with the rest; and why it does without
-/// multicore SDR, where it does.
-pub fn units(site: &Site<'_>) -> (Want, Option<Vec<Unit>>, Option<String>) {
-    let machine = &site.machine;
-    let alone = Want { cores: 1, producers: None };
-    if !is_large(site.request.sector_size) || machine.cores.len() < 2 {
-        return (alone, None, None);
-    }
-    let on_node = site.budget.pc1s_on_node(site.request);
-    let largest = (0..machine.caches.len()).map(|cache| whole_cores(machine, cache).len()).max().unwrap_or(1);
-    let cores = (site.request.producers + 1).min(largest).min(machine.cores.len() - 1).max(1);
-    if cores > 1 {
-        let want = Want { cores, producers: Some(cores - 1) };
-        let units = place(machine, want, machine.cores.len(), &on_node);
-        if !units.is_empty() || on_node.iter().all(|&room| room == 0) {
-            return (want, Some(units), None);
+/// The best with what PC1s want, if it is better than so many sectors a day; without units and rest.
+fn best_with(site: &Site<'_>, choice: &Choice, better_than: Option<f64>) -> Option<Draft> {
+    let (machine, request) = (&site.machine, site.request);
+    let cores = machine.cores.len();
+    let gpus = if request.proves() { machine.gpus.len() } else { 0 };
+    let fits_cores = choice.units.as_ref().map_or(cores, Vec::len);
+    let mut best: Option<Draft> = None;
+    let mut better_than = better_than.unwrap_or(-1.0);
+    let used = if gpus == 0 { 0..=0 } else { 1..=gpus };
+    for used in used {
+        for c2s in (1..=used.max(1)).rev() {
+            let proofs = if request.proves() { used.max(1) } else { 0 };
+            let Some((most, sharing)) = site.budget.pc1s(request, proofs, c2s) else { continue };
+            let draft = |pc1s: usize| {
+                let taken = if choice.units.is_some() { pc1s.saturating_mul(choice.want.cores) } else { 0 };
+                let draft = Draft {
+                    pc1s,
+                    units: Vec::new(),
+                    want: choice.want,
+                    gpus: used,
+                    c2s: c2s.min(proofs),
+                    sharing,
+                    rest: Vec::new(),
+                    rest_cores: cores.saturating_sub(taken),
+                    fits_memory: most,
+                    fits_cores,
+                    fits_cores_alone: choice.fits_alone,
+                    per_day: 0.0,
+                    single: None,
+                };
+                Draft { per_day: site.per_day(&draft), ..draft }
+            };
+            let kept = match choice.units {
+                Some(_) => ((cores - least_rest(machine, used)) / choice.want.cores).max(1),
+                None => usize::MAX,
+            };
+            let pc1s = match request.does(Phase::Pc1) {
+                true => (1, most.min(fits_cores).min(kept)),
+                false => (0, 0),
+            };
+            // Without a GPU PC2 and C2 are slower the more PC1s there are, so that each number is tried.
+            let found = match used == 0 && request.proves() {
+                true => (pc1s.0..=pc1s.1)
+                    .map(draft)
+                    .reduce(|best, next| if next.per_day > best.per_day * BETTER { next } else { best }),
+                false => fewest(pc1s, draft),
+            };
+            if let Some(found) = found.filter(|found| found.per_day > better_than * BETTER) {
+                better_than = found.per_day;
+                best = Some(found);
+            }
+            // Fewer C2s at the same time make room for PC1s, and there is room for all that have cores.
+            if sharing == Sharing::Roomy && most >= fits_cores {
+                break;
+            }
         }
     }
-    let units = place(machine, alone, machine.cores.len(), &on_node);
-    let why = match multicore::outcome(machine, &machine.units(), cores.max(2) - 1) {
-        _ if site.request.producers == 0 => "none of its producers is wanted (--producers 0)".to_owned(),
+    best
+}
+
+/// The fewest PC1s that do about as much as the most of them would; more of them never do less.
+fn fewest((least, most): (usize, usize), draft: impl Fn(usize) -> Draft) -> Option<Draft> {
+    let with_most = (least <= most).then(|| draft(most))?;
+    let (mut best, mut low) = (with_most.clone(), least);
+    while low < best.pc1s {
+        let middle = draft(low + (best.pc1s - low) / 2);
+        match middle.per_day * BETTER >= with_most.per_day {
+            true => best = middle,
+            false => low = middle.pc1s + 1,
+        }
+    }
+    Some(best)
+}
+
+/// What each PC1 wants and where there is room for it.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// What each wants.
+    pub want: Want,
+    /// Cores for each; `None` where they share all cores with the rest.
+    pub units: Option<Vec<Unit>>,
+    /// How many would have cores if nodes had memory enough.
+    pub fits_alone: usize,
+    /// Why they do without multicore SDR, where they do.
+    pub single: Option<String>,
+}
+
+/// What each PC1 wants with so many producers, or fewer where no cache has cores for them, and where there is room for it.
+pub fn units(site: &Site<'_>, producers: usize) -> Choice {
+    let machine = &site.machine;
+    let in_cgroup = site.request.cgroups;
+    let alone = Want { cores: 1, producers: None, in_cgroup };
+    if !is_large(site.request.sector_size) || machine.cores.len() < 2 || !site.request.does(Phase::Pc1) {
+        return Choice { want: alone, units: None, fits_alone: machine.cores.len(), single: None };
+    }
+    let on_node = site.budget.pc1s_on_node(site.request);
+    let largest = whole_cores(machine).iter().map(Vec::len).max().unwrap_or(1);
+    let cores = producers.saturating_add(1).min(largest).min(machine.cores.len() - 1).max(1);
+    let placed = |want: Want, single| {
+        let most = machine.cores.len();
+        let (units, room) = (place(machine, want, most, &on_node), vec![usize::MAX; machine.nodes.len()]);
+        let fits_alone = if units.len() < most { place(machine, want, most, &room).len() } else { most };
+        Choice { want, units: Some(units), fits_alone, single }
+    };
+    if cores > 1 {
+        let choice = placed(Want { cores, producers: Some(cores - 1), in_cgroup }, None);
+        if choice.units.as_ref().is_some_and(|units| !units.is_empty()) || on_node.iter().all(|&room| room == 0) {
+            return choice;
+        }
+    }
+    let all = machine.units();
+    let why = match multicore::outcome(machine, &all, cores.max(2) - 1, false) {
+        _ if producers == 0 => "none of its producers is wanted (--producers 0)".to_owned(),
         _ if cores == 1 => "no two cores for it share a cache".to_owned(),
-        Outcome::Panics { cores, caches } => format!(
-            "it panics where {cores} cores are not evenly divided among {caches} caches (a worker that is given as many of \
-             each cache could use it)"
-        ),
+        Outcome::Panics { cores, groups, level } => multicore::why_it_panics(cores, groups, &level),
         _ => "it takes core numbers for cpu numbers, and these differ here (where core 1 is cpu 1 and so on, it could be used)"
             .to_owned(),
     };
-    (alone, Some(units), Some(why))
+    placed(alone, Some(why))
 }
 
 /// The cores that no PC1 has.
@@ -268,33 +389,18 @@ pub fn least_rest(machine: &Machine, gpus: usize) -> usize {
     (CORES_PER_GPU * gpus).min(machine.cores.len() / 4).max(1)
 }
 
-/// Leaves the machine with the GPUs that are asked for. Those that it does not have are told.
-fn choose_gpus(machine: &mut Machine, gpus: &Gpus) -> Result<Vec<String>, CannotPlan> {
-    match gpus {
-        Gpus::All => Ok(Vec::new()),
-        Gpus::Count(count) => {
-            machine.gpus.truncate(*count);
-            let mut imagined = Vec::new();
-            for number in (0..).take(count + machine.gpus.len()) {
-                let id = format!("{number}");
-                if machine.gpus.len() < *count && !machine.gpus.iter().any(|gpu| gpu.id == id) {
-                    imagined.push(id.clone());
-                    machine.gpus.push(Gpu { id, name: "imagined".to_owned(), pci: None, node: None, memory_bytes: 0 });
-                }
-            }
-            Ok(imagined)
-        }
-        Gpus::Named(names) => {
-            let has = machine.gpus.iter().map(|gpu| gpu.id.as_str()).collect::<Vec<_>>().join(", ");
-            let has = if has.is_empty() { "none".to_owned() } else { has };
-            let missing = |name: &&String| !machine.gpus.iter().any(|gpu| gpu.id == **name);
-            if let Some(name) = names.iter().find(missing) {
-                return Err(CannotPlan::NoGpu { name: name.clone(), has });
-            }
-            machine.gpus.retain(|gpu| names.contains(&gpu.id));
-            Ok(Vec::new())
-        }
+/// Gives a machine other memory: as much more or less for each node, as far as it has cores and is known, else the same for each.
+fn spread_memory(machine: &mut Machine, bytes: u64) {
+    let known = machine.memory_of_cores_bytes();
+    let nodes = machine.nodes.iter().filter(|node| node.has_cores).count().max(1) as u64;
+    for node in &mut machine.nodes {
+        node.memory_bytes = match (node.has_cores, known) {
+            (false, _) => 0,
+            (true, 0) => bytes / nodes,
+            (true, known) => (u128::from(bytes) * u128::from(node.memory_bytes) / u128::from(known)) as u64,
+        };
     }
+    machine.memory_max_bytes = None;
 }
 
 /// The lock of a GPU, by its position.

@@ -1,6 +1,6 @@
 //! A plan for people.
 
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
 use super::{
     calc,
@@ -23,8 +23,8 @@ pub fn machine(machine: &Machine) -> String {
     };
     let cores = machine.cores.len();
     let threads: usize = machine.cores.iter().map(|core| core.units.len()).sum();
-    let used = (0..machine.caches.len()).filter(|&cache| !machine.cores_of_cache(cache).is_empty()).count();
-    let memory: u64 = machine.nodes.iter().map(|node| node.memory_bytes).sum();
+    let used = machine.cores.iter().map(|core| core.cache).collect::<BTreeSet<_>>().len();
+    let memory = machine.memory_of_cores_bytes();
     let mut parts = vec![
         counted(machine.packages, "socket"),
         counted(machine.nodes.len(), "NUMA node"),
@@ -116,6 +116,9 @@ fn limits(plan: &Plan) -> String {
             None => slots.push((place, 1)),
         }
     }
+    if plan.slots.is_empty() {
+        return text;
+    }
     let places = slots.into_iter().map(|(place, count)| format!("{count} in {place}")).collect();
     let _ = writeln!(
         text,
@@ -130,14 +133,19 @@ fn limits(plan: &Plan) -> String {
 fn expected(plan: &Plan, more: bool) -> String {
     let steady = &plan.steady;
     let mut text = format!(
-        "\nExpected\n  {} sectors a day, short of {}; no order of work could do more than {}\n  a sector is in its slot for {}, \
-         {} of it waiting for processors\n",
+        "\nExpected\n  {} sectors a day, short of {}; no order of work could do more than {}\n",
         units::rate(steady.sectors_per_day),
         short_of(steady),
         units::rate(steady.bound_per_day),
-        units::time(steady.slot_ms),
-        units::time(steady.slot_ms.saturating_sub(steady.slot_least_ms)),
     );
+    if !plan.slots.is_empty() {
+        let _ = writeln!(
+            text,
+            "  a sector is in its slot for {}, {} of it waiting for processors",
+            units::time(steady.slot_ms),
+            units::time(steady.slot_ms.saturating_sub(steady.slot_least_ms)),
+        );
+    }
     if more {
         for line in calc::phases(steady).lines() {
             let _ = writeln!(text, "  {line}");

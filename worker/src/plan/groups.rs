@@ -20,7 +20,7 @@ const NEAR_CORES_MIN: usize = 2;
 #[must_use]
 pub fn groups(site: &Site<'_>, draft: &Draft, small: &BTreeMap<Phase, usize>) -> Vec<Group> {
     let mut groups = Vec::new();
-    for stage in Phase::ALL {
+    for stage in Phase::ALL.into_iter().filter(|&stage| site.request.does(stage)) {
         match stage {
             Phase::Pc1 if draft.units.is_empty() => groups.push(pc1_anywhere(site, draft)),
             Phase::Pc1 => groups.extend((0..draft.units.len()).map(|unit| pc1(site, draft, unit))),
@@ -108,7 +108,8 @@ fn on_rest(site: &Site<'_>, draft: &Draft, stage: Phase) -> Group {
 /// What may be used and is not PC1's; also the parts of cores that are not whole.
 #[must_use]
 pub fn rest_cpus(site: &Site<'_>, draft: &Draft) -> CpuSet {
-    draft.units.iter().fold(site.machine.units(), |left, unit| left.difference(&unit.cpus))
+    let taken: CpuSet = draft.units.iter().flat_map(|unit| unit.cpus.iter()).collect();
+    site.machine.units().difference(&taken)
 }
 
 fn memory_lock(draft: &Draft) -> Vec<String> {

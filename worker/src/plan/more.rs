@@ -22,9 +22,10 @@ pub fn more(machine: &Machine, request: &Request, plan: &Plan) -> Vec<More> {
             all.push(More { what, sectors_per_day: then, gain_per_day: then - now });
         }
     };
-    let gpus = plan_gpus(machine, request);
-    let with_gpu = Request { gpus: Gpus::Count(gpus + 1), ..request.clone() };
-    try_with("one more GPU".to_owned(), machine, &with_gpu);
+    let with_gpu = Request { gpus: one_more(request, plan), ..request.clone() };
+    if request.proves() {
+        try_with("one more GPU".to_owned(), machine, &with_gpu);
+    }
     if let Some((bytes, with_disk)) = with_disk(machine, request, plan) {
         try_with(format!("one more NVMe of {}", units::bytes(bytes)), machine, &with_disk);
     }
@@ -32,25 +33,30 @@ pub fn more(machine: &Machine, request: &Request, plan: &Plan) -> Vec<More> {
         let bank = units::bytes(BANK_BYTES);
         let (machine, with_memory) = with_memory(machine, request);
         try_with(format!("{bank} more memory"), &machine, &with_memory);
-        let both = Request { gpus: with_gpu.gpus.clone(), ..with_memory };
-        try_with(format!("a GPU and {bank}"), &machine, &both);
+        if request.proves() {
+            let both = Request { gpus: with_gpu.gpus.clone(), ..with_memory };
+            try_with(format!("a GPU and {bank}"), &machine, &both);
+        }
     }
-    let with_slot = Request { slots: Some(plan.slots.len() + 1), places: unlimited(), ..request.clone() };
-    try_with("one more slot".to_owned(), machine, &with_slot);
+    if request.has_files() {
+        let with_slot = Request { slots: Some(plan.slots.len() + 1), places: unlimited(), ..request.clone() };
+        try_with("one more slot".to_owned(), machine, &with_slot);
+    }
     all
 }
 
-fn plan_gpus(machine: &Machine, request: &Request) -> usize {
-    match &request.gpus {
-        Gpus::All => machine.gpus.len(),
-        Gpus::Count(count) => *count,
-        Gpus::Named(names) => names.len(),
-    }
+/// As many as there are for the plan, and one that is imagined where there is no other.
+fn one_more(request: &Request, plan: &Plan) -> Gpus {
+    Gpus::Count(match &request.gpus {
+        Gpus::All => plan.gpus.saturating_add(1),
+        Gpus::Count(count) => count.saturating_add(1),
+        Gpus::Named(names) => names.len().saturating_add(1),
+    })
 }
 
 /// The places with one more like the largest, and its size; nothing where the room is not known.
 fn with_disk(machine: &Machine, request: &Request, plan: &Plan) -> Option<(u64, Request)> {
-    if request.slots.is_some() {
+    if request.slots.is_some() || !request.has_files() {
         return None;
     }
     let disks = machine.disks.iter().filter(|disk| !disk.rotational && disk.bytes > 0);
@@ -60,7 +66,7 @@ fn with_disk(machine: &Machine, request: &Request, plan: &Plan) -> Option<(u64, 
     };
     let largest = places.iter().map(|place| place.bytes).collect::<Option<Vec<u64>>>()?.into_iter().max()?;
     // Free room of a full disk is no example.
-    let bytes = if largest < plan.slot_bytes * 2 { DISK_BYTES } else { largest };
+    let bytes = if largest < plan.slot_bytes.saturating_mul(2) { DISK_BYTES } else { largest };
     places.push(Place { path: "more".into(), bytes: Some(bytes) });
     Some((bytes, Request { places, ..request.clone() }))
 }
@@ -68,10 +74,12 @@ fn with_disk(machine: &Machine, request: &Request, plan: &Plan) -> Option<(u64, 
 /// The memory spread over the nodes.
 fn with_memory(machine: &Machine, request: &Request) -> (Machine, Request) {
     let mut machine = machine.clone();
-    let nodes = machine.nodes.len().max(1) as u64;
-    machine.nodes.iter_mut().for_each(|node| node.memory_bytes += BANK_BYTES / nodes);
-    machine.memory_max_bytes = machine.memory_max_bytes.map(|most| most + BANK_BYTES);
-    let memory_bytes = request.memory_bytes.map(|bytes| bytes + BANK_BYTES);
+    let nodes = machine.nodes.iter().filter(|node| node.has_cores).count().max(1) as u64;
+    for node in machine.nodes.iter_mut().filter(|node| node.has_cores) {
+        node.memory_bytes = node.memory_bytes.saturating_add(BANK_BYTES / nodes);
+    }
+    machine.memory_max_bytes = machine.memory_max_bytes.map(|most| most.saturating_add(BANK_BYTES));
+    let memory_bytes = request.memory_bytes.map(|bytes| bytes.saturating_add(BANK_BYTES));
     (machine, Request { memory_bytes, ..request.clone() })
 }
 
@@ -83,7 +91,7 @@ fn unlimited() -> Vec<Place> {
 #[must_use]
 pub fn one_core_each(machine: &Machine, request: &Request, plan: &Plan) -> Vec<String> {
     let is_multicore = plan.groups.iter().any(|group| group.producers.is_some());
-    let alone = Request { producers: 0, slots: None, places: unlimited(), ..request.clone() };
+    let alone = Request { producers: Some(0), slots: None, places: unlimited(), ..request.clone() };
     let Some(with) = is_multicore.then(|| without_more(machine, &alone).ok()).flatten() else { return Vec::new() };
     if with.steady.sectors_per_day < 1.1 * plan.steady.bound_per_day {
         return Vec::new();

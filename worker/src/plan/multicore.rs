@@ -1,20 +1,18 @@
 //! What the proofs library's multicore SDR makes of the cores that it is given.
 //!
-//! `storage-proofs-porep` (`stacked/vanilla/cores.rs`) looks at *all* cores that the process's topology shows, not only at
-//! those that the process is bound to. It divides them by the number of shared caches, asserts that nothing remains, and
-//! numbers units of (producers + 1) cores through. Of each unit it keeps the cores whose *logical* number, taken for an
-//! operating system's one, is in the process's cpuset. The first unit that has a core left is used: the main thread is
-//! bound to its first core, each producer to one of the others. Without any unit nothing is bound, and the threads stay
-//! in the cpuset as a whole, which is as good where it has just as many cores.
+//! `storage-proofs-porep` (`stacked/vanilla/cores.rs`) looks at *all* cores that its process's cgroup allows
+//! ([`Sight`](crate::topology::Sight)), not only at those that the process is bound to. It divides them by the number of shared
+//! parts of the first level above them, asserts that nothing remains, and numbers units of (producers + 1) cores through. Of each
+//! unit it keeps the cores whose *logical* number, taken for an operating system's one, is in the process's affinity. The first
+//! unit that has a core left is used: the main thread is bound to its first core, each producer to one of the others. Without
+//! any unit nothing is bound, and the threads stay in the affinity as a whole, which is as good where it has just as many cores.
 
-use std::collections::BTreeSet;
-
-use crate::topology::{CpuSet, Machine};
+use crate::topology::{CpuSet, Machine, Sight};
 
 /// What happens to a PC1 that is bound to a cpuset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Each thread gets a core of its own in the cpuset: positions in `Machine::cores`.
+    /// Each thread gets a core of its own in the cpuset: positions in `Sight::cores`.
     Bound(Vec<usize>),
     /// The library finds no unit; the threads share the cpuset.
     Unbound,
@@ -25,17 +23,19 @@ pub enum Outcome {
         /// Threads that there are.
         threads: usize,
     },
-    /// A thread is bound to a core that is not in the cpuset: a position in `Machine::cores`.
+    /// A thread is bound to a core that is not in the cpuset.
     Outside {
-        /// That core.
-        core: usize,
+        /// The processing units of that core.
+        units: CpuSet,
     },
     /// The process panics.
     Panics {
         /// Cores that it sees.
         cores: usize,
-        /// Shared caches that it sees.
-        caches: usize,
+        /// Shared parts that it sees.
+        groups: usize,
+        /// What these are.
+        level: String,
     },
 }
 
@@ -47,48 +47,67 @@ impl Outcome {
     }
 }
 
-/// What becomes of a PC1 with so many producers that is bound to `cpus`.
+/// What becomes of a PC1 with so many producers that is bound to `cpus`. With `in_cgroup` its process has a cgroup that allows
+/// nothing else.
 #[must_use]
-pub fn outcome(machine: &Machine, cpus: &CpuSet, producers: usize) -> Outcome {
-    let (cores, caches) = (machine.cores.len(), shared_caches(machine));
-    let threads = producers + 1;
-    if cores == 0 {
-        return Outcome::Unbound;
+pub fn outcome(machine: &Machine, cpus: &CpuSet, producers: usize, in_cgroup: bool) -> Outcome {
+    match in_cgroup {
+        true => seen(&machine.sight.within(cpus), cpus, producers),
+        false => seen(&machine.sight, cpus, producers),
     }
-    if !cores.is_multiple_of(caches) {
-        return Outcome::Panics { cores, caches };
+}
+
+fn seen(sight: &Sight, cpus: &CpuSet, producers: usize) -> Outcome {
+    let (cores, (groups, level)) = (sight.cores.len(), sight.groups());
+    if !sight.is_even() {
+        return Outcome::Panics { cores, groups, level: level.to_owned() };
     }
-    let kept = |unit: Vec<usize>| -> Vec<usize> {
-        unit.into_iter().filter(|&core| u32::try_from(core).is_ok_and(|index| cpus.contains(index))).collect()
-    };
-    let Some(unit) = units(cores, caches, threads).map(kept).find(|unit| !unit.is_empty()) else {
-        return Outcome::Unbound;
-    };
-    let is_outside =
-        |&&core: &&usize| machine.cores[core].units.iter().next().is_none_or(|first| !cpus.contains(first));
+    let threads = producers.saturating_add(1);
+    let Some(unit) = first_kept(cores, groups, threads, cpus) else { return Outcome::Unbound };
+    // Of a core the thread gets the unit with the lowest number.
+    let is_outside = |&&core: &&usize| sight.cores[core].iter().next().is_none_or(|first| !cpus.contains(first));
     match unit.iter().find(is_outside) {
-        Some(&core) => Outcome::Outside { core },
+        Some(&core) => Outcome::Outside { units: sight.cores[core].clone() },
         None if unit.len() < threads => Outcome::Partial { cores: unit.len(), threads },
         None => Outcome::Bound(unit),
     }
 }
 
+/// What is left of the first unit of which something is.
+fn first_kept(cores: usize, groups: usize, threads: usize, cpus: &CpuSet) -> Option<Vec<usize>> {
+    let group = cores / groups.max(1);
+    let rounds = group / threads.max(1);
+    // In which unit a core is, by its number. The last cores of a group may be in none.
+    let unit_of = |core: usize| {
+        let (group, round) = (core / group, core % group / threads);
+        (round < rounds).then_some(round * groups + group)
+    };
+    let numbers = cpus.iter().filter_map(|index| usize::try_from(index).ok()).filter(|&index| index < cores);
+    let unit = numbers.filter_map(unit_of).min()?;
+    let first = unit % groups * group + unit / groups * threads;
+    let is_kept = |core: &usize| u32::try_from(*core).is_ok_and(|index| cpus.contains(index));
+    Some((first..first + threads).filter(is_kept).collect())
+}
+
 /// Cores that are bound together whatever the cpuset: logical numbers, in the order in which the library hands them out.
-pub fn units(cores: usize, caches: usize, threads: usize) -> impl Iterator<Item = Vec<usize>> {
-    let group = cores / caches;
-    let rounds = group / threads;
-    (0..caches * rounds).map(move |unit| {
-        let first = (unit * group) % cores + unit / caches * threads;
+pub fn units(cores: usize, groups: usize, threads: usize) -> impl Iterator<Item = Vec<usize>> {
+    let group = cores / groups.max(1);
+    let rounds = group / threads.max(1);
+    (0..groups * rounds).map(move |unit| {
+        let first = (unit * group) % cores + unit / groups * threads;
         (first..first + threads).collect()
     })
 }
 
-/// The number of shared caches as the library counts it: of the first level above the cores that has fewer parts than
-/// there are cores.
+/// Why it cannot be used, and what would help.
 #[must_use]
-pub fn shared_caches(machine: &Machine) -> usize {
-    let known: BTreeSet<usize> =
-        machine.cores.iter().map(|core| core.cache).filter(|&cache| machine.caches[cache].bytes > 0).collect();
-    let levels = [known.len(), machine.packages];
-    levels.into_iter().find(|&count| count > 0 && count < machine.cores.len()).unwrap_or(1)
+pub fn why_it_panics(cores: usize, groups: usize, level: &str) -> String {
+    match cores {
+        0 => "hwloc tells the proofs library of no cores here, so that it panics".to_owned(),
+        _ => format!(
+            "it panics where {cores} cores are not evenly divided among {groups} {level}. It looks at all cores of the worker's \
+             cgroup, whatever its affinity: only a cgroup helps, one with as many cores in each, or one for each processor \
+             ([cgroup] in the configuration, --cgroups here)"
+        ),
+    }
 }

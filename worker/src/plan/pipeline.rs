@@ -187,7 +187,7 @@ impl Work {
     /// How many are served at the same time, at most.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        let all = self.servers.iter().map(|servers| servers.count).sum();
+        let all = self.servers.iter().fold(0_usize, |sum, servers| sum.saturating_add(servers.count));
         self.concurrent.map_or(all, |most| most.min(all))
     }
 
@@ -285,7 +285,8 @@ pub fn bounds(spec: &PipelineSpec) -> Vec<Bound> {
 /// phases is exact, as the least cut of a flow: what goes through phases, servers and locks can be split like that. That
 /// leaves out only what starts that are kept apart cost; for one lock, [`staggered_lock_per_day`] adds that.
 fn locks_per_day(spec: &PipelineSpec, among: &BTreeSet<&String>) -> f64 {
-    let units: usize = among.iter().filter_map(|name| spec.locks.get(*name)).sum();
+    let units =
+        among.iter().filter_map(|name| spec.locks.get(*name)).fold(0_usize, |sum, &units| sum.saturating_add(units));
     costs_per_day(spec, units as f64, |_, servers| servers.held_ms(among) as f64)
 }
 

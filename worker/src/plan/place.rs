@@ -30,6 +30,8 @@ pub struct Want {
     pub cores: usize,
     /// Producers of multicore SDR; `None` for one thread.
     pub producers: Option<usize>,
+    /// Whether its process has a cgroup with nothing else.
+    pub in_cgroup: bool,
 }
 
 /// Places as many PC1s as there is room for, at most `most`, and at most `on_node[node]` on each node.
@@ -38,7 +40,7 @@ pub struct Want {
 /// fewest yet, on the node with the most room. Caches where no set of cores would do are left out.
 #[must_use]
 pub fn place(machine: &Machine, want: Want, most: usize, on_node: &[usize]) -> Vec<Unit> {
-    let mut free: Vec<Vec<usize>> = (0..machine.caches.len()).map(|cache| whole_cores(machine, cache)).collect();
+    let mut free = whole_cores(machine);
     let mut left = on_node.to_vec();
     let mut in_cache = vec![0_usize; machine.caches.len()];
     let mut units = Vec::new();
@@ -65,15 +67,24 @@ pub fn place(machine: &Machine, want: Want, most: usize, on_node: &[usize]) -> V
 /// The processing units of cores.
 #[must_use]
 pub fn cpus_of(machine: &Machine, cores: &[usize]) -> CpuSet {
-    cores.iter().fold(CpuSet::new(), |all, &core| all.union(&machine.cores[core].units))
+    cores.iter().flat_map(|&core| machine.cores[core].units.iter()).collect()
 }
 
-/// The cores of a cache of which every hardware thread may be used, as far as that can be told.
+/// Of each cache the cores of which every hardware thread may be used, as far as that can be told.
 #[must_use]
-pub fn whole_cores(machine: &Machine, cache: usize) -> Vec<usize> {
-    let cores = machine.cores_of_cache(cache);
-    let threads = cores.iter().map(|&core| machine.cores[core].units.len()).max().unwrap_or(0);
-    cores.into_iter().filter(|&core| machine.cores[core].units.len() == threads).collect()
+pub fn whole_cores(machine: &Machine) -> Vec<Vec<usize>> {
+    let mut caches = vec![Vec::new(); machine.caches.len()];
+    for (at, core) in machine.cores.iter().enumerate() {
+        if let Some(cores) = caches.get_mut(core.cache) {
+            cores.push(at);
+        }
+    }
+    let threads = |core: usize| machine.cores[core].units.len();
+    for cores in &mut caches {
+        let most = cores.iter().map(|&core| threads(core)).max().unwrap_or(0);
+        cores.retain(|&core| threads(core) == most);
+    }
+    caches
 }
 
 /// Cores out of `free` that do: the first that follow each other, else any that multicore SDR can work with.
@@ -82,12 +93,14 @@ fn choose(machine: &Machine, free: &[usize], want: Want) -> Option<(Vec<usize>, 
         return Some((free.get(..want.cores)?.to_vec(), None));
     };
     let judged = |cores: Vec<usize>| {
-        let outcome = multicore::outcome(machine, &cpus_of(machine, &cores), producers);
+        let outcome = multicore::outcome(machine, &cpus_of(machine, &cores), producers, want.in_cgroup);
         (cores, outcome)
     };
     let mut floating = None;
     let windows = free.windows(want.cores).map(<[usize]>::to_vec);
-    for (cores, outcome) in windows.chain(apart(machine, free, want, producers)).map(judged) {
+    // Looked for only where no window does.
+    let others = std::iter::once(()).flat_map(|()| apart(machine, free, want, producers));
+    for (cores, outcome) in windows.chain(others).map(judged) {
         match outcome {
             Outcome::Bound(_) => return Some((cores, Some(outcome))),
             Outcome::Unbound if floating.is_none() => floating = Some((cores, Some(outcome))),
@@ -104,8 +117,8 @@ fn apart<'a>(
     want: Want,
     producers: usize,
 ) -> impl Iterator<Item = Vec<usize>> + use<'a> {
-    let (count, caches) = (machine.cores.len(), multicore::shared_caches(machine));
-    let taken: BTreeSet<usize> = multicore::units(count, caches, producers + 1).flatten().collect();
+    let (count, (groups, _)) = (machine.sight.cores.len(), machine.sight.groups());
+    let taken: BTreeSet<usize> = multicore::units(count, groups, producers + 1).flatten().collect();
     let is_quiet = |&&core: &&usize| machine.cores[core].units.iter().all(|unit| !taken.contains(&(unit as usize)));
     let quiet: Vec<usize> = free.iter().filter(is_quiet).copied().take(want.cores).collect();
     let quiet = (quiet.len() == want.cores).then_some(quiet);

@@ -22,7 +22,9 @@ const PRODUCERS: usize = 3;
 /// own stands there once for each.
 #[must_use]
 pub fn placed(config: &Config) -> Vec<PlacedGroup> {
-    of_groups(config.sector_size, &config.processors)
+    let in_cgroup = config.cgroup.is_some();
+    let groups = of_groups(config.sector_size, &config.processors).into_iter();
+    groups.map(|group| PlacedGroup { in_cgroup, ..group }).collect()
 }
 
 /// [`placed`] of the groups alone.
@@ -55,7 +57,7 @@ pub fn settle(config: &mut Config) -> Result<Vec<Finding>, PlacedError> {
         return Ok(Vec::new());
     }
     let machine = topology::load(Source::ThisMachine)?;
-    auto::choose(&machine, config.sector_size, &mut config.processors)
+    auto::choose(&machine, config.sector_size, config.cgroup.is_some(), &mut config.processors)
         .map_err(|refused| PlacedError::Errors(vec![refused]))?;
     let (errors, warnings): (Vec<Finding>, Vec<Finding>) =
         check(&machine, &placed(config)).into_iter().partition(|finding| finding.severity == Severity::Error);
@@ -69,11 +71,12 @@ fn of_group(index: usize, group: &GroupConfig, memory_bytes: u64) -> Vec<PlacedG
         cpus: cpus.cloned(),
         numa_node: group.numa_node,
         memory: group.numa_node.map(|_| group.memory),
-        concurrent: count * group.concurrent,
+        concurrent: count.saturating_mul(group.concurrent),
         gpus: group.gpus.clone(),
         locks: group.locks.clone(),
         memory_bytes,
         producers: (group.stage == Phase::Pc1).then(|| producers(&group.env)).flatten(),
+        in_cgroup: false,
     };
     match group.cpus.as_slice() {
         [] => vec![one(None, group.count)],

@@ -7,6 +7,7 @@ use sealbus_schema::Phase;
 use super::{
     budget::Sharing,
     draft::{CPU_LOCK, Draft, MEMORY_LOCK, SLOTS_MANY, Site, least_rest},
+    gpus,
     multicore::Outcome,
     pipeline::{Bound, Resource, bounds},
     request::Reason,
@@ -15,16 +16,22 @@ use super::{
     times::{On, is_large, parent_cache_bytes},
     units,
 };
+use crate::topology::{CpuSet, Machine, Node};
 
 /// The reasons, in the order of the plan.
 #[must_use]
 pub fn reasons(site: &Site<'_>, draft: &Draft, room: &Room) -> Vec<Reason> {
-    let mut all = vec![reason("pc1", pc1_count(site, draft))];
-    all.push(reason("pc1", pc1_cores(site, draft)));
+    let mut all = Vec::new();
+    if site.request.does(Phase::Pc1) {
+        all.push(reason("pc1", pc1_count(site, draft)));
+        all.push(reason("pc1", pc1_cores(site, draft)));
+    }
     if !draft.units.is_empty() {
         all.push(reason("pc1", pc1_memory(site)));
     }
-    all.push(reason("pc2, c2", proofs(site, draft)));
+    if site.request.proves() {
+        all.push(reason("pc2, c2", proofs(site, draft)));
+    }
     if let Some(lock) = draft.c2_lock(Phase::C2) {
         let text = format!(
             "{} c2 at most at the same time (lock {lock}), though there are {} GPUs: each takes {}, and pc2 {}",
@@ -43,7 +50,9 @@ pub fn reasons(site: &Site<'_>, draft: &Draft, room: &Room) -> Vec<Reason> {
         );
         all.push(reason("memory", text));
     }
-    all.push(reason("the rest", rest(site, draft)));
+    if site.request.has_files() {
+        all.push(reason("the rest", rest(site, draft)));
+    }
     if site.staggered_secs(draft) > 0 {
         let text = format!(
             "pc1 starts {} s apart at least, so that sectors do not come to the next phases all at once",
@@ -51,7 +60,9 @@ pub fn reasons(site: &Site<'_>, draft: &Draft, room: &Room) -> Vec<Reason> {
         );
         all.push(reason("limits", text));
     }
-    all.push(reason("slots", slots(draft, room)));
+    if site.request.has_files() {
+        all.push(reason("slots", slots(draft, room)));
+    }
     all
 }
 
@@ -71,11 +82,15 @@ fn pc1_count(site: &Site<'_>, draft: &Draft) -> String {
             "reserved huge pages have no room for another".to_owned()
         }
         () if count >= draft.fits_memory => "memory has no room for another".to_owned(),
+        () if count >= draft.fits_cores && count < draft.fits_cores_alone => {
+            let more = draft.fits_cores_alone - count;
+            format!("there are cores for {more} more, but the nodes that have them have no memory for another")
+        }
         () if count >= draft.fits_cores && draft.want.producers.is_some() => {
             format!("no L3 cache has {} more cores that multicore SDR could use", draft.want.cores)
         }
         () if count >= draft.fits_cores => "there are no cores for another".to_owned(),
-        () if draft.rest.len() < kept + draft.want.cores && !draft.units.is_empty() => {
+        () if draft.rest_cores < kept + draft.want.cores && !draft.units.is_empty() => {
             format!("{kept} cores at least are kept for the other phases")
         }
         () => {
@@ -119,9 +134,17 @@ fn pc1_cores(site: &Site<'_>, draft: &Draft) -> String {
                      the threads share the {cores} cores instead of having one each"
                 ),
             };
+            let searched = match site.request.producers {
+                None => {
+                    ". Of 1, 2 and 3 producers this number allows the most, if pc1 takes as long with each: measure it, and see \
+                         --producers"
+                }
+                Some(_) => "",
+            };
+            let producers = if producers == 1 { "1 producer".to_owned() } else { format!("{producers} producers") };
             format!(
-                "{cores} cores of one L3 cache, {spread}: multicore SDR's main thread and {producers} producers exchange \
-                 everything through it{whole}{floats}"
+                "{cores} cores of one L3 cache, {spread}: multicore SDR's main thread and {producers} exchange \
+                 everything through it{whole}{floats}{searched}"
             )
         }
         (None, Some(why)) => format!("one core each{whole}. Multicore SDR is not used: {why}; pc1 takes longer so"),
@@ -147,7 +170,7 @@ fn proofs(site: &Site<'_>, draft: &Draft) -> String {
     if draft.gpus == 0 {
         return format!(
             "there is no GPU: both run on {} cores, one at a time (lock {CPU_LOCK}), and take {} and {} instead of {} and {} or so",
-            draft.rest.len(),
+            draft.rest_cores,
             units::time(site.time(draft, Phase::Pc2).time_ms),
             units::time(site.time(draft, Phase::C2).time_ms),
             units::time(site.request.times.phase(Phase::Pc2, On::Gpu).time_ms),
@@ -184,7 +207,7 @@ fn rest(site: &Site<'_>, draft: &Draft) -> String {
     format!(
         "add_pieces, tree_d, transfer, c1 and the cpu's part of pc2 and c2 share the {} cores that pc1 does not have \
              (L3 caches without pc1: {alone}){per_gpu}",
-        draft.rest.len()
+        draft.rest_cores
     )
 }
 
@@ -207,10 +230,16 @@ fn slots(draft: &Draft, room: &Room) -> String {
 pub fn notes(site: &Site<'_>, draft: &Draft, room: &Room, steady: &Steady) -> Vec<String> {
     let mut notes = Vec::new();
     let machine = &site.machine;
+    notes.extend(site.left_out.iter().cloned());
+    notes.extend(machine.gpus.iter().take(draft.gpus).filter_map(|gpu| gpus::small(gpu, site.request)));
+    notes.extend(without_cores(machine));
+    if !site.request.only.is_empty() {
+        notes.push(elsewhere(site));
+    }
     if !site.imagined.is_empty() {
         notes.push(format!("GPU {} is imagined: the machine does not have it", site.imagined.join(", ")));
     }
-    if draft.gpus == 0 && is_large(site.request.sector_size) {
+    if draft.gpus == 0 && site.request.proves() && is_large(site.request.sector_size) {
         notes.push("without a GPU pc2 and c2 take hours of many cores: a GPU is the first thing to buy".to_owned());
     }
     if draft.gpus > 0 {
@@ -236,7 +265,7 @@ pub fn notes(site: &Site<'_>, draft: &Draft, room: &Room, steady: &Steady) -> Ve
             "the worker may not use cpus {outside}; if they are other threads of its cores, whoever uses them slows pc1"
         ));
     }
-    if !room.is_told {
+    if !room.is_told && site.request.has_files() {
         notes.push("nobody said where slots may be (--slots-on): the paths are a guess, edit them".to_owned());
     }
     if steady.sectors_per_day < 0.95 * steady.bound_per_day {
@@ -245,6 +274,38 @@ pub fn notes(site: &Site<'_>, draft: &Draft, room: &Room, steady: &Steady) -> Ve
             100.0 * steady.sectors_per_day / steady.bound_per_day
         ));
     }
-    notes.push("make the slots' directories before the worker starts; it waits for those that are missing".to_owned());
+    if site.request.has_files() {
+        notes.push(
+            "make the slots' directories before the worker starts; it waits for those that are missing".to_owned(),
+        );
+    }
     notes
+}
+
+/// Memory that is not counted.
+fn without_cores(machine: &Machine) -> Option<String> {
+    let nodes: Vec<&Node> = machine.nodes.iter().filter(|node| !node.has_cores && node.memory_bytes > 0).collect();
+    let numbers: CpuSet = nodes.iter().map(|node| node.os_index).collect();
+    let bytes = nodes.iter().fold(0_u64, |sum, node| sum.saturating_add(node.memory_bytes));
+    (!nodes.is_empty()).then(|| {
+        format!(
+            "the {} of node {numbers} are not counted: no cores are next to them, so they are a graphics card's, or slower memory",
+            units::bytes(bytes)
+        )
+    })
+}
+
+/// What the machine is only a part of.
+fn elsewhere(site: &Site<'_>) -> String {
+    let phases = [Phase::Pc1, Phase::Pc2, Phase::C2].into_iter().filter(|&phase| !site.request.does(phase));
+    let names = phases.map(Phase::name).collect::<Vec<_>>().join(" and ");
+    match (names.is_empty(), site.request.has_files()) {
+        (true, _) => "--only names all heavy phases, as without it".to_owned(),
+        (false, true) => format!(
+            "{names}: done elsewhere, as fast as is needed, by an executable (bin) that hands it on; it takes no memory, cores or GPU here"
+        ),
+        (false, false) => {
+            "c2 alone needs no slots: this is for a machine that an executable (bin) of workers hands c2 to".to_owned()
+        }
+    }
 }

@@ -1,6 +1,10 @@
 //! What is wanted of a plan, and what a plan is.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
 
 use sealbus_schema::{Phase, SectorSize};
 use serde::Serialize;
@@ -31,10 +35,14 @@ pub struct Request {
     pub memory_bytes: Option<u64>,
     /// Memory of a phase, instead of what is assumed.
     pub needs: BTreeMap<Phase, u64>,
-    /// Producers of multicore SDR beside its main thread.
-    pub producers: usize,
+    /// Producers of multicore SDR beside its main thread; searched for where not given.
+    pub producers: Option<usize>,
     /// Whether PC1 takes its memory from reserved huge pages.
     pub huge_pages: bool,
+    /// Whether each processor has a cgroup of its own, in which the proofs library finds only its cores.
+    pub cgroups: bool,
+    /// Which of PC1, PC2 and C2 the machine does itself; all of them with none named.
+    pub only: BTreeSet<Phase>,
 }
 
 /// Which GPUs to use.
@@ -72,6 +80,12 @@ pub struct Plan {
     pub staggered_secs: BTreeMap<Phase, u64>,
     /// Locks, and how many may hold each.
     pub locks: BTreeMap<String, usize>,
+    /// Phases that are done elsewhere, by executables that hand them on.
+    pub elsewhere: Vec<Phase>,
+    /// Whether each processor is to have a cgroup of its own.
+    pub cgroups: bool,
+    /// How many GPUs are used.
+    pub gpus: usize,
     /// The slots' directories.
     pub slots: Vec<PathBuf>,
     /// What one slot takes.
@@ -227,6 +241,29 @@ pub enum CannotPlan {
         /// What there is.
         has: String,
     },
+    /// A GPU of another maker.
+    #[error(
+        "--gpus {name}: {card} is not NVIDIA's, and the worker chooses cards by CUDA_VISIBLE_DEVICES; leave it out, and give a \
+         processor of your own its variable in env"
+    )]
+    ForeignGpu {
+        /// As asked for.
+        name: String,
+        /// What it is.
+        card: String,
+    },
+    /// A GPU that is asked for twice.
+    #[error("--gpus {name}: is named twice; name each card once")]
+    GpuTwice {
+        /// As asked for.
+        name: String,
+    },
+    /// A directory that is given twice.
+    #[error("--slots-on {path}: is given twice; its room counts once, so give each directory once")]
+    PlaceTwice {
+        /// As given.
+        path: String,
+    },
     /// The times make no pipeline.
     #[error("the plan cannot be simulated")]
     Spec(#[from] SpecError),
@@ -244,9 +281,32 @@ impl Request {
             times: Times::assumed(sector_size),
             memory_bytes: None,
             needs: BTreeMap::new(),
-            producers: 3,
+            producers: None,
             huge_pages: false,
+            cgroups: false,
+            only: BTreeSet::new(),
         }
+    }
+
+    /// Whether a phase is done on this machine. The small ones are where the sector's files are, and C2 alone needs none of them.
+    #[must_use]
+    pub fn does(&self, phase: Phase) -> bool {
+        match phase {
+            Phase::Pc1 | Phase::Pc2 | Phase::C2 => self.only.is_empty() || self.only.contains(&phase),
+            _ => self.has_files(),
+        }
+    }
+
+    /// Whether sectors lie here, in slots.
+    #[must_use]
+    pub fn has_files(&self) -> bool {
+        self.only.is_empty() || self.only.contains(&Phase::Pc1) || self.only.contains(&Phase::Pc2)
+    }
+
+    /// Whether PC2 or C2 is done here.
+    #[must_use]
+    pub fn proves(&self) -> bool {
+        self.does(Phase::Pc2) || self.does(Phase::C2)
     }
 
     /// Memory that one request of a phase needs.
@@ -271,6 +331,7 @@ impl Group {
             locks: self.locks.clone(),
             memory_bytes: self.memory_bytes,
             producers: self.producers,
+            in_cgroup: false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Slots: as many as keep the processors busy, where there is room.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{
     draft::{Draft, Site},
@@ -48,6 +48,14 @@ pub struct Room {
 pub fn room(site: &Site<'_>, draft: &Draft) -> Result<Room, CannotPlan> {
     let slot_bytes = needed_bytes(site.request.sector_size.seal_proof());
     let is_told = !site.request.places.is_empty();
+    let is_small = !is_large(site.request.sector_size);
+    if !site.request.has_files() {
+        let (slots, places) = (Vec::new(), Vec::new());
+        return Ok(Room { slots, worth: 0, fit: Some(0), places, slot_bytes, is_told, is_small });
+    }
+    if let Some(path) = twice(&site.request.places) {
+        return Err(CannotPlan::PlaceTwice { path });
+    }
     let known = if is_told { site.request.places.clone() } else { disks(&site.machine) };
     let known = if known.is_empty() { vec![Place { path: UNKNOWN.into(), bytes: None }] } else { known };
     let fits = |place: &Place| place.bytes.map(|bytes| usize::try_from(bytes / slot_bytes).unwrap_or(usize::MAX));
@@ -67,7 +75,14 @@ pub fn room(site: &Site<'_>, draft: &Draft) -> Result<Room, CannotPlan> {
         (None, fit) => fit.map_or(worth, |fit| fit.min(worth)),
     };
     let slots = spread(&places, count.min(SLOTS_MAX));
-    Ok(Room { slots, worth, fit, places, slot_bytes, is_told, is_small: !is_large(site.request.sector_size) })
+    Ok(Room { slots, worth, fit, places, slot_bytes, is_told, is_small })
+}
+
+/// A directory that is among the places twice, however it is written.
+fn twice(places: &[Place]) -> Option<String> {
+    let plain = |place: &Place| place.path.components().collect::<PathBuf>();
+    let mut seen = BTreeSet::new();
+    places.iter().find(|place| !seen.insert(plain(place))).map(|place| place.path.display().to_string())
 }
 
 /// How many slots keep the processors busy: what a pipeline without queues would hold, some more, and, where two

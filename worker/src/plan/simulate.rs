@@ -116,7 +116,7 @@ struct Lock {
 
 #[derive(Default, Clone, Copy)]
 struct Average {
-    sum: u64,
+    sum: u128,
     count: u64,
 }
 
@@ -340,12 +340,13 @@ impl Desk {
 
 impl Average {
     fn add(&mut self, value: u64) {
-        self.sum = self.sum.saturating_add(value);
+        self.sum += u128::from(value);
         self.count += 1;
     }
 
     fn mean(&self) -> u64 {
-        self.sum.checked_div(self.count).unwrap_or(0)
+        let mean = self.sum.checked_div(u128::from(self.count)).unwrap_or(0);
+        u64::try_from(mean).unwrap_or(u64::MAX)
     }
 }
 

@@ -1,10 +1,15 @@
 //! From hwloc's tree of objects to a [`Machine`]. Pure.
 
 use super::{
-    Cache, Core, CpuSet, HugePages, Machine, Node, devices,
+    Cache, Core, CpuSet, HugePages, Machine, Node, Sight, devices,
     load::TopologyError,
     object::{Kind, Object},
 };
+
+/// More memory than any node has.
+const NODE_BYTES_MAX: u64 = 1 << 50;
+/// More memory than any machine has.
+const ALL_BYTES_MAX: u64 = 16 << 50;
 
 /// What surrounds an object.
 #[derive(Clone, Default)]
@@ -53,7 +58,12 @@ pub(super) fn describe(
     let mut found = Found::default();
     found.walk(root, &Around::default());
     found.nodes.sort_by_key(|node| node.os_index);
-    found.nodes.dedup_by_key(|node| node.os_index);
+    if let Some(pair) = found.nodes.windows(2).find(|pair| pair[0].os_index == pair[1].os_index) {
+        return Err(TopologyError::NodeTwice { machine: source.to_owned(), node: pair[0].os_index });
+    }
+    memory_could_be(source, &found.nodes)?;
+    let nearest: CpuSet = found.cores.iter().filter_map(FoundCore::near).collect();
+    found.nodes.iter_mut().for_each(|node| node.has_cores = nearest.contains(node.os_index));
     let nodes_present: CpuSet = found.nodes.iter().map(|node| node.os_index).collect();
     found.nodes.retain(|node| allowed_nodes.contains(node.os_index));
     if found.nodes.is_empty() {
@@ -63,6 +73,8 @@ pub(super) fn describe(
     if cores.is_empty() {
         return Err(TopologyError::NoUnits { machine: source.to_owned() });
     }
+    // Where only others may be used, they serve the cores all the same.
+    caches.iter().for_each(|cache| found.nodes[cache.node].has_cores = true);
     let (gpus, disks) = devices::of_tree(root, &found.nodes);
     Ok(Machine {
         source: source.to_owned(),
@@ -72,10 +84,40 @@ pub(super) fn describe(
         nodes: found.nodes,
         caches,
         cores,
+        sight: Sight::default(),
         gpus,
         disks,
         memory_max_bytes: None,
     })
+}
+
+/// Bounds what is added up later.
+fn memory_could_be(source: &str, nodes: &[Node]) -> Result<(), TopologyError> {
+    let mut all = 0_u64;
+    for node in nodes {
+        let refused = |value: String, problem: String| TopologyError::Memory {
+            machine: source.to_owned(),
+            node: node.os_index,
+            value,
+            problem,
+        };
+        let bytes = node.memory_bytes;
+        if bytes > NODE_BYTES_MAX {
+            return Err(refused(format!("{bytes} bytes of memory"), "no node has more than 1 PiB".to_owned()));
+        }
+        let is_too_much =
+            |pages: &&HugePages| pages.page_bytes.checked_mul(pages.total).is_none_or(|bytes| bytes > NODE_BYTES_MAX);
+        if let Some(HugePages { page_bytes, total, .. }) = node.huge_pages.iter().find(is_too_much) {
+            let problem = format!("no node has more than 1 PiB, and this one has {bytes} bytes");
+            return Err(refused(format!("{total} huge pages of {page_bytes} bytes"), problem));
+        }
+        all = all.saturating_add(bytes);
+        if all > ALL_BYTES_MAX {
+            let problem = format!("with those before it that is {all} bytes, and no machine has more than 16 PiB");
+            return Err(refused(format!("{bytes} bytes of memory"), problem));
+        }
+    }
+    Ok(())
 }
 
 impl Around {
@@ -136,7 +178,8 @@ fn nodes_of_memory(memory: &[Object]) -> Vec<Node> {
             // The first size is that of ordinary pages. How many are free, a description does not say.
             let huge = pages.iter().skip(1).filter(|(_, total)| *total > 0);
             let huge_pages = huge.map(|&(page_bytes, total)| HugePages { page_bytes, total, free: total }).collect();
-            nodes.push(Node { os_index, package: None, memory_bytes: *memory_bytes, huge_pages });
+            let memory_bytes = *memory_bytes;
+            nodes.push(Node { os_index, package: None, memory_bytes, has_cores: false, huge_pages });
         }
         nodes.extend(nodes_of_memory(&object.memory));
     }
@@ -177,8 +220,11 @@ fn group(found: &Found, core: &FoundCore) -> Cache {
 
 impl FoundCore {
     fn key(&self) -> GroupKey {
-        let near =
-            self.around.near.last().and_then(|level| level.first()).copied().or_else(|| self.nodes.iter().next());
-        GroupKey { l3: self.around.l3, near, package: self.around.package.unwrap_or(0) }
+        GroupKey { l3: self.around.l3, near: self.near(), package: self.around.package.unwrap_or(0) }
+    }
+
+    /// The node next to it, by OS index.
+    fn near(&self) -> Option<u32> {
+        self.around.near.last().and_then(|level| level.first()).copied().or_else(|| self.nodes.iter().next())
     }
 }

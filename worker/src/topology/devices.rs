@@ -8,7 +8,7 @@ use super::{
 };
 
 /// PCI's number for NVIDIA.
-pub(super) const NVIDIA: u16 = 0x10de;
+pub(super) const NVIDIA: u16 = Gpu::NVIDIA;
 /// PCI's base class of display controllers, which those without a display are of as well.
 pub(super) const DISPLAY: u16 = 0x03;
 /// What hwloc calls the libraries that compute on a card.
@@ -82,18 +82,39 @@ pub(super) fn only(nodes: &[Node], present: &CpuSet) -> Option<usize> {
 }
 
 /// Cards in the order of their addresses, each with its UUID as id, or else its number among those of its maker.
+///
+/// A plain number is NVIDIA's, since `CUDA_VISIBLE_DEVICES` takes it; other makers' have their name before it. A UUID that
+/// several cards have, or that is none, chooses nothing, so such a card has its number.
 fn numbered(mut cards: Vec<Card>) -> Vec<Gpu> {
     cards.sort_by(|one, other| one.pci.cmp(&other.pci));
-    let number = |at: usize| cards[..at].iter().filter(|card| card.vendor == cards[at].vendor).count().to_string();
-    let numbers: Vec<String> = (0..cards.len()).map(number).collect();
-    let gpu = |(card, number): (Card, String)| Gpu {
-        id: card.uuid.unwrap_or(number),
+    cards.dedup_by(|one, other| one.pci == other.pci);
+    let uuid = |at: usize| -> Option<String> {
+        let uuid = cards[at].uuid.clone().filter(|uuid| is_uuid(uuid))?;
+        let is_its_own = cards.iter().filter(|card| card.uuid.as_ref() == Some(&uuid)).count() == 1;
+        is_its_own.then_some(uuid)
+    };
+    let number = |at: usize| cards[..at].iter().filter(|card| card.vendor == cards[at].vendor).count();
+    let number = |at: usize| match cards[at].vendor {
+        Gpu::NVIDIA => number(at).to_string(),
+        Gpu::AMD => format!("amd{}", number(at)),
+        other => format!("pci{other:04x}-{}", number(at)),
+    };
+    let ids: Vec<String> = (0..cards.len()).map(|at| uuid(at).unwrap_or_else(|| number(at))).collect();
+    let gpu = |(card, id): (Card, String)| Gpu {
+        id,
+        vendor: card.vendor,
         name: card.name,
         pci: Some(card.pci),
         node: card.node,
         memory_bytes: card.memory_bytes,
     };
-    cards.into_iter().zip(numbers).map(gpu).collect()
+    cards.into_iter().zip(ids).map(gpu).collect()
+}
+
+/// Whether a text can be a card's id in a configuration, and is no number.
+fn is_uuid(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    text.len() > 8 && text.contains('-') && text.bytes().all(is_part)
 }
 
 /// Shows each object with the PCI device that it is of and with the nearest node.

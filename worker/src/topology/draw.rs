@@ -84,7 +84,7 @@ fn node_line(node: &Node) -> String {
 
 fn group_of(machine: &Machine, at: usize, cache: &Cache) -> Branch {
     let cores = machine.cores_of_cache(at);
-    let units = cores.iter().fold(CpuSet::new(), |all, &core| all.union(&machine.cores[core].units));
+    let units: CpuSet = cores.iter().flat_map(|&core| machine.cores[core].units.iter()).collect();
     let numbers: CpuSet = cores.iter().filter_map(|&core| u32::try_from(core).ok()).collect();
     let name = if cache.bytes == 0 { "no L3".to_owned() } else { format!("L3 {}", bytes(cache.bytes)) };
     let plural = |set: &CpuSet| if set.len() == 1 { "" } else { "s" };
@@ -96,7 +96,12 @@ fn group_of(machine: &Machine, at: usize, cache: &Cache) -> Branch {
 }
 
 fn gpu_of(gpu: &Gpu) -> Branch {
-    let mut text = format!("GPU {}: {}", gpu.id, gpu.name);
+    let maker = match gpu.vendor {
+        Gpu::NVIDIA => "",
+        Gpu::AMD => "AMD, ",
+        _ => "neither NVIDIA's nor AMD's, ",
+    };
+    let mut text = format!("GPU {}: {maker}{}", gpu.id, gpu.name);
     if gpu.memory_bytes > 0 {
         let _ = write!(text, ", {}", bytes(gpu.memory_bytes));
     }
@@ -148,6 +153,13 @@ fn left_out(machine: &Machine) -> Vec<String> {
     let nodes = machine.nodes_present.difference(&nodes);
     if !nodes.is_empty() {
         lines.push(format!("not for the worker, by its cpuset: memory of nodes {nodes}"));
+    }
+    if !machine.sight.is_even() {
+        let (groups, name) = machine.sight.groups();
+        lines.push(match machine.sight.cores.len() {
+            0 => "hwloc tells of no cores, so multicore SDR would panic".to_owned(),
+            cores => format!("multicore SDR would panic: it divides {cores} cores by {groups} {name}"),
+        });
     }
     if let Some(max) = machine.memory_max_bytes {
         lines.push(format!("the worker's cgroup allows {} of memory", bytes(max)));

@@ -22,6 +22,7 @@ use hwloc2 as _;
 use super::{
     CpuSet,
     object::{Kind, Object, Pci},
+    sight::{Level, Sight},
 };
 
 mod layout;
@@ -68,11 +69,15 @@ pub enum MemoryPolicy {
     Prefer,
 }
 
-/// Whether hwloc looks for devices.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Devices {
-    Listed,
-    LeftAlone,
+/// How much of a machine is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// All of it, also what this process may not use.
+    Everything,
+    /// The same without devices. For devices hwloc may start GPU drivers.
+    WithoutDevices,
+    /// What hwloc shows where nobody asks for more. The proofs library looks like this.
+    Plain,
 }
 
 /// A machine that hwloc has looked at.
@@ -82,16 +87,16 @@ pub struct Topology(NonNull<layout::Topology>);
 impl Topology {
     /// This machine, also what this process may not use.
     pub fn this_machine() -> Result<Self, HwlocError> {
-        Self::of_this_machine(Devices::Listed)
+        Self::of_this_machine(View::Everything)
     }
 
-    /// This machine without its devices, to bind processes on it. For devices hwloc may start GPU drivers.
+    /// This machine without its devices, to bind processes on it.
     pub fn this_machine_to_bind() -> Result<Self, HwlocError> {
-        Self::of_this_machine(Devices::LeftAlone)
+        Self::of_this_machine(View::WithoutDevices)
     }
 
-    fn of_this_machine(devices: Devices) -> Result<Self, HwlocError> {
-        let topology = Self::configured(devices)?;
+    pub(super) fn of_this_machine(view: View) -> Result<Self, HwlocError> {
+        let topology = Self::configured(view)?;
         topology.load("look at this machine")?;
         // SAFETY: a loaded topology.
         if unsafe { ffi::hwloc_topology_is_thissystem(topology.0.as_ptr()) } != 1 {
@@ -101,8 +106,8 @@ impl Topology {
     }
 
     /// The machine of an XML document. The document must have passed [`super::xml`] and [`super::trial`].
-    pub(super) fn from_xml(xml: &str) -> Result<Self, HwlocError> {
-        let topology = Self::configured(Devices::Listed)?;
+    pub(super) fn from_xml(xml: &str, view: View) -> Result<Self, HwlocError> {
+        let topology = Self::configured(view)?;
         let text = CString::new(xml).map_err(|error| failed("read XML", error))?;
         let length = c_int::try_from(text.as_bytes_with_nul().len()).map_err(|error| failed("read XML", error))?;
         // SAFETY: a topology that is not loaded yet, and a text of that length with its final NUL; the library copies it.
@@ -114,8 +119,8 @@ impl Topology {
     }
 
     /// The machine of a synthetic description, which must have passed [`super::synthetic`].
-    pub(super) fn from_synthetic(description: &str) -> Result<Self, HwlocError> {
-        let topology = Self::configured(Devices::Listed)?;
+    pub(super) fn from_synthetic(description: &str, view: View) -> Result<Self, HwlocError> {
+        let topology = Self::configured(view)?;
         let text = CString::new(description).map_err(|error| failed("read a synthetic description", error))?;
         // SAFETY: a topology that is not loaded yet, and a text with its final NUL; the library copies it.
         alone(|| {
@@ -151,6 +156,40 @@ impl Topology {
         let root = unsafe { root.as_ref() }.ok_or(HwlocError::TooLarge("no machine in it"))?;
         // SAFETY: the same.
         unsafe { copy_object(root, 0, &mut 0) }
+    }
+
+    /// The cores, and the levels above them, as the proofs library walks them. Of a [`View::Plain`] topology that is what it sees.
+    pub(super) fn sight(&self) -> Result<Sight, HwlocError> {
+        // SAFETY: a loaded topology; the type is one of the library's.
+        let depth = unsafe { ffi::hwloc_get_type_depth(self.0.as_ptr(), layout::OBJ_CORE) };
+        if depth < 0 {
+            return Ok(Sight::default());
+        }
+        let level = |depth| {
+            // SAFETY: a loaded topology, in which that depth is.
+            let kind = unsafe { ffi::hwloc_get_depth_type(self.0.as_ptr(), depth) };
+            Ok(Level { name: layout::plural(kind).to_owned(), parts: self.sets_at(depth)? })
+        };
+        Ok(Sight {
+            cores: self.sets_at(depth)?,
+            levels: (1..depth).rev().map(level).collect::<Result<_, HwlocError>>()?,
+        })
+    }
+
+    /// The processing units of each object at a depth.
+    fn sets_at(&self, depth: c_int) -> Result<Vec<CpuSet>, HwlocError> {
+        // SAFETY: a loaded topology.
+        let count = unsafe { ffi::hwloc_get_nbobjs_by_depth(self.0.as_ptr(), depth) };
+        if count as usize > OBJECTS_MAX {
+            return Err(HwlocError::TooLarge("more objects than any machine"));
+        }
+        let set = |index| {
+            // SAFETY: the same; there are more objects at that depth.
+            let object = unsafe { ffi::hwloc_get_obj_by_depth(self.0.as_ptr(), depth, index) };
+            // SAFETY: an object of a loaded topology, and its set, live as long as `self`.
+            unsafe { object.as_ref().map_or_else(|| Ok(CpuSet::new()), |object| set_of(object.cpuset)) }
+        };
+        (0..count).map(set).collect()
     }
 
     /// The processing units that the machine's cgroups allow.
@@ -211,8 +250,8 @@ impl Topology {
         if policy == layout::MEMBIND_BIND { set.to_set().map(Some) } else { Ok(None) }
     }
 
-    /// A topology to be loaded, with what this process may not use.
-    fn configured(devices: Devices) -> Result<Self, HwlocError> {
+    /// A topology to be loaded.
+    fn configured(view: View) -> Result<Self, HwlocError> {
         // SAFETY: takes nothing.
         let version = unsafe { ffi::hwloc_get_api_version() };
         if version >> 16 != 2 {
@@ -222,11 +261,13 @@ impl Topology {
         // SAFETY: a place for the result.
         alone(|| check("start", unsafe { ffi::hwloc_topology_init(&raw mut topology) }))?;
         let topology = NonNull::new(topology).map(Self).ok_or_else(|| failed("start", "no topology"))?;
-        // SAFETY: a topology that is not loaded yet.
-        check("include what may not be used", unsafe {
-            ffi::hwloc_topology_set_flags(topology.0.as_ptr(), layout::INCLUDE_DISALLOWED)
-        })?;
-        if devices == Devices::Listed {
+        if view != View::Plain {
+            // SAFETY: a topology that is not loaded yet.
+            check("include what may not be used", unsafe {
+                ffi::hwloc_topology_set_flags(topology.0.as_ptr(), layout::INCLUDE_DISALLOWED)
+            })?;
+        }
+        if view == View::Everything {
             // SAFETY: the same.
             check("include devices", unsafe {
                 ffi::hwloc_topology_set_io_types_filter(topology.0.as_ptr(), layout::KEEP_IMPORTANT)
@@ -456,6 +497,9 @@ mod ffi {
         pub fn hwloc_topology_load(topology: *mut Topology) -> c_int;
         pub fn hwloc_topology_destroy(topology: *mut Topology);
         pub fn hwloc_topology_is_thissystem(topology: *mut Topology) -> c_int;
+        pub fn hwloc_get_type_depth(topology: *mut Topology, kind: c_uint) -> c_int;
+        pub fn hwloc_get_depth_type(topology: *mut Topology, depth: c_int) -> c_uint;
+        pub fn hwloc_get_nbobjs_by_depth(topology: *mut Topology, depth: c_int) -> c_uint;
         pub fn hwloc_get_obj_by_depth(topology: *mut Topology, depth: c_int, index: c_uint) -> *const Object;
         pub fn hwloc_topology_get_allowed_cpuset(topology: *mut Topology) -> *const Bitmap;
         pub fn hwloc_topology_get_allowed_nodeset(topology: *mut Topology) -> *const Bitmap;

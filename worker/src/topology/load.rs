@@ -1,12 +1,13 @@
 //! A [`Machine`] from where it is described.
 
-use std::{fmt, fs::File, io, io::Read, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
 use super::{
     Machine,
     describe::describe,
     devices,
-    hwloc::{HwlocError, Topology},
+    hwloc::{HwlocError, Topology, View},
+    read::read_bounded,
     synthetic,
     system::{System, SystemError},
     trial, xml,
@@ -21,6 +22,15 @@ pub enum Source {
     Xml(PathBuf),
     /// By hwloc's synthetic description, for example `package:2 l3:8 core:8 pu:2`.
     Synthetic(String),
+}
+
+/// A machine that hwloc has looked at.
+#[derive(Debug)]
+pub struct Opened {
+    /// Everything, also what may not be used.
+    whole: Topology,
+    /// As the proofs library looks at it.
+    plain: Topology,
 }
 
 /// Why a machine cannot be described.
@@ -55,6 +65,17 @@ pub enum TopologyError {
         /// What is wrong.
         problem: String,
     },
+    /// A file of hwloc 3, which libhwloc 2 cannot read.
+    #[error(
+        "{} is of hwloc's format {version}, and 2 is needed: write it with `lstopo --export-xml-flags v2 FILE.xml`",
+        path.display()
+    )]
+    XmlVersion {
+        /// Which.
+        path: PathBuf,
+        /// The format that it names.
+        version: String,
+    },
     /// A text that does not describe a machine.
     #[error("{text:?} is no synthetic description: {problem}; an example is \"package:2 l3:8 core:8 pu:2\"")]
     Synthetic {
@@ -74,6 +95,26 @@ pub enum TopologyError {
     NoNodes {
         /// Which machine.
         machine: String,
+    },
+    /// More memory than any machine has, or less than none.
+    #[error("node {node} of {machine} has {value}: {problem}; correct the description")]
+    Memory {
+        /// Which machine.
+        machine: String,
+        /// The node's number.
+        node: u32,
+        /// What is said of it.
+        value: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Two nodes with one number.
+    #[error("{machine} has two nodes with the number {node}: correct the description")]
+    NodeTwice {
+        /// Which machine.
+        machine: String,
+        /// The number.
+        node: u32,
     },
     /// Units that are not there were asked for.
     #[error("{machine} has no units {missing} that may be used; it has {units}")]
@@ -109,24 +150,25 @@ pub fn load(source: Source) -> Result<Machine, TopologyError> {
 ///
 /// # Errors
 /// As for [`load`].
-pub fn describe_opened(source: &Source, topology: &Topology) -> Result<Machine, TopologyError> {
+pub fn describe_opened(source: &Source, opened: &Opened) -> Result<Machine, TopologyError> {
     let hwloc_failed = |error| hwloc_failed(source, error);
-    let root = topology.root().map_err(hwloc_failed)?;
-    let mut units = topology.allowed_units().map_err(hwloc_failed)?;
-    let mut nodes = topology.allowed_nodes().map_err(hwloc_failed)?;
+    let root = opened.whole.root().map_err(hwloc_failed)?;
+    let mut units = opened.whole.allowed_units().map_err(hwloc_failed)?;
+    let mut nodes = opened.whole.allowed_nodes().map_err(hwloc_failed)?;
+    let sight = opened.plain.sight().map_err(hwloc_failed)?;
     if *source != Source::ThisMachine {
-        return describe(&source.to_string(), &root, &units, &nodes);
+        return Ok(Machine { sight, ..describe(&source.to_string(), &root, &units, &nodes)? });
     }
     let system = System::default();
     let given = system.given()?;
     units = units.intersection(&given.units);
     nodes = nodes.intersection(&given.nodes);
-    let mut machine = describe(&source.to_string(), &root, &units, &nodes)?;
+    let mut machine = Machine { sight, ..describe(&source.to_string(), &root, &units, &nodes)? };
     system.count_huge_pages(&mut machine.nodes);
     let cards = devices::cards_of_tree(&root, &machine.nodes);
     machine.gpus = devices::with_cards(cards, system.cards(), &machine.nodes, &machine.nodes_present);
     machine.disks = system.disks(&machine.nodes, &machine.nodes_present);
-    let memory: u64 = machine.nodes.iter().map(|node| node.memory_bytes).sum();
+    let memory = machine.memory_bytes();
     machine.memory_max_bytes = system.memory_max().filter(|max| *max < memory);
     Ok(machine)
 }
@@ -135,32 +177,61 @@ pub fn describe_opened(source: &Source, topology: &Topology) -> Result<Machine, 
 ///
 /// # Errors
 /// As for [`load`].
-pub fn open(source: &Source) -> Result<Topology, TopologyError> {
+pub fn open(source: &Source) -> Result<Opened, TopologyError> {
     match source {
-        Source::ThisMachine => Topology::this_machine().map_err(|error| hwloc_failed(source, error)),
+        Source::ThisMachine => both(Topology::of_this_machine).map_err(|error| hwloc_failed(source, error)),
         Source::Xml(path) => {
-            let read_failed = |error| TopologyError::Read { path: path.clone(), source: error };
             let refused = |problem: String| TopologyError::Xml { path: path.clone(), problem };
-            let mut bytes = Vec::new();
-            let file = File::open(path).map_err(read_failed)?;
-            file.take(xml::BYTES_MAX + 1).read_to_end(&mut bytes).map_err(read_failed)?;
-            let text = xml::checked(bytes).map_err(|problem| refused(problem.to_string()))?;
-            trial::of(|| Topology::from_xml(&text)).map_err(|failure| refused(failure.to_string()))?;
-            Topology::from_xml(&text).map_err(|error| match error {
-                HwlocError::Failed { .. } => refused(format!("{error}")),
-                other => hwloc_failed(source, other),
-            })
+            let bytes = read_bounded(path, xml::BYTES_MAX)
+                .map_err(|source| TopologyError::Read { path: path.clone(), source })?;
+            let text = xml::checked(bytes).map_err(|problem| match problem {
+                xml::XmlProblem::Version(version) => TopologyError::XmlVersion { path: path.clone(), version },
+                other => refused(other.to_string()),
+            })?;
+            tried(source, |view| Topology::from_xml(&text, view), refused)
         }
         Source::Synthetic(text) => {
             let refused =
                 |problem: String| TopologyError::Synthetic { text: text.chars().take(200).collect(), problem };
             synthetic::check(text).map_err(|problem| refused(problem.to_string()))?;
-            trial::of(|| Topology::from_synthetic(text)).map_err(|failure| refused(failure.to_string()))?;
-            Topology::from_synthetic(text).map_err(|error| match error {
-                HwlocError::Failed { .. } => refused(format!("{error}")),
-                other => hwloc_failed(source, other),
-            })
+            tried(source, |view| Topology::from_synthetic(text, view), refused)
         }
+    }
+}
+
+/// Opens a description, after another process could.
+fn tried(
+    source: &Source,
+    open: impl Fn(View) -> Result<Topology, HwlocError>,
+    refused: impl Fn(String) -> TopologyError,
+) -> Result<Opened, TopologyError> {
+    trial::of(|| both(&open)).map_err(|failure| refused(failure.to_string()))?;
+    both(&open).map_err(|error| match error {
+        HwlocError::Failed { .. } => refused(format!("{error}")),
+        other => hwloc_failed(source, other),
+    })
+}
+
+fn both(open: impl Fn(View) -> Result<Topology, HwlocError>) -> Result<Opened, HwlocError> {
+    Ok(Opened { whole: open(View::Everything)?, plain: open(View::Plain)? })
+}
+
+impl Opened {
+    /// An XML document from which the same can be read again.
+    ///
+    /// # Errors
+    /// Where hwloc cannot write it.
+    pub fn to_xml(&self) -> Result<String, HwlocError> {
+        self.whole.to_xml()
+    }
+
+    /// Reads all that is used of it.
+    pub(super) fn read(&self) -> Result<(), HwlocError> {
+        self.whole.allowed_units()?;
+        self.whole.allowed_nodes()?;
+        self.whole.root()?;
+        self.plain.sight()?;
+        Ok(())
     }
 }
 

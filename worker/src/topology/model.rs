@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::CpuSet;
+use super::{CpuSet, Sight};
 
 /// A machine. Positions in one list are what other lists refer to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Machine {
     pub caches: Vec<Cache>,
     /// Physical cores of which at least one processing unit may be used, in hwloc's (logical) order.
     pub cores: Vec<Core>,
+    /// What the proofs library finds of it: also what the worker's affinity leaves out, but not what its cgroup does.
+    #[serde(default)]
+    pub sight: Sight,
     /// Graphics cards that may compute.
     pub gpus: Vec<Gpu>,
     /// Disks.
@@ -39,6 +42,9 @@ pub struct Node {
     pub package: Option<usize>,
     /// Its memory.
     pub memory_bytes: u64,
+    /// Whether cores are next to it, also some that may not be used. Others' memory is a graphics card's, or far away.
+    #[serde(default = "usual")]
+    pub has_cores: bool,
     /// Pages that are reserved there, by size rising.
     pub huge_pages: Vec<HugePages>,
 }
@@ -81,6 +87,9 @@ pub struct Core {
 pub struct Gpu {
     /// How it is chosen, for example `0` of `CUDA_VISIBLE_DEVICES`, or a UUID.
     pub id: String,
+    /// Who made it, as PCI numbers makers.
+    #[serde(default = "nvidia")]
+    pub vendor: u16,
     /// What it is, for people.
     pub name: String,
     /// Its PCI address, where known.
@@ -113,7 +122,7 @@ impl Machine {
     /// Everything that may be used.
     #[must_use]
     pub fn units(&self) -> CpuSet {
-        self.cores.iter().fold(CpuSet::new(), |all, core| all.union(&core.units))
+        self.cores.iter().flat_map(|core| core.units.iter()).collect()
     }
 
     /// The cores that share a cache: positions in [`Machine::cores`], rising.
@@ -122,9 +131,52 @@ impl Machine {
         (0..self.cores.len()).filter(|&core| self.cores[core].cache == cache).collect()
     }
 
+    /// The memory of all nodes. Each is bounded where a machine is described; the sum of what is made up ends at the largest number.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.nodes.iter().fold(0, |sum, node| sum.saturating_add(node.memory_bytes))
+    }
+
+    /// The memory that has cores next to it.
+    #[must_use]
+    pub fn memory_of_cores_bytes(&self) -> u64 {
+        let nodes = self.nodes.iter().filter(|node| node.has_cores);
+        nodes.fold(0, |sum, node| sum.saturating_add(node.memory_bytes))
+    }
+
     /// The node that a core is nearest to: a position in [`Machine::nodes`].
     #[must_use]
     pub fn node_of_core(&self, core: usize) -> usize {
         self.caches[self.cores[core].cache].node
     }
+}
+
+impl Gpu {
+    /// PCI's number for NVIDIA.
+    pub const NVIDIA: u16 = 0x10de;
+    /// PCI's number for AMD.
+    pub const AMD: u16 = 0x1002;
+
+    /// Whether `CUDA_VISIBLE_DEVICES` chooses it.
+    #[must_use]
+    pub fn is_cuda(&self) -> bool {
+        self.vendor == Self::NVIDIA
+    }
+}
+
+impl Node {
+    /// In huge pages. What a description says beyond the node's memory is not there.
+    #[must_use]
+    pub fn huge_bytes(&self) -> u64 {
+        let bytes = |pages: &HugePages| pages.page_bytes.saturating_mul(pages.total);
+        self.huge_pages.iter().fold(0_u64, |sum, pages| sum.saturating_add(bytes(pages))).min(self.memory_bytes)
+    }
+}
+
+fn usual() -> bool {
+    true
+}
+
+fn nvidia() -> u16 {
+    Gpu::NVIDIA
 }

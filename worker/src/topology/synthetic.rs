@@ -4,6 +4,8 @@
 const BYTES_MAX: usize = 4096;
 /// More units than a machine has.
 const UNITS_MAX: u64 = 65_536;
+/// A larger cache, or more memory, than anything has.
+const SIZE_MAX: u64 = 1 << 50;
 
 /// Why a description is not even shown to hwloc.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +20,8 @@ pub(super) enum SyntheticProblem {
     Count(String),
     #[error("its counts multiply to more than {UNITS_MAX}")]
     TooMany,
+    #[error("{0:?} is no size such as 512GiB, at most 1024TiB")]
+    Size(String),
 }
 
 /// Bounds the objects that a description asks for.
@@ -30,6 +34,9 @@ pub(super) fn check(text: &str) -> Result<(), SyntheticProblem> {
     }
     if let Some(other) = text.chars().find(|it| !it.is_ascii_graphic() && *it != ' ') {
         return Err(SyntheticProblem::Character(other));
+    }
+    if let Some(attribute) = attributes(text).find(|attribute| !is_size(attribute)) {
+        return Err(SyntheticProblem::Size(attribute.to_owned()));
     }
     let mut product = 1_u64;
     for level in without_attributes(text).split_ascii_whitespace() {
@@ -46,6 +53,28 @@ pub(super) fn check(text: &str) -> Result<(), SyntheticProblem> {
         product = product.saturating_mul(number.ok_or_else(|| SyntheticProblem::Count(level.to_owned()))?);
     }
     if product > UNITS_MAX { Err(SyntheticProblem::TooMany) } else { Ok(()) }
+}
+
+/// What stands inside parentheses: `memory=64GiB`.
+fn attributes(text: &str) -> impl Iterator<Item = &str> {
+    let inside = text.split('(').skip(1).filter_map(|part| part.split(')').next());
+    inside.flat_map(|part| part.split_ascii_whitespace())
+}
+
+/// Whether an attribute, if it is a size, is one that hwloc reads as it is meant: it takes signs, and what is too large as something
+/// else.
+fn is_size(attribute: &str) -> bool {
+    let Some(("memory" | "size" | "memorysidecachesize", size)) = attribute.split_once('=') else { return true };
+    let (number, unit) = size.split_at(size.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(size.len()));
+    let each = match unit.to_ascii_lowercase().as_str() {
+        "" => 1_u64,
+        "kb" | "kib" => 1 << 10,
+        "mb" | "mib" => 1 << 20,
+        "gb" | "gib" => 1 << 30,
+        "tb" | "tib" => 1 << 40,
+        _ => return false,
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(each)).is_some_and(|bytes| bytes <= SIZE_MAX)
 }
 
 /// What stands outside parentheses.
@@ -81,6 +110,12 @@ mod tests {
         for text in ["core:-1", "core:0x10000", "core:0200000", "core:", "core:+5", "core:5x", "9x", "core:0"] {
             assert!(matches!(check(text), Err(SyntheticProblem::Count(_))), "{text}");
         }
+        for text in
+            ["numa:1(memory=-1) pu:1", "numa:1(memory=9999999TB) pu:1", "l3:1(size=18446744073709551615GB) pu:1"]
+        {
+            assert!(matches!(check(text), Err(SyntheticProblem::Size(_))), "{text}");
+        }
+        assert_eq!(check("numa:1(indexes=0 memory=1TiB) pu:1"), Ok(()));
         assert_eq!(check("  "), Err(SyntheticProblem::Empty));
         assert_eq!(check("core:1\n"), Err(SyntheticProblem::Character('\n')));
         assert_eq!(check(&"pu:1 ".repeat(1000)), Err(SyntheticProblem::TooLong));

@@ -13,10 +13,15 @@ use rustix::{
     process::{Resource, Rlimit, WaitOptions, setrlimit, waitpid},
 };
 
-use super::hwloc::{HwlocError, Topology, forked};
+use super::{
+    hwloc::{HwlocError, forked},
+    load::Opened,
+};
 
 /// More than the largest machine takes.
-const CPU_SECS: u64 = 10;
+const CPU_SECS: u64 = 5;
+/// As much memory as a description may take beyond what this process has.
+const MEMORY_BYTES: u64 = 512 << 20;
 /// How much of the library's complaint is told.
 const COMPLAINT_BYTES_MAX: u64 = 4096;
 
@@ -31,27 +36,25 @@ pub(super) enum TrialError {
     Refused,
     #[error("hwloc complains: {0}")]
     Complaint(String),
-    #[error("hwloc crashes or does not come to an end with it")]
+    #[error("hwloc crashes with it, does not come to an end in {CPU_SECS} s, or takes more than 512 MiB")]
     Crash,
     #[error("no process can be started to try it: {0}")]
     Process(#[source] io::Error),
 }
 
 /// Lets another process look at what `open` opens.
-pub(super) fn of(open: impl FnOnce() -> Result<Topology, HwlocError>) -> Result<(), TrialError> {
+pub(super) fn of(open: impl FnOnce() -> Result<Opened, HwlocError>) -> Result<(), TrialError> {
     let stderr =
         memfd_create("hwloc-stderr", MemfdFlags::CLOEXEC).map_err(|error| TrialError::Process(error.into()))?;
+    let memory = address_space_bytes().map(|bytes| bytes.saturating_add(MEMORY_BYTES));
     let child = forked(|| {
         let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
         // Without them it is tried nevertheless.
         let _ = (setrlimit(Resource::Cpu, limit(CPU_SECS)), setrlimit(Resource::Core, limit(0)));
+        let _ = memory.map(|most| setrlimit(Resource::As, limit(most)));
         let _ = rustix::stdio::dup2_stderr(&stderr);
         // Objects are copied as well: a topology that was loaded is not always whole.
-        let outcome = open().and_then(|topology| {
-            topology.allowed_units()?;
-            topology.allowed_nodes()?;
-            topology.root()
-        });
+        let outcome = open().and_then(|opened| opened.read());
         if outcome.is_ok() { FINE } else { REFUSED }
     });
     let child = child.map_err(TrialError::Process)?;
@@ -67,6 +70,13 @@ pub(super) fn of(open: impl FnOnce() -> Result<Topology, HwlocError>) -> Result<
         Some(REFUSED) => Err(TrialError::Refused),
         _ => Err(TrialError::Crash),
     }
+}
+
+/// How much address space this process has; its copy begins with as much.
+fn address_space_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// What the library wrote to stderr, without its frames.

@@ -21,6 +21,7 @@ fn group(stage: Phase, cpus: &str) -> PlacedGroup {
         locks: Vec::new(),
         memory_bytes: 0,
         producers: None,
+        in_cgroup: false,
     }
 }
 
@@ -91,6 +92,8 @@ fn multicore_sdr_is_thought_through() {
     let together = Shape { numbers: Numbers::ThreadsTogether, ..Shape::new("", [1, 1, 2, 8, 2]) }.machine();
     only(&together, one("8-15", 3), Severity::Error, "processor[0].cpus", "would use 16-17");
     only(&machines::uneven(), one("8-11,24-27", 3), Severity::Error, "processor[0].cpus", "would use 12,28");
+    let in_cgroup = one("0-3", 3).into_iter().map(|group| PlacedGroup { in_cgroup: true, ..group }).collect();
+    only(&uneven, in_cgroup, Severity::Warning, "processor[0].cpus", "only in its own cgroup");
     let across = found(&machines::epyc_of_4(), one("2-5,66-69", 3));
     assert!(across.iter().any(|finding| finding.problem.contains("2 cores for 4 threads")), "{across:?}");
     only(&machines::epyc_of_4(), one("0-3,64-67", 5), Severity::Warning, "processor[0].cpus", "4 cores for 6 threads");

@@ -73,6 +73,13 @@ fn mistakes_are_named() {
         (vec!["--slots-on", "/d", "--disk-bytes", "1GiB"], "no place has room"),
         (vec!["--slots-on", "/d", "--disk-bytes", "2TiB", "--slots", "9"], "--slots 9: there is room for 3"),
         (vec!["--memory", "16GiB"], "sorry"),
+        (vec!["--gpus", "0,0"], "--gpus 0: the machine has no such GPU"),
+        (vec!["--slots-on", "/d", "--slots-on", "/d/", "--disk-bytes", "2TiB"], "--slots-on /d/: is given twice"),
+        (vec!["--gpus", ","], "write a number, or ids such as 0,1"),
+        (vec!["--gpus", "65"], "at most 64 are planned for"),
+        (vec!["--only", "tree_d"], "is none of pc1, pc2 and c2"),
+        (vec!["--times", "/dev/zero"], "it has more than"),
+        (vec!["--times", "/"], "--times /"),
     ] {
         let (done, _, errors) = worker(&[&plan[..], &arguments[..]].concat());
         assert!(!done && errors.contains(expected), "{arguments:?}: {errors}");
@@ -88,6 +95,8 @@ fn the_calculator_prints_a_table_or_values() {
     assert_eq!(table.lines().count(), 6, "{table}");
     let (done, csv, errors) = worker(&[&calc[..], &["--csv"]].concat());
     assert!(done && csv.starts_with("slots,sectors_per_day"), "{csv}{errors}");
+    let (done, _, errors) = worker(&["calc", "--slots", "4", "--pc1", "4x3h@a", "--lock", "a=18446744073709551615"]);
+    assert!(!done && errors.contains("1 to 10000 holders"), "{errors}");
     let (done, _, errors) = worker(&["calc", "--slots", "4", "--pc1", "4*3h"]);
     assert!(!done && errors.contains("--pc1") && errors.contains("there is no x"), "{errors}");
 }

@@ -1,6 +1,6 @@
 //! Machines to plan for, built from a few numbers.
 
-use sealbus_worker::topology::{Cache, Core, CpuSet, Disk, Gpu, Machine, Node};
+use sealbus_worker::topology::{Cache, Core, CpuSet, Disk, Gpu, Machine, Node, Sight};
 
 pub const GIB: u64 = 1 << 30;
 
@@ -60,14 +60,17 @@ impl Shape {
         });
         let machine_cores =
             (0..cores).map(|core| Core { units: self.units(core, cores), cache: core / self.cores_each });
+        let (machine_caches, machine_cores): (Vec<Cache>, Vec<Core>) =
+            (machine_caches.collect(), machine_cores.collect());
         Machine {
+            sight: Sight::of_l3s(&machine_cores, &machine_caches),
             source: self.name.to_owned(),
             present: (0..(cores * self.threads) as u32).collect(),
             nodes_present: (0..nodes as u32).collect(),
             packages: self.packages,
             nodes: (0..nodes).map(|node| self.node(node)).collect(),
-            caches: machine_caches.collect(),
-            cores: machine_cores.collect(),
+            caches: machine_caches,
+            cores: machine_cores,
             gpus: self.gpus.iter().enumerate().map(|(number, &node)| gpu(number, node)).collect(),
             disks: (0..self.disks).map(|number| disk(number, self.disk_bytes)).collect(),
             memory_max_bytes: None,
@@ -91,13 +94,15 @@ impl Shape {
             os_index: node as u32,
             package: Some(node / self.nodes_each),
             memory_bytes: self.node_memory,
+            has_cores: true,
             huge_pages: Vec::new(),
         }
     }
 }
 
 pub fn gpu(number: usize, node: usize) -> Gpu {
-    Gpu { id: number.to_string(), name: "a GPU".to_owned(), pci: None, node: Some(node), memory_bytes: 24 * GIB }
+    let (id, name) = (number.to_string(), "a GPU".to_owned());
+    Gpu { id, vendor: Gpu::NVIDIA, name, pci: None, node: Some(node), memory_bytes: 24 * GIB }
 }
 
 fn disk(number: usize, bytes: u64) -> Disk {
@@ -111,13 +116,15 @@ fn disk(number: usize, bytes: u64) -> Disk {
     }
 }
 
-/// The machine as a worker sees it that may use only `allowed`.
+/// The machine as a worker sees it whose affinity allows only these.
+pub fn bound_to(machine: &Machine, allowed: &str) -> Machine {
+    machine.restricted_to(&allowed.parse().expect("a list")).expect("are there")
+}
+
+/// The machine as a worker sees it whose cgroup allows only these.
 pub fn restricted(machine: &Machine, allowed: &str) -> Machine {
     let allowed: CpuSet = allowed.parse().expect("a list");
-    let mut machine = machine.clone();
-    machine.cores.iter_mut().for_each(|core| core.units = core.units.intersection(&allowed));
-    machine.cores.retain(|core| !core.units.is_empty());
-    machine
+    Machine { sight: machine.sight.within(&allowed), ..bound_to(machine, &allowed.to_string()) }
 }
 
 /// Two sockets, 64 cores, 16 L3 caches of 4 cores.

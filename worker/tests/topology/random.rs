@@ -1,7 +1,11 @@
 //! Whatever a description says: a whole machine or an error.
 
 use proptest::prelude::*;
-use sealbus_worker::topology::{Source, draw, load};
+use sealbus_schema::SectorSize;
+use sealbus_worker::{
+    plan::{Gpus, Request, plan},
+    topology::{Source, draw, load},
+};
 
 use super::{assert_whole, synthetic};
 
@@ -49,6 +53,84 @@ fn soup() -> impl Strategy<Value = String> {
     prop::collection::vec(word, 0..7).prop_map(|words| words.join(" "))
 }
 
+/// An object of an XML file with what may be written there, and more of them in it.
+fn strange() -> impl Strategy<Value = String> {
+    let number = prop::sample::select(vec![
+        "0",
+        "1",
+        "2",
+        "7",
+        "-1",
+        "+1",
+        "",
+        "x",
+        "0x1",
+        "65535",
+        "65536",
+        "4294967295",
+        "4294967296",
+        "1e9",
+        "1125899906842625",
+        "9300000000000000000",
+        "18446744073709551615",
+        "99999999999999999999999",
+    ]);
+    let set = prop::sample::select(vec![
+        "0x1",
+        "0x3",
+        "0x0",
+        "",
+        "0xf...f",
+        "0x1,,0x1",
+        "-0x1",
+        "zz",
+        "0xffffffff,0xffffffff",
+    ]);
+    let kind = prop::sample::select(vec![
+        "Machine", "Package", "NUMANode", "L3Cache", "L2Cache", "Core", "PU", "Group", "Die", "Misc", "Bridge",
+        "PCIDev", "",
+    ]);
+    let leaf = (kind, number.clone(), number, set.clone(), set).prop_map(|(kind, index, bytes, units, nodes)| {
+        format!(
+            "<object type=\"{kind}\" os_index=\"{index}\" cpuset=\"{units}\" complete_cpuset=\"{units}\" nodeset=\"{nodes}\" \
+             complete_nodeset=\"{nodes}\" allowed_cpuset=\"{units}\" allowed_nodeset=\"{nodes}\" local_memory=\"{bytes}\">"
+        )
+    });
+    prop::collection::vec((leaf, any::<bool>()), 1..12).prop_map(|objects| {
+        let mut text = String::from("<topology version=\"2.0\">");
+        let mut open = 0;
+        for (object, stays_open) in objects {
+            text.push_str(&object);
+            if stays_open { open += 1 } else { text.push_str("</object>") }
+        }
+        text + &"</object>".repeat(open) + "</topology>"
+    })
+}
+
+/// A good file with some of its numbers replaced.
+fn mutated() -> impl Strategy<Value = String> {
+    let whole = std::fs::read_to_string(super::file("uneven.xml")).expect("file");
+    let number = prop::sample::select(vec![
+        "-1",
+        "0",
+        "3",
+        "65535",
+        "4294967295",
+        "9300000000000000000",
+        "18446744073709551615",
+        "",
+    ]);
+    prop::collection::vec((any::<prop::sample::Index>(), number), 1..4).prop_map(move |changes| {
+        let mut parts: Vec<String> = whole.split('"').map(str::to_owned).collect();
+        for (at, number) in changes {
+            // Every second part is a value.
+            let at = at.index(parts.len() / 2) * 2 + 1;
+            parts[at] = number.to_owned();
+        }
+        parts.join("\"")
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -81,6 +163,24 @@ proptest! {
             prop_assert_eq!(less.units(), kept);
         } else {
             prop_assert!(kept.is_empty(), "{} units", units);
+        }
+    }
+
+    #[test]
+    fn every_file_is_a_whole_machine_that_can_be_planned_or_an_error(text in prop_oneof![strange(), mutated()]) {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("machine.xml");
+        std::fs::write(&path, text).expect("file");
+        if let Ok(machine) = load(Source::Xml(path)) {
+            assert_whole(&machine);
+            prop_assert!(!draw::draw(&machine).is_empty());
+            for size in [SectorSize::KiB2, SectorSize::GiB32] {
+                let gpus = Gpus::Count(1);
+                if let Err(error) = plan(&machine, &Request { gpus, memory_bytes: Some(1 << 40), ..Request::new(size) }) {
+                    prop_assert!(!error.to_string().is_empty());
+                }
+                let _ = plan(&machine, &Request::new(size));
+            }
         }
     }
 }

@@ -44,7 +44,7 @@ impl Tree {
 }
 
 fn node(os_index: u32) -> Node {
-    Node { os_index, package: None, memory_bytes: 1 << 30, huge_pages: Vec::new() }
+    Node { os_index, package: None, memory_bytes: 1 << 30, has_cores: true, huge_pages: Vec::new() }
 }
 
 #[test]

@@ -20,6 +20,21 @@ pub(super) const MEMBIND_THREAD: c_int = 1 << 1;
 pub(super) const MEMBIND_STRICT: c_int = 1 << 2;
 pub(super) const MEMBIND_BYNODESET: c_int = 1 << 5;
 
+/// What objects of a kind are called, of those that can be above cores.
+pub(super) fn plural(kind: c_uint) -> &'static str {
+    match kind {
+        OBJ_PACKAGE => "packages",
+        4 => "L1 caches",
+        5 => "L2 caches",
+        OBJ_L3CACHE => "L3 caches",
+        7 => "L4 caches",
+        8 => "L5 caches",
+        12 => "groups",
+        19 => "dies",
+        _ => "parts",
+    }
+}
+
 #[repr(C)]
 pub(super) struct Topology {
     _private: [u8; 0],
