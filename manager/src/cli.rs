@@ -10,6 +10,7 @@ mod person;
 mod pledge;
 mod sectors;
 mod slots;
+mod stores;
 mod table;
 mod waiting;
 mod workers;
@@ -57,6 +58,11 @@ enum Command {
     Bus {
         #[command(subcommand)]
         verb: bus::BusVerbs,
+    },
+    /// Which directories are the permanent stores.
+    Stores {
+        #[command(subcommand)]
+        verb: stores::Stores,
     },
     /// What people ordered.
     Audit {
@@ -120,6 +126,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Workers { verb } => verb.run().await,
         Command::Slots { verb } => verb.run().await,
         Command::Bus { verb } => verb.run().await,
+        Command::Stores { verb } => verb.run().await,
         Command::Audit { verb } => verb.run().await,
         Command::Decode(decode) => decode.run(),
         Command::Completion { shell } => {

@@ -198,7 +198,7 @@ async fn control_groups(config: &Config) -> Result<Option<CgroupRoot>, RunError>
 /// Takes every slot, and reads what it holds. One that cannot be opened may be mended while the others work; one that
 /// another process uses will not be ours by waiting.
 fn open_slots(config: &Config) -> Result<Vec<Result<Opened, OpenError>>, RunError> {
-    let open = |(index, path)| match tend::open(index, path, &config.host) {
+    let open = |(index, path)| match tend::open(index, path, &config.name, &config.host) {
         Err(OpenError::Slot(in_use @ SlotError::InUse { .. })) => Err(RunError::Slot(in_use)),
         outcome => Ok(outcome),
     };

@@ -31,7 +31,7 @@ fn c2_done(seed_draw: u32) -> Input {
 }
 
 fn persisted() -> Input {
-    Input::Event(EventBody::Persisted { stored: StoredSector { store: "main".into(), files: vec![] } })
+    Input::Event(EventBody::Persisted { stored: StoredSector { store: "main".into(), files: vec![], identity: None } })
 }
 
 fn started() -> Input {
