@@ -12,7 +12,6 @@ use clap::{CommandFactory, Parser, Subcommand};
 use sealbus_worker::{
     config,
     config::Config,
-    identity,
     params::{self, ParamsCommand},
     plan::placed,
     processor::{
@@ -136,9 +135,6 @@ impl Arguments {
                 let mut stderr = std::io::stderr().lock();
                 for warning in warnings {
                     writeln!(stderr, "warning: {warning}")?;
-                }
-                if let Some(doubt) = identity::doubt(&config.store) {
-                    writeln!(stderr, "warning: {doubt}")?;
                 }
                 for (field, reason) in no_huge_pages {
                     writeln!(stderr, "warning: {field}: {reason}")?;

@@ -13,10 +13,7 @@ use sealbus_schema::{
     identity::{self, Identity, MAX_FILE_BYTES, SLOT_FILE, STORE_FILE, SlotIdentity, StoreIdentity},
 };
 
-use crate::{
-    config,
-    stage::{StageCode, StageError, files},
-};
+use crate::stage::{StageCode, StageError, files};
 
 /// A store's directory is the store that is meant. Gives its id, if it has one.
 ///
@@ -53,18 +50,6 @@ pub fn check_store(root: &Path, name: &str, known: Option<&str>) -> Result<Optio
         ))),
         (Some(found), _) => Ok(Some(found.id)),
         (None, None) => Ok(None),
-    }
-}
-
-/// What makes one doubt that a configured store is mounted, as far as can be told without the manager.
-pub fn doubt(store: &config::Store) -> Option<String> {
-    match check_store(&store.path, &store.name, None) {
-        Ok(Some(_)) => None,
-        Ok(None) => Some(format!(
-            "store.path: there is no {STORE_FILE} in {}: the store is not mounted, or the manager has not used it yet",
-            store.path.display()
-        )),
-        Err(error) => Some(format!("store.path: {}", error.message)),
     }
 }
 
@@ -148,12 +133,9 @@ mod tests {
             error.message
         };
         assert_eq!(check_store(root, "main", None), Ok(None), "nobody knows of an id");
-        let configured = config::Store { name: "main".to_owned(), path: root.to_owned() };
-        assert!(doubt(&configured).is_some_and(|doubt| doubt.contains("not mounted")));
         assert!(refused("main", Some("a")).contains("probably not mounted"));
         store(root, "a", "main");
         assert_eq!(check_store(root, "main", None), Ok(Some("a".to_owned())));
-        assert_eq!(doubt(&configured), None);
         assert_eq!(check_store(root, "main", Some("a")), Ok(Some("a".to_owned())));
         assert!(refused("main", Some("b")).contains("--replace"));
         assert!(refused("second", None).contains("`main`"), "mounted in the place of another");
@@ -162,7 +144,7 @@ mod tests {
         fs::remove_file(root.join(STORE_FILE)).expect("removes");
         fs::create_dir(root.join(STORE_FILE)).expect("a directory in its place");
         assert!(refused("main", None).contains("cannot read"));
-        drop(dir);
+        fs::remove_dir_all(root).expect("removes");
         assert!(refused("main", None).contains("not there"));
     }
 
