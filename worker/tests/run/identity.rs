@@ -120,7 +120,9 @@ async fn a_renamed_worker_touches_nothing_of_the_old_ones_and_goes_on_when_it_is
     let sector = manager.offer(1).await;
     bench.begun("tree_d", 1).await;
     worker.kill();
-    let (before, mut last) = (bench.left_in(0), None);
+    // What was being written when the worker was killed is dropped by the next one that opens the slot.
+    let left = || bench.left_in(0).into_iter().filter(|name| name != ".journal.tmp").collect::<Vec<_>>();
+    let (before, mut last) = (left(), None);
     // Also with the journal alone, as of a slot that was taken before slots had an identity.
     for with_identity in [true, false] {
         if !with_identity {
@@ -136,7 +138,7 @@ async fn a_renamed_worker_touches_nothing_of_the_old_ones_and_goes_on_when_it_is
         assert_eq!((report.class, report.code.clone()), (ErrorClass::Crit, ErrorCode::SLOT_OF_ANOTHER_WORKER));
         assert!(report.message().contains("w1") && report.message().contains("worker.name"), "{}", report.message());
         renamed.kill();
-        assert_eq!(bench.left_in(0), before, "nothing is moved");
+        assert_eq!(left(), before, "nothing is moved");
     }
     manager.worker = "w1".parse().expect("name");
     bench.let_go("tree_d");
