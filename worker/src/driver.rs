@@ -110,7 +110,12 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
                 let resumed = resume::right_to(context, slot, &journal).instrument(span).await;
                 match resumed {
                     Right::Ours => match identify::settle_with_sector(context, slot).await {
-                        Ok(()) => Some(journal),
+                        Ok(()) => {
+                            // What blocked the slot meanwhile is over; what blocks its sector, or is waited for, is not.
+                            let Journal { intent, token, state, .. } = &journal;
+                            context.board.hold(slot.index(), intent.sector, *token, state);
+                            Some(journal)
+                        }
                         Err(lost) => return lost,
                     },
                     Right::Gone => {
