@@ -85,7 +85,7 @@ fn assert_files_in_store(cluster: &Cluster, number: u64) -> anyhow::Result<()> {
 
 fn is_empty_slot(slot: &Path) -> anyhow::Result<bool> {
     let names = std::fs::read_dir(slot)?.map(|e| Ok(e?.file_name())).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(names.iter().all(|name| name == "slot.lock" || name == "static" || name == "tmp"))
+    Ok(names.iter().all(|name| name == "sealbus-slot.json" || name == "slot.lock" || name == "static" || name == "tmp"))
 }
 
 #[test]

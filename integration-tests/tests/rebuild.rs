@@ -41,13 +41,18 @@ fn a_sector_that_is_lost_after_its_precommit_is_sealed_again_to_the_same_commr()
     let slot = cluster.slot(0);
     fs::remove_dir_all(&slot)?;
     fs::create_dir(&slot)?;
+    // An empty directory in the place of a slot is a disk that is away, until a person says that it is lost.
+    let path = slot.canonicalize()?.display().to_string();
+    cluster.manager_json(&["slots", "release", "seal-1", &path, "--yes"])?;
     cluster.release_phase("c2")?;
     cluster.start_worker()?;
 
     let sector = wait_for(&mut cluster, id, "an active sector", |s| s["state"] == "proving")?;
     ensure!(sector["comm_r"] == before["comm_r"], "another CommR: {sector:#}");
     ensure!(sector["attempt"] == 1, "a rebuild is not another attempt: {sector:#}");
-    for (kind, expected) in [("claimed", 2), ("pc2_done", 2), ("released", 2), ("revoking", 1), ("message_signed", 2)] {
+    for (kind, expected) in
+        [("claimed", 2), ("pc2_done", 2), ("released", 2), ("slot_released", 1), ("message_signed", 2)]
+    {
         ensure!(count(&sector, kind) == expected, "{kind} {} times: {sector:#}", count(&sector, kind));
     }
     let stats = cluster.call_chain("Devnet.Stats", json!([]))?;

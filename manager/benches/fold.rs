@@ -228,6 +228,7 @@ fn steps(stretch: usize, number: u64) -> Vec<Option<EventBody>> {
     let stored = || StoredSector {
         store: "main".to_owned(),
         files: ["sealed/s", "cache/s/p_aux", "cache/s/t_aux", "cache/s/tree-r-last-0"].map(file).to_vec(),
+        identity: None,
     };
     match stretch {
         0 => vec![

@@ -12,6 +12,7 @@ mod person;
 mod pledge;
 mod sectors;
 mod slots;
+mod stores;
 mod table;
 mod waiting;
 mod workers;
@@ -70,6 +71,11 @@ enum Command {
         #[command(subcommand)]
         verb: bus::BusVerbs,
     },
+    /// Which directories are the permanent stores.
+    Stores {
+        #[command(subcommand)]
+        verb: stores::Stores,
+    },
     /// What people ordered.
     Audit {
         #[command(subcommand)]
@@ -122,6 +128,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Workers { verb } => verb.run().await,
         Command::Slots { verb } => verb.run().await,
         Command::Bus { verb } => verb.run().await,
+        Command::Stores { verb } => verb.run().await,
         Command::Audit { verb } => verb.run().await,
         Command::Decode(decode) => decode.run(),
         Command::Completion { shell } => {

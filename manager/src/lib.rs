@@ -25,4 +25,6 @@ pub mod orders;
 pub mod outbox;
 pub mod proofs;
 pub mod serve;
+pub mod slots;
 pub mod store;
+pub mod stores;

@@ -125,7 +125,7 @@ fn carry_out(outcome: &mut Outcome, effect: Effect) {
         }
         Effect::TellTicket(ticket) => tell(outcome, |token| Fact::Ticket { token, ticket }),
         Effect::TellPreCommitLanded(precommit) => {
-            tell(outcome, |token| Fact::PrecommitLanded { token, serial, precommit });
+            tell(outcome, |token| Fact::PrecommitLanded { token, serial, precommit, stores: Vec::new() });
         }
         Effect::TellPersistChecked => tell(outcome, |token| Fact::PersistChecked { token, serial }),
         Effect::TellSeed(seed) => tell(outcome, |token| Fact::Seed { token, serial, seed }),

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::{
     drive::chain_of,
+    slots,
     store::{Store, StoreError, WorkerOrders},
 };
 
@@ -17,6 +18,8 @@ use crate::{
 const PERIOD: Duration = Duration::from_secs(1);
 /// How often the heartbeats are read while a worker has something to carry out.
 const HEARTBEATS_PERIOD: Duration = Duration::from_secs(3);
+/// How often they are read for the slots that are to be remembered.
+const SLOTS_PERIOD: Duration = Duration::from_secs(10);
 
 /// Publishes orders for ever, for the manager that took over with this epoch.
 pub async fn run(
@@ -32,8 +35,14 @@ pub async fn run(
     }
     let mut heartbeats = tokio::time::interval(HEARTBEATS_PERIOD);
     heartbeats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut slots = tokio::time::interval(SLOTS_PERIOD);
+    slots.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let look = tokio::select! {
+            _ = slots.tick() => {
+                slots::remember(bus, store, epoch).await?;
+                false
+            }
             () = changed.notified() => false,
             () = tokio::time::sleep(PERIOD) => false,
             _ = heartbeats.tick() => true,

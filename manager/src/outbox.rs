@@ -8,6 +8,7 @@ use std::time::Duration;
 use sealbus_nats::{Bus, Patience, publish::PublishError};
 use sealbus_schema::{
     codec,
+    identity::KnownStore,
     message::{Fact, Intent},
     seal::manager::State,
 };
@@ -67,9 +68,10 @@ async fn drain(bus: &Bus, store: &Store, epoch: i64, patience: &mut Patience) ->
         if rows.is_empty() {
             return Ok(());
         }
+        let known = store.known_stores().await?;
         for row in rows {
             after = row.id;
-            let outcome = publish(bus, &row).await;
+            let outcome = publish(bus, &row, &known).await;
             let treatment = treat(&outcome);
             log_outcome(&row, outcome, treatment, patience);
             match treatment {
@@ -100,14 +102,18 @@ fn log_outcome(row: &OutboxRow, outcome: Result<(), PublishError>, treatment: Tr
     }
 }
 
-async fn publish(bus: &Bus, row: &OutboxRow) -> Result<(), PublishError> {
+async fn publish(bus: &Bus, row: &OutboxRow, known: &[KnownStore]) -> Result<(), PublishError> {
     match &row.kind {
         OutboxKind::Intent => {
             let intent: Intent = codec::decode(&row.payload)?;
             bus.offer(&intent).await.map(drop)
         }
         OutboxKind::Fact { worker } => {
-            let fact: Fact = codec::decode(&row.payload)?;
+            let mut fact: Fact = codec::decode(&row.payload)?;
+            if let Fact::PrecommitLanded { stores, .. } = &mut fact {
+                // As they are known now: the worker is about to write into one of them.
+                *stores = known.to_vec();
+            }
             bus.tell(row.sector, worker, &fact, &row.id.to_string()).await.map(drop)
         }
         OutboxKind::Release => {

@@ -24,6 +24,7 @@ use crate::{
     liveness, orders, outbox,
     proofs::{Library, Verifier},
     store::{Leadership, Store, StoreError},
+    stores::{self, Users},
 };
 
 /// How often the streams are checked; one in memory does not outlive its server.
@@ -62,6 +63,18 @@ pub enum ServeError {
     /// The streams.
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    /// A database that knows nothing, beside a log that has something: probably not the database that is meant.
+    #[error(
+        "the database {database} is new and empty, but the stream SEAL_SECTORS has {records} record(s) of sectors that it \
+         would have to know. Is the disk of database.path mounted, is it the right server? Mount or restore the database \
+         and start again. If it is lost for good and nothing is worth keeping, delete the streams SEAL_*"
+    )]
+    EmptyDatabase {
+        /// As configured.
+        database: String,
+        /// How many records there are, or were.
+        records: u64,
+    },
     /// A miner that the chain does not have, or not yet as far as the node has it.
     #[error(
         "miner[].id = \"{miner}\": the network {network} has no such miner as far as the node has its chain: {reason}. This \
@@ -215,11 +228,19 @@ impl Manager {
     async fn work(&self, patience: &mut Patience) -> Result<std::convert::Infallible, ServeError> {
         let Manager { config, store, node, bus, verifier } = self;
         patiently("the server of the streams", async || Ok(ensure_topology(bus, config).await?)).await?;
+        if store.fold_state().await?.is_none() {
+            let records = bus.sectors_last_sequence().await?;
+            if records > 0 {
+                return Err(ServeError::EmptyDatabase { database: config.database.to_string(), records });
+            }
+        }
         let epoch = fold::take_over(bus, store).await?;
         let known = bus.sectors_identity().await?;
         let changed = Arc::new(Notify::new());
         let driver =
             Driver::new(node.clone(), store.clone(), config.clone(), epoch, changed.clone(), verifier.clone()).await?;
+        let network = node.network_name().await?;
+        let users = Users { network, miners: config.miners.iter().map(|miner| miner.id).collect() };
         tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
         tokio::select! {
             ended = fold_for_ever(bus, store, epoch, config, &changed) => ended,
@@ -227,6 +248,7 @@ impl Manager {
             ended = orders::run(bus, store, epoch, &changed) => Ok(ended?),
             ended = driver.run() => Ok(ended?),
             ended = liveness::run(bus, store, config, epoch, &changed) => Ok(ended?),
+            ended = stores::watch(store, config, &users, epoch) => Ok(ended?),
             ended = keep_topology(bus, config, &known) => ended,
             never = tell_of_steady_work(patience) => Ok(never),
         }

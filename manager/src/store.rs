@@ -9,6 +9,7 @@ mod audit;
 mod columns;
 mod error;
 mod history;
+mod identities;
 mod known;
 mod leadership;
 mod messages;

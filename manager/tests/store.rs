@@ -17,8 +17,9 @@ use sealbus_manager::{
 };
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token,
+    identity::KnownStore,
     lease::Ownership,
-    message::EventBody,
+    message::{EventBody, KnownSlot},
     seal::manager::{AttemptPolicy, Input, Rebuild, Released, State},
 };
 use serde_json::json;
@@ -49,6 +50,7 @@ on_every_database! {
     a_report_that_changes_little_and_one_that_changes_much_are_stored_side_by_side,
     a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it,
     a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next,
+    stores_and_slots_are_known_by_their_ids_and_a_worker_is_told_of_its_own,
 }
 
 /// A store with a fold and one sector.
@@ -710,4 +712,36 @@ async fn a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next(data
     let now = store.sector(id()).await.expect("reads").expect("exists");
     assert_eq!((&now.ownership, &now.state), (&sector.ownership, &sector.state), "only the log says what follows");
     assert!(matches!(store.begin_as(epoch).await.err(), Some(StoreError::TakenOver { .. })));
+}
+
+async fn stores_and_slots_are_known_by_their_ids_and_a_worker_is_told_of_its_own(database: TestDatabase) {
+    let store = store(&database).await;
+    assert!(store.some_stored_in("main", 9).await.expect("reads").is_empty());
+    for input in inputs() {
+        apply(&store, input).await;
+    }
+    let stored = store.some_stored_in("main", 9).await.expect("reads");
+    assert_eq!(stored.iter().map(|(sector, _)| *sector).collect::<Vec<_>>(), [id()]);
+    for other in ["mai", "m%", "_ain", "a\"b"] {
+        assert!(store.some_stored_in(other, 9).await.expect("reads").is_empty(), "{other}");
+    }
+    let known = |name: &str, id: &str| KnownStore { name: name.to_owned(), id: id.to_owned() };
+    let slot = |path: &str, id: &str| KnownSlot { path: path.to_owned(), id: id.to_owned() };
+    let worker = "w1".parse().expect("name");
+    let mut tx = store.begin().await.expect("begins");
+    tx.know_store(&known("main", "a"), "manager").await.expect("remembers");
+    tx.know_store(&known("main", "b"), "bob").await.expect("replaces");
+    tx.know_slots(&worker, &[slot("/0", "x"), slot("/1", "y")]).await.expect("remembers");
+    tx.commit().await.expect("commits");
+    assert_eq!(store.known_stores().await.expect("reads"), [known("main", "b")]);
+    let told = async || store.orders_of(&worker).await.expect("reads").expect("orders").orders;
+    let first = told().await;
+    assert_eq!(first.slots, [slot("/0", "x"), slot("/1", "y")]);
+    let mut tx = store.begin().await.expect("begins");
+    tx.know_slots(&worker, &[slot("/0", "z")]).await.expect("replaces");
+    tx.forget_slots(&worker, &["/1".to_owned()].into()).await.expect("forgets");
+    tx.commit().await.expect("commits");
+    let second = told().await;
+    assert_eq!(second.slots, [slot("/0", "z")]);
+    assert!(second.revision > first.revision, "the worker is told");
 }

@@ -8,6 +8,7 @@
 //! Deliberately absent: key-value buckets (any writer of one key can wipe the bucket with a roll-up header), a consumer
 //! a worker (one shared consumer a queue scales), and any expiry of ownership by a clock.
 
+pub mod clock;
 pub mod connect;
 pub mod events;
 pub mod facts;

@@ -211,6 +211,14 @@ impl Bus {
     }
 }
 
+impl Bus {
+    /// The sequence of the last record in [`SECTORS`]: 0 if nothing was ever written there.
+    pub async fn sectors_last_sequence(&self) -> Result<u64, TopologyError> {
+        let stream = self.js.get_stream(SECTORS).await.map_err(server("read stream", SECTORS))?;
+        Ok(stream.cached_info().state.last_sequence)
+    }
+}
+
 fn server<E: Into<async_nats::Error>>(operation: &'static str, what: &str) -> impl FnOnce(E) -> TopologyError {
     let what = what.to_owned();
     move |source| TopologyError::Server { operation, what, source: source.into() }

@@ -134,6 +134,21 @@ async fn a_fact_is_read_back_and_a_later_one_replaces_it() {
 }
 
 #[tokio::test]
+async fn the_age_of_a_fact_is_told_by_the_server_alone() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let token = won(&bus, &intent(1, 0), "w1").await;
+    let (sector, w1) = (intent(1, 0).sector, worker("w1"));
+    let age = async |kind| bus.fact_age(sector, &w1, kind).await.expect("reads");
+    assert_eq!(age(FactKind::ProveLanded).await, None, "there is none");
+    bus.tell(sector, &w1, &Fact::ProveLanded { token, serial: 0, activation_epoch: 7 }, "1").await.expect("tells");
+    bus.tell(sector, &w1, &Fact::PersistChecked { token, serial: 0 }, "2").await.expect("tells");
+    // The later one is asked first: whatever the time between, the earlier one is older.
+    let (later, earlier) = (age(FactKind::PersistChecked).await, age(FactKind::ProveLanded).await);
+    assert!(later.is_some() && earlier > later, "{earlier:?}, {later:?}");
+}
+
+#[tokio::test]
 async fn the_log_is_read_in_order_and_again_from_any_offset() {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;

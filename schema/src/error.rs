@@ -112,6 +112,8 @@ codes! {
     QUEUE_REPLACED Crit;
     /// A slot's directory cannot be used.
     SLOT_UNUSABLE Crit;
+    /// A slot's directory, or the sector in it, belongs to another worker.
+    SLOT_OF_ANOTHER_WORKER Crit;
     /// Groth16 parameters are missing or damaged.
     PARAMS_MISSING Crit;
     /// The proofs library refused.
@@ -139,7 +141,7 @@ codes! {
     /// A processor of the protocol of damocles answered an error.
     PROCESSOR_REFUSED Perm;
     /// The permanent store is not reachable or not writable.
-    STORE_UNAVAILABLE Crit;
+    STORE_UNAVAILABLE Temp;
     /// The permanent store has no room left.
     STORE_FULL Crit;
     /// The permanent store already holds other data under the sector's name.
@@ -203,6 +205,12 @@ impl ErrorCode {
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
             .collect();
         ErrorCode(Cow::Owned(if tidy.is_empty() { "UNNAMED".to_owned() } else { tidy }))
+    }
+
+    /// Whether what it names passes without anybody's order and is nobody's fault: it is waited for, however long that
+    /// takes, and never counts as a failed try.
+    pub fn is_waited_for(&self) -> bool {
+        *self == ErrorCode::STORE_UNAVAILABLE
     }
 
     /// The code as text.

@@ -12,6 +12,7 @@ pub mod bytes;
 pub mod codec;
 pub mod error;
 pub mod id;
+pub mod identity;
 pub mod invariant;
 pub mod lease;
 pub mod message;

@@ -14,7 +14,7 @@ pub use event::{Event, EventBody, PieceInfo, StoredFile, StoredSector};
 pub use fact::{Fact, FactKind, PreCommitInfo, Seed, Ticket};
 pub use heartbeat::{Heartbeat, Holding, ProcessorStatus, SlotStatus, WorkStatus};
 pub use intent::{Intent, LeaseRecord};
-pub use orders::{Orders, SlotRelease};
+pub use orders::{KnownSlot, Orders, SlotRelease};
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,8 @@
 //! [`core`] says what must be done in which order, and does none of it. [`claim`] takes an intent, [`resume`] goes on after
 //! a restart, [`life`] carries out what the core asks for, [`work`] is what the machine's states need, [`facts`] how the
 //! manager's answers arrive. [`tend`] is what surrounds all that: a slot is opened, served, freed by order and opened
-//! again; [`readiness`] is what a free slot must be for a sector. [`board`] is what the slots know of each other and what
+//! again; [`identify`] is whether its directory is the slot that is meant, [`readiness`] what a free slot must be for a
+//! sector. [`board`] is what the slots know of each other and what
 //! people see, [`orders`] what a person wants of the machine.
 //!
 //! One order holds everywhere: a transition is in the journal before its events are published, an event is published
@@ -14,8 +15,9 @@
 pub mod board;
 mod claim;
 pub mod core;
-mod expiry;
+pub mod expiry;
 pub mod facts;
+mod identify;
 mod life;
 pub mod orders;
 mod readiness;
@@ -27,7 +29,7 @@ mod work;
 use std::{sync::Arc, time::Duration};
 
 use sealbus_nats::{Bus, publish::Backoff};
-use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, message::Intent};
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, WorkerName, message::Intent};
 use tracing::Instrument;
 
 use crate::{
@@ -92,8 +94,13 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
         Found::Blocked(report) => {
             tracing::error!(slot = slot.name(), code = %report.code, "slot blocked: {}", report.message());
             context.board.unreadable(slot.index(), *report);
-            // A person has the slot released, or mends it and restarts the worker.
-            std::future::pending().await
+            // A person has the slot released, or mends it and restarts the worker, or mounts another disk there.
+            loop {
+                tokio::time::sleep(context.config.recover_interval).await;
+                if slot.operate(|| Ok(())).await.is_err() {
+                    return SlotLost;
+                }
+            }
         }
     };
     loop {
@@ -102,27 +109,46 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
                 let span = sector_span(context, slot, &journal);
                 let resumed = resume::right_to(context, slot, &journal).instrument(span).await;
                 match resumed {
-                    Right::Ours => Some(journal),
+                    Right::Ours => match identify::settle_with_sector(context, slot).await {
+                        Ok(()) => {
+                            // What blocked the slot meanwhile is over; what blocks its sector, or is waited for, is not.
+                            let Journal { intent, token, state, .. } = &journal;
+                            context.board.hold(slot.index(), intent.sector, *token, state);
+                            Some(journal)
+                        }
+                        Err(lost) => return lost,
+                    },
                     Right::Gone => {
                         leave(context, slot, journal, End::Fenced).await;
                         None
                     }
+                    Right::Anothers(owner) => refuse_anothers(context, slot, &owner).await,
                     Right::OtherStream => refuse_other_stream(context, slot).await,
                 }
             }
-            None => match claim::next(context, slot).await {
-                Ok(journal) => Some(journal),
+            None => match identify::settle(context, slot).await {
+                Ok(()) => match claim::next(context, slot).await {
+                    Ok(journal) => Some(journal),
+                    Err(lost) => return lost,
+                },
                 Err(lost) => return lost,
             },
         };
         let Some(journal) = journal else { continue };
         let span = sector_span(context, slot, &journal);
-        let (end, journal) = Life::new(Arc::clone(context), slot, journal).run().instrument(span).await;
+        let arrivals = resume::arrivals(context, &journal).await;
+        let (end, journal) = Life::new(Arc::clone(context), slot, journal, arrivals).run().instrument(span).await;
         match end {
             End::Over => leave(context, slot, journal, End::Over).await,
             End::Fenced => match resume::right_after_fence(context, &journal).await {
                 Right::OtherStream => refuse_other_stream(context, slot).await,
-                Right::Ours | Right::Gone => leave(context, slot, journal, End::Fenced).await,
+                Right::Anothers(owner) => refuse_anothers(context, slot, &owner).await,
+                Right::Gone => leave(context, slot, journal, End::Fenced).await,
+                Right::Ours => {
+                    tracing::error!(slot = slot.name(), "the server refuses what the lease allows; trying again");
+                    tokio::time::sleep(context.config.recover_interval).await;
+                    found = Some(journal);
+                }
             },
         }
     }
@@ -160,11 +186,20 @@ async fn leave(context: &Context, slot: &Slot, journal: Journal, end: End) {
     }
 }
 
+/// Goes no further with a slot whose sector is another worker's under the very token that the journal has.
+async fn refuse_anothers(context: &Context, slot: &Slot, owner: &WorkerName) -> ! {
+    let error = identify::of_another(slot, owner, &context.config.name);
+    tracing::error!(slot = slot.name(), "slot blocked: {error}");
+    let report = ErrorReport::from_error(ErrorClass::Crit, error.code.error_code(), &error);
+    context.board.block(slot.index(), context.named(slot, report));
+    std::future::pending().await
+}
+
 /// Goes no further with a slot whose token is of another stream.
 async fn refuse_other_stream(context: &Context, slot: &Slot) -> ! {
     let message = format!(
-        "the stream {} was made anew since slot {} took its sector: its token means nothing there. Restore the \
-         stream and restart the worker, or give the sector up: `sealbus-manager slots release {} {}`",
+        "the stream {} does not have the lease with which slot {} took its sector: it was made anew since, or is an older \
+         copy. Restore the stream and restart the worker, or give the sector up: `sealbus-manager slots release {} {}`",
         sealbus_nats::topology::SECTORS,
         slot.name(),
         context.config.name,

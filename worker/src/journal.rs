@@ -18,6 +18,7 @@ use std::{
 
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Token,
+    identity::KnownStore,
     message::{Event, EventBody, Intent},
     seal::worker::State,
 };
@@ -46,23 +47,12 @@ pub struct Journal {
     /// Events that the log may lack yet, in order.
     #[serde(default)]
     pub pending: Vec<Event>,
-    /// When facts with epochs in them came.
+    /// The permanent stores that the manager knows, as it told with the PreCommit's landing.
     #[serde(default)]
-    pub received: Received,
+    pub stores: Vec<KnownStore>,
     /// The serial of the last order to resubmit that was carried out, 0 if none was.
     #[serde(default)]
     pub resubmitted: u32,
-}
-
-/// By the own wall clock, in milliseconds since 1970; 0 if the fact has not come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Received {
-    /// When the ticket came.
-    #[serde(default)]
-    pub ticket_unix_millis: u64,
-    /// When the PreCommit's landing came.
-    #[serde(default)]
-    pub precommit_unix_millis: u64,
 }
 
 /// Why a journal cannot be read.
@@ -133,7 +123,7 @@ impl Journal {
             next_event: 1,
             state: State::claimed(),
             pending: Vec::new(),
-            received: Received::default(),
+            stores: Vec::new(),
             resubmitted: 0,
         }
     }

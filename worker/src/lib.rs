@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod config;
 pub mod driver;
 pub mod heartbeat;
+pub mod identity;
 pub mod journal;
 pub mod out;
 pub mod params;

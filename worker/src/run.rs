@@ -232,7 +232,7 @@ async fn open_slots(config: &Config) -> Vec<Result<Opened, OpenError>> {
     let mut patience = Patience::new(FIRST_PAUSE, MAX_PAUSE);
     loop {
         let slots = config.slots.iter().map(std::path::PathBuf::as_path).enumerate();
-        let opened: Vec<_> = slots.map(|(index, path)| tend::open(index, path, &config.host)).collect();
+        let opened: Vec<_> = slots.map(|(index, path)| tend::open(index, path, &config.name, &config.host)).collect();
         let in_use = |outcome: &Result<Opened, OpenError>| match outcome {
             Err(OpenError::Slot(error @ SlotError::InUse { .. })) => Some(in_words(error)),
             _ => None,

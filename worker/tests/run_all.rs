@@ -9,6 +9,8 @@ mod support;
 mod disks;
 #[path = "run/faults.rs"]
 mod faults;
+#[path = "run/identity.rs"]
+mod identity;
 #[path = "run/kill.rs"]
 mod kill;
 #[path = "run/life.rs"]

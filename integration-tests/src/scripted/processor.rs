@@ -15,6 +15,7 @@ use sealbus_schema::{
     message::{PieceInfo, StoredFile},
 };
 use sealbus_worker::{
+    identity,
     processor::{
         child::PARENT_PID,
         protocol::{Answer, AnswerResult, Failure, Hello, Request},
@@ -41,6 +42,9 @@ struct Task {
     seed: Option<Randomness>,
     comm_r: Option<Commitment>,
     store_dir: Option<PathBuf>,
+    #[serde(default)]
+    store_name: String,
+    store_id: Option<String>,
     token: Option<Token>,
 }
 
@@ -125,6 +129,7 @@ impl Script {
         let store = task.store_dir.as_ref().ok_or_else(missing)?;
         let content = yields::file("replica", &comm_r.0);
         require(&task.work_dir.join("sealed"), &content)?;
+        check_store(store, &task.store_name, task.store_id.as_deref())?;
         let path = format!("sealed/{}", sector.file_name());
         let (to, temporary) = (store.join(&path), store.join(format!("sealed/.{}.{token}.tmp", sector.file_name())));
         fs::create_dir_all(store.join("sealed")).map_err(|error| io_failed("create directory", store, &error))?;
@@ -136,6 +141,7 @@ impl Script {
             Ok(_) => return Err(refused("STORE_CONFLICT", "another replica is there")),
             Err(_) => self.write_as(&temporary, &to, &content, work)?,
         }
+        check_store(store, &task.store_name, task.store_id.as_deref())?;
         self.reach(Point::After, work)?;
         let file = StoredFile { path, bytes: content.len() as u64, blake2b: yields::blake2b(&content) };
         Ok(json!(stage::transfer::Response { files: vec![file] }))
@@ -170,6 +176,14 @@ impl Script {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// As the real stage does, unless it is asked by somebody who names no store.
+fn check_store(store: &Path, name: &str, id: Option<&str>) -> Result<(), Failure> {
+    match name {
+        "" => Ok(()),
+        name => Ok(identity::check_store(store, name, id).map(drop)?),
     }
 }
 

@@ -19,7 +19,8 @@ use sealbus_worker::{
             claim::{self, ClaimStep},
             leave::{self, LeaveStep},
         },
-        facts::{News, is_ours},
+        expiry::Arrivals,
+        facts::{News, has_moved},
         resume::Right,
     },
     journal::Journal,
@@ -33,8 +34,6 @@ use super::{
 
 /// The pause between two tries of a file operation.
 const RECOVER: u64 = 30_000;
-/// By how much a worker's wall clock is ahead of the simulation's: zero would mean that a fact never came.
-pub const WALL: u64 = 1_000_000_000;
 
 /// A slot, with its disk.
 #[derive(Default)]
@@ -241,7 +240,7 @@ impl World {
     /// Begins to drive a sector.
     pub fn begin_life(&mut self, w: usize, s: usize, journal: Journal, resumed: bool) {
         self.check_life(w, s, &journal, resumed);
-        let mut core = Core::new(journal, RetryPolicy { max_retries: 3 }, Place::default());
+        let mut core = Core::new(journal, Arrivals::default(), RetryPolicy { max_retries: 3 }, Place::default());
         let todo = core.start().into();
         let living =
             Living { core, todo, inbox: Vec::new(), work: 0, watch: None, watches: 0, rung: false, publishing: None };
@@ -282,7 +281,7 @@ impl World {
     /// One of the things that have happened, in no particular order.
     fn life_next(&mut self, w: usize, s: usize) {
         let pick = self.rng.next() as usize;
-        let now = WALL + self.now;
+        let now = self.now as i64;
         let bug = self.options.bug;
         let name = self.workers[w].name.clone();
         let SlotState::Living(living) = &mut self.workers[w].slots[s].state else { return };
@@ -417,7 +416,7 @@ impl World {
                 let journal = (**journal).clone();
                 match leave::right(&journal, &name, lease.as_ref(), None) {
                     Right::Ours => self.begin_life(w, s, journal, true),
-                    Right::Gone | Right::OtherStream => self.leave(w, s, journal, End::Fenced),
+                    Right::Gone | Right::Anothers(_) | Right::OtherStream => self.leave(w, s, journal, End::Fenced),
                 }
             }
             (Purpose::Resume, _) => {
@@ -438,7 +437,7 @@ impl World {
                 let SlotState::Living(living) = &self.workers[w].slots[s].state else { return };
                 let Journal { token, resubmitted, .. } = living.core.journal();
                 let facts = facts.into_iter().filter(|fact| fact.counts_for(*token, *resubmitted)).collect();
-                let lease_moved = !is_ours(lease.as_ref(), &name, *token);
+                let lease_moved = has_moved(lease.as_ref(), *token);
                 self.push_inbox(w, s, watch, Happened::News(News { facts, lease_moved }));
             }
             (Purpose::Read(watch), _) => self.push_inbox(w, s, watch, Happened::News(News::default())),

@@ -152,7 +152,9 @@ impl World {
             }
             Step::Transferring { replica, .. } => {
                 self.checks.store.insert(sector, replica.comm_r.0);
-                Input::Persisted { stored: StoredSector { store: "store".to_owned(), files: Vec::new() } }
+                Input::Persisted {
+                    stored: StoredSector { store: "store".to_owned(), files: Vec::new(), identity: None },
+                }
             }
             Step::C1 { .. } => Input::C1Done,
             Step::C2 { replica, seed, .. } => {

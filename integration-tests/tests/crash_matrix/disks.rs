@@ -110,10 +110,11 @@ pub fn failing_disks(table: &mut Cells) -> anyhow::Result<()> {
         resubmit(&mut world, sectors[index])?;
         wait_for_state(&mut world, sectors[index], |state| matches!(state, State::Proving(_)))?;
     }
-    // What lay in the deleted slot is gone: the slot is made anew and the worker restarted. The manager finds that the
-    // worker does not know of its sector any more, and offers it again.
+    // What lay in the deleted slot is gone: the slot is made anew, a person releases it, and the worker is restarted. The
+    // manager finds that the worker does not know of its sector any more, and offers it again.
     fs::create_dir(&slots[DELETED])?;
     world.kill_worker(0);
+    release(&mut world, &slots[DELETED])?;
     world.start_worker(0)?;
     world.wait_until_proving(slots.len(), LIMIT)?;
     wait_for_clean_slots(&world)?;
@@ -190,6 +191,15 @@ fn wait_for_state(world: &mut World, sector: SectorId, is_it: impl Fn(&State) ->
 }
 
 /// A person has looked, and the sector goes on where it failed.
+fn release(world: &mut World, slot: &Path) -> anyhow::Result<()> {
+    let (store, worker) = (world.store()?, world.workers[0].name.parse()?);
+    world.block_on(async {
+        let mut tx = store.begin().await?;
+        tx.order_release(&worker, &slot.canonicalize()?.display().to_string()).await?;
+        Ok(tx.commit().await?)
+    })
+}
+
 fn resubmit(world: &mut World, sector: SectorId) -> anyhow::Result<()> {
     let store = world.store()?;
     world.block_on(async {

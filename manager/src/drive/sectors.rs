@@ -1,7 +1,7 @@
 //! What a sector in each state waits for from the chain or the store.
 
 use sealbus_schema::{
-    ErrorClass,
+    ErrorClass, ErrorCode, ErrorReport,
     seal::manager::{Input, PreCommitted, Proven, Stored},
 };
 
@@ -65,7 +65,13 @@ impl<T: Transport + 'static> Driver<T> {
         let verifier = self.verifier.clone();
         tokio::spawn(async move {
             let timeout = std::time::Duration::from_secs(config.policy.file_check_timeout_secs);
-            let checked = files::check(id, proof, comm_r, files, &config.stores, randomness, timeout, verifier).await;
+            let checked = match store.known_stores().await {
+                Ok(known) => {
+                    let stores = files::Stores { configured: &config.stores, known: &known };
+                    files::check(id, proof, comm_r, files, stores, randomness, timeout, verifier).await
+                }
+                Err(error) => Err(ErrorReport::from_error(ErrorClass::Temp, ErrorCode::STORE_UNAVAILABLE, &error)),
+            };
             let input = match checked {
                 Ok(()) => Some(Input::FilesChecked),
                 Err(error) if error.class == ErrorClass::Temp => {

@@ -161,7 +161,9 @@ mod tests {
             EventBody::TicketWanted { draw: 1 },
             EventBody::Pc1Done {},
             EventBody::Pc2Done { comm_r: commitment, comm_d: commitment },
-            EventBody::Persisted { stored: StoredSector { store: "main".to_owned(), files: vec![file] } },
+            EventBody::Persisted {
+                stored: StoredSector { store: "main".to_owned(), files: vec![file], identity: None },
+            },
             EventBody::C1Done { seed_draw: 2 },
             EventBody::Finished {},
             EventBody::Failed { error: error.clone() },

@@ -116,12 +116,18 @@ impl Watch {
                     (seen_long_enough && gone >= grace(&sector.state, limits))
                         .then(|| format!("{worker} is gone: no sign of life for {} s and more", gone.as_secs()))
                 }
-                Some(sign) if sign.unreadable || sign.held.contains(&(sector.id, *token)) => None,
-                Some(_) => {
+                Some(sign) if sign.held.contains(&(sector.id, *token)) => None,
+                Some(sign) => {
                     let first = *self.orphans.get(&(sector.id, *token)).unwrap_or(&round.at);
                     orphans.insert((sector.id, *token), first);
-                    (round.at.saturating_sub(first) >= limits.orphan_after)
-                        .then(|| format!("{worker} is there and does not know of it"))
+                    // A disk that is away may come back with it, like a machine.
+                    let (limit, why) = match sign.unreadable {
+                        true => {
+                            (grace(&sector.state, limits).max(limits.orphan_after), "cannot read a slot of its own")
+                        }
+                        false => (limits.orphan_after, "does not know of it"),
+                    };
+                    (round.at.saturating_sub(first) >= limit).then(|| format!("{worker} is there and {why}"))
                 }
             };
             // A person looks at a blocked sector, and decides whether its files are worth waiting for.
@@ -259,7 +265,15 @@ mod tests {
     #[test]
     fn a_sector_that_its_owner_does_not_name_is_an_orphan_unless_a_slot_cannot_be_read() {
         assert_eq!(taken_back_after(&sealing(), STEADY, |_| vec![sign(5, false, false)], 10_000), Some(120));
-        assert_eq!(taken_back_after(&sealing(), STEADY, |_| vec![sign(5, false, true)], 10_000), None);
+        let away = |secs: u64, until: u64| vec![sign(5, secs >= until, secs < until)];
+        assert_eq!(taken_back_after(&sealing(), STEADY, |secs| away(secs, 3000), 10_000), None, "back in time");
+    }
+
+    #[test]
+    fn a_sector_that_may_lie_in_a_slot_that_cannot_be_read_has_the_grace_of_a_worker_that_is_gone() {
+        let unreadable = |_| vec![sign(5, false, true)];
+        assert_eq!(taken_back_after(&sealing(), STEADY, unreadable, 10_000), Some(3600));
+        assert_eq!(taken_back_after(&State::Packing, STEADY, unreadable, 10_000), Some(120));
     }
 
     #[test]

@@ -39,6 +39,7 @@ impl Store {
             .fetch_all(&self.pool)
             .await
             .map_err(sql("read the slots to release"))?;
+        let mut slots = self.known_slots().await?;
         rows.iter()
             .map(|row| {
                 let worker: String = row.get("worker");
@@ -49,6 +50,7 @@ impl Store {
                         revision: row.get::<i64, _>("revision") as u64,
                         drain: row.get::<i64, _>("drain") != 0,
                         release: release.collect(),
+                        slots: slots.remove(&worker).unwrap_or_default(),
                     },
                     worker: worker.parse().map_err(|e| StoreError::BadRow {
                         what: format!("the orders of worker {worker}"),
@@ -166,7 +168,7 @@ impl Tx {
         self.next_revision(worker).await
     }
 
-    async fn next_revision(&mut self, worker: &WorkerName) -> Result<(), StoreError> {
+    pub(super) async fn next_revision(&mut self, worker: &WorkerName) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO worker_orders (worker, revision, published, drain) VALUES ($1, 1, 0, 0) \
              ON CONFLICT (worker) DO UPDATE SET revision = worker_orders.revision + 1",

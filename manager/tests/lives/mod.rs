@@ -23,7 +23,9 @@ pub fn inputs() -> Vec<Input> {
         Input::TicketDrawn(ticket),
         Input::Event(EventBody::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([2; 32]) }),
         Input::PreCommitLanded(precommit),
-        Input::Event(EventBody::Persisted { stored: StoredSector { store: "main".into(), files: vec![] } }),
+        Input::Event(EventBody::Persisted {
+            stored: StoredSector { store: "main".into(), files: vec![], identity: None },
+        }),
         Input::FilesChecked,
         Input::SeedDrawn(Seed { draw: 1, randomness: Randomness([4; 32]), epoch: 40 }),
         Input::Event(EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }),

@@ -107,6 +107,9 @@ pub struct StoredSector {
     pub store: String,
     /// Every file that was written.
     pub files: Vec<StoredFile>,
+    /// The id of the directory that they were written into, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
 }
 
 /// A file in a permanent store.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{bytes::Randomness, error::ErrorReport, id::Token, phase::Phase};
+use crate::{bytes::Randomness, error::ErrorReport, id::Token, identity::KnownStore, phase::Phase};
 
 /// An answer of the manager. The last one of a kind is the one that counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub enum Fact {
         serial: u32,
         /// The PreCommit as the chain has it.
         precommit: PreCommitInfo,
+        /// The permanent stores that the manager knows, so that no file goes to another directory in their place.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        stores: Vec<KnownStore>,
     },
     /// The files in the permanent store were read and prove.
     PersistChecked {

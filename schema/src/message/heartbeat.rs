@@ -50,6 +50,9 @@ pub struct SlotStatus {
     /// Whether it may hold a sector that nobody can name, because its journal cannot be read.
     #[serde(default)]
     pub unreadable: bool,
+    /// The slot's id, once the worker has found it to be the slot that it knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// The number of the last order to release it that was carried out, 0 if none was.
     #[serde(default)]
     pub released: u64,
@@ -156,6 +159,7 @@ mod tests {
             holding: None,
             blocked: Some(blocked.brief()),
             unreadable: false,
+            identity: Some("f".repeat(32)),
             released: 0,
         };
         let sector = "f01000/1".parse().expect("sector");

@@ -13,6 +13,18 @@ pub struct Orders {
     /// Slots to give up what they hold.
     #[serde(default)]
     pub release: Vec<SlotRelease>,
+    /// The slots that the worker is known to have: an empty directory in the place of one is a disk that is away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<KnownSlot>,
+}
+
+/// A slot as the manager remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownSlot {
+    /// The slot's directory, as the heartbeat names it.
+    pub path: String,
+    /// Its id.
+    pub id: String,
 }
 
 /// An order to free a slot: what it holds is quarantined, never deleted.

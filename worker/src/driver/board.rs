@@ -32,6 +32,8 @@ struct Entry {
     content: Content,
     blocked: Option<ErrorReport>,
     released: u64,
+    /// The slot's id, from when it was found to be the slot that it must be.
+    identity: Option<String>,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,7 @@ pub enum Verdict {
 impl Board {
     /// A board of free slots.
     pub fn new(paths: impl IntoIterator<Item = String>) -> Board {
-        let free = |path| Entry { path, content: Content::Nothing, blocked: None, released: 0 };
+        let free = |path| Entry { path, content: Content::Nothing, blocked: None, released: 0, identity: None };
         let slots = paths.into_iter().map(free).collect();
         Board { inner: Mutex::new(Inner { slots, finished: VecDeque::new() }) }
     }
@@ -110,7 +112,12 @@ impl Board {
         let step = state.step().map_or("over", |step| step.name());
         let (phase, attempt) = (state.step().and_then(Step::phase), state.attempt());
         inner.set(slot, Content::Holding { sector, token, step, phase, attempt });
-        let blocked = if let State::Blocked { error, .. } = state { Some(error.clone()) } else { None };
+        let blocked = match state {
+            State::Blocked { error, .. } => Some(error.clone()),
+            // For how long is not known, so it is shown like what blocks; it goes on by itself.
+            State::BackingOff { error, .. } if error.code.is_waited_for() => Some(error.clone()),
+            _ => None,
+        };
         inner.set_blocked(slot, blocked);
     }
 
@@ -132,11 +139,37 @@ impl Board {
         inner.set_blocked(slot, None);
     }
 
+    /// What a slot holds cannot be told yet.
+    pub fn unsettled(&self, slot: usize) {
+        let mut inner = self.lock();
+        inner.set(slot, Content::Unreadable);
+        inner.set_blocked(slot, None);
+    }
+
     /// What a slot holds cannot be told.
     pub fn unreadable(&self, slot: usize, why: ErrorReport) {
         let mut inner = self.lock();
         inner.set(slot, Content::Unreadable);
         inner.set_blocked(slot, Some(why));
+    }
+
+    /// A slot was found to be this one. Refused with the path of the slot that has the id already: one is a copy.
+    pub fn identify(&self, slot: usize, id: &str) -> Result<(), String> {
+        let mut inner = self.lock();
+        let other =
+            inner.slots.iter().enumerate().find(|(at, entry)| *at != slot && entry.identity.as_deref() == Some(id));
+        if let Some((_, entry)) = other {
+            return Err(entry.path.clone());
+        }
+        if let Some(entry) = inner.slots.get_mut(slot) {
+            entry.identity = Some(id.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The id that a slot had when it was last in use.
+    pub fn identity(&self, slot: usize) -> Option<String> {
+        self.lock().slots.get(slot).and_then(|entry| entry.identity.clone())
     }
 
     /// The last order to free a slot that was carried out.
@@ -212,6 +245,7 @@ impl Entry {
             holding,
             blocked: self.blocked.as_ref().map(ErrorReport::brief),
             unreadable: matches!(self.content, Content::Unreadable),
+            identity: self.identity.clone(),
             released: self.released,
         }
     }

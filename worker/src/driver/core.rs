@@ -15,7 +15,7 @@ use sealbus_schema::{
 };
 
 use super::{
-    expiry,
+    expiry::{self, Arrivals},
     facts::{self, News},
 };
 use crate::journal::Journal;
@@ -90,6 +90,7 @@ pub struct Place {
 #[derive(Clone, Debug)]
 pub struct Core {
     journal: Journal,
+    arrivals: Arrivals,
     policy: RetryPolicy,
     place: Place,
     /// The number of the event that is being published.
@@ -97,9 +98,14 @@ pub struct Core {
 }
 
 impl Core {
-    /// A life that goes on where its journal says.
-    pub fn new(journal: Journal, policy: RetryPolicy, place: Place) -> Core {
-        Core { journal, policy, place, publishing: None }
+    /// A life that goes on where its journal says. `arrivals` is what is known of facts that came to an earlier process.
+    pub fn new(journal: Journal, arrivals: Arrivals, policy: RetryPolicy, place: Place) -> Core {
+        Core { journal, arrivals, policy, place, publishing: None }
+    }
+
+    /// When the facts came that have epochs in them.
+    pub fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
     }
 
     /// What the disk has when everything that was asked for is done.
@@ -114,14 +120,14 @@ impl Core {
 
     /// What must be done first.
     pub fn start(&mut self) -> Vec<Do> {
-        let first = vec![Do::Work(Box::new(self.journal.state.clone())), self.watch(true)];
+        let first = vec![self.work(), self.watch(true)];
         self.followed(first)
     }
 
-    /// What must be done because of what happened, at a time by the own wall clock in milliseconds since 1970.
-    pub fn handle(&mut self, happened: Happened, now_unix_millis: u64) -> Vec<Do> {
+    /// What must be done because of what happened, at a time of [`expiry::now_millis`].
+    pub fn handle(&mut self, happened: Happened, now_millis: i64) -> Vec<Do> {
         let todo = match happened {
-            Happened::Acquired { processor } => self.on_processor(processor, now_unix_millis),
+            Happened::Acquired { processor } => self.on_processor(processor, now_millis),
             Happened::Worked(input) => self.on_work(input),
             Happened::Reported(number) => {
                 self.publishing = None;
@@ -133,7 +139,7 @@ impl Core {
             Happened::News(News { lease_moved: true, .. }) if self.journal.state.step().is_some() => {
                 return vec![Do::End(End::Fenced)];
             }
-            Happened::News(news) => self.on_news(news, now_unix_millis),
+            Happened::News(news) => self.on_news(news, now_millis),
         };
         self.followed(todo)
     }
@@ -150,7 +156,7 @@ impl Core {
         todo
     }
 
-    fn on_processor(&mut self, processor: String, now: u64) -> Vec<Do> {
+    fn on_processor(&mut self, processor: String, now: i64) -> Vec<Do> {
         if let Some(input) = self.refuse_to_start(now) {
             let mut todo = vec![Do::DropWork];
             todo.extend(self.on_work(input));
@@ -165,14 +171,14 @@ impl Core {
     fn on_work(&mut self, input: Input) -> Vec<Do> {
         let before = self.journal.state.clone();
         let mut todo = self.apply_own(input);
-        todo.push(Do::Work(Box::new(self.journal.state.clone())));
+        todo.push(self.work());
         if self.journal.state != before {
             todo.push(self.watch(true));
         }
         todo
     }
 
-    fn on_news(&mut self, news: News, now: u64) -> Vec<Do> {
+    fn on_news(&mut self, news: News, now: i64) -> Vec<Do> {
         let mut todo = Vec::new();
         for fact in news.facts {
             todo.extend(self.on_fact(fact, now));
@@ -181,32 +187,40 @@ impl Core {
         todo
     }
 
-    fn on_fact(&mut self, fact: Fact, now: u64) -> Vec<Do> {
+    fn on_fact(&mut self, fact: Fact, now: i64) -> Vec<Do> {
         let kind = fact.kind().map(FactKind::name);
         if !fact.counts_for(self.journal.token, self.journal.resubmitted) {
             tracing::debug!(kind, "a fact that an order read with it withdraws");
             return Vec::new();
         }
-        let (mut received, mut resubmitted) = (self.journal.received, self.journal.resubmitted);
+        let (mut arrivals, mut resubmitted) = (self.arrivals, self.journal.resubmitted);
+        let mut stores_told = false;
         match &fact {
-            Fact::Ticket { .. } => received.ticket_unix_millis = now,
-            Fact::PrecommitLanded { .. } => received.precommit_unix_millis = now,
+            Fact::Ticket { .. } => arrivals.ticket = Some(now),
+            Fact::PrecommitLanded { stores, .. } => {
+                arrivals.precommit = Some(now);
+                stores_told = !stores.is_empty() && *stores != self.journal.stores;
+                if stores_told {
+                    self.journal.stores.clone_from(stores);
+                }
+            }
             Fact::Resubmit { serial, .. } => resubmitted = *serial,
             _ => {}
         }
         match self.journal.state.apply(Input::Fact(fact), self.policy) {
             Transition::Advance { next, effects } => {
                 tracing::info!(kind, "fact taken");
-                self.journal.received = received;
+                self.arrivals = arrivals;
                 self.journal.resubmitted = resubmitted;
                 // First of all what runs ends, for it may run for nothing.
                 let mut todo = vec![Do::DropWork, self.advance(next, effects)];
-                todo.push(Do::Work(Box::new(self.journal.state.clone())));
+                todo.push(self.work());
                 todo
             }
             Transition::Ignore(why) => {
                 tracing::debug!(kind, why, "fact ignored");
-                Vec::new()
+                // What it says of the stores counts all the same, for the work that is to be done.
+                if stores_told { vec![self.persist(), Do::DropWork, self.work()] } else { Vec::new() }
             }
             Transition::Illegal(why) => {
                 tracing::error!(kind, why, "a fact that breaks the protocol; ignored");
@@ -242,6 +256,10 @@ impl Core {
         self.persist()
     }
 
+    fn work(&self) -> Do {
+        Do::Work(Box::new(self.journal.state.clone()))
+    }
+
     fn persist(&self) -> Do {
         Do::Persist(Box::new(self.journal.clone()))
     }
@@ -252,10 +270,9 @@ impl Core {
     }
 
     /// Why the phase must not begin now, by the chain's time.
-    fn refuse_to_start(&self, now: u64) -> Option<Input> {
-        let received = &self.journal.received;
+    fn refuse_to_start(&self, now: i64) -> Option<Input> {
         match self.journal.state.step()? {
-            Step::Pc1 { ticket, .. } if expiry::ticket_expired(ticket, received.ticket_unix_millis, now) => {
+            Step::Pc1 { ticket, .. } if expiry::ticket_expired(ticket, &self.arrivals, now) => {
                 tracing::warn!(
                     draw = ticket.draw,
                     expires_epoch = ticket.expires_epoch,
@@ -263,12 +280,23 @@ impl Core {
                 );
                 Some(Input::TicketExpired)
             }
-            Step::C1 { precommit, .. } | Step::C2 { precommit, .. }
-                if expiry::precommit_expired(precommit, received.precommit_unix_millis, now) =>
-            {
+            Step::C1 { precommit, .. } | Step::C2 { precommit, .. } if expiry::precommit_came_late(precommit) => {
                 let message = format!("the chain takes no proof after epoch {}", precommit.prove_by_epoch);
                 // The sector's deposit is at stake: a person decides, not a code's usual class.
                 Some(Input::Failed { error: self.error(ErrorClass::Perm, ErrorCode::PRECOMMIT_EXPIRED, message) })
+            }
+            // Nothing final follows from an estimate: a proof too many costs little, and the manager, which knows the chain,
+            // blocks the sector if that is so.
+            Step::C1 { precommit, .. } | Step::C2 { precommit, .. }
+                if expiry::precommit_expired(precommit, &self.arrivals, now) =>
+            {
+                tracing::warn!(
+                    prove_by_epoch = precommit.prove_by_epoch,
+                    told_at_epoch = precommit.head_epoch,
+                    "by the time that has passed since the manager told of it, the PreCommit can hardly be proven any \
+                     more; proving it all the same, the manager decides"
+                );
+                None
             }
             _ => None,
         }

@@ -10,7 +10,7 @@ use sealbus_nats::{
     publish::Backoff,
 };
 use sealbus_schema::{
-    SectorId, Token, WorkerName,
+    SectorId, Token,
     message::{Fact, FactKind},
     seal::worker::{State, Step},
 };
@@ -47,8 +47,9 @@ pub fn kinds(state: &State) -> &'static [FactKind] {
         | Step::BuildingTreeD { .. }
         | Step::AwaitingPc1Room { .. }
         | Step::Pc1 { .. }
-        | Step::Pc2 { .. }
-        | Step::Transferring { .. } => &[Abandon, Resubmit],
+        | Step::Pc2 { .. } => &[Abandon, Resubmit],
+        // Of the landing only the stores in it count any more: what they are may be told anew.
+        Step::Transferring { .. } => &[Abandon, Resubmit, PrecommitLanded],
     }
 }
 
@@ -71,15 +72,16 @@ pub async fn next(context: Arc<Context>, sector: SectorId, token: Token, watch: 
         }
     }
     match context.bus.last_lease(sector).await {
-        Ok(lease) => news.lease_moved = !is_ours(lease.as_ref(), &context.config.name, token),
+        Ok(lease) => news.lease_moved = has_moved(lease.as_ref(), token),
         Err(error) => log_unread(&error),
     }
     news
 }
 
-/// Whether a sector's last lease record gives it to us.
-pub fn is_ours(lease: Option<&Lease>, worker: &WorkerName, token: Token) -> bool {
-    lease.is_some_and(|lease| lease.owner.as_ref() == Some(worker) && lease.sequence == token.0)
+/// Whether a sector's log has a lease record after the one with our token: it was taken from us. A log that does not even
+/// have ours says nothing about that.
+pub fn has_moved(lease: Option<&Lease>, token: Token) -> bool {
+    lease.is_some_and(|lease| lease.sequence > token.0)
 }
 
 fn log_unread(error: &ReadError) {

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::{
     Context,
     core::{Core, Do, End, Happened, Place, Watch},
-    expiry,
+    expiry::{self, Arrivals},
     facts::{self, News},
     insist, work,
 };
@@ -50,12 +50,12 @@ struct Fenced;
 
 impl<'a> Life<'a> {
     /// A life that goes on where its journal says.
-    pub fn new(context: Arc<Context>, slot: &'a Slot, journal: Journal) -> Life<'a> {
+    pub fn new(context: Arc<Context>, slot: &'a Slot, journal: Journal, arrivals: Arrivals) -> Life<'a> {
         let bell = context.wakeups.bell(slot.index(), journal.intent.sector);
         let work_dir = slot.work_dir(journal.intent.sector, journal.token);
         let policy = RetryPolicy { max_retries: context.config.max_retries };
         let place = Place { host: context.config.host.clone(), slot: slot.name() };
-        let core = Core::new(journal, policy, place);
+        let core = Core::new(journal, arrivals, policy, place);
         Life { context, slot, core, work_dir, bell, running: Running::default() }
     }
 
@@ -69,7 +69,7 @@ impl<'a> Life<'a> {
                 }
             }
             let happened = self.running.next().await;
-            todo = self.core.handle(happened, expiry::unix_millis());
+            todo = self.core.handle(happened, expiry::now_millis());
         }
     }
 
@@ -105,13 +105,17 @@ impl<'a> Life<'a> {
 
     /// An older lease goes first, and so does what will be worthless soon.
     fn turn(&self, state: &State) -> Turn {
-        let Journal { token, received, .. } = self.core.journal();
-        let left = |step| expiry::time_left(step, received, expiry::unix_millis());
-        Turn { seniority: token.0, expires_in: state.step().and_then(left) }
+        let left = |step| expiry::time_left(step, self.core.arrivals(), expiry::now_millis());
+        Turn { seniority: self.core.journal().token.0, expires_in: state.step().and_then(left) }
     }
 
     fn job(&self) -> Job {
-        Job { context: Arc::clone(&self.context), slot: self.slot.clone(), work_dir: self.work_dir.clone() }
+        Job {
+            context: Arc::clone(&self.context),
+            slot: self.slot.clone(),
+            work_dir: self.work_dir.clone(),
+            stores: self.core.journal().stores.clone(),
+        }
     }
 
     /// Publishes an event, however long the bus is away.

@@ -33,6 +33,15 @@ impl StandingOrders {
         self.known.borrow().as_ref().map_or((false, 0), |orders| (orders.drain, orders.revision))
     }
 
+    /// Waits until the orders are known, and gives the id of a slot, if the manager knows one.
+    pub async fn known_slot(&self, slot: &str) -> Option<String> {
+        self.until(|known| {
+            let slots = &known.as_ref()?.slots;
+            Some(slots.iter().find(|known| known.path == slot).map(|known| known.id.clone()))
+        })
+        .await
+    }
+
     /// Waits until something new may be taken.
     pub async fn open(&self) {
         self.until(|known| known.as_ref().is_some_and(|orders| !orders.drain).then_some(())).await;
@@ -129,7 +138,7 @@ mod tests {
 
     fn orders(revision: u64, drain: bool, release: &[(u64, &str)]) -> Orders {
         let release = release.iter().map(|(id, slot)| SlotRelease { id: *id, slot: (*slot).to_owned() }).collect();
-        Orders { revision, drain, release }
+        Orders { revision, drain, release, slots: Vec::new() }
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport};
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, WorkerName};
 
-use super::{Context, Found, SlotLost, insist_unless_lost, serve};
+use super::{Context, Found, SlotLost, identify, insist_unless_lost, serve};
 use crate::{
     journal::Journal,
     slot::{Slot, SlotError, release},
@@ -52,16 +52,20 @@ impl OpenError {
 }
 
 /// Takes a slot for this process and reads what it holds.
-pub fn open(index: usize, path: &Path, host: &str) -> Result<Opened, OpenError> {
+pub fn open(index: usize, path: &Path, worker: &WorkerName, host: &str) -> Result<Opened, OpenError> {
     let slot = Slot::open(index, path)?;
+    let named = |report| ErrorReport { host: host.to_owned(), slot: slot.name(), ..report };
+    if let Err(error) = identify::require_ours(&slot, worker) {
+        let report = ErrorReport::from_error(error.class(), error.code.error_code(), &error);
+        let found = Found::Blocked(Box::new(named(report)));
+        return Ok(Opened { slot, found, released: 0 });
+    }
     let failed = |source| OpenError::Release { slot: slot.name(), source };
     let released = release::settle(slot.path()).map_err(failed)?;
     let found = match Journal::load(&slot.journal()) {
         Ok(Some(journal)) => Found::Sector(Box::new(journal)),
         Ok(None) => Found::Free,
-        Err(error) => {
-            Found::Blocked(Box::new(ErrorReport { host: host.to_owned(), slot: slot.name(), ..error.report() }))
-        }
+        Err(error) => Found::Blocked(Box::new(named(error.report()))),
     };
     Ok(Opened { slot, found, released })
 }
@@ -90,7 +94,8 @@ pub fn show(context: &Context, index: usize, opened: &Opened) {
     let Opened { slot, found, released } = opened;
     context.board.released(index, *released);
     match found {
-        Found::Free => context.board.empty(index),
+        // Whether it is the slot that it is meant to be is known later: until then it may be a mount point without its disk.
+        Found::Free => context.board.unsettled(index),
         Found::Sector(journal) => {
             context.ledger.hold(slot, slot.work_dir(journal.intent.sector, journal.token));
             context.board.hold(index, journal.intent.sector, journal.token, &journal.state);
@@ -103,8 +108,9 @@ pub fn show(context: &Context, index: usize, opened: &Opened) {
 async fn open_patiently(context: &Context, index: usize, path: &Path) -> Opened {
     let mut said = None;
     loop {
-        let (slot_path, host) = (path.to_owned(), context.config.host.clone());
-        let outcome = tokio::task::spawn_blocking(move || open(index, &slot_path, &host)).await;
+        let (slot_path, config) = (path.to_owned(), &context.config);
+        let (worker, host) = (config.name.clone(), config.host.clone());
+        let outcome = tokio::task::spawn_blocking(move || open(index, &slot_path, &worker, &host)).await;
         let report = match outcome {
             Ok(Ok(opened)) => {
                 show(context, index, &opened);
@@ -135,6 +141,15 @@ async fn free_by_order(context: &Context, slot: Slot, id: u64) -> Option<Opened>
         Ok(kept) => kept,
         Err(SlotLost) => return None,
     };
+    let given_up = match context.board.identity(slot.index()) {
+        Some(remembered) => Some(remembered),
+        None => context.orders.known_slot(&slot.name()).await,
+    };
+    // Also in the place of another worker's slot: a person has looked.
+    let Ok(identity) = identify::make(context, &slot, given_up).await else { return None };
+    if let Err(other) = context.board.identify(slot.index(), &identity) {
+        tracing::error!(slot = slot.name(), other, "two slots have one id");
+    }
     context.board.give_up(slot.index());
     context.board.released(slot.index(), id);
     context.ledger.release(&slot);

@@ -1,21 +1,30 @@
 //! What a state needs, as a future: a processor and a phase on it, a pause, an empty slot.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Phase, Token,
+    identity::{self, KnownStore},
     message::{Intent, StoredSector},
-    seal::worker::{Input, Need, State, Step},
+    seal::worker::{Input, Need, Outcome, State, Step},
 };
+
+use tokio::sync::Semaphore;
 
 use super::{Context, retry_pause};
 use crate::{
+    config,
+    identity::check_store,
     processor::{ProcessError, ProcessorGuard, Turn, WorkOf},
     slot::Slot,
     stage::{StageCode, StageError, Workspace, add_pieces, c1, c2, files, pc1, pc2, transfer, tree_d},
 };
 
+/// How long a store may take over its identity file before it counts as away.
+const STORE_LIMIT: Duration = Duration::from_secs(30);
+/// How many look at the store at the same time.
+static STORE_LOOKS: Semaphore = Semaphore::const_new(4);
 /// Where a slot keeps what all sectors of its disk share.
 const STATIC_DIR: &str = "static";
 
@@ -35,14 +44,25 @@ pub struct Job {
     pub slot: Slot,
     /// The sector's directory in it.
     pub work_dir: PathBuf,
+    /// The permanent stores that the manager knows.
+    pub stores: Vec<KnownStore>,
 }
 
 impl Job {
     /// The first half of what a state needs: up to the processor, if it needs one.
     pub fn begin(self, state: &State, turn: Turn) -> BoxFuture<'static, Done> {
         match state.need() {
+            Need::Run(Phase::Transfer) => async move {
+                // Nothing holds a processor while it waits for a store.
+                match self.look_at_store().await {
+                    Ok(_) => self.acquire(Phase::Transfer, turn).await,
+                    Err(error) => Done::Input(Input::Failed { error: self.report(&error) }),
+                }
+            }
+            .boxed(),
             Need::Run(phase) => async move { self.acquire(phase, turn).await }.boxed(),
             Need::Pc1Room => async move { self.pc1_room(turn).await }.boxed(),
+            Need::Retry if waits_for_store(state) => async move { self.await_store().await }.boxed(),
             Need::Retry => {
                 let pause = retry_pause(self.context.config.recover_interval, state.attempt());
                 async move {
@@ -52,7 +72,10 @@ impl Job {
                 }
                 .boxed()
             }
-            Need::Clean => async move { self.clean().await }.boxed(),
+            Need::Clean => {
+                let finished = matches!(state.step(), Some(Step::Cleaning { outcome: Outcome::Finished }));
+                async move { self.clean(finished).await }.boxed()
+            }
             Need::Fact | Need::Person | Need::Nothing => std::future::pending().boxed(),
         }
     }
@@ -142,9 +165,13 @@ impl Job {
             Step::Transferring { replica, .. } => {
                 let store = &self.context.config.store;
                 let store_dir = store.path.clone();
-                let request = transfer::Request { work_dir, store_dir, sector, token, comm_r: replica.comm_r };
+                let (store_name, comm_r) = (store.name.clone(), replica.comm_r);
+                let store_id = identity::known_id(&self.stores, &store_name).map(str::to_owned);
+                let request = transfer::Request { work_dir, store_dir, store_name, store_id, sector, token, comm_r };
                 let files = guard.run(&request).await.map_err(failed)?.files;
-                Input::Persisted { stored: StoredSector { store: store.name.clone(), files } }
+                // An executable of somebody else's may not have looked.
+                let identity = self.look_at_store().await.map_err(|error| self.report(&error))?;
+                Input::Persisted { stored: StoredSector { store: store.name.clone(), files, identity } }
             }
             Step::C1 { replica, seed, .. } => {
                 let (ticket, seed, comm_r) = (replica.ticket.randomness, seed.randomness, replica.comm_r);
@@ -194,7 +221,11 @@ impl Job {
         }
     }
 
-    async fn clean(&self) -> Done {
+    /// The slot's files are removed only while the store, which has the others, is the one that they went to.
+    async fn clean(&self, finished: bool) -> Done {
+        if finished && let Err(error) = self.look_at_store().await {
+            return Done::Input(Input::Failed { error: self.report(&error) });
+        }
         let dir = self.work_dir.clone();
         // What a phase that was stopped had begun ends first.
         self.slot.quiet().await;
@@ -207,6 +238,40 @@ impl Job {
                 Input::Failed { error: self.named(report) }
             }
         })
+    }
+
+    /// Whether the permanent store is there and the one that is meant. Gives its id, if it has one.
+    async fn look_at_store(&self) -> Result<Option<String>, StageError> {
+        let config::Store { name, path } = self.context.config.store.clone();
+        let known = identity::known_id(&self.stores, &name).map(str::to_owned);
+        let silent = format!("store `{name}` at {} does not answer within {} s", path.display(), STORE_LIMIT.as_secs());
+        let looking = async {
+            // One that hangs keeps its permit, so that threads do not pile up behind a server that is away.
+            let permit = STORE_LOOKS.acquire().await;
+            let look = move || {
+                let _permit = permit;
+                check_store(&path, &name, known.as_deref())
+            };
+            let ended = |error: tokio::task::JoinError| Err(StageError::new(StageCode::IoFailed, error.to_string()));
+            tokio::task::spawn_blocking(look).await.unwrap_or_else(ended)
+        };
+        tokio::time::timeout(STORE_LIMIT, looking)
+            .await
+            .unwrap_or_else(|_| Err(StageError::new(StageCode::StoreUnavailable, silent)))
+    }
+
+    /// Waits for the store, for as long as it takes.
+    async fn await_store(&self) -> Done {
+        tracing::warn!(slot = self.slot.name(), "waiting for the permanent store; the sector goes on when it is back");
+        loop {
+            tokio::time::sleep(self.context.config.recover_interval).await;
+            match self.look_at_store().await {
+                Ok(_) => break,
+                Err(error) => tracing::debug!(slot = self.slot.name(), %error, "the store is still away"),
+            }
+        }
+        tracing::info!(slot = self.slot.name(), "the permanent store is back");
+        Done::Input(Input::RetryDue)
     }
 
     /// Whatever a phase says of its files, if the slot itself is gone, that is the cause.
@@ -229,4 +294,9 @@ impl Job {
     fn named(&self, report: ErrorReport) -> ErrorReport {
         self.context.named(&self.slot, report)
     }
+}
+
+/// Whether what failed last is the store, which is waited for instead of a fixed time.
+fn waits_for_store(state: &State) -> bool {
+    matches!(state, State::BackingOff { error, .. } if error.code.is_waited_for())
 }

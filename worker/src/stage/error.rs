@@ -68,8 +68,10 @@ codes! {
     IoFailed = "IO_FAILED", Crit;
     /// A slot's directory is not there, is another one, or does not answer.
     SlotUnusable = "SLOT_UNUSABLE", Crit;
-    /// The permanent store's directory is not there; it may not be mounted.
-    StoreUnavailable = "STORE_UNAVAILABLE", Crit;
+    /// A slot's directory, or what lies in it, belongs to another worker.
+    SlotOfAnotherWorker = "SLOT_OF_ANOTHER_WORKER", Crit;
+    /// The permanent store's directory is not there, or is another one; the store may not be mounted.
+    StoreUnavailable = "STORE_UNAVAILABLE", Temp;
     /// The permanent store lacks the space for this sector.
     StoreFull = "STORE_FULL", Crit;
     /// The permanent store has a different file under the final name.

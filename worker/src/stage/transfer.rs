@@ -4,7 +4,8 @@
 //! A file is written as `.<name>.<token>.tmp`, synced, read back and compared by BLAKE2b-256, and only then renamed; so
 //! a final name stands for a whole file. The replica comes last. A file that is already there with the same contents
 //! counts as copied, one with other contents is an error: this stage removes and overwrites nothing but its own
-//! temporary files. The store's root is never made: if it is not there, it is probably not mounted.
+//! temporary files. The store's root is never made: if it is not there, or is not the store that is meant, it is probably not
+//! mounted. That is looked at before the first byte of each file and again before its rename.
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::transfer_file::{self, Outcome};
 use super::{Stage, StageCode, StageError, StageRequest, Workspace, files, pc2, workspace};
+use crate::identity;
 
 /// Space that is left free on the store.
 const SPARE_BYTES: u64 = 1 << 20;
@@ -25,6 +27,12 @@ pub struct Request {
     pub work_dir: PathBuf,
     /// The root of the permanent store.
     pub store_dir: PathBuf,
+    /// The store's name, as its identity file has it; empty if it is not to be compared.
+    #[serde(default)]
+    pub store_name: String,
+    /// The store's id, if anybody knows it. Nothing is written into a directory that is another store, or none.
+    #[serde(default)]
+    pub store_id: Option<String>,
     /// The sector.
     pub sector: SectorId,
     /// The lease's token, part of the temporary names.
@@ -62,22 +70,41 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
         return Err(StageError::new(StageCode::InputMismatch, message));
     }
     workspace::check_absolute("store_dir", &request.store_dir)?;
-    if !request.store_dir.is_dir() {
-        return Err(StageError::new(
-            StageCode::StoreUnavailable,
-            format!("store {} is not there", request.store_dir.display()),
-        ));
-    }
-    let plan = plan(&workspace, &record, request.sector)?;
-    require_space(&request.store_dir, &plan)?;
+    let root = Root { dir: &request.store_dir, name: &request.store_name, id: request.store_id.as_deref() };
+    root.check()?;
+    let copied = copy_all(request, &root, &plan(&workspace, &record, request.sector)?);
+    // Whatever a file system said of a store that is gone, that is the cause.
+    root.check()?;
+    copied
+}
+
+fn copy_all(request: &Request, root: &Root<'_>, plan: &[Planned]) -> Result<Response, StageError> {
+    require_space(&request.store_dir, plan)?;
     let mut stored = Vec::with_capacity(plan.len());
-    for file in &plan {
+    for file in plan {
         let path = request.store_dir.join(&file.path);
-        let outcome = transfer_file::copy(&file.source, &path, &request.store_dir, request.token.0)?;
+        let outcome = transfer_file::copy(&file.source, &path, root, request.token.0)?;
         let (Outcome::Copied(blake2b) | Outcome::AlreadyThere(blake2b)) = outcome;
         stored.push(StoredFile { path: file.path.clone(), bytes: file.size, blake2b });
     }
     Ok(Response { files: stored })
+}
+
+/// The store's root, as it must be whenever something becomes final in it.
+pub(super) struct Root<'a> {
+    pub(super) dir: &'a Path,
+    name: &'a str,
+    id: Option<&'a str>,
+}
+
+impl Root<'_> {
+    /// Whether the directory still is the store.
+    pub(super) fn check(&self) -> Result<(), StageError> {
+        match (self.name, self.id) {
+            ("", None) if self.dir.is_dir() => Ok(()),
+            (name, id) => identity::check_store(self.dir, name, id).map(drop),
+        }
+    }
 }
 
 struct Planned {

@@ -8,7 +8,7 @@ use rustix::fs::{Advice, CWD, RenameFlags};
 
 use sealbus_schema::Commitment;
 
-use super::{StageCode, StageError, files};
+use super::{StageCode, StageError, files, transfer::Root};
 
 const BUFFER: usize = 1 << 20;
 
@@ -22,13 +22,14 @@ pub(super) enum Outcome {
 }
 
 /// Makes `to`, under `root`, a copy of `from`.
-pub(super) fn copy(from: &Path, to: &Path, root: &Path, token: u64) -> Result<Outcome, StageError> {
+pub(super) fn copy(from: &Path, to: &Path, root: &Root<'_>, token: u64) -> Result<Outcome, StageError> {
+    root.check()?;
     let temporary = to.with_file_name(format!(".{}.{token}.tmp", files::name_of(to)));
     files::remove_tree(&temporary)?;
     if fs::symlink_metadata(to).is_ok() {
         return compare(from, to);
     }
-    make_parents(to, root)?;
+    make_parents(to, root.dir)?;
     let written = write_synced(from, &temporary)?;
     let read_back = checksum(&temporary, true)?;
     if read_back != written {
@@ -36,6 +37,8 @@ pub(super) fn copy(from: &Path, to: &Path, root: &Path, token: u64) -> Result<Ou
         let message = format!("{} reads back as {read_back}, written was {written}", temporary.display());
         return Err(StageError::new(StageCode::ChecksumMismatch, message));
     }
+    // It may have been unmounted, or another one mounted over it, while we wrote.
+    root.check()?;
     if !rename_to_free_name(&temporary, to)? {
         files::remove_tree(&temporary)?;
         return compare(from, to);

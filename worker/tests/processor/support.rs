@@ -90,6 +90,8 @@ impl Bench {
         transfer::Request {
             work_dir: self.slot(),
             store_dir: self.store(),
+            store_name: "main".to_owned(),
+            store_id: None,
             sector: SECTOR,
             token: Token(token),
             comm_r,

@@ -66,7 +66,7 @@ fn a_store_that_is_not_mounted_is_not_made() {
     let (bench, sealed) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
     fs::remove_dir(bench.store()).expect("remove");
     let failure = bench.ask(&bench.transfer(sealed.comm_r, 42)).expect_err("refused");
-    assert_eq!((failure.code.as_str(), failure.class), ("STORE_UNAVAILABLE", ErrorClass::Crit));
+    assert_eq!((failure.code.as_str(), failure.class), ("STORE_UNAVAILABLE", ErrorClass::Temp));
     assert!(!bench.store().exists());
 }
 

@@ -136,18 +136,26 @@ async fn a_slot_that_is_removed_under_its_sector_is_told_while_the_others_go_on(
 }
 
 #[tokio::test]
-async fn a_free_slot_that_is_replaced_is_opened_again() {
+async fn an_empty_directory_in_the_place_of_a_slot_is_a_disk_that_is_away() {
     let server = Server::start();
     let mut manager = Manager::connect(&server.url()).await;
     let bench = Bench::new(server.url(), 1);
     let _worker = bench.start();
-    manager.heartbeat_with("a heartbeat", |_| true).await;
+    manager.heartbeat_with("a slot", |seen| seen.slots[0].identity.is_some() && !seen.slots[0].unreadable).await;
     fs::rename(bench.path("slot0"), bench.path("away")).expect("renames");
     manager.heartbeat_with("a blocked slot", |seen| seen.slots[0].blocked.is_some()).await;
     fs::create_dir(bench.path("slot0")).expect("directory");
+    eventually("the directory opened", async || bench.path("slot0/slot.lock").exists().then_some(())).await;
     let sector = manager.offer(1).await;
+    let away = |slot: &sealbus_schema::message::SlotStatus| {
+        slot.blocked.as_ref().is_some_and(|report| report.message().contains("not mounted"))
+    };
+    let seen = manager.heartbeat_with("a disk that is away", |seen| away(&seen.slots[0])).await;
+    assert!(seen.slots[0].unreadable && seen.slots[0].holding.is_none());
+    assert!(!bench.path("slot0/sealbus-slot.json").exists(), "it is not made a slot");
+    fs::rename(bench.path("slot0"), bench.path("mount-point")).expect("renames");
+    fs::rename(bench.path("away"), bench.path("slot0")).expect("renames");
     manager.see_through(sector, "finished").await;
-    eventually("a lock", async || bench.path("slot0/slot.lock").exists().then_some(())).await;
 }
 
 #[tokio::test]

@@ -152,7 +152,9 @@ async fn a_precommit_that_ran_out_is_left_to_a_person() {
     let sector = manager.offer(1).await;
     manager.see_through(sector, "pc2_done").await;
     let token = manager.claimed(sector).await;
-    manager.tell(sector, Fact::PrecommitLanded { token, serial: 0, precommit: precommit(109) }).await;
+    manager
+        .tell(sector, Fact::PrecommitLanded { token, serial: 0, precommit: precommit(109), stores: Vec::new() })
+        .await;
     let persisted = manager.event(sector, "persisted").await;
     manager.answer(sector, &persisted).await;
     let failed = manager.event(sector, "failed").await;

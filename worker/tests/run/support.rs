@@ -17,8 +17,10 @@ use sealbus_nats::{
 };
 use sealbus_schema::{
     MinerId, Plan, Randomness, SealProof, SectorId, SectorNumber, Token, WorkerName,
+    identity::KnownStore,
     message::{
-        Event, EventBody, Fact, Heartbeat, Intent, LeaseRecord, Orders, PreCommitInfo, Seed, SlotRelease, Ticket,
+        Event, EventBody, Fact, Heartbeat, Intent, KnownSlot, LeaseRecord, Orders, PreCommitInfo, Seed, SlotRelease,
+        Ticket,
     },
 };
 use tempfile::TempDir;
@@ -239,7 +241,7 @@ impl Bench {
     pub fn left_in(&self, slot: usize) -> Vec<String> {
         let entries = fs::read_dir(self.path(&format!("slot{slot}"))).expect("list");
         let names = entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned());
-        let always = ["slot.lock", "tmp", ".probe"];
+        let always = ["sealbus-slot.json", "slot.lock", "tmp", ".probe"];
         let mut left: Vec<String> = names.filter(|name| !always.contains(&name.as_str())).collect();
         left.sort();
         left
@@ -308,6 +310,10 @@ pub struct Manager {
     pub worker: WorkerName,
     /// The serial of the last order to resubmit, which its answers carry.
     pub serial: u32,
+    /// The slots that its orders name.
+    pub slots: Vec<KnownSlot>,
+    /// The stores that its answers name.
+    pub stores: Vec<KnownStore>,
 }
 
 impl Manager {
@@ -321,7 +327,15 @@ impl Manager {
         bus.ensure_streams(Layout { replicas: 1, max_sectors_bytes: 1 << 28 }).await.expect("streams");
         bus.ensure_queue(MINER, PROOF, Plan::Seal).await.expect("queue");
         let log = bus.open_log(0).await.expect("log");
-        Manager { bus, log, records: Vec::new(), worker: "w1".parse().expect("name"), serial: 0 }
+        Manager {
+            bus,
+            log,
+            records: Vec::new(),
+            worker: "w1".parse().expect("name"),
+            serial: 0,
+            slots: Vec::new(),
+            stores: Vec::new(),
+        }
     }
 
     pub async fn offer(&self, number: u64) -> SectorId {
@@ -409,7 +423,11 @@ impl Manager {
         match body {
             EventBody::TicketWanted { draw } => self.tell(sector, Fact::Ticket { token, ticket: ticket(*draw) }).await,
             EventBody::Pc2Done { .. } => {
-                self.tell(sector, Fact::PrecommitLanded { token, serial, precommit: precommit(100_000) }).await;
+                self.tell(
+                    sector,
+                    Fact::PrecommitLanded { token, serial, precommit: precommit(100_000), stores: self.stores.clone() },
+                )
+                .await;
             }
             EventBody::Persisted { .. } => {
                 self.tell(sector, Fact::PersistChecked { token, serial }).await;
@@ -433,7 +451,7 @@ impl Manager {
     /// Gives the worker standing orders: a revision, whether to drain, and slots to free by order number.
     pub async fn order(&self, revision: u64, drain: bool, release: &[(u64, &Path)]) {
         let release = release.iter().map(|(id, slot)| SlotRelease { id: *id, slot: slot.display().to_string() });
-        let orders = Orders { revision, drain, release: release.collect() };
+        let orders = Orders { revision, drain, release: release.collect(), slots: self.slots.clone() };
         self.bus.order(&self.worker, &orders).await.expect("orders");
     }
 

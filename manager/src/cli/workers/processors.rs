@@ -71,6 +71,7 @@ mod tests {
             holding: None,
             blocked: None,
             unreadable: false,
+            identity: None,
             released: 0,
         };
         let sector = |number: u64| format!("f01000/{number}").parse().expect("sector");

@@ -32,6 +32,8 @@ fn again(state: &State) -> Option<Effect> {
         State::PreCommitting(_) => Some(Effect::SendPreCommit),
         State::ProveCommitting(_) => Some(Effect::SendProveCommit),
         State::Committing(seeded) => Some(Effect::TellSeed(seeded.seed)),
+        // With it the worker hears which stores are known by now.
+        State::Persisting(precommitted) => Some(Effect::TellPreCommitLanded(precommitted.precommit)),
         _ => None,
     }
 }

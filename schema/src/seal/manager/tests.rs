@@ -31,7 +31,7 @@ fn c2_done(seed_draw: u32) -> Input {
 }
 
 fn persisted() -> Input {
-    Input::Event(EventBody::Persisted { stored: StoredSector { store: "main".into(), files: vec![] } })
+    Input::Event(EventBody::Persisted { stored: StoredSector { store: "main".into(), files: vec![], identity: None } })
 }
 
 fn started() -> Input {
@@ -208,7 +208,7 @@ fn a_blocked_sector_that_is_resubmitted_goes_on_from_where_a_person_says() {
         ("pre_committing", None, "pre_committing", Some(Effect::SendPreCommit)),
         ("prove_committing", None, "prove_committing", Some(Effect::SendProveCommit)),
         ("prove_committing", Some(Phase::C1), "committing", Some(Effect::TellSeed(seed(1)))),
-        ("checking_files", Some(Phase::Transfer), "persisting", None),
+        ("checking_files", Some(Phase::Transfer), "persisting", Some(Effect::TellPreCommitLanded(precommit(30)))),
         ("committing", Some(Phase::Pc1), "rebuilding", None),
     ] {
         let (state, effects) = advance(&block(name), Input::Resubmitted { from });

@@ -145,6 +145,11 @@ fn on_resubmit(state: &State, from: Option<Phase>) -> Answer {
 
 fn on_failure(step: Step, attempt: u32, mut tries: Vec<String>, error: ErrorReport, policy: RetryPolicy) -> Answer {
     let mut error = ErrorReport { phase: step.phase(), attempt, ..error }.bounded();
+    if error.class == ErrorClass::Temp && error.code.is_waited_for() {
+        // It is told once, and what is waited for costs no try: nobody has done anything wrong.
+        let event = EventBody::Failed { error: error.clone() };
+        return Transition::with(State::BackingOff { step, attempt, error, tries }, [event]);
+    }
     let this_try = one_line(attempt, &error);
     let exhausted = error.class == ErrorClass::Temp && attempt > policy.max_retries;
     if exhausted {

@@ -28,7 +28,7 @@ fn seed(draw: u32) -> Fact {
 
 fn precommit_landed() -> Fact {
     let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 86_000, head_epoch: 31, epoch_millis: 30_000 };
-    Fact::PrecommitLanded { token: TOKEN, serial: 0, precommit }
+    Fact::PrecommitLanded { token: TOKEN, serial: 0, precommit, stores: Vec::new() }
 }
 
 fn error(class: ErrorClass) -> ErrorReport {
@@ -44,7 +44,7 @@ fn resubmit(serial: u32, from: Option<Phase>) -> Input {
 }
 
 fn stored() -> StoredSector {
-    StoredSector { store: "main".into(), files: Vec::new() }
+    StoredSector { store: "main".into(), files: Vec::new(), identity: None }
 }
 
 /// Every kind of input, with draws that may or may not be the awaited ones.
@@ -198,6 +198,21 @@ fn a_temp_error_is_retried_and_then_blocks_as_perm() {
     let (state, events) = advance(&state, Input::Failed { error: error(ErrorClass::Temp) });
     assert_eq!(events[0].error().map(|e| e.class), Some(ErrorClass::Perm));
     assert_eq!(state.need(), Need::Person);
+}
+
+#[test]
+fn a_store_that_is_away_is_told_once_and_costs_no_try() {
+    let away = || ErrorReport::new(ErrorClass::Temp, ErrorCode::STORE_UNAVAILABLE, "not mounted");
+    for name in ["transfer", "cleaning"] {
+        let mut state = at(name);
+        for _ in 0..10 * POLICY.max_retries {
+            let (next, events) = advance(&state, Input::Failed { error: away() });
+            assert_eq!((events.len(), next.need()), (1, Need::Retry), "{name}");
+            state = advance(&next, Input::RetryDue).0;
+            assert_eq!(state.attempt(), 1, "{name}");
+        }
+        assert_eq!(state.need(), at(name).need(), "{name}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use sealbus_nats::lease::Lease;
 use sealbus_schema::{WorkerName, seal::worker::State};
 
 use crate::{
-    driver::{core::End, facts::is_ours, resume::Right},
+    driver::{core::End, facts::has_moved, resume::Right},
     journal::Journal,
 };
 
@@ -26,13 +26,23 @@ pub fn must_ask(journal: &Journal) -> bool {
 }
 
 /// Whose a journal's sector is, by the sector's last lease record and the stream's identity, as far as it can be told.
+///
+/// Only what the log has after our token is evidence that the sector was taken from us. That it gives our token to
+/// another name is none: then the worker was renamed, or the disk moved. That it does not have our token is none either.
 pub fn right(journal: &Journal, worker: &WorkerName, lease: Option<&Lease>, stream: Option<&str>) -> Right {
     if is_other_stream(journal, stream) {
-        Right::OtherStream
-    } else if is_ours(lease, worker, journal.token) {
-        Right::Ours
-    } else {
-        Right::Gone
+        return Right::OtherStream;
+    }
+    match lease {
+        Some(_) if has_moved(lease, journal.token) => Right::Gone,
+        Some(Lease { sequence, owner: Some(owner), .. }) if *sequence == journal.token.0 => {
+            if owner == worker {
+                Right::Ours
+            } else {
+                Right::Anothers(owner.clone())
+            }
+        }
+        _ => Right::OtherStream,
     }
 }
 
@@ -47,5 +57,41 @@ pub fn left(journal: &Journal, end: End) -> &'static [LeaveStep] {
         // Its last event may have been stored and the lease closed before the acknowledgement came.
         (End::Over, _) | (End::Fenced, State::Over { .. }) => &[LeaveStep::ClearJournal, LeaveStep::Finish],
         (End::Fenced, _) => &[LeaveStep::Quarantine, LeaveStep::ClearJournal, LeaveStep::Finish],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealbus_schema::{
+        Plan, SealProof, Token,
+        message::{Intent, LeaseRecord},
+    };
+
+    use super::*;
+
+    #[test]
+    fn only_a_later_lease_record_says_that_a_sector_was_taken_from_us() {
+        let name = |text: &str| text.parse::<WorkerName>().expect("name");
+        let sector = "f01000/1".parse().expect("sector");
+        let intent =
+            Intent { sector, plan: Plan::Seal, proof: SealProof::StackedDrg2KiBV1_1, lease_sequence: 0, attempt: 1 };
+        let journal = Journal::new(Some("log@1".to_owned()), intent, Token(7));
+        let lease = |sequence, owner: Option<&str>| {
+            let record = LeaseRecord::Release { reason: String::new() };
+            Some(Lease { sequence, owner: owner.map(name), record })
+        };
+        for (lease, stream, expected) in [
+            (lease(7, Some("w1")), "log@1", Right::Ours),
+            (lease(9, Some("w2")), "log@1", Right::Gone),
+            (lease(9, None), "log@1", Right::Gone),
+            (lease(9, Some("w1")), "log@1", Right::Gone),
+            (lease(7, Some("w2")), "log@1", Right::Anothers(name("w2"))),
+            (lease(5, Some("w2")), "log@1", Right::OtherStream),
+            (lease(7, None), "log@1", Right::OtherStream),
+            (None, "log@1", Right::OtherStream),
+            (lease(9, Some("w2")), "log@2", Right::OtherStream),
+        ] {
+            assert_eq!(right(&journal, &name("w1"), lease.as_ref(), Some(stream)), expected, "{lease:?}");
+        }
     }
 }

@@ -1,0 +1,425 @@
+//! Which directory is which permanent store: made, remembered and compared.
+//!
+//! The root of each store has a file with a random id (`sealbus-store.json`), and the database remembers it. A directory
+//! without the file, or with another one, is not the store, whatever its path is: probably it is not mounted. The file is
+//! made at the first use of an empty directory that nobody knows of, or by a person's command.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::Path,
+    time::Duration,
+};
+
+use sealbus_schema::{
+    MinerId, SectorId,
+    identity::{self, Identity, KnownStore, MAX_FILE_BYTES, STORE_FILE, StoreIdentity},
+    message::StoredSector,
+};
+
+use crate::{
+    config::{self, Config},
+    store::{Store, StoreError, now_text},
+};
+
+/// How often the stores are looked at.
+const PERIOD: Duration = Duration::from_secs(30);
+/// The same until each is what it must be.
+const PERIOD_AWAY: Duration = Duration::from_secs(5);
+/// How long a store may take over its file.
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
+/// How many sectors of a store are looked for in a directory that has no file.
+const SAMPLE: u32 = 50;
+
+/// Whose stores they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Users {
+    /// The chain's network.
+    pub network: String,
+    /// The miners that are served.
+    pub miners: Vec<MinerId>,
+}
+
+/// What a configured store's directory is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// The store that is meant.
+    Ready(String),
+    /// A store that nobody knew of, and is ours by all that its file says.
+    Unknown(StoreIdentity),
+    /// A directory that nobody knows of and may become the store.
+    New,
+    /// Something else: why, and what to do.
+    Away(String),
+}
+
+/// Why an identity was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The configuration has no such store.
+    #[error("there is no [[store]] `{name}` in manager.toml; it has {has}")]
+    NoStore {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        has: String,
+    },
+    /// There is one already.
+    #[error("store `{name}`: {problem}")]
+    Refused {
+        /// The store.
+        name: String,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// The directory cannot be written to.
+    #[error("store `{name}`: cannot write {STORE_FILE}")]
+    Write {
+        /// The store.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Makes what may be made and says what is away, for ever, for the manager that took over with this epoch.
+pub async fn watch(store: &Store, config: &Config, users: &Users, epoch: i64) -> Result<Infallible, StoreError> {
+    let mut said: BTreeMap<String, Option<String>> = BTreeMap::new();
+    loop {
+        let mut all_ready = true;
+        for configured in &config.stores {
+            let problem = settle(store, configured, users, epoch).await?;
+            all_ready &= problem.is_none();
+            let before = said.insert(configured.name.clone(), problem.clone());
+            match problem {
+                Some(problem) if before.as_ref() != Some(&Some(problem.clone())) => {
+                    tracing::error!(store = configured.name, "the store is away: {problem}");
+                }
+                None if before.is_some_and(|before| before.is_some()) => {
+                    tracing::info!(store = configured.name, "the store is back");
+                }
+                _ => {}
+            }
+        }
+        tokio::time::sleep(if all_ready { PERIOD } else { PERIOD_AWAY }).await;
+    }
+}
+
+/// Makes or takes over a store's identity, if that is to be done. Gives what is wrong with it.
+async fn settle(
+    store: &Store,
+    configured: &config::Store,
+    users: &Users,
+    epoch: i64,
+) -> Result<Option<String>, StoreError> {
+    let id = match look(store, configured, users).await? {
+        Look::Ready(_) => return Ok(None),
+        Look::Away(problem) => return Ok(Some(problem)),
+        Look::Unknown(found) => found.id,
+        Look::New => match make(configured, users).await {
+            Ok(made) => made.id,
+            Err(error) => {
+                return Ok(Some(format!("cannot write {STORE_FILE} into {}: {error}", configured.path.display())));
+            }
+        },
+    };
+    let mut tx = store.begin_as(epoch).await?;
+    tx.know_store(&KnownStore { name: configured.name.clone(), id: id.clone() }, "manager").await?;
+    tx.commit().await?;
+    tracing::info!(store = configured.name, path = %configured.path.display(), id, "the directory is the store from now on");
+    Ok(None)
+}
+
+/// What a configured store's directory is, by its file, the database, and what lies in it.
+pub async fn look(store: &Store, configured: &config::Store, users: &Users) -> Result<Look, StoreError> {
+    let known = store.known_stores().await?;
+    let stored = match identity::known_id(&known, &configured.name) {
+        Some(_) => Vec::new(),
+        None => store.some_stored_in(&configured.name, SAMPLE).await?,
+    };
+    let (configured, users) = (configured.clone(), users.clone());
+    let silent = format!("{} does not answer within {} s", configured.path.display(), LOOK_LIMIT.as_secs());
+    let looking = tokio::task::spawn_blocking(move || judge(&configured, &known, &users, &stored));
+    Ok(match tokio::time::timeout(LOOK_LIMIT, looking).await {
+        Ok(Ok(look)) => look,
+        Ok(Err(error)) => Look::Away(format!("it could not be looked at: {error}")),
+        Err(_) => Look::Away(silent),
+    })
+}
+
+/// Compares a directory with what is known of it.
+pub fn judge(
+    configured: &config::Store,
+    known: &[KnownStore],
+    users: &Users,
+    stored: &[(SectorId, StoredSector)],
+) -> Look {
+    let config::Store { name, path } = configured;
+    let away = |what: String| Look::Away(format!("{}: {what}", path.display()));
+    let init = format!("`sealbus-manager stores init {name}`");
+    if !path.is_dir() {
+        return away("the directory is not there; is it mounted?".to_owned());
+    }
+    let found = match read(path) {
+        Ok(found) => found,
+        Err(problem) => return away(problem),
+    };
+    match (found, identity::known_id(known, name)) {
+        (Some(found), _) if found.name != *name => away(format!(
+            "{STORE_FILE} says that this is the store `{}`: it is mounted in the place of another one, or the names in \
+             manager.toml are mixed up",
+            found.name
+        )),
+        (Some(found), Some(id)) if found.id == id => Look::Ready(found.id),
+        (Some(found), Some(id)) => away(format!(
+            "its id is {}, and `{name}` is known as {id}: another store is mounted here. If this one takes its place for \
+             good: {init} --replace",
+            found.id
+        )),
+        (None, Some(id)) => away(format!(
+            "there is no {STORE_FILE} in it, and `{name}` is known as {id}: it is probably not mounted. If the file was \
+             lost: {init} --replace"
+        )),
+        (Some(found), None) if known.iter().any(|store| store.id == found.id) => {
+            away(format!("its id {} is that of another store of this manager: it is a copy", found.id))
+        }
+        (Some(found), None) if is_foreign(&found, users) => away(format!(
+            "{STORE_FILE} says that it was made for miners {} on network `{}`. If it is to be used here as well: {init}",
+            names(&found.miners),
+            found.network
+        )),
+        (Some(found), None) => Look::Unknown(found),
+        (None, None) if stored.iter().any(|(_, files)| has_files(path, files)) => Look::New,
+        (None, None) if !stored.is_empty() => away(format!(
+            "none of the sectors that were written to `{name}` lies in it: it is probably not mounted. If they are lost: \
+             {init}"
+        )),
+        (None, None) => match is_empty(path) {
+            Ok(true) => Look::New,
+            Ok(false) => {
+                away(format!("there is no {STORE_FILE} in it, and it is not empty. If it is the right one: {init}"))
+            }
+            Err(error) => away(format!("cannot be listed: {error}")),
+        },
+    }
+}
+
+/// Makes a store's identity by a person's order. One that is known, or lies there, is kept unless it is to be replaced.
+pub async fn init(
+    store: &Store,
+    config: &Config,
+    name: &str,
+    replace: bool,
+    by: &str,
+) -> Result<KnownStore, InitError> {
+    let Some(configured) = config.stores.iter().find(|store| store.name == name) else {
+        let has: Vec<_> = config.stores.iter().map(|store| store.name.as_str()).collect();
+        return Err(InitError::NoStore { name: name.to_owned(), has: has.join(", ") });
+    };
+    let refused = |problem: String| InitError::Refused { name: name.to_owned(), problem };
+    let known = store.known_stores().await?;
+    let present = identity::known_id(&known, name);
+    let found = read(&configured.path).map_err(refused)?;
+    let id = match (found, present) {
+        (Some(found), Some(id)) if found.id == id && found.name == name => {
+            return Ok(KnownStore { name: name.to_owned(), id: id.to_owned() });
+        }
+        (_, Some(id)) if !replace => {
+            return Err(refused(format!(
+                "it is known as {id}, and its directory {} does not say so. Mount the right one; if this directory takes \
+                 its place for good, repeat with --replace",
+                configured.path.display()
+            )));
+        }
+        (Some(found), _) if found.name != name => {
+            return Err(refused(format!(
+                "its directory {} is the store `{}`; if that store is not used any more, remove {STORE_FILE} from it",
+                configured.path.display(),
+                found.name
+            )));
+        }
+        (Some(found), _) => found.id,
+        (None, _) => {
+            let users = Users { network: String::new(), miners: config.miners.iter().map(|miner| miner.id).collect() };
+            let made = make(configured, &users).await;
+            made.map_err(|source| InitError::Write { name: name.to_owned(), source })?.id
+        }
+    };
+    let made = KnownStore { name: name.to_owned(), id };
+    let mut tx = store.begin().await?;
+    tx.know_store(&made, by).await?;
+    tx.commit().await?;
+    Ok(made)
+}
+
+/// The identity in a store's root, none if there is none; why it cannot be told, in words.
+pub fn read(root: &Path) -> Result<Option<StoreIdentity>, String> {
+    let path = root.join(STORE_FILE);
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(&path)?.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) => identity::parse(&bytes).map(Some).map_err(|error| format!("{} {error}", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+    }
+}
+
+async fn make(configured: &config::Store, users: &Users) -> io::Result<StoreIdentity> {
+    let mut random = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let identity = StoreIdentity {
+        id: identity::id_of(random),
+        name: configured.name.clone(),
+        network: users.network.clone(),
+        miners: users.miners.clone(),
+        made_at: now_text(),
+    };
+    let (root, bytes) = (configured.path.clone(), identity::render(&identity).map_err(io::Error::other)?);
+    tokio::task::spawn_blocking(move || write(&root, &bytes)).await.map_err(io::Error::other)??;
+    Ok(identity)
+}
+
+/// Temporary name, sync, and a name that nothing else may have taken meanwhile.
+fn write(root: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (temporary, path) = (root.join(format!(".{STORE_FILE}.tmp")), root.join(StoreIdentity::FILE));
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    let linked = match fs::hard_link(&temporary, &path) {
+        // Some file systems have no links.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => fs::rename(&temporary, &path),
+        // Another manager may have been faster.
+        linked => fs::remove_file(&temporary).and(linked),
+    };
+    linked?;
+    File::open(root)?.sync_all()
+}
+
+fn is_foreign(found: &StoreIdentity, users: &Users) -> bool {
+    let other_network = !found.network.is_empty() && !users.network.is_empty() && found.network != users.network;
+    let other_miners = !found.miners.is_empty() && !found.miners.iter().any(|miner| users.miners.contains(miner));
+    other_network || other_miners
+}
+
+fn has_files(root: &Path, stored: &StoredSector) -> bool {
+    // What a worker reported is followed only below the root.
+    let inside = |path: &str| Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    !stored.files.is_empty() && stored.files.iter().all(|file| inside(&file.path) && root.join(&file.path).is_file())
+}
+
+/// Whether nothing lies in a directory but what a new file system has.
+fn is_empty(root: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(root)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if name != "lost+found" && !name.starts_with('.') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn names(miners: &[MinerId]) -> String {
+    let names: Vec<_> = miners.iter().map(ToString::to_string).collect();
+    if names.is_empty() { "unknown".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealbus_schema::{Commitment, message::StoredFile};
+
+    use super::*;
+
+    fn users() -> Users {
+        Users { network: "calibrationnet".to_owned(), miners: vec![MinerId(1000)] }
+    }
+
+    fn configured(path: &Path) -> config::Store {
+        config::Store { name: "main".to_owned(), path: path.to_owned() }
+    }
+
+    fn put(root: &Path, change: impl FnOnce(&mut StoreIdentity)) {
+        let mut identity = StoreIdentity {
+            id: "a".to_owned(),
+            name: "main".to_owned(),
+            network: "calibrationnet".to_owned(),
+            miners: vec![MinerId(1000)],
+            made_at: String::new(),
+        };
+        change(&mut identity);
+        fs::write(root.join(STORE_FILE), identity::render(&identity).expect("renders")).expect("writes");
+    }
+
+    fn known(name: &str, id: &str) -> Vec<KnownStore> {
+        vec![KnownStore { name: name.to_owned(), id: id.to_owned() }]
+    }
+
+    fn problem(root: &Path, known: &[KnownStore]) -> String {
+        match judge(&configured(root), known, &users(), &[]) {
+            Look::Away(problem) => problem,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_empty_directory_becomes_the_store_only_while_nobody_knows_of_one() {
+        let dir = tempfile::tempdir().expect("directory");
+        fs::create_dir(dir.path().join("lost+found")).expect("directory");
+        assert_eq!(judge(&configured(dir.path()), &[], &users(), &[]), Look::New);
+        assert!(problem(dir.path(), &known("main", "a")).contains("probably not mounted"));
+        fs::create_dir(dir.path().join("sealed")).expect("directory");
+        assert!(problem(dir.path(), &[]).contains("stores init main"), "it may be somebody else's");
+        assert!(problem(&dir.path().join("gone"), &[]).contains("not there"));
+    }
+
+    #[test]
+    fn a_store_of_before_the_files_is_known_by_what_lies_in_it() {
+        let dir = tempfile::tempdir().expect("directory");
+        let file = StoredFile { path: "sealed/s-t01000-1".to_owned(), bytes: 1, blake2b: Commitment([0; 32]) };
+        let stored = StoredSector { store: "main".to_owned(), files: vec![file], identity: None };
+        let stored = [("f01000/1".parse().expect("sector"), stored)];
+        let look = judge(&configured(dir.path()), &[], &users(), &stored);
+        assert!(matches!(&look, Look::Away(problem) if problem.contains("not mounted")), "{look:?}");
+        fs::create_dir(dir.path().join("sealed")).expect("directory");
+        fs::write(dir.path().join("sealed/s-t01000-1"), "x").expect("writes");
+        assert_eq!(judge(&configured(dir.path()), &[], &users(), &stored), Look::New);
+    }
+
+    #[test]
+    fn a_store_is_the_one_that_its_file_names_and_the_database_knows() {
+        let dir = tempfile::tempdir().expect("directory");
+        let root = dir.path();
+        put(root, |_| {});
+        assert_eq!(judge(&configured(root), &known("main", "a"), &users(), &[]), Look::Ready("a".to_owned()));
+        assert!(matches!(judge(&configured(root), &[], &users(), &[]), Look::Unknown(_)));
+        assert!(problem(root, &known("main", "b")).contains("--replace"));
+        assert!(problem(root, &known("other", "a")).contains("copy"));
+        put(root, |store| store.name = "second".to_owned());
+        assert!(problem(root, &known("main", "a")).contains("`second`"), "two stores are mixed up");
+        put(root, |store| store.network = "mainnet".to_owned());
+        assert!(problem(root, &[]).contains("`mainnet`"));
+        put(root, |store| store.miners = vec![MinerId(7)]);
+        assert!(problem(root, &[]).contains("f07"));
+        fs::write(root.join(STORE_FILE), "rubbish").expect("writes");
+        assert!(problem(root, &known("main", "a")).contains("damaged"));
+    }
+
+    #[tokio::test]
+    async fn an_identity_is_made_once() {
+        let dir = tempfile::tempdir().expect("directory");
+        let made = make(&configured(dir.path()), &users()).await.expect("makes");
+        assert_eq!(read(dir.path()), Ok(Some(made.clone())));
+        make(&configured(dir.path()), &users()).await.expect_err("it is there");
+        assert_eq!(read(dir.path()), Ok(Some(made)), "and stays");
+        assert_eq!(fs::read_dir(dir.path()).expect("lists").count(), 1, "no temporary file stays");
+    }
+}

@@ -1,0 +1,190 @@
+//! What a directory is: the file in it that says so, whatever its path is.
+//!
+//! A disk that is not mounted leaves an empty directory under its path, and two stores may be mounted in each other's
+//! place. So the root of each permanent store and each slot has a file with a random id, made once. Whoever is about to
+//! write there, or reads what was written, compares it with the id that is remembered elsewhere.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::id::{MinerId, WorkerName};
+
+/// The file in the root of a permanent store.
+pub const STORE_FILE: &str = "sealbus-store.json";
+/// The file in a slot.
+pub const SLOT_FILE: &str = "sealbus-slot.json";
+/// A longer file is none of ours.
+pub const MAX_FILE_BYTES: usize = 64 * 1024;
+/// The format that this version writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// The permanent store that a directory is the root of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreIdentity {
+    /// Drawn when it was made.
+    pub id: String,
+    /// The store's name in the configurations.
+    pub name: String,
+    /// The Filecoin network whose sectors lie there; empty if it was not known.
+    #[serde(default)]
+    pub network: String,
+    /// Whose sectors it was made for.
+    #[serde(default)]
+    pub miners: Vec<MinerId>,
+    /// When it was made, by the clock of the host that made it. For people.
+    #[serde(default)]
+    pub made_at: String,
+}
+
+/// The slot that a directory is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotIdentity {
+    /// Drawn when it was made.
+    pub id: String,
+    /// Whose slot it is.
+    pub worker: WorkerName,
+    /// The slot's path when it was made. For people.
+    #[serde(default)]
+    pub path: String,
+    /// The id that it was made in the place of, because a person gave that slot up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+    /// When it was made, in seconds since 1970 by the clock of the host. For people.
+    #[serde(default)]
+    pub made_at_unix_secs: u64,
+}
+
+/// A store's id, as the manager remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownStore {
+    /// The store's name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+}
+
+/// Why a file says nothing about its directory.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// No JSON object of ours.
+    #[error("is none of Sealbus, or damaged: {0}")]
+    Foreign(String),
+    /// Longer than any of ours.
+    #[error("is longer than {MAX_FILE_BYTES} bytes, so it is none of Sealbus")]
+    TooLong,
+    /// Of another version.
+    #[error("has format {0}, this version reads {FORMAT}: use the version that wrote it, or a newer one")]
+    Format(u32),
+    /// A slot's file in a store, or the other way round.
+    #[error("says that the directory is a {found}, not a {expected}")]
+    Kind {
+        /// What it says.
+        found: String,
+        /// What was looked for.
+        expected: &'static str,
+    },
+}
+
+/// What such a file may be about.
+pub trait Identity: Serialize + DeserializeOwned {
+    /// The word for it in the file.
+    const KIND: &'static str;
+    /// The file's name.
+    const FILE: &'static str;
+}
+
+impl Identity for StoreIdentity {
+    const KIND: &'static str = "store";
+    const FILE: &'static str = STORE_FILE;
+}
+
+impl Identity for SlotIdentity {
+    const KIND: &'static str = "slot";
+    const FILE: &'static str = SLOT_FILE;
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    format: u32,
+    kind: String,
+}
+
+#[derive(Serialize)]
+struct File<'a, T> {
+    #[serde(flatten)]
+    head: Head,
+    #[serde(flatten)]
+    identity: &'a T,
+}
+
+/// Reads a file's content.
+pub fn parse<T: Identity>(bytes: &[u8]) -> Result<T, IdentityError> {
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(IdentityError::TooLong);
+    }
+    let foreign = |error: serde_json::Error| IdentityError::Foreign(error.to_string());
+    let head: Head = serde_json::from_slice(bytes).map_err(foreign)?;
+    if head.kind != T::KIND {
+        let found = head.kind.chars().filter(|c| !c.is_control()).take(40).collect();
+        return Err(IdentityError::Kind { found, expected: T::KIND });
+    }
+    if head.format != FORMAT {
+        return Err(IdentityError::Format(head.format));
+    }
+    serde_json::from_slice(bytes).map_err(foreign)
+}
+
+/// A file's content.
+pub fn render<T: Identity>(identity: &T) -> Result<Vec<u8>, IdentityError> {
+    let head = Head { format: FORMAT, kind: T::KIND.to_owned() };
+    let mut bytes = serde_json::to_vec_pretty(&File { head, identity })
+        .map_err(|error| IdentityError::Foreign(error.to_string()))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// An id of random bytes.
+pub fn id_of(random: [u8; 16]) -> String {
+    hex::encode(random)
+}
+
+/// The id that somebody remembers for a store, if any.
+pub fn known_id<'a>(known: &'a [KnownStore], name: &str) -> Option<&'a str> {
+    known.iter().find(|store| store.name == name).map(|store| store.id.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> StoreIdentity {
+        StoreIdentity {
+            id: id_of([7; 16]),
+            name: "main".to_owned(),
+            network: "calibrationnet".to_owned(),
+            miners: vec![MinerId(1000)],
+            made_at: "2026-11-27T12:00:00Z".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_as_it_was_written_and_survives_fields_of_a_newer_version() {
+        let written = render(&store()).expect("renders");
+        assert_eq!(parse::<StoreIdentity>(&written), Ok(store()));
+        let text = String::from_utf8(written).expect("text");
+        assert!(text.contains("\"format\": 1") && text.contains("\"kind\": \"store\""), "{text}");
+        let newer = text.replacen('{', "{ \"colour\": \"red\",", 1);
+        assert_eq!(parse::<StoreIdentity>(newer.as_bytes()), Ok(store()));
+    }
+
+    #[test]
+    fn whatever_else_lies_there_is_refused_with_its_reason() {
+        let good = String::from_utf8(render(&store()).expect("renders")).expect("text");
+        let refused = |text: &str| parse::<StoreIdentity>(text.as_bytes()).expect_err("refused");
+        assert!(matches!(refused(""), IdentityError::Foreign(_)));
+        assert!(matches!(refused(&good[..good.len() / 2]), IdentityError::Foreign(_)), "cut off");
+        assert_eq!(refused(&good.replace("\"format\": 1", "\"format\": 2")), IdentityError::Format(2));
+        assert!(matches!(refused(&good.replace("\"store\"", "\"slot\"")), IdentityError::Kind { .. }));
+        assert_eq!(refused(&" ".repeat(MAX_FILE_BYTES + 1)), IdentityError::TooLong);
+        assert!(parse::<SlotIdentity>(good.as_bytes()).is_err());
+    }
+}
