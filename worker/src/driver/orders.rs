@@ -31,6 +31,11 @@ impl StandingOrders {
         self.known.borrow().as_ref().map_or((false, 0), |orders| (orders.drain, orders.revision))
     }
 
+    /// Follows what stands, for whoever shows it.
+    pub fn subscribe(&self) -> watch::Receiver<Option<Orders>> {
+        self.known.subscribe()
+    }
+
     /// Waits until something new may be taken.
     pub async fn open(&self) {
         self.until(|known| known.as_ref().is_some_and(|orders| !orders.drain).then_some(())).await;

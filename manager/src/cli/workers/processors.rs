@@ -72,6 +72,7 @@ mod tests {
             blocked: None,
             unreadable: false,
             released: 0,
+            checking: false,
         };
         let sector = |number: u64| format!("f01000/{number}").parse().expect("sector");
         let work = |slot, age_secs| WorkStatus {
