@@ -6,6 +6,7 @@ mod audit;
 mod bus;
 mod decode;
 mod fleet;
+mod known;
 mod person;
 mod pledge;
 mod sectors;

@@ -8,7 +8,10 @@ use sealbus_schema::{
 };
 use serde_json::{Value, json};
 
-use super::{super::ConfigArg, blocked, describe, owner, print_json, table};
+use super::{
+    super::{ConfigArg, fleet::counted},
+    blocked, describe, owner, print_json, table,
+};
 use crate::{
     drive::attempt_policy,
     store::{HistoryEntry, Sector},
@@ -54,8 +57,10 @@ fn show(sector: &Sector, history: &[HistoryEntry], orders: &[String], waits: boo
     println!("proof     {}", sector.proof);
     println!("state     {}", sector.state.name());
     println!(
-        "attempt   {}; offered {} time(s) since a person last looked, resubmitted {} time(s)",
-        sector.attempt, sector.issues, sector.resubmits
+        "attempt   {}; offered {} since a person last looked, resubmitted {}",
+        sector.attempt,
+        counted(u64::from(sector.issues), "time"),
+        counted(u64::from(sector.resubmits), "time")
     );
     match owner(sector) {
         Some((worker, token)) => println!("worker    {worker} (lease {token})"),
