@@ -39,6 +39,11 @@ enum Command {
     Check(Check),
     /// Ask for sectors without data.
     Pledge(pledge::Pledge),
+    /// What is pledged and has no number yet.
+    Pledges {
+        #[command(subcommand)]
+        verb: pledge::Pledges,
+    },
     /// The sectors and what happened to them.
     Sectors {
         #[command(subcommand)]
@@ -117,6 +122,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Run(config) => run(config.load()?).await,
         Command::Check(check) => check.run(),
         Command::Pledge(pledge) => pledge.run().await,
+        Command::Pledges { verb } => verb.run().await,
         Command::Sectors { verb } => verb.run().await,
         Command::Workers { verb } => verb.run().await,
         Command::Slots { verb } => verb.run().await,
