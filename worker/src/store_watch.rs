@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::fs::{Access, StatVfsMountFlags};
-use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, Phase};
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport};
 use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::config::Config;
@@ -23,8 +23,7 @@ const DIRECTORIES: [&str; 2] = ["sealed", "cache"];
 /// Watches the permanent store. All slots share it.
 #[derive(Debug)]
 pub struct StoreWatch {
-    /// None where every transfer is somebody else's.
-    watched: Option<Watched>,
+    watched: Watched,
     state: Mutex<State>,
 }
 
@@ -50,22 +49,20 @@ enum State {
 type Outcome = Result<(), (&'static str, PathBuf, io::Error)>;
 
 impl StoreWatch {
-    /// Watches the store that the configuration's own transfers write to.
+    /// Watches the configuration's store. A transfer of other people writes there as well, as a child of this process.
     pub fn new(config: &Config) -> StoreWatch {
-        let mut groups = config.processors.iter().filter(|group| group.stage == Phase::Transfer).peekable();
-        let built_in = groups.peek().is_none() || groups.any(|group| group.bin.is_none());
-        let watched = built_in.then(|| Watched {
+        let watched = Watched {
             name: config.store.name.clone(),
             root: config.store.path.clone(),
             file: format!(".probe.{}", config.name),
             interval: config.recover_interval / 2,
-        });
+        };
         StoreWatch { watched, state: Mutex::new(State::Unknown) }
     }
 
     /// What is wrong with the store, if anything is.
     pub async fn problem(&self) -> Option<ErrorReport> {
-        let watched = self.watched.as_ref()?;
+        let watched = &self.watched;
         let mut state = self.state.lock().await;
         let mut looking = match std::mem::replace(&mut *state, State::Unknown) {
             State::Good(at) if at.elapsed() < watched.interval => {
@@ -154,7 +151,7 @@ mod tests {
 
     fn watch(root: &Path) -> StoreWatch {
         let (name, file) = ("main".to_owned(), ".probe.w1".to_owned());
-        let watched = Some(Watched { name, root: root.to_owned(), file, interval: Duration::ZERO });
+        let watched = Watched { name, root: root.to_owned(), file, interval: Duration::ZERO };
         StoreWatch { watched, state: Mutex::new(State::Unknown) }
     }
 
