@@ -400,7 +400,7 @@ async fn what_makes_no_sense_is_refused_in_words_and_changes_nothing(database: T
         (1, &["slots", "release", "w2", "/nvme0"], "known are: w1"),
         (2, &["audit", "list", "--since", "yesterday"], "90m"),
         (2, &["audit", "list", "--target", "f01000/99"], "no such sector"),
-        (2, &["audit", "list", "--target", "w2"], "Is w1 meant?"),
+        (2, &["audit", "list", "--target", "w2"], "There are: f01000, w1"),
         (2, &["sectors", "blocked", "--code", "DISK_FUL"], "Is DISK_FULL meant?"),
         (2, &["sectors", "resubmit", "--code", "NOSUCH", "--yes"], "there is no such code"),
         (2, &["sectors", "list", "--miner", "f09999"], "There are: f01000"),
