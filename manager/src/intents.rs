@@ -1,6 +1,9 @@
 //! What should exist: gives out sector numbers and offers the sectors, as pledged by hand and by policy.
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{Mutex, PoisonError},
+};
 
 use fvm_shared::address::Address;
 use sealbus_schema::{MinerId, SectorId, SectorNumber};
@@ -10,7 +13,7 @@ use crate::{
     chain::{Error as ChainError, NodeClient, Transport, types::TipSetKey},
     config::{Config, Miner},
     life,
-    store::{Happening, Store, StoreError},
+    store::{Happening, Pledge, Store, StoreError},
 };
 
 /// The first number that is given out; lotus leaves 0 to genesis sectors.
@@ -40,7 +43,7 @@ pub async fn reconcile<T: Transport>(
     for pledge in store.open_pledges().await? {
         let miner = pledge.miner.parse().ok().and_then(|id: MinerId| config.miner(id));
         let Some(miner) = miner else {
-            tracing::error!(miner = %pledge.miner, "sectors are pledged for a miner that is not configured any more");
+            say_once(&pledge);
             continue;
         };
         let queued = store.queued_count(miner.id).await?;
@@ -53,6 +56,20 @@ pub async fn reconcile<T: Transport>(
         changed |= number(store, node, miner, epoch, wanted, None).await?;
     }
     Ok(changed)
+}
+
+/// Says of a pledge that nothing comes of it, once a process; `pledges list` shows it.
+fn say_once(pledge: &Pledge) {
+    static SAID: Mutex<BTreeSet<i64>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(pledge.id) {
+        let Pledge { id, miner, remaining, .. } = pledge;
+        tracing::error!(
+            %miner,
+            pledge = id,
+            remaining,
+            "sectors are pledged for a miner that is not configured: configure it, or take them back with `pledges cancel`"
+        );
+    }
 }
 
 /// How many of the sectors that are wanted get a number now: not more in one step than a transaction should hold, and not
