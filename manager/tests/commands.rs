@@ -181,9 +181,9 @@ async fn an_order_is_stored_and_audited_while_everything_else_is_away(database: 
     assert_eq!(audit.as_array().map(Vec::len), Some(1));
     assert!(audit[0]["actor"].as_str().is_some_and(by) && audit[0]["verb"] == "sectors resubmit", "{audit:#}");
     assert_eq!((&audit[0]["why"], &audit[0]["detail"]["blocked"]), (&json!("a new disk"), &json!("DISK_FULL")));
+    assert_eq!(host.json(&["sectors", "show", "f01000/1"])["waits_for_the_bus"], true);
     host.sector(2, "queued", None).await;
     assert_eq!(host.json(&["audit", "list", "--target", "f01000/2"]), json!([]));
-    assert_eq!(host.json(&["sectors", "show", "f01000/1"])["waits_for_the_bus"], true);
 }
 
 async fn of_several_sectors_each_is_ordered_by_itself(database: TestDatabase) {
@@ -407,7 +407,7 @@ async fn what_makes_no_sense_is_refused_in_words_and_changes_nothing(database: T
         (2, &["sectors", "blocked", "--miner", "f09999"], "There are: f01000"),
         (2, &["pledges", "list", "--miner", "f09999"], "There are: f01000"),
         (1, &["sectors", "blocked", "--worker", "w2"], "known are: w1"),
-        (2, &["pledges", "cancel"], "--all"),
+        (2, &["pledges", "cancel"], "<IDS>..."),
         (1, &["pledges", "cancel", "7"], "there is no pledge 7 (open pledges: none)"),
         (2, &["pledge", "--miner", "f01000", "--count", "0"], "--count"),
         (1, &["slots", "release", "w1", "/nvme7", "--yes"], "--force"),
