@@ -8,6 +8,7 @@ mod bus;
 mod check;
 mod decode;
 mod fleet;
+mod known;
 mod person;
 mod pledge;
 mod sectors;
@@ -51,6 +52,11 @@ enum Command {
     Check(check::Check),
     /// Ask for sectors without data.
     Pledge(pledge::Pledge),
+    /// What is pledged and has no number yet.
+    Pledges {
+        #[command(subcommand)]
+        verb: pledge::Pledges,
+    },
     /// The sectors and what happened to them.
     Sectors {
         #[command(subcommand)]
@@ -124,6 +130,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Run(config) => run(config.load()?).await,
         Command::Check(check) => check.run().await,
         Command::Pledge(pledge) => pledge.run().await,
+        Command::Pledges { verb } => verb.run().await,
         Command::Sectors { verb } => verb.run().await,
         Command::Workers { verb } => verb.run().await,
         Command::Slots { verb } => verb.run().await,

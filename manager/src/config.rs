@@ -92,6 +92,10 @@ pub struct Miner {
     /// How many sectors without data to keep in the queue, beside what is pledged by hand.
     #[serde(default)]
     pub keep_queued: u64,
+    /// How many sectors may wait in the queue for a worker, of those that are pledged by hand; more than that get their
+    /// numbers as workers take the first. At least 1.
+    #[serde(default = "max_queued")]
+    pub max_queued: u64,
     /// Who sends the messages: an address whose key the node holds and that the miner names as worker, owner or
     /// control address. The miner's worker if it is missing.
     #[serde(default)]
@@ -232,6 +236,9 @@ impl Config {
             {
                 return Err((field("sender"), format!("`{sender}` is not an address: {error}")));
             }
+            if miner.max_queued == 0 {
+                return Err((field("max_queued"), "must be at least 1".to_owned()));
+            }
             if miner.lifetime_days.is_some_and(|days| !(180..=1278).contains(&days)) {
                 return Err((field("lifetime_days"), "must be 180 to 1278".to_owned()));
             }
@@ -322,6 +329,10 @@ const fn two_seconds() -> u64 {
     2000
 }
 
+const fn max_queued() -> u64 {
+    3000
+}
+
 /// 0.1 FIL.
 fn max_fee() -> String {
     "100000000000000000".to_owned()
@@ -373,6 +384,7 @@ mod tests {
         for (from, to, field) in [
             ("\"32GiB\"", "\"33GiB\"", "sector_size"),
             ("\"t01000\"", "\"1000\"", "id"),
+            ("sector_size =", "max_queued = 0\nsector_size =", "miner[0].max_queued"),
             ("[chain]", "[chain]\nmax_fee_atto = \"1 FIL\"", "chain.max_fee_atto"),
             ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
             ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),

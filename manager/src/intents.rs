@@ -1,6 +1,9 @@
 //! What should exist: gives out sector numbers and offers the sectors, as pledged by hand and by policy.
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{Mutex, PoisonError},
+};
 
 use fvm_shared::address::Address;
 use sealbus_schema::{MinerId, SectorId, SectorNumber};
@@ -10,7 +13,7 @@ use crate::{
     chain::{Error as ChainError, NodeClient, Transport, types::TipSetKey},
     config::{Config, Miner},
     life,
-    store::{Happening, Store, StoreError},
+    store::{Happening, Pledge, Store, StoreError},
 };
 
 /// The first number that is given out; lotus leaves 0 to genesis sectors.
@@ -40,18 +43,39 @@ pub async fn reconcile<T: Transport>(
     for pledge in store.open_pledges().await? {
         let miner = pledge.miner.parse().ok().and_then(|id: MinerId| config.miner(id));
         let Some(miner) = miner else {
-            tracing::error!(miner = %pledge.miner, "sectors are pledged for a miner that is not configured any more");
+            say_once(&pledge);
             continue;
         };
-        let wanted = (pledge.remaining as usize).min(MAX_AT_ONCE);
+        let queued = store.queued_count(miner.id).await?;
+        let wanted = to_number(pledge.remaining, queued, miner.max_queued);
         changed |= number(store, node, miner, epoch, wanted, Some(pledge.id)).await?;
     }
     for miner in config.miners.iter().filter(|miner| miner.keep_queued > 0) {
         let queued = store.queued_count(miner.id).await?;
-        let wanted = (miner.keep_queued.saturating_sub(queued) as usize).min(MAX_AT_ONCE);
+        let wanted = to_number(u64::MAX, queued, miner.keep_queued);
         changed |= number(store, node, miner, epoch, wanted, None).await?;
     }
     Ok(changed)
+}
+
+/// Says of a pledge that nothing comes of it, once a process; `pledges list` shows it.
+fn say_once(pledge: &Pledge) {
+    static SAID: Mutex<BTreeSet<i64>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(pledge.id) {
+        let Pledge { id, miner, remaining, .. } = pledge;
+        tracing::error!(
+            %miner,
+            pledge = id,
+            remaining,
+            "sectors are pledged for a miner that is not configured: configure it, or take them back with `pledges cancel`"
+        );
+    }
+}
+
+/// How many of the sectors that are wanted get a number now: not more in one step than a transaction should hold, and not
+/// more than bring the queue to its limit, so that what was asked for by mistake can still be taken back.
+fn to_number(wanted: u64, queued: u64, limit: u64) -> usize {
+    wanted.min(limit.saturating_sub(queued)).min(MAX_AT_ONCE as u64) as usize
 }
 
 async fn number<T: Transport>(
@@ -70,6 +94,13 @@ async fn number<T: Transport>(
     let ours: HashSet<u64> = store.numbers_from(miner.id, FIRST_NUMBER).await?.into_iter().collect();
     let mut tx = store.begin_as(epoch).await?;
     let free: Vec<u64> = allocated.absent_from(FIRST_NUMBER).filter(|n| !ours.contains(n)).take(count).collect();
+    if let Some(pledge) = pledge
+        && !tx.use_pledge(pledge, free.len() as u64).await?
+    {
+        // It was taken back, or partly used, since it was read.
+        tx.rollback().await?;
+        return Ok(false);
+    }
     let mut offers = Vec::with_capacity(free.len());
     for number in &free {
         let id = SectorId { miner: miner.id, number: SectorNumber(*number) };
@@ -79,12 +110,29 @@ async fn number<T: Transport>(
             let detail = json!({ "why": why, "proof": sector.proof.name() });
             offers.push(life::offer(sector, Happening::of_manager("wanted", detail)));
         }
-        if let Some(pledge) = pledge {
-            tx.use_pledge(pledge).await?;
-        }
     }
     tx.store_outcomes(offers).await?;
     tx.commit().await?;
     tracing::info!(miner = %miner.id, count = free.len(), "sectors are wanted");
     Ok(!free.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_is_numbered_in_steps_up_to_the_limit_of_the_queue() {
+        for (wanted, queued, limit, now) in [
+            (100_000, 0, 3000, 100),
+            (100_000, 2950, 3000, 50),
+            (100_000, 3000, 3000, 0),
+            (100_000, 5000, 3000, 0),
+            (7, 0, 3000, 7),
+            (u64::MAX, 3, 10, 7),
+            (0, 0, 10, 0),
+        ] {
+            assert_eq!(to_number(wanted, queued, limit), now, "{wanted} wanted, {queued} of {limit} queued");
+        }
+    }
 }

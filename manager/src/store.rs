@@ -17,6 +17,7 @@ mod open;
 mod orders;
 mod outbox;
 mod outcome;
+mod pledges;
 mod recover;
 mod rows;
 mod sectors;
@@ -41,6 +42,7 @@ pub use messages::{Message, MessageKind, MessageState, Signed, Tries, filler_key
 pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};
 pub use outcome::{Outcome, Outgoing, WantedMessage};
+pub use pledges::Pledge;
 pub use sectors::{Sector, SectorFilter};
 
 /// On PostgreSQL, what makes transactions that write come one after the other; see [`Store::begin`].
@@ -77,17 +79,6 @@ pub struct FoldState {
     pub last_sequence: u64,
     /// Who holds the fold.
     pub epoch: i64,
-}
-
-/// Sectors that a person asked for.
-#[derive(Clone, Debug)]
-pub struct Pledge {
-    /// The row.
-    pub id: i64,
-    /// Whose.
-    pub miner: String,
-    /// How many have no number yet.
-    pub remaining: u64,
 }
 
 impl Store {
@@ -130,22 +121,6 @@ impl Store {
     pub async fn fold_state(&self) -> Result<Option<FoldState>, StoreError> {
         let row = sqlx::query(FOLD_STATE).fetch_optional(&self.pool).await.map_err(sql("read the fold's offset"))?;
         Ok(row.as_ref().map(fold_state))
-    }
-
-    /// Sectors that a person asked for and that have no number yet, oldest first.
-    pub async fn open_pledges(&self) -> Result<Vec<Pledge>, StoreError> {
-        let rows = sqlx::query("SELECT id, miner, remaining FROM pledges WHERE remaining > 0 ORDER BY id")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(sql("read pledges"))?;
-        Ok(rows
-            .iter()
-            .map(|row| Pledge {
-                id: row.get("id"),
-                miner: row.get("miner"),
-                remaining: row.get::<i64, _>("remaining") as u64,
-            })
-            .collect())
     }
 }
 
@@ -199,29 +174,6 @@ impl Tx {
                 .await
                 .map_err(sql("move the fold's offset"))?;
         if moved.rows_affected() == 1 { Ok(()) } else { Err(StoreError::TakenOver { epoch }) }
-    }
-
-    /// Records that a person wants sectors.
-    pub async fn add_pledge(&mut self, miner: &str, count: u64, by: &str) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO pledges (miner, remaining, asked_at, asked_by) VALUES ($1, $2, $3, $4)")
-            .bind(miner)
-            .bind(count as i64)
-            .bind(now_text())
-            .bind(by)
-            .execute(&mut *self.inner)
-            .await
-            .map_err(sql("record a pledge"))?;
-        Ok(())
-    }
-
-    /// Counts one sector of a pledge as numbered.
-    pub async fn use_pledge(&mut self, id: i64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE pledges SET remaining = remaining - 1 WHERE id = $1 AND remaining > 0")
-            .bind(id)
-            .execute(&mut *self.inner)
-            .await
-            .map_err(sql("count a pledge"))?;
-        Ok(())
     }
 }
 

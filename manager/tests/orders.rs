@@ -35,8 +35,8 @@ async fn on_the_bus(bus: &Bus, revision: u64) -> Orders {
 
 /// A sign of life of a worker with one slot.
 fn beat(slot: &str, released: u64) -> Heartbeat {
-    let slot =
-        SlotStatus { path: slot.to_owned(), holding: None, blocked: None, unreadable: false, identity: None, released };
+    let path = slot.to_owned();
+    let slot = SlotStatus { path, holding: None, blocked: None, unreadable: false, identity: None, released, checking: false };
     Heartbeat {
         worker: worker(),
         host: "h1".to_owned(),

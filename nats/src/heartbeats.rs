@@ -88,6 +88,20 @@ impl Heart {
 impl Bus {
     /// Every worker's last sign of life, by name.
     pub async fn workers(&self) -> Result<Vec<Seen>, ReadError> {
+        self.read_workers().await.map(|(seen, _)| seen)
+    }
+
+    /// The same, and for how long there has been a place to remember them, by the server's clock: a worker that is not among
+    /// them gave no sign of life in that time.
+    pub async fn workers_and_memory(&self) -> Result<(Vec<Seen>, time::Duration), ReadError> {
+        let failed = |source: async_nats::Error| ReadError::Server { what: topology::HEARTBEATS.to_owned(), source };
+        let stream = self.js.get_stream(topology::HEARTBEATS).await.map_err(|source| failed(source.into()))?;
+        let made = stream.cached_info().created;
+        let (seen, now) = self.read_workers().await?;
+        Ok((seen, now - made))
+    }
+
+    async fn read_workers(&self) -> Result<(Vec<Seen>, OffsetDateTime), ReadError> {
         let failed = |source: async_nats::Error| ReadError::Server { what: topology::HEARTBEATS.to_owned(), source };
         let config = pull::Config {
             deliver_policy: DeliverPolicy::LastPerSubject,
@@ -124,7 +138,7 @@ impl Bus {
             }
         }
         seen.sort_by(|a, b| a.heartbeat.worker.cmp(&b.heartbeat.worker));
-        Ok(seen)
+        Ok((seen, now))
     }
 
     async fn last_heartbeat(&self, subject: &str) -> Result<Option<(u64, Heartbeat)>, ReadError> {

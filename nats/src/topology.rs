@@ -16,6 +16,8 @@ pub const INTENTS: &str = "SEAL_INTENTS";
 pub const SECTORS: &str = "SEAL_SECTORS";
 /// The workers' last signs of life.
 pub const HEARTBEATS: &str = "SEAL_HEARTBEATS";
+/// How long a sign of life is remembered.
+pub const HEARTBEAT_MAX_AGE: Duration = Duration::from_secs(180);
 /// The workers' standing orders.
 pub const COMMANDS: &str = "SEAL_COMMANDS";
 /// The manager's durable consumer of [`SECTORS`].
@@ -112,7 +114,7 @@ pub fn streams(layout: Layout) -> [Config; 4] {
             num_replicas: layout.replicas,
             max_messages_per_subject: 1,
             max_bytes: UNLIMITED,
-            max_age: Duration::from_secs(180),
+            max_age: HEARTBEAT_MAX_AGE,
             duplicate_window: Duration::from_secs(120),
             allow_rollup: false,
             allow_direct: true,

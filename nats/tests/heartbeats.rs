@@ -5,7 +5,7 @@ mod support;
 use sealbus_nats::{
     Connection,
     heartbeats::{BeatError, Heart},
-    topology::Layout,
+    topology::{self, Layout},
 };
 use sealbus_schema::message::Heartbeat;
 use support::{Server, eventually};
@@ -27,7 +27,9 @@ fn heartbeat(worker: &str, incarnation: u64) -> Heartbeat {
 async fn the_last_heartbeat_of_each_worker_is_listed() {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
-    assert!(bus.workers().await.expect("reads").is_empty());
+    let (seen, memory) = bus.workers_and_memory().await.expect("reads");
+    assert!(seen.is_empty() && !memory.is_negative(), "{memory}");
+    assert!(memory < topology::HEARTBEAT_MAX_AGE, "the stream was made this instant, and remembers nothing before");
     for (worker, incarnation) in [("b", 1), ("a", 2)] {
         let beat = heartbeat(worker, incarnation);
         let mut heart = Heart::new(&beat.worker);

@@ -39,6 +39,7 @@ use crate::{
     processor::ProcessorPool,
     slot::{Slot, quarantine, space::Ledger},
     stage::{StageCode, StageError, files},
+    store_watch::StoreWatch,
 };
 use board::Board;
 use core::{
@@ -69,6 +70,8 @@ pub struct Context {
     pub orders: StandingOrders,
     /// Whether the parameters are there.
     pub params: ParamsWatch,
+    /// Whether the permanent store takes files.
+    pub store: StoreWatch,
 }
 
 /// A slot's directory is not the one that was opened: it must be opened again.

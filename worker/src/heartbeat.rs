@@ -1,8 +1,14 @@
-//! The worker's signs of life.
+//! The worker's signs of life: regular ones, and one at once when what they show has changed.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use sealbus_nats::heartbeats::{BeatError, Heart};
+use sealbus_nats::{
+    heartbeats::{BeatError, Heart},
+    publish::Backoff,
+};
 use sealbus_schema::message::{Heartbeat, ProcessorStatus, WorkStatus};
 
 use crate::{
@@ -10,19 +16,34 @@ use crate::{
     processor::{self, Placement, Work, WorkOf},
 };
 
+/// The least time between two heartbeats, however much changes.
+const LEAST_PAUSE: Duration = Duration::from_secs(2);
+/// The pause after the first heartbeat that was refused: the stream may just be being made.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+
 /// Sends heartbeats for ever; ends only when another process runs under our name.
 pub async fn beat(context: Arc<Context>) -> BeatError {
     let mut heart = Heart::new(&context.config.name);
     let incarnation = rand::random();
-    let mut ticks = tokio::time::interval(context.config.heartbeat);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut failing = false;
+    let interval = context.config.heartbeat;
+    let first_retry = || Backoff::new(FIRST_RETRY.min(interval), interval);
+    let (mut retries, mut failing) = (first_retry(), false);
+    let mut orders = context.orders.subscribe();
     loop {
-        ticks.tick().await;
+        orders.mark_unchanged();
         match heart.beat(&context.bus, &heartbeat(&context, incarnation)).await {
             Ok(()) => {
                 if std::mem::take(&mut failing) {
                     tracing::info!("heartbeats arrive again");
+                }
+                retries = first_retry();
+                let least = LEAST_PAUSE.min(interval);
+                tokio::time::sleep(least).await;
+                tokio::select! {
+                    () = tokio::time::sleep(interval - least) => {}
+                    () = context.board.changed() => {}
+                    // The sender lives as long as the context.
+                    _ = orders.changed() => {}
                 }
             }
             Err(error @ BeatError::Clone { .. }) => return error,
@@ -33,6 +54,7 @@ pub async fn beat(context: Arc<Context>) -> BeatError {
                 } else {
                     tracing::warn!(%error, cause, "heartbeat not stored; the next ones are tried in silence");
                 }
+                tokio::time::sleep(retries.next_pause()).await;
             }
         }
     }

@@ -24,4 +24,5 @@ pub mod run;
 pub mod schedule;
 pub mod slot;
 pub mod stage;
+pub mod store_watch;
 pub mod topology;

@@ -28,6 +28,7 @@ use crate::{
     processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool, own_environment},
     slot::{SlotError, space::Ledger},
     stage::huge_pages::Impossible,
+    store_watch::StoreWatch,
 };
 
 /// The first and the longest pause while a slot is used by another process.
@@ -139,6 +140,7 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
     let names: Vec<String> = config.slots.iter().map(|slot| slot.display().to_string()).collect();
     let context = Arc::new(Context {
         params: ParamsWatch::new(&config),
+        store: StoreWatch::new(&config),
         board: Board::new(names.iter().cloned()),
         config,
         bus,

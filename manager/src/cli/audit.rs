@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{ConfigArg, print_json, table};
+use super::{ConfigArg, known::insist_on_target, print_json, table};
 use crate::store::{AuditFilter, time_text};
 
 /// The verbs.
@@ -21,7 +21,7 @@ pub struct List {
     /// Only those since then: a time such as 2026-01-31T12:00:00Z, or how long ago, such as 90m, 12h or 7d.
     #[arg(long, value_parser = since)]
     since: Option<OffsetDateTime>,
-    /// Only those about this sector, worker, or slot (`<worker> <directory>`).
+    /// Only those about this sector, miner, worker, or slot (`<worker> <directory>`).
     #[arg(long)]
     target: Option<String>,
     /// Print JSON.
@@ -32,9 +32,13 @@ pub struct List {
 impl Audit {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let Audit::List(list) = self;
+        let config = list.config.load()?;
         let store = list.config.store().await?;
         let filter = AuditFilter { since: list.since.map(time_text), target: list.target };
         let entries = store.audit(&filter).await?;
+        if let Some(target) = filter.target.as_ref().filter(|_| entries.is_empty()) {
+            insist_on_target(target, &config, &store).await?;
+        }
         if list.json {
             return print_json(&entries);
         }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sealbus_nats::heartbeats::Seen;
-use sealbus_schema::{WorkerName, lease::Ownership, message::SlotStatus};
+use sealbus_nats::{heartbeats::Seen, topology};
+use sealbus_schema::{WorkerName, lease::Ownership, message::SlotStatus, seal::manager::State};
 use serde_json::{Value, json};
 
 use crate::{config::Config, drive::chain_of, store::Sector};
@@ -11,11 +11,13 @@ use crate::{config::Config, drive::chain_of, store::Sector};
 /// How long NATS may take to answer before a command goes on without it.
 const LIMIT: Duration = Duration::from_secs(4);
 /// For how long the bus remembers a sign of life.
-const REMEMBERED_MINUTES: u64 = 3;
+pub const REMEMBERED_SECS: i64 = topology::HEARTBEAT_MAX_AGE.as_secs() as i64;
 
 /// The workers' last signs of life, or why they cannot be read.
 pub struct Fleet {
     seen: Result<Vec<Seen>, String>,
+    /// For how many seconds the bus has remembered signs of life, by its own clock: not longer than it is up.
+    remembers_secs: i64,
     /// After how many seconds without a sign of life a worker counts as away.
     away_secs: i64,
 }
@@ -37,12 +39,17 @@ impl Fleet {
         let nats = &config.nats;
         let read = async {
             let bus = nats.connect("manager").await.map_err(|error| chain_of(&error))?;
-            bus.workers().await.map_err(|error| chain_of(&error))
+            let (seen, memory) = bus.workers_and_memory().await.map_err(|error| chain_of(&error))?;
+            Ok((seen, memory.whole_seconds()))
         };
         let seen = tokio::time::timeout(LIMIT, read).await;
         let slow = || Err(format!("NATS at {} did not answer within {} s", nats.url, LIMIT.as_secs()));
         let away_secs = i64::try_from(config.liveness.dead_after_secs).unwrap_or(i64::MAX);
-        Fleet { seen: seen.unwrap_or_else(|_| slow()), away_secs }
+        let (seen, remembers_secs) = match seen.unwrap_or_else(|_| slow()) {
+            Ok((seen, remembers_secs)) => (Ok(seen), remembers_secs),
+            Err(why) => (Err(why), 0),
+        };
+        Fleet { seen, remembers_secs, away_secs }
     }
 
     /// Says on stderr that the workers could not be asked, if they could not.
@@ -71,12 +78,22 @@ impl Fleet {
     pub fn presence(&self, name: &WorkerName) -> Presence {
         match (&self.seen, self.worker(name)) {
             (Err(_), _) => Presence::Unknown,
+            // The streams may be younger than what they can remember.
+            (Ok(_), None) if self.remembers_secs < REMEMBERED_SECS => Presence::Away(Some(self.remembers_secs.max(0))),
             (Ok(_), None) => Presence::Away(None),
             (Ok(_), Some(seen)) => match age_secs(seen) {
                 age if age < self.away_secs => Presence::Here(age),
                 age => Presence::Away(Some(age)),
             },
         }
+    }
+
+    /// Whether a worker's slot says of a sector that it waits for a person, while a person has resubmitted it since.
+    pub fn is_before_the_order(sector: &Sector, slot: &SlotStatus) -> bool {
+        let Ownership::Held { token, .. } = &sector.ownership else { return false };
+        let held = slot.holding.as_ref().filter(|held| held.sector == sector.id && held.token == *token);
+        let followed = held.and_then(|held| held.resubmitted);
+        !matches!(sector.state, State::Blocked { .. }) && followed.is_some_and(|serial| serial < sector.resubmits)
     }
 
     /// The slot in which a sector's owner says that it holds it under the present lease.
@@ -96,7 +113,7 @@ impl Presence {
         match self {
             Presence::Here(secs) => format!("last seen {} ago", lasting(*secs)),
             Presence::Away(Some(secs)) => format!("not seen for {}", lasting(*secs)),
-            Presence::Away(None) => format!("not seen for more than {REMEMBERED_MINUTES} minutes"),
+            Presence::Away(None) => format!("not seen for more than {}", lasting(REMEMBERED_SECS)),
             Presence::Unknown => "not known whether it is there, because NATS does not answer".to_owned(),
         }
     }
@@ -116,14 +133,23 @@ pub fn age_secs(seen: &Seen) -> i64 {
     (seen.now - seen.at).whole_seconds().max(0)
 }
 
-/// A length of time for people: its largest unit that says enough.
+/// A length of time for people: its largest unit that says enough. A length is never negative: who has a point in time
+/// says first whether it lies ahead.
 pub fn lasting(secs: i64) -> String {
-    match secs {
-        ..120 => format!("{secs} s"),
-        120..7200 => format!("{} min", secs / 60),
-        7200..172_800 => format!("{} h", secs / 3600),
-        _ => format!("{} days", secs / 86_400),
+    const DAY: i64 = 86_400;
+    match secs.max(0) {
+        secs @ ..120 => format!("{secs} s"),
+        secs @ 120..7200 => format!("{} min", secs / 60),
+        secs @ 7200..172_800 => format!("{} h", secs / 3600),
+        secs if secs < 2 * 365 * DAY => format!("{} days", secs / DAY),
+        secs if secs < 1000 * 365 * DAY => format!("{} years", secs / (365 * DAY)),
+        _ => "more than 1000 years".to_owned(),
     }
+}
+
+/// So many things of a name, which has a plain plural.
+pub fn counted(count: u64, name: &str) -> String {
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -132,8 +158,28 @@ mod tests {
 
     #[test]
     fn a_length_of_time_reads_well() {
-        for (secs, text) in [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (2_592_000, "30 days")] {
+        for (secs, text) in [
+            (i64::MIN, "0 s"),
+            (-1, "0 s"),
+            (0, "0 s"),
+            (1, "1 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (7199, "119 min"),
+            (7200, "2 h"),
+            (172_799, "47 h"),
+            (172_800, "2 days"),
+            (2_592_000, "30 days"),
+            (730 * 86_400, "2 years"),
+            (i64::MAX, "more than 1000 years"),
+        ] {
             assert_eq!(lasting(secs), text);
         }
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        let said = [0, 1, 2, u64::MAX].map(|count| counted(count, "sector"));
+        assert_eq!(said, ["0 sectors", "1 sector", "2 sectors", "18446744073709551615 sectors"]);
     }
 }

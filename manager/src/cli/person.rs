@@ -6,6 +6,11 @@ use clap::Args;
 
 use crate::commands::Person;
 
+/// How long a name that somebody gave may be, in characters.
+const MAX_NAME_CHARS: usize = 64;
+/// What the kernel says of a process that nobody logged in for.
+const NO_LOGIN: u32 = u32::MAX;
+
 /// Who orders it, and why.
 #[derive(Debug, Args)]
 pub struct By {
@@ -19,8 +24,8 @@ pub struct By {
 /// Who orders it.
 #[derive(Debug, Args)]
 pub struct Who {
-    /// In whose name; the user who runs the command if it is not given.
-    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// In whose name. It is recorded as said, beside the user who runs the command.
+    #[arg(long, value_parser = name)]
     by: Option<String>,
 }
 
@@ -28,6 +33,17 @@ pub struct Who {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
+
+/// Who runs this process, as far as the operating system and `sudo` tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Identity {
+    /// The user that the process runs as. The environment has no say in it.
+    user: String,
+    /// The user who logged in, if the kernel knows of one and it is another. Nobody but root can change that.
+    login: Option<String>,
+    /// Whom `sudo` names. Only as good as the environment of the user that the process runs as.
+    sudo: Option<String>,
+}
 
 impl By {
     pub(super) fn person(&self) -> Person {
@@ -37,9 +53,62 @@ impl By {
 
 impl Who {
     pub(super) fn because(&self, why: &str) -> Person {
-        let environment = || ["SUDO_USER", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
-        let name = self.by.clone().or_else(environment).filter(|name| !name.is_empty());
-        Person { name: name.unwrap_or_else(|| "unknown".to_owned()), why: why.trim().to_owned() }
+        Person { name: Identity::of_this_process().words(self.by.as_deref()), why: why.trim().to_owned() }
+    }
+}
+
+impl Identity {
+    fn of_this_process() -> Identity {
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let uid = rustix::process::geteuid().as_raw();
+        // By way of the system's name service, which knows more users than the file.
+        let user = whoami::fallible::username().ok().as_deref().and_then(printable);
+        let user = user.unwrap_or_else(|| name_of(uid, &passwd));
+        let logged_in = std::fs::read_to_string("/proc/self/loginuid").ok();
+        let logged_in: Option<u32> = logged_in.and_then(|text| text.trim().parse().ok());
+        let login = logged_in.filter(|login| *login != NO_LOGIN && *login != uid).map(|login| name_of(login, &passwd));
+        let sudo = std::env::var("SUDO_USER").ok().as_deref().and_then(printable);
+        Identity { user, login, sudo }
+    }
+
+    /// In one line, what is certain first.
+    fn words(&self, said: Option<&str>) -> String {
+        let Identity { user, login, sudo } = self;
+        let mut words = match login {
+            Some(login) => format!("{login} as {user}"),
+            None => user.clone(),
+        };
+        if let Some(sudo) = sudo.as_ref().filter(|sudo| *sudo != user && Some(*sudo) != login.as_ref()) {
+            words.push_str(&format!(", by sudo from {sudo}"));
+        }
+        if let Some(said) = said.filter(|said| said != user) {
+            words.push_str(&format!(", said to be {said}"));
+        }
+        words
+    }
+}
+
+/// A user's name as a file of users has it.
+fn name_of(uid: u32, passwd: &str) -> String {
+    let of_line = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| printable(name))?
+    };
+    passwd.lines().find_map(of_line).unwrap_or_else(|| format!("uid {uid}"))
+}
+
+/// A name as far as it can be shown in one line.
+fn printable(name: &str) -> Option<String> {
+    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
+    Some(name).filter(|name| !name.is_empty())
+}
+
+fn name(text: &str) -> Result<String, String> {
+    match printable(text) {
+        Some(name) if name == text.trim() => Ok(name),
+        Some(_) => Err(format!("a name has at most {MAX_NAME_CHARS} characters, and none that controls a terminal")),
+        None => Err("a name is not empty".to_owned()),
     }
 }
 
@@ -59,4 +128,44 @@ pub fn confirm(question: &str, yes: bool) -> anyhow::Result<bool> {
         errln!("nothing was ordered");
     }
     Ok(yes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_certain_comes_before_what_was_said() {
+        let identity = |user: &str, login: Option<&str>, sudo: Option<&str>| Identity {
+            user: user.to_owned(),
+            login: login.map(str::to_owned),
+            sudo: sudo.map(str::to_owned),
+        };
+        for (who, said, words) in [
+            (identity("alice", None, None), None, "alice"),
+            (identity("alice", None, None), Some("alice"), "alice"),
+            (identity("alice", None, None), Some("bob"), "alice, said to be bob"),
+            (identity("sealbus", Some("alice"), Some("alice")), None, "alice as sealbus"),
+            (identity("sealbus", Some("alice"), Some("eve")), None, "alice as sealbus, by sudo from eve"),
+            (identity("sealbus", None, Some("alice")), Some("bob"), "sealbus, by sudo from alice, said to be bob"),
+        ] {
+            assert_eq!(who.words(said), words);
+        }
+    }
+
+    #[test]
+    fn a_user_is_found_by_number_and_one_without_a_name_is_a_number() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nbad line\na\u{1b}[2Jb:x:7:7::/:/bin/sh\n";
+        assert_eq!(name_of(0, passwd), "root");
+        assert_eq!(name_of(7, passwd), "a[2Jb");
+        assert_eq!(name_of(1000, passwd), "uid 1000");
+    }
+
+    #[test]
+    fn a_name_that_is_given_is_one_short_line() {
+        assert_eq!(name(" bob "), Ok("bob".to_owned()));
+        for bad in ["", "  ", "a\nb", "\u{1b}[2J", &"x".repeat(65)] {
+            assert!(name(bad).is_err(), "{bad:?}");
+        }
+    }
 }

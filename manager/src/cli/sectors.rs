@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use sealbus_schema::{MinerId, lease::Ownership, seal::manager::State};
 use serde_json::{Value, json};
 
-use super::{ConfigArg, print_json, table};
+use super::{ConfigArg, known::insist_on_miner, print_json, table};
 use crate::store::{Sector, SectorFilter};
 use select::blocked_by;
 
@@ -62,6 +62,9 @@ impl Sectors {
 impl List {
     async fn run(self) -> anyhow::Result<()> {
         let store = self.config.store().await?;
+        if let Some(miner) = self.miner {
+            insist_on_miner(miner, &self.config.load()?, &store).await?;
+        }
         let filter = SectorFilter { miner: self.miner, state: self.state, blocked: self.blocked };
         let sectors = store.sectors(&filter).await?;
         if self.json {

@@ -1,4 +1,8 @@
-//! `slots`: free one whose content nobody can go on with.
+//! `slots`: free one whose content nobody can go on with, and take such an order back.
+
+mod standing;
+
+use std::collections::BTreeSet;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -8,13 +12,14 @@ use serde_json::json;
 use super::{
     ConfigArg,
     fleet::Fleet,
+    known::{insist_on_workers, listed, nearest},
     person::{By, confirm},
     print_json,
     sectors::{
         order::{wait_until_published, will},
         select::slot_of,
     },
-    workers::{insist_on_known, sectors_of, when},
+    workers::{sectors_of, when},
 };
 use crate::{
     commands::{self, Command},
@@ -27,6 +32,10 @@ use crate::{
 pub enum Slots {
     /// Free a slot: what it holds is quarantined on its disk, and a sector that lies there is taken from the worker.
     Release(Release),
+    /// Take back an order to free a slot that is not carried out yet.
+    Withdraw(standing::Withdraw),
+    /// List the orders to free a slot that stand, and what they wait for.
+    Orders(standing::Orders),
 }
 
 /// Which slot.
@@ -40,9 +49,12 @@ pub struct Release {
     slot: String,
     #[command(flatten)]
     by: By,
-    /// Do not ask; also a slot of which the worker does not tell.
+    /// Do not ask.
     #[arg(long, short)]
     yes: bool,
+    /// Also a slot that nobody knows of, of a worker that is away: the order stands until it is back.
+    #[arg(long)]
+    force: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -58,8 +70,11 @@ struct Content {
 
 impl Slots {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let Slots::Release(release) = self;
-        release.run().await
+        match self {
+            Slots::Release(release) => release.run().await,
+            Slots::Withdraw(withdraw) => withdraw.run().await,
+            Slots::Orders(orders) => orders.run().await,
+        }
     }
 }
 
@@ -69,11 +84,12 @@ impl Release {
         let (store, policy) = (self.config.store().await?, attempt_policy(&config));
         let fleet = Fleet::look(&config).await;
         fleet.warn();
-        if !self.yes {
-            insist_on_known(std::slice::from_ref(&self.worker), &store, &fleet).await?;
-            self.insist_on_slot(&fleet)?;
+        if !self.force {
+            insist_on_workers(std::slice::from_ref(&self.worker), &store, &fleet).await?;
         }
-        let content = self.content(sectors_of(&store, &self.worker).await?, &fleet);
+        let owned = sectors_of(&store, &self.worker).await?;
+        self.insist_on_slot(&owned, &fleet)?;
+        let content = self.content(owned, &fleet);
         let person = self.by.person();
         let command = Command::SlotReleased { slot: self.slot.clone() };
         errln!("slot {} of worker {} is freed; its files are quarantined on its disk", self.slot, self.worker);
@@ -115,7 +131,7 @@ impl Release {
         let what = if is_new { "is to be freed" } else { "was to be freed already" };
         if self.json {
             return print_json(
-                &json!({ "worker": self.worker, "slot": self.slot, "order": id, "new": is_new, "taken": names, "when": when }),
+                &json!({ "worker": self.worker, "slot": self.slot, "order": id, "new": is_new, "taken": names, "notes": content.notes, "when": when }),
             );
         }
         outln!("slot {} of worker {} {what} (order {id})\n  {when}", self.slot, self.worker);
@@ -125,13 +141,28 @@ impl Release {
         Ok(())
     }
 
-    fn insist_on_slot(&self, fleet: &Fleet) -> anyhow::Result<()> {
-        let Some(seen) = fleet.worker(&self.worker) else { return Ok(()) };
-        let slots: Vec<&str> = seen.heartbeat.slots.iter().map(|slot| slot.path.as_str()).collect();
-        if !slots.contains(&self.slot.as_str()) {
-            bail!("worker {} has no slot {}; it has {}", self.worker, self.slot, slots.join(", "));
+    /// Refuses a slot that the worker has not: the order would stand for ever. Of a worker that is away, only its sectors'
+    /// last errors tell.
+    fn insist_on_slot(&self, owned: &[Sector], fleet: &Fleet) -> anyhow::Result<()> {
+        let Release { worker, slot, .. } = self;
+        if let Some(seen) = fleet.worker(worker) {
+            let slots: BTreeSet<String> = seen.heartbeat.slots.iter().map(|slot| slot.path.clone()).collect();
+            if !slots.contains(slot) {
+                let hint = nearest(slot, &slots).map(|slot| format!(" (is {slot} meant?)")).unwrap_or_default();
+                bail!("worker {worker} has no slot {slot}{hint}; it has {}", listed(&slots));
+            }
+            return Ok(());
         }
-        Ok(())
+        let told: BTreeSet<String> = owned.iter().filter_map(|sector| slot_of(sector, fleet)).collect();
+        if self.force || told.contains(slot) {
+            return Ok(());
+        }
+        bail!(
+            "worker {worker}: {}, so nobody can say whether it has a slot {slot} (its sectors' last errors tell of: {}). Add \
+             --force to have it freed when the worker is back; `sealbus-manager slots withdraw` takes that back",
+            fleet.presence(worker).words(),
+            listed(&told)
+        );
     }
 
     /// What the worker and the database say of the slot. `owned` is every sector of the worker.

@@ -79,7 +79,7 @@ impl List {
         if self.json {
             return print_json(&all);
         }
-        print!("{}", table::render(&["STORE", "PATH", "ID", "CONDITION"], &rows));
+        out!("{}", table::render(&["STORE", "PATH", "ID", "CONDITION"], &rows));
         Ok(())
     }
 }
@@ -100,7 +100,7 @@ impl Init {
             return print_json(&json!({ "name": made.name, "id": made.id, "new": is_new }));
         }
         let what = if is_new { "is known from now on" } else { "was known already" };
-        println!("store {} {what}, by the id {}", made.name, made.id);
+        outln!("store {} {what}, by the id {}", made.name, made.id);
         Ok(())
     }
 }

@@ -1,32 +1,152 @@
 //! Plain tables for people.
+//!
+//! A table that is wider than the terminal gives its last column, which is the one with sentences, the room that is left; if
+//! that is none, each row becomes a block of lines. What goes to a file or a pipe stays one line a row.
+
+use std::iter::once;
 
 use sealbus_schema::text;
+use terminal_size::{Width, terminal_size_of};
+
+/// The least width of a last column that is broken into lines.
+const LEAST_LAST: usize = 24;
+/// The width of what lies between two columns.
+const GAP: usize = 2;
 
 /// Prints rows under headings, each column as wide as its widest cell.
 pub fn print(headings: &[&str], rows: &[Vec<String>]) {
-    out!("{}", render(headings, rows));
+    let width = terminal_size_of(std::io::stdout()).map(|(Width(width), _)| usize::from(width));
+    out!("{}", fitted(headings, rows, width));
 }
 
 /// Rows under headings, as text. Whatever a cell says, it is one cell of one line.
 pub fn render(headings: &[&str], rows: &[Vec<String>]) -> String {
+    fitted(headings, rows, None)
+}
+
+fn fitted(headings: &[&str], rows: &[Vec<String>], terminal: Option<usize>) -> String {
     let clean = |cell: &String| text::one_line(cell).into_owned();
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(clean).collect()).collect();
+    let rows: &[Vec<String>] = &rows.iter().map(|row| row.iter().map(clean).collect()).collect::<Vec<_>>();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain([headings[column].len()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
-    let line = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
+    let Some((last, others)) = widths.split_last() else { return String::new() };
+    let before: usize = others.iter().map(|width| width + GAP).sum();
+    let room = match terminal {
+        Some(terminal) if before + last > terminal => terminal.saturating_sub(before),
+        _ => usize::MAX,
     };
-    let rows = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
-    std::iter::once(line(headings.to_vec())).chain(rows).collect()
+    if room < LEAST_LAST.max(headings[others.len()].len()) {
+        return blocks(headings, rows, terminal.unwrap_or(usize::MAX));
+    }
+    let headings: Vec<String> = headings.iter().map(|heading| (*heading).to_owned()).collect();
+    let line = |cells: &Vec<String>| {
+        let (last, cells) = cells.split_last().map_or(("", &[][..]), |(last, cells)| (last.as_str(), cells));
+        let mut start = String::new();
+        for (cell, width) in cells.iter().zip(others) {
+            start.push_str(&format!("{cell:width$}{:GAP$}", ""));
+        }
+        hanging(&start, last, room)
+    };
+    once(&headings).chain(rows).map(line).collect()
+}
+
+/// One block of lines a row, without what says nothing.
+fn blocks(headings: &[&str], rows: &[Vec<String>], terminal: usize) -> String {
+    let width = headings.iter().map(|heading| heading.len()).max().unwrap_or(0);
+    let block = |row: &Vec<String>| {
+        let said = headings.iter().zip(row).filter(|(_, cell)| !matches!(cell.as_str(), "" | "-"));
+        let lines = said.map(|(heading, cell)| {
+            let start = format!("{:width$}{:GAP$}", heading.to_lowercase(), "");
+            hanging(&start, cell, terminal.saturating_sub(start.len()).max(LEAST_LAST))
+        });
+        lines.collect::<String>()
+    };
+    rows.iter().map(block).collect::<Vec<_>>().join("\n")
+}
+
+/// A text behind a start, broken at spaces into lines that are no wider than there is room.
+fn hanging(start: &str, text: &str, room: usize) -> String {
+    if room == usize::MAX || text.chars().count() <= room {
+        return format!("{}\n", format!("{start}{text}").trim_end());
+    }
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let mut word: Vec<char> = word.chars().collect();
+        loop {
+            let line = lines.last_mut().map_or(0, |line| line.chars().count());
+            let space = usize::from(line > 0);
+            let fits = line + space + word.len() <= room;
+            // A word that is wider than a line is broken; any other one begins the next line.
+            if !fits && (line > 0 || word.is_empty()) {
+                lines.push(String::new());
+                continue;
+            }
+            let rest = word.split_off(word.len().min(room - line - space));
+            if let Some(last) = lines.last_mut() {
+                last.extend((space > 0).then_some(' ').into_iter().chain(word));
+            }
+            if rest.is_empty() {
+                break;
+            }
+            word = rest;
+        }
+    }
+    let indent = " ".repeat(start.chars().count());
+    let starts = once(start).chain(std::iter::repeat(indent.as_str()));
+    starts.zip(&lines).map(|(start, line)| format!("{}\n", format!("{start}{line}").trim_end())).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HEADINGS: [&str; 3] = ["SLOT", "STEP", "WHY"];
+
+    fn rows() -> Vec<Vec<String>> {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        vec![row(["/nvme0", "BLOCKED", "the disk of the slot has no room left"]), row(["/nvme1", "-", ""])]
+    }
+
+    #[test]
+    fn a_table_that_fits_or_goes_to_a_file_has_one_line_a_row() {
+        let table = "SLOT    STEP     WHY\n/nvme0  BLOCKED  the disk of the slot has no room left\n/nvme1  -\n";
+        assert_eq!(render(&HEADINGS, &rows()), table);
+        assert_eq!(fitted(&HEADINGS, &rows(), Some(54)), table);
+    }
+
+    #[test]
+    fn a_last_column_that_is_too_wide_is_broken_at_spaces() {
+        let table = fitted(&HEADINGS, &rows(), Some(45));
+        let lines: Vec<&str> = table.lines().collect();
+        let indent = " ".repeat(17);
+        let rest = format!("{indent}room left");
+        let wanted = ["SLOT    STEP     WHY", "/nvme0  BLOCKED  the disk of the slot has no", &rest, "/nvme1  -"];
+        assert_eq!(lines, wanted);
+        assert!(lines.iter().all(|line| line.chars().count() <= 45));
+    }
+
+    #[test]
+    fn where_nothing_is_left_for_the_last_column_each_row_is_a_block() {
+        let table = fitted(&HEADINGS, &rows(), Some(35));
+        assert_eq!(
+            table,
+            "slot  /nvme0\nstep  BLOCKED\nwhy   the disk of the slot has no\n      room left\n\nslot  /nvme1\n"
+        );
+    }
+
+    #[test]
+    fn no_text_and_no_terminal_is_too_strange() {
+        let long = vec![vec!["x".repeat(100), String::new(), format!("{} ü  y ", "z".repeat(70))]];
+        for width in [0, 1, 24, 30, 200] {
+            let table = fitted(&HEADINGS, &long, Some(width));
+            let letters = |wanted: char| table.chars().filter(|letter| *letter == wanted).count();
+            assert!((letters('x'), letters('z')) == (100, 70) && letters('ü') == 1, "{width}: {table}");
+        }
+        assert_eq!(fitted(&HEADINGS, &[], Some(10)), "");
+    }
 
     #[test]
     fn a_cell_that_holds_escapes_and_line_breaks_stays_one_cell() {

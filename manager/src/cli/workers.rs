@@ -6,11 +6,11 @@ mod processors;
 mod show;
 
 use clap::{Args, Subcommand};
-use sealbus_schema::WorkerName;
+use sealbus_schema::{WorkerName, message::Heartbeat};
 
 use super::{ConfigArg, person::By};
 use crate::store::WorkerOrders;
-pub(super) use order::{insist_on_known, when};
+pub(super) use order::when;
 pub(super) use show::sectors_of;
 
 /// The verbs.
@@ -55,10 +55,13 @@ impl Workers {
     }
 }
 
-/// A worker's standing orders in words.
-fn wanted(orders: Option<&WorkerOrders>) -> String {
+/// A worker's standing orders in words. One about a slot that it has not can only be withdrawn.
+fn wanted(orders: Option<&WorkerOrders>, seen: Option<&Heartbeat>) -> String {
     let Some(orders) = orders else { return "none".to_owned() };
-    let releases = orders.orders.release.iter().map(|release| format!("release {}", release.slot));
+    let has = |slot: &str| seen.is_none_or(|beat| beat.slots.iter().any(|status| status.path == slot));
+    let releases = orders.orders.release.iter().map(|release| {
+        format!("release {}{}", release.slot, if has(&release.slot) { "" } else { ", which it has not" })
+    });
     let all: Vec<String> = orders.orders.drain.then(|| "drain".to_owned()).into_iter().chain(releases).collect();
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }

@@ -10,11 +10,11 @@ use super::{Store, StoreError, Tx, now_text, sql};
 pub struct AuditEntry {
     /// When, by the clock of the host where it was given.
     pub at: String,
-    /// The person's user name.
+    /// Who gave it: the user who ran the command, and what else is known or said of the person.
     pub actor: String,
     /// The verb, such as `sectors resubmit`.
     pub verb: String,
-    /// A sector, a worker, or a worker's slot.
+    /// A sector, a miner, a worker, or a worker's slot.
     pub target: String,
     /// The person's words.
     pub why: String,

@@ -1,6 +1,6 @@
 //! What a person wants of whole machines, until it is on the bus and carried out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sealbus_schema::{
     SectorId, WorkerName,
@@ -89,6 +89,36 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("name")).collect())
     }
 
+    /// Every worker that ever had a sector.
+    pub async fn workers_with_history(&self) -> Result<BTreeSet<String>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT owner AS name FROM sectors WHERE owner IS NOT NULL \
+             UNION SELECT actor FROM history WHERE token IS NOT NULL",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read the workers' names"))?;
+        Ok(rows.iter().map(|row| row.get("name")).collect())
+    }
+
+    /// Every miner that ever had a sector or a pledge.
+    pub async fn known_miners(&self) -> Result<BTreeSet<String>, StoreError> {
+        let rows = sqlx::query("SELECT miner FROM sectors UNION SELECT miner FROM pledges")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("read the miners' names"))?;
+        Ok(rows.iter().map(|row| row.get("miner")).collect())
+    }
+
+    /// When each order to free a slot that stands was given, by its number.
+    pub async fn release_times(&self) -> Result<BTreeMap<u64, String>, StoreError> {
+        let rows = sqlx::query("SELECT id, at FROM slot_releases WHERE done_at IS NULL")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("read the slots to release"))?;
+        Ok(rows.iter().map(|row| (row.get::<i64, _>("id") as u64, row.get("at"))).collect())
+    }
+
     /// Whether something that was decided about one of these sectors is not on the bus yet.
     pub async fn waits_in_outbox(&self, sectors: &[SectorId]) -> Result<bool, StoreError> {
         for sector in sectors {
@@ -153,6 +183,22 @@ impl Tx {
             .map_err(sql("order a slot's release"))?;
         self.next_revision(worker).await?;
         Ok((row.get::<i64, _>("id") as u64, true))
+    }
+
+    /// Takes back an order to free a slot that is not carried out yet. Returns its number, if there was one.
+    pub async fn withdraw_release(&mut self, worker: &WorkerName, slot: &str) -> Result<Option<u64>, StoreError> {
+        let row = sqlx::query(
+            "UPDATE slot_releases SET done_at = $3 WHERE worker = $1 AND slot = $2 AND done_at IS NULL RETURNING id",
+        )
+        .bind(worker.as_str())
+        .bind(slot)
+        .bind(now_text())
+        .fetch_optional(&mut *self.inner)
+        .await
+        .map_err(sql("take back an order to free a slot"))?;
+        let Some(row) = row else { return Ok(None) };
+        self.next_revision(worker).await?;
+        Ok(Some(row.get::<i64, _>("id") as u64))
     }
 
     /// A worker has freed slots: those orders go from its next revision, so that nothing can carry them out again.

@@ -56,6 +56,10 @@ pub struct SlotStatus {
     /// The number of the last order to release it that was carried out, 0 if none was.
     #[serde(default)]
     pub released: u64,
+    /// Whether the worker has just started and does not know yet whether the slot can take a sector: it looks at the disk,
+    /// the store and the parameters.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub checking: bool,
 }
 
 /// A sector in a slot.
@@ -67,6 +71,10 @@ pub struct Holding {
     pub token: Token,
     /// The step it is at, for people.
     pub step: String,
+    /// Of a sector that waits for a person: the serial of the last order to resubmit it that was carried out here, 0 if none
+    /// was. A later order has not come here yet. None from an older worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resubmitted: Option<u32>,
 }
 
 /// A processor's state, for people. Texts are [bounded](Heartbeat::bounded).
@@ -139,6 +147,11 @@ impl Heartbeat {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 fn cut(text: &mut String) {
     if text.len() > MAX_TEXT_BYTES {
         text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES - '…'.len_utf8()));
@@ -161,6 +174,7 @@ mod tests {
             unreadable: false,
             identity: Some("f".repeat(32)),
             released: 0,
+            checking: false,
         };
         let sector = "f01000/1".parse().expect("sector");
         let work = |slot| {
@@ -202,10 +216,14 @@ mod tests {
 
     #[test]
     fn a_sign_of_life_of_an_older_worker_is_read() {
-        let old = r#"{"worker":"w1","host":"h1","version":"1","incarnation":1,"slots":[],
+        let old = r#"{"worker":"w1","host":"h1","version":"1","incarnation":1,
+                      "slots":[{"path":"/a","holding":{"sector":"f01000/1","token":7,"step":"pc1"}}],
                       "processors":[{"id":"pc1-0","pid":7,"busy":true}]}"#;
         let read: Heartbeat = serde_json::from_str(old).expect("reads");
         assert_eq!((read.processors[0].stage.as_str(), read.processors[0].work.len()), ("", 0));
+        assert!(
+            !read.slots[0].checking && read.slots[0].holding.as_ref().is_some_and(|held| held.resubmitted.is_none())
+        );
         let new = heartbeat(1, 2).bounded();
         let packed = codec::encode(&new).expect("packs");
         assert_eq!(codec::decode::<Heartbeat>(&packed).expect("reads"), new);

@@ -10,6 +10,7 @@ use sealbus_schema::{
     message::{Holding, Intent, SlotStatus},
     seal::worker::{State, Step},
 };
+use tokio::sync::Notify;
 
 /// How many finished sectors are remembered, so that a late copy of an intent does not begin one again.
 const REMEMBERED: usize = 1000;
@@ -18,6 +19,7 @@ const REMEMBERED: usize = 1000;
 #[derive(Debug)]
 pub struct Board {
     inner: Mutex<Inner>,
+    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -34,6 +36,8 @@ struct Entry {
     released: u64,
     /// The slot's id, from when it was found to be the slot that it must be.
     identity: Option<String>,
+    /// Whether it was found out, since the start, if the slot can take a sector.
+    checked: bool,
 }
 
 #[derive(Debug)]
@@ -51,6 +55,10 @@ enum Content {
         step: &'static str,
         phase: Option<Phase>,
         attempt: u32,
+        /// Whether the sector itself waits for a person, and not the slot.
+        waits: bool,
+        /// The serial of the last order to resubmit that was carried out.
+        resubmitted: u32,
     },
 }
 
@@ -68,9 +76,9 @@ pub enum Verdict {
 impl Board {
     /// A board of free slots.
     pub fn new(paths: impl IntoIterator<Item = String>) -> Board {
-        let free = |path| Entry { path, content: Content::Nothing, blocked: None, released: 0, identity: None };
+        let free = |path| Entry { path, content: Content::Nothing, blocked: None, released: 0, identity: None, checked: false };
         let slots = paths.into_iter().map(free).collect();
-        Board { inner: Mutex::new(Inner { slots, finished: VecDeque::new() }) }
+        Board { inner: Mutex::new(Inner { slots, finished: VecDeque::new() }), changed: Notify::new() }
     }
 
     /// A slot was given an intent.
@@ -92,13 +100,16 @@ impl Board {
                 _ => {}
             }
         }
-        inner.set(slot, Content::Claiming { sector: intent.sector, lease_sequence: intent.lease_sequence });
+        if let Some(entry) = inner.slots.get_mut(slot) {
+            // Nothing that is shown changes by that.
+            entry.content = Content::Claiming { sector: intent.sector, lease_sequence: intent.lease_sequence };
+        }
         Verdict::Claim
     }
 
     /// The claim came to nothing.
     pub fn end_claim(&self, slot: usize) {
-        self.lock().set(slot, Content::Nothing);
+        self.change(slot, |entry| entry.content = Content::Nothing);
     }
 
     /// Whether this process has brought this lease of the sector to its end.
@@ -108,24 +119,42 @@ impl Board {
 
     /// A slot holds a sector in a state.
     pub fn hold(&self, slot: usize, sector: SectorId, token: Token, state: &State) {
-        let mut inner = self.lock();
         let step = state.step().map_or("over", |step| step.name());
         let (phase, attempt) = (state.step().and_then(Step::phase), state.attempt());
-        inner.set(slot, Content::Holding { sector, token, step, phase, attempt });
         let blocked = match state {
             State::Blocked { error, .. } => Some(error.clone()),
             // For how long is not known, so it is shown like what blocks; it goes on by itself.
             State::BackingOff { error, .. } if error.code.is_waited_for() => Some(error.clone()),
             _ => None,
         };
-        inner.set_blocked(slot, blocked);
+        let waits = matches!(state, State::Blocked { .. });
+        self.change(slot, |entry| {
+            let resubmitted = match entry.content {
+                Content::Holding { sector: held, token: under, resubmitted, .. }
+                    if (held, under) == (sector, token) =>
+                {
+                    resubmitted
+                }
+                _ => 0,
+            };
+            entry.content = Content::Holding { sector, token, step, phase, attempt, waits, resubmitted };
+            entry.set_blocked(blocked);
+        });
+    }
+
+    /// The last order to resubmit a slot's sector that was carried out.
+    pub fn resubmitted(&self, slot: usize, serial: u32) {
+        self.change(slot, |entry| {
+            if let Content::Holding { resubmitted, .. } = &mut entry.content {
+                *resubmitted = serial;
+            }
+        });
     }
 
     /// A slot's sector is done with, one way or another.
     pub fn finish(&self, slot: usize, sector: SectorId, token: Token) {
+        self.empty(slot);
         let mut inner = self.lock();
-        inner.set(slot, Content::Nothing);
-        inner.set_blocked(slot, None);
         inner.finished.push_back((sector, token));
         if inner.finished.len() > REMEMBERED {
             inner.finished.pop_front();
@@ -134,23 +163,26 @@ impl Board {
 
     /// A slot holds nothing.
     pub fn empty(&self, slot: usize) {
-        let mut inner = self.lock();
-        inner.set(slot, Content::Nothing);
-        inner.set_blocked(slot, None);
+        self.change(slot, |entry| {
+            entry.content = Content::Nothing;
+            entry.blocked = None;
+        });
     }
 
     /// What a slot holds cannot be told yet.
     pub fn unsettled(&self, slot: usize) {
-        let mut inner = self.lock();
-        inner.set(slot, Content::Unreadable);
-        inner.set_blocked(slot, None);
+        self.change(slot, |entry| {
+            entry.content = Content::Unreadable;
+            entry.blocked = None;
+        });
     }
 
     /// What a slot holds cannot be told.
     pub fn unreadable(&self, slot: usize, why: ErrorReport) {
-        let mut inner = self.lock();
-        inner.set(slot, Content::Unreadable);
-        inner.set_blocked(slot, Some(why));
+        self.change(slot, |entry| {
+            entry.content = Content::Unreadable;
+            entry.set_blocked(Some(why));
+        });
     }
 
     /// A slot was found to be this one. Refused with the path of the slot that has the id already: one is a copy.
@@ -174,9 +206,12 @@ impl Board {
 
     /// The last order to free a slot that was carried out.
     pub fn released(&self, slot: usize, id: u64) {
-        if let Some(entry) = self.lock().slots.get_mut(slot) {
-            entry.released = id;
-        }
+        self.change(slot, |entry| entry.released = id);
+    }
+
+    /// It was found out whether a slot can take a sector.
+    pub fn checked(&self, slot: usize) {
+        self.change(slot, |entry| entry.checked = true);
     }
 
     /// What a slot holds was given up; it is not begun again.
@@ -193,19 +228,25 @@ impl Board {
 
     /// A slot cannot go on. The report says in which phase that is, if its sector is in one.
     pub fn block(&self, slot: usize, why: ErrorReport) {
-        let mut inner = self.lock();
-        let why = match inner.slots.get(slot).map(|entry| &entry.content) {
-            Some(Content::Holding { phase, attempt, .. }) if why.phase.is_none() => {
-                ErrorReport { phase: *phase, attempt: *attempt, ..why }
-            }
-            _ => why,
-        };
-        inner.set_blocked(slot, Some(why));
+        self.change(slot, |entry| {
+            let why = match &entry.content {
+                Content::Holding { phase, attempt, .. } if why.phase.is_none() => {
+                    ErrorReport { phase: *phase, attempt: *attempt, ..why }
+                }
+                _ => why,
+            };
+            entry.set_blocked(Some(why));
+        });
     }
 
     /// A slot goes on.
     pub fn unblock(&self, slot: usize) {
-        self.lock().set_blocked(slot, None);
+        self.change(slot, |entry| entry.blocked = None);
+    }
+
+    /// Waits until what a heartbeat shows of a slot is not what it was. One change is remembered while nobody waits.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// All slots, as a heartbeat shows them.
@@ -213,31 +254,34 @@ impl Board {
         self.lock().slots.iter().map(Entry::status).collect()
     }
 
+    fn change(&self, slot: usize, change: impl FnOnce(&mut Entry)) {
+        let mut inner = self.lock();
+        let Some(entry) = inner.slots.get_mut(slot) else { return };
+        let before = entry.status();
+        change(entry);
+        if entry.status() != before {
+            self.changed.notify_one();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
-    fn set(&mut self, slot: usize, content: Content) {
-        if let Some(entry) = self.slots.get_mut(slot) {
-            entry.content = content;
-        }
-    }
-
-    fn set_blocked(&mut self, slot: usize, blocked: Option<ErrorReport>) {
-        if let Some(entry) = self.slots.get_mut(slot) {
-            entry.blocked = blocked.map(ErrorReport::bounded);
-        }
-    }
-}
-
 impl Entry {
+    fn set_blocked(&mut self, blocked: Option<ErrorReport>) {
+        self.blocked = blocked.map(ErrorReport::bounded);
+    }
+
     fn status(&self) -> SlotStatus {
         let holding = match &self.content {
-            Content::Holding { sector, token, step, .. } => {
-                Some(Holding { sector: *sector, token: *token, step: (*step).to_owned() })
-            }
+            Content::Holding { sector, token, step, waits, resubmitted, .. } => Some(Holding {
+                sector: *sector,
+                token: *token,
+                step: (*step).to_owned(),
+                resubmitted: waits.then_some(*resubmitted),
+            }),
             Content::Nothing | Content::Unreadable | Content::Claiming { .. } => None,
         };
         SlotStatus {
@@ -247,12 +291,14 @@ impl Entry {
             unreadable: matches!(self.content, Content::Unreadable),
             identity: self.identity.clone(),
             released: self.released,
+            checking: !self.checked && self.blocked.is_none() && matches!(self.content, Content::Nothing),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use sealbus_schema::{ErrorClass, ErrorCode, Plan, SealProof};
 
     use super::*;
@@ -260,6 +306,47 @@ mod tests {
     fn intent(number: u64, lease_sequence: u64) -> Intent {
         let sector = format!("f01000/{number}").parse().expect("sector");
         Intent { sector, plan: Plan::Seal, proof: SealProof::StackedDrg2KiBV1_1, lease_sequence, attempt: 1 }
+    }
+
+    #[test]
+    fn what_a_heartbeat_shows_wakes_it_and_what_it_does_not_show_does_not() {
+        let board = Board::new(["a".to_owned()]);
+        let woken = || board.changed().now_or_never().is_some();
+        assert!(!woken() && board.statuses()[0].checking, "nothing is known of the slot yet");
+        board.checked(0);
+        assert!(woken() && !board.statuses()[0].checking);
+        board.checked(0);
+        assert_eq!(board.begin_claim(0, &intent(1, 5)), Verdict::Claim);
+        assert!(!woken(), "a claim is not shown before it is won");
+        let sector = intent(1, 5).sector;
+        board.hold(0, sector, Token(9), &State::claimed());
+        assert!(woken());
+        board.hold(0, sector, Token(9), &State::claimed());
+        assert!(!woken(), "the same again");
+        board.block(0, ErrorReport::new(ErrorClass::Crit, ErrorCode::IO_FAILED, "no journal"));
+        board.unblock(0);
+        assert!(woken());
+        assert!(!woken(), "two changes are told in one");
+    }
+
+    #[test]
+    fn a_sector_that_waits_for_a_person_says_which_order_it_has_followed() {
+        let board = Board::new(["a".to_owned()]);
+        let sector = intent(1, 5).sector;
+        let serial = || board.statuses()[0].holding.as_ref().and_then(|held| held.resubmitted);
+        let error = ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOFS_FAILED, "no");
+        let step = State::claimed().step().expect("a step").clone();
+        let blocked = State::Blocked { step, attempt: 1, error };
+        board.hold(0, sector, Token(9), &blocked);
+        board.resubmitted(0, 3);
+        assert_eq!(serial(), Some(3));
+        board.hold(0, sector, Token(9), &State::claimed());
+        board.block(0, ErrorReport::new(ErrorClass::Crit, ErrorCode::IO_FAILED, "no journal"));
+        assert_eq!(serial(), None, "the slot waits, and no order about the sector mends that");
+        board.hold(0, sector, Token(9), &blocked);
+        assert_eq!(serial(), Some(3), "the order stays carried out");
+        board.hold(0, sector, Token(10), &blocked);
+        assert_eq!(serial(), Some(0), "another lease, another journal");
     }
 
     #[test]

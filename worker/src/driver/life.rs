@@ -99,8 +99,9 @@ impl<'a> Life<'a> {
     async fn persist(&mut self, journal: Journal) {
         let (written, path) = (journal.clone(), self.slot.journal());
         insist(&self.context, self.slot, "write the journal", move || written.store(&path)).await;
-        let Journal { intent, token, state, .. } = &journal;
+        let Journal { intent, token, state, resubmitted, .. } = &journal;
         self.context.board.hold(self.slot.index(), intent.sector, *token, state);
+        self.context.board.resubmitted(self.slot.index(), *resubmitted);
     }
 
     /// An older lease goes first, and so does what will be worthless soon.

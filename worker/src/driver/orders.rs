@@ -42,6 +42,11 @@ impl StandingOrders {
         .await
     }
 
+    /// Follows what stands, for whoever shows it.
+    pub fn subscribe(&self) -> watch::Receiver<Option<Orders>> {
+        self.known.subscribe()
+    }
+
     /// Waits until something new may be taken.
     pub async fn open(&self) {
         self.until(|known| known.as_ref().is_some_and(|orders| !orders.drain).then_some(())).await;

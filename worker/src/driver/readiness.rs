@@ -1,5 +1,6 @@
-//! Whether a free slot may take a sector: its disk works and has room, and the parameters are there. Looked at before a
-//! sector is asked for, while it is waited for, and once more when one has come.
+//! Whether a free slot may take a sector: its disk works and has room, the permanent store takes files, and the parameters
+//! are there. Looked at before a sector is asked for, while it is waited for, and once more when one has come: a sector
+//! takes hours, and what it will need at their end can be known before.
 
 use std::{pin::pin, time::Duration};
 
@@ -37,9 +38,11 @@ pub async fn ready(context: &Context, slot: &Slot) -> Result<(), SlotLost> {
             said = Some(report.code.clone());
         }
         context.board.block(slot.index(), *report);
+        context.board.checked(slot.index());
         tokio::time::sleep(context.config.recover_interval).await;
     }
     context.board.unblock(slot.index());
+    context.board.checked(slot.index());
     if let Some(code) = said {
         tracing::info!(slot = slot.name(), %code, "slot usable again");
     }
@@ -69,6 +72,9 @@ async fn look(context: &Context, slot: &Slot) -> Result<(), Unready> {
         Err(error) => {
             return Err(blocked(ErrorReport::from_error(ErrorClass::Crit, error.code.error_code(), &error)));
         }
+    }
+    if let Some(problem) = context.store.problem().await {
+        return Err(blocked(problem));
     }
     if let Some(problem) = context.params.problem().await {
         return Err(blocked(ErrorReport::new(ErrorClass::Crit, ErrorCode::PARAMS_MISSING, problem)));

@@ -1,8 +1,13 @@
 //! From an intent to the end.
 
-use sealbus_schema::message::{EventBody, Fact};
+use std::fs;
 
-use crate::support::{Bench, Manager, Server, eventually, seed};
+use sealbus_schema::{
+    ErrorClass, ErrorCode,
+    message::{EventBody, Fact},
+};
+
+use crate::support::{Bench, Manager, Server, Worker, eventually, seed};
 
 const WHOLE_LIFE: [&str; 16] = [
     "phase_started",
@@ -40,6 +45,30 @@ async fn a_sector_goes_from_intent_to_finished_and_leaves_a_free_slot() {
     let heartbeat = manager.heartbeat_with("a free slot", |seen| seen.slots[0].holding.is_none()).await;
     assert_eq!((heartbeat.host.as_str(), heartbeat.processors.len()), ("bench", 7));
     assert_eq!(worker.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn what_has_changed_is_told_without_waiting_for_the_next_heartbeat() {
+    let server = Server::start();
+    let bench = Bench::new(server.url(), 1);
+    // Nobody waits for the second one.
+    let config = bench.config().replace("heartbeat_secs = 1", "heartbeat_secs = 3600");
+    let _worker = Worker::start(&bench.write_config(&config), &bench.path("worker.log"));
+    eventually("a refused heartbeat", async || bench.log().contains("heartbeat not stored").then_some(())).await;
+    let manager = Manager::connect(&server.url()).await;
+    manager.heartbeat_with("the first that is not refused", |seen| seen.slots[0].blocked.is_none()).await;
+    manager.order(1, true, &[]).await;
+    manager.heartbeat_with("the order", |seen| seen.draining && seen.orders == 1).await;
+    manager.order(2, false, &[]).await;
+    manager.heartbeat_with("the other order", |seen| !seen.draining && seen.orders == 2).await;
+
+    // A store that is away is shown before a sector needs it.
+    fs::rename(bench.path("store"), bench.path("away")).expect("renames");
+    let seen = manager.heartbeat_with("a blocked slot", |seen| seen.slots[0].blocked.is_some()).await;
+    let report = seen.slots[0].blocked.as_ref().expect("blocked");
+    assert_eq!((report.class, report.code.clone()), (ErrorClass::Crit, ErrorCode::STORE_UNAVAILABLE));
+    fs::rename(bench.path("away"), bench.path("store")).expect("renames");
+    manager.heartbeat_with("a free slot", |seen| seen.slots[0].blocked.is_none() && !seen.slots[0].checking).await;
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ impl Blocked {
         let store = self.config.store().await?;
         let fleet = Fleet::look(&config).await;
         fleet.warn();
+        self.filter.check(&config, &store, &fleet).await?;
         let sectors = self.filter.select(&store, &fleet, true).await?;
         let now = ChainTime::look(&config, &sectors).await;
         let policy = attempt_policy(&config);

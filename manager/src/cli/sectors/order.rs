@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::{
     super::{
         ConfigArg,
-        fleet::{Fleet, Presence},
+        fleet::{Fleet, Presence, counted},
         person::{By, Usage, Who, confirm},
-        print_json, table,
+        pledge, print_json, table,
     },
     select::{Filter, blocked_by, named},
 };
@@ -71,6 +71,9 @@ pub struct Abandon {
     /// Also sectors whose PreCommit may be on chain: its deposit is burnt.
     #[arg(long)]
     lose_deposit: bool,
+    /// When all that is queued of a miner is given up, leave its pledges, which offer others in their place.
+    #[arg(long)]
+    keep_pledges: bool,
     /// Why, for those who read the audit later.
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     why: String,
@@ -85,13 +88,14 @@ fn phases() -> impl TypedValueParser<Value = Phase> {
 impl Resubmit {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let command = if self.elsewhere { Command::Elsewhere } else { Command::Resubmit { from: self.from } };
-        order(self.which, command, self.by.person()).await
+        order(self.which, command, self.by.person(), true).await
     }
 }
 
 impl Abandon {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        order(self.which, Command::Abandon { lose_deposit: self.lose_deposit }, self.who.because(&self.why)).await
+        let command = Command::Abandon { lose_deposit: self.lose_deposit };
+        order(self.which, command, self.who.because(&self.why), self.keep_pledges).await
     }
 }
 
@@ -101,7 +105,7 @@ struct Ordered {
     outcome: Result<Outcome, Refusal>,
 }
 
-async fn order(which: Which, command: Command, person: Person) -> anyhow::Result<()> {
+async fn order(which: Which, command: Command, person: Person, keep_pledges: bool) -> anyhow::Result<()> {
     if which.sectors.is_empty() && which.filter.is_empty() {
         return Err(Usage("name sectors, such as f01000/42, or select some: --miner --state --class …".into()).into());
     }
@@ -113,10 +117,16 @@ async fn order(which: Which, command: Command, person: Person) -> anyhow::Result
     let store = which.config.store().await?;
     let fleet = Fleet::look(&config).await;
     fleet.warn();
+    which.filter.check(&config, &store, &fleet).await?;
     let selected = select(&which, &command, &store, &fleet, policy).await?;
     let trial = |before: &Sector| commands::carry_out(before.clone(), &command, &person, policy);
-    let tried: Vec<Ordered> =
+    let mut tried: Vec<Ordered> =
         selected.iter().map(|before| Ordered { before: before.clone(), outcome: trial(before) }).collect();
+    let refilling = if which.sectors.is_empty() && matches!(command, Command::Abandon { .. }) {
+        pledge::refilling(&selected, &config, &store, keep_pledges).await?
+    } else {
+        Vec::new()
+    };
     if which.dry_run {
         return report(&tried, &command, &fleet, policy, which.json, None);
     }
@@ -125,9 +135,16 @@ async fn order(which: Which, command: Command, person: Person) -> anyhow::Result
     }
     if !which.filter.is_empty() || tried.len() > 1 {
         err!("{}", preview(&tried, &command, &fleet, policy));
-        if !confirm(&format!("`{}` {} sector(s)?", command.verb(), tried.len()), which.yes)? {
+        if !confirm(&format!("`{}` {}?", command.verb(), counted(tried.len() as u64, "sector")), which.yes)? {
             return Ok(());
         }
+    }
+    if !refilling.is_empty() {
+        pledge::cancel(&store, &refilling, &person, command.verb()).await?;
+        // What got its number since it was selected is as little wanted as the rest.
+        let late = select(&which, &command, &store, &fleet, policy).await?;
+        let late = late.into_iter().filter(|sector| selected.iter().all(|known| known.id != sector.id));
+        tried.extend(late.map(|before| Ordered { outcome: trial(&before), before }));
     }
     let mut done = Vec::with_capacity(tried.len());
     for Ordered { before, .. } in tried {
@@ -340,7 +357,7 @@ fn report(
     }
     let refused = all.iter().filter(|ordered| ordered.outcome.is_err()).count();
     if refused > 0 {
-        bail!("{refused} of {} sector(s) could not be ordered", all.len());
+        bail!("{refused} of {} could not be ordered", counted(all.len() as u64, "sector"));
     }
     Ok(())
 }

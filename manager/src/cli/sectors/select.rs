@@ -4,8 +4,11 @@ use anyhow::bail;
 use clap::{Args, builder::PossibleValuesParser};
 use sealbus_schema::{ErrorCode, ErrorReport, MinerId, SectorId, WorkerName, lease::Ownership, seal::manager::State};
 
-use super::super::fleet::Fleet;
-use crate::store::{Sector, SectorFilter, Store};
+use super::super::{fleet::Fleet, known};
+use crate::{
+    config::Config,
+    store::{Sector, SectorFilter, Store},
+};
 
 /// Which sectors, by what they have in common. All that is given must hold.
 #[derive(Clone, Debug, Default, Args)]
@@ -38,6 +41,23 @@ impl Filter {
             && self.code.is_none()
             && self.worker.is_none()
             && self.slot.is_none()
+    }
+
+    /// Refuses what can hold for no sector: it is a typing error.
+    pub(super) async fn check(&self, config: &Config, store: &Store, fleet: &Fleet) -> anyhow::Result<()> {
+        if let Some(miner) = self.miner {
+            known::insist_on_miner(miner, config, store).await?;
+        }
+        if let Some(code) = &self.code {
+            known::insist_on_code(code, store, fleet).await?;
+        }
+        if let Some(worker) = &self.worker {
+            known::insist_on_workers(std::slice::from_ref(worker), store, fleet).await?;
+        }
+        match &self.slot {
+            Some(slot) => known::insist_on_slot(slot, self.worker.as_ref(), store, fleet).await,
+            None => Ok(()),
+        }
     }
 
     /// Whether it can only hold for sectors that are blocked.

@@ -8,7 +8,10 @@ use sealbus_schema::{
 };
 use serde_json::{Value, json};
 
-use super::{super::ConfigArg, blocked, describe, owner, print_json, table};
+use super::{
+    super::{ConfigArg, fleet::counted},
+    blocked, describe, owner, print_json, table,
+};
 use crate::{
     drive::attempt_policy,
     store::{HistoryEntry, Sector},
@@ -54,10 +57,10 @@ fn show(sector: &Sector, history: &[HistoryEntry], orders: &[String], waits: boo
     outln!("proof     {}", sector.proof);
     outln!("state     {}", sector.state.name());
     outln!(
-        "attempt   {}; offered {} time(s) since a person last looked, resubmitted {} time(s)",
+        "attempt   {}; offered {} since a person last looked, resubmitted {}",
         sector.attempt,
-        sector.issues,
-        sector.resubmits
+        counted(u64::from(sector.issues), "time"),
+        counted(u64::from(sector.resubmits), "time")
     );
     match owner(sector) {
         Some((worker, token)) => outln!("worker    {worker} (lease {token})"),

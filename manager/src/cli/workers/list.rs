@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use super::{
     super::{
         ConfigArg,
-        fleet::{Fleet, age_secs, lasting},
+        fleet::{Fleet, Presence, REMEMBERED_SECS, age_secs, counted, lasting},
         print_json, table,
     },
     followed, wanted,
 };
-use crate::store::WorkerOrders;
+use crate::store::{Sector, WorkerOrders};
 
 /// How to list.
 #[derive(Debug, Args)]
@@ -35,10 +35,11 @@ impl List {
         fleet.warn();
         let orders: BTreeMap<WorkerName, WorkerOrders> =
             store.worker_orders().await?.into_iter().map(|orders| (orders.worker.clone(), orders)).collect();
+        let live = store.live_sectors().await?;
         let mut held: BTreeMap<WorkerName, usize> = BTreeMap::new();
-        for sector in store.live_sectors().await? {
-            if let Ownership::Held { worker, .. } = sector.ownership {
-                *held.entry(worker).or_default() += 1;
+        for sector in &live {
+            if let Ownership::Held { worker, .. } = &sector.ownership {
+                *held.entry(worker.clone()).or_default() += 1;
             }
         }
         let seen = fleet.all().iter().map(|seen| seen.heartbeat.worker.clone());
@@ -49,14 +50,29 @@ impl List {
         if self.json {
             let values: Vec<Value> = names
                 .iter()
-                .map(|name| describe(name, fleet.worker(name), orders.get(name), sectors(name), &fleet))
+                .map(|name| describe(name, fleet.worker(name), orders.get(name), sectors(name), &live, &fleet))
                 .collect();
             return print_json(&values);
         }
+        // Of a worker that is not there and holds nothing: whether it ever held anything.
+        let strange = names.iter().any(|name| fleet.worker(name).is_none() && sectors(name) == 0);
+        let workers_of_old = if strange { store.workers_with_history().await? } else { BTreeSet::new() };
         let mut rows = Vec::new();
         for name in &names {
             let (seen, orders) = (fleet.worker(name), orders.get(name));
-            rows.extend(rows_of(name, seen, orders, sectors(name), fleet.is_known()));
+            let age = match fleet.presence(name) {
+                Presence::Here(secs) => lasting(secs),
+                Presence::Unknown => "unknown".to_owned(),
+                Presence::Away(_)
+                    if seen.is_none() && sectors(name) == 0 && !workers_of_old.contains(name.as_str()) =>
+                {
+                    "never".to_owned()
+                }
+                Presence::Away(Some(secs)) if seen.is_some() => lasting(secs),
+                Presence::Away(Some(secs)) => format!("> {}", lasting(secs)),
+                Presence::Away(None) => format!("> {}", lasting(REMEMBERED_SECS)),
+            };
+            rows.extend(rows_of(name, seen, &age, orders, sectors(name), &live));
         }
         table::print(&["WORKER", "HOST", "SEEN", "ORDERS", "SLOT", "SECTOR", "STEP"], &rows);
         Ok(())
@@ -66,43 +82,50 @@ impl List {
 fn rows_of(
     name: &WorkerName,
     seen: Option<&Seen>,
+    age: &str,
     orders: Option<&WorkerOrders>,
     sectors: usize,
-    known: bool,
+    live: &[Sector],
 ) -> Vec<Vec<String>> {
-    let ordered = match wanted(orders).as_str() {
+    let ordered = match wanted(orders, seen.map(|seen| &seen.heartbeat)).as_str() {
         "none" => "-".to_owned(),
         wanted => format!("{wanted} ({})", followed(orders, seen.map(|seen| seen.heartbeat.orders))),
     };
-    let row = |host: &str, age: String, slot: &str, sector: String, step: String| {
-        vec![name.to_string(), host.to_owned(), age, ordered.clone(), slot.to_owned(), sector, step]
+    let row = |host: &str, slot: &str, sector: String, step: String| {
+        vec![name.to_string(), host.to_owned(), age.to_owned(), ordered.clone(), slot.to_owned(), sector, step]
     };
     let Some(seen) = seen else {
-        let age = if known { "> 3 min" } else { "unknown" };
-        return vec![row("-", age.to_owned(), "-", format!("{sectors} sector(s)"), "-".to_owned())];
+        return vec![row("-", "-", counted(sectors as u64, "sector"), "-".to_owned())];
     };
-    let (beat, age) = (&seen.heartbeat, lasting(age_secs(seen)));
+    let beat = &seen.heartbeat;
     if beat.slots.is_empty() {
-        return vec![row(&beat.host, age, "-", "-".to_owned(), "-".to_owned())];
+        return vec![row(&beat.host, "-", "-".to_owned(), "-".to_owned())];
     }
     let of_slot = |slot: &SlotStatus| {
-        let (sector, step) = content(slot, beat.draining);
-        row(&beat.host, age.clone(), &slot.path, sector, step)
+        let (sector, step) = content(slot, beat.draining, live);
+        row(&beat.host, &slot.path, sector, step)
     };
     beat.slots.iter().map(of_slot).collect()
 }
 
-/// What a slot holds, and what it does.
-pub(super) fn content(slot: &SlotStatus, draining: bool) -> (String, String) {
+/// What a slot holds, and what it does. `live` are the sectors as the database has them.
+pub(super) fn content(slot: &SlotStatus, draining: bool, live: &[Sector]) -> (String, String) {
     let sector = slot.holding.as_ref().map_or("-".to_owned(), |held| held.sector.to_string());
     let step = match (&slot.blocked, &slot.holding) {
+        (Some(_), _) if is_resubmitted(slot, live) => "resubmitted, not taken up yet".to_owned(),
         (Some(error), _) => format!("BLOCKED {} {}", error.class, error.code),
         (None, Some(holding)) => holding.step.clone(),
         (None, None) if slot.unreadable => "BLOCKED: unreadable".to_owned(),
+        (None, None) if slot.checking => "starting: looks at disk, store and parameters".to_owned(),
         (None, None) if draining => "free, takes nothing".to_owned(),
         (None, None) => "free".to_owned(),
     };
     (sector, step)
+}
+
+/// Whether a slot's sector was resubmitted since the slot said what it says.
+fn is_resubmitted(slot: &SlotStatus, live: &[Sector]) -> bool {
+    live.iter().any(|sector| Fleet::is_before_the_order(sector, slot))
 }
 
 /// A worker for scripts: its last sign of life, if there is one, and what the manager knows.
@@ -111,9 +134,14 @@ pub(super) fn describe(
     seen: Option<&Seen>,
     orders: Option<&WorkerOrders>,
     sectors: usize,
+    live: &[Sector],
     fleet: &Fleet,
 ) -> Value {
     let mut value = seen.map_or(json!({ "worker": name }), |seen| json!(seen.heartbeat));
+    let slots = seen.map(|seen| &seen.heartbeat.slots[..]).unwrap_or_default();
+    for (at, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.blocked.is_some()) {
+        value["slots"][at]["resubmitted"] = json!(is_resubmitted(slot, live));
+    }
     value["age_secs"] = json!(seen.map(age_secs));
     value["presence"] = fleet.presence(name).json()["presence"].clone();
     value["sectors"] = json!(sectors);

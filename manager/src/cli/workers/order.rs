@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::bail;
 use sealbus_schema::WorkerName;
 use serde_json::{Value, json};
 
 use super::{
     super::{
         fleet::{Fleet, Presence},
+        known::insist_on_workers,
         print_json,
         waiting::ChainTime,
     },
@@ -31,7 +31,7 @@ impl Drain {
         let fleet = Fleet::look(&config).await;
         fleet.warn();
         if !self.yes {
-            insist_on_known(&self.workers, &store, &fleet).await?;
+            insist_on_workers(&self.workers, &store, &fleet).await?;
         }
         let person = self.by.person();
         let verb = if drain { "workers drain" } else { "workers resume" };
@@ -71,23 +71,6 @@ impl Drain {
         }
         if self.json { print_json(&values) } else { Ok(()) }
     }
-}
-
-/// Refuses names that nobody has ever seen: they are typing errors.
-pub(in super::super) async fn insist_on_known(
-    workers: &[WorkerName],
-    store: &Store,
-    fleet: &Fleet,
-) -> anyhow::Result<()> {
-    let mut known = store.known_workers().await?;
-    known.extend(fleet.all().iter().map(|seen| seen.heartbeat.worker.to_string()));
-    let unknown: Vec<&str> = workers.iter().map(WorkerName::as_str).filter(|name| !known.contains(*name)).collect();
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let known: Vec<String> = known.into_iter().collect();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    bail!("nobody has ever seen a worker {}; known are: {known}", unknown.join(", "))
 }
 
 /// Looks at the heartbeats until the workers that are there follow their orders, for a moment.

@@ -73,6 +73,7 @@ mod tests {
             unreadable: false,
             identity: None,
             released: 0,
+            checking: false,
         };
         let sector = |number: u64| format!("f01000/{number}").parse().expect("sector");
         let work = |slot, age_secs| WorkStatus {

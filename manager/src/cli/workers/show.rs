@@ -9,6 +9,7 @@ use super::{
     super::{
         ConfigArg,
         fleet::{Fleet, age_secs},
+        known::insist_on_workers,
         print_json,
         sectors::select::{blocked_by, slot_of},
         table,
@@ -16,7 +17,6 @@ use super::{
     },
     followed,
     list::{content, describe},
-    order::insist_on_known,
     processors, wanted,
 };
 use crate::store::{Sector, Store, WorkerOrders};
@@ -39,21 +39,21 @@ impl Show {
         let store = self.config.store().await?;
         let fleet = Fleet::look(&config).await;
         fleet.warn();
-        insist_on_known(std::slice::from_ref(&self.worker), &store, &fleet).await?;
+        insist_on_workers(std::slice::from_ref(&self.worker), &store, &fleet).await?;
         let sectors = sectors_of(&store, &self.worker).await?;
         let now = ChainTime::look(&config, &sectors).await;
         let orders = store.orders_of(&self.worker).await?;
         let seen = fleet.worker(&self.worker);
         if self.json {
-            let mut value = describe(&self.worker, seen, orders.as_ref(), sectors.len(), &fleet);
+            let mut value = describe(&self.worker, seen, orders.as_ref(), sectors.len(), &sectors, &fleet);
             value["holds"] = json!(remaining_json(&sectors, &fleet, now));
             return print_json(&value);
         }
         outln!("worker     {}; {}", self.worker, fleet.presence(&self.worker).words());
         let follows = followed(orders.as_ref(), seen.map(|seen| seen.heartbeat.orders));
-        outln!("orders     {} ({follows})", wanted(orders.as_ref()));
+        outln!("orders     {} ({follows})", wanted(orders.as_ref(), seen.map(|seen| &seen.heartbeat)));
         if let Some(seen) = seen {
-            show_machine(seen);
+            show_machine(seen, &sectors);
         }
         outln!();
         show_remaining(&sectors, &fleet, now);
@@ -61,7 +61,7 @@ impl Show {
     }
 }
 
-fn show_machine(seen: &Seen) {
+fn show_machine(seen: &Seen, sectors: &[Sector]) {
     let beat = &seen.heartbeat;
     outln!("host       {}", beat.host);
     outln!("version    {}", beat.version);
@@ -72,7 +72,7 @@ fn show_machine(seen: &Seen) {
         .slots
         .iter()
         .map(|slot| {
-            let (sector, step) = content(slot, beat.draining);
+            let (sector, step) = content(slot, beat.draining, sectors);
             let why = slot.blocked.as_ref().map(|error| error.message()).unwrap_or_default();
             vec![slot.path.clone(), sector, step, why]
         })
