@@ -56,7 +56,7 @@ async fn store(database: &TestDatabase) -> Store {
 }
 
 fn held() -> Ownership {
-    Ownership::Held { worker: "w1".parse().expect("worker"), token: Token(9), last_event: 0 }
+    Ownership::claimed("w1".parse().expect("worker"), Token(9))
 }
 
 fn id() -> SectorId {
@@ -422,7 +422,7 @@ async fn a_report_that_changes_little_and_one_that_changes_much_are_stored_side_
     let read = tx.sectors(&ids).await.expect("reads");
     let report = |mut sector: Sector| {
         let worker = "w1".parse().expect("worker");
-        sector.ownership = Ownership::Held { worker, token: Token(9), last_event: 3 };
+        sector.ownership = Ownership::Held { worker, token: Token(9), stream: None, last_lease: 9, last_event: 3 };
         // Every third sector's report leads on; the others only say that somebody is at work.
         let body = match sector.id.number.0 % 3 {
             0 => EventBody::TicketWanted { draw: 1 },

@@ -27,7 +27,7 @@ mod work;
 use std::{sync::Arc, time::Duration};
 
 use sealbus_nats::{Bus, publish::Backoff};
-use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, message::Intent};
+use sealbus_schema::{ErrorClass, ErrorReport, message::Intent};
 use tracing::Instrument;
 
 use crate::{
@@ -45,7 +45,7 @@ use core::{
 };
 use life::Life;
 use orders::StandingOrders;
-use resume::Right;
+use resume::{Reinstated, Right};
 use wakeups::Wakeups;
 
 /// What all slots share.
@@ -102,12 +102,11 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
                 let span = sector_span(context, slot, &journal);
                 let resumed = resume::right_to(context, slot, &journal).instrument(span).await;
                 match resumed {
-                    Right::Ours => Some(journal),
+                    Right::Ours(reinstated) => Some(go_on(context, slot, journal, reinstated).await),
                     Right::Gone => {
                         leave(context, slot, journal, End::Fenced).await;
                         None
                     }
-                    Right::OtherStream => refuse_other_stream(context, slot).await,
                 }
             }
             None => match claim::next(context, slot).await {
@@ -118,13 +117,7 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
         let Some(journal) = journal else { continue };
         let span = sector_span(context, slot, &journal);
         let (end, journal) = Life::new(Arc::clone(context), slot, journal).run().instrument(span).await;
-        match end {
-            End::Over => leave(context, slot, journal, End::Over).await,
-            End::Fenced => match resume::right_after_fence(context, &journal).await {
-                Right::OtherStream => refuse_other_stream(context, slot).await,
-                Right::Ours | Right::Gone => leave(context, slot, journal, End::Fenced).await,
-            },
-        }
+        leave(context, slot, journal, end).await;
     }
 }
 
@@ -160,20 +153,15 @@ async fn leave(context: &Context, slot: &Slot, journal: Journal, end: End) {
     }
 }
 
-/// Goes no further with a slot whose token is of another stream.
-async fn refuse_other_stream(context: &Context, slot: &Slot) -> ! {
-    let message = format!(
-        "the stream {} was made anew since slot {} took its sector: its token means nothing there. Restore the \
-         stream and restart the worker, or give the sector up: `sealbus-manager slots release {} {}`",
-        sealbus_nats::topology::SECTORS,
-        slot.name(),
-        context.config.name,
-        slot.name(),
-    );
-    tracing::error!(slot = slot.name(), "{message}");
-    let report = ErrorReport::new(ErrorClass::Crit, ErrorCode::QUEUE_REPLACED, message);
-    context.board.block(slot.index(), context.named(slot, report));
-    std::future::pending().await
+/// The journal with which a slot goes on: the same, unless the log is another one.
+async fn go_on(context: &Context, slot: &Slot, mut journal: Journal, reinstated: Option<Reinstated>) -> Journal {
+    let Some(Reinstated { stream, known }) = reinstated else { return journal };
+    journal.go_on_in(stream, known);
+    let (written, path) = (journal.clone(), slot.journal());
+    insist(context, slot, "write the journal", move || written.store(&path)).await;
+    context.board.hold(slot.index(), journal.intent.sector, journal.token, &journal.state);
+    tracing::info!(sector = %journal.intent.sector, known, "the sector goes on in another stream");
+    journal
 }
 
 /// Repeats a file operation on a slot until it succeeds; while it does not, the slot is shown as blocked.

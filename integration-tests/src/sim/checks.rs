@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use sealbus_nats::log::Record;
 use sealbus_schema::{
     ErrorCode, Invariant, SectorId, WorkerName,
-    message::{EventBody, Intent},
+    message::{EventBody, Intent, LeaseRecord},
     seal::manager::State,
 };
 use sealbus_worker::journal::Journal;
@@ -49,7 +49,10 @@ impl World {
     pub fn check_stored(&mut self, record: &Record) {
         let Record::Event { sector, worker, event } = record else { return };
         let (sector, token, number) = (*sector, event.token.0, event.number);
-        let lease = self.bus.last_lease(sector).map_or(0, |lease| lease.sequence);
+        let lease = self.bus.last_lease(sector).map_or(0, |lease| match &lease.record {
+            LeaseRecord::Reinstate { token, .. } if lease.owner.is_none() => token.0,
+            _ => lease.sequence,
+        });
         // A mistake of the fold shows only behind a worker that does not fence itself.
         if lease != token && self.options.bug != Some(Bug::FoldWithoutOwner) {
             let what = format!("{worker} writes about {sector} under {token} while the lease is {lease}");

@@ -2,7 +2,7 @@
 
 use std::{
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -17,10 +17,24 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Server {
+        Server::start_with(|port, store| {
+            format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n")
+        })
+    }
+
+    /// One with a configuration that follows from its port and the directory of its streams.
+    pub fn start_with(config: impl Fn(u16, &Path) -> String) -> Server {
         let directory = tempfile::tempdir().expect("a directory for the server");
         let port = free_port();
-        let child = spawn(port, &directory);
+        let text = config(port, &directory.path().join("store"));
+        std::fs::write(directory.path().join("server.conf"), text).expect("writes the configuration");
+        let child = spawn(&directory);
         Server { child, port, directory }
+    }
+
+    #[allow(dead_code, reason = "not every test file has keys")]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub fn url(&self) -> String {
@@ -28,7 +42,13 @@ impl Server {
     }
 
     pub async fn connect(&self, name: &str) -> Bus {
-        let connection = Connection { url: self.url(), nkey_seed_file: None, credentials_file: None, ca_file: None };
+        let connection = Connection {
+            url: self.url(),
+            nkey_seed_file: None,
+            credentials_file: None,
+            ca_file: None,
+            api_prefix: None,
+        };
         tokio::time::timeout(Duration::from_secs(20), connection.connect_patiently(name))
             .await
             .expect("the server comes up")
@@ -45,7 +65,7 @@ impl Server {
     pub fn kill_and_restart(&mut self) {
         self.child.kill().expect("kills");
         self.child.wait().expect("reaps");
-        self.child = spawn(self.port, &self.directory);
+        self.child = spawn(&self.directory);
     }
 }
 
@@ -56,14 +76,10 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, directory: &tempfile::TempDir) -> Child {
-    let config = directory.path().join("server.conf");
-    let store = directory.path().join("store");
-    let text = format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n");
-    std::fs::write(&config, text).expect("writes the configuration");
+fn spawn(directory: &tempfile::TempDir) -> Child {
     Command::new(binary())
         .arg("-c")
-        .arg(&config)
+        .arg(directory.path().join("server.conf"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

@@ -31,6 +31,8 @@ struct Entry {
     path: String,
     content: Content,
     blocked: Option<ErrorReport>,
+    /// Why nobody can tell whether the sector still is ours.
+    doubt: Option<ErrorReport>,
     released: u64,
 }
 
@@ -66,7 +68,7 @@ pub enum Verdict {
 impl Board {
     /// A board of free slots.
     pub fn new(paths: impl IntoIterator<Item = String>) -> Board {
-        let free = |path| Entry { path, content: Content::Nothing, blocked: None, released: 0 };
+        let free = |path| Entry { path, content: Content::Nothing, blocked: None, doubt: None, released: 0 };
         let slots = paths.into_iter().map(free).collect();
         Board { inner: Mutex::new(Inner { slots, finished: VecDeque::new() }) }
     }
@@ -170,6 +172,17 @@ impl Board {
         inner.set_blocked(slot, Some(why));
     }
 
+    /// Whether the log says whose a slot's sector is, and if not, why. Says whether that is news.
+    pub fn doubt(&self, slot: usize, why: Option<ErrorReport>) -> bool {
+        let mut inner = self.lock();
+        let Some(entry) = inner.slots.get_mut(slot) else { return false };
+        let why = why.map(ErrorReport::bounded);
+        let code = |report: &Option<ErrorReport>| report.as_ref().map(|report| report.code.clone());
+        let is_news = code(&entry.doubt) != code(&why);
+        entry.doubt = why;
+        is_news
+    }
+
     /// A slot goes on.
     pub fn unblock(&self, slot: usize) {
         self.lock().set_blocked(slot, None);
@@ -188,6 +201,9 @@ impl Board {
 impl Inner {
     fn set(&mut self, slot: usize, content: Content) {
         if let Some(entry) = self.slots.get_mut(slot) {
+            if matches!(content, Content::Nothing | Content::Unreadable) {
+                entry.doubt = None;
+            }
             entry.content = content;
         }
     }
@@ -210,7 +226,7 @@ impl Entry {
         SlotStatus {
             path: self.path.clone(),
             holding,
-            blocked: self.blocked.as_ref().map(ErrorReport::brief),
+            blocked: self.blocked.as_ref().or(self.doubt.as_ref()).map(ErrorReport::brief),
             unreadable: matches!(self.content, Content::Unreadable),
             released: self.released,
         }

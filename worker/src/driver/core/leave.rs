@@ -1,12 +1,8 @@
 //! Whether a journal's sector is still ours, and what a slot does when it is done with one.
 
-use sealbus_nats::lease::Lease;
-use sealbus_schema::{WorkerName, seal::worker::State};
+use sealbus_schema::{WorkerName, lease::Right, seal::worker::State};
 
-use crate::{
-    driver::{core::End, facts::is_ours, resume::Right},
-    journal::Journal,
-};
+use crate::{driver::core::End, journal::Journal};
 
 /// One step; each is done before the next, and repeated until it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,20 +21,11 @@ pub fn must_ask(journal: &Journal) -> bool {
     !(matches!(journal.state, State::Over { .. }) && journal.pending.is_empty())
 }
 
-/// Whose a journal's sector is, by the sector's last lease record and the stream's identity, as far as it can be told.
-pub fn right(journal: &Journal, worker: &WorkerName, lease: Option<&Lease>, stream: Option<&str>) -> Right {
-    if is_other_stream(journal, stream) {
-        Right::OtherStream
-    } else if is_ours(lease, worker, journal.token) {
-        Right::Ours
-    } else {
-        Right::Gone
-    }
-}
-
-/// Whether the stream is another one than the token is of.
-pub fn is_other_stream(journal: &Journal, stream: Option<&str>) -> bool {
-    matches!((journal.stream.as_deref(), stream), (Some(known), Some(found)) if known != found)
+/// The right that a journal has, where the log's stream has this identity, as far as it can be told.
+pub fn right<'a>(journal: &'a Journal, worker: &'a WorkerName, stream: Option<&str>) -> Right<'a> {
+    let known = journal.stream.as_deref();
+    let foreign = known.filter(|known| stream.is_some_and(|found| found != *known));
+    Right { worker, token: journal.token, foreign }
 }
 
 /// What to do with a slot whose sector came to an end, or is not ours any more.
