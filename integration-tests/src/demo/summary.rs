@@ -54,15 +54,18 @@ pub fn print(cluster: &Cluster, active: &[OnChain]) -> anyhow::Result<()> {
             println!("  phase      {phase:<11} {seconds:>8.3} s  on {processor}");
         }
     }
-    let nats =
-        format!("nats --server {} --nkey {}", cluster.nats_url(), cluster.nkey_file(Identity::Operator).display());
+    let nats = format!(
+        "nats --js-api-prefix SEALBUS.API --server {} --nkey {}",
+        cluster.nats_url(),
+        cluster.nkey_file(Identity::Operator).display()
+    );
     let manager = own_binary("sealbus-manager")?.display().to_string();
     println!(
         "\nTo look at the queues (`make nats-cli` installs `nats` into .tools/bin; run the demo with KEEP=1 so that they stay):"
     );
     println!("  {nats} stream subjects SEAL_SECTORS");
     println!("  {nats} consumer report SEAL_INTENTS");
-    println!("  {nats} stream view SEAL_SECTORS --translate '{manager} decode'");
+    println!("  {nats} stream get SEAL_SECTORS 1 --translate '{manager} decode'");
     println!("To look at the records:");
     let config = cluster.manager_config();
     println!("  {manager} sectors list --config {}", config.display());
