@@ -17,7 +17,7 @@ pub enum Invariant {
     /// A claim takes effect only if it follows from what the manager offers at that moment: one that does not changes no
     /// owner, and the owner goes on with its work.
     ClaimsNeedAGrant,
-    /// An intent in the queue names a lease record that the fold has seen end a lease (or none at all).
+    /// An intent in the queue names a lease record behind which, as the fold has seen, nobody owns the sector (or none at all).
     IntentsComeFromTheFold,
     /// An intent leaves the queue only when a claim for it is in the claimer's journal, or when it cannot claim any more.
     JournalBeforeAccept,

@@ -23,6 +23,8 @@ pub struct Checks {
     pub journaled: HashMap<(WorkerName, u64), u64>,
     /// What was stored under each number of each token.
     bodies: HashMap<(SectorId, u64, u64), EventBody>,
+    /// Which claims were granted.
+    pub granted: HashSet<u64>,
     /// Which records took effect.
     pub folded: HashSet<u64>,
     /// Whose events counted under a token.
@@ -78,11 +80,14 @@ impl World {
     /// An intent comes to the queue.
     pub fn check_offer(&mut self, intent: &Intent) {
         let after = intent.lease_sequence;
-        let ends_a_lease = after == 0
-            || self.bus.log.get(after as usize - 1).is_some_and(
-                |entry| matches!(&entry.record, Record::Lease { sector, owner: None, .. } if *sector == intent.sector),
-            );
-        if !ends_a_lease || after > self.db.last_sequence {
+        let leaves_it_free = after == 0
+            || self.bus.log.get(after as usize - 1).is_some_and(|entry| match &entry.record {
+                Record::Lease { record: LeaseRecord::Reinstate { .. }, owner: None, .. } => false,
+                // A claim that did not count leaves a sector free that was.
+                Record::Lease { sector, .. } => *sector == intent.sector && !self.checks.granted.contains(&after),
+                _ => false,
+            });
+        if !leaves_it_free || after > self.db.last_sequence {
             let what = format!("an intent for {} after record {after}", intent.sector);
             self.break_invariant(Invariant::IntentsComeFromTheFold, || what);
         }

@@ -377,6 +377,9 @@ impl World {
     /// Ownership changes by a grant or by the manager's word.
     fn check_owner(&mut self, entry: &Entry, before: &Ownership, after: &Ownership) {
         let claims = matches!(&entry.record, Record::Lease { owner: Some(_), .. });
+        if claims && after.lease() == entry.sequence && matches!(after, Ownership::Held { .. }) {
+            self.checks.granted.insert(entry.sequence);
+        }
         if claims && matches!(before, Ownership::Held { .. }) && before.lease() != after.lease() {
             let what = format!("{before:?} became {after:?} by {:?}", entry.record);
             self.break_invariant(Invariant::ClaimsNeedAGrant, || what);
