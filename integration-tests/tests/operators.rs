@@ -60,6 +60,12 @@ fn every_documented_nats_command_works_as_printed() -> anyhow::Result<()> {
             .map(Path::to_path_buf)
             .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
     )?;
+    // As `nats context save` writes it.
+    let contexts = directory.path().join("contexts");
+    std::fs::create_dir_all(contexts.join("nats/context"))?;
+    let (url, nkey) = (cluster.nats_url(), cluster.nkey_file(Identity::Operator));
+    let context = json!({ "url": url, "nkey": nkey, "jetstream_api_prefix": "SEALBUS.API" });
+    std::fs::write(contexts.join("nats/context/sealbus.json"), context.to_string())?;
     for (command, terminal) in documented_commands()? {
         let mut run = Command::new("timeout");
         if terminal {
@@ -70,8 +76,8 @@ fn every_documented_nats_command_works_as_printed() -> anyhow::Result<()> {
         }
         let output = run
             .env("PATH", &path)
-            .env("NATS_URL", cluster.nats_url())
-            .env("NATS_NKEY", cluster.nkey_file(Identity::Operator))
+            .env("XDG_CONFIG_HOME", &contexts)
+            .env("NATS_CONTEXT", "sealbus")
             .env("HOME", directory.path())
             .stdin(Stdio::null())
             .output()?;

@@ -150,7 +150,7 @@ fn elsewhere(sector: Sector, command: &Command, person: &Person, policy: Attempt
 
 /// Ends the lease. What follows from that is decided when the log brings it back: only then is it true.
 fn revoke(mut outcome: Outcome, reason: String) -> Outcome {
-    let lease_sequence = outcome.sector.ownership.last_lease();
+    let lease_sequence = outcome.sector.ownership.lease();
     // A person has looked: the count of offers starts anew.
     outcome.sector.issues = 0;
     outcome.outbox.push(Outgoing::Release { lease_sequence, reason });
@@ -232,7 +232,7 @@ mod tests {
     fn step(mut sector: Sector, input: Input) -> Sector {
         if input == Input::Claimed {
             let worker = "w1".parse().expect("worker");
-            sector.ownership = Ownership::Held { worker, token: Token(9), last_event: 0 };
+            sector.ownership = Ownership::claimed(worker, Token(9));
         }
         let outcome = life::decide(sector, input, Happening::of_manager("test", json!({})), POLICY);
         let signed = outcome.messages.iter().any(|message| message.kind == MessageKind::PreCommit);

@@ -179,6 +179,8 @@ impl Fold<'_> {
         for unknown in concerned.difference(&known) {
             tracing::error!(sector = %unknown, "the log has records of a sector that this database does not know");
         }
+        let unknown = batch.iter().filter_map(entry::lease_of).filter(|(sector, _)| !known.contains(sector));
+        tx.note_unknown_leases(&unknown.collect::<Vec<_>>()).await?;
         let mut decision = Decision::on(&sectors);
         decision.go_on(batch, self.store, self.policy);
         tx.add_histories(&decision.take_history()).await?;

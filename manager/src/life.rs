@@ -3,14 +3,18 @@
 //! [`decide`] is pure: it reads and writes nothing, so the same inputs always lead to the same outcome.
 //! [`Tx::store_outcomes`] makes an outcome true.
 
+mod recovered;
+
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Plan, Token, Transition,
     lease::Ownership,
-    message::{Fact, Intent},
+    message::{Fact, Intent, LeaseRecord},
     seal::manager::{AttemptPolicy, Effect, Input, Released, State},
 };
 
 use crate::store::{Happening, MessageKind, Outcome, Outgoing, Sector, StoreError, Tx, Verdict, WantedMessage};
+
+pub use recovered::{goes_on, recovered};
 
 /// What an input does to a sector. There is always one line of history: what happened, and what became of it.
 pub fn decide(mut sector: Sector, input: Input, happening: Happening, policy: AttemptPolicy) -> Outcome {
@@ -91,6 +95,14 @@ pub fn offer(sector: Sector, happening: Happening) -> Outcome {
     Outcome { history: vec![(happening, Verdict::Applied)], outbox: vec![intent], ..Outcome::unchanged(sector) }
 }
 
+/// The record that says again whose a sector is; none if it is nobody's.
+pub fn reinstate(sector: &Sector, reason: &str) -> Option<Outgoing> {
+    let Ownership::Held { worker, token, stream, last_lease, last_event } = &sector.ownership else { return None };
+    let (worker, token, stream, last_event) = (worker.clone(), *token, stream.clone(), *last_event);
+    let record = LeaseRecord::Reinstate { worker, token, stream, last_event, reason: reason.to_owned() };
+    Some(Outgoing::Reinstate { after: *last_lease, record })
+}
+
 /// The intent that a sector in the queue has outstanding.
 pub fn intent_of(sector: &Sector) -> Intent {
     Intent {
@@ -121,7 +133,7 @@ fn carry_out(outcome: &mut Outcome, effect: Effect) {
         Effect::CloseLease => {
             let sector = &outcome.sector;
             let reason = format!("{} after attempt {}", sector.state.name(), sector.attempt);
-            outcome.outbox.push(Outgoing::Release { lease_sequence: sector.ownership.last_lease(), reason });
+            outcome.outbox.push(Outgoing::Release { lease_sequence: sector.ownership.lease(), reason });
         }
         Effect::TellTicket(ticket) => tell(outcome, |token| Fact::Ticket { token, ticket }),
         Effect::TellPreCommitLanded(precommit) => {

@@ -5,17 +5,20 @@
 use std::time::Duration;
 
 use sealbus_nats::{Bus, Patience, heartbeats::Seen};
-use sealbus_schema::message::SlotRelease;
+use sealbus_schema::message::{Orders, SlotRelease};
+use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
     drive::chain_of,
     slots,
-    store::{Store, StoreError, WorkerOrders},
+    store::{AuditEntry, Store, StoreError, WorkerOrders},
 };
 
 /// How often the orders are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How often what stands on the bus is compared with what was ordered.
+const COMPARE_PERIOD: Duration = Duration::from_secs(30);
 /// How often the heartbeats are read while a worker has something to carry out.
 const HEARTBEATS_PERIOD: Duration = Duration::from_secs(3);
 /// How often they are read for the slots that are to be remembered.
@@ -37,6 +40,8 @@ pub async fn run(
     heartbeats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut slots = tokio::time::interval(SLOTS_PERIOD);
     slots.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut compare = tokio::time::interval(COMPARE_PERIOD);
+    compare.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let look = tokio::select! {
             _ = slots.tick() => {
@@ -46,6 +51,10 @@ pub async fn run(
             () = changed.notified() => false,
             () = tokio::time::sleep(PERIOD) => false,
             _ = heartbeats.tick() => true,
+            _ = compare.tick() => {
+                withdraw_forged(bus, store, epoch).await?;
+                false
+            }
         };
         let all = store.worker_orders().await?;
         for orders in all.iter().filter(|orders| !orders.is_published()) {
@@ -55,6 +64,40 @@ pub async fn run(
             note_releases(bus, store, epoch, &all, &mut patience).await?;
         }
     }
+}
+
+/// Orders on the bus that nobody gave here are an alarm, and are replaced by those that were given.
+pub async fn withdraw_forged(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
+    let standing = match bus.all_orders().await {
+        Ok(standing) => standing,
+        Err(error) => {
+            tracing::warn!(%error, "the orders on the bus cannot be read; they are compared later");
+            return Ok(());
+        }
+    };
+    // Read after the bus: what was ordered meanwhile is not published yet.
+    let given = store.worker_orders().await?;
+    for (worker, found) in standing {
+        let ours = given.iter().find(|orders| orders.worker == worker);
+        let (published, wanted) = match ours {
+            Some(orders) => (orders.is_published(), orders.orders.clone()),
+            None => (true, Orders::default()),
+        };
+        if !published || found.as_ref() == Some(&wanted) {
+            continue;
+        }
+        tracing::error!(
+            %worker, ?found, revision = wanted.revision,
+            "orders stand on the bus that this manager has not given; they are withdrawn. Somebody has a key that may write them"
+        );
+        let mut tx = store.begin_as(epoch).await?;
+        tx.order_again(&worker).await?;
+        let detail = json!({ "found": found, "given": wanted });
+        let why = "they stood on the bus, and nobody had given them here";
+        tx.add_audit(&AuditEntry::new("manager", "workers withdraw-orders", worker.to_string(), why, detail)).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 async fn publish(bus: &Bus, store: &Store, orders: &WorkerOrders, patience: &mut Patience) -> Result<(), StoreError> {
@@ -104,5 +147,8 @@ async fn note_releases(
 
 /// Whether a worker says that it has carried out an order to free a slot.
 pub fn is_released(seen: &Seen, release: &SlotRelease) -> bool {
-    seen.heartbeat.slots.iter().any(|slot| slot.path == release.slot && slot.released >= release.id)
+    seen.heartbeat
+        .slots
+        .iter()
+        .any(|slot| slot.path == release.slot && !SlotRelease::comes_after(release.id, slot.released))
 }

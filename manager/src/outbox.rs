@@ -3,21 +3,23 @@
 //! A row goes only when the server has it. Sending a row twice is harmless: every message has an id, and every message
 //! but an intent is fenced.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use sealbus_nats::{Bus, Patience, publish::PublishError};
 use sealbus_schema::{
     codec,
     identity::KnownStore,
-    message::{Fact, Intent},
+    lease::Ownership,
+    message::{Fact, Intent, LeaseRecord},
     seal::manager::State,
 };
+use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
     drive::chain_of,
     life,
-    store::{OutboxKind, OutboxRow, Store, StoreError},
+    store::{Happening, OutboxKind, OutboxRow, Outcome, Sector, Store, StoreError, Verdict},
 };
 
 /// How long the outbox sleeps when nobody wakes it.
@@ -34,8 +36,21 @@ pub enum Treatment {
     Remove,
     /// It stays, for a person to see; the rows behind it go on.
     Keep,
+    /// It stays, and so does what is behind it of the same sector, until the fold knows why the lease has moved.
+    Wait,
     /// It stays, and so do the rows behind it until the bus answers.
     Stop,
+}
+
+/// What the fold knows of a lease by which a row was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The lease is over: what the row says is not true any more.
+    Over,
+    /// The lease stands, and the fold does not know yet what came after it.
+    NotFolded,
+    /// The lease stands, and what is written under it must expect this record.
+    Behind(u64),
 }
 
 /// Publishes for ever, for the manager that took over with this epoch.
@@ -61,6 +76,7 @@ pub async fn run(
 /// for good stays, for a person to see; the rows behind it go on.
 async fn drain(bus: &Bus, store: &Store, epoch: i64, patience: &mut Patience) -> Result<(), StoreError> {
     let mut after = 0;
+    let mut waiting = BTreeSet::new();
     loop {
         // The next holder has its own reader of these rows.
         store.check_epoch(epoch).await?;
@@ -71,12 +87,15 @@ async fn drain(bus: &Bus, store: &Store, epoch: i64, patience: &mut Patience) ->
         let known = store.known_stores().await?;
         for row in rows {
             after = row.id;
-            let outcome = publish(bus, &row, &known).await;
-            let treatment = treat(&outcome);
+            if keeps_order(&row.kind) && waiting.contains(&row.sector) {
+                continue;
+            }
+            let (outcome, treatment) = publish(bus, store, &row, &known).await?;
             log_outcome(&row, outcome, treatment, patience);
             match treatment {
                 Treatment::Remove => store.remove_from_outbox(row.id).await?,
                 Treatment::Keep => {}
+                Treatment::Wait => drop(waiting.insert(row.sector)),
                 Treatment::Stop => return Ok(()),
             }
         }
@@ -93,16 +112,56 @@ pub const fn treat(outcome: &Result<(), PublishError>) -> Treatment {
     }
 }
 
+/// What a row was refused by that names this lease, by what the fold knows of the sector. `tried` is what it expected.
+pub fn refused(lease: u64, tried: u64, ownership: Option<&Ownership>) -> Refused {
+    match ownership {
+        Some(Ownership::Held { token, last_lease, .. }) if token.0 == lease && *last_lease == tried => {
+            Refused::NotFolded
+        }
+        Some(Ownership::Held { token, last_lease, .. }) if token.0 == lease => Refused::Behind(*last_lease),
+        _ => Refused::Over,
+    }
+}
+
+/// Whether a row of this kind must not overtake another one of its sector that waits. What puts the log right must.
+pub const fn keeps_order(kind: &OutboxKind) -> bool {
+    matches!(kind, OutboxKind::Fact { .. } | OutboxKind::Release)
+}
+
 fn log_outcome(row: &OutboxRow, outcome: Result<(), PublishError>, treatment: Treatment, patience: &mut Patience) {
     let Err(error) = outcome else { return patience.mended("the bus takes what was decided again") };
     match treatment {
         Treatment::Remove => tracing::info!(sector = %row.sector, %error, "no longer true; dropped"),
+        Treatment::Wait => tracing::debug!(sector = %row.sector, %error, "waits for the fold"),
         Treatment::Stop => drop(patience.failed("what was decided is not on the bus yet", &chain_of(&error))),
         Treatment::Keep => tracing::error!(sector = %row.sector, %error, "cannot be published"),
     }
 }
 
-async fn publish(bus: &Bus, row: &OutboxRow, known: &[KnownStore]) -> Result<(), PublishError> {
+/// Publishes a row, and says what becomes of it.
+async fn publish(
+    bus: &Bus,
+    store: &Store,
+    row: &OutboxRow,
+    known: &[KnownStore],
+) -> Result<(Result<(), PublishError>, Treatment), StoreError> {
+    let mut fence = row.lease_sequence;
+    loop {
+        let outcome = publish_behind(bus, row, known, fence).await;
+        let treatment = treat(&outcome);
+        if !keeps_order(&row.kind) || !matches!(outcome, Err(PublishError::Fenced { .. })) {
+            return Ok((outcome, treatment));
+        }
+        let sector = store.sector(row.sector).await?;
+        match refused(row.lease_sequence, fence, sector.as_ref().map(|sector| &sector.ownership)) {
+            Refused::Over => return Ok((outcome, treatment)),
+            Refused::NotFolded => return Ok((outcome, Treatment::Wait)),
+            Refused::Behind(moved) => fence = moved,
+        }
+    }
+}
+
+async fn publish_behind(bus: &Bus, row: &OutboxRow, known: &[KnownStore], fence: u64) -> Result<(), PublishError> {
     match &row.kind {
         OutboxKind::Intent => {
             let intent: Intent = codec::decode(&row.payload)?;
@@ -114,18 +173,22 @@ async fn publish(bus: &Bus, row: &OutboxRow, known: &[KnownStore]) -> Result<(),
                 // As they are known now: the worker is about to write into one of them.
                 *stores = known.to_vec();
             }
-            bus.tell(row.sector, worker, &fact, &row.id.to_string()).await.map(drop)
+            bus.tell_behind(row.sector, worker, &fact, &row.id.to_string(), fence).await.map(drop)
         }
         OutboxKind::Release => {
             let reason = String::from_utf8_lossy(&row.payload);
-            bus.release(row.sector, row.lease_sequence, &reason).await.map(drop)
+            bus.release(row.sector, fence, &reason).await.map(drop)
+        }
+        OutboxKind::Reinstate => {
+            let record: LeaseRecord = codec::decode(&row.payload)?;
+            bus.reinstate(row.sector, fence, &record).await.map(drop)
         }
         OutboxKind::Purge => bus.purge(row.sector).await,
     }
 }
 
 /// Offers every sector again that waits for a worker. An intent that is in the queue stays alone; a stale one cannot
-/// claim.
+/// claim. One that is not there was taken away by somebody who did not claim it, which is shown.
 async fn reoffer_queued(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
     store.check_epoch(epoch).await?;
     for sector in store.live_sectors().await? {
@@ -133,6 +196,7 @@ async fn reoffer_queued(bus: &Bus, store: &Store, epoch: i64) -> Result<(), Stor
             continue;
         }
         match bus.offer(&life::intent_of(&sector)).await {
+            Ok(Some(stored)) if !stored.duplicate => note_missing(store, epoch, sector).await?,
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(sector = %sector.id, %error, "not offered again");
@@ -141,4 +205,19 @@ async fn reoffer_queued(bus: &Bus, store: &Store, epoch: i64) -> Result<(), Stor
         }
     }
     Ok(())
+}
+
+/// A sector's intent was not in the queue.
+async fn note_missing(store: &Store, epoch: i64, sector: Sector) -> Result<(), StoreError> {
+    if store.waits_in_outbox(&[sector.id]).await? {
+        return Ok(());
+    }
+    let mut tx = store.begin_as(epoch).await?;
+    // It may have been claimed meanwhile.
+    let Some(now) = tx.sector(sector.id).await?.filter(|now| *now == sector) else { return Ok(()) };
+    tracing::warn!(sector = %sector.id, "its intent was not in the queue, and nobody has claimed it; offered again");
+    let why = json!({ "why": "its intent was not in the queue, and nobody had claimed it" });
+    let history = vec![(Happening::of_manager("offered_again", why), Verdict::Noted)];
+    tx.store_outcomes(vec![Outcome { history, ..Outcome::unchanged(now) }]).await?;
+    tx.commit().await
 }

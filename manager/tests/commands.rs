@@ -93,7 +93,7 @@ impl Host {
         let mut sector = tx.sector(id).await.expect("reads").expect("exists");
         if input == Input::Claimed {
             let token = Token(100 + id.number.0);
-            sector.ownership = Ownership::Held { worker: "w1".parse().expect("worker"), token, last_event: 0 };
+            sector.ownership = Ownership::claimed("w1".parse().expect("worker"), token);
         }
         let detail = match &input {
             Input::Event(body) => json!(body),

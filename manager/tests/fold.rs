@@ -14,11 +14,15 @@ use sealbus_manager::{
     life, outbox,
     store::{Happening, Outcome, Sector, Store, Verdict},
 };
-use sealbus_nats::{Bus, lease::ClaimOutcome};
+use sealbus_nats::{
+    Bus,
+    lease::{ClaimOutcome, Lease},
+    publish::PublishError,
+};
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, MinerId, Phase, Plan, SealProof, SectorId, SectorNumber, Token, WorkerName,
-    lease::Ownership,
-    message::{Event, EventBody, Intent},
+    lease::{Ownership, Right, Standing},
+    message::{Event, EventBody, FactKind, Intent, LeaseRecord, Ticket},
     seal::manager::{AttemptPolicy, Input, State},
 };
 use serde_json::json;
@@ -30,7 +34,8 @@ const ID: SectorId = SectorId { miner: MinerId(1000), number: SectorNumber(1) };
 on_every_database! {
     events_take_effect_once_over_restarts_and_a_stale_owner_has_none,
     the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue,
-    a_claim_of_a_sector_that_was_not_offered_is_taken_back,
+    a_claim_without_an_offer_has_no_effect_and_the_owner_goes_on,
+    a_sector_that_was_claimed_before_it_was_offered_is_offered_behind_that,
     a_log_that_was_made_anew_is_refused,
     what_another_process_did_meanwhile_decides_what_a_report_does,
     a_sector_that_another_process_pledged_is_folded_with_the_others,
@@ -168,20 +173,98 @@ async fn the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue
     assert_eq!((offer.intent.lease_sequence, offer.intent.attempt), (released, 2));
 }
 
-async fn a_claim_of_a_sector_that_was_not_offered_is_taken_back(database: TestDatabase) {
+/// Publishes whatever the outbox has, while the log is folded, until the log's last lease record is one like this.
+async fn settle(bus: &Bus, store: &Store, epoch: i64, like: impl Fn(&Lease) -> bool) {
+    let changed = Notify::new();
+    let settled = eventually("the manager's word", || async {
+        bus.last_lease(ID).await.expect("reads").filter(|lease| lease.owner.is_none() && like(lease)).map(drop)
+    });
+    let publishing = async {
+        tokio::select! {
+            ended = outbox::run(bus, store, epoch, &changed) => panic!("the outbox ended: {ended:?}"),
+            () = settled => {}
+        }
+    };
+    fold_while(bus, store, epoch, publishing).await;
+}
+
+async fn a_claim_without_an_offer_has_no_effect_and_the_owner_goes_on(database: TestDatabase) {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
+    let js = jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
     let store = database.open().await;
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");
+    let (_, first) = claimed(&bus, &store, 1..=1).await[0];
+    report(&bus, "w1", first, 1, EventBody::TicketWanted { draw: 1 }).await;
+    fold_until(&bus, &store, epoch, |s| s.state == State::DrawingTicket { draw: 1 }).await;
+
+    // It knows the last lease's number, so the server lets it; another needs none, and a third is not even readable.
+    let thief = won(&bus, first.0, "w2").await;
+    for _ in 0..2 {
+        js.publish("seal.sector.f01000.1.lease.w2", "mine".into()).await.expect("sends").await.expect("is stored");
+    }
+    // What the owner was to be told, and what was ordered, goes on behind the manager's word.
+    let mut tx = store.begin_as(epoch).await.expect("begins");
+    let sector = tx.sector(ID).await.expect("reads").expect("exists");
+    let randomness = sealbus_schema::Randomness([3; 32]);
+    let ticket = Ticket { draw: 1, randomness, epoch: 1, expires_epoch: 9, head_epoch: 1, epoch_millis: 1 };
+    let happening = Happening::of_manager("ticket_drawn", json!({}));
+    life::apply(&mut tx, sector, Input::TicketDrawn(ticket), happening, POLICY).await.expect("applies");
+    tx.commit().await.expect("commits");
+    settle(&bus, &store, epoch, |lease| matches!(lease.record, LeaseRecord::Reinstate { .. })).await;
+
+    let w1 = worker("w1");
+    let right = Right { worker: &w1, token: first, foreign: None };
+    let standing = bus.standing(ID, &right).await.expect("reads");
+    assert!(matches!(standing, Standing::Ours { known: Some(1), .. }), "{standing:?}");
+    let event = Event { token: first, number: 2, body: EventBody::Pc1Done {} };
+    bus.report(ID, &w1, &event).await.expect("the owner's event is stored");
+    let by_thief = Event { token: thief, number: 1, body: EventBody::Pc1Done {} };
+    let refused = bus.report(ID, &worker("w2"), &by_thief).await.expect_err("nothing is the thief's");
+    assert!(matches!(refused, PublishError::Fenced { .. }), "{refused}");
+    fold_all(&bus, &store, epoch, &js).await;
+    let sector = store.sector(ID).await.expect("reads").expect("exists");
+    assert_eq!(
+        (sector.ownership.lease(), sector.state.name(), sector.attempt, sector.issues),
+        (first.0, "sealing", 1, 1)
+    );
+    let Ownership::Held { last_event, .. } = sector.ownership else { panic!("nobody has it: {sector:?}") };
+    assert_eq!(last_event, 2);
+    let told = || async { bus.last_fact(ID, &w1, FactKind::Ticket).await.expect("reads").map(drop) };
+    fold_while(&bus, &store, epoch, async {
+        let changed = Notify::new();
+        tokio::select! {
+            ended = outbox::run(&bus, &store, epoch, &changed) => panic!("the outbox ended: {ended:?}"),
+            () = eventually("the ticket", told) => {}
+        }
+    })
+    .await;
+    let lines = lines(&store, ID, "lease").await;
+    assert!(lines.len() == 2 && lines.iter().all(|(_, verdict)| verdict == "illegal"), "{lines:?}");
+}
+
+async fn a_sector_that_was_claimed_before_it_was_offered_is_offered_behind_that(database: TestDatabase) {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let js = jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    let store = database.open().await;
+    let epoch = fold::take_over(&bus, &store).await.expect("takes over");
+    // Nobody has wanted it so far.
+    let early = won(&bus, 0, "w2").await;
+    fold_all(&bus, &store, epoch, &js).await;
     let mut tx = store.begin().await.expect("begins");
     tx.insert_sector(ID, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
     tx.commit().await.expect("commits");
-    let first = won(&bus, 0, "w1").await;
-    // It knows the last lease's number, so the server lets it.
-    let thief = won(&bus, first.0, "w2").await;
-    fold_until(&bus, &store, epoch, |s| s.ownership.last_lease() == thief.0).await;
-    let rows = store.outbox(0, 10).await.expect("reads");
-    assert!(rows.iter().any(|row| row.lease_sequence == thief.0), "{rows:#?}");
+    let sector = store.sector(ID).await.expect("reads").expect("exists");
+    assert_eq!(life::intent_of(&sector).lease_sequence, early.0);
+    // The same while it is offered: nothing is counted against the sector.
+    js.publish("seal.sector.f01000.1.lease.w2", "mine".into()).await.expect("sends").await.expect("is stored");
+    settle(&bus, &store, epoch, |lease| matches!(lease.record, LeaseRecord::Release { .. })).await;
+    fold_all(&bus, &store, epoch, &js).await;
+    let sector = store.sector(ID).await.expect("reads").expect("exists");
+    assert_eq!((sector.state.clone(), sector.attempt, sector.issues), (State::Queued, 1, 1));
+    let token = won(&bus, life::intent_of(&sector).lease_sequence, "w1").await;
+    fold_until(&bus, &store, epoch, |sector| sector.ownership.lease() == token.0).await;
 }
 
 async fn a_log_that_was_made_anew_is_refused(database: TestDatabase) {

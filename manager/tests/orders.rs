@@ -12,7 +12,7 @@ use sealbus_manager::{
 use sealbus_nats::{Bus, heartbeats::Heart};
 use sealbus_schema::{
     WorkerName,
-    message::{Heartbeat, Orders, SlotStatus},
+    message::{Heartbeat, Orders, SlotRelease, SlotStatus},
 };
 use support::{Server, eventually};
 use tokio::sync::Notify;
@@ -36,7 +36,8 @@ async fn on_the_bus(bus: &Bus, revision: u64) -> Orders {
 /// A sign of life of a worker with one slot.
 fn beat(slot: &str, released: u64) -> Heartbeat {
     let path = slot.to_owned();
-    let slot = SlotStatus { path, holding: None, blocked: None, unreadable: false, identity: None, released, checking: false };
+    let slot =
+        SlotStatus { path, holding: None, blocked: None, unreadable: false, identity: None, released, checking: false };
     Heartbeat {
         worker: worker(),
         host: "h1".to_owned(),
@@ -49,7 +50,50 @@ fn beat(slot: &str, released: u64) -> Heartbeat {
     }
 }
 
-on_every_database! { orders_reach_the_bus_over_outages_and_a_freed_slot_is_ordered_no_more }
+on_every_database! {
+    orders_reach_the_bus_over_outages_and_a_freed_slot_is_ordered_no_more,
+    orders_that_nobody_gave_are_withdrawn_and_wedge_nothing,
+}
+
+async fn orders_that_nobody_gave_are_withdrawn_and_wedge_nothing(database: TestDatabase) {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let store = database.open().await;
+    let epoch = fold::take_over(&bus, &store).await.expect("takes over");
+    let forged = Orders {
+        revision: u64::MAX,
+        drain: true,
+        release: vec![SlotRelease { id: u64::MAX, slot: "/nvme0".to_owned() }],
+    };
+    bus.order(&worker(), &forged).await.expect("somebody else does");
+    orders::withdraw_forged(&bus, &store, epoch).await.expect("compares");
+    let given = wanted(&store).await;
+    assert!(!given.is_published() && !given.orders.drain && given.orders.release.is_empty(), "{given:?}");
+    assert_eq!(store.audit(&Default::default()).await.expect("reads").len(), 1, "it is on record");
+
+    // The slot has carried the forged order out. The next one comes after it all the same.
+    let mut tx = store.begin().await.expect("begins");
+    let (id, is_new) = tx.order_release_after(&worker(), "/nvme0", u64::MAX).await.expect("orders");
+    tx.commit().await.expect("commits");
+    assert!(is_new && SlotRelease::comes_after(id, u64::MAX));
+    let mut tx = store.begin().await.expect("begins");
+    let (id, is_new) = tx.order_release_after(&worker(), "/nvme0", 1 << 62).await.expect("orders");
+    tx.commit().await.expect("commits");
+    assert!(!is_new && id == (1 << 62) + 1, "{id}");
+
+    let changed = Notify::new();
+    let test = async {
+        let orders = on_the_bus(&bus, wanted(&store).await.orders.revision).await;
+        assert_eq!((orders.drain, orders.release.len(), orders.release[0].id), (false, 1, id));
+        eventually("the record of it", || async { wanted(&store).await.is_published().then_some(()) }).await;
+        Heart::new(&worker()).beat(&bus, &beat("/nvme0", id)).await.expect("beats");
+        eventually("the end of it", || async { wanted(&store).await.orders.release.is_empty().then_some(()) }).await;
+    };
+    tokio::select! {
+        ended = orders::run(&bus, &store, epoch, &changed) => panic!("the reconciler ended: {ended:?}"),
+        () = test => {}
+    }
+}
 
 async fn orders_reach_the_bus_over_outages_and_a_freed_slot_is_ordered_no_more(database: TestDatabase) {
     let mut server = Server::start();

@@ -11,8 +11,8 @@ use sealbus_manager::{
     config::Database,
     life,
     store::{
-        Happening, MessageKind, MessageState, Outcome, Sector, SectorFilter, Signed, Store, StoreError, Tries, Verdict,
-        WantedMessage,
+        Happening, MessageKind, MessageState, OutboxKind, Outcome, Sector, SectorFilter, Signed, Store, StoreError,
+        Tries, Verdict, WantedMessage,
     },
 };
 use sealbus_schema::{
@@ -51,6 +51,7 @@ on_every_database! {
     a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it,
     a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next,
     stores_and_slots_are_known_by_their_ids_and_a_worker_is_told_of_its_own,
+    a_sector_keeps_its_owner_over_the_loss_of_the_queue,
 }
 
 /// A store with a fold and one sector.
@@ -64,7 +65,7 @@ async fn store(database: &TestDatabase) -> Store {
 }
 
 fn held() -> Ownership {
-    Ownership::Held { worker: "w1".parse().expect("worker"), token: Token(9), last_event: 0 }
+    Ownership::claimed("w1".parse().expect("worker"), Token(9))
 }
 
 fn id() -> SectorId {
@@ -609,7 +610,7 @@ async fn a_report_that_changes_little_and_one_that_changes_much_are_stored_side_
     let read = tx.sectors(&ids).await.expect("reads");
     let report = |mut sector: Sector| {
         let worker = "w1".parse().expect("worker");
-        sector.ownership = Ownership::Held { worker, token: Token(9), last_event: 3 };
+        sector.ownership = Ownership::Held { worker, token: Token(9), stream: None, last_lease: 9, last_event: 3 };
         // Every third sector's report leads on; the others only say that somebody is at work.
         let body = match sector.id.number.0 % 3 {
             0 => EventBody::TicketWanted { draw: 1 },
@@ -682,6 +683,28 @@ async fn effects_leave_through_the_outbox_and_name_the_owner(database: TestDatab
     assert!(matches!(store.sector(id()).await.expect("reads").expect("exists").ownership, Ownership::Held { .. }));
     let history = store.history(id()).await.expect("reads");
     assert!(history.iter().all(|entry| entry.verdict == Verdict::Applied.name()));
+}
+
+async fn a_sector_keeps_its_owner_over_the_loss_of_the_queue(database: TestDatabase) {
+    let store = store(&database).await;
+    for input in inputs().into_iter().take(5) {
+        apply(&store, input).await;
+    }
+    let mut tx = store.begin().await.expect("begins");
+    let before = tx.sector(id()).await.expect("reads").expect("exists");
+    let lost = Happening::of_manager("queue_recovered", json!({}));
+    let outcome = life::recovered(before.clone(), "SEAL_SECTORS@1", "a test", lost);
+    tx.restart_fold("SEAL_SECTORS@2", vec![outcome], "a test").await.expect("stores");
+    tx.commit().await.expect("commits");
+    let now = store.sector(id()).await.expect("reads").expect("exists");
+    let Ownership::Held { worker, token, stream, last_lease, .. } = now.ownership else { panic!("lost: {now:?}") };
+    assert_eq!((worker.as_str(), token, last_lease), ("w1", Token(9), 0));
+    assert_eq!((stream.as_deref(), now.state), (Some("SEAL_SECTORS@1"), before.state));
+    let rows = store.outbox(0, 100).await.expect("reads");
+    let kinds: Vec<_> = rows.iter().map(|row| (row.kind.clone(), row.lease_sequence)).collect();
+    let fact = OutboxKind::Fact { worker: worker.clone() };
+    assert_eq!(kinds.first(), Some(&(OutboxKind::Reinstate, 0)), "the first record of the sector in the next stream");
+    assert!(kinds.len() > 1 && kinds[1..].iter().all(|kind| *kind == (fact.clone(), 9)), "told again: {kinds:?}");
 }
 
 async fn a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next(database: TestDatabase) {

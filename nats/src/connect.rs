@@ -25,6 +25,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause between two attempts to connect.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(5);
 
+/// The server's own name of its interface.
+const API_PREFIX: &str = "$JS.API";
+
 /// Where NATS is and who we are there. The `[nats]` table of both configurations.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +43,9 @@ pub struct Connection {
     /// A file with the root certificates to trust, PEM.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// Under which name our account has imported the server's interface; `$JS.API` if it is not imported.
+    #[serde(default)]
+    pub api_prefix: Option<String>,
 }
 
 /// A connection to the bus. Cheap to clone.
@@ -178,7 +184,7 @@ impl Connection {
         if !is_new_enough(&version) {
             return Err(ConnectError::TooOld { url: self.url.clone(), version });
         }
-        Ok(Bus::new(client))
+        Ok(Bus::new(client, self.api_prefix.as_deref()))
     }
 
     /// Connects, however long it takes until the server is there and lets us in. Fails only for what another configuration
@@ -297,12 +303,13 @@ fn is_new_enough(version: &str) -> bool {
 }
 
 impl Bus {
-    fn new(client: async_nats::Client) -> Bus {
+    fn new(client: async_nats::Client, api_prefix: Option<&str>) -> Bus {
         let js = jetstream::context::ContextBuilder::new()
             .timeout(REQUEST_TIMEOUT)
             .ack_timeout(ACK_TIMEOUT)
             .max_ack_inflight(20_000)
             .backpressure_on_inflight(true)
+            .api_prefix(api_prefix.unwrap_or(API_PREFIX))
             .build(client.clone());
         Bus { client, js }
     }
@@ -323,7 +330,13 @@ mod tests {
     use super::*;
 
     fn at(url: &str) -> Connection {
-        Connection { url: url.to_owned(), nkey_seed_file: None, credentials_file: None, ca_file: None }
+        Connection {
+            url: url.to_owned(),
+            nkey_seed_file: None,
+            credentials_file: None,
+            ca_file: None,
+            api_prefix: None,
+        }
     }
 
     #[test]

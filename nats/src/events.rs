@@ -1,18 +1,72 @@
 //! What a worker reports about a sector that it owns.
 
-use sealbus_schema::{SectorId, WorkerName, codec, message::Event};
+use std::time::Duration;
+
+use sealbus_schema::{
+    SectorId, WorkerName, codec,
+    lease::{Right, Standing},
+    message::Event,
+};
 
 use crate::{
     Bus,
     lease::ReadError,
-    publish::{CLASS_HEADER, Outgoing, PublishError, Stored, TOKEN_HEADER},
+    publish::{Backoff, CLASS_HEADER, Outgoing, PublishError, Secret, Stored, TOKEN_HEADER},
     subject,
 };
 
+/// How often an event is published again behind a fence that has moved, before the caller has its say.
+const FENCES: u32 = 20;
+
 impl Bus {
-    /// Publishes an event, fenced by its token, through outages of any length and with the same id each time.
-    /// [`PublishError::Fenced`] means that the worker does not own the sector any more.
+    /// Publishes an event under a right of the present stream; see [`report_under`](Self::report_under).
     pub async fn report(&self, sector: SectorId, worker: &WorkerName, event: &Event) -> Result<Stored, PublishError> {
+        self.report_under(sector, &Right { worker, token: event.token, foreign: None }, event, None).await
+    }
+
+    /// Publishes an event, fenced by its token, through outages of any length and with the same id each time.
+    /// [`PublishError::Fenced`] means that the worker does not own the sector any more, by the manager's word;
+    /// [`PublishError::Open`] that it cannot be told yet. An owner that the manager has reinstated publishes behind that.
+    /// With the same secret an event has the same id after a restart, and is stored once.
+    pub async fn report_under(
+        &self,
+        sector: SectorId,
+        right: &Right<'_>,
+        event: &Event,
+        secret: Option<Secret>,
+    ) -> Result<Stored, PublishError> {
+        let mut fence = right.foreign.is_none().then_some(right.token.0);
+        let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(500));
+        let subject = subject::event(sector, right.worker);
+        for _ in 0..FENCES {
+            if let Some(fence) = fence {
+                match self.publish_event(sector, right.worker, event, (fence, secret)).await {
+                    Err(PublishError::Fenced { .. }) => tokio::time::sleep(backoff.next_pause()).await,
+                    outcome => return outcome,
+                }
+            }
+            let standing = self.standing(sector, right).await;
+            match standing
+                .map_err(|source| PublishError::Unknown { subject: subject.clone(), source: source.into() })?
+            {
+                Standing::Ours { fence: moved, .. } => fence = Some(moved),
+                Standing::Anothers { owner } => {
+                    return Err(PublishError::Open { subject, by: Some(owner.to_string()) });
+                }
+                Standing::Open { by } => return Err(PublishError::Open { subject, by: by.map(|by| by.to_string()) }),
+                Standing::Gone => return Err(PublishError::Fenced { subject }),
+            }
+        }
+        Err(PublishError::Unknown { subject, source: "the fence moves on and on".into() })
+    }
+
+    async fn publish_event(
+        &self,
+        sector: SectorId,
+        worker: &WorkerName,
+        event: &Event,
+        (fence, secret): (u64, Option<Secret>),
+    ) -> Result<Stored, PublishError> {
         let mut headers = vec![(TOKEN_HEADER, event.token.to_string())];
         if let Some(error) = event.body.error() {
             headers.push((CLASS_HEADER, error.class.name().to_owned()));
@@ -20,9 +74,10 @@ impl Bus {
         let out = Outgoing {
             subject: subject::event(sector, worker),
             message_id: format!("{}.{}.{}.{}", sector.miner, sector.number, event.token, event.number),
+            secret,
             kind: event.body.kind(),
             payload: codec::encode(event)?,
-            fence: Some((sector, event.token.0)),
+            fence: Some((sector, fence)),
             headers,
         };
         self.publish_patiently(&out).await

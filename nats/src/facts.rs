@@ -26,6 +26,19 @@ impl Bus {
         fact: &Fact,
         id: &str,
     ) -> Result<Stored, PublishError> {
+        let fence = fact.token().map_or(0, |token| token.0);
+        self.tell_behind(sector, worker, fact, id, fence).await
+    }
+
+    /// The same for an owner that was reinstated by the lease record at `fence`.
+    pub async fn tell_behind(
+        &self,
+        sector: SectorId,
+        worker: &WorkerName,
+        fact: &Fact,
+        id: &str,
+        fence: u64,
+    ) -> Result<Stored, PublishError> {
         let subject_of = |kind| subject::fact(sector, worker, kind);
         let (Some(kind), Some(token)) = (fact.kind(), fact.token()) else {
             return Err(PublishError::Refused {
@@ -41,9 +54,10 @@ impl Bus {
         let out = Outgoing {
             subject: subject_of(kind),
             message_id: format!("{}.{}.{token}.fact.{id}", sector.miner, sector.number),
+            secret: None,
             kind: kind.name(),
             payload: codec::encode(fact)?,
-            fence: Some((sector, token.0)),
+            fence: Some((sector, fence)),
             headers,
         };
         self.publish(&out).await
@@ -57,12 +71,17 @@ impl Bus {
         kind: FactKind,
     ) -> Result<Option<Fact>, ReadError> {
         let subject = subject::fact(sector, worker, kind);
-        match self.last_record(&subject).await? {
-            None => Ok(None),
-            Some((subject, sequence, payload)) => {
-                codec::decode(&payload).map(Some).map_err(|source| ReadError::Unreadable { subject, sequence, source })
-            }
+        let Some((subject, sequence, payload)) = self.last_record(&subject).await? else { return Ok(None) };
+        let fact: Fact = codec::decode(&payload).map_err(|source| ReadError::Unreadable {
+            subject: subject.clone(),
+            sequence,
+            source,
+        })?;
+        if fact.kind().is_some_and(|said| said != kind) {
+            tracing::error!(subject, sequence, "a fact of another kind than its subject says; not followed");
+            return Ok(None);
         }
+        Ok(Some(fact))
     }
 
     /// A wake-up for each fact that is published for a worker while the connection stands.

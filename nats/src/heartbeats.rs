@@ -65,14 +65,15 @@ impl Heart {
     pub async fn beat(&mut self, bus: &Bus, heartbeat: &Heartbeat) -> Result<(), BeatError> {
         let expected = match self.last {
             Some(sequence) => sequence,
-            None => bus.last_heartbeat(&self.subject).await?.map_or(0, |(sequence, _)| sequence),
+            None => bus.last_heartbeat(heartbeat).await?.map_or(0, |(sequence, _)| sequence),
         };
         let stored = match bus.publish_heartbeat(&self.subject, heartbeat, expected).await {
-            Err(PublishError::Fenced { .. }) => match bus.last_heartbeat(&self.subject).await? {
-                Some((_, other)) if other.incarnation != heartbeat.incarnation => {
+            Err(PublishError::Fenced { .. }) => match bus.last_heartbeat(heartbeat).await? {
+                Some((_, Some(other))) if other.incarnation != heartbeat.incarnation => {
                     return Err(BeatError::Clone { worker: heartbeat.worker.clone(), host: other.host });
                 }
-                // Our own, whose acknowledgement was lost, or none because the server restarted: go on from there.
+                // Our own, whose acknowledgement was lost, one that nobody can read, or none because the server restarted:
+                // go on from there.
                 last => {
                     let expected = last.map_or(0, |(sequence, _)| sequence);
                     bus.publish_heartbeat(&self.subject, heartbeat, expected).await
@@ -102,24 +103,44 @@ impl Bus {
     }
 
     async fn read_workers(&self) -> Result<(Vec<Seen>, OffsetDateTime), ReadError> {
-        let failed = |source: async_nats::Error| ReadError::Server { what: topology::HEARTBEATS.to_owned(), source };
+        let (messages, now) = self.last_of_each(topology::HEARTBEATS, "seal.hb.*").await?;
+        let mut seen = Vec::with_capacity(messages.len());
+        for (subject, payload, at) in messages {
+            match codec::decode::<Heartbeat>(&payload) {
+                // Whoever may write to a subject speaks for the worker that it names, and for no other.
+                Ok(heartbeat) if subject::heartbeat(&heartbeat.worker) != subject => tracing::error!(
+                    subject, names = %heartbeat.worker,
+                    "a heartbeat that names another worker than its subject; it counts for neither"
+                ),
+                Ok(heartbeat) => seen.push(Seen { heartbeat, at, now }),
+                Err(error) => tracing::warn!(subject, %error, "an unreadable heartbeat"),
+            }
+        }
+        seen.sort_by(|a, b| a.heartbeat.worker.cmp(&b.heartbeat.worker));
+        Ok((seen, now))
+    }
+
+    /// The last message of each subject of a stream: subject, payload and when the server stored it; and the server's time now.
+    pub(crate) async fn last_of_each(
+        &self,
+        stream: &str,
+        filter: &str,
+    ) -> Result<(Vec<(String, Vec<u8>, OffsetDateTime)>, OffsetDateTime), ReadError> {
+        let failed = |source: async_nats::Error| ReadError::Server { what: stream.to_owned(), source };
         let config = pull::Config {
             deliver_policy: DeliverPolicy::LastPerSubject,
-            filter_subject: "seal.hb.*".to_owned(),
+            filter_subject: filter.to_owned(),
             ack_policy: AckPolicy::None,
             memory_storage: true,
             inactive_threshold: Duration::from_secs(30),
             ..pull::Config::default()
         };
-        let consumer: PullConsumer = self
-            .js
-            .create_consumer_on_stream(config, topology::HEARTBEATS)
-            .await
-            .map_err(|source| failed(source.into()))?;
+        let consumer: PullConsumer =
+            self.js.create_consumer_on_stream(config, stream).await.map_err(|source| failed(source.into()))?;
         // The consumer was made this instant, by the server's clock.
         let now = consumer.cached_info().created;
         let pending = consumer.cached_info().num_pending as usize;
-        let mut seen = Vec::with_capacity(pending);
+        let mut messages = Vec::with_capacity(pending);
         if pending > 0 {
             let mut batch = consumer
                 .fetch()
@@ -131,26 +152,30 @@ impl Bus {
             while let Some(message) = batch.next().await {
                 let message = message.map_err(failed)?;
                 let at = message.info().map_err(failed)?.published;
-                match codec::decode(&message.payload) {
-                    Ok(heartbeat) => seen.push(Seen { heartbeat, at, now }),
-                    Err(error) => tracing::warn!(subject = %message.subject, %error, "an unreadable heartbeat"),
-                }
+                messages.push((message.subject.to_string(), message.payload.to_vec(), at));
             }
         }
-        seen.sort_by(|a, b| a.heartbeat.worker.cmp(&b.heartbeat.worker));
-        Ok((seen, now))
+        Ok((messages, now))
     }
 
-    async fn last_heartbeat(&self, subject: &str) -> Result<Option<(u64, Heartbeat)>, ReadError> {
+    /// The last message on the subject of a heartbeat's worker, and what it says, if that is a heartbeat of this worker.
+    async fn last_heartbeat(&self, ours: &Heartbeat) -> Result<Option<(u64, Option<Heartbeat>)>, ReadError> {
         use async_nats::jetstream::stream::DirectGetErrorKind;
+        let subject = &subject::heartbeat(&ours.worker);
         let failed = |source: async_nats::Error| ReadError::Server { what: subject.to_owned(), source };
         let stream = self.js.get_stream_no_info(topology::HEARTBEATS).await.map_err(|source| failed(source.into()))?;
         match stream.direct_get_last_for_subject(subject).await {
             Ok(message) => {
-                let sequence = message.sequence;
-                codec::decode(&message.payload)
-                    .map(|heartbeat| Some((sequence, heartbeat)))
-                    .map_err(|source| ReadError::Unreadable { subject: subject.to_owned(), sequence, source })
+                let said = codec::decode::<Heartbeat>(&message.payload).ok().filter(|said| said.worker == ours.worker);
+                if said.is_none() {
+                    let sequence = message.sequence;
+                    tracing::warn!(
+                        subject,
+                        sequence,
+                        "what stands as our last heartbeat is none of ours; replacing it"
+                    );
+                }
+                Ok(Some((message.sequence, said)))
             }
             Err(error) if matches!(error.kind(), DirectGetErrorKind::NotFound) => Ok(None),
             Err(error) => Err(failed(error.into())),

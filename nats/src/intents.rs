@@ -77,6 +77,7 @@ impl Bus {
         let out = Outgoing {
             subject: subject::intent(intent.sector, intent.proof, intent.plan, intent.lease_sequence),
             message_id: format!("{}.{}.intent.{}", intent.sector.miner, intent.sector.number, intent.lease_sequence),
+            secret: None,
             kind: "intent",
             payload: codec::encode(intent)?,
             fence: None,
@@ -105,9 +106,15 @@ impl Bus {
                 Some(Err(source)) => return Err(PullError::Server { name, source: source.into() }),
                 None => return Err(PullError::Server { name, source: "the pull ended".into() }),
             };
+            let stands_at =
+                |intent: &Intent| subject::intent(intent.sector, intent.proof, intent.plan, intent.lease_sequence);
             match codec::decode::<Intent>(&message.payload) {
-                Ok(intent) => return Ok(Offer { intent, message }),
-                Err(error) => {
+                Ok(intent) if stands_at(&intent) == message.subject.as_str() || intent.plan == Plan::Unknown => {
+                    return Ok(Offer { intent, message });
+                }
+                outcome => {
+                    let error =
+                        outcome.map_or_else(|error| error.to_string(), |intent| format!("it names {}", intent.sector));
                     tracing::error!(subject = %message.subject, %error, "an unreadable intent was taken out of the queue");
                     if let Err(error) = message.ack_with(jetstream::AckKind::Term).await {
                         tracing::warn!(%error, "could not take it out; it will come back");

@@ -6,15 +6,18 @@
 
 use sealbus_schema::{
     SectorId, Token, WorkerName, codec,
+    lease::{Right, Standing, standing},
     message::{Event, Intent, LeaseRecord},
 };
 
 use crate::{
     Bus,
-    publish::{Outgoing, PublishError},
+    publish::{Outgoing, PublishError, Stored},
     subject::{self, Subject},
     topology,
 };
+
+pub use sealbus_schema::lease::Lease;
 
 /// How a claim ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,17 +26,6 @@ pub enum ClaimOutcome {
     Won(Token),
     /// The intent is stale: somebody else has, or had, the sector.
     Lost,
-}
-
-/// The last lease record of a sector.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// Its sequence: the token of its owner, and what the next lease record must expect.
-    pub sequence: u64,
-    /// Who owns the sector.
-    pub owner: Option<WorkerName>,
-    /// The record.
-    pub record: LeaseRecord,
 }
 
 /// Why a record could not be read back.
@@ -98,6 +90,7 @@ impl Bus {
                 "{}.{}.claim.{}.{worker}.{nonce:x}",
                 sector.miner, sector.number, intent.lease_sequence
             ),
+            secret: None,
             kind: "claim",
             payload: codec::encode(&record).map_err(PublishError::from)?,
             fence: Some((sector, intent.lease_sequence)),
@@ -116,15 +109,25 @@ impl Bus {
 
     /// The sector's last lease record, from the stream's leader.
     pub async fn last_lease(&self, sector: SectorId) -> Result<Option<Lease>, ReadError> {
-        let what = subject::leases_of(sector);
-        let Some((subject, sequence, payload)) = self.last_record(&what).await? else {
+        self.lease_at(&subject::leases_of(sector)).await
+    }
+
+    /// What the log says of a right to a sector.
+    pub async fn standing(&self, sector: SectorId, right: &Right<'_>) -> Result<Standing, ReadError> {
+        let last = self.last_lease(sector).await?;
+        let word = match standing(right, last.as_ref(), None) {
+            Standing::Open { by: Some(_) } => self.lease_at(&subject::release(sector)).await?,
+            decided => return Ok(decided),
+        };
+        Ok(standing(right, last.as_ref(), word.as_ref()))
+    }
+
+    async fn lease_at(&self, what: &str) -> Result<Option<Lease>, ReadError> {
+        let Some((subject, sequence, payload)) = self.last_record(what).await? else {
             return Ok(None);
         };
-        let record = codec::decode(&payload).map_err(|source| ReadError::Unreadable {
-            subject: subject.clone(),
-            sequence,
-            source,
-        })?;
+        // Whatever it says, it stands there and moves the fence.
+        let record = codec::decode(&payload).unwrap_or(LeaseRecord::Unknown);
         let owner = match subject.parse() {
             Ok(Subject::Lease { owner, .. }) => owner,
             _ => None,
@@ -139,12 +142,27 @@ impl Bus {
         let out = Outgoing {
             subject: subject::release(sector),
             message_id: format!("{}.{}.release.{lease_sequence}", sector.miner, sector.number),
+            secret: None,
             kind: "release",
             payload: codec::encode(&record)?,
             fence: Some((sector, lease_sequence)),
             headers: Vec::new(),
         };
         Ok(self.publish(&out).await?.sequence)
+    }
+
+    /// Says in the log that a sector is still its owner's. `fence` is the last lease record's sequence.
+    pub async fn reinstate(&self, sector: SectorId, fence: u64, record: &LeaseRecord) -> Result<Stored, PublishError> {
+        let out = Outgoing {
+            subject: subject::release(sector),
+            message_id: format!("{}.{}.reinstate.{fence}", sector.miner, sector.number),
+            secret: None,
+            kind: "reinstate",
+            payload: codec::encode(record)?,
+            fence: Some((sector, fence)),
+            headers: Vec::new(),
+        };
+        self.publish(&out).await
     }
 
     /// The last record of a subject or wildcard: subject, sequence, payload.

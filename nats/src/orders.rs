@@ -14,7 +14,8 @@ use crate::{
     Bus,
     lease::ReadError,
     publish::{Outgoing, PublishError, Stored},
-    subject, topology,
+    subject::{self, Subject},
+    topology,
 };
 
 impl Bus {
@@ -23,6 +24,7 @@ impl Bus {
         let out = Outgoing {
             subject: subject::orders(worker),
             message_id: format!("{worker}.orders.{}", orders.revision),
+            secret: None,
             kind: "orders",
             payload: codec::encode(orders)?,
             fence: None,
@@ -57,6 +59,16 @@ impl Bus {
             }
             Err(error) => Err(failed(error.into())),
         }
+    }
+
+    /// Every worker's standing orders, by what stands on the bus; none where nobody can read them.
+    pub async fn all_orders(&self) -> Result<Vec<(WorkerName, Option<Orders>)>, ReadError> {
+        let (messages, _) = self.last_of_each(topology::COMMANDS, "seal.cmd.*").await?;
+        let orders = messages.into_iter().filter_map(|(subject, payload, _)| match subject.parse() {
+            Ok(Subject::Orders { worker }) => Some((worker, codec::decode(&payload).ok())),
+            _ => None,
+        });
+        Ok(orders.collect())
     }
 
     async fn has_no_orders_stream(&self) -> bool {

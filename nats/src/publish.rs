@@ -1,8 +1,10 @@
 //! Publishing with a fence, and what a publisher must tell apart.
 
-use std::time::Duration;
+use std::{hash::BuildHasher, sync::LazyLock, time::Duration};
 
-use async_nats::jetstream::{self, context::PublishErrorKind, message::PublishMessage};
+use async_nats::jetstream::{
+    self, context::PublishErrorKind, message::PublishMessage, publish::PublishAck, stream::RawMessageErrorKind,
+};
 use sealbus_schema::{SectorId, codec};
 
 use crate::{Bus, subject};
@@ -23,6 +25,9 @@ pub const TOKEN_HEADER: &str = "Seal-Token";
 const WRONG_LAST_SEQUENCE: u64 = 10071;
 /// `wrong last sequence` in a cluster: another write with the same fence is in flight.
 const FENCE_CONTENDED: u64 = 10164;
+/// How often a message gets another id because somebody else has used up the one that it had.
+const MAX_RENAMINGS: u32 = 5;
+
 /// Shared by "maximum messages per subject exceeded" and "maximum bytes exceeded".
 const STREAM_LIMIT: u64 = 10077;
 
@@ -43,6 +48,14 @@ pub enum PublishError {
     Fenced {
         /// Where it was published.
         subject: String,
+    },
+    /// Refused by the fence, and the log does not say whose the sector is; the manager will say it there.
+    #[error("{subject}: the sector was claimed by {} without an offer of the manager", by.as_deref().unwrap_or("nobody"))]
+    Open {
+        /// Where it was published.
+        subject: String,
+        /// Who has claimed it; none where the log has no lease of it at all.
+        by: Option<String>,
     },
     /// The same intent is in the queue already.
     #[error("{subject}: already outstanding")]
@@ -107,15 +120,21 @@ impl Backoff {
         let full = self.next;
         self.next = (self.next * 2).min(self.max);
         // The hasher's keys differ a process and a call; that is all the randomness a pause needs.
-        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8) % 512;
+        let random = std::hash::RandomState::new().hash_one(0u8) % 512;
         full / 2 + full.mul_f64(random as f64 / 1024.0)
     }
 }
 
+/// Something that only the publisher knows.
+pub type Secret = [u64; 2];
+
 /// What is about to be published.
 pub(crate) struct Outgoing {
     pub subject: String,
+    /// What tells the message from others, for people; see [`unforeseeable`].
     pub message_id: String,
+    /// What makes the id unforeseeable, if it is to be the same after a restart.
+    pub secret: Option<Secret>,
     pub kind: &'static str,
     pub payload: Vec<u8>,
     /// The sector and the sequence of its last lease record, for everything in a sector's log.
@@ -128,9 +147,22 @@ impl Bus {
     /// Publishes once. Contention within a cluster is resolved here; everything else is the caller's.
     pub(crate) async fn publish(&self, out: &Outgoing) -> Result<Stored, PublishError> {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100));
+        let mut renamings = 0;
         for _ in 0..50 {
-            let attempt = async { self.js.send_publish(out.subject.clone(), out.message()).await?.await }.await;
+            let message = out.message(&unforeseeable(&out.message_id, out.secret, renamings));
+            let attempt = async { self.js.send_publish(out.subject.clone(), message).await?.await }.await;
             match attempt {
+                Ok(ack) if ack.duplicate && renamings < MAX_RENAMINGS && !self.is_stored(out, &ack).await? => {
+                    tracing::warn!(
+                        subject = out.subject,
+                        id = out.message_id,
+                        stream = ack.stream,
+                        sequence = ack.sequence,
+                        "the server knows the message's id from another message, which is none of ours; published under \
+                         another id"
+                    );
+                    renamings += 1;
+                }
                 Ok(ack) => return Ok(Stored { sequence: ack.sequence, duplicate: ack.duplicate }),
                 Err(error) => match server_error(&error) {
                     Some(cause) if cause.error_code().0 == FENCE_CONTENDED => {
@@ -141,6 +173,18 @@ impl Bus {
             }
         }
         Err(PublishError::Unknown { subject: out.subject.clone(), source: "the fence stays contended".into() })
+    }
+
+    /// Whether what the server takes for a copy of a message is one.
+    async fn is_stored(&self, out: &Outgoing, ack: &PublishAck) -> Result<bool, PublishError> {
+        let unknown = |source: async_nats::Error| PublishError::Unknown { subject: out.subject.clone(), source };
+        let stream = self.js.get_stream_no_info(&ack.stream).await.map_err(|source| unknown(source.into()))?;
+        match stream.get_raw_message(ack.sequence).await {
+            Ok(stored) => Ok(stored.subject.as_str() == out.subject && stored.payload[..] == out.payload[..]),
+            // Only we take something away: an intent that was acknowledged, what is purged of an ended sector.
+            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(true),
+            Err(error) => Err(unknown(error.into())),
+        }
     }
 
     /// Publishes until the outcome is known: through outages of any length, with the same id.
@@ -160,10 +204,10 @@ impl Bus {
 }
 
 impl Outgoing {
-    fn message(&self) -> PublishMessage {
+    fn message(&self, id: &str) -> PublishMessage {
         let mut message = PublishMessage::build()
             .payload(self.payload.clone().into())
-            .message_id(&self.message_id)
+            .message_id(id)
             .header(VERSION_HEADER, codec::VERSION.to_string().as_str())
             .header(KIND_HEADER, self.kind);
         for (name, value) in &self.headers {
@@ -176,6 +220,20 @@ impl Outgoing {
         }
         message
     }
+}
+
+/// The id of a message: the same for the same text and secret, and nobody else can tell it beforehand. The server drops
+/// whatever comes under an id that it knows, whoever used it. Without a secret the ids are others after a restart, and a
+/// message may be stored again: whoever reads it must know it by its content, as the fold does by an event's number.
+fn unforeseeable(text: &str, secret: Option<Secret>, renamings: u32) -> String {
+    static KEY: LazyLock<std::hash::RandomState> = LazyLock::new(std::hash::RandomState::new);
+    let hash = match secret {
+        Some(secret) => {
+            std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::new().hash_one((secret, text, renamings))
+        }
+        None => KEY.hash_one((text, renamings)),
+    };
+    format!("{text}.{hash:016x}")
 }
 
 fn server_error(error: &jetstream::context::PublishError) -> Option<&jetstream::Error> {
@@ -208,6 +266,15 @@ pub(crate) fn classify(subject: &str, error: jetstream::context::PublishError) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_follows_from_its_text_for_whoever_knows_the_secret() {
+        let secrets = [None, Some([1, 2]), Some([1, 3])];
+        let ids: std::collections::BTreeSet<String> =
+            secrets.into_iter().flat_map(|secret| [0, 1].map(|again| unforeseeable("a.1", secret, again))).collect();
+        assert_eq!(ids.len(), 6, "{ids:?}");
+        assert!(secrets.iter().all(|secret| ids.contains(&unforeseeable("a.1", *secret, 0))));
+    }
 
     #[test]
     fn a_pause_grows_to_its_limit_and_never_past_it() {

@@ -6,7 +6,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, pull},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
-use sealbus_schema::{MinerId, Plan, SealProof};
+use sealbus_schema::{MinerId, Plan, SealProof, codec};
 
 use crate::{Bus, subject};
 
@@ -22,6 +22,10 @@ pub const HEARTBEAT_MAX_AGE: Duration = Duration::from_secs(180);
 pub const COMMANDS: &str = "SEAL_COMMANDS";
 /// The manager's durable consumer of [`SECTORS`].
 pub const FOLD: &str = "mgr";
+
+/// The largest message that a stream takes, with its headers: what we send at most, and then some. One writer could fill a
+/// disk with less.
+const MAX_STORED_BYTES: i32 = codec::MAX_MESSAGE_BYTES as i32 + 4096;
 
 /// How the server writes "no limit".
 const UNLIMITED: i64 = -1;
@@ -77,6 +81,7 @@ pub fn streams(layout: Layout) -> [Config; 4] {
             retention: RetentionPolicy::WorkQueue,
             storage: StorageType::File,
             num_replicas: layout.replicas,
+            max_message_size: MAX_STORED_BYTES,
             max_messages_per_subject: 1,
             max_bytes: UNLIMITED,
             discard: DiscardPolicy::New,
@@ -95,6 +100,7 @@ pub fn streams(layout: Layout) -> [Config; 4] {
             retention: RetentionPolicy::Limits,
             storage: StorageType::File,
             num_replicas: layout.replicas,
+            max_message_size: MAX_STORED_BYTES,
             // Dropping old records would drop leases, and with them the fence.
             discard: DiscardPolicy::New,
             max_bytes: layout.max_sectors_bytes,
@@ -112,6 +118,7 @@ pub fn streams(layout: Layout) -> [Config; 4] {
             retention: RetentionPolicy::Limits,
             storage: StorageType::Memory,
             num_replicas: layout.replicas,
+            max_message_size: MAX_STORED_BYTES,
             max_messages_per_subject: 1,
             max_bytes: UNLIMITED,
             max_age: HEARTBEAT_MAX_AGE,
@@ -127,6 +134,7 @@ pub fn streams(layout: Layout) -> [Config; 4] {
             retention: RetentionPolicy::Limits,
             storage: StorageType::File,
             num_replicas: layout.replicas,
+            max_message_size: MAX_STORED_BYTES,
             max_messages_per_subject: 1,
             max_bytes: UNLIMITED,
             duplicate_window: Duration::from_secs(120),
@@ -184,6 +192,7 @@ impl Bus {
                 || now.max_bytes != config.max_bytes
                 || now.num_replicas != config.num_replicas
                 || now.duplicate_window != config.duplicate_window
+                || now.max_message_size != config.max_message_size
                 || now.max_age != config.max_age;
             if drifted {
                 tracing::info!(stream = %name, "bringing the stream to the configured layout");

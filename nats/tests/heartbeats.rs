@@ -58,6 +58,28 @@ async fn two_processes_of_one_name_are_noticed_and_a_restart_is_not_mistaken_for
 }
 
 #[tokio::test]
+async fn a_heartbeat_counts_for_the_worker_of_its_subject_and_what_nobody_can_read_is_replaced() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let js = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    let names = || async {
+        let seen = bus.workers().await.expect("reads");
+        seen.into_iter().map(|seen| seen.heartbeat.worker.to_string()).collect::<Vec<_>>()
+    };
+    // The owner of w1's key speaks for w2.
+    let payload = sealbus_schema::codec::encode(&heartbeat("w2", 9)).expect("packs");
+    js.publish("seal.hb.w1", payload.into()).await.expect("sends").await.expect("is stored");
+    assert!(names().await.is_empty());
+    let beat = heartbeat("w1", 1);
+    let mut heart = Heart::new(&beat.worker);
+    heart.beat(&bus, &beat).await.expect("a start behind it");
+    js.publish("seal.hb.w1", "rubbish".into()).await.expect("sends").await.expect("is stored");
+    assert!(names().await.is_empty());
+    heart.beat(&bus, &beat).await.expect("replaces it");
+    assert_eq!(names().await, ["w1"]);
+}
+
+#[tokio::test]
 async fn heartbeats_go_on_after_the_server_lost_its_memory() {
     let mut server = Server::start();
     let bus = server.connect_with_streams("manager").await;
@@ -75,8 +97,13 @@ async fn heartbeats_go_on_after_the_server_lost_its_memory() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named() {
-    let connection =
-        Connection { url: "nats://127.0.0.1:9".into(), nkey_seed_file: None, credentials_file: None, ca_file: None };
+    let connection = Connection {
+        url: "nats://127.0.0.1:9".into(),
+        nkey_seed_file: None,
+        credentials_file: None,
+        ca_file: None,
+        api_prefix: None,
+    };
     let error = connection.connect("test").await.expect_err("nobody listens there");
     assert!(!error.is_misconfigured());
     assert!(error.to_string().contains("nats://127.0.0.1:9"));

@@ -52,7 +52,7 @@ async fn an_intent_is_taken_by_one_worker_whose_events_alone_are_accepted() {
     bus.report(offer.intent.sector, &worker("w1"), &event(token, 1)).await.expect("the owner's event");
     let stale = Event { token: Token(token.0 + 1), ..event(token, 2) };
     let refused = bus.report(offer.intent.sector, &worker("w1"), &stale).await.expect_err("another token");
-    assert!(matches!(refused, PublishError::Fenced { .. }), "{refused}");
+    assert!(matches!(refused, PublishError::Open { .. }), "no word of the manager: {refused}");
 }
 
 #[tokio::test]
@@ -117,6 +117,65 @@ async fn an_event_sent_again_is_stored_once() {
     let again = bus.report(intent(1, 0).sector, &worker("w1"), &event(token, 1)).await.expect("known");
     assert_eq!(again.sequence, first.sequence);
     assert!(again.duplicate);
+}
+
+/// Whoever may write to the stream can use up an id that it can foresee: the server drops what comes under it later.
+#[tokio::test]
+async fn an_id_that_somebody_else_has_used_up_stops_no_event() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let js = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    let token = won(&bus, &intent(1, 0), "w1").await;
+    let sector = intent(1, 0).sector;
+    let first = bus.report(sector, &worker("w1"), &event(token, 1)).await.expect("stored");
+    let stream = js.get_stream("SEAL_SECTORS").await.expect("the stream");
+    let id = |sequence| {
+        let stream = stream.clone();
+        async move {
+            let message = stream.get_raw_message(sequence).await.expect("is there");
+            message.headers.get("Nats-Msg-Id").expect("an id").to_string()
+        }
+    };
+    // The next one's does not follow from what stands in the log, and one that was known is given up.
+    let known = id(first.sequence).await;
+    let forged = known.replacen(&format!(".{token}.1."), &format!(".{token}.2."), 1);
+    assert_ne!(forged, known);
+    for id in [forged, format!("1000.1.{token}.2"), format!("f01000.1.{token}.2")] {
+        let message = async_nats::jetstream::message::PublishMessage::build().message_id(id).payload("x".into());
+        js.send_publish("seal.sector.f01000.7.ev.w2", message).await.expect("sends").await.expect("is stored");
+    }
+    let second = bus.report(sector, &worker("w1"), &event(token, 2)).await.expect("stored");
+    assert!(!second.duplicate && id(second.sequence).await != known, "{second:?}");
+    let read = bus.last_event(sector, &worker("w1")).await.expect("reads").expect("an event");
+    assert_eq!(read.number, 2);
+}
+
+/// The same id for another message, as after a forgery that guessed it.
+#[tokio::test]
+async fn what_the_server_takes_for_a_copy_of_another_message_is_stored_under_another_id() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let token = won(&bus, &intent(1, 0), "w1").await;
+    let sector = intent(1, 0).sector;
+    bus.report(sector, &worker("w1"), &event(token, 1)).await.expect("stored");
+    // The number of an event makes its id; this is another event under that number.
+    let other = Event { body: EventBody::TicketWanted { draw: 1 }, ..event(token, 1) };
+    let stored = bus.report(sector, &worker("w1"), &other).await.expect("stored");
+    assert!(!stored.duplicate, "{stored:?}");
+    assert_eq!(bus.last_event(sector, &worker("w1")).await.expect("reads"), Some(other));
+}
+
+#[tokio::test]
+async fn an_intent_that_names_another_sector_than_its_subject_is_taken_out() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    bus.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.plan).await.expect("queue");
+    let js = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    let payload = sealbus_schema::codec::encode(&intent(2, 0)).expect("packs");
+    let subject = sealbus_nats::subject::intent(intent(1, 0).sector, QUEUE.proof, QUEUE.plan, 0);
+    js.publish(subject, payload.into()).await.expect("sends").await.expect("is stored");
+    bus.offer(&intent(3, 0)).await.expect("offers");
+    assert_eq!(bus.next_intent(&[QUEUE]).await.expect("an intent").intent, intent(3, 0));
 }
 
 #[tokio::test]

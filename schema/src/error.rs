@@ -110,6 +110,8 @@ codes! {
     JOURNAL_UNREADABLE Crit;
     /// The stream of sectors' logs was made anew, so the tokens in journals mean nothing in it.
     QUEUE_REPLACED Crit;
+    /// The log does not say whose a sector is: somebody claimed it without an offer, and the manager has not spoken.
+    LEASE_DISPUTED Temp;
     /// A slot's directory cannot be used.
     SLOT_UNUSABLE Crit;
     /// A slot's directory, or the sector in it, belongs to another worker.

@@ -14,7 +14,10 @@ pub enum Invariant {
     WritersAreFenced,
     /// A token gives the right to one sector to one worker, once; the numbers of its events never begin again.
     TokensAreNotReused,
-    /// An intent in the queue names a lease record that the fold has seen end a lease (or none at all).
+    /// A claim takes effect only if it follows from what the manager offers at that moment: one that does not changes no
+    /// owner, and the owner goes on with its work.
+    ClaimsNeedAGrant,
+    /// An intent in the queue names a lease record behind which, as the fold has seen, nobody owns the sector (or none at all).
     IntentsComeFromTheFold,
     /// An intent leaves the queue only when a claim for it is in the claimer's journal, or when it cannot claim any more.
     JournalBeforeAccept,
@@ -49,10 +52,11 @@ pub enum Invariant {
 
 impl Invariant {
     /// Every invariant.
-    pub const ALL: [Invariant; 18] = [
+    pub const ALL: [Invariant; 19] = [
         Invariant::OneOwnerAToken,
         Invariant::WritersAreFenced,
         Invariant::TokensAreNotReused,
+        Invariant::ClaimsNeedAGrant,
         Invariant::IntentsComeFromTheFold,
         Invariant::JournalBeforeAccept,
         Invariant::JournalBeforeEvent,
@@ -76,6 +80,7 @@ impl Invariant {
             Invariant::OneOwnerAToken => "one_owner_a_token",
             Invariant::WritersAreFenced => "writers_are_fenced",
             Invariant::TokensAreNotReused => "tokens_are_not_reused",
+            Invariant::ClaimsNeedAGrant => "claims_need_a_grant",
             Invariant::IntentsComeFromTheFold => "intents_come_from_the_fold",
             Invariant::JournalBeforeAccept => "journal_before_accept",
             Invariant::JournalBeforeEvent => "journal_before_event",

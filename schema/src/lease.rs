@@ -1,12 +1,20 @@
 //! Who owns a sector, as a fold of the sector's log.
 //!
-//! The server's compare-and-set stops a stale writer early, but its headers are voluntary. Whether an event counts is
-//! therefore decided here, from the log's prefix alone, and every reader of the log comes to the same answer.
+//! The server's compare-and-set stops a stale writer early, but its headers are voluntary. Whether an event or a claim
+//! counts is therefore decided here, from the log's prefix and from what the manager offered, and every reader of the log
+//! comes to the same answer. What a worker makes of the log is in [`standing`].
+//!
+//! A lease record that changes no owner moves the server's fence all the same. So a record is owed for each of them, the
+//! [`Remedy`], after which the owner's writing is taken again.
+
+mod standing;
 
 use crate::{
     id::{Token, WorkerName},
     transition::Transition,
 };
+
+pub use standing::{Lease, Right, Standing, standing};
 
 /// Who owns a sector.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,12 +24,16 @@ pub enum Ownership {
         /// The sequence of the last lease record, 0 if there is none.
         last_lease: u64,
     },
-    /// A worker, until a later lease record says otherwise. No clock ends it.
+    /// A worker, until the manager says otherwise. No clock ends it, and no other worker.
     Held {
         /// The owner.
         worker: WorkerName,
-        /// The number of its right.
+        /// The number of its right: the sequence of the claim that was granted.
         token: Token,
+        /// The identity of the stream in which the token is a sequence, if that was lost.
+        stream: Option<String>,
+        /// The sequence of the last lease record, which is another one than the token after a claim that did not count.
+        last_lease: u64,
         /// The highest event number accepted under this token.
         last_event: u64,
     },
@@ -36,9 +48,20 @@ pub enum Record<'a> {
         worker: &'a WorkerName,
         /// Where it stands in the stream.
         sequence: u64,
+        /// Whether it follows from what the manager offers.
+        granted: bool,
     },
-    /// `lease.-` at a stream sequence.
+    /// `lease.-` at a stream sequence: nobody owns the sector.
     Release {
+        /// Where it stands in the stream.
+        sequence: u64,
+    },
+    /// `lease.-` at a stream sequence: the owner still does.
+    Reinstated {
+        /// Who.
+        worker: &'a WorkerName,
+        /// Under which token.
+        token: Token,
         /// Where it stands in the stream.
         sequence: u64,
     },
@@ -53,36 +76,87 @@ pub enum Record<'a> {
     },
 }
 
+/// What the manager owes the log after a lease record that did not count: a record that expects that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The owner is named again.
+    Reinstate,
+    /// Nobody is named again.
+    Release,
+}
+
 impl Ownership {
-    /// The sequence of the last lease record: what the next lease record must expect.
-    pub fn last_lease(&self) -> u64 {
+    /// A worker's, by a claim at this sequence.
+    pub const fn claimed(worker: WorkerName, token: Token) -> Ownership {
+        Ownership::Held { worker, token, stream: None, last_lease: token.0, last_event: 0 }
+    }
+
+    /// The sequence of the last lease record: what the next lease record, and whatever else is written to the log, must
+    /// expect.
+    pub const fn last_lease(&self) -> u64 {
+        match self {
+            Ownership::Free { last_lease } | Ownership::Held { last_lease, .. } => *last_lease,
+        }
+    }
+
+    /// What names the present lease as long as it lasts: its token, or the last lease record where nobody has it.
+    pub const fn lease(&self) -> u64 {
         match self {
             Ownership::Free { last_lease } => *last_lease,
             Ownership::Held { token, .. } => token.0,
         }
     }
 
-    /// Folds one record. `Advance` means that it counts; an event that is ignored or illegal has no effect at all.
-    pub fn fold(&self, record: &Record<'_>) -> Transition<Ownership, std::convert::Infallible> {
+    /// Folds one record. `Advance` means that it counts, or that the server's fence has moved by it and a remedy is owed; an
+    /// event that is ignored or illegal has no effect at all.
+    pub fn fold(&self, record: &Record<'_>) -> Transition<Ownership, Remedy> {
         match (self, record) {
-            (_, Record::Claim { sequence, .. } | Record::Release { sequence }) if *sequence <= self.last_lease() => {
-                Transition::Illegal("a lease record older than the last one")
+            (
+                _,
+                Record::Claim { sequence, .. } | Record::Release { sequence } | Record::Reinstated { sequence, .. },
+            ) if *sequence <= self.last_lease() => Transition::Illegal("a lease record older than the last one"),
+            (Ownership::Free { .. }, Record::Claim { worker, sequence, granted: true }) => {
+                Transition::to(Ownership::claimed((*worker).clone(), Token(*sequence)))
             }
-            (_, Record::Claim { worker, sequence }) => {
-                Transition::to(Ownership::Held { worker: (*worker).clone(), token: Token(*sequence), last_event: 0 })
-            }
+            (_, Record::Claim { sequence, .. }) => self.overtaken(*sequence),
             (_, Record::Release { sequence }) => Transition::to(Ownership::Free { last_lease: *sequence }),
-            (Ownership::Held { worker, token, last_event }, Record::Event { worker: w, token: t, number })
+            (Ownership::Held { worker, token, .. }, Record::Reinstated { worker: w, token: t, sequence })
                 if worker == *w && token == t =>
             {
-                if number > last_event {
-                    Transition::to(Ownership::Held { worker: worker.clone(), token: *token, last_event: *number })
-                } else {
-                    Transition::Ignore("an event that was already folded")
+                Transition::to(self.moved(*sequence))
+            }
+            (_, Record::Reinstated { sequence, .. }) => self.overtaken(*sequence),
+            (Ownership::Held { worker, token, last_event, .. }, Record::Event { worker: w, token: t, number })
+                if worker == *w && token == t =>
+            {
+                if number <= last_event {
+                    return Transition::Ignore("an event that was already folded");
                 }
+                let mut next = self.clone();
+                if let Ownership::Held { last_event, .. } = &mut next {
+                    *last_event = *number;
+                }
+                Transition::to(next)
             }
             (_, Record::Event { .. }) => Transition::Illegal("an event of somebody who does not own the sector"),
         }
+    }
+
+    /// The same owner, behind a record that did not count.
+    fn overtaken(&self, sequence: u64) -> Transition<Ownership, Remedy> {
+        let remedy = match self {
+            Ownership::Free { .. } => Remedy::Release,
+            Ownership::Held { .. } => Remedy::Reinstate,
+        };
+        Transition::with(self.moved(sequence), [remedy])
+    }
+
+    fn moved(&self, sequence: u64) -> Ownership {
+        let mut next = self.clone();
+        match &mut next {
+            Ownership::Free { last_lease } | Ownership::Held { last_lease, .. } => *last_lease = sequence,
+        }
+        next
     }
 }
 
@@ -100,7 +174,9 @@ mod tests {
     fn an_event_counts_once_and_only_under_the_current_token() {
         let (a, b) = (name("a"), name("b"));
         let free = Ownership::Free { last_lease: 0 };
-        let Transition::Advance { next: held, .. } = free.fold(&Record::Claim { worker: &a, sequence: 5 }) else {
+        let Transition::Advance { next: held, .. } =
+            free.fold(&Record::Claim { worker: &a, sequence: 5, granted: true })
+        else {
             panic!("a claim counts");
         };
         let event = |worker, token, number| Record::Event { worker, token: Token(token), number };
@@ -113,12 +189,51 @@ mod tests {
         };
         assert_eq!(free, Ownership::Free { last_lease: 9 });
         assert!(matches!(free.fold(&event(&a, 5, 2)), Transition::Illegal(_)), "after the release");
-        assert!(matches!(free.fold(&Record::Claim { worker: &b, sequence: 9 }), Transition::Illegal(_)));
+        assert!(matches!(free.fold(&Record::Claim { worker: &b, sequence: 9, granted: true }), Transition::Illegal(_)));
+    }
+
+    #[test]
+    fn a_claim_without_a_grant_changes_no_owner_and_owes_a_remedy() {
+        let (a, b) = (name("a"), name("b"));
+        let held = Ownership::claimed(a.clone(), Token(5));
+        for granted in [false, true] {
+            let Transition::Advance { next, effects } = held.fold(&Record::Claim { worker: &b, sequence: 7, granted })
+            else {
+                panic!("the fence has moved");
+            };
+            assert_eq!((next.lease(), next.last_lease(), effects), (5, 7, vec![Remedy::Reinstate]));
+            let event = Record::Event { worker: &a, token: Token(5), number: 1 };
+            assert!(matches!(next.fold(&event), Transition::Advance { .. }), "the owner goes on");
+            let event = Record::Event { worker: &b, token: Token(7), number: 1 };
+            assert!(matches!(next.fold(&event), Transition::Illegal(_)), "nobody else");
+            let word = Record::Reinstated { worker: &a, token: Token(5), sequence: 8 };
+            let Transition::Advance { next, effects } = next.fold(&word) else { panic!("counts") };
+            assert_eq!((next.lease(), next.last_lease(), effects), (5, 8, vec![]));
+        }
+        let free = Ownership::Free { last_lease: 3 };
+        let Transition::Advance { next, effects } =
+            free.fold(&Record::Claim { worker: &b, sequence: 4, granted: false })
+        else {
+            panic!("the fence has moved");
+        };
+        assert_eq!((next, effects), (Ownership::Free { last_lease: 4 }, vec![Remedy::Release]));
+    }
+
+    #[test]
+    fn a_record_that_names_another_owner_than_the_fold_knows_owes_a_remedy() {
+        let (a, b) = (name("a"), name("b"));
+        let held = Ownership::claimed(a, Token(5));
+        let Transition::Advance { next, effects } =
+            held.fold(&Record::Reinstated { worker: &b, token: Token(2), sequence: 9 })
+        else {
+            panic!("the fence has moved");
+        };
+        assert_eq!((next.lease(), next.last_lease(), effects), (5, 9, vec![Remedy::Reinstate]));
     }
 
     proptest! {
         #[test]
-        fn over_any_log_tokens_rise_and_no_event_counts_twice(records in prop::collection::vec((0..3u8, 0..2u8, 0..8u64, 0..4u64), 0..60)) {
+        fn over_any_log_tokens_rise_and_no_event_counts_twice(records in prop::collection::vec((0..5u8, 0..2u8, 0..8u64, 0..4u64), 0..60)) {
             let workers = [name("a"), name("b")];
             let mut state = Ownership::Free { last_lease: 0 };
             let mut seen = std::collections::HashSet::new();
@@ -127,8 +242,9 @@ mod tests {
                 let sequence = sequence as u64 + 1;
                 let worker = &workers[worker as usize];
                 let record = match kind {
-                    0 => Record::Claim { worker, sequence },
-                    1 => Record::Release { sequence },
+                    0 | 1 => Record::Claim { worker, sequence, granted: kind == 0 },
+                    2 => Record::Release { sequence },
+                    3 => Record::Reinstated { worker, token: Token(token), sequence },
                     _ => Record::Event { worker, token: Token(token), number },
                 };
                 let owner_before = state.clone();
@@ -137,6 +253,12 @@ mod tests {
                         let owned = matches!(&owner_before, Ownership::Held { worker: w, token: t, .. } if w == worker && *t == token);
                         prop_assert!(owned, "accepted from a stranger");
                         prop_assert!(seen.insert((token, number)), "accepted twice");
+                    }
+                    let ended = matches!(record, Record::Release { .. });
+                    if let (Ownership::Held { worker: was, .. }, false) = (&owner_before, ended) {
+                        let kept = matches!(&next, Ownership::Held { worker, .. } if worker == was)
+                            && next.lease() == owner_before.lease();
+                        prop_assert!(kept, "an owner lost its sector without a word of the manager");
                     }
                     prop_assert!(next.last_lease() >= highest);
                     highest = next.last_lease();

@@ -1,5 +1,6 @@
 //! The lease protocol as a model, explored exhaustively: two workers of one slot each, one manager, two sectors, with
-//! crashes, zombies, revokes on stale views, lost acknowledgements, and stale, duplicated and late messages.
+//! crashes, zombies, revokes on stale views, lost acknowledgements, claims without an offer, and stale, duplicated and late
+//! messages.
 //!
 //! Ownership is folded by the code that production runs ([`sealbus_schema::lease`]); the rest is the protocol of
 //! `nats/src/lease.rs`, `worker/src/driver` and `manager/src/fold.rs`, one action a step that others can come between.
@@ -20,8 +21,15 @@ use search::Finding;
 use world::{Planted, Rules, World};
 
 /// Two sectors compete for two slots while one thing goes wrong; one sector, while more does: so the search stays small.
-const RULES: Rules =
-    Rules { sectors: 2, crashes: 0, revokes: 1, orphans_are_revoked: true, reoffered: false, planted: None };
+const RULES: Rules = Rules {
+    sectors: 2,
+    crashes: 0,
+    revokes: 1,
+    forgeries: 0,
+    orphans_are_revoked: true,
+    reoffered: false,
+    planted: None,
+};
 
 fn finding(rules: Rules) -> Option<Finding> {
     let explored = search::explore(World::new(rules), &rules);
@@ -42,6 +50,27 @@ fn no_interleaving_breaks_the_protocol_and_each_leaves_a_way_to_the_end() {
             panic!("{finding}");
         }
     }
+}
+
+#[test]
+fn claims_that_follow_from_no_offer_take_no_sector_from_its_owner_and_stop_none() {
+    for (sectors, crashes, revokes, forgeries) in [(1, 1, 0, 1), (1, 0, 1, 1), (1, 0, 0, 2)] {
+        if let Some(finding) = finding(Rules { sectors, crashes, revokes, forgeries, ..RULES }) {
+            panic!("{finding}");
+        }
+    }
+}
+
+#[test]
+fn a_fold_that_takes_any_claim_is_noticed() {
+    let planted = Some(Planted::FoldGrantsAnyClaim);
+    caught(Rules { sectors: 1, revokes: 0, forgeries: 1, planted, ..RULES }, Invariant::ClaimsNeedAGrant);
+}
+
+#[test]
+fn a_sector_is_lost_where_nothing_follows_a_claim_without_a_grant() {
+    let planted = Some(Planted::NoRemedy);
+    caught(Rules { sectors: 1, revokes: 0, forgeries: 1, planted, ..RULES }, Invariant::NothingLost);
 }
 
 #[test]

@@ -29,7 +29,7 @@ mod work;
 use std::{sync::Arc, time::Duration};
 
 use sealbus_nats::{Bus, publish::Backoff};
-use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, WorkerName, message::Intent};
+use sealbus_schema::{ErrorClass, ErrorReport, message::Intent};
 use tracing::Instrument;
 
 use crate::{
@@ -48,7 +48,7 @@ use core::{
 };
 use life::Life;
 use orders::StandingOrders;
-use resume::Right;
+use resume::{Reinstated, Right};
 use wakeups::Wakeups;
 
 /// What all slots share.
@@ -112,8 +112,9 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
                 let span = sector_span(context, slot, &journal);
                 let resumed = resume::right_to(context, slot, &journal).instrument(span).await;
                 match resumed {
-                    Right::Ours => match identify::settle_with_sector(context, slot).await {
+                    Right::Ours(reinstated) => match identify::settle_with_sector(context, slot).await {
                         Ok(()) => {
+                            let journal = go_on(context, slot, journal, reinstated).await;
                             // What blocked the slot meanwhile is over; what blocks its sector, or is waited for, is not.
                             let Journal { intent, token, state, .. } = &journal;
                             context.board.hold(slot.index(), intent.sector, *token, state);
@@ -125,8 +126,6 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
                         leave(context, slot, journal, End::Fenced).await;
                         None
                     }
-                    Right::Anothers(owner) => refuse_anothers(context, slot, &owner).await,
-                    Right::OtherStream => refuse_other_stream(context, slot).await,
                 }
             }
             None => match identify::settle(context, slot).await {
@@ -141,19 +140,7 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
         let span = sector_span(context, slot, &journal);
         let arrivals = resume::arrivals(context, &journal).await;
         let (end, journal) = Life::new(Arc::clone(context), slot, journal, arrivals).run().instrument(span).await;
-        match end {
-            End::Over => leave(context, slot, journal, End::Over).await,
-            End::Fenced => match resume::right_after_fence(context, &journal).await {
-                Right::OtherStream => refuse_other_stream(context, slot).await,
-                Right::Anothers(owner) => refuse_anothers(context, slot, &owner).await,
-                Right::Gone => leave(context, slot, journal, End::Fenced).await,
-                Right::Ours => {
-                    tracing::error!(slot = slot.name(), "the server refuses what the lease allows; trying again");
-                    tokio::time::sleep(context.config.recover_interval).await;
-                    found = Some(journal);
-                }
-            },
-        }
+        leave(context, slot, journal, end).await;
     }
 }
 
@@ -189,29 +176,14 @@ async fn leave(context: &Context, slot: &Slot, journal: Journal, end: End) {
     }
 }
 
-/// Goes no further with a slot whose sector is another worker's under the very token that the journal has.
-async fn refuse_anothers(context: &Context, slot: &Slot, owner: &WorkerName) -> ! {
-    let error = identify::of_another(slot, owner, &context.config.name);
-    tracing::error!(slot = slot.name(), "slot blocked: {error}");
-    let report = ErrorReport::from_error(ErrorClass::Crit, error.code.error_code(), &error);
-    context.board.block(slot.index(), context.named(slot, report));
-    std::future::pending().await
-}
-
-/// Goes no further with a slot whose token is of another stream.
-async fn refuse_other_stream(context: &Context, slot: &Slot) -> ! {
-    let message = format!(
-        "the stream {} does not have the lease with which slot {} took its sector: it was made anew since, or is an older \
-         copy. Restore the stream and restart the worker, or give the sector up: `sealbus-manager slots release {} {}`",
-        sealbus_nats::topology::SECTORS,
-        slot.name(),
-        context.config.name,
-        slot.name(),
-    );
-    tracing::error!(slot = slot.name(), "{message}");
-    let report = ErrorReport::new(ErrorClass::Crit, ErrorCode::QUEUE_REPLACED, message);
-    context.board.block(slot.index(), context.named(slot, report));
-    std::future::pending().await
+/// The journal with which a slot goes on: the same, unless the log is another one.
+async fn go_on(context: &Context, slot: &Slot, mut journal: Journal, reinstated: Option<Reinstated>) -> Journal {
+    let Some(Reinstated { stream, known }) = reinstated else { return journal };
+    journal.go_on_in(stream, known);
+    let (written, path) = (journal.clone(), slot.journal());
+    insist(context, slot, "write the journal", move || written.store(&path)).await;
+    tracing::info!(sector = %journal.intent.sector, known, "the sector goes on in another stream");
+    journal
 }
 
 /// Repeats a file operation on a slot until it succeeds; while it does not, the slot is shown as blocked.

@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sealbus_nats::publish::Secret;
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Token,
     identity::KnownStore,
@@ -53,6 +54,13 @@ pub struct Journal {
     /// The serial of the last order to resubmit that was carried out, 0 if none was.
     #[serde(default)]
     pub resubmitted: u32,
+    /// The stream in which the sector goes on, if that of the token was lost: the manager has said so, and knows what this
+    /// journal told before.
+    #[serde(default)]
+    pub goes_on_in: Option<String>,
+    /// What nobody else knows, and what the ids of this journal's events follow from; zeros in an old journal.
+    #[serde(default)]
+    pub secret: Secret,
 }
 
 /// Why a journal cannot be read.
@@ -125,7 +133,19 @@ impl Journal {
             pending: Vec::new(),
             stores: Vec::new(),
             resubmitted: 0,
+            goes_on_in: None,
+            secret: Secret::default(),
         }
+    }
+
+    /// Goes on in another stream. The manager knows the events up to a number: what it does not know, and the journal has no
+    /// more, is told again.
+    pub fn go_on_in(&mut self, stream: String, known: u64) {
+        if known + 1 < self.next_event && self.pending.is_empty() {
+            let (state, events) = self.state.told_again();
+            self.advance(state, events);
+        }
+        self.goes_on_in = Some(stream);
     }
 
     /// Takes a new state, and the events that must be reported for it.

@@ -56,6 +56,7 @@ heartbeat_secs = 1
 [nats]
 url = "{nats}"
 nkey_seed_file = "{worker_key}"
+api_prefix = "SEALBUS.API"
 
 [store]
 name = "main"

@@ -60,8 +60,11 @@ pub fn print(cluster: &Cluster, active: &[OnChain]) -> anyhow::Result<()> {
             outln!("  phase      {phase:<11} {seconds:>8.3} s  on {processor}");
         }
     }
-    let nats =
-        format!("nats --server {} --nkey {}", cluster.nats_url(), cluster.nkey_file(Identity::Operator).display());
+    let nats = format!(
+        "nats --js-api-prefix SEALBUS.API --server {} --nkey {}",
+        cluster.nats_url(),
+        cluster.nkey_file(Identity::Operator).display()
+    );
     let manager = own_binary("sealbus-manager")?.display().to_string();
     outln!();
     outln!(
@@ -69,7 +72,7 @@ pub fn print(cluster: &Cluster, active: &[OnChain]) -> anyhow::Result<()> {
     );
     outln!("  {nats} stream subjects SEAL_SECTORS");
     outln!("  {nats} consumer report SEAL_INTENTS");
-    outln!("  {nats} stream view SEAL_SECTORS --translate '{manager} decode'");
+    outln!("  {nats} stream get SEAL_SECTORS 1 --translate '{manager} decode'");
     outln!("To look at the records:");
     let config = cluster.manager_config();
     outln!("  {manager} sectors list --config {}", config.display());

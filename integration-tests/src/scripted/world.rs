@@ -307,6 +307,7 @@ impl World {
             nkey_seed_file: Some(cluster::seed_file(&self.root, Identity::Manager)),
             credentials_file: None,
             ca_file: None,
+            api_prefix: None,
         };
         self.runtime.block_on(async {
             let bus = connection.connect("manager").await?;

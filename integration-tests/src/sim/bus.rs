@@ -67,6 +67,8 @@ pub struct Bus {
     /// The work queue.
     pub queue: Vec<Queued>,
     leases: HashMap<SectorId, Lease>,
+    /// The manager's last lease records.
+    words: HashMap<SectorId, Lease>,
     events: HashMap<(SectorId, WorkerName), Event>,
     facts: HashMap<(SectorId, WorkerName, FactKind), Fact>,
     ids: HashMap<MessageId, (u64, u64)>,
@@ -104,6 +106,9 @@ impl Bus {
         match &out.record {
             Record::Lease { owner, record, .. } => {
                 let lease = Lease { sequence, owner: owner.clone(), record: record.clone() };
+                if owner.is_none() {
+                    self.words.insert(sector, lease.clone());
+                }
                 self.leases.insert(sector, lease);
             }
             Record::Event { worker, event, .. } => {
@@ -146,6 +151,11 @@ impl Bus {
     /// A sector's last lease record.
     pub fn last_lease(&self, sector: SectorId) -> Option<&Lease> {
         self.leases.get(&sector)
+    }
+
+    /// The manager's last lease record of a sector.
+    pub fn last_word(&self, sector: SectorId) -> Option<&Lease> {
+        self.words.get(&sector)
     }
 
     /// A worker's last event about a sector.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use sealbus_nats::log::Record;
 use sealbus_schema::{
     ErrorCode, Invariant, SectorId, WorkerName,
-    message::{EventBody, Intent},
+    message::{EventBody, Intent, LeaseRecord},
     seal::manager::State,
 };
 use sealbus_worker::journal::Journal;
@@ -23,6 +23,8 @@ pub struct Checks {
     pub journaled: HashMap<(WorkerName, u64), u64>,
     /// What was stored under each number of each token.
     bodies: HashMap<(SectorId, u64, u64), EventBody>,
+    /// Which claims were granted.
+    pub granted: HashSet<u64>,
     /// Which records took effect.
     pub folded: HashSet<u64>,
     /// Whose events counted under a token.
@@ -49,7 +51,10 @@ impl World {
     pub fn check_stored(&mut self, record: &Record) {
         let Record::Event { sector, worker, event } = record else { return };
         let (sector, token, number) = (*sector, event.token.0, event.number);
-        let lease = self.bus.last_lease(sector).map_or(0, |lease| lease.sequence);
+        let lease = self.bus.last_lease(sector).map_or(0, |lease| match &lease.record {
+            LeaseRecord::Reinstate { token, .. } if lease.owner.is_none() => token.0,
+            _ => lease.sequence,
+        });
         // A mistake of the fold shows only behind a worker that does not fence itself.
         if lease != token && self.options.bug != Some(Bug::FoldWithoutOwner) {
             let what = format!("{worker} writes about {sector} under {token} while the lease is {lease}");
@@ -75,11 +80,14 @@ impl World {
     /// An intent comes to the queue.
     pub fn check_offer(&mut self, intent: &Intent) {
         let after = intent.lease_sequence;
-        let ends_a_lease = after == 0
-            || self.bus.log.get(after as usize - 1).is_some_and(
-                |entry| matches!(&entry.record, Record::Lease { sector, owner: None, .. } if *sector == intent.sector),
-            );
-        if !ends_a_lease || after > self.db.last_sequence {
+        let leaves_it_free = after == 0
+            || self.bus.log.get(after as usize - 1).is_some_and(|entry| match &entry.record {
+                Record::Lease { record: LeaseRecord::Reinstate { .. }, owner: None, .. } => false,
+                // A claim that did not count leaves a sector free that was.
+                Record::Lease { sector, .. } => *sector == intent.sector && !self.checks.granted.contains(&after),
+                _ => false,
+            });
+        if !leaves_it_free || after > self.db.last_sequence {
             let what = format!("an intent for {} after record {after}", intent.sector);
             self.break_invariant(Invariant::IntentsComeFromTheFold, || what);
         }

@@ -58,9 +58,20 @@ pub enum Incident {
     Order { sector: usize },
     /// A person takes a sector from its owner.
     Revoke { sector: usize },
+    /// Somebody who was offered nothing claims a sector.
+    Forge { sector: usize },
 }
 
 impl Faults {
+    /// Adds claims of somebody who keeps no protocol, in every second world.
+    pub fn forge(&mut self, rng: &mut Rng, sectors: usize) {
+        let count = if rng.chance(500_000) { rng.range(1, 6) } else { 0 };
+        for _ in 0..count {
+            let at = rng.range(0, self.end);
+            self.incidents.push((at, Incident::Forge { sector: rng.range(0, sectors as u64 - 1) as usize }));
+        }
+    }
+
     /// Draws a world's faults.
     pub fn draw(rng: &mut Rng, workers: usize, sectors: usize) -> Faults {
         let end = rng.range(30, 70) * MINUTE;

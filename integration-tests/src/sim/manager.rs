@@ -1,11 +1,11 @@
 //! A simulated manager: its fold and its outbox, each a row of steps that a crash can come between.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 use sealbus_manager::{
     fold,
     life::{self, intent_of},
-    outbox::{Treatment, treat},
+    outbox::{Refused, Treatment, refused, treat},
     store::{Outcome, Outgoing, Sector, Verdict},
 };
 use sealbus_nats::{
@@ -54,6 +54,10 @@ pub struct Manager {
 struct Outbox {
     /// The row that is being published, or an intent that is offered again.
     sending: Option<(u64, Option<i64>)>,
+    /// What it expects, if that is not the lease that it names.
+    behind: Option<u64>,
+    /// Sectors whose rows wait for the fold.
+    waiting: BTreeSet<SectorId>,
     /// Behind which row to go on.
     after: i64,
     reoffer: Vec<Intent>,
@@ -216,8 +220,10 @@ impl World {
             let (Record::Lease { sector, .. } | Record::Event { sector, .. }) = &entry.record else { continue };
             let Some(sector) = self.db.sectors.get(sector).cloned() else { continue };
             let entry = planted(bug, &sector, entry);
+            let before = sector.ownership.clone();
             let outcome = fold::decide(sector, &entry, self.policy);
             self.check_fold(&entry, &outcome);
+            self.check_owner(&entry, &before, &outcome.sector.ownership);
             self.store(m, outcome);
         }
         // A batch that was asked for twice brings nothing new.
@@ -260,16 +266,21 @@ impl World {
     fn drain(&mut self, m: usize) {
         if self.managers[m].outbox.sending.is_none() {
             self.managers[m].outbox.after = 0;
+            self.managers[m].outbox.waiting.clear();
             self.drain_on(m);
         }
     }
 
     fn drain_on(&mut self, m: usize) {
         let after = self.managers[m].outbox.after;
-        let row = self.db.outbox.range(after + 1..).next().map(|(row, (sector, out))| (*row, *sector, out.clone()));
+        let waiting = &self.managers[m].outbox.waiting;
+        let stays = |sector: &SectorId, out: &Outgoing| named_lease(out).is_some() && waiting.contains(sector);
+        let row = self.db.outbox.range(after + 1..).find(|(_, (sector, out))| !stays(sector, out));
+        let row = row.map(|(row, (sector, out))| (*row, *sector, out.clone()));
+        self.managers[m].outbox.behind = None;
         let (row, request) = match row {
             Some((row, sector, outgoing)) => {
-                let request = self.request_of(row, sector, outgoing);
+                let request = self.request_of(row, sector, outgoing, None);
                 (Some(row), request)
             }
             None => match self.managers[m].outbox.reoffer.pop() {
@@ -283,16 +294,21 @@ impl World {
         outbox.after = row.unwrap_or(after);
     }
 
-    fn request_of(&self, row: i64, sector: SectorId, outgoing: Outgoing) -> Request {
+    fn request_of(&self, row: i64, sector: SectorId, outgoing: Outgoing, behind: Option<u64>) -> Request {
         let (id, fence, record) = match outgoing {
             Outgoing::Intent(intent) => return Request::Offer(intent),
             Outgoing::Purge { .. } => return Request::Purge(sector),
             Outgoing::Fact { worker, token, fact } => {
-                ((3, sector, token.0, row as u64, 0), token.0, Record::Fact { sector, worker, fact })
+                let fence = behind.unwrap_or(token.0);
+                ((3, sector, token.0, row as u64, 0), fence, Record::Fact { sector, worker, fact })
             }
             Outgoing::Release { lease_sequence, reason } => {
                 let record = LeaseRecord::Release { reason };
-                ((4, sector, lease_sequence, 0, 0), lease_sequence, Record::Lease { sector, owner: None, record })
+                let fence = behind.unwrap_or(lease_sequence);
+                ((4, sector, fence, 0, 0), fence, Record::Lease { sector, owner: None, record })
+            }
+            Outgoing::Reinstate { after, record } => {
+                ((6, sector, after, 0, 0), after, Record::Lease { sector, owner: None, record })
             }
         };
         Request::Publish(Box::new(Publish { id, fence: Some(fence), record }))
@@ -311,6 +327,11 @@ impl World {
             Reply::Timeout => Err(PublishError::Unknown { subject, source: "no answer".into() }),
             _ => Ok(()),
         };
+        if let (Err(PublishError::Fenced { .. }), Some(row)) = (&outcome, row)
+            && self.was_fenced(m, row)
+        {
+            return;
+        }
         let treatment = match treat(&outcome) {
             Treatment::Stop if self.options.bug == Some(Bug::ForgetRow) => Treatment::Remove,
             treatment => treatment,
@@ -320,12 +341,48 @@ impl World {
                 let delay = self.rng.range(1, 20);
                 self.manager_in(m, delay, Task::Remove(row));
             }
-            (Treatment::Remove, None) | (Treatment::Keep, _) => self.drain_on(m),
+            (Treatment::Remove, None) | (Treatment::Keep | Treatment::Wait, _) => self.drain_on(m),
             (Treatment::Stop, _) => {
                 self.managers[m].outbox.reoffer.clear();
                 self.managers[m].outbox.due = true;
                 self.manager_in(m, 1_000, Task::Outbox);
             }
+        }
+    }
+
+    /// A row was refused by its fence. Whether it is dealt with: published behind another one, or left to wait.
+    fn was_fenced(&mut self, m: usize, row: i64) -> bool {
+        let Some((sector, outgoing)) = self.db.outbox.get(&row).cloned() else { return false };
+        let Some(lease) = named_lease(&outgoing) else { return false };
+        let tried = self.managers[m].outbox.behind.unwrap_or(lease);
+        let ownership = self.db.sectors.get(&sector).map(|sector| &sector.ownership);
+        match refused(lease, tried, ownership) {
+            Refused::Over => return false,
+            Refused::Behind(fence) => {
+                let request = self.request_of(row, sector, outgoing, Some(fence));
+                let tag = self.request(Client::Outbox(m), request);
+                let outbox = &mut self.managers[m].outbox;
+                (outbox.sending, outbox.behind) = (Some((tag, Some(row))), Some(fence));
+            }
+            Refused::NotFolded => {
+                self.managers[m].outbox.waiting.insert(sector);
+                self.managers[m].outbox.due = true;
+                self.manager_in(m, 1_000, Task::Outbox);
+                self.drain_on(m);
+            }
+        }
+        true
+    }
+
+    /// Ownership changes by a grant or by the manager's word.
+    fn check_owner(&mut self, entry: &Entry, before: &Ownership, after: &Ownership) {
+        let claims = matches!(&entry.record, Record::Lease { owner: Some(_), .. });
+        if claims && after.lease() == entry.sequence && matches!(after, Ownership::Held { .. }) {
+            self.checks.granted.insert(entry.sequence);
+        }
+        if claims && matches!(before, Ownership::Held { .. }) && before.lease() != after.lease() {
+            let what = format!("{before:?} became {after:?} by {:?}", entry.record);
+            self.break_invariant(Invariant::ClaimsNeedAGrant, || what);
         }
     }
 
@@ -371,6 +428,15 @@ impl World {
         let happening = sealbus_manager::store::Happening::of_manager(kind, detail);
         let outcome = life::decide(sector, input, happening, self.policy);
         self.store(m, outcome);
+    }
+}
+
+/// The lease that something to be published names, if it is fenced by one that may move.
+fn named_lease(outgoing: &Outgoing) -> Option<u64> {
+    match outgoing {
+        Outgoing::Fact { token, .. } => Some(token.0),
+        Outgoing::Release { lease_sequence, .. } => Some(*lease_sequence),
+        Outgoing::Intent(_) | Outgoing::Reinstate { .. } | Outgoing::Purge { .. } => None,
     }
 }
 

@@ -53,6 +53,10 @@ impl World {
                 let id = self.sectors[sector];
                 self.order(id);
             }
+            Incident::Forge { sector } => {
+                let id = self.sectors[sector];
+                self.forge_claim(id);
+            }
             Incident::Revoke { sector } => {
                 let id = self.sectors[sector];
                 self.revoke(id, "a person wants it elsewhere");
@@ -133,7 +137,7 @@ impl World {
             return;
         }
         self.trace(|| format!("{id} is to be taken back: {reason}"));
-        let lease_sequence = self.db.sectors[&id].ownership.last_lease();
+        let lease_sequence = self.db.sectors[&id].ownership.lease();
         self.db.add_to_outbox(id, Outgoing::Release { lease_sequence, reason: reason.to_owned() });
         if self.options.bug == Some(Bug::IntentBesideFold) {
             let mut intent = life::intent_of(&self.db.sectors[&id]);

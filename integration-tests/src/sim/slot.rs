@@ -8,6 +8,7 @@ use sealbus_nats::{
 };
 use sealbus_schema::{
     Invariant, Token,
+    lease::{Standing, standing},
     message::{Event as SectorEvent, Fact, Intent, LeaseRecord},
     seal::worker::RetryPolicy,
 };
@@ -20,8 +21,7 @@ use sealbus_worker::{
             leave::{self, LeaveStep},
         },
         expiry::Arrivals,
-        facts::{News, has_moved},
-        resume::Right,
+        facts::News,
     },
     journal::Journal,
 };
@@ -91,6 +91,8 @@ pub struct Living {
     watches: u64,
     rung: bool,
     publishing: Option<SectorEvent>,
+    /// What its events must expect, if not its token.
+    fence: Option<u64>,
 }
 
 /// What the bus was asked for.
@@ -101,6 +103,7 @@ pub enum Purpose {
     Accept,
     Resume,
     Report,
+    Standing,
     Read(u64),
 }
 
@@ -242,8 +245,17 @@ impl World {
         self.check_life(w, s, &journal, resumed);
         let mut core = Core::new(journal, Arrivals::default(), RetryPolicy { max_retries: 3 }, Place::default());
         let todo = core.start().into();
-        let living =
-            Living { core, todo, inbox: Vec::new(), work: 0, watch: None, watches: 0, rung: false, publishing: None };
+        let living = Living {
+            core,
+            todo,
+            inbox: Vec::new(),
+            work: 0,
+            watch: None,
+            watches: 0,
+            rung: false,
+            publishing: None,
+            fence: None,
+        };
         self.set_slot(w, s, SlotState::Living(Box::new(living)));
         self.go(w, s, 1);
     }
@@ -331,7 +343,7 @@ impl World {
         let Some(event) = living.publishing.clone() else { return };
         let sector = living.core.journal().intent.sector;
         let id = (2, sector, event.token.0, event.number, 0);
-        let fence = fenced.then_some(event.token.0);
+        let fence = fenced.then_some(living.fence.unwrap_or(event.token.0));
         let record = Record::Event { sector, worker: worker.name.clone(), event };
         self.ask(w, s, Purpose::Report, Request::Publish(Box::new(Publish { id, fence, record })));
     }
@@ -397,7 +409,7 @@ impl World {
                 self.ask(w, s, Purpose::ClaimLease, Request::Lease(sector, name));
             }
             (Purpose::Claim, _) => self.send_claim(w, s),
-            (Purpose::ClaimLease, Reply::Lease(lease, event)) => {
+            (Purpose::ClaimLease, Reply::Lease { lease, event, .. }) => {
                 let event = event.filter(|_| self.options.bug != Some(Bug::ReuseToken));
                 let SlotState::Claiming(claiming) = &self.workers[w].slots[s].state else { return };
                 let outcome = refused_claim(&claiming.intent, &name, lease.as_ref(), event.as_ref());
@@ -411,12 +423,17 @@ impl World {
                 self.go(w, s, 1);
             }
             (Purpose::Accept, _) => self.go(w, s, 1),
-            (Purpose::Resume, Reply::Lease(lease, _)) => {
+            (Purpose::Resume, Reply::Lease { lease, word, .. }) => {
                 let SlotState::Resuming(journal) = &self.workers[w].slots[s].state else { return };
                 let journal = (**journal).clone();
-                match leave::right(&journal, &name, lease.as_ref(), None) {
-                    Right::Ours => self.begin_life(w, s, journal, true),
-                    Right::Gone | Right::Anothers(_) | Right::OtherStream => self.leave(w, s, journal, End::Fenced),
+                match standing(&leave::right(&journal, &name, None), lease.as_ref(), word.as_ref()) {
+                    Standing::Ours { .. } => self.begin_life(w, s, journal, true),
+                    Standing::Gone => self.leave(w, s, journal, End::Fenced),
+                    Standing::Open { .. } | Standing::Anothers { .. } => {
+                        // Lost on the way now and then, so that it is asked again a little later.
+                        let sector = journal.intent.sector;
+                        self.ask(w, s, Purpose::Resume, Request::Lease(sector, name));
+                    }
                 }
             }
             (Purpose::Resume, _) => {
@@ -431,17 +448,36 @@ impl World {
                 }
                 self.go(w, s, 1);
             }
-            (Purpose::Report, Reply::Published(_)) => self.push_inbox(w, s, 0, Happened::Refused),
+            (Purpose::Report, Reply::Published(_)) | (Purpose::Standing, Reply::Timeout) => {
+                let SlotState::Living(living) = &self.workers[w].slots[s].state else { return };
+                let sector = living.core.journal().intent.sector;
+                self.ask(w, s, Purpose::Standing, Request::Lease(sector, name));
+            }
+            (Purpose::Standing, Reply::Lease { lease, word, .. }) => {
+                let SlotState::Living(living) = &mut self.workers[w].slots[s].state else { return };
+                let (journal, sector) = (living.core.journal(), living.core.journal().intent.sector);
+                match standing(&leave::right(journal, &name, None), lease.as_ref(), word.as_ref()) {
+                    Standing::Ours { fence, .. } => {
+                        living.fence = Some(fence);
+                        self.send_event(w, s);
+                    }
+                    Standing::Open { .. } | Standing::Anothers { .. } => {
+                        self.ask(w, s, Purpose::Standing, Request::Lease(sector, name))
+                    }
+                    Standing::Gone => self.push_inbox(w, s, 0, Happened::Refused),
+                }
+            }
             (Purpose::Report, _) => self.send_event(w, s),
-            (Purpose::Read(watch), Reply::Read { facts, lease }) => {
+            (Purpose::Read(watch), Reply::Read { facts, lease, word }) => {
                 let SlotState::Living(living) = &self.workers[w].slots[s].state else { return };
                 let Journal { token, resubmitted, .. } = living.core.journal();
                 let facts = facts.into_iter().filter(|fact| fact.counts_for(*token, *resubmitted)).collect();
-                let lease_moved = has_moved(lease.as_ref(), *token);
-                self.push_inbox(w, s, watch, Happened::News(News { facts, lease_moved }));
+                let right = leave::right(living.core.journal(), &name, None);
+                let lease_moved = standing(&right, lease.as_ref(), word.as_ref()) == Standing::Gone;
+                self.push_inbox(w, s, watch, Happened::News(News { facts, lease_moved, reinstated: None }));
             }
             (Purpose::Read(watch), _) => self.push_inbox(w, s, watch, Happened::News(News::default())),
-            (Purpose::ClaimLease, _) => {}
+            (Purpose::ClaimLease | Purpose::Standing, _) => {}
         }
     }
 
@@ -504,7 +540,7 @@ impl World {
 /// What happened, in a few words.
 fn told(happened: &Happened) -> String {
     match happened {
-        Happened::News(News { facts, lease_moved }) => {
+        Happened::News(News { facts, lease_moved, .. }) => {
             let kinds: Vec<_> = facts.iter().filter_map(Fact::kind).map(|kind| kind.name()).collect();
             format!("reads {}{}", kinds.join(", "), if *lease_moved { "; the lease has moved" } else { "" })
         }

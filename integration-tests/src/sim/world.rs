@@ -12,7 +12,7 @@ use sealbus_nats::{
 };
 use sealbus_schema::{
     Invariant, MinerId, SectorId, SectorNumber, WorkerName,
-    message::{Event as SectorEvent, Fact, FactKind, Intent},
+    message::{Event as SectorEvent, Fact, FactKind, Intent, LeaseRecord},
     seal::manager::AttemptPolicy,
 };
 use sealbus_worker::driver::core::Happened;
@@ -33,6 +33,9 @@ use super::{
 const PATIENCE: u64 = 24 * 60 * MINUTE;
 /// A world that does not come to rest by itself is a fault of the simulation.
 const MAX_EVENTS: u64 = 3_000_000;
+
+/// What makes the numbers for forged claims others than those of the world.
+const FORGERIES: u64 = 0xf0_46ed;
 
 /// What one world is asked to be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,10 +89,15 @@ pub enum Request {
 pub enum Reply {
     Published(Answer),
     Done,
-    Lease(Option<Lease>, Option<SectorEvent>),
+    Lease {
+        lease: Option<Lease>,
+        word: Option<Lease>,
+        event: Option<SectorEvent>,
+    },
     Read {
         facts: Vec<Fact>,
         lease: Option<Lease>,
+        word: Option<Lease>,
     },
     Log(Vec<Entry>),
     /// Nothing came in time.
@@ -155,7 +163,9 @@ impl World {
         let mut rng = Rng::new(seed);
         let (workers, sectors) = (rng.range(1, 3) as usize, rng.range(1, 3) as usize);
         let epoch_millis = if rng.chance(150_000) { 1_000 } else { 30_000 };
-        let faults = Faults::draw(&mut rng, workers, sectors);
+        let mut faults = Faults::draw(&mut rng, workers, sectors);
+        // From numbers of their own, so that a seed's world is the same without them.
+        faults.forge(&mut Rng::new(seed ^ FORGERIES), sectors);
         let miner = MinerId(1000);
         let id = |number| SectorId { miner, number: SectorNumber(number as u64) };
         let mut world = World {
@@ -312,8 +322,8 @@ impl World {
             }
             Request::Lease(sector, worker) => {
                 self.checks.asked.insert((worker.clone(), sector), self.now);
-                let lease = self.bus.last_lease(sector).cloned();
-                Reply::Lease(lease, self.bus.last_event(sector, &worker).cloned())
+                let (lease, word) = (self.bus.last_lease(sector).cloned(), self.bus.last_word(sector).cloned());
+                Reply::Lease { lease, word, event: self.bus.last_event(sector, &worker).cloned() }
             }
             Request::Read { sector, worker, kinds, facts: None } => {
                 // Facts and lease are read one after the other; anything may happen in between.
@@ -324,7 +334,8 @@ impl World {
                 return self.schedule(delay, Event::ToServer { client, tag, request });
             }
             Request::Read { sector, facts: Some(facts), .. } => {
-                Reply::Read { facts, lease: self.bus.last_lease(sector).cloned() }
+                let (lease, word) = (self.bus.last_lease(sector).cloned(), self.bus.last_word(sector).cloned());
+                Reply::Read { facts, lease, word }
             }
             Request::Log { after } => {
                 let most = self.rng.range(1, 20) as usize;
@@ -338,6 +349,15 @@ impl World {
         if !self.is_cut(client) && !self.faulty(self.faults.loss) {
             let delay = self.latency();
             self.schedule(delay, Event::ToClient { client, tag, reply });
+        }
+    }
+
+    /// Somebody claims a sector that was not offered to it, and expects nothing.
+    pub fn forge_claim(&mut self, sector: SectorId) {
+        if let Ok(owner) = "stranger".parse() {
+            let record = Record::Lease { sector, owner: Some(owner), record: LeaseRecord::Unknown };
+            let id = (5, sector, self.now, self.bus.log.len() as u64, 0);
+            self.publish(Publish { id, fence: None, record });
         }
     }
 

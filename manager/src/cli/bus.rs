@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use sealbus_schema::lease::Ownership;
 use serde_json::json;
 
 use super::{
@@ -17,7 +16,8 @@ use super::{
 use crate::{
     commands::{self, Command, Person},
     drive::attempt_policy,
-    store::{AuditEntry, Happening, Outcome, Sector, Store, Verdict},
+    life,
+    store::{AuditEntry, Happening, Outcome, Sector, Store},
 };
 
 /// The verbs.
@@ -64,10 +64,9 @@ impl Recover {
         if bus.sectors_identity().await.is_ok_and(|found| found.as_str() == known) {
             return self.nothing_to_do();
         }
-        let sectors = store.live_sectors().await?;
+        let sectors = store.sectors_to_recover().await?;
         let person = self.by.person();
         err!("{}", preview(&sectors, |sector| after_loss(sector, &person, policy)));
-        errln!("What workers have in their slots is not used: free each slot that blocks with QUEUE_REPLACED.");
         if self.dry_run && self.json {
             return print_json(&json!({ "recovered": false, "old": known, "sectors": sectors.len() }));
         }
@@ -85,15 +84,13 @@ impl Recover {
         let why = format!("the queue was lost; recovered by {}", person.name);
         let detail = json!({ "why": person.why, "old": known, "new": found.as_str() });
         let ids = sectors.iter().map(|sector| sector.id).collect();
-        let outcomes = tx.sectors(&ids).await?.into_iter().map(|mut sector| {
-            sector.ownership = Ownership::Free { last_lease: 0 };
-            sector.leased_at = None;
-            sector.issues = 0;
+        let outcomes = tx.sectors(&ids).await?.into_iter().map(|sector| {
             let happening =
                 Happening { actor: person.name.clone(), ..Happening::of_manager("queue_recovered", detail.clone()) };
-            Outcome { history: vec![(happening, Verdict::Noted)], ..Outcome::unchanged(sector) }
+            life::recovered(sector, &known, &why, happening)
         });
         let outcomes: Vec<Outcome> = outcomes.collect();
+        let held = outcomes.iter().filter(|outcome| life::goes_on(&outcome.sector)).count();
         let count = outcomes.len();
         tx.restart_fold(found.as_str(), outcomes, &why).await?;
         let detail = json!({ "old": known, "new": found.as_str(), "sectors": count });
@@ -101,9 +98,15 @@ impl Recover {
         tx.add_audit(&entry).await?;
         tx.commit().await?;
         if self.json {
-            return print_json(&json!({ "recovered": true, "old": known, "new": found.as_str(), "sectors": count }));
+            return print_json(
+                &json!({ "recovered": true, "old": known, "new": found.as_str(), "sectors": count, "held": held }),
+            );
         }
-        outln!("recovered: {count} unfinished sector(s) are offered again as soon as the manager runs; start it now");
+        outln!(
+            "recovered: as soon as the manager runs, {held} sector(s) go on in their slots and {} are offered again or are at \
+             their end; start it now",
+            count - held
+        );
         Ok(())
     }
 
@@ -123,6 +126,9 @@ async fn fold_state(store: &Store) -> anyhow::Result<Option<String>> {
 
 /// What the loss of its lease means for a sector, in words.
 fn after_loss(sector: &Sector, person: &Person, policy: sealbus_schema::seal::manager::AttemptPolicy) -> String {
+    if life::goes_on(sector) {
+        return "goes on in the slot of its worker".to_owned();
+    }
     let command = Command::SlotReleased { slot: String::new() };
     match commands::carry_out(sector.clone(), &command, person, policy) {
         Ok(outcome) => will(&command, &outcome, policy),

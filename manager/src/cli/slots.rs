@@ -106,12 +106,15 @@ impl Release {
         }
 
         let mut tx = store.begin().await?;
-        let (id, is_new) = tx.order_release(&self.worker, &self.slot).await?;
+        let slot =
+            fleet.worker(&self.worker).and_then(|seen| seen.heartbeat.slots.iter().find(|slot| slot.path == self.slot));
+        let carried_out = slot.map_or(0, |slot| slot.released);
+        let (id, is_new) = tx.order_release_after(&self.worker, &self.slot, carried_out).await?;
         let mut revoked: Vec<SectorId> = Vec::new();
         for sector in &content.sectors {
             // As it stands now. One that has moved on meanwhile is not the one that lay there.
             let Some(now) = tx.sector(sector.id).await? else { continue };
-            if now.ownership.last_lease() != sector.ownership.last_lease() {
+            if now.ownership.lease() != sector.ownership.lease() {
                 continue;
             }
             if let Ok(outcome) = commands::carry_out(now, &command, &person, policy) {

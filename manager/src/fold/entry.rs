@@ -3,9 +3,9 @@
 use sealbus_nats::log::{Entry, Record};
 use sealbus_schema::{
     SectorId, Transition, WorkerName,
-    lease::{Ownership, Record as LeaseFold},
+    lease::{Ownership, Record as LeaseFold, Remedy},
     message::{Event, EventBody, LeaseRecord},
-    seal::manager::{AttemptPolicy, Input},
+    seal::manager::{AttemptPolicy, Input, State},
 };
 use serde_json::json;
 
@@ -20,6 +20,14 @@ pub(super) fn sector_of(record: &Record) -> Option<SectorId> {
         Record::Lease { sector, .. } | Record::Event { sector, .. } => Some(*sector),
         // Our own answers: what they say was stored when they were decided.
         Record::Fact { .. } | Record::Unreadable { .. } => None,
+    }
+}
+
+/// The sector and the sequence of a lease record.
+pub(super) fn lease_of(entry: &Entry) -> Option<(SectorId, u64)> {
+    match &entry.record {
+        Record::Lease { sector, .. } => Some((*sector, entry.sequence)),
+        _ => None,
     }
 }
 
@@ -40,12 +48,14 @@ fn lease(
     policy: AttemptPolicy,
 ) -> Outcome {
     let sequence = entry.sequence;
-    let offered = is_offer_of(&sector, record);
-    let fold = match owner {
-        Some(worker) => LeaseFold::Claim { worker, sequence },
-        None => LeaseFold::Release { sequence },
+    let fold = match (owner, record) {
+        (Some(worker), _) => LeaseFold::Claim { worker, sequence, granted: is_granted(&sector, record) },
+        (None, LeaseRecord::Reinstate { worker, token, .. }) => {
+            LeaseFold::Reinstated { worker, token: *token, sequence }
+        }
+        (None, _) => LeaseFold::Release { sequence },
     };
-    let Transition::Advance { next, .. } = sector.ownership.fold(&fold) else {
+    let Transition::Advance { next, effects } = sector.ownership.fold(&fold) else {
         tracing::error!(sector = %sector.id, sequence, "a lease record that cannot follow the last one");
         let holder = match &sector.ownership {
             Ownership::Held { worker, .. } => worker.as_str(),
@@ -54,45 +64,81 @@ fn lease(
         let happening = happening(entry, holder, None, "lease", json!(record).to_string());
         return Outcome { history: vec![(happening, Verdict::Illegal)], ..Outcome::unchanged(sector) };
     };
+    let was_free = matches!(sector.ownership, Ownership::Free { .. });
     sector.ownership = next;
-    sector.leased_at = Some(time_text(entry.time));
     let (actor, kind, detail) = match record {
         LeaseRecord::Claim { host, .. } => (owner, "claimed", json!({ "host": host })),
         LeaseRecord::Release { reason } => (None, "released", json!({ "reason": reason })),
+        LeaseRecord::Reinstate { worker, token, reason, .. } => {
+            (None, "reinstated", json!({ "worker": worker, "token": token, "reason": reason }))
+        }
         LeaseRecord::Unknown => (owner, "lease", json!({})),
     };
     let actor = actor.map_or("manager", WorkerName::as_str);
     let happening = happening(entry, actor, owner.map(|_| sequence), kind, detail.to_string());
-    let Some(worker) = owner else {
-        let input = Input::Released(life::released(&sector));
-        let mut outcome = life::decide(sector, input, happening, policy);
-        if outcome.sector.state.is_terminal() {
-            // The history has it all; the last lease record stays, because it is the fence.
-            outcome.outbox.push(Outgoing::Purge { lease_sequence: sequence });
-        }
-        return outcome;
-    };
-    let mut outcome = match offered {
-        true => life::decide(sector, Input::Claimed, happening, policy),
-        false => Outcome { history: vec![(happening, Verdict::Illegal)], ..Outcome::unchanged(sector) },
-    };
-    if matches!(outcome.history[..], [(_, Verdict::Illegal)]) {
-        tracing::error!(sector = %outcome.sector.id, %worker, "claimed without an intent; taken back");
-        let reason = "claimed without an intent".to_owned();
-        outcome.outbox.push(Outgoing::Release { lease_sequence: sequence, reason });
+    if let Some(remedy) = effects.first() {
+        return put_right(sector, *remedy, happening);
     }
-    outcome
+    sector.leased_at = Some(time_text(entry.time));
+    match (owner, record) {
+        (Some(_), _) => life::decide(sector, Input::Claimed, happening, policy),
+        (None, LeaseRecord::Reinstate { .. }) => {
+            Outcome { history: vec![(happening, Verdict::Noted)], ..Outcome::unchanged(sector) }
+        }
+        // Nobody had it: what was offered is offered again, behind this record.
+        (None, _) if was_free && is_offered(&sector) => Outcome {
+            outbox: vec![Outgoing::Intent(life::intent_of(&sector))],
+            history: vec![(happening, Verdict::Noted)],
+            ..Outcome::unchanged(sector)
+        },
+        // A person looks at it, whoever claims it meanwhile.
+        (None, _) if was_free && matches!(sector.state, State::Blocked { .. }) => {
+            Outcome { history: vec![(happening, Verdict::Noted)], ..Outcome::unchanged(sector) }
+        }
+        (None, _) => {
+            let input = Input::Released(life::released(&sector));
+            let mut outcome = life::decide(sector, input, happening, policy);
+            if outcome.sector.state.is_terminal() {
+                // The history has it all; the last lease record stays, because it is the fence.
+                outcome.outbox.push(Outgoing::Purge { lease_sequence: sequence });
+            }
+            outcome
+        }
+    }
+}
+
+/// A lease record that gives nobody anything, and all the same moves the server's fence: the log is put right behind it.
+fn put_right(sector: Sector, remedy: Remedy, happening: Happening) -> Outcome {
+    let actor = &happening.actor;
+    tracing::error!(
+        sector = %sector.id, by = actor, sequence = happening.sequence, state = sector.state.name(),
+        "claimed without an offer; it has no effect, and the log is put right"
+    );
+    let reason = format!("{actor} claimed it without an offer");
+    let outgoing = match remedy {
+        Remedy::Reinstate => life::reinstate(&sector, &reason),
+        Remedy::Release => Some(Outgoing::Release { lease_sequence: sector.ownership.lease(), reason }),
+    };
+    Outcome {
+        outbox: Vec::from_iter(outgoing),
+        history: vec![(happening, Verdict::Illegal)],
+        ..Outcome::unchanged(sector)
+    }
+}
+
+/// Whether a sector waits for a worker.
+const fn is_offered(sector: &Sector) -> bool {
+    matches!(sector.state, State::Queued | State::Requeued(_))
 }
 
 /// Whether a claim names the intent that its sector has outstanding.
-fn is_offer_of(sector: &Sector, record: &LeaseRecord) -> bool {
-    match record {
-        LeaseRecord::Claim { intent, .. } => {
-            let offered = life::intent_of(sector);
-            intent.lease_sequence == offered.lease_sequence && intent.plan == offered.plan
-        }
-        LeaseRecord::Release { .. } | LeaseRecord::Unknown => false,
-    }
+fn is_granted(sector: &Sector, record: &LeaseRecord) -> bool {
+    let LeaseRecord::Claim { intent, .. } = record else { return false };
+    let offered = life::intent_of(sector);
+    is_offered(sector)
+        && matches!(sector.ownership, Ownership::Free { .. })
+        && (intent.sector, intent.plan, intent.proof) == (offered.sector, offered.plan, offered.proof)
+        && intent.lease_sequence == offered.lease_sequence
 }
 
 fn report(mut sector: Sector, entry: &Entry, worker: &WorkerName, event: &Event, policy: AttemptPolicy) -> Outcome {

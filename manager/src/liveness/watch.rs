@@ -195,7 +195,7 @@ mod tests {
             precommit_signed: false,
             created_at: String::new(),
             changed_at: String::new(),
-            ownership: Ownership::Held { worker: name("w1"), token: Token(7), last_event: 0 },
+            ownership: Ownership::claimed(name("w1"), Token(7)),
             leased_at: None,
             state,
         }

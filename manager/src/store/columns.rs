@@ -12,7 +12,7 @@ use sqlx::{Row, any::AnyRow};
 use super::{Sector, StoreError, statements::Statement};
 
 /// How many columns change in a sector's life. Its miner, number, proof and time of creation do not.
-const COUNT: usize = 22;
+const COUNT: usize = 24;
 
 /// A column's value, as the sector has it. It becomes text only if it is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,9 +50,11 @@ fn columns(sector: &Sector) -> [(&'static str, Cell<'_>); COUNT] {
         State::Cleaning(active) | State::Proving(active) => Some(active.activation_epoch),
         _ => None,
     };
-    let (owner, last_event) = match &sector.ownership {
-        Ownership::Held { worker, last_event, .. } => (Some(worker.as_str()), *last_event),
-        Ownership::Free { .. } => (None, 0),
+    let (owner, token, stream, last_event) = match &sector.ownership {
+        Ownership::Held { worker, token, stream, last_event, .. } => {
+            (Some(worker.as_str()), Some(token.0 as i64), stream.as_deref(), *last_event)
+        }
+        Ownership::Free { .. } => (None, None, None, 0),
     };
     let number = |number: i64| Cell::Number(Some(number));
     [
@@ -62,6 +64,8 @@ fn columns(sector: &Sector) -> [(&'static str, Cell<'_>); COUNT] {
         ("precommit_signed", number(sector.precommit_signed.into())),
         ("changed_at", Cell::Text(Some(&sector.changed_at))),
         ("owner", Cell::Text(owner)),
+        ("token", Cell::Number(token)),
+        ("token_stream", Cell::Text(stream)),
         ("last_lease", number(sector.ownership.last_lease() as i64)),
         ("last_event", number(last_event as i64)),
         ("leased_at", Cell::Text(sector.leased_at.as_deref())),
@@ -133,7 +137,9 @@ pub(super) fn from_row(row: &AnyRow) -> Result<Sector, StoreError> {
     let ownership = match row.get::<Option<String>, _>("owner") {
         Some(owner) => Ownership::Held {
             worker: owner.parse().map_err(|e| bad(format!("{e}")))?,
-            token: Token(last_lease),
+            token: Token(row.get::<Option<i64>, _>("token").map_or(last_lease, |token| token as u64)),
+            stream: row.get("token_stream"),
+            last_lease,
             last_event: row.get::<i64, _>("last_event") as u64,
         },
         None => Ownership::Free { last_lease },

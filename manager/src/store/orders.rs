@@ -35,10 +35,12 @@ impl Store {
             .fetch_all(&self.pool)
             .await
             .map_err(sql("read the workers' orders"))?;
-        let releases = sqlx::query("SELECT id, worker, slot FROM slot_releases WHERE done_at IS NULL ORDER BY id")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(sql("read the slots to release"))?;
+        let releases = sqlx::query(
+            "SELECT COALESCE(order_number, id) AS id, worker, slot FROM slot_releases WHERE done_at IS NULL ORDER BY 1",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read the slots to release"))?;
         let mut slots = self.known_slots().await?;
         rows.iter()
             .map(|row| {
@@ -112,7 +114,7 @@ impl Store {
 
     /// When each order to free a slot that stands was given, by its number.
     pub async fn release_times(&self) -> Result<BTreeMap<u64, String>, StoreError> {
-        let rows = sqlx::query("SELECT id, at FROM slot_releases WHERE done_at IS NULL")
+        let rows = sqlx::query("SELECT COALESCE(order_number, id) AS id, at FROM slot_releases WHERE done_at IS NULL")
             .fetch_all(&self.pool)
             .await
             .map_err(sql("read the slots to release"))?;
@@ -162,10 +164,39 @@ impl Tx {
         Ok((row.get::<i64, _>("revision") as u64, true))
     }
 
+    /// The worker's orders are to be published again, under another revision.
+    pub async fn order_again(&mut self, worker: &WorkerName) -> Result<(), StoreError> {
+        self.next_revision(worker).await
+    }
+
+    /// Orders a worker to free a slot, which says that the order with the number `carried_out` was its last. Returns the
+    /// order's number, which comes after that one, and whether it is new: one that is not carried out yet stays as it is.
+    pub async fn order_release_after(
+        &mut self,
+        worker: &WorkerName,
+        slot: &str,
+        carried_out: u64,
+    ) -> Result<(u64, bool), StoreError> {
+        let (id, is_new) = self.order_release(worker, slot).await?;
+        if SlotRelease::comes_after(id, carried_out) {
+            return Ok((id, is_new));
+        }
+        let number = carried_out.wrapping_add(1);
+        sqlx::query("UPDATE slot_releases SET order_number = $2 WHERE COALESCE(order_number, id) = $1 AND worker = $3")
+            .bind(id as i64)
+            .bind(number as i64)
+            .bind(worker.as_str())
+            .execute(&mut *self.inner)
+            .await
+            .map_err(sql("number a slot's release"))?;
+        self.next_revision(worker).await?;
+        Ok((number, is_new))
+    }
+
     /// Orders a worker to free a slot. Returns the order's number, and whether it is new: one that is not carried out yet
     /// stays as it is.
     pub async fn order_release(&mut self, worker: &WorkerName, slot: &str) -> Result<(u64, bool), StoreError> {
-        let open = sqlx::query("SELECT id FROM slot_releases WHERE worker = $1 AND slot = $2 AND done_at IS NULL")
+        let open = sqlx::query("SELECT COALESCE(order_number, id) AS id FROM slot_releases WHERE worker = $1 AND slot = $2 AND done_at IS NULL")
             .bind(worker.as_str())
             .bind(slot)
             .fetch_optional(&mut *self.inner)
@@ -204,12 +235,16 @@ impl Tx {
     /// A worker has freed slots: those orders go from its next revision, so that nothing can carry them out again.
     pub async fn mark_released(&mut self, worker: &WorkerName, ids: &[u64]) -> Result<(), StoreError> {
         for id in ids {
-            sqlx::query("UPDATE slot_releases SET done_at = $2 WHERE id = $1 AND done_at IS NULL")
-                .bind(*id as i64)
-                .bind(now_text())
-                .execute(&mut *self.inner)
-                .await
-                .map_err(sql("record a slot's release"))?;
+            sqlx::query(
+                "UPDATE slot_releases SET done_at = $2 \
+                 WHERE COALESCE(order_number, id) = $1 AND worker = $3 AND done_at IS NULL",
+            )
+            .bind(*id as i64)
+            .bind(now_text())
+            .bind(worker.as_str())
+            .execute(&mut *self.inner)
+            .await
+            .map_err(sql("record a slot's release"))?;
         }
         self.next_revision(worker).await
     }

@@ -22,6 +22,8 @@ pub enum OutboxKind {
     },
     /// The end of a lease; the payload is the reason as text.
     Release,
+    /// Whose a sector still is; the payload is a packed [`LeaseRecord`](sealbus_schema::message::LeaseRecord).
+    Reinstate,
     /// The end of an ended sector's events; without a payload.
     Purge,
 }
@@ -35,7 +37,7 @@ pub struct OutboxRow {
     pub kind: OutboxKind,
     /// About which sector.
     pub sector: SectorId,
-    /// The sector's last lease record when the row was written.
+    /// What the row is about: the lease's token, or the last lease record of a sector that nobody has.
     pub lease_sequence: u64,
     /// What to publish.
     pub payload: Vec<u8>,
@@ -60,6 +62,7 @@ impl Store {
                 let kind = match (kind.as_str(), worker) {
                     ("intent", None) => OutboxKind::Intent,
                     ("release", None) => OutboxKind::Release,
+                    ("reinstate", None) => OutboxKind::Reinstate,
                     ("purge", None) => OutboxKind::Purge,
                     ("fact", Some(worker)) => {
                         OutboxKind::Fact { worker: worker.parse().map_err(|e| bad(format!("{e}")))? }
@@ -117,6 +120,7 @@ fn insert<'q>(places: Places, outgoing: &'q [(SectorId, Outgoing)]) -> Statement
             Outgoing::Release { lease_sequence, reason } => {
                 ("release", None, *lease_sequence, Ok(reason.clone().into_bytes()))
             }
+            Outgoing::Reinstate { after, record } => ("reinstate", None, *after, codec::encode(record)),
             Outgoing::Purge { lease_sequence } => ("purge", None, *lease_sequence, Ok(Vec::new())),
         };
         let statement = statement

@@ -2,7 +2,7 @@
 
 use sealbus_schema::{
     Token, WorkerName,
-    message::{Fact, Intent},
+    message::{Fact, Intent, LeaseRecord},
 };
 
 use super::{Happening, MessageKind, Sector, StoreError, Tx, Verdict};
@@ -36,10 +36,17 @@ pub enum Outgoing {
     },
     /// A lease is ended.
     Release {
-        /// Which: the sequence of its record.
+        /// Which: [`Ownership::lease`](sealbus_schema::lease::Ownership::lease).
         lease_sequence: u64,
         /// Why.
         reason: String,
+    },
+    /// The log says again whose the sector is.
+    Reinstate {
+        /// The lease record that comes before this one.
+        after: u64,
+        /// What it says.
+        record: LeaseRecord,
     },
     /// What the log says of an ended sector goes, but for its last lease record.
     Purge {

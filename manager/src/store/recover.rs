@@ -1,16 +1,35 @@
 //! A database whose log is gone goes on with another one.
 
-use super::{Outcome, Outgoing, StoreError, Tx, sql};
+use sealbus_schema::lease::Ownership;
+
+use super::{Outcome, Outgoing, Sector, Store, StoreError, Tx, columns::from_row, sql};
+
+impl Store {
+    /// The sectors whose place in another stream must be said: those that still move, and those that somebody has.
+    pub async fn sectors_to_recover(&self) -> Result<Vec<Sector>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM sectors WHERE state NOT IN ('proving', 'aborted') OR owner IS NOT NULL ORDER BY miner, number",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("list sectors"))?;
+        rows.iter().map(from_row).collect()
+    }
+}
 
 impl Tx {
-    /// Begins the fold of another stream from its beginning. No sector has an owner in it yet, and what was to be
-    /// published on the old one is forgotten. Each of the outcomes, which must be of the unfinished sectors, ends the
-    /// lease that the sector does not have: the record is the sector's first one in the new stream, and its fold leads to
-    /// whatever comes next. A manager that still holds the fold loses it.
+    /// Begins the fold of another stream from its beginning. No sector has a lease record in it yet, and what was to be
+    /// published on the old one is forgotten. Each of the outcomes, which must be of the sectors [to
+    /// recover](Store::sectors_to_recover), says whose the sector is: an owner is reinstated by what the outcome publishes, and where
+    /// there is none, the lease that the sector does not have ends. The record is the sector's first one in the new stream,
+    /// and its fold leads to whatever comes next. A manager that still holds the fold loses it.
     pub async fn restart_fold(&mut self, stream: &str, unfinished: Vec<Outcome>, why: &str) -> Result<(), StoreError> {
         for statement in [
             "DELETE FROM outbox",
-            "UPDATE sectors SET owner = NULL, last_lease = 0, last_event = 0, leased_at = NULL, version = version + 1",
+            "DELETE FROM unknown_leases",
+            "UPDATE sectors SET last_lease = 0, version = version + 1",
+            "UPDATE sectors SET owner = NULL, token = NULL, token_stream = NULL, last_event = 0, leased_at = NULL, \
+             version = version + 1 WHERE state IN ('proving', 'aborted')",
             "UPDATE sectors SET issues = 0, version = version + 1 WHERE state NOT IN ('proving', 'aborted')",
         ] {
             sqlx::query(statement).execute(&mut *self.inner).await.map_err(sql("forget the old stream"))?;
@@ -22,7 +41,9 @@ impl Tx {
             .map_err(sql("begin the fold of another stream"))?;
         self.take_over().await?;
         let ended = unfinished.into_iter().map(|mut outcome| {
-            outcome.outbox.push(Outgoing::Release { lease_sequence: 0, reason: why.to_owned() });
+            if matches!(outcome.sector.ownership, Ownership::Free { .. }) {
+                outcome.outbox.push(Outgoing::Release { lease_sequence: 0, reason: why.to_owned() });
+            }
             outcome
         });
         self.store_outcomes(ended.collect()).await

@@ -2,7 +2,7 @@
 
 use std::{
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -15,31 +15,30 @@ pub struct Server {
     directory: tempfile::TempDir,
 }
 
-/// A server that asks nobody who he is.
-const OPEN: &str = "";
-
 impl Server {
     pub fn start() -> Server {
-        Server::start_with(OPEN)
+        Server::start_with(|port, store| open_to(port, store, ""))
     }
 
     /// One that lets in only who has the key of this user.
     #[allow(dead_code, reason = "not every test file closes the server")]
     pub fn start_for(user: &str) -> Server {
-        Server::start_with(&only(user))
+        Server::start_with(|port, store| open_to(port, store, &only(user)))
     }
 
-    fn start_with(authorization: &str) -> Server {
+    /// One with a configuration that follows from its port and the directory of its streams.
+    pub fn start_with(config: impl Fn(u16, &Path) -> String) -> Server {
         let directory = tempfile::tempdir().expect("a directory for the server");
         let port = free_port();
-        let child = spawn(port, &directory, authorization);
+        let text = config(port, &directory.path().join("store"));
+        std::fs::write(directory.path().join("server.conf"), text).expect("writes the configuration");
+        let child = spawn(&directory);
         Server { child, port, directory }
     }
 
-    /// Restarts it for another user.
-    #[allow(dead_code, reason = "not every test file closes the server")]
-    pub fn restart_for(&mut self, user: &str) {
-        self.restart_with(&only(user));
+    #[allow(dead_code, reason = "not every test file has keys")]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub fn url(&self) -> String {
@@ -47,7 +46,13 @@ impl Server {
     }
 
     pub async fn connect(&self, name: &str) -> Bus {
-        let connection = Connection { url: self.url(), nkey_seed_file: None, credentials_file: None, ca_file: None };
+        let connection = Connection {
+            url: self.url(),
+            nkey_seed_file: None,
+            credentials_file: None,
+            ca_file: None,
+            api_prefix: None,
+        };
         tokio::time::timeout(Duration::from_secs(20), connection.connect_patiently(name))
             .await
             .expect("the server comes up")
@@ -60,15 +65,19 @@ impl Server {
         bus
     }
 
-    #[allow(dead_code, reason = "not every test file kills the server")]
-    pub fn kill_and_restart(&mut self) {
-        self.restart_with(OPEN);
+    /// Restarts it for another user.
+    #[allow(dead_code, reason = "not every test file closes the server")]
+    pub fn restart_for(&mut self, user: &str) {
+        let text = open_to(self.port, &self.directory.path().join("store"), &only(user));
+        std::fs::write(self.directory.path().join("server.conf"), text).expect("writes the configuration");
+        self.kill_and_restart();
     }
 
-    fn restart_with(&mut self, authorization: &str) {
+    #[allow(dead_code, reason = "not every test file kills the server")]
+    pub fn kill_and_restart(&mut self) {
         self.child.kill().expect("kills");
         self.child.wait().expect("reaps");
-        self.child = spawn(self.port, &self.directory, authorization);
+        self.child = spawn(&self.directory);
     }
 }
 
@@ -79,20 +88,21 @@ impl Drop for Server {
     }
 }
 
+/// A server without accounts; who is let in is what `authorization` says.
+fn open_to(port: u16, store: &Path, authorization: &str) -> String {
+    format!(
+        "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n{authorization}"
+    )
+}
+
 fn only(user: &str) -> String {
     format!("authorization {{ users: [ {{ nkey: {user} }} ] }}\n")
 }
 
-fn spawn(port: u16, directory: &tempfile::TempDir, authorization: &str) -> Child {
-    let config = directory.path().join("server.conf");
-    let store = directory.path().join("store");
-    let text = format!(
-        "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n{authorization}"
-    );
-    std::fs::write(&config, text).expect("writes the configuration");
+fn spawn(directory: &tempfile::TempDir) -> Child {
     Command::new(binary())
         .arg("-c")
-        .arg(&config)
+        .arg(directory.path().join("server.conf"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

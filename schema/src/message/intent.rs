@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::SectorId, phase::Plan, proof::SealProof};
+use crate::{
+    id::{SectorId, Token, WorkerName},
+    phase::Plan,
+    proof::SealProof,
+};
 
 /// The manager wants a sector taken through a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +40,24 @@ pub enum LeaseRecord {
         /// Why, for people.
         reason: String,
     },
-    /// A record of a newer version.
+    /// The manager says that the sector is still its owner's, whatever claims came in between: the owner goes on under its
+    /// old token, and what it writes must expect this record from now on. Older readers take it for the end of the lease.
+    Reinstate {
+        /// The owner.
+        worker: WorkerName,
+        /// The number of its right, as it was granted.
+        token: Token,
+        /// The identity of the stream in which the token was granted, if that was lost and this is another one.
+        #[serde(default)]
+        stream: Option<String>,
+        /// The number of the last event under the token that the manager knows of.
+        #[serde(default)]
+        last_event: u64,
+        /// Why, for people.
+        #[serde(default)]
+        reason: String,
+    },
+    /// A record of a newer version, or one that nobody can read.
     #[serde(other)]
     Unknown,
 }

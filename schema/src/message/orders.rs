@@ -30,8 +30,30 @@ pub struct KnownSlot {
 /// An order to free a slot: what it holds is quarantined, never deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotRelease {
-    /// Its number, rising a worker. A slot carries out one with a higher number than its last.
+    /// Its number, rising a worker. A slot carries out one whose number [comes after](SlotRelease::comes_after) its last.
     pub id: u64,
     /// The slot's directory, as the heartbeat names it.
     pub slot: String,
+}
+
+impl SlotRelease {
+    /// Whether an order's number comes after another one's. Numbers go round, so that there is always a later one: also after
+    /// the largest, which a forged order may have had.
+    pub const fn comes_after(id: u64, last: u64) -> bool {
+        id != last && id.wrapping_sub(last) <= u64::MAX / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_later_number_after_each() {
+        for last in [0, 1, 7, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
+            assert!(SlotRelease::comes_after(last.wrapping_add(1), last), "{last}");
+            assert!(!SlotRelease::comes_after(last, last) && !SlotRelease::comes_after(last, last.wrapping_add(1)));
+        }
+        assert!(SlotRelease::comes_after(7, u64::MAX));
+    }
 }

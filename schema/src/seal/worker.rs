@@ -179,6 +179,26 @@ impl State {
         }
     }
 
+    /// What must be told again where the last reports were lost with the log, and from where to go on then: a report whose
+    /// content is not kept is made once more, which never is a seal.
+    pub fn told_again(&self) -> (State, Vec<EventBody>) {
+        let go = |step| State::Going { step, attempt: 1, tries: Vec::new() };
+        let events = match self {
+            State::Going { step, .. } => match step {
+                Step::AwaitingTicket { draw, .. } => vec![EventBody::TicketWanted { draw: *draw }],
+                Step::AwaitingPreCommit { replica } => {
+                    vec![EventBody::Pc2Done { comm_r: replica.comm_r, comm_d: replica.data.comm_d }]
+                }
+                Step::AwaitingPersistCheck { .. } => return (go(step.clone().back_to(Phase::Transfer)), Vec::new()),
+                Step::AwaitingProveCommit { .. } => return (go(step.clone().back_to(Phase::C2)), Vec::new()),
+                _ => Vec::new(),
+            },
+            State::Blocked { error, .. } => vec![EventBody::Failed { error: error.clone() }],
+            State::BackingOff { .. } | State::Over { .. } => Vec::new(),
+        };
+        (self.clone(), events)
+    }
+
     /// The machine: what an input does to this state, and which events must be reported for it, in order.
     pub fn apply(&self, input: Input, policy: RetryPolicy) -> crate::Transition<State, EventBody> {
         table::apply(self, input, policy)

@@ -1,8 +1,8 @@
 //! What can happen next, and what it does.
 
-use sealbus_schema::Invariant;
+use sealbus_schema::{Invariant, lease::Standing};
 
-use crate::world::{Entry, Held, LAST_EVENT, Phase, Planted, Rules, SECTORS, Sector, WORKERS, Worker, World};
+use crate::world::{Claimer, Entry, Held, LAST_EVENT, Phase, Planted, Rules, SECTORS, Sector, WORKERS, Worker, World};
 
 /// One step that others can come between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub enum Action {
     Reoffer { sector: u8 },
     /// The manager takes a sector back, as its outbox says.
     Release { sector: u8, lease: u8 },
+    /// The manager puts the log right behind a record that did not count, as its outbox says.
+    Remedy { sector: u8, lease: u8 },
+    /// Somebody who was offered nothing claims a sector without expecting anything.
+    Forge { sector: u8 },
     /// The manager folds the next record.
     Fold { sector: u8 },
     /// A person has the sector taken from its owner, as the manager sees it.
@@ -46,7 +50,7 @@ pub enum Action {
 impl Action {
     /// Whether it is something that stops happening.
     pub fn is_fault(self) -> bool {
-        matches!(self, Action::Revoke { .. } | Action::Crash { .. })
+        matches!(self, Action::Revoke { .. } | Action::Crash { .. } | Action::Forge { .. })
             || matches!(self, Action::Offer { noted: false, .. })
     }
 }
@@ -76,11 +80,15 @@ fn of_manager(world: &World, sector: u8, rules: &Rules, found: &mut Vec<Action>)
     }
     if side.has_room() {
         found.extend(side.releases_due.iter().map(|lease| Action::Release { sector, lease }));
+        found.extend(side.remedies_due.iter().map(|lease| Action::Remedy { sector, lease }));
+        if world.forgeries_left > 0 {
+            found.push(Action::Forge { sector });
+        }
         found.extend(side.claims.iter().map(|worker| Action::ClaimArrives { sector, worker }));
         found.extend(side.events.iter().map(|number| Action::EventArrives { sector, number }));
         found.extend(side.stray.map(|_| Action::StrayArrives { sector }));
     }
-    if side.phase == Phase::Working && !side.releases_due.contains(side.view.lease) {
+    if side.phase == Phase::Working && !side.releases_due.contains(side.view.names()) {
         if world.revokes_left > 0 {
             found.push(Action::Revoke { sector });
         }
@@ -147,11 +155,31 @@ pub fn apply(world: &World, action: Action, rules: &Rules) -> Result<World, Inva
         }
         Action::Release { sector, lease } => {
             let side = &mut next.sectors[sector as usize];
-            side.releases_due.remove(lease);
-            if side.lease == lease {
-                side.move_lease(None, keeps_strays(rules));
-                side.append(Entry::Release { sequence: side.lease });
+            // A release names a right. What it expects moves with what the fold knows of that right, and it stays for as
+            // long as the fold says that the right stands.
+            let stands = side.view.owner.is_some() && side.view.token == lease;
+            if side.lease == lease || (stands && side.lease == side.view.lease) {
+                side.releases_due.remove(lease);
+                side.release(keeps_strays(rules));
+            } else if !stands {
+                side.releases_due.remove(lease);
             }
+        }
+        Action::Remedy { sector, lease } => {
+            let side = &mut next.sectors[sector as usize];
+            side.remedies_due.remove(lease);
+            if side.lease == lease {
+                match side.view.owner {
+                    Some(worker) => side.reinstate(worker, side.view.token),
+                    None => side.release(false),
+                }
+            }
+        }
+        Action::Forge { sector } => {
+            next.forgeries_left -= 1;
+            let side = &mut next.sectors[sector as usize];
+            side.move_lease(Claimer::Stranger, false);
+            side.append(Entry::Forged { sequence: side.lease });
         }
         Action::Fold { sector } => fold(&mut next.sectors[sector as usize], rules)?,
         Action::Revoke { sector } => {
@@ -160,18 +188,18 @@ pub fn apply(world: &World, action: Action, rules: &Rules) -> Result<World, Inva
             if rules.planted == Some(Planted::IntentBesideTheFold) {
                 side.intents_due.insert(side.view.lease + 1);
             }
-            side.releases_due.insert(side.view.lease);
+            side.releases_due.insert(side.view.names());
         }
         Action::RevokeOrphan { sector } => {
             let side = &mut next.sectors[sector as usize];
-            side.releases_due.insert(side.view.lease);
+            side.releases_due.insert(side.view.names());
         }
         Action::Pull { worker, sector, lease } => {
             next.workers[worker as usize] = Worker::Claiming { sector, lease, sent: false };
         }
         Action::ClaimArrives { sector, worker } => {
             let side = &mut next.sectors[sector as usize];
-            side.move_lease(Some(worker), keeps_strays(rules));
+            side.move_lease(Claimer::Worker(worker), keeps_strays(rules));
             side.append(Entry::Claim { worker, sequence: side.lease });
         }
         Action::EventArrives { sector, number } => {
@@ -179,11 +207,11 @@ pub fn apply(world: &World, action: Action, rules: &Rules) -> Result<World, Inva
             // A copy of what is stored is recognised by its id; one that comes after that memory has ended is folded
             // away by its number, which `sealbus_schema::lease` tests.
             side.events.remove(number);
-            if let Some(worker) = side.owner
-                && side.stored < number
+            if let Some((worker, token)) = side.writer
+                && side.stored_under(token) < number
             {
-                side.stored = number;
-                side.append(Entry::Event { worker, token: side.lease, number });
+                side.stored = (token, number);
+                side.append(Entry::Event { worker, token, number });
             }
         }
         Action::StrayArrives { sector } => {
@@ -212,7 +240,7 @@ pub fn apply(world: &World, action: Action, rules: &Rules) -> Result<World, Inva
         },
         Action::Look { worker } => {
             if let Worker::Holding { held, .. } = next.workers[worker as usize]
-                && !owns(&next.sectors[held.sector as usize], worker, held.token)
+                && next.sectors[held.sector as usize].standing(worker, held.token) == Standing::Gone
             {
                 next.workers[worker as usize] = Worker::Free;
             }
@@ -244,22 +272,30 @@ fn offer(side: &mut Sector, lease: u8, rules: &Rules) -> Result<(), Invariant> {
 fn fold(side: &mut Sector, rules: &Rules) -> Result<(), Invariant> {
     let Some(entry) = side.tail[0].take() else { return Ok(()) };
     side.tail.rotate_left(1);
-    let Some(view) = side.view.fold(entry, rules.planted) else { return Ok(()) };
+    let Some((view, owed)) = side.view.fold(entry, side.phase, rules.planted) else { return Ok(()) };
     let before = std::mem::replace(&mut side.view, view);
+    if owed {
+        side.remedies_due.insert(view.lease);
+    }
     match entry {
-        Entry::Claim { sequence, .. } if side.phase == Phase::Queued => {
+        Entry::Claim { .. } | Entry::Forged { .. } if view.owner != before.owner || view.token != before.token => {
+            if side.phase != Phase::Queued || matches!(entry, Entry::Forged { .. }) {
+                return Err(Invariant::ClaimsNeedAGrant);
+            }
             side.phase = Phase::Working;
-            debug_assert_eq!(sequence, view.lease);
         }
-        // Not offered: taken back.
-        Entry::Claim { sequence, .. } => side.releases_due.insert(sequence),
-        Entry::Release { .. } if matches!(side.phase, Phase::Closing | Phase::Done) => side.phase = Phase::Done,
+        Entry::Claim { .. } | Entry::Forged { .. } | Entry::Reinstated { .. } => {}
         Entry::Release { sequence } => {
-            side.phase = Phase::Queued;
-            side.intents_due.insert(sequence);
+            side.releases_due = side.releases_due.iter().filter(|lease| *lease > sequence).collect();
+            if matches!(side.phase, Phase::Closing | Phase::Done) {
+                side.phase = Phase::Done;
+            } else {
+                side.phase = Phase::Queued;
+                side.intents_due.insert(sequence);
+            }
         }
         Entry::Event { worker, token, number } => {
-            let rightful = before.owner == Some(worker) && before.lease == token;
+            let rightful = before.owner == Some(worker) && before.token == token;
             let sole = side.accepted.is_none_or(|(last, by)| token > last || (token == last && by == worker));
             if !rightful || !sole {
                 return Err(Invariant::OneOwnerAToken);
@@ -291,8 +327,9 @@ fn send(world: &mut World, worker: u8, rules: &Rules) {
         Worker::Holding { held, sent, .. } => {
             *sent = true;
             let side = &mut world.sectors[held.sector as usize];
-            if side.lease == held.token {
+            if owns(side, worker, held.token) {
                 side.events.insert(held.next);
+                side.writer = Some((worker, held.token));
             } else if keeps_strays(rules) {
                 side.stray = Some((worker, held.token, held.next));
             }
@@ -316,11 +353,19 @@ fn learn(world: &mut World, worker: u8) {
         }
         Worker::Holding { held, .. } => {
             let side = &world.sectors[held.sector as usize];
-            if !owns(side, worker, held.token) {
-                *slot = Worker::Free;
-            } else if side.stored >= held.next {
-                let held = Held { next: held.next + 1, ..held };
-                *slot = Worker::Holding { held, accepted: true, sent: false };
+            match side.standing(worker, held.token) {
+                Standing::Gone => *slot = Worker::Free,
+                // Refused, and nothing is said of it yet.
+                Standing::Open { .. } | Standing::Anothers { .. } => {}
+                Standing::Ours { .. } if side.stored_under(held.token) >= held.next => {
+                    let held = Held { next: held.next + 1, ..held };
+                    *slot = Worker::Holding { held, accepted: true, sent: false };
+                }
+                // Refused by a fence that has moved since: published again.
+                Standing::Ours { .. } if !side.events.contains(held.next) => {
+                    *slot = Worker::Holding { held, accepted: true, sent: false };
+                }
+                Standing::Ours { .. } => {}
             }
         }
         _ => {}
@@ -330,16 +375,19 @@ fn learn(world: &mut World, worker: u8) {
 fn restart(world: &mut World, worker: u8, rules: &Rules) -> Result<(), Invariant> {
     let Worker::Down { journal } = world.workers[worker as usize] else { return Ok(()) };
     world.workers[worker as usize] = match journal {
-        Some(held) if owns(&world.sectors[held.sector as usize], worker, held.token) => {
+        None => Worker::Free,
+        Some(held) => match world.sectors[held.sector as usize].standing(worker, held.token) {
             // Whether the intent was accepted is forgotten. If it comes back, it is known.
-            Worker::Holding { held, accepted: true, sent: false }
-        }
-        Some(_) if rules.planted == Some(Planted::ResumeWithoutAsking) => return Err(Invariant::LeaseAskedBeforeWork),
-        _ => Worker::Free,
+            Standing::Ours { .. } => Worker::Holding { held, accepted: true, sent: false },
+            _ if rules.planted == Some(Planted::ResumeWithoutAsking) => return Err(Invariant::LeaseAskedBeforeWork),
+            // Asked again later.
+            Standing::Open { .. } | Standing::Anothers { .. } => Worker::Down { journal },
+            Standing::Gone => Worker::Free,
+        },
     };
     Ok(())
 }
 
 fn owns(side: &Sector, worker: u8, token: u8) -> bool {
-    side.lease == token && side.owner == Some(worker)
+    matches!(side.standing(worker, token), Standing::Ours { .. })
 }

@@ -1,8 +1,11 @@
 //! What the model consists of. Sequences are counted a sector: only their order matters, and only within a sector.
 
+use std::sync::LazyLock;
+
 use sealbus_schema::{
     Token, Transition, WorkerName,
-    lease::{Ownership, Record},
+    lease::{Lease, Ownership, Record, Remedy, Right, Standing, standing},
+    message::LeaseRecord,
 };
 
 pub const WORKERS: u8 = 2;
@@ -21,6 +24,8 @@ pub struct Rules {
     pub crashes: u8,
     /// How many revokes by a person, on whatever view the manager has.
     pub revokes: u8,
+    /// How many claims, of whatever sector, by somebody who was offered nothing and expects nothing.
+    pub forgeries: u8,
     /// Whether a lease that its living owner does not hold is taken back.
     pub orphans_are_revoked: bool,
     /// Whether the intents of queued sectors are published again now and then.
@@ -37,6 +42,8 @@ pub enum Planted {
     AcceptBeforeJournal,
     IntentBesideTheFold,
     ResumeWithoutAsking,
+    FoldGrantsAnyClaim,
+    NoRemedy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,21 +52,25 @@ pub struct World {
     pub workers: [Worker; WORKERS as usize],
     pub crashes_left: u8,
     pub revokes_left: u8,
+    pub forgeries_left: u8,
 }
 
 /// A sector's log, its intents, and the manager's view of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sector {
-    /// The server: the last lease record and whom it names, and the highest event stored under it.
+    /// The server: the last lease record and whom it names, what the manager's last one says, and the highest event stored
+    /// under a token.
     pub lease: u8,
-    pub owner: Option<u8>,
-    pub stored: u8,
+    pub owner: Claimer,
+    pub word: Word,
+    pub stored: (u8, u8),
     /// What the fold has not seen yet, oldest first.
     pub tail: [Option<Entry>; MAX_LAG],
     /// Whose claims of the present lease may still arrive.
     pub claims: Set,
-    /// Which of the owner's events may still arrive.
+    /// Which of the owner's events may still arrive, and under which right it wrote them.
     pub events: Set,
+    pub writer: Option<(u8, u8)>,
     /// An event of a former owner that may still arrive, where the fence would not stop it.
     pub stray: Option<(u8, u8, u8)>,
     /// The intents in the queue, by the lease that they follow.
@@ -70,6 +81,8 @@ pub struct Sector {
     /// The manager's outbox: rows stay until they are known to be published.
     pub intents_due: Set,
     pub releases_due: Set,
+    /// After which records that did not count the manager owes one.
+    pub remedies_due: Set,
     /// Which worker's events were accepted under which token, for the checks only.
     pub accepted: Option<(u8, u8)>,
 }
@@ -82,8 +95,35 @@ pub struct Set(u16);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct View {
     pub lease: u8,
+    pub token: u8,
     pub owner: Option<u8>,
     pub last_event: u8,
+}
+
+/// Whom a lease record's subject names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Claimer {
+    /// Nobody: the manager wrote it.
+    #[default]
+    Manager,
+    Worker(u8),
+    /// Somebody who keeps no protocol.
+    Stranger,
+}
+
+/// The manager's last lease record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Word {
+    #[default]
+    None,
+    Released {
+        sequence: u8,
+    },
+    Reinstated {
+        sequence: u8,
+        worker: u8,
+        token: u8,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,7 +139,9 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Entry {
     Claim { worker: u8, sequence: u8 },
+    Forged { sequence: u8 },
     Release { sequence: u8 },
+    Reinstated { worker: u8, token: u8, sequence: u8 },
     Event { worker: u8, token: u8, number: u8 },
 }
 
@@ -148,6 +190,7 @@ impl World {
             workers: [Worker::Free; WORKERS as usize],
             crashes_left: rules.crashes,
             revokes_left: rules.revokes,
+            forgeries_left: rules.forgeries,
         }
     }
 
@@ -162,14 +205,23 @@ impl World {
         self.workers.swap(0, 1);
         for side in &mut self.sectors {
             let swap = |worker: &mut u8| *worker = 1 - *worker;
-            side.owner.iter_mut().chain(&mut side.view.owner).for_each(swap);
+            side.view.owner.iter_mut().for_each(swap);
+            if let Claimer::Worker(worker) = &mut side.owner {
+                swap(worker);
+            }
+            if let Word::Reinstated { worker, .. } = &mut side.word {
+                swap(worker);
+            }
+            side.writer.iter_mut().for_each(|(worker, _)| swap(worker));
             side.stray.iter_mut().for_each(|(worker, ..)| swap(worker));
             side.accepted.iter_mut().for_each(|(_, worker)| swap(worker));
             side.claims = Set::from_iter(side.claims.iter().map(|worker| 1 - worker));
             for entry in side.tail.iter_mut().flatten() {
                 match entry {
-                    Entry::Claim { worker, .. } | Entry::Event { worker, .. } => swap(worker),
-                    Entry::Release { .. } => {}
+                    Entry::Claim { worker, .. } | Entry::Event { worker, .. } | Entry::Reinstated { worker, .. } => {
+                        swap(worker)
+                    }
+                    Entry::Release { .. } | Entry::Forged { .. } => {}
                 }
             }
         }
@@ -195,14 +247,58 @@ impl World {
 
 impl Sector {
     /// The lease moves: what expected the former one can have no effect any more.
-    pub fn move_lease(&mut self, owner: Option<u8>, strays: bool) {
-        if strays && let (Some(owner), Some(number)) = (self.owner, self.events.iter().next()) {
-            self.stray = Some((owner, self.lease, number));
+    pub fn move_lease(&mut self, owner: Claimer, strays: bool) {
+        if strays && let (Some((worker, token)), Some(number)) = (self.writer, self.events.iter().next()) {
+            self.stray = Some((worker, token, number));
         }
-        (self.lease, self.owner, self.stored) = (self.lease + 1, owner, 0);
-        (self.claims, self.events) = (Set::default(), Set::default());
-        // A release that expects the former one has no effect either.
-        self.releases_due = Set::default();
+        (self.lease, self.owner) = (self.lease + 1, owner);
+        (self.claims, self.events, self.writer) = (Set::default(), Set::default(), None);
+    }
+
+    /// The manager says that nobody has the sector.
+    pub fn release(&mut self, strays: bool) {
+        self.move_lease(Claimer::Manager, strays);
+        self.word = Word::Released { sequence: self.lease };
+        self.append(Entry::Release { sequence: self.lease });
+    }
+
+    /// The manager says that the owner it knows of still has the sector.
+    pub fn reinstate(&mut self, worker: u8, token: u8) {
+        self.move_lease(Claimer::Manager, false);
+        self.word = Word::Reinstated { sequence: self.lease, worker, token };
+        self.append(Entry::Reinstated { worker, token, sequence: self.lease });
+    }
+
+    /// What the log says of a right, by the code that production runs.
+    pub fn standing(&self, worker: u8, token: u8) -> Standing {
+        let manager = |sequence: u8, record| Lease { sequence: sequence.into(), owner: None, record };
+        // The common case, and production's first.
+        if self.owner == Claimer::Worker(worker) && self.lease == token {
+            return Standing::Ours { fence: u64::from(token), known: None };
+        }
+        let word = match self.word {
+            Word::None => None,
+            Word::Released { sequence } => Some(manager(sequence, LeaseRecord::Release { reason: String::new() })),
+            Word::Reinstated { sequence, worker, token } => {
+                let (worker, token, reason) = (name(worker), Token(token.into()), String::new());
+                let record = LeaseRecord::Reinstate { worker, token, stream: None, last_event: 0, reason };
+                Some(manager(sequence, record))
+            }
+        };
+        let claim = |owner| Lease { sequence: self.lease.into(), owner: Some(owner), record: LeaseRecord::Unknown };
+        let last = match self.owner {
+            Claimer::Manager => word.clone(),
+            Claimer::Worker(worker) => Some(claim(name(worker))),
+            Claimer::Stranger => Some(claim(name(2))),
+        };
+        let worker = name(worker);
+        let right = Right { worker: &worker, token: Token(token.into()), foreign: None };
+        standing(&right, last.as_ref(), word.as_ref())
+    }
+
+    /// The highest event that is stored under a token.
+    pub fn stored_under(&self, token: u8) -> u8 {
+        if self.stored.0 == token { self.stored.1 } else { 0 }
     }
 
     pub fn append(&mut self, entry: Entry) {
@@ -248,15 +344,25 @@ impl FromIterator<u8> for Set {
     }
 }
 
+/// The two workers, and the stranger.
+static NAMES: LazyLock<[WorkerName; 3]> = LazyLock::new(|| ["a", "b", "x"].map(|name| name.parse().expect("a name")));
+
+fn name(worker: u8) -> WorkerName {
+    NAMES[worker as usize].clone()
+}
+
 impl View {
-    /// Folds a record with the code that production runs. None if it does not count.
-    pub fn fold(self, entry: Entry, planted: Option<Planted>) -> Option<View> {
-        let name = |worker: u8| ["a", "b"][worker as usize].parse::<WorkerName>().expect("name");
-        let ownership = match self.owner {
+    /// Folds a record with the code that production runs. None if it does not count; otherwise also whether a remedy is owed.
+    pub fn fold(self, entry: Entry, phase: Phase, planted: Option<Planted>) -> Option<(View, bool)> {
+        let any = planted == Some(Planted::FoldGrantsAnyClaim);
+        let is_claim = matches!(entry, Entry::Claim { .. } | Entry::Forged { .. });
+        let ownership = match self.owner.filter(|_| !(any && is_claim)) {
             None => Ownership::Free { last_lease: self.lease.into() },
             Some(worker) => Ownership::Held {
                 worker: name(worker),
-                token: Token(self.lease.into()),
+                token: Token(self.token.into()),
+                stream: None,
+                last_lease: self.lease.into(),
                 last_event: self.last_event.into(),
             },
         };
@@ -264,26 +370,43 @@ impl View {
         let record = match entry {
             Entry::Claim { worker, sequence } => {
                 named = name(worker);
-                Record::Claim { worker: &named, sequence: sequence.into() }
+                let offered = phase == Phase::Queued && self.owner.is_none() && sequence == self.lease + 1;
+                Record::Claim { worker: &named, sequence: sequence.into(), granted: any || offered }
+            }
+            Entry::Forged { sequence } => {
+                named = name(0);
+                Record::Claim { worker: &named, sequence: sequence.into(), granted: any }
             }
             Entry::Release { sequence } => Record::Release { sequence: sequence.into() },
+            Entry::Reinstated { worker, token, sequence } => {
+                named = name(worker);
+                Record::Reinstated { worker: &named, token: Token(token.into()), sequence: sequence.into() }
+            }
             Entry::Event { worker, token, number } => {
                 let (worker, token) = match (planted, self.owner) {
-                    (Some(Planted::FoldWithoutOwner), Some(owner)) => (owner, self.lease),
+                    (Some(Planted::FoldWithoutOwner), Some(owner)) => (owner, self.token),
                     _ => (worker, token),
                 };
                 named = name(worker);
                 Record::Event { worker: &named, token: Token(token.into()), number: number.into() }
             }
         };
-        let Transition::Advance { next, .. } = ownership.fold(&record) else { return None };
-        Some(match next {
-            Ownership::Free { last_lease } => View { lease: last_lease as u8, owner: None, last_event: 0 },
-            Ownership::Held { worker, token, last_event } => View {
-                lease: token.0 as u8,
+        let Transition::Advance { next, effects } = ownership.fold(&record) else { return None };
+        let view = match next {
+            Ownership::Free { last_lease } => View { lease: last_lease as u8, ..View::default() },
+            Ownership::Held { worker, token, last_event, last_lease, .. } => View {
+                lease: last_lease as u8,
+                token: token.0 as u8,
                 owner: Some(u8::from(worker.as_str() == "b")),
                 last_event: last_event as u8,
             },
-        })
+        };
+        let owed = matches!(effects[..], [Remedy::Reinstate | Remedy::Release]);
+        Some((view, owed && planted != Some(Planted::NoRemedy)))
+    }
+
+    /// What names the present lease: [`Ownership::lease`].
+    pub fn names(self) -> u8 {
+        if self.owner.is_some() { self.token } else { self.lease }
     }
 }

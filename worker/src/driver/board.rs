@@ -33,6 +33,8 @@ struct Entry {
     path: String,
     content: Content,
     blocked: Option<ErrorReport>,
+    /// Why nobody can tell whether the sector still is ours.
+    doubt: Option<ErrorReport>,
     released: u64,
     /// The slot's id, from when it was found to be the slot that it must be.
     identity: Option<String>,
@@ -76,7 +78,15 @@ pub enum Verdict {
 impl Board {
     /// A board of free slots.
     pub fn new(paths: impl IntoIterator<Item = String>) -> Board {
-        let free = |path| Entry { path, content: Content::Nothing, blocked: None, released: 0, identity: None, checked: false };
+        let free = |path| Entry {
+            path,
+            content: Content::Nothing,
+            blocked: None,
+            doubt: None,
+            released: 0,
+            identity: None,
+            checked: false,
+        };
         let slots = paths.into_iter().map(free).collect();
         Board { inner: Mutex::new(Inner { slots, finished: VecDeque::new() }), changed: Notify::new() }
     }
@@ -239,6 +249,18 @@ impl Board {
         });
     }
 
+    /// Whether the log says whose a slot's sector is, and if not, why. Says whether that is news.
+    pub fn doubt(&self, slot: usize, why: Option<ErrorReport>) -> bool {
+        let why = why.map(ErrorReport::bounded);
+        let code = |report: &Option<ErrorReport>| report.as_ref().map(|report| report.code.clone());
+        let mut is_news = false;
+        self.change(slot, |entry| {
+            is_news = code(&entry.doubt) != code(&why);
+            entry.doubt = why;
+        });
+        is_news
+    }
+
     /// A slot goes on.
     pub fn unblock(&self, slot: usize) {
         self.change(slot, |entry| entry.blocked = None);
@@ -287,7 +309,7 @@ impl Entry {
         SlotStatus {
             path: self.path.clone(),
             holding,
-            blocked: self.blocked.as_ref().map(ErrorReport::brief),
+            blocked: self.blocked.as_ref().or(self.doubt.as_ref()).map(ErrorReport::brief),
             unreadable: matches!(self.content, Content::Unreadable),
             identity: self.identity.clone(),
             released: self.released,

@@ -103,7 +103,8 @@ async fn claim(
                 let finished = |token| context.board.has_finished(sector, token);
                 steps.extend(core::claimed(outcome, finished, stream, intent));
             }
-            ClaimStep::Persist(journal) => {
+            ClaimStep::Persist(mut journal) => {
+                journal.secret = rand::random();
                 let (written, path) = (journal.clone(), slot.journal());
                 let stored = insist_unless_lost(context, slot, "write the journal", move || written.store(&path)).await;
                 if let Err(lost) = stored {

@@ -17,6 +17,7 @@ use sealbus_schema::{
 use super::{
     expiry::{self, Arrivals},
     facts::{self, News},
+    resume::Reinstated,
 };
 use crate::journal::Journal;
 
@@ -139,7 +140,11 @@ impl Core {
             Happened::News(News { lease_moved: true, .. }) if self.journal.state.step().is_some() => {
                 return vec![Do::End(End::Fenced)];
             }
-            Happened::News(news) => self.on_news(news, now_millis),
+            Happened::News(mut news) => {
+                let mut todo = self.on_reinstated(news.reinstated.take());
+                todo.extend(self.on_news(news, now_millis));
+                todo
+            }
         };
         self.followed(todo)
     }
@@ -184,6 +189,19 @@ impl Core {
             todo.extend(self.on_fact(fact, now));
         }
         todo.push(self.watch(!todo.is_empty()));
+        todo
+    }
+
+    /// The log was lost, and the sector still is ours in the one that took its place.
+    fn on_reinstated(&mut self, reinstated: Option<Reinstated>) -> Vec<Do> {
+        let Some(Reinstated { stream, known }) = reinstated else { return Vec::new() };
+        let before = self.journal.state.clone();
+        self.journal.go_on_in(stream, known);
+        tracing::info!(known, next_event = self.journal.next_event, "the sector goes on in another stream");
+        let mut todo = vec![self.persist()];
+        if self.journal.state != before {
+            todo.extend([Do::DropWork, Do::Work(Box::new(self.journal.state.clone()))]);
+        }
         todo
     }
 

@@ -5,26 +5,30 @@
 
 use std::sync::Arc;
 
-use sealbus_nats::{
-    lease::{Lease, ReadError},
-    publish::Backoff,
-};
+use sealbus_nats::{lease::ReadError, publish::Backoff};
 use sealbus_schema::{
-    SectorId, Token,
+    lease::Standing,
     message::{Fact, FactKind},
     seal::worker::{State, Step},
 };
 use tokio::sync::Notify;
 
-use super::{Context, core::Watch};
+use super::{
+    Context,
+    core::{Watch, leave},
+    resume::{self, Reinstated},
+};
+use crate::journal::Journal;
 
 /// What was read.
 #[derive(Debug, Default)]
 pub struct News {
     /// The last fact of each kind that was asked for, if it is meant for our lease.
     pub facts: Vec<Fact>,
-    /// Whether the lease is somebody else's now.
+    /// Whether the lease is over.
     pub lease_moved: bool,
+    /// That the sector goes on in another stream, if that is new.
+    pub reinstated: Option<Reinstated>,
 }
 
 /// The kinds that may change a state, the most urgent first.
@@ -55,7 +59,7 @@ pub fn kinds(state: &State) -> &'static [FactKind] {
 
 /// Waits for a wake-up (unless `at_once`), or for up to two heartbeats, and reads the facts of these kinds and the
 /// lease.
-pub async fn next(context: Arc<Context>, sector: SectorId, token: Token, watch: Watch, bell: Arc<Notify>) -> News {
+pub async fn next(context: Arc<Context>, slot: usize, journal: Journal, watch: Watch, bell: Arc<Notify>) -> News {
     let Watch { kinds, resubmitted, at_once } = watch;
     if !at_once {
         // With jitter, so that a fleet does not ask in step. A lost wake-up costs this long.
@@ -64,24 +68,34 @@ pub async fn next(context: Arc<Context>, sector: SectorId, token: Token, watch: 
         let _ = tokio::time::timeout(pause, bell.notified()).await;
     }
     let mut news = News::default();
+    let sector = journal.intent.sector;
     for kind in kinds {
         match context.bus.last_fact(sector, &context.config.name, *kind).await {
-            Ok(Some(fact)) if fact.counts_for(token, resubmitted) => news.facts.push(fact),
+            Ok(Some(fact)) if fact.counts_for(journal.token, resubmitted) => news.facts.push(fact),
             Ok(other) => tracing::trace!(kind = kind.name(), ?other, "no fact for this lease"),
             Err(error) => log_unread(&error),
         }
     }
-    match context.bus.last_lease(sector).await {
-        Ok(lease) => news.lease_moved = has_moved(lease.as_ref(), token),
-        Err(error) => log_unread(&error),
+    if let Err(error) = look_at_lease(&context, slot, &journal, &mut news).await {
+        log_unread(&error);
     }
     news
 }
 
-/// Whether a sector's log has a lease record after the one with our token: it was taken from us. A log that does not even
-/// have ours says nothing about that.
-pub fn has_moved(lease: Option<&Lease>, token: Token) -> bool {
-    lease.is_some_and(|lease| lease.sequence > token.0)
+async fn look_at_lease(context: &Context, slot: usize, journal: &Journal, news: &mut News) -> Result<(), ReadError> {
+    let (sector, name) = (journal.intent.sector, &context.config.name);
+    // Which stream it is matters only where the log does not simply have our claim.
+    let mut standing = context.bus.standing(sector, &leave::right(journal, name, None)).await?;
+    let mut stream = None;
+    if !matches!(standing, Standing::Ours { known: None, .. }) {
+        stream = resume::stream_identity(context).await;
+        standing = context.bus.standing(sector, &leave::right(journal, name, stream.as_deref())).await?;
+    }
+    let foreign = leave::right(journal, name, stream.as_deref()).foreign.is_some();
+    resume::show_doubt(context, slot, journal, &standing, foreign);
+    news.lease_moved = standing == Standing::Gone;
+    news.reinstated = resume::reinstated(journal, stream, &standing);
+    Ok(())
 }
 
 fn log_unread(error: &ReadError) {

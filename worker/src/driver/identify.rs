@@ -32,14 +32,13 @@ enum Judgement {
 pub fn require_ours(slot: &Slot, worker: &WorkerName) -> Result<Option<SlotIdentity>, StageError> {
     let found = identity::read_slot(slot.path())?;
     match &found {
-        Some(of) if of.worker != *worker => Err(of_another(slot, &of.worker, worker)),
+        Some(of) if of.worker != *worker => Err(of_another(&slot.name(), &of.worker, worker)),
         _ => Ok(found),
     }
 }
 
 /// The error for a slot, or a sector in it, that is another worker's.
-pub fn of_another(slot: &Slot, owner: &WorkerName, worker: &WorkerName) -> StageError {
-    let name = slot.name();
+pub fn of_another(name: &str, owner: &WorkerName, worker: &WorkerName) -> StageError {
     let message = format!(
         "slot {name}: what lies there is worker {owner}'s, and this is worker {worker}; nothing of it is touched. If the \
          worker was renamed, set worker.name back to \"{owner}\"; if the disk was moved, put it back. To give it up: \

@@ -1,10 +1,10 @@
 //! Carries out what the core of a sector's life asks for: work, publishing and facts side by side, the journal between
 //! them.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use sealbus_nats::publish::PublishError;
+use sealbus_nats::publish::{Backoff, PublishError, Secret};
 use sealbus_schema::{
     message::Event,
     seal::worker::{RetryPolicy, State},
@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 
 use super::{
     Context,
-    core::{Core, Do, End, Happened, Place, Watch},
+    core::{Core, Do, End, Happened, Place, Watch, leave},
     expiry::{self, Arrivals},
     facts::{self, News},
-    insist, work,
+    insist, resume, work,
 };
 use crate::{
     journal::Journal,
@@ -24,6 +24,9 @@ use crate::{
     slot::Slot,
 };
 use work::{Done, Job};
+
+/// How often an event is published again at least, while the log does not say whose its sector is.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// One sector in one slot.
 pub struct Life<'a> {
@@ -121,12 +124,30 @@ impl<'a> Life<'a> {
 
     /// Publishes an event, however long the bus is away.
     fn report(&self, event: Event) -> BoxFuture<'static, Result<u64, Fenced>> {
-        let (context, sector) = (Arc::clone(&self.context), self.core.journal().intent.sector);
+        let (context, slot, journal) = (Arc::clone(&self.context), self.slot.index(), self.core.journal().clone());
         async move {
+            let sector = journal.intent.sector;
+            let secret = Some(journal.secret).filter(|secret| *secret != Secret::default());
+            let mut stream: Option<String> = None;
+            let mut backoff = Backoff::new(Duration::from_secs(1), MAX_PAUSE);
             loop {
-                match context.bus.report(sector, &context.config.name, &event).await {
+                let right = leave::right(&journal, &context.config.name, stream.as_deref());
+                match context.bus.report_under(sector, &right, &event, secret).await {
                     Ok(_) => return Ok(event.number),
-                    Err(PublishError::Fenced { .. }) => return Err(Fenced),
+                    Err(PublishError::Fenced { .. }) if stream.is_some() => return Err(Fenced),
+                    // Over in this stream: is it the one that our token is of?
+                    Err(PublishError::Fenced { .. }) => match resume::stream_identity(&context).await {
+                        None => return Err(Fenced),
+                        found => stream = found,
+                    },
+                    Err(PublishError::Open { .. }) => {
+                        stream = resume::stream_identity(&context).await;
+                        let right = leave::right(&journal, &context.config.name, stream.as_deref());
+                        if let Ok(standing) = context.bus.standing(sector, &right).await {
+                            resume::show_doubt(&context, slot, &journal, &standing, right.foreign.is_some());
+                        }
+                        tokio::time::sleep(backoff.next_pause()).await;
+                    }
                     Err(error) => {
                         let (kind, number) = (event.body.kind(), event.number);
                         tracing::error!(kind, number, %error, "the bus refuses an event; trying again");
@@ -139,9 +160,8 @@ impl<'a> Life<'a> {
     }
 
     fn watch(&self, watch: Watch) -> BoxFuture<'static, News> {
-        let context = Arc::clone(&self.context);
-        let Journal { intent, token, .. } = self.core.journal();
-        facts::next(context, intent.sector, *token, watch, Arc::clone(&self.bell)).boxed()
+        let (context, journal) = (Arc::clone(&self.context), self.core.journal().clone());
+        facts::next(context, self.slot.index(), journal, watch, Arc::clone(&self.bell)).boxed()
     }
 }
 

@@ -7,7 +7,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures::StreamExt;
 use sealbus_nats::{Bus, Patience, publish::Backoff};
-use sealbus_schema::{WorkerName, message::Orders};
+use sealbus_schema::{
+    WorkerName,
+    message::{Orders, SlotRelease},
+};
 use tokio::sync::watch;
 
 use crate::causes::in_words;
@@ -61,7 +64,8 @@ impl StandingOrders {
     pub async fn release_of(&self, slot: &str, last: u64) -> u64 {
         self.until(|known| {
             let orders = known.as_ref()?.release.iter().filter(|order| order.slot == slot);
-            orders.map(|order| order.id).max().filter(|id| *id > last)
+            let later = orders.map(|order| order.id).filter(|id| SlotRelease::comes_after(*id, last));
+            later.reduce(|first, id| if SlotRelease::comes_after(id, first) { id } else { first })
         })
         .await
     }
@@ -136,10 +140,8 @@ impl StandingOrders {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-    use sealbus_schema::message::SlotRelease;
-
     use super::*;
+    use futures::FutureExt;
 
     fn orders(revision: u64, drain: bool, release: &[(u64, &str)]) -> Orders {
         let release = release.iter().map(|(id, slot)| SlotRelease { id: *id, slot: (*slot).to_owned() }).collect();
@@ -166,6 +168,11 @@ mod tests {
         assert_eq!(standing.release_of("/a", 0).now_or_never(), Some(5));
         assert_eq!(standing.release_of("/a", 5).now_or_never(), None);
         assert_eq!(standing.release_of("/b", 0).now_or_never(), None);
+        assert_eq!(
+            standing.release_of("/a", u64::MAX).now_or_never(),
+            Some(5),
+            "a forged order had the largest there is"
+        );
         assert_eq!(strangers, BTreeSet::from([4]));
     }
 }

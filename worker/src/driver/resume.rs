@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use sealbus_nats::{lease::Lease, publish::Backoff};
+use sealbus_nats::{publish::Backoff, topology};
 use sealbus_schema::{
-    WorkerName,
+    ErrorClass, ErrorCode, ErrorReport,
+    lease::Standing,
     message::FactKind,
     seal::worker::{State, Step},
 };
@@ -14,39 +15,62 @@ use super::{
     Context,
     core::leave,
     expiry::{self, Arrivals},
+    identify,
 };
 use crate::{journal::Journal, slot::Slot};
+
+/// How often it is asked at least whose a sector is, while that cannot be told.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// Whose a slot's sector is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// Ours, under the journal's token.
-    Ours,
-    /// Not ours any more: the log has a later lease record.
+    /// Ours, under the journal's token; in another stream than before, if that is news.
+    Ours(Option<Reinstated>),
+    /// Not ours any more.
     Gone,
-    /// Another worker's, under the journal's token: the worker was renamed, or the slot moved to another one.
-    Anothers(WorkerName),
-    /// It cannot be told: the stream is not the one that the token is of.
-    OtherStream,
 }
 
-/// Compares a journal with the sector's last lease record. Waits through outages.
+/// The manager has said, in another stream than the token is of, that a sector still is ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reinstated {
+    /// In which.
+    pub stream: String,
+    /// The number of the last event that it knows of.
+    pub known: u64,
+}
+
+/// Compares a journal with the sector's log. Waits through outages, and until the log says whose the sector is: nothing is
+/// begun and nothing is given up meanwhile.
 pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Right {
     context.ledger.hold(slot, slot.work_dir(journal.intent.sector, journal.token));
     context.board.hold(slot.index(), journal.intent.sector, journal.token, &journal.state);
     if !leave::must_ask(journal) {
         return Right::Gone;
     }
-    let right = judge(context, journal).await;
-    if right == Right::Ours {
-        tracing::info!(step = journal.state.step().map(|step| step.name()), "going on");
+    let mut backoff = Backoff::new(Duration::from_millis(500), MAX_PAUSE);
+    loop {
+        let stream = stream_identity(context).await;
+        let right = leave::right(journal, &context.config.name, stream.as_deref());
+        match context.bus.standing(journal.intent.sector, &right).await {
+            Ok(standing) => {
+                show_doubt(context, slot.index(), journal, &standing, right.foreign.is_some());
+                match standing {
+                    Standing::Ours { .. } => {
+                        tracing::info!(step = journal.state.step().map(|step| step.name()), "going on");
+                        return Right::Ours(reinstated(journal, stream, &standing));
+                    }
+                    Standing::Gone => return Right::Gone,
+                    Standing::Open { .. } | Standing::Anothers { .. } => {}
+                }
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(%error, cause, "cannot read the sector's lease; trying again");
+            }
+        }
+        tokio::time::sleep(backoff.next_pause()).await;
     }
-    right
-}
-
-/// Why the server refused an event: because the lease moved, or because the whole stream is another one.
-pub async fn right_after_fence(context: &Context, journal: &Journal) -> Right {
-    judge(context, journal).await
 }
 
 /// How old the answers are that an earlier process took and that the state still works with, by the server's clock alone.
@@ -73,23 +97,48 @@ async fn age(context: &Context, journal: &Journal, kind: FactKind) -> Option<Dur
     }
 }
 
-async fn judge(context: &Context, journal: &Journal) -> Right {
-    let lease = last_lease(context, journal).await;
-    let stream = stream_identity(context).await;
-    leave::right(journal, &context.config.name, lease.as_ref(), stream.as_deref())
+/// That a journal's sector goes on in another stream, if the journal does not say so yet.
+pub fn reinstated(journal: &Journal, stream: Option<String>, standing: &Standing) -> Option<Reinstated> {
+    let Standing::Ours { known: Some(known), .. } = standing else { return None };
+    let stream = stream?;
+    let known_to_us = [&journal.stream, &journal.goes_on_in].into_iter().flatten().any(|known| *known == stream);
+    (!known_to_us && journal.stream.is_some()).then_some(Reinstated { stream, known: *known })
 }
 
-async fn last_lease(context: &Context, journal: &Journal) -> Option<Lease> {
-    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-    loop {
-        match context.bus.last_lease(journal.intent.sector).await {
-            Ok(lease) => return lease,
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(%error, cause, "cannot read the sector's lease; trying again");
-            }
+/// Shows whether the log says whose a slot's sector is. A line in the log when that changes.
+pub fn show_doubt(context: &Context, slot: usize, journal: &Journal, standing: &Standing, foreign: bool) {
+    let (sector, worker, stream) = (journal.intent.sector, &context.config.name, topology::SECTORS);
+    let slot_name = context.config.slots.get(slot).map(|path| path.display().to_string()).unwrap_or_default();
+    let report = match standing {
+        Standing::Open { .. } if foreign => {
+            let message = format!(
+                "the stream {stream} was made anew since slot {slot_name} took {sector}: its token means nothing there until \
+                 the manager says so. Restore the stream, or run `sealbus-manager bus recover`, and the sector goes on; or \
+                 give it up: `sealbus-manager slots release {worker} {slot_name}`"
+            );
+            Some(ErrorReport::new(ErrorClass::Crit, ErrorCode::QUEUE_REPLACED, message))
         }
-        tokio::time::sleep(backoff.next_pause()).await;
+        Standing::Open { by } => {
+            let by = by.as_ref().map_or("its lease is not in the log".to_owned(), |by| format!("{by} has claimed it"));
+            let message = format!(
+                "the log does not say whose {sector} is: {by}, and the manager has not said anything. It goes on when the \
+                 manager does; is that running?"
+            );
+            Some(ErrorReport::new(ErrorClass::Temp, ErrorCode::LEASE_DISPUTED, message))
+        }
+        Standing::Anothers { owner } => {
+            let error = identify::of_another(&slot_name, owner, worker);
+            Some(ErrorReport::from_error(ErrorClass::Crit, error.code.error_code(), &error))
+        }
+        Standing::Ours { .. } | Standing::Gone => None,
+    };
+    let report = report.map(|report| ErrorReport { host: context.config.host.clone(), slot: slot_name, ..report });
+    let said = report.as_ref().map(|report| (report.code.clone(), report.message()));
+    if context.board.doubt(slot, report) {
+        match said {
+            Some((code, message)) => tracing::error!(%sector, %code, "{message}"),
+            None => tracing::info!(%sector, "the log says again whose the sector is"),
+        }
     }
 }
 

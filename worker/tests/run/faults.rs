@@ -1,11 +1,11 @@
 //! Things that go wrong around a worker that is set up well.
 
 use sealbus_schema::{
-    ErrorClass, ErrorCode,
-    message::{EventBody, Fact},
+    Commitment, ErrorClass, ErrorCode,
+    message::{EventBody, Fact, Heartbeat},
 };
 
-use crate::support::{Bench, Manager, Server, eventually, precommit, ticket};
+use crate::support::{Bench, Manager, Server, eventually, precommit, seed, ticket};
 
 #[tokio::test]
 async fn a_worker_that_lost_its_lease_stops_and_quarantines_the_files() {
@@ -180,4 +180,79 @@ async fn a_stream_that_was_made_anew_is_refused() {
     let seen = manager.heartbeat_with("a blocked slot", |seen| seen.slots[0].blocked.is_some()).await;
     assert_eq!(seen.slots[0].blocked.as_ref().expect("blocked").code, ErrorCode::QUEUE_REPLACED);
     assert!(bench.path("slot0/journal").exists(), "nothing is dropped");
+}
+
+/// The stream is lost while a slot waits and while it works. What the manager did not know of is told again; nothing is
+/// sealed again.
+async fn goes_on_in_another_stream(killed: bool) {
+    let mut server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let mut running = Some(bench.start());
+    let sector = manager.offer(1).await;
+    manager.see_through(sector, "pc2_done").await;
+    let token = manager.claimed(sector).await;
+    let lost = manager.bus.sectors_identity().await.expect("reads").as_str().to_owned();
+    let reported = manager.events(sector).len() as u64;
+    if let Some(worker) = running.take_if(|_| killed) {
+        worker.kill();
+    }
+    drop(manager);
+    server.stop_and_forget();
+    server.start_again();
+    let mut manager = Manager::connect(&server.url()).await;
+    let _running = running.unwrap_or_else(|| bench.start());
+    let doubt = |seen: &Heartbeat| seen.slots[0].blocked.as_ref().map(|blocked| blocked.code.clone());
+    manager.heartbeat_with("doubt", |seen| doubt(seen) == Some(ErrorCode::QUEUE_REPLACED)).await;
+    // The manager had not folded that PC2 is done.
+    manager.reinstate(sector, token, Some(lost), reported - 1).await;
+    let again = manager.event(sector, "pc2_done").await;
+    let event = manager.events(sector).pop().expect("an event");
+    assert_eq!((event.token, &event.body), (token, &again));
+    // It is the next one, or the same again if its acknowledgement went with the server.
+    assert!((reported..=reported + 1).contains(&event.number), "{event:?} after {reported}");
+    manager.tell(sector, Fact::PrecommitLanded { token, serial: 0, precommit: precommit(100_000) }).await;
+    let persisted = manager.event(sector, "persisted").await;
+    assert!(matches!(persisted, EventBody::Persisted { .. }));
+    manager.tell(sector, Fact::PersistChecked { token, serial: 0 }).await;
+    manager.tell(sector, Fact::Seed { token, serial: 0, seed: seed(1) }).await;
+    manager.event(sector, "c2_done").await;
+    manager.tell(sector, Fact::ProveLanded { token, serial: 0, activation_epoch: 300 }).await;
+    manager.event(sector, "finished").await;
+    assert_eq!((bench.starts("pc1"), bench.starts("pc2")), (1, 1), "sealed once");
+}
+
+#[tokio::test]
+async fn a_slot_goes_on_in_another_stream_where_it_was_once_the_manager_says_so() {
+    goes_on_in_another_stream(false).await;
+}
+
+#[tokio::test]
+async fn a_restarted_slot_goes_on_in_another_stream_where_it_was_once_the_manager_says_so() {
+    goes_on_in_another_stream(true).await;
+}
+
+#[tokio::test]
+async fn a_slot_whose_sector_is_claimed_without_an_offer_waits_for_the_managers_word_and_goes_on() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let worker = bench.start();
+    let sector = manager.offer(1).await;
+    manager.see_through(sector, "pc2_done").await;
+    let token = manager.claimed(sector).await;
+    manager.forge_claim(sector, token).await;
+    let doubt = |seen: &Heartbeat| seen.slots[0].blocked.as_ref().map(|blocked| blocked.code.clone());
+    manager.heartbeat_with("doubt", |seen| doubt(seen) == Some(ErrorCode::LEASE_DISPUTED)).await;
+    // Nor does a restart make it give up.
+    worker.kill();
+    let _worker = bench.start();
+    manager.heartbeat_with("doubt", |seen| doubt(seen) == Some(ErrorCode::LEASE_DISPUTED)).await;
+    manager.reinstate(sector, token, None, 0).await;
+    let answer = EventBody::Pc2Done { comm_r: Commitment([0; 32]), comm_d: Commitment([0; 32]) };
+    manager.answer(sector, &answer).await;
+    manager.event(sector, "persisted").await;
+    assert_eq!((bench.starts("pc1"), bench.starts("pc2")), (1, 1), "sealed once");
+    assert!(!bench.path("slot0/quarantine").exists());
+    manager.assert_gapless(sector);
 }

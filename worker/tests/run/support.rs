@@ -12,6 +12,7 @@ use std::{
 
 use sealbus_nats::{
     Bus, Connection,
+    lease::ClaimOutcome,
     log::{Record, SectorsLog},
     topology::Layout,
 };
@@ -318,8 +319,13 @@ pub struct Manager {
 
 impl Manager {
     pub async fn connect(url: &str) -> Manager {
-        let connection =
-            Connection { url: url.to_owned(), nkey_seed_file: None, credentials_file: None, ca_file: None };
+        let connection = Connection {
+            url: url.to_owned(),
+            nkey_seed_file: None,
+            credentials_file: None,
+            ca_file: None,
+            api_prefix: None,
+        };
         let bus = tokio::time::timeout(PATIENCE, connection.connect_patiently("manager"))
             .await
             .expect("the server comes up")
@@ -363,7 +369,9 @@ impl Manager {
 
     pub fn token(&self, sector: SectorId) -> Option<Token> {
         self.records.iter().rev().find_map(|(sequence, record)| match record {
-            Record::Lease { sector: of, record: LeaseRecord::Claim { .. }, .. } if *of == sector => {
+            Record::Lease { sector: of, owner: Some(owner), record: LeaseRecord::Claim { .. } }
+                if *of == sector && *owner == self.worker =>
+            {
                 Some(Token(*sequence))
             }
             _ => None,
@@ -396,7 +404,8 @@ impl Manager {
 
     pub async fn tell(&self, sector: SectorId, fact: Fact) {
         let id = format!("{}.{}", fact.kind().expect("kind").name(), self.records.len());
-        self.bus.tell(sector, &self.worker, &fact, &id).await.expect("tells");
+        let fence = self.bus.last_lease(sector).await.expect("reads").expect("a lease").sequence;
+        self.bus.tell_behind(sector, &self.worker, &fact, &id, fence).await.expect("tells");
     }
 
     /// Answers as a manager would, each question once, up to an event of a kind, which is not answered.
@@ -446,6 +455,22 @@ impl Manager {
         let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
         assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>(), "{:?}", self.kinds(sector));
         assert!(events.iter().all(|event| Some(event.token) == self.token(sector)), "one token");
+    }
+
+    /// Says whose a sector still is, as a manager does whose fold knows of so many events.
+    pub async fn reinstate(&self, sector: SectorId, token: Token, stream: Option<String>, last_event: u64) {
+        let fence = self.bus.last_lease(sector).await.expect("reads").map_or(0, |lease| lease.sequence);
+        let (worker, reason) = (self.worker.clone(), "a test".to_owned());
+        let record = LeaseRecord::Reinstate { worker, token, stream, last_event, reason };
+        self.bus.reinstate(sector, fence, &record).await.expect("reinstates");
+    }
+
+    /// Somebody claims a sector that was not offered to it. It knows what the server expects.
+    pub async fn forge_claim(&self, sector: SectorId, token: Token) {
+        let thief = "thief".parse().expect("name");
+        let intent = Intent { sector, plan: Plan::Seal, proof: PROOF, lease_sequence: token.0, attempt: 1 };
+        let outcome = self.bus.claim(&intent, &thief, "nowhere").await.expect("an outcome");
+        assert!(matches!(outcome, ClaimOutcome::Won(_)), "{outcome:?}");
     }
 
     /// Gives the worker standing orders: a revision, whether to drain, and slots to free by order number.

@@ -88,6 +88,7 @@ heartbeat_secs = {heartbeat}
 [nats]
 url = "{nats}"
 nkey_seed_file = "{key}"
+api_prefix = "SEALBUS.API"
 
 [store]
 name = "main"

@@ -1,0 +1,331 @@
+//! What a stolen credential can do, against a real server with the configuration that the playbook renders: the table of
+//! `docs/adr/0025-an-account-for-each-worker.md` speaks of, row by row. Each attempt is made as an attacker would, past this crate.
+
+#[path = "support/layout.rs"]
+mod layout;
+#[allow(dead_code, reason = "the rest is for servers without accounts")]
+mod support;
+
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, HeaderMap, jetstream};
+use layout::Keys;
+use nkeys::KeyPair;
+use sealbus_nats::{Bus, Connection, heartbeats::Heart, intents::Queue, lease::ClaimOutcome, topology::Layout};
+use sealbus_schema::{
+    ErrorClass, ErrorCode, ErrorReport, MinerId, Plan, SealProof, SectorId, SectorNumber, Token, WorkerName, codec,
+    message::{Event, EventBody, Fact, FactKind, Heartbeat, Intent, Orders},
+};
+use support::{Server, eventually};
+
+const QUEUE: Queue = Queue { miner: MinerId(1000), proof: SealProof::StackedDrg2KiBV1_1, plan: Plan::Seal };
+const SECTOR: SectorId = SectorId { miner: MinerId(1000), number: SectorNumber(1) };
+const STREAMS: [&str; 4] = ["SEAL_INTENTS", "SEAL_SECTORS", "SEAL_HEARTBEATS", "SEAL_COMMANDS"];
+/// How long an answer that must not come is waited for.
+const SHORT: Duration = Duration::from_millis(700);
+
+struct Site {
+    server: Server,
+    keys: Vec<(&'static str, KeyPair)>,
+    manager: Bus,
+    /// The manager's account, for looking.
+    js: jetstream::Context,
+}
+
+fn worker(name: &str) -> WorkerName {
+    name.parse().expect("worker name")
+}
+
+fn intent() -> Intent {
+    Intent { sector: SECTOR, plan: QUEUE.plan, proof: QUEUE.proof, lease_sequence: 0, attempt: 1 }
+}
+
+fn heartbeat(worker: &str) -> Heartbeat {
+    let (worker, host, version) = (worker.parse().expect("worker name"), "h".to_owned(), "0".to_owned());
+    Heartbeat { worker, host, version, incarnation: 1, draining: false, orders: 0, slots: vec![], processors: vec![] }
+}
+
+impl Site {
+    async fn build() -> Site {
+        let keys: Vec<_> =
+            ["manager", "operator", "w1", "w2"].into_iter().map(|name| (name, KeyPair::new_user())).collect();
+        let public = |of: &str| keys.iter().find(|(name, _)| *name == of).expect("a key").1.public_key();
+        let workers = vec![("w1", public("w1")), ("w2", public("w2"))];
+        let (manager, operator) = (public("manager"), public("operator"));
+        let known = Keys { manager: &manager, operator: &operator, workers };
+        let server = Server::start_with(|port, store| {
+            let listen = format!("127.0.0.1:{port}");
+            layout::render(&listen, "nats", &store.display().to_string(), "", &known).expect("renders")
+        });
+        for (name, pair) in &keys {
+            std::fs::write(server.directory().join(name), pair.seed().expect("a seed")).expect("writes");
+        }
+        let manager = bus_of(&server, "manager", None).await;
+        manager.ensure_streams(Layout { replicas: 1, max_sectors_bytes: 1 << 28 }).await.expect("streams");
+        manager.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.plan).await.expect("queue");
+        let js = jetstream::new(client_of(&server, &keys, "manager").await);
+        Site { server, keys, manager, js }
+    }
+
+    async fn bus(&self, worker: &str) -> Bus {
+        bus_of(&self.server, worker, Some("SEALBUS.API")).await
+    }
+
+    async fn client(&self, name: &str) -> Client {
+        client_of(&self.server, &self.keys, name).await
+    }
+
+    /// How many messages each stream has; that all are there.
+    async fn counts(&self) -> Vec<u64> {
+        let mut counts = Vec::new();
+        for stream in STREAMS {
+            counts.push(self.js.get_stream(stream).await.expect("is there").cached_info().state.messages);
+        }
+        counts
+    }
+
+    async fn streams(&self) -> usize {
+        use futures::StreamExt;
+        self.js.stream_names().count().await
+    }
+}
+
+async fn bus_of(server: &Server, name: &str, api_prefix: Option<&str>) -> Bus {
+    let connection = Connection {
+        url: server.url(),
+        nkey_seed_file: Some(server.directory().join(name)),
+        credentials_file: None,
+        ca_file: None,
+        api_prefix: api_prefix.map(str::to_owned),
+    };
+    let connecting = connection.connect_patiently(name);
+    tokio::time::timeout(Duration::from_secs(20), connecting).await.expect("comes up").expect("connects")
+}
+
+async fn client_of(server: &Server, keys: &[(&'static str, KeyPair)], name: &str) -> Client {
+    let seed = keys.iter().find(|(of, _)| *of == name).expect("a key").1.seed().expect("a seed");
+    let inbox = if name == "operator" { "_INBOX".to_owned() } else { format!("_INBOX_{name}") };
+    let options = ConnectOptions::with_nkey(seed).custom_inbox_prefix(inbox);
+    options.connect(server.url()).await.expect("connects")
+}
+
+#[tokio::test]
+async fn a_worker_with_an_account_of_its_own_does_its_work() {
+    let site = Site::build().await;
+    let (bus, w1) = (site.bus("w1").await, worker("w1"));
+    site.manager.offer(&intent()).await.expect("offers");
+    let offer = bus.next_intent(&[QUEUE]).await.expect("an intent");
+    let ClaimOutcome::Won(token) = bus.claim(&offer.intent, &w1, "h").await.expect("an outcome") else {
+        panic!("nobody else is there");
+    };
+    offer.accept().await.expect("acknowledged");
+    assert_eq!(site.counts().await[0], 0, "the intent is out of the queue");
+    bus.report(SECTOR, &w1, &Event { token, number: 1, body: EventBody::Pc1Done {} }).await.expect("reports");
+    let stale = Event { token, number: 2, body: EventBody::Pc1Done {} };
+    let mut wakeups = bus.fact_wakeups(&w1).await.expect("subscribes");
+    let mut orders = bus.orders_wakeups(&w1).await.expect("subscribes");
+    // The subscription is at the server before the fact is.
+    assert!(bus.orders(&w1).await.expect("reads").is_none());
+    let fact = Fact::ProveLanded { token, serial: 0, activation_epoch: 7 };
+    site.manager.tell(SECTOR, &w1, &fact, "1").await.expect("tells");
+    site.manager.order(&w1, &Orders { revision: 1, drain: true, release: vec![] }).await.expect("orders");
+    use futures::StreamExt;
+    let waited = tokio::time::timeout(Duration::from_secs(20), futures::future::join(wakeups.next(), orders.next()));
+    assert_eq!(waited.await.expect("woken"), (Some(SECTOR), Some(())));
+    assert_eq!(bus.last_fact(SECTOR, &w1, FactKind::ProveLanded).await.expect("reads"), Some(fact));
+    assert!(bus.orders(&w1).await.expect("reads").expect("orders").drain);
+    let beat = heartbeat("w1");
+    let mut heart = Heart::new(&w1);
+    heart.beat(&bus, &beat).await.expect("beats");
+    heart.beat(&bus, &beat).await.expect("beats again");
+    assert_eq!(bus.sectors_identity().await.expect("reads"), site.manager.sectors_identity().await.expect("reads"));
+    site.manager.release(SECTOR, token.0, "a test").await.expect("releases");
+    bus.report(SECTOR, &w1, &stale).await.expect_err("fenced");
+}
+
+#[tokio::test]
+async fn no_answer_of_the_server_reaches_a_stream_or_the_servers_interface() {
+    let site = Site::build().await;
+    let w2 = worker("w2");
+    let ClaimOutcome::Won(token) = site.bus("w2").await.claim(&intent(), &w2, "h").await.expect("an outcome") else {
+        panic!("nobody else is there");
+    };
+    let mut heart = Heart::new(&worker("w1"));
+    heart.beat(&site.bus("w1").await, &heartbeat("w1")).await.expect("beats");
+    let before = site.counts().await;
+    let streams = site.streams().await;
+    let forged = [
+        "seal.sector.f01000.1.lease.-".to_owned(),
+        "seal.sector.f01000.1.ev.w2".to_owned(),
+        "seal.sector.f01000.1.fact.w2.abandon".to_owned(),
+        "seal.cmd.w2".to_owned(),
+        format!("seal.intent.f01000.{}.seal.9.0", QUEUE.proof),
+        "$JS.API.STREAM.DELETE.SEAL_SECTORS".to_owned(),
+        "$JS.API.STREAM.PURGE.SEAL_SECTORS".to_owned(),
+        "$JS.API.STREAM.CREATE.EVIL".to_owned(),
+        "$JS.API.CONSUMER.DELETE.SEAL_SECTORS.mgr".to_owned(),
+    ];
+    for (name, deputies) in [
+        (
+            "w1",
+            vec![
+                "SEALBUS.API.DIRECT.GET.SEAL_HEARTBEATS.seal.hb.w1",
+                "SEALBUS.API.DIRECT.GET.SEAL_COMMANDS.seal.cmd.w1",
+                "SEALBUS.API.STREAM.INFO.SEAL_SECTORS",
+                "SEALBUS.API.STREAM.MSG.GET.SEAL_SECTORS",
+                "seal.hb.w1",
+                "$JS.API.DIRECT.GET.SEAL_HEARTBEATS.seal.hb.w1",
+            ],
+        ),
+        (
+            "operator",
+            vec![
+                "SEALBUS.API.DIRECT.GET.SEAL_HEARTBEATS.seal.hb.nobody",
+                "SEALBUS.API.DIRECT.GET.SEAL_SECTORS.seal.sector.f01000.1.lease.w2",
+                "SEALBUS.API.STREAM.INFO.SEAL_SECTORS",
+                "SEALBUS.API.STREAM.LIST",
+                "SEALBUS.API.STREAM.MSG.GET.SEAL_SECTORS",
+            ],
+        ),
+    ] {
+        let client = site.client(name).await;
+        for deputy in deputies {
+            for reply in &forged {
+                for payload in ["{}", "{\"last_by_subj\":\"seal.sector.f01000.1.lease.*\"}"] {
+                    client.publish_with_reply(deputy.to_owned(), reply.clone(), payload.into()).await.expect("sends");
+                }
+            }
+        }
+        client.flush().await.expect("flushes");
+    }
+    // Whatever came of it came before this answer.
+    site.bus("w1").await.last_lease(SECTOR).await.expect("reads");
+    let after = site.counts().await;
+    assert_eq!((&after[..2], after[3]), (&before[..2], before[3]), "nothing was stored or removed");
+    assert_eq!(site.streams().await, streams);
+    assert!(site.js.get_stream("SEAL_SECTORS").await.expect("is there").consumer_info("mgr").await.is_ok());
+    let right = Event { token, number: 1, body: EventBody::Pc1Done {} };
+    site.bus("w2").await.report(SECTOR, &w2, &right).await.expect("the owner goes on");
+    assert!(site.manager.orders(&w2).await.expect("reads").is_none());
+}
+
+/// Publishes and asks, and says whether anybody answered.
+async fn answered(client: &Client, subject: &str, payload: &'static str) -> bool {
+    let asked = tokio::time::timeout(SHORT, client.request(subject.to_owned(), payload.into())).await;
+    // That nobody listens is an answer of the server's, and none of ours.
+    matches!(asked, Ok(Ok(message)) if message.status.is_none())
+}
+
+#[tokio::test]
+async fn a_credential_writes_and_asks_for_its_own_alone() {
+    let site = Site::build().await;
+    let before = site.counts().await;
+    let refused = [
+        "seal.sector.f01000.1.lease.-",
+        "seal.sector.f01000.1.lease.w2",
+        "seal.sector.f01000.1.ev.w2",
+        "seal.sector.f01000.1.fact.w1.ticket",
+        "seal.sector.f01000.1.fact.w2.abandon",
+        "seal.cmd.w1",
+        "seal.cmd.w2",
+        "seal.hb.w2",
+        "seal.intent.f01000.StackedDrg2KiBV1_1.seal.9.0",
+        "SEALBUS.API.STREAM.DELETE.SEAL_SECTORS",
+        "SEALBUS.API.STREAM.PURGE.SEAL_SECTORS",
+        "SEALBUS.API.STREAM.UPDATE.SEAL_SECTORS",
+        "SEALBUS.API.STREAM.CREATE.EVIL",
+        "SEALBUS.API.STREAM.MSG.DELETE.SEAL_SECTORS",
+        "SEALBUS.API.CONSUMER.CREATE.SEAL_SECTORS",
+        "SEALBUS.API.CONSUMER.CREATE.SEAL_SECTORS.mine",
+        "SEALBUS.API.CONSUMER.DELETE.SEAL_INTENTS.f01000_StackedDrg2KiBV1_1_seal",
+        "SEALBUS.API.CONSUMER.MSG.NEXT.SEAL_SECTORS.mgr",
+        "$JS.API.STREAM.DELETE.SEAL_SECTORS",
+        "$JS.API.STREAM.CREATE.EVIL",
+        "$JS.ACK.SEAL_SECTORS.mgr.1.1.1.1.1",
+    ];
+    for name in ["w1", "operator"] {
+        let client = site.client(name).await;
+        for subject in refused {
+            assert!(!answered(&client, subject, "{}").await, "{name} may use {subject}");
+        }
+    }
+    let operator = site.client("operator").await;
+    for subject in ["seal.sector.f01000.1.lease.w1", "seal.hb.w1", "SEALBUS.API.CONSUMER.MSG.NEXT.SEAL_INTENTS.x"] {
+        assert!(!answered(&operator, subject, "{}").await, "the operator may use {subject}");
+    }
+    assert!(answered(&operator, "SEALBUS.API.STREAM.INFO.SEAL_SECTORS", "").await, "the operator looks");
+    assert_eq!(site.counts().await, before);
+}
+
+#[tokio::test]
+async fn what_a_worker_hears_is_its_own() {
+    use futures::StreamExt;
+    let site = Site::build().await;
+    let client = site.client("w1").await;
+    let mut heard = Vec::new();
+    for subject in [">", "seal.>", "seal.cmd.w2", "_INBOX_w2.>", "_INBOX_manager.>", "seal.sector.*.*.fact.w2.*"] {
+        heard.push(client.subscribe(subject).await.expect("asks"));
+    }
+    client.flush().await.expect("flushes");
+    let ClaimOutcome::Won(token) = site.bus("w2").await.claim(&intent(), &worker("w2"), "h").await.expect("claims")
+    else {
+        panic!("nobody else is there");
+    };
+    let error = ErrorReport::new(ErrorClass::Abort, ErrorCode::ABANDONED, "a test");
+    site.manager.tell(SECTOR, &worker("w2"), &Fact::Abandon { token, error }, "1").await.expect("tells");
+    site.manager.order(&worker("w2"), &Orders::default()).await.expect("orders");
+    site.bus("w1").await.last_lease(SECTOR).await.expect("reads");
+    for mut subscription in heard {
+        let next = tokio::time::timeout(Duration::from_millis(100), subscription.next()).await;
+        assert!(!matches!(next, Ok(Some(_))), "{next:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_larger_than_any_of_ours_is_refused() {
+    let site = Site::build().await;
+    let js = jetstream::with_prefix(site.client("w1").await, "SEALBUS.API");
+    let before = site.counts().await;
+    let publish = |bytes: usize| {
+        let js = js.clone();
+        async move { js.publish("seal.sector.f01000.1.ev.w1", vec![0u8; bytes].into()).await.expect("sends").await }
+    };
+    publish(codec::MAX_MESSAGE_BYTES).await.expect("as large as ours are");
+    publish(200_000).await.expect_err("larger than the stream takes");
+    assert_eq!(site.counts().await[1], before[1] + 1);
+    // The server ends a connection that sends more than it takes at all.
+    let client = site.client("w1").await;
+    let _ = client.publish("seal.sector.f01000.1.ev.w1", vec![0u8; 1_000_000].into()).await;
+    let _ = tokio::time::timeout(SHORT, client.flush()).await;
+    assert_eq!(site.counts().await[1], before[1] + 1);
+}
+
+/// Accepted, limited and shown: an intent that is gone is offered again, and the manager says so.
+#[tokio::test]
+async fn an_intent_that_somebody_else_acknowledged_is_offered_again_and_that_is_noticed() {
+    let site = Site::build().await;
+    site.manager.offer(&intent()).await.expect("offers");
+    let offer = site.bus("w2").await.next_intent(&[QUEUE]).await.expect("an intent");
+    assert_eq!(offer.intent, intent());
+    let client = site.client("w1").await;
+    let queue = sealbus_nats::topology::queue_name(QUEUE.miner, QUEUE.proof, QUEUE.plan);
+    client.publish(format!("$JS.ACK.SEAL_INTENTS.{queue}.1.1.1.1.0"), "+ACK".into()).await.expect("sends");
+    client.flush().await.expect("flushes");
+    eventually("the loss", || async { (site.counts().await[0] == 0).then_some(()) }).await;
+    // The true taker claims all the same.
+    let claim = site.bus("w2").await.claim(&offer.intent, &worker("w2"), "h").await.expect("an outcome");
+    assert!(matches!(claim, ClaimOutcome::Won(Token(1))), "{claim:?}");
+}
+
+#[tokio::test]
+async fn a_roll_up_wipes_nothing() {
+    let site = Site::build().await;
+    let mut heart = Heart::new(&worker("w2"));
+    heart.beat(&site.bus("w2").await, &heartbeat("w2")).await.expect("beats");
+    let client = site.client("w1").await;
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Rollup", "all");
+    let answer = client.request_with_headers("seal.hb.w1", headers, "x".into()).await.expect("an answer");
+    assert!(String::from_utf8_lossy(&answer.payload).contains("error"), "{answer:?}");
+    assert_eq!(site.manager.workers().await.expect("reads").len(), 1);
+}

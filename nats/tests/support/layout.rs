@@ -1,0 +1,49 @@
+//! nats-server's configuration from the template that the playbook renders: there is no other list of rights.
+
+use minijinja::{Environment, context};
+
+/// The template of `ansible/roles/nats`.
+const TEMPLATE: &str = include_str!("../../../ansible/roles/nats/templates/nats.conf.j2");
+
+/// Who may connect: public keys.
+pub struct Keys<'a> {
+    pub manager: &'a str,
+    pub operator: &'a str,
+    /// By the workers' names.
+    pub workers: Vec<(&'a str, String)>,
+}
+
+/// The configuration of one server. `cluster` is its block for a cluster, or nothing.
+pub fn render(
+    listen: &str,
+    name: &str,
+    store: &str,
+    cluster: &str,
+    keys: &Keys<'_>,
+) -> Result<String, minijinja::Error> {
+    let mut environment = Environment::new();
+    // As the playbook has it.
+    environment.set_trim_blocks(true);
+    let mut hosts =
+        std::collections::BTreeMap::from([("manager".to_owned(), context! { sealbus_nkey => keys.manager })]);
+    let mut workers = Vec::new();
+    for (name, key) in &keys.workers {
+        let host = format!("host-of-{name}");
+        hosts.insert(host.clone(), context! { sealbus_nkey => key, sealbus_worker_name => name });
+        workers.push(host);
+    }
+    environment.render_str(
+        TEMPLATE,
+        context! {
+            ansible_managed => "rendered by a test",
+            sealbus_nats_listen => listen,
+            sealbus_nats_server_name => name,
+            sealbus_nats_store => store,
+            sealbus_nats_cluster => cluster,
+            sealbus_nats_tls => false,
+            sealbus_operator_nkey => keys.operator,
+            groups => context! { managers => ["manager"], workers },
+            hostvars => hosts,
+        },
+    )
+}
