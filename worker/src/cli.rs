@@ -19,7 +19,7 @@ use sealbus_worker::{
             self, Engine,
             damocles::{Damocles, Program, READY_WAIT},
         },
-        exec_child,
+        exec_child, orphans,
     },
     run,
     stage::{Stage, huge_pages},
@@ -187,6 +187,8 @@ fn run_worker(path: &Path) -> anyhow::Result<()> {
     let outcome = runtime.block_on(run::run(config));
     // File operations that are under way may finish, or not: all of them can be repeated.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    // Processors die with this process; what came out of them need not.
+    orphans::kill_all();
     Ok(outcome?)
 }
 

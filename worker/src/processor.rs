@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod exec_child;
 mod lines;
+pub mod orphans;
 pub mod pool;
 pub mod protocol;
 pub mod running;

@@ -30,7 +30,7 @@ mod shared;
 mod supervise;
 mod table;
 mod tail;
-mod usage;
+pub(in crate::processor) mod usage;
 
 pub use tail::Tail;
 pub use usage::Usage;
@@ -146,9 +146,9 @@ impl Running {
             exit: None,
             stderr_tail: Vec::new(),
         };
-        let mut child = spawner.spawn(command).await.map_err(|error| start_failed(error.to_string()))?;
+        let (mut child, own) = spawner.spawn(command).await.map_err(|error| start_failed(error.to_string()))?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let group = Group::of(child, mark);
+        let group = Group::of(child, own, mark);
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
             return Err(start_failed("no pipes".to_owned()));
         };

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::Program;
 use crate::processor::child::PARENT_PID;
 use crate::processor::exec_child;
+use crate::processor::orphans;
 use crate::processor::protocol::damocles::{self, Heard, Response};
 use crate::stage::{Json, Stage, StageCode, StageError};
 
@@ -186,8 +187,8 @@ struct Keeper {
 
 impl Keeper {
     fn keep(mut self, pipes: &Sender<Result<(ChildStdin, ChildStdout), String>>) {
-        let mut child = match self.command.spawn() {
-            Ok(child) => child,
+        let (mut child, _own) = match orphans::start(|| self.command.spawn(), |child| Some(child.id())) {
+            Ok(started) => started,
             Err(error) => {
                 let _ = pipes.send(Err(error.to_string()));
                 return;
