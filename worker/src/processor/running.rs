@@ -24,6 +24,7 @@ use super::protocol::{AnswerResult, Features, Hello, Progress, VERSION, large};
 use super::spawner::Spawner;
 use crate::stage::{Json, Stage};
 
+mod allowance;
 pub mod descendants;
 mod group;
 mod shared;
@@ -185,6 +186,11 @@ impl Running {
     #[must_use]
     pub fn tail(&self) -> Vec<String> {
         self.shared.tail.lines()
+    }
+
+    /// The last lines of its stderr, with what it wrote before it answered.
+    pub async fn last_words(&self) -> Vec<String> {
+        self.shared.tail.settled().await
     }
 
     /// Whether the process has ended, or is being ended.

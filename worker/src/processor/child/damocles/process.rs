@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::Program;
 use crate::processor::child::PARENT_PID;
+use crate::processor::error::exit_of;
 use crate::processor::exec_child;
 use crate::processor::orphans;
 use crate::processor::protocol::damocles::{self, Heard, Response};
@@ -211,31 +211,32 @@ impl Keeper {
                 break;
             }
         }
-        let status = end(&mut child, reason.is_none());
-        self.open.end(reason.unwrap_or_else(|| died(&status)));
+        let ended = end(&mut child, reason.is_none());
+        orphans::kill_orphans();
+        self.open.end(match (reason, ended) {
+            (Some(reason), _) => reason,
+            (None, Some(status)) => {
+                let exit = exit_of(status);
+                StageError { exit: Some(exit), ..died(&exit.to_string()) }
+            }
+            (None, None) => died("it closed its stdout, and was killed"),
+        });
     }
 }
 
-/// Kills the process, if it does not end by itself in a moment, and says how it ended.
-fn end(child: &mut Child, by_itself: bool) -> String {
+/// Kills the process, if it does not end by itself in a moment, and says how it ended if it did.
+fn end(child: &mut Child, by_itself: bool) -> Option<ExitStatus> {
     let deadline = Instant::now() + if by_itself { DRAIN_WAIT } else { Duration::ZERO };
     loop {
         match child.try_wait() {
-            Ok(Some(status)) => return told(status),
+            Ok(Some(status)) => return Some(status),
             Ok(None) if Instant::now() < deadline => std::thread::sleep(LOOK_PERIOD / 5),
             Ok(None) | Err(_) => break,
         }
     }
     let _ = child.kill();
     let _ = child.wait();
-    "killed".to_owned()
-}
-
-fn told(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, signal) => format!("signal {}", signal.unwrap_or(0)),
-    }
+    None
 }
 
 fn died(how: &str) -> StageError {
