@@ -17,6 +17,6 @@ pub mod running;
 pub mod spawner;
 
 pub use command::Protocol;
-pub use config::{GroupConfig, MemoryPolicy, Placement, PoolConfig, own_environment};
+pub use config::{GroupConfig, MemoryPolicy, Parameters, Placement, PoolConfig, own_environment};
 pub use error::{PoolError, ProcessError, ProcessFailure};
 pub use pool::{ProcessorGuard, ProcessorPool, ProcessorStatus, Turn, Work, WorkOf};

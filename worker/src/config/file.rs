@@ -127,6 +127,9 @@ pub struct ProcessorTable {
     /// Environment variables to pass on from the worker.
     #[serde(default)]
     pub inherit_env: Vec<String>,
+    /// Whether to pass on all of them but those that are the worker's own business.
+    #[serde(default)]
+    pub inherit_envs: bool,
     /// The longest that a request may take, in seconds.
     #[serde(default)]
     pub timeout_secs: Option<u64>,
