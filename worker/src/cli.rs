@@ -17,12 +17,12 @@ use sealbus_worker::{
     processor::{
         child::{
             self, Engine,
-            damocles::{Damocles, Program, READY_WAIT},
+            damocles::{Damocles, Program},
         },
         exec_child, orphans,
     },
     run,
-    stage::{Stage, huge_pages},
+    stage::{Stage, foreign, huge_pages},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -66,9 +66,11 @@ enum Command {
         /// An executable made for damocles that does the work; what comes before and after is done here.
         #[arg(long, value_name = "BIN")]
         damocles: Option<PathBuf>,
-        /// How long that executable must have been ready before it is believed.
-        #[arg(long, value_name = "MS", default_value_t = 5000, requires = "damocles")]
+        /// How long that executable may take until it says that it is ready.
+        #[arg(long, value_name = "MS", default_value_t = 60_000, requires = "damocles")]
         stable_wait_ms: u64,
+        #[command(flatten)]
+        options: ForeignOptions,
         /// Its arguments.
         #[arg(last = true, requires = "damocles")]
         args: Vec<String>,
@@ -96,6 +98,27 @@ enum Command {
         /// For which shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// What is to be known of an executable made for damocles.
+#[derive(Debug, clap::Args)]
+struct ForeignOptions {
+    /// pc2: what it is told of the rows of tree D that are not kept.
+    #[arg(long, value_name = "ROWS", requires = "damocles")]
+    rows_to_discard: Option<usize>,
+    /// pc1: it does without the library's cache of parents.
+    #[arg(long, requires = "damocles")]
+    own_parents: bool,
+    /// c2: it does without the library's parameters.
+    #[arg(long, requires = "damocles")]
+    own_params: bool,
+}
+
+impl From<ForeignOptions> for foreign::Options {
+    fn from(options: ForeignOptions) -> Self {
+        let ForeignOptions { rows_to_discard, own_parents, own_params } = options;
+        Self { rows_to_discard, own_parents, own_params }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -145,7 +168,7 @@ impl Arguments {
                 start_log(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER)));
                 Ok(params::run(command)?)
             }
-            Command::Processor { stage, damocles, stable_wait_ms, args } => {
+            Command::Processor { stage, damocles, stable_wait_ms, options, args } => {
                 start_log(EnvFilter::from_default_env());
                 if stage == Stage::Pc1
                     && damocles.is_none()
@@ -156,8 +179,8 @@ impl Arguments {
                 let engine = match damocles {
                     None => Engine::BuiltIn,
                     Some(bin) => {
-                        let (stable_wait, ready_wait) = (Duration::from_millis(stable_wait_ms), READY_WAIT);
-                        Engine::Damocles(Damocles::new(Program { bin, args, stage, stable_wait, ready_wait }))
+                        let ready_wait = Duration::from_millis(stable_wait_ms);
+                        Engine::Damocles(Damocles::new(Program { bin, args, stage, ready_wait }), options.into())
                     }
                 };
                 Ok(child::serve(stage, engine)?)

@@ -135,7 +135,22 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
             let problem = "this stage is always served by Sealbus itself: remove the group, or use \"sealbus\"";
             return Err(refused("protocol", "\"damocles\"".into(), problem));
         }
-        group.protocol = Protocol::Damocles { stable_wait: Duration::from_secs(table.stable_wait_secs) };
+        let stable_wait = positive(&format!("processor[{index}].stable_wait_secs"), table.stable_wait_secs)?;
+        let (rows_to_discard, own_parents) = (table.rows_to_discard, table.own_parents);
+        let options = foreign::Options { rows_to_discard, own_parents, own_params: table.own_params };
+        group.protocol = Protocol::Damocles { stable_wait, options };
+    }
+    let damocles = table.protocol == ProtocolName::Damocles;
+    if let (Some(rows), false) = (table.rows_to_discard, damocles && table.stage == Phase::Pc2) {
+        let problem = "is told only to an executable for pc2 with protocol = \"damocles\": remove it";
+        return Err(refused("rows_to_discard", rows.to_string(), problem));
+    }
+    if table.own_parents && !(damocles && table.stage == Phase::Pc1) {
+        let problem = "is asked only of an executable for pc1 with protocol = \"damocles\": remove it";
+        return Err(refused("own_parents", "true".into(), problem));
+    }
+    if table.own_params && !(group.bin.is_some() && table.stage == Phase::C2) {
+        return Err(refused("own_params", "true".into(), "is asked only of an executable (bin) for c2: remove it"));
     }
     if let (Some(policy), None) = (table.memory, table.numa_node) {
         let value = format!("{policy:?}").to_lowercase();
@@ -165,7 +180,12 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     (group.numa_node, group.gpus) = (table.numa_node, table.gpus);
     group.memory = table.memory.unwrap_or_default();
     (group.concurrent, group.locks) = (table.concurrent, table.locks);
-    (group.args, group.inherit_env) = (table.args, table.inherit_env);
+    group.args = table.args.unwrap_or_else(|| match table.protocol {
+        ProtocolName::Sealbus => Vec::new(),
+        // As damocles starts an executable of which nothing else is said.
+        ProtocolName::Damocles => vec!["processor".to_owned(), table.stage.name().to_owned()],
+    });
+    (group.inherit_env, group.inherit_all) = (table.inherit_env, table.inherit_envs);
     group.env = library_env.clone();
     group.env.extend(table.env);
     Ok(group)

@@ -57,7 +57,7 @@ struct Requests {
 }
 
 impl Process {
-    /// Starts the executable and waits until it is ready and has been so for a while.
+    /// Starts the executable and waits until it says that it is ready.
     pub(super) fn start(program: &Program) -> Result<Self, StageError> {
         let open = Arc::new(Open::default());
         let (kill, killed) = channel();
@@ -76,7 +76,7 @@ impl Process {
             Err(_) => return Err(not_started("its keeper is gone".to_owned())),
         };
         let (ready, is_ready) = channel();
-        let reader = Reader { stage: program.stage, open: Arc::clone(&open), kill: kill.clone() };
+        let reader = Reader { bin: bin.clone(), stage: program.stage, open: Arc::clone(&open), kill: kill.clone() };
         std::thread::Builder::new()
             .name("executable-reader".to_owned())
             .spawn(move || reader.read(stdout, &ready))
@@ -90,7 +90,7 @@ impl Process {
         let deadline = Instant::now() + program.ready_wait;
         loop {
             match is_ready.recv_timeout(LOOK_PERIOD) {
-                Ok(()) => break,
+                Ok(()) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => {
                     // Why the reader gave up is told by whoever ends the process.
                     return Err(self.open.wait_for_end(DRAIN_WAIT * 10));
@@ -101,18 +101,14 @@ impl Process {
                 return Err(error);
             }
             if Instant::now() >= deadline {
-                let message = format!("{} was not ready within {:?}", program.bin.display(), program.ready_wait);
+                let (bin, waited, line) =
+                    (program.bin.display(), program.ready_wait.as_secs_f32(), damocles::ready_line(program.stage));
+                let message = format!(
+                    "{bin} did not say {line:?} within {waited} s: start it by hand to see why, or raise stable_wait_secs"
+                );
                 return Err(StageError::new(StageCode::ProcessorTimedOut, message));
             }
         }
-        let stable = Instant::now() + program.stable_wait;
-        while Instant::now() < stable {
-            if let Some(error) = self.open.over() {
-                return Err(error);
-            }
-            std::thread::sleep(LOOK_PERIOD.min(stable.saturating_duration_since(Instant::now())));
-        }
-        Ok(())
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -245,6 +241,7 @@ fn died(how: &str) -> StageError {
 
 /// Who reads what the process says.
 struct Reader {
+    bin: String,
     stage: Stage,
     open: Arc<Open>,
     kill: Sender<End>,
@@ -279,7 +276,8 @@ impl Reader {
             return Ok(false);
         }
         if let Some(reason) = exec_child::reason_in(&line) {
-            return Err(StageError::new(StageCode::ProcessorStartFailed, format!("cannot start it: {reason}")));
+            let message = format!("cannot start {}: {reason}", self.bin);
+            return Err(StageError::new(StageCode::ProcessorStartFailed, message));
         }
         let (said, wanted) = (String::from_utf8_lossy(&line), damocles::ready_line(self.stage));
         match said.trim() == wanted {
