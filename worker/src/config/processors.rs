@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     cgroup,
+    params::DIR_VARIABLE,
     plan::units,
-    processor::{GroupConfig, Protocol, config::VISIBLE_GPUS},
+    processor::{GroupConfig, Parameters, Protocol, config::VISIBLE_GPUS},
     schedule::{Rules, Setup},
     stage::{foreign, huge_pages::Wish},
     topology::CpuSet,
@@ -115,6 +116,7 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     let mut group = GroupConfig::built_in(table.stage, table.count);
     let limits = cgroup_limits(&table, has_cgroups);
     group.cgroup = limits.map_err(|(field, value, problem)| refused(field, value, &problem))?;
+    group.parameters = parameters(&table);
     if let Some(bin) = table.bin {
         // A bare name is looked up in PATH when the processor starts.
         let path = if bin.components().count() > 1 { base.join(&bin) } else { bin };
@@ -189,6 +191,20 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     group.env = library_env.clone();
     group.env.extend(table.env);
     Ok(group)
+}
+
+/// What must be in a C2's directory of parameters. Of somebody else's executable as much is demanded as can be known.
+fn parameters(table: &ProcessorTable) -> Parameters {
+    match (table.stage, &table.bin, table.protocol) {
+        (Phase::C2, None, _) => Parameters::Whole,
+        // The proof is checked by the processor that stands between.
+        (Phase::C2, Some(_), ProtocolName::Damocles) if table.own_params => Parameters::VerifyingKey,
+        (Phase::C2, Some(_), ProtocolName::Damocles) => Parameters::Sized,
+        // One that is told a directory will read it. Others can say PARAMS_MISSING themselves.
+        (Phase::C2, Some(_), ProtocolName::Sealbus) if table.own_params => Parameters::Unknown,
+        (Phase::C2, Some(_), ProtocolName::Sealbus) if table.env.contains_key(DIR_VARIABLE) => Parameters::Sized,
+        _ => Parameters::Unknown,
+    }
 }
 
 /// What each control group may use. An error is the field, its value and what is wrong with it.
