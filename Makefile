@@ -24,7 +24,7 @@ QUICK_TESTS = --lib --bins --test store --test fold --test commands --test order
 SLOW_TESTS = --no-fail-fast
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build params demo fmt lint quick-test check deny sim test crash-matrix soak bench nats-cli clean-demo
+.PHONY: help tools build params demo fmt lint quick-test check deny sim test foreign crash-matrix soak bench nats-cli clean-demo
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ sim: build ## Simulate worlds in which everything goes wrong (SEEDS=100000)
 test: lint deny nats-cli params ## Everything that CI runs
 	cargo test --workspace $(SLOW_TESTS)
 	$(MAKE) sim
+
+foreign: params ## Seal a sector with stages of the published crate vc-processors (minutes to build; needs rustup and the Debian package ocl-icd-opencl-dev)
+	cargo build --manifest-path integration-tests/foreign/vc-processors/Cargo.toml --target-dir $(CACHE)/foreign
+	SEALBUS_VC_PROCESSORS=$(CACHE)/foreign/debug/sealbus-foreign-vc-processors cargo test --workspace --test foreign_processors
 
 crash-matrix: build ## Kill every process before, inside and after every phase
 	cargo test --workspace --test crash_matrix

@@ -1,7 +1,13 @@
 //! A real sector, of which executables that speak only the protocol of damocles do a part: tree D and the proof, by the
 //! Python of docs/examples/processor_v1.py.
+//!
+//! `make foreign` names an executable on the published crate `vc-processors` in `SEALBUS_VC_PROCESSORS`; then tree D and
+//! PC2 are that one's, started as damocles starts it.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use sealbus_integration_tests::cluster::{Cluster, Settings, own_binary, wait_within};
@@ -15,25 +21,34 @@ fn events<'a>(sector: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Valu
     history.filter(move |entry| entry["kind"] == kind).map(|entry| &entry["detail"])
 }
 
-/// Adds what an operator would write for the two stages.
-fn use_python(cluster: &Cluster) -> anyhow::Result<()> {
+/// Adds what an operator would write for the stages; says which they are.
+fn use_theirs(cluster: &Cluster) -> anyhow::Result<Vec<&'static str>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/processor_v1.py").canonicalize()?;
     let prover = own_binary("sealbus-c2-prover")?;
-    let mut config = std::fs::read_to_string(cluster.worker_config())?;
-    for (stage, args) in [("tree_d", "\"tree_d\"".to_owned()), ("c2", format!("\"c2\", \"{}\"", prover.display()))] {
-        config.push_str(&format!(
-            "\n[[processor]]\nstage = \"{stage}\"\nprotocol = \"damocles\"\nstable_wait_secs = 1\nbin = \"{}\"\nargs = [{args}]\n",
-            script.display()
-        ));
-    }
-    Ok(std::fs::write(cluster.worker_config(), config)?)
+    let table = |stage: &str, bin: &Path, more: String| {
+        format!("\n[[processor]]\nstage = \"{stage}\"\nprotocol = \"damocles\"\nbin = {bin:?}\n{more}\n")
+    };
+    let tables = match std::env::var_os("SEALBUS_VC_PROCESSORS").map(PathBuf::from) {
+        Some(bin) => {
+            let more = || "env = { RUST_LOG = \"debug\" }".to_owned();
+            table("tree_d", &bin, more()) + &table("pc2", &bin, more())
+        }
+        None => {
+            table("tree_d", &script, "args = [\"tree_d\"]".to_owned())
+                + &table("c2", &script, format!("args = [\"c2\", {prover:?}]"))
+        }
+    };
+    let config = std::fs::read_to_string(cluster.worker_config())? + &tables;
+    std::fs::write(cluster.worker_config(), config)?;
+    let is_theirs = |stage: &&str| tables.contains(&format!("stage = \"{stage}\""));
+    Ok(["tree_d", "pc2", "c2"].into_iter().filter(is_theirs).collect())
 }
 
 #[test]
-fn a_sector_is_sealed_with_tree_d_and_proof_of_somebody_elses_executable() -> anyhow::Result<()> {
+fn a_sector_is_sealed_with_stages_of_somebody_elses_executable() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let mut cluster = Cluster::prepare(directory.path(), Settings::from_env()?)?;
-    use_python(&cluster)?;
+    let asked = use_theirs(&cluster)?;
     cluster.start_manager()?;
     cluster.start_worker()?;
     cluster.pledge(1)?;
@@ -44,14 +59,15 @@ fn a_sector_is_sealed_with_tree_d_and_proof_of_somebody_elses_executable() -> an
         ensure!(sector["blocked"].is_null(), "sector {id} is blocked: {}", sector["blocked"]);
         Ok((sector["state"] == "proving").then_some(sector))
     })?;
-    for kind in ["tree_d_built", "c2_done", "finished"] {
+    for kind in ["tree_d_built", "pc2_done", "c2_done", "finished"] {
         ensure!(events(&sector, kind).count() == 1, "{kind} is not there once: {sector:#}");
     }
     ensure!(events(&sector, "failed").count() == 0, "a phase failed on the way: {sector:#}");
     let log = std::fs::read_to_string(directory.path().join("worker.log")).context("the worker's log")?;
-    let done = |processor: &str| {
-        log.lines().any(|line| line.contains(processor) && line.contains("processor_v1: request 1 done"))
-    };
-    ensure!(done("tree_d-0") && done("c2-0"), "the executables were not asked: {log}");
+    for stage in asked {
+        let by = format!("processor=\"{stage}-0\"");
+        let done = log.lines().any(|line| line.contains(&by) && line.contains("request") && line.contains("done"));
+        ensure!(done, "the executable for {stage} was not asked: {log}");
+    }
     Ok(())
 }

@@ -17,12 +17,12 @@ use sealbus_worker::{
     processor::{
         child::{
             self, Engine,
-            damocles::{Damocles, Program, READY_WAIT},
+            damocles::{Damocles, Program},
         },
-        exec_child,
+        exec_child, orphans,
     },
     run::{self, RunError},
-    stage::{Stage, huge_pages},
+    stage::{Stage, foreign, huge_pages},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -71,9 +71,11 @@ enum Command {
         /// An executable made for damocles that does the work; what comes before and after is done here.
         #[arg(long, value_name = "BIN")]
         damocles: Option<PathBuf>,
-        /// How long that executable must have been ready before it is believed.
-        #[arg(long, value_name = "MS", default_value_t = 5000, requires = "damocles")]
+        /// How long that executable may take until it says that it is ready.
+        #[arg(long, value_name = "MS", default_value_t = 60_000, requires = "damocles")]
         stable_wait_ms: u64,
+        #[command(flatten)]
+        options: ForeignOptions,
         /// Its arguments.
         #[arg(last = true, requires = "damocles")]
         args: Vec<String>,
@@ -101,6 +103,27 @@ enum Command {
         /// For which shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// What is to be known of an executable made for damocles.
+#[derive(Debug, clap::Args)]
+struct ForeignOptions {
+    /// pc2: what it is told of the rows of tree D that are not kept.
+    #[arg(long, value_name = "ROWS", requires = "damocles")]
+    rows_to_discard: Option<usize>,
+    /// pc1: it does without the library's cache of parents.
+    #[arg(long, requires = "damocles")]
+    own_parents: bool,
+    /// c2: it does without the library's parameters.
+    #[arg(long, requires = "damocles")]
+    own_params: bool,
+}
+
+impl From<ForeignOptions> for foreign::Options {
+    fn from(options: ForeignOptions) -> Self {
+        let ForeignOptions { rows_to_discard, own_parents, own_params } = options;
+        Self { rows_to_discard, own_parents, own_params }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -137,7 +160,7 @@ impl Arguments {
                 out::start_log(default_filter());
                 Ok(params::run(command)?)
             }
-            Command::Processor { stage, damocles, stable_wait_ms, args } => {
+            Command::Processor { stage, damocles, stable_wait_ms, options, args } => {
                 out::start_log(EnvFilter::from_default_env());
                 if stage == Stage::Pc1
                     && damocles.is_none()
@@ -148,8 +171,8 @@ impl Arguments {
                 let engine = match damocles {
                     None => Engine::BuiltIn,
                     Some(bin) => {
-                        let (stable_wait, ready_wait) = (Duration::from_millis(stable_wait_ms), READY_WAIT);
-                        Engine::Damocles(Damocles::new(Program { bin, args, stage, stable_wait, ready_wait }))
+                        let ready_wait = Duration::from_millis(stable_wait_ms);
+                        Engine::Damocles(Damocles::new(Program { bin, args, stage, ready_wait }), options.into())
                     }
                 };
                 Ok(child::serve(stage, engine)?)
@@ -193,6 +216,8 @@ fn run_worker(path: &Path) -> anyhow::Result<()> {
     let outcome = runtime.block_on(run::run(config));
     // File operations that are under way may finish, or not: all of them can be repeated.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    // Processors die with this process; what came out of them need not.
+    orphans::kill_all();
     Ok(outcome?)
 }
 

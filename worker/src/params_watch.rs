@@ -12,15 +12,25 @@ use tokio::sync::Mutex;
 use crate::{
     config::Config,
     params::{self, CheckRequest},
-    processor,
+    processor::{self, GroupConfig, Parameters},
 };
 
-/// Watches the directory that the built-in C2 reads. All slots share it.
+/// Watches the directories that processors of C2 read. All slots share it.
 #[derive(Debug)]
 pub struct ParamsWatch {
     /// None where every C2 is somebody else's.
     watched: Option<Watched>,
     state: Mutex<State>,
+    theirs: Vec<Theirs>,
+}
+
+/// A directory that somebody else's executable reads, as far as is known.
+#[derive(Clone, Debug)]
+struct Theirs {
+    bin: PathBuf,
+    dir: PathBuf,
+    size: SectorSize,
+    with_parameters: bool,
 }
 
 #[derive(Debug)]
@@ -45,17 +55,43 @@ enum State {
 impl ParamsWatch {
     /// Watches what the configuration's C2 needs.
     pub fn new(config: &Config) -> ParamsWatch {
-        let built_in = config.processors.iter().find(|group| group.stage == Phase::C2 && group.bin.is_none());
-        let watched = built_in.map(|group| {
-            let environment = group.environment(processor::own_environment());
-            let dir = environment.get(params::DIR_VARIABLE).map_or(params::DEFAULT_DIR, String::as_str).into();
-            Watched { dir, size: config.sector_size, interval: config.recover_interval / 2 }
+        let size = config.sector_size;
+        let groups = || config.processors.iter().filter(|group| group.stage == Phase::C2);
+        let built_in = groups().find(|group| group.parameters == Parameters::Whole);
+        let watched =
+            built_in.map(|group| Watched { dir: directory(group), size, interval: config.recover_interval / 2 });
+        let theirs = groups().filter_map(|group| {
+            let with_parameters = match group.parameters {
+                Parameters::Sized => true,
+                Parameters::VerifyingKey => false,
+                Parameters::Unknown | Parameters::Whole => return None,
+            };
+            Some(Theirs { bin: group.bin.clone()?, dir: directory(group), size, with_parameters })
         });
-        ParamsWatch { watched, state: Mutex::new(State::Unknown) }
+        ParamsWatch { watched, state: Mutex::new(State::Unknown), theirs: theirs.collect() }
     }
 
-    /// What is wrong with the parameters, file by file. The first call reads them all, which may take minutes.
+    /// What is wrong with the parameters, file by file. The first call reads those of the built-in C2, which may take
+    /// minutes.
     pub async fn problem(&self) -> Option<String> {
+        match self.problem_of_ours().await {
+            None => self.problem_of_theirs().await,
+            problem => problem,
+        }
+    }
+
+    async fn problem_of_theirs(&self) -> Option<String> {
+        for theirs in &self.theirs {
+            let theirs = theirs.clone();
+            let looked = tokio::task::spawn_blocking(move || theirs.problem()).await;
+            if let Some(problem) = looked.unwrap_or_else(|error| Some(format!("the check ended badly: {error}"))) {
+                return Some(problem);
+            }
+        }
+        None
+    }
+
+    async fn problem_of_ours(&self) -> Option<String> {
         let watched = self.watched.as_ref()?;
         let mut state = self.state.lock().await;
         match &*state {
@@ -79,6 +115,25 @@ impl ParamsWatch {
             }
         }
     }
+}
+
+impl Theirs {
+    fn problem(&self) -> Option<String> {
+        let Self { bin, dir, size, with_parameters } = self;
+        let found =
+            params::c2_files_problem(dir, *size, *with_parameters).unwrap_or_else(|error| Some(error.to_string()));
+        let wanted = match with_parameters {
+            true => "the executable reads them there: name another directory in its env, or set own_params = true",
+            false => "the proofs that the executable makes are checked with it",
+        };
+        found.map(|problem| format!("{}: {problem} (c2 by {}: {wanted})", dir.display(), bin.display()))
+    }
+}
+
+/// The directory that the environment of a group names.
+fn directory(group: &GroupConfig) -> PathBuf {
+    let environment = group.environment(processor::own_environment());
+    environment.get(params::DIR_VARIABLE).map_or(params::DEFAULT_DIR, String::as_str).into()
 }
 
 fn has_size(path: &PathBuf, size: u64) -> bool {

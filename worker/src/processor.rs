@@ -10,12 +10,13 @@ pub mod config;
 pub mod error;
 pub mod exec_child;
 mod lines;
+pub mod orphans;
 pub mod pool;
 pub mod protocol;
 pub mod running;
 pub mod spawner;
 
 pub use command::Protocol;
-pub use config::{GroupConfig, MemoryPolicy, Placement, PoolConfig, own_environment};
+pub use config::{GroupConfig, MemoryPolicy, Parameters, Placement, PoolConfig, own_environment};
 pub use error::{PoolError, ProcessError, ProcessFailure};
 pub use pool::{ProcessorGuard, ProcessorPool, ProcessorStatus, Turn, Work, WorkOf};

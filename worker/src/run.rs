@@ -25,7 +25,7 @@ use crate::{
         check::Finding,
         placed::{self, PlacedError},
     },
-    processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool, own_environment},
+    processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool, orphans, own_environment},
     slot::{SlotError, space::Ledger},
     stage::huge_pages::Impossible,
     store_watch::StoreWatch,
@@ -129,6 +129,9 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
     }
     let opened = open_slots(&config).await;
     let cgroups = control_groups(&config).await?;
+    if let Err(error) = orphans::adopt() {
+        tracing::warn!(%error, "what processors leave behind cannot be found by its descent");
+    }
     // Executables of other people die with this process only if it becomes them.
     let wrapper = std::env::current_exe().ok();
     let groups = config.processors.iter().cloned().map(|group| GroupConfig { wrapper: wrapper.clone(), ..group });

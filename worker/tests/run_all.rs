@@ -17,6 +17,8 @@ mod kill;
 mod life;
 #[path = "run/orders.rs"]
 mod orders;
+#[path = "run/processors.rs"]
+mod processors;
 #[path = "run/recovery.rs"]
 mod recovery;
 #[path = "run/refusals.rs"]

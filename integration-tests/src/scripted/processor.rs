@@ -172,7 +172,7 @@ impl Script {
         match self.control.take_failure(point, self.phase) {
             Some((class, code)) => {
                 let class = serde_json::from_value(json!(class)).unwrap_or(ErrorClass::Perm);
-                Err(Failure { class, code, message: "as told".to_owned() })
+                Err(Failure::new(class, code, "as told"))
             }
             None => Ok(()),
         }
@@ -199,7 +199,7 @@ fn require(path: &Path, content: &[u8]) -> Result<(), Failure> {
 }
 
 fn refused(code: &str, message: &str) -> Failure {
-    Failure { class: ErrorClass::Perm, code: code.to_owned(), message: message.to_owned() }
+    Failure::new(ErrorClass::Perm, code, message)
 }
 
 fn io_failed(operation: &str, path: &Path, error: &io::Error) -> Failure {

@@ -12,7 +12,10 @@ use std::{
 use super::{Binding, MemoryBinding};
 use crate::{
     cgroup::{self, CgroupError},
-    processor::child::{ParentError, die_with_parent},
+    processor::{
+        child::{ParentError, die_with_parent},
+        orphans,
+    },
     topology::{
         CpuSet,
         hwloc::{HwlocError, MemoryPolicy, Topology},
@@ -65,6 +68,9 @@ pub enum ExecError {
     /// This process's life is not bound to the worker's.
     #[error(transparent)]
     Parent(#[from] ParentError),
+    /// The kernel does not give it the orphans among its offspring.
+    #[error("cannot have orphans given to this process")]
+    Orphans(#[source] io::Error),
     /// The executable cannot be started.
     #[error("cannot start {}", bin.display())]
     Start {
@@ -101,6 +107,7 @@ pub fn exec(
     arguments: Vec<OsString>,
 ) -> Result<Infallible, ExecError> {
     die_with_parent()?;
+    orphans::adopt_in_whatever_follows().map_err(ExecError::Orphans)?;
     // First: what the group may use is what there is to be bound to.
     cgroup.map_or(Ok(()), cgroup::enter)?;
     binding.map_or(Ok(()), bind)?;

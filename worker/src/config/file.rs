@@ -112,21 +112,33 @@ pub struct ProcessorTable {
     /// An executable of somebody else's; the built-in one if it is not given.
     #[serde(default)]
     pub bin: Option<PathBuf>,
-    /// Its arguments.
+    /// Its arguments; what they are if nothing is said depends on the protocol.
     #[serde(default)]
-    pub args: Vec<String>,
+    pub args: Option<Vec<String>>,
     /// What the executable speaks.
     #[serde(default)]
     pub protocol: ProtocolName,
-    /// How long an executable of the protocol of damocles must have been ready before it is believed, in seconds.
+    /// How long an executable of the protocol of damocles may take until it says that it is ready, in seconds.
     #[serde(default = "stable_wait_secs")]
     pub stable_wait_secs: u64,
+    /// What an executable of the protocol of damocles for `pc2` is told of the rows of tree D that are not kept.
+    #[serde(default)]
+    pub rows_to_discard: Option<usize>,
+    /// Whether an executable of the protocol of damocles for `pc1` does without the library's cache of parents.
+    #[serde(default)]
+    pub own_parents: bool,
+    /// Whether an executable for `c2` does without the library's parameters in its directory.
+    #[serde(default)]
+    pub own_params: bool,
     /// Environment variables to set.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// Environment variables to pass on from the worker.
     #[serde(default)]
     pub inherit_env: Vec<String>,
+    /// Whether to pass on all of them but those that are the worker's own business.
+    #[serde(default)]
+    pub inherit_envs: bool,
     /// The longest that a request may take, in seconds.
     #[serde(default)]
     pub timeout_secs: Option<u64>,
@@ -215,7 +227,7 @@ fn heartbeat_secs() -> u64 {
 }
 
 fn stable_wait_secs() -> u64 {
-    5
+    60
 }
 
 fn one() -> usize {

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     cgroup,
+    params::DIR_VARIABLE,
     plan::units,
-    processor::{GroupConfig, Protocol, config::VISIBLE_GPUS},
+    processor::{GroupConfig, Parameters, Protocol, config::VISIBLE_GPUS},
     schedule::{Rules, Setup},
     stage::{foreign, huge_pages::Wish},
     topology::CpuSet,
@@ -115,6 +116,7 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     let mut group = GroupConfig::built_in(table.stage, table.count);
     let limits = cgroup_limits(&table, has_cgroups);
     group.cgroup = limits.map_err(|(field, value, problem)| refused(field, value, &problem))?;
+    group.parameters = parameters(&table);
     if let Some(bin) = table.bin {
         // A bare name is looked up in PATH when the processor starts.
         let path = if bin.components().count() > 1 { base.join(&bin) } else { bin };
@@ -135,7 +137,22 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
             let problem = "this stage is always served by Sealbus itself: remove the group, or use \"sealbus\"";
             return Err(refused("protocol", "\"damocles\"".into(), problem));
         }
-        group.protocol = Protocol::Damocles { stable_wait: Duration::from_secs(table.stable_wait_secs) };
+        let stable_wait = positive(&format!("processor[{index}].stable_wait_secs"), table.stable_wait_secs)?;
+        let (rows_to_discard, own_parents) = (table.rows_to_discard, table.own_parents);
+        let options = foreign::Options { rows_to_discard, own_parents, own_params: table.own_params };
+        group.protocol = Protocol::Damocles { stable_wait, options };
+    }
+    let damocles = table.protocol == ProtocolName::Damocles;
+    if let (Some(rows), false) = (table.rows_to_discard, damocles && table.stage == Phase::Pc2) {
+        let problem = "is told only to an executable for pc2 with protocol = \"damocles\": remove it";
+        return Err(refused("rows_to_discard", rows.to_string(), problem));
+    }
+    if table.own_parents && !(damocles && table.stage == Phase::Pc1) {
+        let problem = "is asked only of an executable for pc1 with protocol = \"damocles\": remove it";
+        return Err(refused("own_parents", "true".into(), problem));
+    }
+    if table.own_params && !(group.bin.is_some() && table.stage == Phase::C2) {
+        return Err(refused("own_params", "true".into(), "is asked only of an executable (bin) for c2: remove it"));
     }
     if let (Some(policy), None) = (table.memory, table.numa_node) {
         let value = format!("{policy:?}").to_lowercase();
@@ -165,10 +182,29 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     (group.numa_node, group.gpus) = (table.numa_node, table.gpus);
     group.memory = table.memory.unwrap_or_default();
     (group.concurrent, group.locks) = (table.concurrent, table.locks);
-    (group.args, group.inherit_env) = (table.args, table.inherit_env);
+    group.args = table.args.unwrap_or_else(|| match table.protocol {
+        ProtocolName::Sealbus => Vec::new(),
+        // As damocles starts an executable of which nothing else is said.
+        ProtocolName::Damocles => vec!["processor".to_owned(), table.stage.name().to_owned()],
+    });
+    (group.inherit_env, group.inherit_all) = (table.inherit_env, table.inherit_envs);
     group.env = library_env.clone();
     group.env.extend(table.env);
     Ok(group)
+}
+
+/// What must be in a C2's directory of parameters. Of somebody else's executable as much is demanded as can be known.
+fn parameters(table: &ProcessorTable) -> Parameters {
+    match (table.stage, &table.bin, table.protocol) {
+        (Phase::C2, None, _) => Parameters::Whole,
+        // The proof is checked by the processor that stands between.
+        (Phase::C2, Some(_), ProtocolName::Damocles) if table.own_params => Parameters::VerifyingKey,
+        (Phase::C2, Some(_), ProtocolName::Damocles) => Parameters::Sized,
+        // One that is told a directory will read it. Others can say PARAMS_MISSING themselves.
+        (Phase::C2, Some(_), ProtocolName::Sealbus) if table.own_params => Parameters::Unknown,
+        (Phase::C2, Some(_), ProtocolName::Sealbus) if table.env.contains_key(DIR_VARIABLE) => Parameters::Sized,
+        _ => Parameters::Unknown,
+    }
 }
 
 /// What each control group may use. An error is the field, its value and what is wrong with it.

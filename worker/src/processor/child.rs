@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::orphans;
 use crate::stage::Stage;
 
 pub mod damocles;
@@ -53,6 +54,7 @@ pub enum ChildError {
 /// [`ChildError`]; errors of the stage are answers.
 pub fn serve(stage: Stage, engine: Engine) -> Result<(), ChildError> {
     die_with_parent()?;
+    orphans::adopt().map_err(ChildError::SetUp)?;
     let answers = take_stdout().map_err(ChildError::SetUp)?;
     let tmp_dir = std::env::var_os("TMPDIR").map(PathBuf::from);
     let session = Session::new(stage, engine, std::fs::File::from(answers), tmp_dir);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::config::GroupConfig;
+use crate::stage::foreign::Options;
 
 /// What an executable speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,8 +14,10 @@ pub enum Protocol {
     Sealbus,
     /// The protocol of damocles. A built-in processor stands between.
     Damocles {
-        /// How long the executable must have been ready before it is believed.
+        /// How long the executable may take until it says that it is ready.
         stable_wait: Duration,
+        /// What else is to be known of it.
+        options: Options,
     },
 }
 
@@ -35,10 +38,13 @@ impl Program {
         let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let (bin, mut args) = match (&group.bin, group.protocol) {
             (None, _) => (own(), text(&["processor", group.stage.name()])),
-            (Some(bin), Protocol::Damocles { stable_wait }) => {
+            (Some(bin), Protocol::Damocles { stable_wait, options }) => {
                 let (bin, wait) = (bin.display().to_string(), stable_wait.as_millis().to_string());
                 let name = group.stage.name();
-                (own(), text(&["processor", name, "--damocles", &bin, "--stable-wait-ms", &wait, "--"]))
+                let mut args = text(&["processor", name, "--damocles", &bin, "--stable-wait-ms", &wait]);
+                args.extend(options.arguments());
+                args.push("--".to_owned());
+                (own(), args)
             }
             (Some(bin), Protocol::Sealbus) => match &group.wrapper {
                 Some(wrapper) => (wrapper.clone(), text(&["exec-child", "--", &bin.display().to_string()])),
@@ -77,8 +83,16 @@ mod tests {
         assert_eq!(program(wrapped), "/worker exec-child -- /bin/theirs --gpu");
         let old = |group: &mut GroupConfig| {
             theirs(group);
-            group.protocol = Protocol::Damocles { stable_wait: Duration::from_secs(5) };
+            let (stable_wait, options) = (Duration::from_secs(5), Options::default());
+            group.protocol = Protocol::Damocles { stable_wait, options };
         };
         assert_eq!(program(old), "/own processor c2 --damocles /bin/theirs --stable-wait-ms 5000 -- --gpu");
+        let with_options = |group: &mut GroupConfig| {
+            old(group);
+            let options = Options { rows_to_discard: Some(7), own_parents: true, own_params: true };
+            group.protocol = Protocol::Damocles { stable_wait: Duration::from_secs(1), options };
+        };
+        let expected = "/own processor c2 --damocles /bin/theirs --stable-wait-ms 1000 --rows-to-discard 7 --own-parents --own-params -- --gpu";
+        assert_eq!(program(with_options), expected);
     }
 }

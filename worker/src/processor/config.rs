@@ -20,6 +20,10 @@ use crate::topology::CpuSet;
 pub const INHERITED: [&str; 4] = ["PATH", "HOME", "RUST_LOG", VISIBLE_GPUS];
 /// The variable by which a process is told the graphics cards that it may use.
 pub const VISIBLE_GPUS: &str = "CUDA_VISIBLE_DEVICES";
+/// What begins so is the worker's own business, or systemd's with the worker, and is never inherited with everything
+/// else. A name that a group lists itself is another matter.
+pub const OWN_PREFIXES: [&str; 6] =
+    ["SEALBUS_", "NATS_", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_"];
 /// How names of the proofs library's settings begin.
 pub const INHERITED_PREFIX: &str = "FIL_PROOFS_";
 
@@ -67,6 +71,10 @@ pub struct GroupConfig {
     pub env: BTreeMap<String, String>,
     /// More names to inherit.
     pub inherit_env: Vec<String>,
+    /// Whether to inherit all but what begins with one of [`OWN_PREFIXES`].
+    pub inherit_all: bool,
+    /// What must lie in the directory of parameters that its environment names, before a sector is begun.
+    pub parameters: Parameters,
     /// What the executable speaks.
     pub protocol: Protocol,
     /// The worker's own executable, through which `bin` is started so that it dies with the worker. `None` starts it
@@ -88,6 +96,20 @@ pub struct GroupConfig {
     pub backoff: Duration,
     /// The longest wait before a start.
     pub backoff_max: Duration,
+}
+
+/// What processors of C2 need in the directory that their `FIL_PROOFS_PARAMETER_CACHE` names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parameters {
+    /// Nothing that is known.
+    #[default]
+    Unknown,
+    /// All that the built-in C2 needs, byte for byte.
+    Whole,
+    /// The parameters and the verifying key of the sector size, at least by their size.
+    Sized,
+    /// The verifying key, by which the worker itself checks proofs.
+    VerifyingKey,
 }
 
 /// How strictly memory is taken from a node.
@@ -112,6 +134,18 @@ pub struct Placement {
     pub gpus: Vec<String>,
 }
 
+/// The longest that a request of a stage may take where nothing else is configured: several times what the slowest
+/// machines in use take for 64 GiB without a graphics card.
+#[must_use]
+pub const fn default_timeout(stage: Stage) -> Duration {
+    const HOUR: u64 = 3600;
+    Duration::from_secs(match stage {
+        Stage::AddPieces | Stage::TreeD | Stage::C1 => 2 * HOUR,
+        Stage::Pc1 => 24 * HOUR,
+        Stage::Pc2 | Stage::Transfer | Stage::C2 => 8 * HOUR,
+    })
+}
+
 /// The worker's own environment, as far as it is text.
 pub fn own_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -129,7 +163,7 @@ impl MemoryPolicy {
 }
 
 impl GroupConfig {
-    /// `count` built-in processors for `stage`, with a time limit of a day and the other defaults.
+    /// `count` built-in processors for `stage`, with the [time limit](default_timeout) of the stage and the other defaults.
     #[must_use]
     pub fn built_in(stage: Stage, count: usize) -> Self {
         Self {
@@ -148,9 +182,11 @@ impl GroupConfig {
             huge_pages: None,
             env: BTreeMap::new(),
             inherit_env: Vec::new(),
+            inherit_all: false,
+            parameters: if stage == Stage::C2 { Parameters::Whole } else { Parameters::Unknown },
             protocol: Protocol::Sealbus,
             wrapper: None,
-            timeout: Duration::from_secs(24 * 3600),
+            timeout: default_timeout(stage),
             silence_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(10),
             start_timeout: Duration::from_secs(30),
@@ -185,6 +221,7 @@ impl GroupConfig {
             INHERITED.contains(&name)
                 || name.starts_with(INHERITED_PREFIX)
                 || self.inherit_env.iter().any(|other| other == name)
+                || self.inherit_all && !OWN_PREFIXES.iter().any(|own| name.starts_with(own))
         };
         let mut environment: BTreeMap<String, String> = own.filter(|(name, _)| inherits(name)).collect();
         if !self.gpus.is_empty() {
@@ -252,6 +289,25 @@ mod tests {
         let names: Vec<&str> = environment.keys().map(String::as_str).collect();
         assert_eq!(names, ["EXTRA", "FIL_PROOFS_PARAMETER_CACHE", "PATH", "RUST_LOG"]);
         assert_eq!(environment["RUST_LOG"], "debug");
+    }
+
+    #[test]
+    fn everything_is_inherited_on_demand_but_what_is_the_workers_own_business() {
+        let mut group = GroupConfig::built_in(Stage::C2, 1);
+        group.inherit_all = true;
+        let own = [
+            ("LD_LIBRARY_PATH", "/opt/cuda"),
+            ("PIECE_FETCHER_TOKEN", "theirs"),
+            ("NATS_PASSWORD", "ours"),
+            ("SEALBUS_WORKER_CONFIG", "/etc/sealbus/worker.toml"),
+            ("CREDENTIALS_DIRECTORY", "/run/credentials/sealbus-worker.service"),
+            ("NOTIFY_SOCKET", "/run/systemd/notify"),
+        ];
+        let own = || own.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let names: Vec<String> = group.environment(own()).into_keys().collect();
+        assert_eq!(names, ["LD_LIBRARY_PATH", "PIECE_FETCHER_TOKEN"]);
+        group.inherit_env.push("NATS_PASSWORD".into());
+        assert_eq!(group.environment(own())["NATS_PASSWORD"], "ours", "it was asked for by name");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub fn exit_of(status: ExitStatus) -> Exit {
 
 /// A failed request. Costs one attempt; the processor is good for the next request.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("processor {processor}: {failure}{}", exit.map(|exit| format!(" ({exit})")).unwrap_or_default())]
+#[error("processor {processor}: {}", with_exit(failure, *exit))]
 pub struct ProcessError {
     /// Which processor, for example `pc1-0`.
     pub processor: String,
@@ -166,13 +166,71 @@ impl ProcessError {
         }
     }
 
+    /// Whether it failed without saying why: then its last words are all that there is to go by.
+    fn is_silent(&self) -> bool {
+        match self.failure {
+            ProcessFailure::Stage(_) => {
+                [ErrorCode::PROCESSOR_DIED, ErrorCode::PROCESSOR_TIMED_OUT].contains(&self.code())
+            }
+            ProcessFailure::Exited
+            | ProcessFailure::ExitedAtStart
+            | ProcessFailure::Timeout(_)
+            | ProcessFailure::Silent(_) => true,
+            _ => false,
+        }
+    }
+
     /// The error as it is reported; phase, attempt, host and slot are left to whoever knows them.
     #[must_use]
     pub fn report(&self) -> ErrorReport {
-        let mut report = ErrorReport::new(self.class(), self.code(), self.failure.to_string());
+        let mut report = ErrorReport::new(self.class(), self.code(), with_exit(&self.failure, self.exit));
+        if self.is_silent() {
+            report.causes.push(match self.stderr_tail.iter().rfind(|line| !line.trim().is_empty()) {
+                Some(line) => format!("its last line on stderr is {:?}", line.trim()),
+                None => "it wrote nothing to stderr".to_owned(),
+            });
+        }
         report.processor = Some(self.processor.clone());
         report.exit = self.exit;
         report.stderr_tail = self.stderr_tail.join("\n");
         report.bounded()
+    }
+}
+
+/// What happened, and how the process ended; an error of a stage says so itself.
+fn with_exit(failure: &ProcessFailure, exit: Option<Exit>) -> String {
+    match (failure, exit) {
+        (ProcessFailure::Stage(_), _) | (_, None) => failure.to_string(),
+        (_, Some(exit)) => format!("{failure} ({exit})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(failure: ProcessFailure, exit: Option<Exit>, tail: &[&str]) -> ProcessError {
+        let stderr_tail = tail.iter().map(|line| (*line).to_owned()).collect();
+        ProcessError { processor: "pc1-0".to_owned(), failure, exit, stderr_tail }
+    }
+
+    #[test]
+    fn who_ends_or_hangs_without_a_reason_is_reported_with_its_end_and_its_last_words() {
+        let report = error(ProcessFailure::Exited, Some(Exit::Status(3)), &["no licence", ""]).report();
+        assert_eq!(
+            report.message(),
+            "ended before it answered (exit status 3): its last line on stderr is \"no licence\""
+        );
+        let report = error(ProcessFailure::Timeout(Duration::from_secs(7200)), None, &[]).report();
+        assert_eq!(report.message(), "no answer within 7200 s: it wrote nothing to stderr");
+        let behind = Failure {
+            exit: Some(Exit::Signal(9)),
+            ..Failure::new(ErrorClass::Temp, "PROCESSOR_DIED", "the executable ended before it answered (signal 9)")
+        };
+        let report = error(ProcessFailure::Stage(behind), Some(Exit::Signal(9)), &["out of cards"]).report();
+        assert_eq!(report.exit, Some(Exit::Signal(9)));
+        assert!(report.message().ends_with("(signal 9): its last line on stderr is \"out of cards\""), "{report:?}");
+        let refused = Failure::new(ErrorClass::Perm, "PROCESSOR_REFUSED", "no GPU");
+        assert_eq!(error(ProcessFailure::Stage(refused), None, &["x"]).report().message(), "PROCESSOR_REFUSED: no GPU");
     }
 }

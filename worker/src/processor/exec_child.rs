@@ -12,6 +12,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use super::child::{ChildError, die_with_parent};
+use super::orphans;
 
 /// Told in the place of a greeting by a process that could not become another program.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +26,7 @@ struct Failed {
 /// That the parent is gone, or that the program cannot be started.
 pub fn exec(program: &Path, args: &[String]) -> Result<Infallible, ChildError> {
     die_with_parent()?;
+    orphans::adopt_in_whatever_follows().map_err(ChildError::SetUp)?;
     let error = Command::new(program).args(args).exec();
     tell(&error.to_string());
     Err(ChildError::Exec { program: program.to_owned(), error })

@@ -5,6 +5,7 @@
 //! values that travel as files.
 
 use sealbus_schema::ErrorClass;
+use sealbus_schema::error::Exit;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -89,6 +90,17 @@ pub struct Failure {
     /// For people.
     #[serde(default)]
     pub message: String,
+    /// How a process behind the child ended, if one did: `{"status":3}` or `{"signal":9}`. Anything else means nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_understood")]
+    pub exit: Option<Exit>,
+}
+
+impl Failure {
+    /// Without a process that ended.
+    #[must_use]
+    pub fn new(class: ErrorClass, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { class, code: code.into(), message: message.into(), exit: None }
+    }
 }
 
 /// How far a request has come.
@@ -147,7 +159,8 @@ impl Progress {
 
 impl From<StageError> for Failure {
     fn from(error: StageError) -> Self {
-        Self { class: error.class(), code: error.code.as_str().to_owned(), message: error.message }
+        let exit = error.exit;
+        Self { exit, ..Self::new(error.class(), error.code.as_str(), error.message) }
     }
 }
 
@@ -157,6 +170,13 @@ fn line_around(id: u64, field: &str, value: Json) -> Vec<u8> {
     line.splice(..0, format!("{{\"id\":{id},\"{field}\":").into_bytes());
     line.extend_from_slice(b"}\n");
     line
+}
+
+/// What somebody else's executable writes there is no ground to refuse its answer.
+fn if_understood<'de, D: serde::Deserializer<'de>, T: serde::de::DeserializeOwned>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(from)?).ok())
 }
 
 /// Tells a field that is there with `null` from one that is not.
@@ -175,11 +195,24 @@ mod tests {
         let output = Answer { id: 1, result: AnswerResult::Output(Value::Bool(true)) };
         assert_eq!(serde_json::to_string(&output).expect("json"), r#"{"id":1,"output":true}"#);
         assert_eq!(Answer::output_line(1, Json::of(&true).expect("json")), b"{\"id\":1,\"output\":true}\n");
-        let failure = Failure { class: ErrorClass::Crit, code: "DISK_FULL".into(), message: "write".into() };
+        let failure = Failure::new(ErrorClass::Crit, "DISK_FULL", "write");
         let error = Answer { id: 2, result: AnswerResult::Error(failure) };
         let text = r#"{"id":2,"error":{"class":"crit","code":"DISK_FULL","message":"write"}}"#;
         assert_eq!(serde_json::to_string(&error).expect("json"), text);
         assert_eq!(serde_json::from_str::<Answer>(text).expect("answer"), error);
+    }
+
+    #[test]
+    fn how_a_process_behind_the_child_ended_travels_and_nonsense_there_is_passed_over() {
+        let failure =
+            Failure { exit: Some(Exit::Signal(9)), ..Failure::new(ErrorClass::Temp, "PROCESSOR_DIED", "gone") };
+        let text = r#"{"class":"temp","code":"PROCESSOR_DIED","message":"gone","exit":{"signal":9}}"#;
+        assert_eq!(serde_json::to_string(&failure).expect("json"), text);
+        assert_eq!(serde_json::from_str::<Failure>(text).expect("failure"), failure);
+        for nonsense in ["3", "null", r#"{"status":"x"}"#] {
+            let text = text.replace(r#"{"signal":9}"#, nonsense);
+            assert_eq!(serde_json::from_str::<Failure>(&text).expect("failure").exit, None, "{nonsense}");
+        }
     }
 
     #[test]

@@ -24,13 +24,14 @@ use super::protocol::{AnswerResult, Features, Hello, Progress, VERSION, large};
 use super::spawner::Spawner;
 use crate::stage::{Json, Stage};
 
+mod allowance;
 pub mod descendants;
 mod group;
 mod shared;
 mod supervise;
 mod table;
 mod tail;
-mod usage;
+pub(in crate::processor) mod usage;
 
 pub use tail::Tail;
 pub use usage::Usage;
@@ -146,9 +147,9 @@ impl Running {
             exit: None,
             stderr_tail: Vec::new(),
         };
-        let mut child = spawner.spawn(command).await.map_err(|error| start_failed(error.to_string()))?;
+        let (mut child, own) = spawner.spawn(command).await.map_err(|error| start_failed(error.to_string()))?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let group = Group::of(child, mark);
+        let group = Group::of(child, own, mark);
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
             return Err(start_failed("no pipes".to_owned()));
         };
@@ -185,6 +186,11 @@ impl Running {
     #[must_use]
     pub fn tail(&self) -> Vec<String> {
         self.shared.tail.lines()
+    }
+
+    /// The last lines of its stderr, with what it wrote before it answered.
+    pub async fn last_words(&self) -> Vec<String> {
+        self.shared.tail.settled().await
     }
 
     /// Whether the process has ended, or is being ended.

@@ -9,9 +9,11 @@ use std::sync::mpsc;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 
+use super::orphans::{self, OwnChild};
 use super::running::descendants;
 
-type Order = (Command, oneshot::Sender<io::Result<Child>>);
+type Started = io::Result<(Child, OwnChild)>;
+type Order = (Command, oneshot::Sender<Started>);
 
 /// A handle to the thread. The thread ends when the last handle is dropped.
 #[derive(Clone, Debug)]
@@ -35,7 +37,7 @@ impl Spawner {
             }
             while let Ok((mut command, reply)) = received.recv() {
                 // If nobody waits any more, the child is dropped and thereby killed.
-                let _ = reply.send(command.spawn());
+                let _ = reply.send(orphans::start(|| command.spawn(), Child::id));
             }
         })?;
         Ok(Self { orders })
@@ -45,7 +47,7 @@ impl Spawner {
     ///
     /// # Errors
     /// Of the operating system.
-    pub async fn spawn(&self, command: Command) -> io::Result<Child> {
+    pub async fn spawn(&self, command: Command) -> Started {
         let (reply, answer) = oneshot::channel();
         let gone = || io::Error::other("the spawner thread is gone");
         self.orders.send((command, reply)).map_err(|_| gone())?;

@@ -46,8 +46,7 @@ impl StageRequest for Request {
 /// [`StageCode::ParamsMissing`]; [`StageCode::ProofInvalid`]; of the library.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     run_by(request, &|openings| {
-        let path = sector::registered(request.proof).cache_params_path();
-        require_parameters(path.map_err(|error| StageError::library("name the parameters", &error))?)?;
+        require_parameters_of(request.proof)?;
         let SectorId { miner, number } = request.sector;
         seal::seal_commit_phase2(openings, sector::prover_id(miner), sector::api_number(number))
             .map(|output| output.proof)
@@ -103,6 +102,15 @@ fn require_openings(workspace: &Workspace, request: &Request) -> Result<c1::Reco
         return Err(StageError::new(StageCode::InputMismatch, message));
     }
     Ok(record)
+}
+
+/// Demands the parameters of a proof type in this process's directory.
+///
+/// # Errors
+/// [`StageCode::ParamsMissing`]; of the file system.
+pub(super) fn require_parameters_of(proof: SealProof) -> Result<(), StageError> {
+    let path = sector::registered(proof).cache_params_path();
+    require_parameters(path.map_err(|error| StageError::library("name the parameters", &error))?)
 }
 
 fn require_parameters(path: PathBuf) -> Result<(), StageError> {

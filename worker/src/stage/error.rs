@@ -6,6 +6,7 @@
 use std::io;
 use std::path::Path;
 
+use sealbus_schema::error::Exit;
 use sealbus_schema::{ErrorClass, ErrorCode};
 
 macro_rules! codes {
@@ -98,12 +99,14 @@ pub struct StageError {
     pub code: StageCode,
     /// What was being done, and the chain of causes.
     pub message: String,
+    /// How an executable of somebody else's ended, if it did so by itself.
+    pub exit: Option<Exit>,
 }
 
 impl StageError {
     /// An error of `code`.
     pub fn new(code: StageCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), exit: None }
     }
 
     /// The class of the code.

@@ -8,24 +8,49 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use filecoin_proofs::types::BINARY_ARITY;
 use filecoin_proofs_api::seal::{SealCommitPhase1Output, SealPreCommitPhase1Output, SealPreCommitPhase2Output};
-use sealbus_schema::Commitment;
+use sealbus_schema::{Commitment, SealProof};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use storage_proofs_core::util::default_rows_to_discard;
 
 use super::{Json, Stage, StageCode, StageError, Workspace, files, run_by, sector, workspace};
-use super::{add_pieces, c2, pc1, pc2, tree_d};
+use super::{add_pieces, c2, parent_cache, pc1, pc2, tree_d};
 
 mod shapes;
 mod tree_check;
 mod untouched;
 
+use super::parent_cache::Parents;
 use shapes::{AddPiecesTask, C2Output, C2Task, Pc1Output, Pc1Task, Pc2Task, Piece, PieceFile, TreeDTask};
 use untouched::Untouched;
 
 /// The stages that such an executable can serve here.
 pub const STAGES: [Stage; 5] = [Stage::AddPieces, Stage::TreeD, Stage::Pc1, Stage::Pc2, Stage::C2];
+
+/// What is to be known of an executable besides its protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `pc2`: what it is told of the rows of tree D that are not kept, in the place of what PC1 answered.
+    pub rows_to_discard: Option<usize>,
+    /// `pc1`: it does without the library's cache of parents, so that nobody looks after one.
+    pub own_parents: bool,
+    /// `c2`: it does without the library's parameters, so that nobody looks for them.
+    pub own_params: bool,
+}
+
+impl Options {
+    /// As arguments of the processor that stands between.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        let rows = self.rows_to_discard.map(|rows| ["--rows-to-discard".to_owned(), rows.to_string()]);
+        let flags = [(self.own_parents, "--own-parents"), (self.own_params, "--own-params")];
+        let flags = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag.to_owned());
+        rows.into_iter().flatten().chain(flags).collect()
+    }
+}
 
 /// An executable that carries out tasks of its own shapes.
 pub trait Foreign: Sync {
@@ -40,13 +65,13 @@ pub trait Foreign: Sync {
 ///
 /// # Errors
 /// As the built-in stage; besides, what becomes of the executable.
-pub fn run_json(stage: Stage, task: &[u8], foreign: &dyn Foreign) -> Result<Json, StageError> {
+pub fn run_json(stage: Stage, task: &[u8], foreign: &dyn Foreign, options: &Options) -> Result<Json, StageError> {
     match stage {
         Stage::AddPieces => run_by(task, |request| add_pieces(request, foreign)),
         Stage::TreeD => run_by(task, |request| tree_d(request, foreign)),
-        Stage::Pc1 => run_by(task, |request| pc1(request, foreign)),
-        Stage::Pc2 => run_by(task, |request| pc2(request, foreign)),
-        Stage::C2 => run_by(task, |request| c2(request, foreign)),
+        Stage::Pc1 => run_by(task, |request| pc1(request, foreign, options)),
+        Stage::Pc2 => run_by(task, |request| pc2(request, foreign, options)),
+        Stage::C2 => run_by(task, |request| c2(request, foreign, options)),
         Stage::Transfer | Stage::C1 => {
             Err(StageError::new(StageCode::RequestInvalid, format!("{stage} is always served by Sealbus itself")))
         }
@@ -57,7 +82,11 @@ pub fn run_json(stage: Stage, task: &[u8], foreign: &dyn Foreign) -> Result<Json
 fn ask<Output: DeserializeOwned>(foreign: &dyn Foreign, task: &impl Serialize) -> Result<Output, StageError> {
     let task = Json::of(task)
         .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("task for the executable: {error}")))?;
-    serde_json::from_value(foreign.ask(task)?).map_err(|error| protocol(format!("an output of another shape: {error}")))
+    shaped(foreign.ask(task)?)
+}
+
+fn shaped<Output: DeserializeOwned>(output: Value) -> Result<Output, StageError> {
+    serde_json::from_value(output).map_err(|error| protocol(format!("an output of another shape: {error}")))
 }
 
 fn protocol(message: impl Into<String>) -> StageError {
@@ -110,8 +139,9 @@ fn tree_d(request: &tree_d::Request, foreign: &dyn Foreign) -> Result<tree_d::Re
     })
 }
 
-fn pc1(request: &pc1::Request, foreign: &dyn Foreign) -> Result<pc1::Response, StageError> {
+fn pc1(request: &pc1::Request, foreign: &dyn Foreign, options: &Options) -> Result<pc1::Response, StageError> {
     pc1::run_by(request, &|workspace, key| {
+        let parents = if options.own_parents { None } else { Some(parent_cache::ensure(key.proof)?) };
         let inputs = Untouched::note(&[workspace.unsealed(), workspace.tree_d()])?;
         let scratch = workspace.fresh_scratch("pc1")?;
         let task = Pc1Task {
@@ -127,9 +157,13 @@ fn pc1(request: &pc1::Request, foreign: &dyn Foreign) -> Result<pc1::Response, S
         };
         let path = &task.out_path;
         File::create_new(path).map_err(|error| StageError::io("make", path, &error))?;
-        let output: Pc1Output = ask(foreign, &task)?;
+        let answer: Value = ask(foreign, &task)?;
+        let output: Pc1Output = shaped(answer.clone())?;
         files::remove_tree(&scratch)?;
         inputs.check()?;
+        if let Some(before) = parents {
+            unchanged_parents(workspace, key, &before)?;
+        }
         if output.comm_d != key.comm_d.0 {
             let message = format!("PC1 answered CommD {}, the pieces give {}", hex::encode(output.comm_d), key.comm_d);
             return Err(StageError::new(StageCode::CommDMismatch, message));
@@ -137,17 +171,35 @@ fn pc1(request: &pc1::Request, foreign: &dyn Foreign) -> Result<pc1::Response, S
         for layer in 1..=sector::layers(key.proof) {
             require_output(&workspace.layer(layer), key.proof.sector_size().bytes())?;
         }
-        Ok(())
+        Ok(Some(answer))
     })
 }
 
-fn pc2(request: &pc2::Request, foreign: &dyn Foreign) -> Result<pc2::Response, StageError> {
-    pc2::run_by(request, &|labels: SealPreCommitPhase1Output, cache, sealed| {
+/// Labels that were made while the parents changed are of no use, and the next run must not go on after them.
+fn unchanged_parents(workspace: &Workspace, key: &pc1::ReplicaKey, before: &Parents) -> Result<(), StageError> {
+    if parent_cache::ensure(key.proof)? == *before {
+        return Ok(());
+    }
+    files::remove_tree(&workspace.labels_marker())?;
+    let message = "the parent cache changed while the executable labelled: its labels are dropped";
+    Err(StageError::new(StageCode::ChecksumMismatch, message))
+}
+
+fn pc2(request: &pc2::Request, foreign: &dyn Foreign, options: &Options) -> Result<pc2::Response, StageError> {
+    pc2::run_by(request, &|pc1::Output { ours, theirs }, cache, sealed| {
+        let pc1out = match (theirs, options.rows_to_discard) {
+            // Who made the labels knows best what belongs to them.
+            (Some(theirs), None) => theirs,
+            (_, rows) => {
+                let rows = rows.unwrap_or_else(|| old_rows_to_discard(request.proof));
+                with_rows_to_discard(&ours, rows)?
+            }
+        };
         let workspace = Workspace::open(&request.work_dir)?;
         let mut paths = vec![workspace.unsealed(), workspace.tree_d()];
         paths.extend((1..=sector::layers(request.proof)).map(|layer| workspace.layer(layer)));
         let inputs = Untouched::note(&paths)?;
-        let task = Pc2Task { pc1out: labels, cache_dir: cache.to_owned(), sealed_file: sealed.to_owned() };
+        let task = Pc2Task { pc1out, cache_dir: cache.to_owned(), sealed_file: sealed.to_owned() };
         let output: SealPreCommitPhase2Output = ask(foreign, &task)?;
         inputs.check()?;
         require_output(sealed, request.proof.sector_size().bytes())?;
@@ -155,17 +207,55 @@ fn pc2(request: &pc2::Request, foreign: &dyn Foreign) -> Result<pc2::Response, S
     })
 }
 
-fn c2(request: &c2::Request, foreign: &dyn Foreign) -> Result<c2::Response, StageError> {
+/// What a PC1 of the proofs library before its version 17 says of tree D and the layers, and what a PC2 of such a version
+/// demands to hear ("Invalid cache size specified"). Later ones say 0 and do not look.
+fn old_rows_to_discard(proof: SealProof) -> usize {
+    let leaves = usize::try_from(proof.sector_size().bytes() / 32).unwrap_or(usize::MAX);
+    default_rows_to_discard(leaves, BINARY_ARITY)
+}
+
+/// An output of PC1 in which every store says this.
+fn with_rows_to_discard(output: &SealPreCommitPhase1Output, rows: usize) -> Result<Value, StageError> {
+    fn set(value: &mut Value, rows: usize) {
+        match value {
+            Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| match name.as_str() {
+                "rows_to_discard" => *value = rows.into(),
+                _ => set(value, rows),
+            }),
+            Value::Array(values) => values.iter_mut().for_each(|value| set(value, rows)),
+            _ => {}
+        }
+    }
+    let mut output = serde_json::to_value(output)
+        .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("PC1's output: {error}")))?;
+    set(&mut output, rows);
+    Ok(output)
+}
+
+fn c2(request: &c2::Request, foreign: &dyn Foreign, options: &Options) -> Result<c2::Response, StageError> {
     c2::run_by(request, &|openings: SealCommitPhase1Output| {
+        if !options.own_params {
+            c2::require_parameters_of(request.proof)?;
+        }
         let task = C2Task {
             c1out: openings,
             prover_id: sector::prover_id(request.sector.miner),
             sector_id: request.sector.number.0,
             miner_id: request.sector.miner.0,
         };
-        let output: C2Output = ask(foreign, &task)?;
+        let output: C2Output = ask(foreign, &task).map_err(about_parameters)?;
         Ok(output.proof)
     })
+}
+
+/// An executable that does not find its parameters will find them for no sector: that is the machine's condition. Its
+/// protocol has nothing but a text to say so in, so these are words of the proofs library, and names of its files.
+fn about_parameters(error: StageError) -> StageError {
+    let names_them = ["No cached parameters found", ".params", ".vk"].iter().any(|word| error.message.contains(word));
+    match error.code {
+        StageCode::ProcessorRefused if names_them => StageError { code: StageCode::ParamsMissing, ..error },
+        _ => error,
+    }
 }
 
 /// Demands that the executable left a file of this size.
@@ -185,4 +275,29 @@ fn last_node(path: &Path, bytes: u64) -> Result<Commitment, StageError> {
         .and_then(|file| file.read_exact_at(&mut root, bytes - 32))
         .map_err(|error| StageError::io("read", path, &error))?;
     Ok(Commitment(root))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_names_parameters_is_the_machines_condition_and_another_one_is_not() {
+        let code_of = |code, text: &str| about_parameters(StageError::new(code, text)).code;
+        for text in [
+            "No cached parameters found for stacked-proof-of-replication [failure finding /p/v28-x]",
+            "open /p/v28-stacked-proof-of-replication-0377ded6.params: No such file or directory (os error 2)",
+            "cannot read \"/p/v28-stacked-proof-of-replication-0377ded6.vk\"",
+        ] {
+            assert_eq!(code_of(StageCode::ProcessorRefused, text), StageCode::ParamsMissing, "{text}");
+        }
+        assert_eq!(code_of(StageCode::ProcessorRefused, "CUDA: out of memory"), StageCode::ProcessorRefused);
+        assert_eq!(code_of(StageCode::ProcessorDied, "x.params"), StageCode::ProcessorDied);
+    }
+
+    #[test]
+    fn a_library_before_17_leaves_out_seven_rows_of_tree_d_of_real_sectors() {
+        assert_eq!(old_rows_to_discard(SealProof::StackedDrg2KiBV1_1), 5);
+        assert_eq!(old_rows_to_discard(SealProof::StackedDrg32GiBV1_1), 7);
+    }
 }

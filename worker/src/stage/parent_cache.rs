@@ -21,16 +21,21 @@ use filecoin_proofs::parameters::public_params;
 use filecoin_proofs::types::MerkleTreeTrait;
 use filecoin_proofs::with_shape;
 use rustix::fs::Advice;
-use sealbus_schema::SealProof;
+use sealbus_schema::{SealProof, SectorSize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use storage_proofs_core::settings::SETTINGS;
+use storage_proofs_core::util::NODE_SIZE;
 
 use super::{StageCode, StageError, files, lock, sector};
 
 /// The longest that another processor may take to make the cache, or to check it.
 const MAKING_MAX: Duration = Duration::from_secs(2 * 3600);
 const BUFFER: usize = 1 << 20;
+/// What is in the name of every cache that the library makes.
+const NAME_PART: &str = "-sdr-parent-";
+/// What a cache has for each node: the numbers of its 14 parents.
+const PARENTS_BYTES: u64 = 14 * 4;
 
 /// The caches that were there when a run began to make one.
 #[derive(Serialize, Deserialize)]
@@ -44,6 +49,10 @@ struct Ready {
     name: String,
     stamp: Stamp,
 }
+
+/// A cache that was found whole. Two are equal if nothing was written to it in between.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Parents(Ready);
 
 /// What changes when a file is written to or replaced.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,12 +70,12 @@ struct Cache {
     digest: Option<String>,
 }
 
-/// Makes sure that the parent cache of `proof` is whole.
+/// Makes sure that the parent cache of `proof` is whole, in the directory that this process's environment names.
 ///
 /// # Errors
 /// [`StageCode::IoTimedOut`] if another processor takes too long with it; [`StageCode::IoFailed`] if a new one is not
 /// what it should be; of the library and file system.
-pub(super) fn ensure(proof: SealProof) -> Result<(), StageError> {
+pub(super) fn ensure(proof: SealProof) -> Result<Parents, StageError> {
     ensure_in(&PathBuf::from(&SETTINGS.parent_cache), proof, &mut || open_or_generate(proof))
 }
 
@@ -74,15 +83,15 @@ fn ensure_in(
     dir: &Path,
     proof: SealProof,
     open_or_generate: &mut dyn FnMut() -> Result<Cache, StageError>,
-) -> Result<(), StageError> {
+) -> Result<Parents, StageError> {
     let ready = dir.join(format!(".sealbus-{}.ready", proof.sector_size().bytes()));
-    if is_ready(dir, &ready)? {
-        return Ok(());
+    if let Some(found) = found_ready(dir, &ready)? {
+        return Ok(Parents(found));
     }
     files::create_dirs(dir)?;
     let _held = lock::hold(&dir.join(".sealbus.lock"), MAKING_MAX)?;
-    if is_ready(dir, &ready)? {
-        return Ok(());
+    if let Some(found) = found_ready(dir, &ready)? {
+        return Ok(Parents(found));
     }
     let note = dir.join(".sealbus.making");
     if let Some(Note { before }) = files::read_json(&note)? {
@@ -91,12 +100,27 @@ fn ensure_in(
             files::remove_tree(&dir.join(torn))?;
         }
     }
+    remove_cut_off(dir)?;
     let before = caches(dir)?;
     files::write_json(&note, &Note { before: before.clone() })?;
     let cache = whole_cache(&before, open_or_generate)?;
-    let (name, stamp) = (files::name_of(&cache), stamp(&cache)?);
-    files::write_json(&ready, &Ready { name, stamp })?;
-    files::remove_tree(&note)
+    let found = Ready { name: files::name_of(&cache), stamp: stamp(&cache)? };
+    files::write_json(&ready, &found)?;
+    files::remove_tree(&note)?;
+    Ok(Parents(found))
+}
+
+/// Removes caches that are of no sector size's length: the library refuses one that is too short, and would for ever.
+fn remove_cut_off(dir: &Path) -> Result<(), StageError> {
+    let whole = SectorSize::ALL.map(|size| size.bytes() / NODE_SIZE as u64 * PARENTS_BYTES);
+    for name in caches(dir)?.iter().filter(|name| name.contains(NAME_PART)) {
+        let path = dir.join(name);
+        if files::size_of(&path)?.is_some_and(|bytes| !whole.contains(&bytes)) {
+            tracing::warn!(cache = %name, "removing a parent cache that is cut off");
+            files::remove_tree(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A cache that is on the disk and has its digest. One that was there and has not is made again.
@@ -146,13 +170,13 @@ fn sha256(path: &Path) -> io::Result<String> {
     }
 }
 
-fn is_ready(dir: &Path, ready: &Path) -> Result<bool, StageError> {
-    let Some(Ready { name, stamp: remembered }) = files::read_json(ready)? else { return Ok(false) };
-    let cache = dir.join(name);
+fn found_ready(dir: &Path, ready: &Path) -> Result<Option<Ready>, StageError> {
+    let Some(remembered) = files::read_json::<Ready>(ready)? else { return Ok(None) };
+    let cache = dir.join(&remembered.name);
     if files::size_of(&cache)?.is_none() {
-        return Ok(false);
+        return Ok(None);
     }
-    Ok(stamp(&cache)? == remembered)
+    Ok((stamp(&cache)? == remembered.stamp).then_some(remembered))
 }
 
 fn stamp(path: &Path) -> Result<Stamp, StageError> {
@@ -254,6 +278,19 @@ mod tests {
             assert!(error.message.contains("published"), "{error}");
         }
         assert_eq!(made, 2, "each try makes it anew");
+    }
+
+    #[test]
+    fn a_cache_that_is_cut_off_is_removed_before_the_library_sees_it_and_others_are_left_alone() {
+        let dir = tempfile::tempdir().expect("directory");
+        let write = |name: &str, bytes: usize| fs::write(dir.path().join(name), vec![0; bytes]).expect("write");
+        write("v28-sdr-parent-aa.cache", 1000);
+        write("v28-sdr-parent-bb.cache", 64 * 56);
+        write("mine.cache", 1000);
+        let digest = digest_of("whole");
+        ensure_in(dir.path(), SIZE, &mut library(dir.path(), &digest, &mut 0)).expect("made");
+        let left: Vec<String> = caches(dir.path()).expect("list").into_iter().collect();
+        assert_eq!(left, ["graph.cache", "mine.cache", "v28-sdr-parent-bb.cache"]);
     }
 
     #[test]

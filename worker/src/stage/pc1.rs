@@ -17,6 +17,7 @@ use filecoin_proofs_api::seal::{self, SealPreCommitPhase1Output};
 use sealbus_schema::message::PieceInfo;
 use sealbus_schema::{Commitment, Randomness, SealProof, SectorId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use storage_proofs_core::cache_key::CacheKey;
 
 use super::{Stage, StageCode, StageError, StageRequest, Workspace};
@@ -86,6 +87,22 @@ impl ReplicaKey {
 pub(crate) struct Record {
     pub(crate) key: ReplicaKey,
     pub(crate) output: SealPreCommitPhase1Output,
+    /// What somebody else's executable answered that made the labels. Another version of the library may say other things
+    /// there than ours, and expect them in PC2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) theirs: Option<Value>,
+}
+
+/// The layers are there; who made them may have an answer of his own.
+pub(super) type Labelled = Result<Option<Value>, StageError>;
+
+/// What PC2 begins with.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// As our version of the library answers.
+    pub(crate) ours: SealPreCommitPhase1Output,
+    /// As the executable answered, if one made the labels.
+    pub(crate) theirs: Option<Value>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,14 +120,15 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     run_by(request, &|workspace, key| {
         parent_cache::ensure(key.proof)?;
         seal::sdr(sector::registered(key.proof), workspace.cache(), key.replica_id().into())
-            .map_err(|error| StageError::library("label the layers", &error))
+            .map_err(|error| StageError::library("label the layers", &error))?;
+        Ok(None)
     })
 }
 
-/// [`run`] with somebody else to make the layers in the cache directory.
+/// [`run`] with somebody else to make the layers in the cache directory, who may have an answer of his own for PC2.
 pub(super) fn run_by(
     request: &Request,
-    label: &dyn Fn(&Workspace, &ReplicaKey) -> Result<(), StageError>,
+    label: &dyn Fn(&Workspace, &ReplicaKey) -> Labelled,
 ) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let Request { proof, sector, ticket, .. } = *request;
@@ -122,14 +140,14 @@ pub(super) fn run_by(
     }
     files::remove_tree(&workspace.pc1_record())?;
     drop_foreign_layers(&workspace, &key)?;
-    label(&workspace, &key)?;
+    let theirs = label(&workspace, &key)?;
     for layer in 1..=sector::layers(proof) {
         files::require_size(&workspace.layer(layer), proof.sector_size().bytes())?;
         files::sync_file(&workspace.layer(layer))?;
     }
     files::sync_dir(&workspace.cache())?;
     let output = output(&workspace, &key);
-    files::write_json(&workspace.pc1_record(), &Record { key, output })?;
+    files::write_json(&workspace.pc1_record(), &Record { key, output, theirs })?;
     Ok(Response { comm_d })
 }
 

@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use filecoin_proofs_api::seal::{self, SealPreCommitPhase1Output, SealPreCommitPhase2Output};
+use filecoin_proofs_api::seal::{self, SealPreCommitPhase2Output};
 use sealbus_schema::message::PieceInfo;
 use sealbus_schema::{Commitment, Randomness, SealProof, SectorId};
 use serde::{Deserialize, Serialize};
@@ -66,8 +66,8 @@ pub(crate) struct Record {
 /// [`StageCode::InputMissing`], [`StageCode::InputMismatch`] if PC1's files are not whole; [`StageCode::CommRMismatch`]
 /// and [`StageCode::CommRMismatch`] if the result is wrong; of the library and the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
-    run_by(request, &|labels, cache, sealed| {
-        seal::seal_pre_commit_phase2(labels, cache, sealed)
+    run_by(request, &|pc1::Output { ours, .. }, cache, sealed| {
+        seal::seal_pre_commit_phase2(ours, cache, sealed)
             .map_err(|error| StageError::library("encode and build trees", &error))
     })
 }
@@ -75,7 +75,7 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
 /// [`run`] with somebody else to encode the file in place and build the trees into a cache directory.
 pub(super) fn run_by(
     request: &Request,
-    encode: &dyn Fn(SealPreCommitPhase1Output, &Path, &Path) -> Result<SealPreCommitPhase2Output, StageError>,
+    encode: &dyn Fn(pc1::Output, &Path, &Path) -> Result<SealPreCommitPhase2Output, StageError>,
 ) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     if let Some(record) = finished(&workspace, request)? {
@@ -84,11 +84,12 @@ pub(super) fn run_by(
         files::remove_tree(&workspace.scratch("pc2"))?;
         return Ok(Response { comm_r: record.comm_r, comm_d: record.key.comm_d });
     }
-    let pc1::Record { key, output } = pc1::require_record(&workspace, request.proof, request.sector, request.ticket)?;
+    let pc1::Record { key, output, theirs } =
+        pc1::require_record(&workspace, request.proof, request.sector, request.ticket)?;
     files::remove_tree(&workspace.pc2_record())?;
     let scratch = prepare(&workspace, request.proof)?;
 
-    let pre_commit = encode(output, &scratch.cache, &scratch.sealed)?;
+    let pre_commit = encode(pc1::Output { ours: output, theirs }, &scratch.cache, &scratch.sealed)?;
     pc2_check::check(&key, &pre_commit, &request.pieces, &scratch.cache, &scratch.sealed)?;
     pc2_check::normalise_t_aux(request.proof, &scratch.cache)?;
 

@@ -75,7 +75,7 @@ fn open_challenges(
     )
     .map(drop)
     .map_err(|error| match StageError::library("open challenges", &error) {
-        StageError { code: StageCode::ProofsFailed, message } => StageError { code: StageCode::CommRMismatch, message },
+        error if error.code == StageCode::ProofsFailed => StageError { code: StageCode::CommRMismatch, ..error },
         of_the_disk => of_the_disk,
     })
 }

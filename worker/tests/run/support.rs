@@ -31,7 +31,8 @@ pub const PROOF: SealProof = SealProof::StackedDrg2KiBV1_1;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Answers each stage as a real one would, waits while `hold-<stage>` is there, fails once with the class in
-/// `fail-<stage>`, and dies with the number of the try while `die-<stage>` is there.
+/// `fail-<stage>`, dies while `die-<stage>` is there, writes 20 MB to stderr once for `flood-<stage>`, and leaves a process
+/// with a session of its own and an empty environment once for `leave-<stage>`; its number is then in `left`.
 const PROCESSOR: &str = r#"#!/bin/sh
 stage=$1; control=$2
 echo "{\"sealbus_processor\":2,\"stage\":\"$stage\",\"pid\":$$}"
@@ -42,6 +43,15 @@ while read -r line; do
     n=$((n+1))
     echo "start $stage" >> "$control/log"
     while [ -e "$control/hold-$stage" ]; do sleep 0.02; done
+    if [ -e "$control/leave-$stage" ]; then
+        setsid env -i sh -c 'sleep 1000 & echo $! > "$0"; wait' "$control/left" </dev/null >/dev/null 2>&1 &
+        while ! [ -s "$control/left" ]; do sleep 0.02; done
+        rm "$control/leave-$stage"
+    fi
+    if [ -e "$control/flood-$stage" ]; then
+        rm "$control/flood-$stage"
+        yes 'CUDA: something is odd, again' | head -c 20000000 >&2
+    fi
     if [ -e "$control/die-$stage" ]; then
         echo "the last words of $stage" >&2
         exit 7
@@ -221,7 +231,12 @@ impl Bench {
 
     /// From now on the stage's process dies at each request.
     pub fn let_die(&self, stage: &str) {
-        fs::write(self.path("control").join(format!("die-{stage}")), "").expect("writes");
+        self.tell_processor("die", stage);
+    }
+
+    /// Whatever else the script knows.
+    pub fn tell_processor(&self, what: &str, stage: &str) {
+        fs::write(self.path("control").join(format!("{what}-{stage}")), "").expect("writes");
     }
 
     /// How often a stage has been begun.

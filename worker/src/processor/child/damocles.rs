@@ -18,9 +18,6 @@ mod process;
 
 use process::Process;
 
-/// How long an executable may take until it is ready; some read gigabytes of parameters first.
-pub const READY_WAIT: Duration = Duration::from_secs(600);
-
 /// How to start the executable.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -30,8 +27,6 @@ pub struct Program {
     pub args: Vec<String>,
     /// The stage that it must say it is ready for.
     pub stage: Stage,
-    /// How long it must have been ready before it is believed.
-    pub stable_wait: Duration,
     /// How long it may take to be ready.
     pub ready_wait: Duration,
 }

@@ -11,7 +11,7 @@ pub enum Engine {
     /// This process.
     BuiltIn,
     /// An executable that speaks the protocol of damocles. This process does what comes before and after.
-    Damocles(Damocles),
+    Damocles(Damocles, foreign::Options),
 }
 
 impl Engine {
@@ -19,7 +19,7 @@ impl Engine {
     pub(super) fn run(&self, stage: Stage, task: &[u8]) -> Result<Json, StageError> {
         let run = || match self {
             Self::BuiltIn => stage::run_json(stage, task),
-            Self::Damocles(executable) => foreign::run_json(stage, task, executable),
+            Self::Damocles(executable, options) => foreign::run_json(stage, task, executable, options),
         };
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(library_panic(stage, panic.as_ref())))
     }

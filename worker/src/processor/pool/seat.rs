@@ -106,9 +106,9 @@ impl Processor {
                     AnswerResult::Output(output) => Ok(output),
                     AnswerResult::Error(failure) => Err(ProcessError {
                         processor: self.id.clone(),
+                        exit: failure.exit,
                         failure: ProcessFailure::Stage(failure),
-                        exit: None,
-                        stderr_tail: running.tail(),
+                        stderr_tail: running.last_words().await,
                     }),
                 }
             }

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
+use super::usage;
+
 /// The environment variable that holds the mark.
 pub const VARIABLE: &str = "SEALBUS_PROCESSOR_RUN";
 
@@ -63,10 +65,11 @@ pub fn kill_leftovers() -> usize {
 }
 
 fn kill_all(mut condemned: impl FnMut(&Mark) -> bool) -> usize {
+    let own = std::process::id();
     let mut killed = Vec::new();
     for _ in 0..ROUNDS {
         let before = killed.len();
-        for pid in processes() {
+        for pid in usage::processes().filter(|pid| *pid != own) {
             let bears = mark_of(pid).is_some_and(|mark| condemned(&mark));
             if bears && let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
                 // One that is dying already is met again in the next round, and counts once.
@@ -84,13 +87,6 @@ fn kill_all(mut condemned: impl FnMut(&Mark) -> bool) -> usize {
         let _ = waitpid(Some(*number), WaitOptions::NOHANG);
     }
     killed.len()
-}
-
-/// The process ids in the process table, without our own.
-fn processes() -> Vec<u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let own = std::process::id();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| *pid != own).collect()
 }
 
 /// The mark in the environment that a process was started with. Those of other users and zombies show none.
@@ -111,7 +107,7 @@ fn namespace() -> u64 {
 
 /// When a process was started, in ticks since the machine was.
 fn start_time(pid: u32) -> Option<u64> {
-    super::usage::stat(pid)?.start_time
+    usage::stat(pid)?.start_time
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::Ended;
 use super::descendants::{self, Mark};
 use super::tail::Tail;
 use crate::processor::error::{ProcessFailure, exit_of};
+use crate::processor::orphans::{self, OwnChild};
 
 /// How long a process that closed its pipe, or was killed, is waited for.
 pub(super) const END_WAIT: Duration = Duration::from_secs(2);
@@ -24,12 +25,14 @@ pub(super) struct Group {
     /// members, nobody else can get the number; after a wait the kill follows at once.
     number: Option<Pid>,
     mark: Mark,
+    /// After the child: it is nobody's orphan as long as it can be waited for.
+    _own: OwnChild,
 }
 
 impl Group {
-    pub(super) fn of(child: Child, mark: Mark) -> Self {
+    pub(super) fn of(child: Child, own: OwnChild, mark: Mark) -> Self {
         let number = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Self { child, number, mark }
+        Self { child, number, mark, _own: own }
     }
 
     /// The leader's process id, unless it has been waited for.
@@ -55,8 +58,8 @@ impl Group {
             let _ = timeout(END_WAIT, self.wait()).await;
         }
         let mark = self.mark.clone();
-        let strays = tokio::task::spawn_blocking(move || descendants::kill_marked(&mark));
-        if let Ok(Ok(killed @ 1..)) = timeout(END_WAIT, strays).await {
+        let strays = tokio::task::spawn_blocking(move || descendants::kill_marked(&mark) + orphans::kill_orphans());
+        if let Ok(Ok(killed @ 1..)) = timeout(2 * END_WAIT, strays).await {
             tracing::info!(killed, "killed what a processor had left behind outside its process group");
         }
         // All writers are dead by now.

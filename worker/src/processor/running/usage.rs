@@ -29,8 +29,9 @@ pub struct Usage {
 
 /// The parts of `/proc/<pid>/stat` that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
+pub(in crate::processor) struct Stat {
     pub(super) state: char,
+    pub(in crate::processor) parent: u64,
     pub(super) group: i64,
     pub(super) cpu: Cpu,
     pub(super) start_time: Option<u64>,
@@ -38,7 +39,7 @@ pub(super) struct Stat {
 
 /// CPU time in ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cpu {
+pub(in crate::processor) struct Cpu {
     user: u64,
     system: u64,
 }
@@ -51,12 +52,18 @@ pub(super) type Members = BTreeMap<u32, Cpu>;
 pub(super) struct Baseline(Members);
 
 /// Reads what the kernel says of a process.
-pub(super) fn stat(pid: u32) -> Option<Stat> {
+pub(in crate::processor) fn stat(pid: u32) -> Option<Stat> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The process ids in the process table.
+pub(in crate::processor) fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// Whether a process is there and has not ended.
-pub(super) fn is_alive(pid: u32) -> bool {
+pub(in crate::processor) fn is_alive(pid: u32) -> bool {
     stat(pid).is_some_and(|found| !matches!(found.state, 'Z' | 'X'))
 }
 
@@ -68,18 +75,15 @@ fn parse(line: &str) -> Option<Stat> {
     let cpu = Cpu { user: number(14)? + number(16)?, system: number(15)? + number(17)? };
     let group = fields.get(2)?.parse().ok()?;
     let state = fields.first()?.chars().next()?;
-    Some(Stat { state, group, cpu, start_time: number(22) })
+    Some(Stat { state, parent: number(4)?, group, cpu, start_time: number(22) })
 }
 
 /// The members of a group and their memory in bytes, out of the whole process table.
 pub(super) fn survey(group: u32) -> (Members, u64) {
     let mut members = Members::new();
     let mut bytes = 0;
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-        if let Some((pid, found)) = pid.and_then(|pid| Some((pid, stat(pid)?)))
-            && found.group == i64::from(group)
-        {
+    for (pid, found) in processes().filter_map(|pid| Some((pid, stat(pid)?))) {
+        if found.group == i64::from(group) {
             members.insert(pid, found.cpu);
             bytes += memory(pid, "VmRSS:").unwrap_or(0);
         }
@@ -136,7 +140,7 @@ mod tests {
         let line =
             "23600 (a) b (c) R 23579 23570 18194 0 -1 4194304 2835 6486 8 1 6 2 5 3 20 0 1 0 293632 16977920 3372 1";
         let cpu = Cpu { user: 11, system: 5 };
-        let expected = Stat { state: 'R', group: 23570, cpu, start_time: Some(293_632) };
+        let expected = Stat { state: 'R', parent: 23579, group: 23570, cpu, start_time: Some(293_632) };
         assert_eq!(parse(line), Some(expected));
         assert_eq!(parse("1 (x) R 1"), None);
     }

@@ -5,9 +5,10 @@
 
 use std::path::PathBuf;
 
-use filecoin_proofs_api::seal::{SealCommitPhase1Output, SealPreCommitPhase1Output};
+use filecoin_proofs_api::seal::SealCommitPhase1Output;
 use filecoin_proofs_api::{PieceInfo, RegisteredSealProof};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 #[derive(Debug, Serialize)]
 pub(super) struct AddPiecesTask {
@@ -51,7 +52,7 @@ pub(super) struct Pc1Task {
     pub(super) piece_infos: Vec<PieceInfo>,
 }
 
-/// The part of the output that is used; the rest says where the layers lie, which is known.
+/// The part of the output that is looked into. All of it is kept for PC2.
 #[derive(Debug, Deserialize)]
 pub(super) struct Pc1Output {
     pub(super) comm_d: [u8; 32],
@@ -59,7 +60,8 @@ pub(super) struct Pc1Output {
 
 #[derive(Debug, Serialize)]
 pub(super) struct Pc2Task {
-    pub(super) pc1out: SealPreCommitPhase1Output,
+    /// The library's `SealPreCommitPhase1Output`, of whatever version.
+    pub(super) pc1out: Value,
     pub(super) cache_dir: PathBuf,
     pub(super) sealed_file: PathBuf,
 }

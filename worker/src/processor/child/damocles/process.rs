@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use super::Program;
 use crate::processor::child::PARENT_PID;
+use crate::processor::error::exit_of;
 use crate::processor::exec_child;
+use crate::processor::orphans;
 use crate::processor::protocol::damocles::{self, Heard, Response};
 use crate::stage::{Json, Stage, StageCode, StageError};
 
@@ -56,7 +57,7 @@ struct Requests {
 }
 
 impl Process {
-    /// Starts the executable and waits until it is ready and has been so for a while.
+    /// Starts the executable and waits until it says that it is ready.
     pub(super) fn start(program: &Program) -> Result<Self, StageError> {
         let open = Arc::new(Open::default());
         let (kill, killed) = channel();
@@ -75,7 +76,7 @@ impl Process {
             Err(_) => return Err(not_started("its keeper is gone".to_owned())),
         };
         let (ready, is_ready) = channel();
-        let reader = Reader { stage: program.stage, open: Arc::clone(&open), kill: kill.clone() };
+        let reader = Reader { bin: bin.clone(), stage: program.stage, open: Arc::clone(&open), kill: kill.clone() };
         std::thread::Builder::new()
             .name("executable-reader".to_owned())
             .spawn(move || reader.read(stdout, &ready))
@@ -89,7 +90,7 @@ impl Process {
         let deadline = Instant::now() + program.ready_wait;
         loop {
             match is_ready.recv_timeout(LOOK_PERIOD) {
-                Ok(()) => break,
+                Ok(()) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => {
                     // Why the reader gave up is told by whoever ends the process.
                     return Err(self.open.wait_for_end(DRAIN_WAIT * 10));
@@ -100,18 +101,14 @@ impl Process {
                 return Err(error);
             }
             if Instant::now() >= deadline {
-                let message = format!("{} was not ready within {:?}", program.bin.display(), program.ready_wait);
+                let (bin, waited, line) =
+                    (program.bin.display(), program.ready_wait.as_secs_f32(), damocles::ready_line(program.stage));
+                let message = format!(
+                    "{bin} did not say {line:?} within {waited} s: start it by hand to see why, or raise stable_wait_secs"
+                );
                 return Err(StageError::new(StageCode::ProcessorTimedOut, message));
             }
         }
-        let stable = Instant::now() + program.stable_wait;
-        while Instant::now() < stable {
-            if let Some(error) = self.open.over() {
-                return Err(error);
-            }
-            std::thread::sleep(LOOK_PERIOD.min(stable.saturating_duration_since(Instant::now())));
-        }
-        Ok(())
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -186,8 +183,8 @@ struct Keeper {
 
 impl Keeper {
     fn keep(mut self, pipes: &Sender<Result<(ChildStdin, ChildStdout), String>>) {
-        let mut child = match self.command.spawn() {
-            Ok(child) => child,
+        let (mut child, _own) = match orphans::start(|| self.command.spawn(), |child| Some(child.id())) {
+            Ok(started) => started,
             Err(error) => {
                 let _ = pipes.send(Err(error.to_string()));
                 return;
@@ -210,31 +207,32 @@ impl Keeper {
                 break;
             }
         }
-        let status = end(&mut child, reason.is_none());
-        self.open.end(reason.unwrap_or_else(|| died(&status)));
+        let ended = end(&mut child, reason.is_none());
+        orphans::kill_orphans();
+        self.open.end(match (reason, ended) {
+            (Some(reason), _) => reason,
+            (None, Some(status)) => {
+                let exit = exit_of(status);
+                StageError { exit: Some(exit), ..died(&exit.to_string()) }
+            }
+            (None, None) => died("it closed its stdout, and was killed"),
+        });
     }
 }
 
-/// Kills the process, if it does not end by itself in a moment, and says how it ended.
-fn end(child: &mut Child, by_itself: bool) -> String {
+/// Kills the process, if it does not end by itself in a moment, and says how it ended if it did.
+fn end(child: &mut Child, by_itself: bool) -> Option<ExitStatus> {
     let deadline = Instant::now() + if by_itself { DRAIN_WAIT } else { Duration::ZERO };
     loop {
         match child.try_wait() {
-            Ok(Some(status)) => return told(status),
+            Ok(Some(status)) => return Some(status),
             Ok(None) if Instant::now() < deadline => std::thread::sleep(LOOK_PERIOD / 5),
             Ok(None) | Err(_) => break,
         }
     }
     let _ = child.kill();
     let _ = child.wait();
-    "killed".to_owned()
-}
-
-fn told(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, signal) => format!("signal {}", signal.unwrap_or(0)),
-    }
+    None
 }
 
 fn died(how: &str) -> StageError {
@@ -243,6 +241,7 @@ fn died(how: &str) -> StageError {
 
 /// Who reads what the process says.
 struct Reader {
+    bin: String,
     stage: Stage,
     open: Arc<Open>,
     kill: Sender<End>,
@@ -277,7 +276,8 @@ impl Reader {
             return Ok(false);
         }
         if let Some(reason) = exec_child::reason_in(&line) {
-            return Err(StageError::new(StageCode::ProcessorStartFailed, format!("cannot start it: {reason}")));
+            let message = format!("cannot start {}: {reason}", self.bin);
+            return Err(StageError::new(StageCode::ProcessorStartFailed, message));
         }
         let (said, wanted) = (String::from_utf8_lossy(&line), damocles::ready_line(self.stage));
         match said.trim() == wanted {
