@@ -125,11 +125,11 @@ fn user(seed: &str) -> Option<KeyPair> {
     KeyPair::from_seed(seed).ok().filter(|pair| pair.key_pair_type() == KeyPairType::User)
 }
 
-/// What stands between a line of dashes and the next: the JWT, then the seed.
+/// What stands between a line that says BEGIN and the next that says END: the JWT, then the seed.
 fn blocks(text: &str) -> Vec<&str> {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let is_border = |line: &str| line.starts_with("---") && line.ends_with("---");
-    let between = |window: &&[&str]| is_border(window[0]) && !is_border(window[1]) && is_border(window[2]);
+    let is_border = |line: &str, word: &str| line.starts_with("---") && line.contains(word);
+    let between = |window: &&[&str]| is_border(window[0], "BEGIN") && is_border(window[2], "END");
     lines.windows(3).filter(between).map(|window| window[1]).collect()
 }
 

@@ -151,6 +151,6 @@ mod tests {
     #[test]
     fn a_cell_that_holds_escapes_and_line_breaks_stays_one_cell() {
         let table = render(&["WHY", "SLOT"], &[vec!["disk\u{1b}[2K\nfake  row".to_owned(), "/slot".to_owned()]]);
-        assert_eq!(table, "WHY                        SLOT\ndisk\\u{1b}[2K\\nfake  row  /slot\n");
+        assert_eq!(table, "WHY                       SLOT\ndisk\\u{1b}[2K\\nfake  row  /slot\n");
     }
 }

@@ -123,7 +123,8 @@ fn token_in(text: &str) -> &str {
     let text = text.trim_start_matches('\u{feff}').trim();
     let text = text.strip_prefix("export ").unwrap_or(text);
     let text = text.strip_prefix("FULLNODE_API_INFO=").unwrap_or(text).trim_matches(['"', '\'']);
-    let text = text.strip_prefix("Bearer ").unwrap_or(text).trim();
+    let bare = text.strip_prefix("Bearer").filter(|rest| rest.is_empty() || rest.starts_with(' '));
+    let text = bare.unwrap_or(text).trim();
     text.split_once(":/").map_or(text, |(token, _)| token)
 }
 
