@@ -62,6 +62,13 @@ pub(super) fn describe(
         return Err(TopologyError::NodeTwice { machine: source.to_owned(), node: pair[0].os_index });
     }
     memory_could_be(source, &found.nodes)?;
+    let mut seen = CpuSet::new();
+    for unit in found.cores.iter().flat_map(|core| core.units.iter()) {
+        if seen.contains(unit) {
+            return Err(TopologyError::UnitTwice { machine: source.to_owned(), unit });
+        }
+        seen.insert(unit);
+    }
     let nearest: CpuSet = found.cores.iter().filter_map(FoundCore::near).collect();
     found.nodes.iter_mut().for_each(|node| node.has_cores = nearest.contains(node.os_index));
     let nodes_present: CpuSet = found.nodes.iter().map(|node| node.os_index).collect();

@@ -116,6 +116,14 @@ pub enum TopologyError {
         /// The number.
         node: u32,
     },
+    /// A unit of two cores.
+    #[error("{machine} has two cores with the thread {unit}: correct the description")]
+    UnitTwice {
+        /// Which machine.
+        machine: String,
+        /// The thread's number.
+        unit: u32,
+    },
     /// Units that are not there were asked for.
     #[error("{machine} has no units {missing} that may be used; it has {units}")]
     NotThere {
