@@ -8,13 +8,15 @@ pub mod watch;
 use std::time::{Duration, Instant};
 
 use sealbus_nats::Bus;
-use sealbus_schema::lease::Ownership;
+use sealbus_schema::{ErrorCode, lease::Ownership};
 use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
     config::{Config, Liveness},
+    drive::chain_of,
     store::{Happening, Outcome, Outgoing, Store, StoreError, Verdict},
+    waits::{Cause, Subject, Waits},
 };
 use watch::{Limits, Revocation, Round, Watch};
 
@@ -30,9 +32,11 @@ pub async fn run(
     config: &Config,
     epoch: i64,
     changed: &Notify,
+    waits: &Waits,
 ) -> Result<std::convert::Infallible, StoreError> {
     let limits = limits(&config.liveness);
     if !config.liveness.revoke {
+        waits.keep_only(&["bus"], &[Subject::Bus("outbox".to_owned()), Subject::Bus("orders".to_owned())].into());
         tracing::info!("liveness.revoke is off: sectors of workers that are gone wait for a person");
         return std::future::pending().await;
     }
@@ -40,7 +44,7 @@ pub async fn run(
     let mut watch = Watch::default();
     loop {
         tokio::time::sleep((limits.dead_after / 6).min(MAX_PERIOD)).await;
-        let Some(workers) = look(bus).await else {
+        let Some(workers) = look(bus, waits).await else {
             watch.lose_sight();
             continue;
         };
@@ -53,19 +57,23 @@ pub async fn run(
     }
 }
 
-/// The workers' last signs of life; none if they cannot be known.
-async fn look(bus: &Bus) -> Option<Vec<watch::Sign>> {
-    if !bus.is_connected() {
-        return None;
-    }
-    match tokio::time::timeout(READ_LIMIT, bus.workers()).await {
-        Ok(Ok(seen)) => Some(seen.iter().map(watch::Sign::from).collect()),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "cannot read the heartbeats; nobody is judged by them");
-            None
-        }
-        Err(_) => None,
-    }
+/// The workers' last signs of life; none if they cannot be known: then nobody is judged by them.
+async fn look(bus: &Bus, waits: &Waits) -> Option<Vec<watch::Sign>> {
+    let subject = Subject::Bus("heartbeats".to_owned());
+    let why = match bus.is_connected() {
+        false => "NATS is not connected".to_owned(),
+        true => match tokio::time::timeout(READ_LIMIT, bus.workers()).await {
+            Ok(Ok(seen)) => {
+                waits.goes_on(&subject);
+                return Some(seen.iter().map(watch::Sign::from).collect());
+            }
+            Ok(Err(error)) => chain_of(&error),
+            Err(_) => format!("NATS did not answer within {} s", READ_LIMIT.as_secs()),
+        },
+    };
+    let text = format!("the workers' signs of life cannot be read: {why}");
+    waits.waits(&subject, Cause::passing(ErrorCode::BUS_UNAVAILABLE, text), MAX_PERIOD);
+    None
 }
 
 /// Has the lease that was judged released, if it still is the present one.

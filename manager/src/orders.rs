@@ -5,10 +5,14 @@
 use std::time::Duration;
 
 use sealbus_nats::{Bus, heartbeats::Seen};
-use sealbus_schema::message::SlotRelease;
+use sealbus_schema::{ErrorCode, message::SlotRelease};
 use tokio::sync::Notify;
 
-use crate::store::{Store, StoreError, WorkerOrders};
+use crate::{
+    drive::chain_of,
+    store::{Store, StoreError, WorkerOrders},
+    waits::{Cause, Subject, Waits},
+};
 
 /// How often the orders are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -21,10 +25,11 @@ pub async fn run(
     store: &Store,
     epoch: i64,
     changed: &Notify,
+    waits: &Waits,
 ) -> Result<std::convert::Infallible, StoreError> {
     // What an earlier manager published may be gone with a server's disk.
     for orders in store.worker_orders().await? {
-        publish(bus, store, &orders).await?;
+        publish(bus, store, &orders, waits).await?;
     }
     let mut heartbeats = tokio::time::interval(HEARTBEATS_PERIOD);
     heartbeats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -36,37 +41,50 @@ pub async fn run(
         };
         let all = store.worker_orders().await?;
         for orders in all.iter().filter(|orders| !orders.is_published()) {
-            publish(bus, store, orders).await?;
+            publish(bus, store, orders, waits).await?;
+        }
+        if bus.is_connected() && all.iter().all(|orders| orders.is_published() && orders.orders.release.is_empty()) {
+            waits.goes_on(&of_orders());
         }
         if look && all.iter().any(|orders| !orders.orders.release.is_empty()) {
-            note_releases(bus, store, epoch, &all).await?;
+            note_releases(bus, store, epoch, &all, waits).await?;
         }
     }
 }
 
-async fn publish(bus: &Bus, store: &Store, orders: &WorkerOrders) -> Result<(), StoreError> {
+async fn publish(bus: &Bus, store: &Store, orders: &WorkerOrders, waits: &Waits) -> Result<(), StoreError> {
     let (worker, revision) = (&orders.worker, orders.orders.revision);
     match bus.order(worker, &orders.orders).await {
         Ok(_) => {
+            waits.goes_on(&of_orders());
             tracing::info!(%worker, revision, drain = orders.orders.drain, "orders published");
             store.mark_orders_published(worker, revision).await
         }
         Err(error) => {
-            tracing::warn!(%worker, revision, %error, "orders not published; trying again");
+            let text = format!("orders to worker {worker}: {}", chain_of(&error));
+            waits.waits(&of_orders(), Cause::passing(ErrorCode::BUS_UNAVAILABLE, text), PERIOD);
             Ok(())
         }
     }
 }
 
 /// Records which slots were freed, by what the workers say of them.
-async fn note_releases(bus: &Bus, store: &Store, epoch: i64, all: &[WorkerOrders]) -> Result<(), StoreError> {
+async fn note_releases(
+    bus: &Bus,
+    store: &Store,
+    epoch: i64,
+    all: &[WorkerOrders],
+    waits: &Waits,
+) -> Result<(), StoreError> {
     let seen = match bus.workers().await {
         Ok(seen) => seen,
         Err(error) => {
-            tracing::warn!(%error, "the heartbeats cannot be read; trying again");
+            let text = format!("the heartbeats, to see which slots are freed: {}", chain_of(&error));
+            waits.waits(&of_orders(), Cause::passing(ErrorCode::BUS_UNAVAILABLE, text), HEARTBEATS_PERIOD);
             return Ok(());
         }
     };
+    waits.goes_on(&of_orders());
     for orders in all {
         let Some(seen) = seen.iter().find(|seen| seen.heartbeat.worker == orders.worker) else { continue };
         let done: Vec<u64> =
@@ -80,6 +98,10 @@ async fn note_releases(bus: &Bus, store: &Store, epoch: i64, all: &[WorkerOrders
         tracing::info!(worker = %orders.worker, slots = done.len(), "slots released");
     }
     Ok(())
+}
+
+fn of_orders() -> Subject {
+    Subject::Bus("orders".to_owned())
 }
 
 /// Whether a worker says that it has carried out an order to free a slot.

@@ -3,19 +3,21 @@
 //! A row goes only when the server has it. Sending a row twice is harmless: every message has an id, and every message
 //! but an intent is fenced.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use sealbus_nats::{Bus, publish::PublishError};
 use sealbus_schema::{
-    codec,
+    ErrorCode, codec,
     message::{Fact, Intent},
     seal::manager::State,
 };
 use tokio::sync::Notify;
 
 use crate::{
+    drive::chain_of,
     life,
     store::{OutboxKind, OutboxRow, Store, StoreError},
+    waits::{Cause, Subject, Waits},
 };
 
 /// How long the outbox sleeps when nobody wakes it.
@@ -42,6 +44,7 @@ pub async fn run(
     store: &Store,
     epoch: i64,
     changed: &Notify,
+    waits: &Waits,
 ) -> Result<std::convert::Infallible, StoreError> {
     let mut reoffer = tokio::time::interval(REOFFER_PERIOD);
     loop {
@@ -50,26 +53,44 @@ pub async fn run(
             () = tokio::time::sleep(PERIOD) => {}
             _ = reoffer.tick() => reoffer_queued(bus, store, epoch).await?,
         }
-        drain(bus, store, epoch).await?;
+        drain(bus, store, epoch, waits).await?;
     }
 }
 
 /// Publishes what is there, in order, until nothing more can be or the bus does not answer. A row that the bus refuses
 /// for good stays, for a person to see; the rows behind it go on.
-async fn drain(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
-    let mut after = 0;
+async fn drain(bus: &Bus, store: &Store, epoch: i64, waits: &Waits) -> Result<(), StoreError> {
+    let (mut after, mut kept) = (0, BTreeSet::new());
+    let of_bus = Subject::Bus("outbox".to_owned());
     loop {
         // The next holder has its own reader of these rows.
         store.check_epoch(epoch).await?;
         let rows = store.outbox(after, BATCH).await?;
         if rows.is_empty() {
+            waits.keep_only(&["outbox"], &kept);
+            if bus.is_connected() {
+                waits.goes_on(&of_bus);
+            }
             return Ok(());
         }
         for row in rows {
             after = row.id;
             let outcome = publish(bus, &row).await;
             let treatment = treat(&outcome);
-            log_outcome(&row, outcome, treatment);
+            if let Err(error) = outcome {
+                let of_row = Subject::Outbox { row: row.id, sector: row.sector };
+                let text = format!("about sector {}: {}", row.sector, chain_of(&error));
+                match treatment {
+                    Treatment::Remove => tracing::info!(sector = %row.sector, %error, "no longer true; dropped"),
+                    Treatment::Stop => {
+                        waits.waits(&of_bus, Cause::passing(ErrorCode::BUS_UNAVAILABLE, text), PERIOD);
+                    }
+                    Treatment::Keep => {
+                        waits.waits(&of_row, Cause::to_mend(ErrorCode::RECORD_REFUSED, text), PERIOD);
+                        kept.insert(of_row);
+                    }
+                }
+            }
             match treatment {
                 Treatment::Remove => store.remove_from_outbox(row.id).await?,
                 Treatment::Keep => {}
@@ -86,15 +107,6 @@ pub const fn treat(outcome: &Result<(), PublishError>) -> Treatment {
         Ok(()) | Err(PublishError::Fenced { .. }) => Treatment::Remove,
         Err(error) if error.is_transient() => Treatment::Stop,
         Err(_) => Treatment::Keep,
-    }
-}
-
-fn log_outcome(row: &OutboxRow, outcome: Result<(), PublishError>, treatment: Treatment) {
-    let Err(error) = outcome else { return };
-    match treatment {
-        Treatment::Remove => tracing::info!(sector = %row.sector, %error, "no longer true; dropped"),
-        Treatment::Stop => tracing::warn!(sector = %row.sector, %error, "not published yet"),
-        Treatment::Keep => tracing::error!(sector = %row.sector, %error, "cannot be published"),
     }
 }
 

@@ -14,7 +14,7 @@ use sealbus_schema::{MinerId, Plan, SectorSize};
 use tokio::sync::Notify;
 
 use crate::{
-    chain::{Endpoint, Error as ChainError, NodeClient, RpcClient, network, types::TipSetKey},
+    chain::{Error as ChainError, NodeClient, RpcClient, network, types::TipSetKey},
     config::Config,
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
@@ -119,7 +119,7 @@ pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std
     let config = Arc::new(config);
     let store =
         patiently("the database", StoreError::is_transient, async || Store::open(&config.database).await).await?;
-    let endpoint = Endpoint::new(config.chain.url.clone(), config.chain.token_file.clone());
+    let endpoint = config.chain.endpoint();
     let node = Arc::new(NodeClient::new(RpcClient::new(endpoint)?));
     let away = |error: &ServeError| matches!(error, ServeError::Chain(error) if error.is_transient());
     let node_name = format!("the chain node at {}", config.chain.url);
@@ -174,10 +174,10 @@ impl Manager {
         tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
         tokio::select! {
             ended = fold_for_ever(bus, store, epoch, config, &changed) => ended,
-            ended = outbox::run(bus, store, epoch, &changed) => Ok(ended?),
-            ended = orders::run(bus, store, epoch, &changed) => Ok(ended?),
+            ended = outbox::run(bus, store, epoch, &changed, driver.waits()) => Ok(ended?),
+            ended = orders::run(bus, store, epoch, &changed, driver.waits()) => Ok(ended?),
             ended = driver.run() => Ok(ended?),
-            ended = liveness::run(bus, store, config, epoch, &changed) => Ok(ended?),
+            ended = liveness::run(bus, store, config, epoch, &changed, driver.waits()) => Ok(ended?),
             ended = keep_topology(bus, config, &known) => ended,
         }
     }

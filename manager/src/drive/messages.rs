@@ -31,9 +31,6 @@ use crate::{
     store::{Happening, Message, MessageKind, MessageState, Sector, Signed},
 };
 
-/// Epochs of a day: 24 hours of 30 s.
-const EPOCHS_A_DAY: i64 = 2880;
-
 impl<T: Transport + 'static> Driver<T> {
     pub(super) async fn step_message(&self, view: &View, message: Message) -> Result<(), DriveError> {
         match &message.state {
@@ -109,7 +106,7 @@ impl<T: Transport + 'static> Driver<T> {
         sender: Address,
     ) -> Result<Unsigned, DriveError> {
         let lifetime = self.config.miner(sector.id.miner).and_then(|miner| miner.lifetime_days);
-        let wanted = lifetime.map(|days| view.head.height + i64::from(days) * EPOCHS_A_DAY);
+        let wanted = super::wanted_expiration(lifetime, view.head.height);
         let info = SectorPreCommitInfo {
             seal_proof: sector.proof.number().into(),
             sector_number: sector.id.number.0,
