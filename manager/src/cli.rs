@@ -10,6 +10,7 @@ mod person;
 mod pledge;
 mod sectors;
 mod slots;
+mod surroundings;
 mod table;
 mod waiting;
 mod workers;
@@ -95,6 +96,9 @@ pub struct ConfigArg {
 pub struct Check {
     #[command(flatten)]
     config: ConfigArg,
+    /// Also ask what the manager would need now: the node, its wallet, the senders, the stores, the verifying keys.
+    #[arg(long)]
+    surroundings: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -114,7 +118,7 @@ impl ConfigArg {
 pub async fn main(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(config) => run(config.load()?).await,
-        Command::Check(check) => check.run(),
+        Command::Check(check) => check.run().await,
         Command::Pledge(pledge) => pledge.run().await,
         Command::Sectors { verb } => verb.run().await,
         Command::Workers { verb } => verb.run().await,
@@ -130,8 +134,11 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
 }
 
 impl Check {
-    fn run(self) -> anyhow::Result<()> {
+    async fn run(self) -> anyhow::Result<()> {
         let (path, loaded) = (self.config.config.display(), self.config.load()?);
+        if self.surroundings {
+            surroundings::report(&loaded, self.json).await?;
+        }
         if self.json {
             let miners: Vec<_> = loaded.miners.iter().map(|miner| miner.id).collect();
             let stores: Vec<_> = loaded.stores.iter().map(|store| &store.name).collect();

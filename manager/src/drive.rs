@@ -11,6 +11,9 @@ mod pending;
 mod sectors;
 mod surroundings;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -316,7 +319,7 @@ impl<T: Transport + 'static> Driver<T> {
         let configured = self.config.miner(miner).and_then(|m| Some((m, preflight::configured_sender(m)?)));
         let address = match configured {
             // It may have been taken off the chain since the start.
-            Some((miner, sender)) if !preflight::is_sender(&self.node, &info, &sender, &view.head).await? => {
+            Some((miner, sender)) if !preflight::is_sender(&self.node, &info, &sender, &view.head.key).await? => {
                 return Err(preflight::not_a_sender(miner).into());
             }
             Some((_, sender)) => sender,

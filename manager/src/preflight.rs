@@ -11,7 +11,7 @@ use crate::{
         expiry::Rules,
         json,
         params::SectorPreCommitInfo,
-        types::{MinerInfo, TipSet},
+        types::{MinerInfo, TipSet, TipSetKey},
     },
     config::{Config, Miner},
     drive::{address, wanted_expiration},
@@ -95,7 +95,7 @@ pub async fn miner<T: Transport>(
     }
     let info = node.miner_info(&address(miner.id), &head.key).await?;
     let sender = match configured_sender(miner) {
-        Some(sender) if !is_sender(node, &info, &sender, head).await? => {
+        Some(sender) if !is_sender(node, &info, &sender, &head.key).await? => {
             let text = not_a_sender(miner).to_string();
             found.push(Finding::holds(Cause::to_mend(ErrorCode::SENDER_NOT_ALLOWED, text)));
             sender
@@ -131,14 +131,14 @@ pub async fn is_sender<T: Transport>(
     node: &NodeClient<T>,
     info: &MinerInfo,
     sender: &Address,
-    head: &TipSet,
+    tipset: &TipSetKey,
 ) -> Result<bool, ChainError> {
     let named = [&info.owner, &info.worker].into_iter().chain(&info.control_addresses);
     let named: Vec<&Address> = named.collect();
     if named.contains(&sender) {
         return Ok(true);
     }
-    match node.lookup_id(sender, &head.key).await {
+    match node.lookup_id(sender, tipset).await {
         Ok(id) => Ok(named.contains(&&id)),
         Err(error) if error.is_actor_not_found() => Ok(false),
         Err(error) => Err(error),

@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
-    liveness, orders, outbox,
+    liveness, orders, outbox, preflight,
     proofs::{Library, Verifier},
     store::{Leadership, Store, StoreError},
 };
@@ -89,6 +89,9 @@ pub enum ServeError {
         /// The key address.
         sender: String,
     },
+    /// A sender that the miner does not name.
+    #[error("miner[].sender: {0}; set another one, or make it a control address of the miner")]
+    Sender(#[from] preflight::NotASender),
     /// A network whose version we cannot build messages for.
     #[error(transparent)]
     Network(#[from] network::Unsupported),
@@ -264,10 +267,13 @@ async fn check_miners(node: &NodeClient, config: &Config) -> Result<(), ServeErr
                 name: SectorSize::from_bytes(info.sector_bytes).map_or("unknown".to_owned(), |size| size.to_string()),
             });
         }
-        let sender = match &miner.sender {
-            Some(text) => crate::chain::json::parse_address(text).map(|(address, _)| address).map_err(|error| {
-                DriveError::Config { field: format!("sender of miner {}", miner.id), problem: error.to_string() }
-            })?,
+        let sender = match preflight::configured_sender(miner) {
+            Some(sender) => {
+                if !preflight::is_sender(node, &info, &sender, &TipSetKey::head()).await? {
+                    return Err(preflight::not_a_sender(miner).into());
+                }
+                sender
+            }
             None => info.worker,
         };
         let key = node.account_key(&sender, &TipSetKey::head()).await?;

@@ -12,7 +12,9 @@ use sealbus_manager::{
     life,
     store::{
         Happening, MessageKind, MessageState, Outcome, Sector, SectorFilter, Store, StoreError, Verdict, WantedMessage,
+        secs_between,
     },
+    waits::{Cause, Subject},
 };
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token,
@@ -43,6 +45,7 @@ on_every_database! {
     a_report_that_changes_little_and_one_that_changes_much_are_stored_side_by_side,
     a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it,
     a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next,
+    what_waits_is_read_back_with_the_time_since_when,
 }
 
 /// A store with a fold and one sector.
@@ -525,4 +528,47 @@ async fn a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next(data
     let now = store.sector(id()).await.expect("reads").expect("exists");
     assert_eq!((&now.ownership, &now.state), (&sector.ownership, &sector.state), "only the log says what follows");
     assert!(matches!(store.begin_as(epoch).await.err(), Some(StoreError::TakenOver { .. })));
+}
+
+async fn what_waits_is_read_back_with_the_time_since_when(database: TestDatabase) {
+    let store = store(&database).await;
+    assert_eq!(store.manager_seen().await.expect("reads"), None);
+    let message = Subject::Message { key: "precommit/f01000/1/1".to_owned(), sector: id() };
+    let all = [
+        Subject::Bus("outbox".to_owned()),
+        message.clone(),
+        Subject::Miner(id().miner),
+        Subject::Node,
+        Subject::Outbox { row: 7, sector: id() },
+        Subject::Sector(id()),
+        Subject::Store("main".to_owned()),
+    ];
+    let cause = Cause::passing(ErrorCode::MESSAGE_PENDING, "no block has it");
+    let mut tx = store.begin().await.expect("begins");
+    for subject in &all {
+        tx.save_wait(subject, &cause, Duration::from_secs(2), 1).await.expect("stores");
+    }
+    tx.note_seen("host1").await.expect("stores");
+    tx.commit().await.expect("commits");
+    let stored = store.waits().await.expect("reads");
+    assert_eq!(stored.iter().map(|wait| wait.subject.clone()).collect::<Vec<_>>(), all);
+    assert!(stored.iter().all(|wait| wait.cause == cause && wait.since == wait.tried_at), "{stored:?}");
+    let seen = store.manager_seen().await.expect("reads").expect("seen");
+    assert!(seen.host == "host1" && (0..3600).contains(&seen.age_secs), "{seen:?}");
+    assert!(secs_between(&seen.at, &store.clock_now().await.expect("reads")).is_some(), "one clock, one form");
+
+    // Past times, as if it had begun long ago.
+    let raw = database.raw().await;
+    raw.execute("UPDATE waits SET since = '2020-01-01T00:00:00Z', tried_at = since").await.expect("changes");
+    let turned = Cause::to_mend(ErrorCode::FUNDS_MISSING, "short");
+    let mut tx = store.begin().await.expect("begins");
+    tx.save_wait(&message, &turned, Duration::from_secs(4), 9).await.expect("stores");
+    for subject in all.iter().filter(|subject| **subject != message) {
+        tx.end_wait(subject).await.expect("ends");
+    }
+    tx.commit().await.expect("commits");
+    let [wait] = &store.waits().await.expect("reads")[..] else { panic!("one is left") };
+    assert_eq!((&wait.cause, wait.tries, wait.retry), (&turned, 9, Duration::from_secs(4)));
+    assert_eq!(wait.since, "2020-01-01T00:00:00Z");
+    assert!(wait.tried_at > wait.since);
 }

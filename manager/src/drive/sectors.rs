@@ -2,7 +2,7 @@
 
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, SectorId,
-    seal::manager::{Input, PreCommitted, Proven, Stored},
+    seal::manager::{Input, PreCommitted, Proven, State, Stored},
 };
 
 use super::{
@@ -83,6 +83,23 @@ impl<T: Transport + 'static> Driver<T> {
         tx.commit().await?;
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    /// Whether somebody else took the number while the sector was sealed. Then no PreCommit is signed that could only fail.
+    pub(super) async fn is_number_taken(&self, view: &View, id: SectorId) -> Result<bool, DriveError> {
+        let Some(sector) = self.store.sector(id).await? else { return Ok(false) };
+        let State::PreCommitting(sealed) = &sector.state else { return Ok(false) };
+        let (miner, key) = (address(id.miner), &view.lagged.key);
+        if sector.precommit_signed
+            || !self.node.sector_allocated(&miner, id.number.0, key).await?
+            || self.precommit_on_chain(view, &sector, sealed).await?.is_some_and(|found| found.is_ours)
+        {
+            return Ok(false);
+        }
+        let text = format!("number {} of miner {} was used on chain by another tool meanwhile", id.number.0, id.miner);
+        let cause = ErrorReport::new(ErrorClass::Perm, ErrorCode::NUMBER_TAKEN, text);
+        self.apply(id, Input::Refused(cause)).await?;
+        Ok(true)
     }
 
     /// Files are read in the background: a store that hangs must not hold the other sectors up.
