@@ -36,7 +36,8 @@ pub async fn run(
 ) -> Result<std::convert::Infallible, StoreError> {
     let limits = limits(&config.liveness);
     if !config.liveness.revoke {
-        waits.keep_only(&["bus"], &[Subject::Bus("outbox".to_owned()), Subject::Bus("orders".to_owned())].into());
+        // An earlier manager may have looked.
+        waits.goes_on(&of_heartbeats());
         tracing::info!("liveness.revoke is off: sectors of workers that are gone wait for a person");
         return std::future::pending().await;
     }
@@ -59,7 +60,7 @@ pub async fn run(
 
 /// The workers' last signs of life; none if they cannot be known: then nobody is judged by them.
 async fn look(bus: &Bus, waits: &Waits) -> Option<Vec<watch::Sign>> {
-    let subject = Subject::Bus("heartbeats".to_owned());
+    let subject = of_heartbeats();
     let why = match bus.is_connected() {
         false => "NATS is not connected".to_owned(),
         true => match tokio::time::timeout(READ_LIMIT, bus.workers()).await {
@@ -74,6 +75,10 @@ async fn look(bus: &Bus, waits: &Waits) -> Option<Vec<watch::Sign>> {
     let text = format!("the workers' signs of life cannot be read: {why}");
     waits.waits(&subject, Cause::passing(ErrorCode::BUS_UNAVAILABLE, text), MAX_PERIOD);
     None
+}
+
+fn of_heartbeats() -> Subject {
+    Subject::Bus("heartbeats".to_owned())
 }
 
 /// Has the lease that was judged released, if it still is the present one.

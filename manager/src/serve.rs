@@ -10,7 +10,7 @@ use sealbus_nats::{
     publish::Backoff,
     topology::{StreamIdentity, TopologyError},
 };
-use sealbus_schema::{MinerId, Plan, SectorSize};
+use sealbus_schema::{ErrorCode, MinerId, Plan, SectorSize};
 use tokio::sync::Notify;
 
 use crate::{
@@ -21,12 +21,15 @@ use crate::{
     liveness, orders, outbox, preflight,
     proofs::{Library, Verifier},
     store::{Leadership, Store, StoreError},
+    waits::{Cause, Subject, Waits},
 };
 
 /// How often the streams are checked; one in memory does not outlive its server.
 const TOPOLOGY_PERIOD: Duration = Duration::from_secs(10);
 /// The pause after the fold failed.
 const FOLD_PAUSE: Duration = Duration::from_secs(1);
+/// After how long a log that was opened counts as read.
+const FOLD_STANDS: Duration = Duration::from_secs(5);
 /// How often a manager that stands by looks whether the other one is gone.
 const STANDBY_PERIOD: Duration = Duration::from_secs(1);
 /// The first and the longest pause while something that we start with is not there.
@@ -176,12 +179,12 @@ impl Manager {
             Driver::new(node.clone(), store.clone(), config.clone(), epoch, changed.clone(), verifier.clone()).await?;
         tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
         tokio::select! {
-            ended = fold_for_ever(bus, store, epoch, config, &changed) => ended,
+            ended = fold_for_ever(bus, store, epoch, config, &changed, driver.waits()) => ended,
             ended = outbox::run(bus, store, epoch, &changed, driver.waits()) => Ok(ended?),
             ended = orders::run(bus, store, epoch, &changed, driver.waits()) => Ok(ended?),
             ended = driver.run() => Ok(ended?),
             ended = liveness::run(bus, store, config, epoch, &changed, driver.waits()) => Ok(ended?),
-            ended = keep_topology(bus, config, &known) => ended,
+            ended = keep_topology(bus, config, &known, driver.waits()) => ended,
         }
     }
 }
@@ -229,13 +232,25 @@ async fn fold_for_ever(
     epoch: i64,
     config: &Config,
     changed: &Notify,
+    waits: &Waits,
 ) -> Result<std::convert::Infallible, ServeError> {
+    let subject = Subject::Bus("log".to_owned());
     let fold = Fold { bus, store, epoch, policy: drive::attempt_policy(config), changed };
     loop {
-        match fold.run().await {
+        let mut folding = std::pin::pin!(fold.run());
+        let ended = tokio::select! {
+            ended = &mut folding => ended,
+            // It was opened and did not fail at once.
+            () = tokio::time::sleep(FOLD_STANDS) => {
+                waits.goes_on(&subject);
+                folding.await
+            }
+        };
+        match ended {
             Ok(never) => return Ok(never),
             Err(FoldError::Log(error)) => {
-                tracing::warn!(error = %chain_of(&error), "the log cannot be read; opening it again");
+                let text = format!("the sectors' log cannot be read: {}", chain_of(&error));
+                waits.waits(&subject, unavailable(text), FOLD_PAUSE);
                 tokio::time::sleep(FOLD_PAUSE).await;
             }
             Err(error) => return Err(error.into()),
@@ -300,7 +315,9 @@ async fn keep_topology(
     bus: &Bus,
     config: &Config,
     known: &StreamIdentity,
+    waits: &Waits,
 ) -> Result<std::convert::Infallible, ServeError> {
+    let subject = Subject::Bus("streams".to_owned());
     loop {
         tokio::time::sleep(TOPOLOGY_PERIOD).await;
         if !bus.is_connected() {
@@ -315,8 +332,15 @@ async fn keep_topology(
                 let (known, found) = (known.as_str().to_owned(), found.as_str().to_owned());
                 return Err(FoldError::OtherStream { known, found }.into());
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(error = %chain_of(&error), "the streams could not be checked"),
+            Ok(_) => waits.goes_on(&subject),
+            Err(error) => {
+                let text = format!("the streams could not be checked: {}", chain_of(&error));
+                waits.waits(&subject, unavailable(text), TOPOLOGY_PERIOD);
+            }
         }
     }
+}
+
+fn unavailable(text: String) -> Cause {
+    Cause::passing(ErrorCode::BUS_UNAVAILABLE, text)
 }

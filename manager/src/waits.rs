@@ -46,7 +46,7 @@ pub enum Subject {
     Store(String),
     /// Whatever needs the chain.
     Node,
-    /// Whatever needs this part of the bus: `outbox`, `orders` or `heartbeats`.
+    /// Whatever needs this part of the bus: `outbox`, `orders`, `heartbeats`, `log` or `streams`.
     Bus(String),
     /// What was decided about a sector and cannot be published.
     Outbox {

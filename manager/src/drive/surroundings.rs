@@ -10,7 +10,7 @@ use crate::{
     chain::Transport,
     preflight::{self, Finding},
     stores,
-    waits::{Cause, Subject},
+    waits::{self, Cause, Subject},
 };
 
 /// How often the surroundings are looked at.
@@ -53,7 +53,11 @@ impl<T: Transport + 'static> Driver<T> {
                 (None, Ok(head)) => preflight::miner(&self.node, miner, head).await,
                 (None, Err(_)) => continue,
             };
-            let Ok(found) = found else { continue };
+            let found = match found {
+                Ok(found) => found,
+                Err(error) if error.is_transient() => continue,
+                Err(error) => vec![Finding { cause: waits::of_error(&error.into()), holds: false }],
+            };
             let worst = found.iter().find(|finding| finding.holds).or(found.first()).cloned();
             match worst {
                 Some(finding) => drop(lock(&self.surroundings.found).insert(miner.id, finding)),

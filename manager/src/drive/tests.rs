@@ -16,7 +16,9 @@ const URL: &str = "http://node";
 type Answer = Result<Value, ChainError>;
 
 /// A node that answers as a good one does, but for what a test says otherwise.
-struct Node(Box<dyn Fn(&'static str, &Value) -> Option<Answer> + Send + Sync>);
+struct Node(Script);
+
+type Script = Box<dyn Fn(&'static str, &Value) -> Option<Answer> + Send + Sync>;
 
 impl Transport for Node {
     async fn call(&self, method: &'static str, params: Value) -> Answer {
@@ -24,7 +26,8 @@ impl Transport for Node {
             return answer;
         }
         Ok(match method {
-            "ChainHead" | "ChainGetTipSetByHeight" => tipset(100),
+            "ChainHead" => tipset(100),
+            "ChainGetTipSetByHeight" => tipset(params[0].as_i64().unwrap_or_default()),
             "StateGetNetworkParams" => {
                 json!({ "NetworkName": "test", "BlockDelaySecs": 4, "PreCommitChallengeDelay": 10 })
             }

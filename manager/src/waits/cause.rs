@@ -80,6 +80,9 @@ fn of_chain_error(error: &ChainError, text: String) -> Cause {
         ChainError::Http { .. } if error.is_transient() => Cause::passing(ErrorCode::NODE_UNAVAILABLE, text),
         error if error.needs_person() => Cause::to_mend(ErrorCode::NODE_ACCESS_DENIED, text),
         ChainError::Refused { .. } if is_about_funds(error) => Cause::to_mend(ErrorCode::FUNDS_MISSING, text),
+        ChainError::Refused { message, .. } if message.to_ascii_lowercase().contains("fee cap too low") => {
+            Cause::to_mend(ErrorCode::FEE_LIMIT_TOO_LOW, format!("chain.max_fee_atto: {text}"))
+        }
         ChainError::Refused { method: "WalletSignMessage" | "WalletHas", .. } => {
             Cause::to_mend(ErrorCode::WALLET_KEY_MISSING, text)
         }
@@ -114,6 +117,7 @@ mod tests {
             (refused("MpoolPush", "mpool push: not enough funds: 1 < 2"), ErrorCode::FUNDS_MISSING, true),
             (refused("GasEstimateMessageGas", "call failed (RetCode=6)"), ErrorCode::FUNDS_MISSING, true),
             (refused("GasEstimateMessageGas", "call failed (RetCode=19)"), ErrorCode::FUNDS_MISSING, true),
+            (refused("MpoolPush", "gas fee cap too low"), ErrorCode::FEE_LIMIT_TOO_LOW, true),
             (refused("GasEstimateMessageGas", "no such tipset"), ErrorCode::NODE_CALL_FAILED, false),
             (refused("WalletSignMessage", "key not found"), ErrorCode::WALLET_KEY_MISSING, true),
             (DriveError::Chain(lost), ErrorCode::NODE_CALL_FAILED, false),

@@ -82,7 +82,7 @@ impl Blocked {
             show(sector, since.as_deref(), orders, &fleet, now);
         }
         for blocked in &slots {
-            show_slot(blocked, policy);
+            show_slot(blocked, policy, now);
         }
         waiting.show(&live, now);
         let is_empty = described.is_empty() && slots.is_empty() && waiting.all().is_empty();
@@ -172,13 +172,15 @@ async fn blocked_slots<'a>(
     for seen in fleet.all() {
         let beat = &seen.heartbeat;
         for slot in beat.slots.iter().filter(|slot| (slot.blocked.is_some() || slot.unreadable) && !told(slot)) {
-            let sector = match echo::sector_of(slot, fleet, live) {
-                Some(sector) => match echo::echo(&store.history(sector.id).await?) {
-                    Echo::WentOn => continue,
-                    echo => Some((sector, echo)),
-                },
-                None => None,
-            };
+            let mut sector = None;
+            if let Some(holding) = &slot.holding {
+                let echo = echo::echo(&store.history(holding.sector).await?, holding.token);
+                if echo == Echo::WentOn {
+                    continue;
+                }
+                let held = live.iter().find(|s| s.id == holding.sector && echo::is_held(s, holding.token));
+                sector = held.map(|sector| (sector, echo));
+            }
             slots.push(BlockedSlot { worker: beat.worker.to_string(), host: &beat.host, slot, sector });
         }
     }
@@ -225,7 +227,7 @@ pub(super) fn in_words(orders: &[String]) -> String {
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
-fn show_slot(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) {
+fn show_slot(blocked: &BlockedSlot<'_>, policy: AttemptPolicy, now: ChainTime) {
     let BlockedSlot { worker, host, slot, sector } = blocked;
     let (class, code, why) = match &slot.blocked {
         Some(error) => (error.class.name(), error.code.as_str(), first_line(&error.message())),
@@ -236,7 +238,8 @@ fn show_slot(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) {
     println!("  where    host {host}");
     let holds = slot.holding.as_ref().map_or("no sector".to_owned(), |held| held.sector.to_string());
     println!("  holds    {}", if slot.unreadable { "nobody can say what".to_owned() } else { holds });
-    println!("  waiting  costs: {}", Cost::Slot.words(ChainTime { epoch: None, live: false }));
+    let cost = sector.as_ref().map_or(Cost::Slot, |(sector, _)| Cost::of(sector));
+    println!("  waiting  costs: {}", cost.words(now));
     if let Some((sector, echo)) = sector {
         println!("  note     {}: {}", sector.id, echo.words());
     }
