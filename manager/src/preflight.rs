@@ -103,7 +103,12 @@ pub async fn miner<T: Transport>(
         Some(sender) => sender,
         None => info.worker,
     };
-    let key = node.account_key(&sender, &head.key).await?;
+    let key = match node.account_key(&sender, &head.key).await {
+        Ok(key) => key,
+        // It is no account, or the token does not even allow to ask: what was found says more.
+        Err(_) if !found.is_empty() => return Ok(found),
+        Err(error) => return Err(error),
+    };
     match node.wallet_has(&key).await {
         Ok(true) => {}
         Ok(false) => {
