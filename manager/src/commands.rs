@@ -125,6 +125,9 @@ fn elsewhere(sector: Sector, command: &Command, person: &Person, policy: Attempt
     if at.is_terminal() {
         return Err(Refusal("it has come to its end already"));
     }
+    if matches!(&sector.state, State::Blocked { cause, .. } if cause.code == ErrorCode::NUMBER_TAKEN) {
+        return Err(Refusal("its number is taken on chain: sealed again it would be refused again; give it up"));
+    }
     if needs_no_worker && !blocked {
         return Err(Refusal("its proof is here and no worker is needed any more; wait for its ProveCommit"));
     }
@@ -328,6 +331,17 @@ mod tests {
                 }
                 Err(_) => assert!(!held, "{name}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_sector_whose_number_is_taken_is_not_sealed_again_elsewhere() {
+        for name in ["sealing", "pre_committing", "committing"] {
+            let taken = ErrorReport::new(ErrorClass::Perm, ErrorCode::NUMBER_TAKEN, "a test");
+            let sector = step(at(name), Input::Refused(taken));
+            let refusal = carry_out(sector.clone(), &Command::Elsewhere, &person(), POLICY).expect_err(name);
+            assert!(refusal.to_string().contains("taken"), "{refusal}");
+            assert!(carry_out(sector, &Command::Abandon { lose_deposit: true }, &person(), POLICY).is_ok(), "{name}");
         }
     }
 

@@ -14,7 +14,7 @@ use sealbus_nats::{Connection, topology::Layout};
 use sealbus_schema::{MinerId, SectorSize};
 use serde::Deserialize;
 
-use crate::chain::Endpoint;
+use crate::{chain::Endpoint, intents::numbers::Numbers};
 
 mod database;
 mod there;
@@ -79,6 +79,12 @@ pub struct Chain {
     /// How many epochs a signed message may stay unseen before its bytes are pushed again.
     #[serde(default = "ten")]
     pub repush_epochs: i64,
+    /// How long the node may take to answer a call, in seconds.
+    #[serde(default = "thirty")]
+    pub timeout_secs: u64,
+    /// The same for calls that execute a message or search the chain, which take a minute after the node's restart.
+    #[serde(default = "two_minutes")]
+    pub slow_timeout_secs: u64,
 }
 
 /// A `[[miner]]` table.
@@ -100,6 +106,10 @@ pub struct Miner {
     /// control address. The miner's worker if it is missing.
     #[serde(default)]
     pub sender: Option<String>,
+    /// Which numbers its new sectors may have, such as `1000-1999,5000-`: where another system gives out numbers of the same
+    /// miner, which are not on chain yet. All but 0 if it is missing.
+    #[serde(default)]
+    pub numbers: Numbers,
     /// For how many days a new sector is committed: 180 to 1278. The least that the chain accepts if it is missing.
     #[serde(default)]
     pub lifetime_days: Option<u32>,
@@ -208,6 +218,13 @@ impl Config {
         if self.chain.poll_interval_ms < 10 {
             return refuse("chain.poll_interval_ms", "must be at least 10".to_owned());
         }
+        for (field, secs) in
+            [("chain.timeout_secs", self.chain.timeout_secs), ("chain.slow_timeout_secs", self.chain.slow_timeout_secs)]
+        {
+            if !(1..=3600).contains(&secs) {
+                return refuse(field, "must be 1 to 3600".to_owned());
+            }
+        }
         if self.chain.repush_epochs < 1 {
             return refuse("chain.repush_epochs", "must be at least 1".to_owned());
         }
@@ -281,9 +298,12 @@ impl Streams {
 }
 
 impl Chain {
-    /// Where the node is.
+    /// Where the node is, and how long to wait for it.
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint::new(self.url.clone(), self.token_file.clone())
+        let mut endpoint = Endpoint::new(self.url.clone(), self.token_file.clone());
+        endpoint.timeout = Duration::from_secs(self.timeout_secs);
+        endpoint.slow_timeout = Duration::from_secs(self.slow_timeout_secs.max(self.timeout_secs));
+        endpoint
     }
 
     /// How often the node is asked for its head.
@@ -331,6 +351,14 @@ const fn two_seconds() -> u64 {
 
 const fn max_queued() -> u64 {
     3000
+}
+
+const fn thirty() -> u64 {
+    30
+}
+
+const fn two_minutes() -> u64 {
+    120
 }
 
 /// 0.1 FIL.
@@ -386,6 +414,8 @@ mod tests {
             ("\"t01000\"", "\"1000\"", "id"),
             ("sector_size =", "max_queued = 0\nsector_size =", "miner[0].max_queued"),
             ("[chain]", "[chain]\nmax_fee_atto = \"1 FIL\"", "chain.max_fee_atto"),
+            ("[chain]", "[chain]\ntimeout_secs = 0", "chain.timeout_secs"),
+            ("sector_size =", "numbers = \"9-5\"\nsector_size =", "9-5"),
             ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
             ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),
             ("http://127.0.0.1:1234/rpc/v1", "ws://127.0.0.1:1234/rpc/v1", "chain.url"),

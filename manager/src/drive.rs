@@ -4,13 +4,19 @@
 //! chain allows. It takes no input and keeps nothing that a restart would miss.
 
 pub mod decide;
+mod head;
 mod landing;
 mod messages;
+mod pending;
 mod sectors;
+mod surroundings;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -26,14 +32,18 @@ use tokio::sync::Notify;
 use crate::{
     chain::{Error as ChainError, NodeClient, Transport, expiry::Rules, json::parse_tokens, types::TipSet},
     config::Config,
-    intents::{self, IntentsError},
-    life,
+    intents, life, preflight,
     proofs::Verifier,
-    store::{Happening, Store, StoreError},
+    store::{Happening, Message, MessageState, Store, StoreError},
+    waits::{self, Subject, Waits},
 };
+use head::HeadWatch;
+use surroundings::Surroundings;
 
-/// The longest pause after the node failed.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// How long calls of one tick may be waited for in vain, before the next tick goes on behind them.
+const LOST_LIMIT: Duration = Duration::from_secs(60);
+/// Epochs of a day: 24 hours of 30 s.
+const EPOCHS_A_DAY: i64 = 2880;
 
 /// The driver of one manager.
 pub struct Driver<T> {
@@ -50,6 +60,28 @@ pub struct Driver<T> {
     /// Sectors whose files are being read.
     checking: Arc<Mutex<HashSet<SectorId>>>,
     verifier: Arc<dyn Verifier>,
+    waits: Arc<Waits>,
+    head: Mutex<HeadWatch>,
+    surroundings: Surroundings,
+    /// Where the last tick lost too much time: the next one goes on behind it.
+    slow: Mutex<Option<Subject>>,
+    /// At which epoch each message that is pushed was first seen so.
+    pushed: Mutex<HashMap<String, i64>>,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Nothing holds it up, as far as this step can tell.
+    GoesOn,
+    /// It is still being found out, or told elsewhere.
+    Undecided,
+}
+
+/// One tick's losses.
+#[derive(Debug, Default)]
+struct Round {
+    lost: Duration,
 }
 
 /// The chain at one tick.
@@ -94,6 +126,9 @@ pub enum DriveError {
     /// Nothing is broken: a message waits for something that has a name.
     #[error(transparent)]
     Waits(#[from] crate::chain::WaitReason),
+    /// The miner does not name the configured sender.
+    #[error(transparent)]
+    Sender(#[from] preflight::NotASender),
     /// A configured value that the node cannot resolve.
     #[error("{field}: {problem}")]
     Config {
@@ -102,15 +137,6 @@ pub enum DriveError {
         /// What is wrong and what to do.
         problem: String,
     },
-}
-
-impl From<IntentsError> for DriveError {
-    fn from(error: IntentsError) -> DriveError {
-        match error {
-            IntentsError::Chain(error) => DriveError::Chain(error),
-            IntentsError::Store(error) => DriveError::Store(error),
-        }
-    }
 }
 
 impl<T: Transport + 'static> Driver<T> {
@@ -126,7 +152,13 @@ impl<T: Transport + 'static> Driver<T> {
         let params = node.network_params().await?;
         let max_fee = parse_tokens(&config.chain.max_fee_atto)
             .map_err(|problem| DriveError::Config { field: "chain.max_fee_atto".to_owned(), problem })?;
+        let waits = Arc::new(Waits::load(&store, epoch).await?);
         Ok(Driver {
+            waits,
+            head: Mutex::default(),
+            surroundings: Surroundings::default(),
+            slow: Mutex::default(),
+            pushed: Mutex::default(),
             node,
             store,
             epoch,
@@ -140,17 +172,29 @@ impl<T: Transport + 'static> Driver<T> {
         })
     }
 
+    /// What waits, for the other reconcilers to tell theirs.
+    pub fn waits(&self) -> &Waits {
+        &self.waits
+    }
+
     /// Drives for ever. Only the loss of the database or of the fold ends it.
     pub async fn run(&self) -> Result<std::convert::Infallible, StoreError> {
-        let mut pause = self.config.chain.poll_interval();
+        // Before anything is given out.
+        self.look_around().await;
+        tokio::select! {
+            ended = self.drive() => ended,
+            ended = self.waits.keep() => ended,
+            never = self.watch_surroundings() => match never {},
+        }
+    }
+
+    async fn drive(&self) -> Result<std::convert::Infallible, StoreError> {
         loop {
+            let mut pause = self.config.chain.poll_interval();
             match self.tick().await {
-                Ok(()) => pause = self.config.chain.poll_interval(),
+                Ok(()) => {}
                 Err(DriveError::Store(error)) => return Err(error),
-                Err(error) => {
-                    pause = (pause * 2).min(MAX_PAUSE);
-                    log_failure(&error, pause);
-                }
+                Err(error) => pause = self.waits.waits(&Subject::Node, waits::of_node_error(&error), pause),
             }
             tokio::select! {
                 () = self.changed.notified() => {}
@@ -159,40 +203,104 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    /// One round over everything. A sector that fails does not stop the others; a node that fails does.
+    /// One round over everything. What fails stays with its sector; only when the node does not answer at all, or calls
+    /// took too long, the round ends.
     pub async fn tick(&self) -> Result<(), DriveError> {
         let head = self.node.chain_head().await?;
         let lagged = self.node.lagged_tipset(&head, self.config.chain.confidence_epochs).await?;
+        self.judge_head(&head);
         let view = View { head, lagged };
-        if intents::reconcile(&self.store, &self.node, &self.config, self.epoch).await? {
+        self.give_out().await?;
+        let mut round = Round::default();
+        let mut sectors = self.store.live_sectors().await?;
+        let mut there: BTreeSet<Subject> = sectors.iter().map(|sector| Subject::Sector(sector.id)).collect();
+        self.rotate(&mut sectors, |sector| Subject::Sector(sector.id));
+        for sector in &sectors {
+            let subject = Subject::Sector(sector.id);
+            if self.waits.is_due(&subject) && !round.is_over() {
+                let outcome = self.step_sector(&view, sector).await;
+                self.tried(&mut round, subject, sector.id, outcome).await?;
+            }
+        }
+        let mut messages = self.store.open_messages().await?;
+        there.extend(messages.iter().map(subject_of));
+        // Those with a nonce first: whatever is signed next comes behind them.
+        messages.sort_by_key(|message| matches!(message.state, MessageState::Wanted));
+        let wanted = messages.partition_point(|message| !matches!(message.state, MessageState::Wanted));
+        self.rotate(&mut messages[wanted..], subject_of);
+        self.forget_pushed(&messages);
+        for message in messages {
+            let (subject, sector) = (subject_of(&message), message.sector);
+            if self.waits.is_due(&subject) && !round.is_over() {
+                let outcome = self.follow_up(&view, message).await;
+                self.tried(&mut round, subject, sector, outcome).await?;
+            }
+        }
+        self.waits.keep_only(&["sector", "message"], &there);
+        Ok(())
+    }
+
+    /// Numbers the sectors that should exist.
+    async fn give_out(&self) -> Result<(), StoreError> {
+        let is_held = |miner| self.surroundings.is_held(miner);
+        let reconciled = intents::reconcile(&self.store, &self.node, &self.config, self.epoch, is_held).await?;
+        if reconciled.changed {
             self.changed.notify_waiters();
         }
-        for sector in self.store.live_sectors().await? {
-            self.guarded(sector.id, self.step_sector(&view, &sector).await).await?;
-        }
-        for message in self.store.open_messages().await? {
-            self.guarded(message.sector, self.step_message(&view, message).await).await?;
+        self.tell_miners(&reconciled.short);
+        Ok(())
+    }
+
+    /// Lets one sector's trouble be that sector's. An error ends the round: nobody else could go on either.
+    async fn tried(
+        &self,
+        round: &mut Round,
+        subject: Subject,
+        sector: SectorId,
+        outcome: Result<Step, DriveError>,
+    ) -> Result<(), DriveError> {
+        let error = match outcome {
+            Ok(Step::GoesOn) => {
+                self.waits.goes_on(&subject);
+                return Ok(());
+            }
+            Ok(Step::Undecided) => return Ok(()),
+            // No waiting turns it into another one.
+            Err(DriveError::Commitment(error)) => {
+                let report = ErrorReport::from_error(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, &error);
+                return Ok(self.apply(sector, Input::Refused(report)).await?);
+            }
+            Err(DriveError::Store(error)) if !error.is_about_a_row() => return Err(error.into()),
+            Err(error) => error,
+        };
+        self.waits.waits(&subject, waits::of_error(&error), self.config.chain.poll_interval());
+        if let Some(chain) = waits::is_node_away(&error) {
+            round.lost += waits::takes_time(chain);
+            if round.is_over() {
+                *lock(&self.slow) = Some(subject);
+            }
+            // Does it answer at all?
+            self.node.chain_head().await?;
         }
         Ok(())
     }
 
-    /// Lets one sector's trouble be that sector's.
-    async fn guarded(&self, sector: SectorId, outcome: Result<(), DriveError>) -> Result<(), DriveError> {
-        match outcome {
-            // No waiting turns it into another one.
-            Err(DriveError::Commitment(error)) => {
-                let report = ErrorReport::from_error(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, &error);
-                Ok(self.apply(sector, Input::Refused(report)).await?)
-            }
-            Err(DriveError::Store(error)) => Err(DriveError::Store(error)),
-            Err(DriveError::Chain(error)) if error.is_transient() || error.needs_person() => {
-                Err(DriveError::Chain(error))
-            }
-            Err(error) => {
-                tracing::error!(%sector, error = %chain_of(&error), "the sector cannot go on; trying again");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+    /// Goes on behind what took too long the last time, so that nothing behind it starves.
+    fn rotate<I>(&self, items: &mut [I], subject: impl Fn(&I) -> Subject) {
+        let slow = lock(&self.slow).clone();
+        if let Some(at) = slow.and_then(|slow| items.iter().position(|item| subject(item) == slow)) {
+            items.rotate_left(at + 1);
+        }
+    }
+
+    /// Says whether the head is where it should be by now.
+    fn judge_head(&self, head: &TipSet) {
+        let unix_secs =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let now = tokio::time::Instant::now();
+        match lock(&self.head).judge(head, self.epoch_millis, now, unix_secs) {
+            Some(cause) => drop(self.waits.waits(&Subject::Node, cause, self.config.chain.poll_interval())),
+            None => self.waits.goes_on(&Subject::Node),
         }
     }
 
@@ -215,17 +323,15 @@ impl<T: Transport + 'static> Driver<T> {
 
     /// The key address that sends a miner's messages.
     async fn sender(&self, miner: MinerId, view: &View) -> Result<Address, DriveError> {
-        let configured = self.config.miner(miner).and_then(|m| m.sender.as_deref());
+        let info = self.node.miner_info(&address(miner), &view.head.key).await?;
+        let configured = self.config.miner(miner).and_then(|m| Some((m, preflight::configured_sender(m)?)));
         let address = match configured {
-            Some(text) => {
-                crate::chain::json::parse_address(text)
-                    .map_err(|e| DriveError::Config {
-                        field: format!("sender of miner {miner}"),
-                        problem: e.to_string(),
-                    })?
-                    .0
+            // It may have been taken off the chain since the start.
+            Some((miner, sender)) if !preflight::is_sender(&self.node, &info, &sender, &view.head.key).await? => {
+                return Err(preflight::not_a_sender(miner).into());
             }
-            None => self.node.miner_info(&address(miner), &view.head.key).await?.worker,
+            Some((_, sender)) => sender,
+            None => info.worker,
         };
         Ok(self.node.account_key(&address, &view.head.key).await?)
     }
@@ -259,13 +365,22 @@ pub fn address(miner: MinerId) -> Address {
     Address::new_id(miner.0)
 }
 
-fn log_failure(error: &DriveError, pause: Duration) {
-    let retry_in_ms = pause.as_millis() as u64;
-    match error {
-        DriveError::Chain(chain) if !chain.needs_person() => {
-            tracing::warn!(error = %chain_of(error), retry_in_ms, "the node does not answer; trying again");
-        }
-        _ => tracing::error!(error = %chain_of(error), retry_in_ms, "the chain cannot be driven; trying again"),
+/// The epoch at which an operator wants a new sector to end.
+pub fn wanted_expiration(lifetime_days: Option<u32>, head: i64) -> Option<i64> {
+    lifetime_days.map(|days| head + i64::from(days) * EPOCHS_A_DAY)
+}
+
+fn subject_of(message: &Message) -> Subject {
+    Subject::Message { key: message.key.clone(), sector: message.sector }
+}
+
+fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Round {
+    fn is_over(&self) -> bool {
+        self.lost >= LOST_LIMIT
     }
 }
 

@@ -1,23 +1,22 @@
 //! What should exist: gives out sector numbers and offers the sectors, as pledged by hand and by policy.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::{Mutex, PoisonError},
-};
+pub mod numbers;
+
+use std::collections::{BTreeMap, HashSet};
 
 use fvm_shared::address::Address;
-use sealbus_schema::{MinerId, SectorId, SectorNumber};
+use sealbus_schema::{ErrorCode, MinerId, SectorId, SectorNumber};
 use serde_json::json;
 
 use crate::{
     chain::{Error as ChainError, NodeClient, Transport, types::TipSetKey},
     config::{Config, Miner},
+    drive::DriveError,
     life,
-    store::{Happening, Pledge, Store, StoreError},
+    store::{Happening, Store, StoreError},
+    waits::{self, Cause},
 };
 
-/// The first number that is given out; lotus leaves 0 to genesis sectors.
-const FIRST_NUMBER: u64 = 1;
 /// How many sectors are numbered in one transaction.
 const MAX_AT_ONCE: usize = 100;
 
@@ -30,45 +29,68 @@ pub enum IntentsError {
     /// The database refused.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The configuration allows no more numbers.
+    #[error("{0}")]
+    NumbersUsedUp(String),
 }
 
-/// Brings the queue of every miner to what is wanted. Idempotent.
+/// What became of one look at what should exist.
+#[derive(Debug, Default)]
+pub struct Reconciled {
+    /// Whether sectors were numbered.
+    pub changed: bool,
+    /// Miners that did not get all that is wanted, and why.
+    pub short: BTreeMap<MinerId, Cause>,
+}
+
+/// Brings the queue of every miner to what is wanted, but for those that are `held`. Idempotent. One miner's trouble is not
+/// another's.
 pub async fn reconcile<T: Transport>(
     store: &Store,
     node: &NodeClient<T>,
     config: &Config,
     epoch: i64,
-) -> Result<bool, IntentsError> {
-    let mut changed = false;
+    is_held: impl Fn(MinerId) -> bool,
+) -> Result<Reconciled, StoreError> {
+    let mut reconciled = Reconciled::default();
     for pledge in store.open_pledges().await? {
-        let miner = pledge.miner.parse().ok().and_then(|id: MinerId| config.miner(id));
-        let Some(miner) = miner else {
-            say_once(&pledge);
+        let Ok(id) = pledge.miner.parse::<MinerId>() else { continue };
+        let Some(miner) = config.miner(id) else {
+            let text = format!(
+                "{} sectors are pledged for {id}, which has no [[miner]] in the configuration; take them back with `pledges cancel`",
+                pledge.remaining
+            );
+            reconciled.short.insert(id, Cause::to_mend(ErrorCode::CONFIGURATION_WRONG, text));
             continue;
         };
+        if is_held(id) {
+            continue;
+        }
         let queued = store.queued_count(miner.id).await?;
         let wanted = to_number(pledge.remaining, queued, miner.max_queued);
-        changed |= number(store, node, miner, epoch, wanted, Some(pledge.id)).await?;
+        reconciled.note(miner.id, number(store, node, miner, epoch, wanted, Some(pledge.id)).await)?;
     }
-    for miner in config.miners.iter().filter(|miner| miner.keep_queued > 0) {
+    for miner in config.miners.iter().filter(|miner| miner.keep_queued > 0 && !is_held(miner.id)) {
         let queued = store.queued_count(miner.id).await?;
         let wanted = to_number(u64::MAX, queued, miner.keep_queued);
-        changed |= number(store, node, miner, epoch, wanted, None).await?;
+        reconciled.note(miner.id, number(store, node, miner, epoch, wanted, None).await)?;
     }
-    Ok(changed)
+    Ok(reconciled)
 }
 
-/// Says of a pledge that nothing comes of it, once a process; `pledges list` shows it.
-fn say_once(pledge: &Pledge) {
-    static SAID: Mutex<BTreeSet<i64>> = Mutex::new(BTreeSet::new());
-    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(pledge.id) {
-        let Pledge { id, miner, remaining, .. } = pledge;
-        tracing::error!(
-            %miner,
-            pledge = id,
-            remaining,
-            "sectors are pledged for a miner that is not configured: configure it, or take them back with `pledges cancel`"
-        );
+impl Reconciled {
+    fn note(&mut self, miner: MinerId, outcome: Result<bool, IntentsError>) -> Result<(), StoreError> {
+        match outcome {
+            Ok(changed) => self.changed |= changed,
+            Err(IntentsError::Store(error)) => return Err(error),
+            Err(IntentsError::Chain(error)) => {
+                self.short.insert(miner, waits::of_error(&DriveError::Chain(error)));
+            }
+            Err(IntentsError::NumbersUsedUp(text)) => {
+                self.short.insert(miner, Cause::to_mend(ErrorCode::NUMBERS_USED_UP, text));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -91,9 +113,14 @@ async fn number<T: Transport>(
     }
     // The chain knows numbers that this database does not: those of other tools, and those that were burnt.
     let allocated = node.allocated(&Address::new_id(miner.id.0), &TipSetKey::head()).await?;
-    let ours: HashSet<u64> = store.numbers_from(miner.id, FIRST_NUMBER).await?.into_iter().collect();
+    let ours: HashSet<u64> = store.numbers_from(miner.id, miner.numbers.first()).await?.into_iter().collect();
     let mut tx = store.begin_as(epoch).await?;
-    let free: Vec<u64> = allocated.absent_from(FIRST_NUMBER).filter(|n| !ours.contains(n)).take(count).collect();
+    let free = miner.numbers.free(&allocated, |number| ours.contains(&number), count);
+    if free.is_empty() {
+        let text =
+            format!("every number of miner {} that its `numbers` = \"{}\" allows is used", miner.id, miner.numbers);
+        return Err(IntentsError::NumbersUsedUp(text));
+    }
     if let Some(pledge) = pledge
         && !tx.use_pledge(pledge, free.len() as u64).await?
     {
@@ -114,7 +141,7 @@ async fn number<T: Transport>(
     tx.store_outcomes(offers).await?;
     tx.commit().await?;
     tracing::info!(miner = %miner.id, count = free.len(), "sectors are wanted");
-    Ok(!free.is_empty())
+    Ok(true)
 }
 
 #[cfg(test)]

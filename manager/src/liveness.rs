@@ -7,8 +7,8 @@ pub mod watch;
 
 use std::time::{Duration, Instant};
 
-use sealbus_nats::{Bus, Patience};
-use sealbus_schema::lease::Ownership;
+use sealbus_nats::Bus;
+use sealbus_schema::{ErrorCode, lease::Ownership};
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -16,6 +16,7 @@ use crate::{
     config::{Config, Liveness},
     drive::chain_of,
     store::{Happening, Outcome, Outgoing, Store, StoreError, Verdict},
+    waits::{Cause, Subject, Waits},
 };
 use watch::{Limits, Revocation, Round, Watch};
 
@@ -23,8 +24,6 @@ use watch::{Limits, Revocation, Round, Watch};
 const MAX_PERIOD: Duration = Duration::from_secs(10);
 /// How long reading the heartbeats may take before the look counts as failed.
 const READ_LIMIT: Duration = Duration::from_secs(15);
-/// What is said while they cannot be read.
-const BLIND: &str = "cannot read the heartbeats; nobody is judged by them";
 
 /// Watches for ever. Only the loss of the database or of the fold ends it.
 pub async fn run(
@@ -33,18 +32,20 @@ pub async fn run(
     config: &Config,
     epoch: i64,
     changed: &Notify,
+    waits: &Waits,
 ) -> Result<std::convert::Infallible, StoreError> {
     let limits = limits(&config.liveness);
     if !config.liveness.revoke {
+        // An earlier manager may have looked.
+        waits.goes_on(&of_heartbeats());
         tracing::info!("liveness.revoke is off: sectors of workers that are gone wait for a person");
         return std::future::pending().await;
     }
     let started = Instant::now();
     let mut watch = Watch::default();
-    let mut patience = Patience::new(MAX_PERIOD, MAX_PERIOD);
     loop {
         tokio::time::sleep((limits.dead_after / 6).min(MAX_PERIOD)).await;
-        let Some(workers) = look(bus, &mut patience).await else {
+        let Some(workers) = look(bus, waits).await else {
             watch.lose_sight();
             continue;
         };
@@ -57,25 +58,27 @@ pub async fn run(
     }
 }
 
-/// The workers' last signs of life; none if they cannot be known.
-async fn look(bus: &Bus, patience: &mut Patience) -> Option<Vec<watch::Sign>> {
-    if !bus.is_connected() {
-        return None;
-    }
-    match tokio::time::timeout(READ_LIMIT, bus.workers()).await {
-        Ok(Ok(seen)) => {
-            patience.mended("the heartbeats are read again");
-            Some(seen.iter().map(watch::Sign::from).collect())
-        }
-        Ok(Err(error)) => {
-            let _ = patience.failed(BLIND, &chain_of(&error));
-            None
-        }
-        Err(_) => {
-            let _ = patience.failed(BLIND, "no answer in time");
-            None
-        }
-    }
+/// The workers' last signs of life; none if they cannot be known: then nobody is judged by them.
+async fn look(bus: &Bus, waits: &Waits) -> Option<Vec<watch::Sign>> {
+    let subject = of_heartbeats();
+    let why = match bus.is_connected() {
+        false => "NATS is not connected".to_owned(),
+        true => match tokio::time::timeout(READ_LIMIT, bus.workers()).await {
+            Ok(Ok(seen)) => {
+                waits.goes_on(&subject);
+                return Some(seen.iter().map(watch::Sign::from).collect());
+            }
+            Ok(Err(error)) => chain_of(&error),
+            Err(_) => format!("NATS did not answer within {} s", READ_LIMIT.as_secs()),
+        },
+    };
+    let text = format!("the workers' signs of life cannot be read: {why}");
+    waits.waits(&subject, Cause::passing(ErrorCode::BUS_UNAVAILABLE, text), MAX_PERIOD);
+    None
+}
+
+fn of_heartbeats() -> Subject {
+    Subject::Bus("heartbeats".to_owned())
 }
 
 /// Has the lease that was judged released, if it still is the present one.

@@ -4,8 +4,11 @@
 
 use std::time::Duration;
 
-use sealbus_nats::{Bus, Patience, heartbeats::Seen};
-use sealbus_schema::message::{Orders, SlotRelease};
+use sealbus_nats::{Bus, heartbeats::Seen};
+use sealbus_schema::{
+    ErrorCode,
+    message::{Orders, SlotRelease},
+};
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -13,6 +16,7 @@ use crate::{
     drive::chain_of,
     slots,
     store::{AuditEntry, Store, StoreError, WorkerOrders},
+    waits::{Cause, Subject, Waits},
 };
 
 /// How often the orders are looked at.
@@ -30,11 +34,11 @@ pub async fn run(
     store: &Store,
     epoch: i64,
     changed: &Notify,
+    waits: &Waits,
 ) -> Result<std::convert::Infallible, StoreError> {
-    let mut patience = Patience::new(PERIOD, PERIOD);
     // What an earlier manager published may be gone with a server's disk.
     for orders in store.worker_orders().await? {
-        publish(bus, store, &orders, &mut patience).await?;
+        publish(bus, store, &orders, waits).await?;
     }
     let mut heartbeats = tokio::time::interval(HEARTBEATS_PERIOD);
     heartbeats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -58,10 +62,13 @@ pub async fn run(
         };
         let all = store.worker_orders().await?;
         for orders in all.iter().filter(|orders| !orders.is_published()) {
-            publish(bus, store, orders, &mut patience).await?;
+            publish(bus, store, orders, waits).await?;
+        }
+        if bus.is_connected() && all.iter().all(|orders| orders.is_published() && orders.orders.release.is_empty()) {
+            waits.goes_on(&of_orders());
         }
         if look && all.iter().any(|orders| !orders.orders.release.is_empty()) {
-            note_releases(bus, store, epoch, &all, &mut patience).await?;
+            note_releases(bus, store, epoch, &all, waits).await?;
         }
     }
 }
@@ -100,16 +107,16 @@ pub async fn withdraw_forged(bus: &Bus, store: &Store, epoch: i64) -> Result<(),
     Ok(())
 }
 
-async fn publish(bus: &Bus, store: &Store, orders: &WorkerOrders, patience: &mut Patience) -> Result<(), StoreError> {
+async fn publish(bus: &Bus, store: &Store, orders: &WorkerOrders, waits: &Waits) -> Result<(), StoreError> {
     let (worker, revision) = (&orders.worker, orders.orders.revision);
     match bus.order(worker, &orders.orders).await {
         Ok(_) => {
-            patience.mended("orders reach the bus again");
             tracing::info!(%worker, revision, drain = orders.orders.drain, "orders published");
             store.mark_orders_published(worker, revision).await
         }
         Err(error) => {
-            let _ = patience.failed("orders are not on the bus yet", &format!("{worker}: {}", chain_of(&error)));
+            let text = format!("orders to worker {worker}: {}", chain_of(&error));
+            waits.waits(&of_orders(), Cause::passing(ErrorCode::BUS_UNAVAILABLE, text), PERIOD);
             Ok(())
         }
     }
@@ -121,15 +128,17 @@ async fn note_releases(
     store: &Store,
     epoch: i64,
     all: &[WorkerOrders],
-    patience: &mut Patience,
+    waits: &Waits,
 ) -> Result<(), StoreError> {
     let seen = match bus.workers().await {
         Ok(seen) => seen,
         Err(error) => {
-            let _ = patience.failed("the heartbeats cannot be read", &chain_of(&error));
+            let text = format!("the heartbeats, to see which slots are freed: {}", chain_of(&error));
+            waits.waits(&of_orders(), Cause::passing(ErrorCode::BUS_UNAVAILABLE, text), HEARTBEATS_PERIOD);
             return Ok(());
         }
     };
+    waits.goes_on(&of_orders());
     for orders in all {
         let Some(seen) = seen.iter().find(|seen| seen.heartbeat.worker == orders.worker) else { continue };
         let done: Vec<u64> =
@@ -143,6 +152,10 @@ async fn note_releases(
         tracing::info!(worker = %orders.worker, slots = done.len(), "slots released");
     }
     Ok(())
+}
+
+fn of_orders() -> Subject {
+    Subject::Bus("orders".to_owned())
 }
 
 /// Whether a worker says that it has carried out an order to free a slot.

@@ -5,9 +5,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use sealbus_nats::{Bus, Patience, publish::PublishError};
+use sealbus_nats::{Bus, publish::PublishError};
 use sealbus_schema::{
-    codec,
+    ErrorCode, codec,
     identity::KnownStore,
     lease::Ownership,
     message::{Fact, Intent, LeaseRecord},
@@ -20,6 +20,7 @@ use crate::{
     drive::chain_of,
     life,
     store::{Happening, OutboxKind, OutboxRow, Outcome, Sector, Store, StoreError, Verdict},
+    waits::{Cause, Subject, Waits},
 };
 
 /// How long the outbox sleeps when nobody wakes it.
@@ -59,29 +60,34 @@ pub async fn run(
     store: &Store,
     epoch: i64,
     changed: &Notify,
+    waits: &Waits,
 ) -> Result<std::convert::Infallible, StoreError> {
     let mut reoffer = tokio::time::interval(REOFFER_PERIOD);
-    let mut patience = Patience::new(PERIOD, PERIOD);
     loop {
         tokio::select! {
             () = changed.notified() => {}
             () = tokio::time::sleep(PERIOD) => {}
             _ = reoffer.tick() => reoffer_queued(bus, store, epoch).await?,
         }
-        drain(bus, store, epoch, &mut patience).await?;
+        drain(bus, store, epoch, waits).await?;
     }
 }
 
 /// Publishes what is there, in order, until nothing more can be or the bus does not answer. A row that the bus refuses
 /// for good stays, for a person to see; the rows behind it go on.
-async fn drain(bus: &Bus, store: &Store, epoch: i64, patience: &mut Patience) -> Result<(), StoreError> {
-    let mut after = 0;
+async fn drain(bus: &Bus, store: &Store, epoch: i64, waits: &Waits) -> Result<(), StoreError> {
+    let (mut after, mut kept) = (0, BTreeSet::new());
     let mut waiting = BTreeSet::new();
+    let of_bus = Subject::Bus("outbox".to_owned());
     loop {
         // The next holder has its own reader of these rows.
         store.check_epoch(epoch).await?;
         let rows = store.outbox(after, BATCH).await?;
         if rows.is_empty() {
+            waits.keep_only(&["outbox"], &kept);
+            if bus.is_connected() {
+                waits.goes_on(&of_bus);
+            }
             return Ok(());
         }
         let known = store.known_stores().await?;
@@ -91,7 +97,21 @@ async fn drain(bus: &Bus, store: &Store, epoch: i64, patience: &mut Patience) ->
                 continue;
             }
             let (outcome, treatment) = publish(bus, store, &row, &known).await?;
-            log_outcome(&row, outcome, treatment, patience);
+            if let Err(error) = outcome {
+                let of_row = Subject::Outbox { row: row.id, sector: row.sector };
+                let text = format!("about sector {}: {}", row.sector, chain_of(&error));
+                match treatment {
+                    Treatment::Remove => tracing::info!(sector = %row.sector, %error, "no longer true; dropped"),
+                    Treatment::Wait => tracing::debug!(sector = %row.sector, %error, "waits for the fold"),
+                    Treatment::Stop => {
+                        waits.waits(&of_bus, Cause::passing(ErrorCode::BUS_UNAVAILABLE, text), PERIOD);
+                    }
+                    Treatment::Keep => {
+                        waits.waits(&of_row, Cause::to_mend(ErrorCode::RECORD_REFUSED, text), PERIOD);
+                        kept.insert(of_row);
+                    }
+                }
+            }
             match treatment {
                 Treatment::Remove => store.remove_from_outbox(row.id).await?,
                 Treatment::Keep => {}
@@ -126,16 +146,6 @@ pub fn refused(lease: u64, tried: u64, ownership: Option<&Ownership>) -> Refused
 /// Whether a row of this kind must not overtake another one of its sector that waits. What puts the log right must.
 pub const fn keeps_order(kind: &OutboxKind) -> bool {
     matches!(kind, OutboxKind::Fact { .. } | OutboxKind::Release)
-}
-
-fn log_outcome(row: &OutboxRow, outcome: Result<(), PublishError>, treatment: Treatment, patience: &mut Patience) {
-    let Err(error) = outcome else { return patience.mended("the bus takes what was decided again") };
-    match treatment {
-        Treatment::Remove => tracing::info!(sector = %row.sector, %error, "no longer true; dropped"),
-        Treatment::Wait => tracing::debug!(sector = %row.sector, %error, "waits for the fold"),
-        Treatment::Stop => drop(patience.failed("what was decided is not on the bus yet", &chain_of(&error))),
-        Treatment::Keep => tracing::error!(sector = %row.sector, %error, "cannot be published"),
-    }
 }
 
 /// Publishes a row, and says what becomes of it.

@@ -3,7 +3,7 @@
 //! The library keeps its verifying keys in `FIL_PROOFS_PARAMETER_CACHE`; the manager needs those files, not the
 //! parameters themselves.
 
-use std::path::PathBuf;
+use std::{fs::File, path::PathBuf};
 
 use filecoin_proofs_api::{
     PrivateReplicaInfo, RegisteredPoStProof, RegisteredSealProof, SectorId as ApiSectorId, post, seal,
@@ -26,6 +26,11 @@ pub const fn api_proof(proof: SealProof) -> RegisteredSealProof {
 /// What only a proofs library can tell. [`Library`] is what runs; tests whose sectors hold no real replica put another
 /// one in its place.
 pub trait Verifier: Send + Sync + 'static {
+    /// Whether proofs of this kind can be verified here and now. Cheap: what is missing is told, not what is damaged.
+    fn ready(&self, _: SealProof) -> Result<(), ErrorReport> {
+        Ok(())
+    }
+
     /// Verifies a sector's proof as the chain will. Blocks.
     fn verify_seal(&self, id: SectorId, proof: SealProof, proven: &Proven) -> Result<(), ErrorReport>;
 
@@ -46,6 +51,19 @@ pub trait Verifier: Send + Sync + 'static {
 pub struct Library;
 
 impl Verifier for Library {
+    fn ready(&self, proof: SealProof) -> Result<(), ErrorReport> {
+        let missing = |what: String| ErrorReport::new(ErrorClass::Crit, ErrorCode::PARAMS_MISSING, what);
+        let path = api_proof(proof).cache_verifying_key_path().map_err(|error| missing(format!("{error:#}")))?;
+        let words = |problem: String| {
+            missing(format!("the verifying key of {proof} is needed to check proofs: {} {problem}", path.display()))
+        };
+        match File::open(&path).and_then(|file| file.metadata()) {
+            Ok(metadata) if metadata.len() > 0 => Ok(()),
+            Ok(_) => Err(words("is empty".to_owned())),
+            Err(error) => Err(words(format!("cannot be read: {error}"))),
+        }
+    }
+
     fn verify_seal(&self, id: SectorId, proof: SealProof, proven: &Proven) -> Result<(), ErrorReport> {
         let sealed = &proven.seeded.stored.precommitted.sealed;
         let verified = seal::verify_seal(

@@ -13,7 +13,7 @@ use sealbus_nats::{
     Bus, ConnectError, Patience,
     topology::{StreamIdentity, TopologyError},
 };
-use sealbus_schema::{MinerId, Plan, SectorSize};
+use sealbus_schema::{ErrorCode, MinerId, Plan, SectorSize};
 use tokio::sync::Notify;
 
 use crate::{
@@ -21,16 +21,19 @@ use crate::{
     config::{Config, Miner},
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
-    liveness, orders, outbox,
+    liveness, orders, outbox, preflight,
     proofs::{Library, Verifier},
     store::{Leadership, Store, StoreError},
     stores::{self, Users},
+    waits::{Cause, Subject, Waits},
 };
 
 /// How often the streams are checked; one in memory does not outlive its server.
 const TOPOLOGY_PERIOD: Duration = Duration::from_secs(10);
 /// The pause after the fold failed.
 const FOLD_PAUSE: Duration = Duration::from_secs(1);
+/// After how long a log that was opened counts as read.
+const FOLD_STANDS: Duration = Duration::from_secs(5);
 /// How often a manager that stands by looks whether the other one is gone.
 const STANDBY_PERIOD: Duration = Duration::from_secs(1);
 /// The first and the longest pause while something that we start with is not there.
@@ -114,6 +117,9 @@ pub enum ServeError {
         /// The key address.
         sender: String,
     },
+    /// A sender that the miner does not name.
+    #[error("miner[].sender: {0}; set another one, or make it a control address of the miner")]
+    Sender(#[from] preflight::NotASender),
     /// A network whose version we cannot build messages for.
     #[error(transparent)]
     Network(#[from] network::Unsupported),
@@ -243,13 +249,13 @@ impl Manager {
         let users = Users { network, miners: config.miners.iter().map(|miner| miner.id).collect() };
         tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
         tokio::select! {
-            ended = fold_for_ever(bus, store, epoch, config, &changed) => ended,
-            ended = outbox::run(bus, store, epoch, &changed) => Ok(ended?),
-            ended = orders::run(bus, store, epoch, &changed) => Ok(ended?),
+            ended = fold_for_ever(bus, store, epoch, config, &changed, driver.waits()) => ended,
+            ended = outbox::run(bus, store, epoch, &changed, driver.waits()) => Ok(ended?),
+            ended = orders::run(bus, store, epoch, &changed, driver.waits()) => Ok(ended?),
             ended = driver.run() => Ok(ended?),
-            ended = liveness::run(bus, store, config, epoch, &changed) => Ok(ended?),
+            ended = liveness::run(bus, store, config, epoch, &changed, driver.waits()) => Ok(ended?),
             ended = stores::watch(store, config, &users, epoch) => Ok(ended?),
-            ended = keep_topology(bus, config, &known) => ended,
+            ended = keep_topology(bus, config, &known, driver.waits()) => ended,
             never = tell_of_steady_work(patience) => Ok(never),
         }
     }
@@ -302,31 +308,30 @@ async fn fold_for_ever(
     epoch: i64,
     config: &Config,
     changed: &Notify,
+    waits: &Waits,
 ) -> Result<std::convert::Infallible, ServeError> {
+    let subject = Subject::Bus("log".to_owned());
     let fold = Fold { bus, store, epoch, policy: drive::attempt_policy(config), changed };
-    let mut patience = Patience::new(FOLD_PAUSE, MAX_PAUSE);
     loop {
-        let outcome = tokio::select! {
-            outcome = fold.run() => outcome,
-            never = tell_of_reading(&mut patience) => match never {},
+        let mut folding = std::pin::pin!(fold.run());
+        let ended = tokio::select! {
+            ended = &mut folding => ended,
+            // It was opened and did not fail at once.
+            () = tokio::time::sleep(FOLD_STANDS) => {
+                waits.goes_on(&subject);
+                folding.await
+            }
         };
-        match outcome {
+        match ended {
             Ok(never) => return Ok(never),
             Err(FoldError::Log(error)) => {
-                let pause = patience.failed("the log cannot be read", &chain_of(&error));
-                tokio::time::sleep(pause).await;
+                let text = format!("the sectors' log cannot be read: {}", chain_of(&error));
+                waits.waits(&subject, unavailable(text), FOLD_PAUSE);
+                tokio::time::sleep(FOLD_PAUSE).await;
             }
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-async fn tell_of_reading(patience: &mut Patience) -> std::convert::Infallible {
-    if patience.is_waiting() {
-        tokio::time::sleep(STEADY).await;
-        patience.mended("the log is read again");
-    }
-    std::future::pending().await
 }
 
 /// Whether the node has what the configuration says of the miners.
@@ -385,8 +390,9 @@ async fn keep_topology(
     bus: &Bus,
     config: &Config,
     known: &StreamIdentity,
+    waits: &Waits,
 ) -> Result<std::convert::Infallible, ServeError> {
-    let mut patience = Patience::new(TOPOLOGY_PERIOD, TOPOLOGY_PERIOD);
+    let subject = Subject::Bus("streams".to_owned());
     loop {
         tokio::time::sleep(TOPOLOGY_PERIOD).await;
         if !bus.is_connected() {
@@ -401,10 +407,15 @@ async fn keep_topology(
                 let (known, found) = (known.as_str().to_owned(), found.as_str().to_owned());
                 return Err(FoldError::OtherStream { known, found }.into());
             }
-            Ok(_) => patience.mended("the streams are there"),
+            Ok(_) => waits.goes_on(&subject),
             Err(error) => {
-                let _ = patience.failed("the streams cannot be checked", &chain_of(&error));
+                let text = format!("the streams could not be checked: {}", chain_of(&error));
+                waits.waits(&subject, unavailable(text), TOPOLOGY_PERIOD);
             }
         }
     }
+}
+
+fn unavailable(text: String) -> Cause {
+    Cause::passing(ErrorCode::BUS_UNAVAILABLE, text)
 }

@@ -22,6 +22,7 @@ mod recover;
 mod rows;
 mod sectors;
 mod statements;
+mod waits;
 
 use sqlx::{Any, AnyPool, Executor, Row, Transaction, any::AnyRow};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -44,6 +45,7 @@ pub use outbox::{OutboxKind, OutboxRow};
 pub use outcome::{Outcome, Outgoing, WantedMessage};
 pub use pledges::Pledge;
 pub use sectors::{Sector, SectorFilter};
+pub use waits::{ManagerSeen, secs_between};
 
 /// On PostgreSQL, what makes transactions that write come one after the other; see [`Store::begin`].
 const POSTGRES_WRITER: &str = "SELECT pg_advisory_xact_lock(x'5ea1b06'::int, hashtext(current_schema()))";

@@ -300,3 +300,30 @@ async fn error_objects_are_refusals_whatever_the_status() {
         assert!(matches!(error, Error::MethodNotFound { .. }), "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn a_node_is_asked_what_the_token_allows_and_one_that_cannot_tell_is_believed() {
+    let (_directory, path) = token_file();
+    let server = Server::start(answer(200, r#"{"jsonrpc":"2.0","id":$ID,"result":["read","write"]}"#)).await;
+    let allowed = server.client(Some(path.clone())).permissions().await.unwrap();
+    assert_eq!(allowed, Some(vec!["read".to_owned(), "write".to_owned()]));
+    let asked = server.requests.lock().unwrap()[0].1.clone();
+    assert_eq!((&asked["method"], &asked["params"]), (&json!("Filecoin.AuthVerify"), &json!([TOKEN])));
+    assert_eq!(server.client(None).permissions().await.unwrap(), None, "no token");
+    let unknown =
+        r#"{"jsonrpc":"2.0","id":$ID,"error":{"code":-32601,"message":"method 'Filecoin.AuthVerify' not found"}}"#;
+    let server = Server::start(answer(500, unknown)).await;
+    assert_eq!(server.client(Some(path)).permissions().await.unwrap(), None, "another make of node");
+}
+
+#[tokio::test]
+async fn a_method_that_executes_a_message_has_a_limit_of_its_own() {
+    let server = Server::start(Behaviour::Silence).await;
+    let mut endpoint = Endpoint::new(format!("http://{}", server.address), None);
+    (endpoint.timeout, endpoint.slow_timeout) = (Duration::from_millis(20), Duration::from_millis(40));
+    let client = RpcClient::new(endpoint).unwrap();
+    for (method, millis) in [("ChainHead", 20), ("GasEstimateMessageGas", 40)] {
+        let error = client.call(method, json!([])).await.unwrap_err();
+        assert!(matches!(error, Error::TimedOut { limit, .. } if limit == Duration::from_millis(millis)), "{error:?}");
+    }
+}

@@ -13,6 +13,7 @@ use sealbus_manager::{
     fold::{self, Fold, FoldError},
     life, outbox,
     store::{Happening, Outcome, Sector, Store, Verdict},
+    waits::Waits,
 };
 use sealbus_nats::{
     Bus,
@@ -162,11 +163,12 @@ async fn the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue
     let released = bus.release(ID, token.0, "a test").await.expect("releases");
     fold_until(&bus, &store, epoch, |s| s.state == State::Queued && s.attempt == 2).await;
     let changed = Notify::new();
+    let waits = Waits::load(&store, epoch).await.expect("loads");
     let queue =
         sealbus_nats::intents::Queue { miner: ID.miner, proof: SealProof::StackedDrg2KiBV1_1, plan: Plan::Seal };
     let queues = [queue];
     let offer = tokio::select! {
-        ended = outbox::run(&bus, &store, epoch, &changed) => panic!("the outbox ended: {ended:?}"),
+        ended = outbox::run(&bus, &store, epoch, &changed, &waits) => panic!("the outbox ended: {ended:?}"),
         offer = tokio::time::timeout(Duration::from_secs(30), bus.next_intent(&queues)) => offer,
     };
     let offer = offer.expect("in time").expect("an intent");

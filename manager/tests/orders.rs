@@ -8,6 +8,7 @@ use databases::TestDatabase;
 use sealbus_manager::{
     fold, orders,
     store::{Store, WorkerOrders},
+    waits::Waits,
 };
 use sealbus_nats::{Bus, heartbeats::Heart};
 use sealbus_schema::{
@@ -130,8 +131,9 @@ async fn orders_reach_the_bus_over_outages_and_a_freed_slot_is_ordered_no_more(d
         let orders = on_the_bus(&bus, 4).await;
         assert!(orders.release.is_empty(), "{orders:?}");
     };
+    let waits = Waits::load(&store, epoch).await.expect("loads");
     tokio::select! {
-        ended = orders::run(&bus, &store, epoch, &changed) => panic!("the reconciler ended: {ended:?}"),
+        ended = orders::run(&bus, &store, epoch, &changed, &waits) => panic!("the reconciler ended: {ended:?}"),
         () = test => {}
     }
 }

@@ -12,8 +12,9 @@ use sealbus_manager::{
     life,
     store::{
         Happening, MessageKind, MessageState, OutboxKind, Outcome, Sector, SectorFilter, Signed, Store, StoreError,
-        Tries, Verdict, WantedMessage,
+        Tries, Verdict, WantedMessage, secs_between,
     },
+    waits::{Cause, Subject},
 };
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token,
@@ -52,6 +53,7 @@ on_every_database! {
     a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next,
     stores_and_slots_are_known_by_their_ids_and_a_worker_is_told_of_its_own,
     a_sector_keeps_its_owner_over_the_loss_of_the_queue,
+    what_waits_is_read_back_with_the_time_since_when,
 }
 
 /// A store with a fold and one sector.
@@ -767,4 +769,47 @@ async fn stores_and_slots_are_known_by_their_ids_and_a_worker_is_told_of_its_own
     let second = told().await;
     assert_eq!(second.slots, [slot("/0", "z")]);
     assert!(second.revision > first.revision, "the worker is told");
+}
+
+async fn what_waits_is_read_back_with_the_time_since_when(database: TestDatabase) {
+    let store = store(&database).await;
+    assert_eq!(store.manager_seen().await.expect("reads"), None);
+    let message = Subject::Message { key: "precommit/f01000/1/1".to_owned(), sector: id() };
+    let all = [
+        Subject::Bus("outbox".to_owned()),
+        message.clone(),
+        Subject::Miner(id().miner),
+        Subject::Node,
+        Subject::Outbox { row: 7, sector: id() },
+        Subject::Sector(id()),
+        Subject::Store("main".to_owned()),
+    ];
+    let cause = Cause::passing(ErrorCode::MESSAGE_PENDING, "no block has it");
+    let mut tx = store.begin().await.expect("begins");
+    for subject in &all {
+        tx.save_wait(subject, &cause, Duration::from_secs(2), 1).await.expect("stores");
+    }
+    tx.note_seen("host1").await.expect("stores");
+    tx.commit().await.expect("commits");
+    let stored = store.waits().await.expect("reads");
+    assert_eq!(stored.iter().map(|wait| wait.subject.clone()).collect::<Vec<_>>(), all);
+    assert!(stored.iter().all(|wait| wait.cause == cause && wait.since == wait.tried_at), "{stored:?}");
+    let seen = store.manager_seen().await.expect("reads").expect("seen");
+    assert!(seen.host == "host1" && (0..3600).contains(&seen.age_secs), "{seen:?}");
+    assert!(secs_between(&seen.at, &store.clock_now().await.expect("reads")).is_some(), "one clock, one form");
+
+    // Past times, as if it had begun long ago.
+    let raw = database.raw().await;
+    raw.execute("UPDATE waits SET since = '2020-01-01T00:00:00Z', tried_at = since").await.expect("changes");
+    let turned = Cause::to_mend(ErrorCode::FUNDS_MISSING, "short");
+    let mut tx = store.begin().await.expect("begins");
+    tx.save_wait(&message, &turned, Duration::from_secs(4), 9).await.expect("stores");
+    for subject in all.iter().filter(|subject| **subject != message) {
+        tx.end_wait(subject).await.expect("ends");
+    }
+    tx.commit().await.expect("commits");
+    let [wait] = &store.waits().await.expect("reads")[..] else { panic!("one is left") };
+    assert_eq!((&wait.cause, wait.tries, wait.retry), (&turned, 9, Duration::from_secs(4)));
+    assert_eq!(wait.since, "2020-01-01T00:00:00Z");
+    assert!(wait.tried_at > wait.since);
 }

@@ -176,6 +176,38 @@ codes! {
     REISSUED_TOO_OFTEN Perm;
     /// A worker reported something that its state does not allow.
     PROTOCOL_VIOLATED Perm;
+    /// The chain node does not answer, or answers what cannot be used.
+    NODE_UNAVAILABLE Temp;
+    /// The chain node's head stands still, or is old.
+    NODE_BEHIND Temp;
+    /// The chain node does not let the manager do what it must.
+    NODE_ACCESS_DENIED Crit;
+    /// The chain node, which answers, cannot do this one thing now.
+    NODE_CALL_FAILED Temp;
+    /// The network has a version or constants that this release cannot work with.
+    NETWORK_UNSUPPORTED Crit;
+    /// Too little money for a message, its gas, or what the chain locks with it.
+    FUNDS_MISSING Crit;
+    /// The configured limit of a message's fee leaves too little for the chain to take it.
+    FEE_LIMIT_TOO_LOW Crit;
+    /// The base fee is above what a pushed message may pay.
+    BASE_FEE_TOO_HIGH Temp;
+    /// A pushed message is in no block for longer than usual.
+    MESSAGE_PENDING Temp;
+    /// The node's wallet does not sign for the sender.
+    WALLET_KEY_MISSING Crit;
+    /// The miner does not name the configured sender.
+    SENDER_NOT_ALLOWED Crit;
+    /// The manager may not read the permanent store.
+    STORE_UNREADABLE Crit;
+    /// No number is left that a new sector may have.
+    NUMBERS_USED_UP Crit;
+    /// The configuration asks for what the manager or the chain cannot do.
+    CONFIGURATION_WRONG Crit;
+    /// The database refused what was to be stored, or has a row that cannot be read.
+    RECORD_REFUSED Crit;
+    /// The bus does not take what must be published.
+    BUS_UNAVAILABLE Temp;
 }
 
 impl ErrorClass {

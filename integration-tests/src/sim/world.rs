@@ -108,7 +108,7 @@ pub enum Reply {
 #[derive(Debug)]
 pub enum Event {
     ToServer { client: Client, tag: u64, request: Request },
-    ToClient { client: Client, tag: u64, reply: Reply },
+    ToClient { client: Client, tag: u64, reply: Box<Reply> },
     Deliver,
     Offered { worker: usize, slot: usize, generation: u64, queued: u64, intent: Intent },
     Step { worker: usize, slot: usize, generation: u64 },
@@ -248,10 +248,10 @@ impl World {
         match event {
             Event::ToServer { client, tag, request } => self.serve(client, tag, request),
             Event::ToClient { client: Client::Slot(worker, slot), tag, reply } => {
-                self.slot_reply(worker, slot, tag, reply)
+                self.slot_reply(worker, slot, tag, *reply)
             }
-            Event::ToClient { client: Client::Fold(manager), tag, reply } => self.fold_reply(manager, tag, reply),
-            Event::ToClient { client: Client::Outbox(manager), tag, reply } => self.outbox_reply(manager, tag, reply),
+            Event::ToClient { client: Client::Fold(manager), tag, reply } => self.fold_reply(manager, tag, *reply),
+            Event::ToClient { client: Client::Outbox(manager), tag, reply } => self.outbox_reply(manager, tag, *reply),
             Event::Deliver => self.deliver_intents(),
             Event::Offered { worker, slot, generation, queued, intent } => {
                 self.slot_offered(worker, slot, generation, queued, intent);
@@ -297,7 +297,7 @@ impl World {
             let delay = self.latency();
             self.schedule(delay, Event::ToServer { client, tag, request });
         }
-        self.schedule(3_000, Event::ToClient { client, tag, reply: Reply::Timeout });
+        self.schedule(3_000, Event::ToClient { client, tag, reply: Box::new(Reply::Timeout) });
         tag
     }
 
@@ -348,7 +348,7 @@ impl World {
         };
         if !self.is_cut(client) && !self.faulty(self.faults.loss) {
             let delay = self.latency();
-            self.schedule(delay, Event::ToClient { client, tag, reply });
+            self.schedule(delay, Event::ToClient { client, tag, reply: Box::new(reply) });
         }
     }
 

@@ -102,7 +102,7 @@ impl World {
         let mut sector = tx.sector(id()).await.expect("reads").expect("exists");
         if input == Input::Claimed {
             let worker = "w1".parse().expect("a worker");
-            sector.ownership = Ownership::Held { worker, token: Token(9), last_event: 0 };
+            sector.ownership = Ownership::claimed(worker, Token(9));
         }
         life::apply(&mut tx, sector, input, Happening::of_manager("test", json!({})), POLICY).await.expect("applies");
         tx.commit().await.expect("commits");

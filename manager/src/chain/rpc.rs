@@ -32,11 +32,20 @@ const INVALID_REQUEST: (i64, &str) = (-32600, "Invalid request");
 pub trait Transport: Send + Sync {
     /// Calls `method` (without prefix) with an array of parameters and returns the result, `null` where there is none.
     fn call(&self, method: &'static str, params: Value) -> impl Future<Output = Result<Value, Error>> + Send;
+
+    /// What the token allows, as the node says; none if there is no token, or nobody who would know.
+    fn permissions(&self) -> impl Future<Output = Result<Option<Vec<String>>, Error>> + Send {
+        std::future::ready(Ok(None))
+    }
 }
 
 impl<T: Transport> Transport for Arc<T> {
     async fn call(&self, method: &'static str, params: Value) -> Result<Value, Error> {
         T::call(self, method, params).await
+    }
+
+    async fn permissions(&self) -> Result<Option<Vec<String>>, Error> {
+        T::permissions(self).await
     }
 }
 
@@ -176,7 +185,7 @@ impl RpcClient {
         let source = error.without_url().into();
         match (connecting, timed_out) {
             (true, _) => Error::Unreachable { url, source },
-            (false, true) => Error::TimedOut { url, method, limit: self.endpoint.timeout },
+            (false, true) => Error::TimedOut { url, method, limit: self.endpoint.limit(method) },
             (false, false) => Error::ConnectionLost { url, method, source },
         }
     }
@@ -185,12 +194,28 @@ impl RpcClient {
 impl Transport for RpcClient {
     async fn call(&self, method: &'static str, params: Value) -> Result<Value, Error> {
         let started = Instant::now();
-        let outcome = tokio::time::timeout(self.endpoint.timeout, self.exchange(method, params)).await;
-        let result = outcome.unwrap_or_else(|_| {
-            Err(Error::TimedOut { url: self.endpoint.url.clone(), method, limit: self.endpoint.timeout })
-        });
+        let limit = self.endpoint.limit(method);
+        let outcome = tokio::time::timeout(limit, self.exchange(method, params)).await;
+        let result = outcome.unwrap_or_else(|_| Err(Error::TimedOut { url: self.endpoint.url.clone(), method, limit }));
         tracing::debug!(method, elapsed_ms = started.elapsed().as_millis() as u64, ok = result.is_ok(), "node call");
         result
+    }
+
+    async fn permissions(&self) -> Result<Option<Vec<String>>, Error> {
+        const METHOD: &str = "AuthVerify";
+        let Some(path) = &self.endpoint.token_file else { return Ok(None) };
+        let read = tokio::fs::read_to_string(path).await;
+        let text = match &read {
+            Ok(text) => text.trim().to_owned(),
+            Err(_) => String::new(),
+        };
+        checked_token(path, read)?;
+        let answer = match self.call(METHOD, json!([text])).await {
+            // A node of another make.
+            Err(Error::MethodNotFound { .. }) => return Ok(None),
+            answer => answer?,
+        };
+        serde_json::from_value(answer).map(Some).map_err(|error| Error::bad_answer(METHOD, error))
     }
 }
 

@@ -11,8 +11,11 @@ use crate::{
     chain::{NodeClient, RpcClient, network, types::TipSetKey},
     config::Config,
     drive::chain_of,
+    preflight,
+    proofs::Library,
     serve::{self, ServeError},
     store::Store,
+    waits::{Subject, advice},
 };
 
 /// How long each of the servers may take to answer.
@@ -86,6 +89,23 @@ async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
     for (index, miner) in config.miners.iter().enumerate() {
         if let Err(problem) = limited(serve::check_miner(&node, miner)).await? {
             found.push(NotThere { field: format!("miner[{index}]"), problem });
+        }
+    }
+    // What `run` looks at again and again, where nothing was found of the same thing yet.
+    for (subject, cause) in preflight::everything(&node, config, &Library).await {
+        let field = match &subject {
+            Subject::Miner(id) => {
+                config.miners.iter().position(|miner| miner.id == *id).map(|at| format!("miner[{at}]"))
+            }
+            Subject::Store(name) => {
+                config.stores.iter().position(|store| store.name == *name).map(|at| format!("store[{at}]"))
+            }
+            _ => None,
+        };
+        let field = field.unwrap_or_else(|| subject.to_string());
+        if !found.iter().any(|known| known.field.starts_with(&field)) {
+            let problem = format!("{} ({}): {}", cause.code, cause.class, cause.text);
+            found.push(NotThere { field, problem: format!("{problem}; {}", advice(&cause.code)) });
         }
     }
     Ok(found)

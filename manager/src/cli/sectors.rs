@@ -1,16 +1,21 @@
 //! `sectors`: list them, show one, and decide about those that wait for a person.
 
 mod blocked;
+mod echo;
 pub(super) mod order;
 pub(super) mod select;
 mod show;
+mod waits;
 
 use clap::{Args, Subcommand};
 use sealbus_schema::{MinerId, lease::Ownership, seal::manager::State};
 use serde_json::{Value, json};
 
 use super::{ConfigArg, known::insist_on_miner, print_json, table};
-use crate::store::{Sector, SectorFilter};
+use crate::{
+    store::{Sector, SectorFilter},
+    why::why,
+};
 use select::blocked_by;
 
 /// The verbs.
@@ -67,8 +72,16 @@ impl List {
         }
         let filter = SectorFilter { miner: self.miner, state: self.state, blocked: self.blocked };
         let sectors = store.sectors(&filter).await?;
+        let waits = store.waits().await?;
         if self.json {
-            return print_json(&sectors.iter().map(describe).collect::<Vec<_>>());
+            let with_waits = |sector: &Sector| {
+                let mut value = describe(sector);
+                let why = why(sector, &waits);
+                value["waits_for"] = json!(why.waits_for);
+                value["held_by"] = json!(why.held_by.iter().map(|wait| wait.cause.code.as_str()).collect::<Vec<_>>());
+                value
+            };
+            return print_json(&sectors.iter().map(with_waits).collect::<Vec<_>>());
         }
         let rows: Vec<Vec<String>> = sectors
             .iter()
@@ -77,13 +90,14 @@ impl List {
                     sector.id.to_string(),
                     sector.state.name().to_owned(),
                     blocked_by(sector).map_or("-", |cause| cause.code.as_str()).to_owned(),
+                    why(sector, &waits).word().unwrap_or("-").to_owned(),
                     owner(sector).map_or("-".to_owned(), |(worker, _)| worker),
                     sector.attempt.to_string(),
                     sector.changed_at.clone(),
                 ]
             })
             .collect();
-        table::print(&["SECTOR", "STATE", "BLOCKED", "WORKER", "ATTEMPT", "CHANGED"], &rows);
+        table::print(&["SECTOR", "STATE", "BLOCKED", "WAITS", "WORKER", "ATTEMPT", "CHANGED"], &rows);
         Ok(())
     }
 }

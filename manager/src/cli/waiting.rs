@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::fleet::lasting;
 use crate::{
-    chain::{Endpoint, NodeClient, RpcClient},
+    chain::{NodeClient, RpcClient},
     config::Config,
     store::Sector,
 };
@@ -45,7 +45,7 @@ pub enum Cost {
 impl ChainTime {
     /// Asks the node, and falls back on what the manager wrote down last.
     pub async fn look(config: &Config, sectors: &[Sector]) -> ChainTime {
-        let endpoint = Endpoint::new(config.chain.url.clone(), config.chain.token_file.clone());
+        let endpoint = config.chain.endpoint();
         let asked = async { Some(NodeClient::new(RpcClient::new(endpoint).ok()?).chain_head().await.ok()?.height) };
         match tokio::time::timeout(LIMIT, asked).await {
             Ok(Some(epoch)) => ChainTime { epoch: Some(epoch), live: true },
@@ -101,6 +101,11 @@ impl Cost {
         }
     }
 
+    /// The epoch at which something runs out, if something does.
+    pub fn until_epoch(&self) -> Option<i64> {
+        self.until().map(|(epoch, _)| epoch)
+    }
+
     fn until(&self) -> Option<(i64, u64)> {
         match self {
             Cost::Ticket(ticket) => Some((ticket.expires_epoch, ticket.epoch_millis)),
@@ -126,10 +131,17 @@ impl Cost {
             _ => format!("epoch {until}"),
         };
         let secs = self.secs_left(now);
+        let is_over = secs.is_some_and(|secs| secs < 0);
         match self {
             Cost::Nothing => "nothing".to_owned(),
             Cost::Slot => "the slot, which no other sector can use meanwhile".to_owned(),
             Cost::InFlight => "its PreCommit is on its way; from its landing on a deposit is at stake".to_owned(),
+            Cost::Ticket(ticket) if is_over => {
+                format!("the ticket expired at {}; what was sealed with it is lost", left(ticket.expires_epoch, secs))
+            }
+            Cost::Deposit(precommit) if is_over => {
+                format!("the PreCommit expired at {}; its deposit is lost", left(precommit.prove_by_epoch, secs))
+            }
             Cost::Ticket(ticket) => {
                 format!("the ticket expires at {}; then what is sealed is lost", left(ticket.expires_epoch, secs))
             }
@@ -163,13 +175,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_ticket_that_has_expired_is_told_as_past() {
+        let randomness = sealbus_schema::Randomness([3; 32]);
+        let ticket = Ticket { draw: 1, randomness, epoch: 1, expires_epoch: 100, head_epoch: 1, epoch_millis: 30_000 };
+        let words = |epoch| Cost::Ticket(ticket).words(ChainTime { epoch: Some(epoch), live: true });
+        assert_eq!(
+            words(110),
+            "the ticket expired at epoch 100, 10 epochs or 5 min ago; what was sealed with it is lost"
+        );
+        assert_eq!(
+            words(90),
+            "the ticket expires at epoch 100, 10 epochs or 5 min from now; then what is sealed is lost"
+        );
+    }
+
+    #[test]
     fn a_deadline_is_told_in_epochs_and_in_time() {
         let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 86_440, head_epoch: 31, epoch_millis: 30_000 };
         let cost = Cost::Deposit(precommit);
         let at = |epoch, live| ChainTime { epoch, live };
         assert!(cost.words(at(Some(40), true)).contains("epoch 86440, 86400 epochs or 30 days from now"));
         assert!(cost.words(at(Some(40), false)).contains("at most 86400 epochs"));
-        assert!(cost.words(at(Some(86_442), true)).contains("2 epochs or 60 s ago"));
+        let over = cost.words(at(Some(86_442), true));
+        assert_eq!(over, "the PreCommit expired at epoch 86440, 2 epochs or 60 s ago; its deposit is lost");
+        assert!(cost.words(at(Some(86_440), true)).contains("expires at epoch 86440, 0 epochs or 0 s from now"));
         assert!(cost.words(at(None, false)).contains("expires at epoch 86440;"));
         assert_eq!(cost.secs_left(at(Some(86_439), true)), Some(30));
     }

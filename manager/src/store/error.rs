@@ -122,6 +122,17 @@ impl StoreError {
         }
     }
 
+    /// Whether it is about what one row says, so that other rows go on.
+    pub fn is_about_a_row(&self) -> bool {
+        match self {
+            StoreError::BadRow { .. } => true,
+            StoreError::Sql { source: SqlError::Database(error), .. } => {
+                !matches!(error.kind(), sqlx::error::ErrorKind::Other)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether another file must be opened before anything goes on.
     pub const fn is_replaced(&self) -> bool {
         matches!(self, StoreError::Replaced { .. })

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::auth::Permission::{self, Admin, Read, Sign, Write};
+use super::auth::{
+    self,
+    Permission::{self, Admin, Read, Sign, Write},
+};
 use super::error::RpcError;
 use super::params::Params;
 use super::{chain, control, gas, miner, mpool, randomness, sector, state, wallet};
@@ -29,6 +32,7 @@ const fn method(name: &'static str, permission: Permission, parameters: usize, h
 #[rustfmt::skip]
 static METHODS: &[Method] = &[
     method("Filecoin.Version", Read, 0, chain::version),
+    method("Filecoin.AuthVerify", Read, 1, auth::verify),
     method("Filecoin.ChainHead", Read, 0, chain::chain_head),
     method("Filecoin.ChainGetTipSet", Read, 1, chain::chain_get_tipset),
     method("Filecoin.ChainGetTipSetByHeight", Read, 2, chain::chain_get_tipset_by_height),

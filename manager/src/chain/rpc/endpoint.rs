@@ -10,7 +10,15 @@ use crate::chain::error::Error;
 /// The path of the API whose forms this client speaks.
 const API_PATH: &str = "/rpc/v1";
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+const SLOW_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// What executes a message or walks back along the chain. The first estimate after a restart of Lotus took 61 s.
+const SLOW_METHODS: [&str; 4] = [
+    "GasEstimateMessageGas",
+    "StateSearchMsg",
+    "StateMinerPreCommitDepositForPower",
+    "StateMinerInitialPledgeForSector",
+];
 /// The partitions of a large miner are the largest answers: some MB.
 const ANSWER_BYTES_MAX_DEFAULT: usize = 64 << 20;
 
@@ -23,6 +31,8 @@ pub struct Endpoint {
     pub token_file: Option<PathBuf>,
     /// Limit of one call from start to last byte.
     pub timeout: Duration,
+    /// The same for methods that execute a message or search the chain.
+    pub slow_timeout: Duration,
     /// Limit of making a connection.
     pub connect_timeout: Duration,
     /// Limit of an answer, in bytes.
@@ -30,12 +40,13 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint with the default limits: 30 s a call, 10 s to connect, 64 MiB an answer.
+    /// An endpoint with the default limits: 30 s a call, 120 s a slow one, 10 s to connect, 64 MiB an answer.
     pub fn new(url: impl Into<String>, token_file: Option<PathBuf>) -> Self {
         Self {
             url: url.into(),
             token_file,
             timeout: TIMEOUT_DEFAULT,
+            slow_timeout: SLOW_TIMEOUT_DEFAULT,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             answer_bytes_max: ANSWER_BYTES_MAX_DEFAULT,
         }
@@ -59,6 +70,11 @@ impl Endpoint {
             Some(path) => checked_token(path, std::fs::read_to_string(path)).map(drop),
             None => Ok(()),
         }
+    }
+
+    /// How long to wait for a method's answer.
+    pub fn limit(&self, method: &str) -> Duration {
+        if SLOW_METHODS.contains(&method) { self.slow_timeout.max(self.timeout) } else { self.timeout }
     }
 }
 

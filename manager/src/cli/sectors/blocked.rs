@@ -1,5 +1,6 @@
-//! `sectors blocked`: what waits for a person, why, what waiting costs, and what can be ordered.
+//! `sectors blocked`: what waits for a person or by itself, why, what waiting costs, and what can be ordered.
 
+use anyhow::bail;
 use clap::Args;
 use sealbus_schema::{Phase, lease::Ownership, message::SlotStatus, seal::manager::AttemptPolicy};
 use serde_json::{Value, json};
@@ -7,16 +8,19 @@ use serde_json::{Value, json};
 use super::{
     super::{
         ConfigArg,
-        fleet::Fleet,
+        fleet::{Fleet, lasting},
         print_json,
         waiting::{ChainTime, Cost},
     },
+    echo::{self, Echo},
     select::{Filter, blocked_by, slot_of},
+    waits::Waiting,
 };
 use crate::{
     commands::{self, Command, Person},
     drive::attempt_policy,
-    store::{HistoryEntry, Sector},
+    store::{HistoryEntry, Sector, Store},
+    waits::Wait,
 };
 
 /// What waits for a person.
@@ -31,11 +35,16 @@ pub struct Blocked {
     json: bool,
 }
 
+/// After how many seconds without a sign of life the manager counts as not working. It gives one every ten.
+const MANAGER_AWAY_SECS: i64 = 60;
+
 /// A slot that waits for a person while its sector, if it has one, does not.
 struct BlockedSlot<'a> {
     worker: String,
     host: &'a str,
     slot: &'a SlotStatus,
+    /// Its sector, if its worker owns it, and what the log says of it.
+    sector: Option<(&'a Sector, Echo)>,
 }
 
 impl Blocked {
@@ -48,7 +57,13 @@ impl Blocked {
         let sectors = self.filter.select(&store, &fleet, true).await?;
         let now = ChainTime::look(&config, &sectors).await;
         let policy = attempt_policy(&config);
-        let slots = if self.filter.is_empty() { blocked_slots(&fleet, &sectors) } else { Vec::new() };
+        let live = store.live_sectors().await?;
+        let slots =
+            if self.filter.is_empty() { blocked_slots(&store, &fleet, &sectors, &live).await? } else { Vec::new() };
+        let mut waiting = Waiting::look(&store).await?;
+        let sector_of = |wait: &Wait| live.iter().find(|sector| Some(sector.id) == wait.subject.sector());
+        waiting.retain(|wait| self.filter.selects(wait, sector_of(wait), &fleet));
+        let unknown = unknown(&store, &fleet).await?;
         let mut described = Vec::with_capacity(sectors.len());
         for sector in &sectors {
             let since = since(sector, &store.history(sector.id).await?);
@@ -59,25 +74,50 @@ impl Blocked {
                 .iter()
                 .map(|(sector, since, orders)| json_of(sector, since.as_deref(), orders, &fleet, now))
                 .collect();
-            let slots: Vec<Value> = slots
-                .iter()
-                .map(|blocked| json!({ "worker": blocked.worker, "host": blocked.host, "slot": blocked.slot }))
-                .collect();
-            return print_json(&json!({ "sectors": sectors, "slots": slots }));
+            let slots: Vec<Value> = slots.iter().map(|blocked| json_of_slot(blocked, policy)).collect();
+            let waits: Vec<Value> = waiting.all().iter().map(|wait| waiting.json_of(wait, &live, now)).collect();
+            print_json(&json!({ "sectors": sectors, "slots": slots, "waits": waits, "unknown": unknown }))?;
+            return complete(&unknown);
         }
         for (sector, since, orders) in &described {
             show(sector, since.as_deref(), orders, &fleet, now);
         }
         for blocked in &slots {
-            show_slot(blocked);
+            show_slot(blocked, policy, now);
         }
-        if described.is_empty() && slots.is_empty() {
+        waiting.show(&live, now);
+        let is_empty = described.is_empty() && slots.is_empty() && waiting.all().is_empty();
+        if is_empty && unknown.is_empty() {
             outln!("nothing is blocked");
-        } else if !described.is_empty() {
+        } else if !described.is_empty() || !waiting.all().is_empty() {
             outln!("{}", now.words());
         }
-        Ok(())
+        complete(&unknown)
     }
+}
+
+/// What cannot be known now, so that nobody takes silence for health.
+async fn unknown(store: &Store, fleet: &Fleet) -> anyhow::Result<Vec<String>> {
+    let mut unknown = Vec::new();
+    match store.manager_seen().await? {
+        Some(seen) if seen.age_secs < MANAGER_AWAY_SECS => {}
+        Some(seen) => unknown.push(format!(
+            "the manager was last seen working {} ago, at {} on {}: what came since is not known",
+            lasting(seen.age_secs),
+            seen.at,
+            seen.host
+        )),
+        None => unknown.push("no manager was seen working on this database yet".to_owned()),
+    }
+    if !fleet.is_known() {
+        unknown.push("the bus cannot be read: which slots are blocked is not known".to_owned());
+    }
+    Ok(unknown)
+}
+
+/// An error if the answer has gaps.
+fn complete(unknown: &[String]) -> anyhow::Result<()> {
+    if unknown.is_empty() { Ok(()) } else { bail!("this is not all: {}", unknown.join("; ")) }
 }
 
 /// Since when a sector is blocked for its present cause: the first thing that told it since the sector last went on.
@@ -120,15 +160,50 @@ pub(super) fn orders(sector: &Sector, policy: AttemptPolicy) -> Vec<String> {
 }
 
 /// Slots that are blocked although no blocked sector tells of it.
-fn blocked_slots<'a>(fleet: &'a Fleet, sectors: &[Sector]) -> Vec<BlockedSlot<'a>> {
+async fn blocked_slots<'a>(
+    store: &Store,
+    fleet: &'a Fleet,
+    sectors: &[Sector],
+    live: &'a [Sector],
+) -> anyhow::Result<Vec<BlockedSlot<'a>>> {
     let told = |slot: &SlotStatus| {
         slot.holding.as_ref().is_some_and(|held| sectors.iter().any(|sector| sector.id == held.sector))
     };
-    let of_worker = fleet.all().iter().flat_map(|seen| {
+    let mut slots = Vec::new();
+    for seen in fleet.all() {
         let beat = &seen.heartbeat;
-        beat.slots.iter().map(|slot| BlockedSlot { worker: beat.worker.to_string(), host: &beat.host, slot })
-    });
-    of_worker.filter(|b| (b.slot.blocked.is_some() || b.slot.unreadable) && !told(b.slot)).collect()
+        for slot in beat.slots.iter().filter(|slot| (slot.blocked.is_some() || slot.unreadable) && !told(slot)) {
+            let mut sector = None;
+            if let Some(holding) = &slot.holding {
+                let echo = echo::echo(&store.history(holding.sector).await?, holding.token);
+                if echo == Echo::WentOn {
+                    continue;
+                }
+                let held = live.iter().find(|s| s.id == holding.sector && echo::is_held(s, holding.token));
+                sector = held.map(|sector| (sector, echo));
+            }
+            slots.push(BlockedSlot { worker: beat.worker.to_string(), host: &beat.host, slot, sector });
+        }
+    }
+    Ok(slots)
+}
+
+/// What can be ordered about a slot: first what keeps its sector.
+fn slot_orders(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) -> Vec<String> {
+    let mut all = blocked.sector.map(|(sector, _)| orders(sector, policy)).unwrap_or_default();
+    all.push(format!("slots release {} {}", blocked.worker, blocked.slot.path));
+    all
+}
+
+fn json_of_slot(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) -> Value {
+    json!({
+        "worker": blocked.worker,
+        "host": blocked.host,
+        "slot": blocked.slot,
+        "sector": blocked.sector.map(|(sector, _)| sector.id.to_string()),
+        "note": blocked.sector.map(|(_, echo)| echo.words()),
+        "orders": slot_orders(blocked, policy),
+    })
 }
 
 fn show(sector: &Sector, since: Option<&str>, orders: &[String], fleet: &Fleet, now: ChainTime) {
@@ -153,8 +228,8 @@ pub(super) fn in_words(orders: &[String]) -> String {
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
-fn show_slot(blocked: &BlockedSlot<'_>) {
-    let BlockedSlot { worker, host, slot } = blocked;
+fn show_slot(blocked: &BlockedSlot<'_>, policy: AttemptPolicy, now: ChainTime) {
+    let BlockedSlot { worker, host, slot, sector } = blocked;
     let (class, code, why) = match &slot.blocked {
         Some(error) => (error.class.name(), error.code.as_str(), first_line(&error.message())),
         None => ("crit", "JOURNAL_UNREADABLE", "nobody can say what it holds".to_owned()),
@@ -162,10 +237,14 @@ fn show_slot(blocked: &BlockedSlot<'_>) {
     outln!("slot {} of worker {worker}  {class} {code}", slot.path);
     outln!("  why      {why}");
     outln!("  where    host {host}");
-    let holds = slot.holding.as_ref().map_or("no sector that is blocked".to_owned(), |held| held.sector.to_string());
+    let holds = slot.holding.as_ref().map_or("no sector".to_owned(), |held| held.sector.to_string());
     outln!("  holds    {}", if slot.unreadable { "nobody can say what".to_owned() } else { holds });
-    outln!("  waiting  costs: {}", Cost::Slot.words(ChainTime { epoch: None, live: false }));
-    outln!("  orders   slots release {worker} {}", slot.path);
+    let cost = sector.as_ref().map_or(Cost::Slot, |(sector, _)| Cost::of(sector));
+    outln!("  waiting  costs: {}", cost.words(now));
+    if let Some((sector, echo)) = sector {
+        outln!("  note     {}: {}", sector.id, echo.words());
+    }
+    outln!("  orders   {}", in_words(&slot_orders(blocked, policy)));
     outln!();
 }
 

@@ -8,6 +8,7 @@ use super::super::{fleet::Fleet, known};
 use crate::{
     config::Config,
     store::{Sector, SectorFilter, Store},
+    waits::{Subject, Wait},
 };
 
 /// Which sectors, by what they have in common. All that is given must hold.
@@ -58,6 +59,26 @@ impl Filter {
             Some(slot) => known::insist_on_slot(slot, self.worker.as_ref(), store, fleet).await,
             None => Ok(()),
         }
+    }
+
+    /// Whether it selects something that waits. `sector` is the one that waits, if it is one alone.
+    pub(super) fn selects(&self, wait: &Wait, sector: Option<&Sector>, fleet: &Fleet) -> bool {
+        let of_sector = Filter { class: None, code: None, ..self.clone() };
+        let code = self.code.as_ref().map(|code| ErrorCode::from_text(code));
+        self.class.as_ref().is_none_or(|class| wait.cause.class.name() == class)
+            && code.is_none_or(|code| wait.cause.code == code)
+            && match (sector, &wait.subject) {
+                (Some(sector), _) => {
+                    of_sector.state.as_ref().is_none_or(|state| sector.state.name() == state)
+                        && of_sector.miner.is_none_or(|miner| sector.id.miner == miner)
+                        && of_sector.matches(sector, fleet)
+                }
+                (None, Subject::Miner(miner)) => {
+                    Filter { miner: None, ..of_sector.clone() }.is_empty()
+                        && of_sector.miner.is_none_or(|wanted| wanted == *miner)
+                }
+                (None, _) => of_sector.is_empty(),
+            }
     }
 
     /// Whether it can only hold for sectors that are blocked.

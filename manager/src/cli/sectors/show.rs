@@ -9,12 +9,15 @@ use sealbus_schema::{
 use serde_json::{Value, json};
 
 use super::{
-    super::{ConfigArg, fleet::counted},
+    super::{ConfigArg, fleet::counted, waiting::ChainTime},
     blocked, describe, owner, print_json, table,
+    waits::Waiting,
 };
 use crate::{
     drive::attempt_policy,
     store::{HistoryEntry, Sector},
+    waits::{Wait, advice},
+    why::{Why, why},
 };
 
 /// Which to show.
@@ -39,20 +42,36 @@ impl Show {
         let history = store.history(self.sector).await?;
         let orders = blocked::orders(&sector, policy);
         let waits = store.waits_in_outbox(&[sector.id]).await?;
+        let waiting = Waiting::look(&store).await?;
+        let why = why(&sector, waiting.all());
         if self.json {
             let mut value = describe(&sector);
             value["orders"] = json!(orders);
             value["blocked_since"] = json!(blocked::since(&sector, &history));
             value["waits_for_the_bus"] = json!(waits);
+            value["waits_for"] = json!(why.waits_for);
+            let nobody_knows = ChainTime { epoch: None, live: false };
+            let describe_wait = |wait: &&Wait| waiting.json_of(wait, std::slice::from_ref(&sector), nobody_knows);
+            value["held_by"] = why.held_by.iter().map(describe_wait).collect();
             value["history"] = serde_json::to_value(&history).context("cannot print the history")?;
             return print_json(&value);
         }
-        show(&sector, &history, &orders, waits);
+        show(&sector, &history, &orders, waits, &|| show_why(&why, &waiting));
         Ok(())
     }
 }
 
-fn show(sector: &Sector, history: &[HistoryEntry], orders: &[String], waits: bool) {
+fn show_why(why: &Why<'_>, waiting: &Waiting) {
+    outln!("waits     for {}", why.waits_for);
+    for wait in &why.held_by {
+        outln!("held up   {} {}: {}", wait.cause.class, wait.cause.code, wait.subject);
+        outln!("  because {}", wait.cause.text.lines().collect::<Vec<_>>().join(" "));
+        outln!("  since   {}", waiting.times(wait));
+        outln!("  do      {}", advice(&wait.cause.code));
+    }
+}
+
+fn show(sector: &Sector, history: &[HistoryEntry], orders: &[String], waits: bool, tell_why: &dyn Fn()) {
     outln!("sector    {}", sector.id);
     outln!("proof     {}", sector.proof);
     outln!("state     {}", sector.state.name());
@@ -81,6 +100,7 @@ fn show(sector: &Sector, history: &[HistoryEntry], orders: &[String], waits: boo
         show_error("cause", cause);
     }
     if !sector.state.is_terminal() {
+        tell_why();
         outln!("orders    {}", blocked::in_words(orders));
     }
     if waits {

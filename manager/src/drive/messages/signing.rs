@@ -23,12 +23,10 @@ use crate::{
     drive::{
         DriveError, Driver, View, address,
         decide::{self, Refusal, Wanted},
+        wanted_expiration,
     },
     store::{Happening, Message, MessageKind, Sector, Signed, Tx, Verdict},
 };
-
-/// Epochs of a day: 24 hours of 30 s.
-const EPOCHS_A_DAY: i64 = 2880;
 
 impl<T: Transport + 'static> Driver<T> {
     /// Builds, checks and signs a message, and stores its bytes. None if it is not to be sent now.
@@ -123,7 +121,7 @@ impl<T: Transport + 'static> Driver<T> {
         sender: Address,
     ) -> Result<Unsigned, DriveError> {
         let lifetime = self.config.miner(sector.id.miner).and_then(|miner| miner.lifetime_days);
-        let wanted = lifetime.map(|days| view.head.height + i64::from(days) * EPOCHS_A_DAY);
+        let wanted = wanted_expiration(lifetime, view.head.height);
         let info = SectorPreCommitInfo {
             seal_proof: sector.proof.number().into(),
             sector_number: sector.id.number.0,

@@ -1,0 +1,85 @@
+//! Slots that an older heartbeat still shows as blocked, while the log knows more. What came after what is told by the
+//! order of the sector's history alone: no clock of two hosts is compared.
+
+use sealbus_schema::{Token, lease::Ownership};
+
+use crate::store::{HistoryEntry, Sector};
+
+/// What the log says of a slot that a heartbeat shows as blocked, and whose sector is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Echo {
+    /// A person ordered this, and the worker has said nothing since.
+    NotPickedUp(&'static str),
+    /// The worker went on since: the heartbeat is older than that.
+    WentOn,
+    /// The worker has not reported, or the report is not here yet.
+    NotReported,
+}
+
+impl Echo {
+    /// In words.
+    pub fn words(self) -> String {
+        match self {
+            Echo::NotPickedUp(order) => format!("{order}; its worker has not picked it up yet"),
+            Echo::WentOn => "its worker went on; the sign of life is older than that".to_owned(),
+            Echo::NotReported => "blocked on its worker, whose report is not here yet".to_owned(),
+        }
+    }
+}
+
+/// Whether a sector's lease is the one that a heartbeat names.
+pub fn is_held(sector: &Sector, lease: Token) -> bool {
+    matches!(&sector.ownership, Ownership::Held { token, .. } if *token == lease)
+}
+
+/// What a sector's history says came last under a lease.
+pub fn echo(history: &[HistoryEntry], lease: Token) -> Echo {
+    let order = |entry: &HistoryEntry| match entry.happening.kind.as_str() {
+        "resubmitted" => Some("resubmitted"),
+        "abandoned" => Some("abandoned"),
+        "slot_released" => Some("to be released"),
+        _ => None,
+    };
+    let Some((at, order)) = history.iter().enumerate().rev().find_map(|(at, entry)| Some((at, order(entry)?))) else {
+        return Echo::NotReported;
+    };
+    let mut since = history[at + 1..].iter().filter(|entry| entry.happening.token == Some(lease.0));
+    match since.next_back() {
+        None => Echo::NotPickedUp(order),
+        // One of class `temp` is tried again and blocks nothing.
+        Some(entry) if entry.happening.kind == "failed" && entry.happening.detail["error"]["class"] != "temp" => {
+            Echo::NotReported
+        }
+        Some(_) => Echo::WentOn,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::store::Happening;
+
+    fn entry(kind: &str, token: Option<u64>, detail: Value) -> HistoryEntry {
+        let happening =
+            Happening { at: String::new(), sequence: None, actor: String::new(), token, kind: kind.to_owned(), detail };
+        HistoryEntry { happening, verdict: "applied".to_owned() }
+    }
+
+    #[test]
+    fn what_came_after_the_order_tells_whether_the_worker_has_taken_it() {
+        let echo_of = |history: &[HistoryEntry]| echo(history, Token(9));
+        let failed = |class: &str| entry("failed", Some(9), json!({ "error": { "class": class } }));
+        let (order, fact) = (entry("resubmitted", None, json!({})), entry("files_checked", None, json!({})));
+        let started = entry("phase_started", Some(9), json!({}));
+        assert_eq!(echo_of(&[failed("perm"), order.clone(), fact]), Echo::NotPickedUp("resubmitted"));
+        assert_eq!(echo_of(&[failed("perm"), order.clone(), started.clone()]), Echo::WentOn);
+        assert_eq!(echo_of(&[failed("perm"), order.clone(), started.clone(), failed("temp")]), Echo::WentOn);
+        let other = entry("phase_started", Some(10), json!({}));
+        assert_eq!(echo_of(&[order.clone(), other]), Echo::NotPickedUp("resubmitted"), "another lease's");
+        assert_eq!(echo_of(&[entry("abandoned", None, json!({}))]), Echo::NotPickedUp("abandoned"));
+        assert_eq!(echo_of(&[order, started.clone(), failed("crit")]), Echo::NotReported);
+        assert_eq!(echo_of(&[started]), Echo::NotReported);
+    }
+}

@@ -1,0 +1,127 @@
+//! What waits without being blocked: why, since when, when it is tried again, what that costs, and what a person can do.
+
+use std::collections::BTreeMap;
+
+use sealbus_schema::SectorId;
+use serde_json::{Value, json};
+
+use super::super::{
+    fleet::lasting,
+    waiting::{ChainTime, Cost},
+};
+use crate::{
+    store::{Sector, Store, secs_between},
+    waits::{Subject, Wait, advice, is_mended_by_a_person},
+    why::held_up,
+};
+
+/// How many of those that wait alike are named.
+const NAMED: usize = 5;
+
+/// Everything that waits, read at one time.
+pub struct Waiting {
+    waits: Vec<Wait>,
+    /// What the clock says that the times of the waits are of.
+    now: String,
+}
+
+impl Waiting {
+    /// Reads it.
+    pub async fn look(store: &Store) -> anyhow::Result<Waiting> {
+        Ok(Waiting { waits: store.waits().await?, now: store.clock_now().await? })
+    }
+
+    /// All of it.
+    pub fn all(&self) -> &[Wait] {
+        &self.waits
+    }
+
+    /// Keeps what a filter selects.
+    pub fn retain(&mut self, keep: impl Fn(&Wait) -> bool) {
+        self.waits.retain(keep);
+    }
+
+    /// For scripts.
+    pub fn json_of(&self, wait: &Wait, sectors: &[Sector], now: ChainTime) -> Value {
+        json!({
+            "waits": wait.subject.kind(),
+            "name": wait.subject.name(),
+            "sector": wait.subject.sector().map(|sector| sector.to_string()),
+            "class": wait.cause.class,
+            "code": wait.cause.code,
+            "cause": wait.cause.text,
+            "since": wait.since,
+            "since_secs": secs_between(&wait.since, &self.now),
+            "tried_at": wait.tried_at,
+            "tries": wait.tries,
+            "retry_ms": wait.retry.as_millis() as u64,
+            "needs_a_person": is_mended_by_a_person(&wait.cause),
+            "advice": advice(&wait.cause.code),
+            "holds_up": held_up(wait, sectors).count(),
+            "waiting": dearest(std::slice::from_ref(&wait), sectors, now).map(|cost| cost.json(now)),
+        })
+    }
+
+    /// Since when, and when it is tried again, in words.
+    pub fn times(&self, wait: &Wait) -> String {
+        let since = secs_between(&wait.since, &self.now).map(|secs| format!(", {}", lasting(secs.max(0))));
+        format!(
+            "{}{}; tried {} time(s), the next time within {}",
+            wait.since,
+            since.unwrap_or_default(),
+            wait.tries,
+            lasting(wait.retry.as_secs_f64().ceil() as i64)
+        )
+    }
+
+    /// For people: those that wait alike together, and first those that need somebody.
+    pub fn show(&self, sectors: &[Sector], now: ChainTime) {
+        let mut alike: BTreeMap<(bool, &str, &str), Vec<&Wait>> = BTreeMap::new();
+        for wait in &self.waits {
+            let key = (!is_mended_by_a_person(&wait.cause), wait.cause.code.as_str(), wait.subject.kind());
+            alike.entry(key).or_default().push(wait);
+        }
+        for ((by_itself, code, _), mut waits) in alike {
+            waits.sort_by(|a, b| a.since.cmp(&b.since));
+            let Some(oldest) = waits.first() else { continue };
+            let whose = if by_itself { "by itself" } else { "needs a person" };
+            outln!("{}  waits, {whose}  {} {code}", names(&waits), oldest.cause.class);
+            outln!("  why      {}", oldest.cause.text.lines().collect::<Vec<_>>().join(" "));
+            outln!("  since    {}", self.times(oldest));
+            if let Some(cost) = dearest(&waits, sectors, now) {
+                outln!("  waiting  costs: {}", cost.words(now));
+            }
+            outln!("  do       {}", advice(&oldest.cause.code));
+            outln!();
+        }
+    }
+}
+
+fn names(waits: &[&Wait]) -> String {
+    let mut named: Vec<String> = waits.iter().take(NAMED).map(|wait| name(&wait.subject)).collect();
+    if waits.len() > NAMED {
+        named.push(format!("and {} more", waits.len() - NAMED));
+    }
+    named.join(", ")
+}
+
+fn name(subject: &Subject) -> String {
+    match subject {
+        Subject::Sector(id) => id.to_string(),
+        Subject::Message { sector, key } => match key.split('/').next() {
+            Some(kind) => format!("{sector} ({kind})"),
+            None => sector.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// What waiting costs the sector that has the least time left, of those that are held up.
+fn dearest(waits: &[&Wait], sectors: &[Sector], now: ChainTime) -> Option<Cost> {
+    let mut seen: BTreeMap<SectorId, Cost> = BTreeMap::new();
+    for wait in waits {
+        seen.extend(held_up(wait, sectors).map(|sector| (sector.id, Cost::of(sector))));
+    }
+    seen.into_values()
+        .min_by_key(|cost| (cost.until_epoch().unwrap_or(i64::MAX), cost.secs_left(now).unwrap_or(i64::MAX)))
+}

@@ -1,0 +1,67 @@
+//! Messages that a node took and no block has: told once that lasts longer than usual, with what is known of the cause.
+
+use sealbus_schema::ErrorCode;
+
+use super::{DriveError, Driver, Step, View, lock, subject_of};
+use crate::{
+    chain::{Transport, fees, message::SignedMessage},
+    store::{Message, MessageKind, MessageState},
+    waits::Cause,
+};
+
+/// How many epochs a message may stay unseen, beside the confidence, before that is told.
+const USUAL_EPOCHS: i64 = 10;
+
+impl<T: Transport + 'static> Driver<T> {
+    /// Steps a message, and says why it waits if a block should have it by now.
+    pub(super) async fn follow_up(&self, view: &View, message: Message) -> Result<Step, DriveError> {
+        let (subject, state) = (subject_of(&message), message.state.clone());
+        let key = message.key.clone();
+        if matches!((&state, message.kind), (MessageState::Wanted, MessageKind::PreCommit))
+            && self.is_number_taken(view, message.sector).await?
+        {
+            return Ok(Step::GoesOn);
+        }
+        self.step_message(view, message).await?;
+        let MessageState::Pushed { signed, epoch } = state else { return Ok(Step::GoesOn) };
+        let first = *lock(&self.pushed).entry(key).and_modify(|first| *first = epoch.min(*first)).or_insert(epoch);
+        if view.head.height - first < self.config.chain.confidence_epochs + USUAL_EPOCHS {
+            return Ok(Step::GoesOn);
+        }
+        let bytes = SignedMessage::from_bytes(&signed.bytes)?;
+        let sent = bytes.message();
+        let next = self.node.get_actor(&sent.from, &view.head.key).await?.map_or(0, |actor| actor.nonce);
+        if next > sent.sequence {
+            // A block has it, or another one with its nonce; it is not confident yet.
+            return Ok(Step::GoesOn);
+        }
+        let gas =
+            fees::Gas { limit: sent.gas_limit, fee_cap: sent.gas_fee_cap.clone(), premium: sent.gas_premium.clone() };
+        let what = format!(
+            "message {} (nonce {} of {}) was pushed at epoch {first}; at epoch {} no block has it",
+            signed.cid, sent.sequence, sent.from, view.head.height
+        );
+        let cause = match view.head.base_fee() {
+            _ if next < sent.sequence => {
+                let text = format!("{what}: nonce {next} of its sender must land first");
+                Cause::passing(ErrorCode::MESSAGE_PENDING, text)
+            }
+            Some(base_fee) if !gas.covers(base_fee) => {
+                let text = format!(
+                    "{what}: it pays at most {} attoFIL for a unit of gas, and the base fee is {}",
+                    gas.fee_cap.atto(),
+                    base_fee.atto()
+                );
+                Cause::passing(ErrorCode::BASE_FEE_TOO_HIGH, text)
+            }
+            _ => Cause::passing(ErrorCode::MESSAGE_PENDING, format!("{what}, though it pays enough for one")),
+        };
+        self.waits.waits(&subject, cause, self.config.chain.poll_interval());
+        Ok(Step::Undecided)
+    }
+
+    /// Forgets when messages were pushed that are over.
+    pub(super) fn forget_pushed(&self, open: &[Message]) {
+        lock(&self.pushed).retain(|key, _| open.iter().any(|message| message.key == *key));
+    }
+}

@@ -1,0 +1,128 @@
+//! Which numbers a miner's new sectors may have, where other systems give out numbers of the same miner.
+
+use std::{ops::RangeInclusive, str::FromStr};
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::chain::sector_set::SectorSet;
+
+/// The first number that is given out; lotus leaves 0 to genesis sectors.
+const FIRST_NUMBER: u64 = 1;
+/// The highest number that the chain knows.
+const LAST_NUMBER: u64 = i64::MAX as u64;
+
+/// Ranges of numbers, in the order in which they are used: `1000-1999,5000-`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    ranges: Vec<RangeInclusive<u64>>,
+}
+
+/// Text that is no list of ranges.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{part}` is not a range of sector numbers, such as 1000-1999 or 5000-")]
+pub struct NotNumbers {
+    part: String,
+}
+
+impl Default for Numbers {
+    /// All but 0.
+    fn default() -> Numbers {
+        Numbers { ranges: vec![FIRST_NUMBER..=LAST_NUMBER] }
+    }
+}
+
+impl Numbers {
+    /// The first numbers that nobody has, neither on chain nor in our own records.
+    pub fn free(&self, allocated: &SectorSet, is_ours: impl Fn(u64) -> bool, count: usize) -> Vec<u64> {
+        let of_range = |range: &RangeInclusive<u64>| {
+            let end = *range.end();
+            allocated.absent_from(*range.start()).take_while(move |number| *number <= end)
+        };
+        let mut free = Vec::with_capacity(count.min(1024));
+        let all = self.ranges.iter().flat_map(of_range).filter(|number| !is_ours(*number));
+        for number in all {
+            if free.len() == count {
+                break;
+            }
+            if !free.contains(&number) {
+                free.push(number);
+            }
+        }
+        free
+    }
+
+    /// The lowest number.
+    pub fn first(&self) -> u64 {
+        self.ranges.iter().map(|range| *range.start()).min().unwrap_or(FIRST_NUMBER)
+    }
+
+    /// Whether a number is one of them.
+    pub fn contains(&self, number: u64) -> bool {
+        self.ranges.iter().any(|range| range.contains(&number))
+    }
+}
+
+impl FromStr for Numbers {
+    type Err = NotNumbers;
+
+    fn from_str(text: &str) -> Result<Numbers, NotNumbers> {
+        let range = |part: &str| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let first: u64 = first.trim().parse().ok()?;
+            let last = match last.trim() {
+                "" => LAST_NUMBER,
+                last => last.parse().ok()?,
+            };
+            (first <= last && last <= LAST_NUMBER).then_some(first..=last)
+        };
+        let of_part = |part: &str| range(part.trim()).ok_or_else(|| NotNumbers { part: part.trim().to_owned() });
+        Ok(Numbers { ranges: text.split(',').map(of_part).collect::<Result<_, _>>()? })
+    }
+}
+
+impl std::fmt::Display for Numbers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.ranges.iter().map(|range| match (*range.start(), *range.end()) {
+            (first, LAST_NUMBER) => format!("{first}-"),
+            (first, last) => format!("{first}-{last}"),
+        });
+        f.write_str(&text.collect::<Vec<_>>().join(","))
+    }
+}
+
+impl<'de> Deserialize<'de> for Numbers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Numbers, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(text: &str) -> Numbers {
+        text.parse().expect("ranges")
+    }
+
+    #[test]
+    fn numbers_are_taken_from_the_ranges_in_order_and_never_twice() {
+        let allocated = SectorSet::from_run_lengths(&[10, 3, 0]).expect("10 to 12");
+        let free = |text: &str, count| numbers(text).free(&allocated, |number| number == 14, count);
+        assert_eq!(free("10-16", 10), [13, 15, 16], "fewer than wanted: the range is used up");
+        assert_eq!(free("11-13,100-", 4), [13, 100, 101, 102]);
+        assert_eq!(free("15-16,14-17", 5), [15, 16, 17]);
+        assert_eq!(Numbers::default().free(&allocated, |_| false, 2), [1, 2]);
+        assert_eq!(free("12", 1), [0; 0]);
+    }
+
+    #[test]
+    fn what_is_no_range_is_named() {
+        for (text, part) in
+            [("", ""), ("5-3", "5-3"), ("1-2,x", "x"), ("-7", "-7"), ("9223372036854775808", "9223372036854775808")]
+        {
+            assert_eq!(text.parse::<Numbers>(), Err(NotNumbers { part: part.to_owned() }), "{text}");
+        }
+        assert_eq!(numbers(" 1 - 9 , 20- ").to_string(), "1-9,20-");
+        assert!(numbers("5-9").contains(9) && !numbers("5-9").contains(10));
+    }
+}

@@ -1,0 +1,190 @@
+//! What is asked of the surroundings before hours of sealing: whether a miner's messages could be signed and sent, whether
+//! its proofs could be verified, and whether it could pay. `run` looks again and again, `check` looks once.
+
+use fvm_shared::{address::Address, econ::TokenAmount};
+use sealbus_schema::{ErrorCode, MinerId};
+
+use crate::{
+    chain::{
+        Error as ChainError, NodeClient, Transport,
+        commitment::sealed_cid,
+        expiry::Rules,
+        json,
+        params::SectorPreCommitInfo,
+        types::{MinerInfo, TipSet, TipSetKey},
+    },
+    config::{Config, Miner},
+    drive::{address, wanted_expiration},
+    proofs::Verifier,
+    store_access,
+    waits::{Cause, Subject},
+};
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub cause: Cause,
+    /// Whether no sector should be begun until it is mended.
+    pub holds: bool,
+}
+
+impl Finding {
+    const fn holds(cause: Cause) -> Finding {
+        Finding { cause, holds: true }
+    }
+}
+
+/// An address that may not send for a miner.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("sender {sender} of miner {miner} is neither its owner nor its worker nor one of its control addresses")]
+pub struct NotASender {
+    /// The miner.
+    pub miner: MinerId,
+    /// As configured.
+    pub sender: String,
+}
+
+/// What is wrong with the surroundings now: everything, for `check`.
+pub async fn everything<T: Transport>(
+    node: &NodeClient<T>,
+    config: &Config,
+    verifier: &dyn Verifier,
+) -> Vec<(Subject, Cause)> {
+    let mut found = Vec::new();
+    for store in &config.stores {
+        found.extend(store_access::trouble(store).await.map(|cause| (Subject::Store(store.name.clone()), cause)));
+    }
+    for miner in &config.miners {
+        found.extend(keys(miner, verifier).map(|finding| (Subject::Miner(miner.id), finding.cause)));
+    }
+    let looked = async {
+        let head = node.chain_head().await?;
+        let mut found = Vec::new();
+        for configured in &config.miners {
+            let findings = miner(node, configured, &head).await?;
+            found.extend(findings.into_iter().map(|finding| (Subject::Miner(configured.id), finding.cause)));
+        }
+        Ok::<_, ChainError>(found)
+    };
+    match looked.await {
+        Ok(of_miners) => found.extend(of_miners),
+        Err(error) => found.push((Subject::Node, crate::waits::of_error(&error.into()))),
+    }
+    found
+}
+
+/// Whether proofs of a miner's sectors can be verified.
+pub fn keys(miner: &Miner, verifier: &dyn Verifier) -> Option<Finding> {
+    let report = verifier.ready(miner.sector_size.seal_proof()).err()?;
+    Some(Finding::holds(Cause::to_mend(report.code.clone(), report.message())))
+}
+
+/// What is wrong with a miner on the chain of a head, the most important first.
+pub async fn miner<T: Transport>(
+    node: &NodeClient<T>,
+    miner: &Miner,
+    head: &TipSet,
+) -> Result<Vec<Finding>, ChainError> {
+    let mut found = Vec::new();
+    if let Some(permissions) = node.transport().permissions().await?
+        && !permissions.iter().any(|permission| permission == "sign")
+    {
+        let text = format!("the node's token allows {}, and not `sign`", permissions.join(", "));
+        found.push(Finding::holds(Cause::to_mend(ErrorCode::NODE_ACCESS_DENIED, text)));
+    }
+    let info = node.miner_info(&address(miner.id), &head.key).await?;
+    let sender = match configured_sender(miner) {
+        Some(sender) if !is_sender(node, &info, &sender, &head.key).await? => {
+            let text = not_a_sender(miner).to_string();
+            found.push(Finding::holds(Cause::to_mend(ErrorCode::SENDER_NOT_ALLOWED, text)));
+            sender
+        }
+        Some(sender) => sender,
+        None => info.worker,
+    };
+    let key = match node.account_key(&sender, &head.key).await {
+        Ok(key) => key,
+        // It is no account, or the token does not even allow to ask: what was found says more.
+        Err(_) if !found.is_empty() => return Ok(found),
+        Err(error) => return Err(error),
+    };
+    match node.wallet_has(&key).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let text = format!("the node's wallet has no key of {key}, which sends the messages of miner {}", miner.id);
+            found.push(Finding::holds(Cause::to_mend(ErrorCode::WALLET_KEY_MISSING, text)));
+        }
+        // The token allows too little, which is told above.
+        Err(ChainError::Unauthorized { .. }) if !found.is_empty() => {}
+        Err(error) => return Err(error),
+    }
+    let rules = Rules::new(node.network_params().await?.pre_commit_challenge_delay);
+    if let Ok(rules) = rules {
+        found.extend(funds(node, miner, rules, &key, head).await?);
+    }
+    Ok(found)
+}
+
+/// The sender that the configuration names. The text was checked when the configuration was read.
+pub fn configured_sender(miner: &Miner) -> Option<Address> {
+    miner.sender.as_deref().and_then(|text| json::parse_address(text).ok()).map(|(address, _)| address)
+}
+
+/// Whether a miner takes messages from an address.
+pub async fn is_sender<T: Transport>(
+    node: &NodeClient<T>,
+    info: &MinerInfo,
+    sender: &Address,
+    tipset: &TipSetKey,
+) -> Result<bool, ChainError> {
+    let named = [&info.owner, &info.worker].into_iter().chain(&info.control_addresses);
+    let named: Vec<&Address> = named.collect();
+    if named.contains(&sender) {
+        return Ok(true);
+    }
+    match node.lookup_id(sender, tipset).await {
+        Ok(id) => Ok(named.contains(&&id)),
+        Err(error) if error.is_actor_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The error of a configured sender that the miner does not name.
+pub fn not_a_sender(miner: &Miner) -> NotASender {
+    NotASender { miner: miner.id, sender: miner.sender.clone().unwrap_or_default() }
+}
+
+/// A warning: funds may come while a sector is sealed.
+async fn funds<T: Transport>(
+    node: &NodeClient<T>,
+    miner: &Miner,
+    rules: Rules,
+    key: &Address,
+    head: &TipSet,
+) -> Result<Option<Finding>, ChainError> {
+    let expiration =
+        rules.choose_expiration(head.height, head.height, wanted_expiration(miner.lifetime_days, head.height));
+    // Any commitment costs the same.
+    let (Ok(expiration), Ok(sealed_cid)) = (expiration, sealed_cid(&[0; 32])) else { return Ok(None) };
+    let sector = SectorPreCommitInfo {
+        seal_proof: miner.sector_size.seal_proof().number().into(),
+        sector_number: 0,
+        sealed_cid,
+        seal_rand_epoch: head.height,
+        deal_ids: Vec::new(),
+        expiration,
+        unsealed_cid: None,
+    };
+    let deposit = node.pre_commit_deposit_for_power(&address(miner.id), &sector, &head.key).await?;
+    let balance = node.get_actor(key, &head.key).await?.map_or_else(TokenAmount::default, |actor| actor.balance);
+    Ok((balance < deposit).then(|| {
+        let text = format!(
+            "{key}, which sends the messages of miner {}, has {} attoFIL; the deposit of one PreCommit is {} attoFIL",
+            miner.id,
+            balance.atto(),
+            deposit.atto()
+        );
+        Finding { cause: Cause::to_mend(ErrorCode::FUNDS_MISSING, text), holds: false }
+    }))
+}

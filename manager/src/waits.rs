@@ -1,0 +1,283 @@
+//! What waits for something that passes by itself, or that a person must mend, and why.
+//!
+//! Whatever is tried again at each tick is told here: a [`Wait`] begins, changes its cause, and ends. The log has one line
+//! for each of these, never one for each try; SQL has a row for as long as the wait lasts, so that the command line can
+//! say what is stuck and why. [`book`] keeps them without IO; [`Waits`] logs and stores what it says.
+
+mod advice;
+mod book;
+mod cause;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId};
+use tokio::time::Instant;
+
+use crate::store::{Store, StoreError};
+
+pub use advice::{advice, is_mended_by_a_person};
+pub use book::{Book, Change};
+pub use cause::{is_node_away, of_error, of_node_error, takes_time};
+
+/// How often tries and the manager's sign of life are stored while nothing changes.
+const REFRESH: Duration = Duration::from_secs(10);
+/// How much of a cause's text is kept, in bytes.
+const CAUSE_BYTES_MAX: usize = 4096;
+
+/// What waits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A sector.
+    Sector(SectorId),
+    /// A message to the chain.
+    Message {
+        /// Its key.
+        key: String,
+        /// The sector that it is about.
+        sector: SectorId,
+    },
+    /// Everything of a miner.
+    Miner(MinerId),
+    /// A permanent store, by its name.
+    Store(String),
+    /// Whatever needs the chain.
+    Node,
+    /// Whatever needs this part of the bus: `outbox`, `orders`, `heartbeats`, `log` or `streams`.
+    Bus(String),
+    /// What was decided about a sector and cannot be published.
+    Outbox {
+        /// Its row.
+        row: i64,
+        /// The sector.
+        sector: SectorId,
+    },
+    /// Whatever needs the database.
+    Database,
+}
+
+/// Why something waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// `temp`: it passes by itself. `crit`: a person must mend something; then it goes on by itself.
+    pub class: ErrorClass,
+    /// Which kind it is; it has a page in `docs/errors/`.
+    pub code: ErrorCode,
+    /// The whole cause, bounded.
+    pub text: String,
+}
+
+/// A wait as it is stored. Times are the database's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// What waits.
+    pub subject: Subject,
+    /// Why.
+    pub cause: Cause,
+    /// Since when.
+    pub since: String,
+    /// When it was last tried.
+    pub tried_at: String,
+    /// After how long it is tried again.
+    pub retry: Duration,
+    /// How often it was tried.
+    pub tries: u64,
+}
+
+/// The waits of a manager that holds the fold.
+pub struct Waits {
+    store: Store,
+    epoch: i64,
+    book: Mutex<Book>,
+    flushed: Mutex<Option<Instant>>,
+}
+
+impl Subject {
+    /// As stored and shown.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Subject::Sector(_) => "sector",
+            Subject::Message { .. } => "message",
+            Subject::Miner(_) => "miner",
+            Subject::Store(_) => "store",
+            Subject::Node => "node",
+            Subject::Bus(_) => "bus",
+            Subject::Outbox { .. } => "outbox",
+            Subject::Database => "database",
+        }
+    }
+
+    /// Which one of its kind; empty where there is only one.
+    pub fn name(&self) -> String {
+        match self {
+            Subject::Sector(sector) => sector.to_string(),
+            Subject::Message { key, .. } => key.clone(),
+            Subject::Miner(miner) => miner.to_string(),
+            Subject::Store(name) | Subject::Bus(name) => name.clone(),
+            Subject::Outbox { row, .. } => row.to_string(),
+            Subject::Node | Subject::Database => String::new(),
+        }
+    }
+
+    /// The sector that waits, if it is one alone.
+    pub const fn sector(&self) -> Option<SectorId> {
+        match self {
+            Subject::Sector(sector) | Subject::Message { sector, .. } | Subject::Outbox { sector, .. } => Some(*sector),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Subject::Node => f.write_str("the chain node"),
+            Subject::Bus(part) => write!(f, "the bus ({part})"),
+            Subject::Outbox { row, sector } => write!(f, "row {row} of the outbox, about {sector}"),
+            Subject::Database => f.write_str("the database"),
+            _ => write!(f, "{} {}", self.kind(), self.name()),
+        }
+    }
+}
+
+impl Cause {
+    /// A cause that passes by itself.
+    pub fn passing(code: ErrorCode, text: impl Into<String>) -> Cause {
+        Cause { class: ErrorClass::Temp, code, text: text.into() }.bounded()
+    }
+
+    /// A cause that a person must mend.
+    pub fn to_mend(code: ErrorCode, text: impl Into<String>) -> Cause {
+        Cause { class: ErrorClass::Crit, code, text: text.into() }.bounded()
+    }
+
+    /// As an error, for what shows both.
+    pub fn report(&self) -> ErrorReport {
+        ErrorReport::new(self.class, self.code.clone(), self.text.clone())
+    }
+
+    fn bounded(mut self) -> Cause {
+        if self.text.len() > CAUSE_BYTES_MAX {
+            self.text.truncate(self.text.floor_char_boundary(CAUSE_BYTES_MAX));
+        }
+        self
+    }
+}
+
+impl From<&ErrorReport> for Cause {
+    fn from(report: &ErrorReport) -> Cause {
+        match report.class {
+            ErrorClass::Temp => Cause::passing(report.code.clone(), report.message()),
+            _ => Cause::to_mend(report.code.clone(), report.message()),
+        }
+    }
+}
+
+impl Waits {
+    /// Goes on with what an earlier manager left: what waits still is not told again as new.
+    pub async fn load(store: &Store, epoch: i64) -> Result<Waits, StoreError> {
+        let book = Book::with(store.waits().await?);
+        Ok(Waits { store: store.clone(), epoch, book: Mutex::new(book), flushed: Mutex::new(None) })
+    }
+
+    /// It waits, or still waits, for this cause, and is tried again after a pause that grows from `first` on.
+    pub fn waits(&self, subject: &Subject, cause: Cause, first: Duration) -> Duration {
+        let (change, pause) = {
+            let mut book = self.book();
+            (book.waits(subject, cause, first, Instant::now()), book.pause(subject).unwrap_or(first))
+        };
+        log(subject, change.as_ref());
+        pause
+    }
+
+    /// It goes on.
+    pub fn goes_on(&self, subject: &Subject) {
+        let change = self.book().goes_on(subject);
+        log(subject, change.as_ref());
+    }
+
+    /// Whatever of these kinds is not among those that are still there has come to an end.
+    pub fn keep_only(&self, kinds: &[&str], there: &BTreeSet<Subject>) {
+        let gone: Vec<Subject> = self.book().subjects().filter(|s| kinds.contains(&s.kind())).cloned().collect();
+        for subject in gone.iter().filter(|subject| !there.contains(subject)) {
+            self.goes_on(subject);
+        }
+    }
+
+    /// Whether it is time to try: it does not wait, or its pause is over.
+    pub fn is_due(&self, subject: &Subject) -> bool {
+        self.book().is_due(subject, Instant::now())
+    }
+
+    /// Why it waits, if it does.
+    pub fn cause(&self, subject: &Subject) -> Option<Cause> {
+        self.book().cause(subject).cloned()
+    }
+
+    /// Stores what changed; what was merely tried again is stored from time to time, with the manager's sign of life.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let refresh = {
+            let flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+            flushed.is_none_or(|last| now.duration_since(last) >= REFRESH)
+        };
+        let (kept, gone) = self.book().take_changes(refresh);
+        if kept.is_empty() && gone.is_empty() && !refresh {
+            return Ok(());
+        }
+        let stored = async {
+            let mut tx = self.store.begin_as(self.epoch).await?;
+            for subject in &gone {
+                tx.end_wait(subject).await?;
+            }
+            for (subject, entry) in &kept {
+                tx.save_wait(subject, &entry.cause, entry.pause, entry.tries).await?;
+            }
+            tx.note_seen(&host()).await?;
+            tx.commit().await
+        };
+        let outcome = stored.await;
+        match &outcome {
+            Ok(()) => *self.flushed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now),
+            Err(_) => self.book().put_back(kept.into_iter().map(|(subject, _)| subject), gone),
+        }
+        outcome
+    }
+
+    /// Stores for ever. Only the loss of the database or of the fold ends it.
+    pub async fn keep(&self) -> Result<std::convert::Infallible, StoreError> {
+        loop {
+            self.flush().await?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+}
+
+/// One line when a wait begins, changes its cause, and ends.
+fn log(subject: &Subject, change: Option<&Change>) {
+    let Some(change) = change else { return };
+    match change {
+        Change::Began(cause) | Change::Turned(cause) => {
+            let (code, cause_text) = (cause.code.as_str(), cause.text.as_str());
+            if is_mended_by_a_person(cause) {
+                tracing::error!(waits = %subject, code, cause = cause_text, do_this = advice(&cause.code), "waits for a person");
+            } else {
+                tracing::warn!(waits = %subject, code, cause = cause_text, "waits; tried again by itself");
+            }
+        }
+        Change::Ended { cause, tries } => {
+            tracing::info!(waits = %subject, code = cause.code.as_str(), tries, "goes on");
+        }
+    }
+}

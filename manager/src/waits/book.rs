@@ -1,0 +1,187 @@
+//! The waits in memory: which are new, which changed, which are due. No IO; time is an argument.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Cause, Subject, Wait};
+
+/// The longest pause between two tries of something that waits.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// All waits.
+#[derive(Debug, Default)]
+pub struct Book {
+    entries: BTreeMap<Subject, Entry>,
+    /// What is not stored as it is now.
+    changed: BTreeSet<Subject>,
+    gone: BTreeSet<Subject>,
+}
+
+/// One wait.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Why.
+    pub cause: Cause,
+    /// After how long it is tried again.
+    pub pause: Duration,
+    /// How often it was tried.
+    pub tries: u64,
+    due: Option<Instant>,
+}
+
+/// What became of a wait that a person would want to hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is new.
+    Began(Cause),
+    /// It waits for something else than before.
+    Turned(Cause),
+    /// It is over.
+    Ended {
+        /// What it was.
+        cause: Cause,
+        /// How often it was tried.
+        tries: u64,
+    },
+}
+
+impl Book {
+    /// With waits that were stored; all of them are due.
+    pub fn with(stored: Vec<Wait>) -> Book {
+        let entry = |wait: Wait| {
+            let Wait { subject, cause, retry, tries, .. } = wait;
+            (subject, Entry { cause, pause: retry, tries, due: None })
+        };
+        Book { entries: stored.into_iter().map(entry).collect(), ..Book::default() }
+    }
+
+    /// It waits, or still does. A change of words alone is stored later, and not told.
+    pub fn waits(&mut self, subject: &Subject, cause: Cause, first: Duration, now: Instant) -> Option<Change> {
+        self.gone.remove(subject);
+        let Some(entry) = self.entries.get_mut(subject) else {
+            let entry = Entry { cause: cause.clone(), pause: first, tries: 1, due: Some(now + first) };
+            self.entries.insert(subject.clone(), entry);
+            self.changed.insert(subject.clone());
+            return Some(Change::Began(cause));
+        };
+        entry.pause = (entry.pause * 2).clamp(first, PAUSE_MAX.max(first));
+        entry.due = Some(now + entry.pause);
+        entry.tries += 1;
+        let turned = (entry.cause.code != cause.code || entry.cause.class != cause.class).then(|| cause.clone());
+        entry.cause = cause;
+        if turned.is_some() {
+            self.changed.insert(subject.clone());
+        }
+        turned.map(Change::Turned)
+    }
+
+    /// It waits no more.
+    pub fn goes_on(&mut self, subject: &Subject) -> Option<Change> {
+        let Entry { cause, tries, .. } = self.entries.remove(subject)?;
+        self.changed.remove(subject);
+        self.gone.insert(subject.clone());
+        Some(Change::Ended { cause, tries })
+    }
+
+    /// Everything that waits.
+    pub fn subjects(&self) -> impl Iterator<Item = &Subject> {
+        self.entries.keys()
+    }
+
+    /// Whether it is time to try.
+    pub fn is_due(&self, subject: &Subject, now: Instant) -> bool {
+        self.entries.get(subject).and_then(|entry| entry.due).is_none_or(|due| now >= due)
+    }
+
+    /// After how long it is tried again, if it waits.
+    pub fn pause(&self, subject: &Subject) -> Option<Duration> {
+        self.entries.get(subject).map(|entry| entry.pause)
+    }
+
+    /// Why it waits, if it does.
+    pub fn cause(&self, subject: &Subject) -> Option<&Cause> {
+        self.entries.get(subject).map(|entry| &entry.cause)
+    }
+
+    /// What must be stored, and what must go: what changed, or everything if `all`.
+    pub fn take_changes(&mut self, all: bool) -> (Vec<(Subject, Entry)>, Vec<Subject>) {
+        let changed = std::mem::take(&mut self.changed);
+        let kept = self.entries.iter().filter(|(subject, _)| all || changed.contains(subject));
+        let kept = kept.map(|(subject, entry)| (subject.clone(), entry.clone())).collect();
+        (kept, std::mem::take(&mut self.gone).into_iter().collect())
+    }
+
+    /// What was taken could not be stored.
+    pub fn put_back(&mut self, kept: impl IntoIterator<Item = Subject>, gone: Vec<Subject>) {
+        self.changed.extend(kept.into_iter().filter(|subject| self.entries.contains_key(subject)));
+        self.gone.extend(gone.into_iter().filter(|subject| !self.entries.contains_key(subject)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealbus_schema::ErrorCode;
+
+    use super::*;
+
+    const FIRST: Duration = Duration::from_secs(2);
+
+    fn cause(code: ErrorCode, text: &str) -> Cause {
+        Cause::passing(code, text)
+    }
+
+    #[test]
+    fn a_wait_is_told_when_it_begins_when_its_code_changes_and_when_it_ends_and_never_at_a_try() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        let mut told = Vec::new();
+        for second in 0..100 {
+            let (code, text) = match second {
+                0..50 => (ErrorCode::FUNDS_MISSING, format!("short of {second}")),
+                _ => (ErrorCode::NODE_UNAVAILABLE, "nobody there".to_owned()),
+            };
+            told.extend(book.waits(&Subject::Node, cause(code, &text), FIRST, now + Duration::from_secs(second)));
+        }
+        told.extend(book.goes_on(&Subject::Node));
+        told.extend(book.goes_on(&Subject::Node));
+        assert!(
+            matches!(&told[..], [Change::Began(_), Change::Turned(_), Change::Ended { tries: 100, .. }]),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn the_pause_between_tries_grows_and_ends_with_the_wait() {
+        let (mut book, mut now) = (Book::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..5 {
+            book.waits(&Subject::Node, cause(ErrorCode::NODE_UNAVAILABLE, ""), FIRST, now);
+            let is_due = |secs: &u64| book.is_due(&Subject::Node, now + Duration::from_secs(*secs));
+            let pause = (0..60).find(is_due).expect("due");
+            pauses.push(pause);
+            now += Duration::from_secs(pause);
+        }
+        assert_eq!(pauses, [2, 4, 8, 10, 10]);
+        book.goes_on(&Subject::Node);
+        assert!(book.is_due(&Subject::Node, now));
+    }
+
+    #[test]
+    fn what_could_not_be_stored_is_stored_later() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        let (store, node) = (Subject::Store("main".to_owned()), Subject::Node);
+        book.waits(&node, cause(ErrorCode::NODE_UNAVAILABLE, ""), FIRST, now);
+        book.take_changes(false);
+        book.waits(&store, cause(ErrorCode::STORE_UNAVAILABLE, ""), FIRST, now);
+        book.goes_on(&node);
+        let (kept, gone) = book.take_changes(false);
+        book.put_back(kept.into_iter().map(|(subject, _)| subject), gone);
+        let (kept, gone) = book.take_changes(false);
+        assert_eq!(kept.iter().map(|(subject, _)| subject).collect::<Vec<_>>(), [&store]);
+        assert_eq!(gone, [node]);
+        assert!(matches!(book.take_changes(false), (kept, gone) if kept.is_empty() && gone.is_empty()));
+    }
+}

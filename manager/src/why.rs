@@ -1,0 +1,138 @@
+//! Why a sector does not go on, and what next. Pure: the command line, and whoever else tells it, calls [`why`].
+
+use sealbus_schema::{
+    SectorId,
+    seal::manager::{Rebuild, State},
+};
+
+use crate::{
+    drive::decide,
+    store::Sector,
+    waits::{Subject, Wait, advice, is_mended_by_a_person},
+};
+
+/// Why a sector stands where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Why<'a> {
+    /// What it waits for when everything goes well.
+    pub waits_for: &'static str,
+    /// What holds it up, the most particular first.
+    pub held_by: Vec<&'a Wait>,
+}
+
+/// Why a sector does not go on.
+pub fn why<'a>(sector: &Sector, waits: &'a [Wait]) -> Why<'a> {
+    let mut held_by: Vec<&Wait> = waits.iter().filter(|wait| holds(&wait.subject, sector)).collect();
+    held_by.sort_by_key(|wait| match wait.subject {
+        Subject::Message { .. } | Subject::Outbox { .. } => 0,
+        Subject::Sector(_) => 1,
+        Subject::Miner(_) => 2,
+        Subject::Store(_) => 3,
+        Subject::Node | Subject::Bus(_) | Subject::Database => 4,
+    });
+    Why { waits_for: waits_for(&sector.state), held_by }
+}
+
+impl Why<'_> {
+    /// What holds it up, in one word.
+    pub fn word(&self) -> Option<&str> {
+        self.held_by.first().map(|wait| wait.cause.code.as_str())
+    }
+
+    /// What a person can do, if it is held up.
+    pub fn advice(&self) -> Option<&'static str> {
+        self.held_by.first().map(|wait| advice(&wait.cause.code))
+    }
+
+    /// Whether waiting alone is of no use.
+    pub fn needs_a_person(&self) -> bool {
+        self.held_by.iter().any(|wait| is_mended_by_a_person(&wait.cause))
+    }
+}
+
+/// The sectors that one wait holds up.
+pub fn held_up<'a>(wait: &Wait, sectors: &'a [Sector]) -> impl Iterator<Item = &'a Sector> {
+    sectors.iter().filter(move |sector| holds(&wait.subject, sector))
+}
+
+fn holds(subject: &Subject, sector: &Sector) -> bool {
+    let is = |id: &SectorId| *id == sector.id;
+    match subject {
+        Subject::Sector(id) | Subject::Message { sector: id, .. } | Subject::Outbox { sector: id, .. } => is(id),
+        Subject::Miner(miner) => sector.id.miner == *miner && matches!(sector.state, State::DrawingTicket { .. }),
+        Subject::Store(store) => matches!(&sector.state, State::CheckingFiles(stored) if stored.files.store == *store),
+        Subject::Node | Subject::Database => decide::ask(&sector.state).is_some(),
+        Subject::Bus(_) => false,
+    }
+}
+
+const fn waits_for(state: &State) -> &'static str {
+    match state {
+        State::Queued => "a free slot of a worker",
+        State::Packing => "its worker, which stages the data and then waits for a place in PC1",
+        State::DrawingTicket { .. } => "its ticket",
+        State::Sealing { .. } => "PC1 and PC2 on its worker",
+        State::PreCommitting(_) => "its PreCommit, until the chain has it with confidence",
+        State::Persisting(_) => "its worker, which copies the files to the permanent store",
+        State::CheckingFiles(_) => "the manager, which reads its files in the permanent store",
+        State::AwaitingSeed(_) => "the epoch of its seed",
+        State::Committing(_) => "C1 and C2 on its worker",
+        State::VerifyingProof(_) => "the manager, which verifies its proof",
+        State::ProveCommitting(_) => "its ProveCommit, until the chain has it with confidence",
+        State::Cleaning(_) => "its worker, which cleans the slot",
+        State::Requeued(_) => "a free slot of a worker, to be sealed again",
+        State::Rebuilding(Rebuild::Sent(_) | Rebuild::Landed(_)) => "a worker, which seals it again",
+        State::Aborting { .. } | State::Abandoning { .. } => "its worker, which drops what it has",
+        State::Proving(_) | State::Aborted { .. } => "nothing",
+        State::Blocked { .. } => "a person",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sealbus_schema::{ErrorCode, SealProof, lease::Ownership};
+
+    use super::*;
+    use crate::waits::Cause;
+
+    fn sector(state: State) -> Sector {
+        Sector {
+            id: "f01000/1".parse().expect("sector"),
+            proof: SealProof::StackedDrg2KiBV1_1,
+            attempt: 1,
+            issues: 1,
+            resubmits: 0,
+            precommit_signed: false,
+            created_at: String::new(),
+            changed_at: String::new(),
+            ownership: Ownership::Free { last_lease: 0 },
+            leased_at: None,
+            state,
+        }
+    }
+
+    fn wait(subject: Subject, cause: Cause) -> Wait {
+        let at = String::new();
+        Wait { subject, cause, since: at.clone(), tried_at: at, retry: Duration::from_secs(1), tries: 1 }
+    }
+
+    #[test]
+    fn what_is_told_first_is_what_holds_up_this_sector_alone() {
+        let id = "f01000/1".parse().expect("sector");
+        let waits = [
+            wait(Subject::Node, Cause::passing(ErrorCode::NODE_BEHIND, "")),
+            wait(Subject::Sector(id), Cause::to_mend(ErrorCode::STORE_CONFLICT, "")),
+            wait(Subject::Sector("f01000/2".parse().expect("sector")), Cause::to_mend(ErrorCode::FUNDS_MISSING, "")),
+            wait(Subject::Miner(id.miner), Cause::to_mend(ErrorCode::PARAMS_MISSING, "")),
+        ];
+        let drawing = sector(State::DrawingTicket { draw: 1 });
+        let why_drawing = why(&drawing, &waits);
+        assert_eq!(why_drawing.held_by.len(), 3, "the other sector's wait is not its own");
+        assert_eq!((why_drawing.word(), why_drawing.needs_a_person()), (Some("STORE_CONFLICT"), true));
+        let packing = sector(State::Packing);
+        assert_eq!(why(&packing, &waits[..1]), Why { waits_for: waits_for(&packing.state), held_by: vec![] });
+        assert_eq!(held_up(&waits[0], &[drawing, packing]).count(), 1, "only the one that asks the chain");
+    }
+}
