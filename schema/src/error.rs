@@ -164,8 +164,6 @@ codes! {
     MESSAGE_OUT_OF_GAS Perm;
     /// Another message of the same sender used a message's nonce.
     NONCE_USED Temp;
-    /// A message was executed again and again without the funds for it.
-    NOT_ENOUGH_FUNDS Perm;
     /// A landed message did not do what it was sent for.
     MESSAGE_WITHOUT_EFFECT Perm;
     /// The sector's number is already used on chain.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::fs::{Access, StatVfsMountFlags};
-use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport};
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, identity::STORE_FILE};
 use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::config::Config;
@@ -132,7 +132,8 @@ fn look(root: &Path, file: Option<&Path>) -> Outcome {
             Err(error) => return Err(refused("write to", &directory)(error)),
         }
     }
-    let Some(file) = file else { return Ok(()) };
+    // Without its identity file the directory is probably a mount point without its store: nothing is written there.
+    let Some(file) = file.filter(|_| root.join(STORE_FILE).exists()) else { return Ok(()) };
     let written = std::fs::File::create(file).and_then(|mut created| {
         created.write_all(b"sealbus")?;
         created.sync_all()
@@ -158,10 +159,11 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_takes_files_is_left_as_it_was() {
         let dir = tempfile::tempdir().expect("directory");
+        fs::write(dir.path().join(STORE_FILE), "{}").expect("writes");
         let watch = watch(dir.path());
         assert_eq!(watch.problem().await, None);
         assert_eq!(watch.problem().await, None, "looked at from outside");
-        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 0);
+        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
     }
 
     #[tokio::test]
@@ -174,11 +176,14 @@ mod tests {
         assert!(report.message().contains("store main: cannot look at"), "{}", report.message());
         fs::create_dir(&root).expect("directory");
         fs::create_dir(root.join(".probe.w1")).expect("in the way");
+        assert_eq!(watch.problem().await, None, "nothing is written where no store is known to be");
+        fs::write(root.join(STORE_FILE), "{}").expect("writes");
+        *watch.state.lock().await = State::Unknown;
         let report = watch.problem().await.expect("it takes no file");
         assert!(report.message().contains("cannot write"), "{}", report.message());
         fs::remove_dir(root.join(".probe.w1")).expect("removes");
         assert_eq!(watch.problem().await, None);
-        fs::remove_dir(&root).expect("removes");
+        fs::remove_dir_all(&root).expect("removes");
         assert!(watch.problem().await.is_some(), "gone again");
     }
 

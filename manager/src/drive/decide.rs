@@ -428,7 +428,7 @@ fn failed(message: &Message, height: i64, exit: ExitCode, gas_limit: u64, what: 
     };
     let (again, code) = match exit.class() {
         ExitClass::OutOfGas => (!exhausted, ErrorCode::MESSAGE_OUT_OF_GAS),
-        ExitClass::Funds => (!exhausted, ErrorCode::NOT_ENOUGH_FUNDS),
+        ExitClass::Funds => (!exhausted, ErrorCode::FUNDS_MISSING),
         // The estimate for the next one tells whether the chain still refuses.
         ExitClass::State => (!exhausted, refusal(message.kind)),
         ExitClass::Success | ExitClass::Refused => (false, refusal(message.kind)),

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use clap::Args;
-use sealbus_schema::{Phase, lease::Ownership, message::SlotStatus, seal::manager::AttemptPolicy};
+use sealbus_schema::{ErrorCode, Phase, lease::Ownership, message::SlotStatus, seal::manager::AttemptPolicy};
 use serde_json::{Value, json};
 
 use super::{
@@ -191,8 +191,20 @@ async fn blocked_slots<'a>(
 /// What can be ordered about a slot: first what keeps its sector.
 fn slot_orders(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) -> Vec<String> {
     let mut all = blocked.sector.map(|(sector, _)| orders(sector, policy)).unwrap_or_default();
+    if goes_on_by_itself(blocked.slot) {
+        return all;
+    }
     all.push(format!("slots release {} {}", blocked.worker, blocked.slot.path));
     all
+}
+
+/// Whether a slot waits for what is mended elsewhere: giving up what it holds would mend nothing.
+fn goes_on_by_itself(slot: &SlotStatus) -> bool {
+    const BEFORE_A_SECTOR: [ErrorCode; 2] = [ErrorCode::PARAMS_MISSING, ErrorCode::STORE_FULL];
+    let is_free = slot.holding.is_none() && !slot.unreadable;
+    slot.blocked.as_ref().is_some_and(|error| {
+        error.code.is_waited_for() || (is_free && BEFORE_A_SECTOR.contains(&error.code))
+    })
 }
 
 fn json_of_slot(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) -> Value {
@@ -244,7 +256,11 @@ fn show_slot(blocked: &BlockedSlot<'_>, policy: AttemptPolicy, now: ChainTime) {
     if let Some((sector, echo)) = sector {
         outln!("  note     {}: {}", sector.id, echo.words());
     }
-    outln!("  orders   {}", in_words(&slot_orders(blocked, policy)));
+    let orders = slot_orders(blocked, policy);
+    outln!("  orders   {}", match orders.is_empty() {
+        true => "none needed: it goes on by itself when that is mended".to_owned(),
+        false => in_words(&orders),
+    });
     outln!();
 }
 

@@ -75,8 +75,8 @@ fn the_exit_class_decides_what_follows_and_which_code() {
         assert!(matches!(failed_with(exit, 0), Followed::Again { tries: Tries { failures: 1, .. }, .. }), "{exit}");
     }
     for (exit, code) in [
-        (6, ErrorCode::NOT_ENOUGH_FUNDS),
-        (19, ErrorCode::NOT_ENOUGH_FUNDS),
+        (6, ErrorCode::FUNDS_MISSING),
+        (19, ErrorCode::FUNDS_MISSING),
         (16, ErrorCode::PRECOMMIT_REFUSED),
         (18, ErrorCode::PRECOMMIT_REFUSED),
     ] {
