@@ -85,6 +85,7 @@ mod tests {
             unreadable: identity.is_none(),
             identity: identity.map(str::to_owned),
             released: 0,
+            checking: false,
         }
     }
 

@@ -181,9 +181,10 @@ async fn settle(bus: &Bus, store: &Store, epoch: i64, like: impl Fn(&Lease) -> b
     let settled = eventually("the manager's word", || async {
         bus.last_lease(ID).await.expect("reads").filter(|lease| lease.owner.is_none() && like(lease)).map(drop)
     });
+    let waits = Waits::load(store, epoch).await.expect("loads");
     let publishing = async {
         tokio::select! {
-            ended = outbox::run(bus, store, epoch, &changed) => panic!("the outbox ended: {ended:?}"),
+            ended = outbox::run(bus, store, epoch, &changed, &waits) => panic!("the outbox ended: {ended:?}"),
             () = settled => {}
         }
     };
@@ -235,8 +236,9 @@ async fn a_claim_without_an_offer_has_no_effect_and_the_owner_goes_on(database: 
     let told = || async { bus.last_fact(ID, &w1, FactKind::Ticket).await.expect("reads").map(drop) };
     fold_while(&bus, &store, epoch, async {
         let changed = Notify::new();
+        let waits = Waits::load(&store, epoch).await.expect("loads");
         tokio::select! {
-            ended = outbox::run(&bus, &store, epoch, &changed) => panic!("the outbox ended: {ended:?}"),
+            ended = outbox::run(&bus, &store, epoch, &changed, &waits) => panic!("the outbox ended: {ended:?}"),
             () = eventually("the ticket", told) => {}
         }
     })

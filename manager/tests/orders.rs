@@ -65,6 +65,7 @@ async fn orders_that_nobody_gave_are_withdrawn_and_wedge_nothing(database: TestD
         revision: u64::MAX,
         drain: true,
         release: vec![SlotRelease { id: u64::MAX, slot: "/nvme0".to_owned() }],
+        slots: Vec::new(),
     };
     bus.order(&worker(), &forged).await.expect("somebody else does");
     orders::withdraw_forged(&bus, &store, epoch).await.expect("compares");
@@ -90,8 +91,9 @@ async fn orders_that_nobody_gave_are_withdrawn_and_wedge_nothing(database: TestD
         Heart::new(&worker()).beat(&bus, &beat("/nvme0", id)).await.expect("beats");
         eventually("the end of it", || async { wanted(&store).await.orders.release.is_empty().then_some(()) }).await;
     };
+    let waits = Waits::load(&store, epoch).await.expect("loads");
     tokio::select! {
-        ended = orders::run(&bus, &store, epoch, &changed) => panic!("the reconciler ended: {ended:?}"),
+        ended = orders::run(&bus, &store, epoch, &changed, &waits) => panic!("the reconciler ended: {ended:?}"),
         () = test => {}
     }
 }

@@ -121,6 +121,7 @@ async fn a_renewed_identity_counts_at_the_next_connection_without_a_restart() {
         nkey_seed_file: Some(seed_file.clone()),
         credentials_file: None,
         ca_file: None,
+        api_prefix: None,
     };
     let bus = connection.connect_patiently("manager").await.expect("the server knows it");
     let layout = Layout { replicas: 1, max_sectors_bytes: 1 << 30 };

@@ -143,7 +143,7 @@ async fn want_ticket(tx: &mut crate::store::Tx, id: SectorId) {
         [("wanted", Input::Claimed), ("ticket_wanted", Input::Event(EventBody::TicketWanted { draw: 1 }))]
     {
         let mut sector = tx.sector(id).await.expect("reads").expect("exists");
-        sector.ownership = Ownership::Held { worker: "w1".parse().expect("worker"), token: Token(9), last_event: 0 };
+        sector.ownership = Ownership::claimed("w1".parse().expect("worker"), Token(9));
         let happening = Happening::of_manager(kind, json!({ "why": "pledged" }));
         life::apply(tx, sector, input, happening, policy).await.expect("applies");
     }

@@ -211,7 +211,9 @@ async fn goes_on_in_another_stream(killed: bool) {
     assert_eq!((event.token, &event.body), (token, &again));
     // It is the next one, or the same again if its acknowledgement went with the server.
     assert!((reported..=reported + 1).contains(&event.number), "{event:?} after {reported}");
-    manager.tell(sector, Fact::PrecommitLanded { token, serial: 0, precommit: precommit(100_000) }).await;
+    manager
+        .tell(sector, Fact::PrecommitLanded { token, serial: 0, precommit: precommit(100_000), stores: Vec::new() })
+        .await;
     let persisted = manager.event(sector, "persisted").await;
     assert!(matches!(persisted, EventBody::Persisted { .. }));
     manager.tell(sector, Fact::PersistChecked { token, serial: 0 }).await;

@@ -202,9 +202,9 @@ fn slot_orders(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) -> Vec<String> 
 fn goes_on_by_itself(slot: &SlotStatus) -> bool {
     const BEFORE_A_SECTOR: [ErrorCode; 2] = [ErrorCode::PARAMS_MISSING, ErrorCode::STORE_FULL];
     let is_free = slot.holding.is_none() && !slot.unreadable;
-    slot.blocked.as_ref().is_some_and(|error| {
-        error.code.is_waited_for() || (is_free && BEFORE_A_SECTOR.contains(&error.code))
-    })
+    slot.blocked
+        .as_ref()
+        .is_some_and(|error| error.code.is_waited_for() || (is_free && BEFORE_A_SECTOR.contains(&error.code)))
 }
 
 fn json_of_slot(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) -> Value {
@@ -257,10 +257,13 @@ fn show_slot(blocked: &BlockedSlot<'_>, policy: AttemptPolicy, now: ChainTime) {
         outln!("  note     {}: {}", sector.id, echo.words());
     }
     let orders = slot_orders(blocked, policy);
-    outln!("  orders   {}", match orders.is_empty() {
-        true => "none needed: it goes on by itself when that is mended".to_owned(),
-        false => in_words(&orders),
-    });
+    outln!(
+        "  orders   {}",
+        match orders.is_empty() {
+            true => "none needed: it goes on by itself when that is mended".to_owned(),
+            false => in_words(&orders),
+        }
+    );
     outln!();
 }
 

@@ -25,7 +25,7 @@ fn sealed() -> Sealed {
 fn proven() -> Proven {
     let precommit = PreCommitInfo { epoch: 2000, prove_by_epoch: 90_000, head_epoch: 2001, epoch_millis: 1 };
     let precommitted = PreCommitted { sealed: sealed(), precommit, seeds_drawn: 1 };
-    let stored = Stored { precommitted, files: StoredSector { store: "main".into(), files: vec![] } };
+    let stored = Stored { precommitted, files: StoredSector { store: "main".into(), files: vec![], identity: None } };
     let seed = Seed { draw: 1, randomness: Randomness([3; 32]), epoch: 2010 };
     Proven { seeded: Seeded { stored, seed }, proof: ProofBytes(vec![0; 192]) }
 }
