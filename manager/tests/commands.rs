@@ -135,8 +135,14 @@ impl Host {
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
+        self.json_ending(0, arguments)
+    }
+
+    /// The JSON of a command that ends with an exit code.
+    fn json_ending(&self, code: i32, arguments: &[&str]) -> Value {
         let output = self.run(&[arguments, &["--json"]].concat());
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 }
@@ -256,7 +262,8 @@ async fn what_is_blocked_says_why_since_when_what_it_costs_and_what_can_be_order
     host.sector(1, "sealing", Some(error(ErrorCode::DISK_FULL))).await;
     host.sector(2, "persisting", Some(error(ErrorCode::STORE_FULL))).await;
     host.sector(3, "committing", None).await;
-    let all = host.json(&["sectors", "blocked"]);
+    // No manager works here and there is no bus, so the answer has gaps, and says so.
+    let all = host.json_ending(1, &["sectors", "blocked"]);
     let sectors = all["sectors"].as_array().expect("sectors");
     assert_eq!(sectors.iter().map(|s| &s["sector"]).collect::<Vec<_>>(), ["f01000/1", "f01000/2"]);
     assert!(sectors[0]["since"].is_string() && sectors[0]["slot"] == "/nvme0", "{all:#}");
@@ -271,7 +278,7 @@ async fn what_is_blocked_says_why_since_when_what_it_costs_and_what_can_be_order
     let orders = |index: usize| sectors[index]["orders"].as_array().expect("orders").clone();
     assert!(orders(0).contains(&json!("resubmit --from pc1")) && !orders(0).contains(&json!("resubmit --from c1")));
     assert!(orders(0).contains(&json!("abandon")) && orders(1).contains(&json!("abandon --lose-deposit")));
-    let said = host.ends(0, &["sectors", "blocked", "--code", "STORE_FULL"]);
+    let said = host.ends(1, &["sectors", "blocked", "--code", "STORE_FULL"]);
     assert!(said.contains("at most 86409 epochs") && said.contains("the node does not answer"), "{said}");
     assert!(!said.contains("f01000/1"), "{said}");
     let said = host.ends(0, &["sectors", "show", "f01000/1"]);
@@ -421,5 +428,5 @@ async fn what_makes_no_sense_is_refused_in_words_and_changes_nothing(database: T
     assert!(blocked(&host.read("f01000/1".parse().expect("sector")).await));
     assert!(host.outbox().await.is_empty() && host.store.worker_orders().await.expect("reads").is_empty());
     assert_eq!(host.json(&["audit", "list"]), json!([]));
-    assert_eq!(host.json(&["check"])["good"], true);
+    assert_eq!(host.json(&["check", "--offline"])["good"], true);
 }

@@ -12,11 +12,12 @@ use crate::{
     subject, topology,
 };
 
-/// How long one waiting pull lives on the server before it is renewed.
-const PULL_EXPIRES: Duration = Duration::from_secs(30);
-/// How often the server shows that a waiting pull is alive. Without it a pull that a server restart swallowed would be
-/// noticed only when it expires.
-const PULL_HEARTBEAT: Duration = Duration::from_secs(10);
+/// How long one pull waits at the server. Short, because a pull of a worker that has died stands until then, and an intent that
+/// is delivered to it comes back only after the queue's `ack_wait`: behind an account's import the server cannot see that
+/// nobody listens any more.
+const PULL_EXPIRES: Duration = Duration::from_secs(10);
+/// How often the server says that a pull still stands, so that a lost one is noticed before it expires.
+const PULL_HEARTBEAT: Duration = Duration::from_secs(4);
 
 /// A queue to take intents from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -395,7 +395,7 @@ impl Worker {
         let names = std::fs::read_dir(&self.slots[slot])?.map(|entry| Ok(entry?.file_name()));
         let names: Vec<_> = names.collect::<anyhow::Result<_>>()?;
         let mut left: Vec<String> = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-        left.retain(|name| !["sealbus-slot.json", "slot.lock", "tmp"].contains(&name.as_str()));
+        left.retain(|name| !["released", "sealbus-slot.json", "slot.lock", "tmp"].contains(&name.as_str()));
         left.sort();
         Ok(left)
     }

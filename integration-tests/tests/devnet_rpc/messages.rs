@@ -183,6 +183,8 @@ impl World {
     /// Lets epochs pass one by one, and the driver tick after each, until something is so.
     async fn until(&self, driver: &Driver<RpcClient>, what: &str, is_so: impl AsyncFn(&World) -> bool) {
         for _ in 0..40 {
+            // The chain's time passes here, and no other.
+            driver.waits().all_are_due();
             driver.tick().await.expect("ticks");
             if is_so(self).await {
                 return;

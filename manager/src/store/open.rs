@@ -111,16 +111,23 @@ async fn open(database: &Database, if_missing: IfMissing) -> Result<Store, Store
         Database::Postgres { .. } => None,
     };
     // A pool tries until its time is over, and then says no more than that; this says why.
-    drop(connect_with(database, &options).await?);
-    let session = session(database);
-    let pool = AnyPoolOptions::new()
-        .max_connections(4)
-        .acquire_timeout(CONNECT_LIMIT)
-        .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(drop) }))
-        .connect_with(options)
-        .await
-        .map_err(|source| StoreError::open(&database.to_string(), source))?;
-    bring_to_present_schema(database, &pool).await?;
+    let mut first = connect_with(database, &options).await?;
+    let (newer, is_present) = schema_of(database, &mut first).await;
+    drop(first);
+    if let Some(newer) = newer {
+        return Err(newer);
+    }
+    // A database that is up to date is only read, as it may be one that cannot be written now. What is older is migrated by
+    // a pool of its own, which is closed: a connection of SQLite that has read the older schema would go on with its columns.
+    if !is_present {
+        let once = pool(database, options.clone(), 1).await?;
+        match migrations(database).run(&once).await {
+            Err(MigrateError::Execute(source)) => return Err(StoreError::open(&database.to_string(), source)),
+            outcome => outcome.map_err(StoreError::Migrate)?,
+        }
+        once.close().await;
+    }
+    let pool = pool(database, options, 4).await?;
     let file = match database {
         Database::Sqlite { path } => {
             Some(file_id(path).map_err(|error| StoreError::open(&database.to_string(), error.into()))?)
@@ -130,18 +137,15 @@ async fn open(database: &Database, if_missing: IfMissing) -> Result<Store, Store
     Ok(Store { pool, database: database.clone(), file, known: SharedKnown::default() })
 }
 
-/// Migrates what is older. A database that is up to date is only read, as it may be one that cannot be written now.
-async fn bring_to_present_schema(database: &Database, pool: &AnyPool) -> Result<(), StoreError> {
-    let mut connection = pool.acquire().await.map_err(|source| StoreError::open(&database.to_string(), source))?;
-    match schema_of(database, &mut connection).await {
-        (Some(newer), _) => return Err(newer),
-        (None, true) => return Ok(()),
-        (None, false) => drop(connection),
-    }
-    match migrations(database).run(pool).await {
-        Err(MigrateError::Execute(source)) => Err(StoreError::open(&database.to_string(), source)),
-        outcome => outcome.map_err(StoreError::Migrate),
-    }
+async fn pool(database: &Database, options: AnyConnectOptions, connections: u32) -> Result<AnyPool, StoreError> {
+    let session = session(database);
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(CONNECT_LIMIT)
+        .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(drop) }))
+        .connect_with(options)
+        .await
+        .map_err(|source| StoreError::open(&database.to_string(), source))
 }
 
 /// The refusal of a schema that is newer than ours, and whether it is ours.

@@ -97,6 +97,11 @@ impl Book {
         self.entries.get(subject).and_then(|entry| entry.due).is_none_or(|due| now >= due)
     }
 
+    /// Everything is tried at the next round.
+    pub fn all_are_due(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.due = None);
+    }
+
     /// After how long it is tried again, if it waits.
     pub fn pause(&self, subject: &Subject) -> Option<Duration> {
         self.entries.get(subject).map(|entry| entry.pause)
