@@ -115,6 +115,19 @@ fn a_miner_that_the_chain_has_otherwise_is_refused_and_one_that_it_has_not_yet_i
 }
 
 #[test]
+fn a_sender_that_the_miner_does_not_name_is_waited_for_at_the_start_and_told_by_check() {
+    let directory = tempfile::tempdir().expect("directory");
+    let mut cluster = cluster(directory.path());
+    // The reward actor sends for nobody.
+    rewrite(&cluster, "[[miner]]", "[[miner]]\nsender = \"f02\"");
+    let (output, said) = run_to_its_end(&cluster, &["check"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(NOT_THERE), "{said}");
+    assert!(told.contains("miner[0]") && told.contains("neither its owner nor its worker"), "{told}");
+    keeps_trying(&mut cluster, &["sender f02 of miner f01000", "neither its owner nor its worker", "trying again"]);
+}
+
+#[test]
 fn a_command_needs_only_what_it_uses_and_check_names_what_is_not_there() {
     let directory = tempfile::tempdir().expect("directory");
     let mut cluster = cluster(directory.path());

@@ -324,15 +324,7 @@ impl<T: Transport + 'static> Driver<T> {
     /// The key address that sends a miner's messages.
     async fn sender(&self, miner: MinerId, view: &View) -> Result<Address, DriveError> {
         let info = self.node.miner_info(&address(miner), &view.head.key).await?;
-        let configured = self.config.miner(miner).and_then(|m| Some((m, preflight::configured_sender(m)?)));
-        let address = match configured {
-            // It may have been taken off the chain since the start.
-            Some((miner, sender)) if !preflight::is_sender(&self.node, &info, &sender, &view.head.key).await? => {
-                return Err(preflight::not_a_sender(miner).into());
-            }
-            Some((_, sender)) => sender,
-            None => info.worker,
-        };
+        let address = preflight::sender(&self.node, self.config.miner(miner), &info, &view.head.key).await??;
         Ok(self.node.account_key(&address, &view.head.key).await?)
     }
 }

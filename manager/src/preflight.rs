@@ -150,6 +150,20 @@ pub async fn is_sender<T: Transport>(
     }
 }
 
+/// Who sends a miner's messages, if the miner takes them from it: it may have been taken off the chain since the start.
+pub async fn sender<T: Transport>(
+    node: &NodeClient<T>,
+    configured: Option<&Miner>,
+    info: &MinerInfo,
+    tipset: &TipSetKey,
+) -> Result<Result<Address, NotASender>, ChainError> {
+    match configured.and_then(|miner| Some((miner, configured_sender(miner)?))) {
+        Some((miner, sender)) if !is_sender(node, info, &sender, tipset).await? => Ok(Err(not_a_sender(miner))),
+        Some((_, sender)) => Ok(Ok(sender)),
+        None => Ok(Ok(info.worker)),
+    }
+}
+
 /// The error of a configured sender that the miner does not name.
 pub fn not_a_sender(miner: &Miner) -> NotASender {
     NotASender { miner: miner.id, sender: miner.sender.clone().unwrap_or_default() }

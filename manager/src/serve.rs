@@ -254,7 +254,7 @@ impl Manager {
             ended = orders::run(bus, store, epoch, &changed, driver.waits()) => Ok(ended?),
             ended = driver.run() => Ok(ended?),
             ended = liveness::run(bus, store, config, epoch, &changed, driver.waits()) => Ok(ended?),
-            ended = stores::watch(store, config, &users, epoch) => Ok(ended?),
+            ended = stores::watch(store, config, &users, epoch, driver.waits()) => Ok(ended?),
             ended = keep_topology(bus, config, &known, driver.waits()) => ended,
             never = tell_of_steady_work(patience) => Ok(never),
         }
@@ -361,12 +361,7 @@ pub(crate) async fn check_miner<T: Transport>(node: &NodeClient<T>, miner: &Mine
             name: SectorSize::from_bytes(info.sector_bytes).map_or("unknown".to_owned(), |size| size.to_string()),
         });
     }
-    let sender = match &miner.sender {
-        Some(text) => crate::chain::json::parse_address(text).map(|(address, _)| address).map_err(|error| {
-            DriveError::Config { field: format!("sender of miner {}", miner.id), problem: error.to_string() }
-        })?,
-        None => info.worker,
-    };
+    let sender = preflight::sender(node, Some(miner), &info, &TipSetKey::head()).await?.map_err(DriveError::from)?;
     let key = node.account_key(&sender, &TipSetKey::head()).await?;
     if !node.wallet_has(&key).await? {
         return Err(ServeError::NoKey { miner: miner.id, sender: key.to_string() });

@@ -5,7 +5,6 @@
 //! made at the first use of an empty directory that nobody knows of, or by a person's command.
 
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     fs::{self, File},
     io::{self, Read, Write},
@@ -14,7 +13,7 @@ use std::{
 };
 
 use sealbus_schema::{
-    MinerId, SectorId,
+    ErrorCode, MinerId, SectorId,
     identity::{self, Identity, KnownStore, MAX_FILE_BYTES, STORE_FILE, StoreIdentity},
     message::StoredSector,
 };
@@ -22,6 +21,8 @@ use sealbus_schema::{
 use crate::{
     config::{self, Config},
     store::{Store, StoreError, now_text},
+    store_access,
+    waits::{Cause, Subject, Waits},
 };
 
 /// How often the stores are looked at.
@@ -88,23 +89,27 @@ pub enum InitError {
     Store(#[from] StoreError),
 }
 
-/// Makes what may be made and says what is away, for ever, for the manager that took over with this epoch.
-pub async fn watch(store: &Store, config: &Config, users: &Users, epoch: i64) -> Result<Infallible, StoreError> {
-    let mut said: BTreeMap<String, Option<String>> = BTreeMap::new();
+/// Makes what may be made and tells what is away or cannot be read, for ever, for the manager that took over with this epoch.
+pub async fn watch(
+    store: &Store,
+    config: &Config,
+    users: &Users,
+    epoch: i64,
+    waits: &Waits,
+) -> Result<Infallible, StoreError> {
     loop {
         let mut all_ready = true;
         for configured in &config.stores {
-            let problem = settle(store, configured, users, epoch).await?;
-            all_ready &= problem.is_none();
-            let before = said.insert(configured.name.clone(), problem.clone());
-            match problem {
-                Some(problem) if before.as_ref() != Some(&Some(problem.clone())) => {
-                    tracing::error!(store = configured.name, "the store is away: {problem}");
-                }
-                None if before.is_some_and(|before| before.is_some()) => {
-                    tracing::info!(store = configured.name, "the store is back");
-                }
-                _ => {}
+            // Another store is not looked into: its files say nothing about ours.
+            let cause = match settle(store, configured, users, epoch).await? {
+                Some(problem) => Some(Cause::passing(ErrorCode::STORE_UNAVAILABLE, problem)),
+                None => store_access::trouble(configured).await,
+            };
+            all_ready &= cause.is_none();
+            let subject = Subject::Store(configured.name.clone());
+            match cause {
+                Some(cause) => drop(waits.waits(&subject, cause, PERIOD_AWAY)),
+                None => waits.goes_on(&subject),
             }
         }
         tokio::time::sleep(if all_ready { PERIOD } else { PERIOD_AWAY }).await;

@@ -55,8 +55,6 @@ pub enum Subject {
         /// The sector.
         sector: SectorId,
     },
-    /// Whatever needs the database.
-    Database,
 }
 
 /// Why something waits.
@@ -106,7 +104,6 @@ impl Subject {
             Subject::Node => "node",
             Subject::Bus(_) => "bus",
             Subject::Outbox { .. } => "outbox",
-            Subject::Database => "database",
         }
     }
 
@@ -118,7 +115,7 @@ impl Subject {
             Subject::Miner(miner) => miner.to_string(),
             Subject::Store(name) | Subject::Bus(name) => name.clone(),
             Subject::Outbox { row, .. } => row.to_string(),
-            Subject::Node | Subject::Database => String::new(),
+            Subject::Node => String::new(),
         }
     }
 
@@ -137,7 +134,6 @@ impl std::fmt::Display for Subject {
             Subject::Node => f.write_str("the chain node"),
             Subject::Bus(part) => write!(f, "the bus ({part})"),
             Subject::Outbox { row, sector } => write!(f, "row {row} of the outbox, about {sector}"),
-            Subject::Database => f.write_str("the database"),
             _ => write!(f, "{} {}", self.kind(), self.name()),
         }
     }

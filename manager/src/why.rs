@@ -28,7 +28,7 @@ pub fn why<'a>(sector: &Sector, waits: &'a [Wait]) -> Why<'a> {
         Subject::Sector(_) => 1,
         Subject::Miner(_) => 2,
         Subject::Store(_) => 3,
-        Subject::Node | Subject::Bus(_) | Subject::Database => 4,
+        Subject::Node | Subject::Bus(_) => 4,
     });
     Why { waits_for: waits_for(&sector.state), held_by }
 }
@@ -61,7 +61,7 @@ fn holds(subject: &Subject, sector: &Sector) -> bool {
         Subject::Sector(id) | Subject::Message { sector: id, .. } | Subject::Outbox { sector: id, .. } => is(id),
         Subject::Miner(miner) => sector.id.miner == *miner && matches!(sector.state, State::DrawingTicket { .. }),
         Subject::Store(store) => matches!(&sector.state, State::CheckingFiles(stored) if stored.files.store == *store),
-        Subject::Node | Subject::Database => decide::ask(&sector.state).is_some(),
+        Subject::Node => decide::ask(&sector.state).is_some(),
         Subject::Bus(_) => false,
     }
 }

@@ -1,5 +1,4 @@
-//! What the driver needs beside the node's head: stores that can be read, miners whose messages can be signed and whose
-//! proofs can be verified. Looked at again and again, so that a cause is told before it costs a sector.
+//! What the driver needs beside the node's head: miners whose messages can be signed and whose proofs can be verified. Looked at again and again, so that a cause is told before it costs a sector.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Mutex, time::Duration};
 
@@ -9,7 +8,6 @@ use super::{Driver, lock};
 use crate::{
     chain::Transport,
     preflight::{self, Finding},
-    store_access,
     waits::{self, Cause, Subject},
 };
 
@@ -39,13 +37,6 @@ impl<T: Transport + 'static> Driver<T> {
 
     /// Looks once. A node that does not answer changes nothing: that is told elsewhere.
     pub(super) async fn look_around(&self) {
-        for store in &self.config.stores {
-            let subject = Subject::Store(store.name.clone());
-            match store_access::trouble(store).await {
-                Some(cause) => drop(self.waits.waits(&subject, cause, PERIOD)),
-                None => self.waits.goes_on(&subject),
-            }
-        }
         let head = self.node.chain_head().await;
         for miner in &self.config.miners {
             let found = match (preflight::keys(miner, &*self.verifier), &head) {

@@ -140,7 +140,6 @@ fn from_row(row: &AnyRow) -> Result<Wait, StoreError> {
         "node" => Subject::Node,
         "bus" => Subject::Bus(name.clone()),
         "outbox" => Subject::Outbox { row: name.parse().map_err(|error| bad(format!("{error}")))?, sector: sector()? },
-        "database" => Subject::Database,
         other => return Err(bad(format!("kind {other}"))),
     };
     let class = match row.get::<String, _>("class").as_str() {
