@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_sign_of_life_of_an_older_worker_is_read() {
         let old = r#"{"worker":"w1","host":"h1","version":"1","incarnation":1,
-                      "slots":[{"path":"/a","holding":{"sector":"f01000/1","token":7,"step":"pc1"}}],
+                      "slots":[{"path":"/a","holding":{"sector":{"miner":"f01000","number":1},"token":7,"step":"pc1"}}],
                       "processors":[{"id":"pc1-0","pid":7,"busy":true}]}"#;
         let read: Heartbeat = serde_json::from_str(old).expect("reads");
         assert_eq!((read.processors[0].stage.as_str(), read.processors[0].work.len()), ("", 0));
