@@ -23,8 +23,7 @@ use std::{
 use decide::Now;
 use fvm_shared::{address::Address, econ::TokenAmount};
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId,
-    seal::manager::{AttemptPolicy, Input},
+    ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId, machine::manager::AttemptPolicy, workflows::Input,
 };
 use serde_json::json;
 use tokio::sync::Notify;

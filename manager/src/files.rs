@@ -11,7 +11,7 @@ use std::{
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, SealProof, SectorId,
     identity::{self, KnownStore},
-    message::{StoredFile, StoredSector},
+    parts::{StoredFile, StoredSector},
 };
 
 use crate::{

@@ -6,7 +6,7 @@
 //! by something else, or by a message that failed: so no crash and no race makes two of them land.
 
 use fvm_shared::address::Address;
-use sealbus_schema::{ErrorReport, SectorId, seal::manager::Input};
+use sealbus_schema::{ErrorReport, SectorId, workflows::Input};
 use serde_json::{Value, json};
 
 use super::{

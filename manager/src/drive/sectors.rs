@@ -2,7 +2,10 @@
 
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, SectorId,
-    seal::manager::{Input, PreCommitted, Proven, State, Stored},
+    workflows::{
+        Input,
+        seal::manager::{Answer, PreCommitted, Proven, State, Stored},
+    },
 };
 
 use super::{
@@ -13,14 +16,14 @@ use super::{
 use crate::{
     chain::{Transport, randomness::Domain},
     files, life, proofs,
-    store::{Happening, Sector},
+    store::{Happening, Job},
     store_access,
     waits::{Cause, Subject},
 };
 
 impl<T: Transport + 'static> Driver<T> {
-    pub(super) async fn step_sector(&self, view: &View, sector: &Sector) -> Result<Step, DriveError> {
-        match decide::ask(&sector.state) {
+    pub(super) async fn step_sector(&self, view: &View, sector: &Job) -> Result<Step, DriveError> {
+        match decide::ask(sector) {
             Some(Ask::Ticket { draw }) => return self.draw_ticket(view, sector, draw).await,
             Some(Ask::Files(stored)) => return self.check_files(view, sector, stored).await,
             Some(Ask::Proof(proven)) => return self.verify_proof(view, sector, proven).await,
@@ -35,7 +38,7 @@ impl<T: Transport + 'static> Driver<T> {
 
     /// Drawn when it is asked for, and not earlier: a ticket ages from the moment it is drawn. What would make hours of
     /// sealing worthless is asked before.
-    async fn draw_ticket(&self, view: &View, sector: &Sector, draw: u32) -> Result<Step, DriveError> {
+    async fn draw_ticket(&self, view: &View, sector: &Job, draw: u32) -> Result<Step, DriveError> {
         let (id, miner) = (sector.id, address(sector.id.miner));
         // Of this attempt no PreCommit was ever signed, so whoever used the number uses it for another replica.
         if self.node.sector_allocated(&miner, id.number.0, &view.head.key).await? {
@@ -71,7 +74,7 @@ impl<T: Transport + 'static> Driver<T> {
         });
         let mut tx = self.store.begin_as(self.epoch).await?;
         let Some(sector) = tx.sector(id).await? else { return Ok(()) };
-        if !matches!(decide::ask(&sector.state), Some(Ask::Ticket { .. })) {
+        if !matches!(decide::ask(&sector), Some(Ask::Ticket { .. })) {
             return Ok(());
         }
         tracing::warn!(sector = %id, pledged, "its number is taken on chain; it is given up");
@@ -88,9 +91,11 @@ impl<T: Transport + 'static> Driver<T> {
     /// Whether somebody else took the number while the sector was sealed. Then no PreCommit is signed that could only fail.
     pub(super) async fn is_number_taken(&self, view: &View, id: SectorId) -> Result<bool, DriveError> {
         let Some(sector) = self.store.sector(id).await? else { return Ok(false) };
-        let State::PreCommitting(sealed) = &sector.state else { return Ok(false) };
+        let Some(State::PreCommitting(sealed)) = sector.state.seal().filter(|_| sector.blocked.is_none()) else {
+            return Ok(false);
+        };
         let (miner, key) = (address(id.miner), &view.lagged.key);
-        if sector.precommit_signed
+        if sector.signed
             || !self.node.sector_allocated(&miner, id.number.0, key).await?
             || self.precommit_on_chain(view, &sector, sealed).await?.is_some_and(|found| found.is_ours)
         {
@@ -103,7 +108,7 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// Files are read in the background: a store that hangs must not hold the other sectors up.
-    async fn check_files(&self, view: &View, sector: &Sector, stored: &Stored) -> Result<Step, DriveError> {
+    async fn check_files(&self, view: &View, sector: &Job, stored: &Stored) -> Result<Step, DriveError> {
         if !self.stands(view, sector, &stored.precommitted).await? {
             return Ok(Step::GoesOn);
         }
@@ -138,7 +143,7 @@ impl<T: Transport + 'static> Driver<T> {
             };
             let subject = Subject::Sector(id);
             let input = match checked {
-                Ok(()) => Some(Input::FilesChecked),
+                Ok(()) => Some(Input::from(Answer::FilesChecked)),
                 Err(error) => {
                     let denied = match config.stores.iter().find(|store| store.name == of_sector.store) {
                         Some(store) => store_access::denied(store, &of_sector).await,
@@ -174,7 +179,7 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// The seed is drawn when its epoch is confident, for the PreCommit as it stands then.
-    async fn draw_seed(&self, view: &View, sector: &Sector, stored: &Stored) -> Result<(), DriveError> {
+    async fn draw_seed(&self, view: &View, sector: &Job, stored: &Stored) -> Result<(), DriveError> {
         let now = self.now(view);
         let epoch = now.seed_epoch(stored);
         if view.lagged.height < epoch {
@@ -192,7 +197,7 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// The proof is verified here, because the chain charges for a wrong one.
-    async fn verify_proof(&self, view: &View, sector: &Sector, proven: &Proven) -> Result<Step, DriveError> {
+    async fn verify_proof(&self, view: &View, sector: &Job, proven: &Proven) -> Result<Step, DriveError> {
         let precommitted = &proven.seeded.stored.precommitted;
         if !self.stands(view, sector, precommitted).await? {
             return Ok(Step::GoesOn);
@@ -205,7 +210,7 @@ impl<T: Transport + 'static> Driver<T> {
         let (verifier, id, proof, proven) = (self.verifier.clone(), sector.id, sector.proof, proven.clone());
         let verified = proofs::blocking(move || verifier.verify_seal(id, proof, &proven)).await;
         let input = match verified.and_then(|verified| verified) {
-            Ok(()) => Input::ProofVerified,
+            Ok(()) => Input::from(Answer::ProofVerified),
             Err(error) => Input::Refused(error),
         };
         self.apply(sector.id, input).await?;
@@ -213,7 +218,7 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// Whether a PreCommit stands on chain where we know it. The sector hears of a difference.
-    async fn stands(&self, view: &View, sector: &Sector, known: &PreCommitted) -> Result<bool, DriveError> {
+    async fn stands(&self, view: &View, sector: &Job, known: &PreCommitted) -> Result<bool, DriveError> {
         let now = self.now(view);
         let found = match now.has_run_out(known) {
             true => None,
