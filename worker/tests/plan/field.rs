@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use sealbus_schema::{Phase, SectorSize};
-use sealbus_worker::{
-    plan::{CannotPlan, Gpus, Place, Plan, Request, explain::explain, plan},
-    topology::{Gpu, Machine, Source, load},
+use sealbus_planner::{
+    machine::{Gpu, Machine},
+    machine_plan::{CannotPlan, Gpus, MachinePlan, Place, Request, explain::explain, plan},
 };
+use sealbus_schema::{Phase, SectorSize};
+use sealbus_worker::topology::{Source, load};
 
 use crate::machines::{self, GIB, Shape};
 
@@ -27,11 +28,11 @@ fn request() -> Request {
     Request { places, ..Request::new(SectorSize::GiB32) }
 }
 
-fn producers(plan: &Plan) -> BTreeSet<Option<usize>> {
+fn producers(plan: &MachinePlan) -> BTreeSet<Option<usize>> {
     plan.groups.iter().filter(|group| group.stage == Phase::Pc1).map(|group| group.producers).collect()
 }
 
-fn reasons(plan: &Plan) -> String {
+fn reasons(plan: &MachinePlan) -> String {
     explain(plan, true).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
