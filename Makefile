@@ -39,7 +39,7 @@ build: tools ## Build everything
 	cargo build $(CARGO_ALL)
 
 params: build ## Make the 2 KiB parameters, if the cache lacks them
-	target/debug/sealbus-worker params devnet --sector-size 2KiB --out $(SEALBUS_PARAMS)
+	target/debug/sealbus-devnet-params --sector-size 2KiB --out $(SEALBUS_PARAMS)
 
 demo: ## Seal and prove real sectors here and now (SECTORS=1 SLOTS=1 KEEP=)
 	@bash integration-tests/setup/demo.sh --sectors $(SECTORS) --slots $(SLOTS) $(if $(KEEP),--keep)

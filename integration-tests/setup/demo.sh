@@ -21,11 +21,11 @@ step() {
 
 build() {
     # `--workspace` keeps the features of all dependencies as `make test` has them, so that nothing is built twice.
-    cargo build --workspace --bin sealbus-manager --bin sealbus-worker --bin sealbus-devnet --bin sealbus-demo
+    cargo build --workspace --bin sealbus-manager --bin sealbus-worker --bin sealbus-devnet --bin sealbus-devnet-params --bin sealbus-demo
 }
 
 parameters() {
-    RUST_LOG=warn target/debug/sealbus-worker params devnet --sector-size 2KiB --out "$SEALBUS_PARAMS"
+    RUST_LOG=warn target/debug/sealbus-devnet-params --sector-size 2KiB --out "$SEALBUS_PARAMS"
 }
 
 step 'install what is missing' bash integration-tests/setup/tools.sh

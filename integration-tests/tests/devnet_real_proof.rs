@@ -1,6 +1,6 @@
 //! A real 2 KiB sector: sealed here, proven with Groth16, verified by the devnet's own verifier.
 //!
-//! Needs the parameters of 2 KiB sectors in `FIL_PROOFS_PARAMETER_CACHE` (`sealbus-worker params devnet`).
+//! Needs the parameters of 2 KiB sectors in `FIL_PROOFS_PARAMETER_CACHE` (`sealbus-devnet-params`).
 
 #[path = "devnet_support/chain.rs"]
 mod chain;
@@ -32,12 +32,12 @@ fn require_parameters() {
     let cache = std::env::var(VARIABLE).unwrap_or_default();
     assert!(
         !cache.is_empty(),
-        "{VARIABLE} is not set: make the 2 KiB parameters with `sealbus-worker params devnet` and set it to their directory"
+        "{VARIABLE} is not set: make the 2 KiB parameters with `sealbus-devnet-params` and set it to their directory"
     );
     let entries = fs::read_dir(&cache).unwrap_or_else(|error| panic!("{VARIABLE}={cache}: {error}"));
     let is_porep = |name: &str| name.contains("stacked-proof-of-replication") && name.ends_with(".params");
     let found = entries.flatten().any(|entry| is_porep(&entry.file_name().to_string_lossy()));
-    assert!(found, "{VARIABLE}={cache} holds no PoRep parameters: make them with `sealbus-worker params devnet`");
+    assert!(found, "{VARIABLE}={cache} holds no PoRep parameters: make them with `sealbus-devnet-params`");
 }
 
 /// A sector of zeros in a directory, on its way to a proof.

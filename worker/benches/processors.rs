@@ -17,10 +17,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use sealbus_planner::schedule::Rules;
 use sealbus_schema::parts::PieceInfo;
 use sealbus_schema::{Commitment, MinerId, Randomness, SealProof, SectorId, SectorNumber};
 use sealbus_worker::processor::{GroupConfig, PoolConfig, ProcessError, ProcessorPool};
-use sealbus_worker::schedule::Rules;
 use sealbus_worker::stage::{Json, Stage, StageRequest, add_pieces, c1, c2, pc1, pc2, tree_d};
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -13,7 +13,6 @@ use sealbus_schema::text;
 use sealbus_worker::{
     config::{Config, ConfigError},
     out::{self, OutError},
-    params::{self, ParamsCommand},
     processor::{
         child::{
             self, Engine,
@@ -29,6 +28,7 @@ use tracing_subscriber::EnvFilter;
 mod calc;
 mod check;
 mod exec_bound;
+mod params;
 mod plan;
 mod topology;
 
@@ -61,9 +61,9 @@ enum Command {
     },
     /// Check a configuration and print what it means; then look whether all is there that it names.
     Check(check::Check),
-    /// Groth16 parameters: make a devnet's own, check or fetch the official ones.
+    /// Groth16 parameters: check or fetch the official ones.
     #[command(subcommand)]
-    Params(ParamsCommand),
+    Params(params::ParamsCommand),
     /// Serve one stage on stdin and stdout (started by the worker itself).
     Processor {
         /// add_pieces, tree_d, pc1, pc2, transfer, c1 or c2.
@@ -158,7 +158,7 @@ impl Arguments {
             Command::Check(check) => check.run(),
             Command::Params(command) => {
                 out::start_log(default_filter());
-                Ok(params::run(command)?)
+                command.run()
             }
             Command::Processor { stage, damocles, stable_wait_ms, options, args } => {
                 out::start_log(EnvFilter::from_default_env());

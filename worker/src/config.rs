@@ -18,12 +18,10 @@ use std::{
 };
 
 use sealbus_nats::{ConnectError, Connection, NotThere, intents::Queue};
+use sealbus_planner::schedule::{Rules, SetupError};
 use sealbus_schema::{IntentKind, MinerId, SectorSize, WorkerName};
 
-use crate::{
-    processor::GroupConfig,
-    schedule::{Rules, SetupError},
-};
+use crate::processor::GroupConfig;
 use file::File;
 use processors::Around;
 

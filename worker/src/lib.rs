@@ -1,11 +1,11 @@
 //! The sealing worker of one machine.
 //!
 //! Read [`stage`] first: what each phase of sealing does with the files of a slot. Then [`processor`]: how those phases
-//! run in child processes, in the order that [`schedule`] says. Then [`slot`] and [`journal`]: what survives a kill.
-//! [`driver`] brings them together with the bus and the machine of [`sealbus_schema::machine::worker`]; [`run`] is the whole
-//! process, from its [`config`] on, with its [`heartbeat`]. [`topology`] is the machine that all this is placed on, [`plan`]
-//! says what belongs where, and [`bind`] places it. [`params`] stands apart: Groth16 parameters, made for a devnet, checked
-//! or fetched. [`out`] is the only way to stdout and stderr of a command.
+//! run in child processes, in the order that [`sealbus_planner::schedule`] says. Then [`slot`] and [`journal`]: what
+//! survives a kill. [`driver`] brings them together with the bus and the machine of [`sealbus_schema::machine::worker`]; [`run`] is the whole
+//! process, from its [`config`] on, with its [`heartbeat`]. [`topology`] is the machine that all this is placed on,
+//! [`placement`] holds the configuration against it, and [`bind`] places it. [`params`] stands apart: Groth16 parameters,
+//! checked or fetched. [`out`] is the only way to stdout and stderr of a command.
 
 pub mod bind;
 mod causes;
@@ -18,10 +18,9 @@ pub mod journal;
 pub mod out;
 pub mod params;
 pub mod params_watch;
-pub mod plan;
+pub mod placement;
 pub mod processor;
 pub mod run;
-pub mod schedule;
 pub mod slot;
 pub mod stage;
 pub mod store_watch;

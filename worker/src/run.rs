@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use sealbus_nats::{ConnectError, NotThere, Patience, heartbeats::BeatError};
+use sealbus_planner::machine_plan::Finding;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -21,10 +22,7 @@ use crate::{
     },
     heartbeat,
     params_watch::ParamsWatch,
-    plan::{
-        check::Finding,
-        placed::{self, PlacedError},
-    },
+    placement::{self, PlacedError},
     processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool, orphans, own_environment},
     slot::{SlotError, space::Ledger},
     stage::huge_pages::Impossible,
@@ -118,7 +116,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 
 /// Runs until something fails that waiting cannot mend. Dropping the future kills whatever runs.
 async fn serve(mut config: Config) -> Result<(), RunError> {
-    for Finding { field, problem, fix, .. } in placed::settle(&mut config)? {
+    for Finding { field, problem, fix, .. } in placement::settle(&mut config)? {
         tracing::warn!(field, problem, fix, "processors are placed badly");
     }
     for (field, reason) in huge_pages_not_to_be_had(&config.processors)? {

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use sealbus_planner::schedule::Rules;
 use sealbus_worker::cgroup::hierarchy::Place;
 use sealbus_worker::cgroup::{self, CgroupRoot, Group, Limits, Unavailable};
 use sealbus_worker::processor::{GroupConfig, PoolConfig, ProcessFailure, ProcessorPool};
-use sealbus_worker::schedule::Rules;
 use sealbus_worker::stage::Stage;
 use sealbus_worker::topology::CpuSet;
 use serde_json::json;

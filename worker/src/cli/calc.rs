@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sealbus_schema::Phase;
-use sealbus_worker::{
-    out,
-    plan::{
-        calc::{self, Offer, Request, Slots, Waits},
-        units::{UnitError, parse_time_ms},
-    },
+use sealbus_planner::{
+    calc::{self, Offer, Request, Slots, Waits},
+    units::{UnitError, parse_time_ms},
 };
+use sealbus_schema::Phase;
+use sealbus_worker::out;
 
 /// Arguments of `calc`.
 #[derive(Debug, clap::Args)]

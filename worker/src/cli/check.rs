@@ -5,9 +5,7 @@ use std::time::Duration;
 use sealbus_nats::{ConnectError, NotThere};
 use sealbus_worker::{
     config::{self, Config},
-    out,
-    plan::placed,
-    run,
+    out, placement, run,
 };
 
 use super::ConfigFile;
@@ -34,7 +32,7 @@ impl Check {
     /// Carries out the command.
     pub fn run(self) -> anyhow::Result<()> {
         let mut config = Config::load(&self.config.path)?;
-        let warnings = placed::settle(&mut config)?;
+        let warnings = placement::settle(&mut config)?;
         let no_huge_pages = run::huge_pages_not_to_be_had(&config.processors)?;
         let found = if self.offline { Vec::new() } else { not_there(&config)? };
         let missing: String = found.iter().map(|missing| format!("not there now: {missing}\n")).collect();

@@ -10,17 +10,19 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use sealbus_schema::{MinerId, Phase, SectorSize, WorkerName};
-use sealbus_worker::{
-    out,
-    plan::{
-        Gpus, Place, Plan, Request,
+use sealbus_planner::{
+    machine_plan::{
+        Gpus, MachinePlan, Place, Request,
         configuration::{Around, configuration},
         explain::explain,
         plan,
         times::Times,
-        units::{UnitError, parse_bytes},
     },
+    units::{UnitError, parse_bytes},
+};
+use sealbus_schema::{MinerId, Phase, SectorSize, WorkerName};
+use sealbus_worker::{
+    out,
     slot::space::free_bytes,
     topology::{Source, load, read::read_bounded},
 };
@@ -175,7 +177,7 @@ impl PlanArguments {
 }
 
 impl FileArguments {
-    fn write(&self, path: &Path, plan: &Plan) -> anyhow::Result<()> {
+    fn write(&self, path: &Path, plan: &MachinePlan) -> anyhow::Result<()> {
         if plan.slots.is_empty() {
             bail!(
                 "--write: a machine without slots is no worker; --only c2 plans one that workers' executables hand c2 to"

@@ -3,9 +3,10 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::Context;
+use sealbus_planner::machine::{CpuSet, Machine, draw};
 use sealbus_worker::{
     out,
-    topology::{self, CpuSet, Machine, Source, draw, load},
+    topology::{self, Source, load},
 };
 
 /// Arguments of `topology`.
@@ -65,7 +66,7 @@ impl TopologyArguments {
         }
         Ok(match self.json {
             true => out::json(&serde_json::to_string_pretty(&machine)?),
-            false => out::print(&draw::draw(&machine)),
+            false => out::print(&draw(&machine)),
         }?)
     }
 }

@@ -2,6 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
+use sealbus_planner::{
+    schedule::{Rules, Setup},
+    units,
+};
 use sealbus_schema::{Phase, SectorSize};
 
 use super::{
@@ -12,9 +16,7 @@ use super::{
 use crate::{
     cgroup,
     params::DIR_VARIABLE,
-    plan::units,
     processor::{GroupConfig, Parameters, Protocol, config::VISIBLE_GPUS},
-    schedule::{Rules, Setup},
     stage::{foreign, huge_pages::Wish},
     topology::CpuSet,
 };

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
+use sealbus_planner::units;
 use sealbus_schema::Phase;
 
 use super::{Cgroup, Config};
 use crate::{
-    plan::units,
     processor::{GroupConfig, MemoryPolicy},
     slot::space,
 };

@@ -7,15 +7,16 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::available_parallelism;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use sealbus_params_dir::{
+    files::{self, Fingerprint},
+    marker::{Marker, MarkerError},
+    memory::Memory,
+};
+use sealbus_schema::SectorSize;
 use serde::Serialize;
 
-use super::error::Error;
-use super::files::{self, Fingerprint};
-use super::manifest::Manifest;
-use super::marker::Marker;
-use super::memory::Memory;
+use super::manifest::{Manifest, ManifestError};
 use super::structure;
-use sealbus_schema::SectorSize;
 
 /// What to check.
 #[derive(Clone, Debug)]
@@ -91,6 +92,26 @@ pub enum Finding {
     },
 }
 
+/// Why a directory cannot be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// There is nothing to check.
+    #[error(
+        "cannot find files for {} sectors in the manifest; give another --sector-size or --manifest",
+        list(sector_sizes)
+    )]
+    NothingNamed {
+        /// The sizes that were asked for.
+        sector_sizes: Vec<SectorSize>,
+    },
+    /// The manifest cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The directory's marker cannot be read.
+    #[error(transparent)]
+    Marker(#[from] MarkerError),
+}
+
 /// A file that there should be.
 struct Expected {
     name: String,
@@ -103,7 +124,7 @@ struct Expected {
 impl CheckRequest {
     /// What a worker checks when it starts: the official files, or a devnet's, for the sizes that
     /// it serves, without bars, and reading only what has changed.
-    pub fn for_worker(dir: PathBuf, sector_sizes: Vec<SectorSize>) -> Result<Self, Error> {
+    pub fn for_worker(dir: PathBuf, sector_sizes: Vec<SectorSize>) -> Result<Self, CheckError> {
         let manifest = Manifest::official()?;
         Ok(Self { dir, sector_sizes, manifest, again: false, progress: false })
     }
@@ -120,7 +141,7 @@ impl CheckReport {
 ///
 /// A file that is bad is part of the report, not an error. Blocks until all is read: official files
 /// of 32 GiB sectors are more than 100 GiB, which is read once and remembered in the directory.
-pub fn check(request: &CheckRequest) -> Result<CheckReport, Error> {
+pub fn check(request: &CheckRequest) -> Result<CheckReport, CheckError> {
     let (devnet, expected) = expected(request)?;
     let memory = Memory::load(&request.dir);
     let bar = progress_bar(request, &expected);
@@ -153,7 +174,7 @@ pub fn check(request: &CheckRequest) -> Result<CheckReport, Error> {
 /// and, where a devnet has made its own, all of those, by its marker.
 ///
 /// Sizes of real networks are never held against a marker.
-fn expected(request: &CheckRequest) -> Result<(bool, Vec<Expected>), Error> {
+fn expected(request: &CheckRequest) -> Result<(bool, Vec<Expected>), CheckError> {
     let named = request.manifest.files_for(&request.sector_sizes);
     let mut expected: BTreeMap<String, (String, Option<u64>)> =
         named.into_iter().map(|(name, entry)| (name.to_owned(), (entry.digest.clone(), None))).collect();
@@ -167,7 +188,7 @@ fn expected(request: &CheckRequest) -> Result<(bool, Vec<Expected>), Error> {
         }
     }
     if expected.is_empty() {
-        return Err(Error::NothingNamed { sector_sizes: request.sector_sizes.clone() });
+        return Err(CheckError::NothingNamed { sector_sizes: request.sector_sizes.clone() });
     }
     let expected = expected.into_iter();
     let expected = expected.map(|(name, (digest, size))| Expected { name, digest, size });
@@ -239,6 +260,10 @@ fn progress_bar(request: &CheckRequest, expected: &[Expected]) -> ProgressBar {
     let style = ProgressStyle::with_template("checking {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} (left: {eta})");
     let total = expected.iter().map(|file| size(&request.dir, file)).sum();
     ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn list(sizes: &[SectorSize]) -> String {
+    sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A thread that panicked has left these in order: each is changed in one step.

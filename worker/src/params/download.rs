@@ -6,12 +6,11 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE};
 use reqwest::{Client, Response, StatusCode};
+use sealbus_params_dir::files::{self, FileError, PartialFile};
 use tokio::fs::File;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-use super::error::Error;
-use super::files::{self, PartialFile};
 use super::structure;
 
 /// How patient a download is.
@@ -54,7 +53,7 @@ pub enum DownloadError {
     },
     /// The file cannot be kept here, which is no fault of the gateway's.
     #[error(transparent)]
-    Local(#[from] Error),
+    Local(#[from] FileError),
 }
 
 /// Why one attempt ended before the file did.
@@ -102,7 +101,7 @@ enum End {
 /// How an attempt failed: a local failure ends the download, others are tried again.
 enum Failure {
     Attempt(AttemptError),
-    Local(Error),
+    Local(FileError),
 }
 
 /// Downloads a file into a directory, verified; returns its digest.
@@ -208,7 +207,7 @@ async fn write_body(
     policy: &FetchPolicy,
     bar: &ProgressBar,
 ) -> Result<End, Failure> {
-    let local = |source| Failure::Local(Error::file("write", partial.path())(source));
+    let local = |source| Failure::Local(FileError::of("write", partial.path())(source));
     let mut file = File::from_std(partial.file.try_clone().map_err(local)?);
     file.set_len(offset).await.map_err(local)?;
     file.seek(std::io::SeekFrom::Start(offset)).await.map_err(local)?;
@@ -256,10 +255,10 @@ enum Verdict {
     Wrong,
 }
 
-async fn verify(wanted: &Wanted<'_>, partial: &PartialFile, size: u64, end: End) -> Result<Verdict, Error> {
+async fn verify(wanted: &Wanted<'_>, partial: &PartialFile, size: u64, end: End) -> Result<Verdict, FileError> {
     tokio::task::block_in_place(|| {
         let path = partial.path();
-        let expected = structure::expected_size(path, wanted.name).map_err(Error::file("read", path))?;
+        let expected = structure::expected_size(path, wanted.name).map_err(FileError::of("read", path))?;
         match expected {
             // A server that has nothing more can't make it longer either: then it is hashed, and
             // found wrong.
@@ -268,7 +267,7 @@ async fn verify(wanted: &Wanted<'_>, partial: &PartialFile, size: u64, end: End)
             }
             _ => {}
         }
-        let digest = files::digest(path, |_| ()).map_err(Error::file("read", path))?;
+        let digest = files::digest(path, |_| ()).map_err(FileError::of("read", path))?;
         let whole = !wanted.digest.is_empty() && digest.starts_with(wanted.digest);
         Ok(if whole { Verdict::Whole(digest) } else { Verdict::Wrong })
     })

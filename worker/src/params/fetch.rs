@@ -1,22 +1,24 @@
 //! `params fetch`: the official files, or a private network's, from a gateway.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::StreamExt;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use reqwest::Client;
+use sealbus_params_dir::{
+    files::{DirLock, FileError, Fingerprint},
+    marker::{Marker, MarkerError},
+    memory::Memory,
+};
+use sealbus_schema::SectorSize;
 use serde::Serialize;
 
-use super::check::{CheckRequest, check};
+use super::check::{CheckError, CheckRequest, check};
 use super::download::{self, DownloadError, FetchPolicy, Wanted};
-use super::error::Error;
-use super::files::{DirLock, Fingerprint};
 use super::manifest::{Manifest, ManifestEntry};
-use super::marker::Marker;
-use super::memory::Memory;
-use sealbus_schema::SectorSize;
 
 /// What to fetch.
 #[derive(Clone, Debug)]
@@ -55,6 +57,43 @@ pub struct FailedDownload {
     pub source: DownloadError,
 }
 
+/// Why files could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Official files do not go where a devnet's lie.
+    #[error("cannot fetch official parameters into {}: a devnet's lie there; give another --out", dir.display())]
+    DevnetDirectory {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Some files could not be fetched.
+    #[error("cannot fetch {} files from {gateway}; what came is kept, so run this again, or with another --gateway:{}", failed.len(), reasons(failed))]
+    Unfetched {
+        /// The gateway.
+        gateway: String,
+        /// The files, and why.
+        failed: Vec<FailedDownload>,
+    },
+    /// What is there cannot be checked.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// The directory's marker cannot be read.
+    #[error(transparent)]
+    Marker(#[from] MarkerError),
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There can be no HTTP client.
+    #[error("cannot set up an HTTP client; does the machine have CA certificates?")]
+    Client(#[source] reqwest::Error),
+    /// There can be no runtime for downloads.
+    #[error("cannot start the threads that download")]
+    Runtime(#[source] io::Error),
+    /// A thread of this process ended without a result; it has said why on stderr.
+    #[error("cannot go on: a thread panicked while it downloaded; this is a bug, report it with the lines above")]
+    Panicked,
+}
+
 impl Default for FetchPolicy {
     fn default() -> Self {
         Self {
@@ -74,10 +113,10 @@ impl Default for FetchPolicy {
 /// A file keeps a temporary name until its digest is right, and a download that was cut off, even
 /// by the end of this process, goes on where it stopped. One file's failure does not stop the
 /// others. Blocks until done.
-pub fn fetch(request: &FetchRequest) -> Result<FetchReport, Error> {
+pub fn fetch(request: &FetchRequest) -> Result<FetchReport, FetchError> {
     let _lock = DirLock::acquire(&request.dir)?;
     if Marker::load(&request.dir)?.is_some() {
-        return Err(Error::DevnetDirectory { dir: request.dir.clone() });
+        return Err(FetchError::DevnetDirectory { dir: request.dir.clone() });
     }
     let checked = check(&CheckRequest {
         dir: request.dir.clone(),
@@ -95,7 +134,7 @@ pub fn fetch(request: &FetchRequest) -> Result<FetchReport, Error> {
     // A thread of its own: the caller may be a task of a runtime, where none may be started.
     let outcomes = std::thread::scope(|scope| {
         let downloading = scope.spawn(|| download_all(request, &missing));
-        downloading.join().map_err(|_| Error::Panicked { during: "downloaded" })
+        downloading.join().map_err(|_| FetchError::Panicked)
     })??;
 
     let mut memory = Memory::load(&request.dir);
@@ -105,7 +144,7 @@ pub fn fetch(request: &FetchRequest) -> Result<FetchReport, Error> {
         match outcome {
             Ok(digest) => {
                 let path = request.dir.join(&name);
-                let fingerprint = Fingerprint::of(&path).map_err(Error::file("look at", &path))?;
+                let fingerprint = Fingerprint::of(&path).map_err(FileError::of("look at", &path))?;
                 if let Some(fingerprint) = fingerprint {
                     memory.remember(&name, fingerprint, digest);
                 }
@@ -118,24 +157,22 @@ pub fn fetch(request: &FetchRequest) -> Result<FetchReport, Error> {
     if failed.is_empty() {
         Ok(FetchReport { dir: request.dir.clone(), kept, fetched })
     } else {
-        Err(Error::Unfetched { gateway: request.gateway.clone(), failed })
+        Err(FetchError::Unfetched { gateway: request.gateway.clone(), failed })
     }
 }
 
 type Outcomes = Vec<(String, Result<String, DownloadError>)>;
 
-fn download_all(request: &FetchRequest, missing: &[(&str, &ManifestEntry)]) -> Result<Outcomes, Error> {
+fn download_all(request: &FetchRequest, missing: &[(&str, &ManifestEntry)]) -> Result<Outcomes, FetchError> {
     // Whoever embeds this may have installed a provider already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::builder()
-        .connect_timeout(request.policy.connect_timeout)
-        .build()
-        .map_err(|source| Error::Client { source })?;
+    let client =
+        Client::builder().connect_timeout(request.policy.connect_timeout).build().map_err(FetchError::Client)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(request.policy.parallel.clamp(1, 8))
         .enable_all()
         .build()
-        .map_err(|source| Error::Runtime { source })?;
+        .map_err(FetchError::Runtime)?;
     let bars = Bars::new(request.progress);
     let downloads = missing.iter().map(|(name, entry)| {
         let (client, bars) = (client.clone(), &bars);
@@ -150,6 +187,10 @@ fn download_all(request: &FetchRequest, missing: &[(&str, &ManifestEntry)]) -> R
     });
     let all = futures::stream::iter(downloads).buffer_unordered(request.policy.parallel.max(1));
     Ok(runtime.block_on(all.collect()))
+}
+
+fn reasons(failed: &[FailedDownload]) -> String {
+    failed.iter().map(|file| format!("\n  {}: {}", file.name, file.source)).collect()
 }
 
 /// A bar a file, on stderr if that is a terminal.

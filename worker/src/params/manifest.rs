@@ -1,13 +1,12 @@
 //! Which files there should be, with which digests.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use sealbus_params_dir::files::FileError;
+use sealbus_schema::SectorSize;
 use serde::Deserialize;
 use storage_proofs_core::parameter_cache::{PARAMETERS_DATA, SRS_PARAMETERS_DATA};
-
-use super::error::Error;
-use sealbus_schema::SectorSize;
 
 /// The files of all sector sizes, by name.
 #[derive(Clone, Debug)]
@@ -26,11 +25,35 @@ pub struct ManifestEntry {
     pub sector_size: u64,
 }
 
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is none.
+    #[error("cannot understand the manifest {}; it must have the form of the proofs library's parameters.json", path.display())]
+    Json {
+        /// The manifest.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// It names a file outside of the directory.
+    #[error("cannot use the manifest {}: {name:?} is no file name", path.display())]
+    FileName {
+        /// The manifest.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+}
+
 impl Manifest {
     /// The official manifest, which the proofs library carries with it.
-    pub fn official() -> Result<Self, Error> {
+    pub fn official() -> Result<Self, ManifestError> {
         let parse = |text| {
-            serde_json::from_str(text).map_err(|source| Error::Manifest { path: "the official one".into(), source })
+            serde_json::from_str(text).map_err(|source| ManifestError::Json { path: "the official one".into(), source })
         };
         let mut files: BTreeMap<_, _> = parse(PARAMETERS_DATA)?;
         files.append(&mut parse(SRS_PARAMETERS_DATA)?);
@@ -38,12 +61,12 @@ impl Manifest {
     }
 
     /// A manifest of the same form from a file: a private network's, or a test's.
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read(path).map_err(Error::file("read the manifest", path))?;
+    pub fn read(path: &Path) -> Result<Self, ManifestError> {
+        let text = std::fs::read(path).map_err(FileError::of("read the manifest", path))?;
         let files: BTreeMap<String, ManifestEntry> =
-            serde_json::from_slice(&text).map_err(|source| Error::Manifest { path: path.to_owned(), source })?;
+            serde_json::from_slice(&text).map_err(|source| ManifestError::Json { path: path.to_owned(), source })?;
         match files.keys().find(|name| !is_file_name(name)) {
-            Some(name) => Err(Error::ManifestName { path: path.to_owned(), name: name.clone() }),
+            Some(name) => Err(ManifestError::FileName { path: path.to_owned(), name: name.clone() }),
             None => Ok(Self { files }),
         }
     }

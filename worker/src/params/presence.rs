@@ -52,7 +52,7 @@ mod tests {
         assert!(both.contains(".vk is missing; ") && both.ends_with(".params is missing"), "{both}");
         let name = both.split(' ').next().expect("a name");
         // A verifying key ends with a vector of points: none here.
-        let key = vec![0; usize::try_from(super::super::generator::VERIFYING_KEY_BYTES).expect("small")];
+        let key = vec![0; usize::try_from(sealbus_params_dir::VERIFYING_KEY_BYTES).expect("small")];
         std::fs::write(dir.path().join(name), &key).expect("written");
         assert_eq!(problem(false), None);
         assert!(!problem(true).expect("a problem").contains(".vk"));

@@ -8,9 +8,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use sealbus_params_dir::{G1_BYTES, VERIFYING_KEY_BYTES};
 use storage_proofs_core::parameter_cache::{GROTH_PARAMETER_EXT, SRS_KEY_EXT, VERIFYING_KEY_EXT};
-
-use super::generator::{G1_BYTES, VERIFYING_KEY_BYTES};
 
 /// Bytes of the points of a verifying key, before its first length.
 const KEY_POINTS_BYTES: u64 = VERIFYING_KEY_BYTES - LENGTH_BYTES;
@@ -24,7 +23,7 @@ struct Layout {
     vectors: &'static [u64],
 }
 
-/// The length that a file's own headers give it, judged by its name; none if they don't tell.
+/// The length that a file's own headers give it, judged by its name; `None` if they don't tell.
 ///
 /// A file that ends before one of its headers is longer than that, at least: the answer is then the
 /// least it can be.

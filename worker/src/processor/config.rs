@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use sealbus_planner::machine::MemoryPolicy;
+use sealbus_planner::schedule::Group;
 use sealbus_schema::SectorSize;
-use serde::{Deserialize, Serialize};
 
 use super::command::Protocol;
 use super::running::Limits;
 use crate::cgroup;
-use crate::schedule::Group;
 use crate::stage::Stage;
 use crate::stage::huge_pages::{HugePages, Impossible, Wish};
 use crate::topology::CpuSet;
@@ -54,7 +54,7 @@ pub struct GroupConfig {
     pub locks: Vec<String>,
     /// The processing units that they run on: none for any, one set for all of them together, or one for each.
     pub cpus: Vec<CpuSet>,
-    /// Whether `cpus` are those that a plan of the machine would give them ([`crate::plan::auto`]).
+    /// Whether `cpus` are those that a plan of the machine would give them ([`crate::placement::choose`]).
     pub auto_cpus: bool,
     /// The NUMA node whose memory they use.
     pub numa_node: Option<u32>,
@@ -112,17 +112,6 @@ pub enum Parameters {
     VerifyingKey,
 }
 
-/// How strictly memory is taken from a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MemoryPolicy {
-    /// From that node alone: what does not fit fails.
-    #[default]
-    Bind,
-    /// From that node first.
-    Prefer,
-}
-
 /// Where one processor is to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
@@ -149,17 +138,6 @@ pub const fn default_timeout(stage: Stage) -> Duration {
 /// The worker's own environment, as far as it is text.
 pub fn own_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-}
-
-impl MemoryPolicy {
-    /// As it is written in the configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            MemoryPolicy::Bind => "bind",
-            MemoryPolicy::Prefer => "prefer",
-        }
-    }
 }
 
 impl GroupConfig {

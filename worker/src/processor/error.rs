@@ -5,12 +5,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use sealbus_planner::schedule::SetupError;
 use sealbus_schema::error::Exit;
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport};
 
 use super::protocol::Failure;
 use crate::cgroup::OutOfMemory;
-use crate::schedule::SetupError;
 use crate::stage::Stage;
 
 /// The pool cannot serve.

@@ -1,13 +1,15 @@
 //! The worker's processors: who is busy, who is next.
 //!
-//! The order of work is [`crate::schedule`]'s, which is pure; `turns` lets requests wait for it. `seat` is one processor with
-//! its process, `bound` and `confined` its place and its control group, `live` what people see of all of them. A guard holds a seat, with everything that was taken for it, and
-//! gives it back when it is dropped; freed compute goes at once to whoever is next.
+//! The order of work is [`sealbus_planner::schedule`]'s, which is pure; `turns` lets requests wait for it. `seat` is one
+//! processor with its process, `bound` and `confined` its place and its control group, `live` what people see of all of
+//! them. A guard holds a seat, with everything that was taken for it, and gives it back when it is dropped; freed compute
+//! goes at once to whoever is next.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use sealbus_planner::schedule::{Rules, Seat, Setup};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -15,7 +17,6 @@ use super::config::{GroupConfig, PoolConfig};
 use super::error::{PoolError, ProcessError, ProcessFailure};
 use super::spawner::Spawner;
 use crate::cgroup::CgroupRoot;
-use crate::schedule::{Rules, Seat, Setup};
 use crate::stage::{Json, Stage, StageRequest};
 
 mod bound;

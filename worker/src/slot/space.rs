@@ -11,13 +11,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+pub use sealbus_planner::sector::needed_bytes;
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, SealProof};
 
 use super::{Slot, quarantine};
-use crate::stage::sector;
-
-/// For records, openings and what a file system takes for itself.
-const SPARE_BYTES: u64 = 64 << 20;
 
 /// What the slots of this process count on.
 #[derive(Debug, Default)]
@@ -108,13 +105,6 @@ impl Ledger {
     pub fn release(&self, slot: &Slot) {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(&slot.index());
     }
-}
-
-/// The most that a sector takes in its slot: data, tree D (twice the size), labels, replica with PC2's copy of it, and
-/// trees C and R.
-pub fn needed_bytes(proof: SealProof) -> u64 {
-    let sizes = sector::layers(proof) as u64 + 6;
-    proof.sector_size().bytes() * sizes + SPARE_BYTES
 }
 
 /// What an ordinary user may still write on a file system.

@@ -1,6 +1,7 @@
 //! What the schema's nouns mean to the proofs library.
 
 use filecoin_proofs_api::{RegisteredSealProof, UnpaddedBytesAmount};
+pub use sealbus_planner::sector::layers;
 use sealbus_schema::parts::PieceInfo;
 use sealbus_schema::{Commitment, MinerId, SealProof, SectorNumber};
 
@@ -15,15 +16,6 @@ pub fn registered(proof: SealProof) -> RegisteredSealProof {
         SealProof::StackedDrg512MiBV1_1 => RegisteredSealProof::StackedDrg512MiBV1_1,
         SealProof::StackedDrg32GiBV1_1 => RegisteredSealProof::StackedDrg32GiBV1_1,
         SealProof::StackedDrg64GiBV1_1 => RegisteredSealProof::StackedDrg64GiBV1_1,
-    }
-}
-
-/// How many layers of labels PC1 makes.
-#[must_use]
-pub fn layers(proof: SealProof) -> usize {
-    match proof {
-        SealProof::StackedDrg2KiBV1_1 | SealProof::StackedDrg8MiBV1_1 | SealProof::StackedDrg512MiBV1_1 => 2,
-        SealProof::StackedDrg32GiBV1_1 | SealProof::StackedDrg64GiBV1_1 => 11,
     }
 }
 

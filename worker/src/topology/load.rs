@@ -124,16 +124,6 @@ pub enum TopologyError {
         /// The thread's number.
         unit: u32,
     },
-    /// Units that are not there were asked for.
-    #[error("{machine} has no units {missing} that may be used; it has {units}")]
-    NotThere {
-        /// Which machine.
-        machine: String,
-        /// What it lacks.
-        missing: super::CpuSet,
-        /// What it has.
-        units: super::CpuSet,
-    },
 }
 
 impl fmt::Display for Source {

@@ -9,9 +9,8 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sealbus_worker::params::{
-    self, DevnetRequest, DownloadError, Error, FetchPolicy, FetchReport, FetchRequest, SectorSize,
-};
+use sealbus_params_dir::marker::Marker;
+use sealbus_worker::params::{self, DownloadError, FetchError, FetchPolicy, FetchReport, FetchRequest, SectorSize};
 use tempfile::tempdir;
 
 use super::check::{KEY, PARAMETERS, Published, cid};
@@ -134,7 +133,7 @@ fn send(mut stream: &TcpStream, file: &[u8], offset: usize, answer: Answer) {
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
 }
 
-fn fetch(server: &Server, published: &Published, dir: &Path) -> Result<FetchReport, Error> {
+fn fetch(server: &Server, published: &Published, dir: &Path) -> Result<FetchReport, FetchError> {
     params::fetch(&FetchRequest {
         dir: dir.to_owned(),
         sector_sizes: vec![SectorSize::KiB2],
@@ -209,7 +208,7 @@ fn a_corrupted_download_never_gets_its_name() {
     let server = Server::start(&published.files, &[Answer::Corrupt; 2]);
     let dir = tempdir().unwrap();
     let failed = fetch(&server, &published, dir.path()).unwrap_err();
-    let Error::Unfetched { failed, .. } = failed else { panic!("{failed}") };
+    let FetchError::Unfetched { failed, .. } = failed else { panic!("{failed}") };
     assert_eq!(failed.len(), 1, "the key comes through all the same");
     assert_eq!(failed[0].name, PARAMETERS);
     assert!(matches!(failed[0].source, DownloadError::Wrong { downloads: 2, .. }));
@@ -249,16 +248,9 @@ fn a_devnets_directory_is_refused() {
     let published = Published::new();
     let server = Server::start(&published.files, &[]);
     let dir = tempdir().unwrap();
-    let request = DevnetRequest {
-        dir: dir.path().to_owned(),
-        sector_size: SectorSize::KiB2,
-        kinds: Vec::new(),
-        seed: None,
-        progress: false,
-    };
-    params::make(&request).unwrap();
+    Marker::new(dir.path(), 0).save().unwrap();
     let refused = fetch(&server, &published, dir.path()).unwrap_err();
-    assert!(matches!(refused, Error::DevnetDirectory { .. }));
+    assert!(matches!(refused, FetchError::DevnetDirectory { .. }));
 }
 
 #[test]

@@ -1,9 +1,7 @@
-//! Parameters, without proving: some seconds. What proves is in `params_proofs`.
+//! Parameters: checks and downloads, some seconds.
 
 #![allow(clippy::unwrap_used)]
 
 mod check;
-mod circuit;
-mod devnet;
+mod command;
 mod fetch;
-mod generator;

@@ -1,10 +1,13 @@
 //! Processors whose cpus are left to the worker.
 
+use sealbus_planner::{
+    machine::CpuSet,
+    machine_plan::{Request, Severity, check, plan},
+};
 use sealbus_schema::{Phase, SectorSize};
 use sealbus_worker::{
-    plan::{Request, Severity, auto, check, placed::of_groups, plan},
+    placement::{choose, of_groups},
     processor::GroupConfig,
-    topology::CpuSet,
 };
 
 use crate::machines;
@@ -30,7 +33,7 @@ fn they_lie_where_a_plan_puts_them() {
     };
     let pc1s = of_plan(Phase::Pc1);
     let mut groups = [multicore(pc1s.len(), 3), auto(Phase::TreeD, 2), GroupConfig::built_in(Phase::C1, 1)];
-    auto::choose(&machine, SectorSize::GiB32, false, &mut groups).expect("there is room");
+    choose(&machine, SectorSize::GiB32, false, &mut groups).expect("there is room");
     let mut chosen = groups[0].cpus.clone();
     chosen.sort_by_key(|cpus| pc1s.iter().position(|planned| planned == cpus));
     assert_eq!(chosen, pc1s);
@@ -43,7 +46,7 @@ fn they_lie_where_a_plan_puts_them() {
 #[test]
 fn small_sectors_are_sealed_anywhere() {
     let mut groups = [auto(Phase::Pc1, 2), auto(Phase::C2, 1)];
-    auto::choose(&machines::epyc_of_4(), SectorSize::KiB2, false, &mut groups).expect("anywhere");
+    choose(&machines::epyc_of_4(), SectorSize::KiB2, false, &mut groups).expect("anywhere");
     assert!(groups.iter().all(|group| group.cpus.is_empty()));
 }
 
@@ -61,7 +64,7 @@ fn what_has_no_place_is_refused_with_its_field_and_what_to_do() {
         (vec![all, auto(Phase::C2, 1)], "processor[1].cpus", "fewer PC1s"),
     ] {
         let mut groups = groups;
-        let refused = auto::choose(&machine, SectorSize::GiB32, false, &mut groups).expect_err(fix);
+        let refused = choose(&machine, SectorSize::GiB32, false, &mut groups).expect_err(fix);
         assert!(refused.field.starts_with(field) && refused.fix.contains(fix), "{refused}");
     }
 }

@@ -2,20 +2,17 @@
 
 use std::{fs, path::Path};
 
-use sealbus_schema::SectorSize;
-use sealbus_worker::{
-    config::Config,
-    plan::{
-        Place, Plan, Request, check,
-        configuration::{Around, configuration},
-        placed::placed,
-        plan,
-    },
+use sealbus_planner::machine_plan::{
+    MachinePlan, Place, Request, check,
+    configuration::{Around, configuration},
+    plan,
 };
+use sealbus_schema::SectorSize;
+use sealbus_worker::{config::Config, placement::placed};
 
 use crate::machines;
 
-fn written(dir: &Path) -> (Plan, String) {
+fn written(dir: &Path) -> (MachinePlan, String) {
     let places = vec![Place { path: dir.to_owned(), bytes: Some(1 << 44) }];
     let plan = plan(&machines::epyc_of_4(), &Request { places, ..Request::new(SectorSize::GiB32) }).expect("a plan");
     let around = Around {

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use sealbus_schema::{Phase, SectorSize};
-use sealbus_worker::{
-    plan::{CannotPlan, Gpus, Place, Plan, Request, explain::explain, plan},
-    topology::{Gpu, Machine, Source, load},
+use sealbus_planner::{
+    machine::{Gpu, Machine},
+    machine_plan::{CannotPlan, Gpus, MachinePlan, Place, Request, explain::explain, plan},
 };
+use sealbus_schema::{Phase, SectorSize};
+use sealbus_worker::topology::{Source, load};
 
 use crate::machines::{self, GIB, Shape};
 
@@ -27,11 +28,11 @@ fn request() -> Request {
     Request { places, ..Request::new(SectorSize::GiB32) }
 }
 
-fn producers(plan: &Plan) -> BTreeSet<Option<usize>> {
+fn producers(plan: &MachinePlan) -> BTreeSet<Option<usize>> {
     plan.groups.iter().filter(|group| group.stage == Phase::Pc1).map(|group| group.producers).collect()
 }
 
-fn reasons(plan: &Plan) -> String {
+fn reasons(plan: &MachinePlan) -> String {
     explain(plan, true).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -128,7 +129,7 @@ fn the_memory_of_a_card_is_looked_at() {
         machine.gpus.iter_mut().for_each(|gpu| gpu.memory_bytes = gib * GIB);
         plan(&machine, &request()).expect("a plan")
     };
-    let said = |plan: &Plan, what: &str| plan.notes.iter().any(|note| note.contains(what));
+    let said = |plan: &MachinePlan, what: &str| plan.notes.iter().any(|note| note.contains(what));
     assert_eq!((of(2).gpus, said(&of(2), "GPU 0 (a GPU) is left out: it has 2 GiB")), (0, true));
     assert_eq!((of(8).gpus, said(&of(8), "GPU 0 has 8 GiB")), (2, true));
     assert_eq!((of(24).gpus, said(&of(24), "GPU 0 has")), (2, false));

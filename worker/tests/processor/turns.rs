@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use sealbus_planner::schedule::{Rules, SetupError};
 use sealbus_schema::{MinerId, SectorId, SectorNumber};
 use sealbus_worker::processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool, Turn, WorkOf};
-use sealbus_worker::schedule::{Rules, SetupError};
 use sealbus_worker::stage::Stage;
 use serde_json::json;
 use tempfile::TempDir;

@@ -1,6 +1,7 @@
 //! Machines that are described by a text or a file.
 
-use sealbus_worker::topology::{Machine, Source, TopologyError, draw, load};
+use sealbus_planner::machine::{CannotRestrict, Machine, draw};
+use sealbus_worker::topology::{Source, TopologyError, load};
 
 use super::{assert_whole, file, set, synthetic, xml};
 
@@ -81,7 +82,7 @@ fn what_may_not_be_used_is_left_out_and_said() {
     // A card next to memory that may not be used is next to none; its number is that of its address.
     let gpus: Vec<_> = machine.gpus.iter().map(|gpu| (gpu.id.as_str(), gpu.node)).collect();
     assert_eq!(gpus, [("GPU-11111111-2222-3333-4444-555555555555", Some(0)), ("1", None)]);
-    let drawn = draw::draw(&machine);
+    let drawn = draw(&machine);
     for line in ["threads 0,5-8,12-15", "memory of nodes 1", "(1 of its 2 cores)"] {
         assert!(drawn.contains(line), "{drawn}");
     }
@@ -94,7 +95,7 @@ fn memory_without_cores_is_a_node_and_nobodys_nearest() {
     let node = &machine.nodes[2];
     assert_eq!((node.memory_bytes, node.package), (512 << 30, None));
     assert_eq!(machine.caches.iter().map(|cache| cache.node).collect::<Vec<_>>(), [0, 1]);
-    assert!(draw::draw(&machine).contains("\nnode 2: 512 GiB, without cores\n"));
+    assert!(draw(&machine).contains("\nnode 2: 512 GiB, without cores\n"));
 }
 
 #[test]
@@ -107,7 +108,7 @@ fn a_machine_can_be_restricted_further() {
     assert_eq!(less.present, machine.present);
     let error = machine.restricted_to(&set("0-2")).expect_err("not there");
     assert!(error.to_string().ends_with("has no units 0 that may be used; it has 1-4,9-11"), "{error}");
-    assert!(matches!(machine.restricted_to(&set("")), Err(TopologyError::NoUnits { .. })));
+    assert!(matches!(machine.restricted_to(&set("")), Err(CannotRestrict::NoUnits { .. })));
 }
 
 #[test]
@@ -126,7 +127,7 @@ package 1
    └─ L3 32 MiB: cores 12-15, threads 24-31
 the worker's cgroup allows 1.5 GiB of memory
 ";
-    assert_eq!(draw::draw(&machine), expected);
+    assert_eq!(draw(&machine), expected);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Whatever a description says: a whole machine or an error.
 
 use proptest::prelude::*;
-use sealbus_schema::SectorSize;
-use sealbus_worker::{
-    plan::{Gpus, Request, plan},
-    topology::{Source, draw, load},
+use sealbus_planner::{
+    machine::draw,
+    machine_plan::{Gpus, Request, plan},
 };
+use sealbus_schema::SectorSize;
+use sealbus_worker::topology::{Source, load};
 
 use super::{assert_whole, synthetic};
 
@@ -143,14 +144,14 @@ proptest! {
         // A group is within one package and one node, so that all of its cores are equally near.
         let cores: usize = (0..machine.caches.len()).map(|at| machine.cores_of_cache(at).len()).sum();
         prop_assert_eq!(cores, machine.cores.len());
-        prop_assert!(draw::draw(&machine).lines().count() > 2);
+        prop_assert!(draw(&machine).lines().count() > 2);
     }
 
     #[test]
     fn every_text_is_a_whole_machine_or_an_error(text in prop_oneof![soup(), "[ -~]{0,40}"]) {
         if let Ok(machine) = load(Source::Synthetic(text)) {
             assert_whole(&machine);
-            prop_assert!(!draw::draw(&machine).is_empty());
+            prop_assert!(!draw(&machine).is_empty());
         }
     }
 
@@ -173,7 +174,7 @@ proptest! {
         std::fs::write(&path, text).expect("file");
         if let Ok(machine) = load(Source::Xml(path)) {
             assert_whole(&machine);
-            prop_assert!(!draw::draw(&machine).is_empty());
+            prop_assert!(!draw(&machine).is_empty());
             for size in [SectorSize::KiB2, SectorSize::GiB32] {
                 let gpus = Gpus::Count(1);
                 if let Err(error) = plan(&machine, &Request { gpus, memory_bytes: Some(1 << 40), ..Request::new(size) }) {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sealbus_planner::schedule::GrantId;
 use sealbus_schema::SectorId;
 
 use crate::processor::config::Placement;
 use crate::processor::protocol::Progress;
-use crate::schedule::GrantId;
 use crate::stage::Stage;
 
 /// What a processor is doing.

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sealbus_planner::schedule::{Grant, NotServed, Scheduler, Seat, Setup, SetupError, Ticket, Urgency};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::processor::error::PoolError;
-use crate::schedule::{Grant, NotServed, Scheduler, Seat, Setup, SetupError, Ticket, Urgency};
 use crate::stage::Stage;
 
 /// Whose turn it is.

@@ -1,0 +1,294 @@
+//! All parameters of a devnet: a network on which nothing is at stake.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use bellperson::SynthesisError;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use sealbus_params_dir::{
+    files::{self, DirLock, FileError, PartialFile},
+    marker::{Marker, MarkerError},
+    memory::Memory,
+};
+use sealbus_schema::SectorSize;
+use storage_proofs_core::parameter_cache::VERSION;
+
+use crate::circuits::{CircuitError, Kind, ProofCircuit};
+use crate::finisher::{Finished, Finisher, MadeFile};
+use crate::generator::{self, GenerateError, Layout, Tables};
+use crate::srs::{self, SrsTrapdoor};
+use crate::trapdoor::Trapdoor;
+
+/// The seed where none is given: everybody knows it.
+pub const DEFAULT_SEED: u64 = 0;
+
+/// Write buffer of a file of parameters; the points come in larger pieces.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct DevnetRequest {
+    /// Where; made if need be.
+    pub dir: PathBuf,
+    /// For which sectors.
+    pub sector_size: SectorSize,
+    /// Which circuits; the SRS is always made.
+    pub kinds: Vec<Kind>,
+    /// From which seed; without one, that of the directory, or else [`DEFAULT_SEED`].
+    pub seed: Option<u64>,
+    /// Whether to draw progress bars on stderr, if that is a terminal.
+    pub progress: bool,
+}
+
+/// What was there and what was made.
+#[derive(Debug, serde::Serialize)]
+pub struct DevnetReport {
+    /// The directory.
+    pub dir: PathBuf,
+    /// The seed of all its files.
+    pub seed: u64,
+    /// Names of files that were whole already.
+    pub kept: Vec<String>,
+    /// Files that were made, and when, counted from the start.
+    pub made: Vec<MadeFile>,
+}
+
+/// Why a devnet's parameters could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DevnetError {
+    /// There is no such circuit.
+    #[error(transparent)]
+    Circuit(#[from] CircuitError),
+    /// Parameters could not be made.
+    #[error("cannot make {}", path.display())]
+    Generate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: GenerateError,
+    },
+    /// The directory holds a file with an official name that was not made here.
+    #[error("cannot make devnet parameters in {}: {name} lies there and was not made by this command, so it may be official; give another --out", dir.display())]
+    ForeignFile {
+        /// The directory.
+        dir: PathBuf,
+        /// The file's name.
+        name: String,
+    },
+    /// The directory's parameters come from another seed.
+    #[error("cannot make parameters from seed {asked} in {}: those there come from seed {made}; remove the directory, or give another --out", dir.display())]
+    OtherSeed {
+        /// The directory.
+        dir: PathBuf,
+        /// The seed of what is there.
+        made: u64,
+        /// The seed that was asked for.
+        asked: u64,
+    },
+    /// The directory's marker cannot be read.
+    #[error(transparent)]
+    Marker(#[from] MarkerError),
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A thread of this process ended without a result; it has said why on stderr.
+    #[error("cannot go on: a thread panicked while it finished files; this is a bug, report it with the lines above")]
+    Panicked,
+}
+
+/// Makes what is missing or broken. Does nothing, fast, where all is whole.
+///
+/// Blocks until done; uses all cores through rayon's global pool and two more threads. Safe to run
+/// from several processes at once, and to kill.
+pub fn make(request: &DevnetRequest) -> Result<DevnetReport, DevnetError> {
+    let started = Instant::now();
+    let circuits = request
+        .kinds
+        .iter()
+        .map(|kind| ProofCircuit::new(*kind, request.sector_size))
+        .collect::<Result<Vec<_>, _>>()?;
+    let _lock = DirLock::acquire(&request.dir)?;
+    let marker = open_marker(request)?;
+    let mut finisher =
+        Finisher { dir: request.dir.clone(), memory: Memory::load(&request.dir), marker, started, made: Vec::new() };
+
+    let mut kept = Vec::new();
+    let mut missing = |name: String, finisher: &mut Finisher| -> Result<bool, DevnetError> {
+        let whole = finisher.is_whole(&name)?;
+        if whole {
+            kept.push(name);
+        }
+        Ok(!whole)
+    };
+    let mut to_generate = Vec::new();
+    let mut to_derive = Vec::new();
+    for circuit in circuits {
+        let parameters = missing(circuit.parameters_name(), &mut finisher)?;
+        let verifying_key = missing(circuit.verifying_key_name(), &mut finisher)?;
+        let metadata = missing(circuit.metadata_name(), &mut finisher)?;
+        if parameters {
+            to_generate.push(circuit);
+        } else if verifying_key || metadata {
+            to_derive.push(circuit);
+        }
+    }
+    let srs = missing(srs::name(), &mut finisher)?;
+
+    for circuit in &to_derive {
+        finisher.derive(circuit, request.sector_size.bytes(), &request.dir.join(circuit.parameters_name()))?;
+    }
+    if srs || !to_generate.is_empty() {
+        finisher = make_files(request, &to_generate, srs, finisher)?;
+    }
+    finisher.memory.save();
+    Ok(DevnetReport { dir: request.dir.clone(), seed: finisher.marker.seed, kept, made: finisher.made })
+}
+
+/// The directory's marker, after making sure that all parameters there are ours and of this seed.
+fn open_marker(request: &DevnetRequest) -> Result<Marker, DevnetError> {
+    let dir = &request.dir;
+    let marker = Marker::load(dir)?;
+    let known = marker.as_ref().map(|marker| &marker.files);
+    let prefix = format!("v{VERSION}-");
+    for entry in std::fs::read_dir(dir).map_err(FileError::of("list", dir))? {
+        let name = entry.map_err(FileError::of("list", dir))?.file_name().to_string_lossy().into_owned();
+        // Without a marker even a half-written file is another's: an official download, perhaps.
+        let ours = known.is_some_and(|files: &BTreeMap<_, _>| files.contains_key(&name) || files::is_partial(&name));
+        if name.starts_with(&prefix) && !ours {
+            return Err(DevnetError::ForeignFile { dir: dir.clone(), name });
+        }
+    }
+    match (marker, request.seed) {
+        (Some(marker), Some(asked)) if marker.seed != asked => {
+            Err(DevnetError::OtherSeed { dir: dir.clone(), made: marker.seed, asked })
+        }
+        (Some(marker), _) => Ok(marker),
+        (None, seed) => {
+            // Before any file, so that none ever stands there unmarked.
+            let marker = Marker::new(dir, seed.unwrap_or(DEFAULT_SEED));
+            marker.save()?;
+            Ok(marker)
+        }
+    }
+}
+
+/// Three stages side by side: one thread lays circuits out, this one makes points on all cores, one
+/// more hashes and names finished files.
+fn make_files(
+    request: &DevnetRequest,
+    circuits: &[ProofCircuit],
+    srs: bool,
+    finisher: Finisher,
+) -> Result<Finisher, DevnetError> {
+    let seed = finisher.marker.seed;
+    let bars = Bars::new(request.progress);
+    let trapdoors: Vec<_> = circuits.iter().map(|circuit| Trapdoor::from_seed(seed, circuit.identifier())).collect();
+    std::thread::scope(|scope| {
+        // Room for all: a circuit's evaluation is small, three scalars a variable.
+        let (layouts, layout) = sync_channel(2 * circuits.len());
+        let trapdoors = &trapdoors;
+        scope.spawn(move || {
+            for (circuit, trapdoor) in circuits.iter().zip(trapdoors) {
+                if !generator::lay_out(circuit, trapdoor, &layouts) {
+                    break;
+                }
+            }
+        });
+        let (finished, to_finish) = sync_channel::<Finished<'_>>(circuits.len() + 1);
+        let finishing = scope.spawn(move || finisher.run(to_finish));
+
+        let made = make_points(request, circuits, trapdoors, srs.then_some(seed), &layout, &bars, |file| {
+            // If the finisher has stopped, it says why below.
+            finished.send(file).is_ok()
+        });
+        drop((finished, layout));
+        let finisher = finishing.join().map_err(|_| DevnetError::Panicked)?;
+        made.and(finisher.map_err(DevnetError::from))
+    })
+}
+
+fn make_points<'c>(
+    request: &DevnetRequest,
+    circuits: &'c [ProofCircuit],
+    trapdoors: &[Trapdoor],
+    srs_seed: Option<u64>,
+    layout: &Receiver<Result<Layout, SynthesisError>>,
+    bars: &Bars,
+    finish: impl Fn(Finished<'c>) -> bool,
+) -> Result<(), DevnetError> {
+    let tables = Tables::new();
+    if let Some(seed) = srs_seed {
+        let partial = PartialFile::create(request.dir.join(srs::name()))?;
+        let written =
+            buffered(&partial, |out| Ok(srs::write(&SrsTrapdoor::from_seed(seed), srs::MAX_PROOFS, &tables, out)?));
+        written.map_err(|source| DevnetError::Generate { path: partial.target().to_owned(), source })?;
+        finish(Finished { partial, circuit: None, sector_size: 0 });
+    }
+    for (circuit, trapdoor) in circuits.iter().zip(trapdoors) {
+        let bar = bars.add(&circuit.kind().to_string());
+        let partial = PartialFile::create(request.dir.join(circuit.parameters_name()))?;
+        let written = buffered(&partial, |out| generator::write(layout, trapdoor, &tables, out, &bar));
+        written.map_err(|source| DevnetError::Generate { path: partial.target().to_owned(), source })?;
+        bar.finish();
+        let going_on = finish(Finished { partial, circuit: Some(circuit), sector_size: request.sector_size.bytes() });
+        if !going_on {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn buffered(
+    partial: &PartialFile,
+    write: impl FnOnce(&mut BufWriter<&File>) -> Result<(), GenerateError>,
+) -> Result<(), GenerateError> {
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, &partial.file);
+    write(&mut out)?;
+    Ok(out.flush()?)
+}
+
+/// A bar a circuit, on stderr if that is a terminal.
+struct Bars {
+    bars: Option<MultiProgress>,
+    style: ProgressStyle,
+}
+
+impl Bars {
+    fn new(draw: bool) -> Self {
+        let style = ProgressStyle::with_template(
+            "{prefix:>20} {wide_bar} {human_pos}/{human_len} points {elapsed:>4} (left: {eta})",
+        )
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self { bars: draw.then(MultiProgress::new), style }
+    }
+
+    fn add(&self, name: &str) -> ProgressBar {
+        let Some(bars) = &self.bars else {
+            return ProgressBar::hidden();
+        };
+        let bar = bars.add(ProgressBar::new(0)).with_style(self.style.clone()).with_prefix(name.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}
+
+impl fmt::Display for DevnetReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for file in &self.made {
+            writeln!(f, "made {} ({} bytes, after {:.1} s)", file.name, file.size, file.after_secs)?;
+        }
+        write!(
+            f,
+            "{}: {} files made, {} whole already; seed {}",
+            self.dir.display(),
+            self.made.len(),
+            self.kept.len(),
+            self.seed
+        )
+    }
+}

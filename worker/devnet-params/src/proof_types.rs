@@ -1,0 +1,37 @@
+//! Under which proof types the library looks a size's parameters up.
+
+use filecoin_proofs_api::{RegisteredPoStProof, RegisteredSealProof};
+use sealbus_schema::SectorSize;
+
+/// The proof type under which such a sector is sealed; its parameters serve the types with other features too.
+pub(crate) fn seal(size: SectorSize) -> RegisteredSealProof {
+    match size {
+        SectorSize::KiB2 => RegisteredSealProof::StackedDrg2KiBV1_1,
+        SectorSize::MiB8 => RegisteredSealProof::StackedDrg8MiBV1_1,
+        SectorSize::MiB512 => RegisteredSealProof::StackedDrg512MiBV1_1,
+        SectorSize::GiB32 => RegisteredSealProof::StackedDrg32GiBV1_1,
+        SectorSize::GiB64 => RegisteredSealProof::StackedDrg64GiBV1_1,
+    }
+}
+
+/// The proof type of its window PoSt.
+pub(crate) fn window_post(size: SectorSize) -> RegisteredPoStProof {
+    match size {
+        SectorSize::KiB2 => RegisteredPoStProof::StackedDrgWindow2KiBV1_2,
+        SectorSize::MiB8 => RegisteredPoStProof::StackedDrgWindow8MiBV1_2,
+        SectorSize::MiB512 => RegisteredPoStProof::StackedDrgWindow512MiBV1_2,
+        SectorSize::GiB32 => RegisteredPoStProof::StackedDrgWindow32GiBV1_2,
+        SectorSize::GiB64 => RegisteredPoStProof::StackedDrgWindow64GiBV1_2,
+    }
+}
+
+/// The proof type of its winning PoSt.
+pub(crate) fn winning_post(size: SectorSize) -> RegisteredPoStProof {
+    match size {
+        SectorSize::KiB2 => RegisteredPoStProof::StackedDrgWinning2KiBV1,
+        SectorSize::MiB8 => RegisteredPoStProof::StackedDrgWinning8MiBV1,
+        SectorSize::MiB512 => RegisteredPoStProof::StackedDrgWinning512MiBV1,
+        SectorSize::GiB32 => RegisteredPoStProof::StackedDrgWinning32GiBV1,
+        SectorSize::GiB64 => RegisteredPoStProof::StackedDrgWinning64GiBV1,
+    }
+}

@@ -1,0 +1,200 @@
+//! Memory, shared out before anything is placed.
+
+use sealbus_schema::Phase;
+
+use super::{
+    request::{CannotPlan, MemoryShare, Request},
+    times::parent_cache_bytes,
+};
+use crate::{
+    machine::{Machine, Node},
+    units,
+};
+
+/// What is left to the system: a part of the memory, within bounds.
+const RESERVE_PART: u64 = 32;
+const RESERVE_BYTES: (u64, u64) = (1 << 30, 16 << 30);
+/// How many small requests (add_pieces, tree_d, transfer, c1) are counted with.
+const SMALL_REQUESTS: u64 = 8;
+
+/// What memory there is.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    /// All that the worker may use.
+    pub total: u64,
+    /// Left to the system.
+    pub reserve: u64,
+    /// In reserved huge pages.
+    pub huge: u64,
+    /// Ordinary memory to share out.
+    pub usable: u64,
+    /// What PC1 may take of each node.
+    pub pc1_on_node: Vec<u64>,
+    /// Whether PC1 takes huge pages.
+    pub from_huge: bool,
+}
+
+/// How memory is shared out between PC1 and proofs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Room for all at the same time, and for the parent cache.
+    Roomy,
+    /// Room for all at the same time; the parent cache is read from the disk again and again.
+    WithoutParents,
+    /// One at a time: PC1, PC2 and C2 hold one lock.
+    Turns,
+}
+
+impl Budget {
+    /// Of a machine.
+    #[must_use]
+    pub fn new(machine: &Machine, request: &Request) -> Self {
+        // Memory without cores next to it is a graphics card's own, or far away.
+        let near = || machine.nodes.iter().filter(|node| node.has_cores);
+        let all = machine.memory_of_cores_bytes();
+        let total = machine.memory_max_bytes.map_or(all, |most| most.min(all));
+        let reserve = (total / RESERVE_PART).clamp(RESERVE_BYTES.0, RESERVE_BYTES.1);
+        let huge = near().fold(0_u64, |sum, node| sum.saturating_add(node.huge_bytes()));
+        let of_node = |node: &Node| {
+            let share = (u128::from(reserve) * u128::from(node.memory_bytes) / u128::from(all.max(1))) as u64;
+            let ordinary = node.memory_bytes.saturating_sub(node.huge_bytes()).saturating_sub(share);
+            match request.huge_pages {
+                _ if !node.has_cores => 0,
+                true => node.huge_bytes(),
+                false => ordinary,
+            }
+        };
+        Self {
+            total,
+            reserve,
+            huge,
+            usable: all.saturating_sub(huge).min(total).saturating_sub(reserve),
+            pc1_on_node: machine.nodes.iter().map(of_node).collect(),
+            from_huge: request.huge_pages,
+        }
+    }
+
+    /// The most PC1s on each node.
+    #[must_use]
+    pub fn pc1s_on_node(&self, request: &Request) -> Vec<usize> {
+        let need = request.memory_of(Phase::Pc1).max(1);
+        self.pc1_on_node.iter().map(|&bytes| usize::try_from(bytes / need).unwrap_or(usize::MAX)).collect()
+    }
+
+    /// The most PC1s beside so many proofs at the same time, of which so many may be C2, and how they share.
+    #[must_use]
+    pub fn pc1s(&self, request: &Request, proofs: usize, c2s: usize) -> Option<(usize, Sharing)> {
+        let (pc1, proof) = (request.memory_of(Phase::Pc1).max(1), proof_bytes(request));
+        let fixed = small_bytes(request).saturating_add(proofs_bytes(request, proofs, c2s));
+        if !request.does(Phase::Pc1) {
+            return (self.usable >= fixed).then_some((0, Sharing::Roomy));
+        }
+        let with_parents = fixed.saturating_add(parent_cache_bytes(request.sector_size));
+        let count = |left: Option<u64>| left.map_or(0, |left| usize::try_from(left / pc1).unwrap_or(usize::MAX));
+        if self.from_huge {
+            let sharing = if self.usable >= with_parents { Sharing::Roomy } else { Sharing::WithoutParents };
+            let huge = self.pc1s_on_node(request).iter().fold(0_usize, |sum, &count| sum.saturating_add(count));
+            return (self.usable >= fixed && huge > 0).then_some((huge, sharing));
+        }
+        let roomy = count(self.usable.checked_sub(with_parents));
+        let tight = count(self.usable.checked_sub(fixed));
+        let turns = proofs == 1 && self.usable >= small_bytes(request).saturating_add(pc1.max(proof));
+        match () {
+            () if roomy > 0 => Some((roomy, Sharing::Roomy)),
+            () if tight > 0 => Some((tight, Sharing::WithoutParents)),
+            () if turns => Some((1, Sharing::Turns)),
+            () => None,
+        }
+    }
+
+    /// What is taken by a plan, for people.
+    #[must_use]
+    pub fn shares(
+        &self,
+        request: &Request,
+        pc1s: usize,
+        [proofs, c2s]: [usize; 2],
+        sharing: Sharing,
+    ) -> Vec<MemoryShare> {
+        let share = |name: &str, bytes| MemoryShare { name: name.to_owned(), bytes };
+        let pc1 = request.memory_of(Phase::Pc1).saturating_mul(pc1s as u64);
+        let proof = proofs_bytes(request, proofs, c2s);
+        let has_parents = sharing == Sharing::Roomy && pc1s > 0;
+        let parents = if has_parents { parent_cache_bytes(request.sector_size) } else { 0 };
+        // Where a cgroup limits memory, huge pages are beside what it allows.
+        let given = self.usable.saturating_add(self.reserve);
+        let huge = if self.from_huge { 0 } else { self.total.saturating_sub(given) };
+        let mut shares = vec![share("the system", self.reserve), share("small phases", small_bytes(request))];
+        match sharing {
+            Sharing::Turns => shares.push(share("pc1, pc2 or c2", pc1.max(proof))),
+            Sharing::Roomy | Sharing::WithoutParents => {
+                shares.push(share(&format!("{pc1s} x pc1"), pc1));
+                let c2s_only = if c2s < proofs { format!(", at most {c2s} of them c2") } else { String::new() };
+                let which = match (request.does(Phase::Pc2), request.does(Phase::C2)) {
+                    (true, false) => "pc2",
+                    (false, true) => "c2",
+                    _ => "pc2 or c2",
+                };
+                shares.push(share(&format!("{proofs} x {which}{c2s_only}"), proof));
+            }
+        }
+        shares.push(share("parent cache", parents));
+        shares.push(share("huge pages that nobody uses", huge));
+        shares.retain(|share| share.bytes > 0);
+        let taken = shares.iter().fold(0_u64, |sum, share| sum.saturating_add(share.bytes));
+        shares.push(share("left for files in memory", self.total.saturating_sub(taken)));
+        shares
+    }
+
+    /// Why not a single sector fits.
+    #[must_use]
+    pub fn refusal(&self, machine: String, request: &Request) -> CannotPlan {
+        let size = request.sector_size;
+        let phases = [Phase::Pc1, Phase::Pc2, Phase::C2].into_iter().filter(|&phase| request.does(phase));
+        let phase = phases.max_by_key(|&phase| request.memory_of(phase)).unwrap_or(Phase::Pc1);
+        let needed = request.memory_of(phase);
+        let largest = self.pc1_on_node.iter().copied().max().unwrap_or(0);
+        if self.total == 0 {
+            return CannotPlan::MemoryUnknown { machine };
+        }
+        let small = small_bytes(request);
+        if request.does(Phase::Pc1)
+            && needed.saturating_add(small) <= self.usable
+            && largest < request.memory_of(Phase::Pc1)
+        {
+            let needed = units::bytes(request.memory_of(Phase::Pc1));
+            return CannotPlan::NodeMemory { machine, size, needed, largest: units::bytes(largest) };
+        }
+        CannotPlan::Memory {
+            machine,
+            size,
+            phase,
+            needed: units::bytes(needed),
+            usable: units::bytes(self.usable.saturating_sub(small)),
+            total: units::bytes(self.total),
+            reserve: units::bytes(self.reserve.saturating_add(small)),
+        }
+    }
+}
+
+/// Memory of PC2 or C2, of which one runs on a GPU at a time.
+#[must_use]
+pub fn proof_bytes(request: &Request) -> u64 {
+    bytes_here(request, Phase::Pc2).max(bytes_here(request, Phase::C2))
+}
+
+/// Memory of so many PC2 or C2 at the same time, of which so many may be C2.
+fn proofs_bytes(request: &Request, proofs: usize, c2s: usize) -> u64 {
+    let (c2s, pc2s) = (c2s.min(proofs) as u64, proofs.saturating_sub(c2s) as u64);
+    let pc2 = bytes_here(request, Phase::Pc2);
+    proof_bytes(request).saturating_mul(c2s).saturating_add(pc2.saturating_mul(pc2s))
+}
+
+/// Memory of a phase, if it is done here.
+fn bytes_here(request: &Request, phase: Phase) -> u64 {
+    if request.does(phase) { request.memory_of(phase) } else { 0 }
+}
+
+fn small_bytes(request: &Request) -> u64 {
+    bytes_here(request, Phase::C1).saturating_mul(SMALL_REQUESTS)
+}

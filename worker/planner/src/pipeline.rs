@@ -1,0 +1,408 @@
+//! A pipeline of sealing as numbers: what a sector goes through, and what there is of each thing that it needs.
+//!
+//! [`bound`] is the most that such a pipeline can do, whatever the order of work. [`simulate()`] says what it does in the order
+//! that the worker keeps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use sealbus_schema::Phase;
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::SetupError;
+
+pub mod simulate;
+
+pub use simulate::{Steady, simulate};
+
+/// A day in milliseconds.
+pub const DAY_MS: u64 = 24 * 3600 * 1000;
+
+/// Up to so many locks all combinations are looked at for the bound.
+const LOCKS_COMBINED_MAX: usize = 8;
+
+/// Slots, and the steps that a sector takes in one, in order. A slot that is free takes the next sector at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineSpec {
+    /// How many sectors there are at the same time.
+    pub slots: usize,
+    /// What happens to each.
+    pub steps: Vec<Step>,
+    /// Named locks, and how many may hold each at the same time.
+    #[serde(default)]
+    pub locks: BTreeMap<String, usize>,
+}
+
+/// A part of a sector's way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Step {
+    /// A phase, on a processor.
+    Work(Work),
+    /// A wait, for the chain say, that holds the slot and nothing else.
+    Wait(Wait),
+}
+
+/// A phase and who serves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// The phase.
+    pub stage: Phase,
+    /// Who serves it; at least one.
+    pub servers: Vec<Servers>,
+    /// The most that run at the same time, where that is less than there are servers.
+    #[serde(default)]
+    pub concurrent: Option<usize>,
+    /// The least time between two starts.
+    #[serde(default)]
+    pub staggered_ms: u64,
+}
+
+/// Processors that are alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Servers {
+    /// How many sectors they serve at the same time.
+    pub count: usize,
+    /// How long one takes.
+    pub time_ms: u64,
+    /// The locks that each of them holds meanwhile.
+    #[serde(default)]
+    pub locks: BTreeSet<String>,
+}
+
+/// A wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// What for.
+    pub name: String,
+    /// How long.
+    pub time_ms: u64,
+    /// The step since whose end the time counts, by position; the step before this one if it is not given.
+    #[serde(default)]
+    pub since: Option<usize>,
+}
+
+/// What a pipeline may be short of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "snake_case")]
+pub enum Resource {
+    /// The processors of a phase.
+    Processors(Phase),
+    /// The configured least time between two starts of a phase.
+    Staggered(Phase),
+    /// Locks, one or several together.
+    Locks(Vec<String>),
+    /// A lock, with the least time between two starts of a phase that needs it.
+    StaggeredLock(Phase, String),
+    /// Slots.
+    Slots,
+}
+
+/// How many sectors a day a resource allows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The resource.
+    pub resource: Resource,
+    /// Sectors a day.
+    pub per_day: f64,
+}
+
+/// A pipeline that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// There is no slot.
+    #[error("slots = 0: a sector needs a slot, give at least 1")]
+    NoSlot,
+    /// A phase that nobody serves.
+    #[error("{0} has no processor: give it at least 1, or leave the phase out")]
+    NoServer(Phase),
+    /// A lock that nobody can have.
+    #[error("{stage} needs the lock {lock}, of which there is none: give it in locks")]
+    NoLock {
+        /// The phase.
+        stage: Phase,
+        /// The lock.
+        lock: String,
+    },
+    /// A phase that a sector would go through twice.
+    #[error("{0} stands there twice: a sector goes through each phase once, so give all its processors together")]
+    PhaseTwice(Phase),
+    /// Processors and limits that do not fit each other.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// A wait that counts from itself, or from later.
+    #[error("the wait {0} counts from a step that is not before it: name an earlier one")]
+    SinceLater(String),
+    /// Everything takes no time.
+    #[error("all times are 0: give at least one phase a time")]
+    NoTime,
+}
+
+impl PipelineSpec {
+    /// Whether it makes sense.
+    pub fn check(&self) -> Result<(), SpecError> {
+        if self.slots == 0 {
+            return Err(SpecError::NoSlot);
+        }
+        for (position, step) in self.steps.iter().enumerate() {
+            match step {
+                Step::Work(work) => {
+                    let before = &self.steps[..position];
+                    if before.iter().any(|step| matches!(step, Step::Work(other) if other.stage == work.stage)) {
+                        return Err(SpecError::PhaseTwice(work.stage));
+                    }
+                    self.check_work(work)?;
+                }
+                Step::Wait(wait) if wait.since.is_some_and(|since| since >= position) => {
+                    return Err(SpecError::SinceLater(wait.name.clone()));
+                }
+                Step::Wait(_) => {}
+            }
+        }
+        if self.residence_ms() == 0 { Err(SpecError::NoTime) } else { Ok(()) }
+    }
+
+    fn check_work(&self, work: &Work) -> Result<(), SpecError> {
+        let stage = work.stage;
+        if work.servers.iter().all(|servers| servers.count == 0) || work.concurrent == Some(0) {
+            return Err(SpecError::NoServer(stage));
+        }
+        for lock in work.servers.iter().flat_map(|servers| &servers.locks) {
+            if self.locks.get(lock).copied().unwrap_or(0) == 0 {
+                return Err(SpecError::NoLock { stage, lock: lock.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a sector is in its slot when it never waits for a processor.
+    #[must_use]
+    pub fn residence_ms(&self) -> u64 {
+        let mut ends = Vec::with_capacity(self.steps.len());
+        let mut now = 0_u64;
+        for step in &self.steps {
+            now = match step {
+                Step::Work(work) => now.saturating_add(work.least_ms()),
+                Step::Wait(wait) => now.max(wait.until(&ends, now)),
+            };
+            ends.push(now);
+        }
+        now
+    }
+
+    /// The phases in order.
+    pub fn works(&self) -> impl Iterator<Item = &Work> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Work(work) => Some(work),
+            Step::Wait(_) => None,
+        })
+    }
+}
+
+impl Work {
+    /// How many are served at the same time, at most.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        let all = self.servers.iter().fold(0_usize, |sum, servers| sum.saturating_add(servers.count));
+        self.concurrent.map_or(all, |most| most.min(all))
+    }
+
+    fn least_ms(&self) -> u64 {
+        let able = self.servers.iter().filter(|servers| servers.count > 0);
+        able.map(|servers| servers.time_ms).min().unwrap_or(0)
+    }
+
+    /// Sectors a day with every processor busy that is meant, however far apart starts are.
+    fn per_day(&self, is_meant: impl Fn(&Servers) -> bool) -> f64 {
+        let mut left = self.capacity();
+        let mut fastest: Vec<&Servers> = self.servers.iter().filter(|servers| is_meant(servers)).collect();
+        fastest.sort_by_key(|servers| servers.time_ms);
+        let mut sum = 0.0;
+        for servers in fastest {
+            let taken = servers.count.min(left);
+            left -= taken;
+            if taken > 0 {
+                sum += taken as f64 * a_day(servers.time_ms);
+            }
+        }
+        sum
+    }
+}
+
+impl Servers {
+    /// How long a sector keeps locks out of `among`, all of them together.
+    fn held_ms(&self, among: &BTreeSet<&String>) -> u64 {
+        let held = self.locks.iter().filter(|lock| among.contains(lock)).count() as u64;
+        self.time_ms.saturating_mul(held)
+    }
+}
+
+impl Wait {
+    /// When it is over, given when the steps before it ended and that the last did so `now`.
+    #[must_use]
+    pub fn until(&self, ends: &[u64], now: u64) -> u64 {
+        let begin = self.since.and_then(|since| ends.get(since).copied()).unwrap_or(now);
+        begin.saturating_add(self.time_ms)
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Resource::Processors(stage) => write!(f, "{stage} processors"),
+            Resource::Staggered(stage) => write!(f, "limits.staggered_secs of {stage}"),
+            Resource::Locks(names) if names.len() == 1 => write!(f, "lock {}", names[0]),
+            Resource::Locks(names) => write!(f, "locks {}", names.join(" and ")),
+            Resource::StaggeredLock(stage, name) => write!(f, "lock {name} with limits.staggered_secs of {stage}"),
+            Resource::Slots => f.write_str("slots"),
+        }
+    }
+}
+
+/// The most sectors a day that a pipeline can do in the long run; 0 where it cannot work at all.
+#[must_use]
+pub fn bound(spec: &PipelineSpec) -> f64 {
+    if spec.check().is_err() {
+        return 0.0;
+    }
+    bounds(spec).first().map_or(0.0, |bound| bound.per_day)
+}
+
+/// What each resource allows, the scarcest first. Resources that allow any number are left out.
+#[must_use]
+pub fn bounds(spec: &PipelineSpec) -> Vec<Bound> {
+    let mut all = Vec::new();
+    let mut push = |resource, per_day: f64| {
+        if per_day.is_finite() {
+            all.push(Bound { resource, per_day });
+        }
+    };
+    for work in spec.works() {
+        push(Resource::Processors(work.stage), work.per_day(|_| true));
+        push(Resource::Staggered(work.stage), a_day(work.staggered_ms));
+    }
+    for names in combinations(spec) {
+        let per_day = locks_per_day(spec, &names);
+        push(Resource::Locks(names.into_iter().cloned().collect()), per_day);
+    }
+    for (work, name) in spec.works().flat_map(|work| spec.locks.keys().map(move |name| (work, name))) {
+        if let Some(per_day) = staggered_lock_per_day(spec, work, name) {
+            push(Resource::StaggeredLock(work.stage, name.clone()), per_day);
+        }
+    }
+    push(Resource::Slots, spec.slots as f64 * a_day(spec.residence_ms()));
+    all.sort_by(|a, b| a.per_day.total_cmp(&b.per_day));
+    all
+}
+
+/// Sectors a day for which some locks together have time.
+///
+/// Where a phase takes the same time everywhere and no server holds two locks, the least bound of all sets of locks and all
+/// phases is exact, as the least cut of a flow: what goes through phases, servers and locks can be split like that. That
+/// leaves out only what starts that are kept apart cost; for one lock, [`staggered_lock_per_day`] adds that.
+fn locks_per_day(spec: &PipelineSpec, among: &BTreeSet<&String>) -> f64 {
+    let units =
+        among.iter().filter_map(|name| spec.locks.get(*name)).fold(0_usize, |sum, &units| sum.saturating_add(units));
+    costs_per_day(spec, units as f64, |_, servers| servers.held_ms(among) as f64)
+}
+
+/// Sectors a day that a lock allows because a phase that needs it starts only so often; none if that is no bound.
+///
+/// Let the starts be `s` apart, the lock have `u` units, and the phase keep one for `h` at least, so that `k = h / s`, rounded up, of
+/// its sectors overlap when it starts as often as it may. The other phases disturb that while they have `m = u - k + 1`
+/// units or more. Such a time does no harm as long as it fits into what two times of `k` sectors leave between them,
+/// `w = k s - h`. A longer one of `o` puts starts off by `(o - w) d / h` at least, where `d = h - (k - 1) s` is what is missing at
+/// each group of starts: with one unit less the phase does `(k - 1) / h` instead of `1 / s`. So, a day,
+///
+/// ```text
+/// s x + (O - n w) d / h <= 1
+/// ```
+///
+/// for `x` starts of the phase with the lock and `n` such times of length `O` together. Each begins with a start of the
+/// others, so `n` is at most their number. With `q` seats they have no more than `m - 1` units outside of such times and `min(u, q)` in
+/// them, which bounds `O` from below by the times that they keep the lock for. What is left is a price for each start, as it
+/// is for locks alone. Others whose times are short need not be counted, and their seats do not count then.
+fn staggered_lock_per_day(spec: &PipelineSpec, staggered: &Work, name: &String) -> Option<f64> {
+    let holds = |servers: &Servers| servers.count > 0 && servers.locks.contains(name);
+    let apart = staggered.staggered_ms;
+    let held = staggered.servers.iter().filter(|servers| holds(servers)).map(|servers| servers.time_ms).min()?;
+    let overlap = usize::try_from(held.checked_div(apart)?).ok()? + usize::from(held % apart > 0);
+    let units = spec.locks[name];
+    if !(1..=units).contains(&overlap) {
+        return None;
+    }
+    let others = || spec.works().filter(|work| !std::ptr::eq(*work, staggered));
+    let disturbing = units - overlap + 1;
+    let (room, missing) = (overlap as u64 * apart - held, held - (overlap as u64 - 1) * apart);
+    let missing = missing as f64 / held as f64;
+    let per_day = |shortest: u64| {
+        let counts = |servers: &Servers| holds(servers) && servers.time_ms >= shortest;
+        let seats = others().map(|work| {
+            let seats = work.servers.iter().filter(|servers| counts(servers)).map(|servers| servers.count).sum();
+            work.concurrent.map_or(seats, |most| most.min(seats))
+        });
+        // How many units they have at most while they disturb, above what they may have anyhow.
+        let above = (units.min(seats.sum()) + 1).checked_sub(disturbing).filter(|above| *above > 0)? as f64;
+        let days = 1.0 + missing * (disturbing - 1) as f64 / above;
+        Some(costs_per_day(spec, days, |work, servers| match std::ptr::eq(work, staggered) {
+            true if holds(servers) => apart as f64,
+            false if counts(servers) => (missing * (servers.time_ms as f64 / above - room as f64)).max(0.0),
+            _ => 0.0,
+        }))
+    };
+    let lengths: BTreeSet<u64> = others()
+        .flat_map(|work| &work.servers)
+        .filter(|servers| holds(servers))
+        .map(|servers| servers.time_ms)
+        .collect();
+    lengths.into_iter().filter_map(per_day).reduce(f64::min)
+}
+
+/// Sectors a day, if each costs its servers' prices in milliseconds, and there are so many days to pay with.
+///
+/// Whatever the order, of `x` sectors a day a phase can give no more than `served(p)` to servers of a price `p` at
+/// most: what these can serve. The others cost more. So a phase costs at least the integral of `x - served(p)` over `p`, up to where
+/// all are served, and all phases together no more than there is. As `served` has steps, that is a sum of lines
+/// `(x - served) * width` of which those below 0 do not count; to leave out others as well only weakens it. With the lines in the
+/// order of `served`, each first few of them bound `x`, and those that do not lie below 0 bound it the most.
+fn costs_per_day(spec: &PipelineSpec, days: f64, price: impl Fn(&Work, &Servers) -> f64) -> f64 {
+    let mut lines: Vec<(f64, f64)> = Vec::new();
+    for work in spec.works() {
+        let able = work.servers.iter().filter(|servers| servers.count > 0);
+        let mut prices: Vec<f64> = able.map(|servers| price(work, servers)).filter(|price| *price > 0.0).collect();
+        prices.sort_by(f64::total_cmp);
+        prices.dedup();
+        let mut from = 0.0;
+        for to in prices {
+            let served = work.per_day(|servers| price(work, servers) <= from).min(a_day(work.staggered_ms));
+            lines.push((served, to - from));
+            from = to;
+        }
+    }
+    lines.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    let (mut time_ms, mut sector_ms) = (days * DAY_MS as f64, 0.0);
+    let bounds = lines.into_iter().map(|(served, width_ms)| {
+        time_ms += served * width_ms;
+        sector_ms += width_ms;
+        time_ms / sector_ms
+    });
+    bounds.fold(f64::INFINITY, f64::min)
+}
+
+/// Sets of locks whose time is added up: a sector that may take either of two needs time of the two together.
+fn combinations(spec: &PipelineSpec) -> Vec<BTreeSet<&String>> {
+    let names: Vec<&String> = spec.locks.keys().collect();
+    if names.len() > LOCKS_COMBINED_MAX {
+        let each = names.iter().map(|name| BTreeSet::from([*name]));
+        return each.chain([names.iter().copied().collect()]).collect();
+    }
+    let chosen = |mask: usize| (0..names.len()).filter(move |bit| mask & (1 << bit) != 0);
+    (1..1_usize << names.len()).map(|mask| chosen(mask).map(|bit| names[bit]).collect()).collect()
+}
+
+/// How often a time fits into a day.
+fn a_day(time_ms: u64) -> f64 {
+    if time_ms == 0 { f64::INFINITY } else { DAY_MS as f64 / time_ms as f64 }
+}

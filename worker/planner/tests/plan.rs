@@ -1,0 +1,18 @@
+//! Plans of machines that are made up, what is checked of somebody's own processors, the simulated pipeline, and the
+//! calculator.
+
+#[path = "plan/machines.rs"]
+mod machines;
+
+#[path = "plan/calc.rs"]
+mod calc;
+#[path = "plan/check.rs"]
+mod check;
+#[path = "plan/golden.rs"]
+mod golden;
+#[path = "plan/multicore.rs"]
+mod multicore;
+#[path = "plan/pipeline.rs"]
+mod pipeline;
+#[path = "plan/properties.rs"]
+mod properties;

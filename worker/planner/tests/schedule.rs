@@ -1,0 +1,17 @@
+//! The order of work, in simulated machines: single rules by example, limits and fairness in random schedules, throughput
+//! against what the plan predicts.
+
+#![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
+
+#[path = "schedule/estimate.rs"]
+mod estimate;
+#[path = "schedule/ledger.rs"]
+mod ledger;
+#[path = "schedule/machine.rs"]
+mod machine;
+#[path = "schedule/rules.rs"]
+mod rules;
+#[path = "schedule/simulation.rs"]
+mod simulation;
+#[path = "schedule/worlds.rs"]
+mod worlds;
