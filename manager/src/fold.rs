@@ -3,24 +3,24 @@
 //! So every event takes effect exactly once, whatever dies between the log and the database. Whether an event counts is
 //! decided here, by [`sealbus_schema::lease`], and not by the headers that a writer chose to send.
 
-mod decision;
 mod entry;
 
-use std::{collections::BTreeSet, convert::Infallible, pin::pin};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+};
 
-use futures::future::{self, Either};
 use sealbus_nats::{
     Bus,
-    log::{Entry, LogError, SectorsLog},
+    log::{Entry, LogError, Record},
     topology::TopologyError,
 };
 use sealbus_schema::{SectorId, machine::manager::AttemptPolicy};
 use tokio::sync::Notify;
 
-use decision::{Changes, Decision};
 pub use entry::decide;
 
-use crate::store::{FoldState, Store, StoreError, Tx};
+use crate::store::{FoldState, Outcome, Store, StoreError, Tx};
 
 /// The fold of one manager.
 pub struct Fold<'a> {
@@ -79,111 +79,46 @@ pub async fn take_over(bus: &Bus, store: &Store) -> Result<i64, FoldError> {
 }
 
 impl Fold<'_> {
-    /// Folds until something fails. The caller opens it again; nothing is lost by that.
+    /// Folds until something fails. The caller opens the log again; nothing is lost by that.
     pub async fn run(&self) -> Result<Infallible, FoldError> {
-        let failed = self.follow().await;
-        // A database that failed may come back as an earlier state of it.
-        self.store.forget();
-        failed
-    }
-
-    async fn follow(&self) -> Result<Infallible, FoldError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
         let mut last = tx.fold_state().await?.map_or(0, |fold| fold.last_sequence);
         tx.commit().await?;
         let mut log = self.bus.open_log(last).await?;
-        let mut decision = Decision::default();
         loop {
-            log.ahead(0).await?;
-            let mut tx = self.store.begin_as(self.epoch).await?;
-            self.write_history(&mut tx, &mut log, &mut decision).await?;
-            let batch = if decision.is_complete() { log.take_batch() } else { log.next_batch().await? };
+            let batch = log.next_batch().await?;
             let end = batch.last().map_or(last, |entry| entry.sequence);
-            let decided = decision.is_complete().then(|| decision.into_changes());
-            let mut next = Decision::on(decided.as_ref().map_or(&[], |changes| &changes.after));
-            // While the database is at the rest of one batch, the next is read and decided.
-            let storing = pin!(self.store_rest(tx, (last, end), &batch, decided));
-            let stood = match future::select(storing, pin!(self.decide_ahead(&mut log, &mut next))).await {
-                Either::Left((stood, _)) => stood?,
-                Either::Right((Err(failed), storing)) => {
-                    storing.await?;
-                    return Err(failed.into());
-                }
-            };
+            let mut tx = self.store.begin_as(self.epoch).await?;
+            self.store_batch(&mut tx, &batch).await?;
+            tx.move_offset(self.epoch, last, end).await?;
+            tx.commit().await?;
             last = end;
-            // What builds on a decision that did not stand does not stand either.
-            decision = if stood { next } else { Decision::default() };
             log.acknowledge().await;
             self.changed.notify_waiters();
         }
     }
 
-    /// Stores the history of a batch while it is read and decided: until nothing more is there, or it is full, or a sector
-    /// is not in memory.
-    async fn write_history(&self, tx: &mut Tx, log: &mut SectorsLog, decision: &mut Decision) -> Result<(), FoldError> {
-        loop {
-            let (lines, before) = (decision.take_history(), decision.records());
-            let reading = future::lazy(|_| {
-                decision.go_on(log.read_ahead()?, self.store, self.policy);
-                Ok::<_, LogError>(())
-            });
-            let (written, read) = future::join(tx.add_histories(&lines), reading).await;
-            written?;
-            read?;
-            if !decision.is_complete() || (lines.is_empty() && decision.records() == before) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Reads what comes for the next batch, and decides it.
-    async fn decide_ahead(&self, log: &mut SectorsLog, next: &mut Decision) -> Result<Infallible, LogError> {
-        loop {
-            let batch = log.ahead(next.records()).await?;
-            next.go_on(batch, self.store, self.policy);
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Stores what else a batch does, and the new offset, in the transaction with its history. Says whether what was
-    /// decided stood: it does not if it builds on a sector that is another one now. Then, or if a sector was not in memory,
-    /// all is decided again from what the database has.
-    async fn store_rest(
-        &self,
-        mut tx: Tx,
-        offset: (u64, u64),
-        batch: &[Entry],
-        decided: Option<Changes>,
-    ) -> Result<bool, FoldError> {
-        let (stands, changes) = match decided {
-            Some(changes) if tx.confirm(&changes.before).await? => (true, changes),
-            _ => {
-                tx.rollback().await?;
-                tx = self.store.begin_as(self.epoch).await?;
-                (false, self.decide_in(&mut tx, batch).await?)
-            }
-        };
-        tx.save_versions(changes.after).await?;
-        tx.add_to_outbox(&changes.outbox).await?;
-        tx.want_messages(&changes.messages).await?;
-        tx.move_offset(self.epoch, offset.0, offset.1).await?;
-        tx.commit().await?;
-        Ok(stands)
-    }
-
-    /// Decides a batch from what the database has, and stores its history.
-    async fn decide_in(&self, tx: &mut Tx, batch: &[Entry]) -> Result<Changes, StoreError> {
-        let concerned = batch.iter().filter_map(|entry| entry::sector_of(&entry.record)).collect();
-        let sectors = tx.known_sectors(&concerned).await?;
-        let known: BTreeSet<SectorId> = sectors.iter().map(|known| known.sector.id).collect();
-        for unknown in concerned.difference(&known) {
+    /// Decides what a batch does to the jobs that it is about, one record after the other, and stores the outcomes.
+    async fn store_batch(&self, tx: &mut Tx, batch: &[Entry]) -> Result<(), StoreError> {
+        let concerned: BTreeSet<SectorId> = batch.iter().filter_map(|entry| entry::sector_of(&entry.record)).collect();
+        let known = tx.sectors(&concerned).await?;
+        let mut outcomes: BTreeMap<SectorId, Outcome> =
+            known.into_iter().map(|job| (job.id, Outcome::unchanged(job))).collect();
+        for unknown in concerned.iter().filter(|id| !outcomes.contains_key(id)) {
             tracing::error!(sector = %unknown, "the log has records of a sector that this database does not know");
         }
-        let unknown = batch.iter().filter_map(entry::lease_of).filter(|(sector, _)| !known.contains(sector));
+        let unknown = batch.iter().filter_map(entry::lease_of).filter(|(id, _)| !outcomes.contains_key(id));
         tx.note_unknown_leases(&unknown.collect::<Vec<_>>()).await?;
-        let mut decision = Decision::on(&sectors);
-        decision.go_on(batch, self.store, self.policy);
-        tx.add_histories(&decision.take_history()).await?;
-        Ok(decision.into_changes())
+        for entry in batch {
+            if let Record::Unreadable { subject, why } = &entry.record {
+                let sequence = entry.sequence;
+                tracing::error!(sequence, %subject, %why, "a record of the log is unreadable; skipped");
+            }
+            let Some(id) = entry::sector_of(&entry.record) else { continue };
+            if let Some(outcome) = outcomes.remove(&id) {
+                outcomes.insert(id, outcome.then(|job| entry::decide(job, entry, self.policy)));
+            }
+        }
+        tx.store_outcomes(outcomes.into_values().collect()).await
     }
 }

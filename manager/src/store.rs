@@ -10,7 +10,6 @@ mod columns;
 mod error;
 mod history;
 mod identities;
-mod known;
 mod leadership;
 mod messages;
 mod open;
@@ -29,11 +28,9 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::config::Database;
 
-use known::{Known, SharedKnown};
 use rows::Places;
 
 pub(crate) use error::sql;
-pub(crate) use known::Versioned;
 
 pub use audit::{AuditEntry, AuditFilter};
 pub use error::StoreError;
@@ -60,16 +57,12 @@ pub struct Store {
     database: Database,
     /// Which file is open; none on PostgreSQL.
     file: Option<open::FileId>,
-    known: SharedKnown,
 }
 
 /// A transaction.
 pub struct Tx {
     inner: Transaction<'static, Any>,
     places: Places,
-    /// The sectors that were read and stored here.
-    known: Known,
-    shared: SharedKnown,
 }
 
 /// How far the log is folded.
@@ -99,7 +92,7 @@ impl Store {
         if let Database::Postgres { .. } = self.database {
             inner.execute(POSTGRES_WRITER).await.map_err(sql("wait for the other transactions"))?;
         }
-        Ok(Tx { inner, places, known: Known::default(), shared: self.known.clone() })
+        Ok(Tx { inner, places })
     }
 
     /// Begins a transaction of the manager that took over with this epoch; refused when another one has since.
@@ -129,9 +122,7 @@ impl Store {
 impl Tx {
     /// Makes everything in this transaction true at once.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.inner.commit().await.map_err(sql("commit a transaction"))?;
-        self.shared.keep(self.known);
-        Ok(())
+        self.inner.commit().await.map_err(sql("commit a transaction"))
     }
 
     /// Makes nothing of this transaction true.

@@ -17,10 +17,8 @@ use crate::{
     topology,
 };
 
-/// How many records one batch holds at most. The more, the more of one sector's are stored together.
-pub const MAX_BATCH: usize = 8000;
-/// How many records are read at most before something else has its turn.
-const STEP: usize = 256;
+/// How many records one batch holds at most: what is stored in one transaction.
+pub const MAX_BATCH: usize = 1000;
 
 /// A record of the log.
 #[derive(Clone, Debug)]
@@ -77,9 +75,6 @@ pub struct SectorsLog {
     messages: pull::Stream,
     /// The last of the records that were returned and not acknowledged.
     last: Option<jetstream::Message>,
-    /// Records that were read and not returned, and the last of them.
-    ahead: Vec<Entry>,
-    last_ahead: Option<jetstream::Message>,
     /// The sequence of the last record that was read, or that we began behind.
     last_sequence: u64,
     /// How many records the server has given out since the log was opened, if none of them went to anybody else.
@@ -135,7 +130,7 @@ impl Bus {
             .messages()
             .await
             .map_err(|source| failed("open")(source.into()))?;
-        Ok(SectorsLog { messages, last: None, ahead: Vec::new(), last_ahead: None, last_sequence, deliveries: 0 })
+        Ok(SectorsLog { messages, last: None, last_sequence, deliveries: 0 })
     }
 }
 
@@ -143,51 +138,24 @@ impl SectorsLog {
     /// Waits for records, and returns all that are there, at most [`MAX_BATCH`]. Their sequences rise, and no record is
     /// left out: an error tells when the server gave one to somebody else or to a connection that is gone.
     pub async fn next_batch(&mut self) -> Result<Vec<Entry>, LogError> {
-        self.ahead(0).await?;
-        let mut before = 0;
-        while self.ahead.len() > before {
-            before = self.ahead.len();
-            self.read_ahead()?;
-        }
-        Ok(self.take_batch())
-    }
-
-    /// Waits until the next batch has more than so many records, and shows what it has so far. A full one gets no more.
-    ///
-    /// May be dropped at any time: what was read is in the next batch.
-    pub async fn ahead(&mut self, more_than: usize) -> Result<&[Entry], LogError> {
-        while self.ahead.len() <= more_than {
-            if self.ahead.len() >= MAX_BATCH {
-                return std::future::pending().await;
-            }
+        let mut batch = Vec::new();
+        while batch.is_empty() {
             let next = self.messages.next().await;
-            self.take(next)?;
+            batch.extend(self.take(next)?);
         }
-        self.read_ahead()
-    }
-
-    /// Takes apart some of what is there already for the next batch, and shows what it has so far.
-    pub fn read_ahead(&mut self) -> Result<&[Entry], LogError> {
-        let enough = (self.ahead.len() + STEP).min(MAX_BATCH);
-        while self.ahead.len() < enough {
+        while batch.len() < MAX_BATCH {
             // Without tokio's budget, after which whatever is there seems not to be, and batches stay small.
-            match tokio::task::unconstrained(self.messages.next()).now_or_never() {
-                Some(next) => self.take(next)?,
-                None => break,
-            }
+            let Some(next) = tokio::task::unconstrained(self.messages.next()).now_or_never() else { break };
+            batch.extend(self.take(next)?);
         }
-        Ok(&self.ahead)
+        Ok(batch)
     }
 
-    /// The next batch, as far as it was read.
-    pub fn take_batch(&mut self) -> Vec<Entry> {
-        if let Some(message) = self.last_ahead.take() {
-            self.last = Some(message);
-        }
-        std::mem::take(&mut self.ahead)
-    }
-
-    fn take(&mut self, next: Option<Result<jetstream::Message, pull::MessagesError>>) -> Result<(), LogError> {
+    /// Takes a delivered record. `None` for one that comes again and was read before.
+    fn take(
+        &mut self,
+        next: Option<Result<jetstream::Message, pull::MessagesError>>,
+    ) -> Result<Option<Entry>, LogError> {
         let message = match next {
             Some(Ok(message)) => message,
             Some(Err(source)) => return Err(LogError { operation: "read", source: source.into() }),
@@ -198,17 +166,15 @@ impl SectorsLog {
         if info.consumer_sequence != self.deliveries {
             return Err(LogError { operation: "read", source: "records were delivered to another reader".into() });
         }
-        // What comes again, because it was not acknowledged in time, was read before.
-        if info.stream_sequence > self.last_sequence {
-            self.last_sequence = info.stream_sequence;
-            self.ahead.push(Entry {
-                sequence: info.stream_sequence,
-                time: info.published,
-                record: read(message.subject.as_str(), &message.payload),
-            });
-            self.last_ahead = Some(message);
+        // What was not acknowledged in time comes again.
+        if info.stream_sequence <= self.last_sequence {
+            return Ok(None);
         }
-        Ok(())
+        self.last_sequence = info.stream_sequence;
+        let record = read(message.subject.as_str(), &message.payload);
+        let entry = Entry { sequence: info.stream_sequence, time: info.published, record };
+        self.last = Some(message);
+        Ok(Some(entry))
     }
 
     /// Tells the server that everything returned so far is folded and stored. Losing this costs a repetition only.

@@ -19,7 +19,7 @@ use sealbus_manager::errln;
 
 use super::{
     ledger::Ledger,
-    world::{Options, World},
+    world::{Options, World, is_over},
 };
 use chaos::Chaos;
 pub use report::Report;
@@ -98,7 +98,7 @@ impl Soak {
     /// How many sectors are not at their end.
     fn left(&self, world: &mut World, chaos: &Chaos, start: Instant) -> anyhow::Result<usize> {
         let sectors = world.sectors()?;
-        let open: Vec<_> = sectors.iter().filter(|sector| !sector.is_done()).collect();
+        let open: Vec<_> = sectors.iter().filter(|sector| !is_over(sector)).collect();
         if let Some(blocked) = open.iter().find(|sector| sector.blocked.is_some()) {
             bail!("sector {} waits for a person, seed {}: {:?}", blocked.id, self.seed, blocked.blocked);
         }

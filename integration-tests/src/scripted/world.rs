@@ -16,7 +16,7 @@ use sealbus_manager::{
     store::{Job, Store},
 };
 use sealbus_nats::{Bus, Connection};
-use sealbus_schema::{MinerId, SectorId, SectorNumber};
+use sealbus_schema::{MinerId, SectorId, SectorNumber, lease::Ownership};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -269,7 +269,7 @@ impl World {
         loop {
             self.check_alive()?;
             let sectors = self.sectors()?;
-            let done = sectors.iter().filter(|sector| sector.is_done()).count();
+            let done = sectors.iter().filter(|sector| is_over(sector)).count();
             if done == count && sectors.len() == count {
                 return Ok(());
             }
@@ -277,7 +277,7 @@ impl World {
                 bail!("sector {} is blocked: {:?}", blocked.id, blocked.blocked);
             }
             if Instant::now() > deadline {
-                let open = sectors.iter().filter(|sector| !sector.is_done());
+                let open = sectors.iter().filter(|sector| !is_over(sector));
                 let open: Vec<_> =
                     open.take(20).map(|s| format!("{} {} {:?}", s.id, s.state.name(), s.ownership)).collect();
                 bail!("{done} of {count} sectors are active after {} s; the others: {open:#?}", limit.as_secs());
@@ -428,4 +428,9 @@ pub fn wait_closely<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Optio
 /// [`wait_within`] a minute.
 pub fn wait<T>(what: &str, ask: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     wait_within(Duration::from_secs(60), what, ask)
+}
+
+/// Whether a sector is active, and its lease closed: that comes a moment later, by way of the outbox.
+pub fn is_over(sector: &Job) -> bool {
+    sector.is_done() && matches!(sector.ownership, Ownership::Free { .. })
 }

@@ -14,11 +14,37 @@ use sqlx::{Row, any::AnyRow};
 
 use super::{Job, StoreError, statements::Statement};
 
-/// How many columns change in a sector's life. Its miner, number, proof and time of creation do not.
-const COUNT: usize = 24;
+/// The columns of a sector's row that change in its life, in the order of [`cells`]. Its miner, number, proof and time of
+/// creation do not.
+pub(super) const COLUMNS: [&str; 24] = [
+    "attempt",
+    "issues",
+    "resubmits",
+    "precommit_signed",
+    "changed_at",
+    "owner",
+    "token",
+    "token_stream",
+    "last_lease",
+    "last_event",
+    "leased_at",
+    "state",
+    "draw",
+    "ticket",
+    "comm_r",
+    "comm_d",
+    "precommit",
+    "seeds_drawn",
+    "files",
+    "seed",
+    "proof_bytes",
+    "activation_epoch",
+    "cause",
+    "blocked",
+];
 
 /// A column's value, as the sector has it. It becomes text only if it is stored.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Cell<'a> {
     Number(Option<i64>),
     Text(Option<&'a str>),
@@ -31,8 +57,8 @@ pub(super) enum Cell<'a> {
     Error(Option<&'a ErrorReport>),
 }
 
-/// The columns of a sector's row that change in its life, by name.
-fn columns(sector: &Job) -> [(&'static str, Cell<'_>); COUNT] {
+/// The values of [`COLUMNS`].
+pub(super) fn cells(sector: &Job) -> [Cell<'_>; COLUMNS.len()] {
     let workflows::State::Seal(at) = &sector.state;
     let draw = match at {
         State::DrawingTicket { draw } => Some(i64::from(*draw)),
@@ -58,40 +84,31 @@ fn columns(sector: &Job) -> [(&'static str, Cell<'_>); COUNT] {
     };
     let number = |number: i64| Cell::Number(Some(number));
     [
-        ("attempt", number(sector.attempt.into())),
-        ("issues", number(sector.issues.into())),
-        ("resubmits", number(sector.resubmits.into())),
-        ("precommit_signed", number(sector.signed.into())),
-        ("changed_at", Cell::Text(Some(&sector.changed_at))),
-        ("owner", Cell::Text(owner)),
-        ("token", Cell::Number(token)),
-        ("token_stream", Cell::Text(stream)),
-        ("last_lease", number(sector.ownership.last_lease() as i64)),
-        ("last_event", number(last_event as i64)),
-        ("leased_at", Cell::Text(sector.leased_at.as_deref())),
-        ("state", Cell::Text(Some(at.name()))),
-        ("draw", Cell::Number(draw)),
-        ("ticket", Cell::Ticket(ticket)),
-        ("comm_r", Cell::Commitment(at.sealed().map(|s| &s.comm_r))),
-        ("comm_d", Cell::Commitment(at.sealed().map(|s| &s.comm_d))),
-        ("precommit", Cell::PreCommit(at.precommitted().map(|p| &p.precommit))),
-        ("seeds_drawn", Cell::Number(at.precommitted().map(|p| p.seeds_drawn.into()))),
-        ("files", Cell::Files(at.stored().map(|s| &s.files))),
-        ("seed", Cell::Seed(at.seeded().map(|s| &s.seed))),
-        ("proof_bytes", Cell::Bytes(at.proven().map(|p| p.proof.0.as_slice()))),
-        ("activation_epoch", Cell::Number(activation_epoch)),
-        ("cause", Cell::Error(cause)),
-        ("blocked", Cell::Error(sector.blocked.as_ref())),
+        number(sector.attempt.into()),
+        number(sector.issues.into()),
+        number(sector.resubmits.into()),
+        number(sector.signed.into()),
+        Cell::Text(Some(&sector.changed_at)),
+        Cell::Text(owner),
+        Cell::Number(token),
+        Cell::Text(stream),
+        number(sector.ownership.last_lease() as i64),
+        number(last_event as i64),
+        Cell::Text(sector.leased_at.as_deref()),
+        Cell::Text(Some(at.name())),
+        Cell::Number(draw),
+        Cell::Ticket(ticket),
+        Cell::Commitment(at.sealed().map(|s| &s.comm_r)),
+        Cell::Commitment(at.sealed().map(|s| &s.comm_d)),
+        Cell::PreCommit(at.precommitted().map(|p| &p.precommit)),
+        Cell::Number(at.precommitted().map(|p| p.seeds_drawn.into())),
+        Cell::Files(at.stored().map(|s| &s.files)),
+        Cell::Seed(at.seeded().map(|s| &s.seed)),
+        Cell::Bytes(at.proven().map(|p| p.proof.0.as_slice())),
+        Cell::Number(activation_epoch),
+        Cell::Error(cause),
+        Cell::Error(sector.blocked.as_ref()),
     ]
-}
-
-/// The columns of a sector that differ from those `before`; all, if these are not known.
-pub(super) fn changed<'a>(sector: &'a Job, before: Option<&Job>) -> Vec<(&'static str, Cell<'a>)> {
-    let after = columns(sector);
-    match before.map(columns) {
-        Some(before) => after.into_iter().zip(before).filter(|(a, b)| a != b).map(|(after, _)| after).collect(),
-        None => after.to_vec(),
-    }
 }
 
 impl Cell<'_> {

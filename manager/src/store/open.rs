@@ -15,7 +15,7 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
 };
 
-use super::{Store, StoreError, known::SharedKnown};
+use super::{Store, StoreError};
 use crate::config::Database;
 
 /// How long connecting, or waiting for a connection of the pool, may take.
@@ -134,7 +134,7 @@ async fn open(database: &Database, if_missing: IfMissing) -> Result<Store, Store
         }
         Database::Postgres { .. } => None,
     };
-    Ok(Store { pool, database: database.clone(), file, known: SharedKnown::default() })
+    Ok(Store { pool, database: database.clone(), file })
 }
 
 async fn pool(database: &Database, options: AnyConnectOptions, connections: u32) -> Result<AnyPool, StoreError> {

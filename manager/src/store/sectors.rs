@@ -1,12 +1,9 @@
 //! Sectors.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::BTreeSet;
 
 use sealbus_schema::{
-    ErrorReport, MinerId, SealProof, SectorId, Transition, Workflow,
+    ErrorReport, MinerId, SealProof, SectorId, Transition,
     lease::Ownership,
     machine::manager::{AttemptPolicy, Life, Standing},
     workflows::{Effect, Input, State},
@@ -15,8 +12,7 @@ use sqlx::Row;
 
 use super::{
     Store, StoreError, Tx,
-    columns::{Cell, changed, from_row, id_from_row},
-    known::Versioned,
+    columns::{COLUMNS, cells, from_row},
     now_text,
     rows::{self, Places},
     sql,
@@ -135,8 +131,13 @@ impl Store {
 }
 
 impl Tx {
-    /// Those of these sectors that exist, with the versions of their rows.
-    pub(super) async fn read_sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Versioned>, StoreError> {
+    /// One sector's job, as this transaction sees it.
+    pub async fn sector(&mut self, id: SectorId) -> Result<Option<Job>, StoreError> {
+        Ok(self.sectors(&BTreeSet::from([id])).await?.pop())
+    }
+
+    /// The jobs of those of these sectors that exist, as this transaction sees them, by miner and number.
+    pub async fn sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Job>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
         let miners: BTreeSet<MinerId> = ids.iter().map(|id| id.miner).collect();
         for miner in miners {
@@ -149,52 +150,12 @@ impl Tx {
                 );
                 let query = numbers.iter().fold(sqlx::query(&text).bind(miner.to_string()), |query, n| query.bind(*n));
                 for row in query.fetch_all(&mut *self.inner).await.map_err(sql("read sectors"))? {
-                    found.push(Versioned { version: row.get("version"), sector: from_row(&row)? });
+                    found.push(from_row(&row)?);
                 }
             }
         }
+        found.sort_unstable_by_key(|job| job.id);
         Ok(found)
-    }
-
-    /// Those of these sectors, of which all exist, whose rows have other versions now.
-    pub(super) async fn changed_among(
-        &mut self,
-        versions: &[(SectorId, i64)],
-    ) -> Result<BTreeSet<SectorId>, StoreError> {
-        let mut changed = BTreeSet::new();
-        for versions in versions.chunk_by(|(a, _), (b, _)| a.miner == b.miner).flat_map(rows::chunks) {
-            // Versions only rise, so one sum tells that none has changed, which is nearly always so.
-            if self.sum_of_versions(versions).await? == versions.iter().map(|(_, version)| version).sum::<i64>() {
-                continue;
-            }
-            let text = format!(
-                "SELECT miner, number FROM sectors, (VALUES {}) AS known WHERE sectors.miner = known.column1 \
-                 AND sectors.number = known.column2 AND sectors.version <> known.column3",
-                self.places.rows(versions.len(), 3)
-            );
-            let mut query = sqlx::query(&text);
-            for (id, version) in versions {
-                query = query.bind(id.miner.to_string()).bind(id.number.0 as i64).bind(*version);
-            }
-            for row in query.fetch_all(&mut *self.inner).await.map_err(sql("look for changed sectors"))? {
-                changed.insert(id_from_row(&row)?);
-            }
-        }
-        Ok(changed)
-    }
-
-    /// The sum of the versions that the rows of a miner's sectors have now.
-    async fn sum_of_versions(&mut self, sectors: &[(SectorId, i64)]) -> Result<i64, StoreError> {
-        let text = format!(
-            "SELECT CAST(SUM(version) AS BIGINT) AS sum FROM (VALUES {}) AS known, sectors \
-             WHERE sectors.miner = {} AND sectors.number = known.column1",
-            self.places.rows(sectors.len(), 1),
-            self.places.list(sectors.len() + 1, 1)
-        );
-        let query = sectors.iter().fold(sqlx::query(&text), |query, (id, _)| query.bind(id.number.0 as i64));
-        let query = query.bind(sectors.first().map(|(id, _)| id.miner.to_string()));
-        let row = query.fetch_one(&mut *self.inner).await.map_err(sql("look for changed sectors"))?;
-        Ok(row.get::<Option<i64>, _>("sum").unwrap_or_default())
     }
 
     /// Gives out a number. The sector starts queued.
@@ -210,26 +171,11 @@ impl Tx {
         .bind(id.miner.to_string())
         .bind(id.number.0 as i64)
         .bind(proof.name())
-        .bind(now.clone())
+        .bind(now)
         .bind(last_lease as i64)
         .execute(&mut *self.inner)
         .await
         .map_err(sql("give out a sector number"))?;
-        let sector = Job {
-            id,
-            proof,
-            attempt: 1,
-            issues: 1,
-            resubmits: 0,
-            signed: false,
-            created_at: now.clone(),
-            changed_at: now,
-            ownership: Ownership::Free { last_lease },
-            leased_at: None,
-            state: State::start(Workflow::Seal),
-            blocked: None,
-        };
-        self.known.read(Versioned { version: 0, sector });
         Ok(())
     }
 
@@ -268,56 +214,32 @@ impl Tx {
 
     /// Stores sectors that were read in this transaction, each at most once.
     pub(super) async fn save_sectors(&mut self, sectors: Vec<Job>) -> Result<(), StoreError> {
-        let next = |sector: Job| match self.known.get(sector.id) {
-            Some(known) => known.next(sector),
-            None => Arc::new(Versioned { version: 0, sector }),
-        };
-        let sectors = sectors.into_iter().map(next).collect();
-        self.save_versions(sectors).await
-    }
-
-    /// Stores the next versions of sectors, each at most once: of those that this transaction knows, what has changed.
-    pub(crate) async fn save_versions(&mut self, sectors: Vec<Arc<Versioned>>) -> Result<(), StoreError> {
-        let mut alike: BTreeMap<Vec<&str>, Vec<Change>> = BTreeMap::new();
-        for Versioned { sector, .. } in sectors.iter().map(AsRef::as_ref) {
-            let before = self.known.get(sector.id).map(|known| &known.sector);
-            let (names, cells) = changed(sector, before).into_iter().unzip();
-            alike.entry(names).or_default().push((sector.id, cells));
-        }
-        let chunks = alike.iter().flat_map(|(names, changes)| rows::chunks(changes).map(move |rows| (names, rows)));
         let places = self.places;
-        let saved = self
-            .execute_each("store sectors", Box::new(chunks.map(move |(names, rows)| save(places, names, rows))))
-            .await?;
-        if saved != sectors.len() as u64 {
-            let what = match &sectors[..] {
-                [only] => format!("sector {}", only.sector.id),
-                sectors => format!("{} sectors, the first {}", sectors.len(), sectors[0].sector.id),
-            };
-            return Err(StoreError::BadRow { what, problem: format!("only {saved} of them exist") });
+        let statements = rows::chunks(&sectors).map(move |sectors| save(places, sectors));
+        let saved = self.execute_each("store sectors", Box::new(statements)).await?;
+        if saved == sectors.len() as u64 {
+            return Ok(());
         }
-        for sector in sectors {
-            self.known.saved(sector);
-        }
-        Ok(())
+        let what = match &sectors[..] {
+            [only] => format!("sector {}", only.id),
+            sectors => format!("{} sectors, the first {}", sectors.len(), sectors[0].id),
+        };
+        Err(StoreError::BadRow { what, problem: format!("only {saved} of them exist") })
     }
 }
 
-/// A sector, and what has changed of it.
-type Change<'a> = (SectorId, Vec<Cell<'a>>);
-
-/// Stores these columns of sectors, and that there is another version of each.
-fn save<'q>(places: Places, names: &[&str], changes: &'q [Change<'_>]) -> Statement<'q> {
+/// Stores all that changes in a sector's life.
+fn save<'q>(places: Places, sectors: &'q [Job]) -> Statement<'q> {
     // Both databases name the columns of a list of values so.
-    let set: String = names.iter().zip(3..).map(|(name, place)| format!("{name} = new.column{place}, ")).collect();
+    let set: String = COLUMNS.iter().zip(3..).map(|(name, place)| format!("{name} = new.column{place}, ")).collect();
     let statement = Statement::of_rows(
         places,
         &format!("UPDATE sectors SET {set}version = version + 1 FROM (VALUES "),
-        (changes.len(), 2 + names.len()),
+        (sectors.len(), 2 + COLUMNS.len()),
         ") AS new WHERE sectors.miner = new.column1 AND sectors.number = new.column2",
     );
-    changes.iter().fold(statement, |statement, (id, cells)| {
-        let statement = statement.bind(id.miner.to_string()).bind(id.number.0 as i64);
-        cells.iter().fold(statement, |statement, cell| cell.bind(statement))
+    sectors.iter().fold(statement, |statement, sector| {
+        let statement = statement.bind(sector.id.miner.to_string()).bind(sector.id.number.0 as i64);
+        cells(sector).into_iter().fold(statement, |statement, cell| cell.bind(statement))
     })
 }
