@@ -19,9 +19,13 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 pub use nats::{Identity, Server, config_file, seed_file, write_config};
+pub use ports::Port;
 pub use postgres::Postgres;
-pub use process::{Process, free_port, nats_server, own_binary, run};
+pub use process::{Process, nats_server, own_binary, run};
 pub use rpc::call;
+
+#[path = "../../nats/tests/support/ports.rs"]
+mod ports;
 
 /// How long one of the servers may take to come up. Generous: a limit, not a measure.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -49,7 +53,7 @@ pub struct Cluster {
     settings: Settings,
     miner: String,
     nats_url: String,
-    nats_port: u16,
+    nats_port: Port,
     nats: Option<Process>,
     devnet: Option<Process>,
     manager: Option<Process>,
@@ -84,9 +88,9 @@ impl Cluster {
     pub fn prepare(root: &Path, settings: Settings) -> anyhow::Result<Cluster> {
         std::fs::create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
         let root = root.canonicalize()?;
-        let port = process::free_port()?;
+        let port = Port::hold()?;
         let mut cluster = Cluster {
-            nats_url: format!("nats://127.0.0.1:{port}"),
+            nats_url: format!("nats://127.0.0.1:{}", port.number()),
             nats_port: port,
             root,
             settings,
@@ -138,12 +142,12 @@ impl Cluster {
         let config = nats::config_file(&self.root, &self.nats_server());
         let process = Process::start("nats-server", &process::nats_server(), &["-c", &text(&config)], &[], &self.root)?;
         self.nats = Some(process);
-        let port = self.nats_port;
+        let port = self.nats_port.number();
         wait_for("nats-server", || Ok(std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok().then_some(())))
     }
 
     fn nats_server(&self) -> Server {
-        Server { name: "nats".to_owned(), port: self.nats_port, route_port: None }
+        Server { name: "nats".to_owned(), port: self.nats_port.number(), route_port: None }
     }
 
     fn start_devnet(&mut self) -> anyhow::Result<()> {

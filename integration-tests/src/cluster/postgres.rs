@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -11,6 +10,8 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+
+use super::ports::Port;
 
 /// The only user, and the password that it must give.
 const USER: &str = "sealbus";
@@ -23,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A running server. Dropping it ends it and removes its data.
 pub struct Postgres {
     child: Child,
-    port: u16,
+    port: Port,
     settings: Vec<String>,
     directory: tempfile::TempDir,
 }
@@ -51,9 +52,9 @@ impl Postgres {
             .output()
             .context("cannot start initdb: run `make tools`")?;
         ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = Port::hold()?;
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-        let child = spawn(directory.path(), port, &settings)?;
+        let child = spawn(directory.path(), &port, &settings)?;
         let mut postgres = Postgres { child, port, settings, directory };
         postgres.wait_until_ready()?;
         Ok(postgres)
@@ -61,7 +62,7 @@ impl Postgres {
 
     /// The database's address, without the password.
     pub fn url(&self) -> String {
-        format!("postgres://{USER}@127.0.0.1:{}/{DATABASE}", self.port)
+        format!("postgres://{USER}@127.0.0.1:{}/{DATABASE}", self.port.number())
     }
 
     /// The file with the password.
@@ -93,7 +94,7 @@ impl Postgres {
 
     /// Starts the server that was killed again, on the same data and port.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        self.child = spawn(self.directory.path(), self.port, &self.settings)?;
+        self.child = spawn(self.directory.path(), &self.port, &self.settings)?;
         self.wait_until_ready()
     }
 
@@ -109,7 +110,7 @@ impl Postgres {
 
     fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + LIMIT;
-        let port = self.port.to_string();
+        let port = self.port.number().to_string();
         loop {
             let ready = Command::new(binary("pg_isready")?)
                 .args(["--quiet", "--host", "127.0.0.1", "--port", &port])
@@ -134,12 +135,12 @@ impl Drop for Postgres {
     }
 }
 
-fn spawn(directory: &Path, port: u16, settings: &[String]) -> anyhow::Result<Child> {
+fn spawn(directory: &Path, port: &Port, settings: &[String]) -> anyhow::Result<Child> {
     let log = File::options().create(true).append(true).open(directory.join("log"))?;
     command("postgres")?
         .arg("-D")
         .arg(directory.join("data"))
-        .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+        .args(["-p", &port.number().to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
         .args(settings.iter().flat_map(|setting| ["-c", setting]))
         .current_dir(directory)
         .stdin(Stdio::null())

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::control::Control;
-use crate::cluster::{self, Identity, Process, Server, own_binary, wait_for, wait_within};
+use crate::cluster::{self, Identity, Port, Process, Server, own_binary, wait_for, wait_within};
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -62,6 +62,8 @@ pub struct Node {
     /// Its name and ports.
     pub server: Server,
     process: Option<Process>,
+    /// What keeps the ports its own while it is down.
+    _ports: (Port, Option<Port>),
 }
 
 /// A worker.
@@ -89,9 +91,10 @@ impl World {
         let root = root.canonicalize()?;
         let mut nats = Vec::new();
         for index in 1..=options.nats {
-            let route_port = if options.nats > 1 { Some(cluster::free_port()?) } else { None };
-            let server = Server { name: format!("nats{index}"), port: cluster::free_port()?, route_port };
-            nats.push(Node { server, process: None });
+            let (port, route_port) = (Port::hold()?, (options.nats > 1).then(Port::hold).transpose()?);
+            let (name, route) = (format!("nats{index}"), route_port.as_ref().map(Port::number));
+            let server = Server { name, port: port.number(), route_port: route };
+            nats.push(Node { server, process: None, _ports: (port, route_port) });
         }
         let workers = (1..=options.workers).map(|index| Worker::new(&root, index, options.slots)).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

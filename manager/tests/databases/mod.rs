@@ -4,6 +4,11 @@
 #[path = "../../../integration-tests/src/cluster/postgres.rs"]
 mod postgres;
 
+// Some test files have it for their NATS servers as well.
+#[allow(clippy::duplicate_mod, reason = "each test file is a crate of its own")]
+#[path = "../../../nats/tests/support/ports.rs"]
+mod ports;
+
 use sealbus_manager::{config::Database, store::Store};
 
 pub use postgres::Postgres;

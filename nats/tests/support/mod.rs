@@ -1,7 +1,6 @@
 //! A real nats-server on loopback, ended with the test.
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -9,9 +8,13 @@ use std::{
 
 use sealbus_nats::{Bus, Connection, topology::Layout};
 
+use ports::Port;
+
+pub mod ports;
+
 pub struct Server {
     child: Child,
-    port: u16,
+    port: Port,
     directory: tempfile::TempDir,
 }
 
@@ -29,8 +32,8 @@ impl Server {
     /// One with a configuration that follows from its port and the directory of its streams.
     pub fn start_with(config: impl Fn(u16, &Path) -> String) -> Server {
         let directory = tempfile::tempdir().expect("a directory for the server");
-        let port = free_port();
-        let text = config(port, &directory.path().join("store"));
+        let port = Port::hold().expect("a free port");
+        let text = config(port.number(), &directory.path().join("store"));
         std::fs::write(directory.path().join("server.conf"), text).expect("writes the configuration");
         let child = spawn(&directory);
         Server { child, port, directory }
@@ -42,7 +45,7 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://127.0.0.1:{}", self.port.number())
     }
 
     pub async fn connect(&self, name: &str) -> Bus {
@@ -68,7 +71,7 @@ impl Server {
     /// Restarts it for another user.
     #[allow(dead_code, reason = "not every test file closes the server")]
     pub fn restart_for(&mut self, user: &str) {
-        let text = open_to(self.port, &self.directory.path().join("store"), &only(user));
+        let text = open_to(self.port.number(), &self.directory.path().join("store"), &only(user));
         std::fs::write(self.directory.path().join("server.conf"), text).expect("writes the configuration");
         self.kill_and_restart();
     }
@@ -113,10 +116,6 @@ fn spawn(directory: &tempfile::TempDir) -> Child {
 fn binary() -> PathBuf {
     let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/nats-server");
     if installed.exists() { installed } else { PathBuf::from("nats-server") }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
 }
 
 /// Asks until the answer is there, within a generous limit.

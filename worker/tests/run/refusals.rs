@@ -1,13 +1,15 @@
 //! What a worker says when it is not set up well, and with which exit status.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, sync::LazyLock};
 
 use sealbus_schema::{ErrorClass, ErrorCode};
 
-use crate::support::{Bench, Manager, Server, Worker, eventually, free_port};
+use crate::support::{Bench, Manager, Server, Worker, eventually, ports::Port};
 
+/// A server that is not there: its port is held by this process to its end.
 fn nowhere() -> String {
-    format!("nats://127.0.0.1:{}", free_port())
+    static PORT: LazyLock<Port> = LazyLock::new(|| Port::hold().expect("a free port"));
+    format!("nats://127.0.0.1:{}", PORT.number())
 }
 
 /// Runs the worker to its end: exit status and stderr.

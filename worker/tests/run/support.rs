@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -24,6 +23,11 @@ use sealbus_schema::{
     workflows::seal,
 };
 use tempfile::TempDir;
+
+use ports::Port;
+
+#[path = "../../../nats/tests/support/ports.rs"]
+pub mod ports;
 
 pub const MINER: MinerId = MinerId(1000);
 pub const PROOF: SealProof = SealProof::StackedDrg2KiBV1_1;
@@ -75,33 +79,33 @@ done
 /// A real nats-server on loopback, ended with the test.
 pub struct Server {
     child: Child,
-    port: u16,
+    port: Port,
     directory: TempDir,
 }
 
 impl Server {
     pub fn start() -> Server {
         let directory = tempfile::tempdir().expect("a directory for the server");
-        let port = free_port();
-        let child = spawn_server(port, directory.path(), "");
+        let port = Port::hold().expect("a free port");
+        let child = spawn_server(&port, directory.path(), "");
         Server { child, port, directory }
     }
 
     /// A server that lets nobody in without a password.
     pub fn start_closed() -> Server {
         let directory = tempfile::tempdir().expect("a directory for the server");
-        let port = free_port();
-        let child = spawn_server(port, directory.path(), "authorization { user: a, password: b }\n");
+        let port = Port::hold().expect("a free port");
+        let child = spawn_server(&port, directory.path(), "authorization { user: a, password: b }\n");
         Server { child, port, directory }
     }
 
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://127.0.0.1:{}", self.port.number())
     }
 
     /// Removes a stream, as somebody with all rights can.
     pub fn remove_stream(&self, name: &str) {
-        let mut connection = std::net::TcpStream::connect(("127.0.0.1", self.port)).expect("connects");
+        let mut connection = std::net::TcpStream::connect(("127.0.0.1", self.port.number())).expect("connects");
         let text = format!("CONNECT {{\"verbose\":false}}\r\nPUB $JS.API.STREAM.DELETE.{name} 0\r\n\r\nPING\r\n");
         connection.write_all(text.as_bytes()).expect("writes");
         let lines = BufReader::new(connection).lines();
@@ -114,7 +118,7 @@ impl Server {
     }
 
     pub fn start_again(&mut self) {
-        self.child = spawn_server(self.port, self.directory.path(), "");
+        self.child = spawn_server(&self.port, self.directory.path(), "");
     }
 
     /// Like [`Self::stop`], and everything stored is gone.
@@ -131,7 +135,8 @@ impl Drop for Server {
     }
 }
 
-fn spawn_server(port: u16, directory: &Path, more: &str) -> Child {
+fn spawn_server(port: &Port, directory: &Path, more: &str) -> Child {
+    let port = port.number();
     let config = directory.join("server.conf");
     let store = directory.join("store");
     let text =
@@ -146,10 +151,6 @@ fn spawn_server(port: u16, directory: &Path, more: &str) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("starts nats-server; `make tools` installs it")
-}
-
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// Directories and a configuration for a worker.
