@@ -311,12 +311,10 @@ async fn the_clock_runs_at_the_asked_rate_and_stops() {
     });
     reached.await.expect("epochs pass");
     rpc.call("Devnet.SetEpochMillis", json!([0])).await;
-    // One epoch may have been under way.
-    rpc.call("Filecoin.ChainHead", json!([])).await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
     let stopped = height();
+    // Time for 25 more; one may have been under way.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(height(), stopped);
+    assert!(height() <= stopped + 1, "{} after {stopped}", height());
 }
 
 #[tokio::test]

@@ -112,8 +112,6 @@ fn a_worker_killed_after_pc1_after_pc2_and_in_c2_still_brings_its_sector_home() 
 
     let in_c2 = |s: &Value| events(s, "phase_started").any(|(_, detail)| detail["phase"] == "c2");
     wait_for_event(&mut cluster, id, "the start of C2", in_c2)?;
-    std::thread::sleep(Duration::from_secs(3));
-    ensure!(events(&cluster.sector(id)?, "c2_done").count() == 0, "C2 ended before it could be killed");
     cluster.kill_worker();
     cluster.start_worker()?;
 

@@ -140,7 +140,8 @@ fn fetch(server: &Server, published: &Published, dir: &Path) -> Result<FetchRepo
         manifest: published.manifest(),
         gateway: format!("http://{}/ipfs/", server.address),
         policy: FetchPolicy {
-            stall_timeout: Duration::from_millis(300),
+            // Longer than a busy machine lets a thread wait: a transfer that only is slow must not count as stalled.
+            stall_timeout: Duration::from_secs(2),
             fruitless_attempts: 3,
             pause: Duration::from_millis(10),
             max_pause: Duration::from_millis(50),
