@@ -12,9 +12,9 @@ use crate::{
     subject, topology,
 };
 
-/// How long one pull waits at the server. Short, because a pull of a worker that has died stands until then, and an intent that
-/// is delivered to it comes back only after the queue's `ack_wait`: behind an account's import the server cannot see that
-/// nobody listens any more.
+/// How long one pull waits at the server. A pull that nobody listens to any more stands until then, and takes one intent for
+/// [`topology::INTENT_ACK_WAIT`]. Within an account, or on the server that leads the queue, nats-server 2.15 sees that the
+/// listener is gone; behind an account's import and on another server of the cluster it does not.
 const PULL_EXPIRES: Duration = Duration::from_secs(10);
 /// How often the server says that a pull still stands, so that a lost one is noticed before it expires.
 const PULL_HEARTBEAT: Duration = Duration::from_secs(4);

@@ -20,8 +20,15 @@ pub const HEARTBEATS: &str = "SEAL_HEARTBEATS";
 pub const HEARTBEAT_MAX_AGE: Duration = Duration::from_secs(180);
 /// The workers' standing orders.
 pub const COMMANDS: &str = "SEAL_COMMANDS";
+/// After how long an intent goes to another pull if nobody has acknowledged it. Short, because a pull whose worker is gone may
+/// take it; see [`crate::intents`]. A worker whose claim takes longer loses nothing: of two that claim, one wins.
+pub const INTENT_ACK_WAIT: Duration = Duration::from_secs(5);
 /// The manager's durable consumer of [`SECTORS`].
 pub const FOLD: &str = "mgr";
+
+/// How far behind the last folded sequence of a lost stream the next one begins. Workers may have tokens of records that were
+/// not folded yet, which are fewer by far.
+const BEHIND_LOST: u64 = 1_000_000;
 
 /// The largest message that a stream takes, with its headers: what we send at most, and then some. One writer could fill a
 /// disk with less.
@@ -158,7 +165,7 @@ pub fn queue(miner: MinerId, proof: SealProof, kind: IntentKind) -> pull::Config
         name: Some(name),
         filter_subject: subject::intents_of(miner, proof, kind),
         ack_policy: AckPolicy::Explicit,
-        ack_wait: Duration::from_secs(30),
+        ack_wait: INTENT_ACK_WAIT,
         max_deliver: -1,
         // The defaults (1000 and 512) stop a large fleet.
         max_ack_pending: 100_000,
@@ -227,6 +234,18 @@ impl Bus {
     pub async fn sectors_last_sequence(&self) -> Result<u64, TopologyError> {
         let stream = self.js.get_stream(SECTORS).await.map_err(server("read stream", SECTORS))?;
         Ok(stream.cached_info().state.last_sequence)
+    }
+}
+
+impl Bus {
+    /// Empties a [`SECTORS`] stream that took the place of a lost one, of which the records up to `lost` were folded. Its
+    /// sequences go on behind all of the lost one's, so that no old token is the number of a new record. Returns the sequence
+    /// before its first. To be called again, it does no harm.
+    pub async fn begin_sectors_behind(&self, lost: u64) -> Result<u64, TopologyError> {
+        let before = lost + BEHIND_LOST;
+        let stream = self.js.get_stream(SECTORS).await.map_err(server("read stream", SECTORS))?;
+        stream.purge().sequence(before + 1).await.map_err(server("empty stream", SECTORS))?;
+        Ok(before)
     }
 }
 

@@ -339,3 +339,30 @@ async fn what_was_given_out_is_acknowledged_only_once_it_was_returned() {
     log.acknowledge().await;
     support::eventually("all are acknowledged", || async { (seen().await.1 == last).then_some(()) }).await;
 }
+
+#[tokio::test]
+async fn a_stream_in_the_place_of_a_lost_one_goes_on_behind_all_of_its_sequences() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let early = won(&bus, &intent(1, 0), "w1").await;
+    // The second call is of somebody who was killed behind the first one.
+    for _ in 0..2 {
+        let before = bus.begin_sectors_behind(70).await.expect("empties the stream");
+        assert!(before > 70 && bus.sectors_last_sequence().await.expect("reads") == before);
+    }
+    assert_eq!(bus.last_lease(intent(1, 0).sector).await.expect("reads"), None, "claimed before it counted");
+    let token = won(&bus, &intent(1, 0), "w2").await;
+    assert!(token.0 > 70 && token > early, "{token:?}");
+    bus.begin_sectors_behind(70).await.expect("has nothing to do");
+    let lease = bus.last_lease(intent(1, 0).sector).await.expect("reads").expect("is still there");
+    assert_eq!(lease.sequence, token.0);
+}
+
+#[test]
+fn a_port_stays_with_its_server_while_that_is_down() {
+    let held: Vec<_> = (0..50).map(|_| support::ports::Port::hold().expect("a port")).collect();
+    let numbers: std::collections::BTreeSet<u16> = held.iter().map(|port| port.number()).collect();
+    assert_eq!(numbers.len(), held.len(), "nobody listens on any of them, and none is given out twice");
+    let given_out = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    assert!(!numbers.contains(&given_out));
+}

@@ -49,17 +49,12 @@ impl Soak {
         let mut world = self.world(root)?;
         let mut chaos = Chaos::new(self.seed);
         let mut looked = Instant::now();
-        let mut left = self.sectors;
         loop {
             chaos.blow(&mut world)?;
-            // The pull of a worker that died stands at the server for ten seconds, and takes an intent with it that comes back
-            // after thirty. Where fewer sectors are left than workers, blows without a break would leave none to be taken.
-            let breaks = if left < self.workers { 10 } else { 1 };
-            std::thread::sleep(chaos.pause() * breaks);
+            std::thread::sleep(chaos.pause());
             if looked.elapsed() >= LOOK_PERIOD {
                 looked = Instant::now();
-                left = self.left(&mut world, &chaos, start)?;
-                if left == 0 {
+                if self.left(&mut world, &chaos, start)? == 0 {
                     break;
                 }
             }
