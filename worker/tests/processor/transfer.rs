@@ -71,7 +71,7 @@ fn a_store_that_is_not_mounted_is_not_made() {
 }
 
 #[test]
-fn a_store_that_cannot_be_written_is_critical() {
+fn a_store_that_cannot_be_written_is_waited_for() {
     let (bench, sealed) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
     let mut request = bench.transfer(sealed.comm_r, 42);
     if rustix::process::geteuid().is_root() {
@@ -80,7 +80,8 @@ fn a_store_that_cannot_be_written_is_critical() {
     } else {
         fs::set_permissions(bench.store(), fs::Permissions::from_mode(0o555)).expect("permissions");
     }
-    assert_eq!(bench.ask(&request).expect_err("refused").class, ErrorClass::Crit);
+    let failure = bench.ask(&request).expect_err("refused");
+    assert_eq!((failure.code.as_str(), failure.class), ("STORE_UNAVAILABLE", ErrorClass::Temp));
 }
 
 #[test]
