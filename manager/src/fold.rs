@@ -5,6 +5,7 @@
 
 mod decision;
 mod entry;
+mod rejected;
 
 use std::{collections::BTreeSet, convert::Infallible, pin::pin};
 
@@ -18,6 +19,8 @@ use sealbus_schema::{SectorId, seal::manager::AttemptPolicy};
 use tokio::sync::Notify;
 
 use decision::{Changes, Decision};
+use rejected::Rejected;
+
 pub use entry::decide;
 
 use crate::store::{FoldState, Store, StoreError, Tx};
@@ -93,17 +96,18 @@ impl Fold<'_> {
         tx.commit().await?;
         let mut log = self.bus.open_log(last).await?;
         let mut decision = Decision::default();
+        let rejected = Rejected::default();
         loop {
             log.ahead(0).await?;
             let mut tx = self.store.begin_as(self.epoch).await?;
-            self.write_history(&mut tx, &mut log, &mut decision).await?;
+            self.write_history(&mut tx, &mut log, &mut decision, &rejected).await?;
             let batch = if decision.is_complete() { log.take_batch() } else { log.next_batch().await? };
             let end = batch.last().map_or(last, |entry| entry.sequence);
             let decided = decision.is_complete().then(|| decision.into_changes());
             let mut next = Decision::on(decided.as_ref().map_or(&[], |changes| &changes.after));
             // While the database is at the rest of one batch, the next is read and decided.
-            let storing = pin!(self.store_rest(tx, (last, end), &batch, decided));
-            let stood = match future::select(storing, pin!(self.decide_ahead(&mut log, &mut next))).await {
+            let storing = pin!(self.store_rest(tx, (last, end), &batch, decided, &rejected));
+            let stood = match future::select(storing, pin!(self.decide_ahead(&mut log, &mut next, &rejected))).await {
                 Either::Left((stood, _)) => stood?,
                 Either::Right((Err(failed), storing)) => {
                     storing.await?;
@@ -120,11 +124,17 @@ impl Fold<'_> {
 
     /// Stores the history of a batch while it is read and decided: until nothing more is there, or it is full, or a sector
     /// is not in memory.
-    async fn write_history(&self, tx: &mut Tx, log: &mut SectorsLog, decision: &mut Decision) -> Result<(), FoldError> {
+    async fn write_history(
+        &self,
+        tx: &mut Tx,
+        log: &mut SectorsLog,
+        decision: &mut Decision,
+        rejected: &Rejected,
+    ) -> Result<(), FoldError> {
         loop {
             let (lines, before) = (decision.take_history(), decision.records());
             let reading = future::lazy(|_| {
-                decision.go_on(log.read_ahead()?, self.store, self.policy);
+                decision.go_on(log.read_ahead()?, self.store, self.policy, rejected);
                 Ok::<_, LogError>(())
             });
             let (written, read) = future::join(tx.add_histories(&lines), reading).await;
@@ -137,10 +147,15 @@ impl Fold<'_> {
     }
 
     /// Reads what comes for the next batch, and decides it.
-    async fn decide_ahead(&self, log: &mut SectorsLog, next: &mut Decision) -> Result<Infallible, LogError> {
+    async fn decide_ahead(
+        &self,
+        log: &mut SectorsLog,
+        next: &mut Decision,
+        rejected: &Rejected,
+    ) -> Result<Infallible, LogError> {
         loop {
             let batch = log.ahead(next.records()).await?;
-            next.go_on(batch, self.store, self.policy);
+            next.go_on(batch, self.store, self.policy, rejected);
             tokio::task::yield_now().await;
         }
     }
@@ -154,13 +169,14 @@ impl Fold<'_> {
         offset: (u64, u64),
         batch: &[Entry],
         decided: Option<Changes>,
+        rejected: &Rejected,
     ) -> Result<bool, FoldError> {
         let (stands, changes) = match decided {
             Some(changes) if tx.confirm(&changes.before).await? => (true, changes),
             _ => {
                 tx.rollback().await?;
                 tx = self.store.begin_as(self.epoch).await?;
-                (false, self.decide_in(&mut tx, batch).await?)
+                (false, self.decide_in(&mut tx, batch, rejected).await?)
             }
         };
         tx.save_versions(changes.after).await?;
@@ -172,17 +188,19 @@ impl Fold<'_> {
     }
 
     /// Decides a batch from what the database has, and stores its history.
-    async fn decide_in(&self, tx: &mut Tx, batch: &[Entry]) -> Result<Changes, StoreError> {
+    async fn decide_in(&self, tx: &mut Tx, batch: &[Entry], rejected: &Rejected) -> Result<Changes, StoreError> {
         let concerned = batch.iter().filter_map(|entry| entry::sector_of(&entry.record)).collect();
         let sectors = tx.known_sectors(&concerned).await?;
         let known: BTreeSet<SectorId> = sectors.iter().map(|known| known.sector.id).collect();
         for unknown in concerned.difference(&known) {
-            tracing::error!(sector = %unknown, "the log has records of a sector that this database does not know");
+            if let Some(count) = rejected.count("unknown") {
+                tracing::error!(sector = %unknown, count, "the log has records of a sector that this database does not know");
+            }
         }
         let unknown = batch.iter().filter_map(entry::lease_of).filter(|(sector, _)| !known.contains(sector));
         tx.note_unknown_leases(&unknown.collect::<Vec<_>>()).await?;
         let mut decision = Decision::on(&sectors);
-        decision.go_on(batch, self.store, self.policy);
+        decision.go_on(batch, self.store, self.policy, rejected);
         tx.add_histories(&decision.take_history()).await?;
         Ok(decision.into_changes())
     }

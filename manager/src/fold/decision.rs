@@ -9,7 +9,7 @@ use std::{
 use sealbus_nats::log::{Entry, Record};
 use sealbus_schema::{SectorId, seal::manager::AttemptPolicy};
 
-use super::entry;
+use super::{entry, rejected::Rejected};
 use crate::store::{Happening, Outgoing, Sector, Store, Verdict, Versioned, WantedMessage};
 
 /// What the records of a batch do to the sectors that they are about.
@@ -52,11 +52,13 @@ impl Decision {
     }
 
     /// Decides those of a batch's records that are not decided yet.
-    pub(super) fn go_on(&mut self, batch: &[Entry], store: &Store, policy: AttemptPolicy) {
+    pub(super) fn go_on(&mut self, batch: &[Entry], store: &Store, policy: AttemptPolicy, rejected: &Rejected) {
         for entry in &batch[self.records..] {
             let sequence = entry.sequence;
-            if let Record::Unreadable { subject, why } = &entry.record {
-                tracing::error!(sequence, %subject, %why, "a record of the log is unreadable; skipped");
+            if let Record::Unreadable { subject, why } = &entry.record
+                && let Some(count) = rejected.count("unreadable")
+            {
+                tracing::error!(sequence, %subject, %why, count, "a record of the log is unreadable; skipped");
             }
             let Some(id) = entry::sector_of(&entry.record) else { continue };
             let course = match self.sectors.entry(id) {
@@ -72,7 +74,14 @@ impl Decision {
             if let Some(sector) = course.after.take() {
                 let outcome = entry::decide(sector, entry, policy);
                 course.after = Some(outcome.sector);
-                self.history.extend(outcome.history.into_iter().map(|(happening, verdict)| (id, happening, verdict)));
+                for (happening, verdict) in outcome.history {
+                    if verdict == Verdict::Fenced {
+                        let Some(count) = rejected.count(&happening.actor) else { continue };
+                        let Happening { actor, kind, token, .. } = &happening;
+                        tracing::warn!(sector = %id, worker = actor, token, kind, count, "rejected: it does not own the sector");
+                    }
+                    self.history.push((id, happening, verdict));
+                }
                 self.outbox.extend(outcome.outbox.into_iter().map(|outgoing| (id, outgoing)));
                 self.messages.extend(outcome.messages.into_iter().map(|message| (id, message)));
             }
