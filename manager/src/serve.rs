@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use sealbus_nats::{
     Bus, ConnectError, Patience,
-    topology::{StreamIdentity, TopologyError},
+    topology::{self, Fill, StreamIdentity, TopologyError},
 };
 use sealbus_schema::{ErrorCode, MinerId, Plan, SectorSize};
 use tokio::sync::Notify;
@@ -402,7 +402,10 @@ async fn keep_topology(
                 let (known, found) = (known.as_str().to_owned(), found.as_str().to_owned());
                 return Err(FoldError::OtherStream { known, found }.into());
             }
-            Ok(_) => waits.goes_on(&subject),
+            Ok(_) => {
+                waits.goes_on(&subject);
+                tell_of_fill(bus, waits).await;
+            }
             Err(error) => {
                 let text = format!("the streams could not be checked: {}", chain_of(&error));
                 waits.waits(&subject, unavailable(text), TOPOLOGY_PERIOD);
@@ -414,3 +417,21 @@ async fn keep_topology(
 fn unavailable(text: String) -> Cause {
     Cause::passing(ErrorCode::BUS_UNAVAILABLE, text)
 }
+/// Tells of a log that is nearly full, before it stops everybody who writes to it.
+async fn tell_of_fill(bus: &Bus, waits: &Waits) {
+    let subject = Subject::Bus(topology::SECTORS.to_owned());
+    match bus.sectors_fill().await {
+        Ok(fill) if fill.is_nearly_full() => {
+            let Fill { bytes, max_bytes } = fill;
+            let text = format!(
+                "{} holds {bytes} of {max_bytes} bytes; when it is full nothing more is stored",
+                topology::SECTORS
+            );
+            waits.waits(&subject, Cause::to_mend(ErrorCode::BUS_FULL, text), TOPOLOGY_PERIOD);
+        }
+        Ok(_) => waits.goes_on(&subject),
+        // Told of the streams.
+        Err(_) => {}
+    }
+}
+

@@ -208,6 +208,8 @@ codes! {
     RECORD_REFUSED Crit;
     /// The bus does not take what must be published.
     BUS_UNAVAILABLE Temp;
+    /// The stream of the sectors' logs is full, or nearly so: then nobody's reports and answers are stored.
+    BUS_FULL Crit;
 }
 
 impl ErrorClass {
