@@ -346,7 +346,9 @@ impl Manager {
             .expect("the server comes up")
             .expect("connects");
         bus.ensure_streams(Layout { replicas: 1, max_sectors_bytes: 1 << 28 }).await.expect("streams");
-        bus.ensure_queue(MINER, PROOF, Plan::Seal).await.expect("queue");
+        for plan in Plan::ALL {
+            bus.ensure_queue(MINER, PROOF, plan).await.expect("queue");
+        }
         let log = bus.open_log(0).await.expect("log");
         Manager {
             bus,
