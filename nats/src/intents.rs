@@ -43,8 +43,8 @@ pub enum PullError {
     /// The queue is not there for us. The manager has not made it: it does not serve this miner, or has not started yet.
     /// Or NATS does not let this worker take from it, which looks like a server whose streams are not up yet.
     #[error(
-        "no queue {name} of stream {stream} is there for this worker: no manager serves this miner and sector size yet, or \
-         the worker's account in NATS has no right to it",
+        "stream {stream} has no queue {name} for this worker: no manager serves this miner and sector size yet, or the \
+         worker's account in NATS has no right to it",
         stream = topology::INTENTS
     )]
     NoQueue {
