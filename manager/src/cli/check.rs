@@ -108,6 +108,7 @@ async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
         }
     }
     // What `run` looks at again and again, where nothing was found of the same thing yet.
+    let told: Vec<String> = found.iter().map(|known| known.field.clone()).collect();
     for (subject, cause) in preflight::everything(&node, config, &Library).await {
         let field = match &subject {
             Subject::Miner(id) => {
@@ -119,7 +120,7 @@ async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
             _ => None,
         };
         let field = field.unwrap_or_else(|| subject.to_string());
-        if !found.iter().any(|known| known.field.starts_with(&field)) {
+        if !told.iter().any(|known| known.starts_with(&field)) {
             let problem = format!("{} ({}): {}", cause.code, cause.class, cause.text);
             found.push(NotThere { field, problem: format!("{problem}; {}", advice(&cause.code)) });
         }

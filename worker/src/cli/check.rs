@@ -13,8 +13,8 @@ use sealbus_worker::{
 
 use super::ConfigFile;
 
-/// How long NATS may take to answer.
-const LIMIT: Duration = Duration::from_secs(10);
+/// How long NATS may take to answer all that it is asked. A request that is not allowed gets no answer for 5 s.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -86,6 +86,7 @@ async fn ask(config: &Config) -> Vec<NotThere> {
     if let Err(error) = bus.orders(&config.name).await {
         let problem = format!("our key may not read the orders of {}, or NATS does not answer", config.name);
         missing.push(lacks("worker.name", format!("{problem}: {}", in_words(&error))));
+        return missing;
     }
     for queue in config.queues() {
         if let Err(error) = bus.find_queue(queue).await {
