@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
@@ -128,6 +129,19 @@ fn a_sender_that_the_miner_does_not_name_is_waited_for_at_the_start_and_told_by_
 }
 
 #[test]
+fn a_miner_that_cannot_be_served_does_not_keep_the_others_waiting() {
+    let directory = tempfile::tempdir().expect("directory");
+    let mut cluster = cluster(directory.path());
+    rewrite(&cluster, "[[miner]]", "[[miner]]\nid = \"f07777\"\nsector_size = \"2KiB\"\n\n[[miner]]");
+    keeps_trying(&mut cluster, &["f07777", "the manager runs"]);
+    wait_within(Duration::from_secs(60), "the wait of the one", || {
+        let (output, _) = run_to_its_end(&cluster, &["sectors", "blocked", "--json"]);
+        Ok(String::from_utf8_lossy(&output.stdout).contains("f07777").then_some(()))
+    })
+    .expect("it is shown");
+}
+
+#[test]
 fn a_command_needs_only_what_it_uses_and_check_names_what_is_not_there() {
     let directory = tempfile::tempdir().expect("directory");
     let mut cluster = cluster(directory.path());
@@ -143,6 +157,50 @@ fn a_command_needs_only_what_it_uses_and_check_names_what_is_not_there() {
     assert!(told.contains("not there now: store[0].path") && told.contains("no-store"), "{told}");
     let (output, said) = run_to_its_end(&cluster, &["check", "--offline"]);
     assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn check_tells_of_an_open_secret_and_of_a_server_that_is_away_as_well() {
+    let directory = tempfile::tempdir().expect("directory");
+    let mut cluster = cluster(directory.path());
+    let open = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(directory.path().join("manager.nk"), open).expect("sets the mode");
+    cluster.kill_nats();
+    let (output, said) = run_to_its_end(&cluster, &["check"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(NOT_THERE), "{said}");
+    assert!(told.contains("chmod 600") && told.contains("not there now: nats.url"), "{told}");
+}
+
+#[test]
+fn a_database_whose_disk_is_away_is_not_begun_anew() {
+    let directory = tempfile::tempdir().expect("directory");
+    let mut cluster = cluster(directory.path());
+    keeps_trying(&mut cluster, &["the manager runs"]);
+    cluster.kill_manager();
+    // A record, whatever it says, that the database would have to know.
+    let seed = fs::read_to_string(directory.path().join("manager.nk")).expect("reads");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let options = async_nats::ConnectOptions::with_nkey(seed).custom_inbox_prefix("_INBOX_manager");
+        let client = options.connect(cluster.nats_url()).await.expect("connects");
+        let js = async_nats::jetstream::new(client);
+        js.publish("seal.sector.f01000.1.lease.-", "x".into()).await.expect("sends").await.expect("stored");
+    });
+    // With what the manager that was killed left beside it.
+    let there: Vec<_> = ["-wal", "-shm", ""].map(|end| directory.path().join(format!("manager.db{end}"))).into();
+    let away = |path: &Path| path.with_extension(format!("{}.away", path.extension().unwrap_or_default().display()));
+    let moved: Vec<_> = there.iter().filter(|path| path.exists()).collect();
+    moved.iter().for_each(|path| fs::rename(path, away(path)).expect("moves"));
+    keeps_trying(&mut cluster, &["is not there or empty", "trying again"]);
+    refused(&cluster, &["pledge", "--miner", "f01000"], 1, &["there is no database"]);
+    assert!(!there[2].exists(), "nothing was begun");
+    moved.iter().for_each(|path| fs::rename(away(path), path).expect("moves"));
+    let log = cluster.root().join("manager.log");
+    wait_within(Duration::from_secs(60), "the manager with its database", || {
+        Ok((fs::read_to_string(&log)?.matches("the manager runs").count() == 2).then_some(()))
+    })
+    .expect("it goes on by itself");
 }
 
 #[test]

@@ -215,8 +215,8 @@ impl Config {
         if self.chain.confidence_epochs < 0 || self.chain.confidence_epochs > 900 {
             return refuse("chain.confidence_epochs", "must be 0 to 900, the chain's finality".to_owned());
         }
-        if self.chain.poll_interval_ms < 10 {
-            return refuse("chain.poll_interval_ms", "must be at least 10".to_owned());
+        if !(10..=3_600_000).contains(&self.chain.poll_interval_ms) {
+            return refuse("chain.poll_interval_ms", "must be 10 to 3600000, an hour".to_owned());
         }
         for (field, secs) in
             [("chain.timeout_secs", self.chain.timeout_secs), ("chain.slow_timeout_secs", self.chain.slow_timeout_secs)]
@@ -228,8 +228,10 @@ impl Config {
         if self.chain.repush_epochs < 1 {
             return refuse("chain.repush_epochs", "must be at least 1".to_owned());
         }
-        if let Err(problem) = crate::chain::json::parse_tokens(&self.chain.max_fee_atto) {
-            return refuse("chain.max_fee_atto", problem);
+        match crate::chain::json::parse_tokens(&self.chain.max_fee_atto) {
+            Err(problem) => return refuse("chain.max_fee_atto", problem),
+            Ok(fee) if !fee.is_positive() => return refuse("chain.max_fee_atto", "must be above 0".to_owned()),
+            Ok(_) => {}
         }
         for (field, secs) in [
             ("liveness.dead_after_secs", self.liveness.dead_after_secs),
@@ -260,10 +262,17 @@ impl Config {
                 return Err((field("lifetime_days"), "must be 180 to 1278".to_owned()));
             }
         }
-        let mut names = BTreeSet::new();
+        let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
         for (index, store) in self.stores.iter().enumerate() {
+            let field = |name: &str| format!("store[{index}].{name}");
+            if store.name.is_empty() || store.name.contains(char::is_whitespace) {
+                return Err((field("name"), format!("{:?}: a store needs a name without spaces", store.name)));
+            }
             if !names.insert(&store.name) {
-                return Err((format!("store[{index}].name"), format!("`{}` is configured twice", store.name)));
+                return Err((field("name"), format!("`{}` is configured twice", store.name)));
+            }
+            if !paths.insert(&store.path) {
+                return Err((field("path"), format!("{} is configured twice", store.path.display())));
             }
         }
         if self.policy.max_attempts == 0 {
@@ -414,7 +423,18 @@ mod tests {
             ("\"t01000\"", "\"1000\"", "id"),
             ("sector_size =", "max_queued = 0\nsector_size =", "miner[0].max_queued"),
             ("[chain]", "[chain]\nmax_fee_atto = \"1 FIL\"", "chain.max_fee_atto"),
+            ("[chain]", "[chain]\nmax_fee_atto = \"0\"", "chain.max_fee_atto"),
+            ("[chain]", "[chain]\nmax_fee_atto = \"-5\"", "chain.max_fee_atto"),
+            ("[chain]", "[chain]\npoll_interval_ms = 31536000000", "chain.poll_interval_ms"),
             ("[chain]", "[chain]\ntimeout_secs = 0", "chain.timeout_secs"),
+            ("/tmp/sealbus-test.db", "", "database.path"),
+            ("[nats]", "[nats]\napi_prefix = \"\"", "nats.api_prefix"),
+            ("[[miner]]", "[[store]]\nname = \"a b\"\npath = \"/a\"\n[[miner]]", "store[0].name"),
+            (
+                "[[miner]]",
+                "[[store]]\nname = \"a\"\npath = \"/a\"\n[[store]]\nname = \"b\"\npath = \"/a\"\n[[miner]]",
+                "store[1].path",
+            ),
             ("sector_size =", "numbers = \"9-5\"\nsector_size =", "9-5"),
             ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
             ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),

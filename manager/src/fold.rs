@@ -4,6 +4,7 @@
 //! decided here, by [`sealbus_schema::lease`], and not by the headers that a writer chose to send.
 
 mod entry;
+mod rejected;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +18,8 @@ use sealbus_nats::{
 };
 use sealbus_schema::{SectorId, machine::manager::AttemptPolicy};
 use tokio::sync::Notify;
+
+use rejected::Rejected;
 
 pub use entry::decide;
 
@@ -85,11 +88,12 @@ impl Fold<'_> {
         let mut last = tx.fold_state().await?.map_or(0, |fold| fold.last_sequence);
         tx.commit().await?;
         let mut log = self.bus.open_log(last).await?;
+        let rejected = Rejected::default();
         loop {
             let batch = log.next_batch().await?;
             let end = batch.last().map_or(last, |entry| entry.sequence);
             let mut tx = self.store.begin_as(self.epoch).await?;
-            self.store_batch(&mut tx, &batch).await?;
+            self.store_batch(&mut tx, &batch, &rejected).await?;
             tx.move_offset(self.epoch, last, end).await?;
             tx.commit().await?;
             last = end;
@@ -99,24 +103,28 @@ impl Fold<'_> {
     }
 
     /// Decides what a batch does to the jobs that it is about, one record after the other, and stores the outcomes.
-    async fn store_batch(&self, tx: &mut Tx, batch: &[Entry]) -> Result<(), StoreError> {
+    async fn store_batch(&self, tx: &mut Tx, batch: &[Entry], rejected: &Rejected) -> Result<(), StoreError> {
         let concerned: BTreeSet<SectorId> = batch.iter().filter_map(|entry| entry::sector_of(&entry.record)).collect();
         let known = tx.sectors(&concerned).await?;
         let mut outcomes: BTreeMap<SectorId, Outcome> =
             known.into_iter().map(|job| (job.id, Outcome::unchanged(job))).collect();
         for unknown in concerned.iter().filter(|id| !outcomes.contains_key(id)) {
-            tracing::error!(sector = %unknown, "the log has records of a sector that this database does not know");
+            if let Some(count) = rejected.count("unknown") {
+                tracing::error!(sector = %unknown, count, "the log has records of a sector that this database does not know");
+            }
         }
         let unknown = batch.iter().filter_map(entry::lease_of).filter(|(id, _)| !outcomes.contains_key(id));
         tx.note_unknown_leases(&unknown.collect::<Vec<_>>()).await?;
         for entry in batch {
-            if let Record::Unreadable { subject, why } = &entry.record {
+            if let Record::Unreadable { subject, why } = &entry.record
+                && let Some(count) = rejected.count("unreadable")
+            {
                 let sequence = entry.sequence;
-                tracing::error!(sequence, %subject, %why, "a record of the log is unreadable; skipped");
+                tracing::error!(sequence, %subject, %why, count, "a record of the log is unreadable; skipped");
             }
             let Some(id) = entry::sector_of(&entry.record) else { continue };
             if let Some(outcome) = outcomes.remove(&id) {
-                outcomes.insert(id, outcome.then(|job| entry::decide(job, entry, self.policy)));
+                outcomes.insert(id, outcome.then(|job| rejected.tell(entry::decide(job, entry, self.policy))));
             }
         }
         tx.store_outcomes(outcomes.into_values().collect()).await

@@ -77,6 +77,8 @@ pub async fn run(
 pub async fn withdraw_forged(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
     let standing = match bus.all_orders().await {
         Ok(standing) => standing,
+        // That the connection is lost was told already.
+        Err(_) if !bus.is_connected() => return Ok(()),
         Err(error) => {
             tracing::warn!(%error, "the orders on the bus cannot be read; they are compared later");
             return Ok(());

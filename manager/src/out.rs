@@ -12,7 +12,8 @@ use std::{
 };
 
 use sealbus_schema::text;
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+pub use sealbus_nats::stderr::start_log;
 
 /// The exit code of a program whose reader went away: 128 and SIGPIPE, as of one that the signal ends.
 const READER_GONE: u8 = 141;
@@ -98,41 +99,6 @@ pub fn finish(code: ExitCode) -> ExitCode {
             note_line(format_args!("error: cannot write to stdout: {error}; what the command did is done"));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Starts the log: one event a line on stderr, whatever an event says. Without colours, which are escape sequences too.
-/// An event that cannot be written is lost: no log is worth the program that it tells of.
-pub fn start_log(filter: EnvFilter) {
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(Log)
-        .with_ansi(false)
-        .log_internal_errors(false)
-        .init();
-}
-
-/// Writes one event to stderr.
-#[derive(Clone, Copy, Debug)]
-struct Log;
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Log;
-
-    fn make_writer(&'a self) -> Log {
-        Log
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let words = String::from_utf8_lossy(event);
-        let _ = io::stderr().lock().write_all(format!("{}\n", text::one_line(words.trim_end())).as_bytes());
-        Ok(event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -13,12 +13,17 @@ use crate::{
         params::SectorPreCommitInfo,
         types::{MinerInfo, TipSet, TipSetKey},
     },
-    config::{Config, Miner},
+    config::{Chain, Config, Miner},
     drive::{address, wanted_expiration},
     proofs::Verifier,
     store_access,
     waits::{Cause, Subject},
 };
+
+/// Less gas than any PreCommit uses (some 16 million on mainnet).
+const LEAST_GAS: i64 = 10_000_000;
+/// The least base fee of the network (`MinimumBaseFee` of Lotus).
+const LEAST_BASE_FEE_ATTO: i64 = 100;
 
 /// Something that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +61,8 @@ pub async fn everything<T: Transport>(
         found.extend(store_access::trouble(store).await.map(|cause| (Subject::Store(store.name.clone()), cause)));
     }
     for miner in &config.miners {
-        found.extend(keys(miner, verifier).map(|finding| (Subject::Miner(miner.id), finding.cause)));
+        let findings = keys(miner, verifier).into_iter().chain(fee_limit(&config.chain));
+        found.extend(findings.map(|finding| (Subject::Miner(miner.id), finding.cause)));
     }
     let looked = async {
         let head = node.chain_head().await?;
@@ -72,6 +78,20 @@ pub async fn everything<T: Transport>(
         Err(error) => found.push((Subject::Node, crate::waits::of_error(&error.into()))),
     }
     found
+}
+
+/// Whether the limit of a message's fee allows any PreCommit: told before a sector is sealed for it.
+pub fn fee_limit(chain: &Chain) -> Option<Finding> {
+    let limit = json::parse_tokens(&chain.max_fee_atto).ok()?;
+    let least = TokenAmount::from_atto(LEAST_GAS) * LEAST_BASE_FEE_ATTO;
+    (limit < least).then(|| {
+        let text = format!(
+            "chain.max_fee_atto = {}: a PreCommit uses at least {LEAST_GAS} units of gas, and the network never takes less than \
+             {LEAST_BASE_FEE_ATTO} attoFIL for each",
+            chain.max_fee_atto
+        );
+        Finding { cause: Cause::to_mend(ErrorCode::FEE_LIMIT_TOO_LOW, text), holds: false }
+    })
 }
 
 /// Whether proofs of a miner's sectors can be verified.
@@ -94,6 +114,14 @@ pub async fn miner<T: Transport>(
         found.push(Finding::holds(Cause::to_mend(ErrorCode::NODE_ACCESS_DENIED, text)));
     }
     let info = node.miner_info(&address(miner.id), &head.key).await?;
+    // Found at the start, unless the node did not know the miner then.
+    if info.sector_bytes != miner.sector_size.bytes() {
+        let text = format!(
+            "miner[].sector_size = \"{}\" for {}: on chain its sectors have {} bytes",
+            miner.sector_size, miner.id, info.sector_bytes
+        );
+        found.push(Finding::holds(Cause::to_mend(ErrorCode::CONFIGURATION_WRONG, text)));
+    }
     let sender = match configured_sender(miner) {
         Some(sender) if !is_sender(node, &info, &sender, &head.key).await? => {
             let text = not_a_sender(miner).to_string();

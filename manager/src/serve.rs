@@ -11,14 +11,14 @@ use std::{sync::Arc, time::Duration};
 
 use sealbus_nats::{
     Bus, ConnectError, Patience,
-    topology::{StreamIdentity, TopologyError},
+    topology::{self, Fill, StreamIdentity, TopologyError},
 };
 use sealbus_schema::{ErrorCode, IntentKind, MinerId, SectorSize};
 use tokio::sync::Notify;
 
 use crate::{
     chain::{Error as ChainError, NodeClient, RpcClient, Transport, network, types::TipSetKey},
-    config::{Config, Miner},
+    config::{Config, Database, Miner},
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
     liveness, orders, outbox, preflight,
@@ -32,8 +32,8 @@ use crate::{
 const TOPOLOGY_PERIOD: Duration = Duration::from_secs(10);
 /// The pause after the fold failed.
 const FOLD_PAUSE: Duration = Duration::from_secs(1);
-/// After how long a log that was opened counts as read.
-const FOLD_STANDS: Duration = Duration::from_secs(5);
+/// After how long a log counts as read. Longer than the server may take to refuse the requests that open it.
+const FOLD_STANDS: Duration = Duration::from_secs(15);
 /// How often a manager that stands by looks whether the other one is gone.
 const STANDBY_PERIOD: Duration = Duration::from_secs(1);
 /// The first and the longest pause while something that we start with is not there.
@@ -68,9 +68,9 @@ pub enum ServeError {
     Topology(#[from] TopologyError),
     /// A database that knows nothing, beside a log that has something: probably not the database that is meant.
     #[error(
-        "the database {database} is new and empty, but the stream SEAL_SECTORS has {records} record(s) of sectors that it \
-         would have to know. Is the disk of database.path mounted, is it the right server? Mount or restore the database \
-         and start again. If it is lost for good and nothing is worth keeping, delete the streams SEAL_*"
+        "the database {database} is not there or empty, but the stream SEAL_SECTORS has {records} record(s) of sectors that it \
+         would have to know. Is the disk of database.path mounted, is it the right server? Mount or restore the database; \
+         the manager then goes on. If it is lost for good and nothing is worth keeping, delete the streams SEAL_*"
     )]
     EmptyDatabase {
         /// As configured.
@@ -126,6 +126,17 @@ pub enum ServeError {
 }
 
 impl ServeError {
+    /// Whether it concerns one miner, and says nothing about the node.
+    const fn is_of_one_miner(&self) -> bool {
+        matches!(
+            self,
+            ServeError::UnknownMiner { .. }
+                | ServeError::NoKey { .. }
+                | ServeError::Sender(_)
+                | ServeError::Drive(DriveError::Sender(_))
+        )
+    }
+
     /// Whether nothing but another configuration of this manager helps. All else may pass without a change here.
     pub const fn is_misconfigured(&self) -> bool {
         match self {
@@ -174,6 +185,10 @@ async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::conve
     for sealbus_nats::NotThere { field, problem } in config.not_there() {
         tracing::warn!(field, problem, "not there, or not as it must be");
     }
+    if config.database.is_missing() {
+        let bus = config.nats.connect_patiently("manager").await?;
+        patiently("the database", async || require_no_records(&bus, &config.database).await).await?;
+    }
     let store = patiently("the database", async || Ok(Store::open(&config.database).await?)).await?;
     let node_name = format!("the chain node at {}", config.chain.endpoint().shown());
     let node = patiently(&node_name, async || {
@@ -194,6 +209,16 @@ async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::conve
         while let Err(error) = manager.renew().await {
             tokio::time::sleep(patience.failed(CANNOT_WORK, &chain_of(&error))).await;
         }
+    }
+}
+
+/// Whether a database may be begun in the place of one that is not there: only beside a log without a record. Otherwise its
+/// disk is away, and what a command wrote into a new one would be lost when that comes back.
+async fn require_no_records(bus: &Bus, database: &Database) -> Result<(), ServeError> {
+    let records = bus.sectors_last_sequence().await?;
+    match database.is_missing() && records > 0 {
+        true => Err(ServeError::EmptyDatabase { database: database.to_string(), records }),
+        false => Ok(()),
     }
 }
 
@@ -316,8 +341,7 @@ async fn fold_for_ever(
         let mut folding = std::pin::pin!(fold.run());
         let ended = tokio::select! {
             ended = &mut folding => ended,
-            // It was opened and did not fail at once.
-            () = tokio::time::sleep(FOLD_STANDS) => {
+            () = stands(bus) => {
                 waits.goes_on(&subject);
                 folding.await
             }
@@ -334,11 +358,34 @@ async fn fold_for_ever(
     }
 }
 
+/// Waits until a log that did not fail meanwhile must have been opened. Without a connection nothing fails: it waits as well.
+async fn stands(bus: &Bus) {
+    loop {
+        tokio::time::sleep(FOLD_STANDS).await;
+        if bus.is_connected() {
+            return;
+        }
+    }
+}
+
 /// Whether the node has what the configuration says of the miners.
 async fn check_miners<T: Transport>(node: &NodeClient<T>, config: &Config) -> Result<(), ServeError> {
     network::check_supported(node.network_version(&TipSetKey::head()).await?)?;
+    let mut troubles = Vec::new();
     for miner in &config.miners {
-        check_miner(node, miner).await?;
+        match check_miner(node, miner).await {
+            Err(error) if error.is_of_one_miner() => troubles.push(error),
+            checked => checked?,
+        }
+    }
+    // One miner's trouble is its own, and a wait that is told again. If it is everybody's, the node may not be ready.
+    if troubles.len() == config.miners.len()
+        && let Some(error) = troubles.pop()
+    {
+        return Err(error);
+    }
+    for error in troubles {
+        tracing::error!(cause = chain_of(&error), "a miner cannot be served until this is mended; the others are");
     }
     Ok(())
 }
@@ -402,12 +449,33 @@ async fn keep_topology(
                 let (known, found) = (known.as_str().to_owned(), found.as_str().to_owned());
                 return Err(FoldError::OtherStream { known, found }.into());
             }
-            Ok(_) => waits.goes_on(&subject),
+            Ok(_) => {
+                waits.goes_on(&subject);
+                tell_of_fill(bus, waits).await;
+            }
             Err(error) => {
                 let text = format!("the streams could not be checked: {}", chain_of(&error));
                 waits.waits(&subject, unavailable(text), TOPOLOGY_PERIOD);
             }
         }
+    }
+}
+
+/// Tells of a log that is nearly full, before it stops everybody who writes to it.
+async fn tell_of_fill(bus: &Bus, waits: &Waits) {
+    let subject = Subject::Bus(topology::SECTORS.to_owned());
+    match bus.sectors_fill().await {
+        Ok(fill) if fill.is_nearly_full() => {
+            let Fill { bytes, max_bytes } = fill;
+            let text = format!(
+                "{} holds {bytes} of {max_bytes} bytes; when it is full nothing more is stored",
+                topology::SECTORS
+            );
+            waits.waits(&subject, Cause::to_mend(ErrorCode::BUS_FULL, text), TOPOLOGY_PERIOD);
+        }
+        Ok(_) => waits.goes_on(&subject),
+        // Told of the streams.
+        Err(_) => {}
     }
 }
 

@@ -29,7 +29,7 @@ pub async fn denied(store: &Store, files: &StoredSector) -> Option<Cause> {
     let paths: Vec<PathBuf> = files.files.iter().map(|file| store.path.join(&file.path)).collect();
     let ask = move || {
         let of_path = |path: PathBuf| match File::open(&path) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Some(no_right(&path, &error)),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Some(no_right("read", &path, &error)),
             _ => None,
         };
         paths.into_iter().find_map(of_path)
@@ -91,14 +91,23 @@ fn readable(path: &Path) -> Option<Cause> {
 
 fn trouble_with(path: &Path, error: &std::io::Error) -> Cause {
     match error.kind() {
-        ErrorKind::PermissionDenied => no_right(path, error),
+        ErrorKind::PermissionDenied => no_right("read", path, error),
         _ => away(format!("cannot read {}: {error}", path.display())),
     }
 }
 
-fn no_right(path: &Path, error: &std::io::Error) -> Cause {
+/// Why the store's file was not made. A store that is mounted read-only, here or by our unit, stays so until a person changes
+/// it.
+pub fn not_written(path: &Path, error: &std::io::Error) -> Cause {
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => no_right("write", path, error),
+        _ => away(format!("cannot write {}: {error}", path.display())),
+    }
+}
+
+fn no_right(operation: &str, path: &Path, error: &std::io::Error) -> Cause {
     let user = Path::new("/proc/self").metadata().map(|own| own.uid().to_string()).unwrap_or_default();
-    let text = format!("the manager (user {user}) may not read {}: {error}", path.display());
+    let text = format!("the manager (user {user}) may not {operation} {}: {error}", path.display());
     Cause::to_mend(ErrorCode::STORE_UNREADABLE, text)
 }
 
@@ -136,6 +145,14 @@ mod tests {
         let cause = trouble_with(Path::new("/mnt/store/sealed"), &error);
         assert_eq!(cause.code, ErrorCode::STORE_UNREADABLE);
         assert!(cause.text.contains("/mnt/store/sealed") && cause.text.contains("user "), "{}", cause.text);
+        for (kind, code) in [
+            (ErrorKind::PermissionDenied, ErrorCode::STORE_UNREADABLE),
+            (ErrorKind::ReadOnlyFilesystem, ErrorCode::STORE_UNREADABLE),
+            (ErrorKind::StorageFull, ErrorCode::STORE_UNAVAILABLE),
+        ] {
+            let cause = not_written(Path::new("/mnt/store/sealbus-store.json"), &std::io::Error::from(kind));
+            assert_eq!(cause.code, code, "{}", cause.text);
+        }
     }
 
     #[tokio::test]

@@ -102,8 +102,8 @@ pub async fn watch(
         for configured in &config.stores {
             // Another store is not looked into: its files say nothing about ours.
             let cause = match settle(store, configured, users, epoch).await? {
-                Some(problem) => Some(Cause::passing(ErrorCode::STORE_UNAVAILABLE, problem)),
                 None => store_access::trouble(configured).await,
+                cause => cause,
             };
             all_ready &= cause.is_none();
             let subject = Subject::Store(configured.name.clone());
@@ -122,16 +122,14 @@ async fn settle(
     configured: &config::Store,
     users: &Users,
     epoch: i64,
-) -> Result<Option<String>, StoreError> {
+) -> Result<Option<Cause>, StoreError> {
     let id = match look(store, configured, users).await? {
         Look::Ready(_) => return Ok(None),
-        Look::Away(problem) => return Ok(Some(problem)),
+        Look::Away(problem) => return Ok(Some(Cause::passing(ErrorCode::STORE_UNAVAILABLE, problem))),
         Look::Unknown(found) => found.id,
         Look::New => match make(configured, users).await {
             Ok(made) => made.id,
-            Err(error) => {
-                return Ok(Some(format!("cannot write {STORE_FILE} into {}: {error}", configured.path.display())));
-            }
+            Err(error) => return Ok(Some(store_access::not_written(&configured.path.join(STORE_FILE), &error))),
         },
     };
     let mut tx = store.begin_as(epoch).await?;

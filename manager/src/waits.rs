@@ -203,11 +203,6 @@ impl Waits {
         }
     }
 
-    /// Everything that waits is tried at the next round, for whoever knows that something was mended.
-    pub fn all_are_due(&self) {
-        self.book().all_are_due();
-    }
-
     /// Whether it is time to try: it does not wait, or its pause is over.
     pub fn is_due(&self, subject: &Subject) -> bool {
         self.book().is_due(subject, Instant::now())

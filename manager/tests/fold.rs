@@ -45,6 +45,7 @@ on_every_database! {
     events_take_effect_once_over_restarts_and_a_stale_owner_has_none,
     the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue,
     a_claim_without_an_offer_has_no_effect_and_the_owner_goes_on,
+    a_flood_of_records_of_somebody_else_is_told_a_few_times,
     a_sector_that_was_claimed_before_it_was_offered_is_offered_behind_that,
     a_log_that_was_made_anew_is_refused,
     what_another_process_did_meanwhile_decides_what_a_report_does,
@@ -254,6 +255,30 @@ async fn a_claim_without_an_offer_has_no_effect_and_the_owner_goes_on(database: 
     .await;
     let lines = lines(&store, ID, "lease").await;
     assert!(lines.len() == 2 && lines.iter().all(|(_, verdict)| verdict == "illegal"), "{lines:?}");
+}
+
+/// A stolen key may report about any sector of its miners, as often as it likes.
+async fn a_flood_of_records_of_somebody_else_is_told_a_few_times(database: TestDatabase) {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let store = database.open().await;
+    let epoch = fold::take_over(&bus, &store).await.expect("takes over");
+    let token = claimed(&bus, &store, 1..=1).await[0].1;
+    let js = jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    let forged =
+        sealbus_schema::codec::encode(&Event { token, number: 1, body: EventBody::Seal(seal::Event::Pc1Done {}) })
+            .expect("packs");
+    let mut stored = Vec::new();
+    for _ in 0..1000 {
+        let subject = "seal.sector.f01000.1.ev.w2";
+        stored.push(js.publish(subject, forged.clone().into()).await.expect("sends").into_future());
+    }
+    future::try_join_all(stored).await.expect("stored");
+    report(&bus, "w1", token, 1, EventBody::Seal(seal::Event::TicketWanted { draw: 1 })).await;
+    fold_until(&bus, &store, epoch, |s| s.state.seal() == Some(&State::DrawingTicket { draw: 1 })).await;
+    let history = store.history(ID).await.expect("reads");
+    let fenced = history.iter().filter(|entry| entry.verdict == "fenced").count();
+    assert!((1..=16).contains(&fenced), "{fenced} of 1000");
 }
 
 async fn a_sector_that_was_claimed_before_it_was_offered_is_offered_behind_that(database: TestDatabase) {

@@ -223,6 +223,29 @@ async fn a_file_that_is_no_database_is_told_as_damaged_and_stays_as_it_is() {
     assert_eq!(std::fs::read(path).expect("reads"), [7; 8192]);
 }
 
+/// SQLite quotes what it finds in a damaged file, and that need not be text.
+#[tokio::test]
+async fn what_is_said_of_a_damaged_file_is_text() {
+    let database = TestDatabase::sqlite();
+    let Database::Sqlite { path } = &database.database else { unreachable!("it is SQLite's") };
+    drop(database.open().await);
+    let raw = database.raw().await;
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&raw).await.expect("all is in the file");
+    raw.close().await;
+    let mut bytes = std::fs::read(path).expect("reads");
+    // A table's row in the schema: neither its name nor its statement makes sense any more.
+    for (found, skip, damage) in [("tablewaitswaits", 5, [0xff; 5]), ("CREATE TABLE waits", 0, *b"xxxxx")] {
+        let at = bytes.windows(found.len()).position(|window| window == found.as_bytes()).expect("the table") + skip;
+        bytes[at..at + damage.len()].copy_from_slice(&damage);
+    }
+    std::fs::write(path, bytes).expect("writes");
+    let refused = Store::open(&database.database).await.err().expect("it is damaged");
+    assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+    let words = std::error::Error::source(&refused).expect("a cause").to_string();
+    assert!(words.contains("malformed database schema"), "{words:?}");
+    assert!(std::str::from_utf8(words.as_bytes()).is_ok() && words.contains('\u{fffd}'), "{words:?}");
+}
+
 #[tokio::test]
 async fn a_file_that_is_removed_or_replaced_takes_nothing_more_until_it_is_back() {
     let database = TestDatabase::sqlite();

@@ -83,6 +83,11 @@ pub enum ConnectError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A name under which nothing can be imported.
+    #[error(
+        "nats.api_prefix = {0:?}: expected words joined by dots, such as SEALBUS.API; remove it if the account is the streams' own"
+    )]
+    BadApiPrefix(String),
     /// The server does not let us in.
     #[error("NATS at {url} refused our identity: check nats.nkey_seed_file or nats.credentials_file")]
     Refused {
@@ -115,7 +120,7 @@ impl ConnectError {
     /// Whether nothing but another configuration helps. All else may pass: a server comes back or is replaced by a newer
     /// one, an identity is renewed or made known to it.
     pub const fn is_misconfigured(&self) -> bool {
-        matches!(self, ConnectError::BadUrl { .. } | ConnectError::TwoIdentities)
+        matches!(self, ConnectError::BadUrl { .. } | ConnectError::BadApiPrefix(_) | ConnectError::TwoIdentities)
     }
 }
 
@@ -136,6 +141,11 @@ impl Connection {
     pub fn check(&self) -> Result<(), ConnectError> {
         if self.nkey_seed_file.is_some() && self.credentials_file.is_some() {
             return Err(ConnectError::TwoIdentities);
+        }
+        let is_word =
+            |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || matches!(c, '*' | '>'));
+        if let Some(prefix) = self.api_prefix.as_ref().filter(|prefix| !prefix.split('.').all(is_word)) {
+            return Err(ConnectError::BadApiPrefix(prefix.clone()));
         }
         self.servers().map(drop)
     }
@@ -350,6 +360,15 @@ mod tests {
             let error = at(url).check().expect_err(url);
             assert!(error.is_misconfigured() && error.to_string().contains("nats.url"), "{url}: {error}");
             assert!(!format!("{error} {error:?}").contains("SECRET"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_is_no_subject_is_refused() {
+        let with = |prefix: &str| Connection { api_prefix: Some(prefix.to_owned()), ..at("nats://one") };
+        with("SEALBUS.API").check().expect("good");
+        for prefix in ["", "A B", "A..B", "SEALBUS.API.", "SEALBUS.>"] {
+            assert!(with(prefix).check().expect_err(prefix).is_misconfigured(), "{prefix}");
         }
     }
 

@@ -40,9 +40,11 @@ pub struct Offer {
 /// Why no intent came.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    /// The manager has not made the queue: it does not serve this miner, or has not started yet.
+    /// The queue is not there for us. The manager has not made it: it does not serve this miner, or has not started yet.
+    /// Or NATS does not let this worker take from it, which looks like a server whose streams are not up yet.
     #[error(
-        "stream {stream} has no queue {name}: no manager serves this miner and sector size yet",
+        "stream {stream} has no queue {name} for this worker: no manager serves this miner and sector size yet, or the \
+         worker's account in NATS has no right to it",
         stream = topology::INTENTS
     )]
     NoQueue {
@@ -125,14 +127,23 @@ impl Bus {
         }
     }
 
-    async fn open(&self, queue: Queue) -> Result<(String, jetstream::consumer::pull::Stream), PullError> {
+    /// Whether a queue is there for us.
+    pub async fn find_queue(&self, queue: Queue) -> Result<(), PullError> {
+        self.consumer(queue).await.map(drop)
+    }
+
+    async fn consumer(&self, queue: Queue) -> Result<(String, PullConsumer), PullError> {
         let name = topology::queue_name(queue.miner, queue.proof, queue.kind);
+        match self.js.get_consumer_from_stream(&name, topology::INTENTS).await {
+            Ok(consumer) => Ok((name, consumer)),
+            Err(error) if is_not_there(&error) => Err(PullError::NoQueue { name }),
+            Err(error) => Err(PullError::Server { name, source: error.into() }),
+        }
+    }
+
+    async fn open(&self, queue: Queue) -> Result<(String, jetstream::consumer::pull::Stream), PullError> {
+        let (name, consumer) = self.consumer(queue).await?;
         let failed = |source: async_nats::Error| PullError::Server { name: name.clone(), source };
-        let consumer: PullConsumer = match self.js.get_consumer_from_stream(&name, topology::INTENTS).await {
-            Ok(consumer) => consumer,
-            Err(error) if is_not_found(&error) => return Err(PullError::NoQueue { name }),
-            Err(error) => return Err(failed(error.into())),
-        };
         // One message a pull, one `next()`, then dropped: nothing is prefetched, and dropping withdraws the pull.
         let messages = consumer
             .stream()
@@ -146,8 +157,17 @@ impl Bus {
     }
 }
 
-fn is_not_found(error: &jetstream::stream::ConsumerError) -> bool {
-    use jetstream::{ErrorCode, stream::ConsumerErrorKind};
-    matches!(error.kind(), ConsumerErrorKind::JetStream(cause)
-        if matches!(cause.error_code(), ErrorCode::CONSUMER_NOT_FOUND | ErrorCode::STREAM_NOT_FOUND))
+/// Whether the server knows no such consumer, or nobody answers under the name that we asked: what our account does not
+/// import is not there for us.
+fn is_not_there(error: &jetstream::stream::ConsumerError) -> bool {
+    use jetstream::{ErrorCode, context, stream::ConsumerErrorKind};
+    match error.kind() {
+        ConsumerErrorKind::JetStream(cause) => {
+            matches!(cause.error_code(), ErrorCode::CONSUMER_NOT_FOUND | ErrorCode::STREAM_NOT_FOUND)
+        }
+        ConsumerErrorKind::Request => std::error::Error::source(error)
+            .and_then(|cause| cause.downcast_ref::<context::RequestError>())
+            .is_some_and(|cause| matches!(cause.kind(), context::RequestErrorKind::NoResponders)),
+        _ => false,
+    }
 }

@@ -3,7 +3,7 @@
 //! Read in this order: [`topology`] for the streams and consumers, [`subject`] for what a subject means, [`publish`]
 //! for what a publisher must tell apart, [`lease`] for the claim and its fence. [`intents`], [`events`], [`facts`],
 //! [`log`] and [`heartbeats`] are one flow each. [`connect`] makes the connection, with the [`identity`] that its file holds
-//! at that moment.
+//! at that moment. [`secret`], [`patience`] and [`stderr`] have nothing to do with NATS: both programs need them.
 //!
 //! Deliberately absent: key-value buckets (any writer of one key can wipe the bucket with a roll-up header), a consumer
 //! a worker (one shared consumer a queue scales), and any expiry of ownership by a clock.
@@ -21,6 +21,7 @@ pub mod orders;
 pub mod patience;
 pub mod publish;
 pub mod secret;
+pub mod stderr;
 pub mod subject;
 pub mod topology;
 

@@ -57,8 +57,7 @@ impl Patience {
 
     /// Counts a try, and tells whether its cause was not said yet.
     fn is_news(&mut self, cause: &str) -> bool {
-        // Numbers change from try to try: ports, times, heights.
-        let cause = cause.replace(|c: char| c.is_ascii_digit(), "");
+        let cause = without_numbers(cause);
         let waiting = self.waiting.get_or_insert_with(|| Waiting { since: Instant::now(), tries: 0, said: Vec::new() });
         waiting.tries += 1;
         if waiting.said.contains(&cause) {
@@ -72,6 +71,12 @@ impl Patience {
     }
 }
 
+/// The cause without what changes from try to try: ports, times, heights. A name with digits in it, such as a miner's, stays.
+fn without_numbers(cause: &str) -> String {
+    let words = cause.split_inclusive(|c: char| !c.is_alphanumeric() && c != '_');
+    words.filter(|word| !word.starts_with(|c: char| c.is_ascii_digit())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +86,7 @@ mod tests {
         let mut patience = Patience::new(Duration::from_millis(1), Duration::from_millis(4));
         assert!(patience.is_news("no answer within 5 s") && patience.is_waiting());
         assert!(!patience.is_news("no answer within 31 s"));
+        assert!(patience.is_news("no queue f01000_seal") && patience.is_news("no queue f02000_seal"), "two things");
         assert!(patience.is_news("read-only"));
         assert!(!patience.is_news("no answer within 7 s"), "causes that take turns are not said at each turn");
         patience.mended("it answers");

@@ -7,7 +7,7 @@ use async_nats::jetstream::{
 };
 use sealbus_schema::{SectorId, codec};
 
-use crate::{Bus, subject};
+use crate::{Bus, patience::Patience, subject};
 
 /// The header that makes the server compare another subject's last sequence.
 const FENCE_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
@@ -189,15 +189,18 @@ impl Bus {
 
     /// Publishes until the outcome is known: through outages of any length, with the same id.
     pub(crate) async fn publish_patiently(&self, out: &Outgoing) -> Result<Stored, PublishError> {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut patience = Patience::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
             match self.publish(out).await {
                 Err(error) if error.is_transient() => {
-                    let pause = backoff.next_pause();
-                    tracing::warn!(%error, retry_in_ms = pause.as_millis() as u64, "not acknowledged; trying again");
+                    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                    let pause = patience.failed("a message is not stored yet", &format!("{error}{cause}"));
                     tokio::time::sleep(pause).await;
                 }
-                outcome => return outcome,
+                outcome => {
+                    patience.mended(&format!("{}: the server has answered", out.subject));
+                    return outcome;
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{
+    self,
     consumer::{AckPolicy, pull},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
@@ -50,6 +51,15 @@ pub struct Layout {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamIdentity(String);
 
+/// How full the stream of the sectors' logs is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// What it holds, in bytes.
+    pub bytes: u64,
+    /// The most that it may hold.
+    pub max_bytes: u64,
+}
+
 /// Why the streams are not as they must be.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
@@ -64,6 +74,13 @@ pub enum TopologyError {
         #[source]
         source: async_nats::Error,
     },
+}
+
+impl Fill {
+    /// Whether a person should act: nine tenths are used.
+    pub const fn is_nearly_full(&self) -> bool {
+        self.bytes / 9 >= self.max_bytes / 10
+    }
 }
 
 impl StreamIdentity {
@@ -230,11 +247,33 @@ impl Bus {
 }
 
 impl Bus {
-    /// The sequence of the last record in [`SECTORS`]: 0 if nothing was ever written there.
-    pub async fn sectors_last_sequence(&self) -> Result<u64, TopologyError> {
+    /// How full [`SECTORS`] is.
+    pub async fn sectors_fill(&self) -> Result<Fill, TopologyError> {
         let stream = self.js.get_stream(SECTORS).await.map_err(server("read stream", SECTORS))?;
-        Ok(stream.cached_info().state.last_sequence)
+        let info = stream.cached_info();
+        // A stream without a limit has -1.
+        let max_bytes = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
+        Ok(Fill { bytes: info.state.bytes, max_bytes })
     }
+
+    /// The sequence of the last record in [`SECTORS`]: 0 if nothing was ever written there, or there is no such stream.
+    pub async fn sectors_last_sequence(&self) -> Result<u64, TopologyError> {
+        match self.js.get_stream(SECTORS).await {
+            Ok(stream) => Ok(stream.cached_info().state.last_sequence),
+            Err(error) if is_not_found(&error) => Ok(0),
+            Err(error) => Err(server("read stream", SECTORS)(error)),
+        }
+    }
+
+    /// Whether the server keeps streams for us.
+    pub async fn check_jetstream(&self) -> Result<(), TopologyError> {
+        self.js.query_account().await.map(drop).map_err(server("use", "JetStream, which keeps the streams"))
+    }
+}
+
+fn is_not_found(error: &jetstream::context::GetStreamError) -> bool {
+    matches!(error.kind(), jetstream::context::GetStreamErrorKind::JetStream(cause)
+        if cause.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
 }
 
 impl Bus {

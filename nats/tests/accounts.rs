@@ -1,5 +1,5 @@
-//! What a stolen credential can do, against a real server with the configuration that the playbook renders: the table of
-//! `docs/adr/0025-an-account-for-each-worker.md` speaks of, row by row. Each attempt is made as an attacker would, past this crate.
+//! What a stolen credential can do, tried against a real server with the configuration that the playbook renders. Each
+//! attempt is made as an attacker would make it, past this crate. Decisions 0025 and 0032 in `docs/adr` say what is meant to hold.
 
 #[path = "support/layout.rs"]
 mod layout;
@@ -11,7 +11,13 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, HeaderMap, jetstream};
 use layout::Keys;
 use nkeys::KeyPair;
-use sealbus_nats::{Bus, Connection, heartbeats::Heart, intents::Queue, lease::ClaimOutcome, topology::Layout};
+use sealbus_nats::{
+    Bus, Connection,
+    heartbeats::Heart,
+    intents::{PullError, Queue},
+    lease::ClaimOutcome,
+    topology::Layout,
+};
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, IntentKind, MinerId, SealProof, SectorId, SectorNumber, Token, WorkerName,
     codec,
@@ -54,7 +60,9 @@ impl Site {
         let public = |of: &str| keys.iter().find(|(name, _)| *name == of).expect("a key").1.public_key();
         let workers = vec![("w1", public("w1")), ("w2", public("w2"))];
         let (manager, operator) = (public("manager"), public("operator"));
-        let known = Keys { manager: &manager, operator: &operator, workers };
+        // Of the second miner the workers seal no sectors: these have another size.
+        let miners = vec![("f01000", "2KiB"), ("f02000", "32GiB")];
+        let known = Keys { manager: &manager, operator: &operator, workers, miners };
         let server = Server::start_with(|port, store| {
             let listen = format!("127.0.0.1:{port}");
             layout::render(&listen, "nats", &store.display().to_string(), "", &known).expect("renders")
@@ -263,6 +271,45 @@ async fn a_credential_writes_and_asks_for_its_own_alone() {
     let looked = operator.request("SEALBUS.API.STREAM.INFO.SEAL_SECTORS", "".into()).await.expect("an answer");
     assert_eq!(looked.status, None, "the operator looks");
     assert_eq!(site.counts().await, before);
+}
+
+/// What a stolen key is worth: sectors of the miners that its machine seals for, and nothing of anybody else's.
+#[tokio::test]
+async fn a_worker_takes_and_claims_sectors_of_its_miners_alone() {
+    let site = Site::build().await;
+    let (bus, w1) = (site.bus("w1").await, worker("w1"));
+    let own: Vec<Queue> = IntentKind::ALL.iter().map(|&kind| Queue { kind, ..QUEUE }).collect();
+    let others = [
+        Queue { miner: MinerId(2000), proof: SealProof::StackedDrg32GiBV1_1, kind: IntentKind::Seal },
+        Queue { miner: MinerId(3000), ..QUEUE },
+    ];
+    for queue in own.iter().chain(&others) {
+        site.manager.ensure_queue(queue.miner, queue.proof, queue.kind).await.expect("queue");
+        let sector = SectorId { miner: queue.miner, ..SECTOR };
+        let wanted = Intent { sector, kind: queue.kind, proof: queue.proof, ..intent() };
+        site.manager.offer(&wanted).await.expect("offers");
+    }
+    for queue in own {
+        let offer = bus.next_intent(&[queue]).await.expect("an intent of its miner");
+        offer.accept().await.expect("acknowledged");
+    }
+    let before = site.counts().await;
+    for queue in others {
+        let refused = bus.next_intent(&[queue]).await.err().expect("refused");
+        assert!(matches!(refused, PullError::NoQueue { .. }), "{refused:?}");
+        let client = site.client("w1").await;
+        let name = sealbus_nats::topology::queue_name(queue.miner, queue.proof, queue.kind);
+        for subject in [
+            format!("SEALBUS.API.CONSUMER.MSG.NEXT.SEAL_INTENTS.{name}"),
+            format!("SEALBUS.API.CONSUMER.INFO.SEAL_INTENTS.{name}"),
+            format!("$JS.ACK.SEAL_INTENTS.{name}.1.1.1.1.0"),
+            format!("seal.sector.{}.1.lease.{w1}", queue.miner),
+            format!("seal.sector.{}.1.ev.{w1}", queue.miner),
+        ] {
+            assert!(!answered(&client, &subject, "").await, "w1 may use {subject}");
+        }
+    }
+    assert_eq!(site.counts().await, before, "nothing was taken, claimed or reported");
 }
 
 #[tokio::test]

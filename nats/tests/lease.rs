@@ -3,7 +3,7 @@
 mod support;
 
 use futures::StreamExt;
-use sealbus_nats::{Bus, intents::Queue, lease::ClaimOutcome, log::Record, publish::PublishError};
+use sealbus_nats::{Bus, intents::Queue, lease::ClaimOutcome, log::Record, publish::PublishError, topology::Layout};
 use sealbus_schema::{
     IntentKind, MinerId, SealProof, SectorId, SectorNumber, Token, WorkerName,
     message::{Event, EventBody, Fact, Intent},
@@ -35,6 +35,25 @@ async fn won(bus: &Bus, intent: &Intent, name: &str) -> Token {
         ClaimOutcome::Won(token) => token,
         ClaimOutcome::Lost => panic!("{name} lost {intent:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_log_that_is_nearly_full_is_told_before_it_refuses() {
+    let server = Server::start();
+    let bus = server.connect("manager").await;
+    bus.ensure_streams(Layout { replicas: 1, max_sectors_bytes: 1 << 20 }).await.expect("streams");
+    let js = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+    assert!(!bus.sectors_fill().await.expect("reads").is_nearly_full());
+    let mut number = 0;
+    let refused = loop {
+        let told = bus.sectors_fill().await.expect("reads").is_nearly_full();
+        let subject = format!("seal.sector.f01000.{number}.ev.w1");
+        number += 1;
+        if js.publish(subject, vec![0; 30_000].into()).await.expect("sends").await.is_err() {
+            break told;
+        }
+    };
+    assert!(refused, "told before record {number} was refused");
 }
 
 #[tokio::test]

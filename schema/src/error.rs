@@ -108,6 +108,8 @@ codes! {
     IO_TIMED_OUT Temp;
     /// A slot's journal cannot be read.
     JOURNAL_UNREADABLE Crit;
+    /// A slot's journal is an older state of itself: more was reported under its token than it knows of.
+    JOURNAL_BEHIND Crit;
     /// The stream of sectors' logs was made anew, so the tokens in journals mean nothing in it.
     QUEUE_REPLACED Crit;
     /// The log does not say whose a sector is: somebody claimed it without an offer, and the manager has not spoken.
@@ -206,6 +208,8 @@ codes! {
     RECORD_REFUSED Crit;
     /// The bus does not take what must be published.
     BUS_UNAVAILABLE Temp;
+    /// The stream of the sectors' logs is full, or nearly so: then nobody's reports and answers are stored.
+    BUS_FULL Crit;
 }
 
 impl ErrorClass {

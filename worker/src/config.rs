@@ -27,6 +27,12 @@ use processors::Around;
 
 pub use summary::summary;
 
+/// Half of the time for which NATS remembers a sign of life.
+const HEARTBEAT_SECS_MAX: u64 = sealbus_nats::topology::HEARTBEAT_MAX_AGE.as_secs() / 2;
+const A_DAY: u64 = 24 * 3600;
+/// No phase takes longer, on any machine.
+const A_MONTH: u64 = 30 * A_DAY;
+
 /// What the worker runs with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -144,13 +150,15 @@ pub enum ConfigError {
         #[source]
         source: Option<std::io::Error>,
     },
-    /// An executable that a processor names is not there.
-    #[error("{field} = {path:?}: there is no such file: mount its disk, or correct the path or remove it")]
+    /// An executable that a processor names cannot be started. It would be noticed when its phase comes, after hours.
+    #[error("{field} = {path:?}: {problem}")]
     NoExecutable {
         /// The field, with its table.
         field: String,
         /// As configured, made absolute.
         path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: &'static str,
     },
     /// The `[nats]` table.
     #[error("[nats]")]
@@ -205,9 +213,14 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
     if slot.is_empty() {
         return Err(ConfigError::Empty { field: "slot", fix: "write a [[slot]] table with a path for each slot" });
     }
-    let recover_interval = positive("worker.recover_interval_secs", worker.recover_interval_secs)?;
-    let heartbeat = positive("worker.heartbeat_secs", worker.heartbeat_secs)?;
-    let mut slots = Vec::new();
+    if let Some((_, twice)) = worker.miners.iter().enumerate().find(|(at, miner)| worker.miners[..*at].contains(miner))
+    {
+        let problem = "is named twice: name each miner once".to_owned();
+        return Err(ConfigError::Value { field: "worker.miners".into(), value: twice.to_string(), problem });
+    }
+    let recover_interval = seconds("worker.recover_interval_secs", worker.recover_interval_secs, A_DAY)?;
+    let heartbeat = seconds("worker.heartbeat_secs", worker.heartbeat_secs, HEARTBEAT_SECS_MAX)?;
+    let mut slots: Vec<PathBuf> = Vec::new();
     let mut directories = Vec::new();
     for (index, table) in slot.iter().enumerate() {
         let field = format!("slot[{index}].path");
@@ -216,6 +229,11 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         directories.push(Directory { field, path: path.clone(), fix });
         if let Some(first) = slots.iter().position(|other| *other == path) {
             return Err(ConfigError::SharedSlot { first, second: index, path });
+        }
+        if let Some(first) = slots.iter().position(|other| lie_in_one_another(other, &path)) {
+            let problem = format!("lies in slot[{first}].path, or that in it: give each slot a directory of its own");
+            let field = format!("slot[{index}].path");
+            return Err(ConfigError::Value { field, value: format!("{path:?}"), problem });
         }
         slots.push(path);
     }
@@ -226,6 +244,10 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
     let fix = "mount the permanent store, or create the directory; the worker never makes it";
     let store_path = named_directory("store.path".into(), &base.join(&store.path), fix)?;
     directories.push(Directory { field: "store.path".into(), path: store_path.clone(), fix });
+    if let Some(slot) = slots.iter().position(|slot| *slot == store_path || lie_in_one_another(slot, &store_path)) {
+        let problem = format!("is slot[{slot}].path, or one lies in the other: slots are cleaned, the store never is");
+        return Err(ConfigError::Value { field: "store.path".into(), value: format!("{store_path:?}"), problem });
+    }
     let mut library_env = BTreeMap::new();
     for (field, path, variable) in [
         ("params.cache", &params.cache, "FIL_PROOFS_PARAMETER_CACHE"),
@@ -263,12 +285,18 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
     })
 }
 
-fn positive(field: &str, secs: u64) -> Result<Duration, ConfigError> {
-    if secs == 0 {
-        let problem = "must be at least 1 second".to_owned();
-        return Err(ConfigError::Value { field: field.to_owned(), value: "0".to_owned(), problem });
+/// A number of seconds between 1 and a limit, which keeps whatever is computed from it in range.
+fn seconds(field: &str, secs: u64, max: u64) -> Result<Duration, ConfigError> {
+    if !(1..=max).contains(&secs) {
+        let problem = format!("must be 1 to {max} seconds");
+        return Err(ConfigError::Value { field: field.to_owned(), value: secs.to_string(), problem });
     }
     Ok(Duration::from_secs(secs))
+}
+
+/// Whether one of two directories is somewhere below the other.
+fn lie_in_one_another(one: &Path, other: &Path) -> bool {
+    one != other && (one.starts_with(other) || other.starts_with(one))
 }
 
 /// The one name of an existing directory, with links resolved.
@@ -465,6 +493,20 @@ mod tests {
             (good.replace("path = \"store\"", "path = \"worker.toml\""), "store.path"),
             (good.replace("name = \"main\"", "name = \"\""), "store.name"),
             (good.replace("miners", "heartbeat_secs = 0\nminers"), "worker.heartbeat_secs = 0"),
+            (good.replace("miners", "heartbeat_secs = 600\nminers"), "worker.heartbeat_secs = 600: must be 1 to 90"),
+            (
+                good.replace("miners", &format!("recover_interval_secs = {}\nminers", i64::MAX)),
+                "worker.recover_interval_secs",
+            ),
+            (good.replace("[\"f01000\"]", "[\"f01000\", \"f01000\"]"), "worker.miners = f01000: is named twice"),
+            (format!("{good}[[slot]]\npath = \"a/in\"\n"), "slot[1].path"),
+            (good.replace("path = \"store\"", "path = \"a\""), "store.path"),
+            (good.replace("path = \"store\"", "path = \"a/in\""), "store.path"),
+            (good.replace("url =", "api_prefix = \"A B\"\nurl ="), "nats.api_prefix"),
+            (c2("count = 1000000"), "processor[0].count = 1000000"),
+            (c2(&format!("timeout_secs = {}", i64::MAX)), "processor[0].timeout_secs"),
+            (c2("bin = \"./worker.toml\""), "processor[0].bin"),
+            (c2("bin = \"no-such-program\""), "processor[0].bin"),
             (format!("{good}[[processor]]\nstage = \"c3\"\n"), "unknown variant `c3`"),
             (format!("{good}[[processor]]\nstage = \"c2\"\ncount = 0\n"), "processor[0].count = 0"),
             (format!("{good}[[processor]]\nstage = \"c2\"\nbin = \"./no/such\"\n"), "processor[0].bin"),

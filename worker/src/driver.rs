@@ -208,6 +208,7 @@ async fn insist_unless_lost<T: Send + 'static>(
     operation: &'static str,
     run: impl Fn() -> Result<T, StageError> + Clone + Send + 'static,
 ) -> Result<T, SlotLost> {
+    let mut said = None;
     loop {
         let error = match slot.operate(run.clone()).await {
             Ok(done) => {
@@ -216,7 +217,11 @@ async fn insist_unless_lost<T: Send + 'static>(
             }
             Err(error) => error,
         };
-        tracing::error!(slot = slot.name(), %error, "cannot {operation}; trying again");
+        let words = error.to_string();
+        if said.as_ref() != Some(&words) {
+            tracing::error!(slot = slot.name(), %error, "cannot {operation}; trying again");
+            said = Some(words);
+        }
         let mut report = ErrorReport::from_error(ErrorClass::Crit, error.code.error_code(), &error);
         report.causes.insert(0, format!("cannot {operation}"));
         context.board.block(slot.index(), context.named(slot, report));

@@ -8,7 +8,7 @@
 //! checked or fetched. [`out`] is the only way to stdout and stderr of a command.
 
 pub mod bind;
-mod causes;
+pub mod causes;
 pub mod cgroup;
 pub mod config;
 pub mod driver;

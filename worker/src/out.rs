@@ -9,7 +9,8 @@ use std::{
 };
 
 use sealbus_schema::text;
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+pub use sealbus_nats::stderr::start_log;
 
 /// Stdout did not take what was to be printed.
 #[derive(Debug, thiserror::Error)]
@@ -52,39 +53,4 @@ pub fn bytes(bytes: &[u8]) -> Result<(), OutError> {
 /// Tells a person something on stderr, with a line break after it. It is lost if stderr does not take it.
 pub fn note(words: impl fmt::Display) {
     let _ = io::stderr().lock().write_all(format!("{}\n", text::printable(&words.to_string())).as_bytes());
-}
-
-/// Starts the log: one event a line on stderr, whatever an event says. Without colours, which are escape sequences too.
-/// An event that cannot be written is lost: no log is worth the sectors of a machine.
-pub fn start_log(filter: EnvFilter) {
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(Log)
-        .with_ansi(false)
-        .log_internal_errors(false)
-        .init();
-}
-
-/// Writes one event to stderr.
-#[derive(Clone, Copy, Debug)]
-struct Log;
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Log;
-
-    fn make_writer(&'a self) -> Log {
-        Log
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let words = String::from_utf8_lossy(event);
-        let _ = io::stderr().lock().write_all(format!("{}\n", text::one_line(words.trim_end())).as_bytes());
-        Ok(event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -60,6 +60,14 @@ impl StoreWatch {
         StoreWatch { watched, state: Mutex::new(State::Unknown) }
     }
 
+    /// Something was refused there: the next look writes a file.
+    pub async fn doubt(&self) {
+        let mut state = self.state.lock().await;
+        if !matches!(*state, State::Looking(_)) {
+            *state = State::Unknown;
+        }
+    }
+
     /// What is wrong with the store, if anything is.
     pub async fn problem(&self) -> Option<ErrorReport> {
         let watched = &self.watched;
@@ -178,7 +186,8 @@ mod tests {
         fs::create_dir(root.join(".probe.w1")).expect("in the way");
         assert_eq!(watch.problem().await, None, "nothing is written where no store is known to be");
         fs::write(root.join(STORE_FILE), "{}").expect("writes");
-        *watch.state.lock().await = State::Unknown;
+        assert_eq!(watch.problem().await, None, "looked at from outside");
+        watch.doubt().await;
         let report = watch.problem().await.expect("it takes no file");
         assert!(report.message().contains("cannot write"), "{}", report.message());
         fs::remove_dir(root.join(".probe.w1")).expect("removes");

@@ -16,6 +16,9 @@ mod layout;
 /// The name on the bus of a cluster's only worker.
 pub const WORKER: &str = "seal-1";
 
+/// The devnet's first miner, and the size of its sectors.
+const MINER: (&str, &str) = ("f01000", "2KiB");
+
 /// A user of the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity<'a> {
@@ -75,7 +78,7 @@ pub fn write_config(root: &Path, servers: &[Server], identities: &[Identity<'_>]
             Identity::Worker(name) => workers.push((*name, pair.public_key())),
         }
     }
-    let keys = Keys { manager: &manager, operator: &operator, workers };
+    let keys = Keys { manager: &manager, operator: &operator, workers, miners: vec![MINER] };
     let routes: Vec<_> = servers.iter().filter_map(|s| s.route_port).map(|p| format!("nats://127.0.0.1:{p}")).collect();
     for server in servers {
         let cluster = server.route_port.map_or(String::new(), |port| {

@@ -30,6 +30,8 @@ use super::{
     yields,
 };
 
+/// The words of a failure that the test wants.
+const TOLD: &str = "as told";
 /// How often a held processor looks whether it may go on.
 const HOLD_PERIOD: Duration = Duration::from_millis(3);
 
@@ -106,7 +108,7 @@ impl Script {
                 self.write(&dir.join("sealed"), &yields::file("replica", &comm_r.0), work)?;
                 Ok(json!(stage::pc2::Response { comm_r, comm_d: yields::comm_d() }))
             }
-            Phase::Transfer => self.transfer(task, sector()?, work),
+            Phase::Transfer => self.transfer(task, sector()?, work).map_err(in_store),
             Phase::C1 => {
                 let comm_r = yields::comm_r(sector()?, &ticket()?);
                 require(&dir.join("sealed"), &yields::file("replica", &comm_r.0))?;
@@ -172,7 +174,7 @@ impl Script {
         match self.control.take_failure(point, self.phase) {
             Some((class, code)) => {
                 let class = serde_json::from_value(json!(class)).unwrap_or(ErrorClass::Perm);
-                Err(Failure::new(class, code, "as told"))
+                Err(Failure::new(class, code, TOLD))
             }
             None => Ok(()),
         }
@@ -204,6 +206,14 @@ fn refused(code: &str, message: &str) -> Failure {
 
 fn io_failed(operation: &str, path: &Path, error: &io::Error) -> Failure {
     StageError::io(operation, path, error).into()
+}
+
+/// As the real stage does: what fails here without being refused is a file of the store.
+fn in_store(failure: Failure) -> Failure {
+    match failure.code.as_str() {
+        "IO_FAILED" if failure.message != TOLD => Failure::new(ErrorClass::Temp, "STORE_UNAVAILABLE", &failure.message),
+        _ => failure,
+    }
 }
 
 fn work_name(dir: &Path) -> String {

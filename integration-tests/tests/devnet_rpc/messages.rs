@@ -2,7 +2,7 @@
 //!
 //! The clock of the chain stands still unless a test lets epochs pass, and the driver ticks when a test says so.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::{address::Address, econ::TokenAmount, message::Message as Unsigned};
@@ -16,6 +16,7 @@ use sealbus_manager::{
     life,
     proofs::Verifier,
     store::{Happening, Job, MessageKind, MessageState, Store},
+    waits::{Cause, Subject},
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, Randomness, SealProof, SectorId, Token,
@@ -198,8 +199,9 @@ impl World {
     /// Lets epochs pass one by one, and the driver tick after each, until something is so.
     async fn until(&self, driver: &Driver<RpcClient>, what: &str, is_so: impl AsyncFn(&World) -> bool) {
         for _ in 0..40 {
-            // The chain's time passes here, and no other.
-            driver.waits().all_are_due();
+            // The chain's time passes here, and no other: a node that comes back ends every pause.
+            driver.waits().waits(&Subject::Node, Cause::passing(ErrorCode::NODE_UNAVAILABLE, ""), Duration::ZERO);
+            driver.waits().goes_on(&Subject::Node);
             driver.tick().await.expect("ticks");
             if is_so(self).await {
                 return;

@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use clap::Args;
-use sealbus_nats::NotThere;
+use sealbus_nats::{ConnectError, NotThere};
 use serde_json::json;
 
 use super::{ConfigArg, print_json};
 use crate::{
-    chain::{NodeClient, RpcClient, network, types::TipSetKey},
+    chain::{Error as ChainError, NodeClient, RpcClient, network, types::TipSetKey},
     config::Config,
     drive::chain_of,
     preflight,
     proofs::Library,
     serve::{self, ServeError},
-    store::Store,
+    store::{Store, StoreError},
+    stores::{self, Look, Users},
     waits::{Subject, advice},
 };
 
@@ -68,30 +69,46 @@ impl Check {
 /// What is not there of all that the configuration names. An error is a mistake of the configuration that a server showed.
 async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
     let mut found = config.not_there();
-    let mut add = |field: &str, problem: String| {
-        // What a missing file leads to is said with the file.
-        if !found.iter().any(|known| known.field.starts_with(field.split('.').next().unwrap_or(field))) {
-            found.push(NotThere { field: field.to_owned(), problem });
-        }
-    };
-    if let Err(problem) = limited(async { Ok(Store::look(&config.database).await?) }).await? {
+    let mut add = |field: &str, problem: String| found.push(NotThere { field: field.to_owned(), problem });
+    if let Answer::Lacks(problem) = limited(async { Ok(Store::look(&config.database).await?) }).await? {
         add("database", problem);
     }
-    if let Err(problem) = limited(async { Ok(config.nats.connect("manager").await.map(drop)?) }).await? {
+    let bus = limited(async { Ok(config.nats.connect("manager").await?.check_jetstream().await?) });
+    if let Answer::Lacks(problem) = bus.await? {
         add("nats.url", problem);
     }
-    let node = NodeClient::new(RpcClient::new(config.chain.endpoint())?);
+    for (index, store) in config.stores.iter().enumerate() {
+        // What the database knows of a store is compared while the manager runs.
+        let users = Users { network: String::new(), miners: config.miners.iter().map(|miner| miner.id).collect() };
+        if store.path.is_dir()
+            && let Look::Away(problem) = stores::judge(store, &[], &users, &[])
+        {
+            add(&format!("store[{index}].path"), problem);
+        }
+    }
+    let client = match RpcClient::new(config.chain.endpoint()).map_err(ServeError::from) {
+        Ok(client) => client,
+        Err(error) if error.is_misconfigured() => return Err(error),
+        // Told with the token's file.
+        Err(_) => return Ok(found),
+    };
+    let node = NodeClient::new(client);
     let asked = limited(async { Ok(network::check_supported(node.network_version(&TipSetKey::head()).await?)?) });
-    if let Err(problem) = asked.await? {
-        add("chain.url", problem + hint(config));
-        return Ok(found);
+    match asked.await? {
+        Answer::Good => {}
+        Answer::Lacks(problem) => {
+            add("chain.url", problem + hint(config));
+            return Ok(found);
+        }
+        Answer::Told => return Ok(found),
     }
     for (index, miner) in config.miners.iter().enumerate() {
-        if let Err(problem) = limited(serve::check_miner(&node, miner)).await? {
+        if let Answer::Lacks(problem) = limited(serve::check_miner(&node, miner)).await? {
             found.push(NotThere { field: format!("miner[{index}]"), problem });
         }
     }
     // What `run` looks at again and again, where nothing was found of the same thing yet.
+    let told: Vec<String> = found.iter().map(|known| known.field.clone()).collect();
     for (subject, cause) in preflight::everything(&node, config, &Library).await {
         let field = match &subject {
             Subject::Miner(id) => {
@@ -103,7 +120,7 @@ async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
             _ => None,
         };
         let field = field.unwrap_or_else(|| subject.to_string());
-        if !found.iter().any(|known| known.field.starts_with(&field)) {
+        if !told.iter().any(|known| known.starts_with(&field)) {
             let problem = format!("{} ({}): {}", cause.code, cause.class, cause.text);
             found.push(NotThere { field, problem: format!("{problem}; {}", advice(&cause.code)) });
         }
@@ -111,14 +128,35 @@ async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
     Ok(found)
 }
 
-/// Asks within a limit. The outer error is a mistake of the configuration, the inner one what is not there.
-async fn limited(asking: impl Future<Output = Result<(), ServeError>>) -> Result<Result<(), String>, ServeError> {
+/// What a server says.
+enum Answer {
+    /// All is there.
+    Good,
+    /// Something is not.
+    Lacks(String),
+    /// It could not be asked for want of a file, which is told with that file.
+    Told,
+}
+
+/// Asks within a limit. An error is a mistake of the configuration.
+async fn limited(asking: impl Future<Output = Result<(), ServeError>>) -> Result<Answer, ServeError> {
     match tokio::time::timeout(LIMIT, asking).await {
-        Ok(Ok(())) => Ok(Ok(())),
+        Ok(Ok(())) => Ok(Answer::Good),
         Ok(Err(error)) if error.is_misconfigured() => Err(error),
-        Ok(Err(error)) => Ok(Err(chain_of(&error))),
-        Err(_) => Ok(Err(format!("no answer within {} s", LIMIT.as_secs()))),
+        Ok(Err(error)) if is_of_a_file(&error) => Ok(Answer::Told),
+        Ok(Err(error)) => Ok(Answer::Lacks(chain_of(&error))),
+        Err(_) => Ok(Answer::Lacks(format!("no answer within {} s", LIMIT.as_secs()))),
     }
+}
+
+/// Whether an error is about a file with a secret.
+const fn is_of_a_file(error: &ServeError) -> bool {
+    matches!(
+        error,
+        ServeError::Store(StoreError::PasswordFile { .. })
+            | ServeError::Connect(ConnectError::Identity(_))
+            | ServeError::Chain(ChainError::TokenUnreadable { .. } | ChainError::TokenMalformed { .. })
+    )
 }
 
 /// What may be wrong with an address that parses.

@@ -1,6 +1,9 @@
 //! The `[database]` table.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use reqwest::Url;
 use sealbus_nats::{NotThere, secret};
@@ -47,6 +50,9 @@ impl TryFrom<Fields> for Database {
             (Some(_), None) if fields.password_file.is_some() => {
                 Err("database.password_file: belongs to database.url; a SQLite file has no password".to_owned())
             }
+            (Some(path), None) if path.as_os_str().is_empty() => {
+                Err("database.path: names no file; expected such as /var/lib/sealbus/manager.db".to_owned())
+            }
             (Some(path), None) => Ok(Database::Sqlite { path }),
             (None, Some(url)) => Ok(Database::Postgres { url: parse(&url)?, password_file: fields.password_file }),
         }
@@ -54,6 +60,11 @@ impl TryFrom<Fields> for Database {
 }
 
 impl Database {
+    /// Whether it is a SQLite file that is not there, so that whoever opens it begins a new one.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Database::Sqlite { path } if !path.exists())
+    }
+
     /// What of it is not there. Opens nothing.
     pub(super) fn not_there(&self) -> Vec<NotThere> {
         let mut found = Vec::new();
@@ -66,6 +77,9 @@ impl Database {
                     add("path", format!("the directory {} does not exist: make or mount it", parent.display()));
                 } else if path.is_dir() {
                     add("path", format!("{} is a directory: name a file in it", path.display()));
+                } else if let Some(error) = not_writable(parent.unwrap_or(Path::new("."))) {
+                    // SQLite keeps files of its own beside the database.
+                    add("path", format!("cannot write into its directory: {error}"));
                 }
             }
             Database::Postgres { password_file: Some(path), .. } => {
@@ -79,6 +93,16 @@ impl Database {
             Database::Postgres { .. } => {}
         }
         found
+    }
+}
+
+fn not_writable(directory: &Path) -> Option<std::io::Error> {
+    use rustix::fs::{Access, access, statvfs};
+    let is_read_only = |mount: &rustix::fs::StatVfs| mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    match access(directory, Access::WRITE_OK | Access::EXEC_OK).and_then(|()| statvfs(directory)) {
+        Err(error) => Some(error.into()),
+        Ok(mount) if is_read_only(&mount) => Some(std::io::ErrorKind::ReadOnlyFilesystem.into()),
+        Ok(_) => None,
     }
 }
 

@@ -49,6 +49,7 @@ impl<T: Transport + 'static> Driver<T> {
                 Err(error) if error.is_transient() => continue,
                 Err(error) => vec![Finding { cause: waits::of_error(&error.into()), holds: false }],
             };
+            let found: Vec<_> = found.into_iter().chain(preflight::fee_limit(&self.config.chain)).collect();
             let worst = found.iter().find(|finding| finding.holds).or(found.first()).cloned();
             match worst {
                 Some(finding) => drop(lock(&self.surroundings.found).insert(miner.id, finding)),

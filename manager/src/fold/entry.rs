@@ -152,10 +152,7 @@ fn report(mut sector: Job, entry: &Entry, worker: &WorkerName, event: &Event, po
             life::decide(sector, Input::Event(event.body.clone()), happening, policy)
         }
         Transition::Ignore(_) => Outcome::unchanged(sector),
-        Transition::Illegal(why) => {
-            tracing::warn!(sector = %sector.id, %worker, token = %event.token, kind, why, "rejected");
-            Outcome { history: vec![(happening, Verdict::Fenced)], ..Outcome::unchanged(sector) }
-        }
+        Transition::Illegal(_) => Outcome { history: vec![(happening, Verdict::Fenced)], ..Outcome::unchanged(sector) },
     }
 }
 

@@ -108,7 +108,7 @@ pub enum StoreError {
 
 pub(crate) fn sql(operation: &'static str) -> impl FnOnce(SqlError) -> StoreError {
     move |source| match is_damage(&source) {
-        true => StoreError::Damaged { operation: operation.to_owned(), source },
+        true => StoreError::Damaged { operation: operation.to_owned(), source: in_utf8(source) },
         false => StoreError::Sql { operation, source },
     }
 }
@@ -117,7 +117,7 @@ impl StoreError {
     /// A database that cannot be opened. `database` is which, without a password.
     pub(super) fn open(database: &str, source: SqlError) -> StoreError {
         match is_damage(&source) {
-            true => StoreError::Damaged { operation: format!("open the database {database}"), source },
+            true => StoreError::Damaged { operation: format!("open the database {database}"), source: in_utf8(source) },
             false => StoreError::Open { database: database.to_owned(), source },
         }
     }
@@ -136,6 +136,16 @@ impl StoreError {
     /// Whether another file must be opened before anything goes on.
     pub const fn is_replaced(&self) -> bool {
         matches!(self, StoreError::Replaced { .. })
+    }
+}
+
+/// The error of a damaged file with words that are text. SQLite quotes what it found in the file, and sqlx-sqlite 0.8 takes
+/// that for UTF-8 without looking: whoever reads such a string gets undefined behaviour.
+fn in_utf8(error: SqlError) -> SqlError {
+    let SqlError::Database(cause) = &error else { return error };
+    match String::from_utf8_lossy(cause.message().as_bytes()) {
+        std::borrow::Cow::Borrowed(_) => error,
+        std::borrow::Cow::Owned(words) => SqlError::Protocol(words),
     }
 }
 

@@ -21,11 +21,14 @@ const ADVICE: &[(ErrorCode, &str)] = &[
         "nothing, if it can wait for a lower base fee; otherwise replace the message with a higher fee",
     ),
     (ErrorCode::MESSAGE_PENDING, "look whether the node publishes to its peers, and what else waits for this sender"),
-    (ErrorCode::WALLET_KEY_MISSING, "import the sender's key into the node's wallet, or set `sender` of the [[miner]]"),
+    (
+        ErrorCode::WALLET_KEY_MISSING,
+        "unlock the node's wallet, import the sender's key into it, or set `sender` of the [[miner]]",
+    ),
     (ErrorCode::SENDER_NOT_ALLOWED, "make the sender a control address of the miner, or set another `sender`"),
     (
         ErrorCode::STORE_UNREADABLE,
-        "give the manager's user the right to read the store (group and UMask= of the worker)",
+        "give the manager's user the right to read the store (group and UMask= of the worker), and once to write its file",
     ),
     (ErrorCode::STORE_UNAVAILABLE, "mount the store on the manager's machine"),
     (ErrorCode::STORE_CONFLICT, "move the old files away, or abandon the sector"),
@@ -33,6 +36,7 @@ const ADVICE: &[(ErrorCode, &str)] = &[
     (ErrorCode::NUMBERS_USED_UP, "give the [[miner]] more `numbers`"),
     (ErrorCode::CONFIGURATION_WRONG, "correct the named field and restart the manager"),
     (ErrorCode::RECORD_REFUSED, "look into the database's log; the named row needs a person"),
+    (ErrorCode::BUS_FULL, "raise streams.max_sectors_bytes and restart the manager, or purge what fills it"),
     (ErrorCode::BUS_UNAVAILABLE, "nothing, if NATS comes back; otherwise start it"),
 ];
 

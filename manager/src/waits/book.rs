@@ -79,11 +79,15 @@ impl Book {
         turned.map(Change::Turned)
     }
 
-    /// It waits no more.
+    /// It waits no more. When a node, a miner or a store goes on, whatever else waits is tried at the next round: it may have
+    /// waited for that, and its own pause has grown meanwhile.
     pub fn goes_on(&mut self, subject: &Subject) -> Option<Change> {
         let Entry { cause, tries, .. } = self.entries.remove(subject)?;
         self.changed.remove(subject);
         self.gone.insert(subject.clone());
+        if matches!(subject, Subject::Node | Subject::Miner(_) | Subject::Store(_)) {
+            self.entries.values_mut().for_each(|entry| entry.due = None);
+        }
         Some(Change::Ended { cause, tries })
     }
 
@@ -95,11 +99,6 @@ impl Book {
     /// Whether it is time to try.
     pub fn is_due(&self, subject: &Subject, now: Instant) -> bool {
         self.entries.get(subject).and_then(|entry| entry.due).is_none_or(|due| now >= due)
-    }
-
-    /// Everything is tried at the next round.
-    pub fn all_are_due(&mut self) {
-        self.entries.values_mut().for_each(|entry| entry.due = None);
     }
 
     /// After how long it is tried again, if it waits.
@@ -172,6 +171,20 @@ mod tests {
         assert_eq!(pauses, [2, 4, 8, 10, 10]);
         book.goes_on(&Subject::Node);
         assert!(book.is_due(&Subject::Node, now));
+    }
+
+    #[test]
+    fn what_may_have_waited_for_the_node_is_tried_at_once_when_it_is_back() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        let sector = Subject::Sector("f01000/1".parse().expect("sector"));
+        book.waits(&Subject::Node, cause(ErrorCode::NODE_UNAVAILABLE, ""), FIRST, now);
+        book.waits(&sector, cause(ErrorCode::NODE_CALL_FAILED, ""), FIRST, now);
+        assert!(!book.is_due(&sector, now));
+        book.goes_on(&Subject::Node);
+        assert!(book.is_due(&sector, now));
+        book.waits(&sector, cause(ErrorCode::NODE_CALL_FAILED, ""), FIRST, now);
+        book.goes_on(&Subject::Node);
+        assert!(!book.is_due(&sector, now), "that it is still there is no news");
     }
 
     #[test]

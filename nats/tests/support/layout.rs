@@ -11,6 +11,8 @@ pub struct Keys<'a> {
     pub operator: &'a str,
     /// By the workers' names.
     pub workers: Vec<(&'a str, String)>,
+    /// Whose sectors all workers seal, with the size of these sectors.
+    pub miners: Vec<(&'a str, &'a str)>,
 }
 
 /// The configuration of one server. `cluster` is its block for a cluster, or nothing.
@@ -26,10 +28,17 @@ pub fn render(
     environment.set_trim_blocks(true);
     let mut hosts =
         std::collections::BTreeMap::from([("manager".to_owned(), context! { sealbus_nkey => keys.manager })]);
+    let miners: Vec<_> = keys.miners.iter().map(|(id, size)| context! { id, sector_size => size }).collect();
     let mut workers = Vec::new();
     for (name, key) in &keys.workers {
         let host = format!("host-of-{name}");
-        hosts.insert(host.clone(), context! { sealbus_nkey => key, sealbus_worker_name => name });
+        let variables = context! {
+            sealbus_nkey => key,
+            sealbus_worker_name => name,
+            sealbus_miners => miners,
+            sealbus_sector_size => "2KiB",
+        };
+        hosts.insert(host.clone(), variables);
         workers.push(host);
     }
     environment.render_str(

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use sealbus_nats::{ConnectError, NotThere};
 use sealbus_worker::{
+    causes::in_words,
     config::{self, Config},
-    out, placement, run,
+    identity, out, placement,
+    run::{self, RunError},
 };
 
 use super::ConfigFile;
 
-/// How long NATS may take to answer.
-const LIMIT: Duration = Duration::from_secs(10);
+/// How long NATS may take to answer all that it is asked. A request that is not allowed gets no answer for 5 s.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -32,7 +34,7 @@ impl Check {
     /// Carries out the command.
     pub fn run(self) -> anyhow::Result<()> {
         let mut config = Config::load(&self.config.path)?;
-        let warnings = placement::settle(&mut config)?;
+        let warnings = placement::settle(&mut config).map_err(RunError::from)?;
         let no_huge_pages = run::huge_pages_not_to_be_had(&config.processors)?;
         let found = if self.offline { Vec::new() } else { not_there(&config)? };
         let missing: String = found.iter().map(|missing| format!("not there now: {missing}\n")).collect();
@@ -47,22 +49,48 @@ impl Check {
     }
 }
 
-/// What is not there of all that the configuration names, NATS included.
+/// What is not there of all that the configuration names, NATS and the queues in it included.
 fn not_there(config: &Config) -> anyhow::Result<Vec<NotThere>> {
     super::install_tls();
     let mut found = config.not_there();
+    let store = &config.store;
+    if store.path.is_dir()
+        && let Err(error) = identity::check_store(&store.path, &store.name, None)
+    {
+        found.push(NotThere { field: "store.path".to_owned(), problem: error.message });
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asking = async { tokio::time::timeout(LIMIT, config.nats.connect(config.name.as_str())).await };
-    let problem = match runtime.block_on(asking) {
-        Ok(Ok(_)) => return Ok(found),
-        // Said with its file already.
-        Ok(Err(ConnectError::Identity(_))) => return Ok(found),
-        Ok(Err(error)) => {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            format!("{error}{cause}")
+    let asking = async { tokio::time::timeout(LIMIT, ask(config)).await };
+    match runtime.block_on(asking) {
+        Ok(asked) => found.extend(asked),
+        Err(_) => {
+            let problem = format!("no answer within {} s", LIMIT.as_secs());
+            found.push(NotThere { field: "nats.url".to_owned(), problem });
         }
-        Err(_) => format!("no answer within {} s", LIMIT.as_secs()),
-    };
-    found.push(NotThere { field: "nats.url".to_owned(), problem });
+    }
     Ok(found)
+}
+
+/// What NATS lacks of what the configuration names.
+async fn ask(config: &Config) -> Vec<NotThere> {
+    let lacks = |field: &str, problem: String| NotThere { field: field.to_owned(), problem };
+    let bus = match config.nats.connect(config.name.as_str()).await {
+        Ok(bus) => bus,
+        // Said with its file already.
+        Err(ConnectError::Identity(_)) => return Vec::new(),
+        Err(error) => return vec![lacks("nats.url", in_words(&error))],
+    };
+    let mut missing = Vec::new();
+    // What a key may read shows whose it is.
+    if let Err(error) = bus.orders(&config.name).await {
+        let problem = format!("our key may not read the orders of {}, or NATS does not answer", config.name);
+        missing.push(lacks("worker.name", format!("{problem}: {}", in_words(&error))));
+        return missing;
+    }
+    for queue in config.queues() {
+        if let Err(error) = bus.find_queue(queue).await {
+            missing.push(lacks("worker.miners", in_words(&error)));
+        }
+    }
+    missing
 }

@@ -9,9 +9,9 @@ use sealbus_planner::{
 use sealbus_schema::{Phase, SectorSize};
 
 use super::{
-    ConfigError,
+    A_DAY, A_MONTH, ConfigError,
     file::{AUTO, CpusField, LimitsTable, ProcessorTable, ProtocolName},
-    positive,
+    seconds,
 };
 use crate::{
     cgroup,
@@ -20,6 +20,9 @@ use crate::{
     stage::{foreign, huge_pages::Wish},
     topology::CpuSet,
 };
+
+/// More processors than any machine has processing units for.
+const COUNT_MAX: usize = 4096;
 
 /// What groups depend on besides their own tables.
 pub(super) struct Around<'a> {
@@ -69,10 +72,9 @@ pub(super) fn rules(
             return Err(refused(field, "0".into(), "nobody could ever take it: raise it, or remove the lock"));
         }
     }
-    let staggered = limits
-        .staggered_secs
-        .iter()
-        .map(|(stage, secs)| positive(&format!("limits.staggered_secs.{stage}"), *secs).map(|apart| (*stage, apart)));
+    let staggered = limits.staggered_secs.iter().map(|(stage, secs)| {
+        seconds(&format!("limits.staggered_secs.{stage}"), *secs, A_DAY).map(|apart| (*stage, apart))
+    });
     let staggered: BTreeMap<Phase, Duration> = staggered.collect::<Result<_, _>>()?;
     for (index, group) in groups.iter().enumerate() {
         let field = format!("processor[{index}].locks");
@@ -108,6 +110,9 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     if table.count == 0 {
         return Err(refused("count", "0".into(), "a group has at least one processor: raise it or remove the group"));
     }
+    if table.count > COUNT_MAX {
+        return Err(refused("count", table.count.to_string(), "no machine has that many: lower it"));
+    }
     if table.concurrent == 0 {
         return Err(refused(
             "concurrent",
@@ -122,13 +127,13 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     if let Some(bin) = table.bin {
         // A bare name is looked up in PATH when the processor starts.
         let path = if bin.components().count() > 1 { base.join(&bin) } else { bin };
-        if path.is_absolute() && !path.is_file() {
-            return Err(ConfigError::NoExecutable { field: format!("processor[{index}].bin"), path });
+        if let Some(problem) = not_executable(&path, table.env.get("PATH").map(String::as_str)) {
+            return Err(ConfigError::NoExecutable { field: format!("processor[{index}].bin"), path, problem });
         }
         group.bin = Some(path);
     }
     if let Some(secs) = table.timeout_secs {
-        group.timeout = positive(&format!("processor[{index}].timeout_secs"), secs)?;
+        group.timeout = seconds(&format!("processor[{index}].timeout_secs"), secs, A_MONTH)?;
     }
     if table.protocol == ProtocolName::Damocles {
         if group.bin.is_none() {
@@ -139,7 +144,7 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
             let problem = "this stage is always served by Sealbus itself: remove the group, or use \"sealbus\"";
             return Err(refused("protocol", "\"damocles\"".into(), problem));
         }
-        let stable_wait = positive(&format!("processor[{index}].stable_wait_secs"), table.stable_wait_secs)?;
+        let stable_wait = seconds(&format!("processor[{index}].stable_wait_secs"), table.stable_wait_secs, A_DAY)?;
         let (rows_to_discard, own_parents) = (table.rows_to_discard, table.own_parents);
         let options = foreign::Options { rows_to_discard, own_parents, own_params: table.own_params };
         group.protocol = Protocol::Damocles { stable_wait, options };
@@ -193,6 +198,22 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     group.env = library_env.clone();
     group.env.extend(table.env);
     Ok(group)
+}
+
+/// Why an executable cannot be started, if that can be seen. A bare name is looked up as it will be: in `PATH`.
+fn not_executable(path: &Path, search: Option<&str>) -> Option<&'static str> {
+    let is_executable = |path: &Path| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
+    if path.is_absolute() {
+        return match path.is_file() {
+            false => Some("there is no such file: mount its disk, or correct the path or remove it"),
+            true if !is_executable(path) => Some("it may not be executed: chmod +x it, or correct the path"),
+            true => None,
+        };
+    }
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(search.map_or(own.as_os_str(), std::ffi::OsStr::new));
+    let is_found = directories.map(|directory| directory.join(path)).any(|path| path.is_file() && is_executable(&path));
+    (!is_found).then_some("no directory of PATH has such a program: install it, or write its whole path")
 }
 
 /// What must be in a C2's directory of parameters. Of somebody else's executable as much is demanded as can be known.

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use sealbus_nats::{
+    Patience,
     intents::{Offer, PullError},
     publish::Backoff,
     topology,
@@ -15,7 +16,7 @@ use super::{
     insist_unless_lost, readiness,
     resume::stream_identity,
 };
-use crate::{journal::Journal, slot::Slot};
+use crate::{causes::in_words, journal::Journal, slot::Slot};
 
 /// How long a free slot waits for an intent before it looks at its disk again.
 const PULL_ROUND: Duration = Duration::from_secs(300);
@@ -27,13 +28,14 @@ const ACCEPT_TRIES: u32 = 3;
 /// Waits until something may be taken, until the slot can take it, until an intent comes, and until its sector is ours
 /// and in the journal.
 pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLost> {
-    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+    let (first, longest) = (Duration::from_millis(500), Duration::from_secs(30));
+    let (mut backoff, mut patience) = (Backoff::new(first, longest), Patience::new(first, longest));
     loop {
         context.orders.open().await;
         readiness::ready(context, slot).await?;
         // A pull that is dropped is withdrawn, and what it was given meanwhile goes to somebody else.
         let offer = tokio::select! {
-            offer = pull(context, &mut backoff) => offer,
+            offer = pull(context, &mut patience) => offer,
             () = context.orders.draining() => None,
             () = readiness::fails(context, slot) => None,
         };
@@ -49,23 +51,25 @@ pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLo
 }
 
 /// Waits for an intent for a while.
-async fn pull(context: &Context, backoff: &mut Backoff) -> Option<Offer> {
+async fn pull(context: &Context, patience: &mut Patience) -> Option<Offer> {
     let mut queues = context.config.queues();
     let mut round = PULL_ROUND;
+    let mut pause = Duration::ZERO;
     while !queues.is_empty() {
-        let error = match tokio::time::timeout(round, context.bus.next_intent(&queues)).await {
-            Err(_) => return None,
-            Ok(Ok(offer)) => return Some(offer),
-            Ok(Err(error)) => error,
+        let outcome = tokio::time::timeout(round, context.bus.next_intent(&queues)).await;
+        let Ok(Err(error)) = outcome else {
+            if queues.len() == context.config.queues().len() {
+                patience.mended("intents can be taken");
+            }
+            return outcome.ok().and_then(Result::ok);
         };
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(%error, cause, "no intent; trying again");
+        pause = patience.failed("no intent", &in_words(&error));
         let PullError::NoQueue { name } = error else { break };
-        // The miners that have a queue are served meanwhile.
+        // The queues that are there are served meanwhile.
         queues.retain(|queue| topology::queue_name(queue.miner, queue.proof, queue.kind) != name);
         round = PULL_ROUND_WITH_GAPS;
     }
-    tokio::time::sleep(backoff.next_pause()).await;
+    tokio::time::sleep(pause).await;
     None
 }
 

@@ -3,9 +3,9 @@
 //! A slot that works for hours, waits or is blocked publishes nothing, so no refusal would tell it that its lease has
 //! moved. It looks by itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use sealbus_nats::{lease::ReadError, publish::Backoff};
+use sealbus_nats::{Patience, lease::ReadError, publish::Backoff};
 use sealbus_schema::{lease::Standing, message::Fact};
 use tokio::sync::Notify;
 
@@ -14,7 +14,7 @@ use super::{
     core::{Watch, leave},
     resume::{self, Reinstated},
 };
-use crate::journal::Journal;
+use crate::{causes::in_words, journal::Journal};
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -28,8 +28,15 @@ pub struct News {
 }
 
 /// Waits for a wake-up (unless `at_once`), or for up to two heartbeats, and reads the facts of these kinds and the
-/// lease.
-pub async fn next(context: Arc<Context>, slot: usize, journal: Journal, watch: Watch, bell: Arc<Notify>) -> News {
+/// lease. A log that cannot be read is told once for as long as that lasts.
+pub async fn next(
+    context: Arc<Context>,
+    slot: usize,
+    journal: Journal,
+    watch: Watch,
+    bell: Arc<Notify>,
+    reading: Arc<Mutex<Patience>>,
+) -> News {
     let Watch { kinds, resubmitted, at_once } = watch;
     if !at_once {
         // With jitter, so that a fleet does not ask in step. A lost wake-up costs this long.
@@ -38,16 +45,23 @@ pub async fn next(context: Arc<Context>, slot: usize, journal: Journal, watch: W
         let _ = tokio::time::timeout(pause, bell.notified()).await;
     }
     let mut news = News::default();
+    let mut unread = None;
     let sector = journal.intent.sector;
     for kind in kinds {
         match context.bus.last_fact(sector, &context.config.name, *kind).await {
             Ok(Some(fact)) if fact.counts_for(journal.token, resubmitted) => news.facts.push(fact),
             Ok(other) => tracing::trace!(kind = kind.name(), ?other, "no fact for this lease"),
-            Err(error) => log_unread(&error),
+            Err(error) => unread = Some(error),
         }
     }
     if let Err(error) = look_at_lease(&context, slot, &journal, &mut news).await {
-        log_unread(&error);
+        unread = Some(error);
+    }
+    let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
+    match unread {
+        // It is looked at again in any case, so the pause is not ours.
+        Some(error) => drop(reading.failed("cannot read the sector's log", &cause_of(&error))),
+        None => reading.mended("the sector's log is read again"),
     }
     news
 }
@@ -68,7 +82,10 @@ async fn look_at_lease(context: &Context, slot: usize, journal: &Journal, news: 
     Ok(())
 }
 
-fn log_unread(error: &ReadError) {
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    tracing::warn!(%error, cause, "cannot read the sector's log; trying again");
+/// Why a record could not be read, without which one it was: when the server does not answer, none can be.
+fn cause_of(error: &ReadError) -> String {
+    match error {
+        ReadError::Server { source, .. } => in_words(source.as_ref()),
+        ReadError::Unreadable { .. } => in_words(error),
+    }
 }

@@ -1,10 +1,17 @@
 //! Carries out what the core of a sector's life asks for: work, publishing and facts side by side, the journal between
 //! them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
-use sealbus_nats::publish::{Backoff, PublishError, Secret};
+use sealbus_nats::{
+    Patience,
+    publish::{Backoff, PublishError, Secret},
+};
 use sealbus_schema::{
     machine::worker::{RetryPolicy, State},
     message::Event,
@@ -36,6 +43,8 @@ pub struct Life<'a> {
     core: Core,
     work_dir: PathBuf,
     bell: Arc<Notify>,
+    /// What was said of a log that cannot be read.
+    reading: Arc<Mutex<Patience>>,
     running: Running,
 }
 
@@ -60,7 +69,8 @@ impl<'a> Life<'a> {
         let policy = RetryPolicy { max_retries: context.config.max_retries };
         let place = Place { host: context.config.host.clone(), slot: slot.name() };
         let core = Core::new(journal, arrivals, policy, place);
-        Life { context, slot, core, work_dir, bell, running: Running::default() }
+        let reading = Arc::new(Mutex::new(Patience::new(MAX_PAUSE, MAX_PAUSE)));
+        Life { context, slot, core, work_dir, bell, reading, running: Running::default() }
     }
 
     /// Goes on until the end, and gives the journal back. Dropping the future kills the phase that runs.
@@ -131,6 +141,7 @@ impl<'a> Life<'a> {
             let secret = Some(journal.secret).filter(|secret| *secret != Secret::default());
             let mut stream: Option<String> = None;
             let mut backoff = Backoff::new(Duration::from_secs(1), MAX_PAUSE);
+            let mut said = None;
             loop {
                 let right = leave::right(&journal, &context.config.name, stream.as_deref());
                 match context.bus.report_under(sector, &right, &event, secret).await {
@@ -150,8 +161,11 @@ impl<'a> Life<'a> {
                         tokio::time::sleep(backoff.next_pause()).await;
                     }
                     Err(error) => {
-                        let (kind, number) = (event.body.kind(), event.number);
-                        tracing::error!(kind, number, %error, "the bus refuses an event; trying again");
+                        let (kind, number, words) = (event.body.kind(), event.number, error.to_string());
+                        if said.as_ref() != Some(&words) {
+                            tracing::error!(kind, number, %error, "the bus refuses an event; trying again");
+                            said = Some(words);
+                        }
                         tokio::time::sleep(context.config.recover_interval).await;
                     }
                 }
@@ -162,7 +176,8 @@ impl<'a> Life<'a> {
 
     fn watch(&self, watch: Watch) -> BoxFuture<'static, News> {
         let (context, journal) = (Arc::clone(&self.context), self.core.journal().clone());
-        facts::next(context, self.slot.index(), journal, watch, Arc::clone(&self.bell)).boxed()
+        let (bell, reading) = (Arc::clone(&self.bell), Arc::clone(&self.reading));
+        facts::next(context, self.slot.index(), journal, watch, bell, reading).boxed()
     }
 }
 

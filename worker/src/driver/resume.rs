@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use sealbus_nats::{publish::Backoff, topology};
+use sealbus_nats::{Patience, lease::ReadError, publish::Backoff, topology};
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport,
     lease::Standing,
-    message::FactKind,
+    message::{FactKind, Intent},
     workflows::seal::{self, worker::Step},
 };
 
@@ -17,7 +17,7 @@ use super::{
     expiry::{self, Arrivals},
     identify,
 };
-use crate::{journal::Journal, slot::Slot};
+use crate::{causes::in_words, journal::Journal, slot::Slot};
 
 /// How often it is asked at least whose a sector is, while that cannot be told.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
@@ -49,11 +49,28 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
         return Right::Gone;
     }
     let mut backoff = Backoff::new(Duration::from_millis(500), MAX_PAUSE);
+    let mut patience = Patience::new(Duration::from_millis(500), MAX_PAUSE);
     loop {
         let stream = stream_identity(context).await;
         let right = leave::right(journal, &context.config.name, stream.as_deref());
-        match context.bus.standing(journal.intent.sector, &right).await {
-            Ok(standing) => {
+        let sector = journal.intent.sector;
+        let asked = async {
+            let standing = context.bus.standing(sector, &right).await?;
+            let reported = context.bus.last_event(sector, &context.config.name).await?;
+            Ok::<_, ReadError>((standing, reported))
+        };
+        match asked.await {
+            Ok((standing, reported)) => {
+                patience.mended("the sector's lease is read");
+                let later = match &standing {
+                    Standing::Ours { known, .. } => leave::told_later(journal, *known, reported.as_ref()),
+                    _ => None,
+                };
+                if let Some(number) = later {
+                    show_behind(context, slot, journal, number);
+                    tokio::time::sleep(backoff.next_pause()).await;
+                    continue;
+                }
                 show_doubt(context, slot.index(), journal, &standing, right.foreign.is_some());
                 match standing {
                     Standing::Ours { .. } => {
@@ -65,8 +82,8 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
                 }
             }
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(%error, cause, "cannot read the sector's lease; trying again");
+                tokio::time::sleep(patience.failed("cannot read the sector's lease", &in_words(&error))).await;
+                continue;
             }
         }
         tokio::time::sleep(backoff.next_pause()).await;
@@ -142,13 +159,35 @@ pub fn show_doubt(context: &Context, slot: usize, journal: &Journal, standing: &
     }
 }
 
+/// Shows that a slot holds an older state of its sector. Nothing is begun: what it would report would be taken for what is
+/// known already, and the sector would wait for ever.
+fn show_behind(context: &Context, slot: &Slot, journal: &Journal, number: u64) {
+    let Journal { intent: Intent { sector, .. }, next_event, .. } = journal;
+    let message = format!(
+        "slot {} holds an older state of {sector}: its journal has made {} event(s), and the log has {number} of this lease. \
+         Was it restored from a backup or a snapshot? Put the right disk back and restart the worker. Or have the sector \
+         sealed again, after which the slot is free: `sealbus-manager sectors resubmit {sector} --elsewhere`",
+        slot.name(),
+        next_event - 1
+    );
+    let report = ErrorReport::new(ErrorClass::Crit, ErrorCode::JOURNAL_BEHIND, message.clone());
+    if context.board.doubt(slot.index(), Some(context.named(slot, report))) {
+        tracing::error!(%sector, code = %ErrorCode::JOURNAL_BEHIND, "{message}");
+    }
+}
+
 /// The identity of the stream of sectors' logs; unknown where a worker has no right to ask.
 pub async fn stream_identity(context: &Context) -> Option<String> {
     match context.bus.sectors_identity().await {
         Ok(identity) => Some(identity.as_str().to_owned()),
+        // A connection that is lost was told already.
+        Err(error) if !context.bus.is_connected() => {
+            tracing::debug!(%error, "cannot tell which stream this is");
+            None
+        }
         Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(%error, cause, "cannot tell which stream this is; going on without that check");
+            let cause = in_words(&error);
+            tracing::warn!(cause, "cannot tell which stream this is; going on without that check");
             None
         }
     }

@@ -265,15 +265,18 @@ impl Job {
             .unwrap_or_else(|_| Err(StageError::new(StageCode::StoreUnavailable, silent)))
     }
 
-    /// Waits for the store, for as long as it takes.
+    /// Waits for the store, for as long as it takes: until it is the one that is meant, and takes files.
     async fn await_store(&self) -> Done {
         tracing::warn!(slot = self.slot.name(), "waiting for the permanent store; the sector goes on when it is back");
+        self.context.store.doubt().await;
         loop {
             tokio::time::sleep(self.context.config.recover_interval).await;
-            match self.look_at_store().await {
-                Ok(_) => break,
-                Err(error) => tracing::debug!(slot = self.slot.name(), %error, "the store is still away"),
-            }
+            let problem = match self.look_at_store().await {
+                Ok(_) => self.context.store.problem().await.map(|report| report.message()),
+                Err(error) => Some(error.to_string()),
+            };
+            let Some(problem) = problem else { break };
+            tracing::debug!(slot = self.slot.name(), problem, "the store is still away");
         }
         tracing::info!(slot = self.slot.name(), "the permanent store is back");
         Done::Input(Input::RetryDue)

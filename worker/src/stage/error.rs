@@ -120,6 +120,18 @@ impl StageError {
         Self::new(io_code(error), format!("{operation} {}: {error}", path.display()))
     }
 
+    /// The same failure, where the file lies in the permanent store and not in the slot. What a server, a mount or its rights
+    /// refuse there passes when they are mended, and no sector is to blame.
+    #[must_use]
+    pub fn in_store(self) -> Self {
+        let code = match self.code {
+            StageCode::DiskFull => StageCode::StoreFull,
+            StageCode::IoFailed | StageCode::IoTimedOut => StageCode::StoreUnavailable,
+            code => code,
+        };
+        Self { code, ..self }
+    }
+
     /// A failed call of the proofs library. An I/O error anywhere in the chain decides the class.
     pub fn library(operation: &str, error: &anyhow::Error) -> Self {
         let code =
@@ -156,6 +168,21 @@ mod tests {
             let error = StageError::io("write", Path::new("/x"), &io::Error::from_raw_os_error(errno));
             assert_eq!(error.code, code);
         }
+    }
+
+    #[test]
+    fn in_the_store_the_same_errno_is_the_stores_trouble() {
+        // ENOSPC, EDQUOT; EROFS, EACCES, EIO, ESTALE, ENOTCONN, ETIMEDOUT.
+        for errno in [28, 122] {
+            let error = StageError::io("write", Path::new("/x"), &io::Error::from_raw_os_error(errno)).in_store();
+            assert_eq!(error.code, StageCode::StoreFull);
+        }
+        for errno in [30, 13, 5, 116, 107, 110] {
+            let error = StageError::io("write", Path::new("/x"), &io::Error::from_raw_os_error(errno)).in_store();
+            assert_eq!((error.code, error.class()), (StageCode::StoreUnavailable, ErrorClass::Temp), "{errno}");
+        }
+        let conflict = StageError::new(StageCode::StoreConflict, "x").in_store();
+        assert_eq!(conflict.code, StageCode::StoreConflict);
     }
 
     #[test]

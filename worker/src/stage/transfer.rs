@@ -61,7 +61,7 @@ impl StageRequest for Request {
 ///
 /// # Errors
 /// [`StageCode::InputMissing`], [`StageCode::InputMismatch`]; [`StageCode::StoreUnavailable`],
-/// [`StageCode::StoreFull`], [`StageCode::StoreConflict`], [`StageCode::ChecksumMismatch`]; of the file systems.
+/// [`StageCode::StoreFull`], [`StageCode::StoreConflict`], [`StageCode::ChecksumMismatch`]; of the slot's file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let record = pc2::require_record_of(&workspace, request.sector)?;
@@ -139,15 +139,15 @@ fn plan(workspace: &Workspace, record: &pc2::Record, sector: SectorId) -> Result
 fn require_space(store: &Path, plan: &[Planned]) -> Result<(), StageError> {
     let mut needed = 0_u64;
     for file in plan {
-        if files::size_of(&store.join(&file.path))?.is_none() {
+        if files::size_of(&store.join(&file.path)).map_err(StageError::in_store)?.is_none() {
             needed = needed.saturating_add(file.size);
         }
     }
     if needed == 0 {
         return Ok(());
     }
-    let room =
-        rustix::fs::statvfs(store).map_err(|error| StageError::io("ask the free space of", store, &error.into()))?;
+    let room = rustix::fs::statvfs(store)
+        .map_err(|error| StageError::io("ask the free space of", store, &error.into()).in_store())?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
     check_space(store, needed, free)
 }

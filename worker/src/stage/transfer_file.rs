@@ -25,36 +25,35 @@ pub(super) enum Outcome {
 pub(super) fn copy(from: &Path, to: &Path, root: &Root<'_>, token: u64) -> Result<Outcome, StageError> {
     root.check()?;
     let temporary = to.with_file_name(format!(".{}.{token}.tmp", files::name_of(to)));
-    files::remove_tree(&temporary)?;
+    files::remove_tree(&temporary).map_err(StageError::in_store)?;
     if fs::symlink_metadata(to).is_ok() {
         return compare(from, to);
     }
-    make_parents(to, root.dir)?;
+    make_parents(to, root.dir).map_err(StageError::in_store)?;
     let written = write_synced(from, &temporary)?;
-    let read_back = checksum(&temporary, true)?;
+    let read_back = checksum(&temporary, true).map_err(StageError::in_store)?;
     if read_back != written {
-        files::remove_tree(&temporary)?;
+        files::remove_tree(&temporary).map_err(StageError::in_store)?;
         let message = format!("{} reads back as {read_back}, written was {written}", temporary.display());
         return Err(StageError::new(StageCode::ChecksumMismatch, message));
     }
     // It may have been unmounted, or another one mounted over it, while we wrote.
     root.check()?;
-    if !rename_to_free_name(&temporary, to)? {
-        files::remove_tree(&temporary)?;
+    if !rename_to_free_name(&temporary, to).map_err(StageError::in_store)? {
+        files::remove_tree(&temporary).map_err(StageError::in_store)?;
         return compare(from, to);
     }
-    files::sync_parent(to)?;
+    files::sync_parent(to).map_err(StageError::in_store)?;
     Ok(Outcome::Copied(written))
 }
 
 fn compare(from: &Path, to: &Path) -> Result<Outcome, StageError> {
     let ours = checksum(from, false)?;
-    if files::size_of(to)? == files::size_of(from)? {
-        let theirs = checksum(to, true)?;
+    if files::size_of(to).map_err(StageError::in_store)? == files::size_of(from)? {
+        let theirs = checksum(to, true).map_err(StageError::in_store)?;
         if ours == theirs {
             // The run that renamed it may have been killed before the name was on the disk.
-            files::sync_file(to)?;
-            files::sync_parent(to)?;
+            files::sync_file(to).and_then(|()| files::sync_parent(to)).map_err(StageError::in_store)?;
             return Ok(Outcome::AlreadyThere(ours));
         }
     }
@@ -84,8 +83,8 @@ fn make_parents(path: &Path, root: &Path) -> Result<(), StageError> {
 
 fn write_synced(from: &Path, to: &Path) -> Result<Commitment, StageError> {
     let mut source = File::open(from).map_err(|error| StageError::io("open", from, &error))?;
-    let create = OpenOptions::new().write(true).create_new(true).open(to);
-    let mut target = create.map_err(|error| StageError::io("create", to, &error))?;
+    let in_store = |operation: &'static str| move |error: io::Error| StageError::io(operation, to, &error).in_store();
+    let mut target = OpenOptions::new().write(true).create_new(true).open(to).map_err(in_store("create"))?;
     let mut hash = hasher();
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -94,9 +93,9 @@ fn write_synced(from: &Path, to: &Path) -> Result<Commitment, StageError> {
             break;
         }
         hash.update(&buffer[..length]);
-        target.write_all(&buffer[..length]).map_err(|error| StageError::io("write", to, &error))?;
+        target.write_all(&buffer[..length]).map_err(in_store("write"))?;
     }
-    target.sync_all().map_err(|error| StageError::io("sync", to, &error))?;
+    target.sync_all().map_err(in_store("sync"))?;
     Ok(finish(&hash))
 }
 

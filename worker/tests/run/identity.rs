@@ -114,6 +114,38 @@ async fn a_slot_whose_disk_is_missing_at_the_start_is_no_free_one() {
 }
 
 #[tokio::test]
+async fn a_slot_that_was_restored_from_a_backup_begins_nothing_until_a_person_decides() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let worker = bench.start();
+    bench.hold("tree_d");
+    let sector = manager.offer(1).await;
+    bench.begun("tree_d", 1).await;
+    let journal = bench.path("slot0/journal");
+    let backup = fs::read(&journal).expect("reads");
+    bench.hold("pc1");
+    bench.let_go("tree_d");
+    manager.see_through(sector, "ticket_wanted").await;
+    worker.kill();
+    let later = fs::read(&journal).expect("reads");
+    fs::write(&journal, backup).expect("restores");
+    let before = manager.heartbeat().await.map(|seen| seen.incarnation);
+    let worker = bench.start();
+    let is_blocked = |seen: &Heartbeat| Some(seen.incarnation) != before && seen.slots[0].blocked.is_some();
+    let seen = manager.heartbeat_with("a blocked slot", is_blocked).await;
+    let report = seen.slots[0].blocked.clone().expect("blocked");
+    assert_eq!((report.class, report.code.clone()), (ErrorClass::Crit, ErrorCode::JOURNAL_BEHIND));
+    assert_eq!(bench.starts("tree_d"), 1, "nothing was begun");
+    worker.kill();
+    fs::write(&journal, later).expect("puts back");
+    bench.let_go("pc1");
+    let _worker = bench.start();
+    manager.see_through(sector, "finished").await;
+    manager.assert_gapless(sector);
+}
+
+#[tokio::test]
 async fn a_renamed_worker_touches_nothing_of_the_old_ones_and_goes_on_when_it_is_named_back() {
     let server = Server::start();
     let mut manager = Manager::connect(&server.url()).await;

@@ -129,6 +129,23 @@ fn check_tells_what_is_not_there_from_what_is_wrong() {
     assert!(output.status.code() == Some(1) && said.contains("cannot write to stdout"), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_a_miner_whose_sectors_nobody_offers() {
+    let server = Server::start();
+    let _manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let one = bench.config();
+    let two = one.replace("[\"f01000\"]", "[\"f01000\", \"f02000\"]");
+    for (config, status, told) in [(one, 0, false), (two, 75, true)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sealbus-worker"));
+        let output = command.args(["check", "--config"]).arg(bench.write_config(&config)).output().expect("runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(status), "{text}");
+        assert_eq!(text.contains("worker.miners: stream SEAL_INTENTS has no queue f02000_"), told, "{text}");
+        assert!(!text.contains("has no queue f01000_"), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_hang_up_and_a_log_on_a_full_disk_do_not_end_the_worker() {
     let server = Server::start();

@@ -346,7 +346,9 @@ impl Manager {
             .expect("the server comes up")
             .expect("connects");
         bus.ensure_streams(Layout { replicas: 1, max_sectors_bytes: 1 << 28 }).await.expect("streams");
-        bus.ensure_queue(MINER, PROOF, IntentKind::Seal).await.expect("queue");
+        for kind in IntentKind::ALL {
+            bus.ensure_queue(MINER, PROOF, *kind).await.expect("queue");
+        }
         let log = bus.open_log(0).await.expect("log");
         Manager {
             bus,

@@ -102,12 +102,15 @@ async fn unknown(store: &Store, fleet: &Fleet) -> anyhow::Result<Vec<String>> {
     match store.manager_seen().await? {
         Some(seen) if seen.age_secs < MANAGER_AWAY_SECS => {}
         Some(seen) => unknown.push(format!(
-            "the manager was last seen working {} ago, at {} on {}: what came since is not known",
+            "the manager was last seen working {} ago, at {} on {}: what came since is not known, and `sealbus-manager check` \
+             says what it may wait for",
             lasting(seen.age_secs),
             seen.at,
             seen.host
         )),
-        None => unknown.push("no manager was seen working on this database yet".to_owned()),
+        None => unknown.push(
+            "no manager was seen working on this database yet; `sealbus-manager check` says what it may wait for".to_owned(),
+        ),
     }
     if !fleet.is_known() {
         unknown.push("the bus cannot be read: which slots are blocked is not known".to_owned());

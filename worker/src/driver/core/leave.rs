@@ -1,6 +1,6 @@
 //! Whether a journal's sector is still ours, and what a slot does when it is done with one.
 
-use sealbus_schema::{WorkerName, lease::Right, machine::worker::State};
+use sealbus_schema::{WorkerName, lease::Right, machine::worker::State, message::Event};
 
 use crate::{driver::core::End, journal::Journal};
 
@@ -28,11 +28,56 @@ pub fn right<'a>(journal: &'a Journal, worker: &'a WorkerName, stream: Option<&s
     Right { worker, token: journal.token, foreign }
 }
 
+/// The number of the last event that the log has under the journal's token, if the journal does not know of it. A journal is
+/// written before its events are published, so this one is an older state: a backup, a snapshot, or what a disk kept that
+/// lost what it had confirmed.
+pub fn told_later(journal: &Journal, known: Option<u64>, reported: Option<&Event>) -> Option<u64> {
+    let reported = reported.filter(|event| event.token == journal.token).map(|event| event.number);
+    reported.max(known).filter(|number| *number >= journal.next_event)
+}
+
 /// What to do with a slot whose sector came to an end, or is not ours any more.
 pub fn left(journal: &Journal, end: End) -> &'static [LeaveStep] {
     match (end, &journal.state) {
         // Its last event may have been stored and the lease closed before the acknowledgement came.
         (End::Over, _) | (End::Fenced, State::Over { .. }) => &[LeaveStep::ClearJournal, LeaveStep::Finish],
         (End::Fenced, _) => &[LeaveStep::Quarantine, LeaveStep::ClearJournal, LeaveStep::Finish],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealbus_schema::{
+        IntentKind, SealProof, Token,
+        message::{EventBody, Intent},
+        workflows::seal,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_journal_is_behind_if_the_log_has_an_event_that_it_has_not_made() {
+        let sector = "f01000/1".parse().expect("sector");
+        let intent = Intent {
+            sector,
+            kind: IntentKind::Seal,
+            proof: SealProof::StackedDrg2KiBV1_1,
+            lease_sequence: 0,
+            attempt: 1,
+        };
+        let state = State::claimed(IntentKind::Seal).expect("a known kind");
+        let mut journal = Journal::new(None, intent, Token(7), state);
+        journal.next_event = 4;
+        let event =
+            |token, number| Event { token: Token(token), number, body: EventBody::Seal(seal::Event::Pc1Done {}) };
+        assert_eq!(told_later(&journal, None, None), None);
+        assert_eq!(told_later(&journal, Some(3), Some(&event(7, 3))), None, "all of it is ours");
+        assert_eq!(told_later(&journal, None, Some(&event(6, 9))), None, "of an earlier lease");
+        assert_eq!(told_later(&journal, None, Some(&event(7, 4))), Some(4));
+        assert_eq!(
+            told_later(&journal, Some(5), Some(&event(6, 9))),
+            Some(5),
+            "by the manager's word in another stream"
+        );
     }
 }
