@@ -9,14 +9,15 @@ use sealbus_schema::{
     message::Event,
     seal::worker::{RetryPolicy, State},
 };
-use tokio::sync::Notify;
 
 use super::{
     Context,
     core::{Core, Do, End, Happened, Place, Watch, leave},
     expiry::{self, Arrivals},
     facts::{self, News},
-    insist, resume, work,
+    insist, resume,
+    wakeups::Bell,
+    work,
 };
 use crate::{
     journal::Journal,
@@ -34,7 +35,7 @@ pub struct Life<'a> {
     slot: &'a Slot,
     core: Core,
     work_dir: PathBuf,
-    bell: Arc<Notify>,
+    bell: Arc<Bell>,
     running: Running,
 }
 
