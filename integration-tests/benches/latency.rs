@@ -57,7 +57,8 @@ type Moments = Arc<Mutex<BTreeMap<u64, BTreeMap<String, OffsetDateTime>>>>;
 
 fn main() -> anyhow::Result<()> {
     let dir = world::directory()?;
-    let options = Options { epoch_millis: EPOCH_MILLIS, heartbeat_secs: 10, poll_millis: Some(2000), ..Options::default() };
+    let options =
+        Options { epoch_millis: EPOCH_MILLIS, heartbeat_secs: 10, poll_millis: Some(2000), ..Options::default() };
     let mut world = World::prepare(dir.path(), options)?;
     world.start_manager()?;
     world.start_workers()?;
@@ -196,5 +197,8 @@ fn print(moments: &Moments) {
 fn line(name: &str, millis: &[f64]) {
     let mean = millis.iter().sum::<f64>() / millis.len().max(1) as f64;
     let max = millis.iter().copied().fold(0.0, f64::max);
-    println!("{name:<40} {mean:>9.1} {max:>9.1}{}", if millis.len() < SECTORS as usize { "  (not all seen)" } else { "" });
+    println!(
+        "{name:<40} {mean:>9.1} {max:>9.1}{}",
+        if millis.len() < SECTORS as usize { "  (not all seen)" } else { "" }
+    );
 }

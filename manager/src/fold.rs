@@ -15,12 +15,14 @@ use sealbus_nats::{
     topology::TopologyError,
 };
 use sealbus_schema::{SectorId, seal::manager::AttemptPolicy};
-use tokio::sync::Notify;
 
 use decision::{Changes, Decision};
 pub use entry::decide;
 
-use crate::store::{FoldState, Store, StoreError, Tx};
+use crate::{
+    store::{FoldState, Store, StoreError, Tx},
+    wake::Wake,
+};
 
 /// The fold of one manager.
 pub struct Fold<'a> {
@@ -32,8 +34,8 @@ pub struct Fold<'a> {
     pub epoch: i64,
     /// How many attempts a sector gets.
     pub policy: AttemptPolicy,
-    /// Woken when something changed.
-    pub changed: &'a Notify,
+    /// Rings when something changed.
+    pub changed: &'a Wake,
 }
 
 /// Why the fold cannot go on.
@@ -114,7 +116,7 @@ impl Fold<'_> {
             // What builds on a decision that did not stand does not stand either.
             decision = if stood { next } else { Decision::default() };
             log.acknowledge().await;
-            self.changed.notify_waiters();
+            self.changed.ring();
         }
     }
 

@@ -16,6 +16,7 @@ use sealbus_manager::{
     life,
     proofs::Verifier,
     store::{Happening, MessageKind, MessageState, Store},
+    wake::Wake,
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, Randomness, SealProof, SectorId, Token,
@@ -122,8 +123,7 @@ impl World {
         let config = sealbus_manager::config::Config::load(&path).expect("a configuration");
         let client = RpcClient::new(Endpoint::new(self.server.url(), Some(token_file))).expect("a client");
         let node = Arc::new(NodeClient::new(client));
-        let changed = Arc::default();
-        Driver::new(node, self.store.clone(), Arc::new(config), self.epoch, changed, Arc::new(NoVerifier))
+        Driver::new(node, self.store.clone(), Arc::new(config), self.epoch, Wake::default(), Arc::new(NoVerifier))
             .await
             .expect("a driver")
     }
