@@ -24,7 +24,7 @@ use sealbus_nats::{
     log::{Record, read},
     topology,
 };
-use sealbus_schema::{Phase, message::EventBody};
+use sealbus_schema::message::{CommonEvent, EventBody};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -116,7 +116,7 @@ fn what(record: &Record) -> Option<(u64, String)> {
         }
         Record::Event { sector, event, .. } => {
             let what = match &event.body {
-                EventBody::PhaseStarted { phase, .. } => format!("begun {}", Phase::name(*phase)),
+                EventBody::Common(CommonEvent::PhaseStarted { phase, .. }) => format!("begun {}", phase.name()),
                 body => body.kind().to_owned(),
             };
             (sector.number.0, what)

@@ -18,17 +18,23 @@ use databases::TestDatabase;
 use sealbus_manager::{
     fold::{self, Fold},
     life,
-    store::{Happening, Outcome, Sector, Store},
+    store::{Happening, Job, Outcome, Store},
     wake::Wake,
 };
 use sealbus_nats::{Bus, subject};
 use sealbus_schema::{
-    Commitment, MinerId, Phase, Plan, ProofBytes, Randomness, SealProof, SectorId, SectorNumber, Token, WorkerName,
-    codec,
-    message::{
-        Event, EventBody, Intent, LeaseRecord, PieceInfo, PreCommitInfo, Seed, StoredFile, StoredSector, Ticket,
+    Commitment, IntentKind, MinerId, Phase, ProofBytes, Randomness, SealProof, SectorId, SectorNumber, Token,
+    WorkerName, codec,
+    machine::manager::AttemptPolicy,
+    message::{CommonEvent, Event, EventBody, Intent, LeaseRecord},
+    parts::{PieceInfo, PreCommitInfo, Seed, StoredFile, StoredSector, Ticket},
+    workflows::{
+        Input,
+        seal::{
+            self,
+            manager::{Answer, State},
+        },
     },
-    seal::manager::{AttemptPolicy, Input, State},
 };
 use serde_json::json;
 use support::Server;
@@ -89,7 +95,7 @@ async fn round() -> [Duration; 3] {
     }
     for (store, _) in &stores {
         for sector in store.sectors(&Default::default()).await.expect("reads") {
-            assert!(matches!(sector.state, State::Proving(_)), "a life did not end well: {sector:?}");
+            assert!(matches!(sector.state.seal(), Some(State::Proving(_))), "a life did not end well: {sector:?}");
         }
     }
     spent
@@ -152,7 +158,7 @@ async fn follow(store: &Store, stretch: usize) {
     tx.commit().await.expect("commits");
 }
 
-fn chain(sector: Sector, stretch: usize) -> Outcome {
+fn chain(sector: Job, stretch: usize) -> Outcome {
     let ticket = Ticket {
         draw: 1,
         randomness: Randomness([3; 32]),
@@ -164,10 +170,10 @@ fn chain(sector: Sector, stretch: usize) -> Outcome {
     let precommit = PreCommitInfo { epoch: 1100, prove_by_epoch: 86_440, head_epoch: 1105, epoch_millis: 30_000 };
     let seed = Seed { draw: 1, randomness: Randomness([4; 32]), epoch: 1250 };
     let inputs = match stretch {
-        0 => vec![Input::TicketDrawn(ticket)],
-        1 => vec![Input::PreCommitLanded(precommit)],
-        2 => vec![Input::FilesChecked, Input::SeedDrawn(seed)],
-        3 => vec![Input::ProofVerified, Input::ProveLanded { activation_epoch: 1400 }],
+        0 => vec![Input::from(Answer::TicketDrawn(ticket))],
+        1 => vec![Input::from(Answer::PreCommitLanded(precommit))],
+        2 => vec![Input::from(Answer::FilesChecked), Input::from(Answer::SeedDrawn(seed))],
+        3 => vec![Input::from(Answer::ProofVerified), Input::from(Answer::ProveLanded { activation_epoch: 1400 })],
         _ => vec![],
     };
     inputs.into_iter().fold(Outcome::unchanged(sector), |outcome, input| {
@@ -206,7 +212,7 @@ fn steps_of(stretch: usize, number: u64) -> Vec<(String, Vec<u8>)> {
             (subject::event(id, &worker), codec::encode(&event).expect("packs"))
         }
         None => {
-            let intent = Intent { sector: id, plan: Plan::Seal, proof: PROOF, lease_sequence: 0, attempt: 1 };
+            let intent = Intent { sector: id, kind: IntentKind::Seal, proof: PROOF, lease_sequence: 0, attempt: 1 };
             let claim = LeaseRecord::Claim { intent, host: format!("{worker}.example") };
             (subject::lease(id, &worker), codec::encode(&claim).expect("packs"))
         }
@@ -216,8 +222,13 @@ fn steps_of(stretch: usize, number: u64) -> Vec<(String, Vec<u8>)> {
 
 /// What happens in a stretch of a life; none is the claim.
 fn steps(stretch: usize, number: u64) -> Vec<Option<EventBody>> {
-    let started =
-        |phase| EventBody::PhaseStarted { phase, attempt: 1, processor: format!("{phase:?}-0").to_lowercase() };
+    let started = |phase| {
+        EventBody::Common(CommonEvent::PhaseStarted {
+            phase,
+            attempt: 1,
+            processor: format!("{phase:?}-0").to_lowercase(),
+        })
+    };
     let commitment = |salt: u8| {
         let mut bytes = [salt; 32];
         bytes[..8].copy_from_slice(&number.to_le_bytes());
@@ -234,27 +245,27 @@ fn steps(stretch: usize, number: u64) -> Vec<Option<EventBody>> {
         0 => vec![
             None,
             Some(started(Phase::AddPieces)),
-            Some(EventBody::PiecesAdded {
+            Some(EventBody::Seal(seal::Event::PiecesAdded {
                 pieces: vec![PieceInfo { commitment: commitment(1), padded_bytes: 32 << 30 }],
-            }),
+            })),
             Some(started(Phase::TreeD)),
-            Some(EventBody::TreeDBuilt { comm_d: commitment(2) }),
-            Some(EventBody::TicketWanted { draw: 1 }),
+            Some(EventBody::Seal(seal::Event::TreeDBuilt { comm_d: commitment(2) })),
+            Some(EventBody::Seal(seal::Event::TicketWanted { draw: 1 })),
         ],
         1 => vec![
             Some(started(Phase::Pc1)),
-            Some(EventBody::Pc1Done {}),
+            Some(EventBody::Seal(seal::Event::Pc1Done {})),
             Some(started(Phase::Pc2)),
-            Some(EventBody::Pc2Done { comm_r: commitment(3), comm_d: commitment(2) }),
+            Some(EventBody::Seal(seal::Event::Pc2Done { comm_r: commitment(3), comm_d: commitment(2) })),
         ],
-        2 => vec![Some(started(Phase::Transfer)), Some(EventBody::Persisted { stored: stored() })],
+        2 => vec![Some(started(Phase::Transfer)), Some(EventBody::Seal(seal::Event::Persisted { stored: stored() }))],
         3 => vec![
             Some(started(Phase::C1)),
-            Some(EventBody::C1Done { seed_draw: 1 }),
+            Some(EventBody::Seal(seal::Event::C1Done { seed_draw: 1 })),
             Some(started(Phase::C2)),
-            Some(EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![number as u8; 1920]) }),
+            Some(EventBody::Seal(seal::Event::C2Done { seed_draw: 1, proof: ProofBytes(vec![number as u8; 1920]) })),
         ],
-        _ => vec![Some(EventBody::Finished {})],
+        _ => vec![Some(EventBody::Common(CommonEvent::Finished {}))],
     }
 }
 

@@ -4,13 +4,14 @@
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Phase, Transition,
     lease::Ownership,
-    seal::manager::{AttemptPolicy, Input, State},
+    machine::manager::{AtStake, AttemptPolicy},
+    workflows::Input,
 };
 use serde_json::json;
 
 use crate::{
     life,
-    store::{Happening, Outcome, Outgoing, Sector, Verdict},
+    store::{Happening, Job, Outcome, Outgoing, Verdict},
 };
 
 /// An order.
@@ -84,12 +85,7 @@ impl Command {
 }
 
 /// What an order does to a sector.
-pub fn carry_out(
-    sector: Sector,
-    command: &Command,
-    person: &Person,
-    policy: AttemptPolicy,
-) -> Result<Outcome, Refusal> {
+pub fn carry_out(sector: Job, command: &Command, person: &Person, policy: AttemptPolicy) -> Result<Outcome, Refusal> {
     match command {
         Command::Resubmit { from } => {
             decide(sector, Input::Resubmitted { from: *from }, happening("resubmitted", command, person), policy)
@@ -115,17 +111,15 @@ pub fn carry_out(
     }
 }
 
-fn elsewhere(sector: Sector, command: &Command, person: &Person, policy: AttemptPolicy) -> Result<Outcome, Refusal> {
-    let (at, blocked) = match &sector.state {
-        State::Blocked { at, .. } => (&**at, true),
-        at => (at, false),
-    };
-    let needs_no_worker = matches!(at, State::VerifyingProof(_) | State::ProveCommitting(_));
+fn elsewhere(sector: Job, command: &Command, person: &Person, policy: AttemptPolicy) -> Result<Outcome, Refusal> {
+    let (at, blocked) = (&sector.state, sector.blocked.is_some());
+    let needed_again = at.needed_again();
+    let needs_no_worker = needed_again.is_some();
     let held = matches!(sector.ownership, Ownership::Held { .. });
     if at.is_terminal() {
         return Err(Refusal("it has come to its end already"));
     }
-    if matches!(&sector.state, State::Blocked { cause, .. } if cause.code == ErrorCode::NUMBER_TAKEN) {
+    if sector.blocked.as_ref().is_some_and(|cause| cause.code == ErrorCode::NUMBER_TAKEN) {
         return Err(Refusal("its number is taken on chain: sealed again it would be refused again; give it up"));
     }
     if needs_no_worker && !blocked {
@@ -139,9 +133,8 @@ fn elsewhere(sector: Sector, command: &Command, person: &Person, policy: Attempt
         let reason = format!("given to another worker by {}", person.name);
         return Ok(revoke(Outcome::unchanged(sector), reason).told(order));
     }
-    // Only a worker can make another proof: the sector goes back to where it needs one.
-    let from = needs_no_worker.then_some(Phase::C1);
-    let mut outcome = decide(sector, Input::Resubmitted { from }, order, policy)?;
+    // It goes back to where it needs a worker.
+    let mut outcome = decide(sector, Input::Resubmitted { from: needed_again }, order, policy)?;
     // Whoever has it loses it: nothing is left to tell.
     outcome.outbox.retain(|outgoing| !matches!(outgoing, Outgoing::Fact { .. }));
     if matches!(outcome.sector.ownership, Ownership::Held { .. }) {
@@ -160,8 +153,8 @@ fn revoke(mut outcome: Outcome, reason: String) -> Outcome {
     outcome
 }
 
-fn decide(sector: Sector, input: Input, happening: Happening, policy: AttemptPolicy) -> Result<Outcome, Refusal> {
-    match sector.state.apply(input.clone(), policy) {
+fn decide(sector: Job, input: Input, happening: Happening, policy: AttemptPolicy) -> Result<Outcome, Refusal> {
+    match sector.apply(input.clone(), policy) {
         Transition::Illegal(why) | Transition::Ignore(why) => Err(Refusal(why)),
         Transition::Advance { .. } => Ok(life::decide(sector, input, happening, policy)),
     }
@@ -177,17 +170,18 @@ fn happening(kind: &str, command: &Command, person: &Person) -> Happening {
 pub fn after_release(outcome: &Outcome, policy: AttemptPolicy) -> AfterRelease {
     let sector = &outcome.sector;
     let next = match sector.ownership {
-        Ownership::Free { .. } => sector.state.clone(),
-        Ownership::Held { .. } => match sector.state.apply(Input::Released(life::released(sector)), policy) {
+        Ownership::Free { .. } => sector.standing(),
+        Ownership::Held { .. } => match sector.apply(Input::Released(life::released(sector)), policy) {
             Transition::Advance { next, .. } => next,
-            Transition::Ignore(_) | Transition::Illegal(_) => sector.state.clone(),
+            Transition::Ignore(_) | Transition::Illegal(_) => sector.standing(),
         },
     };
-    match next {
-        State::Queued => AfterRelease::NewAttempt,
-        State::Requeued(_) => AfterRelease::Rebuilt,
-        state if state.is_terminal() => AfterRelease::Ends,
-        _ => AfterRelease::GoesOn,
+    let traits = next.at.traits();
+    match traits.offered.filter(|_| next.blocked.is_none()) {
+        Some(_) if next.at.at_stake() == AtStake::Nothing => AfterRelease::NewAttempt,
+        Some(_) => AfterRelease::Rebuilt,
+        None if traits.is_terminal() => AfterRelease::Ends,
+        None => AfterRelease::GoesOn,
     }
 }
 
@@ -203,8 +197,13 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use sealbus_schema::{
-        Commitment, ProofBytes, Randomness, SealProof, Token,
-        message::{EventBody, PreCommitInfo, Seed, StoredSector, Ticket},
+        Commitment, ProofBytes, Randomness, SealProof, Token, Workflow,
+        message::EventBody,
+        parts::{PreCommitInfo, Seed, StoredSector, Ticket},
+        workflows::{
+            State,
+            seal::{self, manager::Answer},
+        },
     };
 
     use super::*;
@@ -216,23 +215,24 @@ mod tests {
         Person { name: "alice".into(), why: "a new disk".into() }
     }
 
-    fn queued() -> Sector {
-        Sector {
+    fn queued() -> Job {
+        Job {
             id: "f01000/1".parse().expect("sector"),
             proof: SealProof::StackedDrg2KiBV1_1,
             attempt: 1,
             issues: 2,
             resubmits: 0,
-            precommit_signed: false,
+            signed: false,
             created_at: String::new(),
             changed_at: String::new(),
             ownership: Ownership::Free { last_lease: 0 },
             leased_at: None,
-            state: State::Queued,
+            state: State::start(Workflow::Seal),
+            blocked: None,
         }
     }
 
-    fn step(mut sector: Sector, input: Input) -> Sector {
+    fn step(mut sector: Job, input: Input) -> Job {
         if input == Input::Claimed {
             let worker = "w1".parse().expect("worker");
             sector.ownership = Ownership::claimed(worker, Token(9));
@@ -240,12 +240,12 @@ mod tests {
         let outcome = life::decide(sector, input, Happening::of_manager("test", json!({})), POLICY);
         let signed = outcome.messages.iter().any(|message| message.kind == MessageKind::PreCommit);
         let mut sector = outcome.sector;
-        sector.precommit_signed |= signed;
+        sector.signed |= signed;
         sector
     }
 
     /// A sector in each state of a life that goes well, in order, each with its worker.
-    fn life() -> Vec<Sector> {
+    fn life() -> Vec<Job> {
         let ticket = Ticket {
             draw: 1,
             randomness: Randomness([3; 32]),
@@ -257,18 +257,21 @@ mod tests {
         let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 400, head_epoch: 31, epoch_millis: 1 };
         let inputs = [
             Input::Claimed,
-            Input::Event(EventBody::TicketWanted { draw: 1 }),
-            Input::TicketDrawn(ticket),
-            Input::Event(EventBody::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([2; 32]) }),
-            Input::PreCommitLanded(precommit),
-            Input::Event(EventBody::Persisted {
+            Input::Event(EventBody::Seal(seal::Event::TicketWanted { draw: 1 })),
+            Input::from(Answer::TicketDrawn(ticket)),
+            Input::Event(EventBody::Seal(seal::Event::Pc2Done {
+                comm_r: Commitment([1; 32]),
+                comm_d: Commitment([2; 32]),
+            })),
+            Input::from(Answer::PreCommitLanded(precommit)),
+            Input::Event(EventBody::Seal(seal::Event::Persisted {
                 stored: StoredSector { store: "main".into(), files: vec![], identity: None },
-            }),
-            Input::FilesChecked,
-            Input::SeedDrawn(Seed { draw: 1, randomness: Randomness([4; 32]), epoch: 40 }),
-            Input::Event(EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }),
-            Input::ProofVerified,
-            Input::ProveLanded { activation_epoch: 50 },
+            })),
+            Input::from(Answer::FilesChecked),
+            Input::from(Answer::SeedDrawn(Seed { draw: 1, randomness: Randomness([4; 32]), epoch: 40 })),
+            Input::Event(EventBody::Seal(seal::Event::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) })),
+            Input::from(Answer::ProofVerified),
+            Input::from(Answer::ProveLanded { activation_epoch: 50 }),
         ];
         let mut states = vec![queued()];
         for input in inputs {
@@ -277,11 +280,11 @@ mod tests {
         states
     }
 
-    fn at(name: &str) -> Sector {
+    fn at(name: &str) -> Job {
         life().into_iter().find(|sector| sector.state.name() == name).expect("a state of the happy path")
     }
 
-    fn blocked(sector: Sector) -> Sector {
+    fn blocked(sector: Job) -> Job {
         step(sector, Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOFS_FAILED, "a test")))
     }
 
@@ -354,7 +357,7 @@ mod tests {
         let refusal = carry_out(at("committing"), &keep, &person(), POLICY).expect_err("a deposit is at stake");
         assert!(refusal.to_string().contains("deposit"), "{refusal}");
         let outcome = carry_out(at("sealing"), &keep, &person(), POLICY).expect("nothing is at stake");
-        let State::Abandoning { cause } = outcome.sector.state else { panic!("abandoning") };
+        let cause = outcome.sector.state.cause().expect("abandoning");
         assert_eq!(cause.message(), "given up by alice: a new disk");
     }
 }

@@ -24,10 +24,7 @@ use std::{
 use checks::Checks;
 use decide::Now;
 use fvm_shared::{address::Address, econ::TokenAmount};
-use sealbus_schema::{
-    MinerId, SectorId,
-    seal::manager::{AttemptPolicy, Input},
-};
+use sealbus_schema::{MinerId, SectorId, machine::manager::AttemptPolicy, workflows::Input};
 use serde_json::json;
 
 use crate::{

@@ -15,7 +15,7 @@ use std::{ffi::OsString, path::PathBuf, process::Stdio, time::Duration};
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, Randomness, SealProof, SectorId,
     identity::{self, KnownStore},
-    message::StoredSector,
+    parts::StoredSector,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{

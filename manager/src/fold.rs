@@ -14,7 +14,7 @@ use sealbus_nats::{
     log::{Entry, LogError, SectorsLog},
     topology::TopologyError,
 };
-use sealbus_schema::{SectorId, seal::manager::AttemptPolicy};
+use sealbus_schema::{SectorId, machine::manager::AttemptPolicy};
 
 use decision::{Changes, Decision};
 pub use entry::decide;

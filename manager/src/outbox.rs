@@ -15,14 +15,13 @@ use sealbus_schema::{
     identity::KnownStore,
     lease::Ownership,
     message::{Fact, Intent, LeaseRecord},
-    seal::manager::State,
 };
 use serde_json::json;
 
 use crate::{
     drive::chain_of,
     life,
-    store::{Happening, OutboxKind, OutboxRow, Outcome, Sector, Store, StoreError, Verdict},
+    store::{Happening, Job, OutboxKind, OutboxRow, Outcome, Store, StoreError, Verdict},
     waits::{Cause, Subject, Waits},
     wake::Wake,
 };
@@ -259,10 +258,8 @@ async fn publish_behind(bus: &Bus, row: &OutboxRow, known: &[KnownStore], fence:
         }
         OutboxKind::Fact { worker } => {
             let mut fact: Fact = codec::decode(&row.payload)?;
-            if let Fact::PrecommitLanded { stores, .. } = &mut fact {
-                // As they are known now: the worker is about to write into one of them.
-                *stores = known.to_vec();
-            }
+            // As they are known now: the worker is about to write into one of them.
+            fact.body.note_stores(known);
             bus.tell_behind(row.sector, worker, &fact, &row.id.to_string(), fence).await.map(drop)
         }
         OutboxKind::Release => {
@@ -291,10 +288,8 @@ async fn reoffer_for_ever(bus: &Bus, store: &Store, epoch: i64) -> Result<std::c
 async fn reoffer_queued(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
     store.check_epoch(epoch).await?;
     for sector in store.queued_sectors().await? {
-        if !matches!(sector.state, State::Queued | State::Requeued(_)) {
-            continue;
-        }
-        match bus.offer(&life::intent_of(&sector)).await {
+        let Some(intent) = life::intent_of(&sector).filter(|_| sector.blocked.is_none()) else { continue };
+        match bus.offer(&intent).await {
             Ok(Some(stored)) if !stored.duplicate => note_missing(store, epoch, sector).await?,
             Ok(_) => {}
             Err(error) => {
@@ -307,7 +302,7 @@ async fn reoffer_queued(bus: &Bus, store: &Store, epoch: i64) -> Result<(), Stor
 }
 
 /// A sector's intent was not in the queue.
-async fn note_missing(store: &Store, epoch: i64, sector: Sector) -> Result<(), StoreError> {
+async fn note_missing(store: &Store, epoch: i64, sector: Job) -> Result<(), StoreError> {
     if store.waits_in_outbox(&[sector.id]).await? {
         return Ok(());
     }

@@ -15,7 +15,9 @@ use filecoin_hashers::{
 use filecoin_proofs_api::{
     PrivateReplicaInfo, RegisteredPoStProof, RegisteredSealProof, SectorId as ApiSectorId, post, seal,
 };
-use sealbus_schema::{Commitment, ErrorClass, ErrorCode, ErrorReport, SealProof, SectorId, seal::manager::Proven};
+use sealbus_schema::{
+    Commitment, ErrorClass, ErrorCode, ErrorReport, SealProof, SectorId, workflows::seal::manager::Proven,
+};
 
 use crate::{chain::randomness::prover_id, files::Checker};
 

@@ -13,7 +13,7 @@ use sealbus_nats::{
     Bus, ConnectError, Patience,
     topology::{StreamIdentity, TopologyError},
 };
-use sealbus_schema::{ErrorCode, MinerId, Plan, SectorSize};
+use sealbus_schema::{ErrorCode, IntentKind, MinerId, SectorSize};
 
 use crate::{
     chain::{Error as ChainError, Memo, NodeClient, RpcClient, Transport, network, types::TipSetKey},
@@ -373,8 +373,8 @@ pub(crate) async fn check_miner<T: Transport>(node: &NodeClient<T>, miner: &Mine
 async fn ensure_topology(bus: &Bus, config: &Config) -> Result<(), TopologyError> {
     bus.ensure_streams(config.streams.layout()).await?;
     for miner in &config.miners {
-        for plan in Plan::ALL {
-            bus.ensure_queue(miner.id, miner.sector_size.seal_proof(), plan).await?;
+        for kind in IntentKind::ALL {
+            bus.ensure_queue(miner.id, miner.sector_size.seal_proof(), *kind).await?;
         }
     }
     Ok(())

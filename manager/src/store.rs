@@ -46,7 +46,7 @@ pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};
 pub use outcome::{Outcome, Outgoing, WantedMessage};
 pub use pledges::Pledge;
-pub use sectors::{Sector, SectorFilter};
+pub use sectors::{Job, SectorFilter};
 pub use waits::{ManagerSeen, secs_between};
 
 /// On PostgreSQL, what makes transactions that write come one after the other; see [`Store::begin`].

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use sealbus_schema::{ErrorCode, SectorId, message::StoredSector};
+use sealbus_schema::{ErrorCode, SectorId, parts::StoredSector};
 
 use crate::{config::Store, waits::Cause};
 

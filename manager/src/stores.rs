@@ -15,7 +15,7 @@ use std::{
 use sealbus_schema::{
     ErrorCode, MinerId, SectorId,
     identity::{self, Identity, KnownStore, MAX_FILE_BYTES, STORE_FILE, StoreIdentity},
-    message::StoredSector,
+    parts::StoredSector,
 };
 
 use crate::{
@@ -340,7 +340,7 @@ fn names(miners: &[MinerId]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sealbus_schema::{Commitment, message::StoredFile};
+    use sealbus_schema::{Commitment, parts::StoredFile};
 
     use super::*;
 

@@ -1,13 +1,10 @@
 //! Why a sector does not go on, and what next. Pure: the command line, and whoever else tells it, calls [`why`].
 
-use sealbus_schema::{
-    SectorId,
-    seal::manager::{Rebuild, State},
-};
+use sealbus_schema::SectorId;
 
 use crate::{
-    drive::decide,
-    store::Sector,
+    drive::decide::{self, Ask},
+    store::Job,
     waits::{Subject, Wait, advice, is_mended_by_a_person},
 };
 
@@ -21,7 +18,7 @@ pub struct Why<'a> {
 }
 
 /// Why a sector does not go on.
-pub fn why<'a>(sector: &Sector, waits: &'a [Wait]) -> Why<'a> {
+pub fn why<'a>(sector: &Job, waits: &'a [Wait]) -> Why<'a> {
     let mut held_by: Vec<&Wait> = waits.iter().filter(|wait| holds(&wait.subject, sector)).collect();
     held_by.sort_by_key(|wait| match wait.subject {
         Subject::Message { .. } | Subject::Outbox { .. } => 0,
@@ -30,7 +27,7 @@ pub fn why<'a>(sector: &Sector, waits: &'a [Wait]) -> Why<'a> {
         Subject::Store(_) => 3,
         Subject::Node | Subject::Bus(_) => 4,
     });
-    Why { waits_for: waits_for(&sector.state), held_by }
+    Why { waits_for: waits_for(sector), held_by }
 }
 
 impl Why<'_> {
@@ -51,40 +48,27 @@ impl Why<'_> {
 }
 
 /// The sectors that one wait holds up.
-pub fn held_up<'a>(wait: &Wait, sectors: &'a [Sector]) -> impl Iterator<Item = &'a Sector> {
+pub fn held_up<'a>(wait: &Wait, sectors: &'a [Job]) -> impl Iterator<Item = &'a Job> {
     sectors.iter().filter(move |sector| holds(&wait.subject, sector))
 }
 
-fn holds(subject: &Subject, sector: &Sector) -> bool {
+fn holds(subject: &Subject, sector: &Job) -> bool {
     let is = |id: &SectorId| *id == sector.id;
     match subject {
         Subject::Sector(id) | Subject::Message { sector: id, .. } | Subject::Outbox { sector: id, .. } => is(id),
-        Subject::Miner(miner) => sector.id.miner == *miner && matches!(sector.state, State::DrawingTicket { .. }),
-        Subject::Store(store) => matches!(&sector.state, State::CheckingFiles(stored) if stored.files.store == *store),
-        Subject::Node => decide::ask(&sector.state).is_some(),
+        Subject::Miner(miner) => sector.id.miner == *miner && matches!(decide::ask(sector), Some(Ask::Ticket { .. })),
+        Subject::Store(store) => {
+            matches!(decide::ask(sector), Some(Ask::Files(stored)) if stored.files.store == *store)
+        }
+        Subject::Node => decide::ask(sector).is_some(),
         Subject::Bus(_) => false,
     }
 }
 
-const fn waits_for(state: &State) -> &'static str {
-    match state {
-        State::Queued => "a free slot of a worker",
-        State::Packing => "its worker, which stages the data and then waits for a place in PC1",
-        State::DrawingTicket { .. } => "its ticket",
-        State::Sealing { .. } => "PC1 and PC2 on its worker",
-        State::PreCommitting(_) => "its PreCommit, until the chain has it with confidence",
-        State::Persisting(_) => "its worker, which copies the files to the permanent store",
-        State::CheckingFiles(_) => "the manager, which reads its files in the permanent store",
-        State::AwaitingSeed(_) => "the epoch of its seed",
-        State::Committing(_) => "C1 and C2 on its worker",
-        State::VerifyingProof(_) => "the manager, which verifies its proof",
-        State::ProveCommitting(_) => "its ProveCommit, until the chain has it with confidence",
-        State::Cleaning(_) => "its worker, which cleans the slot",
-        State::Requeued(_) => "a free slot of a worker, to be sealed again",
-        State::Rebuilding(Rebuild::Sent(_) | Rebuild::Landed(_)) => "a worker, which seals it again",
-        State::Aborting { .. } | State::Abandoning { .. } => "its worker, which drops what it has",
-        State::Proving(_) | State::Aborted { .. } => "nothing",
-        State::Blocked { .. } => "a person",
+fn waits_for(sector: &Job) -> &'static str {
+    match sector.blocked {
+        Some(_) => "a person",
+        None => sector.state.traits().waits_for,
     }
 }
 
@@ -92,24 +76,25 @@ const fn waits_for(state: &State) -> &'static str {
 mod tests {
     use std::time::Duration;
 
-    use sealbus_schema::{ErrorCode, SealProof, lease::Ownership};
+    use sealbus_schema::{ErrorCode, SealProof, lease::Ownership, workflows::seal::manager::State};
 
     use super::*;
     use crate::waits::Cause;
 
-    fn sector(state: State) -> Sector {
-        Sector {
+    fn sector(state: State) -> Job {
+        Job {
             id: "f01000/1".parse().expect("sector"),
             proof: SealProof::StackedDrg2KiBV1_1,
             attempt: 1,
             issues: 1,
             resubmits: 0,
-            precommit_signed: false,
+            signed: false,
             created_at: String::new(),
             changed_at: String::new(),
             ownership: Ownership::Free { last_lease: 0 },
             leased_at: None,
-            state,
+            state: state.into(),
+            blocked: None,
         }
     }
 
@@ -132,7 +117,7 @@ mod tests {
         assert_eq!(why_drawing.held_by.len(), 3, "the other sector's wait is not its own");
         assert_eq!((why_drawing.word(), why_drawing.needs_a_person()), (Some("STORE_CONFLICT"), true));
         let packing = sector(State::Packing);
-        assert_eq!(why(&packing, &waits[..1]), Why { waits_for: waits_for(&packing.state), held_by: vec![] });
+        assert_eq!(why(&packing, &waits[..1]), Why { waits_for: waits_for(&packing), held_by: vec![] });
         assert_eq!(held_up(&waits[0], &[drawing, packing]).count(), 1, "only the one that asks the chain");
     }
 }

@@ -13,13 +13,14 @@ use lives::inputs;
 use sealbus_manager::{
     config::Database,
     life,
-    store::{Happening, OutboxKind, OutboxRow, Sector, Store},
+    store::{Happening, Job, OutboxKind, OutboxRow, Store},
 };
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token, codec,
     lease::Ownership,
-    message::{EventBody, Fact},
-    seal::manager::{AttemptPolicy, Input, State},
+    machine::manager::AttemptPolicy,
+    message::{CommonEvent, CommonFact, EventBody, Fact},
+    workflows::{Input, seal::manager::State},
 };
 use serde_json::{Value, json};
 
@@ -80,7 +81,7 @@ impl Host {
             self.apply(id, inputs.next().expect("a state of the happy path")).await;
         }
         if let Some(error) = cause {
-            self.apply(id, Input::Event(EventBody::Failed { error })).await;
+            self.apply(id, Input::Event(EventBody::Common(CommonEvent::Failed { error }))).await;
         }
         for row in self.store.outbox(0, 1000).await.expect("reads") {
             self.store.remove_from_outbox(&[row.id]).await.expect("removes");
@@ -104,7 +105,7 @@ impl Host {
         tx.commit().await.expect("commits");
     }
 
-    async fn read(&self, id: SectorId) -> Sector {
+    async fn read(&self, id: SectorId) -> Job {
         self.store.sector(id).await.expect("reads").expect("exists")
     }
 
@@ -157,8 +158,8 @@ fn error(code: ErrorCode) -> ErrorReport {
     }
 }
 
-fn blocked(sector: &Sector) -> bool {
-    matches!(sector.state, State::Blocked { .. })
+fn blocked(sector: &Job) -> bool {
+    sector.blocked.is_some()
 }
 
 async fn an_order_is_stored_and_audited_while_everything_else_is_away(database: TestDatabase) {
@@ -176,7 +177,7 @@ async fn an_order_is_stored_and_audited_while_everything_else_is_away(database: 
         matches!(&outbox[..], [row] if matches!(&row.kind, OutboxKind::Fact { worker } if worker.as_str() == "w1"))
     );
     let fact: Fact = codec::decode(&outbox[0].payload).expect("a fact");
-    assert!(matches!(fact, Fact::Resubmit { from: Some(Phase::Pc1), token: Token(101), serial: 1 }), "{fact:?}");
+    assert_eq!(fact, Fact::new(Token(101), 1, CommonFact::Resubmit { from: Some(Phase::Pc1) }));
 
     let history = host.store.history(id).await.expect("reads");
     let last = history.last().expect("a line");
@@ -250,7 +251,8 @@ async fn a_deposit_is_not_lost_by_mistake(database: TestDatabase) {
     host.ends(0, &["sectors", "abandon", "f01000/1", "--why", "lost", "--lose-deposit"]);
     host.ends(0, &["sectors", "abandon", "f01000/2", "--why", "not wanted"]);
     for id in [id, young] {
-        let State::Abandoning { cause } = host.read(id).await.state else { panic!("{id} is not given up") };
+        let state = host.read(id).await.state;
+        let Some(State::Abandoning { cause }) = state.seal() else { panic!("{id} is not given up") };
         let message = cause.message();
         assert!(message.contains("given up by") && !message.contains("mallory"), "{message}");
     }

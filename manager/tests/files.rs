@@ -17,7 +17,7 @@ use sealbus_manager::{
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, Randomness, SealProof, SectorId,
-    message::{StoredFile, StoredSector},
+    parts::{StoredFile, StoredSector},
 };
 
 const SEAL: RegisteredSealProof = RegisteredSealProof::StackedDrg2KiBV1_1;

@@ -12,7 +12,7 @@ use futures::{FutureExt, future};
 use sealbus_manager::{
     fold::{self, Fold, FoldError},
     life, outbox,
-    store::{Happening, Outcome, Sector, Store, Verdict},
+    store::{Happening, Job, Outcome, Store, Verdict},
     waits::Waits,
     wake::Wake,
 };
@@ -22,10 +22,19 @@ use sealbus_nats::{
     publish::PublishError,
 };
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, MinerId, Phase, Plan, SealProof, SectorId, SectorNumber, Token, WorkerName,
+    ErrorClass, ErrorCode, ErrorReport, IntentKind, MinerId, Phase, SealProof, SectorId, SectorNumber, Token,
+    WorkerName,
     lease::{Ownership, Right, Standing},
-    message::{Event, EventBody, FactKind, Intent, LeaseRecord, Ticket},
-    seal::manager::{AttemptPolicy, Input, State},
+    machine::manager::AttemptPolicy,
+    message::{CommonEvent, Event, EventBody, Intent, LeaseRecord},
+    parts::Ticket,
+    workflows::{
+        Input,
+        seal::{
+            self,
+            manager::{Answer, State},
+        },
+    },
 };
 use serde_json::json;
 use support::{Server, eventually};
@@ -54,7 +63,7 @@ fn worker(name: &str) -> WorkerName {
 }
 
 fn intent_of(sector: SectorId, lease_sequence: u64) -> Intent {
-    Intent { sector, plan: Plan::Seal, proof: SealProof::StackedDrg2KiBV1_1, lease_sequence, attempt: 1 }
+    Intent { sector, kind: IntentKind::Seal, proof: SealProof::StackedDrg2KiBV1_1, lease_sequence, attempt: 1 }
 }
 
 async fn won(bus: &Bus, lease_sequence: u64, name: &str) -> Token {
@@ -89,7 +98,7 @@ async fn claimed(bus: &Bus, store: &Store, numbers: RangeInclusive<u64>) -> Vec<
 }
 
 /// Folds until a condition holds, then ends as if killed: nothing is acknowledged in good order.
-async fn fold_until(bus: &Bus, store: &Store, epoch: i64, done: impl Fn(&Sector) -> bool) {
+async fn fold_until(bus: &Bus, store: &Store, epoch: i64, done: impl Fn(&Job) -> bool) {
     let done = eventually("the folded state", || async {
         store.sector(ID).await.expect("reads").filter(|sector| done(sector)).map(drop)
     });
@@ -124,25 +133,25 @@ async fn events_take_effect_once_over_restarts_and_a_stale_owner_has_none(databa
     tx.commit().await.expect("commits");
 
     let first = won(&bus, 0, "w1").await;
-    report(&bus, "w1", first, 1, EventBody::PiecesAdded { pieces: vec![] }).await;
-    report(&bus, "w1", first, 2, EventBody::TicketWanted { draw: 1 }).await;
-    fold_until(&bus, &store, epoch, |s| s.state == State::DrawingTicket { draw: 1 }).await;
+    report(&bus, "w1", first, 1, EventBody::Seal(seal::Event::PiecesAdded { pieces: vec![] })).await;
+    report(&bus, "w1", first, 2, EventBody::Seal(seal::Event::TicketWanted { draw: 1 })).await;
+    fold_until(&bus, &store, epoch, |s| s.state.seal() == Some(&State::DrawingTicket { draw: 1 })).await;
     let lines = store.history(ID).await.expect("reads").len();
 
     // A restarted manager reads the log again from its offset, and not from its beginning.
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");
     let released = bus.release(ID, first.0, "a test").await.expect("releases");
-    fold_until(&bus, &store, epoch, |s| s.state == State::Queued).await;
+    fold_until(&bus, &store, epoch, |s| s.state.seal() == Some(&State::Queued)).await;
     let history = store.history(ID).await.expect("reads");
     assert_eq!(history.len(), lines + 1, "{history:#?}");
 
     // What a stale owner wrote without the fence stays without effect, and is on record.
     let raw = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
-    let forged = Event { token: first, number: 3, body: EventBody::TicketWanted { draw: 2 } };
+    let forged = Event { token: first, number: 3, body: EventBody::Seal(seal::Event::TicketWanted { draw: 2 }) };
     let payload = sealbus_schema::codec::encode(&forged).expect("packs");
     raw.publish("seal.sector.f01000.1.ev.w1", payload.into()).await.expect("sends").await.expect("is stored");
     let second = won(&bus, released, "w2").await;
-    fold_until(&bus, &store, epoch, |s| s.state == State::Packing).await;
+    fold_until(&bus, &store, epoch, |s| s.state.seal() == Some(&State::Packing)).await;
     let sector = store.sector(ID).await.expect("reads").expect("exists");
     assert_eq!((sector.attempt, sector.ownership.last_lease()), (2, second.0));
     let fenced = store.history(ID).await.expect("reads").into_iter().filter(|e| e.verdict == "fenced").count();
@@ -157,15 +166,15 @@ async fn the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue
     let mut tx = store.begin().await.expect("begins");
     tx.insert_sector(ID, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
     tx.commit().await.expect("commits");
-    bus.ensure_queue(ID.miner, SealProof::StackedDrg2KiBV1_1, Plan::Seal).await.expect("queue");
+    bus.ensure_queue(ID.miner, SealProof::StackedDrg2KiBV1_1, IntentKind::Seal).await.expect("queue");
 
     let token = won(&bus, 0, "w1").await;
     let released = bus.release(ID, token.0, "a test").await.expect("releases");
-    fold_until(&bus, &store, epoch, |s| s.state == State::Queued && s.attempt == 2).await;
+    fold_until(&bus, &store, epoch, |s| s.state.seal() == Some(&State::Queued) && s.attempt == 2).await;
     let changed = Wake::default();
     let waits = Waits::load(&store, epoch).await.expect("loads");
     let queue =
-        sealbus_nats::intents::Queue { miner: ID.miner, proof: SealProof::StackedDrg2KiBV1_1, plan: Plan::Seal };
+        sealbus_nats::intents::Queue { miner: ID.miner, proof: SealProof::StackedDrg2KiBV1_1, kind: IntentKind::Seal };
     let queues = [queue];
     let offer = tokio::select! {
         ended = outbox::run(&bus, &store, epoch, &changed, &waits) => panic!("the outbox ended: {ended:?}"),
@@ -198,8 +207,8 @@ async fn a_claim_without_an_offer_has_no_effect_and_the_owner_goes_on(database: 
     let store = database.open().await;
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");
     let (_, first) = claimed(&bus, &store, 1..=1).await[0];
-    report(&bus, "w1", first, 1, EventBody::TicketWanted { draw: 1 }).await;
-    fold_until(&bus, &store, epoch, |s| s.state == State::DrawingTicket { draw: 1 }).await;
+    report(&bus, "w1", first, 1, EventBody::Seal(seal::Event::TicketWanted { draw: 1 })).await;
+    fold_until(&bus, &store, epoch, |s| s.state.seal() == Some(&State::DrawingTicket { draw: 1 })).await;
 
     // It knows the last lease's number, so the server lets it; another needs none, and a third is not even readable.
     let thief = won(&bus, first.0, "w2").await;
@@ -212,7 +221,7 @@ async fn a_claim_without_an_offer_has_no_effect_and_the_owner_goes_on(database: 
     let randomness = sealbus_schema::Randomness([3; 32]);
     let ticket = Ticket { draw: 1, randomness, epoch: 1, expires_epoch: 9, head_epoch: 1, epoch_millis: 1 };
     let happening = Happening::of_manager("ticket_drawn", json!({}));
-    life::apply(&mut tx, sector, Input::TicketDrawn(ticket), happening, POLICY).await.expect("applies");
+    life::apply(&mut tx, sector, Input::from(Answer::TicketDrawn(ticket)), happening, POLICY).await.expect("applies");
     tx.commit().await.expect("commits");
     settle(&bus, &store, epoch, |lease| matches!(lease.record, LeaseRecord::Reinstate { .. })).await;
 
@@ -220,9 +229,9 @@ async fn a_claim_without_an_offer_has_no_effect_and_the_owner_goes_on(database: 
     let right = Right { worker: &w1, token: first, foreign: None };
     let standing = bus.standing(ID, &right).await.expect("reads");
     assert!(matches!(standing, Standing::Ours { known: Some(1), .. }), "{standing:?}");
-    let event = Event { token: first, number: 2, body: EventBody::Pc1Done {} };
+    let event = Event { token: first, number: 2, body: EventBody::Seal(seal::Event::Pc1Done {}) };
     bus.report(ID, &w1, &event).await.expect("the owner's event is stored");
-    let by_thief = Event { token: thief, number: 1, body: EventBody::Pc1Done {} };
+    let by_thief = Event { token: thief, number: 1, body: EventBody::Seal(seal::Event::Pc1Done {}) };
     let refused = bus.report(ID, &worker("w2"), &by_thief).await.expect_err("nothing is the thief's");
     assert!(matches!(refused, PublishError::Fenced { .. }), "{refused}");
     fold_all(&bus, &store, epoch, &js).await;
@@ -233,7 +242,7 @@ async fn a_claim_without_an_offer_has_no_effect_and_the_owner_goes_on(database: 
     );
     let Ownership::Held { last_event, .. } = sector.ownership else { panic!("nobody has it: {sector:?}") };
     assert_eq!(last_event, 2);
-    let told = || async { bus.last_fact(ID, &w1, FactKind::Ticket).await.expect("reads").map(drop) };
+    let told = || async { bus.last_fact(ID, &w1, seal::Fact::TICKET).await.expect("reads").map(drop) };
     fold_while(&bus, &store, epoch, async {
         let changed = Wake::default();
         let waits = Waits::load(&store, epoch).await.expect("loads");
@@ -260,14 +269,14 @@ async fn a_sector_that_was_claimed_before_it_was_offered_is_offered_behind_that(
     tx.insert_sector(ID, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
     tx.commit().await.expect("commits");
     let sector = store.sector(ID).await.expect("reads").expect("exists");
-    assert_eq!(life::intent_of(&sector).lease_sequence, early.0);
+    assert_eq!(life::intent_of(&sector).expect("offered").lease_sequence, early.0);
     // The same while it is offered: nothing is counted against the sector.
     js.publish("seal.sector.f01000.1.lease.w2", "mine".into()).await.expect("sends").await.expect("is stored");
     settle(&bus, &store, epoch, |lease| matches!(lease.record, LeaseRecord::Release { .. })).await;
     fold_all(&bus, &store, epoch, &js).await;
     let sector = store.sector(ID).await.expect("reads").expect("exists");
-    assert_eq!((sector.state.clone(), sector.attempt, sector.issues), (State::Queued, 1, 1));
-    let token = won(&bus, life::intent_of(&sector).lease_sequence, "w1").await;
+    assert_eq!((sector.state.seal(), sector.attempt, sector.issues), (Some(&State::Queued), 1, 1));
+    let token = won(&bus, life::intent_of(&sector).expect("offered").lease_sequence, "w1").await;
     fold_until(&bus, &store, epoch, |sector| sector.ownership.lease() == token.0).await;
 }
 
@@ -309,7 +318,7 @@ async fn what_another_process_did_meanwhile_decides_what_a_report_does(database:
     let left = other.sector(sector(2)).await.expect("reads").expect("exists").state;
 
     for (id, token) in &claims {
-        report_of(&bus, *id, "w1", *token, 1, EventBody::TicketWanted { draw: 1 }).await;
+        report_of(&bus, *id, "w1", *token, 1, EventBody::Seal(seal::Event::TicketWanted { draw: 1 })).await;
     }
     fold_all(&bus, &store, epoch, &js).await;
     for (id, _) in claims {
@@ -334,7 +343,7 @@ async fn a_sector_that_another_process_pledged_is_folded_with_the_others(databas
     // Nobody has ever pledged this one.
     won_of(&bus, sector(5), 0, "w1").await;
     for (id, token) in &claims {
-        report_of(&bus, *id, "w1", *token, 1, EventBody::TicketWanted { draw: 1 }).await;
+        report_of(&bus, *id, "w1", *token, 1, EventBody::Seal(seal::Event::TicketWanted { draw: 1 })).await;
     }
     fold_all(&bus, &store, epoch, &js).await;
     for (id, token) in claims {
@@ -362,7 +371,8 @@ async fn reports_are_folded_once_while_another_process_changes_their_sectors(dat
         for number in 1..=REPORTS {
             for (id, token) in &claims {
                 let processor = format!("add_pieces-{number}");
-                let body = EventBody::PhaseStarted { phase: Phase::AddPieces, attempt: 1, processor };
+                let body =
+                    EventBody::Common(CommonEvent::PhaseStarted { phase: Phase::AddPieces, attempt: 1, processor });
                 report_of(&bus, *id, "w1", *token, number, body).await;
             }
         }

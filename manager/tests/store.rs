@@ -11,8 +11,8 @@ use sealbus_manager::{
     config::Database,
     life,
     store::{
-        Happening, MessageKind, MessageState, OutboxKind, Outcome, Sector, SectorFilter, Signed, Store, StoreError,
-        Tries, Verdict, WantedMessage, secs_between,
+        Happening, Job, MessageKind, MessageState, OutboxKind, Outcome, SectorFilter, Signed, Store, StoreError, Tries,
+        Verdict, WantedMessage, secs_between,
     },
     waits::{Cause, Subject},
 };
@@ -20,8 +20,15 @@ use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token,
     identity::KnownStore,
     lease::Ownership,
-    message::{EventBody, KnownSlot},
-    seal::manager::{AttemptPolicy, Input, Rebuild, Released, State},
+    machine::manager::{AttemptPolicy, Released},
+    message::{CommonEvent, EventBody, KnownSlot},
+    workflows::{
+        Input,
+        seal::{
+            self,
+            manager::{Answer, Rebuild, State},
+        },
+    },
 };
 use serde_json::json;
 use sqlx::{Connection, Executor};
@@ -75,7 +82,7 @@ fn id() -> SectorId {
     "f01000/1".parse().expect("sector")
 }
 
-async fn apply(store: &Store, input: Input) -> Sector {
+async fn apply(store: &Store, input: Input) -> Job {
     let mut tx = store.begin().await.expect("begins");
     let mut sector = tx.sector(id()).await.expect("reads").expect("exists");
     if input == Input::Claimed {
@@ -101,7 +108,7 @@ async fn every_state_of_a_life_is_read_back_as_it_was_stored(database: TestDatab
         }
         // Blocked on top of each state, and back.
         let blocked = apply(&store, Input::Refused(refused.clone())).await;
-        assert!(matches!(blocked.state, State::Blocked { .. }));
+        assert!(blocked.blocked.is_some());
         assert_eq!(store.sector(id()).await.expect("reads"), Some(blocked));
         let mut tx = store.begin().await.expect("begins");
         tx.save_sector(stored).await.expect("stores");
@@ -132,7 +139,7 @@ async fn a_sector_is_due_when_it_has_changed_and_when_its_epoch_has_come(databas
     assert_eq!(due(0).await.len(), 1, "the chain is another one");
     settle(&read[0], None).await;
     assert!(due(i64::MAX).await.is_empty(), "nothing to wait for");
-    let before = apply(&store, Input::Event(EventBody::TicketWanted { draw: 1 })).await;
+    let before = apply(&store, Input::Event(EventBody::Seal(seal::Event::TicketWanted { draw: 1 }))).await;
     let read = due(0).await;
     assert_eq!(read[0].sector, before);
     apply(&store, Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOF_INVALID, "a test"))).await;
@@ -150,7 +157,7 @@ async fn a_rebuild_whose_precommit_has_landed_is_read_back_as_it_was_stored(data
 
 /// A rebuild, and the sector given up from there.
 async fn rebuild_is_read_back(database: TestDatabase, landed: bool) {
-    let released = || Input::Released(Released { attempt: 1, issues: 1, precommit_signed: true });
+    let released = || Input::Released(Released { attempt: 1, issues: 1, signed: true });
     let cause = ErrorReport::new(ErrorClass::Abort, ErrorCode::ABANDONED, "a test");
     let store = store(&database).await;
     let so_far = inputs().into_iter().take(if landed { 8 } else { 4 });
@@ -158,16 +165,16 @@ async fn rebuild_is_read_back(database: TestDatabase, landed: bool) {
         apply(&store, input).await;
     }
     let requeued = store.sector(id()).await.expect("reads").expect("exists");
-    assert_eq!(matches!(requeued.state, State::Requeued(Rebuild::Landed(_))), landed, "{requeued:?}");
+    assert_eq!(matches!(requeued.state.seal(), Some(State::Requeued(Rebuild::Landed(_)))), landed, "{requeued:?}");
     assert_eq!((requeued.attempt, requeued.issues), (1, 2));
     let rebuilding = apply(&store, Input::Claimed).await;
     assert_eq!(store.sector(id()).await.expect("reads"), Some(rebuilding));
     let abandoning = apply(&store, Input::Abandoned { cause: cause.clone(), lose_deposit: true }).await;
-    assert!(matches!(abandoning.state, State::Abandoning { .. }));
+    assert!(matches!(abandoning.state.seal(), Some(State::Abandoning { .. })));
     assert_eq!(store.sector(id()).await.expect("reads"), Some(abandoning));
     apply(&store, released()).await;
     let aborted = store.sector(id()).await.expect("reads").expect("exists");
-    assert!(matches!(aborted.state, State::Aborted { .. }));
+    assert!(matches!(aborted.state.seal(), Some(State::Aborted { .. })));
 }
 
 async fn a_sector_whose_proof_is_here_ends_without_a_worker(database: TestDatabase) {
@@ -175,10 +182,10 @@ async fn a_sector_whose_proof_is_here_ends_without_a_worker(database: TestDataba
     for input in inputs().into_iter().take(9) {
         apply(&store, input).await;
     }
-    let released = Input::Released(Released { attempt: 1, issues: 1, precommit_signed: true });
+    let released = Input::Released(Released { attempt: 1, issues: 1, signed: true });
     assert_eq!(apply(&store, released).await.state.name(), "verifying_proof");
-    apply(&store, Input::ProofVerified).await;
-    assert_eq!(apply(&store, Input::ProveLanded { activation_epoch: 50 }).await.state.name(), "proving");
+    apply(&store, Input::from(Answer::ProofVerified)).await;
+    assert_eq!(apply(&store, Input::from(Answer::ProveLanded { activation_epoch: 50 })).await.state.name(), "proving");
 }
 
 async fn a_new_database_may_be_opened_by_several_at_once(database: TestDatabase) {
@@ -397,7 +404,7 @@ async fn one_purpose_has_one_message_and_one_nonce(database: TestDatabase) {
 
 async fn another_message_for_a_purpose_comes_only_after_the_last_has_failed(database: TestDatabase) {
     let store = store(&database).await;
-    let precommit_signed = || async { store.sector(id()).await.expect("reads").expect("exists").precommit_signed };
+    let precommit_signed = || async { store.sector(id()).await.expect("reads").expect("exists").signed };
     let kind = MessageKind::PreCommit;
     let mut tx = store.begin().await.expect("begins");
     tx.store_outcomes(vec![wants(&store, kind).await]).await.expect("wants");
@@ -442,7 +449,7 @@ async fn a_nonce_that_something_else_used_leads_to_another_message(database: Tes
     assert_eq!((another.key.clone(), &another.state), (MessageKind::PreCommit.key(id(), 1, 2), &MessageState::Wanted));
     assert_eq!(another.tries, tries);
     assert_eq!(store.earlier(another).await.expect("reads"), None, "{key} cannot land any more");
-    assert!(!store.sector(id()).await.expect("reads").expect("exists").precommit_signed);
+    assert!(!store.sector(id()).await.expect("reads").expect("exists").signed);
     let mut tx = store.begin().await.expect("begins");
     tx.note_refusal(&another.key, Some(77)).await.expect("stores");
     tx.commit().await.expect("commits");
@@ -604,7 +611,7 @@ async fn outcomes_of_many_sectors_are_stored_at_once(database: TestDatabase) {
         .into_iter()
         .map(|sector| {
             Outcome::unchanged(sector).then(|sector| life::offer(sector, happening("wanted"))).then(|sector| {
-                life::decide(Sector { ownership: held(), ..sector }, Input::Claimed, happening("claimed"), POLICY)
+                life::decide(Job { ownership: held(), ..sector }, Input::Claimed, happening("claimed"), POLICY)
             })
         })
         .collect();
@@ -629,9 +636,9 @@ async fn a_report_that_changes_little_and_one_that_changes_much_are_stored_side_
     for id in ids.iter().skip(1) {
         tx.insert_sector(*id, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
     }
-    let claimed = |sector: Sector| {
+    let claimed = |sector: Job| {
         let happening = Happening::of_manager("claimed", json!({}));
-        life::decide(Sector { ownership: held(), ..sector }, Input::Claimed, happening, POLICY)
+        life::decide(Job { ownership: held(), ..sector }, Input::Claimed, happening, POLICY)
     };
     let outcomes: Vec<Outcome> = tx.sectors(&ids).await.expect("reads").into_iter().map(claimed).collect();
     tx.store_outcomes(outcomes.clone()).await.expect("stores");
@@ -639,13 +646,17 @@ async fn a_report_that_changes_little_and_one_that_changes_much_are_stored_side_
 
     let mut tx = store.begin().await.expect("begins");
     let read = tx.sectors(&ids).await.expect("reads");
-    let report = |mut sector: Sector| {
+    let report = |mut sector: Job| {
         let worker = "w1".parse().expect("worker");
         sector.ownership = Ownership::Held { worker, token: Token(9), stream: None, last_lease: 9, last_event: 3 };
         // Every third sector's report leads on; the others only say that somebody is at work.
         let body = match sector.id.number.0 % 3 {
-            0 => EventBody::TicketWanted { draw: 1 },
-            _ => EventBody::PhaseStarted { phase: Phase::TreeD, attempt: 1, processor: "tree_d-0".to_owned() },
+            0 => EventBody::Seal(seal::Event::TicketWanted { draw: 1 }),
+            _ => EventBody::Common(CommonEvent::PhaseStarted {
+                phase: Phase::TreeD,
+                attempt: 1,
+                processor: "tree_d-0".to_owned(),
+            }),
         };
         let happening = Happening { at: "2026-11-25T00:00:00Z".to_owned(), ..Happening::of_manager("said", json!({})) };
         life::decide(sector, Input::Event(body), happening, POLICY)
@@ -658,7 +669,7 @@ async fn a_report_that_changes_little_and_one_that_changes_much_are_stored_side_
         assert_eq!(store.sector(outcome.sector.id).await.expect("reads").as_ref(), Some(&outcome.sector));
         assert_eq!(store.history(outcome.sector.id).await.expect("reads").len(), 2);
     }
-    let led_on = outcomes.iter().filter(|o| matches!(o.sector.state, State::DrawingTicket { .. })).count();
+    let led_on = outcomes.iter().filter(|o| matches!(o.sector.state.seal(), Some(State::DrawingTicket { .. }))).count();
     assert_eq!(led_on, 6);
 }
 
@@ -672,26 +683,26 @@ async fn a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it(data
         assert_eq!(read, [store.sector(id()).await.expect("reads").expect("exists")]);
         let happening = Happening::of_manager("claimed", json!({}));
         let [sector] = read.try_into().expect("one sector");
-        let claimed = life::decide(Sector { ownership: held(), ..sector }, Input::Claimed, happening, POLICY);
+        let claimed = life::decide(Job { ownership: held(), ..sector }, Input::Claimed, happening, POLICY);
         tx.store_outcomes(vec![claimed.clone()]).await.expect("stores");
         tx.commit().await.expect("commits");
         claimed.sector
     };
-    assert_eq!(seen().await.state, State::Packing);
+    assert_eq!(seen().await.state.seal(), Some(&State::Packing));
     seen().await;
     // The machine of the chain, another manager or a command: a whole row, a column of it, all rows.
     apply(&store, Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOF_INVALID, "a test"))).await;
-    assert!(matches!(seen().await.state, State::Blocked { .. }));
+    assert!(seen().await.blocked.is_some());
     let mut tx = store.begin().await.expect("begins");
     tx.store_outcomes(vec![wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
     let key = MessageKind::PreCommit.key(id(), 1, 1);
     tx.save_signed(&key, "f01", 0, "cid", b"bytes", 60).await.expect("signs");
     tx.commit().await.expect("commits");
-    assert!(seen().await.precommit_signed);
+    assert!(seen().await.signed);
     let mut tx = store.begin().await.expect("begins");
     tx.mark_failed(&key, None, "a test").await.expect("fails");
     tx.commit().await.expect("commits");
-    assert!(!seen().await.precommit_signed);
+    assert!(!seen().await.signed);
     let mut tx = store.begin().await.expect("begins");
     tx.restart_fold("new", Vec::new(), "a test").await.expect("restarts");
     tx.commit().await.expect("commits");
@@ -751,7 +762,7 @@ async fn a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next(data
 
     let mut tx = store.begin().await.expect("begins");
     let sector = tx.sector(id()).await.expect("reads").expect("exists");
-    let sector = Sector { ownership: Ownership::Free { last_lease: 0 }, leased_at: None, issues: 0, ..sector };
+    let sector = Job { ownership: Ownership::Free { last_lease: 0 }, leased_at: None, issues: 0, ..sector };
     let history = vec![(Happening::of_manager("test", json!({})), Verdict::Noted)];
     let outcome = Outcome { history, ..Outcome::unchanged(sector.clone()) };
     tx.restart_fold("SEAL_SECTORS@2", vec![outcome], "a test").await.expect("stores");

@@ -8,7 +8,7 @@ use std::{collections::HashMap, time::Duration};
 use futures::{StreamExt, stream::BoxStream};
 use sealbus_schema::{
     SectorId, WorkerName, codec,
-    message::{Fact, FactKind},
+    message::{CommonFact, Fact, FactBody, FactKind},
 };
 
 use crate::{
@@ -35,7 +35,7 @@ pub struct Heard {
 
 impl Bus {
     /// Publishes a fact, fenced by the lease that it is meant for. `id` makes repetitions recognisable. A fact of a
-    /// newer version, or one without a token, is not ours to publish.
+    /// newer version is not ours to publish.
     pub async fn tell(
         &self,
         sector: SectorId,
@@ -43,8 +43,7 @@ impl Bus {
         fact: &Fact,
         id: &str,
     ) -> Result<Stored, PublishError> {
-        let fence = fact.token().map_or(0, |token| token.0);
-        self.tell_behind(sector, worker, fact, id, fence).await
+        self.tell_behind(sector, worker, fact, id, fact.token.0).await
     }
 
     /// The same for an owner that was reinstated by the lease record at `fence`.
@@ -57,20 +56,20 @@ impl Bus {
         fence: u64,
     ) -> Result<Stored, PublishError> {
         let subject_of = |kind| subject::fact(sector, worker, kind);
-        let (Some(kind), Some(token)) = (fact.kind(), fact.token()) else {
+        let Some(kind) = fact.kind() else {
             return Err(PublishError::Refused {
                 subject: subject::facts_for(worker),
                 code: 0,
                 description: "a fact of a newer version".to_owned(),
             });
         };
-        let mut headers = vec![(TOKEN_HEADER, token.to_string())];
-        if let Fact::Abandon { error, .. } = fact {
+        let mut headers = vec![(TOKEN_HEADER, fact.token.to_string())];
+        if let FactBody::Common(CommonFact::Abandon { error }) = &fact.body {
             headers.push((CLASS_HEADER, error.class.name().to_owned()));
         }
         let out = Outgoing {
             subject: subject_of(kind),
-            message_id: format!("{}.{}.{token}.fact.{id}", sector.miner, sector.number),
+            message_id: format!("{}.{}.{}.fact.{id}", sector.miner, sector.number, fact.token),
             secret: None,
             kind: kind.name(),
             payload: codec::encode(fact)?,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use futures::{StreamExt, future::select_all};
-use sealbus_schema::{MinerId, Plan, SealProof, codec, message::Intent};
+use sealbus_schema::{IntentKind, MinerId, SealProof, codec, message::Intent};
 
 use crate::{
     Bus,
@@ -26,8 +26,8 @@ pub struct Queue {
     pub miner: MinerId,
     /// Which proof.
     pub proof: SealProof,
-    /// Which plan.
-    pub plan: Plan,
+    /// Which kind.
+    pub kind: IntentKind,
 }
 
 /// An intent that was taken and not acknowledged yet.
@@ -76,7 +76,7 @@ impl Bus {
     /// Puts an intent into the queue. An intent that is there already is a success.
     pub async fn offer(&self, intent: &Intent) -> Result<Option<Stored>, PublishError> {
         let out = Outgoing {
-            subject: subject::intent(intent.sector, intent.proof, intent.plan, intent.lease_sequence),
+            subject: subject::intent(intent.sector, intent.proof, intent.kind, intent.lease_sequence),
             message_id: format!("{}.{}.intent.{}", intent.sector.miner, intent.sector.number, intent.lease_sequence),
             secret: None,
             kind: "intent",
@@ -108,9 +108,9 @@ impl Bus {
                 None => return Err(PullError::Server { name, source: "the pull ended".into() }),
             };
             let stands_at =
-                |intent: &Intent| subject::intent(intent.sector, intent.proof, intent.plan, intent.lease_sequence);
+                |intent: &Intent| subject::intent(intent.sector, intent.proof, intent.kind, intent.lease_sequence);
             match codec::decode::<Intent>(&message.payload) {
-                Ok(intent) if stands_at(&intent) == message.subject.as_str() || intent.plan == Plan::Unknown => {
+                Ok(intent) if stands_at(&intent) == message.subject.as_str() || intent.kind == IntentKind::Unknown => {
                     return Ok(Offer { intent, message });
                 }
                 outcome => {
@@ -126,7 +126,7 @@ impl Bus {
     }
 
     async fn open(&self, queue: Queue) -> Result<(String, jetstream::consumer::pull::Stream), PullError> {
-        let name = topology::queue_name(queue.miner, queue.proof, queue.plan);
+        let name = topology::queue_name(queue.miner, queue.proof, queue.kind);
         let failed = |source: async_nats::Error| PullError::Server { name: name.clone(), source };
         let consumer: PullConsumer = match self.js.get_consumer_from_stream(&name, topology::INTENTS).await {
             Ok(consumer) => consumer,

@@ -5,19 +5,19 @@
 
 use std::fmt;
 
-use sealbus_schema::{MinerId, Plan, SealProof, SectorId, SectorNumber, WorkerName, message::FactKind};
+use sealbus_schema::{IntentKind, MinerId, SealProof, SectorId, SectorNumber, WorkerName, message::FactKind};
 
 /// A subject of Sealbus, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// `seal.intent.<miner>.<proof>.<plan>.<number>.<lease sequence>`
+    /// `seal.intent.<miner>.<proof>.<kind>.<number>.<lease sequence>`
     Intent {
         /// The sector.
         sector: SectorId,
         /// Its proof.
         proof: SealProof,
-        /// The plan.
-        plan: Plan,
+        /// What is asked for.
+        kind: IntentKind,
         /// The sequence that a claim must expect.
         lease_sequence: u64,
     },
@@ -62,13 +62,13 @@ pub enum Subject {
 pub struct UnknownSubject(pub String);
 
 /// The subject of an intent.
-pub fn intent(sector: SectorId, proof: SealProof, plan: Plan, lease_sequence: u64) -> String {
-    format!("seal.intent.{}.{proof}.{plan}.{}.{lease_sequence}", sector.miner, sector.number)
+pub fn intent(sector: SectorId, proof: SealProof, kind: IntentKind, lease_sequence: u64) -> String {
+    format!("seal.intent.{}.{proof}.{kind}.{}.{lease_sequence}", sector.miner, sector.number)
 }
 
 /// All intents of one queue.
-pub fn intents_of(miner: MinerId, proof: SealProof, plan: Plan) -> String {
-    format!("seal.intent.{miner}.{proof}.{plan}.*.*")
+pub fn intents_of(miner: MinerId, proof: SealProof, kind: IntentKind) -> String {
+    format!("seal.intent.{miner}.{proof}.{kind}.*.*")
 }
 
 /// The subject of a lease record that gives a sector to a worker.
@@ -129,7 +129,7 @@ pub fn orders(worker: &WorkerName) -> String {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            Subject::Intent { sector, proof, plan, lease_sequence } => intent(*sector, *proof, *plan, *lease_sequence),
+            Subject::Intent { sector, proof, kind, lease_sequence } => intent(*sector, *proof, *kind, *lease_sequence),
             Subject::Lease { sector, owner: Some(worker) } => lease(*sector, worker),
             Subject::Lease { sector, owner: None } => release(*sector),
             Subject::Event { sector, worker } => event(*sector, worker),
@@ -155,7 +155,7 @@ impl std::str::FromStr for Subject {
 /// server, whose fence it does not move, so it must not be about sector 42 to us.
 fn is_written_so(subject: &Subject, text: &str) -> bool {
     // The only one that we read without knowing its name.
-    matches!(subject, Subject::Intent { plan: Plan::Unknown, .. }) || subject.to_string() == text
+    matches!(subject, Subject::Intent { kind: IntentKind::Unknown, .. }) || subject.to_string() == text
 }
 
 fn parse(text: &str) -> Option<Subject> {
@@ -164,10 +164,10 @@ fn parse(text: &str) -> Option<Subject> {
         Some(SectorId { miner: miner.parse().ok()?, number: SectorNumber(number.parse().ok()?) })
     };
     Some(match tokens[..] {
-        ["seal", "intent", miner, proof, plan, number, lease_sequence] => Subject::Intent {
+        ["seal", "intent", miner, proof, kind, number, lease_sequence] => Subject::Intent {
             sector: sector(miner, number)?,
             proof: proof.parse().ok()?,
-            plan: Plan::ALL.into_iter().find(|known| known.name() == plan).unwrap_or(Plan::Unknown),
+            kind: IntentKind::ALL.iter().copied().find(|known| known.name() == kind).unwrap_or(IntentKind::Unknown),
             lease_sequence: lease_sequence.parse().ok()?,
         },
         ["seal", "sector", miner, number, "lease", "-"] => {
@@ -198,17 +198,17 @@ mod tests {
         let worker: WorkerName = "host-1".parse().expect("worker");
         for (text, expected) in [
             (
-                intent(sector, SealProof::StackedDrg2KiBV1_1, Plan::Seal, 7),
+                intent(sector, SealProof::StackedDrg2KiBV1_1, IntentKind::Seal, 7),
                 "seal.intent.f01000.StackedDrg2KiBV1_1.seal.42.7",
             ),
             (lease(sector, &worker), "seal.sector.f01000.42.lease.host-1"),
             (release(sector), "seal.sector.f01000.42.lease.-"),
             (event(sector, &worker), "seal.sector.f01000.42.ev.host-1"),
-            (fact(sector, &worker, FactKind::Seed), "seal.sector.f01000.42.fact.host-1.seed"),
+            (fact(sector, &worker, FactKind("seed")), "seal.sector.f01000.42.fact.host-1.seed"),
             (heartbeat(&worker), "seal.hb.host-1"),
             (orders(&worker), "seal.cmd.host-1"),
             (
-                intent(sector, SealProof::StackedDrg2KiBV1_1, Plan::Rebuild, 7),
+                intent(sector, SealProof::StackedDrg2KiBV1_1, IntentKind::Rebuild, 7),
                 "seal.intent.f01000.StackedDrg2KiBV1_1.rebuild.42.7",
             ),
         ] {

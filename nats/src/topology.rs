@@ -6,7 +6,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, pull},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
-use sealbus_schema::{MinerId, Plan, SealProof, codec};
+use sealbus_schema::{IntentKind, MinerId, SealProof, codec};
 
 use crate::{Bus, subject};
 
@@ -146,17 +146,17 @@ pub fn streams(layout: Layout) -> [Config; 4] {
 }
 
 /// The name of the durable consumer that all workers of one queue share.
-pub fn queue_name(miner: MinerId, proof: SealProof, plan: Plan) -> String {
-    format!("{miner}_{proof}_{plan}")
+pub fn queue_name(miner: MinerId, proof: SealProof, kind: IntentKind) -> String {
+    format!("{miner}_{proof}_{kind}")
 }
 
 /// The configuration of that consumer.
-pub fn queue(miner: MinerId, proof: SealProof, plan: Plan) -> pull::Config {
-    let name = queue_name(miner, proof, plan);
+pub fn queue(miner: MinerId, proof: SealProof, kind: IntentKind) -> pull::Config {
+    let name = queue_name(miner, proof, kind);
     pull::Config {
         durable_name: Some(name.clone()),
         name: Some(name),
-        filter_subject: subject::intents_of(miner, proof, plan),
+        filter_subject: subject::intents_of(miner, proof, kind),
         ack_policy: AckPolicy::Explicit,
         ack_wait: Duration::from_secs(30),
         max_deliver: -1,
@@ -204,10 +204,10 @@ impl Bus {
     }
 
     /// Creates the shared consumer of one queue.
-    pub async fn ensure_queue(&self, miner: MinerId, proof: SealProof, plan: Plan) -> Result<(), TopologyError> {
-        let name = queue_name(miner, proof, plan);
+    pub async fn ensure_queue(&self, miner: MinerId, proof: SealProof, kind: IntentKind) -> Result<(), TopologyError> {
+        let name = queue_name(miner, proof, kind);
         self.js
-            .create_consumer_on_stream(queue(miner, proof, plan), INTENTS)
+            .create_consumer_on_stream(queue(miner, proof, kind), INTENTS)
             .await
             .map_err(server("create consumer", &name))?;
         Ok(())

@@ -15,12 +15,14 @@ use sealbus_nats::{
     Bus, Connection, facts::Heard, heartbeats::Heart, intents::Queue, lease::ClaimOutcome, topology::Layout,
 };
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, MinerId, Plan, SealProof, SectorId, SectorNumber, Token, WorkerName, codec,
-    message::{Event, EventBody, Fact, FactKind, Heartbeat, Intent, Orders},
+    ErrorClass, ErrorCode, ErrorReport, IntentKind, MinerId, SealProof, SectorId, SectorNumber, Token, WorkerName,
+    codec,
+    message::{CommonFact, Event, EventBody, Fact, Heartbeat, Intent, Orders},
+    workflows::seal,
 };
 use support::{Server, eventually};
 
-const QUEUE: Queue = Queue { miner: MinerId(1000), proof: SealProof::StackedDrg2KiBV1_1, plan: Plan::Seal };
+const QUEUE: Queue = Queue { miner: MinerId(1000), proof: SealProof::StackedDrg2KiBV1_1, kind: IntentKind::Seal };
 const SECTOR: SectorId = SectorId { miner: MinerId(1000), number: SectorNumber(1) };
 const STREAMS: [&str; 4] = ["SEAL_INTENTS", "SEAL_SECTORS", "SEAL_HEARTBEATS", "SEAL_COMMANDS"];
 /// How long an answer that must not come is waited for.
@@ -39,7 +41,7 @@ fn worker(name: &str) -> WorkerName {
 }
 
 fn intent() -> Intent {
-    Intent { sector: SECTOR, plan: QUEUE.plan, proof: QUEUE.proof, lease_sequence: 0, attempt: 1 }
+    Intent { sector: SECTOR, kind: QUEUE.kind, proof: QUEUE.proof, lease_sequence: 0, attempt: 1 }
 }
 
 fn heartbeat(worker: &str) -> Heartbeat {
@@ -64,7 +66,7 @@ impl Site {
         }
         let manager = bus_of(&server, "manager", None).await;
         manager.ensure_streams(Layout { replicas: 1, max_sectors_bytes: 1 << 28 }).await.expect("streams");
-        manager.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.plan).await.expect("queue");
+        manager.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.kind).await.expect("queue");
         let js = jetstream::new(client_of(&server, &keys, "manager").await);
         Site { server, keys, manager, js }
     }
@@ -122,13 +124,15 @@ async fn a_worker_with_an_account_of_its_own_does_its_work() {
     };
     offer.accept().await.expect("acknowledged");
     assert_eq!(site.counts().await[0], 0, "the intent is out of the queue");
-    bus.report(SECTOR, &w1, &Event { token, number: 1, body: EventBody::Pc1Done {} }).await.expect("reports");
-    let stale = Event { token, number: 2, body: EventBody::Pc1Done {} };
+    bus.report(SECTOR, &w1, &Event { token, number: 1, body: EventBody::Seal(seal::Event::Pc1Done {}) })
+        .await
+        .expect("reports");
+    let stale = Event { token, number: 2, body: EventBody::Seal(seal::Event::Pc1Done {}) };
     let mut wakeups = bus.fact_wakeups(&w1).await.expect("subscribes");
     let mut orders = bus.orders_wakeups(&w1).await.expect("subscribes");
     // The subscription is at the server before the fact is.
     assert!(bus.orders(&w1).await.expect("reads").is_none());
-    let fact = Fact::ProveLanded { token, serial: 0, activation_epoch: 7 };
+    let fact = Fact::new(token, 0, seal::Fact::ProveLanded { activation_epoch: 7 });
     site.manager.tell(SECTOR, &w1, &fact, "1").await.expect("tells");
     site.manager
         .order(&w1, &Orders { revision: 1, drain: true, release: vec![], slots: vec![] })
@@ -138,7 +142,7 @@ async fn a_worker_with_an_account_of_its_own_does_its_work() {
     let waited = tokio::time::timeout(Duration::from_secs(20), futures::future::join(wakeups.next(), orders.next()));
     let heard = Heard { sector: SECTOR, fact: Some(fact.clone()) };
     assert_eq!(waited.await.expect("woken"), (Some(heard), Some(())));
-    assert_eq!(bus.last_fact(SECTOR, &w1, FactKind::ProveLanded).await.expect("reads"), Some(fact));
+    assert_eq!(bus.last_fact(SECTOR, &w1, seal::Fact::PROVE_LANDED).await.expect("reads"), Some(fact));
     assert!(bus.orders(&w1).await.expect("reads").expect("orders").drain);
     let last = bus.last_sequences(&[SECTOR], &w1).await.expect("reads with a worker's rights");
     assert!(last[&SECTOR] > token.0, "the fact came behind the claim");
@@ -217,7 +221,7 @@ async fn no_answer_of_the_server_reaches_a_stream_or_the_servers_interface() {
     assert_eq!((&after[..2], after[3]), (&before[..2], before[3]), "nothing was stored or removed");
     assert_eq!(site.streams().await, streams);
     assert!(site.js.get_stream("SEAL_SECTORS").await.expect("is there").consumer_info("mgr").await.is_ok());
-    let right = Event { token, number: 1, body: EventBody::Pc1Done {} };
+    let right = Event { token, number: 1, body: EventBody::Seal(seal::Event::Pc1Done {}) };
     site.bus("w2").await.report(SECTOR, &w2, &right).await.expect("the owner goes on");
     assert!(site.manager.orders(&w2).await.expect("reads").is_none());
 }
@@ -285,7 +289,10 @@ async fn what_a_worker_hears_is_its_own() {
         panic!("nobody else is there");
     };
     let error = ErrorReport::new(ErrorClass::Abort, ErrorCode::ABANDONED, "a test");
-    site.manager.tell(SECTOR, &worker("w2"), &Fact::Abandon { token, error }, "1").await.expect("tells");
+    site.manager
+        .tell(SECTOR, &worker("w2"), &Fact::new(token, 0, CommonFact::Abandon { error }), "1")
+        .await
+        .expect("tells");
     site.manager.order(&worker("w2"), &Orders::default()).await.expect("orders");
     site.bus("w1").await.last_lease(SECTOR).await.expect("reads");
     for mut subscription in heard {
@@ -321,7 +328,7 @@ async fn an_intent_that_somebody_else_acknowledged_is_offered_again_and_that_is_
     let offer = site.bus("w2").await.next_intent(&[QUEUE]).await.expect("an intent");
     assert_eq!(offer.intent, intent());
     let client = site.client("w1").await;
-    let queue = sealbus_nats::topology::queue_name(QUEUE.miner, QUEUE.proof, QUEUE.plan);
+    let queue = sealbus_nats::topology::queue_name(QUEUE.miner, QUEUE.proof, QUEUE.kind);
     client.publish(format!("$JS.ACK.SEAL_INTENTS.{queue}.1.1.1.1.0"), "+ACK".into()).await.expect("sends");
     client.flush().await.expect("flushes");
     eventually("the loss", || async { (site.counts().await[0] == 0).then_some(()) }).await;

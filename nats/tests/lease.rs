@@ -5,12 +5,13 @@ mod support;
 use futures::StreamExt;
 use sealbus_nats::{Bus, intents::Queue, lease::ClaimOutcome, log::Record, publish::PublishError};
 use sealbus_schema::{
-    MinerId, Plan, SealProof, SectorId, SectorNumber, Token, WorkerName,
-    message::{Event, EventBody, Fact, FactKind, Intent},
+    IntentKind, MinerId, SealProof, SectorId, SectorNumber, Token, WorkerName,
+    message::{Event, EventBody, Fact, Intent},
+    workflows::seal,
 };
 use support::Server;
 
-const QUEUE: Queue = Queue { miner: MinerId(1000), proof: SealProof::StackedDrg2KiBV1_1, plan: Plan::Seal };
+const QUEUE: Queue = Queue { miner: MinerId(1000), proof: SealProof::StackedDrg2KiBV1_1, kind: IntentKind::Seal };
 
 fn worker(name: &str) -> WorkerName {
     name.parse().expect("worker name")
@@ -18,11 +19,11 @@ fn worker(name: &str) -> WorkerName {
 
 fn intent(number: u64, lease_sequence: u64) -> Intent {
     let sector = SectorId { miner: QUEUE.miner, number: SectorNumber(number) };
-    Intent { sector, plan: QUEUE.plan, proof: QUEUE.proof, lease_sequence, attempt: 1 }
+    Intent { sector, kind: QUEUE.kind, proof: QUEUE.proof, lease_sequence, attempt: 1 }
 }
 
 fn event(token: Token, number: u64) -> Event {
-    Event { token, number, body: EventBody::Pc1Done {} }
+    Event { token, number, body: EventBody::Seal(seal::Event::Pc1Done {}) }
 }
 
 async fn claim(bus: &Bus, intent: &Intent, name: &str) -> ClaimOutcome {
@@ -40,7 +41,7 @@ async fn won(bus: &Bus, intent: &Intent, name: &str) -> Token {
 async fn an_intent_is_taken_by_one_worker_whose_events_alone_are_accepted() {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
-    bus.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.plan).await.expect("queue");
+    bus.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.kind).await.expect("queue");
     bus.offer(&intent(1, 0)).await.expect("offers").expect("is new");
 
     let offer = bus.next_intent(&[QUEUE]).await.expect("an intent");
@@ -76,7 +77,7 @@ async fn an_owner_that_lost_its_lease_is_fenced_and_the_next_claim_gets_a_higher
 async fn a_stale_intent_in_the_queue_does_not_block_the_next_one() {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
-    bus.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.plan).await.expect("queue");
+    bus.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.kind).await.expect("queue");
     bus.offer(&intent(1, 0)).await.expect("offers");
     let token = won(&bus, &intent(1, 0), "w1").await;
     let released = bus.release(intent(1, 0).sector, token.0, "a test").await.expect("releases");
@@ -159,7 +160,7 @@ async fn what_the_server_takes_for_a_copy_of_another_message_is_stored_under_ano
     let sector = intent(1, 0).sector;
     bus.report(sector, &worker("w1"), &event(token, 1)).await.expect("stored");
     // The number of an event makes its id; this is another event under that number.
-    let other = Event { body: EventBody::TicketWanted { draw: 1 }, ..event(token, 1) };
+    let other = Event { body: EventBody::Seal(seal::Event::TicketWanted { draw: 1 }), ..event(token, 1) };
     let stored = bus.report(sector, &worker("w1"), &other).await.expect("stored");
     assert!(!stored.duplicate, "{stored:?}");
     assert_eq!(bus.last_event(sector, &worker("w1")).await.expect("reads"), Some(other));
@@ -169,10 +170,10 @@ async fn what_the_server_takes_for_a_copy_of_another_message_is_stored_under_ano
 async fn an_intent_that_names_another_sector_than_its_subject_is_taken_out() {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
-    bus.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.plan).await.expect("queue");
+    bus.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.kind).await.expect("queue");
     let js = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
     let payload = sealbus_schema::codec::encode(&intent(2, 0)).expect("packs");
-    let subject = sealbus_nats::subject::intent(intent(1, 0).sector, QUEUE.proof, QUEUE.plan, 0);
+    let subject = sealbus_nats::subject::intent(intent(1, 0).sector, QUEUE.proof, QUEUE.kind, 0);
     js.publish(subject, payload.into()).await.expect("sends").await.expect("is stored");
     bus.offer(&intent(3, 0)).await.expect("offers");
     assert_eq!(bus.next_intent(&[QUEUE]).await.expect("an intent").intent, intent(3, 0));
@@ -184,12 +185,12 @@ async fn a_fact_is_read_back_and_a_later_one_replaces_it() {
     let bus = server.connect_with_streams("manager").await;
     let token = won(&bus, &intent(1, 0), "w1").await;
     let (sector, w1) = (intent(1, 0).sector, worker("w1"));
-    let landed = |activation_epoch| Fact::ProveLanded { token, serial: 0, activation_epoch };
-    assert_eq!(bus.last_fact(sector, &w1, FactKind::ProveLanded).await.expect("reads"), None);
+    let landed = |activation_epoch| Fact::new(token, 0, seal::Fact::ProveLanded { activation_epoch });
+    assert_eq!(bus.last_fact(sector, &w1, seal::Fact::PROVE_LANDED).await.expect("reads"), None);
     bus.tell(sector, &w1, &landed(7), "1").await.expect("tells");
     bus.tell(sector, &w1, &landed(8), "2").await.expect("tells");
-    assert_eq!(bus.last_fact(sector, &w1, FactKind::ProveLanded).await.expect("reads"), Some(landed(8)));
-    assert_eq!(bus.last_fact(sector, &w1, FactKind::Seed).await.expect("reads"), None);
+    assert_eq!(bus.last_fact(sector, &w1, seal::Fact::PROVE_LANDED).await.expect("reads"), Some(landed(8)));
+    assert_eq!(bus.last_fact(sector, &w1, seal::Fact::SEED).await.expect("reads"), None);
 }
 
 #[tokio::test]
@@ -199,11 +200,13 @@ async fn the_age_of_a_fact_is_told_by_the_server_alone() {
     let token = won(&bus, &intent(1, 0), "w1").await;
     let (sector, w1) = (intent(1, 0).sector, worker("w1"));
     let age = async |kind| bus.fact_age(sector, &w1, kind).await.expect("reads");
-    assert_eq!(age(FactKind::ProveLanded).await, None, "there is none");
-    bus.tell(sector, &w1, &Fact::ProveLanded { token, serial: 0, activation_epoch: 7 }, "1").await.expect("tells");
-    bus.tell(sector, &w1, &Fact::PersistChecked { token, serial: 0 }, "2").await.expect("tells");
+    assert_eq!(age(seal::Fact::PROVE_LANDED).await, None, "there is none");
+    bus.tell(sector, &w1, &Fact::new(token, 0, seal::Fact::ProveLanded { activation_epoch: 7 }), "1")
+        .await
+        .expect("tells");
+    bus.tell(sector, &w1, &Fact::new(token, 0, seal::Fact::PersistChecked {}), "2").await.expect("tells");
     // The later one is asked first: whatever the time between, the earlier one is older.
-    let (later, earlier) = (age(FactKind::PersistChecked).await, age(FactKind::ProveLanded).await);
+    let (later, earlier) = (age(seal::Fact::PERSIST_CHECKED).await, age(seal::Fact::PROVE_LANDED).await);
     assert!(later.is_some() && earlier > later, "{earlier:?}, {later:?}");
 }
 
@@ -287,7 +290,7 @@ async fn a_killed_server_loses_nothing_that_was_acknowledged_and_changes_no_owne
 async fn a_message_nobody_can_read_is_taken_out_and_the_next_one_comes() {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
-    bus.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.plan).await.expect("queue");
+    bus.ensure_queue(QUEUE.miner, QUEUE.proof, QUEUE.kind).await.expect("queue");
     let raw = async_nats::connect(server.url()).await.expect("connects");
     let js = async_nats::jetstream::new(raw);
     let subject = "seal.intent.f01000.StackedDrg2KiBV1_1.seal.9.0";
@@ -354,7 +357,7 @@ async fn the_last_records_of_many_sectors_are_read_at_once() {
         bus.report(sector, &worker("w1"), &event(token, 1)).await.expect("an event, which is nobody's news");
         let mut last = token.0;
         if number % 2 == 0 {
-            let fact = Fact::PersistChecked { token, serial: 0 };
+            let fact = Fact::new(token, 0, seal::Fact::PersistChecked {});
             last = bus.tell(sector, &worker("w1"), &fact, "1").await.expect("tells").sequence;
         }
         if number % 50 == 0 {

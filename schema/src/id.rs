@@ -45,7 +45,7 @@ pub struct SectorId {
 pub struct WorkerName(String);
 
 /// The right to a sector: the stream sequence of the lease record that granted it. Later leases have higher tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Token(pub u64);
 

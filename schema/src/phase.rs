@@ -1,23 +1,10 @@
-//! Plans and the compute phases that they are made of.
+//! The compute phases that workflows are made of.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What an intent wants done with a sector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Plan {
-    /// Seal a new sector and prove it.
-    Seal,
-    /// Seal a sector again whose PreCommit is sent or on chain: the same ticket and pieces, to the same CommR.
-    Rebuild,
-    /// A plan of a newer version; never taken, never acknowledged away by a worker that does not know it.
-    #[serde(other)]
-    Unknown,
-}
-
-/// A compute step of a plan. Each is served by processors of the stage with the same name.
+/// A compute step of a workflow. Each is served by processors of the stage with the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -42,28 +29,8 @@ pub enum Phase {
 #[error("`{0}` is not a stage: expected one of add_pieces, tree_d, pc1, pc2, transfer, c1, c2")]
 pub struct UnknownPhase(String);
 
-impl Plan {
-    /// The plans that a worker takes, the most urgent first: a rebuild has a deposit at stake.
-    pub const ALL: [Plan; 2] = [Plan::Rebuild, Plan::Seal];
-
-    /// The plan's name in subjects.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Plan::Seal => "seal",
-            Plan::Rebuild => "rebuild",
-            Plan::Unknown => "unknown",
-        }
-    }
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 impl Phase {
-    /// The phases of plan `seal`, in order.
+    /// The phases of sealing, in order.
     pub const ALL: [Phase; 7] =
         [Phase::AddPieces, Phase::TreeD, Phase::Pc1, Phase::Pc2, Phase::Transfer, Phase::C1, Phase::C2];
 

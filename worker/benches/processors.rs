@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sealbus_schema::message::PieceInfo;
+use sealbus_schema::parts::PieceInfo;
 use sealbus_schema::{Commitment, MinerId, Randomness, SealProof, SectorId, SectorNumber};
 use sealbus_worker::processor::{GroupConfig, PoolConfig, ProcessError, ProcessorPool};
 use sealbus_worker::schedule::Rules;

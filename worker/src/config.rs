@@ -18,7 +18,7 @@ use std::{
 };
 
 use sealbus_nats::{ConnectError, Connection, NotThere, intents::Queue};
-use sealbus_schema::{MinerId, Plan, SectorSize, WorkerName};
+use sealbus_schema::{IntentKind, MinerId, SectorSize, WorkerName};
 
 use crate::{
     processor::GroupConfig,
@@ -192,9 +192,9 @@ impl Config {
     /// The queues that intents are taken from.
     pub fn queues(&self) -> Vec<Queue> {
         let proof = self.sector_size.seal_proof();
-        Plan::ALL
-            .into_iter()
-            .flat_map(|plan| self.miners.iter().map(move |&miner| Queue { miner, proof, plan }))
+        IntentKind::ALL
+            .iter()
+            .flat_map(|&kind| self.miners.iter().map(move |&miner| Queue { miner, proof, kind }))
             .collect()
     }
 }

@@ -20,8 +20,8 @@ use sealbus_nats::publish::Secret;
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Token,
     identity::KnownStore,
+    machine::worker::State,
     message::{Event, EventBody, Intent},
-    seal::worker::State,
 };
 use serde::{Deserialize, Serialize};
 
@@ -123,13 +123,13 @@ impl JournalError {
 
 impl Journal {
     /// The journal of a sector whose lease was just won.
-    pub fn new(stream: Option<String>, intent: Intent, token: Token) -> Journal {
+    pub fn new(stream: Option<String>, intent: Intent, token: Token, state: State) -> Journal {
         Journal {
             stream,
             intent,
             token,
             next_event: 1,
-            state: State::claimed(),
+            state,
             pending: Vec::new(),
             stores: Vec::new(),
             resubmitted: 0,
@@ -226,23 +226,27 @@ fn checksum(header: &[u8], body: &[u8]) -> blake2b_simd::Hash {
 
 #[cfg(test)]
 mod tests {
-    use sealbus_schema::{Plan, ProofBytes, SealProof, error::ErrorCode};
+    use sealbus_schema::{IntentKind, ProofBytes, SealProof, error::ErrorCode, workflows::seal};
 
     use super::*;
 
     fn journal() -> Journal {
         let intent = Intent {
             sector: "f01000/7".parse().expect("sector"),
-            plan: Plan::Seal,
+            kind: IntentKind::Seal,
             proof: SealProof::StackedDrg2KiBV1_1,
             lease_sequence: 3,
             attempt: 1,
         };
-        let mut journal = Journal::new(Some("SEAL_SECTORS@1".into()), intent, Token(4));
+        let state = State::claimed(IntentKind::Seal).expect("a known kind");
+        let mut journal = Journal::new(Some("SEAL_SECTORS@1".into()), intent, Token(4), state);
         let state = journal.state.clone();
         journal.advance(
             state,
-            vec![EventBody::Pc1Done {}, EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }],
+            vec![
+                EventBody::Seal(seal::Event::Pc1Done {}),
+                EventBody::Seal(seal::Event::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }),
+            ],
         );
         journal
     }

@@ -2,7 +2,7 @@
 //!
 //! Read [`stage`] first: what each phase of sealing does with the files of a slot. Then [`processor`]: how those phases
 //! run in child processes, in the order that [`schedule`] says. Then [`slot`] and [`journal`]: what survives a kill.
-//! [`driver`] brings them together with the bus and the machine of [`sealbus_schema::seal::worker`]; [`run`] is the whole
+//! [`driver`] brings them together with the bus and the machine of [`sealbus_schema::machine::worker`]; [`run`] is the whole
 //! process, from its [`config`] on, with its [`heartbeat`]. [`topology`] is the machine that all this is placed on, [`plan`]
 //! says what belongs where, and [`bind`] places it. [`params`] stands apart: Groth16 parameters, made for a devnet, checked
 //! or fetched. [`out`] is the only way to stdout and stderr of a command.

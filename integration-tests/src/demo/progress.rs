@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sealbus_manager::errln;
-use sealbus_schema::seal::manager::State;
+use sealbus_schema::workflows::seal::manager::State;
 use serde_json::Value;
 
 /// What is shown.

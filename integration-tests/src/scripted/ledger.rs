@@ -5,8 +5,7 @@ mod log;
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, ensure};
-use sealbus_manager::store::{HistoryEntry, Sector};
-use sealbus_schema::seal::manager::State;
+use sealbus_manager::store::{HistoryEntry, Job};
 
 pub use log::{Lease, Leases};
 
@@ -135,9 +134,9 @@ impl Entry {
     }
 }
 
-fn entry(world: &World, sector: &Sector, history: &[HistoryEntry], leases: Leases) -> Entry {
+fn entry(world: &World, sector: &Job, history: &[HistoryEntry], leases: Leases) -> Entry {
     let mut entry = Entry { state: sector.state.name().to_owned(), ..Entry::default() };
-    if let State::Blocked { cause, .. } = &sector.state {
+    if let Some(cause) = &sector.blocked {
         entry.blocked = Some(cause.code.to_string());
     }
     for HistoryEntry { happening, verdict } in history {
@@ -159,7 +158,7 @@ fn entry(world: &World, sector: &Sector, history: &[HistoryEntry], leases: Lease
             }
         }
     }
-    if let Some(sealed) = sector.state.sealed() {
+    if let Some(sealed) = sector.state.seal().and_then(|state| state.sealed()) {
         let path = world.store_dir().join("sealed").join(sector.id.file_name());
         entry.in_store = fs::read(path).is_ok_and(|content| content == yields::file("replica", &sealed.comm_r.0));
     }

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use sealbus_schema::{
     Commitment, ErrorClass, Phase, ProofBytes, Randomness, SectorId, Token,
-    message::{PieceInfo, StoredFile},
+    parts::{PieceInfo, StoredFile},
 };
 use sealbus_worker::{
     identity,

@@ -15,8 +15,6 @@ use std::{
 
 use anyhow::bail;
 use sealbus_manager::config::Liveness;
-use sealbus_schema::seal::manager::State;
-
 use sealbus_manager::errln;
 
 use super::{
@@ -100,9 +98,9 @@ impl Soak {
     /// How many sectors are not at their end.
     fn left(&self, world: &mut World, chaos: &Chaos, start: Instant) -> anyhow::Result<usize> {
         let sectors = world.sectors()?;
-        let open: Vec<_> = sectors.iter().filter(|sector| !matches!(sector.state, State::Proving(_))).collect();
-        if let Some(blocked) = open.iter().find(|sector| matches!(sector.state, State::Blocked { .. })) {
-            bail!("sector {} waits for a person, seed {}: {:?}", blocked.id, self.seed, blocked.state);
+        let open: Vec<_> = sectors.iter().filter(|sector| !sector.is_done()).collect();
+        if let Some(blocked) = open.iter().find(|sector| sector.blocked.is_some()) {
+            bail!("sector {} waits for a person, seed {}: {:?}", blocked.id, self.seed, blocked.blocked);
         }
         let seconds = start.elapsed().as_secs();
         if self.tell {

@@ -6,7 +6,7 @@ use fvm_shared::commcid::cid_to_replica_commitment_v1;
 use sealbus_manager::proofs::Verifier;
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, MinerId, Randomness, SealProof, SectorId, SectorNumber,
-    seal::manager::Proven,
+    workflows::seal::manager::Proven,
 };
 
 use super::yields;

@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal};
 use sealbus_manager::{
     config::Database,
     config::Liveness,
-    store::{Sector, Store},
+    store::{Job, Store},
 };
 use sealbus_nats::{Bus, Connection};
-use sealbus_schema::{MinerId, SectorId, SectorNumber, seal::manager::State};
+use sealbus_schema::{MinerId, SectorId, SectorNumber};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -263,13 +263,13 @@ impl World {
     }
 
     /// One sector, if it has a number yet.
-    pub fn sector(&mut self, number: u64) -> anyhow::Result<Option<Sector>> {
+    pub fn sector(&mut self, number: u64) -> anyhow::Result<Option<Job>> {
         let (store, id) = (self.store()?, self.sector_id(number));
         Ok(self.runtime.block_on(store.sector(id))?)
     }
 
     /// All sectors.
-    pub fn sectors(&mut self) -> anyhow::Result<Vec<Sector>> {
+    pub fn sectors(&mut self) -> anyhow::Result<Vec<Job>> {
         let store = self.store()?;
         Ok(self.runtime.block_on(store.sectors(&Default::default()))?)
     }
@@ -280,15 +280,15 @@ impl World {
         loop {
             self.check_alive()?;
             let sectors = self.sectors()?;
-            let done = sectors.iter().filter(|sector| matches!(sector.state, State::Proving(_))).count();
+            let done = sectors.iter().filter(|sector| sector.is_done()).count();
             if done == count && sectors.len() == count {
                 return Ok(());
             }
-            if let Some(blocked) = sectors.iter().find(|sector| matches!(sector.state, State::Blocked { .. })) {
-                bail!("sector {} is blocked: {:?}", blocked.id, blocked.state);
+            if let Some(blocked) = sectors.iter().find(|sector| sector.blocked.is_some()) {
+                bail!("sector {} is blocked: {:?}", blocked.id, blocked.blocked);
             }
             if Instant::now() > deadline {
-                let open = sectors.iter().filter(|sector| !matches!(sector.state, State::Proving(_)));
+                let open = sectors.iter().filter(|sector| !sector.is_done());
                 let open: Vec<_> =
                     open.take(20).map(|s| format!("{} {} {:?}", s.id, s.state.name(), s.ownership)).collect();
                 bail!("{done} of {count} sectors are active after {} s; the others: {open:#?}", limit.as_secs());

@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use sealbus_manager::store::Job;
 use sealbus_nats::log::Record;
 use sealbus_schema::{
-    ErrorCode, Invariant, SectorId, WorkerName,
+    ErrorCode, ErrorReport, Invariant, SectorId, WorkerName,
     message::{EventBody, Intent, LeaseRecord},
-    seal::manager::State,
 };
 use sealbus_worker::journal::Journal;
 
@@ -147,37 +147,35 @@ impl World {
 
     /// Whether nothing more can happen.
     pub fn is_over(&self) -> bool {
-        let blocked = |state: &State| matches!(state, State::Blocked { .. });
-        let some_blocked = self.db.sectors.values().any(|sector| blocked(&sector.state));
-        let ended = |state: &State| match state {
-            _ if state.is_terminal() => true,
+        let some_blocked = self.db.sectors.values().any(|sector| sector.blocked.is_some());
+        let ended = |sector: &Job| match sector.state.traits() {
+            traits if traits.is_terminal() => true,
             // Nobody looks: what is blocked stays so, and what waits may wait for a slot that is.
             _ if self.has_person => false,
-            State::Queued | State::Requeued(_) => some_blocked,
-            state => blocked(state),
+            _ if sector.blocked.is_some() => true,
+            traits => traits.offered.is_some() && some_blocked,
         };
         let idle = |state: &SlotState| match state {
             SlotState::Free | SlotState::Down | SlotState::Dead => true,
             SlotState::Living(living) => {
                 let id = living.core.journal().intent.sector;
-                self.db.sectors.get(&id).is_some_and(|sector| blocked(&sector.state))
+                self.db.sectors.get(&id).is_some_and(|sector| sector.blocked.is_some())
             }
             _ => false,
         };
-        self.db.sectors.values().all(|sector| ended(&sector.state))
+        self.db.sectors.values().all(ended)
             && self.workers.iter().flat_map(|worker| &worker.slots).all(|slot| idle(&slot.state))
     }
 
     /// How many sectors prove.
     pub fn proving(&self) -> usize {
-        self.db.sectors.values().filter(|sector| matches!(sector.state, State::Proving(_))).count()
+        self.db.sectors.values().filter(|sector| sector.is_done()).count()
     }
 
     /// What has not come to an end, in words.
     pub fn unfinished(&self) -> String {
         let sectors = self.db.sectors.values().map(|sector| {
-            let blocked =
-                if let State::Blocked { cause, .. } = &sector.state { cause.message() } else { String::new() };
+            let blocked = sector.blocked.as_ref().map(ErrorReport::message).unwrap_or_default();
             format!("{} {} {blocked} ({:?})", sector.id, sector.state.name(), sector.ownership)
         });
         let slots = self.workers.iter().flat_map(|worker| {

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sealbus_manager::store::{
-    Message, MessageKind, MessageState, Outcome, Outgoing, Sector, Signed, Tries, filler_key,
-};
-use sealbus_schema::{SealProof, SectorId, codec, lease::Ownership, seal::manager::State};
+use sealbus_manager::store::{Job, Message, MessageKind, MessageState, Outcome, Outgoing, Signed, Tries, filler_key};
+use sealbus_schema::{SealProof, SectorId, Workflow, codec, lease::Ownership, workflows::State};
 
 use super::chain::{Does, SimMessage};
 
@@ -13,7 +11,7 @@ use super::chain::{Does, SimMessage};
 #[derive(Debug, Default)]
 pub struct Db {
     /// Every sector.
-    pub sectors: BTreeMap<SectorId, Sector>,
+    pub sectors: BTreeMap<SectorId, Job>,
     /// What must be published.
     pub outbox: BTreeMap<i64, (SectorId, Outgoing)>,
     /// Every message, by its key.
@@ -52,19 +50,20 @@ const SENDER: &str = "t3";
 
 impl Db {
     /// Gives out a number.
-    pub fn insert_sector(&mut self, id: SectorId) -> Sector {
-        let sector = Sector {
+    pub fn insert_sector(&mut self, id: SectorId) -> Job {
+        let sector = Job {
             id,
             proof: SealProof::StackedDrg2KiBV1_1,
             attempt: 1,
             issues: 1,
             resubmits: 0,
-            precommit_signed: false,
+            signed: false,
             created_at: String::new(),
             changed_at: String::new(),
             ownership: Ownership::Free { last_lease: 0 },
             leased_at: None,
-            state: State::Queued,
+            state: State::start(Workflow::Seal),
+            blocked: None,
         };
         self.sectors.insert(id, sector.clone());
         sector
@@ -234,7 +233,7 @@ impl Db {
             && let Some(sector) = self.sectors.get_mut(&message.sector)
             && sector.attempt == message.attempt
         {
-            sector.precommit_signed = signed;
+            sector.signed = signed;
         }
     }
 }

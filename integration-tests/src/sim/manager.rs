@@ -6,7 +6,7 @@ use sealbus_manager::{
     fold,
     life::{self, intent_of},
     outbox::{Refused, Treatment, refused, treat},
-    store::{Outcome, Outgoing, Sector, Verdict},
+    store::{Job, Outcome, Outgoing, Verdict},
 };
 use sealbus_nats::{
     log::{Entry, Record},
@@ -16,7 +16,6 @@ use sealbus_schema::{
     ErrorReport, Invariant, SectorId,
     lease::Ownership,
     message::{Intent, LeaseRecord},
-    seal::manager::State,
 };
 
 use super::{
@@ -142,8 +141,8 @@ impl World {
                 self.drain_on(m);
             }
             Task::Reoffer => {
-                let waits = |sector: &&Sector| matches!(sector.state, State::Queued | State::Requeued(_));
-                self.managers[m].outbox.reoffer = self.db.sectors.values().filter(waits).map(intent_of).collect();
+                let offered = self.db.sectors.values().filter(|sector| sector.blocked.is_none());
+                self.managers[m].outbox.reoffer = offered.filter_map(intent_of).collect();
                 self.drain(m);
                 self.manager_in(m, REOFFER, Task::Reoffer);
             }
@@ -237,7 +236,7 @@ impl World {
     pub fn store(&mut self, m: usize, outcome: Outcome) {
         let id = outcome.sector.id;
         if self.options.trace && self.db.sectors.get(&id).is_some_and(|before| before.state != outcome.sector.state) {
-            let (name, blocked) = (outcome.sector.state.name(), matches!(outcome.sector.state, State::Blocked { .. }));
+            let (name, blocked) = (outcome.sector.state.name(), outcome.sector.blocked.is_some());
             let what = outcome.history.last().map(|(happening, _)| happening.kind.clone()).unwrap_or_default();
             self.trace(|| format!("m{m}: {id} is {name}{} ({what})", if blocked { ", blocked" } else { "" }));
         }
@@ -414,15 +413,15 @@ impl World {
 
     fn check_outcome(&mut self, outcome: &Outcome) {
         let unexplained = |cause: &ErrorReport| cause.causes.is_empty();
-        if let State::Blocked { cause, .. } | State::Aborted { cause } = &outcome.sector.state
-            && unexplained(cause)
-        {
+        let sector = &outcome.sector;
+        let given_up = sector.state.cause().filter(|_| sector.state.is_terminal());
+        if sector.blocked.as_ref().or(given_up).is_some_and(unexplained) {
             self.break_invariant(Invariant::BlockedWithCause, || "a sector".to_owned());
         }
     }
 
     /// The outcome of a person's or the chain's input, in one transaction.
-    pub fn apply(&mut self, m: usize, id: SectorId, input: sealbus_schema::seal::manager::Input) {
+    pub fn apply(&mut self, m: usize, id: SectorId, input: sealbus_schema::workflows::Input) {
         let Some(sector) = self.db.sectors.get(&id).cloned() else { return };
         let (kind, detail) = sealbus_manager::drive::decide::told(&input);
         let happening = sealbus_manager::store::Happening::of_manager(kind, detail);
@@ -441,7 +440,7 @@ fn named_lease(outgoing: &Outgoing) -> Option<u64> {
 }
 
 /// A record as a fold with a mistake reads it.
-fn planted(bug: Option<Bug>, sector: &Sector, entry: &Entry) -> Entry {
+fn planted(bug: Option<Bug>, sector: &Job, entry: &Entry) -> Entry {
     let mut entry = entry.clone();
     let Record::Event { worker, event, .. } = &mut entry.record else { return entry };
     if let (Some(Bug::FoldWithoutOwner), Ownership::Held { worker: owner, token, .. }) = (bug, &sector.ownership) {

@@ -5,11 +5,14 @@ use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 use sealbus_manager::{
     chain::exit::ExitCode,
     drive::decide::{self, Ask, Followed, Now, Refusal, Seen, Wanted, Watched},
-    store::{Message, MessageKind, MessageState, Sector, Signed, Tries},
+    store::{Job, Message, MessageKind, MessageState, Signed, Tries},
 };
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Invariant, SectorId, codec,
-    seal::manager::{Input, PreCommitted, State},
+    workflows::{
+        self, Input,
+        seal::manager::{Answer, PreCommitted, State},
+    },
 };
 
 use super::{
@@ -27,7 +30,7 @@ const REPUSH: i64 = 10;
 /// One round over everything.
 pub struct Driving {
     now: Now,
-    sectors: VecDeque<Sector>,
+    sectors: VecDeque<Job>,
     /// Read when the sectors are done.
     messages: Option<VecDeque<Message>>,
 }
@@ -38,7 +41,7 @@ pub enum Apply {
     Input { sector: SectorId, input: Input },
     Landed { kind: MessageKind, sector: SectorId, input: Input },
     GiveUp { key: String, sector: SectorId, input: Option<Input> },
-    Signed { message: Message, then: Box<Sector>, nonce: u64, signed: Signed },
+    Signed { message: Message, then: Box<Job>, nonce: u64, signed: Signed },
     Pushed { key: String, epoch: i64 },
     End { key: String, over: Over },
     Again { key: String, over: Over, tries: Tries },
@@ -69,7 +72,7 @@ impl World {
         let Some(driving) = &mut self.managers[m].driving else { return };
         let now = driving.now;
         if let Some(sector) = driving.sectors.pop_front() {
-            let apply = match decide::ask(&sector.state) {
+            let apply = match decide::ask(&sector) {
                 Some(_) if self.faulty(self.faults.node) => return self.managers[m].driving = None,
                 Some(ask) => self.look(&now, &sector, ask),
                 None => Apply::Nothing,
@@ -101,14 +104,14 @@ impl World {
     }
 
     /// What the chain and the store say about a sector.
-    fn look(&mut self, now: &Now, sector: &Sector, ask: Ask<'_>) -> Apply {
+    fn look(&mut self, now: &Now, sector: &Job, ask: Ask<'_>) -> Apply {
         let id = sector.id;
         let input = |input| Apply::Input { sector: id, input };
         let landed = |kind, found: Option<Input>| match found {
             Some(input) => Apply::Landed { kind, sector: id, input },
             None => Apply::Nothing,
         };
-        let in_time = sector.state.precommitted().is_some_and(|known| !now.has_run_out(known));
+        let in_time = sector.state.seal().and_then(State::precommitted).is_some_and(|known| !now.has_run_out(known));
         if in_time && self.is_lost(now, id) {
             return Apply::Lost { sector: id };
         }
@@ -116,7 +119,7 @@ impl World {
             Ask::Ticket { draw } => input(now.ticket(draw, bytes(&[5, now.ticket_epoch() as u64]))),
             Ask::PreCommit(sealed) => {
                 let found = self.chain.find_precommit(id, &sealed.comm_r.0, now.lagged);
-                landed(MessageKind::PreCommit, now.precommit_found(&sector.state, sealed, found))
+                landed(MessageKind::PreCommit, now.precommit_found(sector, sealed, found))
             }
             Ask::Active(proven) => {
                 let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r.0;
@@ -135,7 +138,7 @@ impl World {
             },
             Ask::Files(stored) => match self.stands(now, id, &stored.precommitted) {
                 Ok(()) if self.checks.store.get(&id) == Some(&stored.precommitted.sealed.comm_r.0) => {
-                    input(Input::FilesChecked)
+                    input(Input::from(Answer::FilesChecked))
                 }
                 Ok(()) => input(refused(ErrorCode::FILES_UNPROVABLE)),
                 Err(other) => other.map_or(Apply::Nothing, input),
@@ -144,7 +147,7 @@ impl World {
                 Ok(()) => {
                     let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r.0;
                     let right = chain::proof(id, comm_r, &proven.seeded.seed.randomness.0) == proven.proof.0;
-                    input(if right { Input::ProofVerified } else { refused(ErrorCode::PROOF_INVALID) })
+                    input(if right { Input::from(Answer::ProofVerified) } else { refused(ErrorCode::PROOF_INVALID) })
                 }
                 Err(other) => other.map_or(Apply::Nothing, input),
             },
@@ -268,7 +271,7 @@ impl World {
         }
     }
 
-    fn sign(&mut self, now: &Now, message: Message, sector: Sector) -> Apply {
+    fn sign(&mut self, now: &Now, message: Message, sector: Job) -> Apply {
         let (key, id) = (message.key.clone(), sector.id);
         let wanted = now.wanted(&message, &sector);
         if matches!(wanted, Wanted::Sign | Wanted::GiveUp(_)) && self.db.has_earlier(&message) {
@@ -278,9 +281,12 @@ impl World {
             Wanted::Sign => {}
             Wanted::Wait => return Apply::Nothing,
             Wanted::Over => return Apply::GiveUp { key, sector: id, input: None },
-            Wanted::GiveUp(error) => return Apply::GiveUp { key, sector: id, input: Some(Input::Expired(error)) },
+            Wanted::GiveUp(error) => {
+                return Apply::GiveUp { key, sector: id, input: Some(Input::from(Answer::Expired(error))) };
+            }
         }
-        let does = match (&sector.state, message.kind) {
+        let Some(state) = sector.state.seal().filter(|_| sector.blocked.is_none()) else { return Apply::Nothing };
+        let does = match (state, message.kind) {
             (state, MessageKind::PreCommit) => match state.sealed() {
                 Some(sealed) => Does::PreCommit { comm_r: sealed.comm_r.0, ticket_epoch: sealed.ticket.epoch },
                 None => return Apply::Nothing,
@@ -324,7 +330,9 @@ impl World {
         match apply {
             Apply::Input { sector, input } => self.apply(m, sector, input),
             Apply::Landed { kind, sector, input } => {
-                if matches!(input, Input::PreCommitLanded(_) | Input::ProveLanded { .. }) {
+                if let Input::Answer(workflows::Answer::Seal(Answer::PreCommitLanded(_) | Answer::ProveLanded { .. })) =
+                    input
+                {
                     self.db.mark_landed(kind, sector);
                 }
                 self.apply(m, sector, input);
@@ -395,8 +403,8 @@ impl World {
         self.apply_in(m, Apply::Pushed { key: key.to_owned(), epoch });
     }
 
-    fn check_proof(&mut self, sector: &Sector) {
-        let State::ProveCommitting(proven) = &sector.state else { return };
+    fn check_proof(&mut self, sector: &Job) {
+        let Some(State::ProveCommitting(proven)) = sector.state.seal() else { return };
         let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r.0;
         if chain::proof(sector.id, comm_r, &proven.seeded.seed.randomness.0) != proven.proof.0 {
             let what = format!("{} is to be proven with a proof for another seed", sector.id);

@@ -5,9 +5,8 @@ use sealbus_manager::{
     store::{Happening, Outgoing},
 };
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, Phase, SectorId,
-    lease::Ownership,
-    seal::manager::{Input, State},
+    ErrorClass, ErrorCode, ErrorReport, IntentKind, Phase, SectorId, lease::Ownership, message::Intent,
+    workflows::Input,
 };
 
 use super::{
@@ -88,7 +87,7 @@ impl World {
     pub fn person(&mut self) {
         for id in self.sectors.clone() {
             self.look_for_owner(id);
-            let blocked = matches!(self.db.sectors[&id].state, State::Blocked { .. });
+            let blocked = self.db.sectors[&id].blocked.is_some();
             if blocked && self.has_person && (self.now > self.faults.end || self.rng.chance(300_000)) {
                 self.resolve(id);
             }
@@ -140,8 +139,14 @@ impl World {
         let lease_sequence = self.db.sectors[&id].ownership.lease();
         self.db.add_to_outbox(id, Outgoing::Release { lease_sequence, reason: reason.to_owned() });
         if self.options.bug == Some(Bug::IntentBesideFold) {
-            let mut intent = life::intent_of(&self.db.sectors[&id]);
-            intent.lease_sequence = self.bus.log.len() as u64 + 1;
+            let sector = &self.db.sectors[&id];
+            let intent = Intent {
+                sector: id,
+                kind: IntentKind::Seal,
+                proof: sector.proof,
+                lease_sequence: self.bus.log.len() as u64 + 1,
+                attempt: sector.attempt,
+            };
             self.db.add_to_outbox(id, Outgoing::Intent(intent));
         }
         for m in 0..self.managers.len() {

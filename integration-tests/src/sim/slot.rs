@@ -9,8 +9,9 @@ use sealbus_nats::{
 use sealbus_schema::{
     Invariant, Token,
     lease::{Standing, standing},
-    message::{Event as SectorEvent, Fact, Intent, LeaseRecord},
-    seal::worker::RetryPolicy,
+    machine::worker::RetryPolicy,
+    message::{Event as SectorEvent, Fact, FactBody, Intent, LeaseRecord},
+    workflows::seal,
 };
 use sealbus_worker::{
     driver::{
@@ -310,13 +311,14 @@ impl World {
         if let Happened::News(news) = &mut happened {
             let token = living.core.journal().token.0;
             for fact in &news.facts {
-                if let Fact::Seed { seed, .. } = fact {
+                if let FactBody::Seal(seal::Fact::Seed { seed }) = &fact.body {
                     let highest = self.checks.seeds.entry((name.clone(), token)).or_default();
                     *highest = seed.draw.max(*highest);
                 }
             }
             if bug == Some(Bug::WithdrawnSeed) {
-                news.facts.retain(|fact| !matches!(fact, Fact::Seed { seed, .. } if seed.draw > 1));
+                news.facts
+                    .retain(|fact| !matches!(&fact.body, FactBody::Seal(seal::Fact::Seed { seed }) if seed.draw > 1));
             }
             living.watch = None;
         }

@@ -2,8 +2,9 @@
 
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, Invariant, Phase, ProofBytes,
-    message::{PieceInfo, StoredSector},
-    seal::worker::{Input, Need, State, Step},
+    machine::worker::{Input, Need, State},
+    parts::{PieceInfo, StoredSector},
+    workflows::seal::worker::{Progress, Step},
 };
 use sealbus_worker::driver::core::Happened;
 
@@ -45,7 +46,7 @@ impl World {
         self.drop_work(w, s, false);
         match state.need() {
             Need::Run(phase) => self.acquire(w, s, phase),
-            Need::Pc1Room => self.look_for_room(w, s),
+            Need::Room(_) => self.look_for_room(w, s),
             Need::Retry => {
                 let pause = 30_000 * u64::from(state.attempt());
                 self.work_in(w, s, pause, Some(Happened::Worked(Input::RetryDue)));
@@ -79,7 +80,7 @@ impl World {
         if worker.holders.iter().any(|(held, _)| *held == Phase::Pc1) {
             worker.waiting.push((Phase::Pc1, s, work));
         } else {
-            self.push_inbox(w, s, work, Happened::Worked(Input::Pc1RoomSeen));
+            self.push_inbox(w, s, work, Happened::Worked(Input::from(Progress::Pc1RoomSeen)));
         }
     }
 
@@ -100,16 +101,17 @@ impl World {
                 self.push_inbox(w, s, work, happened);
             }
             (None, Need::Run(phase)) => self.acquire(w, s, phase),
-            (None, Need::Pc1Room) => self.look_for_room(w, s),
+            (None, Need::Room(_)) => self.look_for_room(w, s),
             (None, _) => {}
         }
     }
 
     /// Runs a phase on the processor that the slot has.
     pub fn run_phase(&mut self, w: usize, s: usize, state: &State) {
-        let Some(step) = state.step().cloned() else { return };
+        let phase = state.step().and_then(|step| step.phase());
+        let Some(step) = state.step().and_then(|step| step.seal()).cloned() else { return };
         self.check_seed(w, s, &step);
-        let millis = match step.phase() {
+        let millis = match phase {
             Some(Phase::AddPieces | Phase::TreeD | Phase::C1) => self.rng.range(5_000, 30_000),
             Some(Phase::Pc1) => self.rng.range(3 * MINUTE, 12 * MINUTE),
             _ => self.rng.range(20_000, 4 * MINUTE),
@@ -140,26 +142,26 @@ impl World {
     fn outcome(&mut self, sector: sealbus_schema::SectorId, step: &Step) -> Input {
         let comm_d = Commitment(bytes(&[1, sector.number.0]));
         match step {
-            Step::AddingPieces { .. } => {
-                Input::PiecesAdded { pieces: vec![PieceInfo { commitment: comm_d, padded_bytes: 2048 }] }
-            }
-            Step::BuildingTreeD { .. } => Input::TreeDBuilt { comm_d },
-            Step::Pc1 { .. } => Input::Pc1Done,
+            Step::AddingPieces { .. } => Input::from(Progress::PiecesAdded {
+                pieces: vec![PieceInfo { commitment: comm_d, padded_bytes: 2048 }],
+            }),
+            Step::BuildingTreeD { .. } => Input::from(Progress::TreeDBuilt { comm_d }),
+            Step::Pc1 { .. } => Input::from(Progress::Pc1Done),
             Step::Pc2 { ticket, .. } => {
                 let mut parts = vec![2, sector.number.0];
                 parts.extend(words(&ticket.randomness.0));
-                Input::Pc2Done { comm_r: Commitment(bytes(&parts)), comm_d }
+                Input::from(Progress::Pc2Done { comm_r: Commitment(bytes(&parts)), comm_d })
             }
             Step::Transferring { replica, .. } => {
                 self.checks.store.insert(sector, replica.comm_r.0);
-                Input::Persisted {
+                Input::from(Progress::Persisted {
                     stored: StoredSector { store: "store".to_owned(), files: Vec::new(), identity: None },
-                }
+                })
             }
-            Step::C1 { .. } => Input::C1Done,
-            Step::C2 { replica, seed, .. } => {
-                Input::C2Done { proof: ProofBytes(chain::proof(sector, &replica.comm_r.0, &seed.randomness.0)) }
-            }
+            Step::C1 { .. } => Input::from(Progress::C1Done),
+            Step::C2 { replica, seed, .. } => Input::from(Progress::C2Done {
+                proof: ProofBytes(chain::proof(sector, &replica.comm_r.0, &seed.randomness.0)),
+            }),
             other => {
                 let what = format!("step {} was run", other.name());
                 Input::Failed { error: ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, what) }

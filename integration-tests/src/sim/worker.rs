@@ -1,6 +1,6 @@
 //! A simulated worker: a process with slots on disks, a board and processors.
 
-use sealbus_schema::{Phase, WorkerName, message::Intent, seal::worker::State};
+use sealbus_schema::{Phase, WorkerName, machine::worker::State, message::Intent};
 use sealbus_worker::{
     driver::{
         board::Board,
@@ -192,7 +192,7 @@ impl World {
         let SlotState::Living(living) = &worker.slots[s].state else { return };
         let state = &living.core.journal().state;
         let holds = worker.holders.iter().any(|(_, holder)| *holder == s);
-        if holds && !matches!(state.need(), sealbus_schema::seal::worker::Need::Run(_)) {
+        if holds && !matches!(state.need(), sealbus_schema::machine::worker::Need::Run(_)) {
             let what =
                 format!("{} slot {s} waits in {:?} and holds a processor", worker.name, state.step().map(|s| s.name()));
             self.break_invariant(sealbus_schema::Invariant::WaitingHoldsNoProcessor, || what);

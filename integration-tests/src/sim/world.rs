@@ -12,8 +12,8 @@ use sealbus_nats::{
 };
 use sealbus_schema::{
     Invariant, MinerId, SectorId, SectorNumber, WorkerName,
+    machine::manager::AttemptPolicy,
     message::{Event as SectorEvent, Fact, FactKind, Intent, LeaseRecord},
-    seal::manager::AttemptPolicy,
 };
 use sealbus_worker::driver::core::Happened;
 

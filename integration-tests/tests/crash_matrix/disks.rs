@@ -15,12 +15,11 @@ use sealbus_integration_tests::scripted::{
     table::Row,
     world::{Options, World, directory, wait},
 };
-use sealbus_manager::{life, store::Happening};
-use sealbus_schema::{
-    Phase, SectorId,
-    message::SlotStatus,
-    seal::manager::{AttemptPolicy, Input, State},
+use sealbus_manager::{
+    life,
+    store::{Happening, Job},
 };
+use sealbus_schema::{Phase, SectorId, machine::manager::AttemptPolicy, message::SlotStatus, workflows::Input};
 use serde_json::json;
 
 use crate::support::{At, Cells, impatient, wait_for_clean_slots};
@@ -94,7 +93,7 @@ pub fn failing_disks(table: &mut Cells) -> anyhow::Result<()> {
     fs::remove_dir_all(&slots[DELETED])?;
     at.release(&control)?;
     // The good slot is not held up by the others.
-    wait_for_state(&mut world, sectors[GOOD], |state| matches!(state, State::Proving(_)))?;
+    wait_for_state(&mut world, sectors[GOOD], Job::is_done)?;
     wait_for_block(&mut world, FULL, "DISK_FULL")?;
     wait_for_block(&mut world, READ_ONLY, "IO_FAILED")?;
     wait_for_block(&mut world, DELETED, "SLOT_UNUSABLE")?;
@@ -102,13 +101,11 @@ pub fn failing_disks(table: &mut Cells) -> anyhow::Result<()> {
     fs::remove_file(filler)?;
     drop(read_only);
     for (index, slot) in [(FULL, "DISK_FULL"), (READ_ONLY, "IO_FAILED")] {
-        wait_for_state(
-            &mut world,
-            sectors[index],
-            |state| matches!(state, State::Blocked { cause, .. } if cause.code.as_str() == slot),
-        )?;
+        wait_for_state(&mut world, sectors[index], |job| {
+            job.blocked.as_ref().is_some_and(|cause| cause.code.as_str() == slot)
+        })?;
         resubmit(&mut world, sectors[index])?;
-        wait_for_state(&mut world, sectors[index], |state| matches!(state, State::Proving(_)))?;
+        wait_for_state(&mut world, sectors[index], Job::is_done)?;
     }
     // What lay in the deleted slot is gone: the slot is made anew, a person releases it, and the worker is restarted. The
     // manager finds that the worker does not know of its sector any more, and offers it again.
@@ -182,10 +179,10 @@ fn wait_for_block(world: &mut World, slot: usize, code: &str) -> anyhow::Result<
         .with_context(|| format!("{:?}", statuses(world).map(|all| all[slot].clone())))
 }
 
-fn wait_for_state(world: &mut World, sector: SectorId, is_it: impl Fn(&State) -> bool) -> anyhow::Result<()> {
+fn wait_for_state(world: &mut World, sector: SectorId, is_it: impl Fn(&Job) -> bool) -> anyhow::Result<()> {
     wait(&format!("the awaited state of {sector}"), || {
         world.check_alive()?;
-        Ok(world.sector(sector.number.0)?.filter(|sector| is_it(&sector.state)).map(drop))
+        Ok(world.sector(sector.number.0)?.filter(|job| is_it(job)).map(drop))
     })
     .with_context(|| format!("{:?}", world.sector(sector.number.0).map(|sector| sector.map(|sector| sector.state))))
 }

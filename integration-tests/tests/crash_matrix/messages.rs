@@ -49,7 +49,9 @@ pub fn manager_around_each_message(table: &mut Cells) -> anyhow::Result<()> {
             if kind == MessageKind::PreCommit {
                 wait("the landing", || {
                     let sector = world.sector(number)?;
-                    Ok(sector.filter(|sector| sector.state.precommitted().is_some()).map(drop))
+                    Ok(sector
+                        .filter(|sector| sector.state.seal().and_then(|state| state.precommitted()).is_some())
+                        .map(drop))
                 })?;
                 world.call_chain("Devnet.Fault", fail.clone())?;
             }

@@ -15,14 +15,22 @@ use sealbus_manager::{
     drive::Driver,
     life,
     proofs::Verifier,
-    store::{Happening, MessageKind, MessageState, Store},
+    store::{Happening, Job, MessageKind, MessageState, Store},
     wake::Wake,
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, Randomness, SealProof, SectorId, Token,
     lease::Ownership,
-    message::{EventBody, Ticket},
-    seal::manager::{AttemptPolicy, Input, Proven, State},
+    machine::manager::AttemptPolicy,
+    message::EventBody,
+    parts::Ticket,
+    workflows::{
+        Input,
+        seal::{
+            self,
+            manager::{Answer, Proven, State},
+        },
+    },
 };
 use serde_json::json;
 
@@ -89,9 +97,12 @@ impl World {
         };
         for input in [
             Input::Claimed,
-            Input::Event(EventBody::TicketWanted { draw: 1 }),
-            Input::TicketDrawn(ticket),
-            Input::Event(EventBody::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([2; 32]) }),
+            Input::Event(EventBody::Seal(seal::Event::TicketWanted { draw: 1 })),
+            Input::from(Answer::TicketDrawn(ticket)),
+            Input::Event(EventBody::Seal(seal::Event::Pc2Done {
+                comm_r: Commitment([1; 32]),
+                comm_d: Commitment([2; 32]),
+            })),
         ] {
             world.apply(input).await;
         }
@@ -171,8 +182,12 @@ impl World {
         });
     }
 
+    async fn job(&self) -> Job {
+        self.store.sector(id()).await.expect("reads").expect("exists")
+    }
+
     async fn state(&self) -> State {
-        self.store.sector(id()).await.expect("reads").expect("exists").state
+        self.job().await.state.seal().expect("a seal").clone()
     }
 
     async fn message(&self, kind: MessageKind) -> Option<MessageState> {
@@ -255,8 +270,8 @@ async fn out_of_gas_again_and_again_blocks_with_words() {
     let driver = world.driver("").await;
     // A limit that grows by half each time stays too low.
     world.fault(Fault::LowGas { count: 100 });
-    world.until(&driver, "blocked", async |world| matches!(world.state().await, State::Blocked { .. })).await;
-    let State::Blocked { cause, .. } = world.state().await else { panic!("blocked") };
+    world.until(&driver, "blocked", async |world| world.job().await.blocked.is_some()).await;
+    let cause = world.job().await.blocked.expect("blocked");
     assert_eq!((cause.class, cause.code), (ErrorClass::Perm, ErrorCode::MESSAGE_OUT_OF_GAS));
     // A person looks: it is tried anew, and the estimate is right by now.
     world.fault(Fault::Clear {});

@@ -17,7 +17,7 @@ use crate::{
     commands::{self, Command, Person},
     drive::attempt_policy,
     life,
-    store::{AuditEntry, Happening, Outcome, Sector, Store},
+    store::{AuditEntry, Happening, Job, Outcome, Store},
 };
 
 /// The verbs.
@@ -125,7 +125,7 @@ async fn fold_state(store: &Store) -> anyhow::Result<Option<String>> {
 }
 
 /// What the loss of its lease means for a sector, in words.
-fn after_loss(sector: &Sector, person: &Person, policy: sealbus_schema::seal::manager::AttemptPolicy) -> String {
+fn after_loss(sector: &Job, person: &Person, policy: sealbus_schema::machine::manager::AttemptPolicy) -> String {
     if life::goes_on(sector) {
         return "goes on in the slot of its worker".to_owned();
     }
@@ -136,7 +136,7 @@ fn after_loss(sector: &Sector, person: &Person, policy: sealbus_schema::seal::ma
     }
 }
 
-fn preview(sectors: &[Sector], what: impl Fn(&Sector) -> String) -> String {
+fn preview(sectors: &[Job], what: impl Fn(&Job) -> String) -> String {
     let mut kinds: BTreeMap<(String, String), usize> = BTreeMap::new();
     for sector in sectors {
         *kinds.entry((sector.state.name().to_owned(), what(sector))).or_default() += 1;

@@ -62,7 +62,7 @@ fn guess(bytes: &[u8]) -> anyhow::Result<Value> {
         return Ok(json!(orders));
     }
     match (codec::decode::<LeaseRecord>(bytes), codec::decode::<Fact>(bytes)) {
-        (Ok(LeaseRecord::Unknown) | Err(_), Ok(fact)) if fact != Fact::Unknown => Ok(json!(fact)),
+        (Ok(LeaseRecord::Unknown) | Err(_), Ok(fact)) if fact.kind().is_some() => Ok(json!(fact)),
         (Ok(record), _) if record != LeaseRecord::Unknown => Ok(json!(record)),
         (Ok(_), _) | (_, Ok(_)) => Ok(json!({ "kind": "unknown" })),
         (Err(error), Err(_)) => match bytes.len() {
@@ -74,13 +74,13 @@ fn guess(bytes: &[u8]) -> anyhow::Result<Value> {
 
 #[cfg(test)]
 mod tests {
-    use sealbus_schema::{Token, message::EventBody};
+    use sealbus_schema::{Token, message::EventBody, workflows::seal};
 
     use super::*;
 
     #[test]
     fn a_message_is_recognised_with_and_without_its_subject() {
-        let event = Event { token: Token(3), number: 1, body: EventBody::Pc1Done {} };
+        let event = Event { token: Token(3), number: 1, body: EventBody::Seal(seal::Event::Pc1Done {}) };
         let bytes = codec::encode(&event).expect("packs");
         let by_name = by_subject("seal.sector.f01000.1.ev.w", &bytes).expect("decodes");
         assert_eq!(by_name, guess(&bytes).expect("decodes"));
@@ -88,7 +88,7 @@ mod tests {
 
         let release = codec::encode(&LeaseRecord::Release { reason: "x".into() }).expect("packs");
         assert_eq!(guess(&release).expect("decodes")["kind"], "release");
-        let fact = codec::encode(&Fact::PersistChecked { token: Token(3), serial: 0 }).expect("packs");
+        let fact = codec::encode(&Fact::new(Token(3), 0, seal::Fact::PersistChecked {})).expect("packs");
         assert_eq!(guess(&fact).expect("decodes")["kind"], "persist_checked");
     }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use sealbus_nats::{heartbeats::Seen, topology};
-use sealbus_schema::{WorkerName, lease::Ownership, message::SlotStatus, seal::manager::State};
+use sealbus_schema::{WorkerName, lease::Ownership, message::SlotStatus};
 use serde_json::{Value, json};
 
-use crate::{config::Config, drive::chain_of, store::Sector};
+use crate::{config::Config, drive::chain_of, store::Job};
 
 /// How long NATS may take to answer before a command goes on without it.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -89,15 +89,15 @@ impl Fleet {
     }
 
     /// Whether a worker's slot says of a sector that it waits for a person, while a person has resubmitted it since.
-    pub fn is_before_the_order(sector: &Sector, slot: &SlotStatus) -> bool {
+    pub fn is_before_the_order(sector: &Job, slot: &SlotStatus) -> bool {
         let Ownership::Held { token, .. } = &sector.ownership else { return false };
         let held = slot.holding.as_ref().filter(|held| held.sector == sector.id && held.token == *token);
         let followed = held.and_then(|held| held.resubmitted);
-        !matches!(sector.state, State::Blocked { .. }) && followed.is_some_and(|serial| serial < sector.resubmits)
+        sector.blocked.is_none() && followed.is_some_and(|serial| serial < sector.resubmits)
     }
 
     /// The slot in which a sector's owner says that it holds it under the present lease.
-    pub fn slot_of(&self, sector: &Sector) -> Option<(&Seen, &SlotStatus)> {
+    pub fn slot_of(&self, sector: &Job) -> Option<(&Seen, &SlotStatus)> {
         let Ownership::Held { worker, token, .. } = &sector.ownership else { return None };
         let seen = self.worker(worker)?;
         let holds = |slot: &&SlotStatus| {

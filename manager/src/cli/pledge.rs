@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use sealbus_schema::{MinerId, seal::manager::State};
+use sealbus_schema::{IntentKind, MinerId};
 use serde_json::{Value, json};
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     commands::Person,
     config::Config,
-    store::{AuditEntry, Pledge as Pledged, Sector, Store},
+    store::{AuditEntry, Job, Pledge as Pledged, Store},
 };
 
 /// Records that sectors are wanted. A running manager gives them numbers and offers them to the workers.
@@ -214,13 +214,16 @@ impl Cancel {
 /// The open pledges of miners of which all that is queued is about to be given up: they would fill the queue again at once.
 /// Says on stderr what becomes of them, and what else fills it.
 pub(super) async fn refilling(
-    selected: &[Sector],
+    selected: &[Job],
     config: &Config,
     store: &Store,
     keep: bool,
 ) -> anyhow::Result<Vec<Pledged>> {
     let mut queued: BTreeMap<MinerId, u64> = BTreeMap::new();
-    for sector in selected.iter().filter(|sector| matches!(sector.state, State::Queued)) {
+    for sector in selected
+        .iter()
+        .filter(|sector| sector.blocked.is_none() && sector.state.traits().offered == Some(IntentKind::Seal))
+    {
         *queued.entry(sector.id.miner).or_default() += 1;
     }
     let mut refilling = Vec::new();

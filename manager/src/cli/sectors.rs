@@ -8,12 +8,12 @@ mod show;
 mod waits;
 
 use clap::{Args, Subcommand};
-use sealbus_schema::{MinerId, lease::Ownership, seal::manager::State};
+use sealbus_schema::{MinerId, lease::Ownership, workflows::State};
 use serde_json::{Value, json};
 
 use super::{ConfigArg, known::insist_on_miner, print_json, table};
 use crate::{
-    store::{Sector, SectorFilter},
+    store::{Job, SectorFilter},
     why::why,
 };
 use select::blocked_by;
@@ -42,7 +42,7 @@ pub struct List {
     #[arg(long)]
     miner: Option<MinerId>,
     /// Only those in this state.
-    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(State::NAMES))]
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(State::names()))]
     state: Option<String>,
     /// Only those that a person must look at.
     #[arg(long)]
@@ -74,7 +74,7 @@ impl List {
         let sectors = store.sectors(&filter).await?;
         let waits = store.waits().await?;
         if self.json {
-            let with_waits = |sector: &Sector| {
+            let with_waits = |sector: &Job| {
                 let mut value = describe(sector);
                 let why = why(sector, &waits);
                 value["waits_for"] = json!(why.waits_for);
@@ -102,40 +102,32 @@ impl List {
     }
 }
 
-fn describe(sector: &Sector) -> Value {
-    json!({
+fn describe(sector: &Job) -> Value {
+    let mut value = json!({
         "sector": sector.id.to_string(),
         "miner": sector.id.miner,
         "number": sector.id.number,
+        "workflow": sector.state.workflow(),
         "proof": sector.proof,
         "state": sector.state.name(),
         "attempt": sector.attempt,
         "issues": sector.issues,
         "resubmits": sector.resubmits,
-        "precommit_signed": sector.precommit_signed,
+        "precommit_signed": sector.signed,
         "worker": owner(sector).map(|(worker, _)| worker),
         "token": owner(sector).map(|(_, token)| token),
         "created_at": sector.created_at,
         "changed_at": sector.changed_at,
-        "blocked": match &sector.state { State::Blocked { cause, .. } => json!(cause), _ => Value::Null },
-        "cause": match &sector.state {
-            State::Aborting { cause } | State::Abandoning { cause } | State::Aborted { cause } => json!(cause),
-            _ => Value::Null,
-        },
-        "comm_r": sector.state.sealed().map(|sealed| sealed.comm_r),
-        "comm_d": sector.state.sealed().map(|sealed| sealed.comm_d),
-        "ticket": sector.state.sealed().map(|sealed| sealed.ticket),
-        "precommit": sector.state.precommitted().map(|p| p.precommit),
-        "stored": sector.state.stored().map(|stored| stored.files.clone()),
-        "seed": sector.state.seeded().map(|seeded| seeded.seed),
-        "activation_epoch": match &sector.state {
-            State::Cleaning(active) | State::Proving(active) => Some(active.activation_epoch),
-            _ => None,
-        },
-    })
+        "blocked": sector.blocked,
+        "cause": sector.state.cause(),
+    });
+    if let Value::Object(fields) = &mut value {
+        fields.extend(sector.state.describe());
+    }
+    value
 }
 
-fn owner(sector: &Sector) -> Option<(String, u64)> {
+fn owner(sector: &Job) -> Option<(String, u64)> {
     match &sector.ownership {
         Ownership::Held { worker, token, .. } => Some((worker.to_string(), token.0)),
         Ownership::Free { .. } => None,

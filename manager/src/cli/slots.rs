@@ -24,7 +24,7 @@ use super::{
 use crate::{
     commands::{self, Command},
     drive::attempt_policy,
-    store::{AuditEntry, Sector},
+    store::{AuditEntry, Job},
 };
 
 /// The verbs.
@@ -63,7 +63,7 @@ pub struct Release {
 /// What lies in a slot, as far as anybody can tell.
 struct Content {
     /// The sectors whose leases must end with it.
-    sectors: Vec<Sector>,
+    sectors: Vec<Job>,
     /// More, in words.
     notes: Vec<String>,
 }
@@ -146,7 +146,7 @@ impl Release {
 
     /// Refuses a slot that the worker has not: the order would stand for ever. Of a worker that is away, only its sectors'
     /// last errors tell.
-    fn insist_on_slot(&self, owned: &[Sector], fleet: &Fleet) -> anyhow::Result<()> {
+    fn insist_on_slot(&self, owned: &[Job], fleet: &Fleet) -> anyhow::Result<()> {
         let Release { worker, slot, .. } = self;
         if let Some(seen) = fleet.worker(worker) {
             let slots: BTreeSet<String> = seen.heartbeat.slots.iter().map(|slot| slot.path.clone()).collect();
@@ -169,9 +169,9 @@ impl Release {
     }
 
     /// What the worker and the database say of the slot. `owned` is every sector of the worker.
-    fn content(&self, owned: Vec<Sector>, fleet: &Fleet) -> Content {
-        let here = |sector: &Sector| slot_of(sector, fleet).as_ref() == Some(&self.slot);
-        let (mut sectors, others): (Vec<Sector>, Vec<Sector>) = owned.into_iter().partition(here);
+    fn content(&self, owned: Vec<Job>, fleet: &Fleet) -> Content {
+        let here = |sector: &Job| slot_of(sector, fleet).as_ref() == Some(&self.slot);
+        let (mut sectors, others): (Vec<Job>, Vec<Job>) = owned.into_iter().partition(here);
         let mut notes = Vec::new();
         let Some(seen) = fleet.worker(&self.worker) else {
             notes.push(format!(
@@ -184,7 +184,7 @@ impl Release {
         let slots = &seen.heartbeat.slots;
         if slots.iter().any(|slot| slot.path == self.slot && slot.unreadable) {
             // Sectors of the worker that none of its slots names lie in those that nobody can read.
-            let lost: Vec<Sector> = others.into_iter().filter(|sector| fleet.slot_of(sector).is_none()).collect();
+            let lost: Vec<Job> = others.into_iter().filter(|sector| fleet.slot_of(sector).is_none()).collect();
             if slots.iter().filter(|slot| slot.unreadable).count() == 1 {
                 sectors.extend(lost);
             } else if !lost.is_empty() {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sealbus_schema::{
-    message::{PreCommitInfo, Ticket},
-    seal::manager::State,
+    machine::manager::AtStake,
+    parts::{PreCommitInfo, Ticket},
 };
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use super::fleet::lasting;
 use crate::{
     chain::{NodeClient, RpcClient},
     config::Config,
-    store::Sector,
+    store::Job,
 };
 
 /// How long the node may take to answer before a command goes on without it.
@@ -44,7 +44,7 @@ pub enum Cost {
 
 impl ChainTime {
     /// Asks the node, and falls back on what the manager wrote down last.
-    pub async fn look(config: &Config, sectors: &[Sector]) -> ChainTime {
+    pub async fn look(config: &Config, sectors: &[Job]) -> ChainTime {
         let endpoint = config.chain.endpoint();
         let asked = async { Some(NodeClient::new(RpcClient::new(endpoint).ok()?).chain_head().await.ok()?.height) };
         match tokio::time::timeout(LIMIT, asked).await {
@@ -66,38 +66,23 @@ impl ChainTime {
 }
 
 /// The head that the manager wrote down with the latest thing that the chain said of a sector.
-fn last_known(sector: &Sector) -> Option<i64> {
-    let precommit = sector.state.precommitted().map(|p| p.precommit.head_epoch);
-    precommit.or_else(|| ticket(&sector.state).map(|ticket| ticket.head_epoch))
-}
-
-fn ticket(state: &State) -> Option<Ticket> {
-    match state {
-        State::Blocked { at, .. } => ticket(at),
-        State::Sealing { ticket } => Some(*ticket),
-        state => state.sealed().map(|sealed| sealed.ticket),
+fn last_known(sector: &Job) -> Option<i64> {
+    match sector.state.at_stake() {
+        AtStake::Deposit(precommit) => Some(precommit.head_epoch),
+        AtStake::Ticket(ticket) => Some(ticket.head_epoch),
+        AtStake::Nothing | AtStake::Slot => None,
     }
 }
 
 impl Cost {
     /// What waiting costs a sector.
-    pub fn of(sector: &Sector) -> Cost {
-        let at = match &sector.state {
-            State::Blocked { at, .. } => at,
-            state => state,
-        };
-        match at {
-            State::Queued | State::Proving(_) | State::Aborted { .. } => Cost::Nothing,
-            State::Packing
-            | State::DrawingTicket { .. }
-            | State::Cleaning(_)
-            | State::Aborting { .. }
-            | State::Abandoning { .. } => Cost::Slot,
-            state => match (state.precommitted(), ticket(state)) {
-                (Some(precommitted), _) => Cost::Deposit(precommitted.precommit),
-                (None, Some(ticket)) if !sector.precommit_signed => Cost::Ticket(ticket),
-                (None, _) => Cost::InFlight,
-            },
+    pub fn of(sector: &Job) -> Cost {
+        match sector.state.at_stake() {
+            AtStake::Nothing => Cost::Nothing,
+            AtStake::Slot => Cost::Slot,
+            AtStake::Ticket(_) if sector.signed => Cost::InFlight,
+            AtStake::Ticket(ticket) => Cost::Ticket(ticket),
+            AtStake::Deposit(precommit) => Cost::Deposit(precommit),
         }
     }
 

@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use sealbus_schema::{ErrorClass, ErrorReport, SectorId, message::StoredSector, seal::manager::Input};
+use sealbus_schema::{
+    ErrorClass, ErrorReport, SectorId,
+    parts::StoredSector,
+    workflows::{Input, seal::manager::Answer},
+};
 
 use super::{apply_to, attempt_policy, lock};
 use crate::{
@@ -72,7 +76,7 @@ impl Check {
         };
         let subject = Subject::Sector(id);
         let input = match outcome {
-            Ok(()) => Ok(Input::FilesChecked),
+            Ok(()) => Ok(Input::from(Answer::FilesChecked)),
             Err(error) => {
                 let denied = match config.stores.iter().find(|store| store.name == files.store) {
                     Some(store) => store_access::denied(store, &files).await,

@@ -3,8 +3,12 @@
 
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Randomness,
-    message::{PreCommitInfo, Seed, Ticket},
-    seal::manager::{Input, PreCommitted, Proven, Rebuild, Sealed, State, Stored},
+    machine::manager::Life,
+    parts::{PreCommitInfo, Seed, Ticket},
+    workflows::{
+        self, Input,
+        seal::manager::{Answer, PreCommitted, Proven, Rebuild, Sealed, State, Stored},
+    },
 };
 use serde_json::{Value, json};
 
@@ -15,7 +19,7 @@ use crate::{
         expiry::Rules,
         randomness::{seed_epoch, ticket_epoch, ticket_expires_epoch},
     },
-    store::{Message, MessageKind, Sector, Tries},
+    store::{Job, Message, MessageKind, Tries},
 };
 
 /// How many messages may be executed in vain for one purpose before a person must look. Each costs its gas.
@@ -162,9 +166,12 @@ pub enum Refusal {
     Final,
 }
 
-/// What a sector in this state waits for; none if from the chain nothing.
-pub fn ask(state: &State) -> Option<Ask<'_>> {
-    Some(match state {
+/// What a job waits for from the chain or the stores. `None` where it waits for something else, or for a person.
+pub fn ask(job: &Job) -> Option<Ask<'_>> {
+    if job.blocked.is_some() {
+        return None;
+    }
+    Some(match job.state.seal()? {
         State::DrawingTicket { draw } => Ask::Ticket { draw: *draw },
         State::PreCommitting(sealed)
         | State::Requeued(Rebuild::Sent(sealed))
@@ -184,13 +191,13 @@ pub fn ask(state: &State) -> Option<Ask<'_>> {
         | State::Proving(_)
         | State::Aborting { .. }
         | State::Abandoning { .. }
-        | State::Aborted { .. }
-        | State::Blocked { .. } => return None,
+        | State::Aborted { .. } => return None,
     })
 }
 
-/// Until which epoch a sector in this state can reach what it waits for on chain: its ticket's or its PreCommit's end.
-pub fn expires(state: &State) -> i64 {
+/// Until which epoch a sector can reach what it waits for on chain: its ticket's or its PreCommit's end.
+pub fn expires(job: &Job) -> i64 {
+    let Some(state) = job.state.seal() else { return i64::MAX };
     match (state.precommitted(), state.sealed()) {
         (Some(precommitted), _) => precommitted.precommit.prove_by_epoch,
         (None, Some(sealed)) => sealed.ticket.expires_epoch,
@@ -207,36 +214,39 @@ impl Now {
     /// A ticket that is drawn now.
     pub fn ticket(&self, draw: u32, randomness: [u8; 32]) -> Input {
         let epoch = self.ticket_epoch();
-        Input::TicketDrawn(Ticket {
+        Input::from(Answer::TicketDrawn(Ticket {
             draw,
             randomness: Randomness(randomness),
             epoch,
             expires_epoch: ticket_expires_epoch(epoch),
             head_epoch: self.head,
             epoch_millis: self.epoch_millis,
-        })
+        }))
     }
 
     /// What follows from what the chain has in the place of a PreCommit that a sector waits for.
-    pub fn precommit_found(&self, state: &State, sealed: &Sealed, found: Option<Found>) -> Option<Input> {
+    pub fn precommit_found(&self, job: &Job, sealed: &Sealed, found: Option<Found>) -> Option<Input> {
         let Some(found) = found else {
             // No PreCommit with this ticket can be included any more, and none was: sealing it again needs another ticket.
-            let at_work = matches!(state, State::PreCommitting(_) | State::Rebuilding(_));
-            return (at_work && self.lagged > sealed.ticket.expires_epoch).then(|| Input::Expired(self.aged(sealed)));
+            let at_work = matches!(job.state.seal(), Some(State::PreCommitting(_) | State::Rebuilding(_)));
+            return (at_work && self.lagged > sealed.ticket.expires_epoch)
+                .then(|| Input::from(Answer::Expired(self.aged(sealed))));
         };
         if !found.is_ours {
             let message = "the sector has another PreCommit on chain, of another replica";
             return Some(Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::NUMBER_TAKEN, message)));
         }
-        Some(Input::PreCommitLanded(self.precommit(found.epoch)))
+        Some(Input::from(Answer::PreCommitLanded(self.precommit(found.epoch))))
     }
 
     /// What the chain says about a PreCommit that had landed. It need not be asked when the time to prove has run out.
     pub fn watch(&self, known: &PreCommitted, found: Option<Found>) -> Watched {
         match found {
-            _ if self.has_run_out(known) => Watched::Changed(Input::Expired(self.run_out(known))),
+            _ if self.has_run_out(known) => Watched::Changed(Input::from(Answer::Expired(self.run_out(known)))),
             Some(Found { is_ours: true, epoch }) if epoch == known.precommit.epoch => Watched::Same,
-            Some(Found { is_ours: true, epoch }) => Watched::Changed(Input::PreCommitMoved(self.precommit(epoch))),
+            Some(Found { is_ours: true, epoch }) => {
+                Watched::Changed(Input::from(Answer::PreCommitMoved(self.precommit(epoch))))
+            }
             _ => Watched::Missing,
         }
     }
@@ -248,9 +258,9 @@ impl Now {
 
     /// From which epoch of the head on a sector is looked at again if nothing changes about it until then: 0 for as long as it
     /// is tried at each tick, `None` if it waits for nothing from the chain. `settled` says that all was found as it is known.
-    pub fn look_at(&self, state: &State, settled: bool, confidence: i64) -> Option<i64> {
+    pub fn look_at(&self, job: &Job, settled: bool, confidence: i64) -> Option<i64> {
         let next = self.head + 1;
-        Some(match ask(state)? {
+        Some(match ask(job)? {
             Ask::Ticket { .. } | Ask::Files(_) | Ask::Proof(_) => 0,
             // A PreCommit that was seen with confidence stands until it has run out or the chain is another one.
             Ask::Watch(known) if settled => next.max(known.precommit.prove_by_epoch + 1),
@@ -267,7 +277,11 @@ impl Now {
     /// A seed that is drawn now.
     pub fn seed(&self, stored: &Stored, randomness: [u8; 32]) -> Input {
         let draw = stored.precommitted.seeds_drawn + 1;
-        Input::SeedDrawn(Seed { draw, randomness: Randomness(randomness), epoch: self.seed_epoch(stored) })
+        Input::from(Answer::SeedDrawn(Seed {
+            draw,
+            randomness: Randomness(randomness),
+            epoch: self.seed_epoch(stored),
+        }))
     }
 
     /// What follows from what the chain has as the sector, and where it has none, in the place of its PreCommit.
@@ -278,28 +292,28 @@ impl Now {
                 let message = "the sector is active on chain with another replica";
                 Some(Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::NUMBER_TAKEN, message)))
             }
-            (Some(Found { epoch, .. }), _) => Some(Input::ProveLanded { activation_epoch: epoch }),
+            (Some(Found { epoch, .. }), _) => Some(Input::from(Answer::ProveLanded { activation_epoch: epoch })),
             // With confidence: no proof was included in time.
-            (None, _) if self.lagged > known.precommit.prove_by_epoch => Some(Input::Expired(self.run_out(known))),
+            (None, _) if self.lagged > known.precommit.prove_by_epoch => {
+                Some(Input::from(Answer::Expired(self.run_out(known))))
+            }
             // The proof is for the seed of the epoch where the PreCommit stood before.
             (None, Some(Found { is_ours: true, epoch })) if epoch != known.precommit.epoch => {
-                Some(Input::PreCommitMoved(self.precommit(epoch)))
+                Some(Input::from(Answer::PreCommitMoved(self.precommit(epoch))))
             }
             (None, _) => None,
         }
     }
 
     /// What to do about a message without bytes.
-    pub fn wanted(&self, message: &Message, sector: &Sector) -> Wanted {
-        let over = matches!(
-            sector.state,
-            State::Proving(_) | State::Aborting { .. } | State::Abandoning { .. } | State::Aborted { .. }
-        );
-        if over || message.attempt != sector.attempt {
+    pub fn wanted(&self, message: &Message, sector: &Job) -> Wanted {
+        let is_over = sector.blocked.is_none() && sector.state.traits().life != Life::Going;
+        if is_over || message.attempt != sector.attempt {
             // The present attempt has a row of its own.
             return Wanted::Over;
         }
-        match (&sector.state, message.kind) {
+        let Some(state) = sector.state.seal().filter(|_| sector.blocked.is_none()) else { return Wanted::Wait };
+        match (state, message.kind) {
             // Also after it had landed, if it is gone from the chain for good.
             (state, MessageKind::PreCommit) if is_sealed(state) => match state.sealed() {
                 Some(sealed) if self.head + TICKET_MARGIN >= sealed.ticket.expires_epoch => {
@@ -329,7 +343,7 @@ impl Now {
     pub fn followed(
         &self,
         message: &Message,
-        sector: Option<&Sector>,
+        sector: Option<&Job>,
         pushed: i64,
         repush_epochs: i64,
         seen: Seen,
@@ -347,9 +361,9 @@ impl Now {
         if !exit.is_ok() {
             return failed(message, height, exit, gas_limit, what);
         }
-        if !sector.is_some_and(|sector| awaits(&sector.state, message.kind)) {
+        if !sector.is_some_and(|sector| awaits(sector, message.kind)) {
             // The sector has heard, was given up, or is blocked: then it hears when it goes on.
-            let blocked = sector.is_some_and(|sector| matches!(sector.state, State::Blocked { .. }));
+            let blocked = sector.is_some_and(|sector| sector.blocked.is_some());
             return if blocked { Followed::Wait } else { Followed::Landed { height } };
         }
         // Executed well, and the sector's state at the same tipset was read before: it must have taken effect.
@@ -362,7 +376,7 @@ impl Now {
     }
 
     /// Another message has its nonce.
-    fn replaced(&self, message: &Message, sector: Option<&Sector>, what: &str) -> Followed {
+    fn replaced(&self, message: &Message, sector: Option<&Job>, what: &str) -> Followed {
         let why = format!("the nonce of {what} was used by another message");
         let wanted = message.kind != MessageKind::Filler && sector.is_some_and(|sector| !unwanted(message, sector));
         if !wanted {
@@ -402,8 +416,8 @@ impl Now {
 
 /// Whether a message that was built for a sector as it stood then may be signed as it stands now: meanwhile it may have
 /// been given up, released or blocked.
-pub fn still_wanted(then: &Sector, now: Option<&Sector>) -> bool {
-    now.is_some_and(|now| now.attempt == then.attempt && now.state == then.state)
+pub fn still_wanted(then: &Job, now: Option<&Job>) -> bool {
+    now.is_some_and(|now| now.attempt == then.attempt && now.standing() == then.standing())
 }
 
 /// Whether a PreCommit can be signed for a sector in this state: it is sealed, at work, and not sealed again.
@@ -422,17 +436,13 @@ fn is_sealed(state: &State) -> bool {
 
 /// Whether nobody wants what a signed message would do: its sector was given up, has begun another attempt, or needs another
 /// proof than the one in it.
-pub fn unwanted(message: &Message, sector: &Sector) -> bool {
-    let at = match &sector.state {
-        State::Blocked { at, .. } => at,
-        at => at,
-    };
-    let given_up = matches!(at, State::Aborting { .. } | State::Abandoning { .. } | State::Aborted { .. });
+pub fn unwanted(message: &Message, sector: &Job) -> bool {
+    let given_up = matches!(sector.state.traits().life, Life::Leaving | Life::GivenUp);
     given_up
         || message.attempt != sector.attempt
         || match message.kind {
             MessageKind::ProveCommit => {
-                !matches!(at, State::ProveCommitting(_) | State::Cleaning(_) | State::Proving(_))
+                !matches!(sector.state.seal(), Some(State::ProveCommitting(_) | State::Cleaning(_) | State::Proving(_)))
             }
             MessageKind::PreCommit | MessageKind::Filler => false,
         }
@@ -474,26 +484,30 @@ pub const fn refusal(kind: MessageKind) -> ErrorCode {
 
 /// How a sector's history names what the chain or the store brought, and its particulars.
 pub fn told(input: &Input) -> (&'static str, Value) {
-    match input {
-        Input::TicketDrawn(Ticket { draw, epoch, expires_epoch, .. }) => {
+    let answer = match input {
+        Input::Refused(error) => return ("refused", error_detail(error)),
+        Input::Answer(workflows::Answer::Seal(answer)) => answer,
+        _ => return ("chain", json!({})),
+    };
+    match answer {
+        Answer::TicketDrawn(Ticket { draw, epoch, expires_epoch, .. }) => {
             ("ticket_drawn", json!({ "draw": draw, "epoch": epoch, "expires_epoch": expires_epoch }))
         }
-        Input::PreCommitLanded(PreCommitInfo { epoch, prove_by_epoch, .. }) => {
+        Answer::PreCommitLanded(PreCommitInfo { epoch, prove_by_epoch, .. }) => {
             ("precommit_landed", json!({ "epoch": epoch, "prove_by_epoch": prove_by_epoch }))
         }
-        Input::PreCommitMoved(to) => ("precommit_moved", json!({ "to_epoch": to.epoch })),
-        Input::FilesChecked => ("files_checked", json!({})),
-        Input::SeedDrawn(Seed { draw, epoch, .. }) => ("seed_drawn", json!({ "draw": draw, "epoch": epoch })),
-        Input::ProofVerified => ("proof_verified", json!({})),
-        Input::ProveLanded { activation_epoch } => ("prove_landed", json!({ "activation_epoch": activation_epoch })),
-        Input::Expired(error) => ("expired", error_detail(error)),
-        Input::Refused(error) => ("refused", error_detail(error)),
-        _ => ("chain", json!({})),
+        Answer::PreCommitMoved(to) => ("precommit_moved", json!({ "to_epoch": to.epoch })),
+        Answer::FilesChecked => ("files_checked", json!({})),
+        Answer::SeedDrawn(Seed { draw, epoch, .. }) => ("seed_drawn", json!({ "draw": draw, "epoch": epoch })),
+        Answer::ProofVerified => ("proof_verified", json!({})),
+        Answer::ProveLanded { activation_epoch } => ("prove_landed", json!({ "activation_epoch": activation_epoch })),
+        Answer::Expired(error) => ("expired", error_detail(error)),
     }
 }
 
 /// Whether a sector in this state waits for the effect of a message of this kind.
-pub(super) fn awaits(state: &State, kind: MessageKind) -> bool {
+pub(super) fn awaits(job: &Job, kind: MessageKind) -> bool {
+    let Some(state) = job.state.seal().filter(|_| job.blocked.is_none()) else { return false };
     matches!(
         (state, kind),
         (

@@ -1,6 +1,9 @@
 //! Landing: read from the sector's state at a confident tipset, never from a receipt alone.
 
-use sealbus_schema::seal::manager::{Input, Proven, Sealed};
+use sealbus_schema::workflows::{
+    self, Input,
+    seal::manager::{Answer, Proven, Sealed},
+};
 
 use super::{
     DriveError, Driver, View, address,
@@ -9,29 +12,24 @@ use super::{
 use crate::{
     chain::{Transport, commitment::sealed_cid},
     life,
-    store::{Happening, MessageKind, Sector},
+    store::{Happening, Job, MessageKind},
 };
 
 impl<T: Transport + 'static> Driver<T> {
     pub(super) async fn look_for_precommit(
         &self,
         view: &View,
-        sector: &Sector,
+        sector: &Job,
         sealed: &Sealed,
     ) -> Result<(), DriveError> {
         let found = self.precommit_on_chain(view, sector, sealed).await?;
-        match self.now(view).precommit_found(&sector.state, sealed, found) {
+        match self.now(view).precommit_found(sector, sealed, found) {
             Some(input) => self.landed(sector, MessageKind::PreCommit, input).await,
             None => Ok(()),
         }
     }
 
-    pub(super) async fn look_for_sector(
-        &self,
-        view: &View,
-        sector: &Sector,
-        proven: &Proven,
-    ) -> Result<(), DriveError> {
+    pub(super) async fn look_for_sector(&self, view: &View, sector: &Job, proven: &Proven) -> Result<(), DriveError> {
         let (miner, number) = (address(sector.id.miner), sector.id.number.0);
         let sealed = &proven.seeded.stored.precommitted.sealed;
         let ours = sealed_cid(&sealed.comm_r.0)?;
@@ -53,7 +51,7 @@ impl<T: Transport + 'static> Driver<T> {
     pub(super) async fn precommit_on_chain(
         &self,
         view: &View,
-        sector: &Sector,
+        sector: &Job,
         sealed: &Sealed,
     ) -> Result<Option<Found>, DriveError> {
         let (miner, number) = (address(sector.id.miner), sector.id.number.0);
@@ -63,10 +61,10 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// The message's end and the sector's step are one transaction.
-    async fn landed(&self, sector: &Sector, message: MessageKind, input: Input) -> Result<(), DriveError> {
+    async fn landed(&self, sector: &Job, message: MessageKind, input: Input) -> Result<(), DriveError> {
         let landed = match &input {
-            Input::PreCommitLanded(precommit) => Some(precommit.epoch),
-            Input::ProveLanded { activation_epoch } => Some(*activation_epoch),
+            Input::Answer(workflows::Answer::Seal(Answer::PreCommitLanded(precommit))) => Some(precommit.epoch),
+            Input::Answer(workflows::Answer::Seal(Answer::ProveLanded { activation_epoch })) => Some(*activation_epoch),
             _ => None,
         };
         let (kind, detail) = decide::told(&input);

@@ -6,7 +6,7 @@
 //! by something else, or by a message that failed: so no crash and no race makes two of them land.
 
 use fvm_shared::address::Address;
-use sealbus_schema::{ErrorReport, SectorId, seal::manager::Input};
+use sealbus_schema::{ErrorReport, SectorId, workflows::Input};
 use serde_json::{Value, json};
 
 use super::{
@@ -146,7 +146,7 @@ impl<T: Transport + 'static> Driver<T> {
         }
         let mut sector = self.store.sector(message.sector).await?;
         if let (Seen::Executed { .. }, Some(known)) = (seen, &sector)
-            && decide::awaits(&known.state, message.kind)
+            && decide::awaits(known, message.kind)
         {
             // Its effect shows in the sector's state, so that is looked at first.
             self.step_sector(view, known).await?;

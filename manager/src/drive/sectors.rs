@@ -2,7 +2,10 @@
 
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Randomness, SectorId,
-    seal::manager::{Input, PreCommitted, Proven, State, Stored},
+    workflows::{
+        Input,
+        seal::manager::{Answer, PreCommitted, Proven, State, Stored},
+    },
 };
 
 use super::{
@@ -15,14 +18,14 @@ use crate::{
     chain::{Transport, randomness::Domain},
     files::{Request, Running},
     life, proofs,
-    store::{Happening, Sector},
+    store::{Happening, Job},
     store_access,
     waits::{Cause, Subject},
 };
 
 impl<T: Transport + 'static> Driver<T> {
-    pub(super) async fn step_sector(&self, view: &View, sector: &Sector) -> Result<Step, DriveError> {
-        match decide::ask(&sector.state) {
+    pub(super) async fn step_sector(&self, view: &View, sector: &Job) -> Result<Step, DriveError> {
+        match decide::ask(sector) {
             Some(Ask::Ticket { draw }) => return self.draw_ticket(view, sector, draw).await,
             Some(Ask::Files(stored)) => return self.check_files(view, sector, stored).await,
             Some(Ask::Proof(proven)) => return self.verify_proof(view, sector, proven).await,
@@ -40,7 +43,7 @@ impl<T: Transport + 'static> Driver<T> {
 
     /// Drawn when it is asked for, and not earlier: a ticket ages from the moment it is drawn. What would make hours of
     /// sealing worthless is asked before.
-    async fn draw_ticket(&self, view: &View, sector: &Sector, draw: u32) -> Result<Step, DriveError> {
+    async fn draw_ticket(&self, view: &View, sector: &Job, draw: u32) -> Result<Step, DriveError> {
         let (id, miner) = (sector.id, address(sector.id.miner));
         // Of this attempt no PreCommit was ever signed, so whoever used the number uses it for another replica.
         if self.node.sector_allocated(&miner, id.number.0, &view.head.key).await? {
@@ -76,7 +79,7 @@ impl<T: Transport + 'static> Driver<T> {
         });
         let mut tx = self.store.begin_as(self.epoch).await?;
         let Some(sector) = tx.sector(id).await? else { return Ok(()) };
-        if !matches!(decide::ask(&sector.state), Some(Ask::Ticket { .. })) {
+        if !matches!(decide::ask(&sector), Some(Ask::Ticket { .. })) {
             return Ok(());
         }
         tracing::warn!(sector = %id, pledged, "its number is taken on chain; it is given up");
@@ -93,9 +96,11 @@ impl<T: Transport + 'static> Driver<T> {
     /// Whether somebody else took the number while the sector was sealed. Then no PreCommit is signed that could only fail.
     pub(super) async fn is_number_taken(&self, view: &View, id: SectorId) -> Result<bool, DriveError> {
         let Some(sector) = self.store.sector(id).await? else { return Ok(false) };
-        let State::PreCommitting(sealed) = &sector.state else { return Ok(false) };
+        let Some(State::PreCommitting(sealed)) = sector.state.seal().filter(|_| sector.blocked.is_none()) else {
+            return Ok(false);
+        };
         let (miner, key) = (address(id.miner), &view.lagged.key);
-        if sector.precommit_signed
+        if sector.signed
             || !self.node.sector_allocated(&miner, id.number.0, key).await?
             || self.precommit_on_chain(view, &sector, sealed).await?.is_some_and(|found| found.is_ours)
         {
@@ -108,7 +113,7 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// Files are read in the background and by another process: a store that hangs must not hold the other sectors up.
-    async fn check_files(&self, view: &View, sector: &Sector, stored: &Stored) -> Result<Step, DriveError> {
+    async fn check_files(&self, view: &View, sector: &Job, stored: &Stored) -> Result<Step, DriveError> {
         let Some(turn) = self.checks.begin(sector.id, &stored.files.store, self.config.policy.file_checks) else {
             return Ok(Step::Undecided);
         };
@@ -135,7 +140,7 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// The seed is drawn when its epoch is confident, for the PreCommit as it stands then.
-    async fn draw_seed(&self, view: &View, sector: &Sector, stored: &Stored) -> Result<Step, DriveError> {
+    async fn draw_seed(&self, view: &View, sector: &Job, stored: &Stored) -> Result<Step, DriveError> {
         let now = self.now(view);
         let epoch = now.seed_epoch(stored);
         if view.lagged.height < epoch {
@@ -154,7 +159,7 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// The proof is verified here, because the chain charges for a wrong one.
-    async fn verify_proof(&self, view: &View, sector: &Sector, proven: &Proven) -> Result<Step, DriveError> {
+    async fn verify_proof(&self, view: &View, sector: &Job, proven: &Proven) -> Result<Step, DriveError> {
         let precommitted = &proven.seeded.stored.precommitted;
         if !self.stands(view, sector, precommitted).await? {
             return Ok(Step::GoesOn);
@@ -167,7 +172,7 @@ impl<T: Transport + 'static> Driver<T> {
         let (verifier, id, proof, proven) = (self.verifier.clone(), sector.id, sector.proof, proven.clone());
         let verified = proofs::blocking(move || verifier.verify_seal(id, proof, &proven)).await;
         let input = match verified.and_then(|verified| verified) {
-            Ok(()) => Input::ProofVerified,
+            Ok(()) => Input::from(Answer::ProofVerified),
             Err(error) => Input::Refused(error),
         };
         self.apply(sector.id, input).await?;
@@ -175,7 +180,7 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// Whether a PreCommit stands on chain where we know it. The sector hears of a difference.
-    async fn stands(&self, view: &View, sector: &Sector, known: &PreCommitted) -> Result<bool, DriveError> {
+    async fn stands(&self, view: &View, sector: &Job, known: &PreCommitted) -> Result<bool, DriveError> {
         let now = self.now(view);
         let found = match now.has_run_out(known) {
             true => None,

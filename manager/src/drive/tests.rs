@@ -3,8 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sealbus_schema::{
-    Commitment, ErrorClass, ErrorCode, ErrorReport, SealProof, Token, lease::Ownership, message::EventBody,
-    seal::manager::Proven, seal::manager::State,
+    Commitment, ErrorClass, ErrorCode, ErrorReport, SealProof, Token,
+    lease::Ownership,
+    message::EventBody,
+    workflows::seal::{
+        self,
+        manager::{Proven, State},
+    },
 };
 use serde_json::{Value, json};
 
@@ -135,7 +140,16 @@ impl World {
     }
 
     async fn state(&self, number: u64) -> State {
-        self.driver.store.sector(id(number)).await.expect("reads").expect("exists").state
+        self.driver
+            .store
+            .sector(id(number))
+            .await
+            .expect("reads")
+            .expect("exists")
+            .state
+            .seal()
+            .expect("a seal")
+            .clone()
     }
 
     /// The codes of what waits, by subject, as the command line would read them.
@@ -149,9 +163,10 @@ impl World {
 async fn want_ticket(tx: &mut crate::store::Tx, id: SectorId) {
     tx.insert_sector(id, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
     let policy = AttemptPolicy { max_attempts: 3, max_issues: 5 };
-    for (kind, input) in
-        [("wanted", Input::Claimed), ("ticket_wanted", Input::Event(EventBody::TicketWanted { draw: 1 }))]
-    {
+    for (kind, input) in [
+        ("wanted", Input::Claimed),
+        ("ticket_wanted", Input::Event(EventBody::Seal(seal::Event::TicketWanted { draw: 1 }))),
+    ] {
         let mut sector = tx.sector(id).await.expect("reads").expect("exists");
         sector.ownership = Ownership::claimed("w1".parse().expect("worker"), Token(9));
         let happening = Happening::of_manager(kind, json!({ "why": "pledged" }));

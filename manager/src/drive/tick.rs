@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, future, stream};
-use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId, seal::manager::Input};
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId, workflows::Input};
 
 use super::{DriveError, Driver, Step, View, decide, lock};
 use crate::{
@@ -144,7 +144,7 @@ impl<T: Transport + 'static> Driver<T> {
 
     /// Looks at sectors, and follows their messages, side by side; what expires first begins first.
     async fn step_items(&self, view: &View, round: &Round, mut items: Vec<Item>) -> Result<(), DriveError> {
-        items.sort_by_cached_key(|item| item.due.as_ref().map_or(i64::MAX, |due| decide::expires(&due.sector.state)));
+        items.sort_by_cached_key(|item| item.due.as_ref().map_or(i64::MAX, |due| decide::expires(&due.sector)));
         self.rotate(&mut items, Item::subject);
         let step = |item: Item| async move {
             if let Some(due) = &item.due {
@@ -152,7 +152,7 @@ impl<T: Transport + 'static> Driver<T> {
                 let stepped = self.step_sector(view, sector);
                 let taken = self.step(round, Subject::Sector(sector.id), sector.id, stepped).await?;
                 let confidence = self.config.chain.confidence_epochs;
-                let next = |settled| self.now(view).look_at(&sector.state, settled, confidence);
+                let next = |settled| self.now(view).look_at(sector, settled, confidence);
                 match taken {
                     Some(Step::GoesOn) => round.later(due, next(false)),
                     Some(Step::Settled) => round.later(due, next(true)),

@@ -8,7 +8,7 @@ use std::{
 
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport,
-    message::{StoredFile, StoredSector},
+    parts::{StoredFile, StoredSector},
 };
 
 use super::Request;

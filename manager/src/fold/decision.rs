@@ -7,10 +7,10 @@ use std::{
 };
 
 use sealbus_nats::log::{Entry, Record};
-use sealbus_schema::{SectorId, seal::manager::AttemptPolicy};
+use sealbus_schema::{SectorId, machine::manager::AttemptPolicy};
 
 use super::entry;
-use crate::store::{Happening, Outgoing, Sector, Store, Verdict, Versioned, WantedMessage};
+use crate::store::{Happening, Job, Outgoing, Store, Verdict, Versioned, WantedMessage};
 
 /// What the records of a batch do to the sectors that they are about.
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub(super) struct Decision {
 /// A sector as it was, and as it is: always something, but while it changes.
 struct Course {
     before: Arc<Versioned>,
-    after: Option<Sector>,
+    after: Option<Job>,
 }
 
 /// What is to be stored of a decision, but for the history.

@@ -4,14 +4,15 @@ use sealbus_nats::log::{Entry, Record};
 use sealbus_schema::{
     SectorId, Transition, WorkerName,
     lease::{Ownership, Record as LeaseFold, Remedy},
+    machine::manager::AttemptPolicy,
     message::{Event, EventBody, LeaseRecord},
-    seal::manager::{AttemptPolicy, Input, State},
+    workflows::Input,
 };
 use serde_json::json;
 
 use crate::{
     life,
-    store::{Happening, Outcome, Outgoing, Sector, Verdict, time_text},
+    store::{Happening, Job, Outcome, Outgoing, Verdict, time_text},
 };
 
 /// About which sector a record says something that counts.
@@ -32,7 +33,7 @@ pub(super) fn lease_of(entry: &Entry) -> Option<(SectorId, u64)> {
 }
 
 /// What a record does to the sector that it is about.
-pub fn decide(sector: Sector, entry: &Entry, policy: AttemptPolicy) -> Outcome {
+pub fn decide(sector: Job, entry: &Entry, policy: AttemptPolicy) -> Outcome {
     match &entry.record {
         Record::Lease { owner, record, .. } => lease(sector, entry, owner.as_ref(), record, policy),
         Record::Event { worker, event, .. } => report(sector, entry, worker, event, policy),
@@ -41,7 +42,7 @@ pub fn decide(sector: Sector, entry: &Entry, policy: AttemptPolicy) -> Outcome {
 }
 
 fn lease(
-    mut sector: Sector,
+    mut sector: Job,
     entry: &Entry,
     owner: Option<&WorkerName>,
     record: &LeaseRecord,
@@ -87,12 +88,12 @@ fn lease(
         }
         // Nobody had it: what was offered is offered again, behind this record.
         (None, _) if was_free && is_offered(&sector) => Outcome {
-            outbox: vec![Outgoing::Intent(life::intent_of(&sector))],
+            outbox: Vec::from_iter(life::intent_of(&sector).map(Outgoing::Intent)),
             history: vec![(happening, Verdict::Noted)],
             ..Outcome::unchanged(sector)
         },
         // A person looks at it, whoever claims it meanwhile.
-        (None, _) if was_free && matches!(sector.state, State::Blocked { .. }) => {
+        (None, _) if was_free && sector.blocked.is_some() => {
             Outcome { history: vec![(happening, Verdict::Noted)], ..Outcome::unchanged(sector) }
         }
         (None, _) => {
@@ -108,7 +109,7 @@ fn lease(
 }
 
 /// A lease record that gives nobody anything, and all the same moves the server's fence: the log is put right behind it.
-fn put_right(sector: Sector, remedy: Remedy, happening: Happening) -> Outcome {
+fn put_right(sector: Job, remedy: Remedy, happening: Happening) -> Outcome {
     let actor = &happening.actor;
     tracing::error!(
         sector = %sector.id, by = actor, sequence = happening.sequence, state = sector.state.name(),
@@ -127,21 +128,21 @@ fn put_right(sector: Sector, remedy: Remedy, happening: Happening) -> Outcome {
 }
 
 /// Whether a sector waits for a worker.
-const fn is_offered(sector: &Sector) -> bool {
-    matches!(sector.state, State::Queued | State::Requeued(_))
+fn is_offered(sector: &Job) -> bool {
+    sector.blocked.is_none() && sector.state.traits().offered.is_some()
 }
 
 /// Whether a claim names the intent that its sector has outstanding.
-fn is_granted(sector: &Sector, record: &LeaseRecord) -> bool {
+fn is_granted(sector: &Job, record: &LeaseRecord) -> bool {
     let LeaseRecord::Claim { intent, .. } = record else { return false };
-    let offered = life::intent_of(sector);
-    is_offered(sector)
+    let Some(offered) = life::intent_of(sector) else { return false };
+    sector.blocked.is_none()
         && matches!(sector.ownership, Ownership::Free { .. })
-        && (intent.sector, intent.plan, intent.proof) == (offered.sector, offered.plan, offered.proof)
+        && (intent.sector, intent.kind, intent.proof) == (offered.sector, offered.kind, offered.proof)
         && intent.lease_sequence == offered.lease_sequence
 }
 
-fn report(mut sector: Sector, entry: &Entry, worker: &WorkerName, event: &Event, policy: AttemptPolicy) -> Outcome {
+fn report(mut sector: Job, entry: &Entry, worker: &WorkerName, event: &Event, policy: AttemptPolicy) -> Outcome {
     let kind = event.body.kind();
     let detail = detail(&event.body);
     let happening = happening(entry, worker.as_str(), Some(event.token.0), kind, detail);
@@ -158,11 +159,10 @@ fn report(mut sector: Sector, entry: &Entry, worker: &WorkerName, event: &Event,
     }
 }
 
-/// The particulars of an event as JSON, without its kind, which is told beside them. A proof is in its sector's row; the
-/// history only tells its length.
+/// The particulars of an event as JSON, without its kind, which is told beside them.
 fn detail(body: &EventBody) -> String {
-    if let EventBody::C2Done { seed_draw, proof } = body {
-        return json!({ "seed_draw": seed_draw, "proof_bytes": proof.0.len() }).to_string();
+    if let Some(brief) = body.brief() {
+        return brief.to_string();
     }
     // Not by way of a value, which takes several times as long as the text.
     match serde_json::to_string(body) {
@@ -190,7 +190,9 @@ fn happening(entry: &Entry, actor: &str, token: Option<u64>, kind: &str, detail:
 mod tests {
     use sealbus_schema::{
         Commitment, ErrorClass, ErrorCode, ErrorReport, Phase, ProofBytes,
-        message::{PieceInfo, StoredFile, StoredSector},
+        message::{CommonEvent, NewerEvent},
+        parts::{PieceInfo, StoredFile, StoredSector},
+        workflows::seal,
     };
 
     use super::*;
@@ -201,20 +203,24 @@ mod tests {
         let error = ErrorReport::new(ErrorClass::Temp, ErrorCode::ABANDONED, "a \"kind\":\"failed\", in quotes");
         let file = StoredFile { path: "sealed/s-t01000-1".to_owned(), bytes: 2048, blake2b: commitment };
         let events = [
-            EventBody::PhaseStarted { phase: Phase::Pc1, attempt: 1, processor: "pc1-\"0\"".to_owned() },
-            EventBody::PiecesAdded { pieces: vec![PieceInfo { commitment, padded_bytes: 2048 }; 2] },
-            EventBody::TreeDBuilt { comm_d: commitment },
-            EventBody::TicketWanted { draw: 1 },
-            EventBody::Pc1Done {},
-            EventBody::Pc2Done { comm_r: commitment, comm_d: commitment },
-            EventBody::Persisted {
+            EventBody::Common(CommonEvent::PhaseStarted {
+                phase: Phase::Pc1,
+                attempt: 1,
+                processor: "pc1-\"0\"".to_owned(),
+            }),
+            EventBody::Seal(seal::Event::PiecesAdded { pieces: vec![PieceInfo { commitment, padded_bytes: 2048 }; 2] }),
+            EventBody::Seal(seal::Event::TreeDBuilt { comm_d: commitment }),
+            EventBody::Seal(seal::Event::TicketWanted { draw: 1 }),
+            EventBody::Seal(seal::Event::Pc1Done {}),
+            EventBody::Seal(seal::Event::Pc2Done { comm_r: commitment, comm_d: commitment }),
+            EventBody::Seal(seal::Event::Persisted {
                 stored: StoredSector { store: "main".to_owned(), files: vec![file], identity: None },
-            },
-            EventBody::C1Done { seed_draw: 2 },
-            EventBody::Finished {},
-            EventBody::Failed { error: error.clone() },
-            EventBody::Aborted { error },
-            EventBody::Unknown,
+            }),
+            EventBody::Seal(seal::Event::C1Done { seed_draw: 2 }),
+            EventBody::Common(CommonEvent::Finished {}),
+            EventBody::Common(CommonEvent::Failed { error: error.clone() }),
+            EventBody::Common(CommonEvent::Aborted { error }),
+            EventBody::Newer(NewerEvent { kind: "newer".to_owned() }),
         ];
         for event in events {
             let mut expected = json!(event);
@@ -222,7 +228,7 @@ mod tests {
             let written = detail(&event);
             assert_eq!(serde_json::from_str::<serde_json::Value>(&written).expect("JSON"), expected, "{written}");
         }
-        let proof = EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![1; 1920]) };
+        let proof = EventBody::Seal(seal::Event::C2Done { seed_draw: 1, proof: ProofBytes(vec![1; 1920]) });
         assert_eq!(detail(&proof), r#"{"proof_bytes":1920,"seed_draw":1}"#);
     }
 }

@@ -9,9 +9,9 @@ use std::{
 };
 
 use sealbus_nats::heartbeats::Seen;
-use sealbus_schema::{SectorId, Token, WorkerName, lease::Ownership, seal::manager::State};
+use sealbus_schema::{SectorId, Token, WorkerName, lease::Ownership, workflows::State};
 
-use crate::store::Sector;
+use crate::store::Job;
 
 /// How long what may last.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +114,7 @@ impl Watch {
     }
 
     /// Takes one look, and says which leases are to be taken back now.
-    pub fn round(&mut self, round: &Round<'_>, sectors: &[Sector], limits: &Limits) -> Vec<Revocation> {
+    pub fn round(&mut self, round: &Round<'_>, sectors: &[Job], limits: &Limits) -> Vec<Revocation> {
         if self.sight.is_some_and(|(_, connections)| connections != round.connections) {
             self.lose_sight();
         }
@@ -151,7 +151,7 @@ impl Watch {
                 }
             };
             // A person looks at a blocked sector, and decides whether its files are worth waiting for.
-            let blocked = matches!(sector.state, State::Blocked { .. });
+            let blocked = sector.blocked.is_some();
             if let Some(reason) = reason.filter(|_| !blocked && !self.revoked.contains_key(&sector.id)) {
                 self.revoked.insert(sector.id, round.at);
                 revocations.push(Revocation { sector: sector.id, token: *token, reason });
@@ -162,34 +162,19 @@ impl Watch {
     }
 }
 
-/// How long a worker may be away with a sector in this state.
+/// How long a worker may be away with a job in this state.
 fn grace(state: &State, limits: &Limits) -> Duration {
-    match state {
-        State::DrawingTicket { .. }
-        | State::Sealing { .. }
-        | State::PreCommitting(_)
-        | State::Persisting(_)
-        | State::CheckingFiles(_)
-        | State::AwaitingSeed(_)
-        | State::Committing(_)
-        | State::Rebuilding(_)
-        | State::Blocked { .. } => limits.grace,
-        State::Queued
-        | State::Packing
-        | State::VerifyingProof(_)
-        | State::ProveCommitting(_)
-        | State::Cleaning(_)
-        | State::Proving(_)
-        | State::Requeued(_)
-        | State::Aborting { .. }
-        | State::Abandoning { .. }
-        | State::Aborted { .. } => limits.short_grace,
+    match state.traits().precious {
+        true => limits.grace,
+        false => limits.short_grace,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, Randomness, SealProof, message::Ticket};
+    use sealbus_schema::{
+        ErrorClass, ErrorCode, ErrorReport, Randomness, SealProof, parts::Ticket, workflows::seal::manager as seal,
+    };
 
     use super::*;
 
@@ -205,31 +190,36 @@ mod tests {
         text.parse().expect("worker name")
     }
 
-    fn sector(state: State) -> Sector {
-        Sector {
+    fn sector(state: seal::State) -> Job {
+        Job {
             id: "f01000/1".parse().expect("sector"),
             proof: SealProof::StackedDrg2KiBV1_1,
             attempt: 1,
             issues: 1,
             resubmits: 0,
-            precommit_signed: false,
+            signed: false,
             created_at: String::new(),
             changed_at: String::new(),
             ownership: Ownership::claimed(name("w1"), Token(7)),
             leased_at: None,
-            state,
+            state: state.into(),
+            blocked: None,
         }
     }
 
-    fn sealing() -> State {
-        let randomness = Randomness([3; 32]);
-        let ticket = Ticket { draw: 1, randomness, epoch: 1, expires_epoch: 2, head_epoch: 1, epoch_millis: 30_000 };
-        State::Sealing { ticket }
+    fn packing() -> Job {
+        sector(seal::State::Packing)
     }
 
-    fn blocked() -> State {
+    fn sealing() -> seal::State {
+        let randomness = Randomness([3; 32]);
+        let ticket = Ticket { draw: 1, randomness, epoch: 1, expires_epoch: 2, head_epoch: 1, epoch_millis: 30_000 };
+        seal::State::Sealing { ticket }
+    }
+
+    fn blocked() -> Job {
         let cause = ErrorReport::new(ErrorClass::Crit, ErrorCode::IO_FAILED, "a test");
-        State::Blocked { at: Box::new(State::Packing), cause }
+        Job { blocked: Some(cause), ..sector(seal::State::Packing) }
     }
 
     fn sign(age_secs: u64, names_it: bool, unreadable: bool) -> Sign {
@@ -239,12 +229,12 @@ mod tests {
 
     /// Looks every ten seconds, and says after how many seconds the sector is taken back first.
     fn taken_back_after(
-        state: &State,
+        sector: Job,
         connections: impl Fn(u64) -> u64,
         signs: impl Fn(u64) -> Vec<Sign>,
         until_secs: u64,
     ) -> Option<u64> {
-        let (mut watch, sectors) = (Watch::default(), [sector(state.clone())]);
+        let (mut watch, sectors) = (Watch::default(), [sector]);
         (0..=until_secs).step_by(10).find(|secs| {
             let (at, workers) = (Duration::from_secs(*secs), signs(*secs));
             let round = Round { at, connections: connections(*secs), workers: &workers };
@@ -256,49 +246,49 @@ mod tests {
 
     #[test]
     fn a_worker_that_is_gone_loses_its_sectors_after_the_grace_of_their_states() {
-        assert_eq!(taken_back_after(&State::Packing, STEADY, |_| vec![], 10_000), Some(120));
-        assert_eq!(taken_back_after(&sealing(), STEADY, |_| vec![], 10_000), Some(3600));
+        assert_eq!(taken_back_after(packing(), STEADY, |_| vec![], 10_000), Some(120));
+        assert_eq!(taken_back_after(sector(sealing()), STEADY, |_| vec![], 10_000), Some(3600));
         let last_words_at_zero = |secs| vec![sign(secs, true, false)];
-        assert_eq!(taken_back_after(&State::Packing, STEADY, last_words_at_zero, 10_000), Some(180));
+        assert_eq!(taken_back_after(packing(), STEADY, last_words_at_zero, 10_000), Some(180));
     }
 
     #[test]
     fn a_worker_that_is_there_keeps_what_it_names_for_ever() {
-        assert_eq!(taken_back_after(&State::Packing, STEADY, |_| vec![sign(5, true, false)], 100_000), None);
+        assert_eq!(taken_back_after(packing(), STEADY, |_| vec![sign(5, true, false)], 100_000), None);
     }
 
     #[test]
     fn an_absence_that_ends_in_time_counts_for_nothing() {
         let every_two_minutes = |secs: u64| if secs % 120 < 110 { vec![] } else { vec![sign(1, true, false)] };
-        assert_eq!(taken_back_after(&State::Packing, STEADY, every_two_minutes, 10_000), None);
+        assert_eq!(taken_back_after(packing(), STEADY, every_two_minutes, 10_000), None);
     }
 
     #[test]
     fn a_time_in_which_the_manager_saw_nothing_itself_counts_for_nothing() {
         let flapping = |secs: u64| secs / 100;
-        assert_eq!(taken_back_after(&State::Packing, flapping, |_| vec![], 10_000), None);
+        assert_eq!(taken_back_after(packing(), flapping, |_| vec![], 10_000), None);
         let back_after_an_hour = |secs: u64| u64::from(secs >= 3600);
-        let silent = taken_back_after(&sealing(), back_after_an_hour, |_| vec![], 10_000);
+        let silent = taken_back_after(sector(sealing()), back_after_an_hour, |_| vec![], 10_000);
         assert_eq!(silent, Some(7200), "the grace begins when the bus is back");
     }
 
     #[test]
     fn a_sector_that_its_owner_does_not_name_is_an_orphan_unless_a_slot_cannot_be_read() {
-        assert_eq!(taken_back_after(&sealing(), STEADY, |_| vec![sign(5, false, false)], 10_000), Some(120));
+        assert_eq!(taken_back_after(sector(sealing()), STEADY, |_| vec![sign(5, false, false)], 10_000), Some(120));
         let away = |secs: u64, until: u64| vec![sign(5, secs >= until, secs < until)];
-        assert_eq!(taken_back_after(&sealing(), STEADY, |secs| away(secs, 3000), 10_000), None, "back in time");
+        assert_eq!(taken_back_after(sector(sealing()), STEADY, |secs| away(secs, 3000), 10_000), None, "back in time");
     }
 
     #[test]
     fn a_sector_that_may_lie_in_a_slot_that_cannot_be_read_has_the_grace_of_a_worker_that_is_gone() {
         let unreadable = |_| vec![sign(5, false, true)];
-        assert_eq!(taken_back_after(&sealing(), STEADY, unreadable, 10_000), Some(3600));
-        assert_eq!(taken_back_after(&State::Packing, STEADY, unreadable, 10_000), Some(120));
+        assert_eq!(taken_back_after(sector(sealing()), STEADY, unreadable, 10_000), Some(3600));
+        assert_eq!(taken_back_after(packing(), STEADY, unreadable, 10_000), Some(120));
     }
 
     #[test]
     fn a_blocked_sector_waits_for_a_person() {
-        assert_eq!(taken_back_after(&blocked(), STEADY, |_| vec![], 100_000), None);
+        assert_eq!(taken_back_after(blocked(), STEADY, |_| vec![], 100_000), None);
     }
 
     #[test]
@@ -313,7 +303,7 @@ mod tests {
 
     #[test]
     fn one_sector_is_taken_back_once_an_interval() {
-        let (mut watch, sectors) = (Watch::default(), [sector(State::Packing)]);
+        let (mut watch, sectors) = (Watch::default(), [packing()]);
         let times: Vec<u64> = (0..2000)
             .step_by(10)
             .filter(|secs| {

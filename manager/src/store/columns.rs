@@ -3,13 +3,16 @@
 use sealbus_schema::{
     Commitment, ErrorReport, ProofBytes, SectorId, SectorNumber, Token,
     lease::Ownership,
-    message::{PreCommitInfo, Seed, StoredSector, Ticket},
-    seal::manager::{Active, PreCommitted, Proven, Rebuild, Sealed, Seeded, State, Stored},
+    parts::{PreCommitInfo, Seed, StoredSector, Ticket},
+    workflows::{
+        self,
+        seal::manager::{Active, PreCommitted, Proven, Rebuild, Sealed, Seeded, State, Stored},
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row, any::AnyRow};
 
-use super::{Sector, StoreError, statements::Statement};
+use super::{Job, StoreError, statements::Statement};
 
 /// How many columns change in a sector's life. Its miner, number, proof and time of creation do not.
 const COUNT: usize = 24;
@@ -29,11 +32,8 @@ pub(super) enum Cell<'a> {
 }
 
 /// The columns of a sector's row that change in its life, by name.
-fn columns(sector: &Sector) -> [(&'static str, Cell<'_>); COUNT] {
-    let (at, blocked) = match &sector.state {
-        State::Blocked { at, cause } => (&**at, Some(cause)),
-        state => (state, None),
-    };
+fn columns(sector: &Job) -> [(&'static str, Cell<'_>); COUNT] {
+    let workflows::State::Seal(at) = &sector.state;
     let draw = match at {
         State::DrawingTicket { draw } => Some(i64::from(*draw)),
         _ => None,
@@ -61,7 +61,7 @@ fn columns(sector: &Sector) -> [(&'static str, Cell<'_>); COUNT] {
         ("attempt", number(sector.attempt.into())),
         ("issues", number(sector.issues.into())),
         ("resubmits", number(sector.resubmits.into())),
-        ("precommit_signed", number(sector.precommit_signed.into())),
+        ("precommit_signed", number(sector.signed.into())),
         ("changed_at", Cell::Text(Some(&sector.changed_at))),
         ("owner", Cell::Text(owner)),
         ("token", Cell::Number(token)),
@@ -81,12 +81,12 @@ fn columns(sector: &Sector) -> [(&'static str, Cell<'_>); COUNT] {
         ("proof_bytes", Cell::Bytes(at.proven().map(|p| p.proof.0.as_slice()))),
         ("activation_epoch", Cell::Number(activation_epoch)),
         ("cause", Cell::Error(cause)),
-        ("blocked", Cell::Error(blocked)),
+        ("blocked", Cell::Error(sector.blocked.as_ref())),
     ]
 }
 
 /// The columns of a sector that differ from those `before`; all, if these are not known.
-pub(super) fn changed<'a>(sector: &'a Sector, before: Option<&Sector>) -> Vec<(&'static str, Cell<'a>)> {
+pub(super) fn changed<'a>(sector: &'a Job, before: Option<&Job>) -> Vec<(&'static str, Cell<'a>)> {
     let after = columns(sector);
     match before.map(columns) {
         Some(before) => after.into_iter().zip(before).filter(|(a, b)| a != b).map(|(after, _)| after).collect(),
@@ -130,7 +130,7 @@ pub(super) fn id_from_row(row: &AnyRow) -> Result<SectorId, StoreError> {
 }
 
 /// The sector of a row with all columns.
-pub(super) fn from_row(row: &AnyRow) -> Result<Sector, StoreError> {
+pub(super) fn from_row(row: &AnyRow) -> Result<Job, StoreError> {
     let id = id_from_row(row)?;
     let bad = |problem: String| StoreError::BadRow { what: format!("sector {id}"), problem };
     let last_lease = row.get::<i64, _>("last_lease") as u64;
@@ -144,23 +144,21 @@ pub(super) fn from_row(row: &AnyRow) -> Result<Sector, StoreError> {
         },
         None => Ownership::Free { last_lease },
     };
-    let at = state_from_row(id, row)?;
-    let state = match row.get::<Option<String>, _>("blocked") {
-        Some(cause) => State::Blocked { at: Box::new(at), cause: json(id, "blocked", cause)? },
-        None => at,
-    };
-    Ok(Sector {
+    let state = workflows::State::Seal(state_from_row(id, row)?);
+    let blocked = row.get::<Option<String>, _>("blocked").map(|cause| json(id, "blocked", cause)).transpose()?;
+    Ok(Job {
         id,
         proof: row.get::<String, _>("proof").parse().map_err(|e| bad(format!("{e}")))?,
         attempt: row.get::<i64, _>("attempt") as u32,
         issues: row.get::<i64, _>("issues") as u32,
         resubmits: row.get::<i64, _>("resubmits") as u32,
-        precommit_signed: row.get::<i64, _>("precommit_signed") != 0,
+        signed: row.get::<i64, _>("precommit_signed") != 0,
         created_at: row.get("created_at"),
         changed_at: row.get("changed_at"),
         ownership,
         leased_at: row.get("leased_at"),
         state,
+        blocked,
     })
 }
 

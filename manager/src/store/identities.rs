@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealbus_schema::{SectorId, WorkerName, identity::KnownStore, message::KnownSlot, message::StoredSector};
+use sealbus_schema::{SectorId, WorkerName, identity::KnownStore, message::KnownSlot, parts::StoredSector};
 use sqlx::Row;
 
 use super::{Store, StoreError, Tx, now_text, sql};

@@ -11,7 +11,7 @@ use std::{
 
 use sealbus_schema::{SectorId, lease::Ownership};
 
-use super::{Sector, Store, StoreError, Tx};
+use super::{Job, Store, StoreError, Tx};
 
 /// More are not kept, which bounds the memory: a sector takes up to 4 KiB.
 const KEPT_MAX: usize = 20_000;
@@ -24,12 +24,12 @@ pub(super) struct Known(HashMap<SectorId, Arc<Versioned>>);
 #[derive(Debug)]
 pub(crate) struct Versioned {
     pub(crate) version: i64,
-    pub(crate) sector: Sector,
+    pub(crate) sector: Job,
 }
 
 impl Versioned {
     /// The sector after a change.
-    pub(crate) fn next(&self, sector: Sector) -> Arc<Versioned> {
+    pub(crate) fn next(&self, sector: Job) -> Arc<Versioned> {
         Arc::new(Versioned { version: self.version + 1, sector })
     }
 }
@@ -109,12 +109,12 @@ impl Tx {
     }
 
     /// One sector, as this transaction sees it.
-    pub async fn sector(&mut self, id: SectorId) -> Result<Option<Sector>, StoreError> {
+    pub async fn sector(&mut self, id: SectorId) -> Result<Option<Job>, StoreError> {
         Ok(self.sectors(&BTreeSet::from([id])).await?.pop())
     }
 
     /// Those of these sectors that exist, as this transaction sees them, by miner and number.
-    pub async fn sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Sector>, StoreError> {
+    pub async fn sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Job>, StoreError> {
         Ok(self.known_sectors(ids).await?.iter().map(|known| known.sector.clone()).collect())
     }
 

@@ -9,7 +9,7 @@ use sealbus_schema::SectorId;
 use sqlx::Row;
 
 use super::{
-    Sector, Store, StoreError, Tx,
+    Job, Store, StoreError, Tx,
     columns::from_row,
     rows::{self, Places},
     sql,
@@ -20,7 +20,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct Due {
     /// The sector.
-    pub sector: Sector,
+    pub sector: Job,
     version: i64,
 }
 
@@ -105,6 +105,6 @@ fn later<'q>(places: Places, looks: &'q [Look]) -> Statement<'q> {
 }
 
 /// Which sectors these are, each once.
-pub(super) fn distinct<'a>(sectors: impl Iterator<Item = &'a Sector>) -> Vec<SectorId> {
+pub(super) fn distinct<'a>(sectors: impl Iterator<Item = &'a Job>) -> Vec<SectorId> {
     sectors.map(|sector| sector.id).collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -1,6 +1,6 @@
 //! Messages to the chain: wanted, signed, pushed, landed; or withdrawn, and their nonce filled.
 
-use sealbus_schema::{MinerId, SectorId, SectorNumber};
+use sealbus_schema::{MinerId, SectorId, SectorNumber, machine::manager::Purpose};
 use sqlx::{Row, any::AnyRow};
 
 use super::{Store, StoreError, sql};
@@ -80,6 +80,15 @@ pub struct Message {
     pub state: MessageState,
     /// What was tried before.
     pub tries: Tries,
+}
+
+impl From<Purpose> for MessageKind {
+    fn from(purpose: Purpose) -> MessageKind {
+        match purpose {
+            Purpose::PreCommit => MessageKind::PreCommit,
+            Purpose::ProveCommit => MessageKind::ProveCommit,
+        }
+    }
 }
 
 impl MessageKind {

@@ -5,13 +5,13 @@ use sealbus_schema::{
     message::{Fact, Intent, LeaseRecord},
 };
 
-use super::{Happening, MessageKind, Sector, StoreError, Tx, Verdict};
+use super::{Happening, Job, MessageKind, StoreError, Tx, Verdict};
 
 /// What one input, or several in a row, did to one sector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The sector as it stands now.
-    pub sector: Sector,
+    pub sector: Job,
     /// The new lines of its history, oldest first.
     pub history: Vec<(Happening, Verdict)>,
     /// What must be published, in this order.
@@ -66,12 +66,12 @@ pub struct WantedMessage {
 
 impl Outcome {
     /// Nothing happened.
-    pub const fn unchanged(sector: Sector) -> Outcome {
+    pub const fn unchanged(sector: Job) -> Outcome {
         Outcome { sector, history: Vec::new(), outbox: Vec::new(), messages: Vec::new() }
     }
 
     /// What happened next, on top.
-    pub fn then(mut self, next: impl FnOnce(Sector) -> Outcome) -> Outcome {
+    pub fn then(mut self, next: impl FnOnce(Job) -> Outcome) -> Outcome {
         let next = next(self.sector);
         self.sector = next.sector;
         self.history.extend(next.history);

@@ -2,11 +2,11 @@
 
 use sealbus_schema::lease::Ownership;
 
-use super::{Outcome, Outgoing, Sector, Store, StoreError, Tx, columns::from_row, sql};
+use super::{Job, Outcome, Outgoing, Store, StoreError, Tx, columns::from_row, sql};
 
 impl Store {
     /// The sectors whose place in another stream must be said: those that still move, and those that somebody has.
-    pub async fn sectors_to_recover(&self) -> Result<Vec<Sector>, StoreError> {
+    pub async fn sectors_to_recover(&self) -> Result<Vec<Job>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM sectors WHERE state NOT IN ('proving', 'aborted') OR owner IS NOT NULL ORDER BY miner, number",
         )

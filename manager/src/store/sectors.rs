@@ -5,7 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use sealbus_schema::{MinerId, SealProof, SectorId, Token, WorkerName, lease::Ownership, seal::manager::State};
+use sealbus_schema::{
+    ErrorReport, MinerId, SealProof, SectorId, Token, Transition, WorkerName, Workflow,
+    lease::Ownership,
+    machine::manager::{AttemptPolicy, Life, Standing},
+    workflows::{Effect, Input, State},
+};
 use sqlx::Row;
 
 use super::{
@@ -18,10 +23,10 @@ use super::{
     statements::Statement,
 };
 
-/// A sector as the manager knows it.
+/// A job as the manager knows it: a workflow applied to a sector.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sector {
-    /// Which.
+pub struct Job {
+    /// Which sector it is about.
     pub id: SectorId,
     /// Its seal proof.
     pub proof: SealProof,
@@ -31,8 +36,8 @@ pub struct Sector {
     pub issues: u32,
     /// How many orders to resubmit there were.
     pub resubmits: u32,
-    /// Whether a PreCommit of this attempt has left, or may have left, and not failed.
-    pub precommit_signed: bool,
+    /// Whether a message of this attempt has left, or may have left, and not failed.
+    pub signed: bool,
     /// When its number was given out.
     pub created_at: String,
     /// When its row last changed.
@@ -43,6 +48,30 @@ pub struct Sector {
     pub leased_at: Option<String>,
     /// Where it stands.
     pub state: State,
+    /// Why a person must look at it, if one must.
+    pub blocked: Option<ErrorReport>,
+}
+
+impl Job {
+    /// What an input does to it.
+    pub fn apply(&self, input: Input, policy: AttemptPolicy) -> Transition<Standing<State>, Effect> {
+        self.standing().apply(input, policy)
+    }
+
+    /// Its state, and why a person must look at it, if one must.
+    pub fn standing(&self) -> Standing<State> {
+        Standing { at: self.state.clone(), blocked: self.blocked.clone() }
+    }
+
+    /// Whether it has done what it was for.
+    pub fn is_done(&self) -> bool {
+        self.state.traits().life == Life::Done
+    }
+
+    /// Puts it elsewhere.
+    pub fn stand(&mut self, standing: Standing<State>) {
+        (self.state, self.blocked) = (standing.at, standing.blocked);
+    }
 }
 
 /// Which sectors to list.
@@ -58,7 +87,7 @@ pub struct SectorFilter {
 
 impl Store {
     /// The sectors that a filter selects, by miner and number.
-    pub async fn sectors(&self, filter: &SectorFilter) -> Result<Vec<Sector>, StoreError> {
+    pub async fn sectors(&self, filter: &SectorFilter) -> Result<Vec<Job>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM sectors WHERE (miner = $1 OR $1 = '') AND (state = $2 OR $2 = '') \
              AND (blocked IS NOT NULL OR $3 = 0) ORDER BY miner, number",
@@ -73,7 +102,7 @@ impl Store {
     }
 
     /// The sectors that still move: neither proving nor given up.
-    pub async fn live_sectors(&self) -> Result<Vec<Sector>, StoreError> {
+    pub async fn live_sectors(&self) -> Result<Vec<Job>, StoreError> {
         let rows =
             sqlx::query("SELECT * FROM sectors WHERE state NOT IN ('proving', 'aborted') ORDER BY miner, number")
                 .fetch_all(&self.pool)
@@ -83,7 +112,7 @@ impl Store {
     }
 
     /// The sectors that wait for a worker in the queue, blocked ones among them.
-    pub async fn queued_sectors(&self) -> Result<Vec<Sector>, StoreError> {
+    pub async fn queued_sectors(&self) -> Result<Vec<Job>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM sectors WHERE state = 'queued' UNION ALL SELECT * FROM sectors WHERE state = 'requeued'",
         )
@@ -112,7 +141,7 @@ impl Store {
     }
 
     /// Those of these sectors that exist.
-    pub async fn sectors_among(&self, ids: &[SectorId]) -> Result<Vec<Sector>, StoreError> {
+    pub async fn sectors_among(&self, ids: &[SectorId]) -> Result<Vec<Job>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
         for ids in ids.chunk_by(|a, b| a.miner == b.miner).flat_map(rows::chunks) {
             let text = format!(
@@ -130,7 +159,7 @@ impl Store {
     }
 
     /// One sector.
-    pub async fn sector(&self, id: SectorId) -> Result<Option<Sector>, StoreError> {
+    pub async fn sector(&self, id: SectorId) -> Result<Option<Job>, StoreError> {
         let row = sqlx::query("SELECT * FROM sectors WHERE miner = $1 AND number = $2")
             .bind(id.miner.to_string())
             .bind(id.number.0 as i64)
@@ -239,18 +268,19 @@ impl Tx {
         .execute(&mut *self.inner)
         .await
         .map_err(sql("give out a sector number"))?;
-        let sector = Sector {
+        let sector = Job {
             id,
             proof,
             attempt: 1,
             issues: 1,
             resubmits: 0,
-            precommit_signed: false,
+            signed: false,
             created_at: now.clone(),
             changed_at: now,
             ownership: Ownership::Free { last_lease },
             leased_at: None,
-            state: State::Queued,
+            state: State::start(Workflow::Seal),
+            blocked: None,
         };
         self.known.read(Versioned { version: 0, sector });
         Ok(())
@@ -285,13 +315,13 @@ impl Tx {
     }
 
     /// Stores a sector that was read in this transaction.
-    pub async fn save_sector(&mut self, sector: Sector) -> Result<(), StoreError> {
+    pub async fn save_sector(&mut self, sector: Job) -> Result<(), StoreError> {
         self.save_sectors(vec![sector]).await
     }
 
     /// Stores sectors that were read in this transaction, each at most once.
-    pub(super) async fn save_sectors(&mut self, sectors: Vec<Sector>) -> Result<(), StoreError> {
-        let next = |sector: Sector| match self.known.get(sector.id) {
+    pub(super) async fn save_sectors(&mut self, sectors: Vec<Job>) -> Result<(), StoreError> {
+        let next = |sector: Job| match self.known.get(sector.id) {
             Some(known) => known.next(sector),
             None => Arc::new(Versioned { version: 0, sector }),
         };

@@ -2,8 +2,12 @@
 
 use sealbus_schema::{
     Commitment, ProofBytes, Randomness,
-    message::{EventBody, PreCommitInfo, Seed, StoredSector, Ticket},
-    seal::manager::Input,
+    message::{CommonEvent, EventBody},
+    parts::{PreCommitInfo, Seed, StoredSector, Ticket},
+    workflows::{
+        Input,
+        seal::{self, manager::Answer},
+    },
 };
 
 /// Every input of the happy path.
@@ -19,18 +23,21 @@ pub fn inputs() -> Vec<Input> {
     let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 86_440, head_epoch: 31, epoch_millis: 30_000 };
     vec![
         Input::Claimed,
-        Input::Event(EventBody::TicketWanted { draw: 1 }),
-        Input::TicketDrawn(ticket),
-        Input::Event(EventBody::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([2; 32]) }),
-        Input::PreCommitLanded(precommit),
-        Input::Event(EventBody::Persisted {
+        Input::Event(EventBody::Seal(seal::Event::TicketWanted { draw: 1 })),
+        Input::from(Answer::TicketDrawn(ticket)),
+        Input::Event(EventBody::Seal(seal::Event::Pc2Done {
+            comm_r: Commitment([1; 32]),
+            comm_d: Commitment([2; 32]),
+        })),
+        Input::from(Answer::PreCommitLanded(precommit)),
+        Input::Event(EventBody::Seal(seal::Event::Persisted {
             stored: StoredSector { store: "main".into(), files: vec![], identity: None },
-        }),
-        Input::FilesChecked,
-        Input::SeedDrawn(Seed { draw: 1, randomness: Randomness([4; 32]), epoch: 40 }),
-        Input::Event(EventBody::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }),
-        Input::ProofVerified,
-        Input::ProveLanded { activation_epoch: 50 },
-        Input::Event(EventBody::Finished {}),
+        })),
+        Input::from(Answer::FilesChecked),
+        Input::from(Answer::SeedDrawn(Seed { draw: 1, randomness: Randomness([4; 32]), epoch: 40 })),
+        Input::Event(EventBody::Seal(seal::Event::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) })),
+        Input::from(Answer::ProofVerified),
+        Input::from(Answer::ProveLanded { activation_epoch: 50 }),
+        Input::Event(EventBody::Common(CommonEvent::Finished {})),
     ]
 }

@@ -2,12 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    bytes::{Commitment, ProofBytes},
-    error::ErrorReport,
-    id::Token,
-    phase::Phase,
-};
+use crate::{error::ErrorReport, id::Token, phase::Phase, workflows};
 
 /// One entry of a worker in the sector's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,10 +15,10 @@ pub struct Event {
     pub body: EventBody,
 }
 
-/// What happened.
+/// What every workflow's jobs report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum EventBody {
+pub enum CommonEvent {
     /// A processor was given to a phase.
     PhaseStarted {
         /// The phase.
@@ -33,48 +28,7 @@ pub enum EventBody {
         /// The processor that serves it, such as `pc1-0`.
         processor: String,
     },
-    /// The staged file is written.
-    PiecesAdded {
-        /// The pieces, in order.
-        pieces: Vec<PieceInfo>,
-    },
-    /// Tree D stands.
-    TreeDBuilt {
-        /// The data's commitment.
-        comm_d: Commitment,
-    },
-    /// A PC1 processor is free: draw a ticket now.
-    TicketWanted {
-        /// Which ticket of this lease, from 1. Its answer carries the same number.
-        draw: u32,
-    },
-    /// The labels stand.
-    Pc1Done {},
-    /// The replica stands.
-    Pc2Done {
-        /// The replica's commitment.
-        comm_r: Commitment,
-        /// The data's commitment.
-        comm_d: Commitment,
-    },
-    /// The sector's files are in the permanent store.
-    Persisted {
-        /// Where, and what they must read like.
-        stored: StoredSector,
-    },
-    /// The vanilla proofs stand.
-    C1Done {
-        /// For which seed.
-        seed_draw: u32,
-    },
-    /// The proof stands.
-    C2Done {
-        /// For which seed.
-        seed_draw: u32,
-        /// The SNARK: 192 bytes a partition.
-        proof: ProofBytes,
-    },
-    /// The slot is clean; the sector is active and in the permanent store.
+    /// The slot is clean, and the job has done what it was for.
     Finished {},
     /// Something went wrong.
     Failed {
@@ -86,68 +40,131 @@ pub enum EventBody {
         /// Why.
         error: ErrorReport,
     },
-    /// An event of a newer version: kept, and without effect.
-    #[serde(other)]
-    Unknown,
 }
 
-/// A piece of a sector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PieceInfo {
-    /// The piece's commitment.
-    pub commitment: Commitment,
-    /// Its size in bytes, padded (a power of two).
-    pub padded_bytes: u64,
+/// An event of a newer version: kept, and without effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NewerEvent {
+    /// What it is called.
+    pub kind: String,
 }
 
-/// Where a sector's files lie.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredSector {
-    /// The permanent store's name, as in the manager's and the worker's configuration.
-    pub store: String,
-    /// Every file that was written.
-    pub files: Vec<StoredFile>,
-    /// The id of the directory that they were written into, if it has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub identity: Option<String>,
-}
+macro_rules! define_event_body {
+    ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
+        /// What happened.
+        ///
+        /// On the wire there is no trace of who defines an event: kinds are unique among all workflows.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(untagged)]
+        #[allow(missing_docs, reason = "each workflow's events are described in its folder")]
+        pub enum EventBody {
+            /// What every job may report.
+            Common(CommonEvent),
+            $($(#[$cfg])* $name(workflows::$folder::Event),)*
+            /// Of a newer version.
+            Newer(NewerEvent),
+        }
 
-/// A file in a permanent store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredFile {
-    /// The path within the store, with `/`, such as `sealed/s-t01000-1`.
-    pub path: String,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// The BLAKE2b-256 digest of its content.
-    pub blake2b: Commitment,
+        impl EventBody {
+            /// What the history keeps in the place of a large event.
+            pub fn brief(&self) -> Option<serde_json::Value> {
+                match self {
+                    $($(#[$cfg])* EventBody::$name(event) => event.brief(),)*
+                    EventBody::Common(_) | EventBody::Newer(_) => None,
+                }
+            }
+
+            /// Every kind that this version knows.
+            fn kinds() -> impl Iterator<Item = &'static str> {
+                let kinds = CommonEvent::KINDS.iter();
+                $($(#[$cfg])* let kinds = kinds.chain(workflows::$folder::Event::KINDS);)*
+                kinds.copied()
+            }
+
+            /// The event's name, as in the `Seal-Kind` header and in histories; `newer` for one of a newer version.
+            pub const fn kind(&self) -> &'static str {
+                match self {
+                    EventBody::Common(event) => event.kind(),
+                    $($(#[$cfg])* EventBody::$name(event) => event.kind(),)*
+                    EventBody::Newer(_) => "newer",
+                }
+            }
+        }
+
+        $($(#[$cfg])* impl From<workflows::$folder::Event> for EventBody {
+            fn from(event: workflows::$folder::Event) -> EventBody {
+                EventBody::$name(event)
+            }
+        })*
+    };
+}
+crate::for_each_workflow!(define_event_body);
+
+impl From<CommonEvent> for EventBody {
+    fn from(event: CommonEvent) -> EventBody {
+        EventBody::Common(event)
+    }
 }
 
 impl EventBody {
-    /// The event's name, as in the `Seal-Kind` header and in histories.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            EventBody::PhaseStarted { .. } => "phase_started",
-            EventBody::PiecesAdded { .. } => "pieces_added",
-            EventBody::TreeDBuilt { .. } => "tree_d_built",
-            EventBody::TicketWanted { .. } => "ticket_wanted",
-            EventBody::Pc1Done {} => "pc1_done",
-            EventBody::Pc2Done { .. } => "pc2_done",
-            EventBody::Persisted { .. } => "persisted",
-            EventBody::C1Done { .. } => "c1_done",
-            EventBody::C2Done { .. } => "c2_done",
-            EventBody::Finished {} => "finished",
-            EventBody::Failed { .. } => "failed",
-            EventBody::Aborted { .. } => "aborted",
-            EventBody::Unknown => "unknown",
-        }
-    }
-
     /// The error that the event carries, if it does.
     pub const fn error(&self) -> Option<&ErrorReport> {
         match self {
-            EventBody::Failed { error } | EventBody::Aborted { error } => Some(error),
+            EventBody::Common(CommonEvent::Failed { error } | CommonEvent::Aborted { error }) => Some(error),
             _ => None,
         }
+    }
+}
+
+impl CommonEvent {
+    /// Every kind.
+    pub const KINDS: &'static [&'static str] = &["phase_started", "finished", "failed", "aborted"];
+
+    /// The event's name.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            CommonEvent::PhaseStarted { .. } => "phase_started",
+            CommonEvent::Finished {} => "finished",
+            CommonEvent::Failed { .. } => "failed",
+            CommonEvent::Aborted { .. } => "aborted",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NewerEvent {
+    /// An event of a kind that we know and cannot read is broken, not newer.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<NewerEvent, D::Error> {
+        #[derive(Deserialize)]
+        struct Tagged {
+            kind: String,
+        }
+        let Tagged { kind } = Tagged::deserialize(deserializer)?;
+        match EventBody::kinds().any(|known| known == kind) {
+            true => Err(serde::de::Error::custom(format!("an event `{kind}` whose fields are not those of its kind"))),
+            false => Ok(NewerEvent { kind }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn kinds_of_events_are_unique_among_all_workflows() {
+        let kinds: Vec<_> = EventBody::kinds().collect();
+        assert_eq!(kinds.iter().collect::<BTreeSet<_>>().len(), kinds.len(), "{kinds:?}");
+    }
+
+    #[test]
+    fn an_event_of_a_known_kind_with_other_fields_is_refused_and_not_taken_for_a_newer_one() {
+        let read = |text: &str| serde_json::from_str::<EventBody>(text);
+        assert!(
+            matches!(read(r#"{"kind":"teleported","to":"mars"}"#), Ok(EventBody::Newer(newer)) if newer.kind == "teleported")
+        );
+        assert!(read(r#"{"kind":"pc2_done"}"#).is_err());
+        assert!(read(r#"{"kind":"failed","error":7}"#).is_err());
     }
 }

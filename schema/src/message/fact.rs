@@ -1,205 +1,205 @@
 //! What the manager answers into the sector's log.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{bytes::Randomness, error::ErrorReport, id::Token, identity::KnownStore, phase::Phase};
+use crate::{error::ErrorReport, id::Token, identity::KnownStore, phase::Phase, workflows};
 
 /// An answer of the manager. The last one of a kind is the one that counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// The lease that it is meant for.
+    #[serde(default)]
+    pub token: Token,
+    /// How many orders to resubmit had been given when it was told; for an order to resubmit, its own number. See
+    /// [`Fact::counts_for`].
+    #[serde(default)]
+    pub serial: u32,
+    /// What is told.
+    #[serde(flatten)]
+    pub body: FactBody,
+}
+
+/// What the manager tells any job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Fact {
-    /// The ticket that was asked for.
-    Ticket {
-        /// The lease it is meant for.
-        token: Token,
-        /// The ticket.
-        ticket: Ticket,
-    },
-    /// The PreCommit is on chain.
-    PrecommitLanded {
-        /// The lease it is meant for.
-        token: Token,
-        /// After which order to resubmit it was told; see [`Fact::counts_for`].
-        #[serde(default)]
-        serial: u32,
-        /// The PreCommit as the chain has it.
-        precommit: PreCommitInfo,
-        /// The permanent stores that the manager knows, so that no file goes to another directory in their place.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        stores: Vec<KnownStore>,
-    },
-    /// The files in the permanent store were read and prove.
-    PersistChecked {
-        /// The lease it is meant for.
-        token: Token,
-        /// After which order to resubmit it was told; see [`Fact::counts_for`].
-        #[serde(default)]
-        serial: u32,
-    },
-    /// The seed for C1. A later one replaces it: the PreCommit has moved.
-    Seed {
-        /// The lease it is meant for.
-        token: Token,
-        /// After which order to resubmit it was told; see [`Fact::counts_for`].
-        #[serde(default)]
-        serial: u32,
-        /// The seed.
-        seed: Seed,
-    },
-    /// The ProveCommit is on chain and the sector active.
-    ProveLanded {
-        /// The lease it is meant for.
-        token: Token,
-        /// After which order to resubmit it was told; see [`Fact::counts_for`].
-        #[serde(default)]
-        serial: u32,
-        /// The sector's activation epoch.
-        activation_epoch: i64,
-    },
+pub enum CommonFact {
     /// This attempt is worthless: drop it and clean the slot.
     Abandon {
-        /// The lease it is meant for.
-        token: Token,
         /// Why.
         error: ErrorReport,
     },
     /// A person has looked: go on.
     Resubmit {
-        /// The lease it is meant for.
-        token: Token,
-        /// Which order of its kind, rising over the sector's life. One that was carried out is not carried out again.
-        serial: u32,
-        /// From which phase; from where it stands if none. A sector never goes forward by it.
+        /// From which phase. `None`: from where it stands. A job never goes forward by it.
         #[serde(default)]
         from: Option<Phase>,
     },
-    /// A fact of a newer version.
-    #[serde(other)]
-    Unknown,
 }
 
-/// The kinds of facts, each the last token of a subject.
+/// A fact of a newer version: without effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NewerFact {
+    /// What it is called.
+    pub kind: String,
+}
+
+/// The kind of a fact, which is the last token of its subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "each is the fact of the same name")]
-pub enum FactKind {
-    Ticket,
-    PrecommitLanded,
-    PersistChecked,
-    Seed,
-    ProveLanded,
-    Abandon,
-    Resubmit,
-}
+pub struct FactKind(pub &'static str);
 
-/// The randomness that binds a replica to a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ticket {
-    /// Which ticket of the lease this is, as asked for.
-    pub draw: u32,
-    /// The randomness.
-    pub randomness: Randomness,
-    /// The epoch it was drawn from (`SealRandEpoch`).
-    pub epoch: i64,
-    /// The last epoch at which the chain accepts a PreCommit with it.
-    pub expires_epoch: i64,
-    /// The chain's head when it was drawn.
-    pub head_epoch: i64,
-    /// The length of an epoch in milliseconds, so that a worker can tell epochs by its own clock.
-    pub epoch_millis: u64,
-}
+macro_rules! define_fact_body {
+    ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
+        /// What is told. Kinds are unique among all workflows.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(untagged)]
+        #[allow(missing_docs, reason = "each workflow's facts are described in its folder")]
+        pub enum FactBody {
+            /// What every job may be told.
+            Common(CommonFact),
+            $($(#[$cfg])* $name(workflows::$folder::Fact),)*
+            /// Of a newer version.
+            Newer(NewerFact),
+        }
 
-/// A PreCommit as the chain has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PreCommitInfo {
-    /// The epoch in which it was included.
-    pub epoch: i64,
-    /// The last epoch at which the chain accepts its proof.
-    pub prove_by_epoch: i64,
-    /// The chain's head when this was written.
-    pub head_epoch: i64,
-    /// The length of an epoch in milliseconds.
-    pub epoch_millis: u64,
-}
+        impl FactBody {
+            fn kinds() -> impl Iterator<Item = FactKind> {
+                let kinds = CommonFact::KINDS.iter();
+                $($(#[$cfg])* let kinds = kinds.chain(workflows::$folder::Fact::KINDS);)*
+                kinds.copied()
+            }
 
-/// The interactive randomness of a PoRep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seed {
-    /// Which seed of the lease this is, from 1; a later one replaces an earlier one.
-    pub draw: u32,
-    /// The randomness.
-    pub randomness: Randomness,
-    /// The epoch it was drawn from: PreCommit epoch plus challenge delay.
-    pub epoch: i64,
+            /// The fact's kind. `None` for one of a newer version.
+            pub const fn kind(&self) -> Option<FactKind> {
+                Some(match self {
+                    FactBody::Common(fact) => fact.kind(),
+                    $($(#[$cfg])* FactBody::$name(fact) => fact.kind(),)*
+                    FactBody::Newer(_) => return None,
+                })
+            }
+
+            /// Adds which permanent stores are known, where the owner is about to write into one of them.
+            pub fn note_stores(&mut self, known: &[KnownStore]) {
+                match self {
+                    $($(#[$cfg])* FactBody::$name(fact) => fact.note_stores(known),)*
+                    FactBody::Common(_) | FactBody::Newer(_) => {}
+                }
+            }
+
+            /// Whether it holds although an order to resubmit was carried out after it was told.
+            const fn outlives_resubmit(&self) -> bool {
+                match self {
+                    FactBody::Common(CommonFact::Abandon { .. }) => true,
+                    $($(#[$cfg])* FactBody::$name(fact) => fact.outlives_resubmit(),)*
+                    FactBody::Common(CommonFact::Resubmit { .. }) | FactBody::Newer(_) => false,
+                }
+            }
+        }
+
+        $($(#[$cfg])* impl From<workflows::$folder::Fact> for FactBody {
+            fn from(fact: workflows::$folder::Fact) -> FactBody {
+                FactBody::$name(fact)
+            }
+        })*
+    };
+}
+crate::for_each_workflow!(define_fact_body);
+
+impl From<CommonFact> for FactBody {
+    fn from(fact: CommonFact) -> FactBody {
+        FactBody::Common(fact)
+    }
 }
 
 impl FactKind {
-    /// Every kind.
-    pub const ALL: [FactKind; 7] = [
-        FactKind::Ticket,
-        FactKind::PrecommitLanded,
-        FactKind::PersistChecked,
-        FactKind::Seed,
-        FactKind::ProveLanded,
-        FactKind::Abandon,
-        FactKind::Resubmit,
-    ];
+    /// Drop the attempt.
+    pub const ABANDON: FactKind = FactKind("abandon");
+    /// Go on.
+    pub const RESUBMIT: FactKind = FactKind("resubmit");
 
     /// The kind's name in subjects and headers.
     pub const fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Display for FactKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl CommonFact {
+    /// Every kind.
+    pub const KINDS: &'static [FactKind] = &[FactKind::ABANDON, FactKind::RESUBMIT];
+
+    const fn kind(&self) -> FactKind {
         match self {
-            FactKind::Ticket => "ticket",
-            FactKind::PrecommitLanded => "precommit_landed",
-            FactKind::PersistChecked => "persist_checked",
-            FactKind::Seed => "seed",
-            FactKind::ProveLanded => "prove_landed",
-            FactKind::Abandon => "abandon",
-            FactKind::Resubmit => "resubmit",
+            CommonFact::Abandon { .. } => FactKind::ABANDON,
+            CommonFact::Resubmit { .. } => FactKind::RESUBMIT,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NewerFact {
+    /// A fact of a kind that we know and cannot read is broken, not newer.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<NewerFact, D::Error> {
+        #[derive(Deserialize)]
+        struct Tagged {
+            kind: String,
+        }
+        let Tagged { kind } = Tagged::deserialize(deserializer)?;
+        match FactBody::kinds().any(|known| known.name() == kind) {
+            true => Err(serde::de::Error::custom(format!("a fact `{kind}` whose fields are not those of its kind"))),
+            false => Ok(NewerFact { kind }),
         }
     }
 }
 
 impl Fact {
-    /// The fact's kind; none if it is of a newer version.
-    pub const fn kind(&self) -> Option<FactKind> {
-        Some(match self {
-            Fact::Ticket { .. } => FactKind::Ticket,
-            Fact::PrecommitLanded { .. } => FactKind::PrecommitLanded,
-            Fact::PersistChecked { .. } => FactKind::PersistChecked,
-            Fact::Seed { .. } => FactKind::Seed,
-            Fact::ProveLanded { .. } => FactKind::ProveLanded,
-            Fact::Abandon { .. } => FactKind::Abandon,
-            Fact::Resubmit { .. } => FactKind::Resubmit,
-            Fact::Unknown => return None,
-        })
+    /// A fact for a lease, told after so many orders to resubmit.
+    pub fn new(token: Token, serial: u32, body: impl Into<FactBody>) -> Fact {
+        Fact { token, serial, body: body.into() }
     }
 
-    /// The lease that the fact is meant for.
-    pub const fn token(&self) -> Option<Token> {
-        match self {
-            Fact::Ticket { token, .. }
-            | Fact::PrecommitLanded { token, .. }
-            | Fact::PersistChecked { token, .. }
-            | Fact::Seed { token, .. }
-            | Fact::ProveLanded { token, .. }
-            | Fact::Abandon { token, .. }
-            | Fact::Resubmit { token, .. } => Some(*token),
-            Fact::Unknown => None,
-        }
+    /// The fact's kind. `None` for one of a newer version.
+    pub const fn kind(&self) -> Option<FactKind> {
+        self.body.kind()
     }
 
     /// Whether the fact is meant for a lease, and was not withdrawn by an order to go back that the lease's owner has
     /// carried out: `resubmitted` is the serial of the last one.
     pub fn counts_for(&self, token: Token, resubmitted: u32) -> bool {
-        let fresh = match self {
-            Fact::PrecommitLanded { serial, .. }
-            | Fact::PersistChecked { serial, .. }
-            | Fact::Seed { serial, .. }
-            | Fact::ProveLanded { serial, .. } => *serial >= resubmitted,
-            Fact::Resubmit { serial, .. } => *serial > resubmitted,
-            // A ticket carries the number of the request that it answers, and that number rises.
-            Fact::Ticket { .. } | Fact::Abandon { .. } => true,
-            Fact::Unknown => false,
+        let fresh = match &self.body {
+            FactBody::Newer(_) => false,
+            FactBody::Common(CommonFact::Resubmit { .. }) => self.serial > resubmitted,
+            body => body.outlives_resubmit() || self.serial >= resubmitted,
         };
-        fresh && self.token() == Some(token)
+        fresh && self.token == token
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn kinds_of_facts_are_unique_among_all_workflows() {
+        let kinds: Vec<_> = FactBody::kinds().collect();
+        assert_eq!(kinds.iter().collect::<BTreeSet<_>>().len(), kinds.len(), "{kinds:?}");
+    }
+
+    #[test]
+    fn a_fact_survives_the_bus_and_one_of_a_newer_version_is_known_for_that() {
+        let fact = Fact::new(Token(7), 2, CommonFact::Resubmit { from: Some(Phase::C1) });
+        let back: Fact = codec::decode(&codec::encode(&fact).expect("packs")).expect("unpacks");
+        assert_eq!(back, fact);
+        let newer: Fact = serde_json::from_str(r#"{"kind":"teleport","token":7,"to":"mars"}"#).expect("reads");
+        assert!(newer.kind().is_none() && !newer.counts_for(Token(7), 0));
+        assert!(serde_json::from_str::<Fact>(r#"{"kind":"abandon","token":7}"#).is_err(), "without a cause");
     }
 }

@@ -4,17 +4,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{SectorId, Token, WorkerName},
-    phase::Plan,
     proof::SealProof,
+    workflow::IntentKind,
 };
 
-/// The manager wants a sector taken through a plan.
+/// The manager offers a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
     /// The sector.
     pub sector: SectorId,
     /// What is to be done with it.
-    pub plan: Plan,
+    #[serde(rename = "plan")]
+    pub kind: IntentKind,
     /// The seal proof, and with it the sector's size.
     pub proof: SealProof,
     /// The stream sequence of the sector's last lease record, 0 if none. A claim must expect exactly this, so that an

@@ -7,8 +7,8 @@ use std::{
 
 use sealbus_schema::{
     ErrorReport, Phase, SectorId, Token,
+    machine::worker::State,
     message::{Holding, Intent, SlotStatus},
-    seal::worker::{State, Step},
 };
 use tokio::sync::Notify;
 
@@ -130,7 +130,7 @@ impl Board {
     /// A slot holds a sector in a state.
     pub fn hold(&self, slot: usize, sector: SectorId, token: Token, state: &State) {
         let step = state.step().map_or("over", |step| step.name());
-        let (phase, attempt) = (state.step().and_then(Step::phase), state.attempt());
+        let (phase, attempt) = (state.step().and_then(|step| step.phase()), state.attempt());
         let blocked = match state {
             State::Blocked { error, .. } => Some(error.clone()),
             // For how long is not known, so it is shown like what blocks; it goes on by itself.
@@ -321,13 +321,17 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
-    use sealbus_schema::{ErrorClass, ErrorCode, Plan, SealProof};
+    use sealbus_schema::{ErrorClass, ErrorCode, IntentKind, SealProof};
 
     use super::*;
 
+    fn claimed() -> State {
+        State::claimed(IntentKind::Seal).expect("a known kind")
+    }
+
     fn intent(number: u64, lease_sequence: u64) -> Intent {
         let sector = format!("f01000/{number}").parse().expect("sector");
-        Intent { sector, plan: Plan::Seal, proof: SealProof::StackedDrg2KiBV1_1, lease_sequence, attempt: 1 }
+        Intent { sector, kind: IntentKind::Seal, proof: SealProof::StackedDrg2KiBV1_1, lease_sequence, attempt: 1 }
     }
 
     #[test]
@@ -341,9 +345,9 @@ mod tests {
         assert_eq!(board.begin_claim(0, &intent(1, 5)), Verdict::Claim);
         assert!(!woken(), "a claim is not shown before it is won");
         let sector = intent(1, 5).sector;
-        board.hold(0, sector, Token(9), &State::claimed());
+        board.hold(0, sector, Token(9), &claimed());
         assert!(woken());
-        board.hold(0, sector, Token(9), &State::claimed());
+        board.hold(0, sector, Token(9), &claimed());
         assert!(!woken(), "the same again");
         board.block(0, ErrorReport::new(ErrorClass::Crit, ErrorCode::IO_FAILED, "no journal"));
         board.unblock(0);
@@ -357,12 +361,12 @@ mod tests {
         let sector = intent(1, 5).sector;
         let serial = || board.statuses()[0].holding.as_ref().and_then(|held| held.resubmitted);
         let error = ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOFS_FAILED, "no");
-        let step = State::claimed().step().expect("a step").clone();
+        let step = claimed().step().expect("a step").clone();
         let blocked = State::Blocked { step, attempt: 1, error };
         board.hold(0, sector, Token(9), &blocked);
         board.resubmitted(0, 3);
         assert_eq!(serial(), Some(3));
-        board.hold(0, sector, Token(9), &State::claimed());
+        board.hold(0, sector, Token(9), &claimed());
         board.block(0, ErrorReport::new(ErrorClass::Crit, ErrorCode::IO_FAILED, "no journal"));
         assert_eq!(serial(), None, "the slot waits, and no order about the sector mends that");
         board.hold(0, sector, Token(9), &blocked);
@@ -378,7 +382,7 @@ mod tests {
         assert_eq!(board.begin_claim(1, &intent(1, 5)), Verdict::Leave, "the other slot is at it");
         assert_eq!(board.begin_claim(1, &intent(2, 5)), Verdict::Claim, "another sector");
         let sector = intent(1, 5).sector;
-        board.hold(0, sector, Token(9), &State::claimed());
+        board.hold(0, sector, Token(9), &claimed());
         assert_eq!(board.begin_claim(1, &intent(1, 5)), Verdict::Held);
         assert_eq!(board.begin_claim(1, &intent(1, 12)), Verdict::Claim, "the lease has moved beyond our token");
         board.finish(0, sector, Token(9));
@@ -401,7 +405,7 @@ mod tests {
     #[test]
     fn what_blocks_a_slot_says_in_which_phase_its_sector_is() {
         let board = Board::new(["a".to_owned()]);
-        board.hold(0, intent(1, 5).sector, Token(9), &State::claimed());
+        board.hold(0, intent(1, 5).sector, Token(9), &claimed());
         board.block(0, ErrorReport::new(ErrorClass::Crit, ErrorCode::IO_FAILED, "no journal"));
         let blocked = board.statuses()[0].blocked.clone().expect("blocked");
         assert_eq!((blocked.phase, blocked.attempt), (Some(Phase::AddPieces), 1));
@@ -411,7 +415,7 @@ mod tests {
     fn a_sector_that_was_given_up_is_not_begun_again_under_its_token() {
         let board = Board::new(["a".to_owned()]);
         let sector = intent(1, 5).sector;
-        board.hold(0, sector, Token(9), &State::claimed());
+        board.hold(0, sector, Token(9), &claimed());
         board.give_up(0);
         assert!(board.has_finished(sector, Token(9)));
         assert!(board.statuses()[0].holding.is_none());

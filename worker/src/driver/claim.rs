@@ -7,7 +7,7 @@ use sealbus_nats::{
     publish::Backoff,
     topology,
 };
-use sealbus_schema::Plan;
+use sealbus_schema::IntentKind;
 
 use super::{
     Context, SlotLost,
@@ -62,7 +62,7 @@ async fn pull(context: &Context, backoff: &mut Backoff) -> Option<Offer> {
         tracing::warn!(%error, cause, "no intent; trying again");
         let PullError::NoQueue { name } = error else { break };
         // The miners that have a queue are served meanwhile.
-        queues.retain(|queue| topology::queue_name(queue.miner, queue.proof, queue.plan) != name);
+        queues.retain(|queue| topology::queue_name(queue.miner, queue.proof, queue.kind) != name);
         round = PULL_ROUND_WITH_GAPS;
     }
     tokio::time::sleep(backoff.next_pause()).await;
@@ -78,9 +78,9 @@ async fn claim(
 ) -> Result<Option<Journal>, SlotLost> {
     let intent = &offer.intent;
     let sector = intent.sector;
-    if intent.plan == Plan::Unknown || intent.proof != context.config.sector_size.seal_proof() {
+    if intent.kind == IntentKind::Unknown || intent.proof != context.config.sector_size.seal_proof() {
         tracing::error!(
-            %sector, plan = %intent.plan, proof = %intent.proof,
+            %sector, kind = %intent.kind, proof = %intent.proof,
             "an intent in the wrong queue; left there"
         );
         tokio::time::sleep(backoff.next_pause()).await;

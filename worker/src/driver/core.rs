@@ -10,13 +10,17 @@ pub mod leave;
 
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Transition,
-    message::{Event, EventBody, Fact, FactKind},
-    seal::worker::{Input, Need, RetryPolicy, State, Step},
+    machine::worker::{Input, Need, RetryPolicy, State},
+    message::{CommonFact, Event, EventBody, Fact, FactBody, FactKind},
+    workflows::seal::{
+        self,
+        worker::{Progress, Step},
+    },
 };
 
 use super::{
     expiry::{self, Arrivals},
-    facts::{self, News},
+    facts::News,
     resume::Reinstated,
 };
 use crate::journal::Journal;
@@ -213,16 +217,16 @@ impl Core {
         }
         let (mut arrivals, mut resubmitted) = (self.arrivals, self.journal.resubmitted);
         let mut stores_told = false;
-        match &fact {
-            Fact::Ticket { .. } => arrivals.ticket = Some(now),
-            Fact::PrecommitLanded { stores, .. } => {
+        match &fact.body {
+            FactBody::Seal(seal::Fact::Ticket { .. }) => arrivals.ticket = Some(now),
+            FactBody::Seal(seal::Fact::PrecommitLanded { stores, .. }) => {
                 arrivals.precommit = Some(now);
                 stores_told = !stores.is_empty() && *stores != self.journal.stores;
                 if stores_told {
                     self.journal.stores.clone_from(stores);
                 }
             }
-            Fact::Resubmit { serial, .. } => resubmitted = *serial,
+            FactBody::Common(CommonFact::Resubmit { .. }) => resubmitted = fact.serial,
             _ => {}
         }
         match self.journal.state.apply(Input::Fact(fact), self.policy) {
@@ -267,7 +271,7 @@ impl Core {
     /// The new state is on the disk before anything follows from it.
     fn advance(&mut self, next: State, events: Vec<EventBody>) -> Do {
         if next != self.journal.state {
-            let step = next.step().map(Step::name);
+            let step = next.step().map(|step| step.name());
             tracing::info!(step, attempt = next.attempt(), need = ?next.need(), "advanced");
         }
         self.journal.advance(next, events);
@@ -283,20 +287,20 @@ impl Core {
     }
 
     fn watch(&self, at_once: bool) -> Do {
-        let kinds = facts::kinds(&self.journal.state);
+        let kinds = self.journal.state.facts();
         Do::Watch(Watch { kinds, resubmitted: self.journal.resubmitted, at_once })
     }
 
     /// Why the phase must not begin now, by the chain's time.
     fn refuse_to_start(&self, now: i64) -> Option<Input> {
-        match self.journal.state.step()? {
+        match self.journal.state.step()?.seal()? {
             Step::Pc1 { ticket, .. } if expiry::ticket_expired(ticket, &self.arrivals, now) => {
                 tracing::warn!(
                     draw = ticket.draw,
                     expires_epoch = ticket.expires_epoch,
                     "ticket expired; asking for another"
                 );
-                Some(Input::TicketExpired)
+                Some(Input::from(Progress::TicketExpired))
             }
             Step::C1 { precommit, .. } | Step::C2 { precommit, .. } if expiry::precommit_came_late(precommit) => {
                 let message = format!("the chain takes no proof after epoch {}", precommit.prove_by_epoch);

@@ -10,8 +10,8 @@ use std::{
 };
 
 use sealbus_schema::{
-    message::{PreCommitInfo, Ticket},
-    seal::worker::Step,
+    parts::{PreCommitInfo, Ticket},
+    workflows::seal::worker::Step,
 };
 
 /// How many epochs before a ticket's end labelling is not begun any more.
@@ -98,7 +98,7 @@ fn estimate(head: i64, epoch_millis: u64, arrival: Option<i64>, now: i64) -> i64
 
 #[cfg(test)]
 mod tests {
-    use sealbus_schema::{Commitment, Randomness, seal::worker::Data};
+    use sealbus_schema::{Commitment, Randomness, workflows::seal::worker::Data};
 
     use super::*;
 

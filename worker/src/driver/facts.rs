@@ -7,11 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future;
 use sealbus_nats::{lease::ReadError, publish::Backoff};
-use sealbus_schema::{
-    lease::Standing,
-    message::{Fact, FactKind},
-    seal::worker::{State, Step},
-};
+use sealbus_schema::{lease::Standing, message::Fact};
 
 use super::{
     Context,
@@ -38,32 +34,6 @@ pub struct News {
     pub lease_moved: bool,
     /// That the sector goes on in another stream, if that is new.
     pub reinstated: Option<Reinstated>,
-}
-
-/// The kinds that may change a state, the most urgent first.
-pub fn kinds(state: &State) -> &'static [FactKind] {
-    use FactKind::{Abandon, PersistChecked, PrecommitLanded, ProveLanded, Resubmit, Seed, Ticket};
-    let step = match state {
-        State::Over { .. } => return &[],
-        State::Blocked { step: Step::Cleaning { .. }, .. } => return &[Resubmit],
-        State::Blocked { .. } => return &[Abandon, Resubmit],
-        State::Going { step, .. } | State::BackingOff { step, .. } => step,
-    };
-    match step {
-        Step::Cleaning { .. } => &[],
-        Step::AwaitingTicket { .. } => &[Abandon, Resubmit, Ticket],
-        Step::AwaitingPreCommit { .. } => &[Abandon, Resubmit, PrecommitLanded],
-        Step::AwaitingPersistCheck { .. } => &[Abandon, Resubmit, PersistChecked],
-        Step::AwaitingSeed { .. } | Step::C1 { .. } | Step::C2 { .. } => &[Abandon, Resubmit, Seed],
-        Step::AwaitingProveCommit { .. } => &[Abandon, Resubmit, Seed, ProveLanded],
-        Step::AddingPieces { .. }
-        | Step::BuildingTreeD { .. }
-        | Step::AwaitingPc1Room { .. }
-        | Step::Pc1 { .. }
-        | Step::Pc2 { .. } => &[Abandon, Resubmit],
-        // Of the landing only the stores in it count any more: what they are may be told anew.
-        Step::Transferring { .. } => &[Abandon, Resubmit, PrecommitLanded],
-    }
 }
 
 /// Waits for a wake-up (unless `at_once`), or for a long while, and reads the facts of these kinds and the lease.

@@ -6,8 +6,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 use sealbus_nats::publish::{Backoff, PublishError, Secret};
 use sealbus_schema::{
+    machine::worker::{RetryPolicy, State},
     message::Event,
-    seal::worker::{RetryPolicy, State},
+    workflows::Step,
 };
 
 use super::{
@@ -110,7 +111,7 @@ impl<'a> Life<'a> {
 
     /// An older lease goes first, and so does what will be worthless soon.
     fn turn(&self, state: &State) -> Turn {
-        let left = |step| expiry::time_left(step, self.core.arrivals(), expiry::now_millis());
+        let left = |step: &Step| expiry::time_left(step.seal()?, self.core.arrivals(), expiry::now_millis());
         Turn { seniority: self.core.journal().token.0, expires_in: state.step().and_then(left) }
     }
 

@@ -8,7 +8,7 @@ use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport,
     lease::Standing,
     message::FactKind,
-    seal::worker::{State, Step},
+    workflows::seal::{self, worker::Step},
 };
 
 use super::{
@@ -76,10 +76,10 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
 /// How old the answers are that an earlier process took and that the state still works with, by the server's clock alone.
 pub async fn arrivals(context: &Context, journal: &Journal) -> Arrivals {
     let (mut ticket, mut precommit) = (None, None);
-    match journal.state.step().filter(|_| !matches!(journal.state, State::Over { .. })) {
-        Some(Step::Pc1 { .. } | Step::Pc2 { .. }) => ticket = age(context, journal, FactKind::Ticket).await,
+    match journal.state.step().and_then(|step| step.seal()) {
+        Some(Step::Pc1 { .. } | Step::Pc2 { .. }) => ticket = age(context, journal, seal::Fact::TICKET).await,
         Some(Step::Transferring { .. } | Step::C1 { .. } | Step::C2 { .. }) => {
-            precommit = age(context, journal, FactKind::PrecommitLanded).await;
+            precommit = age(context, journal, seal::Fact::PRECOMMIT_LANDED).await;
         }
         _ => {}
     }

@@ -6,8 +6,13 @@ use futures::{FutureExt, future::BoxFuture};
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Phase, Token,
     identity::{self, KnownStore},
-    message::{Intent, StoredSector},
-    seal::worker::{Input, Need, Outcome, State, Step},
+    machine::worker::{Input, LastStep, Need, Outcome, State},
+    message::Intent,
+    parts::StoredSector,
+    workflows::{
+        Step as AnyStep,
+        seal::worker::{Progress, Step},
+    },
 };
 
 use tokio::sync::Semaphore;
@@ -61,7 +66,7 @@ impl Job {
             }
             .boxed(),
             Need::Run(phase) => async move { self.acquire(phase, turn).await }.boxed(),
-            Need::Pc1Room => async move { self.pc1_room(turn).await }.boxed(),
+            Need::Room(phase) => async move { self.room(phase, turn).await }.boxed(),
             Need::Retry if waits_for_store(state) => async move { self.await_store().await }.boxed(),
             Need::Retry => {
                 let pause = retry_pause(self.context.config.recover_interval, state.attempt());
@@ -73,7 +78,8 @@ impl Job {
                 .boxed()
             }
             Need::Clean => {
-                let finished = matches!(state.step(), Some(Step::Cleaning { outcome: Outcome::Finished }));
+                let finished =
+                    matches!(state.step(), Some(AnyStep::Last(LastStep::Cleaning { outcome: Outcome::Finished })));
                 async move { self.clean(finished).await }.boxed()
             }
             Need::Fact | Need::Person | Need::Nothing => std::future::pending().boxed(),
@@ -90,7 +96,7 @@ impl Job {
     ) -> BoxFuture<'static, Done> {
         async move {
             guard.works_on(WorkOf { sector: intent.sector, slot: self.slot.index() });
-            let outcome = match state.step() {
+            let outcome = match state.step().and_then(|step| step.seal()) {
                 Some(step) => self.run_step(&mut guard, step, &intent, token).await,
                 None => {
                     Err(self.named(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, "nothing to run")))
@@ -101,10 +107,10 @@ impl Job {
                 Err(error) => Err(self.blame_the_slot(error).await),
                 done => done,
             };
-            if let Ok(Input::C1Done) = outcome {
+            if let Ok(Progress::C1Done) = outcome {
                 self.drop_staged_data().await;
             }
-            Done::Input(outcome.unwrap_or_else(|error| Input::Failed { error }))
+            Done::Input(outcome.map_or_else(|error| Input::Failed { error }, Input::from))
         }
         .boxed()
     }
@@ -119,9 +125,9 @@ impl Job {
         }
     }
 
-    async fn pc1_room(&self, turn: Turn) -> Done {
-        match self.context.pool.wait_for_room_as(Phase::Pc1, turn).await {
-            Ok(()) => Done::Input(Input::Pc1RoomSeen),
+    async fn room(&self, phase: Phase, turn: Turn) -> Done {
+        match self.context.pool.wait_for_room_as(phase, turn).await {
+            Ok(()) => Done::Input(Input::from(Progress::Pc1RoomSeen)),
             Err(error) => {
                 let report = ErrorReport::from_error(ErrorClass::Crit, ErrorCode::PROCESSOR_START_FAILED, &error);
                 Done::Input(Input::Failed { error: self.named(report) })
@@ -135,7 +141,7 @@ impl Job {
         step: &Step,
         intent: &Intent,
         token: Token,
-    ) -> Result<Input, ErrorReport> {
+    ) -> Result<Progress, ErrorReport> {
         self.slot.operate(|| Ok(())).await.map_err(|error| self.report(&error))?;
         let (work_dir, proof, sector) = (self.work_dir.clone(), intent.proof, intent.sector);
         let failed = |error: ProcessError| self.named(error.report());
@@ -143,24 +149,24 @@ impl Job {
             Step::AddingPieces { .. } => {
                 self.make_work_dir().await?;
                 let request = add_pieces::Request::committed_capacity(work_dir, proof);
-                Input::PiecesAdded { pieces: guard.run(&request).await.map_err(failed)?.pieces }
+                Progress::PiecesAdded { pieces: guard.run(&request).await.map_err(failed)?.pieces }
             }
             Step::BuildingTreeD { pieces, .. } => {
                 let static_dirs = self.context.config.slots.iter().map(|slot| slot.join(STATIC_DIR)).collect();
                 let request = tree_d::Request { work_dir, proof, pieces: pieces.clone(), static_dirs };
-                Input::TreeDBuilt { comm_d: guard.run(&request).await.map_err(failed)?.comm_d }
+                Progress::TreeDBuilt { comm_d: guard.run(&request).await.map_err(failed)?.comm_d }
             }
             Step::Pc1 { data, ticket } => {
                 let ticket = ticket.randomness;
                 let request = pc1::Request { work_dir, proof, sector, ticket, pieces: data.pieces.clone() };
                 guard.run(&request).await.map_err(failed)?;
-                Input::Pc1Done
+                Progress::Pc1Done
             }
             Step::Pc2 { data, ticket } => {
                 let ticket = ticket.randomness;
                 let request = pc2::Request { work_dir, proof, sector, ticket, pieces: data.pieces.clone() };
                 let pc2::Response { comm_r, comm_d } = guard.run(&request).await.map_err(failed)?;
-                Input::Pc2Done { comm_r, comm_d }
+                Progress::Pc2Done { comm_r, comm_d }
             }
             Step::Transferring { replica, .. } => {
                 let store = &self.context.config.store;
@@ -171,27 +177,26 @@ impl Job {
                 let files = guard.run(&request).await.map_err(failed)?.files;
                 // An executable of somebody else's may not have looked.
                 let identity = self.look_at_store().await.map_err(|error| self.report(&error))?;
-                Input::Persisted { stored: StoredSector { store: store.name.clone(), files, identity } }
+                Progress::Persisted { stored: StoredSector { store: store.name.clone(), files, identity } }
             }
             Step::C1 { replica, seed, .. } => {
                 let (ticket, seed, comm_r) = (replica.ticket.randomness, seed.randomness, replica.comm_r);
                 let pieces = replica.data.pieces.clone();
                 let request = c1::Request { work_dir, proof, sector, ticket, seed, comm_r, pieces };
                 guard.run(&request).await.map_err(failed)?;
-                Input::C1Done
+                Progress::C1Done
             }
             Step::C2 { replica, seed, .. } => {
                 let (ticket, seed) = (replica.ticket.randomness, seed.randomness);
                 let request = c2::Request { work_dir, proof, sector, ticket, seed };
-                Input::C2Done { proof: guard.run(&request).await.map_err(failed)?.proof }
+                Progress::C2Done { proof: guard.run(&request).await.map_err(failed)?.proof }
             }
             Step::AwaitingPc1Room { .. }
             | Step::AwaitingTicket { .. }
             | Step::AwaitingPreCommit { .. }
             | Step::AwaitingPersistCheck { .. }
             | Step::AwaitingSeed { .. }
-            | Step::AwaitingProveCommit { .. }
-            | Step::Cleaning { .. } => {
+            | Step::AwaitingProveCommit { .. } => {
                 let message = format!("step {} has no phase", step.name());
                 return Err(self.named(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, message)));
             }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use filecoin_proofs_api::UnpaddedBytesAmount;
-use sealbus_schema::message::PieceInfo;
+use sealbus_schema::parts::PieceInfo;
 use sealbus_schema::{Commitment, SealProof};
 use serde::{Deserialize, Serialize};
 

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use filecoin_proofs_api::seal::{self, SealCommitPhase1Output, SealPreCommitPhase2Output};
-use sealbus_schema::message::PieceInfo;
+use sealbus_schema::parts::PieceInfo;
 use sealbus_schema::{Commitment, Randomness, SealProof, SectorId};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};

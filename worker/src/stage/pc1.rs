@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use filecoin_proofs::types::StoreConfig;
 use filecoin_proofs_api::seal::{self, SealPreCommitPhase1Output};
-use sealbus_schema::message::PieceInfo;
+use sealbus_schema::parts::PieceInfo;
 use sealbus_schema::{Commitment, Randomness, SealProof, SectorId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use filecoin_proofs_api::seal::{self, SealPreCommitPhase2Output};
-use sealbus_schema::message::PieceInfo;
+use sealbus_schema::parts::PieceInfo;
 use sealbus_schema::{Commitment, Randomness, SealProof, SectorId};
 use serde::{Deserialize, Serialize};
 

@@ -18,7 +18,7 @@ use filecoin_proofs_api::seal::{self, SealPreCommitPhase2Output};
 use storage_proofs_porep::stacked::{PersistentAux, TemporaryAux, TemporaryAuxCache};
 
 use sealbus_schema::SealProof;
-use sealbus_schema::message::PieceInfo;
+use sealbus_schema::parts::PieceInfo;
 
 use super::pc1::ReplicaKey;
 use super::{StageCode, StageError, sector};

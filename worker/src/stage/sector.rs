@@ -1,7 +1,7 @@
 //! What the schema's nouns mean to the proofs library.
 
 use filecoin_proofs_api::{RegisteredSealProof, UnpaddedBytesAmount};
-use sealbus_schema::message::PieceInfo;
+use sealbus_schema::parts::PieceInfo;
 use sealbus_schema::{Commitment, MinerId, SealProof, SectorNumber};
 
 use super::{StageCode, StageError};

@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sealbus_schema::message::StoredFile;
+use sealbus_schema::parts::StoredFile;
 use sealbus_schema::{Commitment, SectorId, Token};
 use serde::{Deserialize, Serialize};
 

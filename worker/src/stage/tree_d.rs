@@ -12,7 +12,7 @@ use filecoin_hashers::{Domain, Hasher};
 use filecoin_proofs::constants::DefaultPieceHasher;
 use filecoin_proofs::types::StoreConfig;
 use rayon::prelude::*;
-use sealbus_schema::message::PieceInfo;
+use sealbus_schema::parts::PieceInfo;
 use sealbus_schema::{Commitment, SealProof};
 use serde::{Deserialize, Serialize};
 use storage_proofs_core::cache_key::CacheKey;

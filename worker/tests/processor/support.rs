@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use sealbus_schema::message::PieceInfo;
+use sealbus_schema::parts::PieceInfo;
 use sealbus_schema::{Commitment, MinerId, Randomness, SealProof, SectorId, SectorNumber, Token};
 use sealbus_worker::processor::protocol::{Answer, AnswerResult, Failure, Request};
 use sealbus_worker::stage::{Stage, StageRequest};

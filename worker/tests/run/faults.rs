@@ -2,7 +2,8 @@
 
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode,
-    message::{EventBody, Fact, Heartbeat},
+    message::{CommonFact, EventBody, Fact, Heartbeat},
+    workflows::seal,
 };
 
 use crate::support::{Bench, Manager, Server, eventually, precommit, seed, ticket};
@@ -115,7 +116,9 @@ async fn a_transient_failure_is_tried_again_and_a_permanent_one_blocks_the_slot(
     let _worker = bench.start();
     manager.heartbeat_with("still blocked", |seen| seen.slots[0].blocked.is_some()).await;
     let token = manager.claimed(sector).await;
-    manager.tell(sector, Fact::Abandon { token, error: seen.slots[0].blocked.clone().expect("error") }).await;
+    manager
+        .tell(sector, Fact::new(token, 0, CommonFact::Abandon { error: seen.slots[0].blocked.clone().expect("error") }))
+        .await;
     manager.event(sector, "aborted").await;
     manager.assert_gapless(sector);
 }
@@ -129,12 +132,12 @@ async fn a_ticket_that_is_too_old_is_asked_for_again_before_pc1() {
     let sector = manager.offer(1).await;
     manager.event(sector, "ticket_wanted").await;
     let token = manager.claimed(sector).await;
-    let old = sealbus_schema::message::Ticket { expires_epoch: 159, ..ticket(1) };
-    manager.tell(sector, Fact::Ticket { token, ticket: old }).await;
+    let old = sealbus_schema::parts::Ticket { expires_epoch: 159, ..ticket(1) };
+    manager.tell(sector, Fact::new(token, 0, seal::Fact::Ticket { ticket: old })).await;
     let again = manager
         .until("the second draw", |manager| {
             let bodies = manager.events(sector).into_iter().map(|event| event.body);
-            bodies.into_iter().find(|body| matches!(body, EventBody::TicketWanted { draw: 2 }))
+            bodies.into_iter().find(|body| matches!(body, EventBody::Seal(seal::Event::TicketWanted { draw: 2 })))
         })
         .await;
     assert_eq!(bench.starts("pc1"), 0);
@@ -153,7 +156,10 @@ async fn a_precommit_that_ran_out_is_left_to_a_person() {
     manager.see_through(sector, "pc2_done").await;
     let token = manager.claimed(sector).await;
     manager
-        .tell(sector, Fact::PrecommitLanded { token, serial: 0, precommit: precommit(109), stores: Vec::new() })
+        .tell(
+            sector,
+            Fact::new(token, 0, seal::Fact::PrecommitLanded { precommit: precommit(109), stores: Vec::new() }),
+        )
         .await;
     let persisted = manager.event(sector, "persisted").await;
     manager.answer(sector, &persisted).await;
@@ -212,14 +218,17 @@ async fn goes_on_in_another_stream(killed: bool) {
     // It is the next one, or the same again if its acknowledgement went with the server.
     assert!((reported..=reported + 1).contains(&event.number), "{event:?} after {reported}");
     manager
-        .tell(sector, Fact::PrecommitLanded { token, serial: 0, precommit: precommit(100_000), stores: Vec::new() })
+        .tell(
+            sector,
+            Fact::new(token, 0, seal::Fact::PrecommitLanded { precommit: precommit(100_000), stores: Vec::new() }),
+        )
         .await;
     let persisted = manager.event(sector, "persisted").await;
-    assert!(matches!(persisted, EventBody::Persisted { .. }));
-    manager.tell(sector, Fact::PersistChecked { token, serial: 0 }).await;
-    manager.tell(sector, Fact::Seed { token, serial: 0, seed: seed(1) }).await;
+    assert!(matches!(persisted, EventBody::Seal(seal::Event::Persisted { .. })));
+    manager.tell(sector, Fact::new(token, 0, seal::Fact::PersistChecked {})).await;
+    manager.tell(sector, Fact::new(token, 0, seal::Fact::Seed { seed: seed(1) })).await;
     manager.event(sector, "c2_done").await;
-    manager.tell(sector, Fact::ProveLanded { token, serial: 0, activation_epoch: 300 }).await;
+    manager.tell(sector, Fact::new(token, 0, seal::Fact::ProveLanded { activation_epoch: 300 })).await;
     manager.event(sector, "finished").await;
     assert_eq!((bench.starts("pc1"), bench.starts("pc2")), (1, 1), "sealed once");
 }
@@ -251,7 +260,7 @@ async fn a_slot_whose_sector_is_claimed_without_an_offer_waits_for_the_managers_
     let _worker = bench.start();
     manager.heartbeat_with("doubt", |seen| doubt(seen) == Some(ErrorCode::LEASE_DISPUTED)).await;
     manager.reinstate(sector, token, None, 0).await;
-    let answer = EventBody::Pc2Done { comm_r: Commitment([0; 32]), comm_d: Commitment([0; 32]) };
+    let answer = EventBody::Seal(seal::Event::Pc2Done { comm_r: Commitment([0; 32]), comm_d: Commitment([0; 32]) });
     manager.answer(sector, &answer).await;
     manager.event(sector, "persisted").await;
     assert_eq!((bench.starts("pc1"), bench.starts("pc2")), (1, 1), "sealed once");

@@ -6,6 +6,7 @@ use sealbus_schema::{
     ErrorClass, ErrorCode,
     identity::{self, KnownStore, SlotIdentity, StoreIdentity},
     message::{EventBody, Heartbeat, KnownSlot},
+    workflows::seal,
 };
 
 use crate::support::{Bench, Manager, Server, Worker, eventually};
@@ -50,7 +51,9 @@ async fn a_store_that_is_away_is_waited_for_before_a_byte_is_written_and_over_a_
     mount_store(&bench.path("store"), "a");
     manager.see_through(sector, "finished").await;
     let persisted = manager.event(sector, "persisted").await;
-    assert!(matches!(persisted, EventBody::Persisted { stored } if stored.identity.as_deref() == Some("a")));
+    assert!(
+        matches!(persisted, EventBody::Seal(seal::Event::Persisted { stored }) if stored.identity.as_deref() == Some("a"))
+    );
     let failures = manager.kinds(sector).into_iter().filter(|kind| *kind == "failed").count();
     assert_eq!(failures, 1, "it is told once");
     manager.assert_gapless(sector);

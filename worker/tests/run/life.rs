@@ -4,7 +4,8 @@ use std::fs;
 
 use sealbus_schema::{
     ErrorClass, ErrorCode,
-    message::{EventBody, Fact},
+    message::{CommonFact, EventBody, Fact},
+    workflows::seal,
 };
 
 use crate::support::{Bench, Manager, Server, Worker, eventually, seed};
@@ -80,7 +81,7 @@ async fn two_slots_work_at_once_and_a_waiting_slot_holds_no_processor() {
     bench.hold("pc1");
     let first = manager.offer(1).await;
     manager.see_through(first, "ticket_wanted").await;
-    manager.answer(first, &EventBody::TicketWanted { draw: 1 }).await;
+    manager.answer(first, &EventBody::Seal(seal::Event::TicketWanted { draw: 1 })).await;
     bench.begun("pc1", 1).await;
     let second = manager.offer(2).await;
     manager.event(second, "tree_d_built").await;
@@ -116,7 +117,7 @@ async fn a_seed_that_moves_cancels_c2_and_c1_is_made_again() {
     manager.see_through(sector, "c1_done").await;
     bench.begun("c2", 1).await;
     let token = manager.claimed(sector).await;
-    manager.tell(sector, Fact::Seed { token, serial: 0, seed: seed(2) }).await;
+    manager.tell(sector, Fact::new(token, 0, seal::Fact::Seed { seed: seed(2) })).await;
     bench.begun("c1", 2).await;
     bench.let_go("c2");
     let proven = manager
@@ -124,7 +125,7 @@ async fn a_seed_that_moves_cancels_c2_and_c1_is_made_again() {
             manager.events(sector).into_iter().map(|event| event.body).find(|body| body.kind() == "c2_done")
         })
         .await;
-    assert!(matches!(proven, EventBody::C2Done { seed_draw: 2, .. }), "{proven:?}");
+    assert!(matches!(proven, EventBody::Seal(seal::Event::C2Done { seed_draw: 2, .. })), "{proven:?}");
     manager.answer(sector, &proven).await;
     manager.event(sector, "finished").await;
     manager.assert_gapless(sector);
@@ -147,7 +148,7 @@ async fn an_abandoned_sector_is_stopped_cleaned_and_reported() {
         sealbus_schema::ErrorCode::NUMBER_TAKEN,
         "burnt",
     );
-    manager.tell(sector, Fact::Abandon { token, error }).await;
+    manager.tell(sector, Fact::new(token, 0, CommonFact::Abandon { error })).await;
     manager.event(sector, "aborted").await;
     manager.assert_gapless(sector);
     bench.let_go("pc1");
@@ -167,7 +168,7 @@ async fn the_real_stages_bring_a_sector_into_the_store() {
     let worker = bench.start();
     let sector = manager.offer(7).await;
     let persisted = manager.see_through(sector, "persisted").await;
-    let EventBody::Persisted { stored } = &persisted else { panic!("{persisted:?}") };
+    let EventBody::Seal(seal::Event::Persisted { stored }) = &persisted else { panic!("{persisted:?}") };
     assert_eq!(stored.store, "main");
     for file in &stored.files {
         assert_eq!(std::fs::metadata(bench.path("store").join(&file.path)).expect("stored").len(), file.bytes);

@@ -2,9 +2,9 @@
 
 use sealbus_nats::lease::ClaimOutcome;
 use sealbus_schema::{
-    ErrorClass, ErrorCode, Plan, Token,
+    ErrorClass, ErrorCode, IntentKind, Token,
     error::Exit,
-    message::{EventBody, Fact, Intent},
+    message::{CommonFact, EventBody, Fact, Intent},
 };
 
 use crate::support::{Bench, Manager, PROOF, Server, Worker, eventually};
@@ -16,7 +16,7 @@ async fn a_claim_without_a_journal_is_found_again_with_its_intent() {
     let bench = Bench::new(server.url(), 1);
     let sector = manager.offer(1).await;
     // As if the worker had been killed when its claim was stored and nothing else.
-    let intent = Intent { sector, plan: Plan::Seal, proof: PROOF, lease_sequence: 0, attempt: 1 };
+    let intent = Intent { sector, kind: IntentKind::Seal, proof: PROOF, lease_sequence: 0, attempt: 1 };
     let outcome = manager.bus.claim(&intent, &manager.worker, "bench").await.expect("claims");
     let ClaimOutcome::Won(token) = outcome else { panic!("{outcome:?}") };
     let _worker = bench.start();
@@ -87,7 +87,7 @@ async fn a_persons_word_lets_a_blocked_sector_go_on_once() {
     worker.kill();
     let token = manager.claimed(sector).await;
     // The word comes while nobody listens.
-    manager.tell(sector, Fact::Resubmit { token, serial: 1, from: None }).await;
+    manager.tell(sector, Fact::new(token, 1, CommonFact::Resubmit { from: None })).await;
     manager.serial = 1;
     let worker = bench.start();
     manager.event(sector, "pc2_done").await;

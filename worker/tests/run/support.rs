@@ -17,12 +17,11 @@ use sealbus_nats::{
     topology::Layout,
 };
 use sealbus_schema::{
-    MinerId, Plan, Randomness, SealProof, SectorId, SectorNumber, Token, WorkerName,
+    IntentKind, MinerId, Randomness, SealProof, SectorId, SectorNumber, Token, WorkerName,
     identity::KnownStore,
-    message::{
-        Event, EventBody, Fact, Heartbeat, Intent, KnownSlot, LeaseRecord, Orders, PreCommitInfo, Seed, SlotRelease,
-        Ticket,
-    },
+    message::{Event, EventBody, Fact, Heartbeat, Intent, KnownSlot, LeaseRecord, Orders, SlotRelease},
+    parts::{PreCommitInfo, Seed, Ticket},
+    workflows::seal,
 };
 use tempfile::TempDir;
 
@@ -346,7 +345,7 @@ impl Manager {
             .expect("the server comes up")
             .expect("connects");
         bus.ensure_streams(Layout { replicas: 1, max_sectors_bytes: 1 << 28 }).await.expect("streams");
-        bus.ensure_queue(MINER, PROOF, Plan::Seal).await.expect("queue");
+        bus.ensure_queue(MINER, PROOF, IntentKind::Seal).await.expect("queue");
         let log = bus.open_log(0).await.expect("log");
         Manager {
             bus,
@@ -361,7 +360,7 @@ impl Manager {
 
     pub async fn offer(&self, number: u64) -> SectorId {
         let sector = SectorId { miner: MINER, number: SectorNumber(number) };
-        let intent = Intent { sector, plan: Plan::Seal, proof: PROOF, lease_sequence: 0, attempt: 1 };
+        let intent = Intent { sector, kind: IntentKind::Seal, proof: PROOF, lease_sequence: 0, attempt: 1 };
         self.bus.offer(&intent).await.expect("offers");
         sector
     }
@@ -445,20 +444,26 @@ impl Manager {
         let token = self.claimed(sector).await;
         let serial = self.serial;
         match body {
-            EventBody::TicketWanted { draw } => self.tell(sector, Fact::Ticket { token, ticket: ticket(*draw) }).await,
-            EventBody::Pc2Done { .. } => {
+            EventBody::Seal(seal::Event::TicketWanted { draw }) => {
+                self.tell(sector, Fact::new(token, 0, seal::Fact::Ticket { ticket: ticket(*draw) })).await
+            }
+            EventBody::Seal(seal::Event::Pc2Done { .. }) => {
                 self.tell(
                     sector,
-                    Fact::PrecommitLanded { token, serial, precommit: precommit(100_000), stores: self.stores.clone() },
+                    Fact::new(
+                        token,
+                        serial,
+                        seal::Fact::PrecommitLanded { precommit: precommit(100_000), stores: self.stores.clone() },
+                    ),
                 )
                 .await;
             }
-            EventBody::Persisted { .. } => {
-                self.tell(sector, Fact::PersistChecked { token, serial }).await;
-                self.tell(sector, Fact::Seed { token, serial, seed: seed(1) }).await;
+            EventBody::Seal(seal::Event::Persisted { .. }) => {
+                self.tell(sector, Fact::new(token, serial, seal::Fact::PersistChecked {})).await;
+                self.tell(sector, Fact::new(token, serial, seal::Fact::Seed { seed: seed(1) })).await;
             }
-            EventBody::C2Done { .. } => {
-                self.tell(sector, Fact::ProveLanded { token, serial, activation_epoch: 300 }).await
+            EventBody::Seal(seal::Event::C2Done { .. }) => {
+                self.tell(sector, Fact::new(token, serial, seal::Fact::ProveLanded { activation_epoch: 300 })).await
             }
             _ => {}
         }
@@ -483,7 +488,7 @@ impl Manager {
     /// Somebody claims a sector that was not offered to it. It knows what the server expects.
     pub async fn forge_claim(&self, sector: SectorId, token: Token) {
         let thief = "thief".parse().expect("name");
-        let intent = Intent { sector, plan: Plan::Seal, proof: PROOF, lease_sequence: token.0, attempt: 1 };
+        let intent = Intent { sector, kind: IntentKind::Seal, proof: PROOF, lease_sequence: token.0, attempt: 1 };
         let outcome = self.bus.claim(&intent, &thief, "nowhere").await.expect("an outcome");
         assert!(matches!(outcome, ClaimOutcome::Won(_)), "{outcome:?}");
     }

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use clap::Args;
-use sealbus_schema::{ErrorCode, Phase, lease::Ownership, message::SlotStatus, seal::manager::AttemptPolicy};
+use sealbus_schema::{ErrorCode, Phase, lease::Ownership, machine::manager::AttemptPolicy, message::SlotStatus};
 use serde_json::{Value, json};
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     commands::{self, Command, Person},
     drive::attempt_policy,
-    store::{HistoryEntry, Sector, Store},
+    store::{HistoryEntry, Job, Store},
     waits::Wait,
 };
 
@@ -44,7 +44,7 @@ struct BlockedSlot<'a> {
     host: &'a str,
     slot: &'a SlotStatus,
     /// Its sector, if its worker owns it, and what the log says of it.
-    sector: Option<(&'a Sector, Echo)>,
+    sector: Option<(&'a Job, Echo)>,
 }
 
 impl Blocked {
@@ -121,7 +121,7 @@ fn complete(unknown: &[String]) -> anyhow::Result<()> {
 }
 
 /// Since when a sector is blocked for its present cause: the first thing that told it since the sector last went on.
-pub(super) fn since(sector: &Sector, history: &[HistoryEntry]) -> Option<String> {
+pub(super) fn since(sector: &Job, history: &[HistoryEntry]) -> Option<String> {
     let cause = blocked_by(sector)?;
     let went_on = |entry: &HistoryEntry| {
         matches!(entry.happening.kind.as_str(), "claimed" | "released" | "resubmitted" | "phase_started")
@@ -138,7 +138,7 @@ pub(super) fn since(sector: &Sector, history: &[HistoryEntry]) -> Option<String>
 }
 
 /// The orders that would be possible now, as they are typed.
-pub(super) fn orders(sector: &Sector, policy: AttemptPolicy) -> Vec<String> {
+pub(super) fn orders(sector: &Job, policy: AttemptPolicy) -> Vec<String> {
     let nobody = Person { name: String::new(), why: String::new() };
     let possible = |command: Command| commands::carry_out(sector.clone(), &command, &nobody, policy).is_ok();
     let mut orders = Vec::new();
@@ -163,8 +163,8 @@ pub(super) fn orders(sector: &Sector, policy: AttemptPolicy) -> Vec<String> {
 async fn blocked_slots<'a>(
     store: &Store,
     fleet: &'a Fleet,
-    sectors: &[Sector],
-    live: &'a [Sector],
+    sectors: &[Job],
+    live: &'a [Job],
 ) -> anyhow::Result<Vec<BlockedSlot<'a>>> {
     let told = |slot: &SlotStatus| {
         slot.holding.as_ref().is_some_and(|held| sectors.iter().any(|sector| sector.id == held.sector))
@@ -218,7 +218,7 @@ fn json_of_slot(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) -> Value {
     })
 }
 
-fn show(sector: &Sector, since: Option<&str>, orders: &[String], fleet: &Fleet, now: ChainTime) {
+fn show(sector: &Job, since: Option<&str>, orders: &[String], fleet: &Fleet, now: ChainTime) {
     let Some(cause) = blocked_by(sector) else { return };
     outln!("{}  {}  {} {}", sector.id, sector.state.name(), cause.class, cause.code);
     outln!("  why      {}", first_line(&cause.message()));
@@ -268,7 +268,7 @@ fn show_slot(blocked: &BlockedSlot<'_>, policy: AttemptPolicy, now: ChainTime) {
 }
 
 /// Where a sector lies, and whether its worker is there.
-pub(super) fn place(sector: &Sector, fleet: &Fleet) -> String {
+pub(super) fn place(sector: &Job, fleet: &Fleet) -> String {
     let Ownership::Held { worker, .. } = &sector.ownership else { return "no worker has it".to_owned() };
     let seen = fleet.slot_of(sector).map(|(seen, _)| seen.heartbeat.host.clone());
     let host = seen.or_else(|| blocked_by(sector).map(|c| c.host.clone())).filter(|host| !host.is_empty());
@@ -277,7 +277,7 @@ pub(super) fn place(sector: &Sector, fleet: &Fleet) -> String {
     format!("worker {worker}{slot}{host}; {}", fleet.presence(worker).words())
 }
 
-fn json_of(sector: &Sector, since: Option<&str>, orders: &[String], fleet: &Fleet, now: ChainTime) -> Value {
+fn json_of(sector: &Job, since: Option<&str>, orders: &[String], fleet: &Fleet, now: ChainTime) -> Value {
     let mut value = super::describe(sector);
     let worker = match &sector.ownership {
         Ownership::Held { worker, .. } => fleet.presence(worker).json(),

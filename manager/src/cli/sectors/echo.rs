@@ -3,7 +3,7 @@
 
 use sealbus_schema::{Token, lease::Ownership};
 
-use crate::store::{HistoryEntry, Sector};
+use crate::store::{HistoryEntry, Job};
 
 /// What the log says of a slot that a heartbeat shows as blocked, and whose sector is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Echo {
 }
 
 /// Whether a sector's lease is the one that a heartbeat names.
-pub fn is_held(sector: &Sector, lease: Token) -> bool {
+pub fn is_held(sector: &Job, lease: Token) -> bool {
     matches!(&sector.ownership, Ownership::Held { token, .. } if *token == lease)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, builder::TypedValueParser};
-use sealbus_schema::{Phase, SectorId, lease::Ownership, seal::manager::AttemptPolicy};
+use sealbus_schema::{Phase, SectorId, lease::Ownership, machine::manager::AttemptPolicy};
 use serde_json::{Value, json};
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     commands::{self, AfterRelease, Command, Person, Refusal},
     drive::attempt_policy,
-    store::{AuditEntry, MessageKind, Outcome, Outgoing, Sector, Store},
+    store::{AuditEntry, Job, MessageKind, Outcome, Outgoing, Store},
 };
 
 /// How long a command waits for the running manager to publish what it ordered.
@@ -101,7 +101,7 @@ impl Abandon {
 
 /// An order to one sector, as far as it came.
 struct Ordered {
-    before: Sector,
+    before: Job,
     outcome: Result<Outcome, Refusal>,
 }
 
@@ -119,7 +119,7 @@ async fn order(which: Which, command: Command, person: Person, keep_pledges: boo
     fleet.warn();
     which.filter.check(&config, &store, &fleet).await?;
     let selected = select(&which, &command, &store, &fleet, policy).await?;
-    let trial = |before: &Sector| commands::carry_out(before.clone(), &command, &person, policy);
+    let trial = |before: &Job| commands::carry_out(before.clone(), &command, &person, policy);
     let mut tried: Vec<Ordered> =
         selected.iter().map(|before| Ordered { before: before.clone(), outcome: trial(before) }).collect();
     let refilling = if which.sectors.is_empty() && matches!(command, Command::Abandon { .. }) {
@@ -161,7 +161,7 @@ async fn select(
     store: &Store,
     fleet: &Fleet,
     policy: AttemptPolicy,
-) -> anyhow::Result<Vec<Sector>> {
+) -> anyhow::Result<Vec<Job>> {
     if !which.sectors.is_empty() {
         return named(store, &which.sectors).await;
     }
@@ -174,7 +174,7 @@ async fn select(
         command => command.clone(),
     };
     let nobody = Person { name: String::new(), why: String::new() };
-    let makes_sense = |sector: &Sector| commands::carry_out(sector.clone(), &tried, &nobody, policy).is_ok();
+    let makes_sense = |sector: &Job| commands::carry_out(sector.clone(), &tried, &nobody, policy).is_ok();
     sectors.retain(|sector| only_blocked || makes_sense(sector));
     Ok(sectors)
 }
@@ -182,7 +182,7 @@ async fn select(
 /// Gives the order to a sector as it stands now, which may be another way than a moment ago.
 async fn store_one(
     store: &Store,
-    before: Sector,
+    before: Job,
     command: &Command,
     person: &Person,
     policy: AttemptPolicy,
@@ -241,7 +241,7 @@ fn preview(tried: &[Ordered], command: &Command, fleet: &Fleet, policy: AttemptP
 }
 
 /// Why an order is not possible, and how it would be.
-fn refused(before: &Sector, command: &Command, why: Refusal, policy: AttemptPolicy) -> String {
+fn refused(before: &Job, command: &Command, why: Refusal, policy: AttemptPolicy) -> String {
     let at_a_loss = Command::Abandon { lose_deposit: true };
     let nobody = Person { name: String::new(), why: String::new() };
     let would = matches!(command, Command::Abandon { lose_deposit: false })

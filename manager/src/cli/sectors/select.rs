@@ -2,12 +2,12 @@
 
 use anyhow::bail;
 use clap::{Args, builder::PossibleValuesParser};
-use sealbus_schema::{ErrorCode, ErrorReport, MinerId, SectorId, WorkerName, lease::Ownership, seal::manager::State};
+use sealbus_schema::{ErrorCode, ErrorReport, MinerId, SectorId, WorkerName, lease::Ownership, workflows::State};
 
 use super::super::{fleet::Fleet, known};
 use crate::{
     config::Config,
-    store::{Sector, SectorFilter, Store},
+    store::{Job, SectorFilter, Store},
     waits::{Subject, Wait},
 };
 
@@ -18,7 +18,7 @@ pub struct Filter {
     #[arg(long)]
     miner: Option<MinerId>,
     /// Only those in this state.
-    #[arg(long, value_parser = PossibleValuesParser::new(State::NAMES))]
+    #[arg(long, value_parser = PossibleValuesParser::new(State::names()))]
     state: Option<String>,
     /// Only blocked ones whose error has this class.
     #[arg(long, value_parser = PossibleValuesParser::new(["temp", "perm", "crit", "abort"]))]
@@ -62,7 +62,7 @@ impl Filter {
     }
 
     /// Whether it selects something that waits. `sector` is the one that waits, if it is one alone.
-    pub(super) fn selects(&self, wait: &Wait, sector: Option<&Sector>, fleet: &Fleet) -> bool {
+    pub(super) fn selects(&self, wait: &Wait, sector: Option<&Job>, fleet: &Fleet) -> bool {
         let of_sector = Filter { class: None, code: None, ..self.clone() };
         let code = self.code.as_ref().map(|code| ErrorCode::from_text(code));
         self.class.as_ref().is_none_or(|class| wait.cause.class.name() == class)
@@ -87,7 +87,7 @@ impl Filter {
     }
 
     /// The sectors that it selects, by miner and number.
-    pub(super) async fn select(&self, store: &Store, fleet: &Fleet, blocked: bool) -> anyhow::Result<Vec<Sector>> {
+    pub(super) async fn select(&self, store: &Store, fleet: &Fleet, blocked: bool) -> anyhow::Result<Vec<Job>> {
         let blocked = blocked || self.is_about_errors();
         let filter = SectorFilter { miner: self.miner, state: self.state.clone(), blocked };
         let mut sectors = store.sectors(&filter).await?;
@@ -95,7 +95,7 @@ impl Filter {
         Ok(sectors)
     }
 
-    fn matches(&self, sector: &Sector, fleet: &Fleet) -> bool {
+    fn matches(&self, sector: &Job, fleet: &Fleet) -> bool {
         let cause = blocked_by(sector);
         let code = self.code.as_ref().map(|code| ErrorCode::from_text(code));
         let owner = match &sector.ownership {
@@ -110,22 +110,19 @@ impl Filter {
 }
 
 /// Why a sector is blocked, if it is.
-pub fn blocked_by(sector: &Sector) -> Option<&ErrorReport> {
-    match &sector.state {
-        State::Blocked { cause, .. } => Some(cause),
-        _ => None,
-    }
+pub const fn blocked_by(sector: &Job) -> Option<&ErrorReport> {
+    sector.blocked.as_ref()
 }
 
 /// The slot in which a sector lies, as its worker says now or said when it failed.
-pub fn slot_of(sector: &Sector, fleet: &Fleet) -> Option<String> {
+pub fn slot_of(sector: &Job, fleet: &Fleet) -> Option<String> {
     let now = fleet.slot_of(sector).map(|(_, slot)| slot.path.clone());
     now.or_else(|| blocked_by(sector).map(|cause| cause.slot.clone()).filter(|slot| !slot.is_empty()))
 }
 
 /// The sectors of these numbers, in this order.
-pub(super) async fn named(store: &Store, ids: &[SectorId]) -> anyhow::Result<Vec<Sector>> {
-    let mut sectors: Vec<Sector> = Vec::with_capacity(ids.len());
+pub(super) async fn named(store: &Store, ids: &[SectorId]) -> anyhow::Result<Vec<Job>> {
+    let mut sectors: Vec<Job> = Vec::with_capacity(ids.len());
     for id in ids {
         match store.sector(*id).await? {
             Some(sector) if sectors.iter().any(|known| known.id == sector.id) => {}

@@ -2,11 +2,8 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use sealbus_schema::{
-    ErrorReport, SectorId,
-    seal::manager::{Rebuild, State},
-};
-use serde_json::{Value, json};
+use sealbus_schema::{ErrorReport, SectorId, parts::StoredSector};
+use serde_json::{Map, Value, json};
 
 use super::{
     super::{ConfigArg, fleet::counted, waiting::ChainTime},
@@ -15,7 +12,7 @@ use super::{
 };
 use crate::{
     drive::attempt_policy,
-    store::{HistoryEntry, Sector},
+    store::{HistoryEntry, Job},
     waits::{Wait, advice},
     why::{Why, why},
 };
@@ -71,7 +68,7 @@ fn show_why(why: &Why<'_>, waiting: &Waiting) {
     }
 }
 
-fn show(sector: &Sector, history: &[HistoryEntry], orders: &[String], waits: bool, tell_why: &dyn Fn()) {
+fn show(sector: &Job, history: &[HistoryEntry], orders: &[String], waits: bool, tell_why: &dyn Fn()) {
     outln!("sector    {}", sector.id);
     outln!("proof     {}", sector.proof);
     outln!("state     {}", sector.state.name());
@@ -85,18 +82,14 @@ fn show(sector: &Sector, history: &[HistoryEntry], orders: &[String], waits: boo
         Some((worker, token)) => outln!("worker    {worker} (lease {token})"),
         None => outln!("worker    none"),
     }
-    show_rebuild(sector);
-    if let Some(stored) = sector.state.stored() {
-        outln!("store     {}", stored.files.store);
-        for file in &stored.files.files {
-            outln!("file      {} ({} bytes)", file.path, file.bytes);
-        }
-    }
-    if let State::Blocked { cause, .. } = &sector.state {
+    let known = sector.state.describe();
+    show_rebuild(sector, &known);
+    show_files(&known);
+    if let Some(cause) = &sector.blocked {
         outln!("since     {}", blocked::since(sector, history).unwrap_or_else(|| "unknown".to_owned()));
         show_error("blocked", cause);
     }
-    if let State::Aborting { cause } | State::Abandoning { cause } | State::Aborted { cause } = &sector.state {
+    if let Some(cause) = sector.state.cause() {
         show_error("cause", cause);
     }
     if !sector.state.is_terminal() {
@@ -122,23 +115,21 @@ fn show(sector: &Sector, history: &[HistoryEntry], orders: &[String], waits: boo
     table::print(&["AT", "BY", "WHAT", "VERDICT", "DETAIL"], &rows);
 }
 
-fn show_rebuild(sector: &Sector) {
-    let at = match &sector.state {
-        State::Blocked { at, .. } => at,
-        state => state,
+fn show_rebuild(sector: &Job, known: &Map<String, Value>) {
+    let Some(what) = known.get("rebuild").and_then(Value::as_str) else { return };
+    let stage = match sector.state.traits().offered {
+        Some(_) => "waits for a worker",
+        None => "a worker seals it again",
     };
-    let (State::Requeued(rebuild) | State::Rebuilding(rebuild)) = at else { return };
-    let stage = match at {
-        State::Requeued(_) => "waits for a worker",
-        _ => "a worker seals it again",
-    };
-    let precommit = match rebuild {
-        Rebuild::Sent(_) => "its PreCommit is on its way".to_owned(),
-        Rebuild::Landed(landed) => {
-            format!("its PreCommit stands and expires at epoch {}", landed.precommit.prove_by_epoch)
-        }
-    };
-    outln!("rebuild   {stage}, to CommR {}; {precommit}", rebuild.sealed().comm_r);
+    outln!("rebuild   {stage}, {what}");
+}
+
+fn show_files(known: &Map<String, Value>) {
+    let Some(Ok(stored)) = known.get("stored").cloned().map(serde_json::from_value::<StoredSector>) else { return };
+    outln!("store     {}", stored.store);
+    for file in &stored.files {
+        outln!("file      {} ({} bytes)", file.path, file.bytes);
+    }
 }
 
 /// An error with all that it carries.

@@ -10,7 +10,7 @@ use super::super::{
     waiting::{ChainTime, Cost},
 };
 use crate::{
-    store::{Sector, Store, secs_between},
+    store::{Job, Store, secs_between},
     waits::{Subject, Wait, advice, is_mended_by_a_person},
     why::held_up,
 };
@@ -42,7 +42,7 @@ impl Waiting {
     }
 
     /// For scripts.
-    pub fn json_of(&self, wait: &Wait, sectors: &[Sector], now: ChainTime) -> Value {
+    pub fn json_of(&self, wait: &Wait, sectors: &[Job], now: ChainTime) -> Value {
         json!({
             "waits": wait.subject.kind(),
             "name": wait.subject.name(),
@@ -75,7 +75,7 @@ impl Waiting {
     }
 
     /// For people: those that wait alike together, and first those that need somebody.
-    pub fn show(&self, sectors: &[Sector], now: ChainTime) {
+    pub fn show(&self, sectors: &[Job], now: ChainTime) {
         let mut alike: BTreeMap<(bool, &str, &str), Vec<&Wait>> = BTreeMap::new();
         for wait in &self.waits {
             let key = (!is_mended_by_a_person(&wait.cause), wait.cause.code.as_str(), wait.subject.kind());
@@ -117,7 +117,7 @@ fn name(subject: &Subject) -> String {
 }
 
 /// What waiting costs the sector that has the least time left, of those that are held up.
-fn dearest(waits: &[&Wait], sectors: &[Sector], now: ChainTime) -> Option<Cost> {
+fn dearest(waits: &[&Wait], sectors: &[Job], now: ChainTime) -> Option<Cost> {
     let mut seen: BTreeMap<SectorId, Cost> = BTreeMap::new();
     for wait in waits {
         seen.extend(held_up(wait, sectors).map(|sector| (sector.id, Cost::of(sector))));

@@ -15,7 +15,7 @@ use super::{
     },
     followed, wanted,
 };
-use crate::store::{Sector, WorkerOrders};
+use crate::store::{Job, WorkerOrders};
 
 /// How to list.
 #[derive(Debug, Args)]
@@ -85,7 +85,7 @@ fn rows_of(
     age: &str,
     orders: Option<&WorkerOrders>,
     sectors: usize,
-    live: &[Sector],
+    live: &[Job],
 ) -> Vec<Vec<String>> {
     let ordered = match wanted(orders, seen.map(|seen| &seen.heartbeat)).as_str() {
         "none" => "-".to_owned(),
@@ -109,7 +109,7 @@ fn rows_of(
 }
 
 /// What a slot holds, and what it does. `live` are the sectors as the database has them.
-pub(super) fn content(slot: &SlotStatus, draining: bool, live: &[Sector]) -> (String, String) {
+pub(super) fn content(slot: &SlotStatus, draining: bool, live: &[Job]) -> (String, String) {
     let sector = slot.holding.as_ref().map_or("-".to_owned(), |held| held.sector.to_string());
     let step = match (&slot.blocked, &slot.holding) {
         (Some(_), _) if is_resubmitted(slot, live) => "resubmitted, not taken up yet".to_owned(),
@@ -124,7 +124,7 @@ pub(super) fn content(slot: &SlotStatus, draining: bool, live: &[Sector]) -> (St
 }
 
 /// Whether a slot's sector was resubmitted since the slot said what it says.
-fn is_resubmitted(slot: &SlotStatus, live: &[Sector]) -> bool {
+fn is_resubmitted(slot: &SlotStatus, live: &[Job]) -> bool {
     live.iter().any(|sector| Fleet::is_before_the_order(sector, slot))
 }
 
@@ -134,7 +134,7 @@ pub(super) fn describe(
     seen: Option<&Seen>,
     orders: Option<&WorkerOrders>,
     sectors: usize,
-    live: &[Sector],
+    live: &[Job],
     fleet: &Fleet,
 ) -> Value {
     let mut value = seen.map_or(json!({ "worker": name }), |seen| json!(seen.heartbeat));

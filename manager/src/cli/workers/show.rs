@@ -19,7 +19,7 @@ use super::{
     list::{content, describe},
     processors, wanted,
 };
-use crate::store::{Sector, Store, WorkerOrders};
+use crate::store::{Job, Store, WorkerOrders};
 
 /// Which to show.
 #[derive(Debug, Args)]
@@ -61,7 +61,7 @@ impl Show {
     }
 }
 
-fn show_machine(seen: &Seen, sectors: &[Sector]) {
+fn show_machine(seen: &Seen, sectors: &[Job]) {
     let beat = &seen.heartbeat;
     outln!("host       {}", beat.host);
     outln!("version    {}", beat.version);
@@ -86,14 +86,14 @@ fn show_machine(seen: &Seen, sectors: &[Sector]) {
 }
 
 /// The unfinished sectors that belong to a worker.
-pub(in super::super) async fn sectors_of(store: &Store, worker: &WorkerName) -> anyhow::Result<Vec<Sector>> {
+pub(in super::super) async fn sectors_of(store: &Store, worker: &WorkerName) -> anyhow::Result<Vec<Job>> {
     let mut sectors = store.live_sectors().await?;
     sectors.retain(|sector| matches!(&sector.ownership, Ownership::Held { worker: owner, .. } if owner == worker));
     Ok(sectors)
 }
 
 /// What is still on a machine, and when each sector's time runs out.
-pub(super) fn show_remaining(sectors: &[Sector], fleet: &Fleet, now: ChainTime) {
+pub(super) fn show_remaining(sectors: &[Job], fleet: &Fleet, now: ChainTime) {
     if sectors.is_empty() {
         outln!("no unfinished sector belongs to it");
         return;
@@ -114,8 +114,8 @@ pub(super) fn show_remaining(sectors: &[Sector], fleet: &Fleet, now: ChainTime) 
     outln!("{}", now.words());
 }
 
-pub(super) fn remaining_json(sectors: &[Sector], fleet: &Fleet, now: ChainTime) -> Vec<Value> {
-    let describe = |sector: &Sector| {
+pub(super) fn remaining_json(sectors: &[Job], fleet: &Fleet, now: ChainTime) -> Vec<Value> {
+    let describe = |sector: &Job| {
         json!({
             "sector": sector.id.to_string(),
             "state": sector.state.name(),

@@ -1,5 +1,8 @@
 use sealbus_schema::{
-    Commitment, ProofBytes, SealProof, lease::Ownership, message::StoredSector, seal::manager::Seeded,
+    Commitment, ProofBytes, SealProof,
+    lease::Ownership,
+    parts::StoredSector,
+    workflows::seal::manager::{Answer, Seeded},
 };
 
 use super::*;
@@ -30,19 +33,20 @@ fn proven() -> Proven {
     Proven { seeded: Seeded { stored, seed }, proof: ProofBytes(vec![0; 192]) }
 }
 
-fn sector(state: State) -> Sector {
-    Sector {
+fn sector(state: State) -> Job {
+    Job {
         id: "f01000/1".parse().expect("a sector"),
         proof: SealProof::StackedDrg2KiBV1_1,
         attempt: 1,
         issues: 1,
         resubmits: 0,
-        precommit_signed: true,
+        signed: true,
         created_at: String::new(),
         changed_at: String::new(),
         ownership: Ownership::Free { last_lease: 0 },
         leased_at: None,
-        state,
+        state: state.into(),
+        blocked: None,
     }
 }
 
@@ -122,39 +126,42 @@ fn a_message_that_lands_for_a_sector_that_was_given_up_is_over() {
 fn a_signed_message_is_unwanted_when_its_sector_cannot_use_it() {
     let precommit = message(MessageKind::PreCommit, Tries::default());
     let prove = message(MessageKind::ProveCommit, Tries::default());
-    let blocked = |at| State::Blocked { at: Box::new(at), cause: cause() };
-    for (message, state, expected) in [
-        (&precommit, State::PreCommitting(sealed()), false),
+    let blocked = |at| Job { blocked: Some(cause()), ..sector(at) };
+    for (message, job, expected) in [
+        (&precommit, sector(State::PreCommitting(sealed())), false),
         (&precommit, blocked(State::PreCommitting(sealed())), false),
-        (&precommit, State::Requeued(Rebuild::Sent(sealed())), false),
-        (&precommit, State::Abandoning { cause: cause() }, true),
-        (&precommit, State::Aborting { cause: cause() }, true),
-        (&precommit, State::Aborted { cause: cause() }, true),
-        (&prove, State::ProveCommitting(proven()), false),
+        (&precommit, sector(State::Requeued(Rebuild::Sent(sealed()))), false),
+        (&precommit, sector(State::Abandoning { cause: cause() }), true),
+        (&precommit, sector(State::Aborting { cause: cause() }), true),
+        (&precommit, sector(State::Aborted { cause: cause() }), true),
+        (&prove, sector(State::ProveCommitting(proven())), false),
         (&prove, blocked(State::ProveCommitting(proven())), false),
-        (&prove, State::VerifyingProof(proven()), true),
-        (&prove, State::AwaitingSeed(proven().seeded.stored), true),
-        (&prove, State::Aborted { cause: cause() }, true),
+        (&prove, sector(State::VerifyingProof(proven())), true),
+        (&prove, sector(State::AwaitingSeed(proven().seeded.stored)), true),
+        (&prove, sector(State::Aborted { cause: cause() }), true),
     ] {
-        assert_eq!(unwanted(message, &sector(state.clone())), expected, "{state:?}");
+        assert_eq!(unwanted(message, &job), expected, "{job:?}");
     }
-    let next_attempt = Sector { attempt: 2, ..sector(State::PreCommitting(sealed())) };
+    let next_attempt = Job { attempt: 2, ..sector(State::PreCommitting(sealed())) };
     assert!(unwanted(&precommit, &next_attempt));
 }
 
 #[test]
 fn a_ticket_that_expired_while_the_message_waited_leads_to_another_one_once_nothing_can_land() {
     let sealed = sealed();
-    let found = |head, state: &State| now(head).precommit_found(state, &sealed, None);
+    let found = |head, state: &State| now(head).precommit_found(&sector(state.clone()), &sealed, None);
     let waiting = State::PreCommitting(sealed.clone());
     assert_eq!(found(5005, &waiting), None, "it may have been included in the last epoch");
-    let Some(Input::Expired(error)) = found(5006, &waiting) else { panic!("expired") };
+    let Some(Input::Answer(workflows::Answer::Seal(Answer::Expired(error)))) = found(5006, &waiting) else {
+        panic!("expired")
+    };
     assert_eq!((error.class, error.code), (ErrorClass::Abort, ErrorCode::TICKET_EXPIRED));
     let rebuilding = State::Rebuilding(Rebuild::Sent(sealed.clone()));
-    assert!(matches!(found(5006, &rebuilding), Some(Input::Expired(_))));
+    assert!(matches!(found(5006, &rebuilding), Some(Input::Answer(workflows::Answer::Seal(Answer::Expired(_))))));
     assert_eq!(found(5006, &State::Requeued(Rebuild::Sent(sealed.clone()))), None, "a worker must be told");
-    let landed = now(9000).precommit_found(&waiting, &sealed, Some(Found { is_ours: true, epoch: 4999 }));
-    assert!(matches!(landed, Some(Input::PreCommitLanded(_))));
+    let landed =
+        now(9000).precommit_found(&sector(waiting.clone()), &sealed, Some(Found { is_ours: true, epoch: 4999 }));
+    assert!(matches!(landed, Some(Input::Answer(workflows::Answer::Seal(Answer::PreCommitLanded(_))))));
     let precommit = message(MessageKind::PreCommit, Tries::default());
     let wanted = |head| now(head).wanted(&precommit, &sector(waiting.clone()));
     assert_eq!(wanted(4996), Wanted::Sign);
@@ -179,12 +186,16 @@ fn a_precommit_that_moved_behind_a_proof_on_its_way_is_heard_of() {
     let at = |epoch| Some(Found { is_ours: true, epoch });
     let found = |head, sector, precommit| now(head).sector_found(&proven, sector, precommit);
     assert_eq!(found(2100, None, at(2000)), None);
-    let Some(Input::PreCommitMoved(to)) = found(2100, None, at(2003)) else { panic!("moved") };
+    let Some(Input::Answer(workflows::Answer::Seal(Answer::PreCommitMoved(to)))) = found(2100, None, at(2003)) else {
+        panic!("moved")
+    };
     assert_eq!(to.epoch, 2003);
     assert_eq!(found(2100, None, None), None);
-    assert_eq!(found(2100, at(2050), None), Some(Input::ProveLanded { activation_epoch: 2050 }));
+    assert_eq!(found(2100, at(2050), None), Some(Input::from(Answer::ProveLanded { activation_epoch: 2050 })));
     assert_eq!(found(90_005, None, None), None, "it may have been included in the last epoch");
-    let Some(Input::Expired(error)) = found(90_006, None, at(2000)) else { panic!("expired") };
+    let Some(Input::Answer(workflows::Answer::Seal(Answer::Expired(error)))) = found(90_006, None, at(2000)) else {
+        panic!("expired")
+    };
     assert_eq!(error.code, ErrorCode::PRECOMMIT_EXPIRED);
 }
 
@@ -192,7 +203,7 @@ fn a_precommit_that_moved_behind_a_proof_on_its_way_is_heard_of() {
 fn a_sector_is_looked_at_again_when_the_chain_can_have_something_new_for_it() {
     let proven = proven();
     let stored = proven.seeded.stored.clone();
-    let next = |state: State, settled| now(2200).look_at(&state, settled, 5);
+    let next = |state: State, settled| now(2200).look_at(&sector(state), settled, 5);
     let waiting = [State::PreCommitting(sealed()), State::ProveCommitting(proven.clone())];
     for state in waiting {
         assert_eq!((next(state.clone(), false), next(state, true)), (Some(2201), Some(2201)), "each epoch");
@@ -200,11 +211,16 @@ fn a_sector_is_looked_at_again_when_the_chain_can_have_something_new_for_it() {
     let watched = State::Committing(proven.seeded.clone());
     assert_eq!(next(watched.clone(), true), Some(90_001), "it stands until it has run out");
     assert_eq!(next(watched, false), Some(2201), "it is missing");
-    assert_eq!(now(2001).look_at(&State::AwaitingSeed(stored.clone()), true, 5), Some(2015), "its seed is confident");
+    assert_eq!(
+        now(2001).look_at(&sector(State::AwaitingSeed(stored.clone())), true, 5),
+        Some(2015),
+        "its seed is confident"
+    );
     assert_eq!(next(State::AwaitingSeed(stored.clone()), true), Some(2201), "its epoch had no block");
     for state in [State::DrawingTicket { draw: 1 }, State::CheckingFiles(stored), State::VerifyingProof(proven)] {
         assert_eq!(next(state, false), Some(0), "tried at each tick");
     }
     assert_eq!(next(State::Packing, true), None);
-    assert_eq!(next(State::Blocked { at: Box::new(State::PreCommitting(sealed())), cause: cause() }, true), None);
+    let blocked = Job { blocked: Some(cause()), ..sector(State::PreCommitting(sealed())) };
+    assert_eq!(now(2200).look_at(&blocked, true, 5), None);
 }

@@ -3,7 +3,10 @@
 use fvm_shared::{address::Address, message::Message as Unsigned};
 use sealbus_schema::{
     ErrorClass, ErrorReport,
-    seal::manager::{Input, Proven, Sealed, State},
+    workflows::{
+        Input,
+        seal::manager::{Answer, Proven, Sealed, State},
+    },
 };
 use serde_json::json;
 
@@ -25,7 +28,7 @@ use crate::{
         decide::{self, Refusal, Wanted},
         wanted_expiration,
     },
-    store::{Happening, Message, MessageKind, Sector, Signed, Tx, Verdict},
+    store::{Happening, Job, Message, MessageKind, Signed, Tx, Verdict},
 };
 
 impl<T: Transport + 'static> Driver<T> {
@@ -47,13 +50,17 @@ impl<T: Transport + 'static> Driver<T> {
                 return Ok(tx.commit().await.map(|()| None)?);
             }
             Wanted::GiveUp(expired) => {
-                return self.give_up(message, None, &expired, Input::Expired(expired.clone())).await.map(|()| None);
+                return self
+                    .give_up(message, None, &expired, Input::from(Answer::Expired(expired.clone())))
+                    .await
+                    .map(|()| None);
             }
         }
         let sender = self.sender(sector.id.miner, view).await?;
         let version = self.node.network_version(&view.head.key).await?;
         network::check_supported(version)?;
-        let unsigned = match (&sector.state, message.kind) {
+        let Some(state) = sector.state.seal().filter(|_| sector.blocked.is_none()) else { return Ok(None) };
+        let unsigned = match (state, message.kind) {
             (state, MessageKind::PreCommit) => {
                 let Some(sealed) = state.sealed() else { return Ok(None) };
                 if !matches!(state, State::PreCommitting(_)) && self.is_back(view, message, &sector, sealed).await? {
@@ -96,13 +103,7 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// Whether a PreCommit that was gone from the chain is there again; if with confidence, none is wanted any more.
-    async fn is_back(
-        &self,
-        view: &View,
-        message: &Message,
-        sector: &Sector,
-        sealed: &Sealed,
-    ) -> Result<bool, DriveError> {
+    async fn is_back(&self, view: &View, message: &Message, sector: &Job, sealed: &Sealed) -> Result<bool, DriveError> {
         if self.precommit_on_chain(view, sector, sealed).await?.is_some() {
             let mut tx = self.store.begin_as(self.epoch).await?;
             tx.mark_failed(&message.key, None, "the PreCommit is on chain again").await?;
@@ -116,7 +117,7 @@ impl<T: Transport + 'static> Driver<T> {
     async fn precommit(
         &self,
         view: &View,
-        sector: &Sector,
+        sector: &Job,
         sealed: &Sealed,
         sender: Address,
     ) -> Result<Unsigned, DriveError> {
@@ -142,7 +143,7 @@ impl<T: Transport + 'static> Driver<T> {
         &self,
         view: &View,
         message: &Message,
-        sector: &Sector,
+        sector: &Job,
         proven: &Proven,
         sender: Address,
         version: u32,

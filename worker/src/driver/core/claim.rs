@@ -1,7 +1,7 @@
 //! What a slot does with an intent, step by step.
 
 use sealbus_nats::lease::ClaimOutcome;
-use sealbus_schema::message::Intent;
+use sealbus_schema::{machine::worker::State, message::Intent};
 
 use crate::{driver::board::Verdict, journal::Journal};
 
@@ -40,11 +40,15 @@ pub fn claimed(
     intent: &Intent,
 ) -> Vec<ClaimStep> {
     match outcome {
-        Some(ClaimOutcome::Won(token)) if !finished(token) => {
-            let journal = Box::new(Journal::new(stream, intent.clone(), token));
-            // Nothing but the journal says that the sector is ours: only then may the intent go.
-            vec![ClaimStep::Persist(journal), ClaimStep::Hold, ClaimStep::Accept]
-        }
+        Some(ClaimOutcome::Won(token)) if !finished(token) => match State::claimed(intent.kind) {
+            Some(state) => {
+                let journal = Box::new(Journal::new(stream, intent.clone(), token, state));
+                // Nothing but the journal says that the job is ours: only then may the intent go.
+                vec![ClaimStep::Persist(journal), ClaimStep::Hold, ClaimStep::Accept]
+            }
+            // Never claimed: an intent of a newer version is left in the queue.
+            None => vec![ClaimStep::Release, ClaimStep::Pause],
+        },
         Some(ClaimOutcome::Won(_) | ClaimOutcome::Lost) => vec![ClaimStep::Release, ClaimStep::Accept],
         None => vec![ClaimStep::Release, ClaimStep::Pause],
     }

@@ -1,6 +1,6 @@
 //! Whether a journal's sector is still ours, and what a slot does when it is done with one.
 
-use sealbus_schema::{WorkerName, lease::Right, seal::worker::State};
+use sealbus_schema::{WorkerName, lease::Right, machine::worker::State};
 
 use crate::{driver::core::End, journal::Journal};
 

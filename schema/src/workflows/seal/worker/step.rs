@@ -1,16 +1,17 @@
-//! The steps of plan `seal` on the worker's side, each with what the earlier ones yielded.
+//! The steps of sealing on the worker's side, each with what the earlier ones yielded.
 
 use serde::{Deserialize, Serialize};
 
-use super::Need;
 use crate::{
     bytes::Commitment,
-    error::ErrorReport,
-    message::{PieceInfo, PreCommitInfo, Seed, Ticket},
+    machine::worker::Need,
+    message::FactKind,
+    parts::{PieceInfo, PreCommitInfo, Seed, Ticket},
     phase::Phase,
+    workflows::seal::Fact,
 };
 
-/// A step of the plan.
+/// A step of sealing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are the yields of earlier steps, described at their types")]
@@ -48,8 +49,6 @@ pub enum Step {
     C2 { replica: Replica, precommit: PreCommitInfo, seed: Seed },
     /// Waits for the ProveCommit to land. The layers stay until then, because a seed that moves needs them again.
     AwaitingProveCommit { replica: Replica, precommit: PreCommitInfo, seed: Seed },
-    /// Removes the sector's files from the slot.
-    Cleaning { outcome: Outcome },
 }
 
 /// The sector's data before it is sealed.
@@ -72,26 +71,13 @@ pub struct Replica {
     pub comm_r: Commitment,
 }
 
-/// How a sector's life in a slot ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Outcome {
-    /// Active on chain, its files in the permanent store.
-    Finished,
-    /// Dropped.
-    Aborted {
-        /// Why.
-        error: ErrorReport,
-    },
-}
-
 impl Step {
     /// What the step waits for while it goes on.
     pub const fn need(&self) -> Need {
         match self {
             Step::AddingPieces { .. } => Need::Run(Phase::AddPieces),
             Step::BuildingTreeD { .. } => Need::Run(Phase::TreeD),
-            Step::AwaitingPc1Room { .. } => Need::Pc1Room,
+            Step::AwaitingPc1Room { .. } => Need::Room(Phase::Pc1),
             Step::Pc1 { .. } => Need::Run(Phase::Pc1),
             Step::Pc2 { .. } => Need::Run(Phase::Pc2),
             Step::Transferring { .. } => Need::Run(Phase::Transfer),
@@ -102,7 +88,6 @@ impl Step {
             | Step::AwaitingPersistCheck { .. }
             | Step::AwaitingSeed { .. }
             | Step::AwaitingProveCommit { .. } => Need::Fact,
-            Step::Cleaning { .. } => Need::Clean,
         }
     }
 
@@ -122,15 +107,26 @@ impl Step {
             Step::C1 { .. } => "c1",
             Step::C2 { .. } => "c2",
             Step::AwaitingProveCommit { .. } => "awaiting_prove_commit",
-            Step::Cleaning { .. } => "cleaning",
         }
     }
 
-    /// The phase that runs in this step, if one does.
-    pub const fn phase(&self) -> Option<Phase> {
-        match self.need() {
-            Need::Run(phase) => Some(phase),
-            _ => None,
+    /// The facts that a sector at this step may be told, the most urgent first.
+    pub const fn facts(&self) -> &'static [FactKind] {
+        const ABANDON: FactKind = FactKind::ABANDON;
+        const RESUBMIT: FactKind = FactKind::RESUBMIT;
+        match self {
+            Step::AwaitingTicket { .. } => &[ABANDON, RESUBMIT, Fact::TICKET],
+            Step::AwaitingPreCommit { .. } => &[ABANDON, RESUBMIT, Fact::PRECOMMIT_LANDED],
+            Step::AwaitingPersistCheck { .. } => &[ABANDON, RESUBMIT, Fact::PERSIST_CHECKED],
+            Step::AwaitingSeed { .. } | Step::C1 { .. } | Step::C2 { .. } => &[ABANDON, RESUBMIT, Fact::SEED],
+            Step::AwaitingProveCommit { .. } => &[ABANDON, RESUBMIT, Fact::SEED, Fact::PROVE_LANDED],
+            Step::AddingPieces { .. }
+            | Step::BuildingTreeD { .. }
+            | Step::AwaitingPc1Room { .. }
+            | Step::Pc1 { .. }
+            | Step::Pc2 { .. } => &[ABANDON, RESUBMIT],
+            // Of the landing only the stores in it count any more: what they are may be told anew.
+            Step::Transferring { .. } => &[ABANDON, RESUBMIT, Fact::PRECOMMIT_LANDED],
         }
     }
 
@@ -143,7 +139,7 @@ impl Step {
             Phase::AddPieces | Phase::TreeD | Phase::Pc1 | Phase::Pc2 if !staged => {
                 Step::AddingPieces { draws: self.draws() }
             }
-            Phase::AddPieces if !matches!(self, Step::Cleaning { .. }) => Step::AddingPieces { draws: self.draws() },
+            Phase::AddPieces => Step::AddingPieces { draws: self.draws() },
             Phase::TreeD => match self.data() {
                 Some(data) => Step::BuildingTreeD { pieces: data.pieces.clone(), draws: self.draws() },
                 None => self,
@@ -174,7 +170,6 @@ impl Step {
                 Step::AwaitingProveCommit { replica, precommit, seed } => Step::C2 { replica, precommit, seed },
                 step => step,
             },
-            Phase::AddPieces => self,
         }
     }
 

@@ -1,10 +1,13 @@
 use proptest::prelude::*;
 
-use super::{step::*, *};
+use super::{super::Fact as SealFact, step::*, *};
 use crate::{
-    ErrorClass, ErrorCode, Randomness, Token, Transition,
-    message::{PreCommitInfo, Seed, Ticket},
+    ErrorClass, ErrorCode, ErrorReport, IntentKind, Randomness, Token, Transition,
+    machine::worker::{Input, Outcome, RetryPolicy, State},
+    message::{CommonFact, EventBody, Fact},
+    parts::{PreCommitInfo, Seed, Ticket},
     phase::Phase,
+    workflows::Step as AnyStep,
 };
 
 const POLICY: RetryPolicy = RetryPolicy { max_retries: 2 };
@@ -19,16 +22,16 @@ fn ticket(draw: u32) -> Fact {
         head_epoch: 20,
         epoch_millis: 30_000,
     };
-    Fact::Ticket { token: TOKEN, ticket }
+    Fact::new(TOKEN, 0, SealFact::Ticket { ticket })
 }
 
 fn seed(draw: u32) -> Fact {
-    Fact::Seed { token: TOKEN, serial: 0, seed: Seed { draw, randomness: Randomness([draw as u8; 32]), epoch: 40 } }
+    Fact::new(TOKEN, 0, SealFact::Seed { seed: Seed { draw, randomness: Randomness([draw as u8; 32]), epoch: 40 } })
 }
 
 fn precommit_landed() -> Fact {
     let precommit = PreCommitInfo { epoch: 30, prove_by_epoch: 86_000, head_epoch: 31, epoch_millis: 30_000 };
-    Fact::PrecommitLanded { token: TOKEN, serial: 0, precommit, stores: Vec::new() }
+    Fact::new(TOKEN, 0, SealFact::PrecommitLanded { precommit, stores: Vec::new() })
 }
 
 fn error(class: ErrorClass) -> ErrorReport {
@@ -36,11 +39,15 @@ fn error(class: ErrorClass) -> ErrorReport {
 }
 
 fn abandon() -> Input {
-    Input::Fact(Fact::Abandon { token: TOKEN, error: error(ErrorClass::Abort) })
+    Input::Fact(Fact::new(TOKEN, 0, CommonFact::Abandon { error: error(ErrorClass::Abort) }))
 }
 
 fn resubmit(serial: u32, from: Option<Phase>) -> Input {
-    Input::Fact(Fact::Resubmit { token: TOKEN, serial, from })
+    Input::Fact(Fact::new(TOKEN, serial, CommonFact::Resubmit { from }))
+}
+
+fn newer() -> Fact {
+    serde_json::from_str(r#"{"kind":"teleport","token":9}"#).expect("a fact of a newer version")
 }
 
 fn stored() -> StoredSector {
@@ -53,25 +60,25 @@ fn any_input() -> impl Strategy<Value = Input> {
     let failures = vec![ErrorClass::Temp, ErrorClass::Perm, ErrorClass::Crit, ErrorClass::Abort];
     prop_oneof![
         Just(Input::PhaseStarted { processor: "p-0".into() }),
-        Just(Input::PiecesAdded { pieces: vec![] }),
-        Just(Input::TreeDBuilt { comm_d: comm }),
-        Just(Input::Pc1RoomSeen),
-        Just(Input::TicketExpired),
-        Just(Input::Pc1Done),
-        Just(Input::Pc2Done { comm_r: comm, comm_d: comm }),
-        Just(Input::Persisted { stored: stored() }),
-        Just(Input::C1Done),
-        Just(Input::C2Done { proof: ProofBytes(vec![1]) }),
+        Just(Input::from(Progress::PiecesAdded { pieces: vec![] })),
+        Just(Input::from(Progress::TreeDBuilt { comm_d: comm })),
+        Just(Input::from(Progress::Pc1RoomSeen)),
+        Just(Input::from(Progress::TicketExpired)),
+        Just(Input::from(Progress::Pc1Done)),
+        Just(Input::from(Progress::Pc2Done { comm_r: comm, comm_d: comm })),
+        Just(Input::from(Progress::Persisted { stored: stored() })),
+        Just(Input::from(Progress::C1Done)),
+        Just(Input::from(Progress::C2Done { proof: ProofBytes(vec![1]) })),
         Just(Input::RetryDue),
         Just(Input::Cleaned),
         prop::sample::select(failures).prop_map(|class| Input::Failed { error: error(class) }),
         (1..4u32).prop_map(|draw| Input::Fact(ticket(draw))),
         Just(Input::Fact(precommit_landed())),
-        Just(Input::Fact(Fact::PersistChecked { token: TOKEN, serial: 0 })),
+        Just(Input::Fact(Fact::new(TOKEN, 0, SealFact::PersistChecked {}))),
         (1..4u32).prop_map(|draw| Input::Fact(seed(draw))),
-        Just(Input::Fact(Fact::ProveLanded { token: TOKEN, serial: 0, activation_epoch: 50 })),
+        Just(Input::Fact(Fact::new(TOKEN, 0, SealFact::ProveLanded { activation_epoch: 50 }))),
         Just(abandon()),
-        Just(Input::Fact(Fact::Unknown)),
+        Just(Input::Fact(newer())),
         prop::option::of(prop::sample::select(Phase::ALL.to_vec())).prop_map(|from| resubmit(1, from)),
     ]
 }
@@ -84,23 +91,26 @@ fn answer_to(state: &State) -> Option<Input> {
         State::BackingOff { .. } => return Some(Input::RetryDue),
         State::Blocked { .. } | State::Over { .. } => return None,
     };
+    let step = match step {
+        AnyStep::Seal(step) => step,
+        _ => return Some(Input::Cleaned),
+    };
     Some(match step {
-        Step::AddingPieces { .. } => Input::PiecesAdded { pieces: vec![] },
-        Step::BuildingTreeD { .. } => Input::TreeDBuilt { comm_d: comm },
-        Step::AwaitingPc1Room { .. } => Input::Pc1RoomSeen,
+        Step::AddingPieces { .. } => Input::from(Progress::PiecesAdded { pieces: vec![] }),
+        Step::BuildingTreeD { .. } => Input::from(Progress::TreeDBuilt { comm_d: comm }),
+        Step::AwaitingPc1Room { .. } => Input::from(Progress::Pc1RoomSeen),
         Step::AwaitingTicket { draw, .. } => Input::Fact(ticket(*draw)),
-        Step::Pc1 { .. } => Input::Pc1Done,
-        Step::Pc2 { .. } => Input::Pc2Done { comm_r: comm, comm_d: comm },
+        Step::Pc1 { .. } => Input::from(Progress::Pc1Done),
+        Step::Pc2 { .. } => Input::from(Progress::Pc2Done { comm_r: comm, comm_d: comm }),
         Step::AwaitingPreCommit { .. } => Input::Fact(precommit_landed()),
-        Step::Transferring { .. } => Input::Persisted { stored: stored() },
-        Step::AwaitingPersistCheck { .. } => Input::Fact(Fact::PersistChecked { token: TOKEN, serial: 0 }),
+        Step::Transferring { .. } => Input::from(Progress::Persisted { stored: stored() }),
+        Step::AwaitingPersistCheck { .. } => Input::Fact(Fact::new(TOKEN, 0, SealFact::PersistChecked {})),
         Step::AwaitingSeed { .. } => Input::Fact(seed(1)),
-        Step::C1 { .. } => Input::C1Done,
-        Step::C2 { .. } => Input::C2Done { proof: ProofBytes(vec![1]) },
+        Step::C1 { .. } => Input::from(Progress::C1Done),
+        Step::C2 { .. } => Input::from(Progress::C2Done { proof: ProofBytes(vec![1]) }),
         Step::AwaitingProveCommit { .. } => {
-            Input::Fact(Fact::ProveLanded { token: TOKEN, serial: 0, activation_epoch: 50 })
+            Input::Fact(Fact::new(TOKEN, 0, SealFact::ProveLanded { activation_epoch: 50 }))
         }
-        Step::Cleaning { .. } => Input::Cleaned,
     })
 }
 
@@ -113,7 +123,7 @@ fn advance(state: &State, input: Input) -> (State, Vec<EventBody>) {
 
 /// Every state of the happy path, and the names of the events that it reports.
 fn happy_path() -> (Vec<State>, Vec<&'static str>) {
-    let (mut states, mut reports) = (vec![State::claimed()], Vec::new());
+    let (mut states, mut reports) = (vec![State::claimed(IntentKind::Seal).expect("known")], Vec::new());
     while let Some(input) = answer_to(&states[states.len() - 1]) {
         let (next, effects) = advance(&states[states.len() - 1], input);
         reports.extend(effects.iter().map(EventBody::kind));
@@ -149,10 +159,10 @@ fn a_sector_goes_from_claim_to_finished_and_reports_each_step_once() {
 fn a_state_that_waits_needs_no_processor() {
     let mut waiting = 0;
     for state in happy_path().0 {
-        let name = state.step().map_or("over", Step::name);
+        let name = state.step().map_or("over", AnyStep::name);
         if name.starts_with("awaiting") {
             waiting += 1;
-            assert!(matches!(state.need(), Need::Fact | Need::Pc1Room), "{name}");
+            assert!(matches!(state.need(), Need::Fact | Need::Room(Phase::Pc1)), "{name}");
         } else {
             assert!(matches!(state.need(), Need::Run(_) | Need::Clean | Need::Nothing), "{name}");
         }
@@ -168,10 +178,10 @@ fn a_ticket_that_was_not_asked_for_changes_nothing() {
 
 #[test]
 fn an_expired_ticket_is_asked_for_again_with_the_next_number() {
-    let (state, _) = advance(&at("pc1"), Input::TicketExpired);
-    let (state, events) = advance(&state, Input::Pc1RoomSeen);
-    assert_eq!(events, [EventBody::TicketWanted { draw: 2 }]);
-    assert!(matches!(state.step(), Some(Step::AwaitingTicket { draw: 2, .. })));
+    let (state, _) = advance(&at("pc1"), Input::from(Progress::TicketExpired));
+    let (state, events) = advance(&state, Input::from(Progress::Pc1RoomSeen));
+    assert_eq!(events, [EventBody::from(Event::TicketWanted { draw: 2 })]);
+    assert!(matches!(state.step(), Some(AnyStep::Seal(Step::AwaitingTicket { draw: 2, .. }))));
     assert!(matches!(state.apply(Input::Fact(ticket(1)), POLICY), Transition::Ignore(_)), "the expired one");
 }
 
@@ -181,7 +191,7 @@ fn a_seed_that_moves_sends_c2_and_a_waiting_proof_back_to_c1() {
         let state = at(name);
         assert!(matches!(state.apply(Input::Fact(seed(1)), POLICY), Transition::Ignore(_)), "in use, {name}");
         let (next, _) = advance(&state, Input::Fact(seed(2)));
-        assert!(matches!(next.step(), Some(Step::C1 { seed, .. }) if seed.draw == 2), "{name}");
+        assert!(matches!(next.step(), Some(AnyStep::Seal(Step::C1 { seed, .. })) if seed.draw == 2), "{name}");
     }
 }
 
@@ -264,7 +274,7 @@ fn the_history_of_ever_so_many_tries_fits_a_report() {
 fn success_resets_the_count_of_tries() {
     let (state, _) = advance(&at("pc1"), Input::Failed { error: error(ErrorClass::Temp) });
     let (state, _) = advance(&state, Input::RetryDue);
-    assert_eq!(advance(&state, Input::Pc1Done).0.attempt(), 1);
+    assert_eq!(advance(&state, Input::from(Progress::Pc1Done)).0.attempt(), 1);
 }
 
 #[test]
@@ -286,7 +296,7 @@ fn perm_and_crit_block_abort_cleans_and_a_blocked_slot_can_be_abandoned() {
 fn a_blocked_slot_that_is_resubmitted_begins_the_step_again_with_a_new_count_of_tries() {
     let (blocked, _) = advance(&at("c2"), Input::Failed { error: error(ErrorClass::Perm) });
     let (state, events) = advance(&blocked, resubmit(1, None));
-    assert_eq!((state.attempt(), state.step().map(Step::name)), (1, Some("c2")));
+    assert_eq!((state.attempt(), state.step().map(AnyStep::name)), (1, Some("c2")));
     assert!(events.is_empty());
     assert!(matches!(state.apply(resubmit(1, None), POLICY), Transition::Ignore(_)), "it goes on already");
 }
@@ -311,7 +321,7 @@ fn an_order_to_go_back_keeps_what_the_way_needs_and_never_goes_forward() {
         ("c1", Phase::C2, "c1"),
     ] {
         let (state, events) = advance(&at(name), resubmit(1, Some(from)));
-        assert_eq!(state.step().map(Step::name), Some(expected), "{name} from {from}");
+        assert_eq!(state.step().map(AnyStep::name), Some(expected), "{name} from {from}");
         assert!(events.is_empty());
     }
 }
@@ -322,22 +332,49 @@ fn tickets_keep_rising_when_a_sector_begins_again() {
     for _ in 0..3 {
         state = advance(&state, answer_to(&state).expect("goes on")).0;
     }
-    assert!(matches!(state.step(), Some(Step::AwaitingTicket { draw: 2, .. })), "{state:?}");
+    assert!(matches!(state.step(), Some(AnyStep::Seal(Step::AwaitingTicket { draw: 2, .. }))), "{state:?}");
 }
 
 #[test]
 fn a_fact_of_before_an_order_that_was_carried_out_does_not_count() {
-    let checked = |serial| Fact::PersistChecked { token: TOKEN, serial };
+    let checked = |serial| Fact::new(TOKEN, serial, SealFact::PersistChecked {});
     assert!(checked(1).counts_for(TOKEN, 1) && !checked(0).counts_for(TOKEN, 1));
     assert!(!checked(1).counts_for(Token(8), 0), "another lease");
-    let order = Fact::Resubmit { token: TOKEN, serial: 1, from: None };
+    let order = Fact::new(TOKEN, 1, CommonFact::Resubmit { from: None });
     assert!(order.counts_for(TOKEN, 0) && !order.counts_for(TOKEN, 1), "carried out once");
 }
 
 #[test]
 fn pc2_over_other_data_is_illegal() {
-    let other = Input::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([8; 32]) };
+    let other = Input::from(Progress::Pc2Done { comm_r: Commitment([1; 32]), comm_d: Commitment([8; 32]) });
     assert!(matches!(at("pc2").apply(other, POLICY), Transition::Illegal(_)));
+}
+
+#[test]
+fn a_state_that_an_earlier_version_has_written_is_read() {
+    for (name, text) in [
+        ("add_pieces", r#"{"condition":"going","step":{"step":"adding_pieces"},"attempt":1}"#),
+        (
+            "awaiting_ticket",
+            r#"{"condition":"going","step":{"step":"awaiting_ticket","data":{"pieces":[],"comm_d":"00"},"draw":2},"attempt":1}"#,
+        ),
+        (
+            "cleaning",
+            r#"{"condition":"going","step":{"step":"cleaning","outcome":{"outcome":"finished"}},"attempt":1}"#,
+        ),
+    ] {
+        let text = text.replace("\"00\"", &format!("\"{}\"", "00".repeat(32)));
+        let state: State = serde_json::from_str(&text).expect(name);
+        assert_eq!(state.step().map(AnyStep::name), Some(name));
+        let again: serde_json::Value =
+            serde_json::from_str(&serde_json::to_string(&state).expect("json")).expect("json");
+        assert_eq!(
+            again["step"]["step"],
+            serde_json::from_str::<serde_json::Value>(&text).expect("json")["step"]["step"]
+        );
+    }
+    let over: State = serde_json::from_str(r#"{"condition":"over","outcome":{"outcome":"finished"}}"#).expect("reads");
+    assert_eq!(over.need(), Need::Nothing);
 }
 
 /// A step takes only its own answer; each other result of a phase is illegal there.
@@ -363,7 +400,7 @@ proptest! {
     fn any_inputs_leave_a_state_that_survives_the_journal_and_can_still_end(
         inputs in prop::collection::vec(any_input(), 0..80),
     ) {
-        let mut state = State::claimed();
+        let mut state = State::claimed(IntentKind::Seal).expect("known");
         for input in inputs {
             if let Transition::Advance { next, effects } = state.apply(input, POLICY) {
                 if let State::Blocked { error, .. } = &next {

@@ -1,0 +1,399 @@
+//! What each workflow is, a folder each, and the enums that hold what is any of them.
+
+pub mod seal;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Transition,
+    error::ErrorReport,
+    machine::{
+        manager::{self, AtStake, AttemptPolicy, Machine as _, Purpose, Released, Standing, StateTraits},
+        worker::{LastStep, Machine as _, Need, Next, Retold, UNASKED},
+    },
+    message::{CommonEvent, EventBody, FactBody, FactKind},
+    phase::Phase,
+    workflow::Workflow,
+};
+
+/// What happened to a job of any workflow.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A lease record gave it to a worker.
+    Claimed,
+    /// A lease record took it from whoever had it.
+    Released(Released),
+    /// The owner reported.
+    Event(EventBody),
+    /// The chain, a store or the proofs library answered.
+    Answer(Answer),
+    /// Something on the manager's side needs a person: the chain refused, files don't prove, a proof is invalid.
+    Refused(ErrorReport),
+    /// A person has looked at a blocked job: it goes on, from a phase or from where it stands.
+    Resubmitted {
+        /// The phase; never one that is still ahead.
+        from: Option<Phase>,
+    },
+    /// A person gives the job up.
+    Abandoned {
+        /// Who and why.
+        cause: ErrorReport,
+        /// Also when that costs a deposit on chain.
+        lose_deposit: bool,
+    },
+}
+
+/// What must happen after a job's state is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Put the state's intent into the queue.
+    Offer {
+        /// Whether another attempt begins with it.
+        another_attempt: bool,
+    },
+    /// Tell the owner.
+    Tell(FactBody),
+    /// Tell the owner to go on; it is told under the next serial.
+    TellResubmit {
+        /// From which phase.
+        from: Option<Phase>,
+    },
+    /// Have a message for this purpose; another one only where the last has failed for good.
+    Want(Purpose),
+    /// Append a lease record that names nobody.
+    CloseLease,
+}
+
+macro_rules! define {
+    ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
+        /// Where a job of any workflow stands, as the manager knows it.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "each is described in its folder")]
+        pub enum State {
+            $($(#[$cfg])* $name($folder::manager::State),)*
+        }
+
+        /// What the chain, a store or the proofs library answered.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "each is described in its folder")]
+        pub enum Answer {
+            $($(#[$cfg])* $name($folder::manager::Answer),)*
+        }
+
+        /// A step of a job in a slot.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(untagged)]
+        #[allow(missing_docs, reason = "each is described in its folder")]
+        pub enum Step {
+            /// The one that every job ends with.
+            Last(LastStep),
+            $($(#[$cfg])* $name($folder::worker::Step),)*
+        }
+
+        /// What work on a step yielded.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(missing_docs, reason = "each is described in its folder")]
+        pub enum Progress {
+            $($(#[$cfg])* $name($folder::worker::Progress),)*
+        }
+
+        impl State {
+            /// The state of a job that is offered for the first time.
+            pub fn start(workflow: Workflow) -> State {
+                match workflow {
+                    $($(#[$cfg])* Workflow::$name => State::$name($folder::manager::$name::start()),)*
+                }
+            }
+
+            /// Whose state it is.
+            pub const fn workflow(&self) -> Workflow {
+                match self {
+                    $($(#[$cfg])* State::$name(_) => Workflow::$name,)*
+                }
+            }
+
+            $(
+                $(#[$cfg])*
+                #[doc = concat!("The state, if it is one of workflow `", stringify!($folder), "`.")]
+                pub const fn $folder(&self) -> Option<&$folder::manager::State> {
+                    match self {
+                        State::$name(state) => Some(state),
+                        #[allow(unreachable_patterns, reason = "there may be one workflow alone")]
+                        _ => None,
+                    }
+                }
+            )*
+
+            /// The names of all states of all workflows, in the order of their lives.
+            pub fn names() -> Vec<&'static str> {
+                let mut names: Vec<&'static str> = Vec::new();
+                $($(#[$cfg])* for name in $folder::manager::$name::NAMES {
+                    if !names.contains(name) {
+                        names.push(name);
+                    }
+                })*
+                names
+            }
+
+            /// The phase that another worker begins with if a job that needs no worker any more is given to one.
+            pub fn needed_again(&self) -> Option<Phase> {
+                match self {
+                    $($(#[$cfg])* State::$name(state) => $folder::manager::$name::needed_again(state),)*
+                }
+            }
+
+            /// Why the attempt is over, where it is.
+            pub fn cause(&self) -> Option<&ErrorReport> {
+                match self {
+                    $($(#[$cfg])* State::$name(state) => $folder::manager::$name::cause(state),)*
+                }
+            }
+
+            /// What waiting costs.
+            pub fn at_stake(&self) -> AtStake {
+                match self {
+                    $($(#[$cfg])* State::$name(state) => $folder::manager::$name::at_stake(state),)*
+                }
+            }
+
+            /// What is known of the job, as the fields of a JSON object.
+            pub fn describe(&self) -> serde_json::Map<String, serde_json::Value> {
+                match self {
+                    $($(#[$cfg])* State::$name(state) => $folder::manager::$name::describe(state),)*
+                }
+            }
+
+            /// What everybody may ask about it.
+            pub fn traits(&self) -> StateTraits {
+                match self {
+                    $($(#[$cfg])* State::$name(state) => $folder::manager::$name::traits(state),)*
+                }
+            }
+        }
+
+        impl State {
+            /// What the owner was told so far; see
+            /// [`Machine::told_so_far`](crate::machine::manager::Machine::told_so_far).
+            pub fn told_so_far(&self) -> Option<Vec<Effect>> {
+                match self {
+                    $($(#[$cfg])* State::$name(state) => {
+                        let told = $folder::manager::$name::told_so_far(state)?;
+                        Some(told.into_iter().map(Effect::from).collect())
+                    })*
+                }
+            }
+        }
+
+        impl Standing<State> {
+            /// The machine: what an input does to a job.
+            pub fn apply(&self, input: Input, policy: AttemptPolicy) -> Transition<Standing<State>, Effect> {
+                match &self.at {
+                    $($(#[$cfg])* State::$name(at) => {
+                        let standing = Standing { at: at.clone(), blocked: self.blocked.clone() };
+                        let input = match input {
+                            Input::Claimed => manager::Input::Claimed,
+                            Input::Released(released) => manager::Input::Released(released),
+                            Input::Event(EventBody::Common(event)) => manager::Input::Common(event),
+                            Input::Event(EventBody::$name(event)) => manager::Input::Event(event),
+                            Input::Event(EventBody::Newer(_)) => manager::Input::Newer,
+                            Input::Answer(Answer::$name(answer)) => manager::Input::Answer(answer),
+                            Input::Refused(cause) => manager::Input::Refused(cause),
+                            Input::Resubmitted { from } => manager::Input::Resubmitted { from },
+                            Input::Abandoned { cause, lose_deposit } => {
+                                manager::Input::Abandoned { cause, lose_deposit }
+                            }
+                            #[allow(unreachable_patterns, reason = "there may be one workflow alone")]
+                            _ => return Transition::Illegal("it is about another workflow"),
+                        };
+                        match manager::apply::<$folder::manager::$name>(&standing, input, policy) {
+                            Transition::Advance { next: Standing { at, blocked }, effects } => Transition::Advance {
+                                next: Standing { at: State::$name(at), blocked },
+                                effects: effects.into_iter().map(Effect::from).collect(),
+                            },
+                            Transition::Ignore(why) => Transition::Ignore(why),
+                            Transition::Illegal(why) => Transition::Illegal(why),
+                        }
+                    })*
+                }
+            }
+        }
+
+        impl Step {
+            /// The first step of a job.
+            pub fn first(workflow: Workflow) -> Step {
+                match workflow {
+                    $($(#[$cfg])* Workflow::$name => Step::$name($folder::worker::$name::start()),)*
+                }
+            }
+
+            $(
+                $(#[$cfg])*
+                #[doc = concat!("The step, if it is one of workflow `", stringify!($folder), "`.")]
+                pub const fn $folder(&self) -> Option<&$folder::worker::Step> {
+                    match self {
+                        Step::$name(step) => Some(step),
+                        _ => None,
+                    }
+                }
+            )*
+
+            /// The step's name, for people.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    Step::Last(LastStep::Cleaning { .. }) => "cleaning",
+                    $($(#[$cfg])* Step::$name(step) => $folder::worker::$name::name(step),)*
+                }
+            }
+
+            /// What the step waits for while it goes on.
+            pub fn need(&self) -> Need {
+                match self {
+                    Step::Last(LastStep::Cleaning { .. }) => Need::Clean,
+                    $($(#[$cfg])* Step::$name(step) => $folder::worker::$name::need(step),)*
+                }
+            }
+
+            /// The facts that a job at this step may be told, the most urgent first.
+            pub fn facts(&self) -> &'static [FactKind] {
+                match self {
+                    Step::Last(LastStep::Cleaning { .. }) => &[],
+                    $($(#[$cfg])* Step::$name(step) => $folder::worker::$name::facts(step),)*
+                }
+            }
+
+            /// What work yielded leads to.
+            pub fn progressed(self, progress: Progress) -> Transition<Next<Step>, EventBody> {
+                match (self, progress) {
+                    $($(#[$cfg])* (Step::$name(step), Progress::$name(progress)) => {
+                        widen($folder::worker::$name::progressed(step, progress), Step::$name)
+                    })*
+                    _ => Transition::Illegal(UNASKED),
+                }
+            }
+
+            /// What a fact leads to that is not one of all jobs.
+            pub fn told(self, fact: FactBody) -> Transition<Next<Step>, EventBody> {
+                match (self, fact) {
+                    $($(#[$cfg])* (Step::$name(step), FactBody::$name(fact)) => {
+                        widen($folder::worker::$name::told(step, fact), Step::$name)
+                    })*
+                    _ => Transition::Ignore("a fact of another workflow"),
+                }
+            }
+
+            /// The step from which to go on after a person has looked; see
+            /// [`Machine::back_to`](crate::machine::worker::Machine::back_to).
+            #[must_use]
+            pub fn back_to(self, phase: Phase) -> Step {
+                match self {
+                    last @ Step::Last(_) => last,
+                    $($(#[$cfg])* Step::$name(step) => Step::$name($folder::worker::$name::back_to(step, phase)),)*
+                }
+            }
+
+            /// What is reported once more where the last reports were lost with the log.
+            pub fn told_again(&self) -> Retold<Step, EventBody> {
+                match self {
+                    Step::Last(_) => Retold::Nothing,
+                    $($(#[$cfg])* Step::$name(step) => match $folder::worker::$name::told_again(step) {
+                        Retold::Nothing => Retold::Nothing,
+                        Retold::Event(event) => Retold::Event(event.into()),
+                        Retold::From(step) => Retold::From(Step::$name(step)),
+                    },)*
+                }
+            }
+        }
+
+        $(
+            $(#[$cfg])*
+            impl From<$folder::manager::State> for State {
+                fn from(state: $folder::manager::State) -> State {
+                    State::$name(state)
+                }
+            }
+
+            $(#[$cfg])*
+            impl From<$folder::manager::Answer> for Input {
+                fn from(answer: $folder::manager::Answer) -> Input {
+                    Input::Answer(Answer::$name(answer))
+                }
+            }
+
+            $(#[$cfg])*
+            impl From<$folder::worker::Step> for Step {
+                fn from(step: $folder::worker::Step) -> Step {
+                    Step::$name(step)
+                }
+            }
+
+            $(#[$cfg])*
+            impl From<$folder::worker::Progress> for crate::machine::worker::Input {
+                fn from(progress: $folder::worker::Progress) -> Self {
+                    crate::machine::worker::Input::Progress(Progress::$name(progress))
+                }
+            }
+
+            $(#[$cfg])*
+            impl From<manager::Effect<$folder::manager::$name>> for Effect {
+                fn from(effect: manager::Effect<$folder::manager::$name>) -> Effect {
+                    match effect {
+                        manager::Effect::Offer { another_attempt } => Effect::Offer { another_attempt },
+                        manager::Effect::Tell(fact) => Effect::Tell(fact.into()),
+                        manager::Effect::TellAbandon(error) => {
+                            Effect::Tell(crate::message::CommonFact::Abandon { error }.into())
+                        }
+                        manager::Effect::TellResubmit { from } => Effect::TellResubmit { from },
+                        manager::Effect::Want(purpose) => Effect::Want(purpose),
+                        manager::Effect::CloseLease => Effect::CloseLease,
+                    }
+                }
+            }
+        )*
+    };
+}
+crate::for_each_workflow!(define);
+
+impl From<CommonEvent> for Input {
+    fn from(event: CommonEvent) -> Input {
+        Input::Event(event.into())
+    }
+}
+
+impl Step {
+    /// The phase that runs in this step, if one does.
+    pub fn phase(&self) -> Option<Phase> {
+        match self.need() {
+            Need::Run(phase) => Some(phase),
+            _ => None,
+        }
+    }
+}
+
+impl State {
+    /// Its name, as in the database and in tables for people.
+    pub fn name(&self) -> &'static str {
+        self.traits().name
+    }
+
+    /// Whether nothing can happen to the job any more.
+    pub fn is_terminal(&self) -> bool {
+        self.traits().is_terminal()
+    }
+}
+
+fn widen<S, E: Into<EventBody>>(
+    narrow: Transition<Next<S>, E>,
+    wrap: impl FnOnce(S) -> Step,
+) -> Transition<Next<Step>, EventBody> {
+    match narrow {
+        Transition::Advance { next, effects } => Transition::Advance {
+            next: match next {
+                Next::To(step) => Next::To(wrap(step)),
+                Next::Finished => Next::Finished,
+            },
+            effects: effects.into_iter().map(Into::into).collect(),
+        },
+        Transition::Ignore(why) => Transition::Ignore(why),
+        Transition::Illegal(why) => Transition::Illegal(why),
+    }
+}

@@ -1,0 +1,159 @@
+//! What the two sides of sealing tell each other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bytes::{Commitment, ProofBytes},
+    identity::KnownStore,
+    message::FactKind,
+    parts::{PieceInfo, PreCommitInfo, Seed, StoredSector, Ticket},
+};
+
+/// What a worker reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// The staged file is written.
+    PiecesAdded {
+        /// The pieces, in order.
+        pieces: Vec<PieceInfo>,
+    },
+    /// Tree D stands.
+    TreeDBuilt {
+        /// The data's commitment.
+        comm_d: Commitment,
+    },
+    /// A PC1 processor is free: draw a ticket now.
+    TicketWanted {
+        /// Which ticket of this lease, from 1. Its answer carries the same number.
+        draw: u32,
+    },
+    /// The labels stand.
+    Pc1Done {},
+    /// The replica stands.
+    Pc2Done {
+        /// The replica's commitment.
+        comm_r: Commitment,
+        /// The data's commitment.
+        comm_d: Commitment,
+    },
+    /// The sector's files are in the permanent store.
+    Persisted {
+        /// Where, and what they must read like.
+        stored: StoredSector,
+    },
+    /// The vanilla proofs stand.
+    C1Done {
+        /// For which seed.
+        seed_draw: u32,
+    },
+    /// The proof stands.
+    C2Done {
+        /// For which seed.
+        seed_draw: u32,
+        /// The SNARK: 192 bytes a partition.
+        proof: ProofBytes,
+    },
+}
+
+/// What the manager answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Fact {
+    /// The ticket that was asked for.
+    Ticket {
+        /// The ticket.
+        ticket: Ticket,
+    },
+    /// The PreCommit is on chain.
+    PrecommitLanded {
+        /// The PreCommit as the chain has it.
+        precommit: PreCommitInfo,
+        /// The permanent stores that the manager knows, so that no file goes to another directory in their place.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        stores: Vec<KnownStore>,
+    },
+    /// The files in the permanent store were read and prove.
+    PersistChecked {},
+    /// The seed for C1. A later one replaces it: the PreCommit has moved.
+    Seed {
+        /// The seed.
+        seed: Seed,
+    },
+    /// The ProveCommit is on chain and the sector active.
+    ProveLanded {
+        /// The sector's activation epoch.
+        activation_epoch: i64,
+    },
+}
+
+impl Event {
+    /// Every kind.
+    pub const KINDS: &'static [&'static str] =
+        &["pieces_added", "tree_d_built", "ticket_wanted", "pc1_done", "pc2_done", "persisted", "c1_done", "c2_done"];
+
+    /// What the history keeps in the place of a large event: a proof is in its job's row, the history has its length.
+    pub fn brief(&self) -> Option<serde_json::Value> {
+        match self {
+            Event::C2Done { seed_draw, proof } => {
+                Some(serde_json::json!({ "seed_draw": seed_draw, "proof_bytes": proof.0.len() }))
+            }
+            _ => None,
+        }
+    }
+
+    /// The event's name.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Event::PiecesAdded { .. } => "pieces_added",
+            Event::TreeDBuilt { .. } => "tree_d_built",
+            Event::TicketWanted { .. } => "ticket_wanted",
+            Event::Pc1Done {} => "pc1_done",
+            Event::Pc2Done { .. } => "pc2_done",
+            Event::Persisted { .. } => "persisted",
+            Event::C1Done { .. } => "c1_done",
+            Event::C2Done { .. } => "c2_done",
+        }
+    }
+}
+
+impl Fact {
+    /// The ticket.
+    pub const TICKET: FactKind = FactKind("ticket");
+    /// The PreCommit's landing.
+    pub const PRECOMMIT_LANDED: FactKind = FactKind("precommit_landed");
+    /// The check of the stored files.
+    pub const PERSIST_CHECKED: FactKind = FactKind("persist_checked");
+    /// The seed.
+    pub const SEED: FactKind = FactKind("seed");
+    /// The ProveCommit's landing.
+    pub const PROVE_LANDED: FactKind = FactKind("prove_landed");
+
+    /// Every kind.
+    pub const KINDS: &'static [FactKind] =
+        &[Fact::TICKET, Fact::PRECOMMIT_LANDED, Fact::PERSIST_CHECKED, Fact::SEED, Fact::PROVE_LANDED];
+
+    /// The fact's kind.
+    pub const fn kind(&self) -> FactKind {
+        match self {
+            Fact::Ticket { .. } => Fact::TICKET,
+            Fact::PrecommitLanded { .. } => Fact::PRECOMMIT_LANDED,
+            Fact::PersistChecked {} => Fact::PERSIST_CHECKED,
+            Fact::Seed { .. } => Fact::SEED,
+            Fact::ProveLanded { .. } => Fact::PROVE_LANDED,
+        }
+    }
+
+    /// Adds which permanent stores are known, where the owner is about to write into one of them.
+    pub fn note_stores(&mut self, known: &[KnownStore]) {
+        if let Fact::PrecommitLanded { stores, .. } = self {
+            *stores = known.to_vec();
+        }
+    }
+
+    /// Whether an order to resubmit leaves it in force. A ticket carries the number of the request that it answers, and
+    /// that number rises.
+    pub const fn outlives_resubmit(&self) -> bool {
+        matches!(self, Fact::Ticket { .. })
+    }
+}
