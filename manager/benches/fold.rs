@@ -19,6 +19,7 @@ use sealbus_manager::{
     fold::{self, Fold},
     life,
     store::{Happening, Job, Outcome, Store},
+    wake::Wake,
 };
 use sealbus_nats::{Bus, subject};
 use sealbus_schema::{
@@ -37,7 +38,6 @@ use sealbus_schema::{
 };
 use serde_json::json;
 use support::Server;
-use tokio::sync::Notify;
 
 const SECTORS: u64 = 2_000;
 /// Between two stretches of the log the chain is heard.
@@ -126,7 +126,7 @@ async fn raw(bus: &Bus, mut last: u64, end: u64) -> Duration {
 
 /// Folds a stretch of the log.
 async fn folded(bus: &Bus, store: &Store, epoch: i64, end: u64) -> Duration {
-    let changed = Notify::new();
+    let changed = Wake::default();
     let fold = Fold { bus, store, epoch, policy: POLICY, changed: &changed };
     let started = Instant::now();
     tokio::select! {
@@ -139,13 +139,13 @@ async fn folded(bus: &Bus, store: &Store, epoch: i64, end: u64) -> Duration {
 }
 
 /// Waits until the log is folded so far.
-async fn until(store: &Store, sequence: u64, changed: &Notify) {
+async fn until(store: &Store, sequence: u64, changed: &Wake) {
+    let mut changes = changed.listen();
     loop {
-        let next = changed.notified();
         if store.fold_state().await.expect("reads").is_some_and(|fold| fold.last_sequence >= sequence) {
             return;
         }
-        next.await;
+        changes.woken().await;
     }
 }
 

@@ -10,7 +10,7 @@
 //! 6. [`wait`] says what a message can wait for.
 //! 7. [`randomness`], [`expiry`] and [`commitment`] are the pure rules of sealing: which ticket, until when, under which name.
 //!
-//! Nothing here reads a clock, keeps state between calls or retries: callers decide, with epochs from the node, when to ask again.
+//! [`memo`] spares the node what it has said already. Nothing else here keeps state between calls, and nothing reads a clock or retries: callers decide, with epochs from the node, when to ask again.
 
 pub mod batch;
 pub mod commitment;
@@ -19,6 +19,7 @@ pub mod exit;
 pub mod expiry;
 pub mod fees;
 pub mod json;
+pub mod memo;
 pub mod message;
 pub mod network;
 pub mod node;
@@ -30,6 +31,7 @@ pub mod types;
 pub mod wait;
 
 pub use error::{Error, PushRefusal};
+pub use memo::Memo;
 pub use node::NodeClient;
 pub use rpc::{Endpoint, RpcClient, Transport};
 pub use wait::WaitReason;

@@ -26,7 +26,9 @@ pub use person::Usage;
 
 use crate::{
     config::{Config, ConfigError},
-    out, serve,
+    files, out,
+    proofs::Library,
+    serve,
     serve::ServeError,
     store::Store,
 };
@@ -89,6 +91,9 @@ enum Command {
     },
     /// Read one message of the bus on stdin and print it as JSON, for `nats … --translate`.
     Decode(decode::Decode),
+    /// Check a sector's files for the manager that runs: a request on stdin, the outcome on stdout.
+    #[command(name = files::COMMAND, hide = true)]
+    CheckFiles,
     /// Print a completion script.
     Completion {
         /// For which shell.
@@ -138,6 +143,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Stores { verb } => verb.run().await,
         Command::Audit { verb } => verb.run().await,
         Command::Decode(decode) => decode.run(),
+        Command::CheckFiles => files::here::answer(&Library),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "sealbus-manager", &mut script);

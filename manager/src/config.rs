@@ -12,7 +12,7 @@ use std::{
 
 use sealbus_nats::{Connection, topology::Layout};
 use sealbus_schema::{MinerId, SectorSize};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{chain::Endpoint, intents::numbers::Numbers};
 
@@ -70,9 +70,16 @@ pub struct Chain {
     /// How many epochs must stand on top of something before it counts.
     #[serde(default = "five")]
     pub confidence_epochs: i64,
-    /// How often the node is asked for its head, in milliseconds.
+    /// How often everything that waits for the chain is looked at when nothing has changed, in milliseconds.
     #[serde(default = "two_seconds")]
     pub poll_interval_ms: u64,
+    /// How often the node is asked whether it has another head, in milliseconds. Each new head is acted on at once, so this
+    /// is what a sector waits beyond the chain. Raise it for a node that is far away or counts its calls.
+    #[serde(default = "head_interval")]
+    pub head_interval_ms: u64,
+    /// How many sectors the node is asked about at once.
+    #[serde(default = "sixteen")]
+    pub parallel_requests: usize,
     /// The most that one message may cost in gas, in attoFIL.
     #[serde(default = "max_fee")]
     pub max_fee_atto: String,
@@ -116,7 +123,7 @@ pub struct Miner {
 }
 
 /// A `[[store]]` table.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
     /// The name under which workers report it.
@@ -135,6 +142,8 @@ pub struct Policy {
     pub max_issues: u32,
     /// How long reading a sector's files in the permanent store may take, in seconds.
     pub file_check_timeout_secs: u64,
+    /// How many sectors' files are read at once in each permanent store.
+    pub file_checks: usize,
 }
 
 /// The `[liveness]` table.
@@ -215,8 +224,13 @@ impl Config {
         if self.chain.confidence_epochs < 0 || self.chain.confidence_epochs > 900 {
             return refuse("chain.confidence_epochs", "must be 0 to 900, the chain's finality".to_owned());
         }
-        if !(10..=3_600_000).contains(&self.chain.poll_interval_ms) {
-            return refuse("chain.poll_interval_ms", "must be 10 to 3600000, an hour".to_owned());
+        for (field, millis) in [
+            ("chain.poll_interval_ms", self.chain.poll_interval_ms),
+            ("chain.head_interval_ms", self.chain.head_interval_ms),
+        ] {
+            if !(10..=3_600_000).contains(&millis) {
+                return refuse(field, "must be 10 to 3600000, an hour".to_owned());
+            }
         }
         for (field, secs) in
             [("chain.timeout_secs", self.chain.timeout_secs), ("chain.slow_timeout_secs", self.chain.slow_timeout_secs)]
@@ -224,6 +238,9 @@ impl Config {
             if !(1..=3600).contains(&secs) {
                 return refuse(field, "must be 1 to 3600".to_owned());
             }
+        }
+        if self.chain.parallel_requests == 0 {
+            return refuse("chain.parallel_requests", "must be at least 1".to_owned());
         }
         if self.chain.repush_epochs < 1 {
             return refuse("chain.repush_epochs", "must be at least 1".to_owned());
@@ -284,6 +301,9 @@ impl Config {
         if self.policy.file_check_timeout_secs == 0 {
             return refuse("policy.file_check_timeout_secs", "must be at least 1".to_owned());
         }
+        if self.policy.file_checks == 0 {
+            return refuse("policy.file_checks", "must be at least 1".to_owned());
+        }
         Ok(())
     }
 
@@ -315,9 +335,14 @@ impl Chain {
         endpoint
     }
 
-    /// How often the node is asked for its head.
+    /// How often everything is looked at when nothing has changed.
     pub const fn poll_interval(&self) -> Duration {
         Duration::from_millis(self.poll_interval_ms)
+    }
+
+    /// How often the node is asked whether it has another head.
+    pub const fn head_interval(&self) -> Duration {
+        Duration::from_millis(self.head_interval_ms)
     }
 }
 
@@ -342,7 +367,7 @@ impl Default for Liveness {
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { max_attempts: 3, max_issues: 6, file_check_timeout_secs: 600 }
+        Policy { max_attempts: 3, max_issues: 6, file_check_timeout_secs: 600, file_checks: 4 }
     }
 }
 
@@ -356,6 +381,14 @@ const fn ten() -> i64 {
 
 const fn two_seconds() -> u64 {
     2000
+}
+
+const fn sixteen() -> usize {
+    16
+}
+
+const fn head_interval() -> u64 {
+    25
 }
 
 const fn max_queued() -> u64 {

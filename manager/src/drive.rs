@@ -1,8 +1,9 @@
 //! The chain's side of every sector's life.
 //!
-//! A reconciler: at each tick it reads the head, the open messages and the live sectors, and moves each as far as the
-//! chain allows. It takes no input and keeps nothing that a restart would miss.
+//! A reconciler: at each [`tick`] it reads the head, the open messages and the sectors that are due, and moves each as far
+//! as the chain allows. It takes no input and keeps nothing that a restart would miss.
 
+mod checks;
 pub mod decide;
 mod head;
 mod landing;
@@ -10,37 +11,35 @@ mod messages;
 mod pending;
 mod sectors;
 mod surroundings;
+mod tick;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
+use checks::Checks;
 use decide::Now;
 use fvm_shared::{address::Address, econ::TokenAmount};
-use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId, machine::manager::AttemptPolicy, workflows::Input,
-};
+use sealbus_schema::{MinerId, SectorId, machine::manager::AttemptPolicy, workflows::Input};
 use serde_json::json;
-use tokio::sync::Notify;
 
 use crate::{
     chain::{Error as ChainError, NodeClient, Transport, expiry::Rules, json::parse_tokens, types::TipSet},
     config::Config,
-    intents, life, preflight,
+    intents::Numbering,
+    life, preflight,
     proofs::Verifier,
-    store::{Happening, Message, MessageState, Store, StoreError},
+    store::{Happening, Store, StoreError},
     waits::{self, Subject, Waits},
+    wake::Wake,
 };
 use head::HeadWatch;
 use surroundings::Surroundings;
 
-/// How long calls of one tick may be waited for in vain, before the next tick goes on behind them.
-const LOST_LIMIT: Duration = Duration::from_secs(60);
 /// Epochs of a day: 24 hours of 30 s.
 const EPOCHS_A_DAY: i64 = 2880;
 
@@ -54,16 +53,20 @@ pub struct Driver<T> {
     /// The length of an epoch in milliseconds, as the network says.
     epoch_millis: u64,
     max_fee: TokenAmount,
-    /// Woken by the fold, and wakes the outbox.
-    changed: Arc<Notify>,
-    /// Sectors whose files are being read.
-    checking: Arc<Mutex<HashSet<SectorId>>>,
+    /// Rings when the database changed: the fold and a person's command ring for us, we ring for the outbox.
+    changed: Wake,
+    /// Rings when the node has another head.
+    heads: Wake,
+    checks: Checks,
     verifier: Arc<dyn Verifier>,
     waits: Arc<Waits>,
     head: Mutex<HeadWatch>,
     surroundings: Surroundings,
     /// Where the last tick lost too much time: the next one goes on behind it.
     slow: Mutex<Option<Subject>>,
+    numbering: Numbering,
+    /// The confident tipset of the last tick: what was read at it holds as long as it is part of the chain.
+    confident: Mutex<Option<TipSet>>,
     /// At which epoch each message that is pushed was first seen so.
     pushed: Mutex<HashMap<String, i64>>,
 }
@@ -73,14 +76,10 @@ pub struct Driver<T> {
 enum Step {
     /// Nothing holds it up, as far as this step can tell.
     GoesOn,
+    /// The same, and all is as it is known: there is nothing to see before an epoch that is known as well.
+    Settled,
     /// It is still being found out, or told elsewhere.
     Undecided,
-}
-
-/// One tick's losses.
-#[derive(Debug, Default)]
-struct Round {
-    lost: Duration,
 }
 
 /// The chain at one tick.
@@ -145,7 +144,7 @@ impl<T: Transport + 'static> Driver<T> {
         store: Store,
         config: Arc<Config>,
         epoch: i64,
-        changed: Arc<Notify>,
+        changed: Wake,
         verifier: Arc<dyn Verifier>,
     ) -> Result<Driver<T>, DriveError> {
         let params = node.network_params().await?;
@@ -155,9 +154,12 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(Driver {
             waits,
             head: Mutex::default(),
+            heads: Wake::default(),
             surroundings: Surroundings::default(),
             slow: Mutex::default(),
             pushed: Mutex::default(),
+            numbering: Numbering::default(),
+            confident: Mutex::default(),
             node,
             store,
             epoch,
@@ -165,7 +167,7 @@ impl<T: Transport + 'static> Driver<T> {
             epoch_millis: params.block_delay_secs * 1000,
             max_fee,
             changed,
-            checking: Arc::default(),
+            checks: Checks::default(),
             verifier,
             config,
         })
@@ -184,111 +186,49 @@ impl<T: Transport + 'static> Driver<T> {
             ended = self.drive() => ended,
             ended = self.waits.keep() => ended,
             never = self.watch_surroundings() => match never {},
+            never = self.follow_head() => match never {},
         }
     }
 
     async fn drive(&self) -> Result<std::convert::Infallible, StoreError> {
+        let (mut changes, mut heads) = (self.changed.listen(), self.heads.listen());
         loop {
-            let mut pause = self.config.chain.poll_interval();
+            let pause = self.config.chain.poll_interval();
+            // Whatever rings from here on may come too late for this tick.
+            changes.answer();
+            heads.answer();
             match self.tick().await {
-                Ok(()) => {}
+                Ok(()) => tokio::select! {
+                    () = changes.woken() => {}
+                    () = heads.woken() => {}
+                    () = tokio::time::sleep(pause) => {}
+                },
                 Err(DriveError::Store(error)) => return Err(error),
-                Err(error) => pause = self.waits.waits(&Subject::Node, waits::of_node_error(&error), pause),
-            }
-            tokio::select! {
-                () = self.changed.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                // Without the node nothing goes on, whatever else changes.
+                Err(error) => {
+                    let pause = self.waits.waits(&Subject::Node, waits::of_node_error(&error), pause);
+                    tokio::time::sleep(pause).await;
+                }
             }
         }
     }
 
-    /// One round over everything. What fails stays with its sector; only when the node does not answer at all, or calls
-    /// took too long, the round ends.
-    pub async fn tick(&self) -> Result<(), DriveError> {
-        let head = self.node.chain_head().await?;
-        let lagged = self.node.lagged_tipset(&head, self.config.chain.confidence_epochs).await?;
-        self.judge_head(&head);
-        let view = View { head, lagged };
-        self.give_out().await?;
-        let mut round = Round::default();
-        let mut sectors = self.store.live_sectors().await?;
-        let mut there: BTreeSet<Subject> = sectors.iter().map(|sector| Subject::Sector(sector.id)).collect();
-        self.rotate(&mut sectors, |sector| Subject::Sector(sector.id));
-        for sector in &sectors {
-            let subject = Subject::Sector(sector.id);
-            if self.waits.is_due(&subject) && !round.is_over() {
-                let outcome = self.step_sector(&view, sector).await;
-                self.tried(&mut round, subject, sector.id, outcome).await?;
-            }
-        }
-        let mut messages = self.store.open_messages().await?;
-        there.extend(messages.iter().map(subject_of));
-        // Those with a nonce first: whatever is signed next comes behind them.
-        messages.sort_by_key(|message| matches!(message.state, MessageState::Wanted));
-        let wanted = messages.partition_point(|message| !matches!(message.state, MessageState::Wanted));
-        self.rotate(&mut messages[wanted..], subject_of);
-        self.forget_pushed(&messages);
-        for message in messages {
-            let (subject, sector) = (subject_of(&message), message.sector);
-            if self.waits.is_due(&subject) && !round.is_over() {
-                let outcome = self.follow_up(&view, message).await;
-                self.tried(&mut round, subject, sector, outcome).await?;
-            }
-        }
-        self.waits.keep_only(&["sector", "message"], &there);
-        Ok(())
-    }
-
-    /// Numbers the sectors that should exist.
-    async fn give_out(&self) -> Result<(), StoreError> {
-        let is_held = |miner| self.surroundings.is_held(miner);
-        let reconciled = intents::reconcile(&self.store, &self.node, &self.config, self.epoch, is_held).await?;
-        if reconciled.changed {
-            self.changed.notify_waiters();
-        }
-        self.tell_miners(&reconciled.short);
-        Ok(())
-    }
-
-    /// Lets one sector's trouble be that sector's. An error ends the round: nobody else could go on either.
-    async fn tried(
-        &self,
-        round: &mut Round,
-        subject: Subject,
-        sector: SectorId,
-        outcome: Result<Step, DriveError>,
-    ) -> Result<(), DriveError> {
-        let error = match outcome {
-            Ok(Step::GoesOn) => {
-                self.waits.goes_on(&subject);
-                return Ok(());
-            }
-            Ok(Step::Undecided) => return Ok(()),
-            // No waiting turns it into another one.
-            Err(DriveError::Commitment(error)) => {
-                let report = ErrorReport::from_error(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, &error);
-                return Ok(self.apply(sector, Input::Refused(report)).await?);
-            }
-            Err(DriveError::Store(error)) if !error.is_about_a_row() => return Err(error.into()),
-            Err(error) => error,
-        };
-        self.waits.waits(&subject, waits::of_error(&error), self.config.chain.poll_interval());
-        if let Some(chain) = waits::is_node_away(&error) {
-            round.lost += waits::takes_time(chain);
-            if round.is_over() {
-                *lock(&self.slow) = Some(subject);
-            }
-            // Does it answer at all?
-            self.node.chain_head().await?;
-        }
-        Ok(())
-    }
-
-    /// Goes on behind what took too long the last time, so that nothing behind it starves.
-    fn rotate<I>(&self, items: &mut [I], subject: impl Fn(&I) -> Subject) {
-        let slow = lock(&self.slow).clone();
-        if let Some(at) = slow.and_then(|slow| items.iter().position(|item| subject(item) == slow)) {
-            items.rotate_left(at + 1);
+    /// Rings when the node has another head. One small call at a short interval: what waits for the chain should not wait
+    /// for us as well.
+    async fn follow_head(&self) -> std::convert::Infallible {
+        let mut known = None;
+        loop {
+            let pause = match self.node.chain_head().await {
+                Ok(head) if known.as_ref() == Some(&head.key) => self.config.chain.head_interval(),
+                Ok(head) => {
+                    known = Some(head.key);
+                    self.heads.ring();
+                    self.config.chain.head_interval()
+                }
+                // The driver says so.
+                Err(_) => self.config.chain.poll_interval(),
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -306,7 +246,7 @@ impl<T: Transport + 'static> Driver<T> {
     /// Applies what the chain brought to one sector. The sector is read again: what came meanwhile counts.
     async fn apply(&self, id: SectorId, input: Input) -> Result<(), StoreError> {
         apply_to(&self.store, self.epoch, id, input, self.policy()).await?;
-        self.changed.notify_waiters();
+        self.changed.ring();
         Ok(())
     }
 
@@ -361,18 +301,8 @@ pub fn wanted_expiration(lifetime_days: Option<u32>, head: i64) -> Option<i64> {
     lifetime_days.map(|days| head + i64::from(days) * EPOCHS_A_DAY)
 }
 
-fn subject_of(message: &Message) -> Subject {
-    Subject::Message { key: message.key.clone(), sector: message.sector }
-}
-
 fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Round {
-    fn is_over(&self) -> bool {
-        self.lost >= LOST_LIMIT
-    }
 }
 
 /// An error with its causes in one line.

@@ -17,13 +17,15 @@ use sealbus_nats::{
     topology::TopologyError,
 };
 use sealbus_schema::{SectorId, machine::manager::AttemptPolicy};
-use tokio::sync::Notify;
 
 use rejected::Rejected;
 
 pub use entry::decide;
 
-use crate::store::{FoldState, Outcome, Store, StoreError, Tx};
+use crate::{
+    store::{FoldState, Outcome, Store, StoreError, Tx},
+    wake::Wake,
+};
 
 /// The fold of one manager.
 pub struct Fold<'a> {
@@ -35,8 +37,8 @@ pub struct Fold<'a> {
     pub epoch: i64,
     /// How many attempts a sector gets.
     pub policy: AttemptPolicy,
-    /// Woken when something changed.
-    pub changed: &'a Notify,
+    /// Rings when something changed.
+    pub changed: &'a Wake,
 }
 
 /// Why the fold cannot go on.
@@ -98,7 +100,7 @@ impl Fold<'_> {
             tx.commit().await?;
             last = end;
             log.acknowledge().await;
-            self.changed.notify_waiters();
+            self.changed.ring();
         }
     }
 

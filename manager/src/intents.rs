@@ -2,23 +2,29 @@
 
 pub mod numbers;
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use fvm_shared::address::Address;
 use sealbus_schema::{ErrorCode, MinerId, SectorId, SectorNumber};
 use serde_json::json;
 
 use crate::{
-    chain::{Error as ChainError, NodeClient, Transport, types::TipSetKey},
+    chain::{Error as ChainError, NodeClient, Transport, sector_set::SectorSet, types::TipSetKey},
     config::{Config, Miner},
     drive::DriveError,
     life,
     store::{Happening, Store, StoreError},
     waits::{self, Cause},
 };
+use numbers::Place;
 
 /// How many sectors are numbered in one transaction.
 const MAX_AT_ONCE: usize = 100;
+/// How many numbers are looked up at once: as many as one statement takes.
+const CANDIDATES: usize = 256;
 
 /// Why no sector could be numbered.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +55,7 @@ pub async fn reconcile<T: Transport>(
     store: &Store,
     node: &NodeClient<T>,
     config: &Config,
-    epoch: i64,
+    (epoch, numbering): (i64, &Numbering),
     is_held: impl Fn(MinerId) -> bool,
 ) -> Result<Reconciled, StoreError> {
     let mut reconciled = Reconciled::default();
@@ -68,14 +74,26 @@ pub async fn reconcile<T: Transport>(
         }
         let queued = store.queued_count(miner.id).await?;
         let wanted = to_number(pledge.remaining, queued, miner.max_queued);
-        reconciled.note(miner.id, number(store, node, miner, epoch, wanted, Some(pledge.id)).await)?;
+        reconciled.note(miner.id, number(store, node, miner, (epoch, numbering), wanted, Some(pledge.id)).await)?;
     }
     for miner in config.miners.iter().filter(|miner| miner.keep_queued > 0 && !is_held(miner.id)) {
         let queued = store.queued_count(miner.id).await?;
         let wanted = to_number(u64::MAX, queued, miner.keep_queued);
-        reconciled.note(miner.id, number(store, node, miner, epoch, wanted, None).await)?;
+        reconciled.note(miner.id, number(store, node, miner, (epoch, numbering), wanted, None).await)?;
     }
     Ok(reconciled)
+}
+
+/// Where each miner's search for free numbers goes on. Only what spares work: it begins anew with each manager.
+#[derive(Debug, Default)]
+pub struct Numbering {
+    places: Mutex<BTreeMap<MinerId, Place>>,
+}
+
+impl Numbering {
+    fn place(&self, miner: MinerId) -> Place {
+        lock(&self.places).get(&miner).copied().unwrap_or_default()
+    }
 }
 
 impl Reconciled {
@@ -104,7 +122,7 @@ async fn number<T: Transport>(
     store: &Store,
     node: &NodeClient<T>,
     miner: &Miner,
-    epoch: i64,
+    (epoch, numbering): (i64, &Numbering),
     count: usize,
     pledge: Option<i64>,
 ) -> Result<bool, IntentsError> {
@@ -113,9 +131,8 @@ async fn number<T: Transport>(
     }
     // The chain knows numbers that this database does not: those of other tools, and those that were burnt.
     let allocated = node.allocated(&Address::new_id(miner.id.0), &TipSetKey::head()).await?;
-    let ours: HashSet<u64> = store.numbers_from(miner.id, miner.numbers.first()).await?.into_iter().collect();
+    let (free, behind) = free_numbers(store, miner, &allocated, numbering.place(miner.id), count).await?;
     let mut tx = store.begin_as(epoch).await?;
-    let free = miner.numbers.free(&allocated, |number| ours.contains(&number), count);
     if free.is_empty() {
         let text =
             format!("every number of miner {} that its `numbers` = \"{}\" allows is used", miner.id, miner.numbers);
@@ -140,8 +157,40 @@ async fn number<T: Transport>(
     }
     tx.store_outcomes(offers).await?;
     tx.commit().await?;
+    lock(&numbering.places).insert(miner.id, behind);
     tracing::info!(miner = %miner.id, count = free.len(), "sectors are wanted");
     Ok(true)
+}
+
+/// So many numbers from a place on that nobody has, neither on chain nor in our own records, and the place behind them.
+async fn free_numbers(
+    store: &Store,
+    miner: &Miner,
+    allocated: &SectorSet,
+    from: Place,
+    count: usize,
+) -> Result<(Vec<u64>, Place), StoreError> {
+    let mut candidates = miner.numbers.unallocated(allocated, from);
+    let (mut free, mut behind) = (Vec::with_capacity(count), from);
+    while free.len() < count {
+        let some: Vec<(u64, Place)> = candidates.by_ref().take(CANDIDATES).collect();
+        if some.is_empty() {
+            break;
+        }
+        let numbers: Vec<u64> = some.iter().map(|(number, _)| *number).collect();
+        let ours = store.numbers_among(miner.id, &numbers).await?;
+        for (number, place) in some {
+            if free.len() < count {
+                behind = place;
+                free.extend((!ours.contains(&number)).then_some(number));
+            }
+        }
+    }
+    Ok((free, behind))
+}
+
+fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

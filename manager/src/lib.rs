@@ -31,4 +31,5 @@ pub mod store;
 pub mod store_access;
 pub mod stores;
 pub mod waits;
+pub mod wake;
 pub mod why;

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use sealbus_nats::Bus;
 use sealbus_schema::{ErrorCode, lease::Ownership};
 use serde_json::json;
-use tokio::sync::Notify;
 
 use crate::{
     config::{Config, Liveness},
     drive::chain_of,
     store::{Happening, Outcome, Outgoing, Store, StoreError, Verdict},
     waits::{Cause, Subject, Waits},
+    wake::Wake,
 };
 use watch::{Limits, Revocation, Round, Watch};
 
@@ -31,7 +31,7 @@ pub async fn run(
     store: &Store,
     config: &Config,
     epoch: i64,
-    changed: &Notify,
+    changed: &Wake,
     waits: &Waits,
 ) -> Result<std::convert::Infallible, StoreError> {
     let limits = limits(&config.liveness);
@@ -49,11 +49,13 @@ pub async fn run(
             watch.lose_sight();
             continue;
         };
-        let sectors = store.live_sectors().await?;
+        // Those that their workers name are well, and far the most.
+        let suspects = watch::suspects(&workers, store.leases().await?, &limits);
+        let sectors = store.sectors_among(&suspects).await?;
         let round = Round { at: started.elapsed(), connections: bus.connections(), workers: &workers };
         for revocation in watch.round(&round, &sectors, &limits) {
             revoke(store, epoch, &revocation).await?;
-            changed.notify_waiters();
+            changed.ring();
         }
     }
 }

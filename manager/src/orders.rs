@@ -10,16 +10,16 @@ use sealbus_schema::{
     message::{Orders, SlotRelease},
 };
 use serde_json::json;
-use tokio::sync::Notify;
 
 use crate::{
     drive::chain_of,
     slots,
     store::{AuditEntry, Store, StoreError, WorkerOrders},
     waits::{Cause, Subject, Waits},
+    wake::Wake,
 };
 
-/// How often the orders are looked at.
+/// How often the orders are looked at when nobody rings.
 const PERIOD: Duration = Duration::from_secs(1);
 /// How often what stands on the bus is compared with what was ordered.
 const COMPARE_PERIOD: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ pub async fn run(
     bus: &Bus,
     store: &Store,
     epoch: i64,
-    changed: &Notify,
+    changed: &Wake,
     waits: &Waits,
 ) -> Result<std::convert::Infallible, StoreError> {
     // What an earlier manager published may be gone with a server's disk.
@@ -46,13 +46,14 @@ pub async fn run(
     slots.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut compare = tokio::time::interval(COMPARE_PERIOD);
     compare.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut changes = changed.listen();
     loop {
         let look = tokio::select! {
             _ = slots.tick() => {
                 slots::remember(bus, store, epoch).await?;
                 false
             }
-            () = changed.notified() => false,
+            () = changes.woken() => false,
             () = tokio::time::sleep(PERIOD) => false,
             _ = heartbeats.tick() => true,
             _ = compare.tick() => {

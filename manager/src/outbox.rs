@@ -3,23 +3,27 @@
 //! A row goes only when the server has it. Sending a row twice is harmless: every message has an id, and every message
 //! but an intent is fenced.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use sealbus_nats::{Bus, publish::PublishError};
 use sealbus_schema::{
-    ErrorCode, codec,
+    ErrorCode, SectorId, codec,
     identity::KnownStore,
     lease::Ownership,
     message::{Fact, Intent, LeaseRecord},
 };
 use serde_json::json;
-use tokio::sync::Notify;
 
 use crate::{
     drive::chain_of,
     life,
     store::{Happening, Job, OutboxKind, OutboxRow, Outcome, Store, StoreError, Verdict},
     waits::{Cause, Subject, Waits},
+    wake::Wake,
 };
 
 /// How long the outbox sleeps when nobody wakes it.
@@ -27,7 +31,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// How often the intents of all queued sectors are offered again, in case one was lost from the queue.
 const REOFFER_PERIOD: Duration = Duration::from_secs(120);
 /// How many rows are read at once.
-const BATCH: u32 = 100;
+const BATCH: u32 = 500;
+/// Of how many sectors rows are on their way at once.
+const PARALLEL: usize = 64;
 
 /// What becomes of a row of the outbox that was published, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,22 +64,48 @@ pub async fn run(
     bus: &Bus,
     store: &Store,
     epoch: i64,
-    changed: &Notify,
+    changed: &Wake,
     waits: &Waits,
 ) -> Result<std::convert::Infallible, StoreError> {
-    let mut reoffer = tokio::time::interval(REOFFER_PERIOD);
-    loop {
-        tokio::select! {
-            () = changed.notified() => {}
-            () = tokio::time::sleep(PERIOD) => {}
-            _ = reoffer.tick() => reoffer_queued(bus, store, epoch).await?,
-        }
-        drain(bus, store, epoch, waits).await?;
+    tokio::select! {
+        ended = publish_for_ever(bus, store, epoch, changed, waits) => ended,
+        ended = reoffer_for_ever(bus, store, epoch) => ended,
     }
 }
 
-/// Publishes what is there, in order, until nothing more can be or the bus does not answer. A row that the bus refuses
-/// for good stays, for a person to see; the rows behind it go on.
+async fn publish_for_ever(
+    bus: &Bus,
+    store: &Store,
+    epoch: i64,
+    changed: &Wake,
+    waits: &Waits,
+) -> Result<std::convert::Infallible, StoreError> {
+    let mut changes = changed.listen();
+    loop {
+        changes.answer();
+        drain(bus, store, epoch, waits).await?;
+        tokio::select! {
+            () = changes.woken() => {}
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+}
+
+/// What became of a sector's rows.
+#[derive(Debug, Default)]
+struct Published {
+    /// What is on the bus, or not true any more.
+    gone: Vec<i64>,
+    /// What the bus refuses for good.
+    kept: Vec<Subject>,
+    /// Whether the rest waits for the fold.
+    waits: bool,
+    /// Why the bus does not answer, if it does not.
+    stopped: Option<Cause>,
+}
+
+/// Publishes what is there until nothing more can be or the bus does not answer: a sector's rows in order, those of
+/// different sectors side by side. A row that the bus refuses for good stays, for a person to see; the rows behind it go on.
 async fn drain(bus: &Bus, store: &Store, epoch: i64, waits: &Waits) -> Result<(), StoreError> {
     let (mut after, mut kept) = (0, BTreeSet::new());
     let mut waiting = BTreeSet::new();
@@ -82,43 +114,91 @@ async fn drain(bus: &Bus, store: &Store, epoch: i64, waits: &Waits) -> Result<()
         // The next holder has its own reader of these rows.
         store.check_epoch(epoch).await?;
         let rows = store.outbox(after, BATCH).await?;
-        if rows.is_empty() {
+        let Some(last) = rows.last() else {
             waits.keep_only(&["outbox"], &kept);
             if bus.is_connected() {
                 waits.goes_on(&of_bus);
             }
             return Ok(());
-        }
+        };
+        after = last.id;
         let known = store.known_stores().await?;
-        for row in rows {
-            after = row.id;
-            if keeps_order(&row.kind) && waiting.contains(&row.sector) {
-                continue;
-            }
-            let (outcome, treatment) = publish(bus, store, &row, &known).await?;
-            if let Err(error) = outcome {
-                let of_row = Subject::Outbox { row: row.id, sector: row.sector };
-                let text = format!("about sector {}: {}", row.sector, chain_of(&error));
-                match treatment {
-                    Treatment::Remove => tracing::info!(sector = %row.sector, %error, "no longer true; dropped"),
-                    Treatment::Wait => tracing::debug!(sector = %row.sector, %error, "waits for the fold"),
-                    Treatment::Stop => {
-                        waits.waits(&of_bus, Cause::passing(ErrorCode::BUS_UNAVAILABLE, text), PERIOD);
-                    }
-                    Treatment::Keep => {
-                        waits.waits(&of_row, Cause::to_mend(ErrorCode::RECORD_REFUSED, text), PERIOD);
-                        kept.insert(of_row);
-                    }
+        let publishing =
+            by_sector(rows).into_iter().map(|(sector, rows)| {
+                let (waits_already, known) = (waiting.contains(&sector), &known);
+                async move {
+                    publish_in_order(bus, store, waits, rows, known, waits_already).await.map(|done| (sector, done))
                 }
+            });
+        let published: Vec<(SectorId, Published)> =
+            stream::iter(publishing).buffer_unordered(PARALLEL).try_collect().await?;
+        let gone: Vec<i64> = published.iter().flat_map(|(_, done)| done.gone.iter().copied()).collect();
+        store.remove_from_outbox(&gone).await?;
+        let mut stopped = None;
+        for (sector, done) in published {
+            kept.extend(done.kept);
+            if done.waits {
+                waiting.insert(sector);
             }
-            match treatment {
-                Treatment::Remove => store.remove_from_outbox(row.id).await?,
-                Treatment::Keep => {}
-                Treatment::Wait => drop(waiting.insert(row.sector)),
-                Treatment::Stop => return Ok(()),
-            }
+            stopped = stopped.or(done.stopped);
+        }
+        if let Some(cause) = stopped {
+            waits.waits(&of_bus, cause, PERIOD);
+            return Ok(());
         }
     }
+}
+
+/// The rows of each sector, in the order in which the sectors' first rows come.
+fn by_sector(rows: Vec<OutboxRow>) -> Vec<(SectorId, Vec<OutboxRow>)> {
+    let mut sectors: Vec<(SectorId, Vec<OutboxRow>)> = Vec::new();
+    let mut places = HashMap::new();
+    for row in rows {
+        let place = *places.entry(row.sector).or_insert(sectors.len());
+        match sectors.get_mut(place) {
+            Some((_, rows)) => rows.push(row),
+            None => sectors.push((row.sector, vec![row])),
+        }
+    }
+    sectors
+}
+
+/// Publishes rows of one sector, one after the other.
+async fn publish_in_order(
+    bus: &Bus,
+    store: &Store,
+    waits: &Waits,
+    rows: Vec<OutboxRow>,
+    known: &[KnownStore],
+    waits_already: bool,
+) -> Result<Published, StoreError> {
+    let mut done = Published { waits: waits_already, ..Published::default() };
+    for row in rows {
+        if done.waits && keeps_order(&row.kind) {
+            continue;
+        }
+        let (outcome, treatment) = publish(bus, store, &row, known).await?;
+        if let Err(error) = &outcome {
+            let text = format!("about sector {}: {}", row.sector, chain_of(error));
+            match treatment {
+                Treatment::Remove => tracing::info!(sector = %row.sector, %error, "no longer true; dropped"),
+                Treatment::Wait => tracing::debug!(sector = %row.sector, %error, "waits for the fold"),
+                Treatment::Stop => done.stopped = Some(Cause::passing(ErrorCode::BUS_UNAVAILABLE, text)),
+                Treatment::Keep => {
+                    let of_row = Subject::Outbox { row: row.id, sector: row.sector };
+                    waits.waits(&of_row, Cause::to_mend(ErrorCode::RECORD_REFUSED, text), PERIOD);
+                    done.kept.push(of_row);
+                }
+            }
+        }
+        match treatment {
+            Treatment::Remove => done.gone.push(row.id),
+            Treatment::Keep => {}
+            Treatment::Wait => done.waits = true,
+            Treatment::Stop => break,
+        }
+    }
+    Ok(done)
 }
 
 /// What becomes of a row, by what became of its content.
@@ -194,11 +274,20 @@ async fn publish_behind(bus: &Bus, row: &OutboxRow, known: &[KnownStore], fence:
     }
 }
 
-/// Offers every sector again that waits for a worker. An intent that is in the queue stays alone; a stale one cannot
-/// claim. One that is not there was taken away by somebody who did not claim it, which is shown.
+/// Offers every sector again from time to time that waits for a worker.
+async fn reoffer_for_ever(bus: &Bus, store: &Store, epoch: i64) -> Result<std::convert::Infallible, StoreError> {
+    let mut reoffer = tokio::time::interval(REOFFER_PERIOD);
+    loop {
+        reoffer.tick().await;
+        reoffer_queued(bus, store, epoch).await?;
+    }
+}
+
+/// An intent that is in the queue stays alone; a stale one cannot claim. One that is not there was taken away by somebody
+/// who did not claim it, which is shown.
 async fn reoffer_queued(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
     store.check_epoch(epoch).await?;
-    for sector in store.live_sectors().await? {
+    for sector in store.queued_sectors().await? {
         let Some(intent) = life::intent_of(&sector).filter(|_| sector.blocked.is_none()) else { continue };
         match bus.offer(&intent).await {
             Ok(Some(stored)) if !stored.duplicate => note_missing(store, epoch, sector).await?,

@@ -3,8 +3,15 @@
 //! The library keeps its verifying keys in `FIL_PROOFS_PARAMETER_CACHE`; the manager needs those files, not the
 //! parameters themselves.
 
-use std::{fs::File, path::PathBuf};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
+use filecoin_hashers::{
+    Domain, HashFunction, Hasher,
+    poseidon::{PoseidonDomain, PoseidonHasher},
+};
 use filecoin_proofs_api::{
     PrivateReplicaInfo, RegisteredPoStProof, RegisteredSealProof, SectorId as ApiSectorId, post, seal,
 };
@@ -12,7 +19,7 @@ use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, SealProof, SectorId, workflows::seal::manager::Proven,
 };
 
-use crate::chain::randomness::prover_id;
+use crate::{chain::randomness::prover_id, files::Checker};
 
 /// The proofs library's name of a seal proof.
 pub const fn api_proof(proof: SealProof) -> RegisteredSealProof {
@@ -36,7 +43,13 @@ pub trait Verifier: Send + Sync + 'static {
     /// Verifies a sector's proof as the chain will. Blocks.
     fn verify_seal(&self, id: SectorId, proof: SealProof, proven: &Proven) -> Result<(), ErrorReport>;
 
-    /// Proves that a sector's files, in the directory `cache` and the file `sealed`, are there and whole enough. Blocks.
+    /// The program that checks a sector's files by [`Self::challenge_files`].
+    fn file_checker(&self) -> Checker {
+        Checker::default()
+    }
+
+    /// Proves that a sector's files, in the directory `cache` and the file `sealed`, are there and whole enough. Blocks, for
+    /// ever on a file system that hangs: it is called in a process of its own, see [`crate::files`].
     fn challenge_files(
         &self,
         id: SectorId,
@@ -89,8 +102,8 @@ impl Verifier for Library {
         }
     }
 
-    /// A real window PoSt challenge is drawn from `randomness`, and its vanilla proof read from the files and made to yield
-    /// the sector's CommR.
+    /// Draws a window PoSt challenge from `randomness` and answers it from the files. The library compares each leaf's path
+    /// with the root in `p_aux`; that the root belongs to the sector's CommR is for us to see.
     fn challenge_files(
         &self,
         id: SectorId,
@@ -100,6 +113,11 @@ impl Verifier for Library {
         sealed: PathBuf,
         randomness: [u8; 32],
     ) -> Result<(), ErrorReport> {
+        let found = comm_r_of(&cache)?;
+        if found != comm_r {
+            let message = format!("the files are another sector's: they prove the CommR {found}, on chain is {comm_r}");
+            return Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::FILES_UNPROVABLE, message));
+        }
         let post_proof = window_post(proof);
         let mut randomness = randomness;
         randomness[31] &= 0x3f;
@@ -113,8 +131,50 @@ impl Verifier for Library {
         let replica = PrivateReplicaInfo::new(post_proof, comm_r.0, cache, sealed);
         post::generate_single_vanilla_proof(post_proof, api_id, &replica, challenges)
             .map(drop)
-            .map_err(|error| report(ErrorCode::FILES_UNPROVABLE, "read the files for a challenge", &error))
+            .map_err(|error| unprovable(&error))
     }
+}
+
+/// The CommR that a sector's files prove: the hash of the two roots in `p_aux`, CommC and the root of tree R-last, 32 bytes
+/// each (`PersistentAux` of storage-proofs-porep).
+fn comm_r_of(cache: &Path) -> Result<Commitment, ErrorReport> {
+    let path = cache.join("p_aux");
+    let bad = |class, problem: String| {
+        Err(ErrorReport::new(class, ErrorCode::FILES_UNPROVABLE, format!("{}: {problem}", path.display())))
+    };
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if is_of_the_store(&error) => {
+            let message = format!("cannot read {}: {error}", path.display());
+            return Err(ErrorReport::new(ErrorClass::Temp, ErrorCode::STORE_UNAVAILABLE, message));
+        }
+        Err(error) => return bad(ErrorClass::Perm, error.to_string()),
+    };
+    let Some((comm_c, comm_r_last)) = bytes.split_at_checked(32).filter(|_| bytes.len() == 64) else {
+        return bad(ErrorClass::Perm, format!("{} bytes instead of 64", bytes.len()));
+    };
+    let roots = (PoseidonDomain::try_from_bytes(comm_c), PoseidonDomain::try_from_bytes(comm_r_last));
+    let (Ok(comm_c), Ok(comm_r_last)) = roots else {
+        return bad(ErrorClass::Perm, "what is in it are not two roots".to_owned());
+    };
+    Ok(Commitment(<PoseidonHasher as Hasher>::Function::hash2(&comm_c, &comm_r_last).into()))
+}
+
+/// Why a challenge was not answered: the files do not fit, or a store failed while it was read.
+fn unprovable(error: &anyhow::Error) -> ErrorReport {
+    const OPERATION: &str = "read the files for a challenge";
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    match io.is_some_and(is_of_the_store) {
+        true => ErrorReport { class: ErrorClass::Temp, ..report(ErrorCode::STORE_UNAVAILABLE, OPERATION, error) },
+        false => report(ErrorCode::FILES_UNPROVABLE, OPERATION, error),
+    }
+}
+
+/// Whether a read failed for a reason that lies with the store, and not with what was read.
+fn is_of_the_store(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, PermissionDenied, UnexpectedEof};
+    error.raw_os_error().is_some()
+        && !matches!(error.kind(), NotFound | PermissionDenied | UnexpectedEof | InvalidData | InvalidInput)
 }
 
 /// Runs something that calls the library; its panics become errors.

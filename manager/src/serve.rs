@@ -14,10 +14,9 @@ use sealbus_nats::{
     topology::{self, Fill, StreamIdentity, TopologyError},
 };
 use sealbus_schema::{ErrorCode, IntentKind, MinerId, SectorSize};
-use tokio::sync::Notify;
 
 use crate::{
-    chain::{Error as ChainError, NodeClient, RpcClient, Transport, network, types::TipSetKey},
+    chain::{Error as ChainError, Memo, NodeClient, RpcClient, Transport, network, types::TipSetKey},
     config::{Config, Database, Miner},
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
@@ -26,6 +25,7 @@ use crate::{
     store::{Leadership, Store, StoreError},
     stores::{self, Users},
     waits::{Cause, Subject, Waits},
+    wake::{self, Wake},
 };
 
 /// How often the streams are checked; one in memory does not outlive its server.
@@ -192,7 +192,7 @@ async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::conve
     let store = patiently("the database", async || Ok(Store::open(&config.database).await?)).await?;
     let node_name = format!("the chain node at {}", config.chain.endpoint().shown());
     let node = patiently(&node_name, async || {
-        let node = NodeClient::new(RpcClient::new(config.chain.endpoint())?);
+        let node = NodeClient::new(Memo::new(RpcClient::new(config.chain.endpoint())?));
         check_miners(&node, &config).await?;
         Ok(Arc::new(node))
     })
@@ -226,7 +226,7 @@ async fn require_no_records(bus: &Bus, database: &Database) -> Result<(), ServeE
 struct Manager {
     config: Arc<Config>,
     store: Store,
-    node: Arc<NodeClient>,
+    node: Arc<NodeClient<Memo<RpcClient>>>,
     bus: Bus,
     verifier: Arc<dyn Verifier>,
 }
@@ -267,7 +267,7 @@ impl Manager {
         }
         let epoch = fold::take_over(bus, store).await?;
         let known = bus.sectors_identity().await?;
-        let changed = Arc::new(Notify::new());
+        let changed = Wake::default();
         let driver =
             Driver::new(node.clone(), store.clone(), config.clone(), epoch, changed.clone(), verifier.clone()).await?;
         let network = node.network_name().await?;
@@ -278,6 +278,7 @@ impl Manager {
             ended = outbox::run(bus, store, epoch, &changed, driver.waits()) => Ok(ended?),
             ended = orders::run(bus, store, epoch, &changed, driver.waits()) => Ok(ended?),
             ended = driver.run() => Ok(ended?),
+            ended = wake::follow_commands(store, &changed) => Ok(ended?),
             ended = liveness::run(bus, store, config, epoch, &changed, driver.waits()) => Ok(ended?),
             ended = stores::watch(store, config, &users, epoch, driver.waits()) => Ok(ended?),
             ended = keep_topology(bus, config, &known, driver.waits()) => ended,
@@ -332,7 +333,7 @@ async fn fold_for_ever(
     store: &Store,
     epoch: i64,
     config: &Config,
-    changed: &Notify,
+    changed: &Wake,
     waits: &Waits,
 ) -> Result<std::convert::Infallible, ServeError> {
     let subject = Subject::Bus("log".to_owned());

@@ -11,6 +11,7 @@ mod error;
 mod history;
 mod identities;
 mod leadership;
+mod looks;
 mod messages;
 mod open;
 mod orders;
@@ -36,6 +37,7 @@ pub use audit::{AuditEntry, AuditFilter};
 pub use error::StoreError;
 pub use history::{Happening, HistoryEntry, Verdict};
 pub use leadership::{Candidate, Leadership};
+pub use looks::{Due, Look};
 pub use messages::{Message, MessageKind, MessageState, Signed, Tries, filler_key};
 pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};
@@ -84,15 +86,23 @@ impl Store {
     /// is read, and each statement after it sees what every earlier transaction stored.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         self.check_file()?;
-        let (begin, places) = match self.database {
-            Database::Sqlite { .. } => ("BEGIN IMMEDIATE", Places::Plain),
-            Database::Postgres { .. } => ("BEGIN ISOLATION LEVEL READ COMMITTED", Places::Numbered),
+        let begin = match self.database {
+            Database::Sqlite { .. } => "BEGIN IMMEDIATE",
+            Database::Postgres { .. } => "BEGIN ISOLATION LEVEL READ COMMITTED",
         };
         let mut inner = self.pool.begin_with(begin).await.map_err(sql("begin a transaction"))?;
         if let Database::Postgres { .. } = self.database {
             inner.execute(POSTGRES_WRITER).await.map_err(sql("wait for the other transactions"))?;
         }
-        Ok(Tx { inner, places })
+        Ok(Tx { inner, places: self.places() })
+    }
+
+    /// How this database writes the places of bound values.
+    const fn places(&self) -> Places {
+        match self.database {
+            Database::Sqlite { .. } => Places::Plain,
+            Database::Postgres { .. } => Places::Numbered,
+        }
     }
 
     /// Begins a transaction of the manager that took over with this epoch; refused when another one has since.

@@ -84,7 +84,7 @@ impl Host {
             self.apply(id, Input::Event(EventBody::Common(CommonEvent::Failed { error }))).await;
         }
         for row in self.store.outbox(0, 1000).await.expect("reads") {
-            self.store.remove_from_outbox(row.id).await.expect("removes");
+            self.store.remove_from_outbox(&[row.id]).await.expect("removes");
         }
         id
     }

@@ -14,6 +14,7 @@ use sealbus_manager::{
     life, outbox,
     store::{Happening, Job, Outcome, Store, Verdict},
     waits::Waits,
+    wake::Wake,
 };
 use sealbus_nats::{
     Bus,
@@ -37,7 +38,6 @@ use sealbus_schema::{
 };
 use serde_json::json;
 use support::{Server, eventually};
-use tokio::sync::Notify;
 
 const ID: SectorId = SectorId { miner: MinerId(1000), number: SectorNumber(1) };
 
@@ -116,7 +116,7 @@ async fn fold_all(bus: &Bus, store: &Store, epoch: i64, js: &jetstream::Context)
 }
 
 async fn fold_while(bus: &Bus, store: &Store, epoch: i64, done: impl Future<Output = ()>) {
-    let changed = Notify::new();
+    let changed = Wake::default();
     let fold = Fold { bus, store, epoch, policy: POLICY, changed: &changed };
     tokio::select! {
         ended = fold.run() => panic!("the fold ended: {ended:?}"),
@@ -172,7 +172,7 @@ async fn the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue
     let token = won(&bus, 0, "w1").await;
     let released = bus.release(ID, token.0, "a test").await.expect("releases");
     fold_until(&bus, &store, epoch, |s| s.state.seal() == Some(&State::Queued) && s.attempt == 2).await;
-    let changed = Notify::new();
+    let changed = Wake::default();
     let waits = Waits::load(&store, epoch).await.expect("loads");
     let queue =
         sealbus_nats::intents::Queue { miner: ID.miner, proof: SealProof::StackedDrg2KiBV1_1, kind: IntentKind::Seal };
@@ -187,7 +187,7 @@ async fn the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue
 
 /// Publishes whatever the outbox has, while the log is folded, until the log's last lease record is one like this.
 async fn settle(bus: &Bus, store: &Store, epoch: i64, like: impl Fn(&Lease) -> bool) {
-    let changed = Notify::new();
+    let changed = Wake::default();
     let settled = eventually("the manager's word", || async {
         bus.last_lease(ID).await.expect("reads").filter(|lease| lease.owner.is_none() && like(lease)).map(drop)
     });
@@ -245,7 +245,7 @@ async fn a_claim_without_an_offer_has_no_effect_and_the_owner_goes_on(database: 
     assert_eq!(last_event, 2);
     let told = || async { bus.last_fact(ID, &w1, seal::Fact::TICKET).await.expect("reads").map(drop) };
     fold_while(&bus, &store, epoch, async {
-        let changed = Notify::new();
+        let changed = Wake::default();
         let waits = Waits::load(&store, epoch).await.expect("loads");
         tokio::select! {
             ended = outbox::run(&bus, &store, epoch, &changed, &waits) => panic!("the outbox ended: {ended:?}"),
@@ -452,7 +452,7 @@ async fn a_fold_that_failed_knows_nothing_of_before() {
         sqlx::query(statement).execute(&raw).await.expect("done");
     }
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");
-    let changed = Notify::new();
+    let changed = Wake::default();
     let fold = Fold { bus: &bus, store: &store, epoch: old, policy: POLICY, changed: &changed };
     let failed = tokio::time::timeout(Duration::from_secs(30), fold.run()).await.expect("in time");
     assert!(matches!(failed, Err(FoldError::Store(_))), "{failed:?}");

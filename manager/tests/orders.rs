@@ -9,6 +9,7 @@ use sealbus_manager::{
     fold, orders,
     store::{Store, WorkerOrders},
     waits::Waits,
+    wake::Wake,
 };
 use sealbus_nats::{Bus, heartbeats::Heart};
 use sealbus_schema::{
@@ -16,7 +17,6 @@ use sealbus_schema::{
     message::{Heartbeat, Orders, SlotRelease, SlotStatus},
 };
 use support::{Server, eventually};
-use tokio::sync::Notify;
 
 fn worker() -> WorkerName {
     "w1".parse().expect("worker name")
@@ -83,7 +83,7 @@ async fn orders_that_nobody_gave_are_withdrawn_and_wedge_nothing(database: TestD
     tx.commit().await.expect("commits");
     assert!(!is_new && id == (1 << 62) + 1, "{id}");
 
-    let changed = Notify::new();
+    let changed = Wake::default();
     let test = async {
         let orders = on_the_bus(&bus, wanted(&store).await.orders.revision).await;
         assert_eq!((orders.drain, orders.release.len(), orders.release[0].id), (false, 1, id));
@@ -103,7 +103,7 @@ async fn orders_reach_the_bus_over_outages_and_a_freed_slot_is_ordered_no_more(d
     let bus = server.connect_with_streams("manager").await;
     let store = database.open().await;
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");
-    let changed = Notify::new();
+    let changed = Wake::default();
     let test = async {
         let mut tx = store.begin().await.expect("begins");
         tx.order_drain(&worker(), true).await.expect("orders");

@@ -36,6 +36,7 @@ use sqlx::{Connection, Executor};
 const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 5 };
 
 on_every_database! {
+    a_sector_is_due_when_it_has_changed_and_when_its_epoch_has_come,
     every_state_of_a_life_is_read_back_as_it_was_stored,
     a_rebuild_whose_precommit_is_on_its_way_is_read_back_as_it_was_stored,
     a_rebuild_whose_precommit_has_landed_is_read_back_as_it_was_stored,
@@ -116,6 +117,34 @@ async fn every_state_of_a_life_is_read_back_as_it_was_stored(database: TestDatab
     let filter = SectorFilter { state: Some("proving".into()), ..SectorFilter::default() };
     assert_eq!(store.sectors(&filter).await.expect("lists").len(), 1);
     assert!(store.live_sectors().await.expect("lists").is_empty());
+}
+
+async fn a_sector_is_due_when_it_has_changed_and_when_its_epoch_has_come(database: TestDatabase) {
+    let store = store(&database).await;
+    let due = async |epoch: i64| store.due(epoch, 10).await.expect("reads");
+    apply(&store, Input::Claimed).await;
+    let read = due(0).await;
+    assert_eq!(read.iter().map(|due| due.sector.id).collect::<Vec<_>>(), [id()]);
+    let settle = async |due: &sealbus_manager::store::Due, at_epoch: Option<i64>| {
+        let mut tx = store.begin().await.expect("begins");
+        tx.look_later(&[due.later(at_epoch)]).await.expect("stores");
+        tx.commit().await.expect("commits");
+    };
+    settle(&read[0], Some(100)).await;
+    assert!(due(99).await.is_empty());
+    assert_eq!(due(100).await.len(), 1);
+    let mut tx = store.begin().await.expect("begins");
+    tx.look_at_all().await.expect("stores");
+    tx.commit().await.expect("commits");
+    assert_eq!(due(0).await.len(), 1, "the chain is another one");
+    settle(&read[0], None).await;
+    assert!(due(i64::MAX).await.is_empty(), "nothing to wait for");
+    let before = apply(&store, Input::Event(EventBody::Seal(seal::Event::TicketWanted { draw: 1 }))).await;
+    let read = due(0).await;
+    assert_eq!(read[0].sector, before);
+    apply(&store, Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOF_INVALID, "a test"))).await;
+    settle(&read[0], None).await;
+    assert_eq!(due(0).await.len(), 1, "it has changed since it was read");
 }
 
 async fn a_rebuild_whose_precommit_is_on_its_way_is_read_back_as_it_was_stored(database: TestDatabase) {

@@ -55,6 +55,8 @@ pub struct Bus {
     pub(crate) client: async_nats::Client,
     /// For the streams.
     pub(crate) js: jetstream::Context,
+    /// The server's interface, under the name that our account has for it.
+    pub(crate) api_prefix: Arc<str>,
 }
 
 /// Something that the configuration names and that is not there at this moment, or not as it must be.
@@ -314,14 +316,15 @@ fn is_new_enough(version: &str) -> bool {
 
 impl Bus {
     fn new(client: async_nats::Client, api_prefix: Option<&str>) -> Bus {
+        let api_prefix = api_prefix.unwrap_or(API_PREFIX);
         let js = jetstream::context::ContextBuilder::new()
             .timeout(REQUEST_TIMEOUT)
             .ack_timeout(ACK_TIMEOUT)
             .max_ack_inflight(20_000)
             .backpressure_on_inflight(true)
-            .api_prefix(api_prefix.unwrap_or(API_PREFIX))
+            .api_prefix(api_prefix)
             .build(client.clone());
-        Bus { client, js }
+        Bus { client, js, api_prefix: api_prefix.into() }
     }
 
     /// How often the connection was made. A number that has not changed means that it never broke in between.

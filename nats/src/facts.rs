@@ -3,6 +3,8 @@
 //! The subscription is only a wake-up; what counts is read back from the stream. So nothing is lost over a
 //! reconnection, and no worker needs a consumer of its own.
 
+use std::{collections::HashMap, time::Duration};
+
 use futures::{StreamExt, stream::BoxStream};
 use sealbus_schema::{
     SectorId, WorkerName, codec,
@@ -14,7 +16,22 @@ use crate::{
     lease::ReadError,
     publish::{CLASS_HEADER, Outgoing, PublishError, Stored, TOKEN_HEADER},
     subject::{self, Subject},
+    topology,
 };
+
+/// How long the answers to one request may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// About how many sectors one request asks: the server gives at most 1024 messages, and a sector has up to a dozen.
+const SECTORS_AT_ONCE: usize = 64;
+
+/// A fact on its way into the log. It is heard before it is stored, and also if the server refuses it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heard {
+    /// The sector that it is about.
+    pub sector: SectorId,
+    /// The fact, if it can be read.
+    pub fact: Option<Fact>,
+}
 
 impl Bus {
     /// Publishes a fact, fenced by the lease that it is meant for. `id` makes repetitions recognisable. A fact of a
@@ -83,20 +100,77 @@ impl Bus {
         Ok(Some(fact))
     }
 
+    /// The sequence of the last lease record or fact for a worker in the log of each of these sectors: one request for
+    /// hundreds of them. Any copy of the stream may answer, so what was stored a moment ago may be missing.
+    pub async fn last_sequences(
+        &self,
+        sectors: &[SectorId],
+        worker: &WorkerName,
+    ) -> Result<HashMap<SectorId, u64>, ReadError> {
+        let mut last = HashMap::new();
+        for sectors in sectors.chunks(SECTORS_AT_ONCE) {
+            let of_sector = |sector: &SectorId| [subject::leases_of(*sector), subject::facts_about(*sector, worker)];
+            let subjects: Vec<String> = sectors.iter().flat_map(of_sector).collect();
+            for (subject, sequence) in self.last_of_subjects(topology::SECTORS, &subjects).await? {
+                if let Ok(Subject::Lease { sector, .. } | Subject::Fact { sector, .. }) = subject.parse() {
+                    let newest = last.entry(sector).or_insert(sequence);
+                    *newest = sequence.max(*newest);
+                }
+            }
+        }
+        Ok(last)
+    }
+
+    /// The last message of each subject that these wildcards select: subject and sequence. The server's interface for many
+    /// subjects at once, `multi_last` of its ADR 31, which async-nats does not speak.
+    async fn last_of_subjects(&self, stream: &str, subjects: &[String]) -> Result<Vec<(String, u64)>, ReadError> {
+        let failed = |source: async_nats::Error| ReadError::Server { what: stream.to_owned(), source };
+        let reading = async {
+            let inbox = self.client.new_inbox();
+            let mut answers = self.client.subscribe(inbox.clone()).await?;
+            let request = serde_json::to_vec(&serde_json::json!({ "multi_last": subjects }))?;
+            let to = format!("{}.DIRECT.GET.{stream}", self.api_prefix);
+            self.client.publish_with_reply(to, inbox, request.into()).await?;
+            let mut found = Vec::new();
+            while let Some(message) = answers.next().await {
+                match message.status {
+                    // The end of the answers; nothing is there.
+                    Some(status) if matches!(status.as_u16(), 204 | 404) => return Ok(found),
+                    Some(status) => {
+                        let said = message.description.unwrap_or_default();
+                        return Err(format!("the server answers {status}: {said}").into());
+                    }
+                    None => {}
+                }
+                let header = |name: &str| message.headers.as_ref()?.get(name).map(ToString::to_string);
+                if let (Some(subject), Some(Ok(sequence))) =
+                    (header("Nats-Subject"), header("Nats-Sequence").map(|text| text.parse()))
+                {
+                    found.push((subject, sequence));
+                }
+            }
+            Err("the connection is gone".into())
+        };
+        match tokio::time::timeout(READ_TIMEOUT, reading).await {
+            Ok(outcome) => outcome.map_err(failed),
+            Err(_) => Err(failed(format!("no answer within {} s", READ_TIMEOUT.as_secs()).into())),
+        }
+    }
+
     /// A wake-up for each fact that is published for a worker while the connection stands.
-    pub async fn fact_wakeups(&self, worker: &WorkerName) -> Result<BoxStream<'static, SectorId>, ReadError> {
+    pub async fn fact_wakeups(&self, worker: &WorkerName) -> Result<BoxStream<'static, Heard>, ReadError> {
         let what = subject::facts_for(worker);
         let subscription = self
             .client
             .subscribe(what.clone())
             .await
             .map_err(|source| ReadError::Server { what, source: source.into() })?;
-        let sectors = subscription.filter_map(|message| async move {
+        let heard = subscription.filter_map(|message| async move {
             match message.subject.parse() {
-                Ok(Subject::Fact { sector, .. }) => Some(sector),
+                Ok(Subject::Fact { sector, .. }) => Some(Heard { sector, fact: codec::decode(&message.payload).ok() }),
                 _ => None,
             }
         });
-        Ok(sectors.boxed())
+        Ok(heard.boxed())
     }
 }

@@ -106,6 +106,11 @@ pub fn fact(sector: SectorId, worker: &WorkerName, kind: FactKind) -> String {
     format!("seal.sector.{}.{}.fact.{worker}.{}", sector.miner, sector.number, kind.name())
 }
 
+/// Every fact for a worker about a sector.
+pub fn facts_about(sector: SectorId, worker: &WorkerName) -> String {
+    format!("seal.sector.{}.{}.fact.{worker}.*", sector.miner, sector.number)
+}
+
 /// Every fact for a worker.
 pub fn facts_for(worker: &WorkerName) -> String {
     format!("seal.sector.*.*.fact.{worker}.*")

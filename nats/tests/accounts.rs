@@ -13,6 +13,7 @@ use layout::Keys;
 use nkeys::KeyPair;
 use sealbus_nats::{
     Bus, Connection,
+    facts::Heard,
     heartbeats::Heart,
     intents::{PullError, Queue},
     lease::ClaimOutcome,
@@ -146,9 +147,12 @@ async fn a_worker_with_an_account_of_its_own_does_its_work() {
         .expect("orders");
     use futures::StreamExt;
     let waited = tokio::time::timeout(Duration::from_secs(20), futures::future::join(wakeups.next(), orders.next()));
-    assert_eq!(waited.await.expect("woken"), (Some(SECTOR), Some(())));
+    let heard = Heard { sector: SECTOR, fact: Some(fact.clone()) };
+    assert_eq!(waited.await.expect("woken"), (Some(heard), Some(())));
     assert_eq!(bus.last_fact(SECTOR, &w1, seal::Fact::PROVE_LANDED).await.expect("reads"), Some(fact));
     assert!(bus.orders(&w1).await.expect("reads").expect("orders").drain);
+    let last = bus.last_sequences(&[SECTOR], &w1).await.expect("reads with a worker's rights");
+    assert!(last[&SECTOR] > token.0, "the fact came behind the claim");
     let beat = heartbeat("w1");
     let mut heart = Heart::new(&w1);
     heart.beat(&bus, &beat).await.expect("beats");
@@ -188,6 +192,7 @@ async fn no_answer_of_the_server_reaches_a_stream_or_the_servers_interface() {
                 "SEALBUS.API.DIRECT.GET.SEAL_COMMANDS.seal.cmd.w1",
                 "SEALBUS.API.STREAM.INFO.SEAL_SECTORS",
                 "SEALBUS.API.STREAM.MSG.GET.SEAL_SECTORS",
+                "SEALBUS.API.DIRECT.GET.SEAL_SECTORS",
                 "seal.hb.w1",
                 "$JS.API.DIRECT.GET.SEAL_HEARTBEATS.seal.hb.w1",
             ],
@@ -206,7 +211,11 @@ async fn no_answer_of_the_server_reaches_a_stream_or_the_servers_interface() {
         let client = site.client(name).await;
         for deputy in deputies {
             for reply in &forged {
-                for payload in ["{}", "{\"last_by_subj\":\"seal.sector.f01000.1.lease.*\"}"] {
+                for payload in [
+                    "{}",
+                    "{\"last_by_subj\":\"seal.sector.f01000.1.lease.*\"}",
+                    "{\"multi_last\":[\"seal.sector.f01000.1.lease.*\"]}",
+                ] {
                     client.publish_with_reply(deputy.to_owned(), reply.clone(), payload.into()).await.expect("sends");
                 }
             }

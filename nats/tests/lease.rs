@@ -385,3 +385,28 @@ fn a_port_stays_with_its_server_while_that_is_down() {
     let given_out = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
     assert!(!numbers.contains(&given_out));
 }
+
+#[tokio::test]
+async fn the_last_records_of_many_sectors_are_read_at_once() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let mut expected = std::collections::HashMap::new();
+    let sectors: Vec<SectorId> = (1..=200).map(|number| intent(number, 0).sector).collect();
+    for number in 1..=150 {
+        let token = won(&bus, &intent(number, 0), "w1").await;
+        let sector = intent(number, 0).sector;
+        bus.report(sector, &worker("w1"), &event(token, 1)).await.expect("an event, which is nobody's news");
+        let mut last = token.0;
+        if number % 2 == 0 {
+            let fact = Fact::new(token, 0, seal::Fact::PersistChecked {});
+            last = bus.tell(sector, &worker("w1"), &fact, "1").await.expect("tells").sequence;
+        }
+        if number % 50 == 0 {
+            last = bus.release(sector, token.0, "a test").await.expect("releases");
+        }
+        expected.insert(sector, last);
+    }
+    let found = bus.last_sequences(&sectors, &worker("w1")).await.expect("reads");
+    assert_eq!(found, expected, "and nothing of the sectors without a log");
+    assert_eq!(bus.last_sequences(&[], &worker("w1")).await.expect("reads").len(), 0);
+}

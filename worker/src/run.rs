@@ -1,7 +1,8 @@
 //! `sealbus-worker run`: opens the slots, connects, serves until a signal or a failure that waiting cannot mend.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
+use futures::future;
 use sealbus_nats::{ConnectError, NotThere, Patience, heartbeats::BeatError};
 use sealbus_planner::machine_plan::Finding;
 use tokio::{
@@ -17,14 +18,14 @@ use crate::{
         Context,
         board::Board,
         orders::StandingOrders,
-        tend::{self, OpenError, Opened},
+        tend::{self, Opening},
         wakeups::Wakeups,
     },
     heartbeat,
     params_watch::ParamsWatch,
     placement::{self, PlacedError},
     processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool, orphans, own_environment},
-    slot::{SlotError, space::Ledger},
+    slot::space::Ledger,
     stage::huge_pages::Impossible,
     store_watch::StoreWatch,
 };
@@ -32,6 +33,8 @@ use crate::{
 /// The first and the longest pause while a slot is used by another process.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(15);
+/// How long the start waits for a slot's disk before the other slots begin without it.
+const OPEN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why the worker stopped, or did not start.
 #[derive(Debug, thiserror::Error)]
@@ -122,9 +125,13 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
     for (field, reason) in huge_pages_not_to_be_had(&config.processors)? {
         tracing::warn!(field, %reason, "not possible as it is now");
     }
-    for NotThere { field, problem } in config.not_there() {
-        tracing::warn!(field, problem, "not there, or not as it must be");
-    }
+    let named = config.clone();
+    // On a thread, and not waited for: a disk that hangs does not even say whether it is there.
+    tokio::task::spawn_blocking(move || {
+        for NotThere { field, problem } in named.not_there() {
+            tracing::warn!(field, problem, "not there, or not as it must be");
+        }
+    });
     let opened = open_slots(&config).await;
     let cgroups = control_groups(&config).await?;
     if let Err(error) = orphans::adopt() {
@@ -151,29 +158,25 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
         orders: StandingOrders::default(),
     });
     // Before the first heartbeat: one that says nothing of a sector would say that it is not here.
-    for (index, outcome) in opened.iter().enumerate() {
-        match outcome {
-            Ok(opened) => tend::show(&context, index, opened),
-            Err(error) => {
-                let report = error.report(&context.config.host, &context.config.slots[index]);
-                context.board.unreadable(index, report);
-            }
-        }
+    for (index, opening) in opened.iter().enumerate() {
+        opening.show(&context, index);
     }
     tracing::info!(worker = %context.config.name, size = %context.config.sector_size, "serving");
 
     let mut tasks = JoinSet::new();
-    for (index, outcome) in opened.into_iter().enumerate() {
+    for (index, opening) in opened.into_iter().enumerate() {
         let path = context.config.slots[index].clone();
         // A slot that could not be opened is opened again by its task, which says what is wrong.
-        tasks.spawn(tend::tend(Arc::clone(&context), index, path, outcome.ok()));
+        tasks.spawn(tend::tend(Arc::clone(&context), index, path, opening));
     }
     let Config { name, heartbeat, .. } = &context.config;
     let listening = context.wakeups.listen(&context.bus, name);
+    let looking = context.wakeups.look(&context.bus, name, *heartbeat * 2);
     let following = context.orders.follow(&context.bus, name, *heartbeat, &names);
     tokio::select! {
         error = heartbeat::beat(Arc::clone(&context)) => Err(RunError::Heartbeat(Box::new(error))),
         () = listening => Ok(()),
+        () = looking => Ok(()),
         () = following => Ok(()),
         Some(ended) = tasks.join_next() => ended.map_err(RunError::Task),
     }
@@ -229,22 +232,24 @@ async fn control_groups(config: &Config) -> Result<Option<CgroupRoot>, RunError>
     Ok(Some(root))
 }
 
-/// Takes every slot, and reads what it holds. One that cannot be opened may be mended while the others work. While another
-/// process has one, nothing is begun: it may be one of ours that is about to end, and two under one name would fight.
-async fn open_slots(config: &Config) -> Vec<Result<Opened, OpenError>> {
+/// Takes every slot, each on a thread of its own, and reads what it holds. One that cannot be opened may be mended while the
+/// others work, and one whose disk does not answer is waited for beside them. While another process has one, nothing is
+/// begun: it may be one of ours that is about to end, and two under one name would fight.
+async fn open_slots(config: &Config) -> Vec<Opening> {
     let mut patience = Patience::new(FIRST_PAUSE, MAX_PAUSE);
+    let mut silent: BTreeMap<usize, Opening> = BTreeMap::new();
     loop {
-        let slots = config.slots.iter().map(std::path::PathBuf::as_path).enumerate();
-        let opened: Vec<_> = slots.map(|(index, path)| tend::open(index, path, &config.name, &config.host)).collect();
-        let in_use = |outcome: &Result<Opened, OpenError>| match outcome {
-            Err(OpenError::Slot(error @ SlotError::InUse { .. })) => Some(in_words(error)),
-            _ => None,
-        };
-        let Some(cause) = opened.iter().find_map(in_use) else {
+        let opening = config.slots.iter().enumerate().map(|(index, path)| {
+            let begun = silent.remove(&index).unwrap_or_else(|| Opening::begin(index, path, config));
+            begun.within(OPEN_LIMIT)
+        });
+        let opened = future::join_all(opening).await;
+        let Some(cause) = opened.iter().find_map(Opening::in_use) else {
             patience.mended("the slots are ours");
             return opened;
         };
-        drop(opened);
+        // The others are let go meanwhile, but for those that are still being opened: each takes a thread.
+        silent.extend(opened.into_iter().enumerate().filter(|(_, opening)| matches!(opening, Opening::Silent(_))));
         tokio::time::sleep(patience.failed("waiting for another process to leave a slot", &cause)).await;
     }
 }

@@ -36,6 +36,8 @@ pub struct Options {
     pub epoch_millis: u64,
     /// Seconds between two signs of life of a worker.
     pub heartbeat_secs: u64,
+    /// How often the manager looks by itself, in milliseconds; once an epoch if it is `None`.
+    pub poll_millis: Option<u64>,
     /// How many processors a worker has for each phase.
     pub processors: usize,
     /// When the manager takes sectors back from workers that are silent. With the usual limits it never happens in a test.
@@ -80,7 +82,16 @@ pub struct Worker {
 impl Default for Options {
     fn default() -> Options {
         let liveness = Liveness::default();
-        Options { workers: 1, slots: 1, nats: 1, epoch_millis: 100, heartbeat_secs: 1, processors: 1, liveness }
+        Options {
+            workers: 1,
+            slots: 1,
+            nats: 1,
+            epoch_millis: 100,
+            heartbeat_secs: 1,
+            poll_millis: None,
+            processors: 1,
+            liveness,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use sealbus_manager::{
     proofs::Verifier,
     store::{Happening, Job, MessageKind, MessageState, Store},
     waits::{Cause, Subject},
+    wake::Wake,
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, Randomness, SealProof, SectorId, Token,
@@ -134,8 +135,7 @@ impl World {
         let config = sealbus_manager::config::Config::load(&path).expect("a configuration");
         let client = RpcClient::new(Endpoint::new(self.server.url(), Some(token_file))).expect("a client");
         let node = Arc::new(NodeClient::new(client));
-        let changed = Arc::default();
-        Driver::new(node, self.store.clone(), Arc::new(config), self.epoch, changed, Arc::new(NoVerifier))
+        Driver::new(node, self.store.clone(), Arc::new(config), self.epoch, Wake::default(), Arc::new(NoVerifier))
             .await
             .expect("a driver")
     }

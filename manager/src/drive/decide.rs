@@ -195,6 +195,16 @@ pub fn ask(job: &Job) -> Option<Ask<'_>> {
     })
 }
 
+/// Until which epoch a sector can reach what it waits for on chain: its ticket's or its PreCommit's end.
+pub fn expires(job: &Job) -> i64 {
+    let Some(state) = job.state.seal() else { return i64::MAX };
+    match (state.precommitted(), state.sealed()) {
+        (Some(precommitted), _) => precommitted.precommit.prove_by_epoch,
+        (None, Some(sealed)) => sealed.ticket.expires_epoch,
+        (None, None) => i64::MAX,
+    }
+}
+
 impl Now {
     /// The epoch whose randomness makes a ticket now.
     pub fn ticket_epoch(&self) -> i64 {
@@ -244,6 +254,19 @@ impl Now {
     /// Whether the chain takes no proof for a PreCommit any more.
     pub fn has_run_out(&self, known: &PreCommitted) -> bool {
         self.head > known.precommit.prove_by_epoch
+    }
+
+    /// From which epoch of the head on a sector is looked at again if nothing changes about it until then: 0 for as long as it
+    /// is tried at each tick, `None` if it waits for nothing from the chain. `settled` says that all was found as it is known.
+    pub fn look_at(&self, job: &Job, settled: bool, confidence: i64) -> Option<i64> {
+        let next = self.head + 1;
+        Some(match ask(job)? {
+            Ask::Ticket { .. } | Ask::Files(_) | Ask::Proof(_) => 0,
+            // A PreCommit that was seen with confidence stands until it has run out or the chain is another one.
+            Ask::Watch(known) if settled => next.max(known.precommit.prove_by_epoch + 1),
+            Ask::Seed(stored) if settled => next.max(self.seed_epoch(stored) + confidence),
+            Ask::PreCommit(_) | Ask::Watch(_) | Ask::Seed(_) | Ask::Active(_) => next,
+        })
     }
 
     /// The epoch of a sector's seed.
@@ -482,7 +505,8 @@ pub fn told(input: &Input) -> (&'static str, Value) {
     }
 }
 
-fn awaits(job: &Job, kind: MessageKind) -> bool {
+/// Whether a sector in this state waits for the effect of a message of this kind.
+pub(super) fn awaits(job: &Job, kind: MessageKind) -> bool {
     let Some(state) = job.state.seal().filter(|_| job.blocked.is_none()) else { return false };
     matches!(
         (state, kind),

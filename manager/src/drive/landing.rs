@@ -76,7 +76,7 @@ impl<T: Transport + 'static> Driver<T> {
             life::apply(&mut tx, sector, input, Happening::of_manager(kind, detail), self.policy()).await?;
         }
         tx.commit().await?;
-        self.changed.notify_waiters();
+        self.changed.ring();
         Ok(())
     }
 }

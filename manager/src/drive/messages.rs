@@ -144,7 +144,14 @@ impl<T: Transport + 'static> Driver<T> {
         if absent && waited && view.head.base_fee().is_some_and(|base| !message::gas_of(sent).covers(base)) {
             return self.sign_for_more(view, message, &bytes, None).await;
         }
-        let sector = self.store.sector(message.sector).await?;
+        let mut sector = self.store.sector(message.sector).await?;
+        if let (Seen::Executed { .. }, Some(known)) = (seen, &sector)
+            && decide::awaits(known, message.kind)
+        {
+            // Its effect shows in the sector's state, so that is looked at first.
+            self.step_sector(view, known).await?;
+            sector = self.store.sector(message.sector).await?;
+        }
         let what = format!("message {} (nonce {} of {})", signed.cid, sent.sequence, sent.from);
         let repush = self.config.chain.repush_epochs;
         match self.now(view).followed(message, sector.as_ref(), pushed, repush, seen, &what) {
@@ -161,7 +168,7 @@ impl<T: Transport + 'static> Driver<T> {
                 tx.add_history(message.sector, happening, Verdict::Noted).await?;
                 tx.commit().await?;
                 tracing::info!(sector = %message.sector, why = %error.message(), "signed anew");
-                self.changed.notify_waiters();
+                self.changed.ring();
                 Ok(())
             }
             Followed::GiveUp { exit, error } => {
@@ -226,7 +233,7 @@ impl<T: Transport + 'static> Driver<T> {
             tx.add_history(sector, Happening::of_manager("precommit_lost", detail), Verdict::Noted).await?;
             tx.commit().await?;
             tracing::warn!(%sector, "its PreCommit is gone from the chain for good; another one follows");
-            self.changed.notify_waiters();
+            self.changed.ring();
         }
         Ok(())
     }
@@ -258,7 +265,7 @@ impl<T: Transport + 'static> Driver<T> {
             life::apply(&mut tx, sector, input, happening, self.policy()).await?;
         }
         tx.commit().await?;
-        self.changed.notify_waiters();
+        self.changed.ring();
         Ok(())
     }
 
@@ -280,7 +287,7 @@ impl<T: Transport + 'static> Driver<T> {
         }
         tx.add_history(message.sector, Happening::of_manager(kind, detail), Verdict::Noted).await?;
         tx.commit().await?;
-        self.changed.notify_waiters();
+        self.changed.ring();
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use sealbus_schema::ErrorCode;
 
-use super::{DriveError, Driver, Step, View, lock, subject_of};
+use super::{DriveError, Driver, Step, View, lock, tick::subject_of};
 use crate::{
     chain::{Transport, fees, message::SignedMessage},
     store::{Message, MessageKind, MessageState},

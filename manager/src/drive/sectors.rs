@@ -1,7 +1,7 @@
 //! What a sector in each state waits for from the chain or the store.
 
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, SectorId,
+    ErrorClass, ErrorCode, ErrorReport, Randomness, SectorId,
     workflows::{
         Input,
         seal::manager::{Answer, PreCommitted, Proven, State, Stored},
@@ -9,13 +9,15 @@ use sealbus_schema::{
 };
 
 use super::{
-    DriveError, Driver, Step, View, address, apply_to,
+    DriveError, Driver, Step, View, address,
+    checks::Check,
     decide::{self, Ask, Watched},
-    error_detail, lock,
+    error_detail,
 };
 use crate::{
     chain::{Transport, randomness::Domain},
-    files, life, proofs,
+    files::{Request, Running},
+    life, proofs,
     store::{Happening, Job},
     store_access,
     waits::{Cause, Subject},
@@ -28,8 +30,11 @@ impl<T: Transport + 'static> Driver<T> {
             Some(Ask::Files(stored)) => return self.check_files(view, sector, stored).await,
             Some(Ask::Proof(proven)) => return self.verify_proof(view, sector, proven).await,
             Some(Ask::PreCommit(sealed)) => self.look_for_precommit(view, sector, sealed).await?,
-            Some(Ask::Watch(precommitted)) => self.stands(view, sector, precommitted).await.map(drop)?,
-            Some(Ask::Seed(stored)) => self.draw_seed(view, sector, stored).await?,
+            Some(Ask::Watch(precommitted)) if self.stands(view, sector, precommitted).await? => {
+                return Ok(Step::Settled);
+            }
+            Some(Ask::Watch(_)) => {}
+            Some(Ask::Seed(stored)) => return self.draw_seed(view, sector, stored).await,
             Some(Ask::Active(proven)) => self.look_for_sector(view, sector, proven).await?,
             None => {}
         }
@@ -84,7 +89,7 @@ impl<T: Transport + 'static> Driver<T> {
             tx.add_pledge(&id.miner.to_string(), 1, "sealbus-manager").await?;
         }
         tx.commit().await?;
-        self.changed.notify_waiters();
+        self.changed.ring();
         Ok(())
     }
 
@@ -107,93 +112,50 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(true)
     }
 
-    /// Files are read in the background: a store that hangs must not hold the other sectors up.
+    /// Files are read in the background and by another process: a store that hangs must not hold the other sectors up.
     async fn check_files(&self, view: &View, sector: &Job, stored: &Stored) -> Result<Step, DriveError> {
+        let Some(turn) = self.checks.begin(sector.id, &stored.files.store, self.config.policy.file_checks) else {
+            return Ok(Step::Undecided);
+        };
         if !self.stands(view, sector, &stored.precommitted).await? {
             return Ok(Step::GoesOn);
         }
-        if !lock(&self.checking).insert(sector.id) {
-            return Ok(Step::Undecided);
-        }
-        let (id, proof) = (sector.id, sector.proof);
-        let (comm_r, files) = (stored.precommitted.sealed.comm_r, stored.files.clone());
-        let randomness = self
-            .node
-            .randomness_from_beacon(Domain::WindowedPoStChallengeSeed, view.head.height, id.miner.0, &view.head.key)
-            .await;
-        let randomness = match randomness {
-            Ok(randomness) => randomness,
-            Err(error) => {
-                self.done_checking(id);
-                return Err(error.into());
-            }
+        let (domain, miner) = (Domain::WindowedPoStChallengeSeed, sector.id.miner.0);
+        let randomness =
+            self.node.randomness_from_beacon(domain, view.head.height, miner, &view.head.key).await.map(Randomness)?;
+        let known = self.store.known_stores().await?;
+        let of_sector = (sector.id, sector.proof, stored.precommitted.sealed.comm_r);
+        let request = Request::new(of_sector, stored.files.clone(), (&self.config.stores, &known), randomness);
+        let running = request.and_then(|request| Running::start(&self.verifier.file_checker(), request));
+        let check = Check {
+            turn,
+            store: self.store.clone(),
+            config: self.config.clone(),
+            waits: self.waits.clone(),
+            epoch: self.epoch,
+            changed: self.changed.clone(),
         };
-        let (config, checking, store) = (self.config.clone(), self.checking.clone(), self.store.clone());
-        let (epoch, policy, changed) = (self.epoch, self.policy(), self.changed.clone());
-        let (verifier, waits) = (self.verifier.clone(), self.waits.clone());
-        tokio::spawn(async move {
-            let timeout = std::time::Duration::from_secs(config.policy.file_check_timeout_secs);
-            let of_sector = files.clone();
-            let checked = match store.known_stores().await {
-                Ok(known) => {
-                    let stores = files::Stores { configured: &config.stores, known: &known };
-                    files::check(id, proof, comm_r, files, stores, randomness, timeout, verifier).await
-                }
-                Err(error) => Err(ErrorReport::from_error(ErrorClass::Temp, ErrorCode::STORE_UNAVAILABLE, &error)),
-            };
-            let subject = Subject::Sector(id);
-            let input = match checked {
-                Ok(()) => Some(Input::from(Answer::FilesChecked)),
-                Err(error) => {
-                    let denied = match config.stores.iter().find(|store| store.name == of_sector.store) {
-                        Some(store) => store_access::denied(store, &of_sector).await,
-                        None => None,
-                    };
-                    // What a person or time mends outside is waited for; what the files are is not.
-                    let cause = denied.or_else(|| (error.class == ErrorClass::Temp).then(|| Cause::from(&error)));
-                    match cause {
-                        Some(cause) => {
-                            waits.waits(&subject, cause, config.chain.poll_interval());
-                            None
-                        }
-                        None => Some(Input::Refused(error)),
-                    }
-                }
-            };
-            if input.is_some() {
-                waits.goes_on(&subject);
-            }
-            if let Some(input) = input
-                && let Err(error) = apply_to(&store, epoch, id, input, policy).await
-            {
-                tracing::error!(sector = %id, %error, "the check's outcome is not stored; checking again");
-            }
-            lock(&checking).remove(&id);
-            changed.notify_waiters();
-        });
+        tokio::spawn(check.follow(sector.id, stored.files.clone(), running));
         Ok(Step::Undecided)
     }
 
-    fn done_checking(&self, id: SectorId) {
-        lock(&self.checking).remove(&id);
-    }
-
     /// The seed is drawn when its epoch is confident, for the PreCommit as it stands then.
-    async fn draw_seed(&self, view: &View, sector: &Job, stored: &Stored) -> Result<(), DriveError> {
+    async fn draw_seed(&self, view: &View, sector: &Job, stored: &Stored) -> Result<Step, DriveError> {
         let now = self.now(view);
         let epoch = now.seed_epoch(stored);
         if view.lagged.height < epoch {
-            return Ok(());
+            return Ok(Step::Settled);
         }
         if !self.stands(view, sector, &stored.precommitted).await? {
-            return Ok(());
+            return Ok(Step::GoesOn);
         }
         let miner = sector.id.miner.0;
         let randomness = self
             .node
             .randomness_from_beacon(Domain::InteractiveSealChallengeSeed, epoch, miner, &view.head.key)
             .await?;
-        Ok(self.apply(sector.id, now.seed(stored, randomness)).await?)
+        self.apply(sector.id, now.seed(stored, randomness)).await?;
+        Ok(Step::GoesOn)
     }
 
     /// The proof is verified here, because the chain charges for a wrong one.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sealbus_schema::{
-    Commitment, SealProof, Token,
+    Commitment, ErrorClass, ErrorCode, ErrorReport, SealProof, Token,
     lease::Ownership,
     message::EventBody,
     workflows::seal::{
@@ -13,7 +13,7 @@ use sealbus_schema::{
 };
 use serde_json::{Value, json};
 
-use super::*;
+use super::{tick::LOST_LIMIT, *};
 use crate::config::Database;
 
 const CID: &str = "bafy2bzacebbpdegvr3i4cosewthysg5xkxpqfn2wfcz6mv2hmoktwbdxkax4s";
@@ -107,12 +107,21 @@ impl World {
         sectors: u64,
         script: impl Fn(&'static str, &Value) -> Option<Answer> + Send + Sync + 'static,
     ) -> World {
+        World::with_period(sectors, 10, script).await
+    }
+
+    /// The same, with so many milliseconds between two ticks where nothing changes.
+    async fn with_period(
+        sectors: u64,
+        period_ms: u64,
+        script: impl Fn(&'static str, &Value) -> Option<Answer> + Send + Sync + 'static,
+    ) -> World {
         let directory = tempfile::tempdir().expect("directory");
         let store = Store::open(&Database::Sqlite { path: directory.path().join("manager.db") }).await.expect("opens");
         let file = directory.path().join("manager.toml");
         let text = format!(
             "[database]\npath = \"{}/manager.db\"\n[nats]\nurl = \"nats://127.0.0.1:4222\"\n[chain]\nurl = \"{URL}\"\n\
-             poll_interval_ms = 10\n[[miner]]\nid = \"f01000\"\nsector_size = \"2KiB\"\n",
+             poll_interval_ms = {period_ms}\n[[miner]]\nid = \"f01000\"\nsector_size = \"2KiB\"\n",
             directory.path().display()
         );
         std::fs::write(&file, text).expect("writes");
@@ -126,7 +135,7 @@ impl World {
         tx.commit().await.expect("commits");
         let node = Arc::new(NodeClient::new(Node(Box::new(script))));
         let keys = Arc::new(Keys::default());
-        let driver = Driver::new(node, store, config, epoch, Arc::default(), keys.clone()).await.expect("a driver");
+        let driver = Driver::new(node, store, config, epoch, Wake::default(), keys.clone()).await.expect("a driver");
         World { driver, keys, _directory: directory }
     }
 
@@ -288,4 +297,47 @@ async fn a_sender_that_could_not_send_is_found_before_anything_is_sealed() {
             (ErrorCode::FUNDS_MISSING, false)
         ]
     );
+}
+
+#[tokio::test]
+async fn a_tick_asks_about_what_is_due_and_not_about_what_waits_for_nothing() {
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = asked.clone();
+    let world = World::new(3, move |method, params| {
+        if method == "StateMinerSectorAllocated" {
+            lock(&noted).push(params[1].as_u64().unwrap_or_default());
+        }
+        None
+    })
+    .await;
+    world.driver.tick().await.expect("the node answers");
+    let mut first = std::mem::take(&mut *lock(&asked));
+    first.sort_unstable();
+    assert_eq!(first, [1, 2, 3]);
+    world.driver.tick().await.expect("the node answers");
+    assert_eq!(world.driver.store.due(i64::MAX, 10).await.expect("reads").len(), 0, "they are being sealed");
+    world.driver.tick().await.expect("the node answers");
+    assert!(lock(&asked).is_empty());
+}
+
+#[tokio::test]
+async fn a_sector_that_changes_during_a_tick_is_seen_without_waiting_for_the_period() {
+    let world = World::with_period(1, 3_600_000, |_, _| None).await;
+    let (driver, changed) = (&world.driver, world.driver.changed.clone());
+    let drawn = async {
+        // The first tick has begun, or comes anyhow: what counts is that no later one is missed.
+        for number in 2..=20 {
+            let mut tx = driver.store.begin().await.expect("begins");
+            want_ticket(&mut tx, id(number)).await;
+            tx.commit().await.expect("commits");
+            changed.ring();
+            while matches!(world.state(number).await, State::DrawingTicket { .. }) {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    tokio::select! {
+        ended = driver.drive() => panic!("{ended:?}"),
+        () = drawn => {}
+    }
 }

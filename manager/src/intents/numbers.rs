@@ -17,6 +17,13 @@ pub struct Numbers {
     ranges: Vec<RangeInclusive<u64>>,
 }
 
+/// A place in a miner's ranges. What is used before it stays used, so no search need begin earlier again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    range: usize,
+    next: u64,
+}
+
 /// Text that is no list of ranges.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{part}` is not a range of sector numbers, such as 1000-1999 or 5000-")]
@@ -32,28 +39,16 @@ impl Default for Numbers {
 }
 
 impl Numbers {
-    /// The first numbers that nobody has, neither on chain nor in our own records.
-    pub fn free(&self, allocated: &SectorSet, is_ours: impl Fn(u64) -> bool, count: usize) -> Vec<u64> {
-        let of_range = |range: &RangeInclusive<u64>| {
-            let end = *range.end();
-            allocated.absent_from(*range.start()).take_while(move |number| *number <= end)
-        };
-        let mut free = Vec::with_capacity(count.min(1024));
-        let all = self.ranges.iter().flat_map(of_range).filter(|number| !is_ours(*number));
-        for number in all {
-            if free.len() == count {
-                break;
-            }
-            if !free.contains(&number) {
-                free.push(number);
-            }
-        }
-        free
-    }
-
-    /// The lowest number.
-    pub fn first(&self) -> u64 {
-        self.ranges.iter().map(|range| *range.start()).min().unwrap_or(FIRST_NUMBER)
+    /// The numbers that nobody has on chain, in the order in which they are used, from a place on; each with the place behind
+    /// it.
+    pub fn unallocated(&self, allocated: &SectorSet, from: Place) -> impl Iterator<Item = (u64, Place)> {
+        self.ranges.iter().enumerate().skip(from.range).flat_map(move |(index, range)| {
+            let first = if index == from.range { from.next.max(*range.start()) } else { *range.start() };
+            let in_range = allocated.absent_from(first).take_while(|number| number <= range.end());
+            // A number of two ranges is used in the first one.
+            let new = in_range.filter(move |number| !self.ranges[..index].iter().any(|range| range.contains(number)));
+            new.map(move |number| (number, Place { range: index, next: number + 1 }))
+        })
     }
 
     /// Whether a number is one of them.
@@ -107,12 +102,32 @@ mod tests {
     #[test]
     fn numbers_are_taken_from_the_ranges_in_order_and_never_twice() {
         let allocated = SectorSet::from_run_lengths(&[10, 3, 0]).expect("10 to 12");
-        let free = |text: &str, count| numbers(text).free(&allocated, |number| number == 14, count);
+        let free = |text: &str, count| {
+            let numbers = numbers(text);
+            let free = numbers.unallocated(&allocated, Place::default()).map(|(number, _)| number);
+            free.filter(|number| *number != 14).take(count).collect::<Vec<u64>>()
+        };
         assert_eq!(free("10-16", 10), [13, 15, 16], "fewer than wanted: the range is used up");
         assert_eq!(free("11-13,100-", 4), [13, 100, 101, 102]);
         assert_eq!(free("15-16,14-17", 5), [15, 16, 17]);
-        assert_eq!(Numbers::default().free(&allocated, |_| false, 2), [1, 2]);
+        let first = |numbers: &Numbers, from| numbers.unallocated(&allocated, from).next();
+        assert_eq!(first(&Numbers::default(), Place::default()).map(|(number, _)| number), Some(1));
         assert_eq!(free("12", 1), [0; 0]);
+    }
+
+    #[test]
+    fn a_search_goes_on_behind_the_last_number_that_was_given_out() {
+        let allocated = SectorSet::from_run_lengths(&[10, 3, 0]).expect("10 to 12");
+        let numbers = numbers("9-13,5-6,5-9,20-");
+        let mut from = Place::default();
+        let mut given = Vec::new();
+        for _ in 0..6 {
+            let (number, behind) = numbers.unallocated(&allocated, from).next().expect("a number");
+            given.push(number);
+            from = behind;
+        }
+        assert_eq!(given, [9, 13, 5, 6, 7, 8]);
+        assert_eq!(numbers.unallocated(&allocated, from).next().map(|(number, _)| number), Some(20));
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //! Clocks of two hosts are never compared: a heartbeat's age is the difference of two times of the server, and how long a
 //! worker has been away is counted by this manager alone, from when it first saw it away.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
 use sealbus_nats::heartbeats::Seen;
 use sealbus_schema::{SectorId, Token, WorkerName, lease::Ownership, workflows::State};
@@ -44,7 +47,7 @@ pub struct Sign {
     /// How old, by the server's clock.
     pub age: Duration,
     /// The leases that it names.
-    pub held: Vec<(SectorId, Token)>,
+    pub held: HashSet<(SectorId, Token)>,
     /// Whether a slot of it may hold a sector that it cannot name.
     pub unreadable: bool,
 }
@@ -71,6 +74,22 @@ pub struct Watch {
     orphans: BTreeMap<(SectorId, Token), Duration>,
     /// When each sector was last taken back.
     revoked: BTreeMap<SectorId, Duration>,
+}
+
+/// The sectors whose owners do not name them now, by miner and number: nothing else can be taken back.
+pub fn suspects(workers: &[Sign], leases: Vec<(SectorId, WorkerName, Token)>, limits: &Limits) -> Vec<SectorId> {
+    let signs = by_name(workers);
+    let is_named = |sector: SectorId, worker: &WorkerName, token: Token| {
+        signs.get(worker).is_some_and(|sign| sign.age < limits.dead_after && sign.held.contains(&(sector, token)))
+    };
+    let suspects = leases.into_iter().filter(|(sector, worker, token)| !is_named(*sector, worker, *token));
+    let mut suspects: Vec<SectorId> = suspects.map(|(sector, ..)| sector).collect();
+    suspects.sort_unstable();
+    suspects
+}
+
+fn by_name(workers: &[Sign]) -> HashMap<&WorkerName, &Sign> {
+    workers.iter().map(|sign| (&sign.worker, sign)).collect()
 }
 
 impl From<&Seen> for Sign {
@@ -101,11 +120,12 @@ impl Watch {
         }
         let (since, _) = *self.sight.get_or_insert((round.at, round.connections));
         self.revoked.retain(|_, at| round.at.saturating_sub(*at) < limits.reissue_interval);
+        let signs = by_name(round.workers);
         let mut revocations = Vec::new();
         let (mut away, mut orphans) = (BTreeMap::new(), BTreeMap::new());
         for sector in sectors {
             let Ownership::Held { worker, token, .. } = &sector.ownership else { continue };
-            let present = round.workers.iter().find(|sign| sign.worker == *worker && sign.age < limits.dead_after);
+            let present = signs.get(worker).filter(|sign| sign.age < limits.dead_after);
             let reason = match present {
                 None => {
                     let first = *self.away.get(worker).unwrap_or(&round.at);
@@ -203,7 +223,7 @@ mod tests {
     }
 
     fn sign(age_secs: u64, names_it: bool, unreadable: bool) -> Sign {
-        let held = if names_it { vec![("f01000/1".parse().expect("sector"), Token(7))] } else { Vec::new() };
+        let held = names_it.then(|| ("f01000/1".parse().expect("sector"), Token(7))).into_iter().collect();
         Sign { worker: name("w1"), age: Duration::from_secs(age_secs), held, unreadable }
     }
 
@@ -269,6 +289,16 @@ mod tests {
     #[test]
     fn a_blocked_sector_waits_for_a_person() {
         assert_eq!(taken_back_after(blocked(), STEADY, |_| vec![], 100_000), None);
+    }
+
+    #[test]
+    fn who_is_there_and_names_its_lease_is_no_suspect() {
+        let id: SectorId = "f01000/1".parse().expect("sector");
+        let suspects = |sign: Sign, token| !suspects(&[sign], vec![(id, name("w1"), Token(token))], &LIMITS).is_empty();
+        assert!(!suspects(sign(5, true, false), 7));
+        assert!(suspects(sign(5, true, false), 8), "another lease");
+        assert!(suspects(sign(60, true, false), 7), "silent");
+        assert!(suspects(sign(5, false, false), 7) && suspects(Sign { worker: name("w2"), ..sign(5, true, false) }, 7));
     }
 
     #[test]

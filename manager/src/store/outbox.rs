@@ -80,13 +80,13 @@ impl Store {
             .collect()
     }
 
-    /// Removes a row whose content is on the bus.
-    pub async fn remove_from_outbox(&self, id: i64) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM outbox WHERE id = $1")
-            .bind(id)
-            .execute(&self.pool)
-            .await
-            .map_err(sql("clear the outbox"))?;
+    /// Removes rows whose content is on the bus.
+    pub async fn remove_from_outbox(&self, ids: &[i64]) -> Result<(), StoreError> {
+        for ids in rows::chunks(ids) {
+            let text = format!("DELETE FROM outbox WHERE id IN ({})", self.places().list(1, ids.len()));
+            let query = ids.iter().fold(sqlx::query(&text), |query, id| query.bind(*id));
+            query.execute(&self.pool).await.map_err(sql("clear the outbox"))?;
+        }
         Ok(())
     }
 

@@ -44,6 +44,18 @@ impl Store {
         self.pledges(true).await
     }
 
+    /// The number of the last command that a person gave, and of the last pledge: another pair after each.
+    pub async fn last_command(&self) -> Result<(i64, i64), StoreError> {
+        let row = sqlx::query(
+            "SELECT CAST(COALESCE((SELECT MAX(id) FROM audit), 0) AS BIGINT) AS command, \
+             CAST(COALESCE((SELECT MAX(id) FROM pledges), 0) AS BIGINT) AS pledge",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(sql("look for commands"))?;
+        Ok((row.get("command"), row.get("pledge")))
+    }
+
     async fn pledges(&self, all: bool) -> Result<Vec<Pledge>, StoreError> {
         let rows = sqlx::query("SELECT * FROM pledges WHERE remaining >= $1 ORDER BY id")
             .bind(i64::from(!all))

@@ -31,6 +31,8 @@ impl Tx {
             "UPDATE sectors SET owner = NULL, token = NULL, token_stream = NULL, last_event = 0, leased_at = NULL, \
              version = version + 1 WHERE state IN ('proving', 'aborted')",
             "UPDATE sectors SET issues = 0, version = version + 1 WHERE state NOT IN ('proving', 'aborted')",
+            "INSERT INTO looks (miner, number, at_epoch) SELECT miner, number, 0 FROM sectors \
+             WHERE state NOT IN ('proving', 'aborted') ON CONFLICT (miner, number) DO UPDATE SET at_epoch = 0",
         ] {
             sqlx::query(statement).execute(&mut *self.inner).await.map_err(sql("forget the old stream"))?;
         }

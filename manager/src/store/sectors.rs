@@ -1,9 +1,9 @@
 //! Sectors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use sealbus_schema::{
-    ErrorReport, MinerId, SealProof, SectorId, Transition,
+    ErrorReport, MinerId, SealProof, SectorId, Token, Transition, WorkerName,
     lease::Ownership,
     machine::manager::{AttemptPolicy, Life, Standing},
     workflows::{Effect, Input, State},
@@ -12,8 +12,8 @@ use sqlx::Row;
 
 use super::{
     Store, StoreError, Tx,
-    columns::{COLUMNS, cells, from_row},
-    now_text,
+    columns::{COLUMNS, cells, from_row, id_from_row},
+    looks, now_text,
     rows::{self, Places},
     sql,
     statements::Statement,
@@ -107,6 +107,53 @@ impl Store {
         rows.iter().map(from_row).collect()
     }
 
+    /// The sectors that wait for a worker in the queue, blocked ones among them.
+    pub async fn queued_sectors(&self) -> Result<Vec<Job>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM sectors WHERE state = 'queued' UNION ALL SELECT * FROM sectors WHERE state = 'requeued'",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("list queued sectors"))?;
+        rows.iter().map(from_row).collect()
+    }
+
+    /// Who has which sectors, and under which lease.
+    pub async fn leases(&self) -> Result<Vec<(SectorId, WorkerName, Token)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT miner, number, owner, COALESCE(token, last_lease) AS token FROM sectors \
+             WHERE owner IS NOT NULL",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("list leases"))?;
+        let lease = |row| {
+            let id = id_from_row(row)?;
+            let owner: String = row.get("owner");
+            let bad = |error| StoreError::BadRow { what: format!("sector {id}"), problem: format!("{error}") };
+            Ok((id, owner.parse().map_err(bad)?, Token(row.get::<i64, _>("token") as u64)))
+        };
+        rows.iter().map(lease).collect()
+    }
+
+    /// Those of these sectors that exist.
+    pub async fn sectors_among(&self, ids: &[SectorId]) -> Result<Vec<Job>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in ids.chunk_by(|a, b| a.miner == b.miner).flat_map(rows::chunks) {
+            let text = format!(
+                "SELECT * FROM sectors WHERE miner = {} AND number IN ({})",
+                self.places().list(1, 1),
+                self.places().list(2, ids.len())
+            );
+            let query = sqlx::query(&text).bind(ids.first().map(|id| id.miner.to_string()));
+            let query = ids.iter().fold(query, |query, id| query.bind(id.number.0 as i64));
+            for row in query.fetch_all(&self.pool).await.map_err(sql("read sectors"))? {
+                found.push(from_row(&row)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// One sector.
     pub async fn sector(&self, id: SectorId) -> Result<Option<Job>, StoreError> {
         let row = sqlx::query("SELECT * FROM sectors WHERE miner = $1 AND number = $2")
@@ -118,15 +165,21 @@ impl Store {
         row.as_ref().map(from_row).transpose()
     }
 
-    /// The numbers of a miner's sectors that have been given out, from `first` on.
-    pub async fn numbers_from(&self, miner: MinerId, first: u64) -> Result<Vec<u64>, StoreError> {
-        let rows = sqlx::query("SELECT number FROM sectors WHERE miner = $1 AND number >= $2 ORDER BY number")
-            .bind(miner.to_string())
-            .bind(first as i64)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(sql("read sector numbers"))?;
-        Ok(rows.iter().map(|row| row.get::<i64, _>("number") as u64).collect())
+    /// Which of these numbers a miner's sectors have.
+    pub async fn numbers_among(&self, miner: MinerId, numbers: &[u64]) -> Result<HashSet<u64>, StoreError> {
+        let mut found = HashSet::new();
+        for numbers in rows::chunks(numbers) {
+            let text = format!(
+                "SELECT number FROM sectors WHERE miner = {} AND number IN ({})",
+                self.places().list(1, 1),
+                self.places().list(2, numbers.len())
+            );
+            let query =
+                numbers.iter().fold(sqlx::query(&text).bind(miner.to_string()), |query, n| query.bind(*n as i64));
+            let rows = query.fetch_all(&self.pool).await.map_err(sql("read sector numbers"))?;
+            found.extend(rows.iter().map(|row| row.get::<i64, _>("number") as u64));
+        }
+        Ok(found)
     }
 }
 
@@ -218,7 +271,7 @@ impl Tx {
         let statements = rows::chunks(&sectors).map(move |sectors| save(places, sectors));
         let saved = self.execute_each("store sectors", Box::new(statements)).await?;
         if saved == sectors.len() as u64 {
-            return Ok(());
+            return self.look_soon(&looks::distinct(sectors.iter())).await;
         }
         let what = match &sectors[..] {
             [only] => format!("sector {}", only.id),

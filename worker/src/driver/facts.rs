@@ -1,20 +1,32 @@
 //! What others wrote into the sector's log, read back: the manager's answers, and whether the lease is still ours.
 //!
 //! A slot that works for hours, waits or is blocked publishes nothing, so no refusal would tell it that its lease has
-//! moved. It looks by itself.
+//! moved. It is woken for that as well ([`super::wakeups`]).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use futures::future;
 use sealbus_nats::{Patience, lease::ReadError, publish::Backoff};
 use sealbus_schema::{lease::Standing, message::Fact};
-use tokio::sync::Notify;
 
 use super::{
     Context,
     core::{Watch, leave},
     resume::{self, Reinstated},
+    wakeups::Bell,
 };
 use crate::{causes::in_words, journal::Journal};
+
+/// How many heartbeats a slot that is not woken waits before it looks by itself, should the wake-ups have failed.
+const OWN_LOOK_HEARTBEATS: u32 = 30;
+/// How often a fact that was heard and is not in the log is looked for again, and the pauses between: some hundred
+/// milliseconds in all.
+const REREADS: u32 = 6;
+const FIRST_REREAD: Duration = Duration::from_millis(4);
+const MAX_REREAD: Duration = Duration::from_millis(250);
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -27,43 +39,70 @@ pub struct News {
     pub reinstated: Option<Reinstated>,
 }
 
-/// Waits for a wake-up (unless `at_once`), or for up to two heartbeats, and reads the facts of these kinds and the
-/// lease. A log that cannot be read is told once for as long as that lasts.
+/// Waits for a wake-up (unless `at_once`), or for a long while, and reads the facts of these kinds and the lease. A log
+/// that cannot be read is told once for as long as that lasts.
 pub async fn next(
     context: Arc<Context>,
     slot: usize,
     journal: Journal,
     watch: Watch,
-    bell: Arc<Notify>,
+    bell: Arc<Bell>,
     reading: Arc<Mutex<Patience>>,
 ) -> News {
-    let Watch { kinds, resubmitted, at_once } = watch;
-    if !at_once {
-        // With jitter, so that a fleet does not ask in step. A lost wake-up costs this long.
-        let interval = context.config.heartbeat * 2;
-        let pause = Backoff::new(interval, interval).next_pause();
-        let _ = tokio::time::timeout(pause, bell.notified()).await;
+    if !watch.at_once {
+        let interval = context.config.heartbeat * OWN_LOOK_HEARTBEATS;
+        let _ = tokio::time::timeout(Backoff::new(interval, interval).next_pause(), bell.rung()).await;
     }
-    let mut news = News::default();
-    let mut unread = None;
-    let sector = journal.intent.sector;
-    for kind in kinds {
-        match context.bus.last_fact(sector, &context.config.name, *kind).await {
-            Ok(Some(fact)) if fact.counts_for(journal.token, resubmitted) => news.facts.push(fact),
-            Ok(other) => tracing::trace!(kind = kind.name(), ?other, "no fact for this lease"),
-            Err(error) => unread = Some(error),
+    let heard = bell.take_heard().filter(|fact| fact.counts_for(journal.token, watch.resubmitted));
+    let heard = heard.filter(|fact| fact.kind().is_some_and(|kind| watch.kinds.contains(&kind)));
+    let mut backoff = Backoff::new(FIRST_REREAD, MAX_REREAD);
+    let mut rereads = 0;
+    loop {
+        let Some(news) = read(&context, slot, &journal, &watch, &reading).await else {
+            tokio::time::sleep(Backoff::new(context.config.heartbeat, context.config.heartbeat).next_pause()).await;
+            continue;
+        };
+        // It was heard on its way into the log, which it reaches a moment later, or never if its lease has moved.
+        let is_missing = heard.as_ref().is_some_and(|fact| !news.facts.contains(fact));
+        if !is_missing || news.lease_moved || rereads == REREADS {
+            return news;
         }
+        rereads += 1;
+        tokio::time::sleep(backoff.next_pause()).await;
     }
-    if let Err(error) = look_at_lease(&context, slot, &journal, &mut news).await {
-        unread = Some(error);
+}
+
+/// What the log says now; `None` if not all of it could be read.
+async fn read(
+    context: &Context,
+    slot: usize,
+    journal: &Journal,
+    watch: &Watch,
+    reading: &Mutex<Patience>,
+) -> Option<News> {
+    let mut news = News::default();
+    let (sector, worker) = (journal.intent.sector, &context.config.name);
+    let asked = watch.kinds.iter().map(|kind| context.bus.last_fact(sector, worker, *kind));
+    let (facts, lease) = future::join(future::join_all(asked), look_at_lease(context, slot, journal, &mut news)).await;
+    let (mut is_complete, mut unread) = (true, None);
+    for read in facts.into_iter().chain([lease.map(|()| None)]) {
+        match read {
+            Ok(Some(fact)) if fact.counts_for(journal.token, watch.resubmitted) => news.facts.push(fact),
+            Ok(other) => tracing::trace!(?other, "no fact for this lease"),
+            Err(error) => {
+                // One that nobody can decode stays so.
+                is_complete &= matches!(error, ReadError::Unreadable { .. });
+                unread = Some(error);
+            }
+        }
     }
     let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
     match unread {
-        // It is looked at again in any case, so the pause is not ours.
+        // It is read again in any case, so the pause is not ours.
         Some(error) => drop(reading.failed("cannot read the sector's log", &cause_of(&error))),
         None => reading.mended("the sector's log is read again"),
     }
-    news
+    is_complete.then_some(news)
 }
 
 async fn look_at_lease(context: &Context, slot: usize, journal: &Journal, news: &mut News) -> Result<(), ReadError> {

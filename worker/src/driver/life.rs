@@ -17,14 +17,15 @@ use sealbus_schema::{
     message::Event,
     workflows::Step,
 };
-use tokio::sync::Notify;
 
 use super::{
     Context,
     core::{Core, Do, End, Happened, Place, Watch, leave},
     expiry::{self, Arrivals},
     facts::{self, News},
-    insist, resume, work,
+    insist, resume,
+    wakeups::Bell,
+    work,
 };
 use crate::{
     journal::Journal,
@@ -42,7 +43,7 @@ pub struct Life<'a> {
     slot: &'a Slot,
     core: Core,
     work_dir: PathBuf,
-    bell: Arc<Notify>,
+    bell: Arc<Bell>,
     /// What was said of a log that cannot be read.
     reading: Arc<Mutex<Patience>>,
     running: Running,

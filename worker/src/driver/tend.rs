@@ -3,12 +3,17 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, WorkerName};
 
+use tokio::task::JoinHandle;
+
 use super::{Context, Found, SlotLost, identify, insist_unless_lost, serve};
 use crate::{
+    causes::in_words,
+    config::Config,
     journal::Journal,
     slot::{Slot, SlotError, release},
     stage::StageError,
@@ -70,8 +75,80 @@ pub fn open(index: usize, path: &Path, worker: &WorkerName, host: &str) -> Resul
     Ok(Opened { slot, found, released })
 }
 
-/// Tends a slot for ever. `opened` is how it was at the start, if it could be opened then.
-pub async fn tend(context: Arc<Context>, index: usize, path: PathBuf, mut opened: Option<Opened>) {
+/// A slot at the start.
+#[derive(Debug)]
+pub enum Opening {
+    /// It is open, or cannot be opened now.
+    Done(Box<Result<Opened, OpenError>>),
+    /// Its disk has not answered yet.
+    Silent(JoinHandle<Result<Opened, OpenError>>),
+}
+
+impl Opening {
+    /// Begins to open a slot.
+    pub fn begin(index: usize, path: &Path, config: &Config) -> Opening {
+        let (path, worker, host) = (path.to_owned(), config.name.clone(), config.host.clone());
+        Opening::Silent(tokio::task::spawn_blocking(move || open(index, &path, &worker, &host)))
+    }
+
+    /// Waits for the disk for so long.
+    pub async fn within(self, limit: Duration) -> Opening {
+        match self {
+            Opening::Silent(mut opening) => match tokio::time::timeout(limit, &mut opening).await {
+                Ok(Ok(outcome)) => Opening::Done(Box::new(outcome)),
+                // Only at the end of the process, or after a panic, of which the log has the words.
+                Ok(Err(_)) | Err(_) => Opening::Silent(opening),
+            },
+            done => done,
+        }
+    }
+
+    /// Why another process has the slot, if one has.
+    pub fn in_use(&self) -> Option<String> {
+        match self {
+            Opening::Done(outcome) => match &**outcome {
+                Err(OpenError::Slot(error @ SlotError::InUse { .. })) => Some(in_words(error)),
+                _ => None,
+            },
+            Opening::Silent(_) => None,
+        }
+    }
+
+    /// Shows what is known of the slot.
+    pub fn show(&self, context: &Context, index: usize) {
+        let (host, path) = (&context.config.host, &context.config.slots[index]);
+        let report = match self {
+            Opening::Done(outcome) => match &**outcome {
+                Ok(opened) => return show(context, index, opened),
+                Err(error) => error.report(host, path),
+            },
+            Opening::Silent(_) => {
+                let message = format!("slot {}: its disk does not answer; the worker waits for it", path.display());
+                tracing::error!(slot = %path.display(), "slot blocked: {message}");
+                let report = ErrorReport::new(ErrorClass::Crit, ErrorCode::SLOT_UNUSABLE, message);
+                ErrorReport { host: host.clone(), slot: path.display().to_string(), ..report }
+            }
+        };
+        context.board.unreadable(index, report);
+    }
+
+    /// The slot, once its disk has answered; `None` if it cannot be opened now.
+    async fn opened(self, context: &Context, index: usize) -> Option<Opened> {
+        match self {
+            Opening::Done(outcome) => outcome.ok(),
+            Opening::Silent(opening) => {
+                let opened = opening.await.ok()?.ok()?;
+                show(context, index, &opened);
+                tracing::info!(slot = opened.slot.name(), "slot opened");
+                Some(opened)
+            }
+        }
+    }
+}
+
+/// Tends a slot for ever. `opening` is how it was at the start.
+pub async fn tend(context: Arc<Context>, index: usize, path: PathBuf, opening: Opening) {
+    let mut opened = opening.opened(&context, index).await;
     loop {
         let Opened { slot, found, released } = match opened.take() {
             Some(opened) => opened,

@@ -1,37 +1,89 @@
-//! Wake-ups for slots that wait for facts. Only a hint: what counts is read back from the log, so a lost one costs
-//! seconds.
+//! Wake-ups for slots that wait for facts. Only a hint: what counts is read back from the log.
+//!
+//! Most come with the fact itself, by a subscription. What that misses is found by asking for the last sequences of all
+//! sectors that wait, in one request from time to time.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt;
-use sealbus_nats::{Bus, Patience};
-use sealbus_schema::{SectorId, WorkerName};
+use sealbus_nats::{Bus, Patience, facts::Heard, publish::Backoff};
+use sealbus_schema::{SectorId, WorkerName, message::Fact};
 use tokio::sync::Notify;
 
 use crate::causes::in_words;
 
+/// The longest pause after a request for the last sequences that failed.
+const COMPARE_PAUSE_MAX: Duration = Duration::from_secs(300);
+
 /// Which slot waits for facts about which sector.
 #[derive(Debug, Default)]
 pub struct Wakeups {
-    waiting: Mutex<BTreeMap<usize, (SectorId, Arc<Notify>)>>,
+    waiting: Mutex<BTreeMap<usize, Waiting>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    sector: SectorId,
+    bell: Arc<Bell>,
+    /// The last sequence that it was woken for.
+    known: u64,
+}
+
+/// Wakes one slot.
+#[derive(Debug, Default)]
+pub struct Bell {
+    rung: Notify,
+    heard: Mutex<Option<Fact>>,
+}
+
+impl Bell {
+    /// Waits until it rings. A ring before that counts.
+    pub async fn rung(&self) {
+        self.rung.notified().await;
+    }
+
+    /// The last fact that was heard and not taken yet.
+    pub fn take_heard(&self) -> Option<Fact> {
+        lock(&self.heard).take()
+    }
+
+    fn ring(&self, heard: Option<Fact>) {
+        if heard.is_some() {
+            *lock(&self.heard) = heard;
+        }
+        self.rung.notify_one();
+    }
 }
 
 impl Wakeups {
     /// A bell that rings for facts about a sector from now on.
-    pub fn bell(&self, slot: usize, sector: SectorId) -> Arc<Notify> {
-        let bell = Arc::new(Notify::new());
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(slot, (sector, Arc::clone(&bell)));
+    pub fn bell(&self, slot: usize, sector: SectorId) -> Arc<Bell> {
+        let bell = Arc::new(Bell::default());
+        lock(&self.waiting).insert(slot, Waiting { sector, bell: Arc::clone(&bell), known: 0 });
         bell
     }
 
-    fn ring(&self, which: impl Fn(SectorId) -> bool) {
-        for (sector, bell) in self.waiting.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            if which(*sector) {
-                bell.notify_one();
+    fn ring_all(&self) {
+        lock(&self.waiting).values().for_each(|waiting| waiting.bell.ring(None));
+    }
+
+    fn ring(&self, heard: &Heard) {
+        for waiting in lock(&self.waiting).values().filter(|waiting| waiting.sector == heard.sector) {
+            waiting.bell.ring(heard.fact.clone());
+        }
+    }
+
+    /// Rings where a sector's log ends with another record than its slot was woken for: a later one, or an earlier one in a
+    /// stream that took the place of the one that was lost.
+    fn compare(&self, last: impl Fn(SectorId) -> Option<u64>) {
+        for waiting in lock(&self.waiting).values_mut() {
+            if let Some(sequence) = last(waiting.sector).filter(|sequence| *sequence != waiting.known) {
+                waiting.known = sequence;
+                waiting.bell.ring(None);
             }
         }
     }
@@ -41,12 +93,12 @@ impl Wakeups {
         let mut patience = Patience::new(Duration::from_millis(250), Duration::from_secs(10));
         loop {
             let cause = match bus.fact_wakeups(worker).await {
-                Ok(mut sectors) => {
+                Ok(mut facts) => {
                     patience.mended("facts wake slots up again");
                     // Whatever came before the subscription stood.
-                    self.ring(|_| true);
-                    while let Some(sector) = sectors.next().await {
-                        self.ring(|waiting| waiting == sector);
+                    self.ring_all();
+                    while let Some(heard) = facts.next().await {
+                        self.ring(&heard);
                     }
                     "the subscription ended".to_owned()
                 }
@@ -54,5 +106,72 @@ impl Wakeups {
             };
             tokio::time::sleep(patience.failed("no subscription to facts", &cause)).await;
         }
+    }
+
+    /// Asks for what the subscription has missed, and for leases that have moved, for ever and about once an `interval`.
+    pub async fn look(&self, bus: &Bus, worker: &WorkerName, interval: Duration) {
+        let mut patience = Patience::new(interval, COMPARE_PAUSE_MAX.max(interval));
+        loop {
+            // With jitter, so that a fleet does not ask in step.
+            tokio::time::sleep(Backoff::new(interval, interval).next_pause()).await;
+            let sectors: Vec<SectorId> = lock(&self.waiting).values().map(|waiting| waiting.sector).collect();
+            match bus.last_sequences(&sectors, worker).await {
+                Ok(last) => {
+                    patience.mended("the last records of our sectors are read again");
+                    self.compare(|sector| last.get(&sector).copied());
+                }
+                Err(error) => {
+                    let pause = patience.failed("cannot read the last records of our sectors", &in_words(&error));
+                    let again = Instant::now() + pause;
+                    // Until then each slot reads for itself.
+                    self.ring_all();
+                    while Instant::now() + interval < again {
+                        tokio::time::sleep(Backoff::new(interval, interval).next_pause()).await;
+                        self.ring_all();
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use sealbus_schema::{Token, workflows::seal};
+
+    use super::*;
+
+    fn sector(number: u64) -> SectorId {
+        format!("f01000/{number}").parse().expect("a sector")
+    }
+
+    #[test]
+    fn a_fact_wakes_the_slot_of_its_sector_and_tells_it_what_was_heard() {
+        let wakeups = Wakeups::default();
+        let (one, other) = (wakeups.bell(0, sector(1)), wakeups.bell(1, sector(2)));
+        let fact = Fact::new(Token(7), 0, seal::Fact::PersistChecked {});
+        wakeups.ring(&Heard { sector: sector(1), fact: Some(fact.clone()) });
+        assert!(one.rung().now_or_never().is_some() && other.rung().now_or_never().is_none());
+        assert_eq!((one.take_heard(), one.take_heard(), other.take_heard()), (Some(fact), None, None));
+    }
+
+    #[test]
+    fn a_slot_is_woken_once_for_a_record_that_it_has_not_heard_of() {
+        let wakeups = Wakeups::default();
+        let bell = wakeups.bell(0, sector(1));
+        let woken_by = |last: Option<u64>| {
+            wakeups.compare(|of| last.filter(|_| of == sector(1)));
+            bell.rung().now_or_never().is_some()
+        };
+        assert!(!woken_by(None), "its log has nothing");
+        assert!(woken_by(Some(5)));
+        assert!(!woken_by(Some(5)));
+        assert!(woken_by(Some(9)));
+        assert!(woken_by(Some(2)), "another stream");
     }
 }

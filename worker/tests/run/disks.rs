@@ -63,6 +63,26 @@ async fn a_slot_that_is_not_there_at_the_start_is_shown_and_taken_up_when_it_is(
 }
 
 #[tokio::test]
+async fn a_disk_that_hangs_at_the_start_keeps_no_other_slot_from_starting() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 2);
+    // Whoever opens it waits for somebody who writes, as on a file system whose server is away.
+    let lock = bench.path("slot0").join("slot.lock");
+    rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+    let _worker = bench.start();
+    let sector = manager.offer(1).await;
+    manager.see_through(sector, "finished").await;
+    let seen = manager.heartbeat_with("a silent slot", |seen| seen.slots[0].blocked.is_some()).await;
+    assert!(seen.slots[0].unreadable, "it may hold a sector");
+    // Its server is back: there never was a lock.
+    let writer = fs::File::options().write(true).open(&lock).expect("opens");
+    fs::remove_file(&lock).expect("removes");
+    drop(writer);
+    manager.heartbeat_with("no silent slot", |seen| seen.slots[0].blocked.is_none()).await;
+}
+
+#[tokio::test]
 async fn a_read_only_disk_blocks_its_own_slot_alone_until_it_is_writable() {
     let server = Server::start();
     let mut manager = Manager::connect(&server.url()).await;

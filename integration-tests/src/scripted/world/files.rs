@@ -69,7 +69,7 @@ path = "{store}"
         short_grace = liveness.short_grace_secs,
         orphan = liveness.orphan_after_secs,
         reissue = liveness.reissue_interval_secs,
-        poll = world.options.epoch_millis.clamp(50, 2000),
+        poll = world.options.poll_millis.unwrap_or(world.options.epoch_millis.clamp(50, 2000)),
         miner = world.miner,
         store = world.store_dir().display(),
     )

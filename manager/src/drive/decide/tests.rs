@@ -198,3 +198,29 @@ fn a_precommit_that_moved_behind_a_proof_on_its_way_is_heard_of() {
     };
     assert_eq!(error.code, ErrorCode::PRECOMMIT_EXPIRED);
 }
+
+#[test]
+fn a_sector_is_looked_at_again_when_the_chain_can_have_something_new_for_it() {
+    let proven = proven();
+    let stored = proven.seeded.stored.clone();
+    let next = |state: State, settled| now(2200).look_at(&sector(state), settled, 5);
+    let waiting = [State::PreCommitting(sealed()), State::ProveCommitting(proven.clone())];
+    for state in waiting {
+        assert_eq!((next(state.clone(), false), next(state, true)), (Some(2201), Some(2201)), "each epoch");
+    }
+    let watched = State::Committing(proven.seeded.clone());
+    assert_eq!(next(watched.clone(), true), Some(90_001), "it stands until it has run out");
+    assert_eq!(next(watched, false), Some(2201), "it is missing");
+    assert_eq!(
+        now(2001).look_at(&sector(State::AwaitingSeed(stored.clone())), true, 5),
+        Some(2015),
+        "its seed is confident"
+    );
+    assert_eq!(next(State::AwaitingSeed(stored.clone()), true), Some(2201), "its epoch had no block");
+    for state in [State::DrawingTicket { draw: 1 }, State::CheckingFiles(stored), State::VerifyingProof(proven)] {
+        assert_eq!(next(state, false), Some(0), "tried at each tick");
+    }
+    assert_eq!(next(State::Packing, true), None);
+    let blocked = Job { blocked: Some(cause()), ..sector(State::PreCommitting(sealed())) };
+    assert_eq!(now(2200).look_at(&blocked, true, 5), None);
+}

@@ -121,7 +121,7 @@ impl<T: Transport + 'static> Driver<T> {
         tx.save_envelope(&message.key, &cid, &signed.to_bytes()?).await?;
         self.note_signed(&mut tx, message, "message_signed_for_more", &cid, &unsigned).await?;
         tx.commit().await?;
-        self.changed.notify_waiters();
+        self.changed.ring();
         Ok(())
     }
 

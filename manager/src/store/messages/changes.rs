@@ -211,9 +211,10 @@ impl Tx {
     /// Keeps in the sector's row whether a PreCommit of its present attempt may be anywhere.
     async fn note_precommit(&mut self, key: &str, signed: bool) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE sectors SET precommit_signed = $2, version = version + 1 WHERE EXISTS (SELECT 1 FROM messages m WHERE m.key = $1 \
-             AND m.kind = 'precommit' AND m.miner = sectors.miner AND m.number = sectors.number \
-             AND m.attempt = sectors.attempt)",
+            "UPDATE sectors SET precommit_signed = $2, version = version + 1 \
+             WHERE miner = (SELECT miner FROM messages WHERE key = $1 AND kind = 'precommit') \
+             AND number = (SELECT number FROM messages WHERE key = $1) \
+             AND attempt = (SELECT attempt FROM messages WHERE key = $1)",
         )
         .bind(key)
         .bind(i64::from(signed))

@@ -1,0 +1,110 @@
+//! When the driver looks at each sector next, so that a tick reads what is due and not what exists.
+//!
+//! Whatever changes a sector makes it due at once; the driver says when it wants to look again if nothing changes until
+//! then. A sector that waits for nothing from the chain has no row.
+
+use std::collections::BTreeSet;
+
+use sealbus_schema::SectorId;
+use sqlx::Row;
+
+use super::{
+    Job, Store, StoreError, Tx,
+    columns::from_row,
+    rows::{self, Places},
+    sql,
+    statements::Statement,
+};
+
+/// A sector that is due, as it was read.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// The sector.
+    pub sector: Job,
+    version: i64,
+}
+
+/// When a sector is looked at next.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    sector: SectorId,
+    version: i64,
+    /// From which epoch on; `None` if only once it has changed.
+    at_epoch: Option<i64>,
+}
+
+impl Due {
+    /// What the driver wants of it, as long as it is as it was read.
+    pub fn later(&self, at_epoch: Option<i64>) -> Look {
+        Look { sector: self.sector.id, version: self.version, at_epoch }
+    }
+}
+
+impl Store {
+    /// The sectors to be looked at when the head is at an epoch: those that have waited longest first, at most so many.
+    pub async fn due(&self, epoch: i64, limit: u32) -> Result<Vec<Due>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT sectors.* FROM looks JOIN sectors ON sectors.miner = looks.miner AND sectors.number = looks.number \
+             WHERE looks.at_epoch <= $1 ORDER BY looks.at_epoch, looks.miner, looks.number LIMIT $2",
+        )
+        .bind(epoch)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("look for what is due"))?;
+        rows.iter().map(|row| Ok(Due { sector: from_row(row)?, version: row.get("version") })).collect()
+    }
+}
+
+impl Tx {
+    /// Makes every sector due that would only be later: what was known of the chain does not count any more.
+    pub async fn look_at_all(&mut self) -> Result<(), StoreError> {
+        self.execute_one("make all due", "UPDATE looks SET at_epoch = 0 WHERE at_epoch > 0").await
+    }
+
+    /// Sectors have changed.
+    pub(super) async fn look_soon(&mut self, sectors: &[SectorId]) -> Result<(), StoreError> {
+        let places = self.places;
+        let statements = rows::chunks(sectors).map(move |sectors| {
+            let into = "INSERT INTO looks (miner, number, at_epoch) VALUES ";
+            let again = " ON CONFLICT (miner, number) DO UPDATE SET at_epoch = 0";
+            let statement = Statement::of_rows(places, into, (sectors.len(), 3), again);
+            sectors.iter().fold(statement, |statement, id| {
+                statement.bind(id.miner.to_string()).bind(id.number.0 as i64).bind(0i64)
+            })
+        });
+        self.execute_each("make sectors due", Box::new(statements)).await.map(drop)
+    }
+
+    /// Stores when sectors are looked at next. One that has changed since it was read stays due.
+    pub async fn look_later(&mut self, looks: &[Look]) -> Result<(), StoreError> {
+        let places = self.places;
+        let statements = rows::chunks(looks).map(move |looks| later(places, looks));
+        self.execute_each("store what is due later", Box::new(statements)).await?;
+        self.execute_one("store what is not due any more", "DELETE FROM looks WHERE at_epoch < 0").await
+    }
+
+    async fn execute_one(&mut self, operation: &'static str, statement: &'static str) -> Result<(), StoreError> {
+        sqlx::query(statement).execute(&mut *self.inner).await.map(drop).map_err(sql(operation))
+    }
+}
+
+fn later<'q>(places: Places, looks: &'q [Look]) -> Statement<'q> {
+    let statement = Statement::of_rows(
+        places,
+        "UPDATE looks SET at_epoch = new.column4 FROM (VALUES ",
+        (looks.len(), 4),
+        ") AS new WHERE looks.miner = new.column1 AND looks.number = new.column2 AND EXISTS (SELECT 1 FROM sectors \
+         WHERE sectors.miner = new.column1 AND sectors.number = new.column2 AND sectors.version = new.column3)",
+    );
+    looks.iter().fold(statement, |statement, look| {
+        let Look { sector, version, at_epoch } = *look;
+        let statement = statement.bind(sector.miner.to_string()).bind(sector.number.0 as i64);
+        statement.bind(version).bind(at_epoch.unwrap_or(-1))
+    })
+}
+
+/// Which sectors these are, each once.
+pub(super) fn distinct<'a>(sectors: impl Iterator<Item = &'a Job>) -> Vec<SectorId> {
+    sectors.map(|sector| sector.id).collect::<BTreeSet<_>>().into_iter().collect()
+}
