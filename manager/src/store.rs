@@ -13,6 +13,7 @@ mod identities;
 mod known;
 mod leadership;
 mod messages;
+mod migrations;
 mod open;
 mod orders;
 mod outbox;
