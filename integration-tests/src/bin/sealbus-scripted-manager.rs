@@ -1,10 +1,10 @@
-//! `sealbus-scripted-manager <configuration>`: the manager, for sectors that hold scripted replicas and proofs.
+//! `sealbus-scripted-manager <configuration>`: the manager, for sectors that hold scripted proofs, and scripted replicas as well.
 
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Parser;
-use sealbus_integration_tests::scripted::verifier::Scripted;
-use sealbus_manager::{config::Config, out, serve};
+use sealbus_integration_tests::scripted::verifier::{Scripted, ScriptedProofs};
+use sealbus_manager::{config::Config, out, proofs::Verifier, serve};
 use tracing_subscriber::EnvFilter;
 
 /// The manager with scripted proofs. Everything else is what `sealbus-manager run` is.
@@ -12,6 +12,9 @@ use tracing_subscriber::EnvFilter;
 struct Arguments {
     /// The manager's configuration.
     config: PathBuf,
+    /// Demand real replicas; only the proofs are scripted.
+    #[arg(long)]
+    real_replicas: bool,
 }
 
 #[tokio::main]
@@ -19,5 +22,7 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     out::start_log(filter);
-    match serve::run_with(Config::load(&arguments.config)?, Arc::new(Scripted)).await? {}
+    let verifier: Arc<dyn Verifier> =
+        if arguments.real_replicas { Arc::new(ScriptedProofs) } else { Arc::new(Scripted) };
+    match serve::run_with(Config::load(&arguments.config)?, verifier).await? {}
 }
