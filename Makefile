@@ -8,8 +8,9 @@ WORKERS ?= 200
 SOAK_SECTORS = $(if $(filter file,$(origin SECTORS)),5000,$(SECTORS))
 SEED ?=
 MINUTES ?= 60
-# How many worlds are simulated.
-SEEDS ?= 100000
+# How many worlds are simulated, and the first of them. Each commit simulates others, and the same commit always the same.
+SEEDS ?= 20000
+FROM ?= $(shell printf '%d' "0x$$(git rev-parse --short=7 HEAD 2>/dev/null)" 2>/dev/null || echo 0)
 # Made once a machine, shared by all checkouts: Groth16 parameters and parent cache for 2 KiB sectors.
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sealbus
 export SEALBUS_PARAMS ?= $(CACHE)/devnet-params
@@ -19,12 +20,13 @@ export FIL_PROOFS_PARENT_CACHE = $(SEALBUS_PARENTS)
 
 # Everything is built with the same features, whatever is asked for: the proofs crates are compiled once.
 CARGO_ALL = --workspace --all-targets
-QUICK_TESTS = --lib --bins --test store --test fold --test commands --test orders --test lease --test heartbeats --test documentation \
+QUICK_TESTS = --lib --test store --test fold --test commands --test orders --test lease --test heartbeats --test documentation \
 	--test devnet_rules --test devnet_mempool --test lease_model --test simulation
-SLOW_TESTS = --no-fail-fast
+# As cargo, but overlaps the tests of different binaries and ends with the ten slowest.
+NEXTEST = bash integration-tests/setup/nextest.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build params demo fmt lint quick-test check deny sim test foreign crash-matrix soak bench nats-cli clean-demo
+.PHONY: help tools build params demo fmt lint quick-test check deny sim test nightly foreign crash-matrix soak bench nats-cli clean-demo
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,8 +37,8 @@ tools: ## Install what is missing: Debian packages, nats-server
 nats-cli: ## Install the stock `nats` command line into .tools/bin
 	@bash integration-tests/setup/nats-cli.sh
 
-build: tools ## Build everything
-	cargo build $(CARGO_ALL)
+build: tools ## Build all programs and tests
+	cargo build --workspace --bins --examples --tests
 
 params: build ## Make the 2 KiB parameters, if the cache lacks them
 	target/debug/sealbus-devnet-params --sector-size 2KiB --out $(SEALBUS_PARAMS)
@@ -52,26 +54,31 @@ lint: tools ## Format and clippy, without mercy
 	cargo clippy $(CARGO_ALL) -- -D warnings
 
 quick-test: tools ## Tests that need no proofs
-	cargo test --workspace $(QUICK_TESTS)
+	$(NEXTEST) --workspace $(QUICK_TESTS)
 
 check: lint quick-test ## What to run before each commit
 
 deny: ## Audit the dependencies: licences, sources, bans (and advisories where the database is reachable)
 	@bash integration-tests/setup/deny.sh
 
-sim: build ## Simulate worlds in which everything goes wrong (SEEDS=100000)
-	target/debug/sealbus-sim --seeds $(SEEDS)
+sim: build ## Simulate worlds in which everything goes wrong (SEEDS=20000 FROM=)
+	target/debug/sealbus-sim --seeds $(SEEDS) --from $(FROM)
 
 test: lint deny nats-cli params ## Everything that CI runs
-	cargo test --workspace $(SLOW_TESTS)
+	$(NEXTEST) --workspace
 	$(MAKE) sim
+
+nightly: export SEALBUS_REAL_PROOFS = yes
+nightly: export NEXTEST_PROFILE = nightly
+nightly: ## What CI has no time for: every proof real, a million worlds, the whole soak
+	$(MAKE) test soak SEEDS=1000000
 
 foreign: params ## Seal a sector with stages of the published crate vc-processors (minutes to build; needs rustup and the Debian package ocl-icd-opencl-dev)
 	cargo build --manifest-path integration-tests/foreign/vc-processors/Cargo.toml --target-dir $(CACHE)/foreign
 	SEALBUS_VC_PROCESSORS=$(CACHE)/foreign/debug/sealbus-foreign-vc-processors cargo test --workspace --test foreign_processors
 
 crash-matrix: build ## Kill every process before, inside and after every phase
-	cargo test --workspace --test crash_matrix
+	$(NEXTEST) --workspace --test crash_matrix --no-capture
 
 soak: build ## Kill at random until all sectors are active (WORKERS=200 SECTORS=5000 SEED= MINUTES=60)
 	@target/debug/sealbus-soak --workers $(WORKERS) --sectors $(SOAK_SECTORS) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

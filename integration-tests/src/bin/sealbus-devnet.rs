@@ -12,7 +12,7 @@ use clap::Parser;
 use fvm_shared::sector::SectorSize;
 use sealbus_integration_tests::devnet::config::{ConfigError, parse_sector_size};
 use sealbus_integration_tests::devnet::{Config, Devnet, ProofVerifier, ProofsApi, Server, files};
-use sealbus_integration_tests::scripted::verifier::Scripted;
+use sealbus_integration_tests::scripted::verifier::{Scripted, ScriptedProofs};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
@@ -51,6 +51,9 @@ struct Arguments {
     /// Take the proofs of scripted sectors, and no others.
     #[arg(long)]
     scripted_proofs: bool,
+    /// With `--scripted-proofs`: of sectors whose replicas are real.
+    #[arg(long, requires = "scripted_proofs")]
+    real_replicas: bool,
 }
 
 fn sector_size(text: &str) -> Result<SectorSize, ConfigError> {
@@ -78,8 +81,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     files::prepare(&arguments.data_dir)?;
-    let verifier: Arc<dyn ProofVerifier> =
-        if arguments.scripted_proofs { Arc::new(Scripted) } else { Arc::new(ProofsApi) };
+    let verifier: Arc<dyn ProofVerifier> = match (arguments.scripted_proofs, arguments.real_replicas) {
+        (false, _) => Arc::new(ProofsApi),
+        (true, false) => Arc::new(Scripted),
+        (true, true) => Arc::new(ScriptedProofs),
+    };
     let devnet = Devnet::new(config(&arguments)?, verifier)?;
     let server = Server::start(&devnet, arguments.listen).await?;
     let tokens = devnet.tokens();

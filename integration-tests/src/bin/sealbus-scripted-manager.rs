@@ -1,11 +1,11 @@
-//! `sealbus-scripted-manager <configuration>`: the manager, for sectors that hold scripted replicas and proofs. As
-//! `sealbus-scripted-manager check-files` it is what the manager starts to check files.
+//! `sealbus-scripted-manager <configuration>`: the manager, for sectors that hold scripted proofs, and scripted replicas as
+//! well. As `sealbus-scripted-manager check-files` it is what the manager starts to check files.
 
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Parser;
-use sealbus_integration_tests::scripted::verifier::Scripted;
-use sealbus_manager::{config::Config, files, out, serve};
+use sealbus_integration_tests::scripted::verifier::{Scripted, ScriptedProofs};
+use sealbus_manager::{config::Config, files, out, proofs::Verifier, serve};
 use tracing_subscriber::EnvFilter;
 
 /// The manager with scripted proofs. Everything else is what `sealbus-manager run` is.
@@ -13,6 +13,9 @@ use tracing_subscriber::EnvFilter;
 struct Arguments {
     /// The manager's configuration.
     config: PathBuf,
+    /// Demand real replicas; only the proofs are scripted.
+    #[arg(long)]
+    real_replicas: bool,
 }
 
 #[tokio::main]
@@ -20,8 +23,10 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     out::start_log(filter);
+    let verifier: Arc<dyn Verifier> =
+        if arguments.real_replicas { Arc::new(ScriptedProofs) } else { Arc::new(Scripted) };
     if arguments.config.as_os_str() == files::COMMAND {
-        return files::here::answer(&Scripted);
+        return files::here::answer(&*verifier);
     }
-    match serve::run_with(Config::load(&arguments.config)?, Arc::new(Scripted)).await? {}
+    match serve::run_with(Config::load(&arguments.config)?, verifier).await? {}
 }

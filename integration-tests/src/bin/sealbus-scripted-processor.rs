@@ -13,9 +13,12 @@ struct Arguments {
     phase: Phase,
     /// The directory through which a test speaks to it.
     control: PathBuf,
+    /// Of phase `c2`: prove a sector whose other phases are the real ones.
+    #[arg(long)]
+    real_replicas: bool,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    processor::serve(arguments.phase, Control::new(arguments.control))
+    processor::serve(arguments.phase, Control::new(arguments.control), arguments.real_replicas)
 }

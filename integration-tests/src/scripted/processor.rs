@@ -32,6 +32,8 @@ use super::{
 
 /// The words of a failure that the test wants.
 const TOLD: &str = "as told";
+/// How long a C2 takes that makes the scripted proof of a real replica: long enough to see whether two overlap.
+const PROOF_TIME: Duration = Duration::from_secs(10);
 /// How often a held processor looks whether it may go on.
 const HOLD_PERIOD: Duration = Duration::from_millis(3);
 
@@ -50,16 +52,29 @@ struct Task {
     token: Option<Token>,
 }
 
+/// `c1.json` of the real C1, as far as scripts care.
+#[derive(Debug, Deserialize)]
+struct C1Record {
+    key: C1Key,
+}
+
+#[derive(Debug, Deserialize)]
+struct C1Key {
+    comm_r: Commitment,
+    seed: Randomness,
+}
+
 /// One processor.
 struct Script {
     phase: Phase,
     control: Control,
+    real_replicas: bool,
 }
 
-/// Serves a phase until stdin ends.
-pub fn serve(phase: Phase, control: Control) -> anyhow::Result<()> {
+/// Serves a phase until stdin ends. With `real_replicas` the phases before C2 are not scripts; only C2 has that.
+pub fn serve(phase: Phase, control: Control, real_replicas: bool) -> anyhow::Result<()> {
     die_with_parent()?;
-    let script = Script { phase, control };
+    let script = Script { phase, control, real_replicas };
     let mut answers = io::stdout().lock();
     send(&mut answers, &json!(Hello::of(phase)))?;
     for line in io::stdin().lock().lines() {
@@ -115,10 +130,20 @@ impl Script {
                 self.write(&dir.join("c1"), &yields::file("c1", &seed()?.0), work)?;
                 Ok(json!(stage::c1::Response { bytes: yields::FILE_BYTES as u64 }))
             }
+            Phase::C2 if self.real_replicas => {
+                let key = read_c1_key(&dir.join("c1.json"))?;
+                if key.seed != seed()? {
+                    return Err(refused("INPUT_MISMATCH", "c1.json is for another seed"));
+                }
+                std::thread::sleep(PROOF_TIME);
+                let proof = ProofBytes(yields::proof(sector()?, &key.comm_r, &ticket()?, &key.seed));
+                Ok(json!(stage::c2::Response { proof }))
+            }
             Phase::C2 => {
                 require(&dir.join("c1"), &yields::file("c1", &seed()?.0))?;
                 self.write(&dir.join("c2"), &yields::file("c2", &seed()?.0), work)?;
-                let proof = ProofBytes(yields::proof(sector()?, &ticket()?, &seed()?));
+                let comm_r = yields::comm_r(sector()?, &ticket()?);
+                let proof = ProofBytes(yields::proof(sector()?, &comm_r, &ticket()?, &seed()?));
                 Ok(json!(stage::c2::Response { proof }))
             }
         }
@@ -187,6 +212,13 @@ fn check_store(store: &Path, name: &str, id: Option<&str>) -> Result<(), Failure
         "" => Ok(()),
         name => Ok(identity::check_store(store, name, id).map(drop)?),
     }
+}
+
+fn read_c1_key(path: &Path) -> Result<C1Key, Failure> {
+    let bytes = fs::read(path).map_err(|error| io_failed("read", path, &error))?;
+    let record: C1Record =
+        serde_json::from_slice(&bytes).map_err(|error| refused("INPUT_MISMATCH", &error.to_string()))?;
+    Ok(record.key)
 }
 
 fn require(path: &Path, content: &[u8]) -> Result<(), Failure> {

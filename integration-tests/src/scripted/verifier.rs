@@ -1,9 +1,13 @@
-//! Who else would need the proofs library: the manager and the chain, each with what a scripted sector must have.
+//! Who else would need the proofs library: the manager and the chain. [`Scripted`] is for sectors that are scripts,
+//! [`ScriptedProofs`] for sectors that are sealed for real and then spare the machine their C2.
 
 use std::path::PathBuf;
 
 use fvm_shared::commcid::cid_to_replica_commitment_v1;
-use sealbus_manager::proofs::Verifier;
+use sealbus_manager::{
+    files::Checker,
+    proofs::{Library, Verifier},
+};
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, MinerId, Randomness, SealProof, SectorId, SectorNumber,
     workflows::seal::manager::Proven,
@@ -12,17 +16,20 @@ use sealbus_schema::{
 use super::yields;
 use crate::devnet::{ProofVerifier, SealInfo, proofs::ProofError};
 
-/// Takes the scripted proof of a sector, and no other.
+/// Takes the scripted proof of a sector with the scripted replica, and no other.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scripted;
+
+/// Takes the scripted proof of a sector's real replica, and no other. The replica's files are challenged as always.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ScriptedProofs;
 
 impl Verifier for Scripted {
     fn verify_seal(&self, id: SectorId, _: SealProof, proven: &Proven) -> Result<(), ErrorReport> {
         let sealed = &proven.seeded.stored.precommitted.sealed;
-        let ticket = &sealed.ticket.randomness;
-        let is_right = sealed.comm_r == yields::comm_r(id, ticket)
-            && proven.proof.0 == yields::proof(id, ticket, &proven.seeded.seed.randomness);
-        is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted proof"))
+        let is_right = sealed.comm_r == yields::comm_r(id, &sealed.ticket.randomness);
+        is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted replica"))?;
+        require_scripted_proof(id, proven)
     }
 
     fn challenge_files(
@@ -46,9 +53,52 @@ impl ProofVerifier for Scripted {
     fn verify_seal(&self, info: &SealInfo, proof: &[u8]) -> Result<bool, ProofError> {
         let id = SectorId { miner: MinerId(info.miner), number: SectorNumber(info.sector) };
         let (ticket, seed) = (Randomness(info.ticket), Randomness(info.seed));
-        let comm_r = cid_to_replica_commitment_v1(&info.sealed_cid).map_err(ProofError::Commitment)?;
-        Ok(comm_r == yields::comm_r(id, &ticket).0 && proof == yields::proof(id, &ticket, &seed))
+        let comm_r = Commitment(cid_to_replica_commitment_v1(&info.sealed_cid).map_err(ProofError::Commitment)?);
+        Ok(comm_r == yields::comm_r(id, &ticket) && proof == yields::proof(id, &comm_r, &ticket, &seed))
     }
+}
+
+impl Verifier for ScriptedProofs {
+    fn file_checker(&self) -> Checker {
+        let mut checker = Checker::default();
+        checker.arguments.push("--real-replicas".into());
+        checker
+    }
+
+    fn ready(&self, proof: SealProof) -> Result<(), ErrorReport> {
+        Library.ready(proof)
+    }
+
+    fn verify_seal(&self, id: SectorId, _: SealProof, proven: &Proven) -> Result<(), ErrorReport> {
+        require_scripted_proof(id, proven)
+    }
+
+    fn challenge_files(
+        &self,
+        id: SectorId,
+        proof: SealProof,
+        comm_r: Commitment,
+        cache: PathBuf,
+        sealed: PathBuf,
+        randomness: [u8; 32],
+    ) -> Result<(), ErrorReport> {
+        Library.challenge_files(id, proof, comm_r, cache, sealed, randomness)
+    }
+}
+
+impl ProofVerifier for ScriptedProofs {
+    fn verify_seal(&self, info: &SealInfo, proof: &[u8]) -> Result<bool, ProofError> {
+        let id = SectorId { miner: MinerId(info.miner), number: SectorNumber(info.sector) };
+        let comm_r = Commitment(cid_to_replica_commitment_v1(&info.sealed_cid).map_err(ProofError::Commitment)?);
+        Ok(proof == yields::proof(id, &comm_r, &Randomness(info.ticket), &Randomness(info.seed)))
+    }
+}
+
+fn require_scripted_proof(id: SectorId, proven: &Proven) -> Result<(), ErrorReport> {
+    let sealed = &proven.seeded.stored.precommitted.sealed;
+    let expected = yields::proof(id, &sealed.comm_r, &sealed.ticket.randomness, &proven.seeded.seed.randomness);
+    let is_right = proven.proof.0 == expected;
+    is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted proof"))
 }
 
 fn wrong(code: ErrorCode, message: &str) -> ErrorReport {
@@ -75,7 +125,7 @@ mod tests {
             ticket: ticket.0,
             seed: seed.0,
         };
-        let good = yields::proof(sector, &ticket, &seed);
+        let good = yields::proof(sector, &yields::comm_r(sector, &ticket), &ticket, &seed);
         let takes =
             |info: &SealInfo, proof: &[u8]| ProofVerifier::verify_seal(&Scripted, info, proof).expect("a verdict");
         assert!(takes(&info, &good));
@@ -85,5 +135,27 @@ mod tests {
         assert!(!takes(&SealInfo { sector: 8, ..info.clone() }, &good));
         assert!(!takes(&SealInfo { seed: [5; 32], ..info.clone() }, &good));
         assert!(!takes(&SealInfo { ticket: [5; 32], ..info }, &good));
+    }
+
+    #[test]
+    fn a_real_replica_needs_the_scripted_proof_of_this_replica() {
+        let sector: SectorId = "f01000/7".parse().expect("a sector");
+        let (ticket, seed) = (Randomness([3; 32]), Randomness([4; 32]));
+        let replicas = [Commitment([5; 32]), Commitment([6; 32])];
+        let [info, other] = replicas.map(|comm_r| {
+            let sealed_cid = replica_commitment_v1_to_cid(&comm_r.0).expect("a commitment");
+            SealInfo {
+                proof_type: RegisteredSealProof::StackedDRG2KiBV1P1,
+                miner: 1000,
+                sector: 7,
+                sealed_cid,
+                unsealed_cid: sealed_cid,
+                ticket: ticket.0,
+                seed: seed.0,
+            }
+        });
+        let proof = yields::proof(sector, &replicas[0], &ticket, &seed);
+        let takes = |info| ProofVerifier::verify_seal(&ScriptedProofs, info, &proof).expect("a verdict");
+        assert!(takes(&info) && !takes(&other));
     }
 }

