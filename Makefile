@@ -22,6 +22,8 @@ export FIL_PROOFS_PARENT_CACHE = $(SEALBUS_PARENTS)
 CARGO_ALL = --workspace --all-targets
 QUICK_TESTS = --lib --test store --test fold --test commands --test orders --test lease --test heartbeats --test documentation \
 	--test devnet_rules --test devnet_mempool --test lease_model --test simulation
+# For benchmarks our own crates are optimised as well.
+OPTIMISED = $(foreach crate,schema nats manager worker integration-tests,--config profile.dev.package.sealbus-$(crate).opt-level=1)
 # As cargo, but overlaps the tests of different binaries and ends with the ten slowest.
 NEXTEST = bash integration-tests/setup/nextest.sh
 
@@ -84,7 +86,7 @@ soak: build ## Kill at random until all sectors are active (WORKERS=200 SECTORS=
 	@target/debug/sealbus-soak --workers $(WORKERS) --sectors $(SOAK_SECTORS) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: params ## Benchmarks; each prints ratios against a baseline of the same run
-	cargo bench --workspace --profile dev --bench params --bench fold --bench processors --bench static_tree_d
+	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d
 
 clean-demo: ## Remove what the demo left
 	rm -rf .demo
