@@ -53,7 +53,7 @@ async fn what_has_changed_is_told_without_waiting_for_the_next_heartbeat() {
     let server = Server::start();
     let bench = Bench::new(server.url(), 1);
     // Nobody waits for the second one.
-    let config = bench.config().replace("heartbeat_secs = 1", "heartbeat_secs = 3600");
+    let config = bench.config().replace("heartbeat_secs = 1", "heartbeat_secs = 90");
     let _worker = Worker::start(&bench.write_config(&config), &bench.path("worker.log"));
     eventually("a refused heartbeat", async || bench.log().contains("heartbeat not stored").then_some(())).await;
     let manager = Manager::connect(&server.url()).await;
