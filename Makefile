@@ -86,7 +86,7 @@ soak: build ## Kill at random until all sectors are active (WORKERS=200 SECTORS=
 	@target/debug/sealbus-soak --workers $(WORKERS) --sectors $(SOAK_SECTORS) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: params ## Benchmarks; each prints ratios against a baseline of the same run
-	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d
+	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency
 
 clean-demo: ## Remove what the demo left
 	rm -rf .demo

@@ -174,7 +174,7 @@ fn print(moments: &Moments) {
     let moments = moments.lock().unwrap_or_else(PoisonError::into_inner);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("{SECTORS} sectors, epochs of {EPOCH_MILLIS} ms, load {}", load.trim());
-    println!("{:<40} {:>9} {:>9}", "hand-over, in ms", "mean", "max");
+    println!("{:<40} {:>9} {:>9} {:>9}", "hand-over, in ms", "median", "mean", "max");
     let mut totals = vec![0.0; SECTORS as usize];
     for (begins, ends, name) in HAND_OVERS {
         let mut spent = Vec::new();
@@ -195,10 +195,13 @@ fn print(moments: &Moments) {
 }
 
 fn line(name: &str, millis: &[f64]) {
+    let mut sorted = millis.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
     let mean = millis.iter().sum::<f64>() / millis.len().max(1) as f64;
     let max = millis.iter().copied().fold(0.0, f64::max);
     println!(
-        "{name:<40} {mean:>9.1} {max:>9.1}{}",
+        "{name:<40} {median:>9.1} {mean:>9.1} {max:>9.1}{}",
         if millis.len() < SECTORS as usize { "  (not all seen)" } else { "" }
     );
 }

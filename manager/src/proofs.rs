@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
@@ -129,9 +130,17 @@ impl Verifier for Library {
             return Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOFS_FAILED, "no challenges were drawn"));
         };
         let replica = PrivateReplicaInfo::new(post_proof, comm_r.0, cache, sealed);
-        post::generate_single_vanilla_proof(post_proof, api_id, &replica, challenges)
-            .map(drop)
-            .map_err(|error| unprovable(&error))
+        let answer = || post::generate_single_vanilla_proof(post_proof, api_id, &replica, challenges).map(drop);
+        match catch_unwind(AssertUnwindSafe(answer)) {
+            Ok(outcome) => outcome.map_err(|error| unprovable(&error)),
+            // It asserts that the leaves which it reads lead to the root.
+            Err(panic) => {
+                let words = panic.downcast_ref::<String>().map(String::as_str);
+                let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words");
+                let message = format!("the files do not answer a challenge: {words}");
+                Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::FILES_UNPROVABLE, message).bounded())
+            }
+        }
     }
 }
 
