@@ -8,9 +8,11 @@ WORKERS ?= 200
 SOAK_SECTORS = $(if $(filter file,$(origin SECTORS)),5000,$(SECTORS))
 SEED ?=
 MINUTES ?= 60
-# How many worlds are simulated, and the first of them. Each commit simulates others, and the same commit always the same.
+# How many worlds are simulated, and the first of them.
 SEEDS ?= 20000
-FROM ?= $(shell printf '%d' "0x$$(git rev-parse --short=7 HEAD 2>/dev/null)" 2>/dev/null || echo 0)
+FROM ?= 0
+# For `make nightly`: each commit simulates other worlds, and the same commit always the same.
+FROM_COMMIT = $(shell printf '%d' "0x$$(git rev-parse --short=7 HEAD 2>/dev/null)" 2>/dev/null || echo 0)
 # Made once a machine, shared by all checkouts: Groth16 parameters and parent cache for 2 KiB sectors.
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sealbus
 export SEALBUS_PARAMS ?= $(CACHE)/devnet-params
@@ -63,7 +65,7 @@ check: lint quick-test ## What to run before each commit
 deny: ## Audit the dependencies: licences, sources, bans (and advisories where the database is reachable)
 	@bash integration-tests/setup/deny.sh
 
-sim: build ## Simulate worlds in which everything goes wrong (SEEDS=20000 FROM=)
+sim: build ## Simulate worlds in which everything goes wrong (SEEDS=20000 FROM=0)
 	target/debug/sealbus-sim --seeds $(SEEDS) --from $(FROM)
 
 test: lint deny nats-cli params ## Everything that CI runs
@@ -73,7 +75,7 @@ test: lint deny nats-cli params ## Everything that CI runs
 nightly: export SEALBUS_REAL_PROOFS = yes
 nightly: export NEXTEST_PROFILE = nightly
 nightly: ## What CI has no time for: every proof real, a million worlds, the whole soak
-	$(MAKE) test soak SEEDS=1000000
+	$(MAKE) test soak SEEDS=1000000 FROM=$(FROM_COMMIT)
 
 foreign: params ## Seal a sector with stages of the published crate vc-processors (minutes to build; needs rustup and the Debian package ocl-icd-opencl-dev)
 	cargo build --manifest-path integration-tests/foreign/vc-processors/Cargo.toml --target-dir $(CACHE)/foreign
