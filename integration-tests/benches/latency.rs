@@ -67,7 +67,7 @@ fn main() -> anyhow::Result<()> {
         world.pledge(1)?;
         note(&moments, number, "pledged", OffsetDateTime::now_utc());
         if number == 1 {
-            world::wait("the sector", || Ok(world.sector(1)?))?;
+            world::wait("the sector", || world.sector(1))?;
             follow_log(&world, moments.clone())?;
         }
         observe_until_proving(&mut world, &moments, number)?;
@@ -105,7 +105,7 @@ fn follow_log(world: &World, moments: Moments) -> anyhow::Result<()> {
             }
         }
     };
-    world.block_on(async { tokio::spawn(following) });
+    world.block_on(async { drop(tokio::spawn(following)) });
     Ok(())
 }
 

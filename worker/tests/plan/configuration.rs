@@ -13,14 +13,16 @@ use sealbus_worker::{config::Config, placement::placed};
 use crate::machines;
 
 fn written(dir: &Path) -> (MachinePlan, String) {
-    let places = vec![Place { path: dir.to_owned(), bytes: Some(1 << 44) }];
+    let (slots, store) = (dir.join("slots"), dir.join("store"));
+    fs::create_dir(&slots).and_then(|()| fs::create_dir(&store)).expect("directories");
+    let places = vec![Place { path: slots, bytes: Some(1 << 44) }];
     let plan = plan(&machines::epyc_of_4(), &Request { places, ..Request::new(SectorSize::GiB32) }).expect("a plan");
     let around = Around {
         name: "seal-1".parse().expect("a name"),
         miners: vec!["f01000".parse().expect("a miner")],
         nats_url: "nats://127.0.0.1:4222".to_owned(),
         store_name: "main".to_owned(),
-        store_path: dir.to_owned(),
+        store_path: store,
     };
     let text = configuration(&plan, &around);
     (plan, text)
