@@ -6,8 +6,9 @@
 //! crash possible between any two.
 //!
 //! A world has no thread, no clock and no randomness but its own, so a seed always leads to the same end. Read
-//! [`world`] first, then [`bus`], [`chain`] and [`db`], then the shells [`worker`] and [`manager`]; [`faults`] is what
-//! goes wrong, [`person`] who looks after it, [`checks`] what must hold all the while.
+//! [`world`] first, then [`network`], [`bus`], [`chain`] and [`db`], then the shells [`worker`] and [`manager`]; [`faults`]
+//! is what goes wrong, [`loss`] the loss of the whole queue, [`stranger`] who keeps no protocol, [`person`] who looks after
+//! it all, [`checks`] what must hold all the while.
 
 pub mod bug;
 mod bus;
@@ -15,12 +16,15 @@ mod chain;
 mod checks;
 mod db;
 mod faults;
+mod loss;
 mod manager;
 mod manager_chain;
+mod network;
 mod person;
 mod rng;
 pub mod run;
 mod slot;
+mod stranger;
 mod work;
 mod worker;
 mod world;

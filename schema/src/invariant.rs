@@ -12,6 +12,8 @@ pub enum Invariant {
     OneOwnerAToken,
     /// The log holds no event that was written under another token than that of the last lease record before it.
     WritersAreFenced,
+    /// A token counts only in the stream in which it is a sequence, or where the manager has named it with that stream.
+    OneStreamAToken,
     /// A token gives the right to one sector to one worker, once; the numbers of its events never begin again.
     TokensAreNotReused,
     /// A claim takes effect only if it follows from what the manager offers at that moment: one that does not changes no
@@ -46,15 +48,19 @@ pub enum Invariant {
     NothingIllegal,
     /// A waiting slot holds no processor.
     WaitingHoldsNoProcessor,
+    /// What a slot has sealed is not sealed again under the same right, and what it held when the queue was lost goes on there,
+    /// unless a person orders otherwise.
+    NothingSealedAgain,
     /// Once faults have stopped, each sector comes to an end, or to a person, in bounded time.
     NothingLost,
 }
 
 impl Invariant {
     /// Every invariant.
-    pub const ALL: [Invariant; 19] = [
+    pub const ALL: [Invariant; 21] = [
         Invariant::OneOwnerAToken,
         Invariant::WritersAreFenced,
+        Invariant::OneStreamAToken,
         Invariant::TokensAreNotReused,
         Invariant::ClaimsNeedAGrant,
         Invariant::IntentsComeFromTheFold,
@@ -71,6 +77,7 @@ impl Invariant {
         Invariant::BlockedWithCause,
         Invariant::NothingIllegal,
         Invariant::WaitingHoldsNoProcessor,
+        Invariant::NothingSealedAgain,
         Invariant::NothingLost,
     ];
 
@@ -79,6 +86,7 @@ impl Invariant {
         match self {
             Invariant::OneOwnerAToken => "one_owner_a_token",
             Invariant::WritersAreFenced => "writers_are_fenced",
+            Invariant::OneStreamAToken => "one_stream_a_token",
             Invariant::TokensAreNotReused => "tokens_are_not_reused",
             Invariant::ClaimsNeedAGrant => "claims_need_a_grant",
             Invariant::IntentsComeFromTheFold => "intents_come_from_the_fold",
@@ -95,6 +103,7 @@ impl Invariant {
             Invariant::BlockedWithCause => "blocked_with_cause",
             Invariant::NothingIllegal => "nothing_illegal",
             Invariant::WaitingHoldsNoProcessor => "waiting_holds_no_processor",
+            Invariant::NothingSealedAgain => "nothing_sealed_again",
             Invariant::NothingLost => "nothing_lost",
         }
     }

@@ -29,11 +29,17 @@ pub enum Bug {
     KeepProcessor,
     /// The outbox forgets a row that it did not hear back about.
     ForgetRow,
+    /// Any claim makes an owner.
+    GrantAnyClaim,
+    /// Nothing follows a claim that makes no owner.
+    NoWordAfterClaim,
+    /// What the server calls a copy counts as stored, whatever it is a copy of.
+    TakeAnyCopy,
 }
 
 impl Bug {
     /// Every mistake.
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 16] = [
         Bug::AcceptBeforeJournal,
         Bug::EventBeforeJournal,
         Bug::SkipFence,
@@ -47,5 +53,8 @@ impl Bug {
         Bug::ResumeWithoutAsking,
         Bug::KeepProcessor,
         Bug::ForgetRow,
+        Bug::GrantAnyClaim,
+        Bug::NoWordAfterClaim,
+        Bug::TakeAnyCopy,
     ];
 }

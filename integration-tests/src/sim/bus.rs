@@ -30,6 +30,8 @@ pub struct Publish {
     pub fence: Option<u64>,
     /// What it says.
     pub record: Record,
+    /// The stream of which its token is a sequence, for the checks alone; `None` from somebody who keeps no protocol.
+    pub origin: Option<u64>,
 }
 
 /// What the server answers to a publish.
@@ -55,6 +57,8 @@ pub struct Queued {
     pub sequence: u64,
     /// What it wants.
     pub intent: Intent,
+    /// The stream of which its lease is, for the checks alone.
+    pub stream: u64,
     /// When it was delivered last.
     pub delivered: Option<u64>,
 }
@@ -62,8 +66,12 @@ pub struct Queued {
 /// The server.
 #[derive(Debug, Default)]
 pub struct Bus {
+    /// Which stream of sectors' logs this is; a later one of the same name has a higher number.
+    pub stream: u64,
     /// Everything that was stored, in order; the sequence is the index plus one.
     pub log: Vec<Entry>,
+    /// The origin of each record of the log.
+    origins: Vec<Option<u64>>,
     /// The work queue.
     pub queue: Vec<Queued>,
     leases: HashMap<SectorId, Lease>,
@@ -76,6 +84,8 @@ pub struct Bus {
     queue_sequence: u64,
     /// Whether ids are looked up before the fence, as in a cluster.
     ids_first: bool,
+    /// Whether publishers compare what they are told is a copy, as all do where somebody may have used up their ids.
+    pub compares: bool,
 }
 
 impl Bus {
@@ -85,13 +95,19 @@ impl Bus {
     }
 
     /// Stores a record, if its fence holds.
-    pub fn publish(&mut self, out: Publish, now: u64) -> Answer {
+    pub fn publish(&mut self, mut out: Publish, now: u64) -> Answer {
         let (sector, fact_of) = match &out.record {
             Record::Lease { sector, .. } | Record::Event { sector, .. } => (*sector, None),
             Record::Fact { sector, worker, fact } => (*sector, fact.kind().map(|kind| (worker.clone(), kind))),
             Record::Unreadable { .. } => return Answer::Fenced,
         };
-        let known = self.ids.get(&out.id).filter(|(_, at)| now < at + LOG_MEMORY).map(|(sequence, _)| *sequence);
+        let find = |id| self.ids.get(&id).filter(|(_, at)| now < at + LOG_MEMORY).map(|(sequence, _)| *sequence);
+        let mut known = find(out.id);
+        // Not the server but the publisher does this: what is no copy goes out again, under another id.
+        while let Some(sequence) = known.filter(|sequence| self.compares && !self.has(*sequence, &out.record)) {
+            out.id.4 ^= super::rng::hash(&[sequence]);
+            known = find(out.id);
+        }
         let copy = known.map(|sequence| Answer::Stored { sequence, duplicate: true });
         if let (true, Some(copy)) = (self.ids_first, copy) {
             return copy;
@@ -102,7 +118,7 @@ impl Bus {
         if let Some(copy) = copy {
             return copy;
         }
-        let sequence = self.log.len() as u64 + 1;
+        let sequence = self.last_sequence() + 1;
         match &out.record {
             Record::Lease { owner, record, .. } => {
                 let lease = Lease { sequence, owner: owner.clone(), record: record.clone() };
@@ -124,11 +140,54 @@ impl Bus {
         self.ids.insert(out.id, (sequence, now));
         let time = OffsetDateTime::UNIX_EPOCH + std::time::Duration::from_millis(now);
         self.log.push(Entry { sequence, time, record: out.record });
+        self.origins.push(out.origin);
         Answer::Stored { sequence, duplicate: false }
     }
 
+    /// Whether the record at a sequence is this one.
+    fn has(&self, sequence: u64, record: &Record) -> bool {
+        match (self.entry(sequence).map(|entry| &entry.record), record) {
+            (Some(Record::Lease { sector, owner, record }), Record::Lease { sector: s, owner: o, record: r }) => {
+                (sector, owner, record) == (s, o, r)
+            }
+            (Some(Record::Event { sector, worker, event }), Record::Event { sector: s, worker: w, event: e }) => {
+                (sector, worker, event) == (s, w, e)
+            }
+            (Some(Record::Fact { sector, worker, fact }), Record::Fact { sector: s, worker: w, fact: f }) => {
+                (sector, worker, fact) == (s, w, f)
+            }
+            _ => false,
+        }
+    }
+
+    /// The sequence of the last record.
+    pub fn last_sequence(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    /// The record at a sequence.
+    pub fn entry(&self, sequence: u64) -> Option<&Entry> {
+        self.log.get(self.index(sequence)?)
+    }
+
+    /// The origin of the record at a sequence.
+    pub fn origin(&self, sequence: u64) -> Option<u64> {
+        self.origins.get(self.index(sequence)?).copied().flatten()
+    }
+
+    fn index(&self, sequence: u64) -> Option<usize> {
+        Some(sequence.checked_sub(1)? as usize)
+    }
+
+    /// Everything is lost, and empty streams of the same names take the place of the old ones.
+    pub fn lose(&mut self) {
+        let Bus { stream, ids_first, compares, queue_sequence, .. } = *self;
+        // The queue counts on, so that a late acknowledgement of an old intent takes no new one away.
+        *self = Bus { stream: stream + 1, ids_first, compares, queue_sequence, ..Bus::default() };
+    }
+
     /// Puts an intent into the queue, unless it is there.
-    pub fn offer(&mut self, intent: Intent, now: u64) -> Answer {
+    pub fn offer(&mut self, intent: Intent, stream: u64, now: u64) -> Answer {
         let key = (intent.sector, intent.lease_sequence);
         if self.queue.iter().any(|queued| (queued.intent.sector, queued.intent.lease_sequence) == key) {
             return Answer::Outstanding;
@@ -138,14 +197,14 @@ impl Bus {
         }
         self.queue_ids.insert(key, now);
         self.queue_sequence += 1;
-        self.queue.push(Queued { sequence: self.queue_sequence, intent, delivered: None });
+        self.queue.push(Queued { sequence: self.queue_sequence, intent, stream, delivered: None });
         Answer::Stored { sequence: self.queue_sequence, duplicate: false }
     }
 
     /// Takes an intent out of the queue, whoever acknowledges which delivery of it.
-    pub fn accept(&mut self, sequence: u64) -> Option<Intent> {
+    pub fn accept(&mut self, sequence: u64) -> Option<Queued> {
         let at = self.queue.iter().position(|queued| queued.sequence == sequence)?;
-        Some(self.queue.remove(at).intent)
+        Some(self.queue.remove(at))
     }
 
     /// A sector's last lease record.

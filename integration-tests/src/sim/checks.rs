@@ -5,12 +5,17 @@ use std::collections::{HashMap, HashSet};
 use sealbus_manager::store::Job;
 use sealbus_nats::log::Record;
 use sealbus_schema::{
-    ErrorCode, ErrorReport, Invariant, SectorId, WorkerName,
+    ErrorCode, ErrorReport, Invariant, Phase, SectorId, WorkerName,
+    machine::manager::Life,
     message::{EventBody, Intent, LeaseRecord},
+    workflows::seal::{manager::State, worker::Step},
 };
 use sealbus_worker::journal::Journal;
 
-use super::{bug::Bug, slot::SlotState, world::World};
+use super::{bug::Bug, loss, slot::SlotState, world::World};
+
+/// A right to a sector: the stream in which the token is a sequence, and the token.
+pub type Right = (u64, u64);
 
 /// The memory of the checks.
 #[derive(Debug, Default)]
@@ -20,19 +25,25 @@ pub struct Checks {
     /// When the server last told a worker about a sector's lease.
     pub asked: HashMap<(WorkerName, SectorId), u64>,
     /// The highest next event that a worker's disk has had under a token.
-    pub journaled: HashMap<(WorkerName, u64), u64>,
+    pub journaled: HashMap<(WorkerName, Right), u64>,
     /// What was stored under each number of each token.
-    bodies: HashMap<(SectorId, u64, u64), EventBody>,
-    /// Which claims were granted.
-    pub granted: HashSet<u64>,
-    /// Which records took effect.
-    pub folded: HashSet<u64>,
+    bodies: HashMap<(SectorId, Right, u64), EventBody>,
+    /// Which claims were granted, by their stream and sequence.
+    pub granted: HashSet<(u64, u64)>,
+    /// Which records took effect, by their stream and sequence.
+    pub folded: HashSet<(u64, u64)>,
     /// Whose events counted under a token.
-    pub accepted: HashMap<u64, WorkerName>,
+    pub accepted: HashMap<Right, WorkerName>,
+    /// Which events counted.
+    pub counted: HashSet<(SectorId, Right, u64)>,
+    /// Under which right a slot has sealed a sector, with the last order that its journal knew then.
+    sealed: HashMap<(SectorId, Right), u32>,
+    /// What slots held when the queue was made anew, until somebody orders otherwise.
+    pub kept: HashMap<SectorId, Right>,
     /// The bytes that were signed first for each purpose.
     pub signed: HashMap<String, Vec<u8>>,
     /// The highest seed that a worker has read under a token.
-    pub seeds: HashMap<(WorkerName, u64), u32>,
+    pub seeds: HashMap<(WorkerName, Right), u32>,
     /// The permanent store: which replica lies there.
     pub store: HashMap<SectorId, [u8; 32]>,
 }
@@ -47,28 +58,30 @@ impl World {
         }
     }
 
-    /// A record was stored.
-    pub fn check_stored(&mut self, record: &Record) {
+    /// A record was stored, of somebody whose token is of the stream `origin`.
+    pub fn check_stored(&mut self, record: &Record, origin: u64) {
         let Record::Event { sector, worker, event } = record else { return };
-        let (sector, token, number) = (*sector, event.token.0, event.number);
-        let lease = self.bus.last_lease(sector).map_or(0, |lease| match &lease.record {
-            LeaseRecord::Reinstate { token, .. } if lease.owner.is_none() => token.0,
-            _ => lease.sequence,
+        let (sector, token, number) = (*sector, (origin, event.token.0), event.number);
+        let lease = self.bus.last_lease(sector).map_or((self.bus.stream, 0), |lease| match &lease.record {
+            LeaseRecord::Reinstate { token, stream, .. } if lease.owner.is_none() => {
+                (stream.as_deref().map_or(self.bus.stream, |name| loss::number_of(Some(name))), token.0)
+            }
+            _ => (self.bus.stream, lease.sequence),
         });
         // A mistake of the fold shows only behind a worker that does not fence itself.
         if lease != token && self.options.bug != Some(Bug::FoldWithoutOwner) {
-            let what = format!("{worker} writes about {sector} under {token} while the lease is {lease}");
+            let what = format!("{worker} writes about {sector} under {token:?} while the lease is {lease:?}");
             self.break_invariant(Invariant::WritersAreFenced, || what);
         }
         let journaled = self.checks.journaled.get(&(worker.clone(), token)).copied().unwrap_or_default();
         if number >= journaled {
             let what =
-                format!("event {number} of {worker} under {token}; its journal knows of {journaled} as the next");
+                format!("event {number} of {worker} under {token:?}; its journal knows of {journaled} as the next");
             self.break_invariant(Invariant::JournalBeforeEvent, || what);
         }
         let before = self.checks.bodies.insert((sector, token, number), event.body.clone());
         if before.is_some_and(|before| before != event.body) {
-            let what = format!("event {number} of {sector} under {token} was another one before");
+            let what = format!("event {number} of {sector} under {token:?} was another one before");
             self.break_invariant(Invariant::TokensAreNotReused, || what);
         }
         if event.body.error().is_some_and(|error| error.code == ErrorCode::PROTOCOL_VIOLATED) {
@@ -81,10 +94,12 @@ impl World {
     pub fn check_offer(&mut self, intent: &Intent) {
         let after = intent.lease_sequence;
         let leaves_it_free = after == 0
-            || self.bus.log.get(after as usize - 1).is_some_and(|entry| match &entry.record {
+            || self.bus.entry(after).is_some_and(|entry| match &entry.record {
                 Record::Lease { record: LeaseRecord::Reinstate { .. }, owner: None, .. } => false,
                 // A claim that did not count leaves a sector free that was.
-                Record::Lease { sector, .. } => *sector == intent.sector && !self.checks.granted.contains(&after),
+                Record::Lease { sector, .. } => {
+                    *sector == intent.sector && !self.checks.granted.contains(&(self.bus.stream, after))
+                }
                 _ => false,
             });
         if !leaves_it_free || after > self.db.last_sequence {
@@ -101,10 +116,10 @@ impl World {
         };
         let claims_it = matches!(&lease.record, sealbus_schema::message::LeaseRecord::Claim { intent: claimed, .. }
             if claimed.lease_sequence == intent.lease_sequence);
-        let token = lease.sequence;
+        let token = (self.bus.stream, lease.sequence);
         let own = claims_it && lease.owner.as_ref() == Some(&name);
         if own && self.claims(by, intent.sector) && !self.checks.journaled.contains_key(&(name.clone(), token)) {
-            let what = format!("{} leaves the queue before the journal of {name} has token {token}", intent.sector);
+            let what = format!("{} leaves the queue before the journal of {name} has token {token:?}", intent.sector);
             self.break_invariant(Invariant::JournalBeforeAccept, || what);
         }
     }
@@ -121,10 +136,11 @@ impl World {
     pub fn check_life(&mut self, w: usize, s: usize, journal: &Journal, resumed: bool) {
         let worker = &self.workers[w];
         let (name, sector, token) = (worker.name.clone(), journal.intent.sector, journal.token);
+        let right = loss::right_of(journal);
         let asked = self.checks.asked.get(&(name.clone(), sector)).is_some_and(|at| *at >= worker.started);
         let twice = worker.slots.iter().enumerate().any(|(other, slot)| {
             other != s
-                && matches!(&slot.state, SlotState::Living(living) if living.core.journal().token == token
+                && matches!(&slot.state, SlotState::Living(living) if loss::right_of(living.core.journal()) == right
                     && living.core.journal().intent.sector == sector)
         });
         if resumed && !asked {
@@ -135,14 +151,45 @@ impl World {
         if twice {
             self.break_invariant(Invariant::OneSlotALease, || format!("{name} has {sector} under {token} twice"));
         }
-        if journal.next_event == 1 && self.bodies_of(sector, token.0) {
+        if journal.next_event == 1 && self.checks.bodies.contains_key(&(sector, right, 1)) {
             let what = format!("{name} begins {sector} under {token} again");
             self.break_invariant(Invariant::TokensAreNotReused, || what);
         }
     }
 
-    fn bodies_of(&self, sector: SectorId, token: u64) -> bool {
-        self.checks.bodies.contains_key(&(sector, token, 1))
+    /// A journal is on the disk.
+    pub fn check_journal(&mut self, journal: &Journal) {
+        let sealed = journal.state.step().is_some_and(|step| {
+            let unsealed = [Phase::AddPieces, Phase::TreeD, Phase::Pc1, Phase::Pc2];
+            step.phase()
+                .map_or(matches!(step.seal(), Some(Step::AwaitingPreCommit { .. })), |phase| !unsealed.contains(&phase))
+        });
+        if sealed {
+            let key = (journal.intent.sector, loss::right_of(journal));
+            self.checks.sealed.insert(key, journal.resubmitted);
+        }
+    }
+
+    /// A slot begins a phase.
+    pub fn check_phase(&mut self, journal: &Journal, phase: Phase) {
+        let (sector, right) = (journal.intent.sector, loss::right_of(journal));
+        let ordered = self.checks.sealed.get(&(sector, right)).is_none_or(|order| *order < journal.resubmitted);
+        if matches!(phase, Phase::AddPieces | Phase::TreeD | Phase::Pc1 | Phase::Pc2) && !ordered {
+            let what = format!("{} of {sector} under {right:?} is run again", phase.name());
+            self.break_invariant(Invariant::NothingSealedAgain, || what);
+        }
+    }
+
+    /// A slot gives its sector up, because the lease is over.
+    pub fn check_given_up(&mut self, journal: &Journal) {
+        let (sector, right) = (journal.intent.sector, loss::right_of(journal));
+        let over = self.db.sectors.get(&sector).is_some_and(|sector| {
+            sector.state.traits().life != Life::Going || matches!(sector.state.seal(), Some(State::Cleaning(_)))
+        });
+        if self.checks.kept.get(&sector) == Some(&right) && !over {
+            let what = format!("the slot with {sector} under {right:?} gives it up after the loss of the queue");
+            self.break_invariant(Invariant::NothingSealedAgain, || what);
+        }
     }
 
     /// Whether nothing more can happen.

@@ -16,7 +16,9 @@ pub struct Db {
     pub outbox: BTreeMap<i64, (SectorId, Outgoing)>,
     /// Every message, by its key.
     pub messages: BTreeMap<String, Row>,
-    /// How far the log is folded.
+    /// Which stream is folded.
+    pub stream: u64,
+    /// How far it is folded.
     pub last_sequence: u64,
     /// Who holds the fold.
     pub epoch: i64,
@@ -82,6 +84,31 @@ impl Db {
             let _ = self.want(id, wanted.kind, wanted.attempt);
         }
         self.sectors.insert(id, outcome.sector);
+    }
+
+    /// Begins the fold of another stream, as production's `Tx::restart_fold` does.
+    pub fn restart_fold(&mut self, stream: u64, unfinished: Vec<Outcome>) {
+        self.outbox.clear();
+        for sector in self.sectors.values_mut() {
+            match &mut sector.ownership {
+                ownership if sector.state.is_terminal() => *ownership = Ownership::Free { last_lease: 0 },
+                Ownership::Free { last_lease } | Ownership::Held { last_lease, .. } => *last_lease = 0,
+            }
+        }
+        (self.stream, self.last_sequence) = (stream, 0);
+        self.epoch += 1;
+        for mut outcome in unfinished {
+            if matches!(outcome.sector.ownership, Ownership::Free { .. }) {
+                let reason = "the queue was lost".to_owned();
+                outcome.outbox.push(Outgoing::Release { lease_sequence: 0, reason });
+            }
+            self.store(outcome);
+        }
+    }
+
+    /// The number of the outbox' next row.
+    pub fn next_row(&self) -> u64 {
+        self.rows as u64 + 1
     }
 
     /// Adds a row to the outbox.

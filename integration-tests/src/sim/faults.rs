@@ -60,6 +60,23 @@ pub enum Incident {
     Revoke { sector: usize },
     /// Somebody who was offered nothing claims a sector.
     Forge { sector: usize },
+    /// Somebody with a worker's credential does what no worker does.
+    Stranger { sector: usize, trick: Trick },
+    /// The queue is lost and made anew, and a person goes on with it after so long.
+    LoseQueue { recovered_after: u64 },
+}
+
+/// What somebody with a worker's credential tries about a sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trick {
+    /// A claim in the right form, behind the last lease record, whoever has the sector.
+    Claim,
+    /// Reports under the owner's token.
+    Report,
+    /// Records under the ids that others will use next.
+    UseUpIds,
+    /// Takes the sector's intent out of the queue.
+    TakeIntent,
 }
 
 impl Faults {
@@ -69,6 +86,32 @@ impl Faults {
         for _ in 0..count {
             let at = rng.range(0, self.end);
             self.incidents.push((at, Incident::Forge { sector: rng.range(0, sectors as u64 - 1) as usize }));
+        }
+    }
+
+    /// Adds a stranger with a worker's credential, in every third world.
+    pub fn add_stranger(&mut self, rng: &mut Rng, sectors: usize) {
+        let count = if rng.chance(333_333) { rng.range(1, 12) } else { 0 };
+        for _ in 0..count {
+            let (at, sector) = (rng.range(0, self.end), rng.range(0, sectors as u64 - 1) as usize);
+            let trick = match rng.range(0, 3) {
+                0 => Trick::Claim,
+                1 => Trick::Report,
+                2 => Trick::UseUpIds,
+                _ => Trick::TakeIntent,
+            };
+            self.incidents.push((at, Incident::Stranger { sector, trick }));
+        }
+    }
+
+    /// Adds the loss of the queue, in every fourth world, now and then twice.
+    pub fn lose_queue(&mut self, rng: &mut Rng) {
+        let count = if rng.chance(250_000) { rng.range(1, 5).saturating_sub(3).max(1) } else { 0 };
+        for _ in 0..count {
+            let at = rng.range(0, self.end);
+            let recovered_after =
+                if rng.chance(300_000) { rng.range(1_000, 20_000) } else { rng.range(20_000, 15 * MINUTE) };
+            self.incidents.push((at, Incident::LoseQueue { recovered_after }));
         }
     }
 

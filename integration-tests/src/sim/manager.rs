@@ -13,7 +13,7 @@ use sealbus_nats::{
     publish::PublishError,
 };
 use sealbus_schema::{
-    ErrorReport, Invariant, SectorId,
+    ErrorReport, Invariant, SectorId, Token,
     lease::Ownership,
     message::{Intent, LeaseRecord},
 };
@@ -41,6 +41,8 @@ pub struct Manager {
     pub cut_until: u64,
     /// Under which epoch it holds the fold, as it thinks.
     pub epoch: i64,
+    /// Which stream it took over.
+    pub stream: u64,
     last: u64,
     folding: Option<u64>,
     fold_due: bool,
@@ -69,6 +71,7 @@ pub enum Task {
     Fold,
     FoldPoll,
     FoldCommit(Rc<Vec<Entry>>),
+    LookAtStream,
     Outbox,
     Remove(i64),
     Reoffer,
@@ -80,16 +83,19 @@ pub enum Task {
 }
 
 impl World {
-    /// A manager's process starts, and takes over.
+    /// A manager's process starts, and takes over, unless the log is another one than its database was folded from.
     pub fn start_manager(&mut self, m: usize) {
         if self.managers[m].up {
             return;
         }
+        if self.db.stream != self.bus.stream {
+            return self.start_manager_later(m);
+        }
         self.db.epoch += 1;
-        let (epoch, last) = (self.db.epoch, self.db.last_sequence);
+        let (epoch, stream, last) = (self.db.epoch, self.db.stream, self.db.last_sequence);
         let Manager { incarnation, cut_until, .. } = self.managers[m];
         let incarnation = incarnation + 1;
-        self.managers[m] = Manager { up: true, incarnation, cut_until, epoch, last, ..Manager::default() };
+        self.managers[m] = Manager { up: true, incarnation, cut_until, epoch, stream, last, ..Manager::default() };
         self.trace(|| format!("m{m} takes over with epoch {epoch}"));
         for task in [Task::FoldPoll, Task::Reoffer, Task::Poll] {
             self.manager_in(m, 1, task);
@@ -132,6 +138,7 @@ impl World {
                 self.manager_in(m, 30_000, Task::FoldPoll);
             }
             Task::FoldCommit(entries) => self.fold(m, &entries),
+            Task::LookAtStream => self.look_at_stream(m),
             Task::Outbox => {
                 self.managers[m].outbox.due = false;
                 self.drain(m);
@@ -195,7 +202,9 @@ impl World {
             return;
         }
         match reply {
-            Reply::Log(entries) if !entries.is_empty() => {
+            // A log that is opened again is looked at first.
+            Reply::Log { stream, .. } if stream != self.managers[m].stream => self.look_at_stream(m),
+            Reply::Log { entries, .. } if !entries.is_empty() => {
                 let delay = self.rng.range(1, 30);
                 self.manager_in(m, delay, Task::FoldCommit(Rc::new(entries)));
             }
@@ -220,7 +229,8 @@ impl World {
             let Some(sector) = self.db.sectors.get(sector).cloned() else { continue };
             let entry = planted(bug, &sector, entry);
             let before = sector.ownership.clone();
-            let outcome = fold::decide(sector, &entry, self.policy);
+            let mut outcome = fold::decide(sector, &entry, self.policy);
+            mistaken(bug, &entry, &mut outcome);
             self.check_fold(&entry, &outcome);
             self.check_owner(&entry, &before, &outcome.sector.ownership);
             self.store(m, outcome);
@@ -279,11 +289,11 @@ impl World {
         self.managers[m].outbox.behind = None;
         let (row, request) = match row {
             Some((row, sector, outgoing)) => {
-                let request = self.request_of(row, sector, outgoing, None);
+                let request = self.request_of(m, row, sector, outgoing, None);
                 (Some(row), request)
             }
             None => match self.managers[m].outbox.reoffer.pop() {
-                Some(intent) => (None, Request::Offer(intent)),
+                Some(intent) => (None, Request::Offer { intent, stream: self.managers[m].stream }),
                 None => return,
             },
         };
@@ -293,9 +303,10 @@ impl World {
         outbox.after = row.unwrap_or(after);
     }
 
-    fn request_of(&self, row: i64, sector: SectorId, outgoing: Outgoing, behind: Option<u64>) -> Request {
+    fn request_of(&self, m: usize, row: i64, sector: SectorId, outgoing: Outgoing, behind: Option<u64>) -> Request {
+        let stream = self.managers[m].stream;
         let (id, fence, record) = match outgoing {
-            Outgoing::Intent(intent) => return Request::Offer(intent),
+            Outgoing::Intent(intent) => return Request::Offer { intent, stream },
             Outgoing::Purge { .. } => return Request::Purge(sector),
             Outgoing::Fact { worker, token, fact } => {
                 let fence = behind.unwrap_or(token.0);
@@ -310,7 +321,7 @@ impl World {
                 ((6, sector, after, 0, 0), after, Record::Lease { sector, owner: None, record })
             }
         };
-        Request::Publish(Box::new(Publish { id, fence: Some(fence), record }))
+        Request::Publish(Box::new(Publish { id, fence: Some(fence), record, origin: Some(stream) }))
     }
 
     /// The bus answers the outbox, or does not.
@@ -358,7 +369,7 @@ impl World {
         match refused(lease, tried, ownership) {
             Refused::Over => return false,
             Refused::Behind(fence) => {
-                let request = self.request_of(row, sector, outgoing, Some(fence));
+                let request = self.request_of(m, row, sector, outgoing, Some(fence));
                 let tag = self.request(Client::Outbox(m), request);
                 let outbox = &mut self.managers[m].outbox;
                 (outbox.sending, outbox.behind) = (Some((tag, Some(row))), Some(fence));
@@ -377,7 +388,7 @@ impl World {
     fn check_owner(&mut self, entry: &Entry, before: &Ownership, after: &Ownership) {
         let claims = matches!(&entry.record, Record::Lease { owner: Some(_), .. });
         if claims && after.lease() == entry.sequence && matches!(after, Ownership::Held { .. }) {
-            self.checks.granted.insert(entry.sequence);
+            self.checks.granted.insert((self.db.stream, entry.sequence));
         }
         if claims && matches!(before, Ownership::Held { .. }) && before.lease() != after.lease() {
             let what = format!("{before:?} became {after:?} by {:?}", entry.record);
@@ -387,23 +398,30 @@ impl World {
 
     fn check_fold(&mut self, entry: &Entry, outcome: &Outcome) {
         let sequence = entry.sequence;
-        if !self.checks.folded.insert(sequence) {
+        if !self.checks.folded.insert((self.db.stream, sequence)) {
             self.break_invariant(Invariant::EventsFoldOnce, || format!("record {sequence} takes effect again"));
         }
         let Record::Event { event, .. } = &entry.record else { return };
         let counts = outcome.history.iter().any(|(_, verdict)| *verdict != Verdict::Fenced);
         let Some(Record::Event { worker, event: written, .. }) =
-            self.bus.log.get(sequence as usize - 1).map(|entry| entry.record.clone())
+            self.bus.entry(sequence).map(|entry| entry.record.clone())
         else {
             return;
         };
-        if !counts {
-            return;
-        }
-        let owner = self.checks.accepted.entry(event.token.0).or_insert_with(|| worker.clone());
+        let Some(right) = self.right_in(&outcome.sector.ownership).filter(|_| counts) else { return };
+        let owner = self.checks.accepted.entry(right).or_insert_with(|| worker.clone());
         if *owner != worker || written.token != event.token {
             let what = format!("an event of {worker} under {} counts for {} of {owner}", written.token, event.token);
             self.break_invariant(Invariant::OneOwnerAToken, || what);
+        }
+        let origin = self.bus.origin(sequence);
+        if origin.is_some_and(|origin| origin != right.0) {
+            let what = format!("an event of {worker} under a token of stream {origin:?} counts for {right:?}");
+            self.break_invariant(Invariant::OneStreamAToken, || what);
+        }
+        if !self.checks.counted.insert((outcome.sector.id, right, written.number)) {
+            let what = format!("event {} of {worker} under {right:?} counts again", written.number);
+            self.break_invariant(Invariant::EventsFoldOnce, || what);
         }
         if outcome.history.iter().any(|(_, verdict)| *verdict == Verdict::Illegal) {
             let what = format!("{:?}", outcome.history);
@@ -436,6 +454,20 @@ fn named_lease(outgoing: &Outgoing) -> Option<u64> {
         Outgoing::Fact { token, .. } => Some(token.0),
         Outgoing::Release { lease_sequence, .. } => Some(*lease_sequence),
         Outgoing::Intent(_) | Outgoing::Reinstate { .. } | Outgoing::Purge { .. } => None,
+    }
+}
+
+/// What a fold with a mistake makes of a claim that follows from no offer.
+fn mistaken(bug: Option<Bug>, entry: &Entry, outcome: &mut Outcome) {
+    let Record::Lease { owner: Some(owner), .. } = &entry.record else { return };
+    let granted = outcome.history.iter().all(|(_, verdict)| *verdict != Verdict::Illegal);
+    match bug {
+        Some(Bug::GrantAnyClaim) if !granted => {
+            outcome.sector.ownership = Ownership::claimed(owner.clone(), Token(entry.sequence));
+            outcome.outbox.clear();
+        }
+        Some(Bug::NoWordAfterClaim) if !granted => outcome.outbox.clear(),
+        _ => {}
     }
 }
 

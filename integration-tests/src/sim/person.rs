@@ -13,6 +13,7 @@ use super::{
     bug::Bug,
     faults::{Incident, MINUTE},
     slot::SlotState,
+    worker::Worker,
     world::{Event, World},
 };
 
@@ -56,6 +57,11 @@ impl World {
                 let id = self.sectors[sector];
                 self.forge_claim(id);
             }
+            Incident::Stranger { sector, trick } => {
+                let id = self.sectors[sector];
+                self.play_trick(id, trick);
+            }
+            Incident::LoseQueue { recovered_after } => self.lose_queue(recovered_after),
             Incident::Revoke { sector } => {
                 let id = self.sectors[sector];
                 self.revoke(id, "a person wants it elsewhere");
@@ -68,6 +74,7 @@ impl World {
         self.trace(|| "everything heals".to_owned());
         self.outage_until = 0;
         self.chain.trouble = None;
+        self.recover();
         for w in 0..self.workers.len() {
             (self.workers[w].stopped_until, self.workers[w].cut_until) = (0, 0);
             self.schedule(1_000, Event::StartWorker(w));
@@ -116,14 +123,17 @@ impl World {
         let sector = &self.db.sectors[&id];
         let Ownership::Held { worker, token, .. } = &sector.ownership else { return };
         let (token, name) = (token.0, worker.clone());
-        let Some(owner) = self.workers.iter().find(|worker| worker.name == name) else { return };
-        let away = !owner.up || self.now < owner.stopped_until || self.now < owner.cut_until;
-        if !away && owner.holds(id, token) {
-            self.missing.remove(&token);
+        let Some(right) = self.right_in(&sector.ownership) else { return };
+        // A stranger holds nothing.
+        let owner = self.workers.iter().find(|worker| worker.name == name);
+        let is_away = |owner: &Worker| !owner.up || self.now < owner.stopped_until || self.now < owner.cut_until;
+        let away = owner.is_some_and(is_away);
+        if !away && owner.is_some_and(|owner| owner.holds(id, token)) {
+            self.missing.remove(&right);
             return;
         }
         let grace = if away { GRACE } else { 2 * MINUTE };
-        let since = *self.missing.entry(token).or_insert(self.now);
+        let since = *self.missing.entry(right).or_insert(self.now);
         if self.now >= since + grace {
             self.revoke(id, "its owner does not hold it");
         }
@@ -136,6 +146,7 @@ impl World {
             return;
         }
         self.trace(|| format!("{id} is to be taken back: {reason}"));
+        self.checks.kept.remove(&id);
         let lease_sequence = self.db.sectors[&id].ownership.lease();
         self.db.add_to_outbox(id, Outgoing::Release { lease_sequence, reason: reason.to_owned() });
         if self.options.bug == Some(Bug::IntentBesideFold) {
@@ -144,7 +155,7 @@ impl World {
                 sector: id,
                 kind: IntentKind::Seal,
                 proof: sector.proof,
-                lease_sequence: self.bus.log.len() as u64 + 1,
+                lease_sequence: self.bus.last_sequence() + 1,
                 attempt: sector.attempt,
             };
             self.db.add_to_outbox(id, Outgoing::Intent(intent));
@@ -187,6 +198,7 @@ impl World {
 
     fn give(&mut self, id: SectorId, input: Input) {
         self.trace(|| format!("a person orders about {id}: {input:?}"));
+        self.checks.kept.remove(&id);
         let sector = self.db.sectors[&id].clone();
         let happening = Happening::of_manager("order", serde_json::Value::Null);
         let outcome = life::decide(sector, input, happening, self.policy);

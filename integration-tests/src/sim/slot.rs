@@ -1,16 +1,13 @@
-//! A simulated slot: carries out what the worker's core asks for, one action after another.
+//! A simulated slot: carries out what the worker's core asks for, one action after another. [`claiming`] is how it takes an
+//! intent, [`replies`] what it makes of the bus' answers.
 
 use std::collections::VecDeque;
 
-use sealbus_nats::{
-    lease::{ClaimOutcome, refused_claim},
-    log::Record,
-};
+use sealbus_nats::log::Record;
 use sealbus_schema::{
-    Invariant, Token,
-    lease::{Standing, standing},
+    Invariant, SectorId,
     machine::worker::RetryPolicy,
-    message::{Event as SectorEvent, Fact, FactBody, Intent, LeaseRecord},
+    message::{Event as SectorEvent, Fact, FactBody, Intent},
     workflows::seal,
 };
 use sealbus_worker::{
@@ -29,9 +26,13 @@ use sealbus_worker::{
 
 use super::{
     bug::Bug,
-    bus::{Answer, Publish},
-    world::{Event, Reply, Request, World},
+    bus::Publish,
+    loss,
+    world::{Event, Request, World},
 };
+
+mod claiming;
+mod replies;
 
 /// The pause between two tries of a file operation.
 const RECOVER: u64 = 30_000;
@@ -79,6 +80,8 @@ pub struct Claiming {
     won: Option<Journal>,
     nonce: u64,
     tries: u32,
+    /// Which stream it was before the claim.
+    stream: Option<u64>,
 }
 
 /// A slot with a sector.
@@ -94,18 +97,22 @@ pub struct Living {
     publishing: Option<SectorEvent>,
     /// What its events must expect, if not its token.
     fence: Option<u64>,
+    /// The facts that were read, while it is asked which stream they are of.
+    read: Vec<Fact>,
 }
 
 /// What the bus was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     Claim,
+    ClaimStream,
     ClaimLease,
     Accept,
     Resume,
     Report,
     Standing,
     Read(u64),
+    Look(u64),
 }
 
 impl World {
@@ -145,7 +152,7 @@ impl World {
         });
         let steps = claim::offered(verdict).into();
         let nonce = self.rng.next();
-        let claiming = Claiming { intent, queued, steps, won: None, nonce, tries: 0 };
+        let claiming = Claiming { intent, queued, steps, won: None, nonce, tries: 0, stream: None };
         self.set_slot(w, s, SlotState::Claiming(Box::new(claiming)));
         self.go(w, s, 1);
     }
@@ -180,67 +187,6 @@ impl World {
         }
     }
 
-    fn claim_step(&mut self, w: usize, s: usize, step: ClaimStep) {
-        let SlotState::Claiming(claiming) = &mut self.workers[w].slots[s].state else { return };
-        let sector = claiming.intent.sector;
-        match step {
-            ClaimStep::Claim => return self.send_claim(w, s),
-            ClaimStep::Persist(journal) => {
-                if !self.persist(w, s, &journal) {
-                    if let SlotState::Claiming(claiming) = &mut self.workers[w].slots[s].state {
-                        claiming.steps.push_front(ClaimStep::Persist(journal));
-                    }
-                    return self.go(w, s, RECOVER);
-                }
-                if let SlotState::Claiming(claiming) = &mut self.workers[w].slots[s].state {
-                    claiming.won = Some(*journal);
-                }
-            }
-            ClaimStep::Hold => {
-                if let Some(Journal { token, state, .. }) = &claiming.won {
-                    let (token, state) = (*token, state.clone());
-                    self.workers[w].board.hold(s, sector, token, &state);
-                }
-            }
-            ClaimStep::Release => self.workers[w].board.end_claim(s),
-            ClaimStep::Accept => {
-                let queued = claiming.queued;
-                claiming.tries += 1;
-                return self.ask(w, s, Purpose::Accept, Request::Accept(queued));
-            }
-            ClaimStep::Pause => return self.go(w, s, 10_000),
-        }
-        self.go(w, s, 2);
-    }
-
-    fn send_claim(&mut self, w: usize, s: usize) {
-        let worker = &self.workers[w];
-        let SlotState::Claiming(claiming) = &worker.slots[s].state else { return };
-        let intent = claiming.intent.clone();
-        let id = (1, intent.sector, intent.lease_sequence, w as u64, claiming.nonce);
-        let fence = Some(intent.lease_sequence);
-        let record = Record::Lease {
-            sector: intent.sector,
-            owner: Some(worker.name.clone()),
-            record: LeaseRecord::Claim { intent, host: String::new() },
-        };
-        self.ask(w, s, Purpose::Claim, Request::Publish(Box::new(Publish { id, fence, record })));
-    }
-
-    fn claimed(&mut self, w: usize, s: usize, outcome: ClaimOutcome) {
-        let bug = self.options.bug;
-        let worker = &mut self.workers[w];
-        let SlotState::Claiming(claiming) = &mut worker.slots[s].state else { return };
-        let sector = claiming.intent.sector;
-        let finished = |token| bug != Some(Bug::ReuseToken) && worker.board.has_finished(sector, token);
-        let mut steps = claim::claimed(Some(outcome), finished, None, &claiming.intent);
-        if bug == Some(Bug::AcceptBeforeJournal) {
-            steps.sort_by_key(|step| *step != ClaimStep::Accept);
-        }
-        claiming.steps.extend(steps);
-        self.go(w, s, 1);
-    }
-
     /// Begins to drive a sector.
     pub fn begin_life(&mut self, w: usize, s: usize, journal: Journal, resumed: bool) {
         self.check_life(w, s, &journal, resumed);
@@ -256,6 +202,7 @@ impl World {
             rung: false,
             publishing: None,
             fence: None,
+            read: Vec::new(),
         };
         self.set_slot(w, s, SlotState::Living(Box::new(living)));
         self.go(w, s, 1);
@@ -309,10 +256,10 @@ impl World {
         }
         let (_, mut happened) = living.inbox.remove(pick % living.inbox.len());
         if let Happened::News(news) = &mut happened {
-            let token = living.core.journal().token.0;
+            let right = loss::right_of(living.core.journal());
             for fact in &news.facts {
                 if let FactBody::Seal(seal::Fact::Seed { seed }) = &fact.body {
-                    let highest = self.checks.seeds.entry((name.clone(), token)).or_default();
+                    let highest = self.checks.seeds.entry((name.clone(), right)).or_default();
                     *highest = seed.draw.max(*highest);
                 }
             }
@@ -347,7 +294,8 @@ impl World {
         let id = (2, sector, event.token.0, event.number, 0);
         let fence = fenced.then_some(living.fence.unwrap_or(event.token.0));
         let record = Record::Event { sector, worker: worker.name.clone(), event };
-        self.ask(w, s, Purpose::Report, Request::Publish(Box::new(Publish { id, fence, record })));
+        let origin = Some(loss::right_of(living.core.journal()).0);
+        self.ask(w, s, Purpose::Report, Request::Publish(Box::new(Publish { id, fence, record, origin })));
     }
 
     fn watch(&mut self, w: usize, s: usize, watch: sealbus_worker::driver::core::Watch) {
@@ -368,7 +316,8 @@ impl World {
         let slot = &worker.slots[s];
         let SlotState::Living(living) = &slot.state else { return };
         let Some((watch, what)) = living.watch.filter(|_| slot.generation == generation) else { return };
-        let reads = slot.asked.iter().any(|(_, purpose)| *purpose == Purpose::Read(watch));
+        let asked = [Purpose::Read(watch), Purpose::Look(watch)];
+        let reads = slot.asked.iter().any(|(_, purpose)| asked.contains(purpose));
         if number.is_some_and(|number| number != watch) || reads {
             return;
         }
@@ -378,108 +327,20 @@ impl World {
     }
 
     /// A fact came for a sector.
-    pub fn ring(&mut self, w: usize, sector: sealbus_schema::SectorId) {
+    pub fn ring(&mut self, w: usize, sector: SectorId) {
         for s in 0..self.workers[w].slots.len() {
             let slot = &mut self.workers[w].slots[s];
             let SlotState::Living(living) = &mut slot.state else { continue };
             if living.core.journal().intent.sector != sector {
                 continue;
             }
-            let reading = slot.asked.iter().any(|(_, purpose)| matches!(purpose, Purpose::Read(_)));
+            let reading = slot.asked.iter().any(|(_, purpose)| matches!(purpose, Purpose::Read(_) | Purpose::Look(_)));
             if reading || living.watch.is_none() {
                 living.rung = true;
             } else {
                 let generation = slot.generation;
                 self.slot_poll(w, s, generation, None);
             }
-        }
-    }
-
-    /// The bus answers a slot, or does not.
-    pub fn slot_reply(&mut self, w: usize, s: usize, tag: u64, reply: Reply) {
-        let slot = &mut self.workers[w].slots[s];
-        let Some(at) = slot.asked.iter().position(|(asked, _)| *asked == tag) else { return };
-        let (_, purpose) = slot.asked.swap_remove(at);
-        let name = self.workers[w].name.clone();
-        match (purpose, reply) {
-            (Purpose::Claim, Reply::Published(Answer::Stored { sequence, .. })) => {
-                self.claimed(w, s, ClaimOutcome::Won(Token(sequence)));
-            }
-            (Purpose::Claim, Reply::Published(_)) | (Purpose::ClaimLease, Reply::Timeout) => {
-                let SlotState::Claiming(claiming) = &self.workers[w].slots[s].state else { return };
-                let sector = claiming.intent.sector;
-                self.ask(w, s, Purpose::ClaimLease, Request::Lease(sector, name));
-            }
-            (Purpose::Claim, _) => self.send_claim(w, s),
-            (Purpose::ClaimLease, Reply::Lease { lease, event, .. }) => {
-                let event = event.filter(|_| self.options.bug != Some(Bug::ReuseToken));
-                let SlotState::Claiming(claiming) = &self.workers[w].slots[s].state else { return };
-                let outcome = refused_claim(&claiming.intent, &name, lease.as_ref(), event.as_ref());
-                self.claimed(w, s, outcome);
-            }
-            (Purpose::Accept, Reply::Timeout) => {
-                let SlotState::Claiming(claiming) = &mut self.workers[w].slots[s].state else { return };
-                if claiming.tries < 3 {
-                    claiming.steps.push_front(ClaimStep::Accept);
-                }
-                self.go(w, s, 1);
-            }
-            (Purpose::Accept, _) => self.go(w, s, 1),
-            (Purpose::Resume, Reply::Lease { lease, word, .. }) => {
-                let SlotState::Resuming(journal) = &self.workers[w].slots[s].state else { return };
-                let journal = (**journal).clone();
-                match standing(&leave::right(&journal, &name, None), lease.as_ref(), word.as_ref()) {
-                    Standing::Ours { .. } => self.begin_life(w, s, journal, true),
-                    Standing::Gone => self.leave(w, s, journal, End::Fenced),
-                    Standing::Open { .. } | Standing::Anothers { .. } => {
-                        // Lost on the way now and then, so that it is asked again a little later.
-                        let sector = journal.intent.sector;
-                        self.ask(w, s, Purpose::Resume, Request::Lease(sector, name));
-                    }
-                }
-            }
-            (Purpose::Resume, _) => {
-                let SlotState::Resuming(journal) = &self.workers[w].slots[s].state else { return };
-                let sector = journal.intent.sector;
-                self.ask(w, s, Purpose::Resume, Request::Lease(sector, name));
-            }
-            (Purpose::Report, Reply::Published(Answer::Stored { .. })) => {
-                let SlotState::Living(living) = &mut self.workers[w].slots[s].state else { return };
-                if let Some(event) = living.publishing.take() {
-                    living.inbox.push((0, Happened::Reported(event.number)));
-                }
-                self.go(w, s, 1);
-            }
-            (Purpose::Report, Reply::Published(_)) | (Purpose::Standing, Reply::Timeout) => {
-                let SlotState::Living(living) = &self.workers[w].slots[s].state else { return };
-                let sector = living.core.journal().intent.sector;
-                self.ask(w, s, Purpose::Standing, Request::Lease(sector, name));
-            }
-            (Purpose::Standing, Reply::Lease { lease, word, .. }) => {
-                let SlotState::Living(living) = &mut self.workers[w].slots[s].state else { return };
-                let (journal, sector) = (living.core.journal(), living.core.journal().intent.sector);
-                match standing(&leave::right(journal, &name, None), lease.as_ref(), word.as_ref()) {
-                    Standing::Ours { fence, .. } => {
-                        living.fence = Some(fence);
-                        self.send_event(w, s);
-                    }
-                    Standing::Open { .. } | Standing::Anothers { .. } => {
-                        self.ask(w, s, Purpose::Standing, Request::Lease(sector, name))
-                    }
-                    Standing::Gone => self.push_inbox(w, s, 0, Happened::Refused),
-                }
-            }
-            (Purpose::Report, _) => self.send_event(w, s),
-            (Purpose::Read(watch), Reply::Read { facts, lease, word }) => {
-                let SlotState::Living(living) = &self.workers[w].slots[s].state else { return };
-                let Journal { token, resubmitted, .. } = living.core.journal();
-                let facts = facts.into_iter().filter(|fact| fact.counts_for(*token, *resubmitted)).collect();
-                let right = leave::right(living.core.journal(), &name, None);
-                let lease_moved = standing(&right, lease.as_ref(), word.as_ref()) == Standing::Gone;
-                self.push_inbox(w, s, watch, Happened::News(News { facts, lease_moved, reinstated: None }));
-            }
-            (Purpose::Read(watch), _) => self.push_inbox(w, s, watch, Happened::News(News::default())),
-            (Purpose::ClaimLease | Purpose::Standing, _) => {}
         }
     }
 
@@ -495,7 +356,10 @@ impl World {
     pub fn leave(&mut self, w: usize, s: usize, journal: Journal, end: End) {
         let name = self.workers[w].name.clone();
         self.trace(|| format!("{name} slot {s} leaves {} ({end:?})", journal.intent.sector));
-        let steps = leave::left(&journal, end).iter().copied().collect();
+        let steps: VecDeque<_> = leave::left(&journal, end).iter().copied().collect();
+        if steps.contains(&LeaveStep::Quarantine) {
+            self.check_given_up(&journal);
+        }
         self.set_slot(w, s, SlotState::Leaving { journal: Box::new(journal), steps });
         self.go(w, s, 1);
     }
@@ -523,7 +387,7 @@ impl World {
             return false;
         }
         let slot = &mut self.workers[w].slots[s];
-        if let Some(other) = slot.journal.as_ref().filter(|other| other.token != journal.token) {
+        if let Some(other) = slot.journal.as_ref().filter(|other| loss::right_of(other) != loss::right_of(journal)) {
             let what = format!(
                 "{} under {} over {} under {}",
                 journal.intent.sector, journal.token, other.intent.sector, other.token
@@ -532,9 +396,10 @@ impl World {
         }
         let slot = &mut self.workers[w].slots[s];
         slot.journal = Some(journal.clone());
-        let key = (self.workers[w].name.clone(), journal.token.0);
+        let key = (self.workers[w].name.clone(), loss::right_of(journal));
         let written = self.checks.journaled.entry(key).or_default();
         *written = journal.next_event.max(*written);
+        self.check_journal(journal);
         true
     }
 }

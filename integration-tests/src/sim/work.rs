@@ -12,6 +12,7 @@ use super::{
     bug::Bug,
     chain,
     faults::MINUTE,
+    loss,
     rng::{bytes, words},
     slot::SlotState,
     world::{Event, World},
@@ -111,6 +112,10 @@ impl World {
         let phase = state.step().and_then(|step| step.phase());
         let Some(step) = state.step().and_then(|step| step.seal()).cloned() else { return };
         self.check_seed(w, s, &step);
+        if let (SlotState::Living(living), Some(phase)) = (&self.workers[w].slots[s].state, phase) {
+            let journal = living.core.journal().clone();
+            self.check_phase(&journal, phase);
+        }
         let millis = match phase {
             Some(Phase::AddPieces | Phase::TreeD | Phase::C1) => self.rng.range(5_000, 30_000),
             Some(Phase::Pc1) => self.rng.range(3 * MINUTE, 12 * MINUTE),
@@ -172,7 +177,7 @@ impl World {
     fn check_seed(&mut self, w: usize, s: usize, step: &Step) {
         let (Step::C1 { seed, .. } | Step::C2 { seed, .. }) = step else { return };
         let SlotState::Living(living) = &self.workers[w].slots[s].state else { return };
-        let key = (self.workers[w].name.clone(), living.core.journal().token.0);
+        let key = (self.workers[w].name.clone(), loss::right_of(living.core.journal()));
         let read = self.checks.seeds.get(&key).copied().unwrap_or_default();
         if seed.draw < read {
             let what = format!("{} begins {} with seed {} and has read seed {read}", key.0, step.name(), seed.draw);

@@ -101,7 +101,8 @@ impl World {
             return self.leave(w, s, journal, End::Fenced);
         }
         self.set_slot(w, s, SlotState::Resuming(Box::new(journal)));
-        self.ask(w, s, super::slot::Purpose::Resume, Request::Lease(sector, name));
+        let request = Request::Lease { sector, worker: name, stream: None };
+        self.ask(w, s, super::slot::Purpose::Resume, request);
     }
 
     /// Kill -9: what is on the disks stays.

@@ -6,14 +6,11 @@ use std::{
 };
 
 use sealbus_manager::life;
-use sealbus_nats::{
-    lease::Lease,
-    log::{Entry, Record},
-};
+use sealbus_nats::{lease::Lease, log::Entry};
 use sealbus_schema::{
     Invariant, MinerId, SectorId, SectorNumber, WorkerName,
     machine::manager::AttemptPolicy,
-    message::{Event as SectorEvent, Fact, FactKind, Intent, LeaseRecord},
+    message::{Event as SectorEvent, Fact, FactKind, Intent},
 };
 use sealbus_worker::driver::core::Happened;
 
@@ -21,7 +18,7 @@ use super::{
     bug::Bug,
     bus::{Answer, Bus, Publish},
     chain::{Chain, Trouble},
-    checks::Checks,
+    checks::{Checks, Right},
     db::Db,
     faults::{Faults, Incident, MINUTE},
     manager::{self, Manager},
@@ -34,14 +31,20 @@ const PATIENCE: u64 = 24 * 60 * MINUTE;
 /// A world that does not come to rest by itself is a fault of the simulation.
 const MAX_EVENTS: u64 = 3_000_000;
 
-/// What makes the numbers for forged claims others than those of the world.
+/// What makes the numbers for forged claims, strangers and the loss of the queue others than those of the world.
 const FORGERIES: u64 = 0xf0_46ed;
+const STRANGERS: u64 = 0x57_4a46;
+const LOSSES: u64 = 0x10_55e5;
 
 /// What one world is asked to be.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// A mistake to be planted.
     pub bug: Option<Bug>,
+    /// Without a stranger: the seed's world as it was before there was one.
+    pub plain: bool,
+    /// Whether the queue is lost in some worlds. What that breaks is not mended yet.
+    pub lose_queue: bool,
     /// Whether to write down what happens.
     pub trace: bool,
 }
@@ -76,11 +79,29 @@ pub enum Client {
 #[derive(Clone, Debug)]
 pub enum Request {
     Publish(Box<Publish>),
-    Offer(Intent),
+    /// An intent, and the stream of which its lease is, for the checks alone.
+    Offer {
+        intent: Intent,
+        stream: u64,
+    },
     Accept(u64),
-    Lease(SectorId, WorkerName),
-    Read { sector: SectorId, worker: WorkerName, kinds: &'static [FactKind], facts: Option<Vec<Fact>> },
-    Log { after: u64 },
+    /// Which stream it is.
+    Stream,
+    /// A sector's lease, behind which stream it is if that was asked.
+    Lease {
+        sector: SectorId,
+        worker: WorkerName,
+        stream: Option<u64>,
+    },
+    Read {
+        sector: SectorId,
+        worker: WorkerName,
+        kinds: &'static [FactKind],
+        facts: Option<Vec<Fact>>,
+    },
+    Log {
+        after: u64,
+    },
     Purge(SectorId),
 }
 
@@ -89,7 +110,9 @@ pub enum Request {
 pub enum Reply {
     Published(Answer),
     Done,
+    Stream(u64),
     Lease {
+        stream: Option<u64>,
         lease: Option<Lease>,
         word: Option<Lease>,
         event: Option<SectorEvent>,
@@ -99,7 +122,10 @@ pub enum Reply {
         lease: Option<Lease>,
         word: Option<Lease>,
     },
-    Log(Vec<Entry>),
+    Log {
+        stream: u64,
+        entries: Vec<Entry>,
+    },
     /// Nothing came in time.
     Timeout,
 }
@@ -119,6 +145,7 @@ pub enum Event {
     StartManager(usize),
     Manager { manager: usize, incarnation: u64, task: manager::Task },
     Incident(Incident),
+    Recover,
     Person,
     Heal,
 }
@@ -148,12 +175,14 @@ pub struct World {
     pub outage_until: u64,
     pub delivery_due: u64,
     /// Since when an owner does not hold what its token is for.
-    pub missing: HashMap<u64, u64>,
+    pub missing: HashMap<Right, u64>,
     /// How often a person looked at a blocked sector.
     pub turns: HashMap<SectorId, u32>,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
-    tags: u64,
+    pub tags: u64,
+    /// What a stranger does is drawn from numbers of its own.
+    pub stranger: Rng,
     trace: Vec<String>,
 }
 
@@ -166,6 +195,13 @@ impl World {
         let mut faults = Faults::draw(&mut rng, workers, sectors);
         // From numbers of their own, so that a seed's world is the same without them.
         faults.forge(&mut Rng::new(seed ^ FORGERIES), sectors);
+        let mut stranger = Rng::new(seed ^ STRANGERS);
+        if !options.plain {
+            faults.add_stranger(&mut stranger, sectors);
+        }
+        if options.lose_queue {
+            faults.lose_queue(&mut Rng::new(seed ^ LOSSES));
+        }
         let miner = MinerId(1000);
         let id = |number| SectorId { miner, number: SectorNumber(number as u64) };
         let mut world = World {
@@ -189,8 +225,10 @@ impl World {
             queue: BinaryHeap::new(),
             order: 0,
             tags: 0,
+            stranger,
             trace: Vec::new(),
         };
+        world.bus.compares = world.has_stranger() && options.bug != Some(Bug::TakeAnyCopy);
         world.populate(workers);
         world
     }
@@ -266,6 +304,7 @@ impl World {
             Event::StartManager(manager) => self.start_manager(manager),
             Event::Manager { manager, incarnation, task } => self.manager_task(manager, incarnation, task),
             Event::Incident(incident) => self.incident(incident),
+            Event::Recover => self.recover(),
             Event::Person => self.person(),
             Event::Heal => self.heal(),
         }
@@ -283,111 +322,6 @@ impl World {
             | Event::Manager { manager, .. } => self.managers[*manager].stopped_until,
             _ => return None,
         })
-    }
-
-    /// Sends a request to the bus. Its answer, or [`Reply::Timeout`], comes under the tag.
-    pub fn request(&mut self, client: Client, request: Request) -> u64 {
-        self.tags += 1;
-        let tag = self.tags;
-        if self.faulty(self.faults.duplicate) {
-            let late = self.rng.range(1_000, 20 * MINUTE);
-            self.schedule(late, Event::ToServer { client, tag, request: request.clone() });
-        }
-        if !self.is_cut(client) && !self.faulty(self.faults.loss) {
-            let delay = self.latency();
-            self.schedule(delay, Event::ToServer { client, tag, request });
-        }
-        self.schedule(3_000, Event::ToClient { client, tag, reply: Box::new(Reply::Timeout) });
-        tag
-    }
-
-    fn serve(&mut self, client: Client, tag: u64, request: Request) {
-        if self.now < self.outage_until {
-            return;
-        }
-        let reply = match request {
-            Request::Publish(out) => Reply::Published(self.publish(*out)),
-            Request::Offer(intent) => {
-                self.check_offer(&intent);
-                let answer = self.bus.offer(intent, self.now);
-                self.trace(|| format!("queue: {answer:?}"));
-                self.deliver_soon();
-                Reply::Published(answer)
-            }
-            Request::Accept(sequence) => {
-                if let (Some(intent), Client::Slot(worker, _)) = (self.bus.accept(sequence), client) {
-                    self.check_accept(&intent, worker);
-                }
-                Reply::Done
-            }
-            Request::Lease(sector, worker) => {
-                self.checks.asked.insert((worker.clone(), sector), self.now);
-                let (lease, word) = (self.bus.last_lease(sector).cloned(), self.bus.last_word(sector).cloned());
-                Reply::Lease { lease, word, event: self.bus.last_event(sector, &worker).cloned() }
-            }
-            Request::Read { sector, worker, kinds, facts: None } => {
-                // Facts and lease are read one after the other; anything may happen in between.
-                let facts =
-                    kinds.iter().filter_map(|kind| self.bus.last_fact(sector, &worker, *kind).cloned()).collect();
-                let delay = if self.now < self.faults.end { self.latency() } else { 1 };
-                let request = Request::Read { sector, worker, kinds, facts: Some(facts) };
-                return self.schedule(delay, Event::ToServer { client, tag, request });
-            }
-            Request::Read { sector, facts: Some(facts), .. } => {
-                let (lease, word) = (self.bus.last_lease(sector).cloned(), self.bus.last_word(sector).cloned());
-                Reply::Read { facts, lease, word }
-            }
-            Request::Log { after } => {
-                let most = self.rng.range(1, 20) as usize;
-                Reply::Log(self.bus.log.iter().skip(after as usize).take(most).cloned().collect())
-            }
-            Request::Purge(sector) => {
-                self.bus.purge(sector);
-                Reply::Done
-            }
-        };
-        if !self.is_cut(client) && !self.faulty(self.faults.loss) {
-            let delay = self.latency();
-            self.schedule(delay, Event::ToClient { client, tag, reply: Box::new(reply) });
-        }
-    }
-
-    /// Somebody claims a sector that was not offered to it, and expects nothing.
-    pub fn forge_claim(&mut self, sector: SectorId) {
-        if let Ok(owner) = "stranger".parse() {
-            let record = Record::Lease { sector, owner: Some(owner), record: LeaseRecord::Unknown };
-            let id = (5, sector, self.now, self.bus.log.len() as u64, 0);
-            self.publish(Publish { id, fence: None, record });
-        }
-    }
-
-    fn publish(&mut self, out: Publish) -> Answer {
-        let record = out.record.clone();
-        let before = self.bus.log.len();
-        let answer = self.bus.publish(out, self.now);
-        self.trace(|| format!("log: {} {answer:?}", describe(&record)));
-        if self.bus.log.len() > before {
-            self.check_stored(&record);
-            for manager in 0..self.managers.len() {
-                self.wake_fold(manager);
-            }
-            if let Record::Fact { sector, worker, .. } = record
-                && let Some(worker) = self.workers.iter().position(|w| w.name == worker)
-                && !self.is_cut(Client::Slot(worker, 0))
-                && !self.faulty(self.faults.loss)
-            {
-                let delay = self.latency();
-                self.schedule(delay, Event::Bell { worker, sector });
-            }
-        }
-        answer
-    }
-
-    fn is_cut(&self, client: Client) -> bool {
-        match client {
-            Client::Slot(worker, _) => self.now < self.workers[worker].cut_until,
-            Client::Fold(manager) | Client::Outbox(manager) => self.now < self.managers[manager].cut_until,
-        }
     }
 
     /// How long a message takes.
@@ -417,19 +351,6 @@ impl World {
             let (seconds, millis) = (self.now / 1000, self.now % 1000);
             self.trace.push(format!("{:>3}:{:02}.{millis:03}  {}", seconds / 60, seconds % 60, line()));
         }
-    }
-}
-
-/// A record in a few words.
-fn describe(record: &Record) -> String {
-    match record {
-        Record::Lease { sector, owner: Some(owner), .. } => format!("{sector} claimed by {owner}"),
-        Record::Lease { sector, owner: None, .. } => format!("{sector} released"),
-        Record::Event { sector, worker, event } => {
-            format!("{sector} {worker} token {} event {} {:?}", event.token, event.number, event.body.kind())
-        }
-        Record::Fact { sector, worker, fact } => format!("{sector} fact for {worker}: {fact:?}"),
-        Record::Unreadable { subject, .. } => subject.clone(),
     }
 }
 
