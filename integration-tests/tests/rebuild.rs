@@ -47,12 +47,12 @@ fn a_sector_that_is_lost_after_its_precommit_is_sealed_again_to_the_same_commr()
     cluster.release_phase("c2")?;
     cluster.start_worker()?;
 
-    let sector = wait_for(&mut cluster, id, "an active sector", |s| s["state"] == "proving")?;
+    // The worker gives its lease back after the manager has heard the sector's end.
+    let ended = |s: &Value| s["state"] == "proving" && count(s, "released") == 2;
+    let sector = wait_for(&mut cluster, id, "an active sector whose lease is given back", ended)?;
     ensure!(sector["comm_r"] == before["comm_r"], "another CommR: {sector:#}");
     ensure!(sector["attempt"] == 1, "a rebuild is not another attempt: {sector:#}");
-    for (kind, expected) in
-        [("claimed", 2), ("pc2_done", 2), ("released", 2), ("slot_released", 1), ("message_signed", 2)]
-    {
+    for (kind, expected) in [("claimed", 2), ("pc2_done", 2), ("slot_released", 1), ("message_signed", 2)] {
         ensure!(count(&sector, kind) == expected, "{kind} {} times: {sector:#}", count(&sector, kind));
     }
     let stats = cluster.call_chain("Devnet.Stats", json!([]))?;
