@@ -72,6 +72,8 @@ pub struct Context {
     pub params: ParamsWatch,
     /// Whether the permanent store takes files.
     pub store: StoreWatch,
+    /// Whose turn it is among the free slots to wait for an intent.
+    pub pull_turn: tokio::sync::Mutex<()>,
 }
 
 /// A slot's directory is not the one that was opened: it must be opened again.

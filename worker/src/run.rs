@@ -156,6 +156,7 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
         ledger: Ledger::default(),
         wakeups: Wakeups::default(),
         orders: StandingOrders::default(),
+        pull_turn: tokio::sync::Mutex::default(),
     });
     // Before the first heartbeat: one that says nothing of a sector would say that it is not here.
     for (index, opening) in opened.iter().enumerate() {

@@ -35,7 +35,7 @@ pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLo
         readiness::ready(context, slot).await?;
         // A pull that is dropped is withdrawn, and what it was given meanwhile goes to somebody else.
         let offer = tokio::select! {
-            offer = pull(context, &mut patience) => offer,
+            offer = pull_in_turn(context, &mut patience) => offer,
             () = context.orders.draining() => None,
             () = readiness::fails(context, slot) => None,
         };
@@ -48,6 +48,13 @@ pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLo
             return Ok(journal);
         }
     }
+}
+
+/// Waits for an intent for a while, when no other slot of this worker does. A server keeps at most `max_waiting` open pulls
+/// a queue: one pull a worker instead of one a free slot lets ten times as many machines wait.
+async fn pull_in_turn(context: &Context, patience: &mut Patience) -> Option<Offer> {
+    let _turn = context.pull_turn.lock().await;
+    pull(context, patience).await
 }
 
 /// Waits for an intent for a while.
@@ -73,7 +80,7 @@ async fn pull(context: &Context, patience: &mut Patience) -> Option<Offer> {
     None
 }
 
-/// Claims the sector of an intent. None if it is, or may be, somebody else's.
+/// Claims the sector of an intent. `None` if it is, or may be, somebody else's.
 async fn claim(
     context: &Arc<Context>,
     slot: &Slot,

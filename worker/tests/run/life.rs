@@ -4,7 +4,7 @@ use std::fs;
 
 use sealbus_schema::{
     ErrorClass, ErrorCode,
-    message::{CommonFact, EventBody, Fact},
+    message::{CommonFact, EventBody, Fact, SlotStatus},
     workflows::seal,
 };
 
@@ -70,6 +70,26 @@ async fn what_has_changed_is_told_without_waiting_for_the_next_heartbeat() {
     assert_eq!((report.class, report.code.clone()), (ErrorClass::Crit, ErrorCode::STORE_UNAVAILABLE));
     fs::rename(bench.path("away"), bench.path("store")).expect("renames");
     manager.heartbeat_with("a free slot", |seen| seen.slots[0].blocked.is_none() && !seen.slots[0].checking).await;
+}
+
+#[tokio::test]
+async fn a_worker_waits_with_one_pull_a_queue_and_serves_all_its_slots() {
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 3);
+    bench.hold("add_pieces");
+    let _worker = bench.start();
+    let is_free = |slot: &SlotStatus| !slot.checking && slot.blocked.is_none();
+    manager.heartbeat_with("three free slots", |seen| seen.slots.len() == 3 && seen.slots.iter().all(is_free)).await;
+    let open = eventually("an open pull", async || Some(server.open_pulls()).filter(|open| *open > 0)).await;
+    assert_eq!(open, 1);
+    let mut sectors = Vec::new();
+    for number in 1..=3 {
+        sectors.push(manager.offer(number).await);
+    }
+    for sector in sectors {
+        manager.claimed(sector).await;
+    }
 }
 
 #[tokio::test]

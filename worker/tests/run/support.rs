@@ -13,7 +13,7 @@ use sealbus_nats::{
     Bus, Connection,
     lease::ClaimOutcome,
     log::{Record, SectorsLog},
-    topology::Layout,
+    topology::{self, Layout},
 };
 use sealbus_schema::{
     IntentKind, MinerId, Randomness, SealProof, SectorId, SectorNumber, Token, WorkerName,
@@ -105,11 +105,25 @@ impl Server {
 
     /// Removes a stream, as somebody with all rights can.
     pub fn remove_stream(&self, name: &str) {
+        self.ask(&format!("STREAM.DELETE.{name}"));
+    }
+
+    /// How many pulls are open at the queue of intents to seal.
+    pub fn open_pulls(&self) -> u64 {
+        let queue = topology::queue_name(MINER, PROOF, IntentKind::Seal);
+        let info = self.ask(&format!("CONSUMER.INFO.{}.{queue}", topology::INTENTS));
+        info["num_waiting"].as_u64().expect("the information about a consumer")
+    }
+
+    /// Asks the server's interface without a client, and returns what it answers.
+    fn ask(&self, what: &str) -> serde_json::Value {
         let mut connection = std::net::TcpStream::connect(("127.0.0.1", self.port.number())).expect("connects");
-        let text = format!("CONNECT {{\"verbose\":false}}\r\nPUB $JS.API.STREAM.DELETE.{name} 0\r\n\r\nPING\r\n");
+        let text =
+            format!("CONNECT {{\"verbose\":false}}\r\nSUB _INBOX.test 1\r\nPUB $JS.API.{what} _INBOX.test 0\r\n\r\n");
         connection.write_all(text.as_bytes()).expect("writes");
-        let lines = BufReader::new(connection).lines();
-        assert!(lines.map_while(Result::ok).any(|line| line == "PONG"), "the server has read it");
+        let mut lines = BufReader::new(connection).lines().map_while(Result::ok);
+        lines.find(|line| line.starts_with("MSG _INBOX.test")).expect("an answer");
+        serde_json::from_str(&lines.next().expect("its content")).expect("JSON")
     }
 
     pub fn stop(&mut self) {
