@@ -12,7 +12,7 @@
 
 pub mod bug;
 mod bus;
-mod chain;
+pub(crate) mod chain;
 mod checks;
 mod db;
 mod faults;
@@ -21,7 +21,7 @@ mod manager;
 mod manager_chain;
 mod network;
 mod person;
-mod rng;
+pub(crate) mod rng;
 pub mod run;
 mod slot;
 mod stranger;

@@ -1,12 +1,13 @@
 //! The compute phases that workflows are made of.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::workflow::Workflow;
 
 /// A compute step of a workflow. Each is served by processors of the stage with the same name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// Write the pieces into the staged file.
     AddPieces,
@@ -22,17 +23,36 @@ pub enum Phase {
     C1,
     /// Commit phase 2: the SNARK.
     C2,
+    /// A phase of one workflow alone, by its name. It is known by standing in that workflow's
+    /// [`PHASES`](crate::machine::worker::Machine::PHASES).
+    Own(&'static str),
 }
 
 /// Not the name of a phase.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a stage: expected one of add_pieces, tree_d, pc1, pc2, transfer, c1, c2")]
+#[error("`{0}` is not a stage: expected one of {names}", names = names())]
 pub struct UnknownPhase(String);
 
 impl Phase {
-    /// The phases of sealing, in order.
-    pub const ALL: [Phase; 7] =
+    /// The phases of sealing, in order. These are what machines are planned for.
+    pub const SEALING: [Phase; 7] =
         [Phase::AddPieces, Phase::TreeD, Phase::Pc1, Phase::Pc2, Phase::Transfer, Phase::C1, Phase::C2];
+
+    /// The phases of all workflows, each once.
+    pub fn known() -> Vec<Phase> {
+        Phase::of(Workflow::ALL)
+    }
+
+    /// The phases of some workflows, each once.
+    pub fn of(workflows: &[Workflow]) -> Vec<Phase> {
+        let mut phases = Vec::new();
+        for phase in workflows.iter().flat_map(|workflow| workflow.phases()) {
+            if !phases.contains(phase) {
+                phases.push(*phase);
+            }
+        }
+        phases
+    }
 
     /// The phase's name in messages, configuration and on the command line.
     pub const fn name(self) -> &'static str {
@@ -44,6 +64,7 @@ impl Phase {
             Phase::Transfer => "transfer",
             Phase::C1 => "c1",
             Phase::C2 => "c2",
+            Phase::Own(name) => name,
         }
     }
 }
@@ -58,8 +79,27 @@ impl FromStr for Phase {
     type Err = UnknownPhase;
 
     fn from_str(text: &str) -> Result<Self, UnknownPhase> {
-        Self::ALL.into_iter().find(|phase| phase.name() == text).ok_or_else(|| UnknownPhase(text.to_owned()))
+        let mut phases = Workflow::ALL.iter().flat_map(|workflow| workflow.phases());
+        phases.find(|phase| phase.name() == text).copied().ok_or_else(|| UnknownPhase(text.to_owned()))
     }
+}
+
+impl Serialize for Phase {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Phase {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Phase, D::Error> {
+        let name = Cow::<str>::deserialize(deserializer)?;
+        let unknown = |_| de::Error::custom(format_args!("unknown variant `{name}`, expected one of {}", names()));
+        name.parse().map_err(unknown)
+    }
+}
+
+fn names() -> String {
+    Phase::known().into_iter().map(Phase::name).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -68,9 +108,15 @@ mod tests {
 
     #[test]
     fn a_phase_is_written_the_same_everywhere() {
-        for phase in Phase::ALL {
+        for phase in Phase::known() {
             assert_eq!(phase.name().parse(), Ok(phase));
             assert_eq!(serde_json::to_string(&phase).expect("json"), format!("\"{phase}\""));
+            // As enums without fields are written, which phases were in journals of earlier versions.
+            let packed = rmp_serde::to_vec_named(&phase).expect("packs");
+            assert_eq!(packed[1..], *phase.name().as_bytes());
+            assert_eq!(rmp_serde::from_slice::<Phase>(&packed).expect("unpacks"), phase);
         }
+        let refused = "pc3".parse::<Phase>().expect_err("no phase").to_string();
+        assert!(refused.contains("one of add_pieces, tree_d, pc1, pc2, transfer, c1, c2"), "{refused}");
     }
 }

@@ -218,6 +218,15 @@ macro_rules! define {
             }
         }
 
+        impl Workflow {
+            /// The phases of its jobs, in order.
+            pub const fn phases(self) -> &'static [Phase] {
+                match self {
+                    $($(#[$cfg])* Workflow::$name => $folder::worker::$name::PHASES,)*
+                }
+            }
+        }
+
         impl Step {
             /// The first step of a job.
             pub fn first(workflow: Workflow) -> Step {

@@ -111,7 +111,7 @@ fn sectors(runtime: &tokio::runtime::Runtime, proof: SealProof, cores: usize, ro
 
 /// Processors for all stages, of which no more work at the same time than there are cores.
 fn pool(dir: &Path, cores: usize) -> ProcessorPool {
-    let groups = Stage::ALL.map(|stage| {
+    let groups = Stage::SEALING.map(|stage| {
         let mut group = GroupConfig::built_in(stage, cores);
         group.bin = Some(env!("CARGO_BIN_EXE_sealbus-worker").into());
         group.args = vec!["processor".into(), stage.name().into()];

@@ -364,7 +364,7 @@ mod tests {
     fn the_least_configuration_gets_a_processor_for_every_phase() {
         let dir = tempfile::tempdir().expect("directory");
         let config = checked(dir.path(), &minimal(dir.path())).expect("valid");
-        assert_eq!(config.processors.len(), Phase::ALL.len());
+        assert_eq!(config.processors.len(), Phase::known().len());
         assert!(config.slots[0].is_absolute());
         assert_eq!(config.recover_interval, Duration::from_secs(30));
         assert!(!config.host.is_empty());

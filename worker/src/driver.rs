@@ -43,12 +43,12 @@ use crate::{
 };
 use board::Board;
 use core::{
-    End,
+    End, Reinstated,
     leave::{self, LeaveStep},
 };
 use life::Life;
 use orders::StandingOrders;
-use resume::{Reinstated, Right};
+use resume::Right;
 use wakeups::Wakeups;
 
 /// What all slots share.

@@ -226,7 +226,7 @@ fn checksum(header: &[u8], body: &[u8]) -> blake2b_simd::Hash {
 
 #[cfg(test)]
 mod tests {
-    use sealbus_schema::{IntentKind, ProofBytes, SealProof, error::ErrorCode, workflows::seal};
+    use sealbus_schema::{IntentKind, Phase, SealProof, error::ErrorCode, message::CommonEvent};
 
     use super::*;
 
@@ -241,13 +241,9 @@ mod tests {
         let state = State::claimed(IntentKind::Seal).expect("a known kind");
         let mut journal = Journal::new(Some("SEAL_SECTORS@1".into()), intent, Token(4), state);
         let state = journal.state.clone();
-        journal.advance(
-            state,
-            vec![
-                EventBody::Seal(seal::Event::Pc1Done {}),
-                EventBody::Seal(seal::Event::C2Done { seed_draw: 1, proof: ProofBytes(vec![7; 192]) }),
-            ],
-        );
+        let started = CommonEvent::PhaseStarted { phase: Phase::AddPieces, attempt: 1, processor: "p-0".repeat(60) };
+        let error = ErrorReport::new(ErrorClass::Temp, ErrorCode::PROCESSOR_DIED, "killed");
+        journal.advance(state, vec![started.into(), CommonEvent::Failed { error }.into()]);
         journal
     }
 

@@ -1,4 +1,4 @@
-//! The phases of sealing as blocking functions over the files of one slot.
+//! What processors serve: the phases of sealing as blocking functions over the files of one slot.
 //!
 //! Every stage is a request type, a response type and `fn run(&Request) -> Result<Response, StageError>`. All of them
 //! keep one promise: killed at any instruction and run again with the same request they give the same result, because
@@ -37,7 +37,8 @@ pub use workspace::Workspace;
 /// Runs the built-in implementation of `stage` on a request and gives the response, both as JSON.
 ///
 /// # Errors
-/// [`StageCode::RequestInvalid`] if the request has another shape, otherwise what the stage says.
+/// [`StageCode::RequestInvalid`] if the request has another shape, or the stage is a workflow's own; otherwise what the
+/// stage says.
 pub fn run_json(stage: Stage, task: &[u8]) -> Result<Json, StageError> {
     match stage {
         Stage::AddPieces => run_as::<add_pieces::Request>(task),
@@ -47,7 +48,16 @@ pub fn run_json(stage: Stage, task: &[u8]) -> Result<Json, StageError> {
         Stage::Transfer => run_as::<transfer::Request>(task),
         Stage::C1 => run_as::<c1::Request>(task),
         Stage::C2 => run_as::<c2::Request>(task),
+        Stage::Own(_) => {
+            Err(StageError::new(StageCode::RequestInvalid, format!("stage {stage} is its workflow's own")))
+        }
     }
+}
+
+/// Whether a stage writes into the permanent store, which is then looked at before and after.
+#[must_use]
+pub const fn writes_to_store(stage: Stage) -> bool {
+    matches!(stage, Stage::Transfer)
 }
 
 /// A request that says by its type which stage serves it and what comes back.
@@ -64,7 +74,11 @@ pub trait StageRequest: Serialize + DeserializeOwned {
     fn run(&self) -> Result<Self::Response, StageError>;
 }
 
-fn run_as<R: StageRequest>(task: &[u8]) -> Result<Json, StageError> {
+/// Reads a request, carries it out, and writes the response.
+///
+/// # Errors
+/// As [`run_json`].
+pub fn run_as<R: StageRequest>(task: &[u8]) -> Result<Json, StageError> {
     run_by(task, R::run)
 }
 

@@ -1,71 +1,37 @@
 //! The scripted processor: the files and answers of each phase in an instant, under the promises of a real one. An
-//! output gets its name when it is whole, inputs are not changed, and what earlier phases left is read and compared.
+//! output gets its name when it is whole, inputs are not changed, and what earlier phases left is read and compared. What
+//! these are for each phase is said by the workflow's [`script`](workflows::script).
 
 use std::{
     fs::{self, File},
     io::{self, BufRead, Write},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-use sealbus_schema::{
-    Commitment, ErrorClass, Phase, ProofBytes, Randomness, SectorId, Token,
-    parts::{PieceInfo, StoredFile},
-};
+use sealbus_schema::{ErrorClass, Phase};
 use sealbus_worker::{
     identity,
     processor::{
         child::PARENT_PID,
         protocol::{Answer, AnswerResult, Failure, Hello, Request},
     },
-    stage::{self, StageError},
+    stage::StageError,
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    control::{Control, Point},
-    yields,
-};
+use super::control::{Control, Point};
+use crate::workflows::{self, NamedStore, Script, ScriptedFile};
 
 /// The words of a failure that the test wants.
 const TOLD: &str = "as told";
-/// How long a C2 takes that makes the scripted proof of a real replica: long enough to see whether two overlap.
-const PROOF_TIME: Duration = Duration::from_secs(10);
 /// How often a held processor looks whether it may go on.
 const HOLD_PERIOD: Duration = Duration::from_millis(3);
 
-/// What every phase is asked, as far as scripts care.
-#[derive(Debug, Deserialize)]
-struct Task {
-    work_dir: PathBuf,
-    sector: Option<SectorId>,
-    ticket: Option<Randomness>,
-    seed: Option<Randomness>,
-    comm_r: Option<Commitment>,
-    store_dir: Option<PathBuf>,
-    #[serde(default)]
-    store_name: String,
-    store_id: Option<String>,
-    token: Option<Token>,
-}
-
-/// `c1.json` of the real C1, as far as scripts care.
-#[derive(Debug, Deserialize)]
-struct C1Record {
-    key: C1Key,
-}
-
-#[derive(Debug, Deserialize)]
-struct C1Key {
-    comm_r: Commitment,
-    seed: Randomness,
-}
-
 /// One processor.
-struct Script {
+struct Processor {
     phase: Phase,
     control: Control,
     real_replicas: bool,
@@ -74,113 +40,63 @@ struct Script {
 /// Serves a phase until stdin ends. With `real_replicas` the phases before C2 are not scripts; only C2 has that.
 pub fn serve(phase: Phase, control: Control, real_replicas: bool) -> anyhow::Result<()> {
     die_with_parent()?;
-    let script = Script { phase, control, real_replicas };
+    let processor = Processor { phase, control, real_replicas };
     let mut answers = io::stdout().lock();
     send(&mut answers, &json!(Hello::of(phase)))?;
     for line in io::stdin().lock().lines() {
         let Request { id, task } = serde_json::from_str(&line?)?;
-        let task: Task = serde_json::from_value(task)?;
-        let work = work_name(&task.work_dir);
-        let result = match script.run(&task, &work) {
+        let work = work_name(&task);
+        let result = match processor.run(&task, &work) {
             Ok(output) => AnswerResult::Output(output),
             Err(failure) => AnswerResult::Error(failure),
         };
         send(&mut answers, &json!(Answer { id, result }))?;
-        script.control.mark(Point::Told, phase, &work)?;
+        processor.control.mark(Point::Told, phase, &work)?;
     }
     Ok(())
 }
 
-impl Script {
-    fn run(&self, task: &Task, work: &str) -> Result<Value, Failure> {
+impl Processor {
+    fn run(&self, task: &Value, work: &str) -> Result<Value, Failure> {
         self.reach(Point::Before, work)?;
-        let about = |value: Option<[u8; 32]>| value.ok_or_else(|| refused("REQUEST_INVALID", "a field is missing"));
-        let ticket = || about(task.ticket.map(|ticket| ticket.0)).map(Randomness);
-        let seed = || about(task.seed.map(|seed| seed.0)).map(Randomness);
-        let sector = || task.sector.ok_or_else(|| refused("REQUEST_INVALID", "sector is missing"));
-        let dir = &task.work_dir;
-        let of_work = |phase: Phase| yields::file(phase.name(), work.as_bytes());
-        let of_ticket = |phase: Phase, ticket: &Randomness| yields::file(phase.name(), &ticket.0);
-        match self.phase {
-            Phase::AddPieces => {
-                self.write(&dir.join("unsealed"), &of_work(Phase::AddPieces), work)?;
-                let commitment = yields::comm_d();
-                Ok(json!(stage::add_pieces::Response { pieces: vec![PieceInfo { commitment, padded_bytes: 2048 }] }))
-            }
-            Phase::TreeD => {
-                require(&dir.join("unsealed"), &of_work(Phase::AddPieces))?;
-                self.write(&dir.join("tree_d"), &of_work(Phase::TreeD), work)?;
-                Ok(json!(stage::tree_d::Response { comm_d: yields::comm_d() }))
-            }
-            Phase::Pc1 => {
-                require(&dir.join("tree_d"), &of_work(Phase::TreeD))?;
-                self.write(&dir.join("layer"), &of_ticket(Phase::Pc1, &ticket()?), work)?;
-                Ok(json!(stage::pc1::Response { comm_d: yields::comm_d() }))
-            }
-            Phase::Pc2 => {
-                require(&dir.join("layer"), &of_ticket(Phase::Pc1, &ticket()?))?;
-                let comm_r = yields::comm_r(sector()?, &ticket()?);
-                self.write(&dir.join("sealed"), &yields::file("replica", &comm_r.0), work)?;
-                Ok(json!(stage::pc2::Response { comm_r, comm_d: yields::comm_d() }))
-            }
-            Phase::Transfer => self.transfer(task, sector()?, work).map_err(in_store),
-            Phase::C1 => {
-                let comm_r = yields::comm_r(sector()?, &ticket()?);
-                require(&dir.join("sealed"), &yields::file("replica", &comm_r.0))?;
-                self.write(&dir.join("c1"), &yields::file("c1", &seed()?.0), work)?;
-                Ok(json!(stage::c1::Response { bytes: yields::FILE_BYTES as u64 }))
-            }
-            Phase::C2 if self.real_replicas => {
-                let key = read_c1_key(&dir.join("c1.json"))?;
-                if key.seed != seed()? {
-                    return Err(refused("INPUT_MISMATCH", "c1.json is for another seed"));
-                }
-                std::thread::sleep(PROOF_TIME);
-                let proof = ProofBytes(yields::proof(sector()?, &key.comm_r, &ticket()?, &key.seed));
-                Ok(json!(stage::c2::Response { proof }))
-            }
-            Phase::C2 => {
-                require(&dir.join("c1"), &yields::file("c1", &seed()?.0))?;
-                self.write(&dir.join("c2"), &yields::file("c2", &seed()?.0), work)?;
-                let comm_r = yields::comm_r(sector()?, &ticket()?);
-                let proof = ProofBytes(yields::proof(sector()?, &comm_r, &ticket()?, &seed()?));
-                Ok(json!(stage::c2::Response { proof }))
-            }
+        let script = workflows::script(self.phase, task, self.real_replicas)
+            .unwrap_or_else(|| Err(refused("REQUEST_INVALID", "nobody has a script for this stage")))?;
+        match script.store {
+            Some(_) => self.play(script, work).map_err(in_store),
+            None => self.play(script, work),
         }
+    }
+
+    fn play(&self, script: Script, work: &str) -> Result<Value, Failure> {
+        let Script { inputs, store, pause, output, answer } = script;
+        for (path, content) in &inputs {
+            require(path, content)?;
+        }
+        std::thread::sleep(pause);
+        let Some(file) = output else { return Ok(answer) };
+        match store {
+            Some(store) => self.store(&store, &file, work)?,
+            None => self.write(&file, work)?,
+        }
+        self.reach(Point::After, work)?;
+        Ok(answer)
     }
 
     /// Into the store, under the rules of the real stage: a file that is there is compared and never overwritten.
-    fn transfer(&self, task: &Task, sector: SectorId, work: &str) -> Result<Value, Failure> {
-        let missing = || refused("REQUEST_INVALID", "a field is missing");
-        let (comm_r, token) = (task.comm_r.ok_or_else(missing)?, task.token.ok_or_else(missing)?);
-        let store = task.store_dir.as_ref().ok_or_else(missing)?;
-        let content = yields::file("replica", &comm_r.0);
-        require(&task.work_dir.join("sealed"), &content)?;
-        check_store(store, &task.store_name, task.store_id.as_deref())?;
-        let path = format!("sealed/{}", sector.file_name());
-        let (to, temporary) = (store.join(&path), store.join(format!("sealed/.{}.{token}.tmp", sector.file_name())));
-        fs::create_dir_all(store.join("sealed")).map_err(|error| io_failed("create directory", store, &error))?;
-        match fs::read(&to) {
-            Ok(found) if found == content => {
-                // What an earlier try left is whole; it is written no second time.
-                self.reach(Point::Inside, work)?;
-            }
+    fn store(&self, store: &NamedStore, file: &ScriptedFile, work: &str) -> Result<(), Failure> {
+        check_store(store)?;
+        let dir = file.path.parent().unwrap_or(&store.dir);
+        fs::create_dir_all(dir).map_err(|error| io_failed("create directory", dir, &error))?;
+        match fs::read(&file.path) {
+            // What an earlier try left is whole; it is written no second time.
+            Ok(found) if found == file.content => self.reach(Point::Inside, work)?,
             Ok(_) => return Err(refused("STORE_CONFLICT", "another replica is there")),
-            Err(_) => self.write_as(&temporary, &to, &content, work)?,
+            Err(_) => self.write(file, work)?,
         }
-        check_store(store, &task.store_name, task.store_id.as_deref())?;
-        self.reach(Point::After, work)?;
-        let file = StoredFile { path, bytes: content.len() as u64, blake2b: yields::blake2b(&content) };
-        Ok(json!(stage::transfer::Response { files: vec![file] }))
+        check_store(store)
     }
 
-    fn write(&self, path: &Path, content: &[u8], work: &str) -> Result<(), Failure> {
-        let temporary = path.with_extension("tmp");
-        self.write_as(&temporary, path, content, work)?;
-        self.reach(Point::After, work)
-    }
-
-    fn write_as(&self, temporary: &Path, path: &Path, content: &[u8], work: &str) -> Result<(), Failure> {
+    fn write(&self, ScriptedFile { temporary, path, content }: &ScriptedFile, work: &str) -> Result<(), Failure> {
         let (first, second) = content.split_at(content.len() / 2);
         let failed = |error: io::Error| io_failed("write", temporary, &error);
         let mut file = File::create(temporary).map_err(failed)?;
@@ -207,18 +123,11 @@ impl Script {
 }
 
 /// As the real stage does, unless it is asked by somebody who names no store.
-fn check_store(store: &Path, name: &str, id: Option<&str>) -> Result<(), Failure> {
-    match name {
+fn check_store(NamedStore { dir, name, id }: &NamedStore) -> Result<(), Failure> {
+    match name.as_str() {
         "" => Ok(()),
-        name => Ok(identity::check_store(store, name, id).map(drop)?),
+        name => Ok(identity::check_store(dir, name, id.as_deref()).map(drop)?),
     }
-}
-
-fn read_c1_key(path: &Path) -> Result<C1Key, Failure> {
-    let bytes = fs::read(path).map_err(|error| io_failed("read", path, &error))?;
-    let record: C1Record =
-        serde_json::from_slice(&bytes).map_err(|error| refused("INPUT_MISMATCH", &error.to_string()))?;
-    Ok(record.key)
 }
 
 fn require(path: &Path, content: &[u8]) -> Result<(), Failure> {
@@ -248,8 +157,10 @@ fn in_store(failure: Failure) -> Failure {
     }
 }
 
-fn work_name(dir: &Path) -> String {
-    dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// The name of the job's directory, which every request has.
+fn work_name(task: &Value) -> String {
+    let dir = task.get("work_dir").and_then(Value::as_str).unwrap_or_default();
+    Path::new(dir).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn send(to: &mut impl Write, message: &Value) -> anyhow::Result<()> {

@@ -167,7 +167,7 @@ impl World {
 
     /// Some order that a person may give, sensible or not.
     fn order(&mut self, id: SectorId) {
-        let phase = Phase::ALL[self.rng.next() as usize % Phase::ALL.len()];
+        let phase = Phase::SEALING[self.rng.next() as usize % Phase::SEALING.len()];
         let input = match self.rng.range(0, 9) {
             0..4 => Input::Resubmitted { from: None },
             4..9 => Input::Resubmitted { from: Some(phase) },

@@ -7,19 +7,17 @@ use sealbus_nats::log::Record;
 use sealbus_schema::{
     Invariant, SectorId,
     machine::worker::RetryPolicy,
-    message::{Event as SectorEvent, Fact, FactBody, Intent},
-    workflows::seal,
+    message::{Event as SectorEvent, Fact, Intent},
 };
 use sealbus_worker::{
     driver::{
         board::Verdict,
         core::{
-            Core, Do, End, Happened, Place,
+            Core, Do, End, Happened, News, Place,
             claim::{self, ClaimStep},
             leave::{self, LeaveStep},
         },
         expiry::Arrivals,
-        facts::News,
     },
     journal::Journal,
 };
@@ -30,6 +28,7 @@ use super::{
     loss,
     world::{Event, Request, World},
 };
+use crate::workflows;
 
 mod claiming;
 mod replies;
@@ -258,14 +257,13 @@ impl World {
         if let Happened::News(news) = &mut happened {
             let right = loss::right_of(living.core.journal());
             for fact in &news.facts {
-                if let FactBody::Seal(seal::Fact::Seed { seed }) = &fact.body {
+                if let Some(draw) = workflows::draw_told(&fact.body) {
                     let highest = self.checks.seeds.entry((name.clone(), right)).or_default();
-                    *highest = seed.draw.max(*highest);
+                    *highest = draw.max(*highest);
                 }
             }
             if bug == Some(Bug::WithdrawnSeed) {
-                news.facts
-                    .retain(|fact| !matches!(&fact.body, FactBody::Seal(seal::Fact::Seed { seed }) if seed.draw > 1));
+                news.facts.retain(|fact| workflows::draw_told(&fact.body).is_none_or(|draw| draw <= 1));
             }
             living.watch = None;
         }

@@ -1,22 +1,27 @@
 //! What a slot's states need, simulated: processors, phases, pauses, an empty slot.
 
+use std::path::PathBuf;
+
 use sealbus_schema::{
-    Commitment, ErrorClass, ErrorCode, ErrorReport, Invariant, Phase, ProofBytes,
+    ErrorClass, ErrorCode, ErrorReport, Invariant, Phase,
     machine::worker::{Input, Need, State},
-    parts::{PieceInfo, StoredSector},
-    workflows::seal::worker::{Progress, Step},
+    workflows::Step,
 };
-use sealbus_worker::driver::core::Happened;
+use sealbus_worker::{
+    config::Store,
+    driver::core::Happened,
+    journal::Journal,
+    workflows::{self, Workplace},
+};
 
 use super::{
     bug::Bug,
-    chain,
     faults::MINUTE,
     loss,
-    rng::{bytes, words},
     slot::SlotState,
     world::{Event, World},
 };
+use crate::workflows as stand_ins;
 
 impl World {
     /// Ends what a slot works on. The process's end frees its processors in any case.
@@ -47,7 +52,7 @@ impl World {
         self.drop_work(w, s, false);
         match state.need() {
             Need::Run(phase) => self.acquire(w, s, phase),
-            Need::Room(_) => self.look_for_room(w, s),
+            Need::Room(phase) => self.look_for_room(w, s, phase, state),
             Need::Retry => {
                 let pause = 30_000 * u64::from(state.attempt());
                 self.work_in(w, s, pause, Some(Happened::Worked(Input::RetryDue)));
@@ -74,14 +79,14 @@ impl World {
         self.push_inbox(w, s, work, Happened::Acquired { processor: phase.name().to_owned() });
     }
 
-    fn look_for_room(&mut self, w: usize, s: usize) {
+    fn look_for_room(&mut self, w: usize, s: usize, phase: Phase, state: &State) {
         let work = self.work_of(w, s);
         let worker = &mut self.workers[w];
         worker.waiting.retain(|(_, waiting, _)| *waiting != s);
-        if worker.holders.iter().any(|(held, _)| *held == Phase::Pc1) {
-            worker.waiting.push((Phase::Pc1, s, work));
-        } else {
-            self.push_inbox(w, s, work, Happened::Worked(Input::from(Progress::Pc1RoomSeen)));
+        if worker.holders.iter().any(|(held, _)| *held == phase) {
+            worker.waiting.push((phase, s, work));
+        } else if let Some(seen) = state.step().and_then(workflows::room_seen) {
+            self.push_inbox(w, s, work, Happened::Worked(seen));
         }
     }
 
@@ -92,8 +97,8 @@ impl World {
         if slot.generation != generation || living.work != work {
             return;
         }
-        let need = living.core.journal().state.need();
-        match (happened, need) {
+        let state = living.core.journal().state.clone();
+        match (happened, state.need()) {
             (Some(happened), _) => {
                 // The processor is free before the result is told.
                 if self.options.bug != Some(Bug::KeepProcessor) {
@@ -102,18 +107,17 @@ impl World {
                 self.push_inbox(w, s, work, happened);
             }
             (None, Need::Run(phase)) => self.acquire(w, s, phase),
-            (None, Need::Room(_)) => self.look_for_room(w, s),
+            (None, Need::Room(phase)) => self.look_for_room(w, s, phase, &state),
             (None, _) => {}
         }
     }
 
     /// Runs a phase on the processor that the slot has.
     pub fn run_phase(&mut self, w: usize, s: usize, state: &State) {
-        let phase = state.step().and_then(|step| step.phase());
-        let Some(step) = state.step().and_then(|step| step.seal()).cloned() else { return };
-        self.check_seed(w, s, &step);
-        if let (SlotState::Living(living), Some(phase)) = (&self.workers[w].slots[s].state, phase) {
-            let journal = living.core.journal().clone();
+        let (SlotState::Living(living), Some(step)) = (&self.workers[w].slots[s].state, state.step()) else { return };
+        let (journal, phase) = (living.core.journal().clone(), step.phase());
+        self.check_seed(w, s, step);
+        if let Some(phase) = phase {
             self.check_phase(&journal, phase);
         }
         let millis = match phase {
@@ -121,11 +125,12 @@ impl World {
             Some(Phase::Pc1) => self.rng.range(3 * MINUTE, 12 * MINUTE),
             _ => self.rng.range(20_000, 4 * MINUTE),
         };
-        let SlotState::Living(living) = &self.workers[w].slots[s].state else { return };
-        let sector = living.core.journal().intent.sector;
         let input = match self.failure() {
             Some(error) => Input::Failed { error },
-            None => self.outcome(sector, &step),
+            None => self.outcome(&journal, step).unwrap_or_else(|| {
+                let what = format!("step {} was run", step.name());
+                Input::Failed { error: ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, what) }
+            }),
         };
         self.work_in(w, s, millis, Some(Happened::Worked(input)));
     }
@@ -143,44 +148,28 @@ impl World {
         Some(ErrorReport::new(class, code, "as drawn"))
     }
 
-    /// What a phase yields: nothing but what went in decides.
-    fn outcome(&mut self, sector: sealbus_schema::SectorId, step: &Step) -> Input {
-        let comm_d = Commitment(bytes(&[1, sector.number.0]));
-        match step {
-            Step::AddingPieces { .. } => Input::from(Progress::PiecesAdded {
-                pieces: vec![PieceInfo { commitment: comm_d, padded_bytes: 2048 }],
-            }),
-            Step::BuildingTreeD { .. } => Input::from(Progress::TreeDBuilt { comm_d }),
-            Step::Pc1 { .. } => Input::from(Progress::Pc1Done),
-            Step::Pc2 { ticket, .. } => {
-                let mut parts = vec![2, sector.number.0];
-                parts.extend(words(&ticket.randomness.0));
-                Input::from(Progress::Pc2Done { comm_r: Commitment(bytes(&parts)), comm_d })
-            }
-            Step::Transferring { replica, .. } => {
-                self.checks.store.insert(sector, replica.comm_r.0);
-                Input::from(Progress::Persisted {
-                    stored: StoredSector { store: "store".to_owned(), files: Vec::new(), identity: None },
-                })
-            }
-            Step::C1 { .. } => Input::from(Progress::C1Done),
-            Step::C2 { replica, seed, .. } => Input::from(Progress::C2Done {
-                proof: ProofBytes(chain::proof(sector, &replica.comm_r.0, &seed.randomness.0)),
-            }),
-            other => {
-                let what = format!("step {} was run", other.name());
-                Input::Failed { error: ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, what) }
-            }
-        }
+    /// What a phase yields: what production asks for goes in, and how it reads the answer comes out.
+    fn outcome(&mut self, journal: &Journal, step: &Step) -> Option<Input> {
+        let at = Workplace {
+            work_dir: PathBuf::new(),
+            intent: journal.intent.clone(),
+            token: journal.token,
+            store: Store { name: "store".to_owned(), path: PathBuf::new() },
+            store_id: None,
+            static_dirs: Vec::new(),
+        };
+        let task = workflows::request(step, &at)?.ok()?;
+        let answer = stand_ins::simulate(step.phase()?, &task, journal.intent.sector, &mut self.checks.store)?;
+        workflows::output(step, answer, &at, None).ok().map(Input::Progress)
     }
 
     fn check_seed(&mut self, w: usize, s: usize, step: &Step) {
-        let (Step::C1 { seed, .. } | Step::C2 { seed, .. }) = step else { return };
+        let Some(draw) = stand_ins::draw_used(step) else { return };
         let SlotState::Living(living) = &self.workers[w].slots[s].state else { return };
         let key = (self.workers[w].name.clone(), loss::right_of(living.core.journal()));
         let read = self.checks.seeds.get(&key).copied().unwrap_or_default();
-        if seed.draw < read {
-            let what = format!("{} begins {} with seed {} and has read seed {read}", key.0, step.name(), seed.draw);
+        if draw < read {
+            let what = format!("{} begins {} with seed {draw} and has read seed {read}", key.0, step.name());
             self.break_invariant(Invariant::NoWithdrawnFact, || what);
         }
     }

@@ -79,7 +79,7 @@ impl At {
     /// Every point of every phase, in the order of a sector's life.
     pub fn all() -> Vec<At> {
         let of = |phase| Point::HOLDS.map(|point| At { point, phase });
-        Phase::ALL.into_iter().flat_map(of).collect()
+        Phase::SEALING.into_iter().flat_map(of).collect()
     }
 
     pub fn hold(self, control: &Control) -> anyhow::Result<()> {

@@ -36,6 +36,9 @@ pub trait Machine: Sized + 'static {
     /// What the manager answers.
     type Fact: Clone + fmt::Debug + PartialEq;
 
+    /// The phases of its steps, in order. A machine that serves the workflow has a processor for each.
+    const PHASES: &'static [Phase];
+
     /// The first step of a job whose lease was just won.
     fn start() -> Self::Step;
 

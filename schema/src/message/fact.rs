@@ -87,6 +87,14 @@ macro_rules! define_fact_body {
                 }
             }
 
+            /// The permanent stores that it says are known; empty where it says nothing of them.
+            pub fn known_stores(&self) -> &[KnownStore] {
+                match self {
+                    $($(#[$cfg])* FactBody::$name(fact) => fact.known_stores(),)*
+                    FactBody::Common(_) | FactBody::Newer(_) => &[],
+                }
+            }
+
             /// Whether it holds although an order to resubmit was carried out after it was told.
             const fn outlives_resubmit(&self) -> bool {
                 match self {

@@ -103,7 +103,7 @@ impl Request {
     /// The pipeline with so many slots.
     #[must_use]
     pub fn spec(&self, slots: usize) -> PipelineSpec {
-        let works: Vec<Work> = Phase::ALL.into_iter().filter_map(|stage| self.work(stage)).collect();
+        let works: Vec<Work> = Phase::SEALING.into_iter().filter_map(|stage| self.work(stage)).collect();
         PipelineSpec { slots, steps: steps(works, self.waits), locks: self.locks.clone() }
     }
 

@@ -65,7 +65,7 @@ fn without_more(machine: &Machine, request: &Request) -> Result<MachinePlan, Can
             [(Phase::Pc1, site.staggered_secs(&draft))].into_iter().filter(|(_, secs)| *secs > 0),
         ),
         locks: pipeline.locks.clone(),
-        elsewhere: Phase::ALL.into_iter().filter(|&phase| request.has_files() && !request.does(phase)).collect(),
+        elsewhere: Phase::SEALING.into_iter().filter(|&phase| request.has_files() && !request.does(phase)).collect(),
         cgroups: request.cgroups,
         gpus: draft.gpus,
         slots: room.slots.clone(),
@@ -94,7 +94,7 @@ fn concurrent(groups: &[Group], c2s: usize) -> BTreeMap<Phase, usize> {
 }
 
 fn used_times(site: &Site<'_>, draft: &Draft) -> Vec<times::UsedTime> {
-    let phases = Phase::ALL.into_iter().filter(|&stage| site.request.has_files() || site.request.does(stage));
+    let phases = Phase::SEALING.into_iter().filter(|&stage| site.request.has_files() || site.request.does(stage));
     let waits = if site.request.has_files() { 0..times::WAITS.len() } else { 0..0 };
     phases.map(|stage| site.time(draft, stage)).chain(waits.map(|wait| site.request.times.wait(wait))).collect()
 }

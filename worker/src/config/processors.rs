@@ -42,7 +42,7 @@ pub(super) fn groups(tables: Vec<ProcessorTable>, around: &Around<'_>) -> Result
     for (index, table) in tables.into_iter().enumerate() {
         groups.push(group(index, table, around)?);
     }
-    for phase in Phase::ALL {
+    for phase in Phase::known() {
         if !groups.iter().any(|group| group.stage == phase) {
             let mut group = GroupConfig::built_in(phase, 1);
             group.env = around.library_env.clone();

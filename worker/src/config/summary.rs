@@ -29,7 +29,7 @@ pub fn summary(config: &Config) -> String {
         };
         let _ = writeln!(text, "slot       {} ({room})", slot.display());
     }
-    for phase in Phase::ALL {
+    for phase in Phase::known() {
         for group in config.processors.iter().filter(|group| group.stage == phase) {
             let _ = writeln!(text, "processor  {}", processors(group));
         }

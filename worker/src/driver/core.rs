@@ -12,18 +12,10 @@ use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Transition,
     machine::worker::{Input, Need, RetryPolicy, State},
     message::{CommonFact, Event, EventBody, Fact, FactBody, FactKind},
-    workflows::seal::{
-        self,
-        worker::{Progress, Step},
-    },
 };
 
-use super::{
-    expiry::{self, Arrivals},
-    facts::News,
-    resume::Reinstated,
-};
-use crate::journal::Journal;
+use super::expiry::{self, Arrivals};
+use crate::{journal::Journal, workflows};
 
 /// What happened to a slot's sector.
 #[derive(Debug)]
@@ -41,6 +33,26 @@ pub enum Happened {
     Refused,
     /// The sector's log was read.
     News(News),
+}
+
+/// What was read of a sector's log.
+#[derive(Debug, Default)]
+pub struct News {
+    /// The last fact of each kind that was asked for, if it is meant for our lease.
+    pub facts: Vec<Fact>,
+    /// Whether the lease is over.
+    pub lease_moved: bool,
+    /// That the sector goes on in another stream, if that is new.
+    pub reinstated: Option<Reinstated>,
+}
+
+/// The manager has said, in another stream than the token is of, that a sector still is ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reinstated {
+    /// In which.
+    pub stream: String,
+    /// The number of the last event that it knows of.
+    pub known: u64,
 }
 
 /// What must be done.
@@ -108,7 +120,7 @@ impl Core {
         Core { journal, arrivals, policy, place, publishing: None }
     }
 
-    /// When the facts came that have epochs in them.
+    /// When facts came.
     pub fn arrivals(&self) -> &Arrivals {
         &self.arrivals
     }
@@ -210,29 +222,27 @@ impl Core {
     }
 
     fn on_fact(&mut self, fact: Fact, now: i64) -> Vec<Do> {
-        let kind = fact.kind().map(FactKind::name);
+        let told = fact.kind();
+        let kind = told.map(FactKind::name);
         if !fact.counts_for(self.journal.token, self.journal.resubmitted) {
             tracing::debug!(kind, "a fact that an order read with it withdraws");
             return Vec::new();
         }
-        let (mut arrivals, mut resubmitted) = (self.arrivals, self.journal.resubmitted);
-        let mut stores_told = false;
-        match &fact.body {
-            FactBody::Seal(seal::Fact::Ticket { .. }) => arrivals.ticket = Some(now),
-            FactBody::Seal(seal::Fact::PrecommitLanded { stores, .. }) => {
-                arrivals.precommit = Some(now);
-                stores_told = !stores.is_empty() && *stores != self.journal.stores;
-                if stores_told {
-                    self.journal.stores.clone_from(stores);
-                }
-            }
-            FactBody::Common(CommonFact::Resubmit { .. }) => resubmitted = fact.serial,
-            _ => {}
+        let stores = fact.body.known_stores();
+        let stores_told = !stores.is_empty() && *stores != self.journal.stores;
+        if stores_told {
+            self.journal.stores = stores.to_vec();
         }
+        let resubmitted = match &fact.body {
+            FactBody::Common(CommonFact::Resubmit { .. }) => fact.serial,
+            _ => self.journal.resubmitted,
+        };
         match self.journal.state.apply(Input::Fact(fact), self.policy) {
             Transition::Advance { next, effects } => {
                 tracing::info!(kind, "fact taken");
-                self.arrivals = arrivals;
+                if let Some(told) = told {
+                    self.arrivals.came(told, now);
+                }
                 self.journal.resubmitted = resubmitted;
                 // First of all what runs ends, for it may run for nothing.
                 let mut todo = vec![Do::DropWork, self.advance(next, effects)];
@@ -260,7 +270,7 @@ impl Core {
             Transition::Advance { next, effects } => return vec![self.advance(next, effects)],
             Transition::Ignore(why) | Transition::Illegal(why) => why,
         };
-        let error = self.error(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, refused.to_owned());
+        let error = self.named(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, refused));
         log_failure(&error, self.phase(), self.journal.state.attempt());
         match self.journal.state.apply(Input::Failed { error }, self.policy) {
             Transition::Advance { next, effects } => vec![self.advance(next, effects)],
@@ -291,37 +301,14 @@ impl Core {
         Do::Watch(Watch { kinds, resubmitted: self.journal.resubmitted, at_once })
     }
 
-    /// Why the phase must not begin now, by the chain's time.
+    /// What the phase comes to instead of beginning now, by the chain's time.
     fn refuse_to_start(&self, now: i64) -> Option<Input> {
-        match self.journal.state.step()?.seal()? {
-            Step::Pc1 { ticket, .. } if expiry::ticket_expired(ticket, &self.arrivals, now) => {
-                tracing::warn!(
-                    draw = ticket.draw,
-                    expires_epoch = ticket.expires_epoch,
-                    "ticket expired; asking for another"
-                );
-                Some(Input::from(Progress::TicketExpired))
-            }
-            Step::C1 { precommit, .. } | Step::C2 { precommit, .. } if expiry::precommit_came_late(precommit) => {
-                let message = format!("the chain takes no proof after epoch {}", precommit.prove_by_epoch);
-                // The sector's deposit is at stake: a person decides, not a code's usual class.
-                Some(Input::Failed { error: self.error(ErrorClass::Perm, ErrorCode::PRECOMMIT_EXPIRED, message) })
-            }
-            // Nothing final follows from an estimate: a proof too many costs little, and the manager, which knows the chain,
-            // blocks the sector if that is so.
-            Step::C1 { precommit, .. } | Step::C2 { precommit, .. }
-                if expiry::precommit_expired(precommit, &self.arrivals, now) =>
-            {
-                tracing::warn!(
-                    prove_by_epoch = precommit.prove_by_epoch,
-                    told_at_epoch = precommit.head_epoch,
-                    "by the time that has passed since the manager told of it, the PreCommit can hardly be proven any \
-                     more; proving it all the same, the manager decides"
-                );
-                None
-            }
-            _ => None,
-        }
+        let step = self.journal.state.step()?;
+        let epoch = expiry::epoch(&workflows::expiry(step)?, &self.arrivals, now);
+        Some(match workflows::refuse_to_start(step, epoch)? {
+            Input::Failed { error } => Input::Failed { error: self.named(error) },
+            input => input,
+        })
     }
 
     fn phase(&self) -> Option<&'static str> {
@@ -331,9 +318,10 @@ impl Core {
         }
     }
 
-    fn error(&self, class: ErrorClass, code: ErrorCode, message: String) -> ErrorReport {
+    /// Adds where it happened.
+    fn named(&self, error: ErrorReport) -> ErrorReport {
         let Place { host, slot } = self.place.clone();
-        ErrorReport { host, slot, ..ErrorReport::new(class, code, message) }
+        ErrorReport { host, slot, ..error }
     }
 }
 

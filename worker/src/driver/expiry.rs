@@ -5,35 +5,30 @@
 //! counts as nothing. The wall clock decides nothing: after a restart it may be wrong by years.
 
 use std::{
+    collections::BTreeMap,
     sync::LazyLock,
     time::{Duration, Instant},
 };
 
-use sealbus_schema::{
-    parts::{PreCommitInfo, Ticket},
-    workflows::seal::worker::Step,
-};
+use sealbus_schema::message::FactKind;
 
-/// How many epochs before a ticket's end labelling is not begun any more.
-const TICKET_MARGIN_EPOCHS: i64 = 60;
+use crate::workflows::Expiry;
 
-/// When facts with epochs in them came, in milliseconds of [`now_millis`]. What came before this machine's start is
-/// negative.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Arrivals {
-    /// The ticket; none if nobody can tell.
-    pub ticket: Option<i64>,
-    /// The PreCommit's landing; none if nobody can tell.
-    pub precommit: Option<i64>,
-}
+/// When facts came, in milliseconds of [`now_millis`]. What came before this machine's start is negative, and what nobody
+/// can tell of is missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arrivals(BTreeMap<FactKind, i64>);
 
 impl Arrivals {
-    /// What is known of facts that came to an earlier process, by their ages.
-    pub fn of_ages(ticket: Option<Duration>, precommit: Option<Duration>, now_millis: i64) -> Arrivals {
-        let at = |age: Option<Duration>| {
-            age.map(|age| now_millis.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)))
-        };
-        Arrivals { ticket: at(ticket), precommit: at(precommit) }
+    /// What is known of a fact that came to an earlier process, by its age.
+    pub fn of_age(kind: FactKind, age: Duration, now_millis: i64) -> Arrivals {
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        Arrivals(BTreeMap::from([(kind, now_millis.saturating_sub(age))]))
+    }
+
+    /// The last fact of a kind came.
+    pub fn came(&mut self, kind: FactKind, now_millis: i64) {
+        self.0.insert(kind, now_millis);
     }
 }
 
@@ -52,99 +47,53 @@ fn uptime_millis(text: &str) -> Option<i64> {
     Some(secs.checked_mul(1000)?.saturating_add(hundredths * 10))
 }
 
-/// Whether it makes no sense any more to begin labelling with a ticket.
-pub fn ticket_expired(ticket: &Ticket, arrivals: &Arrivals, now_millis: i64) -> bool {
-    let epoch = estimate(ticket.head_epoch, ticket.epoch_millis, arrivals.ticket, now_millis);
-    epoch >= ticket.expires_epoch.saturating_sub(TICKET_MARGIN_EPOCHS)
+/// The chain's epoch, as far as can be told.
+pub fn epoch(expiry: &Expiry, arrivals: &Arrivals, now_millis: i64) -> i64 {
+    // A fact whose time of arrival is not known, or an epoch without length, tells nothing about the time since.
+    let arrival = arrivals.0.get(&expiry.told_by);
+    let elapsed = arrival.map_or(0, |arrival| now_millis.saturating_sub(*arrival).max(0));
+    let epochs = elapsed.checked_div(i64::try_from(expiry.epoch_millis).unwrap_or(i64::MAX)).unwrap_or(0);
+    expiry.head_epoch.saturating_add(epochs)
 }
 
-/// Whether the chain probably takes no proof for a PreCommit any more. Without a margin, and only a reason to say so:
-/// trying costs one proof, giving up wrongly costs the deposit, and the manager knows the chain.
-pub fn precommit_expired(precommit: &PreCommitInfo, arrivals: &Arrivals, now_millis: i64) -> bool {
-    let epoch = estimate(precommit.head_epoch, precommit.epoch_millis, arrivals.precommit, now_millis);
-    epoch > precommit.prove_by_epoch
-}
-
-/// Whether that is so by the manager's own words, whatever time it is.
-pub fn precommit_came_late(precommit: &PreCommitInfo) -> bool {
-    precommit.head_epoch > precommit.prove_by_epoch
-}
-
-/// How long what a step is about to compute is worth anything; none if it does not expire, or nobody can tell.
-pub fn time_left(step: &Step, arrivals: &Arrivals, now_millis: i64) -> Option<Duration> {
-    let (head, epoch_millis, arrival, last_epoch) = match step {
-        Step::Pc1 { ticket, .. } | Step::Pc2 { ticket, .. } => {
-            let last = ticket.expires_epoch.saturating_sub(TICKET_MARGIN_EPOCHS);
-            (ticket.head_epoch, ticket.epoch_millis, arrivals.ticket, last)
-        }
-        Step::Transferring { precommit, .. } | Step::C1 { precommit, .. } | Step::C2 { precommit, .. } => {
-            (precommit.head_epoch, precommit.epoch_millis, arrivals.precommit, precommit.prove_by_epoch)
-        }
-        _ => return None,
-    };
-    if epoch_millis == 0 {
+/// How long what a step is about to compute is worth anything; `None` if nobody can tell.
+pub fn time_left(expiry: &Expiry, arrivals: &Arrivals, now_millis: i64) -> Option<Duration> {
+    if expiry.epoch_millis == 0 {
         return None;
     }
-    let epochs = last_epoch.saturating_sub(estimate(head, epoch_millis, arrival, now_millis)).max(0);
-    Some(Duration::from_millis(u64::try_from(epochs).ok()?.saturating_mul(epoch_millis)))
-}
-
-fn estimate(head: i64, epoch_millis: u64, arrival: Option<i64>, now: i64) -> i64 {
-    // A fact whose time of arrival is not known, or an epoch without length, tells nothing about the time since.
-    let elapsed = arrival.map_or(0, |arrival| now.saturating_sub(arrival).max(0));
-    let epochs = elapsed.checked_div(i64::try_from(epoch_millis).unwrap_or(i64::MAX)).unwrap_or(0);
-    head.saturating_add(epochs)
+    let epochs = expiry.last_epoch.saturating_sub(epoch(expiry, arrivals, now_millis)).max(0);
+    Some(Duration::from_millis(u64::try_from(epochs).ok()?.saturating_mul(expiry.epoch_millis)))
 }
 
 #[cfg(test)]
 mod tests {
-    use sealbus_schema::{Commitment, Randomness, workflows::seal::worker::Data};
-
     use super::*;
 
-    fn ticket(expires_epoch: i64) -> Ticket {
-        Ticket {
-            draw: 1,
-            randomness: Randomness([0; 32]),
-            epoch: 90,
-            expires_epoch,
-            head_epoch: 100,
-            epoch_millis: 30_000,
-        }
-    }
+    const KIND: FactKind = FactKind("ticket");
+    const EXPIRY: Expiry = Expiry { told_by: KIND, head_epoch: 100, epoch_millis: 30_000, last_epoch: 140 };
 
     fn came_at(millis: i64) -> Arrivals {
-        Arrivals { ticket: Some(millis), precommit: Some(millis) }
+        let mut arrivals = Arrivals::default();
+        arrivals.came(KIND, millis);
+        arrivals
     }
 
     #[test]
-    fn a_ticket_expires_by_elapsed_time_with_a_margin() {
-        let expired = |expires, now| ticket_expired(&ticket(expires), &came_at(1_000), now);
-        assert!(!expired(200, 1_000));
-        assert!(!expired(200, 1_000 + 39 * 30_000));
-        assert!(expired(200, 1_000 + 40 * 30_000));
-        assert!(expired(159, 1_000), "too old on arrival");
+    fn epochs_are_told_by_elapsed_time() {
+        let at = |now| epoch(&EXPIRY, &came_at(1_000), now);
+        assert_eq!((at(0), at(1_000)), (100, 100));
+        assert_eq!((at(1_000 + 30_000 - 1), at(1_000 + 40 * 30_000)), (100, 140));
     }
 
     #[test]
     fn what_came_to_an_earlier_process_is_as_old_as_the_server_says_or_as_new_as_it_was() {
         let now = 5_000;
-        let aged = |secs: u64| Arrivals::of_ages(Some(Duration::from_secs(secs)), None, now);
-        assert!(!ticket_expired(&ticket(200), &aged(39 * 30), now));
-        assert!(ticket_expired(&ticket(200), &aged(40 * 30), now), "although the machine was started later");
-        assert!(!ticket_expired(&ticket(200), &Arrivals::default(), i64::MAX), "nobody can tell");
-        assert!(!ticket_expired(&ticket(200), &came_at(1_000_000_000), 5));
-        let odd = Ticket { epoch_millis: 0, ..ticket(200) };
-        assert!(!ticket_expired(&odd, &came_at(1), i64::MAX));
-    }
-
-    #[test]
-    fn a_precommit_counts_as_late_only_when_it_is_surely_late() {
-        let precommit = PreCommitInfo { epoch: 90, prove_by_epoch: 110, head_epoch: 100, epoch_millis: 1_000 };
-        assert!(!precommit_expired(&precommit, &came_at(1), 10_001));
-        assert!(precommit_expired(&precommit, &came_at(1), 11_001));
-        assert!(!precommit_came_late(&precommit));
-        assert!(precommit_came_late(&PreCommitInfo { head_epoch: 111, ..precommit }));
+        let aged = |secs| epoch(&EXPIRY, &Arrivals::of_age(KIND, Duration::from_secs(secs), now), now);
+        assert_eq!((aged(39 * 30), aged(40 * 30)), (139, 140), "although the machine was started later");
+        assert_eq!(epoch(&EXPIRY, &Arrivals::default(), i64::MAX), 100, "nobody can tell");
+        assert_eq!(epoch(&EXPIRY, &came_at(1_000_000_000), 5), 100);
+        let odd = Expiry { epoch_millis: 0, ..EXPIRY };
+        assert_eq!(epoch(&odd, &came_at(1), i64::MAX), 100);
     }
 
     #[test]
@@ -157,12 +106,11 @@ mod tests {
 
     #[test]
     fn what_is_left_shrinks_with_the_time_since_and_ends_at_nothing() {
-        let data = Data { pieces: vec![], comm_d: Commitment([0; 32]) };
-        let step = Step::Pc1 { data: data.clone(), ticket: ticket(200) };
-        let left = |now| time_left(&step, &came_at(1_000), now).map(|left| left.as_secs());
+        let left = |now| time_left(&EXPIRY, &came_at(1_000), now).map(|left| left.as_secs());
         assert_eq!(left(1_000), Some(40 * 30));
         assert_eq!(left(1_000 + 10 * 30_000), Some(30 * 30));
         assert_eq!(left(1_000 + 99 * 30_000), Some(0));
-        assert_eq!(time_left(&Step::AwaitingTicket { data, draw: 1 }, &came_at(1_000), 1_000), None);
+        let odd = Expiry { epoch_millis: 0, ..EXPIRY };
+        assert_eq!(time_left(&odd, &came_at(1_000), 1_000), None);
     }
 }

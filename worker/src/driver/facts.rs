@@ -10,12 +10,12 @@ use std::{
 
 use futures::future;
 use sealbus_nats::{Patience, lease::ReadError, publish::Backoff};
-use sealbus_schema::{lease::Standing, message::Fact};
+use sealbus_schema::lease::Standing;
 
 use super::{
     Context,
-    core::{Watch, leave},
-    resume::{self, Reinstated},
+    core::{News, Watch, leave},
+    resume,
     wakeups::Bell,
 };
 use crate::{causes::in_words, journal::Journal};
@@ -27,17 +27,6 @@ const OWN_LOOK_HEARTBEATS: u32 = 30;
 const REREADS: u32 = 6;
 const FIRST_REREAD: Duration = Duration::from_millis(4);
 const MAX_REREAD: Duration = Duration::from_millis(250);
-
-/// What was read.
-#[derive(Debug, Default)]
-pub struct News {
-    /// The last fact of each kind that was asked for, if it is meant for our lease.
-    pub facts: Vec<Fact>,
-    /// Whether the lease is over.
-    pub lease_moved: bool,
-    /// That the sector goes on in another stream, if that is new.
-    pub reinstated: Option<Reinstated>,
-}
 
 /// Waits for a wake-up (unless `at_once`), or for a long while, and reads the facts of these kinds and the lease. A log
 /// that cannot be read is told once for as long as that lasts.

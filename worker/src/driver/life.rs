@@ -20,10 +20,9 @@ use sealbus_schema::{
 
 use super::{
     Context,
-    core::{Core, Do, End, Happened, Place, Watch, leave},
+    core::{Core, Do, End, Happened, News, Place, Watch, leave},
     expiry::{self, Arrivals},
-    facts::{self, News},
-    insist, resume,
+    facts, insist, resume,
     wakeups::Bell,
     work,
 };
@@ -31,6 +30,7 @@ use crate::{
     journal::Journal,
     processor::{ProcessorGuard, Turn},
     slot::Slot,
+    workflows,
 };
 use work::{Done, Job};
 
@@ -105,10 +105,8 @@ impl<'a> Life<'a> {
     }
 
     fn run_phase(&mut self, state: State) {
-        let Journal { intent, token, .. } = self.core.journal();
-        let (intent, token) = (intent.clone(), *token);
         let guard = self.running.acquired.take();
-        self.running.working = guard.map(|guard| self.job().run(guard, state, intent, token));
+        self.running.working = guard.map(|guard| self.job().run(guard, state));
     }
 
     async fn persist(&mut self, journal: Journal) {
@@ -121,17 +119,15 @@ impl<'a> Life<'a> {
 
     /// An older lease goes first, and so does what will be worthless soon.
     fn turn(&self, state: &State) -> Turn {
-        let left = |step: &Step| expiry::time_left(step.seal()?, self.core.arrivals(), expiry::now_millis());
+        let left =
+            |step: &Step| expiry::time_left(&workflows::expiry(step)?, self.core.arrivals(), expiry::now_millis());
         Turn { seniority: self.core.journal().token.0, expires_in: state.step().and_then(left) }
     }
 
     fn job(&self) -> Job {
-        Job {
-            context: Arc::clone(&self.context),
-            slot: self.slot.clone(),
-            work_dir: self.work_dir.clone(),
-            stores: self.core.journal().stores.clone(),
-        }
+        let Journal { intent, token, stores, .. } = self.core.journal().clone();
+        let (context, work_dir) = (Arc::clone(&self.context), self.work_dir.clone());
+        Job { context, slot: self.slot.clone(), work_dir, intent, token, stores }
     }
 
     /// Publishes an event, however long the bus is away.

@@ -8,16 +8,15 @@ use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport,
     lease::Standing,
     message::{FactKind, Intent},
-    workflows::seal::{self, worker::Step},
 };
 
 use super::{
     Context,
-    core::leave,
+    core::{Reinstated, leave},
     expiry::{self, Arrivals},
     identify,
 };
-use crate::{causes::in_words, journal::Journal, slot::Slot};
+use crate::{causes::in_words, journal::Journal, slot::Slot, workflows};
 
 /// How often it is asked at least whose a sector is, while that cannot be told.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
@@ -29,15 +28,6 @@ pub enum Right {
     Ours(Option<Reinstated>),
     /// Not ours any more.
     Gone,
-}
-
-/// The manager has said, in another stream than the token is of, that a sector still is ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reinstated {
-    /// In which.
-    pub stream: String,
-    /// The number of the last event that it knows of.
-    pub known: u64,
 }
 
 /// Compares a journal with the sector's log. Waits through outages, and until the log says whose the sector is: nothing is
@@ -90,17 +80,13 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
     }
 }
 
-/// How old the answers are that an earlier process took and that the state still works with, by the server's clock alone.
+/// How old the answer is that an earlier process took and that the state still works with, by the server's clock alone.
 pub async fn arrivals(context: &Context, journal: &Journal) -> Arrivals {
-    let (mut ticket, mut precommit) = (None, None);
-    match journal.state.step().and_then(|step| step.seal()) {
-        Some(Step::Pc1 { .. } | Step::Pc2 { .. }) => ticket = age(context, journal, seal::Fact::TICKET).await,
-        Some(Step::Transferring { .. } | Step::C1 { .. } | Step::C2 { .. }) => {
-            precommit = age(context, journal, seal::Fact::PRECOMMIT_LANDED).await;
-        }
-        _ => {}
+    let Some(expiry) = journal.state.step().and_then(workflows::expiry) else { return Arrivals::default() };
+    match age(context, journal, expiry.told_by).await {
+        Some(age) => Arrivals::of_age(expiry.told_by, age, expiry::now_millis()),
+        None => Arrivals::default(),
     }
-    Arrivals::of_ages(ticket, precommit, expiry::now_millis())
 }
 
 async fn age(context: &Context, journal: &Journal, kind: FactKind) -> Option<Duration> {

@@ -142,7 +142,7 @@ fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
-    use sealbus_schema::{Token, workflows::seal};
+    use sealbus_schema::{Token, message::CommonFact};
 
     use super::*;
 
@@ -154,7 +154,7 @@ mod tests {
     fn a_fact_wakes_the_slot_of_its_sector_and_tells_it_what_was_heard() {
         let wakeups = Wakeups::default();
         let (one, other) = (wakeups.bell(0, sector(1)), wakeups.bell(1, sector(2)));
-        let fact = Fact::new(Token(7), 0, seal::Fact::PersistChecked {});
+        let fact = Fact::new(Token(7), 0, CommonFact::Resubmit { from: None });
         wakeups.ring(&Heard { sector: sector(1), fact: Some(fact.clone()) });
         assert!(one.rung().now_or_never().is_some() && other.rung().now_or_never().is_none());
         assert_eq!((one.take_heard(), one.take_heard(), other.take_heard()), (Some(fact), None, None));

@@ -8,13 +8,8 @@ use sealbus_schema::{
     identity::{self, KnownStore},
     machine::worker::{Input, LastStep, Need, Outcome, State},
     message::Intent,
-    parts::StoredSector,
-    workflows::{
-        Step as AnyStep,
-        seal::worker::{Progress, Step},
-    },
+    workflows::{Progress, Step},
 };
-
 use tokio::sync::Semaphore;
 
 use super::{Context, retry_pause};
@@ -23,14 +18,15 @@ use crate::{
     identity::check_store,
     processor::{ProcessError, ProcessorGuard, Turn, WorkOf},
     slot::Slot,
-    stage::{StageCode, StageError, Workspace, add_pieces, c1, c2, files, pc1, pc2, transfer, tree_d},
+    stage::{StageCode, StageError, files, writes_to_store},
+    workflows::{self, Workplace},
 };
 
 /// How long a store may take over its identity file before it counts as away.
 const STORE_LIMIT: Duration = Duration::from_secs(30);
 /// How many look at the store at the same time.
 static STORE_LOOKS: Semaphore = Semaphore::const_new(4);
-/// Where a slot keeps what all sectors of its disk share.
+/// Where a slot keeps what all jobs on its disk share.
 const STATIC_DIR: &str = "static";
 
 /// What came of it.
@@ -47,8 +43,12 @@ pub struct Job {
     pub context: Arc<Context>,
     /// The slot.
     pub slot: Slot,
-    /// The sector's directory in it.
+    /// The job's directory in it.
     pub work_dir: PathBuf,
+    /// What is being done.
+    pub intent: Intent,
+    /// The right to it.
+    pub token: Token,
     /// The permanent stores that the manager knows.
     pub stores: Vec<KnownStore>,
 }
@@ -57,16 +57,19 @@ impl Job {
     /// The first half of what a state needs: up to the processor, if it needs one.
     pub fn begin(self, state: &State, turn: Turn) -> BoxFuture<'static, Done> {
         match state.need() {
-            Need::Run(Phase::Transfer) => async move {
+            Need::Run(phase) if writes_to_store(phase) => async move {
                 // Nothing holds a processor while it waits for a store.
                 match self.look_at_store().await {
-                    Ok(_) => self.acquire(Phase::Transfer, turn).await,
+                    Ok(_) => self.acquire(phase, turn).await,
                     Err(error) => Done::Input(Input::Failed { error: self.report(&error) }),
                 }
             }
             .boxed(),
             Need::Run(phase) => async move { self.acquire(phase, turn).await }.boxed(),
-            Need::Room(phase) => async move { self.room(phase, turn).await }.boxed(),
+            Need::Room(phase) => {
+                let seen = state.step().and_then(workflows::room_seen);
+                async move { self.room(phase, turn, seen).await }.boxed()
+            }
             Need::Retry if waits_for_store(state) => async move { self.await_store().await }.boxed(),
             Need::Retry => {
                 let pause = retry_pause(self.context.config.recover_interval, state.attempt());
@@ -79,7 +82,7 @@ impl Job {
             }
             Need::Clean => {
                 let finished =
-                    matches!(state.step(), Some(AnyStep::Last(LastStep::Cleaning { outcome: Outcome::Finished })));
+                    matches!(state.step(), Some(Step::Last(LastStep::Cleaning { outcome: Outcome::Finished })));
                 async move { self.clean(finished).await }.boxed()
             }
             Need::Fact | Need::Person | Need::Nothing => std::future::pending().boxed(),
@@ -87,30 +90,21 @@ impl Job {
     }
 
     /// The second half of a phase. The processor is free again before the result is told.
-    pub fn run(
-        self,
-        mut guard: ProcessorGuard,
-        state: State,
-        intent: Intent,
-        token: Token,
-    ) -> BoxFuture<'static, Done> {
+    pub fn run(self, mut guard: ProcessorGuard, state: State) -> BoxFuture<'static, Done> {
         async move {
-            guard.works_on(WorkOf { sector: intent.sector, slot: self.slot.index() });
-            let outcome = match state.step().and_then(|step| step.seal()) {
-                Some(step) => self.run_step(&mut guard, step, &intent, token).await,
-                None => {
-                    Err(self.named(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, "nothing to run")))
-                }
+            guard.works_on(WorkOf { sector: self.intent.sector, slot: self.slot.index() });
+            let outcome = match state.step() {
+                Some(step) => self.run_step(&mut guard, step).await,
+                None => Err(self.violated("nothing to run".to_owned())),
             };
             drop(guard);
-            let outcome = match outcome {
-                Err(error) => Err(self.blame_the_slot(error).await),
-                done => done,
-            };
-            if let Ok(Progress::C1Done) = outcome {
-                self.drop_staged_data().await;
-            }
-            Done::Input(outcome.map_or_else(|error| Input::Failed { error }, Input::from))
+            Done::Input(match outcome {
+                Ok(progress) => {
+                    self.drop_spent(workflows::spent(&progress)).await;
+                    Input::Progress(progress)
+                }
+                Err(error) => Input::Failed { error: self.blame_the_slot(error).await },
+            })
         }
         .boxed()
     }
@@ -125,9 +119,12 @@ impl Job {
         }
     }
 
-    async fn room(&self, phase: Phase, turn: Turn) -> Done {
+    /// Waits for room, which then means what `seen` says.
+    async fn room(&self, phase: Phase, turn: Turn, seen: Option<Input>) -> Done {
         match self.context.pool.wait_for_room_as(phase, turn).await {
-            Ok(()) => Done::Input(Input::from(Progress::Pc1RoomSeen)),
+            Ok(()) => Done::Input(seen.unwrap_or_else(|| Input::Failed {
+                error: self.violated(format!("the step waits for room at {phase} for nothing")),
+            })),
             Err(error) => {
                 let report = ErrorReport::from_error(ErrorClass::Crit, ErrorCode::PROCESSOR_START_FAILED, &error);
                 Done::Input(Input::Failed { error: self.named(report) })
@@ -135,72 +132,35 @@ impl Job {
         }
     }
 
-    async fn run_step(
-        &self,
-        guard: &mut ProcessorGuard,
-        step: &Step,
-        intent: &Intent,
-        token: Token,
-    ) -> Result<Progress, ErrorReport> {
+    async fn run_step(&self, guard: &mut ProcessorGuard, step: &Step) -> Result<Progress, ErrorReport> {
         self.slot.operate(|| Ok(())).await.map_err(|error| self.report(&error))?;
-        let (work_dir, proof, sector) = (self.work_dir.clone(), intent.proof, intent.sector);
+        let at = self.workplace();
+        let (Some(phase), Some(task)) = (step.phase(), workflows::request(step, &at)) else {
+            return Err(self.violated(format!("step {} has no phase", step.name())));
+        };
+        if workflows::makes_work_dir(step) {
+            self.make_work_dir().await?;
+        }
         let failed = |error: ProcessError| self.named(error.report());
-        Ok(match step {
-            Step::AddingPieces { .. } => {
-                self.make_work_dir().await?;
-                let request = add_pieces::Request::committed_capacity(work_dir, proof);
-                Progress::PiecesAdded { pieces: guard.run(&request).await.map_err(failed)?.pieces }
-            }
-            Step::BuildingTreeD { pieces, .. } => {
-                let static_dirs = self.context.config.slots.iter().map(|slot| slot.join(STATIC_DIR)).collect();
-                let request = tree_d::Request { work_dir, proof, pieces: pieces.clone(), static_dirs };
-                Progress::TreeDBuilt { comm_d: guard.run(&request).await.map_err(failed)?.comm_d }
-            }
-            Step::Pc1 { data, ticket } => {
-                let ticket = ticket.randomness;
-                let request = pc1::Request { work_dir, proof, sector, ticket, pieces: data.pieces.clone() };
-                guard.run(&request).await.map_err(failed)?;
-                Progress::Pc1Done
-            }
-            Step::Pc2 { data, ticket } => {
-                let ticket = ticket.randomness;
-                let request = pc2::Request { work_dir, proof, sector, ticket, pieces: data.pieces.clone() };
-                let pc2::Response { comm_r, comm_d } = guard.run(&request).await.map_err(failed)?;
-                Progress::Pc2Done { comm_r, comm_d }
-            }
-            Step::Transferring { replica, .. } => {
-                let store = &self.context.config.store;
-                let store_dir = store.path.clone();
-                let (store_name, comm_r) = (store.name.clone(), replica.comm_r);
-                let store_id = identity::known_id(&self.stores, &store_name).map(str::to_owned);
-                let request = transfer::Request { work_dir, store_dir, store_name, store_id, sector, token, comm_r };
-                let files = guard.run(&request).await.map_err(failed)?.files;
-                // An executable of somebody else's may not have looked.
-                let identity = self.look_at_store().await.map_err(|error| self.report(&error))?;
-                Progress::Persisted { stored: StoredSector { store: store.name.clone(), files, identity } }
-            }
-            Step::C1 { replica, seed, .. } => {
-                let (ticket, seed, comm_r) = (replica.ticket.randomness, seed.randomness, replica.comm_r);
-                let pieces = replica.data.pieces.clone();
-                let request = c1::Request { work_dir, proof, sector, ticket, seed, comm_r, pieces };
-                guard.run(&request).await.map_err(failed)?;
-                Progress::C1Done
-            }
-            Step::C2 { replica, seed, .. } => {
-                let (ticket, seed) = (replica.ticket.randomness, seed.randomness);
-                let request = c2::Request { work_dir, proof, sector, ticket, seed };
-                Progress::C2Done { proof: guard.run(&request).await.map_err(failed)?.proof }
-            }
-            Step::AwaitingPc1Room { .. }
-            | Step::AwaitingTicket { .. }
-            | Step::AwaitingPreCommit { .. }
-            | Step::AwaitingPersistCheck { .. }
-            | Step::AwaitingSeed { .. }
-            | Step::AwaitingProveCommit { .. } => {
-                let message = format!("step {} has no phase", step.name());
-                return Err(self.named(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, message)));
-            }
-        })
+        let output = guard.run_made(task).await.map_err(failed)?;
+        let found = match writes_to_store(phase) {
+            // An executable of somebody else's may not have looked.
+            true => self.look_at_store().await.map_err(|error| self.report(&error))?,
+            false => None,
+        };
+        guard.understood(workflows::output(step, output, &at, found)).map_err(failed)
+    }
+
+    fn workplace(&self) -> Workplace {
+        let config = &self.context.config;
+        Workplace {
+            work_dir: self.work_dir.clone(),
+            intent: self.intent.clone(),
+            token: self.token,
+            store: config.store.clone(),
+            store_id: identity::known_id(&self.stores, &config.store.name).map(str::to_owned),
+            static_dirs: config.slots.iter().map(|slot| slot.join(STATIC_DIR)).collect(),
+        }
     }
 
     async fn make_work_dir(&self) -> Result<(), ErrorReport> {
@@ -211,24 +171,21 @@ impl Job {
             .map_err(|error| self.report(&error))
     }
 
-    /// The staged data went into the replica. Layers and trees stay: a seed that moves needs them again.
-    async fn drop_staged_data(&self) {
-        let dir = self.work_dir.clone();
-        let removed = self
-            .slot
-            .operate(move || {
-                let unsealed = Workspace::open(&dir)?.unsealed();
-                files::remove_tree(&unsealed)
-            })
-            .await;
-        if let Err(error) = removed {
-            tracing::warn!(%error, "the staged data stays until the slot is cleaned");
+    /// Removes files of the job that nothing needs any more.
+    async fn drop_spent(&self, names: &'static [&'static str]) {
+        for name in names {
+            let path = self.work_dir.join(name);
+            if let Err(error) = self.slot.operate(move || files::remove_tree(&path)).await {
+                tracing::warn!(%error, "{name} stays until the slot is cleaned");
+            }
         }
     }
 
     /// The slot's files are removed only while the store, which has the others, is the one that they went to.
     async fn clean(&self, finished: bool) -> Done {
-        if finished && let Err(error) = self.look_at_store().await {
+        let phases = self.intent.kind.workflow().map_or(&[][..], |workflow| workflow.phases());
+        let is_stored = finished && phases.iter().any(|phase| writes_to_store(*phase));
+        if is_stored && let Err(error) = self.look_at_store().await {
             return Done::Input(Input::Failed { error: self.report(&error) });
         }
         let dir = self.work_dir.clone();
@@ -292,6 +249,10 @@ impl Job {
             }
             _ => error,
         }
+    }
+
+    fn violated(&self, message: String) -> ErrorReport {
+        self.named(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, message))
     }
 
     fn report(&self, error: &StageError) -> ErrorReport {

@@ -131,7 +131,7 @@ pub const fn default_timeout(stage: Stage) -> Duration {
     Duration::from_secs(match stage {
         Stage::AddPieces | Stage::TreeD | Stage::C1 => 2 * HOUR,
         Stage::Pc1 => 24 * HOUR,
-        Stage::Pc2 | Stage::Transfer | Stage::C2 => 8 * HOUR,
+        Stage::Pc2 | Stage::Transfer | Stage::C2 | Stage::Own(_) => 8 * HOUR,
     })
 }
 

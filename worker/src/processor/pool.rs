@@ -193,9 +193,25 @@ impl ProcessorGuard {
     /// [`ProcessError`]; unless the stage itself answered, the process has been killed and the next call starts
     /// another.
     pub async fn run<R: StageRequest>(&mut self, request: &R) -> Result<R::Response, ProcessError> {
-        let task = Json::of(request).map_err(|error| self.failed(ProcessFailure::Task(error.to_string())))?;
-        let output = self.run_json(task).await?;
-        serde_json::from_value(output).map_err(|error| self.failed(ProcessFailure::WrongOutput(error.to_string())))
+        let output = self.run_made(Json::of(request)).await?;
+        self.understood(serde_json::from_value(output))
+    }
+
+    /// [`run`](Self::run) for a request that somebody else has made JSON of, or has failed to.
+    ///
+    /// # Errors
+    /// [`ProcessError`].
+    pub async fn run_made(&mut self, task: serde_json::Result<Json>) -> Result<Value, ProcessError> {
+        let task = task.map_err(|error| self.failed(ProcessFailure::Task(error.to_string())))?;
+        self.run_json(task).await
+    }
+
+    /// What was read out of this processor's output.
+    ///
+    /// # Errors
+    /// [`ProcessError`] if it could not be read.
+    pub fn understood<T>(&self, read: serde_json::Result<T>) -> Result<T, ProcessError> {
+        read.map_err(|error| self.failed(ProcessFailure::WrongOutput(error.to_string())))
     }
 
     /// [`run`](Self::run) for requests that are JSON already.
@@ -214,8 +230,7 @@ impl ProcessorGuard {
     /// # Errors
     /// [`ProcessError`].
     pub async fn run_value(&mut self, task: Value) -> Result<Value, ProcessError> {
-        let task = Json::of(&task).map_err(|error| self.failed(ProcessFailure::Task(error.to_string())))?;
-        self.run_json(task).await
+        self.run_made(Json::of(&task)).await
     }
 
     async fn ask(&self, task: Json) -> Result<Value, ProcessError> {

@@ -72,7 +72,7 @@ pub fn run_json(stage: Stage, task: &[u8], foreign: &dyn Foreign, options: &Opti
         Stage::Pc1 => run_by(task, |request| pc1(request, foreign, options)),
         Stage::Pc2 => run_by(task, |request| pc2(request, foreign, options)),
         Stage::C2 => run_by(task, |request| c2(request, foreign, options)),
-        Stage::Transfer | Stage::C1 => {
+        Stage::Transfer | Stage::C1 | Stage::Own(_) => {
             Err(StageError::new(StageCode::RequestInvalid, format!("{stage} is always served by Sealbus itself")))
         }
     }

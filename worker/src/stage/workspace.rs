@@ -50,7 +50,7 @@ impl Workspace {
     /// The unsealed file.
     #[must_use]
     pub fn unsealed(&self) -> PathBuf {
-        self.dir.join("unsealed")
+        self.dir.join(UNSEALED_FILE)
     }
 
     /// The sealed file (replica).
@@ -112,6 +112,8 @@ impl Workspace {
     }
 }
 
+/// The name of the unsealed file.
+pub(crate) const UNSEALED_FILE: &str = "unsealed";
 /// The name of tree D's file in the cache directory.
 pub(crate) const TREE_D_FILE: &str = "sc-02-data-tree-d.dat";
 /// How names of layers begin.

@@ -9,7 +9,7 @@ use sealbus_worker::stage::{Stage, add_pieces};
 use crate::support::{Bench, SEED};
 
 fn built_in(bench: &Bench) -> ProcessorPool {
-    let groups = Stage::ALL.map(|stage| {
+    let groups = Stage::SEALING.map(|stage| {
         let mut group = GroupConfig::built_in(stage, 1);
         group.bin = Some(env!("CARGO_BIN_EXE_sealbus-worker").into());
         group.args = vec!["processor".into(), stage.name().into()];

@@ -6,8 +6,7 @@ use sealbus_schema::{
     lease::{Standing, standing},
 };
 use sealbus_worker::driver::{
-    core::{End, Happened, claim::ClaimStep, leave},
-    facts::News,
+    core::{End, Happened, News, claim::ClaimStep, leave},
     resume,
 };
 

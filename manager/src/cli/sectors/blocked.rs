@@ -148,7 +148,7 @@ pub(super) fn orders(sector: &Job, policy: AttemptPolicy) -> Vec<String> {
     if possible(Command::Resubmit { from: None }) {
         orders.push("resubmit".to_owned());
     }
-    for phase in Phase::ALL.into_iter().filter(|phase| possible(Command::Resubmit { from: Some(*phase) })) {
+    for phase in Phase::known().into_iter().filter(|phase| possible(Command::Resubmit { from: Some(*phase) })) {
         orders.push(format!("resubmit --from {phase}"));
     }
     if possible(Command::Elsewhere) {

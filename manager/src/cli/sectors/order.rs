@@ -82,7 +82,8 @@ pub struct Abandon {
 }
 
 fn phases() -> impl TypedValueParser<Value = Phase> {
-    clap::builder::PossibleValuesParser::new(Phase::ALL.map(Phase::name)).try_map(|text| text.parse::<Phase>())
+    clap::builder::PossibleValuesParser::new(Phase::known().into_iter().map(Phase::name))
+        .try_map(|text| text.parse::<Phase>())
 }
 
 impl Resubmit {

@@ -151,6 +151,14 @@ impl Fact {
         }
     }
 
+    /// The permanent stores that it says are known; empty where it says nothing of them.
+    pub fn known_stores(&self) -> &[KnownStore] {
+        match self {
+            Fact::PrecommitLanded { stores, .. } => stores,
+            _ => &[],
+        }
+    }
+
     /// Whether an order to resubmit leaves it in force. A ticket carries the number of the request that it answers, and
     /// that number rises.
     pub const fn outlives_resubmit(&self) -> bool {

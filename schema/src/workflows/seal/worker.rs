@@ -71,6 +71,8 @@ impl Machine for Seal {
     type Event = Event;
     type Fact = Fact;
 
+    const PHASES: &'static [Phase] = &Phase::SEALING;
+
     fn start() -> Step {
         Step::AddingPieces { draws: 0 }
     }

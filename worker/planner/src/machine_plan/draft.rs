@@ -135,7 +135,7 @@ impl<'a> Site<'a> {
         let with_memory = |locks: [Option<String>; 2]| -> BTreeSet<String> {
             locks.into_iter().flatten().chain(turns.then(|| MEMORY_LOCK.to_owned())).collect()
         };
-        let works = Phase::ALL.into_iter().filter(|&stage| self.request.has_files() || self.request.does(stage));
+        let works = Phase::SEALING.into_iter().filter(|&stage| self.request.has_files() || self.request.does(stage));
         let works = works.map(|stage| {
             let time_ms = self.time(draft, stage).time_ms;
             let servers = match stage {

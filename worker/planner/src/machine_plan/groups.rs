@@ -20,7 +20,7 @@ const NEAR_CORES_MIN: usize = 2;
 #[must_use]
 pub fn groups(site: &Site<'_>, draft: &Draft, small: &BTreeMap<Phase, usize>) -> Vec<Group> {
     let mut groups = Vec::new();
-    for stage in Phase::ALL.into_iter().filter(|&stage| site.request.does(stage)) {
+    for stage in Phase::SEALING.into_iter().filter(|&stage| site.request.does(stage)) {
         match stage {
             Phase::Pc1 if draft.units.is_empty() => groups.push(pc1_anywhere(site, draft)),
             Phase::Pc1 => groups.extend((0..draft.units.len()).map(|unit| pc1(site, draft, unit))),

@@ -242,6 +242,8 @@ impl Times {
             (Phase::C1, _) => (assumed.c1_ms, "reading challenges".to_owned()),
             (Phase::C2, On::Cores(cores)) => (on_cores(assumed.c2_cpu, cores), format!("{cores} cores, no GPU; rough")),
             (Phase::C2, _) => (assumed.c2_gpu_ms, "one GPU, 3 to 15 min by its kind".to_owned()),
+            // Machines are planned for sealing.
+            (Phase::Own(_), _) => (0, "not planned for".to_owned()),
         };
         self.used(phase.name(), time_ms, basis)
     }
@@ -264,6 +266,7 @@ pub fn memory_bytes(size: SectorSize, phase: Phase) -> u64 {
         Phase::C2 => assumed(size).c2_bytes,
         Phase::AddPieces | Phase::TreeD | Phase::Transfer | Phase::C1 if is_large(size) => GIB / 2,
         Phase::AddPieces | Phase::TreeD | Phase::Transfer | Phase::C1 => 128 * MIB,
+        Phase::Own(_) => 0,
     }
 }
 

@@ -100,7 +100,8 @@ impl Ledger {
         if self.waiting.values().flat_map(BTreeMap::values).any(is_overdue) {
             return;
         }
-        let starts_later: Vec<Stage> = Stage::ALL.into_iter().filter(|stage| self.starts_later(*stage, now)).collect();
+        let starts_later: Vec<Stage> =
+            Stage::SEALING.into_iter().filter(|stage| self.starts_later(*stage, now)).collect();
         let is_awaited = |lock: &String| {
             starts_later.iter().any(|other| self.groups_with_seat(*other).any(|group| group.locks.contains(lock)))
         };
@@ -167,7 +168,7 @@ impl Ledger {
     fn count_overtaken(&mut self, younger: (u64, Ticket), group: &Group, now: Duration) {
         let is_gone = |lock: &String| self.taken(lock) == self.setup.rules.locks[lock];
         let shares = |other: &Group| other.locks.iter().any(|lock| group.locks.contains(lock) && is_gone(lock));
-        let others = Stage::ALL.into_iter().filter(|stage| *stage != group.stage && self.is_open(*stage, now));
+        let others = Stage::SEALING.into_iter().filter(|stage| *stage != group.stage && self.is_open(*stage, now));
         let others = others.filter(|stage| self.groups_with_seat(*stage).any(shares));
         let firsts: Vec<(Stage, Ticket)> =
             others.filter_map(|stage| Some((stage, self.first_of(stage, now)?))).collect();

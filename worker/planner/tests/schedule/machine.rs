@@ -38,7 +38,7 @@ impl Machine {
     pub fn of(seed: u64, kind: Locks) -> Machine {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut stages: Vec<(Stage, u64)> = Vec::new();
-        for stage in Stage::ALL {
+        for stage in Stage::SEALING {
             if rng.gen_bool(0.7) {
                 // From 10 to 5000, each order of magnitude as likely.
                 stages.push((stage, 10_f64.powf(rng.gen_range(1.0..3.7)) as u64));

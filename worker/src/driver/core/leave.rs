@@ -49,8 +49,7 @@ pub fn left(journal: &Journal, end: End) -> &'static [LeaveStep] {
 mod tests {
     use sealbus_schema::{
         IntentKind, SealProof, Token,
-        message::{EventBody, Intent},
-        workflows::seal,
+        message::{CommonEvent, Intent},
     };
 
     use super::*;
@@ -68,8 +67,7 @@ mod tests {
         let state = State::claimed(IntentKind::Seal).expect("a known kind");
         let mut journal = Journal::new(None, intent, Token(7), state);
         journal.next_event = 4;
-        let event =
-            |token, number| Event { token: Token(token), number, body: EventBody::Seal(seal::Event::Pc1Done {}) };
+        let event = |token, number| Event { token: Token(token), number, body: CommonEvent::Finished {}.into() };
         assert_eq!(told_later(&journal, None, None), None);
         assert_eq!(told_later(&journal, Some(3), Some(&event(7, 3))), None, "all of it is ours");
         assert_eq!(told_later(&journal, None, Some(&event(6, 9))), None, "of an earlier lease");

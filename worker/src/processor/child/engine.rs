@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::damocles::Damocles;
-use crate::stage::{self, Json, Stage, StageCode, StageError, foreign};
+use crate::stage::{Json, Stage, StageCode, StageError, foreign};
+use crate::workflows;
 
 /// What carries a request out.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ impl Engine {
     /// Carries a request out, blocking. A panic is an error like any other.
     pub(super) fn run(&self, stage: Stage, task: &[u8]) -> Result<Json, StageError> {
         let run = || match self {
-            Self::BuiltIn => stage::run_json(stage, task),
+            Self::BuiltIn => workflows::run_stage(stage, task),
             Self::Damocles(executable, options) => foreign::run_json(stage, task, executable, options),
         };
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(library_panic(stage, panic.as_ref())))

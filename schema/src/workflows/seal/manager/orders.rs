@@ -57,6 +57,7 @@ fn back_to(at: &State, phase: Phase) -> Option<State> {
         Phase::Transfer if matches!(at, State::Rebuilding(_)) => None,
         Phase::Transfer => at.precommitted().cloned().map(State::Persisting),
         Phase::C1 | Phase::C2 => at.seeded().cloned().map(State::Committing),
+        Phase::Own(_) => None,
     }
 }
 

@@ -113,7 +113,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         Just(Input::Claimed),
         (1..4u32, 1..7u32, any::<bool>())
             .prop_map(|(attempt, issues, signed)| { Input::Released(Released { attempt, issues, signed }) }),
-        prop::option::of(prop::sample::select(Phase::ALL.to_vec())).prop_map(|from| Input::Resubmitted { from }),
+        prop::option::of(prop::sample::select(Phase::SEALING.to_vec())).prop_map(|from| Input::Resubmitted { from }),
         any::<bool>().prop_map(|lose_deposit| Input::Abandoned { cause: error(ErrorClass::Abort), lose_deposit }),
         (1..4u32).prop_map(|draw| Input::Event(Event::TicketWanted { draw })),
         Just(started()),

@@ -170,6 +170,7 @@ impl Step {
                 Step::AwaitingProveCommit { replica, precommit, seed } => Step::C2 { replica, precommit, seed },
                 step => step,
             },
+            Phase::Own(_) => self,
         }
     }
 

@@ -79,7 +79,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         Just(Input::Fact(Fact::new(TOKEN, 0, SealFact::ProveLanded { activation_epoch: 50 }))),
         Just(abandon()),
         Just(Input::Fact(newer())),
-        prop::option::of(prop::sample::select(Phase::ALL.to_vec())).prop_map(|from| resubmit(1, from)),
+        prop::option::of(prop::sample::select(Phase::SEALING.to_vec())).prop_map(|from| resubmit(1, from)),
     ]
 }
 
