@@ -25,8 +25,10 @@ use crate::{
     },
     life,
     store::{Happening, Message, MessageKind, MessageState, Signed, Verdict},
+    workflows,
 };
 
+mod call;
 mod nonces;
 mod signing;
 
@@ -146,7 +148,7 @@ impl<T: Transport + 'static> Driver<T> {
         }
         let mut sector = self.store.sector(message.sector).await?;
         if let (Seen::Executed { .. }, Some(known)) = (seen, &sector)
-            && decide::awaits(known, message.kind)
+            && workflows::awaits(message.kind, known)
         {
             // Its effect shows in the sector's state, so that is looked at first.
             self.step_sector(view, known).await?;

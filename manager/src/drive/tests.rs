@@ -6,15 +6,12 @@ use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, SealProof, Token,
     lease::Ownership,
     message::EventBody,
-    workflows::seal::{
-        self,
-        manager::{Proven, State},
-    },
+    workflows::seal::{self, manager::State},
 };
 use serde_json::{Value, json};
 
 use super::{tick::LOST_LIMIT, *};
-use crate::config::Database;
+use crate::{config::Database, proofs::Porep};
 
 const CID: &str = "bafy2bzacebbpdegvr3i4cosewthysg5xkxpqfn2wfcz6mv2hmoktwbdxkax4s";
 const URL: &str = "http://node";
@@ -78,7 +75,7 @@ impl Verifier for Keys {
         }
     }
 
-    fn verify_seal(&self, _: SectorId, _: SealProof, _: &Proven) -> Result<(), ErrorReport> {
+    fn verify_seal(&self, _: SectorId, _: SealProof, _: &Porep) -> Result<(), ErrorReport> {
         Ok(())
     }
 
