@@ -1,6 +1,7 @@
 //! Sealing, as the chain, the permanent stores and the proofs library see it.
 
 mod messages;
+mod table;
 
 #[cfg(test)]
 pub(crate) mod tests;
