@@ -3,9 +3,9 @@
 //! Whether it makes sense is one question ([`Config::load`]), whether all is there that it names another
 //! ([`Config::not_there`]): a disk that is not mounted yet is no mistake of the file.
 //!
-//! [`file`] is the file as written; [`Config`] is what the rest of the worker gets: absolute paths, every phase with a
-//! processor. Every refusal names the field and says what to do. `docs/configuration-worker.md` describes the fields
-//! for people.
+//! [`file`] is the file as written; [`Config`] is what the rest of the worker gets: absolute paths, every phase of a
+//! served workflow with a processor. Every refusal names the field and says what to do. `docs/configuration-worker.md`
+//! describes the fields for people.
 
 pub mod file;
 mod processors;
@@ -19,7 +19,7 @@ use std::{
 
 use sealbus_nats::{ConnectError, Connection, NotThere, intents::Queue};
 use sealbus_planner::schedule::{Rules, SetupError};
-use sealbus_schema::{IntentKind, MinerId, SectorSize, WorkerName};
+use sealbus_schema::{IntentKind, MinerId, SectorSize, WorkerName, Workflow};
 
 use crate::processor::GroupConfig;
 use file::File;
@@ -40,9 +40,11 @@ pub struct Config {
     pub name: WorkerName,
     /// The machine's host name, for people.
     pub host: String,
-    /// Whose sectors are sealed.
+    /// Whose sectors are worked on.
     pub miners: Vec<MinerId>,
-    /// How large they are.
+    /// Which workflows are served.
+    pub workflows: Vec<Workflow>,
+    /// How large the sectors are.
     pub sector_size: SectorSize,
     /// The wait before the first new try of a failed phase.
     pub recover_interval: Duration,
@@ -54,7 +56,7 @@ pub struct Config {
     pub nats: Connection,
     /// The slots' directories.
     pub slots: Vec<PathBuf>,
-    /// The processors; every phase has at least one.
+    /// The processors; every phase of a served workflow has at least one.
     pub processors: Vec<GroupConfig>,
     /// Limits of the machine, and locks.
     pub rules: Rules,
@@ -198,10 +200,9 @@ impl Config {
     /// The queues that intents are taken from.
     pub fn queues(&self) -> Vec<Queue> {
         let proof = self.sector_size.seal_proof();
-        IntentKind::ALL
-            .iter()
-            .flat_map(|&kind| self.miners.iter().map(move |&miner| Queue { miner, proof, kind }))
-            .collect()
+        let served = |kind: &IntentKind| kind.workflow().is_some_and(|workflow| self.workflows.contains(&workflow));
+        let kinds = IntentKind::ALL.iter().copied().filter(served);
+        kinds.flat_map(|kind| self.miners.iter().map(move |&miner| Queue { miner, proof, kind })).collect()
     }
 }
 
@@ -217,6 +218,11 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
     {
         let problem = "is named twice: name each miner once".to_owned();
         return Err(ConfigError::Value { field: "worker.miners".into(), value: twice.to_string(), problem });
+    }
+    let workflows = worker.workflows.unwrap_or_else(|| Workflow::ALL.to_vec());
+    if workflows.is_empty() {
+        let fix = "name at least one, such as [\"seal\"], or remove it: all are served then";
+        return Err(ConfigError::Empty { field: "worker.workflows", fix });
     }
     let recover_interval = seconds("worker.recover_interval_secs", worker.recover_interval_secs, A_DAY)?;
     let heartbeat = seconds("worker.heartbeat_secs", worker.heartbeat_secs, HEARTBEAT_SECS_MAX)?;
@@ -262,7 +268,7 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
     }
     let processors = {
         let (sector_size, has_cgroups) = (worker.sector_size, cgroup.is_some());
-        let around = Around { base, library_env: &library_env, sector_size, has_cgroups };
+        let around = Around { base, library_env: &library_env, sector_size, has_cgroups, workflows: &workflows };
         processors::groups(processor, &around)?
     };
     let rules = processors::rules(limits, locks, &processors)?;
@@ -270,6 +276,7 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         name: worker.name,
         host: worker.host.unwrap_or_else(own_host_name),
         miners: worker.miners,
+        workflows,
         sector_size: worker.sector_size,
         recover_interval,
         max_retries: worker.max_retries,
@@ -371,6 +378,22 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_has_queues_and_built_in_processors_for_nothing_but_the_workflows_that_it_serves() {
+        let dir = tempfile::tempdir().expect("directory");
+        let seal = minimal(dir.path()).replace("miners", "workflows = [\"seal\"]\nminers");
+        let mut config = checked(dir.path(), &seal).expect("valid");
+        assert_eq!(config.processors.len(), Workflow::Seal.phases().len());
+        let kinds: Vec<_> = config.queues().iter().map(|queue| queue.kind).collect();
+        assert_eq!(kinds, Workflow::Seal.intents());
+        config.workflows.clear();
+        assert!(config.queues().is_empty());
+        let library_env = BTreeMap::new();
+        let (base, sector_size) = (dir.path(), config.sector_size);
+        let around = Around { base, library_env: &library_env, sector_size, has_cgroups: false, workflows: &[] };
+        assert!(processors::groups(Vec::new(), &around).expect("valid").is_empty());
+    }
+
+    #[test]
     fn the_example_in_the_docs_is_valid_apart_from_its_paths() {
         let text = include_str!("../../docs/examples/worker.toml");
         let file: File = toml::from_str(text).expect("parses");
@@ -380,6 +403,7 @@ mod tests {
             base: Path::new("/"),
             library_env: &library_env,
             sector_size: file.worker.sector_size,
+            workflows: Workflow::ALL,
             has_cgroups: file.cgroup.is_some(),
         };
         let groups = processors::groups(file.processor, &around).expect("groups");
@@ -483,6 +507,8 @@ mod tests {
             (good.replace("2KiB", "3KiB"), "`3KiB` is not a sector size"),
             (good.replace("f01000", "f1abc"), "`f1abc` is not a miner"),
             (good.replace("[\"f01000\"]", "[]"), "worker.miners is empty"),
+            (good.replace("miners", "workflows = []\nminers"), "worker.workflows is empty"),
+            (good.replace("miners", "workflows = [\"melt\"]\nminers"), "unknown variant `melt`"),
             (good.replace("miners", "max_slots = 3\nminers"), "unknown field `max_slots`"),
             (good.replace("path = \"a\"", "path = \"worker.toml\""), "slot[0].path"),
             (

@@ -185,3 +185,15 @@ macro_rules! define {
     };
 }
 sealbus_schema::for_each_workflow!(define);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_that_no_workflow_has_is_refused() {
+        let refused = run_stage(Stage::Own("melt"), b"{}").expect_err("nobody has it");
+        assert_eq!(refused.code, StageCode::RequestInvalid);
+        assert!(refused.to_string().contains("no built-in stage melt"), "{refused}");
+    }
+}

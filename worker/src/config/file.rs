@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use sealbus_nats::Connection;
-use sealbus_schema::{MinerId, Phase, SectorSize, WorkerName};
+use sealbus_schema::{MinerId, Phase, SectorSize, WorkerName, Workflow};
 use serde::Deserialize;
 
 use crate::processor::MemoryPolicy;
@@ -47,8 +47,11 @@ pub struct WorkerTable {
     /// The host name that people see; the machine's own if it is not given.
     #[serde(default)]
     pub host: Option<String>,
-    /// Whose sectors to seal.
+    /// Whose sectors to work on.
     pub miners: Vec<MinerId>,
+    /// Which workflows to serve; all if it is not given.
+    #[serde(default)]
+    pub workflows: Option<Vec<Workflow>>,
     /// How large they are.
     pub sector_size: SectorSize,
     /// The wait before the first new try of a failed phase, in seconds.

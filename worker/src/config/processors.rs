@@ -6,7 +6,7 @@ use sealbus_planner::{
     schedule::{Rules, Setup},
     units,
 };
-use sealbus_schema::{Phase, SectorSize};
+use sealbus_schema::{Phase, SectorSize, Workflow};
 
 use super::{
     A_DAY, A_MONTH, ConfigError,
@@ -34,15 +34,17 @@ pub(super) struct Around<'a> {
     pub(super) sector_size: SectorSize,
     /// Whether there are to be control groups.
     pub(super) has_cgroups: bool,
+    /// What the machine serves.
+    pub(super) workflows: &'a [Workflow],
 }
 
-/// The configured groups, and one built-in processor for each phase that has none.
+/// The configured groups, and one built-in processor for each phase of a served workflow that has none.
 pub(super) fn groups(tables: Vec<ProcessorTable>, around: &Around<'_>) -> Result<Vec<GroupConfig>, ConfigError> {
     let mut groups = Vec::new();
     for (index, table) in tables.into_iter().enumerate() {
         groups.push(group(index, table, around)?);
     }
-    for phase in Phase::known() {
+    for phase in Phase::of(around.workflows) {
         if !groups.iter().any(|group| group.stage == phase) {
             let mut group = GroupConfig::built_in(phase, 1);
             group.env = around.library_env.clone();
@@ -101,7 +103,7 @@ pub(super) fn rules(
 }
 
 fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<GroupConfig, ConfigError> {
-    let Around { base, library_env, sector_size, has_cgroups } = *around;
+    let Around { base, library_env, sector_size, has_cgroups, .. } = *around;
     let refused = |field: &str, value: String, problem: &str| ConfigError::Value {
         field: format!("processor[{index}].{field}"),
         value,

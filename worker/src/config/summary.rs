@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use sealbus_planner::units;
-use sealbus_schema::Phase;
+use sealbus_schema::{Phase, Workflow};
 
 use super::{Cgroup, Config};
 use crate::{
@@ -18,6 +18,10 @@ pub fn summary(config: &Config) -> String {
     // Writing into a string cannot fail.
     let _ = writeln!(text, "worker     {} on {}", config.name, config.host);
     let _ = writeln!(text, "seals      {} sectors of {miners}", config.sector_size);
+    if config.workflows.len() < Workflow::ALL.len() {
+        let served = config.workflows.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(text, "serves     {served} alone");
+    }
     let _ = writeln!(text, "nats       {}", config.nats.url);
     let _ = writeln!(text, "store      {} at {}", config.store.name, config.store.path.display());
     let needed = space::needed_bytes(config.sector_size.seal_proof());
