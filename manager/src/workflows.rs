@@ -5,7 +5,7 @@
 //! it returns the [`Question`] instead. Whoever asks finds the answer and asks again: the driver answers from the node, the
 //! simulation from a chain of its own. So questions read like calls:
 //!
-//! ```ignore
+//! ```text
 //! if known.yes(Question::NumberAllocated { at: At::Head })? {
 //!     return Ok(Next::GiveUp(taken));
 //! }
@@ -104,7 +104,7 @@ pub enum Next {
 }
 
 /// What to do about a message that is not signed yet.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Wanted {
     /// Build and sign it.
     Sign(Call),

@@ -16,8 +16,8 @@ pub enum Question {
         /// As of when.
         at: At,
     },
-    /// Whether the miner is ready for hours of work, and nothing is in the way in the permanent stores. [`Answer::Yes`]; where
-    /// the answer is no, it is not given: the cause is told, and the job is tried again.
+    /// Whether the miner is ready for hours of work, and nothing is in the way in the permanent stores. [`Answer::Yes`], or no
+    /// answer for now: the cause is told, and the job is tried again.
     MayBegin,
     /// Randomness of the chain's tickets. [`Answer::Randomness`].
     TicketRandomness {
@@ -45,14 +45,14 @@ pub enum Question {
         /// The replica that we know.
         comm_r: Commitment,
     },
-    /// Whether the sector's files may be read now. [`Answer::Yes`]; where the answer is no, it is not given: others are
-    /// being read in this store.
+    /// Whether the sector's files may be read. [`Answer::Yes`], or no answer for now: they are being read, or too many others
+    /// in this store are.
     MayRead {
         /// The store's name.
         store: String,
     },
-    /// Whether the files answer a challenge of their replica. [`Answer::Verdict`]. It may take minutes, so the answer comes
-    /// behind the tick's back: with it, nothing else can be asked.
+    /// Whether the files answer a challenge of their replica. [`Answer::Verdict`]. Reading may take minutes, so the driver
+    /// applies the answer when it comes, outside a tick: a workflow must not ask anything after it.
     FilesProve {
         /// The replica.
         comm_r: Commitment,
@@ -105,7 +105,7 @@ pub struct Now {
     pub head: i64,
     /// The height of the last confident one.
     pub lagged: i64,
-    /// How many epochs make confident.
+    /// How many epochs on top make a tipset confident.
     pub confidence: i64,
     /// The network's rules.
     pub rules: Rules,
@@ -119,7 +119,8 @@ impl Known {
         self.0.push((question, answer));
     }
 
-    /// What was answered with [`Answer::Yes`]. As with the other three, the question comes back if it is not answered yet.
+    /// The answer, if it is [`Answer::Yes`]. As with the other three, the question itself is the error as long as it is not
+    /// answered.
     pub fn yes(&self, question: Question) -> Result<bool, Question> {
         self.get(question, |answer| match answer {
             Answer::Yes(yes) => Some(*yes),
@@ -127,7 +128,7 @@ impl Known {
         })
     }
 
-    /// What was answered with [`Answer::Randomness`].
+    /// The answer, if it is [`Answer::Randomness`].
     pub fn randomness(&self, question: Question) -> Result<[u8; 32], Question> {
         self.get(question, |answer| match answer {
             Answer::Randomness(bytes) => Some(*bytes),
@@ -135,7 +136,7 @@ impl Known {
         })
     }
 
-    /// What was answered with [`Answer::Found`].
+    /// The answer, if it is [`Answer::Found`].
     pub fn found(&self, question: Question) -> Result<Option<Found>, Question> {
         self.get(question, |answer| match answer {
             Answer::Found(found) => Some(*found),
@@ -143,7 +144,7 @@ impl Known {
         })
     }
 
-    /// What was answered with [`Answer::Verdict`].
+    /// The answer, if it is [`Answer::Verdict`].
     pub fn verdict(&self, question: Question) -> Result<Result<(), ErrorReport>, Question> {
         self.get(question, |answer| match answer {
             Answer::Verdict(verdict) => Some(verdict.clone()),
@@ -158,12 +159,12 @@ impl Known {
 }
 
 impl Now {
-    /// Nothing happens to a job before the head comes to an epoch, the next one at least.
+    /// Nothing happens to a job before the head comes to this epoch, and to the next one at least.
     pub fn wait_until(&self, epoch: i64) -> Next {
         Next::Wait { until: Some(epoch.max(self.head + 1)) }
     }
 
-    /// Nothing happens to a job at this epoch.
+    /// Nothing happens to a job before the next epoch.
     pub fn wait(&self) -> Next {
         self.wait_until(0)
     }

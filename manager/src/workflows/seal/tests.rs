@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     chain::expiry::Rules,
     store::{Message, MessageState, Tries},
-    workflows::{Answer as Told, Wanted, next, wanted},
+    workflows::{Answer as Told, Call, Wanted, next, wanted},
 };
 
 /// Epochs: the ticket is good until 5000, the PreCommit stands at 2000 and must be proven by 90_000.
@@ -68,11 +68,20 @@ fn ours(epoch: i64) -> Option<Found> {
 
 /// What happens to a sector at a head, with answers to all that it asks.
 fn next_at(head: i64, job: &Job, answers: impl IntoIterator<Item = (Question, Told)>) -> Next {
+    next(job, &now(head), &known(answers)).expect("nothing more is asked")
+}
+
+/// What to do about a sector's message at a head, with answers to all that is asked.
+fn wanted_at(head: i64, kind: MessageKind, job: &Job, answers: impl IntoIterator<Item = (Question, Told)>) -> Wanted {
+    let (key, state) = (kind.key(job.id, 1, 1), MessageState::Wanted);
+    let message = Message { key, attempt: 1, kind, sector: job.id, state, tries: Tries::default() };
+    wanted(&message, job, &now(head), &known(answers)).expect("nothing more is asked")
+}
+
+fn known(answers: impl IntoIterator<Item = (Question, Told)>) -> Known {
     let mut known = Known::default();
-    for (question, answer) in answers {
-        known.learn(question, answer);
-    }
-    next(job, &now(head), &known).expect("nothing more is asked")
+    answers.into_iter().for_each(|(question, answer)| known.learn(question, answer));
+    known
 }
 
 fn expired(next: &Next) -> Option<ErrorCode> {
@@ -99,11 +108,7 @@ fn a_ticket_that_expired_while_the_message_waited_leads_to_another_one_once_noth
     let landed = next_at(9000, &sector(waiting.clone()), [precommit_at(At::Confident, ours(4999))]);
     let Next::Landed { kind: MessageKind::PreCommit, epoch: 4999, input } = landed else { panic!("landed") };
     assert!(matches!(input, Input::Answer(workflows::Answer::Seal(Answer::PreCommitLanded(_)))));
-    let job = sector(waiting);
-    let kind = MessageKind::PreCommit;
-    let (key, state) = (kind.key(job.id, 1, 1), MessageState::Wanted);
-    let message = Message { key, attempt: 1, kind, sector: job.id, state, tries: Tries::default() };
-    let wanted = |head| wanted(&message, &job, &now(head), &Known::default()).expect("nothing is asked");
+    let wanted = |head| wanted_at(head, MessageKind::PreCommit, &sector(waiting.clone()), []);
     assert!(matches!(wanted(4996), Wanted::Sign(_)));
     assert!(matches!(wanted(4997), Wanted::GiveUp { .. }), "it could not land in time");
 }
@@ -158,4 +163,90 @@ fn a_sector_is_looked_at_again_when_the_chain_can_have_something_new_for_it() {
     assert_eq!(until(2200, State::Packing, vec![]), None);
     let blocked = Job { blocked: Some(cause()), ..sector(State::PreCommitting(sealed())) };
     assert_eq!(next_at(2200, &blocked, []), Next::Wait { until: None });
+}
+
+#[test]
+fn no_precommit_is_signed_for_a_number_that_another_tool_used_meanwhile() {
+    let unsigned = Job { signed: false, ..sector(State::PreCommitting(sealed())) };
+    let wanted = |allocated, found| {
+        let allocated = (Question::NumberAllocated { at: At::Confident }, Told::Yes(allocated));
+        wanted_at(2200, MessageKind::PreCommit, &unsigned, [allocated, precommit_at(At::Confident, found)])
+    };
+    let sign = Call::PreCommit { comm_r: sealed().comm_r, ticket_epoch: 1220 };
+    assert_eq!(wanted(false, None), Wanted::Sign(sign.clone()));
+    assert_eq!(wanted(true, ours(2100)), Wanted::Sign(sign), "its own, which landed unseen");
+    let theirs = Some(Found { is_ours: false, epoch: 2100 });
+    for found in [None, theirs] {
+        let Wanted::Apply(Input::Refused(error)) = wanted(true, found) else { panic!("it must be refused") };
+        assert_eq!((error.class, error.code), (ErrorClass::Perm, ErrorCode::NUMBER_TAKEN));
+    }
+}
+
+#[test]
+fn a_precommit_that_was_lost_is_signed_anew_only_while_it_is_not_back() {
+    let watching = sector(State::Committing(proven().seeded));
+    let wanted = |confident, head| {
+        let answers = [precommit_at(At::Confident, confident), precommit_at(At::Head, head)];
+        wanted_at(2200, MessageKind::PreCommit, &watching, answers)
+    };
+    assert!(matches!(wanted(None, None), Wanted::Sign(Call::PreCommit { .. })));
+    assert_eq!(wanted(None, ours(2199)), Wanted::Wait, "it may be confident soon");
+    assert_eq!(wanted(ours(2150), ours(2150)), Wanted::Over("the PreCommit is on chain again"));
+}
+
+#[test]
+fn a_proof_is_sent_only_while_its_precommit_stands_where_its_seed_is_from() {
+    let proving = sector(State::ProveCommitting(proven()));
+    let wanted = |found| wanted_at(2200, MessageKind::ProveCommit, &proving, [precommit_at(At::Head, found)]);
+    assert_eq!(wanted(ours(2000)), Wanted::Sign(Call::ProveCommit { proof: proven().proof }));
+    for found in [None, ours(2003)] {
+        let Wanted::WaitFor(reason) = wanted(found) else { panic!("it must wait") };
+        assert_eq!(reason.name(), "PreCommitMoved");
+    }
+}
+
+#[test]
+fn a_check_that_fails_blocks_the_sector_and_one_that_passes_lets_it_go_on() {
+    let proven = proven();
+    let stored = proven.seeded.stored.clone();
+    let (comm_r, files) = (sealed().comm_r, stored.files.clone());
+    let checked = |verdict| {
+        let may_read = (Question::MayRead { store: "main".to_owned() }, Told::Yes(true));
+        let proved = (Question::FilesProve { comm_r, files: files.clone() }, Told::Verdict(verdict));
+        let answers = [may_read, precommit_at(At::Confident, ours(2000)), proved];
+        next_at(2200, &sector(State::CheckingFiles(stored.clone())), answers)
+    };
+    assert_eq!(checked(Ok(())), Next::Apply(Input::from(Answer::FilesChecked)));
+    assert_eq!(checked(Err(cause())), Next::Apply(Input::Refused(cause())));
+    let porep = Porep {
+        comm_r,
+        comm_d: sealed().comm_d,
+        ticket: sealed().ticket.randomness,
+        seed: proven.seeded.seed.randomness,
+        proof: proven.proof.clone(),
+    };
+    let verified = |verdict| {
+        let verified = (Question::Verifies(Box::new(porep.clone())), Told::Verdict(verdict));
+        let answers = [precommit_at(At::Confident, ours(2000)), verified];
+        next_at(2200, &sector(State::VerifyingProof(proven.clone())), answers)
+    };
+    assert_eq!(verified(Ok(())), Next::Apply(Input::from(Answer::ProofVerified)));
+    assert_eq!(verified(Err(cause())), Next::Apply(Input::Refused(cause())));
+}
+
+#[test]
+fn a_ticket_is_drawn_only_for_a_number_that_is_free_and_a_miner_that_is_ready() {
+    let drawing = sector(State::DrawingTicket { draw: 1 });
+    let allocated = |yes| (Question::NumberAllocated { at: At::Head }, Told::Yes(yes));
+    let Next::GiveUp(error) = next_at(2200, &drawing, [allocated(true)]) else { panic!("given up") };
+    assert_eq!((error.class, error.code), (ErrorClass::Abort, ErrorCode::NUMBER_TAKEN));
+    let asked = next(&drawing, &now(2200), &known([allocated(false)]));
+    assert_eq!(asked, Err(Question::MayBegin), "before a ticket begins to age");
+    let randomness = Question::TicketRandomness { domain: Domain::SealRandomness, epoch: 1300 };
+    let answers = [allocated(false), (Question::MayBegin, Told::Yes(true)), (randomness, Told::Randomness([9; 32]))];
+    let drawn = next_at(2200, &drawing, answers);
+    let Next::Apply(Input::Answer(workflows::Answer::Seal(Answer::TicketDrawn(ticket)))) = drawn else {
+        panic!("drawn")
+    };
+    assert_eq!((ticket.draw, ticket.epoch, ticket.randomness), (1, 1300, Randomness([9; 32])));
 }
