@@ -16,6 +16,7 @@ macro_rules! for_each_workflow {
     ($then:ident) => {
         $then! {
             seal: Seal [Rebuild = "rebuild", Seal = "seal"];
+            #[cfg(feature = "toy-workflow")] toy: Toy [#[cfg(feature = "toy-workflow")] Toy = "toy"];
         }
     };
 }

@@ -1,6 +1,8 @@
 //! What each workflow is, a folder each, and the enums that hold what is any of them.
 
 pub mod seal;
+#[cfg(feature = "toy-workflow")]
+pub mod toy;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,10 @@
+//! The smallest workflow that has everything: two phases on a worker, and between them a question to the chain.
+//!
+//! It stages a sector's data, draws a ticket for it, and builds tree D. Nothing comes of it. `docs/adding-a-workflow.md`
+//! walks through it, and tests run it from the intent to the end. It is there with the feature `toy-workflow` only.
+
+pub mod manager;
+pub mod wire;
+pub mod worker;
+
+pub use wire::{Event, Fact};

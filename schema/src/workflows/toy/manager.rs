@@ -1,0 +1,227 @@
+//! The manager's side of the toy.
+
+use serde_json::{Map, Value, json};
+
+use super::{Event, Fact};
+use crate::{
+    Transition,
+    bytes::Commitment,
+    error::ErrorReport,
+    machine::manager::{
+        self as machine, Abandon, AtStake, AttemptPolicy, Effect, Life, Machine, OnRelease, Refused, Released,
+        StateTraits, Step,
+    },
+    parts::Ticket,
+    phase::Phase,
+    workflow::IntentKind,
+};
+
+/// The manager's half of the toy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Toy;
+
+/// Where a job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// An intent is, or is about to be, in the queue.
+    Queued,
+    /// A worker stages the data.
+    Staging,
+    /// A ticket must be drawn.
+    Drawing,
+    /// The worker builds tree D.
+    Building(Ticket),
+    /// The worker cleans its slot.
+    Cleaning(Built),
+    /// It has done what it was for.
+    Done(Built),
+    /// The worker drops what it has. Another attempt follows, unless a person gave the job up.
+    Leaving {
+        /// Why.
+        cause: ErrorReport,
+        /// Whether a person gave it up.
+        for_good: bool,
+    },
+    /// Given up.
+    GivenUp {
+        /// Why.
+        cause: ErrorReport,
+    },
+}
+
+/// What a job yielded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// The ticket that was drawn.
+    pub ticket: Ticket,
+    /// The data's commitment.
+    pub comm_d: Commitment,
+}
+
+/// What the chain answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The ticket is drawn.
+    Drawn(Ticket),
+}
+
+impl State {
+    const fn built(&self) -> Option<&Built> {
+        match self {
+            State::Cleaning(built) | State::Done(built) => Some(built),
+            _ => None,
+        }
+    }
+
+    /// The ticket, from its draw on.
+    pub fn ticket(&self) -> Option<Ticket> {
+        match self {
+            State::Building(ticket) => Some(*ticket),
+            _ => self.built().map(|built| built.ticket),
+        }
+    }
+
+    /// The data's commitment, once it is built.
+    pub fn comm_d(&self) -> Option<Commitment> {
+        self.built().map(|built| built.comm_d)
+    }
+}
+
+impl Machine for Toy {
+    type State = State;
+    type Event = Event;
+    type Answer = Answer;
+    type Fact = Fact;
+
+    const NAMES: &'static [&'static str] = &[
+        "toy_queued",
+        "toy_staging",
+        "toy_drawing",
+        "toy_building",
+        "toy_cleaning",
+        "toy_done",
+        "toy_leaving",
+        "toy_given_up",
+    ];
+
+    fn start() -> State {
+        State::Queued
+    }
+
+    fn traits(state: &State) -> StateTraits {
+        let (name, waits_for, life, needs_owner) = match state {
+            State::Queued => ("toy_queued", "a free slot of a worker", Life::Going, false),
+            State::Staging => ("toy_staging", "its worker, which stages the data", Life::Going, true),
+            State::Drawing => ("toy_drawing", "its ticket", Life::Going, true),
+            State::Building(_) => ("toy_building", "its worker, which builds tree D", Life::Going, true),
+            State::Cleaning(_) => ("toy_cleaning", "its worker, which cleans the slot", Life::Going, true),
+            State::Done(_) => ("toy_done", "nothing", Life::Done, false),
+            State::Leaving { .. } => ("toy_leaving", "its worker, which drops what it has", Life::Leaving, true),
+            State::GivenUp { .. } => ("toy_given_up", "nothing", Life::GivenUp, false),
+        };
+        let offered = matches!(state, State::Queued).then_some(IntentKind::Toy);
+        StateTraits { name, waits_for, life, offered, needs_owner, precious: false }
+    }
+
+    fn claimed(state: &State) -> Option<State> {
+        matches!(state, State::Queued).then_some(State::Staging)
+    }
+
+    fn released(state: &State, released: Released, policy: AttemptPolicy) -> OnRelease<State> {
+        match state {
+            State::Done(_) | State::GivenUp { .. } => OnRelease::Ended,
+            State::Cleaning(built) => OnRelease::To(State::Done(*built)),
+            State::Leaving { cause, for_good } if *for_good || released.attempt >= policy.max_attempts => {
+                OnRelease::To(State::GivenUp { cause: cause.clone() })
+            }
+            State::Queued | State::Staging | State::Drawing | State::Building(_) | State::Leaving { .. } => {
+                OnRelease::Restart(State::Queued)
+            }
+        }
+    }
+
+    fn reported(state: &State, event: Event) -> Step<Toy> {
+        match (state, event) {
+            (State::Staging, Event::ToyStaged {}) => machine::to(State::Drawing),
+            (State::Building(ticket), Event::ToyBuilt { comm_d }) => {
+                machine::to(State::Cleaning(Built { ticket: *ticket, comm_d }))
+            }
+            _ => Transition::Illegal("a report that the job's state does not allow"),
+        }
+    }
+
+    fn finished(state: &State) -> Option<State> {
+        match state {
+            State::Cleaning(built) => Some(State::Done(*built)),
+            _ => None,
+        }
+    }
+
+    fn aborted(_state: &State, cause: ErrorReport) -> State {
+        State::Leaving { cause, for_good: false }
+    }
+
+    fn answered(state: &State, answer: Answer) -> Step<Toy> {
+        match (state, answer) {
+            (State::Drawing, Answer::Drawn(ticket)) => {
+                machine::with(State::Building(ticket), [Effect::Tell(Fact::ToyTicket { ticket })])
+            }
+            _ => Transition::Ignore("an answer that came too late"),
+        }
+    }
+
+    fn resubmitted(state: &State, from: Option<Phase>) -> Option<(State, Vec<Effect<Toy>>)> {
+        match (state, from) {
+            (State::Done(_) | State::GivenUp { .. }, _) => None,
+            (State::Queued, None) => Some((State::Queued, vec![Effect::Offer { another_attempt: true }])),
+            (State::Building(ticket), None | Some(Phase::TreeD)) => {
+                Some((state.clone(), vec![Effect::Tell(Fact::ToyTicket { ticket: *ticket })]))
+            }
+            (_, None) => Some((state.clone(), Vec::new())),
+            (State::Staging | State::Drawing | State::Building(_), Some(Phase::AddPieces)) => {
+                Some((State::Staging, Vec::new()))
+            }
+            (_, Some(_)) => None,
+        }
+    }
+
+    fn told_so_far(state: &State) -> Option<Vec<Effect<Toy>>> {
+        match state {
+            State::Building(ticket) => Some(vec![Effect::Tell(Fact::ToyTicket { ticket: *ticket })]),
+            State::Leaving { cause, for_good: true } => Some(vec![Effect::TellAbandon(cause.clone())]),
+            State::Leaving { for_good: false, .. } | State::Done(_) | State::GivenUp { .. } => None,
+            State::Queued | State::Staging | State::Drawing | State::Cleaning(_) => Some(Vec::new()),
+        }
+    }
+
+    fn needed_again(_state: &State) -> Option<Phase> {
+        None
+    }
+
+    fn cause(state: &State) -> Option<&ErrorReport> {
+        match state {
+            State::Leaving { cause, .. } | State::GivenUp { cause } => Some(cause),
+            _ => None,
+        }
+    }
+
+    fn at_stake(state: &State) -> AtStake {
+        match state {
+            State::Queued | State::Done(_) | State::GivenUp { .. } => AtStake::Nothing,
+            _ => AtStake::Slot,
+        }
+    }
+
+    fn describe(state: &State) -> Map<String, Value> {
+        let fields = [("ticket", json!(state.ticket())), ("comm_d", json!(state.comm_d()))];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    fn abandoned(state: &State, order: Abandon) -> Result<State, Refused> {
+        match state {
+            State::Done(_) | State::GivenUp { .. } => Err(Refused::Never("it has come to its end already")),
+            State::Leaving { for_good: true, .. } => Err(Refused::Already("it is being abandoned already")),
+            _ => Ok(State::Leaving { cause: order.cause, for_good: true }),
+        }
+    }
+}

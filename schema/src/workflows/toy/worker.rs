@@ -1,0 +1,114 @@
+//! The worker's side of the toy.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Event, Fact};
+use crate::{
+    Transition,
+    bytes::Commitment,
+    machine::worker::{Machine, Need, Next, Retold},
+    message::FactKind,
+    parts::{PieceInfo, Ticket},
+    phase::Phase,
+};
+
+/// The worker's half of the toy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Toy;
+
+/// Where a job stands in its slot. The names are unique among all workflows: a journal says nothing else of whose step it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the fields are what earlier steps yielded")]
+pub enum Step {
+    /// Stages the data.
+    ToyStaging {},
+    /// Waits for the ticket.
+    ToyAwaitingTicket { pieces: Vec<PieceInfo> },
+    /// Builds tree D.
+    ToyBuilding { pieces: Vec<PieceInfo>, ticket: Ticket },
+}
+
+/// What work on a step yielded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// `add_pieces` ended well.
+    Staged {
+        /// What was staged.
+        pieces: Vec<PieceInfo>,
+    },
+    /// `tree_d` ended well.
+    Built {
+        /// The data's commitment.
+        comm_d: Commitment,
+    },
+}
+
+impl Machine for Toy {
+    type Step = Step;
+    type Progress = Progress;
+    type Event = Event;
+    type Fact = Fact;
+
+    fn start() -> Step {
+        Step::ToyStaging {}
+    }
+
+    fn name(step: &Step) -> &'static str {
+        match step {
+            Step::ToyStaging {} => "toy_staging",
+            Step::ToyAwaitingTicket { .. } => "toy_awaiting_ticket",
+            Step::ToyBuilding { .. } => "toy_building",
+        }
+    }
+
+    fn need(step: &Step) -> Need {
+        match step {
+            Step::ToyStaging {} => Need::Run(Phase::AddPieces),
+            Step::ToyAwaitingTicket { .. } => Need::Fact,
+            Step::ToyBuilding { .. } => Need::Run(Phase::TreeD),
+        }
+    }
+
+    fn facts(step: &Step) -> &'static [FactKind] {
+        match step {
+            Step::ToyAwaitingTicket { .. } => &[FactKind::ABANDON, FactKind::RESUBMIT, Fact::TOY_TICKET],
+            Step::ToyStaging {} | Step::ToyBuilding { .. } => &[FactKind::ABANDON, FactKind::RESUBMIT],
+        }
+    }
+
+    fn progressed(step: Step, progress: Progress) -> Transition<Next<Step>, Event> {
+        match (step, progress) {
+            (Step::ToyStaging {}, Progress::Staged { pieces }) => {
+                Transition::with(Next::To(Step::ToyAwaitingTicket { pieces }), [Event::ToyStaged {}])
+            }
+            (Step::ToyBuilding { .. }, Progress::Built { comm_d }) => {
+                Transition::with(Next::Finished, [Event::ToyBuilt { comm_d }])
+            }
+            _ => Transition::Illegal("an answer that this step did not ask for"),
+        }
+    }
+
+    fn told(step: Step, fact: Fact) -> Transition<Next<Step>, Event> {
+        match (step, fact) {
+            (Step::ToyAwaitingTicket { pieces }, Fact::ToyTicket { ticket }) => {
+                Transition::to(Next::To(Step::ToyBuilding { pieces, ticket }))
+            }
+            _ => Transition::Ignore("a fact for another step"),
+        }
+    }
+
+    fn back_to(step: Step, phase: Phase) -> Step {
+        match phase {
+            Phase::AddPieces => Step::ToyStaging {},
+            _ => step,
+        }
+    }
+
+    fn told_again(step: &Step) -> Retold<Step, Event> {
+        match step {
+            Step::ToyAwaitingTicket { .. } => Retold::Event(Event::ToyStaged {}),
+            Step::ToyStaging {} | Step::ToyBuilding { .. } => Retold::Nothing,
+        }
+    }
+}
