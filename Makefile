@@ -21,7 +21,7 @@ export FIL_PROOFS_PARAMETER_CACHE = $(SEALBUS_PARAMS)
 export FIL_PROOFS_PARENT_CACHE = $(SEALBUS_PARENTS)
 
 # Everything is built with the same features, whatever is asked for: the proofs crates are compiled once.
-CARGO_ALL = --workspace --all-targets
+CARGO_ALL = --workspace --all-targets --features toy-workflow
 QUICK_TESTS = --lib --test store --test fold --test commands --test orders --test lease --test heartbeats --test documentation \
 	--test devnet_rules --test devnet_mempool --test lease_model --test simulation
 # For benchmarks our own crates are optimised as well.
@@ -42,7 +42,7 @@ nats-cli: ## Install the stock `nats` command line into .tools/bin
 	@bash integration-tests/setup/nats-cli.sh
 
 build: tools ## Build all programs and tests
-	cargo build --workspace --bins --examples --tests
+	cargo build --workspace --bins --examples --tests --features toy-workflow
 
 params: build ## Make the 2 KiB parameters, if the cache lacks them
 	target/debug/sealbus-devnet-params --sector-size 2KiB --out $(SEALBUS_PARAMS)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests with cargo-nextest, and prints the ten slowest. The arguments go to `cargo nextest run`.
+# Runs the tests with cargo-nextest, and prints the ten slowest. They need the workflow that only tests have. The arguments go to `cargo nextest run`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . integration-tests/setup/programs.sh
@@ -7,7 +7,7 @@ cargo_tool cargo-nextest 0.9.148
 report=${CARGO_TARGET_DIR:-target}/nextest/${NEXTEST_PROFILE:-default}/junit.xml
 rm -f "$report"
 outcome=0
-"$programs/cargo-nextest" nextest run "$@" || outcome=$?
+"$programs/cargo-nextest" nextest run --features toy-workflow "$@" || outcome=$?
 if [ -e "$report" ]; then
     printf '\nThe ten slowest tests, in seconds:\n'
     sed -nE 's/.*<testcase name="([^"]*)" classname="([^"]*)".* time="([0-9.]+)".*/\3 \2 \1/p' "$report" | sort -rn |

@@ -2,6 +2,8 @@
 //! files and an answer. Both get the requests that production makes.
 
 pub mod seal;
+#[cfg(feature = "toy-workflow")]
+pub mod toy;
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 

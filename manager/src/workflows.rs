@@ -13,6 +13,8 @@
 
 mod question;
 pub mod seal;
+#[cfg(feature = "toy-workflow")]
+pub mod toy;
 
 use sealbus_schema::{
     Commitment, ErrorReport, ProofBytes,

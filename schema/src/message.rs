@@ -10,8 +10,8 @@ mod heartbeat;
 mod intent;
 mod orders;
 
-pub use event::{CommonEvent, Event, EventBody, NewerEvent};
-pub use fact::{CommonFact, Fact, FactBody, FactKind, NewerFact};
+pub use event::{CommonEvent, Event, EventBody, NewerEvent, WorkflowEvent};
+pub use fact::{CommonFact, Fact, FactBody, FactKind, NewerFact, WorkflowFact};
 pub use heartbeat::{Heartbeat, Holding, ProcessorStatus, SlotStatus, WorkStatus};
 pub use intent::{Intent, LeaseRecord};
 pub use orders::{KnownSlot, Orders, SlotRelease};

@@ -227,6 +227,13 @@ macro_rules! define {
                     $($(#[$cfg])* Workflow::$name => $folder::worker::$name::PHASES,)*
                 }
             }
+
+            /// Whether a machine whose configuration names no workflows serves this one.
+            pub const fn is_served_by_default(self) -> bool {
+                match self {
+                    $($(#[$cfg])* Workflow::$name => $folder::worker::$name::BY_DEFAULT,)*
+                }
+            }
         }
 
         impl Step {

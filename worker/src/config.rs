@@ -219,7 +219,9 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         let problem = "is named twice: name each miner once".to_owned();
         return Err(ConfigError::Value { field: "worker.miners".into(), value: twice.to_string(), problem });
     }
-    let workflows = worker.workflows.unwrap_or_else(|| Workflow::ALL.to_vec());
+    let workflows = worker
+        .workflows
+        .unwrap_or_else(|| Workflow::ALL.iter().copied().filter(|workflow| workflow.is_served_by_default()).collect());
     if workflows.is_empty() {
         let fix = "name at least one, such as [\"seal\"], or remove it: all are served then";
         return Err(ConfigError::Empty { field: "worker.workflows", fix });

@@ -4,6 +4,8 @@
 //! mean. Everything here is pure. [`driver`](crate::driver) carries it out, and the simulation does so as well.
 
 pub mod seal;
+#[cfg(feature = "toy-workflow")]
+pub mod toy;
 
 use std::path::PathBuf;
 

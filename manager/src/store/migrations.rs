@@ -13,8 +13,8 @@ use sqlx::{
 
 use crate::config::Database;
 
-static SQLITE: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/migrations/sqlite");
-static POSTGRES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/migrations/postgres");
+/// A directory for each database. In `toy-workflow` are those of the workflow that only tests have.
+static MIGRATIONS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
 
 /// Migrations as sqlx takes them.
 #[derive(Debug)]
@@ -28,12 +28,19 @@ impl MigrationSource<'static> for Embedded {
 
 /// The migrations of a database, in order. A file is named `NNNN_words_with_underscores.sql`, as `sqlx::migrate!` expects it.
 pub(super) fn of(database: &Database) -> Vec<Migration> {
-    let directory = match database {
-        Database::Sqlite { .. } => &SQLITE,
-        Database::Postgres { .. } => &POSTGRES,
+    let name = match database {
+        Database::Sqlite { .. } => "sqlite",
+        Database::Postgres { .. } => "postgres",
     };
-    let mut migrations: Vec<Migration> = directory
-        .files()
+    let directories = [
+        MIGRATIONS.get_dir(name),
+        #[cfg(feature = "toy-workflow")]
+        MIGRATIONS.get_dir(std::path::Path::new("toy-workflow").join(name)),
+    ];
+    let mut migrations: Vec<Migration> = directories
+        .into_iter()
+        .flatten()
+        .flat_map(Dir::files)
         .filter_map(|file| {
             let (version, words) = file.path().file_stem()?.to_str()?.split_once('_')?;
             let description = words.replace('_', " ").into();
@@ -68,7 +75,10 @@ mod tests {
                 (migration.version, migration.description.to_string(), migration.checksum.to_vec(), migration.no_tx)
             };
             let found: Vec<_> = found.iter().map(about).collect();
-            assert_eq!(of(&database).iter().map(about).collect::<Vec<_>>(), found, "{name}");
+            // The toy's come after all others.
+            let embedded = of(&database);
+            assert_eq!(embedded.iter().map(about).take(found.len()).collect::<Vec<_>>(), found, "{name}");
+            assert!(embedded[found.len()..].iter().all(|migration| migration.version > 9000), "{name}");
         }
     }
 }

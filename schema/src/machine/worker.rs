@@ -39,6 +39,9 @@ pub trait Machine: Sized + 'static {
     /// The phases of its steps, in order. A machine that serves the workflow has a processor for each.
     const PHASES: &'static [Phase];
 
+    /// Whether a machine whose configuration names no workflows serves this one.
+    const BY_DEFAULT: bool = true;
+
     /// The first step of a job whose lease was just won.
     fn start() -> Self::Step;
 

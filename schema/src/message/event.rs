@@ -49,6 +49,20 @@ pub struct NewerEvent {
     pub kind: String,
 }
 
+/// What the events of a workflow say of themselves.
+pub trait WorkflowEvent {
+    /// Every kind. Kinds are unique among all workflows.
+    const KINDS: &'static [&'static str];
+
+    /// The event's kind.
+    fn kind(&self) -> &'static str;
+
+    /// What the history keeps in the place of a large event.
+    fn brief(&self) -> Option<serde_json::Value> {
+        None
+    }
+}
+
 macro_rules! define_event_body {
     ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
         /// What happened.
@@ -77,12 +91,12 @@ macro_rules! define_event_body {
             /// Every kind that this version knows.
             fn kinds() -> impl Iterator<Item = &'static str> {
                 let kinds = CommonEvent::KINDS.iter();
-                $($(#[$cfg])* let kinds = kinds.chain(workflows::$folder::Event::KINDS);)*
+                $($(#[$cfg])* let kinds = kinds.chain(<workflows::$folder::Event as WorkflowEvent>::KINDS);)*
                 kinds.copied()
             }
 
             /// The event's name, as in the `Seal-Kind` header and in histories; `newer` for one of a newer version.
-            pub const fn kind(&self) -> &'static str {
+            pub fn kind(&self) -> &'static str {
                 match self {
                     EventBody::Common(event) => event.kind(),
                     $($(#[$cfg])* EventBody::$name(event) => event.kind(),)*

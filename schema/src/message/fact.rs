@@ -49,6 +49,28 @@ pub struct NewerFact {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FactKind(pub &'static str);
 
+/// What the facts of a workflow say of themselves.
+pub trait WorkflowFact {
+    /// Every kind. Kinds are unique among all workflows.
+    const KINDS: &'static [FactKind];
+
+    /// The fact's kind.
+    fn kind(&self) -> FactKind;
+
+    /// Adds which permanent stores are known, where the owner is about to write into one of them.
+    fn note_stores(&mut self, _known: &[KnownStore]) {}
+
+    /// The permanent stores that it says are known.
+    fn known_stores(&self) -> &[KnownStore] {
+        &[]
+    }
+
+    /// Whether an order to resubmit leaves it in force.
+    fn outlives_resubmit(&self) -> bool {
+        false
+    }
+}
+
 macro_rules! define_fact_body {
     ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
         /// What is told. Kinds are unique among all workflows.
@@ -66,12 +88,12 @@ macro_rules! define_fact_body {
         impl FactBody {
             fn kinds() -> impl Iterator<Item = FactKind> {
                 let kinds = CommonFact::KINDS.iter();
-                $($(#[$cfg])* let kinds = kinds.chain(workflows::$folder::Fact::KINDS);)*
+                $($(#[$cfg])* let kinds = kinds.chain(<workflows::$folder::Fact as WorkflowFact>::KINDS);)*
                 kinds.copied()
             }
 
             /// The fact's kind. `None` for one of a newer version.
-            pub const fn kind(&self) -> Option<FactKind> {
+            pub fn kind(&self) -> Option<FactKind> {
                 Some(match self {
                     FactBody::Common(fact) => fact.kind(),
                     $($(#[$cfg])* FactBody::$name(fact) => fact.kind(),)*
@@ -96,7 +118,7 @@ macro_rules! define_fact_body {
             }
 
             /// Whether it holds although an order to resubmit was carried out after it was told.
-            const fn outlives_resubmit(&self) -> bool {
+            fn outlives_resubmit(&self) -> bool {
                 match self {
                     FactBody::Common(CommonFact::Abandon { .. }) => true,
                     $($(#[$cfg])* FactBody::$name(fact) => fact.outlives_resubmit(),)*
@@ -172,7 +194,7 @@ impl Fact {
     }
 
     /// The fact's kind. `None` for one of a newer version.
-    pub const fn kind(&self) -> Option<FactKind> {
+    pub fn kind(&self) -> Option<FactKind> {
         self.body.kind()
     }
 

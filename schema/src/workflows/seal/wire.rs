@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bytes::{Commitment, ProofBytes},
     identity::KnownStore,
-    message::FactKind,
+    message::{FactKind, WorkflowEvent, WorkflowFact},
     parts::{PieceInfo, PreCommitInfo, Seed, StoredSector, Ticket},
 };
 
@@ -87,23 +87,11 @@ pub enum Fact {
     },
 }
 
-impl Event {
-    /// Every kind.
-    pub const KINDS: &'static [&'static str] =
+impl WorkflowEvent for Event {
+    const KINDS: &'static [&'static str] =
         &["pieces_added", "tree_d_built", "ticket_wanted", "pc1_done", "pc2_done", "persisted", "c1_done", "c2_done"];
 
-    /// What the history keeps in the place of a large event: a proof is in its job's row, the history has its length.
-    pub fn brief(&self) -> Option<serde_json::Value> {
-        match self {
-            Event::C2Done { seed_draw, proof } => {
-                Some(serde_json::json!({ "seed_draw": seed_draw, "proof_bytes": proof.0.len() }))
-            }
-            _ => None,
-        }
-    }
-
-    /// The event's name.
-    pub const fn kind(&self) -> &'static str {
+    fn kind(&self) -> &'static str {
         match self {
             Event::PiecesAdded { .. } => "pieces_added",
             Event::TreeDBuilt { .. } => "tree_d_built",
@@ -113,6 +101,16 @@ impl Event {
             Event::Persisted { .. } => "persisted",
             Event::C1Done { .. } => "c1_done",
             Event::C2Done { .. } => "c2_done",
+        }
+    }
+
+    /// A proof is in its job's row; the history has its length.
+    fn brief(&self) -> Option<serde_json::Value> {
+        match self {
+            Event::C2Done { seed_draw, proof } => {
+                Some(serde_json::json!({ "seed_draw": seed_draw, "proof_bytes": proof.0.len() }))
+            }
+            _ => None,
         }
     }
 }
@@ -128,13 +126,13 @@ impl Fact {
     pub const SEED: FactKind = FactKind("seed");
     /// The ProveCommit's landing.
     pub const PROVE_LANDED: FactKind = FactKind("prove_landed");
+}
 
-    /// Every kind.
-    pub const KINDS: &'static [FactKind] =
+impl WorkflowFact for Fact {
+    const KINDS: &'static [FactKind] =
         &[Fact::TICKET, Fact::PRECOMMIT_LANDED, Fact::PERSIST_CHECKED, Fact::SEED, Fact::PROVE_LANDED];
 
-    /// The fact's kind.
-    pub const fn kind(&self) -> FactKind {
+    fn kind(&self) -> FactKind {
         match self {
             Fact::Ticket { .. } => Fact::TICKET,
             Fact::PrecommitLanded { .. } => Fact::PRECOMMIT_LANDED,
@@ -144,24 +142,21 @@ impl Fact {
         }
     }
 
-    /// Adds which permanent stores are known, where the owner is about to write into one of them.
-    pub fn note_stores(&mut self, known: &[KnownStore]) {
+    fn note_stores(&mut self, known: &[KnownStore]) {
         if let Fact::PrecommitLanded { stores, .. } = self {
             *stores = known.to_vec();
         }
     }
 
-    /// The permanent stores that it says are known; empty where it says nothing of them.
-    pub fn known_stores(&self) -> &[KnownStore] {
+    fn known_stores(&self) -> &[KnownStore] {
         match self {
             Fact::PrecommitLanded { stores, .. } => stores,
             _ => &[],
         }
     }
 
-    /// Whether an order to resubmit leaves it in force. A ticket carries the number of the request that it answers, and
-    /// that number rises.
-    pub const fn outlives_resubmit(&self) -> bool {
+    /// A ticket carries the number of the request that it answers, and that number rises.
+    fn outlives_resubmit(&self) -> bool {
         matches!(self, Fact::Ticket { .. })
     }
 }

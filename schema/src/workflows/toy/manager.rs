@@ -2,10 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Event, Fact};
+use super::{Event, Fact, worker::MEASURE};
 use crate::{
     Transition,
-    bytes::Commitment,
     error::ErrorReport,
     machine::manager::{
         self as machine, Abandon, AtStake, AttemptPolicy, Effect, Life, Machine, OnRelease, Refused, Released,
@@ -29,12 +28,12 @@ pub enum State {
     Staging,
     /// A ticket must be drawn.
     Drawing,
-    /// The worker builds tree D.
-    Building(Ticket),
+    /// The worker measures the data.
+    Measuring(Ticket),
     /// The worker cleans its slot.
-    Cleaning(Built),
+    Cleaning(Measured),
     /// It has done what it was for.
-    Done(Built),
+    Done(Measured),
     /// The worker drops what it has. Another attempt follows, unless a person gave the job up.
     Leaving {
         /// Why.
@@ -51,11 +50,11 @@ pub enum State {
 
 /// What a job yielded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Built {
+pub struct Measured {
     /// The ticket that was drawn.
     pub ticket: Ticket,
-    /// The data's commitment.
-    pub comm_d: Commitment,
+    /// How long the data is.
+    pub bytes: u64,
 }
 
 /// What the chain answers.
@@ -66,9 +65,9 @@ pub enum Answer {
 }
 
 impl State {
-    const fn built(&self) -> Option<&Built> {
+    const fn measured(&self) -> Option<&Measured> {
         match self {
-            State::Cleaning(built) | State::Done(built) => Some(built),
+            State::Cleaning(measured) | State::Done(measured) => Some(measured),
             _ => None,
         }
     }
@@ -76,14 +75,14 @@ impl State {
     /// The ticket, from its draw on.
     pub fn ticket(&self) -> Option<Ticket> {
         match self {
-            State::Building(ticket) => Some(*ticket),
-            _ => self.built().map(|built| built.ticket),
+            State::Measuring(ticket) => Some(*ticket),
+            _ => self.measured().map(|measured| measured.ticket),
         }
     }
 
-    /// The data's commitment, once it is built.
-    pub fn comm_d(&self) -> Option<Commitment> {
-        self.built().map(|built| built.comm_d)
+    /// How long the data is, once it is measured.
+    pub fn bytes(&self) -> Option<u64> {
+        self.measured().map(|measured| measured.bytes)
     }
 }
 
@@ -97,7 +96,7 @@ impl Machine for Toy {
         "toy_queued",
         "toy_staging",
         "toy_drawing",
-        "toy_building",
+        "toy_measuring",
         "toy_cleaning",
         "toy_done",
         "toy_leaving",
@@ -113,7 +112,7 @@ impl Machine for Toy {
             State::Queued => ("toy_queued", "a free slot of a worker", Life::Going, false),
             State::Staging => ("toy_staging", "its worker, which stages the data", Life::Going, true),
             State::Drawing => ("toy_drawing", "its ticket", Life::Going, true),
-            State::Building(_) => ("toy_building", "its worker, which builds tree D", Life::Going, true),
+            State::Measuring(_) => ("toy_measuring", "its worker, which measures it", Life::Going, true),
             State::Cleaning(_) => ("toy_cleaning", "its worker, which cleans the slot", Life::Going, true),
             State::Done(_) => ("toy_done", "nothing", Life::Done, false),
             State::Leaving { .. } => ("toy_leaving", "its worker, which drops what it has", Life::Leaving, true),
@@ -130,11 +129,11 @@ impl Machine for Toy {
     fn released(state: &State, released: Released, policy: AttemptPolicy) -> OnRelease<State> {
         match state {
             State::Done(_) | State::GivenUp { .. } => OnRelease::Ended,
-            State::Cleaning(built) => OnRelease::To(State::Done(*built)),
+            State::Cleaning(measured) => OnRelease::To(State::Done(*measured)),
             State::Leaving { cause, for_good } if *for_good || released.attempt >= policy.max_attempts => {
                 OnRelease::To(State::GivenUp { cause: cause.clone() })
             }
-            State::Queued | State::Staging | State::Drawing | State::Building(_) | State::Leaving { .. } => {
+            State::Queued | State::Staging | State::Drawing | State::Measuring(_) | State::Leaving { .. } => {
                 OnRelease::Restart(State::Queued)
             }
         }
@@ -143,8 +142,8 @@ impl Machine for Toy {
     fn reported(state: &State, event: Event) -> Step<Toy> {
         match (state, event) {
             (State::Staging, Event::ToyStaged {}) => machine::to(State::Drawing),
-            (State::Building(ticket), Event::ToyBuilt { comm_d }) => {
-                machine::to(State::Cleaning(Built { ticket: *ticket, comm_d }))
+            (State::Measuring(ticket), Event::ToyMeasured { bytes }) => {
+                machine::to(State::Cleaning(Measured { ticket: *ticket, bytes }))
             }
             _ => Transition::Illegal("a report that the job's state does not allow"),
         }
@@ -152,7 +151,7 @@ impl Machine for Toy {
 
     fn finished(state: &State) -> Option<State> {
         match state {
-            State::Cleaning(built) => Some(State::Done(*built)),
+            State::Cleaning(measured) => Some(State::Done(*measured)),
             _ => None,
         }
     }
@@ -164,7 +163,7 @@ impl Machine for Toy {
     fn answered(state: &State, answer: Answer) -> Step<Toy> {
         match (state, answer) {
             (State::Drawing, Answer::Drawn(ticket)) => {
-                machine::with(State::Building(ticket), [Effect::Tell(Fact::ToyTicket { ticket })])
+                machine::with(State::Measuring(ticket), [Effect::Tell(Fact::ToyTicket { ticket })])
             }
             _ => Transition::Ignore("an answer that came too late"),
         }
@@ -174,11 +173,11 @@ impl Machine for Toy {
         match (state, from) {
             (State::Done(_) | State::GivenUp { .. }, _) => None,
             (State::Queued, None) => Some((State::Queued, vec![Effect::Offer { another_attempt: true }])),
-            (State::Building(ticket), None | Some(Phase::TreeD)) => {
+            (State::Measuring(ticket), None | Some(MEASURE)) => {
                 Some((state.clone(), vec![Effect::Tell(Fact::ToyTicket { ticket: *ticket })]))
             }
             (_, None) => Some((state.clone(), Vec::new())),
-            (State::Staging | State::Drawing | State::Building(_), Some(Phase::AddPieces)) => {
+            (State::Staging | State::Drawing | State::Measuring(_), Some(Phase::AddPieces)) => {
                 Some((State::Staging, Vec::new()))
             }
             (_, Some(_)) => None,
@@ -187,7 +186,7 @@ impl Machine for Toy {
 
     fn told_so_far(state: &State) -> Option<Vec<Effect<Toy>>> {
         match state {
-            State::Building(ticket) => Some(vec![Effect::Tell(Fact::ToyTicket { ticket: *ticket })]),
+            State::Measuring(ticket) => Some(vec![Effect::Tell(Fact::ToyTicket { ticket: *ticket })]),
             State::Leaving { cause, for_good: true } => Some(vec![Effect::TellAbandon(cause.clone())]),
             State::Leaving { for_good: false, .. } | State::Done(_) | State::GivenUp { .. } => None,
             State::Queued | State::Staging | State::Drawing | State::Cleaning(_) => Some(Vec::new()),
@@ -213,7 +212,7 @@ impl Machine for Toy {
     }
 
     fn describe(state: &State) -> Map<String, Value> {
-        let fields = [("ticket", json!(state.ticket())), ("comm_d", json!(state.comm_d()))];
+        let fields = [("ticket", json!(state.ticket())), ("bytes", json!(state.bytes()))];
         fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 

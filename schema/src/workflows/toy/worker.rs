@@ -5,12 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::{Event, Fact};
 use crate::{
     Transition,
-    bytes::Commitment,
     machine::worker::{Machine, Need, Next, Retold},
     message::FactKind,
     parts::{PieceInfo, Ticket},
     phase::Phase,
 };
+
+/// The phase that no other workflow has.
+pub const MEASURE: Phase = Phase::Own("toy_measure");
 
 /// The worker's half of the toy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +27,8 @@ pub enum Step {
     ToyStaging {},
     /// Waits for the ticket.
     ToyAwaitingTicket { pieces: Vec<PieceInfo> },
-    /// Builds tree D.
-    ToyBuilding { pieces: Vec<PieceInfo>, ticket: Ticket },
+    /// Measures the data.
+    ToyMeasuring { pieces: Vec<PieceInfo>, ticket: Ticket },
 }
 
 /// What work on a step yielded.
@@ -37,10 +39,10 @@ pub enum Progress {
         /// What was staged.
         pieces: Vec<PieceInfo>,
     },
-    /// `tree_d` ended well.
-    Built {
-        /// The data's commitment.
-        comm_d: Commitment,
+    /// `toy_measure` ended well.
+    Measured {
+        /// How long the data is.
+        bytes: u64,
     },
 }
 
@@ -50,6 +52,10 @@ impl Machine for Toy {
     type Event = Event;
     type Fact = Fact;
 
+    const PHASES: &'static [Phase] = &[Phase::AddPieces, MEASURE];
+    // It is for tests: a machine serves it only if its configuration says so.
+    const BY_DEFAULT: bool = false;
+
     fn start() -> Step {
         Step::ToyStaging {}
     }
@@ -58,7 +64,7 @@ impl Machine for Toy {
         match step {
             Step::ToyStaging {} => "toy_staging",
             Step::ToyAwaitingTicket { .. } => "toy_awaiting_ticket",
-            Step::ToyBuilding { .. } => "toy_building",
+            Step::ToyMeasuring { .. } => "toy_measuring",
         }
     }
 
@@ -66,14 +72,14 @@ impl Machine for Toy {
         match step {
             Step::ToyStaging {} => Need::Run(Phase::AddPieces),
             Step::ToyAwaitingTicket { .. } => Need::Fact,
-            Step::ToyBuilding { .. } => Need::Run(Phase::TreeD),
+            Step::ToyMeasuring { .. } => Need::Run(MEASURE),
         }
     }
 
     fn facts(step: &Step) -> &'static [FactKind] {
         match step {
             Step::ToyAwaitingTicket { .. } => &[FactKind::ABANDON, FactKind::RESUBMIT, Fact::TOY_TICKET],
-            Step::ToyStaging {} | Step::ToyBuilding { .. } => &[FactKind::ABANDON, FactKind::RESUBMIT],
+            Step::ToyStaging {} | Step::ToyMeasuring { .. } => &[FactKind::ABANDON, FactKind::RESUBMIT],
         }
     }
 
@@ -82,8 +88,8 @@ impl Machine for Toy {
             (Step::ToyStaging {}, Progress::Staged { pieces }) => {
                 Transition::with(Next::To(Step::ToyAwaitingTicket { pieces }), [Event::ToyStaged {}])
             }
-            (Step::ToyBuilding { .. }, Progress::Built { comm_d }) => {
-                Transition::with(Next::Finished, [Event::ToyBuilt { comm_d }])
+            (Step::ToyMeasuring { .. }, Progress::Measured { bytes }) => {
+                Transition::with(Next::Finished, [Event::ToyMeasured { bytes }])
             }
             _ => Transition::Illegal("an answer that this step did not ask for"),
         }
@@ -92,7 +98,7 @@ impl Machine for Toy {
     fn told(step: Step, fact: Fact) -> Transition<Next<Step>, Event> {
         match (step, fact) {
             (Step::ToyAwaitingTicket { pieces }, Fact::ToyTicket { ticket }) => {
-                Transition::to(Next::To(Step::ToyBuilding { pieces, ticket }))
+                Transition::to(Next::To(Step::ToyMeasuring { pieces, ticket }))
             }
             _ => Transition::Ignore("a fact for another step"),
         }
@@ -108,7 +114,7 @@ impl Machine for Toy {
     fn told_again(step: &Step) -> Retold<Step, Event> {
         match step {
             Step::ToyAwaitingTicket { .. } => Retold::Event(Event::ToyStaged {}),
-            Step::ToyStaging {} | Step::ToyBuilding { .. } => Retold::Nothing,
+            Step::ToyStaging {} | Step::ToyMeasuring { .. } => Retold::Nothing,
         }
     }
 }
