@@ -95,6 +95,12 @@ impl Store {
 impl Tx {
     /// Gives out a number, and begins to seal its sector.
     pub async fn insert_sector(&mut self, id: SectorId, proof: SealProof) -> Result<(), StoreError> {
+        self.give_out_number(id, proof).await?;
+        self.start_job(id, Workflow::Seal).await
+    }
+
+    /// Gives out a number. Nothing is done with its sector yet.
+    pub async fn give_out_number(&mut self, id: SectorId, proof: SealProof) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO sectors (miner, number, proof, created_at) VALUES ($1, $2, $3, $4)")
             .bind(id.miner.to_string())
             .bind(id.number.0 as i64)
@@ -102,8 +108,8 @@ impl Tx {
             .bind(now_text())
             .execute(&mut *self.inner)
             .await
-            .map_err(sql("give out a sector number"))?;
-        self.start_job(id, Workflow::Seal).await
+            .map_err(sql("give out a sector number"))
+            .map(drop)
     }
 
     /// The seal proof of a sector that has a number.

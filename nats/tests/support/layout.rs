@@ -1,6 +1,7 @@
 //! nats-server's configuration from the template that the playbook renders: there is no other list of rights.
 
 use minijinja::{Environment, context};
+use sealbus_schema::IntentKind;
 
 /// The template of `ansible/roles/nats`.
 const TEMPLATE: &str = include_str!("../../../ansible/roles/nats/templates/nats.conf.j2");
@@ -50,6 +51,8 @@ pub fn render(
             sealbus_nats_store => store,
             sealbus_nats_cluster => cluster,
             sealbus_nats_tls => false,
+            // With those that only tests have.
+            sealbus_intents => IntentKind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>(),
             sealbus_operator_nkey => keys.operator,
             groups => context! { managers => ["manager"], workers },
             hostvars => hosts,
