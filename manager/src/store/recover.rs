@@ -1,15 +1,22 @@
 //! A database whose log is gone goes on with another one.
 
 use sealbus_schema::lease::Ownership;
+use time::{Duration, OffsetDateTime};
 
-use super::{Job, Outcome, Outgoing, Store, StoreError, Tx, columns::from_row, sql};
+use super::{Job, Outcome, Outgoing, Store, StoreError, Tx, columns::from_row, sql, time_text};
+
+/// How long after its end a sector may still be in a slot whose worker has not read of it.
+const UNREAD_END: Duration = Duration::days(7);
 
 impl Store {
-    /// The sectors whose place in another stream must be said: those that still move, and those that somebody has.
+    /// The sectors whose place in another stream must be said: those that still move, those that somebody has, and those that
+    /// have come to their end so lately that a slot may not know it yet.
     pub async fn sectors_to_recover(&self) -> Result<Vec<Job>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM sectors WHERE state NOT IN ('proving', 'aborted') OR owner IS NOT NULL ORDER BY miner, number",
+            "SELECT * FROM sectors WHERE state NOT IN ('proving', 'aborted') OR owner IS NOT NULL OR changed_at > $1 \
+             ORDER BY miner, number",
         )
+        .bind(time_text(OffsetDateTime::now_utc() - UNREAD_END))
         .fetch_all(&self.pool)
         .await
         .map_err(sql("list sectors"))?;
@@ -18,12 +25,18 @@ impl Store {
 }
 
 impl Tx {
-    /// Begins the fold of another stream from its beginning. No sector has a lease record in it yet, and what was to be
-    /// published on the old one is forgotten. Each of the outcomes, which must be of the sectors [to
-    /// recover](Store::sectors_to_recover), says whose the sector is: an owner is reinstated by what the outcome publishes, and where
-    /// there is none, the lease that the sector does not have ends. The record is the sector's first one in the new stream,
-    /// and its fold leads to whatever comes next. A manager that still holds the fold loses it.
-    pub async fn restart_fold(&mut self, stream: &str, unfinished: Vec<Outcome>, why: &str) -> Result<(), StoreError> {
+    /// Begins the fold of another stream from its beginning, behind the sequence `before`. No sector has a lease record in it
+    /// yet, and what was to be published on the old one is forgotten. Each of the outcomes, which must be of the sectors [to
+    /// recover](Store::sectors_to_recover), says whose the sector is: an owner is reinstated by what the outcome publishes,
+    /// and where there is none, the lease that the sector does not have ends. The record is the sector's first one in the new
+    /// stream, and its fold leads to whatever comes next. A manager that still holds the fold loses it.
+    pub async fn restart_fold(
+        &mut self,
+        stream: &str,
+        before: u64,
+        unfinished: Vec<Outcome>,
+        why: &str,
+    ) -> Result<(), StoreError> {
         for statement in [
             "DELETE FROM outbox",
             "DELETE FROM unknown_leases",
@@ -36,8 +49,9 @@ impl Tx {
         ] {
             sqlx::query(statement).execute(&mut *self.inner).await.map_err(sql("forget the old stream"))?;
         }
-        sqlx::query("UPDATE fold SET stream = $1, last_sequence = 0 WHERE \"only\" = 1")
+        sqlx::query("UPDATE fold SET stream = $1, last_sequence = $2 WHERE \"only\" = 1")
             .bind(stream)
+            .bind(before as i64)
             .execute(&mut *self.inner)
             .await
             .map_err(sql("begin the fold of another stream"))?;

@@ -30,7 +30,7 @@ pub struct Job {
     pub attempt: u32,
     /// How often it was offered to the workers since a person last looked at it.
     pub issues: u32,
-    /// How many orders to resubmit there were.
+    /// How many orders to resubmit its last owner was given. The serial of the last one.
     pub resubmits: u32,
     /// Whether a message of this attempt has left, or may have left, and not failed.
     pub signed: bool,
