@@ -28,6 +28,14 @@ const REGRESSIONS: &[(u64, &str)] = &[
         306,
         "a reorganisation beyond confidence took a landed PreCommit back, and another tool its nonce: it was waited for for ever",
     ),
+    (62, "an owner reported into the log that took a lost one's place before it knew that it goes on there"),
+    (89, "an order to resubmit was lost unread with the queue"),
+    (119, "a token of the lost log was the sequence of a record in the next one"),
+    (1587, "a journal did not say of which stream its token is, because nobody had answered"),
+    (1728, "a slot waited for a sector that had come to its end just before the queue was lost"),
+    (17033, "a stream was recovered in which an owner had been named, and had reported, before"),
+    (39122, "an order that an earlier owner had carried out was told the next one after the loss of the queue"),
+    (46, "a late copy of an event was the last one of its owner, who did its work again"),
     (23831, "a PreCommit was pushed again and waited for ever behind a message before it that was lost as well"),
 ];
 
@@ -102,5 +110,9 @@ fn expected(bug: Bug) -> &'static [Invariant] {
         Bug::GrantAnyClaim => &[Invariant::ClaimsNeedAGrant],
         Bug::NoWordAfterClaim => &[Invariant::NothingLost],
         Bug::TakeAnyCopy => &[Invariant::NothingLost],
+        Bug::SequencesBeginAgain => &[Invariant::NothingLost, Invariant::OneStreamAToken],
+        Bug::ForgetOrder => &[Invariant::NothingLost],
+        Bug::ForgetEnded => &[Invariant::NothingLost],
+        Bug::ForgetOwnReports => &[Invariant::NothingSealedAgain, Invariant::NothingIllegal],
     }
 }

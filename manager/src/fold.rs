@@ -87,9 +87,15 @@ impl Fold<'_> {
     /// Folds until something fails. The caller opens the log again; nothing is lost by that.
     pub async fn run(&self) -> Result<Infallible, FoldError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
-        let mut last = tx.fold_state().await?.map_or(0, |fold| fold.last_sequence);
+        let folded = tx.fold_state().await?;
         tx.commit().await?;
+        let mut last = folded.as_ref().map_or(0, |fold| fold.last_sequence);
         let mut log = self.bus.open_log(last).await?;
+        // The log may have been lost and made anew since we took over. Asked behind its opening, so that it is about this log.
+        let found = self.bus.sectors_identity().await?;
+        if let Some(FoldState { stream: known, .. }) = folded.filter(|fold| fold.stream != found.as_str()) {
+            return Err(FoldError::OtherStream { known, found: found.as_str().to_owned() });
+        }
         let rejected = Rejected::default();
         loop {
             let batch = log.next_batch().await?;

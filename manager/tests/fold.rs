@@ -48,6 +48,7 @@ on_every_database! {
     a_flood_of_records_of_somebody_else_is_told_a_few_times,
     a_sector_that_was_claimed_before_it_was_offered_is_offered_behind_that,
     a_log_that_was_made_anew_is_refused,
+    a_log_that_is_made_anew_after_the_takeover_is_not_folded,
     what_another_process_did_meanwhile_decides_what_a_report_does,
     a_sector_that_another_process_pledged_is_folded_with_the_others,
     reports_are_folded_once_while_another_process_changes_their_sectors,
@@ -313,6 +314,19 @@ async fn a_log_that_was_made_anew_is_refused(database: TestDatabase) {
     let other_server = Server::start();
     let other = other_server.connect_with_streams("manager").await;
     assert!(matches!(fold::take_over(&other, &store).await, Err(FoldError::OtherStream { .. })));
+}
+
+async fn a_log_that_is_made_anew_after_the_takeover_is_not_folded(database: TestDatabase) {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let store = database.open().await;
+    let epoch = fold::take_over(&bus, &store).await.expect("takes over");
+    let other_server = Server::start();
+    let other = other_server.connect_with_streams("manager").await;
+    let changed = Wake::default();
+    let fold = Fold { bus: &other, store: &store, epoch, policy: POLICY, changed: &changed };
+    let ended = tokio::time::timeout(Duration::from_secs(60), fold.run()).await.expect("it ends");
+    assert!(matches!(ended, Err(FoldError::OtherStream { .. })));
 }
 
 /// The lines of a sector's history of a kind: their sequences in the log, and what became of them.

@@ -839,7 +839,7 @@ async fn a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it(data
     tx.commit().await.expect("commits");
     assert!(!seen().await.signed);
     let mut tx = store.begin().await.expect("begins");
-    tx.restart_fold("new", Vec::new(), "a test").await.expect("restarts");
+    tx.restart_fold("new", 0, Vec::new(), "a test").await.expect("restarts");
     tx.commit().await.expect("commits");
     assert_eq!(seen().await.issues, 0);
 }
@@ -871,7 +871,7 @@ async fn a_sector_keeps_its_owner_over_the_loss_of_the_queue(database: TestDatab
     let before = tx.sector(id()).await.expect("reads").expect("exists");
     let lost = Happening::of_manager("queue_recovered", json!({}));
     let outcome = life::recovered(before.clone(), "SEAL_SECTORS@1", "a test", lost);
-    tx.restart_fold("SEAL_SECTORS@2", vec![outcome], "a test").await.expect("stores");
+    tx.restart_fold("SEAL_SECTORS@2", 0, vec![outcome], "a test").await.expect("stores");
     tx.commit().await.expect("commits");
     let now = store.sector(id()).await.expect("reads").expect("exists");
     let Ownership::Held { worker, token, stream, last_lease, .. } = now.ownership else { panic!("lost: {now:?}") };
@@ -900,10 +900,10 @@ async fn a_lost_queue_is_forgotten_and_its_sectors_are_released_in_the_next(data
     let sector = Job { ownership: Ownership::Free { last_lease: 0 }, leased_at: None, issues: 0, ..sector };
     let history = vec![(Happening::of_manager("test", json!({})), Verdict::Noted)];
     let outcome = Outcome { history, ..Outcome::unchanged(sector.clone()) };
-    tx.restart_fold("SEAL_SECTORS@2", vec![outcome], "a test").await.expect("stores");
+    tx.restart_fold("SEAL_SECTORS@2", 500, vec![outcome], "a test").await.expect("stores");
     let fold = tx.fold_state().await.expect("reads").expect("a fold");
     tx.commit().await.expect("commits");
-    assert_eq!((fold.stream.as_str(), fold.last_sequence), ("SEAL_SECTORS@2", 0));
+    assert_eq!((fold.stream.as_str(), fold.last_sequence), ("SEAL_SECTORS@2", 500));
     let rows = store.outbox(0, 100).await.expect("reads");
     assert!(
         matches!(&rows[..], [row] if row.kind == sealbus_manager::store::OutboxKind::Release && row.lease_sequence == 0),

@@ -240,9 +240,16 @@ impl Bus {
     /// Which [`SECTORS`] stream this is. A stream that was made anew starts its sequences again, and old tokens could
     /// match new records; whoever remembers tokens must remember this and refuse to go on when it differs.
     pub async fn sectors_identity(&self) -> Result<StreamIdentity, TopologyError> {
+        Ok(self.sectors_origin().await?.0)
+    }
+
+    /// Which [`SECTORS`] stream this is, and the first sequence that it may have: what was stored before, in a lost stream or
+    /// before [`Bus::begin_sectors_behind`], is not there.
+    pub async fn sectors_origin(&self) -> Result<(StreamIdentity, u64), TopologyError> {
         let stream = self.js.get_stream(SECTORS).await.map_err(server("read stream", SECTORS))?;
-        let created = stream.cached_info().created;
-        Ok(StreamIdentity(format!("{SECTORS}@{}", created.unix_timestamp_nanos())))
+        let info = stream.cached_info();
+        let identity = StreamIdentity(format!("{SECTORS}@{}", info.created.unix_timestamp_nanos()));
+        Ok((identity, info.state.first_sequence))
     }
 }
 
@@ -263,6 +270,12 @@ impl Bus {
             Err(error) if is_not_found(&error) => Ok(0),
             Err(error) => Err(server("read stream", SECTORS)(error)),
         }
+    }
+
+    /// How many records are in [`SECTORS`].
+    pub async fn sectors_records(&self) -> Result<u64, TopologyError> {
+        let stream = self.js.get_stream(SECTORS).await.map_err(server("read stream", SECTORS))?;
+        Ok(stream.cached_info().state.messages)
     }
 
     /// Whether the server keeps streams for us.

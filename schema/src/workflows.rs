@@ -144,6 +144,13 @@ macro_rules! define {
                 }
             }
 
+            /// The phase whose end the manager waits for, if it waits for the worker.
+            pub fn awaited_phase(&self) -> Option<Phase> {
+                match self {
+                    $($(#[$cfg])* State::$name(state) => $folder::manager::$name::awaited_phase(state),)*
+                }
+            }
+
             /// Why the attempt is over, where it is.
             pub fn cause(&self) -> Option<&ErrorReport> {
                 match self {

@@ -180,8 +180,9 @@ async fn leave(context: &Context, slot: &Slot, journal: Journal, end: End) {
 
 /// The journal with which a slot goes on: the same, unless the log is another one.
 async fn go_on(context: &Context, slot: &Slot, mut journal: Journal, reinstated: Option<Reinstated>) -> Journal {
-    let Some(Reinstated { stream, known }) = reinstated else { return journal };
-    journal.go_on_in(stream, known);
+    let Some(reinstated) = reinstated else { return journal };
+    let known = reinstated.known;
+    journal.go_on_in(reinstated);
     let (written, path) = (journal.clone(), slot.journal());
     insist(context, slot, "write the journal", move || written.store(&path)).await;
     tracing::info!(sector = %journal.intent.sector, known, "the sector goes on in another stream");

@@ -25,7 +25,10 @@ use sealbus_schema::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::stage::{StageCode, StageError, files};
+use crate::{
+    driver::core::Reinstated,
+    stage::{StageCode, StageError, files},
+};
 
 const MAGIC: &[u8; 8] = b"SEALJRNL";
 const VERSION: u32 = 1;
@@ -58,6 +61,9 @@ pub struct Journal {
     /// journal told before.
     #[serde(default)]
     pub goes_on_in: Option<String>,
+    /// The sequence under which the log has the last event, 0 before the first.
+    #[serde(default)]
+    pub stored_at: u64,
     /// What nobody else knows, and what the ids of this journal's events follow from; zeros in an old journal.
     #[serde(default)]
     pub secret: Secret,
@@ -134,18 +140,26 @@ impl Journal {
             stores: Vec::new(),
             resubmitted: 0,
             goes_on_in: None,
+            stored_at: 0,
             secret: Secret::default(),
         }
     }
 
-    /// Goes on in another stream. The manager knows the events up to a number: what it does not know, and the journal has no
-    /// more, is told again.
-    pub fn go_on_in(&mut self, stream: String, known: u64) {
-        if known + 1 < self.next_event && self.pending.is_empty() {
+    /// Goes on in another stream. What the manager does not know, and the journal has no more, is told again.
+    pub fn go_on_in(&mut self, reinstated: Reinstated) {
+        if self.must_tell_again(&reinstated) {
             let (state, events) = self.state.told_again();
             self.advance(state, events);
         }
-        self.goes_on_in = Some(stream);
+        self.goes_on_in = Some(reinstated.stream);
+    }
+
+    /// Whether the manager waits for an event that this journal has no more. The manager knows those up to a number, and will
+    /// read what is in the present log.
+    pub fn must_tell_again(&self, reinstated: &Reinstated) -> bool {
+        let is_lost = self.stored_at < reinstated.first_sequence && reinstated.known + 1 < self.next_event;
+        let (state, events) = self.state.told_again();
+        is_lost && self.pending.is_empty() && (state != self.state || !events.is_empty())
     }
 
     /// Takes a new state, and the events that must be reported for it.
@@ -157,8 +171,9 @@ impl Journal {
         }
     }
 
-    /// Forgets events that the log has, up to a number.
-    pub fn acknowledge(&mut self, number: u64) {
+    /// Forgets events that the log has, up to a number, which it has under this sequence.
+    pub fn acknowledge(&mut self, number: u64, sequence: u64) {
+        self.stored_at = sequence;
         self.pending.retain(|event| event.number > number);
     }
 
@@ -255,7 +270,7 @@ mod tests {
         let mut journal = journal();
         journal.store(&path).expect("writes");
         assert_eq!(Journal::load(&path).expect("reads"), Some(journal.clone()));
-        journal.acknowledge(1);
+        journal.acknowledge(1, 9);
         assert_eq!(journal.pending.len(), 1);
         journal.store(&path).expect("writes");
         assert_eq!(Journal::load(&path).expect("reads"), Some(journal));

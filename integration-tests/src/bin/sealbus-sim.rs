@@ -19,9 +19,6 @@ struct Arguments {
     /// Replay one world and print what happens in it.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
-    /// Lose the queue in some worlds. What that breaks is not mended yet.
-    #[arg(long)]
-    lose_queue: bool,
     /// How many worlds run side by side; one a core if not given.
     #[arg(long, value_name = "COUNT")]
     threads: Option<usize>,
@@ -33,7 +30,7 @@ fn main() -> ExitCode {
 
 fn simulate() -> ExitCode {
     let arguments = Arguments::parse();
-    let options = Options { lose_queue: arguments.lose_queue, ..Options::default() };
+    let options = Options::default();
     if let Some(seed) = arguments.seed {
         return told(&one(seed, Options { trace: true, ..options }));
     }

@@ -35,11 +35,19 @@ pub enum Bug {
     NoWordAfterClaim,
     /// What the server calls a copy counts as stored, whatever it is a copy of.
     TakeAnyCopy,
+    /// The log that takes the place of a lost one begins at 1 again.
+    SequencesBeginAgain,
+    /// After the loss of the queue the last order is not told again.
+    ForgetOrder,
+    /// After the loss of the queue nothing is said of sectors that have come to their end.
+    ForgetEnded,
+    /// A worker that reads that it goes on in another stream does not look what it has reported there.
+    ForgetOwnReports,
 }
 
 impl Bug {
     /// Every mistake.
-    pub const ALL: [Bug; 16] = [
+    pub const ALL: [Bug; 20] = [
         Bug::AcceptBeforeJournal,
         Bug::EventBeforeJournal,
         Bug::SkipFence,
@@ -56,5 +64,9 @@ impl Bug {
         Bug::GrantAnyClaim,
         Bug::NoWordAfterClaim,
         Bug::TakeAnyCopy,
+        Bug::SequencesBeginAgain,
+        Bug::ForgetOrder,
+        Bug::ForgetEnded,
+        Bug::ForgetOwnReports,
     ];
 }

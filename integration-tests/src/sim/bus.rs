@@ -18,6 +18,9 @@ const QUEUE_MEMORY: u64 = 120_000;
 /// After how long an intent that was not acknowledged is delivered again.
 pub const ACK_WAIT: u64 = 30_000;
 
+/// How far behind the lost log's last folded record the next one begins; more than was not folded yet.
+const BEHIND_LOST: u64 = 10_000;
+
 /// What makes a copy of a message recognisable: its kind and what tells it from others of the kind.
 pub type MessageId = (u8, SectorId, u64, u64, u64);
 
@@ -68,8 +71,10 @@ pub struct Queued {
 pub struct Bus {
     /// Which stream of sectors' logs this is; a later one of the same name has a higher number.
     pub stream: u64,
-    /// Everything that was stored, in order; the sequence is the index plus one.
-    pub log: Vec<Entry>,
+    /// The sequence before the first record.
+    before: u64,
+    /// Everything that was stored, in order; the first one's sequence is behind `before`.
+    log: Vec<Entry>,
     /// The origin of each record of the log.
     origins: Vec<Option<u64>>,
     /// The work queue.
@@ -162,7 +167,17 @@ impl Bus {
 
     /// The sequence of the last record.
     pub fn last_sequence(&self) -> u64 {
-        self.log.len() as u64
+        self.before + self.log.len() as u64
+    }
+
+    /// The first sequence that the log may have.
+    pub fn first_sequence(&self) -> u64 {
+        self.before + 1
+    }
+
+    /// The records behind a sequence.
+    pub fn behind(&self, sequence: u64) -> impl Iterator<Item = &Entry> {
+        self.log.iter().skip(sequence.saturating_sub(self.before) as usize)
     }
 
     /// The record at a sequence.
@@ -176,7 +191,7 @@ impl Bus {
     }
 
     fn index(&self, sequence: u64) -> Option<usize> {
-        Some(sequence.checked_sub(1)? as usize)
+        Some(sequence.checked_sub(self.before + 1)? as usize)
     }
 
     /// Everything is lost, and empty streams of the same names take the place of the old ones.
@@ -184,6 +199,19 @@ impl Bus {
         let Bus { stream, ids_first, compares, queue_sequence, .. } = *self;
         // The queue counts on, so that a late acknowledgement of an old intent takes no new one away.
         *self = Bus { stream: stream + 1, ids_first, compares, queue_sequence, ..Bus::default() };
+    }
+
+    /// The log that took the place of a lost one is emptied, and its sequences go on behind the lost one's, as production's
+    /// `Bus::begin_sectors_behind` does; with a mistake they begin again. Returns the sequence before its first.
+    pub fn begin_behind(&mut self, lost: Option<u64>) -> u64 {
+        self.before = lost.map_or(0, |lost| lost + BEHIND_LOST);
+        self.log.clear();
+        self.origins.clear();
+        self.leases.clear();
+        self.words.clear();
+        self.events.clear();
+        self.facts.clear();
+        self.before
     }
 
     /// Puts an intent into the queue, unless it is there.

@@ -87,7 +87,7 @@ impl Db {
     }
 
     /// Begins the fold of another stream, as production's `Tx::restart_fold` does.
-    pub fn restart_fold(&mut self, stream: u64, unfinished: Vec<Outcome>) {
+    pub fn restart_fold(&mut self, stream: u64, before: u64, outcomes: Vec<Outcome>) {
         self.outbox.clear();
         for sector in self.sectors.values_mut() {
             match &mut sector.ownership {
@@ -95,9 +95,9 @@ impl Db {
                 Ownership::Free { last_lease } | Ownership::Held { last_lease, .. } => *last_lease = 0,
             }
         }
-        (self.stream, self.last_sequence) = (stream, 0);
+        (self.stream, self.last_sequence) = (stream, before);
         self.epoch += 1;
-        for mut outcome in unfinished {
+        for mut outcome in outcomes {
             if matches!(outcome.sector.ownership, Ownership::Free { .. }) {
                 let reason = "the queue was lost".to_owned();
                 outcome.outbox.push(Outgoing::Release { lease_sequence: 0, reason });

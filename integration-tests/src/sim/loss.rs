@@ -3,11 +3,21 @@
 //! Sequences start again in the stream that takes the old one's place, so a worker's token may be the number of another
 //! record there. Managers end when they see the other stream, and start when a person has run `bus recover`.
 
-use sealbus_manager::{life, store::Happening};
-use sealbus_schema::lease::Ownership;
-use sealbus_worker::{driver::core::leave, journal::Journal};
+use sealbus_manager::{
+    life,
+    store::{Happening, Outgoing},
+};
+use sealbus_schema::{
+    lease::Ownership,
+    message::{CommonFact, FactBody},
+};
+use sealbus_worker::{
+    driver::{core::leave, resume::Present},
+    journal::Journal,
+};
 
 use super::{
+    bug::Bug,
     checks::Right,
     faults::{Incident, MINUTE},
     manager::Task,
@@ -36,6 +46,13 @@ impl World {
     /// Whether the queue is lost at some time. Only then is asked which stream it is, so that other worlds stay the same.
     pub fn loses_queue(&self) -> bool {
         self.faults.incidents.iter().any(|(_, incident)| matches!(incident, Incident::LoseQueue { .. }))
+    }
+
+    /// The stream as a worker sees it.
+    pub fn present_stream(&self) -> Present {
+        let forgets = self.options.bug == Some(Bug::ForgetOwnReports);
+        let first_sequence = if forgets { u64::MAX } else { self.bus.first_sequence() };
+        Present { identity: name_of(self.bus.stream), first_sequence }
     }
 
     /// The right that the database knows of a sector's owner.
@@ -78,16 +95,20 @@ impl World {
         self.trace(|| "a person runs bus recover".to_owned());
         let lost = name_of(self.db.stream);
         self.note_what_is_kept();
-        let sectors = self.db.sectors.values();
-        let unfinished =
-            sectors.filter(|sector| !sector.state.is_terminal() || matches!(sector.ownership, Ownership::Held { .. }));
-        let to_recover: Vec<_> = unfinished.cloned().collect();
-        let outcomes = to_recover.into_iter().map(|sector| {
+        // Ends are told as well: no world lasts as long as production remembers them.
+        let bug = self.options.bug;
+        let concerned = self.db.sectors.values().cloned();
+        let concerned = concerned.filter(|sector| bug != Some(Bug::ForgetEnded) || !sector.state.is_terminal());
+        let outcomes = concerned.map(|sector| {
             let happening = Happening::of_manager("queue_recovered", serde_json::Value::Null);
-            life::recovered(sector, &lost, "the queue was lost", happening)
+            let mut outcome = life::recovered(sector, &lost, "the queue was lost", happening);
+            outcome.outbox.retain(|outgoing| bug != Some(Bug::ForgetOrder) || !is_order(outgoing));
+            outcome
         });
         let outcomes = outcomes.collect();
-        self.db.restart_fold(self.bus.stream, outcomes);
+        let lost = if bug == Some(Bug::SequencesBeginAgain) { None } else { Some(self.db.last_sequence) };
+        let before = self.bus.begin_behind(lost);
+        self.db.restart_fold(self.bus.stream, before, outcomes);
     }
 
     /// What a slot holds, and the database knows that it does, must not be begun again.
@@ -105,4 +126,9 @@ impl World {
             }
         }
     }
+}
+
+fn is_order(outgoing: &Outgoing) -> bool {
+    let Outgoing::Fact { fact, .. } = outgoing else { return false };
+    matches!(fact.body, FactBody::Common(CommonFact::Resubmit { .. }))
 }

@@ -55,7 +55,7 @@ impl World {
             Request::Lease { sector, worker, stream: None } if self.loses_queue() => {
                 // Which stream it is, and what that says, are asked one after the other.
                 let delay = if self.now < self.faults.end { self.latency() } else { 1 };
-                let request = Request::Lease { sector, worker, stream: Some(self.bus.stream) };
+                let request = Request::Lease { sector, worker, stream: Some(self.present_stream()) };
                 return self.schedule(delay, Event::ToServer { client, tag, request });
             }
             Request::Lease { sector, worker, stream } => {
@@ -77,10 +77,7 @@ impl World {
             }
             Request::Log { after } => {
                 let most = self.rng.range(1, 20) as usize;
-                Reply::Log {
-                    stream: self.bus.stream,
-                    entries: self.bus.log.iter().skip(after as usize).take(most).cloned().collect(),
-                }
+                Reply::Log { stream: self.bus.stream, entries: self.bus.behind(after).take(most).cloned().collect() }
             }
             Request::Purge(sector) => {
                 self.bus.purge(sector);

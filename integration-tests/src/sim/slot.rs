@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use sealbus_nats::log::Record;
+use sealbus_nats::{lease::ClaimOutcome, log::Record};
 use sealbus_schema::{
     Invariant, SectorId,
     machine::worker::RetryPolicy,
@@ -81,6 +81,8 @@ pub struct Claiming {
     tries: u32,
     /// Which stream it was before the claim.
     stream: Option<u64>,
+    /// What came of the claim, while it is asked which stream it is behind it.
+    outcome: Option<ClaimOutcome>,
 }
 
 /// A slot with a sector.
@@ -105,6 +107,7 @@ pub struct Living {
 pub enum Purpose {
     Claim,
     ClaimStream,
+    ClaimedStream,
     ClaimLease,
     Accept,
     Resume,
@@ -151,7 +154,7 @@ impl World {
         });
         let steps = claim::offered(verdict).into();
         let nonce = self.rng.next();
-        let claiming = Claiming { intent, queued, steps, won: None, nonce, tries: 0, stream: None };
+        let claiming = Claiming { intent, queued, steps, won: None, nonce, tries: 0, stream: None, outcome: None };
         self.set_slot(w, s, SlotState::Claiming(Box::new(claiming)));
         self.go(w, s, 1);
     }
@@ -248,7 +251,7 @@ impl World {
         living.inbox.retain(|(number, happened)| match happened {
             Happened::Acquired { .. } | Happened::Worked(_) => *number == work,
             Happened::News(_) => Some(*number) == watch,
-            Happened::Reported(_) | Happened::Refused => true,
+            Happened::Reported { .. } | Happened::Refused => true,
         });
         if living.inbox.is_empty() {
             return self.check_waiting(w, s);

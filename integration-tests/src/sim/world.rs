@@ -12,7 +12,7 @@ use sealbus_schema::{
     machine::manager::AttemptPolicy,
     message::{Event as SectorEvent, Fact, FactKind, Intent},
 };
-use sealbus_worker::driver::core::Happened;
+use sealbus_worker::driver::{core::Happened, resume::Present};
 
 use super::{
     bug::Bug,
@@ -41,10 +41,8 @@ const LOSSES: u64 = 0x10_55e5;
 pub struct Options {
     /// A mistake to be planted.
     pub bug: Option<Bug>,
-    /// Without a stranger: the seed's world as it was before there was one.
+    /// Without a stranger and without the loss of the queue: the seed's world as it was before there were any.
     pub plain: bool,
-    /// Whether the queue is lost in some worlds. What that breaks is not mended yet.
-    pub lose_queue: bool,
     /// Whether to write down what happens.
     pub trace: bool,
 }
@@ -91,7 +89,7 @@ pub enum Request {
     Lease {
         sector: SectorId,
         worker: WorkerName,
-        stream: Option<u64>,
+        stream: Option<Present>,
     },
     Read {
         sector: SectorId,
@@ -112,7 +110,7 @@ pub enum Reply {
     Done,
     Stream(u64),
     Lease {
-        stream: Option<u64>,
+        stream: Option<Present>,
         lease: Option<Lease>,
         word: Option<Lease>,
         event: Option<SectorEvent>,
@@ -198,8 +196,6 @@ impl World {
         let mut stranger = Rng::new(seed ^ STRANGERS);
         if !options.plain {
             faults.add_stranger(&mut stranger, sectors);
-        }
-        if options.lose_queue {
             faults.lose_queue(&mut Rng::new(seed ^ LOSSES));
         }
         let miner = MinerId(1000);
@@ -228,7 +224,7 @@ impl World {
             stranger,
             trace: Vec::new(),
         };
-        world.bus.compares = world.has_stranger() && options.bug != Some(Bug::TakeAnyCopy);
+        world.bus.compares = (world.has_stranger() || world.loses_queue()) && options.bug != Some(Bug::TakeAnyCopy);
         world.populate(workers);
         world
     }

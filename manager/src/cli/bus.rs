@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use sealbus_schema::machine::manager::AttemptPolicy;
 use serde_json::json;
 
 use super::{
@@ -34,6 +35,9 @@ pub struct Recover {
     config: ConfigArg,
     #[command(flatten)]
     by: By,
+    /// Delete the records that are in the present stream already. It is named, so that no other one is emptied.
+    #[arg(long, value_name = "STREAM")]
+    delete_records: Option<String>,
     /// Show what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -78,9 +82,12 @@ impl Recover {
         let found = bus.sectors_identity().await?;
         let mut tx = store.begin().await?;
         // Another command may have come first.
-        if tx.fold_state().await?.is_some_and(|fold| fold.stream == found.as_str()) {
-            return self.nothing_to_do();
-        }
+        let lost = match tx.fold_state().await? {
+            Some(fold) if fold.stream != found.as_str() => fold.last_sequence,
+            _ => return self.nothing_to_do(),
+        };
+        self.check_records(bus.sectors_records().await?, found.as_str())?;
+        let before = bus.begin_sectors_behind(lost).await?;
         let why = format!("the queue was lost; recovered by {}", person.name);
         let detail = json!({ "why": person.why, "old": known, "new": found.as_str() });
         let ids = sectors.iter().map(|sector| sector.id).collect();
@@ -92,7 +99,7 @@ impl Recover {
         let outcomes: Vec<Outcome> = outcomes.collect();
         let held = outcomes.iter().filter(|outcome| life::goes_on(&outcome.sector)).count();
         let count = outcomes.len();
-        tx.restart_fold(found.as_str(), outcomes, &why).await?;
+        tx.restart_fold(found.as_str(), before, outcomes, &why).await?;
         let detail = json!({ "old": known, "new": found.as_str(), "sectors": count });
         let entry = AuditEntry::new(&person.name, "bus recover", found.as_str().to_owned(), &person.why, detail);
         tx.add_audit(&entry).await?;
@@ -110,6 +117,17 @@ impl Recover {
         Ok(())
     }
 
+    /// What is in the present stream may be another manager's.
+    fn check_records(&self, records: u64, stream: &str) -> anyhow::Result<()> {
+        if records == 0 || self.delete_records.as_deref() == Some(stream) {
+            return Ok(());
+        }
+        bail!(
+            "the present stream {stream} holds {records} record(s), and recovery deletes them. Does the manager of another \
+             database use this queue? Then use another one. If not, add --delete-records {stream}"
+        );
+    }
+
     fn nothing_to_do(&self) -> anyhow::Result<()> {
         if self.json {
             return print_json(&json!({ "recovered": false }));
@@ -125,9 +143,12 @@ async fn fold_state(store: &Store) -> anyhow::Result<Option<String>> {
 }
 
 /// What the loss of its lease means for a sector, in words.
-fn after_loss(sector: &Job, person: &Person, policy: sealbus_schema::machine::manager::AttemptPolicy) -> String {
+fn after_loss(sector: &Job, person: &Person, policy: AttemptPolicy) -> String {
     if life::goes_on(sector) {
         return "goes on in the slot of its worker".to_owned();
+    }
+    if sector.state.is_terminal() {
+        return "has come to its end; a slot that still holds it is freed".to_owned();
     }
     let command = Command::SlotReleased { slot: String::new() };
     match commands::carry_out(sector.clone(), &command, person, policy) {

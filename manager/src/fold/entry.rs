@@ -82,7 +82,11 @@ fn lease(
     }
     sector.leased_at = Some(time_text(entry.time));
     match (owner, record) {
-        (Some(_), _) => life::decide(sector, Input::Claimed, happening, policy),
+        (Some(_), _) => {
+            // What an earlier owner was ordered is nothing to this one.
+            sector.resubmits = 0;
+            life::decide(sector, Input::Claimed, happening, policy)
+        }
         (None, LeaseRecord::Reinstate { .. }) => {
             Outcome { history: vec![(happening, Verdict::Noted)], ..Outcome::unchanged(sector) }
         }

@@ -9,14 +9,18 @@ use sealbus_schema::{
     workflows::{Effect, Input, State},
 };
 use sqlx::{AnyConnection, Row, any::AnyRow};
+use time::{Duration, OffsetDateTime};
 
 use super::{
     Existing, Store, StoreError, Tx, now_text,
     rows::{self, Places},
     sql,
     statements::Statement,
-    tables,
+    tables, time_text,
 };
+
+/// How long after its end a sector may still be in a slot whose worker has not read of it.
+const UNREAD_END: Duration = Duration::days(7);
 
 /// The columns of a job's row that change in its life, in the order of [`bind`].
 const COLUMNS: [&str; 15] = [
@@ -48,7 +52,7 @@ pub struct Job {
     pub attempt: u32,
     /// How often it was offered to the workers since a person last looked at it.
     pub issues: u32,
-    /// How many orders to resubmit there were.
+    /// How many orders to resubmit its last owner was given. The serial of the last one.
     pub resubmits: u32,
     /// Whether a message of this attempt has left, or may have left, and not failed.
     pub signed: bool,
@@ -146,9 +150,18 @@ impl Store {
         self.jobs_where("jobs.offered IS NOT NULL").await
     }
 
-    /// The sectors whose place in another stream must be said: those whose job goes on, and those that somebody has.
+    /// The sectors whose place in another stream must be said: those whose job goes on, those that somebody has, and those
+    /// whose job has ended so lately that a slot may not know it yet.
     pub async fn sectors_to_recover(&self) -> Result<Vec<Job>, StoreError> {
-        self.jobs_where("jobs.ended = 0 OR jobs.owner IS NOT NULL ORDER BY jobs.miner, jobs.number").await
+        let text = tables::select(
+            "jobs",
+            "WHERE jobs.is_last = 1 AND (jobs.ended = 0 OR jobs.owner IS NOT NULL OR jobs.changed_at > $1) \
+             ORDER BY jobs.miner, jobs.number",
+        );
+        let since = time_text(OffsetDateTime::now_utc() - UNREAD_END);
+        let rows =
+            sqlx::query(&text).bind(since).fetch_all(&self.pool).await.map_err(sql("list the jobs to recover"))?;
+        rows.iter().map(from_row).collect()
     }
 
     /// All jobs that a sector ever had, the last one at the end.

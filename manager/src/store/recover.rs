@@ -5,12 +5,18 @@ use sealbus_schema::lease::Ownership;
 use super::{Outcome, Outgoing, StoreError, Tx, sql};
 
 impl Tx {
-    /// Begins the fold of another stream from its beginning. No sector has a lease record in it yet, and what was to be
-    /// published on the old one is forgotten. Each of the outcomes, which must be of the sectors [to
-    /// recover](super::Store::sectors_to_recover), says whose the sector is: an owner is reinstated by what the outcome publishes, and where
-    /// there is none, the lease that the sector does not have ends. The record is the sector's first one in the new stream,
-    /// and its fold leads to whatever comes next. A manager that still holds the fold loses it.
-    pub async fn restart_fold(&mut self, stream: &str, unfinished: Vec<Outcome>, why: &str) -> Result<(), StoreError> {
+    /// Begins the fold of another stream from its beginning, behind the sequence `before`. No sector has a lease record in it
+    /// yet, and what was to be published on the old one is forgotten. Each of the outcomes, which must be of the sectors [to
+    /// recover](super::Store::sectors_to_recover), says whose the sector is: an owner is reinstated by what the outcome publishes,
+    /// and where there is none, the lease that the sector does not have ends. The record is the sector's first one in the new
+    /// stream, and its fold leads to whatever comes next. A manager that still holds the fold loses it.
+    pub async fn restart_fold(
+        &mut self,
+        stream: &str,
+        before: u64,
+        unfinished: Vec<Outcome>,
+        why: &str,
+    ) -> Result<(), StoreError> {
         for statement in [
             "DELETE FROM outbox",
             "DELETE FROM unknown_leases",
@@ -23,8 +29,9 @@ impl Tx {
         ] {
             sqlx::query(statement).execute(&mut *self.inner).await.map_err(sql("forget the old stream"))?;
         }
-        sqlx::query("UPDATE fold SET stream = $1, last_sequence = 0 WHERE \"only\" = 1")
+        sqlx::query("UPDATE fold SET stream = $1, last_sequence = $2 WHERE \"only\" = 1")
             .bind(stream)
+            .bind(before as i64)
             .execute(&mut *self.inner)
             .await
             .map_err(sql("begin the fold of another stream"))?;

@@ -59,6 +59,9 @@ pub trait Machine: Sized + 'static {
     /// end of the lease was to come.
     fn told_so_far(state: &Self::State) -> Option<Vec<Effect<Self>>>;
 
+    /// The phase whose end the manager waits for, if it waits for the worker.
+    fn awaited_phase(state: &Self::State) -> Option<Phase>;
+
     /// The phase that another worker begins with if a job that needs no worker any more is given to one.
     fn needed_again(state: &Self::State) -> Option<Phase>;
 

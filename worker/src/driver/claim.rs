@@ -5,10 +5,11 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use sealbus_nats::{
     Patience,
     intents::{Offer, PullError},
+    lease::ClaimOutcome,
     publish::Backoff,
     topology,
 };
-use sealbus_schema::IntentKind;
+use sealbus_schema::{IntentKind, message::Intent};
 
 use super::{
     Context, SlotLost,
@@ -102,14 +103,10 @@ async fn claim(
     while let Some(step) = steps.pop_front() {
         match step {
             ClaimStep::Claim => {
-                // Before the claim, so that nothing but the journal comes between the claim and the work.
                 let stream = stream_identity(context).await;
-                let outcome = match context.bus.claim(intent, &context.config.name, &context.config.host).await {
-                    Ok(outcome) => Some(outcome),
-                    Err(error) => {
-                        tracing::error!(%sector, %error, "cannot claim; the intent stays in the queue");
-                        None
-                    }
+                let outcome = match &stream {
+                    Some(stream) => claim_in(context, intent, stream).await,
+                    None => None,
                 };
                 let finished = |token| context.board.has_finished(sector, token);
                 steps.extend(core::claimed(outcome, finished, stream, intent));
@@ -136,6 +133,24 @@ async fn claim(
         }
     }
     Ok(won)
+}
+
+/// Claims in the stream of this identity. `None`: it could not be claimed, or the stream is another one behind the claim. A
+/// claim waits through outages. If the queue was lost in one, nobody can tell of which stream the token is.
+async fn claim_in(context: &Context, intent: &Intent, stream: &str) -> Option<ClaimOutcome> {
+    let sector = intent.sector;
+    let outcome = match context.bus.claim(intent, &context.config.name, &context.config.host).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::error!(%sector, %error, "cannot claim; the intent stays in the queue");
+            return None;
+        }
+    };
+    if stream_identity(context).await.as_deref() != Some(stream) {
+        tracing::warn!(%sector, "cannot tell of which stream the claim is; the intent stays in the queue");
+        return None;
+    }
+    Some(outcome)
 }
 
 /// The sector is ours, and the journal says so.

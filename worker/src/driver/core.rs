@@ -28,7 +28,12 @@ pub enum Happened {
     /// What was worked on came to something.
     Worked(Input),
     /// The log has the event with this number.
-    Reported(u64),
+    Reported {
+        /// The event's.
+        number: u64,
+        /// The log's.
+        sequence: u64,
+    },
     /// The server refused an event: the lease has moved.
     Refused,
     /// The sector's log was read.
@@ -51,6 +56,8 @@ pub struct News {
 pub struct Reinstated {
     /// In which.
     pub stream: String,
+    /// The first sequence that is there.
+    pub first_sequence: u64,
     /// The number of the last event that it knows of.
     pub known: u64,
 }
@@ -146,9 +153,9 @@ impl Core {
         let todo = match happened {
             Happened::Acquired { processor } => self.on_processor(processor, now_millis),
             Happened::Worked(input) => self.on_work(input),
-            Happened::Reported(number) => {
+            Happened::Reported { number, sequence } => {
                 self.publishing = None;
-                self.journal.acknowledge(number);
+                self.journal.acknowledge(number, sequence);
                 vec![self.persist()]
             }
             Happened::Refused => return vec![Do::End(End::Fenced)],
@@ -210,9 +217,9 @@ impl Core {
 
     /// The log was lost, and the sector still is ours in the one that took its place.
     fn on_reinstated(&mut self, reinstated: Option<Reinstated>) -> Vec<Do> {
-        let Some(Reinstated { stream, known }) = reinstated else { return Vec::new() };
-        let before = self.journal.state.clone();
-        self.journal.go_on_in(stream, known);
+        let Some(reinstated) = reinstated else { return Vec::new() };
+        let (before, known) = (self.journal.state.clone(), reinstated.known);
+        self.journal.go_on_in(reinstated);
         tracing::info!(known, next_event = self.journal.next_event, "the sector goes on in another stream");
         let mut todo = vec![self.persist()];
         if self.journal.state != before {

@@ -98,15 +98,17 @@ async fn look_at_lease(context: &Context, slot: usize, journal: &Journal, news: 
     let (sector, name) = (journal.intent.sector, &context.config.name);
     // Which stream it is matters only where the log does not simply have our claim.
     let mut standing = context.bus.standing(sector, &leave::right(journal, name, None)).await?;
-    let mut stream = None;
+    let mut is_foreign = false;
     if !matches!(standing, Standing::Ours { known: None, .. }) {
-        stream = resume::stream_identity(context).await;
-        standing = context.bus.standing(sector, &leave::right(journal, name, stream.as_deref())).await?;
+        // If nobody tells, the next look does.
+        let Some(present) = resume::present_stream(context).await else { return Ok(()) };
+        let right = leave::right(journal, name, Some(&present.identity));
+        standing = context.bus.standing(sector, &right).await?;
+        is_foreign = right.foreign.is_some();
+        news.reinstated = resume::reinstated(journal, present, &standing);
     }
-    let foreign = leave::right(journal, name, stream.as_deref()).foreign.is_some();
-    resume::show_doubt(context, slot, journal, &standing, foreign);
+    resume::show_doubt(context, slot, journal, &standing, is_foreign);
     news.lease_moved = standing == Standing::Gone;
-    news.reinstated = resume::reinstated(journal, stream, &standing);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use sealbus_nats::{
     Patience,
-    publish::{Backoff, PublishError, Secret},
+    publish::{Backoff, PublishError, Secret, Stored},
 };
 use sealbus_schema::{
     machine::worker::{RetryPolicy, State},
@@ -53,7 +53,7 @@ pub struct Life<'a> {
 #[derive(Default)]
 struct Running {
     working: Option<BoxFuture<'static, Done>>,
-    publishing: Option<BoxFuture<'static, Result<u64, Fenced>>>,
+    publishing: Option<BoxFuture<'static, Result<Happened, Fenced>>>,
     watching: Option<BoxFuture<'static, News>>,
     acquired: Option<ProcessorGuard>,
 }
@@ -131,7 +131,7 @@ impl<'a> Life<'a> {
     }
 
     /// Publishes an event, however long the bus is away.
-    fn report(&self, event: Event) -> BoxFuture<'static, Result<u64, Fenced>> {
+    fn report(&self, event: Event) -> BoxFuture<'static, Result<Happened, Fenced>> {
         let (context, slot, journal) = (Arc::clone(&self.context), self.slot.index(), self.core.journal().clone());
         async move {
             let sector = journal.intent.sector;
@@ -142,11 +142,13 @@ impl<'a> Life<'a> {
             loop {
                 let right = leave::right(&journal, &context.config.name, stream.as_deref());
                 match context.bus.report_under(sector, &right, &event, secret).await {
-                    Ok(_) => return Ok(event.number),
+                    Ok(Stored { sequence, .. }) => {
+                        return Ok(Happened::Reported { number: event.number, sequence });
+                    }
                     Err(PublishError::Fenced { .. }) if stream.is_some() => return Err(Fenced),
                     // Over in this stream: is it the one that our token is of?
                     Err(PublishError::Fenced { .. }) => match resume::stream_identity(&context).await {
-                        None => return Err(Fenced),
+                        None => tokio::time::sleep(backoff.next_pause()).await,
                         found => stream = found,
                     },
                     Err(PublishError::Open { .. }) => {
@@ -184,7 +186,7 @@ impl Running {
         let done = tokio::select! {
             done = or_never(&mut self.working) => done,
             outcome = or_never(&mut self.publishing) => {
-                return outcome.map_or(Happened::Refused, Happened::Reported);
+                return outcome.unwrap_or(Happened::Refused);
             }
             news = or_never(&mut self.watching) => return Happened::News(news),
         };

@@ -30,6 +30,15 @@ pub enum Right {
     Gone,
 }
 
+/// The stream of sectors' logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// Which it is.
+    pub identity: String,
+    /// The first sequence that it may have.
+    pub first_sequence: u64,
+}
+
 /// Compares a journal with the sector's log. Waits through outages, and until the log says whose the sector is: nothing is
 /// begun and nothing is given up meanwhile.
 pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Right {
@@ -41,8 +50,11 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
     let mut backoff = Backoff::new(Duration::from_millis(500), MAX_PAUSE);
     let mut patience = Patience::new(Duration::from_millis(500), MAX_PAUSE);
     loop {
-        let stream = stream_identity(context).await;
-        let right = leave::right(journal, &context.config.name, stream.as_deref());
+        let Some(present) = present_stream(context).await else {
+            tokio::time::sleep(backoff.next_pause()).await;
+            continue;
+        };
+        let right = leave::right(journal, &context.config.name, Some(&present.identity));
         let sector = journal.intent.sector;
         let asked = async {
             let standing = context.bus.standing(sector, &right).await?;
@@ -65,7 +77,7 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
                 match standing {
                     Standing::Ours { .. } => {
                         tracing::info!(step = journal.state.step().map(|step| step.name()), "going on");
-                        return Right::Ours(reinstated(journal, stream, &standing));
+                        return Right::Ours(reinstated(journal, present, &standing));
                     }
                     Standing::Gone => return Right::Gone,
                     Standing::Open { .. } | Standing::Anothers { .. } => {}
@@ -100,12 +112,15 @@ async fn age(context: &Context, journal: &Journal, kind: FactKind) -> Option<Dur
     }
 }
 
-/// That a journal's sector goes on in another stream, if the journal does not say so yet.
-pub fn reinstated(journal: &Journal, stream: Option<String>, standing: &Standing) -> Option<Reinstated> {
+/// That a journal's sector goes on in another stream, if the journal does not say so yet, or if what it told there was deleted
+/// when the stream was recovered.
+pub fn reinstated(journal: &Journal, present: Present, standing: &Standing) -> Option<Reinstated> {
     let Standing::Ours { known: Some(known), .. } = standing else { return None };
-    let stream = stream?;
-    let known_to_us = [&journal.stream, &journal.goes_on_in].into_iter().flatten().any(|known| *known == stream);
-    (!known_to_us && journal.stream.is_some()).then_some(Reinstated { stream, known: *known })
+    let Present { identity, first_sequence } = present;
+    let stream = journal.stream.as_ref().is_some_and(|own| *own != identity).then_some(identity)?;
+    let reinstated = Reinstated { stream, first_sequence, known: *known };
+    let is_news = journal.goes_on_in.as_ref() != Some(&reinstated.stream) || journal.must_tell_again(&reinstated);
+    is_news.then_some(reinstated)
 }
 
 /// Shows whether the log says whose a slot's sector is. A line in the log when that changes.
@@ -162,10 +177,15 @@ fn show_behind(context: &Context, slot: &Slot, journal: &Journal, number: u64) {
     }
 }
 
-/// The identity of the stream of sectors' logs; unknown where a worker has no right to ask.
+/// The identity of the stream of sectors' logs; `None` if nobody answers.
 pub async fn stream_identity(context: &Context) -> Option<String> {
-    match context.bus.sectors_identity().await {
-        Ok(identity) => Some(identity.as_str().to_owned()),
+    Some(present_stream(context).await?.identity)
+}
+
+/// The stream of sectors' logs as it is now; `None` if nobody answers.
+pub async fn present_stream(context: &Context) -> Option<Present> {
+    match context.bus.sectors_origin().await {
+        Ok((identity, first_sequence)) => Some(Present { identity: identity.as_str().to_owned(), first_sequence }),
         // A connection that is lost was told already.
         Err(error) if !context.bus.is_connected() => {
             tracing::debug!(%error, "cannot tell which stream this is");
@@ -173,7 +193,7 @@ pub async fn stream_identity(context: &Context) -> Option<String> {
         }
         Err(error) => {
             let cause = in_words(&error);
-            tracing::warn!(cause, "cannot tell which stream this is; going on without that check");
+            tracing::warn!(cause, "cannot tell which stream this is");
             None
         }
     }

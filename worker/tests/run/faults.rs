@@ -211,6 +211,7 @@ async fn goes_on_in_another_stream(killed: bool) {
     let doubt = |seen: &Heartbeat| seen.slots[0].blocked.as_ref().map(|blocked| blocked.code.clone());
     manager.heartbeat_with("doubt", |seen| doubt(seen) == Some(ErrorCode::QUEUE_REPLACED)).await;
     // The manager had not folded that PC2 is done.
+    manager.bus.begin_sectors_behind(reported).await.expect("begins");
     manager.reinstate(sector, token, Some(lost), reported - 1).await;
     let again = manager.event(sector, "pc2_done").await;
     let event = manager.events(sector).pop().expect("an event");

@@ -68,21 +68,40 @@ impl World {
         self.ask(w, s, Purpose::Claim, Request::Publish(Box::new(Publish { id, fence, record, origin })));
     }
 
-    /// Which stream it is, asked before the claim; `None` if nobody answered.
+    /// Which stream it is, asked before the claim; `None` if nobody answered, and then nothing is claimed.
     pub(super) fn claim_stream(&mut self, w: usize, s: usize, stream: Option<u64>) {
         let SlotState::Claiming(claiming) = &mut self.workers[w].slots[s].state else { return };
         claiming.stream = stream;
-        self.send_claim(w, s);
+        match stream {
+            Some(_) => self.send_claim(w, s),
+            None => self.after_claim(w, s, None),
+        }
     }
 
     pub(super) fn claimed(&mut self, w: usize, s: usize, outcome: ClaimOutcome) {
+        if !self.loses_queue() {
+            return self.after_claim(w, s, Some(outcome));
+        }
+        let SlotState::Claiming(claiming) = &mut self.workers[w].slots[s].state else { return };
+        claiming.outcome = Some(outcome);
+        self.ask(w, s, Purpose::ClaimedStream, Request::Stream);
+    }
+
+    /// Which stream it is, asked behind the claim. If that is another one, nobody can tell of which the token is.
+    pub(super) fn claimed_stream(&mut self, w: usize, s: usize, stream: Option<u64>) {
+        let SlotState::Claiming(claiming) = &mut self.workers[w].slots[s].state else { return };
+        let outcome = claiming.outcome.take().filter(|_| claiming.stream == stream);
+        self.after_claim(w, s, outcome);
+    }
+
+    fn after_claim(&mut self, w: usize, s: usize, outcome: Option<ClaimOutcome>) {
         let bug = self.options.bug;
         let worker = &mut self.workers[w];
         let SlotState::Claiming(claiming) = &mut worker.slots[s].state else { return };
         let sector = claiming.intent.sector;
         let stream = claiming.stream.map(loss::name_of);
         let finished = |token| bug != Some(Bug::ReuseToken) && worker.board.has_finished(sector, token);
-        let mut steps = claim::claimed(Some(outcome), finished, stream, &claiming.intent);
+        let mut steps = claim::claimed(outcome, finished, stream, &claiming.intent);
         if bug == Some(Bug::AcceptBeforeJournal) {
             steps.sort_by_key(|step| *step != ClaimStep::Accept);
         }

@@ -7,14 +7,13 @@ use sealbus_schema::{
 };
 use sealbus_worker::driver::{
     core::{End, Happened, News, claim::ClaimStep, leave},
-    resume,
+    resume::{self, Present},
 };
 
 use super::{Purpose, SlotState};
 use crate::sim::{
     bug::Bug,
     bus::Answer,
-    loss,
     world::{Reply, Request, World},
 };
 
@@ -31,6 +30,8 @@ impl World {
             }
             (Purpose::ClaimStream, Reply::Stream(stream)) => self.claim_stream(w, s, Some(stream)),
             (Purpose::ClaimStream, _) => self.claim_stream(w, s, None),
+            (Purpose::ClaimedStream, Reply::Stream(stream)) => self.claimed_stream(w, s, Some(stream)),
+            (Purpose::ClaimedStream, _) => self.claimed_stream(w, s, None),
             (Purpose::Claim, Reply::Published(_)) | (Purpose::ClaimLease, Reply::Timeout) => {
                 let SlotState::Claiming(claiming) = &self.workers[w].slots[s].state else { return };
                 self.ask_lease(w, s, Purpose::ClaimLease, claiming.intent.sector);
@@ -52,14 +53,15 @@ impl World {
             (Purpose::Accept, _) => self.go(w, s, 1),
             (Purpose::Resume, Reply::Lease { stream, lease, word, .. }) => {
                 let SlotState::Resuming(journal) = &self.workers[w].slots[s].state else { return };
-                let (mut journal, stream) = ((**journal).clone(), Self::stream_name(stream));
-                let right = leave::right(&journal, &name, stream.as_deref());
+                let mut journal = (**journal).clone();
+                let right = leave::right(&journal, &name, identity(&stream));
                 let standing = standing(&right, lease.as_ref(), word.as_ref());
                 match &standing {
                     Standing::Ours { .. } => {
-                        let written = match resume::reinstated(&journal, stream, &standing) {
+                        let written = match stream.and_then(|present| resume::reinstated(&journal, present, &standing))
+                        {
                             Some(reinstated) => {
-                                journal.go_on_in(reinstated.stream, reinstated.known);
+                                journal.go_on_in(reinstated);
                                 self.persist(w, s, &journal)
                             }
                             None => true,
@@ -80,10 +82,10 @@ impl World {
                 let SlotState::Resuming(journal) = &self.workers[w].slots[s].state else { return };
                 self.ask_lease(w, s, Purpose::Resume, journal.intent.sector);
             }
-            (Purpose::Report, Reply::Published(Answer::Stored { .. })) => {
+            (Purpose::Report, Reply::Published(Answer::Stored { sequence, .. })) => {
                 let SlotState::Living(living) = &mut self.workers[w].slots[s].state else { return };
                 if let Some(event) = living.publishing.take() {
-                    living.inbox.push((0, Happened::Reported(event.number)));
+                    living.inbox.push((0, Happened::Reported { number: event.number, sequence }));
                 }
                 self.go(w, s, 1);
             }
@@ -92,10 +94,9 @@ impl World {
                 self.ask_lease(w, s, Purpose::Standing, living.core.journal().intent.sector);
             }
             (Purpose::Standing, Reply::Lease { stream, lease, word, .. }) => {
-                let stream = Self::stream_name(stream);
                 let SlotState::Living(living) = &mut self.workers[w].slots[s].state else { return };
                 let (journal, sector) = (living.core.journal(), living.core.journal().intent.sector);
-                let right = leave::right(journal, &name, stream.as_deref());
+                let right = leave::right(journal, &name, identity(&stream));
                 match standing(&right, lease.as_ref(), word.as_ref()) {
                     Standing::Ours { fence, .. } => {
                         living.fence = Some(fence);
@@ -123,13 +124,12 @@ impl World {
                 self.push_inbox(w, s, watch, Happened::News(News { facts, lease_moved, reinstated: None }));
             }
             (Purpose::Look(watch), Reply::Lease { stream, lease, word, .. }) => {
-                let stream = Self::stream_name(stream);
                 let SlotState::Living(living) = &mut self.workers[w].slots[s].state else { return };
                 let (facts, journal) = (std::mem::take(&mut living.read), living.core.journal());
-                let right = leave::right(journal, &name, stream.as_deref());
+                let right = leave::right(journal, &name, identity(&stream));
                 let standing = standing(&right, lease.as_ref(), word.as_ref());
                 let lease_moved = standing == Standing::Gone;
-                let reinstated = resume::reinstated(journal, stream, &standing);
+                let reinstated = stream.and_then(|present| resume::reinstated(journal, present, &standing));
                 self.push_inbox(w, s, watch, Happened::News(News { facts, lease_moved, reinstated }));
             }
             (Purpose::Look(watch), _) => {
@@ -146,9 +146,9 @@ impl World {
         let worker = self.workers[w].name.clone();
         self.ask(w, s, purpose, Request::Lease { sector, worker, stream: None });
     }
+}
 
-    /// A stream's identity as the worker sees it; `None` if it did not ask.
-    fn stream_name(stream: Option<u64>) -> Option<String> {
-        stream.map(loss::name_of)
-    }
+/// Which stream it is, if that was asked.
+fn identity(stream: &Option<Present>) -> Option<&str> {
+    stream.as_ref().map(|present| present.identity.as_str())
 }

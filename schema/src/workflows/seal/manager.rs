@@ -107,6 +107,16 @@ impl Machine for Seal {
         release::told_so_far(state)
     }
 
+    fn awaited_phase(state: &State) -> Option<Phase> {
+        match state {
+            State::Packing => Some(Phase::AddPieces),
+            State::Rebuilding(_) => Some(Phase::Pc2),
+            State::Persisting(_) => Some(Phase::Transfer),
+            State::Committing(_) => Some(Phase::C2),
+            _ => None,
+        }
+    }
+
     fn needed_again(state: &State) -> Option<Phase> {
         // Only a worker can make another proof.
         matches!(state, State::VerifyingProof(_) | State::ProveCommitting(_)).then_some(Phase::C1)
