@@ -193,6 +193,14 @@ impl Machine for Toy {
         }
     }
 
+    fn awaited_phase(state: &State) -> Option<Phase> {
+        match state {
+            State::Staging => Some(Phase::AddPieces),
+            State::Measuring(_) => Some(MEASURE),
+            _ => None,
+        }
+    }
+
     fn needed_again(_state: &State) -> Option<Phase> {
         None
     }
