@@ -116,3 +116,21 @@ fn expected(bug: Bug) -> &'static [Invariant] {
         Bug::ForgetOwnReports => &[Invariant::NothingSealedAgain, Invariant::NothingIllegal],
     }
 }
+
+/// The workflow that only tests have goes through the same worlds, without a line of its own in them.
+#[cfg(feature = "toy-workflow")]
+#[test]
+fn another_workflow_goes_through_the_same_worlds_and_mistakes_in_them_are_found() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let toy = Options { workflow: Some(sealbus_schema::Workflow::Toy), ..Options::default() };
+    let summary = many(0..WORLDS, threads, toy);
+    if let Some(failed) = summary.failed {
+        panic!("seed {} of {} worlds: {:?}", failed.seed, summary.worlds, failed.broken);
+    }
+    assert!(summary.ends.0 as u64 > WORLDS, "most jobs are done in the end: {summary:?}");
+    for bug in [Bug::AcceptBeforeJournal, Bug::EventBeforeJournal, Bug::SkipFence, Bug::ReuseToken] {
+        let broken = (0..UNTIL_FOUND).find_map(|seed| one(seed, Options { bug: Some(bug), ..toy }).broken);
+        let found = broken.map(|(invariant, _)| invariant);
+        assert!(found.is_some_and(|found| expected(bug).contains(&found)), "{bug:?} is found by {found:?}");
+    }
+}

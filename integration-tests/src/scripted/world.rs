@@ -16,7 +16,7 @@ use sealbus_manager::{
     store::{Job, Store},
 };
 use sealbus_nats::{Bus, Connection};
-use sealbus_schema::{MinerId, SectorId, SectorNumber, lease::Ownership};
+use sealbus_schema::{MinerId, SectorId, SectorNumber, Workflow, lease::Ownership};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -40,6 +40,8 @@ pub struct Options {
     pub poll_millis: Option<u64>,
     /// How many processors a worker has for each phase.
     pub processors: usize,
+    /// What the workers serve. The manager offers whatever is begun.
+    pub workflows: Vec<Workflow>,
     /// When the manager takes sectors back from workers that are silent. With the usual limits it never happens in a test.
     pub liveness: Liveness,
 }
@@ -90,6 +92,7 @@ impl Default for Options {
             heartbeat_secs: 1,
             poll_millis: None,
             processors: 1,
+            workflows: vec![Workflow::Seal],
             liveness,
         }
     }

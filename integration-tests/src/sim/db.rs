@@ -51,8 +51,8 @@ pub enum Over {
 const SENDER: &str = "t3";
 
 impl Db {
-    /// Gives out a number.
-    pub fn insert_sector(&mut self, id: SectorId) -> Job {
+    /// Gives out a number, and begins a job of its sector.
+    pub fn insert_sector(&mut self, id: SectorId, workflow: Workflow) -> Job {
         let sector = Job {
             id,
             proof: SealProof::StackedDrg2KiBV1_1,
@@ -64,7 +64,7 @@ impl Db {
             changed_at: String::new(),
             ownership: Ownership::Free { last_lease: 0 },
             leased_at: None,
-            state: State::start(Workflow::Seal),
+            state: State::start(workflow),
             blocked: None,
         };
         self.sectors.insert(id, sector.clone());

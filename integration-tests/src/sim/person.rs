@@ -5,8 +5,7 @@ use sealbus_manager::{
     store::{Happening, Outgoing},
 };
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, IntentKind, Phase, SectorId, lease::Ownership, message::Intent,
-    workflows::Input,
+    ErrorClass, ErrorCode, ErrorReport, Phase, SectorId, lease::Ownership, message::Intent, workflows::Input,
 };
 
 use super::{
@@ -153,7 +152,7 @@ impl World {
             let sector = &self.db.sectors[&id];
             let intent = Intent {
                 sector: id,
-                kind: IntentKind::Seal,
+                kind: self.options.intent(),
                 proof: sector.proof,
                 lease_sequence: self.bus.last_sequence() + 1,
                 attempt: sector.attempt,

@@ -5,7 +5,7 @@
 
 use sealbus_nats::log::Record;
 use sealbus_schema::{
-    Commitment, ErrorClass, ErrorCode, ErrorReport, IntentKind, ProofBytes, SealProof, SectorId, Token, WorkerName,
+    Commitment, ErrorClass, ErrorCode, ErrorReport, ProofBytes, SealProof, SectorId, Token, WorkerName,
     lease::Ownership,
     message::{CommonEvent, Event, EventBody, Intent, LeaseRecord},
     parts::StoredSector,
@@ -47,7 +47,7 @@ impl World {
     /// Granted where the sector is offered, as to any worker; nowhere else.
     fn claim_in_form(&mut self, sector: SectorId) {
         let last = self.bus.last_lease(sector).map_or(0, |lease| lease.sequence);
-        let (kind, proof) = (IntentKind::Seal, SealProof::StackedDrg2KiBV1_1);
+        let (kind, proof) = (self.options.intent(), SealProof::StackedDrg2KiBV1_1);
         let intent = Intent { sector, kind, proof, lease_sequence: last, attempt: 1 };
         let record = LeaseRecord::Claim { intent, host: "elsewhere".to_owned() };
         let record = Record::Lease { sector, owner: Some(stranger()), record };

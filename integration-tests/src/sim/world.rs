@@ -8,9 +8,10 @@ use std::{
 use sealbus_manager::life;
 use sealbus_nats::{lease::Lease, log::Entry};
 use sealbus_schema::{
-    Invariant, MinerId, SectorId, SectorNumber, WorkerName,
+    IntentKind, Invariant, MinerId, SectorId, SectorNumber, WorkerName, Workflow,
     machine::manager::AttemptPolicy,
     message::{Event as SectorEvent, Fact, FactKind, Intent},
+    workflows::State,
 };
 use sealbus_worker::driver::{core::Happened, resume::Present};
 
@@ -45,6 +46,20 @@ pub struct Options {
     pub plain: bool,
     /// Whether to write down what happens.
     pub trace: bool,
+    /// What is done with the sectors. They are sealed if nothing is said.
+    pub workflow: Option<Workflow>,
+}
+
+impl Options {
+    /// What is done with the sectors.
+    pub fn workflow(&self) -> Workflow {
+        self.workflow.unwrap_or(Workflow::Seal)
+    }
+
+    /// The kind of intent by which a job is offered for the first time.
+    pub fn intent(&self) -> IntentKind {
+        State::start(self.workflow()).traits().offered.unwrap_or(IntentKind::Unknown)
+    }
 }
 
 /// How a world ended.
@@ -237,7 +252,7 @@ impl World {
             self.schedule_at(at, Event::StartWorker(number));
         }
         for id in self.sectors.clone() {
-            let sector = self.db.insert_sector(id);
+            let sector = self.db.insert_sector(id, self.options.workflow());
             let wanted = sealbus_manager::store::Happening::of_manager("wanted", serde_json::Value::Null);
             self.db.store(life::offer(sector, wanted));
         }

@@ -1,17 +1,50 @@
 //! The stand-ins of the toy's stages.
 
+use std::path::PathBuf;
+
+use sealbus_manager::{
+    life,
+    store::{Happening, Store, StoreError},
+};
 use sealbus_schema::{
-    Phase,
+    Phase, SealProof, SectorId, Workflow,
     workflows::toy::worker::{MEASURE, Toy},
 };
 use sealbus_worker::{processor::protocol::Failure, workflows::toy};
 use serde_json::{Value, json};
 
-use super::{Script, StandIns};
+use super::{Script, ScriptedFile, StandIns};
+
+/// The length of the data of a 2 KiB sector.
+pub const SECTOR_BYTES: u64 = 2048;
 
 impl StandIns for Toy {
     /// Its other stage is one of sealing's, which has a script.
-    fn script(stage: Phase, _task: &Value, _real_replicas: bool) -> Option<Result<Script, Failure>> {
-        (stage == MEASURE).then(|| Ok(Script { answer: json!(toy::Response { bytes: 2048 }), ..Script::default() }))
+    fn script(stage: Phase, task: &Value, _real_replicas: bool) -> Option<Result<Script, Failure>> {
+        if stage != MEASURE {
+            return None;
+        }
+        let work_dir = PathBuf::from(task["work_dir"].as_str().unwrap_or_default());
+        // A real one leaves nothing. A scripted one can be stopped only while it writes.
+        let output = ScriptedFile::new(work_dir.join("measured"), b"2048 bytes".to_vec());
+        let answer = json!(toy::Response { bytes: SECTOR_BYTES });
+        Some(Ok(Script { output: Some(output), answer, ..Script::default() }))
     }
+}
+
+/// Begins a toy job of each of these sectors, as a command would. Those without a number are given theirs.
+pub async fn begin(store: &Store, sectors: &[SectorId]) -> Result<(), StoreError> {
+    let mut tx = store.begin().await?;
+    let mut offers = Vec::new();
+    for id in sectors {
+        if store.sector(*id).await?.is_none() {
+            tx.give_out_number(*id, SealProof::StackedDrg2KiBV1_1).await?;
+        }
+        tx.start_job(*id, Workflow::Toy).await?;
+        if let Some(job) = tx.sector(*id).await? {
+            offers.push(life::offer(job, Happening::of_manager("wanted", json!({ "why": "a test" }))));
+        }
+    }
+    tx.store_outcomes(offers).await?;
+    tx.commit().await
 }

@@ -10,6 +10,8 @@ mod kills;
 mod messages;
 mod stop;
 mod support;
+#[cfg(feature = "toy-workflow")]
+mod toy;
 
 use std::time::Instant;
 
@@ -68,4 +70,10 @@ fn a_sector_outlives_disks_that_fail() -> anyhow::Result<()> {
 #[test]
 fn a_journal_that_is_cut_off_blocks_its_slot_and_no_other() -> anyhow::Result<()> {
     judge("journals", journals::cut_off_at_every_byte)
+}
+
+#[cfg(feature = "toy-workflow")]
+#[test]
+fn a_job_of_another_workflow_outlives_its_worker_its_processors_and_the_manager() -> anyhow::Result<()> {
+    judge("toy", toy::worker_processor_and_manager)
 }

@@ -84,6 +84,7 @@ miners = ["{miner}"]
 sector_size = "2KiB"
 recover_interval_secs = 1
 heartbeat_secs = {heartbeat}
+workflows = {workflows:?}
 
 [nats]
 url = "{nats}"
@@ -97,6 +98,7 @@ path = "{store}"
         name = worker.name,
         miner = world.miner,
         heartbeat = world.options.heartbeat_secs,
+        workflows = world.options.workflows.iter().map(|workflow| workflow.name()).collect::<Vec<_>>(),
         nats = world.nats_urls(),
         key = cluster::seed_file(&world.root, Identity::Worker(&worker.name)).display(),
         store = world.store_dir().display(),
@@ -105,7 +107,7 @@ path = "{store}"
         write!(text, "\n[[slot]]\npath = \"{}\"\n", slot.display())?;
     }
     let bin = own_binary("sealbus-scripted-processor")?;
-    for phase in Phase::SEALING {
+    for phase in Phase::of(&world.options.workflows) {
         write!(
             text,
             "\n[[processor]]\nstage = \"{phase}\"\ncount = {}\nbin = \"{}\"\nargs = [\"{phase}\", \"{}\"]\n",
