@@ -7,7 +7,7 @@ use async_nats::jetstream::{
 };
 use sealbus_schema::{SectorId, codec};
 
-use crate::{Bus, patience::Patience, subject};
+use crate::{Bus, patience::Patience, subject, topology};
 
 /// The header that makes the server compare another subject's last sequence.
 const FENCE_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
@@ -181,8 +181,15 @@ impl Bus {
         let stream = self.js.get_stream_no_info(&ack.stream).await.map_err(|source| unknown(source.into()))?;
         match stream.get_raw_message(ack.sequence).await {
             Ok(stored) => Ok(stored.subject.as_str() == out.subject && stored.payload[..] == out.payload[..]),
-            // Only we take something away: an intent that was acknowledged, what is purged of an ended sector.
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(true),
+            // Only we take something away: an intent that was acknowledged, what is purged of an ended sector. But what the
+            // recovery of a lost queue deleted is not there, and the server still knows its id.
+            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => {
+                if ack.stream != topology::SECTORS {
+                    return Ok(true);
+                }
+                let (_, first_sequence) = self.sectors_origin().await.map_err(|source| unknown(source.into()))?;
+                Ok(ack.sequence >= first_sequence)
+            }
             Err(error) => Err(unknown(error.into())),
         }
     }

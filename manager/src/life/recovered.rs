@@ -91,10 +91,10 @@ mod tests {
                 .outbox
                 .iter()
                 .filter_map(|outgoing| match outgoing {
-                    Outgoing::Fact { fact: Fact { token, serial, body }, .. } => match body {
-                        FactBody::Common(CommonFact::Resubmit { from }) => Some((*token, *serial, *from)),
-                        _ => None,
-                    },
+                    Outgoing::Fact {
+                        fact: Fact { token, serial, body: FactBody::Common(CommonFact::Resubmit { from }) },
+                        ..
+                    } => Some((*token, *serial, *from)),
                     _ => None,
                 })
                 .collect();
