@@ -105,7 +105,7 @@ path = "{store}"
         write!(text, "\n[[slot]]\npath = \"{}\"\n", slot.display())?;
     }
     let bin = own_binary("sealbus-scripted-processor")?;
-    for phase in Phase::SEALING {
+    for phase in Phase::known() {
         write!(
             text,
             "\n[[processor]]\nstage = \"{phase}\"\ncount = {}\nbin = \"{}\"\nargs = [\"{phase}\", \"{}\"]\n",
