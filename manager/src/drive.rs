@@ -3,10 +3,10 @@
 //! A reconciler: at each [`tick`] it reads the head, the open messages and the sectors that are due, and moves each as far
 //! as the chain allows. It takes no input and keeps nothing that a restart would miss.
 
+mod answers;
 mod checks;
 pub mod decide;
 mod head;
-mod landing;
 mod messages;
 mod pending;
 mod sectors;
@@ -22,10 +22,8 @@ use std::{
 };
 
 use checks::Checks;
-use decide::Now;
 use fvm_shared::{address::Address, econ::TokenAmount};
 use sealbus_schema::{MinerId, SectorId, machine::manager::AttemptPolicy, workflows::Input};
-use serde_json::json;
 
 use crate::{
     chain::{Error as ChainError, NodeClient, Transport, expiry::Rules, json::parse_tokens, types::TipSet},
@@ -33,9 +31,10 @@ use crate::{
     intents::Numbering,
     life, preflight,
     proofs::Verifier,
-    store::{Happening, Store, StoreError},
+    store::{Happening, MessageKind, Store, StoreError},
     waits::{self, Subject, Waits},
     wake::Wake,
+    workflows::Now,
 };
 use head::HeadWatch;
 use surroundings::Surroundings;
@@ -76,8 +75,8 @@ pub struct Driver<T> {
 enum Step {
     /// Nothing holds it up, as far as this step can tell.
     GoesOn,
-    /// The same, and all is as it is known: there is nothing to see before an epoch that is known as well.
-    Settled,
+    /// The same, and if nothing changes there is nothing to see before the head comes to this epoch. `None`: nothing at all.
+    Later(Option<i64>),
     /// It is still being found out, or told elsewhere.
     Undecided,
 }
@@ -245,7 +244,7 @@ impl<T: Transport + 'static> Driver<T> {
 
     /// Applies what the chain brought to one sector. The sector is read again: what came meanwhile counts.
     async fn apply(&self, id: SectorId, input: Input) -> Result<(), StoreError> {
-        apply_to(&self.store, self.epoch, id, input, self.policy()).await?;
+        apply_to(&self.store, self.epoch, id, None, input, self.policy()).await?;
         self.changed.ring();
         Ok(())
     }
@@ -253,7 +252,8 @@ impl<T: Transport + 'static> Driver<T> {
     /// The chain's time and rules, for decisions.
     fn now(&self, view: &View) -> Now {
         let (head, lagged) = (view.head.height, view.lagged.height);
-        Now { head, lagged, rules: self.rules, epoch_millis: self.epoch_millis }
+        let (confidence, rules) = (self.config.chain.confidence_epochs, self.rules);
+        Now { head, lagged, confidence, rules, epoch_millis: self.epoch_millis }
     }
 
     fn policy(&self) -> AttemptPolicy {
@@ -268,22 +268,25 @@ impl<T: Transport + 'static> Driver<T> {
     }
 }
 
-/// [`Driver::apply`] for work that outlives a tick.
+/// Applies what the chain or a store brought. If it is the effect of a message, the message's end and the sector's step are
+/// one transaction.
 async fn apply_to(
     store: &Store,
     epoch: i64,
     id: SectorId,
+    landed: Option<(MessageKind, i64)>,
     input: Input,
     policy: AttemptPolicy,
 ) -> Result<(), StoreError> {
     let (kind, detail) = decide::told(&input);
     let mut tx = store.begin_as(epoch).await?;
-    if let Some(sector) = tx.sector(id).await? {
-        let happening = Happening::of_manager(kind, detail);
-        life::apply(&mut tx, sector, input, happening, policy).await?;
-        tx.commit().await?;
+    if let Some((message, height)) = landed {
+        tx.mark_landed(message, id, height).await?;
     }
-    Ok(())
+    if let Some(sector) = tx.sector(id).await? {
+        life::apply(&mut tx, sector, input, Happening::of_manager(kind, detail), policy).await?;
+    }
+    tx.commit().await
 }
 
 /// How many attempts a sector gets.
@@ -317,8 +320,4 @@ pub fn chain_of(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-fn error_detail(error: &sealbus_schema::ErrorReport) -> serde_json::Value {
-    json!({ "class": error.class, "code": error.code, "causes": error.causes })
 }

@@ -1,8 +1,9 @@
 //! The manager of Sealbus: it decides what should exist, speaks to the chain, and records what happened.
 //!
 //! Read in this order: [`config`] for what it is told, [`store`] for what it remembers, [`life`] for how one input
-//! changes one sector and [`commands`] for what a person orders, [`fold`] for the log's side of a life and [`drive`] for the chain's side. [`serve`] starts all
-//! of them; each is a reconciler that takes no input and can be stopped at any instruction.
+//! changes one sector and [`commands`] for what a person orders, [`fold`] for the log's side of a life and [`drive`] for the
+//! chain's side. What is one workflow's own is in [`workflows`]. [`serve`] starts all of them; each is a reconciler that takes
+//! no input and can be stopped at any instruction.
 //!
 //! [`out`] is the only way to stdout and stderr.
 //!
@@ -33,3 +34,4 @@ pub mod stores;
 pub mod waits;
 pub mod wake;
 pub mod why;
+pub mod workflows;

@@ -16,11 +16,24 @@ use filecoin_hashers::{
 use filecoin_proofs_api::{
     PrivateReplicaInfo, RegisteredPoStProof, RegisteredSealProof, SectorId as ApiSectorId, post, seal,
 };
-use sealbus_schema::{
-    Commitment, ErrorClass, ErrorCode, ErrorReport, SealProof, SectorId, workflows::seal::manager::Proven,
-};
+use sealbus_schema::{Commitment, ErrorClass, ErrorCode, ErrorReport, ProofBytes, Randomness, SealProof, SectorId};
 
 use crate::{chain::randomness::prover_id, files::Checker};
+
+/// A proof of replication, and what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Porep {
+    /// The replica.
+    pub comm_r: Commitment,
+    /// Its data.
+    pub comm_d: Commitment,
+    /// The ticket's randomness.
+    pub ticket: Randomness,
+    /// The seed's randomness.
+    pub seed: Randomness,
+    /// The proof.
+    pub proof: ProofBytes,
+}
 
 /// The proofs library's name of a seal proof.
 pub const fn api_proof(proof: SealProof) -> RegisteredSealProof {
@@ -42,7 +55,7 @@ pub trait Verifier: Send + Sync + 'static {
     }
 
     /// Verifies a sector's proof as the chain will. Blocks.
-    fn verify_seal(&self, id: SectorId, proof: SealProof, proven: &Proven) -> Result<(), ErrorReport>;
+    fn verify_seal(&self, id: SectorId, proof: SealProof, porep: &Porep) -> Result<(), ErrorReport>;
 
     /// The program that checks a sector's files by [`Self::challenge_files`].
     fn file_checker(&self) -> Checker {
@@ -80,17 +93,16 @@ impl Verifier for Library {
         }
     }
 
-    fn verify_seal(&self, id: SectorId, proof: SealProof, proven: &Proven) -> Result<(), ErrorReport> {
-        let sealed = &proven.seeded.stored.precommitted.sealed;
+    fn verify_seal(&self, id: SectorId, proof: SealProof, porep: &Porep) -> Result<(), ErrorReport> {
         let verified = seal::verify_seal(
             api_proof(proof),
-            sealed.comm_r.0,
-            sealed.comm_d.0,
+            porep.comm_r.0,
+            porep.comm_d.0,
             prover_id(id.miner.0),
             ApiSectorId::from(id.number.0),
-            sealed.ticket.randomness.0,
-            proven.seeded.seed.randomness.0,
-            &proven.proof.0,
+            porep.ticket.0,
+            porep.seed.0,
+            &porep.proof.0,
         );
         match verified {
             Ok(true) => Ok(()),

@@ -3,9 +3,9 @@
 use sealbus_schema::SectorId;
 
 use crate::{
-    drive::decide::{self, Ask},
     store::Job,
     waits::{Subject, Wait, advice, is_mended_by_a_person},
+    workflows::{self, Need},
 };
 
 /// Why a sector stands where it stands.
@@ -54,13 +54,12 @@ pub fn held_up<'a>(wait: &Wait, sectors: &'a [Job]) -> impl Iterator<Item = &'a 
 
 fn holds(subject: &Subject, sector: &Job) -> bool {
     let is = |id: &SectorId| *id == sector.id;
+    let needs = workflows::needs(sector);
     match subject {
         Subject::Sector(id) | Subject::Message { sector: id, .. } | Subject::Outbox { sector: id, .. } => is(id),
-        Subject::Miner(miner) => sector.id.miner == *miner && matches!(decide::ask(sector), Some(Ask::Ticket { .. })),
-        Subject::Store(store) => {
-            matches!(decide::ask(sector), Some(Ask::Files(stored)) if stored.files.store == *store)
-        }
-        Subject::Node => decide::ask(sector).is_some(),
+        Subject::Miner(miner) => sector.id.miner == *miner && needs == Some(Need::Begin),
+        Subject::Store(store) => needs == Some(Need::Files { store }),
+        Subject::Node => needs.is_some(),
         Subject::Bus(_) => false,
     }
 }

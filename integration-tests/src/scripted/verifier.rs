@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use fvm_shared::commcid::cid_to_replica_commitment_v1;
 use sealbus_manager::{
     files::Checker,
-    proofs::{Library, Verifier},
+    proofs::{Library, Porep, Verifier},
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, MinerId, Randomness, SealProof, SectorId, SectorNumber,
-    workflows::seal::manager::Proven,
 };
 
 use super::yields;
@@ -25,11 +24,10 @@ pub struct Scripted;
 pub struct ScriptedProofs;
 
 impl Verifier for Scripted {
-    fn verify_seal(&self, id: SectorId, _: SealProof, proven: &Proven) -> Result<(), ErrorReport> {
-        let sealed = &proven.seeded.stored.precommitted.sealed;
-        let is_right = sealed.comm_r == yields::comm_r(id, &sealed.ticket.randomness);
+    fn verify_seal(&self, id: SectorId, _: SealProof, porep: &Porep) -> Result<(), ErrorReport> {
+        let is_right = porep.comm_r == yields::comm_r(id, &porep.ticket);
         is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted replica"))?;
-        require_scripted_proof(id, proven)
+        require_scripted_proof(id, porep)
     }
 
     fn challenge_files(
@@ -69,8 +67,8 @@ impl Verifier for ScriptedProofs {
         Library.ready(proof)
     }
 
-    fn verify_seal(&self, id: SectorId, _: SealProof, proven: &Proven) -> Result<(), ErrorReport> {
-        require_scripted_proof(id, proven)
+    fn verify_seal(&self, id: SectorId, _: SealProof, porep: &Porep) -> Result<(), ErrorReport> {
+        require_scripted_proof(id, porep)
     }
 
     fn challenge_files(
@@ -94,10 +92,9 @@ impl ProofVerifier for ScriptedProofs {
     }
 }
 
-fn require_scripted_proof(id: SectorId, proven: &Proven) -> Result<(), ErrorReport> {
-    let sealed = &proven.seeded.stored.precommitted.sealed;
-    let expected = yields::proof(id, &sealed.comm_r, &sealed.ticket.randomness, &proven.seeded.seed.randomness);
-    let is_right = proven.proof.0 == expected;
+fn require_scripted_proof(id: SectorId, porep: &Porep) -> Result<(), ErrorReport> {
+    let expected = yields::proof(id, &porep.comm_r, &porep.ticket, &porep.seed);
+    let is_right = porep.proof.0 == expected;
     is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted proof"))
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sealbus_manager::{
     chain::{exit::ExitCode, expiry::Rules, randomness::ticket_expires_epoch},
-    drive::decide::Found,
+    workflows::{Call, Found},
 };
 use sealbus_schema::SectorId;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,15 @@ pub enum Does {
     Nothing,
     /// Something that another tool does with the same key.
     Foreign,
+}
+
+impl From<Call> for Does {
+    fn from(call: Call) -> Does {
+        match call {
+            Call::PreCommit { comm_r, ticket_epoch } => Does::PreCommit { comm_r: comm_r.0, ticket_epoch },
+            Call::ProveCommit { proof } => Does::ProveCommit { proof: proof.0 },
+        }
+    }
 }
 
 /// What goes wrong with messages, likely in millionths.

@@ -12,7 +12,7 @@ use sealbus_schema::{
 };
 use sealbus_worker::journal::Journal;
 
-use super::{bug::Bug, loss, slot::SlotState, world::World};
+use super::{bug::Bug, chain, loss, slot::SlotState, world::World};
 
 /// A right to a sector: the stream in which the token is a sequence, and the token.
 pub type Right = (u64, u64);
@@ -189,6 +189,16 @@ impl World {
         if self.checks.kept.get(&sector) == Some(&right) && !over {
             let what = format!("the slot with {sector} under {right:?} gives it up after the loss of the queue");
             self.break_invariant(Invariant::NothingSealedAgain, || what);
+        }
+    }
+
+    /// A sector's proof is to be sent.
+    pub fn check_proof(&mut self, sector: &Job) {
+        let Some(proven) = sector.state.seal().and_then(State::proven) else { return };
+        let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r.0;
+        if chain::proof(sector.id, comm_r, &proven.seeded.seed.randomness.0) != proven.proof.0 {
+            let what = format!("{} is to be proven with a proof for another seed", sector.id);
+            self.break_invariant(Invariant::ProofForTheSeed, || what);
         }
     }
 

@@ -1,23 +1,18 @@
-//! A simulated manager's driver: asks the simulated chain what production decides to ask, and stores what it decides.
+//! A simulated manager's driver: answers what workflows ask from the simulated chain, and stores what follows.
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 use sealbus_manager::{
     chain::exit::ExitCode,
-    drive::decide::{self, Ask, Followed, Now, Refusal, Seen, Wanted, Watched},
+    drive::decide::{self, Followed, Refusal, Seen},
     store::{Job, Message, MessageKind, MessageState, Signed, Tries},
+    workflows::{self, Answer, At, Call, Known, Next, Now, Question, Wanted},
 };
-use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, Invariant, SectorId, codec,
-    workflows::{
-        self, Input,
-        seal::manager::{Answer, PreCommitted, State},
-    },
-};
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, Invariant, SectorId, codec, workflows::Input};
 
 use super::{
     bug::Bug,
-    chain::{self, CONFIDENCE, Does, SimMessage},
+    chain::{self, CONFIDENCE, SimMessage},
     db::{Over, Row},
     manager::Task,
     rng::bytes,
@@ -60,8 +55,9 @@ impl World {
         }
         self.chain.grow(self.now, if self.now < self.faults.end { self.faults.mempool } else { 0 }, &mut self.rng);
         let head = self.chain.head();
-        let now =
-            Now { head, lagged: head - CONFIDENCE, rules: self.chain.rules, epoch_millis: self.chain.epoch_millis };
+        let (lagged, confidence) = (head - CONFIDENCE, CONFIDENCE);
+        let (rules, epoch_millis) = (self.chain.rules, self.chain.epoch_millis);
+        let now = Now { head, lagged, confidence, rules, epoch_millis };
         let sectors = self.db.sectors.values().filter(|sector| !sector.state.is_terminal()).cloned().collect();
         self.managers[m].driving = Some(Driving { now, sectors, messages: None });
         self.drive_next(m);
@@ -72,9 +68,9 @@ impl World {
         let Some(driving) = &mut self.managers[m].driving else { return };
         let now = driving.now;
         if let Some(sector) = driving.sectors.pop_front() {
-            let apply = match decide::ask(&sector) {
+            let apply = match workflows::needs(&sector) {
                 Some(_) if self.faulty(self.faults.node) => return self.managers[m].driving = None,
-                Some(ask) => self.look(&now, &sector, ask),
+                Some(_) => self.look(&now, &sector),
                 None => Apply::Nothing,
             };
             return self.apply_in(m, apply);
@@ -103,68 +99,52 @@ impl World {
         }
     }
 
-    /// What the chain and the store say about a sector.
-    fn look(&mut self, now: &Now, sector: &Job, ask: Ask<'_>) -> Apply {
-        let id = sector.id;
-        let input = |input| Apply::Input { sector: id, input };
-        let landed = |kind, found: Option<Input>| match found {
-            Some(input) => Apply::Landed { kind, sector: id, input },
-            None => Apply::Nothing,
-        };
-        let in_time = sector.state.seal().and_then(State::precommitted).is_some_and(|known| !now.has_run_out(known));
-        if in_time && self.is_lost(now, id) {
-            return Apply::Lost { sector: id };
-        }
-        match ask {
-            Ask::Ticket { draw } => input(now.ticket(draw, bytes(&[5, now.ticket_epoch() as u64]))),
-            Ask::PreCommit(sealed) => {
-                let found = self.chain.find_precommit(id, &sealed.comm_r.0, now.lagged);
-                landed(MessageKind::PreCommit, now.precommit_found(sector, sealed, found))
+    /// What the chain and the stores mean for a sector.
+    fn look(&mut self, now: &Now, job: &Job) -> Apply {
+        let sector = job.id;
+        match self.consult(now, job, |known| workflows::next(job, now, known)) {
+            Next::Wait { .. } => Apply::Nothing,
+            Next::Apply(input) => Apply::Input { sector, input },
+            Next::Landed { kind, input, .. } => Apply::Landed { kind, sector, input },
+            Next::GiveUp(cause) => Apply::Input { sector, input: Input::Abandoned { cause, lose_deposit: false } },
+            Next::PushPreCommitAgain if self.is_lost(now, sector) => Apply::Lost { sector },
+            Next::PushPreCommitAgain => {
+                self.push_landed(now, sector);
+                Apply::Nothing
             }
-            Ask::Active(proven) => {
-                let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r.0;
-                let found = self.chain.find_active(id, comm_r, now.lagged);
-                let precommit = self.chain.find_precommit(id, comm_r, now.lagged);
-                if found.is_none() && precommit.is_none() {
-                    self.push_landed(now, id);
-                }
-                landed(MessageKind::ProveCommit, now.sector_found(proven, found, precommit))
-            }
-            Ask::Watch(known) => self.watch_precommit(now, id, known).map_or(Apply::Nothing, input),
-            Ask::Seed(stored) if now.lagged < now.seed_epoch(stored) => Apply::Nothing,
-            Ask::Seed(stored) => match self.stands(now, id, &stored.precommitted) {
-                Ok(()) => input(now.seed(stored, chain::beacon(now.seed_epoch(stored)))),
-                Err(other) => other.map_or(Apply::Nothing, input),
-            },
-            Ask::Files(stored) => match self.stands(now, id, &stored.precommitted) {
-                Ok(()) if self.checks.store.get(&id) == Some(&stored.precommitted.sealed.comm_r.0) => {
-                    input(Input::from(Answer::FilesChecked))
-                }
-                Ok(()) => input(refused(ErrorCode::FILES_UNPROVABLE)),
-                Err(other) => other.map_or(Apply::Nothing, input),
-            },
-            Ask::Proof(proven) => match self.stands(now, id, &proven.seeded.stored.precommitted) {
-                Ok(()) => {
-                    let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r.0;
-                    let right = chain::proof(id, comm_r, &proven.seeded.seed.randomness.0) == proven.proof.0;
-                    input(if right { Input::from(Answer::ProofVerified) } else { refused(ErrorCode::PROOF_INVALID) })
-                }
-                Err(other) => other.map_or(Apply::Nothing, input),
-            },
         }
     }
 
-    fn watch_precommit(&mut self, now: &Now, id: SectorId, known: &PreCommitted) -> Option<Input> {
-        self.stands(now, id, known).err().flatten()
+    /// What a workflow says about a job once it knows enough.
+    fn consult<R>(&self, now: &Now, job: &Job, decide: impl Fn(&Known) -> Result<R, Question>) -> R {
+        let mut known = Known::default();
+        loop {
+            match decide(&known) {
+                Ok(said) => return said,
+                Err(question) => {
+                    let answer = self.answer(now, job.id, &question);
+                    known.learn(question, answer);
+                }
+            }
+        }
     }
 
-    fn stands(&mut self, now: &Now, id: SectorId, known: &PreCommitted) -> Result<(), Option<Input>> {
-        match now.watch(known, self.chain.find_precommit(id, &known.sealed.comm_r.0, now.lagged)) {
-            Watched::Same => Ok(()),
-            Watched::Changed(input) => Err(Some(input)),
-            Watched::Missing => {
-                self.push_landed(now, id);
-                Err(None)
+    fn answer(&self, now: &Now, id: SectorId, question: &Question) -> Answer {
+        let height = |at: &At| if *at == At::Head { now.head } else { now.lagged };
+        let verdict = |is_right: bool, code| Answer::Verdict(is_right.then_some(()).ok_or_else(|| report(code)));
+        match question {
+            Question::NumberAllocated { at } => Answer::Yes(self.chain.precommit(id, height(at)).is_some()),
+            Question::MayBegin | Question::MayRead { .. } => Answer::Yes(true),
+            Question::TicketRandomness { epoch, .. } => Answer::Randomness(bytes(&[5, *epoch as u64])),
+            Question::BeaconRandomness { epoch, .. } => Answer::Randomness(chain::beacon(*epoch)),
+            Question::PreCommit { at, comm_r } => Answer::Found(self.chain.find_precommit(id, &comm_r.0, height(at))),
+            Question::ActiveSector { comm_r } => Answer::Found(self.chain.find_active(id, &comm_r.0, now.lagged)),
+            Question::FilesProve { comm_r, .. } => {
+                verdict(self.checks.store.get(&id) == Some(&comm_r.0), ErrorCode::FILES_UNPROVABLE)
+            }
+            Question::Verifies(porep) => {
+                let right = chain::proof(id, &porep.comm_r.0, &porep.seed.0);
+                verdict(right == porep.proof.0, ErrorCode::PROOF_INVALID)
             }
         }
     }
@@ -273,35 +253,23 @@ impl World {
 
     fn sign(&mut self, now: &Now, message: Message, sector: Job) -> Apply {
         let (key, id) = (message.key.clone(), sector.id);
-        let wanted = now.wanted(&message, &sector);
-        if matches!(wanted, Wanted::Sign | Wanted::GiveUp(_)) && self.db.has_earlier(&message) {
+        let wanted = self.consult(now, &sector, |known| decide::wanted(&message, &sector, now, known));
+        if matches!(wanted, Wanted::Sign(_) | Wanted::WaitFor(_) | Wanted::GiveUp { .. })
+            && self.db.has_earlier(&message)
+        {
             return Apply::Nothing;
         }
-        match wanted {
-            Wanted::Sign => {}
-            Wanted::Wait => return Apply::Nothing,
-            Wanted::Over => return Apply::GiveUp { key, sector: id, input: None },
-            Wanted::GiveUp(error) => {
-                return Apply::GiveUp { key, sector: id, input: Some(Input::from(Answer::Expired(error))) };
-            }
+        if matches!(wanted, Wanted::Sign(Call::ProveCommit { .. }) | Wanted::WaitFor(_)) {
+            self.check_proof(&sector);
         }
-        let Some(state) = sector.state.seal().filter(|_| sector.blocked.is_none()) else { return Apply::Nothing };
-        let does = match (state, message.kind) {
-            (state, MessageKind::PreCommit) => match state.sealed() {
-                Some(sealed) => Does::PreCommit { comm_r: sealed.comm_r.0, ticket_epoch: sealed.ticket.epoch },
-                None => return Apply::Nothing,
-            },
-            (State::ProveCommitting(proven), MessageKind::ProveCommit) => {
-                self.check_proof(&sector);
-                let known = &proven.seeded.stored.precommitted;
-                let stands = self.chain.find_precommit(id, &known.sealed.comm_r.0, now.head);
-                if stands.is_none_or(|found| found.epoch != known.precommit.epoch) {
-                    return Apply::Nothing;
-                }
-                Does::ProveCommit { proof: proven.proof.0.clone() }
-            }
-            _ => return Apply::Nothing,
+        let call = match wanted {
+            Wanted::Sign(call) => call,
+            Wanted::Wait | Wanted::WaitFor(_) => return Apply::Nothing,
+            Wanted::Over(_) => return Apply::GiveUp { key, sector: id, input: None },
+            Wanted::GiveUp { input, .. } => return Apply::GiveUp { key, sector: id, input: Some(input) },
+            Wanted::Apply(input) => return Apply::Input { sector: id, input },
         };
+        let does = call.into();
         let nonce = self.chain.next_nonce().max(self.db.next_nonce());
         let unsigned = SimMessage { nonce, sector: id, does };
         let exit = self.chain.try_at(&unsigned, now.head + 1);
@@ -313,7 +281,8 @@ impl World {
             return match now.refused(&message.tries, exit) {
                 Refusal::ForNow { since, .. } => Apply::Refused { key, since: Some(since) },
                 Refusal::Final => {
-                    Apply::GiveUp { key, sector: id, input: Some(refused(decide::refusal(message.kind))) }
+                    let input = Some(Input::Refused(report(decide::refusal(message.kind))));
+                    Apply::GiveUp { key, sector: id, input }
                 }
             };
         }
@@ -330,11 +299,7 @@ impl World {
         match apply {
             Apply::Input { sector, input } => self.apply(m, sector, input),
             Apply::Landed { kind, sector, input } => {
-                if let Input::Answer(workflows::Answer::Seal(Answer::PreCommitLanded(_) | Answer::ProveLanded { .. })) =
-                    input
-                {
-                    self.db.mark_landed(kind, sector);
-                }
+                self.db.mark_landed(kind, sector);
                 self.apply(m, sector, input);
             }
             Apply::GiveUp { key, sector, input } => {
@@ -345,7 +310,7 @@ impl World {
             }
             Apply::Signed { message, then, nonce, signed } => {
                 let fresh = self.options.bug == Some(Bug::SignAgain) || message.state == MessageState::Wanted;
-                if fresh && decide::still_wanted(&then, self.db.sectors.get(&message.sector)) {
+                if fresh && decide::stands_as(&then, self.db.sectors.get(&message.sector)) {
                     let id = message.sector;
                     self.trace(|| format!("m{m} signs {} with nonce {nonce}", message.key));
                     self.checks.signed.entry(message.key.clone()).or_insert_with(|| signed.bytes.clone());
@@ -402,17 +367,8 @@ impl World {
         let Some(epoch) = self.managers[m].driving.as_ref().map(|driving| driving.now.head) else { return };
         self.apply_in(m, Apply::Pushed { key: key.to_owned(), epoch });
     }
-
-    fn check_proof(&mut self, sector: &Job) {
-        let Some(State::ProveCommitting(proven)) = sector.state.seal() else { return };
-        let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r.0;
-        if chain::proof(sector.id, comm_r, &proven.seeded.seed.randomness.0) != proven.proof.0 {
-            let what = format!("{} is to be proven with a proof for another seed", sector.id);
-            self.break_invariant(Invariant::ProofForTheSeed, || what);
-        }
-    }
 }
 
-fn refused(code: ErrorCode) -> Input {
-    Input::Refused(ErrorReport::new(ErrorClass::Perm, code, "as the rules say"))
+fn report(code: ErrorCode) -> ErrorReport {
+    ErrorReport::new(ErrorClass::Perm, code, "as the rules say")
 }

@@ -14,7 +14,7 @@ use sealbus_manager::{
     chain::{Endpoint, NodeClient, RpcClient},
     drive::Driver,
     life,
-    proofs::Verifier,
+    proofs::{Porep, Verifier},
     store::{Happening, Job, MessageKind, MessageState, Store},
     waits::{Cause, Subject},
     wake::Wake,
@@ -29,7 +29,7 @@ use sealbus_schema::{
         Input,
         seal::{
             self,
-            manager::{Answer, Proven, State},
+            manager::{Answer, State},
         },
     },
 };
@@ -43,7 +43,7 @@ const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 5 };
 struct NoVerifier;
 
 impl Verifier for NoVerifier {
-    fn verify_seal(&self, _: SectorId, _: SealProof, _: &Proven) -> Result<(), ErrorReport> {
+    fn verify_seal(&self, _: SectorId, _: SealProof, _: &Porep) -> Result<(), ErrorReport> {
         Ok(())
     }
 

@@ -6,20 +6,17 @@ use std::{
     time::Duration,
 };
 
-use sealbus_schema::{
-    ErrorClass, ErrorReport, SectorId,
-    parts::StoredSector,
-    workflows::{Input, seal::manager::Answer},
-};
+use sealbus_schema::{Commitment, ErrorClass, ErrorReport, SectorId, parts::StoredSector};
 
 use super::{apply_to, attempt_policy, lock};
 use crate::{
     config::Config,
     files::Running,
-    store::Store,
+    store::{Job, Store},
     store_access,
     waits::{Cause, Subject, Waits},
     wake::Wake,
+    workflows::{self, Answer, Known, Next, Now, Question},
 };
 
 /// The sectors whose files are being read, and in which store.
@@ -43,6 +40,12 @@ pub(super) struct Check {
     pub(super) waits: Arc<Waits>,
     pub(super) epoch: i64,
     pub(super) changed: Wake,
+    /// The job, as it was asked about.
+    pub(super) job: Job,
+    /// The tick at which it was.
+    pub(super) now: Now,
+    /// What was known then.
+    pub(super) known: Known,
 }
 
 impl Checks {
@@ -50,13 +53,22 @@ impl Checks {
     /// a store that hangs holds up no other.
     pub(super) fn begin(&self, sector: SectorId, store: &str, at_once: usize) -> Option<Turn> {
         let mut running = lock(&self.running);
-        let in_store = running.values().filter(|of| *of == store).count();
-        if in_store >= at_once || running.contains_key(&sector) {
+        if !has_turn(&running, sector, store, at_once) {
             return None;
         }
         running.insert(sector, store.to_owned());
         Some(Turn { checks: self.clone(), sector })
     }
+
+    /// Whether [`Self::begin`] would give a turn.
+    pub(super) fn may_begin(&self, sector: SectorId, store: &str, at_once: usize) -> bool {
+        has_turn(&lock(&self.running), sector, store, at_once)
+    }
+}
+
+fn has_turn(running: &BTreeMap<SectorId, String>, sector: SectorId, store: &str, at_once: usize) -> bool {
+    let in_store = running.values().filter(|of| *of == store).count();
+    in_store < at_once && !running.contains_key(&sector)
 }
 
 impl Drop for Turn {
@@ -66,17 +78,17 @@ impl Drop for Turn {
 }
 
 impl Check {
-    /// Waits for a check's outcome, applies it, and keeps the turn until the process is gone.
-    pub(super) async fn follow(self, id: SectorId, files: StoredSector, running: Result<Running, ErrorReport>) {
-        let Check { turn, store, config, waits, epoch, changed } = self;
+    /// Waits for a check's outcome, applies what the workflow makes of it, and keeps the turn until the process is gone.
+    pub(super) async fn follow(self, comm_r: Commitment, files: StoredSector, running: Result<Running, ErrorReport>) {
+        let Check { turn, store, config, waits, epoch, changed, job, now, mut known } = self;
         let limit = Duration::from_secs(config.policy.file_check_timeout_secs);
         let (outcome, running) = match running {
             Ok(mut running) => (running.outcome(limit).await, Some(running)),
             Err(error) => (Err(error), None),
         };
-        let subject = Subject::Sector(id);
-        let input = match outcome {
-            Ok(()) => Ok(Input::from(Answer::FilesChecked)),
+        let subject = Subject::Sector(job.id);
+        let verdict = match outcome {
+            Ok(()) => Ok(Ok(())),
             Err(error) => {
                 let denied = match config.stores.iter().find(|store| store.name == files.store) {
                     Some(store) => store_access::denied(store, &files).await,
@@ -85,15 +97,18 @@ impl Check {
                 // What a person or time mends outside is waited for; what the files are is not.
                 match denied.or_else(|| (error.class == ErrorClass::Temp).then(|| Cause::from(&error))) {
                     Some(cause) => Err(cause),
-                    None => Ok(Input::Refused(error)),
+                    None => Ok(Err(error)),
                 }
             }
         };
-        match input {
-            Ok(input) => {
+        match verdict {
+            Ok(verdict) => {
                 waits.goes_on(&subject);
-                if let Err(error) = apply_to(&store, epoch, id, input, attempt_policy(&config)).await {
-                    tracing::error!(sector = %id, %error, "the check's outcome is not stored; checking again");
+                known.learn(Question::FilesProve { comm_r, files }, Answer::Verdict(verdict));
+                if let Ok(Next::Apply(input)) = workflows::next(&job, &now, &known)
+                    && let Err(error) = apply_to(&store, epoch, job.id, None, input, attempt_policy(&config)).await
+                {
+                    tracing::error!(sector = %job.id, %error, "the check's outcome is not stored; checking again");
                 }
             }
             Err(cause) => drop(waits.waits(&subject, cause, config.chain.poll_interval())),

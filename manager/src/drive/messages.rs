@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use super::{
     DriveError, Driver, View, address,
     decide::{self, Followed, Seen},
-    error_detail,
 };
 use crate::{
     chain::{
@@ -25,8 +24,10 @@ use crate::{
     },
     life,
     store::{Happening, Message, MessageKind, MessageState, Signed, Verdict},
+    workflows::{self, error_detail},
 };
 
+mod call;
 mod nonces;
 mod signing;
 
@@ -146,7 +147,7 @@ impl<T: Transport + 'static> Driver<T> {
         }
         let mut sector = self.store.sector(message.sector).await?;
         if let (Seen::Executed { .. }, Some(known)) = (seen, &sector)
-            && decide::awaits(known, message.kind)
+            && workflows::awaits(message.kind, known)
         {
             // Its effect shows in the sector's state, so that is looked at first.
             self.step_sector(view, known).await?;

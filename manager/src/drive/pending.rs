@@ -5,7 +5,7 @@ use sealbus_schema::ErrorCode;
 use super::{DriveError, Driver, Step, View, lock, tick::subject_of};
 use crate::{
     chain::{Transport, fees, message::SignedMessage},
-    store::{Message, MessageKind, MessageState},
+    store::{Message, MessageState},
     waits::Cause,
 };
 
@@ -17,11 +17,6 @@ impl<T: Transport + 'static> Driver<T> {
     pub(super) async fn follow_up(&self, view: &View, message: Message) -> Result<Step, DriveError> {
         let (subject, state) = (subject_of(&message), message.state.clone());
         let key = message.key.clone();
-        if matches!((&state, message.kind), (MessageState::Wanted, MessageKind::PreCommit))
-            && self.is_number_taken(view, message.sector).await?
-        {
-            return Ok(Step::GoesOn);
-        }
         self.step_message(view, message).await?;
         let MessageState::Pushed { signed, epoch } = state else { return Ok(Step::GoesOn) };
         let first = *lock(&self.pushed).entry(key).and_modify(|first| *first = epoch.min(*first)).or_insert(epoch);

@@ -12,13 +12,15 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, future, stream};
-use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId, workflows::Input};
+use sealbus_schema::{
+    ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId, machine::manager::AtStake, workflows::Input,
+};
 
-use super::{DriveError, Driver, Step, View, decide, lock};
+use super::{DriveError, Driver, Step, View, lock};
 use crate::{
     chain::Transport,
     intents,
-    store::{Due, Look, Message, MessageState, StoreError},
+    store::{Due, Job, Look, Message, MessageState, StoreError},
     waits::{self, Subject},
 };
 
@@ -144,19 +146,16 @@ impl<T: Transport + 'static> Driver<T> {
 
     /// Looks at sectors, and follows their messages, side by side; what expires first begins first.
     async fn step_items(&self, view: &View, round: &Round, mut items: Vec<Item>) -> Result<(), DriveError> {
-        items.sort_by_cached_key(|item| item.due.as_ref().map_or(i64::MAX, |due| decide::expires(&due.sector)));
+        items.sort_by_cached_key(|item| item.due.as_ref().map_or(i64::MAX, |due| expires(&due.sector)));
         self.rotate(&mut items, Item::subject);
         let step = |item: Item| async move {
             if let Some(due) = &item.due {
                 let sector = &due.sector;
                 let stepped = self.step_sector(view, sector);
-                let taken = self.step(round, Subject::Sector(sector.id), sector.id, stepped).await?;
-                let confidence = self.config.chain.confidence_epochs;
-                let next = |settled| self.now(view).look_at(sector, settled, confidence);
-                match taken {
-                    Some(Step::GoesOn) => round.later(due, next(false)),
-                    Some(Step::Settled) => round.later(due, next(true)),
-                    Some(Step::Undecided) | None => {}
+                if let Some(Step::Later(epoch)) =
+                    self.step(round, Subject::Sector(sector.id), sector.id, stepped).await?
+                {
+                    lock(&round.looks).push(due.later(epoch));
                 }
             }
             for message in item.followed {
@@ -250,17 +249,19 @@ impl Round {
         *lock(&self.lost) >= LOST_LIMIT
     }
 
-    /// A sector is looked at next at this epoch. One that is due at once stays so.
-    fn later(&self, due: &Due, at_epoch: Option<i64>) {
-        if at_epoch != Some(0) {
-            lock(&self.looks).push(due.later(at_epoch));
-        }
-    }
-
     /// Counts what was lost, and says whether the round is over.
     fn loses(&self, time: Duration) -> bool {
         *lock(&self.lost) += time;
         self.is_over()
+    }
+}
+
+/// Until which epoch a job can reach what it waits for on chain.
+fn expires(job: &Job) -> i64 {
+    match job.state.at_stake() {
+        AtStake::Deposit(precommit) => precommit.prove_by_epoch,
+        AtStake::Ticket(ticket) => ticket.expires_epoch,
+        AtStake::Slot | AtStake::Nothing => i64::MAX,
     }
 }
 

@@ -1,79 +1,55 @@
-//! Building, checking and signing a message.
+//! Checking and signing a message.
 
 use fvm_shared::{address::Address, message::Message as Unsigned};
-use sealbus_schema::{
-    ErrorClass, ErrorReport,
-    workflows::{
-        Input,
-        seal::manager::{Answer, Proven, Sealed, State},
-    },
-};
+use sealbus_schema::{ErrorClass, ErrorReport, workflows::Input};
 use serde_json::json;
 
 use crate::{
     chain::{
         Error as ChainError, Transport, WaitReason,
-        commitment::sealed_cid,
         exit::ExitCode,
         fees::Gas,
         message::{self, SignedMessage},
         network,
         node::SignError,
-        params::{
-            PreCommitSectorBatchParams2, ProveCommitSectors3Params, SectorActivationManifest, SectorPreCommitInfo,
-        },
     },
     drive::{
-        DriveError, Driver, View, address,
-        decide::{self, Refusal, Wanted},
-        wanted_expiration,
+        DriveError, Driver, View,
+        decide::{self, Refusal},
     },
-    store::{Happening, Job, Message, MessageKind, Signed, Tx, Verdict},
+    store::{Happening, Message, Signed, Tx, Verdict},
+    workflows::Wanted,
 };
 
 impl<T: Transport + 'static> Driver<T> {
-    /// Builds, checks and signs a message, and stores its bytes. None if it is not to be sent now.
+    /// Builds, checks and signs a message, and stores its bytes. `None` if it is not to be sent now.
     pub(super) async fn sign(&self, view: &View, message: &Message) -> Result<Option<Signed>, DriveError> {
         let Some(sector) = self.store.sector(message.sector).await? else { return Ok(None) };
-        let wanted = self.now(view).wanted(message, &sector);
-        if matches!(wanted, Wanted::Sign | Wanted::GiveUp(_))
+        let wanted = self.consult(view, &sector, |now, known| decide::wanted(message, &sector, now, known)).await?;
+        let Some(wanted) = wanted else { return Ok(None) };
+        if matches!(wanted, Wanted::Sign(_) | Wanted::WaitFor(_) | Wanted::GiveUp { .. })
             && let Some(earlier) = self.store.earlier(message).await?
         {
             return Err(WaitReason::EarlierMessage { what: message.key.clone(), earlier }.into());
         }
-        match wanted {
-            Wanted::Sign => {}
+        let call = match wanted {
+            Wanted::Sign(call) => call,
             Wanted::Wait => return Ok(None),
-            Wanted::Over => {
+            Wanted::WaitFor(reason) => return Err(reason.into()),
+            Wanted::Over(why) => {
                 let mut tx = self.store.begin_as(self.epoch).await?;
-                tx.mark_failed(&message.key, None, "the attempt that wanted it is over").await?;
+                tx.mark_failed(&message.key, None, why).await?;
                 return Ok(tx.commit().await.map(|()| None)?);
             }
-            Wanted::GiveUp(expired) => {
-                return self
-                    .give_up(message, None, &expired, Input::from(Answer::Expired(expired.clone())))
-                    .await
-                    .map(|()| None);
+            Wanted::GiveUp { error, input } => {
+                return self.give_up(message, None, &error, input).await.map(|()| None);
             }
-        }
+            Wanted::Apply(input) => return Ok(self.apply(sector.id, input).await.map(|()| None)?),
+        };
         let sender = self.sender(sector.id.miner, view).await?;
         let version = self.node.network_version(&view.head.key).await?;
         network::check_supported(version)?;
-        let Some(state) = sector.state.seal().filter(|_| sector.blocked.is_none()) else { return Ok(None) };
-        let unsigned = match (state, message.kind) {
-            (state, MessageKind::PreCommit) => {
-                let Some(sealed) = state.sealed() else { return Ok(None) };
-                if !matches!(state, State::PreCommitting(_)) && self.is_back(view, message, &sector, sealed).await? {
-                    return Ok(None);
-                }
-                self.precommit(view, &sector, sealed, sender).await?
-            }
-            (State::ProveCommitting(proven), MessageKind::ProveCommit) => {
-                self.prove_commit(view, message, &sector, proven, sender, version).await?
-            }
-            // Blocked, or gone on by another way: nothing is signed for it.
-            _ => return Ok(None),
-        };
+        let Some(unsigned) = self.build(view, &sector, call, sender, version).await? else { return Ok(None) };
         // The estimate executes the message: it is the check whether the chain would take it.
         let gas = match self.node.gas_estimate(&unsigned, &view.head.key).await {
             Ok(gas) => gas.with_limit_of(message.tries.gas_limit_min),
@@ -93,78 +69,13 @@ impl<T: Transport + 'static> Driver<T> {
         let epoch = view.head.height;
         // Nobody else signs for this epoch's holder, and the index over sender and nonce would refuse a second message.
         let mut tx = self.store.begin_as(self.epoch).await?;
-        if !decide::still_wanted(&sector, tx.sector(sector.id).await?.as_ref()) {
+        if !decide::stands_as(&sector, tx.sector(sector.id).await?.as_ref()) {
             return Ok(None);
         }
         tx.save_signed(&message.key, &key, nonce, &cid, &bytes, epoch).await?;
         self.note_signed(&mut tx, message, "message_signed", &cid, &unsigned).await?;
         tx.commit().await?;
         Ok(Some(Signed { cid, bytes, epoch: Some(epoch) }))
-    }
-
-    /// Whether a PreCommit that was gone from the chain is there again; if with confidence, none is wanted any more.
-    async fn is_back(&self, view: &View, message: &Message, sector: &Job, sealed: &Sealed) -> Result<bool, DriveError> {
-        if self.precommit_on_chain(view, sector, sealed).await?.is_some() {
-            let mut tx = self.store.begin_as(self.epoch).await?;
-            tx.mark_failed(&message.key, None, "the PreCommit is on chain again").await?;
-            tx.commit().await?;
-            return Ok(true);
-        }
-        let (miner, number) = (address(sector.id.miner), sector.id.number.0);
-        Ok(self.node.sector_pre_commit_info(&miner, number, &view.head.key).await?.is_some())
-    }
-
-    async fn precommit(
-        &self,
-        view: &View,
-        sector: &Job,
-        sealed: &Sealed,
-        sender: Address,
-    ) -> Result<Unsigned, DriveError> {
-        let lifetime = self.config.miner(sector.id.miner).and_then(|miner| miner.lifetime_days);
-        let wanted = wanted_expiration(lifetime, view.head.height);
-        let info = SectorPreCommitInfo {
-            seal_proof: sector.proof.number().into(),
-            sector_number: sector.id.number.0,
-            sealed_cid: sealed_cid(&sealed.comm_r.0)?,
-            seal_rand_epoch: sealed.ticket.epoch,
-            deal_ids: Vec::new(),
-            expiration: self.rules.choose_expiration(sealed.ticket.epoch, view.head.height, wanted)?,
-            // Committed capacity; its CommD is the zero sector's and stays unnamed.
-            unsealed_cid: None,
-        };
-        let miner = address(sector.id.miner);
-        let deposit = self.node.pre_commit_deposit_for_power(&miner, &info, &view.head.key).await?;
-        let params = PreCommitSectorBatchParams2 { sectors: vec![info] };
-        Ok(message::pre_commit(sender, miner, &params, deposit)?)
-    }
-
-    async fn prove_commit(
-        &self,
-        view: &View,
-        message: &Message,
-        sector: &Job,
-        proven: &Proven,
-        sender: Address,
-        version: u32,
-    ) -> Result<Unsigned, DriveError> {
-        let miner = address(sector.id.miner);
-        let number = sector.id.number.0;
-        let known = proven.seeded.stored.precommitted.precommit.epoch;
-        let precommit = self.node.sector_pre_commit_info(&miner, number, &view.head.key).await?;
-        // Elsewhere its seed is another one. What is true is seen when it is confident.
-        let Some(precommit) = precommit.filter(|precommit| precommit.pre_commit_epoch == known) else {
-            let (what, head) = (message.key.clone(), view.head.height);
-            return Err(WaitReason::PreCommitMoved { what, known, head }.into());
-        };
-        let bytes = sector.proof.sector_size().bytes();
-        let verified = network::pledge_verified_bytes(version, bytes, 0);
-        let duration = precommit.info.expiration - view.head.height;
-        let pledge = self.node.initial_pledge_for_sector(duration, bytes, verified, &view.head.key).await?;
-        let value = message::prove_commit_value(&[(pledge, precommit.pre_commit_deposit)]);
-        let activation = SectorActivationManifest::committed_capacity(number);
-        let params = ProveCommitSectors3Params::single(activation, proven.proof.0.clone());
-        Ok(message::prove_commit(sender, miner, &params, value)?)
     }
 
     /// What a message may cost within the operator's limit, if it can land for that.
