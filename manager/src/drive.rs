@@ -24,7 +24,6 @@ use std::{
 use checks::Checks;
 use fvm_shared::{address::Address, econ::TokenAmount};
 use sealbus_schema::{MinerId, SectorId, machine::manager::AttemptPolicy, workflows::Input};
-use serde_json::json;
 
 use crate::{
     chain::{Error as ChainError, NodeClient, Transport, expiry::Rules, json::parse_tokens, types::TipSet},
@@ -321,8 +320,4 @@ pub fn chain_of(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-pub(crate) fn error_detail(error: &sealbus_schema::ErrorReport) -> serde_json::Value {
-    json!({ "class": error.class, "code": error.code, "causes": error.causes })
 }

@@ -21,7 +21,7 @@ use sealbus_schema::{
     machine::manager::Machine,
     workflows::{Answer as Answered, Input, State},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use question::{Answer, At, Found, Known, Now, Question};
 
@@ -144,6 +144,18 @@ pub enum Call {
     },
 }
 
+impl Now {
+    /// Nothing happens to a job before the head comes to this epoch, and to the next one at least.
+    pub fn wait_until(&self, epoch: i64) -> Next {
+        Next::Wait { until: Some(epoch.max(self.head + 1)) }
+    }
+
+    /// Nothing happens to a job before the next epoch.
+    pub fn wait(&self) -> Next {
+        self.wait_until(0)
+    }
+}
+
 macro_rules! define {
     ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
         $($(#[$cfg])* use sealbus_schema::workflows::$folder::manager::$name;)*
@@ -201,3 +213,8 @@ macro_rules! define {
     };
 }
 sealbus_schema::for_each_workflow!(define);
+
+/// What the history keeps of an error.
+pub(crate) fn error_detail(error: &ErrorReport) -> Value {
+    json!({ "class": error.class, "code": error.code, "causes": error.causes })
+}

@@ -4,11 +4,10 @@
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, machine::manager::Life, workflows::Input};
 use serde_json::{Value, json};
 
-use super::error_detail;
 use crate::{
     chain::exit::{ExitClass, ExitCode},
     store::{Job, Message, MessageKind, Tries},
-    workflows::{self, Known, Now, Question, Wanted},
+    workflows::{self, Known, Now, Question, Wanted, error_detail},
 };
 
 /// How many messages may be executed in vain for one purpose before a person must look. Each costs its gas.

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use super::{
     DriveError, Driver, View, address,
     decide::{self, Followed, Seen},
-    error_detail,
 };
 use crate::{
     chain::{
@@ -25,7 +24,7 @@ use crate::{
     },
     life,
     store::{Happening, Message, MessageKind, MessageState, Signed, Verdict},
-    workflows,
+    workflows::{self, error_detail},
 };
 
 mod call;

@@ -2,12 +2,12 @@
 
 use sealbus_schema::{ErrorReport, workflows::Input};
 
-use super::{DriveError, Driver, Step, View, apply_to, decide, error_detail};
+use super::{DriveError, Driver, Step, View, apply_to, decide};
 use crate::{
     chain::Transport,
     life,
     store::{Happening, Job, StoreError},
-    workflows::{self, Next},
+    workflows::{self, Next, error_detail},
 };
 
 impl<T: Transport + 'static> Driver<T> {

@@ -6,12 +6,22 @@ use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, SealProof, Token,
     lease::Ownership,
     message::EventBody,
-    workflows::seal::{self, manager::State},
+    workflows::seal::{
+        self,
+        manager::{PreCommitted, State},
+    },
 };
 use serde_json::{Value, json};
 
 use super::{tick::LOST_LIMIT, *};
-use crate::{config::Database, proofs::Porep};
+use crate::{
+    chain::commitment::sealed_cid,
+    config::Database,
+    files::Checker,
+    proofs::Porep,
+    store::{Job, Outcome, Verdict},
+    workflows::seal::tests::proven,
+};
 
 const CID: &str = "bafy2bzacebbpdegvr3i4cosewthysg5xkxpqfn2wfcz6mv2hmoktwbdxkax4s";
 const URL: &str = "http://node";
@@ -79,6 +89,12 @@ impl Verifier for Keys {
         Ok(())
     }
 
+    /// Finds all files good.
+    fn file_checker(&self) -> Checker {
+        let arguments = ["-c", "cat > /dev/null; echo '{\"Ok\":null}'"];
+        Checker { program: "/bin/sh".into(), arguments: arguments.map(Into::into).to_vec() }
+    }
+
     fn challenge_files(
         &self,
         _: SectorId,
@@ -118,7 +134,9 @@ impl World {
         let file = directory.path().join("manager.toml");
         let text = format!(
             "[database]\npath = \"{}/manager.db\"\n[nats]\nurl = \"nats://127.0.0.1:4222\"\n[chain]\nurl = \"{URL}\"\n\
-             poll_interval_ms = {period_ms}\n[[miner]]\nid = \"f01000\"\nsector_size = \"2KiB\"\n",
+             poll_interval_ms = {period_ms}\n[[miner]]\nid = \"f01000\"\nsector_size = \"2KiB\"\n\
+             [[store]]\nname = \"main\"\npath = \"{}/main\"\n",
+            directory.path().display(),
             directory.path().display()
         );
         std::fs::write(&file, text).expect("writes");
@@ -337,4 +355,36 @@ async fn a_sector_that_changes_during_a_tick_is_seen_without_waiting_for_the_per
         ended = driver.drive() => panic!("{ended:?}"),
         () = drawn => {}
     }
+}
+
+#[tokio::test]
+async fn a_check_of_files_that_outlives_its_tick_lets_the_sector_go_on() {
+    let stored = proven().seeded.stored;
+    let PreCommitted { sealed, precommit, .. } = &stored.precommitted;
+    let on_chain = json!({
+        "Info": {
+            "SealProof": 5, "SectorNumber": 1, "SealedCID": { "/": sealed_cid(&sealed.comm_r.0).expect("a CID").to_string() },
+            "SealRandEpoch": sealed.ticket.epoch, "DealIDs": null, "Expiration": 600_000, "UnsealedCid": null,
+        },
+        "PreCommitDeposit": "1", "PreCommitEpoch": precommit.epoch,
+    });
+    let world = World::new(1, move |method, _| match method {
+        "ChainHead" => Some(Ok(tipset(2200))),
+        "StateSectorPreCommitInfo" => Some(Ok(on_chain.clone())),
+        "StateGetRandomnessFromBeacon" => Some(Ok(json!("AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM="))),
+        _ => None,
+    })
+    .await;
+    let mut tx = world.driver.store.begin().await.expect("begins");
+    let job = tx.sector(id(1)).await.expect("reads").expect("exists");
+    let job = Job { state: State::CheckingFiles(stored.clone()).into(), ..job };
+    let history = vec![(Happening::of_manager("persisted", json!({})), Verdict::Applied)];
+    tx.store_outcomes(vec![Outcome { history, ..Outcome::unchanged(job) }]).await.expect("stores");
+    tx.commit().await.expect("commits");
+    world.driver.tick().await.expect("the node answers");
+    while matches!(world.state(1).await, State::CheckingFiles(_)) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.state(1).await, State::AwaitingSeed(stored));
+    assert_eq!(world.waits().await, []);
 }

@@ -2,7 +2,6 @@
 
 use sealbus_schema::{Commitment, ErrorReport, parts::StoredSector};
 
-use super::Next;
 use crate::{
     chain::{expiry::Rules, randomness::Domain},
     proofs::Porep,
@@ -155,17 +154,5 @@ impl Known {
     fn get<A>(&self, question: Question, read: fn(&Answer) -> Option<A>) -> Result<A, Question> {
         let answer = self.0.iter().find(|(asked, _)| *asked == question);
         answer.and_then(|(_, answer)| read(answer)).ok_or(question)
-    }
-}
-
-impl Now {
-    /// Nothing happens to a job before the head comes to this epoch, and to the next one at least.
-    pub fn wait_until(&self, epoch: i64) -> Next {
-        Next::Wait { until: Some(epoch.max(self.head + 1)) }
-    }
-
-    /// Nothing happens to a job before the next epoch.
-    pub fn wait(&self) -> Next {
-        self.wait_until(0)
     }
 }

@@ -16,10 +16,9 @@ use sealbus_schema::{
 };
 use serde_json::{Value, json};
 
-use super::{At, Driven, Found, Known, Need, Next, Now, Question};
+use super::{At, Driven, Found, Known, Need, Next, Now, Question, error_detail};
 use crate::{
     chain::randomness::{Domain, seed_epoch, ticket_epoch, ticket_expires_epoch},
-    drive::error_detail,
     proofs::Porep,
     store::{Job, MessageKind},
 };
