@@ -33,3 +33,4 @@ pub mod stores;
 pub mod waits;
 pub mod wake;
 pub mod why;
+mod workflows;

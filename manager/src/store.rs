@@ -6,10 +6,10 @@
 //! also check that it still holds the fold.
 
 mod audit;
-mod columns;
 mod error;
 mod history;
 mod identities;
+mod jobs;
 mod leadership;
 mod looks;
 mod messages;
@@ -23,8 +23,12 @@ mod recover;
 mod rows;
 mod sectors;
 mod statements;
+mod tables;
 mod waits;
 
+use std::collections::BTreeMap;
+
+use sealbus_schema::{SectorId, workflows::State};
 use sqlx::{Any, AnyPool, Executor, Row, Transaction, any::AnyRow};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -33,10 +37,13 @@ use crate::config::Database;
 use rows::Places;
 
 pub(crate) use error::sql;
+pub(crate) use statements::Statement;
+pub(crate) use tables::{Columns, Table};
 
 pub use audit::{AuditEntry, AuditFilter};
 pub use error::StoreError;
 pub use history::{Happening, HistoryEntry, Verdict};
+pub use jobs::{Job, SectorFilter};
 pub use leadership::{Candidate, Leadership};
 pub use looks::{Due, Look};
 pub use messages::{Message, MessageKind, MessageState, Signed, Tries, filler_key};
@@ -44,7 +51,7 @@ pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};
 pub use outcome::{Outcome, Outgoing, WantedMessage};
 pub use pledges::Pledge;
-pub use sectors::{Job, SectorFilter};
+pub use sectors::{Existing, OnChain};
 pub use waits::{ManagerSeen, secs_between};
 
 /// On PostgreSQL, what makes transactions that write come one after the other; see [`Store::begin`].
@@ -58,7 +65,7 @@ const FOLD_STATE: &str = "SELECT stream, last_sequence, epoch FROM fold WHERE \"
 pub struct Store {
     pool: AnyPool,
     database: Database,
-    /// Which file is open; none on PostgreSQL.
+    /// Which file is open; `None` on PostgreSQL.
     file: Option<open::FileId>,
 }
 
@@ -66,6 +73,8 @@ pub struct Store {
 pub struct Tx {
     inner: Transaction<'static, Any>,
     places: Places,
+    /// The states of the jobs that it has read or stored, as the database has them now.
+    states: BTreeMap<SectorId, State>,
 }
 
 /// How far the log is folded.
@@ -95,7 +104,7 @@ impl Store {
         if let Database::Postgres { .. } = self.database {
             inner.execute(POSTGRES_WRITER).await.map_err(sql("wait for the other transactions"))?;
         }
-        Ok(Tx { inner, places: self.places() })
+        Ok(Tx { inner, places: self.places(), states: BTreeMap::new() })
     }
 
     /// How this database writes the places of bound values.
@@ -123,7 +132,7 @@ impl Store {
         }
     }
 
-    /// How far the log is folded; none in a new database.
+    /// How far the log is folded; `None` in a new database.
     pub async fn fold_state(&self) -> Result<Option<FoldState>, StoreError> {
         let row = sqlx::query(FOLD_STATE).fetch_optional(&self.pool).await.map_err(sql("read the fold's offset"))?;
         Ok(row.as_ref().map(fold_state))
@@ -141,7 +150,7 @@ impl Tx {
         self.inner.rollback().await.map_err(sql("undo a transaction"))
     }
 
-    /// How far the log is folded; none in a new database.
+    /// How far the log is folded; `None` in a new database.
     pub async fn fold_state(&mut self) -> Result<Option<FoldState>, StoreError> {
         let row =
             sqlx::query(FOLD_STATE).fetch_optional(&mut *self.inner).await.map_err(sql("read the fold's offset"))?;

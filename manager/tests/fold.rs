@@ -448,7 +448,7 @@ async fn a_fold_that_failed_knows_nothing_of_before() {
 
     // As a failover would, to a state in which the version rose by something else.
     let raw = database.raw().await;
-    for statement in ["DROP TRIGGER sectors_version", "UPDATE sectors SET issues = 3"] {
+    for statement in ["DROP TRIGGER jobs_version", "UPDATE jobs SET issues = 3"] {
         sqlx::query(statement).execute(&raw).await.expect("done");
     }
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");

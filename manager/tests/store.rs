@@ -1,6 +1,7 @@
 //! The store on real databases.
 
 mod databases;
+mod earlier;
 mod lives;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -11,13 +12,13 @@ use sealbus_manager::{
     config::Database,
     life,
     store::{
-        Happening, Job, MessageKind, MessageState, OutboxKind, Outcome, SectorFilter, Signed, Store, StoreError, Tries,
-        Verdict, WantedMessage, secs_between,
+        Existing, Happening, Job, MessageKind, MessageState, OnChain, OutboxKind, Outcome, SectorFilter, Signed, Store,
+        StoreError, Tries, Verdict, WantedMessage, secs_between,
     },
     waits::{Cause, Subject},
 };
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token,
+    Commitment, ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token, Workflow,
     identity::KnownStore,
     lease::Ownership,
     machine::manager::{AttemptPolicy, Released},
@@ -38,6 +39,10 @@ const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 5 };
 on_every_database! {
     a_sector_is_due_when_it_has_changed_and_when_its_epoch_has_come,
     every_state_of_a_life_is_read_back_as_it_was_stored,
+    a_database_of_before_is_brought_over_and_its_jobs_go_on_to_their_ends,
+    what_exists_of_a_sector_follows_from_where_its_sealing_stands,
+    a_sector_has_at_most_one_job_that_goes_on_and_keeps_those_that_have_ended,
+    a_number_is_given_out_once,
     a_rebuild_whose_precommit_is_on_its_way_is_read_back_as_it_was_stored,
     a_rebuild_whose_precommit_has_landed_is_read_back_as_it_was_stored,
     a_sector_whose_proof_is_here_ends_without_a_worker,
@@ -177,6 +182,100 @@ async fn rebuild_is_read_back(database: TestDatabase, landed: bool) {
     assert!(matches!(aborted.state.seal(), Some(State::Aborted { .. })));
 }
 
+async fn a_database_of_before_is_brought_over_and_its_jobs_go_on_to_their_ends(database: TestDatabase) {
+    sqlx::any::install_default_drivers();
+    let dump = if database.postgres.is_some() { earlier::POSTGRES } else { earlier::SQLITE };
+    database.raw().await.execute(dump).await.expect("a database of before");
+    let store = database.open().await;
+    for (life, inputs) in earlier::lives().iter().enumerate() {
+        let id = earlier::sector(life);
+        let job = inputs.iter().fold(earlier::begun(id), |job, input| earlier::step(job, input).sector);
+        let existing = store.existing(id).await.expect("reads").expect("a number that was given out");
+        assert_eq!(existing.files.as_ref(), job.state.seal().and_then(State::stored).map(|stored| &stored.files));
+        assert_eq!(existing.on_chain.is_some(), ["cleaning", "proving"].contains(&job.state.name()), "{job:?}");
+        assert_eq!(store.jobs_of(id).await.expect("reads"), std::slice::from_ref(&job));
+        assert_eq!(store.history(id).await.expect("reads").len(), inputs.len());
+
+        let given_up = matches!(job.state.seal(), Some(State::Abandoning { .. } | State::Aborted { .. }));
+        let mut tx = store.begin().await.expect("begins");
+        let mut job = tx.sector(id).await.expect("reads").expect("exists");
+        while let Some(input) = earlier::next(&job) {
+            let outcome = earlier::step(job, &input);
+            assert_eq!(outcome.history[0].1, Verdict::Applied, "{input:?} of {:?}", outcome.sector);
+            tx.store_outcomes(vec![outcome]).await.expect("stores");
+            job = tx.sector(id).await.expect("reads").expect("exists");
+        }
+        tx.commit().await.expect("commits");
+        assert_eq!(job.is_done(), !given_up, "{job:?}");
+        let existing = store.existing(id).await.expect("reads").expect("a number that was given out");
+        assert_eq!((existing.files.is_some(), existing.on_chain.is_some()), (!given_up, !given_up));
+    }
+    assert!(store.live_sectors().await.expect("reads").is_empty());
+    assert_eq!(store.some_stored_in("main", 3).await.expect("reads").len(), 3);
+}
+
+async fn what_exists_of_a_sector_follows_from_where_its_sealing_stands(database: TestDatabase) {
+    let store = store(&database).await;
+    let existing = async || store.existing(id()).await.expect("reads").expect("it has a number");
+    let (nothing, inputs) = (Existing::default(), inputs());
+    for input in &inputs[..5] {
+        apply(&store, input.clone()).await;
+        assert_eq!(existing().await, nothing);
+    }
+    let stored = apply(&store, inputs[5].clone()).await;
+    let files = stored.state.seal().and_then(State::stored).map(|stored| stored.files.clone());
+    assert!(files.is_some());
+    assert_eq!(existing().await, Existing { files: files.clone(), on_chain: None });
+    // It is sealed again, because its worker is gone.
+    apply(&store, Input::Released(Released { attempt: 1, issues: 1, signed: true })).await;
+    assert_eq!(existing().await, nothing);
+    for input in [&inputs[..1], &inputs[3..4], &inputs[5..11]].concat() {
+        apply(&store, input).await;
+    }
+    let (comm_r, comm_d) = (Commitment([1; 32]), Commitment([2; 32]));
+    let active = Existing { files, on_chain: Some(OnChain { comm_r, comm_d, activation_epoch: 50 }) };
+    assert_eq!(existing().await, active, "its worker still cleans its slot");
+    apply(&store, inputs[11].clone()).await;
+    assert_eq!(existing().await, active);
+    assert_eq!(store.existing("f01000/2".parse().expect("sector")).await.expect("reads"), None);
+}
+
+async fn a_sector_has_at_most_one_job_that_goes_on_and_keeps_those_that_have_ended(database: TestDatabase) {
+    let store = store(&database).await;
+    let start = async |id| {
+        let mut tx = store.begin().await.expect("begins");
+        let started = tx.start_job(id, Workflow::Seal).await;
+        tx.commit().await.and(started)
+    };
+    for input in inputs() {
+        start(id()).await.expect_err("one goes on");
+        apply(&store, input).await;
+    }
+    start(id()).await.expect_err("its worker still has the lease");
+    let ended = apply(&store, Input::Released(Released { attempt: 1, issues: 1, signed: true })).await;
+    let existing = store.existing(id()).await.expect("reads");
+    start(id()).await.expect("nothing is in the way");
+    let next = store.sector(id()).await.expect("reads").expect("exists");
+    assert_eq!((next.state.name(), &next.ownership), ("queued", &Ownership::Free { last_lease: 12 }));
+    assert_eq!(store.jobs_of(id()).await.expect("reads"), [ended.clone(), next.clone()]);
+    assert_eq!(store.existing(id()).await.expect("reads"), existing, "the sector is what it was");
+    assert_eq!(store.live_sectors().await.expect("reads"), std::slice::from_ref(&next));
+    assert_eq!(store.sectors(&SectorFilter::default()).await.expect("reads"), [next]);
+
+    let claimed = apply(&store, Input::Claimed).await;
+    assert_eq!(store.jobs_of(id()).await.expect("reads"), [ended, claimed]);
+    start("f01000/2".parse().expect("sector")).await.expect_err("it has no number");
+}
+
+async fn a_number_is_given_out_once(database: TestDatabase) {
+    let store = store(&database).await;
+    let mut tx = store.begin().await.expect("begins");
+    tx.insert_sector(id(), SealProof::StackedDrg2KiBV1_1).await.expect_err("it has its sector");
+    tx.rollback().await.expect("ends");
+    let numbers = store.numbers_among(id().miner, &[1, 2]).await.expect("reads");
+    assert_eq!(numbers, [1].into());
+}
+
 async fn a_sector_whose_proof_is_here_ends_without_a_worker(database: TestDatabase) {
     let store = store(&database).await;
     for input in inputs().into_iter().take(9) {
@@ -309,15 +408,24 @@ async fn the_database_itself_refuses_a_row_that_cannot_be(database: TestDatabase
     let pool = database.raw().await;
     let outbox = "INSERT INTO outbox (kind, miner, number, lease_sequence, payload)";
     let good = format!("{outbox} VALUES ('intent', 'f01', 1, 0, '')");
-    for good in [&good, "UPDATE sectors SET changed_at = changed_at, version = version + 1"] {
+    for good in [&good, "UPDATE jobs SET changed_at = changed_at, version = version + 1"] {
         sqlx::query(good).execute(&pool).await.expect("what is good is taken");
     }
     for bad in [
-        "UPDATE sectors SET state = 'proving', version = version + 1",
-        "UPDATE sectors SET comm_r = '00', version = version + 1",
-        "UPDATE sectors SET state = 'lost', version = version + 1",
-        "UPDATE sectors SET draw = 1, version = version + 1",
-        "UPDATE sectors SET changed_at = changed_at",
+        "UPDATE jobs SET state = 'proving', version = version + 1",
+        "UPDATE seal_jobs SET state = 'proving'",
+        "UPDATE seal_jobs SET comm_r = '00'",
+        "UPDATE jobs SET state = 'lost', version = version + 1",
+        "UPDATE seal_jobs SET state = 'lost'",
+        "UPDATE seal_jobs SET draw = 1",
+        "UPDATE jobs SET changed_at = changed_at",
+        // As good as the state that it stands at, but not what the job's row says.
+        "UPDATE seal_jobs SET state = 'queued'",
+        "UPDATE jobs SET is_last = 0, version = version + 1",
+        "UPDATE jobs SET owner = NULL, version = version + 1",
+        "UPDATE sectors SET store = 'main'",
+        "UPDATE sectors SET activation_epoch = 1",
+        "DELETE FROM sectors",
         "INSERT INTO messages (key, kind, miner, number, state) VALUES ('k', 'precommit', 'f01', 1, 'pushed')",
         "INSERT INTO messages (key, kind, miner, number, state) VALUES ('k', 'filler', 'f01', 1, 'wanted')",
         "INSERT INTO messages (key, kind, miner, number, state, error) VALUES ('k', 'precommit', 'f01', 1, 'withdrawn', 'x')",
@@ -379,11 +487,15 @@ async fn no_state_has_a_column_more_or_less_than_it_must(database: TestDatabase)
     };
     for (state, columns) in STATES {
         let all: Vec<String> = (0..OF_STATES.len()).map(|column| set(column, columns.contains(&column))).collect();
-        let good = format!("UPDATE sectors SET state = '{state}', {}, version = version + 1", all.join(", "));
-        sqlx::query(&good).execute(&pool).await.unwrap_or_else(|error| panic!("{state}: {error}"));
+        let good = format!(
+            "BEGIN; UPDATE jobs SET state = '{state}', version = version + 1; \
+             UPDATE seal_jobs SET state = '{state}', {}; COMMIT",
+            all.join(", ")
+        );
+        pool.execute(&*good).await.unwrap_or_else(|error| panic!("{state}: {error}"));
         for column in 0..OF_STATES.len() {
             let bad = set(column, !columns.contains(&column));
-            let outcome = sqlx::query(&format!("UPDATE sectors SET {bad}, version = version + 1")).execute(&pool).await;
+            let outcome = sqlx::query(&format!("UPDATE seal_jobs SET {bad}")).execute(&pool).await;
             assert!(outcome.is_err(), "{state} with {bad}");
         }
     }

@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use super::{
     Store, StoreError, Tx,
-    columns::json,
+    jobs::bad_row,
     now_text,
     rows::{self, Places},
     sql,
@@ -97,7 +97,7 @@ impl Store {
                     actor: row.get("actor"),
                     token: row.get::<Option<i64>, _>("token").map(|t| t as u64),
                     kind: row.get("kind"),
-                    detail: json(id, "detail", row.get("detail"))?,
+                    detail: serde_json::from_str(row.get("detail")).map_err(bad_row(id))?,
                 };
                 Ok(HistoryEntry { happening, verdict: row.get("verdict") })
             })

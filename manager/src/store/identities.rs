@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealbus_schema::{SectorId, WorkerName, identity::KnownStore, message::KnownSlot, parts::StoredSector};
+use sealbus_schema::{WorkerName, identity::KnownStore, message::KnownSlot};
 use sqlx::Row;
 
 use super::{Store, StoreError, Tx, now_text, sql};
@@ -15,31 +15,6 @@ impl Store {
             .await
             .map_err(sql("read the stores"))?;
         Ok(rows.iter().map(|row| KnownStore { name: row.get("name"), id: row.get("id") }).collect())
-    }
-
-    /// Some of the sectors whose files were written into a store, each with its files.
-    pub async fn some_stored_in(&self, store: &str, limit: u32) -> Result<Vec<(SectorId, StoredSector)>, StoreError> {
-        // Every row is read for it, which is done only for a store that has no id yet.
-        let name = serde_json::json!(store).to_string().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-        let rows = sqlx::query(
-            "SELECT miner, number, files FROM sectors WHERE files LIKE $1 ESCAPE '\\' ORDER BY miner, number LIMIT $2",
-        )
-        .bind(format!("%\"store\":{name}%"))
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sql("read what lies in a store"))?;
-        let bad = |what: String, problem: String| StoreError::BadRow { what, problem };
-        rows.iter()
-            .map(|row| {
-                let name = format!("{}/{}", row.get::<String, _>("miner"), row.get::<i64, _>("number"));
-                let id = name.parse().map_err(|error| bad(format!("the sector {name}"), format!("{error}")))?;
-                let files: String = row.get("files");
-                let files = serde_json::from_str(&files)
-                    .map_err(|error| bad(format!("the files of {name}"), error.to_string()))?;
-                Ok((id, files))
-            })
-            .collect()
     }
 
     /// The slots that each worker is known to have.

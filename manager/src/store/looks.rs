@@ -3,17 +3,15 @@
 //! Whatever changes a sector makes it due at once; the driver says when it wants to look again if nothing changes until
 //! then. A sector that waits for nothing from the chain has no row.
 
-use std::collections::BTreeSet;
-
 use sealbus_schema::SectorId;
 use sqlx::Row;
 
 use super::{
-    Job, Store, StoreError, Tx,
-    columns::from_row,
+    Job, Store, StoreError, Tx, jobs,
     rows::{self, Places},
     sql,
     statements::Statement,
+    tables,
 };
 
 /// A sector that is due, as it was read.
@@ -43,16 +41,13 @@ impl Due {
 impl Store {
     /// The sectors to be looked at when the head is at an epoch: those that have waited longest first, at most so many.
     pub async fn due(&self, epoch: i64, limit: u32) -> Result<Vec<Due>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT sectors.* FROM looks JOIN sectors ON sectors.miner = looks.miner AND sectors.number = looks.number \
-             WHERE looks.at_epoch <= $1 ORDER BY looks.at_epoch, looks.miner, looks.number LIMIT $2",
-        )
-        .bind(epoch)
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sql("look for what is due"))?;
-        rows.iter().map(|row| Ok(Due { sector: from_row(row)?, version: row.get("version") })).collect()
+        let text = tables::select(
+            "looks JOIN jobs ON jobs.miner = looks.miner AND jobs.number = looks.number AND jobs.is_last = 1",
+            "WHERE looks.at_epoch <= $1 ORDER BY looks.at_epoch, looks.miner, looks.number LIMIT $2",
+        );
+        let query = sqlx::query(&text).bind(epoch).bind(i64::from(limit));
+        let rows = query.fetch_all(&self.pool).await.map_err(sql("look for what is due"))?;
+        rows.iter().map(|row| Ok(Due { sector: jobs::from_row(row)?, version: row.get("version") })).collect()
     }
 }
 
@@ -94,17 +89,12 @@ fn later<'q>(places: Places, looks: &'q [Look]) -> Statement<'q> {
         places,
         "UPDATE looks SET at_epoch = new.column4 FROM (VALUES ",
         (looks.len(), 4),
-        ") AS new WHERE looks.miner = new.column1 AND looks.number = new.column2 AND EXISTS (SELECT 1 FROM sectors \
-         WHERE sectors.miner = new.column1 AND sectors.number = new.column2 AND sectors.version = new.column3)",
+        ") AS new WHERE looks.miner = new.column1 AND looks.number = new.column2 AND EXISTS (SELECT 1 FROM jobs \
+         WHERE jobs.miner = new.column1 AND jobs.number = new.column2 AND jobs.is_last = 1 AND jobs.version = new.column3)",
     );
     looks.iter().fold(statement, |statement, look| {
         let Look { sector, version, at_epoch } = *look;
         let statement = statement.bind(sector.miner.to_string()).bind(sector.number.0 as i64);
         statement.bind(version).bind(at_epoch.unwrap_or(-1))
     })
-}
-
-/// Which sectors these are, each once.
-pub(super) fn distinct<'a>(sectors: impl Iterator<Item = &'a Job>) -> Vec<SectorId> {
-    sectors.map(|sector| sector.id).collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -82,7 +82,7 @@ impl Store {
     /// Every worker that ever had a sector or an order.
     pub async fn known_workers(&self) -> Result<BTreeSet<String>, StoreError> {
         let rows = sqlx::query(
-            "SELECT owner AS name FROM sectors WHERE owner IS NOT NULL \
+            "SELECT owner AS name FROM jobs WHERE owner IS NOT NULL \
              UNION SELECT worker FROM worker_orders UNION SELECT actor FROM history WHERE token IS NOT NULL",
         )
         .fetch_all(&self.pool)
@@ -94,7 +94,7 @@ impl Store {
     /// Every worker that ever had a sector.
     pub async fn workers_with_history(&self) -> Result<BTreeSet<String>, StoreError> {
         let rows = sqlx::query(
-            "SELECT owner AS name FROM sectors WHERE owner IS NOT NULL \
+            "SELECT owner AS name FROM jobs WHERE owner IS NOT NULL \
              UNION SELECT actor FROM history WHERE token IS NOT NULL",
         )
         .fetch_all(&self.pool)

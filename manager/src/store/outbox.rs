@@ -89,16 +89,6 @@ impl Store {
         }
         Ok(())
     }
-
-    /// How many intents of a miner are on their way into the queue or in it: sectors that nobody has taken yet.
-    pub async fn queued_count(&self, miner: MinerId) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT COUNT(*) AS n FROM sectors WHERE miner = $1 AND state = 'queued'")
-            .bind(miner.to_string())
-            .fetch_one(&self.pool)
-            .await
-            .map_err(sql("count queued sectors"))?;
-        Ok(row.get::<i64, _>("n") as u64)
-    }
 }
 
 impl Tx {

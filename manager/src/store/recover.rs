@@ -2,37 +2,24 @@
 
 use sealbus_schema::lease::Ownership;
 
-use super::{Job, Outcome, Outgoing, Store, StoreError, Tx, columns::from_row, sql};
-
-impl Store {
-    /// The sectors whose place in another stream must be said: those that still move, and those that somebody has.
-    pub async fn sectors_to_recover(&self) -> Result<Vec<Job>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM sectors WHERE state NOT IN ('proving', 'aborted') OR owner IS NOT NULL ORDER BY miner, number",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sql("list sectors"))?;
-        rows.iter().map(from_row).collect()
-    }
-}
+use super::{Outcome, Outgoing, StoreError, Tx, sql};
 
 impl Tx {
     /// Begins the fold of another stream from its beginning. No sector has a lease record in it yet, and what was to be
     /// published on the old one is forgotten. Each of the outcomes, which must be of the sectors [to
-    /// recover](Store::sectors_to_recover), says whose the sector is: an owner is reinstated by what the outcome publishes, and where
+    /// recover](super::Store::sectors_to_recover), says whose the sector is: an owner is reinstated by what the outcome publishes, and where
     /// there is none, the lease that the sector does not have ends. The record is the sector's first one in the new stream,
     /// and its fold leads to whatever comes next. A manager that still holds the fold loses it.
     pub async fn restart_fold(&mut self, stream: &str, unfinished: Vec<Outcome>, why: &str) -> Result<(), StoreError> {
         for statement in [
             "DELETE FROM outbox",
             "DELETE FROM unknown_leases",
-            "UPDATE sectors SET last_lease = 0, version = version + 1",
-            "UPDATE sectors SET owner = NULL, token = NULL, token_stream = NULL, last_event = 0, leased_at = NULL, \
-             version = version + 1 WHERE state IN ('proving', 'aborted')",
-            "UPDATE sectors SET issues = 0, version = version + 1 WHERE state NOT IN ('proving', 'aborted')",
-            "INSERT INTO looks (miner, number, at_epoch) SELECT miner, number, 0 FROM sectors \
-             WHERE state NOT IN ('proving', 'aborted') ON CONFLICT (miner, number) DO UPDATE SET at_epoch = 0",
+            "UPDATE jobs SET last_lease = 0, version = version + 1",
+            "UPDATE jobs SET owner = NULL, token = NULL, token_stream = NULL, last_event = 0, leased_at = NULL, \
+             version = version + 1 WHERE ended = 1",
+            "UPDATE jobs SET issues = 0, version = version + 1 WHERE ended = 0",
+            "INSERT INTO looks (miner, number, at_epoch) SELECT miner, number, 0 FROM jobs \
+             WHERE ended = 0 ON CONFLICT (miner, number) DO UPDATE SET at_epoch = 0",
         ] {
             sqlx::query(statement).execute(&mut *self.inner).await.map_err(sql("forget the old stream"))?;
         }

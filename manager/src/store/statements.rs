@@ -1,12 +1,17 @@
 //! Statements with many values, one after the other.
 
 use futures::future;
-use sqlx::{Any, Arguments, Encode, Type, any::AnyArguments, error::BoxDynError};
+use serde::Serialize;
+use sqlx::{
+    Any, Arguments, Encode, Type,
+    any::{AnyArguments, AnyRow},
+    error::BoxDynError,
+};
 
 use super::{StoreError, Tx, rows::Places, sql};
 
 /// A statement with its values.
-pub(super) struct Statement<'q> {
+pub(crate) struct Statement<'q> {
     text: String,
     values: Result<AnyArguments<'q>, BoxDynError>,
 }
@@ -23,9 +28,17 @@ impl<'q> Statement<'q> {
     }
 
     /// With the next value.
-    pub(super) fn bind(mut self, value: impl Encode<'q, Any> + Type<Any> + 'q) -> Self {
+    pub(crate) fn bind(mut self, value: impl Encode<'q, Any> + Type<Any> + 'q) -> Self {
         self.values = self.values.and_then(|mut values| values.add(value).map(|()| values));
         self
+    }
+
+    /// With the next value as JSON.
+    pub(crate) fn json(self, value: Option<&impl Serialize>) -> Self {
+        match value.map(serde_json::to_string).transpose() {
+            Ok(text) => self.bind(text),
+            Err(error) => self.failed(error.into()),
+        }
     }
 
     /// With a value that cannot be made.
@@ -35,6 +48,16 @@ impl<'q> Statement<'q> {
 }
 
 impl Tx {
+    /// The row that a statement returns.
+    pub(super) async fn fetch_one(
+        &mut self,
+        operation: &'static str,
+        statement: Statement<'_>,
+    ) -> Result<AnyRow, StoreError> {
+        let values = statement.values.map_err(sqlx::Error::Encode).map_err(sql(operation))?;
+        sqlx::query_with(&statement.text, values).fetch_one(&mut *self.inner).await.map_err(sql(operation))
+    }
+
     /// Executes statements, and says how many rows they changed. While the database is at one, the next is made.
     pub(super) async fn execute_each<'q>(
         &mut self,

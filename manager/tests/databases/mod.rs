@@ -56,7 +56,7 @@ impl TestDatabase {
     #[allow(dead_code, reason = "not every test file goes past it")]
     pub async fn raw(&self) -> sqlx::AnyPool {
         let url = match (&self.database, &self.postgres) {
-            (Database::Sqlite { path }, _) => format!("sqlite://{}", path.display()),
+            (Database::Sqlite { path }, _) => format!("sqlite://{}?mode=rwc", path.display()),
             (Database::Postgres { url, .. }, Some(postgres)) => {
                 let mut url = url.clone();
                 url.set_password(Some(postgres.password())).expect("a place for it");

@@ -208,11 +208,11 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps in the sector's row whether a PreCommit of its present attempt may be anywhere.
+    /// Keeps in the job's row whether a PreCommit of its present attempt may be anywhere.
     async fn note_precommit(&mut self, key: &str, signed: bool) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE sectors SET precommit_signed = $2, version = version + 1 \
-             WHERE miner = (SELECT miner FROM messages WHERE key = $1 AND kind = 'precommit') \
+            "UPDATE jobs SET signed = $2, version = version + 1 WHERE is_last = 1 \
+             AND miner = (SELECT miner FROM messages WHERE key = $1 AND kind = 'precommit') \
              AND number = (SELECT number FROM messages WHERE key = $1) \
              AND attempt = (SELECT attempt FROM messages WHERE key = $1)",
         )

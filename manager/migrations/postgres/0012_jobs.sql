@@ -1,0 +1,155 @@
+-- One row held a sector's number, its job and its sealing. From here on there are three: `sectors` says what exists, `jobs` what is
+-- alike in all workflows, and one narrow table a workflow what its states hold.
+
+-- A large table takes longer to copy than a statement may take otherwise.
+SET LOCAL statement_timeout = 0;
+ALTER TABLE sectors RENAME TO sectors_old;
+ALTER INDEX sectors_pkey RENAME TO sectors_old_pkey;
+
+-- Every number that was ever given out. Its row stays, so that no number is given out twice.
+CREATE TABLE sectors (
+    miner            TEXT   NOT NULL,
+    number           BIGINT NOT NULL,
+    proof            TEXT   NOT NULL,
+    created_at       TEXT   NOT NULL,
+    -- Where its files lie: the permanent store's name, and a `StoredSector` as JSON.
+    store            TEXT,
+    files            TEXT,
+    -- What the chain has, once the sector is active.
+    comm_r           TEXT,
+    comm_d           TEXT,
+    activation_epoch BIGINT,
+
+    PRIMARY KEY (miner, number),
+    CHECK ((files IS NULL) = (store IS NULL)),
+    CHECK ((comm_r IS NULL) = (activation_epoch IS NULL)),
+    CHECK ((comm_d IS NULL) = (activation_epoch IS NULL))
+);
+INSERT INTO sectors (miner, number, proof, created_at, store, files, comm_r, comm_d, activation_epoch)
+SELECT miner, number, proof, created_at, CAST(files AS JSON) ->> 'store', files,
+    CASE WHEN activation_epoch IS NOT NULL THEN comm_r END,
+    CASE WHEN activation_epoch IS NOT NULL THEN comm_d END,
+    activation_epoch
+FROM sectors_old;
+
+-- One row a job: a workflow applied to a sector. A job that has ended stays as its record.
+CREATE TABLE jobs (
+    id           BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    miner        TEXT   NOT NULL,
+    number       BIGINT NOT NULL,
+    workflow     TEXT   NOT NULL,
+    state        TEXT   NOT NULL,
+    -- Whether no other job of the sector came after it.
+    is_last      BIGINT NOT NULL CHECK (is_last BETWEEN 0 AND 1),
+    -- Whether nothing can happen to it any more.
+    ended        BIGINT NOT NULL CHECK (ended BETWEEN 0 AND 1),
+    -- The kind of intent that is, or is about to be, in the queue.
+    offered      TEXT,
+    -- Each attempt has a ticket of its own; a rebuild belongs to the attempt that it repeats.
+    attempt      BIGINT NOT NULL CHECK (attempt >= 1),
+    -- How often it was offered since a person last looked, and how many orders to resubmit there were.
+    issues       BIGINT NOT NULL CHECK (issues >= 0),
+    resubmits    BIGINT NOT NULL CHECK (resubmits >= 0),
+    -- Whether a message of this attempt has left, or may have left, and not failed.
+    signed       BIGINT NOT NULL CHECK (signed BETWEEN 0 AND 1),
+    created_at   TEXT   NOT NULL,
+    changed_at   TEXT   NOT NULL,
+    -- Rises with each change, so that whoever has read the job can tell whether it still is as it was read.
+    version      BIGINT NOT NULL DEFAULT 0,
+
+    -- Ownership, folded from lease records: the owner's token, the stream in which it was granted if that was lost, the
+    -- sector's last lease record, and the server's time of it.
+    owner        TEXT,
+    token        BIGINT,
+    token_stream TEXT,
+    last_lease   BIGINT NOT NULL,
+    last_event   BIGINT NOT NULL,
+    leased_at    TEXT,
+
+    -- Why a person must look; independent of the state that the job stands at.
+    blocked      TEXT,
+
+    UNIQUE (id, state),
+    FOREIGN KEY (miner, number) REFERENCES sectors (miner, number),
+    CHECK (is_last = 1 OR ended = 1),
+    CHECK (ended = 0 OR offered IS NULL),
+    CHECK ((owner IS NULL) = (token IS NULL))
+);
+INSERT INTO jobs (
+    miner, number, workflow, state, is_last, ended, offered, attempt, issues, resubmits, signed, created_at, changed_at, version,
+    owner, token, token_stream, last_lease, last_event, leased_at, blocked)
+SELECT
+    miner, number, 'seal', state, 1, CASE WHEN state IN ('proving', 'aborted') THEN 1 ELSE 0 END,
+    CASE state WHEN 'queued' THEN 'seal' WHEN 'requeued' THEN 'rebuild' END,
+    attempt, issues, resubmits, precommit_signed, created_at, changed_at, version,
+    owner, CASE WHEN owner IS NOT NULL THEN COALESCE(token, last_lease) END, token_stream, last_lease, last_event, leased_at,
+    blocked
+FROM sectors_old
+ORDER BY miner, number;
+CREATE UNIQUE INDEX jobs_last ON jobs (miner, number) WHERE is_last = 1;
+-- At most one a sector; also what is read to list those that still move.
+CREATE UNIQUE INDEX jobs_unfinished ON jobs (miner, number) WHERE ended = 0;
+CREATE INDEX jobs_offered ON jobs (miner, offered) WHERE offered IS NOT NULL;
+CREATE INDEX jobs_by_owner ON jobs (owner) WHERE owner IS NOT NULL;
+CREATE FUNCTION jobs_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'a change of a job must raise its version';
+END
+$$;
+CREATE TRIGGER jobs_version BEFORE UPDATE ON jobs FOR EACH ROW WHEN (NEW.version <= OLD.version)
+EXECUTE FUNCTION jobs_version();
+
+-- Sealing: what the states of its jobs hold. The job's row and this one are changed in one transaction, and name the same state.
+CREATE TABLE seal_jobs (
+    job              BIGINT PRIMARY KEY,
+    state            TEXT    NOT NULL,
+    draw             BIGINT,
+    ticket           TEXT,
+    comm_r           TEXT,
+    comm_d           TEXT,
+    precommit        TEXT,
+    seeds_drawn      BIGINT,
+    files            TEXT,
+    seed             TEXT,
+    proof_bytes      BYTEA,
+    activation_epoch BIGINT,
+    cause            TEXT,
+
+    FOREIGN KEY (job, state) REFERENCES jobs (id, state) DEFERRABLE INITIALLY DEFERRED,
+    -- Which columns each state has. A rebuild has what its PreCommit left on chain, if it had landed.
+    CHECK (
+        (draw IS NOT NULL)::INTEGER + 2 * (ticket IS NOT NULL)::INTEGER + 4 * (comm_r IS NOT NULL)::INTEGER
+            + 8 * (comm_d IS NOT NULL)::INTEGER + 16 * (precommit IS NOT NULL)::INTEGER + 32 * (seeds_drawn IS NOT NULL)::INTEGER
+            + 64 * (files IS NOT NULL)::INTEGER + 128 * (seed IS NOT NULL)::INTEGER + 256 * (proof_bytes IS NOT NULL)::INTEGER
+            + 512 * (activation_epoch IS NOT NULL)::INTEGER + 1024 * (cause IS NOT NULL)::INTEGER
+        = CASE state
+            WHEN 'queued' THEN 0
+            WHEN 'packing' THEN 0
+            WHEN 'drawing_ticket' THEN 1
+            WHEN 'sealing' THEN 2
+            WHEN 'pre_committing' THEN 2 + 4 + 8
+            WHEN 'persisting' THEN 2 + 4 + 8 + 16 + 32
+            WHEN 'checking_files' THEN 2 + 4 + 8 + 16 + 32 + 64
+            WHEN 'awaiting_seed' THEN 2 + 4 + 8 + 16 + 32 + 64
+            WHEN 'committing' THEN 2 + 4 + 8 + 16 + 32 + 64 + 128
+            WHEN 'verifying_proof' THEN 2 + 4 + 8 + 16 + 32 + 64 + 128 + 256
+            WHEN 'prove_committing' THEN 2 + 4 + 8 + 16 + 32 + 64 + 128 + 256
+            WHEN 'cleaning' THEN 2 + 4 + 8 + 16 + 32 + 64 + 128 + 256 + 512
+            WHEN 'proving' THEN 2 + 4 + 8 + 16 + 32 + 64 + 128 + 256 + 512
+            WHEN 'requeued' THEN 2 + 4 + 8 + (16 + 32) * (precommit IS NOT NULL)::INTEGER
+            WHEN 'rebuilding' THEN 2 + 4 + 8 + (16 + 32) * (precommit IS NOT NULL)::INTEGER
+            WHEN 'aborting' THEN 1024
+            WHEN 'abandoning' THEN 1024
+            WHEN 'aborted' THEN 1024
+            ELSE -1
+        END)
+);
+INSERT INTO seal_jobs (
+    job, state, draw, ticket, comm_r, comm_d, precommit, seeds_drawn, files, seed, proof_bytes, activation_epoch, cause)
+SELECT
+    jobs.id, old.state, draw, ticket, comm_r, comm_d, precommit, seeds_drawn, files, seed, proof_bytes, activation_epoch, cause
+FROM sectors_old AS old JOIN jobs ON jobs.miner = old.miner AND jobs.number = old.number
+ORDER BY jobs.id;
+
+DROP TABLE sectors_old;
+DROP FUNCTION sectors_version();

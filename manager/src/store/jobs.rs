@@ -1,0 +1,299 @@
+//! Jobs: a sector's last one, whether it goes on or has ended.
+
+use std::collections::BTreeSet;
+
+use sealbus_schema::{
+    ErrorReport, IntentKind, MinerId, SealProof, SectorId, Token, Transition, WorkerName, Workflow,
+    lease::Ownership,
+    machine::manager::{AttemptPolicy, Life, Standing},
+    workflows::{Effect, Input, State},
+};
+use sqlx::{AnyConnection, Row};
+
+use super::{
+    Existing, Store, StoreError, Tx, now_text,
+    rows::{self, Places},
+    sql, tables,
+};
+
+mod row;
+
+pub(super) use row::{bad_row, from_row, id_from_row};
+
+/// A job as the manager knows it: a workflow applied to a sector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Which sector it is about.
+    pub id: SectorId,
+    /// Its seal proof.
+    pub proof: SealProof,
+    /// The current attempt, from 1. Each has a ticket of its own.
+    pub attempt: u32,
+    /// How often it was offered to the workers since a person last looked at it.
+    pub issues: u32,
+    /// How many orders to resubmit there were.
+    pub resubmits: u32,
+    /// Whether a message of this attempt has left, or may have left, and not failed.
+    pub signed: bool,
+    /// When it began.
+    pub created_at: String,
+    /// When its row last changed.
+    pub changed_at: String,
+    /// Who owns it.
+    pub ownership: Ownership,
+    /// The server's time of its last lease record.
+    pub leased_at: Option<String>,
+    /// Where it stands.
+    pub state: State,
+    /// Why a person must look at it, if one must.
+    pub blocked: Option<ErrorReport>,
+}
+
+/// Which sectors to list.
+#[derive(Clone, Debug, Default)]
+pub struct SectorFilter {
+    /// Of one miner only.
+    pub miner: Option<MinerId>,
+    /// In one state only, by its name.
+    pub state: Option<String>,
+    /// Only those that a person must look at.
+    pub blocked: bool,
+}
+
+impl Job {
+    /// A job that begins now. Nobody has it.
+    fn begun(id: SectorId, proof: SealProof, workflow: Workflow, last_lease: u64) -> Job {
+        let now = now_text();
+        Job {
+            id,
+            proof,
+            attempt: 1,
+            issues: 1,
+            resubmits: 0,
+            signed: false,
+            created_at: now.clone(),
+            changed_at: now,
+            ownership: Ownership::Free { last_lease },
+            leased_at: None,
+            state: State::start(workflow),
+            blocked: None,
+        }
+    }
+
+    /// What an input does to it.
+    pub fn apply(&self, input: Input, policy: AttemptPolicy) -> Transition<Standing<State>, Effect> {
+        self.standing().apply(input, policy)
+    }
+
+    /// Its state, and why a person must look at it, if one must.
+    pub fn standing(&self) -> Standing<State> {
+        Standing { at: self.state.clone(), blocked: self.blocked.clone() }
+    }
+
+    /// Whether it has done what it was for.
+    pub fn is_done(&self) -> bool {
+        self.state.traits().life == Life::Done
+    }
+
+    /// Puts it elsewhere.
+    pub fn stand(&mut self, standing: Standing<State>) {
+        (self.state, self.blocked) = (standing.at, standing.blocked);
+    }
+}
+
+impl Store {
+    /// The last jobs of the sectors that a filter selects, by miner and number.
+    pub async fn sectors(&self, filter: &SectorFilter) -> Result<Vec<Job>, StoreError> {
+        let text = tables::select(
+            "jobs",
+            "WHERE jobs.is_last = 1 AND (jobs.miner = $1 OR $1 = '') AND (jobs.state = $2 OR $2 = '') \
+             AND (jobs.blocked IS NOT NULL OR $3 = 0) ORDER BY jobs.miner, jobs.number",
+        );
+        let rows = sqlx::query(&text)
+            .bind(filter.miner.map(|m| m.to_string()).unwrap_or_default())
+            .bind(filter.state.clone().unwrap_or_default())
+            .bind(i64::from(filter.blocked))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("list sectors"))?;
+        rows.iter().map(from_row).collect()
+    }
+
+    /// The jobs that go on, by miner and number.
+    pub async fn live_sectors(&self) -> Result<Vec<Job>, StoreError> {
+        self.jobs_where("jobs.ended = 0 ORDER BY jobs.miner, jobs.number").await
+    }
+
+    /// The jobs that wait for a worker in the queue, blocked ones among them.
+    pub async fn queued_sectors(&self) -> Result<Vec<Job>, StoreError> {
+        self.jobs_where("jobs.offered IS NOT NULL").await
+    }
+
+    /// The jobs whose place in another stream must be said: those that go on, and those that somebody has.
+    pub async fn sectors_to_recover(&self) -> Result<Vec<Job>, StoreError> {
+        self.jobs_where("jobs.ended = 0 OR jobs.owner IS NOT NULL ORDER BY jobs.miner, jobs.number").await
+    }
+
+    /// All jobs that a sector ever had, the last one at the end.
+    pub async fn jobs_of(&self, id: SectorId) -> Result<Vec<Job>, StoreError> {
+        let text = tables::select("jobs", "WHERE jobs.miner = $1 AND jobs.number = $2 ORDER BY jobs.id");
+        let query = sqlx::query(&text).bind(id.miner.to_string()).bind(id.number.0 as i64);
+        let rows = query.fetch_all(&self.pool).await.map_err(sql("read a sector's jobs"))?;
+        rows.iter().map(from_row).collect()
+    }
+
+    /// How many sectors of a miner wait in the queue, or are on their way into it, that nobody has begun to seal.
+    pub async fn queued_count(&self, miner: MinerId) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM jobs WHERE miner = $1 AND offered = $2")
+            .bind(miner.to_string())
+            .bind(IntentKind::Seal.name())
+            .fetch_one(&self.pool)
+            .await
+            .map_err(sql("count queued sectors"))?;
+        Ok(row.get::<i64, _>("n") as u64)
+    }
+
+    /// Who has which sectors, and under which lease.
+    pub async fn leases(&self) -> Result<Vec<(SectorId, WorkerName, Token)>, StoreError> {
+        let rows = sqlx::query("SELECT miner, number, owner, token FROM jobs WHERE owner IS NOT NULL")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("list leases"))?;
+        let lease = |row| {
+            let id = id_from_row(row)?;
+            let owner: String = row.get("owner");
+            Ok((id, owner.parse().map_err(bad_row(id))?, Token(row.get::<i64, _>("token") as u64)))
+        };
+        rows.iter().map(lease).collect()
+    }
+
+    /// A sector's last job. `None` for a number that was never given out.
+    pub async fn sector(&self, id: SectorId) -> Result<Option<Job>, StoreError> {
+        Ok(self.sectors_among(&[id]).await?.pop())
+    }
+
+    /// The last jobs of those of these sectors that exist, by miner and number.
+    pub async fn sectors_among(&self, ids: &[SectorId]) -> Result<Vec<Job>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(sql("read sectors"))?;
+        among(&mut connection, self.places(), ids.iter().copied().collect()).await
+    }
+
+    async fn jobs_where(&self, condition: &str) -> Result<Vec<Job>, StoreError> {
+        let text = tables::select("jobs", &format!("WHERE {condition}"));
+        let rows = sqlx::query(&text).fetch_all(&self.pool).await.map_err(sql("list sectors"))?;
+        rows.iter().map(from_row).collect()
+    }
+}
+
+impl Tx {
+    /// A sector's last job, as this transaction sees it.
+    pub async fn sector(&mut self, id: SectorId) -> Result<Option<Job>, StoreError> {
+        Ok(self.sectors(&BTreeSet::from([id])).await?.pop())
+    }
+
+    /// The last jobs of those of these sectors that exist, as this transaction sees them, by miner and number.
+    pub async fn sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Job>, StoreError> {
+        let jobs = among(&mut self.inner, self.places, ids.iter().copied().collect()).await?;
+        self.states.extend(jobs.iter().map(|job| (job.id, job.state.clone())));
+        Ok(jobs)
+    }
+
+    /// Begins another job of a sector that has a number. The database refuses it while one goes on, or while somebody has
+    /// the last one's lease.
+    pub async fn start_job(&mut self, id: SectorId, workflow: Workflow) -> Result<(), StoreError> {
+        let proof = self.proof_of(id).await?;
+        let ended = sqlx::query(
+            "UPDATE jobs SET is_last = 0, version = version + 1 WHERE miner = $1 AND number = $2 AND is_last = 1 \
+             AND ended = 1 AND owner IS NULL RETURNING last_lease",
+        )
+        .bind(id.miner.to_string())
+        .bind(id.number.0 as i64)
+        .fetch_optional(&mut *self.inner)
+        .await
+        .map_err(sql("begin a job after the last one"))?;
+        let last_lease = match ended {
+            Some(row) => row.get::<i64, _>("last_lease") as u64,
+            // Whoever has claimed it before it was wanted has nothing of that.
+            None => self.unknown_lease(id).await?,
+        };
+        let job = Job::begun(id, proof, workflow, last_lease);
+        let begun = self.fetch_one("begin a job", row::insert(self.places, &job)).await?;
+        let state = tables::insert(self.places, begun.get("id"), &job.state);
+        self.execute_each("begin a job", Box::new(std::iter::once(state))).await?;
+        self.states.insert(id, job.state);
+        Ok(())
+    }
+
+    /// Stores a job that was read in this transaction.
+    pub async fn save_sector(&mut self, sector: Job) -> Result<(), StoreError> {
+        self.save_sectors(vec![sector]).await
+    }
+
+    /// Stores jobs that were read in this transaction, each at most once.
+    pub(super) async fn save_sectors(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
+        let places = self.places;
+        let statements = rows::chunks(&jobs).map(move |jobs| row::update(places, jobs));
+        let saved = self.execute_each("store jobs", Box::new(statements)).await?;
+        all_saved(saved, jobs.iter().map(|job| job.id).collect())?;
+        self.save_states(&jobs).await?;
+        self.look_soon(&jobs.iter().map(|job| job.id).collect::<Vec<_>>()).await
+    }
+
+    /// Stores what these jobs' states hold. Most reports change only the job's own row.
+    async fn save_states(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
+        let places = self.places;
+        let mut changed = Vec::new();
+        let mut left: Vec<(SectorId, Existing)> = Vec::new();
+        for Job { id, state, .. } in jobs {
+            let before = self.states.get(id);
+            if before != Some(state) {
+                let exists = tables::leaves(state).filter(|now| before.and_then(tables::leaves).as_ref() != Some(now));
+                left.extend(exists.map(|now| (*id, now)));
+                changed.push((*id, state));
+            }
+        }
+        for workflow in Workflow::ALL {
+            let states: Vec<_> = changed.iter().filter(|(_, state)| state.workflow() == *workflow).copied().collect();
+            let statements = rows::chunks(&states).map(move |states| tables::update(places, *workflow, states));
+            let saved = self.execute_each("store states", Box::new(statements)).await?;
+            all_saved(saved, states.iter().map(|(id, _)| *id).collect())?;
+        }
+        self.save_existing(&left).await?;
+        self.states.extend(changed.into_iter().map(|(id, state)| (id, state.clone())));
+        Ok(())
+    }
+}
+
+/// The last jobs of those of these sectors that exist, by miner and number.
+async fn among(
+    connection: &mut AnyConnection,
+    places: Places,
+    ids: BTreeSet<SectorId>,
+) -> Result<Vec<Job>, StoreError> {
+    let ids = Vec::from_iter(ids);
+    let mut found = Vec::with_capacity(ids.len());
+    for ids in ids.chunk_by(|a, b| a.miner == b.miner).flat_map(rows::chunks) {
+        let (miner, numbers) = (places.list(1, 1), places.list(2, ids.len()));
+        let condition = format!("WHERE jobs.is_last = 1 AND jobs.miner = {miner} AND jobs.number IN ({numbers})");
+        let text = tables::select("jobs", &condition);
+        let query = sqlx::query(&text).bind(ids.first().map(|id| id.miner.to_string()));
+        let query = ids.iter().fold(query, |query, id| query.bind(id.number.0 as i64));
+        for row in query.fetch_all(&mut *connection).await.map_err(sql("read sectors"))? {
+            found.push(from_row(&row)?);
+        }
+    }
+    found.sort_unstable_by_key(|job| job.id);
+    Ok(found)
+}
+
+/// Refused if not all rows were there.
+fn all_saved(saved: u64, ids: Vec<SectorId>) -> Result<(), StoreError> {
+    if saved == ids.len() as u64 {
+        return Ok(());
+    }
+    let what = match &ids[..] {
+        [only] => format!("sector {only}"),
+        ids => format!("{} sectors, the first {}", ids.len(), ids[0]),
+    };
+    Err(StoreError::BadRow { what, problem: format!("only {saved} of them exist") })
+}

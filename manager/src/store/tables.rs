@@ -1,0 +1,157 @@
+//! The workflows' tables: what the states of each workflow hold, beside the table `jobs`, which has what is alike in all.
+//!
+//! Workflow `w` has the table `w_jobs` with the columns `job`, `state` and those that its `table.rs` names. A row holds what
+//! the job's state has, and nothing else: its CHECKs see to that.
+
+use std::{fmt::Write, str::FromStr};
+
+use sealbus_schema::{
+    SectorId, Workflow, for_each_workflow,
+    machine::manager::Machine,
+    workflows::{self, State},
+};
+use serde::de::DeserializeOwned;
+use sqlx::{Any, Decode, Row, Type, ValueRef, any::AnyRow};
+
+use super::{Existing, StoreError, rows::Places, statements::Statement};
+
+/// What a workflow's folder says about its table.
+pub(crate) trait Table: Machine {
+    /// The columns behind `job` and `state`.
+    const COLUMNS: &'static [&'static str];
+
+    /// Binds what a state has for these columns, in their order.
+    fn bind<'q>(state: &'q Self::State, row: Statement<'q>) -> Statement<'q>;
+
+    /// The state with this name, from a row.
+    fn read(name: &str, row: &Columns<'_>) -> Result<Self::State, StoreError>;
+
+    /// What exists of the sector when its job is in this state. `None` where the job changes nothing about that.
+    fn leaves(state: &Self::State) -> Option<Existing>;
+}
+
+/// The columns of a workflow's table, in a row of [`select`].
+pub(crate) struct Columns<'r> {
+    row: &'r AnyRow,
+    workflow: Workflow,
+    sector: SectorId,
+}
+
+macro_rules! define {
+    ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
+        fn columns(workflow: Workflow) -> &'static [&'static str] {
+            match workflow {
+                $($(#[$cfg])* Workflow::$name => <workflows::$folder::manager::$name as Table>::COLUMNS,)*
+            }
+        }
+
+        fn bind<'q>(state: &'q State, row: Statement<'q>) -> Statement<'q> {
+            match state {
+                $($(#[$cfg])* State::$name(state) => <workflows::$folder::manager::$name as Table>::bind(state, row),)*
+            }
+        }
+
+        fn read(state: &str, row: &Columns<'_>) -> Result<State, StoreError> {
+            match row.workflow {
+                $($(#[$cfg])* Workflow::$name => {
+                    <workflows::$folder::manager::$name as Table>::read(state, row).map(State::$name)
+                })*
+            }
+        }
+
+        /// What exists of a sector; see [`Table::leaves`].
+        pub(super) fn leaves(state: &State) -> Option<Existing> {
+            match state {
+                $($(#[$cfg])* State::$name(state) => <workflows::$folder::manager::$name as Table>::leaves(state),)*
+            }
+        }
+    };
+}
+for_each_workflow!(define);
+
+/// Selects whole jobs: `from` names the table `jobs`, and others that it is joined with.
+pub(super) fn select(from: &str, rest: &str) -> String {
+    let mut selected = "SELECT jobs.*, sectors.proof".to_owned();
+    let mut joined = " JOIN sectors ON sectors.miner = jobs.miner AND sectors.number = jobs.number".to_owned();
+    for workflow in Workflow::ALL {
+        for column in columns(*workflow) {
+            let _ = write!(selected, ", {workflow}_jobs.{column} AS {workflow}_{column}");
+        }
+        let _ = write!(joined, " LEFT JOIN {workflow}_jobs ON {workflow}_jobs.job = jobs.id");
+    }
+    format!("{selected} FROM {from}{joined} {rest}")
+}
+
+/// The state of a row of [`select`].
+pub(super) fn state(sector: SectorId, row: &AnyRow) -> Result<State, StoreError> {
+    let name: String = row.get("workflow");
+    let bad = || StoreError::BadRow { what: format!("sector {sector}"), problem: format!("unknown workflow {name}") };
+    let workflow = *Workflow::ALL.iter().find(|workflow| workflow.name() == name).ok_or_else(bad)?;
+    read(&row.get::<String, _>("state"), &Columns { row, workflow, sector })
+}
+
+/// Adds the row of a job that begins.
+pub(super) fn insert<'q>(places: Places, job: i64, state: &'q State) -> Statement<'q> {
+    let (workflow, columns) = (state.workflow(), columns(state.workflow()));
+    let names = [&["job", "state"], columns].concat().join(", ");
+    let into = format!("INSERT INTO {workflow}_jobs ({names}) VALUES ");
+    let statement = Statement::of_rows(places, &into, (1, 2 + columns.len()), "");
+    bind(state, statement.bind(job).bind(state.traits().name))
+}
+
+/// Stores the states of sectors' last jobs, all of one workflow.
+pub(super) fn update<'q>(places: Places, workflow: Workflow, jobs: &[(SectorId, &'q State)]) -> Statement<'q> {
+    let columns = columns(workflow);
+    let mut set = "state = new.column3".to_owned();
+    for (column, place) in columns.iter().zip(4..) {
+        let _ = write!(set, ", {column} = new.column{place}");
+    }
+    let statement = Statement::of_rows(
+        places,
+        &format!("UPDATE {workflow}_jobs SET {set} FROM (VALUES "),
+        (jobs.len(), 3 + columns.len()),
+        &format!(
+            ") AS new JOIN jobs ON jobs.miner = new.column1 AND jobs.number = new.column2 AND jobs.is_last = 1 \
+             WHERE {workflow}_jobs.job = jobs.id"
+        ),
+    );
+    jobs.iter().fold(statement, |statement, (id, state)| {
+        let statement = statement.bind(id.miner.to_string()).bind(id.number.0 as i64).bind(state.traits().name);
+        bind(state, statement)
+    })
+}
+
+impl<'r> Columns<'r> {
+    /// Whether a column has a value.
+    pub fn has(&self, column: &str) -> bool {
+        self.row.try_get_raw(self.name(column).as_str()).is_ok_and(|value| !value.is_null())
+    }
+
+    /// The value of a column that the state must have.
+    pub fn get<T: Decode<'r, Any> + Type<Any>>(&self, column: &str) -> Result<T, StoreError> {
+        let value: Option<T> = self.row.get(self.name(column).as_str());
+        value.ok_or_else(|| self.bad(format!("no {column} in its state")))
+    }
+
+    /// The value of a column with JSON.
+    pub fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, StoreError> {
+        let text: String = self.get(column)?;
+        serde_json::from_str(&text).map_err(|error| self.bad(format!("{column}: {error}")))
+    }
+
+    /// The value of a column with another kind of text.
+    pub fn parse<T: FromStr<Err: ToString>>(&self, column: &str) -> Result<T, StoreError> {
+        let text: String = self.get(column)?;
+        text.parse().map_err(|error: T::Err| self.bad(format!("{column}: {}", error.to_string())))
+    }
+
+    /// The name in [`select`].
+    fn name(&self, column: &str) -> String {
+        format!("{}_{column}", self.workflow)
+    }
+
+    /// That the row is none that can be.
+    pub fn bad(&self, problem: String) -> StoreError {
+        StoreError::BadRow { what: format!("sector {}", self.sector), problem }
+    }
+}

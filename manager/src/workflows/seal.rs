@@ -1,0 +1,3 @@
+//! The manager's side of sealing.
+
+mod table;
