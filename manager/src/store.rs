@@ -65,7 +65,7 @@ const FOLD_STATE: &str = "SELECT stream, last_sequence, epoch FROM fold WHERE \"
 pub struct Store {
     pool: AnyPool,
     database: Database,
-    /// Which file is open; none on PostgreSQL.
+    /// Which file is open; `None` on PostgreSQL.
     file: Option<open::FileId>,
 }
 
@@ -73,7 +73,7 @@ pub struct Store {
 pub struct Tx {
     inner: Transaction<'static, Any>,
     places: Places,
-    /// The states of jobs that it has read or stored: what the database has.
+    /// The states of the jobs that it has read or stored, as the database has them now.
     states: BTreeMap<SectorId, State>,
 }
 
@@ -132,7 +132,7 @@ impl Store {
         }
     }
 
-    /// How far the log is folded; none in a new database.
+    /// How far the log is folded; `None` in a new database.
     pub async fn fold_state(&self) -> Result<Option<FoldState>, StoreError> {
         let row = sqlx::query(FOLD_STATE).fetch_optional(&self.pool).await.map_err(sql("read the fold's offset"))?;
         Ok(row.as_ref().map(fold_state))
@@ -150,7 +150,7 @@ impl Tx {
         self.inner.rollback().await.map_err(sql("undo a transaction"))
     }
 
-    /// How far the log is folded; none in a new database.
+    /// How far the log is folded; `None` in a new database.
     pub async fn fold_state(&mut self) -> Result<Option<FoldState>, StoreError> {
         let row =
             sqlx::query(FOLD_STATE).fetch_optional(&mut *self.inner).await.map_err(sql("read the fold's offset"))?;

@@ -193,7 +193,7 @@ async fn a_database_of_before_is_brought_over_and_its_jobs_go_on_to_their_ends(d
         let existing = store.existing(id).await.expect("reads").expect("a number that was given out");
         assert_eq!(existing.files.as_ref(), job.state.seal().and_then(State::stored).map(|stored| &stored.files));
         assert_eq!(existing.on_chain.is_some(), ["cleaning", "proving"].contains(&job.state.name()), "{job:?}");
-        assert_eq!(store.jobs_of(id).await.expect("reads"), [job.clone()]);
+        assert_eq!(store.jobs_of(id).await.expect("reads"), std::slice::from_ref(&job));
         assert_eq!(store.history(id).await.expect("reads").len(), inputs.len());
 
         let given_up = matches!(job.state.seal(), Some(State::Abandoning { .. } | State::Aborted { .. }));
@@ -259,7 +259,7 @@ async fn a_sector_has_at_most_one_job_that_goes_on_and_keeps_those_that_have_end
     assert_eq!((next.state.name(), &next.ownership), ("queued", &Ownership::Free { last_lease: 12 }));
     assert_eq!(store.jobs_of(id()).await.expect("reads"), [ended.clone(), next.clone()]);
     assert_eq!(store.existing(id()).await.expect("reads"), existing, "the sector is what it was");
-    assert_eq!(store.live_sectors().await.expect("reads"), [next.clone()]);
+    assert_eq!(store.live_sectors().await.expect("reads"), std::slice::from_ref(&next));
     assert_eq!(store.sectors(&SectorFilter::default()).await.expect("reads"), [next]);
 
     let claimed = apply(&store, Input::Claimed).await;

@@ -3,43 +3,26 @@
 use std::collections::BTreeSet;
 
 use sealbus_schema::{
-    ErrorReport, IntentKind, MinerId, SealProof, SectorId, SectorNumber, Token, Transition, WorkerName, Workflow,
+    ErrorReport, IntentKind, MinerId, SealProof, SectorId, Token, Transition, WorkerName, Workflow,
     lease::Ownership,
     machine::manager::{AttemptPolicy, Life, Standing},
     workflows::{Effect, Input, State},
 };
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{AnyConnection, Row};
 use time::{Duration, OffsetDateTime};
 
 use super::{
     Existing, Store, StoreError, Tx, now_text,
     rows::{self, Places},
-    sql,
-    statements::Statement,
-    tables, time_text,
+    sql, tables, time_text,
 };
 
 /// How long after its end a sector may still be in a slot whose worker has not read of it.
 const UNREAD_END: Duration = Duration::days(7);
 
-/// The columns of a job's row that change in its life, in the order of [`bind`].
-const COLUMNS: [&str; 15] = [
-    "state",
-    "ended",
-    "offered",
-    "attempt",
-    "issues",
-    "resubmits",
-    "signed",
-    "changed_at",
-    "owner",
-    "token",
-    "token_stream",
-    "last_lease",
-    "last_event",
-    "leased_at",
-    "blocked",
-];
+mod row;
+
+pub(super) use row::{bad_row, from_row, id_from_row};
 
 /// A job as the manager knows it: a workflow applied to a sector.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +106,7 @@ impl Job {
 }
 
 impl Store {
-    /// The sectors that a filter selects, by miner and number.
+    /// The last jobs of the sectors that a filter selects, by miner and number.
     pub async fn sectors(&self, filter: &SectorFilter) -> Result<Vec<Job>, StoreError> {
         let text = tables::select(
             "jobs",
@@ -140,18 +123,18 @@ impl Store {
         rows.iter().map(from_row).collect()
     }
 
-    /// The sectors whose job goes on.
+    /// The jobs that go on, by miner and number.
     pub async fn live_sectors(&self) -> Result<Vec<Job>, StoreError> {
         self.jobs_where("jobs.ended = 0 ORDER BY jobs.miner, jobs.number").await
     }
 
-    /// The sectors that wait for a worker in the queue, blocked ones among them.
+    /// The jobs that wait for a worker in the queue, blocked ones among them.
     pub async fn queued_sectors(&self) -> Result<Vec<Job>, StoreError> {
         self.jobs_where("jobs.offered IS NOT NULL").await
     }
 
-    /// The sectors whose place in another stream must be said: those whose job goes on, those that somebody has, and those
-    /// whose job has ended so lately that a slot may not know it yet.
+    /// The jobs whose place in another stream must be said: those that go on, those that somebody has, and those that have ended
+    /// so lately that a slot may not know it yet.
     pub async fn sectors_to_recover(&self) -> Result<Vec<Job>, StoreError> {
         let text = tables::select(
             "jobs",
@@ -197,12 +180,12 @@ impl Store {
         rows.iter().map(lease).collect()
     }
 
-    /// One sector.
+    /// A sector's last job. `None` for a number that was never given out.
     pub async fn sector(&self, id: SectorId) -> Result<Option<Job>, StoreError> {
         Ok(self.sectors_among(&[id]).await?.pop())
     }
 
-    /// Those of these sectors that exist, by miner and number.
+    /// The last jobs of those of these sectors that exist, by miner and number.
     pub async fn sectors_among(&self, ids: &[SectorId]) -> Result<Vec<Job>, StoreError> {
         let mut connection = self.pool.acquire().await.map_err(sql("read sectors"))?;
         among(&mut connection, self.places(), ids.iter().copied().collect()).await
@@ -216,12 +199,12 @@ impl Store {
 }
 
 impl Tx {
-    /// One sector's job, as this transaction sees it.
+    /// A sector's last job, as this transaction sees it.
     pub async fn sector(&mut self, id: SectorId) -> Result<Option<Job>, StoreError> {
         Ok(self.sectors(&BTreeSet::from([id])).await?.pop())
     }
 
-    /// The jobs of those of these sectors that exist, as this transaction sees them, by miner and number.
+    /// The last jobs of those of these sectors that exist, as this transaction sees them, by miner and number.
     pub async fn sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Job>, StoreError> {
         let jobs = among(&mut self.inner, self.places, ids.iter().copied().collect()).await?;
         self.states.extend(jobs.iter().map(|job| (job.id, job.state.clone())));
@@ -247,22 +230,22 @@ impl Tx {
             None => self.unknown_lease(id).await?,
         };
         let job = Job::begun(id, proof, workflow, last_lease);
-        let row = self.fetch_one("begin a job", insert(self.places, &job)).await?;
-        let state = tables::insert(self.places, row.get("id"), &job.state);
+        let begun = self.fetch_one("begin a job", row::insert(self.places, &job)).await?;
+        let state = tables::insert(self.places, begun.get("id"), &job.state);
         self.execute_each("begin a job", Box::new(std::iter::once(state))).await?;
         self.states.insert(id, job.state);
         Ok(())
     }
 
-    /// Stores a sector that was read in this transaction.
+    /// Stores a job that was read in this transaction.
     pub async fn save_sector(&mut self, sector: Job) -> Result<(), StoreError> {
         self.save_sectors(vec![sector]).await
     }
 
-    /// Stores sectors that were read in this transaction, each at most once.
+    /// Stores jobs that were read in this transaction, each at most once.
     pub(super) async fn save_sectors(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
         let places = self.places;
-        let statements = rows::chunks(&jobs).map(move |jobs| update(places, jobs));
+        let statements = rows::chunks(&jobs).map(move |jobs| row::update(places, jobs));
         let saved = self.execute_each("store jobs", Box::new(statements)).await?;
         all_saved(saved, jobs.iter().map(|job| job.id).collect())?;
         self.save_states(&jobs).await?;
@@ -314,102 +297,6 @@ async fn among(
     }
     found.sort_unstable_by_key(|job| job.id);
     Ok(found)
-}
-
-fn insert<'q>(places: Places, job: &'q Job) -> Statement<'q> {
-    let into =
-        format!("INSERT INTO jobs (miner, number, workflow, is_last, created_at, {}) VALUES ", COLUMNS.join(", "));
-    let statement = Statement::of_rows(places, &into, (1, 5 + COLUMNS.len()), " RETURNING id")
-        .bind(job.id.miner.to_string())
-        .bind(job.id.number.0 as i64)
-        .bind(job.state.workflow().name())
-        .bind(1i64)
-        .bind(job.created_at.as_str());
-    bind(job, statement)
-}
-
-/// Stores all that changes in a job's life, but for what its state holds.
-fn update<'q>(places: Places, jobs: &'q [Job]) -> Statement<'q> {
-    // Both databases name the columns of a list of values so.
-    let set: String = COLUMNS.iter().zip(3..).map(|(name, place)| format!("{name} = new.column{place}, ")).collect();
-    let statement = Statement::of_rows(
-        places,
-        &format!("UPDATE jobs SET {set}version = version + 1 FROM (VALUES "),
-        (jobs.len(), 2 + COLUMNS.len()),
-        ") AS new WHERE jobs.miner = new.column1 AND jobs.number = new.column2 AND jobs.is_last = 1",
-    );
-    jobs.iter().fold(statement, |statement, job| {
-        bind(job, statement.bind(job.id.miner.to_string()).bind(job.id.number.0 as i64))
-    })
-}
-
-/// Binds the values of [`COLUMNS`].
-fn bind<'q>(job: &'q Job, row: Statement<'q>) -> Statement<'q> {
-    let state = job.state.traits();
-    let (owner, token, stream, last_event) = match &job.ownership {
-        Ownership::Held { worker, token, stream, last_event, .. } => {
-            (Some(worker.as_str()), Some(token.0 as i64), stream.as_deref(), *last_event)
-        }
-        Ownership::Free { .. } => (None, None, None, 0),
-    };
-    row.bind(state.name)
-        .bind(i64::from(state.is_terminal()))
-        .bind(state.offered.map(IntentKind::name))
-        .bind(i64::from(job.attempt))
-        .bind(i64::from(job.issues))
-        .bind(i64::from(job.resubmits))
-        .bind(i64::from(job.signed))
-        .bind(job.changed_at.as_str())
-        .bind(owner)
-        .bind(token)
-        .bind(stream)
-        .bind(job.ownership.last_lease() as i64)
-        .bind(last_event as i64)
-        .bind(job.leased_at.as_deref())
-        .json(job.blocked.as_ref())
-}
-
-/// The job of a row of [`tables::select`].
-pub(super) fn from_row(row: &AnyRow) -> Result<Job, StoreError> {
-    let id = id_from_row(row)?;
-    let last_lease = row.get::<i64, _>("last_lease") as u64;
-    let ownership = match row.get::<Option<String>, _>("owner") {
-        Some(owner) => Ownership::Held {
-            worker: owner.parse().map_err(bad_row(id))?,
-            token: Token(row.get::<i64, _>("token") as u64),
-            stream: row.get("token_stream"),
-            last_lease,
-            last_event: row.get::<i64, _>("last_event") as u64,
-        },
-        None => Ownership::Free { last_lease },
-    };
-    let blocked: Option<String> = row.get("blocked");
-    Ok(Job {
-        id,
-        proof: row.get::<String, _>("proof").parse().map_err(bad_row(id))?,
-        attempt: row.get::<i64, _>("attempt") as u32,
-        issues: row.get::<i64, _>("issues") as u32,
-        resubmits: row.get::<i64, _>("resubmits") as u32,
-        signed: row.get::<i64, _>("signed") != 0,
-        created_at: row.get("created_at"),
-        changed_at: row.get("changed_at"),
-        ownership,
-        leased_at: row.get("leased_at"),
-        state: tables::state(id, row)?,
-        blocked: blocked.map(|cause| serde_json::from_str(&cause)).transpose().map_err(bad_row(id))?,
-    })
-}
-
-/// Which sector a row is about.
-pub(super) fn id_from_row(row: &AnyRow) -> Result<SectorId, StoreError> {
-    let (miner, number): (String, i64) = (row.get("miner"), row.get("number"));
-    let bad = |e| StoreError::BadRow { what: format!("sector {miner}/{number}"), problem: format!("{e}") };
-    Ok(SectorId { miner: miner.parse().map_err(bad)?, number: SectorNumber(number as u64) })
-}
-
-/// Says in which sector's row something is that cannot be.
-pub(super) fn bad_row<E: ToString>(id: SectorId) -> impl Fn(E) -> StoreError {
-    move |error| StoreError::BadRow { what: format!("sector {id}"), problem: error.to_string() }
 }
 
 /// Refused if not all rows were there.

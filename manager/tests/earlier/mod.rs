@@ -36,7 +36,7 @@ pub const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 5
 pub fn lives() -> Vec<Vec<Input>> {
     let all = inputs();
     let first = |count: usize| all[..count].to_vec();
-    let then = |count: usize, more: &[Input]| [first(count), more.to_vec()].concat();
+    let then = |count: usize, more: Vec<Input>| [first(count), more].concat();
     let report = |class| ErrorReport::new(class, ErrorCode::PROOF_INVALID, "it's a test");
     let released = Input::Released(Released { attempt: 1, issues: 1, signed: false });
     let signed = Input::Released(Released { attempt: 1, issues: 1, signed: true });
@@ -45,20 +45,20 @@ pub fn lives() -> Vec<Vec<Input>> {
 
     let mut lives: Vec<Vec<Input>> = (0..=all.len()).map(first).collect();
     // Blocked in each state.
-    lives.extend((0..all.len()).map(|count| then(count, &[Input::Refused(report(ErrorClass::Perm))])));
+    lives.extend((0..all.len()).map(|count| then(count, vec![Input::Refused(report(ErrorClass::Perm))])));
     lives.extend([
         // Another attempt, and what is sealed again before and after its PreCommit has landed.
-        then(3, &[released.clone()]),
-        then(4, &[signed.clone()]),
-        then(8, &[signed.clone()]),
-        then(4, &[signed.clone(), Input::Claimed]),
-        then(8, &[signed.clone(), Input::Claimed]),
+        then(3, vec![released.clone()]),
+        then(4, vec![signed.clone()]),
+        then(8, vec![signed.clone()]),
+        then(4, vec![signed.clone(), Input::Claimed]),
+        then(8, vec![signed.clone(), Input::Claimed]),
         // Whose proof is here needs no worker any more.
-        then(9, &[signed.clone()]),
+        then(9, vec![signed.clone()]),
         // The attempt, or the sector, is given up.
-        then(3, &[aborted]),
-        then(4, &[abandoned.clone()]),
-        then(4, &[abandoned, signed]),
+        then(3, vec![aborted]),
+        then(4, vec![abandoned.clone()]),
+        then(4, vec![abandoned, signed]),
     ]);
     lives
 }
