@@ -290,12 +290,13 @@ fn is_not_found(error: &jetstream::context::GetStreamError) -> bool {
 }
 
 impl Bus {
-    /// Empties a [`SECTORS`] stream that took the place of a lost one, of which the records up to `lost` were folded. Its
-    /// sequences go on behind all of the lost one's, so that no old token is the number of a new record. Returns the sequence
-    /// before its first. To be called again, it does no harm.
+    /// Deletes every record of a [`SECTORS`] stream that took the place of a lost one, of which the records up to `lost` were
+    /// folded. Its sequences go on behind all of the lost one's and behind its own, so that no old token is the number of a
+    /// new record. Returns the sequence before its first. To be called again, it does no harm.
     pub async fn begin_sectors_behind(&self, lost: u64) -> Result<u64, TopologyError> {
-        let before = lost + BEHIND_LOST;
         let stream = self.js.get_stream(SECTORS).await.map_err(server("read stream", SECTORS))?;
+        // It is beyond that if it was recovered before, and the database was restored from a copy that does not know.
+        let before = (lost + BEHIND_LOST).max(stream.cached_info().state.last_sequence);
         stream.purge().sequence(before + 1).await.map_err(server("empty stream", SECTORS))?;
         Ok(before)
     }

@@ -4,6 +4,10 @@ use std::fs;
 
 use super::{Cluster, Identity, nats};
 
+/// What the sectors' logs may take. NATS refuses a stream whose limit is more than three quarters of the free disk, so the
+/// default of 10 GiB would make every test depend on the machine's disk.
+const MAX_SECTORS_BYTES: u64 = 256 << 20;
+
 /// Writes `manager.toml` and `worker.toml`, and makes the directories that they name.
 pub fn write(cluster: &Cluster) -> anyhow::Result<()> {
     let store = cluster.store();
@@ -20,6 +24,9 @@ path = "{root}/manager.db"
 [nats]
 url = "{nats}"
 nkey_seed_file = "{manager_key}"
+
+[streams]
+max_sectors_bytes = {max_sectors_bytes}
 
 [chain]
 url = "http://{address}/rpc/v1"
@@ -38,6 +45,7 @@ path = "{store}"
             root = cluster.root.display(),
             nats = cluster.nats_url,
             manager_key = cluster.nkey_file(Identity::Manager).display(),
+            max_sectors_bytes = MAX_SECTORS_BYTES,
             address = address.trim(),
             confidence = settings.confidence_epochs,
             poll = settings.epoch_millis.clamp(50, 2000),

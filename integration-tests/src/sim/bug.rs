@@ -43,11 +43,13 @@ pub enum Bug {
     ForgetEnded,
     /// A worker that reads that it goes on in another stream does not look what it has reported there.
     ForgetOwnReports,
+    /// A worker that has claimed does not look whether the stream still is the one that it was before.
+    ClaimInAnyStream,
 }
 
 impl Bug {
     /// Every mistake.
-    pub const ALL: [Bug; 20] = [
+    pub const ALL: [Bug; 21] = [
         Bug::AcceptBeforeJournal,
         Bug::EventBeforeJournal,
         Bug::SkipFence,
@@ -68,5 +70,6 @@ impl Bug {
         Bug::ForgetOrder,
         Bug::ForgetEnded,
         Bug::ForgetOwnReports,
+        Bug::ClaimInAnyStream,
     ];
 }

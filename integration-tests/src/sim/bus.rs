@@ -204,7 +204,7 @@ impl Bus {
     /// The log that took the place of a lost one is emptied, and its sequences go on behind the lost one's, as production's
     /// `Bus::begin_sectors_behind` does; with a mistake they begin again. Returns the sequence before its first.
     pub fn begin_behind(&mut self, lost: Option<u64>) -> u64 {
-        self.before = lost.map_or(0, |lost| lost + BEHIND_LOST);
+        self.before = lost.map_or(0, |lost| (lost + BEHIND_LOST).max(self.last_sequence()));
         self.log.clear();
         self.origins.clear();
         self.leases.clear();

@@ -64,6 +64,8 @@ pub enum Incident {
     Stranger { sector: usize, trick: Trick },
     /// The queue is lost and made anew, and a person goes on with it after so long.
     LoseQueue { recovered_after: u64 },
+    /// The same while the next claim is on its way.
+    LoseQueueUnderClaim,
 }
 
 /// What somebody with a worker's credential tries about a sector.
@@ -104,7 +106,8 @@ impl Faults {
         }
     }
 
-    /// Adds the loss of the queue, in every fourth world, now and then twice.
+    /// Adds the loss of the queue, in every fourth world, now and then twice. In a few others it is lost under an early claim:
+    /// a moment so short that it would not be drawn, and early because the first claim of a sector fits any log.
     pub fn lose_queue(&mut self, rng: &mut Rng) {
         let count = if rng.chance(250_000) { rng.range(1, 5).saturating_sub(3).max(1) } else { 0 };
         for _ in 0..count {
@@ -112,6 +115,9 @@ impl Faults {
             let recovered_after =
                 if rng.chance(300_000) { rng.range(1_000, 20_000) } else { rng.range(20_000, 15 * MINUTE) };
             self.incidents.push((at, Incident::LoseQueue { recovered_after }));
+        }
+        if count == 0 && rng.chance(50_000) {
+            self.incidents.push((rng.range(0, 2 * MINUTE), Incident::LoseQueueUnderClaim));
         }
     }
 

@@ -45,7 +45,9 @@ pub fn right_of(journal: &Journal) -> Right {
 impl World {
     /// Whether the queue is lost at some time. Only then is asked which stream it is, so that other worlds stay the same.
     pub fn loses_queue(&self) -> bool {
-        self.faults.incidents.iter().any(|(_, incident)| matches!(incident, Incident::LoseQueue { .. }))
+        let is_loss =
+            |incident: &Incident| matches!(incident, Incident::LoseQueue { .. } | Incident::LoseQueueUnderClaim);
+        self.faults.incidents.iter().any(|(_, incident)| is_loss(incident))
     }
 
     /// The stream as a worker sees it.
@@ -70,6 +72,17 @@ impl World {
             self.manager_in(m, delay, Task::LookAtStream);
         }
         self.schedule(recovered_after, Event::Recover);
+    }
+
+    /// A claim is sent. If it is to meet the loss of the queue, the servers come back empty when a person has recovered it
+    /// already, and the claim is tried until then.
+    pub fn lose_queue_under_claim(&mut self) {
+        if !std::mem::take(&mut self.loses_queue_under_claim) || self.now >= self.faults.end {
+            return;
+        }
+        let recovered_after = self.rng.range(1_000, 10_000);
+        self.outage_until = self.outage_until.max(self.now + recovered_after + 1);
+        self.lose_queue(recovered_after);
     }
 
     /// A manager looks whether the stream is the one that its database was folded from, and ends if not.

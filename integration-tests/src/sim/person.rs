@@ -61,6 +61,7 @@ impl World {
                 self.play_trick(id, trick);
             }
             Incident::LoseQueue { recovered_after } => self.lose_queue(recovered_after),
+            Incident::LoseQueueUnderClaim => self.loses_queue_under_claim = true,
             Incident::Revoke { sector } => {
                 let id = self.sectors[sector];
                 self.revoke(id, "a person wants it elsewhere");

@@ -187,6 +187,8 @@ pub struct World {
     pub has_person: bool,
     pub outage_until: u64,
     pub delivery_due: u64,
+    /// Whether the queue is lost when the next claim is sent.
+    pub loses_queue_under_claim: bool,
     /// Since when an owner does not hold what its token is for.
     pub missing: HashMap<Right, u64>,
     /// How often a person looked at a blocked sector.
@@ -231,6 +233,7 @@ impl World {
             rng,
             outage_until: 0,
             delivery_due: u64::MAX,
+            loses_queue_under_claim: false,
             missing: HashMap::new(),
             turns: HashMap::new(),
             queue: BinaryHeap::new(),

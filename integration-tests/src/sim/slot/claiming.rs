@@ -54,6 +54,7 @@ impl World {
     }
 
     pub(super) fn send_claim(&mut self, w: usize, s: usize) {
+        self.lose_queue_under_claim();
         let worker = &self.workers[w];
         let SlotState::Claiming(claiming) = &worker.slots[s].state else { return };
         let intent = claiming.intent.clone();
@@ -79,7 +80,7 @@ impl World {
     }
 
     pub(super) fn claimed(&mut self, w: usize, s: usize, outcome: ClaimOutcome) {
-        if !self.loses_queue() {
+        if !self.loses_queue() || self.options.bug == Some(Bug::ClaimInAnyStream) {
             return self.after_claim(w, s, Some(outcome));
         }
         let SlotState::Claiming(claiming) = &mut self.workers[w].slots[s].state else { return };
