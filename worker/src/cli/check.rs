@@ -1,4 +1,5 @@
-//! `sealbus-worker check`: whether a configuration makes sense and what it means, and whether all is there that it names.
+//! `sealbus-worker check`: whether a configuration is right, what it means, and whether everything that it names
+//! exists.
 
 use std::time::Duration;
 
@@ -12,26 +13,26 @@ use sealbus_worker::{
 
 use super::ConfigFile;
 
-/// How long NATS may take to answer all that it is asked. A request that is not allowed gets no answer for 5 s.
+/// How long NATS may take to answer all requests. A request without permission gets no answer and takes 5 s.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What to check.
+/// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub struct Check {
     #[command(flatten)]
     config: ConfigFile,
-    /// Only whether the file makes sense on this machine: do not look whether all is there that it names, and ask no server.
+    /// Only check the file against this machine: do not look for what it names, and do not connect to any server.
     #[arg(long)]
     offline: bool,
 }
 
-/// The configuration makes sense, and something that it names is not there.
+/// The configuration is right, but something that it names does not exist at present.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration makes sense, but not all is there that it names; a worker that runs waits for it")]
 pub struct NotAllThere;
 
 impl Check {
-    /// Carries out the command.
+    /// Runs the command.
     pub fn run(self) -> anyhow::Result<()> {
         let mut config = Config::load(&self.config.path)?;
         let warnings = placement::settle(&mut config).map_err(RunError::from)?;
