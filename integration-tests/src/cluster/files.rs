@@ -1,10 +1,10 @@
-//! The configuration of manager and worker, as an operator would write it.
+//! The configurations of manager and worker, as an operator would write them.
 
 use std::fs;
 
 use super::{Cluster, Identity, nats};
 
-/// Writes `manager.toml` and `worker.toml`, and makes the directories that they name.
+/// Writes `manager.toml` and `worker.toml`, and creates the directories that they name.
 pub fn write(cluster: &Cluster) -> anyhow::Result<()> {
     let store = cluster.store();
     fs::create_dir_all(&store)?;

@@ -1,5 +1,6 @@
-//! The scripted processor: the files and answers of each phase in an instant, under the promises of a real one. An
-//! output gets its name when it is whole, inputs are not changed, and what earlier phases left is read and compared.
+//! The scripted processor: it produces the files and answers of each phase at once, and keeps the promises of a real
+//! processor. An output gets its final name when it is complete, inputs are not changed, and the outputs of earlier
+//! phases are read and compared.
 
 use std::{
     fs::{self, File},
@@ -30,14 +31,14 @@ use super::{
     yields,
 };
 
-/// The words of a failure that the test wants.
+/// The message of a failure that the test has requested.
 const TOLD: &str = "as told";
-/// How long a C2 takes that makes the scripted proof of a real replica: long enough to see whether two overlap.
+/// How long the scripted C2 of a real replica takes: long enough to notice if two overlap.
 const PROOF_TIME: Duration = Duration::from_secs(10);
-/// How often a held processor looks whether it may go on.
+/// How often a held processor checks whether it may continue.
 const HOLD_PERIOD: Duration = Duration::from_millis(3);
 
-/// What every phase is asked, as far as scripts care.
+/// The part of a request that scripts need.
 #[derive(Debug, Deserialize)]
 struct Task {
     work_dir: PathBuf,
@@ -52,7 +53,7 @@ struct Task {
     token: Option<Token>,
 }
 
-/// `c1.json` of the real C1, as far as scripts care.
+/// The part of the real C1's `c1.json` that scripts need.
 #[derive(Debug, Deserialize)]
 struct C1Record {
     key: C1Key,
@@ -64,14 +65,14 @@ struct C1Key {
     seed: Randomness,
 }
 
-/// One processor.
+/// A processor.
 struct Script {
     phase: Phase,
     control: Control,
     real_replicas: bool,
 }
 
-/// Serves a phase until stdin ends. With `real_replicas` the phases before C2 are not scripts; only C2 has that.
+/// Serves a phase until stdin ends. With `real_replicas`, which is only for C2, the phases before it are the real ones.
 pub fn serve(phase: Phase, control: Control, real_replicas: bool) -> anyhow::Result<()> {
     die_with_parent()?;
     let script = Script { phase, control, real_replicas };
@@ -149,7 +150,7 @@ impl Script {
         }
     }
 
-    /// Into the store, under the rules of the real stage: a file that is there is compared and never overwritten.
+    /// Copies to the store by the rules of the real stage: an existing file is compared and never overwritten.
     fn transfer(&self, task: &Task, sector: SectorId, work: &str) -> Result<Value, Failure> {
         let missing = || refused("REQUEST_INVALID", "a field is missing");
         let (comm_r, token) = (task.comm_r.ok_or_else(missing)?, task.token.ok_or_else(missing)?);
@@ -162,7 +163,7 @@ impl Script {
         fs::create_dir_all(store.join("sealed")).map_err(|error| io_failed("create directory", store, &error))?;
         match fs::read(&to) {
             Ok(found) if found == content => {
-                // What an earlier try left is whole; it is written no second time.
+                // The file of an earlier attempt is complete, so it is not written again.
                 self.reach(Point::Inside, work)?;
             }
             Ok(_) => return Err(refused("STORE_CONFLICT", "another replica is there")),
@@ -190,7 +191,7 @@ impl Script {
         fs::rename(temporary, path).map_err(|error| io_failed("rename", path, &error))
     }
 
-    /// Marks the point, waits there while told so, and fails if told so.
+    /// Records the point, waits there while it is held, and fails if the test says so.
     fn reach(&self, point: Point, work: &str) -> Result<(), Failure> {
         self.control.mark(point, self.phase, work).map_err(|error| io_failed("mark", self.control.path(), &error))?;
         while self.control.is_held(point, self.phase) {
@@ -206,7 +207,7 @@ impl Script {
     }
 }
 
-/// As the real stage does, unless it is asked by somebody who names no store.
+/// The check of the real stage, except that an empty store name is accepted.
 fn check_store(store: &Path, name: &str, id: Option<&str>) -> Result<(), Failure> {
     match name {
         "" => Ok(()),
@@ -240,7 +241,7 @@ fn io_failed(operation: &str, path: &Path, error: &io::Error) -> Failure {
     StageError::io(operation, path, error).into()
 }
 
-/// As the real stage does: what fails here without being refused is a file of the store.
+/// As in the real stage: an unexpected failure here is one of the store.
 fn in_store(failure: Failure) -> Failure {
     match failure.code.as_str() {
         "IO_FAILED" if failure.message != TOLD => Failure::new(ErrorClass::Temp, "STORE_UNAVAILABLE", &failure.message),
@@ -257,7 +258,7 @@ fn send(to: &mut impl Write, message: &Value) -> anyhow::Result<()> {
     Ok(to.flush()?)
 }
 
-/// A held processor does not see the end of its stdin.
+/// A held processor does not notice the end of its stdin, so the kernel kills it with its parent.
 fn die_with_parent() -> anyhow::Result<()> {
     let parent: i32 = std::env::var(PARENT_PID).context("not started by a worker")?.parse()?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
