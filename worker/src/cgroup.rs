@@ -42,7 +42,7 @@ pub enum CgroupError {
         source: std::io::Error,
     },
     /// A name that cannot be one directory's name.
-    #[error("{0:?} is not a valid name for a group: allowed are a-z, A-Z, 0-9, - and _")]
+    #[error("{0:?} is no name for a group: allowed are a-z, A-Z, 0-9, - and _")]
     Name(String),
     /// Killed processes have not ended. They hang in the kernel, on a dead network file system for example.
     #[error("group {} still has processes after {waited_secs} s: {pids:?}; see /proc/<pid>/stack", path.display())]

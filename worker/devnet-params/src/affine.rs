@@ -134,6 +134,8 @@ impl<F: Field> Batch<F> {
     /// Every step works in place. A returned value would be copied, and reading it in other pieces than it was written
     /// in stalls the CPU.
     fn add(&mut self, accumulators: &mut [Coordinates<F>], mut inverse: F) {
+        // From the last to the first: `inverse` is the inverse of the product of all differences up to the present one.
+        // Multiplied by the product of those before, it gives the inverse of this difference.
         for (addition, (difference, product)) in self.additions.iter().zip(&self.products).rev() {
             let Addition { addend, target, negative } = addition;
             let sum = &mut accumulators[*target as usize];

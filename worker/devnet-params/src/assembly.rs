@@ -123,6 +123,7 @@ fn lagrange_coefficients(shape: Shape, tau: Scalar) -> Result<Vec<Scalar>, Synth
             product *= tau - power;
             power *= root;
         }
+        // Montgomery's trick again: one inversion for the chunk, then back from its end.
         let root_inverse = Option::<Scalar>::from(root.invert()).ok_or(SynthesisError::DivisionByZero)?;
         let mut inverse = Option::<Scalar>::from(product.invert()).ok_or(SynthesisError::DivisionByZero)?;
         for coefficient in coefficients.iter_mut().rev() {

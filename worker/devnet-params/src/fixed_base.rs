@@ -137,11 +137,13 @@ where
 
         for (multiples, digits) in self.places.iter().zip(digits.chunks(scalars.len())) {
             for (index, digit) in digits.iter().enumerate() {
+                // Digit 0 adds nothing. Digit `d` is at index `d - 1`.
                 let Some(place) = (digit.unsigned_abs() as usize).checked_sub(1) else {
                     continue;
                 };
                 let addend = &multiples[place];
                 match progress[index] {
+                    // The identity has no affine coordinates, so the first addition is an assignment.
                     Progress::Identity => {
                         sums[index] = addend.negated_if(*digit < 0);
                         progress[index] = Progress::Sum;
@@ -179,6 +181,7 @@ fn signed_digits(scalars: &[Scalar], bits: usize, places: usize) -> Vec<i32> {
         for place in 0..places {
             let mut digit = window(&bytes, place * bits, bits) + carry;
             carry = 0;
+            // A large digit is replaced by its difference to the next power of two, and a carry. This halves the table.
             if digit > 1 << (bits - 1) {
                 digit -= 1 << bits;
                 carry = 1;

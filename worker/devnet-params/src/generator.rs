@@ -125,6 +125,8 @@ pub(crate) fn write(
     // The exact length is known after the second pass. This estimate assumes that all variables occur in `a`.
     progress.set_length((domain + 2 * shape.aux) as u64);
 
+    // The verifying key comes first in the file, but needs the second pass. Its place is skipped and filled in at the
+    // end.
     out.seek(SeekFrom::Start(VERIFYING_KEY_BYTES + shape.inputs as u64 * G1_BYTES))?;
 
     // h: `tau^i * (tau^m - 1) / delta`, for `i` below `m - 1`.
@@ -148,6 +150,7 @@ pub(crate) fn write(
 
     let combined: Vec<Scalar> =
         (&aux.a, &aux.b, &aux.c).into_par_iter().map(|(a, b, c)| external(a, b, c) * delta_inverse).collect();
+    // bellperson refuses such circuits as well: the variable's value would not matter to the proof.
     if combined.par_iter().any(|scalar| *scalar == Scalar::ZERO) {
         return Err(SynthesisError::UnconstrainedVariable.into());
     }

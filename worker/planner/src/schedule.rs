@@ -289,12 +289,15 @@ impl Scheduler {
         };
         let mut heads: Vec<(Rank, Stage, Age)> = open.filter_map(first).collect();
         heads.sort_unstable();
+        // Units of locks that are kept for overdue requests. Others may not take them.
         let mut kept = vec![0; self.locks.len()];
         for (rank, stage, age) in heads {
             let of_stage = self.stages.get(&stage)?;
             if let Some(place) = self.place_for(of_stage, rank, &kept, now) {
                 return self.grant(stage, age, place, now);
             }
+            // An overdue request that cannot be served yet keeps a unit of every lock that it could use. So nobody
+            // passes it again by taking the last one.
             if matches!(rank, Rank::Overdue(_)) {
                 let with_seat = of_stage.groups.iter().filter(|group| self.groups[**group].has_seat());
                 with_seat.flat_map(|group| &self.groups[*group].locks).for_each(|lock| kept[*lock] += 1);
@@ -312,6 +315,8 @@ impl Scheduler {
                 continue;
             }
             let Some(&(free, nth)) = group.open.first() else { continue };
+            // Tuples compare in order: first the groups whose locks others need least, then the processor with the most
+            // free seats.
             let key = (group.contention, free);
             if best.is_none_or(|(other, _)| key < other) {
                 best = Some((key, Held { group: index, nth, since: now }));
@@ -337,6 +342,7 @@ impl Scheduler {
             taken &= self.locks[*lock].1.take();
         }
         debug_assert!(taken, "whatever is granted was free");
+        // Only a seat counts as a start; a request for room has returned above.
         of_stage.next_start = now.saturating_add(of_stage.staggered);
         let processor = group.first + place.nth;
         self.last_grant += 1;

@@ -204,6 +204,7 @@ fn check_file(request: &CheckRequest, expected: &Expected, memory: &Mutex<Memory
         Err(error) => return unreadable(error),
     };
     let size = fingerprint.size;
+    // A wrong length is found first, because hashing a file of many gigabytes takes minutes.
     let by_header = match expected.size {
         Some(size) => Ok(Some(size)),
         None => structure::expected_size(&path, &expected.name),
@@ -235,6 +236,7 @@ fn check_file(request: &CheckRequest, expected: &Expected, memory: &Mutex<Memory
             Err(error) => return unreadable(error),
         },
     };
+    // The manifest publishes only a prefix of the digest.
     if digest.starts_with(&expected.digest) && !expected.digest.is_empty() {
         Finding::Whole { remembered }
     } else {

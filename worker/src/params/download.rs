@@ -149,6 +149,7 @@ async fn complete(
                 Verdict::Wrong => {
                     wrong += 1;
                     tracing::warn!(file = wanted.name, url = wanted.url, "is not what it should be");
+                    // Nothing shows which part is wrong, so the next attempt starts from the beginning.
                     partial.clear()?;
                     if wrong >= policy.wrong_downloads {
                         let expected = wanted.digest.to_owned();
@@ -158,6 +159,7 @@ async fn complete(
                 }
             },
         };
+        // Progress resets the count: a slow line that breaks often still gets there.
         fruitless = if after > before { 1 } else { fruitless + 1 };
         tracing::debug!(file = wanted.name, %failure, fruitless, "a download attempt failed");
         if fruitless > policy.fruitless_attempts {

@@ -141,6 +141,7 @@ impl Running {
         let mark = descendants::Mark::fresh();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env(PARENT_PID, std::process::id().to_string()).env(descendants::VARIABLE, mark.as_str());
+        // Its own process group, so that one signal reaches everything that it starts.
         command.process_group(0).kill_on_drop(true);
         let start_failed = |reason: String| Ended {
             failure: ProcessFailure::Start { bin: bin.clone(), reason },

@@ -64,6 +64,7 @@ pub(super) fn run_by(
     let c1::Record { key, output } = require_openings(&workspace, request)?;
     let Request { proof, sector, ticket, seed, .. } = *request;
     let path = sector::registered(proof).cache_verifying_key_path();
+    // Checked before the computation: without the key the proof could not be verified, and minutes would be lost.
     require_parameters(path.map_err(|error| StageError::library("name the verifying key", &error))?)?;
     let proof_bytes = prove(output)?;
     let valid = seal::verify_seal(

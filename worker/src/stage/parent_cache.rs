@@ -91,6 +91,7 @@ fn ensure_in(
     }
     files::create_dirs(dir)?;
     let _held = lock::hold(&dir.join(".sealbus.lock"), MAKING_MAX)?;
+    // Another processor may have created the cache while this one waited for the lock.
     if let Some(found) = found_ready(dir, &ready)? {
         return Ok(Parents(found));
     }
@@ -103,10 +104,12 @@ fn ensure_in(
     }
     remove_cut_off(dir)?;
     let before = caches(dir)?;
+    // Written before the library begins: whatever it leaves behind if killed is then known to be incomplete.
     files::write_json(&note, &Note { before: before.clone() })?;
     let cache = whole_cache(&before, open_or_generate)?;
     let found = Ready { name: files::name_of(&cache), stamp: stamp(&cache)? };
     files::write_json(&ready, &found)?;
+    // Removed last. Without the note, an incomplete cache would count as complete.
     files::remove_tree(&note)?;
     Ok(Parents(found))
 }

@@ -214,6 +214,8 @@ fn drop_foreign_layers(workspace: &Workspace, key: &ReplicaKey) -> Result<(), St
     if ours {
         return Ok(());
     }
+    // The removal must be durable before the marker. Otherwise, after a power loss, the marker would vouch for layers
+    // that it does not know.
     files::sync_dir(&workspace.cache())?;
     files::write_json(&workspace.labels_marker(), &marker)
 }

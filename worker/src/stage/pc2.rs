@@ -88,6 +88,7 @@ pub(super) fn run_by(
     }
     let pc1::Record { key, output, theirs } =
         pc1::require_record(&workspace, request.proof, request.sector, request.ticket)?;
+    // Removed before the work begins, because the record vouches for the files that are about to be replaced.
     files::remove_tree(&workspace.pc2_record())?;
     let scratch = prepare(&workspace, request.proof)?;
 
@@ -98,6 +99,7 @@ pub(super) fn run_by(
     let cache_files = move_into_place(&workspace, &scratch)?;
     let comm_r = Commitment(pre_commit.comm_r);
     let comm_d = key.comm_d;
+    // Written last: it says that all files are in place.
     files::write_json(&workspace.pc2_record(), &Record { key, comm_r, cache_files })?;
     files::remove_tree(&scratch.dir)?;
     Ok(Response { comm_r, comm_d })

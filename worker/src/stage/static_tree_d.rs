@@ -211,6 +211,7 @@ pub fn keep(tree: &ZeroTree, dir: &Path, proof: SealProof) -> Result<PathBuf, St
         return Ok(path);
     }
     let _held = lock::hold(&dir.join(".lock"), MAKING_MAX)?;
+    // Another processor may have created the file while this one waited for the lock.
     if is_good()? {
         return Ok(path);
     }
@@ -231,6 +232,7 @@ pub fn keep(tree: &ZeroTree, dir: &Path, proof: SealProof) -> Result<PathBuf, St
 fn make(tree: &ZeroTree, temporary: &Path, path: &Path) -> Result<(), StageError> {
     tree.write(temporary)?;
     let failed = |operation: &str, error: io::Error| StageError::io(operation, temporary, &error);
+    // Read back from disk once, because all sectors of this size will depend on the file.
     if !tree.is_all_of(temporary).map_err(|error| failed("read back", error))? {
         let message = format!("{} reads back otherwise than it was written", temporary.display());
         return Err(StageError::new(StageCode::IoFailed, message));

@@ -117,7 +117,7 @@ fn is_uuid(text: &str) -> bool {
     text.len() > 8 && text.contains('-') && text.bytes().all(is_part)
 }
 
-/// Calls `see` for each object, with its PCI device and its nearest node.
+/// Calls `show` for each object, with its PCI device and its nearest node.
 fn visit(
     object: &Object,
     around: &Around,

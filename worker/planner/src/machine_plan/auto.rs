@@ -77,6 +77,7 @@ fn of_pc1(
     let wanted = group.producers;
     let request = Request { cgroups, huge_pages: group.huge_pages, ..Request::new(sector_size) };
     let mut budget = Budget::new(machine, &request);
+    // If the group names a node, all other nodes count as full.
     for (node, bytes) in machine.nodes.iter().zip(&mut budget.pc1_on_node) {
         if group.numa_node.is_some_and(|number| number != node.os_index) {
             *bytes = 0;
@@ -86,6 +87,7 @@ fn of_pc1(
     let site = Site { machine: machine.clone(), request: &request, budget, imagined, left_out };
     let Choice { want, units, single: why, .. } = draft::units(&site, wanted.unwrap_or(0));
     let Some(units) = units else { return Ok(Vec::new()) };
+    // The planner has chosen fewer producers than configured, so these do not fit into any cache.
     if want.producers != wanted {
         let threads = wanted.unwrap_or(0).saturating_add(1);
         let why = why.map_or(String::new(), |why| format!(": {why}"));

@@ -55,6 +55,7 @@ impl Budget {
         let total = machine.memory_max_bytes.map_or(all, |most| most.min(all));
         let reserve = (total / RESERVE_PART).clamp(RESERVE_BYTES.0, RESERVE_BYTES.1);
         let huge = near().fold(0_u64, |sum, node| sum.saturating_add(node.huge_bytes()));
+        // The reserve is taken from the nodes in proportion to their memory.
         let of_node = |node: &Node| {
             let share = (u128::from(reserve) * u128::from(node.memory_bytes) / u128::from(all.max(1))) as u64;
             let ordinary = node.memory_bytes.saturating_sub(node.huge_bytes()).saturating_sub(share);
@@ -68,6 +69,7 @@ impl Budget {
             total,
             reserve,
             huge,
+            // A cgroup's limit does not cover huge pages, so these are subtracted before the limit applies.
             usable: all.saturating_sub(huge).min(total).saturating_sub(reserve),
             pc1_on_node: machine.nodes.iter().map(of_node).collect(),
             from_huge: request.huge_pages,

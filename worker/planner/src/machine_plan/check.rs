@@ -192,6 +192,7 @@ fn multicore_works(machine: &Machine, group: &PlacedGroup, cpus: &CpuSet, cores:
         return Some(group.warning("cpus", problem, fix));
     }
     let outcome = multicore::outcome(machine, cpus, producers, false);
+    // In a cgroup of its own the process would see only its cores. Only a cgroup that fails to be created spoils that.
     if !outcome.is_good() && group.in_cgroup && multicore::outcome(machine, cpus, producers, true).is_good() {
         let problem = "multicore SDR works with these only in its own cgroup".to_owned();
         let fix = "see to it that [cgroup] has the controller cpuset: the worker says at its start what does not hold";

@@ -127,6 +127,7 @@ impl<'a> Site<'a> {
     ) -> PipelineSpec {
         let turns = draft.sharing == Sharing::Turns;
         let mut locks: BTreeMap<String, usize> = gpus.iter().cloned().collect();
+        // If memory is short, PC1, PC2 and C2 take turns by sharing one lock.
         if turns {
             locks.insert(MEMORY_LOCK.to_owned(), 1);
         }
@@ -201,6 +202,7 @@ impl<'a> Site<'a> {
         if draft.pc1s < 2 || !is_large(self.request.sector_size) {
             return 0;
         }
+        // A quarter of PC1's duration, spread over the PC1s. It is at most 300 s, and rounded down to 10 s.
         let apart = self.time(draft, Phase::Pc1).time_ms / 1000 / 4 / draft.pc1s as u64;
         apart.min(300) / 10 * 10
     }
@@ -239,6 +241,7 @@ pub fn choose(site: &Site<'_>) -> Result<Draft, CannotPlan> {
     let mut seen: Vec<Want> = Vec::new();
     for &producers in tried {
         let choice = units(site, producers);
+        // If no cache has cores for more producers, several numbers come to the same choice.
         if seen.contains(&choice.want) {
             continue;
         }
@@ -293,6 +296,7 @@ fn best_with(site: &Site<'_>, choice: &Choice, better_than: Option<f64>) -> Opti
                 };
                 Draft { per_day: site.per_day(&draft), ..draft }
             };
+            // Some cores always stay without a PC1, to feed the GPUs.
             let kept = match choice.units {
                 Some(_) => ((cores - least_rest(machine, used)) / choice.want.cores).max(1),
                 None => usize::MAX,
@@ -324,6 +328,7 @@ fn best_with(site: &Site<'_>, choice: &Choice, better_than: Option<f64>) -> Opti
 /// The lowest number of PC1s that gives about the same rate as the highest. The rate never falls with more of them.
 fn fewest((least, most): (usize, usize), draft: impl Fn(usize) -> Draft) -> Option<Draft> {
     let with_most = (least <= most).then(|| draft(most))?;
+    // A binary search, because every draft costs the computation of all bounds.
     let (mut best, mut low) = (with_most.clone(), least);
     while low < best.pc1s {
         let middle = draft(low + (best.pc1s - low) / 2);
@@ -359,6 +364,7 @@ pub fn units(site: &Site<'_>, producers: usize) -> Choice {
     }
     let on_node = site.budget.pc1s_on_node(site.request);
     let largest = whole_cores(machine).iter().map(Vec::len).max().unwrap_or(1);
+    // At least one core is left to everything else.
     let cores = producers.saturating_add(1).min(largest).min(machine.cores.len() - 1).max(1);
     let placed = |want: Want, single| {
         let most = machine.cores.len();

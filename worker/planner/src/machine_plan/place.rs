@@ -53,6 +53,7 @@ pub fn place(machine: &Machine, want: Want, most: usize, on_node: &[usize]) -> V
             .min_by_key(|&cache| (in_cache[cache], usize::MAX - left[node(cache)], cache));
         let Some(cache) = best else { break };
         let Some((cores, outcome)) = choose(machine, &free[cache], want) else {
+            // No set of cores in this cache works, so it is not tried again.
             free[cache].clear();
             continue;
         };
@@ -81,6 +82,8 @@ pub fn whole_cores(machine: &Machine) -> Vec<Vec<usize>> {
     }
     let threads = |core: usize| machine.cores[core].units.len();
     for cores in &mut caches {
+        // If one core has fewer usable threads than the others, the worker may not use all of it. Somebody else's work
+        // would then slow PC1 down.
         let most = cores.iter().map(|&core| threads(core)).max().unwrap_or(0);
         cores.retain(|&core| threads(core) == most);
     }
@@ -102,6 +105,8 @@ fn choose(machine: &Machine, free: &[usize], want: Want) -> Option<(Vec<usize>, 
     let others = std::iter::once(()).flat_map(|()| apart(machine, free, want, producers));
     for (cores, outcome) in windows.chain(others).map(judged) {
         match outcome {
+            // Cores to which the library binds its threads are better than unbound ones. The first unbound set is the
+            // fallback.
             Outcome::Bound(_) => return Some((cores, Some(outcome))),
             Outcome::Unbound if floating.is_none() => floating = Some((cores, Some(outcome))),
             _ => {}

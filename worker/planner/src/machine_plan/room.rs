@@ -57,6 +57,7 @@ pub fn room(site: &Site<'_>, draft: &Draft) -> Result<Room, CannotPlan> {
     let known = if known.is_empty() { vec![Place { path: UNKNOWN.into(), bytes: None }] } else { known };
     let fits = |place: &Place| place.bytes.map(|bytes| usize::try_from(bytes / slot_bytes).unwrap_or(usize::MAX));
     let places: Vec<(Place, Option<usize>)> = known.into_iter().map(|place| (place.clone(), fits(&place))).collect();
+    // `None` as soon as the space of one place is unknown.
     let fit = places.iter().map(|(_, fits)| *fits).try_fold(0_usize, |sum, fits| Some(sum.saturating_add(fits?)));
     let said = || places.iter().map(|(place, _)| place.to_string()).collect::<Vec<_>>().join(", ");
     let needed = units::bytes(slot_bytes);

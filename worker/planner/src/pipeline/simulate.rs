@@ -54,8 +54,10 @@ pub fn simulate(spec: &PipelineSpec) -> Result<Steady, SpecError> {
     let slots = Bound { resource: Resource::Slots, per_day: 0.0 };
     let scarcest = bounds.first().unwrap_or(&slots).clone();
     let residence = spec.residence_ms();
+    // A turn is the time in which every slot is used once: by the bound, or by the time that a sector is in its slot.
     let turn = (spec.slots as f64 * DAY_MS as f64 / scarcest.per_day).max(residence as f64) as u64 + 1;
     let cycles = (SECTORS_MAX / spec.slots).clamp(CYCLES.0, CYCLES.1) as u64;
+    // The first quarter is the time to settle. It is not measured.
     let window = (turn * (cycles / 4), turn * cycles);
     let mut run = Run::new(spec, window)?;
     run.go();
@@ -272,6 +274,7 @@ impl<'a> Run<'a> {
         let (work, servers) = self.processors[processor];
         let servers = &self.works[work].servers[servers];
         let end = self.now + servers.time_ms;
+        // Only the part inside the window counts.
         let counted = end.min(self.window.1).saturating_sub(self.now.max(self.window.0));
         let tally = &mut self.tallies[work];
         tally.busy_ms += counted;
@@ -297,6 +300,7 @@ impl<'a> Run<'a> {
         // how the window's edges fall into a slot's rhythm.
         let rates = self.finished.iter().map(|finished| match finished.last - finished.first {
             0 => finished.count as f64 / length,
+            // `count` sectors span `count - 1` intervals.
             span => (finished.count - 1) as f64 / span as f64,
         });
         let rate: f64 = rates.sum::<f64>() * DAY_MS as f64;

@@ -101,6 +101,7 @@ impl Processor {
         match running.ask(task, options).await {
             Ok(Answered { result, usage }) => {
                 tracing::debug!(processor = %self.id, ?usage, "request done");
+                // Even an error of the stage shows that the process works, so the pauses start over.
                 self.lock().failures = 0;
                 match result {
                     AnswerResult::Output(output) => Ok(output),
@@ -126,6 +127,7 @@ impl Processor {
         spawner: &Spawner,
         runs: &impl Fn(Option<u32>, Option<String>),
     ) -> Result<(Arc<Running>, Option<Fate>), ProcessError> {
+        // One at a time: a second request waits for the process that the first one starts.
         let _starting = self.starting.lock().await;
         let (present, fate, tmp_dir) = {
             let process = self.lock();
@@ -166,6 +168,7 @@ impl Processor {
             tracing::debug!(processor = %self.id, failures, ?pause, "waiting before a restart");
             tokio::time::sleep(pause).await;
         }
+        // The old process and its group must be gone first: two at once could exceed the machine's memory and GPUs.
         if let Some(gone) = gone {
             gone.wait().await;
         }
@@ -177,6 +180,7 @@ impl Processor {
         };
         let tmp_dir = self.usable_tmp_dir().map_err(|reason| failed(reason, Vec::new()))?;
         let binding = bound::binding(&self.placement).map_err(|error| failed(error.to_string(), Vec::new()))?;
+        // A new group for each start, so that its counters belong to this process alone.
         let confined = match &self.confinement {
             Some(confinement) => {
                 let fresh = confinement.fresh(binding.as_ref()).await;
@@ -197,6 +201,7 @@ impl Processor {
         let running = match Running::start(launch).await {
             Ok(running) => Arc::new(running),
             Err(ended) => {
+                // The process never came up. The group is removed at once.
                 let fate = confined.map(|confined| confined.end_after(std::future::ready(())));
                 self.lock().fate.clone_from(&fate);
                 return Err(confined::explained(bound::explained(ended, &bin), fate).await);
@@ -215,6 +220,7 @@ impl Processor {
             }
             None => None,
         };
+        // Only a process with the right binding becomes usable.
         let mut process = self.lock();
         (process.tmp_dir, process.running) = (tmp_dir, Some(Arc::clone(&running)));
         Ok((running, fate, bound))

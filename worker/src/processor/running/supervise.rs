@@ -152,6 +152,8 @@ impl Supervisor {
             return Some(ProcessFailure::Stopped);
         }
         let limit = self.shared.limits.silence;
+        // The process gets a quarter of the limit more. After a suspend of this machine its heartbeats may still be
+        // unread.
         if self.shared.has_heartbeat() && self.shared.silent_for() >= limit {
             if now >= *self.suspected.get_or_insert(now) + limit / 4 {
                 return Some(ProcessFailure::Silent(limit));
@@ -161,6 +163,7 @@ impl Supervisor {
         }
         match (self.shared.has_requests(), self.survey_at) {
             (false, _) => self.survey_at = None,
+            // Soon after a request has begun, so that children which live only for a short time are seen too.
             (true, None) => self.survey_at = Some(now + FIRST_SURVEY),
             (true, Some(at)) if at <= now => {
                 let shared = Arc::clone(&self.shared);

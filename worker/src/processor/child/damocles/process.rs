@@ -205,11 +205,13 @@ impl Keeper {
                 Ok(End::Closed) | Err(RecvTimeoutError::Disconnected) => break,
             }
             if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+                // The reader may still find responses in the pipe.
                 std::thread::sleep(DRAIN_WAIT);
                 break;
             }
         }
         let ended = end(&mut child, reason.is_none());
+        // After the kill, so that whatever the executable left behind does not touch the files of the next attempt.
         orphans::kill_orphans();
         self.open.end(match (reason, ended) {
             (Some(reason), _) => reason,
