@@ -13,7 +13,7 @@
 //! - All state hangs from one CID ([`world::World::flush`]). Each tipset keeps the root before and after its own
 //!   messages, so that reading the past and returning to it need no copies.
 //! - Time and randomness come from the configuration (seed, genesis time): the same calls give the same chain.
-//! - There is no background work other than the clock; whoever holds the [`node::Node`] sees a consistent chain.
+//! - Only the clock works in the background. Whoever holds the [`node::Node`] sees a consistent chain.
 
 pub mod address;
 pub mod chain;

@@ -1,10 +1,10 @@
 //! Limits and accounting for processors through control groups (cgroup v2).
 //!
 //! ```text
-//! <given>/                the group that systemd, or a person, has given to the worker
+//! <given>/                the group delegated to the worker by systemd or a person
 //!   worker/               the worker itself
-//!   sealbus-<worker>/     locked while the worker lives
-//!     pc1-0/              a processor and all that it starts
+//!   sealbus-<worker>/     locked while the worker runs
+//!     pc1-0/              a processor and everything that it starts
 //! ```
 //!
 //! A group can either hold processes or delegate controllers to its children. So the worker first moves itself into a

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! <slot>/slot.lock                          held while a worker uses the slot
-//! <slot>/journal                            what a restarted worker must know; none while the slot is free
+//! <slot>/journal                            what a restarted worker must know; absent while the slot is free
 //! <slot>/s-t0<miner>-<number>.<token>/      the sector's files
-//! <slot>/quarantine/                        what was taken from us, or given up
-//! <slot>/released                           the last order to free the slot that was carried out, or begun
-//! <slot>/tmp/                               the processors' temporary files, in one of the slots
+//! <slot>/quarantine/                        files of sectors that were revoked or given up
+//! <slot>/released                           the number of the last order to free the slot
+//! <slot>/tmp/                               the processors' temporary files, in one of the slots only
 //! ```
 
 pub mod probe;

@@ -1,9 +1,9 @@
 //! The directory through which a test controls the scripted processors of a worker.
 //!
 //! ```text
-//! hold-<point>-<phase>     a processor of the phase waits at the point while this file is there
-//! fail-<point>-<phase>     "<class> <CODE>": answer this error once
-//! log                      a line for each point that a processor came to
+//! hold-<point>-<phase>     while this file exists, processors of the phase wait at the point
+//! fail-<point>-<phase>     contains "<class> <CODE>": the next processor answers with this error
+//! log                      a line for each point that a processor has reached
 //! ```
 
 use std::{

@@ -65,7 +65,7 @@ impl Finisher {
             return Ok(false);
         };
         if fingerprint.size != marked.size {
-            tracing::warn!(file = %path.display(), size = fingerprint.size, made = marked.size, "has not the size it was made with; it is made again");
+            tracing::warn!(file = %path.display(), size = fingerprint.size, made = marked.size, "does not have the size it was made with; it is made again");
             return Ok(false);
         }
         if let Some(digest) = self.memory.recall(name, &fingerprint) {
@@ -74,7 +74,7 @@ impl Finisher {
         let digest = files::digest(&path, |_| ()).map_err(FileError::of("read", &path))?;
         let whole = digest == marked.digest;
         if !whole {
-            tracing::warn!(file = %path.display(), "has not the digest it was made with; it is made again");
+            tracing::warn!(file = %path.display(), "does not have the digest it was made with; it is made again");
         }
         self.memory.remember(name, fingerprint, digest);
         Ok(whole)

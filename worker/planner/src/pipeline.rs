@@ -77,7 +77,7 @@ pub struct Servers {
 pub struct Wait {
     /// What is awaited.
     pub name: String,
-    /// How long.
+    /// Its length in milliseconds.
     pub time_ms: u64,
     /// The step from whose end the time counts, by index; `None` for the preceding step.
     #[serde(default)]

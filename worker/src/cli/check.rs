@@ -28,7 +28,7 @@ pub struct Check {
 
 /// The configuration is right, but something that it names does not exist at present.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration makes sense, but not all is there that it names; a worker that runs waits for it")]
+#[error("the configuration is valid, but something that it names does not exist; a running worker waits for it")]
 pub struct NotAllThere;
 
 impl Check {
@@ -50,7 +50,7 @@ impl Check {
     }
 }
 
-/// What is not there of all that the configuration names, NATS and the queues in it included.
+/// Everything that the configuration names and that does not exist or is unusable, NATS and its queues included.
 fn not_there(config: &Config) -> anyhow::Result<Vec<NotThere>> {
     super::install_tls();
     let mut found = config.not_there();
@@ -72,17 +72,17 @@ fn not_there(config: &Config) -> anyhow::Result<Vec<NotThere>> {
     Ok(found)
 }
 
-/// What NATS lacks of what the configuration names.
+/// What is missing in NATS of what the configuration names.
 async fn ask(config: &Config) -> Vec<NotThere> {
     let lacks = |field: &str, problem: String| NotThere { field: field.to_owned(), problem };
     let bus = match config.nats.connect(config.name.as_str()).await {
         Ok(bus) => bus,
-        // Said with its file already.
+        // Reported already, with the credential's file.
         Err(ConnectError::Identity(_)) => return Vec::new(),
         Err(error) => return vec![lacks("nats.url", in_words(&error))],
     };
     let mut missing = Vec::new();
-    // What a key may read shows whose it is.
+    // A worker's key may read only its own orders, so this shows whether the key belongs to the name.
     if let Err(error) = bus.orders(&config.name).await {
         let problem = format!("our key may not read the orders of {}, or NATS does not answer", config.name);
         missing.push(lacks("worker.name", format!("{problem}: {}", in_words(&error))));

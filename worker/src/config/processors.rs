@@ -151,15 +151,15 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     }
     let damocles = table.protocol == ProtocolName::Damocles;
     if let (Some(rows), false) = (table.rows_to_discard, damocles && table.stage == Phase::Pc2) {
-        let problem = "is told only to an executable for pc2 with protocol = \"damocles\": remove it";
+        let problem = "applies only to an executable for pc2 with protocol = \"damocles\": remove it";
         return Err(refused("rows_to_discard", rows.to_string(), problem));
     }
     if table.own_parents && !(damocles && table.stage == Phase::Pc1) {
-        let problem = "is asked only of an executable for pc1 with protocol = \"damocles\": remove it";
+        let problem = "applies only to an executable for pc1 with protocol = \"damocles\": remove it";
         return Err(refused("own_parents", "true".into(), problem));
     }
     if table.own_params && !(group.bin.is_some() && table.stage == Phase::C2) {
-        return Err(refused("own_params", "true".into(), "is asked only of an executable (bin) for c2: remove it"));
+        return Err(refused("own_params", "true".into(), "applies only to an executable (bin) for c2: remove it"));
     }
     if let (Some(policy), None) = (table.memory, table.numa_node) {
         let value = format!("{policy:?}").to_lowercase();
@@ -284,7 +284,7 @@ fn cpus(field: Option<CpusField>, count: usize) -> Result<Vec<CpuSet>, (String, 
         let value = format!("{text:?}");
         let set: CpuSet = text.parse().map_err(|error| (value.clone(), format!("{error}")))?;
         if set.is_empty() {
-            return Err((value, "is no processing unit at all: name some, or remove it".to_owned()));
+            return Err((value, "names no processing unit: name some, or remove it".to_owned()));
         }
         if let Some(other) = sets.iter().position(|other| !other.is_disjoint(&set)) {
             let shared = sets[other].intersection(&set);

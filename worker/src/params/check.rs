@@ -282,7 +282,7 @@ impl fmt::Display for Finding {
             }
             Self::Missing => write!(f, "is missing"),
             Self::Truncated { size, expected } => {
-                write!(f, "is truncated: it has {size} bytes of at least {expected}")
+                write!(f, "is truncated: it has {size} bytes and should have at least {expected}")
             }
             Self::TooLong { size, expected } => {
                 write!(f, "is too long: it has {size} bytes and should have {expected}")

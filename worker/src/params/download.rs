@@ -148,7 +148,7 @@ async fn complete(
                 Verdict::Short { expected } => AttemptError::Short { size: after, expected },
                 Verdict::Wrong => {
                     wrong += 1;
-                    tracing::warn!(file = wanted.name, url = wanted.url, "is not what it should be");
+                    tracing::warn!(file = wanted.name, url = wanted.url, "the downloaded file has the wrong digest");
                     // Nothing shows which part is wrong, so the next attempt starts from the beginning.
                     partial.clear()?;
                     if wrong >= policy.wrong_downloads {

@@ -40,7 +40,7 @@ pub enum ManifestError {
         source: serde_json::Error,
     },
     /// An entry's name would lead out of the directory.
-    #[error("cannot use the manifest {}: {name:?} is no file name", path.display())]
+    #[error("cannot use the manifest {}: {name:?} is not a file name", path.display())]
     FileName {
         /// The manifest's path.
         path: PathBuf,

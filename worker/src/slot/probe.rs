@@ -39,7 +39,7 @@ fn write_and_read(path: &Path) -> Result<(), StageError> {
         if found == written {
             return Ok(());
         }
-        let message = format!("{} reads back otherwise than it was written", path.display());
+        let message = format!("{} reads back differently from what was written", path.display());
         Err(StageError::new(StageCode::IoFailed, message))
     });
     // Also if the write failed: a full disk may have taken part of the file.

@@ -120,7 +120,7 @@ fn remove_cut_off(dir: &Path) -> Result<(), StageError> {
     for name in caches(dir)?.iter().filter(|name| name.contains(NAME_PART)) {
         let path = dir.join(name);
         if files::size_of(&path)?.is_some_and(|bytes| !whole.contains(&bytes)) {
-            tracing::warn!(cache = %name, "removing a parent cache that is cut off");
+            tracing::warn!(cache = %name, "removing a parent cache that is truncated");
             files::remove_tree(&path)?;
         }
     }
@@ -138,7 +138,7 @@ fn whole_cache(
     }
     match confirm(path.clone(), digest.as_deref()) {
         Err(error) if error.code == StageCode::ChecksumMismatch => {
-            tracing::warn!(%error, "making a parent cache again");
+            tracing::warn!(%error, "creating a parent cache again");
             files::remove_tree(&path)?;
             let Cache { path, digest } = open_or_generate()?;
             confirm(path, digest.as_deref())

@@ -57,7 +57,7 @@ pub fn api_pieces(pieces: &[PieceInfo]) -> Result<Vec<filecoin_proofs_api::Piece
         .iter()
         .map(|piece| {
             if !piece.padded_bytes.is_power_of_two() || piece.padded_bytes < 128 {
-                let message = format!("padded piece size {} is no power of two of at least 128", piece.padded_bytes);
+                let message = format!("padded piece size {} is not a power of two of at least 128", piece.padded_bytes);
                 return Err(StageError::new(StageCode::RequestInvalid, message));
             }
             let size = UnpaddedBytesAmount(piece.padded_bytes / 128 * 127);

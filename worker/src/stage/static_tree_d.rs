@@ -216,7 +216,7 @@ pub fn keep(tree: &ZeroTree, dir: &Path, proof: SealProof) -> Result<PathBuf, St
         return Ok(path);
     }
     if fs::symlink_metadata(&path).is_ok() {
-        tracing::warn!(path = %path.display(), "the tree D of zeros is damaged, making it again");
+        tracing::warn!(path = %path.display(), "the tree D of zeros is damaged, creating it again");
         files::remove_tree(&path)?;
     }
     let temporary = dir.join(format!(".tree-d-{}.tmp", proof.sector_size()));
@@ -234,7 +234,7 @@ fn make(tree: &ZeroTree, temporary: &Path, path: &Path) -> Result<(), StageError
     let failed = |operation: &str, error: io::Error| StageError::io(operation, temporary, &error);
     // Read back from disk once, because all sectors of this size will depend on the file.
     if !tree.is_all_of(temporary).map_err(|error| failed("read back", error))? {
-        let message = format!("{} reads back otherwise than it was written", temporary.display());
+        let message = format!("{} reads back differently from what was written", temporary.display());
         return Err(StageError::new(StageCode::IoFailed, message));
     }
     fs::set_permissions(temporary, Permissions::from_mode(0o444)).map_err(|error| failed("protect", error))?;

@@ -34,7 +34,7 @@ pub(super) fn copy(from: &Path, to: &Path, root: &Root<'_>, token: u64) -> Resul
     let read_back = checksum(&temporary, true).map_err(StageError::in_store)?;
     if read_back != written {
         files::remove_tree(&temporary).map_err(StageError::in_store)?;
-        let message = format!("{} reads back as {read_back}, written was {written}", temporary.display());
+        let message = format!("{} reads back as {read_back}, but {written} was written", temporary.display());
         return Err(StageError::new(StageCode::ChecksumMismatch, message));
     }
     // During the write the store may have been unmounted, or another one mounted over it.

@@ -178,7 +178,7 @@ impl Topology {
         })
     }
 
-    /// The processing units of each object at a depth.
+    /// The processing units of each object at a depth of the tree.
     fn sets_at(&self, depth: c_int) -> Result<Vec<CpuSet>, HwlocError> {
         // SAFETY: a loaded topology.
         let count = unsafe { ffi::hwloc_get_nbobjs_by_depth(self.0.as_ptr(), depth) };

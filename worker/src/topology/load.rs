@@ -37,7 +37,7 @@ pub struct Opened {
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
     /// hwloc failed.
-    #[error("cannot look at {machine}")]
+    #[error("cannot inspect {machine}")]
     Hwloc {
         /// The machine's description or name.
         machine: String,
@@ -46,7 +46,7 @@ pub enum TopologyError {
         source: HwlocError,
     },
     /// A file of the system cannot be read.
-    #[error("cannot look at this machine")]
+    #[error("cannot inspect this machine")]
     System(#[from] SystemError),
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
@@ -58,7 +58,7 @@ pub enum TopologyError {
         source: io::Error,
     },
     /// The file does not describe a machine.
-    #[error("{} is no XML of hwloc 2: {problem}; `lstopo FILE.xml` writes one", path.display())]
+    #[error("{} is not an XML file of hwloc 2: {problem}; `lstopo FILE.xml` writes one", path.display())]
     Xml {
         /// The file.
         path: PathBuf,

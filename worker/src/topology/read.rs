@@ -19,7 +19,10 @@ pub fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     thread::spawn(move || tell.send(read(&path, bytes_max)));
     told.recv_timeout(WAIT).unwrap_or_else(|_| {
         let secs = WAIT.as_secs();
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("it is no plain file, and did not end within {secs} s")))
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("it is not a regular file, and did not end within {secs} s"),
+        ))
     })
 }
 

@@ -14,13 +14,13 @@ pub(super) enum SyntheticProblem {
     Empty,
     #[error("it has more than {BYTES_MAX} bytes")]
     TooLong,
-    #[error("{0:?} is no printable ASCII character")]
+    #[error("{0:?} is not a printable ASCII character")]
     Character(char),
     #[error("{0:?} is no number of objects")]
     Count(String),
     #[error("its counts multiply to more than {UNITS_MAX}")]
     TooMany,
-    #[error("{0:?} is no size such as 512GiB, at most 1024TiB")]
+    #[error("{0:?} is not a size such as 512GiB, at most 1024TiB")]
     Size(String),
 }
 

@@ -208,7 +208,7 @@ pub enum CannotPlan {
         largest: String,
     },
     /// The machine's memory is unknown.
-    #[error("the description of {machine} tells of no memory: give it with --memory, such as --memory 512GiB")]
+    #[error("the description of {machine} does not give the memory: give it with --memory, such as --memory 512GiB")]
     MemoryUnknown {
         /// The machine.
         machine: String,
