@@ -58,8 +58,8 @@ pub struct Journal {
     /// so; the manager then knows what this journal had reported.
     #[serde(default)]
     pub goes_on_in: Option<String>,
-    /// Known to nobody else. The ids of this journal's events are derived from it. All zeros in a journal from before
-    /// it existed.
+    /// Known to nobody else. The ids of this journal's events are derived from it. All zeros in a journal that was
+    /// written before this field existed.
     #[serde(default)]
     pub secret: Secret,
 }
