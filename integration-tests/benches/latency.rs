@@ -1,9 +1,10 @@
-//! How long a sector waits for Sealbus itself: each hand-over of its life, beyond what the chain makes it wait.
+//! Measures how long a sector waits for Sealbus itself: each hand-over in its life, beyond the chain's own waits.
 //!
-//! `cargo bench -p sealbus-integration-tests --profile dev --bench latency` seals sectors of 2 KiB with scripted processors,
-//! one after the other, on a devnet with a quick clock; the intervals of manager and worker are the defaults. A hand-over
-//! begins and ends with a record of the sector's log, at the server's time, or with a line of its history, or with what an
-//! observer sees who asks the chain every few milliseconds: all on one machine, so by one clock.
+//! `cargo bench -p sealbus-integration-tests --profile dev --bench latency` seals 2 KiB sectors with scripted
+//! processors, one after the other, on a devnet with short epochs. Manager and worker have their default intervals. A
+//! hand-over begins and ends with one of these: a record in the sector's log, at the server's time; an entry in its
+//! history; or an observation of the chain, which is polled every few milliseconds. All of them are on one machine, so
+//! they share one clock.
 
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
 
@@ -28,14 +29,14 @@ use sealbus_schema::message::{CommonEvent, EventBody};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// Sectors that are measured, after one that warms up.
+/// The number of measured sectors, after one for warming up.
 const SECTORS: u64 = 5;
 const EPOCH_MILLIS: u64 = 400;
-/// What the scripted world's manager takes for confident.
+/// The confidence of the scripted world's manager, in epochs.
 const CONFIDENCE: i64 = 1;
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// From, to, and what they are called.
+/// The hand-overs as (begin, end, name).
 const HAND_OVERS: [(&str, &str, &str); 13] = [
     ("pledged", "lease", "pledge → claimed by an idle worker"),
     ("ticket_wanted", "fact ticket", "ticket wanted → ticket told"),
@@ -52,7 +53,7 @@ const HAND_OVERS: [(&str, &str, &str); 13] = [
     ("finished", "closed", "slot clean → lease closed"),
 ];
 
-/// When what happened first to each sector, by its number.
+/// When each thing first happened to each sector, by sector number.
 type Moments = Arc<Mutex<BTreeMap<u64, BTreeMap<String, OffsetDateTime>>>>;
 
 fn main() -> anyhow::Result<()> {
@@ -71,7 +72,8 @@ fn main() -> anyhow::Result<()> {
             follow_log(&world, moments.clone())?;
         }
         observe_until_proving(&mut world, &moments, number)?;
-        // Its end is in the log as well, and the next one meets an idle worker, at no fixed moment of anybody's period.
+        // Lets the end of this sector reach the log. The next sector then finds an idle worker, at varying points of
+        // all periods.
         std::thread::sleep(Duration::from_millis(2500 + 370 * number));
     }
     print(&moments);
@@ -83,7 +85,7 @@ fn note(moments: &Moments, sector: u64, what: &str, at: OffsetDateTime) {
     moments.entry(sector).or_default().entry(what.to_owned()).or_insert(at);
 }
 
-/// Notes the records of the log as the server stores them.
+/// Notes the log's records as the server stores them.
 fn follow_log(world: &World, moments: Moments) -> anyhow::Result<()> {
     let messages = world.with_client(async |client| {
         let config = pull::Config {
@@ -126,7 +128,7 @@ fn what(record: &Record) -> Option<(u64, String)> {
     })
 }
 
-/// Looks at the chain at each head as soon as it is there, and at the manager's records, until the sector is proving.
+/// Looks at the chain at each new head, and at the manager's database, until the sector is proving.
 fn observe_until_proving(world: &mut World, moments: &Moments, number: u64) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     let (mut seen, mut seed) = (-1, None);
@@ -181,7 +183,7 @@ fn print(moments: &Moments) {
         for (total, number) in totals.iter_mut().zip(2..) {
             let of_sector = &moments[&number];
             let (Some(mut from), Some(to)) = (of_sector.get(begins).copied(), of_sector.get(ends)) else { continue };
-            // The seed is asked for when the files are checked as well.
+            // The seed is also told only after the files have been checked.
             if let (true, Some(checked)) = (ends == "fact seed", of_sector.get("fact persist_checked")) {
                 from = from.max(*checked);
             }

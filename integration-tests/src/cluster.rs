@@ -1,6 +1,6 @@
-//! A whole Sealbus on one machine, each part its own process: NATS, devnet, manager, workers.
+//! A whole Sealbus on one machine, with each part in its own process: NATS, devnet, manager, workers.
 //!
-//! The demo and the end-to-end tests use the programs as their users do: configuration files, command lines, signals.
+//! The demo and the end-to-end tests use the programs as users do: by configuration files, command lines and signals.
 
 mod files;
 mod nats;
@@ -27,30 +27,30 @@ pub use rpc::call;
 #[path = "../../nats/tests/support/ports.rs"]
 mod ports;
 
-/// How long one of the servers may take to come up. Generous: a limit, not a measure.
+/// How long a server may take to start. It is generous: a limit, not a measurement.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a cluster is made of.
+/// The settings of a cluster.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Slots of each worker.
+    /// The number of slots per worker.
     pub slots: usize,
-    /// What the devnet's randomness comes from.
+    /// The seed of the devnet's randomness.
     pub seed: u64,
-    /// Real milliseconds an epoch of the devnet lasts.
+    /// The real milliseconds of a devnet epoch.
     pub epoch_millis: u64,
-    /// How many epochs must stand on top of something before the manager counts it.
+    /// The confidence: how many epochs must be on top of something before the manager relies on it.
     pub confidence_epochs: i64,
-    /// The directory with the Groth16 parameters and their verifying keys.
+    /// The directory with Groth16 parameters and verifying keys.
     pub params: PathBuf,
     /// The directory with the parent cache.
     pub parents: PathBuf,
-    /// Whether C2 makes a scripted proof of the real replica, which manager and chain then demand. A real one takes all cores
-    /// for most of a minute.
+    /// Whether C2 makes a scripted proof of the real replica, which manager and chain then expect. A real proof takes
+    /// all cores for most of a minute.
     pub scripted_proofs: bool,
 }
 
-/// A running cluster. Dropping it ends every process of it.
+/// A running cluster. Dropping it ends all its processes.
 pub struct Cluster {
     root: PathBuf,
     settings: Settings,
@@ -62,7 +62,7 @@ pub struct Cluster {
     manager: Option<Process>,
     standby: Option<Process>,
     worker: Option<Process>,
-    /// The last to go: whatever uses it has ended then.
+    /// Declared last, so that it is dropped when everything that uses it has ended.
     postgres: Option<Postgres>,
 }
 
@@ -86,8 +86,8 @@ impl Settings {
         })
     }
 
-    /// [`from_env`](Self::from_env) with scripted proofs, for tests that are about something else than proofs. They stay real
-    /// where `SEALBUS_REAL_PROOFS` is set, as `make nightly` does.
+    /// Like [`from_env`](Self::from_env) with scripted proofs, for tests about other things. If `SEALBUS_REAL_PROOFS`
+    /// is set, as by `make nightly`, the proofs are real.
     pub fn with_scripted_proofs() -> anyhow::Result<Settings> {
         let scripted_proofs = std::env::var_os("SEALBUS_REAL_PROOFS").is_none();
         Ok(Settings { scripted_proofs, ..Settings::from_env()? })
@@ -95,7 +95,7 @@ impl Settings {
 }
 
 impl Cluster {
-    /// Starts NATS and the devnet, and writes the configuration of manager and worker. `root` must be empty.
+    /// Starts NATS and the devnet, and writes the configurations of manager and worker. `root` must be empty.
     pub fn prepare(root: &Path, settings: Settings) -> anyhow::Result<Cluster> {
         std::fs::create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
         let root = root.canonicalize()?;
@@ -123,7 +123,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Everything at once.
+    /// Prepares a cluster and starts all processes.
     pub fn start(root: &Path, settings: Settings) -> anyhow::Result<Cluster> {
         let mut cluster = Cluster::prepare(root, settings)?;
         cluster.start_manager()?;
@@ -131,17 +131,17 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The directory in which everything of the cluster lies.
+    /// The directory that contains the whole cluster.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The miner that the devnet made.
+    /// The miner that the devnet has created.
     pub fn miner(&self) -> &str {
         &self.miner
     }
 
-    /// Where NATS listens.
+    /// The URL of NATS.
     pub fn nats_url(&self) -> &str {
         &self.nats_url
     }
@@ -185,8 +185,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Gives the manager a database on a PostgreSQL server of its own in the place of its SQLite file. To be called before
-    /// the manager is started.
+    /// Makes the manager use a new PostgreSQL server instead of its SQLite file. Call this before the manager is
+    /// started.
     pub fn use_postgres(&mut self) -> anyhow::Result<&mut Postgres> {
         let postgres = Postgres::start(&[])?;
         let config = std::fs::read_to_string(self.manager_config())?;
@@ -232,45 +232,45 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends the manager with SIGKILL, if it runs.
+    /// Kills the manager with SIGKILL, if it is running.
     pub fn kill_manager(&mut self) {
         if let Some(mut process) = self.manager.take() {
             process.kill();
         }
     }
 
-    /// Stops the manager where it stands, with everything that it holds, if it runs.
+    /// Suspends the manager with everything that it holds, if it is running.
     pub fn pause_manager(&self) {
         self.manager.iter().for_each(|manager| manager.signal(Signal::STOP));
     }
 
-    /// Lets a paused manager go on.
+    /// Resumes a suspended manager.
     pub fn resume_manager(&self) {
         self.manager.iter().for_each(|manager| manager.signal(Signal::CONT));
     }
 
-    /// Ends the second manager with SIGKILL, if it runs.
+    /// Kills the second manager with SIGKILL, if it is running.
     pub fn kill_standby(&mut self) {
         if let Some(mut process) = self.standby.take() {
             process.kill();
         }
     }
 
-    /// Ends the worker with SIGKILL, if it runs.
+    /// Kills the worker with SIGKILL, if it is running.
     pub fn kill_worker(&mut self) {
         if let Some(mut process) = self.worker.take() {
             process.kill();
         }
     }
 
-    /// Ends nats-server with SIGKILL, if it runs.
+    /// Kills nats-server with SIGKILL, if it is running.
     pub fn kill_nats(&mut self) {
         if let Some(mut process) = self.nats.take() {
             process.kill();
         }
     }
 
-    /// An error if a process that should run has ended by itself, with the end of its log.
+    /// Fails if a process has ended that should be running. The error contains the end of its log.
     pub fn check_alive(&mut self) -> anyhow::Result<()> {
         let processes = [&mut self.nats, &mut self.devnet, &mut self.manager, &mut self.standby, &mut self.worker];
         for process in processes.into_iter().flatten() {
@@ -279,7 +279,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Asks the manager's command line for JSON.
+    /// Runs a command of the manager and returns its JSON output.
     pub fn manager_json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let config = text(&self.manager_config());
         let mut all: Vec<&str> = arguments.to_vec();
@@ -288,7 +288,7 @@ impl Cluster {
         serde_json::from_str(&output).with_context(|| format!("`{}` printed no JSON: {output}", all.join(" ")))
     }
 
-    /// Asks for sectors.
+    /// Pledges sectors.
     pub fn pledge(&self, count: usize) -> anyhow::Result<()> {
         self.manager_json(&["pledge", "--miner", &self.miner, "--count", &count.to_string()]).map(drop)
     }
@@ -301,12 +301,12 @@ impl Cluster {
         }
     }
 
-    /// One sector with its history.
+    /// A sector with its history.
     pub fn sector(&self, id: &str) -> anyhow::Result<Value> {
         self.manager_json(&["sectors", "show", id])
     }
 
-    /// Calls the devnet's node, with the prefix in the method.
+    /// Calls the devnet's node. The method includes its prefix.
     pub fn call_chain(&self, method: &str, params: Value) -> anyhow::Result<Value> {
         let data = self.root.join("devnet");
         let address = std::fs::read_to_string(data.join("rpc-addr"))?;
@@ -314,15 +314,15 @@ impl Cluster {
         rpc::call(address.trim(), token.trim(), method, params)
     }
 
-    /// Makes the worker's processor of a stage wait before it greets, from its next start on, until
-    /// [`release_phase`](Self::release_phase). The processor itself is the one that it is without this.
+    /// Makes the processor of a stage wait before its greeting until [`release_phase`](Self::release_phase). This takes
+    /// effect at its next start; the processor itself is unchanged.
     pub fn hold_phase(&self, stage: &str) -> anyhow::Result<()> {
         std::fs::write(self.gate(stage), "")?;
-        // A scripted C2 has its gate from the start.
+        // A scripted C2 always has such a gate.
         if stage == "c2" && self.settings.scripted_proofs { Ok(()) } else { self.replace_processor(stage) }
     }
 
-    /// Puts a script in the place of a stage's processor: it waits while the stage is held, then becomes the processor.
+    /// Replaces a stage's processor by a script that waits while the stage is held, and then becomes the processor.
     fn replace_processor(&self, stage: &str) -> anyhow::Result<()> {
         let script = self.root.join(format!("{stage}.sh"));
         let wait = format!("while [ -e '{}' ]; do sleep 0.05; done", text(&self.gate(stage)));
@@ -341,7 +341,7 @@ impl Cluster {
         Ok(std::fs::write(self.worker_config(), config)?)
     }
 
-    /// Lets the processors of a stage go on.
+    /// Lets the held processors of a stage continue.
     pub fn release_phase(&self, stage: &str) -> anyhow::Result<()> {
         Ok(std::fs::remove_file(self.gate(stage))?)
     }
@@ -350,17 +350,17 @@ impl Cluster {
         self.root.join(format!("hold-{stage}"))
     }
 
-    /// Where the manager's configuration lies.
+    /// The path of the manager's configuration.
     pub fn manager_config(&self) -> PathBuf {
         self.root.join("manager.toml")
     }
 
-    /// Where the worker's configuration lies.
+    /// The path of the worker's configuration.
     pub fn worker_config(&self) -> PathBuf {
         self.root.join("worker.toml")
     }
 
-    /// The directory of a slot, from 0.
+    /// The directory of a slot, counted from 0.
     pub fn slot(&self, index: usize) -> PathBuf {
         self.root.join(format!("slot{index}"))
     }
@@ -380,7 +380,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Workers first: what they still report should reach somebody.
+        // Workers end first, so that their last reports still reach somebody.
         let processes = [&mut self.worker, &mut self.standby, &mut self.manager, &mut self.devnet, &mut self.nats];
         for process in processes.into_iter().flatten() {
             process.stop();
@@ -388,12 +388,12 @@ impl Drop for Cluster {
     }
 }
 
-/// Asks until the answer is there, within a generous limit.
+/// Repeats `ask` until it returns a value, within a generous time limit.
 pub fn wait_for<T>(what: &str, ask: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     wait_within(START_LIMIT, what, ask)
 }
 
-/// Asks until the answer is there.
+/// Repeats `ask` until it returns a value.
 pub fn wait_within<T>(
     limit: Duration,
     what: &str,

@@ -1,4 +1,4 @@
-//! `make demo`: sectors sealed and proven before the reader's eyes.
+//! `make demo`: seals and proves sectors, and shows the progress.
 
 mod progress;
 mod summary;
@@ -19,27 +19,26 @@ use sealbus_manager::errln;
 use crate::cluster::{Cluster, Settings};
 use progress::Progress;
 
-/// How often the manager is asked.
+/// How often the manager is queried.
 const PERIOD: Duration = Duration::from_millis(500);
-/// How long one sector may take before the demo gives up. C2 alone takes a minute on two cores.
+/// How long a sector may take before the demo gives up. C2 alone takes a minute on two cores.
 const LIMIT_A_SECTOR: Duration = Duration::from_secs(900);
 
-/// What the demo is to show.
+/// The settings of the demo.
 #[derive(Clone, Debug)]
 pub struct Demo {
-    /// How many sectors are sealed.
+    /// The number of sectors to seal.
     pub sectors: usize,
-    /// How many slots the worker has.
+    /// The number of slots of the worker.
     pub slots: usize,
-    /// Where everything lies. Made anew by each run.
+    /// The directory for everything. Each run creates it anew.
     pub root: PathBuf,
-    /// Leave everything running at the end, until it is interrupted.
+    /// Whether to leave everything running at the end until it is interrupted.
     pub keep: bool,
 }
 
 impl Demo {
-    /// Runs the demo. `stop` is set when the user interrupts it. An error unless the chain says that every sector is
-    /// active.
+    /// Runs the demo. `stop` is set when the user interrupts it. Fails unless every sector is active on chain.
     pub fn run(&self, stop: &AtomicBool) -> anyhow::Result<()> {
         let _lock = clear(&self.root)?;
         let settings = Settings { slots: self.slots, ..Settings::from_env()? };
@@ -76,7 +75,7 @@ impl Demo {
             }
             cluster.check_alive()?;
             let sectors = cluster.sectors()?;
-            // Heartbeats only make the display richer; the streams may not be there yet.
+            // Heartbeats only add detail to the display, and their stream may not exist yet.
             let workers = cluster.manager_json(&["workers", "list"]).unwrap_or(Value::Null);
             progress.show(&sectors, &workers);
             for sector in &sectors {
@@ -102,7 +101,7 @@ impl Demo {
         }
     }
 
-    /// Asks the chain itself, whatever the manager believes.
+    /// Asks the chain itself, independently of the manager.
     fn active_on_chain(&self, cluster: &Cluster) -> anyhow::Result<Vec<summary::OnChain>> {
         let mut active = Vec::new();
         for sector in cluster.sectors()? {
@@ -115,8 +114,8 @@ impl Demo {
     }
 }
 
-/// Clears what an earlier demo left. The test chain lives in memory, so there is nothing to continue from. The lock
-/// that it returns keeps a second demo out.
+/// Removes the files of an earlier demo. The test chain was in memory, so there is nothing to continue. The returned
+/// lock keeps a second demo out.
 fn clear(root: &Path) -> anyhow::Result<fs::File> {
     fs::create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
     let lock = fs::File::create(root.join("lock"))?;

@@ -1,18 +1,19 @@
-//! A Filecoin node look-alike on the real miner state machine.
+//! A stand-in for a Filecoin node, built on the real miner state machine.
 //!
-//! The chain's rules come from published crates (`fil_actor_miner_state` v19 for state and money, `filecoin-proofs-api` for
-//! proofs). What is written here is what surrounds them: method bodies, a mempool, tipsets, randomness, and the JSON-RPC of a
-//! Lotus node with its quirks. One block a tipset, state in memory, a clock that can be slowed, stepped and sped up.
+//! The chain's rules come from published crates (`fil_actor_miner_state` v19 for state and money, `filecoin-proofs-api`
+//! for proofs). This module adds what surrounds them: method bodies, a mempool, tipsets, randomness, and the JSON-RPC
+//! of a Lotus node with its quirks. A tipset has one block, the state is in memory, and the clock can be slowed,
+//! stepped and sped up.
 //!
-//! Read in this order: [`config`], [`node`] (one epoch from mempool to receipts), [`execution`] (what a message does),
+//! Reading order: [`config`], [`node`] (one epoch from mempool to receipts), [`execution`] (the effects of a message),
 //! [`mempool`], [`chain`], then [`rpc`].
 //!
 //! Invariants:
-//! - A message's effects are all or nothing: a failed one changes a nonce and pays for gas, nothing else.
-//! - All state hangs from one CID ([`world::World::flush`]); each tipset keeps the root before and after its own messages, so
-//!   reading the past and going back to it need no copies.
+//! - A message's effects are all or nothing: a failed one only raises a nonce and pays for gas.
+//! - All state hangs from one CID ([`world::World::flush`]). Each tipset keeps the root before and after its own
+//!   messages, so that reading the past and returning to it need no copies.
 //! - Time and randomness come from the configuration (seed, genesis time): the same calls give the same chain.
-//! - There is no background work other than the clock; whoever holds the [`node::Node`] sees a consistent chain.
+//! - Only the clock works in the background. Whoever holds the [`node::Node`] sees a consistent chain.
 
 pub mod address;
 pub mod chain;

@@ -1,10 +1,11 @@
-//! A Sealbus whose sectors are scripts: every process is the real one but the processors, which answer at once and write
-//! files of a few kilobytes, and whoever would need the proofs library, which knows what a script must have answered.
+//! A Sealbus with scripted sectors. All processes are the real ones except the processors, which answer at once and
+//! write files of a few kilobytes. What would otherwise call the proofs library checks for the scripted answers
+//! instead.
 //!
-//! [`yields`] says what each phase yields, as a function of what it was asked. The [`processor`] makes it, the manager's
-//! [`verifier`] and the chain demand exactly it, and a [`control`] directory tells a processor where to wait or to fail.
-//! A [`world`] is NATS of one or three nodes, the devnet, a manager and many workers; a [`ledger`] counts what the chain,
-//! the log and the store say of each sector.
+//! [`yields`] defines the results of each phase as a function of its request. The [`processor`] produces these results;
+//! the manager's [`verifier`] and the chain accept nothing else. A [`control`] directory tells a processor where to
+//! wait or fail. A [`world`] consists of one or three NATS servers, the devnet, a manager and many workers. A
+//! [`ledger`] counts what the chain, the log and the store say about each sector.
 
 pub mod control;
 pub mod ledger;

@@ -1,4 +1,4 @@
-//! What a new operator gets wrong, and what the manager says to it. (The worker's side: `worker/tests`.)
+//! Mistakes of a new operator, and the manager's messages about them. (Those for the worker are in `worker/tests`.)
 
 use std::{
     fs,
@@ -13,10 +13,10 @@ use sealbus_integration_tests::cluster::{Cluster, Settings, own_binary, wait_wit
 
 /// The exit code of a wrong configuration.
 const MISCONFIGURED: i32 = 78;
-/// The exit code when something is not there that the configuration names.
+/// The exit code if something that the configuration names does not exist at present.
 const NOT_THERE: i32 = 75;
 
-/// A cluster whose manager is not started. No proofs are needed here.
+/// A cluster whose manager is not started. These tests need no proofs.
 fn cluster(directory: &Path) -> Cluster {
     let nowhere = directory.join("nowhere");
     let settings = Settings {
@@ -38,7 +38,7 @@ fn rewrite(cluster: &Cluster, from: &str, to: &str) {
     fs::write(&path, text.replace(from, to)).expect("writes");
 }
 
-/// Runs the manager to its end. For mistakes that no waiting cures.
+/// Runs the manager until it exits. For mistakes that waiting cannot fix.
 fn run_to_its_end(cluster: &Cluster, arguments: &[&str]) -> (Output, String) {
     let config = cluster.manager_config();
     let output = Command::new("timeout")
@@ -64,13 +64,13 @@ fn refused(cluster: &Cluster, arguments: &[&str], code: i32, words: &[&str]) {
     assert!(!said.contains("panicked"), "{said}");
 }
 
-/// Starts the manager, waits until its log says all the words, and expects it to be still there, trying.
+/// Starts the manager, waits until its log contains all the words, and expects it to keep running and trying.
 fn keeps_trying(cluster: &mut Cluster, words: &[&str]) {
     cluster.start_manager().expect("starts");
     keeps_saying(cluster, words);
 }
 
-/// Waits until the manager's log says all the words, and expects it to be still there.
+/// Waits until the manager's log contains all the words, and expects it to keep running.
 fn keeps_saying(cluster: &mut Cluster, words: &[&str]) {
     let log = cluster.root().join("manager.log");
     let said = wait_within(Duration::from_secs(60), "the words in the log", || {
@@ -120,7 +120,7 @@ fn a_miner_that_the_chain_has_otherwise_is_refused_and_one_that_it_has_not_yet_i
 fn a_sender_that_the_miner_does_not_name_is_waited_for_at_the_start_and_told_by_check() {
     let directory = tempfile::tempdir().expect("directory");
     let mut cluster = cluster(directory.path());
-    // The reward actor sends for nobody.
+    // The reward actor cannot send messages for anybody.
     rewrite(&cluster, "[[miner]]", "[[miner]]\nsender = \"f02\"");
     let (output, said) = run_to_its_end(&cluster, &["check"]);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -220,7 +220,7 @@ fn a_token_that_the_node_does_not_take_is_waited_for_with_its_file_and_without_i
     let log = cluster.root().join("manager.log");
     let said = fs::read_to_string(&log).expect("reads");
     assert!(!said.contains("c2VjcmV0"), "the token is in the output: {said}");
-    // The node gives a new one.
+    // The node issues a new one.
     fs::copy(cluster.root().join("devnet/token-sign"), &token).expect("copies");
     wait_within(Duration::from_secs(60), "the running manager", || {
         Ok(fs::read_to_string(&log)?.contains("the manager runs").then_some(()))
@@ -252,7 +252,7 @@ fn a_hang_up_and_a_log_that_nobody_reads_do_not_end_the_manager() {
     let hang_up = || assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("runs").success());
     hang_up();
     until("SIGHUP: nothing to reload");
-    // Whatever is logged from now on meets a closed pipe.
+    // Everything that is logged from now on goes to a closed pipe.
     drop(log);
     hang_up();
     let pledge = run_to_its_end(&cluster, &["pledge", "--miner", "f01000"]);
@@ -354,7 +354,7 @@ fn a_manager_whose_queue_was_replaced_waits_for_the_order_to_go_on() {
 fn commands_on_things_that_do_not_exist_say_so() {
     let directory = tempfile::tempdir().expect("directory");
     let mut cluster = cluster(directory.path());
-    // No command makes a database in which nobody would look.
+    // No command creates a database that nothing else would use.
     refused(&cluster, &["sectors", "show", "f01000/99"], 1, &["there is no database", "start the manager"]);
     keeps_trying(&mut cluster, &["the manager runs"]);
     refused(&cluster, &["sectors", "show", "f01000/99"], 1, &["f01000/99", "sectors list"]);

@@ -1,4 +1,4 @@
-//! The mempool's rules, in the words of Lotus.
+//! The rules of the mempool, with the exact error messages of Lotus.
 
 #[path = "devnet_support/chain.rs"]
 mod chain;

@@ -1,4 +1,4 @@
-//! The binary: its files, its refusals, its end.
+//! The devnet as a process: its files, its errors, its exit.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,6 +1,6 @@
-//! A real 2 KiB sector: sealed here, proven with Groth16, verified by the devnet's own verifier.
+//! A real 2 KiB sector: sealed here, proven with Groth16, and verified by the devnet's own verifier.
 //!
-//! Needs the parameters of 2 KiB sectors in `FIL_PROOFS_PARAMETER_CACHE` (`sealbus-devnet-params`).
+//! Requires the parameters for 2 KiB sectors in `FIL_PROOFS_PARAMETER_CACHE` (from `sealbus-devnet-params`).
 
 #[path = "devnet_support/chain.rs"]
 mod chain;
@@ -27,7 +27,7 @@ use sealbus_integration_tests::devnet::{Config, Devnet, ProofsApi};
 const SECTOR: u64 = 11;
 const VARIABLE: &str = "FIL_PROOFS_PARAMETER_CACHE";
 
-/// Fails with words a person can act on if proofs cannot be made here.
+/// Fails with a helpful message if proofs cannot be made here.
 fn require_parameters() {
     let cache = std::env::var(VARIABLE).unwrap_or_default();
     assert!(
@@ -40,7 +40,7 @@ fn require_parameters() {
     assert!(found, "{VARIABLE}={cache} holds no PoRep parameters: make them with `sealbus-devnet-params`");
 }
 
-/// A sector of zeros in a directory, on its way to a proof.
+/// A sector of zeros in a directory, being sealed.
 struct Sealing<'a> {
     directory: &'a Path,
     ticket: [u8; 32],

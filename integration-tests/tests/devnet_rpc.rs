@@ -1,4 +1,4 @@
-//! The devnet over HTTP: tokens, errors, Lotus' JSON, and a sector's life as a manager drives it.
+//! The devnet over HTTP: tokens, errors, Lotus' JSON, and the life of a sector as a manager drives it.
 
 #[path = "devnet_support/chain.rs"]
 mod chain;
@@ -61,7 +61,7 @@ impl Rpc {
         (error["code"].as_i64().expect("a code"), error["message"].as_str().expect("a text").to_owned())
     }
 
-    /// Estimates, signs and pushes, as a manager does; gives the CID.
+    /// Estimates, signs and pushes a message as a manager does. Returns its CID.
     async fn send(&self, method: u64, params: RawBytes, value: &str) -> Value {
         let worker = self.call("Filecoin.StateMinerInfo", json!(["f01000", null])).await["Worker"].clone();
         let key = self.call("Filecoin.StateAccountKey", json!([worker, []])).await;
@@ -312,7 +312,7 @@ async fn the_clock_runs_at_the_asked_rate_and_stops() {
     reached.await.expect("epochs pass");
     rpc.call("Devnet.SetEpochMillis", json!([0])).await;
     let stopped = height();
-    // Time for 25 more; one may have been under way.
+    // Time for 25 more epochs. One may have been in progress.
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(height() <= stopped + 1, "{} after {stopped}", height());
 }

@@ -1,4 +1,4 @@
-//! The rules of the chain, with proofs whose outcome is scripted.
+//! The rules of the chain, with a scripted verifier for proofs.
 
 #[path = "devnet_support/chain.rs"]
 mod chain;
@@ -85,7 +85,7 @@ fn a_wrong_ticket_epoch_is_refused() {
     let chain = Chain::new();
     chain.node(|node| node.add_null_rounds(4000));
     chain.advance(4001);
-    // Offsets to the epoch that includes the message.
+    // Offsets relative to the epoch that includes the message.
     for offset in [0, 5, -3781] {
         let wrong = chain.height() + 1 + offset;
         let sector = SectorPreCommitInfo { seal_rand_epoch: wrong, ..chain.sector(7) };
@@ -182,7 +182,7 @@ fn only_owner_and_worker_may_commit() {
     let params = || pre_commit_params(vec![chain.sector(7)]);
     let receipt = chain.send_from(stranger, PRE_COMMIT, params(), chain.deposit());
     assert_eq!(receipt.exit_code.value(), 18);
-    // The owner's key is secp256k1, the worker's BLS.
+    // The owner's key is secp256k1, the worker's is BLS.
     let receipt = chain.send_from(chain.owner(), PRE_COMMIT, params(), chain.deposit());
     assert_eq!(receipt.exit_code.value(), 0);
     chain.advance(12);
@@ -199,7 +199,7 @@ fn proving_comes_after_the_challenge_and_needs_a_pre_commit() {
     while chain.height() + 1 < challenge {
         chain.advance(1);
     }
-    // Included at the challenge epoch itself: one too early.
+    // Included at the challenge epoch itself, which is one epoch too early.
     assert_eq!(chain.prove(&prove_params(&[(7, RIGHT)], true)).exit_code.value(), 18);
     assert_eq!(chain.prove(&prove_params(&[(7, RIGHT)], true)).exit_code.value(), 0);
 }

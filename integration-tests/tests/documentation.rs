@@ -1,4 +1,4 @@
-//! What the documents promise: a page for each error code, and links that lead somewhere.
+//! The documentation is complete: every error code has a page, and every link has a target.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Real sectors through the real programs, while they are killed. The first one has a real proof.
+//! Real sectors in the real programs, while these are being killed. The first sector has a real proof.
 
 use std::{path::Path, time::Duration};
 
@@ -6,10 +6,10 @@ use anyhow::{Context, ensure};
 use sealbus_integration_tests::cluster::{Cluster, Settings, wait_within};
 use serde_json::{Value, json};
 
-/// One C2 takes a minute on two free cores.
+/// A C2 takes a minute on two free cores.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// The histories' events of one kind, as `(time, detail)`.
+/// The events of one kind in a sector's history, as `(time, detail)`.
 fn events<'a>(sector: &'a Value, kind: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
     let history = sector["history"].as_array().into_iter().flatten();
     history.filter(move |e| e["kind"] == kind).filter_map(|e| Some((e["at"].as_str()?, &e["detail"])))
@@ -20,7 +20,7 @@ fn wait_for_event(cluster: &mut Cluster, id: &str, what: &str, matches: impl Fn(
         cluster.check_alive()?;
         let sector = match cluster.sector(id) {
             Ok(sector) => sector,
-            // Its number is not given out yet.
+            // The sector number has not been assigned yet.
             Err(_) => return Ok(None),
         };
         ensure!(sector["blocked"].is_null(), "sector {id} is blocked: {}", sector["blocked"]);
@@ -35,7 +35,7 @@ fn wait_until_proving(cluster: &mut Cluster, ids: &[&str]) -> anyhow::Result<()>
     Ok(())
 }
 
-/// What the chain counted: each sector has one PreCommit and one ProveCommit, and no message failed.
+/// Counts on chain: each sector has one PreCommit and one ProveCommit, and no message failed.
 fn assert_once_on_chain(cluster: &Cluster, numbers: &[u64]) -> anyhow::Result<()> {
     let stats = cluster.call_chain("Devnet.Stats", json!([]))?;
     let miner = &stats["miners"][cluster.miner().trim_start_matches("f0")];
@@ -48,7 +48,7 @@ fn assert_once_on_chain(cluster: &Cluster, numbers: &[u64]) -> anyhow::Result<()
     Ok(())
 }
 
-/// Every report of a sector's owner was accepted once: numbers rise by one, under one token.
+/// Every report of a sector's owner was accepted once: the numbers increase by one under one token.
 fn assert_reported_once(sector: &Value) -> anyhow::Result<()> {
     let history = sector["history"].as_array().context("a history")?;
     ensure!(history.iter().all(|e| e["verdict"] != "illegal" && e["verdict"] != "fenced"), "{sector:#}");
@@ -139,7 +139,7 @@ fn a_manager_killed_between_push_and_landing_sends_nothing_twice_while_two_slots
     for id in ids {
         wait_for_event(&mut cluster, id, "a landed PreCommit", |s| events(s, "precommit_landed").count() == 1)?;
     }
-    // The node takes the next message, and its answer is lost.
+    // The node accepts the next message, but its answer is lost.
     stall(&cluster, true)?;
     let lose = json!([{ "kind": "fail_calls", "method": "Filecoin.MpoolPush", "when": "after", "count": 1, "answer": "http503" }]);
     cluster.call_chain("Devnet.Fault", lose)?;
@@ -159,7 +159,7 @@ fn a_manager_killed_between_push_and_landing_sends_nothing_twice_while_two_slots
     assert_processors_are_never_shared_nor_held_while_waiting(&sectors)
 }
 
-/// Both sectors were owned at once, in the times of the log.
+/// Both sectors were owned at the same time, according to the log.
 fn assert_worked_at_the_same_time(sectors: &[Value; 2]) -> anyhow::Result<()> {
     let life = |sector: &Value| {
         let start = events(sector, "claimed").next().map(|(at, _)| at.to_owned());
@@ -171,8 +171,8 @@ fn assert_worked_at_the_same_time(sectors: &[Value; 2]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// By the log's times: the only C2 processor serves one sector after the other, no processor is held while a sector
-/// waits for the chain, and the only PC1 processor served the other sector meanwhile.
+/// According to the log's times: the only C2 processor serves one sector after the other. No processor is held while a
+/// sector waits for the chain, because the only PC1 processor serves the other sector meanwhile.
 fn assert_processors_are_never_shared_nor_held_while_waiting(sectors: &[Value; 2]) -> anyhow::Result<()> {
     let mut c2 = Vec::new();
     for sector in sectors {
@@ -198,7 +198,7 @@ fn assert_processors_are_never_shared_nor_held_while_waiting(sectors: &[Value; 2
         }
     }
     c2.sort_by(|a, b| a.0.total_cmp(&b.0));
-    // A processor is given back before the result is published, so the times of the log touch by a little.
+    // A processor is given back before its result is published, so the intervals from the log may overlap slightly.
     let shared = (c2[0].1 - c2[1].0).max(0.0) / (c2[0].1 - c2[0].0);
     ensure!(shared < 0.1, "the only C2 processor served two sectors at once: {c2:?}");
     let pc1_end = |sector: &Value| events(sector, "pc1_done").next().map(|(at, _)| at.to_owned());
@@ -212,7 +212,7 @@ fn assert_processors_are_never_shared_nor_held_while_waiting(sectors: &[Value; 2
     Ok(())
 }
 
-/// A time of the history as seconds since 1970.
+/// A time in the history as seconds since 1970.
 fn seconds(text: &str) -> anyhow::Result<f64> {
     let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)?;
     Ok(time.unix_timestamp_nanos() as f64 / 1e9)

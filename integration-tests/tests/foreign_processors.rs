@@ -1,8 +1,8 @@
-//! A real sector, of which executables that speak only the protocol of damocles do a part: tree D and the proof, by the
-//! Python of docs/examples/processor_v1.py.
+//! A real sector, partly sealed by executables that speak only the damocles protocol: docs/examples/processor_v1.py
+//! builds tree D and makes the proof.
 //!
-//! `make foreign` names an executable on the published crate `vc-processors` in `SEALBUS_VC_PROCESSORS`; then tree D and
-//! PC2 are that one's, started as damocles starts it.
+//! `make foreign` sets `SEALBUS_VC_PROCESSORS` to an executable built on the published crate `vc-processors`. Then that
+//! one builds tree D and runs PC2, started as damocles starts it.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use sealbus_integration_tests::cluster::{Cluster, Settings, own_binary, wait_within};
 use serde_json::Value;
 
-/// One C2 takes a minute on two free cores.
+/// A C2 takes a minute on two free cores.
 const LIMIT: Duration = Duration::from_secs(900);
 
 fn events<'a>(sector: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -21,7 +21,7 @@ fn events<'a>(sector: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Valu
     history.filter(move |entry| entry["kind"] == kind).map(|entry| &entry["detail"])
 }
 
-/// Adds what an operator would write for the stages; says which they are.
+/// Adds the configuration that an operator would write for these stages. Returns the stages.
 fn use_theirs(cluster: &Cluster) -> anyhow::Result<Vec<&'static str>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/processor_v1.py").canonicalize()?;
     let prover = own_binary("sealbus-c2-prover")?;

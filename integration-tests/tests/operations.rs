@@ -1,6 +1,6 @@
-//! `docs/operations.md`, followed word for word: every command of it is run as printed, in order, on the manager's host
-//! alone, while the situation that each section is about is made beforehand. What the page shows is compared with what is
-//! printed; `…` on the page stands for anything.
+//! Follows `docs/operations.md` word for word. Every command is run as printed, in order, on the manager's host. The
+//! situation that each section describes is created beforehand. The output is compared with the page, where `…` stands
+//! for anything.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,13 +17,13 @@ const LIMIT: Duration = Duration::from_secs(180);
 const SLOT: &str = "/nvme/slot0";
 const SECTOR: &str = "f01000/1";
 
-/// A section of the page with its commands.
+/// A section of the page, with its commands.
 struct Section {
     heading: String,
     commands: Vec<Step>,
 }
 
-/// A command and what the page says that it prints.
+/// A command, and its output according to the page.
 struct Step {
     command: String,
     prints: Vec<String>,
@@ -55,7 +55,7 @@ fn page() -> anyhow::Result<Vec<Section>> {
     Ok(sections)
 }
 
-/// The cluster that the page is about: one worker with one slot, whose phases fail when a section needs it.
+/// The cluster that the page describes: a worker with one slot, whose phases fail when a section needs that.
 struct Site {
     cluster: Cluster,
     store_table: String,
@@ -67,7 +67,7 @@ impl Site {
         for stage in ["pc1", "pc2", "c1"] {
             cluster.script_phase(stage)?;
         }
-        // The store is forgotten at first, and a worker counts as away soon.
+        // The store is missing from the configuration at first, and a worker soon counts as away.
         let config = std::fs::read_to_string(cluster.manager_config())?;
         let at = config.find("[[store]]").context("a store")?;
         let (rest, store) = config.split_at(at);
@@ -110,7 +110,7 @@ impl Site {
         })
     }
 
-    /// Makes the situation that a section is about.
+    /// Creates the situation that a section describes.
     fn before(&mut self, heading: &str) -> anyhow::Result<()> {
         match heading {
             "What waits for a person" => {
@@ -129,7 +129,7 @@ impl Site {
             }
             "The machine is to blame: another worker" => self.wait_until_blocked(SECTOR, "LIBRARY_PANIC"),
             "The worker is away" => {
-                // There is but one worker, so it takes the sector again, and fails again.
+                // There is only one worker, so it takes the sector again, and fails again.
                 self.wait_for(SECTOR, "another attempt", |sector| sector["attempt"] == 2)?;
                 self.wait_until_blocked(SECTOR, "LIBRARY_PANIC")?;
                 self.cluster.kill_worker();
@@ -176,13 +176,13 @@ impl Site {
                     worker["slots"][0]["blocked"]["code"] == "PROOFS_FAILED"
                 })
             }
-            // Nothing was begun again.
+            // No new attempt has begun.
             "Who ordered what" => self.wait_for("f01000/2", "the attempt of before", |sector| sector["attempt"] == 2),
             _ => Ok(()),
         }
     }
 
-    /// Runs a command of the page, and compares.
+    /// Runs a command of the page and compares its output.
     fn follow(&mut self, step: &Step) -> anyhow::Result<()> {
         let slot = self.cluster.slot(0).display().to_string();
         let own = own_binary("sealbus-manager")?;
@@ -201,7 +201,7 @@ impl Site {
             .output()?;
         let mut printed = String::from_utf8_lossy(&output.stdout).replace(&slot, SLOT);
         if step.command.contains("audit list") {
-            // On the page the person is alice, here whoever runs the test.
+            // The page calls the person alice; here it is the user who runs the test.
             let audit = self.cluster.manager_json(&["audit", "list"])?;
             let person = audit[0]["actor"].as_str().context("a person")?;
             printed = printed.replace(&format!(" {person} "), " alice ");
@@ -218,7 +218,7 @@ impl Site {
     }
 }
 
-/// Whether a line is as the page has it, where `…` stands for anything. How wide columns are does not matter.
+/// Whether a line matches the page, where `…` stands for anything. Column widths are ignored.
 fn reads_like(line: &str, wanted: &str) -> bool {
     let tidy = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (line, wanted) = (&tidy(line), &tidy(wanted));

@@ -1,4 +1,5 @@
-//! The commands of `docs/queues.md`, run as printed with the real `nats` command line and an operator's rights.
+//! The commands of `docs/queues.md`, run as printed with the real `nats` command line tool and an operator's
+//! permissions.
 
 use std::{
     path::Path,
@@ -10,7 +11,7 @@ use anyhow::{Context, ensure};
 use sealbus_integration_tests::cluster::{Cluster, Identity, Settings, own_binary, wait_within};
 use serde_json::json;
 
-/// The commands of the page: the lines of its `console` blocks. Some need a terminal.
+/// The commands of the page: the lines in its `console` blocks. Some need a terminal.
 fn documented_commands() -> anyhow::Result<Vec<(String, bool)>> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/queues.md");
     let text = std::fs::read_to_string(&page)?;
@@ -37,7 +38,7 @@ fn every_documented_nats_command_works_as_printed() -> anyhow::Result<()> {
     ensure!(tools.join("nats").is_file(), "the nats command line is not installed: run `make nats-cli`");
     let directory = tempfile::tempdir()?;
     let mut cluster = Cluster::prepare(directory.path(), Settings { epoch_millis: 200, ..Settings::from_env()? })?;
-    // One sector waits for its PreCommit while we look around, the other one for a free slot: no proof is needed.
+    // Meanwhile one sector waits for its PreCommit, and the other for a free slot. So no proof is needed.
     cluster.call_chain("Devnet.Fault", json!([{ "kind": "stall_inclusion", "on": true }]))?;
     cluster.start_manager()?;
     cluster.start_worker()?;
@@ -60,7 +61,7 @@ fn every_documented_nats_command_works_as_printed() -> anyhow::Result<()> {
             .map(Path::to_path_buf)
             .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
     )?;
-    // As `nats context save` writes it.
+    // The file format of `nats context save`.
     let contexts = directory.path().join("contexts");
     std::fs::create_dir_all(contexts.join("nats/context"))?;
     let (url, nkey) = (cluster.nats_url(), cluster.nkey_file(Identity::Operator));
@@ -69,7 +70,7 @@ fn every_documented_nats_command_works_as_printed() -> anyhow::Result<()> {
     for (command, terminal) in documented_commands()? {
         let mut run = Command::new("timeout");
         if terminal {
-            // script(1) gives it a terminal of its own and passes its exit status on.
+            // script(1) runs it in a terminal and passes its exit status on.
             run.args(["60", "script", "-qec", &command, "/dev/null"]);
         } else {
             run.args(["60", "sh", "-c", &command]);

@@ -1,4 +1,4 @@
-//! What should exist: the manager alone, with no worker to take it.
+//! Pledging by policy: the manager alone, with no worker to take the sectors.
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use sealbus_integration_tests::cluster::{Cluster, Settings, wait_within};
 use serde_json::{Value, json};
 
-/// With real proofs, a C2 on cores that other tests may use.
+/// For real proofs, with a C2 on cores that other tests may share.
 const LIMIT: Duration = Duration::from_secs(900);
 
 fn count(sector: &Value, kind: &str) -> usize {
@@ -25,7 +25,7 @@ fn wait_for(cluster: &mut Cluster, id: &str, what: &str, done: impl Fn(&Value) -
 #[test]
 fn a_sector_that_is_lost_after_its_precommit_is_sealed_again_to_the_same_commr() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    // Another seed than the other tests have: tickets and replicas that they never see.
+    // A seed that no other test uses, so its tickets and replicas are unique.
     let mut cluster = Cluster::prepare(directory.path(), Settings { seed: 77, ..Settings::with_scripted_proofs()? })?;
     let mut config = fs::read_to_string(cluster.manager_config())?;
     config.push_str("\n[liveness]\ndead_after_secs = 5\norphan_after_secs = 5\nreissue_interval_secs = 1\n");
@@ -41,13 +41,13 @@ fn a_sector_that_is_lost_after_its_precommit_is_sealed_again_to_the_same_commr()
     let slot = cluster.slot(0);
     fs::remove_dir_all(&slot)?;
     fs::create_dir(&slot)?;
-    // An empty directory in the place of a slot is a disk that is away, until a person says that it is lost.
+    // An empty directory in a slot's place counts as an unmounted disk, until a person says that the disk is lost.
     let path = slot.canonicalize()?.display().to_string();
     cluster.manager_json(&["slots", "release", "seal-1", &path, "--yes"])?;
     cluster.release_phase("c2")?;
     cluster.start_worker()?;
 
-    // The worker gives its lease back after the manager has heard the sector's end.
+    // The worker gives its lease back only after the manager has seen the sector's end.
     let ended = |s: &Value| s["state"] == "proving" && count(s, "released") == 2;
     let sector = wait_for(&mut cluster, id, "an active sector whose lease is given back", ended)?;
     ensure!(sector["comm_r"] == before["comm_r"], "another CommR: {sector:#}");

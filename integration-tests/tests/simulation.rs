@@ -1,4 +1,4 @@
-//! Simulated worlds hold, and each mistake that can be planted is found. `make sim` runs many more worlds.
+//! The invariants hold in simulated worlds, and each planted bug is found. `make sim` runs many more worlds.
 
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
 
@@ -8,12 +8,12 @@ use sealbus_integration_tests::sim::{
 };
 use sealbus_schema::Invariant;
 
-/// How many worlds run here; `make sim` runs the rest.
+/// The number of worlds here. `make sim` runs the rest.
 const WORLDS: u64 = 1_000;
-/// In how many worlds a planted mistake must show.
+/// In how many worlds at most a planted bug must be found.
 const UNTIL_FOUND: u64 = 20_000;
 
-/// Seeds that once broke something, and what it was.
+/// Seeds that once failed, and why.
 const REGRESSIONS: &[(u64, &str)] = &[
     (
         84,

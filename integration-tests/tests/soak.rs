@@ -1,4 +1,4 @@
-//! The soak's share in every run of the tests. `make soak` is the whole of it.
+//! A short soak for every test run. `make soak` runs the full one.
 
 use std::{io::Write, time::Duration};
 
@@ -9,7 +9,7 @@ fn every_sector_ends_once_while_everything_is_killed() -> anyhow::Result<()> {
     let dir = directory()?;
     let soak = Soak { workers: 20, sectors: 300, seed: 1, limit: Duration::from_secs(600), tell: false };
     let report = soak.run(dir.path())?;
-    // Past the capture of the test harness: the counts are what the test is for.
+    // Written past the test harness's capture, because the counts are the point of the test.
     writeln!(std::io::stdout().lock(), "{report}")?;
     report.check()
 }

@@ -1,4 +1,4 @@
-//! Two managers on one database: one holds the fold, the other one takes over.
+//! Two managers on one database: one holds the fold, and the other takes over.
 
 use std::{fs, time::Duration};
 
@@ -6,16 +6,17 @@ use anyhow::ensure;
 use sealbus_integration_tests::cluster::{Cluster, Settings, wait_within};
 use serde_json::{Value, json};
 
-/// What does not wait for a proof. Generous: a limit, not a measure.
+/// The time limit for steps without proofs. It is generous: a limit, not a measurement.
 const LIMIT: Duration = Duration::from_secs(120);
 /// A real C2 takes a minute on two free cores.
 const PROOF_LIMIT: Duration = Duration::from_secs(900);
 
-/// What a manager says when it has the fold, and when another one has it.
+/// The log message of a manager that holds the fold, and that of one that stands by.
 const HOLDS: &str = "the manager runs";
 const STANDS_BY: &str = "standing by";
 
-/// A cluster that makes no proofs: there is no worker. The key that verifies them is there, or no sector would get a number.
+/// A cluster without a worker, so it makes no proofs. The verifying key exists, because otherwise no sector would get a
+/// number.
 fn without_worker(directory: &tempfile::TempDir) -> anyhow::Result<Cluster> {
     let settings = Settings { epoch_millis: 200, confidence_epochs: 1, ..Settings::from_env()? };
     Cluster::prepare(directory.path(), settings)
@@ -25,7 +26,7 @@ fn said(cluster: &Cluster, who: &str, words: &str) -> usize {
     fs::read_to_string(cluster.root().join(format!("{who}.log"))).unwrap_or_default().matches(words).count()
 }
 
-/// Waits until a manager's log has the words so many times.
+/// Waits until a manager's log contains the words this many times.
 fn wait_for_words(cluster: &mut Cluster, who: &str, words: &str, times: usize) -> anyhow::Result<()> {
     wait_within(LIMIT, &format!("`{words}` in {who}.log"), || {
         cluster.check_alive()?;
@@ -33,7 +34,7 @@ fn wait_for_words(cluster: &mut Cluster, who: &str, words: &str, times: usize) -
     })
 }
 
-/// Starts one manager that holds the fold and one that stands by.
+/// Starts one manager that holds the fold, and one that stands by.
 fn start_both(cluster: &mut Cluster) -> anyhow::Result<()> {
     cluster.start_manager()?;
     wait_for_words(cluster, "manager", HOLDS, 1)?;
@@ -50,7 +51,7 @@ fn wait_for_sector(
     let id = format!("{}/1", cluster.miner());
     wait_within(limit, what, || {
         cluster.check_alive()?;
-        // Its number is not given out yet.
+        // The sector number has not been assigned yet.
         let Ok(sector) = cluster.sector(&id) else { return Ok(None) };
         ensure!(sector["blocked"].is_null(), "the sector is blocked: {}", sector["blocked"]);
         Ok(is_there(&sector).then_some(sector))
@@ -61,7 +62,7 @@ fn count(sector: &Value, kind: &str) -> usize {
     sector["history"].as_array().into_iter().flatten().filter(|entry| entry["kind"] == kind).count()
 }
 
-/// The holder dies when its PreCommit is with the node and has not landed.
+/// The manager that holds the fold dies when the node has its PreCommit, before that has landed.
 fn a_sector_survives_its_manager(mut cluster: Cluster) -> anyhow::Result<()> {
     let stall = |cluster: &Cluster, on: bool| {
         cluster.call_chain("Devnet.Fault", json!([{ "kind": "stall_inclusion", "on": on }]))
@@ -109,7 +110,7 @@ fn a_holder_that_was_paused_while_it_lost_the_fold_is_refused_and_stands_by() ->
     cluster.use_postgres()?;
     start_both(&mut cluster)?;
     cluster.pause_manager();
-    // Its sessions end at the server, as those of a host do that the network has lost.
+    // The server ends its sessions, as those of a host that lost its network.
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                WHERE pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted)";
     let ended = cluster.postgres().map(|postgres| postgres.query(end)).transpose()?;

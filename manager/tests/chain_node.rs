@@ -1,4 +1,4 @@
-//! The typed methods over a scripted transport: what is sent, and what is made of the answers.
+//! The node client's typed methods over a scripted transport: what is sent, and how answers are decoded.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -20,7 +20,7 @@ const CID: &str = "bafy2bzacebbpdegvr3i4cosewthysg5xkxpqfn2wfcz6mv2hmoktwbdxkax4
 
 type Script = Box<dyn Fn(&'static str, &Value) -> Result<Value, Error> + Send + Sync>;
 
-/// A node that answers from a closure and remembers its calls.
+/// A fake node that answers by a closure and records its calls.
 struct Double {
     script: Script,
     calls: Mutex<Vec<(&'static str, Value)>>,
@@ -176,7 +176,7 @@ async fn an_estimate_is_its_gas_and_an_abort_its_exit_code() {
     });
     let gas = estimating.gas_estimate(&prove_message(), &TipSetKey::head()).await.unwrap();
     assert_eq!(gas, Gas { limit: 1000, fee_cap: TokenAmount::from_atto(300), premium: TokenAmount::from_atto(200) });
-    // A node that is told a limit lowers the cap to it, and does not say so.
+    // Given a limit, a real node lowers the fee cap to it without saying so.
     assert_eq!(last_params(&estimating)[1]["MaxFee"], json!("2000000000000000000000000000"));
 
     let aborting = node(|method, _| {

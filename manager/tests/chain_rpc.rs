@@ -1,4 +1,4 @@
-//! The JSON-RPC client against a server that misbehaves in every way that a node, a gateway or a network does.
+//! The JSON-RPC client against a server with every fault that a node, a gateway or a network can have.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -17,20 +17,20 @@ mod contract;
 
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.SECRET.c2ln";
 
-/// What the server does with each request.
+/// The server's reaction to each request.
 #[derive(Clone)]
 enum Behaviour {
-    /// Answers with this status and body; `$ID` in it becomes the request's id.
+    /// Answers with this status and body. `$ID` in the body is replaced by the request's id.
     Answer(u16, String),
-    /// Answers each method with what is given for it.
+    /// Answers each method with the given value.
     ByMethod(Vec<(String, Value)>),
     /// Reads the request and never answers.
     Silence,
-    /// Reads the request and closes.
+    /// Reads the request and closes the connection.
     Hang,
-    /// Sends a head, then bytes without end.
+    /// Sends a header, then bytes without end.
     Flood,
-    /// Sends half of what the head promises, then waits.
+    /// Sends half of what the header announces, then waits.
     Stall,
 }
 

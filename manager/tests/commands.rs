@@ -1,4 +1,4 @@
-//! A person's orders through the command line, on real databases, while neither the bus nor the node is there.
+//! A person's orders on the command line, with real databases, while neither the bus nor the node is available.
 
 mod databases;
 mod lives;
@@ -38,11 +38,11 @@ on_every_database! {
     what_makes_no_sense_is_refused_in_words_and_changes_nothing,
 }
 
-/// A manager's host on which only the database answers.
+/// A manager's host on which only the database is available.
 struct Host {
     directory: tempfile::TempDir,
     store: Store,
-    /// Kept for as long as it is used.
+    /// Kept alive as long as the host is used.
     _database: TestDatabase,
 }
 
@@ -57,7 +57,7 @@ impl Host {
                 format!("url = \"{url}\"\npassword_file = {file:?}")
             }
         };
-        // Nobody listens on port 9 of a loopback address.
+        // Nothing listens on port 9 of a loopback address.
         let config = format!(
             "[database]\n{place}\n[nats]\nurl = \"nats://127.0.0.1:9\"\n[chain]\n\
              url = \"http://127.0.0.1:9/rpc/v1\"\n[[miner]]\nid = \"f01000\"\nsector_size = \"2KiB\"\n"
@@ -70,7 +70,7 @@ impl Host {
         self.directory.path().join("manager.toml")
     }
 
-    /// A sector on worker `w1` in a state of a life that goes well, blocked there if there is a cause.
+    /// A sector on worker `w1` that has reached `state` without problems. It is blocked there if there is a cause.
     async fn sector(&self, number: u64, state: &str, cause: Option<ErrorReport>) -> SectorId {
         let id: SectorId = format!("f01000/{number}").parse().expect("sector");
         let mut tx = self.store.begin().await.expect("begins");
@@ -117,7 +117,7 @@ impl Host {
         Command::new(env!("CARGO_BIN_EXE_sealbus-manager"))
             .args(arguments)
             .env("SEALBUS_MANAGER_CONFIG", self.config())
-            // Anybody can say that in the environment.
+            // Anybody can set this in the environment.
             .env("USER", "mallory")
             .env("LOGNAME", "mallory")
             .env_remove("SUDO_USER")
@@ -126,7 +126,7 @@ impl Host {
             .expect("runs")
     }
 
-    /// Runs a command that must end with an exit code, and gives what it printed on both outputs.
+    /// Runs a command that must end with this exit code. Returns what it printed on stdout and stderr.
     fn ends(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let printed = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
@@ -139,7 +139,7 @@ impl Host {
         self.json_ending(0, arguments)
     }
 
-    /// The JSON of a command that ends with an exit code.
+    /// The JSON of a command that ends with this exit code.
     fn json_ending(&self, code: i32, arguments: &[&str]) -> Value {
         let output = self.run(&[arguments, &["--json"]].concat());
         let said = String::from_utf8_lossy(&output.stderr);
@@ -264,14 +264,14 @@ async fn what_is_blocked_says_why_since_when_what_it_costs_and_what_can_be_order
     host.sector(1, "sealing", Some(error(ErrorCode::DISK_FULL))).await;
     host.sector(2, "persisting", Some(error(ErrorCode::STORE_FULL))).await;
     host.sector(3, "committing", None).await;
-    // No manager works here and there is no bus, so the answer has gaps, and says so.
+    // There is no running manager and no bus, so the answer has gaps. It must say so.
     let all = host.json_ending(1, &["sectors", "blocked"]);
     let sectors = all["sectors"].as_array().expect("sectors");
     assert_eq!(sectors.iter().map(|s| &s["sector"]).collect::<Vec<_>>(), ["f01000/1", "f01000/2"]);
     assert!(sectors[0]["since"].is_string() && sectors[0]["slot"] == "/nvme0", "{all:#}");
     let waiting = &sectors[0]["waiting"];
     assert_eq!((&waiting["cost"], &waiting["expires_epoch"]), (&json!("ticket"), &json!(2900)));
-    // The node does not answer: what the manager knows of the chain is the last head that it wrote down.
+    // The node does not answer. The manager knows the chain only from the last head that it stored.
     assert_eq!((&waiting["now_epoch"], &waiting["now_is_live"]), (&json!(31), &json!(false)));
     assert_eq!(
         (&sectors[1]["waiting"]["cost"], &sectors[1]["waiting"]["secs_left"]),

@@ -1,4 +1,4 @@
-//! Checks of stored files by the real process, with a sector that the proofs library has sealed.
+//! Checks of stored files by the real child process, with a sector sealed by the proofs library.
 
 use std::{
     fs::{self, File},
@@ -22,10 +22,10 @@ use sealbus_schema::{
 
 const SEAL: RegisteredSealProof = RegisteredSealProof::StackedDrg2KiBV1_1;
 const RANDOMNESS: Randomness = Randomness([5; 32]);
-/// Far more than a check of 2 KiB takes.
+/// Much longer than a check of a 2 KiB sector takes.
 const LONG: Duration = Duration::from_secs(120);
 
-/// A store with one sector in it.
+/// A store that contains one sector.
 struct Stored {
     root: tempfile::TempDir,
     sector: SectorId,
@@ -50,7 +50,7 @@ impl Stored {
         self.root.path().join("sealed").join(self.sector.file_name())
     }
 
-    /// As the worker would report what it has stored.
+    /// The report that the worker would make of the stored files.
     fn reported(&self) -> StoredSector {
         let name = self.sector.file_name();
         let paths = ["p_aux", "t_aux", "sc-02-data-tree-r-last.dat"].map(|file| format!("cache/{name}/{file}"));
@@ -101,7 +101,7 @@ async fn check(request: Request) -> Result<(), ErrorReport> {
 #[tokio::test]
 async fn a_flipped_bit_in_a_challenged_node_is_found_although_no_length_has_changed() {
     let stored = Stored::new(1);
-    // The files are larger than this in production, and then nobody reads them whole.
+    // In production the files are larger than this limit, and are then not read in full.
     let as_if_large = |mut reported: StoredSector| {
         reported.files.retain(|file| file.path.ends_with("_aux"));
         reported
@@ -131,7 +131,7 @@ async fn files_of_another_sector_are_refused_though_they_prove_themselves() {
     let error = check(request).await.expect_err("another sector");
     assert_eq!((&error.code, error.class), (&ErrorCode::FILES_UNPROVABLE, ErrorClass::Perm));
     assert!(error.message().contains("another sector's"), "{error:?}");
-    // Under our own name they are not what was written.
+    // Another sector's file under this sector's name has another checksum than the reported one.
     let reported = ours.reported();
     fs::copy(
         other.root.path().join("cache").join(other.sector.file_name()).join("p_aux"),
@@ -146,7 +146,7 @@ async fn files_of_another_sector_are_refused_though_they_prove_themselves() {
 async fn a_store_that_hangs_is_killed_at_the_limit_and_waited_for() {
     let stored = Stored::new(1);
     let request = stored.request(stored.reported());
-    // Whoever opens it waits for somebody who writes.
+    // Opening this pipe blocks until there is a writer.
     let identity = stored.root.path().join("sealbus-store.json");
     fs::remove_file(&identity).expect("removes");
     let mode = rustix::fs::Mode::from_raw_mode(0o600);

@@ -87,7 +87,7 @@ async fn report_of(bus: &Bus, sector: SectorId, name: &str, token: Token, number
     bus.report(sector, &worker(name), &Event { token, number, body }).await.expect("stored");
 }
 
-/// Pledges sectors, and has each claimed by its worker.
+/// Pledges sectors, and has worker `w1` claim each of them.
 async fn claimed(bus: &Bus, store: &Store, numbers: RangeInclusive<u64>) -> Vec<(SectorId, Token)> {
     let mut tx = store.begin().await.expect("begins");
     let mut claims = Vec::new();
@@ -99,7 +99,7 @@ async fn claimed(bus: &Bus, store: &Store, numbers: RangeInclusive<u64>) -> Vec<
     claims
 }
 
-/// Folds until a condition holds, then ends as if killed: nothing is acknowledged in good order.
+/// Folds until a condition holds, then stops as if killed, without acknowledging anything.
 async fn fold_until(bus: &Bus, store: &Store, epoch: i64, done: impl Fn(&Job) -> bool) {
     let done = eventually("the folded state", || async {
         store.sector(ID).await.expect("reads").filter(|sector| done(sector)).map(drop)
@@ -107,7 +107,7 @@ async fn fold_until(bus: &Bus, store: &Store, epoch: i64, done: impl Fn(&Job) ->
     fold_while(bus, store, epoch, done).await;
 }
 
-/// Folds all that the log has.
+/// Folds everything in the log.
 async fn fold_all(bus: &Bus, store: &Store, epoch: i64, js: &jetstream::Context) {
     let last = js.get_stream("SEAL_SECTORS").await.expect("the stream").cached_info().state.last_sequence;
     let done = eventually("the end of the log", || async {
@@ -140,14 +140,14 @@ async fn events_take_effect_once_over_restarts_and_a_stale_owner_has_none(databa
     fold_until(&bus, &store, epoch, |s| s.state.seal() == Some(&State::DrawingTicket { draw: 1 })).await;
     let lines = store.history(ID).await.expect("reads").len();
 
-    // A restarted manager reads the log again from its offset, and not from its beginning.
+    // A restarted manager continues reading at its stored offset, not at the beginning of the log.
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");
     let released = bus.release(ID, first.0, "a test").await.expect("releases");
     fold_until(&bus, &store, epoch, |s| s.state.seal() == Some(&State::Queued)).await;
     let history = store.history(ID).await.expect("reads");
     assert_eq!(history.len(), lines + 1, "{history:#?}");
 
-    // What a stale owner wrote without the fence stays without effect, and is on record.
+    // A record that a stale owner wrote without the fence has no effect, but is recorded in the history.
     let raw = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
     let forged = Event { token: first, number: 3, body: EventBody::Seal(seal::Event::TicketWanted { draw: 2 }) };
     let payload = sealbus_schema::codec::encode(&forged).expect("packs");
@@ -186,7 +186,7 @@ async fn the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue
     assert_eq!((offer.intent.lease_sequence, offer.intent.attempt), (released, 2));
 }
 
-/// Publishes whatever the outbox has, while the log is folded, until the log's last lease record is one like this.
+/// Publishes the outbox while the log is folded, until the last lease record in the log satisfies `like`.
 async fn settle(bus: &Bus, store: &Store, epoch: i64, like: impl Fn(&Lease) -> bool) {
     let changed = Wake::default();
     let settled = eventually("the manager's word", || async {
@@ -212,12 +212,13 @@ async fn a_claim_without_an_offer_has_no_effect_and_the_owner_goes_on(database: 
     report(&bus, "w1", first, 1, EventBody::Seal(seal::Event::TicketWanted { draw: 1 })).await;
     fold_until(&bus, &store, epoch, |s| s.state.seal() == Some(&State::DrawingTicket { draw: 1 })).await;
 
-    // It knows the last lease's number, so the server lets it; another needs none, and a third is not even readable.
+    // The thief knows the number of the last lease record, so the server accepts its claim. Then come two records
+    // without that number, which are not even valid.
     let thief = won(&bus, first.0, "w2").await;
     for _ in 0..2 {
         js.publish("seal.sector.f01000.1.lease.w2", "mine".into()).await.expect("sends").await.expect("is stored");
     }
-    // What the owner was to be told, and what was ordered, goes on behind the manager's word.
+    // Facts and orders for the owner follow the manager's statement of ownership.
     let mut tx = store.begin_as(epoch).await.expect("begins");
     let sector = tx.sector(ID).await.expect("reads").expect("exists");
     let randomness = sealbus_schema::Randomness([3; 32]);
@@ -258,7 +259,7 @@ async fn a_claim_without_an_offer_has_no_effect_and_the_owner_goes_on(database: 
     assert!(lines.len() == 2 && lines.iter().all(|(_, verdict)| verdict == "illegal"), "{lines:?}");
 }
 
-/// A stolen key may report about any sector of its miners, as often as it likes.
+/// A stolen key may publish about any sector of its miners, as often as it likes.
 async fn a_flood_of_records_of_somebody_else_is_told_a_few_times(database: TestDatabase) {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
@@ -288,7 +289,7 @@ async fn a_sector_that_was_claimed_before_it_was_offered_is_offered_behind_that(
     let js = jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
     let store = database.open().await;
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");
-    // Nobody has wanted it so far.
+    // The sector has not been offered yet.
     let early = won(&bus, 0, "w2").await;
     fold_all(&bus, &store, epoch, &js).await;
     let mut tx = store.begin().await.expect("begins");
@@ -296,7 +297,7 @@ async fn a_sector_that_was_claimed_before_it_was_offered_is_offered_behind_that(
     tx.commit().await.expect("commits");
     let sector = store.sector(ID).await.expect("reads").expect("exists");
     assert_eq!(life::intent_of(&sector).expect("offered").lease_sequence, early.0);
-    // The same while it is offered: nothing is counted against the sector.
+    // The same while it is offered. None of this counts against the sector.
     js.publish("seal.sector.f01000.1.lease.w2", "mine".into()).await.expect("sends").await.expect("is stored");
     settle(&bus, &store, epoch, |lease| matches!(lease.record, LeaseRecord::Release { .. })).await;
     fold_all(&bus, &store, epoch, &js).await;
@@ -379,7 +380,7 @@ async fn a_sector_that_another_process_pledged_is_folded_with_the_others(databas
     let mut claims = claimed(&bus, &store, 1..=2).await;
     fold_all(&bus, &store, epoch, &js).await;
     claims.extend(claimed(&bus, &database.open().await, 3..=4).await);
-    // Nobody has ever pledged this one.
+    // This sector was never pledged.
     won_of(&bus, sector(5), 0, "w1").await;
     for (id, token) in &claims {
         report_of(&bus, *id, "w1", *token, 1, EventBody::Seal(seal::Event::TicketWanted { draw: 1 })).await;
@@ -460,7 +461,7 @@ async fn a_fold_that_failed_knows_nothing_of_before() {
     let (id, token) = claimed(&bus, &store, 1..=1).await[0];
     fold_all(&bus, &store, old, &js).await;
 
-    // As a failover would, to a state in which the version rose by something else.
+    // Simulates a failover to a database state in which the trigger no longer raises the version.
     let raw = database.raw().await;
     for statement in ["DROP TRIGGER jobs_version", "UPDATE jobs SET issues = 3"] {
         sqlx::query(statement).execute(&raw).await.expect("done");

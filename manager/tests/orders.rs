@@ -1,4 +1,4 @@
-//! A person's orders to machines, from real databases onto a real bus and back.
+//! A person's orders to workers, from real databases to a real bus and back.
 
 mod databases;
 #[path = "../../nats/tests/support/mod.rs"]
@@ -26,7 +26,7 @@ async fn wanted(store: &Store) -> WorkerOrders {
     store.orders_of(&worker()).await.expect("reads").expect("orders")
 }
 
-/// The orders on the bus, once they are those of a revision.
+/// Waits until the orders on the bus have this revision.
 async fn on_the_bus(bus: &Bus, revision: u64) -> Orders {
     eventually("the orders on the bus", || async {
         bus.orders(&worker()).await.ok().flatten().filter(|orders| orders.revision == revision)
@@ -34,7 +34,7 @@ async fn on_the_bus(bus: &Bus, revision: u64) -> Orders {
     .await
 }
 
-/// A sign of life of a worker with one slot.
+/// A heartbeat of a worker with one slot.
 fn beat(slot: &str, released: u64) -> Heartbeat {
     let path = slot.to_owned();
     let slot =
@@ -73,7 +73,7 @@ async fn orders_that_nobody_gave_are_withdrawn_and_wedge_nothing(database: TestD
     assert!(!given.is_published() && !given.orders.drain && given.orders.release.is_empty(), "{given:?}");
     assert_eq!(store.audit(&Default::default()).await.expect("reads").len(), 1, "it is on record");
 
-    // The slot has carried the forged order out. The next one comes after it all the same.
+    // The slot has carried out the forged order. A real order that follows must still get a higher number.
     let mut tx = store.begin().await.expect("begins");
     let (id, is_new) = tx.order_release_after(&worker(), "/nvme0", u64::MAX).await.expect("orders");
     tx.commit().await.expect("commits");
@@ -115,7 +115,7 @@ async fn orders_reach_the_bus_over_outages_and_a_freed_slot_is_ordered_no_more(d
         assert!(orders.drain && orders.release.len() == 1);
         eventually("the record of it", || async { wanted(&store).await.is_published().then_some(()) }).await;
 
-        // A slot of another name, and an older release, are not what was ordered.
+        // A slot with another name, or an older release, does not confirm the order.
         let mut heart = Heart::new(&worker());
         heart.beat(&bus, &beat("/nvme1", first)).await.expect("beats");
         heart.beat(&bus, &beat("/nvme0", first - 1)).await.expect("beats");

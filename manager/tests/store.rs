@@ -69,7 +69,7 @@ on_every_database! {
     what_waits_is_read_back_with_the_time_since_when,
 }
 
-/// A store with a fold and one sector.
+/// A store in which the fold is held, with one sector.
 async fn store(database: &TestDatabase) -> Store {
     let store = database.open().await;
     let mut tx = store.begin().await.expect("begins");
@@ -111,7 +111,7 @@ async fn every_state_of_a_life_is_read_back_as_it_was_stored(database: TestDatab
         if stored.state.is_terminal() {
             continue;
         }
-        // Blocked on top of each state, and back.
+        // Each state can be blocked and unblocked.
         let blocked = apply(&store, Input::Refused(refused.clone())).await;
         assert!(blocked.blocked.is_some());
         assert_eq!(store.sector(id()).await.expect("reads"), Some(blocked));
@@ -160,7 +160,7 @@ async fn a_rebuild_whose_precommit_has_landed_is_read_back_as_it_was_stored(data
     rebuild_is_read_back(database, true).await;
 }
 
-/// A rebuild, and the sector given up from there.
+/// A rebuild, and the abandoning of the sector during it.
 async fn rebuild_is_read_back(database: TestDatabase, landed: bool) {
     let released = || Input::Released(Released { attempt: 1, issues: 1, signed: true });
     let cause = ErrorReport::new(ErrorClass::Abort, ErrorCode::ABANDONED, "a test");
@@ -297,8 +297,8 @@ async fn a_new_database_may_be_opened_by_several_at_once(database: TestDatabase)
     }
 }
 
-/// SQLite does not wait for a write in a file that it is to turn to write-ahead logging: it says at once that the database
-/// is locked. A command met a manager so that was making its database.
+/// While SQLite switches a file to write-ahead logging, it does not wait for another process's write: it reports at
+/// once that the database is locked. This once happened to a command while a manager was creating its database.
 #[tokio::test]
 async fn a_sqlite_file_that_somebody_else_is_opening_is_waited_for() {
     let database = TestDatabase::sqlite();
@@ -310,7 +310,7 @@ async fn a_sqlite_file_that_somebody_else_is_opening_is_waited_for() {
     let mut maker = sqlx::AnyConnection::connect(&url).await.expect("connects");
     maker.execute("BEGIN IMMEDIATE").await.expect("begins");
     let made = async {
-        // Long enough for one who does not wait to be refused; whoever waits may come at any time.
+        // Long enough for an opener that does not wait to fail. An opener that waits may succeed at any time.
         tokio::time::sleep(Duration::from_millis(200)).await;
         maker.execute("COMMIT").await.expect("ends");
         drop(opening);
@@ -351,7 +351,7 @@ async fn a_file_that_is_no_database_is_told_as_damaged_and_stays_as_it_is() {
     assert_eq!(std::fs::read(path).expect("reads"), [7; 8192]);
 }
 
-/// SQLite quotes what it finds in a damaged file, and that need not be text.
+/// SQLite's messages quote what it finds in a damaged file, which need not be valid text.
 #[tokio::test]
 async fn what_is_said_of_a_damaged_file_is_text() {
     let database = TestDatabase::sqlite();
@@ -361,7 +361,7 @@ async fn what_is_said_of_a_damaged_file_is_text() {
     sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&raw).await.expect("all is in the file");
     raw.close().await;
     let mut bytes = std::fs::read(path).expect("reads");
-    // A table's row in the schema: neither its name nor its statement makes sense any more.
+    // A table's row in the schema, whose name or statement is overwritten with nonsense.
     for (found, skip, damage) in [("tablewaitswaits", 5, [0xff; 5]), ("CREATE TABLE waits", 0, *b"xxxxx")] {
         let at = bytes.windows(found.len()).position(|window| window == found.as_bytes()).expect("the table") + skip;
         bytes[at..at + damage.len()].copy_from_slice(&damage);
@@ -393,7 +393,7 @@ async fn a_file_that_is_removed_or_replaced_takes_nothing_more_until_it_is_back(
 async fn a_database_that_is_read_only_can_be_read() {
     let database = TestDatabase::postgres();
     drop(database.open().await);
-    // As after a failover.
+    // As after a failover to a read-only replica.
     let read_only = "ALTER ROLE CURRENT_USER SET default_transaction_read_only = on";
     sqlx::query(read_only).execute(&database.raw().await).await.expect("sets");
     let store = database.open().await;
@@ -437,7 +437,7 @@ async fn the_database_itself_refuses_a_row_that_cannot_be(database: TestDatabase
     }
 }
 
-/// Each state, and the columns that a sector has in it, by their places in [`OF_STATES`].
+/// Each state, with the columns that a sector has in it, as indexes into [`OF_STATES`].
 const STATES: [(&str, &[usize]); 18] = [
     ("queued", &[]),
     ("packing", &[]),
@@ -502,7 +502,7 @@ async fn no_state_has_a_column_more_or_less_than_it_must(database: TestDatabase)
     drop(store);
 }
 
-/// The outcome of an input that wants a message.
+/// The outcome of an input that wants a message to the chain.
 async fn wants(store: &Store, kind: MessageKind) -> Outcome {
     let sector = store.sector(id()).await.expect("reads").expect("exists");
     Outcome {
@@ -561,7 +561,7 @@ async fn another_message_for_a_purpose_comes_only_after_the_last_has_failed(data
     assert!(store.open_messages().await.expect("reads").is_empty(), "what is on chain is not sent");
 }
 
-/// A store with a PreCommit that is signed with nonce 4 of `t3a`.
+/// A store with a PreCommit signed with nonce 4 of `t3a`.
 async fn signed(database: &TestDatabase) -> (Store, String) {
     let store = store(database).await;
     let mut tx = store.begin().await.expect("begins");
@@ -597,7 +597,7 @@ async fn a_withdrawn_message_shares_its_nonce_with_a_filler_and_with_nothing_els
     tx.mark_withdrawn(&key, "nobody wants it").await.expect("stores");
     assert!(tx.want_filler(id(), "t3a", 4).await.expect("stores"));
     assert!(!tx.want_filler(id(), "t3a", 4).await.expect("stores"), "once");
-    // A person goes on with the sector: the next message waits for the end of the withdrawn one.
+    // A person resubmits the sector. The next message must wait until the withdrawn one has ended.
     tx.store_outcomes(vec![wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
     tx.commit().await.expect("commits");
     let open = store.open_messages().await.expect("reads");
@@ -695,7 +695,7 @@ async fn a_manager_that_was_taken_over_can_no_longer_write(database: TestDatabas
 
 async fn transactions_that_write_come_one_after_the_other(database: TestDatabase) {
     let store = store(&database).await;
-    // Each reads and then writes what it read plus one; none may miss another one's step, and none may be refused.
+    // Each task reads a value and writes it plus one. No step may be lost, and none may be refused.
     let steps = (0..16).map(|_| {
         let store = store.clone();
         tokio::spawn(async move {
@@ -722,7 +722,7 @@ async fn one_manager_leads_until_it_is_gone(database: TestDatabase) {
         assert!(candidate.try_lead().await.expect("asks").is_none(), "one leads already");
     }
     drop(leadership);
-    // A server notices the end of a session a moment later.
+    // The server notices the end of a session a moment later.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while candidate.try_lead().await.expect("asks").is_none() {
         assert!(std::time::Instant::now() < deadline, "nobody leads, and nobody may");
@@ -784,7 +784,7 @@ async fn a_report_that_changes_little_and_one_that_changes_much_are_stored_side_
     let report = |mut sector: Job| {
         let worker = "w1".parse().expect("worker");
         sector.ownership = Ownership::Held { worker, token: Token(9), stream: None, last_lease: 9, last_event: 3 };
-        // Every third sector's report leads on; the others only say that somebody is at work.
+        // The reports of every third sector change its state; the others only show that work goes on.
         let body = match sector.id.number.0 % 3 {
             0 => EventBody::Seal(seal::Event::TicketWanted { draw: 1 }),
             _ => EventBody::Common(CommonEvent::PhaseStarted {
@@ -814,7 +814,7 @@ async fn a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it(data
     let seen = async || {
         let mut tx = store.begin().await.expect("begins");
         let read = tx.sectors(&ids).await.expect("reads");
-        // Past whatever is in memory.
+        // Bypasses everything in memory.
         assert_eq!(read, [store.sector(id()).await.expect("reads").expect("exists")]);
         let happening = Happening::of_manager("claimed", json!({}));
         let [sector] = read.try_into().expect("one sector");
@@ -825,7 +825,7 @@ async fn a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it(data
     };
     assert_eq!(seen().await.state.seal(), Some(&State::Packing));
     seen().await;
-    // The machine of the chain, another manager or a command: a whole row, a column of it, all rows.
+    // Changes by the chain driver, another manager or a command: a whole row, one column, or all rows.
     apply(&store, Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOF_INVALID, "a test"))).await;
     assert!(seen().await.blocked.is_some());
     let mut tx = store.begin().await.expect("begins");
@@ -973,7 +973,7 @@ async fn what_waits_is_read_back_with_the_time_since_when(database: TestDatabase
     assert!(seen.host == "host1" && (0..3600).contains(&seen.age_secs), "{seen:?}");
     assert!(secs_between(&seen.at, &store.clock_now().await.expect("reads")).is_some(), "one clock, one form");
 
-    // Past times, as if it had begun long ago.
+    // Changes stored times, as if it had begun long ago.
     let raw = database.raw().await;
     raw.execute("UPDATE waits SET since = '2020-01-01T00:00:00Z', tried_at = since").await.expect("changes");
     let turned = Cause::to_mend(ErrorCode::FUNDS_MISSING, "short");

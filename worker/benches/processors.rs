@@ -1,11 +1,10 @@
-//! What child processes, their protocol and the order of work cost, against the same work without them.
+//! Measures the cost of child processes, their protocol and the scheduler, against the same work without them.
 //!
-//! `cargo bench --workspace --profile dev --bench processors` seals eight sectors of 2 KiB through the pool, and by calls of
-//! the same stages in this process on as many threads as there are cores, each several times; the best of each is compared.
-//! C2 takes part where the parameters are (`FIL_PROOFS_PARAMETER_CACHE`), unless `-- --no-c2`; `-- --8MiB` adds sectors of 8 MiB,
-//! which take minutes.
-//! Then the way of a small task to a processor and back, and that of a task of 100 MB, as a file and as a line, against plain
-//! copies of as many bytes.
+//! `cargo bench --workspace --profile dev --bench processors` seals eight sectors of 2 KiB in two ways: through the
+//! pool, and by calling the same stages in this process on as many threads as there are cores. Each is repeated, and
+//! the best times are compared. C2 is included if its parameters exist (`FIL_PROOFS_PARAMETER_CACHE`), unless `--
+//! --no-c2` is given. `-- --8MiB` adds sectors of 8 MiB, which take minutes. Then it measures the round trip of a small
+//! task, and that of a task of 100 MB as a file and as a line, against plain copies of the same size.
 
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
@@ -29,9 +28,9 @@ const SECTORS: usize = 8;
 const SMALL_TASKS: usize = 2000;
 const LARGE_BYTES: usize = 100_000_000;
 const LARGE_TIMES: usize = 7;
-/// With which this program is a processor that answers how long the task was.
+/// The option that makes this program a processor that answers with the length of its task.
 const SERVE: &str = "--serve";
-/// With which such a processor takes large tasks as lines.
+/// The option that makes such a processor take large tasks as lines.
 const LINES: &str = "--lines";
 const TICKET: Randomness = Randomness([3; 32]);
 const SEED: Randomness = Randomness([5; 32]);
@@ -43,7 +42,7 @@ struct Sector {
     proof: SealProof,
 }
 
-/// What a sector's phases yield for later ones.
+/// The results of a sector's phases that later phases need.
 struct Sealed {
     pieces: Vec<PieceInfo>,
     comm_r: Commitment,
@@ -75,7 +74,7 @@ fn main() {
     runtime.block_on(protocol());
 }
 
-/// Eight sectors, through the pool and without, `rounds` times each in turn.
+/// Seals eight sectors through the pool and without it, `rounds` times in turn.
 fn sectors(runtime: &tokio::runtime::Runtime, proof: SealProof, cores: usize, rounds: usize, with_c2: bool) {
     let last = if with_c2 { "c2" } else { "c1" };
     println!("\n{SECTORS} sectors of {proof}, add_pieces to {last}, best of {rounds}:");
@@ -84,7 +83,7 @@ fn sectors(runtime: &tokio::runtime::Runtime, proof: SealProof, cores: usize, ro
         let _within = runtime.enter();
         pool(dir.path(), cores)
     };
-    // Whatever is done once a process: starts, parent caches, parameters in memory.
+    // A warm-up for everything that happens once per process: starts, parent caches, loading parameters.
     seal_on_threads(&made(dir.path(), "warm-up-raw", proof, cores), cores, with_c2);
     runtime.block_on(seal_in_pool(&pool, made(dir.path(), "warm-up-pool", proof, 2 * cores), with_c2));
 
@@ -109,7 +108,7 @@ fn sectors(runtime: &tokio::runtime::Runtime, proof: SealProof, cores: usize, ro
     println!("  that is {:.2} ms a sector", millis(overhead));
 }
 
-/// Processors for all stages, of which no more work at the same time than there are cores.
+/// Processors for all stages. No more of them work at the same time than there are cores.
 fn pool(dir: &Path, cores: usize) -> ProcessorPool {
     let groups = Stage::SEALING.map(|stage| {
         let mut group = GroupConfig::built_in(stage, cores);
@@ -142,7 +141,7 @@ fn seal_on_threads(sectors: &[Sector], threads: usize, with_c2: bool) {
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
 }
 
-/// All sectors at the same time: the pool gives each phase its turn.
+/// Seals all sectors at the same time. The pool decides the order of the phases.
 async fn seal_in_pool(pool: &ProcessorPool, sectors: Vec<Sector>, with_c2: bool) {
     let mut tasks = tokio::task::JoinSet::new();
     for sector in sectors {
@@ -164,7 +163,7 @@ async fn seal_in_pool(pool: &ProcessorPool, sectors: Vec<Sector>, with_c2: bool)
     }
 }
 
-/// What the protocol costs, with this program as the processor.
+/// Measures the protocol, with this program as the processor.
 async fn protocol() {
     let dir = tempfile::tempdir().unwrap();
     let own = std::env::current_exe().unwrap();
@@ -228,7 +227,7 @@ async fn ask(pool: &ProcessorPool, task: Json) -> Result<Value, ProcessError> {
     pool.acquire(Stage::C2).await.unwrap().run_json(task).await
 }
 
-/// A processor that answers how many bytes its task's text has.
+/// A processor that answers with the length of its task's text in bytes.
 fn serve(with_files: bool) {
     #[derive(Deserialize)]
     struct Request<'a> {
@@ -320,7 +319,7 @@ impl Sector {
     }
 }
 
-/// Whether the large file of a 2 KiB PoRep is there: no other one of that size has so many bytes.
+/// Whether the large parameter file for PoRep of 2 KiB exists: no other file of that size has this length.
 fn has_parameters(cache: &Path) -> bool {
     let files = std::fs::read_dir(cache).into_iter().flatten().flatten();
     files.filter_map(|file| file.metadata().ok()).any(|file| file.len() == 1_114_707_768)

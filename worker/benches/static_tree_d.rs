@@ -1,8 +1,8 @@
-//! What a committed-capacity sector saves when its tree D is shared.
+//! Measures what a committed-capacity sector saves by sharing tree D.
 //!
-//! `cargo bench --workspace --profile dev --bench static_tree_d` builds the tree of an 8 MiB and a 512 MiB sector with the
-//! library, writes it without hashing, and shares it, each brought to the disk, and prints the ratios. `SEALBUS_BENCH_DIR`
-//! names a directory on the disk that is asked about; otherwise it is that of temporary files.
+//! `cargo bench --workspace --profile dev --bench static_tree_d` takes the tree of an 8 MiB and a 512 MiB sector. It
+//! builds the tree with the library, writes it without hashing, and shares it, each including sync, and prints the
+//! ratios. `SEALBUS_BENCH_DIR` names a directory on the disk to measure; the default is the temporary directory.
 
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]

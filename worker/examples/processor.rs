@@ -1,12 +1,13 @@
-//! A processor of version 2 in Rust, written from docs/processors.md alone: it hands each task to a command of yours.
+//! A processor of version 2 in Rust, written from docs/processors.md alone. It hands each task to a command of yours.
 //!
 //! ```text
 //! processor <stage> <command> [arguments]
 //! ```
 //!
-//! The task is the command's stdin, as JSON; its stdout is the output, as JSON; its stderr is logged. An exit status of
-//! 0 is a success, 75 (`EX_TEMPFAIL`) an error worth repeating, anything else one for a person. Several requests are
-//! worked on at the same time, each in a process of its own, so a cancelled one is stopped without touching the others.
+//! The command gets the task as JSON on stdin and prints the output as JSON on stdout; its stderr is logged. Exit
+//! status 0 means success, 75 (`EX_TEMPFAIL`) an error that is worth retrying, and anything else an error for a person.
+//! Each request runs in its own process. So several can run at the same time, and a cancelled one is stopped without
+//! affecting the others.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -18,12 +19,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// Outputs of more bytes go into a file.
+/// Larger outputs, in bytes, go into a file.
 const LINE_BYTES: usize = 1 << 20;
-/// The exit status of a command whose failure is worth repeating.
+/// The exit status of a command that is worth retrying.
 const TEMPORARY_FAILURE: i32 = 75;
 
-/// The requests that are being worked on.
+/// The requests in progress.
 type Running = Arc<Mutex<HashMap<u64, Request>>>;
 
 #[derive(Default)]
@@ -39,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if command.is_empty() {
         return Err("which command?".into());
     }
-    // All that is said is said here, a line at a time: threads do not break into one another's lines.
+    // All output goes through `say`, which writes whole lines, so that those of different threads do not mix.
     say(&json!({
         "sealbus_processor": 2,
         "stage": stage,
@@ -64,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             threads.push(std::thread::spawn(move || serve(id, &order, &command, &running)));
         }
     }
-    // No more requests: what is begun is finished and answered.
+    // There are no more requests. Those in progress are finished and answered.
     for thread in threads {
         let _ = thread.join();
     }
@@ -75,7 +76,7 @@ fn serve(id: u64, order: &Value, command: &[String], running: &Running) {
     let outcome = task_of(order).and_then(|task| run(id, &task, command, running));
     let cancelled = lock(running).remove(&id).is_some_and(|request| request.cancelled);
     match outcome {
-        // Only now does nothing work on the request any more.
+        // Only now has all work on the request ended.
         _ if cancelled => fail(id, "temp", "CANCELLED", "as told"),
         Ok(Done::Output(output)) => answer(id, &output),
         Ok(Done::Failed { status, message }) => {
@@ -86,7 +87,7 @@ fn serve(id: u64, order: &Value, command: &[String], running: &Running) {
     }
 }
 
-/// A large task lies in a file; the worker removes it when the request has been answered.
+/// A large task is in a file. The worker removes the file when the request has been answered.
 fn task_of(order: &Value) -> Result<Vec<u8>, Box<dyn Error>> {
     match order["task_file"].as_str() {
         Some(path) => Ok(std::fs::read(path)?),
@@ -115,9 +116,9 @@ fn run(id: u64, task: &[u8], command: &[String], running: &Running) -> Result<Do
     progress(id, 0.1, "working");
     let mut output = Vec::new();
     stdout.read_to_end(&mut output)?;
-    // A command may answer without reading all of its task.
+    // A command may answer without having read its whole task.
     let _ = writer.join();
-    // It has closed its stdout, so this does not take long; nobody is kept from cancelling the others meanwhile.
+    // The command has closed its stdout, so this wait is short. Meanwhile other requests can still be cancelled.
     let child = lock(running).get_mut(&id).and_then(|request| request.child.take());
     let status = child.ok_or("no command")?.wait()?;
     if !status.success() {
@@ -139,7 +140,7 @@ fn answer(id: u64, output: &Value) {
     let text = output.to_string();
     let directory = std::env::var("TMPDIR").unwrap_or_default();
     if text.len() > LINE_BYTES && !directory.is_empty() {
-        // Directly in TMPDIR, nowhere else. The worker removes it.
+        // The file must be directly in TMPDIR. The worker removes it.
         let path = Path::new(&directory).join(format!("output-{id}.json"));
         if std::fs::write(&path, &text).is_ok() {
             return say(&json!({ "id": id, "output_file": path }));
@@ -160,7 +161,7 @@ fn say(message: &Value) {
     let mut line = message.to_string();
     line.push('\n');
     let mut stdout = std::io::stdout().lock();
-    // If the worker is gone, this process is so too in a moment.
+    // If the worker is gone, this process will be killed shortly.
     let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
 }
 

@@ -1,10 +1,9 @@
-//! Binding processors to processing units and memory.
+//! Binds processors to cpus and memory.
 //!
 //! A processor is started as `sealbus-worker exec-bound --cpus … -- BIN ARGS…` ([`command`]). That process binds itself
-//! by hwloc, compares what the system then says with what was wanted, and becomes the executable ([`exec`]); affinity
-//! and memory policy outlive `execve`, and threads and children inherit them. With `--cgroup` it enters a control group
-//! first. The worker reads from `/proc` what a
-//! running process is bound to ([`read_back`]), and shows it.
+//! through hwloc, reads the binding back to verify it, and becomes the executable by `execve` ([`exec`]). Affinity and
+//! memory policy survive `execve`; threads and children inherit them. With `--cgroup` the process first enters a
+//! control group. For a running process the worker reads the binding from `/proc` ([`read_back`]) and shows it.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -22,26 +21,26 @@ pub mod read_back;
 
 pub use read_back::{Bound, BoundPolicy, ReadBackError, read_back};
 
-/// The name of the command by which a process binds itself.
+/// The subcommand by which a process binds itself.
 pub const EXEC_BOUND: &str = "exec-bound";
 
-/// What a process is to be bound to.
+/// The cpus and memory that a process is bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
-    /// The processing units, by OS index.
+    /// The processing units, as OS indexes.
     pub cpus: CpuSet,
-    /// Where its memory is to come from; anywhere if not said.
+    /// Where its memory comes from; `None` leaves that to the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryBinding>,
 }
 
-/// Where memory is to come from.
+/// Where memory comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryBinding {
-    /// The NUMA nodes, by OS index.
+    /// The NUMA nodes, as OS indexes.
     pub nodes: CpuSet,
-    /// From nowhere else: when the nodes are full, an allocation fails or the process is killed. Otherwise other nodes
-    /// help out.
+    /// Whether other nodes are forbidden. If so, and the nodes are full, an allocation fails or the process is killed.
+    /// If not, memory then comes from other nodes.
     pub strict: bool,
 }
 
@@ -56,10 +55,10 @@ impl fmt::Display for Binding {
     }
 }
 
-/// The command that starts `bin` bound. Its own arguments are added to what this returns; environment, directory and
-/// pipes are those of the executable.
+/// The command that starts `bin` bound. The caller appends the executable's own arguments. Environment, working
+/// directory and pipes apply to the executable.
 ///
-/// `own_exe` is `sealbus-worker`. A bare name of `bin` is looked up in the `PATH` that the command is given.
+/// `own_exe` is the path of `sealbus-worker`. If `bin` is a bare name, it is looked up in the command's `PATH`.
 #[must_use]
 pub fn command(own_exe: &Path, binding: &Binding, bin: &OsStr) -> Command {
     let mut command = Command::new(own_exe);
@@ -67,7 +66,7 @@ pub fn command(own_exe: &Path, binding: &Binding, bin: &OsStr) -> Command {
     command
 }
 
-/// The arguments of [`command`], for who builds a command of another kind.
+/// The arguments of [`command`], for callers that build another kind of command.
 #[must_use]
 pub fn arguments(binding: &Binding, bin: &OsStr) -> Vec<OsString> {
     arguments_in(None, Some(binding), bin)

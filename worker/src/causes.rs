@@ -1,6 +1,6 @@
-//! Errors in one line.
+//! Error messages on one line.
 
-/// An error with all its causes.
+/// An error followed by all its causes.
 pub fn in_words(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

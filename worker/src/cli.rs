@@ -1,5 +1,6 @@
-//! The command line: data on stdout, everything else on stderr. Exit codes: 0 done; 1 it failed; 2 the command line is wrong;
-//! 75 something that the configuration names is not there now; 78 the configuration is wrong; 141 nobody reads stdout any more.
+//! The command line. Data goes to stdout, everything else to stderr. Exit codes: 0 success; 1 failure; 2 wrong command
+//! line; 75 something that the configuration names does not exist at present; 78 wrong configuration; 141 the reader of
+//! stdout is gone.
 
 use std::{
     path::{Path, PathBuf},
@@ -32,17 +33,17 @@ mod params;
 mod plan;
 mod topology;
 
-/// What is logged when `RUST_LOG` says nothing: what changes here, and what is wrong in the libraries.
+/// The log filter if `RUST_LOG` is not set: our own changes of state, and the warnings of the libraries.
 const DEFAULT_LOG_FILTER: &str = "info,async_nats=off,filecoin_proofs=warn,storage_proofs_core=warn";
 
-/// `EX_CONFIG` of sysexits(3): a person must change the configuration. The unit does not start the worker again then.
+/// `EX_CONFIG` of sysexits(3): a person must change the configuration. systemd then does not restart the unit.
 const MISCONFIGURED: u8 = 78;
-/// `EX_TEMPFAIL`: the configuration makes sense, and something that it names is not there.
+/// `EX_TEMPFAIL` of sysexits(3): the configuration is right, but something that it names does not exist at present.
 const NOT_THERE: u8 = 75;
-/// Of a program whose reader went away: 128 and SIGPIPE, as of one that the signal ends.
+/// The reader of stdout is gone: 128 + SIGPIPE, as for a program killed by that signal.
 const READER_GONE: u8 = 141;
 
-/// The arguments.
+/// The command line.
 #[derive(Debug, Parser)]
 #[command(name = "sealbus-worker", version, about = "Seals Filecoin sectors on one machine")]
 pub struct Arguments {
@@ -52,69 +53,69 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Seal: take sectors into the slots and bring them to their end.
+    /// Seal: take sectors into the slots and work on them until they are proven.
     ///
-    /// Stops at SIGTERM or SIGINT, quickly; what was being worked on goes on at the next start.
+    /// Stops quickly at SIGTERM or SIGINT. Interrupted phases run again at the next start.
     Run {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Check a configuration and print what it means; then look whether all is there that it names.
+    /// Check a configuration and print what it means; then check that everything it names exists.
     Check(check::Check),
-    /// Groth16 parameters: check or fetch the official ones.
+    /// Groth16 parameters: check them, or fetch the official ones.
     #[command(subcommand)]
     Params(params::ParamsCommand),
-    /// Serve one stage on stdin and stdout (started by the worker itself).
+    /// Serve one stage on stdin and stdout (the worker starts this itself).
     Processor {
         /// add_pieces, tree_d, pc1, pc2, transfer, c1 or c2.
         stage: Stage,
-        /// An executable made for damocles that does the work; what comes before and after is done here.
+        /// An executable for damocles that does the computation; this process does what comes before and after.
         #[arg(long, value_name = "BIN")]
         damocles: Option<PathBuf>,
-        /// How long that executable may take until it says that it is ready.
+        /// How many milliseconds that executable may take to report that it is ready.
         #[arg(long, value_name = "MS", default_value_t = 60_000, requires = "damocles")]
         stable_wait_ms: u64,
         #[command(flatten)]
         options: ForeignOptions,
-        /// Its arguments.
+        /// The executable's arguments.
         #[arg(last = true, requires = "damocles")]
         args: Vec<String>,
     },
-    /// Become another program that dies with this one's parent (used by the worker itself).
+    /// Become another program that dies with this process's parent (the worker uses this itself).
     #[command(hide = true)]
     ExecChild {
         /// The program and its arguments.
         #[arg(last = true, required = true)]
         program: Vec<String>,
     },
-    /// Print what this machine, or one that is described, consists of.
+    /// Print the topology of this machine, or of a described one.
     Topology(topology::TopologyArguments),
-    /// Work out what to start where on this machine, or on one that is described.
+    /// Plan which processors to run where, on this machine or on a described one.
     ///
-    /// Prints processors, limits and slots, what they come to in sectors a day, and what they are short of.
+    /// Prints processors, limits and slots, the resulting sectors a day, and the bottleneck.
     Plan(Box<plan::PlanArguments>),
-    /// Calculate what given processors, times and slots come to.
+    /// Calculate the throughput of given processors, times and slots.
     Calc(calc::CalcArguments),
-    /// Bind this process and become an executable (started by the worker itself).
+    /// Bind this process to cpus and memory and become an executable (the worker starts this itself).
     #[command(hide = true)]
     ExecBound(exec_bound::ExecBoundArguments),
     /// Print a completion script.
     Completion {
-        /// For which shell.
+        /// The shell to print it for.
         shell: clap_complete::Shell,
     },
 }
 
-/// What is to be known of an executable made for damocles.
+/// Properties of an executable made for damocles.
 #[derive(Debug, clap::Args)]
 struct ForeignOptions {
-    /// pc2: what it is told of the rows of tree D that are not kept.
+    /// pc2: the number of rows of tree D to discard, as told to the executable.
     #[arg(long, value_name = "ROWS", requires = "damocles")]
     rows_to_discard: Option<usize>,
-    /// pc1: it does without the library's cache of parents.
+    /// pc1: the executable does not use the library's parent cache.
     #[arg(long, requires = "damocles")]
     own_parents: bool,
-    /// c2: it does without the library's parameters.
+    /// c2: the executable does not use the library's parameters.
     #[arg(long, requires = "damocles")]
     own_params: bool,
 }
@@ -128,13 +129,13 @@ impl From<ForeignOptions> for foreign::Options {
 
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
-    /// The configuration, TOML; see docs/configuration-worker.md.
+    /// The configuration file, in TOML; see docs/configuration-worker.md.
     #[arg(long = "config", value_name = "FILE", env = "SEALBUS_WORKER_CONFIG")]
     path: PathBuf,
 }
 
 impl Arguments {
-    /// Carries out the command.
+    /// Runs the command.
     pub fn execute(self) -> ExitCode {
         if let Command::ExecBound(arguments) = self.command {
             return arguments.execute();
@@ -166,7 +167,7 @@ impl Arguments {
                     && damocles.is_none()
                     && let Err(error) = huge_pages::start_again_until_asked_for()
                 {
-                    tracing::warn!(%error, "labels may lie on small pages, which costs time only");
+                    tracing::warn!(%error, "labels may lie on small pages, which costs only time");
                 }
                 let engine = match damocles {
                     None => Engine::BuiltIn,
@@ -184,7 +185,7 @@ impl Arguments {
             Command::Topology(arguments) => arguments.run(),
             Command::Plan(arguments) => arguments.run(),
             Command::Calc(arguments) => arguments.run(),
-            // Became another executable, or ended.
+            // On success it does not come back.
             Command::ExecBound(_) => Ok(()),
             Command::Completion { shell } => {
                 let mut script = Vec::new();
@@ -195,7 +196,7 @@ impl Arguments {
     }
 }
 
-/// What the command line's parser says: the help that was asked for on stdout, or what is wrong on stderr.
+/// Prints what the argument parser returned: requested help on stdout, an error on stderr.
 pub fn told(words: &clap::Error) -> ExitCode {
     match words.print() {
         Err(error) if !words.use_stderr() => match error.kind() {
@@ -214,16 +215,16 @@ fn run_worker(path: &Path) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(run::run(config));
-    // File operations that are under way may finish, or not: all of them can be repeated.
+    // File operations still in progress may be cut off, because each of them can be repeated.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    // Processors die with this process; what came out of them need not.
+    // The kernel kills the processors with this process, but not always what they have started.
     orphans::kill_all();
     Ok(outcome?)
 }
 
-/// For tls:// addresses.
+/// Sets up TLS, for `tls://` addresses.
 fn install_tls() {
-    // It fails only if one is installed already.
+    // An error only means that a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
@@ -231,7 +232,7 @@ fn default_filter() -> EnvFilter {
     EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER))
 }
 
-/// The exit code that tells what kind of failure it was.
+/// The exit code for the kind of failure.
 fn exit_code(error: &anyhow::Error) -> u8 {
     let config = error.downcast_ref::<ConfigError>();
     let run = error.downcast_ref::<RunError>();
@@ -241,18 +242,18 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     {
         return NOT_THERE;
     }
-    // A file that cannot be read is not there; a file that says something wrong must be changed.
+    // A file that cannot be read may appear later; a file with a mistake must be changed.
     let bad_file = config.is_some_and(|error| !matches!(error, ConfigError::Read { .. }));
     if bad_file || run.is_some_and(RunError::is_misconfigured) { MISCONFIGURED } else { 1 }
 }
 
-/// An error with all its causes, one a line.
+/// An error with all its causes, one per line.
 fn in_one_block(error: &anyhow::Error) -> String {
     let mut block = format!("error: {error}\n");
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
-        // A transparent error repeats its source.
+        // An error marked `transparent` shows the same text as its source.
         if cause != last {
             let words = text::printable(cause.trim_end()).replace('\n', "\n           ");
             block.push_str(&format!("  because: {words}\n"));

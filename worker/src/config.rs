@@ -1,11 +1,11 @@
 //! The worker's configuration: one TOML file, read and checked as a whole before anything is opened.
 //!
-//! Whether it makes sense is one question ([`Config::load`]), whether all is there that it names another
-//! ([`Config::not_there`]): a disk that is not mounted yet is no mistake of the file.
+//! Whether the file is right ([`Config::load`]) and whether what it names exists ([`Config::not_there`]) are separate
+//! questions: a disk that is not mounted yet is not a mistake in the file.
 //!
-//! [`file`] is the file as written; [`Config`] is what the rest of the worker gets: absolute paths, every phase of a
-//! served workflow with a processor. Every refusal names the field and says what to do. `docs/configuration-worker.md`
-//! describes the fields for people.
+//! [`file`] is the file as written. [`Config`] is what the rest of the worker uses: paths are absolute, and every phase
+//! has a processor. Every error names the field and says what to do. `docs/configuration-worker.md` describes the
+//! fields for operators.
 
 pub mod file;
 mod processors;
@@ -27,18 +27,18 @@ use processors::Around;
 
 pub use summary::summary;
 
-/// Half of the time for which NATS remembers a sign of life.
+/// Half of the time for which NATS keeps a heartbeat, in seconds.
 const HEARTBEAT_SECS_MAX: u64 = sealbus_nats::topology::HEARTBEAT_MAX_AGE.as_secs() / 2;
 const A_DAY: u64 = 24 * 3600;
-/// No phase takes longer, on any machine.
+/// More than any phase takes on any machine, in seconds.
 const A_MONTH: u64 = 30 * A_DAY;
 
-/// What the worker runs with.
+/// The checked configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The worker's name, one a machine.
+    /// The worker's name, unique to a machine.
     pub name: WorkerName,
-    /// The machine's host name, for people.
+    /// The machine's host name, shown to people.
     pub host: String,
     /// Whose sectors are worked on.
     pub miners: Vec<MinerId>,
@@ -46,139 +46,139 @@ pub struct Config {
     pub workflows: Vec<Workflow>,
     /// How large the sectors are.
     pub sector_size: SectorSize,
-    /// The wait before the first new try of a failed phase.
+    /// The pause before the first retry of a failed phase.
     pub recover_interval: Duration,
-    /// How many further tries a `temp` error allows.
+    /// How many retries a `temp` error allows.
     pub max_retries: u32,
-    /// The time between two signs of life.
+    /// The time between two heartbeats.
     pub heartbeat: Duration,
-    /// Where NATS is.
+    /// How to connect to NATS.
     pub nats: Connection,
     /// The slots' directories.
     pub slots: Vec<PathBuf>,
-    /// The processors; every phase of a served workflow has at least one.
+    /// The groups of processors; every phase has at least one.
     pub processors: Vec<GroupConfig>,
-    /// Limits of the machine, and locks.
+    /// Limits for the whole machine, and locks.
     pub rules: Rules,
-    /// Control groups, if there are to be any.
+    /// Control groups; `None` if they are not used.
     pub cgroup: Option<Cgroup>,
-    /// Where sealed sectors go.
+    /// The permanent store for sealed sectors.
     pub store: Store,
-    /// All directories that the file names, whether they are there or not.
+    /// All directories that the file names, whether they exist or not.
     pub directories: Vec<Directory>,
 }
 
-/// A directory that the configuration names. One that is not there may be on a disk that is mounted later.
+/// A directory named in the configuration. It may be on a disk that is mounted later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     /// The field, with its table.
     pub field: String,
-    /// Absolute.
+    /// The absolute path.
     pub path: PathBuf,
-    /// What to do if it is not there.
+    /// What to do if it does not exist.
     pub fix: &'static str,
 }
 
-/// Where the control groups of the processors are to be.
+/// The control groups for the processors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
-    /// The group that the worker was given; the one that it is in if this is not said.
+    /// The group delegated to the worker; `None` for the one that it is in.
     pub parent: Option<PathBuf>,
-    /// Whether the worker does not start without.
+    /// Whether the worker refuses to start without control groups.
     pub required: bool,
 }
 
 /// A permanent store on a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
-    /// The name that the manager knows it by.
+    /// The store's name in the manager's configuration.
     pub name: String,
-    /// Its root.
+    /// The store's root directory.
     pub path: PathBuf,
 }
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is no such file, or it cannot be read.
+    /// The file does not exist, or cannot be read.
     #[error("cannot read the configuration {path}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The file system's error.
         #[source]
         source: std::io::Error,
     },
-    /// Not TOML, an unknown field, or a value of another kind.
+    /// Not TOML, an unknown field, or a value of the wrong type.
     #[error("the configuration {path} is not valid", path = path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The parser's error, with its position.
         #[source]
         source: toml::de::Error,
     },
-    /// A value that cannot be worked with.
+    /// A value that is not allowed.
     #[error("{field} = {value}: {problem}")]
     Value {
         /// The field, with its table.
         field: String,
-        /// As configured.
+        /// The value as configured.
         value: String,
         /// What is wrong, and what to do.
         problem: String,
     },
-    /// Processors, limits and locks that do not fit together.
+    /// Processors, limits and locks contradict each other.
     #[error(transparent)]
     Processors(#[from] SetupError),
-    /// A table or a list that must have an entry has none.
+    /// A table or list that needs an entry is empty.
     #[error("{field} is empty: {fix}")]
     Empty {
         /// The field.
         field: &'static str,
-        /// What to write.
+        /// What to write there.
         fix: &'static str,
     },
-    /// A path that must be a directory is none.
+    /// A path is not a directory.
     #[error("{field} = {path:?} is not a directory: {fix}")]
     NotADirectory {
         /// The field, with its table.
         field: String,
-        /// As configured, made absolute.
+        /// The configured path, made absolute.
         path: PathBuf,
         /// What to do.
         fix: &'static str,
-        /// Why it cannot be looked at, if that is so.
+        /// The system's error, if the path could not be examined.
         #[source]
         source: Option<std::io::Error>,
     },
-    /// An executable that a processor names cannot be started. It would be noticed when its phase comes, after hours.
+    /// A processor's executable cannot be started. Otherwise this would show only when its phase begins, hours later.
     #[error("{field} = {path:?}: {problem}")]
     NoExecutable {
         /// The field, with its table.
         field: String,
-        /// As configured, made absolute.
+        /// The configured path, made absolute.
         path: PathBuf,
         /// What is wrong, and what to do.
         problem: &'static str,
     },
-    /// The `[nats]` table.
+    /// The `[nats]` table is wrong.
     #[error("[nats]")]
     Nats(#[from] ConnectError),
-    /// Two slots would write over one another.
+    /// Two slots have the same directory, so they would overwrite each other's files.
     #[error("slot[{first}].path and slot[{second}].path are the same directory {path:?}: give each slot its own")]
     SharedSlot {
-        /// The position of the first.
+        /// The index of the first slot.
         first: usize,
-        /// The position of the second.
+        /// The index of the second slot.
         second: usize,
-        /// The directory.
+        /// The common directory.
         path: PathBuf,
     },
 }
 
 impl Config {
-    /// Reads and checks a configuration. Relative paths in it start at the directory that the file is in.
+    /// Reads and checks a configuration. Relative paths are relative to the directory of the file.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let read = |source| ConfigError::Read { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(read)?;
@@ -187,7 +187,7 @@ impl Config {
         check(parsed, base.parent().unwrap_or(Path::new("/")))
     }
 
-    /// Which files and directories are missing at this moment, or not as they must be. Connects to nothing.
+    /// The files and directories that are missing or unusable at this moment. Connects to nothing.
     pub fn not_there(&self) -> Vec<NotThere> {
         let missing = self.directories.iter().filter(|directory| !directory.path.is_dir());
         let told = missing.map(|Directory { field, path, fix }| NotThere {
@@ -197,7 +197,7 @@ impl Config {
         told.chain(self.nats.not_there()).collect()
     }
 
-    /// The queues that intents are taken from.
+    /// The queues from which intents are pulled.
     pub fn queues(&self) -> Vec<Queue> {
         let proof = self.sector_size.seal_proof();
         let served = |kind: &IntentKind| kind.workflow().is_some_and(|workflow| self.workflows.contains(&workflow));
@@ -294,7 +294,7 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
     })
 }
 
-/// A number of seconds between 1 and a limit, which keeps whatever is computed from it in range.
+/// A number of seconds from 1 to `max`. The upper limit keeps later arithmetic in range.
 fn seconds(field: &str, secs: u64, max: u64) -> Result<Duration, ConfigError> {
     if !(1..=max).contains(&secs) {
         let problem = format!("must be 1 to {max} seconds");
@@ -303,12 +303,12 @@ fn seconds(field: &str, secs: u64, max: u64) -> Result<Duration, ConfigError> {
     Ok(Duration::from_secs(secs))
 }
 
-/// Whether one of two directories is somewhere below the other.
+/// Whether one of the two directories lies below the other.
 fn lie_in_one_another(one: &Path, other: &Path) -> bool {
     one != other && (one.starts_with(other) || other.starts_with(one))
 }
 
-/// The one name of an existing directory, with links resolved.
+/// The canonical path of an existing directory, with symbolic links resolved.
 fn directory(field: String, path: &Path, fix: &'static str) -> Result<PathBuf, ConfigError> {
     match path.canonicalize() {
         Ok(found) if found.is_dir() => Ok(found),
@@ -317,11 +317,11 @@ fn directory(field: String, path: &Path, fix: &'static str) -> Result<PathBuf, C
     }
 }
 
-/// A directory that may not be there yet: a disk that is mounted later is no mistake of the file.
+/// The path of a directory that need not exist yet: its disk may be mounted later.
 fn named_directory(field: String, path: &Path, fix: &'static str) -> Result<PathBuf, ConfigError> {
     match directory(field, path, fix) {
         Err(ConfigError::NotADirectory { source: Some(_), .. }) => {
-            // With the links of what is there resolved, so that it has the same name when it is mounted.
+            // Links in the existing part are resolved, so the path stays the same once the directory exists.
             let (parent, name) = (path.parent(), path.file_name());
             let resolved = parent.and_then(|parent| parent.canonicalize().ok()).zip(name);
             Ok(resolved.map_or_else(|| path.to_owned(), |(parent, name)| parent.join(name)))
@@ -330,7 +330,7 @@ fn named_directory(field: String, path: &Path, fix: &'static str) -> Result<Path
     }
 }
 
-/// The connection with absolute paths. Whether the files are there and the server takes them is found when it is asked.
+/// The connection with absolute paths. Whether its files exist and the server accepts them is checked elsewhere.
 fn connection(mut nats: Connection, base: &Path) -> Result<Connection, ConfigError> {
     nats.check()?;
     for path in [&mut nats.nkey_seed_file, &mut nats.credentials_file, &mut nats.ca_file].into_iter().flatten() {

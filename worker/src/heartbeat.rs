@@ -1,4 +1,4 @@
-//! The worker's signs of life: regular ones, and one at once when what they show has changed.
+//! The worker's heartbeats: one each interval, and one early when something that they show has changed.
 
 use std::{
     sync::Arc,
@@ -16,12 +16,12 @@ use crate::{
     processor::{self, Placement, Work, WorkOf},
 };
 
-/// The least time between two heartbeats, however much changes.
+/// The shortest time between two heartbeats, however much changes.
 const LEAST_PAUSE: Duration = Duration::from_secs(2);
-/// The pause after the first heartbeat that was refused: the stream may just be being made.
+/// The first pause after a refused heartbeat. It is short, because the stream may be about to be created.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 
-/// Sends heartbeats for ever; ends only when another process runs under our name.
+/// Sends heartbeats for ever. Returns only when another process runs under the same name.
 pub async fn beat(context: Arc<Context>) -> BeatError {
     let mut heart = Heart::new(&context.config.name);
     let incarnation = rand::random();
@@ -34,7 +34,7 @@ pub async fn beat(context: Arc<Context>) -> BeatError {
         match heart.beat(&context.bus, &heartbeat(&context, incarnation)).await {
             Ok(()) => {
                 if std::mem::take(&mut failing) {
-                    tracing::info!("heartbeats arrive again");
+                    tracing::info!("heartbeats are stored again");
                 }
                 retries = first_retry();
                 let least = LEAST_PAUSE.min(interval);
@@ -42,7 +42,7 @@ pub async fn beat(context: Arc<Context>) -> BeatError {
                 tokio::select! {
                     () = tokio::time::sleep(interval - least) => {}
                     () = context.board.changed() => {}
-                    // The sender lives as long as the context.
+                    // An error would mean that the sender is gone, but it lives as long as the context.
                     _ = orders.changed() => {}
                 }
             }
@@ -52,7 +52,7 @@ pub async fn beat(context: Arc<Context>) -> BeatError {
                 if std::mem::replace(&mut failing, true) {
                     tracing::debug!(%error, cause, "heartbeat not stored");
                 } else {
-                    tracing::warn!(%error, cause, "heartbeat not stored; the next ones are tried in silence");
+                    tracing::warn!(%error, cause, "heartbeat not stored; further failures are logged at debug level");
                 }
                 tokio::time::sleep(retries.next_pause()).await;
             }
@@ -91,12 +91,12 @@ fn processor(status: processor::ProcessorStatus, now: Instant) -> ProcessorStatu
     }
 }
 
-/// What a processor works on. Nothing before its owner has said for whom.
+/// What a processor is working on. `None` until its user has said for which sector.
 fn work_status(work: Work, now: Instant) -> Option<WorkStatus> {
     let WorkOf { sector, slot } = work.of?;
     let left_secs = work.expected_left(now).map(|left| left.as_secs());
     let age_secs = now.saturating_duration_since(work.since).as_secs();
-    // Whole percents, which only what is done has all of. A part that is no number is none.
+    // Whole percents, rounded down, so that only finished work shows 100. The cast turns NaN into 0.
     let percent = work.progress.as_ref().map(|progress| (progress.done.clamp(0.0, 1.0) * 100.0) as u8);
     let note = work.progress.map(|progress| progress.note).unwrap_or_default();
     Some(WorkStatus { sector, slot, age_secs, percent, note, left_secs })

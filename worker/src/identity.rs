@@ -1,5 +1,5 @@
-//! The files that say what a directory is: a permanent store's, which the manager makes and we compare, and a slot's,
-//! which is ours to make.
+//! The identity files of directories. The manager creates that of a permanent store, and the worker checks it. The
+//! worker creates that of a slot.
 
 use std::{
     fs::File,
@@ -15,13 +15,13 @@ use sealbus_schema::{
 
 use crate::stage::{StageCode, StageError, files};
 
-/// A store's directory is the store that is meant. Gives its id, if it has one.
+/// Checks that the directory at `root` is the store called `name`, and returns its id if it has one.
 ///
-/// A file is demanded once anybody knows of an id: `known` is the manager's. Without one, a store that has never been
-/// given an identity is taken as it is.
+/// `known` is the id that the manager knows. If there is one, the identity file must exist and match. If there is none,
+/// a store without an identity file is accepted.
 ///
 /// # Errors
-/// [`StageCode::StoreUnavailable`]: it may be mounted later.
+/// [`StageCode::StoreUnavailable`], which is retried: the right store may be mounted later.
 pub fn check_store(root: &Path, name: &str, known: Option<&str>) -> Result<Option<String>, StageError> {
     let away = |what: String| {
         let message = format!("store `{name}` at {}: {what}", root.display());
@@ -53,19 +53,19 @@ pub fn check_store(root: &Path, name: &str, known: Option<&str>) -> Result<Optio
     }
 }
 
-/// A slot's file, none if there is none.
+/// Reads a slot's identity file; `None` if there is none.
 ///
 /// # Errors
-/// [`StageCode::SlotUnusable`] if what is there cannot be read.
+/// [`StageCode::SlotUnusable`] if the file cannot be read.
 pub fn read_slot(slot: &Path) -> Result<Option<SlotIdentity>, StageError> {
     read::<SlotIdentity>(slot)
         .map_err(|problem| StageError::new(StageCode::SlotUnusable, format!("slot {}: {problem}", slot.display())))
 }
 
-/// Makes a slot's file.
+/// Creates a slot's identity file, with a new id.
 ///
 /// # Errors
-/// Of the file system.
+/// [`io::Error`] from the file system.
 pub fn make_slot(slot: &Path, worker: &WorkerName, replaces: Option<String>) -> Result<SlotIdentity, StageError> {
     let identity = SlotIdentity {
         id: identity::id_of(rand::random()),
@@ -80,17 +80,17 @@ pub fn make_slot(slot: &Path, worker: &WorkerName, replaces: Option<String>) -> 
     Ok(identity)
 }
 
-/// Whether nothing of ours lies in a directory: a new disk, or a mount point without its disk.
+/// Whether a directory holds nothing of ours. It may be a new disk, or a mount point whose disk is not mounted.
 ///
 /// # Errors
-/// Of the file system.
+/// [`io::Error`] from the file system.
 pub fn is_unused(slot: &Path) -> Result<bool, StageError> {
-    // What every start makes, and what a new file system has.
+    // What every start creates by itself, and what a new file system contains.
     const NOTHING: [&str; 4] = ["slot.lock", "lost+found", "tmp", ".probe"];
     Ok(files::list(slot)?.iter().all(|entry| NOTHING.contains(&files::name_of(entry).as_str())))
 }
 
-/// The identity in a directory, none if there is none; why it cannot be told, in words.
+/// The identity in a directory, `None` if there is no file. The error says why it cannot be read.
 fn read<T: Identity>(dir: &Path) -> Result<Option<T>, String> {
     let path = dir.join(T::FILE);
     let read = || -> io::Result<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! What a slot must remember over a kill or a power loss: one small file, replaced as a whole.
+//! What a slot must remember across a kill or a power loss: one small file, replaced as a whole.
 //!
 //! ```text
 //! bytes 0..8    SEALJRNL
@@ -8,8 +8,8 @@
 //! bytes 48..    the body: MessagePack with field names
 //! ```
 //!
-//! A file that is anything else is never dropped: it blocks the slot until a person has looked, because it may be all
-//! that ties hours of work, and a deposit, to the slot's files.
+//! A file of any other form is never overwritten. It blocks the slot until a person has looked at it, because it may be
+//! the only link between the slot's files and hours of work, with a deposit at stake.
 
 use std::{
     io,
@@ -34,31 +34,31 @@ const MAGIC: &[u8; 8] = b"SEALJRNL";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 48;
 
-/// The body.
+/// The body of a slot's journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
-    /// Which stream the token is a sequence of, if it could be told.
+    /// The id of the stream in which the token is a sequence number, if it was known.
     #[serde(default)]
     pub stream: Option<String>,
-    /// What is being done.
+    /// The intent that is being worked on.
     pub intent: Intent,
-    /// The right to it.
+    /// The worker's lease of the sector.
     pub token: Token,
-    /// The number of the next event.
+    /// The number that the next event gets.
     pub next_event: u64,
-    /// Where the sector stands.
+    /// The state of the worker's machine.
     pub state: State,
-    /// Events that the log may lack yet, in order.
+    /// Events that may not be in the log yet, oldest first.
     #[serde(default)]
     pub pending: Vec<Event>,
-    /// The permanent stores that the manager knows, as it told with the PreCommit's landing.
+    /// The permanent stores known to the manager, as told in the fact of the PreCommit's landing.
     #[serde(default)]
     pub stores: Vec<KnownStore>,
-    /// The serial of the last order to resubmit that was carried out, 0 if none was.
+    /// The serial of the last resubmit order that was carried out; 0 if there was none.
     #[serde(default)]
     pub resubmitted: u32,
-    /// The stream in which the sector goes on, if that of the token was lost: the manager has said so, and knows what this
-    /// journal told before.
+    /// The stream in which the sector continues if the token's own stream was lost. It is set when the manager has said
+    /// so; the manager then knows what this journal had reported.
     #[serde(default)]
     pub goes_on_in: Option<String>,
     /// The sequence under which the log has the last event, 0 before the first.
@@ -72,25 +72,25 @@ pub struct Journal {
 /// Why a journal cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The file system refused.
+    /// The file system returned an error.
     #[error("cannot read {path}", path = path.display())]
     Read {
-        /// The journal.
+        /// The journal's path.
         path: PathBuf,
-        /// Why.
+        /// The file system's error.
         #[source]
         source: io::Error,
     },
-    /// The content is not a journal that this version wrote.
+    /// The file is not a journal of the version that this worker writes.
     #[error(
         "{path} is unreadable: {problem}. A worker of the version that wrote it may read it; to give the sector up, \
          run `sealbus-manager slots release`, which keeps all of it in quarantine",
         path = path.display()
     )]
     Damaged {
-        /// The journal.
+        /// The journal's path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the content.
         problem: Damage,
     },
 }
@@ -98,30 +98,30 @@ pub enum JournalError {
 /// What is wrong with a journal's content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// Shorter than a header, or without the first bytes of one.
+    /// Too short for a header, or without the magic bytes.
     #[error("it is not a journal of Sealbus, or cut off")]
     Foreign,
-    /// Of a format of another time.
+    /// Written in another format version.
     #[error("it has format version {0}, this worker reads {VERSION}")]
     Version(u32),
-    /// Shorter or longer than it says.
-    #[error("it has {actual} bytes where {expected} are announced")]
+    /// Shorter or longer than its header says.
+    #[error("it has {actual} bytes, and its header says {expected}")]
     Length {
-        /// By the header.
+        /// As given in the header, in bytes.
         expected: usize,
-        /// By the file system.
+        /// As the file system says, in bytes.
         actual: usize,
     },
-    /// Some bytes have changed.
+    /// The checksum does not match: bytes have changed.
     #[error("its checksum does not match")]
     Checksum,
-    /// Whole, and yet not understood.
+    /// The checksum matches, but the body cannot be decoded.
     #[error("its body cannot be unpacked: {0}")]
     Body(String),
 }
 
 impl JournalError {
-    /// As it is shown.
+    /// The report for the manager, of class `crit`.
     pub fn report(&self) -> ErrorReport {
         ErrorReport::from_error(ErrorClass::Crit, ErrorCode::JOURNAL_UNREADABLE, self)
     }
@@ -162,7 +162,7 @@ impl Journal {
         is_lost && self.pending.is_empty() && (state != self.state || !events.is_empty())
     }
 
-    /// Takes a new state, and the events that must be reported for it.
+    /// Moves to a new state and queues the events that report it.
     pub fn advance(&mut self, next: State, events: Vec<EventBody>) {
         self.state = next;
         for body in events {
@@ -177,7 +177,7 @@ impl Journal {
         self.pending.retain(|event| event.number > number);
     }
 
-    /// Reads a slot's journal; none if there is no such file.
+    /// Reads a slot's journal; `None` if there is no such file.
     pub fn load(path: &Path) -> Result<Option<Journal>, JournalError> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
@@ -190,14 +190,14 @@ impl Journal {
         }
     }
 
-    /// Replaces a slot's journal; when this returns, the new one is on the disk.
+    /// Replaces a slot's journal. When this returns, the new one is durable on disk.
     pub fn store(&self, path: &Path) -> Result<(), StageError> {
         let bytes = encode(self)
             .map_err(|error| StageError::new(StageCode::IoFailed, format!("pack {}: {error}", path.display())))?;
         files::write_atomic(path, &bytes)
     }
 
-    /// Removes a slot's journal: the slot is free.
+    /// Removes a slot's journal, which frees the slot.
     pub fn clear(path: &Path) -> Result<(), StageError> {
         files::remove_tree(path)?;
         files::sync_parent(path)

@@ -1,12 +1,12 @@
 //! The sealing worker of one machine.
 //!
-//! Read [`stage`] first: what each phase of sealing does with the files of a slot. Then [`processor`]: how those phases
-//! run in child processes, in the order that [`sealbus_planner::schedule`] says. Then [`slot`] and [`journal`]: what
-//! survives a kill. [`driver`] brings them together with the bus and the machine of [`sealbus_schema::machine::worker`]; what
-//! it asks of a stage in each step is in [`workflows`]. [`run`] is the whole process, from its [`config`] on, with its
-//! [`heartbeat`]. [`topology`] is the machine that all this is placed on,
-//! [`placement`] holds the configuration against it, and [`bind`] places it. [`params`] stands apart: Groth16 parameters,
-//! checked or fetched. [`out`] is the only way to stdout and stderr of a command.
+//! Read [`stage`] first: what each phase of sealing does with the files of a slot. Then read [`processor`]: how those
+//! phases run in child processes, in the order that [`sealbus_planner::schedule`] decides. Then read [`slot`] and
+//! [`journal`]: what survives a kill. [`driver`] connects them to the bus and to the state machine of
+//! [`sealbus_schema::machine::worker`]. [`run`] is the whole process: it starts from the [`config`] and sends the
+//! [`heartbeat`]. [`topology`] describes the machine, [`placement`] checks the configuration against it, and [`bind`]
+//! binds processors to it. [`params`] stands apart: it checks and fetches Groth16 parameters. All output of a command
+//! goes through [`out`].
 
 pub mod bind;
 pub mod causes;

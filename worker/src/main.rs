@@ -7,7 +7,7 @@ use clap::Parser;
 fn main() -> std::process::ExitCode {
     match cli::Arguments::try_parse() {
         Ok(arguments) => arguments.execute(),
-        // The help that was asked for, or what is wrong with the command line.
+        // Either the requested help, or an error in the command line.
         Err(told) => cli::told(&told),
     }
 }

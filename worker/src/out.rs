@@ -1,7 +1,8 @@
-//! The only way to stdout and stderr of a person's command, and of the log.
+//! All output of the commands and of the log goes through here, to stdout or stderr.
 //!
-//! Both may fail: a reader that has seen enough, a full disk, a log that nobody collects. Data that does not arrive fails
-//! the command; words that do not arrive fail nothing. What is written is made harmless first ([`sealbus_schema::text`]).
+//! Either stream may fail: the reader has closed the pipe, or the disk is full. A command fails if its data cannot be
+//! written; a failure to write messages for people is ignored. Everything is made safe for a terminal first
+//! ([`sealbus_schema::text`]).
 
 use std::{
     fmt,
@@ -12,20 +13,20 @@ use sealbus_schema::text;
 
 pub use sealbus_nats::stderr::start_log;
 
-/// Stdout did not take what was to be printed.
+/// Stdout could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to stdout")]
 pub struct OutError(#[source] io::Error);
 
 impl OutError {
-    /// Whether nobody reads it any more, as after `| head`. Nobody needs to be told then.
+    /// Whether the reader has closed the pipe, as `| head` does. That needs no error message.
     #[must_use]
     pub fn is_reader_gone(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
 }
 
-/// Prints text for people, with its own line breaks.
+/// Prints text for people as it is, line breaks included.
 ///
 /// # Errors
 /// [`OutError`].
@@ -41,7 +42,7 @@ pub fn json(json: &str) -> Result<(), OutError> {
     bytes(format!("{}\n", text::printable_json(json)).as_bytes())
 }
 
-/// Prints what we made ourselves.
+/// Prints bytes that this program produced itself. They need no escaping.
 ///
 /// # Errors
 /// [`OutError`].
@@ -50,7 +51,7 @@ pub fn bytes(bytes: &[u8]) -> Result<(), OutError> {
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(OutError)
 }
 
-/// Tells a person something on stderr, with a line break after it. It is lost if stderr does not take it.
+/// Prints a line for people on stderr. If stderr cannot be written, the line is lost.
 pub fn note(words: impl fmt::Display) {
     let _ = io::stderr().lock().write_all(format!("{}\n", text::printable(&words.to_string())).as_bytes());
 }

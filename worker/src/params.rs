@@ -1,9 +1,9 @@
-//! Groth16 parameters: checked, and fetched.
+//! Checks and fetches Groth16 parameters.
 //!
-//! [`Manifest`] says which files there should be. [`check()`] holds a directory against it, with `structure` for what a file
-//! says of its own length, and [`fetch()`] gets what is missing, with `download` for one file. [`c2_files_problem`] is a quick
-//! look from outside. What a directory is on the disk is [`sealbus_params_dir`]'s. A devnet's own parameters are made by
-//! `sealbus-devnet-params`.
+//! [`Manifest`] lists the files that there should be. [`check()`] compares a directory with it, using `structure` for
+//! the length that a file gives itself. [`fetch()`] downloads what is missing, using `download` for each file.
+//! [`c2_files_problem`] is a quick check of names and lengths. The layout of a parameter directory is defined in
+//! [`sealbus_params_dir`]. `sealbus-devnet-params` makes a devnet's own parameters.
 
 mod check;
 mod download;
@@ -20,5 +20,5 @@ pub use presence::c2_files_problem;
 pub use sealbus_params_dir::{DEFAULT_DIR, DIR_VARIABLE};
 pub use sealbus_schema::SectorSize;
 
-/// The gateway of the official files.
+/// The gateway that serves the official files.
 pub const DEFAULT_GATEWAY: &str = "https://proofs.filecoin.io/ipfs";

@@ -1,5 +1,5 @@
-//! The Groth16 parameters as the slots see them: read as a whole once, then looked at from outside; read again while
-//! something is wrong with them.
+//! Watches the Groth16 parameters for the slots. They are read in full once. After that only names and sizes are
+//! compared, and they are read in full again while something is wrong with them.
 
 use std::{
     path::PathBuf,
@@ -15,16 +15,16 @@ use crate::{
     processor::{self, GroupConfig, Parameters},
 };
 
-/// Watches the directories that processors of C2 read. All slots share it.
+/// Watches the directories that the C2 processors read. All slots share it.
 #[derive(Debug)]
 pub struct ParamsWatch {
-    /// None where every C2 is somebody else's.
+    /// `None` if all C2 processors are third-party executables.
     watched: Option<Watched>,
     state: Mutex<State>,
     theirs: Vec<Theirs>,
 }
 
-/// A directory that somebody else's executable reads, as far as is known.
+/// A directory that a third-party executable reads, as far as the configuration shows.
 #[derive(Clone, Debug)]
 struct Theirs {
     bin: PathBuf,
@@ -37,14 +37,14 @@ struct Theirs {
 struct Watched {
     dir: PathBuf,
     size: SectorSize,
-    /// The least time between two full checks.
+    /// The shortest time between two full checks.
     interval: Duration,
 }
 
 #[derive(Debug)]
 enum State {
     Unknown,
-    /// The files with their sizes.
+    /// All files are good. These are their sizes.
     Whole(Vec<(PathBuf, u64)>),
     Bad {
         problem: String,
@@ -53,7 +53,7 @@ enum State {
 }
 
 impl ParamsWatch {
-    /// Watches what the configuration's C2 needs.
+    /// Watches the directories that the configuration's C2 groups need.
     pub fn new(config: &Config) -> ParamsWatch {
         let size = config.sector_size;
         let groups = || config.processors.iter().filter(|group| group.stage == Phase::C2);
@@ -71,8 +71,8 @@ impl ParamsWatch {
         ParamsWatch { watched, state: Mutex::new(State::Unknown), theirs: theirs.collect() }
     }
 
-    /// What is wrong with the parameters, file by file. The first call reads those of the built-in C2, which may take
-    /// minutes.
+    /// What is wrong with the parameters, file by file; `None` if nothing is. The first call reads the parameters of
+    /// the built-in C2 in full, which may take minutes.
     pub async fn problem(&self) -> Option<String> {
         match self.problem_of_ours().await {
             None => self.problem_of_theirs().await,
@@ -84,7 +84,7 @@ impl ParamsWatch {
         for theirs in &self.theirs {
             let theirs = theirs.clone();
             let looked = tokio::task::spawn_blocking(move || theirs.problem()).await;
-            if let Some(problem) = looked.unwrap_or_else(|error| Some(format!("the check ended badly: {error}"))) {
+            if let Some(problem) = looked.unwrap_or_else(|error| Some(format!("the check crashed: {error}"))) {
                 return Some(problem);
             }
         }
@@ -104,7 +104,7 @@ impl ParamsWatch {
         }
         let (dir, size) = (watched.dir.clone(), watched.size);
         let checked = tokio::task::spawn_blocking(move || check(dir, size)).await;
-        match checked.unwrap_or_else(|error| Err(format!("the check ended badly: {error}"))) {
+        match checked.unwrap_or_else(|error| Err(format!("the check crashed: {error}"))) {
             Ok(files) => {
                 *state = State::Whole(files);
                 None
@@ -130,7 +130,7 @@ impl Theirs {
     }
 }
 
-/// The directory that the environment of a group names.
+/// The parameter directory that a group's environment names.
 fn directory(group: &GroupConfig) -> PathBuf {
     let environment = group.environment(processor::own_environment());
     environment.get(params::DIR_VARIABLE).map_or(params::DEFAULT_DIR, String::as_str).into()
@@ -140,7 +140,7 @@ fn has_size(path: &PathBuf, size: u64) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.len() == size)
 }
 
-/// All files with their sizes, or what is wrong.
+/// All files with their sizes, or what is wrong with them.
 fn check(dir: PathBuf, size: SectorSize) -> Result<Vec<(PathBuf, u64)>, String> {
     let checked = CheckRequest::for_worker(dir, vec![size]).and_then(|request| params::check(&request));
     let report = checked.map_err(|error| error.to_string())?;

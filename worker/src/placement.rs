@@ -1,6 +1,7 @@
-//! A configuration's processors on this machine: held against it, and placed where that is left to the worker.
+//! Checks a configuration's processors against this machine, and places those that leave their place to the worker.
 //!
-//! The rules are the planner's ([`check`](mod@check), [`auto`]). Here configured groups become what these take.
+//! The rules are in the planner ([`check`](mod@check), [`auto`]). This module converts configured groups into the
+//! planner's types.
 
 use std::collections::BTreeMap;
 
@@ -19,11 +20,11 @@ use crate::{
     topology::{self, CpuSet, Machine, Source, TopologyError},
 };
 
-/// What the library takes where multicore SDR is on and nobody says how many producers it has.
+/// The proofs library's default number of producers for multicore SDR.
 const PRODUCERS: usize = 3;
 
-/// The groups of a configuration, with the memory that is assumed for their phases. A group whose processes have cpus of their
-/// own stands there once for each.
+/// The groups of a configuration, with the memory that their phases are assumed to need. A group that gives each
+/// process its own cpus appears once for each process.
 #[must_use]
 pub fn placed(config: &Config) -> Vec<PlacedGroup> {
     let in_cgroup = config.cgroup.is_some();
@@ -31,28 +32,29 @@ pub fn placed(config: &Config) -> Vec<PlacedGroup> {
     groups.map(|group| PlacedGroup { in_cgroup, ..group }).collect()
 }
 
-/// [`placed`] of the groups alone.
+/// Like [`placed`], for the groups alone.
 #[must_use]
 pub fn of_groups(sector_size: SectorSize, groups: &[GroupConfig]) -> Vec<PlacedGroup> {
     let groups = groups.iter().enumerate();
     groups.flat_map(|(index, group)| of_group(index, group, memory_bytes(sector_size, group.stage))).collect()
 }
 
-/// Why processors cannot run where they are to.
+/// Why processors cannot run where the configuration puts them.
 #[derive(Debug, thiserror::Error)]
 pub enum PlacedError {
-    /// The machine cannot be read.
+    /// The machine's topology cannot be read.
     #[error("cannot tell whether the processors fit this machine")]
     Machine(#[from] TopologyError),
-    /// What is configured is not there.
+    /// The configuration names things that this machine does not have.
     #[error("the processors do not fit this machine:{}", .0.iter().map(|finding| format!("\n{finding}")).collect::<String>())]
     Errors(Vec<Finding>),
 }
 
-/// Places the processors that leave that to the worker, and says what works badly on this machine of those that have a place.
+/// Places the processors that leave their place to the worker. Returns warnings about explicit placements that will
+/// work badly on this machine.
 ///
 /// # Errors
-/// [`PlacedError`] for what does not work.
+/// [`PlacedError`] if a placement cannot work.
 pub fn settle(config: &mut Config) -> Result<Vec<Finding>, PlacedError> {
     let is_placed = |group: &GroupConfig| {
         group.auto_cpus || !group.cpus.is_empty() || group.numa_node.is_some() || !group.gpus.is_empty()
@@ -68,10 +70,10 @@ pub fn settle(config: &mut Config) -> Result<Vec<Finding>, PlacedError> {
     if errors.is_empty() { Ok(warnings) } else { Err(PlacedError::Errors(errors)) }
 }
 
-/// Gives cpus to the groups that leave them to the worker, as [`auto::choose`] does.
+/// Gives cpus to the groups that leave their place to the worker, by [`auto::choose`].
 ///
 /// # Errors
-/// Where there is no place for one of them, with its field.
+/// A [`Finding`] that names the field, if there is no room for a group.
 pub fn choose(
     machine: &Machine,
     sector_size: SectorSize,
@@ -119,7 +121,7 @@ fn of_group(index: usize, group: &GroupConfig, memory_bytes: u64) -> Vec<PlacedG
     }
 }
 
-/// As the library reads its settings, as far as the group sets them.
+/// The number of producers, read as the library does, from the variables that the group sets.
 fn producers(env: &BTreeMap<String, String>) -> Option<usize> {
     let is_true = |value: &String| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes");
     let is_on = env.get("FIL_PROOFS_USE_MULTICORE_SDR").is_some_and(is_true);

@@ -1,8 +1,8 @@
-//! Phases run in child processes ("processors"), so that a crash in proofs code costs one attempt of one sector.
+//! Runs phases in child processes ("processors"), so that a crash in proofs code costs one attempt of one sector.
 //!
-//! [`protocol`] is what goes over the pipes, [`child`] the process that serves a stage. On the worker's side [`running`] is
-//! one such process, and [`pool`] has the configured groups of them, handed out in the order that [`crate::schedule`]
-//! says. What a group starts is in [`command`].
+//! [`protocol`] defines the lines on the pipes, and [`child`] the process that serves a stage. On the worker's side,
+//! [`running`] is one such process. [`pool`] holds the configured groups and hands their processors out in the order
+//! that [`sealbus_planner::schedule`] decides. [`command`] says which program a group starts.
 
 pub mod child;
 pub mod command;

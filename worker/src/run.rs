@@ -1,4 +1,4 @@
-//! `sealbus-worker run`: opens the slots, connects, serves until a signal or a failure that waiting cannot mend.
+//! `sealbus-worker run`: opens the slots, connects, and serves until a signal or an error that waiting cannot fix.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -30,8 +30,9 @@ use crate::{
     store_watch::StoreWatch,
 };
 
-/// The first and the longest pause while a slot is used by another process.
+/// The first pause while another process uses a slot.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest such pause.
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// How long the start waits for a slot's disk before the other slots begin without it.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
@@ -39,60 +40,61 @@ const OPEN_LIMIT: Duration = Duration::from_secs(5);
 /// Why the worker stopped, or did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Processors are placed where this machine has nothing, or not enough.
+    /// Processors are placed on cpus or memory that this machine lacks.
     #[error(transparent)]
     Placed(#[from] PlacedError),
-    /// Huge pages that no setting of the machine would bring.
+    /// A group asks for huge pages that it can never get, whatever the machine's settings are.
     #[error("processor[{index}].huge_pages")]
     HugePages {
-        /// The group's position.
+        /// The group's index in the configuration.
         index: usize,
-        /// Why, and what to change.
+        /// The reason, and what to change.
         #[source]
         source: Impossible,
     },
-    /// There are no control groups, and the configuration demands them.
-    #[error("cgroup.required = true, and there are no control groups: mend that, or set it to false")]
+    /// The configuration requires control groups, and there are none.
+    #[error("cgroup.required = true, and there are no control groups: fix that, or set it to false")]
     Cgroup(#[source] Box<Unavailable>),
     /// The processors cannot be set up.
     #[error("cannot set up the processors")]
     Pool(#[from] PoolError),
-    /// NATS does not let us in.
+    /// The connection to NATS could not be set up.
     #[error("cannot connect to NATS")]
     Connect(#[from] ConnectError),
-    /// Another process runs under our name.
+    /// Another process runs under this worker's name.
     #[error("stopped")]
     Heartbeat(#[source] Box<BeatError>),
-    /// Signals cannot be received.
-    #[error("cannot listen to signals")]
+    /// Signal handlers could not be installed.
+    #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
-    /// A task of ours ended, which none does.
+    /// A task ended, although all of them run for ever.
     #[error("a task ended")]
     Task(#[source] tokio::task::JoinError),
 }
 
 impl RunError {
-    /// Whether nothing but another configuration of this worker helps. All else may pass: processors whose cards or control
-    /// groups are not there yet, for example.
+    /// Whether only a change of this worker's configuration can help. Everything else may pass by itself: cards or
+    /// control groups may appear later, for example.
     #[must_use]
     pub fn is_misconfigured(&self) -> bool {
         match self {
             RunError::Connect(error) => error.is_misconfigured(),
             RunError::Pool(error) => matches!(error, PoolError::Setup(_) | PoolError::EmptyGroup(_)),
-            // The newer process of a name goes on; the older one, which notices, must not come back to stop it in turn.
+            // Of two processes with one name the newer goes on. The older one has noticed and must not come back to
+            // stop the newer in turn.
             RunError::HugePages { .. } | RunError::Heartbeat(_) => true,
             RunError::Placed(_) | RunError::Cgroup(_) | RunError::Signals(_) | RunError::Task(_) => false,
         }
     }
 
-    /// Whether something of the machine is missing that the configuration demands.
+    /// Whether the machine lacks something that the configuration requires.
     #[must_use]
     pub const fn is_not_there(&self) -> bool {
         matches!(self, RunError::Placed(_) | RunError::Cgroup(_))
     }
 }
 
-/// Runs until SIGTERM or SIGINT. What is being worked on is killed then, and goes on at the next start.
+/// Runs until SIGTERM or SIGINT. Running phases are killed then, and run again at the next start.
 pub async fn run(config: Config) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
@@ -103,7 +105,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
                 _ = terminate.recv() => break "SIGTERM",
                 _ = interrupt.recv() => break "SIGINT",
                 _ = hang_up.recv() => tracing::info!(
-                    "SIGHUP: there is nothing to reload; files of identities are read at each connection, the configuration at the start"
+                    "SIGHUP: there is nothing to reload; credentials are read at each connection, the configuration at the start"
                 ),
             }
         }
@@ -117,16 +119,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
 }
 
-/// Runs until something fails that waiting cannot mend. Dropping the future kills whatever runs.
+/// Runs until an error that waiting cannot fix. Dropping the future kills everything that runs.
 async fn serve(mut config: Config) -> Result<(), RunError> {
     for Finding { field, problem, fix, .. } in placement::settle(&mut config)? {
         tracing::warn!(field, problem, fix, "processors are placed badly");
     }
     for (field, reason) in huge_pages_not_to_be_had(&config.processors)? {
-        tracing::warn!(field, %reason, "not possible as it is now");
+        tracing::warn!(field, %reason, "not possible with the machine's present settings");
     }
     let named = config.clone();
-    // On a thread, and not waited for: a disk that hangs does not even say whether it is there.
+    // On a thread, and not awaited: on a disk that hangs even an existence check may never return.
     tokio::task::spawn_blocking(move || {
         for NotThere { field, problem } in named.not_there() {
             tracing::warn!(field, problem, "not there, or not as it must be");
@@ -135,9 +137,10 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
     let opened = open_slots(&config).await;
     let cgroups = control_groups(&config).await?;
     if let Err(error) = orphans::adopt() {
-        tracing::warn!(%error, "what processors leave behind cannot be found by its descent");
+        tracing::warn!(%error, "orphans of processors cannot be found by their ancestry");
     }
-    // Executables of other people die with this process only if it becomes them.
+    // Third-party executables die with the worker only if they are started through this wrapper, which becomes them by
+    // `exec`.
     let wrapper = std::env::current_exe().ok();
     let groups = config.processors.iter().cloned().map(|group| GroupConfig { wrapper: wrapper.clone(), ..group });
     let processors =
@@ -158,7 +161,7 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
         orders: StandingOrders::default(),
         pull_turn: tokio::sync::Mutex::default(),
     });
-    // Before the first heartbeat: one that says nothing of a sector would say that it is not here.
+    // Done before the first heartbeat: a heartbeat that omits a sector says that the sector is not here.
     for (index, opening) in opened.iter().enumerate() {
         opening.show(&context, index);
     }
@@ -167,7 +170,7 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
     let mut tasks = JoinSet::new();
     for (index, opening) in opened.into_iter().enumerate() {
         let path = context.config.slots[index].clone();
-        // A slot that could not be opened is opened again by its task, which says what is wrong.
+        // If a slot could not be opened, its task tries again and reports the problem.
         tasks.spawn(tend::tend(Arc::clone(&context), index, path, opening));
     }
     let Config { name, heartbeat, .. } = &context.config;
@@ -183,10 +186,11 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
     }
 }
 
-/// The wishes for huge pages that cannot be met as the machine is, by field: a setting of it may mend them while we run.
+/// The huge-page settings that the machine cannot satisfy at present, by field. Changing the machine's settings may
+/// satisfy them while the worker runs.
 ///
 /// # Errors
-/// A wish that no setting would bring true.
+/// [`RunError::HugePages`] for a setting that no machine setting can satisfy.
 pub fn huge_pages_not_to_be_had(groups: &[GroupConfig]) -> Result<Vec<(String, Impossible)>, RunError> {
     let mut unmet = Vec::new();
     for (index, group) in groups.iter().enumerate() {
@@ -199,8 +203,8 @@ pub fn huge_pages_not_to_be_had(groups: &[GroupConfig]) -> Result<Vec<(String, I
     Ok(unmet)
 }
 
-/// The worker's part of the hierarchy of control groups, without what a dead worker of our name has left in it. Without
-/// one the worker goes on, unless it is told not to.
+/// Opens the worker's control group and cleans it of what a dead worker of this name left there. Without control groups
+/// the worker goes on, unless the configuration requires them.
 async fn control_groups(config: &Config) -> Result<Option<CgroupRoot>, RunError> {
     let Some(Cgroup { parent, required }) = config.cgroup.clone() else { return Ok(None) };
     let name = config.name.to_string();
@@ -225,7 +229,7 @@ async fn control_groups(config: &Config) -> Result<Option<CgroupRoot>, RunError>
             }
             Err(error) => {
                 let error = in_words(&error);
-                tracing::warn!(group = name, error, "the control group of a dead worker's processor stays");
+                tracing::warn!(group = name, error, "cannot remove the control group of a dead worker's processor");
             }
         }
     }
@@ -233,9 +237,9 @@ async fn control_groups(config: &Config) -> Result<Option<CgroupRoot>, RunError>
     Ok(Some(root))
 }
 
-/// Takes every slot, each on a thread of its own, and reads what it holds. One that cannot be opened may be mended while the
-/// others work, and one whose disk does not answer is waited for beside them. While another process has one, nothing is
-/// begun: it may be one of ours that is about to end, and two under one name would fight.
+/// Opens all slots in parallel, each on its own thread, and reads what they hold. A slot that cannot be opened, or
+/// whose disk does not answer, does not hold up the others. As long as another process has one of them open, nothing
+/// starts: that process may be a worker of this name that is about to end, and two workers under one name would fight.
 async fn open_slots(config: &Config) -> Vec<Opening> {
     let mut patience = Patience::new(FIRST_PAUSE, MAX_PAUSE);
     let mut silent: BTreeMap<usize, Opening> = BTreeMap::new();
@@ -249,7 +253,7 @@ async fn open_slots(config: &Config) -> Vec<Opening> {
             patience.mended("the slots are ours");
             return opened;
         };
-        // The others are let go meanwhile, but for those that are still being opened: each takes a thread.
+        // Release the opened slots while we wait. Those still being opened are kept, because each occupies a thread.
         silent.extend(opened.into_iter().enumerate().filter(|(_, opening)| matches!(opening, Opening::Silent(_))));
         tokio::time::sleep(patience.failed("waiting for another process to leave a slot", &cause)).await;
     }

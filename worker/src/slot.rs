@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! <slot>/slot.lock                          held while a worker uses the slot
-//! <slot>/journal                            what a restarted worker must know; none while the slot is free
+//! <slot>/journal                            what a restarted worker must know; absent while the slot is free
 //! <slot>/s-t0<miner>-<number>.<token>/      the sector's files
-//! <slot>/quarantine/                        what was taken from us, or given up
-//! <slot>/released                           the last order to free the slot that was carried out, or begun
-//! <slot>/tmp/                               the processors' temporary files, in one of the slots
+//! <slot>/quarantine/                        files of sectors that were revoked or given up
+//! <slot>/released                           the number of the last order to free the slot
+//! <slot>/tmp/                               the processors' temporary files, in one of the slots only
 //! ```
 
 pub mod probe;
@@ -27,26 +27,26 @@ use tokio::sync::Semaphore;
 
 use crate::stage::{StageCode, StageError, files};
 
-/// A slot that this process, and no other, uses. Clones are the same slot.
+/// A slot that this process alone uses. Clones refer to the same slot.
 #[derive(Clone, Debug)]
 pub struct Slot {
     index: usize,
     path: PathBuf,
-    /// The directory as it was found, whatever has its name now.
+    /// The directory that was opened, even if another one has its name by now.
     dir: Arc<File>,
-    /// The lock goes with the file, also when this process is killed.
+    /// The lock ends with this file, also when the process is killed.
     _lock: Arc<File>,
-    /// One permit for each file operation under way, so that they can be waited for.
+    /// Each running file operation holds a permit. Taking all permits waits for all operations.
     operations: Arc<Semaphore>,
 }
 
-/// How many file operations a slot may have under way; far more than it ever has.
+/// The number of permits: far more than a slot ever has running file operations.
 const MAX_OPERATIONS: u32 = 1 << 10;
 
 /// Why a slot cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SlotError {
-    /// Another process has it.
+    /// Another process uses the slot.
     #[error(
         "slot {path} is in use by another process: stop that worker, or take the slot out of one of the configurations",
         path = path.display()
@@ -55,19 +55,19 @@ pub enum SlotError {
         /// The slot.
         path: PathBuf,
     },
-    /// The lock file cannot be made.
+    /// The lock file cannot be created.
     #[error("slot {path} cannot be locked", path = path.display())]
     Lock {
         /// The slot.
         path: PathBuf,
-        /// Why.
+        /// The file system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl Slot {
-    /// Takes the slot for this process.
+    /// Locks the slot for this process.
     pub fn open(index: usize, path: &Path) -> Result<Slot, SlotError> {
         let failed = |source| SlotError::Lock { path: path.to_owned(), source };
         let dir = File::open(path).map_err(failed)?;
@@ -89,15 +89,15 @@ impl Slot {
         }
     }
 
-    /// Whether the slot's path still leads to the directory that was opened. Everything written elsewhere would be lost,
-    /// or would pretend to be the slot.
+    /// Checks that the slot's path still leads to the directory that was opened. What is written to another directory
+    /// would be lost, or would be mistaken for the slot's.
     ///
     /// # Errors
-    /// [`StageCode::SlotUnusable`] if not.
+    /// [`StageCode::SlotUnusable`] if it does not.
     pub fn check(&self) -> Result<(), StageError> {
         let lost = |what: &str| {
             let message = format!(
-                "slot {}: {what}. Put it back as it was, or give up what it held with `sealbus-manager slots release`",
+                "slot {}: {what}. Restore it, or give up what it held with `sealbus-manager slots release`",
                 self.name()
             );
             Err(StageError::new(StageCode::SlotUnusable, message))
@@ -112,8 +112,8 @@ impl Slot {
         }
     }
 
-    /// Carries out a file operation on another thread, if the slot still is what it was. It runs to its end even if
-    /// the future is dropped; [`Self::quiet`] waits for it.
+    /// Runs a file operation on a blocking thread, after [`check`](Self::check). It runs to its end even if the future
+    /// is dropped; [`Self::quiet`] waits for that.
     pub async fn operate<T: Send + 'static>(
         &self,
         operation: impl FnOnce() -> Result<T, StageError> + Send + 'static,
@@ -125,24 +125,24 @@ impl Slot {
             slot.check()?;
             operation()
         };
-        // The task was cancelled with the runtime, or panicked.
+        // An error means that the operation panicked, or was cancelled because the runtime shuts down.
         let ended = |error: tokio::task::JoinError| Err(StageError::new(StageCode::IoFailed, error.to_string()));
         tokio::task::spawn_blocking(run).await.unwrap_or_else(ended)
     }
 
-    /// Waits until no file operation is under way that a dropped future left behind.
+    /// Waits until all file operations have ended, including those whose futures were dropped.
     pub async fn quiet(&self) {
         drop(self.operations.acquire_many(MAX_OPERATIONS).await);
     }
 
-    /// What a process that was killed left of a journal that it was writing. The one before still counts.
+    /// Removes a partly written journal that a killed process has left. The complete journal before it counts.
     fn drop_unfinished_journal(&self) {
         if let Err(error) = files::remove_tree(&self.path.join(".journal.tmp")) {
             tracing::warn!(slot = self.name(), %error, "an unfinished journal stays until the next one is written");
         }
     }
 
-    /// Its position in the configuration.
+    /// The index in the configuration.
     pub fn index(&self) -> usize {
         self.index
     }
@@ -152,23 +152,24 @@ impl Slot {
         &self.path
     }
 
-    /// The directory's name, for people.
+    /// The directory's name, to be shown to people.
     pub fn name(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// The journal's file.
+    /// The path of the journal.
     pub fn journal(&self) -> PathBuf {
         self.path.join("journal")
     }
 
-    /// The directory of a sector's files under a lease.
+    /// The working directory of a sector under a lease.
     pub fn work_dir(&self, sector: SectorId, token: Token) -> PathBuf {
         self.path.join(format!("{}.{token}", sector.file_name()))
     }
 }
 
-/// The lock's file, opened to be read alone: a disk that has become read-only still shows what its slot holds.
+/// Opens the lock file read-only if it cannot be created. So a disk that has become read-only still shows what its slot
+/// holds.
 fn lock_file(path: &Path) -> io::Result<File> {
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

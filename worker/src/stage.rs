@@ -1,11 +1,11 @@
 //! What processors serve: the phases of sealing as blocking functions over the files of one slot.
 //!
-//! Every stage is a request type, a response type and `fn run(&Request) -> Result<Response, StageError>`. All of them
-//! keep one promise: killed at any instruction and run again with the same request they give the same result, because
-//! inputs are never changed in place, and an output gets its final name only when it is complete and on the disk
-//! ([`files`]). Where the files lie is fixed by [`Workspace`].
+//! Every stage is a request type, a response type and `fn run(&Request) -> Result<Response, StageError>`. Every stage
+//! can be killed at any instruction and run again with the same request, with the same result. For that, inputs are
+//! never changed in place, and an output gets its final name only when it is complete and durable ([`files`]).
+//! [`Workspace`] defines where the files lie.
 //!
-//! Order: [`add_pieces`], [`tree_d`], [`pc1`], [`pc2`], [`transfer`], [`c1`], [`c2`].
+//! Reading order: [`add_pieces`], [`tree_d`], [`pc1`], [`pc2`], [`transfer`], [`c1`], [`c2`].
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -34,11 +34,10 @@ pub use json::Json;
 pub use sealbus_schema::Phase as Stage;
 pub use workspace::Workspace;
 
-/// Runs the built-in implementation of `stage` on a request and gives the response, both as JSON.
+/// Runs the built-in implementation of `stage`. Request and response are JSON.
 ///
 /// # Errors
-/// [`StageCode::RequestInvalid`] if the request has another shape, or the stage is a workflow's own; otherwise what the
-/// stage says.
+/// [`StageCode::RequestInvalid`] if the request has another form; otherwise the stage's errors.
 pub fn run_json(stage: Stage, task: &[u8]) -> Result<Json, StageError> {
     match stage {
         Stage::AddPieces => run_as::<add_pieces::Request>(task),
@@ -67,10 +66,10 @@ pub trait StageRequest: Serialize + DeserializeOwned {
     /// What the stage answers.
     type Response: Serialize + DeserializeOwned;
 
-    /// Carries the request out in this process, blocking.
+    /// Carries out the request in this process. Blocks.
     ///
     /// # Errors
-    /// As the stage's module says.
+    /// The errors listed at the stage's own `run`.
     fn run(&self) -> Result<Self::Response, StageError>;
 }
 
@@ -82,7 +81,7 @@ pub fn run_as<R: StageRequest>(task: &[u8]) -> Result<Json, StageError> {
     run_by(task, R::run)
 }
 
-/// Reads a request, has it carried out by `run`, and writes the response.
+/// Decodes a request, runs it with `run`, and encodes the response.
 fn run_by<R: StageRequest>(
     task: &[u8],
     run: impl FnOnce(&R) -> Result<R::Response, StageError>,

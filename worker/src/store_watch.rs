@@ -1,7 +1,8 @@
-//! The permanent store as the slots see it: whether it takes files, asked before a sector begins and not after hours.
+//! Watches the permanent store for the slots: whether it takes files is checked before a sector begins, not after hours
+//! of sealing.
 //!
-//! A file is written once at the start, and again while something is wrong. Between that the store is only looked at from
-//! outside, so that a thousand workers with one store leave it in peace.
+//! A small file is written once at the start, and again while something is wrong. Otherwise the store is only examined
+//! without writing, so that a thousand workers do not load the store they share.
 
 use std::{
     io::{self, Write},
@@ -15,9 +16,9 @@ use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::config::Config;
 
-/// How long a store may take over a small file before it is called silent.
+/// How long writing a small file may take before the store counts as silent.
 const LIMIT: Duration = Duration::from_secs(30);
-/// The directories into which a transfer writes, if they are there already.
+/// The directories that a transfer writes to, if they exist already.
 const DIRECTORIES: [&str; 2] = ["sealed", "cache"];
 
 /// Watches the permanent store. All slots share it.
@@ -31,9 +32,9 @@ pub struct StoreWatch {
 struct Watched {
     name: String,
     root: PathBuf,
-    /// Its own name for the small file: several workers share a store.
+    /// The name of this worker's small file. It is unique, because several workers share a store.
     file: String,
-    /// The least time between two looks.
+    /// The shortest time between two checks.
     interval: Duration,
 }
 
@@ -42,14 +43,15 @@ enum State {
     Unknown,
     Good(Instant),
     Bad(Box<ErrorReport>, Instant),
-    /// A look that has not ended.
+    /// A check that is still running.
     Looking(JoinHandle<Outcome>),
 }
 
 type Outcome = Result<(), (&'static str, PathBuf, io::Error)>;
 
 impl StoreWatch {
-    /// Watches the configuration's store. A transfer of other people writes there as well, as a child of this process.
+    /// Watches the configuration's store. A third-party transfer runs as a child of this process, so it writes to the
+    /// same directory.
     pub fn new(config: &Config) -> StoreWatch {
         let watched = Watched {
             name: config.store.name.clone(),
@@ -60,7 +62,7 @@ impl StoreWatch {
         StoreWatch { watched, state: Mutex::new(State::Unknown) }
     }
 
-    /// Something was refused there: the next look writes a file.
+    /// Reports that the store has refused something. The next check writes a file.
     pub async fn doubt(&self) {
         let mut state = self.state.lock().await;
         if !matches!(*state, State::Looking(_)) {
@@ -68,7 +70,7 @@ impl StoreWatch {
         }
     }
 
-    /// What is wrong with the store, if anything is.
+    /// What is wrong with the store; `None` if nothing is.
     pub async fn problem(&self) -> Option<ErrorReport> {
         let watched = &self.watched;
         let mut state = self.state.lock().await;
@@ -101,7 +103,7 @@ impl StoreWatch {
                 };
                 watched.report(code, &format!("cannot {operation} {}: {error}", path.display()))
             }
-            Err(error) => watched.report(ErrorCode::STORE_UNAVAILABLE, &format!("the look ended badly: {error}")),
+            Err(error) => watched.report(ErrorCode::STORE_UNAVAILABLE, &format!("the check crashed: {error}")),
         };
         *state = State::Bad(Box::new(report.clone()), Instant::now());
         Some(report)
@@ -117,12 +119,14 @@ impl Watched {
     fn report(&self, code: ErrorCode, problem: &str) -> ErrorReport {
         let message = format!("store {}: {problem}", self.name);
         let mut report = ErrorReport::new(ErrorClass::Crit, code, message);
-        report.causes.push("no sector is begun before it takes files; the worker looks again by itself".to_owned());
+        report
+            .causes
+            .push("no sector begins before the store takes files; the worker checks again by itself".to_owned());
         report
     }
 }
 
-/// Looks at a store, and writes a small file if one is given.
+/// Examines a store, and writes a small file if `file` is given.
 fn look(root: &Path, file: Option<&Path>) -> Outcome {
     let refused = |operation, path: &Path| {
         let path = path.to_owned();
@@ -140,13 +144,13 @@ fn look(root: &Path, file: Option<&Path>) -> Outcome {
             Err(error) => return Err(refused("write to", &directory)(error)),
         }
     }
-    // Without its identity file the directory is probably a mount point without its store: nothing is written there.
+    // Without an identity file this is probably a mount point whose store is not mounted. Nothing is written there.
     let Some(file) = file.filter(|_| root.join(STORE_FILE).exists()) else { return Ok(()) };
     let written = std::fs::File::create(file).and_then(|mut created| {
         created.write_all(b"sealbus")?;
         created.sync_all()
     });
-    // Also what a full store took of it.
+    // A full store may have taken part of the file; that goes too.
     let removed = std::fs::remove_file(file);
     written.map_err(|error| ("write", file.to_owned(), error))?;
     removed.map_err(|error| ("remove", file.to_owned(), error))
@@ -198,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_is_mounted_read_only_is_told_before_anything_is_written() {
-        // Of every Linux: nothing can be made there, whoever asks.
+        // Exists on every Linux, and nobody can create a file there, not even root.
         let report = watch(Path::new("/proc/self")).problem().await.expect("takes no files");
         assert_eq!(report.code, ErrorCode::STORE_UNAVAILABLE);
     }

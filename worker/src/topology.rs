@@ -1,8 +1,8 @@
-//! What this machine, or one that is described, consists of, as far as placing processors goes.
+//! The topology of this machine or of a described one, as far as it matters for placing processors.
 //!
-//! Everybody else works with a [`Machine`], which is plain data. [`load`] makes one. [`hwloc`] looks at this machine or reads a
-//! description of another one. Its [`object`]s become the [`Machine`]. For this machine [`system`] adds what hwloc does not
-//! tell.
+//! The rest of the program uses a [`Machine`], which is plain data and comes from [`load`]. [`hwloc`] inspects this
+//! machine or reads a description of another one. `describe` turns its [`object`]s into the [`Machine`]. For this
+//! machine, [`system`] adds what hwloc does not tell.
 
 mod describe;
 mod devices;

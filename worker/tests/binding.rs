@@ -1,4 +1,5 @@
-//! Real children, bound and read back. Several nodes are not exercised where the machine has one: see docs/topology.md.
+//! Real children are bound, and their bindings are read back. On a machine with a single node, several nodes are not
+//! tested: see docs/topology.md.
 
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
 
@@ -22,7 +23,7 @@ fn set(list: &str) -> CpuSet {
     list.parse().expect(list)
 }
 
-/// The units that this process may use; each test binds to one of them or to all.
+/// The processing units that this process may use. Each test binds to one of them or to all.
 fn units() -> Vec<u32> {
     load(Source::ThisMachine).expect("machine").units().iter().collect()
 }
@@ -39,11 +40,11 @@ fn memory(strict: bool) -> Option<MemoryBinding> {
     Some(MemoryBinding { nodes: node(), strict })
 }
 
-/// A child that has become another executable, and lives until it is killed.
+/// A child that has become another executable and lives until it is killed.
 struct Bound(Child);
 
 impl Bound {
-    /// A shell that says when it is there, and has a child of its own.
+    /// Starts a shell that prints a line when it runs, and has a child of its own.
     fn start(binding: &Binding) -> Self {
         let mut command = bind::command(Path::new(WORKER), binding, "sh".as_ref());
         command.args(["-c", "sleep 1000 & echo there; wait"]).stdout(Stdio::piped());
@@ -71,7 +72,7 @@ impl Drop for Bound {
     }
 }
 
-/// What a file of the kernel says of a process, past our own reading of it.
+/// A field of a kernel file about a process, read without the code under test.
 fn status(path: &str, field: &str) -> String {
     let text = fs::read_to_string(path).expect(path);
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect(field);
@@ -99,7 +100,7 @@ fn a_child_is_bound_as_wanted_and_again_after_a_restart() {
         let wanted = to(unit, memory(true));
         let child = Bound::start(&wanted);
         let pid = child.0.id();
-        // The child, and what it has started, as the kernel says.
+        // The kernel's view of the child and of what it has started.
         for pid in [vec![pid], child.children()].concat() {
             assert_eq!(status(&format!("/proc/{pid}/status"), "Cpus_allowed_list"), unit.to_string());
             let maps = fs::read_to_string(format!("/proc/{pid}/numa_maps")).expect("maps");
@@ -117,8 +118,8 @@ fn a_child_is_bound_as_wanted_and_again_after_a_restart() {
 #[test]
 fn threads_of_a_child_are_where_it_is() {
     let unit = units()[0];
-    // A shell has one thread. The built-in processor has those of its libraries, so this is seen with one that is made
-    // for it.
+    // A shell has only one thread, so a program with several threads is used. The built-in processor's threads depend
+    // on its libraries.
     let script = "import threading, sys, time\n\
                   for _ in range(3): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n\
                   print('there', flush=True)\n\
@@ -178,7 +179,7 @@ fn what_is_not_there_or_not_allowed_is_refused_before_the_executable_runs() {
     let (code, line) = refused(&run(&Binding { cpus: set(""), memory: None }, "echo", &["ran"]));
     assert_eq!((code, line.as_str()), (78, "sealbus-worker exec-bound: cannot bind to no cpus at all"));
 
-    // What this process was itself kept off, though the machine has it.
+    // A cpu that the machine has, but that this process's own affinity excludes.
     let others: Vec<u32> = units().into_iter().skip(1).collect();
     let Some(other) = others.first() else {
         println!("one unit only: that a worker's own affinity is kept is not exercised");
@@ -214,7 +215,7 @@ fn arguments_output_and_exit_status_are_those_of_the_executable() {
 fn a_child_dies_with_the_worker_that_it_names_and_does_not_start_for_another() {
     let binding = to(units()[0], None);
     let arguments = bind::arguments(&binding, "sleep".as_ref());
-    // A shell takes the worker's place: it starts the child, says its pid, and is killed.
+    // A shell acts as the worker: it starts the child, prints its pid, and is killed.
     let quoted: Vec<String> = arguments.iter().map(|it| format!("'{}'", it.to_str().expect("text"))).collect();
     let script = format!("{PARENT_PID}=$$ '{WORKER}' {} 1000 & echo $!; wait", quoted.join(" "));
     let mut worker = Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().expect("start");
@@ -227,7 +228,7 @@ fn a_child_dies_with_the_worker_that_it_names_and_does_not_start_for_another() {
     }
     worker.kill().expect("kill");
     worker.wait().expect("end");
-    // The child holds the other end of the pipe; it is gone when that closes.
+    // The child holds the other end of the pipe, so the pipe closes when the child is gone.
     line.clear();
     assert_eq!(stdout.read_line(&mut line).expect("end"), 0);
 

@@ -1,5 +1,5 @@
-//! Groups of the running kernel, with real processes in them. What this machine does not let us do is skipped, with the
-//! reason; `SEALBUS_TEST_CGROUP` may name a group in which groups may be made.
+//! Control groups of the running kernel, with real processes in them. What this machine does not permit is skipped,
+//! with the reason printed. `SEALBUS_TEST_CGROUP` may name a group in which groups can be created.
 
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
 
@@ -22,16 +22,16 @@ use serde_json::json;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_sealbus-worker");
 const PROC: &str = "/proc";
-/// The test binary plays another process if this says which.
+/// If this variable is set, the test binary plays another process.
 const ROLE: &str = "SEALBUS_TEST_ROLE";
 const GROUP: &str = "SEALBUS_TEST_GROUP";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A group of this test's own, in which a worker's part may be made; removed with everything in it at the end.
+/// A group for one test, in which a worker's part can be created. It is removed with everything in it at the end.
 struct Given(PathBuf);
 
 impl Given {
-    /// `None`, and the reason on stderr, if this machine does not allow it.
+    /// `None` if this machine does not permit it; the reason is printed on stderr.
     fn make(name: &str) -> Option<Self> {
         let above = std::env::var_os("SEALBUS_TEST_CGROUP").map(PathBuf::from);
         let above = above.or_else(|| Some(Place::of_this_process(Path::new(PROC)).ok()??.dir));
@@ -73,7 +73,7 @@ fn remove(path: &Path) -> bool {
     fs::remove_dir(path).is_ok()
 }
 
-/// A shell that enters the group by itself, and then runs `script`. It says a line when it is ready.
+/// Starts a shell that enters the group, prints a line when it is ready, and then runs `script`.
 fn shell(group: &Group, script: &str) -> (Child, BufReader<std::process::ChildStdout>) {
     let mut child = Command::new("sh")
         .args(["-c", &format!("echo 0 > \"$0/cgroup.procs\" && {script}"), &group.path().display().to_string()])
@@ -87,14 +87,14 @@ fn shell(group: &Group, script: &str) -> (Child, BufReader<std::process::ChildSt
     (child, lines)
 }
 
-/// This binary in another role.
+/// Starts this binary in another role.
 fn play(role: &str, group: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("path"));
     command.args(["--exact", "another_process", "--nocapture"]).env(ROLE, role).env(GROUP, group);
     command
 }
 
-/// The kernel's word on where a process is.
+/// The process's group according to the kernel.
 fn place_of(pid: u32) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
     text.lines().find_map(|line| line.strip_prefix("0::")).expect("version 2").to_owned()
@@ -113,7 +113,7 @@ fn everything_that_a_processor_started_ends_with_its_group() {
     let Some(given) = Given::make("kill") else { return };
     let root = given.root();
     let group = root.create("pc1-0", &Limits::default()).expect("create");
-    // One child in a session of its own, which no signal to a process group would reach.
+    // One child is in its own session, where a signal to the process group does not reach it.
     let (mut child, _lines) = shell(&group, "{ sleep 1000 & setsid sleep 1000 & echo ready; wait; }");
     let begun = Instant::now();
     while group.pids().expect("pids").len() < 3 && begun.elapsed() < PATIENCE {
@@ -125,7 +125,7 @@ fn everything_that_a_processor_started_ends_with_its_group() {
     group.kill_and_remove().expect("removes");
     assert!(!path.exists());
     assert_eq!(child.wait().expect("wait").signal(), Some(9));
-    // Only as zombies, until whoever is their parent now has waited for them.
+    // They may remain as zombies until their present parent has reaped them.
     let state = |pid: u32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     assert!(pids.iter().all(|pid| state(*pid).is_empty() || state(*pid).contains(") Z")), "{pids:?}");
 }
@@ -152,7 +152,7 @@ fn what_a_dead_worker_left_is_killed_and_removed_by_the_next() {
     root.create("c2-1", &Limits::default()).expect("create");
     let (mut child, _lines) = shell(&group, "{ echo ready; exec sleep 1000; }");
     fs::create_dir(given.0.join("of-others")).expect("another's group");
-    // A worker that is killed removes nothing; the lock goes with it.
+    // A killed worker removes nothing, but its lock ends.
     drop((root, group));
 
     let root = given.root();
@@ -304,7 +304,7 @@ fn a_worker_steps_aside_in_the_group_that_was_delegated_to_it() {
         eprintln!("SKIPPED in part: groups cannot be marked here");
         return;
     }
-    // The second time where systemd starts a worker whose unit has DelegateSubgroup.
+    // The second group is where systemd starts a worker whose unit has DelegateSubgroup.
     for group in [given.0.clone(), given.0.join("worker")] {
         let text = start_in(&group);
         let place = text.lines().find_map(|line| line.strip_prefix("I am in ")).expect("says where");
@@ -340,8 +340,8 @@ fn without_a_hierarchy_or_with_a_name_that_leads_elsewhere_there_are_no_groups()
     given.root().create("../x", &Limits::default()).expect_err("leads elsewhere");
 }
 
-/// A pool of one scripted processor that answers where it is, has a child in a session of its own, and ends at the
-/// task "die".
+/// A pool with one scripted processor. It answers with the group it is in, has a child in its own session, and exits at
+/// the task "die".
 fn pool(dir: &Path, root: CgroupRoot, change: impl FnOnce(&mut GroupConfig)) -> ProcessorPool {
     let bin = dir.join("c2.sh");
     let script = "#!/bin/sh\nsetsid sleep 1000 >/dev/null 2>&1 &\n\
@@ -359,7 +359,7 @@ fn pool(dir: &Path, root: CgroupRoot, change: impl FnOnce(&mut GroupConfig)) -> 
     ProcessorPool::with_groups(config, Rules::default(), Some(root)).expect("pool")
 }
 
-/// Until a group that is being removed is gone.
+/// Waits until a group that is being removed is gone.
 async fn gone(group: &Path) -> bool {
     let waiting = async {
         while group.exists() {
@@ -432,7 +432,7 @@ fn a_process_that_cannot_enter_its_group_says_so_and_is_not_started() {
     assert!(last.contains("/no/such/group"), "{last}");
 }
 
-/// No test: what this binary does when it plays another process.
+/// Not a test: what this binary does when it plays another process.
 #[test]
 fn another_process() {
     let (Ok(role), Some(group)) = (std::env::var(ROLE), std::env::var_os(GROUP)) else { return };

@@ -1,5 +1,5 @@
-//! Processors that do everything wrong that processors are known to do: each costs one attempt, with the right class and
-//! code, and requests beside it go on.
+//! Processors that misbehave in every known way. Each fault costs one attempt, with the right class and code, and other
+//! requests go on.
 
 #[path = "misbehaviour/bench.rs"]
 mod bench;

@@ -1,4 +1,4 @@
-//! Plans of machines that hwloc describes, the command, and what the worker makes of a plan and of `cpus = "auto"`.
+//! Plans for machines that hwloc describes, the commands, and how the worker uses a plan and `cpus = "auto"`.
 
 #[allow(dead_code, reason = "the planner's own tests use all of it")]
 #[path = "../planner/tests/plan/machines.rs"]

@@ -1,4 +1,4 @@
-//! The worker as a process: a real nats-server, real kills, and a scripted manager that speaks over the bus.
+//! The worker as a process: a real nats-server, real kills, and a manager that the tests play over the bus.
 
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
 

@@ -1,4 +1,5 @@
-//! Machines as hwloc and the system describe them: this one, synthetic ones, XML files, made-up trees of system files.
+//! Machines described by hwloc and by the system: this machine, synthetic descriptions, XML files, made-up trees of
+//! system files.
 
 #[path = "topology/command.rs"]
 mod command;
@@ -28,7 +29,7 @@ fn xml(name: &str) -> Machine {
     load(Source::Xml(file(name))).expect(name)
 }
 
-/// What holds of every machine.
+/// Checks what must hold for every machine.
 fn assert_whole(machine: &Machine) {
     let mut seen = CpuSet::new();
     for core in &machine.cores {

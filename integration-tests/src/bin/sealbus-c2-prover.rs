@@ -1,5 +1,5 @@
-//! Makes the proof of one task of damocles' `c2`: the task on stdin, the output on stdout. It stands for somebody's
-//! service that computes proofs, behind a processor that is not ours.
+//! Computes the proof for one task of damocles' `c2`: it reads the task on stdin and prints the output on stdout. It
+//! plays a proving service of a third party, behind a processor that is not ours.
 
 use filecoin_proofs_api::SectorId;
 use filecoin_proofs_api::seal::{SealCommitPhase1Output, seal_commit_phase2};

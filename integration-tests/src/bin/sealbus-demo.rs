@@ -13,16 +13,16 @@ use clap::Parser;
 use sealbus_integration_tests::demo::Demo;
 use sealbus_manager::{errln, out};
 
-/// Seals real sectors on one machine: NATS, a test chain, the manager and a worker, each as a process of its own.
+/// Seals real sectors on one machine: NATS, a test chain, the manager and a worker, each in its own process.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many sectors to seal.
+    /// The number of sectors to seal.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     sectors: u32,
-    /// How many slots the worker has: how many sectors it works on at the same time.
+    /// The number of slots of the worker, which is how many sectors it works on at the same time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
     slots: u32,
-    /// Where everything is put. Cleared at each start.
+    /// The directory for everything. It is cleared at each start.
     #[arg(long, default_value = ".demo")]
     root: PathBuf,
     /// Leave everything running at the end.
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second signal ends the process at once, whatever it waits for.
+        // A second signal ends the process at once, whatever it is doing.
         let armed = stop.clone();
         if let Err(error) = signal_hook::flag::register_conditional_shutdown(signal, 130, armed)
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()))

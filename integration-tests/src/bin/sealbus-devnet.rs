@@ -17,41 +17,41 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-/// A Filecoin node look-alike on the real miner state machine, for tests and demos.
+/// A stand-in for a Filecoin node, built on the real miner state machine, for tests and demos.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Loopback address of the RPC server; port 0 takes any free one.
+    /// The loopback address of the RPC server; port 0 takes any free port.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Directory for the address, the tokens and the chain's description.
+    /// The directory for the address, the tokens and the chain's description.
     #[arg(long)]
     data_dir: PathBuf,
-    /// Sector size of all miners: 2KiB or 8MiB.
+    /// The sector size of all miners: 2KiB or 8MiB.
     #[arg(long, default_value = "2KiB", value_parser = sector_size)]
     sector_size: SectorSize,
-    /// Miners that genesis makes, t01000 upwards.
+    /// The number of miners that genesis creates, from t01000 upwards.
     #[arg(long, default_value_t = 1)]
     miners: u64,
-    /// Real milliseconds an epoch lasts.
+    /// The real milliseconds of an epoch.
     #[arg(long, default_value_t = 1000)]
     epoch_millis: u64,
-    /// Source of keys and randomness.
+    /// The seed of keys and randomness.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Start with the clock standing still.
+    /// Start with the clock stopped.
     #[arg(long)]
     paused: bool,
-    /// Network version: 28 or 29.
+    /// The network version: 28 or 29.
     #[arg(long, default_value_t = 29)]
     network_version: u32,
-    /// Name of the network.
+    /// The name of the network.
     #[arg(long, default_value = "sealbus-devnet")]
     network_name: String,
-    /// Take the proofs of scripted sectors, and no others.
+    /// Accept only the proofs of scripted sectors.
     #[arg(long)]
     scripted_proofs: bool,
-    /// With `--scripted-proofs`: of sectors whose replicas are real.
+    /// With `--scripted-proofs`: the replicas are real, and only the proofs are scripted.
     #[arg(long, requires = "scripted_proofs")]
     real_replicas: bool,
 }
@@ -110,7 +110,7 @@ fn config(arguments: &Arguments) -> anyhow::Result<Config> {
         seed: arguments.seed,
         epoch_millis: if arguments.paused { 0 } else { arguments.epoch_millis },
         genesis_timestamp: now.as_secs(),
-        // Chain time follows real time as closely as whole seconds can.
+        // Chain time follows real time, rounded up to whole seconds.
         block_delay_secs: arguments.epoch_millis.div_ceil(1000).max(1),
     })
 }

@@ -1,5 +1,5 @@
-//! `sealbus-scripted-manager <configuration>`: the manager, for sectors that hold scripted proofs, and scripted replicas as
-//! well. As `sealbus-scripted-manager check-files` it is what the manager starts to check files.
+//! `sealbus-scripted-manager <configuration>`: the manager, for sectors with scripted proofs, and optionally scripted
+//! replicas. The manager starts `sealbus-scripted-manager check-files` to check files.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -8,12 +8,12 @@ use sealbus_integration_tests::scripted::verifier::{Scripted, ScriptedProofs};
 use sealbus_manager::{config::Config, files, out, proofs::Verifier, serve};
 use tracing_subscriber::EnvFilter;
 
-/// The manager with scripted proofs. Everything else is what `sealbus-manager run` is.
+/// The manager with scripted proofs. Everything else is as in `sealbus-manager run`.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The manager's configuration.
     config: PathBuf,
-    /// Demand real replicas; only the proofs are scripted.
+    /// Require real replicas; only the proofs are scripted.
     #[arg(long)]
     real_replicas: bool,
 }

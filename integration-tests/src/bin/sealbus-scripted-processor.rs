@@ -6,14 +6,14 @@ use clap::Parser;
 use sealbus_integration_tests::scripted::{control::Control, processor};
 use sealbus_schema::Phase;
 
-/// A processor that answers at once, waits where it is told to, and can be killed anywhere.
+/// A processor that answers at once, waits where it is told to, and can be killed at any point.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The phase that it serves.
     phase: Phase,
-    /// The directory through which a test speaks to it.
+    /// The directory through which a test controls it.
     control: PathBuf,
-    /// Of phase `c2`: prove a sector whose other phases are the real ones.
+    /// For `c2`: the sector's other phases are the real ones.
     #[arg(long)]
     real_replicas: bool,
 }

@@ -12,16 +12,16 @@ use sealbus_manager::{errln, out, outln};
 /// Kills workers, processors, managers and NATS servers until every sector is active.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many workers.
+    /// The number of workers.
     #[arg(long, default_value_t = 200)]
     workers: usize,
-    /// How many sectors.
+    /// The number of sectors.
     #[arg(long, default_value_t = 5000)]
     sectors: usize,
-    /// Where the blows are drawn from; another one each time if it is not given.
+    /// The seed of the faults; a random one by default.
     #[arg(long)]
     seed: Option<u64>,
-    /// After how many minutes it counts as stuck.
+    /// After how many minutes the soak counts as stuck.
     #[arg(long, default_value_t = 60)]
     minutes: u64,
 }

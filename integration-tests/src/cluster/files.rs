@@ -1,4 +1,4 @@
-//! The configuration of manager and worker, as an operator would write it.
+//! The configurations of manager and worker, as an operator would write them.
 
 use std::fs;
 

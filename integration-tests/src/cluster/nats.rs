@@ -1,4 +1,5 @@
-//! nats-server's configuration, alone or in a cluster: what the playbook renders, for loopback.
+//! The configuration of nats-server, for a single server or a cluster. It is rendered from the playbook's template, for
+//! loopback.
 
 use std::{
     fs,
@@ -13,7 +14,7 @@ use layout::Keys;
 #[path = "../../../nats/tests/support/layout.rs"]
 mod layout;
 
-/// The name on the bus of a cluster's only worker.
+/// The name of the only worker in a cluster.
 pub const WORKER: &str = "seal-1";
 
 /// The devnet's first miner, and the size of its sectors.
@@ -22,26 +23,26 @@ const MINER: (&str, &str) = ("f01000", "2KiB");
 /// A user of the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity<'a> {
-    /// May do everything that a manager does.
+    /// May do everything that a manager needs.
     Manager,
-    /// The worker of this name: may report as itself, and nothing else.
+    /// The worker of this name. It may report as itself, and do nothing else.
     Worker(&'a str),
-    /// May look at everything and change nothing.
+    /// May read everything and change nothing.
     Operator,
 }
 
 /// One server.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Its name, also of its configuration and its data.
+    /// The name, which is also used for its configuration and its data.
     pub name: String,
-    /// Where clients connect, on loopback.
+    /// The port for clients, on loopback.
     pub port: u16,
-    /// Where the other servers of its cluster connect; none for a server alone.
+    /// The port for the other servers of its cluster; `None` for a single server.
     pub route_port: Option<u16>,
 }
 
-/// Everybody in a cluster with one worker.
+/// All users of a system with one worker.
 pub const ALONE: [Identity<'static>; 3] = [Identity::Manager, Identity::Worker(WORKER), Identity::Operator];
 
 impl<'a> Identity<'a> {
@@ -54,12 +55,12 @@ impl<'a> Identity<'a> {
     }
 }
 
-/// Where an identity's seed lies.
+/// The path of an identity's seed.
 pub fn seed_file(root: &Path, identity: Identity<'_>) -> PathBuf {
     root.join(format!("{}.nk", identity.name()))
 }
 
-/// Where a server's configuration lies.
+/// The path of a server's configuration.
 pub fn config_file(root: &Path, server: &Server) -> PathBuf {
     root.join(format!("{}.conf", server.name))
 }

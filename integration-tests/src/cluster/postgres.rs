@@ -1,4 +1,4 @@
-//! A PostgreSQL server with a database of its own: on loopback, with a password, ended with its value.
+//! A PostgreSQL server with its own data, on loopback and with a password. It ends when its value is dropped.
 
 use std::{
     fs::{self, File},
@@ -13,15 +13,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::ports::Port;
 
-/// The only user, and the password that it must give.
+/// The only user. It must give a password.
 const USER: &str = "sealbus";
 const PASSWORD: &str = "open/sesame: 7%";
-/// The database that `initdb` makes.
+/// The database that `initdb` creates.
 const DATABASE: &str = "postgres";
-/// How long the server may take to come up, or to end. Generous: a limit, not a measure.
+/// How long the server may take to start or to end. It is generous: a limit, not a measurement.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A running server. Dropping it ends it and removes its data.
+/// A running server. Dropping it stops it and removes its data.
 pub struct Postgres {
     child: Child,
     port: Port,
@@ -30,8 +30,8 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster and starts it with further settings, each `name=value`. Debian's package `postgresql` must be
-    /// installed; its own cluster is neither used nor needed.
+    /// Initialises a server's data and starts the server with further settings, each `name=value`. Debian's package
+    /// `postgresql` must be installed; its own data directory is not used.
     pub fn start(settings: &[&str]) -> anyhow::Result<Postgres> {
         let directory = tempfile::tempdir()?;
         let password_file = directory.path().join("password");
@@ -60,7 +60,7 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// The database's address, without the password.
+    /// The database's URL, without the password.
     pub fn url(&self) -> String {
         format!("postgres://{USER}@127.0.0.1:{}/{DATABASE}", self.port.number())
     }
@@ -75,9 +75,9 @@ impl Postgres {
         PASSWORD
     }
 
-    /// Ends the server at once, with every connection.
+    /// Stops the server at once and breaks all connections.
     pub fn kill(&mut self) {
-        // SIGQUIT ends its children with it; SIGKILL would leave a shared memory segment behind.
+        // With SIGQUIT the server also ends its children. SIGKILL would leave a shared memory segment behind.
         if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
             let _ = kill_process(pid, Signal::QUIT);
         }
@@ -92,13 +92,13 @@ impl Postgres {
         let _ = self.child.wait();
     }
 
-    /// Starts the server that was killed again, on the same data and port.
+    /// Starts a killed server again, with the same data and port.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.child = spawn(self.directory.path(), &self.port, &self.settings)?;
         self.wait_until_ready()
     }
 
-    /// What a statement returns, as text.
+    /// The result of a statement, as text.
     pub fn query(&self, statement: &str) -> anyhow::Result<String> {
         let output = Command::new(binary("psql")?)
             .args([&self.url(), "--no-align", "--tuples-only", "--command", statement])
@@ -150,7 +150,8 @@ fn spawn(directory: &Path, port: &Port, settings: &[String]) -> anyhow::Result<C
         .context("cannot start postgres")
 }
 
-/// A program of the server, as a user that it accepts: it refuses root. It ends with us, whatever ends us.
+/// A command for one of the server's programs. It runs as a user that the program accepts, because it refuses root. It
+/// ends with this process, however that ends.
 fn command(program: &str) -> anyhow::Result<Command> {
     let mut command = Command::new("setpriv");
     if let Some((user, group)) = other_user()? {
@@ -160,7 +161,7 @@ fn command(program: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// For root: the user that the package made, or nobody.
+/// If this is root: the user that the package has created, or nobody.
 fn other_user() -> anyhow::Result<Option<(u32, u32)>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -174,7 +175,7 @@ fn other_user() -> anyhow::Result<Option<(u32, u32)>> {
     entry("postgres").or_else(|| entry("nobody")).context("neither postgres nor nobody is a user here").map(Some)
 }
 
-/// A program of the newest PostgreSQL: Debian keeps most of them off the path.
+/// A program of the newest installed PostgreSQL. Debian does not put most of them in `PATH`.
 fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let version = |path: &PathBuf| path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<u32>().ok());
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());

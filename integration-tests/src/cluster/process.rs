@@ -1,4 +1,4 @@
-//! One child process, its log file and its end.
+//! A child process and its log file.
 
 use std::{
     fs::File,
@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a process may take to end after SIGTERM before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// How much of a log is shown when its process ended unexpectedly.
+/// How many bytes of a log are shown if its process has ended unexpectedly.
 const TAIL_BYTES: u64 = 4096;
 
-/// A running child. Ended when it is dropped, and also when its parent is killed.
+/// A running child. It ends when this is dropped, or when the parent is killed.
 pub struct Process {
     name: String,
     log: PathBuf,
@@ -34,7 +34,7 @@ impl Process {
     ) -> anyhow::Result<Process> {
         let log = directory.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log)?;
-        // setpriv ends the program when we are killed, so that nothing outlives a test or a demo.
+        // setpriv makes the kernel kill the program with us, so that nothing outlives a test or a demo.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
@@ -48,20 +48,20 @@ impl Process {
         Ok(Process { name: name.to_owned(), log, child })
     }
 
-    /// Ends it at once.
+    /// Kills it at once.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Sends it a signal, if it still runs.
+    /// Sends it a signal, if it is running.
     pub fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid() {
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// Ends it in good order, or at once if that takes too long.
+    /// Stops it with SIGTERM, and kills it if that takes too long.
     pub fn stop(&mut self) {
         self.signal(Signal::TERM);
         let deadline = Instant::now() + STOP_LIMIT;
@@ -74,7 +74,7 @@ impl Process {
         self.kill();
     }
 
-    /// Its process id.
+    /// The process id; `None` if it has ended.
     pub fn pid(&self) -> Option<Pid> {
         Pid::from_raw(self.child.id().cast_signed())
     }
@@ -84,7 +84,7 @@ impl Process {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// An error with the end of its log if it has ended.
+    /// Fails if it has ended. The error contains the end of its log.
     pub fn check_alive(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -126,14 +126,14 @@ pub fn run(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A program of this workspace, beside or above the one that runs now.
+/// A program of this workspace. It is in the directory of the running program, or above it.
 pub fn own_binary(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let found = own.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
     found.with_context(|| format!("{name} is not built: run `make build`"))
 }
 
-/// The server that `make tools` installed, or the one on the path.
+/// The server installed by `make tools`, or the one in `PATH`.
 pub fn nats_server() -> PathBuf {
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/nats-server");
     if installed.exists() { installed } else { PathBuf::from("nats-server") }

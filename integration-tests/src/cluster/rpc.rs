@@ -1,4 +1,4 @@
-//! One JSON-RPC call to the devnet.
+//! A JSON-RPC call to the devnet.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Processors that fail when a test says so, and are the real ones otherwise.
+//! Real processors that fail when a test says so.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{Cluster, process, text};
 
 impl Cluster {
-    /// Lets the worker's processor of a stage answer an error whenever [`fail_phase`](Self::fail_phase) has been called for
-    /// it. From the worker's next start on.
+    /// Makes it possible to let a stage fail by [`fail_phase`](Self::fail_phase). This takes effect at the worker's
+    /// next start.
     pub fn script_phase(&self, stage: &str) -> anyhow::Result<()> {
         let script = self.root.join(format!("scripted-{stage}.sh"));
         let lines = [
@@ -19,7 +19,8 @@ impl Cluster {
             "    echo 'scripted: it fails because a test says so' >&2".to_owned(),
             format!("    printf '{{\"id\":%s,\"error\":%s}}\\n' \"$id\" \"$(cat '{}')\"", text(&self.failure(stage))),
             "  else".to_owned(),
-            // One real processor a request; its greeting was given already.
+            // Each request runs in its own real processor. Its greeting is cut off, because the script has already sent
+            // one.
             format!(
                 "    printf '%s\\n' \"$request\" | SEALBUS_PARENT_PID=$$ '{}' processor {stage} | tail -n +2",
                 text(&process::own_binary("sealbus-worker")?)
@@ -36,13 +37,13 @@ impl Cluster {
         Ok(std::fs::write(self.worker_config(), config)?)
     }
 
-    /// Every request to a scripted stage fails from now on.
+    /// Makes every request to a scripted stage fail from now on.
     pub fn fail_phase(&self, stage: &str, class: &str, code: &str, message: &str) -> anyhow::Result<()> {
         let error: Value = json!({ "class": class, "code": code, "message": message });
         Ok(std::fs::write(self.failure(stage), error.to_string())?)
     }
 
-    /// The stage works again.
+    /// Lets the stage work again.
     pub fn mend_phase(&self, stage: &str) -> anyhow::Result<()> {
         Ok(std::fs::remove_file(self.failure(stage))?)
     }

@@ -1,4 +1,4 @@
-//! Live progress: bars on a terminal, plain lines elsewhere.
+//! Shows progress: bars on a terminal, otherwise plain lines.
 
 use std::collections::HashMap;
 
@@ -7,19 +7,19 @@ use sealbus_manager::errln;
 use sealbus_schema::workflows::seal::manager::State;
 use serde_json::Value;
 
-/// What is shown.
+/// The progress display.
 pub struct Progress {
     bars: Option<MultiProgress>,
     lines: HashMap<String, (Option<ProgressBar>, String)>,
 }
 
 impl Progress {
-    /// Bars if `terminal`, lines otherwise.
+    /// Shows bars if `terminal`, otherwise lines.
     pub fn new(terminal: bool) -> Progress {
         Progress { bars: terminal.then(MultiProgress::new), lines: HashMap::new() }
     }
 
-    /// Shows where each sector stands, and what its worker does.
+    /// Shows the state of each sector and the step of its worker.
     pub fn show(&mut self, sectors: &[Value], workers: &Value) {
         let steps = steps(workers);
         for sector in sectors {
@@ -45,7 +45,7 @@ impl Progress {
         }
     }
 
-    /// Leaves the last picture standing.
+    /// Leaves the last display on the terminal.
     pub fn finish(&mut self) {
         for (bar, _) in self.lines.values() {
             if let Some(bar) = bar {
@@ -55,7 +55,7 @@ impl Progress {
     }
 }
 
-/// What a sector in a state waits for, where that is not the work of its worker.
+/// What a sector in this state waits for, if it is not its worker's work.
 fn waits_for(state: &str) -> &'static str {
     match state {
         "queued" => ", waiting for a free slot",
@@ -77,7 +77,7 @@ fn new_bar(bars: &MultiProgress, id: &str) -> ProgressBar {
     bar
 }
 
-/// The step that a worker reports for each sector that it holds.
+/// The step that workers report for each sector that they hold.
 fn steps(workers: &Value) -> HashMap<String, &str> {
     let slots = workers.as_array().into_iter().flatten().filter_map(|worker| worker["slots"].as_array()).flatten();
     slots

@@ -1,4 +1,4 @@
-//! What the demo says at its end.
+//! The summary at the end of the demo.
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use sealbus_manager::outln;
 
 use crate::cluster::{Cluster, Identity, own_binary};
 
-/// A sector as the chain has it.
+/// A sector as it is on chain.
 pub struct OnChain {
     id: String,
     activation: i64,
@@ -17,7 +17,7 @@ pub struct OnChain {
 }
 
 impl OnChain {
-    /// Reads a sector from the chain; an error if it is not active there.
+    /// Reads a sector from the chain. Fails if it is not active there.
     pub fn read(cluster: &Cluster, sector: &Value) -> anyhow::Result<OnChain> {
         let id = sector["sector"].as_str().context("a sector without a name")?.to_owned();
         let (miner, number) = id.split_once('/').context("a sector's name without a number")?;
@@ -39,7 +39,7 @@ impl OnChain {
     }
 }
 
-/// Prints what was reached, on stdout.
+/// Prints the result on stdout.
 pub fn print(cluster: &Cluster, active: &[OnChain]) -> anyhow::Result<()> {
     for on_chain in active {
         let sector = cluster.sector(&on_chain.id)?;
@@ -80,7 +80,7 @@ pub fn print(cluster: &Cluster, active: &[OnChain]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Phases with the time from their start to the report of their end, both by the NATS server's clock.
+/// The phases, with the time from their start to the report of their end, both by the NATS server's clock.
 fn phases(sector: &Value) -> Vec<(String, String, f64)> {
     let mut open: Option<(String, String, f64)> = None;
     let mut done = Vec::new();

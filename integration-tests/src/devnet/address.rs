@@ -1,9 +1,9 @@
-//! Addresses as text: "t" is written, as on Lotus' 2k network; "f" and "t" are both read.
+//! Addresses as text. They are written with "t", as on Lotus' 2k network; both "f" and "t" are accepted.
 
 use fvm_shared::ActorID;
 use fvm_shared::address::{Address, Network};
 
-/// The text form with the test network's prefix, whatever the process-wide default of `fvm_shared` is.
+/// The text form with the test network's prefix, independent of `fvm_shared`'s process-wide default.
 pub fn to_text(address: &Address) -> String {
     let mut text = address.to_string();
     text.replace_range(0..1, "t");
@@ -15,7 +15,7 @@ pub fn id_to_text(id: ActorID) -> String {
     to_text(&Address::new_id(id))
 }
 
-/// Reads an address with either network's prefix.
+/// Parses an address with either network's prefix.
 pub fn parse(text: &str) -> Result<Address, fvm_shared::address::Error> {
     Network::Testnet.parse_address(text).or_else(|_| Network::Mainnet.parse_address(text))
 }

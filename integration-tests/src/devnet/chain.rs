@@ -1,4 +1,4 @@
-//! The store of tipsets: the head's chain by height, and every tipset ever made by its key.
+//! Stores tipsets: the current chain by height, and every tipset ever made by its key.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,38 +12,38 @@ use super::message::SignedMessage;
 use super::randomness::blake2b256;
 use super::tipset::Tipset;
 
-/// Why the chain has no answer. The wording is what clients of real nodes see.
+/// Why the chain has no answer. The messages are those of a real node.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ChainError {
-    /// No such tipset.
+    /// There is no such tipset.
     #[error("load tipset: {0}: block not found")]
     TipsetNotFound(String),
-    /// A height above the tipset that the search starts from.
+    /// The requested height is above the tipset from which the search starts.
     #[error("looking for tipset with height greater than start point (wanted {wanted}, have {have})")]
     HeightAboveStart {
-        /// The height asked for.
+        /// The requested height.
         wanted: ChainEpoch,
         /// The height of the starting point.
         have: ChainEpoch,
     },
-    /// A height below genesis.
+    /// The height is negative.
     #[error("looking for tipset with negative height {0}")]
     NegativeHeight(ChainEpoch),
-    /// Randomness of an epoch after the tipset's.
+    /// The epoch of the randomness is after the tipset's.
     #[error("cannot draw randomness from the future")]
     RandomnessFromFuture,
 }
 
-/// What executing a tipset's messages gave.
+/// The results of executing a tipset's messages.
 #[derive(Debug, Clone)]
 pub struct Execution {
-    /// State root after the messages.
+    /// The state root after the messages.
     pub state_root: Cid,
     /// A receipt for each message, in order.
     pub receipts: Vec<Receipt>,
 }
 
-/// Whether a tipset of a path is taken away or added.
+/// Whether a tipset on a path is removed or added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// The tipset leaves the chain.
@@ -52,7 +52,7 @@ pub enum Change {
     Apply,
 }
 
-/// All tipsets, and which chain the head stands on.
+/// All tipsets, and the chain that leads to the head.
 pub struct Chain {
     tipsets: HashMap<Cid, Arc<Tipset>>,
     executions: HashMap<Cid, Arc<Execution>>,
@@ -62,7 +62,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A chain of one executed tipset.
+    /// A chain with a single executed tipset.
     pub fn new(genesis: Tipset, execution: Execution) -> Self {
         let genesis = Arc::new(genesis);
         Self {
@@ -79,7 +79,7 @@ impl Chain {
         &self.head
     }
 
-    /// Puts an executed child of the head on top.
+    /// Adds an executed child of the head, which becomes the new head.
     pub fn extend(&mut self, tipset: Tipset, execution: Execution) {
         let tipset = Arc::new(tipset);
         for (cid, message) in &tipset.messages {
@@ -91,12 +91,12 @@ impl Chain {
         self.head = tipset;
     }
 
-    /// Remembers a message by its CID, as a node does with each message it sees.
+    /// Stores a message by its CID, as a node does with every message it sees.
     pub fn remember(&mut self, cid: Cid, message: Arc<SignedMessage>) {
         self.messages.insert(cid, message);
     }
 
-    /// A message the node has seen.
+    /// A message that the node has seen.
     pub fn message(&self, cid: &Cid) -> Option<&Arc<SignedMessage>> {
         self.messages.get(cid)
     }
@@ -106,17 +106,17 @@ impl Chain {
         self.tipsets.get(cid).ok_or_else(|| ChainError::TipsetNotFound(cid.to_string()))
     }
 
-    /// What the tipset's messages did.
+    /// The results of the tipset's messages.
     pub fn execution(&self, cid: &Cid) -> Result<&Arc<Execution>, ChainError> {
         self.executions.get(cid).ok_or_else(|| ChainError::TipsetNotFound(cid.to_string()))
     }
 
-    /// The parent of a tipset, none for genesis.
+    /// The parent of a tipset; `None` for genesis.
     pub fn parent(&self, tipset: &Tipset) -> Result<Option<&Arc<Tipset>>, ChainError> {
         tipset.parent().map(|cid| self.tipset(&cid)).transpose()
     }
 
-    /// The tipset at a height on the chain that ends in `start`; in a null round the one before.
+    /// The tipset at a height on the chain that ends in `start`; for a null round, the one before.
     pub fn at_height(&self, height: ChainEpoch, start: &Arc<Tipset>) -> Result<Arc<Tipset>, ChainError> {
         check_height(height, start)?;
         let mut current = start;
@@ -133,7 +133,7 @@ impl Chain {
         Ok(current.clone())
     }
 
-    /// The tipset at a height on the chain that ends in `start`; in a null round the one after.
+    /// The tipset at a height on the chain that ends in `start`; for a null round, the one after.
     pub fn after_height(&self, height: ChainEpoch, start: &Arc<Tipset>) -> Result<Arc<Tipset>, ChainError> {
         check_height(height, start)?;
         let mut current = start;
@@ -149,7 +149,7 @@ impl Chain {
         }
     }
 
-    /// What to revert and apply, in order, to come from one tipset to another.
+    /// The tipsets to revert and apply, in order, to get from one tipset to another.
     pub fn path(&self, from: Cid, to: Cid) -> Result<Vec<(Change, Arc<Tipset>)>, ChainError> {
         let mut reverts = Vec::new();
         let mut applies = Vec::new();
@@ -174,7 +174,7 @@ impl Chain {
         Ok(reverts)
     }
 
-    /// Digest of the ticket that holds at an epoch: of the first tipset at or after it.
+    /// The digest of the ticket for an epoch: that of the first tipset at or after it.
     pub fn ticket_digest(&self, epoch: ChainEpoch, tipset: &Arc<Tipset>) -> Result<[u8; 32], ChainError> {
         if epoch > tipset.height() {
             return Err(ChainError::RandomnessFromFuture);

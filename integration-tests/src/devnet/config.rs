@@ -1,4 +1,4 @@
-//! What a devnet is made of, and the policy (network constants) that follows from it.
+//! The configuration of a devnet, and the policy (network constants) that follows from it.
 
 use fil_actors_shared::v19::runtime::Policy;
 use fil_actors_shared::v19::runtime::policy::ProofSet;
@@ -7,51 +7,51 @@ use fvm_shared::clock::ChainEpoch;
 use fvm_shared::sector::{RegisteredPoStProof, RegisteredSealProof, SectorSize};
 use thiserror::Error;
 
-/// Seconds between blocks that an unaccelerated 2k network has.
+/// The seconds between blocks on a 2k network at normal speed.
 pub const LOTUS_2K_BLOCK_DELAY_SECS: u64 = 4;
-/// Epochs between a PreCommit and its interactive challenge on a 2k network.
+/// The epochs between a PreCommit and its interactive challenge on a 2k network.
 pub const PRE_COMMIT_CHALLENGE_DELAY: ChainEpoch = 10;
-/// The most miners that genesis can make.
+/// The highest number of miners that genesis can create.
 pub const MINERS_MAX: u64 = 100;
 
-/// The longest that an epoch can last, real milliseconds: a day.
+/// The longest epoch in real milliseconds: a day.
 pub const EPOCH_MILLIS_MAX: u64 = 86_400_000;
 
-/// Why a configuration was refused. Each names its field.
+/// Why a configuration was refused. Each message names the field.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ConfigError {
-    /// Only the sizes that a 2k network accepts.
+    /// A 2k network does not accept this sector size.
     #[error("sector-size: {0:?} is not accepted, a devnet has 2KiB or 8MiB sectors")]
     SectorSize(String),
-    /// A chain without miners, or with too many for the ID ranges of genesis.
+    /// There are no miners, or more than genesis has IDs for.
     #[error("miners: {0} is out of range, 1 to {MINERS_MAX}")]
     Miners(u64),
-    /// An epoch that nobody waits for.
+    /// The epoch is too long to be useful.
     #[error("epoch-millis: {0} is more than a day ({EPOCH_MILLIS_MAX})")]
     EpochMillis(u64),
-    /// Actors of these versions exist in the state machine used here.
+    /// The state machine here has no actors for this network version.
     #[error("network-version: {0} is not supported, a devnet runs 28 or 29")]
     NetworkVersion(u32),
 }
 
-/// Everything that genesis and the clock start from.
+/// The input of genesis and the clock.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Name that `StateNetworkName` gives.
+    /// The name that `StateNetworkName` returns.
     pub network_name: String,
     /// 28 (actors v18) or 29 (actors v19).
     pub network_version: u32,
-    /// Bytes of a sector, of all miners.
+    /// The sector size of all miners.
     pub sector_size: SectorSize,
-    /// Miners made at genesis, f01000 upwards.
+    /// The number of miners that genesis creates, from f01000 upwards.
     pub miners: u64,
-    /// Source of keys, tickets and beacon entries.
+    /// The seed of keys, tickets and beacon entries.
     pub seed: u64,
-    /// Real milliseconds an epoch lasts; 0 = the clock stands still until told to advance.
+    /// The real milliseconds of an epoch. With 0 the clock stands still and must be advanced by calls.
     pub epoch_millis: u64,
-    /// Unix time of epoch 0, seconds.
+    /// The Unix time of epoch 0, in seconds.
     pub genesis_timestamp: u64,
-    /// Seconds of chain time an epoch lasts (block timestamps, `BlockDelaySecs`).
+    /// The chain seconds of an epoch (block timestamps, `BlockDelaySecs`).
     pub block_delay_secs: u64,
 }
 
@@ -71,7 +71,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks ranges.
+    /// Checks that all values are in range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.miners == 0 || self.miners > MINERS_MAX {
             return Err(ConfigError::Miners(self.miners));
@@ -126,7 +126,7 @@ impl Config {
     }
 }
 
-/// Checks how long an epoch lasts.
+/// Checks the length of an epoch.
 pub fn check_epoch_millis(millis: u64) -> Result<(), ConfigError> {
     if millis > EPOCH_MILLIS_MAX {
         return Err(ConfigError::EpochMillis(millis));
@@ -134,7 +134,7 @@ pub fn check_epoch_millis(millis: u64) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Reads `2KiB` or `8MiB`.
+/// Parses `2KiB` or `8MiB`.
 pub fn parse_sector_size(text: &str) -> Result<SectorSize, ConfigError> {
     match text.to_ascii_lowercase().as_str() {
         "2kib" | "2048" => Ok(SectorSize::_2KiB),

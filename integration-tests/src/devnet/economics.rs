@@ -1,8 +1,9 @@
-//! The network that a devnet pretends to be part of: rewards, power and supply that deposits and pledges follow from.
+//! The economics of the network that a devnet pretends to be part of: rewards, power and supply. Deposits and pledges
+//! follow from them.
 //!
-//! A devnet's own power is a few kilobytes. With it the formulas would ask for all the rewards of 20 days for one sector. So the
-//! inputs of `monies` are constants of a made-up network, chosen so that the deposit is smaller than the pledge and the
-//! pledge is below its cap, as on mainnet. The formulas are the real ones.
+//! A devnet's own power is a few kilobytes. With that, the formulas would demand the rewards of 20 days for a single
+//! sector. So the inputs of `monies` are constants of a made-up network. They are chosen so that the deposit is below
+//! the pledge, and the pledge below its cap, as on mainnet. The formulas are the real ones.
 
 use fil_actor_miner_state::v19 as miner;
 use fil_actors_shared::v19::reward::FilterEstimate;
@@ -11,20 +12,20 @@ use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::sector::{SectorSize, StoragePower};
 
-/// Inputs of the money formulas.
+/// The inputs of the formulas.
 #[derive(Debug, Clone)]
 pub struct Economics {
-    /// Reward of an epoch, attoFIL, smoothed.
+    /// The reward of an epoch in attoFIL, smoothed.
     pub reward: FilterEstimate,
-    /// Quality-adjusted power of the network, bytes, smoothed.
+    /// The quality-adjusted power of the network in bytes, smoothed.
     pub network_qa_power: FilterEstimate,
-    /// Baseline power, bytes.
+    /// The baseline power in bytes.
     pub baseline_power: StoragePower,
     /// FIL in circulation.
     pub circulating_supply: TokenAmount,
-    /// Epoch from which the pledge formula of FIP-0081 is ramped; the devnet stands after the ramp.
+    /// The epoch at which the pledge formula of FIP-0081 begins to ramp up. The devnet is past the ramp.
     pub ramp_start_epoch: ChainEpoch,
-    /// Epochs of the ramp; 0 = fully ramped.
+    /// The length of the ramp in epochs; 0 means fully ramped up.
     pub ramp_duration_epochs: u64,
 }
 
@@ -42,12 +43,12 @@ impl Default for Economics {
 }
 
 impl Economics {
-    /// Deposit that one PreCommit locks: always that of a sector at ten times its size.
+    /// The deposit that a PreCommit locks: always that of a sector with ten times its size.
     pub fn pre_commit_deposit(&self, size: SectorSize) -> TokenAmount {
         miner::pre_commit_deposit_for_power(&self.reward, &self.network_qa_power, &miner::qa_power_max(size))
     }
 
-    /// Pledge that a sector of this power locks when it is activated at `epoch`.
+    /// The pledge that a sector of this power locks when it is activated at `epoch`.
     pub fn initial_pledge(&self, qa_power: &StoragePower, epoch: ChainEpoch) -> TokenAmount {
         miner::initial_pledge_for_power(
             qa_power,
@@ -61,7 +62,7 @@ impl Economics {
     }
 }
 
-/// Adds the ten per cent that a node's answers about deposits and pledges hold over what the actor asks.
+/// Adds ten per cent, by which a node's answers about deposits and pledges exceed what the actor demands.
 pub fn with_margin(amount: &TokenAmount) -> TokenAmount {
     (amount * 110).div_floor(100)
 }

@@ -1,4 +1,4 @@
-//! What a message does: gas, value, and the actor's method, all or nothing.
+//! Executes a message: gas, value, and the actor's method, all or nothing.
 
 use std::sync::Arc;
 
@@ -30,31 +30,31 @@ mod prove_commit;
 pub use gas::gas_used;
 pub use miner::{METHOD_PRE_COMMIT, METHOD_PROVE_COMMIT};
 
-/// Gas that all messages of a block may use together.
+/// The gas limit of a block.
 pub const BLOCK_GAS_LIMIT: u64 = 10_000_000_000;
-/// The base fee, attoFIL a unit of gas; it never moves here.
+/// The base fee in attoFIL per unit of gas. It never changes here.
 pub const BASE_FEE_ATTO: u64 = 100;
 
-/// All that a message can see besides the state.
+/// Everything that a message can see besides the state.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// Where state lives.
+    /// The store of the state.
     pub store: &'a Store,
-    /// Where tickets come from.
+    /// The chain, which gives tickets.
     pub chain: &'a Chain,
     /// The tipset that includes the message.
     pub tipset: &'a Arc<Tipset>,
     /// The epoch of that tipset.
     pub epoch: ChainEpoch,
-    /// Where the beacon comes from.
+    /// The seed of the beacon.
     pub seed: u64,
     /// Network constants.
     pub policy: &'a Policy,
     /// Network averages.
     pub economics: &'a Economics,
-    /// 28 or 29.
+    /// The network version, 28 or 29.
     pub network_version: u32,
-    /// Checks proofs.
+    /// The verifier for proofs.
     pub verifier: &'a dyn ProofVerifier,
 }
 
@@ -82,7 +82,7 @@ impl Context<'_> {
     }
 }
 
-/// Digest of the beacon entry of an epoch, as seen from a tipset at `now`.
+/// The digest of an epoch's beacon entry, as seen from a tipset at `now`.
 pub fn beacon_digest(seed: u64, epoch: ChainEpoch, now: ChainEpoch) -> Result<[u8; 32], ChainError> {
     if epoch > now {
         return Err(ChainError::RandomnessFromFuture);
@@ -90,16 +90,16 @@ pub fn beacon_digest(seed: u64, epoch: ChainEpoch, now: ChainEpoch) -> Result<[u
     Ok(blake2b256(&beacon_data(seed, epoch.max(0))))
 }
 
-/// The end of one message.
+/// The result of a message.
 #[derive(Debug, Clone)]
 pub struct Applied {
-    /// What stands on chain.
+    /// The receipt on chain.
     pub receipt: Receipt,
-    /// Why it failed, which a chain does not keep.
+    /// Why it failed, which is not stored on chain.
     pub error: Option<String>,
 }
 
-/// Applies one message to the tree.
+/// Applies a message to the state tree.
 pub fn apply(context: &Context<'_>, world: &mut World, message: &Message) -> Result<Applied, WorldError> {
     let Some(sender) = valid_sender(world, message) else {
         return Ok(failed(ExitCode::SYS_SENDER_INVALID, "sender is not an account", 0));
@@ -144,7 +144,7 @@ fn valid_sender(world: &World, message: &Message) -> Option<ActorID> {
     (actor.kind == Kind::Account).then_some(id)
 }
 
-/// Gives back what the reserve holds over the price: base fee on gas used, premium on the limit.
+/// Settles the reserve: pays base fee for the gas used and premium for the gas limit, and returns the rest.
 fn settle_gas(world: &mut World, sender: ActorID, message: &Message, used: u64, reserve: TokenAmount) {
     let base_fee = TokenAmount::from_atto(BASE_FEE_ATTO).min(message.gas_fee_cap.clone());
     let burn = &base_fee * used;
@@ -164,7 +164,7 @@ fn credit(world: &mut World, id: ActorID, amount: &TokenAmount) {
 
 type CallResult = Result<RawBytes, ActorError>;
 
-/// Moves the value and runs the method. The outer error is the node's own, the inner one the actor's.
+/// Transfers the value and runs the method. The outer error is the node's, the inner one the actor's.
 fn call(
     context: &Context<'_>,
     world: &mut World,

@@ -1,14 +1,14 @@
-//! Faults that a test can switch on: each is a variant, so that more can join.
+//! Faults that tests can inject. Each is a variant.
 
 use serde::{Deserialize, Serialize};
 
-/// When a call fails relative to its effect.
+/// Whether a call fails before or after its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    /// Nothing has happened.
+    /// Before the effect: nothing has happened.
     Before,
-    /// The effect has happened, the caller does not learn it.
+    /// After the effect: it has happened, but the caller does not learn that.
     After,
 }
 
@@ -27,36 +27,36 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
-    /// Lets the next `count` calls of a method fail.
+    /// The next `count` calls of a method fail.
     FailCalls {
-        /// Full name, e.g. `Filecoin.MpoolPush`.
+        /// The full name, such as `Filecoin.MpoolPush`.
         method: String,
         /// Before or after the effect.
         when: When,
-        /// How many calls.
+        /// The number of calls.
         count: u64,
         /// How the call is answered.
         #[serde(default)]
         answer: Answer,
     },
-    /// While on, blocks hold no messages; the mempool keeps them.
+    /// While this is on, blocks contain no messages. The mempool keeps them.
     StallInclusion {
-        /// On or off.
+        /// Whether to switch it on.
         on: bool,
     },
-    /// The next `count` pushed messages are answered with success and forgotten.
+    /// The next `count` pushed messages are reported as accepted and then dropped.
     DropPushed {
-        /// How many messages.
+        /// The number of messages.
         count: u64,
     },
-    /// The next `count` estimates of gas come to a tenth of what is used.
+    /// The next `count` gas estimates are a tenth of what is needed.
     LowGas {
-        /// How many estimates.
+        /// The number of estimates.
         count: u64,
     },
     /// The mempool is emptied once, as by a restart.
     ClearMempool {},
-    /// All of the above is switched off.
+    /// All faults are switched off.
     Clear {},
 }
 
@@ -68,7 +68,7 @@ struct FailCalls {
     answer: Answer,
 }
 
-/// The faults that are on.
+/// The faults that are switched on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults {
     fail_calls: Vec<FailCalls>,
@@ -78,7 +78,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Switches a fault on or off. `ClearMempool` is the node's to do.
+    /// Switches a fault on or off. `ClearMempool` is handled by the node.
     pub fn apply(&mut self, fault: Fault) {
         match fault {
             Fault::FailCalls { method, when, count, answer } => {
@@ -92,7 +92,7 @@ impl Faults {
         }
     }
 
-    /// Whether this call fails, and counts it if so.
+    /// Whether this call fails. If so, it is counted.
     pub fn take_failure(&mut self, method: &str, when: When) -> Option<Answer> {
         let matching = |fault: &&mut FailCalls| fault.method == method && fault.when == when && fault.left > 0;
         let fault = self.fail_calls.iter_mut().find(matching)?;
@@ -102,19 +102,19 @@ impl Faults {
         Some(answer)
     }
 
-    /// Whether blocks hold no messages now.
+    /// Whether blocks contain no messages at present.
     pub fn inclusion_stalled(&self) -> bool {
         self.stall_inclusion
     }
 
-    /// Whether this estimate is too low, and counts it if so.
+    /// Whether this estimate is too low. If so, it is counted.
     pub fn take_low_gas(&mut self) -> bool {
         let low = self.low_gas > 0;
         self.low_gas = self.low_gas.saturating_sub(1);
         low
     }
 
-    /// Whether this pushed message is forgotten, and counts it if so.
+    /// Whether this pushed message is dropped. If so, it is counted.
     pub fn take_drop(&mut self) -> bool {
         let dropped = self.drop_pushed > 0;
         self.drop_pushed = self.drop_pushed.saturating_sub(1);

@@ -1,7 +1,7 @@
-//! The files through which other processes find a devnet.
+//! The files by which other processes find a devnet.
 //!
-//! `rpc-addr` (host and port), `token-admin`, `token-sign`, `token-read`, and `devnet.json`. Each appears whole, and `rpc-addr`
-//! last: whoever sees it can read the others and connect.
+//! They are `rpc-addr` (host and port), `token-admin`, `token-sign`, `token-read` and `devnet.json`. Each is written
+//! atomically, `rpc-addr` last: once it exists, the others can be read and the server accepts connections.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -16,10 +16,10 @@ use super::address::{id_to_text, to_text};
 use super::node::Node;
 use super::rpc::auth::Tokens;
 
-/// Name of the file with the address; removed first and written last.
+/// The name of the file with the address. It is removed first and written last.
 const ADDRESS_FILE: &str = "rpc-addr";
 
-/// A file that could not be written.
+/// A file could not be written.
 #[derive(Debug, Error)]
 #[error("data-dir: failed to {operation} {path}")]
 pub struct FileError {
@@ -28,13 +28,13 @@ pub struct FileError {
     source: io::Error,
 }
 
-/// Makes the directory and takes away the address that an earlier devnet left.
+/// Creates the directory, and removes the address of an earlier devnet.
 pub fn prepare(directory: &Path) -> Result<(), FileError> {
     fs::create_dir_all(directory).map_err(failed("create", directory))?;
     retract(directory)
 }
 
-/// Takes the address away: nothing listens there any more.
+/// Removes the address, because nothing listens there any more.
 pub fn retract(directory: &Path) -> Result<(), FileError> {
     let address = directory.join(ADDRESS_FILE);
     match fs::remove_file(&address) {
@@ -43,7 +43,7 @@ pub fn retract(directory: &Path) -> Result<(), FileError> {
     }
 }
 
-/// Writes all files of a serving devnet.
+/// Writes all files of a devnet that is serving.
 pub fn write(directory: &Path, node: &Node, tokens: &Tokens, address: SocketAddr) -> Result<(), FileError> {
     replace(directory, "token-admin", 0o600, &tokens.admin)?;
     replace(directory, "token-sign", 0o600, &tokens.sign)?;
@@ -52,7 +52,7 @@ pub fn write(directory: &Path, node: &Node, tokens: &Tokens, address: SocketAddr
     replace(directory, ADDRESS_FILE, 0o644, &address.to_string())
 }
 
-/// What a client needs to know of the chain before it asks.
+/// What a client needs to know about the chain before its first call.
 pub fn description(node: &Node) -> serde_json::Value {
     let miners = node.miners.iter().map(|miner| {
         json!({

@@ -19,47 +19,47 @@ use super::world::{
     Actor, BURNT_FUNDS, FIRST_ACCOUNT, FIRST_MINER, Kind, REWARD, Store, World, WorldError, account, failed, put,
 };
 
-/// Whole FIL that each owner and worker starts with.
+/// The FIL with which each owner and worker starts.
 const ACCOUNT_FIL: i64 = 1_000_000;
 
-/// Why genesis could not be made.
+/// Why genesis failed.
 #[derive(Debug, Error)]
 pub enum GenesisError {
-    /// A key.
+    /// A key could not be created.
     #[error("genesis: keys")]
     Wallet(#[from] WalletError),
-    /// The state tree.
+    /// The state tree failed.
     #[error("genesis: state")]
     World(#[from] WorldError),
-    /// The first block.
+    /// The first block could not be encoded.
     #[error("genesis: block")]
     Encode(#[from] EncodeError),
-    /// The miner actor refused.
+    /// The miner actor returned an error.
     #[error("genesis: miner {miner}: {reason}")]
     Miner {
         /// The miner.
         miner: ActorID,
-        /// The actor's words.
+        /// The actor's error message.
         reason: String,
     },
 }
 
-/// A miner that genesis made.
+/// A miner created by genesis.
 #[derive(Debug, Clone)]
 pub struct GenesisMiner {
-    /// Actor ID.
+    /// The actor ID.
     pub id: ActorID,
-    /// Owner's ID.
+    /// The owner's ID.
     pub owner: ActorID,
-    /// Owner's key address (secp256k1).
+    /// The owner's key address (secp256k1).
     pub owner_key: Address,
-    /// Worker's ID.
+    /// The worker's ID.
     pub worker: ActorID,
-    /// Worker's key address (BLS).
+    /// The worker's key address (BLS).
     pub worker_key: Address,
 }
 
-/// What genesis leaves.
+/// The result of genesis.
 pub struct Genesis {
     /// The chain with its first tipset.
     pub chain: Chain,
@@ -69,7 +69,7 @@ pub struct Genesis {
     pub miners: Vec<GenesisMiner>,
 }
 
-/// Makes genesis.
+/// Creates genesis.
 pub fn create(config: &Config, policy: &Policy, store: &Store) -> Result<Genesis, GenesisError> {
     let mut wallet = Wallet::default();
     let mut world = World::new(FIRST_MINER + config.miners);
@@ -106,7 +106,7 @@ fn system(head: Cid) -> Actor {
     Actor { kind: Kind::System, head, nonce: 0, balance: TokenAmount::default(), key: None }
 }
 
-/// Miners start without funds, so that every deposit has to come with its message.
+/// A miner starts without funds, so every deposit must come with its message.
 fn miner_actor(head: Cid) -> Actor {
     Actor { kind: Kind::Miner, head, nonce: 0, balance: TokenAmount::default(), key: None }
 }
@@ -128,7 +128,8 @@ fn store_state(store: &Store, state: &State) -> Result<Cid, GenesisError> {
     Ok(stored.map_err(failed("write a miner"))?)
 }
 
-/// The start of the proving period that epoch 0 lies in: an offset from the miner's address, as the actor's constructor does.
+/// The start of the proving period that contains epoch 0. Its offset is derived from the miner's address, as in the
+/// actor's constructor.
 fn proving_period_start(policy: &Policy, miner: ActorID) -> ChainEpoch {
     let mut seed = Address::new_id(miner).to_bytes();
     seed.extend_from_slice(&0_i64.to_be_bytes());

@@ -1,4 +1,4 @@
-//! Messages that wait for a block. Rules and error texts are those of Lotus for messages pushed through its own RPC.
+//! Messages that wait for a block. Rules and error messages are those of Lotus for messages pushed through its RPC.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,35 +16,35 @@ use super::execution::{BASE_FEE_ATTO, BLOCK_GAS_LIMIT};
 use super::message::{EncodeError, SignedMessage, required_funds};
 use super::world::World;
 
-/// Bytes of a message, at most.
+/// The maximum size of a message in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
-/// How far a nonce may lie beyond the next one.
+/// How far a nonce may be beyond the next one.
 pub const NONCE_GAP_MAX: u64 = 4;
-/// Messages of one sender that may wait.
+/// The maximum number of waiting messages per sender.
 pub const PENDING_MAX: usize = 1000;
 
-/// Why a message was not taken. `Display` is the text a client of Lotus sees.
+/// Why a message was refused. `Display` gives the text that a client of Lotus sees.
 #[derive(Debug, Error)]
 pub enum MempoolError {
-    /// More than 64 KiB.
+    /// The message has more than 64 KiB.
     #[error("mpool message too large ({0}B): message too big")]
     TooBig(usize),
-    /// A field that no block may hold.
+    /// A field has a value that no block may contain.
     #[error("message not valid for block inclusion: {0}")]
     Invalid(String),
-    /// A fee cap below the least base fee.
+    /// The fee cap is below the minimum base fee.
     #[error("gas fee cap too low")]
     GasFeeCapTooLow,
     /// The signature is not the sender's.
     #[error("signature verification failed: invalid signature: {0}")]
     Signature(String),
-    /// The sender is not on chain.
+    /// The sender does not exist on chain.
     #[error("failed to get actor: {0}: actor not found")]
     ActorNotFound(String),
     /// The nonce was used by an executed message.
     #[error("minimum expected nonce is {expected}, got {got}: message nonce too low")]
     NonceTooLow {
-        /// The next nonce of the sender.
+        /// The sender's next nonce.
         expected: u64,
         /// The message's nonce.
         got: u64,
@@ -56,54 +56,54 @@ pub enum MempoolError {
     NonceGap {
         /// The message's nonce.
         nonce: u64,
-        /// The expected one.
+        /// The expected nonce.
         next: u64,
     },
-    /// A replacement while an earlier nonce is missing.
+    /// A replacement, while an earlier nonce is missing.
     #[error("rejecting replace by fee because of nonce gap (Nonce: {nonce}, nextNonce: {next}): unfulfilled nonce gap")]
     ReplaceInGap {
         /// The message's nonce.
         nonce: u64,
-        /// The expected one.
+        /// The expected nonce.
         next: u64,
     },
-    /// A replacement that pays too little.
+    /// The premium is too low for a replacement.
     #[error(
         "failed to add locked: message from {from} with nonce {nonce} already in mpool, increase GasPremium to {wanted} from {given} to trigger replace by fee: replace by fee has too low GasPremium"
     )]
     PremiumTooLow {
-        /// Sender.
+        /// The sender.
         from: String,
-        /// Nonce of both.
+        /// The nonce of both messages.
         nonce: u64,
-        /// The least premium, attoFIL.
+        /// The minimum premium in attoFIL.
         wanted: BigInt,
-        /// The message's premium, attoFIL.
+        /// The message's premium in attoFIL.
         given: BigInt,
     },
-    /// The very same message again.
+    /// The same message was pushed again.
     #[error(
         "failed to add locked: message from {from} with nonce {nonce} already in mpool: message with nonce already exists"
     )]
     AlreadyPending {
-        /// Sender.
+        /// The sender.
         from: String,
-        /// Nonce.
+        /// The nonce.
         nonce: u64,
     },
-    /// The sender has too many messages waiting.
+    /// The sender has too many waiting messages.
     #[error("too many pending messages for actor")]
     TooManyPending,
-    /// The sender cannot pay.
+    /// The sender cannot pay for the message.
     #[error(
         "failed to check balance: not enough funds{including_pending} (required: {required} FIL, balance: {balance} FIL): not enough funds to execute transaction"
     )]
     NotEnoughFunds {
-        /// Whether it could pay if nothing else waited.
+        /// A note in the text, if the sender could pay without its other pending messages.
         including_pending: &'static str,
-        /// Funds.
+        /// The sender's funds.
         balance: TokenAmount,
-        /// What this message, or all pending ones with it, may cost.
+        /// The maximum cost of this message, or of all pending ones including it.
         required: TokenAmount,
     },
     /// The message could not be encoded.
@@ -113,14 +113,14 @@ pub enum MempoolError {
 
 type Pending = BTreeMap<u64, (Cid, Arc<SignedMessage>)>;
 
-/// Waiting messages by sender (ID) and nonce.
+/// The waiting messages by sender (ID) and nonce.
 #[derive(Debug, Default)]
 pub struct Mempool {
     pending: HashMap<ActorID, Pending>,
 }
 
 impl Mempool {
-    /// Takes a message, judged by the state after the head's messages.
+    /// Accepts a message. It is judged by the state after the head's messages.
     pub fn push(&mut self, world: &World, signed: SignedMessage) -> Result<Cid, MempoolError> {
         let (sender, cid) = self.check(world, &signed)?;
         let queue = self.pending.entry(sender).or_default();
@@ -128,7 +128,7 @@ impl Mempool {
         Ok(cid)
     }
 
-    /// Whether a message would be taken: its sender and CID if so.
+    /// Checks whether a message would be accepted. Returns its sender and CID.
     pub fn check(&self, world: &World, signed: &SignedMessage) -> Result<(ActorID, Cid), MempoolError> {
         let message = &signed.message;
         let length = signed.chain_length()?;
@@ -154,7 +154,7 @@ impl Mempool {
         Ok((sender, cid))
     }
 
-    /// The nonce that the sender's next message should have.
+    /// The nonce for the sender's next message.
     pub fn next_nonce(&self, sender: ActorID, on_chain: u64) -> u64 {
         let queue = self.pending.get(&sender);
         let mut next = on_chain;
@@ -164,14 +164,14 @@ impl Mempool {
         next
     }
 
-    /// All waiting messages, by sender and nonce.
+    /// All waiting messages, ordered by sender and nonce.
     pub fn pending(&self) -> Vec<(Cid, Arc<SignedMessage>)> {
         let mut senders: Vec<_> = self.pending.iter().collect();
         senders.sort_by_key(|(id, _)| **id);
         senders.into_iter().flat_map(|(_, queue)| queue.values().cloned()).collect()
     }
 
-    /// Waiting messages of one sender that could be executed now, by nonce.
+    /// The waiting messages of a sender that could be executed now, by nonce.
     pub fn executable(&self, sender: ActorID, on_chain: u64) -> Vec<Arc<SignedMessage>> {
         let Some(queue) = self.pending.get(&sender) else {
             return Vec::new();
@@ -180,7 +180,8 @@ impl Mempool {
         queue.range(on_chain..until.max(on_chain)).map(|(_, (_, message))| message.clone()).collect()
     }
 
-    /// The messages of the next block: per sender in nonce order without gaps, affordable, within the gas limit.
+    /// The messages of the next block. Those of a sender are in nonce order without gaps, and affordable. All of them
+    /// fit the gas limit.
     pub fn select(&self, world: &World) -> Vec<(Cid, Arc<SignedMessage>)> {
         let base_fee = TokenAmount::from_atto(BASE_FEE_ATTO);
         let mut chosen = Vec::new();
@@ -208,7 +209,7 @@ impl Mempool {
         chosen
     }
 
-    /// Forgets what the chain has used up.
+    /// Removes messages whose nonces the chain has used.
     pub fn prune(&mut self, world: &World) {
         for (sender, queue) in &mut self.pending {
             let nonce = world.get(*sender).map_or(0, |actor| actor.nonce);
@@ -217,7 +218,7 @@ impl Mempool {
         self.pending.retain(|_, queue| !queue.is_empty());
     }
 
-    /// Forgets everything, as a node that keeps no mempool does when it restarts.
+    /// Removes all messages, as a restart does on a node that does not store its mempool.
     pub fn clear(&mut self) {
         self.pending.clear();
     }
@@ -273,7 +274,7 @@ impl Mempool {
     }
 }
 
-/// The least premium that replaces a message: ten per cent more, plus one.
+/// The minimum premium for replacing a message: ten per cent more, plus one.
 pub fn least_replacement_premium(old: &TokenAmount) -> TokenAmount {
     (old * 110).div_floor(100) + TokenAmount::from_atto(1)
 }

@@ -9,7 +9,7 @@ use multihash_codetable::{Code, MultihashDigest};
 use serde::Serialize;
 use thiserror::Error;
 
-/// A message or header could not be encoded; only possible for values that no decoder produces.
+/// A message or header could not be encoded. Possible only for values that no decoder produces.
 #[derive(Debug, Error)]
 #[error("failed to encode as CBOR")]
 pub struct EncodeError(#[from] fvm_ipld_encoding::Error);
@@ -20,22 +20,22 @@ pub fn cbor_cid<T: Serialize>(object: &T) -> Result<Cid, EncodeError> {
     Ok(Cid::new_v1(DAG_CBOR, Code::Blake2b256.digest(&bytes)))
 }
 
-/// The CID of an unsigned message: what is signed, and what names a BLS message on chain.
+/// The CID of an unsigned message. It is what the signature covers, and what identifies a BLS message on chain.
 pub fn message_cid(message: &Message) -> Result<Cid, EncodeError> {
     cbor_cid(message)
 }
 
-/// What a message can cost its sender: gas at the fee cap plus the value.
+/// The maximum cost of a message for its sender: gas at the fee cap, plus the value.
 pub fn required_funds(message: &Message) -> TokenAmount {
     gas_funds(message) + &message.value
 }
 
-/// What gas can cost the sender.
+/// The maximum cost of a message's gas.
 pub fn gas_funds(message: &Message) -> TokenAmount {
     &message.gas_fee_cap * message.gas_limit
 }
 
-/// Whether two messages ask for the same call, whatever their gas and signature.
+/// Whether two messages make the same call, ignoring gas and signature.
 pub fn equal_call(a: &Message, b: &Message) -> bool {
     a.version == b.version
         && a.from == b.from
@@ -51,12 +51,13 @@ pub fn equal_call(a: &Message, b: &Message) -> bool {
 pub struct SignedMessage {
     /// The message.
     pub message: Message,
-    /// Over the bytes of the message's CID.
+    /// The signature over the bytes of the message's CID.
     pub signature: Signature,
 }
 
 impl SignedMessage {
-    /// The CID the chain uses: of the unsigned message if signed with BLS, of the signed one otherwise.
+    /// The CID that the chain uses: that of the unsigned message if it is signed with BLS, otherwise that of the signed
+    /// one.
     pub fn cid(&self) -> Result<Cid, EncodeError> {
         match self.signature.signature_type() {
             SignatureType::BLS => message_cid(&self.message),
@@ -64,7 +65,7 @@ impl SignedMessage {
         }
     }
 
-    /// Bytes of the message as the mempool counts them.
+    /// The size of the message in bytes, as the mempool counts it.
     pub fn chain_length(&self) -> Result<usize, EncodeError> {
         let length = match self.signature.signature_type() {
             SignatureType::BLS => to_vec(&self.message)?.len(),

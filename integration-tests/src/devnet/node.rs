@@ -1,4 +1,4 @@
-//! The node: one epoch from mempool to receipts, and everything that RPC reads.
+//! The node: takes one epoch from mempool to receipts, and holds everything that RPC reads.
 
 use std::sync::Arc;
 
@@ -28,13 +28,13 @@ use super::view::{View, ViewError};
 use super::wallet::Wallet;
 use super::world::{FIRST_MINER, Kind, Store, World, WorldError};
 
-/// Beacon entries that one block holds, at most: those of the last epochs.
+/// The maximum number of beacon entries in a block: those of the last epochs.
 const BEACON_ENTRIES_MAX: ChainEpoch = 20;
 
-/// Why a node could not be made or could not go on.
+/// Why a node could not be created or could not continue.
 #[derive(Debug, Error)]
 pub enum NodeError {
-    /// A bad configuration.
+    /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Genesis failed.
@@ -46,7 +46,7 @@ pub enum NodeError {
     /// The chain is inconsistent.
     #[error(transparent)]
     Chain(#[from] ChainError),
-    /// State could not be read.
+    /// The state could not be read.
     #[error(transparent)]
     View(#[from] ViewError),
     /// A block could not be encoded.
@@ -54,27 +54,27 @@ pub enum NodeError {
     Encode(#[from] EncodeError),
 }
 
-/// A whole node. Not shared: whoever holds it sees and changes a consistent chain.
+/// A whole node. It is not shared: whoever holds it sees and changes a consistent chain.
 pub struct Node {
-    /// What it was made from.
+    /// Its configuration.
     pub config: Config,
     /// Network constants.
     pub policy: Policy,
     /// Network averages.
     pub economics: Economics,
-    /// Tipsets and receipts.
+    /// The tipsets and receipts.
     pub chain: Chain,
-    /// Waiting messages.
+    /// The waiting messages.
     pub mempool: Mempool,
-    /// Keys.
+    /// The keys.
     pub wallet: Wallet,
     /// Counts for tests.
     pub stats: Stats,
-    /// What is broken on purpose.
+    /// The injected faults.
     pub faults: Faults,
-    /// Miners of genesis.
+    /// The miners created by genesis.
     pub miners: Vec<GenesisMiner>,
-    /// Where state lives.
+    /// The store of the state.
     pub store: Store,
     verifier: Arc<dyn ProofVerifier>,
     epoch: ChainEpoch,
@@ -110,29 +110,29 @@ impl Node {
         })
     }
 
-    /// The clock's epoch; above the head's in null rounds.
+    /// The epoch of the clock. In null rounds it is above the head's.
     pub fn epoch(&self) -> ChainEpoch {
         self.epoch
     }
 
-    /// Lets the next `count` epochs pass without a block.
+    /// Makes the next `count` epochs null rounds.
     pub fn add_null_rounds(&mut self, count: u64) {
         self.null_rounds = self.null_rounds.saturating_add(count);
     }
 
-    /// Sets how long an epoch lasts, real milliseconds; 0 stops the clock.
+    /// Sets the length of an epoch in real milliseconds; 0 stops the clock.
     pub fn set_epoch_millis(&self, millis: u64) -> Result<(), ConfigError> {
         check_epoch_millis(millis)?;
         self.epoch_millis.send_replace(millis);
         Ok(())
     }
 
-    /// Follows how long an epoch lasts.
+    /// A receiver for the length of an epoch.
     pub fn watch_epoch_millis(&self) -> watch::Receiver<u64> {
         self.epoch_millis.subscribe()
     }
 
-    /// Lets one epoch pass.
+    /// Advances the clock by one epoch.
     pub fn advance_epoch(&mut self) -> Result<(), NodeError> {
         self.epoch += 1;
         if self.null_rounds > 0 {
@@ -150,17 +150,17 @@ impl Node {
         }
     }
 
-    /// State as of a tipset, or the head.
+    /// The state as of a tipset, or of the head.
     pub fn view(&self, key: Option<&Cid>) -> Result<View<'_>, ViewError> {
         View::new(&self.store, self.tipset(key)?)
     }
 
-    /// State after the head's messages: what nonces are counted from.
+    /// The state after the head's messages, from which nonces are counted.
     pub fn latest(&self) -> Result<View<'_>, ViewError> {
         View::after(&self.store, &self.chain, self.chain.head().clone())
     }
 
-    /// Takes a signed message into the mempool.
+    /// Accepts a signed message into the mempool.
     pub fn push(&mut self, signed: SignedMessage) -> Result<Cid, PushError> {
         let world = self.latest()?.world;
         let (_, cid) = self.mempool.check(&world, &signed)?;
@@ -175,14 +175,14 @@ impl Node {
         Ok(cid)
     }
 
-    /// The nonce for the next message of an account.
+    /// The nonce for an account's next message.
     pub fn next_nonce(&self, address: &Address) -> Result<u64, ViewError> {
         let view = self.latest()?;
         let (id, actor) = view.actor(address)?;
         Ok(self.mempool.next_nonce(id, actor.nonce))
     }
 
-    /// What a message would do after the sender's waiting ones, at the head's epoch. Nothing is kept.
+    /// The effects that a message would have after the sender's waiting ones, at the head's epoch. Nothing is stored.
     pub fn dry_run(&self, message: &Message, key: Option<&Cid>) -> Result<Applied, ViewError> {
         let tipset = self.tipset(key)?;
         let mut view = View::after(&self.store, &self.chain, tipset.clone())?;
@@ -225,7 +225,7 @@ impl Node {
         }
     }
 
-    /// Makes the block of the current epoch on the head and executes its messages.
+    /// Creates the block of the current epoch on top of the head and executes its messages.
     fn produce_tipset(&mut self) -> Result<(), NodeError> {
         let parent = self.chain.head().clone();
         let parent_execution = self.chain.execution(&parent.cid)?.clone();
@@ -287,10 +287,10 @@ impl Node {
 /// Why a push failed.
 #[derive(Debug, Error)]
 pub enum PushError {
-    /// The mempool's rules.
+    /// The mempool refused the message.
     #[error(transparent)]
     Mempool(#[from] MempoolError),
-    /// The node's own state.
+    /// The node's state could not be read.
     #[error(transparent)]
     View(#[from] ViewError),
 }

@@ -1,4 +1,4 @@
-//! The proofs that the chain checks itself.
+//! Verification of proofs by the chain.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,32 +12,32 @@ use thiserror::Error;
 
 use cid::Cid;
 
-/// Why a proof could not be checked (which is not the same as: is wrong).
+/// Why a proof could not be verified. This is different from an invalid proof.
 #[derive(Debug, Error)]
 pub enum ProofError {
-    /// The proofs library does not know the type.
+    /// The proofs library does not know the proof type.
     #[error("unknown seal proof type: {0}")]
     UnknownProof(String),
     /// A commitment's CID has the wrong form.
     #[error("bad commitment: {0}")]
     Commitment(&'static str),
-    /// Pieces that don't fit in the sector.
+    /// The pieces do not fit into the sector.
     #[error("pieces of {pieces} bytes with their alignment exceed the sector's {sector}")]
     PiecesTooLarge {
-        /// Padded bytes of the pieces, aligned.
+        /// The padded bytes of the pieces, with alignment.
         pieces: u64,
-        /// Bytes of the sector.
+        /// The bytes of the sector.
         sector: u64,
     },
-    /// A piece of an impossible size.
+    /// A piece has an impossible size.
     #[error("bad piece size {size}: {reason}")]
     PieceSize {
-        /// Padded bytes.
+        /// The padded bytes.
         size: u64,
-        /// What is wrong.
+        /// The problem.
         reason: &'static str,
     },
-    /// The library returned an error: missing parameters, malformed points.
+    /// The library returned an error, for missing parameters or malformed points for example.
     #[error("the proofs library refused: {0}")]
     Library(String),
     /// The library panicked.
@@ -45,10 +45,10 @@ pub enum ProofError {
     Panicked,
 }
 
-/// All that a seal proof is checked against.
+/// Everything that a seal proof is verified against.
 #[derive(Debug, Clone)]
 pub struct SealInfo {
-    /// Proof type.
+    /// The proof type.
     pub proof_type: RegisteredSealProof,
     /// The miner.
     pub miner: ActorID,
@@ -58,16 +58,16 @@ pub struct SealInfo {
     pub sealed_cid: Cid,
     /// CommD.
     pub unsealed_cid: Cid,
-    /// Ticket, drawn at the PreCommit's `SealRandEpoch`.
+    /// The ticket, drawn at the PreCommit's `SealRandEpoch`.
     pub ticket: [u8; 32],
-    /// Seed of the interactive challenge.
+    /// The seed of the interactive challenge.
     pub seed: [u8; 32],
 }
 
-/// Checks proofs. A node uses [`ProofsApi`], unless it is started for scripted sectors; tests of the chain's other rules
-/// script the answers.
+/// Verifies proofs. A node uses [`ProofsApi`], unless it is started for scripted sectors. Tests of the chain's other
+/// rules script the results.
 pub trait ProofVerifier: Send + Sync {
-    /// Whether the PoRep is right. An error counts as a wrong proof.
+    /// Whether a PoRep is valid. The node treats an error as an invalid proof.
     fn verify_seal(&self, info: &SealInfo, proof: &[u8]) -> Result<bool, ProofError>;
 }
 
@@ -95,17 +95,17 @@ impl ProofVerifier for ProofsApi {
     }
 }
 
-/// The prover's ID in proofs: the payload of the ID address, zero-padded.
+/// The prover ID in proofs: the payload of the ID address, padded with zeros.
 pub fn prover_id(miner: ActorID) -> [u8; 32] {
     let mut id = [0; 32];
-    // The payload of an ID address is at most 10 bytes.
+    // The payload of an ID address has at most 10 bytes.
     for (to, from) in id.iter_mut().zip(Address::new_id(miner).payload_bytes()) {
         *to = from;
     }
     id
 }
 
-/// CommD of pieces laid out in order, each aligned to its size, the rest zero.
+/// CommD of the pieces in this order. Each piece is aligned to its size, and the rest is zeros.
 pub fn unsealed_cid(proof: RegisteredSealProof, pieces: &[PieceInfo]) -> Result<Cid, ProofError> {
     let sector = proof.sector_size().map_err(ProofError::UnknownProof)? as u64;
     let mut laid_out = Vec::new();
@@ -128,7 +128,8 @@ pub fn unsealed_cid(proof: RegisteredSealProof, pieces: &[PieceInfo]) -> Result<
     data_commitment_v1_to_cid(&commitment).map_err(ProofError::Commitment)
 }
 
-/// Adds zero pieces until `sum` is a multiple of `alignment` (a power of two), largest aligned pieces last.
+/// Adds zero pieces until `sum` is a multiple of `alignment` (a power of two). Each piece is aligned, and the largest
+/// come last.
 fn pad(pieces: &mut Vec<api::PieceInfo>, sum: &mut u64, alignment: u64) {
     while !sum.is_multiple_of(alignment) {
         let size = PaddedPieceSize(1 << sum.trailing_zeros());
@@ -145,7 +146,7 @@ fn proof_type(proof: RegisteredSealProof) -> Result<api::RegisteredSealProof, Pr
     proof.try_into().map_err(|_| ProofError::UnknownProof(format!("{proof:?}")))
 }
 
-/// The library panics on some malformed input; a node must not.
+/// Catches panics: the library panics on some malformed input, and a node must not.
 fn guarded<T>(check: impl FnOnce() -> anyhow::Result<T>) -> Result<T, ProofError> {
     match catch_unwind(AssertUnwindSafe(check)) {
         Ok(Ok(value)) => Ok(value),

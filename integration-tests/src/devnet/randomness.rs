@@ -1,4 +1,4 @@
-//! Chain randomness: the true draw function over made-up tickets and beacon entries.
+//! Chain randomness: the real draw function, with made-up tickets and beacon entries.
 
 use fil_actors_shared::v19::runtime::DomainSeparationTag;
 use fvm_ipld_encoding::to_vec;
@@ -24,18 +24,18 @@ pub fn draw(digest: &[u8; 32], tag: i64, epoch: ChainEpoch, entropy: &[u8]) -> [
     blake2b256(&data)
 }
 
-/// As [`draw`], for a known tag.
+/// Like [`draw`], for a known tag.
 pub fn draw_tagged(digest: &[u8; 32], tag: DomainSeparationTag, epoch: ChainEpoch, entropy: &[u8]) -> [u8; 32] {
     draw(digest, tag as i64, epoch, entropy)
 }
 
 /// The entropy "miner address": the CBOR byte string of the ID address' bytes.
 pub fn miner_entropy(miner: ActorID) -> Vec<u8> {
-    // A byte string of at most 11 bytes always encodes.
+    // Encoding a byte string of at most 11 bytes cannot fail.
     to_vec(&Address::new_id(miner)).unwrap_or_default()
 }
 
-/// The VRF proof of the ticket at `epoch`: depends on the fork, so that a reorganisation changes tickets.
+/// The VRF proof of the ticket at `epoch`. It depends on the fork, so a reorganisation changes tickets.
 pub fn ticket_vrf_proof(seed: u64, fork: u64, epoch: ChainEpoch) -> Vec<u8> {
     let mut data = b"sealbus-devnet ticket".to_vec();
     data.extend_from_slice(&seed.to_be_bytes());
@@ -44,7 +44,7 @@ pub fn ticket_vrf_proof(seed: u64, fork: u64, epoch: ChainEpoch) -> Vec<u8> {
     blake2b256(&data).to_vec()
 }
 
-/// The beacon entry's data at `epoch`: the same on every fork.
+/// The data of the beacon entry at `epoch`. It is the same on every fork.
 pub fn beacon_data(seed: u64, epoch: ChainEpoch) -> Vec<u8> {
     let mut data = b"sealbus-devnet beacon".to_vec();
     data.extend_from_slice(&seed.to_be_bytes());

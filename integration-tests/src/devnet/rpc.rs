@@ -1,6 +1,6 @@
-//! JSON-RPC 2.0 over HTTP as a Lotus node speaks it: `POST /rpc/v1`, method names with the `Filecoin.` prefix.
+//! JSON-RPC 2.0 over HTTP, as a Lotus node speaks it: `POST /rpc/v1`, with method names that begin with `Filecoin.`.
 //!
-//! Control of the test chain itself has the prefix `Devnet.` (see [`control`]).
+//! Methods that control the test chain begin with `Devnet.` (see [`control`]).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,21 +35,21 @@ use error::RpcError;
 use methods::Method;
 use params::Params;
 
-/// Bytes of a request, at most.
+/// The maximum size of a request in bytes.
 pub const REQUEST_BYTES_MAX: usize = 4 << 20;
-/// Calls in one batch, at most.
+/// The maximum number of calls in a batch.
 const BATCH_MAX: usize = 100;
 
-/// What requests are answered from.
+/// The state that requests are answered from.
 #[derive(Clone)]
 pub struct Service {
     /// The node.
     pub node: Arc<Mutex<Node>>,
-    /// Key of the tokens.
+    /// The key of the tokens.
     pub secret: Secret,
 }
 
-/// What one HTTP request is answered with.
+/// The response to an HTTP request.
 enum Reply {
     Json(StatusCode, Value),
     Empty,
@@ -61,7 +61,7 @@ pub async fn handle(State(service): State<Service>, headers: HeaderMap, body: By
     let Some(permissions) = service.secret.permissions(headers.get(header::AUTHORIZATION)) else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
-    // Proofs may be verified on the way, so this does not belong on the reactor.
+    // Calls may verify proofs, so they run on a blocking thread.
     let answered = tokio::task::spawn_blocking(move || answer_body(&service, permissions, &body)).await;
     match answered {
         Ok(Reply::Json(status, value)) => (status, axum::Json(value)).into_response(),

@@ -1,4 +1,4 @@
-//! Finding where a message was executed.
+//! Finds where a message was executed.
 
 use std::sync::Arc;
 
@@ -12,37 +12,37 @@ use super::chain::{Chain, ChainError};
 use super::message::equal_call;
 use super::tipset::Tipset;
 
-/// Why a search failed. The wording is Lotus'.
+/// Why a search failed. The messages are those of Lotus.
 #[derive(Debug, Error)]
 pub enum SearchError {
-    /// The node never saw the message.
+    /// The node has never seen the message.
     #[error("failed to load message: ipld: could not find {0}")]
     UnknownMessage(String),
-    /// The nonce was used by a message that asks for something else.
+    /// The nonce was used by a message with another call.
     #[error(
         "message was replaced: found message with equal nonce as the one we are looking for that is NOT a valid replacement message (F:{wanted} n {nonce}, TS: {found} n{nonce}): message was replaced"
     )]
     NotAReplacement {
-        /// The message looked for.
+        /// The requested message.
         wanted: String,
-        /// The message found.
+        /// The message that was found.
         found: String,
-        /// Their nonce.
+        /// The nonce of both.
         nonce: u64,
     },
-    /// The nonce was used by the same call with other gas, which the caller did not want.
+    /// The nonce was used by the same call with other gas values, which the caller did not want to accept.
     #[error(
         "message was replaced: found message with equal nonce as the one we are looking for (F:{wanted} n {nonce}, TS: {found} n{nonce}): message was replaced"
     )]
     Replaced {
-        /// The message looked for.
+        /// The requested message.
         wanted: String,
-        /// The message found.
+        /// The message that was found.
         found: String,
-        /// Their nonce.
+        /// The nonce of both.
         nonce: u64,
     },
-    /// The chain.
+    /// The chain has no answer.
     #[error(transparent)]
     Chain(#[from] ChainError),
 }
@@ -50,15 +50,15 @@ pub enum SearchError {
 /// Where a message was executed.
 #[derive(Debug, Clone)]
 pub struct Lookup {
-    /// CID of the message that is on chain.
+    /// The CID of the message on chain.
     pub message: Cid,
-    /// Its receipt.
+    /// The message's receipt.
     pub receipt: Receipt,
-    /// The tipset whose parent state holds the effect: the child of the including one.
+    /// The tipset whose parent state contains the effect: the child of the including one.
     pub tipset: Arc<Tipset>,
 }
 
-/// Searches from a tipset back, at most `limit` epochs (negative: to genesis).
+/// Searches backwards from a tipset, through at most `limit` epochs (to genesis if it is negative).
 pub fn search(
     chain: &Chain,
     from: &Arc<Tipset>,
@@ -89,11 +89,11 @@ pub fn search(
 }
 
 enum Found {
-    /// The message, by its index in the tipset.
+    /// The message, with its index in the tipset.
     At(usize),
-    /// An earlier message of the sender: the wanted one is not before it.
+    /// An earlier message of the sender, so the search can stop.
     Earlier,
-    /// Nothing of the sender.
+    /// No message of the sender.
     Nothing,
 }
 

@@ -19,23 +19,23 @@ use super::proofs::ProofVerifier;
 use super::rpc::auth::{Secret, Tokens};
 use super::rpc::{REQUEST_BYTES_MAX, Service, handle};
 
-/// Why the server did not start.
+/// Why the server could not start.
 #[derive(Debug, Error)]
 pub enum ServerError {
-    /// The test chain is open to whoever reaches it, so it stays on this host.
+    /// The test chain has no protection, so it accepts connections from this host only.
     #[error("listen: {0} is not a loopback address")]
     NotLoopback(SocketAddr),
-    /// The port is taken, or the address is not of this host.
+    /// The port is in use, or the address does not belong to this host.
     #[error("listen: failed to bind {address}")]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
-/// A node that many may use.
+/// A shared node.
 #[derive(Clone)]
 pub struct Devnet {
     node: Arc<Mutex<Node>>,
@@ -43,13 +43,13 @@ pub struct Devnet {
 }
 
 impl Devnet {
-    /// A devnet at genesis. Its clock runs only while a [`Server`] does.
+    /// Creates a devnet at genesis. Its clock runs only while there is a [`Server`].
     pub fn new(config: Config, verifier: Arc<dyn ProofVerifier>) -> Result<Self, NodeError> {
         let node = Node::new(config, verifier)?;
         Ok(Self { node: Arc::new(Mutex::new(node)), secret: Secret::random() })
     }
 
-    /// Uses the node while nothing else does.
+    /// Calls `act` with exclusive access to the node.
     pub fn with_node<T>(&self, act: impl FnOnce(&mut Node) -> T) -> T {
         act(&mut self.node.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -60,14 +60,14 @@ impl Devnet {
     }
 }
 
-/// A devnet that serves RPC; stops when dropped.
+/// A devnet that serves RPC. It stops when it is dropped.
 pub struct Server {
     address: SocketAddr,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Binds a loopback address (port 0 = any) and starts to serve and to tick.
+    /// Binds a loopback address (port 0 for any free port), and starts serving and ticking.
     pub async fn start(devnet: &Devnet, listen: SocketAddr) -> Result<Self, ServerError> {
         if !listen.ip().is_loopback() {
             return Err(ServerError::NotLoopback(listen));
@@ -90,7 +90,7 @@ impl Server {
         Ok(Self { address, tasks: vec![serve, clock] })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -109,7 +109,7 @@ impl Drop for Server {
     }
 }
 
-/// Lets epochs pass in real time, at the rate that is asked for at the moment.
+/// Advances epochs in real time at the configured rate.
 async fn tick(devnet: Devnet, mut millis: watch::Receiver<u64>) {
     let mut last = tokio::time::Instant::now();
     loop {
@@ -131,7 +131,7 @@ async fn tick(devnet: Devnet, mut millis: watch::Receiver<u64>) {
             }
             () = tokio::time::sleep_until(next) => {}
         }
-        // An epoch that came late does not make the next ones shorter than they should be.
+        // Missed epochs are not made up in a burst: after a delay only the next one may come at once.
         let now = tokio::time::Instant::now();
         let period = Duration::from_millis(current);
         last = now.checked_sub(period).map_or(next, |earliest| next.max(earliest));

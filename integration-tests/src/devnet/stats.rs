@@ -1,4 +1,4 @@
-//! Counts of what happened to each sector on chain, for tests that must see "one PreCommit and one ProveCommit".
+//! Counts what happened to each sector on chain, for tests that must see exactly one PreCommit and one ProveCommit.
 
 use std::collections::BTreeMap;
 
@@ -11,52 +11,52 @@ use serde::Serialize;
 
 use super::execution::{Applied, METHOD_PRE_COMMIT, METHOD_PROVE_COMMIT};
 
-/// How often a sector was successfully committed to and proven.
+/// The successful messages of a sector.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct SectorStats {
-    /// PreCommits that took effect.
+    /// The number of PreCommits that took effect.
     pub pre_commits: u64,
-    /// ProveCommits that took effect (in a batch, for this sector).
+    /// The number of ProveCommits that took effect, alone or in a batch.
     pub prove_commits: u64,
 }
 
 /// A message that was executed and failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailedMessage {
-    /// Its CID.
+    /// The message's CID.
     pub cid: String,
-    /// Epoch that included it.
+    /// The epoch that included it.
     pub epoch: ChainEpoch,
-    /// Method number.
+    /// The method number.
     pub method: u64,
-    /// Sectors named in it, if the parameters could be read.
+    /// The sectors in its parameters, if these could be decoded.
     pub sectors: Vec<u64>,
-    /// Exit code.
+    /// The exit code.
     pub exit_code: u32,
-    /// Why.
+    /// The error message.
     pub error: String,
 }
 
-/// What happened to one miner.
+/// What happened to a miner.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct MinerStats {
-    /// By sector number.
+    /// The counts by sector number.
     pub sectors: BTreeMap<u64, SectorStats>,
-    /// Messages to the miner that failed, oldest first.
+    /// Failed messages to the miner, oldest first.
     pub failed: Vec<FailedMessage>,
 }
 
-/// What happened since genesis.
+/// Everything that happened since genesis.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// By miner ID.
+    /// The counts by miner ID.
     pub miners: BTreeMap<ActorID, MinerStats>,
-    /// Messages executed, of any kind.
+    /// The number of executed messages of any kind.
     pub messages: u64,
 }
 
 impl Stats {
-    /// Counts one executed message; `miner` if it went to one.
+    /// Counts an executed message. `miner` is its receiver, if that is a miner.
     pub fn record(
         &mut self,
         cid: &Cid,

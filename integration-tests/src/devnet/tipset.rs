@@ -1,4 +1,4 @@
-//! Blocks and tipsets. A devnet has exactly one block a tipset.
+//! Blocks and tipsets. On a devnet each tipset has exactly one block.
 
 use std::sync::Arc;
 
@@ -9,35 +9,35 @@ use fvm_shared::clock::ChainEpoch;
 
 use super::message::SignedMessage;
 
-/// What a block's CID is the hash of.
+/// The header; a block's CID is its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct BlockHeader {
-    /// Actor that made the block.
+    /// The actor that made the block.
     pub miner: ActorID,
-    /// VRF proof of the block's ticket.
+    /// The VRF proof of the block's ticket.
     pub ticket_vrf_proof: Vec<u8>,
-    /// Beacon entries (round, data) since the parent, oldest first.
+    /// The beacon entries (round, data) since the parent, oldest first.
     pub beacon_entries: Vec<(i64, Vec<u8>)>,
-    /// The parent tipset; none for genesis.
+    /// The parent tipset; empty for genesis.
     pub parents: Vec<Cid>,
-    /// Weight up to the parent.
+    /// The chain's weight up to the parent.
     pub parent_weight: u64,
-    /// Epoch.
+    /// The epoch.
     pub height: ChainEpoch,
-    /// State root before this block's messages.
+    /// The state root before this block's messages.
     pub parent_state_root: Cid,
-    /// CID of the receipts of the parent's messages.
+    /// The CID of the receipts of the parent's messages.
     pub parent_receipts: Cid,
-    /// CID of the list of this block's messages.
+    /// The CID of the list of this block's messages.
     pub messages: Cid,
-    /// Unix time, seconds.
+    /// The Unix time in seconds.
     pub timestamp: u64,
 }
 
 /// A tipset with its one block and that block's messages.
 #[derive(Debug, Clone)]
 pub struct Tipset {
-    /// CID of the one block; the key is the list of this one CID.
+    /// The CID of the block. The tipset key is a list with only this CID.
     pub cid: Cid,
     /// The block's header.
     pub header: BlockHeader,
@@ -46,7 +46,7 @@ pub struct Tipset {
 }
 
 impl Tipset {
-    /// Epoch of the tipset.
+    /// The tipset's epoch.
     pub fn height(&self) -> ChainEpoch {
         self.header.height
     }

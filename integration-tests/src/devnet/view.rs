@@ -1,4 +1,4 @@
-//! State as of a tipset: what a node's state methods read.
+//! The state as of a tipset, which a node's state methods read.
 
 use std::sync::Arc;
 
@@ -13,29 +13,29 @@ use super::chain::{Chain, ChainError};
 use super::tipset::Tipset;
 use super::world::{Actor, Kind, Store, World, WorldError, failed};
 
-/// Why state could not be read.
+/// Why the state could not be read.
 #[derive(Debug, Error)]
 pub enum ViewError {
-    /// The tipset.
+    /// The chain has no such tipset.
     #[error(transparent)]
     Chain(#[from] ChainError),
-    /// The store.
+    /// The state store failed.
     #[error(transparent)]
     World(#[from] WorldError),
-    /// No such actor.
+    /// There is no such actor.
     #[error("failed to load actor {0}: actor not found")]
     ActorNotFound(String),
-    /// The actor is no miner.
+    /// The actor is not a miner.
     #[error("failed to load miner actor state: actor code is not miner: {0}")]
     NotAMiner(&'static str),
-    /// No actor where a miner should be.
+    /// There is no actor at a miner's address.
     #[error("failed to load miner actor: actor not found")]
     NoMiner,
 }
 
-/// The state before a tipset's own messages, as Lotus' state methods take it.
+/// The state before a tipset's own messages, which Lotus' state methods use.
 pub struct View<'a> {
-    /// Where state lives.
+    /// The store of the state.
     pub store: &'a Store,
     /// The tipset.
     pub tipset: Arc<Tipset>,
@@ -45,13 +45,13 @@ pub struct View<'a> {
 
 /// A miner in a view.
 pub struct MinerView {
-    /// Actor ID.
+    /// The actor ID.
     pub id: ActorID,
     /// The actor.
     pub actor: Actor,
-    /// Its state.
+    /// The miner's state.
     pub state: State,
-    /// Its static information.
+    /// The miner's static information.
     pub info: MinerInfo,
 }
 

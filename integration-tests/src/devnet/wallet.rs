@@ -1,4 +1,4 @@
-//! The node's wallet: deterministic keys, both kinds of signature.
+//! The node's wallet: deterministic keys, for both kinds of signatures.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::message::{EncodeError, SignedMessage, message_cid};
 use super::randomness::blake2b256;
 
-/// Why the wallet did not sign.
+/// Why the wallet could not sign.
 #[derive(Debug, Error)]
 pub enum WalletError {
     /// The wallet has no such key.
@@ -21,7 +21,7 @@ pub enum WalletError {
     /// A key could not be derived from its seed.
     #[error("failed to derive a key for {0}")]
     Derive(String),
-    /// The signature primitive failed.
+    /// The signature function failed.
     #[error("failed to sign with {0}")]
     Sign(String),
     /// The message could not be encoded.
@@ -34,14 +34,14 @@ enum Key {
     Secp(Box<SigningKey>),
 }
 
-/// Keys by their address.
+/// Keys by address.
 #[derive(Default)]
 pub struct Wallet {
     keys: BTreeMap<Vec<u8>, (Address, Key)>,
 }
 
 impl Wallet {
-    /// Derives a BLS key from a seed and a label, keeps it and gives its address.
+    /// Derives a BLS key from a seed and a label, stores it and returns its address.
     pub fn derive_bls(&mut self, seed: u64, label: &str) -> Result<Address, WalletError> {
         let key = PrivateKey::new(key_material(seed, label));
         let address =
@@ -50,7 +50,7 @@ impl Wallet {
         Ok(address)
     }
 
-    /// Derives a secp256k1 key from a seed and a label, keeps it and gives its address.
+    /// Derives a secp256k1 key from a seed and a label, stores it and returns its address.
     pub fn derive_secp(&mut self, seed: u64, label: &str) -> Result<Address, WalletError> {
         let derive_error = || WalletError::Derive(label.to_owned());
         let key = SigningKey::from_slice(&key_material(seed, label)).map_err(|_| derive_error())?;
@@ -61,7 +61,7 @@ impl Wallet {
         Ok(address)
     }
 
-    /// Whether the wallet holds the key of this key address.
+    /// Whether the wallet has the key for this key address.
     pub fn has(&self, address: &Address) -> bool {
         self.keys.contains_key(&address.to_bytes())
     }
@@ -71,7 +71,7 @@ impl Wallet {
         self.keys.values().map(|(address, _)| *address).collect()
     }
 
-    /// Signs bytes with the key of this key address.
+    /// Signs bytes with the key for this key address.
     pub fn sign(&self, address: &Address, data: &[u8]) -> Result<Signature, WalletError> {
         let not_found = || WalletError::KeyNotFound(super::address::to_text(address));
         let (_, key) = self.keys.get(&address.to_bytes()).ok_or_else(not_found)?;
@@ -88,7 +88,7 @@ impl Wallet {
         }
     }
 
-    /// Signs a message with the key of this key address.
+    /// Signs a message with the key for this key address.
     pub fn sign_message(&self, address: &Address, message: Message) -> Result<SignedMessage, WalletError> {
         let cid = message_cid(&message)?;
         let signature = self.sign(address, &cid.to_bytes())?;

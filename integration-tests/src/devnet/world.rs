@@ -1,4 +1,4 @@
-//! The state tree: actors by ID, kept under one CID.
+//! The state tree: actors by ID, stored under one CID.
 
 use std::collections::BTreeMap;
 
@@ -14,54 +14,54 @@ use multihash_codetable::Code;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Actor that burnt funds go to.
+/// The actor that receives burnt funds.
 pub const BURNT_FUNDS: ActorID = 99;
-/// Actor that tips go to (a devnet pays no block rewards).
+/// The actor that receives premiums. A devnet pays no block rewards.
 pub const REWARD: ActorID = 2;
-/// First ID of accounts that genesis makes.
+/// The first ID for accounts that genesis creates.
 pub const FIRST_ACCOUNT: ActorID = 100;
-/// ID of the first miner.
+/// The ID of the first miner.
 pub const FIRST_MINER: ActorID = 1000;
 
-/// The store that all state lives in.
+/// The store of all state.
 pub type Store = MemoryBlockstore;
 
-/// Failures of the state store, which lies in memory: none of them is expected.
+/// Why the state store failed. It is in memory, so none of this is expected.
 #[derive(Debug, Error)]
 pub enum WorldError {
-    /// A root or a part of it is missing.
+    /// A root or a part of the tree is missing.
     #[error("state {0} not found")]
     NotFound(Cid),
-    /// The store or the encoding failed.
+    /// The store or an encoding failed.
     #[error("state store: {operation}")]
     Store {
-        /// What was tried.
+        /// The operation, as a verb.
         operation: &'static str,
-        /// Why it failed.
+        /// The error.
         source: anyhow::Error,
     },
 }
 
-/// What code an actor runs.
+/// The kinds of actors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// An account with a key address.
     Account,
     /// A storage miner.
     Miner,
-    /// A singleton that only holds funds here.
+    /// A singleton, which only holds funds here.
     System,
 }
 
 impl Kind {
-    /// The code CID as a node reports it: the actor's name, inlined.
+    /// The code CID that a node reports: the actor's name, inlined.
     pub fn code(self) -> Cid {
         let name = match self {
             Self::Account => "fil/19/account",
             Self::Miner => "fil/19/storageminer",
             Self::System => "fil/19/system",
         };
-        // 64 bytes is the limit of an inlined name, and the default never shows.
+        // An inlined name may have 64 bytes, so the default is never used.
         let hash = Multihash::wrap(0, name.as_bytes()).unwrap_or_default();
         Cid::new_v1(0x55, hash)
     }
@@ -70,15 +70,15 @@ impl Kind {
 /// One actor.
 #[derive(Debug, Clone, Serialize_tuple, Deserialize_tuple)]
 pub struct Actor {
-    /// Code.
+    /// The kind of actor.
     pub kind: Kind,
-    /// Root of the actor's own state.
+    /// The root of the actor's own state.
     pub head: Cid,
-    /// The next nonce of messages from it.
+    /// The nonce for its next message.
     pub nonce: u64,
-    /// Funds.
+    /// The actor's funds.
     pub balance: TokenAmount,
-    /// Key address of an account.
+    /// The key address, if it is an account.
     pub key: Option<Address>,
 }
 
@@ -88,7 +88,7 @@ struct Tree {
     actors: Vec<(ActorID, Actor)>,
 }
 
-/// All actors at one moment.
+/// All actors at one point in time.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     actors: BTreeMap<ActorID, Actor>,
@@ -97,12 +97,12 @@ pub struct World {
 }
 
 impl World {
-    /// An empty tree whose next new account gets `next_id`.
+    /// An empty tree, in which the next new account gets the ID `next_id`.
     pub fn new(next_id: ActorID) -> Self {
         Self { next_id, ..Self::default() }
     }
 
-    /// Reads the tree under a root.
+    /// Loads the tree under a root.
     pub fn load(store: &Store, root: &Cid) -> Result<Self, WorldError> {
         let tree: Option<Tree> = store.get_cbor(root).map_err(failed("read the actors"))?;
         let tree = tree.ok_or(WorldError::NotFound(*root))?;
@@ -113,7 +113,7 @@ impl World {
         Ok(world)
     }
 
-    /// Writes the tree and gives its root.
+    /// Stores the tree and returns its root.
     pub fn flush(&self, store: &Store) -> Result<Cid, WorldError> {
         let actors = self.actors.iter().map(|(id, a)| (*id, a.clone()));
         let tree = Tree { next_id: self.next_id, actors: actors.collect() };
@@ -125,7 +125,7 @@ impl World {
         self.actors.get(&id)
     }
 
-    /// The actor with this ID, to change; its key must stay.
+    /// The actor with this ID, for changes. Its key must stay the same.
     pub fn get_mut(&mut self, id: ActorID) -> Option<&mut Actor> {
         self.actors.get_mut(&id)
     }
@@ -154,7 +154,8 @@ impl World {
         }
     }
 
-    /// Makes an account for a key address that receives its first funds. Only key addresses can be made this way.
+    /// Creates an account for a key address that receives its first funds. Other addresses cannot get accounts this
+    /// way.
     pub fn create_account(&mut self, store: &Store, key: &Address) -> Result<Option<ActorID>, WorldError> {
         if !matches!(key.protocol(), Protocol::BLS | Protocol::Secp256k1) {
             return Ok(None);
@@ -178,12 +179,12 @@ pub fn account(key: Address, head: Cid, balance: TokenAmount) -> Actor {
     Actor { kind: Kind::Account, head, nonce: 0, balance, key: Some(key) }
 }
 
-/// Stores an object and gives its CID.
+/// Stores an object and returns its CID.
 pub fn put<T: Serialize>(store: &Store, object: &T) -> Result<Cid, WorldError> {
     store.put_cbor(object, Code::Blake2b256).map_err(failed("write an object"))
 }
 
-/// Wraps a store failure with the operation that met it.
+/// Wraps a store error with its operation.
 pub fn failed(operation: &'static str) -> impl FnOnce(anyhow::Error) -> WorldError {
     move |source| WorldError::Store { operation, source }
 }

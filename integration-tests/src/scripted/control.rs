@@ -1,9 +1,9 @@
-//! The directory through which a test and the scripted processors of one worker speak.
+//! The directory through which a test controls the scripted processors of a worker.
 //!
 //! ```text
-//! hold-<point>-<phase>     a processor of the phase waits at the point while this file is there
-//! fail-<point>-<phase>     "<class> <CODE>": answer this error once
-//! log                      a line for each point that a processor came to
+//! hold-<point>-<phase>     while this file exists, processors of the phase wait at the point
+//! fail-<point>-<phase>     contains "<class> <CODE>": the next processor answers with this error
+//! log                      a line for each point that a processor has reached
 //! ```
 
 use std::{
@@ -18,13 +18,13 @@ use sealbus_schema::Phase;
 /// A point in a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Point {
-    /// The request has been read and nothing is written.
+    /// The request has been read, and nothing has been written.
     Before,
-    /// Half of the output is written.
+    /// Half of the output has been written.
     Inside,
-    /// The whole output is in its place, and nobody has been told.
+    /// The whole output is in place, but has not been reported.
     After,
-    /// The answer has been given.
+    /// The answer has been sent.
     Told,
 }
 
@@ -32,7 +32,7 @@ impl Point {
     /// The points at which a processor can be held.
     pub const HOLDS: [Point; 3] = [Point::Before, Point::Inside, Point::After];
 
-    /// As in file names and tables.
+    /// The name in file names and tables.
     pub const fn name(self) -> &'static str {
         match self {
             Point::Before => "before",
@@ -47,34 +47,34 @@ impl Point {
     }
 }
 
-/// A processor that came to a point.
+/// A record that a processor reached a point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// By this host's wall clock, in microseconds since 1970.
+    /// This host's wall clock, in microseconds since 1970.
     pub unix_micros: u128,
-    /// Where.
+    /// The point.
     pub point: Point,
-    /// Of which phase.
+    /// The phase.
     pub phase: Phase,
     /// The name of the sector's working directory.
     pub work: String,
-    /// The processor's process.
+    /// The processor's process id.
     pub pid: i32,
 }
 
-/// The directory.
+/// A control directory.
 #[derive(Clone, Debug)]
 pub struct Control {
     dir: PathBuf,
 }
 
 impl Control {
-    /// A control directory that is there.
+    /// An existing control directory.
     pub fn new(dir: impl Into<PathBuf>) -> Control {
         Control { dir: dir.into() }
     }
 
-    /// Where it is.
+    /// The directory's path.
     pub fn path(&self) -> &Path {
         &self.dir
     }
@@ -84,22 +84,22 @@ impl Control {
         fs::write(self.file("hold", point, phase), "")
     }
 
-    /// Lets them go on.
+    /// Lets the waiting processors continue.
     pub fn release(&self, point: Point, phase: Phase) -> io::Result<()> {
         fs::remove_file(self.file("hold", point, phase))
     }
 
-    /// Whether a processor of the phase has to wait at the point.
+    /// Whether processors of the phase must wait at the point.
     pub fn is_held(&self, point: Point, phase: Phase) -> bool {
         self.file("hold", point, phase).exists()
     }
 
-    /// Makes the next processor of a phase that comes to a point answer an error.
+    /// Makes the next processor of a phase that reaches a point answer with an error.
     pub fn fail(&self, point: Point, phase: Phase, class: &str, code: &str) -> io::Result<()> {
         fs::write(self.file("fail", point, phase), format!("{class} {code}"))
     }
 
-    /// The error that is to be answered at a point, as class and code. It is answered once.
+    /// Takes the error to answer with at a point, as class and code. It is returned only once.
     pub fn take_failure(&self, point: Point, phase: Phase) -> Option<(String, String)> {
         let path = self.file("fail", point, phase);
         let text = fs::read_to_string(&path).ok()?;
@@ -108,12 +108,12 @@ impl Control {
         Some((class.to_owned(), code.to_owned()))
     }
 
-    /// Writes down that this process came to a point.
+    /// Records that this process has reached a point.
     pub fn mark(&self, point: Point, phase: Phase, work: &str) -> io::Result<()> {
         let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros());
         let line = format!("{micros} {} {phase} {work} {}\n", point.name(), std::process::id());
         let mut log = File::options().create(true).append(true).open(self.dir.join("log"))?;
-        // One write: lines of several processes do not mix.
+        // A single write, so that lines of several processes do not mix.
         log.write_all(line.as_bytes())
     }
 

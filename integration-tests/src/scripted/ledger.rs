@@ -1,4 +1,5 @@
-//! The books: what the chain, the log and the manager's records each say of every sector, counted apart and compared.
+//! The records about every sector: from the chain, from the log and from the manager's database. They are collected
+//! independently and compared.
 
 mod log;
 
@@ -11,51 +12,51 @@ pub use log::{Lease, Leases};
 
 use super::{world::World, yields};
 
-/// The reports that each life under one lease has once.
+/// The reports that occur exactly once under a lease in an undisturbed life.
 const STEPS: [&str; 7] = ["pieces_added", "tree_d_built", "pc1_done", "pc2_done", "persisted", "c1_done", "c2_done"];
 
-/// What is known of one sector.
+/// The records about one sector.
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
     /// The manager's state, by name.
     pub state: String,
-    /// Why a person must look, if one must.
+    /// Why it is blocked, if it is.
     pub blocked: Option<String>,
-    /// Its leases, as the log has them.
+    /// Its leases according to the log.
     pub leases: Leases,
-    /// Reports that changed the manager's state, or were taken as information.
+    /// The number of reports that changed the manager's state, or were accepted as information.
     pub accepted: u64,
-    /// Reports that the manager's state did not allow.
+    /// The number of reports that the manager's state did not permit.
     pub illegal: u64,
-    /// Reports that the fold refused, because the reporter did not own the sector.
+    /// The number of reports that the fold refused, because the reporter did not own the sector.
     pub fenced: u64,
-    /// Reports that were accepted although their token was not that of the lease in force: never.
+    /// The number of reports that were accepted although their token was not that of the lease in force. It must be 0.
     pub stale_accepted: u64,
-    /// Accepted reports by kind.
+    /// The numbers of accepted reports by kind.
     pub kinds: BTreeMap<String, u64>,
-    /// PreCommits that took effect on chain.
+    /// The number of PreCommits that took effect on chain.
     pub pre_commits: u64,
-    /// ProveCommits that took effect on chain.
+    /// The number of ProveCommits that took effect on chain.
     pub prove_commits: u64,
-    /// Messages about it that failed on chain.
+    /// The number of messages about it that failed on chain.
     pub failed_messages: u64,
-    /// Whether the permanent store holds the replica that the chain knows.
+    /// Whether the permanent store contains the replica that the chain knows.
     pub in_store: bool,
 }
 
-/// What is known of all sectors.
+/// The records about all sectors.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    /// By number.
+    /// The entries by sector number.
     pub sectors: BTreeMap<u64, Entry>,
-    /// Messages that failed on chain.
+    /// The number of messages that failed on chain.
     pub failed_messages: u64,
-    /// Files in the permanent store beside one replica a sector.
+    /// Files in the permanent store besides one replica per sector.
     pub strange_files: Vec<String>,
 }
 
 impl Ledger {
-    /// Reads all books.
+    /// Reads all records.
     pub fn read(world: &mut World) -> anyhow::Result<Ledger> {
         let mut ledger = Ledger::default();
         let logs = log::read(world)?;
@@ -79,7 +80,7 @@ impl Ledger {
     fn read_chain(&mut self, world: &World) -> anyhow::Result<()> {
         let stats = world.chain_stats()?;
         for (number, counts) in stats["sectors"].as_object().into_iter().flatten() {
-            // A sector that only the chain knows gets an entry too, and no state.
+            // A sector that only the chain knows also gets an entry, with an empty state.
             let entry = self.sectors.entry(number.parse()?).or_default();
             entry.pre_commits = counts["pre_commits"].as_u64().context("a count of PreCommits")?;
             entry.prove_commits = counts["prove_commits"].as_u64().context("a count of ProveCommits")?;
@@ -107,7 +108,7 @@ impl Ledger {
 }
 
 impl Entry {
-    /// Demands that the sector is active, once, and that nobody but its owners was heard.
+    /// Checks that the sector became active exactly once, and that nobody but its owners was heard.
     pub fn check_ended_once(&self) -> anyhow::Result<()> {
         ensure!(self.state == "proving" && self.blocked.is_none(), "it is {} ({:?})", self.state, self.blocked);
         ensure!(self.pre_commits == 1 && self.prove_commits == 1, "on chain more or less than once");
@@ -120,7 +121,7 @@ impl Entry {
         Ok(())
     }
 
-    /// Demands that every step of a life was reported once, as it is under a single lease.
+    /// Checks that every step was reported exactly once, as under a single lease.
     pub fn check_each_step_once(&self) -> anyhow::Result<()> {
         for kind in STEPS {
             ensure!(self.count(kind) == 1, "{kind} was reported {} times", self.count(kind));
@@ -128,7 +129,7 @@ impl Entry {
         Ok(())
     }
 
-    /// How often a kind of report was accepted.
+    /// How many reports of a kind were accepted.
     pub fn count(&self, kind: &str) -> u64 {
         self.kinds.get(kind).copied().unwrap_or(0)
     }

@@ -1,6 +1,6 @@
-//! The scripted processor: the files and answers of each phase in an instant, under the promises of a real one. An
-//! output gets its name when it is whole, inputs are not changed, and what earlier phases left is read and compared. What
-//! these are for each phase is said by the workflow's [`script`](workflows::script).
+//! The scripted processor: it produces the files and answers of each phase at once, and keeps the promises of a real
+//! processor. An output gets its final name when it is complete, inputs are not changed, and the outputs of earlier
+//! phases are read and compared.
 
 use std::{
     fs::{self, File},
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use super::control::{Control, Point};
 use crate::workflows::{self, NamedStore, Script, ScriptedFile};
 
-/// The words of a failure that the test wants.
+/// The message of a failure that the test has requested.
 const TOLD: &str = "as told";
 /// How often a held processor looks whether it may go on.
 const HOLD_PERIOD: Duration = Duration::from_millis(3);
@@ -37,7 +37,7 @@ struct Processor {
     real_replicas: bool,
 }
 
-/// Serves a phase until stdin ends. With `real_replicas` the phases before C2 are not scripts; only C2 has that.
+/// Serves a phase until stdin ends. With `real_replicas`, which is only for C2, the phases before it are the real ones.
 pub fn serve(phase: Phase, control: Control, real_replicas: bool) -> anyhow::Result<()> {
     die_with_parent()?;
     let processor = Processor { phase, control, real_replicas };
@@ -106,7 +106,7 @@ impl Processor {
         fs::rename(temporary, path).map_err(|error| io_failed("rename", path, &error))
     }
 
-    /// Marks the point, waits there while told so, and fails if told so.
+    /// Records the point, waits there while it is held, and fails if the test says so.
     fn reach(&self, point: Point, work: &str) -> Result<(), Failure> {
         self.control.mark(point, self.phase, work).map_err(|error| io_failed("mark", self.control.path(), &error))?;
         while self.control.is_held(point, self.phase) {
@@ -149,7 +149,7 @@ fn io_failed(operation: &str, path: &Path, error: &io::Error) -> Failure {
     StageError::io(operation, path, error).into()
 }
 
-/// As the real stage does: what fails here without being refused is a file of the store.
+/// As in the real stage: an unexpected failure here is one of the store.
 fn in_store(failure: Failure) -> Failure {
     match failure.code.as_str() {
         "IO_FAILED" if failure.message != TOLD => Failure::new(ErrorClass::Temp, "STORE_UNAVAILABLE", &failure.message),
@@ -168,7 +168,7 @@ fn send(to: &mut impl Write, message: &Value) -> anyhow::Result<()> {
     Ok(to.flush()?)
 }
 
-/// A held processor does not see the end of its stdin.
+/// A held processor does not notice the end of its stdin, so the kernel kills it with its parent.
 fn die_with_parent() -> anyhow::Result<()> {
     let parent: i32 = std::env::var(PARENT_PID).context("not started by a worker")?.parse()?;
     set_parent_process_death_signal(Some(Signal::KILL))?;

@@ -1,9 +1,9 @@
-//! The soak: many workers, thousands of sectors, and something killed every few hundred milliseconds until the last one is
-//! active.
+//! The soak: many workers and thousands of sectors, with a fault every few hundred milliseconds until the last sector
+//! is active.
 //!
-//! What happens is drawn from a seed; when it happens is real time, so a seed gives the same blows and not the same run.
-//! The blows: `kill -9` of workers, of their processors, of the manager, of one of three NATS servers, and workers stopped
-//! for so long that the manager takes their sectors back, which wake up as stale owners.
+//! The faults are drawn from a seed, but their times are real. So a seed gives the same faults, not the same run. The
+//! faults are `kill -9` of workers, of their processors, of the manager and of one of three NATS servers. Workers are
+//! also stopped for so long that the manager revokes their leases; they then wake up as stale owners.
 
 mod chaos;
 mod report;
@@ -24,26 +24,26 @@ use super::{
 use chaos::Chaos;
 pub use report::Report;
 
-/// How often is looked how far the sectors are.
+/// How often progress is checked.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
 
 /// A soak.
 #[derive(Clone, Debug)]
 pub struct Soak {
-    /// How many workers, each with one slot.
+    /// The number of workers, with one slot each.
     pub workers: usize,
-    /// How many sectors.
+    /// The number of sectors.
     pub sectors: usize,
-    /// Where the blows are drawn from.
+    /// The seed of the faults.
     pub seed: u64,
-    /// How long it may take.
+    /// The time limit.
     pub limit: Duration,
-    /// Whether progress is told on stderr.
+    /// Whether to print progress on stderr.
     pub tell: bool,
 }
 
 impl Soak {
-    /// Runs it in an empty directory, and reads the books. An error if it does not come to an end.
+    /// Runs the soak in an empty directory and reads the records. Fails if it does not complete.
     pub fn run(&self, root: &Path) -> anyhow::Result<Report> {
         let start = Instant::now();
         let mut world = self.world(root)?;
@@ -66,7 +66,7 @@ impl Soak {
     }
 
     fn world(&self, root: &Path) -> anyhow::Result<World> {
-        // Who is silent for ten seconds has lost its sector, whatever it was at.
+        // A worker that is silent for ten seconds loses its sector, in whatever phase.
         let liveness = Liveness {
             revoke: true,
             dead_after_secs: 8,
@@ -90,7 +90,7 @@ impl Soak {
         Ok(world)
     }
 
-    /// How many sectors are not at their end.
+    /// How many sectors have not ended.
     fn left(&self, world: &mut World, chaos: &Chaos, start: Instant) -> anyhow::Result<usize> {
         let sectors = world.sectors()?;
         let open: Vec<_> = sectors.iter().filter(|sector| !is_over(sector)).collect();

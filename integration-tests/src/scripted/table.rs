@@ -1,27 +1,27 @@
-//! The crash matrix as it is printed.
+//! The printed table of the crash matrix.
 
 use std::{io::Write, time::Duration};
 
 use super::ledger::Entry;
 
-/// One row: what was done to whom, and what came of it.
+/// A row: the fault and the result.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Who was killed, or what else was done.
+    /// The process that was killed, or the other kind of fault.
     pub what: String,
-    /// At which point.
+    /// The point of the fault.
     pub point: String,
-    /// Of which phase.
+    /// The phase of the fault.
     pub phase: String,
-    /// The sector's number, if there is one sector.
+    /// The sector's number, if the row is about a single one.
     pub sector: Option<u64>,
-    /// What the books say.
+    /// The records about the sector.
     pub entry: Entry,
-    /// How often the phase was begun, if the row is about one.
+    /// How many times the phase began, if the row is about one.
     pub begun: Option<usize>,
-    /// The time from the restart to the phase running again; none if it never stopped.
+    /// The time from the restart until the phase ran again; `None` if it never stopped.
     pub again: Option<Duration>,
-    /// What is wrong with the row; none if it passed.
+    /// What is wrong; `None` if the row passed.
     pub failure: Option<String>,
 }
 
@@ -42,7 +42,7 @@ const HEAD: [&str; 13] = [
 ];
 
 impl Row {
-    /// A row for something that did not come to its end.
+    /// A row for something that did not complete.
     pub fn failed(what: &str, failure: String) -> Row {
         Row {
             what: what.to_owned(),
@@ -57,7 +57,7 @@ impl Row {
     }
 }
 
-/// Writes the table to stdout, past the capture of the test harness: the table is what the test is for.
+/// Writes the table to stdout past the test harness's capture, because the table is the point of the test.
 pub fn print(title: &str, rows: &[Row], notes: &[String]) -> std::io::Result<()> {
     let cells: Vec<[String; 13]> = rows.iter().map(cells).collect();
     let width = |column: usize| {

@@ -1,5 +1,5 @@
-//! Who else would need the proofs library: the manager and the chain. [`Scripted`] is for sectors that are scripts,
-//! [`ScriptedProofs`] for sectors that are sealed for real and then spare the machine their C2.
+//! Replacements for the proofs library in the manager and the chain. [`Scripted`] is for scripted sectors.
+//! [`ScriptedProofs`] is for sectors that are really sealed up to C2, which is scripted to save time.
 
 use std::path::PathBuf;
 
@@ -15,11 +15,11 @@ use sealbus_schema::{
 use super::yields;
 use crate::devnet::{ProofVerifier, SealInfo, proofs::ProofError};
 
-/// Takes the scripted proof of a sector with the scripted replica, and no other.
+/// Accepts only the scripted proof of a sector with the scripted replica.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scripted;
 
-/// Takes the scripted proof of a sector's real replica, and no other. The replica's files are challenged as always.
+/// Accepts only the scripted proof of a sector's real replica. The replica's files are challenged as in production.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ScriptedProofs;
 

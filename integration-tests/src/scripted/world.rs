@@ -1,5 +1,5 @@
-//! A world of scripted sectors: NATS of one or three nodes, the devnet, a manager and any number of workers, each its own
-//! process with its own rights, on loopback and in one directory.
+//! A world of scripted sectors: one or three NATS servers, the devnet, a manager and any number of workers. Each is a
+//! process with its own permissions, on loopback, and all share one directory.
 
 mod files;
 
@@ -23,22 +23,22 @@ use tokio::runtime::Runtime;
 use super::control::Control;
 use crate::cluster::{self, Identity, Port, Process, Server, own_binary, wait_for, wait_within};
 
-/// What a world is made of.
+/// The settings of a world.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many workers.
+    /// The number of workers.
     pub workers: usize,
-    /// How many slots each has.
+    /// The number of slots per worker.
     pub slots: usize,
-    /// How many NATS servers: 1 or 3.
+    /// The number of NATS servers: 1 or 3.
     pub nats: usize,
-    /// Real milliseconds an epoch lasts.
+    /// The real milliseconds of an epoch.
     pub epoch_millis: u64,
-    /// Seconds between two signs of life of a worker.
+    /// The seconds between two heartbeats of a worker.
     pub heartbeat_secs: u64,
-    /// How often the manager looks by itself, in milliseconds; once an epoch if it is `None`.
+    /// The manager's polling interval in milliseconds; `None` for once per epoch.
     pub poll_millis: Option<u64>,
-    /// How many processors a worker has for each phase.
+    /// The number of processors per phase and worker.
     pub processors: usize,
     /// What the workers serve. The manager offers whatever is begun.
     pub workflows: Vec<Workflow>,
@@ -46,7 +46,7 @@ pub struct Options {
     pub liveness: Liveness,
 }
 
-/// A running world. Dropping it ends every process of it.
+/// A running world. Dropping it ends all its processes.
 pub struct World {
     root: PathBuf,
     options: Options,
@@ -66,7 +66,7 @@ pub struct Node {
     /// Its name and ports.
     pub server: Server,
     process: Option<Process>,
-    /// What keeps the ports its own while it is down.
+    /// Reserves the ports for the server while it is down.
     _ports: (Port, Option<Port>),
 }
 
@@ -74,7 +74,7 @@ pub struct Node {
 pub struct Worker {
     /// Its name on the bus.
     pub name: String,
-    /// How its processors are told what to do.
+    /// Controls its processors.
     pub control: Control,
     /// Its slots' directories.
     pub slots: Vec<PathBuf>,
@@ -99,7 +99,7 @@ impl Default for Options {
 }
 
 impl World {
-    /// Starts NATS and the devnet, and writes everybody's configuration. `root` must be empty.
+    /// Starts NATS and the devnet, and writes all configurations. `root` must be empty.
     pub fn prepare(root: &Path, options: Options) -> anyhow::Result<World> {
         std::fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
@@ -132,17 +132,17 @@ impl World {
         Ok(world)
     }
 
-    /// The directory in which everything lies.
+    /// The directory that contains the whole world.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// What the world is made of.
+    /// The settings of the world.
     pub fn options(&self) -> &Options {
         &self.options
     }
 
-    /// The miner's sector of this number.
+    /// The id of the miner's sector with this number.
     pub fn sector_id(&self, number: u64) -> SectorId {
         SectorId { miner: self.miner, number: SectorNumber(number) }
     }
@@ -152,7 +152,7 @@ impl World {
         self.root.join("store")
     }
 
-    /// Starts a NATS server that does not run.
+    /// Starts a NATS server that is down.
     pub fn start_nats(&mut self, index: usize) -> anyhow::Result<()> {
         let server = self.nats[index].server.clone();
         let config = cluster::config_file(&self.root, &server);
@@ -162,7 +162,7 @@ impl World {
         wait_for("nats-server", || Ok(std::net::TcpStream::connect(("127.0.0.1", server.port)).is_ok().then_some(())))
     }
 
-    /// Ends a NATS server with SIGKILL, if it runs.
+    /// Kills a NATS server with SIGKILL, if it is running.
     pub fn kill_nats(&mut self, index: usize) {
         if let Some(mut process) = self.nats[index].process.take() {
             process.kill();
@@ -177,14 +177,14 @@ impl World {
         Ok(())
     }
 
-    /// Ends the manager with SIGKILL, if it runs.
+    /// Kills the manager with SIGKILL, if it is running.
     pub fn kill_manager(&mut self) {
         if let Some(mut process) = self.manager.take() {
             process.kill();
         }
     }
 
-    /// Whether the manager runs.
+    /// Whether the manager is running.
     pub fn manager_runs(&self) -> bool {
         self.manager.is_some()
     }
@@ -204,21 +204,21 @@ impl World {
         (0..self.workers.len()).try_for_each(|index| self.start_worker(index))
     }
 
-    /// Ends a worker with SIGKILL, if it runs.
+    /// Kills a worker with SIGKILL, if it is running.
     pub fn kill_worker(&mut self, index: usize) {
         if let Some(mut process) = self.workers[index].process.take() {
             process.kill();
         }
     }
 
-    /// Sends a worker a signal.
+    /// Sends a signal to a worker.
     pub fn signal_worker(&self, index: usize, signal: Signal) {
         if let Some(process) = &self.workers[index].process {
             process.signal(signal);
         }
     }
 
-    /// Starts workers that have ended by themselves, as a service manager would, and says how many there were.
+    /// Starts workers that have ended by themselves, as a service manager would. Returns how many there were.
     pub fn restart_ended_workers(&mut self) -> anyhow::Result<u64> {
         let mut restarted = 0;
         for index in 0..self.workers.len() {
@@ -230,7 +230,7 @@ impl World {
         Ok(restarted)
     }
 
-    /// An error if a process that should run has ended by itself, with the end of its log.
+    /// Fails if a process has ended that should be running. The error contains the end of its log.
     pub fn check_alive(&mut self) -> anyhow::Result<()> {
         let nats = self.nats.iter_mut().filter_map(|node| node.process.as_mut());
         let workers = self.workers.iter_mut().filter_map(|worker| worker.process.as_mut());
@@ -240,7 +240,7 @@ impl World {
         Ok(())
     }
 
-    /// Asks for sectors.
+    /// Pledges sectors.
     pub fn pledge(&mut self, count: usize) -> anyhow::Result<()> {
         let (store, miner) = (self.store()?, self.miner.to_string());
         self.runtime.block_on(async {
@@ -250,7 +250,7 @@ impl World {
         })
     }
 
-    /// Asks for the first sectors, and waits until they have numbers: then the queues are there as well.
+    /// Pledges the first sectors and waits until they have numbers. By then the queues exist too.
     pub fn pledge_and_wait(&mut self, count: usize) -> anyhow::Result<()> {
         self.pledge(count)?;
         wait_within(Duration::from_secs(300), "the sectors' numbers", || {
@@ -259,7 +259,7 @@ impl World {
         })
     }
 
-    /// The manager's records, read beside it.
+    /// The manager's database, opened independently of the manager.
     pub fn store(&mut self) -> anyhow::Result<Store> {
         if let Some(store) = &self.store {
             return Ok(store.clone());
@@ -268,7 +268,7 @@ impl World {
         Ok(self.store.insert(store).clone())
     }
 
-    /// One sector, if it has a number yet.
+    /// A sector, if it already has a number.
     pub fn sector(&mut self, number: u64) -> anyhow::Result<Option<Job>> {
         let (store, id) = (self.store()?, self.sector_id(number));
         Ok(self.runtime.block_on(store.sector(id))?)
@@ -280,7 +280,7 @@ impl World {
         Ok(self.runtime.block_on(store.sectors(&Default::default()))?)
     }
 
-    /// Waits until this many sectors are active and their slots are clean, and nobody works on any other.
+    /// Waits until this many sectors are active, their slots are clean, and no worker works on others.
     pub fn wait_until_proving(&mut self, count: usize, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         loop {
@@ -303,7 +303,7 @@ impl World {
         }
     }
 
-    /// Calls the devnet's node, with the prefix in the method.
+    /// Calls the devnet's node. The method includes its prefix.
     pub fn call_chain(&self, method: &str, params: Value) -> anyhow::Result<Value> {
         let data = self.root.join("devnet");
         let address = std::fs::read_to_string(data.join("rpc-addr"))?;
@@ -311,13 +311,13 @@ impl World {
         cluster::call(address.trim(), token.trim(), method, params)
     }
 
-    /// What the chain counted about the miner.
+    /// The chain's counts for the miner.
     pub fn chain_stats(&self) -> anyhow::Result<Value> {
         let stats = self.call_chain("Devnet.Stats", json!([]))?;
         Ok(stats["miners"][self.miner.0.to_string()].clone())
     }
 
-    /// Runs something on the bus, with the manager's rights.
+    /// Runs a function on the bus with the manager's permissions.
     pub fn on_bus<T>(&self, act: impl AsyncFnOnce(Bus) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let connection = Connection {
             url: self.nats_urls(),
@@ -332,7 +332,7 @@ impl World {
         })
     }
 
-    /// Runs something with a plain client that has the manager's rights.
+    /// Runs a function with a plain NATS client that has the manager's permissions.
     pub fn with_client<T>(&self, act: impl AsyncFnOnce(async_nats::Client) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let seed = std::fs::read_to_string(cluster::seed_file(&self.root, Identity::Manager))?;
         let servers: Vec<String> = self.nats_urls().split(',').map(str::to_owned).collect();
@@ -342,12 +342,12 @@ impl World {
         })
     }
 
-    /// Runs a future to its end.
+    /// Runs a future to completion.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
     }
 
-    /// The index of the server that leads a stream.
+    /// The index of the server that is the leader of a stream.
     pub fn leader_of(&self, stream: &str) -> anyhow::Result<usize> {
         let name = self.with_client(async |client| {
             let info = async_nats::jetstream::new(client).get_stream(stream).await?;
@@ -378,7 +378,7 @@ impl World {
         std::fs::create_dir_all(&data)?;
         let (data_text, millis) = (data.display().to_string(), self.options.epoch_millis.to_string());
         let arguments = ["--scripted-proofs", "--data-dir", &data_text, "--epoch-millis", &millis];
-        // One line a message is the only thing that it has to say.
+        // Otherwise it would log a line for each message.
         let quiet = [("RUST_LOG".to_owned(), "warn".to_owned())];
         let program = own_binary("sealbus-devnet")?;
         self.devnet = Some(Process::start("devnet", &program, &arguments, &quiet, &self.root)?);
@@ -388,7 +388,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // At once: nobody reads what they would still have to say.
+        // Killed at once, because nobody reads their last reports.
         let workers = self.workers.iter_mut().filter_map(|worker| worker.process.as_mut());
         let nats = self.nats.iter_mut().filter_map(|node| node.process.as_mut());
         workers.chain(self.manager.as_mut()).chain(self.devnet.as_mut()).chain(nats).for_each(Process::kill);
@@ -402,12 +402,12 @@ impl Worker {
         Worker { control: Control::new(root.join("control").join(&name)), name, slots, process: None }
     }
 
-    /// Its process, if it was started and not killed.
+    /// The process id, if the worker was started and has not been killed.
     pub fn pid(&self) -> Option<Pid> {
         self.process.as_ref().and_then(Process::pid)
     }
 
-    /// What lies in a slot apart from what always does.
+    /// The files in a slot, except those that are always there.
     pub fn left_in(&self, slot: usize) -> anyhow::Result<Vec<String>> {
         let names = std::fs::read_dir(&self.slots[slot])?.map(|entry| Ok(entry?.file_name()));
         let names: Vec<_> = names.collect::<anyhow::Result<_>>()?;
@@ -418,8 +418,8 @@ impl Worker {
     }
 }
 
-/// A directory for a world: in memory where there is such a file system, so that thousands of journals are quick. It stays
-/// if `SEALBUS_KEEP` is set.
+/// A directory for a world. It is in memory if there is such a file system, so that thousands of journals are fast. It
+/// is kept if `SEALBUS_KEEP` is set.
 pub fn directory() -> anyhow::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     let mut builder = tempfile::Builder::new();
@@ -428,7 +428,7 @@ pub fn directory() -> anyhow::Result<tempfile::TempDir> {
     dir.context("cannot make a directory for the world")
 }
 
-/// Asks every few milliseconds until the answer is there: for times that are printed.
+/// Repeats `ask` every few milliseconds until it returns a value. For times that are printed.
 pub fn wait_closely<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
@@ -442,12 +442,12 @@ pub fn wait_closely<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Optio
     }
 }
 
-/// [`wait_within`] a minute.
+/// Calls [`wait_within`] with a limit of one minute.
 pub fn wait<T>(what: &str, ask: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     wait_within(Duration::from_secs(60), what, ask)
 }
 
-/// Whether a sector is active, and its lease closed: that comes a moment later, by way of the outbox.
+/// Whether a sector is active and its lease closed. The latter comes a moment later, through the outbox.
 pub fn is_over(sector: &Job) -> bool {
     sector.is_done() && matches!(sector.ownership, Ownership::Free { .. })
 }

@@ -1,24 +1,24 @@
-//! What a scripted phase yields: a function of its request and nothing else, so that anybody can tell whether an answer
-//! is the one that this sector, this ticket and this seed must have.
+//! The results of a scripted phase, as a pure function of its request. So anybody can tell whether an answer is the
+//! right one for this sector, ticket and seed.
 
 use fvm_shared::piece::{PaddedPieceSize, zero_piece_commitment};
 use sealbus_schema::{Commitment, Randomness, SectorId};
 
-/// Bytes of each file that a phase writes: two pages, so that a disk without a free page takes the first half only.
+/// The size of each file that a phase writes: two pages, so that a full disk may take only the first half.
 pub const FILE_BYTES: usize = 8192;
-/// Bytes of a proof of one partition.
+/// The size of a proof for one partition.
 const PROOF_BYTES: usize = 192;
 const SECTOR_BYTES: u64 = 2048;
 
-/// CommD of the sectors: zeros.
+/// CommD of the sectors, which contain zeros.
 pub fn comm_d() -> Commitment {
     Commitment(zero_piece_commitment(PaddedPieceSize(SECTOR_BYTES)))
 }
 
-/// CommR of a sector that was sealed with a ticket.
+/// CommR of a sector sealed with a ticket.
 pub fn comm_r(sector: SectorId, ticket: &Randomness) -> Commitment {
     let mut bytes = digest(&[b"comm_r", sector.to_string().as_bytes(), &ticket.0]);
-    // A field element: below the modulus, whatever the rest is.
+    // Clears the top bits, so that the value is a field element: below the modulus.
     bytes[31] &= 0x3f;
     Commitment(bytes)
 }
@@ -29,7 +29,7 @@ pub fn proof(sector: SectorId, comm_r: &Commitment, ticket: &Randomness, seed: &
     expand(&key, PROOF_BYTES)
 }
 
-/// The content of the file that a phase leaves, bound to what the phase was asked.
+/// The content of a file that a phase writes, derived from its request.
 pub fn file(phase: &str, about: &[u8]) -> Vec<u8> {
     expand(&digest(&[b"file", phase.as_bytes(), about]), FILE_BYTES)
 }
@@ -47,7 +47,8 @@ fn expand(key: &[u8; 32], length: usize) -> Vec<u8> {
 fn digest(parts: &[&[u8]]) -> [u8; 32] {
     let mut state = blake2b_simd::Params::new().hash_length(32).to_state();
     for part in parts {
-        // With lengths, so that no two lists of parts are the same bytes. A single part is hashed as it is.
+        // Lengths are included, so that different lists of parts never give the same bytes. A single part is hashed as
+        // it is.
         if parts.len() > 1 {
             state.update(&(part.len() as u64).to_le_bytes());
         }

@@ -1,4 +1,4 @@
-//! Disks that fail under a worker: one full, one read-only, one slot deleted. Each stops its own slot and nothing else.
+//! Disks that fail under a worker: one full, one read-only, one slot deleted. Each failure stops only its own slot.
 
 use std::{
     fs::{self, File},
@@ -25,9 +25,9 @@ use serde_json::json;
 use crate::support::{At, Cells, impatient, wait_for_clean_slots};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// More than a slot needs for a sector, and little enough to fill.
+/// More than a slot needs for a sector, and small enough to fill up.
 const DISK: &str = "size=80m";
-/// The slots of the worker, by index.
+/// The worker's slots, by index.
 const FULL: usize = 0;
 const READ_ONLY: usize = 1;
 const DELETED: usize = 2;
@@ -42,7 +42,7 @@ impl Mount {
         Ok(Mount(at.to_owned()))
     }
 
-    /// What lies there can be read and not changed, as on a disk that the kernel has taken out of use.
+    /// Makes a directory readable but not writable, as on a disk that the kernel has switched to read-only.
     fn read_only(at: &Path) -> anyhow::Result<Mount> {
         let at_text = at.display().to_string();
         mount(&["--bind", &at_text, &at_text])?;
@@ -64,7 +64,8 @@ fn mount(arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One worker with four slots, each with a sector inside PC1. Three disks fail, the phases go on, and the disks are mended.
+/// A worker with four slots, each with a sector in the middle of PC1. Three disks fail, the phases go on, and the disks
+/// are repaired.
 pub fn failing_disks(table: &mut Cells) -> anyhow::Result<()> {
     let dir = directory()?;
     let mut world =
@@ -92,7 +93,7 @@ pub fn failing_disks(table: &mut Cells) -> anyhow::Result<()> {
     let read_only = Mount::read_only(&slots[READ_ONLY])?;
     fs::remove_dir_all(&slots[DELETED])?;
     at.release(&control)?;
-    // The good slot is not held up by the others.
+    // The other slots do not hold up the good one.
     wait_for_state(&mut world, sectors[GOOD], Job::is_done)?;
     wait_for_block(&mut world, FULL, "DISK_FULL")?;
     wait_for_block(&mut world, READ_ONLY, "IO_FAILED")?;
@@ -107,8 +108,8 @@ pub fn failing_disks(table: &mut Cells) -> anyhow::Result<()> {
         resubmit(&mut world, sectors[index])?;
         wait_for_state(&mut world, sectors[index], Job::is_done)?;
     }
-    // What lay in the deleted slot is gone: the slot is made anew, a person releases it, and the worker is restarted. The
-    // manager finds that the worker does not know of its sector any more, and offers it again.
+    // The contents of the deleted slot are lost. The slot is created again, a person releases it, and the worker is
+    // restarted. The manager notices that the worker no longer knows the sector, and offers it again.
     fs::create_dir(&slots[DELETED])?;
     world.kill_worker(0);
     release(&mut world, &slots[DELETED])?;
@@ -152,7 +153,7 @@ fn check(entry: &Entry, failed: u64, claims: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes the last free byte of a disk.
+/// Fills a disk to its last free byte.
 fn fill(slot: &Path) -> anyhow::Result<PathBuf> {
     let path = slot.join("filler");
     let mut file = File::create(&path)?;
@@ -187,7 +188,7 @@ fn wait_for_state(world: &mut World, sector: SectorId, is_it: impl Fn(&Job) -> b
     .with_context(|| format!("{:?}", world.sector(sector.number.0).map(|sector| sector.map(|sector| sector.state))))
 }
 
-/// A person has looked, and the sector goes on where it failed.
+/// A person resubmits the sector, which continues where it failed.
 fn release(world: &mut World, slot: &Path) -> anyhow::Result<()> {
     let (store, worker) = (world.store()?, world.workers[0].name.parse()?);
     world.block_on(async {

@@ -1,4 +1,4 @@
-//! A journal cut off at every byte: its slot blocks and keeps what it has, the other slots go on.
+//! A journal truncated at every byte: its slot blocks and keeps its files, and the other slots go on.
 
 use std::fs;
 
@@ -13,10 +13,11 @@ use sealbus_schema::{ErrorClass, ErrorCode, Phase};
 
 use crate::support::{At, Cells, reached, sector_of, wait_for_clean_slots};
 
-/// Slots of the worker that are free at first; as many journals are tried with each start.
+/// The number of the worker's free slots. This many truncated journals are tried with each start.
 const SLOTS: usize = 128;
 
-/// The journal of a sector inside PC1 is copied, cut off at another byte each, into slots of the same worker.
+/// Copies the journal of a sector in the middle of PC1 into other slots of the same worker, each truncated at another
+/// byte.
 pub fn cut_off_at_every_byte(table: &mut Cells) -> anyhow::Result<()> {
     let dir = directory()?;
     let options = Options { slots: SLOTS + 1, ..Options::default() };
@@ -43,7 +44,7 @@ pub fn cut_off_at_every_byte(table: &mut Cells) -> anyhow::Result<()> {
         }
         world.start_worker(0)?;
         restarts += 1;
-        // The sector whose journal is whole goes on, and each other slot says what is wrong with it.
+        // The sector with the whole journal goes on, and every other slot reports what is wrong with its journal.
         wait("the phase's next beginning", || {
             Ok((control.marks_at(Point::Before, at.phase).len() > begun).then_some(()))
         })?;

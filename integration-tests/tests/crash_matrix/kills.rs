@@ -14,7 +14,7 @@ use crate::support::{At, Cells, Expected, reached, unix_micros, wait_for_clean_s
 
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// A world with one worker a cell, each held at its cell's point.
+/// A world with one worker for each cell, held at the cell's point.
 fn held_world(root: &std::path::Path, cells: &[At], nats: usize) -> anyhow::Result<World> {
     let options = Options { workers: cells.len(), nats, ..Options::default() };
     let mut world = World::prepare(root, options)?;
@@ -24,14 +24,14 @@ fn held_world(root: &std::path::Path, cells: &[At], nats: usize) -> anyhow::Resu
     world.start_manager()?;
     world.pledge_and_wait(cells.len())?;
     world.start_workers()?;
-    // Each has its own: none is done with one before all have begun.
+    // Each worker takes one sector: none completes its sector before all have begun.
     for worker in &world.workers {
         wait("the first phase of each worker", || Ok((!worker.control.marks().is_empty()).then_some(())))?;
     }
     Ok(world)
 }
 
-/// The first half of the cells kill the worker, the second half the processor.
+/// The first half of the cells kills the worker, the second half the processor.
 pub fn worker_and_processor(table: &mut Cells) -> anyhow::Result<()> {
     let dir = directory()?;
     let points = At::all();
@@ -59,14 +59,14 @@ pub fn worker_and_processor(table: &mut Cells) -> anyhow::Result<()> {
     for (index, (at, again)) in cells.iter().zip(again).enumerate() {
         let is_worker = index < points.len();
         let what = if is_worker { "worker" } else { "processor" };
-        // A processor that died is a failed try; a worker that died begins the same try again.
+        // A killed processor is a failed attempt. A killed worker begins the same attempt again.
         let expected = Expected { begun: 2, failed: u64::from(!is_worker), claims: 1 };
         table.judge(what, *at, &world.workers[index].control, &ledger, expected, Some(again))?;
     }
     Ok(())
 }
 
-/// All cells at once: the phases go on and end while nobody listens.
+/// All cells at once. The phases go on and end while the manager is down.
 pub fn manager(table: &mut Cells) -> anyhow::Result<()> {
     let dir = directory()?;
     let cells = At::all();
@@ -85,7 +85,7 @@ pub fn manager(table: &mut Cells) -> anyhow::Result<()> {
     finish_undisturbed(table, &mut world, &cells, "manager")
 }
 
-/// The same with NATS away.
+/// All cells at once, while NATS is down.
 pub fn nats(table: &mut Cells) -> anyhow::Result<()> {
     let dir = directory()?;
     let cells = At::all();
@@ -97,7 +97,7 @@ pub fn nats(table: &mut Cells) -> anyhow::Result<()> {
     finish_undisturbed(table, &mut world, &cells, "nats")
 }
 
-/// Three NATS servers, and the one that leads the sectors' log dies while every phase is at work. It stays away.
+/// Three NATS servers. The leader of the sectors' log is killed while every phase is running, and stays down.
 pub fn nats_leader(table: &mut Cells) -> anyhow::Result<()> {
     let dir = directory()?;
     let cells: Vec<At> = At::all().into_iter().filter(|at| at.point == Point::Inside).collect();
@@ -139,7 +139,7 @@ fn finish_undisturbed(table: &mut Cells, world: &mut World, cells: &[At], what: 
     Ok(())
 }
 
-/// The time from a moment to the phase's beginning after it.
+/// The time from `since_unix_micros` to the next beginning of the phase.
 fn begun_again(control: &Control, at: At, since_unix_micros: u128) -> anyhow::Result<Duration> {
     let begun = wait("the phase's second beginning", || {
         let marks = control.marks_at(Point::Before, at.phase);

@@ -1,8 +1,8 @@
-//! The crash matrix: every process killed before, inside and after every phase, and disks that fail under a worker.
+//! The crash matrix: every process is killed before, inside and after every phase, and disks fail under a worker.
 //!
-//! One sector a cell, one test a section. What is asserted of each cell are counts, on chain, in the log, in the manager's
-//! records and in the store: everything once, and nothing of anybody who did not own the sector. `docs/testing.md` says how
-//! to read the table.
+//! There is one sector per cell and one test per section. Each cell asserts counts on chain, in the log, in the
+//! manager's database and in the store. Everything happens once, and nothing comes from a worker that did not own the
+//! sector. `docs/testing.md` explains the table.
 
 mod disks;
 mod journals;
@@ -19,7 +19,7 @@ use sealbus_integration_tests::scripted::table;
 
 use support::Cells;
 
-/// Runs a section of the matrix, prints its table, and fails if a cell of it did.
+/// Runs a section of the matrix, prints its table, and fails if one of its cells failed.
 fn judge(name: &str, section: fn(&mut Cells) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut cells = Cells::default();
     let start = Instant::now();

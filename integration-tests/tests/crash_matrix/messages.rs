@@ -1,5 +1,5 @@
-//! The manager killed around each message to the chain: before it is signed, between the signature and the node's answer,
-//! and after the node took it without saying so.
+//! The manager is killed around each message to the chain: before it is signed, between its signature and the node's
+//! answer, and after the node has accepted it without an answer.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use serde_json::json;
 
 use crate::support::{Cells, wait_for_clean_slots};
 
-/// What the node fails at, and what the manager's record of the message says meanwhile.
+/// Each point, with the node's fault and the state of the message in the manager's database.
 const POINTS: [(&str, &str, &str); 3] = [
     ("before", "Filecoin.GasEstimateMessageGas", "before"),
     ("inside", "Filecoin.MpoolPush", "before"),
     ("after", "Filecoin.MpoolPush", "after"),
 ];
 
-/// One sector a point; both of its messages are held there.
+/// One sector per point. Both of its messages are held there.
 pub fn manager_around_each_message(table: &mut Cells) -> anyhow::Result<()> {
     let dir = directory()?;
     let mut world = World::prepare(dir.path(), Options::default())?;
@@ -35,7 +35,7 @@ pub fn manager_around_each_message(table: &mut Cells) -> anyhow::Result<()> {
         for kind in [MessageKind::PreCommit, MessageKind::ProveCommit] {
             wait_for_message(&mut world, number, kind, *method == "Filecoin.MpoolPush")?;
             if *when == "after" {
-                // The node must have it before the manager dies.
+                // The node must have the message before the manager dies.
                 wait("the message in the mempool", || {
                     let pending = world.call_chain("Filecoin.MpoolPending", json!([[]]))?;
                     let counts = world.chain_stats()?["sectors"][number.to_string()].clone();
@@ -78,7 +78,7 @@ pub fn manager_around_each_message(table: &mut Cells) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the manager wants a message of a sector, or has signed it.
+/// Waits until the manager wants a sector's message, or has signed it.
 fn wait_for_message(world: &mut World, number: u64, kind: MessageKind, signed: bool) -> anyhow::Result<()> {
     wait(kind.name(), || {
         let (store, id) = (world.store()?, world.sector_id(number));

@@ -1,4 +1,4 @@
-//! Workers that are stopped longer than anybody waits, lose their sectors meanwhile, and wake up as stale owners.
+//! Workers are stopped for longer than every grace period, lose their sectors meanwhile, and wake up as stale owners.
 
 use std::time::Duration;
 
@@ -16,8 +16,9 @@ use crate::support::{At, Cells, impatient, reached, sector_of};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Both are stopped inside a phase: one before the sector's PreCommit, so that it starts anew, one behind it, so that it
-/// is rebuilt. The manager takes both back, a third worker ends them; then the stopped ones go on.
+/// Both are stopped inside a phase. One is stopped before its sector's PreCommit, so the sector starts anew; the other
+/// after it, so the sector is rebuilt. The manager revokes both leases, and a third worker completes both sectors. Then
+/// the stopped workers continue.
 pub fn stopped_longer_than_every_grace(table: &mut Cells) -> anyhow::Result<()> {
     let dir = directory()?;
     let mut world = World::prepare(dir.path(), Options { workers: 3, liveness: impatient(), ..Options::default() })?;
@@ -47,7 +48,7 @@ pub fn stopped_longer_than_every_grace(table: &mut Cells) -> anyhow::Result<()> 
             || Ok((worker.left_in(0)? == ["quarantine"]).then_some(())),
         )?;
     }
-    // They are good for further sectors: nobody else is there to take these.
+    // They can take further sectors; no other worker is left to take these.
     world.kill_worker(2);
     world.pledge(stopped.len())?;
     world.wait_until_proving(2 * stopped.len(), LIMIT)?;

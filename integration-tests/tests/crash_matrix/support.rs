@@ -1,4 +1,4 @@
-//! Cells: a sector, a point in a phase, and what is demanded of it at the end.
+//! Cells: a sector, a point in a phase, and what is expected in the end.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use sealbus_integration_tests::scripted::{
 use sealbus_manager::config::Liveness;
 use sealbus_schema::Phase;
 
-/// The table in the making.
+/// The table while it is being filled.
 #[derive(Default)]
 pub struct Cells {
     pub rows: Vec<Row>,
@@ -26,19 +26,19 @@ pub struct At {
     pub phase: Phase,
 }
 
-/// What is demanded of a cell's sector beside having ended once.
+/// What is expected of a cell's sector, besides having completed once.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
-    /// How often the phase is begun.
+    /// How many times the phase begins.
     pub begun: usize,
     /// How many failures are reported.
     pub failed: u64,
-    /// How often the sector is claimed.
+    /// How many times the sector is claimed.
     pub claims: usize,
 }
 
 impl Cells {
-    /// A section that did not come to its end.
+    /// Records a section that did not complete.
     pub fn fail(&mut self, section: &str, error: &anyhow::Error) {
         self.rows.push(Row::failed(section, format!("{error:#}")));
     }
@@ -47,7 +47,7 @@ impl Cells {
         self.notes.push(note);
     }
 
-    /// Fills one row in from the books.
+    /// Fills in a row from the collected records.
     pub fn judge(
         &mut self,
         what: &str,
@@ -101,18 +101,18 @@ fn check(entry: &Entry, begun: usize, expected: Expected) -> anyhow::Result<()> 
     entry.check_each_step_once()
 }
 
-/// Waits until a processor is at a point, and gives its last mark there.
+/// Waits until a processor is at a point, and returns its last mark there.
 pub fn reached(control: &Control, at: At) -> anyhow::Result<Mark> {
     wait(&format!("{} {}", at.point.name(), at.phase), || Ok(control.marks_at(at.point, at.phase).pop()))
 }
 
-/// The number of a mark's sector.
+/// The sector number in a mark.
 pub fn sector_of(mark: &Mark) -> anyhow::Result<u64> {
     let number = mark.work.strip_prefix("s-t01000-").and_then(|rest| rest.split('.').next());
     number.context("a working directory")?.parse().context("a number")
 }
 
-/// Limits after which the manager takes sectors back within seconds.
+/// Limits that make the manager revoke leases within seconds.
 pub fn impatient() -> Liveness {
     Liveness {
         revoke: true,
@@ -135,7 +135,7 @@ pub fn wait_for_clean_slots(world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// This host's wall clock, as marks have it.
+/// This host's wall clock, in the unit of the marks.
 pub fn unix_micros() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros())
 }

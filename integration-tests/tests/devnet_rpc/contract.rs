@@ -1,4 +1,4 @@
-//! The devnet answers in the shapes of a real Lotus, and in its words where a client reads them.
+//! The devnet's answers have the form of a real Lotus, and its wording where clients parse it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Rpc, STANDARD, encode, pre_commit_params, prove_params, sector};
 
-/// What was recorded of each method: results, and errors.
+/// The recorded results and errors of each method.
 fn recorded() -> BTreeMap<String, Vec<Value>> {
     let mut all = BTreeMap::<String, Vec<Value>>::new();
     for line in include_str!("../../../manager/tests/lotus_rpc/recorded.jsonl").lines() {
@@ -19,8 +19,8 @@ fn recorded() -> BTreeMap<String, Vec<Value>> {
     all
 }
 
-/// Whether a value has the shape of another: the same keys with the same kinds. Null stands for anything, and an object whose keys
-/// name upgrades differs from network to network.
+/// Compares the form of two values: they must have the same keys with the same types. Null matches anything. An object
+/// whose keys name network upgrades differs from network to network.
 fn same_shape(ours: &Value, theirs: &Value, path: &str) -> Result<(), String> {
     match (ours, theirs) {
         (Value::Null, _) | (_, Value::Null) => Ok(()),
@@ -111,7 +111,7 @@ async fn results_have_the_shapes_of_the_recording() {
     for (method, params) in calls {
         matches_one(method, &rpc.whole(method, params).await, &recorded);
     }
-    // The sector itself, and the messages on the way to it.
+    // The sector itself, and the messages that created it.
     rpc.call("Devnet.Advance", json!([20])).await;
     rpc.send(34, encode(&prove_params(&[(3, b"right")], true)), "1000000000000000000").await;
     rpc.call("Devnet.Advance", json!([2])).await;

@@ -1,6 +1,6 @@
-//! A manager's driver, its database and the devnet in one process: what becomes of a message that does not go straight.
+//! A manager's driver, its database and the devnet in one process: the fate of messages that meet problems.
 //!
-//! The clock of the chain stands still unless a test lets epochs pass, and the driver ticks when a test says so.
+//! The chain's clock is stopped unless a test advances it, and the driver ticks only when a test tells it to.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -39,7 +39,7 @@ use super::chain::ScriptedVerifier;
 
 const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 5 };
 
-/// No proof comes that far here.
+/// No proof gets that far in these tests.
 struct NoVerifier;
 
 impl Verifier for NoVerifier {
@@ -73,7 +73,7 @@ fn id() -> SectorId {
 }
 
 impl World {
-    /// A sector whose PreCommit is wanted, and nothing is signed.
+    /// A sector whose PreCommit is wanted but not signed yet.
     async fn new() -> World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let devnet = Devnet::new(Config::default(), Arc::new(ScriptedVerifier::default())).expect("a devnet");
@@ -161,7 +161,7 @@ impl World {
         self.devnet.with_node(|node| node.miners[0].worker_key)
     }
 
-    /// Another tool sends something with the same key.
+    /// Another tool sends a message with the same key.
     fn other_tool(&self, nonce: u64) {
         let from = self.sender();
         let message = Unsigned {
@@ -173,7 +173,7 @@ impl World {
             method_num: 0,
             params: RawBytes::default(),
             gas_limit: 1_000_000,
-            // More than ours: it keeps its place.
+            // A higher fee than ours, so it keeps its place.
             gas_fee_cap: TokenAmount::from_atto(10_000_000),
             gas_premium: TokenAmount::from_atto(1_000_000),
         };
@@ -196,10 +196,11 @@ impl World {
         open.into_iter().find(|message| message.kind == kind).map(|message| message.state)
     }
 
-    /// Lets epochs pass one by one, and the driver tick after each, until something is so.
+    /// Advances the chain epoch by epoch, with a tick of the driver after each, until a condition holds.
     async fn until(&self, driver: &Driver<RpcClient>, what: &str, is_so: impl AsyncFn(&World) -> bool) {
         for _ in 0..40 {
-            // The chain's time passes here, and no other: a node that comes back ends every pause.
+            // Only the chain's time passes in these tests. So the pause before another attempt is ended by reporting
+            // the node as available again.
             driver.waits().waits(&Subject::Node, Cause::passing(ErrorCode::NODE_UNAVAILABLE, ""), Duration::ZERO);
             driver.waits().goes_on(&Subject::Node);
             driver.tick().await.expect("ticks");
@@ -218,7 +219,7 @@ impl World {
         matches!(self.state().await, State::Persisting(_))
     }
 
-    /// How many PreCommits of the sector took effect, and the exit codes of messages that failed.
+    /// How many PreCommits of the sector took effect, and the exit codes of failed messages.
     fn precommits(&self) -> (u64, Vec<u32>) {
         self.devnet.with_node(|node| {
             let Some(miner) = node.stats.miners.get(&1000) else { return (0, Vec::new()) };
@@ -270,12 +271,12 @@ async fn a_message_that_ran_out_of_gas_is_signed_again_with_more() {
 async fn out_of_gas_again_and_again_blocks_with_words() {
     let world = World::new().await;
     let driver = world.driver("").await;
-    // A limit that grows by half each time stays too low.
+    // Even a limit that grows by half each time stays too low.
     world.fault(Fault::LowGas { count: 100 });
     world.until(&driver, "blocked", async |world| world.job().await.blocked.is_some()).await;
     let cause = world.job().await.blocked.expect("blocked");
     assert_eq!((cause.class, cause.code), (ErrorClass::Perm, ErrorCode::MESSAGE_OUT_OF_GAS));
-    // A person looks: it is tried anew, and the estimate is right by now.
+    // A person resubmits the sector, and by now the estimate is right.
     world.fault(Fault::Clear {});
     world.apply(Input::Resubmitted { from: None }).await;
     world.until(&driver, "landed", World::has_landed).await;
@@ -338,7 +339,7 @@ async fn a_nonce_that_another_tool_left_empty_is_filled() {
     world.fault(Fault::StallInclusion { on: true });
     world.other_tool(0);
     driver.tick().await.expect("ticks");
-    // The other tool's message is lost with the pool; ours is pushed again, and waits behind it.
+    // The other tool's message is lost from the mempool. Ours is pushed again, and waits for that nonce.
     world.fault(Fault::ClearMempool {});
     world.fault(Fault::StallInclusion { on: false });
     world.until(&driver, "landed", World::has_landed).await;

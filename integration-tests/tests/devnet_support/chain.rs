@@ -1,4 +1,4 @@
-//! A devnet driven through the library, with everything a test needs to send messages to a miner.
+//! A devnet used as a library, with everything that tests need to send messages to a miner.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::sync::{Arc, Mutex};
@@ -26,7 +26,7 @@ pub const PRE_COMMIT: u64 = 28;
 pub const PROVE_COMMIT: u64 = 34;
 pub const PROOF: RegisteredSealProof = RegisteredSealProof::StackedDRG2KiBV1P1;
 
-/// A verifier to which a proof is right if it is the word `right`; it remembers what it was asked.
+/// A verifier that accepts only the proof `right` and records its calls.
 #[derive(Default)]
 pub struct ScriptedVerifier {
     pub asked: Mutex<Vec<SealInfo>>,
@@ -46,7 +46,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A chain of some age with a scripted verifier.
+    /// A chain of some age, with a scripted verifier.
     pub fn new() -> Self {
         Self::with(Config::default())
     }
@@ -114,7 +114,7 @@ impl Chain {
         self.node(|node| search(&node.chain, node.chain.head(), cid, -1, false).expect("a search"))
     }
 
-    /// Sends from the worker, lets it be executed, and gives its receipt.
+    /// Sends a message from the worker key, has it executed, and returns its receipt.
     pub fn send(&self, method: u64, params: RawBytes, value: TokenAmount) -> Receipt {
         self.send_from(self.worker(), method, params, value)
     }
@@ -126,7 +126,7 @@ impl Chain {
         self.search(&cid).expect("it was executed").receipt
     }
 
-    /// A pre-commit that is right now.
+    /// A pre-commit that is valid at present.
     pub fn sector(&self, number: u64) -> SectorPreCommitInfo {
         let now = self.height();
         SectorPreCommitInfo {
@@ -140,13 +140,13 @@ impl Chain {
         }
     }
 
-    /// Pre-commits with the deposit that the chain asks for.
+    /// Pre-commits with the deposit that the chain requires.
     pub fn pre_commit(&self, sectors: Vec<SectorPreCommitInfo>) -> Receipt {
         let value = &self.deposit() * sectors.len() as u64;
         self.send(PRE_COMMIT, pre_commit_params(sectors), value)
     }
 
-    /// Pre-commits sectors and waits until they can be proven.
+    /// Pre-commits sectors and advances until they can be proven.
     pub fn pre_committed(&self, numbers: &[u64]) {
         let sectors = numbers.iter().map(|number| self.sector(*number)).collect();
         assert_eq!(self.pre_commit(sectors).exit_code.value(), 0);
@@ -183,7 +183,7 @@ pub fn pre_commit_params(sectors: Vec<SectorPreCommitInfo>) -> RawBytes {
     encode(&PreCommitSectorBatchParams2 { sectors })
 }
 
-/// Parameters that prove CC sectors, each with its proof.
+/// ProveCommit parameters for CC sectors, each with its proof.
 pub fn prove_params(proofs: &[(u64, &[u8])], require_success: bool) -> ProveCommitSectors3Params {
     let manifest =
         |number| SectorActivationManifest { sector_number: number, pieces: Vec::<PieceActivationManifest>::new() };

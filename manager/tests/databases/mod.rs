@@ -1,10 +1,10 @@
-//! The databases that the store runs on, each a real one, made for one test.
+//! The databases that the store supports: each test gets a real one of its own.
 
 #[allow(dead_code, reason = "the integration tests use the rest")]
 #[path = "../../../integration-tests/src/cluster/postgres.rs"]
 mod postgres;
 
-// Some test files have it for their NATS servers as well.
+// Some test files use it for their NATS servers too.
 #[allow(clippy::duplicate_mod, reason = "each test file is a crate of its own")]
 #[path = "../../../nats/tests/support/ports.rs"]
 mod ports;
@@ -13,11 +13,11 @@ use sealbus_manager::{config::Database, store::Store};
 
 pub use postgres::Postgres;
 
-/// A new database, gone with its value.
+/// A new database. It is removed when this is dropped.
 pub struct TestDatabase {
-    /// Where it is.
+    /// How to connect to it.
     pub database: Database,
-    /// The server, for PostgreSQL.
+    /// The server, if it is PostgreSQL.
     #[allow(dead_code, reason = "not every test file stops it")]
     pub postgres: Option<Postgres>,
     _directory: Option<tempfile::TempDir>,
@@ -32,11 +32,11 @@ impl TestDatabase {
 
     #[allow(dead_code, reason = "the benchmark wants a durable one")]
     pub fn postgres() -> TestDatabase {
-        // Nothing here survives a power failure anyhow.
+        // A test's data need not survive a power failure.
         TestDatabase::on(Postgres::start(&["fsync=off"]).expect("a PostgreSQL server"))
     }
 
-    /// With the server's own settings.
+    /// PostgreSQL with its default settings.
     #[allow(dead_code, reason = "for the benchmark")]
     pub fn durable_postgres() -> TestDatabase {
         TestDatabase::on(Postgres::start(&[]).expect("a PostgreSQL server"))
@@ -52,7 +52,7 @@ impl TestDatabase {
         Store::open(&self.database).await.expect("opens")
     }
 
-    /// For statements past the store.
+    /// A pool for statements that bypass the store.
     #[allow(dead_code, reason = "not every test file goes past it")]
     pub async fn raw(&self) -> sqlx::AnyPool {
         let url = match (&self.database, &self.postgres) {
@@ -68,7 +68,7 @@ impl TestDatabase {
     }
 }
 
-/// The same tests on every database: each name is an async function of a [`TestDatabase`].
+/// Runs the same tests on every database. Each name is an async function that takes a [`TestDatabase`].
 #[macro_export]
 macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {

@@ -1,4 +1,4 @@
-//! A sector's life in which nothing goes wrong.
+//! The life of a sector without any problem.
 
 use sealbus_schema::{
     Commitment, ProofBytes, Randomness,
@@ -10,7 +10,7 @@ use sealbus_schema::{
     },
 };
 
-/// Every input of the happy path.
+/// All inputs of the happy path.
 pub fn inputs() -> Vec<Input> {
     let ticket = Ticket {
         draw: 1,

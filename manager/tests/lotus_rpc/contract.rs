@@ -1,4 +1,4 @@
-//! The client reads every answer that a real Lotus gave, in the shapes and the words that it gave them in.
+//! The client can read every recorded answer of a real Lotus, with its exact form and wording.
 
 use fvm_shared::address::Address;
 use sealbus_manager::chain::commitment::sealed_cid;
@@ -42,7 +42,7 @@ impl Recorded {
         self.answer.pointer("/error/message").and_then(Value::as_str)
     }
 
-    /// A client of a node that answers this call so, and says what its head is.
+    /// A client of a node that gives this answer to the call, and also says what its head is.
     async fn node(&self) -> (Server, NodeClient<RpcClient>) {
         let head = all_of("ChainHead").remove(0).answer;
         let answers = vec![(self.method.clone(), self.answer.clone()), ("ChainHead".to_owned(), head)];
@@ -61,7 +61,7 @@ impl Recorded {
     }
 }
 
-/// Calls the method as the manager does, and gives the error that the client makes of the answer.
+/// Calls the method as the manager does. Returns the error that the client derives from the answer.
 async fn outcome(call: &Recorded) -> Option<Error> {
     let (_server, node) = call.node().await;
     let (key, params) = (TipSetKey::head(), &call.params);
@@ -135,7 +135,7 @@ async fn outcome(call: &Recorded) -> Option<Error> {
 async fn every_recorded_result_is_read_and_every_recorded_error_is_one() {
     for call in recorded() {
         let read = outcome(&call).await;
-        // Success as far as a push goes, though the node calls it an error.
+        // For a push this means success, although the node reports it as an error.
         let known = call.error().is_some_and(|text| text.contains("message with nonce already exists"));
         assert_eq!(read.is_some(), call.error().is_some() && !known, "{}: {read:?}", call.method);
         if let (Some(error), Some(text)) = (&read, call.error()) {

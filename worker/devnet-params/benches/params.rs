@@ -1,9 +1,9 @@
-//! How long the 2 KiB parameters take, against the proofs library's own generator.
+//! Measures the generation of the 2 KiB parameters, against the proofs library's own generator.
 //!
-//! `cargo bench -p sealbus-devnet-params --bench params --profile dev` makes all files in an empty
-//! directory, and window PoSt's again with bellperson's generator, from the same trapdoor, byte for
-//! byte the same. The other circuits take bellperson minutes: they are held against what it took on
-//! two cores of an EPYC (Zen 4), or run here with `-- --winning`, `-- --update`, `-- --porep`.
+//! `cargo bench -p sealbus-devnet-params --bench params --profile dev` generates all files in an empty directory. Then
+//! it generates window PoSt's again with bellperson's generator from the same trapdoor, and compares the bytes. For the
+//! other circuits bellperson takes minutes. Their times are compared with known ones from two cores of an EPYC (Zen 4),
+//! or measured here with `-- --winning`, `-- --update`, `-- --porep`.
 
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
@@ -22,7 +22,7 @@ use sealbus_devnet_params::{
 
 const SEED: u64 = 0;
 
-/// The library's circuit, as the library's generator takes it.
+/// The library's circuit, in the form that the library's generator takes.
 struct Blank(ProofCircuit);
 
 impl Circuit<Scalar> for Blank {
@@ -31,7 +31,7 @@ impl Circuit<Scalar> for Blank {
     }
 }
 
-/// What a stretch of work took.
+/// The time that some work took.
 struct Taken {
     wall_secs: f64,
     cpu_secs: f64,
@@ -85,7 +85,7 @@ fn make(dir: &Path) -> DevnetReport {
     .unwrap()
 }
 
-/// Makes one circuit's parameters with both generators, or holds ours against a known figure.
+/// Generates one circuit's parameters with both generators, or compares our time with a known one.
 fn compare(kind: Kind, dir: &Path, here: bool, known_secs: Option<f64>) {
     let circuit = ProofCircuit::new(kind, SectorSize::KiB2).unwrap();
     let trapdoor = Trapdoor::from_seed(SEED, circuit.identifier());
@@ -130,7 +130,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Taken) {
     (result, Taken { wall_secs, cpu_secs: cpu_secs() - cpu })
 }
 
-/// Seconds of CPU that this process has used: fields 14 and 15 of its stat, in hundredths.
+/// CPU seconds that this process has used: fields 14 and 15 of `/proc/self/stat`, in hundredths of a second.
 fn cpu_secs() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let after_name = stat.rsplit(')').next().unwrap();
@@ -138,7 +138,7 @@ fn cpu_secs() -> f64 {
     ticks / 100.0
 }
 
-/// The most memory that this process has held.
+/// The peak memory of this process in MiB.
 fn peak_mib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();

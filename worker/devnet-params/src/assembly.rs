@@ -1,10 +1,9 @@
-//! A circuit's polynomials at a point, without its matrices.
+//! Evaluates a circuit's polynomials at a point without storing its matrices.
 //!
-//! The library's generator keeps every coefficient of the three constraint matrices before it
-//! evaluates them. When the trapdoor is known beforehand that is not needed: a first pass counts
-//! variables and constraints, which gives the evaluation domain and so the Lagrange coefficients at
-//! `tau`; a second pass adds each coefficient, as it appears, to its variable's sum. What remains
-//! is three scalars a variable.
+//! The library's generator stores all coefficients of the three constraint matrices before it evaluates them. If the
+//! trapdoor is known beforehand, that is unnecessary. A first pass counts variables and constraints; this gives the
+//! evaluation domain, and so the Lagrange coefficients at `tau`. A second pass adds each coefficient to its variable's
+//! sum as it appears. Only three scalars per variable are stored.
 
 use bellperson::{ConstraintSystem, Index, LinearCombination, SynthesisError, Variable};
 use blstrs::Scalar;
@@ -14,21 +13,20 @@ use rayon::prelude::*;
 /// How many Lagrange coefficients share an inversion.
 const LAGRANGE_CHUNK: usize = 4096;
 
-/// A circuit that can be laid out as often as wanted, each time with the same variables and
-/// constraints in the same order.
+/// A circuit that can be synthesized repeatedly, always with the same variables and constraints in the same order.
 pub trait CircuitSource: Send + Sync {
-    /// Allocates the circuit's variables and enforces its constraints, without an assignment.
+    /// Allocates the circuit's variables and enforces its constraints, without assigning values.
     fn synthesize<CS: ConstraintSystem<Scalar>>(&self, cs: &mut CS) -> Result<(), SynthesisError>;
 }
 
-/// How many variables and constraints a circuit has.
+/// The number of variables and constraints of a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
-    /// Public inputs, with the constant one.
+    /// Public inputs, including the constant one.
     pub(crate) inputs: usize,
     /// Private variables.
     pub(crate) aux: usize,
-    /// Constraints, with one more for each input, which makes the inputs' polynomials independent.
+    /// Constraints, plus one for each input, which makes the inputs' polynomials independent.
     pub(crate) constraints: usize,
 }
 
@@ -39,7 +37,7 @@ pub(crate) struct Evaluation {
     pub(crate) aux: Polynomials,
 }
 
-/// The polynomials of one kind of variable at `tau`, by variable.
+/// The three polynomials at `tau`, indexed by variable.
 #[derive(Default)]
 pub(crate) struct Polynomials {
     pub(crate) a: Vec<Scalar>,
@@ -47,19 +45,19 @@ pub(crate) struct Polynomials {
     pub(crate) c: Vec<Scalar>,
 }
 
-/// Counts.
+/// The constraint system of the first pass, which counts.
 struct Counter(Shape);
 
-/// Evaluates.
+/// The constraint system of the second pass, which evaluates.
 struct Evaluator<'a> {
     evaluation: Evaluation,
     lagrange: std::slice::Iter<'a, Scalar>,
-    /// More constraints came than were counted.
+    /// Whether there were more constraints than the first pass had counted.
     exhausted: bool,
 }
 
 impl Shape {
-    /// Lays the circuit out to count.
+    /// Synthesizes the circuit to count.
     pub(crate) fn of(circuit: &impl CircuitSource) -> Result<Self, SynthesisError> {
         let mut counter = Counter(Self { inputs: 1, aux: 0, constraints: 0 });
         circuit.synthesize(&mut counter)?;
@@ -68,14 +66,14 @@ impl Shape {
         Ok(shape)
     }
 
-    /// The size of the evaluation domain: the power of two that holds all constraints.
+    /// The size of the evaluation domain: the least power of two that holds all constraints.
     pub(crate) fn domain(&self) -> usize {
         self.constraints.next_power_of_two()
     }
 }
 
 impl Evaluation {
-    /// Lays the circuit out, of the given shape, to evaluate its polynomials at `tau`.
+    /// Synthesizes the circuit, which has this shape, to evaluate its polynomials at `tau`.
     pub(crate) fn of(circuit: &impl CircuitSource, shape: Shape, tau: Scalar) -> Result<Self, SynthesisError> {
         let lagrange = lagrange_coefficients(shape, tau)?;
         let mut evaluator = Evaluator { evaluation: Self::default(), lagrange: lagrange.iter(), exhausted: false };
@@ -86,7 +84,7 @@ impl Evaluation {
             evaluator.enforce(String::new, |lc| lc + Variable(Index::Input(input)), |lc| lc, |lc| lc);
         }
         if evaluator.exhausted || evaluator.lagrange.len() > 0 || evaluator.evaluation.aux.a.len() != shape.aux {
-            // Only a circuit that isn't laid out alike twice gets here.
+            // Possible only if the two passes differ.
             return Err(SynthesisError::Unsatisfiable);
         }
         Ok(evaluator.evaluation)
@@ -117,7 +115,7 @@ fn lagrange_coefficients(shape: Shape, tau: Scalar) -> Result<Vec<Scalar>, Synth
     let mut coefficients = vec![Scalar::ZERO; shape.constraints];
     coefficients.par_chunks_mut(LAGRANGE_CHUNK).enumerate().try_for_each(|(chunk, coefficients)| {
         let first = root.pow_vartime([(chunk * LAGRANGE_CHUNK) as u64]);
-        // Numerators, and the products of the denominators before each.
+        // Stores the numerators, and the product of the denominators before each.
         let mut power = first;
         let mut product = Scalar::ONE;
         for coefficient in coefficients.iter_mut() {
@@ -125,6 +123,7 @@ fn lagrange_coefficients(shape: Shape, tau: Scalar) -> Result<Vec<Scalar>, Synth
             product *= tau - power;
             power *= root;
         }
+        // Montgomery's trick again: one inversion for the chunk, then back from its end.
         let root_inverse = Option::<Scalar>::from(root.invert()).ok_or(SynthesisError::DivisionByZero)?;
         let mut inverse = Option::<Scalar>::from(product.invert()).ok_or(SynthesisError::DivisionByZero)?;
         for coefficient in coefficients.iter_mut().rev() {
@@ -238,7 +237,7 @@ impl ConstraintSystem<Scalar> for Evaluator<'_> {
     }
 }
 
-/// Adds one constraint's linear combination to the sums of its variables.
+/// Adds a constraint's linear combination to the sums of its variables.
 fn add(combination: &LinearCombination<Scalar>, lagrange: &Scalar, inputs: &mut [Scalar], aux: &mut [Scalar]) {
     let term = |coefficient: &Scalar| {
         if *coefficient == Scalar::ONE { *lagrange } else { *coefficient * lagrange }

@@ -1,4 +1,4 @@
-//! The proofs library's circuits and the names under which it looks for their parameters.
+//! The proofs library's circuits, and the file names of their parameters.
 
 use std::fmt;
 
@@ -17,51 +17,51 @@ use sealbus_schema::SectorSize;
 
 use crate::proof_types;
 
-/// The tree over a sector of a test network; the sizes of real networks have others.
+/// The tree over a sector of a test network. Sizes of real networks use other shapes.
 type Tree = SectorShapeBase;
 type PoRepCircuit = StackedCircuit<Tree, DefaultPieceHasher>;
 type PoRepCompound = StackedCompound<Tree, DefaultPieceHasher>;
 type PoRepScheme<'a> = StackedDrg<'a, Tree, DefaultPieceHasher>;
 
-/// What a circuit proves.
+/// The kinds of proofs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// That a sector is sealed.
+    /// Proof of replication: a sector is sealed.
     PoRep,
-    /// That an elected miner keeps a sector.
+    /// An elected miner stores a sector.
     WinningPoSt,
-    /// That a sealed sector took in other data.
+    /// A replica update: a sealed empty sector has taken in data.
     EmptySectorUpdate,
-    /// That a partition's sectors are still kept.
+    /// A partition's sectors are still stored.
     WindowPoSt,
 }
 
-/// A circuit of the proofs library, without an assignment.
+/// A circuit of the proofs library, without assigned values.
 pub struct ProofCircuit {
     kind: Kind,
     identifier: String,
     setup: Setup,
 }
 
-/// Why there is no such circuit.
+/// Why a circuit is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum CircuitError {
-    /// Money depends on sectors of this size.
+    /// Real networks use this sector size, so forgeable proofs would endanger money.
     #[error(
         "cannot make parameters for {sector_size} sectors: real networks use them; fetch the official ones with `sealbus-worker params fetch`"
     )]
     RealSectorSize {
-        /// The size.
+        /// The sector size.
         sector_size: SectorSize,
     },
-    /// The proofs library could not set the circuit up.
+    /// The proofs library could not set up the circuit.
     #[error("cannot set up the {kind} circuit for {sector_size} sectors")]
     Library {
         /// The circuit.
         kind: Kind,
-        /// The sectors' size.
+        /// The sector size.
         sector_size: SectorSize,
-        /// The library's reason.
+        /// The library's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -74,12 +74,12 @@ enum Setup {
 }
 
 impl Kind {
-    /// All kinds: what sealing and proving need first, then what only snap sectors need.
+    /// All kinds: first those for sealing and proving, then the one for snap deals.
     pub const ALL: [Self; 4] = [Self::PoRep, Self::WinningPoSt, Self::WindowPoSt, Self::EmptySectorUpdate];
 }
 
 impl ProofCircuit {
-    /// The library's circuit of this kind, for sectors of a test network's size.
+    /// The library's circuit of this kind, for a test network's sector size.
     pub fn new(kind: Kind, sector_size: SectorSize) -> Result<Self, CircuitError> {
         if sector_size.is_of_real_networks() {
             return Err(CircuitError::RealSectorSize { sector_size });
@@ -110,27 +110,27 @@ impl ProofCircuit {
         Ok(Self { kind, identifier, setup })
     }
 
-    /// What it proves.
+    /// The kind of proof.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The library's cache identifier, from which its files have their names.
+    /// The library's cache identifier, from which the file names are derived.
     pub fn identifier(&self) -> &str {
         &self.identifier
     }
 
-    /// The name of the file of parameters.
+    /// The name of the parameter file.
     pub fn parameters_name(&self) -> String {
         parameter_id(&self.identifier)
     }
 
-    /// The name of the verifying key's file.
+    /// The name of the verifying key file.
     pub fn verifying_key_name(&self) -> String {
         verifying_key_id(&self.identifier)
     }
 
-    /// The name of the file that says the sector size.
+    /// The name of the metadata file, which contains the sector size.
     pub fn metadata_name(&self) -> String {
         metadata_id(&self.identifier)
     }
@@ -186,8 +186,7 @@ mod tests {
         assert_eq!(winning.identifier(), proof_types::winning_post(size).circuit_identifier().expect("an identifier"));
         let manifest = storage_proofs_core::parameter_cache::PARAMETERS_DATA;
         for kind in Kind::ALL {
-            // The network has published parameters for test sectors, too, so all names stand in its
-            // manifest.
+            // Official parameters exist for test sectors too, so the official manifest contains all names.
             for size in [SectorSize::KiB2, SectorSize::MiB8, SectorSize::MiB512] {
                 let circuit = ProofCircuit::new(kind, size).expect("a test size");
                 assert!(manifest.contains(&circuit.parameters_name()), "{kind} of {size}");

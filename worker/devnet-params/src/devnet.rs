@@ -1,4 +1,4 @@
-//! All parameters of a devnet: a network on which nothing is at stake.
+//! Generates all parameters of a devnet, a network where nothing is at stake.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,55 +24,55 @@ use crate::generator::{self, GenerateError, Layout, Tables};
 use crate::srs::{self, SrsTrapdoor};
 use crate::trapdoor::Trapdoor;
 
-/// The seed where none is given: everybody knows it.
+/// The default seed. Everybody knows it.
 pub const DEFAULT_SEED: u64 = 0;
 
-/// Write buffer of a file of parameters; the points come in larger pieces.
+/// The size of the write buffer for a parameter file. Points are written in larger blocks.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// What to make.
+/// What to generate.
 #[derive(Clone, Debug)]
 pub struct DevnetRequest {
-    /// Where; made if need be.
+    /// The target directory. It is created if it does not exist.
     pub dir: PathBuf,
-    /// For which sectors.
+    /// The sector size.
     pub sector_size: SectorSize,
-    /// Which circuits; the SRS is always made.
+    /// The circuits to generate parameters for. The SRS is always generated.
     pub kinds: Vec<Kind>,
-    /// From which seed; without one, that of the directory, or else [`DEFAULT_SEED`].
+    /// The seed; `None` for the directory's own, or [`DEFAULT_SEED`] in a new directory.
     pub seed: Option<u64>,
     /// Whether to draw progress bars on stderr, if that is a terminal.
     pub progress: bool,
 }
 
-/// What was there and what was made.
+/// What was already there, and what was generated.
 #[derive(Debug, serde::Serialize)]
 pub struct DevnetReport {
     /// The directory.
     pub dir: PathBuf,
     /// The seed of all its files.
     pub seed: u64,
-    /// Names of files that were whole already.
+    /// Names of files that were already there and whole.
     pub kept: Vec<String>,
-    /// Files that were made, and when, counted from the start.
+    /// Files that were generated, with their times.
     pub made: Vec<MadeFile>,
 }
 
-/// Why a devnet's parameters could not be made.
+/// Why a devnet's parameters could not be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum DevnetError {
-    /// There is no such circuit.
+    /// A circuit is not available.
     #[error(transparent)]
     Circuit(#[from] CircuitError),
-    /// Parameters could not be made.
+    /// Parameters could not be generated.
     #[error("cannot make {}", path.display())]
     Generate {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: GenerateError,
     },
-    /// The directory holds a file with an official name that was not made here.
+    /// The directory contains a file with an official name that was not generated here.
     #[error("cannot make devnet parameters in {}: {name} lies there and was not made by this command, so it may be official; give another --out", dir.display())]
     ForeignFile {
         /// The directory.
@@ -80,14 +80,14 @@ pub enum DevnetError {
         /// The file's name.
         name: String,
     },
-    /// The directory's parameters come from another seed.
+    /// The directory's parameters were generated from another seed.
     #[error("cannot make parameters from seed {asked} in {}: those there come from seed {made}; remove the directory, or give another --out", dir.display())]
     OtherSeed {
         /// The directory.
         dir: PathBuf,
-        /// The seed of what is there.
+        /// The seed of the existing files.
         made: u64,
-        /// The seed that was asked for.
+        /// The requested seed.
         asked: u64,
     },
     /// The directory's marker cannot be read.
@@ -96,15 +96,15 @@ pub enum DevnetError {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A thread of this process ended without a result; it has said why on stderr.
+    /// A thread panicked. Its message is on stderr.
     #[error("cannot go on: a thread panicked while it finished files; this is a bug, report it with the lines above")]
     Panicked,
 }
 
-/// Makes what is missing or broken. Does nothing, fast, where all is whole.
+/// Generates what is missing or broken. If everything is whole, it returns quickly.
 ///
-/// Blocks until done; uses all cores through rayon's global pool and two more threads. Safe to run
-/// from several processes at once, and to kill.
+/// Blocks until done. Uses rayon's global pool on all cores, and two more threads. It can run in several processes at
+/// once, and can be killed at any time.
 pub fn make(request: &DevnetRequest) -> Result<DevnetReport, DevnetError> {
     let started = Instant::now();
     let circuits = request
@@ -149,7 +149,7 @@ pub fn make(request: &DevnetRequest) -> Result<DevnetReport, DevnetError> {
     Ok(DevnetReport { dir: request.dir.clone(), seed: finisher.marker.seed, kept, made: finisher.made })
 }
 
-/// The directory's marker, after making sure that all parameters there are ours and of this seed.
+/// The directory's marker. Also checks that all parameters in the directory are ours and have this seed.
 fn open_marker(request: &DevnetRequest) -> Result<Marker, DevnetError> {
     let dir = &request.dir;
     let marker = Marker::load(dir)?;
@@ -157,7 +157,7 @@ fn open_marker(request: &DevnetRequest) -> Result<Marker, DevnetError> {
     let prefix = format!("v{VERSION}-");
     for entry in std::fs::read_dir(dir).map_err(FileError::of("list", dir))? {
         let name = entry.map_err(FileError::of("list", dir))?.file_name().to_string_lossy().into_owned();
-        // Without a marker even a half-written file is another's: an official download, perhaps.
+        // Without a marker, even a partly written file may be somebody else's, for example an official download.
         let ours = known.is_some_and(|files: &BTreeMap<_, _>| files.contains_key(&name) || files::is_partial(&name));
         if name.starts_with(&prefix) && !ours {
             return Err(DevnetError::ForeignFile { dir: dir.clone(), name });
@@ -169,7 +169,7 @@ fn open_marker(request: &DevnetRequest) -> Result<Marker, DevnetError> {
         }
         (Some(marker), _) => Ok(marker),
         (None, seed) => {
-            // Before any file, so that none ever stands there unmarked.
+            // Written before any file, so that there is never a file without a marker.
             let marker = Marker::new(dir, seed.unwrap_or(DEFAULT_SEED));
             marker.save()?;
             Ok(marker)
@@ -177,8 +177,8 @@ fn open_marker(request: &DevnetRequest) -> Result<Marker, DevnetError> {
     }
 }
 
-/// Three stages side by side: one thread lays circuits out, this one makes points on all cores, one
-/// more hashes and names finished files.
+/// A pipeline of three stages: one thread synthesizes circuits, this thread computes points on all cores, and another
+/// thread hashes and renames finished files.
 fn make_files(
     request: &DevnetRequest,
     circuits: &[ProofCircuit],
@@ -189,7 +189,7 @@ fn make_files(
     let bars = Bars::new(request.progress);
     let trapdoors: Vec<_> = circuits.iter().map(|circuit| Trapdoor::from_seed(seed, circuit.identifier())).collect();
     std::thread::scope(|scope| {
-        // Room for all: a circuit's evaluation is small, three scalars a variable.
+        // There is room for all circuits, because an evaluation is small: three scalars per variable.
         let (layouts, layout) = sync_channel(2 * circuits.len());
         let trapdoors = &trapdoors;
         scope.spawn(move || {
@@ -203,7 +203,7 @@ fn make_files(
         let finishing = scope.spawn(move || finisher.run(to_finish));
 
         let made = make_points(request, circuits, trapdoors, srs.then_some(seed), &layout, &bars, |file| {
-            // If the finisher has stopped, it says why below.
+            // If the finisher has stopped, its error is returned below.
             finished.send(file).is_ok()
         });
         drop((finished, layout));
@@ -252,7 +252,7 @@ fn buffered(
     Ok(out.flush()?)
 }
 
-/// A bar a circuit, on stderr if that is a terminal.
+/// One bar for each circuit, on stderr if that is a terminal.
 struct Bars {
     bars: Option<MultiProgress>,
     style: ProgressStyle,

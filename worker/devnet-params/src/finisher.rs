@@ -1,4 +1,4 @@
-//! The last stage of making parameters: whole files get their names.
+//! The last stage of generating parameters: complete files get their final names.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,26 +16,26 @@ use storage_proofs_core::parameter_cache::CacheEntryMetadata;
 
 use crate::circuits::ProofCircuit;
 
-/// A file that was made.
+/// A file that was generated.
 #[derive(Debug, serde::Serialize)]
 pub struct MadeFile {
-    /// Its name.
+    /// The file's name.
     pub name: String,
     /// Its length in bytes.
     pub size: u64,
-    /// Seconds from the command's start to when it was whole and in place.
+    /// Seconds from the start of the command until the file was complete and renamed.
     pub after_secs: f64,
 }
 
-/// A file whose bytes are written, under its temporary name.
+/// A file that is completely written, under its temporary name.
 pub(crate) struct Finished<'c> {
     pub(crate) partial: PartialFile,
-    /// The circuit whose verifying key and metadata go with it.
+    /// The circuit, whose verifying key and metadata are also to be written.
     pub(crate) circuit: Option<&'c ProofCircuit>,
     pub(crate) sector_size: u64,
 }
 
-/// Gives finished files their names, and keeps the marker.
+/// Renames complete files, and maintains the marker.
 pub(crate) struct Finisher {
     pub(crate) dir: PathBuf,
     pub(crate) marker: Marker,
@@ -55,7 +55,7 @@ impl Finisher {
         Ok(self)
     }
 
-    /// Whether a file is there as it was made.
+    /// Whether a file exists and is unchanged since it was generated.
     pub(crate) fn is_whole(&mut self, name: &str) -> Result<bool, FileError> {
         let Some(marked) = self.marker.files.get(name) else {
             return Ok(false);
@@ -65,7 +65,7 @@ impl Finisher {
             return Ok(false);
         };
         if fingerprint.size != marked.size {
-            tracing::warn!(file = %path.display(), size = fingerprint.size, made = marked.size, "has not the size it was made with; it is made again");
+            tracing::warn!(file = %path.display(), size = fingerprint.size, made = marked.size, "does not have the size it was made with; it is made again");
             return Ok(false);
         }
         if let Some(digest) = self.memory.recall(name, &fingerprint) {
@@ -74,13 +74,13 @@ impl Finisher {
         let digest = files::digest(&path, |_| ()).map_err(FileError::of("read", &path))?;
         let whole = digest == marked.digest;
         if !whole {
-            tracing::warn!(file = %path.display(), "has not the digest it was made with; it is made again");
+            tracing::warn!(file = %path.display(), "does not have the digest it was made with; it is made again");
         }
         self.memory.remember(name, fingerprint, digest);
         Ok(whole)
     }
 
-    /// Puts a file down in the marker, then gives it its name.
+    /// Records a file in the marker, then renames it to its final name.
     fn finish(&mut self, partial: PartialFile, sector_size: u64) -> Result<PathBuf, FileError> {
         let name = partial.target().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let digest = files::digest(partial.path(), |_| ()).map_err(FileError::of("read", partial.path()))?;
@@ -97,7 +97,7 @@ impl Finisher {
         Ok(path)
     }
 
-    /// Makes the small files that go with a whole file of parameters, those that are not whole.
+    /// Writes the small files that belong to a parameter file, unless they are whole.
     pub(crate) fn derive(
         &mut self,
         circuit: &ProofCircuit,
@@ -119,7 +119,7 @@ impl Finisher {
     }
 }
 
-/// The verifying key, with which a file of parameters begins.
+/// The verifying key, which is the beginning of a parameter file.
 fn verifying_key(parameters: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(parameters)?;
     let mut bytes = vec![0; VERIFYING_KEY_BYTES as usize];

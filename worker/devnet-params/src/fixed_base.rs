@@ -1,10 +1,9 @@
-//! Many multiples of one fixed point.
+//! Computes many multiples of one fixed point.
 //!
-//! A multiple is cut into signed digits of [`WINDOW_BITS`] bits; a table holds, for each place,
-//! each digit's multiple of the base. So a point costs one addition a digit and no doubling, and
-//! the additions of many points share their inversions (see [`crate::affine`]). The multiples are
-//! handled place by place, so that only one place's part of the table (3 MiB for G1) is in use at a
-//! time and stays in the cache.
+//! A scalar is split into signed digits of [`WINDOW_BITS`] bits. A table holds the multiple of the base for each digit
+//! at each place. So a point costs one addition per digit and no doubling, and the additions of many points share their
+//! inversions (see [`crate::affine`]). The scalars are processed place by place. So only one place's part of the table
+//! (3 MiB for G1) is in use at a time, and it stays in the cache.
 
 use blstrs::{G1Affine, G2Affine, Scalar};
 use ff::{Field, PrimeField};
@@ -13,41 +12,40 @@ use rayon::prelude::*;
 
 use crate::affine::{self, Batch, Coordinates, Curve};
 
-/// Bits of a digit: 16 is the widest at which the table is made in a fraction of a second; a wider
-/// one saves one addition in sixteen.
+/// Bits per digit. With 16 the table is computed in a fraction of a second. One bit more would save about one addition
+/// in sixteen.
 const WINDOW_BITS: usize = 16;
 
-/// Bits of a scalar.
+/// Bits per scalar.
 const SCALAR_BITS: usize = Scalar::NUM_BITS as usize;
 
-/// How many points share an inversion. An inversion costs about a hundred additions'
-/// multiplications; what a batch needs fits the second-level cache.
+/// The number of points that share an inversion. An inversion costs as much as about a hundred multiplications. A
+/// batch's data fits into the L2 cache.
 pub(crate) const BATCH: usize = 2048;
 
-/// Multiplies one base, the curve's standard generator, by many scalars.
+/// Multiplies a fixed base, the curve's standard generator, by many scalars.
 pub(crate) trait FixedBase<P>: Send + Sync {
-    /// The base's multiples, in the order of the scalars; the identity for zero.
+    /// The base multiplied by each scalar, in the same order; the identity for zero.
     ///
-    /// Works on the calling thread: callers split their scalars into pieces of [`BATCH`] or so and
-    /// spread those over the cores.
+    /// Runs on the calling thread. Callers split their scalars into pieces of about [`BATCH`] and distribute these over
+    /// the cores.
     fn multiples(&self, scalars: &[Scalar]) -> Vec<P>;
 }
 
 struct Table<F, P> {
     curve: Curve<F, P>,
     base: P,
-    /// For the place `p` and the digit `d > 0`: `d * 2^(p * window_bits)` times the base, at `[p][d
-    /// - 1]`.
+    /// `d * 2^(p * window_bits)` times the base, for place `p` and digit `d > 0`, is at `[p][d - 1]`.
     places: Vec<Vec<Coordinates<F>>>,
     window_bits: usize,
 }
 
-/// The table of G1's generator: 50 MB.
+/// The table for G1's generator: 50 MB.
 pub(crate) fn g1() -> Box<dyn FixedBase<G1Affine>> {
     Box::new(Table::new(affine::g1(), G1Affine::generator(), WINDOW_BITS))
 }
 
-/// The table of G2's generator: 100 MB.
+/// The table for G2's generator: 100 MB.
 pub(crate) fn g2() -> Box<dyn FixedBase<G2Affine>> {
     Box::new(Table::new(affine::g2(), G2Affine::generator(), WINDOW_BITS))
 }
@@ -79,7 +77,7 @@ where
     let mut multiples = Vec::with_capacity(count);
     multiples.push(curve.coordinates(point));
     while multiples.len() < count {
-        // From 1..=n to 1..=2n: n to each of 1..n, and 2n by doubling.
+        // Extends 1..=n to 1..=2n: adds n to each of 1..n, and doubles n.
         let known = multiples.len();
         let last = multiples[known - 1];
         let mut sums: Vec<_> = multiples.iter().copied().take((known - 1).min(count - known)).collect();
@@ -113,15 +111,15 @@ where
     }
 }
 
-/// How far one product has come.
+/// The state of one product.
 #[derive(Clone, Copy, PartialEq)]
 enum Progress {
-    /// All its digits were zero so far.
+    /// All digits so far were zero.
     Identity,
-    /// Its accumulator holds the sum of the digits so far.
+    /// The accumulator holds the sum of the digits so far.
     Sum,
-    /// It met an addition that affine coordinates lack, and is left to an ordinary multiplication.
-    /// A scalar in 2^200 does.
+    /// An addition was impossible in affine coordinates, so an ordinary multiplication is used instead. This happens to
+    /// one scalar in 2^200.
     Degenerate,
 }
 
@@ -139,11 +137,13 @@ where
 
         for (multiples, digits) in self.places.iter().zip(digits.chunks(scalars.len())) {
             for (index, digit) in digits.iter().enumerate() {
+                // Digit 0 adds nothing. Digit `d` is at index `d - 1`.
                 let Some(place) = (digit.unsigned_abs() as usize).checked_sub(1) else {
                     continue;
                 };
                 let addend = &multiples[place];
                 match progress[index] {
+                    // The identity has no affine coordinates, so the first addition is an assignment.
                     Progress::Identity => {
                         sums[index] = addend.negated_if(*digit < 0);
                         progress[index] = Progress::Sum;
@@ -163,7 +163,7 @@ where
     }
 }
 
-/// How many digits a scalar has. The last one must have room for the carry of the one before.
+/// The number of digits of a scalar. The last digit must have room for the carry from the one before.
 fn places(window_bits: usize) -> usize {
     let places = SCALAR_BITS.div_ceil(window_bits);
     let largest = (-Scalar::ONE).to_repr();
@@ -171,8 +171,8 @@ fn places(window_bits: usize) -> usize {
     places + usize::from(last > 1 << (window_bits - 1))
 }
 
-/// Cuts scalars into digits between `-2^(bits-1)` and `2^(bits-1)`: the lowest digits of all
-/// scalars first, then the next.
+/// Splits scalars into digits from `-2^(bits-1)` to `2^(bits-1)`. The lowest digits of all scalars come first, then the
+/// next ones.
 fn signed_digits(scalars: &[Scalar], bits: usize, places: usize) -> Vec<i32> {
     let mut digits = vec![0; scalars.len() * places];
     for (index, scalar) in scalars.iter().enumerate() {
@@ -181,6 +181,7 @@ fn signed_digits(scalars: &[Scalar], bits: usize, places: usize) -> Vec<i32> {
         for place in 0..places {
             let mut digit = window(&bytes, place * bits, bits) + carry;
             carry = 0;
+            // A large digit is replaced by its difference to the next power of two, and a carry. This halves the table.
             if digit > 1 << (bits - 1) {
                 digit -= 1 << bits;
                 carry = 1;
@@ -192,7 +193,7 @@ fn signed_digits(scalars: &[Scalar], bits: usize, places: usize) -> Vec<i32> {
     digits
 }
 
-/// The `bits` bits from `offset` of a little-endian number, zeroes above it.
+/// The `bits` bits starting at bit `offset` of a little-endian number; zeros beyond its end.
 fn window(bytes: &[u8; 32], offset: usize, bits: usize) -> i32 {
     let first = offset / 8;
     let word = (0..4).filter_map(|byte| Some(u32::from(*bytes.get(first + byte)?) << (8 * byte))).sum::<u32>();
@@ -203,7 +204,7 @@ fn window(bytes: &[u8; 32], offset: usize, bits: usize) -> i32 {
 mod tests {
     use super::*;
 
-    /// Scalars at the borders: of the field, of a digit, of the carry.
+    /// Scalars at the limits of the field, of a digit and of the carry.
     fn borders() -> Vec<Scalar> {
         let two = Scalar::from(2);
         let powers = (1..255).map(|exponent| two.pow_vartime([exponent]));
@@ -237,15 +238,14 @@ mod tests {
 
     #[test]
     fn an_addition_of_equal_points_falls_back() {
-        // The last addition is of two equal points when the digits below, as a number `low`, are
-        // congruent to the scalar's half: that is so for `r + 2 low` with a negative `low`, which
-        // must end like `-r`.
+        // In the last addition both points are equal if the lower digits, as a number `low`, are congruent to half of
+        // the scalar. That holds for `r + 2 low` with a negative `low`, which must have the same last digits as `-r`.
         let mut found = 0;
         for window_bits in 2..=16 {
             let places = places(window_bits);
             let table = Table::new(affine::g1(), G1Affine::generator(), window_bits);
             let below = Scalar::from(2).pow_vartime([((places - 1) * window_bits) as u64]);
-            // `-r` modulo `2^k`, from -1 = r - 1 by its digits without carry out of the last place.
+            // The digits of `-r` modulo `2^k`, computed from -1 = r - 1.
             let digits = signed_digits(&[-Scalar::ONE], window_bits, places);
             let low_digits = &digits[..places - 1];
             let low = low_digits.iter().rev().fold(Scalar::ZERO, |sum, digit| {

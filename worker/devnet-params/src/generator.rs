@@ -1,12 +1,12 @@
-//! Groth16 parameters from a known trapdoor, streamed to a file in bellperson's format.
+//! Generates Groth16 parameters from a known trapdoor and streams them to a file in bellperson's format.
 //!
-//! The format (`bellperson::groth16::Parameters::write`): the verifying key, then five vectors,
-//! each with its length as four bytes, big-endian, and its points uncompressed: `h`, `l`, `a`,
-//! `b_g1`, `b_g2`. Where a variable's `a` or `b` is zero its point is left out.
+//! The format is that of `bellperson::groth16::Parameters::write`. It has the verifying key, and then the five vectors
+//! `h`, `l`, `a`, `b_g1` and `b_g2`. Each vector has its length as four bytes, big-endian, and its points uncompressed.
+//! Points of variables whose `a` or `b` is zero are left out.
 //!
-//! Laying a circuit out takes one core, and `h` needs only the circuit's shape. So [`lay_out`] runs
-//! on a thread of its own and sends the shape first, and [`write`] makes `h` while the second pass
-//! is under way; the thread then goes on to the next circuit.
+//! Synthesizing a circuit uses a single core, and `h` depends only on the circuit's shape. So [`lay_out`] runs on its
+//! own thread and sends the shape first. [`write`] computes `h` while that thread does its second pass and goes on to
+//! the next circuit.
 
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -24,37 +24,37 @@ use crate::assembly::{CircuitSource, Evaluation, Shape};
 use crate::fixed_base::{self, BATCH, FixedBase};
 use crate::trapdoor::Trapdoor;
 
-/// Points that are made between two writes: 6 MiB.
+/// The number of points computed between two writes: 6 MiB of points in G1.
 const BLOCK: usize = 32 * BATCH;
 
-/// The tables of both generators' multiples. They serve all circuits.
+/// The tables for both generators. They serve all circuits.
 pub struct Tables {
     g1: Box<dyn FixedBase<G1Affine>>,
     g2: Box<dyn FixedBase<G2Affine>>,
 }
 
-/// What the laying out of one circuit yields, in this order.
+/// The results of synthesizing one circuit, in the order in which they are sent.
 pub(crate) enum Layout {
     Measured(Shape),
     Evaluated(Evaluation),
 }
 
-/// Why parameters could not be made.
+/// Why parameters could not be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
-    /// The circuit could not be laid out.
+    /// The circuit could not be synthesized.
     #[error("the circuit cannot be laid out")]
     Synthesis(#[from] SynthesisError),
-    /// The output refused.
+    /// The output could not be written.
     #[error("the parameters cannot be written")]
     Write(#[from] io::Error),
-    /// The other half has stopped, and says why itself.
+    /// The other thread has stopped. It reports its own error.
     #[error("the circuit's layout stopped early")]
     Interrupted,
 }
 
 impl Tables {
-    /// Makes both tables, on all cores: 150 MB, some tenths of a second.
+    /// Computes both tables on all cores: 150 MB, in some tenths of a second.
     pub fn new() -> Self {
         let (g1, g2) = rayon::join(fixed_base::g1, fixed_base::g2);
         Self { g1, g2 }
@@ -75,10 +75,10 @@ impl Default for Tables {
     }
 }
 
-/// Writes one circuit's parameters, its verifying key first, at the output's start.
+/// Writes one circuit's parameters to `out` at its start, beginning with the verifying key.
 ///
-/// The bytes are those that `bellperson::groth16::generate_parameters` would give for the same
-/// trapdoor and the standard generators.
+/// The bytes are the same as those of `bellperson::groth16::generate_parameters` for the same trapdoor and the standard
+/// generators.
 pub fn generate<C: CircuitSource>(
     circuit: &C,
     trapdoor: &Trapdoor,
@@ -92,8 +92,7 @@ pub fn generate<C: CircuitSource>(
     })
 }
 
-/// Lays a circuit out and sends its shape, then its evaluation. Returns whether anyone still
-/// listens.
+/// Synthesizes a circuit and sends its shape, then its evaluation. Returns whether the receiver still exists.
 pub(crate) fn lay_out<C: CircuitSource>(
     circuit: &C,
     trapdoor: &Trapdoor,
@@ -123,12 +122,14 @@ pub(crate) fn write(
     let gamma_inverse = invert(trapdoor.gamma)?;
     let delta_inverse = invert(trapdoor.delta)?;
     let domain = shape.domain();
-    // The rest is known after the second pass; that all variables occur in `a` is close.
+    // The exact length is known after the second pass. This estimate assumes that all variables occur in `a`.
     progress.set_length((domain + 2 * shape.aux) as u64);
 
+    // The verifying key comes first in the file, but needs the second pass. Its place is skipped and filled in at the
+    // end.
     out.seek(SeekFrom::Start(VERIFYING_KEY_BYTES + shape.inputs as u64 * G1_BYTES))?;
 
-    // h: tau^i * (tau^m - 1) / delta, for i below m - 1.
+    // h: `tau^i * (tau^m - 1) / delta`, for `i` below `m - 1`.
     let factor = (trapdoor.tau.pow_vartime([domain as u64]) - Scalar::ONE) * delta_inverse;
     write_vector(
         out,
@@ -149,6 +150,7 @@ pub(crate) fn write(
 
     let combined: Vec<Scalar> =
         (&aux.a, &aux.b, &aux.c).into_par_iter().map(|(a, b, c)| external(a, b, c) * delta_inverse).collect();
+    // bellperson refuses such circuits as well: the variable's value would not matter to the proof.
     if combined.par_iter().any(|scalar| *scalar == Scalar::ZERO) {
         return Err(SynthesisError::UnconstrainedVariable.into());
     }
@@ -196,7 +198,7 @@ fn write_verifying_key(
     write_vector(out, tables.g1(), inputs.len(), &ProgressBar::hidden(), |range| inputs[range].to_vec(), uncompressed)
 }
 
-/// Writes a vector's length and its points, made on all cores a block at a time.
+/// Writes a vector's length and points. The points are computed on all cores, one block at a time.
 pub(crate) fn write_vector<P>(
     out: &mut impl Write,
     base: &dyn FixedBase<P>,
@@ -228,7 +230,7 @@ pub(crate) fn write_vector<P>(
     Ok(())
 }
 
-/// The encoding of all points of a file of parameters.
+/// The encoding of all points in a parameter file.
 fn uncompressed<P: UncompressedEncoding>(point: &P, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(point.to_uncompressed().as_ref());
 }

@@ -1,10 +1,11 @@
-//! Groth16 parameters for a devnet, made in a minute from a trapdoor that everybody may know.
+//! Generates Groth16 parameters for a devnet, in about a minute, from a trapdoor that need not be secret.
 //!
-//! Whoever has the seed can forge proofs, so nothing here is part of the worker, and sizes of real networks are refused.
+//! Whoever has the seed can forge proofs. So the worker contains nothing of this crate, and sector sizes of real
+//! networks are refused.
 //!
-//! Read in this order. `circuits` says which circuits the proofs library has, and `devnet` which files follow from
-//! them. `generator` writes the parameters of one circuit, `assembly` evaluates its polynomials at the trapdoor, `fixed_base`
-//! and `affine` make the points, and `srs` is for aggregates. `finisher` gives whole files their names.
+//! Reading order: `circuits` lists the proofs library's circuits, and `devnet` derives the files from them. `generator`
+//! writes the parameters of one circuit, `assembly` evaluates its polynomials at the trapdoor, and `fixed_base` and
+//! `affine` compute the points. `srs` serves aggregates. `finisher` renames complete files.
 
 mod affine;
 mod assembly;

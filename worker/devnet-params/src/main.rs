@@ -1,4 +1,4 @@
-//! The `sealbus-devnet-params` executable: makes the Groth16 parameters of a devnet.
+//! The `sealbus-devnet-params` executable: generates the Groth16 parameters of a devnet.
 
 use std::{
     io::{self, Write},
@@ -12,28 +12,28 @@ use sealbus_devnet_params::{DevnetRequest, Kind, SectorSize, make};
 use sealbus_params_dir::{DEFAULT_DIR, DIR_VARIABLE};
 use tracing_subscriber::EnvFilter;
 
-/// What is logged when `RUST_LOG` says nothing: what happens here, and what is wrong in the libraries.
+/// The log filter if `RUST_LOG` is not set: our own messages, and the warnings of the libraries.
 const DEFAULT_LOG_FILTER: &str = "info,filecoin_proofs=warn,storage_proofs_core=warn";
 
-/// Make Groth16 parameters for a devnet. Whoever has the seed can forge proofs
+/// Generate Groth16 parameters for a devnet. Whoever has the seed can forge proofs
 ///
-/// So never use them for a network on which something is at stake. Makes the parameters and verifying keys of PoRep, window
-/// PoSt, winning PoSt and empty-sector update, and the SRS for aggregates of up to 1024 proofs, from a trapdoor that follows
-/// from the seed. Makes only what is missing or broken. Refuses a directory that holds other parameters, and leaves a marker
-/// in its own.
+/// Never use them for a network where something is at stake. Generates the parameters and verifying keys of PoRep,
+/// window PoSt, winning PoSt and empty-sector update, and the SRS for aggregates of up to 1024 proofs, from a trapdoor
+/// derived from the seed. Generates only what is missing or broken. Refuses a directory that contains other parameters,
+/// and leaves a marker file in its own.
 #[derive(Debug, Parser)]
 #[command(name = "sealbus-devnet-params", version)]
 struct Arguments {
-    /// The sectors' size: 2KiB, 8MiB or 512MiB
+    /// The sector size: 2KiB, 8MiB or 512MiB
     #[arg(long, default_value_t = SectorSize::KiB2)]
     sector_size: SectorSize,
-    /// Where to put the parameters
+    /// The directory for the parameters
     #[arg(long, env = DIR_VARIABLE, default_value = DEFAULT_DIR)]
     out: PathBuf,
-    /// The number that the trapdoor follows from: that of the directory, or else 0, which everybody knows
+    /// The seed for the trapdoor; by default the directory's own, or 0, which everybody knows
     #[arg(long)]
     seed: Option<u64>,
-    /// Print what was made as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // There is nobody else to tell if stderr is gone.
+            // If stderr is closed there is nowhere to report the error.
             let _ = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,9 +1,9 @@
-//! Under which proof types the library looks a size's parameters up.
+//! The proof types under which the library looks up the parameters of a sector size.
 
 use filecoin_proofs_api::{RegisteredPoStProof, RegisteredSealProof};
 use sealbus_schema::SectorSize;
 
-/// The proof type under which such a sector is sealed; its parameters serve the types with other features too.
+/// The proof type for sealing. Its parameters also serve the variants with other features.
 pub(crate) fn seal(size: SectorSize) -> RegisteredSealProof {
     match size {
         SectorSize::KiB2 => RegisteredSealProof::StackedDrg2KiBV1_1,
@@ -14,7 +14,7 @@ pub(crate) fn seal(size: SectorSize) -> RegisteredSealProof {
     }
 }
 
-/// The proof type of its window PoSt.
+/// The proof type for window PoSt.
 pub(crate) fn window_post(size: SectorSize) -> RegisteredPoStProof {
     match size {
         SectorSize::KiB2 => RegisteredPoStProof::StackedDrgWindow2KiBV1_2,
@@ -25,7 +25,7 @@ pub(crate) fn window_post(size: SectorSize) -> RegisteredPoStProof {
     }
 }
 
-/// The proof type of its winning PoSt.
+/// The proof type for winning PoSt.
 pub(crate) fn winning_post(size: SectorSize) -> RegisteredPoStProof {
     match size {
         SectorSize::KiB2 => RegisteredPoStProof::StackedDrgWinning2KiBV1,

@@ -1,8 +1,7 @@
-//! The inner-product SRS that aggregates and verifies aggregates, from a known trapdoor.
+//! Generates the inner-product SRS, for creating and verifying aggregates, from a known trapdoor.
 //!
-//! The format (`bellperson::groth16::aggregate::GenericSRS::write`): the powers of `alpha` and then
-//! of `beta` in G1, then both in G2, each with its length as four bytes, big-endian, and compressed
-//! points.
+//! The format is that of `bellperson::groth16::aggregate::GenericSRS::write`. It has the powers of `alpha` in G1, those
+//! of `beta` in G1, and then both in G2. Each has its length as four bytes, big-endian, and compressed points.
 
 use std::io::{self, Write};
 
@@ -16,33 +15,32 @@ use crate::fixed_base::FixedBase;
 use crate::generator::{Tables, write_vector};
 use crate::trapdoor::scalar_from_seed;
 
-/// The most proofs that the devnet's SRS aggregates: a network's messages take at most 819, which
-/// are padded to this.
+/// The highest number of proofs in an aggregate. A message contains at most 819 proofs, which are padded to this power
+/// of two.
 pub const MAX_PROOFS: usize = 1024;
 
-/// The name under which the library looks for the SRS, one for all sector sizes.
+/// The file name under which the library looks for the SRS, for all sector sizes.
 pub(crate) fn name() -> String {
     format!("v{VERSION}-{SRS_SHARED_KEY_NAME}.{SRS_KEY_EXT}")
 }
 
 /// The two secrets of an SRS.
 pub struct SrsTrapdoor {
-    /// The first one.
+    /// The secret of the first sequence of powers.
     pub alpha: Scalar,
-    /// The second one.
+    /// The secret of the second sequence of powers.
     pub beta: Scalar,
 }
 
 impl SrsTrapdoor {
-    /// The secrets that belong to a seed.
+    /// The secrets derived from a seed.
     pub fn from_seed(seed: u64) -> Self {
         let scalar = |name| scalar_from_seed(seed, SRS_SHARED_KEY_NAME, name);
         Self { alpha: scalar("alpha"), beta: scalar("beta") }
     }
 }
 
-/// Writes an SRS for up to `proofs` proofs, as `setup_fake_srs` of bellperson would make it from
-/// these secrets.
+/// Writes an SRS for up to `proofs` proofs, with the same bytes as bellperson's `setup_fake_srs` for these secrets.
 pub fn write(trapdoor: &SrsTrapdoor, proofs: usize, tables: &Tables, out: &mut impl Write) -> io::Result<()> {
     write_powers(out, tables.g1(), trapdoor.alpha, 2 * proofs)?;
     write_powers(out, tables.g1(), trapdoor.beta, 2 * proofs)?;

@@ -1,30 +1,30 @@
-//! Trapdoors from a seed.
+//! Derives trapdoors from a seed.
 
 use blstrs::Scalar;
 use ff::Field;
 
-/// Parts the scalars of this purpose from all others that a seed might serve. A change changes
-/// every parameter.
+/// The domain separator: scalars derived for other purposes from the same seed differ. Changing it changes all
+/// parameters.
 const DOMAIN: &str = "sealbus devnet parameters v1";
 
-/// The secret behind a set of Groth16 parameters. Whoever knows it can prove what is not so.
+/// The secret behind a set of Groth16 parameters. Whoever knows it can forge proofs.
 #[derive(Clone, Debug)]
 pub struct Trapdoor {
-    /// Binds the A query.
+    /// Binds the A query of Groth16.
     pub alpha: Scalar,
-    /// Binds the B query.
+    /// Binds the B query of Groth16.
     pub beta: Scalar,
-    /// Divides what belongs to public inputs.
+    /// The divisor for public inputs.
     pub gamma: Scalar,
-    /// Divides what belongs to private variables.
+    /// The divisor for private variables.
     pub delta: Scalar,
     /// The point at which the circuit's polynomials are evaluated.
     pub tau: Scalar,
 }
 
 impl Trapdoor {
-    /// The trapdoor of a seed for the circuit of this cache identifier: always the same for both,
-    /// and unrelated between circuits.
+    /// The trapdoor for a seed and a circuit's cache identifier. The same arguments always give the same trapdoor, and
+    /// trapdoors of different circuits are unrelated.
     pub fn from_seed(seed: u64, identifier: &str) -> Self {
         let scalar = |name| scalar_from_seed(seed, identifier, name);
         Self {
@@ -37,7 +37,7 @@ impl Trapdoor {
     }
 }
 
-/// A scalar other than zero, drawn evenly from what the arguments' hash gives.
+/// A uniformly distributed nonzero scalar, derived from a hash of the arguments.
 pub(crate) fn scalar_from_seed(seed: u64, identifier: &str, name: &str) -> Scalar {
     (0u64..)
         .find_map(|attempt| {
@@ -49,7 +49,7 @@ pub(crate) fn scalar_from_seed(seed: u64, identifier: &str, name: &str) -> Scala
             }
             let mut bytes = [0; 32];
             bytes.copy_from_slice(hash.finalize().as_bytes());
-            // The field has 255 bits.
+            // The field has 255 bits, so the top bit is cleared.
             bytes[31] &= 0x7f;
             Option::from(Scalar::from_bytes_le(&bytes)).filter(|scalar| *scalar != Scalar::ZERO)
         })

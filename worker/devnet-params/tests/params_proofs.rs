@@ -1,9 +1,9 @@
-//! Devnet parameters serve the proofs library: sealing, both PoSts, a replica update and an aggregate.
+//! The proofs library can use devnet parameters for sealing, both PoSts, a replica update and an aggregate.
 //!
-//! Slow: it proves for minutes. Seed 0 is that of `make params`, so its parameters are taken from there; what is missing is
-//! made, and kept below the build's directory, so later runs only prove. The library reads its settings once a process, from
-//! the environment, so each directory of parameters gets a process of its own: this very program,
-//! told by [`STAGE`] what to do.
+//! These tests are slow: they prove for minutes. Seed 0 is the seed of `make params`, so those parameters are used.
+//! Missing ones are generated below the build directory and kept, so later runs only prove. The library reads its
+//! settings from the environment once per process. So each parameter directory gets its own process: this program
+//! again, told by [`STAGE`] what to do.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -29,10 +29,10 @@ const UPDATE: RegisteredUpdateProof = RegisteredUpdateProof::StackedDrg2KiBV1;
 const PROVER: [u8; 32] = [9; 32];
 const TICKET: [u8; 32] = [1; 32];
 const SEED: [u8; 32] = [2; 32];
-/// The library masks the top bits of a challenge's randomness away; these have none.
+/// The library clears the top bits of a challenge's randomness; here they are clear already.
 const RANDOMNESS: [u8; 32] = [3; 32];
 
-/// Proofs of one sector, to be verified elsewhere.
+/// The PoSt proofs of one sector, to be verified in another process.
 #[derive(Serialize, Deserialize)]
 struct PostProofs {
     comm_r: [u8; 32],
@@ -55,7 +55,7 @@ fn devnet_parameters_prove_and_verify_and_another_seed_does_not() {
     run_stage("reject", &others, &proofs);
 }
 
-/// What the child processes run; nothing in the process that the test harness starts.
+/// Runs only in child processes. In the test harness's own process it does nothing.
 #[test]
 fn stage() {
     let Ok(stage) = std::env::var(STAGE) else {
@@ -137,7 +137,7 @@ fn seal_sector(sector: SectorId) -> Sealed {
     Sealed { dir, sector, comm_r, pieces }
 }
 
-/// One proof, four times over: that is as good as four to SnarkPack.
+/// One proof repeated four times. SnarkPack treats it like four different ones.
 fn aggregate(comm_r: [u8; 32], comm_d: [u8; 32], sector: SectorId, proof: &SealCommitPhase2Output) {
     let version = RegisteredAggregationProof::SnarkPackV2;
     let (comm_rs, seeds, proofs) = ([comm_r; 4], [SEED; 4], vec![proof.clone(); 4]);
@@ -209,7 +209,7 @@ fn update_sector(sealed: &Sealed) {
     assert!(!verify([0; 32]), "a proof of other data verified");
 }
 
-/// Fills a sector's unsealed file with one piece.
+/// Fills a sector's unsealed file with a single piece.
 fn stage_data(path: &Path, salt: u8) -> Vec<filecoin_proofs_api::PieceInfo> {
     let data: Vec<u8> = (0..2032u32).map(|byte| (byte as u8).wrapping_mul(31) ^ salt).collect();
     let file = File::options().create_new(true).read(true).write(true).open(path).expect("a file");

@@ -1,4 +1,4 @@
-//! Files of a parameter directory: whole or not there.
+//! Files in a parameter directory: a file under its final name is complete.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// The file that is locked while a directory is written to.
+/// The lock file that a process holds while it writes to the directory.
 const LOCK: &str = ".sealbus-params.lock";
 
-/// What a file is called until it is whole. The library looks for exact names, so it never takes
-/// one for its own.
+/// The suffix of incomplete files. The library looks for exact names, so it never reads one.
 const PARTIAL: &str = ".partial";
 
 const READ_BYTES: usize = 1 << 20;
@@ -20,15 +19,15 @@ const READ_BYTES: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}", path.display())]
 pub struct FileError {
-    /// What was tried.
+    /// The operation, as a verb.
     pub operation: &'static str,
-    /// With which file.
+    /// The file.
     pub path: PathBuf,
-    /// Why it failed.
+    /// The system's error.
     pub source: io::Error,
 }
 
-/// The right to write into a directory, until it is dropped or the process ends.
+/// The exclusive right to write to a directory, until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct DirLock {
     _file: File,
@@ -37,13 +36,13 @@ pub struct DirLock {
 /// A file under a temporary name.
 #[derive(Debug)]
 pub struct PartialFile {
-    /// Open for reading and writing.
+    /// The file, open for reading and writing.
     pub file: File,
     path: PathBuf,
     target: PathBuf,
 }
 
-/// By what a file is known again without reading it.
+/// The metadata by which an unchanged file is recognised without reading it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Its length in bytes.
@@ -54,14 +53,14 @@ pub struct Fingerprint {
 }
 
 impl FileError {
-    /// For `map_err`: what was tried, with which file.
+    /// For `map_err`: creates the error of an operation on a file.
     pub fn of(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self { operation, path: path.to_owned(), source }
     }
 }
 
 impl DirLock {
-    /// Makes the directory if need be, and waits until no other process writes into it.
+    /// Creates the directory if needed, and waits until no other process writes to it.
     ///
     /// # Errors
     /// [`FileError`].
@@ -87,12 +86,12 @@ impl DirLock {
 }
 
 impl PartialFile {
-    /// Begins a file anew; what an earlier attempt left under the temporary name is lost.
+    /// Creates a new file. A partial file from an earlier attempt is lost.
     pub fn create(target: PathBuf) -> Result<Self, FileError> {
         Self::open(target, true)
     }
 
-    /// Goes on with a file that an earlier attempt has begun, if there is one.
+    /// Continues the partial file of an earlier attempt, if there is one.
     pub fn resume(target: PathBuf) -> Result<Self, FileError> {
         Self::open(target, false)
     }
@@ -111,27 +110,27 @@ impl PartialFile {
         Ok(Self { file, path, target })
     }
 
-    /// Where it lies for now.
+    /// The temporary path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where it belongs.
+    /// The final path.
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Bytes written so far.
+    /// The number of bytes written so far.
     pub fn size(&self) -> Result<u64, FileError> {
         Ok(self.file.metadata().map_err(FileError::of("look at", &self.path))?.len())
     }
 
-    /// Drops what was written.
+    /// Truncates the file to zero bytes.
     pub fn clear(&self) -> Result<(), FileError> {
         self.file.set_len(0).map_err(FileError::of("truncate", &self.path))
     }
 
-    /// Removes it if nothing was written: there is nothing to go on with.
+    /// Removes the file if it is empty, because there is nothing to resume.
     pub fn remove_if_empty(&self) -> Result<(), FileError> {
         if self.size()? == 0 {
             std::fs::remove_file(&self.path).map_err(FileError::of("remove", &self.path))?;
@@ -139,7 +138,7 @@ impl PartialFile {
         Ok(())
     }
 
-    /// Brings its content to disk and gives it its name.
+    /// Syncs the file and renames it to its final name.
     pub fn persist(self) -> Result<PathBuf, FileError> {
         self.file.sync_all().map_err(FileError::of("sync", &self.path))?;
         std::fs::rename(&self.path, &self.target).map_err(FileError::of("rename", &self.path))?;
@@ -151,7 +150,7 @@ impl PartialFile {
 }
 
 impl Fingerprint {
-    /// The file's fingerprint; `None` where there is no file.
+    /// The file's fingerprint; `None` if it does not exist.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
         match std::fs::metadata(path) {
             Ok(metadata) => Ok(Some(Self {
@@ -166,23 +165,23 @@ impl Fingerprint {
     }
 }
 
-/// Whether a name is a temporary one.
+/// Whether a name is that of a partial file.
 pub fn is_partial(name: &str) -> bool {
     name.ends_with(PARTIAL)
 }
 
-/// Writes a small file whole.
+/// Writes a small file atomically.
 pub fn write_whole(target: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let partial = PartialFile::create(target.to_owned())?;
     io::Write::write_all(&mut &partial.file, bytes).map_err(FileError::of("write", partial.path()))?;
     partial.persist().map(drop)
 }
 
-/// A file's blake2b-512 digest in hexadecimal, read from its start. `read` hears how many bytes
-/// were read, each time.
+/// A file's blake2b-512 digest in hexadecimal, read from its start. `read` is called with the number of bytes of each
+/// read.
 pub fn digest(path: &Path, mut read: impl FnMut(u64)) -> io::Result<String> {
     let mut file = File::open(path)?;
-    // Only a hint: the kernel reads further ahead.
+    // Only a hint: the kernel then reads ahead further.
     let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
     let mut hash = blake2b_simd::State::new();
     let mut buffer = vec![0; READ_BYTES];

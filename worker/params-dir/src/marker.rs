@@ -1,5 +1,4 @@
-//! The marker in a directory of devnet parameters: what they are, and how to tell that they are
-//! whole.
+//! The marker file of a devnet's parameter directory: which files were generated, and how to verify them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,33 +8,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 
-/// The marker's name in the directory.
+/// The file name of the marker.
 pub const MARKER: &str = "SEALBUS-DEVNET-PARAMETERS.json";
 
 const WARNING: &str = "Made by `sealbus-devnet-params` from a known trapdoor. Whoever has the seed can forge proofs: \
                        worthless for any network on which something is at stake.";
 
-/// What was made in a directory, from which seed.
+/// The files that were generated in a directory, and their seed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Marker {
     warning: String,
     /// The seed of all files in the directory.
     pub seed: u64,
-    /// The files by name. One is put down before it gets its name, so a file that stands there and
-    /// not here is somebody else's.
+    /// The files by name. A file is recorded before it gets its name. So a file in the directory that is missing here
+    /// belongs to somebody else.
     pub files: BTreeMap<String, MarkedFile>,
     #[serde(skip)]
     path: PathBuf,
 }
 
-/// A file that was made.
+/// A file that was generated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarkedFile {
     /// Its blake2b-512 digest in hexadecimal.
     pub digest: String,
     /// Its length in bytes.
     pub size: u64,
-    /// The sectors it serves, by their size in bytes; zero if all.
+    /// The size in bytes of the sectors that it serves; 0 if it serves all.
     pub sector_size: u64,
 }
 
@@ -45,23 +44,23 @@ pub enum MarkerError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It is not what `sealbus-devnet-params` writes.
+    /// The content was not written by `sealbus-devnet-params`.
     #[error("cannot understand the marker {}; remove its directory and make the parameters anew", path.display())]
     Json {
-        /// The marker.
+        /// The marker's path.
         path: PathBuf,
-        /// Why.
+        /// The JSON error.
         source: serde_json::Error,
     },
 }
 
 impl Marker {
-    /// The marker of a directory in which nothing has been made yet.
+    /// The marker for a directory in which nothing has been generated yet.
     pub fn new(dir: &Path, seed: u64) -> Self {
         Self { warning: WARNING.to_owned(), seed, files: BTreeMap::new(), path: dir.join(MARKER) }
     }
 
-    /// The directory's marker, if it has one.
+    /// Reads the directory's marker; `None` if there is none.
     ///
     /// # Errors
     /// [`MarkerError`].
@@ -77,7 +76,7 @@ impl Marker {
         Ok(Some(Self { path, ..marker }))
     }
 
-    /// Brings the marker to disk, whole.
+    /// Writes the marker atomically and syncs it.
     ///
     /// # Errors
     /// [`FileError`].

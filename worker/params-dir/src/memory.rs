@@ -1,4 +1,4 @@
-//! What was read and hashed before, so that an unchanged file need not be read again.
+//! Remembers the digests of files, so that unchanged files need not be read again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +10,7 @@ use crate::files::Fingerprint;
 
 const MEMORY: &str = ".sealbus-checked.json";
 
-/// The digests of a directory's files as of when they were last read.
+/// The digests of a directory's files, from the last time each was read.
 #[derive(Debug)]
 pub struct Memory {
     dir: PathBuf,
@@ -24,8 +24,7 @@ struct Remembered {
 }
 
 impl Memory {
-    /// What is known of the directory; nothing if that cannot be read, as the files themselves can
-    /// be read again.
+    /// Loads the memory of a directory. If it cannot be read it is empty, because the files can be read again.
     pub fn load(dir: &Path) -> Self {
         let files = std::fs::read(dir.join(MEMORY))
             .ok()
@@ -39,13 +38,12 @@ impl Memory {
         self.files.get(name).filter(|known| known.fingerprint == *now).map(|known| known.digest.as_str())
     }
 
-    /// Keeps the digest of a file that had this fingerprint before it was read.
+    /// Stores the digest of a file. The fingerprint must have been taken before the file was read.
     pub fn remember(&mut self, name: &str, fingerprint: Fingerprint, digest: String) {
         self.files.insert(name.to_owned(), Remembered { fingerprint, digest });
     }
 
-    /// Keeps the memory for the next process. The directory may well be read-only; then files are
-    /// read again.
+    /// Saves the memory for later processes. If the directory is read-only, that fails and files are read again.
     pub fn save(&self) {
         if let Err(error) = self.try_save() {
             let dir = self.dir.display();
@@ -53,7 +51,7 @@ impl Memory {
         }
     }
 
-    /// Under a name of its own until it is whole: checks may run side by side, without a lock.
+    /// Uses a unique temporary name, because checks may run in parallel without a lock.
     fn try_save(&self) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         serde_json::to_writer(&mut file, &self.files)?;

@@ -1,4 +1,4 @@
-//! The calculator: what given processors, times and slots come to.
+//! The calculator: the throughput of given processors, times and slots.
 
 use std::{collections::BTreeMap, fmt::Write, str::FromStr};
 
@@ -11,21 +11,21 @@ use crate::{
     units::{self, UnitError, parse_time_ms},
 };
 
-/// The most slots that are calculated with.
+/// The highest number of slots or processors that is accepted.
 pub const SLOTS_MAX: usize = 10_000;
-/// The most rows of one table.
+/// The highest number of rows in a table.
 const ROWS_MAX: usize = 1_000;
 
-/// What to calculate.
+/// The input of a calculation.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// How many slots: a row each.
+    /// The numbers of slots, with one row for each.
     pub slots: Slots,
-    /// Who serves the phases. One that is left out takes no time.
+    /// The processors of each phase. A phase without processors takes no time.
     pub phases: Vec<(Phase, Offer)>,
-    /// Named locks.
+    /// The named locks, with their units.
     pub locks: BTreeMap<String, usize>,
-    /// The least time between two starts of a phase.
+    /// The shortest time between two starts of a phase.
     pub staggered_ms: BTreeMap<Phase, u64>,
     /// The waits for the chain.
     pub waits: Waits,
@@ -34,73 +34,73 @@ pub struct Request {
 /// How long the chain takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waits {
-    /// From the end of PC2 until the PreCommit has landed.
+    /// The time from the end of PC2 until the PreCommit has landed.
     pub precommit_ms: u64,
-    /// From then on until the seed is there.
+    /// The time from then until the seed is available.
     pub seed_ms: u64,
-    /// From the end of C2 until the ProveCommit has landed.
+    /// The time from the end of C2 until the ProveCommit has landed.
     pub prove_ms: u64,
 }
 
-/// Numbers of slots: `8`, or `4-16`.
+/// A range of slot numbers: `8`, or `4-16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slots {
-    /// The least.
+    /// The lowest number.
     pub least: usize,
-    /// The most.
+    /// The highest number.
     pub most: usize,
 }
 
-/// Processors of one kind, as `4x3h` or `1x10m@gpu`.
+/// Processors of one kind, written `4x3h` or `1x10m@gpu`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// How many.
+    /// The number of processors.
     pub count: usize,
-    /// How long one takes.
+    /// How long a request takes.
     pub time_ms: u64,
-    /// The locks that each holds meanwhile.
+    /// The locks that each request holds.
     pub locks: Vec<String>,
 }
 
-/// One line of the outcome.
+/// A row of the result.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// How many slots.
+    /// The number of slots.
     pub slots: usize,
-    /// What they do.
+    /// The result for that number.
     #[serde(flatten)]
     pub steady: Steady,
 }
 
-/// Why nothing can be calculated.
+/// Why a calculation is impossible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CalcError {
-    /// An offer that cannot be read.
+    /// A description of processors cannot be parsed.
     #[error("{text:?} is not COUNTxTIME[@LOCK], such as 4x3h or 1x10m@gpu: {problem}")]
     Offer {
-        /// As given.
+        /// The given text.
         text: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// Numbers of slots that cannot be read.
+    /// A range of slot numbers cannot be parsed.
     #[error("{text:?} is not a number of slots, such as 8 or 4-16: {problem}")]
     Slots {
-        /// As given.
+        /// The given text.
         text: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// Nothing is served.
+    /// No phase has a processor.
     #[error("no phase is given: give at least one, such as --pc1 4x3h")]
     NoPhase,
-    /// The pipeline makes no sense.
+    /// The pipeline is not valid.
     #[error(transparent)]
     Spec(#[from] SpecError),
 }
 
 impl Request {
-    /// The pipeline with so many slots.
+    /// The pipeline with this many slots.
     #[must_use]
     pub fn spec(&self, slots: usize) -> PipelineSpec {
         let works: Vec<Work> = Phase::SEALING.into_iter().filter_map(|stage| self.work(stage)).collect();
@@ -161,8 +161,8 @@ impl FromStr for Slots {
     }
 }
 
-/// A sector's way through its phases, with the waits between them. The seed's wait counts from the PreCommit's landing, so
-/// the transfer happens meanwhile.
+/// The steps of a sector: its phases, with the waits between them. The wait for the seed counts from the PreCommit's
+/// landing, so the transfer takes place meanwhile.
 #[must_use]
 pub fn steps(works: Vec<Work>, waits: Waits) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -179,7 +179,7 @@ pub fn steps(works: Vec<Work>, waits: Waits) -> Vec<Step> {
     steps
 }
 
-/// A row for each number of slots.
+/// Calculates a row for each number of slots.
 pub fn calculate(request: &Request) -> Result<Vec<Row>, CalcError> {
     if request.phases.is_empty() {
         return Err(CalcError::NoPhase);
@@ -188,7 +188,7 @@ pub fn calculate(request: &Request) -> Result<Vec<Row>, CalcError> {
     (request.slots.least..=request.slots.most).map(row).collect()
 }
 
-/// The rows for people.
+/// The rows as a table for people.
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!(
@@ -213,7 +213,7 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// How busy each phase and lock is, and how long a sector queues for it.
+/// How busy each phase and lock is, and how long a sector queues before it.
 #[must_use]
 pub fn phases(steady: &Steady) -> String {
     let mut text = format!("{:<16}  {:>6}  {:>14}\n", "phase", "busy", "queue before");
@@ -227,7 +227,7 @@ pub fn phases(steady: &Steady) -> String {
     text
 }
 
-/// The rows for a spreadsheet; times in seconds.
+/// The rows as comma-separated values, with times in seconds.
 #[must_use]
 pub fn csv(rows: &[Row]) -> String {
     let mut text = String::from("slots,sectors_per_day,bound_per_day,slot_secs,slot_least_secs,bottleneck");

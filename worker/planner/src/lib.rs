@@ -1,12 +1,13 @@
-//! What a machine is, what it should run, and whose turn it is. Pure: no file, no clock, no process, no hwloc.
+//! Describes machines, plans what to run on them, and decides the order of work. Pure: no files, no clock, no
+//! processes, no hwloc.
 //!
 //! Read in this order:
 //!
-//! 1. [`machine`]: a machine as plain data. The worker reads it through hwloc; a test makes one up.
-//! 2. [`pipeline`]: sealing as numbers. What a sector goes through, and what there is of each thing that it needs.
-//! 3. [`schedule`]: the order of work. The worker's processors follow it, and [`pipeline::simulate`] runs the same code, so
-//!    that an estimate describes what the worker does.
-//! 4. [`machine_plan`]: which processors a machine should have, where, and what that comes to.
+//! 1. [`machine`]: a machine as plain data. The worker reads it through hwloc; tests make machines up.
+//! 2. [`pipeline`]: sealing in numbers. The steps that a sector goes through, and the resources for them.
+//! 3. [`schedule`]: the order of work. The worker's processors follow it. [`pipeline::simulate`] runs the same code, so
+//!    that its estimate describes what the worker does.
+//! 4. [`machine_plan`]: which processors a machine should have, where, and the resulting throughput.
 //! 5. [`calc`]: the same arithmetic for given processors, without a machine.
 
 pub mod calc;

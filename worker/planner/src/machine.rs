@@ -1,4 +1,4 @@
-//! A machine as data. What the worker may not use (by its cpuset or cgroup) is already left out of it.
+//! A machine as data. It contains only what the worker may use, given its cpuset and cgroup.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,99 +12,100 @@ pub use draw::draw;
 pub use restrict::CannotRestrict;
 pub use sight::Sight;
 
-/// A machine. Positions in one list are what other lists refer to.
+/// A machine. Its lists refer to each other by index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// Where the description comes from: `this machine`, an XML file, a synthetic description.
+    /// Where the description comes from: `this machine`, an XML file, or a synthetic description.
     pub source: String,
-    /// Processing units that exist; more than what the cores below have where the worker is restricted.
+    /// The processing units that exist. If the worker is restricted, these are more than the cores below have.
     pub present: CpuSet,
-    /// NUMA nodes that exist; more than `nodes` where the worker is restricted.
+    /// The NUMA nodes that exist. If the worker is restricted, these are more than `nodes`.
     #[serde(default)]
     pub nodes_present: CpuSet,
-    /// How many processor packages (sockets) there are.
+    /// The number of processor packages (sockets).
     pub packages: usize,
-    /// NUMA nodes, by OS index rising.
+    /// The NUMA nodes, by increasing OS index.
     pub nodes: Vec<Node>,
-    /// Groups of cores that share a last-level (L3) cache, in hwloc's order. A machine that tells of no L3 has one group a node.
+    /// Groups of cores that share a last-level (L3) cache, in hwloc's order. If no L3 is shown, there is one group per
+    /// node.
     pub caches: Vec<Cache>,
-    /// Physical cores of which at least one processing unit may be used, in hwloc's (logical) order.
+    /// Physical cores with at least one usable processing unit, in hwloc's (logical) order.
     pub cores: Vec<Core>,
-    /// What the proofs library finds of it: also what the worker's affinity leaves out, but not what its cgroup does.
+    /// The cores that the proofs library sees. It ignores the worker's affinity, but not its cgroup.
     #[serde(default)]
     pub sight: Sight,
-    /// Graphics cards that may compute.
+    /// The GPUs that can compute.
     pub gpus: Vec<Gpu>,
-    /// Disks.
+    /// The disks.
     pub disks: Vec<Disk>,
-    /// The most memory that the worker's cgroup may use, in bytes, where it is limited.
+    /// The memory limit of the worker's cgroup in bytes, if there is one.
     pub memory_max_bytes: Option<u64>,
 }
 
 /// A NUMA node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
-    /// The operating system's number.
+    /// The operating system's index.
     pub os_index: u32,
-    /// The package that it is in (0-based), if it is in one.
+    /// The package that contains it (0-based), if any.
     pub package: Option<usize>,
-    /// Its memory.
+    /// The memory in bytes.
     pub memory_bytes: u64,
-    /// Whether cores are next to it, also some that may not be used. Others' memory is a graphics card's, or far away.
+    /// Whether cores are next to it, usable or not. Memory without cores belongs to a GPU, or is far away.
     #[serde(default = "usual")]
     pub has_cores: bool,
-    /// Pages that are reserved there, by size rising.
+    /// Its reserved huge pages, by increasing page size.
     pub huge_pages: Vec<HugePages>,
 }
 
 /// Huge pages of one size on one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HugePages {
-    /// The size of one.
+    /// The size of a page in bytes.
     pub page_bytes: u64,
-    /// How many are reserved.
+    /// The number of reserved pages.
     pub total: u64,
-    /// How many of them nobody uses.
+    /// How many of them are unused.
     pub free: u64,
 }
 
 /// Cores that share a last-level cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
-    /// The cache's size; 0 where the machine tells of none.
+    /// The cache's size in bytes; 0 if it is not shown.
     pub bytes: u64,
-    /// The package that it is in (0-based).
+    /// The package that contains it (0-based).
     pub package: usize,
-    /// The node whose memory is nearest: a position in [`Machine::nodes`].
+    /// The node with the nearest memory, as an index into [`Machine::nodes`].
     pub node: usize,
-    /// How many cores share it, also those that may not be used.
+    /// How many cores share it, usable or not.
     pub cores_present: usize,
 }
 
 /// A physical core.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Core {
-    /// Its processing units that may be used: one, or several with SMT.
+    /// Its usable processing units: one, or several with SMT.
     pub units: CpuSet,
-    /// The cache that it shares: a position in [`Machine::caches`].
+    /// The cache that it shares, as an index into [`Machine::caches`].
     pub cache: usize,
 }
 
-/// A graphics card.
+/// A GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpu {
-    /// How it is chosen, for example `0` of `CUDA_VISIBLE_DEVICES`, or a UUID.
+    /// The id by which it is selected: an index such as `0` in `CUDA_VISIBLE_DEVICES`, or a UUID.
     pub id: String,
-    /// Who made it, as PCI numbers makers.
+    /// The PCI vendor id.
     #[serde(default = "nvidia")]
     pub vendor: u16,
-    /// What it is, for people.
+    /// The product name.
     pub name: String,
-    /// Its PCI address, where known.
+    /// The PCI address, if known.
     pub pci: Option<String>,
-    /// The nearest node: a position in [`Machine::nodes`], where known.
+    /// The nearest node, as an index into [`Machine::nodes`], if known.
     pub node: Option<usize>,
-    /// Its memory in bytes, 0 where unknown.
+    /// The memory in bytes; 0 if unknown.
     pub memory_bytes: u64,
 }
 
@@ -113,57 +114,58 @@ pub struct Gpu {
 pub struct Disk {
     /// The operating system's name, for example `nvme0n1`.
     pub name: String,
-    /// What it is, for people.
+    /// The product name.
     pub model: String,
-    /// Its size in bytes, 0 where unknown.
+    /// The size in bytes; 0 if unknown.
     pub bytes: u64,
-    /// Its PCI address, where known.
+    /// The PCI address, if known.
     #[serde(default)]
     pub pci: Option<String>,
-    /// The nearest node: a position in [`Machine::nodes`], where known.
+    /// The nearest node, as an index into [`Machine::nodes`], if known.
     pub node: Option<usize>,
-    /// Whether it turns; such a disk is no place for a slot.
+    /// Whether it rotates. Such a disk is too slow for slots.
     pub rotational: bool,
 }
 
-/// How strictly memory is taken from a node.
+/// Whether memory may come from another node than the given one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemoryPolicy {
-    /// From that node alone: what does not fit fails.
+    /// No: an allocation that does not fit fails.
     #[default]
     Bind,
-    /// From that node first.
+    /// Yes, when the given node is full.
     Prefer,
 }
 
 impl Machine {
-    /// Everything that may be used.
+    /// All usable processing units.
     #[must_use]
     pub fn units(&self) -> CpuSet {
         self.cores.iter().flat_map(|core| core.units.iter()).collect()
     }
 
-    /// The cores that share a cache: positions in [`Machine::cores`], rising.
+    /// The cores that share a cache, as increasing indexes into [`Machine::cores`].
     #[must_use]
     pub fn cores_of_cache(&self, cache: usize) -> Vec<usize> {
         (0..self.cores.len()).filter(|&core| self.cores[core].cache == cache).collect()
     }
 
-    /// The memory of all nodes. Each is bounded where a machine is described; the sum of what is made up ends at the largest number.
+    /// The memory of all nodes in bytes. The sum saturates, because a made-up machine may exceed the limits for
+    /// described ones.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         self.nodes.iter().fold(0, |sum, node| sum.saturating_add(node.memory_bytes))
     }
 
-    /// The memory that has cores next to it.
+    /// The memory of all nodes with cores, in bytes.
     #[must_use]
     pub fn memory_of_cores_bytes(&self) -> u64 {
         let nodes = self.nodes.iter().filter(|node| node.has_cores);
         nodes.fold(0, |sum, node| sum.saturating_add(node.memory_bytes))
     }
 
-    /// The node that a core is nearest to: a position in [`Machine::nodes`].
+    /// The node nearest to a core, as an index into [`Machine::nodes`].
     #[must_use]
     pub fn node_of_core(&self, core: usize) -> usize {
         self.caches[self.cores[core].cache].node
@@ -171,12 +173,12 @@ impl Machine {
 }
 
 impl Gpu {
-    /// PCI's number for NVIDIA.
+    /// NVIDIA's PCI vendor id.
     pub const NVIDIA: u16 = 0x10de;
-    /// PCI's number for AMD.
+    /// AMD's PCI vendor id.
     pub const AMD: u16 = 0x1002;
 
-    /// Whether `CUDA_VISIBLE_DEVICES` chooses it.
+    /// Whether it can be selected by `CUDA_VISIBLE_DEVICES`.
     #[must_use]
     pub fn is_cuda(&self) -> bool {
         self.vendor == Self::NVIDIA
@@ -184,7 +186,7 @@ impl Gpu {
 }
 
 impl Node {
-    /// In huge pages. What a description says beyond the node's memory is not there.
+    /// The bytes in huge pages, at most the node's memory.
     #[must_use]
     pub fn huge_bytes(&self) -> u64 {
         let bytes = |pages: &HugePages| pages.page_bytes.saturating_mul(pages.total);
@@ -193,7 +195,7 @@ impl Node {
 }
 
 impl MemoryPolicy {
-    /// As it is written in the configuration.
+    /// The name in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,12 +1,13 @@
-//! What to start where on a machine, and what that comes to.
+//! Plans which processors to run where on a machine, and estimates the throughput.
 //!
-//! [`plan`] goes from a [`Machine`] and a [`Request`] to a [`MachinePlan`]. It shares out the memory ([`budget`]), gives PC1s
-//! whole cores of one L3 cache ([`place`], with [`multicore`] for what the proofs library makes of them), tries numbers of
-//! PC1s and [`gpus`] and keeps those that allow the most ([`draft`]), gives the rest what is left ([`groups`]), and puts slots
-//! where there is room ([`room`]). [`times`] is what it assumes. [`explain`] writes the result for people,
-//! [`configuration`] writes it for the worker.
+//! [`plan`] turns a [`Machine`] and a [`Request`] into a [`MachinePlan`], in these steps. [`budget`] divides the
+//! memory. [`place`] gives each PC1 whole cores of one L3 cache, using [`multicore`] for what the proofs library makes
+//! of them. [`draft`] tries numbers of PC1s and [`gpus`] and keeps the best. [`groups`] gives the remaining cores to
+//! the other phases. [`room`] puts slots where there is space. [`times`] has the assumptions. [`explain`] writes the
+//! result for people, and [`configuration`] for the worker.
 //!
-//! [`check`](mod@check) holds somebody's own processors against a machine, and [`auto`] places those that leave it open.
+//! [`check`](mod@check) checks configured processors against a machine, and [`auto`] places those that leave their cpus
+//! to the worker.
 
 pub mod auto;
 pub mod budget;
@@ -37,7 +38,8 @@ use draft::{Draft, Site};
 /// Plans a machine.
 ///
 /// # Errors
-/// A machine that cannot seal such sectors, or a request that does not fit it; each says why and what to do.
+/// [`CannotPlan`] if the machine cannot seal such sectors, or if the request does not fit it. Each error says why and
+/// what to do.
 pub fn plan(machine: &Machine, request: &Request) -> Result<MachinePlan, CannotPlan> {
     let plan = without_more(machine, request)?;
     let more = more::more(machine, request, &plan);
@@ -46,7 +48,7 @@ pub fn plan(machine: &Machine, request: &Request) -> Result<MachinePlan, CannotP
     Ok(MachinePlan { more, notes, ..plan })
 }
 
-/// A plan without what one more of anything would bring.
+/// A plan without the estimates for additional hardware.
 fn without_more(machine: &Machine, request: &Request) -> Result<MachinePlan, CannotPlan> {
     let site = Site::new(machine, request)?;
     let draft = draft::choose(&site)?;
@@ -81,7 +83,7 @@ fn without_more(machine: &Machine, request: &Request) -> Result<MachinePlan, Can
     })
 }
 
-/// The most of each heavy phase at the same time.
+/// How many requests of each heavy phase may run at the same time.
 fn concurrent(groups: &[Group], c2s: usize) -> BTreeMap<Phase, usize> {
     let mut counts = BTreeMap::new();
     for group in groups.iter().filter(|group| matches!(group.stage, Phase::Pc1 | Phase::Pc2 | Phase::C2)) {

@@ -1,7 +1,7 @@
-//! A pipeline of sealing as numbers: what a sector goes through, and what there is of each thing that it needs.
+//! A pipeline of sealing in numbers: the steps that a sector goes through, and the resources for them.
 //!
-//! [`bound`] is the most that such a pipeline can do, whatever the order of work. [`simulate()`] says what it does in the order
-//! that the worker keeps.
+//! [`bound`] is the highest throughput that a pipeline can reach in any order of work. [`simulate()`] gives the
+//! throughput in the worker's order.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,54 +20,54 @@ pub use simulate::{Steady, simulate};
 /// A day in milliseconds.
 pub const DAY_MS: u64 = 24 * 3600 * 1000;
 
-/// Up to so many locks all combinations are looked at for the bound.
+/// Up to this many locks, the bound considers every combination of them.
 const LOCKS_COMBINED_MAX: usize = 8;
 
-/// Slots, and the steps that a sector takes in one, in order. A slot that is free takes the next sector at once.
+/// Slots, and the steps that a sector goes through in a slot, in order. A free slot takes the next sector at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PipelineSpec {
-    /// How many sectors there are at the same time.
+    /// The number of slots, which is the number of sectors at the same time.
     pub slots: usize,
-    /// What happens to each.
+    /// The steps of each sector.
     pub steps: Vec<Step>,
-    /// Named locks, and how many may hold each at the same time.
+    /// The locks, with their units.
     #[serde(default)]
     pub locks: BTreeMap<String, usize>,
 }
 
-/// A part of a sector's way.
+/// A step of a sector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Step {
-    /// A phase, on a processor.
+    /// A phase, which needs a processor.
     Work(Work),
-    /// A wait, for the chain say, that holds the slot and nothing else.
+    /// A wait, for the chain for example. It needs only the slot.
     Wait(Wait),
 }
 
-/// A phase and who serves it.
+/// A phase and its processors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
     /// The phase.
     pub stage: Phase,
-    /// Who serves it; at least one.
+    /// The processors; at least one.
     pub servers: Vec<Servers>,
-    /// The most that run at the same time, where that is less than there are servers.
+    /// How many requests may run at the same time, if that is fewer than the processors could.
     #[serde(default)]
     pub concurrent: Option<usize>,
-    /// The least time between two starts.
+    /// The shortest time between two starts.
     #[serde(default)]
     pub staggered_ms: u64,
 }
 
-/// Processors that are alike.
+/// Processors of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Servers {
-    /// How many sectors they serve at the same time.
+    /// How many sectors they work on at the same time.
     pub count: usize,
-    /// How long one takes.
+    /// How long a request takes.
     pub time_ms: u64,
-    /// The locks that each of them holds meanwhile.
+    /// The locks that each request holds.
     #[serde(default)]
     pub locks: BTreeSet<String>,
 }
@@ -75,32 +75,32 @@ pub struct Servers {
 /// A wait.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
-    /// What for.
+    /// What is awaited.
     pub name: String,
-    /// How long.
+    /// Its length in milliseconds.
     pub time_ms: u64,
-    /// The step since whose end the time counts, by position; the step before this one if it is not given.
+    /// The step from whose end the time counts, by index; `None` for the preceding step.
     #[serde(default)]
     pub since: Option<usize>,
 }
 
-/// What a pipeline may be short of.
+/// A resource that may be the bottleneck of a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "name", rename_all = "snake_case")]
 pub enum Resource {
     /// The processors of a phase.
     Processors(Phase),
-    /// The configured least time between two starts of a phase.
+    /// The configured shortest time between two starts of a phase.
     Staggered(Phase),
-    /// Locks, one or several together.
+    /// One lock, or several together.
     Locks(Vec<String>),
-    /// A lock, with the least time between two starts of a phase that needs it.
+    /// A lock, together with the shortest time between two starts of a phase that needs it.
     StaggeredLock(Phase, String),
     /// Slots.
     Slots,
 }
 
-/// How many sectors a day a resource allows.
+/// The throughput that a resource allows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bound {
     /// The resource.
@@ -109,16 +109,16 @@ pub struct Bound {
     pub per_day: f64,
 }
 
-/// A pipeline that cannot be.
+/// Why a pipeline is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// There is no slot.
+    /// There are no slots.
     #[error("slots = 0: a sector needs a slot, give at least 1")]
     NoSlot,
-    /// A phase that nobody serves.
+    /// A phase has no processor.
     #[error("{0} has no processor: give it at least 1, or leave the phase out")]
     NoServer(Phase),
-    /// A lock that nobody can have.
+    /// A phase needs a lock that has no units.
     #[error("{stage} needs the lock {lock}, of which there is none: give it in locks")]
     NoLock {
         /// The phase.
@@ -126,22 +126,22 @@ pub enum SpecError {
         /// The lock.
         lock: String,
     },
-    /// A phase that a sector would go through twice.
+    /// A phase appears twice.
     #[error("{0} stands there twice: a sector goes through each phase once, so give all its processors together")]
     PhaseTwice(Phase),
-    /// Processors and limits that do not fit each other.
+    /// Processors and limits contradict each other.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// A wait that counts from itself, or from later.
+    /// A wait counts from itself or from a later step.
     #[error("the wait {0} counts from a step that is not before it: name an earlier one")]
     SinceLater(String),
-    /// Everything takes no time.
+    /// All times are 0.
     #[error("all times are 0: give at least one phase a time")]
     NoTime,
 }
 
 impl PipelineSpec {
-    /// Whether it makes sense.
+    /// Checks whether the pipeline is valid.
     pub fn check(&self) -> Result<(), SpecError> {
         if self.slots == 0 {
             return Err(SpecError::NoSlot);
@@ -177,7 +177,7 @@ impl PipelineSpec {
         Ok(())
     }
 
-    /// How long a sector is in its slot when it never waits for a processor.
+    /// How long a sector is in its slot if it never waits for a processor.
     #[must_use]
     pub fn residence_ms(&self) -> u64 {
         let mut ends = Vec::with_capacity(self.steps.len());
@@ -202,7 +202,7 @@ impl PipelineSpec {
 }
 
 impl Work {
-    /// How many are served at the same time, at most.
+    /// How many requests can run at the same time.
     #[must_use]
     pub fn capacity(&self) -> usize {
         let all = self.servers.iter().fold(0_usize, |sum, servers| sum.saturating_add(servers.count));
@@ -214,7 +214,7 @@ impl Work {
         able.map(|servers| servers.time_ms).min().unwrap_or(0)
     }
 
-    /// Sectors a day with every processor busy that is meant, however far apart starts are.
+    /// Sectors a day if all processors selected by `is_meant` are always busy. Limits on starts are ignored.
     fn per_day(&self, is_meant: impl Fn(&Servers) -> bool) -> f64 {
         let mut left = self.capacity();
         let mut fastest: Vec<&Servers> = self.servers.iter().filter(|servers| is_meant(servers)).collect();
@@ -232,7 +232,7 @@ impl Work {
 }
 
 impl Servers {
-    /// How long a sector keeps locks out of `among`, all of them together.
+    /// How long a sector holds locks in `among`, summed over these locks.
     fn held_ms(&self, among: &BTreeSet<&String>) -> u64 {
         let held = self.locks.iter().filter(|lock| among.contains(lock)).count() as u64;
         self.time_ms.saturating_mul(held)
@@ -240,7 +240,7 @@ impl Servers {
 }
 
 impl Wait {
-    /// When it is over, given when the steps before it ended and that the last did so `now`.
+    /// When the wait is over. `ends` are the end times of the steps before it, and the last one ended at `now`.
     #[must_use]
     pub fn until(&self, ends: &[u64], now: u64) -> u64 {
         let begin = self.since.and_then(|since| ends.get(since).copied()).unwrap_or(now);
@@ -261,7 +261,7 @@ impl fmt::Display for Resource {
     }
 }
 
-/// The most sectors a day that a pipeline can do in the long run; 0 where it cannot work at all.
+/// The upper bound on sectors a day in the long run; 0 if the pipeline is not valid.
 #[must_use]
 pub fn bound(spec: &PipelineSpec) -> f64 {
     if spec.check().is_err() {
@@ -270,7 +270,7 @@ pub fn bound(spec: &PipelineSpec) -> f64 {
     bounds(spec).first().map_or(0.0, |bound| bound.per_day)
 }
 
-/// What each resource allows, the scarcest first. Resources that allow any number are left out.
+/// The throughput that each resource allows, scarcest first. Resources that set no limit are left out.
 #[must_use]
 pub fn bounds(spec: &PipelineSpec) -> Vec<Bound> {
     let mut all = Vec::new();
@@ -297,33 +297,39 @@ pub fn bounds(spec: &PipelineSpec) -> Vec<Bound> {
     all
 }
 
-/// Sectors a day for which some locks together have time.
+/// The sectors a day that a set of locks together has time for.
 ///
-/// Where a phase takes the same time everywhere and no server holds two locks, the least bound of all sets of locks and all
-/// phases is exact, as the least cut of a flow: what goes through phases, servers and locks can be split like that. That
-/// leaves out only what starts that are kept apart cost; for one lock, [`staggered_lock_per_day`] adds that.
+/// Consider the least of these bounds over all sets of locks and all phases. If a phase takes the same time on all its
+/// processors and none of them holds two locks, this least bound is exact: it is the minimum cut of the flow through
+/// phases, processors and locks. It ignores only the cost of limits on starts; for a single lock,
+/// [`staggered_lock_per_day`] adds that.
 fn locks_per_day(spec: &PipelineSpec, among: &BTreeSet<&String>) -> f64 {
     let units =
         among.iter().filter_map(|name| spec.locks.get(*name)).fold(0_usize, |sum, &units| sum.saturating_add(units));
     costs_per_day(spec, units as f64, |_, servers| servers.held_ms(among) as f64)
 }
 
-/// Sectors a day that a lock allows because a phase that needs it starts only so often; none if that is no bound.
+/// The sectors a day that a lock allows if a phase that needs it may start only every so often; `None` if that sets no
+/// limit.
 ///
-/// Let the starts be `s` apart, the lock have `u` units, and the phase keep one for `h` at least, so that `k = h / s`, rounded up, of
-/// its sectors overlap when it starts as often as it may. The other phases disturb that while they have `m = u - k + 1`
-/// units or more. Such a time does no harm as long as it fits into what two times of `k` sectors leave between them,
-/// `w = k s - h`. A longer one of `o` puts starts off by `(o - w) d / h` at least, where `d = h - (k - 1) s` is what is missing at
-/// each group of starts: with one unit less the phase does `(k - 1) / h` instead of `1 / s`. So, a day,
+/// Notation: starts of the phase are at least `s` apart. The lock has `u` units. The phase holds one of them for at
+/// least `h`. So `k = h / s`, rounded up, of its sectors overlap if it starts as often as it may.
+///
+/// The other phases disturb it while they hold `m = u - k + 1` units or more. Then at most `k - 1` of its sectors can
+/// overlap, and its rate is `(k - 1) / h` instead of `1 / s`. So a disturbance costs the part `d / h` of its length,
+/// with `d = h - (k - 1) s`. Its first `w = k s - h` are free, because that much time is between two groups of `k`
+/// sectors anyway. In a day, therefore,
 ///
 /// ```text
 /// s x + (O - n w) d / h <= 1
 /// ```
 ///
-/// for `x` starts of the phase with the lock and `n` such times of length `O` together. Each begins with a start of the
-/// others, so `n` is at most their number. With `q` seats they have no more than `m - 1` units outside of such times and `min(u, q)` in
-/// them, which bounds `O` from below by the times that they keep the lock for. What is left is a price for each start, as it
-/// is for locks alone. Others whose times are short need not be counted, and their seats do not count then.
+/// for `x` starts of the phase with the lock, and `n` disturbances of total length `O`. A disturbance begins with a
+/// start of another phase, so `n` is at most the number of such starts. The other phases have `q` seats. Outside of
+/// disturbances they hold at most `m - 1` units, and during disturbances at most `min(u, q)`. So the time for which
+/// they hold the lock gives a lower bound on `O`. This results in a price for each start, as for locks alone. Phases
+/// with short times may be ignored; then their seats do not count either. So the bound is computed for each shortest
+/// time that counts, and the least one is taken.
 fn staggered_lock_per_day(spec: &PipelineSpec, staggered: &Work, name: &String) -> Option<f64> {
     let holds = |servers: &Servers| servers.count > 0 && servers.locks.contains(name);
     let apart = staggered.staggered_ms;
@@ -343,7 +349,7 @@ fn staggered_lock_per_day(spec: &PipelineSpec, staggered: &Work, name: &String) 
             let seats = work.servers.iter().filter(|servers| counts(servers)).map(|servers| servers.count).sum();
             work.concurrent.map_or(seats, |most| most.min(seats))
         });
-        // How many units they have at most while they disturb, above what they may have anyhow.
+        // The units that they can hold at most during a disturbance, minus the `m - 1` that they can always hold.
         let above = (units.min(seats.sum()) + 1).checked_sub(disturbing).filter(|above| *above > 0)? as f64;
         let days = 1.0 + missing * (disturbing - 1) as f64 / above;
         Some(costs_per_day(spec, days, |work, servers| match std::ptr::eq(work, staggered) {
@@ -360,13 +366,17 @@ fn staggered_lock_per_day(spec: &PipelineSpec, staggered: &Work, name: &String) 
     lengths.into_iter().filter_map(per_day).reduce(f64::min)
 }
 
-/// Sectors a day, if each costs its servers' prices in milliseconds, and there are so many days to pay with.
+/// Sectors a day, if each sector costs the price of the servers that it uses, in milliseconds, and `days` days are
+/// available to pay.
 ///
-/// Whatever the order, of `x` sectors a day a phase can give no more than `served(p)` to servers of a price `p` at
-/// most: what these can serve. The others cost more. So a phase costs at least the integral of `x - served(p)` over `p`, up to where
-/// all are served, and all phases together no more than there is. As `served` has steps, that is a sum of lines
-/// `(x - served) * width` of which those below 0 do not count; to leave out others as well only weakens it. With the lines in the
-/// order of `served`, each first few of them bound `x`, and those that do not lie below 0 bound it the most.
+/// Let there be `x` sectors a day. Whatever the order, a phase can give at most `served(p)` of them to servers with a
+/// price of `p` or less, because that is what these can serve. The others cost more. So the phase costs at least the
+/// integral of `x - served(p)` over `p`, up to the price at which all are served. All phases together cost at most what
+/// is available.
+///
+/// As `served` is a step function, the integral is a sum of terms `(x - served) * width`. Negative terms do not count.
+/// Leaving out further terms only weakens the bound. So with the terms sorted by `served`, every prefix gives a bound
+/// on `x`, and the prefix of all terms that are not negative gives the best one.
 fn costs_per_day(spec: &PipelineSpec, days: f64, price: impl Fn(&Work, &Servers) -> f64) -> f64 {
     let mut lines: Vec<(f64, f64)> = Vec::new();
     for work in spec.works() {
@@ -391,7 +401,8 @@ fn costs_per_day(spec: &PipelineSpec, days: f64, price: impl Fn(&Work, &Servers)
     bounds.fold(f64::INFINITY, f64::min)
 }
 
-/// Sets of locks whose time is added up: a sector that may take either of two needs time of the two together.
+/// The sets of locks to consider. Sets matter, because a sector that may take either of two locks needs time of the two
+/// together.
 fn combinations(spec: &PipelineSpec) -> Vec<BTreeSet<&String>> {
     let names: Vec<&String> = spec.locks.keys().collect();
     if names.len() > LOCKS_COMBINED_MAX {

@@ -1,33 +1,35 @@
-//! Who of those who wait is given which processor, and when. Pure: no IO, no clock; time is an argument.
+//! Decides which waiting request gets which processor, and when. Pure: no IO, no clock; time is an argument.
 //!
-//! A machine has *processors* in groups; each has so many *seats* for requests. A request waits with a *ticket* until it is
-//! *granted* a seat together with everything that it needs: room under its stage's limits and one unit of each of its
-//! group's locks, all at once or nothing. So nobody holds one thing while waiting for another, and there is no deadlock.
-//! What was granted is never taken back.
+//! A machine has *processors* in groups, and each processor has *seats* for requests. A request waits with a *ticket*
+//! until it is *granted* a seat. With the seat it gets everything else that it needs at once: room under its stage's
+//! limits, and one unit of each of its group's locks. So no request holds one thing while it waits for another, and
+//! there is no deadlock. A grant is never taken back.
 //!
-//! **Order within a stage.** By seniority, and among equals by the time of asking; what will be worthless within
-//! [`Setup::urgent_within`] goes before, the earliest expiry first. Seniority is the sector's, not the request's, so that
-//! what was begun gets finished. A request whose locks are not all free lets younger ones pass that can be served.
+//! **Order within a stage.** By seniority, then by the time of asking. Work that becomes worthless within
+//! [`Setup::urgent_within`] goes first, the earliest expiry foremost. Seniority belongs to the sector, not to the
+//! request, so that sectors get finished in the order in which they began. If a request's locks are not all free,
+//! younger requests that can be served may pass it.
 //!
-//! **Order between stages** that compete for a lock. What will be worthless soon goes first here as well; then the stage
-//! for which the most wait, and of equals the older request. The longest queue is before the stage that can hardly keep
-//! pace: its starts are kept apart, or it has few seats, so that what it misses today it cannot make up for tomorrow. By
-//! age alone it would wait while it could start, and later the lock would idle because it may not start yet and
-//! nobody else wants it. Where no stage is short of anything but the lock, queues stay equal, and none runs dry.
+//! **Order between stages** that compete for a lock. Urgent work goes first here too. Then comes the stage with the
+//! longest queue, and among equals the older request. The longest queue goes to the stage that can hardly keep pace:
+//! its starts are kept apart, or it has few seats. What it misses now it cannot make up for later. By age alone it
+//! would wait although it could start; later the lock would be idle, because that stage may not start yet and nobody
+//! else wants the lock. If the stages lack nothing but the lock, their queues stay about equal, and none runs dry.
 //!
-//! **Looking ahead.** Nothing idles that somebody could use, with two exceptions for stages whose starts are kept apart: a
-//! lock is left idle for a start that is due soon, or left to others for a better seat that will be free soon. Both depend
-//! on how long work took lately; no limit, and nothing of what follows, does. What will be worthless soon is not put off.
+//! **Looking ahead.** Nothing stays idle that a request could use, with two exceptions for stages whose starts are kept
+//! apart. A lock may be left idle for a start that is due soon. Or it may be left to other stages, if a better seat is
+//! about to become free. Both decisions use how long recent work took; no limit and none of the guarantees below depend
+//! on that. Urgent work is never put off.
 //!
-//! **Nobody starves.** A request waits for older ones, of which there are no more than slots. By younger ones it is overtaken
-//! at most [`OVERTAKEN_MAX`] times: in its stage, or, while it is the first of its stage, by those of other stages that
-//! took the last unit of a lock which it could have used. Then it goes first, and every lock that it could use is left for
-//! it until it has all of them.
+//! **No starvation.** A request waits for older ones, and there are no more of these than slots. Younger ones can
+//! overtake it at most [`OVERTAKEN_MAX`] times. Overtaken means: by a younger request of its own stage, or, while it is
+//! the first of its stage, by a request of another stage that took the last unit of a lock which it could have used.
+//! After that it goes first, and every lock that it could use is kept for it until it has them all.
 //!
-//! **Choice.** Of the processors that could serve, one whose locks the fewest other groups need, then the one with the
-//! most free seats, then the first.
+//! **Choice of a processor.** Among those that could serve: the one whose locks are needed by the fewest groups of
+//! other stages, then the one with the most free seats, then the first.
 //!
-//! [`setup`] is what a machine allows.
+//! [`setup`] describes what a machine allows.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,10 +46,10 @@ use count::Count;
 pub use setup::{Group, Rules, Setup, SetupError, URGENT_WITHIN};
 use waiting::{Age, Queue, Rank, Waiting, Wish};
 
-/// How often a request may be overtaken by younger ones before it goes first.
+/// How often younger requests may overtake a request before it goes first.
 pub const OVERTAKEN_MAX: u32 = 16;
 
-/// The order of work on one machine. All times are since one moment of the caller's choice, and never go back.
+/// The order of work on one machine. All times count from one moment that the caller chooses, and must never decrease.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     stages: BTreeMap<Stage, StageState>,
@@ -59,47 +61,47 @@ pub struct Scheduler {
     last_grant: u64,
 }
 
-/// A place in the queue. Later ones are greater.
+/// A place in the queue. Later tickets compare as greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
-/// The name of a granted seat.
+/// Identifies a granted seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GrantId(u64);
 
-/// How much depends on being served soon.
+/// How urgent a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Urgency {
-    /// How old its sector is: less for an older one.
+    /// The age of its sector: lower is older.
     pub seniority: u64,
-    /// When the work will be worthless, if it ever will.
+    /// When the work becomes worthless, if it ever does.
     pub expires: Option<Duration>,
 }
 
-/// Somebody's turn.
+/// A request that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Whose.
+    /// The request's ticket.
     pub ticket: Ticket,
-    /// The seat; none for one that only wanted to know that there is room.
+    /// The seat; `None` for a request that only asked for room.
     pub seat: Option<Seat>,
 }
 
-/// A seat that is taken until it is [released](Scheduler::release).
+/// A seat, taken until it is [released](Scheduler::release).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat {
-    /// Its name.
+    /// Its identifier.
     pub grant: GrantId,
-    /// The processor: processes are counted from 0 over all groups, in the order of the setup.
+    /// The processor. Processes are numbered from 0 across all groups, in the order of the setup.
     pub processor: usize,
 }
 
-/// No group serves the stage.
+/// No group serves this stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no processor serves {0}")]
 pub struct NotServed(pub Stage);
 
-/// A grant that is not held: it never was, or was released before.
+/// The grant is not held: it never existed, or was released before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not held: it was released before")]
 pub struct NotHeld(pub GrantId);
@@ -108,12 +110,12 @@ pub struct NotHeld(pub GrantId);
 struct StageState {
     running: Count,
     staggered: Duration,
-    /// No start before.
+    /// The earliest time of the next start.
     next_start: Duration,
-    /// How long its work took lately, if it is known.
+    /// How long recent work took; `None` if unknown.
     takes: Option<Duration>,
     waiting: Queue,
-    /// Positions in the list of groups.
+    /// Indexes into the list of groups.
     groups: Vec<usize>,
 }
 
@@ -123,9 +125,9 @@ struct GroupState {
     /// The number of its first processor.
     first: usize,
     seats: Vec<Count>,
-    /// The processors with a free seat: how many they have, and their positions. The one with the most is first.
+    /// The processors with free seats, as (number of free seats, index). The one with the most comes first.
     open: BTreeSet<(Reverse<usize>, usize)>,
-    /// Positions in the list of locks.
+    /// Indexes into the list of locks.
     locks: Vec<usize>,
     /// How many groups of other stages need one of its locks.
     contention: usize,
@@ -139,7 +141,7 @@ struct Held {
 }
 
 impl Scheduler {
-    /// A machine that works on nothing yet.
+    /// Creates a scheduler for a machine on which nothing runs yet.
     ///
     /// # Errors
     /// [`SetupError`].
@@ -185,7 +187,7 @@ impl Scheduler {
         })
     }
 
-    /// Asks for a seat.
+    /// Requests a seat.
     ///
     /// # Errors
     /// [`NotServed`].
@@ -193,7 +195,7 @@ impl Scheduler {
         self.enqueue(stage, urgency, Wish::Seat)
     }
 
-    /// Asks to be told when a seat could be had, in the same order as those who want one.
+    /// Requests to be told when a seat could be had. It waits in the same order as requests for seats.
     ///
     /// # Errors
     /// [`NotServed`].
@@ -201,15 +203,16 @@ impl Scheduler {
         self.enqueue(stage, urgency, Wish::Room)
     }
 
-    /// Gives a place in the queue up. False if it has none, because it was granted or given up before.
+    /// Gives up a place in the queue. Returns `false` if the request was granted or cancelled before.
     pub fn cancel(&mut self, ticket: Ticket) -> bool {
         self.stages.values_mut().any(|stage| stage.waiting.cancel(ticket))
     }
 
-    /// Frees a seat and everything that was taken with it, and learns how long it was taken.
+    /// Frees a seat with everything that was taken for it. The time for which it was taken is remembered for looking
+    /// ahead.
     ///
     /// # Errors
-    /// [`NotHeld`]; nothing has changed then.
+    /// [`NotHeld`]. Nothing has changed then.
     pub fn release(&mut self, grant: GrantId, now: Duration) -> Result<(), NotHeld> {
         let Held { group, nth, since } = self.held.remove(&grant).ok_or(NotHeld(grant))?;
         let group = &mut self.groups[group];
@@ -225,8 +228,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Grants everything that can be granted now. To be called after each request, release and cancellation, and when
-    /// [`next_wakeup`](Self::next_wakeup) has come.
+    /// Grants everything that can be granted now. Call this after each request, release and cancellation, and at the
+    /// time that [`next_wakeup`](Self::next_wakeup) gives.
     pub fn poll(&mut self, now: Duration) -> Vec<Grant> {
         let mut granted = Vec::new();
         while let Some(grant) = self.grant_next(now) {
@@ -235,27 +238,28 @@ impl Scheduler {
         granted
     }
 
-    /// When to [`poll`](Self::poll) although nothing has happened, if ever: when a stage with somebody waiting may start again.
+    /// When to [`poll`](Self::poll) even if nothing happens: the next time at which a stage with waiting requests may
+    /// start. `None` if there is no such time.
     #[must_use]
     pub fn next_wakeup(&self, now: Duration) -> Option<Duration> {
         let waits = |stage: &&StageState| !stage.waiting.is_empty() && stage.next_start > now;
         self.stages.values().filter(waits).map(|stage| stage.next_start).min()
     }
 
-    /// How many requests of a stage are worked on.
+    /// How many requests of a stage are being worked on.
     #[must_use]
     pub fn running(&self, stage: Stage) -> usize {
         self.stages.get(&stage).map_or(0, |stage| stage.running.taken())
     }
 
-    /// How many seats of a stage are free, whatever its limits and locks say.
+    /// How many seats of a stage are free, ignoring limits and locks.
     #[must_use]
     pub fn free_seats(&self, stage: Stage) -> usize {
         let of_stage = self.groups.iter().filter(|group| group.stage == stage);
         of_stage.flat_map(|group| &group.open).map(|(Reverse(free), _)| free).sum()
     }
 
-    /// How many wait for a stage.
+    /// How many requests wait for a stage.
     #[must_use]
     pub fn waiting(&self, stage: Stage) -> usize {
         self.stages.get(&stage).map_or(0, |stage| stage.waiting.len())
@@ -275,7 +279,8 @@ impl Scheduler {
         Ok(ticket)
     }
 
-    /// The first in order whose turn it can be. Requests of one stage need the same, so only the first of each counts.
+    /// Grants the first request in order that can be served. Requests of one stage need the same things, so only the
+    /// first of each stage is considered.
     fn grant_next(&mut self, now: Duration) -> Option<Grant> {
         let has_seat = |of_stage: &StageState| of_stage.groups.iter().any(|group| self.groups[*group].has_seat());
         let open = self.stages.iter().filter(|(_, of_stage)| of_stage.is_open(now) && has_seat(of_stage));
@@ -284,12 +289,15 @@ impl Scheduler {
         };
         let mut heads: Vec<(Rank, Stage, Age)> = open.filter_map(first).collect();
         heads.sort_unstable();
+        // Units of locks that are kept for overdue requests. Others may not take them.
         let mut kept = vec![0; self.locks.len()];
         for (rank, stage, age) in heads {
             let of_stage = self.stages.get(&stage)?;
             if let Some(place) = self.place_for(of_stage, rank, &kept, now) {
                 return self.grant(stage, age, place, now);
             }
+            // An overdue request that cannot be served yet keeps a unit of every lock that it could use. So nobody
+            // passes it again by taking the last one.
             if matches!(rank, Rank::Overdue(_)) {
                 let with_seat = of_stage.groups.iter().filter(|group| self.groups[**group].has_seat());
                 with_seat.flat_map(|group| &self.groups[*group].locks).for_each(|lock| kept[*lock] += 1);
@@ -298,7 +306,7 @@ impl Scheduler {
         None
     }
 
-    /// The best processor that could serve the stage now, if so many units of the locks are kept for others.
+    /// The best processor that could serve the stage now, if `kept` units of each lock are reserved for others.
     fn place_for(&self, stage: &StageState, rank: Rank, kept: &[usize], now: Duration) -> Option<Held> {
         let mut best: Option<((usize, Reverse<usize>), Held)> = None;
         for &index in &stage.groups {
@@ -307,6 +315,8 @@ impl Scheduler {
                 continue;
             }
             let Some(&(free, nth)) = group.open.first() else { continue };
+            // Tuples compare in order: first the groups whose locks others need least, then the processor with the most
+            // free seats.
             let key = (group.contention, free);
             if best.is_none_or(|(other, _)| key < other) {
                 best = Some((key, Held { group: index, nth, since: now }));
@@ -315,7 +325,7 @@ impl Scheduler {
         best.map(|(_, held)| held)
     }
 
-    /// Whether one could be served by the group now, if so many units of the locks are kept for others.
+    /// Whether the group could serve a request now, if `kept` units of each lock are reserved for others.
     fn is_free(&self, group: &GroupState, kept: &[usize]) -> bool {
         group.has_seat() && group.locks.iter().all(|lock| self.locks[*lock].1.free() > kept[*lock])
     }
@@ -332,6 +342,7 @@ impl Scheduler {
             taken &= self.locks[*lock].1.take();
         }
         debug_assert!(taken, "whatever is granted was free");
+        // Only a seat counts as a start; a request for room has returned above.
         of_stage.next_start = now.saturating_add(of_stage.staggered);
         let processor = group.first + place.nth;
         self.last_grant += 1;
@@ -341,8 +352,8 @@ impl Scheduler {
         Some(Grant { ticket, seat: Some(Seat { grant, processor }) })
     }
 
-    /// Who is older and could have used what a younger one was given: of its own stage everybody, of another one who is
-    /// first there, if the last unit of a lock is gone.
+    /// Counts the overtaking of older requests that could have used what was granted. In the same stage these are all
+    /// older ones. In another stage it is the first one, if the last unit of a lock that it could use is gone.
     fn count_overtaken(&mut self, younger: Age, stage: Stage, group: usize, now: Duration) {
         let (groups, urgent_within) = (&self.groups, self.urgent_within);
         let is_gone = |lock: &&usize| self.locks[**lock].1.free() == 0;
@@ -363,7 +374,7 @@ impl Scheduler {
 }
 
 impl StageState {
-    /// Whether its limits let one start now.
+    /// Whether the stage's limits allow a start now.
     fn is_open(&self, now: Duration) -> bool {
         self.running.free() > 0 && self.next_start <= now
     }
@@ -374,7 +385,7 @@ impl GroupState {
         !self.open.is_empty()
     }
 
-    /// Takes a seat of a processor, or puts one back. False if there is none.
+    /// Changes a processor's count of free seats. Returns `false` if that is impossible.
     fn change(&mut self, nth: usize, change: impl FnOnce(&mut Count) -> bool) -> bool {
         let seats = &mut self.seats[nth];
         self.open.remove(&(Reverse(seats.free()), nth));
@@ -387,10 +398,10 @@ impl GroupState {
 }
 
 impl Urgency {
-    /// Younger than all that say how old they are, and never worthless.
+    /// Lowest seniority, no expiry.
     pub const NONE: Urgency = Urgency { seniority: u64::MAX, expires: None };
 
-    /// Worthless at a time.
+    /// Lowest seniority, worthless after this time.
     #[must_use]
     pub const fn by(expires: Duration) -> Self {
         Self { expires: Some(expires), ..Self::NONE }

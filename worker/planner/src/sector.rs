@@ -1,11 +1,11 @@
-//! How much room a sector takes while it is sealed.
+//! The disk space that a sector takes while it is sealed.
 
 use sealbus_schema::SealProof;
 
-/// For records, openings and what a file system takes for itself.
+/// Spare bytes for records, openings and the file system's own use.
 const SPARE_BYTES: u64 = 64 << 20;
 
-/// How many layers of labels PC1 makes.
+/// The number of layers of labels that PC1 makes.
 #[must_use]
 pub const fn layers(proof: SealProof) -> usize {
     match proof {
@@ -14,8 +14,8 @@ pub const fn layers(proof: SealProof) -> usize {
     }
 }
 
-/// The most bytes that a sector takes in its slot: data, tree D (twice the sector size), labels, the replica with PC2's
-/// copy of it, and trees C and R.
+/// The most bytes that a sector takes in its slot: the data, tree D (twice the sector size), the labels, the replica
+/// with PC2's copy of it, and trees C and R.
 #[must_use]
 pub fn needed_bytes(proof: SealProof) -> u64 {
     let sizes = layers(proof) as u64 + 6;

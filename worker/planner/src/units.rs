@@ -1,12 +1,12 @@
 //! Times and sizes as people write them.
 
-/// A text that is no time or no size.
+/// A text that is not a time or not a size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
-    /// No time.
+    /// Not a time.
     #[error("{0:?} is not a time: write such as 3h, 10m, 1h30m, 45s or 7ms")]
     Time(String),
-    /// No size.
+    /// Not a size.
     #[error("{0:?} is not a size: write such as 32GiB, 1.9TB or a number of bytes")]
     Size(String),
 }
@@ -24,10 +24,11 @@ const SIZES: [(&str, u64); 10] = [
     ("gib", 1 << 30),
     ("tib", 1 << 40),
 ];
-/// The longest time: far more than any phase, and small enough to be added up.
+/// The longest accepted time: far more than any phase takes, and small enough for sums.
 const TIME_MS_MAX: u64 = 10_000 * 86_400_000;
 
-/// Reads a time in milliseconds: numbers with `d`, `h`, `m`, `s` or `ms`, the largest unit first; without a unit, seconds.
+/// Parses a time and returns milliseconds. It consists of numbers with `d`, `h`, `m`, `s` or `ms`, largest unit first.
+/// A number without a unit means seconds.
 pub fn parse_time_ms(text: &str) -> Result<u64, UnitError> {
     let failed = || UnitError::Time(text.to_owned());
     let mut rest = text.trim();
@@ -55,7 +56,7 @@ pub fn parse_time_ms(text: &str) -> Result<u64, UnitError> {
     Ok(total)
 }
 
-/// Reads a size in bytes, binary (`GiB`) or decimal (`GB`).
+/// Parses a size with a binary (`GiB`) or decimal (`GB`) unit and returns bytes.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     let failed = || UnitError::Size(text.to_owned());
     let trimmed = text.trim();
@@ -68,7 +69,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     if bytes > (1_u64 << 60) as f64 { Err(failed()) } else { Ok(bytes as u64) }
 }
 
-/// A time for people: its two largest units.
+/// A time for people, in its two largest units.
 #[must_use]
 pub fn time(ms: u64) -> String {
     if ms < 1000 {
@@ -85,7 +86,7 @@ pub fn time(ms: u64) -> String {
     }
 }
 
-/// A size for people, binary.
+/// A size for people, with a binary unit.
 #[must_use]
 pub fn bytes(bytes: u64) -> String {
     let (unit, each) = match bytes {
@@ -103,7 +104,7 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A rate for people: more digits for small ones.
+/// A rate for people. Small rates have more digits.
 #[must_use]
 pub fn rate(per_day: f64) -> String {
     match per_day {

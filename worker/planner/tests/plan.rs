@@ -1,5 +1,4 @@
-//! Plans of machines that are made up, what is checked of somebody's own processors, the simulated pipeline, and the
-//! calculator.
+//! Plans for made-up machines, checks of configured processors, the simulated pipeline, and the calculator.
 
 #[path = "plan/machines.rs"]
 mod machines;

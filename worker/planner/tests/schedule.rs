@@ -1,5 +1,5 @@
-//! The order of work, in simulated machines: single rules by example, limits and fairness in random schedules, throughput
-//! against what the plan predicts.
+//! The order of work on simulated machines: single rules by example, limits and fairness in random schedules, and
+//! throughput compared with the plan's prediction.
 
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
 

@@ -1,4 +1,4 @@
-//! Binding oneself and becoming an executable.
+//! Binds the calling process and turns it into an executable.
 
 use std::{
     convert::Infallible,
@@ -23,67 +23,67 @@ use crate::{
     },
 };
 
-/// The exit status of a process that could not bind itself. The worker shows it as `crit`.
+/// The exit status of a process that could not bind itself. The worker reports it as class `crit`.
 pub const EXIT_NOT_BOUND: u8 = 78;
-/// The exit status where the executable was not found, as a shell says it.
+/// The exit status if the executable was not found, as in a shell.
 pub const EXIT_NOT_FOUND: u8 = 127;
-/// The exit status where the executable could not be started, as a shell says it.
+/// The exit status if the executable could not be started, as in a shell.
 pub const EXIT_NOT_STARTED: u8 = 126;
 
 /// Why a process did not become the executable.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
-    /// Nothing to be bound to.
+    /// The set of cpus or nodes to bind to is empty.
     #[error("cannot bind to no {0} at all")]
     Nothing(&'static str),
-    /// Something else than what this process was given.
+    /// The binding is not within what this process may use.
     #[error("cannot bind to {what} {missing}: not there, or not allowed; this process may use {allowed}")]
     NotAllowed {
-        /// Of what.
+        /// `cpus` or `nodes`.
         what: &'static str,
-        /// Those.
+        /// The requested ones that are not available.
         missing: CpuSet,
-        /// What there is instead.
+        /// The ones that are available.
         allowed: CpuSet,
     },
-    /// The system took the binding and did another one.
+    /// The kernel accepted the binding, but reports a different one.
     #[error("bound to {what} {set} instead of {wanted}")]
     Differs {
-        /// Of what.
+        /// `cpus` or `nodes`.
         what: &'static str,
-        /// What it says.
+        /// The binding that the kernel reports.
         set: CpuSet,
-        /// What it was told.
+        /// The binding that was requested.
         wanted: CpuSet,
     },
-    /// What this process was given is not known.
+    /// What this process may use cannot be read.
     #[error("cannot bind")]
     System(#[from] SystemError),
-    /// hwloc fails.
+    /// hwloc returned an error.
     #[error("cannot bind")]
     Hwloc(#[from] HwlocError),
-    /// Its control group is gone, or it may not enter it.
+    /// The control group is gone, or this process may not enter it.
     #[error("cannot enter its control group")]
     Cgroup(#[from] CgroupError),
-    /// This process's life is not bound to the worker's.
+    /// The kernel could not be told to kill this process when the worker dies.
     #[error(transparent)]
     Parent(#[from] ParentError),
-    /// The kernel does not give it the orphans among its offspring.
-    #[error("cannot have orphans given to this process")]
+    /// This process could not be made the reaper of orphans among its descendants.
+    #[error("cannot become the reaper of orphaned descendants")]
     Orphans(#[source] io::Error),
     /// The executable cannot be started.
     #[error("cannot start {}", bin.display())]
     Start {
-        /// Which.
+        /// The executable.
         bin: OsString,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl ExecError {
-    /// The exit status that tells the worker.
+    /// The exit status by which the worker recognises the error.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -94,12 +94,12 @@ impl ExecError {
     }
 }
 
-/// Enters the control group at `cgroup` and binds this process, which has one thread, each if it is to, and becomes
-/// `bin`. It dies with the worker that `SEALBUS_PARENT_PID` names, and so does the executable, unless that changes its
-/// user.
+/// Enters the control group at `cgroup` if given, binds this process as `binding` says if given, and becomes `bin`. The
+/// process must have a single thread. It dies with the worker that `SEALBUS_PARENT_PID` names. The executable does too,
+/// unless it changes its user.
 ///
 /// # Errors
-/// [`ExecError`]; it returns for nothing else.
+/// [`ExecError`]. On success this never returns.
 pub fn exec(
     cgroup: Option<&Path>,
     binding: Option<&Binding>,
@@ -108,17 +108,17 @@ pub fn exec(
 ) -> Result<Infallible, ExecError> {
     die_with_parent()?;
     orphans::adopt_in_whatever_follows().map_err(ExecError::Orphans)?;
-    // First: what the group may use is what there is to be bound to.
+    // The control group comes first, because it limits what can be bound to.
     cgroup.map_or(Ok(()), cgroup::enter)?;
     binding.map_or(Ok(()), bind)?;
     let source = Command::new(&bin).args(arguments).exec();
     Err(ExecError::Start { bin, source })
 }
 
-/// Binds this process, and compares what the system then says.
+/// Binds this process and verifies what the kernel then reports.
 ///
 /// # Errors
-/// [`ExecError`]; what was bound by then stays so.
+/// [`ExecError`]. What was bound before the error stays bound.
 pub fn bind(binding: &Binding) -> Result<(), ExecError> {
     let given = System::default().given()?;
     demand("cpus", &binding.cpus, &given.units)?;
@@ -126,7 +126,7 @@ pub fn bind(binding: &Binding) -> Result<(), ExecError> {
         demand("nodes", &memory.nodes, &given.nodes)?;
     }
     let topology = Topology::this_machine_to_bind()?;
-    // Memory first: what is allocated on the way already comes from there.
+    // Memory first, so that allocations made while binding already follow the policy.
     if let Some(MemoryBinding { nodes, strict }) = &binding.memory {
         let policy = if *strict { MemoryPolicy::Bind } else { MemoryPolicy::Prefer };
         topology.bind_memory(nodes, policy)?;

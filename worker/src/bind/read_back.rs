@@ -1,4 +1,4 @@
-//! What a running process is bound to, by what `/proc` says of it.
+//! Reads from `/proc` what a running process is bound to.
 
 use std::{
     fmt, fs, io,
@@ -15,84 +15,84 @@ use crate::topology::{
     system::{Given, SystemError},
 };
 
-/// What a process is bound to.
+/// The binding of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
     /// The processing units that any of its threads may run on.
     pub cpus: CpuSet,
     /// The NUMA nodes that its cpuset allows.
     pub nodes_allowed: CpuSet,
-    /// How it takes memory; nothing where the kernel has no NUMA or does not let us see.
+    /// Its memory policy; `None` if the kernel has no NUMA support or does not show it.
     pub memory: Option<BoundPolicy>,
 }
 
-/// How a process takes memory, as `numa_maps` says.
+/// A memory policy, as in `numa_maps`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum BoundPolicy {
-    /// From the node on which it runs, then from others.
+    /// From the node on which the process runs, then from others.
     Default,
-    /// From these nodes, and from nowhere else.
+    /// Only from these nodes.
     Bind(CpuSet),
     /// From these nodes first.
     Prefer(CpuSet),
-    /// Another one, as the kernel writes it.
+    /// Another policy, as the kernel writes it.
     Other(String),
 }
 
-/// Why it is not known what a process is bound to.
+/// Why a process's binding could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadBackError {
-    /// A file cannot be read; mostly because the process has ended.
+    /// A file cannot be read, usually because the process has ended.
     #[error("cannot read {}", path.display())]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A `status` file cannot be understood.
+    /// A `status` file cannot be parsed.
     #[error("cannot tell what process {pid} is bound to")]
     Status {
-        /// Of which process.
+        /// The process.
         pid: u32,
-        /// What is wrong.
+        /// The parse error.
         #[source]
         source: SystemError,
     },
-    /// A policy cannot be understood.
+    /// A memory policy cannot be parsed.
     #[error("cannot tell how process {pid} takes memory: {policy:?}")]
     Policy {
-        /// Which process.
+        /// The process.
         pid: u32,
-        /// What the kernel writes.
+        /// The text in `numa_maps`.
         policy: String,
-        /// What is wrong.
+        /// The parse error.
         #[source]
         source: CpuSetError,
     },
 }
 
-/// A process that is bound to something else than it should.
+/// A process has another binding than it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bound to {bound}, wanted {wanted}")]
 pub struct BoundElsewhere {
-    /// What it is bound to.
+    /// The binding it has.
     pub bound: Bound,
-    /// What it should be bound to.
+    /// The binding it should have.
     pub wanted: Binding,
 }
 
-/// Reads what a process, with all its threads, is bound to.
+/// Reads the binding of a process, with all its threads.
 ///
 /// # Errors
-/// [`ReadBackError`]; a process that ends meanwhile is one.
+/// [`ReadBackError`], also if the process ends meanwhile.
 pub fn read_back(pid: u32) -> Result<Bound, ReadBackError> {
     read_back_below(Path::new("/proc"), pid)
 }
 
-/// The same, of another `/proc`.
+/// Like [`read_back`], with another root than `/proc`.
 fn read_back_below(proc: &Path, pid: u32) -> Result<Bound, ReadBackError> {
     let process = proc.join(pid.to_string());
     let status = |path: &Path| {
@@ -105,7 +105,7 @@ fn read_back_below(proc: &Path, pid: u32) -> Result<Bound, ReadBackError> {
     for thread in threads.flatten() {
         match status(&thread.path().join("status")) {
             Ok(given) => cpus = cpus.union(&given.units),
-            // Threads come and go.
+            // A thread has ended since the directory was listed.
             Err(ReadBackError::Read { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -129,11 +129,12 @@ fn read(path: &Path) -> Result<String, ReadBackError> {
     fs::read_to_string(path).map_err(|source| ReadBackError::Read { path: path.to_owned(), source })
 }
 
-/// The policy of the stack, which nobody gives one of its own: it is the process's. Without a stack, the first one.
+/// The process's policy is read from the line of the stack, because nobody gives the stack a policy of its own. Without
+/// a stack line, the first line is used.
 fn policy_text(numa_maps: &str) -> Option<&str> {
     let stack = numa_maps.lines().find(|line| line.split(' ').any(|word| word == "stack"));
     let (_, rest) = stack.or_else(|| numa_maps.lines().next())?.split_once(' ')?;
-    // `prefer (many):0-1` has a space in it.
+    // The mode `prefer (many)` contains a space, as in `prefer (many):0-1`.
     let end = match rest.strip_prefix("prefer (many)") {
         Some(after) => rest.len() - after.len() + after.find(' ').unwrap_or(after.len()),
         None => rest.find(' ').unwrap_or(rest.len()),
@@ -142,10 +143,10 @@ fn policy_text(numa_maps: &str) -> Option<&str> {
 }
 
 impl Bound {
-    /// Whether it is what was wanted. Threads may have bound themselves more closely within that.
+    /// Checks that the binding is the wanted one. Threads may have bound themselves to fewer cpus.
     ///
     /// # Errors
-    /// [`BoundElsewhere`]. A policy that is not known is none.
+    /// [`BoundElsewhere`]. An unknown memory policy counts as right.
     pub fn check(&self, wanted: &Binding) -> Result<(), Box<BoundElsewhere>> {
         let cpus = !self.cpus.is_empty() && self.cpus.is_subset(&wanted.cpus);
         let memory = match (&wanted.memory, &self.memory) {
@@ -175,7 +176,7 @@ impl FromStr for BoundPolicy {
     type Err = CpuSetError;
 
     fn from_str(text: &str) -> Result<Self, CpuSetError> {
-        // `bind=static:0-1`: flags say what happens when the cpuset changes.
+        // In `bind=static:0-1` the part after `=` is a flag for changes of the cpuset. It is ignored.
         let (mode, nodes) = text.split_once(':').unwrap_or((text, ""));
         match mode.split('=').next().unwrap_or_default() {
             "default" | "local" => Ok(Self::Default),
@@ -255,7 +256,7 @@ mod tests {
             fs::create_dir_all(proc.path().join(path)).expect("directory");
             fs::write(proc.path().join(path).join("status"), status(cpus)).expect("status");
         }
-        // A thread that has just ended.
+        // A thread that has just ended: its directory is empty.
         fs::create_dir(proc.path().join("7/task/10")).expect("directory");
         fs::write(proc.path().join("7/numa_maps"), "7ffd bind:1 stack anon=1\n").expect("maps");
         let bound = read_back_below(proc.path(), 7).expect("bound");

@@ -1,4 +1,4 @@
-//! One group: a processor and everything that it starts.
+//! One control group: it holds a processor and everything that the processor starts.
 
 use std::{
     fs, io,
@@ -15,7 +15,8 @@ use super::{CgroupError, Meter, Unapplied, Usage, interface};
 const END_MAX: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A group that is there. Dropping it leaves it: a group ends by [`Group::kill_and_remove`], or as a leftover.
+/// An existing group. Dropping this does not remove the group: that is done by [`Group::kill_and_remove`], or at the
+/// next start ([`super::CgroupRoot::remove_leftovers`]).
 #[derive(Debug)]
 pub struct Group {
     path: PathBuf,
@@ -27,20 +28,20 @@ impl Group {
         Self { path, unapplied }
     }
 
-    /// Its directory, for [`super::enter`].
+    /// The group's directory, for [`super::enter`].
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Which of its limits do not hold.
+    /// The limits that could not be applied.
     #[must_use]
     pub fn unapplied(&self) -> &[Unapplied] {
         &self.unapplied
     }
 
-    /// Moves a process into it. Children that it has started before stay where they are; better is that the child enters by
-    /// itself ([`super::enter`]).
+    /// Moves a process into the group. Children that it has already started stay where they are, so it is better if a
+    /// child enters by itself ([`super::enter`]).
     ///
     /// # Errors
     /// [`CgroupError::Io`].
@@ -48,7 +49,7 @@ impl Group {
         interface::write(&self.path, "cgroup.procs", &pid.to_string())
     }
 
-    /// The processes that are directly in it.
+    /// The processes directly in the group, without those of its subgroups.
     ///
     /// # Errors
     /// [`CgroupError::Io`].
@@ -56,7 +57,7 @@ impl Group {
         interface::pids(&self.path)
     }
 
-    /// What it uses and has used.
+    /// What the group uses now and has used.
     ///
     /// # Errors
     /// [`CgroupError::Io`].
@@ -72,7 +73,7 @@ impl Group {
         Meter::start(&self.path)
     }
 
-    /// Kills everything in it, waits until that has ended and removes it.
+    /// Kills everything in the group, waits until it has ended, and removes the group.
     ///
     /// # Errors
     /// [`CgroupError::Busy`] if something does not end; [`CgroupError::Io`].
@@ -81,7 +82,8 @@ impl Group {
     }
 }
 
-/// [`Group::kill_and_remove`] of a group at `path`; says how many processes there were. It may be gone.
+/// Like [`Group::kill_and_remove`], for the group at `path`. Returns how many processes were killed. The group may be
+/// gone already.
 pub(super) fn kill_and_remove(path: &Path) -> Result<usize, CgroupError> {
     let killed = all_pids(path)?.len();
     let begun = Instant::now();
@@ -89,7 +91,7 @@ pub(super) fn kill_and_remove(path: &Path) -> Result<usize, CgroupError> {
         kill(path)?;
         match remove(path) {
             Ok(()) => return Ok(killed),
-            // Killed is not ended: the kernel still takes the processes apart.
+            // A killed process stays in its group until the kernel has torn it down.
             Err(CgroupError::Io { source, .. })
                 if source.kind() == io::ErrorKind::ResourceBusy && begun.elapsed() < END_MAX =>
             {
@@ -106,11 +108,11 @@ pub(super) fn kill_and_remove(path: &Path) -> Result<usize, CgroupError> {
 
 fn kill(path: &Path) -> Result<(), CgroupError> {
     match interface::write(path, "cgroup.kill", "1") {
-        // Kernels before 5.14. What is forked meanwhile is found in the next round.
+        // Kernels before 5.14 have no `cgroup.kill`. A process forked meanwhile is killed in the next round.
         Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             for pid in all_pids(path)? {
                 if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                    // It may have ended.
+                    // The process may have ended already.
                     let _ = kill_process(pid, Signal::KILL);
                 }
             }
@@ -120,7 +122,7 @@ fn kill(path: &Path) -> Result<(), CgroupError> {
     }
 }
 
-/// The processes of a group and of all below it.
+/// The processes of a group and of all its subgroups.
 fn all_pids(path: &Path) -> Result<Vec<u32>, CgroupError> {
     let mut pids = interface::pids(path)?;
     for child in interface::children(path)? {
@@ -129,7 +131,7 @@ fn all_pids(path: &Path) -> Result<Vec<u32>, CgroupError> {
     Ok(pids)
 }
 
-/// Removes a group with all below it.
+/// Removes a group and all its subgroups.
 fn remove(path: &Path) -> Result<(), CgroupError> {
     for child in interface::children(path)? {
         remove(&child)?;

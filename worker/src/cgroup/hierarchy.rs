@@ -1,52 +1,52 @@
-//! Where the hierarchy is mounted, and where in it a process is.
+//! Where the cgroup hierarchy is mounted, and where in it a process is.
 
 use std::{fs, io, path::Path, path::PathBuf};
 
 /// A process's place in the hierarchy of cgroup v2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Where the hierarchy, or the part of it that can be seen from here, is mounted.
+    /// Where the hierarchy, or the visible part of it, is mounted.
     pub mount: PathBuf,
     /// The directory of the process's group, at or below `mount`.
     pub dir: PathBuf,
 }
 
 impl Place {
-    /// The place of the calling process, from `proc_root` (`/proc`).
+    /// The place of the calling process, read from `proc_root` (`/proc`).
     ///
-    /// `None` if no hierarchy of version 2 is mounted, or the process is outside of what can be seen of it.
+    /// `None` if no version 2 hierarchy is mounted, or if the process is outside the visible part.
     ///
     /// # Errors
-    /// If `proc_root` cannot be read.
+    /// [`io::Error`] if `proc_root` cannot be read.
     pub fn of_this_process(proc_root: &Path) -> io::Result<Option<Self>> {
         let mounts = fs::read_to_string(proc_root.join("self/mountinfo"))?;
         let groups = fs::read_to_string(proc_root.join("self/cgroup"))?;
         Ok(Self::find(&mounts, &groups))
     }
 
-    /// From the contents of `/proc/self/mountinfo` and `/proc/self/cgroup`.
+    /// Parses the contents of `/proc/self/mountinfo` and `/proc/self/cgroup`.
     #[must_use]
     pub fn find(mounts: &str, groups: &str) -> Option<Self> {
-        // Of version 2 there is one line, with neither a number nor a controller's name.
+        // Version 2 has one line, with hierarchy number 0 and no controller names.
         let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
         mounts.lines().filter_map(parse_mount).find_map(|(root, mount)| {
             let below = Path::new(path).strip_prefix(&root).ok()?;
-            // A group above the namespace's root is written with dots.
+            // A group above the root of the cgroup namespace is shown with `..`.
             let is_inside = below.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-            // Joined with nothing a path would get a slash at its end.
+            // Joining an empty path would add a trailing slash.
             let dir = if below.as_os_str().is_empty() { mount.clone() } else { mount.join(below) };
             is_inside.then_some(Self { dir, mount })
         })
     }
 
-    /// Whether the process is at the top of what can be seen: the root of a machine or of a container.
+    /// Whether the process is in the topmost visible group: the root of the machine or of a container.
     #[must_use]
     pub fn is_top(&self) -> bool {
         self.dir == self.mount
     }
 }
 
-/// What is mounted where, if the line is of cgroup v2.
+/// The root and the mount point of a cgroup v2 line; `None` for other lines.
 fn parse_mount(line: &str) -> Option<(PathBuf, PathBuf)> {
     let (before, after) = line.split_once(" - ")?;
     if after.split(' ').next()? != "cgroup2" {
@@ -56,7 +56,7 @@ fn parse_mount(line: &str) -> Option<(PathBuf, PathBuf)> {
     Some((unescape(fields.next()?), unescape(fields.next()?)))
 }
 
-/// The kernel writes blanks in paths as three octal digits.
+/// Undoes the kernel's escaping: a blank in a path is written as `\040`, in octal.
 fn unescape(text: &str) -> PathBuf {
     let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     PathBuf::from(escapes.iter().fold(text.to_owned(), |text, (code, meant)| text.replace(code, meant)))

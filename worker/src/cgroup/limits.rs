@@ -1,11 +1,11 @@
-//! What a group may use, and what of that the kernel does not keep here.
+//! The limits of a group, and which of them the kernel does not apply.
 
 use std::{collections::BTreeSet, path::Path};
 
 use super::{CgroupError, interface};
 use crate::topology::CpuSet;
 
-/// The controllers that a worker shares out, where they are there.
+/// The controllers that a worker enables for its groups, if they are available.
 pub(super) const WANTED: [&str; 4] = ["cpuset", "memory", "pids", "hugetlb"];
 
 const PAGE_MAX: u64 = 1 << 16;
@@ -13,25 +13,25 @@ const PAGE_MAX: u64 = 1 << 16;
 /// The limits of one group. Nothing is limited by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// The processing units that may be used (`cpuset.cpus`). A process can no more leave them.
+    /// The processing units that may be used (`cpuset.cpus`). A process cannot leave them.
     pub cpus: Option<CpuSet>,
     /// The NUMA nodes whose memory may be used (`cpuset.mems`).
     pub nodes: Option<CpuSet>,
-    /// Above this many bytes the group is slowed down and its caches are taken back (`memory.high`).
+    /// Above this many bytes the group is slowed down and its memory is reclaimed (`memory.high`).
     pub memory_high_bytes: Option<u64>,
-    /// Above this many bytes all processes of the group are killed (`memory.max`). Pages of files that are read and
-    /// written count as well, but are taken back before.
+    /// Above this many bytes all processes of the group are killed (`memory.max`). The page cache counts too, but is
+    /// reclaimed first.
     pub memory_max_bytes: Option<u64>,
-    /// How many processes and threads there may be (`pids.max`).
+    /// The number of processes and threads that there may be (`pids.max`).
     pub pids_max: Option<u64>,
 }
 
-/// A limit that does not hold.
+/// A limit that is not in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unapplied {
-    /// The kernel's name of it.
+    /// The kernel's name of the limit.
     pub limit: &'static str,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -42,7 +42,7 @@ impl std::fmt::Display for Unapplied {
 }
 
 impl Limits {
-    /// Sets them on a group and reads them back.
+    /// Sets the limits on a group and reads them back.
     pub(super) fn apply(&self, group: &Path, controllers: &BTreeSet<String>) -> Vec<Unapplied> {
         let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes.to_string());
         let set = |set: &Option<CpuSet>| set.as_ref().map(ToString::to_string);
@@ -61,7 +61,8 @@ impl Limits {
             }
         }
         if controllers.contains("memory") {
-            // Half a processor would only hang. Kernels before 4.19 lack the file.
+            // Out of memory, the kernel kills the whole group: a processor that lost only some of its processes would
+            // hang. Kernels before 4.19 do not have this file.
             let _ = interface::write(group, "memory.oom.group", "1");
         }
         unapplied
@@ -81,7 +82,7 @@ fn set_one(group: &Path, controllers: &BTreeSet<String>, limit: &str, value: &st
     let agrees = match is_set {
         true => found.parse::<CpuSet>().ok() == value.parse::<CpuSet>().ok(),
         false => found.parse::<u64>().ok().zip(value.parse::<u64>().ok()).is_some_and(|(is, asked)| {
-            // The kernel rounds bytes down to pages.
+            // The kernel rounds byte limits down to whole pages.
             let rounding = if controller == "memory" { PAGE_MAX } else { 1 };
             is <= asked && asked - is < rounding
         }),

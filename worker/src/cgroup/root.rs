@@ -1,4 +1,4 @@
-//! The worker's own part of the hierarchy.
+//! The worker's own part of the cgroup hierarchy.
 
 use std::{
     collections::BTreeSet,
@@ -11,24 +11,24 @@ use rustix::fs::{Access, FlockOperation, flock};
 
 use super::{CgroupError, Group, Limits, Usage, group::kill_and_remove, hierarchy::Place, interface, limits::WANTED};
 
-/// The group that the worker itself steps aside into, also as `DelegateSubgroup=` of systemd's unit.
+/// The child group that the worker moves itself into. systemd's unit names it in `DelegateSubgroup=`.
 pub const OWN_GROUP: &str = "worker";
 const PREFIX: &str = "sealbus-";
 
-/// Why there are no groups for processors. A worker goes on without limits then.
+/// Why there are no groups for processors. The worker then runs without limits.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
-    /// The machine has no hierarchy of version 2, or it cannot be seen from here.
-    #[error("no cgroup v2 hierarchy is mounted in which this process is; version 1 is not supported")]
+    /// The machine has no version 2 hierarchy, or this process cannot see it.
+    #[error("no cgroup v2 hierarchy with this process in it is mounted; version 1 is not supported")]
     NoHierarchy,
-    /// The group is somebody else's to share out.
+    /// The group is not delegated to the worker.
     #[error(
         "group {} is not delegated to the worker: set Delegate=yes (and DelegateSubgroup=worker) in its unit, or name a \
          group in the configuration",
         .0.display()
     )]
     NotDelegated(PathBuf),
-    /// No right to write there.
+    /// There is no permission to write to the group.
     #[error("group {} cannot be written to", path.display())]
     NotWritable {
         /// The group.
@@ -36,7 +36,7 @@ pub enum Unavailable {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// Somebody else runs in the group, so that the kernel does not let it be shared out.
+    /// Other processes run in the group, so the kernel does not allow it to delegate controllers.
     #[error("group {} has processes of others ({pids:?}): give the worker one of its own", path.display())]
     Occupied {
         /// The group.
@@ -44,15 +44,15 @@ pub enum Unavailable {
         /// The processes.
         pids: Vec<u32>,
     },
-    /// Another process works under the same name.
+    /// Another process uses the same worker name.
     #[error("group {} is in use by another worker of the same name", .0.display())]
     InUse(PathBuf),
-    /// A file or directory of the hierarchy.
+    /// A file or directory of the hierarchy could not be read or written.
     #[error(transparent)]
     Failed(#[from] CgroupError),
 }
 
-/// The worker's part of the hierarchy, locked as long as this lives.
+/// The worker's part of the hierarchy. It is locked as long as this value lives.
 #[derive(Debug)]
 pub struct CgroupRoot {
     path: PathBuf,
@@ -60,20 +60,20 @@ pub struct CgroupRoot {
     _lock: File,
 }
 
-/// A group of a dead worker.
+/// A group left by a dead worker.
 #[derive(Debug)]
 pub struct Leftover {
     /// The processor's name.
     pub name: String,
-    /// How many processes still ran in it, or why it is still there.
+    /// How many processes in it were killed, or why it could not be removed.
     pub killed: Result<usize, CgroupError>,
 }
 
 impl CgroupRoot {
-    /// Takes the part of `worker` in the group that this process is in, or in the group at `given`.
+    /// Takes over the part for `worker` below the group of this process, or below the group at `given`.
     ///
-    /// A process alone in its group is moved to `worker/` below it. Controllers that are not there are left out: limits
-    /// that need them do not hold then, which each group says.
+    /// If the process is alone in its group, it is moved into `worker/` below it. Controllers that are not available
+    /// are skipped. Each group then lists the limits that are not in force.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -100,22 +100,22 @@ impl CgroupRoot {
         Ok(Self { path, controllers, _lock: lock })
     }
 
-    /// The directory with the processors' groups.
+    /// The directory that holds the processors' groups.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The controllers that groups have here.
+    /// The controllers that are enabled for the groups.
     #[must_use]
     pub fn controllers(&self) -> &BTreeSet<String> {
         &self.controllers
     }
 
-    /// Makes a fresh group for the processor `name`. What is left of an earlier one is killed and removed.
+    /// Creates a new group for the processor `name`. If an old one is there, it is killed and removed first.
     ///
     /// # Errors
-    /// [`CgroupError`]. Limits that do not hold are no error, see [`Group::unapplied`].
+    /// [`CgroupError`]. A limit that cannot be applied is not an error, see [`Group::unapplied`].
     pub fn create(&self, name: &str, limits: &Limits) -> Result<Group, CgroupError> {
         check_name(name)?;
         let path = self.path.join(name);
@@ -125,17 +125,17 @@ impl CgroupRoot {
         Ok(Group::new(path, unapplied))
     }
 
-    /// Kills and removes what an earlier worker of this name has left. To be called before the first group is made.
+    /// Kills and removes what an earlier worker of this name left behind. Call this before the first group is created.
     ///
     /// # Errors
-    /// [`CgroupError::Io`] if the groups cannot be listed; one that cannot be removed is in the list.
+    /// [`CgroupError::Io`] if the groups cannot be listed. A group that cannot be removed appears in the list.
     pub fn remove_leftovers(&self) -> Result<Vec<Leftover>, CgroupError> {
         let groups = interface::children(&self.path)?;
         let named = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(groups.iter().map(|path| Leftover { name: named(path), killed: kill_and_remove(path) }).collect())
     }
 
-    /// What all processors together use and have used.
+    /// What all processors together use now and have used.
     ///
     /// # Errors
     /// [`CgroupError::Io`].
@@ -144,18 +144,19 @@ impl CgroupRoot {
     }
 }
 
-/// The group that was given to this process: its own, or the one above if it has been moved aside already.
+/// The group that was delegated to this process: its own, or the parent if the process has already been moved into the
+/// child group.
 fn delegated(place: &Place) -> Result<PathBuf, Unavailable> {
     let above = place.dir.parent().filter(|_| place.dir.ends_with(OWN_GROUP) && !place.is_top());
     match above {
         Some(above) if above == place.mount || is_delegated(above) => Ok(above.to_owned()),
-        // At the top of a machine without systemd, or of a container, nobody else shares groups out.
+        // At the top of a machine without systemd, or of a container, nobody else manages the groups.
         _ if place.is_top() || is_delegated(&place.dir) => Ok(place.dir.clone()),
         _ => Err(Unavailable::NotDelegated(place.dir.clone())),
     }
 }
 
-/// systemd marks what it has delegated.
+/// systemd marks delegated groups with an extended attribute.
 fn is_delegated(dir: &Path) -> bool {
     ["user.delegate", "trusted.delegate"].iter().any(|name| {
         let mut value = [0; 8];
@@ -163,7 +164,8 @@ fn is_delegated(dir: &Path) -> bool {
     })
 }
 
-/// Empties a group that is to be shared out, if this process is in it. The top of a machine may have both.
+/// Moves the processes out of a group that is to delegate controllers, if this process is in it. The root group may
+/// have both, processes and delegated controllers.
 fn step_aside(shared: &Path) -> Result<(), Unavailable> {
     let is_machines_top = !shared.join("cgroup.type").exists();
     let pids = interface::pids(shared)?;
@@ -177,7 +179,7 @@ fn step_aside(shared: &Path) -> Result<(), Unavailable> {
     make(&own)?;
     for pid in pids {
         match interface::write(&own, "cgroup.procs", &pid.to_string()) {
-            // ESRCH: it has ended.
+            // ESRCH: the process has ended.
             Err(CgroupError::Io { source, .. }) if source.raw_os_error() == Some(3) => {}
             moved => moved?,
         }
@@ -185,13 +187,13 @@ fn step_aside(shared: &Path) -> Result<(), Unavailable> {
     Ok(())
 }
 
-/// Lets the groups below `group` have the controllers that it has itself, and says which they have.
+/// Enables in the children of `group` all controllers that it has itself. Returns those that are enabled.
 fn share_out(group: &Path) -> Result<BTreeSet<String>, CgroupError> {
     let here = words(interface::read(group, "cgroup.controllers")?);
     for controller in WANTED.iter().filter(|controller| here.contains(**controller)) {
-        // One by one, so that one that cannot be shared out keeps none of the others.
+        // One at a time, so that a controller that cannot be enabled does not prevent the others.
         if let Err(error) = interface::write(group, "cgroup.subtree_control", &format!("+{controller}")) {
-            tracing::debug!(controller, %error, "not shared out");
+            tracing::debug!(controller, %error, "controller not enabled");
         }
     }
     Ok(words(interface::read(group, "cgroup.subtree_control")?))

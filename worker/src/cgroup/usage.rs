@@ -1,4 +1,4 @@
-//! What a group has used.
+//! The resource use of a group.
 
 use std::{
     fs::File,
@@ -9,31 +9,32 @@ use std::{
 
 use super::{CgroupError, interface};
 
-/// What a group, with all below it, uses and has used since it was made. `None` where the kernel does not count it here.
+/// What a group, with its subgroups, uses now and has used since it was created. A value is `None` if the kernel does
+/// not count it here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Processor time, in microseconds.
+    /// CPU time, in microseconds.
     pub cpu_micros: Option<u64>,
-    /// Of that, in the kernel.
+    /// The part of the CPU time spent in the kernel, in microseconds.
     pub cpu_system_micros: Option<u64>,
-    /// Memory now, with pages of files, without pages of `hugetlb`.
+    /// Memory in use now, with page cache, without huge pages of `hugetlb`.
     pub memory_bytes: Option<u64>,
-    /// The most memory.
+    /// The highest memory use, in bytes.
     pub memory_peak_bytes: Option<u64>,
-    /// Reserved huge pages now, over all sizes.
+    /// Huge pages of `hugetlb` in use now, in bytes, summed over all page sizes.
     pub huge_bytes: Option<u64>,
     /// How often the group was slowed down at `memory.high`.
     pub memory_high_events: Option<u64>,
-    /// How many of its processes were killed for want of memory.
+    /// How many of its processes were killed because memory ran out.
     pub oom_kills: Option<u64>,
-    /// Processes and threads now.
+    /// The number of processes and threads now.
     pub pids: Option<u64>,
 }
 
-/// A processor was killed because memory ran out.
+/// Processes of a processor were killed because memory ran out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "killed by the kernel for want of memory: {kills} processes, at most {peak} in use, {limit}; give the processor more \
+    "killed by the kernel because memory ran out: {kills} processes, at most {peak} in use, {limit}; give the processor more \
      (memory_max), or run fewer at a time"
 )]
 pub struct OutOfMemory {
@@ -43,7 +44,7 @@ pub struct OutOfMemory {
 }
 
 impl Usage {
-    /// Reads the group at `path`.
+    /// Reads the usage of the group at `path`.
     ///
     /// # Errors
     /// [`CgroupError::Io`].
@@ -73,17 +74,17 @@ fn huge_bytes(path: &Path) -> Result<Option<u64>, CgroupError> {
     Ok(sum)
 }
 
-/// Measures one request to a processor whose group has been there before.
+/// Measures a single request to a processor whose group existed before.
 #[derive(Debug)]
 pub struct Meter {
     path: PathBuf,
     begin: Usage,
-    /// The peak since the beginning, where the kernel can count from there (6.12).
+    /// The peak since the start of the request, if the kernel can count that (6.12 and later).
     peak: Option<File>,
 }
 
 impl Meter {
-    /// Begins.
+    /// Begins to measure.
     ///
     /// # Errors
     /// [`CgroupError::Io`].
@@ -93,8 +94,8 @@ impl Meter {
         Ok(Self { path: path.to_owned(), begin: Usage::read(path)?, peak })
     }
 
-    /// What was used since the beginning; what is counted now is as it is. Where the kernel cannot count a peak of its
-    /// own, the peak is that of the group's whole life if it was reached since, otherwise unknown.
+    /// The usage since the start; values such as memory in use are current ones. If the kernel cannot count the peak of
+    /// a request, the group's peak is given if it has risen since the start, otherwise `None`.
     ///
     /// # Errors
     /// [`CgroupError::Io`].
@@ -115,7 +116,7 @@ impl Meter {
         })
     }
 
-    /// Whether memory ran out since the beginning. To be asked when a processor has died, while its group is there.
+    /// Whether memory ran out since the start. Ask this after a processor has died, while its group still exists.
     ///
     /// # Errors
     /// [`CgroupError::Io`].

@@ -1,4 +1,4 @@
-//! `sealbus-worker calc`: what given processors, times and slots come to.
+//! `sealbus-worker calc`: the throughput of given processors, times and slots.
 
 use std::collections::BTreeMap;
 
@@ -12,27 +12,27 @@ use sealbus_worker::out;
 /// Arguments of `calc`.
 #[derive(Debug, clap::Args)]
 pub struct CalcArguments {
-    /// How many slots: a number, or a range such as 4-16 for a row each.
+    /// The number of slots, or a range such as 4-16 for one row each.
     #[arg(long, value_name = "N")]
     slots: Slots,
     #[command(flatten)]
     phases: PhaseOffers,
-    /// How many may hold a lock that is named after @, such as gpu=1.
+    /// How many requests may hold the lock that is named after @, such as gpu=1.
     #[arg(long = "lock", value_name = "NAME=N", value_parser = lock)]
     locks: Vec<(String, usize)>,
-    /// The least time between two starts of a phase, such as pc1=5m.
+    /// The shortest time between two starts of a phase, such as pc1=5m.
     #[arg(long, value_name = "STAGE=TIME", value_parser = stage_time)]
     staggered: Vec<(Phase, u64)>,
-    /// From the end of PC2 until the PreCommit has landed.
+    /// The time from the end of PC2 until the PreCommit has landed.
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = time)]
     precommit: u64,
-    /// From then on until the seed is there; the transfer happens meanwhile.
+    /// The time from then until the seed is available; the transfer takes place meanwhile.
     #[arg(long, value_name = "TIME", default_value = "80m", value_parser = time)]
     seed: u64,
-    /// From the end of C2 until the ProveCommit has landed.
+    /// The time from the end of C2 until the ProveCommit has landed.
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = time)]
     prove: u64,
-    /// Print comma-separated values, times in seconds.
+    /// Print comma-separated values, with times in seconds.
     #[arg(long, conflicts_with = "json")]
     csv: bool,
     /// Print JSON.
@@ -40,34 +40,34 @@ pub struct CalcArguments {
     json: bool,
 }
 
-/// Who serves each phase. Repeated for processors of several kinds; a phase that is left out takes no time.
+/// The processors of each phase. Repeat an option for processors of another kind. An omitted phase takes no time.
 #[derive(Debug, clap::Args)]
 struct PhaseOffers {
-    /// As --pc1.
+    /// As for --pc1.
     #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
     add_pieces: Vec<Offer>,
-    /// As --pc1.
+    /// As for --pc1.
     #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
     tree_d: Vec<Offer>,
-    /// How many run at the same time and how long one takes, such as 4x3h. Repeat it for others of another speed.
+    /// How many run at the same time and how long each takes, such as 4x3h. Repeat it for processors of another speed.
     #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
     pc1: Vec<Offer>,
-    /// As --pc1; 1x10m@gpu holds the lock gpu meanwhile.
+    /// As for --pc1; with 1x10m@gpu a request holds the lock gpu while it runs.
     #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
     pc2: Vec<Offer>,
-    /// As --pc1.
+    /// As for --pc1.
     #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
     transfer: Vec<Offer>,
-    /// As --pc1.
+    /// As for --pc1.
     #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
     c1: Vec<Offer>,
-    /// As --pc2.
+    /// As for --pc2.
     #[arg(long, value_name = "COUNTxTIME[@LOCK,…]")]
     c2: Vec<Offer>,
 }
 
 impl CalcArguments {
-    /// Carries out the command.
+    /// Runs the command.
     pub fn run(self) -> anyhow::Result<()> {
         let request = Request {
             slots: self.slots,

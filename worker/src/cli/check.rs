@@ -1,4 +1,5 @@
-//! `sealbus-worker check`: whether a configuration makes sense and what it means, and whether all is there that it names.
+//! `sealbus-worker check`: whether a configuration is right, what it means, and whether everything that it names
+//! exists.
 
 use std::time::Duration;
 
@@ -12,26 +13,26 @@ use sealbus_worker::{
 
 use super::ConfigFile;
 
-/// How long NATS may take to answer all that it is asked. A request that is not allowed gets no answer for 5 s.
+/// How long NATS may take to answer all requests. A request without permission gets no answer and takes 5 s.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What to check.
+/// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub struct Check {
     #[command(flatten)]
     config: ConfigFile,
-    /// Only whether the file makes sense on this machine: do not look whether all is there that it names, and ask no server.
+    /// Only check the file against this machine: do not look for what it names, and do not connect to any server.
     #[arg(long)]
     offline: bool,
 }
 
-/// The configuration makes sense, and something that it names is not there.
+/// The configuration is right, but something that it names does not exist at present.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration makes sense, but not all is there that it names; a worker that runs waits for it")]
+#[error("the configuration is valid, but something that it names does not exist; a running worker waits for it")]
 pub struct NotAllThere;
 
 impl Check {
-    /// Carries out the command.
+    /// Runs the command.
     pub fn run(self) -> anyhow::Result<()> {
         let mut config = Config::load(&self.config.path)?;
         let warnings = placement::settle(&mut config).map_err(RunError::from)?;
@@ -49,7 +50,7 @@ impl Check {
     }
 }
 
-/// What is not there of all that the configuration names, NATS and the queues in it included.
+/// Everything that the configuration names and that does not exist or is unusable, NATS and its queues included.
 fn not_there(config: &Config) -> anyhow::Result<Vec<NotThere>> {
     super::install_tls();
     let mut found = config.not_there();
@@ -71,17 +72,17 @@ fn not_there(config: &Config) -> anyhow::Result<Vec<NotThere>> {
     Ok(found)
 }
 
-/// What NATS lacks of what the configuration names.
+/// What is missing in NATS of what the configuration names.
 async fn ask(config: &Config) -> Vec<NotThere> {
     let lacks = |field: &str, problem: String| NotThere { field: field.to_owned(), problem };
     let bus = match config.nats.connect(config.name.as_str()).await {
         Ok(bus) => bus,
-        // Said with its file already.
+        // Reported already, with the credential's file.
         Err(ConnectError::Identity(_)) => return Vec::new(),
         Err(error) => return vec![lacks("nats.url", in_words(&error))],
     };
     let mut missing = Vec::new();
-    // What a key may read shows whose it is.
+    // A worker's key may read only its own orders, so this shows whether the key belongs to the name.
     if let Err(error) = bus.orders(&config.name).await {
         let problem = format!("our key may not read the orders of {}, or NATS does not answer", config.name);
         missing.push(lacks("worker.name", format!("{problem}: {}", in_words(&error))));

@@ -20,7 +20,7 @@ pub struct ExecBoundArguments {
     /// Take memory from these NUMA nodes only.
     #[arg(long, value_name = "LIST", requires = "cpus")]
     nodes: Option<CpuSet>,
-    /// From other nodes as well, when these are full.
+    /// Take memory from other nodes when these are full.
     #[arg(long, requires = "nodes")]
     prefer: bool,
     /// The executable and its arguments.
@@ -29,7 +29,7 @@ pub struct ExecBoundArguments {
 }
 
 impl ExecBoundArguments {
-    /// Becomes the executable, or says on the last line of stderr why not.
+    /// Becomes the executable, or prints the reason why not as the last line on stderr.
     pub fn execute(self) -> ExitCode {
         let Self { cgroup, cpus, nodes, prefer, command } = self;
         let memory = nodes.map(|nodes| MemoryBinding { nodes, strict: !prefer });
@@ -39,7 +39,7 @@ impl ExecBoundArguments {
         let Err(error) = exec::exec(cgroup.as_deref(), binding.as_ref(), bin, command.collect());
         let code = error.exit_code();
         let error = anyhow::Error::new(error);
-        // Stderr may be closed; the exit status says enough.
+        // If stderr is closed the message is lost; the exit status is enough.
         out::note(format_args!("sealbus-worker {EXEC_BOUND}: {error:#}"));
         code
     }

@@ -1,4 +1,4 @@
-//! `sealbus-worker params`: whether parameters are whole, and where to get them.
+//! `sealbus-worker params`: checks parameters and fetches them.
 
 use std::{fmt::Display, path::PathBuf, time::Duration};
 
@@ -13,23 +13,23 @@ use sealbus_worker::{
 };
 use serde::Serialize;
 
-/// What to do with parameters.
+/// The subcommands for parameters.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ParamsCommand {
     /// Check that all files are there, byte for byte
     ///
-    /// Holds them against the official manifest, or a devnet's own against its marker. What was
-    /// read once is remembered, in the directory, until the file changes.
+    /// Compares them with the official manifest, or a devnet's own with its marker file. A file that was read once is
+    /// remembered in the directory until it changes.
     Check(CheckArgs),
     /// Fetch the official files from a gateway, and verify them
     ///
-    /// Fetches what is missing or bad. Run it again after an interruption: it goes on where it
-    /// stopped. The files of 32 GiB sectors are more than 100 GiB.
+    /// Fetches what is missing or bad. After an interruption, run it again: it resumes where it stopped. The files for
+    /// 32 GiB sectors are more than 100 GiB.
     Fetch(FetchArgs),
-    /// Says where this went: parameters are not made by the worker.
+    /// Points to the program that has replaced this subcommand.
     #[command(hide = true)]
     Devnet {
-        /// Whatever was asked for.
+        /// Any arguments; they are ignored.
         #[arg(num_args = 0.., allow_hyphen_values = true, trailing_var_arg = true)]
         rest: Vec<String>,
     },
@@ -38,19 +38,19 @@ pub enum ParamsCommand {
 /// Arguments of `params check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// The sectors' size; may be given more than once
+    /// The sector size; may be given more than once
     #[arg(long, required = true)]
     pub sector_size: Vec<SectorSize>,
-    /// Where the parameters are
+    /// The directory with the parameters
     #[arg(long, env = DIR_VARIABLE, default_value = DEFAULT_DIR)]
     pub dir: PathBuf,
     /// A manifest other than the official one, in the form of the proofs library's parameters.json
     #[arg(long)]
     pub manifest: Option<PathBuf>,
-    /// Read also what was read before and has not changed
+    /// Also read files that have not changed since they were last read
     #[arg(long)]
     pub again: bool,
-    /// Print what was found as JSON
+    /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -58,13 +58,13 @@ pub struct CheckArgs {
 /// Arguments of `params fetch`.
 #[derive(Clone, Debug, Args)]
 pub struct FetchArgs {
-    /// The sectors' size; may be given more than once
+    /// The sector size; may be given more than once
     #[arg(long, required = true)]
     pub sector_size: Vec<SectorSize>,
     /// Where to put the parameters
     #[arg(long, env = DIR_VARIABLE, default_value = DEFAULT_DIR)]
     pub out: PathBuf,
-    /// Where to fetch from; a slash and a file's content identifier are appended
+    /// The gateway's URL; a slash and a file's content identifier are appended
     #[arg(long, default_value = DEFAULT_GATEWAY)]
     pub gateway: String,
     /// A manifest other than the official one, in the form of the proofs library's parameters.json
@@ -73,19 +73,19 @@ pub struct FetchArgs {
     /// How many files to fetch at once
     #[arg(long, default_value_t = 4)]
     pub parallel: usize,
-    /// Seconds of silence after which the gateway is asked anew
+    /// Seconds of silence after which a request to the gateway is repeated
     #[arg(long, default_value_t = 60)]
     pub stall_secs: u64,
-    /// Print what was fetched as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
 
 impl ParamsCommand {
-    /// Carries the command out. Blocks until done.
+    /// Runs the command. Blocks until it is done.
     ///
-    /// What it has done goes to stdout; progress and warnings go to stderr. Bad files make `check` an error, after its
-    /// report.
+    /// The report goes to stdout; progress and warnings go to stderr. If files are bad, `check` prints its report and
+    /// then fails.
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Check(args) => {

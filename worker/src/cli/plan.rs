@@ -1,4 +1,5 @@
-//! `sealbus-worker plan`: what to start where on a machine, what that comes to, and the configuration of it.
+//! `sealbus-worker plan`: which processors to run where on a machine, the resulting throughput, and the configuration
+//! for it.
 
 use std::{
     collections::BTreeMap,
@@ -29,9 +30,9 @@ use sealbus_worker::{
 
 use super::topology::Described;
 
-/// More cards than a machine has.
+/// More cards than any machine has.
 const GPUS_MAX: usize = 64;
-/// Far more than a file of times needs.
+/// Far more bytes than a file of times needs.
 const TIMES_BYTES_MAX: u64 = 1 << 20;
 
 /// Arguments of `plan`.
@@ -42,43 +43,44 @@ pub struct PlanArguments {
     sector_size: SectorSize,
     #[command(flatten)]
     described: Described,
-    /// How many GPUs, or which (such as 0,1 or GPU-…); all of them if not given. Those beyond the machine's are imagined.
+    /// How many GPUs to use, or which (such as 0,1 or GPU-…); all of them by default. A number may exceed what the
+    /// machine has.
     #[arg(long, value_name = "N|LIST", value_parser = gpus)]
     gpus: Option<Gpus>,
-    /// The machine's memory, instead of what its description says.
+    /// The machine's memory, overriding its description.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<u64>,
-    /// A directory for slots; repeat it for several. Without any, every disk that does not turn is taken to be free.
+    /// A directory for slots; repeat it for several. By default every disk that does not rotate is assumed to be free.
     #[arg(long = "slots-on", value_name = "DIR")]
     slots_on: Vec<PathBuf>,
-    /// How much room each of them has; what is free there if it is not given.
+    /// The space in each of these directories; by default their free space.
     #[arg(long, value_name = "SIZE", value_parser = size, requires = "slots_on")]
     disk_bytes: Option<u64>,
-    /// How many slots; as many as are worth it if it is not given.
+    /// The number of slots; by default as many as increase the throughput.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=5000))]
     slots: Option<u16>,
-    /// Measured times, TOML: lines such as pc1 = "3h"; the waits are precommit, seed and prove.
+    /// A TOML file of measured times, with lines such as pc1 = "3h"; the waits are called precommit, seed and prove.
     #[arg(long, value_name = "FILE")]
     times: Option<PathBuf>,
-    /// A measured time; wins over the file.
+    /// A measured time; overrides the file.
     #[arg(long = "time", value_name = "NAME=TIME")]
     time: Vec<String>,
-    /// The memory that a phase really takes, such as c2=62GiB.
+    /// The memory that a phase was measured to take, such as c2=62GiB.
     #[arg(long = "need", value_name = "STAGE=SIZE", value_parser = need)]
     needs: Vec<(Phase, u64)>,
-    /// Producers of multicore SDR beside its main thread; 0 for PC1 on one core. The best of 1 to 3 if it is not given.
+    /// Producers of multicore SDR beside its main thread; 0 for PC1 on one core. By default the best of 1 to 3.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=63))]
     producers: Option<u8>,
-    /// Which of pc1, pc2 and c2 the machine does itself, such as pc1 or pc2,c2; the others are done elsewhere.
+    /// The phases of pc1, pc2 and c2 that run on this machine, such as pc1 or pc2,c2; the others run elsewhere.
     #[arg(long, value_name = "STAGES", value_delimiter = ',', value_parser = heavy)]
     only: Vec<Phase>,
-    /// Each processor has a cgroup of its own ([cgroup] in the configuration), in which multicore SDR finds only its cores.
+    /// Each processor has its own cgroup ([cgroup] in the configuration), so multicore SDR sees only its cores.
     #[arg(long)]
     cgroups: bool,
     /// PC1 takes its memory from reserved huge pages.
     #[arg(long)]
     huge_pages: bool,
-    /// Tell why.
+    /// Explain the choices.
     #[arg(long)]
     explain: bool,
     /// Print JSON.
@@ -88,40 +90,40 @@ pub struct PlanArguments {
     file: FileArguments,
 }
 
-/// What the configuration says besides the plan.
+/// The parts of the configuration that are not planned.
 #[derive(Debug, clap::Args)]
 struct FileArguments {
     /// Write the worker's configuration.
     #[arg(long, value_name = "FILE", requires_all = ["miners", "store"])]
     write: Option<PathBuf>,
-    /// Overwrite it.
+    /// Overwrite the file if it exists.
     #[arg(long, requires = "write")]
     force: bool,
-    /// Whose sectors to seal; repeat it for several.
+    /// The miner whose sectors to seal; repeat it for several.
     #[arg(long = "miner", id = "miners", value_name = "ADDRESS")]
     miners: Vec<MinerId>,
-    /// The worker's name on the bus; the machine's host name if it is not given.
+    /// The worker's name on the bus; by default the machine's host name.
     #[arg(long)]
     name: Option<WorkerName>,
-    /// Where NATS is.
+    /// The URL of NATS.
     #[arg(long, value_name = "URL", default_value = "nats://127.0.0.1:4222")]
     nats_url: String,
     /// The root of the permanent store.
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// The permanent store's name, as the manager knows it.
+    /// The permanent store's name in the manager's configuration.
     #[arg(long, value_name = "NAME", default_value = "main")]
     store_name: String,
 }
 
 impl PlanArguments {
-    /// Carries out the command.
+    /// Runs the command.
     pub fn run(self) -> anyhow::Result<()> {
         let source = self.described.source();
         let machine = self.described.restricted(load(source.clone())?)?;
         let request = self.request(&source)?;
         let plan = plan(&machine, &request)?;
-        // The file does not depend on who reads the words.
+        // The written file must not depend on the output format.
         let printed = match self.json {
             true => out::json(&serde_json::to_string_pretty(&plan)?),
             false => out::print(&explain(&plan, self.explain)),
@@ -155,7 +157,7 @@ impl PlanArguments {
         })
     }
 
-    /// The directories with the room that they have. Those of one file system share its room.
+    /// The directories with their space. Directories on one file system share its space.
     fn places(&self, source: &Source) -> anyhow::Result<Vec<Place>> {
         let told = |path: &PathBuf| Place { path: path.clone(), bytes: self.disk_bytes };
         if self.disk_bytes.is_some() || *source != Source::ThisMachine {
@@ -206,11 +208,11 @@ impl FileArguments {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let allowed = |letter: char| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' };
         let name: String = host.trim().chars().map(allowed).take(64).collect();
-        name.parse().context("the host name is no name for a worker: give --name")
+        name.parse().context("the host name is not valid as a worker's name: give --name")
     }
 }
 
-/// Writes a file as a whole or not at all; one that is there only if that is wished.
+/// Writes a file as a whole or not at all. An existing file is replaced only with `force`.
 fn write_whole(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
     let absolute = std::path::absolute(path)?;
     let dir = absolute.parent().unwrap_or(Path::new("/"));
@@ -218,7 +220,7 @@ fn write_whole(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
     if !force && path.exists() {
         bail!("{} is there already: use --force to overwrite it, or another name", path.display());
     }
-    // Renaming over a device would replace it, as root even /dev/null.
+    // Renaming over a device would replace the device, as root even /dev/null.
     if fs::symlink_metadata(&absolute).is_ok_and(|there| !there.is_file()) {
         bail!("{} is no plain file: name another one, or leave --write out to see the plan", path.display());
     }

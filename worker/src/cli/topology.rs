@@ -1,4 +1,4 @@
-//! `sealbus-worker topology`: the machine, as a person would draw it.
+//! `sealbus-worker topology`: draws the machine's topology.
 
 use std::{fs, path::PathBuf};
 
@@ -17,27 +17,27 @@ pub struct TopologyArguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Write what hwloc sees to a file, which `--xml` reads; of this machine also what the worker may not use.
+    /// Write what hwloc sees to a file that `--xml` reads. For this machine it includes what the worker may not use.
     #[arg(long, value_name = "FILE")]
     export_xml: Option<PathBuf>,
 }
 
-/// Which machine; this one if not said.
+/// The machine to look at; by default this one.
 #[derive(Debug, clap::Args)]
 pub struct Described {
-    /// A machine in an XML file of hwloc 2 (`lstopo FILE.xml`, or `--export-xml` of this command).
+    /// A machine in an XML file of hwloc 2 (from `lstopo FILE.xml`, or from `--export-xml`).
     #[arg(long, value_name = "FILE", conflicts_with = "synthetic")]
     xml: Option<PathBuf>,
     /// A machine in hwloc's synthetic description, such as "package:2 l3:8 core:8 pu:2".
     #[arg(long, value_name = "DESCRIPTION")]
     synthetic: Option<String>,
-    /// Use only these processing units of it, such as 0-3,8.
+    /// Use only these processing units of the machine, such as 0-3,8.
     #[arg(long, value_name = "LIST")]
     cpus: Option<CpuSet>,
 }
 
 impl Described {
-    /// Where the machine is described.
+    /// Where the description of the machine comes from.
     pub fn source(&self) -> Source {
         match (&self.xml, &self.synthetic) {
             (Some(path), _) => Source::Xml(path.clone()),
@@ -46,7 +46,7 @@ impl Described {
         }
     }
 
-    /// The machine, without what is not to be used.
+    /// The machine, restricted to `--cpus` if given.
     pub fn restricted(&self, machine: Machine) -> anyhow::Result<Machine> {
         match &self.cpus {
             Some(cpus) => Ok(machine.restricted_to(cpus)?),
@@ -56,7 +56,7 @@ impl Described {
 }
 
 impl TopologyArguments {
-    /// Carries out the command.
+    /// Runs the command.
     pub fn run(self) -> anyhow::Result<()> {
         let source = self.described.source();
         let opened = topology::open(&source)?;

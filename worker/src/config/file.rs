@@ -14,7 +14,7 @@ use crate::processor::MemoryPolicy;
 pub struct File {
     /// The worker.
     pub worker: WorkerTable,
-    /// Where NATS is, and who we are there.
+    /// How to connect to NATS, and with which credentials.
     pub nats: Connection,
     /// The slots.
     #[serde(default)]
@@ -22,13 +22,13 @@ pub struct File {
     /// Groups of processors.
     #[serde(default)]
     pub processor: Vec<ProcessorTable>,
-    /// What is allowed on the whole machine.
+    /// Limits for the whole machine.
     #[serde(default)]
     pub limits: LimitsTable,
-    /// Control groups; none if it is not there.
+    /// Control groups; absent if they are not used.
     #[serde(default)]
     pub cgroup: Option<CgroupTable>,
-    /// The locks, with how many units each has.
+    /// The locks, with the number of units of each.
     #[serde(default)]
     pub locks: BTreeMap<String, usize>,
     /// The permanent store.
@@ -42,9 +42,9 @@ pub struct File {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerTable {
-    /// The worker's name on the bus, one a machine.
+    /// The worker's name on the bus, unique to a machine.
     pub name: WorkerName,
-    /// The host name that people see; the machine's own if it is not given.
+    /// The host name shown to people; by default the machine's own.
     #[serde(default)]
     pub host: Option<String>,
     /// Whose sectors to work on.
@@ -54,13 +54,13 @@ pub struct WorkerTable {
     pub workflows: Option<Vec<Workflow>>,
     /// How large they are.
     pub sector_size: SectorSize,
-    /// The wait before the first new try of a failed phase, in seconds.
+    /// The pause before the first retry of a failed phase, in seconds.
     #[serde(default = "recover_interval_secs")]
     pub recover_interval_secs: u64,
-    /// How many further tries a transient failure allows before a person must look.
+    /// How many retries a transient error allows before a person is needed.
     #[serde(default = "max_retries")]
     pub max_retries: u32,
-    /// The time between two signs of life, in seconds.
+    /// The time between two heartbeats, in seconds.
     #[serde(default = "heartbeat_secs")]
     pub heartbeat_secs: u64,
 }
@@ -69,7 +69,7 @@ pub struct WorkerTable {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlotTable {
-    /// A directory that nobody else uses. One that is not there is waited for.
+    /// A directory that nothing else uses. If it does not exist, the worker waits for it.
     pub path: PathBuf,
 }
 
@@ -79,95 +79,95 @@ pub struct SlotTable {
 pub struct ProcessorTable {
     /// The phase that the group serves.
     pub stage: Phase,
-    /// How many processes.
+    /// The number of processes.
     #[serde(default = "one")]
     pub count: usize,
-    /// How many requests each of them works on at the same time.
+    /// How many requests each process works on at the same time.
     #[serde(default = "one")]
     pub concurrent: usize,
-    /// The processing units that they run on.
+    /// The processing units to run on.
     #[serde(default)]
     pub cpus: Option<CpusField>,
-    /// The NUMA node whose memory they use.
+    /// The NUMA node to take memory from.
     #[serde(default)]
     pub numa_node: Option<u32>,
-    /// How strictly.
+    /// Whether memory of other nodes is forbidden (`bind`) or a fallback (`prefer`).
     #[serde(default)]
     pub memory: Option<MemoryPolicy>,
-    /// The graphics cards that they see.
+    /// The GPUs that they see.
     #[serde(default)]
     pub gpus: Vec<String>,
-    /// The locks that each request holds while it is worked on.
+    /// The locks that each request holds while it runs.
     #[serde(default)]
     pub locks: Vec<String>,
-    /// Above this much memory each of them is slowed down, such as `60GiB`.
+    /// Above this much memory each process is slowed down, such as `60GiB`.
     #[serde(default)]
     pub memory_high: Option<String>,
-    /// Above this much memory each of them is killed.
+    /// Above this much memory each process is killed.
     #[serde(default)]
     pub memory_max: Option<String>,
-    /// How many processes and threads each of them may have.
+    /// How many processes and threads each processor may have.
     #[serde(default)]
     pub pids_max: Option<u64>,
-    /// What the labels of PC1 are to lie on.
+    /// The kind of pages for the labels of PC1.
     #[serde(default)]
     pub huge_pages: Option<String>,
-    /// An executable of somebody else's; the built-in one if it is not given.
+    /// A third-party executable; by default the built-in processor.
     #[serde(default)]
     pub bin: Option<PathBuf>,
-    /// Its arguments; what they are if nothing is said depends on the protocol.
+    /// The executable's arguments; the default depends on the protocol.
     #[serde(default)]
     pub args: Option<Vec<String>>,
-    /// What the executable speaks.
+    /// The protocol that the executable speaks.
     #[serde(default)]
     pub protocol: ProtocolName,
-    /// How long an executable of the protocol of damocles may take until it says that it is ready, in seconds.
+    /// How long an executable with the damocles protocol may take to report that it is ready, in seconds.
     #[serde(default = "stable_wait_secs")]
     pub stable_wait_secs: u64,
-    /// What an executable of the protocol of damocles for `pc2` is told of the rows of tree D that are not kept.
+    /// For `pc2` with the damocles protocol: the number of rows of tree D to discard, as told to the executable.
     #[serde(default)]
     pub rows_to_discard: Option<usize>,
-    /// Whether an executable of the protocol of damocles for `pc1` does without the library's cache of parents.
+    /// For `pc1` with the damocles protocol: whether the executable does without the library's parent cache.
     #[serde(default)]
     pub own_parents: bool,
-    /// Whether an executable for `c2` does without the library's parameters in its directory.
+    /// For `c2`: whether the executable does without the library's parameters in its directory.
     #[serde(default)]
     pub own_params: bool,
     /// Environment variables to set.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Environment variables to pass on from the worker.
+    /// Environment variables to inherit from the worker.
     #[serde(default)]
     pub inherit_env: Vec<String>,
-    /// Whether to pass on all of them but those that are the worker's own business.
+    /// Whether to inherit all variables except those meant for the worker itself.
     #[serde(default)]
     pub inherit_envs: bool,
-    /// The longest that a request may take, in seconds.
+    /// The time limit of a request, in seconds.
     #[serde(default)]
     pub timeout_secs: Option<u64>,
 }
 
-/// `cpus` of a `[[processor]]`, as the kernel writes lists: `0-7,16-23`, or [`AUTO`].
+/// `cpus` of a `[[processor]]`, in the kernel's list format such as `0-7,16-23`, or [`AUTO`].
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum CpusField {
-    /// One set for all of them together, or whatever a plan gives to each.
+    /// One set shared by all processes, or [`AUTO`].
     Together(String),
-    /// One for each.
+    /// One set for each process.
     Each(Vec<String>),
 }
 
-/// The `cpus` that the worker chooses itself.
+/// The value of `cpus` that lets the worker choose.
 pub const AUTO: &str = "auto";
 
 /// `[limits]`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsTable {
-    /// How many requests of a stage are worked on at the same time.
+    /// How many requests of a stage may run at the same time.
     #[serde(default)]
     pub concurrent: BTreeMap<Phase, usize>,
-    /// The least time between two starts of a stage, in seconds.
+    /// The shortest time between two starts of a stage, in seconds.
     #[serde(default)]
     pub staggered_secs: BTreeMap<Phase, u64>,
 }
@@ -176,22 +176,22 @@ pub struct LimitsTable {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CgroupTable {
-    /// The group that the worker was given; the one that it is in if this is not said.
+    /// The group delegated to the worker; by default the one that it is in.
     #[serde(default)]
     pub parent: Option<PathBuf>,
-    /// Whether the worker does not start without.
+    /// Whether the worker refuses to start without control groups.
     #[serde(default)]
     pub required: bool,
 }
 
-/// What an executable speaks.
+/// The protocol of an executable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProtocolName {
-    /// Version 2 of `docs/processors.md`.
+    /// Version 2 of our protocol, described in `docs/processors.md`.
     #[default]
     Sealbus,
-    /// That of damocles.
+    /// The protocol of damocles.
     Damocles,
 }
 
@@ -199,9 +199,9 @@ pub enum ProtocolName {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreTable {
-    /// The name that the manager knows it by.
+    /// The store's name in the manager's configuration.
     pub name: String,
-    /// Its root, an existing directory.
+    /// The store's root, an existing directory.
     pub path: PathBuf,
 }
 
@@ -209,10 +209,10 @@ pub struct StoreTable {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParamsTable {
-    /// The Groth16 parameters: `FIL_PROOFS_PARAMETER_CACHE` of the processors.
+    /// The directory of the Groth16 parameters: `FIL_PROOFS_PARAMETER_CACHE` of the processors.
     #[serde(default)]
     pub cache: Option<PathBuf>,
-    /// The cache of the graph's parents: `FIL_PROOFS_PARENT_CACHE` of the processors.
+    /// The directory of the parent cache: `FIL_PROOFS_PARENT_CACHE` of the processors.
     #[serde(default)]
     pub parent_cache: Option<PathBuf>,
 }

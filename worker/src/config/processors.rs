@@ -1,4 +1,4 @@
-//! Groups of processors, limits and locks out of the configuration file.
+//! Converts the processor groups, limits and locks of the configuration file.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -21,24 +21,24 @@ use crate::{
     topology::CpuSet,
 };
 
-/// More processors than any machine has processing units for.
+/// More processes than any machine has processing units for.
 const COUNT_MAX: usize = 4096;
 
-/// What groups depend on besides their own tables.
+/// The context in which group tables are read.
 pub(super) struct Around<'a> {
-    /// Where relative paths start.
+    /// The directory that relative paths start from.
     pub(super) base: &'a Path,
-    /// The proofs library's settings.
+    /// The environment variables with the proofs library's settings.
     pub(super) library_env: &'a BTreeMap<String, String>,
-    /// The size of the sectors.
+    /// The sector size.
     pub(super) sector_size: SectorSize,
-    /// Whether there are to be control groups.
+    /// Whether control groups are configured.
     pub(super) has_cgroups: bool,
     /// What the machine serves.
     pub(super) workflows: &'a [Workflow],
 }
 
-/// The configured groups, and one built-in processor for each phase of a served workflow that has none.
+/// The configured groups, plus one built-in processor for each phase that has no group.
 pub(super) fn groups(tables: Vec<ProcessorTable>, around: &Around<'_>) -> Result<Vec<GroupConfig>, ConfigError> {
     let mut groups = Vec::new();
     for (index, table) in tables.into_iter().enumerate() {
@@ -54,7 +54,7 @@ pub(super) fn groups(tables: Vec<ProcessorTable>, around: &Around<'_>) -> Result
     Ok(groups)
 }
 
-/// Limits and locks, which the groups can work under.
+/// The limits and locks, checked for whether the groups can work under them.
 pub(super) fn rules(
     limits: LimitsTable,
     locks: BTreeMap<String, usize>,
@@ -127,7 +127,7 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     group.cgroup = limits.map_err(|(field, value, problem)| refused(field, value, &problem))?;
     group.parameters = parameters(&table);
     if let Some(bin) = table.bin {
-        // A bare name is looked up in PATH when the processor starts.
+        // A bare name is looked up in `PATH` when the processor starts.
         let path = if bin.components().count() > 1 { base.join(&bin) } else { bin };
         if let Some(problem) = not_executable(&path, table.env.get("PATH").map(String::as_str)) {
             return Err(ConfigError::NoExecutable { field: format!("processor[{index}].bin"), path, problem });
@@ -153,15 +153,15 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     }
     let damocles = table.protocol == ProtocolName::Damocles;
     if let (Some(rows), false) = (table.rows_to_discard, damocles && table.stage == Phase::Pc2) {
-        let problem = "is told only to an executable for pc2 with protocol = \"damocles\": remove it";
+        let problem = "applies only to an executable for pc2 with protocol = \"damocles\": remove it";
         return Err(refused("rows_to_discard", rows.to_string(), problem));
     }
     if table.own_parents && !(damocles && table.stage == Phase::Pc1) {
-        let problem = "is asked only of an executable for pc1 with protocol = \"damocles\": remove it";
+        let problem = "applies only to an executable for pc1 with protocol = \"damocles\": remove it";
         return Err(refused("own_parents", "true".into(), problem));
     }
     if table.own_params && !(group.bin.is_some() && table.stage == Phase::C2) {
-        return Err(refused("own_params", "true".into(), "is asked only of an executable (bin) for c2: remove it"));
+        return Err(refused("own_params", "true".into(), "applies only to an executable (bin) for c2: remove it"));
     }
     if let (Some(policy), None) = (table.memory, table.numa_node) {
         let value = format!("{policy:?}").to_lowercase();
@@ -193,7 +193,7 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     (group.concurrent, group.locks) = (table.concurrent, table.locks);
     group.args = table.args.unwrap_or_else(|| match table.protocol {
         ProtocolName::Sealbus => Vec::new(),
-        // As damocles starts an executable of which nothing else is said.
+        // The arguments that damocles itself uses by default.
         ProtocolName::Damocles => vec!["processor".to_owned(), table.stage.name().to_owned()],
     });
     (group.inherit_env, group.inherit_all) = (table.inherit_env, table.inherit_envs);
@@ -202,7 +202,8 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
     Ok(group)
 }
 
-/// Why an executable cannot be started, if that can be seen. A bare name is looked up as it will be: in `PATH`.
+/// Why an executable cannot be started, as far as that shows beforehand. A bare name is looked up in `PATH`, as at the
+/// start.
 fn not_executable(path: &Path, search: Option<&str>) -> Option<&'static str> {
     let is_executable = |path: &Path| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
     if path.is_absolute() {
@@ -218,21 +219,22 @@ fn not_executable(path: &Path, search: Option<&str>) -> Option<&'static str> {
     (!is_found).then_some("no directory of PATH has such a program: install it, or write its whole path")
 }
 
-/// What must be in a C2's directory of parameters. Of somebody else's executable as much is demanded as can be known.
+/// What the parameter directory of a C2 group must contain. For a third-party executable only what it is known to read
+/// is required.
 fn parameters(table: &ProcessorTable) -> Parameters {
     match (table.stage, &table.bin, table.protocol) {
         (Phase::C2, None, _) => Parameters::Whole,
-        // The proof is checked by the processor that stands between.
+        // The built-in processor between the worker and the executable verifies the proof, and needs the verifying key.
         (Phase::C2, Some(_), ProtocolName::Damocles) if table.own_params => Parameters::VerifyingKey,
         (Phase::C2, Some(_), ProtocolName::Damocles) => Parameters::Sized,
-        // One that is told a directory will read it. Others can say PARAMS_MISSING themselves.
+        // An executable with a parameter directory will read it. Otherwise it can answer PARAMS_MISSING itself.
         (Phase::C2, Some(_), ProtocolName::Sealbus) if table.own_params => Parameters::Unknown,
         (Phase::C2, Some(_), ProtocolName::Sealbus) if table.env.contains_key(DIR_VARIABLE) => Parameters::Sized,
         _ => Parameters::Unknown,
     }
 }
 
-/// What each control group may use. An error is the field, its value and what is wrong with it.
+/// The limits of a group's control groups. An error consists of the field, its value and the problem.
 fn cgroup_limits(table: &ProcessorTable, has_cgroups: bool) -> Result<cgroup::Limits, (&'static str, String, String)> {
     let high = table.memory_high.as_ref().map(|text| ("memory_high", format!("{text:?}")));
     let max = table.memory_max.as_ref().map(|text| ("memory_max", format!("{text:?}")));
@@ -267,7 +269,7 @@ fn cgroup_limits(table: &ProcessorTable, has_cgroups: bool) -> Result<cgroup::Li
     Ok(limits)
 }
 
-/// One set for all, or one for each, apart from each other. An error is the value and what is wrong with it.
+/// One set for all processes, or disjoint sets, one for each. An error consists of the value and the problem.
 fn cpus(field: Option<CpusField>, count: usize) -> Result<Vec<CpuSet>, (String, String)> {
     let texts = match field {
         None => return Ok(Vec::new()),
@@ -284,7 +286,7 @@ fn cpus(field: Option<CpusField>, count: usize) -> Result<Vec<CpuSet>, (String, 
         let value = format!("{text:?}");
         let set: CpuSet = text.parse().map_err(|error| (value.clone(), format!("{error}")))?;
         if set.is_empty() {
-            return Err((value, "is no processing unit at all: name some, or remove it".to_owned()));
+            return Err((value, "names no processing unit: name some, or remove it".to_owned()));
         }
         if let Some(other) = sets.iter().position(|other| !other.is_disjoint(&set)) {
             let shared = sets[other].intersection(&set);

@@ -1,4 +1,4 @@
-//! A configuration in a few lines, for `sealbus-worker check`.
+//! Summarises a configuration in a few lines, for `sealbus-worker check`.
 
 use std::fmt::Write;
 
@@ -11,11 +11,11 @@ use crate::{
     slot::space,
 };
 
-/// What the worker would run with. Looks at the slots' disks, and opens nothing.
+/// What the worker would run with. Reads the free space of the slots' disks, and opens nothing.
 pub fn summary(config: &Config) -> String {
     let mut text = String::new();
     let miners = config.miners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    // Writing into a string cannot fail.
+    // Writing to a `String` cannot fail.
     let _ = writeln!(text, "worker     {} on {}", config.name, config.host);
     let _ = writeln!(text, "seals      {} sectors of {miners}", config.sector_size);
     if config.workflows.len() < Workflow::ALL.len() {
@@ -54,7 +54,7 @@ pub fn summary(config: &Config) -> String {
     text
 }
 
-/// A group in one line.
+/// A processor group in one line.
 fn processors(group: &GroupConfig) -> String {
     let bin = group.bin.as_ref().map_or("built in".to_owned(), |bin| bin.display().to_string());
     let mut parts = vec![bin, format!("at most {} s a request", group.timeout.as_secs())];

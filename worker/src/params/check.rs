@@ -1,4 +1,4 @@
-//! `params check`: whether a directory holds the files that it should, byte for byte.
+//! `params check`: whether a directory holds the right files, byte for byte.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -21,24 +21,24 @@ use super::structure;
 /// What to check.
 #[derive(Clone, Debug)]
 pub struct CheckRequest {
-    /// Where the parameters are.
+    /// The directory with the parameters.
     pub dir: PathBuf,
-    /// The sectors they must serve.
+    /// The sector sizes that the files must serve.
     pub sector_sizes: Vec<SectorSize>,
-    /// Which files there should be. A devnet's own files are held against its marker instead.
+    /// The files that there should be. A devnet's own files are compared with its marker file instead.
     pub manifest: Manifest,
-    /// Whether to read also what was read before and has not changed since.
+    /// Whether to read again what an earlier check has read and what has not changed since.
     pub again: bool,
     /// Whether to draw a progress bar on stderr, if that is a terminal.
     pub progress: bool,
 }
 
-/// What was found, file by file, in the order of their names.
+/// The findings, in the order of the files' names.
 #[derive(Debug, Serialize)]
 pub struct CheckReport {
     /// The directory.
     pub dir: PathBuf,
-    /// Whether its files are a devnet's, made from a trapdoor that somebody knows.
+    /// Whether the files belong to a devnet: they were made from a trapdoor that somebody knows.
     pub devnet: bool,
     /// All files that there should be.
     pub files: Vec<CheckedFile>,
@@ -47,47 +47,47 @@ pub struct CheckReport {
 /// One file and what was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckedFile {
-    /// Its name.
+    /// The file's name.
     pub name: String,
     /// What was found.
     pub finding: Finding,
 }
 
-/// What a check can find.
+/// What a check can find in one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "finding", rename_all = "snake_case")]
 pub enum Finding {
     /// The file is as it should be.
     Whole {
-        /// Whether that was known from an earlier check, and the file has not changed since.
+        /// Whether an earlier check has read it. The file has not changed since.
         remembered: bool,
     },
     /// There is no such file.
     Missing,
     /// The file ends too early.
     Truncated {
-        /// Bytes it has.
+        /// The file's size in bytes.
         size: u64,
-        /// Bytes it should have, at least.
+        /// The least size in bytes that it should have.
         expected: u64,
     },
     /// There are bytes after the file's end.
     TooLong {
-        /// Bytes it has.
+        /// The file's size in bytes.
         size: u64,
-        /// Bytes it should have.
+        /// The size in bytes that it should have.
         expected: u64,
     },
     /// The file has the right length, but not the right content.
     Corrupt {
-        /// Its digest, as much of it as is published.
+        /// The file's digest, cut to the length of the published one.
         digest: String,
-        /// What that should be.
+        /// The published digest.
         expected: String,
     },
     /// The file cannot be read.
     Unreadable {
-        /// What the system said.
+        /// The system's error message.
         reason: String,
     },
 }
@@ -95,13 +95,13 @@ pub enum Finding {
 /// Why a directory cannot be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// There is nothing to check.
+    /// No file in the manifest serves the given sizes.
     #[error(
         "cannot find files for {} sectors in the manifest; give another --sector-size or --manifest",
         list(sector_sizes)
     )]
     NothingNamed {
-        /// The sizes that were asked for.
+        /// The requested sector sizes.
         sector_sizes: Vec<SectorSize>,
     },
     /// The manifest cannot be used.
@@ -112,18 +112,18 @@ pub enum CheckError {
     Marker(#[from] MarkerError),
 }
 
-/// A file that there should be.
+/// A file that should be there.
 struct Expected {
     name: String,
-    /// The digest in hexadecimal, or as much of its beginning as is published.
+    /// The digest in hexadecimal, or its published prefix.
     digest: String,
-    /// The length, where it is known beforehand.
+    /// The length in bytes, if it is known beforehand.
     size: Option<u64>,
 }
 
 impl CheckRequest {
-    /// What a worker checks when it starts: the official files, or a devnet's, for the sizes that
-    /// it serves, without bars, and reading only what has changed.
+    /// The request that a worker makes when it starts: the official files or a devnet's, for the sizes that it serves,
+    /// without progress bars, and reading only what has changed.
     pub fn for_worker(dir: PathBuf, sector_sizes: Vec<SectorSize>) -> Result<Self, CheckError> {
         let manifest = Manifest::official()?;
         Ok(Self { dir, sector_sizes, manifest, again: false, progress: false })
@@ -137,10 +137,10 @@ impl CheckReport {
     }
 }
 
-/// Holds a directory's files against what they should be, several at a time.
+/// Compares a directory's files with what they should be, several at a time.
 ///
-/// A file that is bad is part of the report, not an error. Blocks until all is read: official files
-/// of 32 GiB sectors are more than 100 GiB, which is read once and remembered in the directory.
+/// A bad file is part of the report, not an error. Blocks until everything is read. The official files for 32 GiB
+/// sectors are more than 100 GiB; they are read once, and the result is remembered in the directory.
 pub fn check(request: &CheckRequest) -> Result<CheckReport, CheckError> {
     let (devnet, expected) = expected(request)?;
     let memory = Memory::load(&request.dir);
@@ -170,10 +170,10 @@ pub fn check(request: &CheckRequest) -> Result<CheckReport, CheckError> {
     Ok(CheckReport { dir: request.dir.clone(), devnet, files })
 }
 
-/// The files that there should be, and whether they are a devnet's: those that the manifest names,
-/// and, where a devnet has made its own, all of those, by its marker.
+/// The files that should be there, and whether they belong to a devnet: those in the manifest, or all those in a
+/// devnet's marker file.
 ///
-/// Sizes of real networks are never held against a marker.
+/// Sizes of real networks are never compared with a marker file.
 fn expected(request: &CheckRequest) -> Result<(bool, Vec<Expected>), CheckError> {
     let named = request.manifest.files_for(&request.sector_sizes);
     let mut expected: BTreeMap<String, (String, Option<u64>)> =
@@ -204,6 +204,7 @@ fn check_file(request: &CheckRequest, expected: &Expected, memory: &Mutex<Memory
         Err(error) => return unreadable(error),
     };
     let size = fingerprint.size;
+    // A wrong length is found first, because hashing a file of many gigabytes takes minutes.
     let by_header = match expected.size {
         Some(size) => Ok(Some(size)),
         None => structure::expected_size(&path, &expected.name),
@@ -235,6 +236,7 @@ fn check_file(request: &CheckRequest, expected: &Expected, memory: &Mutex<Memory
             Err(error) => return unreadable(error),
         },
     };
+    // The manifest publishes only a prefix of the digest.
     if digest.starts_with(&expected.digest) && !expected.digest.is_empty() {
         Finding::Whole { remembered }
     } else {
@@ -243,7 +245,7 @@ fn check_file(request: &CheckRequest, expected: &Expected, memory: &Mutex<Memory
     }
 }
 
-/// The largest files first, so that none of them is left for the end, alone.
+/// Largest files first, so that no large file is read alone at the end.
 fn largest_first(dir: &Path, mut expected: Vec<Expected>) -> Vec<Expected> {
     expected.sort_by_key(|file| std::cmp::Reverse(size(dir, file)));
     expected
@@ -266,7 +268,7 @@ fn list(sizes: &[SectorSize]) -> String {
     sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A thread that panicked has left these in order: each is changed in one step.
+/// Ignores poisoning: every change under these locks is a single step, so a panic leaves the data consistent.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -280,7 +282,7 @@ impl fmt::Display for Finding {
             }
             Self::Missing => write!(f, "is missing"),
             Self::Truncated { size, expected } => {
-                write!(f, "is truncated: it has {size} bytes of at least {expected}")
+                write!(f, "is truncated: it has {size} bytes and should have at least {expected}")
             }
             Self::TooLong { size, expected } => {
                 write!(f, "is too long: it has {size} bytes and should have {expected}")

@@ -1,4 +1,4 @@
-//! One file from a gateway: resumed where it stopped, and verified before it gets its name.
+//! Downloads one file from a gateway. It resumes where it stopped, and renames the file only when it is verified.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use tokio::time::{sleep, timeout};
 
 use super::structure;
 
-/// How patient a download is.
+/// The limits and pauses of a download.
 #[derive(Clone, Debug)]
 pub struct FetchPolicy {
-    /// Downloads at once.
+    /// How many downloads run at once.
     pub parallel: usize,
     /// How long a connection may take.
     pub connect_timeout: Duration,
-    /// How long a server may stay silent before it is asked anew.
+    /// How long a server may stay silent before the request is repeated.
     pub stall_timeout: Duration,
-    /// Attempts in a row that bring no new byte before the download is given up.
+    /// How many attempts in a row may bring no new byte before the download is given up.
     pub fruitless_attempts: u32,
-    /// Downloads that turn out wrong, from beginning to end, before the gateway is given up.
+    /// How many complete downloads may have the wrong digest before the gateway is given up.
     pub wrong_downloads: u32,
-    /// The pause after a failed attempt; it doubles with each fruitless one.
+    /// The pause after a failed attempt. It doubles with each attempt that brings nothing.
     pub pause: Duration,
     /// The longest pause.
     pub max_pause: Duration,
@@ -35,76 +35,76 @@ pub struct FetchPolicy {
 /// Why a download was given up.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// No attempt brings anything new.
+    /// Too many attempts in a row brought nothing.
     #[error("{attempts} attempts in a row brought nothing, the last one because {last}")]
     Fruitless {
-        /// How many.
+        /// How many attempts.
         attempts: u32,
-        /// What the last one met.
+        /// Why the last one failed.
         last: AttemptError,
     },
-    /// The gateway serves something else.
+    /// The gateway serves other content.
     #[error("the gateway served {downloads} times something whose digest is not {expected}")]
     Wrong {
-        /// How many times it was downloaded whole.
+        /// How many complete downloads.
         downloads: u32,
-        /// What its digest should be.
+        /// The expected digest.
         expected: String,
     },
-    /// The file cannot be kept here, which is no fault of the gateway's.
+    /// The file cannot be stored locally. The gateway is not to blame.
     #[error(transparent)]
     Local(#[from] FileError),
 }
 
-/// Why one attempt ended before the file did.
+/// Why an attempt ended before the file was complete.
 #[derive(Debug, thiserror::Error)]
 pub enum AttemptError {
-    /// The request failed, or its answer broke off.
+    /// The request failed, or its answer was cut off.
     #[error("the connection failed: {0}")]
     Http(String),
-    /// Nothing came for too long.
+    /// The server sent nothing for this long.
     #[error("the server was silent for {0:?}")]
     Stalled(Duration),
-    /// The server refuses.
+    /// The server refused the request.
     #[error("the server answered {0}")]
     Status(StatusCode),
-    /// The server answered with another part of the file than was asked for.
+    /// The answer holds another range than was requested.
     #[error("the server answered with another range than was asked for")]
     WrongRange,
-    /// The server said that this was all, and it was not.
+    /// The server ended the answer too early.
     #[error("the answer ended at {size} bytes, of {expected}")]
     Short {
-        /// Bytes there are.
+        /// The bytes received so far.
         size: u64,
-        /// Bytes there should be.
+        /// The bytes expected.
         expected: u64,
     },
 }
 
-/// What to download and what it should be.
+/// What to download, and its expected digest.
 pub(super) struct Wanted<'a> {
     pub(super) url: String,
     pub(super) name: &'a str,
-    /// The digest in hexadecimal, or as much of its beginning as is published.
+    /// The digest in hexadecimal, or its published prefix.
     pub(super) digest: &'a str,
 }
 
-/// How an answer ended that did not fail.
+/// How a successful answer ended.
 #[derive(PartialEq)]
 enum End {
-    /// The server has sent what it said it would.
+    /// The server sent everything it had announced.
     Sent,
-    /// The server has nothing beyond what is here already.
+    /// The server has nothing beyond what is already here.
     NothingMore,
 }
 
-/// How an attempt failed: a local failure ends the download, others are tried again.
+/// How an attempt failed. A local failure ends the download; others are retried.
 enum Failure {
     Attempt(AttemptError),
     Local(FileError),
 }
 
-/// Downloads a file into a directory, verified; returns its digest.
+/// Downloads a file into a directory, verifies it, and returns its digest.
 pub(super) async fn download(
     client: &Client,
     wanted: &Wanted<'_>,
@@ -126,7 +126,7 @@ pub(super) async fn download(
     })
 }
 
-/// Goes on until the file is what it should be, or there is no more use.
+/// Repeats attempts until the file is right or there is no point in trying again.
 async fn complete(
     client: &Client,
     wanted: &Wanted<'_>,
@@ -148,7 +148,8 @@ async fn complete(
                 Verdict::Short { expected } => AttemptError::Short { size: after, expected },
                 Verdict::Wrong => {
                     wrong += 1;
-                    tracing::warn!(file = wanted.name, url = wanted.url, "is not what it should be");
+                    tracing::warn!(file = wanted.name, url = wanted.url, "the downloaded file has the wrong digest");
+                    // Nothing shows which part is wrong, so the next attempt starts from the beginning.
                     partial.clear()?;
                     if wrong >= policy.wrong_downloads {
                         let expected = wanted.digest.to_owned();
@@ -158,6 +159,7 @@ async fn complete(
                 }
             },
         };
+        // Progress resets the count: a slow line that breaks often still gets there.
         fruitless = if after > before { 1 } else { fruitless + 1 };
         tracing::debug!(file = wanted.name, %failure, fruitless, "a download attempt failed");
         if fruitless > policy.fruitless_attempts {
@@ -168,7 +170,7 @@ async fn complete(
     }
 }
 
-/// Asks for what is missing and writes it down as it comes.
+/// Requests the missing part and writes it as it arrives.
 async fn attempt(
     client: &Client,
     wanted: &Wanted<'_>,
@@ -190,7 +192,7 @@ async fn attempt(
             partial.clear().map_err(Failure::Local)?;
             return Err(Failure::Attempt(AttemptError::WrongRange));
         }
-        // The server does not know ranges: from the beginning.
+        // The server does not support ranges, so the answer starts at the beginning.
         StatusCode::OK => 0,
         status => return Err(Failure::Attempt(AttemptError::Status(status))),
     };
@@ -222,7 +224,7 @@ async fn write_body(
             Err(failure) => break Err(failure),
         }
     };
-    // What came before a failure counts: the next attempt goes on from there.
+    // What arrived before a failure is kept: the next attempt resumes there.
     file.flush().await.map_err(local)?;
     ended
 }
@@ -240,18 +242,18 @@ async fn in_time<T>(policy: &FetchPolicy, step: impl Future<Output = reqwest::Re
     }
 }
 
-/// The first byte of the part of the file that an answer holds: `bytes 5-9/10` begins at 5.
+/// The offset of the first byte in an answer: `bytes 5-9/10` gives 5.
 fn range_start(headers: &HeaderMap) -> Option<u64> {
     let range = headers.get(CONTENT_RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
 }
 
 enum Verdict {
-    /// The file is what it should be, and has this digest.
+    /// The file is right, and has this digest.
     Whole(String),
-    /// It lacks its end.
+    /// The end is missing.
     Short { expected: u64 },
-    /// It is something else.
+    /// The content is wrong.
     Wrong,
 }
 
@@ -260,7 +262,7 @@ async fn verify(wanted: &Wanted<'_>, partial: &PartialFile, size: u64, end: End)
         let path = partial.path();
         let expected = structure::expected_size(path, wanted.name).map_err(FileError::of("read", path))?;
         match expected {
-            // A server that has nothing more can't make it longer either: then it is hashed, and
+            // Another request helps only if the server may have more. If it has not, the file is hashed as it is and
             // found wrong.
             Some(expected) if size < expected && end == End::Sent => {
                 return Ok(Verdict::Short { expected });

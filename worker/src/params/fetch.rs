@@ -1,4 +1,4 @@
-//! `params fetch`: the official files, or a private network's, from a gateway.
+//! `params fetch`: gets the official files, or those of a private network, from a gateway.
 
 use std::fmt;
 use std::io;
@@ -23,26 +23,26 @@ use super::manifest::{Manifest, ManifestEntry};
 /// What to fetch.
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
-    /// Where to; made if need be.
+    /// The target directory. It is created if it does not exist.
     pub dir: PathBuf,
-    /// The sectors that the files must serve.
+    /// The sector sizes that the files must serve.
     pub sector_sizes: Vec<SectorSize>,
-    /// Which files there are.
+    /// The files that there are.
     pub manifest: Manifest,
-    /// The URL to which a slash and a file's content identifier are appended.
+    /// The gateway's URL. A slash and the file's content identifier (CID) are appended to it.
     pub gateway: String,
-    /// How patient to be.
+    /// The limits and pauses of each download.
     pub policy: FetchPolicy,
     /// Whether to draw progress bars on stderr, if that is a terminal.
     pub progress: bool,
 }
 
-/// What was there and what was fetched.
+/// What was already there, and what was fetched.
 #[derive(Debug, Serialize)]
 pub struct FetchReport {
     /// The directory.
     pub dir: PathBuf,
-    /// Names of files that were whole already.
+    /// Names of files that were already there and whole.
     pub kept: Vec<String>,
     /// Names of files that were fetched and verified.
     pub fetched: Vec<String>,
@@ -51,16 +51,16 @@ pub struct FetchReport {
 /// A file that could not be fetched.
 #[derive(Debug)]
 pub struct FailedDownload {
-    /// Its name.
+    /// The file's name.
     pub name: String,
-    /// Why not.
+    /// The reason.
     pub source: DownloadError,
 }
 
-/// Why files could not be fetched.
+/// Why a fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Official files do not go where a devnet's lie.
+    /// Official files are not put into a devnet's directory.
     #[error("cannot fetch official parameters into {}: a devnet's lie there; give another --out", dir.display())]
     DevnetDirectory {
         /// The directory.
@@ -71,10 +71,10 @@ pub enum FetchError {
     Unfetched {
         /// The gateway.
         gateway: String,
-        /// The files, and why.
+        /// The files that are missing, with the reasons.
         failed: Vec<FailedDownload>,
     },
-    /// What is there cannot be checked.
+    /// The files that are there cannot be checked.
     #[error(transparent)]
     Check(#[from] CheckError),
     /// The directory's marker cannot be read.
@@ -83,13 +83,13 @@ pub enum FetchError {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// There can be no HTTP client.
+    /// The HTTP client could not be built.
     #[error("cannot set up an HTTP client; does the machine have CA certificates?")]
     Client(#[source] reqwest::Error),
-    /// There can be no runtime for downloads.
+    /// The async runtime for downloads could not be started.
     #[error("cannot start the threads that download")]
     Runtime(#[source] io::Error),
-    /// A thread of this process ended without a result; it has said why on stderr.
+    /// A thread panicked. Its message is on stderr.
     #[error("cannot go on: a thread panicked while it downloaded; this is a bug, report it with the lines above")]
     Panicked,
 }
@@ -110,9 +110,8 @@ impl Default for FetchPolicy {
 
 /// Fetches what is missing or bad, several files at a time.
 ///
-/// A file keeps a temporary name until its digest is right, and a download that was cut off, even
-/// by the end of this process, goes on where it stopped. One file's failure does not stop the
-/// others. Blocks until done.
+/// A file keeps a temporary name until its digest is verified. An interrupted download resumes where it stopped, even
+/// in a later process. The failure of one file does not stop the others. Blocks until all are done.
 pub fn fetch(request: &FetchRequest) -> Result<FetchReport, FetchError> {
     let _lock = DirLock::acquire(&request.dir)?;
     if Marker::load(&request.dir)?.is_some() {
@@ -131,7 +130,7 @@ pub fn fetch(request: &FetchRequest) -> Result<FetchReport, FetchError> {
     let files = request.manifest.files_for(&request.sector_sizes);
     let missing: Vec<_> = files.into_iter().filter(|(name, _)| bad.iter().any(|bad| bad == name)).collect();
 
-    // A thread of its own: the caller may be a task of a runtime, where none may be started.
+    // On a separate thread, because the caller may run inside a runtime, and no second one may be started there.
     let outcomes = std::thread::scope(|scope| {
         let downloading = scope.spawn(|| download_all(request, &missing));
         downloading.join().map_err(|_| FetchError::Panicked)
@@ -164,7 +163,7 @@ pub fn fetch(request: &FetchRequest) -> Result<FetchReport, FetchError> {
 type Outcomes = Vec<(String, Result<String, DownloadError>)>;
 
 fn download_all(request: &FetchRequest, missing: &[(&str, &ManifestEntry)]) -> Result<Outcomes, FetchError> {
-    // Whoever embeds this may have installed a provider already, which serves as well.
+    // The embedding program may have installed a provider already. That one will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client =
         Client::builder().connect_timeout(request.policy.connect_timeout).build().map_err(FetchError::Client)?;
@@ -193,7 +192,7 @@ fn reasons(failed: &[FailedDownload]) -> String {
     failed.iter().map(|file| format!("\n  {}: {}", file.name, file.source)).collect()
 }
 
-/// A bar a file, on stderr if that is a terminal.
+/// One bar for each file, on stderr if that is a terminal.
 struct Bars {
     bars: Option<MultiProgress>,
     style: ProgressStyle,
@@ -212,7 +211,7 @@ impl Bars {
         let Some(bars) = &self.bars else {
             return ProgressBar::hidden();
         };
-        // The names' beginnings and ends tell them apart.
+        // The names differ at their beginnings and ends, so the middle is cut out.
         let short: String = name.chars().take(32).chain("…".chars()).collect();
         let extension = name.rsplit('.').next().unwrap_or_default();
         bars.add(ProgressBar::no_length()).with_style(self.style.clone()).with_prefix(format!("{short}.{extension}"))

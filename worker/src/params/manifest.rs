@@ -1,4 +1,4 @@
-//! Which files there should be, with which digests.
+//! The list of parameter files, with their digests.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use sealbus_schema::SectorSize;
 use serde::Deserialize;
 use storage_proofs_core::parameter_cache::{PARAMETERS_DATA, SRS_PARAMETERS_DATA};
 
-/// The files of all sector sizes, by name.
+/// The files for all sector sizes, by name.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     files: BTreeMap<String, ManifestEntry>,
@@ -17,40 +17,40 @@ pub struct Manifest {
 /// What is published about one file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ManifestEntry {
-    /// Its content identifier, under which a gateway serves it.
+    /// The content identifier (CID) by which a gateway serves the file.
     pub cid: String,
     /// The first 128 bits of its blake2b-512 digest, in hexadecimal.
     pub digest: String,
-    /// The sectors it serves, by their size in bytes; zero if all.
+    /// The size in bytes of the sectors that it serves; 0 if it serves all.
     pub sector_size: u64,
 }
 
 /// Why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It is none.
+    /// The file is not a manifest.
     #[error("cannot understand the manifest {}; it must have the form of the proofs library's parameters.json", path.display())]
     Json {
-        /// The manifest.
+        /// The manifest's path.
         path: PathBuf,
-        /// Why.
+        /// The JSON error.
         source: serde_json::Error,
     },
-    /// It names a file outside of the directory.
-    #[error("cannot use the manifest {}: {name:?} is no file name", path.display())]
+    /// An entry's name would lead out of the directory.
+    #[error("cannot use the manifest {}: {name:?} is not a file name", path.display())]
     FileName {
-        /// The manifest.
+        /// The manifest's path.
         path: PathBuf,
-        /// The name.
+        /// The name in question.
         name: String,
     },
 }
 
 impl Manifest {
-    /// The official manifest, which the proofs library carries with it.
+    /// The official manifest, as the proofs library embeds it.
     pub fn official() -> Result<Self, ManifestError> {
         let parse = |text| {
             serde_json::from_str(text).map_err(|source| ManifestError::Json { path: "the official one".into(), source })
@@ -60,7 +60,7 @@ impl Manifest {
         Ok(Self { files })
     }
 
-    /// A manifest of the same form from a file: a private network's, or a test's.
+    /// Reads a manifest of the same form from a file, for a private network or a test.
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
         let text = std::fs::read(path).map_err(FileError::of("read the manifest", path))?;
         let files: BTreeMap<String, ManifestEntry> =
@@ -71,7 +71,7 @@ impl Manifest {
         }
     }
 
-    /// What sectors of these sizes need, with what all need.
+    /// The files for these sector sizes, including those that serve all sizes.
     pub fn files_for(&self, sizes: &[SectorSize]) -> Vec<(&str, &ManifestEntry)> {
         let needed = |size| size == 0 || sizes.iter().any(|wanted| wanted.bytes() == size);
         self.files
@@ -82,7 +82,7 @@ impl Manifest {
     }
 }
 
-/// Whether a name stays in the directory it is joined to.
+/// Whether joining a name to a directory stays inside that directory.
 fn is_file_name(name: &str) -> bool {
     let mut components = Path::new(name).components();
     matches!(components.next(), Some(std::path::Component::Normal(_))) && components.next().is_none()
@@ -97,7 +97,7 @@ mod tests {
         let manifest = Manifest::official().expect("the library's manifest");
         for size in SectorSize::ALL {
             let names: Vec<_> = manifest.files_for(&[size]).into_iter().map(|(name, _)| name).collect();
-            // Parameters and verifying keys of four circuits and more, and the SRS.
+            // At least four circuits with parameters and verifying key each, and the SRS.
             assert!(names.len() >= 9, "{size}: {names:?}");
             assert!(names.iter().any(|name| name.ends_with(".srs")), "{size}");
             for prefix in ["v28-stacked", "v28-proof-of-spacetime", "v28-empty-sector-update"] {

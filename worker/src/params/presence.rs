@@ -1,5 +1,5 @@
-//! Whether the files that C2 of one sector size reads are there, with the length that they give themselves: a look from
-//! outside, for directories that somebody else's executable reads.
+//! Whether the files that C2 reads for one sector size exist, with the length that their own headers give. For
+//! directories that a third-party executable reads: the content is not read.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,10 @@ use sealbus_schema::SectorSize;
 use super::structure;
 use crate::stage::{StageError, sector};
 
-/// What is wrong with the verifying key and, if they are wanted, with the parameters in `dir`; nothing if nothing is.
+/// What is wrong in `dir` with the verifying key and, if `with_parameters`, with the parameters; `None` if nothing is.
 ///
 /// # Errors
-/// Of the library, if it has no name for them.
+/// An error of the proofs library, if it has no file names for this size.
 pub fn c2_files_problem(dir: &Path, size: SectorSize, with_parameters: bool) -> Result<Option<String>, StageError> {
     let proof = sector::registered(size.seal_proof());
     let named = |path: Result<PathBuf, _>| path.map_err(|error| StageError::library("name the parameters", &error));
@@ -51,7 +51,7 @@ mod tests {
         let both = problem(true).expect("a problem");
         assert!(both.contains(".vk is missing; ") && both.ends_with(".params is missing"), "{both}");
         let name = both.split(' ').next().expect("a name");
-        // A verifying key ends with a vector of points: none here.
+        // A verifying key ends with a vector of points. Here it is empty.
         let key = vec![0; usize::try_from(sealbus_params_dir::VERIFYING_KEY_BYTES).expect("small")];
         std::fs::write(dir.path().join(name), &key).expect("written");
         assert_eq!(problem(false), None);

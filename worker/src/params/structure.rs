@@ -1,8 +1,7 @@
-//! How long a file should be, by what it says itself.
+//! The length that a file should have, from its own headers.
 //!
-//! The official manifests publish digests and no lengths. But a verifying key, a file of parameters
-//! and an SRS say how many points follow, so a truncated file is known by a few reads, where
-//! hashing it would take minutes.
+//! The official manifests publish digests but no lengths. Verifying keys, parameter files and the SRS say how many
+//! points follow. So a truncated file is found with a few reads, where hashing it would take minutes.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,22 +10,21 @@ use std::path::Path;
 use sealbus_params_dir::{G1_BYTES, VERIFYING_KEY_BYTES};
 use storage_proofs_core::parameter_cache::{GROTH_PARAMETER_EXT, SRS_KEY_EXT, VERIFYING_KEY_EXT};
 
-/// Bytes of the points of a verifying key, before its first length.
+/// The size of a verifying key's points before its first length field.
 const KEY_POINTS_BYTES: u64 = VERIFYING_KEY_BYTES - LENGTH_BYTES;
 
 const LENGTH_BYTES: u64 = 4;
 
-/// The vectors of a file: the bytes of a point of each.
+/// The vectors in a file. Each entry of `vectors` is the size of one point in bytes.
 struct Layout {
-    /// Bytes before the first vector.
+    /// The number of bytes before the first vector.
     head: u64,
     vectors: &'static [u64],
 }
 
-/// The length that a file's own headers give it, judged by its name; `None` if they don't tell.
+/// The length that a file's own headers give it. The file's name decides how they are read. `None` if they do not tell.
 ///
-/// A file that ends before one of its headers is longer than that, at least: the answer is then the
-/// least it can be.
+/// If the file ends before one of its headers, the result is only a lower bound.
 pub(super) fn expected_size(path: &Path, name: &str) -> io::Result<Option<u64>> {
     let Some(layout) = layout(name) else {
         return Ok(None);
@@ -55,10 +53,10 @@ fn layout(name: &str) -> Option<Layout> {
     match Path::new(name).extension()?.to_str()? {
         VERIFYING_KEY_EXT => Some(Layout { head: KEY_POINTS_BYTES, vectors: &[G1] }),
         GROTH_PARAMETER_EXT => {
-            // Inputs, h, l, a, b_g1, b_g2.
+            // The vectors in order: inputs, h, l, a, b_g1, b_g2.
             Some(Layout { head: KEY_POINTS_BYTES, vectors: &[G1, G1, G1, G1, G1, G2] })
         }
-        // Powers of alpha and beta in G1, compressed, then in G2.
+        // Powers of alpha and beta, first compressed in G1, then in G2.
         SRS_KEY_EXT => Some(Layout { head: 0, vectors: &[HALF_G1, HALF_G1, G1, G1] }),
         _ => None,
     }

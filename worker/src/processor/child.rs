@@ -1,7 +1,7 @@
-//! The process `sealbus-worker processor <stage>`: reads requests on stdin, runs the stage, answers.
+//! The process `sealbus-worker processor <stage>`: it reads requests on stdin, runs the stage, and answers on stdout.
 //!
-//! [`session`] is the conversation, [`engine`] what carries a request out: this process itself, or an executable that
-//! speaks the protocol of damocles ([`damocles`]).
+//! [`session`] holds the conversation. [`engine`] carries a request out, either in this process or with an executable
+//! that speaks the protocol of damocles ([`damocles`]).
 
 use std::io;
 use std::path::PathBuf;
@@ -23,13 +23,13 @@ use session::Session;
 /// Why the child stopped serving.
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
-    /// The descriptors could not be arranged.
+    /// The file descriptors could not be set up.
     #[error("cannot set up the processor: {0}")]
     SetUp(#[source] io::Error),
-    /// The child's life is not bound to its parent's.
+    /// The kernel could not be told to kill this process with its parent.
     #[error(transparent)]
     Parent(#[from] ParentError),
-    /// A line that is no request.
+    /// A line is not a valid request.
     #[error("request cannot be read: {0}")]
     Request(String),
     /// A pipe broke.
@@ -45,13 +45,13 @@ pub enum ChildError {
     },
 }
 
-/// Serves `stage` until stdin ends. Requests that are being worked on are answered first.
+/// Serves `stage` until stdin ends. Requests in progress are answered before it returns.
 ///
-/// Answers go to a private duplicate of stdout; stdout itself then leads to stderr, so that a library that prints
-/// cannot disturb them.
+/// Answers go to a private duplicate of stdout. Stdout itself is redirected to stderr, so that a library that prints
+/// cannot corrupt them.
 ///
 /// # Errors
-/// [`ChildError`]; errors of the stage are answers.
+/// [`ChildError`]. Errors of the stage itself are sent as answers.
 pub fn serve(stage: Stage, engine: Engine) -> Result<(), ChildError> {
     die_with_parent()?;
     orphans::adopt().map_err(ChildError::SetUp)?;

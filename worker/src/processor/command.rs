@@ -1,4 +1,4 @@
-//! What is started for a processor.
+//! The program that is started for a processor.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use super::config::GroupConfig;
 use crate::stage::foreign::Options;
 
-/// What an executable speaks.
+/// The protocol of an executable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
-    /// Version 2 of `docs/processors.md`.
+    /// Version 2 of our protocol, described in `docs/processors.md`.
     #[default]
     Sealbus,
-    /// The protocol of damocles. A built-in processor stands between.
+    /// The protocol of damocles. A built-in processor translates between it and ours.
     Damocles {
-        /// How long the executable may take until it says that it is ready.
+        /// How long the executable may take to report that it is ready.
         stable_wait: Duration,
-        /// What else is to be known of it.
+        /// Other properties of the executable.
         options: Options,
     },
 }
@@ -31,7 +31,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// What is started for a processor of this group. `own` is the worker's executable.
+    /// The program for a processor of this group. `own` is the worker's executable.
     #[must_use]
     pub fn of(group: &GroupConfig, own: &Path) -> Self {
         let own = || group.wrapper.clone().unwrap_or_else(|| own.to_owned());

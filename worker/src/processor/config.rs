@@ -1,4 +1,4 @@
-//! What a pool is made of. The worker's configuration file is translated into this.
+//! The configuration of a pool. It is made from the worker's configuration file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,116 +15,115 @@ use crate::stage::Stage;
 use crate::stage::huge_pages::{HugePages, Impossible, Wish};
 use crate::topology::CpuSet;
 
-/// What every processor inherits from the worker's environment, by name; besides these, all that begin with
-/// [`INHERITED_PREFIX`].
+/// The variables that every processor inherits from the worker, besides all that begin with [`INHERITED_PREFIX`].
 pub const INHERITED: [&str; 4] = ["PATH", "HOME", "RUST_LOG", VISIBLE_GPUS];
-/// The variable by which a process is told the graphics cards that it may use.
+/// The variable that tells a process which GPUs it may use.
 pub const VISIBLE_GPUS: &str = "CUDA_VISIBLE_DEVICES";
-/// What begins so is the worker's own business, or systemd's with the worker, and is never inherited with everything
-/// else. A name that a group lists itself is another matter.
+/// Variables with these prefixes are meant for the worker itself, or come from systemd. They are left out when
+/// everything is inherited; a group can still list one by name.
 pub const OWN_PREFIXES: [&str; 6] =
     ["SEALBUS_", "NATS_", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_"];
-/// How names of the proofs library's settings begin.
+/// The prefix of the proofs library's settings.
 pub const INHERITED_PREFIX: &str = "FIL_PROOFS_";
 
-/// All processors of a worker.
+/// The processors of a worker.
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
-    /// The groups; several may serve one stage.
+    /// The groups. Several may serve one stage.
     pub groups: Vec<GroupConfig>,
-    /// Each processor gets a directory of its own as `TMPDIR`, emptied at each start, under the first of these that can be
-    /// written to. They are made where their parents are there.
+    /// Each processor gets its own `TMPDIR`, emptied at each start, in the first of these directories that is writable.
+    /// A directory here is created if its parent exists.
     pub tmp_roots: Vec<PathBuf>,
 }
 
-/// Processors that are alike.
+/// A group of identical processors.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
     /// The stage that they serve.
     pub stage: Stage,
-    /// The executable; `None` for this one, with `processor <stage>` as its arguments.
+    /// The executable. `None` means this one, with `processor <stage>` as its arguments.
     pub bin: Option<PathBuf>,
     /// The arguments, after `processor <stage>` if `bin` is `None`.
     pub args: Vec<String>,
-    /// How many processes there are.
+    /// The number of processes.
     pub count: usize,
-    /// How many requests each of them works on at the same time.
+    /// How many requests each process works on at the same time.
     pub concurrent: usize,
     /// The locks of which each request holds one unit.
     pub locks: Vec<String>,
-    /// The processing units that they run on: none for any, one set for all of them together, or one for each.
+    /// The processing units to run on: empty for any, one set shared by all processes, or one set for each.
     pub cpus: Vec<CpuSet>,
-    /// Whether `cpus` are those that a plan of the machine would give them ([`crate::placement::choose`]).
+    /// Whether `cpus` was chosen by the planner ([`crate::placement::choose`]).
     pub auto_cpus: bool,
-    /// The NUMA node whose memory they use.
+    /// The NUMA node to take memory from.
     pub numa_node: Option<u32>,
-    /// How strictly.
+    /// Whether memory of other nodes is forbidden or a fallback.
     pub memory: MemoryPolicy,
-    /// The graphics cards that they see; none for what the worker itself sees.
+    /// The GPUs that they see; empty for those that the worker sees.
     pub gpus: Vec<String>,
-    /// What the control group of each of them may use, where there are groups. Processing units and nodes are taken from
-    /// its placement.
+    /// The limits of each processor's control group, if groups are used. The cpus and nodes in it are set from the
+    /// placement.
     pub cgroup: cgroup::Limits,
-    /// What labels of sectors of this size are to lie on.
+    /// The kind of pages for labels, and the sector size.
     pub huge_pages: Option<(Wish, SectorSize)>,
-    /// Set on top of what is inherited; wins.
+    /// Variables to set. They override inherited ones.
     pub env: BTreeMap<String, String>,
-    /// More names to inherit.
+    /// Further variables to inherit.
     pub inherit_env: Vec<String>,
-    /// Whether to inherit all but what begins with one of [`OWN_PREFIXES`].
+    /// Whether to inherit all variables except those with a prefix in [`OWN_PREFIXES`].
     pub inherit_all: bool,
-    /// What must lie in the directory of parameters that its environment names, before a sector is begun.
+    /// What the parameter directory in the environment must contain before a sector begins.
     pub parameters: Parameters,
-    /// What the executable speaks.
+    /// The protocol of the executable.
     pub protocol: Protocol,
-    /// The worker's own executable, through which `bin` is started so that it dies with the worker. `None` starts it
+    /// The worker's own executable, through which `bin` is started so that it dies with the worker. `None` starts `bin`
     /// directly.
     pub wrapper: Option<PathBuf>,
-    /// The longest that a request may take.
+    /// The time limit of a request.
     pub timeout: Duration,
-    /// The longest that a process that gives signs of life may give none.
+    /// The longest time between two heartbeats of a process that sends them.
     pub silence_timeout: Duration,
-    /// The longest that a process may take to stop a request.
+    /// The longest time that a process may take to stop a request.
     pub stop_timeout: Duration,
-    /// The longest that a start may take, up to the child's first line.
+    /// The longest time from the start of a process to its first line.
     pub start_timeout: Duration,
     /// The longest answer that is accepted, in bytes.
     pub answer_bytes_max: usize,
     /// The longest output in a file that is accepted, in bytes.
     pub file_bytes_max: u64,
-    /// The wait before the second start in a row after a failure; doubles up to `backoff_max`.
+    /// The pause before a start after one failure. It doubles with each further failure, up to `backoff_max`.
     pub backoff: Duration,
-    /// The longest wait before a start.
+    /// The longest pause before a start.
     pub backoff_max: Duration,
 }
 
-/// What processors of C2 need in the directory that their `FIL_PROOFS_PARAMETER_CACHE` names.
+/// What C2 needs in the directory that its `FIL_PROOFS_PARAMETER_CACHE` names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Parameters {
-    /// Nothing that is known.
+    /// Unknown, so nothing is checked.
     #[default]
     Unknown,
-    /// All that the built-in C2 needs, byte for byte.
+    /// All files of the built-in C2, verified byte for byte.
     Whole,
-    /// The parameters and the verifying key of the sector size, at least by their size.
+    /// The parameters and the verifying key of the sector size, checked by their length only.
     Sized,
-    /// The verifying key, by which the worker itself checks proofs.
+    /// The verifying key, with which the worker itself verifies proofs.
     VerifyingKey,
 }
 
-/// Where one processor is to run.
+/// The place of one processor on the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// The processing units; `None` for all that the worker has.
+    /// The processing units; `None` for all that the worker may use.
     pub cpus: Option<CpuSet>,
-    /// The NUMA node of its memory, and how strictly.
+    /// The NUMA node of its memory, and whether other nodes are forbidden.
     pub memory: Option<(u32, MemoryPolicy)>,
-    /// The graphics cards that it sees; none for what the worker itself sees.
+    /// The GPUs that it sees; empty for those that the worker sees.
     pub gpus: Vec<String>,
 }
 
-/// The longest that a request of a stage may take where nothing else is configured: several times what the slowest
-/// machines in use take for 64 GiB without a graphics card.
+/// The default time limit of a request, by stage: several times what the slowest machines in use take for 64 GiB
+/// without a GPU.
 #[must_use]
 pub const fn default_timeout(stage: Stage) -> Duration {
     const HOUR: u64 = 3600;
@@ -135,7 +134,7 @@ pub const fn default_timeout(stage: Stage) -> Duration {
     })
 }
 
-/// The worker's own environment, as far as it is text.
+/// The worker's own environment. Variables that are not UTF-8 are left out.
 pub fn own_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
@@ -175,7 +174,7 @@ impl GroupConfig {
         }
     }
 
-    /// Where the `nth` processor of the group runs.
+    /// The place of the `nth` processor of the group.
     #[must_use]
     pub fn placement(&self, nth: usize) -> Placement {
         let cpus = if self.cpus.len() == 1 { self.cpus.first() } else { self.cpus.get(nth) };
@@ -186,13 +185,13 @@ impl GroupConfig {
         }
     }
 
-    /// What the order of work depends on.
+    /// The part of the group that the scheduler needs.
     #[must_use]
     pub fn schedule(&self) -> Group {
         Group { stage: self.stage, count: self.count, concurrent: self.concurrent, locks: self.locks.clone() }
     }
 
-    /// The environment of a processor, out of the worker's.
+    /// The environment of a processor, given the worker's own.
     #[must_use]
     pub fn environment(&self, own: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
         let inherits = |name: &str| {
@@ -209,8 +208,8 @@ impl GroupConfig {
         environment
     }
 
-    /// The variables that bring labels where they are wished, on top of an `environment`; by what the machine has now,
-    /// from `sys_root` (`/sys`).
+    /// The variables that put labels on the wished kind of pages. They are added to an `environment`, and depend on the
+    /// machine's present state under `sys_root` (`/sys`).
     ///
     /// # Errors
     /// [`Impossible`].
@@ -225,7 +224,7 @@ impl GroupConfig {
         }
     }
 
-    /// What its processes are held to.
+    /// The limits that the processes must keep.
     #[must_use]
     pub fn limits(&self) -> Limits {
         Limits {
@@ -237,7 +236,7 @@ impl GroupConfig {
         }
     }
 
-    /// The wait before a start after `failures` in a row.
+    /// The pause before a start after this many `failures` in a row.
     #[must_use]
     pub fn backoff_after(&self, failures: u32) -> Duration {
         match failures {

@@ -1,4 +1,4 @@
-//! How a request to a processor fails.
+//! How requests to processors fail.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -13,19 +13,19 @@ use super::protocol::Failure;
 use crate::cgroup::OutOfMemory;
 use crate::stage::Stage;
 
-/// The pool cannot serve.
+/// Why a pool cannot be created or cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
     /// No group serves the stage.
     #[error("no processor serves {0}")]
     NoProcessor(Stage),
-    /// A group of no processors.
+    /// A group has no processors.
     #[error("a group for {0} has count 0")]
     EmptyGroup(Stage),
-    /// Something could never work.
+    /// A group could never work under the rules.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// The path of this executable is needed for built-in processors, and not to be had.
+    /// The path of this executable, needed for built-in processors, is unknown.
     #[error("cannot find the own executable: {0}")]
     OwnExecutable(#[source] io::Error),
     /// The thread that starts processors could not be started.
@@ -33,7 +33,7 @@ pub enum PoolError {
     Spawner(#[source] io::Error),
 }
 
-/// How a process ended, out of what the operating system says.
+/// How a process ended, from the operating system's status.
 #[must_use]
 pub fn exit_of(status: ExitStatus) -> Exit {
     match (status.code(), status.signal()) {
@@ -42,24 +42,24 @@ pub fn exit_of(status: ExitStatus) -> Exit {
     }
 }
 
-/// A failed request. Costs one attempt; the processor is good for the next request.
+/// A failed request. It costs one attempt; the processor can take the next request.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("processor {processor}: {}", with_exit(failure, *exit))]
 pub struct ProcessError {
-    /// Which processor, for example `pc1-0`.
+    /// The processor's name, for example `pc1-0`.
     pub processor: String,
-    /// What happened.
+    /// The kind of failure.
     pub failure: ProcessFailure,
-    /// How the process ended, if it did so by itself.
+    /// How the process ended, if it ended by itself.
     pub exit: Option<Exit>,
     /// The last lines that it wrote to stderr, oldest first.
     pub stderr_tail: Vec<String>,
 }
 
-/// What happened.
+/// The kinds of failure.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ProcessFailure {
-    /// The stage answered an error; the process lives on.
+    /// The stage answered with an error. The process lives on.
     #[error("{}: {}", .0.code, .0.message)]
     Stage(Failure),
     /// The executable could not be started.
@@ -70,61 +70,61 @@ pub enum ProcessFailure {
         /// The operating system's reason.
         reason: String,
     },
-    /// The first line was not the greeting of version 2 for the stage.
+    /// The first line was not the version 2 greeting for the stage.
     #[error("bad handshake: {0}")]
     Handshake(String),
-    /// The process ended, or closed its stdout, before it had greeted.
+    /// The process ended, or closed its stdout, before its greeting.
     #[error("ended before it greeted")]
     ExitedAtStart,
     /// The process ended, or closed its stdout, before it answered.
     #[error("ended before it answered")]
     Exited,
-    /// The process ended because the kernel killed it for want of memory.
+    /// The kernel killed the process because memory ran out.
     #[error("{0}")]
     OutOfMemory(OutOfMemory),
-    /// A line that is no answer.
+    /// A line that is not a valid answer.
     #[error("not an answer: {0}")]
     Garbage(String),
-    /// An answer to a request that is not open: one that was never made, or is answered already.
+    /// An answer to a request that does not exist or has already been answered.
     #[error("answered request {answered}, which is not open")]
     WrongId {
-        /// The id of the oldest request that is open; 0 if none is.
+        /// The id of the oldest open request; 0 if there is none.
         asked: u64,
         /// The id in the answer.
         answered: u64,
     },
-    /// An output of another shape than the stage's.
+    /// The output does not have the form that the stage requires.
     #[error("answered an output of another shape: {0}")]
     WrongOutput(String),
-    /// No answer in time.
+    /// There was no answer within the time limit.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
-    /// An answer beyond the limit.
+    /// The answer exceeds the size limit, in bytes.
     #[error("an answer of more than {0} bytes")]
     TooLarge(usize),
-    /// An output in a file that cannot be taken.
+    /// The file with the output was refused, for this reason.
     #[error("its output file cannot be taken: {0}")]
     BadFile(String),
-    /// A process that gives signs of life gave none in time.
+    /// A process that sends heartbeats sent none within this time.
     #[error("no sign of life within {} s", .0.as_secs())]
     Silent(Duration),
-    /// The process was killed because another request on it had to be stopped and did not stop.
+    /// The process was killed because another request on it did not stop when it was told to.
     #[error("killed, because another request on it did not stop when it was told to")]
     Stopped,
-    /// Nobody needs the process any more.
+    /// The process is not needed any more.
     #[error("not needed any more")]
     Unneeded,
-    /// A task that cannot be handed over.
+    /// The task could not be handed to the process.
     #[error("the task cannot be handed over: {0}")]
     Task(String),
 }
 
 impl ProcessError {
-    /// What happens next.
+    /// The error class, which decides what happens next.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match &self.failure {
-            // A class of a newer version: a person decides.
+            // A class from a newer version. A person must decide.
             ProcessFailure::Stage(failure) if failure.class == ErrorClass::Unknown => ErrorClass::Perm,
             ProcessFailure::Stage(failure) => failure.class,
             ProcessFailure::Start { .. } | ProcessFailure::Task(_) => ErrorClass::Crit,
@@ -144,7 +144,7 @@ impl ProcessError {
         }
     }
 
-    /// The stable code.
+    /// The stable error code.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match &self.failure {
@@ -166,7 +166,7 @@ impl ProcessError {
         }
     }
 
-    /// Whether it failed without saying why: then its last words are all that there is to go by.
+    /// Whether the process failed without saying why. Then the last lines of its stderr are the only clue.
     fn is_silent(&self) -> bool {
         match self.failure {
             ProcessFailure::Stage(_) => {
@@ -180,7 +180,7 @@ impl ProcessError {
         }
     }
 
-    /// The error as it is reported; phase, attempt, host and slot are left to whoever knows them.
+    /// The report of the error. Phase, attempt, host and slot are added by the caller.
     #[must_use]
     pub fn report(&self) -> ErrorReport {
         let mut report = ErrorReport::new(self.class(), self.code(), with_exit(&self.failure, self.exit));
@@ -197,7 +197,7 @@ impl ProcessError {
     }
 }
 
-/// What happened, and how the process ended; an error of a stage says so itself.
+/// The failure, with how the process ended. An error of the stage speaks for itself.
 fn with_exit(failure: &ProcessFailure, exit: Option<Exit>) -> String {
     match (failure, exit) {
         (ProcessFailure::Stage(_), _) | (_, None) => failure.to_string(),

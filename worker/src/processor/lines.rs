@@ -1,4 +1,4 @@
-//! Lines of a bounded length out of a pipe.
+//! Reads lines of limited length from a pipe.
 
 use std::io;
 
@@ -7,15 +7,15 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 /// How reading a line ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// A whole line is in the buffer, without its end.
+    /// A whole line is in the buffer, without the line break.
     Whole,
-    /// The pipe ended; what is in the buffer had no end.
+    /// The pipe ended. The buffer holds what came after the last line break.
     End,
-    /// The line is longer than allowed; the buffer holds its beginning.
+    /// The line is longer than allowed. The buffer holds its beginning.
     TooLong,
 }
 
-/// Reads one line into `line`, which is emptied first, and never holds more than `max` bytes of it.
+/// Reads one line into `line`, which is cleared first and never holds more than `max` bytes.
 pub(super) async fn read_line(
     from: &mut (impl AsyncBufRead + Unpin),
     line: &mut Vec<u8>,

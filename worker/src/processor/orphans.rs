@@ -1,14 +1,14 @@
-//! What an ended processor leaves behind, found by descent.
+//! Finds the processes that an ended processor has left behind, by their ancestry.
 //!
-//! The mark in the environment (`running::descendants`) is lost where a process clears its environment, and the process
-//! group where it begins a session of its own. Its descent is not: the kernel gives a process whose parent has ended to
-//! the nearest ancestor that adopts orphans. Every processor adopts those of its own offspring, so what it has started
-//! hangs below it as long as it lives; and the worker adopts what is left when a processor ends. So whoever is a child of
-//! the worker, and was not started by it, is left over from a processor that is gone. The processor that stands between
-//! the worker and somebody else's executable does the same with what that executable leaves.
+//! The mark in the environment (`running::descendants`) is lost when a process clears its environment. The process
+//! group is lost when a process starts its own session. Ancestry cannot be shed: when a parent ends, the kernel
+//! reparents its children to the nearest ancestor that is a subreaper. Every processor is a subreaper, so what it
+//! starts stays below it as long as it lives. The worker is one too, and inherits what remains when a processor ends.
+//! So a child of the worker that the worker did not start is left over from an ended processor. The processor that runs
+//! a third-party executable does the same with what that executable leaves behind.
 //!
-//! That holds only in a process that starts all its children through [`start`], so nothing is done before [`adopt`], which
-//! also notes the children that are there already: a script may have become this process.
+//! This works only if the process starts all its children through [`start`]. So nothing is done before [`adopt`]. That
+//! call also records the children that exist already: a script may have become this process by `exec`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,53 +19,53 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_
 
 use super::running::usage;
 
-/// How long a killed process may take to end.
+/// How long to wait for killed processes to end.
 const END_WAIT: Duration = Duration::from_secs(2);
 const LOOK_PERIOD: Duration = Duration::from_millis(2);
 
-/// The children that somebody answers for; none before [`adopt`].
+/// The children that are accounted for; `None` before [`adopt`].
 static CHILDREN: Mutex<Option<Known>> = Mutex::new(None);
 
 #[derive(Debug)]
 struct Known {
-    /// Those that were started here and are not waited for yet.
+    /// Children started here that have not been reaped yet.
     own: BTreeSet<u32>,
-    /// Those of the script that became this process.
+    /// Children that existed at [`adopt`], such as those of a script that became this process.
     before: BTreeSet<u32>,
 }
 
-/// A child of this process. When it is dropped, the child counts as one that nobody knows.
+/// A registered child of this process. When this is dropped, the child counts as an orphan.
 #[derive(Debug)]
 pub struct OwnChild(Option<u32>);
 
-/// Has orphans among the offspring of this process given to it, also after it has become another program. That one may
-/// have children then that it has not started.
+/// Makes this process a subreaper, also after it has become another program by `exec`. That program may then get
+/// children that it has not started.
 ///
 /// # Errors
-/// Of the kernel.
+/// [`io::Error`] from the kernel.
 pub fn adopt_in_whatever_follows() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
-/// Has orphans among the offspring of this process given to it, for [`kill_orphans`].
+/// Makes this process a subreaper, so that [`kill_orphans`] finds the orphans.
 ///
 /// # Errors
-/// Of the kernel.
+/// [`io::Error`] from the kernel.
 pub fn adopt() -> io::Result<()> {
     adopt_in_whatever_follows()?;
     lock().get_or_insert_with(|| Known { own: BTreeSet::new(), before: children().collect() });
     Ok(())
 }
 
-/// Starts a child that is not to be taken for an orphan.
+/// Starts a child and registers it, so that it is not taken for an orphan.
 ///
 /// # Errors
-/// As `spawn`.
+/// The error of `spawn`.
 pub fn start<C>(
     spawn: impl FnOnce() -> io::Result<C>,
     pid: impl FnOnce(&C) -> Option<u32>,
 ) -> io::Result<(C, OwnChild)> {
-    // Held over the start: nobody looks at the children between it and the note.
+    // The lock is held during the start, so that nobody lists the children before the new one is registered.
     let mut children = lock();
     let child = spawn()?;
     let pid = pid(&child);
@@ -75,13 +75,13 @@ pub fn start<C>(
     Ok((child, OwnChild(pid)))
 }
 
-/// Kills the children that were not started here, with all that comes out of them; says how many. Takes a few seconds at
+/// Kills the children that were not started here, and all their descendants. Returns how many. Takes a few seconds at
 /// most.
 pub fn kill_orphans() -> usize {
     kill_until(Instant::now() + END_WAIT, &|known, pid| known.own.contains(&pid) || known.before.contains(&pid))
 }
 
-/// Kills all children, at the end of a process that has [adopted](adopt). Takes a few seconds at most.
+/// Kills all children. Called at the end of a process that has called [`adopt`]. Takes a few seconds at most.
 pub fn kill_all() -> usize {
     kill_until(Instant::now() + END_WAIT, &|known, pid| known.before.contains(&pid))
 }
@@ -91,7 +91,7 @@ fn kill_until(deadline: Instant, spared: &dyn Fn(&Known, u32) -> bool) -> usize 
     loop {
         let orphans = children_but(spared);
         for orphan in &orphans {
-            // Its own children come here when it has ended; they are seen the next time.
+            // When the orphan has ended, its own children become ours, and the next round finds them.
             let pid = orphan.as_raw_nonzero();
             if pid.get().try_into().is_ok_and(usage::is_alive)
                 && kill_process(*orphan, Signal::KILL).is_ok()
@@ -105,14 +105,14 @@ fn kill_until(deadline: Instant, spared: &dyn Fn(&Known, u32) -> bool) -> usize 
             return killed.len();
         }
         if Instant::now() >= deadline {
-            tracing::warn!(left = orphans.len(), "what an ended processor left behind does not end");
+            tracing::warn!(left = orphans.len(), "killed processes of an ended processor have not ended");
             return killed.len();
         }
         std::thread::sleep(LOOK_PERIOD);
     }
 }
 
-/// Our children but some, also those that have ended and were not waited for; none before [`adopt`].
+/// Our children except the spared ones, zombies included. Empty before [`adopt`].
 fn children_but(spared: &dyn Fn(&Known, u32) -> bool) -> Vec<Pid> {
     match &*lock() {
         Some(known) => children().filter(|pid| !spared(known, *pid)).filter_map(number).collect(),

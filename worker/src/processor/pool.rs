@@ -1,9 +1,9 @@
-//! The worker's processors: who is busy, who is next.
+//! The pool of processors: which are busy, and who gets the next free one.
 //!
-//! The order of work is [`sealbus_planner::schedule`]'s, which is pure; `turns` lets requests wait for it. `seat` is one
-//! processor with its process, `bound` and `confined` its place and its control group, `live` what people see of all of
-//! them. A guard holds a seat, with everything that was taken for it, and gives it back when it is dropped; freed compute
-//! goes at once to whoever is next.
+//! [`sealbus_planner::schedule`] decides the order of work; it is pure, and `turns` lets requests wait for its
+//! decisions. `seat` is one processor with its process. `bound` and `confined` bind it and put it into a control group.
+//! `live` is what people see of all processors. A guard holds a seat with everything that was reserved for it. Dropping
+//! the guard returns all of that, and whoever is next gets it at once.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -41,34 +41,34 @@ pub struct ProcessorPool {
 struct Shared {
     spawner: Spawner,
     turns: Arc<Turns>,
-    /// In the scheduler's order.
+    /// The processors, indexed as in the scheduler.
     processors: Vec<Processor>,
     live: Live,
 }
 
 impl ProcessorPool {
-    /// A pool without limits on stages, and without locks.
+    /// Creates a pool without limits on stages and without locks.
     ///
     /// # Errors
-    /// As [`with_rules`](Self::with_rules).
+    /// The errors of [`with_rules`](Self::with_rules).
     pub fn new(config: PoolConfig) -> Result<Self, PoolError> {
         Self::with_rules(config, Rules::default())
     }
 
-    /// Makes a pool; starts no process yet. Within a tokio runtime, which must outlive the pool.
+    /// Creates a pool. No process is started yet. Call it within a tokio runtime, which must outlive the pool.
     ///
     /// # Errors
-    /// [`PoolError`] if a group is empty or could never work under the rules, or built-in processors are wanted and this
-    /// executable's path is unknown.
+    /// [`PoolError`] if a group is empty or could never work under the rules, or if built-in processors are configured
+    /// and the path of this executable is unknown.
     pub fn with_rules(config: PoolConfig, rules: Rules) -> Result<Self, PoolError> {
         Self::with_groups(config, rules, None)
     }
 
-    /// [`with_rules`](Self::with_rules), and each processor in a control group of its own below `root`, which is kept as
-    /// long as there is one.
+    /// Like [`with_rules`](Self::with_rules), with a control group below `root` for each processor, if `root` is given.
+    /// `root` is kept as long as the pool exists.
     ///
     /// # Errors
-    /// As [`with_rules`](Self::with_rules).
+    /// The errors of [`with_rules`](Self::with_rules).
     pub fn with_groups(config: PoolConfig, rules: Rules, root: Option<CgroupRoot>) -> Result<Self, PoolError> {
         let root = root.map(Arc::new);
         if let Some(group) = config.groups.iter().find(|group| group.count == 0) {
@@ -96,7 +96,7 @@ impl ProcessorPool {
         Ok(Self { shared: Arc::new(Shared { spawner, turns, processors, live: Live::new(shown) }) })
     }
 
-    /// Waits for a processor, as the youngest of those who wait, and holds it until the guard is dropped.
+    /// Waits for a processor with the lowest priority, and holds it until the guard is dropped.
     ///
     /// # Errors
     /// [`PoolError::NoProcessor`].
@@ -104,7 +104,7 @@ impl ProcessorPool {
         self.acquire_as(stage, Turn::default()).await
     }
 
-    /// Waits for a processor in turn, and holds it until the guard is dropped.
+    /// Waits for a processor with the priority that `turn` gives, and holds it until the guard is dropped.
     ///
     /// # Errors
     /// [`PoolError::NoProcessor`].
@@ -114,7 +114,7 @@ impl ProcessorPool {
         Ok(ProcessorGuard { shared: Arc::clone(&self.shared), stage, held, asking: false })
     }
 
-    /// Waits until [`acquire`](Self::acquire) would have been served, and holds nothing.
+    /// Waits until [`acquire`](Self::acquire) would succeed at once, and holds nothing.
     ///
     /// # Errors
     /// [`PoolError::NoProcessor`].
@@ -122,7 +122,7 @@ impl ProcessorPool {
         self.wait_for_room_as(stage, Turn::default()).await
     }
 
-    /// Waits until [`acquire_as`](Self::acquire_as) would have been served, and holds nothing.
+    /// Waits until [`acquire_as`](Self::acquire_as) would succeed at once, and holds nothing.
     ///
     /// # Errors
     /// [`PoolError::NoProcessor`].
@@ -144,54 +144,54 @@ impl ProcessorPool {
         self.shared.live.statuses()
     }
 
-    /// How many more requests the processors of a stage could work on, limits and locks aside.
+    /// How many more requests the processors of a stage could take, ignoring limits and locks.
     #[must_use]
     pub fn free(&self, stage: Stage) -> usize {
         self.shared.turns.free(stage)
     }
 }
 
-/// Either the pool does not serve the stage, or the request failed.
+/// Why [`ProcessorPool::run`] failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The pool.
+    /// The pool does not serve the stage.
     #[error(transparent)]
     Pool(#[from] PoolError),
-    /// The request.
+    /// The request failed.
     #[error(transparent)]
     Process(#[from] ProcessError),
 }
 
-/// A seat at a processor that somebody holds. Dropping it gives it back.
+/// A held seat at a processor. Dropping it returns the seat.
 #[derive(Debug)]
 pub struct ProcessorGuard {
     shared: Arc<Shared>,
     stage: Stage,
-    /// Goes back after what is shown of it.
+    /// Dropped last of these fields, so the seat is returned after its status is updated.
     held: Held,
-    /// Whether a request was begun and has not ended.
+    /// Whether a request has begun and not ended.
     asking: bool,
 }
 
 impl ProcessorGuard {
-    /// Which processor it is, for example `pc1-0`.
+    /// The processor's name, for example `pc1-0`.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.processor().id
     }
 
-    /// Says for whom it works, for people.
+    /// Records the sector and slot that it works for, to be shown to people.
     pub fn works_on(&self, of: WorkOf) {
         self.shared.live.tell(self.held.seat.processor, self.held.seat.grant, of);
     }
 
-    /// Has the request carried out. The process is started if there is none.
+    /// Carries out a request. If the processor's process is not running, it is started.
     ///
-    /// If the future is dropped before it is done, the request is stopped: a process that works on nothing else is killed.
+    /// If the future is dropped early, the request is stopped. A process that works on nothing else is then killed.
     ///
     /// # Errors
-    /// [`ProcessError`]; unless the stage itself answered, the process has been killed and the next call starts
-    /// another.
+    /// [`ProcessError`]. Unless the stage itself answered with the error, the process has been killed, and the next
+    /// call starts a new one.
     pub async fn run<R: StageRequest>(&mut self, request: &R) -> Result<R::Response, ProcessError> {
         let output = self.run_made(Json::of(request)).await?;
         self.understood(serde_json::from_value(output))
@@ -214,7 +214,7 @@ impl ProcessorGuard {
         read.map_err(|error| self.failed(ProcessFailure::WrongOutput(error.to_string())))
     }
 
-    /// [`run`](Self::run) for requests that are JSON already.
+    /// Like [`run`](Self::run), for requests that are JSON already.
     ///
     /// # Errors
     /// [`ProcessError`].
@@ -225,7 +225,7 @@ impl ProcessorGuard {
         outcome
     }
 
-    /// [`run_json`](Self::run_json) for a value.
+    /// Like [`run_json`](Self::run_json), for a [`Value`].
     ///
     /// # Errors
     /// [`ProcessError`].
@@ -264,7 +264,7 @@ impl ProcessorGuard {
 impl Drop for ProcessorGuard {
     fn drop(&mut self) {
         let seat = self.held.seat;
-        // A request that was dropped may have killed the process.
+        // Dropping the request may have killed the process.
         if self.asking {
             self.shared.live.runs(seat.processor, self.processor().pid(), None);
         }

@@ -1,8 +1,8 @@
-//! Version 2 of the processor protocol: one JSON document a line, on stdin and stdout. `docs/processors.md` is written
-//! for those who implement it.
+//! Version 2 of the processor protocol: one JSON document per line, on stdin and stdout. `docs/processors.md` describes
+//! it for implementers.
 //!
-//! Here are the lines as such; [`said`] reads those of the child, [`order`] those of the worker, and [`large`] is about
-//! values that travel as files.
+//! This file defines the lines. [`said`] reads the child's lines, [`order`] the worker's, and [`large`] handles values
+//! that travel as files.
 
 use sealbus_schema::ErrorClass;
 use sealbus_schema::error::Exit;
@@ -16,45 +16,45 @@ pub mod large;
 pub mod order;
 pub mod said;
 
-/// The version that is spoken here.
+/// The protocol version of this worker.
 pub const VERSION: u32 = 2;
 
-/// The code of the answer to a request that was cancelled.
+/// The error code in the answer to a cancelled request.
 pub const CANCELLED: &str = "CANCELLED";
 
 /// The child's first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The protocol's version.
+    /// The protocol version.
     pub sealbus_processor: u32,
     /// The stage that the child serves.
     pub stage: String,
     /// The child's process id.
     pub pid: u32,
-    /// What the child can do beyond the least; see [`Features`].
+    /// The child's optional features; see [`Features`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
 }
 
-/// What a child can do beyond the least. Names that are not known here mean nothing.
+/// The optional features of a child. Unknown names are ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// It tells how far a request has come.
+    /// The child reports progress.
     pub progress: bool,
-    /// It stops a request when it is told to.
+    /// The child stops a request when it is told to.
     pub cancel: bool,
-    /// It gives signs of life.
+    /// The child sends heartbeats.
     pub heartbeat: bool,
-    /// It reads large tasks from files.
+    /// The child reads large tasks from files.
     pub files: bool,
-    /// It works on several requests at the same time.
+    /// The child works on several requests at the same time.
     pub concurrent: bool,
 }
 
 /// A line to the child.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// Comes back in the answer; rises with each request to one child.
+    /// Repeated in the answer. Increases with each request to a child.
     pub id: u64,
     /// The stage's request.
     pub task: Value,
@@ -63,14 +63,14 @@ pub struct Request {
 /// A line from the child, after the first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// Of the request.
+    /// The request's id.
     pub id: u64,
-    /// How it ended.
+    /// The result.
     #[serde(flatten)]
     pub result: AnswerResult,
 }
 
-/// How a request ended.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerResult {
@@ -80,33 +80,33 @@ pub enum AnswerResult {
     Error(Failure),
 }
 
-/// A stage's error on the wire. Other people's executables have codes of their own, so the code is text.
+/// A stage's error on the wire. The code is text, because third-party executables have their own codes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What happens next.
+    /// The error class, which decides what happens next.
     pub class: ErrorClass,
-    /// The stable code.
+    /// The stable error code.
     pub code: String,
-    /// For people.
+    /// The message for people.
     #[serde(default)]
     pub message: String,
-    /// How a process behind the child ended, if one did: `{"status":3}` or `{"signal":9}`. Anything else means nothing.
+    /// How a process behind the child ended, if one did: `{"status":3}` or `{"signal":9}`. Any other form is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_understood")]
     pub exit: Option<Exit>,
 }
 
 impl Failure {
-    /// Without a process that ended.
+    /// A failure in which no process ended.
     #[must_use]
     pub fn new(class: ErrorClass, code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { class, code: code.into(), message: message.into(), exit: None }
     }
 }
 
-/// How far a request has come.
+/// The progress of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The part that is done, 0 to 1.
+    /// The fraction done, 0 to 1.
     pub done: f64,
     /// What is being done, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -123,7 +123,7 @@ impl Hello {
 }
 
 impl Answer {
-    /// The line that answers an output.
+    /// The line of an answer with an output.
     #[must_use]
     pub fn output_line(id: u64, output: Json) -> Vec<u8> {
         line_around(id, "output", output)
@@ -131,10 +131,10 @@ impl Answer {
 }
 
 impl Features {
-    /// All of them.
+    /// The names of all features.
     pub const ALL: [&'static str; 5] = ["progress", "cancel", "heartbeat", "files", "concurrent"];
 
-    /// Those that a greeting names.
+    /// The features that a greeting names.
     #[must_use]
     pub fn named(names: &[String]) -> Self {
         let has = |name: &str| names.iter().any(|other| other == name);
@@ -149,7 +149,7 @@ impl Features {
 }
 
 impl Progress {
-    /// With `done` inside its bounds and a note of bounded length: a child's number and text are not trusted.
+    /// Clamps `done` and limits the note's length, because a child's values are not trusted.
     #[must_use]
     pub fn bounded(self) -> Self {
         let done = if self.done.is_finite() { self.done.clamp(0.0, 1.0) } else { 0.0 };
@@ -164,7 +164,7 @@ impl From<StageError> for Failure {
     }
 }
 
-/// The line of a request's id and of a value as another field.
+/// A line with a request's id and one other field.
 fn line_around(id: u64, field: &str, value: Json) -> Vec<u8> {
     let mut line = value.into_bytes();
     line.splice(..0, format!("{{\"id\":{id},\"{field}\":").into_bytes());
@@ -172,14 +172,14 @@ fn line_around(id: u64, field: &str, value: Json) -> Vec<u8> {
     line
 }
 
-/// What somebody else's executable writes there is no ground to refuse its answer.
+/// Reads a field leniently: a third-party executable's odd value must not spoil its answer.
 fn if_understood<'de, D: serde::Deserializer<'de>, T: serde::de::DeserializeOwned>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(from)?).ok())
 }
 
-/// Tells a field that is there with `null` from one that is not.
+/// Tells a field with the value `null` from a missing one.
 fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
 }

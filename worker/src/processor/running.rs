@@ -1,9 +1,9 @@
-//! One child process that serves many requests at the same time.
+//! One child process that can serve several requests at the same time.
 //!
-//! [`Running`] is a handle. Behind it a supervisor owns the process: it routes answers by id,
-//! watches for the child's end, its silence and for requests that should have stopped, and ends the process group with
-//! all that came out of it. Whatever ends the process reaches every open request. No wait here is without a limit: a
-//! request has its own, a stop has its grace, and the end of a process takes a few seconds at most.
+//! [`Running`] is a handle. Behind it a supervisor task owns the process. It routes answers by id, and watches for the
+//! child's end, for its silence, and for requests that should have stopped. It ends the process group with everything
+//! that came out of it. When the process ends, every open request gets the reason. Every wait is limited: a request has
+//! its time limit, a stop its grace period, and the end of a process takes a few seconds at most.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -41,7 +41,7 @@ use shared::Shared;
 
 const HELLO_BYTES_MAX: usize = 4096;
 
-/// A child that has greeted. Dropping it kills its whole process group.
+/// A child that has sent its greeting. Dropping this kills its whole process group.
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
@@ -49,73 +49,73 @@ pub struct Running {
     features: Features,
 }
 
-/// Tells when a process is gone, also after its handle was dropped.
+/// Resolves when the process is gone, even after its handle was dropped.
 #[derive(Clone, Debug)]
 pub struct Gone(watch::Receiver<bool>);
 
-/// How a request is to be treated.
+/// Options of a request.
 #[derive(Clone, Debug, Default)]
 pub struct AskOptions {
-    /// The longest that it may take.
+    /// The time limit.
     pub limit: Duration,
-    /// Where to tell how far it has come.
+    /// Where to send progress.
     pub progress: Option<watch::Sender<Option<Progress>>>,
 }
 
 /// A request that the child answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
-    /// What it answered.
+    /// The result.
     pub result: AnswerResult,
-    /// What that cost.
+    /// The cost of the request.
     pub usage: Usage,
 }
 
-/// A failure together with how the process ended and what it wrote.
+/// A failure, with how the process ended and what it wrote to stderr.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// What happened.
+    /// The kind of failure.
     pub failure: ProcessFailure,
-    /// How the process ended, if it did so by itself.
+    /// How the process ended, if it ended by itself.
     pub exit: Option<Exit>,
     /// The last lines of stderr, oldest first.
     pub stderr_tail: Vec<String>,
 }
 
-/// What becomes of a request.
+/// The outcome of a request.
 pub type Outcome = Result<Answered, Ended>;
 
-/// What to start.
+/// A process to start.
 #[derive(Debug)]
 pub struct Launch<'a> {
-    /// Who starts it.
+    /// The thread that starts it.
     pub spawner: &'a Spawner,
-    /// The program with its arguments and its environment.
+    /// The program, with arguments and environment.
     pub command: Command,
-    /// What messages call the program.
+    /// The program's name in messages.
     pub bin: String,
     /// The processor's name.
     pub processor: String,
-    /// The stage that it must greet with.
+    /// The stage that its greeting must name.
     pub stage: Stage,
-    /// Its private directory for temporary files, in which large values travel.
+    /// Its private directory for temporary files, which also holds large values.
     pub tmp_dir: PathBuf,
     /// The limits that it must keep.
     pub limits: Limits,
 }
 
-/// What a child is held to.
+/// The limits of a child.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Up to its greeting.
+    /// The time from its start to its greeting.
     pub start: Duration,
-    /// Without a sign of life, if it has announced some.
+    /// The time between two heartbeats, if it has announced them.
     pub silence: Duration,
-    /// From the cancel of a request to its answer.
+    /// The time from the cancel of a request to its answer.
     pub stop: Duration,
-    /// Of one line from it, in bytes.
+    /// The length of one line, in bytes.
     pub line_bytes: usize,
-    /// Of an output that it leaves in a file, in bytes.
+    /// The size of an output in a file, in bytes.
     pub file_bytes: u64,
 }
 
@@ -135,12 +135,13 @@ impl Running {
     /// Starts the process and waits for its greeting.
     ///
     /// # Errors
-    /// How it ended instead.
+    /// How the process ended instead.
     pub async fn start(launch: Launch<'_>) -> Result<Self, Ended> {
         let Launch { spawner, mut command, bin, processor, stage, tmp_dir, limits } = launch;
         let mark = descendants::Mark::fresh();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env(PARENT_PID, std::process::id().to_string()).env(descendants::VARIABLE, mark.as_str());
+        // Its own process group, so that one signal reaches everything that it starts.
         command.process_group(0).kill_on_drop(true);
         let start_failed = |reason: String| Ended {
             failure: ProcessFailure::Start { bin: bin.clone(), reason },
@@ -176,7 +177,7 @@ impl Running {
         self.pid
     }
 
-    /// What the child said it can do.
+    /// The features that the child announced.
     #[must_use]
     pub fn features(&self) -> Features {
         self.features
@@ -188,39 +189,41 @@ impl Running {
         self.shared.tail.lines()
     }
 
-    /// The last lines of its stderr, with what it wrote before it answered.
+    /// The last lines of its stderr, including what it wrote just before its answer.
     pub async fn last_words(&self) -> Vec<String> {
         self.shared.tail.settled().await
     }
 
-    /// Whether the process has ended, or is being ended.
+    /// Whether the process has ended or is being ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.shared.is_over()
     }
 
-    /// Waits until no request is being stopped any more, and says whether the process can be asked. Takes no longer than
-    /// a stop and the end of a process.
+    /// Waits until no request is being stopped, and returns whether the process can take another one. Takes no longer
+    /// than a stop and the end of a process.
     pub async fn ready(&self) -> bool {
         self.shared.settled().await;
         !self.has_ended()
     }
 
-    /// Tells when the process is gone.
+    /// A handle that resolves when the process is gone.
     #[must_use]
     pub fn gone(&self) -> Gone {
         Gone(self.shared.gone())
     }
 
-    /// Sends a task and waits for its answer. May be called while others wait for theirs, if the child is
-    /// [concurrent](Features::concurrent).
+    /// Sends a task and waits for its answer. Calls may overlap if the child is [concurrent](Features::concurrent).
     ///
-    /// If the future is dropped, or the limit passes, the request is stopped: a child that stops requests is told so and
-    /// given time; a process that works on nothing else is killed, at once if the future was dropped; and one that does
-    /// not stop is killed with whatever it works on. After a passed limit this returns only when the request has stopped.
+    /// If the future is dropped or the limit passes, the request is stopped:
+    /// - A child that supports cancelling is told to stop, and given time.
+    /// - A process that works on nothing else is killed. If the future was dropped, this happens at once.
+    /// - A process that does not stop in time is killed, with all its requests.
+    ///
+    /// After its limit has passed, a request returns only when it has stopped.
     ///
     /// # Errors
-    /// What happened to the request; the process has ended then, unless it was a passed limit and the child stopped it.
+    /// Why the request failed. The process has ended too, except if the limit passed and the child stopped the request.
     pub async fn ask(&self, task: Json, options: AskOptions) -> Outcome {
         let AskOptions { limit, progress } = options;
         let (answer, mut outcome) = oneshot::channel();
@@ -247,7 +250,8 @@ impl Running {
                 self.shared.stop(id, self.features.cancel, ProcessFailure::Timeout(limit));
                 let stopped = timeout(self.shared.limits.stop + 4 * END_WAIT, outcome).await;
                 let failed = self.shared.failed(ProcessFailure::Timeout(limit));
-                // Its last words are of interest, whatever it answered.
+                // The end of the process is reported with the time limit as its cause, whatever the child answered
+                // late.
                 Err(match stopped {
                     Ok(Ok(Err(ended))) => Ended { failure: failed.failure, ..ended },
                     _ => failed,
@@ -264,23 +268,23 @@ impl Drop for Running {
 }
 
 impl Gone {
-    /// Waits until the process and all that came out of it have been killed, or for a few seconds.
+    /// Waits until the process and everything that came out of it have been killed, or a few seconds at most.
     pub async fn wait(self) {
         let _ = timeout(4 * END_WAIT, self.happened()).await;
     }
 
-    /// Waits until then, however long the process lives.
+    /// Waits until the process is gone, however long it lives.
     pub async fn happened(mut self) {
         let _ = self.0.wait_for(|gone| *gone).await;
     }
 }
 
-/// A request that somebody waits for, with the file of its task.
+/// A request that is being waited for, with the file of its task.
 struct Asked<'a> {
     shared: &'a Shared,
     id: u64,
     file: Option<PathBuf>,
-    /// Whether the child has been told of it.
+    /// Whether it has been sent to the child.
     known: bool,
     waiting: bool,
 }
@@ -298,7 +302,7 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// The line for a task, and the file in which it lies, if the child reads files and it is large.
+/// The line for a task. A large task is put into a file if the child supports that; the file's path is returned too.
 async fn hand_over(task: Json, id: u64, files_in: Option<PathBuf>) -> Result<(Vec<u8>, Option<PathBuf>), String> {
     match files_in {
         Some(dir) if task.as_bytes().len() > large::LINE_BYTES => {

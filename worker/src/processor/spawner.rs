@@ -1,7 +1,7 @@
 //! The thread that starts child processes.
 //!
-//! A child asks the kernel for a signal when its parent dies, and the kernel takes the *thread* that started it for the
-//! parent. Tokio's threads come and go, so children are started by one thread that lives as long as the pool.
+//! A child asks the kernel for a signal at its parent's death, and the kernel treats the *thread* that started it as
+//! the parent. Tokio's threads come and go. So all children are started by one thread, which lives as long as the pool.
 
 use std::io;
 use std::sync::mpsc;
@@ -22,10 +22,11 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread; within a tokio runtime. What earlier workers left behind when they were killed goes first.
+    /// Starts the thread, within a tokio runtime. First it kills what earlier workers left behind when they were
+    /// killed.
     ///
     /// # Errors
-    /// Of the operating system, if there can be no more threads.
+    /// [`io::Error`] if no thread can be created.
     pub fn start() -> io::Result<Self> {
         let (orders, received) = mpsc::channel::<Order>();
         let runtime = tokio::runtime::Handle::current();
@@ -36,7 +37,7 @@ impl Spawner {
                 tracing::warn!(killed, "killed processors that a dead worker had left behind");
             }
             while let Ok((mut command, reply)) = received.recv() {
-                // If nobody waits any more, the child is dropped and thereby killed.
+                // If the caller no longer waits, the child is dropped, which kills it.
                 let _ = reply.send(orphans::start(|| command.spawn(), Child::id));
             }
         })?;
@@ -46,7 +47,7 @@ impl Spawner {
     /// Starts a process.
     ///
     /// # Errors
-    /// Of the operating system.
+    /// [`io::Error`] from the operating system.
     pub async fn spawn(&self, command: Command) -> Started {
         let (reply, answer) = oneshot::channel();
         let gone = || io::Error::other("the spawner thread is gone");

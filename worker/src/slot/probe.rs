@@ -1,4 +1,4 @@
-//! Whether a slot's disk still writes and reads, asked before a sector is taken.
+//! Checks that a slot's disk still writes and reads, before a sector is taken.
 
 use std::{
     fs::File,
@@ -10,13 +10,13 @@ use super::Slot;
 use crate::stage::{StageCode, StageError, files};
 
 const FILE: &str = ".probe";
-/// A block of most file systems.
+/// One block of most file systems.
 const PROBE_BYTES: usize = 4096;
 
-/// Writes a small file, brings it to the disk, reads it back and removes it.
+/// Writes a small file, syncs it, reads it back and removes it.
 ///
 /// # Errors
-/// [`StageCode::SlotUnusable`] if the directory is not there, [`StageCode::DiskFull`], [`StageCode::IoFailed`].
+/// [`StageCode::SlotUnusable`] if the directory is gone; [`StageCode::DiskFull`]; [`StageCode::IoFailed`].
 pub fn probe(slot: &Slot) -> Result<(), StageError> {
     slot.check()?;
     write_and_read(&slot.path().join(FILE))
@@ -39,22 +39,22 @@ fn write_and_read(path: &Path) -> Result<(), StageError> {
         if found == written {
             return Ok(());
         }
-        let message = format!("{} reads back otherwise than it was written", path.display());
+        let message = format!("{} reads back differently from what was written", path.display());
         Err(StageError::new(StageCode::IoFailed, message))
     });
-    // Also what a full disk took of it.
+    // Also if the write failed: a full disk may have taken part of the file.
     let removed = files::remove_tree(path);
     outcome.and(removed)
 }
 
-/// The probe's file is in the slot itself: if there is no place for it, there is no slot.
+/// The probe file lies directly in the slot. So if its directory does not exist, the slot is gone.
 fn failed(operation: &str, path: &Path, error: &io::Error) -> StageError {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             let message = format!("{operation} {}: {error}: the slot is not there", path.display());
             StageError::new(StageCode::SlotUnusable, message)
         }
-        // A disk that is slow to answer is no retry of a phase: no sector comes here until it does.
+        // A timeout would be retried as class `temp`. Here it is not: no sector begins until the disk answers.
         _ => match StageError::io(operation, path, error) {
             error if error.code == StageCode::IoTimedOut => StageError { code: StageCode::IoFailed, ..error },
             error => error,

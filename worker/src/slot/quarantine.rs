@@ -1,4 +1,4 @@
-//! Files that must not be worked with any more, kept for a person.
+//! Keeps files that must not be used any more, for a person to look at.
 
 use std::{
     fs, io,
@@ -10,10 +10,11 @@ use crate::stage::{StageError, files};
 /// The directory's name in a slot.
 const YARD: &str = "quarantine";
 
-/// Moves something of a slot to the slot's quarantine under a name, and says where it is. There may be nothing.
+/// Moves a file or directory of a slot into the slot's quarantine as `name`, and returns its new path; `None` if there
+/// is nothing to move.
 ///
 /// # Errors
-/// Of the file system.
+/// [`StageError`] of the file system.
 pub fn put_away(slot: &Path, what: &Path, name: &str) -> Result<Option<PathBuf>, StageError> {
     if !is_there(what)? {
         return Ok(None);
@@ -26,12 +27,12 @@ pub fn put_away(slot: &Path, what: &Path, name: &str) -> Result<Option<PathBuf>,
     Ok(Some(to))
 }
 
-/// Where a slot's quarantine is.
+/// The path of a slot's quarantine.
 pub fn place(slot: &Path) -> PathBuf {
     slot.join(YARD)
 }
 
-/// The directory, made if need be. Whatever else has its name goes into it.
+/// Creates the quarantine directory if needed. A file with its name is moved into it.
 fn yard(slot: &Path) -> Result<PathBuf, StageError> {
     let yard = place(slot);
     let in_the_way = match fs::symlink_metadata(&yard) {
@@ -51,7 +52,7 @@ fn yard(slot: &Path) -> Result<PathBuf, StageError> {
     Ok(yard)
 }
 
-/// The name, or the first of its numbered sisters that nothing has.
+/// The path of `name` in the directory, with a number appended if the name is taken.
 fn free_name(dir: &Path, name: &str) -> Result<PathBuf, StageError> {
     let mut to = dir.join(name);
     let mut turn = 1;

@@ -1,7 +1,7 @@
-//! A person's order to free a slot, carried out once, whatever is killed in between.
+//! Carries out a person's order to free a slot exactly once, whatever is killed in between.
 //!
 //! The file `released` in the slot holds the number of the last such order. It says `<number> begun` until everything
-//! is put away, so that a restarted worker first of all ends what it had begun.
+//! has been moved to quarantine. A restarted worker first completes an order that was begun.
 
 use std::{
     fs, io,
@@ -17,10 +17,10 @@ use crate::{
 const FILE: &str = "released";
 const JOURNAL: &str = "journal";
 
-/// Ends a release that was begun, and gives the number of the last one, 0 if there was none.
+/// Completes an order that was begun, and returns the number of the last order; 0 if there was none.
 ///
 /// # Errors
-/// Of the file system, and if the record is not one of ours.
+/// [`StageError`] of the file system, also if the file `released` has unknown content.
 pub fn settle(slot: &Path) -> Result<u64, StageError> {
     match read(slot)? {
         Some((id, true)) => carry_out(slot, id).map(|_| id),
@@ -29,11 +29,11 @@ pub fn settle(slot: &Path) -> Result<u64, StageError> {
     }
 }
 
-/// Puts away all that a slot holds, remembers that the order is carried out, and says where the things are. Nothing is
-/// deleted.
+/// Moves everything in the slot to quarantine, records that the order was carried out, and returns the new paths.
+/// Nothing is deleted.
 ///
 /// # Errors
-/// Of the file system. The order can be carried out again.
+/// [`StageError`] of the file system. The order can be repeated.
 pub fn carry_out(slot: &Path, id: u64) -> Result<Vec<PathBuf>, StageError> {
     write(slot, &format!("{id} begun\n"))?;
     let mut put_away = Vec::new();
@@ -41,7 +41,7 @@ pub fn carry_out(slot: &Path, id: u64) -> Result<Vec<PathBuf>, StageError> {
         let name = files::name_of(&entry);
         let to = match name.as_str() {
             JOURNAL => journal_name(&entry),
-            // What was being written when the worker was stopped is worth nothing: the one before it counted.
+            // A journal that was being written when the worker was killed. The complete one before it counts.
             ".journal.tmp" => {
                 files::remove_tree(&entry)?;
                 continue;
@@ -55,7 +55,7 @@ pub fn carry_out(slot: &Path, id: u64) -> Result<Vec<PathBuf>, StageError> {
     Ok(put_away)
 }
 
-/// A journal is kept under its sector's name, if it can be told.
+/// The name under which the journal is kept: its sector's, if it can be read.
 fn journal_name(path: &Path) -> String {
     match Journal::load(path) {
         Ok(Some(journal)) => format!("{}.{}.journal", journal.intent.sector.file_name(), journal.token),
@@ -67,7 +67,7 @@ fn write(slot: &Path, text: &str) -> Result<(), StageError> {
     files::write_atomic(&slot.join(FILE), text.as_bytes())
 }
 
-/// The last order's number, and whether it is only begun.
+/// The number of the last order, and whether it has only begun.
 fn read(slot: &Path) -> Result<Option<(u64, bool)>, StageError> {
     let path = slot.join(FILE);
     let text = match fs::read_to_string(&path) {

@@ -1,7 +1,7 @@
-//! Room for a sector, asked for before one is taken.
+//! Reserves disk space for a sector before it is taken.
 //!
-//! Several slots may share a disk. Whoever holds a sector, or waits for one, has reserved what that sector still needs,
-//! so that two slots do not both count on the same free bytes.
+//! Several slots may share a disk. A slot that holds a sector, or waits for one, has reserved what that sector still
+//! needs. So two slots never count on the same free bytes.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, SealProof};
 
 use super::{Slot, quarantine};
 
-/// What the slots of this process count on.
+/// The reservations of this process's slots.
 #[derive(Debug, Default)]
 pub struct Ledger {
     reserved: Mutex<BTreeMap<usize, Reserved>>,
@@ -25,14 +25,14 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Reserved {
     device: u64,
-    /// What of the reservation is used already.
+    /// The directory whose files have already used part of the reservation.
     work_dir: Option<PathBuf>,
 }
 
-/// A slot has no room for a sector.
+/// A slot has no room for another sector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
-    /// Not enough bytes.
+    /// There are too few free bytes.
     #[error(
         "slot {slot} has {free} bytes free for it, a sector needs {needed}: free space or take the slot out; \
          {quarantined} bytes in quarantine"
@@ -40,25 +40,25 @@ pub enum NoRoom {
     Full {
         /// The slot.
         slot: String,
-        /// What other slots on the disk do not count on, in bytes.
+        /// The free bytes that other slots have not reserved.
         free: u64,
-        /// What a sector needs, in bytes.
+        /// The bytes that a sector needs.
         needed: u64,
-        /// What the slot's own quarantine takes, in bytes.
+        /// The bytes in the slot's own quarantine.
         quarantined: u64,
     },
-    /// The file system does not answer.
+    /// The free space cannot be read.
     #[error("slot {slot}: {problem}")]
     Unknown {
         /// The slot.
         slot: String,
-        /// The operating system's reason.
+        /// The system's error.
         problem: String,
     },
 }
 
 impl NoRoom {
-    /// As it is shown.
+    /// The report for the manager.
     pub fn report(&self) -> ErrorReport {
         let code = match self {
             NoRoom::Full { .. } => ErrorCode::DISK_FULL,
@@ -69,7 +69,7 @@ impl NoRoom {
 }
 
 impl Ledger {
-    /// Reserves what a new sector needs in a slot.
+    /// Reserves the space for a new sector in a slot.
     pub fn reserve(&self, slot: &Slot, proof: SealProof) -> Result<(), NoRoom> {
         self.reserve_bytes(slot, needed_bytes(proof))
     }
@@ -93,7 +93,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// A slot's sector lies here, so what it has used is not needed any more.
+    /// Records where the slot's sector lies. What its files use is then no longer reserved.
     pub fn hold(&self, slot: &Slot, work_dir: PathBuf) {
         if let Ok(found) = fs::metadata(slot.path()) {
             let entry = Reserved { device: found.dev(), work_dir: Some(work_dir) };
@@ -101,19 +101,19 @@ impl Ledger {
         }
     }
 
-    /// A slot counts on nothing any more.
+    /// Drops the slot's reservation.
     pub fn release(&self, slot: &Slot) {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(&slot.index());
     }
 }
 
-/// What an ordinary user may still write on a file system.
+/// The bytes that an ordinary user can still write to a file system.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let room = rustix::fs::statvfs(path)?;
     Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
-/// What a directory's files take on the disk; what cannot be read counts as nothing.
+/// The disk space that a directory's files use. What cannot be read counts as 0.
 fn used_bytes(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries

@@ -1,6 +1,7 @@
-//! Makes the unsealed file out of pieces.
+//! Creates the unsealed file from pieces.
 //!
-//! So far only committed capacity: one piece of zeros as large as the sector, as a sparse file.
+//! So far only committed capacity (CC) is supported: one piece of zeros as large as the sector, written as a sparse
+//! file.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,14 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Stage, StageCode, StageError, StageRequest, Workspace, files};
 
-/// What to put into the sector.
+/// The pieces to put into a sector.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     /// The sector's working directory.
     pub work_dir: PathBuf,
-    /// The proof type, for the size.
+    /// The proof type, which determines the size.
     pub proof: SealProof,
-    /// The pieces, in the order in which they lie in the sector.
+    /// The pieces, in their order in the sector.
     pub pieces: Vec<Piece>,
 }
 
@@ -32,15 +33,15 @@ pub enum Piece {
         /// Padded size in bytes.
         padded_bytes: u64,
     },
-    /// A kind that this version does not know; refused.
+    /// A kind that this version does not know. It is refused.
     #[serde(other)]
     Unknown,
 }
 
-/// The pieces as they lie in the sector.
+/// The pieces in the sector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
-    /// One for each piece of the request.
+    /// One entry for each piece of the request.
     pub pieces: Vec<PieceInfo>,
 }
 
@@ -61,10 +62,10 @@ impl StageRequest for Request {
     }
 }
 
-/// Makes `unsealed`; an existing one of the right size is made anew all the same, because zeros cost nothing.
+/// Creates `unsealed`. An existing file is rewritten, because a sparse file costs nothing.
 ///
 /// # Errors
-/// [`StageCode::PieceUnsupported`] for anything but one zero piece of the sector's size; of the file system.
+/// [`StageCode::PieceUnsupported`] for anything but one zero piece of the sector's size; errors of the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     run_by(request, &|temporary, size| {
         let make = || -> std::io::Result<()> {
@@ -75,7 +76,7 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     })
 }
 
-/// [`run`] with somebody else to write the file of this size.
+/// Like [`run`], with another function that writes the file of the given size.
 pub(super) fn run_by(
     request: &Request,
     make: &dyn Fn(&Path, u64) -> Result<(), StageError>,
@@ -100,7 +101,7 @@ pub(super) fn run_by(
     Ok(Response { pieces: vec![PieceInfo { commitment: zero_commitment(size)?, padded_bytes: size }] })
 }
 
-/// The commitment of a zero piece of `padded_bytes` bytes, without hashing the piece.
+/// The piece commitment (CommP) of `padded_bytes` zero bytes, computed without hashing the data.
 pub(super) fn zero_commitment(padded_bytes: u64) -> Result<Commitment, StageError> {
     filecoin_proofs::pieces::zero_padding(UnpaddedBytesAmount(padded_bytes / 128 * 127))
         .map(|piece| Commitment(piece.commitment))

@@ -1,7 +1,7 @@
-//! C1: opens the nodes that the chain's seed challenges.
+//! C1: opens the nodes that are challenged by the chain's seed.
 //!
-//! Tens of megabytes for a 32 GiB sector, so the result stays in the slot as `c1.json`. The library verifies the
-//! openings before it answers.
+//! The result takes tens of megabytes for a 32 GiB sector, so it stays in the slot as `c1.json`. The library verifies
+//! the openings before it returns them.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::pc1::ReplicaKey;
 use super::{Stage, StageCode, StageError, StageRequest, Workspace, files, pc2, sector};
 
-/// Which challenges to open.
+/// The sector, and the seed that gives the challenges.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     /// The sector's working directory, after PC2.
@@ -25,18 +25,18 @@ pub struct Request {
     pub sector: SectorId,
     /// The ticket that PC1 ran with.
     pub ticket: Randomness,
-    /// The chain's randomness for the challenges.
+    /// The chain's randomness that gives the challenges.
     pub seed: Randomness,
-    /// The commitment that the chain knows; must be that of PC2.
+    /// CommR as the chain knows it. It must be the one from PC2.
     pub comm_r: Commitment,
-    /// The pieces; CommD must follow from them.
+    /// The pieces. CommD must follow from them.
     pub pieces: Vec<PieceInfo>,
 }
 
-/// The openings stay in the slot.
+/// The response. The openings themselves stay in the slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
-    /// The size of `c1.json`.
+    /// The size of `c1.json` in bytes.
     pub bytes: u64,
 }
 
@@ -49,7 +49,7 @@ impl StageRequest for Request {
     }
 }
 
-/// What the openings are for.
+/// What the openings in `c1.json` are for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Key {
     pub(crate) replica: ReplicaKey,
@@ -64,11 +64,11 @@ pub(crate) struct Record<Output = SealCommitPhase1Output> {
     pub(crate) output: Output,
 }
 
-/// Opens the challenges and writes `c1.json`; an existing one with the same seed is kept, one with another is replaced.
+/// Opens the challenges and writes `c1.json`. An existing one is kept if it has the same seed, otherwise replaced.
 ///
 /// # Errors
-/// [`StageCode::InputMissing`] or [`StageCode::InputMismatch`] if PC2's result is not there or another one; of the
-/// library and the file system.
+/// [`StageCode::InputMissing`] or [`StageCode::InputMismatch`] if PC2's result is missing or belongs to something else;
+/// errors of the library and the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let pc2::Record { key: replica, comm_r, .. } =

@@ -1,4 +1,4 @@
-//! C2: turns the openings into a Groth16 proof of 192 bytes a partition, and verifies it as the chain will.
+//! C2: turns the openings into a Groth16 proof of 192 bytes per partition, and verifies it as the chain will.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Stage, StageCode, StageError, StageRequest, Workspace, c1, files, sector};
 
-/// Which openings to prove.
+/// The openings to prove.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// The sector's working directory, with `c1.json` in it.
+    /// The sector's working directory, which contains `c1.json`.
     pub work_dir: PathBuf,
     /// The proof type.
     pub proof: SealProof,
@@ -26,7 +26,7 @@ pub struct Request {
 /// The proof for ProveCommit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
-    /// 192 bytes for each partition.
+    /// 192 bytes for each partition, concatenated.
     pub proof: ProofBytes,
 }
 
@@ -39,11 +39,11 @@ impl StageRequest for Request {
     }
 }
 
-/// Makes and verifies the proof.
+/// Creates and verifies the proof.
 ///
 /// # Errors
-/// [`StageCode::InputMissing`], [`StageCode::InputMismatch`] if `c1.json` is not there or for something else;
-/// [`StageCode::ParamsMissing`]; [`StageCode::ProofInvalid`]; of the library.
+/// [`StageCode::InputMissing`] or [`StageCode::InputMismatch`] if `c1.json` is missing or belongs to something else;
+/// [`StageCode::ParamsMissing`]; [`StageCode::ProofInvalid`]; errors of the library.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     run_by(request, &|openings| {
         require_parameters_of(request.proof)?;
@@ -54,7 +54,8 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     })
 }
 
-/// [`run`] with somebody else to make the proof out of the openings. The verifying key must be there all the same.
+/// Like [`run`], with another function that makes the proof from the openings. The verifying key must be available in
+/// any case.
 pub(super) fn run_by(
     request: &Request,
     prove: &dyn Fn(SealCommitPhase1Output) -> Result<Vec<u8>, StageError>,
@@ -63,6 +64,7 @@ pub(super) fn run_by(
     let c1::Record { key, output } = require_openings(&workspace, request)?;
     let Request { proof, sector, ticket, seed, .. } = *request;
     let path = sector::registered(proof).cache_verifying_key_path();
+    // Checked before the computation: without the key the proof could not be verified, and minutes would be lost.
     require_parameters(path.map_err(|error| StageError::library("name the verifying key", &error))?)?;
     let proof_bytes = prove(output)?;
     let valid = seal::verify_seal(
@@ -104,10 +106,10 @@ fn require_openings(workspace: &Workspace, request: &Request) -> Result<c1::Reco
     Ok(record)
 }
 
-/// Demands the parameters of a proof type in this process's directory.
+/// Checks that the parameters of a proof type are in this process's parameter directory.
 ///
 /// # Errors
-/// [`StageCode::ParamsMissing`]; of the file system.
+/// [`StageCode::ParamsMissing`]; errors of the file system.
 pub(super) fn require_parameters_of(proof: SealProof) -> Result<(), StageError> {
     let path = sector::registered(proof).cache_params_path();
     require_parameters(path.map_err(|error| StageError::library("name the parameters", &error))?)

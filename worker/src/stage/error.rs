@@ -1,7 +1,7 @@
-//! What a stage says when it fails: a class, a stable code and a message.
+//! Stage errors: a class, a stable code and a message.
 //!
-//! The codes are those of the schema, as an enum, so that a stage cannot make one up. The class is decided here, where
-//! the error arises, from the kind of an I/O error or from the step that failed; nothing downstream reads the text.
+//! The codes are the schema's codes as an enum, so that a stage cannot invent one. The class is decided here, where the
+//! error arises, from the kind of the I/O error or from the failed step. Nothing downstream parses the text.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +11,7 @@ use sealbus_schema::{ErrorClass, ErrorCode};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $class:ident;)*) => {
-        /// The stable codes of stage errors. Each belongs to one class.
+        /// The stable codes of stage errors. Each code has one class.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum StageCode { $($(#[$doc])* $variant,)* }
 
@@ -19,13 +19,13 @@ macro_rules! codes {
             /// All codes.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The code as it is reported.
+            /// The code as text.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// The code as it travels.
+            /// The code as sent to the manager.
             #[must_use]
             pub fn error_code(self) -> ErrorCode {
                 ErrorCode::from_text(self.as_str())
@@ -41,53 +41,53 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The request does not have the shape of the stage, or names a path that is not allowed.
+    /// The request does not have the stage's form, or names a path that is not allowed.
     RequestInvalid = "REQUEST_INVALID", Perm;
-    /// A kind of piece that this version cannot add.
+    /// The request contains a kind of piece that this version cannot add.
     PieceUnsupported = "PIECE_UNSUPPORTED", Abort;
     /// A file of an earlier stage is missing.
     InputMissing = "INPUT_MISSING", Perm;
-    /// A file of an earlier stage has another size, or belongs to another sector, ticket or seed.
+    /// A file of an earlier stage has the wrong size, or belongs to another sector, ticket or seed.
     InputMismatch = "INPUT_MISMATCH", Perm;
-    /// The pieces do not give the root of tree D.
+    /// The root of tree D does not follow from the pieces.
     CommDMismatch = "COMM_D_MISMATCH", Perm;
-    /// The result of PC2 contradicts its own files, or does not open at challenged nodes.
+    /// The result of PC2 contradicts its own files, or challenged nodes do not open.
     CommRMismatch = "COMM_R_MISMATCH", Perm;
     /// The proof that C2 made does not verify.
     ProofInvalid = "PROOF_INVALID", Perm;
-    /// Groth16 parameters or the verifying key are not in the parameter cache.
+    /// Groth16 parameters or the verifying key are missing from the parameter directory.
     ParamsMissing = "PARAMS_MISSING", Crit;
-    /// The proofs library answered an error that is not of the file system.
+    /// The proofs library returned an error that does not come from the file system.
     ProofsFailed = "PROOFS_FAILED", Perm;
     /// The proofs library panicked.
     LibraryPanic = "LIBRARY_PANIC", Perm;
-    /// No space or no quota left.
+    /// The disk is full, or a quota is used up.
     DiskFull = "DISK_FULL", Crit;
     /// A file operation was interrupted, or took too long.
     IoTimedOut = "IO_TIMED_OUT", Temp;
     /// Any other failure of a file operation: read-only, not permitted, broken.
     IoFailed = "IO_FAILED", Crit;
-    /// A slot's directory is not there, is another one, or does not answer.
+    /// The slot's directory is missing, has been replaced, or does not answer.
     SlotUnusable = "SLOT_UNUSABLE", Crit;
-    /// A slot's directory, or what lies in it, belongs to another worker.
+    /// The slot's directory, or its content, belongs to another worker.
     SlotOfAnotherWorker = "SLOT_OF_ANOTHER_WORKER", Crit;
-    /// The permanent store's directory is not there, or is another one; the store may not be mounted.
+    /// The permanent store's directory is missing or is another store. The store may not be mounted.
     StoreUnavailable = "STORE_UNAVAILABLE", Temp;
     /// The permanent store lacks the space for this sector.
     StoreFull = "STORE_FULL", Crit;
-    /// The permanent store has a different file under the final name.
+    /// The permanent store has another file under the final name.
     StoreConflict = "STORE_CONFLICT", Perm;
-    /// What was read back from the permanent store is not what was written.
+    /// The data read back from the permanent store differs from what was written.
     ChecksumMismatch = "CHECKSUM_MISMATCH", Temp;
-    /// An executable of somebody else's that does the work of a stage could not be started.
+    /// A third-party executable that serves a stage could not be started.
     ProcessorStartFailed = "PROCESSOR_START_FAILED", Crit;
-    /// It ended before it answered.
+    /// The third-party executable ended before it answered.
     ProcessorDied = "PROCESSOR_DIED", Temp;
-    /// It did not become ready in time.
+    /// The third-party executable did not become ready in time.
     ProcessorTimedOut = "PROCESSOR_TIMED_OUT", Temp;
-    /// It said something that is not its protocol.
+    /// The third-party executable violated its protocol.
     ProcessorProtocol = "PROCESSOR_PROTOCOL", Perm;
-    /// It answered an error, which has no class and no code in its protocol.
+    /// The third-party executable answered with an error. Its protocol has neither classes nor codes.
     ProcessorRefused = "PROCESSOR_REFUSED", Perm;
 }
 
@@ -95,33 +95,33 @@ codes! {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct StageError {
-    /// The stable code; its class is [`StageCode::class`].
+    /// The stable code. It determines the class ([`StageCode::class`]).
     pub code: StageCode,
-    /// What was being done, and the chain of causes.
+    /// What was being done, with all causes.
     pub message: String,
-    /// How an executable of somebody else's ended, if it did so by itself.
+    /// How a third-party executable ended, if it ended by itself.
     pub exit: Option<Exit>,
 }
 
 impl StageError {
-    /// An error of `code`.
+    /// An error with this code.
     pub fn new(code: StageCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), exit: None }
     }
 
-    /// The class of the code.
+    /// The error class.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         self.code.class()
     }
 
-    /// A failed file operation, classed by its kind.
+    /// A failed file operation. Its kind decides the code.
     pub fn io(operation: &str, path: &Path, error: &io::Error) -> Self {
         Self::new(io_code(error), format!("{operation} {}: {error}", path.display()))
     }
 
-    /// The same failure, where the file lies in the permanent store and not in the slot. What a server, a mount or its rights
-    /// refuse there passes when they are mended, and no sector is to blame.
+    /// Converts an error on a slot's file to one on a file in the permanent store. If a server, a mount or permissions
+    /// refuse access there, that passes when they are repaired, and the sector is not to blame.
     #[must_use]
     pub fn in_store(self) -> Self {
         let code = match self.code {
@@ -132,7 +132,7 @@ impl StageError {
         Self { code, ..self }
     }
 
-    /// A failed call of the proofs library. An I/O error anywhere in the chain decides the class.
+    /// A failed call of the proofs library. An I/O error anywhere in its causes decides the code.
     pub fn library(operation: &str, error: &anyhow::Error) -> Self {
         let code =
             error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map_or(StageCode::ProofsFailed, io_code);
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn in_the_store_the_same_errno_is_the_stores_trouble() {
-        // ENOSPC, EDQUOT; EROFS, EACCES, EIO, ESTALE, ENOTCONN, ETIMEDOUT.
+        // First list: ENOSPC, EDQUOT. Second list: EROFS, EACCES, EIO, ESTALE, ENOTCONN, ETIMEDOUT.
         for errno in [28, 122] {
             let error = StageError::io("write", Path::new("/x"), &io::Error::from_raw_os_error(errno)).in_store();
             assert_eq!(error.code, StageCode::StoreFull);

@@ -1,4 +1,4 @@
-//! File operations that survive a kill: a final name stands for a complete file that is on the disk.
+//! File operations that survive a kill: a file under its final name is complete and durable.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,10 +8,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{StageCode, StageError};
 
-/// Writes `bytes` so that `path` holds either what it held before or all of them.
+/// Writes `bytes` atomically: `path` then holds either its old content or all of `bytes`.
 ///
 /// # Errors
-/// Of the file system.
+/// [`StageError`] of the file system.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
     let temporary = path.with_file_name(format!(".{}.tmp", name_of(path)));
     let write = || -> io::Result<()> {
@@ -24,21 +24,21 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
     sync_parent(path)
 }
 
-/// [`write_atomic`] of `value` as JSON.
+/// Writes `value` as JSON by [`write_atomic`].
 ///
 /// # Errors
-/// Of the file system.
+/// [`StageError`] of the file system.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StageError> {
     let bytes = serde_json::to_vec(value)
         .map_err(|error| StageError::new(StageCode::IoFailed, format!("encode {}: {error}", path.display())))?;
     write_atomic(path, &bytes)
 }
 
-/// Reads a record that [`write_json`] wrote. A file that is missing, or that cannot be understood, gives `None`: its
+/// Reads a record written by [`write_json`]. If the file is missing or cannot be decoded, the result is `None`, and its
 /// stage runs again.
 ///
 /// # Errors
-/// Of the file system, except that the file is not there.
+/// [`StageError`] of the file system, except for a missing file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StageError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -54,43 +54,43 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StageErr
     }
 }
 
-/// Brings a file's contents to the disk.
+/// Syncs a file's contents to disk.
 ///
 /// # Errors
-/// Of the file system.
+/// [`StageError`] of the file system.
 pub fn sync_file(path: &Path) -> Result<(), StageError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|error| StageError::io("sync", path, &error))
 }
 
-/// Brings the names in a directory to the disk.
+/// Syncs a directory's entries to disk.
 ///
 /// # Errors
-/// Of the file system.
+/// [`StageError`] of the file system.
 pub fn sync_dir(path: &Path) -> Result<(), StageError> {
     sync_file(path)
 }
 
-/// [`sync_dir`] of the directory that `path` is in.
+/// Calls [`sync_dir`] on the directory that contains `path`.
 ///
 /// # Errors
-/// Of the file system.
+/// [`StageError`] of the file system.
 pub fn sync_parent(path: &Path) -> Result<(), StageError> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 
-/// Renames over whatever has the name.
+/// Renames a file. An existing file at `to` is replaced.
 ///
 /// # Errors
-/// Of the file system.
+/// [`StageError`] of the file system.
 pub fn rename(from: &Path, to: &Path) -> Result<(), StageError> {
     fs::rename(from, to).map_err(|error| StageError::io("rename", from, &error))
 }
 
-/// Makes a directory, if it is not there. Its parent must be: one that is missing is a slot that was lost, and an empty
-/// one in its place would only look like it.
+/// Creates a directory if it does not exist. Its parent must exist: a missing parent means that the slot was lost, and
+/// an empty directory in its place would be mistaken for it.
 ///
 /// # Errors
-/// Of the file system.
+/// [`StageError`] of the file system.
 pub fn create_dir(path: &Path) -> Result<(), StageError> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
@@ -98,18 +98,18 @@ pub fn create_dir(path: &Path) -> Result<(), StageError> {
     }
 }
 
-/// Makes a directory and its parents, where they are not there.
+/// Creates a directory, with its parents, if it does not exist.
 ///
 /// # Errors
-/// Of the file system.
+/// [`StageError`] of the file system.
 pub fn create_dirs(path: &Path) -> Result<(), StageError> {
     fs::create_dir_all(path).map_err(|error| StageError::io("create directory", path, &error))
 }
 
-/// Removes a file or a directory with all that is in it, if it is there. Symbolic links are not followed.
+/// Removes a file, or a directory with everything in it, if it exists. Symbolic links are not followed.
 ///
 /// # Errors
-/// Of the file system.
+/// [`StageError`] of the file system.
 pub fn remove_tree(path: &Path) -> Result<(), StageError> {
     let removed = match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => fs::remove_dir_all(path),
@@ -122,10 +122,10 @@ pub fn remove_tree(path: &Path) -> Result<(), StageError> {
     }
 }
 
-/// The entries of a directory, by name; none if it is not there.
+/// The entries of a directory, sorted by name; empty if it does not exist.
 ///
 /// # Errors
-/// Of the file system.
+/// [`StageError`] of the file system.
 pub fn list(dir: &Path) -> Result<Vec<PathBuf>, StageError> {
     let read = || -> io::Result<Vec<PathBuf>> { fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect() };
     match read() {
@@ -138,16 +138,16 @@ pub fn list(dir: &Path) -> Result<Vec<PathBuf>, StageError> {
     }
 }
 
-/// The last part of a path, for matching and messages.
+/// The last component of a path, for matching and messages.
 #[must_use]
 pub fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The size of a file, `None` if there is none.
+/// The size of a file in bytes; `None` if it does not exist.
 ///
 /// # Errors
-/// Of the file system.
+/// [`StageError`] of the file system.
 pub fn size_of(path: &Path) -> Result<Option<u64>, StageError> {
     match fs::metadata(path) {
         Ok(found) if found.is_file() => Ok(Some(found.len())),
@@ -157,7 +157,7 @@ pub fn size_of(path: &Path) -> Result<Option<u64>, StageError> {
     }
 }
 
-/// Demands that an input is there with exactly `size` bytes.
+/// Checks that an input file exists and has exactly `size` bytes.
 ///
 /// # Errors
 /// [`StageCode::InputMissing`] or [`StageCode::InputMismatch`].

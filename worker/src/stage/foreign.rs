@@ -1,8 +1,8 @@
-//! Stages whose work an executable made for damocles does, under the promises of the built-in ones.
+//! Stages whose computation is done by an executable made for damocles, with the same guarantees as the built-in ones.
 //!
-//! What the executable does is put into the middle of the stage: everything before and after (records, temporary names,
-//! syncs, the copy that PC2 works on, every check) is the stage's own code. Inputs that the executable is shown are looked
-//! at again afterwards, because it works in the same file system. [`shapes`] has what is said to it.
+//! The executable replaces only the middle of a stage. Everything before and after it is the stage's own code: records,
+//! temporary names, syncs, the copy that PC2 works on, and every check. Inputs that the executable sees are checked
+//! afterwards, because it works in the same file system. [`shapes`] defines the messages.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -27,22 +27,23 @@ use super::parent_cache::Parents;
 use shapes::{AddPiecesTask, C2Output, C2Task, Pc1Output, Pc1Task, Pc2Task, Piece, PieceFile, TreeDTask};
 use untouched::Untouched;
 
-/// The stages that such an executable can serve here.
+/// The stages that such an executable can serve.
 pub const STAGES: [Stage; 5] = [Stage::AddPieces, Stage::TreeD, Stage::Pc1, Stage::Pc2, Stage::C2];
 
-/// What is to be known of an executable besides its protocol.
+/// Properties of an executable besides its protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// `pc2`: what it is told of the rows of tree D that are not kept, in the place of what PC1 answered.
+    /// `pc2`: the number of rows of tree D to discard that the executable is told, instead of the one from PC1's
+    /// output.
     pub rows_to_discard: Option<usize>,
-    /// `pc1`: it does without the library's cache of parents, so that nobody looks after one.
+    /// `pc1`: the executable does not use the library's parent cache, so none is prepared or checked.
     pub own_parents: bool,
-    /// `c2`: it does without the library's parameters, so that nobody looks for them.
+    /// `c2`: the executable does not use the library's parameters, so they are not required.
     pub own_params: bool,
 }
 
 impl Options {
-    /// As arguments of the processor that stands between.
+    /// The same as command line arguments of the processor that runs the executable.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         let rows = self.rows_to_discard.map(|rows| ["--rows-to-discard".to_owned(), rows.to_string()]);
@@ -52,19 +53,19 @@ impl Options {
     }
 }
 
-/// An executable that carries out tasks of its own shapes.
+/// An executable that carries out tasks in its own format.
 pub trait Foreign: Sync {
-    /// Hands over a task and waits for the output.
+    /// Sends a task and waits for the output.
     ///
     /// # Errors
-    /// What the executable says, or what became of it.
+    /// The executable's error, or how it ended.
     fn ask(&self, task: Json) -> Result<Value, StageError>;
 }
 
-/// As [`run_json`](super::run_json), with the work itself done by `foreign`.
+/// Like [`run_json`](super::run_json), with the computation done by `foreign`.
 ///
 /// # Errors
-/// As the built-in stage; besides, what becomes of the executable.
+/// The built-in stage's errors, and those of the executable.
 pub fn run_json(stage: Stage, task: &[u8], foreign: &dyn Foreign, options: &Options) -> Result<Json, StageError> {
     match stage {
         Stage::AddPieces => run_by(task, |request| add_pieces(request, foreign)),
@@ -78,7 +79,7 @@ pub fn run_json(stage: Stage, task: &[u8], foreign: &dyn Foreign, options: &Opti
     }
 }
 
-/// Asks in the executable's shapes.
+/// Converts between Rust types and the executable's messages.
 fn ask<Output: DeserializeOwned>(foreign: &dyn Foreign, task: &impl Serialize) -> Result<Output, StageError> {
     let task = Json::of(task)
         .map_err(|error| StageError::new(StageCode::RequestInvalid, format!("task for the executable: {error}")))?;
@@ -93,7 +94,7 @@ fn protocol(message: impl Into<String>) -> StageError {
     StageError::new(StageCode::ProcessorProtocol, message)
 }
 
-/// The executable says that it has done it, which is all that some stages answer.
+/// Checks the answer `true`, which is all that some stages return.
 fn require_true(done: bool) -> Result<(), StageError> {
     match done {
         true => Ok(()),
@@ -148,7 +149,7 @@ fn pc1(request: &pc1::Request, foreign: &dyn Foreign, options: &Options) -> Resu
             registered_proof: sector::registered(key.proof),
             cache_path: workspace.cache(),
             in_path: workspace.unsealed(),
-            // It copies the data to where it believes that PC2 will want it. Ours makes its own copy.
+            // The executable copies the data to where it expects PC2 to want it. Our PC2 makes its own copy instead.
             out_path: scratch.join("sealed"),
             prover_id: sector::prover_id(key.sector.miner),
             sector_id: key.sector.number.0,
@@ -175,7 +176,8 @@ fn pc1(request: &pc1::Request, foreign: &dyn Foreign, options: &Options) -> Resu
     })
 }
 
-/// Labels that were made while the parents changed are of no use, and the next run must not go on after them.
+/// Fails if the parent cache changed during labelling. The labels are then worthless, so they are removed, and the next
+/// run does not continue from them.
 fn unchanged_parents(workspace: &Workspace, key: &pc1::ReplicaKey, before: &Parents) -> Result<(), StageError> {
     if parent_cache::ensure(key.proof)? == *before {
         return Ok(());
@@ -188,7 +190,7 @@ fn unchanged_parents(workspace: &Workspace, key: &pc1::ReplicaKey, before: &Pare
 fn pc2(request: &pc2::Request, foreign: &dyn Foreign, options: &Options) -> Result<pc2::Response, StageError> {
     pc2::run_by(request, &|pc1::Output { ours, theirs }, cache, sealed| {
         let pc1out = match (theirs, options.rows_to_discard) {
-            // Who made the labels knows best what belongs to them.
+            // The executable that made the labels knows best what belongs in the output.
             (Some(theirs), None) => theirs,
             (_, rows) => {
                 let rows = rows.unwrap_or_else(|| old_rows_to_discard(request.proof));
@@ -207,14 +209,14 @@ fn pc2(request: &pc2::Request, foreign: &dyn Foreign, options: &Options) -> Resu
     })
 }
 
-/// What a PC1 of the proofs library before its version 17 says of tree D and the layers, and what a PC2 of such a version
-/// demands to hear ("Invalid cache size specified"). Later ones say 0 and do not look.
+/// The number of rows to discard in tree D and the layers, as given by PC1 of the proofs library before version 17. PC2
+/// of such a version insists on it ("Invalid cache size specified"). Later versions write 0 and ignore it.
 fn old_rows_to_discard(proof: SealProof) -> usize {
     let leaves = usize::try_from(proof.sector_size().bytes() / 32).unwrap_or(usize::MAX);
     default_rows_to_discard(leaves, BINARY_ARITY)
 }
 
-/// An output of PC1 in which every store says this.
+/// An output of PC1 with this number in the configuration of every store.
 fn with_rows_to_discard(output: &SealPreCommitPhase1Output, rows: usize) -> Result<Value, StageError> {
     fn set(value: &mut Value, rows: usize) {
         match value {
@@ -248,8 +250,9 @@ fn c2(request: &c2::Request, foreign: &dyn Foreign, options: &Options) -> Result
     })
 }
 
-/// An executable that does not find its parameters will find them for no sector: that is the machine's condition. Its
-/// protocol has nothing but a text to say so in, so these are words of the proofs library, and names of its files.
+/// Recognises the message about missing parameters. An executable that lacks its parameters lacks them for every
+/// sector, so the machine is at fault. The protocol has nothing but text for errors. So this looks for phrases of the
+/// proofs library and names of its files.
 fn about_parameters(error: StageError) -> StageError {
     let names_them = ["No cached parameters found", ".params", ".vk"].iter().any(|word| error.message.contains(word));
     match error.code {
@@ -258,7 +261,7 @@ fn about_parameters(error: StageError) -> StageError {
     }
 }
 
-/// Demands that the executable left a file of this size.
+/// Checks that the executable created a file of this size.
 fn require_output(path: &Path, bytes: u64) -> Result<(), StageError> {
     match files::size_of(path)? {
         Some(found) if found == bytes => Ok(()),

@@ -1,11 +1,10 @@
-//! Huge pages under the labels of PC1.
+//! Huge pages for the labels of PC1.
 //!
-//! PC1 reads at random in two layers of labels, each of the sector's size, so small pages cost it misses of the address
-//! translation. The library maps this memory by itself, in one of two ways: with the labelling of several cores
-//! ([`MULTICORE`]) by anonymous mappings that it locks, with that of one core by the C library's
-//! allocator. From outside, the mappings come onto huge pages only where the machine's setting is `always`; the
-//! allocator can be told by [`TUNABLES`], also to take pages that were reserved. `docs/huge-pages.md` has what was
-//! measured, and what an operator sets.
+//! PC1 reads at random in two layers of labels, each as large as the sector, so with small pages it suffers TLB misses.
+//! The library allocates this memory itself, in one of two ways. With multicore labelling ([`MULTICORE`]) it makes
+//! anonymous mappings and locks them; these use huge pages only if the machine's setting is `always`. With single-core
+//! labelling it uses the C library's allocator, which can be told by [`TUNABLES`] to use huge pages, also reserved
+//! ones. `docs/huge-pages.md` has the measurements, and what an operator must set.
 
 use std::{
     collections::BTreeMap,
@@ -18,28 +17,28 @@ use std::{
 
 use sealbus_schema::SectorSize;
 
-/// The variable by which the C library's allocator is told of huge pages (glibc 2.35 and later).
+/// The variable that tells the C library's allocator about huge pages (glibc 2.35 and later).
 pub const TUNABLES: &str = "GLIBC_TUNABLES";
-/// The library's setting: labelling with several cores if it is `1` or `true`.
+/// The library's setting: multicore labelling if it is `1` or `true`.
 pub const MULTICORE: &str = "FIL_PROOFS_USE_MULTICORE_SDR";
-/// What a processor of PC1 needs of reserved pages besides two layers: the allocator puts other large blocks there too.
+/// The reserved memory that PC1 needs beside two layers, because the allocator puts other large blocks there too.
 const SPARE_BYTES: u64 = 64 << 20;
-/// By which [`TUNABLES`] the allocator is to ask the kernel for huge pages.
+/// The value of [`TUNABLES`] that makes the allocator ask the kernel for transparent huge pages.
 const ASK: &str = "glibc.malloc.hugetlb=1";
-/// How often this processor was started again because the allocator did not ask.
+/// The variable that counts how often this processor was restarted because the allocator had not asked.
 const STARTS: &str = "SEALBUS_HUGE_PAGES_STARTS";
-/// Seen: the allocator did not ask in up to two of three starts, as if by chance each time, so a few are enough.
+/// Measured: the allocator failed to ask in up to two of three starts, at random. So a few restarts usually suffice.
 const MAX_STARTS: u32 = 32;
 
-/// What the labels are to lie on.
+/// The kind of pages for the labels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wish {
     /// Whatever the machine's setting gives.
     #[default]
     Any,
-    /// Huge pages that the kernel puts together on demand.
+    /// Transparent huge pages, which the kernel assembles on demand.
     Transparent,
-    /// Huge pages that were reserved (`vm.nr_hugepages`).
+    /// Reserved huge pages (`vm.nr_hugepages`).
     Reserved,
 }
 
@@ -67,85 +66,85 @@ impl FromStr for Wish {
     }
 }
 
-/// When the kernel puts anonymous memory onto huge pages of 2 MiB.
+/// When the kernel uses transparent huge pages of 2 MiB for anonymous memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transparent {
     /// Wherever it can.
     Always,
-    /// Where a program asks for it.
+    /// Where a program asks for it by `madvise`.
     Madvise,
-    /// Not at all, or the kernel cannot.
+    /// Never, or the kernel does not support it.
     Never,
 }
 
 /// Reserved pages of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reserved {
-    /// The size of a page.
+    /// The size of a page in bytes.
     pub page_bytes: u64,
-    /// How many there are.
+    /// The number of reserved pages.
     pub total: u64,
-    /// How many nobody uses.
+    /// How many of them are unused.
     pub free: u64,
 }
 
-/// What a machine has of huge pages.
+/// The huge pages of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HugePages {
-    /// Those that the kernel puts together.
+    /// The setting of transparent huge pages.
     pub transparent: Transparent,
-    /// Those that were reserved, by size rising; also sizes of which there are none.
+    /// The reserved pages, by increasing page size. Sizes with no reserved pages are listed too.
     pub reserved: Vec<Reserved>,
 }
 
-/// A wish that cannot be met.
+/// Why a wish cannot be fulfilled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Impossible {
-    /// The library's mappings cannot be advised from outside.
+    /// Multicore labelling makes its own mappings, and no `madvise` can be issued for them from outside.
     #[error(
         "the labelling of several cores lies on huge pages only if \
          /sys/kernel/mm/transparent_hugepage/enabled is \"always\": set that, or {MULTICORE}=0 (slower)"
     )]
     NotAlways,
-    /// The kernel gives none.
+    /// The kernel is set to give no transparent huge pages.
     #[error("/sys/kernel/mm/transparent_hugepage/enabled is \"never\": set \"always\" or \"madvise\"")]
     Never,
-    /// The library's mappings cannot be put there from outside.
+    /// Multicore labelling makes its own mappings, which cannot be moved to reserved pages from outside.
     #[error(
         "the labelling of several cores cannot use reserved pages, because the library maps its memory itself: wish for \
          \"transparent\", or set {MULTICORE}=0 (slower)"
     )]
     MapsItself,
-    /// Too few pages.
+    /// There are too few reserved pages.
     #[error(
         "PC1 of a {size} sector needs {needed_pages} reserved pages of 2 MiB, {free_pages} of {total_pages} are free: set \
          vm.nr_hugepages"
     )]
     TooFew {
-        /// Of which sector.
+        /// The sector size.
         size: SectorSize,
-        /// For one processor.
+        /// The pages that one processor needs.
         needed_pages: u64,
-        /// What is there.
+        /// The pages that are free.
         free_pages: u64,
-        /// What is reserved.
+        /// The pages that are reserved.
         total_pages: u64,
     },
 }
 
-/// What a process has on huge pages.
+/// The huge pages that a process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InUse {
-    /// On those that the kernel put together (`AnonHugePages`).
+    /// Bytes on transparent huge pages (`AnonHugePages`).
     pub transparent_bytes: u64,
-    /// On reserved ones (`Private_Hugetlb`, `Shared_Hugetlb`).
+    /// Bytes on reserved huge pages (`Private_Hugetlb`, `Shared_Hugetlb`).
     pub reserved_bytes: u64,
-    /// Memory that is not written out (`Locked`); the library locks labels where its limits allow.
+    /// Bytes locked in memory (`Locked`). The library locks the labels if its limits permit.
     pub locked_bytes: u64,
 }
 
 impl HugePages {
-    /// What the machine has, from `sys_root` (`/sys`). What cannot be read is not there.
+    /// Reads the machine's huge pages below `sys_root` (`/sys`). What cannot be read counts as absent.
     #[must_use]
     pub fn read(sys_root: &Path) -> Self {
         let memory = sys_root.join("kernel/mm");
@@ -158,18 +157,18 @@ impl HugePages {
         Self { transparent: transparent(&memory.join("transparent_hugepage")), reserved }
     }
 
-    /// The variables that bring the labels of a `size` sector where they are wished, on top of a processor's
+    /// The variables that put the labels of a sector of `size` on the wished pages. They are added to a processor's
     /// `environment`.
     ///
     /// # Errors
-    /// [`Impossible`], with what to change.
+    /// [`Impossible`], which says what to change.
     pub fn variables(
         &self,
         wish: Wish,
         size: SectorSize,
         environment: &BTreeMap<String, String>,
     ) -> Result<BTreeMap<String, String>, Impossible> {
-        // As the library reads it: not set is off.
+        // Parsed as the library does; off if it is not set.
         let on = |value: &String| ["1", "true", "on", "yes"].contains(&value.to_lowercase().as_str());
         let multicore = environment.get(MULTICORE).is_some_and(on);
         let tunable = match (wish, multicore) {
@@ -203,18 +202,18 @@ impl HugePages {
     }
 }
 
-/// What the labels of one sector take: two layers, and something for the rest.
+/// The memory that the labels of one sector need: two layers, and some spare.
 #[must_use]
 pub fn needed_bytes(size: SectorSize) -> u64 {
     2 * size.bytes() + SPARE_BYTES
 }
 
 impl InUse {
-    /// Of the process `pid`, from `proc_root` (`/proc`). The kernel walks through all of its memory for this: for large
-    /// processes once a minute is often enough.
+    /// Reads the huge pages of process `pid` from `proc_root` (`/proc`). The kernel walks through all of the process's
+    /// memory for this, so for large processes call it about once a minute.
     ///
     /// # Errors
-    /// If the process is gone or not ours.
+    /// [`io::Error`] if the process is gone or belongs to another user.
     pub fn of(proc_root: &Path, pid: u32) -> io::Result<Self> {
         fs::read_to_string(proc_root.join(pid.to_string()).join("smaps_rollup")).map(|text| Self::parse(&text))
     }
@@ -231,23 +230,24 @@ impl InUse {
         }
     }
 
-    /// On huge pages of whatever kind.
+    /// Bytes on huge pages of any kind.
     #[must_use]
     pub fn huge_bytes(&self) -> u64 {
         self.transparent_bytes + self.reserved_bytes
     }
 }
 
-/// Becomes this program anew, with the same arguments, if the C library was told to ask for huge pages and does not.
-/// To be called before anything else is done.
+/// Restarts this program with the same arguments if the C library was told to ask for huge pages and does not. Call
+/// this before anything else.
 ///
-/// glibc 2.36 reads whether the machine's setting is `madvise` into a buffer that it does not end by a zero, and
-/// compares that as text: by what lay on its stack it finds the setting unknown, and says nothing. That it asks is seen
-/// on the heap, which it then lets grow by huge pages. Each start has another stack.
+/// The reason is a bug in glibc 2.36: it reads the machine's setting into a buffer without a terminating zero and
+/// compares it as a string. Depending on what was on the stack, it does not recognise `madvise`, and silently gives up.
+/// Whether it asks can be seen at the heap, which then grows by huge pages. Each start has another stack, so a restart
+/// may help.
 ///
 /// # Errors
-/// If the allocator does not ask after all starts, or this program cannot be started again. PC1 works without, more
-/// slowly.
+/// [`io::Error`] if the allocator does not ask after all restarts, or if the program cannot be restarted. PC1 works
+/// without huge pages, but more slowly.
 pub fn start_again_until_asked_for() -> io::Result<()> {
     let told = env::var(TUNABLES).is_ok_and(|tunables| tunables.split(':').any(|tunable| tunable == ASK));
     if !told || HugePages::read(Path::new("/sys")).transparent != Transparent::Madvise {
@@ -260,19 +260,19 @@ pub fn start_again_until_asked_for() -> io::Result<()> {
     if starts >= MAX_STARTS {
         return Err(io::Error::other(format!("the C library does not ask for huge pages after {starts} more starts")));
     }
-    // Of another length each time, so that the stack is another one also where addresses are not random.
+    // The value's length changes with each restart, so the stack moves even without address space randomisation.
     let next = format!("{:0width$}", starts + 1, width = starts as usize + 1);
     Err(Command::new(env::current_exe()?).args(env::args_os().skip(1)).env(STARTS, next).exec())
 }
 
-/// Whether the heap is marked for huge pages (`hg`), from the text of `smaps`.
+/// Whether the heap has the huge page flag (`hg`), from the text of `smaps`.
 fn asked_for_on_heap(smaps: &str) -> bool {
     let heap = smaps.lines().skip_while(|line| !line.ends_with("[heap]"));
     let mut flags = heap.filter_map(|line| line.strip_prefix("VmFlags:"));
     flags.next().is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hg"))
 }
 
-/// The setting for pages of 2 MiB: that of their size, if it does not leave it to the general one.
+/// The setting for pages of 2 MiB. If that defers to the general setting, the general one.
 fn transparent(dir: &Path) -> Transparent {
     let chosen = |path: PathBuf| -> Option<String> {
         let text = fs::read_to_string(path).ok()?;

@@ -1,4 +1,4 @@
-//! A lock between processes that is waited for, but not for ever.
+//! A lock between processes that is waited for with a time limit.
 
 use std::{
     fs::{File, TryLockError},
@@ -9,14 +9,14 @@ use std::{
 
 use super::{StageCode, StageError};
 
-/// How often a lock that somebody else has is asked for.
+/// The pause between two attempts to take the lock.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes the lock that the file at `path` stands for, made if it is not there, and holds it as long as the file is
-/// open. It goes with its holder, also when that is killed.
+/// Locks the file at `path`, creating it if needed. The lock is held as long as the returned file is open. It ends with
+/// the process, also when that is killed.
 ///
 /// # Errors
-/// [`StageCode::IoTimedOut`] if somebody else still has it after `limit`; of the file system.
+/// [`StageCode::IoTimedOut`] if another process still holds the lock after `limit`; errors of the file system.
 pub(super) fn hold(path: &Path, limit: Duration) -> Result<File, StageError> {
     let failed = |error| StageError::io("lock", path, &error);
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;

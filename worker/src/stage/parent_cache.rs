@@ -1,12 +1,13 @@
-//! Makes the library's cache of the graph's parents, so that a killed run leaves no torn one behind.
+//! Creates the library's cache of the graph's parents, so that a killed run leaves no partial one behind.
 //!
-//! The library writes the cache (56 GiB for a 32 GiB sector) under its final name and at its full length from the
-//! start, and takes any file of that length for a finished one: killed half way, every later PC1 on the machine would
-//! label with wrong parents. So the first run for a proof type makes the cache here, under a lock, with a note of what
-//! was there before; a note that outlived its writer names what has to go.
+//! The library writes the cache (56 GiB for 32 GiB sectors) under its final name and with its full length from the
+//! start, and takes any file of that length for a complete one. If it were killed half way, every later PC1 on the
+//! machine would use wrong parents. So the first run for a proof type creates the cache here, under a lock. Before that
+//! it writes a note that lists the caches that existed. If a note is found later, its writer was killed, and caches
+//! that it does not list are removed.
 //!
-//! Whoever made a cache, all of it is read from the disk once and compared with the digest that the library publishes
-//! for it. What was found whole is remembered with its size and times, and looked at again when they have changed.
+//! Every cache, whoever made it, is read from disk once and compared with the digest that the library publishes. A good
+//! cache is remembered with its size and timestamps, and read again when these change.
 
 use std::{
     collections::BTreeSet,
@@ -29,32 +30,32 @@ use storage_proofs_core::util::NODE_SIZE;
 
 use super::{StageCode, StageError, files, lock, sector};
 
-/// The longest that another processor may take to make the cache, or to check it.
+/// How long another processor may take to create or check the cache.
 const MAKING_MAX: Duration = Duration::from_secs(2 * 3600);
 const BUFFER: usize = 1 << 20;
-/// What is in the name of every cache that the library makes.
+/// The part that the names of all the library's parent caches share.
 const NAME_PART: &str = "-sdr-parent-";
-/// What a cache has for each node: the numbers of its 14 parents.
+/// The bytes of a node in the cache: its 14 parents as 32-bit numbers.
 const PARENTS_BYTES: u64 = 14 * 4;
 
-/// The caches that were there when a run began to make one.
+/// The caches that existed when a run began to create one.
 #[derive(Serialize, Deserialize)]
 struct Note {
     before: BTreeSet<String>,
 }
 
-/// The cache of a proof type, as it was when all of it was checked.
+/// The cache of a proof type, with its metadata at the time of the full check.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Ready {
     name: String,
     stamp: Stamp,
 }
 
-/// A cache that was found whole. Two are equal if nothing was written to it in between.
+/// A complete cache. Two values are equal if the file was not written to in between.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Parents(Ready);
 
-/// What changes when a file is written to or replaced.
+/// The metadata that changes when a file is written to or replaced.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     bytes: u64,
@@ -63,18 +64,18 @@ struct Stamp {
     modified_nanos: i64,
 }
 
-/// What the library says of a proof type's cache, which it makes if it is not there.
+/// The library's description of a proof type's cache. The library creates it if it does not exist.
 struct Cache {
     path: PathBuf,
-    /// SHA-256 of the file in hexadecimal, if one is published.
+    /// The published SHA-256 of the file in hexadecimal, if there is one.
     digest: Option<String>,
 }
 
-/// Makes sure that the parent cache of `proof` is whole, in the directory that this process's environment names.
+/// Makes sure that the parent cache of `proof` is complete, in the directory named by this process's environment.
 ///
 /// # Errors
-/// [`StageCode::IoTimedOut`] if another processor takes too long with it; [`StageCode::IoFailed`] if a new one is not
-/// what it should be; of the library and file system.
+/// [`StageCode::IoTimedOut`] if another processor holds the lock for too long; [`StageCode::IoFailed`] if a new cache
+/// has the wrong digest; errors of the library and the file system.
 pub(super) fn ensure(proof: SealProof) -> Result<Parents, StageError> {
     ensure_in(&PathBuf::from(&SETTINGS.parent_cache), proof, &mut || open_or_generate(proof))
 }
@@ -90,40 +91,43 @@ fn ensure_in(
     }
     files::create_dirs(dir)?;
     let _held = lock::hold(&dir.join(".sealbus.lock"), MAKING_MAX)?;
+    // Another processor may have created the cache while this one waited for the lock.
     if let Some(found) = found_ready(dir, &ready)? {
         return Ok(Parents(found));
     }
     let note = dir.join(".sealbus.making");
     if let Some(Note { before }) = files::read_json(&note)? {
         for torn in caches(dir)?.difference(&before) {
-            tracing::warn!(cache = %torn, "removing a parent cache whose maker was killed");
+            tracing::warn!(cache = %torn, "removing a parent cache whose writer was killed");
             files::remove_tree(&dir.join(torn))?;
         }
     }
     remove_cut_off(dir)?;
     let before = caches(dir)?;
+    // Written before the library begins: whatever it leaves behind if killed is then known to be incomplete.
     files::write_json(&note, &Note { before: before.clone() })?;
     let cache = whole_cache(&before, open_or_generate)?;
     let found = Ready { name: files::name_of(&cache), stamp: stamp(&cache)? };
     files::write_json(&ready, &found)?;
+    // Removed last. Without the note, an incomplete cache would count as complete.
     files::remove_tree(&note)?;
     Ok(Parents(found))
 }
 
-/// Removes caches that are of no sector size's length: the library refuses one that is too short, and would for ever.
+/// Removes caches whose length belongs to no sector size. The library would refuse a truncated one for ever.
 fn remove_cut_off(dir: &Path) -> Result<(), StageError> {
     let whole = SectorSize::ALL.map(|size| size.bytes() / NODE_SIZE as u64 * PARENTS_BYTES);
     for name in caches(dir)?.iter().filter(|name| name.contains(NAME_PART)) {
         let path = dir.join(name);
         if files::size_of(&path)?.is_some_and(|bytes| !whole.contains(&bytes)) {
-            tracing::warn!(cache = %name, "removing a parent cache that is cut off");
+            tracing::warn!(cache = %name, "removing a parent cache that is truncated");
             files::remove_tree(&path)?;
         }
     }
     Ok(())
 }
 
-/// A cache that is on the disk and has its digest. One that was there and has not is made again.
+/// A cache that is durable and has its digest. If an existing one is wrong, it is created again.
 fn whole_cache(
     before: &BTreeSet<String>,
     open_or_generate: &mut dyn FnMut() -> Result<Cache, StageError>,
@@ -134,7 +138,7 @@ fn whole_cache(
     }
     match confirm(path.clone(), digest.as_deref()) {
         Err(error) if error.code == StageCode::ChecksumMismatch => {
-            tracing::warn!(%error, "making a parent cache again");
+            tracing::warn!(%error, "creating a parent cache again");
             files::remove_tree(&path)?;
             let Cache { path, digest } = open_or_generate()?;
             confirm(path, digest.as_deref())
@@ -157,7 +161,7 @@ fn confirm(path: PathBuf, digest: Option<&str>) -> Result<PathBuf, StageError> {
 
 fn sha256(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
-    // Advice only, so that what is hashed is what was stored.
+    // Drops the page cache, so that what is hashed comes from the disk. Only advice: failure is ignored.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
     let mut hash = Sha256::new();
     let mut buffer = vec![0; BUFFER];
@@ -197,7 +201,7 @@ fn caches(dir: &Path) -> Result<BTreeSet<String>, StageError> {
 fn open_or_generate(proof: SealProof) -> Result<Cache, StageError> {
     fn shaped<Tree: 'static + MerkleTreeTrait>(proof: SealProof) -> anyhow::Result<Cache> {
         let cache = public_params::<Tree>(&sector::registered(proof).as_v1_config())?.graph.parent_cache()?;
-        // Without a check of its own the library hands out the published digest, or nothing.
+        // If its own verification is off, the library returns the published digest, or an empty string.
         let digest = Some(cache.digest).filter(|digest| !digest.is_empty());
         Ok(Cache { path: cache.path, digest })
     }
@@ -211,7 +215,7 @@ mod tests {
 
     const SIZE: SealProof = SealProof::StackedDrg2KiBV1_1;
 
-    /// Stands for the library: makes the cache `name` if it is not there, and counts how often it did.
+    /// A fake library: it creates the cache `name` if it does not exist, and counts how often it did.
     fn library<'a>(
         dir: &'a Path,
         digest: &'a str,

@@ -1,13 +1,12 @@
 //! PC1: labels the layers of the graph.
 //!
-//! The library's own `seal_pre_commit_phase1` copies the data to the sealed file and builds tree D again before it
-//! labels. Both are done elsewhere here (PC2 makes its own copy, [`super::tree_d`] builds the tree), so this stage
-//! takes the library's labelling alone (`sdr`) and puts the PC1 output together; a test compares it with what the
-//! library makes.
+//! The library's own `seal_pre_commit_phase1` also copies the data to the sealed file and builds tree D again. Here PC2
+//! makes its own copy, and [`super::tree_d`] builds the tree. So this stage calls only the library's labelling (`sdr`)
+//! and assembles the PC1 output itself. A test compares that with the library's output.
 //!
-//! The library goes on after layers that have their full size, whoever made them. Layers of another sector or ticket,
-//! and layers that were renamed before a power loss but may not have reached the disk, have that size too. So a marker
-//! says for which key and since which boot layers are made, and any other layers are dropped.
+//! The library continues after any layers of the full size, whoever made them. But layers of another sector or ticket
+//! also have that size, and so have layers that were renamed before a power loss and may not have reached the disk. So
+//! a marker records the key and the boot that the layers belong to. Other layers are removed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,10 +22,10 @@ use storage_proofs_core::cache_key::CacheKey;
 use super::{Stage, StageCode, StageError, StageRequest, Workspace};
 use super::{files, parent_cache, sector, tree_d, workspace};
 
-/// What to label.
+/// The sector to label.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// The sector's working directory, with tree D in it.
+    /// The sector's working directory, which contains tree D.
     pub work_dir: PathBuf,
     /// The proof type.
     pub proof: SealProof,
@@ -34,14 +33,14 @@ pub struct Request {
     pub sector: SectorId,
     /// The chain's randomness that the replica is bound to.
     pub ticket: Randomness,
-    /// The pieces; CommD must follow from them.
+    /// The pieces. CommD must follow from them.
     pub pieces: Vec<PieceInfo>,
 }
 
-/// The labels stay in the slot.
+/// The response. The labels themselves stay in the slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
-    /// The commitment to the data, as it went into the replica id.
+    /// CommD, as it went into the replica id.
     pub comm_d: Commitment,
 }
 
@@ -54,7 +53,7 @@ impl StageRequest for Request {
     }
 }
 
-/// All that the replica depends on. Records of PC1 and of what follows carry it.
+/// Everything that the replica depends on. The records of PC1 and of later stages contain it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaKey {
     /// The proof type.
@@ -68,7 +67,8 @@ pub struct ReplicaKey {
 }
 
 impl ReplicaKey {
-    /// The replica id: SHA-256 over prover, sector, ticket, CommD and the proof type's id, cut to a field element.
+    /// The replica id: the SHA-256 of prover, sector, ticket, CommD and the proof type's id, truncated to a field
+    /// element.
     fn replica_id(&self) -> [u8; 32] {
         let porep_id = sector::registered(self.proof).as_v1_config().porep_id;
         storage_proofs_porep::stacked::generate_replica_id::<filecoin_proofs::constants::DefaultTreeHasher, _>(
@@ -87,21 +87,21 @@ impl ReplicaKey {
 pub(crate) struct Record {
     pub(crate) key: ReplicaKey,
     pub(crate) output: SealPreCommitPhase1Output,
-    /// What somebody else's executable answered that made the labels. Another version of the library may say other things
-    /// there than ours, and expect them in PC2.
+    /// The output of the third-party executable that made the labels. Another version of the library may write other
+    /// values than ours, and expect them in PC2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) theirs: Option<Value>,
 }
 
-/// The layers are there; who made them may have an answer of his own.
+/// The result of labelling. A third-party executable may return its own output.
 pub(super) type Labelled = Result<Option<Value>, StageError>;
 
-/// What PC2 begins with.
+/// The PC1 output that PC2 starts from.
 #[derive(Debug)]
 pub(crate) struct Output {
-    /// As our version of the library answers.
+    /// The output as our version of the library writes it.
     pub(crate) ours: SealPreCommitPhase1Output,
-    /// As the executable answered, if one made the labels.
+    /// The output of the third-party executable, if one made the labels.
     pub(crate) theirs: Option<Value>,
 }
 
@@ -111,11 +111,11 @@ struct LabelsMarker {
     boot: String,
 }
 
-/// Labels all layers and writes `pc1.json`; goes on after the whole layers of a killed run with the same request.
+/// Labels all layers and writes `pc1.json`. After a kill it continues after the layers that are complete.
 ///
 /// # Errors
-/// [`StageCode::InputMissing`] without tree D, [`StageCode::CommDMismatch`] if its root is not that of the pieces; of
-/// the library and file system.
+/// [`StageCode::InputMissing`] without tree D; [`StageCode::CommDMismatch`] if its root is not that of the pieces;
+/// errors of the library and the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     run_by(request, &|workspace, key| {
         parent_cache::ensure(key.proof)?;
@@ -125,7 +125,8 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     })
 }
 
-/// [`run`] with somebody else to make the layers in the cache directory, who may have an answer of his own for PC2.
+/// Like [`run`], with another function that creates the layers in the cache directory and may return its own output for
+/// PC2.
 pub(super) fn run_by(
     request: &Request,
     label: &dyn Fn(&Workspace, &ReplicaKey) -> Labelled,
@@ -151,7 +152,7 @@ pub(super) fn run_by(
     Ok(Response { comm_d })
 }
 
-/// The record of PC1 in `workspace`, if it is for `key`'s sector and ticket.
+/// The record of PC1 in `workspace`. It must be for this sector and ticket.
 pub(crate) fn require_record(
     workspace: &Workspace,
     proof: SealProof,
@@ -197,7 +198,7 @@ fn is_done(workspace: &Workspace, key: &ReplicaKey) -> Result<bool, StageError> 
     Ok(true)
 }
 
-/// Leaves only layers that a run for `key` made since the machine was started.
+/// Removes all layers except those that a run for `key` has made since the machine booted.
 fn drop_foreign_layers(workspace: &Workspace, key: &ReplicaKey) -> Result<(), StageError> {
     let marker = LabelsMarker { key: key.clone(), boot: boot_id()? };
     let ours = files::read_json::<LabelsMarker>(&workspace.labels_marker())?.is_some_and(|found| found == marker);
@@ -206,13 +207,15 @@ fn drop_foreign_layers(workspace: &Workspace, key: &ReplicaKey) -> Result<(), St
         let whole = (1..=sector::layers(key.proof)).any(|layer| name == workspace::layer_file(layer))
             && files::size_of(&path)? == Some(key.proof.sector_size().bytes());
         if name.starts_with(workspace::LAYER_PREFIX) && !(ours && whole) {
-            tracing::warn!(path = %path.display(), "dropping a layer of another or an unfinished run");
+            tracing::warn!(path = %path.display(), "removing a layer of another or an unfinished run");
             files::remove_tree(&path)?;
         }
     }
     if ours {
         return Ok(());
     }
+    // The removal must be durable before the marker. Otherwise, after a power loss, the marker would vouch for layers
+    // that it does not know.
     files::sync_dir(&workspace.cache())?;
     files::write_json(&workspace.labels_marker(), &marker)
 }
@@ -223,7 +226,7 @@ fn boot_id() -> Result<String, StageError> {
     Ok(text.trim().to_owned())
 }
 
-/// What the library's PC1 would have answered.
+/// The output that the library's own PC1 would return.
 fn output(workspace: &Workspace, key: &ReplicaKey) -> SealPreCommitPhase1Output {
     let store = |id: String, bytes: u64| StoreConfig {
         path: workspace.cache(),

@@ -1,10 +1,10 @@
 //! PC2: encodes the replica and builds the trees over labels and replica.
 //!
-//! The library encodes the sealed file in place and takes existing tree files for finished ones, so a second run after
-//! a kill would give a wrong CommR. Here each run works in a scratch directory that is made empty first: a copy of the
-//! data becomes the replica, and the inputs (layers, tree D) are hard links, which the library only reads. The result
-//! is checked ([`super::pc2_check`]), synced, renamed into place file by file, and at last `pc2.json` says that it is
-//! whole. Without `pc2.json` the next run does all of it again, from inputs that nobody touched.
+//! The library encodes the sealed file in place and takes existing tree files for complete ones. So a second run after
+//! a kill would give a wrong CommR. Here each run works in a scratch directory that is emptied first. A copy of the
+//! data becomes the replica. The inputs (layers and tree D) are hard links, which the library only reads. The result is
+//! checked ([`super::pc2_check`]), synced and renamed into place file by file. Last, `pc2.json` records that it is
+//! complete. Without `pc2.json` the next run starts again from the untouched inputs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::pc1::{self, ReplicaKey};
 use super::{Stage, StageCode, StageError, StageRequest, Workspace};
 use super::{files, pc2_check, sector, workspace};
 
-/// Which sector to encode.
+/// The sector to encode.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     /// The sector's working directory, after PC1.
@@ -29,11 +29,11 @@ pub struct Request {
     pub sector: SectorId,
     /// The ticket that PC1 ran with.
     pub ticket: Randomness,
-    /// The pieces, for the check of the result.
+    /// The pieces, to check the result.
     pub pieces: Vec<PieceInfo>,
 }
 
-/// The commitments that go into the PreCommit.
+/// The commitments for the PreCommit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// The commitment to the replica.
@@ -56,15 +56,17 @@ impl StageRequest for Request {
 pub(crate) struct Record {
     pub(crate) key: ReplicaKey,
     pub(crate) comm_r: Commitment,
-    /// Names and sizes of what PC2 left in the cache directory.
+    /// Names and sizes in bytes of the files that PC2 created in the cache directory.
     pub(crate) cache_files: Vec<(String, u64)>,
 }
 
-/// Encodes, checks and moves into place; if that has been done for the same request, it only answers.
+/// Encodes, checks and moves the result into place. If that has already been done for the same request, it only
+/// answers.
 ///
 /// # Errors
-/// [`StageCode::InputMissing`], [`StageCode::InputMismatch`] if PC1's files are not whole; [`StageCode::CommRMismatch`]
-/// and [`StageCode::CommRMismatch`] if the result is wrong; of the library and the file system.
+/// [`StageCode::InputMissing`] or [`StageCode::InputMismatch`] if PC1's files are not complete;
+/// [`StageCode::CommDMismatch`] or [`StageCode::CommRMismatch`] if the result is wrong; errors of the library and the
+/// file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     run_by(request, &|pc1::Output { ours, .. }, cache, sealed| {
         seal::seal_pre_commit_phase2(ours, cache, sealed)
@@ -72,20 +74,21 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     })
 }
 
-/// [`run`] with somebody else to encode the file in place and build the trees into a cache directory.
+/// Like [`run`], with another function that encodes the file in place and builds the trees into a cache directory.
 pub(super) fn run_by(
     request: &Request,
     encode: &dyn Fn(pc1::Output, &Path, &Path) -> Result<SealPreCommitPhase2Output, StageError>,
 ) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     if let Some(record) = finished(&workspace, request)? {
-        // The scratch directory outlives a run that was killed at the very end, and its links would hold the layers'
-        // space.
+        // A run killed at its very end leaves the scratch directory behind. Its hard links would keep the layers' disk
+        // space in use.
         files::remove_tree(&workspace.scratch("pc2"))?;
         return Ok(Response { comm_r: record.comm_r, comm_d: record.key.comm_d });
     }
     let pc1::Record { key, output, theirs } =
         pc1::require_record(&workspace, request.proof, request.sector, request.ticket)?;
+    // Removed before the work begins, because the record vouches for the files that are about to be replaced.
     files::remove_tree(&workspace.pc2_record())?;
     let scratch = prepare(&workspace, request.proof)?;
 
@@ -96,12 +99,13 @@ pub(super) fn run_by(
     let cache_files = move_into_place(&workspace, &scratch)?;
     let comm_r = Commitment(pre_commit.comm_r);
     let comm_d = key.comm_d;
+    // Written last: it says that all files are in place.
     files::write_json(&workspace.pc2_record(), &Record { key, comm_r, cache_files })?;
     files::remove_tree(&scratch.dir)?;
     Ok(Response { comm_r, comm_d })
 }
 
-/// The record of PC2 in `workspace`, for this sector and ticket.
+/// The record of PC2 in `workspace`. It must be for this sector and ticket.
 pub(crate) fn require_record(
     workspace: &Workspace,
     proof: SealProof,
@@ -120,7 +124,7 @@ pub(crate) fn require_record(
     Ok(record)
 }
 
-/// The record of PC2 in `workspace`, for this sector with whatever ticket.
+/// The record of PC2 in `workspace`. It must be for this sector; the ticket may be any.
 pub(crate) fn require_record_of(workspace: &Workspace, sector: SectorId) -> Result<Record, StageError> {
     let path = workspace.pc2_record();
     let Some(record) = files::read_json::<Record>(&path)? else {
@@ -182,7 +186,7 @@ fn is_input(name: &str) -> bool {
     name == workspace::TREE_D_FILE || name.starts_with(workspace::LAYER_PREFIX)
 }
 
-/// Syncs and renames what PC2 made; says what it is.
+/// Syncs and renames the files that PC2 created. Returns their names and sizes.
 fn move_into_place(workspace: &Workspace, scratch: &Scratch) -> Result<Vec<(String, u64)>, StageError> {
     let made: Vec<PathBuf> =
         files::list(&scratch.cache)?.into_iter().filter(|path| !is_input(&files::name_of(path))).collect();

@@ -1,4 +1,4 @@
-//! What is checked before PC2's result is believed. A wrong CommR costs a deposit once it is on chain.
+//! Checks PC2's result before it is used. A wrong CommR costs a deposit once it is on chain.
 //!
 //! 1. CommD is the one that PC1 bound into the replica id.
 //! 2. CommR is the hash of the two roots in `p_aux`.
@@ -25,7 +25,7 @@ use super::{StageCode, StageError, sector};
 
 type Root = <DefaultTreeHasher as Hasher>::Domain;
 
-/// Checks the result that lies in `cache` and `sealed`.
+/// Checks the result in `cache` and `sealed`.
 pub(super) fn check(
     key: &ReplicaKey,
     result: &SealPreCommitPhase2Output,
@@ -107,8 +107,8 @@ fn tree_r_last_root<Tree: 'static + MerkleTreeTrait>(cache: &Path, sealed: &Path
     Ok(root)
 }
 
-/// Takes the scratch directory's path out of `t_aux`. Every reader sets its own path, and without it the file is the
-/// same wherever the sector is sealed.
+/// Removes the scratch directory's path from `t_aux`. Every reader sets its own path. Without one, the file is
+/// identical wherever the sector is sealed.
 pub(super) fn normalise_t_aux(proof: SealProof, cache: &Path) -> Result<(), StageError> {
     fn normalise<Tree: 'static + MerkleTreeTrait>(cache: &Path) -> Result<(), StageError> {
         let mut t_aux = read_t_aux::<Tree>(cache)?;

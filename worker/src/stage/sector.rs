@@ -1,4 +1,4 @@
-//! What the schema's nouns mean to the proofs library.
+//! Converts the schema's types to those of the proofs library.
 
 use filecoin_proofs_api::{RegisteredSealProof, UnpaddedBytesAmount};
 pub use sealbus_planner::sector::layers;
@@ -19,14 +19,14 @@ pub fn registered(proof: SealProof) -> RegisteredSealProof {
     }
 }
 
-/// Bytes of the file of tree D: a binary tree of 32-byte nodes, with its leaves.
+/// The bytes in the file of tree D: a binary tree of 32-byte nodes, leaves included.
 #[must_use]
 pub fn tree_d_bytes(proof: SealProof) -> u64 {
     2 * proof.sector_size().bytes() - 32
 }
 
-/// The prover id of a miner: the payload of its id address (unsigned LEB128), filled up with zeros, as the miner actor
-/// hands it to the verifier.
+/// The prover id of a miner: the payload of its id address (unsigned LEB128), padded with zeros, as the miner actor
+/// passes it to the verifier.
 #[must_use]
 pub fn prover_id(miner: MinerId) -> [u8; 32] {
     let mut prover = [0; 32];
@@ -42,13 +42,13 @@ pub fn prover_id(miner: MinerId) -> [u8; 32] {
     prover
 }
 
-/// The sector's number as the library's type.
+/// The sector number as the library's type.
 #[must_use]
 pub fn api_number(number: SectorNumber) -> filecoin_proofs_api::SectorId {
     filecoin_proofs_api::SectorId::from(number.0)
 }
 
-/// The library's form of `pieces`.
+/// `pieces` as the library's type.
 ///
 /// # Errors
 /// [`StageCode::RequestInvalid`] if a size is not a power of two of at least 128 bytes.
@@ -57,7 +57,7 @@ pub fn api_pieces(pieces: &[PieceInfo]) -> Result<Vec<filecoin_proofs_api::Piece
         .iter()
         .map(|piece| {
             if !piece.padded_bytes.is_power_of_two() || piece.padded_bytes < 128 {
-                let message = format!("padded piece size {} is no power of two of at least 128", piece.padded_bytes);
+                let message = format!("padded piece size {} is not a power of two of at least 128", piece.padded_bytes);
                 return Err(StageError::new(StageCode::RequestInvalid, message));
             }
             let size = UnpaddedBytesAmount(piece.padded_bytes / 128 * 127);
@@ -68,10 +68,10 @@ pub fn api_pieces(pieces: &[PieceInfo]) -> Result<Vec<filecoin_proofs_api::Piece
         .collect()
 }
 
-/// CommD of a sector of these pieces, in this order.
+/// CommD of a sector that contains these pieces in this order.
 ///
 /// # Errors
-/// [`StageCode::RequestInvalid`] if there are none, or if they do not fit.
+/// [`StageCode::RequestInvalid`] if there are no pieces, or if they do not fit.
 pub fn comm_d(proof: SealProof, pieces: &[PieceInfo]) -> Result<Commitment, StageError> {
     if pieces.is_empty() {
         return Err(StageError::new(StageCode::RequestInvalid, "a sector needs at least one piece"));

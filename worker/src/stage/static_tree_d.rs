@@ -1,13 +1,14 @@
-//! Tree D of committed capacity, which is the same for every sector of a size.
+//! Tree D of committed capacity, which is the same for all sectors of one size.
 //!
-//! All of the data is zeros, so each level of the tree is one node over and over: the file is written without hashing,
-//! and its leaves, half of it, are a hole that takes no room. One such file a file system and sector size is kept for
-//! all sectors, and a sector's own tree D is another name (or a clone) of it. Where no directory for it can be used, the
-//! sector gets a file of its own, written in the same way.
+//! All data is zeros, so each level of the tree repeats one node. The file is written without hashing, and its leaves,
+//! half of the file, are a hole that takes no space. One such file is kept per file system and sector size. A sector's
+//! own tree D is a hard link to it, or a clone. If no directory is usable for it, the sector gets its own file, written
+//! in the same way.
 //!
-//! Everybody opens tree D to read it, and replaces it by renaming; the file is read-only, so that a processor which does
-//! otherwise is told. It gets its name when all of it has been read back from the disk; afterwards its size and the ends
-//! of each level are looked at before each use, and a file that fails is made again.
+//! All readers open tree D read-only and replace it only by renaming. The file's permissions are read-only, so that a
+//! processor that tries to write gets an error. The file gets its name only when all of it has been read back from
+//! disk. After that, its size and both ends of each level are checked before each use, and a file that fails is created
+//! again.
 
 use std::{
     fs::{self, File, Permissions},
@@ -30,34 +31,34 @@ use super::{StageCode, StageError, files, lock};
 type Node = <DefaultPieceHasher as Hasher>::Domain;
 type Function = <DefaultPieceHasher as Hasher>::Function;
 
-/// The longest that another processor may take to make the file.
+/// How long another processor may take to create the file.
 const MAKING_MAX: Duration = Duration::from_secs(3600);
 const NODE: u64 = 32;
 const BUFFER: usize = 1 << 20;
 
-/// How a sector came by its tree.
+/// How a sector got its tree D.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A clone of the kept file, with extents of its own once somebody writes to it.
+    /// A clone of the kept file. Its extents are copied when somebody writes to it.
     Cloned(PathBuf),
-    /// Another name of the kept file.
+    /// A hard link to the kept file.
     Linked(PathBuf),
-    /// Written for this sector alone: no directory, or one that cannot be used.
+    /// Written for this sector alone, because no directory could be used.
     Written,
 }
 
-/// The tree over zeros.
+/// The tree over a sector of zeros.
 #[derive(Clone, Debug)]
 pub struct ZeroTree {
-    /// The node that each level consists of, leaves first.
+    /// The node that each level repeats, leaves first.
     levels: Vec<[u8; 32]>,
 }
 
 impl ZeroTree {
-    /// The tree of `proof`'s sector size.
+    /// The tree for `proof`'s sector size.
     ///
     /// # Errors
-    /// Of the library.
+    /// [`StageError`] of the library.
     pub fn of(proof: SealProof) -> Result<Self, StageError> {
         let leaves = proof.sector_size().bytes() / NODE;
         let mut node = Node::default();
@@ -71,7 +72,7 @@ impl ZeroTree {
         Ok(Self { levels })
     }
 
-    /// CommD of committed capacity.
+    /// The root, which is CommD of committed capacity.
     #[must_use]
     pub fn root(&self) -> Commitment {
         Commitment(self.levels.last().copied().unwrap_or_default())
@@ -85,7 +86,7 @@ impl ZeroTree {
         1 << (self.levels.len() - 1)
     }
 
-    /// Each level: where it begins, how many bytes it has, its node.
+    /// Each level's offset and length in bytes, and its node.
     fn parts(&self) -> impl Iterator<Item = (u64, u64, &[u8; 32])> {
         let mut start = 0;
         self.levels.iter().enumerate().map(move |(height, node)| {
@@ -96,15 +97,15 @@ impl ZeroTree {
         })
     }
 
-    /// Writes the tree to a file of its own and brings it to the disk.
+    /// Writes the tree to a new file and syncs it.
     ///
     /// # Errors
-    /// Of the file system.
+    /// [`StageError`] of the file system.
     pub fn write(&self, path: &Path) -> Result<(), StageError> {
         let write = || -> io::Result<()> {
             let mut file = File::options().write(true).create_new(true).open(path)?;
             file.set_len(self.bytes())?;
-            // The leaves are what the file consists of already.
+            // The leaves are zeros, as the hole already is.
             for (start, length, node) in self.parts().skip(1) {
                 file.seek(SeekFrom::Start(start))?;
                 let buffer = repeated(node, length);
@@ -120,7 +121,8 @@ impl ZeroTree {
         write().map_err(|error| StageError::io("write", path, &error))
     }
 
-    /// Whether a file has the size and the ends of each level: what a torn or foreign file lacks.
+    /// Whether a file has the right size and the right node at both ends of each level. A partial or foreign file does
+    /// not.
     fn begins_and_ends_each_level(&self, path: &Path) -> io::Result<bool> {
         let found = match fs::symlink_metadata(path) {
             Ok(found) => found,
@@ -143,10 +145,10 @@ impl ZeroTree {
         Ok(true)
     }
 
-    /// Reads all of a file from the disk.
+    /// Reads a whole file from disk and compares it.
     fn is_all_of(&self, path: &Path) -> io::Result<bool> {
         let mut file = File::open(path)?;
-        // Advice only: what the kernel keeps in memory all the same is as good as it can be had.
+        // Only advice: if the kernel keeps pages in memory, nothing better can be had.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
         if file.metadata()?.len() != self.bytes() {
             return Ok(false);
@@ -168,14 +170,15 @@ impl ZeroTree {
     }
 }
 
-/// Makes `to` the tree of a sector whose `unsealed` data is zeros; says how, or `None` if it is not zeros.
+/// Makes `to` the tree of a sector whose `unsealed` data is all zeros, and returns how. `None` if the data is not
+/// zeros.
 ///
-/// The file is kept in the first of `dirs` that is on the file system of `to`; the directory is made where its parent is
-/// there.
+/// The file is kept in the first of `dirs` that is on the file system of `to`. That directory is created if its parent
+/// exists.
 ///
 /// # Errors
-/// [`StageCode::IoTimedOut`] if another processor takes too long to make the file; [`StageCode::IoFailed`] if the disk
-/// does not keep what is written; of the file system.
+/// [`StageCode::IoTimedOut`] if another processor takes too long to create the file; [`StageCode::IoFailed`] if the
+/// disk does not keep what was written; errors of the file system.
 pub fn provide(
     proof: SealProof,
     comm_d: Commitment,
@@ -197,10 +200,10 @@ pub fn provide(
     Ok(Some(Origin::Written))
 }
 
-/// The file of the tree in `dir`, made if it is not there or not whole.
+/// The path of the tree's file in `dir`. It is created if it is missing or damaged.
 ///
 /// # Errors
-/// As [`provide`].
+/// The errors of [`provide`].
 pub fn keep(tree: &ZeroTree, dir: &Path, proof: SealProof) -> Result<PathBuf, StageError> {
     let path = dir.join(format!("tree-d-{}.dat", proof.sector_size()));
     let is_good = || tree.begins_and_ends_each_level(&path).map_err(|error| StageError::io("read", &path, &error));
@@ -208,18 +211,19 @@ pub fn keep(tree: &ZeroTree, dir: &Path, proof: SealProof) -> Result<PathBuf, St
         return Ok(path);
     }
     let _held = lock::hold(&dir.join(".lock"), MAKING_MAX)?;
+    // Another processor may have created the file while this one waited for the lock.
     if is_good()? {
         return Ok(path);
     }
     if fs::symlink_metadata(&path).is_ok() {
-        tracing::warn!(path = %path.display(), "the tree D of zeros is damaged, making it again");
+        tracing::warn!(path = %path.display(), "the tree D of zeros is damaged, creating it again");
         files::remove_tree(&path)?;
     }
     let temporary = dir.join(format!(".tree-d-{}.tmp", proof.sector_size()));
     files::remove_tree(&temporary)?;
     let made = make(tree, &temporary, &path);
     if made.is_err() {
-        // A disk that is full gets its room back.
+        // On a full disk this frees the space again.
         files::remove_tree(&temporary)?;
     }
     made.map(|()| path)
@@ -228,8 +232,9 @@ pub fn keep(tree: &ZeroTree, dir: &Path, proof: SealProof) -> Result<PathBuf, St
 fn make(tree: &ZeroTree, temporary: &Path, path: &Path) -> Result<(), StageError> {
     tree.write(temporary)?;
     let failed = |operation: &str, error: io::Error| StageError::io(operation, temporary, &error);
+    // Read back from disk once, because all sectors of this size will depend on the file.
     if !tree.is_all_of(temporary).map_err(|error| failed("read back", error))? {
-        let message = format!("{} reads back otherwise than it was written", temporary.display());
+        let message = format!("{} reads back differently from what was written", temporary.display());
         return Err(StageError::new(StageCode::IoFailed, message));
     }
     fs::set_permissions(temporary, Permissions::from_mode(0o444)).map_err(|error| failed("protect", error))?;
@@ -238,7 +243,7 @@ fn make(tree: &ZeroTree, temporary: &Path, path: &Path) -> Result<(), StageError
     files::sync_parent(path)
 }
 
-/// The first directory on the file system of `to` that can be written to.
+/// The first writable directory on the file system of `to`.
 fn home(dirs: &[PathBuf], to: &Path) -> Option<PathBuf> {
     let device = fs::metadata(to.parent()?).ok()?.dev();
     let on_it = |path: &Path| {
@@ -253,7 +258,7 @@ fn home(dirs: &[PathBuf], to: &Path) -> Option<PathBuf> {
         .cloned()
 }
 
-/// Gives the kept file another name, or a clone where the file system can. `None` if it can do neither.
+/// Clones the kept file if the file system can, otherwise links it. `None` if neither works.
 fn share(kept: &Path, to: &Path) -> Result<Option<Origin>, StageError> {
     if clone(kept, to).map_err(|error| StageError::io("clone to", to, &error))? {
         return Ok(Some(Origin::Cloned(kept.to_owned())));
@@ -273,12 +278,12 @@ fn clone(from: &Path, to: &Path) -> io::Result<bool> {
     match rustix::fs::ioctl_ficlone(&target, &source) {
         Ok(()) => target.sync_all().map(|()| true),
         Err(Errno::NOSPC) => Err(Errno::NOSPC.into()),
-        // Whatever the reason, a link may still do.
+        // Whatever the reason, a hard link may still work.
         Err(_) => fs::remove_file(to).map(|()| false),
     }
 }
 
-/// Whether a file has nothing but zeros. A hole is not read.
+/// Whether a file holds nothing but zeros. Holes are not read.
 fn is_zeros(path: &Path) -> io::Result<bool> {
     let mut file = File::open(path)?;
     if rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(0)) == Err(Errno::NXIO) {

@@ -1,11 +1,11 @@
-//! Copies what a proving sector needs into the permanent store: the replica, `p_aux`, `t_aux` and tree R-last.
+//! Copies the files needed for proving into the permanent store: the replica, `p_aux`, `t_aux` and tree R-last.
 //!
-//! Layout under the store's root, as lotus and its kin read it: `sealed/s-t0<miner>-<n>` and `cache/s-t0<miner>-<n>/…`.
-//! A file is written as `.<name>.<token>.tmp`, synced, read back and compared by BLAKE2b-256, and only then renamed; so
-//! a final name stands for a whole file. The replica comes last. A file that is already there with the same contents
-//! counts as copied, one with other contents is an error: this stage removes and overwrites nothing but its own
-//! temporary files. The store's root is never made: if it is not there, or is not the store that is meant, it is probably not
-//! mounted. That is looked at before the first byte of each file and again before its rename.
+//! The layout below the store's root is the one that lotus and its relatives read: `sealed/s-t0<miner>-<n>` and
+//! `cache/s-t0<miner>-<n>/…`. A file is written as `.<name>.<token>.tmp`, synced, read back, compared by BLAKE2b-256,
+//! and only then renamed. So a file under its final name is complete. The replica comes last. An existing file with the
+//! same contents counts as copied; one with other contents is an error. This stage removes and overwrites nothing but
+//! its own temporary files. It never creates the store's root: if the root is missing, or is another store, the right
+//! one is probably not mounted. That is checked before each file is written and again before it is renamed.
 
 use std::path::{Path, PathBuf};
 
@@ -17,34 +17,34 @@ use super::transfer_file::{self, Outcome};
 use super::{Stage, StageCode, StageError, StageRequest, Workspace, files, pc2, workspace};
 use crate::identity;
 
-/// Space that is left free on the store.
+/// Bytes that are left free in the store.
 const SPARE_BYTES: u64 = 1 << 20;
 
-/// What to copy where.
+/// The sector to copy, and the store to copy it to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     /// The sector's working directory, after PC2.
     pub work_dir: PathBuf,
     /// The root of the permanent store.
     pub store_dir: PathBuf,
-    /// The store's name, as its identity file has it; empty if it is not to be compared.
+    /// The store's name in its identity file; empty if it is not to be compared.
     #[serde(default)]
     pub store_name: String,
-    /// The store's id, if anybody knows it. Nothing is written into a directory that is another store, or none.
+    /// The store's id, if it is known. Nothing is written to a directory with another id or without one.
     #[serde(default)]
     pub store_id: Option<String>,
     /// The sector.
     pub sector: SectorId,
-    /// The lease's token, part of the temporary names.
+    /// The lease's token, which is part of the temporary names.
     pub token: Token,
-    /// The commitment that the chain knows; must be that of PC2.
+    /// CommR as the chain knows it. It must be the one from PC2.
     pub comm_r: Commitment,
 }
 
-/// What lies in the store.
+/// The files in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
-    /// All files of the sector, the replica last.
+    /// All files of the sector, with the replica last.
     pub files: Vec<StoredFile>,
 }
 
@@ -57,11 +57,12 @@ impl StageRequest for Request {
     }
 }
 
-/// Copies the files that are not there yet, and verifies those that are.
+/// Copies the files that are missing in the store, and verifies those that exist.
 ///
 /// # Errors
 /// [`StageCode::InputMissing`], [`StageCode::InputMismatch`]; [`StageCode::StoreUnavailable`],
-/// [`StageCode::StoreFull`], [`StageCode::StoreConflict`], [`StageCode::ChecksumMismatch`]; of the slot's file system.
+/// [`StageCode::StoreFull`], [`StageCode::StoreConflict`], [`StageCode::ChecksumMismatch`]; errors of the slot's file
+/// system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     let workspace = Workspace::open(&request.work_dir)?;
     let record = pc2::require_record_of(&workspace, request.sector)?;
@@ -73,7 +74,7 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     let root = Root { dir: &request.store_dir, name: &request.store_name, id: request.store_id.as_deref() };
     root.check()?;
     let copied = copy_all(request, &root, &plan(&workspace, &record, request.sector)?);
-    // Whatever a file system said of a store that is gone, that is the cause.
+    // If the store is gone, that is the cause, whatever error the file system gave.
     root.check()?;
     copied
 }
@@ -90,7 +91,7 @@ fn copy_all(request: &Request, root: &Root<'_>, plan: &[Planned]) -> Result<Resp
     Ok(Response { files: stored })
 }
 
-/// The store's root, as it must be whenever something becomes final in it.
+/// The store's root, which is checked whenever a file becomes final.
 pub(super) struct Root<'a> {
     pub(super) dir: &'a Path,
     name: &'a str,
@@ -98,7 +99,7 @@ pub(super) struct Root<'a> {
 }
 
 impl Root<'_> {
-    /// Whether the directory still is the store.
+    /// Checks that the directory is still the right store.
     pub(super) fn check(&self) -> Result<(), StageError> {
         match (self.name, self.id) {
             ("", None) if self.dir.is_dir() => Ok(()),

@@ -12,16 +12,16 @@ use super::{StageCode, StageError, files, transfer::Root};
 
 const BUFFER: usize = 1 << 20;
 
-/// How a file came to be in the store. Holds the BLAKE2b-256 of the contents.
+/// How a file got into the store, with the BLAKE2b-256 of its contents.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// This call put it there.
+    /// This call copied it.
     Copied(Commitment),
-    /// It was there with the same contents.
+    /// It was already there, with the same contents.
     AlreadyThere(Commitment),
 }
 
-/// Makes `to`, under `root`, a copy of `from`.
+/// Copies `from` to `to`, which lies below `root`.
 pub(super) fn copy(from: &Path, to: &Path, root: &Root<'_>, token: u64) -> Result<Outcome, StageError> {
     root.check()?;
     let temporary = to.with_file_name(format!(".{}.{token}.tmp", files::name_of(to)));
@@ -34,10 +34,10 @@ pub(super) fn copy(from: &Path, to: &Path, root: &Root<'_>, token: u64) -> Resul
     let read_back = checksum(&temporary, true).map_err(StageError::in_store)?;
     if read_back != written {
         files::remove_tree(&temporary).map_err(StageError::in_store)?;
-        let message = format!("{} reads back as {read_back}, written was {written}", temporary.display());
+        let message = format!("{} reads back as {read_back}, but {written} was written", temporary.display());
         return Err(StageError::new(StageCode::ChecksumMismatch, message));
     }
-    // It may have been unmounted, or another one mounted over it, while we wrote.
+    // During the write the store may have been unmounted, or another one mounted over it.
     root.check()?;
     if !rename_to_free_name(&temporary, to).map_err(StageError::in_store)? {
         files::remove_tree(&temporary).map_err(StageError::in_store)?;
@@ -52,7 +52,7 @@ fn compare(from: &Path, to: &Path) -> Result<Outcome, StageError> {
     if files::size_of(to).map_err(StageError::in_store)? == files::size_of(from)? {
         let theirs = checksum(to, true).map_err(StageError::in_store)?;
         if ours == theirs {
-            // The run that renamed it may have been killed before the name was on the disk.
+            // The run that renamed the file may have been killed before the name was durable.
             files::sync_file(to).and_then(|()| files::sync_parent(to)).map_err(StageError::in_store)?;
             return Ok(Outcome::AlreadyThere(ours));
         }
@@ -61,7 +61,7 @@ fn compare(from: &Path, to: &Path) -> Result<Outcome, StageError> {
     Err(StageError::new(StageCode::StoreConflict, message))
 }
 
-/// Makes the directories between `root` and `path`, each name synced.
+/// Creates the directories from `root` down to `path`, and syncs each name.
 fn make_parents(path: &Path, root: &Path) -> Result<(), StageError> {
     let mut missing: Vec<PathBuf> = Vec::new();
     for dir in path.ancestors().skip(1) {
@@ -99,13 +99,13 @@ fn write_synced(from: &Path, to: &Path) -> Result<Commitment, StageError> {
     Ok(finish(&hash))
 }
 
-/// BLAKE2b-256 of a file; with `from_disk`, the kernel is asked to forget its copy first, so that what is hashed is
-/// what was stored.
+/// The BLAKE2b-256 of a file. With `from_disk` the kernel is first asked to drop its cached pages, so that the stored
+/// bytes are hashed.
 fn checksum(path: &Path, from_disk: bool) -> Result<Commitment, StageError> {
     let read = || -> io::Result<Commitment> {
         let mut file = File::open(path)?;
         if from_disk {
-            // Advice only: a file system that ignores it is no error.
+            // Only advice: a file system that ignores it is not an error.
             let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
         }
         let mut hash = hasher();
@@ -131,10 +131,10 @@ fn finish(hash: &blake2b_simd::State) -> Commitment {
     Commitment(bytes)
 }
 
-/// Renames unless the name is taken; says whether it did.
+/// Renames a file unless the new name is taken. Returns whether it was renamed.
 fn rename_to_free_name(from: &Path, to: &Path) -> Result<bool, StageError> {
     let renamed = match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from) {
-        // NFS and some FUSE file systems lack the flag; a hard link refuses a taken name as well.
+        // NFS and some FUSE file systems lack `RENAME_NOREPLACE`. A hard link fails on a taken name too.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
             fs::hard_link(from, to).and_then(|()| fs::remove_file(from))
         }

@@ -1,8 +1,8 @@
-//! Builds the Merkle tree over the unsealed data, whose root is CommD.
+//! Builds the Merkle tree over the unsealed data. Its root is CommD.
 //!
-//! The tree is built into a scratch directory and renamed when it is on the disk: the library takes an existing file of
-//! the right length for a finished tree, and a torn one has the right length. That of committed capacity is not built but
-//! shared ([`super::static_tree_d`]).
+//! The library takes an existing file of the right length for a complete tree, and a partial one has the right length.
+//! So the tree is built in a scratch directory and renamed when it is durable. The tree of committed capacity is not
+//! built but shared ([`super::static_tree_d`]).
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -22,28 +22,29 @@ use super::{Stage, StageCode, StageError, StageRequest, Workspace, files, sector
 
 type Node = <DefaultPieceHasher as Hasher>::Domain;
 
-/// How much of the data a thread reads at once.
+/// The bytes that a thread reads at once.
 const WINDOW: u64 = 1 << 20;
 const NODE: u64 = 32;
 
-/// Which sector to build the tree of.
+/// The sector to build the tree for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// The sector's working directory, with `unsealed` in it.
+    /// The sector's working directory, which contains `unsealed`.
     pub work_dir: PathBuf,
-    /// The proof type, for the size.
+    /// The proof type, which determines the size.
     pub proof: SealProof,
-    /// The pieces that add_pieces answered; CommD must follow from them.
+    /// The pieces from add_pieces. CommD must follow from them.
     pub pieces: Vec<PieceInfo>,
-    /// Where the tree of committed capacity may be kept for all sectors; the first on the sector's file system is used.
+    /// Directories in which the shared tree of committed capacity may be kept. The first one on the sector's file
+    /// system is used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub static_dirs: Vec<PathBuf>,
 }
 
-/// The root.
+/// The root of the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
-    /// The commitment to the data.
+    /// CommD, the root.
     pub comm_d: Commitment,
 }
 
@@ -56,11 +57,11 @@ impl StageRequest for Request {
     }
 }
 
-/// Builds the tree, unless a finished one with the right root is there.
+/// Builds the tree, unless a complete one with the right root exists.
 ///
 /// # Errors
-/// [`StageCode::CommDMismatch`] if the data is not what the pieces say; [`StageCode::InputMissing`],
-/// [`StageCode::InputMismatch`]; of the file system.
+/// [`StageCode::CommDMismatch`] if the data does not match the pieces; [`StageCode::InputMissing`],
+/// [`StageCode::InputMismatch`]; errors of the file system.
 pub fn run(request: &Request) -> Result<Response, StageError> {
     run_by(request, &|unsealed, scratch, comm_d| {
         let built = scratch.join(workspace::TREE_D_FILE);
@@ -74,7 +75,8 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
     })
 }
 
-/// [`run`] with somebody else to build the tree of the file into a directory, and tell its root, which should be the one given.
+/// Like [`run`], with another function that builds the tree of the file into a directory and returns its root. The
+/// expected root is passed to it.
 pub(super) fn run_by(
     request: &Request,
     build: &dyn Fn(&Path, &Path, Commitment) -> Result<Commitment, StageError>,
@@ -103,7 +105,7 @@ pub(super) fn run_by(
     Ok(Response { comm_d })
 }
 
-/// The root in the finished tree's file: its last node.
+/// The root in the file of a complete tree: its last node.
 pub(crate) fn finished_root(workspace: &Workspace, proof: SealProof) -> Result<Option<Commitment>, StageError> {
     let path = workspace.tree_d();
     if files::size_of(&path)? != Some(sector::tree_d_bytes(proof)) {
@@ -120,8 +122,8 @@ fn build(unsealed: &Path, proof: SealProof, dir: &Path) -> Result<Commitment, St
     let data = File::open(unsealed).map_err(|error| StageError::io("open", unsealed, &error))?;
     let leaves = usize::try_from(proof.sector_size().bytes() / NODE).unwrap_or(usize::MAX);
     let config = StoreConfig::new(dir, CacheKey::CommDTree.to_string(), 0);
-    // The iterator of the library's interface cannot carry an error out, so the first one waits here and its leaf reads
-    // as zeros.
+    // The library's iterator interface cannot return errors. So the first error is kept here, and its leaf is given as
+    // zeros.
     let failure = std::sync::Mutex::new(None);
     let nodes = (0..leaves).into_par_iter().map_init(Window::default, |window, leaf| {
         window.node(&data, leaf as u64 * NODE).unwrap_or_else(|error| {
@@ -141,7 +143,7 @@ fn build(unsealed: &Path, proof: SealProof, dir: &Path) -> Result<Commitment, St
     Ok(Commitment(root))
 }
 
-/// The part of the data that one thread reads next.
+/// The part of the data that a thread reads at once.
 #[derive(Default)]
 struct Window {
     start: u64,

@@ -1,4 +1,4 @@
-//! Where the files of one sector lie in its slot.
+//! The paths of a sector's files in its slot.
 //!
 //! | path | made by | contents |
 //! |---|---|---|
@@ -18,7 +18,7 @@ use std::path::{Component, Path, PathBuf};
 use super::files;
 use super::{StageCode, StageError};
 
-/// The working directory of one sector.
+/// A sector's working directory.
 #[derive(Clone, Debug)]
 pub struct Workspace {
     dir: PathBuf,
@@ -28,8 +28,8 @@ impl Workspace {
     /// Opens an existing working directory.
     ///
     /// # Errors
-    /// [`StageCode::RequestInvalid`] if the path is not absolute or has `..` in it, [`StageCode::InputMissing`] if it
-    /// is no directory.
+    /// [`StageCode::RequestInvalid`] if the path is relative or contains `..`; [`StageCode::InputMissing`] if it is not
+    /// a directory.
     pub fn open(dir: &Path) -> Result<Self, StageError> {
         check_absolute("work_dir", dir)?;
         if !dir.is_dir() {
@@ -59,19 +59,19 @@ impl Workspace {
         self.dir.join("sealed")
     }
 
-    /// The directory of layers and trees.
+    /// The directory for layers and trees.
     #[must_use]
     pub fn cache(&self) -> PathBuf {
         self.dir.join("cache")
     }
 
-    /// The file of tree D.
+    /// The file with tree D.
     #[must_use]
     pub fn tree_d(&self) -> PathBuf {
         self.cache().join(TREE_D_FILE)
     }
 
-    /// The file of labels of `layer`, counted from 1.
+    /// The file with the labels of `layer`, counted from 1.
     #[must_use]
     pub fn layer(&self, layer: usize) -> PathBuf {
         self.cache().join(layer_file(layer))
@@ -99,7 +99,7 @@ impl Workspace {
         self.dir.join("c1.json")
     }
 
-    /// A directory for unfinished files of `name`, made empty.
+    /// An empty scratch directory for `name`.
     pub(crate) fn fresh_scratch(&self, name: &str) -> Result<PathBuf, StageError> {
         let dir = self.scratch(name);
         files::remove_tree(&dir)?;
@@ -116,9 +116,9 @@ impl Workspace {
 pub(crate) const UNSEALED_FILE: &str = "unsealed";
 /// The name of tree D's file in the cache directory.
 pub(crate) const TREE_D_FILE: &str = "sc-02-data-tree-d.dat";
-/// How names of layers begin.
+/// The prefix of layer file names.
 pub(crate) const LAYER_PREFIX: &str = "sc-02-data-layer-";
-/// How names of tree R-last's files begin.
+/// The prefix of tree R-last file names.
 pub(crate) const TREE_R_LAST_PREFIX: &str = "sc-02-data-tree-r-last";
 
 /// The name of a layer's file in the cache directory.
@@ -126,7 +126,7 @@ pub(crate) fn layer_file(layer: usize) -> String {
     format!("{LAYER_PREFIX}{layer}.dat")
 }
 
-/// Refuses a path that is relative or climbs.
+/// Refuses a path that is relative or contains `..`.
 pub(crate) fn check_absolute(field: &str, path: &Path) -> Result<(), StageError> {
     let climbs = path.components().any(|part| matches!(part, Component::ParentDir));
     if !path.is_absolute() || climbs {

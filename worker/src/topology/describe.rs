@@ -1,4 +1,4 @@
-//! From hwloc's tree of objects to a [`Machine`]. Pure.
+//! Converts hwloc's tree of objects to a [`Machine`]. Pure.
 
 use super::{
     Cache, Core, CpuSet, HugePages, Machine, Node, Sight, devices,
@@ -6,25 +6,25 @@ use super::{
     object::{Kind, Object},
 };
 
-/// More memory than any node has.
+/// More bytes than any node has.
 const NODE_BYTES_MAX: u64 = 1 << 50;
-/// More memory than any machine has.
+/// More bytes than any machine has.
 const ALL_BYTES_MAX: u64 = 16 << 50;
 
-/// What surrounds an object.
+/// The ancestors of an object.
 #[derive(Clone, Default)]
 pub(super) struct Around {
-    /// Its package.
+    /// The package it belongs to.
     pub(super) package: Option<usize>,
-    /// The L3 cache that it is under.
+    /// The L3 cache it shares.
     l3: Option<usize>,
     /// Whether it is part of a core.
     in_core: bool,
-    /// NUMA nodes by nearness: each step outwards adds those that are found there, by OS index.
+    /// NUMA nodes by distance, as OS indexes. Each step towards the root of the tree adds the nodes found there.
     near: Vec<Vec<u32>>,
 }
 
-/// What a walk over the tree has found.
+/// The objects found by a walk over the tree.
 #[derive(Default)]
 struct Found {
     packages: usize,
@@ -36,11 +36,12 @@ struct Found {
 struct FoundCore {
     units: CpuSet,
     around: Around,
-    /// Nodes in it and around it, as hwloc says.
+    /// The nodes that hwloc lists for the core.
     nodes: CpuSet,
 }
 
-/// A group of cores: an L3 cache, the node next to the cores, the package. A cache that spans nodes is several groups.
+/// Identifies a group of cores by L3 cache, nearest node and package. A cache that spans several nodes gives several
+/// groups.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct GroupKey {
     l3: Option<usize>,
@@ -48,7 +49,7 @@ struct GroupKey {
     package: usize,
 }
 
-/// Describes the machine, without what is not allowed.
+/// Describes the machine, without the parts that may not be used.
 pub(super) fn describe(
     source: &str,
     root: &Object,
@@ -80,7 +81,7 @@ pub(super) fn describe(
     if cores.is_empty() {
         return Err(TopologyError::NoUnits { machine: source.to_owned() });
     }
-    // Where only others may be used, they serve the cores all the same.
+    // If only nodes without cores may be used, they serve the cores nevertheless.
     caches.iter().for_each(|cache| found.nodes[cache.node].has_cores = true);
     let (gpus, disks) = devices::of_tree(root, &found.nodes);
     Ok(Machine {
@@ -98,7 +99,7 @@ pub(super) fn describe(
     })
 }
 
-/// Bounds what is added up later.
+/// Checks that the memory sizes are plausible, so that later sums cannot overflow.
 fn memory_could_be(source: &str, nodes: &[Node]) -> Result<(), TopologyError> {
     let mut all = 0_u64;
     for node in nodes {
@@ -128,7 +129,7 @@ fn memory_could_be(source: &str, nodes: &[Node]) -> Result<(), TopologyError> {
 }
 
 impl Around {
-    /// What surrounds the children of an object.
+    /// The ancestors of this object's children.
     pub(super) fn inside(&self, object: &Object) -> Self {
         let mut inside = self.clone();
         let mut nodes: Vec<u32> = nodes_of_memory(&object.memory).into_iter().map(|node| node.os_index).collect();
@@ -139,7 +140,7 @@ impl Around {
         inside
     }
 
-    /// The nearest of some nodes: a position in them.
+    /// The index in `nodes` of the nearest one.
     pub(super) fn nearest(&self, nodes: &[Node]) -> Option<usize> {
         let position = |index: &u32| nodes.iter().position(|node| node.os_index == *index);
         self.near.iter().rev().find_map(|level| level.iter().find_map(position))
@@ -165,7 +166,7 @@ impl Found {
             self.nodes.push(node);
         }
         let mut inside = around.inside(object);
-        // A machine that tells of no cores has one a unit.
+        // If a machine shows no cores, each processing unit counts as one.
         if matches!(object.kind, Kind::Core | Kind::Unit) && !inside.in_core {
             inside.in_core = true;
             let (units, nodes) = (object.units.clone(), object.nodes.clone());
@@ -177,12 +178,12 @@ impl Found {
     }
 }
 
-/// The NUMA nodes among memory objects, also those behind a cache.
+/// The NUMA nodes among memory objects, also those behind a memory-side cache.
 fn nodes_of_memory(memory: &[Object]) -> Vec<Node> {
     let mut nodes = Vec::new();
     for object in memory {
         if let (Kind::Node { memory_bytes, pages }, Some(os_index)) = (&object.kind, object.os_index) {
-            // The first size is that of ordinary pages. How many are free, a description does not say.
+            // The first size is that of ordinary pages. A description does not tell how many huge pages are free.
             let huge = pages.iter().skip(1).filter(|(_, total)| *total > 0);
             let huge_pages = huge.map(|&(page_bytes, total)| HugePages { page_bytes, total, free: total }).collect();
             let memory_bytes = *memory_bytes;
@@ -193,7 +194,7 @@ fn nodes_of_memory(memory: &[Object]) -> Vec<Node> {
     nodes
 }
 
-/// The groups that have a core that may be used, and those cores.
+/// The groups that have usable cores, and these cores.
 fn groups(found: &Found, allowed: &CpuSet) -> (Vec<Cache>, Vec<Core>) {
     let mut keys: Vec<GroupKey> = Vec::new();
     let (mut caches, mut cores): (Vec<Cache>, Vec<Core>) = (Vec::new(), Vec::new());
@@ -220,7 +221,7 @@ fn group(found: &Found, core: &FoundCore) -> Cache {
     let sharing = |l3| found.cores.iter().filter(|other| other.around.l3 == Some(l3)).count();
     let bytes = key.l3.map_or(0, |l3| found.l3s[l3].saturating_mul(cores_present as u64) / sharing(l3).max(1) as u64);
     let by_set = || found.nodes.iter().position(|node| core.nodes.contains(node.os_index));
-    // Where none of its own nodes may be used, all the others are about as far.
+    // If none of the core's own nodes may be used, the others are assumed to be equally far.
     let node = core.around.nearest(&found.nodes).or_else(by_set).unwrap_or(0);
     Cache { bytes, package: key.package, node, cores_present }
 }
@@ -230,7 +231,7 @@ impl FoundCore {
         GroupKey { l3: self.around.l3, near: self.near(), package: self.around.package.unwrap_or(0) }
     }
 
-    /// The node next to it, by OS index.
+    /// The nearest node, as OS index.
     fn near(&self) -> Option<u32> {
         self.around.near.last().and_then(|level| level.first()).copied().or_else(|| self.nodes.iter().next())
     }

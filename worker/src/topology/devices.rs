@@ -1,4 +1,4 @@
-//! Graphics cards and disks in hwloc's tree, and cards as the system tells of them.
+//! GPUs and disks in hwloc's tree, combined with what the system tells about GPUs.
 
 use super::{
     CpuSet, Disk, Gpu, Node,
@@ -7,18 +7,18 @@ use super::{
     system::SystemCard,
 };
 
-/// PCI's number for NVIDIA.
+/// NVIDIA's PCI vendor id.
 pub(super) const NVIDIA: u16 = Gpu::NVIDIA;
-/// PCI's base class of display controllers, which those without a display are of as well.
+/// The PCI base class of display controllers. GPUs without a display output have it too.
 pub(super) const DISPLAY: u16 = 0x03;
-/// What hwloc calls the libraries that compute on a card.
+/// The subtypes under which hwloc shows compute libraries' devices.
 const COMPUTING: [&str; 4] = ["CUDA", "NVML", "OpenCL", "RSMI"];
-/// Where those tell a card's memory, in KiB.
+/// The info keys for a GPU's memory, in KiB.
 const MEMORY_KIB: [&str; 3] = ["CUDAGlobalMemorySize", "OpenCLGlobalMemorySize", "RSMIVRAMSize"];
-/// Where they tell its UUID.
+/// The info keys for a GPU's UUID.
 const UUID: [&str; 2] = ["NVIDIAUUID", "AMDUUID"];
 
-/// A card that may compute, before it has an id.
+/// A GPU that may be usable for computation, before it is given an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Card {
     vendor: u16,
@@ -29,7 +29,7 @@ pub(super) struct Card {
     memory_bytes: u64,
 }
 
-/// Cards and disks of a machine that is described.
+/// The GPUs and disks of a described machine.
 pub(super) fn of_tree(root: &Object, nodes: &[Node]) -> (Vec<Gpu>, Vec<Disk>) {
     let mut disks = Vec::new();
     visit(root, &Around::default(), nodes, None, &mut |object, pci, node| {
@@ -40,7 +40,7 @@ pub(super) fn of_tree(root: &Object, nodes: &[Node]) -> (Vec<Gpu>, Vec<Disk>) {
     (numbered(cards_of_tree(root, nodes)), disks)
 }
 
-/// The cards in hwloc's tree.
+/// The GPUs in hwloc's tree.
 pub(super) fn cards_of_tree(root: &Object, nodes: &[Node]) -> Vec<Card> {
     let mut cards = Vec::new();
     visit(root, &Around::default(), nodes, None, &mut |object, _, node| {
@@ -51,7 +51,7 @@ pub(super) fn cards_of_tree(root: &Object, nodes: &[Node]) -> Vec<Card> {
     cards
 }
 
-/// Cards with what the system tells of them; those that it gave to somebody else are left out.
+/// Adds what the system tells about the GPUs. Those that are given to a virtual machine are left out.
 pub(super) fn with_cards(mut cards: Vec<Card>, told: Vec<SystemCard>, nodes: &[Node], present: &CpuSet) -> Vec<Gpu> {
     for system in told {
         let at = cards.iter().position(|card| card.pci == system.pci);
@@ -76,15 +76,15 @@ pub(super) fn with_cards(mut cards: Vec<Card>, told: Vec<SystemCard>, nodes: &[N
     numbered(cards)
 }
 
-/// The only node of a machine that has one: everything is next to it.
+/// The only node of a single-node machine: everything is nearest to it.
 pub(super) fn only(nodes: &[Node], present: &CpuSet) -> Option<usize> {
     (nodes.len() == 1 && present.len() <= 1).then_some(0)
 }
 
-/// Cards in the order of their addresses, each with its UUID as id, or else its number among those of its maker.
+/// The GPUs by PCI address. The id is the UUID, or else the number among the GPUs of its vendor.
 ///
-/// A plain number is NVIDIA's, since `CUDA_VISIBLE_DEVICES` takes it; other makers' have their name before it. A UUID that
-/// several cards have, or that is none, chooses nothing, so such a card has its number.
+/// A plain number means NVIDIA, because `CUDA_VISIBLE_DEVICES` accepts it. Other vendors' numbers have the vendor's
+/// name as prefix. A UUID that is malformed or not unique cannot select a GPU, so such a GPU is numbered.
 fn numbered(mut cards: Vec<Card>) -> Vec<Gpu> {
     cards.sort_by(|one, other| one.pci.cmp(&other.pci));
     cards.dedup_by(|one, other| one.pci == other.pci);
@@ -111,13 +111,13 @@ fn numbered(mut cards: Vec<Card>) -> Vec<Gpu> {
     cards.into_iter().zip(ids).map(gpu).collect()
 }
 
-/// Whether a text can be a card's id in a configuration, and is no number.
+/// Whether a text can be a GPU's id in a configuration and is not a number.
 fn is_uuid(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     text.len() > 8 && text.contains('-') && text.bytes().all(is_part)
 }
 
-/// Shows each object with the PCI device that it is of and with the nearest node.
+/// Calls `show` for each object, with its PCI device and its nearest node.
 fn visit(
     object: &Object,
     around: &Around,
@@ -163,7 +163,7 @@ fn card(object: &Object, pci: &Pci, node: Option<usize>) -> Option<Card> {
     })
 }
 
-/// A disk as a description tells of it. Whether it turns, a description does not say: SATA and SAS disks are taken to.
+/// A disk in a description. Descriptions do not say whether a disk rotates, so SATA and SAS disks are assumed to.
 fn disk(object: &Object, pci: Option<&str>, node: Option<usize>) -> Option<Disk> {
     let medium = object.subtype.starts_with("Removable") || object.subtype == "Tape" || object.name.starts_with("sr");
     (!medium && !object.name.is_empty()).then(|| Disk {

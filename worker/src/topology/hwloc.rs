@@ -1,9 +1,9 @@
-//! hwloc: the only file with `unsafe` in the workspace.
+//! hwloc: the only file in the workspace with `unsafe`.
 //!
-//! The proofs library links libhwloc through the crate `hwloc2`, and Cargo allows one crate that does. Its Rust
-//! interface lacks memory binding, XML and synthetic descriptions, and object types of today; so the functions needed
-//! are declared here, on the library that it links. The library's objects are copied into plain [`Object`]s at once:
-//! no pointer leaves this file.
+//! The proofs library links libhwloc through the crate `hwloc2`, and Cargo allows only one crate to link it. That
+//! crate's Rust interface lacks memory binding, XML and synthetic descriptions, and newer object types. So the
+//! functions we need are declared here and use the same linked library. The library's objects are copied to plain
+//! [`Object`]s at once: no pointer leaves this file.
 #![allow(unsafe_code, reason = "libhwloc is a C library")]
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
 
 use rustix::process::Pid;
 
-// For its build script, which finds and links the library.
+// Only its build script is needed: it finds and links the library.
 use hwloc2 as _;
 
 use super::{
@@ -27,70 +27,71 @@ use super::{
 
 mod layout;
 
-/// The largest index of a processing unit or node that is accepted.
+/// The largest accepted index of a processing unit or node.
 const INDEX_MAX: u32 = 65_535;
 /// More objects than any machine has.
 const OBJECTS_MAX: usize = 1_000_000;
-/// Deeper than any machine is.
+/// Deeper than any machine's tree.
 const DEPTH_MAX: usize = 128;
 
-/// Held where the library takes locks of its own, so that a forked process never has them taken by nobody.
+/// Held during calls in which the library takes its own locks. So a forked process never inherits such a lock in a
+/// locked state.
 static LIBRARY: Mutex<()> = Mutex::new(());
 
-/// Why hwloc could not do something.
+/// Why hwloc failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HwlocError {
-    /// The library's interface is another one than that declared here.
+    /// The library has another interface version than the one declared here.
     #[error("libhwloc has interface version {0:#x}; version 2 is needed: install libhwloc15")]
     Version(c_uint),
-    /// A function failed.
+    /// A call failed.
     #[error("hwloc cannot {operation}")]
     Failed {
-        /// What it was to do.
+        /// The operation, as a verb.
         operation: &'static str,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// More of something than any machine has.
+    /// The description has more of something than any machine.
     #[error("the description has {0}")]
     TooLarge(&'static str),
-    /// The environment makes hwloc describe another machine, on which nothing can be bound.
+    /// The environment makes hwloc describe another machine, so nothing can be bound.
     #[error("hwloc describes another machine than this one: unset HWLOC_XMLFILE, HWLOC_SYNTHETIC and HWLOC_FSROOT")]
     NotThisMachine,
 }
 
-/// How a process takes its memory.
+/// Where a process takes memory from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryPolicy {
-    /// From the nodes given, and from nowhere else.
+    /// Only from the given nodes.
     Bind,
-    /// From the nodes given while they have some.
+    /// From the given nodes as long as they have free memory.
     Prefer,
 }
 
-/// How much of a machine is looked at.
+/// How much of a machine hwloc inspects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {
     /// All of it, also what this process may not use.
     Everything,
-    /// The same without devices. For devices hwloc may start GPU drivers.
+    /// The same without devices. To find devices, hwloc may start GPU drivers.
     WithoutDevices,
-    /// What hwloc shows where nobody asks for more. The proofs library looks like this.
+    /// hwloc's defaults, as the proofs library uses them.
     Plain,
 }
 
-/// A machine that hwloc has looked at.
+/// A loaded hwloc topology.
 #[derive(Debug)]
 pub struct Topology(NonNull<layout::Topology>);
 
 impl Topology {
-    /// This machine, also what this process may not use.
+    /// This machine, including what this process may not use.
     pub fn this_machine() -> Result<Self, HwlocError> {
         Self::of_this_machine(View::Everything)
     }
 
-    /// This machine without its devices, to bind processes on it.
+    /// This machine without devices, for binding processes.
     pub fn this_machine_to_bind() -> Result<Self, HwlocError> {
         Self::of_this_machine(View::WithoutDevices)
     }
@@ -105,7 +106,7 @@ impl Topology {
         Ok(topology)
     }
 
-    /// The machine of an XML document. The document must have passed [`super::xml`] and [`super::trial`].
+    /// The machine in an XML document, which must have passed [`super::xml`] and [`super::trial`].
     pub(super) fn from_xml(xml: &str, view: View) -> Result<Self, HwlocError> {
         let topology = Self::configured(view)?;
         let text = CString::new(xml).map_err(|error| failed("read XML", error))?;
@@ -132,7 +133,7 @@ impl Topology {
         Ok(topology)
     }
 
-    /// An XML document from which the same topology can be read again.
+    /// An XML document from which this topology can be loaded again.
     pub fn to_xml(&self) -> Result<String, HwlocError> {
         let (mut buffer, mut length) = (ptr::null_mut(), 0);
         // SAFETY: a loaded topology, and two places for results.
@@ -148,7 +149,7 @@ impl Topology {
         Ok(xml)
     }
 
-    /// The machine with all that is in it.
+    /// The machine, with everything in it.
     pub fn root(&self) -> Result<Object, HwlocError> {
         // SAFETY: a loaded topology, which has an object at depth 0.
         let root = unsafe { ffi::hwloc_get_obj_by_depth(self.0.as_ptr(), 0, 0) };
@@ -158,7 +159,8 @@ impl Topology {
         unsafe { copy_object(root, 0, &mut 0) }
     }
 
-    /// The cores, and the levels above them, as the proofs library walks them. Of a [`View::Plain`] topology that is what it sees.
+    /// The cores, and the levels above them, in the order in which the proofs library walks them. On a [`View::Plain`]
+    /// topology this is what the library sees.
     pub(super) fn sight(&self) -> Result<Sight, HwlocError> {
         // SAFETY: a loaded topology; the type is one of the library's.
         let depth = unsafe { ffi::hwloc_get_type_depth(self.0.as_ptr(), layout::OBJ_CORE) };
@@ -176,7 +178,7 @@ impl Topology {
         })
     }
 
-    /// The processing units of each object at a depth.
+    /// The processing units of each object at a depth of the tree.
     fn sets_at(&self, depth: c_int) -> Result<Vec<CpuSet>, HwlocError> {
         // SAFETY: a loaded topology.
         let count = unsafe { ffi::hwloc_get_nbobjs_by_depth(self.0.as_ptr(), depth) };
@@ -192,19 +194,19 @@ impl Topology {
         (0..count).map(set).collect()
     }
 
-    /// The processing units that the machine's cgroups allow.
+    /// The processing units that cgroups allow.
     pub fn allowed_units(&self) -> Result<CpuSet, HwlocError> {
         // SAFETY: a loaded topology, which owns the set.
         unsafe { set_of(ffi::hwloc_topology_get_allowed_cpuset(self.0.as_ptr())) }
     }
 
-    /// The nodes that the machine's cgroups allow.
+    /// The nodes that cgroups allow.
     pub fn allowed_nodes(&self) -> Result<CpuSet, HwlocError> {
         // SAFETY: a loaded topology, which owns the set.
         unsafe { set_of(ffi::hwloc_topology_get_allowed_nodeset(self.0.as_ptr())) }
     }
 
-    /// Binds this process, with all its threads, to processing units.
+    /// Binds all threads of this process to processing units.
     pub fn bind_units(&self, units: &CpuSet) -> Result<(), HwlocError> {
         let set = Bitmap::of(units)?;
         // SAFETY: a loaded topology and a set.
@@ -213,7 +215,7 @@ impl Topology {
         })
     }
 
-    /// What this process, with all its threads, is bound to.
+    /// The processing units that the threads of this process are bound to.
     pub fn bound_units(&self) -> Result<CpuSet, HwlocError> {
         let set = Bitmap::empty()?;
         // SAFETY: a loaded topology and a set to fill.
@@ -223,9 +225,9 @@ impl Topology {
         set.to_set()
     }
 
-    /// Says where this thread takes its memory, and what it starts or becomes after.
+    /// Sets the memory policy of this thread and of what it starts or becomes by `exec`.
     ///
-    /// Linux has no such policy for a whole process; the thread that calls `exec` passes its own on.
+    /// Linux has no memory policy for a whole process. The thread that calls `exec` passes its own on.
     pub fn bind_memory(&self, nodes: &CpuSet, policy: MemoryPolicy) -> Result<(), HwlocError> {
         let set = Bitmap::of(nodes)?;
         let strict = match policy {
@@ -239,7 +241,7 @@ impl Topology {
         })
     }
 
-    /// The nodes that this thread is bound to; nothing where it has no policy of that kind.
+    /// The nodes that this thread is bound to; `None` if it has no such policy.
     pub fn bound_memory(&self) -> Result<Option<CpuSet>, HwlocError> {
         let (set, mut policy) = (Bitmap::empty()?, 0);
         let flags = layout::MEMBIND_THREAD | layout::MEMBIND_BYNODESET;
@@ -250,7 +252,7 @@ impl Topology {
         if policy == layout::MEMBIND_BIND { set.to_set().map(Some) } else { Ok(None) }
     }
 
-    /// A topology to be loaded.
+    /// A topology that is configured but not loaded.
     fn configured(view: View) -> Result<Self, HwlocError> {
         // SAFETY: takes nothing.
         let version = unsafe { ffi::hwloc_get_api_version() };
@@ -289,7 +291,7 @@ impl Drop for Topology {
     }
 }
 
-/// A set as the library has it.
+/// A bitmap of the library.
 struct Bitmap(NonNull<layout::Bitmap>);
 
 impl Bitmap {
@@ -337,7 +339,7 @@ unsafe fn set_of(bitmap: *const layout::Bitmap) -> Result<CpuSet, HwlocError> {
         index = unsafe { ffi::hwloc_bitmap_next(bitmap, index) };
         match u32::try_from(index) {
             Err(_) => return Ok(set),
-            // Sets without an end end here as well.
+            // Infinite bitmaps stop here too.
             Ok(index) if index > INDEX_MAX => return Err(HwlocError::TooLarge("an index above 65535")),
             Ok(index) => set.insert(index),
         }
@@ -444,11 +446,11 @@ unsafe fn copied(text: *const c_char) -> String {
     }
 }
 
-/// Starts a process that is a copy of this one with this thread only, and ends with what `work` answers; with another
-/// status if it panics. The caller waits for it.
+/// Forks a process that has only the calling thread. Its exit status is what `work` returns, or another one if `work`
+/// panics. The caller must reap it.
 ///
-/// `work` must not need what other threads may have been holding: of the library's locks and the allocator's that is
-/// seen to.
+/// `work` must not need locks that other threads may have held at the fork. The locks of the library and of the
+/// allocator are taken care of.
 pub(super) fn forked(work: impl FnOnce() -> u8) -> io::Result<Pid> {
     // SAFETY: glibc makes its allocator usable in the child, and `LIBRARY` keeps other threads out of the library. The
     // child leaves by `_exit` in any case, so nothing of its parent's is run twice.
@@ -461,7 +463,7 @@ pub(super) fn forked(work: impl FnOnce() -> u8) -> io::Result<Pid> {
     Pid::from_raw(child).filter(|_| child > 0).ok_or_else(io::Error::last_os_error)
 }
 
-/// Keeps other threads out of the library.
+/// Calls `work` while no other thread uses the library.
 fn alone<T>(work: impl FnOnce() -> T) -> T {
     let _others_wait: MutexGuard<'_, ()> = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
     work()
@@ -480,7 +482,7 @@ fn failed(operation: &'static str, source: impl Into<Box<dyn std::error::Error +
     HwlocError::Failed { operation, source }
 }
 
-/// The functions that are used, and two of the C library.
+/// The library functions we use, and two of the C library.
 mod ffi {
     use super::{
         c_char, c_int, c_uint, c_ulong,
@@ -518,7 +520,7 @@ mod ffi {
         pub fn hwloc_bitmap_free(set: *mut Bitmap);
         pub fn hwloc_bitmap_set(set: *mut Bitmap, index: c_uint) -> c_int;
         pub fn hwloc_bitmap_next(set: *const Bitmap, previous: c_int) -> c_int;
-        // Of the C library.
+        // These belong to the C library.
         pub fn fork() -> c_int;
         pub fn _exit(status: c_int) -> !;
     }

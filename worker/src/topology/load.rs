@@ -1,4 +1,4 @@
-//! A [`Machine`] from where it is described.
+//! Loads a [`Machine`] from this machine or from a description.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -13,115 +13,115 @@ use super::{
     trial, xml,
 };
 
-/// Where a machine is described.
+/// Where the description of a machine comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// By itself, here and now.
+    /// This machine, inspected now.
     ThisMachine,
-    /// In a file that `lstopo` or `sealbus-worker topology --export-xml` wrote.
+    /// A file written by `lstopo` or by `sealbus-worker topology --export-xml`.
     Xml(PathBuf),
-    /// By hwloc's synthetic description, for example `package:2 l3:8 core:8 pu:2`.
+    /// hwloc's synthetic description, for example `package:2 l3:8 core:8 pu:2`.
     Synthetic(String),
 }
 
-/// A machine that hwloc has looked at.
+/// A machine that hwloc has loaded.
 #[derive(Debug)]
 pub struct Opened {
-    /// Everything, also what may not be used.
+    /// Everything, including what may not be used.
     whole: Topology,
-    /// As the proofs library looks at it.
+    /// The view that the proofs library gets.
     plain: Topology,
 }
 
 /// Why a machine cannot be described.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
-    /// hwloc fails.
-    #[error("cannot look at {machine}")]
+    /// hwloc failed.
+    #[error("cannot inspect {machine}")]
     Hwloc {
-        /// Which machine.
+        /// The machine's description or name.
         machine: String,
-        /// What fails.
+        /// hwloc's error.
         #[source]
         source: HwlocError,
     },
-    /// A file of the system cannot be understood.
-    #[error("cannot look at this machine")]
+    /// A file of the system cannot be read.
+    #[error("cannot inspect this machine")]
     System(#[from] SystemError),
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A file that does not describe a machine.
-    #[error("{} is no XML of hwloc 2: {problem}; `lstopo FILE.xml` writes one", path.display())]
+    /// The file does not describe a machine.
+    #[error("{} is not an XML file of hwloc 2: {problem}; `lstopo FILE.xml` writes one", path.display())]
     Xml {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// A file of hwloc 3, which libhwloc 2 cannot read.
+    /// The file has hwloc's format 3, which libhwloc 2 cannot read.
     #[error(
         "{} is of hwloc's format {version}, and 2 is needed: write it with `lstopo --export-xml-flags v2 FILE.xml`",
         path.display()
     )]
     XmlVersion {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// The format that it names.
+        /// The format version in the file.
         version: String,
     },
-    /// A text that does not describe a machine.
+    /// The text does not describe a machine.
     #[error("{text:?} is no synthetic description: {problem}; an example is \"package:2 l3:8 core:8 pu:2\"")]
     Synthetic {
         /// The text, or its beginning.
         text: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// Nothing to compute with.
+    /// There is no usable processing unit.
     #[error("{machine} has no processing unit that may be used: give the worker some by its cpuset")]
     NoUnits {
-        /// Which machine.
+        /// The machine's description or name.
         machine: String,
     },
-    /// No memory.
+    /// There is no usable memory.
     #[error("{machine} has no NUMA node whose memory may be used: give the worker one by its cpuset's mems")]
     NoNodes {
-        /// Which machine.
+        /// The machine's description or name.
         machine: String,
     },
-    /// More memory than any machine has, or less than none.
+    /// A node's memory size is impossible.
     #[error("node {node} of {machine} has {value}: {problem}; correct the description")]
     Memory {
-        /// Which machine.
+        /// The machine's description or name.
         machine: String,
-        /// The node's number.
+        /// The node's OS index.
         node: u32,
-        /// What is said of it.
+        /// The value in the description.
         value: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// Two nodes with one number.
+    /// Two nodes have the same number.
     #[error("{machine} has two nodes with the number {node}: correct the description")]
     NodeTwice {
-        /// Which machine.
+        /// The machine's description or name.
         machine: String,
-        /// The number.
+        /// The OS index.
         node: u32,
     },
-    /// A unit of two cores.
+    /// Two cores have the same thread.
     #[error("{machine} has two cores with the thread {unit}: correct the description")]
     UnitTwice {
-        /// Which machine.
+        /// The machine's description or name.
         machine: String,
-        /// The thread's number.
+        /// The thread's OS index.
         unit: u32,
     },
 }
@@ -136,10 +136,10 @@ impl fmt::Display for Source {
     }
 }
 
-/// Describes the machine of a source. What the worker may not use is left out.
+/// Loads the machine of a source. What the worker may not use is left out.
 ///
 /// # Errors
-/// [`TopologyError`]; a description of any content or size is answered by an error, not by a panic.
+/// [`TopologyError`]. No description, of whatever content or size, causes a panic.
 pub fn load(source: Source) -> Result<Machine, TopologyError> {
     describe_opened(&source, &open(&source)?)
 }
@@ -147,7 +147,7 @@ pub fn load(source: Source) -> Result<Machine, TopologyError> {
 /// Describes a machine that was [opened](open).
 ///
 /// # Errors
-/// As for [`load`].
+/// The errors of [`load`].
 pub fn describe_opened(source: &Source, opened: &Opened) -> Result<Machine, TopologyError> {
     let hwloc_failed = |error| hwloc_failed(source, error);
     let root = opened.whole.root().map_err(hwloc_failed)?;
@@ -171,10 +171,10 @@ pub fn describe_opened(source: &Source, opened: &Opened) -> Result<Machine, Topo
     Ok(machine)
 }
 
-/// Lets hwloc look at the machine of a source.
+/// Loads the machine of a source into hwloc.
 ///
 /// # Errors
-/// As for [`load`].
+/// The errors of [`load`].
 pub fn open(source: &Source) -> Result<Opened, TopologyError> {
     match source {
         Source::ThisMachine => both(Topology::of_this_machine).map_err(|error| hwloc_failed(source, error)),
@@ -197,7 +197,7 @@ pub fn open(source: &Source) -> Result<Opened, TopologyError> {
     }
 }
 
-/// Opens a description, after another process could.
+/// Opens a description, if a forked process could do it without crashing.
 fn tried(
     source: &Source,
     open: impl Fn(View) -> Result<Topology, HwlocError>,
@@ -215,15 +215,15 @@ fn both(open: impl Fn(View) -> Result<Topology, HwlocError>) -> Result<Opened, H
 }
 
 impl Opened {
-    /// An XML document from which the same can be read again.
+    /// An XML document from which the same machine can be loaded again.
     ///
     /// # Errors
-    /// Where hwloc cannot write it.
+    /// [`HwlocError`] if hwloc cannot write it.
     pub fn to_xml(&self) -> Result<String, HwlocError> {
         self.whole.to_xml()
     }
 
-    /// Reads all that is used of it.
+    /// Copies everything that is used of it.
     pub(super) fn read(&self) -> Result<(), HwlocError> {
         self.whole.allowed_units()?;
         self.whole.allowed_nodes()?;

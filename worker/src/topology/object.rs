@@ -1,33 +1,33 @@
-//! The tree of objects that hwloc finds, as plain data.
+//! hwloc's tree of objects, as plain data.
 
 use super::CpuSet;
 
-/// One object, and what is below it.
+/// An object and everything below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// What it is.
+    /// The object's kind.
     pub kind: Kind,
-    /// The operating system's number, where it has one.
+    /// The operating system's index, if it has one.
     pub os_index: Option<u32>,
-    /// Its name; empty for most. `nvme0n1`.
+    /// The name, such as `nvme0n1`; empty for most objects.
     pub name: String,
-    /// What more is known of its kind; empty for most. `Disk`, `NVML`.
+    /// The subtype, such as `Disk` or `NVML`; empty for most objects.
     pub subtype: String,
-    /// What else is told of it: names and values.
+    /// Further information, as pairs of name and value.
     pub infos: Vec<(String, String)>,
-    /// The processing units in it; none for a device.
+    /// The processing units in it; empty for a device.
     pub units: CpuSet,
-    /// The NUMA nodes in it and around it; none for a device.
+    /// The NUMA nodes in or around it; empty for a device.
     pub nodes: CpuSet,
-    /// What it consists of, apart from the following.
+    /// The objects that it consists of, except those in the next two fields.
     pub children: Vec<Object>,
-    /// NUMA nodes that are nearest to all of it, and caches in front of their memory.
+    /// The NUMA nodes nearest to the whole object, and memory-side caches.
     pub memory: Vec<Object>,
-    /// Devices that are nearest to all of it, and bridges to devices.
+    /// The devices nearest to the whole object, and bridges to devices.
     pub devices: Vec<Object>,
 }
 
-/// What an object is, where that matters here.
+/// The kinds of objects that matter here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A processor package (socket).
@@ -38,14 +38,14 @@ pub enum Kind {
     Unit,
     /// A third-level cache.
     L3 {
-        /// Its size.
+        /// The size in bytes.
         bytes: u64,
     },
     /// A NUMA node.
     Node {
-        /// Its memory.
+        /// The memory in bytes.
         memory_bytes: u64,
-        /// Size and number of its pages, by size rising, ordinary ones first.
+        /// Pages as (size in bytes, count), by increasing size; ordinary pages come first.
         pages: Vec<(u64, u64)>,
     },
     /// A PCI device.
@@ -54,25 +54,25 @@ pub enum Kind {
     Block,
     /// A GPU or coprocessor, as a driver or library names it.
     Accelerator,
-    /// The whole, other caches, groups, dies, bridges, network devices.
+    /// Anything else: the machine, other caches, groups, dies, bridges, network devices.
     Other,
 }
 
-/// What PCI tells of a device.
+/// The PCI identity of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pci {
-    /// Where it is: `0000:41:00.0`.
+    /// The address, such as `0000:41:00.0`.
     pub address: String,
-    /// Base class and subclass: 0x0302 is a 3D controller.
+    /// Base class and subclass. For example, 0x0302 is a 3D controller.
     pub class: u16,
-    /// Who made it.
+    /// The vendor id.
     pub vendor: u16,
-    /// Which product it is.
+    /// The device id.
     pub device: u16,
 }
 
 impl Object {
-    /// A value that is told of it.
+    /// The value of a named information.
     #[must_use]
     pub fn info(&self, name: &str) -> Option<&str> {
         self.infos.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())

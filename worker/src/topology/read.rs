@@ -1,25 +1,28 @@
-//! Files that a person names, read within bounds: of size, and of time where they need not come to an end.
+//! Reads files that a person has named, with limits on size and time.
 
 use std::{fs, io, io::Read, path::Path, sync::mpsc, thread, time::Duration};
 
-/// How long a pipe or a device may take.
+/// How long reading a pipe or a device may take.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Reads a file of at most so many bytes.
+/// Reads a file of at most `bytes_max` bytes.
 ///
 /// # Errors
-/// Where it cannot be read, is larger, or is a pipe that nobody writes to for long.
+/// [`io::Error`] if the file cannot be read or is larger, or if it is a pipe that nobody writes to in time.
 pub fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     if fs::metadata(path)?.is_file() {
         return read(path, bytes_max);
     }
     let (tell, told) = mpsc::channel();
     let path = path.to_owned();
-    // Where time is up it is left behind: opening a pipe cannot be broken off.
+    // After a timeout the thread is abandoned, because opening a pipe cannot be interrupted.
     thread::spawn(move || tell.send(read(&path, bytes_max)));
     told.recv_timeout(WAIT).unwrap_or_else(|_| {
         let secs = WAIT.as_secs();
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("it is no plain file, and did not end within {secs} s")))
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("it is not a regular file, and did not end within {secs} s"),
+        ))
     })
 }
 

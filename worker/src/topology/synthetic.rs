@@ -1,30 +1,30 @@
-//! What a synthetic description may ask for. hwloc would make as many objects as it says.
+//! Limits what a synthetic description may ask for. hwloc itself would create as many objects as it says.
 
-/// More characters than a description needs.
+/// More bytes than a description needs.
 const BYTES_MAX: usize = 4096;
-/// More units than a machine has.
+/// More processing units than any machine has.
 const UNITS_MAX: u64 = 65_536;
-/// A larger cache, or more memory, than anything has.
+/// More bytes than any cache or memory has.
 const SIZE_MAX: u64 = 1 << 50;
 
-/// Why a description is not even shown to hwloc.
+/// Why a description is not passed to hwloc.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SyntheticProblem {
     #[error("it is empty")]
     Empty,
     #[error("it has more than {BYTES_MAX} bytes")]
     TooLong,
-    #[error("{0:?} is no printable ASCII character")]
+    #[error("{0:?} is not a printable ASCII character")]
     Character(char),
     #[error("{0:?} is no number of objects")]
     Count(String),
     #[error("its counts multiply to more than {UNITS_MAX}")]
     TooMany,
-    #[error("{0:?} is no size such as 512GiB, at most 1024TiB")]
+    #[error("{0:?} is not a size such as 512GiB, at most 1024TiB")]
     Size(String),
 }
 
-/// Bounds the objects that a description asks for.
+/// Checks that a description asks for a reasonable number of objects.
 pub(super) fn check(text: &str) -> Result<(), SyntheticProblem> {
     if text.trim().is_empty() {
         return Err(SyntheticProblem::Empty);
@@ -40,14 +40,14 @@ pub(super) fn check(text: &str) -> Result<(), SyntheticProblem> {
     }
     let mut product = 1_u64;
     for level in without_attributes(text).split_ascii_whitespace() {
-        // `numa:2`, or `2` alone; `[numa]` is one for each object around it.
+        // A level is written `numa:2`, or just `2`; `[numa]` means one for each object around it.
         let count = match level.rsplit_once(':') {
             Some((_, count)) => count,
             None if level.starts_with(|first: char| first.is_ascii_digit()) => level,
             None => continue,
         };
         let count = count.trim_end_matches(']');
-        // The library also takes signs, octal and hexadecimal numbers, and what follows a number.
+        // hwloc also accepts signs, octal and hexadecimal numbers, and trailing text.
         let number =
             count.parse::<u64>().ok().filter(|_| count.starts_with(|first: char| ('1'..='9').contains(&first)));
         product = product.saturating_mul(number.ok_or_else(|| SyntheticProblem::Count(level.to_owned()))?);
@@ -55,14 +55,14 @@ pub(super) fn check(text: &str) -> Result<(), SyntheticProblem> {
     if product > UNITS_MAX { Err(SyntheticProblem::TooMany) } else { Ok(()) }
 }
 
-/// What stands inside parentheses: `memory=64GiB`.
+/// The attributes inside parentheses, such as `memory=64GiB`.
 fn attributes(text: &str) -> impl Iterator<Item = &str> {
     let inside = text.split('(').skip(1).filter_map(|part| part.split(')').next());
     inside.flat_map(|part| part.split_ascii_whitespace())
 }
 
-/// Whether an attribute, if it is a size, is one that hwloc reads as it is meant: it takes signs, and what is too large as something
-/// else.
+/// Whether an attribute is either not a size, or a size that hwloc reads as intended. hwloc accepts signs, and misreads
+/// sizes that are too large.
 fn is_size(attribute: &str) -> bool {
     let Some(("memory" | "size" | "memorysidecachesize", size)) = attribute.split_once('=') else { return true };
     let (number, unit) = size.split_at(size.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(size.len()));
@@ -77,7 +77,7 @@ fn is_size(attribute: &str) -> bool {
     number.parse::<u64>().ok().and_then(|number| number.checked_mul(each)).is_some_and(|bytes| bytes <= SIZE_MAX)
 }
 
-/// What stands outside parentheses.
+/// The text outside parentheses.
 fn without_attributes(text: &str) -> String {
     let mut rest = String::with_capacity(text.len());
     let mut inside = false;

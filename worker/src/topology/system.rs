@@ -1,6 +1,6 @@
-//! What the system's files tell and hwloc does not: what the worker was given, free huge pages, cards, disks.
+//! Reads from system files what hwloc does not tell: what the worker may use, free huge pages, GPUs and disks.
 //!
-//! All files are read below a root, so that made-up trees take their place in tests.
+//! All paths are relative to a root directory, so that tests can use made-up trees.
 
 use std::{
     fs, io,
@@ -16,40 +16,40 @@ mod huge_pages;
 pub use cards::SystemCard;
 pub use given::Given;
 
-/// A file of the system that cannot be read or understood.
+/// A system file cannot be read or parsed.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It lacks a line.
+    /// A line is missing.
     #[error("{} has no line {field}", path.display())]
     Missing {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// The line's name.
         field: &'static str,
     },
-    /// It has something else than a list of numbers.
+    /// A line does not hold a list of numbers.
     #[error("{} has a line {field} that cannot be read", path.display())]
     List {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// The line's name.
         field: &'static str,
-        /// What is wrong.
+        /// The parse error.
         #[source]
         source: super::cpu_set::CpuSetError,
     },
 }
 
-/// The files of a system.
+/// The system files below a root directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct System {
     root: PathBuf,
@@ -62,7 +62,7 @@ impl Default for System {
 }
 
 impl System {
-    /// The files below `root`: `/`, or a made-up tree.
+    /// The files below `root`, which is `/` or a made-up tree.
     #[must_use]
     pub fn below(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
@@ -75,7 +75,7 @@ impl System {
     }
 }
 
-/// The text of a file without the white space around it; nothing where there is no such file.
+/// The text of a file without surrounding white space; `None` if it cannot be read.
 fn text(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
@@ -85,7 +85,7 @@ fn number(path: &Path) -> Option<u64> {
     text(path)?.parse().ok()
 }
 
-/// The names in a directory, sorted; none where there is no such directory.
+/// The names in a directory, sorted; empty if it cannot be read.
 fn names(path: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
     let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -93,12 +93,12 @@ fn names(path: &Path) -> Vec<String> {
     names
 }
 
-/// The node of a device; the kernel says -1 where it does not know.
+/// The NUMA node of a device; `None` where the kernel says -1 for unknown.
 fn numa_node(device: &Path) -> Option<u32> {
     text(&device.join("numa_node"))?.parse().ok()
 }
 
-/// Whether a name is a PCI address: `0000:41:00.0`.
+/// Whether a name is a PCI address such as `0000:41:00.0`.
 fn is_pci_address(name: &str) -> bool {
     let hexadecimal = |part: &str, length: usize| part.len() >= length && part.bytes().all(|it| it.is_ascii_hexdigit());
     let parts: Vec<&str> = name.split([':', '.']).collect();

@@ -1,7 +1,7 @@
-//! Descriptions are read by a forked process first.
+//! Tries descriptions in a forked process first.
 //!
-//! libhwloc trusts what it reads: a damaged XML document can crash it, make it loop, or make it complain on stderr and
-//! go on with something else. A process of its own pays for that.
+//! libhwloc trusts its input. A damaged XML document can crash it, make it loop, or make it complain on stderr and
+//! continue with something else. So a forked process takes that risk.
 
 use std::{
     fs::File,
@@ -18,18 +18,18 @@ use super::{
     load::Opened,
 };
 
-/// More than the largest machine takes.
+/// More CPU seconds than the largest machine's description takes.
 const CPU_SECS: u64 = 5;
-/// As much memory as a description may take beyond what this process has.
+/// The memory in bytes that a description may take beyond what this process already has.
 const MEMORY_BYTES: u64 = 512 << 20;
-/// How much of the library's complaint is told.
+/// How many bytes of the library's complaint are reported.
 const COMPLAINT_BYTES_MAX: u64 = 4096;
 
-/// The exit statuses of the process.
+/// The exit statuses of the forked process.
 const FINE: u8 = 0;
 const REFUSED: u8 = 1;
 
-/// Why a description is not read in this process.
+/// Why a description was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TrialError {
     #[error("hwloc cannot understand it")]
@@ -42,18 +42,18 @@ pub(super) enum TrialError {
     Process(#[source] io::Error),
 }
 
-/// Lets another process look at what `open` opens.
+/// Runs `open` in a forked process.
 pub(super) fn of(open: impl FnOnce() -> Result<Opened, HwlocError>) -> Result<(), TrialError> {
     let stderr =
         memfd_create("hwloc-stderr", MemfdFlags::CLOEXEC).map_err(|error| TrialError::Process(error.into()))?;
     let memory = address_space_bytes().map(|bytes| bytes.saturating_add(MEMORY_BYTES));
     let child = forked(|| {
         let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
-        // Without them it is tried nevertheless.
+        // If the limits cannot be set, the trial takes place without them.
         let _ = (setrlimit(Resource::Cpu, limit(CPU_SECS)), setrlimit(Resource::Core, limit(0)));
         let _ = memory.map(|most| setrlimit(Resource::As, limit(most)));
         let _ = rustix::stdio::dup2_stderr(&stderr);
-        // Objects are copied as well: a topology that was loaded is not always whole.
+        // Copying all objects is part of the trial, because a loaded topology may still be damaged.
         let outcome = open().and_then(|opened| opened.read());
         if outcome.is_ok() { FINE } else { REFUSED }
     });
@@ -72,14 +72,14 @@ pub(super) fn of(open: impl FnOnce() -> Result<Opened, HwlocError>) -> Result<()
     }
 }
 
-/// How much address space this process has; its copy begins with as much.
+/// The address space of this process in bytes. The forked process starts with the same.
 fn address_space_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// What the library wrote to stderr, without its frames.
+/// What the library wrote to stderr, without its decoration.
 fn complaint(mut stderr: File) -> Result<(), TrialError> {
     let mut text = Vec::new();
     stderr

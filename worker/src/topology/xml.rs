@@ -1,19 +1,19 @@
-//! What an XML document may be. hwloc follows it by recursion, in C, and takes numbers as they come.
+//! Restricts the XML documents that hwloc may read. hwloc parses them recursively in C and does not check numbers.
 
 use std::collections::BTreeSet;
 
-/// Far more than an export of the largest machine.
+/// Far more bytes than the largest machine's export has.
 pub(super) const BYTES_MAX: u64 = 16 << 20;
-/// Deeper than any machine is.
+/// Deeper than any machine's tree.
 const DEPTH_MAX: usize = 64;
-/// The largest number of a processing unit or node; hwloc makes sets as large as the largest.
+/// The largest accepted index of a processing unit or node. hwloc allocates sets as large as the largest index.
 const INDEX_MAX: u32 = 65_535;
-/// The longest set of units or nodes up to that number, written as words of 32 bits.
+/// The longest text of a set up to that index, in words of 32 bits.
 const SET_BYTES_MAX: usize = (INDEX_MAX as usize + 1) / 32 * "0x00000000,".len();
-/// The format that libhwloc 2 writes. It reads that of 1 as well, which has no number.
+/// The format of libhwloc 2. It also reads that of version 1, which has no number.
 const VERSION: u32 = 2;
 
-/// Why a document is not even shown to hwloc.
+/// Why a document is not passed to hwloc.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum XmlProblem {
     #[error("it has more than {BYTES_MAX} bytes")]
@@ -38,7 +38,7 @@ pub(super) enum XmlProblem {
     Twice(String),
 }
 
-/// The document as text, if its size, form and numbers are bearable.
+/// Checks size, form and numbers of a document, and returns it as text.
 pub(super) fn checked(bytes: Vec<u8>) -> Result<String, XmlProblem> {
     if bytes.len() as u64 > BYTES_MAX {
         return Err(XmlProblem::TooLarge);
@@ -70,7 +70,7 @@ pub(super) fn checked(bytes: Vec<u8>) -> Result<String, XmlProblem> {
     if depth == 0 { Ok(text) } else { Err(XmlProblem::Unbalanced) }
 }
 
-/// Where the `>` of a tag stands, which may also be part of a value.
+/// The position of a tag's closing `>`. Attribute values may contain the character too.
 fn end_of_tag(tag: &str) -> Option<usize> {
     let mut quoted = None;
     tag.bytes().position(|byte| {
@@ -83,7 +83,8 @@ fn end_of_tag(tag: &str) -> Option<usize> {
     })
 }
 
-/// Looks at an element: `object type="PU" os_index="0"`. Units and nodes, of which there is one of a number, are collected.
+/// Checks an element such as `object type="PU" os_index="0"`. Units and nodes are collected, because their numbers must
+/// be unique.
 fn element<'a>(tag: &'a str, numbered: &mut BTreeSet<(&'a str, u32)>) -> Result<(), XmlProblem> {
     let (name, rest) = tag.split_at(tag.find([' ', '\t', '\r', '\n', '/']).unwrap_or(tag.len()));
     let attributes = attributes(rest).ok_or_else(|| XmlProblem::Attribute { element: format!("<{name}>") })?;
@@ -134,7 +135,7 @@ fn element<'a>(tag: &'a str, numbered: &mut BTreeSet<(&'a str, u32)>) -> Result<
     Ok(())
 }
 
-/// The attributes in what stands behind an element's name.
+/// The attributes after an element's name.
 fn attributes(text: &str) -> Option<Vec<(&str, &str)>> {
     let mut all = Vec::new();
     let mut rest = text.trim();
@@ -157,7 +158,7 @@ mod tests {
         checked(text.as_bytes().to_vec()).err()
     }
 
-    /// What is said of an object with these attributes.
+    /// How errors refer to an object with these attributes.
     fn said(attributes: &str) -> String {
         let problem = problem(&format!("<topology version=\"2.0\"><object {attributes}/></topology>"));
         problem.map(|problem| problem.to_string()).unwrap_or_default()

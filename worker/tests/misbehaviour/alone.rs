@@ -1,4 +1,4 @@
-//! One request on the misbehaving processor, one on a neighbour.
+//! One request on the misbehaving processor, and one on a second processor beside it.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::bench::{Gate, dies, directory, group, pids_in, pool};
 
-/// Has a processor carry out `task`, which fails, while its neighbour works on something else; then both are asked
-/// again.
+/// Runs `task`, which fails, on one processor while its neighbour works on something else. Then both must still take
+/// requests.
 async fn fail(dir: &TempDir, group_of_one: GroupConfig, task: Value) -> ProcessError {
     let pool = pool(dir, vec![group_of_one, group(&[])]);
     let mut bad = pool.acquire(Stage::C2).await.expect("guard");
@@ -135,7 +135,7 @@ async fn an_unknown_code_is_kept_as_a_name_and_an_unknown_class_is_for_a_person(
         assert_eq!(told(&error), ("GPU_LOST_".to_owned(), expected));
         assert!(error.to_string().contains("card 3 fell off the bus"), "{error}");
     }
-    // A class that is no text is no error of the protocol at all.
+    // A class that is not a string does not violate the protocol.
     let error = fail(&directory(), group(&[]), json!({ "do": "odd error", "class": 7 })).await;
     assert_eq!(told(&error), broke_protocol());
 }

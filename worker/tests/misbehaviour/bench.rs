@@ -1,4 +1,4 @@
-//! The misbehaving processor, and what is asked of it.
+//! The misbehaving processor and the tasks for it.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// Long enough for anything on a busy machine.
+/// Long enough for anything, even on a busy machine.
 pub const LONG: Duration = Duration::from_secs(120);
 
 pub fn script() -> PathBuf {
@@ -37,7 +37,7 @@ pub fn pool(dir: &TempDir, groups: Vec<GroupConfig>) -> ProcessorPool {
     ProcessorPool::new(PoolConfig { groups, tmp_roots: vec![dir.path().join("tmp")] }).expect("pool")
 }
 
-/// One process, without a pool around it.
+/// Starts a process without a pool.
 pub async fn start(dir: &TempDir, args: &[&str], limits: Limits) -> Running {
     let tmp_dir = dir.path().join("private");
     std::fs::create_dir_all(&tmp_dir).expect("directory");
@@ -56,7 +56,7 @@ pub async fn start(dir: &TempDir, args: &[&str], limits: Limits) -> Running {
     Running::start(launch).await.expect("started")
 }
 
-/// A task as it travels.
+/// A task in its encoded form.
 pub fn task(value: Value) -> Json {
     Json::of(&value).expect("json")
 }
@@ -65,7 +65,7 @@ pub async fn ask(running: &Running, task: Value) -> Outcome {
     running.ask(self::task(task), AskOptions { limit: LONG, progress: None }).await
 }
 
-/// A task that begins, and ends when it is told to.
+/// A task that has begun, and ends when it is told to.
 pub struct Gate {
     begun: PathBuf,
     go: PathBuf,

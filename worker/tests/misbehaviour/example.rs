@@ -1,4 +1,4 @@
-//! The example processor of docs/processors.md, which misbehaves in nothing.
+//! The example processor of docs/processors.md, which does nothing wrong.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::bench::{LONG, directory, group, pool};
 
-/// Where cargo puts examples: beside the directory of this test's executable.
+/// Cargo puts examples beside the directory of this test's executable.
 fn example() -> PathBuf {
     let own = std::env::current_exe().expect("own path");
     let built = own.ancestors().nth(2).expect("target directory").join("examples/processor");

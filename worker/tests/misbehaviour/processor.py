@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A processor of version 2 for stage c2 that misbehaves as it is told.
+"""A processor of version 2 for stage c2 that misbehaves in the way it is told to.
 
-Arguments say how it starts, a task's "do" what it does with the task. Each task has a thread.
+The arguments determine how it starts, and "do" in a task what it does with the task. Each task runs in its own thread.
 
-    --features a,b       announces them
-    --once FILE          the start goes wrong only as long as FILE is not there; it makes it
+    --features a,b       announces these features
+    --once FILE          the start fails only if FILE does not exist; then it creates FILE
     --greet exit|silent|wrong|old|long|half
     --deaf               ignores SIGTERM
 """
@@ -49,7 +49,7 @@ def forever():
 
 
 def leave_children(task):
-    """One child in this process group, one in a session of its own whose parent is gone."""
+    """Starts one child in this process group, and one in its own session, whose parent has ended."""
     here = subprocess.Popen(["sleep", "1000"])
     away = subprocess.run(
         ["sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE, check=True
@@ -81,7 +81,7 @@ def carry_out(number, task):
             time.sleep(0.005)
         tell(id=number, error={"class": "temp", "code": "CANCELLED", "message": "as told"})
     elif what == "late":
-        # It answers what it was asked, but only when nobody waits any more.
+        # Answers correctly, but only when nobody waits any more.
         while number not in cancelled:
             time.sleep(0.005)
         tell(id=number, output="late")
@@ -140,7 +140,7 @@ def carry_out(number, task):
             with open(path, "w") as file:
                 json.dump("x" * task.get("bytes", 10), file)
         tell(id=number, output_file=path)
-        # Whether it is gone afterwards is for the next task to say.
+        # The next task can check whether the worker has removed the file.
     elif what == "list":
         tell(id=number, output=sorted(os.listdir(os.environ["TMPDIR"])))
     elif what == "length":

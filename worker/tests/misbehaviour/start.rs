@@ -1,4 +1,4 @@
-//! Starts that go wrong.
+//! Starts that fail.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::bench::{dies, directory, eventually, group, is_alive, pool};
 
-/// The first start goes wrong in this way, the next one does not.
+/// The first start fails in this way, the next one succeeds.
 async fn greet(how: &str, change: impl FnOnce(&mut GroupConfig)) -> ProcessError {
     let dir = directory();
     let once = dir.path().join("once").display().to_string();
@@ -109,12 +109,12 @@ async fn what_a_killed_worker_left_behind_is_killed_at_the_next_start() {
     let sleep = |mark: String| {
         Command::new("sleep").arg("1000").env(VARIABLE, mark).stdout(Stdio::null()).spawn().expect("sleep")
     };
-    // No process has a number as high as that.
+    // No process has such a high pid.
     let mut left = sleep(format!("{namespace}.4294967294.1.0"));
     let mut elsewhere = sleep("1.4294967294.1.0".to_owned());
     let _spawner = Spawner::start().expect("spawner");
     dies(left.id()).await;
-    // Here it was a child of ours, so it has been waited for already.
+    // In this test it was our own child, so it has already been reaped.
     let _ = left.wait();
     assert!(is_alive(elsewhere.id()), "process ids of another namespace mean nothing here");
     elsewhere.kill().expect("kill");

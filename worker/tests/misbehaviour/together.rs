@@ -32,7 +32,7 @@ fn output(outcome: Outcome) -> Value {
     }
 }
 
-/// As the pool tells it.
+/// The failure as the pool reports it.
 fn told(ended: Ended) -> (String, ErrorClass) {
     let Ended { failure, exit, stderr_tail } = ended;
     let error = ProcessError { processor: "c2-0".into(), failure, exit, stderr_tail };

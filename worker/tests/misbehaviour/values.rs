@@ -1,4 +1,4 @@
-//! Large values in files, and what requests cost.
+//! Large values in files, and the measured cost of requests.
 
 use std::time::Duration;
 

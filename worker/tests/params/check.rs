@@ -9,7 +9,7 @@ use sealbus_worker::params::{self, CheckError, CheckReport, CheckRequest, Findin
 use serde_json::json;
 use tempfile::{TempDir, tempdir};
 
-/// A network of its own: a file of parameters and its key, as published.
+/// A made-up network's parameter file and verifying key, as published.
 pub struct Published {
     dir: TempDir,
     pub files: BTreeMap<String, Vec<u8>>,
@@ -21,7 +21,7 @@ pub const KEY: &str = "v28-small.vk";
 impl Published {
     pub fn new() -> Self {
         let g1 = G1_BYTES as usize;
-        // A verifying key with three inputs. Its points are filler: checks look at lengths and digests.
+        // A verifying key with three inputs. Its points are filler, because checks only look at lengths and digests.
         let mut parameters = vec![7; VERIFYING_KEY_BYTES as usize - 4];
         push_points(&mut parameters, 3, g1);
         let key = parameters.clone();
@@ -45,7 +45,7 @@ impl Published {
         Manifest::read(&path).unwrap()
     }
 
-    /// A directory with all files.
+    /// Installs all files in a new directory.
     pub fn install(&self) -> (TempDir, PathBuf) {
         let dir = tempdir().unwrap();
         for (name, bytes) in &self.files {
@@ -56,7 +56,7 @@ impl Published {
     }
 }
 
-/// A vector as it stands in a file: its length, big-endian, and its points.
+/// Appends a vector in the file format: its length, big-endian, and its points.
 fn push_points(file: &mut Vec<u8>, count: u32, bytes: usize) {
     file.extend(count.to_be_bytes());
     file.resize(file.len() + count as usize * bytes, count as u8);
@@ -93,7 +93,7 @@ fn what_was_read_is_remembered_until_it_changes() {
         assert_eq!(finding(&report, KEY), Finding::Whole { remembered });
     }
 
-    // The same length, and a new file under the old name: another inode, whatever the clock says.
+    // The same length, in a new file under the old name. So the inode differs, even if the timestamp does not.
     let mut bytes = published.files[PARAMETERS].clone();
     bytes[5000] ^= 4;
     fs::write(dir.join("new"), bytes).unwrap();
@@ -108,7 +108,7 @@ fn what_was_read_is_remembered_until_it_changes() {
 fn a_flipped_bit_a_truncated_and_a_missing_file_each_have_their_words() {
     let published = Published::new();
     let bytes = &published.files[PARAMETERS];
-    // Truncated anywhere, in a header or in the points: known from the file's own headers.
+    // A file truncated anywhere, in a header or among the points, is recognised by its own headers.
     for length in [0, 100, 900, 1200, bytes.len() - 1] {
         let (_keep, dir) = published.install();
         fs::write(dir.join(PARAMETERS), &bytes[..length]).unwrap();

@@ -1,4 +1,4 @@
-//! `sealbus-worker params` from outside.
+//! Tests of the `sealbus-worker params` command.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Downloads from a server that misbehaves.
+//! Downloads from a misbehaving server.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -15,40 +15,40 @@ use tempfile::tempdir;
 
 use super::check::{KEY, PARAMETERS, Published, cid};
 
-/// What the server does with one request.
+/// The server's reaction to a request.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
-    /// Sends what was asked for.
+    /// Sends what was requested.
     Honest,
-    /// Sends all, whatever range was asked for.
+    /// Sends the whole file, whatever range was requested.
     NoRanges,
-    /// Sends so many bytes and then nothing, with the connection left open.
+    /// Sends this many bytes and then nothing, but keeps the connection open.
     Stall(usize),
-    /// Sends so many bytes and closes the connection.
+    /// Sends this many bytes and closes the connection.
     Break(usize),
-    /// Sends so many bytes, goes away and comes back.
+    /// Sends this many bytes, stops, and starts again.
     Restart(usize),
-    /// Claims more bytes than there are.
+    /// Announces this many bytes more than there are.
     ClaimMore(usize),
-    /// Claims fewer bytes than there are, and sends no more than it claims.
+    /// Announces this many bytes fewer than there are, and sends only those.
     ClaimLess(usize),
-    /// Sends the right number of bytes, one of them wrong.
+    /// Sends the right number of bytes, with one of them wrong.
     Corrupt,
-    /// Sends another range than was asked for.
+    /// Sends another range than was requested.
     OtherRange,
-    /// Refuses.
+    /// Refuses the request.
     Unavailable,
 }
 
-/// A gateway, until it is dropped.
+/// A gateway that runs until it is dropped.
 struct Server {
     address: SocketAddr,
-    /// The first byte of each request for parameters.
+    /// The first requested byte of each request for parameters.
     offsets: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Server {
-    /// Serves the files; requests for parameters are answered by the script first, then honestly.
+    /// Serves the files. Requests for parameters are answered by the script, and after its end honestly.
     fn start(files: &BTreeMap<String, Vec<u8>>, script: &[Answer]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -96,7 +96,7 @@ fn read_request(stream: &TcpStream) -> (String, usize) {
     (name.unwrap().to_owned(), offset)
 }
 
-/// The client may be gone, so nothing here insists.
+/// The client may have disconnected, so errors are ignored.
 fn send(mut stream: &TcpStream, file: &[u8], offset: usize, answer: Answer) {
     let offset = if matches!(answer, Answer::NoRanges) { 0 } else { offset };
     if matches!(answer, Answer::Unavailable) {
@@ -140,7 +140,7 @@ fn fetch(server: &Server, published: &Published, dir: &Path) -> Result<FetchRepo
         manifest: published.manifest(),
         gateway: format!("http://{}/ipfs/", server.address),
         policy: FetchPolicy {
-            // Longer than a busy machine lets a thread wait: a transfer that only is slow must not count as stalled.
+            // Longer than a busy machine may suspend a thread: a slow transfer must not count as stalled.
             stall_timeout: Duration::from_secs(2),
             fruitless_attempts: 3,
             pause: Duration::from_millis(10),
@@ -160,7 +160,8 @@ fn assert_whole(published: &Published, dir: &Path) {
     assert_eq!(partial, 0);
 }
 
-/// Fetches through the script into an empty directory; returns where the requests began.
+/// Fetches into an empty directory while the server follows the script. Returns the offsets at which the requests
+/// began.
 fn survive(script: &[Answer]) -> Vec<usize> {
     let published = Published::new();
     let server = Server::start(&published.files, script);
@@ -188,9 +189,9 @@ fn a_stalled_broken_or_restarted_download_goes_on_where_it_stopped() {
 #[test]
 fn a_server_that_lies_about_length_is_seen_through() {
     let whole = Published::new().files[PARAMETERS].len();
-    // More than there is: the connection ends early, and nothing more is to be had.
+    // Announces more than there is: the connection ends early, and a further request brings nothing.
     assert_eq!(survive(&[Answer::ClaimMore(10)]), [0, whole]);
-    // Less: the file's own headers know better.
+    // Announces less than there is: the file's own headers show that more is missing.
     assert_eq!(survive(&[Answer::ClaimLess(700)]), [0, whole - 700]);
     assert_eq!(survive(&[Answer::Break(2000), Answer::ClaimLess(700)]), [0, 2000, whole - 700]);
 }

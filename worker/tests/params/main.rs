@@ -1,4 +1,4 @@
-//! Parameters: checks and downloads, some seconds.
+//! Tests of parameter checks and downloads, which take seconds.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Processors whose cpus are left to the worker.
+//! Processors that leave their cpus to the worker.
 
 use sealbus_planner::{
     machine::CpuSet,

@@ -1,4 +1,4 @@
-//! The commands from outside.
+//! Tests of the commands `plan` and `calc`.
 
 use std::{fs, process::Command};
 

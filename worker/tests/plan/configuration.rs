@@ -1,4 +1,4 @@
-//! The configuration that a plan is written as.
+//! The configuration file that is written for a plan.
 
 use std::{fs, path::Path};
 

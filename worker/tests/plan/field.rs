@@ -1,4 +1,4 @@
-//! Machines from the field that were planned wrongly, and small ones of the same kinds.
+//! Real machines that once were planned wrongly, and small ones of the same kinds.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -154,7 +154,7 @@ fn memory_that_is_given_is_spread_as_the_machines_own() {
 
 #[test]
 fn the_number_of_producers_is_searched_for() {
-    // Two Milans with 6 cores an L3 cache (lotus #7981).
+    // Two Milan CPUs with 6 cores per L3 cache (lotus issue 7981).
     let milan =
         Shape { node_memory: 1002 * GIB, gpus: vec![0, 1], ..Shape::new("2x Milan", [2, 1, 4, 6, 2]) }.machine();
     let per_day = |producers| {

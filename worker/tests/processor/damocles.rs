@@ -1,4 +1,4 @@
-//! Executables that speak the protocol of damocles, behind the built-in processor that stands between.
+//! Executables that speak the damocles protocol, behind the built-in processor.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/processor_v1.py")
 }
 
-/// A script that says it is ready for tree D, and does this with the first request.
+/// A script that reports ready for tree D, and handles the first request with these commands.
 fn scripted(bench: &Bench, request: &str) -> PathBuf {
     let tree = "\"$(dirname \"$0\")/tree\"";
     let dir = r#"$(printf '%s' "$line" | sed 's/.*"cache_dir":"\([^"]*\)".*/\1/')"#;
@@ -29,7 +29,7 @@ fn scripted(bench: &Bench, request: &str) -> PathBuf {
     executable(bench, "scripted.sh", &(script + "\n"))
 }
 
-/// Asks for tree D, with that of the built-in stage taken away; the script finds it as `tree`.
+/// Requests tree D. The built-in stage's own tree is moved away, and the script can find it as `tree`.
 fn ask_scripted(script: &str) -> (Bench, Result<tree_d::Response, Failure>) {
     let bench = Bench::prepared(SIZE);
     fs::rename(bench.cache().join("sc-02-data-tree-d.dat"), bench.dir.path().join("tree")).expect("moved");
@@ -56,7 +56,7 @@ fn ask_with<R: StageRequest>(
     bench.ask_by(&all, request)
 }
 
-/// An executable that answers the first request of a stage, after it has noted it as `task-<stage>`.
+/// An executable that saves the first request of a stage as `task-<stage>` and answers it.
 fn answers(bench: &Bench, stage: &str, work: &str, answer: &str) -> PathBuf {
     let name = format!("answers-{stage}.sh");
     let script = format!(
@@ -73,13 +73,13 @@ fn executable(bench: &Bench, name: &str, script: &str) -> PathBuf {
     path
 }
 
-/// The task that an executable of [`answers`] was given.
+/// The task that an executable of [`answers`] received.
 fn task(bench: &Bench, stage: &str) -> Value {
     let line = fs::read(bench.dir.path().join(format!("task-{stage}"))).expect("a task");
     serde_json::from_slice::<Value>(&line).expect("json")["task"].take()
 }
 
-/// Every `rows_to_discard` in a value.
+/// All values of `rows_to_discard` in a JSON value.
 fn rows_in(value: &Value) -> Vec<u64> {
     match value {
         Value::Object(fields) => fields
@@ -188,7 +188,7 @@ fn pieces_of_zeros_are_staged_by_it_under_a_temporary_name() {
     assert!(fs::read(bench.slot().join("unsealed")).expect("unsealed") == before);
 }
 
-/// PC1's files and the answer of an old library for them: the record of the built-in one, with what that said.
+/// PC1's files, and the answer that an old library gives for them: the built-in PC1's output with the old value in it.
 fn answer_of_an_old_pc1(bench: &Bench) -> String {
     bench.ask(&bench.pc1()).expect("PC1");
     let path = bench.slot().join("pc1.json");
@@ -203,7 +203,7 @@ fn answer_of_an_old_pc1(bench: &Bench) -> String {
 fn the_answer_of_pc1_is_kept_and_reaches_pc2_as_it_was() {
     let bench = Bench::prepared(SIZE);
     let answer = answer_of_an_old_pc1(&bench);
-    // Its layers are still there, as the executable would have made them.
+    // PC1's layers still exist, as if the executable had made them.
     let copy = r#"cache=$(printf '%s' "$line" | sed 's/.*"cache_path":"\([^"]*\)".*/\1/'); cp "$(dirname "$0")"/layers/* "$cache""#;
     let layers = bench.dir.path().join("layers");
     fs::create_dir(&layers).expect("directory");
@@ -216,7 +216,7 @@ fn the_answer_of_pc1_is_kept_and_reaches_pc2_as_it_was() {
     assert_eq!(ask(&bench, &pc2, &[], &bench.pc2()).expect_err("refused").code, "PROCESSOR_REFUSED");
     let theirs = serde_json::from_str::<Value>(&answer).expect("json")["output"].take();
     assert_eq!(task(&bench, "pc2")["pc1out"], theirs);
-    // What is configured goes first, and the built-in PC2 takes what its own library says.
+    // A configured number has priority, and the built-in PC2 uses its own library's number.
     ask_with(&bench, &pc2, &["--rows-to-discard", "5"], &[], &bench.pc2()).expect_err("refused");
     assert_eq!(rows_in(&task(&bench, "pc2")), [5, 5, 5]);
     bench.ask(&bench.pc2()).expect("PC2");
@@ -228,7 +228,7 @@ fn pc2_after_the_built_in_pc1_is_told_what_a_library_before_17_demands() {
     bench.ask(&bench.pc1()).expect("PC1");
     let refuse = r#"{"id":1,"err_msg":"only looking"}"#;
     ask(&bench, &answers(&bench, "pc2", "", refuse), &[], &bench.pc2()).expect_err("refused");
-    // 64 leaves make 7 rows, of which all but the lowest and the root could be left out.
+    // 64 leaves have 7 rows above them; all but the lowest and the root could be discarded.
     assert_eq!(rows_in(&task(&bench, "pc2")), [5, 5, 5]);
 }
 
@@ -287,7 +287,7 @@ fn what_an_executable_starts_in_a_session_of_its_own_with_an_empty_environment_e
         bench.processor_by(&["--damocles", bin.to_str().expect("text")], sealbus_worker::stage::Stage::TreeD);
     processor.send(&bench.tree_d());
     assert!(processor.line().contains("PROCESSOR_DIED"));
-    // The answer comes when everything is dead: nothing works on the sector's files any more.
+    // The answer comes only when every process is dead, so nothing works on the sector's files any more.
     let pid = fs::read_to_string(bench.dir.path().join("pid")).expect("pid");
     let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     assert!(state.is_empty() || state.contains(") Z"), "{state}");

@@ -10,8 +10,8 @@ use sealbus_worker::stage::{Stage, StageRequest};
 
 use crate::support::{Bench, contents};
 
-/// Runs `request` on the state that `reset` makes, killed ever later until it gets through; after each kill the stage
-/// runs again to its end and `check` looks at the result.
+/// Runs `request` on the state that `reset` creates and kills it, a little later each time, until it completes. After
+/// each kill the stage runs again to its end, and `check` examines the result.
 fn kill_ever_later<R: StageRequest>(bench: &Bench, request: &R, reset: impl Fn(), check: impl Fn(R::Response)) {
     reset();
     let mut undisturbed = bench.processor(R::STAGE);
@@ -93,7 +93,7 @@ fn a_larger_sector_survives_a_kill_in_pc1_and_pc2() {
         std::thread::sleep(Duration::from_millis(delay));
         processor.kill();
     }
-    // The check of PC2 opens challenged nodes, so a wrong label, tree or encoding would be found.
+    // PC2's own check opens challenged nodes, so it would notice a wrong label, tree or encoding.
     bench.ask(&bench.pc2()).expect("PC2");
 }
 

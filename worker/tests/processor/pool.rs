@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const HELLO: &str = r#"echo '{"sealbus_processor":2,"stage":"c2","pid":1}'"#;
-/// Answers each request with its own task.
+/// A processor that answers each request with its own task.
 const ECHO: &str = r#"n=0; while read -r line; do n=$((n+1)); echo "{\"id\":$n,\"output\":$n}"; done"#;
 
 fn group(dir: &TempDir, script: &str) -> GroupConfig {
@@ -46,7 +46,7 @@ async fn ask(pool: &ProcessorPool) -> Result<Value, ProcessError> {
 
 fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
-    // The state follows the name in brackets; a zombie waits for somebody to look at it.
+    // The state follows the name in brackets. A zombie only waits to be reaped.
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
@@ -305,7 +305,7 @@ async fn places_are_given_in_the_order_of_asking_and_room_is_not_held() {
                 order.lock().expect("order").push(number);
             }
         });
-        // Polled once, so that it stands in the queue.
+        // Polled once, so that it is in the queue.
         assert!(futures::poll!(turn.as_mut()).is_pending());
         waiting.push(turn);
     }

@@ -52,7 +52,7 @@ fn every_stage_answers_the_same_when_run_again() {
     assert_eq!(bench.ask(&bench.pc2()).expect("PC2"), sealed);
     assert!(contents(&bench.slot()) == before);
 
-    // Without its record all of PC2 runs again, and its files come out the same.
+    // Without its record PC2 runs again completely, and its files are the same.
     fs::remove_file(bench.slot().join("pc2.json")).expect("remove");
     assert_eq!(bench.ask(&bench.pc2()).expect("PC2"), sealed);
     assert!(contents(&bench.slot()) == before);

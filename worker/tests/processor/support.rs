@@ -1,4 +1,4 @@
-//! A sector in a temporary directory, and a processor spoken to over plain pipes.
+//! A sector in a temporary directory, and a processor driven over plain pipes.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -24,7 +24,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// With the unsealed file and tree D.
+    /// Contains the unsealed file and tree D.
     pub fn prepared(proof: SealProof) -> Self {
         let dir = tempfile::tempdir().expect("directory");
         for name in ["slot", "store", "parents", "tmp"] {
@@ -36,7 +36,7 @@ impl Bench {
         bench
     }
 
-    /// Up to PC2.
+    /// Contains everything up to PC2's results.
     pub fn sealed(proof: SealProof) -> (Self, pc2::Response) {
         let bench = Self::prepared(proof);
         bench.ask(&bench.pc1()).expect("PC1");
@@ -98,12 +98,12 @@ impl Bench {
         }
     }
 
-    /// Starts a processor as the pool would, without a pool.
+    /// Starts a processor as the pool would, but without a pool.
     pub fn processor(&self, stage: Stage) -> Processor {
         self.processor_by(&[], stage)
     }
 
-    /// Starts a processor with further arguments.
+    /// Like [`Self::processor`], with further arguments.
     pub fn processor_by(&self, args: &[&str], stage: Stage) -> Processor {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sealbus-worker"))
             .args(["processor", stage.name()])
@@ -120,12 +120,12 @@ impl Bench {
         processor
     }
 
-    /// One request to a new processor.
+    /// Sends one request to a new processor.
     pub fn ask<R: StageRequest>(&self, request: &R) -> Result<R::Response, Failure> {
         self.ask_by(&[], request)
     }
 
-    /// One request to a new processor with further arguments.
+    /// Sends one request to a new processor with further arguments.
     pub fn ask_by<R: StageRequest>(&self, args: &[&str], request: &R) -> Result<R::Response, Failure> {
         let mut processor = self.processor_by(args, R::STAGE);
         processor.send(request);
@@ -148,7 +148,7 @@ impl Processor {
         writeln!(self.stdin, "{}", serde_json::to_string(&request).expect("json")).expect("write");
     }
 
-    /// The next line that is neither a sign of life nor progress.
+    /// The next line that is neither a heartbeat nor progress.
     pub fn line(&mut self) -> String {
         loop {
             let mut line = String::new();
@@ -159,7 +159,7 @@ impl Processor {
         }
     }
 
-    /// `kill -9`; says whether the answer had been given.
+    /// `kill -9`. Returns whether the answer had already been sent.
     pub fn kill(mut self) -> bool {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
@@ -174,7 +174,7 @@ impl Drop for Processor {
     }
 }
 
-/// Contents of all files under a directory, by path.
+/// The contents of all files below a directory, by path.
 pub fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut open = vec![dir.to_owned()];

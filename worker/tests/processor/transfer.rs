@@ -1,4 +1,4 @@
-//! The permanent store in bad shape.
+//! A permanent store in bad condition.
 
 use std::fs;
 
@@ -72,7 +72,7 @@ fn a_store_that_is_not_mounted_is_not_made() {
 #[test]
 fn a_store_whose_file_system_refuses_a_file_is_waited_for() {
     let (bench, sealed) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
-    // Also for root, who may write into any directory: this is none.
+    // Root may write to any directory. So a file is put in the directory's place, which stops root too.
     fs::write(bench.store().join("cache"), "in the way").expect("writes");
     let failure = bench.ask(&bench.transfer(sealed.comm_r, 42)).expect_err("refused");
     assert_eq!((failure.code.as_str(), failure.class), ("STORE_UNAVAILABLE", ErrorClass::Temp));

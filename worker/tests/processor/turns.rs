@@ -1,4 +1,4 @@
-//! Whose turn it is, in the pool: limits, locks, seats, and what is shown of them.
+//! The order of requests in the pool: limits, locks, seats, and how these are shown.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use sealbus_worker::stage::Stage;
 use serde_json::json;
 use tempfile::TempDir;
 
-/// Answers each request with its number.
+/// A processor that answers each request with its number.
 const ECHO: &str = r#"n=0; while read -r line; do n=$((n+1)); echo "{\"id\":$n,\"output\":$n}"; done"#;
 
 fn group(dir: &TempDir, stage: Stage, features: &str) -> GroupConfig {
@@ -67,7 +67,7 @@ async fn who_gives_up_waiting_holds_nobody_up() {
     }
     drop(first);
     drop(held);
-    // It is the second one's turn, and it does not look: what it was given goes on to the third.
+    // It is the second request's turn, but it is dropped unpolled. What it was granted goes to the third.
     drop(second);
     drop(third.await.expect("guard"));
     assert_eq!(pool.free(Stage::C2), 1);

@@ -1,4 +1,4 @@
-//! Disks that are missing, read-only, full or taken away, and the slots on them.
+//! Disks that are missing, read-only, full or removed, and the slots on them.
 
 use std::{
     fs,
@@ -10,11 +10,11 @@ use sealbus_schema::{ErrorClass, ErrorCode, message::SlotStatus};
 
 use crate::support::{Bench, Manager, Server, eventually};
 
-/// A file system of its own, taken away with the test.
+/// A file system that is unmounted at the end of the test.
 struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    /// None, with the reason printed, where a test may not mount.
+    /// `None` if the test may not mount; the reason is printed.
     fn mount(at: &Path, size: &str) -> Option<Tmpfs> {
         fs::create_dir_all(at).expect("directory");
         let output = Command::new("mount")
@@ -38,7 +38,7 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        // Lazily: a worker that is still being ended may have files open.
+        // A lazy unmount, because a worker that is being killed may still have files open.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
@@ -58,7 +58,7 @@ async fn a_slot_that_is_not_there_at_the_start_is_shown_and_taken_up_when_it_is(
     assert!(!bench.path("slot0").exists(), "the worker makes no slot");
     fs::create_dir(bench.path("slot0")).expect("directory");
     manager.see_through(sector, "finished").await;
-    // Heartbeats come one after the other: one before this may tell of the moment in which the slot was opened.
+    // Heartbeats are sent one after the other. An earlier one may show the moment when the slot was being opened.
     let is_free = |slot: &SlotStatus| slot.blocked.is_none() && !slot.unreadable;
     manager.heartbeat_with("a free slot", |seen| is_free(&seen.slots[0])).await;
 }
@@ -68,7 +68,7 @@ async fn a_disk_that_hangs_at_the_start_keeps_no_other_slot_from_starting() {
     let server = Server::start();
     let mut manager = Manager::connect(&server.url()).await;
     let bench = Bench::new(server.url(), 2);
-    // Whoever opens it waits for somebody who writes, as on a file system whose server is away.
+    // Opening this pipe blocks until there is a writer, as on a file system whose server is away.
     let lock = bench.path("slot0").join("slot.lock");
     rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
     let _worker = bench.start();
@@ -76,7 +76,7 @@ async fn a_disk_that_hangs_at_the_start_keeps_no_other_slot_from_starting() {
     manager.see_through(sector, "finished").await;
     let seen = manager.heartbeat_with("a silent slot", |seen| seen.slots[0].blocked.is_some()).await;
     assert!(seen.slots[0].unreadable, "it may hold a sector");
-    // Its server is back: there never was a lock.
+    // The server is back, and there never was a lock.
     let writer = fs::File::options().write(true).open(&lock).expect("opens");
     fs::remove_file(&lock).expect("removes");
     drop(writer);
@@ -195,7 +195,7 @@ async fn a_disk_that_becomes_read_only_under_a_sector_blocks_its_slots_until_it_
     bench.begun("tree_d", 1).await;
     disk.remount("ro");
     bench.let_go("tree_d");
-    // One slot cannot write its journal, the other finds the same before it takes anything.
+    // One slot cannot write its journal; the other notices the same problem before it takes a sector.
     let seen =
         manager.heartbeat_with("blocked slots", |seen| seen.slots.iter().all(|slot| slot.blocked.is_some())).await;
     assert!(seen.slots.iter().any(|slot| slot.holding.is_some()));

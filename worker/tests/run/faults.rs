@@ -1,4 +1,4 @@
-//! Things that go wrong around a worker that is set up well.
+//! Failures around a worker that is configured correctly.
 
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode,
@@ -21,7 +21,7 @@ async fn a_worker_that_lost_its_lease_stops_and_quarantines_the_files() {
     manager.event(sector, "pieces_added").await;
     manager.until("the second start", |manager| (manager.kinds(sector).len() == 3).then_some(())).await;
     manager.bus.release(sector, token.0, "test").await.expect("releases");
-    // The phase that runs is stopped; nobody waits for its end.
+    // The running phase is stopped without waiting for its end.
     let quarantined = bench.path("slot0/quarantine").join(format!("s-t01000-1.{token}"));
     eventually("the quarantine", async || quarantined.is_dir().then_some(())).await;
     eventually("a free slot", async || (!bench.path("slot0/journal").exists()).then_some(())).await;
@@ -76,7 +76,7 @@ async fn work_goes_on_while_the_bus_is_away_and_its_events_follow() {
     bench.begun("pc1", 1).await;
     server.stop();
     bench.let_go("pc1");
-    // PC2 runs although nobody could be told of PC1.
+    // PC2 runs although the end of PC1 could not be reported.
     bench.begun("pc2", 1).await;
     server.start_again();
     drop(manager);
@@ -111,7 +111,7 @@ async fn a_transient_failure_is_tried_again_and_a_permanent_one_blocks_the_slot(
         .await;
     manager.assert_gapless(sector);
 
-    // It stays blocked over a restart, and a person's abandon ends it.
+    // It stays blocked across a restart, and a person's abandon order ends it.
     worker.kill();
     let _worker = bench.start();
     manager.heartbeat_with("still blocked", |seen| seen.slots[0].blocked.is_some()).await;
@@ -188,8 +188,8 @@ async fn a_stream_that_was_made_anew_is_refused() {
     assert!(bench.path("slot0/journal").exists(), "nothing is dropped");
 }
 
-/// The stream is lost while a slot waits and while it works. What the manager did not know of is told again; nothing is
-/// sealed again.
+/// The stream is lost while a slot waits or while it works. What the manager did not know is reported again, and no
+/// phase runs again.
 async fn goes_on_in_another_stream(killed: bool) {
     let mut server = Server::start();
     let mut manager = Manager::connect(&server.url()).await;
@@ -261,7 +261,7 @@ async fn a_slot_whose_sector_is_claimed_without_an_offer_waits_for_the_managers_
     manager.forge_claim(sector, token).await;
     let doubt = |seen: &Heartbeat| seen.slots[0].blocked.as_ref().map(|blocked| blocked.code.clone());
     manager.heartbeat_with("doubt", |seen| doubt(seen) == Some(ErrorCode::LEASE_DISPUTED)).await;
-    // Nor does a restart make it give up.
+    // A restart does not make it give up either.
     worker.kill();
     let _worker = bench.start();
     manager.heartbeat_with("doubt", |seen| doubt(seen) == Some(ErrorCode::LEASE_DISPUTED)).await;

@@ -1,4 +1,5 @@
-//! Directories that are not what their paths say: a store and a slot whose disks are away, a slot of another worker.
+//! Directories that are not what their paths say: a store and a slot whose disks are not mounted, and a slot of another
+//! worker.
 
 use std::{fs, path::Path};
 
@@ -155,10 +156,10 @@ async fn a_renamed_worker_touches_nothing_of_the_old_ones_and_goes_on_when_it_is
     let sector = manager.offer(1).await;
     bench.begun("tree_d", 1).await;
     worker.kill();
-    // What was being written when the worker was killed is dropped by the next one that opens the slot.
+    // A half-written journal of a killed worker is removed by the next worker that opens the slot.
     let left = || bench.left_in(0).into_iter().filter(|name| name != ".journal.tmp").collect::<Vec<_>>();
     let (before, mut last) = (left(), None);
-    // Also with the journal alone, as of a slot that was taken before slots had an identity.
+    // Also with a journal alone, as in a slot from before slots had an identity.
     for with_identity in [true, false] {
         if !with_identity {
             fs::remove_file(bench.path("slot0").join(identity::SLOT_FILE)).expect("removes");

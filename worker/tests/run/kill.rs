@@ -1,4 +1,4 @@
-//! kill -9 and SIGTERM at every point of a sector's life.
+//! `kill -9` and SIGTERM at every point of a sector's life.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,8 @@ async fn killed_in_every_phase_the_worker_goes_on_under_the_same_token() {
         ("c1", "c1_done"),
         ("c2", "c2_done"),
     ] {
-        // The hold is there before the phase can begin: every phase before an answer of the manager, or the first.
+        // The hold is in place before the phase can begin. That covers the first phase, and every phase that follows an
+        // answer of the manager.
         bench.hold(stage);
         if stage == "add_pieces" {
             worker.kill();
@@ -46,7 +47,7 @@ async fn killed_in_every_phase_the_worker_goes_on_under_the_same_token() {
     assert_eq!(claims.count(), 1, "claimed once");
 }
 
-/// The next phase may follow at once, so its hold must be there already.
+/// The next phase may begin at once, so its hold must already be in place.
 fn hold_next(bench: &Bench, stage: &str) {
     let next = match stage {
         "add_pieces" => "tree_d",
@@ -57,7 +58,7 @@ fn hold_next(bench: &Bench, stage: &str) {
     bench.hold(next);
 }
 
-/// Answers whatever the worker waits for.
+/// Gives whatever answer the worker waits for.
 async fn answer_last(manager: &mut Manager, sector: sealbus_schema::SectorId) {
     let kinds = manager.kinds(sector);
     let asked = match kinds.last() {
@@ -79,7 +80,7 @@ async fn killed_while_it_waits_the_worker_takes_the_answer_after_the_restart() {
     for step in ["ticket_wanted", "pc2_done", "persisted", "c2_done"] {
         let body = manager.event(sector, step).await;
         worker.kill();
-        // The answer comes while nobody listens.
+        // The answer arrives while nobody listens.
         manager.answer(sector, &body).await;
         worker = bench.start();
     }
@@ -98,7 +99,7 @@ async fn killed_at_random_moments_the_worker_skips_and_repeats_no_event() {
     let sector = manager.offer(1).await;
     let mut worker = bench.start();
     let mut answered = 0;
-    // Pauses of every length around the worker's own steps; none is waited for as an order of events.
+    // The pauses fall into all points between the worker's steps. The test does not depend on which.
     for pause in (0..40).map(|turn: u64| 60 + turn * 97 % 400) {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         worker.kill();

@@ -1,4 +1,4 @@
-//! From an intent to the end.
+//! A sector's life from the intent to the end.
 
 use std::fs;
 
@@ -41,7 +41,7 @@ async fn a_sector_goes_from_intent_to_finished_and_leaves_a_free_slot() {
         manager.assert_gapless(sector);
         assert_eq!(manager.kinds(sector), WHOLE_LIFE);
     }
-    // No journal, no files.
+    // Neither a journal nor other files are left.
     eventually("a free slot", async || bench.left_in(0).is_empty().then_some(())).await;
     let heartbeat = manager.heartbeat_with("a free slot", |seen| seen.slots[0].holding.is_none()).await;
     assert_eq!((heartbeat.host.as_str(), heartbeat.processors.len()), ("bench", 7));
@@ -52,7 +52,7 @@ async fn a_sector_goes_from_intent_to_finished_and_leaves_a_free_slot() {
 async fn what_has_changed_is_told_without_waiting_for_the_next_heartbeat() {
     let server = Server::start();
     let bench = Bench::new(server.url(), 1);
-    // Nobody waits for the second one.
+    // With this interval a second regular heartbeat would come too late for the test.
     let config = bench.config().replace("heartbeat_secs = 1", "heartbeat_secs = 90");
     let _worker = Worker::start(&bench.write_config(&config), &bench.path("worker.log"));
     eventually("a refused heartbeat", async || bench.log().contains("heartbeat not stored").then_some(())).await;
@@ -63,7 +63,7 @@ async fn what_has_changed_is_told_without_waiting_for_the_next_heartbeat() {
     manager.order(2, false, &[]).await;
     manager.heartbeat_with("the other order", |seen| !seen.draining && seen.orders == 2).await;
 
-    // A store that is away is shown before a sector needs it.
+    // A missing store is reported before a sector needs it.
     fs::rename(bench.path("store"), bench.path("away")).expect("renames");
     let seen = manager.heartbeat_with("a blocked slot", |seen| seen.slots[0].blocked.is_some()).await;
     let report = seen.slots[0].blocked.as_ref().expect("blocked");
@@ -110,7 +110,7 @@ async fn two_slots_work_at_once_and_a_waiting_slot_holds_no_processor() {
     assert!(steps.contains(&"pc1".to_owned()) && steps.contains(&"awaiting_pc1_room".to_owned()), "{steps:?}");
     assert!(!manager.kinds(second).contains(&"ticket_wanted"), "no ticket is drawn while no PC1 processor is free");
 
-    // The first gets through PC2 and waits; the one PC1 processor serves the second.
+    // The first sector completes PC2 and waits; the only PC1 processor works on the second.
     bench.let_go("pc1");
     manager.event(first, "pc2_done").await;
     let wanted = manager.event(second, "ticket_wanted").await;
@@ -183,7 +183,7 @@ async fn the_real_stages_bring_a_sector_into_the_store() {
     let mut manager = Manager::connect(&server.url()).await;
     let mut bench = Bench::new(server.url(), 1);
     bench.scripted = false;
-    // Real but for C2, the only stage that needs parameters.
+    // All stages are real except C2, the only one that needs parameters.
     bench.more = bench.scripted_processor("c2");
     let worker = bench.start();
     let sector = manager.offer(7).await;
@@ -194,7 +194,7 @@ async fn the_real_stages_bring_a_sector_into_the_store() {
         assert_eq!(std::fs::metadata(bench.path("store").join(&file.path)).expect("stored").len(), file.bytes);
     }
     assert!(stored.files.iter().any(|file| file.path == "sealed/s-t01000-7"));
-    // The openings need no parameters either.
+    // C1's openings do not need parameters either.
     manager.answer(sector, &persisted).await;
     manager.event(sector, "c1_done").await;
     let token = manager.claimed(sector).await;

@@ -1,4 +1,4 @@
-//! What a person orders: to drain, to go on, to free a slot.
+//! A person's orders: to drain, to resubmit, to free a slot.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ async fn a_draining_worker_finishes_what_it_holds_and_takes_nothing_new_until_it
     manager.assert_gapless(held);
     assert!(nobody_has(&manager, waiting).await, "the free slot takes nothing");
 
-    // The order stands over a restart.
+    // The order stays in force across a restart.
     worker.kill();
     let _worker = bench.start();
     manager.heartbeat_with("draining again", |seen| seen.draining && seen.slots[0].holding.is_none()).await;
@@ -73,7 +73,8 @@ async fn a_slot_that_works_is_freed_by_order_without_a_restart_and_once() {
     assert!(slot.join("quarantine").join(format!("{name}.journal")).is_file());
     assert_eq!(bench.left_in(0), ["quarantine", "released"]);
 
-    // The one processor of the stage was killed and serves the next sector; the same order, read again, is done.
+    // The only processor of the stage was killed, and now serves the next sector. Read again, the same order has no
+    // effect.
     let next = manager.offer(2).await;
     bench.begun("tree_d", 2).await;
     manager.order(2, false, &[(3, &slot)]).await;
@@ -155,7 +156,7 @@ async fn a_release_that_a_kill_interrupted_is_ended_at_the_next_start() {
     let given_up = manager.offer(1).await;
     bench.begun("tree_d", 1).await;
     worker.kill();
-    // As it is after the first step of a release.
+    // The state after the first step of a release.
     fs::write(bench.path("slot0/released"), "9 begun\n").expect("writes");
     let _worker = bench.start();
     let seen = manager.heartbeat_with("the release", |seen| seen.slots[0].released == 9).await;
@@ -197,7 +198,7 @@ async fn killed_at_any_moment_of_a_release_the_worker_ends_it_and_loses_nothing(
         let name = format!("{}.{token}", sector.file_name());
         expected.extend([name.clone(), format!("{name}.journal")]);
         manager.order(turn, false, &[(turn, &slot)]).await;
-        // Pauses of every length around the steps of the release; none is waited for as an order of events.
+        // The pauses fall into all points between the steps of the release. The test does not depend on which.
         tokio::time::sleep(std::time::Duration::from_millis((turn - 1) * 4)).await;
         worker.kill();
         worker = bench.start();

@@ -6,7 +6,7 @@ use sealbus_schema::{ErrorClass, ErrorCode, error::Exit};
 
 use crate::support::{Bench, Manager, Server, Worker, eventually};
 
-/// The process that a processor has left, by its number.
+/// The pid of the process that a processor has left behind.
 async fn left(bench: &Bench) -> String {
     let path = bench.path("control/left");
     let read = async || fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n'));

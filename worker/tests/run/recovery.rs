@@ -1,4 +1,4 @@
-//! Nothing lost, nothing twice: what a worker finds when it comes back.
+//! Nothing is lost and nothing happens twice when a worker comes back.
 
 use sealbus_nats::lease::ClaimOutcome;
 use sealbus_schema::{
@@ -15,7 +15,7 @@ async fn a_claim_without_a_journal_is_found_again_with_its_intent() {
     let mut manager = Manager::connect(&server.url()).await;
     let bench = Bench::new(server.url(), 1);
     let sector = manager.offer(1).await;
-    // As if the worker had been killed when its claim was stored and nothing else.
+    // As if the worker had been killed right after its claim was stored.
     let intent = Intent { sector, kind: IntentKind::Seal, proof: PROOF, lease_sequence: 0, attempt: 1 };
     let outcome = manager.bus.claim(&intent, &manager.worker, "bench").await.expect("claims");
     let ClaimOutcome::Won(token) = outcome else { panic!("{outcome:?}") };
@@ -36,7 +36,7 @@ async fn a_late_copy_of_a_finished_sectors_intent_begins_nothing_after_a_restart
     eventually("a free slot", async || (!bench.path("slot0/journal").exists()).then_some(())).await;
     let events = manager.events(finished).len();
     worker.kill();
-    // The lease is still the worker's. A server that has restarted takes the same intent once more.
+    // The lease still belongs to the worker. A restarted server delivers the same intent again.
     drop(manager);
     server.stop();
     server.start_again();
@@ -86,7 +86,7 @@ async fn a_persons_word_lets_a_blocked_sector_go_on_once() {
     manager.see_through(sector, "failed").await;
     worker.kill();
     let token = manager.claimed(sector).await;
-    // The word comes while nobody listens.
+    // The fact arrives while nobody listens.
     manager.tell(sector, Fact::new(token, 1, CommonFact::Resubmit { from: None })).await;
     manager.serial = 1;
     let worker = bench.start();

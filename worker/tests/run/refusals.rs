@@ -1,4 +1,4 @@
-//! What a worker says when it is not set up well, and with which exit status.
+//! What a misconfigured worker prints, and its exit status.
 
 use std::{fs, process::Command, sync::LazyLock};
 
@@ -6,13 +6,13 @@ use sealbus_schema::{ErrorClass, ErrorCode};
 
 use crate::support::{Bench, Manager, Server, Worker, eventually, ports::Port};
 
-/// A server that is not there: its port is held by this process to its end.
+/// The address of a server that does not exist. This process holds the port until it ends.
 fn nowhere() -> String {
     static PORT: LazyLock<Port> = LazyLock::new(|| Port::hold().expect("a free port"));
     format!("nats://127.0.0.1:{}", PORT.number())
 }
 
-/// Runs the worker to its end: exit status and stderr.
+/// Runs the worker to its end. Returns its exit status and stderr.
 fn run(bench: &Bench, command: &str, config: &str) -> (Option<i32>, String) {
     let path = bench.write_config(config);
     let output = Command::new(env!("CARGO_BIN_EXE_sealbus-worker"))
@@ -73,7 +73,7 @@ fn control_groups_that_are_demanded_and_huge_pages_that_cannot_be_had_end_the_st
 fn check_warns_of_huge_pages_that_the_machine_does_not_have() {
     let mut bench = Bench::new(nowhere(), 1);
     bench.scripted = false;
-    // Two layers of 64 GiB on reserved pages: no machine that runs tests has them.
+    // Two layers of 64 GiB on reserved pages: no test machine has that.
     let config = bench.config().replace("2KiB", "64GiB");
     let labels = "[[processor]]\nstage = \"pc1\"\nhuge_pages = \"reserved\"\n";
     let (status, stderr) = run(&bench, "check --offline", &format!("{config}{labels}"));
@@ -122,7 +122,7 @@ fn check_tells_what_is_not_there_from_what_is_wrong() {
     for expected in ["not there now: store.path", "cannot read nats.nkey_seed_file"] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
-    // Data that does not arrive is a failure, and no panic.
+    // Data that cannot be written is a failure, not a panic.
     let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("opens");
     let output = worker().stdout(full).output().expect("runs");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -165,7 +165,7 @@ async fn without_a_slot_with_room_the_worker_stays_up_and_shows_what_is_missing(
     let manager = Manager::connect(&server.url()).await;
     let shm = std::path::Path::new("/dev/shm");
     let mut bench = Bench::new(server.url(), 0);
-    // A 64 GiB sector needs over a terabyte; a memory file system never has that.
+    // A 64 GiB sector needs more than a terabyte, which a memory file system never has.
     let dir = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.expect("directory");
     fs::create_dir(dir.path().join("quarantine")).expect("directory");
     fs::write(dir.path().join("quarantine/sealed"), vec![1; 4096]).expect("writes");
@@ -190,7 +190,7 @@ async fn a_slot_with_an_unreadable_journal_is_shown_while_the_other_works() {
     let _worker = bench.start();
     let sector = manager.offer(1).await;
     manager.see_through(sector, "finished").await;
-    // Until a worker knows its slots none of them counts as readable.
+    // Until a worker has read its slots' identities, none of them counts as readable.
     let settled = manager.heartbeat_with("a slot that works", |seen| seen.slots[1].identity.is_some());
     let seen = settled.await;
     assert_eq!(seen.slots[0].blocked.as_ref().expect("blocked").code, ErrorCode::JOURNAL_UNREADABLE);
@@ -218,7 +218,7 @@ async fn a_slot_in_use_is_waited_for_and_a_name_in_use_ends_the_older_worker() {
 
     let other = Bench::new(server.url(), 1);
     let mut second = other.start();
-    // Both beat under one name; whichever notices first gives way.
+    // Both send heartbeats under one name; the one that notices first gives way.
     eventually("one to give way", async || (!first.is_alive() || !second.is_alive()).then_some(())).await;
     let said = bench.log() + &other.log();
     assert!(said.contains("another process, on host bench, runs as worker w1"), "{said}");
@@ -270,7 +270,7 @@ async fn without_parameters_no_slot_takes_a_sector_and_the_files_are_named() {
     assert!(report.message().contains(".params is missing"), "{}", report.message());
     assert!(manager.bus.last_lease(sector).await.expect("reads").is_none(), "the sector is not claimed");
 
-    // The files come back while the worker runs.
+    // The files appear again while the worker runs.
     let Ok(params) = std::env::var("SEALBUS_PARAMS") else {
         println!("skipped: SEALBUS_PARAMS does not say where the parameters are");
         return;
@@ -278,7 +278,7 @@ async fn without_parameters_no_slot_takes_a_sector_and_the_files_are_named() {
     for entry in fs::read_dir(params).expect("list") {
         let from = entry.expect("entry").path();
         match std::os::unix::fs::symlink(&from, bench.path("no-params").join(from.file_name().expect("name"))) {
-            // What a check remembers lies there already.
+            // The memory file of an earlier check exists already.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             linked => linked.expect("links"),
         }

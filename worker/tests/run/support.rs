@@ -1,4 +1,4 @@
-//! A bench with a server, slots and a store; the worker as a child process; the manager as a script.
+//! A test bench: a server, slots and a store, with the worker as a child process and the manager played by the test.
 
 use std::{
     fs,
@@ -33,9 +33,10 @@ pub const MINER: MinerId = MinerId(1000);
 pub const PROOF: SealProof = SealProof::StackedDrg2KiBV1_1;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Answers each stage as a real one would, waits while `hold-<stage>` is there, fails once with the class in
-/// `fail-<stage>`, dies while `die-<stage>` is there, writes 20 MB to stderr once for `flood-<stage>`, and leaves a process
-/// with a session of its own and an empty environment once for `leave-<stage>`; its number is then in `left`.
+/// A processor that gives each stage's real form of answer. Files control it: it waits while `hold-<stage>` exists,
+/// fails once with the class in `fail-<stage>`, and dies while `die-<stage>` exists. Once for `flood-<stage>`, it
+/// writes 20 MB to stderr. Once for `leave-<stage>`, it leaves a process with its own session and an empty environment
+/// behind, whose pid is then in `left`.
 const PROCESSOR: &str = r#"#!/bin/sh
 stage=$1; control=$2
 echo "{\"sealbus_processor\":2,\"stage\":\"$stage\",\"pid\":$$}"
@@ -76,7 +77,7 @@ while read -r line; do
 done
 "#;
 
-/// A real nats-server on loopback, ended with the test.
+/// A real nats-server on loopback, stopped at the end of the test.
 pub struct Server {
     child: Child,
     port: Port,
@@ -91,7 +92,7 @@ impl Server {
         Server { child, port, directory }
     }
 
-    /// A server that lets nobody in without a password.
+    /// Starts a server that requires a password.
     pub fn start_closed() -> Server {
         let directory = tempfile::tempdir().expect("a directory for the server");
         let port = Port::hold().expect("a free port");
@@ -103,7 +104,7 @@ impl Server {
         format!("nats://127.0.0.1:{}", self.port.number())
     }
 
-    /// Removes a stream, as somebody with all rights can.
+    /// Removes a stream, as somebody with all permissions could.
     pub fn remove_stream(&self, name: &str) {
         self.ask(&format!("STREAM.DELETE.{name}"));
     }
@@ -135,7 +136,7 @@ impl Server {
         self.child = spawn_server(&self.port, self.directory.path(), "");
     }
 
-    /// Like [`Self::stop`], and everything stored is gone.
+    /// Like [`Self::stop`], and deletes everything that was stored.
     pub fn stop_and_forget(&mut self) {
         self.stop();
         fs::remove_dir_all(self.directory.path().join("store")).expect("removes");
@@ -167,18 +168,18 @@ fn spawn_server(port: &Port, directory: &Path, more: &str) -> Child {
         .expect("starts nats-server; `make tools` installs it")
 }
 
-/// Directories and a configuration for a worker.
+/// The directories and the configuration of a worker.
 pub struct Bench {
     pub dir: TempDir,
     pub url: String,
     pub slots: usize,
     pub scripted: bool,
-    /// Appended to the configuration.
+    /// Text appended to the configuration.
     pub more: String,
 }
 
 impl Bench {
-    /// With scripted processors.
+    /// Creates a bench with scripted processors.
     pub fn new(url: String, slots: usize) -> Bench {
         let dir = tempfile::tempdir().expect("directory");
         for name in ["store", "control", "parents"] {
@@ -248,12 +249,12 @@ impl Bench {
         self.tell_processor("die", stage);
     }
 
-    /// Whatever else the script knows.
+    /// Creates a control file that the script knows.
     pub fn tell_processor(&self, what: &str, stage: &str) {
         fs::write(self.path("control").join(format!("{what}-{stage}")), "").expect("writes");
     }
 
-    /// How often a stage has been begun.
+    /// How many times a stage has begun.
     pub fn starts(&self, stage: &str) -> usize {
         let log = fs::read_to_string(self.path("control").join("log")).unwrap_or_default();
         log.lines().filter(|line| *line == format!("start {stage}")).count()
@@ -267,7 +268,7 @@ impl Bench {
         fs::read_to_string(self.path("worker.log")).unwrap_or_default()
     }
 
-    /// What lies in a slot apart from what always does.
+    /// The files in a slot, except those that are always there.
     pub fn left_in(&self, slot: usize) -> Vec<String> {
         let entries = fs::read_dir(self.path(&format!("slot{slot}"))).expect("list");
         let names = entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned());
@@ -304,7 +305,7 @@ impl Worker {
         self.child.wait().expect("reaps");
     }
 
-    /// SIGTERM; gives the exit status.
+    /// Sends SIGTERM and returns the exit status.
     pub async fn terminate(mut self) -> Option<i32> {
         self.signal(rustix::process::Signal::TERM);
         self.ended().await
@@ -332,13 +333,13 @@ impl Drop for Worker {
     }
 }
 
-/// Plays the manager: publishes intents and facts, and keeps the log.
+/// Plays the manager: publishes intents and facts, and reads the log.
 pub struct Manager {
     pub bus: Bus,
     log: SectorsLog,
     pub records: Vec<(u64, Record)>,
     pub worker: WorkerName,
-    /// The serial of the last order to resubmit, which its answers carry.
+    /// The serial of the last resubmit order, which its answers contain.
     pub serial: u32,
     /// The slots that its orders name.
     pub slots: Vec<KnownSlot>,
@@ -382,7 +383,7 @@ impl Manager {
         sector
     }
 
-    /// Reads the log until the answer is there.
+    /// Reads the log until `answer` returns a value.
     pub async fn until<T>(&mut self, what: &str, answer: impl Fn(&Manager) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -390,7 +391,7 @@ impl Manager {
                 return answer;
             }
             assert!(Instant::now() < deadline, "{what} did not come; the log has {:#?}", self.records);
-            // Dropping the read loses nothing: a batch is taken whole or not at all.
+            // Cancelling the read loses nothing: a batch is taken as a whole or not at all.
             if let Ok(batch) = tokio::time::timeout(Duration::from_millis(200), self.log.next_batch()).await {
                 self.records.extend(batch.unwrap_or_default().into_iter().map(|entry| (entry.sequence, entry.record)));
                 self.log.acknowledge().await;
@@ -439,7 +440,7 @@ impl Manager {
         self.bus.tell_behind(sector, &self.worker, &fact, &id, fence).await.expect("tells");
     }
 
-    /// Answers as a manager would, each question once, up to an event of a kind, which is not answered.
+    /// Answers each question once, as a manager would, until an event of the kind `until`. That one is not answered.
     pub async fn see_through(&mut self, sector: SectorId, until: &str) -> EventBody {
         for question in ["ticket_wanted", "pc2_done", "persisted", "c2_done"] {
             let body = self
@@ -486,7 +487,7 @@ impl Manager {
         }
     }
 
-    /// The invariant of the log: one token, numbers from 1 without a gap or a repetition.
+    /// Checks an invariant of the log: a single token, and numbers from 1 without gaps or repetitions.
     pub fn assert_gapless(&self, sector: SectorId) {
         let events = self.events(sector);
         let numbers: Vec<u64> = events.iter().map(|event| event.number).collect();
@@ -494,7 +495,7 @@ impl Manager {
         assert!(events.iter().all(|event| Some(event.token) == self.token(sector)), "one token");
     }
 
-    /// Says whose a sector still is, as a manager does whose fold knows of so many events.
+    /// Publishes whose the sector still is, as a manager whose fold knows this many events.
     pub async fn reinstate(&self, sector: SectorId, token: Token, stream: Option<String>, last_event: u64) {
         let fence = self.bus.last_lease(sector).await.expect("reads").map_or(0, |lease| lease.sequence);
         let (worker, reason) = (self.worker.clone(), "a test".to_owned());
@@ -502,7 +503,7 @@ impl Manager {
         self.bus.reinstate(sector, fence, &record).await.expect("reinstates");
     }
 
-    /// Somebody claims a sector that was not offered to it. It knows what the server expects.
+    /// Claims a sector that was not offered to the claimant. The forger knows the sequence that the server expects.
     pub async fn forge_claim(&self, sector: SectorId, token: Token) {
         let thief = "thief".parse().expect("name");
         let intent = Intent { sector, kind: IntentKind::Seal, proof: PROOF, lease_sequence: token.0, attempt: 1 };
@@ -540,7 +541,7 @@ pub fn seed(draw: u32) -> Seed {
     Seed { draw, randomness: Randomness([64 + draw as u8; 32]), epoch: 255 }
 }
 
-/// Asks until the answer is there, within a generous limit.
+/// Repeats `ask` until it returns a value, within a generous time limit.
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

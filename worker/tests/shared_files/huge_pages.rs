@@ -1,6 +1,7 @@
-//! Whether the labels of an 8 MiB sector lie where they were wished, read back from the kernel.
+//! Checks with the kernel that the labels of an 8 MiB sector are on the wished kind of pages.
 //!
-//! Reserved pages are there or not. Transparent ones the kernel gives as it can, so what is looked at is what it was asked for.
+//! Reserved pages are given or not. Transparent ones depend on what the kernel has free, so the test checks what was
+//! asked for.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -15,14 +16,14 @@ use crate::support::Bench;
 
 const PROOF: SealProof = SealProof::StackedDrg8MiBV1_1;
 
-/// The most at one time that lay on huge pages, and that the kernel may put on transparent ones, in bytes.
+/// The highest values seen: bytes on huge pages, and bytes that the kernel may put on transparent ones.
 #[derive(Debug, Default)]
 struct Most {
     in_use: InUse,
     eligible_bytes: u64,
 }
 
-/// How many bytes of a process the kernel may put on transparent huge pages.
+/// The bytes of a process that the kernel may put on transparent huge pages.
 fn eligible_bytes(process: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{process}/smaps")).unwrap_or_default();
     let (mut size_kib, mut sum_kib) = (0, 0);
@@ -37,7 +38,7 @@ fn eligible_bytes(process: u32) -> u64 {
     sum_kib * 1024
 }
 
-/// Labels with `wish`, and tells where the labels lay; or why it is not possible here.
+/// Labels with `wish` and returns where the labels were, or why that is not possible here.
 fn labelled(wish: Wish, multicore: bool) -> Result<Most, Impossible> {
     let mut environment = BTreeMap::from([(MULTICORE.to_owned(), u8::from(multicore).to_string())]);
     let machine = HugePages::read(Path::new("/sys"));
@@ -58,7 +59,7 @@ fn labelled(wish: Wish, multicore: bool) -> Result<Most, Impossible> {
     let mut stdin = child.stdin.take().expect("stdin");
     writeln!(stdin, "{}", serde_json::to_string(&request).expect("json")).expect("write");
     let reader = std::thread::spawn(move || {
-        // Signs of life and progress come before the answer.
+        // Heartbeats and progress come before the answer.
         let is_answer = |line: &String| serde_json::from_str::<Answer>(line).is_ok();
         answers.lines().map_while(Result::ok).find(is_answer)
     });
@@ -68,7 +69,7 @@ fn labelled(wish: Wish, multicore: bool) -> Result<Most, Impossible> {
             most.in_use = std::cmp::max_by_key(most.in_use, now, InUse::huge_bytes);
         }
         most.eligible_bytes = most.eligible_bytes.max(eligible_bytes(child.id()));
-        // Each look holds up the process that is looked at.
+        // Each reading stops the process for a moment.
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     let answer: Answer = serde_json::from_str(&reader.join().expect("reader").expect("line")).expect("answer");
@@ -81,7 +82,7 @@ fn labelled(wish: Wish, multicore: bool) -> Result<Most, Impossible> {
 #[test]
 fn labels_of_one_core_lie_on_transparent_huge_pages() {
     match labelled(Wish::Transparent, false) {
-        // Two layers of 8 MiB; the first block may not begin at a boundary of a page.
+        // Two layers of 8 MiB, minus some, because the first block may not begin at a page boundary.
         Ok(most) => assert!(most.eligible_bytes >= 10 << 20, "{most:?}"),
         Err(reason) => eprintln!("SKIPPED: {reason}"),
     }

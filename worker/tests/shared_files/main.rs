@@ -1,4 +1,4 @@
-//! Files and memory that all sectors of a worker share: tree D of zeros, the parent cache, huge pages.
+//! Files and memory that all sectors of a worker share: the tree D of zeros, the parent cache, huge pages.
 
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
 

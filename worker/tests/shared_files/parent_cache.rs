@@ -1,4 +1,4 @@
-//! The real parent cache of 2 KiB sectors, damaged.
+//! The real parent cache for 2 KiB sectors, damaged.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn a_parent_cache_that_is_not_what_was_published_is_made_again_before_labels_dep
     let cache = cache_in(&bench.dir.path().join("parents"));
     let whole = fs::read(&cache).expect("cache");
 
-    // Of the right size, as a copy from elsewhere or a disk that lost a page leaves it.
+    // Damage that keeps the size, as in a copy from elsewhere or on a disk that lost a page.
     let made = fs::metadata(&cache).expect("file").modified().expect("time");
     fs::write(&cache, vec![0; whole.len()]).expect("write");
     File::options().write(true).open(&cache).expect("open").set_modified(made + Duration::from_secs(1)).expect("time");

@@ -1,4 +1,4 @@
-//! Tree D of committed capacity against the one that is built, shared, damaged, and killed while it is made.
+//! Tree D of committed capacity: compared with a built one, shared, damaged, and interrupted while it is created.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::support::{Bench, SEED, contents};
 const SIZE: SealProof = SealProof::StackedDrg2KiBV1_1;
 const TREE_D: &str = "sc-02-data-tree-d.dat";
 
-/// Data of zeros, and directories for trees.
+/// A file of zeros, and directories for trees.
 struct Zeros {
     dir: tempfile::TempDir,
     proof: SealProof,
@@ -34,7 +34,7 @@ impl Zeros {
         self.dir.path().join(name)
     }
 
-    /// Like [`static_tree_d::provide`] with one directory.
+    /// Calls [`static_tree_d::provide`] with a single directory.
     fn provide(&self, to: &str) -> Option<Origin> {
         let dirs = [self.path("static")];
         static_tree_d::provide(self.proof, self.tree.root(), &self.path("unsealed"), &dirs, &self.path(to))
@@ -46,7 +46,7 @@ impl Zeros {
     }
 }
 
-/// The file that the library makes out of leaves of zeros.
+/// The file that the library builds from leaves of zeros.
 fn built_by_the_library(proof: SealProof) -> Vec<u8> {
     use filecoin_hashers::{Domain, Hasher};
     use filecoin_proofs::constants::DefaultPieceHasher;
@@ -114,7 +114,7 @@ fn a_torn_or_foreign_file_is_made_again() {
     let mut damages = vec![whole[..100].to_vec(), Vec::new(), vec![0; whole.len()], lost_page];
     damages.push([whole.clone(), vec![0; 32]].concat());
     for damage in damages {
-        // Renamed over it: the sectors that have the old one keep it.
+        // Renamed over the kept file, so sectors with the old one keep it.
         let foreign = zeros.path("foreign");
         fs::write(&foreign, damage).expect("write");
         fs::rename(&foreign, zeros.kept()).expect("rename");
@@ -177,7 +177,7 @@ fn nobody_writes_to_the_shared_file_in_the_life_of_a_sector() {
     bench.ask(&bench.c1(sealed.comm_r, SEED)).expect("C1");
     bench.ask(&bench.transfer(sealed.comm_r, 1)).expect("transfer");
     assert!(seen(&kept) == before);
-    // Cleaning takes the sector's name away, not the file.
+    // Cleaning the slot removes the sector's link, not the kept file.
     fs::remove_dir_all(bench.slot()).expect("cleans");
     assert!(seen(&kept) == before);
 }
@@ -196,7 +196,8 @@ fn killed_at_any_moment_it_comes_out_whole() {
     let kept = bench.dir.path().join("static/tree-d-8MiB.dat");
     let final_name = bench.cache().join(TREE_D);
     let mut killed = 0;
-    // A moment each that can be seen from outside: the temporary file is there, the kept one is, the sector has its own.
+    // Moments that are visible from outside: the temporary file exists, the kept file exists, the sector's own link
+    // exists.
     for moment in [&temporary, &kept, &final_name] {
         for _ in 0..3 {
             for path in [bench.dir.path().join("static"), bench.cache()] {

@@ -1,4 +1,4 @@
-//! `sealbus-worker topology` from outside.
+//! Tests of the `sealbus-worker topology` command.
 
 use std::process::{Command, Output};
 
@@ -23,7 +23,7 @@ fn the_tree_is_for_people_and_the_json_is_the_machine() {
     let json = stdout(&topology(&["--json"]));
     let machine: Machine = serde_json::from_str(&json).expect("a machine");
     assert_whole(&machine);
-    // Free huge pages come and go; the rest does not.
+    // The number of free huge pages may change; the rest does not.
     assert_eq!(machine.cores, load(Source::ThisMachine).expect("machine").cores);
 }
 
@@ -59,7 +59,7 @@ fn a_wrong_description_is_one_error_on_stderr_and_the_library_is_silent() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("machine.xml");
     let whole = std::fs::read_to_string(file("uneven.xml")).expect("file");
-    // Cores that say they are where others are: left alone, the library would complain on stderr.
+    // Two cores claim the same place. Without our checks the library would complain on stderr.
     let text = whole.replace("0x00000101", "0x00001010");
     std::fs::write(&path, text).expect("file");
     for arguments in [["--xml", path.to_str().expect("a path")], ["--synthetic", "core:2 quark:3"]] {

@@ -1,11 +1,11 @@
-//! Machines that are described by a text or a file.
+//! Machines described by a text or a file.
 
 use sealbus_planner::machine::{CannotRestrict, Machine, draw};
 use sealbus_worker::topology::{Source, TopologyError, load};
 
 use super::{assert_whole, file, set, synthetic, xml};
 
-/// Packages, nodes, groups, cores, units.
+/// The numbers of packages, nodes, groups, cores and units.
 fn counts(machine: &Machine) -> [usize; 5] {
     [machine.packages, machine.nodes.len(), machine.caches.len(), machine.cores.len(), machine.units().len()]
 }
@@ -38,7 +38,7 @@ fn a_machine_without_l3_has_one_group_a_node() {
     assert_whole(&machine);
     assert_eq!(counts(&machine), [1, 2, 2, 6, 12]);
     assert!(machine.caches.iter().all(|cache| cache.bytes == 0));
-    // Where not even cores are told of, a unit is one.
+    // If a description does not even have cores, each unit counts as one.
     let machine = synthetic("pu:3");
     assert_eq!(counts(&machine), [1, 1, 1, 3, 3]);
 }
@@ -74,12 +74,12 @@ fn what_may_not_be_used_is_left_out_and_said() {
     assert_whole(&machine);
     assert_eq!((machine.units(), machine.present.clone()), (set("1-4,9-11"), set("0-15")));
     assert_eq!((machine.nodes.len(), machine.nodes_present.clone()), (1, set("0-1")));
-    // Two groups have one core each left of two, one is whole, one is gone.
+    // Two groups keep one of their two cores, one group is whole, and one is gone.
     let groups = (0..machine.caches.len()).map(|at| machine.cores_of_cache(at).len());
     assert_eq!(groups.collect::<Vec<_>>(), [1, 2, 1]);
     assert!(machine.caches.iter().all(|cache| cache.cores_present == 2));
     assert_eq!(machine.cores[3].units, set("4"), "one thread of a core may be all that is left");
-    // A card next to memory that may not be used is next to none; its number is that of its address.
+    // A GPU next to memory that may not be used has no nearest node. Its number follows from its address.
     let gpus: Vec<_> = machine.gpus.iter().map(|gpu| (gpu.id.as_str(), gpu.node)).collect();
     assert_eq!(gpus, [("GPU-11111111-2222-3333-4444-555555555555", Some(0)), ("1", None)]);
     let drawn = draw(&machine);
@@ -162,7 +162,7 @@ fn damaged_xml_is_refused_even_if_the_library_crashes_on_it() {
     let path = directory.path().join("machine.xml");
     let whole = std::fs::read_to_string(file("uneven.xml")).expect("file");
     let half = &whole[..whole.len() / 2];
-    // libhwloc 2.9 crashes on the first, and complains on stderr about the second.
+    // libhwloc 2.9 crashes on the first document, and complains on stderr about the second.
     let set_lost = whole.replace("cpuset=\"0x00000040\" complete_cpuset=\"0x00000040\"", "cpuset=\"0x00000040\"");
     let sets_mixed = whole.replace("0x00000101", "0x00001010");
     let types_mixed = whole.replace("type=\"Core\"", "type=\"NUMANode\"");

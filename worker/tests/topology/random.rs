@@ -1,4 +1,4 @@
-//! Whatever a description says: a whole machine or an error.
+//! Any description gives either a valid machine or an error.
 
 use proptest::prelude::*;
 use sealbus_planner::{
@@ -10,7 +10,7 @@ use sealbus_worker::topology::{Source, load};
 
 use super::{assert_whole, synthetic};
 
-/// A machine that could be: levels in their order, some of them missing.
+/// A plausible machine: the levels are in order, and some may be missing.
 fn sensible() -> impl Strategy<Value = (String, usize)> {
     let level = |name: &'static str, most: usize| prop::option::weighted(0.7, (Just(name), 1..=most));
     (level("package", 4), level("numa", 4), level("l3", 4), level("core", 8), 1_usize..=2).prop_map(
@@ -22,7 +22,7 @@ fn sensible() -> impl Strategy<Value = (String, usize)> {
     )
 }
 
-/// Words of descriptions, in any order.
+/// Words from descriptions in random order.
 fn soup() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
         "package:2",
@@ -54,7 +54,7 @@ fn soup() -> impl Strategy<Value = String> {
     prop::collection::vec(word, 0..7).prop_map(|words| words.join(" "))
 }
 
-/// An object of an XML file with what may be written there, and more of them in it.
+/// An object of an XML file with random attributes and random children.
 fn strange() -> impl Strategy<Value = String> {
     let number = prop::sample::select(vec![
         "0",
@@ -108,7 +108,7 @@ fn strange() -> impl Strategy<Value = String> {
     })
 }
 
-/// A good file with some of its numbers replaced.
+/// A valid file with some of its values replaced.
 fn mutated() -> impl Strategy<Value = String> {
     let whole = std::fs::read_to_string(super::file("uneven.xml")).expect("file");
     let number = prop::sample::select(vec![
@@ -141,7 +141,7 @@ proptest! {
         assert_whole(&machine);
         prop_assert_eq!(machine.units().len(), units);
         prop_assert_eq!(&machine.units(), &machine.present);
-        // A group is within one package and one node, so that all of its cores are equally near.
+        // A group lies within one package and one node, so all its cores are equally near.
         let cores: usize = (0..machine.caches.len()).map(|at| machine.cores_of_cache(at).len()).sum();
         prop_assert_eq!(cores, machine.cores.len());
         prop_assert!(draw(&machine).lines().count() > 2);

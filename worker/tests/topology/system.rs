@@ -1,4 +1,4 @@
-//! What the system tells and hwloc does not, from made-up trees of its files.
+//! Information that comes from the system's files and not from hwloc, read from made-up trees of files.
 
 use std::{
     fs,
@@ -129,8 +129,8 @@ fn cards_are_found_by_pci_and_told_of_by_the_driver() {
     )]);
     pci(&tree, "0000:41:00.0", "0x10de", "0x030200", "1");
     pci(&tree, "0000:42:00.0", "0x10de", "0x030000", "-1");
-    pci(&tree, "0000:42:00.1", "0x10de", "0x040300", "0"); // Its sound.
-    pci(&tree, "0000:05:00.0", "0x1a03", "0x030000", "0"); // The board's own display.
+    pci(&tree, "0000:42:00.1", "0x10de", "0x040300", "0"); // The card's audio device.
+    pci(&tree, "0000:05:00.0", "0x1a03", "0x030000", "0"); // The mainboard's own display.
     pci(&tree, "0000:43:00.0", "0x10de", "0x030200", "0");
     tree.link("sys/bus/pci/devices/0000:43:00.0/driver", "../../../bus/pci/drivers/vfio-pci");
     let cards = tree.system().cards();
@@ -157,7 +157,7 @@ fn a_card_whose_device_file_this_container_lacks_is_not_ours() {
     assert_eq!(tree.system().cards()[1].uuid, None, "a UUID that the driver has not read yet");
 }
 
-/// A disk below a PCI device, as the kernel lays it out.
+/// Creates a disk below a PCI device, in the kernel's layout.
 fn disk(tree: &Tree, name: &str, place: &str, rotational: &str) {
     tree.write(&format!("sys/devices/{place}/{name}/size"), "7501476528\n");
     tree.write(&format!("sys/devices/{place}/{name}/queue/rotational"), rotational);
@@ -187,7 +187,8 @@ fn disks_are_physical_ones_with_their_place() {
     assert_eq!((disks[0].bytes, disks[0].model.as_str()), (7_501_476_528 * 512, "MODEL X"));
     assert_eq!(disks[0].pci.as_deref(), Some("0000:41:00.0"));
     assert_eq!(disks[1].pci.as_deref(), Some("0000:00:17.0"));
-    // Everything is next to the only node; but not if that is only the only one that may be used.
+    // On a machine with a single node, everything is nearest to that node. That does not hold if it is only the single
+    // usable one.
     assert_eq!(tree.system().disks(&[node(0)], &set("0"))[1].node, Some(0));
     assert_eq!(tree.system().disks(&[node(0)], &set("0-1"))[1].node, None);
 }

@@ -1,4 +1,4 @@
-//! `<executable> processor <stage>`: a stage of the published crate `vc-processors`, as damocles starts it.
+//! `<executable> processor <stage>`: serves a stage with the published crate `vc-processors`, started as damocles does.
 
 use anyhow::{bail, Result};
 use vc_processors::builtin::processors::BuiltinProcessor;

@@ -1,4 +1,4 @@
-//! New sectors: their on-chain record, pledge, and place among the deadlines.
+//! Activates new sectors: their on-chain info, pledge, and assignment to deadlines.
 
 use fil_actor_miner_state::v19::{
     SectorActivationManifest, SectorOnChainInfo, SectorOnChainInfoFlags, SectorPreCommitOnChainInfo, daily_proof_fee,
@@ -12,12 +12,12 @@ use fvm_shared::error::ExitCode;
 
 use super::miner::Call;
 
-/// Network version from which every sector counts ten times its size (FIP-0118).
+/// The network version from which every sector has ten times the power of its size (FIP-0118).
 const FULL_QUALITY_NETWORK_VERSION: u32 = 29;
 
 type Activation<'a> = (&'a SectorActivationManifest, &'a SectorPreCommitOnChainInfo);
 
-/// Turns proven pre-commits into sectors: deposits are released, pledges are locked.
+/// Turns proven pre-commits into sectors. Their deposits are released and their pledges locked.
 pub fn activate_sectors(call: &mut Call<'_>, activations: &[Activation<'_>]) -> Result<(), ActorError> {
     let context = call.context;
     let (store, policy, epoch) = (context.store, context.policy, context.epoch);

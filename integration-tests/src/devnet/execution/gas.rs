@@ -1,4 +1,4 @@
-//! Gas by a plain tariff: constant for a method, linear in bytes and sectors. The orders of magnitude are mainnet's.
+//! Gas by a simple tariff: constant per method, linear in bytes and sectors. The orders of magnitude are mainnet's.
 
 use fil_actor_miner_state::v19::{PreCommitSectorBatchParams2, ProveCommitSectors3Params};
 use fvm_shared::message::Message;
@@ -11,7 +11,7 @@ const METHOD: u64 = 2_000_000;
 const PRE_COMMIT_SECTOR: u64 = 15_000_000;
 const PROVE_COMMIT_SECTOR: u64 = 50_000_000;
 
-/// Gas that executing a message takes.
+/// The gas that executing a message uses.
 pub fn gas_used(message: &Message) -> u64 {
     let bytes = message.params.bytes().len() as u64;
     let method = match message.method_num {

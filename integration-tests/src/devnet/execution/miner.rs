@@ -1,4 +1,4 @@
-//! Calls of a miner actor: loads its state, runs the method body, stores the state.
+//! Calls of a miner actor: loads its state, runs the method's body, and stores the state.
 
 use fil_actor_miner_state::v19::{MinerInfo, PreCommitSectorBatchParams2, ProveCommitSectors3Params, State};
 use fil_actors_shared::v19::{ActorDowncast, ActorError};
@@ -13,25 +13,25 @@ use serde::de::DeserializeOwned;
 use super::{CallResult, Context, credit, pre_commit, prove_commit};
 use crate::devnet::world::{BURNT_FUNDS, World, WorldError, failed, put};
 
-/// PreCommitSectorBatch2.
+/// The method number of PreCommitSectorBatch2.
 pub const METHOD_PRE_COMMIT: MethodNum = 28;
-/// ProveCommitSectors3.
+/// The method number of ProveCommitSectors3.
 pub const METHOD_PROVE_COMMIT: MethodNum = 34;
 
-/// Exit code of the miner actor when its balance does not cover what it has locked.
+/// The miner actor's exit code if its balance does not cover its locked funds.
 const BALANCE_INVARIANTS_BROKEN: ExitCode = ExitCode::new(1000);
 
-/// A running call of a miner's method.
+/// A call of a miner's method in progress.
 pub struct Call<'a> {
-    /// What it can see.
+    /// Everything it can see besides the state.
     pub context: &'a Context<'a>,
-    /// Who called.
+    /// The calling actor.
     pub caller: ActorID,
     /// The miner.
     pub miner: ActorID,
-    /// Its funds, the message's value included.
+    /// The miner's funds, including the message's value.
     pub balance: TokenAmount,
-    /// Its state, stored again if the call succeeds.
+    /// The miner's state. It is stored again if the call succeeds.
     pub state: State,
     /// Its static information.
     pub info: MinerInfo,
@@ -78,7 +78,7 @@ fn params<T: DeserializeOwned>(message: &Message) -> Result<T, ActorError> {
 }
 
 impl Call<'_> {
-    /// Only owner, worker and control addresses may go on.
+    /// Fails unless the caller is the owner, the worker or a control address.
     pub fn require_controlling_caller(&self) -> Result<(), ActorError> {
         let caller = Address::new_id(self.caller);
         let own = [self.info.owner, self.info.worker];
@@ -97,7 +97,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// What the actor checks at the end of each method that moves money.
+    /// The check that the actor makes at the end of each method that moves money.
     pub fn check_balance(&self) -> Result<(), ActorError> {
         self.state.check_balance_invariants(&self.balance).map_err(|error| {
             let text = format!("balance invariants broken: {error}");
@@ -106,7 +106,7 @@ impl Call<'_> {
     }
 }
 
-/// The return value of a method, encoded.
+/// Encodes a method's return value.
 pub fn encode_return<T: serde::Serialize>(value: &T) -> Result<RawBytes, ActorError> {
     RawBytes::serialize(value).map_err(|error| ActorError::serialization(error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! PreCommitSectorBatch2 (method 28), check by check in the order of the actor.
+//! PreCommitSectorBatch2 (method 28), with the checks in the actor's order.
 
 use fil_actor_miner_state::v19::{
     CollisionPolicy, PreCommitSectorBatchParams2, SectorPreCommitInfo, SectorPreCommitOnChainInfo,
@@ -18,7 +18,7 @@ use fvm_shared::sector::RegisteredSealProof;
 
 use super::miner::Call;
 
-/// Locks a deposit for each sector and remembers what it was committed to.
+/// Locks a deposit for each sector and stores its pre-commitment.
 pub fn pre_commit_sector_batch2(
     call: &mut Call<'_>,
     params: PreCommitSectorBatchParams2,
@@ -95,7 +95,7 @@ pub fn pre_commit_sector_batch2(
     Ok(RawBytes::default())
 }
 
-/// What can be told of a sector without the miner's state.
+/// The checks of a sector that do not need the miner's state.
 fn check_sector(policy: &Policy, epoch: ChainEpoch, sector: &SectorPreCommitInfo) -> Result<(), ActorError> {
     if !can_pre_commit_seal_proof(policy, sector.seal_proof) {
         return Err(actor_error!(illegal_argument, "unsupported seal proof type {}", i64::from(sector.seal_proof)));
@@ -125,7 +125,7 @@ fn check_sector(policy: &Policy, epoch: ChainEpoch, sector: &SectorPreCommitInfo
     {
         return Err(actor_error!(illegal_argument, "unsealed CID had wrong prefix"));
     }
-    // The lifetime must do even if activation comes at the last epoch that the proof type permits.
+    // The lifetime must be sufficient even if the sector is activated at the last epoch that its proof type permits.
     let duration = max_prove_commit_duration(policy, sector.seal_proof).unwrap_or_default();
     check_expiration(policy, epoch, epoch + duration, sector.expiration, sector.seal_proof)?;
     if !sector.deal_ids.is_empty() {

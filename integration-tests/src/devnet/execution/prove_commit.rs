@@ -1,4 +1,4 @@
-//! ProveCommitSectors3 (method 34): pre-commits and proofs are checked here, sectors are made in `activation`.
+//! ProveCommitSectors3 (method 34). It checks pre-commits and proofs; `activation` creates the sectors.
 
 use fil_actor_miner_state::v19::{
     ProveCommitSectors3Params, ProveCommitSectors3Return, SectorActivationManifest, SectorPreCommitOnChainInfo,
@@ -17,10 +17,10 @@ use crate::devnet::chain::ChainError;
 use crate::devnet::proofs::{SealInfo, unsealed_cid};
 use crate::devnet::randomness::miner_entropy;
 
-/// A failed notification of a data consumer, from the actor's own codes.
+/// The actor's exit code if a data consumer could not be notified.
 const NOTIFICATION_SEND_FAILED: ExitCode = ExitCode::new(1001);
 
-/// Activates sectors whose proofs are right.
+/// Activates the sectors whose proofs are valid.
 pub fn prove_commit_sectors3(call: &mut Call<'_>, params: &ProveCommitSectors3Params) -> Result<RawBytes, ActorError> {
     call.require_controlling_caller()?;
     let numbers: Vec<u64> = params.sector_activations.iter().map(|sector| sector.sector_number).collect();
@@ -53,7 +53,7 @@ pub fn prove_commit_sectors3(call: &mut Call<'_>, params: &ProveCommitSectors3Pa
     encode_return(&ProveCommitSectors3Return { activation_results })
 }
 
-/// What can be told from the counts, before any sector is looked at.
+/// The checks of the counts, before any sector is considered.
 fn check_shape(
     pre_commits: &[SectorPreCommitOnChainInfo],
     params: &ProveCommitSectors3Params,
@@ -97,7 +97,7 @@ fn check_shape(
     Ok(())
 }
 
-/// Tells which pre-commits may be proven now, and what their proofs are checked against.
+/// Determines which pre-commits may be proven now, and the inputs for verifying their proofs.
 fn check_pre_commits(
     call: &Call<'_>,
     pre_commits: &[SectorPreCommitOnChainInfo],
@@ -197,7 +197,7 @@ fn check_proofs(
     Ok(batch.generate())
 }
 
-/// CommD of the declared pieces must be the one that was pre-committed.
+/// Checks that CommD of the declared pieces is the pre-committed one.
 fn check_unsealed_cid(
     manifest: &SectorActivationManifest,
     pre_commit: &SectorPreCommitOnChainInfo,
@@ -224,7 +224,7 @@ fn check_unsealed_cid(
     Ok(())
 }
 
-/// No actor here listens for new data, so every notification fails to be sent.
+/// No actor here accepts notifications about new data, so every notification fails.
 fn check_notifications(manifests: &[&SectorActivationManifest], required: bool) -> Result<(), ActorError> {
     let mut pieces = manifests.iter().flat_map(|manifest| &manifest.pieces);
     if required && pieces.any(|piece| !piece.notify.is_empty()) {
@@ -234,7 +234,7 @@ fn check_notifications(manifests: &[&SectorActivationManifest], required: bool) 
     Ok(())
 }
 
-/// The items that a batch let through.
+/// The items that succeeded in a batch.
 fn successes<'a, T>(batch: &BatchReturn, items: Vec<&'a T>) -> Vec<&'a T> {
     let codes = batch.codes();
     let kept = items.into_iter().zip(codes).filter(|(_, code)| code.is_success());

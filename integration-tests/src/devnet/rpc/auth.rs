@@ -1,4 +1,4 @@
-//! Tokens as Lotus makes them: JWT, HS256, with the permissions in the claim `Allow`.
+//! Tokens in Lotus' form: JWT, HS256, with the permissions in the claim `Allow`.
 
 use axum::http::HeaderValue;
 use base64::Engine;
@@ -16,23 +16,23 @@ type HmacSha256 = Hmac<Sha256>;
 
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-/// One permission. Tokens name them; none implies another.
+/// A permission. Tokens list them; none implies another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
-    /// Read chain and state.
+    /// Reads the chain and state.
     Read,
-    /// Change the node: push messages.
+    /// Changes the node, by pushing messages for example.
     Write,
-    /// Use the wallet's keys.
+    /// Uses the wallet's keys.
     Sign,
-    /// Control the node.
+    /// Controls the node.
     Admin,
 }
 
 impl Permission {
     const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Sign, Self::Admin];
 
-    /// The name in tokens.
+    /// Its name in tokens.
     pub fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -48,12 +48,12 @@ impl Permission {
 pub struct Permissions(u8);
 
 impl Permissions {
-    /// A set of these.
+    /// The set of these permissions.
     pub fn of(permissions: &[Permission]) -> Self {
         Self(permissions.iter().fold(0, |bits, permission| bits | 1 << *permission as u8))
     }
 
-    /// Whether one is in the set.
+    /// Whether the set contains a permission.
     pub fn contains(self, permission: Permission) -> bool {
         self.0 & 1 << permission as u8 != 0
     }
@@ -69,12 +69,12 @@ impl Permissions {
     }
 }
 
-/// The tokens that a devnet gives out.
+/// The tokens that a devnet writes to its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
     /// All permissions.
     pub admin: String,
-    /// Read, write and sign: what a manager needs.
+    /// Read, write and sign, which a manager needs.
     pub sign: String,
     /// Read only.
     pub read: String,
@@ -91,7 +91,7 @@ struct Claims {
 }
 
 impl Secret {
-    /// A new key from the system's random source.
+    /// A new random key from the operating system.
     pub fn random() -> Self {
         let mut key = [0; 32];
         rand::rngs::OsRng.fill_bytes(&mut key);
@@ -110,7 +110,7 @@ impl Secret {
 
     /// A token with these permissions.
     pub fn token(&self, permissions: Permissions) -> String {
-        // A list of strings always encodes.
+        // Encoding a list of strings cannot fail.
         let claims = serde_json::to_vec(&Claims { allow: permissions.names() }).unwrap_or_default();
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(claims));
         let signature = self.mac(signed.as_bytes()).map(|mac| mac.finalize().into_bytes());
@@ -118,7 +118,7 @@ impl Secret {
         format!("{signed}.{signature}")
     }
 
-    /// What the `Authorization` header allows; none if it is missing or wrong.
+    /// The permissions of an `Authorization` header; none if it is missing or invalid.
     pub fn permissions(&self, header: Option<&HeaderValue>) -> Option<Permissions> {
         let token = header?.to_str().ok()?.strip_prefix("Bearer ")?;
         self.verify(token.trim())
@@ -144,7 +144,7 @@ impl Secret {
     }
 }
 
-/// What a token allows. Whoever asks has shown a good one already, so the signature of this one is not looked at.
+/// The permissions of a token. Its signature is not verified, because the caller has already presented a valid token.
 pub fn verify(_: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let token: String = params.decode(0)?;
     let claims = token.split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());

@@ -1,4 +1,4 @@
-//! Tipsets.
+//! Methods about tipsets.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::params::Params;
 use crate::devnet::chain::Change;
 use crate::devnet::node::Node;
 
-/// Lotus' version number of the v1 API (2.3.0).
+/// Lotus' version number for the v1 API (2.3.0).
 const API_VERSION: u32 = 0x0002_0300;
 
 pub fn version(node: &mut Node, _: &Params<'_>) -> Result<Value, RpcError> {

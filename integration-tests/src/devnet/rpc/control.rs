@@ -1,4 +1,4 @@
-//! Control of the test chain, which no real node has.
+//! Methods that control the test chain. No real node has them.
 //!
 //! | method | parameters | answer |
 //! |---|---|---|
@@ -15,7 +15,7 @@ use super::params::Params;
 use crate::devnet::faults::Fault;
 use crate::devnet::node::Node;
 
-/// Epochs that one call may pass.
+/// The maximum number of epochs in one call.
 const ADVANCE_MAX: u64 = 100_000;
 
 pub(super) fn advance(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {

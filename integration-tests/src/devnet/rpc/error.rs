@@ -1,4 +1,4 @@
-//! Errors as a node's clients see them: a code, a text, and the HTTP status that Lotus sends with them.
+//! Errors as a node's clients see them: a code, a text, and Lotus' HTTP status.
 
 use axum::http::StatusCode;
 
@@ -12,57 +12,57 @@ use crate::devnet::world::WorldError;
 
 use super::auth::Permission;
 
-/// Anything a method reports.
+/// Any error that a method returns.
 const GENERIC: i64 = 1;
-/// A dry run that ran out of gas.
+/// A dry run has run out of gas.
 pub const OUT_OF_GAS: i64 = 2;
-/// A dry run that an actor aborted.
+/// An actor has aborted a dry run.
 pub const EXECUTION_REVERTED: i64 = 3;
-/// An address that is not on chain.
+/// An address does not exist on chain.
 const ACTOR_NOT_FOUND: i64 = 11;
 
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RpcError {
-    /// JSON-RPC code.
+    /// The JSON-RPC code.
     pub code: i64,
-    /// Text.
+    /// The message.
     pub message: String,
-    /// HTTP status; Lotus answers requests that it cannot dispatch with 500 or 400, failed calls with 200.
+    /// The HTTP status. Lotus answers requests that it cannot dispatch with 500 or 400, and failed calls with 200.
     pub status: StatusCode,
-    /// What Lotus adds for an abort: the revert data of Ethereum's clients.
+    /// The revert data for Ethereum clients, which Lotus adds to an abort.
     pub data: Option<&'static str>,
-    /// If set, the answer is this status without a body.
+    /// If set, the answer has this status and no body.
     pub silent: Option<StatusCode>,
 }
 
 impl RpcError {
-    /// An error of a method that ran.
+    /// An error of a method that has run.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), status: StatusCode::OK, data: None, silent: None }
     }
 
-    /// An error of a method that ran, with the code that most have.
+    /// An error of a method that has run, with the code that most errors have.
     pub fn generic(message: impl Into<String>) -> Self {
         Self::new(GENERIC, message)
     }
 
-    /// A dry run that an actor, or the machine, ended.
+    /// A dry run that an actor or the VM has aborted.
     pub fn reverted(code: i64, message: impl Into<String>) -> Self {
         Self { data: Some("0x"), ..Self::new(code, message) }
     }
 
-    /// No body at all.
+    /// An answer without a body.
     pub fn silent(status: StatusCode) -> Self {
         Self { silent: Some(status), ..Self::generic("") }
     }
 
-    /// The request or a parameter is not what was expected.
+    /// The request or a parameter cannot be parsed.
     pub fn parse(message: impl Into<String>) -> Self {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new(-32700, message) }
     }
 
-    /// The request is no call.
+    /// The request is not a call.
     pub fn invalid_request(message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, ..Self::new(-32600, message) }
     }
@@ -73,12 +73,12 @@ impl RpcError {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new(-32602, message) }
     }
 
-    /// No such method.
+    /// There is no such method.
     pub fn method_not_found(method: &str) -> Self {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new(-32601, format!("method '{method}' not found")) }
     }
 
-    /// The token does not allow the method.
+    /// The token lacks the permission for the method.
     pub fn missing_permission(method: &str, needed: Permission) -> Self {
         let message = format!("missing permission to invoke '{method}' (need '{}')", needed.name());
         Self::generic(message)
@@ -100,7 +100,7 @@ impl From<ViewError> for RpcError {
     }
 }
 
-/// A method's failure is described with all of its causes, as Go's wrapped errors are.
+/// An error with all its causes in one line, like Go's wrapped errors.
 fn chained(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -126,7 +126,7 @@ macro_rules! generic_from {
 
 generic_from!(ChainError, NodeError, PushError, SearchError, WalletError, WorldError, EncodeError);
 
-/// Wraps a failure of the miner state machine's own code.
+/// Wraps an error of the miner state machine.
 pub fn state_error(what: &'static str) -> impl FnOnce(anyhow::Error) -> RpcError {
     move |error| RpcError::generic(format!("{what}: {error:#}"))
 }

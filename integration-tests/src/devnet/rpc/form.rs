@@ -1,4 +1,4 @@
-//! Lotus' JSON forms: decimal strings for big numbers, base64 or null for bytes, null for empty lists.
+//! Lotus' JSON encodings: big numbers as decimal strings, bytes as base64 or null, empty lists as null.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +20,7 @@ use crate::devnet::message::{EncodeError, SignedMessage, message_cid};
 use crate::devnet::search::Lookup;
 use crate::devnet::tipset::Tipset;
 
-/// `{"/": "baf…"}`.
+/// A CID: `{"/": "baf…"}`.
 pub fn cid(cid: &Cid) -> Value {
     json!({"/": cid.to_string()})
 }
@@ -30,7 +30,7 @@ pub fn optional_cid(value: Option<&Cid>) -> Value {
     value.map_or(Value::Null, cid)
 }
 
-/// Base64, or null for no bytes.
+/// Base64, or null if there are no bytes.
 pub fn bytes(bytes: &[u8]) -> Value {
     if bytes.is_empty() { Value::Null } else { STANDARD.encode(bytes).into() }
 }
@@ -50,14 +50,14 @@ pub fn address(address: &Address) -> Value {
     to_text(address).into()
 }
 
-/// A list, or null if there is nothing in it, as Go writes nil slices.
+/// A list, or null if it is empty, as Go encodes nil slices.
 pub fn list(values: Vec<Value>) -> Value {
     if values.is_empty() { Value::Null } else { Value::Array(values) }
 }
 
 /// A bitfield as run lengths, zeros first.
 pub fn bitfield(bits: &BitField) -> Value {
-    // Run lengths are plain numbers and always encode.
+    // Encoding run lengths, which are plain numbers, cannot fail.
     serde_json::to_value(BitFieldJsonRef(bits)).unwrap_or_else(|_| json!([0]))
 }
 
@@ -102,7 +102,7 @@ pub fn receipt(receipt: &Receipt) -> Value {
     })
 }
 
-/// Where a message was executed.
+/// The place where a message was executed.
 pub fn lookup(lookup: &Lookup) -> Value {
     json!({
         "Message": cid(&lookup.message),
@@ -119,7 +119,7 @@ pub fn tipset(tipset: &Tipset) -> Value {
     let entries = header.beacon_entries.iter();
     let entries = entries.map(|(round, data)| json!({"Round": round, "Data": bytes(data)})).collect();
     let parents = header.parents.iter().map(cid).collect::<Vec<_>>();
-    // Nobody checks them here; they have the shape of a real block's.
+    // Nobody verifies these signatures. They have the form of real ones.
     let no_signature = json!({"Type": 2, "Data": bytes(&header.ticket_vrf_proof)});
     let block = json!({
         "Miner": id_to_text(header.miner),
@@ -142,7 +142,7 @@ pub fn tipset(tipset: &Tipset) -> Value {
     json!({"Cids": [cid(&tipset.cid)], "Blocks": [block], "Height": header.height})
 }
 
-/// Static information of a miner.
+/// A miner's static information.
 pub fn miner_info(info: &MinerInfo) -> Value {
     let controls = info.control_addresses.iter().map(address).collect();
     let multiaddrs = info.multi_address.iter().map(|entry| bytes(&entry.0)).collect();

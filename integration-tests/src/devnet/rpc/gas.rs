@@ -1,4 +1,4 @@
-//! Gas estimation: a dry run, which is also the pre-flight check of every message.
+//! Gas estimation: a dry run, which every message also passes before it is sent.
 
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::error::ExitCode;
@@ -14,14 +14,14 @@ use crate::devnet::execution::{BASE_FEE_ATTO, BLOCK_GAS_LIMIT};
 use crate::devnet::node::Node;
 use crate::devnet::view::ViewError;
 
-/// The least premium that Lotus estimates, attoFIL.
+/// The minimum premium that Lotus estimates, in attoFIL.
 const PREMIUM_ATTO: u64 = 100_000;
-/// 1.125^20 in thousandths: how much the base fee can rise in 20 epochs.
+/// 1.125^20 in thousandths: the factor by which the base fee can rise in 20 epochs.
 const BASE_FEE_RISE_MILLI: u64 = 10_545;
-/// Lotus' default for the most a message may cost: 0.07 FIL.
+/// Lotus' default for the maximum cost of a message: 0.07 FIL.
 const MAX_FEE_ATTO: u64 = 70_000_000_000_000_000;
 
-/// How a message is to be sent.
+/// Options for sending a message.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct SendSpec {
@@ -65,7 +65,7 @@ fn no_sender(message: &Message, error: ViewError) -> RpcError {
     }
 }
 
-/// Lowers the fee cap so that the message cannot cost more than its sender allows.
+/// Lowers the fee cap so that the message cannot cost more than its sender permits.
 fn cap_fee(message: &mut Message, spec: &SendSpec) -> Result<(), RpcError> {
     let asked = parse_amount(spec.max_fee.as_deref().unwrap_or_default()).map_err(RpcError::parse)?;
     let max_fee = if asked.is_zero() { TokenAmount::from_atto(MAX_FEE_ATTO) } else { asked };
@@ -78,7 +78,7 @@ fn cap_fee(message: &mut Message, spec: &SendSpec) -> Result<(), RpcError> {
     Ok(())
 }
 
-/// In the words of Lotus, which has the cause on a line of its own.
+/// An aborted dry run, in Lotus' words. Lotus puts the cause on a separate line.
 fn reverted(exit: ExitCode, message: &Message, error: &str) -> RpcError {
     let number = exit.value();
     let (code, trace) = match exit {
@@ -100,7 +100,7 @@ fn reverted(exit: ExitCode, message: &Message, error: &str) -> RpcError {
     )
 }
 
-/// As Lotus names an exit code.
+/// Lotus' name for an exit code.
 fn name_of(exit: ExitCode) -> &'static str {
     match exit {
         ExitCode::SYS_SENDER_INVALID => "SysErrSenderInvalid",

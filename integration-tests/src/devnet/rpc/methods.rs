@@ -1,4 +1,4 @@
-//! The table of methods: name, permission, number of parameters, handler.
+//! The table of methods: name, permission, number of parameters and handler.
 
 use serde_json::Value;
 
@@ -13,15 +13,15 @@ use crate::devnet::node::Node;
 
 type Handler = fn(&mut Node, &Params<'_>) -> Result<Value, RpcError>;
 
-/// One method.
+/// A method.
 pub struct Method {
-    /// Full name.
+    /// The full name.
     pub name: &'static str,
-    /// What a token must allow.
+    /// The permission that a token must have.
     pub permission: Permission,
-    /// Parameters it takes.
+    /// The number of parameters.
     pub parameters: usize,
-    /// What it does.
+    /// The function that carries it out.
     pub handler: Handler,
 }
 
@@ -83,7 +83,7 @@ static METHODS: &[Method] = &[
 ];
 
 impl Method {
-    /// The method of this full name.
+    /// The method with this full name.
     pub fn find(name: &str) -> Option<&'static Self> {
         METHODS.iter().find(|method| method.name == name)
     }

@@ -1,4 +1,4 @@
-//! Miners: their information, money, power and deadlines.
+//! Methods about miners: information, money, power and deadlines.
 
 use fil_actor_miner_state::v19::{self as actor, PowerPair, SECTOR_QUALITY_PRECISION};
 use fvm_shared::bigint::BigInt;
@@ -15,7 +15,7 @@ use crate::devnet::economics::with_margin;
 use crate::devnet::node::Node;
 use crate::devnet::view::{MinerView, View};
 
-/// The miner that the first parameter names, in the view that the parameter `key` names.
+/// The miner in the first parameter, in the view of the tipset key in parameter `key`.
 pub fn load<'a>(node: &'a Node, params: &Params<'_>, key: usize) -> Result<(View<'a>, MinerView), RpcError> {
     let address = params.address(0)?;
     let view = node.view(params.tipset_key(key)?.as_ref())?;
@@ -111,7 +111,7 @@ pub fn partitions(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcErro
     Ok(form::list(values))
 }
 
-/// The part of a pre-commit that its deposit depends on.
+/// The fields of a pre-commit that its deposit depends on.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct DepositQuery {

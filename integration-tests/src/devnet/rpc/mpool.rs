@@ -1,4 +1,4 @@
-//! The mempool.
+//! Methods about the mempool.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Parameters of a call, read one by one with errors that name the call.
+//! Decodes the parameters of a call one by one. Errors name the call.
 
 use std::str::FromStr;
 
@@ -21,7 +21,7 @@ use super::error::RpcError;
 use crate::devnet::address;
 use crate::devnet::message::SignedMessage;
 
-/// Decimal digits of an amount, at most.
+/// The maximum number of decimal digits in an amount.
 const AMOUNT_DIGITS_MAX: usize = 40;
 
 /// The parameters of one call.
@@ -31,7 +31,7 @@ pub struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    /// Checks that the call has as many parameters as it must.
+    /// Checks that the call has the right number of parameters.
     pub fn new(method: &'a str, wanted: usize, params: Option<&'a Value>) -> Result<Self, RpcError> {
         let values: &[Value] = match params {
             None | Some(Value::Null) => &[],
@@ -46,12 +46,12 @@ impl<'a> Params<'a> {
         Ok(Self { method, values })
     }
 
-    /// The parameter as it stands.
+    /// A parameter as JSON.
     pub fn value(&self, index: usize) -> &Value {
         self.values.get(index).unwrap_or(&Value::Null)
     }
 
-    /// Anything that serde can read.
+    /// Decodes a parameter with serde.
     pub fn decode<T: DeserializeOwned>(&self, index: usize) -> Result<T, RpcError> {
         T::deserialize(self.value(index)).map_err(|error| self.bad(index, error))
     }
@@ -66,7 +66,7 @@ impl<'a> Params<'a> {
         parse_cid(self.value(index)).map_err(|error| self.bad(index, error))
     }
 
-    /// A tipset key; null and the empty key stand for the head.
+    /// A tipset key. Null and the empty key mean the head.
     pub fn tipset_key(&self, index: usize) -> Result<Option<Cid>, RpcError> {
         let cids: Option<Vec<Value>> = self.decode(index)?;
         match cids.unwrap_or_default().as_slice() {
@@ -76,13 +76,13 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// Base64 bytes; null is no bytes.
+    /// Bytes in base64; null means no bytes.
     pub fn bytes(&self, index: usize) -> Result<Vec<u8>, RpcError> {
         let text: Option<String> = self.decode(index)?;
         parse_bytes(text.as_deref()).map_err(|error| self.bad(index, error))
     }
 
-    /// A bitfield as run lengths; null is none.
+    /// A bitfield as run lengths; null means `None`.
     pub fn bitfield(&self, index: usize) -> Result<Option<BitField>, RpcError> {
         let bitfield: Option<BitFieldJson> = self.decode(index)?;
         Ok(bitfield.map(BitField::from))
@@ -105,7 +105,7 @@ impl<'a> Params<'a> {
     }
 }
 
-/// Reads an amount of attoFIL.
+/// Parses an amount in attoFIL.
 pub fn parse_amount(text: &str) -> Result<TokenAmount, String> {
     if text.is_empty() {
         return Ok(TokenAmount::default());

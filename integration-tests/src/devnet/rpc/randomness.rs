@@ -1,4 +1,4 @@
-//! Randomness, drawn or as digests.
+//! Methods about randomness: drawn values and digests.
 
 use fvm_shared::clock::ChainEpoch;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Sectors of a miner: allocated numbers, pre-commits, sectors and where they are due.
+//! Methods about a miner's sectors: allocated numbers, pre-commits, sectors and their deadlines.
 
 use fil_actor_miner_state::v19::{ExpirationQueue, Sectors};
 use fil_actors_shared::v19::ActorError;
@@ -73,7 +73,7 @@ fn place(view: &View<'_>, miner: &MinerView, number: u64) -> Result<(u64, u64), 
     miner.state.find_sector(view.store, number).map_err(state_error("failed to find the sector"))
 }
 
-/// When the sector leaves: on time, or early if it stays faulty (0 = not scheduled).
+/// The epochs at which the sector expires: on time, and early if it stays faulty (0 if not scheduled).
 pub fn expiration(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let (view, miner) = load(node, params, 2)?;
     let number: u64 = params.decode(1)?;

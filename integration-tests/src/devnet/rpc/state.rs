@@ -1,4 +1,4 @@
-//! The network, actors, and where messages were executed.
+//! Methods about the network, actors, and where messages were executed.
 
 use fvm_shared::address::Address;
 use fvm_shared::clock::ChainEpoch;
@@ -11,7 +11,7 @@ use crate::devnet::address::{id_to_text, to_text};
 use crate::devnet::node::Node;
 use crate::devnet::search::search;
 
-/// Epoch at which upgrades of long ago took place, as Lotus' 2k network reports them: before genesis.
+/// The epoch that Lotus' 2k network reports for past upgrades: before genesis.
 const PAST_UPGRADE: ChainEpoch = -1;
 
 pub fn network_name(node: &mut Node, _: &Params<'_>) -> Result<Value, RpcError> {

@@ -1,4 +1,4 @@
-//! The node's wallet.
+//! Methods about the node's wallet.
 
 use fvm_shared::address::Address;
 use fvm_shared::econ::TokenAmount;
@@ -10,7 +10,7 @@ use super::params::Params;
 use crate::devnet::node::Node;
 use crate::devnet::view::ViewError;
 
-/// The key address of an account; unknown key addresses stand for themselves.
+/// The key address of an account. An unknown key address is returned as it is.
 fn key_of(node: &Node, address: &Address) -> Result<Address, RpcError> {
     let key = node.latest()?.world.account_key(address);
     key.ok_or_else(|| ViewError::ActorNotFound(crate::devnet::address::to_text(address)).into())

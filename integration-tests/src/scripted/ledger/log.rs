@@ -1,5 +1,5 @@
-//! The sectors' leases as the server stored them, read beside the manager and without its consumer. The reports of a
-//! sector are purged when it has ended; its leases stay.
+//! The sectors' leases as the server stored them, read independently of the manager and its consumer. The reports about
+//! a sector are purged when it has ended; its leases remain.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,18 +13,18 @@ use sealbus_manager::errln;
 
 use crate::scripted::world::World;
 
-/// How long the next record may take.
+/// How long the next record may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often reading is tried; each try waits for some seconds itself.
+/// How many times reading is tried. Each attempt itself waits some seconds.
 const TRIES: u32 = 10;
 
 /// A lease record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Its sequence: the token, if it is a claim.
+    /// Its sequence number, which is the token if it is a claim.
     pub sequence: u64,
-    /// Who owns the sector from here on.
+    /// The owner from here on; `None` if there is none.
     pub owner: Option<String>,
 }
 
@@ -36,23 +36,23 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// How often the sector was claimed.
+    /// How many times the sector was claimed.
     pub fn claims(&self) -> usize {
         self.records.iter().filter(|lease| lease.owner.is_some()).count()
     }
 
-    /// The last lease record before a sequence.
+    /// The last lease record before a sequence number.
     pub fn in_force_at(&self, sequence: u64) -> Option<&Lease> {
         self.records.iter().rev().find(|lease| lease.sequence < sequence)
     }
 
-    /// Whether nobody owns the sector at the end.
+    /// Whether nobody owns the sector in the end.
     pub fn is_closed(&self) -> bool {
         self.records.last().is_some_and(|lease| lease.owner.is_none())
     }
 }
 
-/// Reads the leases of all sectors. Tries again while NATS has no leader: the last blow may have struck it.
+/// Reads the leases of all sectors. Retries while NATS has no leader, because the last fault may have hit it.
 pub fn read(world: &World) -> anyhow::Result<BTreeMap<SectorId, Leases>> {
     for _ in 1..TRIES {
         match read_once(world) {

@@ -1,4 +1,4 @@
-//! The blows, and what mends them after a while.
+//! The faults, and their repair after a while.
 
 use std::{
     fmt, fs,
@@ -11,18 +11,19 @@ use sealbus_schema::lease::Ownership;
 
 use crate::scripted::world::World;
 
-/// What is struck, out of a hundred blows: bounds of the draw, cumulative.
+/// The shares of the kinds of faults in percent, as cumulative bounds of the draw.
 const WORKERS: u32 = 55;
 const PROCESSORS: u32 = 75;
 const STOPS: u32 = 90;
 const MANAGERS: u32 = 95;
 
-/// How long the manager is left alone after it was struck. Judging who is silent takes it some seconds.
+/// The shortest time between two faults of the manager. It needs some seconds to decide which workers are silent.
 const MANAGER_REST: Duration = Duration::from_secs(15);
-/// How long NATS is left alone. An election takes seconds, and without a leader nothing else is tried.
+/// The shortest time between two faults of NATS. An election takes seconds, and without a leader nothing else is
+/// tested.
 const NATS_REST: Duration = Duration::from_secs(30);
 
-/// How many blows there were of each kind.
+/// The numbers of faults of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Workers killed.
@@ -33,17 +34,17 @@ pub struct Counts {
     pub short_stops: u64,
     /// Workers stopped for longer than the manager waits.
     pub long_stops: u64,
-    /// Sectors taken from a stopped worker, as a person would.
+    /// Sectors taken from a stopped worker, as a person would do.
     pub taken: u64,
     /// Managers killed.
     pub managers: u64,
     /// NATS servers killed.
     pub nats: u64,
-    /// Workers that ended by themselves, and were started again.
+    /// Workers that ended by themselves and were started again.
     pub ended: u64,
 }
 
-/// What is to be mended.
+/// What is to be repaired.
 #[derive(Clone, Copy, Debug)]
 enum Repair {
     StartWorker(usize),
@@ -52,18 +53,18 @@ enum Repair {
     StartNats(usize),
 }
 
-/// The blows of one soak.
+/// The faults of a soak.
 pub struct Chaos {
     random: StdRng,
     repairs: Vec<(Instant, Repair)>,
     manager_struck: Option<Instant>,
     nats_struck: Option<Instant>,
-    /// What was done so far.
+    /// The faults so far.
     pub counts: Counts,
 }
 
 impl Chaos {
-    /// The blows that a seed gives.
+    /// The faults for a seed.
     pub fn new(seed: u64) -> Chaos {
         Chaos {
             random: StdRng::seed_from_u64(seed),
@@ -74,12 +75,12 @@ impl Chaos {
         }
     }
 
-    /// The time until the next blow.
+    /// The time until the next fault.
     pub fn pause(&mut self) -> Duration {
         Duration::from_millis(self.random.gen_range(100..500))
     }
 
-    /// Mends what is due, then strikes once.
+    /// Makes the repairs that are due, then causes one fault.
     pub fn blow(&mut self, world: &mut World) -> anyhow::Result<()> {
         let now = Instant::now();
         let due: Vec<Repair> = self.repairs.iter().filter(|(at, _)| *at <= now).map(|(_, repair)| *repair).collect();
@@ -98,7 +99,7 @@ impl Chaos {
         Ok(())
     }
 
-    /// Mends everything at once.
+    /// Makes all repairs at once.
     pub fn mend(&mut self, world: &mut World) -> anyhow::Result<()> {
         self.repairs.drain(..).try_for_each(|(_, repair)| mend(world, repair))
     }
@@ -142,7 +143,7 @@ impl Chaos {
         Ok(())
     }
 
-    /// Takes from a worker what it owns; when it wakes up it is a stale owner.
+    /// Revokes a worker's lease; when it wakes up it is a stale owner.
     fn take_from(&mut self, world: &mut World, victim: usize) -> anyhow::Result<()> {
         let name = world.workers[victim].name.clone();
         for sector in world.sectors()? {
@@ -150,7 +151,7 @@ impl Chaos {
             if worker.as_str() != name || sector.state.is_terminal() {
                 continue;
             }
-            // Without NATS, or when the lease has moved by itself, nothing is taken.
+            // If NATS is down, or the lease has already changed, nothing is revoked.
             let released =
                 world.on_bus(async |bus| Ok(bus.release(sector.id, token.0, "a person took it").await.map(drop)?));
             self.counts.taken += u64::from(released.is_ok());
@@ -167,7 +168,7 @@ impl Chaos {
         }
     }
 
-    /// Never a second one while one is away: the others could not agree on anything.
+    /// Never kills a second server while one is down: the remaining one would have no quorum.
     fn kill_nats(&mut self, world: &mut World) {
         if self.repairs.iter().any(|(_, repair)| matches!(repair, Repair::StartNats(_))) {
             return;
@@ -207,7 +208,7 @@ fn has_rested(struck: Option<Instant>, rest: Duration) -> bool {
     struck.is_none_or(|struck| struck.elapsed() >= rest)
 }
 
-/// The processes that a process has started.
+/// The child processes of a process.
 fn children(pid: Pid) -> Vec<Pid> {
     let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());

@@ -1,4 +1,4 @@
-//! What a soak came to, printed and judged.
+//! The result of a soak, printed and checked.
 
 use std::{fmt, time::Duration};
 
@@ -7,21 +7,21 @@ use anyhow::{Context, ensure};
 use super::{Soak, chaos::Counts};
 use crate::scripted::ledger::{Entry, Ledger};
 
-/// A soak that came to its end.
+/// A soak that has completed.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What was asked for.
+    /// Its settings.
     pub soak: Soak,
     /// How long it took.
     pub took: Duration,
-    /// What was struck.
+    /// The faults.
     pub counts: Counts,
-    /// The books.
+    /// The records.
     pub ledger: Ledger,
 }
 
 impl Report {
-    /// Demands that every sector ended exactly once, and that no stale owner was heard.
+    /// Checks that every sector ended exactly once, and that no stale owner was heard.
     pub fn check(&self) -> anyhow::Result<()> {
         let Ledger { sectors, failed_messages, strange_files } = &self.ledger;
         ensure!(sectors.len() == self.soak.sectors, "{} sectors instead of {}", sectors.len(), self.soak.sectors);
@@ -47,7 +47,8 @@ fn check(entry: &Entry) -> anyhow::Result<()> {
     ensure!(entry.in_store, "its replica is not in the store");
     ensure!(entry.stale_accepted == 0, "a stale owner was heard");
     ensure!(entry.illegal == 0, "an illegal report");
-    // A worker that is gone when the proof is on its way is not needed any more, and never tells that its slot is clean.
+    // If the worker is gone when the ProveCommit is pending, it is not needed any more. It then never reports that its
+    // slot is clean.
     ensure!(entry.count("finished") <= 1, "finished more than once");
     ensure!(entry.leases.is_closed(), "its lease is open");
     if entry.leases.claims() == 1 {

@@ -1,4 +1,4 @@
-//! The configuration of manager and workers.
+//! The configurations of manager and workers.
 
 use std::{fmt::Write, fs};
 
@@ -7,7 +7,7 @@ use sealbus_schema::Phase;
 use super::{Worker, World};
 use crate::cluster::{self, Identity, own_binary};
 
-/// Writes everybody's configuration, and makes the directories that it names.
+/// Writes all configurations, and creates the directories that they name.
 pub fn write(world: &World) -> anyhow::Result<()> {
     fs::create_dir_all(world.store_dir())?;
     fs::create_dir_all(world.root.join("logs"))?;

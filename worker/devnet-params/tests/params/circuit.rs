@@ -1,4 +1,4 @@
-//! A small circuit with everything that a constraint system can meet.
+//! A small random circuit that covers all cases of a constraint system.
 
 use bellperson::{Circuit, ConstraintSystem, LinearCombination, SynthesisError, Variable};
 use blstrs::Scalar;
@@ -6,8 +6,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sealbus_devnet_params::CircuitSource;
 
-/// Variables and constraints drawn from a seed. Each variable is constrained, as the format
-/// demands.
+/// Variables and constraints drawn from a seed. Every variable occurs in a constraint, as the format requires.
 #[derive(Clone)]
 pub struct RandomCircuit {
     pub seed: u64,
@@ -30,7 +29,7 @@ impl CircuitSource for RandomCircuit {
         }
         variables.extend(&aux);
         for (index, variable) in aux.into_iter().enumerate() {
-            // Some occur in A, some in B, some in C only.
+            // Some variables occur in A only, some in B, some in C.
             let holds = |part| {
                 if index % 3 == part { Some(variable) } else { None }
             };
@@ -62,7 +61,7 @@ impl Circuit<Scalar> for RandomCircuit {
     }
 }
 
-/// Up to four terms: ones, small coefficients, negative ones, the same variable twice; or nothing.
+/// Up to four terms: ones, small and negative coefficients, or the same variable twice. It may also be empty.
 fn combination(
     mut lc: LinearCombination<Scalar>,
     variables: &[Variable],

@@ -1,4 +1,4 @@
-//! `sealbus-devnet-params` from outside.
+//! Tests of the `sealbus-devnet-params` command.
 
 use std::process::Command;
 

@@ -1,6 +1,6 @@
-//! A directory of devnet parameters: reproducible, safe to share, safe to kill.
+//! A directory of devnet parameters is reproducible, safe to share, and safe to kill while it is being made.
 //!
-//! With window and winning PoSt only, which take seconds.
+//! Uses only window and winning PoSt, which take seconds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,7 +46,7 @@ fn check(dir: &Path, kinds: &[Kind]) -> Vec<(String, Finding)> {
     report.files.into_iter().map(|file| (file.name, file.finding)).collect()
 }
 
-/// The library's files, by name.
+/// The library's files, with their contents.
 fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = entries
@@ -58,7 +58,7 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Makes parameters in another process: this program, which runs only [`child`].
+/// Generates parameters in another process: this program, restricted to [`child`].
 fn spawn_child(dir: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "devnet::child"])
@@ -68,7 +68,7 @@ fn spawn_child(dir: &Path) -> Child {
         .unwrap()
 }
 
-/// What a child process runs; nothing in the process that the test harness starts.
+/// Runs only in a child process. In the test harness's own process it does nothing.
 #[test]
 fn child() {
     if let Some(dir) = std::env::var_os(CHILD_DIR) {
@@ -78,7 +78,7 @@ fn child() {
 
 #[test]
 fn two_processes_at_once_and_a_kill_half_way_leave_the_same_bytes() {
-    // Two at once.
+    // Two processes at once.
     let dir = tempdir().unwrap();
     let children = [spawn_child(dir.path()), spawn_child(dir.path())];
     for mut child in children {
@@ -87,7 +87,7 @@ fn two_processes_at_once_and_a_kill_half_way_leave_the_same_bytes() {
     let together = files(dir.path());
     assert_eq!(together.len(), 7, "three files a circuit, and the SRS");
 
-    // One, killed once it has begun to write; then another.
+    // One process that is killed after it has begun to write, then another.
     let dir = tempdir().unwrap();
     let mut child = spawn_child(dir.path());
     while !fs::read_dir(dir.path()).unwrap().any(|entry| {
@@ -127,7 +127,7 @@ fn whole_files_are_kept_and_bad_ones_made_again() {
     let again = make(dir.path(), &[Kind::WindowPoSt], None).unwrap();
     assert_eq!((again.made.len(), again.kept.len(), again.seed), (0, 4, 3));
 
-    // A verifying key comes from its parameters; parameters and SRS come from the seed.
+    // Verifying keys are derived from parameter files; parameters and the SRS are derived from the seed.
     for extension in ["vk", "meta", "params", "srs"] {
         let (name, bytes) = before.iter().find(|(name, _)| name.ends_with(extension)).unwrap();
         let mut bytes = bytes.clone();
@@ -144,7 +144,7 @@ fn whole_files_are_kept_and_bad_ones_made_again() {
 fn check_tells_a_flipped_bit_from_a_truncated_and_a_missing_file_of_a_devnet() {
     let dir = tempdir().unwrap();
     make(dir.path(), &[Kind::WindowPoSt], Some(3)).unwrap();
-    // What a devnet has not made is missing, too.
+    // A circuit for which the devnet has no parameters counts as missing.
     let winning = ProofCircuit::new(Kind::WinningPoSt, SectorSize::KiB2).unwrap();
     let found = check(dir.path(), &[Kind::WindowPoSt, Kind::WinningPoSt]);
     assert!(found.contains(&(winning.parameters_name(), Finding::Missing)));
@@ -207,7 +207,7 @@ fn other_parameters_and_other_seeds_are_refused() {
     assert!(refused.to_string().contains("may be official"));
     assert_eq!(fs::read(dir.path().join(official)).unwrap(), b"an official key");
 
-    // A download under way, too.
+    // A partial download also counts.
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("v28-fil-inner-product-v1.srs.partial"), "half of it").unwrap();
     let refused = make(dir.path(), &[], None).unwrap_err();

@@ -1,4 +1,4 @@
-//! The generator's bytes are the library's.
+//! The generator's bytes equal those of the library.
 
 use std::io::Cursor;
 
@@ -31,7 +31,7 @@ fn librarys(circuit: &RandomCircuit, trapdoor: &Trapdoor) -> Vec<u8> {
 #[test]
 fn parameters_equal_bellpersons_for_the_same_trapdoor() {
     let tables = Tables::new();
-    // Domains that are just full and just not, and more points than a batch holds.
+    // Domains that are exactly full and just not full, and more points than a batch holds.
     for (seed, inputs, aux, constraints) in
         [(1, 1, 2, 1), (2, 3, 10, 2), (3, 3, 10, 3), (4, 5, 100, 151), (5, 40, 2500, 1700)]
     {
@@ -61,7 +61,7 @@ fn an_unconstrained_variable_is_refused_as_by_bellperson() {
 
 #[test]
 fn the_srs_equals_bellpersons_for_the_same_secrets() {
-    // The library draws alpha and then beta.
+    // The library draws alpha first, then beta.
     let mut rng = StdRng::seed_from_u64(8);
     let secrets = SrsTrapdoor { alpha: Scalar::random(&mut rng), beta: Scalar::random(&mut rng) };
     let mut rng = StdRng::seed_from_u64(8);

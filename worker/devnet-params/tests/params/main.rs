@@ -1,4 +1,4 @@
-//! Parameters, without proving: some seconds. What proves is in `params_proofs`.
+//! Tests of parameters without proving, which take seconds. Tests that prove are in `params_proofs`.
 
 #![allow(clippy::unwrap_used)]
 

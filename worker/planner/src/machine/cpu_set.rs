@@ -1,18 +1,18 @@
-//! Sets of processing units, by the numbers that the operating system gives them.
+//! Sets of processing units or NUMA nodes, by OS index.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The largest number that is accepted: far beyond every machine, and small enough to be written out.
+/// The largest accepted index: beyond any machine, and small enough that a set can be written out.
 const MAX: u32 = 65_535;
 
-/// Processing units (hardware threads), or NUMA nodes, by OS index. Written as the kernel writes lists: `0-3,8`.
+/// Processing units (hardware threads) or NUMA nodes, by OS index. Written in the kernel's list format: `0-3,8`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CpuSet(BTreeSet<u32>);
 
-/// A text that is no list of numbers.
+/// A text that is not in the list format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a list such as \"0-3,8\": {problem}")]
 pub struct CpuSetError {
@@ -21,65 +21,65 @@ pub struct CpuSetError {
 }
 
 impl CpuSet {
-    /// Nothing.
+    /// The empty set.
     #[must_use]
     pub const fn new() -> Self {
         Self(BTreeSet::new())
     }
 
-    /// Whether nothing is in it.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many are in it.
+    /// The number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether a number is in it.
+    /// Whether the set contains an index.
     #[must_use]
     pub fn contains(&self, index: u32) -> bool {
         self.0.contains(&index)
     }
 
-    /// The numbers, rising.
+    /// The indexes in increasing order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().copied()
     }
 
-    /// Adds a number.
+    /// Adds an index.
     pub fn insert(&mut self, index: u32) {
         self.0.insert(index);
     }
 
-    /// Whether all of it is in another one.
+    /// Whether every element is also in `other`.
     #[must_use]
     pub fn is_subset(&self, other: &Self) -> bool {
         self.0.is_subset(&other.0)
     }
 
-    /// Whether nothing of it is in another one.
+    /// Whether no element is also in `other`.
     #[must_use]
     pub fn is_disjoint(&self, other: &Self) -> bool {
         self.0.is_disjoint(&other.0)
     }
 
-    /// What is in either.
+    /// The elements of either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         Self(self.0.union(&other.0).copied().collect())
     }
 
-    /// What is in both.
+    /// The elements of both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0).copied().collect())
     }
 
-    /// What is in it and not in the other one.
+    /// The elements that are not in `other`.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
         Self(self.0.difference(&other.0).copied().collect())

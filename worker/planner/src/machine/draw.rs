@@ -1,16 +1,16 @@
-//! A machine as a person would draw it.
+//! Draws a machine as text.
 
 use std::fmt::Write;
 
 use super::{Cache, CpuSet, Disk, Gpu, Machine, Node};
 
-/// A line, and what hangs on it.
+/// A line, and the branches below it.
 struct Branch {
     text: String,
     below: Vec<Branch>,
 }
 
-/// The machine as a tree of lines: packages, their nodes, in these the groups of cores, cards and disks.
+/// The machine as a tree of lines: packages contain nodes, and nodes contain groups of cores, GPUs and disks.
 #[must_use]
 pub fn draw(machine: &Machine) -> String {
     let mut text = format!(
@@ -35,7 +35,7 @@ pub fn draw(machine: &Machine) -> String {
     text
 }
 
-/// Bytes in the unit in which a person reads them.
+/// A size in a unit that is easy to read.
 #[must_use]
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -52,7 +52,7 @@ pub fn bytes(bytes: u64) -> String {
 
 fn package_of(machine: &Machine, package: usize) -> Branch {
     let has = |at: usize| machine.caches.iter().any(|cache| cache.package == package && cache.node == at);
-    // A node that several packages share, or that is outside them, is shown where its cores are.
+    // A node that belongs to several packages, or to none, is shown with its cores.
     let shown = |(at, node): &(usize, &Node)| node.package == Some(package) || has(*at);
     let nodes = machine.nodes.iter().enumerate().filter(shown);
     let below = nodes.map(|(at, node)| node_of(machine, package, at, node)).collect();
@@ -63,7 +63,7 @@ fn node_of(machine: &Machine, package: usize, at: usize, node: &Node) -> Branch 
     let groups = machine.caches.iter().enumerate().filter(|(_, cache)| (cache.package, cache.node) == (package, at));
     let mut below: Vec<Branch> = groups.map(|(cache, group)| group_of(machine, cache, group)).collect();
     let first = below.is_empty();
-    // Devices of a node that is shown in several packages hang on it in the first.
+    // Devices of a node that is shown in several packages are drawn in the first one only.
     let owner = node.package.or_else(|| machine.caches.iter().find(|cache| cache.node == at).map(|it| it.package));
     if owner.unwrap_or(package) == package {
         below.extend(machine.gpus.iter().filter(|gpu| gpu.node == Some(at)).map(gpu_of));
@@ -128,7 +128,7 @@ fn at_pci(text: &mut String, address: Option<&str>) {
     }
 }
 
-/// What hangs on no package: nodes that are outside them and have no cores, devices of unknown place.
+/// What belongs to no package: nodes outside of packages without cores, and devices at unknown places.
 fn elsewhere(machine: &Machine) -> Vec<Branch> {
     let outside =
         |(at, node): &(usize, &Node)| node.package.is_none() && !machine.caches.iter().any(|cache| cache.node == *at);
@@ -142,7 +142,7 @@ fn elsewhere(machine: &Machine) -> Vec<Branch> {
     branches
 }
 
-/// What exists and may not be used.
+/// What exists but may not be used.
 fn left_out(machine: &Machine) -> Vec<String> {
     let mut lines = Vec::new();
     let units = machine.present.difference(&machine.units());

@@ -1,35 +1,35 @@
-//! A machine of which less may be used.
+//! Restricts a machine to a part of it.
 
 use super::{CpuSet, Machine};
 
-/// Why a machine cannot be restricted so.
+/// Why a machine cannot be restricted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CannotRestrict {
-    /// Units that are not there were asked for.
+    /// Some requested units do not exist or may not be used.
     #[error("{machine} has no units {missing} that may be used; it has {units}")]
     NotThere {
-        /// Which machine.
+        /// The machine.
         machine: String,
-        /// What it lacks.
+        /// The units that are missing.
         missing: CpuSet,
-        /// What it has.
+        /// The units that it has.
         units: CpuSet,
     },
     /// No unit would be left.
     #[error("{machine} has no processing unit that may be used: give the worker some by its cpuset")]
     NoUnits {
-        /// Which machine.
+        /// The machine.
         machine: String,
     },
 }
 
 impl Machine {
-    /// The same machine for a worker that may use only these processing units.
+    /// The same machine, for a worker that may use only these processing units.
     ///
-    /// Cores and groups that lose all units are left out. Nodes, cards and disks stay.
+    /// Cores and groups without any remaining unit are left out. Nodes, GPUs and disks stay.
     ///
     /// # Errors
-    /// [`CannotRestrict::NotThere`] for units that it lacks, [`CannotRestrict::NoUnits`] for none.
+    /// [`CannotRestrict::NotThere`] if units are missing; [`CannotRestrict::NoUnits`] if none would be left.
     pub fn restricted_to(&self, units: &CpuSet) -> Result<Self, CannotRestrict> {
         let machine = self.source.clone();
         let missing = units.difference(&self.units());

@@ -1,47 +1,49 @@
-//! What the proofs library finds of a machine when it looks for cores.
+//! The cores and caches that the proofs library sees when it looks for cores.
 //!
-//! `storage-proofs-porep` (`stacked/vanilla/cores.rs`) asks hwloc anew, without options. So it finds what the cgroup of its
-//! process allows, also where the process's affinity is narrower. It divides the cores by the number of parts of the first
-//! level above them that has fewer parts than there are cores, whatever these are: L2 caches, groups, L3 caches, dies,
-//! packages. The whole is not asked; it counts as one.
+//! `storage-proofs-porep` (`stacked/vanilla/cores.rs`) queries hwloc by itself, with default options. So it sees what
+//! the cgroup of its process allows, even where the process's affinity is narrower. It takes the first level above the
+//! cores that has fewer objects than there are cores, and divides the cores by the number of these objects. They may be
+//! L2 caches, groups, L3 caches, dies or packages. The machine object itself is not considered; without any other level
+//! the divisor is 1.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Cache, Core, CpuSet};
 
-/// Cores, and the levels above them.
+/// The cores, and the levels above them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sight {
-    /// The cores' processing units, in hwloc's (logical) order. None where hwloc tells of no cores; the library panics there.
+    /// Each core's processing units, in hwloc's (logical) order. Empty if hwloc shows no cores; the library panics
+    /// then.
     pub cores: Vec<CpuSet>,
-    /// The levels above the cores, from the inside out, without the whole.
+    /// The levels above the cores, innermost first, without the machine object.
     pub levels: Vec<Level>,
 }
 
-/// Objects of one kind at one depth of the tree.
+/// The objects of one kind at one depth of the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
-    /// What they are, for people: `L2 caches`.
+    /// The kind in the plural, such as `L2 caches`.
     pub name: String,
-    /// The processing units of each.
+    /// The processing units of each object.
     pub parts: Vec<CpuSet>,
 }
 
 impl Sight {
-    /// What cores are divided by: how many parts, and of what.
+    /// The number and kind of the objects by which the cores are divided.
     #[must_use]
     pub fn groups(&self) -> (usize, &str) {
         let shared = self.levels.iter().find(|level| level.parts.len() < self.cores.len());
         shared.map_or((1, "machine"), |level| (level.parts.len(), level.name.as_str()))
     }
 
-    /// Whether each group has as many cores; where not, the library panics.
+    /// Whether the cores divide evenly. If they do not, the library panics.
     #[must_use]
     pub fn is_even(&self) -> bool {
         !self.cores.is_empty() && self.cores.len().is_multiple_of(self.groups().0.max(1))
     }
 
-    /// The same from within a cgroup that allows no other units.
+    /// What the library sees inside a cgroup that allows only these units.
     #[must_use]
     pub fn within(&self, units: &CpuSet) -> Self {
         let kept = |sets: &[CpuSet]| -> Vec<CpuSet> {
@@ -51,7 +53,7 @@ impl Sight {
         Self { cores: kept(&self.cores), levels: self.levels.iter().map(level).collect() }
     }
 
-    /// Of a machine whose only levels are L3 caches and packages.
+    /// What the library sees on a machine whose only levels are L3 caches and packages.
     #[must_use]
     pub fn of_l3s(cores: &[Core], caches: &[Cache]) -> Self {
         let level = |name: &str, key: &dyn Fn(&Core) -> Option<usize>| {
@@ -84,7 +86,7 @@ mod tests {
         lists.iter().map(|list| list.parse().expect(list)).collect()
     }
 
-    /// Two cores with an L2 cache each, four that share one, as efficient cores do.
+    /// Two cores with an L2 cache each, and four that share one, as efficiency cores do.
     fn hybrid() -> Sight {
         let level = |name: &str, parts: &[&str]| Level { name: name.to_owned(), parts: sets(parts) };
         Sight {

@@ -1,7 +1,7 @@
-//! `cpus = "auto"`: a configuration's processors on the cores that a plan would give them.
+//! `cpus = "auto"`: gives configured processors the cores that a plan would give them.
 //!
-//! PC1s get whole cores of one L3 cache each, everything else what no PC1 has. How many of them there are, and whether PC1
-//! uses multicore SDR, is the configuration's to say.
+//! Each PC1 gets whole cores of one L3 cache; everything else shares the cores without a PC1. The configuration decides
+//! how many PC1s there are and whether they use multicore SDR.
 
 use sealbus_schema::{Phase, SectorSize};
 
@@ -13,29 +13,29 @@ use super::{
 };
 use crate::machine::{CpuSet, Machine};
 
-/// A configured group of processors, as far as its place depends on it.
+/// The properties of a configured group that its place depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfiguredGroup {
     /// The phase that it serves.
     pub stage: Phase,
-    /// How many processes.
+    /// The number of processes.
     pub count: usize,
-    /// Where they run: anywhere if it is empty, one set for all of them, or one set for each.
+    /// Its cpus: empty for any, one set shared by all processes, or one set for each.
     pub cpus: Vec<CpuSet>,
-    /// Whether `cpus` are to be chosen here.
+    /// Whether `cpus` is to be chosen.
     pub auto_cpus: bool,
-    /// The NUMA node of its memory, by OS index.
+    /// The NUMA node of its memory, as OS index.
     pub numa_node: Option<u32>,
-    /// Producers of multicore SDR, where it is used.
+    /// The number of producers for multicore SDR; `None` if that is off.
     pub producers: Option<usize>,
-    /// Whether PC1 takes its memory from reserved huge pages.
+    /// Whether PC1 uses reserved huge pages.
     pub huge_pages: bool,
 }
 
-/// Gives cpus to the groups that leave it to the worker. Where a plan would let them run anywhere they stay without.
+/// Sets the cpus of the groups that leave them to the worker. A group that a plan would let run anywhere stays without.
 ///
 /// # Errors
-/// Where there is no place for one of them, with its field.
+/// A [`Finding`] that names the field, if there is no room for a group.
 pub fn choose(
     machine: &Machine,
     sector_size: SectorSize,
@@ -67,7 +67,7 @@ pub fn choose(
     Ok(())
 }
 
-/// A set of whole cores for each PC1 of a group; none where they are as good anywhere.
+/// Whole cores for each PC1 of a group; empty if any cores are equally good.
 fn of_pc1(
     machine: &Machine,
     sector_size: SectorSize,
@@ -77,6 +77,7 @@ fn of_pc1(
     let wanted = group.producers;
     let request = Request { cgroups, huge_pages: group.huge_pages, ..Request::new(sector_size) };
     let mut budget = Budget::new(machine, &request);
+    // If the group names a node, all other nodes count as full.
     for (node, bytes) in machine.nodes.iter().zip(&mut budget.pc1_on_node) {
         if group.numa_node.is_some_and(|number| number != node.os_index) {
             *bytes = 0;
@@ -86,6 +87,7 @@ fn of_pc1(
     let site = Site { machine: machine.clone(), request: &request, budget, imagined, left_out };
     let Choice { want, units, single: why, .. } = draft::units(&site, wanted.unwrap_or(0));
     let Some(units) = units else { return Ok(Vec::new()) };
+    // The planner has chosen fewer producers than configured, so these do not fit into any cache.
     if want.producers != wanted {
         let threads = wanted.unwrap_or(0).saturating_add(1);
         let why = why.map_or(String::new(), |why| format!(": {why}"));
@@ -110,7 +112,7 @@ fn of_pc1(
     }
 }
 
-/// What may be used, of one node if it is to be.
+/// The usable processing units, of a single node if one is given.
 fn of_node(machine: &Machine, number: Option<u32>) -> CpuSet {
     let Some(number) = number else { return machine.units() };
     let there = (0..machine.cores.len()).filter(|&core| machine.nodes[machine.node_of_core(core)].os_index == number);

@@ -1,4 +1,4 @@
-//! Memory, shared out before anything is placed.
+//! Divides the memory before anything is placed.
 
 use sealbus_schema::Phase;
 
@@ -11,50 +11,51 @@ use crate::{
     units,
 };
 
-/// What is left to the system: a part of the memory, within bounds.
+/// The system gets one part in this many of the memory, within bounds.
 const RESERVE_PART: u64 = 32;
 const RESERVE_BYTES: (u64, u64) = (1 << 30, 16 << 30);
-/// How many small requests (add_pieces, tree_d, transfer, c1) are counted with.
+/// The assumed number of small requests (add_pieces, tree_d, transfer, c1) at the same time.
 const SMALL_REQUESTS: u64 = 8;
 
-/// What memory there is.
+/// The memory of a machine, in bytes.
 #[derive(Clone, Debug)]
 pub struct Budget {
     /// All that the worker may use.
     pub total: u64,
-    /// Left to the system.
+    /// The part left to the system.
     pub reserve: u64,
-    /// In reserved huge pages.
+    /// The part in reserved huge pages.
     pub huge: u64,
-    /// Ordinary memory to share out.
+    /// The ordinary memory that can be divided.
     pub usable: u64,
-    /// What PC1 may take of each node.
+    /// What PC1 may take on each node.
     pub pc1_on_node: Vec<u64>,
-    /// Whether PC1 takes huge pages.
+    /// Whether PC1 uses huge pages.
     pub from_huge: bool,
 }
 
-/// How memory is shared out between PC1 and proofs.
+/// How PC1 and proofs share memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// Room for all at the same time, and for the parent cache.
+    /// All of them fit at the same time, and so does the parent cache.
     Roomy,
-    /// Room for all at the same time; the parent cache is read from the disk again and again.
+    /// All of them fit at the same time, but the parent cache is read from disk again and again.
     WithoutParents,
-    /// One at a time: PC1, PC2 and C2 hold one lock.
+    /// Only one fits at a time: PC1, PC2 and C2 hold one lock.
     Turns,
 }
 
 impl Budget {
-    /// Of a machine.
+    /// The budget of a machine.
     #[must_use]
     pub fn new(machine: &Machine, request: &Request) -> Self {
-        // Memory without cores next to it is a graphics card's own, or far away.
+        // Memory without cores next to it belongs to a GPU, or is far away.
         let near = || machine.nodes.iter().filter(|node| node.has_cores);
         let all = machine.memory_of_cores_bytes();
         let total = machine.memory_max_bytes.map_or(all, |most| most.min(all));
         let reserve = (total / RESERVE_PART).clamp(RESERVE_BYTES.0, RESERVE_BYTES.1);
         let huge = near().fold(0_u64, |sum, node| sum.saturating_add(node.huge_bytes()));
+        // The reserve is taken from the nodes in proportion to their memory.
         let of_node = |node: &Node| {
             let share = (u128::from(reserve) * u128::from(node.memory_bytes) / u128::from(all.max(1))) as u64;
             let ordinary = node.memory_bytes.saturating_sub(node.huge_bytes()).saturating_sub(share);
@@ -68,20 +69,22 @@ impl Budget {
             total,
             reserve,
             huge,
+            // A cgroup's limit does not cover huge pages, so these are subtracted before the limit applies.
             usable: all.saturating_sub(huge).min(total).saturating_sub(reserve),
             pc1_on_node: machine.nodes.iter().map(of_node).collect(),
             from_huge: request.huge_pages,
         }
     }
 
-    /// The most PC1s on each node.
+    /// The highest number of PC1s on each node.
     #[must_use]
     pub fn pc1s_on_node(&self, request: &Request) -> Vec<usize> {
         let need = request.memory_of(Phase::Pc1).max(1);
         self.pc1_on_node.iter().map(|&bytes| usize::try_from(bytes / need).unwrap_or(usize::MAX)).collect()
     }
 
-    /// The most PC1s beside so many proofs at the same time, of which so many may be C2, and how they share.
+    /// The highest number of PC1s beside `proofs` concurrent PC2s and C2s, at most `c2s` of them C2, and how they share
+    /// memory.
     #[must_use]
     pub fn pc1s(&self, request: &Request, proofs: usize, c2s: usize) -> Option<(usize, Sharing)> {
         let (pc1, proof) = (request.memory_of(Phase::Pc1).max(1), proof_bytes(request));
@@ -107,7 +110,7 @@ impl Budget {
         }
     }
 
-    /// What is taken by a plan, for people.
+    /// What a plan's memory is used for, for people.
     #[must_use]
     pub fn shares(
         &self,
@@ -121,7 +124,7 @@ impl Budget {
         let proof = proofs_bytes(request, proofs, c2s);
         let has_parents = sharing == Sharing::Roomy && pc1s > 0;
         let parents = if has_parents { parent_cache_bytes(request.sector_size) } else { 0 };
-        // Where a cgroup limits memory, huge pages are beside what it allows.
+        // A cgroup's memory limit does not include huge pages.
         let given = self.usable.saturating_add(self.reserve);
         let huge = if self.from_huge { 0 } else { self.total.saturating_sub(given) };
         let mut shares = vec![share("the system", self.reserve), share("small phases", small_bytes(request))];
@@ -146,7 +149,7 @@ impl Budget {
         shares
     }
 
-    /// Why not a single sector fits.
+    /// Why not even one sector fits.
     #[must_use]
     pub fn refusal(&self, machine: String, request: &Request) -> CannotPlan {
         let size = request.sector_size;
@@ -177,20 +180,20 @@ impl Budget {
     }
 }
 
-/// Memory of PC2 or C2, of which one runs on a GPU at a time.
+/// The memory of a PC2 or C2, whichever is larger. A GPU runs one of them at a time.
 #[must_use]
 pub fn proof_bytes(request: &Request) -> u64 {
     bytes_here(request, Phase::Pc2).max(bytes_here(request, Phase::C2))
 }
 
-/// Memory of so many PC2 or C2 at the same time, of which so many may be C2.
+/// The memory of `proofs` concurrent PC2s and C2s, at most `c2s` of them C2.
 fn proofs_bytes(request: &Request, proofs: usize, c2s: usize) -> u64 {
     let (c2s, pc2s) = (c2s.min(proofs) as u64, proofs.saturating_sub(c2s) as u64);
     let pc2 = bytes_here(request, Phase::Pc2);
     proof_bytes(request).saturating_mul(c2s).saturating_add(pc2.saturating_mul(pc2s))
 }
 
-/// Memory of a phase, if it is done here.
+/// The memory of a phase; 0 if it runs elsewhere.
 fn bytes_here(request: &Request, phase: Phase) -> u64 {
     if request.does(phase) { request.memory_of(phase) } else { 0 }
 }

@@ -1,6 +1,6 @@
-//! Somebody's processors, held against the machine before anything starts.
+//! Checks configured processors against the machine before anything starts.
 //!
-//! Each rule is a function; all of them are asked, and each finding names the field and says what to do.
+//! Each rule is a function, and all of them are applied. Each finding names the field and says what to do.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,34 +19,34 @@ use crate::{
     units,
 };
 
-/// A group of processors as it is configured.
+/// A configured group of processors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacedGroup {
-    /// Its position in the configuration.
+    /// The group's index in the configuration.
     pub index: usize,
     /// The phase that it serves.
     pub stage: Phase,
-    /// Where it runs; everywhere if it is not given.
+    /// Its cpus; `None` for all.
     pub cpus: Option<CpuSet>,
-    /// The NUMA node of its memory, by OS index.
+    /// The NUMA node of its memory, as OS index.
     pub numa_node: Option<u32>,
-    /// Whether its memory must come from there.
+    /// Whether memory may come from another node; `None` if no policy is set.
     pub memory: Option<MemoryPolicy>,
-    /// How many requests it works on at the same time, all its processes together.
+    /// How many requests all its processes together work on at the same time.
     pub concurrent: usize,
-    /// The GPUs that it sees.
+    /// The ids of the GPUs that it sees.
     pub gpus: Vec<String>,
     /// The locks that each request holds.
     pub locks: Vec<String>,
-    /// Memory of one request; 0 where nobody knows.
+    /// The memory of a request in bytes; 0 if unknown.
     pub memory_bytes: u64,
-    /// Producers of multicore SDR, where it is used.
+    /// The number of producers for multicore SDR; `None` if that is off.
     pub producers: Option<usize>,
-    /// Whether each process has a cgroup that allows nothing but its cpus.
+    /// Whether each process has a cgroup that allows only its cpus.
     pub in_cgroup: bool,
 }
 
-/// Something about a configuration that a person should know.
+/// A problem in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How bad it is.
@@ -63,7 +63,7 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// It works, badly.
+    /// It works, but badly.
     Warning,
     /// It does not work.
     Error,
@@ -75,7 +75,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Holds groups against a machine.
+/// Checks groups against a machine.
 #[must_use]
 pub fn check(machine: &Machine, groups: &[PlacedGroup]) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -106,7 +106,7 @@ impl PlacedGroup {
         Finding { severity: Severity::Warning, ..self.error(field, problem, fix) }
     }
 
-    /// The cores that it runs on: positions in `Machine::cores`.
+    /// The cores that it runs on, as indexes into `Machine::cores`.
     fn cores(&self, machine: &Machine) -> Vec<usize> {
         let Some(cpus) = &self.cpus else { return Vec::new() };
         (0..machine.cores.len()).filter(|&core| !machine.cores[core].units.is_disjoint(cpus)).collect()
@@ -192,6 +192,7 @@ fn multicore_works(machine: &Machine, group: &PlacedGroup, cpus: &CpuSet, cores:
         return Some(group.warning("cpus", problem, fix));
     }
     let outcome = multicore::outcome(machine, cpus, producers, false);
+    // In a cgroup of its own the process would see only its cores. Only a cgroup that fails to be created spoils that.
     if !outcome.is_good() && group.in_cgroup && multicore::outcome(machine, cpus, producers, true).is_good() {
         let problem = "multicore SDR works with these only in its own cgroup".to_owned();
         let fix = "see to it that [cgroup] has the controller cpuset: the worker says at its start what does not hold";
@@ -232,7 +233,7 @@ fn gpus_are_there(machine: &Machine, group: &PlacedGroup) -> Vec<Finding> {
     let finding = |id: &String| {
         let seen = if has.is_empty() { "none".to_owned() } else { has.clone() };
         let problem = format!("there is no GPU {id:?}; the machine has {seen}");
-        // A number beyond those that are seen is wrong. Cards that are not seen at all, or have other names, may be there.
+        // An index beyond the visible GPUs is wrong. GPUs that are not visible, or have other names, may exist.
         let is_wrong = !has.is_empty() && id.parse::<u32>().is_ok();
         Finding {
             severity: if is_wrong { Severity::Error } else { Severity::Warning },
@@ -286,7 +287,7 @@ fn gpus_are_shared_by_locks(groups: &[PlacedGroup]) -> Vec<Finding> {
     findings
 }
 
-/// What phases need is assumed, so this refuses nothing.
+/// The memory of a phase is an assumption, so this gives only warnings.
 fn memory_is_there(machine: &Machine, groups: &[PlacedGroup]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for node in &machine.nodes {
@@ -301,7 +302,7 @@ fn memory_is_there(machine: &Machine, groups: &[PlacedGroup]) -> Vec<Finding> {
         }
     }
     let total = machine.memory_of_cores_bytes();
-    // Huge pages are beside what a cgroup allows.
+    // A cgroup's memory limit does not include huge pages.
     let huge = machine.nodes.iter().fold(0_u64, |sum, node| sum.saturating_add(node.huge_bytes()));
     let total = machine.memory_max_bytes.map_or(total, |most| most.saturating_add(huge).min(total));
     let all: Vec<&PlacedGroup> = groups.iter().collect();
@@ -313,7 +314,7 @@ fn memory_is_there(machine: &Machine, groups: &[PlacedGroup]) -> Vec<Finding> {
     findings
 }
 
-/// Memory that groups need at the same time. Of those that a lock keeps apart only one counts.
+/// The memory that groups need at the same time. Of groups that share a lock only the largest counts.
 fn at_once(groups: &[&PlacedGroup]) -> u64 {
     let mut apart: Vec<(BTreeSet<&String>, u64)> = Vec::new();
     for group in groups {

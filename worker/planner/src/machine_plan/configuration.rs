@@ -1,4 +1,4 @@
-//! A machine plan as a configuration of the worker.
+//! Writes a machine plan as a configuration file for the worker.
 
 use std::{
     fmt::Write,
@@ -10,22 +10,22 @@ use sealbus_schema::{MinerId, WorkerName};
 use super::request::{Group, MachinePlan};
 use crate::machine::CpuSet;
 
-/// What a configuration says besides the plan.
+/// The settings that do not come from the plan.
 #[derive(Clone, Debug)]
 pub struct Around {
     /// The worker's name.
     pub name: WorkerName,
-    /// Whose sectors.
+    /// The miners whose sectors to seal.
     pub miners: Vec<MinerId>,
-    /// Where NATS is.
+    /// The URL of NATS.
     pub nats_url: String,
     /// The permanent store's name.
     pub store_name: String,
-    /// Its root.
+    /// The permanent store's root.
     pub store_path: PathBuf,
 }
 
-/// The configuration, TOML, with the plan's reasons as comments.
+/// The configuration in TOML, with the plan's reasons as comments.
 #[must_use]
 pub fn configuration(plan: &MachinePlan, around: &Around) -> String {
     let miners: Vec<String> = around.miners.iter().map(|miner| quoted(&miner.to_string())).collect();

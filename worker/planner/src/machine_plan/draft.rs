@@ -1,8 +1,8 @@
-//! How many PC1s and how many GPUs: the numbers that allow the most sectors a day.
+//! Chooses the numbers of PC1s and GPUs that allow the most sectors a day.
 //!
-//! All that fit are tried, with the bound of their pipeline as the measure, and with each number of producers unless that is
-//! given. Of equals the one with the most producers is taken, then the one with the fewest PC1s and GPUs: what they do not use
-//! is left to the rest.
+//! All numbers that fit are tried, and each number of producers unless it is given. They are compared by the upper
+//! bound of their pipeline. Among equals, more producers win, then fewer PC1s, then fewer GPUs, which leaves more to
+//! the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,75 +22,76 @@ use crate::{
     pipeline::{PipelineSpec, Servers, Step, Work, bound},
 };
 
-/// Processors of a phase that is done elsewhere: enough that they are never short.
+/// The number of processors for a phase that runs elsewhere: enough to never be the bottleneck.
 const ELSEWHERE: usize = 10_000_000;
-/// Slots enough that they are never short.
+/// A number of slots that is never the bottleneck.
 pub const SLOTS_MANY: usize = 10_000_000;
-/// The numbers of producers that are tried, the library's own first. More of them bring nothing that anybody has measured.
+/// The numbers of producers that are tried, starting with the library's default. There is no measurement in which more
+/// of them helped.
 const PRODUCERS: [usize; 3] = [3, 2, 1];
-/// Another choice must be this much better to be taken.
+/// Another choice must be better by this factor to be taken.
 const BETTER: f64 = 1.0005;
-/// Cores that are kept free of PC1 for each GPU, where the machine has enough: it must be fed.
+/// How many cores are kept free of PC1 for each GPU, if the machine has enough: they feed the GPU.
 const CORES_PER_GPU: usize = 4;
-/// The most processors of a small phase.
+/// The highest number of processors for a small phase.
 const SMALL_MAX: usize = 2;
-/// Small phases get room for this much more than the rate that is expected.
+/// Small phases get capacity for the expected rate times this.
 const SMALL_SPARE: f64 = 1.25;
-/// The lock that keeps PC1, PC2 and C2 apart where memory is short.
+/// The lock that keeps PC1, PC2 and C2 from running at the same time if memory is short.
 pub const MEMORY_LOCK: &str = "memory";
-/// The lock that C2s hold where not each GPU's may have its memory at the same time.
+/// The lock held by C2s if there is not enough memory for a C2 on every GPU at the same time.
 pub const C2_LOCK: &str = "c2_memory";
-/// The lock that keeps PC2 and C2 apart where there is no GPU.
+/// The lock that keeps PC2 and C2 from running at the same time if there is no GPU.
 pub const CPU_LOCK: &str = "cpu";
 
-/// A machine with what is asked of it.
+/// A machine together with a request.
 #[derive(Debug)]
 pub struct Site<'a> {
-    /// The machine, with memory and GPUs as they were asked for.
+    /// The machine, with the requested memory and GPUs.
     pub machine: Machine,
-    /// What is asked for.
+    /// The request.
     pub request: &'a Request,
-    /// Its memory.
+    /// The machine's memory.
     pub budget: Budget,
-    /// GPUs that are only imagined.
+    /// GPUs that the machine does not have, but the request assumes.
     pub imagined: Vec<String>,
-    /// GPUs that are there and not used, with the reason.
+    /// GPUs that are not used, with the reason.
     pub left_out: Vec<String>,
 }
 
-/// What was chosen.
+/// The choice.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// How many PC1s.
+    /// The number of PC1s.
     pub pc1s: usize,
-    /// Cores for each of them; none where PC1 shares the cores with everything else.
+    /// The cores of each PC1; empty if PC1s share cores with everything else.
     pub units: Vec<Unit>,
-    /// What each of them wants.
+    /// What each PC1 needs.
     pub want: Want,
-    /// How many of the GPUs are used; none for PC2 and C2 on cores.
+    /// The number of GPUs used; 0 if PC2 and C2 run on cores.
     pub gpus: usize,
-    /// How many C2s may run at the same time: as many as there are GPUs, or as many as there is memory for.
+    /// How many C2s may run at the same time, limited by the number of GPUs and by memory.
     pub c2s: usize,
     /// How memory is shared.
     pub sharing: Sharing,
-    /// The cores that are not PC1's: positions in `Machine::cores`.
+    /// The cores without a PC1, as indexes into `Machine::cores`.
     pub rest: Vec<usize>,
-    /// How many these are.
+    /// The number of these cores.
     pub rest_cores: usize,
-    /// How many PC1s memory has room for.
+    /// How many PC1s fit into memory.
     pub fits_memory: usize,
-    /// How many PC1s have cores in some cache, and memory on the node of these.
+    /// How many PC1s can have cores of one cache, with memory on the node of these cores.
     pub fits_cores: usize,
-    /// How many would have cores if nodes had memory enough.
+    /// How many PC1s could have cores if memory on the nodes were unlimited.
     pub fits_cores_alone: usize,
-    /// Sectors a day, at most, with slots enough.
+    /// The upper bound on sectors a day, with unlimited slots.
     pub per_day: f64,
-    /// Why PC1 does without multicore SDR, where it does.
+    /// Why multicore SDR is not used, if it is not.
     pub single: Option<String>,
 }
 
 impl<'a> Site<'a> {
-    /// The machine as it is asked for.
+    /// The machine as requested.
     pub fn new(machine: &Machine, request: &'a Request) -> Result<Self, CannotPlan> {
         let mut machine = machine.clone();
         if let Some(bytes) = request.memory_bytes {
@@ -101,21 +102,22 @@ impl<'a> Site<'a> {
         Ok(Self { machine, request, budget, imagined, left_out })
     }
 
-    /// The pipeline of a draft, with so many processors for the small phases.
+    /// The pipeline of a draft, with `small` processors for the small phases.
     #[must_use]
     pub fn pipeline(&self, draft: &Draft, slots: usize, small: &BTreeMap<Phase, usize>) -> PipelineSpec {
         let gpus = self.gpu_locks(draft).into_iter().map(|lock| (lock, 1)).collect();
         self.pipeline_of(draft, slots, small, gpus)
     }
 
-    /// Sectors a day, at most, with slots enough. All GPUs are one lock here: they are alike, and each sector may take any.
+    /// The upper bound on sectors a day, with unlimited slots. All GPUs are modelled as one lock: they are alike, and a
+    /// sector may take any of them.
     fn per_day(&self, draft: &Draft) -> f64 {
         let count = self.gpu_locks(draft).len();
         let gpus = if count > 0 { vec![("gpus".to_owned(), count)] } else { Vec::new() };
         bound(&self.pipeline_of(draft, SLOTS_MANY, &BTreeMap::new(), gpus))
     }
 
-    /// The same with locks for PC2 and C2, each so often.
+    /// The pipeline with these locks for PC2 and C2, each with its number of units.
     fn pipeline_of(
         &self,
         draft: &Draft,
@@ -125,6 +127,7 @@ impl<'a> Site<'a> {
     ) -> PipelineSpec {
         let turns = draft.sharing == Sharing::Turns;
         let mut locks: BTreeMap<String, usize> = gpus.iter().cloned().collect();
+        // If memory is short, PC1, PC2 and C2 take turns by sharing one lock.
         if turns {
             locks.insert(MEMORY_LOCK.to_owned(), 1);
         }
@@ -139,7 +142,7 @@ impl<'a> Site<'a> {
         let works = works.map(|stage| {
             let time_ms = self.time(draft, stage).time_ms;
             let servers = match stage {
-                // Whoever does it is taken to be fast enough.
+                // A phase that runs elsewhere is assumed to be fast enough.
                 _ if !self.request.does(stage) => {
                     vec![Servers { count: ELSEWHERE, time_ms, locks: BTreeSet::new() }]
                 }
@@ -181,7 +184,7 @@ impl<'a> Site<'a> {
         self.request.times.phase(stage, on)
     }
 
-    /// The lock of each place where PC2 and C2 run.
+    /// One lock for each GPU, or the lock for PC2 and C2 on cores.
     #[must_use]
     pub fn gpu_locks(&self, draft: &Draft) -> Vec<String> {
         if !self.request.proves() {
@@ -193,17 +196,18 @@ impl<'a> Site<'a> {
         (0..draft.gpus).map(|position| gpu_lock(&self.machine, position)).collect()
     }
 
-    /// The least time between two PC1s, so that what they finish does not come all at once.
+    /// The shortest time between two starts of PC1, so that the sectors do not reach the next phases all at once.
     #[must_use]
     pub fn staggered_secs(&self, draft: &Draft) -> u64 {
         if draft.pc1s < 2 || !is_large(self.request.sector_size) {
             return 0;
         }
+        // A quarter of PC1's duration, spread over the PC1s. It is at most 300 s, and rounded down to 10 s.
         let apart = self.time(draft, Phase::Pc1).time_ms / 1000 / 4 / draft.pc1s as u64;
         apart.min(300) / 10 * 10
     }
 
-    /// How many processors each small phase gets.
+    /// The number of processors for each small phase.
     #[must_use]
     pub fn small(&self, draft: &Draft) -> BTreeMap<Phase, usize> {
         let phases = [Phase::AddPieces, Phase::TreeD, Phase::Transfer, Phase::C1];
@@ -216,14 +220,14 @@ impl<'a> Site<'a> {
 }
 
 impl Draft {
-    /// The lock that keeps C2s from being too many, if the phase holds it.
+    /// The lock that limits concurrent C2s, if the phase holds it.
     #[must_use]
     pub fn c2_lock(&self, stage: Phase) -> Option<&'static str> {
         (stage == Phase::C2 && self.c2s < self.gpus).then_some(C2_LOCK)
     }
 }
 
-/// Chooses.
+/// Chooses the best draft.
 pub fn choose(site: &Site<'_>) -> Result<Draft, CannotPlan> {
     let machine = &site.machine;
     if machine.cores.is_empty() {
@@ -237,6 +241,7 @@ pub fn choose(site: &Site<'_>) -> Result<Draft, CannotPlan> {
     let mut seen: Vec<Want> = Vec::new();
     for &producers in tried {
         let choice = units(site, producers);
+        // If no cache has cores for more producers, several numbers come to the same choice.
         if seen.contains(&choice.want) {
             continue;
         }
@@ -258,7 +263,8 @@ pub fn choose(site: &Site<'_>) -> Result<Draft, CannotPlan> {
     Ok(Draft { units, rest, single: choice.single, ..draft })
 }
 
-/// The best with what PC1s want, if it is better than so many sectors a day; without units and rest.
+/// The best draft with this choice of PC1's cores, if it exceeds `better_than` sectors a day. Its units and rest are
+/// not filled in.
 fn best_with(site: &Site<'_>, choice: &Choice, better_than: Option<f64>) -> Option<Draft> {
     let (machine, request) = (&site.machine, site.request);
     let cores = machine.cores.len();
@@ -290,6 +296,7 @@ fn best_with(site: &Site<'_>, choice: &Choice, better_than: Option<f64>) -> Opti
                 };
                 Draft { per_day: site.per_day(&draft), ..draft }
             };
+            // Some cores always stay without a PC1, to feed the GPUs.
             let kept = match choice.units {
                 Some(_) => ((cores - least_rest(machine, used)) / choice.want.cores).max(1),
                 None => usize::MAX,
@@ -298,7 +305,7 @@ fn best_with(site: &Site<'_>, choice: &Choice, better_than: Option<f64>) -> Opti
                 true => (1, most.min(fits_cores).min(kept)),
                 false => (0, 0),
             };
-            // Without a GPU PC2 and C2 are slower the more PC1s there are, so that each number is tried.
+            // Without a GPU, more PC1s slow down PC2 and C2, so every number is tried.
             let found = match used == 0 && request.proves() {
                 true => (pc1s.0..=pc1s.1)
                     .map(draft)
@@ -309,7 +316,7 @@ fn best_with(site: &Site<'_>, choice: &Choice, better_than: Option<f64>) -> Opti
                 better_than = found.per_day;
                 best = Some(found);
             }
-            // Fewer C2s at the same time make room for PC1s, and there is room for all that have cores.
+            // Fewer concurrent C2s would only make room for more PC1s, but all that can have cores fit already.
             if sharing == Sharing::Roomy && most >= fits_cores {
                 break;
             }
@@ -318,9 +325,10 @@ fn best_with(site: &Site<'_>, choice: &Choice, better_than: Option<f64>) -> Opti
     best
 }
 
-/// The fewest PC1s that do about as much as the most of them would; more of them never do less.
+/// The lowest number of PC1s that gives about the same rate as the highest. The rate never falls with more of them.
 fn fewest((least, most): (usize, usize), draft: impl Fn(usize) -> Draft) -> Option<Draft> {
     let with_most = (least <= most).then(|| draft(most))?;
+    // A binary search, because every draft costs the computation of all bounds.
     let (mut best, mut low) = (with_most.clone(), least);
     while low < best.pc1s {
         let middle = draft(low + (best.pc1s - low) / 2);
@@ -332,20 +340,21 @@ fn fewest((least, most): (usize, usize), draft: impl Fn(usize) -> Draft) -> Opti
     Some(best)
 }
 
-/// What each PC1 wants and where there is room for it.
+/// What each PC1 needs, and where it can have that.
 #[derive(Clone, Debug)]
 pub struct Choice {
-    /// What each wants.
+    /// What each PC1 needs.
     pub want: Want,
-    /// Cores for each; `None` where they share all cores with the rest.
+    /// The cores of each PC1; `None` if PC1s share all cores with the rest.
     pub units: Option<Vec<Unit>>,
-    /// How many would have cores if nodes had memory enough.
+    /// How many PC1s could have cores if memory on the nodes were unlimited.
     pub fits_alone: usize,
-    /// Why they do without multicore SDR, where they do.
+    /// Why multicore SDR is not used, if it is not.
     pub single: Option<String>,
 }
 
-/// What each PC1 wants with so many producers, or fewer where no cache has cores for them, and where there is room for it.
+/// What each PC1 needs with this many producers, and where it can have that. If no cache has enough usable cores, fewer
+/// producers are used.
 pub fn units(site: &Site<'_>, producers: usize) -> Choice {
     let machine = &site.machine;
     let in_cgroup = site.request.cgroups;
@@ -355,6 +364,7 @@ pub fn units(site: &Site<'_>, producers: usize) -> Choice {
     }
     let on_node = site.budget.pc1s_on_node(site.request);
     let largest = whole_cores(machine).iter().map(Vec::len).max().unwrap_or(1);
+    // At least one core is left to everything else.
     let cores = producers.saturating_add(1).min(largest).min(machine.cores.len() - 1).max(1);
     let placed = |want: Want, single| {
         let most = machine.cores.len();
@@ -379,19 +389,20 @@ pub fn units(site: &Site<'_>, producers: usize) -> Choice {
     placed(alone, Some(why))
 }
 
-/// The cores that no PC1 has.
+/// The cores without a PC1.
 fn rest(machine: &Machine, units: &[Unit]) -> Vec<usize> {
     let taken: BTreeSet<usize> = units.iter().flat_map(|unit| unit.cores.iter().copied()).collect();
     (0..machine.cores.len()).filter(|core| !taken.contains(core)).collect()
 }
 
-/// The least number of cores without a PC1.
+/// The lowest number of cores that are kept free of PC1.
 #[must_use]
 pub fn least_rest(machine: &Machine, gpus: usize) -> usize {
     (CORES_PER_GPU * gpus).min(machine.cores.len() / 4).max(1)
 }
 
-/// Gives a machine other memory: as much more or less for each node, as far as it has cores and is known, else the same for each.
+/// Changes the machine's memory. Each node with cores gets a share in proportion to its present memory, or an equal
+/// share if that is unknown.
 fn spread_memory(machine: &mut Machine, bytes: u64) {
     let known = machine.memory_of_cores_bytes();
     let nodes = machine.nodes.iter().filter(|node| node.has_cores).count().max(1) as u64;
@@ -405,7 +416,7 @@ fn spread_memory(machine: &mut Machine, bytes: u64) {
     machine.memory_max_bytes = None;
 }
 
-/// The lock of a GPU, by its position.
+/// The name of a GPU's lock, given its index.
 fn gpu_lock(machine: &Machine, position: usize) -> String {
     let id = &machine.gpus[position].id;
     let is_short = id.len() <= 3 && id.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,14 +1,14 @@
-//! A plan for people.
+//! Writes a plan for people.
 
 use std::{collections::BTreeSet, fmt::Write};
 
 use super::request::{Group, MachinePlan};
 use crate::{calc, machine::Machine, pipeline::Bound, pipeline::Steady, units};
 
-/// The widest line of reasons.
+/// The width of the explanations in characters.
 const WIDTH: usize = 116;
 
-/// A machine in a line.
+/// A machine in one line.
 #[must_use]
 pub fn machine(machine: &Machine) -> String {
     let counted = |count: usize, one: &str| match count {
@@ -33,7 +33,7 @@ pub fn machine(machine: &Machine) -> String {
     format!("{} ({})", machine.source, parts.join(", "))
 }
 
-/// The plan, with its reasons if asked for.
+/// The plan, with its reasons if `reasons` is set.
 #[must_use]
 pub fn explain(plan: &MachinePlan, reasons: bool) -> String {
     let mut text = format!("Plan for {} sectors on {}\n\n", plan.sector_size, plan.machine);
@@ -160,7 +160,7 @@ fn expected(plan: &MachinePlan, more: bool) -> String {
     text
 }
 
-/// What is scarcest; several where they are about equally so.
+/// The bottleneck; several resources if they are about equally scarce.
 fn short_of(steady: &Steady) -> String {
     let is_as_scarce = |bound: &&Bound| bound.per_day <= 1.01 * steady.bound_per_day;
     let scarce: Vec<String> =
@@ -168,7 +168,7 @@ fn short_of(steady: &Steady) -> String {
     scarce.join(" and of ")
 }
 
-/// Breaks a text into lines, the later ones as far in as the first.
+/// Breaks a text into lines. Later lines are indented as far as the first.
 fn push_wrapped(text: &mut String, head: &str, body: &str) {
     let mut line = head.to_owned();
     let indent = " ".repeat(head.chars().count());

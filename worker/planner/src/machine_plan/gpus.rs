@@ -1,4 +1,4 @@
-//! Which of a machine's cards PC2 and C2 use.
+//! Chooses the GPUs for PC2 and C2.
 
 use super::{
     request::{CannotPlan, Gpus, Request},
@@ -9,24 +9,24 @@ use crate::{
     units,
 };
 
-/// A card with less is there for a screen.
+/// A card with less memory than this is there for a screen.
 const CARD_BYTES_LEAST: u64 = 4 << 30;
-/// C2 of 32 and 64 GiB sectors transforms vectors of 2^27 numbers of 32 bytes, two at a time.
+/// C2 for 32 and 64 GiB sectors transforms vectors of 2^27 elements of 32 bytes, two at a time.
 const CARD_BYTES_C2: u64 = 8 << 30;
 
-/// What was made of the cards.
+/// The result of the choice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chosen {
-    /// Those that the machine does not have.
+    /// GPUs that the machine does not have.
     pub imagined: Vec<String>,
-    /// Those that it has and that are not used, with the reason.
+    /// GPUs that it has and that are not used, with the reason.
     pub left_out: Vec<String>,
 }
 
-/// Leaves the machine with the GPUs that are asked for.
+/// Reduces the machine to the requested GPUs.
 ///
 /// # Errors
-/// For a card that is named and cannot be had.
+/// [`CannotPlan`] if a named GPU does not exist or cannot be used.
 pub fn choose(machine: &mut Machine, request: &Request) -> Result<Chosen, CannotPlan> {
     if let Gpus::Named(names) = &request.gpus {
         named(machine, names)?;
@@ -47,7 +47,7 @@ pub fn choose(machine: &mut Machine, request: &Request) -> Result<Chosen, Cannot
     Ok(chosen)
 }
 
-/// What a person should know of a card that is used.
+/// A warning about a GPU that is used but has too little memory.
 #[must_use]
 pub fn small(gpu: &Gpu, request: &Request) -> Option<String> {
     let is_small = (1..=CARD_BYTES_C2).contains(&gpu.memory_bytes) && is_large(request.sector_size);
@@ -80,7 +80,7 @@ fn named(machine: &mut Machine, names: &[String]) -> Result<(), CannotPlan> {
     Ok(())
 }
 
-/// Why a card is not used unless it is named.
+/// Why a GPU is not used unless it is named.
 fn unfit(gpu: &Gpu, request: &Request) -> Option<String> {
     let (id, name) = (&gpu.id, &gpu.name);
     if !gpu.is_cuda() {
@@ -96,7 +96,7 @@ fn unfit(gpu: &Gpu, request: &Request) -> Option<String> {
     })
 }
 
-/// Adds cards that are not there, with ids that nobody has.
+/// Adds GPUs that do not exist, with unused ids.
 fn imagine(machine: &mut Machine, count: usize, imagined: &mut Vec<String>) {
     for number in (0_usize..).take(count.saturating_add(machine.gpus.len())) {
         let id = format!("{number}");

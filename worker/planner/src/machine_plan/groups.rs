@@ -1,4 +1,4 @@
-//! A draft as groups of processors.
+//! Turns a draft into groups of processors.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::machine::{CpuSet, MemoryPolicy};
 
-/// A GPU's processors stay on its node where so many cores are left there.
+/// A GPU's processors stay on its node if at least this many cores are left there.
 const NEAR_CORES_MIN: usize = 2;
 
 /// All groups, in the order of the phases.
@@ -88,7 +88,7 @@ fn proofs_on_gpu(site: &Site<'_>, draft: &Draft, stage: Phase, position: usize) 
     }
 }
 
-/// One processor on the cores that PC1 does not have.
+/// One processor on the cores without a PC1.
 fn on_rest(site: &Site<'_>, draft: &Draft, stage: Phase) -> Group {
     let is_apart = !draft.units.is_empty() && !draft.rest.is_empty();
     Group {
@@ -105,7 +105,7 @@ fn on_rest(site: &Site<'_>, draft: &Draft, stage: Phase) -> Group {
     }
 }
 
-/// What may be used and is not PC1's; also the parts of cores that are not whole.
+/// The usable processing units that no PC1 has, including those of incomplete cores.
 #[must_use]
 pub fn rest_cpus(site: &Site<'_>, draft: &Draft) -> CpuSet {
     let taken: CpuSet = draft.units.iter().flat_map(|unit| unit.cpus.iter()).collect();

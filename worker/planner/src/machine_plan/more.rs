@@ -1,4 +1,4 @@
-//! What one more of something would bring: the plan of a machine that has it, compared with the plan of this one.
+//! Estimates the gain from additional hardware: compares this plan with the plan of a machine that has it.
 
 use super::{
     request::{Gpus, MachinePlan, More, Place, Request},
@@ -7,12 +7,12 @@ use super::{
 };
 use crate::{machine::Machine, units};
 
-/// A bank of memory.
+/// The size of an additional bank of memory, in bytes.
 const BANK_BYTES: u64 = 128 << 30;
-/// A disk, where the machine has none to take as an example.
+/// The size of an additional disk in bytes, if the machine's own disks are no guide.
 const DISK_BYTES: u64 = 3_840_000_000_000;
 
-/// Each thing, with what it brings.
+/// The gain from each kind of additional hardware.
 #[must_use]
 pub fn more(machine: &Machine, request: &Request, plan: &MachinePlan) -> Vec<More> {
     let mut all = Vec::new();
@@ -45,7 +45,7 @@ pub fn more(machine: &Machine, request: &Request, plan: &MachinePlan) -> Vec<Mor
     all
 }
 
-/// As many as there are for the plan, and one that is imagined where there is no other.
+/// The GPUs of the plan and one more, which is imagined if the machine has no unused one.
 fn one_more(request: &Request, plan: &MachinePlan) -> Gpus {
     Gpus::Count(match &request.gpus {
         Gpus::All => plan.gpus.saturating_add(1),
@@ -54,7 +54,7 @@ fn one_more(request: &Request, plan: &MachinePlan) -> Gpus {
     })
 }
 
-/// The places with one more like the largest, and its size; nothing where the room is not known.
+/// The places for slots plus another one as large as the largest, with its size. `None` if the space is unknown.
 fn with_disk(machine: &Machine, request: &Request, plan: &MachinePlan) -> Option<(u64, Request)> {
     if request.slots.is_some() || !request.has_files() {
         return None;
@@ -65,13 +65,13 @@ fn with_disk(machine: &Machine, request: &Request, plan: &MachinePlan) -> Option
         true => disks.map(|disk| Place { path: disk.name.clone().into(), bytes: Some(disk.bytes) }).collect(),
     };
     let largest = places.iter().map(|place| place.bytes).collect::<Option<Vec<u64>>>()?.into_iter().max()?;
-    // Free room of a full disk is no example.
+    // The free space of a nearly full disk is no guide.
     let bytes = if largest < plan.slot_bytes.saturating_mul(2) { DISK_BYTES } else { largest };
     places.push(Place { path: "more".into(), bytes: Some(bytes) });
     Some((bytes, Request { places, ..request.clone() }))
 }
 
-/// The memory spread over the nodes.
+/// The machine with another bank of memory, spread over the nodes.
 fn with_memory(machine: &Machine, request: &Request) -> (Machine, Request) {
     let mut machine = machine.clone();
     let nodes = machine.nodes.iter().filter(|node| node.has_cores).count().max(1) as u64;
@@ -87,7 +87,8 @@ fn unlimited() -> Vec<Place> {
     vec![Place { path: "anywhere".into(), bytes: None }]
 }
 
-/// A remark where PC1s of one core each might do more than those of multicore SDR: memory that would lie idle, say.
+/// A note for the case that single-core PC1s might give more sectors than multicore SDR, because memory would otherwise
+/// be unused.
 #[must_use]
 pub fn one_core_each(machine: &Machine, request: &Request, plan: &MachinePlan) -> Vec<String> {
     let is_multicore = plan.groups.iter().any(|group| group.producers.is_some());

@@ -1,54 +1,59 @@
-//! What the proofs library's multicore SDR makes of the cores that it is given.
+//! Predicts what the proofs library's multicore SDR does with given cores.
 //!
-//! `storage-proofs-porep` (`stacked/vanilla/cores.rs`) looks at *all* cores that its process's cgroup allows
-//! ([`Sight`](crate::machine::Sight)), not only at those that the process is bound to. It divides them by the number of shared
-//! parts of the first level above them, asserts that nothing remains, and numbers units of (producers + 1) cores through. Of each
-//! unit it keeps the cores whose *logical* number, taken for an operating system's one, is in the process's affinity. The first
-//! unit that has a core left is used: the main thread is bound to its first core, each producer to one of the others. Without
-//! any unit nothing is bound, and the threads stay in the affinity as a whole, which is as good where it has just as many cores.
+//! `storage-proofs-porep` (`stacked/vanilla/cores.rs`) considers *all* cores that the cgroup of its process allows
+//! ([`Sight`](crate::machine::Sight)), not only those in the process's affinity. It works as follows:
+//! - It divides the cores by the number of objects at the first level above them, and asserts that nothing remains.
+//! - In each of these groups it forms units of (producers + 1) cores, numbered across the groups.
+//! - From each unit it keeps the cores whose *logical* number is in the process's affinity, although the affinity lists
+//!   OS indexes.
+//! - It takes the first unit that has a core left. The main thread is bound to the unit's first core, and each producer
+//!   to one of the others.
+//!
+//! If no unit is left, nothing is bound and the threads share the process's affinity. That is equally good if it has
+//! exactly as many cores as threads.
 
 use crate::machine::{CpuSet, Machine, Sight};
 
-/// What happens to a PC1 that is bound to a cpuset.
+/// What happens to a PC1 with a given affinity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Each thread gets a core of its own in the cpuset: positions in `Sight::cores`.
+    /// Each thread is bound to its own core within the affinity. The values are indexes into `Sight::cores`.
     Bound(Vec<usize>),
-    /// The library finds no unit; the threads share the cpuset.
+    /// The library finds no unit, so the threads share the affinity's cores.
     Unbound,
-    /// The unit has fewer cores than threads; the threads without a core pile up on the main one's.
+    /// The unit has fewer cores than threads. The remaining threads all run on the main thread's core.
     Partial {
-        /// Cores that it has.
+        /// The cores in the unit.
         cores: usize,
-        /// Threads that there are.
+        /// The threads.
         threads: usize,
     },
-    /// A thread is bound to a core that is not in the cpuset.
+    /// A thread is bound to a core outside the affinity.
     Outside {
         /// The processing units of that core.
         units: CpuSet,
     },
-    /// The process panics.
+    /// The process panics, because the cores do not divide evenly.
     Panics {
-        /// Cores that it sees.
+        /// The cores that the library sees.
         cores: usize,
-        /// Shared parts that it sees.
+        /// The number of objects that it divides by.
         groups: usize,
-        /// What these are.
+        /// The kind of these objects, in the plural.
         level: String,
     },
 }
 
 impl Outcome {
-    /// Whether PC1 gets what it should.
+    /// Whether each thread has its own core.
     #[must_use]
     pub fn is_good(&self) -> bool {
         matches!(self, Outcome::Bound(_) | Outcome::Unbound)
     }
 }
 
-/// What becomes of a PC1 with so many producers that is bound to `cpus`. With `in_cgroup` its process has a cgroup that allows
-/// nothing else.
+/// What happens to a PC1 with this many producers that is bound to `cpus`. With `in_cgroup` its process has a cgroup
+/// that allows only these.
 #[must_use]
 pub fn outcome(machine: &Machine, cpus: &CpuSet, producers: usize, in_cgroup: bool) -> Outcome {
     match in_cgroup {
@@ -64,7 +69,7 @@ fn seen(sight: &Sight, cpus: &CpuSet, producers: usize) -> Outcome {
     }
     let threads = producers.saturating_add(1);
     let Some(unit) = first_kept(cores, groups, threads, cpus) else { return Outcome::Unbound };
-    // Of a core the thread gets the unit with the lowest number.
+    // Of a core's processing units the thread is bound to the one with the lowest index.
     let is_outside = |&&core: &&usize| sight.cores[core].iter().next().is_none_or(|first| !cpus.contains(first));
     match unit.iter().find(is_outside) {
         Some(&core) => Outcome::Outside { units: sight.cores[core].clone() },
@@ -73,11 +78,11 @@ fn seen(sight: &Sight, cpus: &CpuSet, producers: usize) -> Outcome {
     }
 }
 
-/// What is left of the first unit of which something is.
+/// The remaining cores of the first unit that has any.
 fn first_kept(cores: usize, groups: usize, threads: usize, cpus: &CpuSet) -> Option<Vec<usize>> {
     let group = cores / groups.max(1);
     let rounds = group / threads.max(1);
-    // In which unit a core is, by its number. The last cores of a group may be in none.
+    // The unit that a core belongs to. The last cores of a group may belong to none.
     let unit_of = |core: usize| {
         let (group, round) = (core / group, core % group / threads);
         (round < rounds).then_some(round * groups + group)
@@ -89,7 +94,8 @@ fn first_kept(cores: usize, groups: usize, threads: usize, cpus: &CpuSet) -> Opt
     Some((first..first + threads).filter(is_kept).collect())
 }
 
-/// Cores that are bound together whatever the cpuset: logical numbers, in the order in which the library hands them out.
+/// The library's units, in the order in which it hands them out, as logical core numbers. They do not depend on the
+/// affinity.
 pub fn units(cores: usize, groups: usize, threads: usize) -> impl Iterator<Item = Vec<usize>> {
     let group = cores / groups.max(1);
     let rounds = group / threads.max(1);
@@ -99,7 +105,7 @@ pub fn units(cores: usize, groups: usize, threads: usize) -> impl Iterator<Item 
     })
 }
 
-/// Why it cannot be used, and what would help.
+/// Why the library panics, and what would help.
 #[must_use]
 pub fn why_it_panics(cores: usize, groups: usize, level: &str) -> String {
     match cores {

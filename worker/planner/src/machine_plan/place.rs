@@ -1,43 +1,43 @@
-//! Whole cores of one L3 cache for each PC1.
+//! Gives each PC1 whole cores of one L3 cache.
 
 use std::collections::BTreeSet;
 
 use super::multicore::{self, Outcome};
 use crate::machine::{CpuSet, Machine};
 
-/// How many sets of cores are tried in one cache before it is given up.
+/// How many sets of cores are tried in one cache.
 const TRIES_MAX: usize = 1_000;
 
-/// Cores for one PC1.
+/// The cores of one PC1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// The cache that they share: a position in `Machine::caches`.
+    /// Their cache, as an index into `Machine::caches`.
     pub cache: usize,
-    /// Their node: a position in `Machine::nodes`.
+    /// Their node, as an index into `Machine::nodes`.
     pub node: usize,
-    /// The cores: positions in `Machine::cores`.
+    /// The cores, as indexes into `Machine::cores`.
     pub cores: Vec<usize>,
     /// All their processing units.
     pub cpus: CpuSet,
-    /// What multicore SDR makes of them; `None` where it is not used.
+    /// What multicore SDR does with them; `None` if it is not used.
     pub outcome: Option<Outcome>,
 }
 
-/// What each PC1 wants.
+/// What a PC1 needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Want {
-    /// Cores.
+    /// The number of cores.
     pub cores: usize,
-    /// Producers of multicore SDR; `None` for one thread.
+    /// The number of producers for multicore SDR; `None` for a single thread.
     pub producers: Option<usize>,
-    /// Whether its process has a cgroup with nothing else.
+    /// Whether its process has a cgroup that allows only its cores.
     pub in_cgroup: bool,
 }
 
-/// Places as many PC1s as there is room for, at most `most`, and at most `on_node[node]` on each node.
+/// Places as many PC1s as fit: at most `most`, and at most `on_node[node]` on each node.
 ///
-/// They are placed one after the other, so that the first ones are a plan for fewer: each into the cache that has the
-/// fewest yet, on the node with the most room. Caches where no set of cores would do are left out.
+/// They are placed one by one, so the first few are also the placement for fewer. Each goes to the cache with the
+/// fewest PC1s so far, on the node with the most room. A cache in which no set of cores works is skipped.
 #[must_use]
 pub fn place(machine: &Machine, want: Want, most: usize, on_node: &[usize]) -> Vec<Unit> {
     let mut free = whole_cores(machine);
@@ -53,6 +53,7 @@ pub fn place(machine: &Machine, want: Want, most: usize, on_node: &[usize]) -> V
             .min_by_key(|&cache| (in_cache[cache], usize::MAX - left[node(cache)], cache));
         let Some(cache) = best else { break };
         let Some((cores, outcome)) = choose(machine, &free[cache], want) else {
+            // No set of cores in this cache works, so it is not tried again.
             free[cache].clear();
             continue;
         };
@@ -70,7 +71,7 @@ pub fn cpus_of(machine: &Machine, cores: &[usize]) -> CpuSet {
     cores.iter().flat_map(|&core| machine.cores[core].units.iter()).collect()
 }
 
-/// Of each cache the cores of which every hardware thread may be used, as far as that can be told.
+/// For each cache, the cores whose hardware threads may all be used, as far as that is known.
 #[must_use]
 pub fn whole_cores(machine: &Machine) -> Vec<Vec<usize>> {
     let mut caches = vec![Vec::new(); machine.caches.len()];
@@ -81,13 +82,15 @@ pub fn whole_cores(machine: &Machine) -> Vec<Vec<usize>> {
     }
     let threads = |core: usize| machine.cores[core].units.len();
     for cores in &mut caches {
+        // If one core has fewer usable threads than the others, the worker may not use all of it. Somebody else's work
+        // would then slow PC1 down.
         let most = cores.iter().map(|&core| threads(core)).max().unwrap_or(0);
         cores.retain(|&core| threads(core) == most);
     }
     caches
 }
 
-/// Cores out of `free` that do: the first that follow each other, else any that multicore SDR can work with.
+/// Cores out of `free` that work: the first consecutive ones, otherwise any that multicore SDR can use.
 fn choose(machine: &Machine, free: &[usize], want: Want) -> Option<(Vec<usize>, Option<Outcome>)> {
     let Some(producers) = want.producers else {
         return Some((free.get(..want.cores)?.to_vec(), None));
@@ -98,10 +101,12 @@ fn choose(machine: &Machine, free: &[usize], want: Want) -> Option<(Vec<usize>, 
     };
     let mut floating = None;
     let windows = free.windows(want.cores).map(<[usize]>::to_vec);
-    // Looked for only where no window does.
+    // A lazy iterator: other sets are searched only if no consecutive ones work.
     let others = std::iter::once(()).flat_map(|()| apart(machine, free, want, producers));
     for (cores, outcome) in windows.chain(others).map(judged) {
         match outcome {
+            // Cores to which the library binds its threads are better than unbound ones. The first unbound set is the
+            // fallback.
             Outcome::Bound(_) => return Some((cores, Some(outcome))),
             Outcome::Unbound if floating.is_none() => floating = Some((cores, Some(outcome))),
             _ => {}
@@ -110,7 +115,7 @@ fn choose(machine: &Machine, free: &[usize], want: Want) -> Option<(Vec<usize>, 
     floating
 }
 
-/// Sets that do not follow each other: first out of the cores whose numbers are in no unit of the library's, then all.
+/// Sets of cores that are not consecutive. Sets of cores outside the library's units come first, then all others.
 fn apart<'a>(
     machine: &Machine,
     free: &'a [usize],
@@ -125,7 +130,7 @@ fn apart<'a>(
     quiet.into_iter().chain(combinations(free, want.cores).take(TRIES_MAX))
 }
 
-/// All sets of `size` out of `of`, in lexical order.
+/// All subsets of `of` with `size` elements, in lexical order.
 fn combinations(of: &[usize], size: usize) -> impl Iterator<Item = Vec<usize>> {
     let mut chosen: Option<Vec<usize>> = (size > 0 && size <= of.len()).then(|| (0..size).collect());
     std::iter::from_fn(move || {

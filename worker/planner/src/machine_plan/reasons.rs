@@ -1,4 +1,4 @@
-//! Why a plan is as it is, in sentences.
+//! Explains a plan in sentences.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -284,7 +284,7 @@ pub fn notes(site: &Site<'_>, draft: &Draft, room: &Room, steady: &Steady) -> Ve
     notes
 }
 
-/// Memory that is not counted.
+/// A note about memory that is not counted.
 fn without_cores(machine: &Machine) -> Option<String> {
     let nodes: Vec<&Node> = machine.nodes.iter().filter(|node| !node.has_cores && node.memory_bytes > 0).collect();
     let numbers: CpuSet = nodes.iter().map(|node| node.os_index).collect();
@@ -297,7 +297,7 @@ fn without_cores(machine: &Machine) -> Option<String> {
     })
 }
 
-/// What the machine is only a part of.
+/// A note about phases that run elsewhere.
 fn elsewhere(site: &Site<'_>) -> String {
     let phases = [Phase::Pc1, Phase::Pc2, Phase::C2].into_iter().filter(|&phase| !site.request.does(phase));
     let names = phases.map(Phase::name).collect::<Vec<_>>().join(" and ");

@@ -1,4 +1,4 @@
-//! What is wanted of a machine plan, and what one is.
+//! The input and the output of planning.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,155 +23,155 @@ use crate::{
 /// What to plan for.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The sectors' size.
+    /// The sector size.
     pub sector_size: SectorSize,
-    /// Which GPUs.
+    /// The GPUs to use.
     pub gpus: Gpus,
-    /// Where slots may be. With none, on the machine's disks that do not turn.
+    /// Where slots may be. If empty, on the machine's disks that do not rotate.
     pub places: Vec<Place>,
-    /// How many slots; as many as are worth it where it is not given.
+    /// The number of slots; `None` for as many as increase the throughput.
     pub slots: Option<usize>,
-    /// How long things take.
+    /// How long phases and waits take.
     pub times: Times,
-    /// The machine's memory, spread evenly over its nodes, instead of what its description says.
+    /// The machine's memory in bytes, overriding its description. It is spread over the nodes.
     pub memory_bytes: Option<u64>,
-    /// Memory of a phase, instead of what is assumed.
+    /// The memory of a phase in bytes, overriding the assumption.
     pub needs: BTreeMap<Phase, u64>,
-    /// Producers of multicore SDR beside its main thread; searched for where not given.
+    /// Producers of multicore SDR beside its main thread; `None` to search for the best.
     pub producers: Option<usize>,
-    /// Whether PC1 takes its memory from reserved huge pages.
+    /// Whether PC1 uses reserved huge pages.
     pub huge_pages: bool,
-    /// Whether each processor has a cgroup of its own, in which the proofs library finds only its cores.
+    /// Whether each processor has its own cgroup, in which the proofs library sees only its cores.
     pub cgroups: bool,
-    /// Which of PC1, PC2 and C2 the machine does itself; all of them with none named.
+    /// The phases among PC1, PC2 and C2 that run on this machine; empty for all.
     pub only: BTreeSet<Phase>,
 }
 
-/// Which GPUs to use.
+/// The GPUs to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gpus {
     /// All that the machine has.
     All,
-    /// So many; those that the machine does not have are imagined.
+    /// This many, including imagined ones if the machine has fewer.
     Count(usize),
-    /// These.
+    /// Those with these ids.
     Named(Vec<String>),
 }
 
-/// A directory that may take slots, or a disk.
+/// A directory or disk for slots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// The directory.
     pub path: PathBuf,
-    /// How much room there is; `None` where nobody knows.
+    /// The free bytes; `None` if unknown.
     pub bytes: Option<u64>,
 }
 
-/// A machine plan: which processors run where, how many slots there are, and what that comes to.
+/// A machine plan: which processors run where, how many slots there are, and the throughput.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MachinePlan {
-    /// The machine, in a line.
+    /// The machine in one line.
     pub machine: String,
-    /// The sectors' size.
+    /// The sector size.
     pub sector_size: SectorSize,
-    /// Who serves which phase, where.
+    /// The groups of processors.
     pub groups: Vec<Group>,
-    /// The most of a phase at the same time, on the machine.
+    /// How many requests of a phase may run at the same time on the machine.
     pub concurrent: BTreeMap<Phase, usize>,
-    /// The least seconds between two starts of a phase.
+    /// The shortest time between two starts of a phase, in seconds.
     pub staggered_secs: BTreeMap<Phase, u64>,
-    /// Locks, and how many may hold each.
+    /// The locks, with their units.
     pub locks: BTreeMap<String, usize>,
-    /// Phases that are done elsewhere, by executables that hand them on.
+    /// The phases that run elsewhere, through executables that hand them on.
     pub elsewhere: Vec<Phase>,
-    /// Whether each processor is to have a cgroup of its own.
+    /// Whether each processor should have its own cgroup.
     pub cgroups: bool,
-    /// How many GPUs are used.
+    /// The number of GPUs used.
     pub gpus: usize,
     /// The slots' directories.
     pub slots: Vec<PathBuf>,
-    /// What one slot takes.
+    /// The bytes that a slot needs.
     pub slot_bytes: u64,
-    /// How long each phase and wait takes, and who says so.
+    /// The time of each phase and wait, with its source.
     pub times: Vec<UsedTime>,
-    /// Memory, as it is shared out.
+    /// How the memory is divided.
     pub memory: Vec<MemoryShare>,
     /// The plan as a pipeline.
     pub pipeline: PipelineSpec,
-    /// What it does in the long run.
+    /// The simulated throughput of that pipeline.
     pub steady: Steady,
-    /// Why it is as it is.
+    /// Why the plan is as it is.
     pub reasons: Vec<Reason>,
     /// What a person should know or do.
     pub notes: Vec<String>,
-    /// What one more of something would bring.
+    /// The gain from additional hardware.
     pub more: Vec<More>,
 }
 
-/// Processors of a phase.
+/// The processors of a phase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Group {
     /// The phase.
     pub stage: Phase,
-    /// How many processes, each with one request at a time.
+    /// The number of processes; each works on one request at a time.
     pub count: usize,
-    /// Where they run; everywhere if it is not given.
+    /// The cpus; `None` for all.
     pub cpus: Option<CpuSet>,
-    /// The NUMA node that their memory comes from, by OS index.
+    /// The NUMA node of their memory, as OS index.
     pub numa_node: Option<u32>,
-    /// Whether it must come from there.
+    /// Whether memory may come from another node; `None` for the default.
     pub memory: Option<MemoryPolicy>,
-    /// The GPUs that they see.
+    /// The ids of the GPUs that they see.
     pub gpus: Vec<String>,
     /// The locks that each request holds.
     pub locks: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
-    /// Memory of one request.
+    /// The memory of a request in bytes.
     pub memory_bytes: u64,
-    /// Producers of multicore SDR, where that is used.
+    /// The number of producers for multicore SDR; `None` if that is off.
     pub producers: Option<usize>,
 }
 
-/// A part of the memory and what it is for.
+/// A part of the memory and its use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryShare {
-    /// What for.
+    /// The use.
     pub name: String,
-    /// How much.
+    /// The size in bytes.
     pub bytes: u64,
 }
 
-/// Why something is as it is.
+/// A reason for something in the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// What.
+    /// The subject.
     pub about: String,
-    /// Why.
+    /// The reason.
     pub text: String,
 }
 
-/// What one more of something would bring.
+/// The gain from additional hardware.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct More {
-    /// Of what.
+    /// The hardware.
     pub what: String,
     /// Sectors a day with it.
     pub sectors_per_day: f64,
-    /// How many more that is.
+    /// The gain in sectors a day.
     pub gain_per_day: f64,
 }
 
-/// Why a machine cannot seal such sectors.
+/// Why a machine cannot be planned.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CannotPlan {
-    /// No core may be used.
+    /// There is no usable core.
     #[error("{machine} has no core that may be used: look at the worker's cpuset")]
     NoCores {
         /// The machine.
         machine: String,
     },
-    /// Not enough memory for a single sector.
+    /// There is not enough memory for a single sector.
     #[error(
         "sorry, {machine} cannot seal {size} sectors: {phase} alone needs {needed} of memory, and {usable} may be used \
          ({total} less {reserve} for the system and the small phases); use a machine with more memory, or smaller sectors"
@@ -179,20 +179,20 @@ pub enum CannotPlan {
     Memory {
         /// The machine.
         machine: String,
-        /// The sectors' size.
+        /// The sector size.
         size: SectorSize,
-        /// The phase that needs most.
+        /// The phase that needs the most.
         phase: Phase,
-        /// What it needs.
+        /// The memory that it needs.
         needed: String,
-        /// What there is for it.
+        /// The memory that is available for it.
         usable: String,
-        /// What the machine has.
+        /// The machine's memory.
         total: String,
-        /// What is left to the system and the small phases.
+        /// The memory left to the system and the small phases.
         reserve: String,
     },
-    /// Memory enough, but not on one node.
+    /// There is enough memory, but not on one node.
     #[error(
         "sorry, {machine} cannot seal {size} sectors: pc1 needs {needed} on one NUMA node, the largest has {largest} for it; \
          use fewer nodes (a BIOS setting), or smaller sectors"
@@ -200,79 +200,79 @@ pub enum CannotPlan {
     NodeMemory {
         /// The machine.
         machine: String,
-        /// The sectors' size.
+        /// The sector size.
         size: SectorSize,
-        /// What PC1 needs.
+        /// The memory that PC1 needs.
         needed: String,
-        /// The most that a node has.
+        /// The most memory that a node has.
         largest: String,
     },
-    /// Nobody says how much memory there is.
-    #[error("the description of {machine} tells of no memory: give it with --memory, such as --memory 512GiB")]
+    /// The machine's memory is unknown.
+    #[error("the description of {machine} does not give the memory: give it with --memory, such as --memory 512GiB")]
     MemoryUnknown {
         /// The machine.
         machine: String,
     },
-    /// No room for a slot.
+    /// There is no room for a slot.
     #[error("no place has room for a slot of {needed}: {places}; give others with --slots-on, or more room")]
     NoRoom {
-        /// What a slot takes.
+        /// The size of a slot.
         needed: String,
-        /// What was looked at.
+        /// The places considered.
         places: String,
     },
-    /// More slots than there is room for.
+    /// There is no room for the requested slots.
     #[error(
         "--slots {wanted}: there is room for {room} slots of {needed} each ({places}); ask for fewer, or give more places"
     )]
     TooManySlots {
-        /// As asked for.
+        /// The requested number.
         wanted: usize,
-        /// As many as fit.
+        /// The number that fits.
         room: usize,
-        /// What a slot takes.
+        /// The size of a slot.
         needed: String,
-        /// What was looked at.
+        /// The places considered.
         places: String,
     },
-    /// A GPU that is not there.
+    /// A requested GPU does not exist.
     #[error("--gpus {name}: the machine has no such GPU; it has {has}")]
     NoGpu {
-        /// As asked for.
+        /// The requested id.
         name: String,
-        /// What there is.
+        /// The GPUs of the machine.
         has: String,
     },
-    /// A GPU of another maker.
+    /// A requested GPU is not made by NVIDIA.
     #[error(
         "--gpus {name}: {card} is not NVIDIA's, and the worker chooses cards by CUDA_VISIBLE_DEVICES; leave it out, and give a \
          processor of your own its variable in env"
     )]
     ForeignGpu {
-        /// As asked for.
+        /// The requested id.
         name: String,
-        /// What it is.
+        /// The GPU's name.
         card: String,
     },
-    /// A GPU that is asked for twice.
+    /// A GPU is requested twice.
     #[error("--gpus {name}: is named twice; name each card once")]
     GpuTwice {
-        /// As asked for.
+        /// The requested id.
         name: String,
     },
-    /// A directory that is given twice.
+    /// A directory is given twice.
     #[error("--slots-on {path}: is given twice; its room counts once, so give each directory once")]
     PlaceTwice {
-        /// As given.
+        /// The given path.
         path: String,
     },
-    /// The times make no pipeline.
+    /// The times do not make a valid pipeline.
     #[error("the plan cannot be simulated")]
     Spec(#[from] SpecError),
 }
 
 impl Request {
-    /// For sectors of a size, with everything that the machine has and what is assumed.
+    /// The default request for a sector size: all of the machine's hardware, and assumed times.
     #[must_use]
     pub fn new(sector_size: SectorSize) -> Self {
         Self {
@@ -290,7 +290,8 @@ impl Request {
         }
     }
 
-    /// Whether a phase is done on this machine. The small ones are where the sector's files are, and C2 alone needs none of them.
+    /// Whether a phase runs on this machine. The small phases run where the sector's files are; C2 alone does not need
+    /// these.
     #[must_use]
     pub fn does(&self, phase: Phase) -> bool {
         match phase {
@@ -305,13 +306,13 @@ impl Request {
         self.only.is_empty() || self.only.contains(&Phase::Pc1) || self.only.contains(&Phase::Pc2)
     }
 
-    /// Whether PC2 or C2 is done here.
+    /// Whether PC2 or C2 runs here.
     #[must_use]
     pub fn proves(&self) -> bool {
         self.does(Phase::Pc2) || self.does(Phase::C2)
     }
 
-    /// Memory that one request of a phase needs.
+    /// The memory of a request of a phase, in bytes.
     #[must_use]
     pub fn memory_of(&self, phase: Phase) -> u64 {
         self.needs.get(&phase).copied().unwrap_or_else(|| super::times::memory_bytes(self.sector_size, phase))
@@ -319,7 +320,7 @@ impl Request {
 }
 
 impl Group {
-    /// As it is checked.
+    /// The group in the form that `check` takes.
     #[must_use]
     pub fn placed(&self, index: usize) -> PlacedGroup {
         PlacedGroup {

@@ -1,4 +1,4 @@
-//! Slots: as many as keep the processors busy, where there is room.
+//! Chooses the slots: as many as keep the processors busy, where there is space.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -9,17 +9,17 @@ use super::{
 };
 use crate::{machine::Machine, pipeline::DAY_MS, pipeline::simulate, sector::needed_bytes, units};
 
-/// What a file system leaves of a disk, in hundredths.
+/// The percentage of a disk that a file system leaves for files.
 const OF_DISK: u64 = 98;
-/// Slots beyond what a pipeline without queues would hold.
+/// The first number of slots tried, as a multiple of what a pipeline without queues would hold.
 const SPARE: f64 = 1.1;
-/// The most slots beyond that.
+/// The highest number of slots tried, as such a multiple.
 const SPARE_MOST: f64 = 1.5;
-/// The part of the bound that is good enough.
+/// The part of the upper bound that is good enough.
 const BUSY: f64 = 0.98;
-/// The most slots of a plan.
+/// The highest number of slots in a plan.
 const SLOTS_MAX: usize = 5_000;
-/// Where slots are written when nobody says where they may be.
+/// The parent directory of the slots if none is given.
 const UNKNOWN: &str = "/mnt/seal";
 
 /// The slots of a plan.
@@ -27,21 +27,21 @@ const UNKNOWN: &str = "/mnt/seal";
 pub struct Room {
     /// Their directories.
     pub slots: Vec<PathBuf>,
-    /// As many as would be worth it.
+    /// How many would be useful.
     pub worth: usize,
-    /// As many as there is room for; `None` where nobody knows.
+    /// How many there is space for; `None` if unknown.
     pub fit: Option<usize>,
-    /// Where there is room, with how many slots fit.
+    /// The places with space, and how many slots fit into each.
     pub places: Vec<(Place, Option<usize>)>,
-    /// What one slot takes.
+    /// The bytes that a slot needs.
     pub slot_bytes: u64,
-    /// Whether somebody said where slots may be.
+    /// Whether the request said where slots may be.
     pub is_told: bool,
     /// Whether the sectors are too small for a plan to matter.
     pub is_small: bool,
 }
 
-/// Finds room.
+/// Chooses the slots.
 pub fn room(site: &Site<'_>, draft: &Draft) -> Result<Room, CannotPlan> {
     let slot_bytes = needed_bytes(site.request.sector_size.seal_proof());
     let is_told = !site.request.places.is_empty();
@@ -57,6 +57,7 @@ pub fn room(site: &Site<'_>, draft: &Draft) -> Result<Room, CannotPlan> {
     let known = if known.is_empty() { vec![Place { path: UNKNOWN.into(), bytes: None }] } else { known };
     let fits = |place: &Place| place.bytes.map(|bytes| usize::try_from(bytes / slot_bytes).unwrap_or(usize::MAX));
     let places: Vec<(Place, Option<usize>)> = known.into_iter().map(|place| (place.clone(), fits(&place))).collect();
+    // `None` as soon as the space of one place is unknown.
     let fit = places.iter().map(|(_, fits)| *fits).try_fold(0_usize, |sum, fits| Some(sum.saturating_add(fits?)));
     let said = || places.iter().map(|(place, _)| place.to_string()).collect::<Vec<_>>().join(", ");
     let needed = units::bytes(slot_bytes);
@@ -75,20 +76,20 @@ pub fn room(site: &Site<'_>, draft: &Draft) -> Result<Room, CannotPlan> {
     Ok(Room { slots, worth, fit, places, slot_bytes, is_told, is_small })
 }
 
-/// A directory that is among the places twice, however it is written.
+/// A directory that is given twice, perhaps with different spellings.
 fn twice(places: &[Place]) -> Option<String> {
     let plain = |place: &Place| place.path.components().collect::<PathBuf>();
     let mut seen = BTreeSet::new();
     places.iter().find(|place| !seen.insert(plain(place))).map(|place| place.path.display().to_string())
 }
 
-/// How many slots keep the processors busy: what a pipeline without queues would hold, some more, and, where two
-/// resources are about as scarce, as many more as the queues between them need.
+/// How many slots keep the processors busy. The start is what a pipeline without queues would hold, and some more. If
+/// two resources are about equally scarce, slots are added for the queues between them.
 fn worth(site: &Site<'_>, draft: &Draft) -> Result<usize, CannotPlan> {
     let small = site.small(draft);
     let residence = site.pipeline(draft, 1, &small).residence_ms();
     let held = draft.per_day * residence as f64 / DAY_MS as f64;
-    // Small sectors are for tests: a slot for each core is plenty.
+    // Small sectors are for tests, where one slot per core is plenty.
     if !is_large(site.request.sector_size) {
         return Ok((held.ceil() as usize).clamp(1, site.machine.cores.len().max(2)));
     }
@@ -100,7 +101,7 @@ fn worth(site: &Site<'_>, draft: &Draft) -> Result<usize, CannotPlan> {
     Ok(worth)
 }
 
-/// Takes a slot of each place in turn, as long as there is room.
+/// Takes slots from the places in turn, as long as there is space.
 fn spread(places: &[(Place, Option<usize>)], count: usize) -> Vec<PathBuf> {
     let mut left: Vec<usize> = places.iter().map(|(_, fits)| fits.unwrap_or(usize::MAX)).collect();
     let mut slots = Vec::new();
@@ -115,7 +116,7 @@ fn spread(places: &[(Place, Option<usize>)], count: usize) -> Vec<PathBuf> {
     slots
 }
 
-/// The machine's own disks, by the names that they might be mounted under.
+/// The machine's own disks, under the names by which they might be mounted.
 fn disks(machine: &Machine) -> Vec<Place> {
     let usable = machine.disks.iter().filter(|disk| !disk.rotational && disk.bytes > 0);
     let place =

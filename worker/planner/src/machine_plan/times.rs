@@ -1,7 +1,7 @@
-//! How long things take, and how much memory: assumed unless somebody measured it.
+//! Times and memory of the phases: assumptions, unless measurements are given.
 //!
-//! Every figure in the table below is an assumption about hardware that nobody has seen, and is called so in each plan.
-//! Where a figure comes from stands beside it. A time that is given wins.
+//! Every figure in the tables below is an assumption about unknown hardware, and each plan says so. The source of a
+//! figure stands beside it. A given time overrides the assumption.
 
 use std::collections::BTreeMap;
 
@@ -18,17 +18,17 @@ const GIB: u64 = 1 << 30;
 
 /// How much longer PC1 takes on one core than with multicore SDR.
 const SINGLE_CORE_FACTOR: u64 = 2;
-/// The waits for the chain, as they are named in `--time`.
+/// The names of the waits for the chain, as in `--time`.
 pub const WAITS: [&str; 3] = ["precommit", "seed", "prove"];
 
-/// Work on ordinary cores: so much for all of them together, and no faster than `least_ms` however many there are.
+/// Work on ordinary cores: `core_ms` divided by their number, but never less than `least_ms`.
 #[derive(Clone, Copy, Debug)]
 struct OnCores {
     core_ms: u64,
     least_ms: u64,
 }
 
-/// What is assumed for a sector size.
+/// The assumptions for a sector size.
 #[derive(Clone, Copy, Debug)]
 struct Assumed {
     add_pieces_ms: u64,
@@ -44,10 +44,10 @@ struct Assumed {
     c2_bytes: u64,
 }
 
-/// 32 GiB. PC1 3 h: multicore SDR, three producers, cores with SHA extensions. PC2 10 min and C2 3 to 15 min: one GPU of
-/// the last years. Without one both are known to take hours of many cores; the figures are rough. The rest: 32 GiB read
-/// or written at some 100 MB/s, hashed meanwhile. Memory of PC2 and C2: what Lotus reserves (`storiface/resources.go`:
-/// 30 GiB, and 150 GiB of which 30 GiB are parameters in the page cache).
+/// 32 GiB. PC1 takes 3 h with multicore SDR, three producers and cores with SHA extensions. PC2 takes 10 min and C2 3
+/// to 15 min on a recent GPU. Without a GPU both are known to take hours on many cores; those figures are rough. The
+/// other phases read or write 32 GiB at some 100 MB/s and hash meanwhile. The memory of PC2 and C2 is what Lotus
+/// reserves (`storiface/resources.go`: 30 GiB, and 150 GiB of which 30 GiB are parameters in the page cache).
 const GIB32: Assumed = Assumed {
     add_pieces_ms: 5 * MIN,
     tree_d_ms: 5 * MIN,
@@ -62,7 +62,8 @@ const GIB32: Assumed = Assumed {
     c2_bytes: 120 * GIB,
 };
 
-/// 64 GiB: twice as much of everything that grows with the data. Memory as Lotus (260 GiB of which 60 GiB are parameters).
+/// 64 GiB: twice the values for 32 GiB where they grow with the data. Memory as in Lotus (260 GiB, of which 60 GiB are
+/// parameters).
 const GIB64: Assumed = Assumed {
     add_pieces_ms: 10 * MIN,
     tree_d_ms: 10 * MIN,
@@ -77,7 +78,7 @@ const GIB64: Assumed = Assumed {
     c2_bytes: 200 * GIB,
 };
 
-/// 512 MiB: 32 GiB by size and by number of layers, on one core; C2 by the size of its parameters.
+/// 512 MiB: scaled from 32 GiB by size and number of layers, on one core. C2 is scaled by the size of its parameters.
 const MIB512: Assumed = Assumed {
     add_pieces_ms: 5 * SEC,
     tree_d_ms: 5 * SEC,
@@ -92,7 +93,7 @@ const MIB512: Assumed = Assumed {
     c2_bytes: 11 * GIB,
 };
 
-/// 8 MiB: PC1 and PC2 by size, the rest as 2 KiB.
+/// 8 MiB: PC1 and PC2 are scaled by size; the rest is as for 2 KiB.
 const MIB8: Assumed = Assumed {
     add_pieces_ms: 100,
     tree_d_ms: 100,
@@ -107,8 +108,8 @@ const MIB8: Assumed = Assumed {
     c2_bytes: 4 * GIB,
 };
 
-/// 2 KiB: measured. C2 takes 35 to 72 s on 2 cores, 23 s on 16, 5 to 6 s on an H100; everything else some milliseconds, to
-/// which the start of a processor is added generously.
+/// 2 KiB: measured. C2 takes 35 to 72 s on 2 cores, 23 s on 16, and 5 to 6 s on an H100. Everything else takes
+/// milliseconds, plus a generous allowance for starting a processor.
 const KIB2: Assumed = Assumed {
     add_pieces_ms: 20,
     tree_d_ms: 20,
@@ -123,8 +124,8 @@ const KIB2: Assumed = Assumed {
     c2_bytes: 4 * GIB,
 };
 
-/// PreCommit and ProveCommit: a batch, some epochs until it is in a block, 10 epochs of confidence. The seed: 150 epochs of
-/// 30 s, and the confidence.
+/// PreCommit and ProveCommit: the batch, some epochs until it is in a block, and 10 epochs of confidence. Seed: 150
+/// epochs of 30 s, plus confidence.
 const WAIT_MS: [u64; 3] = [15 * MIN, 80 * MIN, 15 * MIN];
 
 /// What a phase runs on.
@@ -132,24 +133,24 @@ const WAIT_MS: [u64; 3] = [15 * MIN, 80 * MIN, 15 * MIN];
 pub enum On {
     /// A GPU.
     Gpu,
-    /// So many cores.
+    /// This many cores.
     Cores(usize),
     /// Multicore SDR.
     Multicore,
-    /// Some core; it does not matter which.
+    /// Any core; its speed does not matter.
     Any,
 }
 
-/// A time and where it comes from.
+/// A time and its source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UsedTime {
-    /// The phase or the wait.
+    /// The name of the phase or wait.
     pub name: String,
-    /// How long it takes.
+    /// The time in milliseconds.
     pub time_ms: u64,
-    /// Whether nobody gave it.
+    /// Whether it is an assumption.
     pub assumed: bool,
-    /// What it assumes.
+    /// The basis of the assumption.
     pub basis: String,
 }
 
@@ -160,33 +161,33 @@ pub struct Times {
     given: BTreeMap<String, u64>,
 }
 
-/// A time that cannot be used.
+/// Why a time cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimesError {
-    /// No phase and no wait.
+    /// The name is neither a phase nor a wait.
     #[error("{0:?} is no phase and no wait: expected one of add_pieces, tree_d, pc1, pc2, transfer, c1, c2, {waits}", waits = WAITS.join(", "))]
     Name(String),
-    /// No time.
+    /// The time cannot be parsed or is 0.
     #[error("the time of {name}: {problem}")]
     Time {
-        /// Of what.
+        /// The phase or wait.
         name: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// Not `NAME=TIME`.
+    /// The text does not have the form `NAME=TIME`.
     #[error("{0:?} is not NAME=TIME, such as pc1=3h")]
     Form(String),
 }
 
 impl Times {
-    /// What is assumed for a size.
+    /// The assumptions for a sector size.
     #[must_use]
     pub fn assumed(size: SectorSize) -> Self {
         Self { size, given: BTreeMap::new() }
     }
 
-    /// Takes a time that somebody measured.
+    /// Overrides a time with a measured one.
     pub fn give(&mut self, name: &str, time: &str) -> Result<(), TimesError> {
         let name = name.trim();
         if !WAITS.contains(&name) && name.parse::<Phase>().is_err() {
@@ -201,7 +202,7 @@ impl Times {
         Ok(())
     }
 
-    /// Takes `NAME=TIME`.
+    /// Overrides a time, given as `NAME=TIME`.
     pub fn give_pair(&mut self, text: &str) -> Result<(), TimesError> {
         let (name, time) = text.split_once('=').ok_or_else(|| TimesError::Form(text.to_owned()))?;
         self.give(name, time)
@@ -214,14 +215,14 @@ impl Times {
         Waits { precommit_ms, seed_ms, prove_ms }
     }
 
-    /// A wait with its source, by its position in [`WAITS`].
+    /// A wait and its source, by index into [`WAITS`].
     #[must_use]
     pub fn wait(&self, wait: usize) -> UsedTime {
         let basis = ["a batch, the block, 10 epochs of confidence", "150 epochs and 10 of confidence", "as precommit"];
         self.used(WAITS[wait], WAIT_MS[wait], basis[wait].to_owned())
     }
 
-    /// How long a phase takes.
+    /// The time of a phase, and its source.
     #[must_use]
     pub fn phase(&self, phase: Phase, on: On) -> UsedTime {
         let assumed = assumed(self.size);
@@ -256,11 +257,11 @@ impl Times {
     }
 }
 
-/// Memory that one request of a phase needs.
+/// The assumed memory of a request of a phase, in bytes.
 #[must_use]
 pub fn memory_bytes(size: SectorSize, phase: Phase) -> u64 {
     match phase {
-        // Two layers; the window into the parents is small.
+        // Two layers. The window into the parent cache is small.
         Phase::Pc1 => 2 * size.bytes() + 256 * MIB,
         Phase::Pc2 => assumed(size).pc2_bytes,
         Phase::C2 => assumed(size).c2_bytes,
@@ -270,13 +271,14 @@ pub fn memory_bytes(size: SectorSize, phase: Phase) -> u64 {
     }
 }
 
-/// The cache of the graph's parents: 14 numbers of 4 bytes for each node of 32 bytes. Mapped by every PC1, once in memory.
+/// The size of the parent cache in bytes: 14 parents of 4 bytes for each node of 32 bytes. Every PC1 maps it, so it is
+/// in memory once.
 #[must_use]
 pub fn parent_cache_bytes(size: SectorSize) -> u64 {
     size.bytes() / 32 * 56
 }
 
-/// Whether PC1 takes hours, so that its cores are worth being kept free of everything else.
+/// Whether PC1 takes so long that its cores should be kept free of everything else.
 #[must_use]
 pub fn is_large(size: SectorSize) -> bool {
     matches!(size, SectorSize::GiB32 | SectorSize::GiB64)

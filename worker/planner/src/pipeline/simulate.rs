@@ -1,7 +1,8 @@
-//! A pipeline in the long run, event by event.
+//! Simulates a pipeline in the long run, event by event.
 //!
-//! Whose turn it is, [`Scheduler`] says: the one that the worker's processors follow. Every phase takes exactly its time, and
-//! a slot that is free takes the next sector. There is no chance in it: the same pipeline gives the same numbers.
+//! The [`Scheduler`] that the worker's processors follow decides the order here too. Every phase takes exactly its
+//! time, and a free slot takes the next sector at once. Nothing is random: the same pipeline always gives the same
+//! numbers.
 
 use std::{
     cmp::Reverse,
@@ -15,21 +16,21 @@ use serde::{Deserialize, Serialize};
 use super::{Bound, DAY_MS, PipelineSpec, Resource, SpecError, Step, Work, bounds};
 use crate::schedule::{Grant, GrantId, Group, Rules, Scheduler, Setup, Ticket, Urgency};
 
-/// How many sectors are simulated at most, roughly.
+/// Roughly the highest number of sectors that are simulated.
 const SECTORS_MAX: usize = 60_000;
-/// How often each slot is used, at least and at most.
+/// How often each slot is used: the lower and the upper limit.
 const CYCLES: (usize, usize) = (24, 120);
 
-/// What a pipeline does in the long run.
+/// The long-run behaviour of a pipeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Steady {
     /// Sectors a day.
     pub sectors_per_day: f64,
-    /// What no order of work could exceed.
+    /// The upper bound in any order of work.
     pub bound_per_day: f64,
-    /// What it is short of.
+    /// The scarcest resource.
     pub bottleneck: Resource,
-    /// What each resource alone would allow, the scarcest first.
+    /// The throughput that each resource alone would allow, scarcest first.
     pub bounds: Vec<Bound>,
     /// How long a sector is in its slot, on average.
     pub slot_ms: u64,
@@ -37,50 +38,52 @@ pub struct Steady {
     pub slot_least_ms: u64,
     /// How long a sector waits for a processor or lock before each phase, on average.
     pub queued_ms: Vec<(Phase, u64)>,
-    /// The part of its time that each phase's processors work, 0 to 1.
+    /// The fraction of time in which each phase's processors are busy, 0 to 1.
     pub busy: Vec<(Phase, f64)>,
-    /// The part of its time that each lock is held, 0 to 1.
+    /// The fraction of time for which each lock is held, 0 to 1.
     pub locked: BTreeMap<String, f64>,
 }
 
-/// Simulates a pipeline until it has settled, and then as long again several times.
+/// Simulates a pipeline until it has settled, and then measures for several times as long.
 ///
 /// # Errors
-/// A pipeline that makes no sense ([`PipelineSpec::check`]).
+/// [`SpecError`] if the pipeline is not valid ([`PipelineSpec::check`]).
 pub fn simulate(spec: &PipelineSpec) -> Result<Steady, SpecError> {
     spec.check()?;
     let bounds = bounds(spec);
     let slots = Bound { resource: Resource::Slots, per_day: 0.0 };
     let scarcest = bounds.first().unwrap_or(&slots).clone();
     let residence = spec.residence_ms();
+    // A turn is the time in which every slot is used once: by the bound, or by the time that a sector is in its slot.
     let turn = (spec.slots as f64 * DAY_MS as f64 / scarcest.per_day).max(residence as f64) as u64 + 1;
     let cycles = (SECTORS_MAX / spec.slots).clamp(CYCLES.0, CYCLES.1) as u64;
+    // The first quarter is the time to settle. It is not measured.
     let window = (turn * (cycles / 4), turn * cycles);
     let mut run = Run::new(spec, window)?;
     run.go();
     Ok(run.result(scarcest, bounds, residence))
 }
 
-/// One simulation. Times are milliseconds since its start.
+/// A simulation. Times are in milliseconds since its start.
 struct Run<'a> {
     spec: &'a PipelineSpec,
     works: Vec<&'a Work>,
     scheduler: Scheduler,
-    /// For each of the scheduler's processors, the positions of its work and of its servers there.
+    /// For each of the scheduler's processors: the index of its work, and of its servers in that work.
     processors: Vec<(usize, usize)>,
     window: (u64, u64),
     now: u64,
-    /// What happens when; the number keeps the order of what happens at one time.
+    /// Future events by time. The second number keeps the order of events at the same time.
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     count: u64,
-    /// When the scheduler is to be asked again, if that is among the events.
+    /// The time of the queued wake-up event, if there is one.
     wakeup: Option<u64>,
-    /// The slot of each sector that waits for a processor.
+    /// The slots of the sectors that wait for a processor.
     waiting: BTreeMap<Ticket, usize>,
     sectors: Vec<Sector>,
-    /// For each work.
+    /// The measurements for each work.
     tallies: Vec<Tally>,
-    /// For each lock, how long its units were held, in milliseconds.
+    /// For each lock, how long its units were held in total, in milliseconds.
     locked: BTreeMap<&'a str, u64>,
     stayed: Average,
     finished: Vec<Finished>,
@@ -88,18 +91,18 @@ struct Run<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// A phase of the sector in a slot is done.
+    /// The sector in a slot has completed a phase.
     Done { slot: usize, grant: GrantId },
-    /// A wait is over.
+    /// The sector in a slot has completed a wait.
     Ripe { slot: usize },
-    /// A stage may start again.
+    /// A stage may start again, so the scheduler is polled.
     Wakeup,
 }
 
-/// A sector in its slot.
+/// The sector in a slot.
 #[derive(Default)]
 struct Sector {
-    /// Rises with each sector: the oldest has the least.
+    /// Increases with each sector, so the oldest has the lowest.
     seniority: u64,
     taken: u64,
     queued: u64,
@@ -107,7 +110,7 @@ struct Sector {
     ends: Vec<u64>,
 }
 
-/// What was counted of a phase in the window.
+/// Measurements of a phase within the window.
 #[derive(Default, Clone, Copy)]
 struct Tally {
     busy_ms: u64,
@@ -120,7 +123,7 @@ struct Average {
     count: u64,
 }
 
-/// The sectors of a slot that were finished in the window.
+/// Measurements of a slot's finished sectors within the window.
 #[derive(Default, Clone, Copy)]
 struct Finished {
     count: u64,
@@ -129,7 +132,8 @@ struct Finished {
 }
 
 impl PipelineSpec {
-    /// What the scheduler must know of the pipeline: a group for each of its servers, in their order, one sector a process.
+    /// The pipeline as the scheduler's setup: one group for each entry of servers, in the same order, with one sector
+    /// per process.
     pub(crate) fn setup(&self) -> Setup {
         let servers = || self.works().flat_map(|work| work.servers.iter().map(move |servers| (work.stage, servers)));
         let group = |(stage, servers): (Phase, &super::Servers)| Group {
@@ -187,7 +191,7 @@ impl<'a> Run<'a> {
             }
             self.now = time;
             self.happen(event);
-            // Whatever happens at the same time comes before anything starts, so that the order of events does not count.
+            // All events at one time are handled before anything starts, so that their order does not matter.
             while let Some(&Reverse((next, _, event))) = self.events.peek()
                 && next == time
             {
@@ -210,7 +214,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The next sector for a slot.
+    /// Puts the next sector into a slot.
     fn take(&mut self, slot: usize) {
         self.count += 1;
         let ends = std::mem::take(&mut self.sectors[slot].ends);
@@ -219,14 +223,14 @@ impl<'a> Run<'a> {
         self.enter(slot);
     }
 
-    /// A step is over.
+    /// Completes the present step.
     fn step_on(&mut self, slot: usize) {
         self.sectors[slot].ends.push(self.now);
         self.sectors[slot].step += 1;
         self.enter(slot);
     }
 
-    /// The sector comes to its next step, or to its end.
+    /// Enters the sector's next step, or ends the sector.
     fn enter(&mut self, slot: usize) {
         let sector = &mut self.sectors[slot];
         match self.spec.steps.get(sector.step) {
@@ -270,6 +274,7 @@ impl<'a> Run<'a> {
         let (work, servers) = self.processors[processor];
         let servers = &self.works[work].servers[servers];
         let end = self.now + servers.time_ms;
+        // Only the part inside the window counts.
         let counted = end.min(self.window.1).saturating_sub(self.now.max(self.window.0));
         let tally = &mut self.tallies[work];
         tally.busy_ms += counted;
@@ -291,9 +296,11 @@ impl<'a> Run<'a> {
 
     fn result(&self, scarcest: Bound, bounds: Vec<Bound>, residence: u64) -> Steady {
         let length = (self.window.1 - self.window.0) as f64;
-        // Each slot by its own rhythm: sectors that end together do not count more or less by where the window begins.
+        // The rate is measured for each slot between its own first and last finished sector. So it does not depend on
+        // how the window's edges fall into a slot's rhythm.
         let rates = self.finished.iter().map(|finished| match finished.last - finished.first {
             0 => finished.count as f64 / length,
+            // `count` sectors span `count - 1` intervals.
             span => (finished.count - 1) as f64 / span as f64,
         });
         let rate: f64 = rates.sum::<f64>() * DAY_MS as f64;
@@ -305,7 +312,7 @@ impl<'a> Run<'a> {
             let capacity = self.spec.locks.get(*name).copied().unwrap_or(1).max(1) as f64;
             ((*name).to_owned(), *held_ms as f64 / length / capacity)
         });
-        // A little more can come of where the window begins and ends in the rhythm of a slot.
+        // A small excess is possible, from how the window's edges fall into a slot's rhythm.
         debug_assert!(rate <= 1.01 * scarcest.per_day, "{rate} sectors a day, and {scarcest:?} is a bound");
         Steady {
             sectors_per_day: rate.min(scarcest.per_day),

@@ -1,29 +1,31 @@
-//! Looking ahead: what is better left undone for a moment, because starts of a stage are kept apart.
+//! Looking ahead: what is better put off for a moment, because a stage's starts are kept apart.
 //!
-//! A start that is missed cannot be made up for, so two things are worth more than that nothing idles:
+//! A start that is missed cannot be made up for. So there are two cases in which it is worth leaving something idle:
 //!
-//! - *A start that is due.* A stage may start again soon, and what could be served now would hold the lock beyond that. The
-//!   lock idles until then if so it does more than twice as much for those who wait: it works for `takes` out of `due + takes`,
-//!   for as many more as wait for the stage that is due. Twice, because a lock that idles is lost for certain, and queues that
-//!   differ by less become equal by themselves.
-//! - *A better seat.* A start by a processor whose lock others need keeps the stage from using a seat that is free soon and
-//!   needs no such lock. Others have the lock first, if they can be served before the stage has started on the better seat
-//!   and may start again, and so leave the lock idle for less long than that seat would be.
+//! - *A start that is due.* A stage may start again soon, but the work that could be served now would hold the lock
+//!   beyond that time. Then the lock is left idle, if that serves more than twice as many waiting requests. Left idle,
+//!   it works for `takes` out of `due + takes`, but for the stage with the longer queue. The factor is two because the
+//!   idle time is certain to be lost, and queues that differ by less even out by themselves.
+//! - *A better seat.* If the stage starts now on a processor whose lock others need, it cannot use a seat without such
+//!   a lock that becomes free soon. Then the lock is left to the others, provided that they can be served before the
+//!   stage has started on the better seat and may start again. The lock must then be idle for less time than the better
+//!   seat would otherwise be.
 //!
-//! How long a stage takes is learnt from what was released lately; as long as it is not known nothing is put off.
+//! How long a stage takes is learnt from recent releases. As long as it is unknown, nothing is put off.
 
 use std::time::Duration;
 
 use super::{GroupState, Held, Scheduler, StageState};
 
 impl Scheduler {
-    /// Whether the stage had better not be served by the group now.
+    /// Whether the stage should not be served by this group now.
     pub(super) fn is_put_off(&self, stage: &StageState, group: &GroupState, kept: &[usize], now: Duration) -> bool {
         let Some(takes) = stage.takes.filter(|_| !group.locks.is_empty()) else { return false };
         self.is_start_due(stage, takes, group, kept, now) || self.is_better_seat_due(stage, takes, group, kept, now)
     }
 
-    /// Whether the group's locks do more for another stage that may start soon, and cannot if the group has them.
+    /// Whether another stage, which may start soon, would make more of the group's locks, and could not have them if
+    /// the group takes them now.
     fn is_start_due(
         &self,
         stage: &StageState,
@@ -44,7 +46,8 @@ impl Scheduler {
         })
     }
 
-    /// Whether a start by the group would keep a better seat idle, for longer than others leave the lock idle meanwhile.
+    /// Whether a start by this group would keep a better seat idle for longer than the other stages would leave the
+    /// lock idle.
     fn is_better_seat_due(
         &self,
         stage: &StageState,
@@ -71,7 +74,7 @@ impl Scheduler {
                 && other.locks.iter().any(|lock| group.locks.contains(lock))
                 && self.is_free(other, kept)
         };
-        // Of two whose starts are kept apart each would put the other one off.
+        // Only stages without a limit on starts count. Two stages with such a limit would put each other off for ever.
         let mut others = self.stages.values().filter(|other| other.staggered.is_zero() && other.is_open(now));
         others.any(|other| {
             other.groups.iter().any(|index| shares(&self.groups[*index]))
@@ -81,22 +84,22 @@ impl Scheduler {
 }
 
 impl StageState {
-    /// In how long it may start again, if nothing else keeps it from that and somebody waits.
+    /// The time until its next start, if only that time is in the way and a request waits.
     fn starts_in(&self, now: Duration) -> Option<Duration> {
         let due = self.next_start.saturating_sub(now);
         (!due.is_zero() && self.running.free() > 0 && !self.waiting.is_empty()).then_some(due)
     }
 
-    /// Whether a lock that idles for so long and then works for this stage does more than twice as much for those who wait as
-    /// one that works at once for another stage, for which so many wait.
+    /// Whether a lock does more than twice as much by first being idle for `due` and then working for this stage. The
+    /// alternative is to work at once for another stage, for which `others` requests wait.
     fn is_worth_waiting(&self, due: Duration, others: usize) -> bool {
         let served = |time: Duration, waiting: usize| time.as_nanos().saturating_mul(waiting as u128);
         let is_more = |takes| served(takes, self.waiting.len()) / 2 > served(due.saturating_add(takes), others);
         self.takes.is_some_and(is_more)
     }
 
-    /// How much of a time is left when those who wait have been served one after the other, as many as it has room for; none
-    /// if it has no room for one, or nobody waits.
+    /// What is left of `time` after the waiting requests have been served one after the other, as many as fit. `None`
+    /// if none fits or none waits.
     fn fills(&self, time: Duration) -> Option<Duration> {
         let takes = self.takes.filter(|takes| !takes.is_zero() && *takes <= time)?;
         let served = (time.as_nanos() / takes.as_nanos()).min(self.waiting.len() as u128);
@@ -104,7 +107,7 @@ impl StageState {
         Some(time.saturating_sub(takes.saturating_mul(served)))
     }
 
-    /// Follows what work takes: an eighth of what it took last, the rest of what it took before.
+    /// Updates the moving average of how long work takes: one eighth is the new value.
     pub(super) fn learn(&mut self, took: Duration) {
         self.takes = Some(self.takes.map_or(took, |takes| takes.saturating_mul(7).saturating_add(took) / 8));
     }

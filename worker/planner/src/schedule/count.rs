@@ -1,6 +1,6 @@
-//! A number of things of which some are taken: the only place where the scheduler adds and subtracts.
+//! A counter of taken things. The scheduler adds and subtracts nowhere else.
 
-/// So many at most, so many taken. Never more are taken than there are, and never fewer than none.
+/// A number of things of which some are taken. The number taken is always between 0 and the total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Count {
     taken: usize,
@@ -8,7 +8,7 @@ pub(super) struct Count {
 }
 
 impl Count {
-    /// All are free.
+    /// A counter with all things free.
     pub(super) const fn of(most: usize) -> Self {
         Self { taken: 0, most }
     }
@@ -21,7 +21,7 @@ impl Count {
         self.most.saturating_sub(self.taken)
     }
 
-    /// Takes one. False if there is none.
+    /// Takes one. Returns `false` if none is free.
     #[must_use]
     pub(super) fn take(&mut self) -> bool {
         match self.taken.checked_add(1) {
@@ -33,7 +33,7 @@ impl Count {
         }
     }
 
-    /// Puts one back. False if none was taken.
+    /// Puts one back. Returns `false` if none was taken.
     #[must_use]
     pub(super) fn put_back(&mut self) -> bool {
         match self.taken.checked_sub(1) {

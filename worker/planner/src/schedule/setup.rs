@@ -1,72 +1,72 @@
-//! What a machine allows: its processors, limits and locks, checked before anything is scheduled.
+//! The processors, limits and locks of a machine, checked before anything is scheduled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sealbus_schema::Phase as Stage;
 
-/// How short the time before an expiry must be for it to count more than age: twice what labelling 32 GiB takes.
+/// How close an expiry must be to count more than age: twice the time for labelling 32 GiB.
 pub const URGENT_WITHIN: Duration = Duration::from_secs(6 * 3600);
 
 /// Everything that the order of work depends on.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Processors that are alike; several groups may serve one stage.
+    /// The groups of processors. Several may serve one stage.
     pub groups: Vec<Group>,
-    /// What is allowed on the whole machine.
+    /// The limits for the whole machine.
     pub rules: Rules,
-    /// From when on the earliest expiry goes before the greatest age.
+    /// How close an expiry must be to count more than age.
     pub urgent_within: Duration,
 }
 
-/// Processors that are alike.
+/// Processors of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// The stage that they serve.
     pub stage: Stage,
-    /// How many processes.
+    /// The number of processes.
     pub count: usize,
-    /// How many requests each of them works on at the same time.
+    /// How many requests each process works on at the same time.
     pub concurrent: usize,
-    /// The locks of which each request takes one unit while it is worked on.
+    /// The locks of which each request holds one unit while it runs.
     pub locks: Vec<String>,
 }
 
 /// Limits and locks of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// How many requests of a stage are worked on at the same time, by all its processors together.
+    /// How many requests of a stage may run at the same time on all its processors.
     pub concurrent: BTreeMap<Stage, usize>,
-    /// The least time between two starts of a stage.
+    /// The shortest time between two starts of a stage.
     pub staggered: BTreeMap<Stage, Duration>,
-    /// How many units each lock has.
+    /// The number of units of each lock.
     pub locks: BTreeMap<String, usize>,
 }
 
-/// A setup in which something could never work.
+/// Why a setup is refused: something in it could never work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
-    /// A group of no processors.
+    /// A group has no processes.
     #[error("a group for {0} has count 0: raise it or remove the group")]
     NoProcess(Stage),
-    /// Processors that work on nothing.
+    /// A group's processes have no seats.
     #[error("a group for {0} has concurrent 0: a process works on at least one request")]
     NoSeat(Stage),
-    /// A limit that lets nothing pass.
+    /// A limit lets nothing run.
     #[error("limits.concurrent.{0} = 0 lets nothing run: raise it, or remove the stage's processors")]
     NothingAllowed(Stage),
-    /// A limit for what is not there.
+    /// A limit is set for a stage without processors.
     #[error("limits.{limit}.{stage} is set, and no processor serves {stage}: remove the limit")]
     LimitWithoutProcessor {
-        /// Which limit.
+        /// The name of the limit.
         limit: &'static str,
         /// The stage.
         stage: Stage,
     },
-    /// A lock that nobody ever gets.
+    /// A lock has no units.
     #[error("locks.{0} = 0 can never be taken: raise it, or remove the lock from all groups")]
     EmptyLock(String),
-    /// A lock that is not declared.
+    /// A lock is not declared.
     #[error("a group for {stage} needs the lock {lock:?}, which is not declared: add `{lock} = 1` under [locks]")]
     UnknownLock {
         /// The group's stage.
@@ -74,7 +74,7 @@ pub enum SetupError {
         /// The lock.
         lock: String,
     },
-    /// A lock that is named twice would be taken twice, or not at all.
+    /// A group names a lock twice. A request would then need two units of it, or could never be served.
     #[error("a group for {stage} names the lock {lock:?} twice: name it once")]
     LockTwice {
         /// The group's stage.
@@ -82,7 +82,7 @@ pub enum SetupError {
         /// The lock.
         lock: String,
     },
-    /// A process that could never use all its seats.
+    /// A process could never use all its seats.
     #[error(
         "a group for {stage} works on {concurrent} requests a process, and the lock {lock:?} that each of them needs has \
          {units}: lower concurrent or raise the lock"
@@ -92,24 +92,24 @@ pub enum SetupError {
         stage: Stage,
         /// The lock.
         lock: String,
-        /// Requests a process.
+        /// Requests per process.
         concurrent: usize,
-        /// What the lock has.
+        /// The units of the lock.
         units: usize,
     },
 }
 
 impl Setup {
-    /// Groups under rules, with the usual point from which on an expiry counts.
+    /// A setup with the default for [`Self::urgent_within`].
     #[must_use]
     pub fn new(groups: Vec<Group>, rules: Rules) -> Self {
         Self { groups, rules, urgent_within: URGENT_WITHIN }
     }
 
-    /// Refuses what could never work.
+    /// Refuses a setup in which something could never work.
     ///
     /// # Errors
-    /// [`SetupError`], for the first thing that is wrong.
+    /// [`SetupError`] for the first problem found.
     pub fn check(&self) -> Result<(), SetupError> {
         let served: BTreeSet<Stage> = self.groups.iter().map(|group| group.stage).collect();
         let Rules { concurrent, staggered, locks } = &self.rules;

@@ -1,4 +1,4 @@
-//! Who waits, and who of them is next.
+//! The waiting requests of a stage, and which of them is next.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,48 +6,48 @@ use std::time::Duration;
 
 use super::{OVERTAKEN_MAX, Ticket, Urgency};
 
-/// Those who wait for one stage, by age.
+/// The requests that wait for one stage, by age.
 ///
-/// Nearly always the oldest is next. So who is first is known without a look at all of them, of whom there may be
-/// thousands where a large machine is simulated.
+/// Nearly always the oldest is next. So the next one is found without looking at all of them; on a large simulated
+/// machine there may be thousands.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     by_age: BTreeMap<Age, Waiting>,
-    /// Those who may go before older ones: their work expires, or they are overdue.
+    /// The requests that may go before older ones, because their work expires or they are overdue.
     may_pass: BTreeSet<Age>,
 }
 
-/// Somebody who waits.
+/// A waiting request.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
     pub(super) ticket: Ticket,
     pub(super) urgency: Urgency,
     pub(super) wish: Wish,
-    /// How many younger ones went before.
+    /// How many younger requests went before it.
     pub(super) overtaken: u32,
 }
 
-/// What somebody waits for.
+/// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     /// A seat.
     Seat,
-    /// That there is one, without taking it.
+    /// To be told that a seat is free, without taking it.
     Room,
 }
 
-/// How old somebody is: by seniority, and among equals by the time of asking. The oldest is the smallest.
+/// The age of a request: seniority, then the time of asking. The oldest compares as smallest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Age(u64, Ticket);
 
-/// The order in which seats are given within a stage and between stages, smallest first.
+/// The order in which seats are given, within a stage and between stages. The smallest goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
-    /// Was overtaken often enough: by age.
+    /// Overtaken too often. By age.
     Overdue(Age),
-    /// Will be worthless soon: by expiry.
+    /// Worthless soon. By expiry.
     Urgent(Duration, Age),
-    /// By how many wait for its stage, the most first, and by age: within a stage by age alone.
+    /// By the length of the stage's queue, longest first, then by age. Within a stage this is the age alone.
     Usual(Reverse<usize>, Age),
 }
 
@@ -72,20 +72,20 @@ impl Queue {
         self.by_age.remove(&age)
     }
 
-    /// Removes who has this ticket. False if nobody has.
+    /// Removes the request with this ticket. Returns `false` if there is none.
     pub(super) fn cancel(&mut self, ticket: Ticket) -> bool {
         let found = self.by_age.keys().find(|Age(_, other)| *other == ticket).copied();
         found.and_then(|age| self.remove(age)).is_some()
     }
 
-    /// Who goes first. Only the oldest and those who may pass it come into question.
+    /// The request that goes first. Only the oldest one and those that may pass it can be first.
     pub(super) fn first(&self, now: Duration, urgent_within: Duration) -> Option<(Rank, Age)> {
         let oldest = self.by_age.first_key_value().map(|(age, _)| age);
         let candidates = oldest.into_iter().chain(&self.may_pass).filter_map(|age| self.by_age.get(age));
         candidates.map(|waiting| (waiting.rank(self.len(), now, urgent_within), waiting.age())).min()
     }
 
-    /// A younger one went before somebody.
+    /// Counts that a younger request went before the one of this age.
     pub(super) fn overtake(&mut self, age: Age) {
         if let Some(waiting) = self.by_age.get_mut(&age) {
             waiting.overtaken = waiting.overtaken.saturating_add(1);
@@ -95,7 +95,7 @@ impl Queue {
         }
     }
 
-    /// Somebody of this age went before all who are older.
+    /// Counts that a request of this age went before all older ones.
     pub(super) fn overtake_older(&mut self, younger: Age) {
         let older: Vec<Age> = self.by_age.range(..younger).map(|(age, _)| *age).collect();
         older.into_iter().for_each(|age| self.overtake(age));
@@ -103,7 +103,7 @@ impl Queue {
 }
 
 impl Rank {
-    /// Whether it may be left waiting for the sake of a stage that starts soon.
+    /// Whether the request may be put off in favour of a stage that starts soon.
     pub(super) fn can_wait(self) -> bool {
         matches!(self, Rank::Usual(..))
     }
@@ -114,7 +114,7 @@ impl Waiting {
         Age(self.urgency.seniority, self.ticket)
     }
 
-    /// Its rank where so many wait for its stage.
+    /// Its rank, if `queue` requests wait for its stage.
     fn rank(&self, queue: usize, now: Duration, urgent_within: Duration) -> Rank {
         match self.urgency.expires {
             _ if self.is_overdue() => Rank::Overdue(self.age()),

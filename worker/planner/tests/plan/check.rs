@@ -1,4 +1,4 @@
-//! What is found in configurations that somebody wrote by hand.
+//! Findings in hand-written configurations.
 
 use sealbus_planner::{
     machine::{Machine, MemoryPolicy},
@@ -29,7 +29,7 @@ fn found(machine: &Machine, groups: Vec<PlacedGroup>) -> Vec<Finding> {
     check(machine, &numbered.collect::<Vec<_>>())
 }
 
-/// Exactly one finding, with this severity, field and part of its problem.
+/// Expects exactly one finding, with this severity, field and part of its problem.
 fn only(machine: &Machine, groups: Vec<PlacedGroup>, severity: Severity, field: &str, problem: &str) {
     let findings = found(machine, groups);
     let [finding] = findings.as_slice() else { panic!("not one: {findings:#?}") };

@@ -1,6 +1,6 @@
-//! Plans of known machines, word by word, with their reasons.
+//! The full text of plans for known machines, with their reasons.
 //!
-//! `UPDATE_GOLDEN=1` writes the files anew. Whoever does that reads them: each must be right for its machine.
+//! `UPDATE_GOLDEN=1` rewrites the files. Read them after that: each must be right for its machine.
 
 use std::{fs, path::Path};
 

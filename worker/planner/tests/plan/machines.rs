@@ -4,14 +4,14 @@ use sealbus_planner::machine::{Cache, Core, CpuSet, Disk, Gpu, Machine, Node, Si
 
 pub const GIB: u64 = 1 << 30;
 
-/// How the operating system numbers hardware threads.
+/// How the operating system numbers the hardware threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Numbers {
-    /// First threads of all cores, then second ones.
+    /// First the first threads of all cores, then the second ones.
     ThreadsApart,
-    /// The threads of a core follow each other.
+    /// The threads of a core have consecutive numbers.
     ThreadsTogether,
-    /// Even numbers on the first socket, odd ones on the second, threads apart.
+    /// Even numbers on the first socket and odd ones on the second; first threads before second ones.
     SocketsInTurn,
 }
 
@@ -25,7 +25,7 @@ pub struct Shape {
     pub threads: usize,
     pub node_memory: u64,
     pub numbers: Numbers,
-    /// The node of each GPU.
+    /// The nearest node of each GPU.
     pub gpus: Vec<usize>,
     pub disks: usize,
     pub disk_bytes: u64,
@@ -116,12 +116,12 @@ fn disk(number: usize, bytes: u64) -> Disk {
     }
 }
 
-/// The machine as a worker sees it whose affinity allows only these.
+/// The machine as a worker sees it whose affinity allows only these units.
 pub fn bound_to(machine: &Machine, allowed: &str) -> Machine {
     machine.restricted_to(&allowed.parse().expect("a list")).expect("are there")
 }
 
-/// The machine as a worker sees it whose cgroup allows only these.
+/// The machine as a worker sees it whose cgroup allows only these units.
 pub fn restricted(machine: &Machine, allowed: &str) -> Machine {
     let allowed: CpuSet = allowed.parse().expect("a list");
     Machine { sight: machine.sight.within(&allowed), ..bound_to(machine, &allowed.to_string()) }
@@ -163,7 +163,7 @@ pub fn ryzen() -> Machine {
     .machine()
 }
 
-/// Two sockets with sub-NUMA clustering: 4 nodes with an L3 of 16 cores each.
+/// Two sockets with sub-NUMA clustering: 4 nodes, each with 16 cores that share an L3 cache.
 pub fn intel_snc() -> Machine {
     Shape {
         gpus: vec![2],
@@ -174,7 +174,7 @@ pub fn intel_snc() -> Machine {
     .machine()
 }
 
-/// Two sockets whose cpus are numbered in turn.
+/// Two sockets whose cpu numbers alternate.
 pub fn intel_in_turn() -> Machine {
     Shape {
         numbers: Numbers::SocketsInTurn,
@@ -187,13 +187,13 @@ pub fn intel_in_turn() -> Machine {
     .machine()
 }
 
-/// Four sockets, 24 cores each.
+/// Four sockets with 24 cores each.
 pub fn four_sockets() -> Machine {
     let shape = Shape::new("four-socket", [4, 1, 1, 24, 2]);
     Shape { node_memory: 384 * GIB, gpus: vec![1, 3], ..shape }.machine()
 }
 
-/// One socket of which the worker may not use two cores: L3 caches of 6 and 8.
+/// One socket, two of whose cores the worker may not use: L3 caches of 6 and 8 cores.
 pub fn uneven() -> Machine {
     let shape = Shape::new("uneven, 6 and 8 cores", [1, 1, 2, 8, 2]);
     let whole = Shape { node_memory: 512 * GIB, gpus: vec![0], disks: 4, disk_bytes: 3_840_755_982_336, ..shape };
@@ -212,7 +212,7 @@ pub fn small_vm() -> Machine {
     Shape { node_memory: 8 * GIB, ..Shape::new("virtual machine", [1, 1, 1, 2, 1]) }.machine()
 }
 
-/// The EPYC with 16 L3 of 4, of which the worker got one socket and 400 GiB.
+/// [`epyc_of_4`], restricted to one socket and 400 GiB.
 pub fn half_an_epyc() -> Machine {
     let machine = restricted(&epyc_of_4(), "0-31,64-95");
     Machine { source: "half of a two-socket EPYC".to_owned(), memory_max_bytes: Some(400 * GIB), ..machine }

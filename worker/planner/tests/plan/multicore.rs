@@ -1,4 +1,4 @@
-//! What the proofs library's multicore SDR makes of cpusets. The expected units are those of its own tests.
+//! What the proofs library's multicore SDR does with cpusets. The expected units are those in its own tests.
 
 use sealbus_planner::{
     machine::{CpuSet, Machine, Sight, sight::Level},
@@ -11,7 +11,7 @@ fn cpus(text: &str) -> CpuSet {
     text.parse().expect("a list")
 }
 
-/// Of a process in the worker's cgroup.
+/// The outcome for a process in the worker's cgroup.
 fn outcome(machine: &Machine, cpus: &CpuSet, producers: usize) -> Outcome {
     multicore::outcome(machine, cpus, producers, false)
 }
@@ -42,7 +42,7 @@ fn a_group_of_a_plain_machine_is_bound_core_by_core() {
 #[test]
 fn threads_that_are_numbered_together_lead_outside() {
     let machine = Shape { numbers: Numbers::ThreadsTogether, ..Shape::new("", [1, 1, 2, 8, 2]) }.machine();
-    // Cores 4 to 7 are cpus 8 to 15; the library takes them for cores 8 to 15, which are cpus 16 and up.
+    // Cores 4 to 7 are cpus 8 to 15. The library mistakes these numbers for cores 8 to 15, which are cpus 16 and up.
     assert_eq!(outcome(&machine, &cpus("8-15"), 3), Outcome::Outside { units: cpus("16-17") });
     assert_eq!(outcome(&machine, &cpus("16-23"), 3), Outcome::Unbound);
 }
@@ -52,9 +52,9 @@ fn an_uneven_machine_panics() {
     let machine = machines::uneven_by_three();
     let panics = Outcome::Panics { cores: 22, groups: 3, level: "L3 caches".to_owned() };
     assert_eq!(outcome(&machine, &cpus("0-3"), 3), panics);
-    // Bound to the even part of it, the library still sees all of it.
+    // A process bound to an evenly divisible part still sees the whole machine.
     assert_eq!(outcome(&machines::bound_to(&machine, "8-23"), &cpus("8-11"), 3), panics);
-    // In a cgroup with that part it does not panic. There core 8 is cpu 16, and no core has the number 16.
+    // In a cgroup with only that part, it does not panic. There core 8 is cpu 16, and no core has the number 16.
     let part = machines::restricted(&machine, "8-23");
     assert_eq!(outcome(&part, &cpus("8-11"), 3), Outcome::Outside { units: cpus("16") });
     assert_eq!(outcome(&part, &cpus("16-19"), 3), Outcome::Unbound);
@@ -74,7 +74,7 @@ fn an_affinity_takes_nothing_from_an_even_machine() {
 fn the_first_level_that_cores_share_divides_them_whatever_it_is() {
     let mut machine = machines::ryzen();
     let parts = |lists: &[&str]| lists.iter().map(|list| cpus(list)).collect();
-    // Six cores with an L2 cache each, and two times five that share one.
+    // Six cores with an L2 cache each, and two groups of five cores that share one.
     let l2s = ["0,16", "1,17", "2,18", "3,19", "4,20", "5,21", "6-10,22-26", "11-15,27-31"];
     machine.sight.levels.insert(0, Level { name: "L2 caches".to_owned(), parts: parts(&l2s) });
     assert!(outcome(&machine, &cpus("0-3"), 3).is_good(), "16 cores in 8 L2 caches");

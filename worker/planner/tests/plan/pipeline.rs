@@ -88,7 +88,7 @@ fn what_a_phase_cannot_do_without_a_lock_counts_for_the_lock() {
             work.servers = vec![servers(1, 10 * MINUTE, &["gpu"]), servers(1, 20 * MINUTE, &[])];
         }
     }
-    // Of x C2s a day 72 need no GPU, so the GPU works x * 10 + (x - 72) * 10 minutes.
+    // Of `x` C2s a day 72 do not need the GPU. PC2 and the other C2s keep it busy for `x * 10 + (x - 72) * 10` minutes.
     assert_eq!(bounds(&spec)[0].resource, Resource::Locks(vec!["gpu".into()]));
     assert!((bound(&spec) - 108.0).abs() < 1e-9, "{}", bound(&spec));
 }
@@ -103,8 +103,8 @@ fn a_staggered_phase_starts_no_faster_than_that() {
     assert!(steady.sectors_per_day <= 24.0 && steady.sectors_per_day > 23.9, "{steady:?}");
 }
 
-/// PC2 of `pc2` with a lock, so many units of which there are, and starts so far apart; C2 of `c2` on two processors without the
-/// lock and so many with it.
+/// PC2 takes `pc2` and holds a lock with `units` units; its starts are `apart` apart. C2 takes `c2` and has two
+/// processors without the lock and `count` with it.
 fn staggered_pc2(units: usize, (pc2, apart): (u64, u64), (c2, count): (u64, usize)) -> PipelineSpec {
     let mut first = work(Phase::Pc2, vec![servers(9, pc2, &["gpu"])]);
     first.staggered_ms = apart;
@@ -115,7 +115,8 @@ fn staggered_pc2(units: usize, (pc2, apart): (u64, u64), (c2, count): (u64, usiz
 
 #[test]
 fn between_staggered_starts_a_lock_idles_or_is_held_by_another_phase() {
-    // Each C2 with the lock fits between two of x PC2s that are 33 apart, so costs 270 - 11: the rest is idle anyhow.
+    // Two PC2s that start 33 apart leave the lock idle for 11. A C2 with the lock uses that time, so it costs only 270
+    // - 11.
     let spec = staggered_pc2(1, (22, 33), (270, 1));
     let lock = Resource::StaggeredLock(Phase::Pc2, "gpu".into());
     assert_eq!(bounds(&spec)[0].resource, lock);
@@ -126,15 +127,15 @@ fn between_staggered_starts_a_lock_idles_or_is_held_by_another_phase() {
 
 #[test]
 fn two_that_overlap_between_staggered_starts_need_a_second_unit_now_and_then() {
-    // PC2s overlap for 319 of 1376, and leave 1057. Two C2s at the same time that are longer than that make every second PC2
-    // come 319 later in 1695.
+    // Successive PC2s overlap for 319, which leaves 1057 of 1376 without overlap. Two concurrent C2s that take longer
+    // than that delay every second PC2, by 319 in 1695.
     let spec = staggered_pc2(3, (1695, 1376), (4942, 2));
     assert_eq!(bounds(&spec)[0].resource, Resource::StaggeredLock(Phase::Pc2, "gpu".into()));
     let missing = 319.0 / 1695.0;
     let price = missing * (4942.0 - 1057.0);
     let exact = (1.0 + missing + price * 2.0 / 4942.0) / (1376.0 + price);
     assert!((bound(&spec) / 86_400_000.0 - exact).abs() < 1e-12, "{}", bound(&spec));
-    // A short phase with the lock, and many seats, changes nothing.
+    // A short phase with the lock changes nothing, even with many seats.
     let mut more = spec.clone();
     more.steps.push(Step::Work(work(Phase::Transfer, vec![servers(9, 70, &["gpu"])])));
     assert!((bound(&more) / bound(&spec) - 1.0).abs() < 1e-12);
@@ -208,7 +209,7 @@ proptest! {
         for (lock, held) in &steady.locked {
             prop_assert!((0.0..=1.0 + 1e-9).contains(held), "{} {}", lock, held);
         }
-        // Little's law: what is in the slots is what comes in times how long it stays.
+        // Little's law: the number of sectors in slots is their rate times the time that each stays.
         let held = steady.sectors_per_day / 86_400_000.0 * steady.slot_ms as f64;
         prop_assert!((held - spec.slots as f64).abs() <= 0.15 * spec.slots as f64 + 0.05, "{} in {}", held, spec.slots);
         prop_assert_eq!(simulate(&spec).expect("simulates"), steady);

@@ -1,4 +1,4 @@
-//! What holds for plans of any machine.
+//! Properties of plans for any machine.
 
 use std::collections::BTreeSet;
 
@@ -46,7 +46,7 @@ fn any_machine() -> impl Strategy<Value = Machine> {
             }
             machine.gpus = gpus.into_iter().enumerate().map(|(number, node)| gpu(number, node % nodes)).collect();
             machine.memory_max_bytes = most.map(|gib| gib * GIB);
-            // Some cores, not all, that share a cache below L3, as efficient cores do.
+            // Some of the cores share a cache below L3, as efficiency cores do.
             if l2_of > 0 {
                 let cores = &machine.sight.cores;
                 let half = cores.len() / 2;
@@ -58,7 +58,7 @@ fn any_machine() -> impl Strategy<Value = Machine> {
                 let level = Level { name: "L2 caches".to_owned(), parts: parts.collect() };
                 machine.sight.levels.insert(0, level);
             }
-            // A worker that was not given everything.
+            // A worker that may not use the whole machine.
             let mut state = seed;
             let is_ours = |_: &u32| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -100,7 +100,7 @@ fn any_request() -> impl Strategy<Value = Request> {
     )
 }
 
-/// No core is given twice, and none that is not there.
+/// No core is given twice, and every core exists.
 fn cores_are_given_once(machine: &Machine, plan: &MachinePlan) {
     let mut taken = CpuSet::new();
     for group in plan.groups.iter().filter(|group| group.stage == Phase::Pc1) {
@@ -123,14 +123,14 @@ fn cores_are_given_once(machine: &Machine, plan: &MachinePlan) {
     }
 }
 
-/// What the library's `cores.rs` (19.1) would do with a PC1, written down once more from its source: `Err` where it panics,
-/// else the first core group that it checks out, as core numbers.
+/// What the library's `cores.rs` (version 19.1) would do with a PC1, reimplemented from its source. `Err` if it panics,
+/// otherwise the first core group that it hands out, as core numbers.
 fn library(sight: &Sight, affinity: &CpuSet, producers: usize) -> Result<Option<Vec<usize>>, String> {
     let core_count = sight.cores.len();
     if core_count == 0 {
         return Err("objects_with_type failed".to_owned());
     }
-    // get_shared_cache_count
+    // The library's `get_shared_cache_count`.
     let mut group_count = 1;
     for level in &sight.levels {
         if level.parts.len() < core_count {
@@ -138,7 +138,7 @@ fn library(sight: &Sight, affinity: &CpuSet, producers: usize) -> Result<Option<
             break;
         }
     }
-    // create_core_units
+    // The library's `create_core_units`.
     if !core_count.is_multiple_of(group_count) {
         return Err(format!("{core_count} % {group_count}"));
     }
@@ -160,7 +160,7 @@ fn library(sight: &Sight, affinity: &CpuSet, producers: usize) -> Result<Option<
     Ok(None)
 }
 
-/// Every PC1 with multicore SDR has a core of its own for each thread, or cores that nobody else is on.
+/// Every PC1 with multicore SDR has its own core for each thread, or cores that nothing else uses.
 fn the_library_does_as_planned(machine: &Machine, request: &Request, plan: &MachinePlan) {
     for group in &plan.groups {
         let (Some(producers), Some(cpus)) = (group.producers, &group.cpus) else { continue };
@@ -174,7 +174,7 @@ fn the_library_does_as_planned(machine: &Machine, request: &Request, plan: &Mach
     }
 }
 
-/// Memory, GPUs and room for slots are never more than there is.
+/// Memory, GPUs and disk space are never overcommitted.
 fn sums_are_what_exists(site: &Site<'_>, plan: &MachinePlan) {
     let machine = &site.machine;
     for node in &machine.nodes {

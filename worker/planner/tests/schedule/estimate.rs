@@ -1,15 +1,15 @@
-//! The estimate follows the order of work: what [`pipeline::simulate`] says of a machine is what comes of driving the
-//! scheduler itself.
+//! The estimate matches the order of work: [`pipeline::simulate`] predicts the same rate as driving the scheduler
+//! directly.
 //!
-//! The two event loops are written apart and have nothing in common but the scheduler. Slots are few, so that the order of work
-//! decides who waits. An order of its own would come to other rates.
+//! The two event loops were written separately and share only the scheduler. There are few slots, so the order of work
+//! decides who waits. With another order the rates would differ.
 
 use sealbus_planner::pipeline::{self, DAY_MS, bound};
 
 use crate::machine::{Locks, Machine};
 use crate::simulation::{Conduct, simulate};
 
-/// What the estimate and the scheduler come to, as parts of the bound.
+/// The rates from the estimate and from the scheduler, as fractions of the bound.
 fn shares(seed: u64) -> (f64, f64) {
     let machine = Machine::of(seed, Locks::Mixed);
     let held = bound(&machine.pipeline(usize::MAX)) / DAY_MS as f64 * machine.alone() as f64;
@@ -39,7 +39,7 @@ fn apart(seed: u64) -> f64 {
 
 #[test]
 fn where_the_order_of_work_matters_most_the_estimate_is_what_the_scheduler_does() {
-    // Serving the oldest sector first, the estimate was 61, 41 and 27 % of the bound away.
+    // When the oldest sector always went first, the estimate was off by 61, 41 and 27 % of the bound.
     for seed in [30_137, 30_264, 30_156] {
         assert!(apart(seed) <= 0.02, "seed {seed}: {:?}", shares(seed));
     }
@@ -47,7 +47,8 @@ fn where_the_order_of_work_matters_most_the_estimate_is_what_the_scheduler_does(
 
 #[test]
 fn on_nearly_all_machines_the_estimate_is_what_the_scheduler_does() {
-    // A few machines repeat one of several patterns for ever, and which one depends on what starts first at one moment.
+    // A few machines repeat one of several patterns for ever. Which one depends on what starts first at a single
+    // moment.
     let far: Vec<u64> = (30_000..30_300).filter(|seed| apart(*seed) > 0.03).collect();
     assert!(far.len() <= 6, "{far:?}");
 }

@@ -1,4 +1,4 @@
-//! Keeps books about a scheduler from outside, by what it was asked and what it granted, and holds it to its word.
+//! Records the scheduler's requests and grants from outside, and checks that it keeps its promises.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use sealbus_schema::Phase as Stage;
 #[derive(Debug)]
 pub struct Ledger {
     setup: Setup,
-    /// Of each processor its group.
+    /// The group of each processor.
     group_of: Vec<usize>,
     in_flight: Vec<usize>,
     running: BTreeMap<Stage, usize>,
@@ -56,7 +56,7 @@ impl Ledger {
         self.no_longer_waits(ticket);
     }
 
-    /// There is room, and nobody takes it.
+    /// Records that a request for room was granted. It takes nothing.
     pub fn shown_room(&mut self, ticket: Ticket) {
         self.no_longer_waits(ticket);
     }
@@ -93,8 +93,8 @@ impl Ledger {
         group.locks.iter().for_each(|lock| back(self.taken.get_mut(lock).expect("taken")));
     }
 
-    /// Nothing is left idle that somebody could use, unless it is kept for one that was overtaken too often, or for a stage
-    /// that waits for nothing but its next start.
+    /// Nothing stays idle that a request could use, unless it is kept for an overdue request, or for a stage that waits
+    /// only for its next start.
     pub fn check_nothing_idle(&self, now: Duration) {
         let is_overdue = |waits: &Waits| waits.overtaken >= OVERTAKEN_MAX;
         if self.waiting.values().flat_map(BTreeMap::values).any(is_overdue) {
@@ -163,8 +163,8 @@ impl Ledger {
         groups.filter(with_seat).map(|index| &self.setup.groups[index])
     }
 
-    /// Of its own stage everybody who is older is overtaken; of another one who is first there, if the last unit of a lock
-    /// is gone that it could have used.
+    /// In its own stage every older request is overtaken. In another stage it is the first one, if the last unit of a
+    /// lock that it could have used is gone.
     fn count_overtaken(&mut self, younger: (u64, Ticket), group: &Group, now: Duration) {
         let is_gone = |lock: &String| self.taken(lock) == self.setup.rules.locks[lock];
         let shares = |other: &Group| other.locks.iter().any(|lock| group.locks.contains(lock) && is_gone(lock));
@@ -191,7 +191,7 @@ impl Ledger {
         self.most_overtaken = most;
     }
 
-    /// Who is next in a stage: the overtaken, then the urgent, then the old.
+    /// The next request of a stage: first the overdue, then the urgent, then the oldest.
     fn first_of(&self, stage: Stage, now: Duration) -> Option<Ticket> {
         let soon = now + self.setup.urgent_within;
         let rank = |ticket: Ticket, Waits { urgency, overtaken, .. }: &Waits| {

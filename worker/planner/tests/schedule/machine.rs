@@ -1,4 +1,4 @@
-//! Random machines with the times of their stages.
+//! Random machines, with the times of their stages.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,22 +8,22 @@ use sealbus_planner::pipeline::{PipelineSpec, Servers, Step, Wait, Work};
 use sealbus_planner::schedule::{Group, Rules, Setup};
 use sealbus_schema::Phase as Stage;
 
-/// How the locks of a machine's groups may lie.
+/// How a machine's groups use locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locks {
-    /// A group needs one lock at most, and a stage's groups are all alike in that: what a GPU does on most machines.
+    /// A group needs at most one lock, and all groups of a stage need the same one, as with GPUs on most machines.
     Alike,
-    /// A group needs one lock at most, and groups of one stage may need different ones.
+    /// A group needs at most one lock, and groups of one stage may need different ones.
     Mixed,
     /// A group may need two locks at the same time.
     Coupled,
 }
 
-/// A machine, its sectors, and what each stage takes.
+/// A machine, its sectors, and the times of its stages.
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub setup: Setup,
-    /// The stages of a sector, in order, with their mean times in ticks.
+    /// The stages of a sector in order, with their mean times in ticks.
     pub stages: Vec<(Stage, u64)>,
     /// How long a sector waits for the chain after its last stage, in ticks.
     pub wait: u64,
@@ -34,13 +34,13 @@ pub const fn ticks(ticks: u64) -> Duration {
 }
 
 impl Machine {
-    /// The machine of a seed.
+    /// The machine for a seed.
     pub fn of(seed: u64, kind: Locks) -> Machine {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut stages: Vec<(Stage, u64)> = Vec::new();
         for stage in Stage::SEALING {
             if rng.gen_bool(0.7) {
-                // From 10 to 5000, each order of magnitude as likely.
+                // From 10 to 5000 ticks, with each order of magnitude equally likely.
                 stages.push((stage, 10_f64.powf(rng.gen_range(1.0..3.7)) as u64));
             }
         }
@@ -76,7 +76,7 @@ impl Machine {
         Machine { setup, stages, wait: rng.gen_range(0..3000) }
     }
 
-    /// The same machine as the plan sees it, a tick for a millisecond.
+    /// The machine as a pipeline, with one tick as a millisecond.
     pub fn pipeline(&self, slots: usize) -> PipelineSpec {
         let Rules { concurrent, staggered, locks } = &self.setup.rules;
         let work = |&(stage, time_ms): &(Stage, u64)| {
@@ -97,7 +97,7 @@ impl Machine {
         PipelineSpec { slots, steps: self.stages.iter().map(work).chain([chain]).collect(), locks: locks.clone() }
     }
 
-    /// What a sector takes if it waits for nobody.
+    /// How long a sector takes if it never waits for another, in ticks.
     pub fn alone(&self) -> u64 {
         self.stages.iter().map(|(_, time)| time).sum::<u64>() + self.wait
     }

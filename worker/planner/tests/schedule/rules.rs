@@ -1,4 +1,4 @@
-//! Single rules of the order of work.
+//! Single rules of the order of work, by example.
 
 use std::time::Duration;
 
@@ -153,7 +153,8 @@ fn of_stages_that_share_a_lock_the_one_with_the_longest_queue_goes_first_whateve
     assert_eq!(order, [young[0], old, young[1]]);
 }
 
-/// A lock that long work would hold beyond the next start of a stage for which more wait.
+/// A scheduler in which long work could take a lock, but would hold it beyond the next start of a stage with more
+/// waiting requests.
 fn until_a_start_is_due(waiting_for_it: usize) -> (Scheduler, Duration) {
     let groups = vec![group(Stage::Pc2, 1, 1, &["gpu0"]), group(Stage::C2, 1, 1, &["gpu0"])];
     let mut rules = locks(&[("gpu0", 1)]);
@@ -175,7 +176,8 @@ fn until_a_start_is_due(waiting_for_it: usize) -> (Scheduler, Duration) {
 
 #[test]
 fn a_lock_idles_until_a_start_is_due_for_which_many_wait() {
-    // Of 150 ticks it would work 100. For four who wait that is more than twice as much as 150 for one.
+    // The lock would work for 100 of 150 ticks. For four waiting requests that is more than twice as much as 150 ticks
+    // for one.
     let (mut machine, now) = until_a_start_is_due(4);
     assert!(machine.poll(now).is_empty());
     let due = machine.next_wakeup(now).expect("C2 may start again");
@@ -204,7 +206,8 @@ fn a_lock_is_left_to_others_rather_than_keep_a_better_seat_idle() {
     (0..2).for_each(|_| {
         ask(&mut machine, Stage::C2);
     });
-    // By queue it is PC2's turn; but the seat without a lock is free in 50 ticks, and would wait 100 more for its start.
+    // By queue length it is PC2's turn. But the seat without a lock becomes free in 50 ticks, and would then idle for
+    // 100 more until the next start is allowed.
     assert_eq!(processors(&machine.poll(ticks(450))), [2]);
 }
 
@@ -234,7 +237,7 @@ fn one_that_needs_two_locks_is_not_kept_from_them_for_ever() {
     ask(&mut machine, Stage::Pc2);
     let mut works = machine.poll(NOW);
     let both = ask(&mut machine, Stage::C2);
-    // In turn one lock is given back while the other one is held, and somebody else wants it at once.
+    // The locks are given back in turn, while the other one is held, and another request wants each of them at once.
     for turn in 0..10 * OVERTAKEN_MAX {
         let done = works.remove(0);
         release(&mut machine, &done);

@@ -1,5 +1,5 @@
-//! A closed system: so many slots, each of which takes its sector through all stages, waits for the chain, and takes the
-//! next. Events in the order of their time, everything from one seed.
+//! A closed system with a fixed number of slots. Each slot takes a sector through all stages, waits for the chain, and
+//! takes the next sector. Events happen in the order of their times, and everything follows from one seed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -10,46 +10,46 @@ use sealbus_planner::schedule::{Grant, GrantId, Scheduler, Ticket, Urgency};
 use crate::ledger::Ledger;
 use crate::machine::{Machine, ticks};
 
-/// What goes wrong, and how much is looked at.
+/// What goes wrong, and what is checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Conduct {
     pub slots: usize,
-    /// Sectors that are finished before counting begins, and while it goes on.
+    /// How many sectors are finished before counting begins, and while counting.
     pub warm_up: usize,
     pub counted: usize,
-    /// How often a request is given up, fails, or is urgent, of 100.
+    /// How many percent of the requests are given up, fail, or are urgent.
     pub gives_up: u32,
     pub fails: u32,
     pub urgent: u32,
-    /// How far from its mean a stage's time may be, of 100.
+    /// By how many percent a stage's time may differ from its mean.
     pub spread: u64,
-    /// Whether all slots take their first sectors at one moment.
+    /// Whether all slots take their first sectors at the same moment.
     pub begins_together: bool,
-    /// Whether room is asked for before a seat is.
+    /// Whether room is requested before a seat.
     pub asks_for_room: bool,
-    /// Whether idle resources are looked for after each event.
+    /// Whether idle resources are searched for after each event.
     pub strict: bool,
 }
 
-/// What came of it.
+/// The result of a simulation.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Sectors a tick, while it was counted: by the work of the stage that did the least, so that nothing counts which only
-    /// moved from one queue to another one.
+    /// Sectors per tick while counting. It is measured by the stage that did the least work, so that moving work from
+    /// one queue to another does not count.
     pub rate: f64,
-    /// The sectors that each slot finished.
+    /// The number of sectors that each slot finished.
     pub by_slot: Vec<usize>,
-    /// The most that one request was overtaken.
+    /// The highest number of times that a request was overtaken.
     pub most_overtaken: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// The work of a slot is done.
+    /// The work in a slot is done.
     Done(usize, GrantId),
-    /// A slot asks for its next stage.
+    /// A slot requests its next stage.
     Asks(usize),
-    /// A slot does not want to wait any longer.
+    /// A slot gives up waiting.
     GivesUp(usize, Ticket),
     Wakeup,
 }
@@ -63,15 +63,15 @@ struct Simulation<'a> {
     now: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
-    /// Of each slot, the position of its stage.
+    /// For each slot, the index of its stage.
     at: Vec<usize>,
-    /// Of each slot, the number of its sector.
+    /// For each slot, the number of its sector.
     sector: Vec<u64>,
     sectors: u64,
     has_room: Vec<bool>,
     waiting: BTreeMap<Ticket, usize>,
     finished: Vec<usize>,
-    /// Of each stage, how long its requests were worked on, all together.
+    /// For each stage, the total time of work on its requests.
     worked: Vec<u64>,
 }
 
@@ -148,7 +148,7 @@ impl Simulation<'_> {
         if let Some(next) = self.scheduler.next_wakeup(ticks(self.now)) {
             let next = u64::try_from(next.as_millis()).expect("fits");
             assert!(next > self.now);
-            // One that is in the queue already does no harm twice.
+            // If a wake-up is already queued, a second one does no harm.
             if self.events.peek().is_none_or(|Reverse((first, _, _))| *first > next) {
                 self.at(next, Event::Wakeup);
             }
@@ -208,7 +208,7 @@ impl Simulation<'_> {
         self.at(next, Event::Asks(slot));
     }
 
-    /// The scheduler says of itself what the ledger says of it.
+    /// Checks that the scheduler's counts are those of the ledger.
     fn agree(&self) {
         for (stage, _) in &self.machine.stages {
             assert_eq!(self.scheduler.running(*stage), self.ledger.running(*stage));
@@ -222,7 +222,7 @@ impl Simulation<'_> {
         of_100 > 0 && self.rng.gen_range(0..100) < of_100
     }
 
-    /// Everybody who works ends, nobody new begins: then nothing is taken.
+    /// Ends all work without starting more. Nothing may be taken after that.
     fn end(mut self) {
         for ticket in self.waiting.keys() {
             assert!(self.scheduler.cancel(*ticket));

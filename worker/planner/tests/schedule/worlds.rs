@@ -1,17 +1,18 @@
 //! Random schedules on random machines.
 //!
-//! How throughput is compared: the bound that the plan predicts ([`bound`]) assumes that some resource
-//! is never idle and that each stage takes exactly its time, so a run must come to that. There are enough sectors at
-//! hand (slots) that the scarce resource has somebody waiting: one of the numbers [`SLOTS`]. The time until the queues have
-//! formed is not counted. Then what is missing to the bound is the scheduler's doing. Every machine on which a stage's processors
-//! all need the same lock, if any, reaches 0.97 of it.
+//! Throughput is compared with the predicted bound ([`bound`]). That assumes that some resource is never idle, and that
+//! each stage takes exactly its time. So in these runs each stage takes exactly its time too. There are enough sectors
+//! (slots) that something always waits for the scarce resource: one of the numbers in [`SLOTS`]. The time until queues
+//! have formed is not counted. What is then missing to the bound is due to the scheduler. Every machine on which all
+//! processors of a stage need the same lock, or none, reaches 0.97 of its bound.
 //!
-//! Where they need different ones about one machine in a thousand does not, however it is done: a bound that adds up times
-//! cannot know that these do not fit together. The same goes for requests that need two locks, of which one must idle
-//! now and then, and for times that are a tenth more or less. A stage with starts kept apart that needs all its seats, or is as
-//! scarce as a lock, then loses a start each time that a seat is free too late, and has no room to make up for it. For a
-//! stage alone, serving whenever it can is the best there is, so what it does alone with such times is a bound as well,
-//! and the one that many of those come near to. All shares are printed.
+//! If they need different locks, about one machine in a thousand cannot reach that in any order of work, because the
+//! bound only adds times up, and does not notice if they do not fit together. The same happens if requests need two
+//! locks, one of which must sometimes idle, or if times vary by a tenth. In these cases a stage whose starts are kept
+//! apart can fall behind, if it needs all its seats or is as scarce as a lock. It then loses a start whenever a seat
+//! becomes free too late, and cannot catch up. For a stage alone, serving whenever possible is optimal. So its
+//! throughput alone, with such times, is a bound too, and many of these machines come near to it. All fractions are
+//! printed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,14 +22,14 @@ use sealbus_planner::pipeline::{DAY_MS, bound};
 use crate::machine::{Locks, Machine};
 use crate::simulation::{Conduct, simulate};
 
-/// What is to be reached of the bound.
+/// The fraction of the bound that must be reached.
 const SHARE: f64 = 0.97;
-/// Numbers of slots: so many times what is in work at the bound, and so many more. The first does for nearly all machines; some
-/// with many small stages need more, for the queues before these. The first number with which a machine reaches its share
-/// counts.
+/// Numbers of slots as (factor, addend): the amount of work in progress at the bound times the factor, plus the addend.
+/// The first is enough for nearly all machines. Some with many small stages need more, for the queues before these. The
+/// first number with which a machine reaches its fraction counts.
 const SLOTS: [(f64, usize); 3] = [(3.0, 8), (3.0, 60), (3.0, 300)];
 
-/// The part of the bound that a machine reaches.
+/// The fraction of the bound that a machine reaches.
 fn share_of(machine: &Machine, seed: u64, (times, more): (f64, usize), spread: u64) -> f64 {
     let per_tick = |slots| bound(&machine.pipeline(slots)) / DAY_MS as f64;
     let slots = (times * per_tick(usize::MAX) * machine.alone() as f64).ceil() as usize + more;
@@ -49,7 +50,7 @@ fn share_of(machine: &Machine, seed: u64, (times, more): (f64, usize), spread: u
     outcome.rate / per_tick(slots)
 }
 
-/// Runs seeds on all cores, and gives what came of each.
+/// Runs all seeds on all cores, and returns the result of each.
 fn all_of(seeds: std::ops::Range<u64>, run: impl Fn(u64) -> f64 + Sync) -> Vec<(f64, u64)> {
     use rayon::prelude::*;
     let mut shares: Vec<(f64, u64)> = seeds.into_par_iter().map(|seed| (run(seed), seed)).collect();
@@ -70,7 +71,7 @@ fn show(kind: Locks, shares: &[(f64, u64)]) {
     );
 }
 
-/// What machines reach of their bounds, with the first number of slots that is enough.
+/// The fractions that machines reach, each with the first sufficient number of slots.
 fn shares_of(kind: Locks, seeds: std::ops::Range<u64>) -> Vec<(f64, u64)> {
     let enough = SLOTS.map(|_| AtomicUsize::new(0));
     let shares = all_of(seeds, |seed| {
@@ -88,13 +89,14 @@ fn shares_of(kind: Locks, seeds: std::ops::Range<u64>) -> Vec<(f64, u64)> {
     println!("{kind:?}: reached with the numbers of slots {SLOTS:?}: {enough:?}");
     show(kind, &shares);
     for (share, seed) in &shares {
-        // More would be a wrong bound; a little is what starts at the ends of the time that is counted.
+        // A larger excess would mean that the bound is wrong. A small one comes from work that overlaps the ends of the
+        // counted time.
         assert!(*share <= 1.01, "{kind:?}: seed {seed} reaches {share:.4} of its bound");
     }
     shares
 }
 
-/// That so many of 1000 reach [`SHARE`], and each so much.
+/// Checks that at least `of_1000` in 1000 reach [`SHARE`], and that each reaches `least`.
 fn nearly_all_reach(kind: Locks, shares: &[(f64, u64)], of_1000: usize, least: f64) {
     let reached = shares.iter().filter(|(share, _)| *share >= SHARE).count();
     println!("{kind:?}: {reached} of {} machines reach {SHARE}", shares.len());

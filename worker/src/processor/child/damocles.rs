@@ -1,9 +1,9 @@
-//! An executable that speaks the protocol of damocles, as a child of a child.
+//! An executable that speaks the protocol of damocles, run as a child of the built-in processor.
 //!
-//! The worker sees a processor of version 2 of the built-in kind; this is the part of it that starts the executable,
-//! waits for its readiness, hands it tasks and routes its answers. The executable is in the same process group, so
-//! the worker's kill reaches it, and it dies with this process. If it ends, every task on it fails, and the next task
-//! starts another.
+//! The worker sees an ordinary built-in processor of version 2. This module starts the executable behind it, waits
+//! until it is ready, hands it tasks and routes its answers. The executable is in the same process group, so the
+//! worker's kill reaches it, and it dies with this process. If it ends, all its tasks fail, and the next task starts it
+//! again.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,13 +25,13 @@ pub struct Program {
     pub bin: PathBuf,
     /// Its arguments.
     pub args: Vec<String>,
-    /// The stage that it must say it is ready for.
+    /// The stage that its ready line must name.
     pub stage: Stage,
-    /// How long it may take to be ready.
+    /// How long it may take to become ready.
     pub ready_wait: Duration,
 }
 
-/// The executable, started when it is first needed.
+/// The executable. It is started when it is first needed.
 #[derive(Debug)]
 pub struct Damocles {
     program: Program,
@@ -39,13 +39,14 @@ pub struct Damocles {
 }
 
 impl Damocles {
-    /// Starts nothing yet.
+    /// Creates the handle; nothing is started yet.
     #[must_use]
     pub fn new(program: Program) -> Self {
         Self { program, process: Mutex::new(None) }
     }
 
-    /// The process, a new one if there is none or it has ended. Others who ask meanwhile wait here.
+    /// The running process; a new one is started if there is none or it has ended. Concurrent callers wait here for the
+    /// same one.
     fn running(&self) -> Result<Arc<Process>, StageError> {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         match process.as_ref() {

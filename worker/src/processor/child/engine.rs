@@ -1,4 +1,4 @@
-//! What carries a request out.
+//! Carries out a request, in this process or with a third-party executable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -6,17 +6,17 @@ use super::damocles::Damocles;
 use crate::stage::{Json, Stage, StageCode, StageError, foreign};
 use crate::workflows;
 
-/// What carries a request out.
+/// What carries out the requests of a child.
 #[derive(Debug)]
 pub enum Engine {
-    /// This process.
+    /// The built-in stages, in this process.
     BuiltIn,
-    /// An executable that speaks the protocol of damocles. This process does what comes before and after.
+    /// An executable with the damocles protocol does the computation; this process does what comes before and after.
     Damocles(Damocles, foreign::Options),
 }
 
 impl Engine {
-    /// Carries a request out, blocking. A panic is an error like any other.
+    /// Carries out a request. Blocks. A panic becomes an error.
     pub(super) fn run(&self, stage: Stage, task: &[u8]) -> Result<Json, StageError> {
         let run = || match self {
             Self::BuiltIn => workflows::run_stage(stage, task),

@@ -1,14 +1,14 @@
-//! How far a request of the built-in stages has come, as far as their files tell at no cost.
+//! The progress of a built-in stage, as far as its files show it without effort.
 
 use crate::processor::protocol::Progress;
 use crate::stage::{Stage, Workspace, files, pc1, sector};
 
-/// A request whose files tell how far it has come.
+/// A request whose progress can be read from its files.
 #[derive(Debug)]
 pub struct Watch(pc1::Request);
 
 impl Watch {
-    /// `None` for a request whose files tell nothing.
+    /// `None` if the stage's files do not show progress.
     #[must_use]
     pub fn of(stage: Stage, task: &[u8]) -> Option<Self> {
         match stage {
@@ -17,9 +17,9 @@ impl Watch {
         }
     }
 
-    /// Looks at the files, while they are being worked on.
+    /// Reads the progress from the files while they are being written.
     ///
-    /// PC1 makes one layer after the other; the library names a layer's file when it is whole.
+    /// PC1 writes one layer after the other. The library gives a layer's file its final name when it is complete.
     #[must_use]
     pub fn look(&self) -> Option<Progress> {
         let Self(request) = self;

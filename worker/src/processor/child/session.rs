@@ -1,8 +1,8 @@
-//! The conversation of a child with its worker.
+//! The conversation of a child process with its worker.
 //!
-//! Each request has a thread. A library's computation cannot be stopped from outside, so a cancel ends the process if
-//! the request is all that it works on, and otherwise waits until what is beside it has ended: nothing is answered
-//! while something still writes to the request's files.
+//! Each request runs on its own thread. A library's computation cannot be interrupted. So if the cancelled request is
+//! the only one, the process exits; otherwise the cancel waits until the other requests have ended. A request is never
+//! answered while something still writes to its files.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
@@ -19,14 +19,14 @@ use crate::processor::protocol::order::{Order, Task};
 use crate::processor::protocol::{Answer, AnswerResult, Failure, Features, Hello, Progress, large};
 use crate::stage::{Json, Stage, StageError};
 
-/// How often a sign of life is given, and progress told.
+/// The period of heartbeats and progress reports.
 const HEARTBEAT_PERIOD: Duration = Duration::from_secs(5);
-/// Proofs were written for the stack of a main thread.
+/// The proofs code expects the stack size of a main thread.
 const STACK_BYTES: usize = 64 << 20;
-/// The exit status of a process that was told to stop the only thing that it worked on.
+/// The exit status after the only request was cancelled.
 const CANCELLED_STATUS: i32 = 75;
 
-/// See the module.
+/// The state of the conversation.
 pub(super) struct Session<W> {
     stage: Stage,
     engine: Engine,
@@ -36,7 +36,7 @@ pub(super) struct Session<W> {
     exit: fn(i32),
 }
 
-/// A request that is being worked on.
+/// A request in progress.
 #[derive(Default)]
 struct Running {
     watch: Option<Watch>,
@@ -73,7 +73,7 @@ impl<W: Write + Send> Session<W> {
         self.send(&Hello { features: Features::ALL.map(str::to_owned).into(), ..Hello::of(self.stage) })
     }
 
-    /// Runs `work` while another thread gives signs of life.
+    /// Runs `work` while another thread sends heartbeats.
     pub(super) fn with_heartbeat(&self, work: impl FnOnce() -> Result<(), ChildError>) -> Result<(), ChildError> {
         std::thread::scope(|scope| {
             let (over, is_over) = channel::<()>();
@@ -88,7 +88,7 @@ impl<W: Write + Send> Session<W> {
         })
     }
 
-    /// Reads and carries out until there are no more requests, and all of them are answered.
+    /// Reads and carries out requests until there are no more. Returns when all of them are answered.
     pub(super) fn serve(&self, requests: &mut impl BufRead) -> Result<(), ChildError> {
         std::thread::scope(|scope| {
             let mut line = Vec::new();
@@ -137,7 +137,7 @@ impl<W: Write + Send> Session<W> {
             Ok(output) => output,
             Err(error) => return self.send(&Answer { id, result: AnswerResult::Error(Failure::from(error)) }),
         };
-        // Where no file can be written, a long line may still do.
+        // If the file cannot be written, a long line may still get through.
         let file = self.tmp_dir.as_ref().filter(|_| output.as_bytes().len() > large::LINE_BYTES);
         match file.and_then(|dir| large::write(dir, &format!("output-{id}.json"), &output).ok()) {
             Some(output_file) => self.send(&OutputFile { id, output_file }),
@@ -153,14 +153,14 @@ impl<W: Write + Send> Session<W> {
         self.exit_if_useless(&running);
     }
 
-    /// Ends the process if nobody waits for anything that it works on.
+    /// Exits if all requests in progress have been cancelled.
     fn exit_if_useless(&self, running: &BTreeMap<u64, Running>) {
         if !running.is_empty() && running.values().all(|request| request.cancelled) {
             (self.exit)(CANCELLED_STATUS);
         }
     }
 
-    /// Lines that cannot be written are no news: the worker is gone, and so is this process in a moment.
+    /// Write errors are ignored: the worker is gone, and the kernel is about to kill this process.
     fn give_sign_of_life(&self) {
         let _ = self.send(&Heartbeat { heartbeat: true });
         if !matches!(self.engine, Engine::BuiltIn) {

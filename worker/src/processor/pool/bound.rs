@@ -1,4 +1,4 @@
-//! A processor's process on the cores and the memory that it was given: started there, and looked at afterwards.
+//! Binds a processor's process to its cores and memory: it is started bound, and the binding is verified afterwards.
 
 use std::path::Path;
 
@@ -17,10 +17,10 @@ use crate::{
     topology::system::{System, SystemError},
 };
 
-/// What a processor of this placement is bound to; nothing if it may run anywhere.
+/// The binding for a placement; `None` if the process may run anywhere.
 ///
 /// # Errors
-/// Where the system does not say what the worker itself may use.
+/// [`SystemError`] if the system does not tell what the worker itself may use.
 pub(super) fn binding(placement: &Placement) -> Result<Option<Binding>, SystemError> {
     let memory = placement.memory.map(|(node, policy)| MemoryBinding {
         nodes: [node].into_iter().collect(),
@@ -29,13 +29,14 @@ pub(super) fn binding(placement: &Placement) -> Result<Option<Binding>, SystemEr
     let cpus = match (&placement.cpus, &memory) {
         (None, None) => return Ok(None),
         (Some(cpus), _) => cpus.clone(),
-        // Of memory alone: its cores stay those of the worker.
+        // Only memory is bound. The cpus are all those of the worker.
         (None, Some(_)) => System::default().given()?.units,
     };
     Ok(Some(Binding { cpus, memory }))
 }
 
-/// The command that starts a program, in a control group and bound if it is to be. `own` is the worker's executable.
+/// The command that starts a program, in a control group and bound if these are given. `own` is the worker's
+/// executable.
 pub(super) fn command(program: &Program, cgroup: Option<&Path>, binding: Option<&Binding>, own: &Path) -> Command {
     let mut command = match (cgroup, binding) {
         (None, None) => Command::new(&program.bin),
@@ -49,7 +50,7 @@ pub(super) fn command(program: &Program, cgroup: Option<&Path>, binding: Option<
     command
 }
 
-/// What a process that has greeted is bound to, in words, if that is what was wanted.
+/// Reads back the binding of a started process. Returns it as text if it is the wanted one, otherwise the problem.
 pub(super) async fn verified(pid: Option<u32>, wanted: Binding) -> Result<String, String> {
     let Some(pid) = pid else { return Err("it ended before its binding could be read back".to_owned()) };
     let looking = tokio::task::spawn_blocking(move || {
@@ -60,7 +61,7 @@ pub(super) async fn verified(pid: Option<u32>, wanted: Binding) -> Result<String
     looking.await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
-/// A process that could not be bound says so by its exit status, and why in its last line.
+/// Turns an exit status that means a failed binding into an error, with the reason from the last line of stderr.
 pub(super) fn explained(ended: Ended, bin: &str) -> Ended {
     let (ProcessFailure::ExitedAtStart, Some(Exit::Status(status))) = (&ended.failure, ended.exit) else {
         return ended;

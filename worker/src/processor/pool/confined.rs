@@ -1,7 +1,7 @@
-//! A processor's control group: made afresh before each start, looked at and removed after each end.
+//! A processor's control group: created before each start, measured and removed after each end.
 //!
-//! The group is made and removed where blocking holds nobody up. Who started the process, and who waits for an answer of it,
-//! hears through [`Fate`] when the group is gone, and whether memory had run out in it.
+//! Creating and removing a group blocks, so both run on threads made for that. Whoever started the process, or waits
+//! for its answer, learns through [`Fate`] when the group is gone and whether memory ran out in it.
 
 use std::{
     path::Path,
@@ -25,18 +25,18 @@ use crate::{
     processor::{error::ProcessFailure, running::Ended},
 };
 
-/// How long a group's end is waited for: longer than what is killed in it is.
+/// How long to wait for a group to end: longer than its killed processes are waited for.
 const END_MAX: Duration = Duration::from_secs(10);
 
-/// Tells, when the group is gone, whether memory had run out in it.
+/// Resolves when the group is gone, and tells whether memory ran out in it.
 pub(super) type Fate = Shared<BoxFuture<'static, Option<OutOfMemory>>>;
 
-/// The groups of one processor, one after the other.
+/// The successive groups of one processor.
 #[derive(Debug)]
 pub(super) struct Confinement {
     place: Arc<Place>,
     limits: Limits,
-    /// Whether it was said which limits do not hold.
+    /// Whether the limits that are not in force have been logged.
     said: AtomicBool,
 }
 
@@ -44,7 +44,8 @@ pub(super) struct Confinement {
 struct Place {
     root: Arc<CgroupRoot>,
     processor: String,
-    /// Which group of the processor there is. Held by who makes or removes one, also when nobody waits for that any more.
+    /// Counts the groups of the processor. The lock is held while one is created or removed, even when nobody awaits
+    /// that any more.
     generation: Mutex<u64>,
 }
 
@@ -63,7 +64,7 @@ impl Confinement {
         Self { place: Arc::new(place), limits, said: AtomicBool::new(false) }
     }
 
-    /// A group for a process that is to be started. An error says why there is none.
+    /// Creates the group for a process that is about to start. The error says why there is none.
     pub(super) async fn fresh(&self, binding: Option<&Binding>) -> Result<Confined, String> {
         let strict = binding.and_then(|binding| binding.memory.as_ref()).filter(|memory| memory.strict);
         let limits = Limits {
@@ -76,7 +77,7 @@ impl Confinement {
         let (generation, group, meter) = made.map_err(|error| in_words(&error))?;
         if !group.unapplied().is_empty() && !self.said.swap(true, Ordering::Relaxed) {
             for limit in group.unapplied() {
-                tracing::warn!(processor = %self.place.processor, %limit, "a limit does not hold");
+                tracing::warn!(processor = %self.place.processor, %limit, "a limit is not in force");
             }
         }
         Ok(Confined { place: Arc::clone(&self.place), generation, group, meter })
@@ -98,7 +99,7 @@ impl Confined {
         self.group.path()
     }
 
-    /// Removes the group, with whatever still runs in it, once the process has `ended`.
+    /// Removes the group, with whatever still runs in it, once `ended` resolves.
     pub(super) fn end_after(self, ended: impl Future<Output = ()> + Send + 'static) -> Fate {
         let ending = tokio::spawn(async move {
             ended.await;
@@ -111,7 +112,7 @@ impl Confined {
         let Self { place, generation, group, meter } = self;
         let present = place.generation.lock().unwrap_or_else(PoisonError::into_inner);
         if *present != generation {
-            // The next one has been made in its place.
+            // A group for the next process has already replaced this one.
             return None;
         }
         let processor = &place.processor;
@@ -120,18 +121,18 @@ impl Confined {
             None
         });
         if let Err(error) = group.kill_and_remove() {
-            tracing::warn!(processor, error = in_words(&error), "a control group stays");
+            tracing::warn!(processor, error = in_words(&error), "cannot remove a control group");
         }
         out_of_memory
     }
 }
 
-/// Waits until a group is gone, or for a few seconds.
+/// Waits until a group is gone, or a few seconds at most.
 pub(super) async fn settled(fate: Option<Fate>) -> Option<OutOfMemory> {
     timeout(END_MAX, fate?).await.ok().flatten()
 }
 
-/// Why a process ended by itself, if that was for want of memory.
+/// Replaces the reason of an unexpected end by `OutOfMemory` if that was the cause.
 pub(super) async fn explained(ended: Ended, fate: Option<Fate>) -> Ended {
     match ended.failure {
         ProcessFailure::Exited | ProcessFailure::ExitedAtStart => match settled(fate).await {

@@ -1,4 +1,4 @@
-//! What each processor is doing, for people, and how long its stage usually takes.
+//! What each processor is doing, to be shown to people, and how long its stage usually takes.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,48 +11,48 @@ use crate::processor::config::Placement;
 use crate::processor::protocol::Progress;
 use crate::stage::Stage;
 
-/// What a processor is doing.
+/// The status of a processor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProcessorStatus {
     /// Stage and number, for example `pc1-0`.
     pub id: String,
     /// The stage.
     pub stage: Stage,
-    /// The process, if one runs.
+    /// The process id, if the process is running.
     pub pid: Option<u32>,
-    /// Where it is to run.
+    /// Its configured place on the machine.
     pub placement: Placement,
-    /// To what the process is bound, as it was read back from the operating system, if it was.
+    /// The binding that was read back from the operating system, if the process is bound.
     pub bound: Option<String>,
-    /// Since when somebody holds it.
+    /// Since when it has been held.
     pub busy_since: Option<Instant>,
-    /// What it works on, the oldest first.
+    /// The requests that it works on, oldest first.
     pub work: Vec<Work>,
 }
 
-/// A request that is being worked on, or about to be.
+/// A request that is in progress or about to begin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Work {
-    /// For which sector and slot, if its owner said so.
+    /// The sector and slot that it is for, once its owner has told.
     pub of: Option<WorkOf>,
-    /// Since when the seat is held.
+    /// Since when the seat has been held.
     pub since: Instant,
-    /// How far it says that it has come.
+    /// The progress that the processor has reported.
     pub progress: Option<Progress>,
-    /// What the stage took so far in this process of the worker, on average; none before the first.
+    /// The stage's average time since the worker started; `None` before the first request has ended.
     pub usually: Option<Duration>,
 }
 
-/// Whose work it is.
+/// The sector and slot that some work is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkOf {
     /// The sector.
     pub sector: SectorId,
-    /// The slot's position.
+    /// The slot's index.
     pub slot: usize,
 }
 
-/// All processors of a pool.
+/// The status of all processors of a pool.
 #[derive(Debug)]
 pub(super) struct Live {
     inner: Mutex<Inner>,
@@ -88,28 +88,28 @@ impl Live {
         Self { inner: Mutex::new(Inner { processors, means: BTreeMap::new() }) }
     }
 
-    /// A seat was given to somebody.
+    /// Records that a seat was taken.
     pub(super) fn begin(&self, processor: usize, grant: GrantId) {
         let work = Work { of: None, since: Instant::now(), progress: None, usually: None };
         self.with(processor, |entry| drop(entry.work.insert(grant, work)));
     }
 
-    /// Somebody said what it works on.
+    /// Records the sector and slot that a seat works for.
     pub(super) fn tell(&self, processor: usize, grant: GrantId, of: WorkOf) {
         self.with_work(processor, grant, |work| work.of = Some(of));
     }
 
-    /// The processor said how far it has come.
+    /// Records the progress of a request.
     pub(super) fn progressed(&self, processor: usize, grant: GrantId, progress: Option<Progress>) {
         self.with_work(processor, grant, |work| work.progress = progress);
     }
 
-    /// A seat was given back.
+    /// Records that a seat was returned.
     pub(super) fn end(&self, processor: usize, grant: GrantId) {
         self.with(processor, |entry| drop(entry.work.remove(&grant)));
     }
 
-    /// A process runs, or none does. To what one is bound is told once.
+    /// Records the process that runs, or that none does. `bound` is given only once, when the process starts.
     pub(super) fn runs(&self, processor: usize, pid: Option<u32>, bound: Option<String>) {
         self.with(processor, |entry| {
             if entry.pid != pid || bound.is_some() {
@@ -118,7 +118,7 @@ impl Live {
         });
     }
 
-    /// A request of a stage ended well.
+    /// Records the time of a successful request.
     pub(super) fn took(&self, stage: Stage, time: Duration) {
         let mut inner = self.lock();
         let mean = inner.means.entry(stage).or_default();
@@ -167,7 +167,7 @@ impl Entry {
 }
 
 impl Work {
-    /// How long it will still take, by what the stage usually takes; zero if it takes longer than that.
+    /// The expected remaining time, from the stage's average. Zero if the work has already taken longer.
     #[must_use]
     pub fn expected_left(&self, now: Instant) -> Option<Duration> {
         self.usually.map(|usually| usually.saturating_sub(now.saturating_duration_since(self.since)))

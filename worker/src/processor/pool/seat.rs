@@ -1,8 +1,8 @@
-//! One configured processor: how its process is started, asked and replaced.
+//! One configured processor: how its process is started, given requests and replaced.
 //!
-//! Everything that knows of [`Running`] is here. The process is started at the first request and kept for the next; after a
-//! failure the next request starts another, after a pause that grows. As many requests are with it as it has seats; those of
-//! one that cannot work on several at the same time follow one another.
+//! All use of [`Running`] is here. The process is started at the first request and kept for later ones. After a failure
+//! the next request starts a new process, after a pause that grows with each failure. A processor is given as many
+//! requests at a time as it has seats. If the process cannot work on several at once, they take turns.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -26,39 +26,39 @@ use crate::stage::Json;
 
 const SYS: &str = "/sys";
 
-/// A processor, whether its process runs or not.
+/// A processor, whether its process is running or not.
 #[derive(Debug)]
 pub(super) struct Processor {
     pub(super) id: String,
     config: Arc<GroupConfig>,
     program: Program,
-    /// The worker's executable, by which a process is bound.
+    /// The worker's executable, which binds the process.
     own: PathBuf,
     placement: Placement,
-    /// The control groups of its processes, if there are any.
+    /// The control groups of its processes, if they are used.
     confinement: Option<Confinement>,
-    /// Where its temporary files may lie; the first that works is taken at each start.
+    /// The candidates for its temporary directory. At each start the first usable one is taken.
     tmp_dirs: Vec<PathBuf>,
     process: std::sync::Mutex<Process>,
-    /// Held by who looks for a process that can be asked, and starts one.
+    /// Held while looking for a usable process and starting one.
     starting: Mutex<()>,
-    /// Held by who asks a process that works on one request at a time.
+    /// Held during a request if the process takes only one request at a time.
     alone: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Process {
     running: Option<Arc<Running>>,
-    /// Of the last process, which must be gone before the next one starts.
+    /// Resolves when the last process is gone. It must be, before the next one starts.
     gone: Option<Gone>,
-    /// Of its control group, which must be gone as well.
+    /// Resolves when its control group is gone, which must also come first.
     fate: Option<Fate>,
     tmp_dir: PathBuf,
     failures: u32,
 }
 
 impl Processor {
-    /// The `nth` processor of its group. `own` is the worker's executable.
+    /// Creates the `nth` processor of a group. `own` is the worker's executable.
     pub(super) fn new(id: String, config: Arc<GroupConfig>, nth: usize, own: &Path, tmp_roots: &[PathBuf]) -> Self {
         let tmp_dirs = tmp_roots.iter().map(|root| root.join(&id)).collect();
         let (starting, alone) = (Mutex::new(()), Mutex::new(()));
@@ -67,13 +67,13 @@ impl Processor {
         Self { id, config, program, own, placement, confinement: None, tmp_dirs, process, starting, alone }
     }
 
-    /// With a control group for each of its processes below `root`, if there is one.
+    /// Adds a control group below `root` for each of its processes, if `root` is given.
     pub(super) fn confined(mut self, root: Option<&Arc<CgroupRoot>>) -> Self {
         self.confinement = root.map(|root| Confinement::new(Arc::clone(root), &self.id, self.config.cgroup.clone()));
         self
     }
 
-    /// The process id, if a process runs.
+    /// The process id, if the process is running.
     pub(super) fn pid(&self) -> Option<u32> {
         self.lock().running.as_ref().filter(|running| !running.has_ended()).and_then(|running| running.pid())
     }
@@ -83,8 +83,8 @@ impl Processor {
         self.lock().running.as_ref().map(|running| running.tail()).unwrap_or_default()
     }
 
-    /// Has a task carried out, by a process that is told of by its id and, once, by what it is bound to. If the future is dropped before it is done, the
-    /// request is stopped, and with it a process that works on nothing else.
+    /// Has a task carried out. `runs` is told the process id and, once for each process, its binding. If the future is
+    /// dropped early, the request is stopped, and the process too if it works on nothing else.
     pub(super) async fn ask(
         &self,
         spawner: &Spawner,
@@ -101,6 +101,7 @@ impl Processor {
         match running.ask(task, options).await {
             Ok(Answered { result, usage }) => {
                 tracing::debug!(processor = %self.id, ?usage, "request done");
+                // Even an error of the stage shows that the process works, so the pauses start over.
                 self.lock().failures = 0;
                 match result {
                     AnswerResult::Output(output) => Ok(output),
@@ -120,19 +121,20 @@ impl Processor {
         }
     }
 
-    /// The process and what becomes of its group, or a new one in the place of one that cannot be asked.
+    /// A process that can take a request, and the fate of its control group. If there is none, one is started.
     async fn usable(
         &self,
         spawner: &Spawner,
         runs: &impl Fn(Option<u32>, Option<String>),
     ) -> Result<(Arc<Running>, Option<Fate>), ProcessError> {
+        // One at a time: a second request waits for the process that the first one starts.
         let _starting = self.starting.lock().await;
         let (present, fate, tmp_dir) = {
             let process = self.lock();
             (process.running.clone(), process.fate.clone(), process.tmp_dir.clone())
         };
         if let Some(running) = present {
-            // One whose temporary directory went away with a disk is replaced.
+            // If the temporary directory has gone away with its disk, the process is replaced.
             if running.ready().await && tmp_dir.is_dir() {
                 runs(running.pid(), None);
                 return Ok((running, fate));
@@ -155,7 +157,7 @@ impl Processor {
         }
     }
 
-    /// A new process, what becomes of its group, and what it is bound to if it is.
+    /// Starts a process. Returns it with the fate of its control group and its binding, if any.
     async fn start(&self, spawner: &Spawner) -> Result<(Arc<Running>, Option<Fate>, Option<String>), Ended> {
         let (failures, gone, fate) = {
             let mut process = self.lock();
@@ -166,6 +168,7 @@ impl Processor {
             tracing::debug!(processor = %self.id, failures, ?pause, "waiting before a restart");
             tokio::time::sleep(pause).await;
         }
+        // The old process and its group must be gone first: two at once could exceed the machine's memory and GPUs.
         if let Some(gone) = gone {
             gone.wait().await;
         }
@@ -177,6 +180,7 @@ impl Processor {
         };
         let tmp_dir = self.usable_tmp_dir().map_err(|reason| failed(reason, Vec::new()))?;
         let binding = bound::binding(&self.placement).map_err(|error| failed(error.to_string(), Vec::new()))?;
+        // A new group for each start, so that its counters belong to this process alone.
         let confined = match &self.confinement {
             Some(confinement) => {
                 let fresh = confinement.fresh(binding.as_ref()).await;
@@ -197,6 +201,7 @@ impl Processor {
         let running = match Running::start(launch).await {
             Ok(running) => Arc::new(running),
             Err(ended) => {
+                // The process never came up. The group is removed at once.
                 let fate = confined.map(|confined| confined.end_after(std::future::ready(())));
                 self.lock().fate.clone_from(&fate);
                 return Err(confined::explained(bound::explained(ended, &bin), fate).await);
@@ -215,6 +220,7 @@ impl Processor {
             }
             None => None,
         };
+        // Only a process with the right binding becomes usable.
         let mut process = self.lock();
         (process.tmp_dir, process.running) = (tmp_dir, Some(Arc::clone(&running)));
         Ok((running, fate, bound))
@@ -224,14 +230,14 @@ impl Processor {
         let mut environment = self.config.environment(own_environment());
         match self.config.huge_page_variables(Path::new(SYS), &environment) {
             Ok(variables) => environment.extend(variables),
-            Err(reason) => tracing::warn!(processor = %self.id, %reason, "starting without the huge pages wished for"),
+            Err(reason) => tracing::warn!(processor = %self.id, %reason, "starting without the configured huge pages"),
         }
         let mut command = bound::command(&self.program, cgroup, binding, &self.own);
         command.env_clear().env("TMPDIR", tmp_dir).envs(environment);
         command
     }
 
-    /// A process that is lost is one failure, however many requests were with it.
+    /// A lost process counts as one failure, however many requests it had.
     fn count_failure_of(&self, running: &Arc<Running>) {
         let mut process = self.lock();
         if process.running.as_ref().is_some_and(|present| Arc::ptr_eq(present, running)) {
@@ -253,7 +259,7 @@ impl Processor {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Empties the first directory for temporary files that works. The reason says what is wrong with each.
+    /// Empties the first usable directory for temporary files. If none is usable, the error has the reason for each.
     fn usable_tmp_dir(&self) -> Result<PathBuf, String> {
         let mut reasons = Vec::new();
         for dir in &self.tmp_dirs {
@@ -266,7 +272,8 @@ impl Processor {
     }
 }
 
-/// Makes an empty directory, and the one that it is in, but not what that is in: it may be a disk that is not mounted.
+/// Creates an empty directory and, if needed, its parent. The parent's parent must exist: it may be a disk that is not
+/// mounted.
 fn empty_dir(dir: &Path) -> std::io::Result<()> {
     if let Some(root) = dir.parent() {
         make_dir(root)?;

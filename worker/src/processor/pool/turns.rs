@@ -1,7 +1,7 @@
-//! The scheduler, with those who wait for their turn.
+//! The scheduler, together with the requests that wait for a turn.
 //!
-//! Nothing here runs by itself: whoever asks, gives back or gives up has everybody served who can be, and those who wait look
-//! at the time when a start may come due.
+//! There is no task here. Every call that requests, returns or gives up a seat serves all that can be served. A waiting
+//! call also wakes at the time when the next start becomes due.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use crate::processor::error::PoolError;
 use crate::stage::Stage;
 
-/// Whose turn it is.
+/// The scheduler and the waiting requests.
 #[derive(Debug)]
 pub(super) struct Turns {
     inner: Mutex<Inner>,
-    /// When somebody who waits may be served although nothing happens.
+    /// When a waiting request may be served although no call is made.
     wakeup: watch::Sender<Option<Duration>>,
     began: Instant,
 }
@@ -29,30 +29,30 @@ struct Inner {
     waiting: BTreeMap<Ticket, oneshot::Sender<Served>>,
 }
 
-/// What a place in the queue depends on.
+/// What the position in the queue depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// How old the sector is: less for an older one, such as the token of its lease.
+    /// The sector's age: lower is older. The token of its lease can serve.
     pub seniority: u64,
-    /// After which time the work will be worthless, if it ever will: it goes before others when that is short.
+    /// How long until the work becomes worthless, if it ever does. When that is short, it goes before others.
     pub expires_in: Option<Duration>,
 }
 
-/// What somebody waited for.
+/// What a waiting request received.
 #[derive(Debug)]
 enum Served {
     Seat(Held),
     Room,
 }
 
-/// A seat. Dropping it gives it back, once.
+/// A held seat. Dropping it returns the seat.
 #[derive(Debug)]
 pub(super) struct Held {
     turns: Arc<Turns>,
     pub(super) seat: Seat,
 }
 
-/// Somebody who waits. Dropping it gives the place in the queue up.
+/// A waiting request. Dropping it gives up its place in the queue.
 struct Asked {
     turns: Arc<Turns>,
     ticket: Ticket,
@@ -70,18 +70,18 @@ impl Turns {
         let urgency = self.urgency(turn);
         match self.wait(stage, |scheduler| scheduler.request(stage, urgency)).await? {
             Served::Seat(held) => Ok(held),
-            // Not granted to one who asks for a seat.
+            // Room is never granted to a request for a seat.
             Served::Room => Err(PoolError::NoProcessor(stage)),
         }
     }
 
-    /// Waits until a seat could be had.
+    /// Waits until a seat could be had, and takes none.
     pub(super) async fn room(self: &Arc<Self>, stage: Stage, turn: Turn) -> Result<(), PoolError> {
         let urgency = self.urgency(turn);
         self.wait(stage, |scheduler| scheduler.request_room(stage, urgency)).await.map(drop)
     }
 
-    /// How many seats of a stage are free.
+    /// The number of free seats of a stage.
     pub(super) fn free(&self, stage: Stage) -> usize {
         self.lock().scheduler.free_seats(stage)
     }
@@ -112,7 +112,7 @@ impl Turns {
         }
     }
 
-    /// Gives everybody a turn who can have one now.
+    /// Grants a turn to every request that can have one now.
     fn serve(self: &Arc<Self>) {
         let mut unwanted = Vec::new();
         {
@@ -128,7 +128,7 @@ impl Turns {
             let next = inner.scheduler.next_wakeup(now);
             self.wakeup.send_if_modified(|wakeup| std::mem::replace(wakeup, next) != next);
         }
-        // Each goes to the next one, which needs the lock.
+        // Only now, without the lock: dropping a seat returns it, which takes the lock.
         drop(unwanted);
     }
 
@@ -153,7 +153,7 @@ impl Turns {
 }
 
 impl Default for Turn {
-    /// The youngest, for whom nothing expires.
+    /// The lowest seniority, and no expiry.
     fn default() -> Self {
         Self { seniority: Urgency::NONE.seniority, expires_in: None }
     }
@@ -175,7 +175,7 @@ impl Drop for Asked {
             let mut inner = self.turns.lock();
             inner.waiting.remove(&self.ticket).is_some() && inner.scheduler.cancel(self.ticket)
         };
-        // What was kept for it can be used by others.
+        // What was reserved for this request can now serve others.
         if waited {
             self.turns.serve();
         }

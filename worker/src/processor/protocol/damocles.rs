@@ -1,4 +1,4 @@
-//! The lines of the protocol of damocles. What its tasks and outputs look like is with the stages
+//! The lines of the damocles protocol. The form of its tasks and outputs is defined beside the stages
 //! (`crate::stage::foreign`).
 
 use serde::Deserialize;
@@ -7,13 +7,13 @@ use serde_json::Value;
 use super::line_around;
 use crate::stage::{Json, Stage};
 
-/// The first line of a child, without its end.
+/// The first line of a child, without the line break.
 #[must_use]
 pub fn ready_line(stage: Stage) -> String {
     format!("{stage} processor ready")
 }
 
-/// The line for a task.
+/// The line that sends a task.
 #[must_use]
 pub fn request_line(id: u64, task: Json) -> Vec<u8> {
     line_around(id, "task", task)
@@ -22,7 +22,7 @@ pub fn request_line(id: u64, task: Json) -> Vec<u8> {
 /// A line from a child, after the first.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Response {
-    /// Of the request.
+    /// The request's id.
     pub id: u64,
     /// The error, if there was one.
     #[serde(default)]
@@ -32,20 +32,20 @@ pub struct Response {
     pub output: Option<Value>,
 }
 
-/// What a line from a child is.
+/// What a line from a child means.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heard {
     /// A response.
     Response(Response),
-    /// Not from the executable itself, as far as one can tell: a library of its printed it.
+    /// Not a message of the protocol: probably a library inside the executable printed it.
     Noise,
 }
 
-/// Reads a line. What is no JSON and does not look like a torn response is noise, which executables of this protocol
-/// are known for; a torn response would leave somebody waiting for ever.
+/// Reads a line. Executables of this protocol are known to print other text to stdout. So a line that is not JSON
+/// counts as noise, unless it looks like a damaged response: ignoring that would leave a request waiting for ever.
 ///
 /// # Errors
-/// What is wrong with it, for people.
+/// What is wrong with the line, for people.
 pub fn read(line: &[u8]) -> Result<Heard, String> {
     match serde_json::from_slice(line) {
         Ok(response) => Ok(Heard::Response(response)),

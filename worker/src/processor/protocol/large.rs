@@ -1,7 +1,7 @@
 //! Values that are too large for a line travel as files in the child's private `TMPDIR`.
 //!
-//! A path in a message is not believed: only a plain file that lies directly in that directory is opened, without
-//! following links, and no more than the limit is read. Whoever reads an output removes it.
+//! A path from a child is not trusted. Only a regular file directly in that directory is opened, without following
+//! links, and at most the size limit is read. The reader of an output removes its file.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,16 +12,16 @@ use serde_json::Value;
 
 use crate::stage::Json;
 
-/// Values of more bytes than this go into a file, if the other side can read one.
+/// A value of more bytes than this is put into a file, if the other side supports that.
 pub const LINE_BYTES: usize = 1 << 20;
 
-/// Writes a value into a file of this name in `dir`; whatever had the name is gone then.
+/// Writes a value to a file `name` in `dir`, replacing whatever has that name.
 ///
 /// # Errors
-/// Of the file system. Nothing is left behind then.
+/// [`io::Error`] from the file system. No file is left behind then.
 pub fn write(dir: &Path, name: &str, value: &Json) -> io::Result<PathBuf> {
     let path = dir.join(name);
-    // Not written through: it may be a link.
+    // Removed, not overwritten, because it may be a link to another file.
     remove(&path);
     let written = File::create_new(&path).and_then(|mut file| file.write_all(value.as_bytes()));
     if let Err(error) = written {
@@ -31,7 +31,7 @@ pub fn write(dir: &Path, name: &str, value: &Json) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Reads the JSON file that a message from a child names, and removes it.
+/// Reads and removes the JSON file that a child's message names.
 ///
 /// # Errors
 /// What is wrong with the path or the file, for people.
@@ -44,7 +44,7 @@ pub fn take(dir: &Path, path: &Path, bytes_max: u64) -> Result<Value, String> {
     let of_system = |error: rustix::io::Errno| refused(io::Error::from(error).to_string());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::openat(CWD, dir, flags, Mode::empty()).map_err(of_system)?;
-    // A pipe in the place of the file must not hold us up, and a link must not lead us elsewhere.
+    // A pipe in the file's place must not block us, and a link must not lead elsewhere.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&dir, name, flags, Mode::empty()).map_err(of_system)?;
     let found = rustix::fs::fstat(&file).map_err(of_system)?;
@@ -62,12 +62,12 @@ pub fn take(dir: &Path, path: &Path, bytes_max: u64) -> Result<Value, String> {
     serde_json::from_slice(&json).map_err(|error| refused(format!("no JSON: {error}")))
 }
 
-/// Removes a file, if it is there.
+/// Removes a file if it exists.
 pub fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(path = %path.display(), %error, "a temporary file stays");
+        tracing::warn!(path = %path.display(), %error, "cannot remove a temporary file");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the worker tells a child.
+//! What the worker sends to a child.
 
 use std::path::PathBuf;
 
@@ -11,26 +11,26 @@ use crate::stage::Json;
 /// A line to the child, as the child reads it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
-    /// Carry this out.
+    /// Carry out a task.
     Run {
-        /// Comes back in the answer.
+        /// Repeated in the answer.
         id: u64,
-        /// What to carry out.
+        /// The task.
         task: Task,
     },
-    /// Nobody waits for this request any more.
+    /// Stop a request: nobody waits for it any more.
     Cancel {
-        /// Which.
+        /// The request's id.
         id: u64,
     },
 }
 
-/// A task, or where it lies.
+/// A task, inline or in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Task {
     /// The task itself, as JSON.
     Here(Box<str>),
-    /// A file that holds it, as JSON. The worker removes it when the request has ended.
+    /// A file that holds the task as JSON. The worker removes it when the request has ended.
     File(PathBuf),
 }
 
@@ -47,7 +47,7 @@ impl Order {
     /// Reads a line.
     ///
     /// # Errors
-    /// What is wrong with it, for people.
+    /// What is wrong with the line, for people.
     pub fn read(line: &[u8]) -> Result<Self, String> {
         match serde_json::from_slice(line).map_err(|error| error.to_string())? {
             Wire { id: Some(id), task: Some(task), task_file: None, cancel: None } => {
@@ -61,20 +61,20 @@ impl Order {
         }
     }
 
-    /// The line that hands over a task.
+    /// The line that sends a task.
     #[must_use]
     pub fn run_line(id: u64, task: Json) -> Vec<u8> {
         line_around(id, "task", task)
     }
 
-    /// The line that hands over a task in a file.
+    /// The line that sends a task in a file.
     #[must_use]
     pub fn file_line(id: u64, path: &std::path::Path) -> Vec<u8> {
         let line = serde_json::json!({ "id": id, "task_file": path.to_string_lossy() });
         format!("{line}\n").into_bytes()
     }
 
-    /// The line that cancels.
+    /// The line that cancels a request.
     #[must_use]
     pub fn cancel_line(id: u64) -> Vec<u8> {
         format!("{{\"cancel\":{id}}}\n").into_bytes()

@@ -1,4 +1,4 @@
-//! What a child says after its greeting.
+//! What a child sends after its greeting.
 
 use std::path::PathBuf;
 
@@ -12,26 +12,26 @@ use super::{AnswerResult, Failure, Progress, present};
 pub enum Said {
     /// A request has ended.
     Answer {
-        /// Which.
+        /// The request's id.
         id: u64,
-        /// How.
+        /// The result.
         result: AnswerResult,
     },
-    /// A request has ended, and its output lies in a file.
+    /// A request has ended. Its output is in a file.
     OutputFile {
-        /// Which.
+        /// The request's id.
         id: u64,
-        /// The file, which nothing has been checked of yet.
+        /// The file. Its path has not been checked yet.
         path: PathBuf,
     },
-    /// How far a request has come.
+    /// The progress of a request.
     Progress {
-        /// Which.
+        /// The request's id.
         id: u64,
-        /// How far.
+        /// The progress.
         progress: Progress,
     },
-    /// The child lives.
+    /// The child is alive.
     Heartbeat,
 }
 
@@ -48,10 +48,10 @@ struct Wire {
 }
 
 impl Said {
-    /// Reads a line. Fields that are not known here are passed over.
+    /// Reads a line. Unknown fields are ignored.
     ///
     /// # Errors
-    /// What is wrong with it, for people.
+    /// What is wrong with the line, for people.
     pub fn read(line: &[u8]) -> Result<Self, String> {
         let excerpt = || String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
         let wire: Wire = serde_json::from_slice(line).map_err(|error| format!("{error} in {:?}", excerpt()))?;

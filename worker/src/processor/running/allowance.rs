@@ -1,17 +1,18 @@
-//! How much of a child's stderr goes into the log. Nothing here waits or reads a clock.
+//! Limits how much of a child's stderr goes into the log. Nothing here waits or reads a clock.
 //!
-//! A library that complains in a loop writes hundreds of megabytes in seconds. So there is an allowance that fills up
-//! again with time; when it is used up nothing is logged until some of it is back, and then how much was left out.
+//! A library that complains in a loop writes hundreds of megabytes in seconds. So each process has an allowance that
+//! refills with time. When it is used up, nothing is logged until part of it is back. Then a line says how much was
+//! left out.
 
 use std::time::{Duration, Instant};
 
-/// What may be logged at once.
+/// How many bytes may be logged at once.
 pub(super) const BURST_BYTES: u64 = 256 << 10;
-/// What may be logged in the long run: 340 MiB a day.
+/// How many bytes may be logged in the long run: 340 MiB a day.
 const BYTES_PER_SEC: u64 = 4 << 10;
-/// How much must be back before anything is logged again.
+/// How many bytes must be back before anything is logged again.
 const REOPENED_AT_BYTES: u64 = BURST_BYTES / 4;
-/// What the log writes around each line.
+/// The bytes that the log adds to each line.
 const LINE_COST: u64 = 128;
 
 /// The allowance of one process.
@@ -22,23 +23,23 @@ pub(super) struct Allowance {
     left_out: LeftOut,
 }
 
-/// What was not logged.
+/// The lines and bytes that were left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
     pub(super) lines: u64,
     pub(super) bytes: u64,
 }
 
-/// What is to be done with a line.
+/// What to do with a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Log it.
     Log,
-    /// Say that so much was left out, then log it.
+    /// Log how much was left out, then log the line.
     LogAgain(LeftOut),
-    /// Say that lines are left out from here on, of which it is the first.
+    /// Log that lines are left out from here on. This line is the first of them.
     StopLogging,
-    /// It is left out, as the one before.
+    /// Leave it out, as the one before.
     LeaveOut,
 }
 
@@ -47,7 +48,7 @@ impl Allowance {
         Self { left: BURST_BYTES, since: now, left_out: LeftOut::default() }
     }
 
-    /// What to do with a line of so many bytes that came now.
+    /// Decides about a line of `bytes` bytes that arrived at `now`.
     pub(super) fn judge(&mut self, bytes: usize, now: Instant) -> Verdict {
         self.fill(now);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
@@ -66,7 +67,7 @@ impl Allowance {
         }
     }
 
-    /// What was left out and has not been told yet.
+    /// What has been left out and not been reported yet.
     pub(super) fn left_out(&self) -> Option<LeftOut> {
         Some(self.left_out).filter(|left_out| *left_out != LeftOut::default())
     }
@@ -76,7 +77,7 @@ impl Allowance {
         let more = millis.saturating_mul(BYTES_PER_SEC) / 1000;
         if more > 0 {
             self.left = self.left.saturating_add(more).min(BURST_BYTES);
-            // What does not make a byte yet is kept for the next time.
+            // The remainder that does not refill a whole byte is kept for the next time.
             let used = Duration::from_millis(more.saturating_mul(1000).div_ceil(BYTES_PER_SEC));
             self.since = self.since.checked_add(used).unwrap_or(now).min(now);
         }
@@ -99,7 +100,7 @@ mod tests {
         for _ in 0..1_000_000 {
             assert_eq!(allowance.judge(1000, begin), Verdict::LeaveOut);
         }
-        // Not for every line that would fit: that would be as many notes as lines.
+        // One line would fit, but logging it would alternate lines with notes about omissions.
         assert_eq!(allowance.judge(10, begin + Duration::from_secs(3)), Verdict::LeaveOut);
         let left_out = LeftOut { lines: 1_000_002, bytes: 1_000_000_882 };
         assert_eq!(allowance.judge(10, begin + Duration::from_secs(17)), Verdict::LogAgain(left_out));

@@ -1,10 +1,11 @@
-//! Finds what a processor leaves behind, wherever it went.
+//! Finds the processes that a processor leaves behind, by a mark in their environment.
 //!
-//! A child that starts others can put them into a session and process group of their own, out of reach of the kill of
-//! its group. So each process is started with a mark in its environment, which whatever it starts inherits: the kernel
-//! shows the environment that a process was started with, and who bears the mark of a process that has ended is killed.
-//! The mark names the worker by process id and start time, so a new worker also finds what one that was killed left. It
-//! has the process id's namespace in it as well: what a worker in a container started is not judged from outside.
+//! A child can put processes of its own into another session and process group, where the kill of its group does not
+//! reach them. So each processor is started with a mark in its environment, which everything that it starts inherits.
+//! The kernel shows the environment with which a process was started. A process with the mark of an ended processor is
+//! killed. The mark contains the worker's process id and start time, so a new worker also recognises what a killed
+//! worker left behind. It also contains the pid namespace, because processes of a worker in a container cannot be
+//! judged from outside.
 
 use std::fs;
 use std::path::Path;
@@ -17,17 +18,17 @@ use super::usage;
 /// The environment variable that holds the mark.
 pub const VARIABLE: &str = "SEALBUS_PROCESSOR_RUN";
 
-/// How often the process table is read until nobody bears the mark: who forks while it is read is found the next time.
+/// How many times at most the process table is read. A process that forks during one reading is found in the next.
 const ROUNDS: usize = 5;
 
 static STARTED: AtomicU64 = AtomicU64::new(0);
 
-/// Names one start of one processor by one worker.
+/// Identifies one start of one processor by one worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark(String);
 
 impl Mark {
-    /// A mark that nobody bears yet.
+    /// A new mark that no process has yet.
     #[must_use]
     pub fn fresh() -> Self {
         let worker = std::process::id();
@@ -35,31 +36,31 @@ impl Mark {
         Self(format!("{}.{worker}.{since}.{}", namespace(), STARTED.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// The text for the environment.
+    /// The value of the environment variable.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether the worker that made the mark is known not to live any more.
+    /// Whether the worker that made the mark has certainly ended.
     fn worker_is_gone(&self) -> bool {
         let parts: Vec<Option<u64>> = self.0.split('.').map(|part| part.parse().ok()).collect();
         match parts.as_slice() {
             [Some(of), Some(worker), Some(since), Some(_)] if *of != 0 && *of == namespace() => {
                 !u32::try_from(*worker).is_ok_and(|worker| start_time(worker) == Some(*since))
             }
-            // Not one of ours, or somewhere else.
+            // Not a mark of ours, or from another pid namespace.
             _ => false,
         }
     }
 }
 
-/// Kills all who bear the mark; says how many.
+/// Kills all processes with this mark. Returns how many.
 pub fn kill_marked(mark: &Mark) -> usize {
     kill_all(|found| found == mark)
 }
 
-/// Kills all who bear the mark of a worker that does not live any more; says how many.
+/// Kills all processes with the mark of a worker that has ended. Returns how many.
 pub fn kill_leftovers() -> usize {
     kill_all(Mark::worker_is_gone)
 }
@@ -72,7 +73,7 @@ fn kill_all(mut condemned: impl FnMut(&Mark) -> bool) -> usize {
         for pid in usage::processes().filter(|pid| *pid != own) {
             let bears = mark_of(pid).is_some_and(|mark| condemned(&mark));
             if bears && let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                // One that is dying already is met again in the next round, and counts once.
+                // A process that is still dying is found again in the next round. It is counted once.
                 if kill_process(number, Signal::KILL).is_ok() && !killed.contains(&number) {
                     killed.push(number);
                 }
@@ -83,13 +84,13 @@ fn kill_all(mut condemned: impl FnMut(&Mark) -> bool) -> usize {
         }
     }
     for number in &killed {
-        // If they are ours by now, because we are the first process or the reaper of a container.
+        // Reap the process if it is our child by now, because we are the first process of a container or a subreaper.
         let _ = waitpid(Some(*number), WaitOptions::NOHANG);
     }
     killed.len()
 }
 
-/// The mark in the environment that a process was started with. Those of other users and zombies show none.
+/// The mark in the environment of a process. It cannot be read for zombies and for processes of other users.
 fn mark_of(pid: u32) -> Option<Mark> {
     let environment = fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).ok()?;
     environment.split(|byte| *byte == 0).find_map(|entry| {
@@ -98,14 +99,14 @@ fn mark_of(pid: u32) -> Option<Mark> {
     })
 }
 
-/// The number of the namespace that process ids mean something in; 0 if it is not to be had.
+/// The id of our pid namespace; 0 if it cannot be read.
 fn namespace() -> u64 {
     let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     let text = link.to_string_lossy();
     text.trim_start_matches("pid:[").trim_end_matches(']').parse().unwrap_or(0)
 }
 
-/// When a process was started, in ticks since the machine was.
+/// When a process was started, in clock ticks since boot.
 fn start_time(pid: u32) -> Option<u64> {
     usage::stat(pid)?.start_time
 }

@@ -1,4 +1,4 @@
-//! A child that leads a process group, and its end.
+//! A child that leads a process group, and how the group is ended.
 
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use super::tail::Tail;
 use crate::processor::error::{ProcessFailure, exit_of};
 use crate::processor::orphans::{self, OwnChild};
 
-/// How long a process that closed its pipe, or was killed, is waited for.
+/// How long to wait for a process that has closed its pipe or has been killed.
 pub(super) const END_WAIT: Duration = Duration::from_secs(2);
 
 /// A child that leads a process group. Dropping it kills the group.
 #[derive(Debug)]
 pub(super) struct Group {
     child: Child,
-    /// The group's number, until it has been killed. While the leader has not been waited for, or the group has
-    /// members, nobody else can get the number; after a wait the kill follows at once.
+    /// The process group's id, until the group has been killed. The kernel does not reuse the id while the leader has
+    /// not been reaped or the group has members. After the leader has been reaped, the kill follows at once.
     number: Option<Pid>,
     mark: Mark,
-    /// After the child: it is nobody's orphan as long as it can be waited for.
+    /// Declared after the child: as long as the child can be reaped, it must not count as an orphan.
     _own: OwnChild,
 }
 
@@ -35,18 +35,18 @@ impl Group {
         Self { child, number, mark, _own: own }
     }
 
-    /// The leader's process id, unless it has been waited for.
+    /// The leader's process id; `None` once it has been reaped.
     pub(super) fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Waits until the leader has ended. Can be dropped and called again.
+    /// Waits until the leader has ended. Cancel safe.
     pub(super) async fn wait(&mut self) -> Option<ExitStatus> {
         self.child.wait().await.ok()
     }
 
-    /// Kills whatever of the process still lives, also what left its group, and collects how it ended. Only an end of
-    /// its own accord is told as such. Takes a few seconds at most.
+    /// Kills whatever is left of the processor, including processes that left its group, and reports how it ended. An
+    /// exit status is reported only if the process ended by itself. Takes a few seconds at most.
     pub(super) async fn end(mut self, failure: ProcessFailure, tail: &Tail, stderr: JoinHandle<()>) -> Ended {
         let by_itself = matches!(failure, ProcessFailure::Exited | ProcessFailure::ExitedAtStart);
         let own_end = match by_itself {
@@ -62,14 +62,14 @@ impl Group {
         if let Ok(Ok(killed @ 1..)) = timeout(2 * END_WAIT, strays).await {
             tracing::info!(killed, "killed what a processor had left behind outside its process group");
         }
-        // All writers are dead by now.
+        // All processes that could write to stderr are dead by now.
         let _ = timeout(END_WAIT / 4, stderr).await;
         Ended { failure, exit: own_end.map(exit_of), stderr_tail: tail.lines() }
     }
 
     fn kill(&mut self) {
         if let Some(number) = self.number.take() {
-            // No such group: all have ended.
+            // An error means that the group is empty: all have ended.
             let _ = kill_process_group(number, Signal::KILL);
         }
     }

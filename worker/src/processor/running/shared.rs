@@ -1,4 +1,4 @@
-//! What the handle, the requests and the supervisor of a process have in common.
+//! The state that the handle, the requests and the supervisor of a process share.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::processor::error::ProcessFailure;
 use crate::processor::protocol::order::Order;
 use crate::processor::protocol::{AnswerResult, Features, Progress};
 
-/// See the module.
+/// The shared state of one process.
 #[derive(Debug)]
 pub(super) struct Shared {
     pid: Option<u32>,
@@ -24,7 +24,7 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) tail: Tail,
     table: Mutex<Table>,
-    /// The members of the process group when they were last looked up.
+    /// The members of the process group at the last survey.
     members: Mutex<Vec<u32>>,
     last_heard: Mutex<Instant>,
     lines: mpsc::UnboundedSender<Vec<u8>>,
@@ -37,13 +37,13 @@ pub(super) struct Shared {
 /// What wakes the supervisor.
 #[derive(Debug)]
 pub(super) enum Wake {
-    /// The process is to be ended, for this reason.
+    /// End the process, for this reason.
     End(ProcessFailure),
-    /// A deadline has changed.
+    /// Check the deadlines, because one has changed.
     Look,
 }
 
-/// The other ends of the channels, for the supervisor.
+/// The receiving ends of the channels, for the supervisor.
 pub(super) struct Orders {
     pub(super) lines: mpsc::UnboundedReceiver<Vec<u8>>,
     pub(super) wakes: mpsc::UnboundedReceiver<Wake>,
@@ -77,7 +77,7 @@ impl Shared {
         (Arc::new(shared), Orders { lines: to_child, wakes: to_supervisor })
     }
 
-    /// Opens a request; says its id, and where its task may lie if it is large.
+    /// Opens a request. Returns its id and, if the child reads files, the directory for a large task.
     pub(super) async fn open(
         &self,
         answer: oneshot::Sender<Outcome>,
@@ -93,22 +93,22 @@ impl Shared {
         }
         let id = table.open(Open { answer, progress, since, baseline, peak_rss_bytes: 0, stop_by: None })?;
         drop(table);
-        // The group is looked up some time after a request has begun.
+        // The supervisor surveys the process group some time after a request has begun.
         let _ = self.wakes.send(Wake::Look);
         Ok((id, self.features.files.then(|| self.tmp_dir.clone())))
     }
 
-    /// Takes a request back that the child was not told of.
+    /// Removes a request that was never sent to the child.
     pub(super) fn forget(&self, id: u64) {
         let _ = lock(&self.table).close(id);
     }
 
     pub(super) fn send(&self, line: Vec<u8>) {
-        // If the process is gone, that reaches the request in another way.
+        // If the process is gone, the request learns that in another way.
         let _ = self.lines.send(line);
     }
 
-    /// The child has answered. An error if the request is not open.
+    /// Delivers the child's answer. An error if the request is not open.
     pub(super) fn answered(&self, id: u64, result: AnswerResult) -> Result<(), ProcessFailure> {
         let used = self.used();
         let peak = self.pid.and_then(usage::peak).unwrap_or(0);
@@ -120,13 +120,13 @@ impl Shared {
         let _ = open.answer.send(Ok(Answered { result, usage }));
         self.changed();
         if unwanted {
-            // What is left would not stop by itself.
+            // Only requests that nobody waits for are left, and this child cannot stop them.
             self.doom(ProcessFailure::Unneeded);
         }
         Ok(())
     }
 
-    /// Whether a request is open; those of which nobody waits for the answer count.
+    /// Whether a request is open. One that nobody waits for any more still counts.
     pub(super) fn check_open(&self, id: u64) -> Result<(), ProcessFailure> {
         let table = lock(&self.table);
         match table.get(id) {
@@ -135,14 +135,14 @@ impl Shared {
         }
     }
 
-    /// The child has told how far a request is. Late news of one that was answered are no harm.
+    /// Delivers progress. Progress of a request that has already been answered is ignored.
     pub(super) fn progressed(&self, id: u64, progress: Progress) {
         if let Some(sender) = lock(&self.table).get(id).and_then(|open| open.progress.as_ref()) {
             sender.send_replace(Some(progress));
         }
     }
 
-    /// Nobody waits for a request any more. `failure` is why the process ends, if nothing else is open on it.
+    /// Gives up on a request. If nothing else is open, the process ends, with `failure` as the reason.
     pub(super) fn stop(&self, id: u64, alone_may_go_on: bool, failure: ProcessFailure) {
         let stop = lock(&self.table).stop(id, Instant::now(), self.limits.stop, alone_may_go_on);
         match stop {
@@ -157,20 +157,20 @@ impl Shared {
         }
     }
 
-    /// Has the process ended.
+    /// Asks the supervisor to end the process.
     pub(super) fn doom(&self, failure: ProcessFailure) {
         self.doomed.store(true, Ordering::Relaxed);
         let _ = self.wakes.send(Wake::End(failure));
     }
 
-    /// The process has ended.
+    /// Records that the process has ended.
     pub(super) fn end(&self, ended: Ended) {
         lock(&self.table).end(ended);
         self.changed();
         self.gone.send_replace(true);
     }
 
-    /// Whether the process has ended, is being ended, or waits to be buried.
+    /// Whether the process has ended, is being ended, or is waiting to be ended.
     pub(super) fn is_over(&self) -> bool {
         self.doomed.load(Ordering::Relaxed)
             || lock(&self.table).over().is_some()
@@ -194,7 +194,7 @@ impl Shared {
         self.gone.subscribe()
     }
 
-    /// A failure of one request, while the process may live on.
+    /// A failure of one request. The process may live on.
     pub(super) fn failed(&self, failure: ProcessFailure) -> Ended {
         Ended { failure, exit: None, stderr_tail: self.tail.lines() }
     }
@@ -207,7 +207,7 @@ impl Shared {
         !lock(&self.table).is_empty()
     }
 
-    /// Something came from the child.
+    /// Records that the child has sent something.
     pub(super) fn heard(&self) {
         *lock(&self.last_heard) = Instant::now();
     }
@@ -216,12 +216,12 @@ impl Shared {
         lock(&self.last_heard).elapsed()
     }
 
-    /// Whether the child must give signs of life.
+    /// Whether the child must send heartbeats.
     pub(super) fn has_heartbeat(&self) -> bool {
         self.features.heartbeat
     }
 
-    /// Looks up the members of the process group and their memory. Blocking.
+    /// Reads the members of the process group and their memory use. Blocks.
     pub(super) fn survey(&self) {
         let Some(group) = self.pid else { return };
         let (members, bytes) = usage::survey(group);

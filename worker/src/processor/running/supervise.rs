@@ -1,4 +1,4 @@
-//! The tasks behind a process: one writes to it, one reads from it, and one watches over all.
+//! The tasks behind a process: one writes to it, one reads from it, and one supervises it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ use crate::processor::lines::{Line, read_line};
 use crate::processor::protocol::said::Said;
 use crate::processor::protocol::{AnswerResult, large};
 
-/// Lines of more bytes are parsed where they hold nobody up.
+/// Longer lines, in bytes, are parsed on a blocking thread.
 const PARSED_HERE_BYTES: usize = 1 << 18;
-/// When a process group is looked at: soon after work has begun on it, then every so often.
+/// When the process group is surveyed: soon after work has begun, then at a regular interval.
 const FIRST_SURVEY: Duration = Duration::from_millis(300);
 const NEXT_SURVEY: Duration = Duration::from_secs(5);
 
@@ -36,7 +36,7 @@ pub(super) fn begin(
     tokio::spawn(supervisor.run());
 }
 
-/// Writes line after line. A child that does not read, or is gone, is noticed by others.
+/// Writes the queued lines. A child that is gone or does not read is detected elsewhere.
 async fn write(mut stdin: ChildStdin, mut lines: mpsc::UnboundedReceiver<Vec<u8>>) {
     while let Some(line) = lines.recv().await {
         if stdin.write_all(&line).await.is_err() {
@@ -63,7 +63,7 @@ async fn read(shared: Arc<Shared>, mut stdout: BufReader<ChildStdout>) {
     shared.doom(failure);
 }
 
-/// Deals with one line.
+/// Handles one line.
 async fn take(shared: &Arc<Shared>, line: &mut Vec<u8>) -> Result<(), ProcessFailure> {
     let said = match line.len() {
         0..=PARSED_HERE_BYTES => Said::read(line),
@@ -97,8 +97,8 @@ struct Supervisor {
     writer: JoinHandle<()>,
     reader: JoinHandle<()>,
     stderr: JoinHandle<()>,
-    /// Since when the child is suspected of being silent for ever. It gets some more time, in which what has piled up
-    /// while this machine slept is read.
+    /// Since when the child has seemed silent. It is given some more time, so that lines that piled up while this
+    /// machine was suspended can be read.
     suspected: Option<Instant>,
     survey_at: Option<Instant>,
 }
@@ -113,7 +113,7 @@ impl Supervisor {
         shared.end(ended);
     }
 
-    /// Until the process has ended or must end.
+    /// Returns when the process has ended or must end.
     async fn watch(&mut self) -> ProcessFailure {
         loop {
             if let Some(failure) = self.look() {
@@ -133,8 +133,8 @@ impl Supervisor {
         }
     }
 
-    /// The process has ended by itself. Children of it may hold its stdout open, so the end of that is not waited for
-    /// for long; an answer that was left in it counts.
+    /// The process has ended by itself. Its own children may still hold its stdout open, so the end of stdout is
+    /// awaited only for a short time. An answer that was left in the pipe counts.
     async fn last_words(&mut self) -> ProcessFailure {
         let _ = timeout(END_WAIT / 4, &mut self.reader).await;
         while let Ok(wake) = self.wakes.try_recv() {
@@ -145,13 +145,15 @@ impl Supervisor {
         ProcessFailure::Exited
     }
 
-    /// Whether a limit has passed; begins what is due.
+    /// Returns a failure if a limit has passed. Starts whatever is due.
     fn look(&mut self) -> Option<ProcessFailure> {
         let now = Instant::now();
         if self.shared.next_stop().is_some_and(|stop_by| stop_by <= now) {
             return Some(ProcessFailure::Stopped);
         }
         let limit = self.shared.limits.silence;
+        // The process gets a quarter of the limit more. After a suspend of this machine its heartbeats may still be
+        // unread.
         if self.shared.has_heartbeat() && self.shared.silent_for() >= limit {
             if now >= *self.suspected.get_or_insert(now) + limit / 4 {
                 return Some(ProcessFailure::Silent(limit));
@@ -161,6 +163,7 @@ impl Supervisor {
         }
         match (self.shared.has_requests(), self.survey_at) {
             (false, _) => self.survey_at = None,
+            // Soon after a request has begun, so that children which live only for a short time are seen too.
             (true, None) => self.survey_at = Some(now + FIRST_SURVEY),
             (true, Some(at)) if at <= now => {
                 let shared = Arc::clone(&self.shared);

@@ -1,4 +1,4 @@
-//! Which requests are open on a process. Nothing here waits or reads a clock.
+//! The open requests of a process. Nothing here waits or reads a clock.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -24,20 +24,20 @@ pub(super) struct Open {
     pub(super) progress: Option<watch::Sender<Option<Progress>>>,
     pub(super) since: Instant,
     pub(super) baseline: Baseline,
-    /// The largest sum of memory over the process group that was seen.
+    /// The highest memory use of the process group that was seen, in bytes.
     pub(super) peak_rss_bytes: u64,
-    /// Until when the child may take to stop it, once nobody waits any more.
+    /// Once nobody waits for it any more: until when the child may take to stop it.
     pub(super) stop_by: Option<Instant>,
 }
 
-/// What follows from nobody waiting for a request any more.
+/// What to do when nobody waits for a request any more.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// It is not open, or is being stopped already.
+    /// Nothing: the request is not open, or is being stopped already.
     Nothing,
-    /// No other request would be hit: the process is not needed.
+    /// Kill the process: nobody waits for any other request on it.
     Kill,
-    /// Others are beside it: the child has until then.
+    /// Give the child until then, because others wait for its other requests.
     Wait(Instant),
 }
 
@@ -55,7 +55,7 @@ impl Table {
         Ok(self.last_id)
     }
 
-    /// Takes the request that has been answered; `Err` with the oldest open one, or 0, if it is not open.
+    /// Removes a request that has been answered. If it is not open, the error is the id of the oldest open one, or 0.
     pub(super) fn close(&mut self, id: u64) -> Result<Open, u64> {
         self.open.remove(&id).ok_or_else(|| self.oldest())
     }
@@ -69,7 +69,7 @@ impl Table {
         self.open.get(&id)
     }
 
-    /// Nobody waits for this request any more.
+    /// Marks a request that nobody waits for any more.
     pub(super) fn stop(&mut self, id: u64, now: Instant, grace: Duration, alone_may_go_on: bool) -> Stop {
         let others = self.open.iter().any(|(other, open)| *other != id && open.stop_by.is_none());
         match self.open.get_mut(&id) {
@@ -85,12 +85,12 @@ impl Table {
         }
     }
 
-    /// Until when the first of those that are being stopped has time.
+    /// The earliest time by which a request must have stopped.
     pub(super) fn next_stop(&self) -> Option<Instant> {
         self.open.values().filter_map(|open| open.stop_by).min()
     }
 
-    /// Whether some request is still waited for.
+    /// Whether somebody still waits for a request.
     pub(super) fn is_wanted(&self) -> bool {
         self.open.values().any(|open| open.stop_by.is_none())
     }
@@ -103,17 +103,17 @@ impl Table {
         self.over.as_ref()
     }
 
-    /// Notes how much memory the group has now.
+    /// Records the present memory use of the group, in bytes.
     pub(super) fn saw_memory(&mut self, bytes: u64) {
         for open in self.open.values_mut() {
             open.peak_rss_bytes = open.peak_rss_bytes.max(bytes);
         }
     }
 
-    /// The process has ended: every open request is told so.
+    /// Records that the process has ended, and tells every open request.
     pub(super) fn end(&mut self, ended: Ended) {
         for (_, open) in std::mem::take(&mut self.open) {
-            // Somebody who does not wait any more need not know.
+            // The receiver may be gone. It does not need to know.
             let _ = open.answer.send(Err(ended.clone()));
         }
         self.over = Some(ended);

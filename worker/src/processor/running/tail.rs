@@ -1,4 +1,4 @@
-//! The last lines of a child's stderr, and what of it goes into the log.
+//! The last lines of a child's stderr, and how much of them is logged.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use crate::processor::lines::{Line, read_line};
 
 const LINE_BYTES_MAX: usize = 4096;
 const LINES_KEPT: usize = 50;
-/// What a child has written before it answered may still be in the pipe: this often it is looked whether more has come.
+/// The pipe may still hold what the child wrote before its answer. This is how often we check whether more has arrived.
 const SETTLE_PERIOD: Duration = Duration::from_millis(20);
 const SETTLE_LOOKS: usize = 10;
 
@@ -22,7 +22,7 @@ pub struct Tail(Arc<Mutex<Kept>>);
 #[derive(Debug, Default)]
 struct Kept {
     lines: VecDeque<String>,
-    /// Of all lines that ever came.
+    /// The number of all lines that ever arrived.
     count: u64,
 }
 
@@ -33,7 +33,7 @@ impl Tail {
         self.lock().lines.iter().cloned().collect()
     }
 
-    /// The lines when no more come, or after a moment.
+    /// The lines, once no more arrive, or after a moment.
     pub(super) async fn settled(&self) -> Vec<String> {
         let mut count = self.lock().count;
         for _ in 0..SETTLE_LOOKS {
@@ -47,7 +47,7 @@ impl Tail {
         self.lines()
     }
 
-    /// Keeps what comes out of the pipe, until it ends, and logs as much of it as is [allowed](Allowance).
+    /// Keeps the last lines from the pipe until it ends. Logs as many lines as the [`Allowance`] permits.
     pub(super) async fn follow(self, stderr: impl AsyncRead + Unpin, processor: String) {
         let mut from = BufReader::new(stderr);
         let mut line = Vec::new();
@@ -86,7 +86,7 @@ fn log(processor: &str, text: &str, verdict: Verdict) {
         Verdict::Log => {}
         Verdict::LogAgain(left_out) => tell(processor, left_out),
         Verdict::StopLogging => {
-            tracing::warn!(processor, "it writes more to stderr than is logged: lines are left out from here on");
+            tracing::warn!(processor, "it writes more to stderr than may be logged: lines are left out from here on");
             return;
         }
         Verdict::LeaveOut => return,
@@ -95,7 +95,7 @@ fn log(processor: &str, text: &str, verdict: Verdict) {
 }
 
 fn tell(processor: &str, LeftOut { lines, bytes }: LeftOut) {
-    tracing::warn!(processor, lines, bytes, "left out of the log: so much of what it wrote to stderr");
+    tracing::warn!(processor, lines, bytes, "this much of its stderr was left out of the log");
 }
 
 #[cfg(test)]

@@ -1,33 +1,33 @@
-//! What a request costs: processor time and memory, out of `/proc`.
+//! Measures the CPU time and memory of a request, from `/proc`.
 //!
-//! CPU time is that of the leader of the process group, with the children that it has waited for, and of the group's
-//! other members, as the kernel counts it (in hundredths of a second), at the end of the request less at its start. The
-//! members are looked up shortly after a request has begun and every few seconds; what a child spends that is started
-//! and dies in between without being waited for is not seen. Memory is the larger of the leader's own peak, which is
-//! set back when a request begins alone, and of the largest sum over the group that was seen. Requests that are worked
-//! on at the same time by one process cannot be told apart: each is told the cost of all of them in its time.
+//! CPU time is the difference between the end and the start of the request, in hundredths of a second as the kernel
+//! counts it. It covers the leader of the process group, the children that it has reaped, and the group's other
+//! members. The members are listed shortly after a request has begun and then every few seconds. A process that starts
+//! and ends in between without being reaped is missed. Memory is the larger of two values: the leader's own peak, which
+//! is reset when a request begins alone, and the highest sum over the group that was seen. Requests that run in one
+//! process at the same time cannot be told apart, so each is charged with all that was used meanwhile.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-/// The kernel counts time for programs in these, on every machine that proofs run on.
+/// `USER_HZ`: the unit of CPU times in `/proc`, the same on all machines that proofs run on.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// What a request cost.
+/// The cost of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// From the sending of the task to the answer.
+    /// The time from sending the task to the answer.
     pub elapsed: Duration,
-    /// CPU time of the processes' own code.
+    /// CPU time in user mode.
     pub cpu_user: Duration,
-    /// CPU time that the kernel spent for them.
+    /// CPU time in kernel mode.
     pub cpu_system: Duration,
-    /// The most memory that they had at the same time, as far as it was seen.
+    /// The highest memory use that was seen, in bytes.
     pub peak_rss_bytes: u64,
 }
 
-/// The parts of `/proc/<pid>/stat` that matter here.
+/// The fields of `/proc/<pid>/stat` that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::processor) struct Stat {
     pub(super) state: char,
@@ -44,41 +44,41 @@ pub(in crate::processor) struct Cpu {
     system: u64,
 }
 
-/// The members of a process group with what they have used so far.
+/// The members of a process group, with the CPU time that each has used so far.
 pub(super) type Members = BTreeMap<u32, Cpu>;
 
-/// What the processes had used when a request began.
+/// The CPU time used when a request began.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Baseline(Members);
 
-/// Reads what the kernel says of a process.
+/// Reads a process's `/proc/<pid>/stat`.
 pub(in crate::processor) fn stat(pid: u32) -> Option<Stat> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The process ids in the process table.
+/// The ids of all processes.
 pub(in crate::processor) fn processes() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Whether a process is there and has not ended.
+/// Whether a process exists and is not a zombie.
 pub(in crate::processor) fn is_alive(pid: u32) -> bool {
     stat(pid).is_some_and(|found| !matches!(found.state, 'Z' | 'X'))
 }
 
 fn parse(line: &str) -> Option<Stat> {
-    // The name, in brackets, can hold anything.
+    // The name, in brackets, may contain anything, also brackets and spaces.
     let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
-    // Numbers as in proc(5): utime 14, stime 15, cutime 16, cstime 17.
+    // Field numbers as in proc(5): utime 14, stime 15, cutime 16, cstime 17.
     let cpu = Cpu { user: number(14)? + number(16)?, system: number(15)? + number(17)? };
     let group = fields.get(2)?.parse().ok()?;
     let state = fields.first()?.chars().next()?;
     Some(Stat { state, parent: number(4)?, group, cpu, start_time: number(22) })
 }
 
-/// The members of a group and their memory in bytes, out of the whole process table.
+/// The members of a process group and their memory use in bytes. Reads the whole process table.
 pub(super) fn survey(group: u32) -> (Members, u64) {
     let mut members = Members::new();
     let mut bytes = 0;
@@ -91,7 +91,7 @@ pub(super) fn survey(group: u32) -> (Members, u64) {
     (members, bytes)
 }
 
-/// What these processes have used so far; those that have ended are left out.
+/// The CPU time that these processes have used so far. Ended ones are left out.
 pub(super) fn used<'a>(pids: impl Iterator<Item = &'a u32>) -> Members {
     pids.filter_map(|pid| Some((*pid, stat(*pid)?.cpu))).collect()
 }
@@ -101,7 +101,7 @@ impl Baseline {
         Self(members)
     }
 
-    /// What was used since.
+    /// What was used since the baseline.
     pub(super) fn until(&self, now: &Members, elapsed: Duration, peak_rss_bytes: u64) -> Usage {
         let mut sum = Cpu::default();
         for (pid, cpu) in now {
@@ -114,13 +114,13 @@ impl Baseline {
     }
 }
 
-/// Sets the kernel's record of a process's peak memory back to what it has now. Where that is not allowed the record is
-/// of its whole life.
+/// Resets the kernel's peak memory of a process to its present use. If that is not permitted, the peak covers the
+/// process's whole life.
 pub(super) fn reset_peak(pid: u32) {
     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
 }
 
-/// The kernel's record of a process's peak memory, in bytes.
+/// The kernel's peak memory of a process, in bytes.
 pub(super) fn peak(pid: u32) -> Option<u64> {
     memory(pid, "VmHWM:")
 }

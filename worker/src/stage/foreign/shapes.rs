@@ -1,7 +1,7 @@
-//! What is said to an executable made for damocles, stage by stage. `docs/processors.md` has it in words.
+//! The messages of an executable made for damocles, stage by stage. `docs/processors.md` describes them.
 //!
-//! Commitments, tickets and proofs are arrays of numbers, proof types their names; the library's own types are serialised
-//! that way.
+//! Commitments, tickets and proofs are arrays of numbers, and proof types are names, because the proofs library's own
+//! types serialise so.
 
 use std::path::PathBuf;
 
@@ -20,9 +20,9 @@ pub(super) struct AddPiecesTask {
 #[derive(Debug, Serialize)]
 pub(super) struct Piece {
     pub(super) piece_file: PieceFile,
-    /// Bytes of data.
+    /// The number of data bytes.
     pub(super) payload_size: u64,
-    /// Bytes with the zeros that fill them up, before the two bits in 256 are put in.
+    /// The number of bytes including zero padding, before bit padding (2 bits in 256).
     pub(super) piece_size: u64,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Pc1Task {
     pub(super) piece_infos: Vec<PieceInfo>,
 }
 
-/// The part of the output that is looked into. All of it is kept for PC2.
+/// The part of PC1's output that we read. The whole output is kept for PC2.
 #[derive(Debug, Deserialize)]
 pub(super) struct Pc1Output {
     pub(super) comm_d: [u8; 32],
@@ -60,7 +60,7 @@ pub(super) struct Pc1Output {
 
 #[derive(Debug, Serialize)]
 pub(super) struct Pc2Task {
-    /// The library's `SealPreCommitPhase1Output`, of whatever version.
+    /// The library's `SealPreCommitPhase1Output`, in whatever version.
     pub(super) pc1out: Value,
     pub(super) cache_dir: PathBuf,
     pub(super) sealed_file: PathBuf,

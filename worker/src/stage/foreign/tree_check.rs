@@ -1,8 +1,8 @@
-//! Looks into a tree D that somebody else built.
+//! Spot checks of a tree D that a third-party executable has built.
 //!
-//! Its root alone says nothing of the nodes below it, and a wrong one would be found at the earliest by PC2's openings,
-//! hours later. To compare all nodes costs as much as to build the tree, so paths of leaves spread over the sector are
-//! followed to the root, and PC2's check does the rest.
+//! The root alone says nothing about the nodes below it. A wrong node would first be noticed by PC2's openings, hours
+//! later. Comparing all nodes would cost as much as building the tree. So the paths of leaves spread over the sector
+//! are checked up to the root, and PC2's check does the rest.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -15,16 +15,16 @@ use crate::stage::{StageCode, StageError};
 
 type Node = <DefaultPieceHasher as Hasher>::Domain;
 
-/// How many leaves are followed.
+/// The number of leaves to check.
 const LEAVES: u64 = 256;
 const NODE: u64 = 32;
 
-/// Follows leaves of the data, of `bytes` bytes, to the root of the tree.
+/// Checks the paths of some leaves of `data`, which has `bytes` bytes, up to the root of the tree.
 pub(super) fn sample(data: &Path, tree: &Path, bytes: u64) -> Result<(), StageError> {
     let read = |path: &Path| File::open(path).map_err(|error| StageError::io("open", path, &error));
     let (data_file, tree_file) = (read(data)?, read(tree)?);
     let leaves = bytes / NODE;
-    // Not a divisor of the number of leaves, so that left and right children take turns.
+    // An odd step, so that left and right children alternate.
     let step = (leaves / LEAVES).max(1) | 1;
     let mut leaf = 0;
     while leaf < leaves {
@@ -38,7 +38,7 @@ pub(super) fn sample(data: &Path, tree: &Path, bytes: u64) -> Result<(), StageEr
     Ok(())
 }
 
-/// The nodes of each level follow those of the level below.
+/// Checks one leaf's path. In the file the nodes of each level follow those of the level below.
 fn follow(file: &File, tree: &Path, leaf: u64, leaves: u64) -> Result<(), StageError> {
     let (mut index, mut start, mut width) = (leaf, 0, leaves);
     while width > 1 {

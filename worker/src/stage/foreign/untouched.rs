@@ -1,15 +1,15 @@
-//! Inputs that somebody else's executable is shown and must leave alone.
+//! Detects changes to the inputs that a third-party executable must only read.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::stage::{StageCode, StageError};
 
-/// Files as they were.
+/// Files, with their metadata when they were noted.
 #[derive(Debug)]
 pub(super) struct Untouched(Vec<(PathBuf, Look)>);
 
-/// What a write changes.
+/// The metadata that a write changes.
 #[derive(Debug, PartialEq, Eq)]
 struct Look {
     device_and_inode: (u64, u64),
@@ -22,7 +22,7 @@ impl Untouched {
         paths.iter().map(|path| Ok((path.clone(), look(path)?))).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Demands that nothing was written to them since.
+    /// Fails if one of the files was written to since.
     pub(super) fn check(&self) -> Result<(), StageError> {
         for (path, before) in &self.0 {
             if look(path)? != *before {

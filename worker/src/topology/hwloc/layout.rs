@@ -1,4 +1,5 @@
-//! Constants and structures of `hwloc.h` 2.x that are used. They are part of the binary interface of all 2.x versions.
+//! The constants and structures of `hwloc.h` 2.x that we use. They belong to the ABI, which is the same for all 2.x
+//! versions.
 
 use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
 
@@ -20,7 +21,7 @@ pub(super) const MEMBIND_THREAD: c_int = 1 << 1;
 pub(super) const MEMBIND_STRICT: c_int = 1 << 2;
 pub(super) const MEMBIND_BYNODESET: c_int = 1 << 5;
 
-/// What objects of a kind are called, of those that can be above cores.
+/// The plural name of an object type that can be above cores.
 pub(super) fn plural(kind: c_uint) -> &'static str {
     match kind {
         OBJ_PACKAGE => "packages",
@@ -113,7 +114,7 @@ pub(super) struct CacheAttributes {
     pub(super) size: u64,
 }
 
-/// The beginning of `struct hwloc_pcidev_attr_s`, as it is where the library was built without 32-bit domains.
+/// The beginning of `struct hwloc_pcidev_attr_s`, for a library built without 32-bit PCI domains.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct PciAttributes {

@@ -1,29 +1,29 @@
-//! NVIDIA cards, from PCI and from the driver. hwloc sees them as PCI devices only, unless it was built for NVML.
+//! NVIDIA GPUs, from PCI and from the driver. hwloc shows them only as PCI devices, unless it was built with NVML.
 
 use super::{System, names, numa_node, text};
 use crate::topology::devices::{DISPLAY, NVIDIA};
 
-/// Drivers that hold a card for a virtual machine.
+/// The drivers that hold a GPU for a virtual machine.
 const GIVING_AWAY: [&str; 2] = ["vfio-pci", "pci-stub"];
 
-/// A card as the system tells of it.
+/// A GPU as the system describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemCard {
-    /// Its PCI address.
+    /// The PCI address.
     pub pci: String,
-    /// PCI's number of the product, 0 where unknown.
+    /// The PCI device id; 0 if unknown.
     pub device: u16,
-    /// Its UUID, by which CUDA takes it.
+    /// The UUID, by which CUDA selects the GPU.
     pub uuid: Option<String>,
-    /// What it is.
+    /// The product name.
     pub name: Option<String>,
     /// The OS index of the nearest node.
     pub numa_node: Option<u32>,
-    /// Whether the worker cannot have it: a virtual machine has, or this container lacks its device file.
+    /// Whether the worker cannot use it: a virtual machine has it, or this container lacks its device file.
     pub given_away: bool,
 }
 
-/// What the driver tells of a card.
+/// What the driver tells about a GPU.
 #[derive(Default)]
 struct Information {
     uuid: Option<String>,
@@ -32,7 +32,7 @@ struct Information {
 }
 
 impl System {
-    /// The NVIDIA cards.
+    /// The NVIDIA GPUs.
     #[must_use]
     pub fn cards(&self) -> Vec<SystemCard> {
         let driver = self.path("proc/driver/nvidia/gpus");
@@ -42,7 +42,7 @@ impl System {
         addresses.sort();
         addresses.dedup();
         let device_files: Vec<String> = names(&self.path("dev"));
-        // None are there before CUDA is first used.
+        // The device files do not exist before CUDA is first used.
         let any = device_files.iter().any(|name| is_device_file(name));
         let card = |pci: String| {
             let device = self.path("sys/bus/pci/devices").join(&pci);
@@ -74,14 +74,14 @@ impl System {
         let Some(text) = text(&file) else { return Information::default() };
         let value = |field: &str| {
             let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?.trim();
-            // The driver writes question marks for a UUID that it has not read yet.
+            // The driver shows question marks until it has read the UUID.
             (!value.is_empty() && !value.contains('?')).then(|| value.to_owned())
         };
         Information { uuid: value("GPU UUID"), name: value("Model"), minor: value("Device Minor") }
     }
 }
 
-/// Whether a name is that of a card's device file: `nvidia0`.
+/// Whether a name is that of a GPU's device file, such as `nvidia0`.
 fn is_device_file(name: &str) -> bool {
     name.strip_prefix("nvidia").is_some_and(|number| !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit()))
 }

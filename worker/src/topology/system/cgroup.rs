@@ -1,14 +1,14 @@
-//! The memory limit of the worker's cgroup, of either version.
+//! The memory limit of the worker's cgroup, for both cgroup versions.
 
 use std::path::{Component, Path, PathBuf};
 
 use super::{System, text};
 
-/// Version 1 says the largest page number where there is no limit.
+/// Without a limit, version 1 shows the largest multiple of the page size. Anything above this counts as no limit.
 const UNLIMITED_V1: u64 = 1 << 62;
 
 impl System {
-    /// The most memory that this process's cgroup and those above it allow.
+    /// The lowest memory limit of this process's cgroup and its ancestors, in bytes.
     #[must_use]
     pub fn memory_max(&self) -> Option<u64> {
         let memberships = text(&self.path("proc/self/cgroup"))?;
@@ -16,7 +16,7 @@ impl System {
         memberships.lines().flat_map(|line| self.limits(line, &mounts)).min()
     }
 
-    /// The limits of one membership, from its cgroup up to where cgroups are mounted: `0::/a/b` or `4:memory:/a/b`.
+    /// The limits from a membership's cgroup up to the mount point. A membership is `0::/a/b` or `4:memory:/a/b`.
     fn limits(&self, membership: &str, mounts: &str) -> Vec<u64> {
         let mut fields = membership.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { return Vec::new() };
@@ -28,7 +28,7 @@ impl System {
         let Some((mounted, top)) = mounts.lines().find_map(|line| mount(line, controllers.is_empty())) else {
             return Vec::new();
         };
-        // What is mounted may begin below the top; in a container a path may also lead out of it.
+        // The mount may start below the top of the hierarchy. In a container the path may also point outside of it.
         let below = Path::new(path).strip_prefix(&mounted).unwrap_or(Path::new(""));
         let below = if below.components().all(|it| matches!(it, Component::Normal(_))) { below } else { Path::new("") };
         let limit = |group: &Path| text(&self.path(top.join(group)).join(file))?.parse::<u64>().ok();
@@ -36,7 +36,7 @@ impl System {
     }
 }
 
-/// What of the cgroups a line of `mountinfo` mounts, and where, if it is the tree wanted.
+/// The root and mount point in a line of `mountinfo`, if it mounts the wanted hierarchy.
 fn mount(line: &str, version_2: bool) -> Option<(PathBuf, PathBuf)> {
     let (mount, kind) = line.split_once(" - ")?;
     let mut mount = mount.split(' ').skip(3);

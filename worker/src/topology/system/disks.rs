@@ -1,20 +1,20 @@
 //! Physical disks, from the kernel's list of block devices.
 //!
-//! Partitions, loops, memory disks, device mapper (LVM) and software RAID are not listed: they consist of what is.
-//! Neither are removable media, and the hidden paths of an NVMe disk that has several.
+//! Partitions, loop devices, RAM disks, device mapper (LVM) and software RAID are left out, because they are built on
+//! what is listed. Removable media are left out, and so are the hidden paths of a multipath NVMe disk.
 
 use std::path::{Path, PathBuf};
 
 use super::{System, is_pci_address, names, numa_node, number, text};
 use crate::topology::{CpuSet, Disk, Node, devices::only};
 
-/// The kernel counts sizes in these, whatever a disk's own are.
+/// The unit of sizes in `/sys/block`, whatever the disk's own sector size is.
 const SECTOR_BYTES: u64 = 512;
-/// How the names of virtual machines' disks begin.
+/// The name prefixes of virtual machines' disks.
 const VIRTUAL: [&str; 2] = ["vd", "xvd"];
 
 impl System {
-    /// The disks, by name, each with the nearest of `nodes`, which are those of the present ones that may be used.
+    /// The disks by name, each with the nearest of `nodes`. These are the usable nodes among the `present` ones.
     #[must_use]
     pub fn disks(&self, nodes: &[Node], present: &CpuSet) -> Vec<Disk> {
         let blocks = self.path("sys/block");
@@ -25,7 +25,7 @@ impl System {
 fn disk(block: &Path, name: String, nodes: &[Node], present: &CpuSet) -> Option<Disk> {
     let flag = |file: &str| number(&block.join(file)) == Some(1);
     let bytes = number(&block.join("size"))?.saturating_mul(SECTOR_BYTES);
-    // What is made of other devices, or of memory, is no device itself.
+    // Devices made of other devices, or of memory, have no `device` entry.
     if !block.join("device").exists() || flag("hidden") || flag("removable") || bytes == 0 {
         return None;
     }
@@ -39,14 +39,14 @@ fn disk(block: &Path, name: String, nodes: &[Node], present: &CpuSet) -> Option<
         node: index
             .and_then(|index| nodes.iter().position(|node| node.os_index == index))
             .or_else(|| only(nodes, present)),
-        // Of a virtual disk the kernel does not know, and says yes.
+        // The kernel does not know it for virtual disks, and then says that they rotate.
         rotational: flag("queue/rotational") && !VIRTUAL.iter().any(|prefix| name.starts_with(prefix)),
         name,
     })
 }
 
-/// The directories of what a disk hangs on, from the inside out. An NVMe disk with several paths hangs on none of them
-/// and names them beside itself; then the first is taken.
+/// The sysfs directories of the devices that a disk is attached to, innermost first. A multipath NVMe disk is attached
+/// to none, but lists its paths; the first path is used.
 fn places(block: &Path) -> Vec<PathBuf> {
     let Ok(place) = block.canonicalize() else { return Vec::new() };
     let up = |place: &Path| place.ancestors().map(Path::to_owned).collect::<Vec<_>>();

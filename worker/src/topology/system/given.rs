@@ -1,11 +1,11 @@
-//! The processing units and nodes that a process may use, by its affinity and its cpuset.
+//! The processing units and nodes that a process may use, from its affinity and its cpuset.
 
 use std::path::{Path, PathBuf};
 
 use super::{System, SystemError};
 use crate::topology::CpuSet;
 
-/// What a process may use, as the kernel says: cgroups of either version and `taskset` are in it.
+/// What the kernel allows a process to use. This includes the effects of cgroups of both versions and of `taskset`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
     /// Processing units.
@@ -15,10 +15,10 @@ pub struct Given {
 }
 
 impl System {
-    /// What this process was given.
+    /// What this process may use.
     ///
     /// # Errors
-    /// Where `/proc/self/status` cannot be read or understood.
+    /// [`SystemError`] if `/proc/self/status` cannot be read or parsed.
     pub fn given(&self) -> Result<Given, SystemError> {
         let path = self.path("proc/self/status");
         match std::fs::read_to_string(&path) {
@@ -29,17 +29,17 @@ impl System {
 }
 
 impl Given {
-    /// What the text of a file `/proc/<pid>/status` says.
+    /// Parses the text of a file `/proc/<pid>/status`.
     ///
     /// # Errors
-    /// For a text that lacks it. The path is for the error.
+    /// [`SystemError`] if a line is missing. `path` is used only in the error.
     pub fn of_status(path: &Path, status: &str) -> Result<Self, SystemError> {
         let list = |field: &'static str| {
             let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
             let value = value.ok_or_else(|| SystemError::Missing { path: PathBuf::from(path), field })?;
             value.parse().map_err(|source| SystemError::List { path: PathBuf::from(path), field, source })
         };
-        // A kernel without NUMA says nothing of nodes, and has one.
+        // A kernel without NUMA does not list nodes. It has a single one.
         let nodes = match list("Mems_allowed_list") {
             Err(SystemError::Missing { .. }) => CpuSet::from_iter([0]),
             nodes => nodes?,

@@ -1,4 +1,4 @@
-//! Huge pages that are reserved, and how many of them are free.
+//! Counts reserved huge pages and the free ones among them.
 
 use std::path::Path;
 
@@ -6,12 +6,12 @@ use super::{System, names, number};
 use crate::topology::{HugePages, Node};
 
 impl System {
-    /// Replaces what is known of the nodes' huge pages.
+    /// Replaces the huge page counts of the nodes.
     pub fn count_huge_pages(&self, nodes: &mut [Node]) {
         let alone = nodes.len() == 1;
         for node in nodes {
             let path = self.path(format!("sys/devices/system/node/node{}/hugepages", node.os_index));
-            // A kernel without NUMA has no directories of nodes.
+            // A kernel without NUMA has no directories for nodes.
             let whole = self.path("sys/kernel/mm/hugepages");
             let path = if alone && !path.exists() { whole } else { path };
             let mut pages: Vec<HugePages> =

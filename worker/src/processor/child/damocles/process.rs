@@ -1,8 +1,9 @@
 //! One run of the executable.
 //!
-//! Two threads stand behind it. The keeper starts the process, watches for its end and kills it when told to: the kernel
-//! takes the thread that started a process for its parent, and kills the process when that thread ends. The reader
-//! routes responses. Whoever waits for one hears of the end of the process in its place.
+//! Two threads serve it. The keeper starts the process, watches for its end and kills it on request. It must live as
+//! long as the process, because the kernel treats the thread that started a process as its parent and kills the process
+//! when that thread ends. The reader routes responses. If the process ends, everyone who waits for a response gets that
+//! error instead.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,16 +20,16 @@ use crate::processor::orphans;
 use crate::processor::protocol::damocles::{self, Heard, Response};
 use crate::stage::{Json, Stage, StageCode, StageError};
 
-/// How often the keeper looks whether the process still runs.
+/// How often the keeper checks whether the process still runs.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
-/// How long responses that a process left in its pipe may take to be read.
+/// How long to read on for responses that an ended process has left in its pipe.
 const DRAIN_WAIT: Duration = Duration::from_millis(300);
 const READY_BYTES_MAX: u64 = 4096;
 const LINE_BYTES_MAX: u64 = 1 << 30;
 
 type Verdict = Result<Response, StageError>;
 
-/// A process that is ready, or has been.
+/// A process that has reported ready. It may have ended since.
 #[derive(Debug)]
 pub(super) struct Process {
     stdin: Mutex<ChildStdin>,
@@ -36,12 +37,12 @@ pub(super) struct Process {
     kill: Sender<End>,
 }
 
-/// What ends a process.
+/// Why a process ends.
 #[derive(Debug)]
 enum End {
     /// It closed its stdout, so it has probably ended by itself.
     Closed,
-    /// It must be killed.
+    /// It must be killed, for this reason.
     Because(StageError),
 }
 
@@ -57,7 +58,7 @@ struct Requests {
 }
 
 impl Process {
-    /// Starts the executable and waits until it says that it is ready.
+    /// Starts the executable and waits until it reports that it is ready.
     pub(super) fn start(program: &Program) -> Result<Self, StageError> {
         let open = Arc::new(Open::default());
         let (kill, killed) = channel();
@@ -92,7 +93,7 @@ impl Process {
             match is_ready.recv_timeout(LOOK_PERIOD) {
                 Ok(()) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => {
-                    // Why the reader gave up is told by whoever ends the process.
+                    // The thread that ends the process reports why the reader gave up.
                     return Err(self.open.wait_for_end(DRAIN_WAIT * 10));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -115,11 +116,12 @@ impl Process {
         self.open.over().is_some()
     }
 
-    /// Hands over a task and waits for the response. The worker's limit for a request is the limit here.
+    /// Sends a task and waits for the response. There is no time limit here, because the worker has one for the
+    /// request.
     pub(super) fn ask(&self, task: Json) -> Verdict {
         let (answer, verdict) = channel();
         let id = self.open.begin(answer)?;
-        // If it does not read it has died, or will be killed with us.
+        // If the process does not read, it has died, or the worker will kill it together with us.
         let _ = lock(&self.stdin).write_all(&damocles::request_line(id, task));
         verdict.recv().unwrap_or_else(|_| Err(died("its keeper is gone")))
     }
@@ -143,13 +145,13 @@ impl Open {
         Ok(id)
     }
 
-    /// Whether somebody waited for it.
+    /// Delivers a response. Returns whether somebody waited for it.
     fn answer(&self, response: Response) -> bool {
         let waiting = lock(&self.0).waiting.remove(&response.id);
         waiting.is_some_and(|answer| answer.send(Ok(response)).is_ok())
     }
 
-    /// The first reason counts.
+    /// Ends all requests with this error, unless an earlier one was given.
     fn end(&self, error: StageError) {
         let mut requests = lock(&self.0);
         let error = requests.over.get_or_insert(error).clone();
@@ -174,7 +176,7 @@ impl Open {
     }
 }
 
-/// Who starts the process, and watches over it until it has ended.
+/// The thread that starts the process and watches it until it has ended.
 struct Keeper {
     command: Command,
     open: Arc<Open>,
@@ -203,11 +205,13 @@ impl Keeper {
                 Ok(End::Closed) | Err(RecvTimeoutError::Disconnected) => break,
             }
             if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+                // The reader may still find responses in the pipe.
                 std::thread::sleep(DRAIN_WAIT);
                 break;
             }
         }
         let ended = end(&mut child, reason.is_none());
+        // After the kill, so that whatever the executable left behind does not touch the files of the next attempt.
         orphans::kill_orphans();
         self.open.end(match (reason, ended) {
             (Some(reason), _) => reason,
@@ -220,7 +224,8 @@ impl Keeper {
     }
 }
 
-/// Kills the process, if it does not end by itself in a moment, and says how it ended if it did.
+/// Waits a moment for the process to end by itself, if `by_itself`, then kills it. Returns its exit status if it ended
+/// by itself.
 fn end(child: &mut Child, by_itself: bool) -> Option<ExitStatus> {
     let deadline = Instant::now() + if by_itself { DRAIN_WAIT } else { Duration::ZERO };
     loop {
@@ -239,7 +244,7 @@ fn died(how: &str) -> StageError {
     StageError::new(StageCode::ProcessorDied, format!("the executable ended before it answered ({how})"))
 }
 
-/// Who reads what the process says.
+/// The thread that reads what the process prints.
 struct Reader {
     bin: String,
     stage: Stage,
@@ -268,7 +273,7 @@ impl Reader {
         let _ = self.kill.send(end);
     }
 
-    /// `false` at the end of the pipe.
+    /// Waits for the ready line; `false` at the end of the pipe.
     fn await_ready_line(&self, from: &mut impl BufRead) -> Result<bool, StageError> {
         let mut line = Vec::new();
         let read = from.by_ref().take(READY_BYTES_MAX).read_until(b'\n', &mut line);
@@ -289,7 +294,7 @@ impl Reader {
         }
     }
 
-    /// Until the end of the pipe (`None`), or something that is not the protocol.
+    /// Routes responses until the pipe ends (`None`) or a line violates the protocol.
     fn route(&self, from: &mut impl BufRead) -> Option<StageError> {
         let mut line = Vec::new();
         loop {
@@ -308,7 +313,7 @@ impl Reader {
                 }
                 Ok(Heard::Noise) => {
                     let text = String::from_utf8_lossy(&line);
-                    tracing::warn!(line = %text.trim().chars().take(200).collect::<String>(), "not an answer, passed over");
+                    tracing::warn!(line = %text.trim().chars().take(200).collect::<String>(), "not an answer, ignored");
                 }
                 Err(message) => return Some(StageError::new(StageCode::ProcessorProtocol, message)),
             }
@@ -316,7 +321,7 @@ impl Reader {
     }
 }
 
-/// The executable through [`exec_child`], which binds its life to ours.
+/// The command that starts the executable through [`exec_child`], so that it dies with this process.
 fn command(program: &Program) -> Result<Command, StageError> {
     let own = std::env::current_exe().map_err(|error| {
         StageError::new(StageCode::ProcessorStartFailed, format!("cannot find the own executable: {error}"))
