@@ -16,15 +16,15 @@ pub enum Phase {
     Pc1,
     /// PreCommit phase 2: column and replica trees; CommR.
     Pc2,
-    /// Copy what stays into the permanent store.
+    /// Copy the sealed file and the cache to the permanent store.
     Transfer,
-    /// Commit phase 1: vanilla proofs.
+    /// Commit phase 1: vanilla proofs for the seed's challenges.
     C1,
-    /// Commit phase 2: the SNARK.
+    /// Commit phase 2: the Groth16 proof.
     C2,
 }
 
-/// Not the name of a phase.
+/// The text is not the name of a phase.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a stage: expected one of add_pieces, tree_d, pc1, pc2, transfer, c1, c2")]
 pub struct UnknownPhase(String);

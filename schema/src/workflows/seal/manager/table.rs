@@ -1,4 +1,4 @@
-//! The table of sealing: what progress of the worker, and answers of the chain and the stores, lead to.
+//! The manager's table of sealing: transitions by the worker's progress, and by answers of the chain and the stores.
 
 use super::{Active, Answer, PreCommitted, Proven, Rebuild, Seal, Sealed, Seeded, State, Stored, landed, tell};
 use crate::{
@@ -11,12 +11,12 @@ use crate::{
 
 type Step = machine::Step<Seal>;
 
-/// What the owner's progress leads to.
+/// Transitions by the owner's progress.
 pub(super) fn reported(state: State, event: Event) -> Step {
     match (state, event) {
         (State::Rebuilding(mut rebuild), Event::TicketWanted { draw }) => {
             rebuild.sealed_mut().ticket.draw = draw;
-            // Its age no longer matters: the PreCommit is sent or on chain.
+            // The ticket's age no longer matters, because the PreCommit is sent or on chain.
             let ticket = Ticket { expires_epoch: i64::MAX, ..rebuild.sealed().ticket };
             machine::with(State::Rebuilding(rebuild), [tell(Fact::Ticket { ticket })])
         }
@@ -53,7 +53,7 @@ pub(super) fn reported(state: State, event: Event) -> Step {
     }
 }
 
-/// What the chain, the stores and the proofs library lead to.
+/// Transitions by answers of the chain, the stores and the proofs library.
 pub(super) fn answered(state: State, answer: Answer) -> Step {
     match (state, answer) {
         (State::DrawingTicket { draw }, Answer::TicketDrawn(ticket)) if ticket.draw == draw => {
@@ -86,7 +86,7 @@ pub(super) fn answered(state: State, answer: Answer) -> Step {
             [tell(Fact::ProveLanded { activation_epoch })],
         ),
         (state, Answer::PreCommitMoved(precommit)) => on_moved(state, precommit),
-        // No PreCommit with its ticket can land any more: sealing it again to the same CommR is worth nothing.
+        // No PreCommit with this ticket can land any more, so sealing again to the same CommR is pointless.
         (
             State::Sealing { .. } | State::PreCommitting(_) | State::Rebuilding(Rebuild::Sent(_)),
             Answer::Expired(cause),
@@ -106,7 +106,7 @@ pub(super) fn answered(state: State, answer: Answer) -> Step {
     }
 }
 
-/// The PreCommit stands at another epoch: its seed is another, and what was proven for the old one is worthless.
+/// The PreCommit has moved to another epoch. Its seed changes with it, so a proof for the old seed is worthless.
 fn on_moved(state: State, precommit: PreCommitInfo) -> Step {
     let moved = |known: PreCommitted| PreCommitted { precommit, ..known };
     let stored = |stored: Stored| Stored { precommitted: moved(stored.precommitted), ..stored };
@@ -123,7 +123,7 @@ fn on_moved(state: State, precommit: PreCommitInfo) -> Step {
     }
 }
 
-/// What a rebuild came to: it is worth something only if it is the replica that the PreCommit names.
+/// The result of a rebuild. It counts only if it is the replica that the PreCommit names.
 fn rebuilt(rebuild: Rebuild, again: &Sealed) -> Step {
     let known = rebuild.sealed();
     if known.comm_r != again.comm_r || known.comm_d != again.comm_d {
