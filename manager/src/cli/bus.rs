@@ -1,4 +1,4 @@
-//! `bus`: go on after the queue has lost its data.
+//! `bus`: recovery after the queue has lost its data.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use crate::{
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum BusVerbs {
-    /// Go on with this database after the stream SEAL_SECTORS was lost or made anew.
+    /// Continue with this database after the stream SEAL_SECTORS was lost or created anew.
     Recover(Recover),
 }
 
@@ -34,10 +34,10 @@ pub struct Recover {
     config: ConfigArg,
     #[command(flatten)]
     by: By,
-    /// Show what would be done, and do nothing.
+    /// Show what would be done, but do nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long, short)]
     yes: bool,
     /// Print JSON.
@@ -77,7 +77,7 @@ impl Recover {
         bus.ensure_streams(config.streams.layout()).await.context("cannot make the streams")?;
         let found = bus.sectors_identity().await?;
         let mut tx = store.begin().await?;
-        // Another command may have come first.
+        // Another command may have been first.
         if tx.fold_state().await?.is_some_and(|fold| fold.stream == found.as_str()) {
             return self.nothing_to_do();
         }
@@ -124,7 +124,7 @@ async fn fold_state(store: &Store) -> anyhow::Result<Option<String>> {
     Ok(tx.fold_state().await?.map(|fold| fold.stream))
 }
 
-/// What the loss of its lease means for a sector, in words.
+/// The consequence for a sector, in words.
 fn after_loss(sector: &Job, person: &Person, policy: sealbus_schema::machine::manager::AttemptPolicy) -> String {
     if life::goes_on(sector) {
         return "goes on in the slot of its worker".to_owned();

@@ -4,7 +4,7 @@ use sealbus_schema::{ErrorClass, ErrorCode};
 
 use super::Cause;
 
-/// What each cause of a wait asks of a person, in one line.
+/// What a person can do about each cause, in one line.
 const ADVICE: &[(ErrorCode, &str)] = &[
     (ErrorCode::NODE_UNAVAILABLE, "nothing, if the node comes back; otherwise start it, or correct chain.url"),
     (ErrorCode::NODE_BEHIND, "look at the node's peers and whether it syncs; deadlines pass meanwhile"),
@@ -46,7 +46,7 @@ pub fn advice(code: &ErrorCode) -> &'static str {
     known.map_or("see the code's page in docs/errors", |(_, advice)| advice)
 }
 
-/// Whether waiting alone is of no use.
+/// Whether a person must act, because waiting alone does not help.
 pub fn is_mended_by_a_person(cause: &Cause) -> bool {
     cause.class != ErrorClass::Temp
 }

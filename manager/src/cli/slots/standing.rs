@@ -1,4 +1,4 @@
-//! Orders to free a slot that are not carried out yet: shown, and taken back.
+//! Pending orders to release a slot: listing them, and taking them back.
 
 use anyhow::bail;
 use clap::Args;
@@ -24,7 +24,7 @@ pub struct Withdraw {
     config: ConfigArg,
     /// The worker's name.
     worker: WorkerName,
-    /// The slot's directory, as it was ordered.
+    /// The slot's directory, as in the order.
     slot: String,
     #[command(flatten)]
     by: By,
@@ -43,7 +43,7 @@ pub struct Orders {
     json: bool,
 }
 
-/// An order that stands.
+/// A pending order.
 struct Standing {
     worker: WorkerName,
     release: SlotRelease,
@@ -121,7 +121,7 @@ impl Standing {
     }
 }
 
-/// Every order to free a slot that stands, by worker.
+/// All pending orders to release a slot, by worker.
 async fn standing(store: &Store, fleet: &Fleet) -> anyhow::Result<Vec<Standing>> {
     let times = store.release_times().await?;
     let mut all = Vec::new();
