@@ -182,7 +182,7 @@ async fn publish_in_order(
         if let Err(error) = &outcome {
             let text = format!("about sector {}: {}", row.sector, chain_of(error));
             match treatment {
-                Treatment::Remove => tracing::info!(sector = %row.sector, %error, "no longer true; dropped"),
+                Treatment::Remove => tracing::info!(sector = %row.sector, %error, "out of date; dropped"),
                 Treatment::Wait => tracing::debug!(sector = %row.sector, %error, "waits for the fold"),
                 Treatment::Stop => done.stopped = Some(Cause::passing(ErrorCode::BUS_UNAVAILABLE, text)),
                 Treatment::Keep => {
@@ -311,8 +311,8 @@ async fn note_missing(store: &Store, epoch: i64, sector: Job) -> Result<(), Stor
     let mut tx = store.begin_as(epoch).await?;
     // It may have been claimed meanwhile.
     let Some(now) = tx.sector(sector.id).await?.filter(|now| *now == sector) else { return Ok(()) };
-    tracing::warn!(sector = %sector.id, "its intent was not in the queue, and nobody has claimed it; offered again");
-    let why = json!({ "why": "its intent was not in the queue, and nobody had claimed it" });
+    tracing::warn!(sector = %sector.id, "its intent was missing from the queue, and nobody has claimed the sector; offered again");
+    let why = json!({ "why": "its intent was missing from the queue, and nobody had claimed the sector" });
     let history = vec![(Happening::of_manager("offered_again", why), Verdict::Noted)];
     tx.store_outcomes(vec![Outcome { history, ..Outcome::unchanged(now) }]).await?;
     tx.commit().await

@@ -110,7 +110,7 @@ pub async fn miner<T: Transport>(
     if let Some(permissions) = node.transport().permissions().await?
         && !permissions.iter().any(|permission| permission == "sign")
     {
-        let text = format!("the node's token allows {}, and not `sign`", permissions.join(", "));
+        let text = format!("the node's token permits {}, but not `sign`", permissions.join(", "));
         found.push(Finding::holds(Cause::to_mend(ErrorCode::NODE_ACCESS_DENIED, text)));
     }
     let info = node.miner_info(&address(miner.id), &head.key).await?;

@@ -207,7 +207,7 @@ impl Connection {
         loop {
             match self.connect(name).await {
                 Ok(bus) => {
-                    patience.mended("NATS lets us in");
+                    patience.mended("NATS has accepted the connection");
                     return Ok(bus);
                 }
                 Err(error) if error.is_misconfigured() => return Err(error),
@@ -286,7 +286,7 @@ impl Trouble {
             Event::ServerError(error) => tracing::error!(%error, "NATS refused something"),
             Event::SlowConsumer(id) => tracing::warn!(id, "a subscription is too slow"),
             Event::ClientError(error) if self.is_news(error.to_string()) => {
-                tracing::warn!(%error, "no connection to NATS yet; trying again, with the identity that its file holds by then");
+                tracing::warn!(%error, "no connection to NATS yet; trying again, and reading the identity from its file each time");
             }
             other => tracing::debug!(event = %other, "NATS"),
         }

@@ -57,7 +57,7 @@ impl Bus {
                 Standing::Gone => return Err(PublishError::Fenced { subject }),
             }
         }
-        Err(PublishError::Unknown { subject, source: "the fence moves on and on".into() })
+        Err(PublishError::Unknown { subject, source: "the fence keeps moving".into() })
     }
 
     async fn publish_event(

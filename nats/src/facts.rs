@@ -94,7 +94,7 @@ impl Bus {
             source,
         })?;
         if fact.kind().is_some_and(|said| said != kind) {
-            tracing::error!(subject, sequence, "a fact of another kind than its subject says; not followed");
+            tracing::error!(subject, sequence, "a fact whose kind differs from its subject's; ignored");
             return Ok(None);
         }
         Ok(Some(fact))

@@ -110,7 +110,7 @@ impl Bus {
                 // Permissions are by subject, so a heartbeat speaks only for the worker that its subject names.
                 Ok(heartbeat) if subject::heartbeat(&heartbeat.worker) != subject => tracing::error!(
                     subject, names = %heartbeat.worker,
-                    "a heartbeat that names another worker than its subject; it counts for neither"
+                    "a heartbeat whose worker differs from its subject's; ignored"
                 ),
                 Ok(heartbeat) => seen.push(Seen { heartbeat, at, now }),
                 Err(error) => tracing::warn!(subject, %error, "an unreadable heartbeat"),

@@ -118,9 +118,9 @@ impl Bus {
                 outcome => {
                     let error =
                         outcome.map_or_else(|error| error.to_string(), |intent| format!("it names {}", intent.sector));
-                    tracing::error!(subject = %message.subject, %error, "an unreadable intent was taken out of the queue");
+                    tracing::error!(subject = %message.subject, %error, "removed an unreadable intent from the queue");
                     if let Err(error) = message.ack_with(jetstream::AckKind::Term).await {
-                        tracing::warn!(%error, "could not take it out; it will come back");
+                        tracing::warn!(%error, "could not remove it; it will be delivered again");
                     }
                 }
             }

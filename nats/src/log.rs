@@ -195,7 +195,7 @@ pub fn read(subject: &str, payload: &[u8]) -> Record {
         // It has moved the server's fence, even if it cannot be read.
         Ok(Subject::Lease { sector, owner }) => {
             let record = codec::decode(payload).unwrap_or_else(|error| {
-                tracing::error!(subject, %error, "an unreadable lease record; it gives nobody anything");
+                tracing::error!(subject, %error, "an unreadable lease record; it changes no owner");
                 LeaseRecord::Unknown
             });
             return Record::Lease { sector, owner, record };

@@ -173,7 +173,10 @@ impl Bus {
                 },
             }
         }
-        Err(PublishError::Unknown { subject: out.subject.clone(), source: "the fence stays contended".into() })
+        Err(PublishError::Unknown {
+            subject: out.subject.clone(),
+            source: "the fence is contended all the time".into(),
+        })
     }
 
     /// Whether the message that the server calls a duplicate really is a copy of this one.

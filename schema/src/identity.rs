@@ -66,10 +66,10 @@ pub struct KnownStore {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// It is not a JSON object of ours.
-    #[error("is none of Sealbus, or damaged: {0}")]
+    #[error("is not an identity file of Sealbus, or is damaged: {0}")]
     Foreign(String),
     /// It is longer than any of ours.
-    #[error("is longer than {MAX_FILE_BYTES} bytes, so it is none of Sealbus")]
+    #[error("is longer than {MAX_FILE_BYTES} bytes, so it is not an identity file of Sealbus")]
     TooLong,
     /// It has another format version.
     #[error("has format {0}, this version reads {FORMAT}: use the version that wrote it, or a newer one")]

@@ -58,7 +58,7 @@ pub enum Error {
     },
     /// The operator's limit allows less per unit of gas than the network's minimum, so no pool accepts the message.
     #[error(
-        "chain.max_fee_atto = {max_fee_atto} leaves {fee_cap_atto} attoFIL for each of {gas} units of gas, and the network never takes less than {BASE_FEE_MIN_ATTO}; set it to at least {needed_atto}"
+        "chain.max_fee_atto = {max_fee_atto} leaves {fee_cap_atto} attoFIL for each of {gas} units of gas, and the network's minimum is {BASE_FEE_MIN_ATTO}; set it to at least {needed_atto}"
     )]
     MaxFeeTooLow {
         /// The operator's limit.

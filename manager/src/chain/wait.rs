@@ -82,7 +82,7 @@ pub enum WaitReason {
         said: String,
     },
     /// An earlier message for the same purpose may still land.
-    #[error("{what} waits until it is certain that {earlier} cannot land any more")]
+    #[error("{what} waits until it is certain that {earlier} can no longer land")]
     EarlierMessage {
         /// The message.
         what: String,
@@ -90,7 +90,7 @@ pub enum WaitReason {
         earlier: String,
     },
     /// The PreCommit is not (or not yet again) at the epoch that the proof was made for.
-    #[error("{what} is for the PreCommit of epoch {known}, which the chain does not have there at epoch {head}")]
+    #[error("{what} is for the PreCommit of epoch {known}, which is no longer at that epoch (head {head})")]
     PreCommitMoved {
         /// The message.
         what: String,
@@ -109,7 +109,7 @@ pub enum WaitReason {
     },
     /// A trial execution was refused, perhaps only for now.
     #[error(
-        "the node refuses {what} since epoch {since} with exit code {exit}; that counts if it says so from epoch {until} on, too: {said}"
+        "the node has been refusing {what} since epoch {since} with exit code {exit}; that counts if it still refuses at epoch {until}: {said}"
     )]
     RefusedForNow {
         /// The message.

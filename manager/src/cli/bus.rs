@@ -58,7 +58,7 @@ impl Recover {
         let store = self.config.store().await?;
         let policy = attempt_policy(&config);
         let Some(known) = fold_state(&store).await? else {
-            bail!("this database has never been used with a queue: start the manager, there is nothing to recover");
+            bail!("this database has never been used with a queue, so there is nothing to recover: start the manager");
         };
         let bus = config.nats.connect("manager").await?;
         if bus.sectors_identity().await.is_ok_and(|found| found.as_str() == known) {

@@ -37,7 +37,7 @@ pub struct Check {
 
 /// The configuration is valid, but something that it names is unavailable.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration makes sense, but not all is there that it names; a manager that runs waits for it")]
+#[error("the configuration is valid, but something that it names is unavailable; a running manager would wait for it")]
 pub struct NotAllThere;
 
 impl Check {
@@ -55,9 +55,9 @@ impl Check {
                 &json!({ "config": path, "good": good, "miners": miners, "stores": stores, "not_there": missing }),
             )?;
         } else if found.is_empty() {
-            outln!("{path} is good: miners {}", config.miner_names());
+            outln!("{path} is valid, and everything is available: miners {}", config.miner_names());
         } else {
-            outln!("{path} makes sense: miners {}", config.miner_names());
+            outln!("{path} is valid: miners {}", config.miner_names());
             for missing in &found {
                 outln!("not there now: {missing}");
             }

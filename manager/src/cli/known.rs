@@ -55,7 +55,7 @@ pub async fn insist_on_workers(workers: &[WorkerName], store: &Store, fleet: &Fl
     }
     let nearest: Vec<String> = unknown.iter().filter_map(|name| nearest(name, &known)).collect();
     let hint = if nearest.is_empty() { String::new() } else { format!(" (is {} meant?)", nearest.join(", ")) };
-    bail!("nobody has ever seen a worker {}{hint}; known are: {}", unknown.join(", "), listed(&known))
+    bail!("no worker {} was ever seen{hint}; known are: {}", unknown.join(", "), listed(&known))
 }
 
 /// Refuses a slot that no worker has and that holds no known sector, provided that the heartbeats can be read.
@@ -74,7 +74,7 @@ pub async fn insist_on_slot(
     if known.contains(slot) || !fleet.is_known() {
         return Ok(());
     }
-    refuse("--slot", slot, "no worker that is there has such a slot", known)
+    refuse("--slot", slot, "no present worker has such a slot", known)
 }
 
 /// Refuses a target that neither the audit nor the database knows.

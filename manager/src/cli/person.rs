@@ -107,8 +107,8 @@ fn printable(name: &str) -> Option<String> {
 fn name(text: &str) -> Result<String, String> {
     match printable(text) {
         Some(name) if name == text.trim() => Ok(name),
-        Some(_) => Err(format!("a name has at most {MAX_NAME_CHARS} characters, and none that controls a terminal")),
-        None => Err("a name is not empty".to_owned()),
+        Some(_) => Err(format!("a name has at most {MAX_NAME_CHARS} characters, and no control characters")),
+        None => Err("a name must not be empty".to_owned()),
     }
 }
 

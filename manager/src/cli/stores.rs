@@ -99,7 +99,7 @@ impl Init {
         if self.json {
             return print_json(&json!({ "name": made.name, "id": made.id, "new": is_new }));
         }
-        let what = if is_new { "is known from now on" } else { "was known already" };
+        let what = if is_new { "is now known" } else { "was already known" };
         outln!("store {} {what}, by the id {}", made.name, made.id);
         Ok(())
     }

@@ -21,8 +21,8 @@ impl Echo {
     pub fn words(self) -> String {
         match self {
             Echo::NotPickedUp(order) => format!("{order}; its worker has not picked it up yet"),
-            Echo::WentOn => "its worker went on; the sign of life is older than that".to_owned(),
-            Echo::NotReported => "blocked on its worker, whose report is not here yet".to_owned(),
+            Echo::WentOn => "its worker has continued since this heartbeat".to_owned(),
+            Echo::NotReported => "blocked on its worker, whose report has not arrived yet".to_owned(),
         }
     }
 }

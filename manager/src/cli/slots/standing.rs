@@ -75,7 +75,7 @@ impl Withdraw {
         tx.commit().await?;
         let carried_out = fleet.worker(worker).is_some_and(|seen| is_released(seen, &release(id, slot)));
         let when = when(worker, store.orders_of(worker).await?.as_ref(), &fleet);
-        let when = if carried_out { "the worker had freed the slot before".to_owned() } else { when };
+        let when = if carried_out { "the worker had already released the slot".to_owned() } else { when };
         if self.json {
             return print_json(&json!({
                 "worker": worker, "slot": slot, "order": id, "carried_out_before": carried_out, "when": when,

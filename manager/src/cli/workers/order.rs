@@ -98,7 +98,7 @@ async fn wait_until_followed(
 
 /// When a worker's orders take effect.
 pub(in super::super) fn when(worker: &WorkerName, orders: Option<&WorkerOrders>, fleet: &Fleet) -> String {
-    let Some(orders) = orders else { return "nothing was ever ordered of it".to_owned() };
+    let Some(orders) = orders else { return "it was never given an order".to_owned() };
     let presence = fleet.presence(worker);
     if is_followed(fleet.worker(worker), orders) {
         return "it follows already".to_owned();

@@ -44,12 +44,12 @@ pub enum Event {
     },
     /// The vanilla proofs are done.
     C1Done {
-        /// The number of the seed that they are for.
+        /// The number of the seed that this is for.
         seed_draw: u32,
     },
     /// The Groth16 proof is done.
     C2Done {
-        /// The number of the seed that they are for.
+        /// The number of the seed that this is for.
         seed_draw: u32,
         /// The proof: 192 bytes per partition.
         proof: ProofBytes,
