@@ -109,6 +109,7 @@ struct Published {
 /// to see, and later rows continue.
 async fn drain(bus: &Bus, store: &Store, epoch: i64, waits: &Waits) -> Result<(), StoreError> {
     let (mut after, mut kept) = (0, BTreeSet::new());
+    // Sectors whose rows wait for the fold. Later batches must not overtake these rows.
     let mut waiting = BTreeSet::new();
     let of_bus = Subject::Bus("outbox".to_owned());
     loop {
@@ -117,6 +118,7 @@ async fn drain(bus: &Bus, store: &Store, epoch: i64, waits: &Waits) -> Result<()
         let rows = store.outbox(after, BATCH).await?;
         let Some(last) = rows.last() else {
             waits.keep_only(&["outbox"], &kept);
+            // An empty outbox says nothing about the bus unless we are connected.
             if bus.is_connected() {
                 waits.goes_on(&of_bus);
             }
@@ -207,6 +209,7 @@ pub const fn treat(outcome: &Result<(), PublishError>) -> Treatment {
     match outcome {
         // Fenced: the lease has moved, so the row is out of date; the fold decides what follows.
         Ok(()) | Err(PublishError::Fenced { .. }) => Treatment::Remove,
+        // The bus is unavailable, so no other row can be published either.
         Err(error) if error.is_transient() => Treatment::Stop,
         Err(_) => Treatment::Keep,
     }
@@ -216,6 +219,7 @@ pub const fn treat(outcome: &Result<(), PublishError>) -> Treatment {
 /// that the row expected.
 pub fn refused(lease: u64, tried: u64, ownership: Option<&Ownership>) -> Refused {
     match ownership {
+        // We expected the record that the fold knows as the last one, so a newer record is in the log.
         Some(Ownership::Held { token, last_lease, .. }) if token.0 == lease && *last_lease == tried => {
             Refused::NotFolded
         }
@@ -240,6 +244,8 @@ async fn publish(
     loop {
         let outcome = publish_behind(bus, row, known, fence).await;
         let treatment = treat(&outcome);
+        // Facts and releases belong to a lease that may be in force although the fence has moved: try behind the new
+        // record.
         if !keeps_order(&row.kind) || !matches!(outcome, Err(PublishError::Fenced { .. })) {
             return Ok((outcome, treatment));
         }

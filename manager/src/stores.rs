@@ -199,6 +199,7 @@ pub fn judge(
             found.network
         )),
         (Some(found), None) => Look::Unknown(found),
+        // A store that is older than identity files: the sectors in it prove that it is the right one.
         (None, None) if stored.iter().any(|(_, files)| has_files(path, files)) => Look::New,
         (None, None) if !stored.is_empty() => away(format!(
             "none of the sectors that were written to `{name}` lies in it: it is probably not mounted. If they are lost: \

@@ -35,6 +35,7 @@ impl Bus {
         event: &Event,
         secret: Option<Secret>,
     ) -> Result<Stored, PublishError> {
+        // A lease of a lost stream has no record to expect until the log has been read.
         let mut fence = right.foreign.is_none().then_some(right.token.0);
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(500));
         let subject = subject::event(sector, right.worker);

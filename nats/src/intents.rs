@@ -109,6 +109,8 @@ impl Bus {
                 Some(Err(source)) => return Err(PullError::Server { name, source: source.into() }),
                 None => return Err(PullError::Server { name, source: "the pull ended".into() }),
             };
+            // Permissions are by subject, so an intent counts only under the subject that follows from its content. A
+            // kind of a newer version has a token that we do not know; the caller leaves such an intent in the queue.
             let stands_at =
                 |intent: &Intent| subject::intent(intent.sector, intent.proof, intent.kind, intent.lease_sequence);
             match codec::decode::<Intent>(&message.payload) {

@@ -153,19 +153,21 @@ impl Bus {
             let message = out.message(&unforeseeable(&out.message_id, out.secret, renamings));
             let attempt = async { self.js.send_publish(out.subject.clone(), message).await?.await }.await;
             match attempt {
+                // The server has dropped our message, because another client used its id for something else.
                 Ok(ack) if ack.duplicate && renamings < MAX_RENAMINGS && !self.is_stored(out, &ack).await? => {
                     tracing::warn!(
                         subject = out.subject,
                         id = out.message_id,
                         stream = ack.stream,
                         sequence = ack.sequence,
-                        "the server knows the message's id from another message, which is none of ours; published under \
+                        "the server knows the message's id from another message, which is not ours; published under \
                          another id"
                     );
                     renamings += 1;
                 }
                 Ok(ack) => return Ok(Stored { sequence: ack.sequence, duplicate: ack.duplicate }),
                 Err(error) => match server_error(&error) {
+                    // Another write with the same fence is in flight; its outcome decides about ours.
                     Some(cause) if cause.error_code().0 == FENCE_CONTENDED => {
                         tokio::time::sleep(backoff.next_pause()).await;
                     }

@@ -118,6 +118,7 @@ impl Ownership {
             (Ownership::Free { .. }, Record::Claim { worker, sequence, granted: true }) => {
                 Transition::to(Ownership::claimed((*worker).clone(), Token(*sequence)))
             }
+            // The claim was not granted: ownership is unchanged, but the server's fence has moved to the claim.
             (_, Record::Claim { sequence, .. }) => self.overtaken(*sequence),
             (_, Record::Release { sequence }) => Transition::to(Ownership::Free { last_lease: *sequence }),
             (Ownership::Held { worker, token, .. }, Record::Reinstated { worker: w, token: t, sequence })
@@ -125,6 +126,7 @@ impl Ownership {
             {
                 Transition::to(self.moved(*sequence))
             }
+            // It does not name the present lease, so it changes no owner.
             (_, Record::Reinstated { sequence, .. }) => self.overtaken(*sequence),
             (Ownership::Held { worker, token, last_event, .. }, Record::Event { worker: w, token: t, number })
                 if worker == *w && token == t =>

@@ -108,6 +108,7 @@ impl Release {
         let mut tx = store.begin().await?;
         let slot =
             fleet.worker(&self.worker).and_then(|seen| seen.heartbeat.slots.iter().find(|slot| slot.path == self.slot));
+        // The new order's number must come after the last one that the slot carried out, or the slot would ignore it.
         let carried_out = slot.map_or(0, |slot| slot.released);
         let (id, is_new) = tx.order_release_after(&self.worker, &self.slot, carried_out).await?;
         let mut revoked: Vec<SectorId> = Vec::new();

@@ -60,6 +60,7 @@ pub enum Standing {
 pub fn standing(right: &Right<'_>, last: Option<&Lease>, word: Option<&Lease>) -> Standing {
     let Some(last) = last else { return Standing::Open { by: None } };
     let claimed = last.owner.as_ref() == Some(right.worker) && last.sequence == right.token.0;
+    // The common case: our own claim is still the last lease record.
     if claimed && right.foreign.is_none() {
         return Standing::Ours { fence: last.sequence, known: None };
     }
@@ -71,6 +72,7 @@ pub fn standing(right: &Right<'_>, last: Option<&Lease>, word: Option<&Lease>) -
         Some(_) => word.filter(|word| beyond || word.sequence > right.token.0),
     };
     let by = last.owner.clone();
+    // The record with our token's number is another worker's claim, in the stream that the token belongs to.
     if let Some(owner) = &last.owner
         && last.sequence == right.token.0
         && right.foreign.is_none()
@@ -84,6 +86,7 @@ pub fn standing(right: &Right<'_>, last: Option<&Lease>, word: Option<&Lease>) -
                 && *token == right.token
                 && (right.foreign.is_none() || stream.as_deref() == right.foreign) =>
         {
+            // Only if nothing came after the reinstatement do we know which record to expect.
             match *sequence == last.sequence {
                 true => Standing::Ours { fence: *sequence, known: Some(*last_event) },
                 false => Standing::Open { by },

@@ -273,6 +273,7 @@ impl State {
                 Transition::to(State::Going { step: step.clone(), attempt: *attempt, tries: tries.clone() })
             }
             (State::Going { .. }, Input::RetryDue) => Transition::Ignore("a retry that is under way already"),
+            // For example a result that arrives after the phase's time limit.
             (State::BackingOff { .. }, _) => Transition::Ignore("an answer from a try that has failed"),
             (State::Blocked { .. }, _) => Transition::Ignore("the slot waits for a person"),
             (State::Going { step, attempt, tries }, Input::Failed { error }) => {

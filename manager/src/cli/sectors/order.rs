@@ -123,6 +123,7 @@ async fn order(which: Which, command: Command, person: Person, keep_pledges: boo
     let trial = |before: &Job| commands::carry_out(before.clone(), &command, &person, policy);
     let mut tried: Vec<Ordered> =
         selected.iter().map(|before| Ordered { before: before.clone(), outcome: trial(before) }).collect();
+    // Giving up a whole queue is pointless while open pledges fill it again.
     let refilling = if which.sectors.is_empty() && matches!(command, Command::Abandon { .. }) {
         pledge::refilling(&selected, &config, &store, keep_pledges).await?
     } else {

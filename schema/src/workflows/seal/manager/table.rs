@@ -14,6 +14,7 @@ type Step = machine::Step<Seal>;
 /// Transitions by the owner's progress.
 pub(super) fn reported(state: State, event: Event) -> Step {
     match (state, event) {
+        // A rebuild must use the ticket of the PreCommit, so none is drawn.
         (State::Rebuilding(mut rebuild), Event::TicketWanted { draw }) => {
             rebuild.sealed_mut().ticket.draw = draw;
             // The ticket's age no longer matters, because the PreCommit is sent or on chain.
@@ -25,6 +26,7 @@ pub(super) fn reported(state: State, event: Event) -> Step {
             rebuilt(rebuild, &Sealed { ticket, comm_r, comm_d })
         }
         (State::Packing, Event::TicketWanted { draw }) => machine::to(State::DrawingTicket { draw }),
+        // The ticket became too old before PC1 started, and the worker asks for another one.
         (State::Sealing { ticket }, Event::TicketWanted { draw }) if draw > ticket.draw => {
             machine::to(State::DrawingTicket { draw })
         }
@@ -37,6 +39,7 @@ pub(super) fn reported(state: State, event: Event) -> Step {
         (State::Committing(seeded), Event::C2Done { seed_draw, proof }) if seed_draw == seeded.seed.draw => {
             machine::to(State::VerifyingProof(Proven { seeded, proof }))
         }
+        // A reorganisation or a person's order has moved the sector back while the worker was proving.
         (
             State::Committing(_)
             | State::AwaitingSeed(_)
@@ -92,6 +95,7 @@ pub(super) fn answered(state: State, answer: Answer) -> Step {
             Answer::Expired(cause),
         ) => machine::with(State::Aborting { cause: cause.clone() }, [Effect::TellAbandon(cause)]),
         (
+            // The PreCommit has landed, so its deposit is at stake: a person decides.
             state @ (State::Persisting(_)
             | State::CheckingFiles(_)
             | State::AwaitingSeed(_)
