@@ -46,8 +46,7 @@ macro_rules! err {
     ($($arg:tt)*) => { $crate::out::note(format_args!($($arg)*)) };
 }
 
-/// A line for people. Line breaks inside an argument are followed by an indent, so that such a line cannot pass for one
-/// of ours.
+/// A line for people. Text after a line break inside an argument is indented, so that it cannot pass for a line of ours.
 pub fn line(words: fmt::Arguments<'_>) {
     write_out(format!("{}\n", indented(&words.to_string())).as_bytes());
 }

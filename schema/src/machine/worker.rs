@@ -115,7 +115,7 @@ pub enum State {
         step: Step,
         /// The try that failed.
         attempt: u32,
-        /// Why.
+        /// The cause.
         error: ErrorReport,
     },
     /// The slot is empty and the end is reported.
@@ -144,7 +144,7 @@ pub enum Outcome {
     Finished,
     /// The attempt was dropped.
     Aborted {
-        /// Why.
+        /// The cause.
         error: ErrorReport,
     },
 }
@@ -161,7 +161,7 @@ pub enum Input {
     Progress(Progress),
     /// The current phase failed.
     Failed {
-        /// Why.
+        /// The cause.
         error: ErrorReport,
     },
     /// It is time for the next try.

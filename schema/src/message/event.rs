@@ -37,7 +37,7 @@ pub enum CommonEvent {
     },
     /// The attempt was dropped and the slot cleaned.
     Aborted {
-        /// Why.
+        /// The cause.
         error: ErrorReport,
     },
 }

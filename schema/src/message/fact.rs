@@ -27,7 +27,7 @@ pub struct Fact {
 pub enum CommonFact {
     /// The attempt is worthless: drop it and clean the slot.
     Abandon {
-        /// Why.
+        /// The cause.
         error: ErrorReport,
     },
     /// A person resubmits the job: continue.

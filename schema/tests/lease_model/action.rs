@@ -346,7 +346,7 @@ fn learn(world: &mut World, worker: u8) {
             if owns(side, worker, lease + 1) {
                 *slot = Worker::Won { sector, lease };
             } else if side.lease != lease {
-                // The intent is stale, and whoever took the sector knows.
+                // The intent is stale: another worker has taken the sector.
                 side.queue.remove(lease);
                 *slot = Worker::Free;
             }

@@ -50,17 +50,17 @@ pub enum State {
     Rebuilding(Rebuild),
     /// The attempt is over: the worker cleans its slot, or the lease is being closed. Another attempt may follow.
     Aborting {
-        /// Why.
+        /// The cause.
         cause: ErrorReport,
     },
     /// A person gave the sector up. Its worker, which may be away, still has to clean the slot.
     Abandoning {
-        /// Why.
+        /// The cause.
         cause: ErrorReport,
     },
     /// Given up. The number is not used again.
     Aborted {
-        /// Why.
+        /// The cause.
         cause: ErrorReport,
     },
 }
