@@ -3,17 +3,17 @@
 SECTORS ?= 1
 SLOTS ?= 1
 KEEP ?=
-# Of the soak, whose number of sectors is SECTORS as well when that is given.
+# For the soak. It takes its number of sectors from SECTORS too, if that is given on the command line.
 WORKERS ?= 200
 SOAK_SECTORS = $(if $(filter file,$(origin SECTORS)),5000,$(SECTORS))
 SEED ?=
 MINUTES ?= 60
-# How many worlds are simulated, and the first of them.
+# How many worlds are simulated, and the seed of the first.
 SEEDS ?= 20000
 FROM ?= 0
-# For `make nightly`: each commit simulates other worlds, and the same commit always the same.
+# For `make nightly`: each commit simulates different worlds, and one commit always the same ones.
 FROM_COMMIT = $(shell printf '%d' "0x$$(git rev-parse --short=7 HEAD 2>/dev/null)" 2>/dev/null || echo 0)
-# Made once a machine, shared by all checkouts: Groth16 parameters and parent cache for 2 KiB sectors.
+# Groth16 parameters and the parent cache for 2 KiB sectors: made once per machine, shared by all checkouts.
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sealbus
 export SEALBUS_PARAMS ?= $(CACHE)/devnet-params
 export SEALBUS_PARENTS ?= $(CACHE)/parents
@@ -24,9 +24,9 @@ export FIL_PROOFS_PARENT_CACHE = $(SEALBUS_PARENTS)
 CARGO_ALL = --workspace --all-targets --features toy-workflow
 QUICK_TESTS = --lib --test store --test fold --test commands --test orders --test lease --test heartbeats --test documentation \
 	--test devnet_rules --test devnet_mempool --test lease_model --test simulation
-# For benchmarks our own crates are optimised as well.
+# Benchmarks optimise our own crates too.
 OPTIMISED = $(foreach crate,schema nats manager worker integration-tests,--config profile.dev.package.sealbus-$(crate).opt-level=1)
-# As cargo, but overlaps the tests of different binaries and ends with the ten slowest.
+# Takes the arguments of `cargo test`. Tests of different binaries overlap, and the ten slowest are listed at the end.
 NEXTEST = bash integration-tests/setup/nextest.sh
 
 .DEFAULT_GOAL := help
@@ -53,14 +53,14 @@ demo: ## Seal and prove real sectors here and now (SECTORS=1 SLOTS=1 KEEP=)
 fmt: ## Format the code
 	cargo fmt --all
 
-lint: tools ## Format and clippy, without mercy
+lint: tools ## Check the format; clippy, warnings denied
 	cargo fmt --all --check
 	cargo clippy $(CARGO_ALL) -- -D warnings
 
 quick-test: tools ## Tests that need no proofs
 	$(NEXTEST) --workspace $(QUICK_TESTS)
 
-check: lint quick-test ## What to run before each commit
+check: lint quick-test ## Run before each commit
 
 deny: ## Audit the dependencies: licences, sources, bans (and advisories where the database is reachable)
 	@bash integration-tests/setup/deny.sh
@@ -74,10 +74,10 @@ test: lint deny nats-cli params ## Everything that CI runs
 
 nightly: export SEALBUS_REAL_PROOFS = yes
 nightly: export NEXTEST_PROFILE = nightly
-nightly: ## What CI has no time for: every proof real, a million worlds, the whole soak
+nightly: ## What CI has no time for: every proof real, a million worlds, the full soak
 	$(MAKE) test soak SEEDS=1000000 FROM=$(FROM_COMMIT)
 
-foreign: params ## Seal a sector with stages of the published crate vc-processors (minutes to build; needs rustup and the Debian package ocl-icd-opencl-dev)
+foreign: params ## Seal a sector with the stages of the published crate vc-processors (needs rustup and Debian's ocl-icd-opencl-dev; minutes to build)
 	cargo build --manifest-path integration-tests/foreign/vc-processors/Cargo.toml --target-dir $(CACHE)/foreign
 	SEALBUS_VC_PROCESSORS=$(CACHE)/foreign/debug/sealbus-foreign-vc-processors cargo test --workspace --test foreign_processors
 
@@ -87,8 +87,8 @@ crash-matrix: build ## Kill every process before, inside and after every phase
 soak: build ## Kill at random until all sectors are active (WORKERS=200 SECTORS=5000 SEED= MINUTES=60)
 	@target/debug/sealbus-soak --workers $(WORKERS) --sectors $(SOAK_SECTORS) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-bench: params ## Benchmarks; each prints ratios against a baseline of the same run
+bench: params ## Run the benchmarks; each compares with a baseline of the same run
 	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency
 
-clean-demo: ## Remove what the demo left
+clean-demo: ## Remove the demo's files
 	rm -rf .demo

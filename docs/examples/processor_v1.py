@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A processor that speaks the protocol of damocles, written from docs/processors.md alone. Nothing but Python's own library.
+"""A processor that speaks the protocol of damocles, written from docs/processors.md alone, with only Python's standard library.
 
     processor_v1.py tree_d
     processor_v1.py c2 COMMAND [ARGUMENTS...]
 
-`tree_d` is built here. `c2` is handed to a command of yours, perhaps one that sends it to a farm of GPUs: the task is its
-stdin, the output its stdout, as JSON; its exit status says whether it succeeded.
+`tree_d` is computed here. `c2` is passed to a command of yours, for example one that sends it to a GPU farm. The command gets
+the task as JSON on stdin and prints the output as JSON on stdout. Its exit status says whether it succeeded.
 
 In worker.toml:
 
@@ -27,7 +27,7 @@ speaking = threading.Lock()
 
 
 def say(line):
-    """All that goes to stdout goes through here: one whole line at a time."""
+    """Everything on stdout is written here, one whole line at a time."""
     with speaking:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
@@ -38,16 +38,16 @@ def log(text):
 
 
 def node(left, right):
-    """The parent of two nodes: SHA-256, its two highest bits cleared so that it is a field element."""
+    """The parent of two nodes: SHA-256 with its two highest bits cleared, so that it is a field element."""
     digest = bytearray(hashlib.sha256(left + right).digest())
     digest[31] &= 0x3F
     return bytes(digest)
 
 
 def tree_d(task):
-    """All nodes of the binary tree over the staged file, of 32 bytes each: the leaves, then level by level up to the root.
+    """Writes all nodes of the binary tree over the staged file, 32 bytes each: first the leaves, then each level up to the root.
 
-    For sectors of real size read and write in pieces, and hash on many cores; the layout stays the same.
+    For real sector sizes, read and write in chunks and hash on many cores; the layout stays the same.
     """
     with open(task["staged_file"], "rb") as staged:
         data = staged.read()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make demo`: builds only what the demo runs, and says what each step is and how long it took.
-# The arguments go to sealbus-demo.
+# `make demo`: builds only what the demo runs, announces each step, and prints how long each took.
+# The arguments are passed to sealbus-demo.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -9,7 +9,7 @@ number=0
 steps=()
 began=$SECONDS
 
-# step TITLE COMMAND...: runs the command and notes its time.
+# step TITLE COMMAND...: runs the command and records its time.
 step() {
     local title=$1 start=$SECONDS
     shift
@@ -20,7 +20,7 @@ step() {
 }
 
 build() {
-    # `--workspace` keeps the features of all dependencies as `make test` has them, so that nothing is built twice.
+    # `--workspace` gives all dependencies the same features as in `make test`, so that nothing is built twice.
     cargo build --workspace --bin sealbus-manager --bin sealbus-worker --bin sealbus-devnet --bin sealbus-devnet-params --bin sealbus-demo
 }
 
@@ -31,9 +31,9 @@ parameters() {
 step 'install what is missing' bash integration-tests/setup/tools.sh
 step 'download the sources of the dependencies' cargo fetch --quiet
 step 'build the manager, the worker, the test chain and the demo' build
-step 'make the Groth16 parameters for 2 KiB sectors, once a machine' parameters
+step 'make the Groth16 parameters for 2 KiB sectors, once per machine' parameters
 step 'seal and prove' target/debug/sealbus-demo "$@"
 
 printf '\nThe steps took\n' >&2
 printf '  %s\n' "${steps[@]}" >&2
-printf '  %5d s  in all\n' "$((SECONDS - began))" >&2
+printf '  %5d s  in total\n' "$((SECONDS - began))" >&2

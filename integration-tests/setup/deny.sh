@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 cargo_tool cargo-deny "$(sed -n 's/^# cargo-deny //p' .deny.toml)"
 deny=$programs/cargo-deny
 "$deny" --log-level error check bans licenses sources
-# The advisories come from a git repository; say so where it cannot be reached instead of passing for checked.
+# The advisories come from a git repository. If it cannot be reached, say so rather than pretend that they were checked.
 if timeout 120 "$deny" --log-level off fetch db >/dev/null 2>&1; then
     "$deny" --log-level error check advisories
 else

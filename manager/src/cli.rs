@@ -1,7 +1,8 @@
-//! The command line: nouns, then verbs; tables for people, `--json` for scripts.
+//! The command line: a noun, then a verb. Tables for people, `--json` for scripts.
 //!
-//! Data goes to stdout, everything else to stderr. Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 75 something
-//! that the configuration names is not there now (`check`); 78 the configuration is wrong; 141 nobody reads stdout any more.
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done; 1 failed; 2 the command line is wrong; 75
+//! something that the configuration names is unavailable now (`check`); 78 the configuration is invalid; 141 nobody
+//! reads stdout any more.
 
 mod audit;
 mod bus;
@@ -33,12 +34,12 @@ use crate::{
     store::Store,
 };
 
-/// `EX_CONFIG` of sysexits(3): a person must change the configuration. The unit does not start the manager again then.
+/// `EX_CONFIG` of sysexits(3): a person must change the configuration. The unit does not restart the manager then.
 const MISCONFIGURED: u8 = 78;
-/// `EX_TEMPFAIL`: the configuration makes sense, and something that it names is not there.
+/// `EX_TEMPFAIL`: the configuration is valid, but something that it names is unavailable.
 const NOT_THERE: u8 = 75;
 
-/// The manager of Sealbus: intents, chain, records.
+/// The manager of Sealbus: decides which sectors are sealed, and talks to the chain.
 #[derive(Debug, Parser)]
 #[command(name = "sealbus-manager", version)]
 pub struct Cli {
@@ -52,57 +53,57 @@ enum Command {
     Run(ConfigArg),
     /// Check a configuration without starting anything.
     Check(check::Check),
-    /// Ask for sectors without data.
+    /// Request sectors without data.
     Pledge(pledge::Pledge),
-    /// What is pledged and has no number yet.
+    /// List and cancel pledges.
     Pledges {
         #[command(subcommand)]
         verb: pledge::Pledges,
     },
-    /// The sectors and what happened to them.
+    /// List sectors, show their history, and decide about them.
     Sectors {
         #[command(subcommand)]
         verb: sectors::Sectors,
     },
-    /// The machines that seal.
+    /// List, show, drain and resume workers.
     Workers {
         #[command(subcommand)]
         verb: workers::Workers,
     },
-    /// The directories in which machines seal.
+    /// Release slots.
     Slots {
         #[command(subcommand)]
         verb: slots::Slots,
     },
-    /// The queue.
+    /// Recover after the queue was lost.
     Bus {
         #[command(subcommand)]
         verb: bus::BusVerbs,
     },
-    /// Which directories are the permanent stores.
+    /// Manage the permanent stores.
     Stores {
         #[command(subcommand)]
         verb: stores::Stores,
     },
-    /// What people ordered.
+    /// List the orders that people gave.
     Audit {
         #[command(subcommand)]
         verb: audit::Audit,
     },
     /// Read one message of the bus on stdin and print it as JSON, for `nats … --translate`.
     Decode(decode::Decode),
-    /// Check a sector's files for the manager that runs: a request on stdin, the outcome on stdout.
+    /// Check a sector's files for the running manager: a request on stdin, the outcome on stdout.
     #[command(name = files::COMMAND, hide = true)]
     CheckFiles,
     /// Print a completion script.
     Completion {
-        /// For which shell.
+        /// The shell.
         shell: clap_complete::Shell,
     },
 }
 
 impl Cli {
-    /// What is logged when `RUST_LOG` says nothing: a running manager tells what changes, a command only what is wrong.
+    /// The log filter without `RUST_LOG`: a running manager logs changes, a command only problems.
     pub const fn default_log_filter(&self) -> &'static str {
         match self.command {
             Command::Run(_) => "info,async_nats=off,filecoin_proofs=warn,storage_proofs_core=warn",
@@ -111,7 +112,7 @@ impl Cli {
     }
 }
 
-/// Where the configuration is.
+/// The path of the configuration.
 #[derive(Debug, Args)]
 pub struct ConfigArg {
     /// The configuration file.
@@ -129,7 +130,7 @@ impl ConfigArg {
     }
 }
 
-/// Does what the command line asks for.
+/// Runs the command.
 pub async fn main(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(config) => run(config.load()?).await,
@@ -153,7 +154,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// The exit code that tells what kind of failure it was.
+/// The exit code for a failure.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() {
         return 2;
@@ -162,7 +163,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         return NOT_THERE;
     }
     let misconfigured = error.downcast_ref::<ServeError>().is_some_and(ServeError::is_misconfigured);
-    // A file that cannot be read is not there; a file that says something wrong must be changed.
+    // A file that cannot be read counts as unavailable; an invalid one must be changed.
     let bad_file = error.downcast_ref::<ConfigError>().is_some_and(|error| !matches!(error, ConfigError::Read { .. }));
     if misconfigured || bad_file { MISCONFIGURED } else { 1 }
 }

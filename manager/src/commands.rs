@@ -1,5 +1,5 @@
-//! What a person orders about a sector, decided. Pure, as [`life`] is: the command line tries an order on a copy before
-//! it asks whether to go on, and stores the outcome of the same function.
+//! Decides a person's orders about a sector. Pure, like [`life`]: the command line tries an order on a copy for the
+//! preview, and stores the outcome of the same function after the confirmation.
 
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, Phase, Transition,
@@ -17,31 +17,31 @@ use crate::{
 /// An order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// The cause is resolved: go on.
+    /// The cause is resolved: continue.
     Resubmit {
-        /// From which phase; from where it stands if none.
+        /// The phase to go back to; `None`: continue where the sector is.
         from: Option<Phase>,
     },
     /// Take the sector from its worker, so that another one gets it.
     Elsewhere,
     /// Give the sector up.
     Abandon {
-        /// Also when that costs the PreCommit's deposit.
+        /// Whether the loss of the PreCommit's deposit is accepted.
         lose_deposit: bool,
     },
-    /// Its slot is emptied: the lease ends, whatever the sector waits for.
+    /// The sector's slot is released: the lease ends, whatever the sector waits for.
     SlotReleased {
         /// The slot's directory.
         slot: String,
     },
 }
 
-/// Who orders it.
+/// The person who gives the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
     /// The person's user name.
     pub name: String,
-    /// The person's words; may be empty.
+    /// The person's reason; may be empty.
     pub why: String,
 }
 
@@ -50,21 +50,21 @@ pub struct Person {
 #[error("{0}")]
 pub struct Refusal(&'static str);
 
-/// What becomes of a sector whose lease is ended by an order.
+/// What happens to a sector after an order has ended its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterRelease {
-    /// Another attempt with another ticket.
+    /// It starts over, as a new attempt with a new ticket.
     NewAttempt,
-    /// Sealed again from the beginning, with the same ticket and to the same CommR.
+    /// It is sealed again from the start, with the same ticket and to the same CommR.
     Rebuilt,
-    /// It goes on without a worker.
+    /// It continues without a worker.
     GoesOn,
-    /// It is active, or given up, and ends with the lease.
+    /// It is active or given up, and the lease was its last remainder.
     Ends,
 }
 
 impl Command {
-    /// The verb that gives it, as in the audit.
+    /// The order's verb, as in the audit.
     pub const fn verb(&self) -> &'static str {
         match self {
             Command::Resubmit { .. } | Command::Elsewhere => "sectors resubmit",
@@ -73,7 +73,7 @@ impl Command {
         }
     }
 
-    /// The order's particulars, for the audit and the history.
+    /// The order's details, for the audit and the history.
     pub fn detail(&self) -> serde_json::Value {
         match self {
             Command::Resubmit { from } => json!({ "from": from }),
@@ -84,7 +84,7 @@ impl Command {
     }
 }
 
-/// What an order does to a sector.
+/// The effect of an order on a sector.
 pub fn carry_out(sector: Job, command: &Command, person: &Person, policy: AttemptPolicy) -> Result<Outcome, Refusal> {
     match command {
         Command::Resubmit { from } => {
@@ -133,9 +133,9 @@ fn elsewhere(sector: Job, command: &Command, person: &Person, policy: AttemptPol
         let reason = format!("given to another worker by {}", person.name);
         return Ok(revoke(Outcome::unchanged(sector), reason).told(order));
     }
-    // It goes back to where it needs a worker.
+    // It goes back to a state in which it needs a worker.
     let mut outcome = decide(sector, Input::Resubmitted { from: needed_again }, order, policy)?;
-    // Whoever has it loses it: nothing is left to tell.
+    // The owner loses the sector, so there is nothing to tell it.
     outcome.outbox.retain(|outgoing| !matches!(outgoing, Outgoing::Fact { .. }));
     if matches!(outcome.sector.ownership, Ownership::Held { .. }) {
         let reason = format!("given to another worker by {}", person.name);
@@ -144,10 +144,11 @@ fn elsewhere(sector: Job, command: &Command, person: &Person, policy: AttemptPol
     Ok(outcome)
 }
 
-/// Ends the lease. What follows from that is decided when the log brings it back: only then is it true.
+/// Ends the lease. The consequences are decided when the fold reads the release in the log: only then has the lease
+/// ended.
 fn revoke(mut outcome: Outcome, reason: String) -> Outcome {
     let lease_sequence = outcome.sector.ownership.lease();
-    // A person has looked: the count of offers starts anew.
+    // A person has decided, so the count of offers starts again.
     outcome.sector.issues = 0;
     outcome.outbox.push(Outgoing::Release { lease_sequence, reason });
     outcome
@@ -166,7 +167,7 @@ fn happening(kind: &str, command: &Command, person: &Person) -> Happening {
     Happening { actor: person.name.clone(), ..Happening::of_manager(kind, detail) }
 }
 
-/// What the end of its lease will make of the sector of an outcome that ends it.
+/// What will happen to the sector after the lease that this outcome ends.
 pub fn after_release(outcome: &Outcome, policy: AttemptPolicy) -> AfterRelease {
     let sector = &outcome.sector;
     let next = match sector.ownership {
@@ -186,7 +187,7 @@ pub fn after_release(outcome: &Outcome, policy: AttemptPolicy) -> AfterRelease {
 }
 
 impl Outcome {
-    /// With a line of history about what led to it.
+    /// Adds a line of history.
     fn told(mut self, happening: Happening) -> Outcome {
         self.sector.changed_at.clone_from(&happening.at);
         self.history.push((happening, Verdict::Applied));

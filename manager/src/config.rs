@@ -1,8 +1,8 @@
-//! The manager's configuration: one TOML file, checked before anything is opened.
+//! The manager's configuration: one TOML file, validated before anything is opened.
 //!
-//! Whether it makes sense is one question, and whether all is there that it names is another: a disk that is not mounted yet
-//! is no mistake of the file. [`Config::load`] answers the first, `Config::not_there` the second; a running manager waits
-//! for what is not there, and a command needs only what it uses.
+//! Whether the file is valid and whether everything that it names is available are two questions: a disk that is not
+//! mounted yet does not make the file invalid. [`Config::load`] answers the first, `Config::not_there` the second. A
+//! running manager waits for what is unavailable, and a command needs only what it uses.
 
 use std::{
     collections::BTreeSet,
@@ -25,11 +25,11 @@ pub use database::Database;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the records are kept.
+    /// The manager's database.
     pub database: Database,
     /// The bus.
     pub nats: Connection,
-    /// How the streams are made.
+    /// How the streams are created.
     #[serde(default)]
     pub streams: Streams,
     /// The chain.
@@ -37,10 +37,10 @@ pub struct Config {
     /// The storage providers that this manager serves.
     #[serde(default, rename = "miner")]
     pub miners: Vec<Miner>,
-    /// The permanent stores, as this machine reaches them.
+    /// The permanent stores, as this machine mounts them.
     #[serde(default, rename = "store")]
     pub stores: Vec<Store>,
-    /// When to try again and when to give up.
+    /// Limits for attempts, offers and file checks.
     #[serde(default)]
     pub policy: Policy,
     /// When a worker counts as gone, and what happens to its sectors.
@@ -54,7 +54,7 @@ pub struct Config {
 pub struct Streams {
     /// Copies of each stream: 1, or 3 in a NATS cluster.
     pub replicas: usize,
-    /// The most that the sectors' logs may take on the servers, in bytes.
+    /// The size limit of the stream with the sectors' logs, in bytes.
     pub max_sectors_bytes: i64,
 }
 
@@ -67,29 +67,29 @@ pub struct Chain {
     /// A file with the node's token; it needs the permission `sign`.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
-    /// How many epochs must stand on top of something before it counts.
+    /// How many epochs must be on top of a tipset before it counts.
     #[serde(default = "five")]
     pub confidence_epochs: i64,
-    /// How often everything that waits for the chain is looked at when nothing has changed, in milliseconds.
+    /// How often the driver checks everything that waits for the chain if nothing has changed, in milliseconds.
     #[serde(default = "two_seconds")]
     pub poll_interval_ms: u64,
-    /// How often the node is asked whether it has another head, in milliseconds. Each new head is acted on at once, so this
-    /// is what a sector waits beyond the chain. Raise it for a node that is far away or counts its calls.
+    /// How often the node is asked for its head, in milliseconds. Each new head is acted on at once, so this is the
+    /// delay that the manager adds to the chain's. Raise it for a node that is far away or meters its calls.
     #[serde(default = "head_interval")]
     pub head_interval_ms: u64,
-    /// How many sectors the node is asked about at once.
+    /// How many sectors the node is asked about at the same time.
     #[serde(default = "sixteen")]
     pub parallel_requests: usize,
-    /// The most that one message may cost in gas, in attoFIL.
+    /// The most gas fees that one message may cost, in attoFIL.
     #[serde(default = "max_fee")]
     pub max_fee_atto: String,
-    /// How many epochs a signed message may stay unseen before its bytes are pushed again.
+    /// After how many epochs a signed message that is not on chain is pushed again.
     #[serde(default = "ten")]
     pub repush_epochs: i64,
     /// How long the node may take to answer a call, in seconds.
     #[serde(default = "thirty")]
     pub timeout_secs: u64,
-    /// The same for calls that execute a message or search the chain, which take a minute after the node's restart.
+    /// The same for calls that execute a message or search the chain. After the node's restart they can take a minute.
     #[serde(default = "two_minutes")]
     pub slow_timeout_secs: u64,
 }
@@ -102,22 +102,22 @@ pub struct Miner {
     pub id: MinerId,
     /// Its sectors' size, such as `32GiB`. Checked against the chain at start.
     pub sector_size: SectorSize,
-    /// How many sectors without data to keep in the queue, beside what is pledged by hand.
+    /// How many sectors without data to keep in the queue, in addition to pledges by hand.
     #[serde(default)]
     pub keep_queued: u64,
-    /// How many sectors may wait in the queue for a worker, of those that are pledged by hand; more than that get their
-    /// numbers as workers take the first. At least 1.
+    /// How many sectors pledged by hand may wait in the queue for a worker, at least 1. The rest of a larger pledge is
+    /// numbered as workers take sectors.
     #[serde(default = "max_queued")]
     pub max_queued: u64,
-    /// Who sends the messages: an address whose key the node holds and that the miner names as worker, owner or
-    /// control address. The miner's worker if it is missing.
+    /// The sender of the messages: an address whose key the node has, and that is the miner's worker, owner or control
+    /// address. By default the miner's worker.
     #[serde(default)]
     pub sender: Option<String>,
-    /// Which numbers its new sectors may have, such as `1000-1999,5000-`: where another system gives out numbers of the same
-    /// miner, which are not on chain yet. All but 0 if it is missing.
+    /// The numbers that new sectors may have, such as `1000-1999,5000-`. Needed if another system also allocates
+    /// numbers for the miner, because its latest ones are not on chain yet. By default all except 0.
     #[serde(default)]
     pub numbers: Numbers,
-    /// For how many days a new sector is committed: 180 to 1278. The least that the chain accepts if it is missing.
+    /// For how many days a new sector is committed: 180 to 1278. By default the least that the chain accepts.
     #[serde(default)]
     pub lifetime_days: Option<u32>,
 }
@@ -126,7 +126,7 @@ pub struct Miner {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
-    /// The name under which workers report it.
+    /// The store's name, the same as in the workers' configuration.
     pub name: String,
     /// The directory, as this machine mounts it.
     pub path: PathBuf,
@@ -138,11 +138,11 @@ pub struct Store {
 pub struct Policy {
     /// How many attempts a sector gets before its number is given up.
     pub max_attempts: u32,
-    /// How often a sector is offered to workers, for whatever reason, before a person must look.
+    /// How often a sector is offered to workers, for whatever reason, before it is blocked.
     pub max_issues: u32,
-    /// How long reading a sector's files in the permanent store may take, in seconds.
+    /// How long checking a sector's files in the permanent store may take, in seconds.
     pub file_check_timeout_secs: u64,
-    /// How many sectors' files are read at once in each permanent store.
+    /// How many sectors are checked at the same time in each permanent store.
     pub file_checks: usize,
 }
 
@@ -154,17 +154,17 @@ pub struct Liveness {
     pub revoke: bool,
     /// After how many seconds without a sign of life a worker counts as gone.
     pub dead_after_secs: u64,
-    /// How many seconds longer it may stay away while it has hours of work on its disks.
+    /// How many seconds longer a worker may stay away while hours of work are on its disks.
     pub grace_secs: u64,
-    /// The same while it has nothing that is worth waiting for.
+    /// The same while nothing on its disks is worth waiting for.
     pub short_grace_secs: u64,
-    /// For how many seconds a worker that is there may not name a sector that it owns.
+    /// For how many seconds a present worker's heartbeats may omit a sector that it owns.
     pub orphan_after_secs: u64,
-    /// How many seconds must lie between two automatic revocations of one sector.
+    /// The least time between two automatic revocations of one sector, in seconds.
     pub reissue_interval_secs: u64,
 }
 
-/// Why a configuration cannot be used.
+/// Why a configuration cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -172,32 +172,32 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The file is not what it must be.
+    /// The file is not valid TOML, or its fields do not fit.
     #[error("{path}: {message}", path = path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// What, where, and what was expected.
+        /// What is wrong, where, and what was expected.
         message: String,
     },
-    /// A value that makes no sense.
+    /// A value is invalid.
     #[error("{path}: {field}: {problem}", path = path.display())]
     Value {
         /// The file.
         path: PathBuf,
         /// The field.
         field: String,
-        /// What is wrong and what to do.
+        /// What is wrong, and how to correct it.
         problem: String,
     },
 }
 
 impl Config {
-    /// Reads and checks a file. Nothing is opened or connected.
+    /// Reads and validates a file. Opens nothing that it names and does not connect.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
@@ -320,14 +320,14 @@ impl Config {
 }
 
 impl Streams {
-    /// For the bus.
+    /// The layout of the streams.
     pub const fn layout(&self) -> Layout {
         Layout { replicas: self.replicas, max_sectors_bytes: self.max_sectors_bytes }
     }
 }
 
 impl Chain {
-    /// Where the node is, and how long to wait for it.
+    /// The node's endpoint.
     pub fn endpoint(&self) -> Endpoint {
         let mut endpoint = Endpoint::new(self.url.clone(), self.token_file.clone());
         endpoint.timeout = Duration::from_secs(self.timeout_secs);
@@ -335,12 +335,12 @@ impl Chain {
         endpoint
     }
 
-    /// How often everything is looked at when nothing has changed.
+    /// See [`Chain::poll_interval_ms`].
     pub const fn poll_interval(&self) -> Duration {
         Duration::from_millis(self.poll_interval_ms)
     }
 
-    /// How often the node is asked whether it has another head.
+    /// See [`Chain::head_interval_ms`].
     pub const fn head_interval(&self) -> Duration {
         Duration::from_millis(self.head_interval_ms)
     }
@@ -403,7 +403,7 @@ const fn two_minutes() -> u64 {
     120
 }
 
-/// 0.1 FIL.
+/// 0.1 FIL in attoFIL.
 fn max_fee() -> String {
     "100000000000000000".to_owned()
 }

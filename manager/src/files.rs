@@ -1,12 +1,12 @@
-//! Checks a sector's files in the permanent store before the sector is proven: that they can be read, and that they prove
+//! Checks a sector's files in the permanent store before the sector is proven: they must be readable, and must prove
 //! the CommR on chain.
 //!
-//! Reading all of a sector would take as long as writing it, and tell little more: checksums are the worker's business while
-//! it copies. Here a challenge is drawn as window PoSt draws it, and answered from the files, with a few hundred small reads.
+//! Reading a whole sector would take as long as writing it and add little: the worker compares checksums while it
+//! copies. Here a challenge is drawn as for window PoSt, and answered from the files with a few hundred small reads.
 //!
-//! A network file system that hangs cannot be interrupted from within, so the files are read by a process of their own
-//! ([`here`]): this program once more, with one hidden command. It gets a [`Request`] on stdin, answers with one line of JSON
-//! on stdout, and is killed when that takes too long.
+//! A read from a hanging network file system cannot be interrupted within a process. So a separate process reads the
+//! files ([`here`]): this program again, with a hidden command. It gets a [`Request`] on stdin, answers with one line
+//! of JSON on stdout, and is killed if that takes too long.
 
 pub mod here;
 
@@ -27,27 +27,27 @@ use crate::config::Store;
 
 /// The hidden command of [`here::answer`].
 pub const COMMAND: &str = "check-files";
-/// How many threads of the proofs library read at once.
+/// How many threads the proofs library uses for reading.
 const THREADS: &str = "4";
-/// How much of an answer is read: an error report is bounded far below.
+/// The most bytes of an answer that are read. An error report is much smaller.
 const ANSWER_BYTES_MAX: u64 = 1 << 18;
 
-/// What is to be checked.
+/// A request to check a sector's files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// Which sector.
+    /// The sector.
     pub sector: SectorId,
     /// Its seal proof.
     pub proof: SealProof,
-    /// Its CommR, as it is on chain.
+    /// Its CommR on chain.
     pub comm_r: Commitment,
-    /// What the worker wrote, and where.
+    /// The files that the worker wrote.
     pub stored: StoredSector,
-    /// The store, as this machine reaches it.
+    /// The store, as this machine mounts it.
     pub store: Store,
-    /// The id that the store's directory must have, if one is known.
+    /// The id that the store's directory must have, if known.
     pub known: Option<String>,
-    /// Where the challenges are drawn from.
+    /// The randomness that the challenges are drawn from.
     pub randomness: Randomness,
 }
 
@@ -60,7 +60,7 @@ pub struct Checker {
     pub arguments: Vec<OsString>,
 }
 
-/// A check under way.
+/// A running check.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -68,14 +68,14 @@ pub struct Running {
 }
 
 impl Default for Checker {
-    /// This very program, also when the file that it was started from has been replaced.
+    /// This same program, even if its file on disk has been replaced.
     fn default() -> Checker {
         Checker { program: PathBuf::from("/proc/self/exe"), arguments: vec![COMMAND.into()] }
     }
 }
 
 impl Request {
-    /// Demands that the manager has the store that the worker wrote to.
+    /// Fails if the store that the worker wrote to is not configured.
     pub fn new(
         (sector, proof, comm_r): (SectorId, SealProof, Commitment),
         stored: StoredSector,
@@ -98,7 +98,7 @@ impl Request {
 }
 
 impl Running {
-    /// Starts the process. It is killed when this is dropped.
+    /// Starts the process. It is killed when the returned value is dropped.
     pub fn start(checker: &Checker, request: Request) -> Result<Running, ErrorReport> {
         let child = Command::new(&checker.program)
             .args(&checker.arguments)
@@ -114,8 +114,9 @@ impl Running {
         Ok(Running { child, request })
     }
 
-    /// What the check came to. A store that is away, or does not answer in time, is an error of class `temp`: it is tried
-    /// again for as long as it takes. After `limit` the process is killed; it may be gone only later, see [`Self::ended`].
+    /// The outcome of the check. A store that is unavailable or does not answer in time is an error of class `temp`,
+    /// which is retried for as long as it takes. After `limit` the process is killed; it may end only later, see
+    /// [`Self::ended`].
     pub async fn outcome(&mut self, limit: Duration) -> Result<(), ErrorReport> {
         match tokio::time::timeout(limit, self.answer()).await {
             Ok(outcome) => outcome,
@@ -130,12 +131,13 @@ impl Running {
         }
     }
 
-    /// The process's number, while it has not ended.
+    /// The process id, until the process has ended.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Waits until the process is gone. One that is killed inside a read of a file system that hangs goes when that answers.
+    /// Waits until the process has ended. If it was killed during a read from a hanging file system, it ends when that
+    /// answers.
     pub async fn ended(mut self) {
         if let Err(error) = self.child.wait().await {
             tracing::warn!(%error, "cannot wait for a check of files");
@@ -150,7 +152,7 @@ impl Running {
         let lost = |error: std::io::Error| died(error.to_string());
         let request = serde_json::to_vec(&self.request).map_err(|error| lost(error.into()))?;
         if let Some(mut stdin) = self.child.stdin.take() {
-            // One that ends before it has read everything says why by its answer or its exit status.
+            // If the process ends before it has read everything, its answer or exit status says why.
             let _ = stdin.write_all(&request).await;
         }
         let mut answer = Vec::new();
@@ -161,9 +163,9 @@ impl Running {
         let last_line = answer.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
         match serde_json::from_slice::<Result<(), ErrorReport>>(last_line) {
             Ok(outcome) => outcome.map_err(ErrorReport::bounded),
-            // Killed from outside, for want of memory perhaps.
+            // Killed from outside, perhaps for lack of memory.
             Err(_) if status.code().is_none() => Err(died(status.to_string())),
-            // The library panicked. Its words are on the manager's stderr.
+            // The library panicked. Its message is on the manager's stderr.
             Err(_) => {
                 let message = format!("the check of files ended without an answer: {status}");
                 Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::LIBRARY_PANIC, message))

@@ -1,4 +1,4 @@
-//! What should exist: gives out sector numbers and offers the sectors, as pledged by hand and by policy.
+//! Creates the sectors that should exist, by pledges and policy: allocates their numbers and offers them.
 
 pub mod numbers;
 
@@ -21,15 +21,15 @@ use crate::{
 };
 use numbers::Place;
 
-/// How many sectors are numbered in one transaction.
+/// The most sectors that are numbered in one transaction.
 const MAX_AT_ONCE: usize = 100;
-/// How many numbers are looked up at once: as many as one statement takes.
+/// How many numbers are looked up in one statement.
 const CANDIDATES: usize = 256;
 
 /// Why no sector could be numbered.
 #[derive(Debug, thiserror::Error)]
 pub enum IntentsError {
-    /// The node did not tell which numbers are used.
+    /// The node did not return the used numbers.
     #[error(transparent)]
     Chain(#[from] ChainError),
     /// The database refused.
@@ -40,17 +40,17 @@ pub enum IntentsError {
     NumbersUsedUp(String),
 }
 
-/// What became of one look at what should exist.
+/// The outcome of one reconciliation.
 #[derive(Debug, Default)]
 pub struct Reconciled {
     /// Whether sectors were numbered.
     pub changed: bool,
-    /// Miners that did not get all that is wanted, and why.
+    /// Miners that did not get all wanted sectors, and why.
     pub short: BTreeMap<MinerId, Cause>,
 }
 
-/// Brings the queue of every miner to what is wanted, but for those that are `held`. Idempotent. One miner's trouble is not
-/// another's.
+/// Fills every miner's queue with the wanted sectors, except for miners that are `held`. Idempotent. A failure for one
+/// miner does not affect the others.
 pub async fn reconcile<T: Transport>(
     store: &Store,
     node: &NodeClient<T>,
@@ -84,7 +84,7 @@ pub async fn reconcile<T: Transport>(
     Ok(reconciled)
 }
 
-/// Where each miner's search for free numbers goes on. Only what spares work: it begins anew with each manager.
+/// Where each miner's search for free numbers continues. This only saves work; each manager starts from the beginning.
 #[derive(Debug, Default)]
 pub struct Numbering {
     places: Mutex<BTreeMap<MinerId, Place>>,
@@ -112,8 +112,8 @@ impl Reconciled {
     }
 }
 
-/// How many of the sectors that are wanted get a number now: not more in one step than a transaction should hold, and not
-/// more than bring the queue to its limit, so that what was asked for by mistake can still be taken back.
+/// How many of the wanted sectors get a number now: at most one transaction's worth, and only until the queue reaches
+/// its limit, so that a mistaken pledge can still be taken back.
 fn to_number(wanted: u64, queued: u64, limit: u64) -> usize {
     wanted.min(limit.saturating_sub(queued)).min(MAX_AT_ONCE as u64) as usize
 }
@@ -129,7 +129,7 @@ async fn number<T: Transport>(
     if count == 0 {
         return Ok(false);
     }
-    // The chain knows numbers that this database does not: those of other tools, and those that were burnt.
+    // The chain knows numbers that this database does not: those of other tools, and those whose PreCommit has expired.
     let allocated = node.allocated(&Address::new_id(miner.id.0), &TipSetKey::head()).await?;
     let (free, behind) = free_numbers(store, miner, &allocated, numbering.place(miner.id), count).await?;
     let mut tx = store.begin_as(epoch).await?;
@@ -141,7 +141,7 @@ async fn number<T: Transport>(
     if let Some(pledge) = pledge
         && !tx.use_pledge(pledge, free.len() as u64).await?
     {
-        // It was taken back, or partly used, since it was read.
+        // The pledge was taken back or partly used since it was read.
         tx.rollback().await?;
         return Ok(false);
     }
@@ -162,7 +162,7 @@ async fn number<T: Transport>(
     Ok(true)
 }
 
-/// So many numbers from a place on that nobody has, neither on chain nor in our own records, and the place behind them.
+/// Up to `count` free numbers from a place on, used neither on chain nor in our database, and the place after them.
 async fn free_numbers(
     store: &Store,
     miner: &Miner,

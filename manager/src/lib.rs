@@ -1,13 +1,13 @@
-//! The manager of Sealbus: it decides what should exist, speaks to the chain, and records what happened.
+//! The manager of Sealbus: it decides which sectors should exist, talks to the chain, and records what happened.
 //!
-//! Read in this order: [`config`] for what it is told, [`store`] for what it remembers, [`life`] for how one input
-//! changes one sector and [`commands`] for what a person orders, [`fold`] for the log's side of a life and [`drive`] for the
-//! chain's side. What is one workflow's own is in [`workflows`]. [`serve`] starts all of them; each is a reconciler that takes
-//! no input and can be stopped at any instruction.
+//! Read in this order: [`config`] for the configuration, [`store`] for the database, [`life`] for how one input changes
+//! one sector, [`commands`] for a person's orders, [`fold`] for the log's part in a sector's life, and [`drive`] for
+//! the chain's part. [`serve`] starts all of them. Each is a reconciler that takes no input and can be stopped at any
+//! instruction.
 //!
-//! [`out`] is the only way to stdout and stderr.
+//! [`out`] is the only way to write to stdout and stderr.
 //!
-//! Deliberately absent: any call to a worker. What a worker needs to know is in the log of its sector.
+//! Deliberately absent: any call to a worker. Everything that a worker needs to know is in its sector's log.
 
 #[macro_use]
 pub mod out;

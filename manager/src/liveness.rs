@@ -1,7 +1,7 @@
-//! Takes sectors back from workers that are gone, and sectors that their owner does not know of.
+//! Takes sectors back from workers that are gone, and sectors that their owners do not know about.
 //!
-//! Liveness is a policy, ownership is not: all that this does is to put releases into the outbox, fenced by the lease that
-//! was seen. What a release means for its sector is the machine's business. [`watch`] judges, without IO.
+//! Liveness is a policy; ownership is not. This module only puts releases into the outbox, fenced by the lease that it
+//! saw. The state machine decides what a release means for its sector. [`watch`] decides what to release, without IO.
 
 pub mod watch;
 
@@ -25,7 +25,7 @@ const MAX_PERIOD: Duration = Duration::from_secs(10);
 /// How long reading the heartbeats may take before the look counts as failed.
 const READ_LIMIT: Duration = Duration::from_secs(15);
 
-/// Watches for ever. Only the loss of the database or of the fold ends it.
+/// Watches forever. Only the loss of the database or of the fold ends it.
 pub async fn run(
     bus: &Bus,
     store: &Store,
@@ -36,7 +36,7 @@ pub async fn run(
 ) -> Result<std::convert::Infallible, StoreError> {
     let limits = limits(&config.liveness);
     if !config.liveness.revoke {
-        // An earlier manager may have looked.
+        // An earlier manager may have left a wait.
         waits.goes_on(&of_heartbeats());
         tracing::info!("liveness.revoke is off: sectors of workers that are gone wait for a person");
         return std::future::pending().await;
@@ -49,7 +49,7 @@ pub async fn run(
             watch.lose_sight();
             continue;
         };
-        // Those that their workers name are well, and far the most.
+        // Most sectors are named by their workers' heartbeats and need no further check.
         let suspects = watch::suspects(&workers, store.leases().await?, &limits);
         let sectors = store.sectors_among(&suspects).await?;
         let round = Round { at: started.elapsed(), connections: bus.connections(), workers: &workers };
@@ -60,7 +60,7 @@ pub async fn run(
     }
 }
 
-/// The workers' last signs of life; none if they cannot be known: then nobody is judged by them.
+/// The workers' last heartbeats. `None` if they cannot be read; then no worker counts as gone.
 async fn look(bus: &Bus, waits: &Waits) -> Option<Vec<watch::Sign>> {
     let subject = of_heartbeats();
     let why = match bus.is_connected() {
@@ -83,7 +83,7 @@ fn of_heartbeats() -> Subject {
     Subject::Bus("heartbeats".to_owned())
 }
 
-/// Has the lease that was judged released, if it still is the present one.
+/// Releases a lease, if it is still the present one.
 async fn revoke(store: &Store, epoch: i64, revocation: &Revocation) -> Result<(), StoreError> {
     let Revocation { sector: id, token, reason } = revocation;
     let mut tx = store.begin_as(epoch).await?;

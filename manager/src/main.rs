@@ -1,4 +1,4 @@
-//! `sealbus-manager`: see the library for what it is made of.
+//! `sealbus-manager`. See the library for its parts.
 
 use std::process::ExitCode;
 
@@ -13,14 +13,14 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // The help that was asked for, or what is wrong with the command line.
+        // Requested help, or an error in the command line.
         Err(told) => return out::told(&told),
     };
     out::start_log(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(cli.default_log_filter())));
     let code = match cli::main(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Every cause on a line of its own, without those that repeat the one before.
+            // Every cause on its own line, except those that repeat the one before.
             let mut last = error.to_string();
             errln!("error: {last}");
             for cause in error.chain().skip(1).map(ToString::to_string) {

@@ -1,6 +1,6 @@
-//! A person's orders to whole machines, from SQL onto the bus, and back when they are carried out.
+//! Publishes a person's orders to whole machines, and records when they are carried out.
 //!
-//! A reconciler: it publishes whatever the bus lacks, as often as it takes. Publishing orders twice is harmless.
+//! A reconciler: it publishes whatever the bus lacks, as often as needed. Publishing orders twice is harmless.
 
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ use crate::{
     wake::Wake,
 };
 
-/// How often the orders are looked at when nobody rings.
+/// How often the orders are checked if nothing wakes this task.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How often what stands on the bus is compared with what was ordered.
+/// How often the orders on the bus are compared with those in the database.
 const COMPARE_PERIOD: Duration = Duration::from_secs(30);
 /// How often the heartbeats are read while a worker has something to carry out.
 const HEARTBEATS_PERIOD: Duration = Duration::from_secs(3);
-/// How often they are read for the slots that are to be remembered.
+/// How often the heartbeats are read to remember slots.
 const SLOTS_PERIOD: Duration = Duration::from_secs(10);
 
-/// Publishes orders for ever, for the manager that took over with this epoch.
+/// Publishes orders forever, for the manager that took over with this epoch.
 pub async fn run(
     bus: &Bus,
     store: &Store,
@@ -36,7 +36,7 @@ pub async fn run(
     changed: &Wake,
     waits: &Waits,
 ) -> Result<std::convert::Infallible, StoreError> {
-    // What an earlier manager published may be gone with a server's disk.
+    // Orders that an earlier manager published may be lost with a server's disk.
     for orders in store.worker_orders().await? {
         publish(bus, store, &orders, waits).await?;
     }
@@ -74,18 +74,18 @@ pub async fn run(
     }
 }
 
-/// Orders on the bus that nobody gave here are an alarm, and are replaced by those that were given.
+/// Orders on the bus that were not given here are reported, and replaced by the ones that were given.
 pub async fn withdraw_forged(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
     let standing = match bus.all_orders().await {
         Ok(standing) => standing,
-        // That the connection is lost was told already.
+        // The lost connection is already reported.
         Err(_) if !bus.is_connected() => return Ok(()),
         Err(error) => {
             tracing::warn!(%error, "the orders on the bus cannot be read; they are compared later");
             return Ok(());
         }
     };
-    // Read after the bus: what was ordered meanwhile is not published yet.
+    // Read after the bus, so that an order given meanwhile is not taken for a forged one.
     let given = store.worker_orders().await?;
     for (worker, found) in standing {
         let ours = given.iter().find(|orders| orders.worker == worker);
@@ -125,7 +125,7 @@ async fn publish(bus: &Bus, store: &Store, orders: &WorkerOrders, waits: &Waits)
     }
 }
 
-/// Records which slots were freed, by what the workers say of them.
+/// Records which slots were released, according to the heartbeats.
 async fn note_releases(
     bus: &Bus,
     store: &Store,
@@ -161,7 +161,7 @@ fn of_orders() -> Subject {
     Subject::Bus("orders".to_owned())
 }
 
-/// Whether a worker says that it has carried out an order to free a slot.
+/// Whether a worker reports that it has carried out an order to release a slot.
 pub fn is_released(seen: &Seen, release: &SlotRelease) -> bool {
     seen.heartbeat
         .slots

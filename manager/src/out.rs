@@ -1,8 +1,8 @@
 //! The only way to stdout and stderr.
 //!
-//! Both may fail: a reader that has seen enough, a full disk, a log that nobody collects. A command goes to its end all
-//! the same, so that an order is never half given because of where its words went; [`finish`] then tells what was lost.
-//! What is written is made harmless first ([`sealbus_schema::text`]).
+//! Writing can fail: the reader has gone, a disk is full, nobody collects the log. A command runs to its end all the
+//! same, so that an order is never half given because of its output. [`finish`] then reports the loss. Everything is
+//! sanitised first ([`sealbus_schema::text`]).
 
 use std::{
     fmt,
@@ -15,43 +15,43 @@ use sealbus_schema::text;
 
 pub use sealbus_nats::stderr::start_log;
 
-/// The exit code of a program whose reader went away: 128 and SIGPIPE, as of one that the signal ends.
+/// The exit code if the reader has gone: 128 + SIGPIPE, as a shell reports for a program ended by that signal.
 const READER_GONE: u8 = 141;
 
-/// The first failure of stdout. Nothing is written after it.
+/// The first failure of stdout. After it nothing more is written.
 static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
 
-/// Writes a line of data to stdout, as `println!` does.
+/// Writes a line of data to stdout, like `println!`.
 #[macro_export]
 macro_rules! outln {
     () => { $crate::out::line(format_args!("")) };
     ($($arg:tt)*) => { $crate::out::line(format_args!($($arg)*)) };
 }
 
-/// Writes to stdout as `print!` does.
+/// Writes to stdout, like `print!`.
 #[macro_export]
 macro_rules! out {
     ($($arg:tt)*) => { $crate::out::text(format_args!($($arg)*)) };
 }
 
-/// Writes a line to stderr, as `eprintln!` does. One that cannot be written is lost.
+/// Writes a line to stderr, like `eprintln!`. A line that cannot be written is lost.
 #[macro_export]
 macro_rules! errln {
     ($($arg:tt)*) => { $crate::out::note_line(format_args!($($arg)*)) };
 }
 
-/// Writes to stderr as `eprint!` does. What cannot be written is lost.
+/// Writes to stderr, like `eprint!`. Text that cannot be written is lost.
 #[macro_export]
 macro_rules! err {
     ($($arg:tt)*) => { $crate::out::note(format_args!($($arg)*)) };
 }
 
-/// A line for people. Lines that an argument begins are indented, so that none passes for one of ours.
+/// A line for people. Text after a line break inside an argument is indented, so that it cannot pass for a line of ours.
 pub fn line(words: fmt::Arguments<'_>) {
     write_out(format!("{}\n", indented(&words.to_string())).as_bytes());
 }
 
-/// Text for people, with its own line breaks: a table, whose cells are clean already.
+/// Text for people with its own line breaks, such as a table whose cells are already sanitised.
 pub fn text(words: fmt::Arguments<'_>) {
     write_out(text::printable(&words.to_string()).as_bytes());
 }
@@ -78,7 +78,7 @@ pub fn note(words: fmt::Arguments<'_>) {
     let _ = stderr.flush();
 }
 
-/// What the command line's parser says: the help that was asked for on stdout, or what is wrong on stderr.
+/// The output of the command line's parser: requested help on stdout, or an error on stderr.
 pub fn told(words: &clap::Error) -> ExitCode {
     let code = ExitCode::from(u8::try_from(words.exit_code()).unwrap_or(2));
     match words.print() {
@@ -88,7 +88,7 @@ pub fn told(words: &clap::Error) -> ExitCode {
     finish(code)
 }
 
-/// What the program ends with: its own exit code, unless its data did not arrive.
+/// The program's exit code: its own, unless its output could not be written.
 pub fn finish(code: ExitCode) -> ExitCode {
     write_out(&[]);
     let failed = FAILED.lock().map(|mut failed| failed.take()).unwrap_or_default();

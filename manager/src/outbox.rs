@@ -1,7 +1,7 @@
-//! The outbox: what the database decided, onto the bus.
+//! The outbox publishes the records that are stored in the database.
 //!
-//! A row goes only when the server has it. Sending a row twice is harmless: every message has an id, and every message
-//! but an intent is fenced.
+//! A row is removed only when the server has stored its message. Sending a row twice is harmless: every message has an
+//! id, and every message except an intent is fenced.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,40 +26,40 @@ use crate::{
     wake::Wake,
 };
 
-/// How long the outbox sleeps when nobody wakes it.
+/// How long the outbox sleeps if nothing wakes it.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How often the intents of all queued sectors are offered again, in case one was lost from the queue.
+/// How often the intents of all queued sectors are published again, in case the queue has lost one.
 const REOFFER_PERIOD: Duration = Duration::from_secs(120);
-/// How many rows are read at once.
+/// How many rows are read in one query.
 const BATCH: u32 = 500;
-/// Of how many sectors rows are on their way at once.
+/// How many sectors' rows are published at the same time.
 const PARALLEL: usize = 64;
 
-/// What becomes of a row of the outbox that was published, or not.
+/// What happens to a row of the outbox after an attempt to publish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
-    /// It goes.
+    /// It is removed.
     Remove,
-    /// It stays, for a person to see; the rows behind it go on.
+    /// It stays, for a person to see. Later rows continue.
     Keep,
-    /// It stays, and so does what is behind it of the same sector, until the fold knows why the lease has moved.
+    /// It stays, together with later rows of the same sector, until the fold knows why the lease has moved.
     Wait,
-    /// It stays, and so do the rows behind it until the bus answers.
+    /// It stays, together with all later rows, until the bus answers.
     Stop,
 }
 
-/// What the fold knows of a lease by which a row was refused.
+/// What the fold knows about the lease of a row that the fence refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The lease is over: what the row says is not true any more.
+    /// The lease is over, so the row is out of date.
     Over,
-    /// The lease stands, and the fold does not know yet what came after it.
+    /// The lease is in force, and the fold has not yet read what came after it.
     NotFolded,
-    /// The lease stands, and what is written under it must expect this record.
+    /// The lease is in force, and writes under it must expect this record.
     Behind(u64),
 }
 
-/// Publishes for ever, for the manager that took over with this epoch.
+/// Publishes forever, for the manager that took over with this epoch.
 pub async fn run(
     bus: &Bus,
     store: &Store,
@@ -91,12 +91,12 @@ async fn publish_for_ever(
     }
 }
 
-/// What became of a sector's rows.
+/// The outcome of publishing a sector's rows.
 #[derive(Debug, Default)]
 struct Published {
-    /// What is on the bus, or not true any more.
+    /// Rows that are on the bus or out of date.
     gone: Vec<i64>,
-    /// What the bus refuses for good.
+    /// Rows that the bus refuses for good.
     kept: Vec<Subject>,
     /// Whether the rest waits for the fold.
     waits: bool,
@@ -104,18 +104,21 @@ struct Published {
     stopped: Option<Cause>,
 }
 
-/// Publishes what is there until nothing more can be or the bus does not answer: a sector's rows in order, those of
-/// different sectors side by side. A row that the bus refuses for good stays, for a person to see; the rows behind it go on.
+/// Publishes rows until none is left that can be published, or the bus does not answer. Rows of one sector are
+/// published in order, those of different sectors concurrently. A row that the bus refuses for good stays, for a person
+/// to see, and later rows continue.
 async fn drain(bus: &Bus, store: &Store, epoch: i64, waits: &Waits) -> Result<(), StoreError> {
     let (mut after, mut kept) = (0, BTreeSet::new());
+    // Sectors whose rows wait for the fold. Later batches must not overtake these rows.
     let mut waiting = BTreeSet::new();
     let of_bus = Subject::Bus("outbox".to_owned());
     loop {
-        // The next holder has its own reader of these rows.
+        // Another manager may have taken over, and it reads these rows itself.
         store.check_epoch(epoch).await?;
         let rows = store.outbox(after, BATCH).await?;
         let Some(last) = rows.last() else {
             waits.keep_only(&["outbox"], &kept);
+            // An empty outbox says nothing about the bus unless we are connected.
             if bus.is_connected() {
                 waits.goes_on(&of_bus);
             }
@@ -149,7 +152,7 @@ async fn drain(bus: &Bus, store: &Store, epoch: i64, waits: &Waits) -> Result<()
     }
 }
 
-/// The rows of each sector, in the order in which the sectors' first rows come.
+/// The rows grouped by sector, ordered by each sector's first row.
 fn by_sector(rows: Vec<OutboxRow>) -> Vec<(SectorId, Vec<OutboxRow>)> {
     let mut sectors: Vec<(SectorId, Vec<OutboxRow>)> = Vec::new();
     let mut places = HashMap::new();
@@ -181,7 +184,7 @@ async fn publish_in_order(
         if let Err(error) = &outcome {
             let text = format!("about sector {}: {}", row.sector, chain_of(error));
             match treatment {
-                Treatment::Remove => tracing::info!(sector = %row.sector, %error, "no longer true; dropped"),
+                Treatment::Remove => tracing::info!(sector = %row.sector, %error, "out of date; dropped"),
                 Treatment::Wait => tracing::debug!(sector = %row.sector, %error, "waits for the fold"),
                 Treatment::Stop => done.stopped = Some(Cause::passing(ErrorCode::BUS_UNAVAILABLE, text)),
                 Treatment::Keep => {
@@ -201,19 +204,22 @@ async fn publish_in_order(
     Ok(done)
 }
 
-/// What becomes of a row, by what became of its content.
+/// What happens to a row after an outcome.
 pub const fn treat(outcome: &Result<(), PublishError>) -> Treatment {
     match outcome {
-        // Fenced: the lease has moved, and the fold says what is true now.
+        // Fenced: the lease has moved, so the row is out of date; the fold decides what follows.
         Ok(()) | Err(PublishError::Fenced { .. }) => Treatment::Remove,
+        // The bus is unavailable, so no other row can be published either.
         Err(error) if error.is_transient() => Treatment::Stop,
         Err(_) => Treatment::Keep,
     }
 }
 
-/// What a row was refused by that names this lease, by what the fold knows of the sector. `tried` is what it expected.
+/// Why the fence refused a row of this lease, according to the fold's knowledge of the sector. `tried` is the record
+/// that the row expected.
 pub fn refused(lease: u64, tried: u64, ownership: Option<&Ownership>) -> Refused {
     match ownership {
+        // We expected the record that the fold knows as the last one, so a newer record is in the log.
         Some(Ownership::Held { token, last_lease, .. }) if token.0 == lease && *last_lease == tried => {
             Refused::NotFolded
         }
@@ -222,12 +228,12 @@ pub fn refused(lease: u64, tried: u64, ownership: Option<&Ownership>) -> Refused
     }
 }
 
-/// Whether a row of this kind must not overtake another one of its sector that waits. What puts the log right must.
+/// Whether a row of this kind must not overtake a waiting row of its sector. Rows that repair the log must overtake.
 pub const fn keeps_order(kind: &OutboxKind) -> bool {
     matches!(kind, OutboxKind::Fact { .. } | OutboxKind::Release)
 }
 
-/// Publishes a row, and says what becomes of it.
+/// Publishes a row, and returns what happens to it.
 async fn publish(
     bus: &Bus,
     store: &Store,
@@ -238,6 +244,8 @@ async fn publish(
     loop {
         let outcome = publish_behind(bus, row, known, fence).await;
         let treatment = treat(&outcome);
+        // Facts and releases belong to a lease that may be in force although the fence has moved: try behind the new
+        // record.
         if !keeps_order(&row.kind) || !matches!(outcome, Err(PublishError::Fenced { .. })) {
             return Ok((outcome, treatment));
         }
@@ -258,7 +266,7 @@ async fn publish_behind(bus: &Bus, row: &OutboxRow, known: &[KnownStore], fence:
         }
         OutboxKind::Fact { worker } => {
             let mut fact: Fact = codec::decode(&row.payload)?;
-            // As they are known now: the worker is about to write into one of them.
+            // Added only now, so that the ids are current: the worker is about to write into one of the stores.
             fact.body.note_stores(known);
             bus.tell_behind(row.sector, worker, &fact, &row.id.to_string(), fence).await.map(drop)
         }
@@ -274,7 +282,7 @@ async fn publish_behind(bus: &Bus, row: &OutboxRow, known: &[KnownStore], fence:
     }
 }
 
-/// Offers every sector again from time to time that waits for a worker.
+/// Offers all queued sectors again from time to time.
 async fn reoffer_for_ever(bus: &Bus, store: &Store, epoch: i64) -> Result<std::convert::Infallible, StoreError> {
     let mut reoffer = tokio::time::interval(REOFFER_PERIOD);
     loop {
@@ -283,8 +291,8 @@ async fn reoffer_for_ever(bus: &Bus, store: &Store, epoch: i64) -> Result<std::c
     }
 }
 
-/// An intent that is in the queue stays alone; a stale one cannot claim. One that is not there was taken away by somebody
-/// who did not claim it, which is shown.
+/// Publishes the intents of all queued sectors. The server refuses one that is still in the queue, and a stale one
+/// cannot claim. If an intent was missing, somebody had taken it without claiming the sector, which is reported.
 async fn reoffer_queued(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
     store.check_epoch(epoch).await?;
     for sector in store.queued_sectors().await? {
@@ -301,7 +309,7 @@ async fn reoffer_queued(bus: &Bus, store: &Store, epoch: i64) -> Result<(), Stor
     Ok(())
 }
 
-/// A sector's intent was not in the queue.
+/// Records that a sector's intent was not in the queue.
 async fn note_missing(store: &Store, epoch: i64, sector: Job) -> Result<(), StoreError> {
     if store.waits_in_outbox(&[sector.id]).await? {
         return Ok(());
@@ -309,8 +317,8 @@ async fn note_missing(store: &Store, epoch: i64, sector: Job) -> Result<(), Stor
     let mut tx = store.begin_as(epoch).await?;
     // It may have been claimed meanwhile.
     let Some(now) = tx.sector(sector.id).await?.filter(|now| *now == sector) else { return Ok(()) };
-    tracing::warn!(sector = %sector.id, "its intent was not in the queue, and nobody has claimed it; offered again");
-    let why = json!({ "why": "its intent was not in the queue, and nobody had claimed it" });
+    tracing::warn!(sector = %sector.id, "its intent was missing from the queue, and nobody has claimed the sector; offered again");
+    let why = json!({ "why": "its intent was missing from the queue, and nobody had claimed the sector" });
     let history = vec![(Happening::of_manager("offered_again", why), Verdict::Noted)];
     tx.store_outcomes(vec![Outcome { history, ..Outcome::unchanged(now) }]).await?;
     tx.commit().await

@@ -1,5 +1,5 @@
-//! What is asked of the surroundings before hours of sealing: whether a miner's messages could be signed and sent, whether
-//! its proofs could be verified, and whether it could pay. `run` looks again and again, `check` looks once.
+//! Checks before hours of sealing: whether a miner's messages can be signed and sent, whether its proofs can be
+//! verified, and whether it can pay. `run` repeats the checks, `check` runs them once.
 
 use fvm_shared::{address::Address, econ::TokenAmount};
 use sealbus_schema::{ErrorCode, MinerId};
@@ -20,17 +20,17 @@ use crate::{
     waits::{Cause, Subject},
 };
 
-/// Less gas than any PreCommit uses (some 16 million on mainnet).
+/// A lower bound of a PreCommit's gas, in units (some 16 million on mainnet).
 const LEAST_GAS: i64 = 10_000_000;
-/// The least base fee of the network (`MinimumBaseFee` of Lotus).
+/// The network's lowest base fee (`MinimumBaseFee` of Lotus), in attoFIL.
 const LEAST_BASE_FEE_ATTO: i64 = 100;
 
-/// Something that is not as it must be.
+/// A failed check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is.
+    /// The problem.
     pub cause: Cause,
-    /// Whether no sector should be begun until it is mended.
+    /// Whether no sector should be started until it is fixed.
     pub holds: bool,
 }
 
@@ -46,11 +46,11 @@ impl Finding {
 pub struct NotASender {
     /// The miner.
     pub miner: MinerId,
-    /// As configured.
+    /// The configured sender.
     pub sender: String,
 }
 
-/// What is wrong with the surroundings now: everything, for `check`.
+/// All checks, for `check`.
 pub async fn everything<T: Transport>(
     node: &NodeClient<T>,
     config: &Config,
@@ -80,7 +80,7 @@ pub async fn everything<T: Transport>(
     found
 }
 
-/// Whether the limit of a message's fee allows any PreCommit: told before a sector is sealed for it.
+/// Checks that the fee limit allows a PreCommit at all.
 pub fn fee_limit(chain: &Chain) -> Option<Finding> {
     let limit = json::parse_tokens(&chain.max_fee_atto).ok()?;
     let least = TokenAmount::from_atto(LEAST_GAS) * LEAST_BASE_FEE_ATTO;
@@ -94,13 +94,13 @@ pub fn fee_limit(chain: &Chain) -> Option<Finding> {
     })
 }
 
-/// Whether proofs of a miner's sectors can be verified.
+/// Checks that proofs of a miner's sectors can be verified.
 pub fn keys(miner: &Miner, verifier: &dyn Verifier) -> Option<Finding> {
     let report = verifier.ready(miner.sector_size.seal_proof()).err()?;
     Some(Finding::holds(Cause::to_mend(report.code.clone(), report.message())))
 }
 
-/// What is wrong with a miner on the chain of a head, the most important first.
+/// Checks a miner on the chain of a head. The most important finding comes first.
 pub async fn miner<T: Transport>(
     node: &NodeClient<T>,
     miner: &Miner,
@@ -110,11 +110,11 @@ pub async fn miner<T: Transport>(
     if let Some(permissions) = node.transport().permissions().await?
         && !permissions.iter().any(|permission| permission == "sign")
     {
-        let text = format!("the node's token allows {}, and not `sign`", permissions.join(", "));
+        let text = format!("the node's token permits {}, but not `sign`", permissions.join(", "));
         found.push(Finding::holds(Cause::to_mend(ErrorCode::NODE_ACCESS_DENIED, text)));
     }
     let info = node.miner_info(&address(miner.id), &head.key).await?;
-    // Found at the start, unless the node did not know the miner then.
+    // Usually found at the start, unless the node did not know the miner then.
     if info.sector_bytes != miner.sector_size.bytes() {
         let text = format!(
             "miner[].sector_size = \"{}\" for {}: on chain its sectors have {} bytes",
@@ -133,7 +133,7 @@ pub async fn miner<T: Transport>(
     };
     let key = match node.account_key(&sender, &head.key).await {
         Ok(key) => key,
-        // It is no account, or the token does not even allow to ask: what was found says more.
+        // The sender is not an account, or the token does not even permit asking. The earlier findings say more.
         Err(_) if !found.is_empty() => return Ok(found),
         Err(error) => return Err(error),
     };
@@ -143,7 +143,7 @@ pub async fn miner<T: Transport>(
             let text = format!("the node's wallet has no key of {key}, which sends the messages of miner {}", miner.id);
             found.push(Finding::holds(Cause::to_mend(ErrorCode::WALLET_KEY_MISSING, text)));
         }
-        // The token allows too little, which is told above.
+        // The token permits too little, which is reported above.
         Err(ChainError::Unauthorized { .. }) if !found.is_empty() => {}
         Err(error) => return Err(error),
     }
@@ -154,12 +154,12 @@ pub async fn miner<T: Transport>(
     Ok(found)
 }
 
-/// The sender that the configuration names. The text was checked when the configuration was read.
+/// The configured sender. The text was checked when the configuration was loaded.
 pub fn configured_sender(miner: &Miner) -> Option<Address> {
     miner.sender.as_deref().and_then(|text| json::parse_address(text).ok()).map(|(address, _)| address)
 }
 
-/// Whether a miner takes messages from an address.
+/// Whether a miner accepts messages from an address.
 pub async fn is_sender<T: Transport>(
     node: &NodeClient<T>,
     info: &MinerInfo,
@@ -178,7 +178,7 @@ pub async fn is_sender<T: Transport>(
     }
 }
 
-/// Who sends a miner's messages, if the miner takes them from it: it may have been taken off the chain since the start.
+/// The sender of a miner's messages, if the miner accepts it: it may have been removed on chain since the start.
 pub async fn sender<T: Transport>(
     node: &NodeClient<T>,
     configured: Option<&Miner>,
@@ -192,12 +192,12 @@ pub async fn sender<T: Transport>(
     }
 }
 
-/// The error of a configured sender that the miner does not name.
+/// The error for a configured sender that is not an address of the miner.
 pub fn not_a_sender(miner: &Miner) -> NotASender {
     NotASender { miner: miner.id, sender: miner.sender.clone().unwrap_or_default() }
 }
 
-/// A warning: funds may come while a sector is sealed.
+/// Checks that the sender can pay one deposit. Only a warning, because funds may arrive while a sector is sealed.
 async fn funds<T: Transport>(
     node: &NodeClient<T>,
     miner: &Miner,
@@ -207,7 +207,7 @@ async fn funds<T: Transport>(
 ) -> Result<Option<Finding>, ChainError> {
     let expiration =
         rules.choose_expiration(head.height, head.height, wanted_expiration(miner.lifetime_days, head.height));
-    // Any commitment costs the same.
+    // The deposit does not depend on the commitment.
     let (Ok(expiration), Ok(sealed_cid)) = (expiration, sealed_cid(&[0; 32])) else { return Ok(None) };
     let sector = SectorPreCommitInfo {
         seal_proof: miner.sector_size.seal_proof().number().into(),

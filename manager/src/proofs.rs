@@ -1,4 +1,4 @@
-//! What the manager checks with the proofs library before it spends money.
+//! The manager's checks with the proofs library before it spends funds.
 //!
 //! The library keeps its verifying keys in `FIL_PROOFS_PARAMETER_CACHE`; the manager needs those files, not the
 //! parameters themselves.
@@ -46,10 +46,10 @@ pub const fn api_proof(proof: SealProof) -> RegisteredSealProof {
     }
 }
 
-/// What only a proofs library can tell. [`Library`] is what runs; tests whose sectors hold no real replica put another
-/// one in its place.
+/// The checks that need the proofs library. Production uses [`Library`]; tests whose sectors have no real replica
+/// substitute another implementation.
 pub trait Verifier: Send + Sync + 'static {
-    /// Whether proofs of this kind can be verified here and now. Cheap: what is missing is told, not what is damaged.
+    /// Checks that proofs of this type can be verified now. Cheap: it notices missing files, but not damaged ones.
     fn ready(&self, _: SealProof) -> Result<(), ErrorReport> {
         Ok(())
     }
@@ -62,8 +62,8 @@ pub trait Verifier: Send + Sync + 'static {
         Checker::default()
     }
 
-    /// Proves that a sector's files, in the directory `cache` and the file `sealed`, are there and whole enough. Blocks, for
-    /// ever on a file system that hangs: it is called in a process of its own, see [`crate::files`].
+    /// Challenges a sector's files, in the directory `cache` and the file `sealed`. Blocks, and on a hanging file
+    /// system forever, so it is called in a separate process, see [`crate::files`].
     fn challenge_files(
         &self,
         id: SectorId,
@@ -115,8 +115,8 @@ impl Verifier for Library {
         }
     }
 
-    /// Draws a window PoSt challenge from `randomness` and answers it from the files. The library compares each leaf's path
-    /// with the root in `p_aux`; that the root belongs to the sector's CommR is for us to see.
+    /// Draws a window PoSt challenge from `randomness` and answers it from the files. The library compares each leaf's
+    /// path with the root in `p_aux`; we check that the root belongs to the sector's CommR.
     fn challenge_files(
         &self,
         id: SectorId,
@@ -145,7 +145,7 @@ impl Verifier for Library {
         let answer = || post::generate_single_vanilla_proof(post_proof, api_id, &replica, challenges).map(drop);
         match catch_unwind(AssertUnwindSafe(answer)) {
             Ok(outcome) => outcome.map_err(|error| unprovable(&error)),
-            // It asserts that the leaves which it reads lead to the root.
+            // The library asserts that the leaves that it reads lead to the root.
             Err(panic) => {
                 let words = panic.downcast_ref::<String>().map(String::as_str);
                 let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words");
@@ -156,8 +156,8 @@ impl Verifier for Library {
     }
 }
 
-/// The CommR that a sector's files prove: the hash of the two roots in `p_aux`, CommC and the root of tree R-last, 32 bytes
-/// each (`PersistentAux` of storage-proofs-porep).
+/// The CommR that a sector's files prove: the hash of the two roots in `p_aux`, CommC and the root of tree R-last, 32
+/// bytes each (`PersistentAux` of storage-proofs-porep).
 fn comm_r_of(cache: &Path) -> Result<Commitment, ErrorReport> {
     let path = cache.join("p_aux");
     let bad = |class, problem: String| {
@@ -181,7 +181,7 @@ fn comm_r_of(cache: &Path) -> Result<Commitment, ErrorReport> {
     Ok(Commitment(<PoseidonHasher as Hasher>::Function::hash2(&comm_c, &comm_r_last).into()))
 }
 
-/// Why a challenge was not answered: the files do not fit, or a store failed while it was read.
+/// Why a challenge was not answered: the files are wrong, or the store failed while they were read.
 fn unprovable(error: &anyhow::Error) -> ErrorReport {
     const OPERATION: &str = "read the files for a challenge";
     let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
@@ -191,14 +191,14 @@ fn unprovable(error: &anyhow::Error) -> ErrorReport {
     }
 }
 
-/// Whether a read failed for a reason that lies with the store, and not with what was read.
+/// Whether a read failed because of the store, and not because of the file.
 fn is_of_the_store(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, PermissionDenied, UnexpectedEof};
     error.raw_os_error().is_some()
         && !matches!(error.kind(), NotFound | PermissionDenied | UnexpectedEof | InvalidData | InvalidInput)
 }
 
-/// Runs something that calls the library; its panics become errors.
+/// Runs a function that calls the library, and turns panics into errors.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ErrorReport> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         let message = format!("the proofs library ended badly: {error}");
@@ -206,7 +206,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     })
 }
 
-/// The proofs library's name of the window PoSt of a sector. What is `V1_2` there is `V1_1` on chain.
+/// The proofs library's window PoSt type for a sector. The library's `V1_2` is `V1_1` on chain.
 const fn window_post(proof: SealProof) -> RegisteredPoStProof {
     match proof {
         SealProof::StackedDrg2KiBV1_1 => RegisteredPoStProof::StackedDrgWindow2KiBV1_2,

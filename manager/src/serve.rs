@@ -1,11 +1,11 @@
-//! `sealbus-manager run`: checks the surroundings, waits for its turn, then starts every reconciler.
+//! `sealbus-manager run`: checks what it depends on, waits for the leadership, then starts every reconciler.
 //!
-//! Of several managers on one database one holds the fold; the others stand by. Whatever ends the work of the holder is
-//! followed by a new start from there: nothing but the database is remembered.
+//! Of several managers on one database, one holds the fold and the others stand by. When the holder's work ends for any
+//! reason, it starts again from there, because all its state is in the database.
 //!
-//! The manager ends only for what a person must change in its own configuration ([`ServeError::is_misconfigured`]). For all
-//! else it waits, says so once, and goes on when it has passed: a database after a failover, a node that is being synced, an
-//! identity that is renewed, a queue that is made anew by order. See `docs/adr/0024-a-process-waits.md`.
+//! The manager ends only if a person must change its own configuration ([`ServeError::is_misconfigured`]). In all other
+//! cases it waits, says so once, and continues afterwards: a database after a failover, a syncing node, an identity
+//! that is being renewed, a queue that is recovered by order. See `docs/adr/0024-a-process-waits.md`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,70 +28,70 @@ use crate::{
     wake::{self, Wake},
 };
 
-/// How often the streams are checked; one in memory does not outlive its server.
+/// How often the streams are checked. A stream in memory does not survive its server.
 const TOPOLOGY_PERIOD: Duration = Duration::from_secs(10);
 /// The pause after the fold failed.
 const FOLD_PAUSE: Duration = Duration::from_secs(1);
-/// After how long a log counts as read. Longer than the server may take to refuse the requests that open it.
+/// After how long an opened log counts as working. Longer than the server may take to refuse the requests that open it.
 const FOLD_STANDS: Duration = Duration::from_secs(15);
-/// How often a manager that stands by looks whether the other one is gone.
+/// How often a standby manager checks whether the holder is gone.
 const STANDBY_PERIOD: Duration = Duration::from_secs(1);
-/// The first and the longest pause while something that we start with is not there.
+/// The first and the longest pause while something that the start depends on is unavailable.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(15);
-/// How long the manager must have worked before a wait counts as over: a database that is full still takes small things.
+/// How long the manager must have worked before a wait counts as over: a full database still accepts small writes.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// What is said when the holder of the fold has lost something that it needs.
+/// Logged when the holder of the fold has lost something that it needs.
 const CANNOT_WORK: &str = "the manager cannot work";
 
 /// Why the manager does not run, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The bus does not let us in.
+    /// NATS refused the connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The log is not ours, or not readable.
+    /// The log belongs to another database, or cannot be read.
     #[error(transparent)]
     Fold(#[from] FoldError),
-    /// The chain client cannot be set up, or the node does not let us in.
+    /// The chain client cannot be set up, or the node refuses it.
     #[error(transparent)]
     Chain(#[from] ChainError),
-    /// The chain cannot be driven.
+    /// The driver of the chain failed.
     #[error(transparent)]
     Drive(#[from] DriveError),
-    /// The streams.
+    /// The streams could not be set up.
     #[error(transparent)]
     Topology(#[from] TopologyError),
-    /// A database that knows nothing, beside a log that has something: probably not the database that is meant.
+    /// An empty database, while the log has records: probably the wrong database.
     #[error(
         "the database {database} is not there or empty, but the stream SEAL_SECTORS has {records} record(s) of sectors that it \
          would have to know. Is the disk of database.path mounted, is it the right server? Mount or restore the database; \
          the manager then goes on. If it is lost for good and nothing is worth keeping, delete the streams SEAL_*"
     )]
     EmptyDatabase {
-        /// As configured.
+        /// The configured value.
         database: String,
-        /// How many records there are, or were.
+        /// How many records the log has or had.
         records: u64,
     },
-    /// A miner that the chain does not have, or not yet as far as the node has it.
+    /// A miner that does not exist on the chain, as far as the node has synced it.
     #[error(
         "miner[].id = \"{miner}\": the network {network} has no such miner as far as the node has its chain: {reason}. This \
          passes if the node is being synced; otherwise correct the id, or chain.url"
     )]
     UnknownMiner {
-        /// As configured.
+        /// The configured value.
         miner: MinerId,
         /// The network's name.
         network: String,
-        /// The node's words.
+        /// The node's message.
         reason: String,
     },
-    /// A miner of another sector size.
+    /// A miner with another sector size.
     #[error(
         "miner[].sector_size = \"{configured}\" for {miner}: on chain its sectors have {on_chain} bytes ({name}); correct the \
          configuration"
@@ -99,14 +99,14 @@ pub enum ServeError {
     WrongSectorSize {
         /// The miner.
         miner: MinerId,
-        /// As configured.
+        /// The configured value.
         configured: SectorSize,
-        /// In bytes.
+        /// The sector size on chain, in bytes.
         on_chain: u64,
-        /// As it would have to be configured.
+        /// The value that would have to be configured.
         name: String,
     },
-    /// A sender whose key the node does not hold.
+    /// A sender whose key the node lacks.
     #[error(
         "miner {miner}: the node's wallet has no key of {sender}, which sends its messages: import it there, or set \
          miner[].sender"
@@ -117,16 +117,16 @@ pub enum ServeError {
         /// The key address.
         sender: String,
     },
-    /// A sender that the miner does not name.
+    /// A sender that is not an address of the miner.
     #[error("miner[].sender: {0}; set another one, or make it a control address of the miner")]
     Sender(#[from] preflight::NotASender),
-    /// A network whose version we cannot build messages for.
+    /// A network version for which we cannot build messages.
     #[error(transparent)]
     Network(#[from] network::Unsupported),
 }
 
 impl ServeError {
-    /// Whether it concerns one miner, and says nothing about the node.
+    /// Whether the error concerns only one miner, not the node.
     const fn is_of_one_miner(&self) -> bool {
         matches!(
             self,
@@ -137,7 +137,7 @@ impl ServeError {
         )
     }
 
-    /// Whether nothing but another configuration of this manager helps. All else may pass without a change here.
+    /// Whether only a change of this manager's configuration helps. Everything else may recover by itself.
     pub const fn is_misconfigured(&self) -> bool {
         match self {
             ServeError::Connect(error) => error.is_misconfigured(),
@@ -150,13 +150,12 @@ impl ServeError {
     }
 }
 
-/// Runs until something is wrong that no waiting cures. The caller drops the future to stop: everything that matters is
-/// stored.
+/// Runs until an error that waiting does not cure. To stop it, the caller drops the future: all state is stored.
 pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError> {
     run_with(config, Arc::new(Library)).await
 }
 
-/// [`run`] with something else in the place of the proofs library.
+/// [`run`] with a substitute for the proofs library.
 pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {
     tokio::select! {
         ended = serve(config, verifier) => ended,
@@ -164,7 +163,7 @@ pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std
     }
 }
 
-/// SIGHUP comes from a terminal that is closed, and from people who want something read again. It ends nothing.
+/// Ignores SIGHUP, which is sent when a terminal is closed, or by people who want a reload.
 async fn outlive_hang_ups() -> std::convert::Infallible {
     use tokio::signal::unix::{SignalKind, signal};
     match signal(SignalKind::hangup()) {
@@ -212,8 +211,8 @@ async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::conve
     }
 }
 
-/// Whether a database may be begun in the place of one that is not there: only beside a log without a record. Otherwise its
-/// disk is away, and what a command wrote into a new one would be lost when that comes back.
+/// Fails if a missing database must not be created: that is only allowed while the log has no records. Otherwise the
+/// disk is probably not mounted, and everything written to a new database would be lost when it comes back.
 async fn require_no_records(bus: &Bus, database: &Database) -> Result<(), ServeError> {
     let records = bus.sectors_last_sequence().await?;
     match database.is_missing() && records > 0 {
@@ -241,12 +240,12 @@ impl Manager {
         }
     }
 
-    /// Opens the database anew. A connection whose transaction could not be ended takes no other one, the password may be
-    /// another one by now, and so may the file.
+    /// Opens the database again: a connection whose transaction could not be ended accepts no other one, and the
+    /// password or the file may have changed.
     async fn renew(&mut self) -> Result<(), StoreError> {
         let is_other = match self.store.check_file() {
             Err(error) if error.is_replaced() => true,
-            // Nothing is begun in the place of a file that is gone, and the one that is open is not let go.
+            // If the file is gone, no new one is created, and the open one is kept.
             checked => checked.map(|()| false)?,
         };
         self.store = Store::open_existing(&self.config.database).await?;
@@ -293,7 +292,8 @@ async fn tell_of_steady_work(patience: &mut Patience) -> std::convert::Infallibl
     std::future::pending().await
 }
 
-/// Tries until it succeeds, or fails for what nothing but another configuration mends. `what` is who is waited for.
+/// Retries until it succeeds, or until an error that only a change of the configuration can fix. `what` names what is
+/// waited for.
 async fn patiently<T>(what: &str, attempt: impl AsyncFn() -> Result<T, ServeError>) -> Result<T, ServeError> {
     let mut patience = Patience::new(FIRST_PAUSE, MAX_PAUSE);
     loop {
@@ -311,7 +311,7 @@ async fn patiently<T>(what: &str, attempt: impl AsyncFn() -> Result<T, ServeErro
     }
 }
 
-/// Waits for the leadership, for as long as another manager has it.
+/// Waits for the leadership while another manager has it.
 async fn stand_by(store: &Store) -> Result<Leadership, StoreError> {
     let mut candidate = store.candidate();
     let mut said = false;
@@ -327,7 +327,8 @@ async fn stand_by(store: &Store) -> Result<Leadership, StoreError> {
     }
 }
 
-/// Reads the log for ever. A log that cannot be read is opened again; a database that is not ours any more ends it.
+/// Folds the log forever. If the log cannot be read, it is opened again. The loss of the database or of the fold ends
+/// this.
 async fn fold_for_ever(
     bus: &Bus,
     store: &Store,
@@ -359,7 +360,8 @@ async fn fold_for_ever(
     }
 }
 
-/// Waits until a log that did not fail meanwhile must have been opened. Without a connection nothing fails: it waits as well.
+/// Waits until the log must have been opened, unless it has failed meanwhile. Time without a connection does not count,
+/// because nothing fails then.
 async fn stands(bus: &Bus) {
     loop {
         tokio::time::sleep(FOLD_STANDS).await;
@@ -369,7 +371,7 @@ async fn stands(bus: &Bus) {
     }
 }
 
-/// Whether the node has what the configuration says of the miners.
+/// Checks the configured miners against the chain.
 async fn check_miners<T: Transport>(node: &NodeClient<T>, config: &Config) -> Result<(), ServeError> {
     network::check_supported(node.network_version(&TipSetKey::head()).await?)?;
     let mut troubles = Vec::new();
@@ -379,7 +381,7 @@ async fn check_miners<T: Transport>(node: &NodeClient<T>, config: &Config) -> Re
             checked => checked?,
         }
     }
-    // One miner's trouble is its own, and a wait that is told again. If it is everybody's, the node may not be ready.
+    // A failure of one miner becomes a wait of its own. If all miners fail, the node may not be ready.
     if troubles.len() == config.miners.len()
         && let Some(error) = troubles.pop()
     {
@@ -391,7 +393,7 @@ async fn check_miners<T: Transport>(node: &NodeClient<T>, config: &Config) -> Re
     Ok(())
 }
 
-/// Whether the node has what the configuration says of one miner.
+/// Checks one configured miner against the chain.
 pub(crate) async fn check_miner<T: Transport>(node: &NodeClient<T>, miner: &Miner) -> Result<(), ServeError> {
     let info = match node.miner_info(&drive::address(miner.id), &TipSetKey::head()).await {
         Ok(info) => info,
@@ -427,8 +429,8 @@ async fn ensure_topology(bus: &Bus, config: &Config) -> Result<(), TopologyError
     Ok(())
 }
 
-/// Makes anew what a server lost of the streams. Ends when that was the sectors' log: sequences of the old one mean nothing
-/// in the new one.
+/// Recreates streams that a server has lost. Ends if that was the sectors' log, because the old sequences are
+/// meaningless in a new one.
 async fn keep_topology(
     bus: &Bus,
     config: &Config,
@@ -462,7 +464,7 @@ async fn keep_topology(
     }
 }
 
-/// Tells of a log that is nearly full, before it stops everybody who writes to it.
+/// Reports a log that is nearly full, before it stops all writers.
 async fn tell_of_fill(bus: &Bus, waits: &Waits) {
     let subject = Subject::Bus(topology::SECTORS.to_owned());
     match bus.sectors_fill().await {
@@ -475,7 +477,7 @@ async fn tell_of_fill(bus: &Bus, waits: &Waits) {
             waits.waits(&subject, Cause::to_mend(ErrorCode::BUS_FULL, text), TOPOLOGY_PERIOD);
         }
         Ok(_) => waits.goes_on(&subject),
-        // Told of the streams.
+        // Already reported for the streams.
         Err(_) => {}
     }
 }

@@ -1,7 +1,7 @@
-//! Which slots each worker has, remembered from its heartbeats.
+//! Remembers each worker's slots, from its heartbeats.
 //!
-//! A worker whose disk is missing at its start has no memory of it but this: it is told with the worker's orders, which
-//! are known before anything is taken into a slot.
+//! A worker whose disk is missing at its start can learn of the slot only from here. The known slots are sent with the
+//! worker's orders, which it reads before it takes anything into a slot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +10,13 @@ use sealbus_schema::{message::KnownSlot, message::SlotStatus};
 
 use crate::store::{Store, StoreError};
 
-/// More slots of one worker, or longer names, are not remembered: no machine has them.
+/// The most slots of a worker that are remembered, and the longest paths and ids, in bytes. Anything beyond is ignored:
+/// no real machine exceeds these.
 const MAX_SLOTS: usize = 256;
 const MAX_PATH_BYTES: usize = 1024;
 const MAX_ID_BYTES: usize = 64;
 
-/// Remembers what the heartbeats say of slots, for the manager that took over with this epoch.
+/// Updates the remembered slots from the heartbeats, for the manager that took over with this epoch.
 pub async fn remember(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreError> {
     let seen = match bus.workers().await {
         Ok(seen) => seen,
@@ -41,11 +42,11 @@ pub async fn remember(bus: &Bus, store: &Store, epoch: i64) -> Result<(), StoreE
     Ok(())
 }
 
-/// What a heartbeat changes.
+/// The changes by a heartbeat.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changes {
     learnt: Vec<KnownSlot>,
-    /// Slots that the worker's configuration does not have any more.
+    /// Slots that are no longer in the worker's configuration.
     gone: BTreeSet<String>,
 }
 
@@ -61,7 +62,7 @@ fn changes(slots: &[SlotStatus], known: &[KnownSlot]) -> Changes {
     Changes { learnt, gone }
 }
 
-/// A slot's directory that was copied to another machine has its id twice.
+/// Reports ids that occur twice: a slot's directory was copied to another machine.
 fn warn_of_copies(seen: &[Seen]) {
     let mut owners = BTreeMap::new();
     for Seen { heartbeat, .. } in seen {

@@ -1,5 +1,5 @@
-//! The permanent stores as this machine sees them: whether they are there, whether we may read them, and what already lies
-//! in them under a sector's name. What a sector's files must be is checked in [`crate::files`].
+//! The permanent stores as this machine sees them: whether they are mounted, whether we may read them, and whether they
+//! already contain something under a sector's name. [`crate::files`] checks a sector's files.
 
 use std::{
     fs::File,
@@ -13,9 +13,9 @@ use sealbus_schema::{ErrorCode, SectorId, parts::StoredSector};
 
 use crate::{config::Store, waits::Cause};
 
-/// How long looking at a store may take: a network file system that is away blocks for ever.
+/// How long checking a store may take: an unavailable network file system blocks forever.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Where sectors lie below a store's root.
+/// The directories with sectors below a store's root.
 const FOLDERS: [&str; 2] = ["sealed", "cache"];
 
 /// Why a store cannot be used now, if it cannot.
@@ -24,7 +24,7 @@ pub async fn trouble(store: &Store) -> Option<Cause> {
     within_limit(store, move || look(&root)).await.unwrap_or_else(Some)
 }
 
-/// Why a sector's files may not be read, if that is a question of rights: no waiting cures it.
+/// Why a sector's files cannot be read, if permissions are the reason. Waiting does not help then.
 pub async fn denied(store: &Store, files: &StoredSector) -> Option<Cause> {
     let paths: Vec<PathBuf> = files.files.iter().map(|file| store.path.join(&file.path)).collect();
     let ask = move || {
@@ -37,8 +37,8 @@ pub async fn denied(store: &Store, files: &StoredSector) -> Option<Cause> {
     within_limit(store, ask).await.ok().flatten()
 }
 
-/// What lies in the stores under the name of a sector that nobody has stored yet. A store that does not answer is left out:
-/// that is told elsewhere.
+/// Files in the stores under the name of a sector that is not stored yet. A store that does not answer is skipped,
+/// because that is reported elsewhere.
 pub async fn conflict(stores: &[Store], id: SectorId) -> Option<Cause> {
     for store in stores {
         let paths = FOLDERS.map(|folder| store.path.join(folder).join(id.file_name()));
@@ -69,11 +69,11 @@ fn look(root: &Path) -> Option<Cause> {
     std::iter::once(root.to_owned()).chain(FOLDERS.map(|folder| root.join(folder))).find_map(|directory| {
         let entries = match directory.read_dir() {
             Ok(entries) => entries,
-            // Made with the first sector.
+            // The directory is created with the first sector.
             Err(error) if error.kind() == ErrorKind::NotFound && directory != root => return None,
             Err(error) => return Some(trouble_with(&directory, &error)),
         };
-        // One entry stands for all: they have the same maker.
+        // One entry is enough, because all have the same writer and permissions.
         match entries.take(1).next()? {
             Ok(entry) => readable(&entry.path()),
             Err(error) => Some(trouble_with(&directory, &error)),
@@ -96,8 +96,8 @@ fn trouble_with(path: &Path, error: &std::io::Error) -> Cause {
     }
 }
 
-/// Why the store's file was not made. A store that is mounted read-only, here or by our unit, stays so until a person changes
-/// it.
+/// Why the store's identity file was not created. A read-only mount, on this machine or by our unit, stays read-only
+/// until a person changes it.
 pub fn not_written(path: &Path, error: &std::io::Error) -> Cause {
     match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => no_right("write", path, error),

@@ -1,8 +1,8 @@
-//! Which directory is which permanent store: made, remembered and compared.
+//! The identities of the permanent stores: created, remembered and compared.
 //!
-//! The root of each store has a file with a random id (`sealbus-store.json`), and the database remembers it. A directory
-//! without the file, or with another one, is not the store, whatever its path is: probably it is not mounted. The file is
-//! made at the first use of an empty directory that nobody knows of, or by a person's command.
+//! The root of each store has a file with a random id (`sealbus-store.json`), and the database remembers the id. A
+//! directory without the file, or with another one, is not the store, whatever its path: probably the store is not
+//! mounted. The file is created at the first use of an empty, unknown directory, or by a person's command.
 
 use std::{
     convert::Infallible,
@@ -25,16 +25,16 @@ use crate::{
     waits::{Cause, Subject, Waits},
 };
 
-/// How often the stores are looked at.
+/// How often the stores are checked.
 const PERIOD: Duration = Duration::from_secs(30);
-/// The same until each is what it must be.
+/// The same while a store is not in order.
 const PERIOD_AWAY: Duration = Duration::from_secs(5);
-/// How long a store may take over its file.
+/// How long reading a store's file may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
-/// How many sectors of a store are looked for in a directory that has no file.
+/// How many of a store's sectors are looked for in a directory without an identity file.
 const SAMPLE: u32 = 50;
 
-/// Whose stores they are.
+/// The network and miners that the stores belong to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users {
     /// The chain's network.
@@ -43,36 +43,36 @@ pub struct Users {
     pub miners: Vec<MinerId>,
 }
 
-/// What a configured store's directory is.
+/// The state of a configured store's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// The store that is meant.
+    /// It is the right store.
     Ready(String),
-    /// A store that nobody knew of, and is ours by all that its file says.
+    /// A store that was not known yet, and belongs to us according to its file.
     Unknown(StoreIdentity),
-    /// A directory that nobody knows of and may become the store.
+    /// An unknown directory that may become the store.
     New,
-    /// Something else: why, and what to do.
+    /// Anything else, with the reason and what to do.
     Away(String),
 }
 
-/// Why an identity was not made.
+/// Why an identity was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// The configuration has no such store.
     #[error("there is no [[store]] `{name}` in manager.toml; it has {has}")]
     NoStore {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The configured names.
         has: String,
     },
-    /// There is one already.
+    /// The directory already has an identity.
     #[error("store `{name}`: {problem}")]
     Refused {
         /// The store.
         name: String,
-        /// Why, and what to do.
+        /// What is wrong, and what to do.
         problem: String,
     },
     /// The directory cannot be written to.
@@ -80,16 +80,17 @@ pub enum InitError {
     Write {
         /// The store.
         name: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Makes what may be made and tells what is away or cannot be read, for ever, for the manager that took over with this epoch.
+/// Creates identities where allowed, and reports stores that are unavailable or unreadable. Runs forever, for the
+/// manager that took over with this epoch.
 pub async fn watch(
     store: &Store,
     config: &Config,
@@ -100,7 +101,7 @@ pub async fn watch(
     loop {
         let mut all_ready = true;
         for configured in &config.stores {
-            // Another store is not looked into: its files say nothing about ours.
+            // If another store is mounted here, its files say nothing about ours.
             let cause = match settle(store, configured, users, epoch).await? {
                 None => store_access::trouble(configured).await,
                 cause => cause,
@@ -116,7 +117,7 @@ pub async fn watch(
     }
 }
 
-/// Makes or takes over a store's identity, if that is to be done. Gives what is wrong with it.
+/// Creates or adopts a store's identity if needed. Returns what is wrong with the store.
 async fn settle(
     store: &Store,
     configured: &config::Store,
@@ -139,7 +140,7 @@ async fn settle(
     Ok(None)
 }
 
-/// What a configured store's directory is, by its file, the database, and what lies in it.
+/// Determines the state of a configured store's directory, from its file, the database, and its contents.
 pub async fn look(store: &Store, configured: &config::Store, users: &Users) -> Result<Look, StoreError> {
     let known = store.known_stores().await?;
     let stored = match identity::known_id(&known, &configured.name) {
@@ -156,7 +157,7 @@ pub async fn look(store: &Store, configured: &config::Store, users: &Users) -> R
     })
 }
 
-/// Compares a directory with what is known of it.
+/// Compares a directory with what is known about it.
 pub fn judge(
     configured: &config::Store,
     known: &[KnownStore],
@@ -198,6 +199,7 @@ pub fn judge(
             found.network
         )),
         (Some(found), None) => Look::Unknown(found),
+        // A store that is older than identity files: the sectors in it prove that it is the right one.
         (None, None) if stored.iter().any(|(_, files)| has_files(path, files)) => Look::New,
         (None, None) if !stored.is_empty() => away(format!(
             "none of the sectors that were written to `{name}` lies in it: it is probably not mounted. If they are lost: \
@@ -213,7 +215,7 @@ pub fn judge(
     }
 }
 
-/// Makes a store's identity by a person's order. One that is known, or lies there, is kept unless it is to be replaced.
+/// Creates a store's identity by a person's order. A known or existing identity is kept unless it is to be replaced.
 pub async fn init(
     store: &Store,
     config: &Config,
@@ -261,7 +263,7 @@ pub async fn init(
     Ok(made)
 }
 
-/// The identity in a store's root, none if there is none; why it cannot be told, in words.
+/// The identity in a store's root; `None` if there is no file. An error says why it cannot be read.
 pub fn read(root: &Path) -> Result<Option<StoreIdentity>, String> {
     let path = root.join(STORE_FILE);
     let read = || -> io::Result<Vec<u8>> {
@@ -291,14 +293,14 @@ async fn make(configured: &config::Store, users: &Users) -> io::Result<StoreIden
     Ok(identity)
 }
 
-/// Temporary name, sync, and a name that nothing else may have taken meanwhile.
+/// Writes under a temporary name, syncs, and links to the final name unless that exists already.
 fn write(root: &Path, bytes: &[u8]) -> io::Result<()> {
     let (temporary, path) = (root.join(format!(".{STORE_FILE}.tmp")), root.join(StoreIdentity::FILE));
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     let linked = match fs::hard_link(&temporary, &path) {
-        // Some file systems have no links.
+        // Some file systems do not support hard links.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => fs::rename(&temporary, &path),
         // Another manager may have been faster.
         linked => fs::remove_file(&temporary).and(linked),
@@ -314,12 +316,12 @@ fn is_foreign(found: &StoreIdentity, users: &Users) -> bool {
 }
 
 fn has_files(root: &Path, stored: &StoredSector) -> bool {
-    // What a worker reported is followed only below the root.
+    // A path reported by a worker is followed only below the root.
     let inside = |path: &str| Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
     !stored.files.is_empty() && stored.files.iter().all(|file| inside(&file.path) && root.join(&file.path).is_file())
 }
 
-/// Whether nothing lies in a directory but what a new file system has.
+/// Whether a directory is empty, apart from `lost+found` and hidden files.
 fn is_empty(root: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(root)? {
         let name = entry?.file_name();

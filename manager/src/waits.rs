@@ -1,8 +1,9 @@
-//! What waits for something that passes by itself, or that a person must mend, and why.
+//! Waits: what is being retried and why, whether it recovers by itself or needs a person.
 //!
-//! Whatever is tried again at each tick is told here: a [`Wait`] begins, changes its cause, and ends. The log has one line
-//! for each of these, never one for each try; SQL has a row for as long as the wait lasts, so that the command line can
-//! say what is stuck and why. [`book`] keeps them without IO; [`Waits`] logs and stores what it says.
+//! Everything that is retried at each tick is reported here. A [`Wait`] begins, changes its cause, and ends. The log
+//! has one line for each of these, never one for each try. SQL has a row for as long as the wait lasts, so that the
+//! command line can show what is stuck and why. [`book`] keeps the waits without IO; [`Waits`] logs and stores its
+//! changes.
 
 mod advice;
 mod book;
@@ -25,63 +26,63 @@ pub use cause::{is_node_away, of_error, of_node_error, takes_time};
 
 /// How often tries and the manager's sign of life are stored while nothing changes.
 const REFRESH: Duration = Duration::from_secs(10);
-/// How much of a cause's text is kept, in bytes.
+/// The most bytes of a cause's text that are kept.
 const CAUSE_BYTES_MAX: usize = 4096;
 
-/// What waits.
+/// The subject of a wait.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// A sector.
     Sector(SectorId),
     /// A message to the chain.
     Message {
-        /// Its key.
+        /// The message's key.
         key: String,
         /// The sector that it is about.
         sector: SectorId,
     },
-    /// Everything of a miner.
+    /// Everything that concerns a miner.
     Miner(MinerId),
     /// A permanent store, by its name.
     Store(String),
-    /// Whatever needs the chain.
+    /// Everything that needs the chain.
     Node,
-    /// Whatever needs this part of the bus: `outbox`, `orders`, `heartbeats`, `log` or `streams`.
+    /// Everything that needs this part of the bus: `outbox`, `orders`, `heartbeats`, `log` or `streams`.
     Bus(String),
-    /// What was decided about a sector and cannot be published.
+    /// A row of the outbox that cannot be published.
     Outbox {
-        /// Its row.
+        /// The row's number.
         row: i64,
         /// The sector.
         sector: SectorId,
     },
 }
 
-/// Why something waits.
+/// The cause of a wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// `temp`: it passes by itself. `crit`: a person must mend something; then it goes on by itself.
+    /// `temp`: it recovers by itself. `crit`: a person must fix something; then it continues by itself.
     pub class: ErrorClass,
-    /// Which kind it is; it has a page in `docs/errors/`.
+    /// The kind of cause, with a page in `docs/errors/`.
     pub code: ErrorCode,
-    /// The whole cause, bounded.
+    /// The whole text, truncated to a limit.
     pub text: String,
 }
 
-/// A wait as it is stored. Times are the database's.
+/// A stored wait. Times are from the database's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// What waits.
+    /// The subject.
     pub subject: Subject,
-    /// Why.
+    /// The cause.
     pub cause: Cause,
-    /// Since when.
+    /// When the wait began.
     pub since: String,
     /// When it was last tried.
     pub tried_at: String,
-    /// After how long it is tried again.
+    /// The pause until the next try.
     pub retry: Duration,
-    /// How often it was tried.
+    /// The number of tries.
     pub tries: u64,
 }
 
@@ -94,7 +95,7 @@ pub struct Waits {
 }
 
 impl Subject {
-    /// As stored and shown.
+    /// The kind, as stored and shown.
     pub const fn kind(&self) -> &'static str {
         match self {
             Subject::Sector(_) => "sector",
@@ -107,7 +108,7 @@ impl Subject {
         }
     }
 
-    /// Which one of its kind; empty where there is only one.
+    /// The name within its kind; empty if there is only one of the kind.
     pub fn name(&self) -> String {
         match self {
             Subject::Sector(sector) => sector.to_string(),
@@ -119,7 +120,7 @@ impl Subject {
         }
     }
 
-    /// The sector that waits, if it is one alone.
+    /// The waiting sector, if the wait is about a single one.
     pub const fn sector(&self) -> Option<SectorId> {
         match self {
             Subject::Sector(sector) | Subject::Message { sector, .. } | Subject::Outbox { sector, .. } => Some(*sector),
@@ -140,17 +141,17 @@ impl std::fmt::Display for Subject {
 }
 
 impl Cause {
-    /// A cause that passes by itself.
+    /// A cause that recovers by itself (`temp`).
     pub fn passing(code: ErrorCode, text: impl Into<String>) -> Cause {
         Cause { class: ErrorClass::Temp, code, text: text.into() }.bounded()
     }
 
-    /// A cause that a person must mend.
+    /// A cause that a person must fix (`crit`).
     pub fn to_mend(code: ErrorCode, text: impl Into<String>) -> Cause {
         Cause { class: ErrorClass::Crit, code, text: text.into() }.bounded()
     }
 
-    /// As an error, for what shows both.
+    /// The cause as an error report, for code that shows both.
     pub fn report(&self) -> ErrorReport {
         ErrorReport::new(self.class, self.code.clone(), self.text.clone())
     }
@@ -173,13 +174,14 @@ impl From<&ErrorReport> for Cause {
 }
 
 impl Waits {
-    /// Goes on with what an earlier manager left: what waits still is not told again as new.
+    /// Continues with the waits of an earlier manager, so that they are not reported as new.
     pub async fn load(store: &Store, epoch: i64) -> Result<Waits, StoreError> {
         let book = Book::with(store.waits().await?);
         Ok(Waits { store: store.clone(), epoch, book: Mutex::new(book), flushed: Mutex::new(None) })
     }
 
-    /// It waits, or still waits, for this cause, and is tried again after a pause that grows from `first` on.
+    /// The subject waits, or still waits, with this cause. Returns the pause until the next try, which grows from
+    /// `first` on.
     pub fn waits(&self, subject: &Subject, cause: Cause, first: Duration) -> Duration {
         let (change, pause) = {
             let mut book = self.book();
@@ -189,13 +191,13 @@ impl Waits {
         pause
     }
 
-    /// It goes on.
+    /// The subject no longer waits.
     pub fn goes_on(&self, subject: &Subject) {
         let change = self.book().goes_on(subject);
         log(subject, change.as_ref());
     }
 
-    /// Whatever of these kinds is not among those that are still there has come to an end.
+    /// Ends the waits of these kinds whose subjects no longer exist.
     pub fn keep_only(&self, kinds: &[&str], there: &BTreeSet<Subject>) {
         let gone: Vec<Subject> = self.book().subjects().filter(|s| kinds.contains(&s.kind())).cloned().collect();
         for subject in gone.iter().filter(|subject| !there.contains(subject)) {
@@ -203,17 +205,17 @@ impl Waits {
         }
     }
 
-    /// Whether it is time to try: it does not wait, or its pause is over.
+    /// Whether to try now: there is no wait, or its pause is over.
     pub fn is_due(&self, subject: &Subject) -> bool {
         self.book().is_due(subject, Instant::now())
     }
 
-    /// Why it waits, if it does.
+    /// The subject's cause, if it waits.
     pub fn cause(&self, subject: &Subject) -> Option<Cause> {
         self.book().cause(subject).cloned()
     }
 
-    /// Stores what changed; what was merely tried again is stored from time to time, with the manager's sign of life.
+    /// Stores changes. Mere retries are stored every [`REFRESH`], together with the manager's sign of life.
     pub async fn flush(&self) -> Result<(), StoreError> {
         let now = Instant::now();
         let refresh = {
@@ -243,7 +245,7 @@ impl Waits {
         outcome
     }
 
-    /// Stores for ever. Only the loss of the database or of the fold ends it.
+    /// Stores changes forever. Only the loss of the database or of the fold ends it.
     pub async fn keep(&self) -> Result<std::convert::Infallible, StoreError> {
         loop {
             self.flush().await?;
@@ -260,7 +262,7 @@ fn host() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
 }
 
-/// One line when a wait begins, changes its cause, and ends.
+/// Logs one line when a wait begins, changes its cause, or ends.
 fn log(subject: &Subject, change: Option<&Change>) {
     let Some(change) = change else { return };
     match change {

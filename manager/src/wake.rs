@@ -1,8 +1,8 @@
-//! Wake-ups that nobody misses.
+//! Wake-ups that cannot be lost.
 //!
-//! A reconciler reads the world and then waits until something changed. What changed while it was reading must end the wait
-//! at once: a [`Listener`] remembers how many rings it has answered, so a ring between two waits counts like any other.
-//! Rings carry nothing and may fall together; what changed is read from the database.
+//! A reconciler reads the state and then waits for a change. A change that happens while it is reading must end the
+//! next wait at once. So a [`Listener`] remembers how many rings it has answered, and a ring between two waits counts
+//! like any other. Rings carry no data and may coalesce; the listener reads from the database what changed.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -10,11 +10,11 @@ use tokio::sync::watch;
 
 use crate::store::{Store, StoreError};
 
-/// How often the database is asked whether a person's command was stored: commands are other processes, and SQLite tells
-/// nobody. One row of an index is read.
+/// How often the database is polled for a person's command. Commands run in other processes, and SQLite has no
+/// notifications. Each poll reads one row of an index.
 const COMMANDS_PERIOD: Duration = Duration::from_millis(25);
 
-/// Rings for all its listeners. Clones are the same bell.
+/// A bell that wakes all its listeners. Clones are the same bell.
 #[derive(Clone, Debug, Default)]
 pub struct Wake {
     rings: watch::Sender<u64>,
@@ -27,27 +27,27 @@ pub struct Listener {
 }
 
 impl Wake {
-    /// Wakes everybody who listens, now or when they next wait.
+    /// Wakes all listeners, now or when they next wait.
     pub fn ring(&self) {
         self.rings.send_modify(|rings| *rings = rings.wrapping_add(1));
     }
 
-    /// A listener for whatever rings from now on.
+    /// A listener for rings from now on.
     pub fn listen(&self) -> Listener {
         Listener { rings: self.rings.subscribe() }
     }
 }
 
 impl Listener {
-    /// Waits for a ring since the last one that this returned for. May be dropped at any time.
+    /// Waits for a ring after the last one that was answered. May be dropped at any time.
     pub async fn woken(&mut self) {
         if self.rings.changed().await.is_err() {
-            // The bell is gone, and nobody can ring it.
+            // The bell is dropped, so nobody can ring it.
             std::future::pending().await
         }
     }
 
-    /// Counts whatever has rung so far as answered: what is read from now on shows it.
+    /// Counts all rings so far as answered. Call it before reading the state.
     pub fn answer(&mut self) {
         self.rings.mark_unchanged();
     }

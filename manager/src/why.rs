@@ -1,4 +1,4 @@
-//! Why a sector does not go on, and what next. Pure: the command line, and whoever else tells it, calls [`why`].
+//! Why a sector makes no progress, and what to do. Pure: the command line and all others call [`why`].
 
 use sealbus_schema::SectorId;
 
@@ -8,16 +8,16 @@ use crate::{
     workflows::{self, Need},
 };
 
-/// Why a sector stands where it stands.
+/// Why a sector makes no progress.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Why<'a> {
-    /// What it waits for when everything goes well.
+    /// What it waits for if everything goes well.
     pub waits_for: &'static str,
-    /// What holds it up, the most particular first.
+    /// What holds it up, the most specific first.
     pub held_by: Vec<&'a Wait>,
 }
 
-/// Why a sector does not go on.
+/// Finds out why a sector makes no progress.
 pub fn why<'a>(sector: &Job, waits: &'a [Wait]) -> Why<'a> {
     let mut held_by: Vec<&Wait> = waits.iter().filter(|wait| holds(&wait.subject, sector)).collect();
     held_by.sort_by_key(|wait| match wait.subject {
@@ -31,23 +31,23 @@ pub fn why<'a>(sector: &Job, waits: &'a [Wait]) -> Why<'a> {
 }
 
 impl Why<'_> {
-    /// What holds it up, in one word.
+    /// The code of what holds it up.
     pub fn word(&self) -> Option<&str> {
         self.held_by.first().map(|wait| wait.cause.code.as_str())
     }
 
-    /// What a person can do, if it is held up.
+    /// What a person can do, if the sector is held up.
     pub fn advice(&self) -> Option<&'static str> {
         self.held_by.first().map(|wait| advice(&wait.cause.code))
     }
 
-    /// Whether waiting alone is of no use.
+    /// Whether a person must act, because waiting alone does not help.
     pub fn needs_a_person(&self) -> bool {
         self.held_by.iter().any(|wait| is_mended_by_a_person(&wait.cause))
     }
 }
 
-/// The sectors that one wait holds up.
+/// The sectors that a wait holds up.
 pub fn held_up<'a>(wait: &Wait, sectors: &'a [Job]) -> impl Iterator<Item = &'a Job> {
     sectors.iter().filter(move |sector| holds(&wait.subject, sector))
 }

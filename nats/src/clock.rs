@@ -1,4 +1,4 @@
-//! Ages by the server's clock alone: the difference of two of its own times. No other host's clock comes into it.
+//! Ages by the server's clock alone, as the difference of two of its own timestamps. No other host's clock is involved.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{Bus, lease::ReadError, subject, topology};
 
-/// What the server says of a stream: what it calls now, and when it stored the last record.
+/// The server's answer to a question about a stream: its present time (`ts`), and when it stored the last record.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Told {
@@ -34,14 +34,14 @@ struct Refusal {
     description: String,
 }
 
-/// The server's answer is none.
+/// The server answered with an error.
 #[derive(Debug, thiserror::Error)]
 #[error("the server says: {0}")]
 struct NoAnswer(String);
 
 impl Bus {
-    /// How long ago the last fact of a kind about a sector was stored; none if there is no such fact. Of a server that
-    /// does not tell its time it is the least that the age can be, by what was stored since.
+    /// How long ago the last fact of a kind about a sector was stored. `None` if there is no such fact. If the server
+    /// does not report its time, the result is a lower bound: the time until the stream's last record.
     pub async fn fact_age(
         &self,
         sector: SectorId,
@@ -57,7 +57,7 @@ impl Bus {
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => return Ok(None),
             Err(error) => return Err(failed(error.into())),
         };
-        // Of the same stream, so that the same server answers that gave the record its time.
+        // About the same stream: its leader gave the record its timestamp, and answers this request too.
         let told: Told = self
             .js
             .request(format!("STREAM.INFO.{}", topology::SECTORS), &())
@@ -67,7 +67,7 @@ impl Bus {
             Told::Info { ts, state } => ts.or(state.last_ts).and_then(|text| parse(&text)),
             Told::Refused { error } => return Err(failed(Box::new(NoAnswer(error.description)))),
         };
-        // A clock that was set back between the two is no time passed.
+        // If the clock was set back in between, the age counts as zero.
         Ok(now.map(|now| (now - stored).try_into().unwrap_or_default()))
     }
 }

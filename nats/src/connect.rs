@@ -25,10 +25,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause between two attempts to connect.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(5);
 
-/// The server's own name of its interface.
+/// The prefix under which the server itself offers its JetStream API.
 const API_PREFIX: &str = "$JS.API";
 
-/// Where NATS is and who we are there. The `[nats]` table of both configurations.
+/// The `[nats]` table of both configurations: the server's address and our identity.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Connection {
@@ -43,7 +43,8 @@ pub struct Connection {
     /// A file with the root certificates to trust, PEM.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
-    /// Under which name our account has imported the server's interface; `$JS.API` if it is not imported.
+    /// The prefix under which our account imports the server's JetStream API; by default `$JS.API`, for an account that
+    /// has the streams itself.
     #[serde(default)]
     pub api_prefix: Option<String>,
 }
@@ -55,11 +56,11 @@ pub struct Bus {
     pub(crate) client: async_nats::Client,
     /// For the streams.
     pub(crate) js: jetstream::Context,
-    /// The server's interface, under the name that our account has for it.
+    /// The prefix of the server's JetStream API in our account.
     pub(crate) api_prefix: Arc<str>,
 }
 
-/// Something that the configuration names and that is not there at this moment, or not as it must be.
+/// Something that the configuration names and that is missing or unusable at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotThere {
     /// The configuration's field.
@@ -68,24 +69,24 @@ pub struct NotThere {
     pub problem: String,
 }
 
-/// Why there is no connection.
+/// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Our identity cannot be read.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Both ways of saying who we are.
+    /// Both kinds of identity are configured.
     #[error("nats.nkey_seed_file and nats.credentials_file exclude each other: keep one")]
     TwoIdentities,
     /// The address is malformed.
     #[error("nats.url{shown}: {problem}; expected nats://host:port, several separated by commas")]
     BadUrl {
-        /// As configured, with ` = ` before it; nothing where it may hold a secret.
+        /// The configured value with ` = ` before it; empty if the value may contain a secret.
         shown: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// A name under which nothing can be imported.
+    /// The prefix is not a valid subject prefix.
     #[error(
         "nats.api_prefix = {0:?}: expected words joined by dots, such as SEALBUS.API; remove it if the account is the streams' own"
     )]
@@ -95,11 +96,11 @@ pub enum ConnectError {
     Refused {
         /// The server.
         url: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: async_nats::ConnectError,
     },
-    /// The server lacks what the log's reader needs.
+    /// The server is too old for the log's reader.
     #[error("NATS at {url} is version {version}; Sealbus needs 2.14 or newer (it rewinds a consumer)")]
     TooOld {
         /// The server.
@@ -107,20 +108,20 @@ pub enum ConnectError {
         /// Its version.
         version: String,
     },
-    /// The server is not there (yet).
+    /// The server does not answer (yet).
     #[error("NATS at {url} is unreachable")]
     Unreachable {
         /// The server.
         url: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: async_nats::ConnectError,
     },
 }
 
 impl ConnectError {
-    /// Whether nothing but another configuration helps. All else may pass: a server comes back or is replaced by a newer
-    /// one, an identity is renewed or made known to it.
+    /// Whether only a change of the configuration helps. Everything else may recover: the server may come back or be
+    /// upgraded, and an identity may be renewed or registered with it.
     pub const fn is_misconfigured(&self) -> bool {
         matches!(self, ConnectError::BadUrl { .. } | ConnectError::BadApiPrefix(_) | ConnectError::TwoIdentities)
     }
@@ -139,7 +140,7 @@ impl fmt::Debug for Bus {
 }
 
 impl Connection {
-    /// Whether the table makes sense, whatever is there.
+    /// Whether the table is valid. Looks at nothing outside it.
     pub fn check(&self) -> Result<(), ConnectError> {
         if self.nkey_seed_file.is_some() && self.credentials_file.is_some() {
             return Err(ConnectError::TwoIdentities);
@@ -152,7 +153,7 @@ impl Connection {
         self.servers().map(drop)
     }
 
-    /// What of the files that the table names is not there, or can be read by everybody. Connects to nothing.
+    /// The files that the table names and that are missing, unusable, or readable by everybody. Does not connect.
     pub fn not_there(&self) -> Vec<NotThere> {
         let mut found = Vec::new();
         let mut add = |field: &str, problem: String| found.push(NotThere { field: field.to_owned(), problem });
@@ -179,11 +180,11 @@ impl Connection {
         found
     }
 
-    /// Connects once. `name` is how the server lists us and the prefix of our inboxes (`_INBOX_<name>`), which is what
-    /// the permissions of a worker allow it to read.
+    /// Makes one attempt to connect. `name` identifies us in the server's list of connections, and our inboxes begin
+    /// with `_INBOX_<name>`, which a worker's permissions allow it to read.
     pub async fn connect(&self, name: &str) -> Result<Bus, ConnectError> {
         self.check()?;
-        // The same is done at each connection; only here its failure has a name.
+        // Each connection reads the identity again, but only here a failure gets its own error variant.
         Identity::of(self).check()?;
         let url = self.url.clone();
         let client = self.options(name).connect(self.servers()?).await.map_err(|source| match source.kind() {
@@ -199,14 +200,14 @@ impl Connection {
         Ok(Bus::new(client, self.api_prefix.as_deref()))
     }
 
-    /// Connects, however long it takes until the server is there and lets us in. Fails only for what another configuration
-    /// alone can mend.
+    /// Connects, however long it takes until the server answers and accepts us. Fails only if the configuration must be
+    /// changed.
     pub async fn connect_patiently(&self, name: &str) -> Result<Bus, ConnectError> {
         let mut patience = Patience::new(Duration::from_millis(250), MAX_RECONNECT_DELAY);
         loop {
             match self.connect(name).await {
                 Ok(bus) => {
-                    patience.mended("NATS lets us in");
+                    patience.mended("NATS has accepted the connection");
                     return Ok(bus);
                 }
                 Err(error) if error.is_misconfigured() => return Err(error),
@@ -253,7 +254,7 @@ impl Connection {
             async move { answer }
         });
         if let Some(ca) = &self.ca_file {
-            // Read by the client at each connection.
+            // The client reads the file again at each connection.
             options = options.add_root_certificates(ca.clone()).require_tls(true);
         }
         let trouble = Arc::new(Trouble::default());
@@ -269,7 +270,7 @@ impl Connection {
     }
 }
 
-/// What of a broken connection was said, so that it is not said at each attempt to make it anew.
+/// The errors that were logged since the connection broke, so that each is logged once and not at every reconnection.
 #[derive(Debug, Default)]
 struct Trouble(Mutex<Vec<String>>);
 
@@ -281,11 +282,11 @@ impl Trouble {
                 tracing::info!("connected to NATS");
             }
             Event::Disconnected => tracing::warn!("lost the connection to NATS; reconnecting"),
-            // Permission violations do not fail a publish; this is the only place where they show.
+            // A permission violation does not make a publish fail; it shows up only here.
             Event::ServerError(error) => tracing::error!(%error, "NATS refused something"),
             Event::SlowConsumer(id) => tracing::warn!(id, "a subscription is too slow"),
             Event::ClientError(error) if self.is_news(error.to_string()) => {
-                tracing::warn!(%error, "no connection to NATS yet; trying again, with the identity that its file holds by then");
+                tracing::warn!(%error, "no connection to NATS yet; trying again, and reading the identity from its file each time");
             }
             other => tracing::debug!(event = %other, "NATS"),
         }
@@ -305,7 +306,7 @@ impl Trouble {
     }
 }
 
-/// Whether a server can rewind a consumer: 2.14 and later. A version that cannot be read is given the benefit.
+/// Whether a server can rewind a consumer, which needs 2.14. A version that cannot be parsed is accepted.
 fn is_new_enough(version: &str) -> bool {
     let mut parts = version.split('.').map(|part| part.parse::<u64>().ok());
     match (parts.next().flatten(), parts.next().flatten()) {
@@ -327,7 +328,7 @@ impl Bus {
         Bus { client, js, api_prefix: api_prefix.into() }
     }
 
-    /// How often the connection was made. A number that has not changed means that it never broke in between.
+    /// How often we have connected. If the number is unchanged, the connection never broke in between.
     pub fn connections(&self) -> u64 {
         self.client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed)
     }

@@ -15,19 +15,19 @@ use crate::{
     subject,
 };
 
-/// How often an event is published again behind a fence that has moved, before the caller has its say.
+/// How often an event is published again after the fence has moved, before the caller gets an error.
 const FENCES: u32 = 20;
 
 impl Bus {
-    /// Publishes an event under a right of the present stream; see [`report_under`](Self::report_under).
+    /// Publishes an event under a lease of the present stream; see [`report_under`](Self::report_under).
     pub async fn report(&self, sector: SectorId, worker: &WorkerName, event: &Event) -> Result<Stored, PublishError> {
         self.report_under(sector, &Right { worker, token: event.token, foreign: None }, event, None).await
     }
 
     /// Publishes an event, fenced by its token, through outages of any length and with the same id each time.
-    /// [`PublishError::Fenced`] means that the worker does not own the sector any more, by the manager's word;
-    /// [`PublishError::Open`] that it cannot be told yet. An owner that the manager has reinstated publishes behind that.
-    /// With the same secret an event has the same id after a restart, and is stored once.
+    /// [`PublishError::Fenced`] means that the manager has ended the worker's ownership; [`PublishError::Open`] means
+    /// that the owner is not decided yet. If the manager has reinstated the worker, the event is published behind that
+    /// record. With the same secret an event has the same id after a restart, and is stored only once.
     pub async fn report_under(
         &self,
         sector: SectorId,
@@ -35,6 +35,7 @@ impl Bus {
         event: &Event,
         secret: Option<Secret>,
     ) -> Result<Stored, PublishError> {
+        // A lease of a lost stream has no record to expect until the log has been read.
         let mut fence = right.foreign.is_none().then_some(right.token.0);
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(500));
         let subject = subject::event(sector, right.worker);
@@ -57,7 +58,7 @@ impl Bus {
                 Standing::Gone => return Err(PublishError::Fenced { subject }),
             }
         }
-        Err(PublishError::Unknown { subject, source: "the fence moves on and on".into() })
+        Err(PublishError::Unknown { subject, source: "the fence keeps moving".into() })
     }
 
     async fn publish_event(

@@ -1,7 +1,7 @@
-//! What the manager answers, and how a worker learns of it.
+//! Facts: the manager's answers, and how a worker learns of them.
 //!
-//! The subscription is only a wake-up; what counts is read back from the stream. So nothing is lost over a
-//! reconnection, and no worker needs a consumer of its own.
+//! A subscription only wakes the worker; the fact itself is read from the stream. So a reconnection loses nothing, and
+//! no worker needs a consumer of its own.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -19,12 +19,12 @@ use crate::{
     topology,
 };
 
-/// How long the answers to one request may take.
+/// How long all answers to one request may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// About how many sectors one request asks: the server gives at most 1024 messages, and a sector has up to a dozen.
+/// Sectors per request. The server returns at most 1024 messages, and a sector has up to a dozen.
 const SECTORS_AT_ONCE: usize = 64;
 
-/// A fact on its way into the log. It is heard before it is stored, and also if the server refuses it.
+/// A fact that was published. Subscribers hear it before it is stored, and even if the server then refuses it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Heard {
     /// The sector that it is about.
@@ -35,7 +35,7 @@ pub struct Heard {
 
 impl Bus {
     /// Publishes a fact, fenced by the lease that it is meant for. `id` makes repetitions recognisable. A fact of a
-    /// newer version is not ours to publish.
+    /// newer version is refused: this release does not know what it says.
     pub async fn tell(
         &self,
         sector: SectorId,
@@ -94,14 +94,14 @@ impl Bus {
             source,
         })?;
         if fact.kind().is_some_and(|said| said != kind) {
-            tracing::error!(subject, sequence, "a fact of another kind than its subject says; not followed");
+            tracing::error!(subject, sequence, "a fact whose kind differs from its subject's; ignored");
             return Ok(None);
         }
         Ok(Some(fact))
     }
 
-    /// The sequence of the last lease record or fact for a worker in the log of each of these sectors: one request for
-    /// hundreds of them. Any copy of the stream may answer, so what was stored a moment ago may be missing.
+    /// For each of these sectors, the sequence of the last lease record or fact for the worker in its log. One request
+    /// covers many sectors. Any replica of the stream may answer, so records of the last moments may be missing.
     pub async fn last_sequences(
         &self,
         sectors: &[SectorId],
@@ -121,8 +121,8 @@ impl Bus {
         Ok(last)
     }
 
-    /// The last message of each subject that these wildcards select: subject and sequence. The server's interface for many
-    /// subjects at once, `multi_last` of its ADR 31, which async-nats does not speak.
+    /// Subject and sequence of the last message of each subject that these wildcards match. Uses the server's request
+    /// for many subjects at once (`multi_last` of its ADR 31), which async-nats does not support.
     async fn last_of_subjects(&self, stream: &str, subjects: &[String]) -> Result<Vec<(String, u64)>, ReadError> {
         let failed = |source: async_nats::Error| ReadError::Server { what: stream.to_owned(), source };
         let reading = async {
@@ -134,7 +134,7 @@ impl Bus {
             let mut found = Vec::new();
             while let Some(message) = answers.next().await {
                 match message.status {
-                    // The end of the answers; nothing is there.
+                    // 204 ends the answers; 404 means that there are none.
                     Some(status) if matches!(status.as_u16(), 204 | 404) => return Ok(found),
                     Some(status) => {
                         let said = message.description.unwrap_or_default();
@@ -157,7 +157,7 @@ impl Bus {
         }
     }
 
-    /// A wake-up for each fact that is published for a worker while the connection stands.
+    /// A wake-up for each fact that is published for a worker while we are connected.
     pub async fn fact_wakeups(&self, worker: &WorkerName) -> Result<BoxStream<'static, Heard>, ReadError> {
         let what = subject::facts_for(worker);
         let subscription = self

@@ -1,6 +1,6 @@
-//! Signs of life: one subject a worker, of which the server keeps the last.
+//! Heartbeats: one subject per worker, of which the server keeps the last message.
 //!
-//! Each heartbeat expects its predecessor, so that two processes under one name are noticed.
+//! Each heartbeat states its predecessor's sequence, so that two processes under one name are detected.
 
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ use crate::{
 /// How long reading all heartbeats may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The chain of one worker's heartbeats.
+/// Publishes one worker's heartbeats, each naming its predecessor.
 pub struct Heart {
     subject: String,
     last: Option<u64>,
 }
 
-/// A worker's last sign of life.
+/// A worker's last heartbeat.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// What it said.
+    /// Its content.
     pub heartbeat: Heartbeat,
     /// When the server stored it.
     pub at: OffsetDateTime,
@@ -39,7 +39,7 @@ pub struct Seen {
 /// Why a heartbeat was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum BeatError {
-    /// Another process uses our name. Two workers of one name would fight over slots and leases.
+    /// Another process uses our name. Two workers with one name would fight over slots and leases.
     #[error("another process, on host {host}, runs as worker {worker}: give each machine its own worker.name")]
     Clone {
         /// The shared name.
@@ -47,7 +47,7 @@ pub enum BeatError {
         /// Where the other one runs.
         host: String,
     },
-    /// The server did not take it; the next one will tell.
+    /// The server did not store it. The next heartbeat brings the same information.
     #[error(transparent)]
     Publish(#[from] PublishError),
     /// The last heartbeat could not be read.
@@ -56,7 +56,7 @@ pub enum BeatError {
 }
 
 impl Heart {
-    /// The heart of a worker that has just started. The first beat follows whatever an earlier process left.
+    /// For a worker that has just started. The first heartbeat accepts any predecessor, such as an earlier process's.
     pub fn new(worker: &WorkerName) -> Heart {
         Heart { subject: subject::heartbeat(worker), last: None }
     }
@@ -72,8 +72,8 @@ impl Heart {
                 Some((_, Some(other))) if other.incarnation != heartbeat.incarnation => {
                     return Err(BeatError::Clone { worker: heartbeat.worker.clone(), host: other.host });
                 }
-                // Our own, whose acknowledgement was lost, one that nobody can read, or none because the server restarted:
-                // go on from there.
+                // Our own with a lost acknowledgement, an unreadable one, or none because the server restarted:
+                // continue from there.
                 last => {
                     let expected = last.map_or(0, |(sequence, _)| sequence);
                     bus.publish_heartbeat(&self.subject, heartbeat, expected).await
@@ -87,13 +87,13 @@ impl Heart {
 }
 
 impl Bus {
-    /// Every worker's last sign of life, by name.
+    /// Every worker's last heartbeat, sorted by name.
     pub async fn workers(&self) -> Result<Vec<Seen>, ReadError> {
         self.read_workers().await.map(|(seen, _)| seen)
     }
 
-    /// The same, and for how long there has been a place to remember them, by the server's clock: a worker that is not among
-    /// them gave no sign of life in that time.
+    /// The same, and how long the stream of heartbeats has existed, by the server's clock. A worker that is missing
+    /// here gave no sign of life in that time.
     pub async fn workers_and_memory(&self) -> Result<(Vec<Seen>, time::Duration), ReadError> {
         let failed = |source: async_nats::Error| ReadError::Server { what: topology::HEARTBEATS.to_owned(), source };
         let stream = self.js.get_stream(topology::HEARTBEATS).await.map_err(|source| failed(source.into()))?;
@@ -107,10 +107,10 @@ impl Bus {
         let mut seen = Vec::with_capacity(messages.len());
         for (subject, payload, at) in messages {
             match codec::decode::<Heartbeat>(&payload) {
-                // Whoever may write to a subject speaks for the worker that it names, and for no other.
+                // Permissions are by subject, so a heartbeat speaks only for the worker that its subject names.
                 Ok(heartbeat) if subject::heartbeat(&heartbeat.worker) != subject => tracing::error!(
                     subject, names = %heartbeat.worker,
-                    "a heartbeat that names another worker than its subject; it counts for neither"
+                    "a heartbeat whose worker differs from its subject's; ignored"
                 ),
                 Ok(heartbeat) => seen.push(Seen { heartbeat, at, now }),
                 Err(error) => tracing::warn!(subject, %error, "an unreadable heartbeat"),
@@ -120,7 +120,7 @@ impl Bus {
         Ok((seen, now))
     }
 
-    /// The last message of each subject of a stream: subject, payload and when the server stored it; and the server's time now.
+    /// The last message of each subject of a stream (subject, payload, time of storage), and the server's present time.
     pub(crate) async fn last_of_each(
         &self,
         stream: &str,
@@ -137,7 +137,7 @@ impl Bus {
         };
         let consumer: PullConsumer =
             self.js.create_consumer_on_stream(config, stream).await.map_err(|source| failed(source.into()))?;
-        // The consumer was made this instant, by the server's clock.
+        // The consumer's creation time is the server's present time.
         let now = consumer.cached_info().created;
         let pending = consumer.cached_info().num_pending as usize;
         let mut messages = Vec::with_capacity(pending);
@@ -158,7 +158,7 @@ impl Bus {
         Ok((messages, now))
     }
 
-    /// The last message on the subject of a heartbeat's worker, and what it says, if that is a heartbeat of this worker.
+    /// The last message on the worker's subject: its sequence, and its content if that is a heartbeat of this worker.
     async fn last_heartbeat(&self, ours: &Heartbeat) -> Result<Option<(u64, Option<Heartbeat>)>, ReadError> {
         use async_nats::jetstream::stream::DirectGetErrorKind;
         let subject = &subject::heartbeat(&ours.worker);

@@ -1,4 +1,4 @@
-//! Who we are to the server. Read from its file at each connection, so that a renewed one counts without a restart.
+//! Our identity for the server. It is read from its file at each connection, so a renewed one needs no restart.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use nkeys::{KeyPair, KeyPairType};
 
 use crate::{connect::Connection, secret};
 
-/// Where it is read from.
+/// Where the identity is read from.
 #[derive(Clone, Debug)]
 pub(crate) enum Identity {
-    /// The server asks for none.
+    /// The server requires no identity.
     None,
     /// `nkey_seed_file`.
     Nkey(PathBuf),
@@ -18,7 +18,7 @@ pub(crate) enum Identity {
     Credentials(PathBuf),
 }
 
-/// Why it cannot be used. Never with what the file holds.
+/// Why the identity cannot be used. Never contains the file's content.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The file cannot be read.
@@ -28,11 +28,11 @@ pub enum IdentityError {
         field: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The file holds something else.
+    /// The file does not contain an identity.
     #[error("nats.{field} = {path} {problem}", path = path.display())]
     Malformed {
         /// The configuration's field.
@@ -44,14 +44,14 @@ pub enum IdentityError {
     },
 }
 
-/// What a file holds.
+/// A file's content.
 struct Keys {
     pair: KeyPair,
     jwt: Option<String>,
 }
 
 impl Identity {
-    /// As configured. Both ways at once are refused before.
+    /// The configured identity. [`Connection::check`] refuses two at once.
     pub(crate) fn of(connection: &Connection) -> Identity {
         match (&connection.nkey_seed_file, &connection.credentials_file) {
             (Some(path), _) => Identity::Nkey(path.clone()),
@@ -60,7 +60,7 @@ impl Identity {
         }
     }
 
-    /// Reads the file, and says what is wrong with it.
+    /// Reads the file and checks it.
     pub(crate) fn check(&self) -> Result<(), IdentityError> {
         self.keys().map(drop)
     }
@@ -70,7 +70,7 @@ impl Identity {
         let mut auth = Auth::new();
         if let Some(Keys { pair, jwt }) = self.keys().map_err(|error| AuthError::new(in_words(&error)))? {
             auth.signature = Some(pair.sign(nonce).map_err(AuthError::new)?);
-            // With a JWT the server takes the key from there.
+            // If there is a JWT, the server takes the public key from it.
             auth.nkey = jwt.is_none().then(|| pair.public_key());
             auth.jwt = jwt;
         }
@@ -125,7 +125,7 @@ fn user(seed: &str) -> Option<KeyPair> {
     KeyPair::from_seed(seed).ok().filter(|pair| pair.key_pair_type() == KeyPairType::User)
 }
 
-/// What stands between a line that says BEGIN and the next that says END: the JWT, then the seed.
+/// The texts between each line with BEGIN and the next with END: first the JWT, then the seed.
 fn blocks(text: &str) -> Vec<&str> {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let is_border = |line: &str, word: &str| line.starts_with("---") && line.contains(word);

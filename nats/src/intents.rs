@@ -1,4 +1,4 @@
-//! The work queue: the manager offers, a worker takes one at a time.
+//! The work queue: the manager offers intents, and a worker takes one at a time.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use crate::{
     subject, topology,
 };
 
-/// How long one pull waits at the server. A pull that nobody listens to any more stands until then, and takes one intent for
-/// [`topology::INTENT_ACK_WAIT`]. Within an account, or on the server that leads the queue, nats-server 2.15 sees that the
-/// listener is gone; behind an account's import and on another server of the cluster it does not.
+/// How long one pull waits at the server. If its client is gone, the pull still exists until then, and may take one
+/// intent for [`topology::INTENT_ACK_WAIT`]. Within an account, or on the queue's leader, nats-server 2.15 notices that
+/// the client is gone; through an account's import, or on another server of the cluster, it does not.
 const PULL_EXPIRES: Duration = Duration::from_secs(10);
-/// How often the server says that a pull still stands, so that a lost one is noticed before it expires.
+/// How often the server confirms that a pull is still waiting, so that a lost pull is noticed before it expires.
 const PULL_HEARTBEAT: Duration = Duration::from_secs(4);
 
 /// A queue to take intents from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
-    /// Whose sectors.
+    /// The miner of the sectors.
     pub miner: MinerId,
-    /// Which proof.
+    /// Their proof type, which implies their size.
     pub proof: SealProof,
-    /// Which kind.
+    /// The kind of work.
     pub kind: IntentKind,
 }
 
-/// An intent that was taken and not acknowledged yet.
+/// An intent that was taken but not acknowledged yet.
 pub struct Offer {
-    /// What is wanted.
+    /// The intent.
     pub intent: Intent,
     message: jetstream::Message,
 }
@@ -40,8 +40,8 @@ pub struct Offer {
 /// Why no intent came.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    /// The queue is not there for us. The manager has not made it: it does not serve this miner, or has not started yet.
-    /// Or NATS does not let this worker take from it, which looks like a server whose streams are not up yet.
+    /// We cannot see the queue. Either the manager has not created it, because it does not serve this miner or has not
+    /// started yet. Or NATS does not permit this worker to use it, which looks the same as streams that are not up yet.
     #[error(
         "stream {stream} has no queue {name} for this worker: no manager serves this miner and sector size yet, or the \
          worker's account in NATS has no right to it",
@@ -56,7 +56,7 @@ pub enum PullError {
     Server {
         /// The consumer.
         name: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: async_nats::Error,
     },
@@ -68,14 +68,14 @@ impl Offer {
         self.message.double_ack().await
     }
 
-    /// Gives the intent back, so that somebody else gets it at once. One that is not given back comes again later.
+    /// Gives the intent back, so that another worker gets it at once. Without this it is delivered again later.
     pub async fn put_back(&self) -> Result<(), async_nats::Error> {
         self.message.ack_with(jetstream::AckKind::Nak(None)).await
     }
 }
 
 impl Bus {
-    /// Puts an intent into the queue. An intent that is there already is a success.
+    /// Puts an intent into the queue. Returns `None` if it is already there.
     pub async fn offer(&self, intent: &Intent) -> Result<Option<Stored>, PublishError> {
         let out = Outgoing {
             subject: subject::intent(intent.sector, intent.proof, intent.kind, intent.lease_sequence),
@@ -93,8 +93,8 @@ impl Bus {
         }
     }
 
-    /// Waits for the next intent of any of the queues. A message that nobody can read is taken out of the queue and
-    /// reported, so that it does not come back for ever.
+    /// Waits for the next intent from any of the queues. An unreadable message is removed from the queue and logged, so
+    /// that it is not delivered forever.
     pub async fn next_intent(&self, queues: &[Queue]) -> Result<Offer, PullError> {
         let mut pulls = Vec::new();
         for queue in queues {
@@ -109,6 +109,8 @@ impl Bus {
                 Some(Err(source)) => return Err(PullError::Server { name, source: source.into() }),
                 None => return Err(PullError::Server { name, source: "the pull ended".into() }),
             };
+            // Permissions are by subject, so an intent counts only under the subject that follows from its content. A
+            // kind of a newer version has a token that we do not know; the caller leaves such an intent in the queue.
             let stands_at =
                 |intent: &Intent| subject::intent(intent.sector, intent.proof, intent.kind, intent.lease_sequence);
             match codec::decode::<Intent>(&message.payload) {
@@ -118,16 +120,16 @@ impl Bus {
                 outcome => {
                     let error =
                         outcome.map_or_else(|error| error.to_string(), |intent| format!("it names {}", intent.sector));
-                    tracing::error!(subject = %message.subject, %error, "an unreadable intent was taken out of the queue");
+                    tracing::error!(subject = %message.subject, %error, "removed an unreadable intent from the queue");
                     if let Err(error) = message.ack_with(jetstream::AckKind::Term).await {
-                        tracing::warn!(%error, "could not take it out; it will come back");
+                        tracing::warn!(%error, "could not remove it; it will be delivered again");
                     }
                 }
             }
         }
     }
 
-    /// Whether a queue is there for us.
+    /// Checks that we can see a queue.
     pub async fn find_queue(&self, queue: Queue) -> Result<(), PullError> {
         self.consumer(queue).await.map(drop)
     }
@@ -144,7 +146,7 @@ impl Bus {
     async fn open(&self, queue: Queue) -> Result<(String, jetstream::consumer::pull::Stream), PullError> {
         let (name, consumer) = self.consumer(queue).await?;
         let failed = |source: async_nats::Error| PullError::Server { name: name.clone(), source };
-        // One message a pull, one `next()`, then dropped: nothing is prefetched, and dropping withdraws the pull.
+        // One message per pull: nothing is prefetched, and dropping the stream withdraws the pull.
         let messages = consumer
             .stream()
             .max_messages_per_batch(1)
@@ -157,8 +159,8 @@ impl Bus {
     }
 }
 
-/// Whether the server knows no such consumer, or nobody answers under the name that we asked: what our account does not
-/// import is not there for us.
+/// Whether the server knows no such consumer, or nobody answers the request, because our account does not import the
+/// consumer.
 fn is_not_there(error: &jetstream::stream::ConsumerError) -> bool {
     use jetstream::{ErrorCode, context, stream::ConsumerErrorKind};
     match error.kind() {

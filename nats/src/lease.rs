@@ -22,9 +22,9 @@ pub use sealbus_schema::lease::Lease;
 /// How a claim ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimOutcome {
-    /// The sector is ours under this token. The caller must know whether it holds the token already.
+    /// The sector is ours under this token. It may be a token that the caller already holds.
     Won(Token),
-    /// The intent is stale: somebody else has, or had, the sector.
+    /// The intent is stale: another worker has claimed the sector since.
     Lost,
 }
 
@@ -34,29 +34,29 @@ pub enum ReadError {
     /// The server did not answer, or not in time.
     #[error("cannot read {what} from NATS")]
     Server {
-        /// What was asked for.
+        /// What was to be read.
         what: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: async_nats::Error,
     },
-    /// There is a record, and it is none of ours.
+    /// There is a record that this release cannot decode.
     #[error("{subject} at sequence {sequence} is unreadable")]
     Unreadable {
-        /// Where it stands.
+        /// Its subject.
         subject: String,
         /// Its sequence.
         sequence: u64,
-        /// Why.
+        /// The cause.
         #[source]
         source: codec::CodecError,
     },
 }
 
-/// What a claim came to that the server refused, by the sector's last lease record and the claimer's last event.
+/// The outcome of a claim that the server refused, judged by the sector's last lease record and our last event.
 ///
-/// A claim that was stored while its acknowledgement was lost is ours. But one under which we have reported already is
-/// used: its journal was lost or is over, and the numbers of its events must not begin again.
+/// If the last record is our own, the claim was stored and only its acknowledgement was lost. But if we have already
+/// reported under it, the claim is used up: its journal is lost or finished, and event numbers must not start again.
 pub fn refused_claim(
     intent: &Intent,
     worker: &WorkerName,
@@ -78,8 +78,8 @@ pub fn refused_claim(
 impl Bus {
     /// Claims the sector of an intent.
     ///
-    /// Waits through outages. A claim that was stored while its acknowledgement was lost, even before a crash of this
-    /// process, is found again and counts as won.
+    /// Waits through outages. A claim whose acknowledgement was lost, even in a crash of this process, is found again
+    /// and counts as won.
     pub async fn claim(&self, intent: &Intent, worker: &WorkerName, host: &str) -> Result<ClaimOutcome, ClaimError> {
         let sector = intent.sector;
         let record = LeaseRecord::Claim { intent: intent.clone(), host: host.to_owned() };
@@ -112,7 +112,7 @@ impl Bus {
         self.lease_at(&subject::leases_of(sector)).await
     }
 
-    /// What the log says of a right to a sector.
+    /// What the log says about a worker's right to a sector.
     pub async fn standing(&self, sector: SectorId, right: &Right<'_>) -> Result<Standing, ReadError> {
         let last = self.last_lease(sector).await?;
         let word = match standing(right, last.as_ref(), None) {
@@ -126,7 +126,7 @@ impl Bus {
         let Some((subject, sequence, payload)) = self.last_record(what).await? else {
             return Ok(None);
         };
-        // Whatever it says, it stands there and moves the fence.
+        // Even an unreadable record has moved the fence.
         let record = codec::decode(&payload).unwrap_or(LeaseRecord::Unknown);
         let owner = match subject.parse() {
             Ok(Subject::Lease { owner, .. }) => owner,
@@ -135,8 +135,9 @@ impl Bus {
         Ok(Some(Lease { sequence, owner, record }))
     }
 
-    /// Takes the sector from whoever has it, if the last lease record still is the one with this sequence. Fenced
-    /// otherwise; also when this very release was stored before and its acknowledgement lost, which the fold shows.
+    /// Takes the sector from its owner, if the last lease record is still the one with this sequence. Otherwise the
+    /// result is `Fenced`, also if this release itself was stored and only its acknowledgement lost; the fold then
+    /// shows it.
     pub async fn release(&self, sector: SectorId, lease_sequence: u64, reason: &str) -> Result<u64, PublishError> {
         let record = LeaseRecord::Release { reason: reason.to_owned() };
         let out = Outgoing {
@@ -151,7 +152,7 @@ impl Bus {
         Ok(self.publish(&out).await?.sequence)
     }
 
-    /// Says in the log that a sector is still its owner's. `fence` is the last lease record's sequence.
+    /// Records in the log that a sector still belongs to its owner. `fence` is the sequence of the last lease record.
     pub async fn reinstate(&self, sector: SectorId, fence: u64, record: &LeaseRecord) -> Result<Stored, PublishError> {
         let out = Outgoing {
             subject: subject::release(sector),

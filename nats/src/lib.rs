@@ -1,12 +1,13 @@
 //! Sealbus on NATS JetStream: which streams there are, what may be written to them, and how a sector is claimed.
 //!
 //! Read in this order: [`topology`] for the streams and consumers, [`subject`] for what a subject means, [`publish`]
-//! for what a publisher must tell apart, [`lease`] for the claim and its fence. [`intents`], [`events`], [`facts`],
-//! [`log`] and [`heartbeats`] are one flow each. [`connect`] makes the connection, with the [`identity`] that its file holds
-//! at that moment. [`secret`], [`patience`] and [`stderr`] have nothing to do with NATS: both programs need them.
+//! for the outcomes of a publish, [`lease`] for the claim and its fence. [`intents`], [`events`], [`facts`], [`log`]
+//! and [`heartbeats`] are one flow each. [`connect`] makes the connection, with the [`identity`] that its file holds at
+//! that moment. [`secret`], [`patience`] and [`stderr`] do not concern NATS; they are here because both programs need
+//! them.
 //!
 //! Deliberately absent: key-value buckets (any writer of one key can wipe the bucket with a roll-up header), a consumer
-//! a worker (one shared consumer a queue scales), and any expiry of ownership by a clock.
+//! per worker (one shared consumer per queue scales), and any expiry of ownership by a clock.
 
 pub mod clock;
 pub mod connect;

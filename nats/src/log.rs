@@ -17,7 +17,7 @@ use crate::{
     topology,
 };
 
-/// How many records one batch holds at most: what is stored in one transaction.
+/// The most records in one batch. The fold stores each batch in one transaction.
 pub const MAX_BATCH: usize = 1000;
 
 /// A record of the log.
@@ -27,57 +27,57 @@ pub struct Entry {
     pub sequence: u64,
     /// When the server stored it, by the server's clock.
     pub time: OffsetDateTime,
-    /// What it says.
+    /// Its content.
     pub record: Record,
 }
 
-/// What a record says.
+/// A record's content.
 #[derive(Clone, Debug)]
 pub enum Record {
     /// Ownership changed.
     Lease {
-        /// Of which sector.
+        /// The sector.
         sector: SectorId,
-        /// To whom.
+        /// The new owner; `None` for the manager's records.
         owner: Option<WorkerName>,
-        /// The record.
+        /// The lease record.
         record: LeaseRecord,
     },
-    /// A worker reported.
+    /// A worker's report.
     Event {
-        /// About which sector.
+        /// The sector.
         sector: SectorId,
-        /// Who, by the subject that it may write to.
+        /// The worker, by the subject, which only this worker may write to.
         worker: WorkerName,
-        /// What.
+        /// The event.
         event: Event,
     },
-    /// A manager answered.
+    /// A manager's answer.
     Fact {
-        /// About which sector.
+        /// The sector.
         sector: SectorId,
-        /// Whom.
+        /// The worker that it is for.
         worker: WorkerName,
-        /// What.
+        /// The fact.
         fact: Fact,
     },
-    /// Nobody can read it. Kept in the stream, skipped by the fold, reported.
+    /// The record cannot be decoded. It stays in the stream; the fold skips and reports it.
     Unreadable {
-        /// Where it stands.
+        /// Its subject.
         subject: String,
-        /// Why.
+        /// The cause.
         why: String,
     },
 }
 
-/// A reader that starts behind the last folded record.
+/// A reader that starts after the last folded record.
 pub struct SectorsLog {
     messages: pull::Stream,
-    /// The last of the records that were returned and not acknowledged.
+    /// The last record that was returned but not yet acknowledged.
     last: Option<jetstream::Message>,
-    /// The sequence of the last record that was read, or that we began behind.
+    /// The sequence of the last record that was read, or after which we started.
     last_sequence: u64,
-    /// How many records the server has given out since the log was opened, if none of them went to anybody else.
+    /// How many records the server has delivered since the log was opened. A gap means that another reader got some.
     deliveries: u64,
 }
 
@@ -85,15 +85,15 @@ pub struct SectorsLog {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} the log of sectors")]
 pub struct LogError {
-    /// What was tried.
+    /// What was attempted.
     pub operation: &'static str,
-    /// Why.
+    /// The cause.
     #[source]
     pub source: async_nats::Error,
 }
 
 impl Bus {
-    /// Removes an ended sector's events and facts. Its last lease record stays: it is the fence.
+    /// Removes a finished sector's events and facts. Its last lease record stays, because it is the fence.
     pub async fn purge(&self, sector: SectorId) -> Result<(), PublishError> {
         for filter in [subject::all_events_of(sector), subject::all_facts_of(sector)] {
             let unknown = |source: async_nats::Error| PublishError::Unknown { subject: filter.clone(), source };
@@ -103,8 +103,8 @@ impl Bus {
         Ok(())
     }
 
-    /// Opens the log behind `last_sequence`. Whatever a previous process took and did not acknowledge is given again, and
-    /// what it still waits for goes to us: a process that hangs, or whose host is gone, may wait for a while.
+    /// Opens the log after `last_sequence`. Records that a previous process took without acknowledging are delivered
+    /// again, and its open pulls are ended: a process that hangs, or whose host is gone, may have some for a while.
     pub async fn open_log(&self, last_sequence: u64) -> Result<SectorsLog, LogError> {
         let failed = |operation| move |source: async_nats::Error| LogError { operation, source };
         let stream =
@@ -135,8 +135,8 @@ impl Bus {
 }
 
 impl SectorsLog {
-    /// Waits for records, and returns all that are there, at most [`MAX_BATCH`]. Their sequences rise, and no record is
-    /// left out: an error tells when the server gave one to somebody else or to a connection that is gone.
+    /// Waits for records, and returns all that are available, at most [`MAX_BATCH`]. Sequences rise, and no record is
+    /// skipped: if the server delivered one to another reader or to a lost connection, this is an error.
     pub async fn next_batch(&mut self) -> Result<Vec<Entry>, LogError> {
         let mut batch = Vec::new();
         while batch.is_empty() {
@@ -144,14 +144,15 @@ impl SectorsLog {
             batch.extend(self.take(next)?);
         }
         while batch.len() < MAX_BATCH {
-            // Without tokio's budget, after which whatever is there seems not to be, and batches stay small.
+            // Without tokio's cooperative budget: once that is used up, ready records look pending, and batches stay
+            // small.
             let Some(next) = tokio::task::unconstrained(self.messages.next()).now_or_never() else { break };
             batch.extend(self.take(next)?);
         }
         Ok(batch)
     }
 
-    /// Takes a delivered record. `None` for one that comes again and was read before.
+    /// Takes a delivered record. `None` if it was read before and is delivered again.
     fn take(
         &mut self,
         next: Option<Result<jetstream::Message, pull::MessagesError>>,
@@ -166,7 +167,7 @@ impl SectorsLog {
         if info.consumer_sequence != self.deliveries {
             return Err(LogError { operation: "read", source: "records were delivered to another reader".into() });
         }
-        // What was not acknowledged in time comes again.
+        // A record that was not acknowledged in time is delivered again.
         if info.stream_sequence <= self.last_sequence {
             return Ok(None);
         }
@@ -177,7 +178,7 @@ impl SectorsLog {
         Ok(Some(entry))
     }
 
-    /// Tells the server that everything returned so far is folded and stored. Losing this costs a repetition only.
+    /// Tells the server that everything returned so far is folded and stored. If this is lost, records come again.
     pub async fn acknowledge(&mut self) {
         if let Some(message) = self.last.take()
             && let Err(error) = message.ack().await
@@ -187,14 +188,14 @@ impl SectorsLog {
     }
 }
 
-/// Takes a record apart.
+/// Decodes a record.
 pub fn read(subject: &str, payload: &[u8]) -> Record {
     let unreadable = |why: String| Record::Unreadable { subject: subject.to_owned(), why };
     let decoded = match subject.parse() {
-        // The server's fence has moved by it, whether or not anybody can read it.
+        // It has moved the server's fence, even if it cannot be read.
         Ok(Subject::Lease { sector, owner }) => {
             let record = codec::decode(payload).unwrap_or_else(|error| {
-                tracing::error!(subject, %error, "an unreadable lease record; it gives nobody anything");
+                tracing::error!(subject, %error, "an unreadable lease record; it changes no owner");
                 LeaseRecord::Unknown
             });
             return Record::Lease { sector, owner, record };

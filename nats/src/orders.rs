@@ -1,6 +1,6 @@
-//! A worker's standing orders: one subject a worker, of which the server keeps the last.
+//! A worker's standing orders: one subject per worker, of which the server keeps the last message.
 //!
-//! They stand in a stream, so that a worker that was away finds them, and so that a person sees them with the stock
+//! They are in a stream, so that a worker that was away finds them, and so that a person can see them with the stock
 //! command line. The subscription is only a wake-up.
 
 use async_nats::{
@@ -33,13 +33,13 @@ impl Bus {
         self.publish(&out).await
     }
 
-    /// A worker's standing orders, if there were any. A manager that gives no orders has no stream for them.
+    /// A worker's standing orders, if there are any. A manager that gives no orders has no stream for them.
     pub async fn orders(&self, worker: &WorkerName) -> Result<Option<Orders>, ReadError> {
         let subject = subject::orders(worker);
         let failed = |source: async_nats::Error| ReadError::Server { what: subject.clone(), source };
         let stream = self.js.get_stream_no_info(topology::COMMANDS).await.map_err(|source| failed(source.into()))?;
-        // A direct get, because that permission can be given for one subject alone. A follower may answer with the orders
-        // of a moment ago; they are read again and again.
+        // A direct get, because that can be permitted for a single subject. A follower may answer with slightly older
+        // orders, which does no harm: they are read regularly.
         match stream.direct_get_last_for_subject(subject.clone()).await {
             Ok(message) => {
                 let sequence = message.sequence;
@@ -50,7 +50,7 @@ impl Bus {
                 })
             }
             Err(error) if matches!(error.kind(), DirectGetErrorKind::NotFound) => Ok(None),
-            // Nobody answers for a stream that is not there, nor for one that has no leader at the moment.
+            // Nobody answers for a stream that does not exist, or has no leader at the moment.
             Err(error)
                 if matches!(error.kind(), DirectGetErrorKind::ErrorResponse(StatusCode::NO_RESPONDERS, _))
                     && self.has_no_orders_stream().await =>
@@ -61,7 +61,7 @@ impl Bus {
         }
     }
 
-    /// Every worker's standing orders, by what stands on the bus; none where nobody can read them.
+    /// Every worker's standing orders on the bus; `None` for orders that cannot be read.
     pub async fn all_orders(&self) -> Result<Vec<(WorkerName, Option<Orders>)>, ReadError> {
         let (messages, _) = self.last_of_each(topology::COMMANDS, "seal.cmd.*").await?;
         let orders = messages.into_iter().filter_map(|(subject, payload, _)| match subject.parse() {
@@ -77,7 +77,7 @@ impl Bus {
             if cause.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
     }
 
-    /// A wake-up each time a worker's orders change while the connection stands.
+    /// A wake-up each time a worker's orders change while we are connected.
     pub async fn orders_wakeups(&self, worker: &WorkerName) -> Result<BoxStream<'static, ()>, ReadError> {
         let what = subject::orders(worker);
         let subscription = self

@@ -1,10 +1,10 @@
-//! Waiting for what is away: growing pauses, and few words.
+//! Waiting for something unavailable, with growing pauses and few log lines.
 
 use std::time::{Duration, Instant};
 
 use crate::publish::Backoff;
 
-/// Waits for one thing. Says once that it is away and why, again when the cause is another one, and once that it is there.
+/// Waits for one thing. Logs once that it is unavailable and why, again for each new cause, and once when it is back.
 #[derive(Debug)]
 pub struct Patience {
     first: Duration,
@@ -17,20 +17,20 @@ pub struct Patience {
 struct Waiting {
     since: Instant,
     tries: u64,
-    /// The causes that were said, without what changes in them from one try to the next.
+    /// The causes that were logged, without the parts that change from try to try.
     said: Vec<String>,
 }
 
-/// How many causes of one wait are remembered as said; of more the oldest are said again.
+/// How many logged causes of one wait are remembered. Older ones are logged again.
 const CAUSES: usize = 8;
 
 impl Patience {
-    /// Pauses from `first`, doubled up to `max`.
+    /// Pauses start at `first` and double up to `max`.
     pub const fn new(first: Duration, max: Duration) -> Patience {
         Patience { first, max, backoff: Backoff::new(first, max), waiting: None }
     }
 
-    /// A try failed. Says so if it is news, and returns for how long to pause.
+    /// A try failed. Logs a new cause, and returns how long to pause.
     pub fn failed(&mut self, what: &str, cause: &str) -> Duration {
         let pause = self.backoff.next_pause();
         let retry_in_ms = pause.as_millis() as u64;
@@ -42,7 +42,7 @@ impl Patience {
         pause
     }
 
-    /// It went well. Says so if it was waited for.
+    /// A try succeeded. Logs that if there was a wait.
     pub fn mended(&mut self, what: &str) {
         self.backoff = Backoff::new(self.first, self.max);
         if let Some(Waiting { since, tries, .. }) = self.waiting.take() {
@@ -50,12 +50,12 @@ impl Patience {
         }
     }
 
-    /// Whether it is waited for.
+    /// Whether there is a wait.
     pub const fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
 
-    /// Counts a try, and tells whether its cause was not said yet.
+    /// Counts a try, and returns whether its cause is new.
     fn is_news(&mut self, cause: &str) -> bool {
         let cause = without_numbers(cause);
         let waiting = self.waiting.get_or_insert_with(|| Waiting { since: Instant::now(), tries: 0, said: Vec::new() });
@@ -71,7 +71,8 @@ impl Patience {
     }
 }
 
-/// The cause without what changes from try to try: ports, times, heights. A name with digits in it, such as a miner's, stays.
+/// The cause without numbers that change from try to try: ports, times, heights. Names with digits stay, such as a
+/// miner's.
 fn without_numbers(cause: &str) -> String {
     let words = cause.split_inclusive(|c: char| !c.is_alphanumeric() && c != '_');
     words.filter(|word| !word.starts_with(|c: char| c.is_ascii_digit())).collect()

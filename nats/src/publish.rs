@@ -1,4 +1,4 @@
-//! Publishing with a fence, and what a publisher must tell apart.
+//! Publishing with a fence, and its outcomes.
 
 use std::{hash::BuildHasher, sync::LazyLock, time::Duration};
 
@@ -9,7 +9,7 @@ use sealbus_schema::{SectorId, codec};
 
 use crate::{Bus, patience::Patience, subject, topology};
 
-/// The header that makes the server compare another subject's last sequence.
+/// The header with the subject whose last sequence the server compares, instead of the message's own subject.
 const FENCE_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
 /// The header with the schema version.
@@ -25,10 +25,10 @@ pub const TOKEN_HEADER: &str = "Seal-Token";
 const WRONG_LAST_SEQUENCE: u64 = 10071;
 /// `wrong last sequence` in a cluster: another write with the same fence is in flight.
 const FENCE_CONTENDED: u64 = 10164;
-/// How often a message gets another id because somebody else has used up the one that it had.
+/// How often a message gets a new id because another client has used its id.
 const MAX_RENAMINGS: u32 = 5;
 
-/// Shared by "maximum messages per subject exceeded" and "maximum bytes exceeded".
+/// The code for both "maximum messages per subject exceeded" and "maximum bytes exceeded".
 const STREAM_LIMIT: u64 = 10077;
 
 /// A message that was stored.
@@ -36,67 +36,67 @@ const STREAM_LIMIT: u64 = 10077;
 pub struct Stored {
     /// Its sequence in the stream.
     pub sequence: u64,
-    /// Whether it had been stored before, by an earlier attempt with the same id.
+    /// Whether an earlier attempt with the same id had already stored it.
     pub duplicate: bool,
 }
 
 /// Why a message was not stored, or not known to be.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The lease has moved: whoever published does not own the sector any more, or lost an acknowledgement.
+    /// The lease has moved: the publisher no longer owns the sector, or it lost an acknowledgement.
     #[error("{subject}: the lease has moved")]
     Fenced {
-        /// Where it was published.
+        /// The message's subject.
         subject: String,
     },
-    /// Refused by the fence, and the log does not say whose the sector is; the manager will say it there.
+    /// Refused by the fence, and the log does not yet say who owns the sector; the manager will write that to it.
     #[error("{subject}: the sector was claimed by {} without an offer of the manager", by.as_deref().unwrap_or("nobody"))]
     Open {
-        /// Where it was published.
+        /// The message's subject.
         subject: String,
-        /// Who has claimed it; none where the log has no lease of it at all.
+        /// The worker that claimed it; `None` if the log has no lease record of the sector.
         by: Option<String>,
     },
     /// The same intent is in the queue already.
     #[error("{subject}: already outstanding")]
     Outstanding {
-        /// Where it was published.
+        /// The message's subject.
         subject: String,
     },
-    /// The stream is full and keeps what it has. A person must raise its limit or archive.
+    /// The stream is full and drops nothing. A person must raise its limit or purge records.
     #[error("{subject}: the stream is full: {description}")]
     Full {
-        /// Where it was published.
+        /// The message's subject.
         subject: String,
         /// The server's words.
         description: String,
     },
-    /// Unknown outcome: try again with the same id.
+    /// The outcome is unknown: try again with the same id.
     #[error("{subject}: no acknowledgement")]
     Unknown {
-        /// Where it was published.
+        /// The message's subject.
         subject: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: async_nats::Error,
     },
-    /// The server refused it for good: a bug, or a server that is set up otherwise.
+    /// The server refused it for good: a bug, or a different server configuration.
     #[error("{subject}: refused by the server ({code}): {description}")]
     Refused {
-        /// Where it was published.
+        /// The message's subject.
         subject: String,
         /// The server's error code.
         code: u64,
         /// The server's words.
         description: String,
     },
-    /// The message cannot be packed.
+    /// The message cannot be encoded.
     #[error(transparent)]
     Codec(#[from] codec::CodecError),
 }
 
 impl PublishError {
-    /// Whether the same message may be stored by trying again.
+    /// Whether a retry of the same message may succeed.
     pub const fn is_transient(&self) -> bool {
         matches!(self, PublishError::Unknown { .. } | PublishError::Full { .. })
     }
@@ -115,36 +115,37 @@ impl Backoff {
         Backoff { next: first, max }
     }
 
-    /// The next pause: between half of the present step and all of it, so that a fleet does not move in step.
+    /// The next pause: a random time between half of the current step and all of it, so that a fleet does not retry in
+    /// step.
     pub fn next_pause(&mut self) -> Duration {
         let full = self.next;
         self.next = (self.next * 2).min(self.max);
-        // The hasher's keys differ a process and a call; that is all the randomness a pause needs.
+        // The hasher's keys differ per process and per call, which is random enough for a pause.
         let random = std::hash::RandomState::new().hash_one(0u8) % 512;
         full / 2 + full.mul_f64(random as f64 / 1024.0)
     }
 }
 
-/// Something that only the publisher knows.
+/// A random number that only the publisher knows.
 pub type Secret = [u64; 2];
 
-/// What is about to be published.
+/// A message to publish.
 pub(crate) struct Outgoing {
     pub subject: String,
-    /// What tells the message from others, for people; see [`unforeseeable`].
+    /// A readable text that identifies the message; [`unforeseeable`] derives the real id from it.
     pub message_id: String,
-    /// What makes the id unforeseeable, if it is to be the same after a restart.
+    /// Makes the id unpredictable for others and the same after a restart. `None`: the id changes at a restart.
     pub secret: Option<Secret>,
     pub kind: &'static str,
     pub payload: Vec<u8>,
-    /// The sector and the sequence of its last lease record, for everything in a sector's log.
+    /// For records of a sector's log: the sector, and the expected sequence of its last lease record.
     pub fence: Option<(SectorId, u64)>,
     /// Further headers.
     pub headers: Vec<(&'static str, String)>,
 }
 
 impl Bus {
-    /// Publishes once. Contention within a cluster is resolved here; everything else is the caller's.
+    /// Publishes once. Retries only on contention within a cluster; all other errors are left to the caller.
     pub(crate) async fn publish(&self, out: &Outgoing) -> Result<Stored, PublishError> {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100));
         let mut renamings = 0;
@@ -152,19 +153,21 @@ impl Bus {
             let message = out.message(&unforeseeable(&out.message_id, out.secret, renamings));
             let attempt = async { self.js.send_publish(out.subject.clone(), message).await?.await }.await;
             match attempt {
+                // The server has dropped our message, because another client used its id for something else.
                 Ok(ack) if ack.duplicate && renamings < MAX_RENAMINGS && !self.is_stored(out, &ack).await? => {
                     tracing::warn!(
                         subject = out.subject,
                         id = out.message_id,
                         stream = ack.stream,
                         sequence = ack.sequence,
-                        "the server knows the message's id from another message, which is none of ours; published under \
+                        "the server knows the message's id from another message, which is not ours; published under \
                          another id"
                     );
                     renamings += 1;
                 }
                 Ok(ack) => return Ok(Stored { sequence: ack.sequence, duplicate: ack.duplicate }),
                 Err(error) => match server_error(&error) {
+                    // Another write with the same fence is in flight; its outcome decides about ours.
                     Some(cause) if cause.error_code().0 == FENCE_CONTENDED => {
                         tokio::time::sleep(backoff.next_pause()).await;
                     }
@@ -172,10 +175,13 @@ impl Bus {
                 },
             }
         }
-        Err(PublishError::Unknown { subject: out.subject.clone(), source: "the fence stays contended".into() })
+        Err(PublishError::Unknown {
+            subject: out.subject.clone(),
+            source: "the fence is contended all the time".into(),
+        })
     }
 
-    /// Whether what the server takes for a copy of a message is one.
+    /// Whether the message that the server calls a duplicate really is a copy of this one.
     async fn is_stored(&self, out: &Outgoing, ack: &PublishAck) -> Result<bool, PublishError> {
         let unknown = |source: async_nats::Error| PublishError::Unknown { subject: out.subject.clone(), source };
         let stream = self.js.get_stream_no_info(&ack.stream).await.map_err(|source| unknown(source.into()))?;
@@ -194,7 +200,7 @@ impl Bus {
         }
     }
 
-    /// Publishes until the outcome is known: through outages of any length, with the same id.
+    /// Publishes until the outcome is known, through outages of any length, with the same id.
     pub(crate) async fn publish_patiently(&self, out: &Outgoing) -> Result<Stored, PublishError> {
         let mut patience = Patience::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
@@ -232,9 +238,10 @@ impl Outgoing {
     }
 }
 
-/// The id of a message: the same for the same text and secret, and nobody else can tell it beforehand. The server drops
-/// whatever comes under an id that it knows, whoever used it. Without a secret the ids are others after a restart, and a
-/// message may be stored again: whoever reads it must know it by its content, as the fold does by an event's number.
+/// A message's id. It is the same for the same text and secret, and nobody else can predict it: the server drops every
+/// message whose id it already knows, so others could use up a predictable id. Without a secret the id changes at a
+/// restart, and the message may be stored twice. Its reader must then recognise it by its content, as the fold does by
+/// event number.
 fn unforeseeable(text: &str, secret: Option<Secret>, renamings: u32) -> String {
     static KEY: LazyLock<std::hash::RandomState> = LazyLock::new(std::hash::RandomState::new);
     let hash = match secret {
@@ -264,7 +271,7 @@ pub(crate) fn classify(subject: &str, error: jetstream::context::PublishError) -
     let description = cause.to_string();
     match cause.error_code().0 {
         WRONG_LAST_SEQUENCE => PublishError::Fenced { subject },
-        // One code for two meanings; only the words tell them apart.
+        // The code has two meanings; only the text distinguishes them.
         STREAM_LIMIT if description.contains("per subject") => PublishError::Outstanding { subject },
         STREAM_LIMIT => PublishError::Full { subject, description },
         // 503: no leader, no responders, shutting down.

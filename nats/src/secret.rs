@@ -1,4 +1,4 @@
-//! Files with secrets: read as a whole, never shown.
+//! Secret files: read completely, never shown.
 
 use std::{
     io::{self, Read},
@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
-/// More than any key, token, or password.
+/// The largest file, in bytes: more than any key, token, or password.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// Reads a file of one secret, without the marks that editors leave: a byte order mark, and white space around it.
+/// Reads a file with one secret. Strips what editors leave: a byte order mark, and white space around the secret.
 pub fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let file = std::fs::File::open(path)?;
@@ -17,7 +17,7 @@ pub fn read(path: &Path) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
     }
     file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(|error| match error.kind() {
-        // The words of the standard library name the bytes' position, not the bytes.
+        // This replaces the standard library's message, which gives a byte position.
         io::ErrorKind::InvalidData => io::Error::new(io::ErrorKind::InvalidData, "it is not text"),
         _ => error,
     })?;
@@ -27,7 +27,7 @@ pub fn read(path: &Path) -> io::Result<String> {
     Ok(text.trim_start_matches('\u{feff}').trim().to_owned())
 }
 
-/// What is wrong with who may read or write a file, and what to do; nothing if it cannot be looked at.
+/// What is wrong with a file's permissions, and how to fix it. `None` if they are safe or cannot be read.
 pub fn exposed(path: &Path) -> Option<String> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     let may = match (mode & 0o004 != 0, mode & 0o002 != 0) {

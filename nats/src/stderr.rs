@@ -1,14 +1,14 @@
-//! The log of manager and worker: one event a line on stderr, whatever an event says.
+//! The log of manager and worker: one event per line on stderr, whatever the event contains.
 //!
-//! It stands here because this is the lowest package with IO that both have.
+//! It is in this package because this is the lowest one with IO that both programs use.
 
 use std::io::{self, Write};
 
 use sealbus_schema::text;
 use tracing_subscriber::EnvFilter;
 
-/// Starts the log. Without colours, which are escape sequences. An event that cannot be written is lost: no log is worth the
-/// program that it tells of.
+/// Starts the log. It has no colours, because control characters are escaped. An event that cannot be written is lost:
+/// a broken log must not stop the program.
 pub fn start_log(filter: EnvFilter) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)

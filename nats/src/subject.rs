@@ -1,62 +1,62 @@
-//! Subjects: what the tokens mean, both ways.
+//! Subjects: how they are built and parsed.
 //!
-//! The sector stands before the worker, because looking up the last record of `seal.sector.<m>.<n>.lease.*` then costs
-//! one lookup, whatever the number of workers.
+//! The sector comes before the worker, so that finding the last record of `seal.sector.<m>.<n>.lease.*` takes one
+//! lookup, whatever the number of workers.
 
 use std::fmt;
 
 use sealbus_schema::{IntentKind, MinerId, SealProof, SectorId, SectorNumber, WorkerName, message::FactKind};
 
-/// A subject of Sealbus, taken apart.
+/// A parsed subject of Sealbus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// `seal.intent.<miner>.<proof>.<kind>.<number>.<lease sequence>`
     Intent {
         /// The sector.
         sector: SectorId,
-        /// Its proof.
+        /// Its proof type.
         proof: SealProof,
-        /// What is asked for.
+        /// The kind of work.
         kind: IntentKind,
-        /// The sequence that a claim must expect.
+        /// The sequence that a claim must expect as the last lease record's.
         lease_sequence: u64,
     },
     /// `seal.sector.<miner>.<number>.lease.<worker|->`
     Lease {
         /// The sector.
         sector: SectorId,
-        /// The new owner; none for `-`.
+        /// The new owner; `None` for `-`.
         owner: Option<WorkerName>,
     },
     /// `seal.sector.<miner>.<number>.ev.<worker>`
     Event {
         /// The sector.
         sector: SectorId,
-        /// Who reports.
+        /// The reporting worker.
         worker: WorkerName,
     },
     /// `seal.sector.<miner>.<number>.fact.<worker>.<kind>`
     Fact {
         /// The sector.
         sector: SectorId,
-        /// Who is answered.
+        /// The worker that the fact is for.
         worker: WorkerName,
         /// The fact's kind.
         kind: String,
     },
     /// `seal.hb.<worker>`
     Heartbeat {
-        /// Who is alive.
+        /// The worker.
         worker: WorkerName,
     },
     /// `seal.cmd.<worker>`
     Orders {
-        /// Whose.
+        /// The worker.
         worker: WorkerName,
     },
 }
 
-/// Not a subject of ours.
+/// The text is not a subject of Sealbus.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a subject of Sealbus")]
 pub struct UnknownSubject(pub String);
@@ -76,12 +76,12 @@ pub fn lease(sector: SectorId, worker: &WorkerName) -> String {
     format!("seal.sector.{}.{}.lease.{worker}", sector.miner, sector.number)
 }
 
-/// The subject of a lease record that gives a sector to nobody.
+/// The subject of the manager's lease records: releases, and reinstatements of an owner.
 pub fn release(sector: SectorId) -> String {
     format!("seal.sector.{}.{}.lease.-", sector.miner, sector.number)
 }
 
-/// Every lease record of a sector. The fence header must always be this literal string.
+/// Every lease record of a sector. All fences must use exactly this subject.
 pub fn leases_of(sector: SectorId) -> String {
     format!("seal.sector.{}.{}.lease.*", sector.miner, sector.number)
 }
@@ -151,10 +151,10 @@ impl std::str::FromStr for Subject {
     }
 }
 
-/// Whether a subject is written as we write it. `…f01000.042.lease.w1` is another subject than `…f01000.42.lease.w1` to the
-/// server, whose fence it does not move, so it must not be about sector 42 to us.
+/// Whether a subject is in canonical form. For the server, `…f01000.042.lease.w1` is not the same subject as
+/// `…f01000.42.lease.w1` and does not move its fence, so we must not take it for one about sector 42.
 fn is_written_so(subject: &Subject, text: &str) -> bool {
-    // The only one that we read without knowing its name.
+    // An unknown kind's name is not kept, so this subject cannot be rebuilt for the comparison.
     matches!(subject, Subject::Intent { kind: IntentKind::Unknown, .. }) || subject.to_string() == text
 }
 

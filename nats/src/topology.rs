@@ -1,4 +1,4 @@
-//! The streams and consumers, as data. The manager creates them; nobody else needs the right to.
+//! The streams and consumers, as data. Only the manager creates them and needs the right to.
 
 use std::time::Duration;
 
@@ -17,25 +17,25 @@ pub const INTENTS: &str = "SEAL_INTENTS";
 pub const SECTORS: &str = "SEAL_SECTORS";
 /// The workers' last signs of life.
 pub const HEARTBEATS: &str = "SEAL_HEARTBEATS";
-/// How long a sign of life is remembered.
+/// How long the stream keeps a heartbeat.
 pub const HEARTBEAT_MAX_AGE: Duration = Duration::from_secs(180);
 /// The workers' standing orders.
 pub const COMMANDS: &str = "SEAL_COMMANDS";
-/// After how long an intent goes to another pull if nobody has acknowledged it. Short, because a pull whose worker is gone may
-/// take it; see [`crate::intents`]. A worker whose claim takes longer loses nothing: of two that claim, one wins.
+/// After how long an unacknowledged intent is delivered to another pull. Short, because a pull whose worker is gone may
+/// have taken it; see [`crate::intents`]. A claim may take longer without harm: if two workers claim, one wins.
 pub const INTENT_ACK_WAIT: Duration = Duration::from_secs(5);
 /// The manager's durable consumer of [`SECTORS`].
 pub const FOLD: &str = "mgr";
 
-/// How far behind the last folded sequence of a lost stream the next one begins. Workers may have tokens of records that were
-/// not folded yet, which are fewer by far.
+/// How far after the last folded sequence of a lost stream its replacement begins. Workers may hold tokens of records
+/// that were not folded yet, but those are far fewer.
 const BEHIND_LOST: u64 = 1_000_000;
 
-/// The largest message that a stream takes, with its headers: what we send at most, and then some. One writer could fill a
-/// disk with less.
+/// The largest message that a stream accepts, with headers: our own maximum plus a margin. This only limits the size: a
+/// writer can still fill a disk with small messages.
 const MAX_STORED_BYTES: i32 = codec::MAX_MESSAGE_BYTES as i32 + 4096;
 
-/// How the server writes "no limit".
+/// The server's value for "no limit".
 const UNLIMITED: i64 = -1;
 
 /// How the streams are laid out on the servers.
@@ -43,53 +43,54 @@ const UNLIMITED: i64 = -1;
 pub struct Layout {
     /// Copies of each stream: 1, or 3 in a cluster.
     pub replicas: usize,
-    /// The most that [`SECTORS`] may hold, in bytes. Beyond it the server refuses new records; it never drops old ones.
+    /// The size limit of [`SECTORS`] in bytes. When it is reached the server refuses new records; it never drops old
+    /// ones.
     pub max_sectors_bytes: i64,
 }
 
-/// What tells a stream from another one of the same name that was made later.
+/// Distinguishes a stream from a later one with the same name: name and creation time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamIdentity(String);
 
 /// How full the stream of the sectors' logs is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fill {
-    /// What it holds, in bytes.
+    /// Its present size, in bytes.
     pub bytes: u64,
-    /// The most that it may hold.
+    /// Its limit, in bytes.
     pub max_bytes: u64,
 }
 
-/// Why the streams are not as they must be.
+/// Why the streams could not be set up or read.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
-    /// The server could not be asked, or refused.
+    /// The server did not answer, or refused.
     #[error("cannot {operation} {what}")]
     Server {
-        /// What was tried.
+        /// What was attempted.
         operation: &'static str,
-        /// With which stream or consumer.
+        /// The stream or consumer.
         what: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: async_nats::Error,
     },
 }
 
 impl Fill {
-    /// Whether a person should act: nine tenths are used.
+    /// Whether nine tenths are used, so that a person should act.
     pub const fn is_nearly_full(&self) -> bool {
         self.bytes / 9 >= self.max_bytes / 10
     }
 }
 
 impl StreamIdentity {
-    /// As stored.
+    /// From stored text.
     pub fn from_text(text: impl Into<String>) -> StreamIdentity {
         StreamIdentity(text.into())
     }
 
-    /// To store.
+    /// The text to store.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -125,7 +126,7 @@ pub fn streams(layout: Layout) -> [Config; 4] {
             storage: StorageType::File,
             num_replicas: layout.replicas,
             max_message_size: MAX_STORED_BYTES,
-            // Dropping old records would drop leases, and with them the fence.
+            // Dropping old records would drop lease records, and the fence with them.
             discard: DiscardPolicy::New,
             max_bytes: layout.max_sectors_bytes,
             deny_delete: true,
@@ -184,7 +185,7 @@ pub fn queue(miner: MinerId, proof: SealProof, kind: IntentKind) -> pull::Config
         ack_policy: AckPolicy::Explicit,
         ack_wait: INTENT_ACK_WAIT,
         max_deliver: -1,
-        // The defaults (1000 and 512) stop a large fleet.
+        // The defaults (1000 and 512) are too low for a large fleet.
         max_ack_pending: 100_000,
         max_waiting: 20_000,
         ..pull::Config::default()
@@ -205,7 +206,7 @@ pub fn fold() -> pull::Config {
 }
 
 impl Bus {
-    /// Creates the streams and the fold's consumer, or brings them to the present layout.
+    /// Creates the streams and the fold's consumer, or adjusts them to the configured layout.
     pub async fn ensure_streams(&self, layout: Layout) -> Result<(), TopologyError> {
         for config in streams(layout) {
             let name = config.name.clone();
@@ -237,8 +238,8 @@ impl Bus {
         Ok(())
     }
 
-    /// Which [`SECTORS`] stream this is. A stream that was made anew starts its sequences again, and old tokens could
-    /// match new records; whoever remembers tokens must remember this and refuse to go on when it differs.
+    /// Identifies this [`SECTORS`] stream. A stream that is created anew starts its sequences again, so old tokens
+    /// could match new records. Whoever stores tokens must store this too, and stop when it differs.
     pub async fn sectors_identity(&self) -> Result<StreamIdentity, TopologyError> {
         Ok(self.sectors_origin().await?.0)
     }
@@ -258,12 +259,12 @@ impl Bus {
     pub async fn sectors_fill(&self) -> Result<Fill, TopologyError> {
         let stream = self.js.get_stream(SECTORS).await.map_err(server("read stream", SECTORS))?;
         let info = stream.cached_info();
-        // A stream without a limit has -1.
+        // -1 if the stream has no limit.
         let max_bytes = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
         Ok(Fill { bytes: info.state.bytes, max_bytes })
     }
 
-    /// The sequence of the last record in [`SECTORS`]: 0 if nothing was ever written there, or there is no such stream.
+    /// The sequence of the last record in [`SECTORS`]. 0 if nothing was ever written to it, or it does not exist.
     pub async fn sectors_last_sequence(&self) -> Result<u64, TopologyError> {
         match self.js.get_stream(SECTORS).await {
             Ok(stream) => Ok(stream.cached_info().state.last_sequence),
@@ -290,9 +291,9 @@ fn is_not_found(error: &jetstream::context::GetStreamError) -> bool {
 }
 
 impl Bus {
-    /// Deletes every record of a [`SECTORS`] stream that took the place of a lost one, of which the records up to `lost` were
-    /// folded. Its sequences go on behind all of the lost one's and behind its own, so that no old token is the number of a
-    /// new record. Returns the sequence before its first. To be called again, it does no harm.
+    /// Empties a [`SECTORS`] stream that replaces a lost one, whose records up to `lost` were folded. The new sequences
+    /// begin after all of the lost stream's, so that no old token equals a new record's number. Returns the sequence
+    /// before the first new one. Calling it again does no harm.
     pub async fn begin_sectors_behind(&self, lost: u64) -> Result<u64, TopologyError> {
         let stream = self.js.get_stream(SECTORS).await.map_err(server("read stream", SECTORS))?;
         // It is beyond that if it was recovered before, and the database was restored from a copy that does not know.

@@ -1,5 +1,5 @@
-//! What a stolen credential can do, tried against a real server with the configuration that the playbook renders. Each
-//! attempt is made as an attacker would make it, past this crate. Decisions 0025 and 0032 in `docs/adr` say what is meant to hold.
+//! What a stolen credential can do, tried against a real server with the playbook's configuration. Each attempt
+//! bypasses this crate, as an attacker would. Decisions 0025 and 0032 in `docs/adr` say what must hold.
 
 #[path = "support/layout.rs"]
 mod layout;
@@ -30,14 +30,14 @@ use support::{Server, eventually};
 const QUEUE: Queue = Queue { miner: MinerId(1000), proof: SealProof::StackedDrg2KiBV1_1, kind: IntentKind::Seal };
 const SECTOR: SectorId = SectorId { miner: MinerId(1000), number: SectorNumber(1) };
 const STREAMS: [&str; 4] = ["SEAL_INTENTS", "SEAL_SECTORS", "SEAL_HEARTBEATS", "SEAL_COMMANDS"];
-/// How long an answer that must not come is waited for.
+/// How long to wait for an answer that must not come.
 const SHORT: Duration = Duration::from_millis(700);
 
 struct Site {
     server: Server,
     keys: Vec<(&'static str, KeyPair)>,
     manager: Bus,
-    /// The manager's account, for looking.
+    /// The manager's account, to inspect the streams.
     js: jetstream::Context,
 }
 
@@ -61,7 +61,7 @@ impl Site {
         let public = |of: &str| keys.iter().find(|(name, _)| *name == of).expect("a key").1.public_key();
         let workers = vec![("w1", public("w1")), ("w2", public("w2"))];
         let (manager, operator) = (public("manager"), public("operator"));
-        // Of the second miner the workers seal no sectors: these have another size.
+        // The workers do not serve the second miner, whose sectors have another size.
         let miners = vec![("f01000", "2KiB"), ("f02000", "32GiB")];
         let known = Keys { manager: &manager, operator: &operator, workers, miners };
         let server = Server::start_with(|port, store| {
@@ -86,7 +86,7 @@ impl Site {
         client_of(&self.server, &self.keys, name).await
     }
 
-    /// How many messages each stream has; that all are there.
+    /// How many messages each stream has. All streams must exist.
     async fn counts(&self) -> Vec<u64> {
         let mut counts = Vec::new();
         for stream in STREAMS {
@@ -137,7 +137,7 @@ async fn a_worker_with_an_account_of_its_own_does_its_work() {
     let stale = Event { token, number: 2, body: EventBody::Seal(seal::Event::Pc1Done {}) };
     let mut wakeups = bus.fact_wakeups(&w1).await.expect("subscribes");
     let mut orders = bus.orders_wakeups(&w1).await.expect("subscribes");
-    // The subscription is at the server before the fact is.
+    // This makes sure that the subscription is at the server before the fact.
     assert!(bus.orders(&w1).await.expect("reads").is_none());
     let fact = Fact::new(token, 0, seal::Fact::ProveLanded { activation_epoch: 7 });
     site.manager.tell(SECTOR, &w1, &fact, "1").await.expect("tells");
@@ -222,7 +222,7 @@ async fn no_answer_of_the_server_reaches_a_stream_or_the_servers_interface() {
         }
         client.flush().await.expect("flushes");
     }
-    // Whatever came of it came before this answer.
+    // The effects of the attempt come before this answer.
     site.bus("w1").await.last_lease(SECTOR).await.expect("reads");
     let after = site.counts().await;
     assert_eq!((&after[..2], after[3]), (&before[..2], before[3]), "nothing was stored or removed");
@@ -233,10 +233,10 @@ async fn no_answer_of_the_server_reaches_a_stream_or_the_servers_interface() {
     assert!(site.manager.orders(&w2).await.expect("reads").is_none());
 }
 
-/// Publishes and asks, and says whether anybody answered.
+/// Publishes a request, and returns whether anybody answered.
 async fn answered(client: &Client, subject: &str, payload: &'static str) -> bool {
     let asked = tokio::time::timeout(SHORT, client.request(subject.to_owned(), payload.into())).await;
-    // That nobody listens is an answer of the server's, and none of ours.
+    // A "no responders" status comes from the server and is not an answer.
     matches!(asked, Ok(Ok(message)) if message.status.is_none())
 }
 
@@ -282,7 +282,7 @@ async fn a_credential_writes_and_asks_for_its_own_alone() {
     assert_eq!(site.counts().await, before);
 }
 
-/// What a stolen key is worth: sectors of the miners that its machine seals for, and nothing of anybody else's.
+/// A stolen key gives access only to sectors of the miners that its machine seals for.
 #[tokio::test]
 async fn a_worker_takes_and_claims_sectors_of_its_miners_alone() {
     let site = Site::build().await;
@@ -360,14 +360,14 @@ async fn a_message_that_is_larger_than_any_of_ours_is_refused() {
     publish(codec::MAX_MESSAGE_BYTES).await.expect("as large as ours are");
     publish(200_000).await.expect_err("larger than the stream takes");
     assert_eq!(site.counts().await[1], before[1] + 1);
-    // The server ends a connection that sends more than it takes at all.
+    // The server closes a connection that sends more than its maximum.
     let client = site.client("w1").await;
     let _ = client.publish("seal.sector.f01000.1.ev.w1", vec![0u8; 1_000_000].into()).await;
     let _ = tokio::time::timeout(SHORT, client.flush()).await;
     assert_eq!(site.counts().await[1], before[1] + 1);
 }
 
-/// Accepted, limited and shown: an intent that is gone is offered again, and the manager says so.
+/// This is possible, but limited and reported: the manager offers a missing intent again, and says so.
 #[tokio::test]
 async fn an_intent_that_somebody_else_acknowledged_is_offered_again_and_that_is_noticed() {
     let site = Site::build().await;
@@ -379,7 +379,7 @@ async fn an_intent_that_somebody_else_acknowledged_is_offered_again_and_that_is_
     client.publish(format!("$JS.ACK.SEAL_INTENTS.{queue}.1.1.1.1.0"), "+ACK".into()).await.expect("sends");
     client.flush().await.expect("flushes");
     eventually("the loss", || async { (site.counts().await[0] == 0).then_some(()) }).await;
-    // The true taker claims all the same.
+    // The worker that really took the intent can still claim.
     let claim = site.bus("w2").await.claim(&offer.intent, &worker("w2"), "h").await.expect("an outcome");
     assert!(matches!(claim, ClaimOutcome::Won(Token(1))), "{claim:?}");
 }

@@ -1,4 +1,4 @@
-//! Signs of life against a real server.
+//! Heartbeats against a real server.
 
 mod support;
 
@@ -66,7 +66,7 @@ async fn a_heartbeat_counts_for_the_worker_of_its_subject_and_what_nobody_can_re
         let seen = bus.workers().await.expect("reads");
         seen.into_iter().map(|seen| seen.heartbeat.worker.to_string()).collect::<Vec<_>>()
     };
-    // The owner of w1's key speaks for w2.
+    // Somebody with w1's key writes a heartbeat for w2.
     let payload = sealbus_schema::codec::encode(&heartbeat("w2", 9)).expect("packs");
     js.publish("seal.hb.w1", payload.into()).await.expect("sends").await.expect("is stored");
     assert!(names().await.is_empty());
@@ -87,7 +87,7 @@ async fn heartbeats_go_on_after_the_server_lost_its_memory() {
     let mut heart = Heart::new(&beat.worker);
     heart.beat(&bus, &beat).await.expect("beats");
     server.kill_and_restart();
-    // A stream in memory does not outlive its only server; the manager makes it again.
+    // A stream in memory does not survive its only server; the manager creates it again.
     let layout = Layout { replicas: 1, max_sectors_bytes: 1 << 30 };
     eventually("the streams", || async { bus.ensure_streams(layout).await.ok() }).await;
     let (bus, heart) = (&bus, tokio::sync::Mutex::new(heart));
@@ -131,7 +131,7 @@ async fn a_renewed_identity_counts_at_the_next_connection_without_a_restart() {
     server.restart_for(&new.public_key());
     eventually("a new connection", || async { (bus.connections() > before).then_some(()) }).await;
     eventually("the streams", || async { bus.ensure_streams(layout).await.ok() }).await;
-    // Who has only the old one is not let in, and does not give up either.
+    // A client with only the old seed is refused, but does not give up.
     std::fs::write(&seed_file, old.seed().expect("a seed")).expect("writes");
     let refused = connection.connect("manager").await.expect_err("it was replaced");
     assert!(!refused.is_misconfigured() && refused.to_string().contains("refused our identity"), "{refused}");

@@ -90,8 +90,8 @@ async fn an_owner_that_lost_its_lease_is_fenced_and_the_next_claim_gets_a_higher
     assert_eq!((lease.owner, lease.sequence), (Some(worker("w2")), second.0));
 }
 
-/// Without the lease's sequence in the intent's subject, a stale intent that nobody has acknowledged blocks the new
-/// one, is then acknowledged away, and the sector is lost for ever.
+/// Without the lease's sequence in the intent's subject, an unacknowledged stale intent blocks the new one and is then
+/// acknowledged, and the sector is lost forever.
 #[tokio::test]
 async fn a_stale_intent_in_the_queue_does_not_block_the_next_one() {
     let server = Server::start();
@@ -124,7 +124,7 @@ async fn a_claim_whose_answer_was_lost_is_found_again() {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
     let token = won(&bus, &intent(1, 0), "w1").await;
-    // The process died before it wrote the token down, and the intent came to it again.
+    // The process died before it stored the token, and the intent was delivered to it again.
     assert_eq!(claim(&bus, &intent(1, 0), "w1").await, ClaimOutcome::Won(token));
 }
 
@@ -139,7 +139,7 @@ async fn an_event_sent_again_is_stored_once() {
     assert!(again.duplicate);
 }
 
-/// Whoever may write to the stream can use up an id that it can foresee: the server drops what comes under it later.
+/// Anyone who may write to the stream can use up a predictable id: the server drops later messages with the same id.
 #[tokio::test]
 async fn an_id_that_somebody_else_has_used_up_stops_no_event() {
     let server = Server::start();
@@ -156,7 +156,7 @@ async fn an_id_that_somebody_else_has_used_up_stops_no_event() {
             message.headers.get("Nats-Msg-Id").expect("an id").to_string()
         }
     };
-    // The next one's does not follow from what stands in the log, and one that was known is given up.
+    // The next message's id does not follow from the log, and a known id is abandoned.
     let known = id(first.sequence).await;
     let forged = known.replacen(&format!(".{token}.1."), &format!(".{token}.2."), 1);
     assert_ne!(forged, known);
@@ -170,7 +170,7 @@ async fn an_id_that_somebody_else_has_used_up_stops_no_event() {
     assert_eq!(read.number, 2);
 }
 
-/// The same id for another message, as after a forgery that guessed it.
+/// The same id for another message, as after a forgery that guessed the id.
 #[tokio::test]
 async fn what_the_server_takes_for_a_copy_of_another_message_is_stored_under_another_id() {
     let server = Server::start();
@@ -178,7 +178,7 @@ async fn what_the_server_takes_for_a_copy_of_another_message_is_stored_under_ano
     let token = won(&bus, &intent(1, 0), "w1").await;
     let sector = intent(1, 0).sector;
     bus.report(sector, &worker("w1"), &event(token, 1)).await.expect("stored");
-    // The number of an event makes its id; this is another event under that number.
+    // An event's number determines its id; this is another event with the same number.
     let other = Event { body: EventBody::Seal(seal::Event::TicketWanted { draw: 1 }), ..event(token, 1) };
     let stored = bus.report(sector, &worker("w1"), &other).await.expect("stored");
     assert!(!stored.duplicate, "{stored:?}");
@@ -224,7 +224,7 @@ async fn the_age_of_a_fact_is_told_by_the_server_alone() {
         .await
         .expect("tells");
     bus.tell(sector, &w1, &Fact::new(token, 0, seal::Fact::PersistChecked {}), "2").await.expect("tells");
-    // The later one is asked first: whatever the time between, the earlier one is older.
+    // The later fact is queried first, so the earlier one is older whatever the delay between the queries.
     let (later, earlier) = (age(seal::Fact::PERSIST_CHECKED).await, age(seal::Fact::PROVE_LANDED).await);
     assert!(later.is_some() && earlier > later, "{earlier:?}, {later:?}");
 }
@@ -253,7 +253,7 @@ async fn the_log_is_read_in_order_and_again_from_any_offset() {
     assert_eq!(numbers(&entries), [1, 2, 3]);
     drop(log);
 
-    // Nothing was acknowledged; a second reader begins behind what it has folded all the same.
+    // Nothing was acknowledged, but a second reader still starts after what it has folded.
     let mut log = bus.open_log(entries[1].sequence).await.expect("opens");
     let mut rest = Vec::new();
     while rest.len() < 2 {
@@ -267,14 +267,14 @@ async fn a_reader_never_skips_what_the_server_gave_to_another_one() {
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
     let token = won(&bus, &intent(1, 0), "w1").await;
-    // One that waits at the server for more and then stands still, as a process does that was stopped, gets nothing.
+    // A reader that waits at the server and then hangs, like a stopped process, gets nothing.
     let mut hanging = bus.open_log(0).await.expect("opens");
     assert_eq!(hanging.next_batch().await.expect("reads").len(), 1);
     let mut log = bus.open_log(0).await.expect("opens");
     for number in 1..=3 {
         bus.report(intent(1, 0).sector, &worker("w1"), &event(token, number)).await.expect("stored");
     }
-    // One that goes on gets some, and that is noticed.
+    // A reader that continues gets some records, and that is noticed.
     let stream = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
     let stream = stream.get_stream("SEAL_SECTORS").await.expect("the stream");
     let other: async_nats::jetstream::consumer::PullConsumer = stream.get_consumer("mgr").await.expect("the reader");
@@ -299,7 +299,7 @@ async fn a_killed_server_loses_nothing_that_was_acknowledged_and_changes_no_owne
     bus.report(intent(1, 0).sector, &worker("w1"), &event(token, 1)).await.expect("stored");
     let identity = bus.sectors_identity().await.expect("identity");
     server.kill_and_restart();
-    // The same connection goes on by itself; the report waits until the server is back.
+    // The connection recovers by itself; the report waits until the server is back.
     let stored = bus.report(intent(1, 0).sector, &worker("w1"), &event(token, 2)).await.expect("stored");
     assert_eq!(stored.sequence, token.0 + 2);
     assert_eq!(bus.sectors_identity().await.expect("identity"), identity, "the same stream");
@@ -364,7 +364,7 @@ async fn a_stream_in_the_place_of_a_lost_one_goes_on_behind_all_of_its_sequences
     let server = Server::start();
     let bus = server.connect_with_streams("manager").await;
     let early = won(&bus, &intent(1, 0), "w1").await;
-    // The second call is of somebody who was killed behind the first one.
+    // The second call is that of a process that was killed after the first one.
     for _ in 0..2 {
         let before = bus.begin_sectors_behind(70).await.expect("empties the stream");
         assert!(before > 70 && bus.sectors_last_sequence().await.expect("reads") == before);

@@ -1,4 +1,4 @@
-//! Byte strings that travel: binary in MessagePack, hexadecimal wherever a person reads (JSON, logs).
+//! Byte strings in messages: binary in MessagePack, hexadecimal in formats for people (JSON, logs).
 
 use std::fmt;
 
@@ -72,11 +72,11 @@ macro_rules! bytes32 {
 }
 
 bytes32! {
-    /// CommD, CommR or a piece's commitment: 32 bytes, little-endian field element.
+    /// CommD, CommR or a piece's commitment: a field element, 32 bytes, little-endian.
     Commitment
 }
 bytes32! {
-    /// A ticket or a seed as drawn from the chain.
+    /// A ticket or a seed as drawn from the chain: 32 bytes.
     Randomness
 }
 
@@ -110,8 +110,8 @@ fn serialize_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, 
     }
 }
 
-/// Accepts every form, because serde's buffered content (internally tagged enums) does not tell whether it came from
-/// a human-readable format.
+/// Accepts bytes, sequences and hexadecimal text, because serde's buffered content (used for internally tagged enums)
+/// does not say whether it came from a human-readable format.
 struct BytesVisitor;
 
 impl<'de> de::Visitor<'de> for BytesVisitor {

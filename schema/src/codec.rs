@@ -1,18 +1,19 @@
 //! MessagePack with field names, bounded in size.
 //!
-//! Field names let an older reader skip what it does not know and a newer one fill in what is missing; compact arrays
-//! allow neither.
+//! Field names let an older reader skip unknown fields and a newer one use defaults for missing fields. Compact arrays
+//! would allow neither.
 
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The version in the `Seal-V` header of every message.
 pub const VERSION: u32 = 1;
 
-/// The largest message that is published or accepted, in bytes. Only small things travel: proofs, commitments, paths,
-/// checksums. A 32 GiB PoRep proof has 1920 bytes; an aggregate at most 81,960 (`MAX_AGGREGATE_PROOF_SIZE`).
+/// The largest message that is published or accepted, in bytes. Messages contain only small things: proofs,
+/// commitments, paths, checksums. A 32 GiB PoRep proof has 1920 bytes, an aggregate at most 81,960
+/// (`MAX_AGGREGATE_PROOF_SIZE`).
 pub const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 
-/// Why a message could not be packed or unpacked.
+/// Why a message could not be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// Larger than [`MAX_MESSAGE_BYTES`].
@@ -21,21 +22,21 @@ pub enum CodecError {
         /// Its size.
         bytes: usize,
     },
-    /// Could not be packed.
+    /// It could not be encoded.
     #[error("cannot pack the message")]
     Pack(#[source] rmp_serde::encode::Error),
-    /// Not a message of the expected kind.
+    /// It is not a message of the expected type.
     #[error("cannot unpack the message")]
     Unpack(#[source] rmp_serde::decode::Error),
-    /// Bytes follow the message.
+    /// There are bytes after the message.
     #[error("{bytes} bytes follow the message")]
     TrailingBytes {
-        /// How many.
+        /// Their number.
         bytes: usize,
     },
 }
 
-/// Packs a message, and refuses one that is too large to send.
+/// Encodes a message. Refuses one that is too large to send.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> {
     let bytes = rmp_serde::to_vec_named(message).map_err(CodecError::Pack)?;
     if bytes.len() > MAX_MESSAGE_BYTES {
@@ -44,7 +45,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> {
     Ok(bytes)
 }
 
-/// Unpacks one message, whole: `rmp_serde` itself ignores what follows it.
+/// Decodes one message. Refuses trailing bytes, which `rmp_serde` itself would ignore.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > MAX_MESSAGE_BYTES {
         return Err(CodecError::TooLarge { bytes: bytes.len() });

@@ -1,6 +1,6 @@
-//! Errors that travel: their class, a stable code, and what a person needs to act.
+//! Errors as they are reported: a class, a stable code, and what a person needs to act.
 //!
-//! The class decides what happens and is chosen where the error arises, never read out of a text later.
+//! The class decides what happens. It is chosen where the error arises, never derived from a text later.
 
 use std::{borrow::Cow, fmt};
 
@@ -8,34 +8,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::phase::Phase;
 
-/// How many bytes of a child's last words travel with an error.
+/// How many bytes of a child's last stderr output are sent with an error.
 pub const MAX_STDERR_TAIL_BYTES: usize = 8 * 1024;
 
-/// How many links of a cause chain travel with an error, and how long each may be.
+/// How many causes are sent with an error, and how many bytes each may have.
 const MAX_CAUSES: usize = 16;
 const MAX_CAUSE_BYTES: usize = 2 * 1024;
 
-/// How long the only message of a brief report may be.
+/// The most bytes in the single message of a brief report.
 const MAX_BRIEF_BYTES: usize = 512;
 
 /// What happens after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
-    /// Known to be transient or harmless to repeat: retried every `recover_interval`, at most `max_retries` times.
+    /// Transient, or harmless to repeat: retried at most `max_retries` times, with growing pauses from
+    /// `recover_interval` on.
     Temp,
-    /// Arose in sealing and is worth a person's look: the slot blocks.
+    /// Sealing itself failed: the slot blocks until a person decides.
     Perm,
-    /// The environment: file system, disk, missing parameters. The slot, or its disk, blocks.
+    /// The environment is at fault: file system, disk, missing parameters. The slot, or all slots of its disk, block.
     Crit,
-    /// This attempt is worthless: progress is dropped, the slot is cleaned.
+    /// The attempt is worthless: its progress is dropped and the slot is cleaned.
     Abort,
     /// A class of a newer version. Treated as [`ErrorClass::Perm`]: a person decides.
     #[serde(other)]
     Unknown,
 }
 
-/// A stable name of a kind of error, with a page of its own in `docs/errors/`.
+/// The stable name of a kind of error. Each has a page in `docs/errors/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ErrorCode(Cow<'static, str>);
@@ -50,19 +51,19 @@ pub enum Exit {
     Signal(i32),
 }
 
-/// An error as it is stored and shown: everything a person needs without logging in to the machine.
+/// An error as it is stored and shown, with everything that a person needs without logging in to the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReport {
-    /// What happens next.
+    /// Decides what happens next.
     pub class: ErrorClass,
-    /// Which kind it is.
+    /// The kind of error.
     pub code: ErrorCode,
-    /// The messages from the outermost to the root cause.
+    /// The messages, from the outermost to the root cause.
     pub causes: Vec<String>,
-    /// The phase in which it arose, if in one.
+    /// The phase in which it arose, if any.
     #[serde(default)]
     pub phase: Option<Phase>,
-    /// Which try of the phase it ended, from 1; 0 outside a phase.
+    /// The try of the phase that failed, from 1; 0 outside a phase.
     #[serde(default)]
     pub attempt: u32,
     /// The machine's host name.
@@ -82,13 +83,13 @@ pub struct ErrorReport {
     pub stderr_tail: String,
 }
 
-/// Declares the codes once: constant, class it usually has, and one line for people.
+/// Declares each code once: its constant, its usual class, and a line for people.
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident $class:ident;)*) => {
         impl ErrorCode {
             $($(#[$doc])* pub const $name: ErrorCode = ErrorCode(Cow::Borrowed(stringify!($name)));)*
 
-            /// Every code that Sealbus itself gives, with the class it usually has.
+            /// Every code that Sealbus itself uses, with its usual class.
             pub const ALL: &'static [(ErrorCode, ErrorClass)] =
                 &[$((ErrorCode::$name, ErrorClass::$class)),*];
         }
@@ -100,7 +101,7 @@ codes! {
     DISK_FULL Crit;
     /// A file or directory could not be read or written.
     IO_FAILED Crit;
-    /// A file that an earlier phase must have left is missing.
+    /// A file of an earlier phase is missing.
     INPUT_MISSING Perm;
     /// A file of an earlier phase has another size, or belongs to another sector, ticket or seed.
     INPUT_MISMATCH Perm;
@@ -108,11 +109,11 @@ codes! {
     IO_TIMED_OUT Temp;
     /// A slot's journal cannot be read.
     JOURNAL_UNREADABLE Crit;
-    /// A slot's journal is an older state of itself: more was reported under its token than it knows of.
+    /// A slot's journal is out of date: more was reported under its token than it contains.
     JOURNAL_BEHIND Crit;
-    /// The stream of sectors' logs was made anew, so the tokens in journals mean nothing in it.
+    /// The stream of the sectors' logs was created anew, so the tokens in journals are meaningless.
     QUEUE_REPLACED Crit;
-    /// The log does not say whose a sector is: somebody claimed it without an offer, and the manager has not spoken.
+    /// The log does not say who owns a sector: it was claimed without an offer, and the manager has not answered yet.
     LEASE_DISPUTED Temp;
     /// A slot's directory cannot be used.
     SLOT_UNUSABLE Crit;
@@ -120,17 +121,17 @@ codes! {
     SLOT_OF_ANOTHER_WORKER Crit;
     /// Groth16 parameters are missing or damaged.
     PARAMS_MISSING Crit;
-    /// The proofs library refused.
+    /// The proofs library returned an error.
     PROOFS_FAILED Perm;
     /// The proofs library panicked.
     LIBRARY_PANIC Perm;
-    /// The pieces do not make up the data that was staged.
+    /// The staged data does not match the pieces.
     COMM_D_MISMATCH Perm;
-    /// PC2's result does not check.
+    /// PC2's result fails verification.
     COMM_R_MISMATCH Perm;
     /// A proof does not verify.
     PROOF_INVALID Perm;
-    /// An intent asks for a kind of piece that this version cannot fetch.
+    /// An intent asks for a kind of piece that this version cannot stage.
     PIECE_UNSUPPORTED Abort;
     /// A request to a processor is malformed.
     REQUEST_INVALID Perm;
@@ -140,9 +141,9 @@ codes! {
     PROCESSOR_DIED Temp;
     /// A processor did not answer in time.
     PROCESSOR_TIMED_OUT Temp;
-    /// A processor said something that is not its protocol.
+    /// A processor violated its protocol.
     PROCESSOR_PROTOCOL Perm;
-    /// A processor of the protocol of damocles answered an error.
+    /// An executable made for damocles answered with an error.
     PROCESSOR_REFUSED Perm;
     /// The permanent store is not reachable or not writable.
     STORE_UNAVAILABLE Temp;
@@ -150,65 +151,65 @@ codes! {
     STORE_FULL Crit;
     /// The permanent store already holds other data under the sector's name.
     STORE_CONFLICT Perm;
-    /// What was written to the permanent store reads back differently.
+    /// A file in the permanent store reads back differently from what was written.
     CHECKSUM_MISMATCH Temp;
-    /// The manager cannot read the sector's files in the permanent store, or they do not prove.
+    /// The manager cannot read the sector's files in the permanent store, or they fail a challenge.
     FILES_UNPROVABLE Perm;
     /// The ticket is too old for a PreCommit.
     TICKET_EXPIRED Abort;
-    /// The PreCommit's time to be proven has run out.
+    /// The time for proving the PreCommit has run out.
     PRECOMMIT_EXPIRED Perm;
     /// The chain refused the PreCommit.
     PRECOMMIT_REFUSED Perm;
     /// The chain refused the ProveCommit.
     PROVE_COMMIT_REFUSED Perm;
-    /// A message was executed out of gas again and again, each time with a higher limit.
+    /// A message ran out of gas again and again, each time with a higher limit.
     MESSAGE_OUT_OF_GAS Perm;
     /// Another message of the same sender used a message's nonce.
     NONCE_USED Temp;
-    /// A landed message did not do what it was sent for.
+    /// A message landed but had no effect.
     MESSAGE_WITHOUT_EFFECT Perm;
     /// The sector's number is already used on chain.
     NUMBER_TAKEN Perm;
     /// A person gave the sector up.
     ABANDONED Abort;
-    /// A sector was given out too often without an end.
+    /// A sector was offered too often without being finished.
     REISSUED_TOO_OFTEN Perm;
     /// A worker reported something that its state does not allow.
     PROTOCOL_VIOLATED Perm;
-    /// The chain node does not answer, or answers what cannot be used.
+    /// The chain node does not answer, or its answers are unusable.
     NODE_UNAVAILABLE Temp;
-    /// The chain node's head stands still, or is old.
+    /// The chain node's head does not move, or is old.
     NODE_BEHIND Temp;
     /// The chain node does not let the manager do what it must.
     NODE_ACCESS_DENIED Crit;
-    /// The chain node, which answers, cannot do this one thing now.
+    /// The chain node answers, but cannot do this one thing now.
     NODE_CALL_FAILED Temp;
     /// The network has a version or constants that this release cannot work with.
     NETWORK_UNSUPPORTED Crit;
-    /// Too little money for a message, its gas, or what the chain locks with it.
+    /// There are too few funds for a message, its gas, or what the chain locks with it.
     FUNDS_MISSING Crit;
-    /// The configured limit of a message's fee leaves too little for the chain to take it.
+    /// The configured fee limit is too low for the chain to accept a message.
     FEE_LIMIT_TOO_LOW Crit;
     /// The base fee is above what a pushed message may pay.
     BASE_FEE_TOO_HIGH Temp;
-    /// A pushed message is in no block for longer than usual.
+    /// A pushed message has waited unusually long for inclusion in a block.
     MESSAGE_PENDING Temp;
     /// The node's wallet does not sign for the sender.
     WALLET_KEY_MISSING Crit;
-    /// The miner does not name the configured sender.
+    /// The configured sender is not an address of the miner.
     SENDER_NOT_ALLOWED Crit;
-    /// The manager may not read the permanent store.
+    /// The manager has no right to read the permanent store.
     STORE_UNREADABLE Crit;
-    /// No number is left that a new sector may have.
+    /// The configured sector numbers are used up.
     NUMBERS_USED_UP Crit;
-    /// The configuration asks for what the manager or the chain cannot do.
+    /// The configuration asks for something that the manager or the chain cannot do.
     CONFIGURATION_WRONG Crit;
-    /// The database refused what was to be stored, or has a row that cannot be read.
+    /// The database refused a row, or has one that cannot be read.
     RECORD_REFUSED Crit;
-    /// The bus does not take what must be published.
+    /// NATS does not accept what must be published.
     BUS_UNAVAILABLE Temp;
-    /// The stream of the sectors' logs is full, or nearly so: then nobody's reports and answers are stored.
+    /// The stream of the sectors' logs is full, or nearly so. When it is full, no report or answer can be stored.
     BUS_FULL Crit;
 }
 
@@ -232,8 +233,8 @@ impl fmt::Display for ErrorClass {
 }
 
 impl ErrorCode {
-    /// A code from outside, for example of an external processor. Whatever is not `A-Z`, `0-9` or `_` becomes `_`,
-    /// because the code is a file name and a header.
+    /// A code from outside, for example from an external processor. Characters other than `A-Z`, `0-9` and `_` become
+    /// `_`, because the code is used in headers and as a file name.
     pub fn from_text(text: &str) -> ErrorCode {
         let tidy: String = text
             .chars()
@@ -243,8 +244,8 @@ impl ErrorCode {
         ErrorCode(Cow::Owned(if tidy.is_empty() { "UNNAMED".to_owned() } else { tidy }))
     }
 
-    /// Whether what it names passes without anybody's order and is nobody's fault: it is waited for, however long that
-    /// takes, and never counts as a failed try.
+    /// Whether the condition ends by itself and is not the phase's fault. It is waited for, however long that takes,
+    /// and never counts as a failed try.
     pub fn is_waited_for(&self) -> bool {
         *self == ErrorCode::STORE_UNAVAILABLE
     }
@@ -277,7 +278,7 @@ impl fmt::Display for Exit {
 }
 
 impl ErrorReport {
-    /// A report with a single message and nothing about a machine.
+    /// A report with a single message and no details of a machine.
     pub fn new(class: ErrorClass, code: ErrorCode, message: impl Into<String>) -> ErrorReport {
         ErrorReport {
             class,
@@ -304,7 +305,7 @@ impl ErrorReport {
         report
     }
 
-    /// The same report, cut to what may travel: the first causes and the end of the child's last words.
+    /// The report, cut to the size limits: the first causes, and the end of the child's stderr.
     pub fn bounded(mut self) -> ErrorReport {
         self.causes.truncate(MAX_CAUSES);
         for cause in &mut self.causes {
@@ -314,15 +315,14 @@ impl ErrorReport {
         self
     }
 
-    /// The same report for a place where many of them stand side by side: all messages in one line, cut, and nobody's last
-    /// words.
+    /// The report in short form, for lists: all messages joined into one truncated line, without stderr.
     pub fn brief(&self) -> ErrorReport {
         let mut message = self.message();
         cut_front_to(&mut message, MAX_BRIEF_BYTES);
         ErrorReport { causes: vec![message], stderr_tail: String::new(), ..self.clone() }
     }
 
-    /// All messages in one line.
+    /// All messages, joined into one line.
     pub fn message(&self) -> String {
         self.causes.join(": ")
     }

@@ -1,4 +1,4 @@
-//! Who and what: miners, sectors, workers and lease tokens.
+//! Identifiers: miners, sectors, workers and lease tokens.
 
 use std::{fmt, str::FromStr};
 
@@ -20,7 +20,7 @@ pub enum IdError {
     Worker(String),
 }
 
-/// A storage provider, by its actor ID. Written `f01000`; `t01000` is read as the same.
+/// A storage provider, by its actor ID. Written `f01000`; `t01000` is accepted too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MinerId(pub u64);
@@ -39,7 +39,7 @@ pub struct SectorId {
     pub number: SectorNumber,
 }
 
-/// The name of a worker process, one a machine. Safe as a subject token and as a file name.
+/// The name of a worker process, of which each machine has one. Safe as a subject token and as a file name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct WorkerName(String);
@@ -108,7 +108,7 @@ impl FromStr for SectorId {
 }
 
 impl SectorId {
-    /// The base name of a sector's files, as lotus and its kin read them: `s-t01000-42`.
+    /// The base name of a sector's files, as in Lotus and compatible software: `s-t01000-42`.
     pub fn file_name(&self) -> String {
         format!("s-t0{}-{}", self.miner.0, self.number)
     }

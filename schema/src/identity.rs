@@ -1,8 +1,8 @@
-//! What a directory is: the file in it that says so, whatever its path is.
+//! Identity files, which say what a directory is, whatever its path.
 //!
-//! A disk that is not mounted leaves an empty directory under its path, and two stores may be mounted in each other's
-//! place. So the root of each permanent store and each slot has a file with a random id, made once. Whoever is about to
-//! write there, or reads what was written, compares it with the id that is remembered elsewhere.
+//! If a disk is not mounted, an empty directory is at its path, and two stores may be mounted in each other's place.
+//! So the root of each permanent store and each slot has a file with a random id, made once. Before anything is written
+//! or read there, this id is compared with the one that is remembered elsewhere.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -12,22 +12,22 @@ use crate::id::{MinerId, WorkerName};
 pub const STORE_FILE: &str = "sealbus-store.json";
 /// The file in a slot.
 pub const SLOT_FILE: &str = "sealbus-slot.json";
-/// A longer file is none of ours.
+/// The largest identity file. A longer file is not ours.
 pub const MAX_FILE_BYTES: usize = 64 * 1024;
-/// The format that this version writes and reads.
+/// The format version that this release writes and reads.
 pub const FORMAT: u32 = 1;
 
-/// The permanent store that a directory is the root of.
+/// The identity of a permanent store, in the file at its root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreIdentity {
-    /// Drawn when it was made.
+    /// Random, drawn when the file was made.
     pub id: String,
     /// The store's name in the configurations.
     pub name: String,
-    /// The Filecoin network whose sectors lie there; empty if it was not known.
+    /// The Filecoin network of its sectors; empty if it was not known.
     #[serde(default)]
     pub network: String,
-    /// Whose sectors it was made for.
+    /// The miners that it was made for.
     #[serde(default)]
     pub miners: Vec<MinerId>,
     /// When it was made, by the clock of the host that made it. For people.
@@ -35,17 +35,17 @@ pub struct StoreIdentity {
     pub made_at: String,
 }
 
-/// The slot that a directory is.
+/// The identity of a slot, in the file in its directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotIdentity {
-    /// Drawn when it was made.
+    /// Random, drawn when the file was made.
     pub id: String,
-    /// Whose slot it is.
+    /// The worker that owns the slot.
     pub worker: WorkerName,
     /// The slot's path when it was made. For people.
     #[serde(default)]
     pub path: String,
-    /// The id that it was made in the place of, because a person gave that slot up.
+    /// The id of the slot that this one replaces, after a person gave that slot up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
     /// When it was made, in seconds since 1970 by the clock of the host. For people.
@@ -62,31 +62,31 @@ pub struct KnownStore {
     pub id: String,
 }
 
-/// Why a file says nothing about its directory.
+/// Why a file does not identify its directory.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// No JSON object of ours.
-    #[error("is none of Sealbus, or damaged: {0}")]
+    /// It is not a JSON object of ours.
+    #[error("is not an identity file of Sealbus, or is damaged: {0}")]
     Foreign(String),
-    /// Longer than any of ours.
-    #[error("is longer than {MAX_FILE_BYTES} bytes, so it is none of Sealbus")]
+    /// It is longer than any of ours.
+    #[error("is longer than {MAX_FILE_BYTES} bytes, so it is not an identity file of Sealbus")]
     TooLong,
-    /// Of another version.
+    /// It has another format version.
     #[error("has format {0}, this version reads {FORMAT}: use the version that wrote it, or a newer one")]
     Format(u32),
-    /// A slot's file in a store, or the other way round.
+    /// It is a slot's file in a store, or the other way round.
     #[error("says that the directory is a {found}, not a {expected}")]
     Kind {
-        /// What it says.
+        /// The kind in the file.
         found: String,
-        /// What was looked for.
+        /// The expected kind.
         expected: &'static str,
     },
 }
 
-/// What such a file may be about.
+/// What an identity file can be about.
 pub trait Identity: Serialize + DeserializeOwned {
-    /// The word for it in the file.
+    /// The name of the kind in the file.
     const KIND: &'static str;
     /// The file's name.
     const FILE: &'static str;
@@ -116,7 +116,7 @@ struct File<'a, T> {
     identity: &'a T,
 }
 
-/// Reads a file's content.
+/// Parses a file's content.
 pub fn parse<T: Identity>(bytes: &[u8]) -> Result<T, IdentityError> {
     if bytes.len() > MAX_FILE_BYTES {
         return Err(IdentityError::TooLong);
@@ -133,7 +133,7 @@ pub fn parse<T: Identity>(bytes: &[u8]) -> Result<T, IdentityError> {
     serde_json::from_slice(bytes).map_err(foreign)
 }
 
-/// A file's content.
+/// The content of the identity's file.
 pub fn render<T: Identity>(identity: &T) -> Result<Vec<u8>, IdentityError> {
     let head = Head { format: FORMAT, kind: T::KIND.to_owned() };
     let mut bytes = serde_json::to_vec_pretty(&File { head, identity })
@@ -142,12 +142,12 @@ pub fn render<T: Identity>(identity: &T) -> Result<Vec<u8>, IdentityError> {
     Ok(bytes)
 }
 
-/// An id of random bytes.
+/// An id made of random bytes.
 pub fn id_of(random: [u8; 16]) -> String {
     hex::encode(random)
 }
 
-/// The id that somebody remembers for a store, if any.
+/// The remembered id of a store, if there is one.
 pub fn known_id<'a>(known: &'a [KnownStore], name: &str) -> Option<&'a str> {
     known.iter().find(|store| store.name == name).map(|store| store.id.as_str())
 }

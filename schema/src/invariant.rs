@@ -1,57 +1,60 @@
-//! What must hold at every instruction, by name.
+//! The invariants, by name. They must hold at every instruction.
 //!
-//! One catalogue for the model of the lease protocol, the simulation and the counters of a running system: whoever finds
-//! one broken says which, by the same name everywhere.
+//! The model of the lease protocol, the simulation and the counters of a running system share this catalogue, so a
+//! violation has the same name everywhere.
 
 use std::fmt;
 
-/// Something that must never be otherwise.
+/// An invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
-    /// Under one token the fold accepts the events of one worker, and of nobody after the lease has moved on.
+    /// Under one token the fold accepts events of only one worker, and of none after the lease has moved on.
     OneOwnerAToken,
-    /// The log holds no event that was written under another token than that of the last lease record before it.
+    /// Every event in the log was written under the token of the last lease record before it.
     WritersAreFenced,
-    /// A token counts only in the stream in which it is a sequence, or where the manager has named it with that stream.
+    /// A token counts only in the stream whose sequence it is, or where the manager has named it together with that
+    /// stream.
     OneStreamAToken,
-    /// A token gives the right to one sector to one worker, once; the numbers of its events never begin again.
+    /// A token gives one worker the right to one sector, once. The numbers of its events never start again.
     TokensAreNotReused,
-    /// A claim takes effect only if it follows from what the manager offers at that moment: one that does not changes no
-    /// owner, and the owner goes on with its work.
+    /// A claim takes effect only if the manager offers the sector at that moment. Any other claim changes no owner, and
+    /// the owner continues its work.
     ClaimsNeedAGrant,
-    /// An intent in the queue names a lease record behind which, as the fold has seen, nobody owns the sector (or none at all).
+    /// An intent in the queue names a lease record after which, as the fold has seen, nobody owns the sector; or it
+    /// names no record, if the sector has none.
     IntentsComeFromTheFold,
-    /// An intent leaves the queue only when a claim for it is in the claimer's journal, or when it cannot claim any more.
+    /// An intent leaves the queue only when a claim for it is in the claimer's journal, or when it can no longer be
+    /// claimed.
     JournalBeforeAccept,
-    /// Whatever a worker says of a sector, its journal says already.
+    /// Everything that a worker reports about a sector is already in its journal.
     JournalBeforeEvent,
     /// A slot holds at most one sector.
     OneSectorASlot,
     /// At most one slot of a worker holds a sector under one token.
     OneSlotALease,
-    /// A worker does not begin a phase for a sector whose lease it knew, or had to find out, to be somebody else's.
+    /// A worker does not start a phase for a sector if it knows, or had to check, that another worker has the lease.
     LeaseAskedBeforeWork,
     /// A record of the log takes effect in the database at most once.
     EventsFoldOnce,
-    /// What is pushed for one purpose with one nonce is the same call each time, and it is in the database already.
+    /// For one purpose and nonce the same call is pushed each time, and it is already in the database.
     SameBytesForOnePurpose,
-    /// For one sector at most one PreCommit and at most one ProveCommit take effect on a chain, and a message is executed
-    /// for one purpose at most once.
+    /// For each sector at most one PreCommit and one ProveCommit take effect on a chain, and at most one message is
+    /// executed for each purpose.
     OneEffectAPurpose,
-    /// No worker goes on from a fact when a later one has withdrawn it and been read.
+    /// No worker acts on a fact after it has read a later one that withdraws it.
     NoWithdrawnFact,
-    /// A proof that is sent was made for the seed that the sector has now.
+    /// Every proof that is sent was made for the sector's present seed.
     ProofForTheSeed,
-    /// A slot or a sector that waits for a person says why.
+    /// Every slot or sector that waits for a person has a cause.
     BlockedWithCause,
-    /// Each pair of a state and an input that arises is one that the machines declare.
+    /// Every pair of state and input that occurs is declared by the machines.
     NothingIllegal,
     /// A waiting slot holds no processor.
     WaitingHoldsNoProcessor,
-    /// What a slot has sealed is not sealed again under the same right, and what it held when the queue was lost goes on there,
-    /// unless a person orders otherwise.
+    /// A slot does not seal a sector again under the same lease, and a sector that it held when the queue was lost
+    /// continues there, unless a person orders otherwise.
     NothingSealedAgain,
-    /// Once faults have stopped, each sector comes to an end, or to a person, in bounded time.
+    /// Once faults have stopped, each sector reaches its end, or a person, in bounded time.
     NothingLost,
 }
 

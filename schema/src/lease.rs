@@ -1,11 +1,11 @@
 //! Who owns a sector, as a fold of the sector's log.
 //!
-//! The server's compare-and-set stops a stale writer early, but its headers are voluntary. Whether an event or a claim
-//! counts is therefore decided here, from the log's prefix and from what the manager offered, and every reader of the log
-//! comes to the same answer. What a worker makes of the log is in [`standing`].
+//! The server's compare-and-set stops a stale writer early, but a writer can omit the headers for it. So this fold
+//! decides whether an event or a claim counts, from the log's prefix and from what the manager offered, and every
+//! reader of the log reaches the same result. How a worker interprets the log is in [`standing`].
 //!
-//! A lease record that changes no owner moves the server's fence all the same. So a record is owed for each of them, the
-//! [`Remedy`], after which the owner's writing is taken again.
+//! A lease record that does not count still moves the server's fence. So the manager must answer each of them with a
+//! record, the [`Remedy`], after which the owner can write again.
 
 mod standing;
 
@@ -19,55 +19,55 @@ pub use standing::{Lease, Right, Standing, standing};
 /// Who owns a sector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// Nobody; a claim must expect `last_lease`.
+    /// Nobody. A claim must expect `last_lease`.
     Free {
-        /// The sequence of the last lease record, 0 if there is none.
+        /// The sequence of the last lease record; 0 if there is no record.
         last_lease: u64,
     },
-    /// A worker, until the manager says otherwise. No clock ends it, and no other worker.
+    /// A worker, until the manager ends it. No clock and no other worker can.
     Held {
         /// The owner.
         worker: WorkerName,
-        /// The number of its right: the sequence of the claim that was granted.
+        /// The sequence of the granted claim.
         token: Token,
-        /// The identity of the stream in which the token is a sequence, if that was lost.
+        /// The identity of the token's stream, if that stream was lost.
         stream: Option<String>,
-        /// The sequence of the last lease record, which is another one than the token after a claim that did not count.
+        /// The sequence of the last lease record. It differs from the token after a claim that did not count.
         last_lease: u64,
         /// The highest event number accepted under this token.
         last_event: u64,
     },
 }
 
-/// A record of the sector's log, as far as ownership goes.
+/// The parts of a log record that matter for ownership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
     /// `lease.<worker>` at a stream sequence.
     Claim {
-        /// Who claims.
+        /// The claiming worker.
         worker: &'a WorkerName,
-        /// Where it stands in the stream.
+        /// Its sequence in the stream.
         sequence: u64,
-        /// Whether it follows from what the manager offers.
+        /// Whether it matches what the manager offers.
         granted: bool,
     },
-    /// `lease.-` at a stream sequence: nobody owns the sector.
+    /// A release (`lease.-`): nobody owns the sector.
     Release {
-        /// Where it stands in the stream.
+        /// Its sequence in the stream.
         sequence: u64,
     },
-    /// `lease.-` at a stream sequence: the owner still does.
+    /// A reinstatement (`lease.-`): the owner still owns the sector.
     Reinstated {
-        /// Who.
+        /// The owner.
         worker: &'a WorkerName,
-        /// Under which token.
+        /// Its token.
         token: Token,
-        /// Where it stands in the stream.
+        /// Its sequence in the stream.
         sequence: u64,
     },
     /// `ev.<worker>`.
     Event {
-        /// Who reports.
+        /// The reporting worker.
         worker: &'a WorkerName,
         /// The token it reports under.
         token: Token,
@@ -76,30 +76,30 @@ pub enum Record<'a> {
     },
 }
 
-/// What the manager owes the log after a lease record that did not count: a record that expects that one.
+/// The record with which the manager must follow a lease record that did not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// The owner is named again.
+    /// Name the owner again.
     Reinstate,
-    /// Nobody is named again.
+    /// Record again that there is no owner.
     Release,
 }
 
 impl Ownership {
-    /// A worker's, by a claim at this sequence.
+    /// Owned by a worker, through a claim at this sequence.
     pub const fn claimed(worker: WorkerName, token: Token) -> Ownership {
         Ownership::Held { worker, token, stream: None, last_lease: token.0, last_event: 0 }
     }
 
-    /// The sequence of the last lease record: what the next lease record, and whatever else is written to the log, must
-    /// expect.
+    /// The sequence of the last lease record, which everything written to the log must expect.
     pub const fn last_lease(&self) -> u64 {
         match self {
             Ownership::Free { last_lease } | Ownership::Held { last_lease, .. } => *last_lease,
         }
     }
 
-    /// What names the present lease as long as it lasts: its token, or the last lease record where nobody has it.
+    /// A number that identifies the present lease as long as it lasts: its token, or the last lease record if nobody
+    /// owns the sector.
     pub const fn lease(&self) -> u64 {
         match self {
             Ownership::Free { last_lease } => *last_lease,
@@ -107,8 +107,8 @@ impl Ownership {
         }
     }
 
-    /// Folds one record. `Advance` means that it counts, or that the server's fence has moved by it and a remedy is owed; an
-    /// event that is ignored or illegal has no effect at all.
+    /// Folds one record. `Advance` means that it counts, or that it has moved the server's fence and needs a remedy. An
+    /// ignored or illegal event has no effect at all.
     pub fn fold(&self, record: &Record<'_>) -> Transition<Ownership, Remedy> {
         match (self, record) {
             (
@@ -118,6 +118,7 @@ impl Ownership {
             (Ownership::Free { .. }, Record::Claim { worker, sequence, granted: true }) => {
                 Transition::to(Ownership::claimed((*worker).clone(), Token(*sequence)))
             }
+            // The claim was not granted: ownership is unchanged, but the server's fence has moved to the claim.
             (_, Record::Claim { sequence, .. }) => self.overtaken(*sequence),
             (_, Record::Release { sequence }) => Transition::to(Ownership::Free { last_lease: *sequence }),
             (Ownership::Held { worker, token, .. }, Record::Reinstated { worker: w, token: t, sequence })
@@ -125,6 +126,7 @@ impl Ownership {
             {
                 Transition::to(self.moved(*sequence))
             }
+            // It does not name the present lease, so it changes no owner.
             (_, Record::Reinstated { sequence, .. }) => self.overtaken(*sequence),
             (Ownership::Held { worker, token, last_event, .. }, Record::Event { worker: w, token: t, number })
                 if worker == *w && token == t =>
@@ -142,7 +144,7 @@ impl Ownership {
         }
     }
 
-    /// The same owner, behind a record that did not count.
+    /// The same owner, after a record that did not count.
     fn overtaken(&self, sequence: u64) -> Transition<Ownership, Remedy> {
         let remedy = match self {
             Ownership::Free { .. } => Remedy::Release,

@@ -1,13 +1,13 @@
-//! The shared language of Sealbus: identifiers, messages, error classes and the machines of a sector's life.
+//! The shared language of Sealbus: identifiers, messages, error classes and the state machines of a sector's life.
 //!
-//! This crate is pure. It has no async runtime, no socket, no clock and no randomness; whatever depends on those
-//! enters as an argument, and whatever must happen outside leaves as an effect. The manager, the worker and the tests
-//! run exactly this code.
+//! This crate is pure. It has no async runtime, no socket, no clock and no randomness. Whatever depends on those enters
+//! as an argument, and whatever must happen outside is returned as an effect. The manager, the worker and the tests run
+//! exactly this code.
 //!
-//! Read in this order: [`id`] and [`proof`] for the nouns, [`phase`] and [`error`] for what can go on and go wrong,
-//! [`message`] for what travels on the bus, [`lease`] for who owns a sector. Then [`workflow`] for the list of what can be
-//! done with one, [`machine`] for what is alike in all of it, and a folder of [`workflows`] for what is not. [`text`]
-//! stands apart: what both programs do to words from elsewhere before people see them.
+//! Read in this order: [`id`] and [`proof`] for identifiers and sizes, [`phase`] and [`error`] for computations and
+//! failures, [`message`] for the messages on the bus, [`lease`] for who owns a sector. Then [`workflow`] for the list
+//! of workflows, [`machine`] for what they share, and the folders of [`workflows`] for the rest. [`text`] is separate:
+//! it sanitises text from elsewhere before people see it.
 
 pub mod bytes;
 pub mod codec;

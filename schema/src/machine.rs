@@ -1,8 +1,7 @@
-//! The machines that carry any job, and what a workflow must say to be carried by them.
+//! The state machines for jobs of any workflow, and what a workflow must provide.
 //!
-//! [`manager`] and [`worker`] know what is alike in all jobs: claims and releases, failures, blocking, what a person
-//! orders, giving up. What is a workflow's own they ask of its implementation of [`manager::Machine`] and
-//! [`worker::Machine`].
+//! [`manager`] and [`worker`] handle what all jobs share: claims and releases, failures, blocking, a person's orders,
+//! giving up. For the rest they call the workflow's implementations of [`manager::Machine`] and [`worker::Machine`].
 
 pub mod manager;
 pub mod worker;

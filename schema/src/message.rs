@@ -1,8 +1,8 @@
-//! What travels on the bus.
+//! The messages on the bus.
 //!
-//! An *intent* says what the manager wants, an *event* what a worker did, a *fact* what the manager answers. A *lease
-//! record* changes who owns a sector. A *heartbeat* tells who is alive and what it holds. *Orders* are what a person wants
-//! of a whole machine.
+//! An *intent* is the manager's offer of work. An *event* is a worker's report, and a *fact* is the manager's answer. A
+//! *lease record* changes who owns a sector. A *heartbeat* says that a worker is alive and what it holds. *Orders* are
+//! a person's instructions to a whole machine.
 
 mod event;
 mod fact;

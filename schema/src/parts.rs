@@ -1,4 +1,4 @@
-//! What sealed sectors are made of, whichever workflow made them: tickets and seeds, pieces, files, landings.
+//! The parts of sealed sectors that workflows share: tickets and seeds, pieces, files, landings.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::bytes::{Commitment, Randomness};
 /// The randomness that binds a replica to a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
-    /// Which ticket of the lease this is, as asked for.
+    /// The number of the request for a ticket within the lease, from 1.
     pub draw: u32,
     /// The randomness.
     pub randomness: Randomness,
@@ -15,20 +15,20 @@ pub struct Ticket {
     pub epoch: i64,
     /// The last epoch at which the chain accepts a PreCommit with it.
     pub expires_epoch: i64,
-    /// The chain's head when it was drawn.
+    /// The epoch of the chain's head when it was drawn.
     pub head_epoch: i64,
-    /// The length of an epoch in milliseconds, so that a worker can tell epochs by its own clock.
+    /// The length of an epoch in milliseconds, so that a worker can estimate epochs with its own clock.
     pub epoch_millis: u64,
 }
 
-/// A PreCommit as the chain has it.
+/// A PreCommit on chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreCommitInfo {
     /// The epoch in which it was included.
     pub epoch: i64,
-    /// The last epoch at which the chain accepts its proof.
+    /// The last epoch at which the chain accepts the ProveCommit.
     pub prove_by_epoch: i64,
-    /// The chain's head when this was written.
+    /// The epoch of the chain's head when this was written.
     pub head_epoch: i64,
     /// The length of an epoch in milliseconds.
     pub epoch_millis: u64,
@@ -37,11 +37,11 @@ pub struct PreCommitInfo {
 /// The interactive randomness of a PoRep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seed {
-    /// Which seed of the lease this is, from 1; a later one replaces an earlier one.
+    /// The number of the seed within the lease, from 1. A later seed replaces an earlier one.
     pub draw: u32,
     /// The randomness.
     pub randomness: Randomness,
-    /// The epoch it was drawn from: PreCommit epoch plus challenge delay.
+    /// The epoch it was drawn from: the PreCommit's epoch plus the challenge delay.
     pub epoch: i64,
 }
 
@@ -54,14 +54,14 @@ pub struct PieceInfo {
     pub padded_bytes: u64,
 }
 
-/// Where a sector's files lie.
+/// A sector's files in a permanent store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredSector {
     /// The permanent store's name, as in the manager's and the worker's configuration.
     pub store: String,
     /// Every file that was written.
     pub files: Vec<StoredFile>,
-    /// The id of the directory that they were written into, if it has one.
+    /// The store's id from its identity file, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
 }

@@ -17,18 +17,18 @@ pub enum Phase {
     Pc1,
     /// PreCommit phase 2: column and replica trees; CommR.
     Pc2,
-    /// Copy what stays into the permanent store.
+    /// Copy the sealed file and the cache to the permanent store.
     Transfer,
-    /// Commit phase 1: vanilla proofs.
+    /// Commit phase 1: vanilla proofs for the seed's challenges.
     C1,
-    /// Commit phase 2: the SNARK.
+    /// Commit phase 2: the Groth16 proof.
     C2,
     /// A phase of one workflow alone, by its name. It is known by standing in that workflow's
     /// [`PHASES`](crate::machine::worker::Machine::PHASES).
     Own(&'static str),
 }
 
-/// Not the name of a phase.
+/// The text is not the name of a phase.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a stage: expected one of {names}", names = names())]
 pub struct UnknownPhase(String);

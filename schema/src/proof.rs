@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 /// Why a sector size or proof type was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// Not a size that the proofs know.
+    /// Not a sector size of the proofs.
     #[error("`{0}` is not a sector size: expected one of 2KiB, 8MiB, 512MiB, 32GiB, 64GiB")]
     Size(String),
-    /// Not a seal proof that we handle.
+    /// Not a seal proof type that this version supports.
     #[error("`{0}` is not a seal proof that this version seals")]
     Proof(String),
 }
@@ -58,17 +58,17 @@ impl SectorSize {
         }
     }
 
-    /// The size for a number of bytes, if there is one.
+    /// The sector size with this number of bytes, if there is one.
     pub fn from_bytes(bytes: u64) -> Option<SectorSize> {
         Self::ALL.into_iter().find(|size| size.bytes() == bytes)
     }
 
-    /// Whether sectors of this size are worth money somewhere.
+    /// Whether real networks use this size, so that its sectors have value.
     pub const fn is_of_real_networks(self) -> bool {
         matches!(self, SectorSize::GiB32 | SectorSize::GiB64)
     }
 
-    /// The interactive PoRep of this size.
+    /// The proof type of interactive PoRep for this size.
     pub const fn seal_proof(self) -> SealProof {
         match self {
             SectorSize::KiB2 => SealProof::StackedDrg2KiBV1_1,

@@ -1,23 +1,23 @@
-//! Text from elsewhere, made harmless for a terminal or a log.
+//! Sanitises text from elsewhere for a terminal or a log.
 //!
-//! What a worker, a processor, a node or a database says may hold anything: an escape sequence that retitles a window or
-//! hides a line, a line break that begins a line of its own, marks that turn the direction of writing. Whatever leaves a
-//! program for people goes through here, once, at the writer.
+//! Text from a worker, a processor, a node or a database may contain anything: escape sequences that retitle a window
+//! or hide a line, line breaks that fake another line, marks that change the direction of writing. All output for
+//! people is sanitised here, once, where it is written.
 
 use std::{borrow::Cow, fmt::Write};
 
-/// Text of several lines: all that a terminal would obey is spelled out, but for line breaks and tabs.
+/// Text of several lines: everything that a terminal would interpret is escaped, except line breaks and tabs.
 pub fn printable(text: &str) -> Cow<'_, str> {
     spelled_out(text, |c| is_obeyed(c) && !matches!(c, '\n' | '\t'))
 }
 
-/// Text that is to stay on one line: line breaks and tabs are spelled out as well.
+/// Text that must stay on one line: line breaks and tabs are escaped too.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     spelled_out(text, is_obeyed)
 }
 
-/// JSON with what a terminal would obey as `\u….`, which means the same. Only strings hold such characters, so that the
-/// line breaks of the layout stay.
+/// JSON with everything that a terminal would interpret written as the equivalent `\u….`. Such characters occur only in
+/// strings, so the line breaks of the layout stay.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(|c| is_obeyed(c) && c != '\n') {
         return Cow::Borrowed(json);
@@ -36,8 +36,8 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// What a terminal does not show but obeys: control characters of both sets, line separators, and the marks that turn
-/// the direction of writing or cannot be seen.
+/// Whether a terminal interprets a character instead of showing it: C0 and C1 control characters, line separators,
+/// direction marks, and other invisible marks.
 fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')

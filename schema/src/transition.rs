@@ -1,8 +1,8 @@
-//! What a state machine answers.
+//! The outcome of a state machine.
 
-/// The outcome of giving one input to a machine in one state.
+/// The outcome of one input to a machine in one state.
 ///
-/// For a log consumer the three cases mean: apply and acknowledge; acknowledge; record, alert and go on.
+/// For a consumer of a log the three cases mean: apply and acknowledge; acknowledge; record, alert and continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition<State, Effect> {
     /// The state changes (or is written again) and the effects must be carried out.
@@ -12,9 +12,9 @@ pub enum Transition<State, Effect> {
         /// What the driver must do, in this order, after the state is stored.
         effects: Vec<Effect>,
     },
-    /// A duplicate, a late answer or information only: harmless and expected. The text says which.
+    /// Harmless and expected: a duplicate, a late answer, or mere information. The text says which.
     Ignore(&'static str),
-    /// Must not happen while everybody keeps the protocol. The state stays; a person should know.
+    /// A violation of the protocol. The state is unchanged, and a person should know.
     Illegal(&'static str),
 }
 

@@ -1,16 +1,17 @@
-//! The list of workflows, and what each is called on the bus and in SQL.
+//! The list of workflows, and their names on the bus and in SQL.
 //!
-//! A *workflow* says how something is done with a sector: its states, its steps, what the two sides tell each other. A
-//! *job* is one workflow applied to one sector. Everything that carries jobs (bus, fold, journal, commands, simulation)
-//! knows no workflow: it goes through the enums that are made from this list.
+//! A *workflow* is a procedure applied to a sector: its states, its steps, and the messages between the two sides. A
+//! *job* is one workflow applied to one sector. The generic code (bus, fold, journal, commands, simulation) knows no
+//! particular workflow: it uses the enums that are generated from this list.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Calls a macro with every workflow, one line each: its folder, its name, and the kinds of intents that offer its jobs.
+/// Calls a macro with the list of workflows, one line each: the folder, the name, and the kinds of intents for its
+/// jobs.
 ///
-/// A line is all that a new workflow adds outside its own folders.
+/// A new workflow adds one line here, and everything else in its own folders.
 #[macro_export]
 macro_rules! for_each_workflow {
     ($then:ident) => {
@@ -23,7 +24,7 @@ macro_rules! for_each_workflow {
 
 macro_rules! define {
     ($($(#[$cfg:meta])* $folder:ident: $name:ident [$($(#[$kind_cfg:meta])* $kind:ident = $token:literal),*];)*) => {
-        /// What can be done with a sector.
+        /// A workflow.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         #[allow(missing_docs, reason = "each is described in its folder")]
@@ -31,13 +32,13 @@ macro_rules! define {
             $($(#[$cfg])* $name,)*
         }
 
-        /// What an intent asks a worker for. A workflow has one kind for each class of urgency.
+        /// The kind of work that an intent asks for. A workflow has one kind for each level of urgency.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         #[allow(missing_docs, reason = "each is described in its workflow's folder")]
         pub enum IntentKind {
             $($($(#[$kind_cfg])* $kind,)*)*
-            /// A kind of a newer version. A worker that does not know it leaves it in the queue.
+            /// A kind of a newer version. A worker that does not know a kind leaves such intents in the queue.
             #[serde(other)]
             Unknown,
         }
@@ -46,14 +47,14 @@ macro_rules! define {
             /// Every workflow.
             pub const ALL: &'static [Workflow] = &[$($(#[$cfg])* Workflow::$name,)*];
 
-            /// The name in SQL and in tables for people: that of its folder.
+            /// The name in SQL and in tables for people, which is also its folder's.
             pub const fn name(self) -> &'static str {
                 match self {
                     $($(#[$cfg])* Workflow::$name => stringify!($folder),)*
                 }
             }
 
-            /// The kinds of intents that offer its jobs, the most urgent first.
+            /// The kinds of intents for its jobs, the most urgent first.
             pub const fn intents(self) -> &'static [IntentKind] {
                 match self {
                     $($(#[$cfg])* Workflow::$name => &[$($(#[$kind_cfg])* IntentKind::$kind),*],)*

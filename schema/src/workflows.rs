@@ -1,4 +1,4 @@
-//! What each workflow is, a folder each, and the enums that hold what is any of them.
+//! The workflows, one folder each, and the enums that cover all of them.
 
 pub mod seal;
 #[cfg(feature = "toy-workflow")]
@@ -23,24 +23,24 @@ use crate::{
 pub enum Input {
     /// A lease record gave it to a worker.
     Claimed,
-    /// A lease record took it from whoever had it.
+    /// A lease record took it from its owner.
     Released(Released),
     /// The owner reported.
     Event(EventBody),
     /// The chain, a store or the proofs library answered.
     Answer(Answer),
-    /// Something on the manager's side needs a person: the chain refused, files don't prove, a proof is invalid.
+    /// Something on the manager's side needs a person: the chain refused, files fail a challenge, a proof is invalid.
     Refused(ErrorReport),
-    /// A person has looked at a blocked job: it goes on, from a phase or from where it stands.
+    /// A person resubmits a blocked job: it continues from a phase, or from where it is.
     Resubmitted {
-        /// The phase; never one that is still ahead.
+        /// The phase, which must not be still ahead.
         from: Option<Phase>,
     },
     /// A person gives the job up.
     Abandoned {
         /// Who and why.
         cause: ErrorReport,
-        /// Also when that costs a deposit on chain.
+        /// Whether the person accepts the loss of a deposit on chain.
         lose_deposit: bool,
     },
 }
@@ -55,27 +55,27 @@ pub enum Effect {
     },
     /// Tell the owner.
     Tell(FactBody),
-    /// Tell the owner to go on; it is told under the next serial.
+    /// Tell the owner to continue, under the next serial.
     TellResubmit {
-        /// From which phase.
+        /// The phase to continue from; `None`: where the job is.
         from: Option<Phase>,
     },
-    /// Have a message for this purpose; another one only where the last has failed for good.
+    /// Make sure that there is a message for this purpose. A new one is made only if the last has failed for good.
     Want(Purpose),
-    /// Append a lease record that names nobody.
+    /// Append a release to the log.
     CloseLease,
 }
 
 macro_rules! define {
     ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
-        /// Where a job of any workflow stands, as the manager knows it.
+        /// The manager's state of a job of any workflow.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "each is described in its folder")]
         pub enum State {
             $($(#[$cfg])* $name($folder::manager::State),)*
         }
 
-        /// What the chain, a store or the proofs library answered.
+        /// An answer of the chain, a store or the proofs library.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "each is described in its folder")]
         pub enum Answer {
@@ -87,12 +87,12 @@ macro_rules! define {
         #[serde(untagged)]
         #[allow(missing_docs, reason = "each is described in its folder")]
         pub enum Step {
-            /// The one that every job ends with.
+            /// The last step of every job.
             Last(LastStep),
             $($(#[$cfg])* $name($folder::worker::Step),)*
         }
 
-        /// What work on a step yielded.
+        /// The result of work on a step.
         #[derive(Clone, Debug, PartialEq)]
         #[allow(missing_docs, reason = "each is described in its folder")]
         pub enum Progress {
@@ -107,7 +107,7 @@ macro_rules! define {
                 }
             }
 
-            /// Whose state it is.
+            /// The state's workflow.
             pub const fn workflow(&self) -> Workflow {
                 match self {
                     $($(#[$cfg])* State::$name(_) => Workflow::$name,)*
@@ -126,7 +126,7 @@ macro_rules! define {
                 }
             )*
 
-            /// The names of all states of all workflows, in the order of their lives.
+            /// The names of all states of all workflows, each workflow's in the order of its life.
             pub fn names() -> Vec<&'static str> {
                 let mut names: Vec<&'static str> = Vec::new();
                 $($(#[$cfg])* for name in $folder::manager::$name::NAMES {
@@ -137,7 +137,7 @@ macro_rules! define {
                 names
             }
 
-            /// The phase that another worker begins with if a job that needs no worker any more is given to one.
+            /// The first phase to run if a job that no longer needs a worker is given to another one.
             pub fn needed_again(&self) -> Option<Phase> {
                 match self {
                     $($(#[$cfg])* State::$name(state) => $folder::manager::$name::needed_again(state),)*
@@ -158,21 +158,21 @@ macro_rules! define {
                 }
             }
 
-            /// What waiting costs.
+            /// The cost of waiting.
             pub fn at_stake(&self) -> AtStake {
                 match self {
                     $($(#[$cfg])* State::$name(state) => $folder::manager::$name::at_stake(state),)*
                 }
             }
 
-            /// What is known of the job, as the fields of a JSON object.
+            /// What is known about the job, as the fields of a JSON object.
             pub fn describe(&self) -> serde_json::Map<String, serde_json::Value> {
                 match self {
                     $($(#[$cfg])* State::$name(state) => $folder::manager::$name::describe(state),)*
                 }
             }
 
-            /// What everybody may ask about it.
+            /// The state's general properties.
             pub fn traits(&self) -> StateTraits {
                 match self {
                     $($(#[$cfg])* State::$name(state) => $folder::manager::$name::traits(state),)*
@@ -181,7 +181,7 @@ macro_rules! define {
         }
 
         impl State {
-            /// What the owner was told so far; see
+            /// Everything that the owner was told so far; see
             /// [`Machine::told_so_far`](crate::machine::manager::Machine::told_so_far).
             pub fn told_so_far(&self) -> Option<Vec<Effect>> {
                 match self {
@@ -270,7 +270,7 @@ macro_rules! define {
                 }
             }
 
-            /// What the step waits for while it goes on.
+            /// What the step waits for while it is under way.
             pub fn need(&self) -> Need {
                 match self {
                     Step::Last(LastStep::Cleaning { .. }) => Need::Clean,
@@ -278,7 +278,7 @@ macro_rules! define {
                 }
             }
 
-            /// The facts that a job at this step may be told, the most urgent first.
+            /// The kinds of facts that matter at this step, the most urgent first.
             pub fn facts(&self) -> &'static [FactKind] {
                 match self {
                     Step::Last(LastStep::Cleaning { .. }) => &[],
@@ -286,7 +286,7 @@ macro_rules! define {
                 }
             }
 
-            /// What work yielded leads to.
+            /// The next step after a result.
             pub fn progressed(self, progress: Progress) -> Transition<Next<Step>, EventBody> {
                 match (self, progress) {
                     $($(#[$cfg])* (Step::$name(step), Progress::$name(progress)) => {
@@ -296,7 +296,7 @@ macro_rules! define {
                 }
             }
 
-            /// What a fact leads to that is not one of all jobs.
+            /// The next step after a fact of the workflow's own.
             pub fn told(self, fact: FactBody) -> Transition<Next<Step>, EventBody> {
                 match (self, fact) {
                     $($(#[$cfg])* (Step::$name(step), FactBody::$name(fact)) => {
@@ -306,7 +306,7 @@ macro_rules! define {
                 }
             }
 
-            /// The step from which to go on after a person has looked; see
+            /// The step in which to continue after a person's resubmit; see
             /// [`Machine::back_to`](crate::machine::worker::Machine::back_to).
             #[must_use]
             pub fn back_to(self, phase: Phase) -> Step {
@@ -316,7 +316,7 @@ macro_rules! define {
                 }
             }
 
-            /// What is reported once more where the last reports were lost with the log.
+            /// What to report again if the last reports were lost with the log.
             pub fn told_again(&self) -> Retold<Step, EventBody> {
                 match self {
                     Step::Last(_) => Retold::Nothing,
@@ -400,7 +400,7 @@ impl State {
         self.traits().name
     }
 
-    /// Whether nothing can happen to the job any more.
+    /// Whether the state is final.
     pub fn is_terminal(&self) -> bool {
         self.traits().is_terminal()
     }

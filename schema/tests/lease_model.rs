@@ -1,11 +1,12 @@
 //! The lease protocol as a model, explored exhaustively: two workers of one slot each, one manager, two sectors, with
-//! crashes, zombies, revokes on stale views, lost acknowledgements, claims without an offer, and stale, duplicated and late
-//! messages.
+//! crashes, zombies, revokes on stale views, lost acknowledgements, claims without an offer, and stale, duplicated and
+//! late messages.
 //!
-//! Ownership is folded by the code that production runs ([`sealbus_schema::lease`]); the rest is the protocol of
-//! `nats/src/lease.rs`, `worker/src/driver` and `manager/src/fold.rs`, one action a step that others can come between.
-//! The search is our own, because liveness here means "from every state that can be reached, the end can be reached
-//! without further faults": a property of the whole graph, for which checkers of single paths have no form.
+//! Ownership is folded by production's own code ([`sealbus_schema::lease`]). The rest models the protocol of
+//! `nats/src/lease.rs`, `worker/src/driver` and `manager/src/fold.rs`, where each action is a step that others can
+//! interleave with. The search is our own, because liveness here means "from every reachable state, the end can be
+//! reached without further faults". That is a property of the whole graph, which checkers of single paths cannot
+//! express.
 
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
 
@@ -20,7 +21,8 @@ use sealbus_schema::Invariant;
 use search::Finding;
 use world::{Planted, Rules, World};
 
-/// Two sectors compete for two slots while one thing goes wrong; one sector, while more does: so the search stays small.
+/// Two sectors compete for two slots with one fault, or there is one sector with several faults, so that the search
+/// stays small.
 const RULES: Rules = Rules {
     sectors: 2,
     crashes: 0,

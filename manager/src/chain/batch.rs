@@ -1,37 +1,37 @@
-//! What a batch message returns: which of its sectors succeeded.
+//! The return value of a batch message: which of its sectors succeeded.
 //!
-//! The receipt's exit code 0 only says that the message as a whole took effect. Even this return value is not the last word: a sector counts as
-//! proven once the chain's state has it.
+//! Exit code 0 in the receipt only says that the message as a whole took effect. Even this return value is not final: a
+//! sector counts as proven once the chain's state has it.
 
 use fvm_ipld_encoding::tuple::{Deserialize_tuple, Serialize_tuple, serde_tuple};
 
 use super::exit::ExitCode;
 
-/// The return value of `ProveCommitSectors3` and its kin.
+/// The return value of `ProveCommitSectors3` and similar methods (`BatchReturn`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct BatchReturn {
-    /// How many succeeded.
+    /// The number of sectors that succeeded.
     pub success_count: u32,
-    /// Those that did not, in ascending order.
+    /// The failures, in ascending order.
     pub fail_codes: Vec<FailCode>,
 }
 
 /// One failure of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct FailCode {
-    /// Position in the message's sectors.
+    /// Index into the message's sectors.
     pub idx: u32,
-    /// Exit code.
+    /// The sector's exit code.
     pub code: u32,
 }
 
-/// A return value that does not fit the message.
+/// Why a return value does not fit its message.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not the CBOR of a batch return.
     #[error("the return value is not that of a batch")]
     Decode(#[from] fvm_ipld_encoding::Error),
-    /// It speaks of another number of sectors.
+    /// It is about another number of sectors.
     #[error("the return value is of {got} sectors, the message had {sent}")]
     Size {
         /// Sectors in the return value.
@@ -48,7 +48,8 @@ pub enum Error {
 }
 
 impl BatchReturn {
-    /// Decodes the return value of a message with `sent` sectors into one exit code a sector, in the order of the message.
+    /// Decodes the return value of a message with `sent` sectors: one exit code per sector, in the order of the
+    /// message.
     pub fn decode(bytes: &[u8], sent: usize) -> Result<Vec<ExitCode>, Error> {
         let batch: Self = fvm_ipld_encoding::from_slice(bytes)?;
         let got = u64::from(batch.success_count) + batch.fail_codes.len() as u64;

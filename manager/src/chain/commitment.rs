@@ -24,10 +24,10 @@ const HASH_SHA256_TRUNC254: u64 = 0x1012;
 /// Multihash `poseidon-bls12_381-a2-fc1`.
 const HASH_POSEIDON: u64 = 0xb401;
 
-/// Why a CID or commitment was not taken.
+/// Why a CID or commitment was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The CID's codec or hash is another one.
+    /// The CID has a wrong codec or hash.
     #[error("{cid} is not the CID of a {expected} commitment (codec {codec:#x}, hash {hash:#x})")]
     WrongKind {
         /// The CID.
@@ -39,7 +39,7 @@ pub enum Error {
         /// The code of its multihash.
         hash: u64,
     },
-    /// The digest has another length than 32 bytes.
+    /// The digest is not 32 bytes long.
     #[error("{cid} has a digest of {bytes} bytes instead of {COMMITMENT_BYTES}")]
     WrongLength {
         /// The CID.
@@ -47,7 +47,8 @@ pub enum Error {
         /// The length of its digest.
         bytes: usize,
     },
-    /// The commitment cannot be one: a CommR is below the field's modulus, a CommD has its two highest bits clear.
+    /// The bytes are not a commitment: a CommR is below the field's modulus, and a CommD has its two highest bits
+    /// clear.
     #[error("the commitment {} is not in the field", hex::encode(commitment))]
     NotInField {
         /// The commitment.
@@ -75,8 +76,8 @@ pub fn comm_d(cid: &Cid) -> Result<[u8; COMMITMENT_BYTES], Error> {
     from_cid(CODEC_UNSEALED, HASH_SHA256_TRUNC254, "unsealed", cid)
 }
 
-/// Whether little-endian bytes are below the modulus of the scalar field of BLS12-381. A Poseidon hash may be any of
-/// these, also above 2^254; only a truncated SHA-256 is always below that.
+/// Whether little-endian bytes are below the modulus of the scalar field of BLS12-381. A Poseidon hash may be any such
+/// value, even above 2^254; only a truncated SHA-256 is always below that.
 fn is_field_element(little_endian: &[u8; COMMITMENT_BYTES]) -> bool {
     little_endian.iter().rev().lt(SCALAR_MODULUS.iter())
 }
@@ -90,7 +91,7 @@ fn to_cid(
     if !is_possible(commitment) {
         return Err(Error::NotInField { commitment: *commitment });
     }
-    // Wrapping fails only for digests above the capacity of 64 bytes.
+    // This fails only for digests of more than 64 bytes.
     let digest = Multihash::wrap(hash, commitment).map_err(|_| Error::NotInField { commitment: *commitment })?;
     Ok(Cid::new_v1(codec, digest))
 }
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_zero_piece_of_2_kib_has_its_well_known_cid() {
-        // CommP of 2 KiB of zeros, `zerocomm` of go-state-types: level 6 of the table.
+        // CommP of 2 KiB of zeros: level 6 of the `zerocomm` table in go-state-types.
         let digest = hex::decode("fc7e928296e516faade986b28f92d44a4f24b935485223376a799027bc18f833").unwrap();
         let cid = unsealed_cid(&digest.try_into().unwrap()).unwrap();
         assert_eq!(cid.to_string(), "baga6ea4seaqpy7usqklokfx2vxuynmupslkeutzexe2uqurdg5vhtebhxqmpqmy");
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_comm_r_may_be_any_field_element_and_a_comm_d_is_truncated_to_254_bits() {
-        // Of a real sector: above 2^254, below the modulus.
+        // The CommR of a real sector: above 2^254, below the modulus.
         let real: [u8; 32] = hex::decode("7440774b2ca0fc20becf59f01ff15d1ac4fcf011486f2a310bbd9da55e45be73")
             .unwrap()
             .try_into()

@@ -1,41 +1,43 @@
 //! How a call to the node can fail.
 //!
-//! Two questions decide what a caller does next: would the same call later succeed ([`Error::is_transient`]), and may the node have acted although
-//! the call failed ([`Error::outcome_unknown`])? After a push whose outcome is unknown the nonce is taken: only the same bytes may be sent again.
+//! Two questions decide what a caller does next. May the same call succeed later ([`Error::is_transient`])? And may the
+//! node have acted although the call failed ([`Error::outcome_unknown`])? After a push with an unknown outcome the
+//! nonce is taken: only the same bytes may be sent again.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::exit::{ExitClass, ExitCode};
 
-/// Longest message of a node that is kept in an error, in bytes; a node may quote a whole proof.
+/// The most bytes of a node's message that are kept in an error; a node may quote a whole proof.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// `OutOfGas` of Lotus (`api/api_errors.go`). The codes 3 and 11, for an abort and for a missing actor, have changed places between
-/// its releases, and Forest has one code for all refusals: except for this one, the words decide.
+/// `OutOfGas` of Lotus (`api/api_errors.go`). Its codes 3 and 11, for an abort and a missing actor, were swapped
+/// between releases, and Forest has one code for all refusals. So this is the only code that is used; otherwise the
+/// text decides.
 const CODE_OUT_OF_GAS: i64 = 2;
 
-/// Any error below this module, boxed so that a test double can make one too.
+/// An underlying error, boxed so that a test double can make one too.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a message pool does not take a message, as far as it is told apart. The words are those of Lotus, Venus and Forest, and
-/// are read here and nowhere else.
+/// Why a message pool refuses a message. It is derived from the texts of Lotus, Venus and Forest, which only this file
+/// interprets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushRefusal {
-    /// Exactly this message is there already.
+    /// The pool already has exactly this message.
     Known,
     /// The nonce is used on chain.
     NonceUsed,
-    /// Another message with this nonce waits in the pool.
+    /// Another message with this nonce is in the pool.
     NonceTaken {
-        /// The least premium that replaces it in attoFIL, if the node says so.
+        /// The least premium that replaces it, in attoFIL, if the node reports it.
         premium_min_atto: Option<u128>,
     },
-    /// The fee cap is below what the network ever takes.
+    /// The fee cap is below the network's minimum.
     FeeCapTooLow,
     /// The sender cannot pay.
     NotEnoughFunds,
-    /// Too many nonces before it are missing.
+    /// Too many earlier nonces are missing.
     NonceGap,
     /// The sender has too many messages in the pool.
     PoolFull,
@@ -46,15 +48,15 @@ pub enum PushRefusal {
 /// A failed call to the Filecoin node.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The endpoint's address cannot be used at all. A person must correct the configuration.
+    /// The endpoint's address is unusable. A person must correct the configuration.
     #[error("the node's url `{url}` cannot be used: {reason}")]
     BadUrl {
-        /// The address without credentials, or a placeholder where it could not be parsed.
+        /// The address without credentials, or a placeholder if it could not be parsed.
         url: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// The HTTP client could not be made (TLS set-up).
+    /// The HTTP client could not be created (TLS setup).
     #[error("cannot set up the HTTP client for the node at {url}")]
     Client {
         /// Address of the node.
@@ -65,20 +67,20 @@ pub enum Error {
     /// The token file cannot be read.
     #[error("cannot read the node's token file {}", path.display())]
     TokenUnreadable {
-        /// The file of the configuration.
+        /// The configured file.
         path: PathBuf,
         /// What the file system said.
         source: std::io::Error,
     },
-    /// The token file holds no usable token.
+    /// The token file contains no usable token.
     #[error("the node's token file {} holds no token: {reason}", path.display())]
     TokenMalformed {
-        /// The file of the configuration.
+        /// The configured file.
         path: PathBuf,
-        /// What is wrong; never the contents.
+        /// What is wrong. Never contains the file's content.
         reason: &'static str,
     },
-    /// No connection could be made; the request was not sent.
+    /// No connection could be made, so the request was not sent.
     #[error("cannot reach the node at {url}")]
     Unreachable {
         /// Address of the node.
@@ -96,17 +98,17 @@ pub enum Error {
         /// What failed.
         source: Source,
     },
-    /// No complete answer within the limit.
+    /// There was no complete answer within the limit.
     #[error("the node at {url} did not answer {method} within {limit:?}")]
     TimedOut {
         /// Address of the node.
         url: String,
         /// The method, without prefix.
         method: &'static str,
-        /// The limit that passed.
+        /// The limit.
         limit: Duration,
     },
-    /// An HTTP status other than success, without a JSON-RPC error in its body.
+    /// The HTTP status was not a success, and the body had no JSON-RPC error.
     #[error("the node at {url} answered {method} with HTTP status {status}")]
     Http {
         /// Address of the node.
@@ -123,12 +125,12 @@ pub enum Error {
         url: String,
         /// The method, without prefix.
         method: &'static str,
-        /// The file the token came from; none if calls are made without one.
+        /// The token's file; `None` if calls are made without a token.
         token_file: Option<PathBuf>,
         /// What the node said.
         message: String,
     },
-    /// The node does not know the method: too old, or another implementation.
+    /// The node does not know the method, because it is too old or another implementation.
     #[error("the node at {url} has no method {method}")]
     MethodNotFound {
         /// Address of the node.
@@ -136,17 +138,17 @@ pub enum Error {
         /// The method, without prefix.
         method: &'static str,
     },
-    /// The node understood the call and refused it. Asking again with the same chain state gives the same answer.
+    /// The node understood the call and refused it. Asking again at the same chain state gives the same answer.
     #[error("the node refused {method}: {} (code {code})", in_one_line(message))]
     Refused {
         /// The method, without prefix.
         method: &'static str,
         /// The code of the JSON-RPC error.
         code: i64,
-        /// What the node said, with all its lines, shortened.
+        /// The node's message, with all its lines, shortened.
         message: String,
     },
-    /// The answer is not what the method promises.
+    /// The answer violates the method's contract.
     #[error("the node's answer to {method} is wrong: {what}")]
     BadAnswer {
         /// The method, without prefix.
@@ -165,17 +167,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// A refusal with the node's message shortened to what is worth keeping.
+    /// A refusal, with the node's message shortened.
     pub fn refused(method: &'static str, code: i64, message: &str) -> Self {
         Self::Refused { method, code, message: shortened(message) }
     }
 
-    /// An answer that breaks the method's contract.
+    /// An answer that violates the method's contract.
     pub fn bad_answer(method: &'static str, what: impl std::fmt::Display) -> Self {
         Self::BadAnswer { method, what: shortened(&what.to_string()) }
     }
 
-    /// True where the network or the node's load is to blame, and the same call may succeed later.
+    /// Whether the network or the node's load is at fault, so that the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::ConnectionLost { .. } | Self::TimedOut { .. } => true,
@@ -184,7 +186,7 @@ impl Error {
         }
     }
 
-    /// True where nothing gets better until a person changes a configuration, a token or the node.
+    /// Whether a person must change a configuration, a token or the node.
     pub fn needs_person(&self) -> bool {
         match self {
             Self::BadUrl { .. }
@@ -198,26 +200,26 @@ impl Error {
         }
     }
 
-    /// True where the node may have carried out the call although it failed here: what was pushed may be in its message pool.
+    /// Whether the node may have carried out the call although it failed here: a pushed message may be in its pool.
     ///
-    /// False only where the request certainly was not sent, or the node certainly turned it down.
+    /// False only if the request was certainly not sent, or the node certainly refused it.
     pub fn outcome_unknown(&self) -> bool {
         match self {
             Self::ConnectionLost { .. }
             | Self::TimedOut { .. }
             | Self::BadAnswer { .. }
             | Self::AnswerTooLarge { .. } => true,
-            // A gateway answers 5xx for a node that took the request and did not answer in time.
+            // A gateway answers 5xx if the node accepted the request and did not answer in time.
             Self::Http { status, .. } => *status >= 500 || *status == 408,
-            // The pool has the message, and only telling the other nodes failed (Lotus `messagepool.Push`).
+            // The pool has the message, and only publishing it to other nodes failed (Lotus `messagepool.Push`).
             Self::Refused { .. } => self.refusal_says(&["error publishing message"]) || self.is_nonce_in_mempool(),
             _ => false,
         }
     }
 
-    /// The exit code of the actor, if this is the refusal of a message whose trial execution aborted.
+    /// The actor's exit code, if the trial execution of a message aborted.
     ///
-    /// Only the answers of gas estimation and calls carry one, as text: `(RetCode=16)` or `exit ErrIllegalArgument(16)`.
+    /// Only gas estimates and calls report one, as text: `(RetCode=16)` or `exit ErrIllegalArgument(16)`.
     pub fn exit_code(&self) -> Option<ExitCode> {
         match self {
             Self::Refused { code, message, .. } => match exit_code_in(message) {
@@ -229,51 +231,53 @@ impl Error {
         }
     }
 
-    /// The address has no actor on the chain.
+    /// Whether the address has no actor on chain.
     pub fn is_actor_not_found(&self) -> bool {
         self.exit_code().is_none() && self.refusal_says(&["actor not found", "resolution lookup failed"])
     }
 
-    /// The epoch that was asked for has no tipset.
+    /// Whether the requested epoch has no tipset.
     pub fn is_null_round(&self) -> bool {
         self.refusal_says(&["null round"])
     }
 
-    /// Exactly the pushed message already is in the pool: an earlier push succeeded.
+    /// Whether exactly the pushed message is already in the pool, so an earlier push succeeded.
     ///
-    /// Lotus and Venus use the same first words for another message of the same nonce, and then go on about the premium.
+    /// For another message with the same nonce, Lotus and Venus begin with the same words and then mention the premium.
     pub fn is_already_in_mpool(&self) -> bool {
         self.refusal_says(&["already in mpool"]) && !self.is_nonce_taken_by_another()
     }
 
-    /// Another message of the same nonce is in the pool, and the premium of this one does not suffice to replace it.
+    /// Whether another message with the same nonce is in the pool, and this one's premium is too low to replace it.
     pub fn is_nonce_taken_by_another(&self) -> bool {
         self.refusal_says(&["replace by fee", "increase gaspremium"])
     }
 
-    /// A message of the same nonce is in the pool, and the node (Forest) does not say whether it is the pushed one.
+    /// Whether a message with the same nonce is in the pool, and the node (Forest) does not say if it is the pushed
+    /// one.
     pub fn is_nonce_in_mempool(&self) -> bool {
         self.refusal_says(&["already in mempool"])
     }
 
-    /// The nonce is used on chain: the message landed or was replaced. Resolve by search.
+    /// Whether the nonce is used on chain: the message landed or was replaced. A search tells which.
     pub fn is_nonce_too_low(&self) -> bool {
         self.refusal_says(&["nonce too low", "sequence too low"])
     }
 
-    /// The search came upon another message with the nonce of the one that was looked for.
+    /// Whether the search found another message with the same nonce.
     ///
-    /// Lotus answers so where the other one is another call; where it is the same call for another fee, it names that one.
+    /// Lotus answers this if the other message is a different call. If it is the same call with another fee, Lotus
+    /// returns that message instead.
     pub fn is_replaced(&self) -> bool {
         self.refusal_says(&["message was replaced", "found message with equal nonce"])
     }
 
-    /// The sender's account is not on chain, or not an account.
+    /// Whether the sender is not on chain, or not an account.
     pub fn is_sender_unknown(&self) -> bool {
         self.refusal_says(&["sender validation failed"]) || self.is_actor_not_found()
     }
 
-    /// The sender cannot pay: for what is pushed or, where a trial execution says so, for its value.
+    /// Whether the sender cannot pay for the pushed message or, according to a trial execution, its value.
     pub fn is_not_enough_funds(&self) -> bool {
         self.exit_code().map_or_else(
             || self.refusal_says(&["not enough funds", "insufficient funds"]),
@@ -281,12 +285,12 @@ impl Error {
         )
     }
 
-    /// The wallet has no such key.
+    /// Whether the wallet lacks the key.
     pub fn is_key_missing(&self) -> bool {
         self.refusal_says(&["key not found", "key info not found", "no such key", "wallet does not have"])
     }
 
-    /// Why the pool did not take a message, if it said so. `None` for what the network or the node is to blame for.
+    /// Why the pool refused a message, if it said so. `None` if the network or the node is at fault.
     pub fn push_refusal(&self) -> Option<PushRefusal> {
         let Self::Refused { message, .. } = self else { return None };
         Some(if self.is_nonce_too_low() {
@@ -310,12 +314,12 @@ impl Error {
         })
     }
 
-    /// Randomness of an epoch that the node's head has not reached.
+    /// Whether the randomness is of an epoch that the node's head has not reached.
     pub fn is_from_the_future(&self) -> bool {
         self.refusal_says(&["randomness from the future"])
     }
 
-    /// The searched message is not in this node's store, so the node cannot say whether it landed.
+    /// Whether this node's store lacks the searched message, so that the node cannot say if it landed.
     pub fn is_message_unknown(&self) -> bool {
         self.refusal_says(&["failed to load message", "message not found"])
     }
@@ -338,12 +342,13 @@ fn token_words(token_file: Option<&PathBuf>) -> String {
     }
 }
 
-/// A node's text of several lines in one, so that the cause, which Lotus puts on the last of them, is seen wherever one line is shown.
+/// A node's text, joined into one line. Lotus puts the cause on the last line, which would be lost where one line is
+/// shown.
 fn in_one_line(message: &str) -> String {
     message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// The beginning and the end of a long text: a node may quote a whole proof before it comes to the cause.
+/// The beginning and the end of a long text: a node may quote a whole proof before the cause.
 fn shortened(message: &str) -> String {
     if message.len() <= MESSAGE_BYTES_MAX {
         return message.to_owned();
@@ -353,13 +358,14 @@ fn shortened(message: &str) -> String {
     format!("{} … ({} bytes in all) … {}", &message[..end], message.len(), &message[again..])
 }
 
-/// The premium in Lotus' "increase GasPremium to 330001 from 100690 to trigger replace by fee".
+/// The first number in Lotus' "increase GasPremium to 330001 from 100690 to trigger replace by fee".
 fn premium_in(message: &str) -> Option<u128> {
     let (_, rest) = message.split_once("increase GasPremium to ")?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// Finds the exit code in the words of a node: `RetCode=16`, `exit=[ErrNotFound(17)]`, `exit ErrForbidden(18), reason: …`, `exit code 19`.
+/// Finds the exit code in a node's text: `RetCode=16`, `exit=[ErrNotFound(17)]`, `exit ErrForbidden(18), reason: …`,
+/// `exit code 19`.
 fn exit_code_in(message: &str) -> Option<u32> {
     for (marker, end) in [
         ("RetCode=", &[')', ',', ' '][..]),

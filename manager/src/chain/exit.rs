@@ -1,43 +1,44 @@
-//! Exit codes of messages, and what they mean for the sender.
+//! Exit codes of messages, and their consequences for the sender.
 //!
-//! Exit code 0 of a batch does not say that its sectors succeeded: see [`super::batch`].
+//! Exit code 0 of a batch does not mean that its sectors succeeded: see [`super::batch`].
 
-/// The exit code of a message's receipt (ref-fvm `shared/src/error`; 1001 to 1004 from builtin-actors, miner `notifications`).
+/// The exit code of a message's receipt (ref-fvm `shared/src/error`; 1001 to 1004 from builtin-actors, miner
+/// `notifications`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExitCode {
     /// 0: the message took effect.
     Ok,
-    /// 1: no such sender.
+    /// 1: the sender does not exist.
     SenderInvalid,
     /// 2: wrong nonce, or the sender could not pay for the gas.
     SenderStateInvalid,
-    /// 4: the actor's code trapped.
+    /// 4: the actor's code trapped (illegal instruction).
     IllegalInstruction,
-    /// 5: no such receiver.
+    /// 5: the receiver does not exist.
     InvalidReceiver,
     /// 6: the sender could not pay the message's value.
     SysInsufficientFunds,
     /// 7: the gas limit was too low.
     OutOfGas,
-    /// 16: the parameters are wrong: a proof, a ticket, a commitment, an expiration.
+    /// 16: a parameter is wrong: a proof, a ticket, a commitment, an expiration.
     IllegalArgument,
-    /// 17: a named thing does not exist, as a pre-commit that has expired.
+    /// 17: something that the message names does not exist, for example because a PreCommit has expired.
     NotFound,
-    /// 18: not now or not for this sender: too early, consensus fault, wrong caller.
+    /// 18: not allowed now or for this sender: too early, a consensus fault, a wrong caller.
     Forbidden,
     /// 19: the miner actor lacks the funds for a deposit, a pledge or its debt.
     InsufficientFunds,
-    /// 20: the state of the actor is broken.
+    /// 20: the actor's state is corrupt.
     IllegalState,
     /// 21: parameters could not be decoded.
     Serialization,
-    /// 22: no such method, as one that an upgrade removed.
+    /// 22: the actor has no such method, for example after an upgrade.
     UnhandledMessage,
     /// Any other code.
     Other(u32),
 }
 
-/// What a sender makes of an exit code.
+/// The consequence of an exit code for the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitClass {
     /// The message took effect.
@@ -46,14 +47,15 @@ pub enum ExitClass {
     OutOfGas,
     /// The same call can succeed when there are more funds.
     Funds,
-    /// The call was wrong for the epoch or for the state that it met, which may have changed: ask again before it counts.
+    /// The call was wrong for the epoch or the state in which it was executed. That may have changed, so ask again
+    /// first.
     State,
-    /// The call is wrong whatever it meets.
+    /// The call is wrong in any state.
     Refused,
 }
 
 impl ExitCode {
-    /// The number on the wire.
+    /// The numeric exit code.
     pub fn value(self) -> u32 {
         match self {
             Self::Ok => 0,
@@ -74,7 +76,7 @@ impl ExitCode {
         }
     }
 
-    /// Whether to try again.
+    /// The consequence for the sender.
     pub fn class(self) -> ExitClass {
         match self {
             Self::Ok => ExitClass::Success,
@@ -90,7 +92,7 @@ impl ExitCode {
         self == Self::Ok
     }
 
-    /// A few words for a person.
+    /// A short description for people.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Ok => "success",

@@ -1,31 +1,33 @@
-//! Until when: the expiration of a sector, and the epochs between which it can be proven.
+//! The expiration of a sector, and the epochs in which it can be proven.
 //!
-//! Rules of `validate_expiration` and `prove_commit_sectors3` of the miner actor (v18, v19). The network's delay is the only number that differs
-//! between networks; it comes from the node.
+//! These are the rules of `validate_expiration` and `prove_commit_sectors3` in the miner actor (v18, v19). Only the
+//! delay between PreCommit and seed differs between networks; it comes from the node.
 
 use super::randomness::{TICKET_AGE_MAX, ticket_expires_epoch};
 use super::types::Epoch;
 
-/// Epochs in a day of 30 s epochs. Networks with shorter epochs count the same.
+/// Epochs in a day, with epochs of 30 s. Networks with shorter epochs use the same number.
 const DAY: Epoch = 2880;
 
-/// Shortest life of a sector after its activation (`MIN_SECTOR_EXPIRATION`, 180 days).
+/// The shortest lifetime of a sector after its activation (`MIN_SECTOR_EXPIRATION`, 180 days).
 pub const LIFETIME_MIN: Epoch = 180 * DAY;
 
-/// Farthest expiration from the epoch of the message (`MAX_SECTOR_EXPIRATION_EXTENSION`, 1278 days).
+/// The latest expiration, counted from the epoch of the message (`MAX_SECTOR_EXPIRATION_EXTENSION`, 1278 days).
 pub const EXPIRATION_AHEAD_MAX: Epoch = 1278 * DAY;
 
-/// Longest life of a sector of current proof types (`sector_maximum_lifetime`, five years of 1,051,897 epochs).
+/// The longest lifetime of a sector of the current proof types (`sector_maximum_lifetime`, five years of 1,051,897
+/// epochs).
 pub const LIFETIME_MAX: Epoch = 5_259_485;
 
-/// How far a chosen expiration stays from the farthest one. A node tries a message on what its message pool follows, which may be some
-/// epochs behind the head, and a reorganisation may include it some epochs before.
+/// How many epochs a chosen expiration stays below the latest possible one. A node tries a message at its message
+/// pool's tipset, which may be some epochs behind the head, and a reorganisation may include the message some epochs
+/// earlier.
 const EXPIRATION_MARGIN: Epoch = 60;
 
-/// Time to prove after a PreCommit, without the delay of the seed (`MAX_PROVE_COMMIT_DURATION`, 30 days).
+/// The time to prove after a PreCommit, without the seed's delay (`MAX_PROVE_COMMIT_DURATION`, 30 days).
 const PROVE_COMMIT_DURATION: Epoch = 30 * DAY;
 
-/// Largest delay that is taken from a node; far above every network's, far below what could overflow.
+/// The largest delay that is accepted from a node: far above every network's, and far below an overflow.
 const DELAY_MAX: Epoch = 10 * DAY;
 
 /// Why an expiration cannot be chosen or would be refused.
@@ -37,7 +39,7 @@ pub enum Error {
         /// The node's value.
         delay: Epoch,
     },
-    /// The ticket lies ahead of the head: a wrong chain, or a node that lags.
+    /// The ticket is ahead of the head: a wrong chain, or a node that lags.
     #[error("ticket epoch {ticket_epoch} lies ahead of the head at {head}")]
     TicketAhead {
         /// The ticket's epoch.
@@ -45,7 +47,7 @@ pub enum Error {
         /// The head's epoch.
         head: Epoch,
     },
-    /// The ticket is too old for any PreCommit from now on.
+    /// The ticket is too old for a PreCommit from now on.
     #[error("the ticket of epoch {ticket_epoch} expired at {expires}, before {head}")]
     TicketExpired {
         /// The ticket's epoch.
@@ -94,7 +96,7 @@ impl Rules {
         PROVE_COMMIT_DURATION + self.pre_commit_challenge_delay
     }
 
-    /// The first epoch at which a ProveCommit can be included: the seed must lie behind.
+    /// The first epoch at which a ProveCommit can be included: after the seed's epoch.
     pub fn prove_commit_earliest(self, pre_commit_epoch: Epoch) -> Epoch {
         pre_commit_epoch + self.pre_commit_challenge_delay + 1
     }
@@ -104,11 +106,11 @@ impl Rules {
         pre_commit_epoch + self.prove_commit_duration()
     }
 
-    /// Chooses when a sector ends, such that the PreCommit is valid whenever it lands while its ticket is.
+    /// Chooses a sector's expiration so that the PreCommit is valid whenever it lands before its ticket expires.
     ///
-    /// `wanted` is the expiration that the operator or the sector's deals ask for; without one the sector is as short as the actor allows.
-    /// A PreCommit lands after `head`, and its bounds move with it, so what is valid for `head` at the upper end and for the ticket's last
-    /// epoch at the lower end is valid in between.
+    /// `wanted` is the expiration that the operator or the sector's deals ask for; without one the sector is as short
+    /// as the actor allows. The PreCommit lands between `head` and the ticket's last epoch, and the bounds rise with
+    /// its epoch. So it is enough to check the upper bound at `head` and the lower bound at the ticket's last epoch.
     pub fn choose_expiration(self, ticket_epoch: Epoch, head: Epoch, wanted: Option<Epoch>) -> Result<Epoch, Error> {
         if ticket_epoch > head {
             return Err(Error::TicketAhead { ticket_epoch, head });

@@ -1,12 +1,12 @@
-//! What a message may cost, decided before it is signed.
+//! The gas fields of a message, decided before it is signed.
 //!
-//! The node estimates; the operator's limit clamps; then the relations that the message pool insists on are checked. A premium above the fee cap
-//! is refused by every node, and clamping one of two related values is how that happens.
+//! The node estimates them, and the operator's limit clamps them. Then the conditions of the message pool are checked.
+//! Every node refuses a premium above the fee cap, which is what happens if only one of the two is clamped.
 
 use fvm_shared::bigint::BigInt;
 use fvm_shared::econ::TokenAmount;
 
-/// Most gas of a block, and thus of a message (`BlockGasLimit`).
+/// The most gas of a block, and so of a message (`BlockGasLimit`).
 pub const GAS_LIMIT_MAX: u64 = 10_000_000_000;
 
 /// The lowest base fee of the network in attoFIL (`MinimumBaseFee`).
@@ -15,18 +15,18 @@ const BASE_FEE_MIN_ATTO: u64 = 100;
 /// The gas fields of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gas {
-    /// Most units of gas that it may use.
+    /// The most gas that it may use, in units.
     pub limit: u64,
-    /// Most that a unit may cost, in attoFIL.
+    /// The most that a unit of gas may cost, in attoFIL.
     pub fee_cap: TokenAmount,
-    /// What a unit pays to the block's miner on top of the base fee, in attoFIL.
+    /// What a unit of gas pays to the block's miner on top of the base fee, in attoFIL.
     pub premium: TokenAmount,
 }
 
-/// Why gas fields cannot be used.
+/// Why gas fields are unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The limit is none, or above a block's.
+    /// The gas limit is zero, or above a block's.
     #[error("gas limit {limit} is not between 1 and {GAS_LIMIT_MAX}")]
     Limit {
         /// The limit.
@@ -48,7 +48,7 @@ pub enum Error {
         /// The cap.
         fee_cap_atto: String,
     },
-    /// Even if all is used, the operator's limit is exceeded.
+    /// The most that the message could cost exceeds the operator's limit.
     #[error("the message could cost {fee_atto} attoFIL, more than the limit of {max_fee_atto} attoFIL")]
     AboveMaxFee {
         /// Limit times cap.
@@ -56,51 +56,51 @@ pub enum Error {
         /// The operator's limit.
         max_fee_atto: String,
     },
-    /// The operator's limit leaves less for a unit of gas than the network ever takes: no pool takes such a message.
+    /// The operator's limit allows less per unit of gas than the network's minimum, so no pool accepts the message.
     #[error(
-        "chain.max_fee_atto = {max_fee_atto} leaves {fee_cap_atto} attoFIL for each of {gas} units of gas, and the network never takes less than {BASE_FEE_MIN_ATTO}; set it to at least {needed_atto}"
+        "chain.max_fee_atto = {max_fee_atto} leaves {fee_cap_atto} attoFIL for each of {gas} units of gas, and the network's minimum is {BASE_FEE_MIN_ATTO}; set it to at least {needed_atto}"
     )]
     MaxFeeTooLow {
         /// The operator's limit.
         max_fee_atto: String,
-        /// What it leaves.
+        /// What it allows per unit of gas.
         fee_cap_atto: String,
         /// The gas limit.
         gas: u64,
-        /// What the node estimates that the message may cost.
+        /// The node's estimate of the most that the message costs.
         needed_atto: String,
     },
-    /// The operator's limit leaves less for a unit of gas than it costs now.
+    /// The operator's limit allows less per unit of gas than the present base fee.
     #[error(
         "the base fee is {base_fee_atto} attoFIL, and chain.max_fee_atto = {max_fee_atto} leaves {fee_cap_atto} for each of {gas} units of gas; wait until the base fee falls, or set it to {needed_atto}"
     )]
     BaseFeeAboveCap {
-        /// What a unit of gas costs now.
+        /// The present base fee.
         base_fee_atto: String,
         /// The operator's limit.
         max_fee_atto: String,
-        /// What it leaves.
+        /// What it allows per unit of gas.
         fee_cap_atto: String,
         /// The gas limit.
         gas: u64,
-        /// What the node estimates that the message may cost.
+        /// The node's estimate of the most that the message costs.
         needed_atto: String,
     },
 }
 
 impl Gas {
-    /// The most that the message can cost: limit times cap.
+    /// The most that the message can cost: gas limit times fee cap, in attoFIL.
     pub fn fee_max(&self) -> TokenAmount {
         self.fee_cap.clone() * self.limit
     }
 
-    /// With a gas limit of at least `limit_min`, within a block's.
+    /// Raises the gas limit to at least `limit_min`, but not above a block's.
     pub fn with_limit_of(mut self, limit_min: Option<u64>) -> Self {
         self.limit = self.limit.max(limit_min.unwrap_or(0)).min(GAS_LIMIT_MAX);
         self
     }
 
-    /// With a premium that replaces a message of the same nonce, and a cap that leaves room for it.
+    /// Raises the premium so that it replaces a message with the same nonce, and the fee cap to make room for it.
     pub fn with_premium_of(mut self, premium_min: TokenAmount) -> Self {
         if self.premium < premium_min {
             self.fee_cap += &premium_min - &self.premium;
@@ -109,10 +109,11 @@ impl Gas {
         self
     }
 
-    /// Lowers cap and premium of an estimate that was made without a limit so that the message costs at most `max_fee`, and checks
-    /// that it can land at all, and at this base fee now.
+    /// Lowers the fee cap and the premium so that the message costs at most `max_fee`, and checks that it can land at
+    /// all, and at the present base fee.
     ///
-    /// A node that is told the limit lowers the cap itself, below what any pool takes; so it is not told.
+    /// The estimate must have been made without a limit: a node that is given one lowers the cap itself, below what any
+    /// pool accepts.
     pub fn clamped(self, max_fee: &TokenAmount, base_fee: &TokenAmount) -> Result<Self, Error> {
         if max_fee.is_negative() {
             return Err(negative("max fee", max_fee));
@@ -141,7 +142,7 @@ impl Gas {
         Ok(gas)
     }
 
-    /// Checks what the message pool and the operator insist on.
+    /// Checks the conditions of the message pool and of the operator.
     pub fn check(&self, max_fee: &TokenAmount) -> Result<(), Error> {
         if self.limit == 0 || self.limit > GAS_LIMIT_MAX {
             return Err(Error::Limit { limit: self.limit });
@@ -164,7 +165,7 @@ impl Gas {
         Ok(())
     }
 
-    /// Whether the cap covers this base fee. A message whose cap does not is valid, but waits.
+    /// Whether the fee cap covers a base fee. If not, the message is valid but waits.
     pub fn covers(&self, base_fee: &TokenAmount) -> bool {
         self.fee_cap >= *base_fee
     }
@@ -230,7 +231,7 @@ mod tests {
             text.contains("chain.max_fee_atto = 99999 leaves 99 attoFIL") && text.contains("at least 5000000"),
             "{text}"
         );
-        // As a node answers that lowered the cap itself.
+        // The answer of a node that has lowered the cap itself.
         assert!(matches!(clamped(gas(1000, 58, 58), 100_000_000), Err(Error::MaxFeeTooLow { .. })));
     }
 

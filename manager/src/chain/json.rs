@@ -1,8 +1,8 @@
-//! The oddities of the node's JSON, as serde helpers for `#[serde(with = "…")]`.
+//! The peculiarities of the node's JSON, as serde helpers for `#[serde(with = "…")]`.
 //!
-//! Go writes an empty slice as `null`, bytes as base64 or `null`, amounts as decimal strings, a CID as `{"/": "…"}`, and an address that is not
-//! set as `"<empty>"`. Addresses start with `f` on the main network and `t` elsewhere; both are read everywhere, and the network's own
-//! is sent, because not every node takes both.
+//! Go writes an empty slice as `null`, bytes as base64 or `null`, amounts as decimal strings, a CID as `{"/": "…"}`,
+//! and an unset address as `"<empty>"`. Addresses start with `f` on the main network and `t` elsewhere. We read both
+//! everywhere, and send the network's own, because not every node accepts both.
 
 use std::str::FromStr;
 
@@ -15,50 +15,50 @@ use fvm_shared::econ::TokenAmount;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Value, json};
 
-/// Digits of the largest amount that is read: far above the total supply in attoFIL, far below what costs time to parse.
+/// The most digits of an amount: far above the total supply in attoFIL, and short enough to parse quickly.
 const AMOUNT_DIGITS_MAX: usize = 64;
 
-/// What Go's `address.Undef` looks like.
+/// Go's `address.Undef` as text.
 const ADDRESS_UNDEFINED: &str = "<empty>";
 
-/// Bytes in base64, as the node takes them.
+/// Bytes in base64, as the node expects them.
 pub fn base64_text(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// A CID as the node takes it.
+/// A CID as the node expects it.
 pub fn cid_value(cid: &Cid) -> Value {
     json!({ "/": cid.to_string() })
 }
 
-/// An amount in attoFIL as the node takes it.
+/// An amount in attoFIL as the node expects it.
 pub fn tokens_text(amount: &TokenAmount) -> String {
     amount.atto().to_string()
 }
 
-/// An address with the prefix of `network`, whatever the process-wide default of the address library is.
+/// An address with the prefix of `network`, whatever the address library's process-wide default is.
 pub fn address_text(address: &Address, network: Network) -> String {
     let text = address.to_string();
     let prefix = match network {
         Network::Mainnet => 'f',
         Network::Testnet => 't',
     };
-    // The library's text is ASCII and starts with a one-letter prefix.
+    // The library's text is ASCII and starts with a prefix of one letter.
     format!("{prefix}{}", text.get(1..).unwrap_or_default())
 }
 
-/// Reads an address of either prefix, and says which.
+/// Parses an address with either prefix, and returns the prefix's network.
 pub fn parse_address(text: &str) -> Result<(Address, Network), fvm_shared::address::Error> {
     let network = if text.starts_with('t') { Network::Testnet } else { Network::Mainnet };
     Ok((network.parse_address(text)?, network))
 }
 
-/// Reads an amount in attoFIL: an optional sign and decimal digits.
+/// Parses an amount in attoFIL: an optional sign and decimal digits.
 pub fn parse_tokens(text: &str) -> Result<TokenAmount, String> {
     if text.len() > AMOUNT_DIGITS_MAX {
         return Err(format!("an amount of {} digits", text.len()));
     }
-    // Go writes a nil amount as an empty string in places.
+    // In places Go writes a nil amount as an empty string.
     if text.is_empty() {
         return Ok(TokenAmount::default());
     }
@@ -104,7 +104,7 @@ pub mod cid_link_opt {
 pub mod bytes {
     use super::*;
 
-    /// Reads bytes; `null` is none.
+    /// Reads bytes; `null` is empty.
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
         match Option::<String>::deserialize(d)? {
             None => Ok(Vec::new()),
@@ -123,7 +123,7 @@ pub mod tokens {
     }
 }
 
-/// Text of either prefix as [`Address`].
+/// Text with either prefix as [`Address`].
 pub mod address {
     use super::*;
 
@@ -133,7 +133,7 @@ pub mod address {
     }
 }
 
-/// Text of either prefix, or one of Go's ways to write none, as an optional [`Address`].
+/// Text with either prefix, or Go's forms of an unset address, as an optional [`Address`].
 pub mod address_opt {
     use super::*;
 
@@ -146,7 +146,7 @@ pub mod address_opt {
     }
 }
 
-/// List of addresses, or `null` for none.
+/// A list of addresses; `null` is the empty list.
 pub mod addresses {
     use super::*;
 
@@ -157,7 +157,7 @@ pub mod addresses {
     }
 }
 
-/// A CID that reads from `{"/": "…"}`.
+/// A CID that is read from `{"/": "…"}`.
 #[derive(Debug, Clone)]
 pub struct CidLink(
     /// The CID.
@@ -176,12 +176,12 @@ impl<'de> Deserialize<'de> for CidLink {
     }
 }
 
-/// An address that reads from text of either prefix.
+/// An address that is read from text with either prefix.
 #[derive(Debug, Clone)]
 pub struct AddressText(
     /// The address.
     pub Address,
-    /// The network that the prefix stands for.
+    /// The prefix's network.
     pub Network,
 );
 

@@ -1,9 +1,9 @@
-//! What a node has said of a tipset is asked once.
+//! Each question about a tipset is asked once.
 //!
-//! The state of the chain at a tipset never changes, so an answer about it can be kept until nobody asks any more. The driver
-//! looks again whenever something has changed anywhere; with this, a look at the same head costs the node one call. Whoever
-//! asks the same at the same time waits for the one answer. What depends on the message pool or on the wallet, and what is
-//! asked of "the head", goes to the node each time.
+//! The chain's state at a tipset never changes, so an answer about it can be kept until nobody needs it any more. The
+//! driver looks again whenever anything has changed; with this, a tick at the same head costs the node one call.
+//! Concurrent identical questions share one call. Questions that depend on the message pool or the wallet, and
+//! questions about "the head", always go to the node.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 
 use super::{Error, Transport};
 
-/// The methods whose answers follow from a tipset alone.
+/// The methods whose answers depend only on a tipset.
 const OF_A_TIPSET: [&str; 12] = [
     "ChainGetTipSetByHeight",
     "StateAccountKey",
@@ -31,10 +31,10 @@ const OF_A_TIPSET: [&str; 12] = [
     "StateSectorPreCommitInfo",
 ];
 
-/// How many answers are kept of one head: about a kilobyte each. The rest is asked again.
+/// How many answers are kept for one head, about a kilobyte each. Further questions go to the node each time.
 const ANSWERS_MAX: usize = 20_000;
 
-/// A transport that remembers.
+/// A transport that remembers answers.
 #[derive(Debug)]
 pub struct Memo<T> {
     inner: T,
@@ -44,9 +44,9 @@ pub struct Memo<T> {
 #[derive(Debug, Default)]
 struct Answers {
     head: Value,
-    /// What was asked since the head is this one.
+    /// Answers since the present head became the head.
     current: HashMap<Question, Answer>,
-    /// What was asked while it was the one before: the tipset behind it may be the same.
+    /// Answers from the time of the previous head. Questions about older tipsets may still be the same.
     before: HashMap<Question, Answer>,
 }
 
@@ -54,7 +54,7 @@ type Question = (&'static str, String);
 type Answer = Arc<OnceCell<Value>>;
 
 impl<T> Memo<T> {
-    /// Remembers nothing yet.
+    /// Creates an empty memo.
     pub fn new(inner: T) -> Memo<T> {
         Memo { inner, answers: Mutex::default() }
     }
@@ -99,7 +99,7 @@ impl<T: Transport> Transport for Memo<T> {
     }
 }
 
-/// Whether one of the parameters is a tipset's key: a list of CIDs. An empty list means whatever the head is then.
+/// Whether one of the parameters is a tipset key, which is a list of CIDs. An empty list means the node's present head.
 fn names_a_tipset(params: &Value) -> bool {
     let is_cid = |value: &Value| value.get("/").is_some();
     let mut lists = params.as_array().into_iter().flatten().filter_map(Value::as_array);
@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts the calls, and answers each with its number.
+    /// A double that answers each call with its number.
     #[derive(Default)]
     struct Counting(AtomicU64);
 

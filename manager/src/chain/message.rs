@@ -1,8 +1,8 @@
-//! Messages to the chain: building, naming, signing and persisting them.
+//! Messages to the chain: building, identifying, signing and persisting them.
 //!
-//! The life of a message outside of this file: it is built without nonce and gas, estimated, clamped ([`super::fees`]), given a nonce, signed, and
-//! its bytes ([`SignedMessage::to_bytes`]) are stored *before* the first push. Whatever happens later, those bytes are read back
-//! ([`SignedMessage::from_bytes`]) and sent again, never a message that was signed anew.
+//! The life of a message: it is built without nonce and gas, estimated, clamped ([`super::fees`]), given a nonce, and
+//! signed. Its bytes ([`SignedMessage::to_bytes`]) are stored *before* the first push. A later push always reads these
+//! bytes back ([`SignedMessage::from_bytes`]); it never signs the message again.
 
 use std::str::FromStr;
 
@@ -26,13 +26,15 @@ mod signed;
 pub use json::{from_json, to_json};
 pub use signed::SignedMessage;
 
-/// Largest signed message that a message pool takes, in bytes of CBOR (`MaxMessageSize` of Lotus `chain/messagepool`).
+/// The largest signed message that a message pool accepts, in bytes of CBOR (`MaxMessageSize` in Lotus
+/// `chain/messagepool`).
 pub const SIGNED_BYTES_MAX: usize = 64 << 10;
 
-/// What a signature adds to a message: head of the array, head of the byte string, type, and the longer of the two kinds.
+/// The bytes that a signature adds to a message: array header, byte string header, type, and the longer signature
+/// (BLS).
 const SIGNATURE_BYTES_MAX: usize = 1 + 2 + 1 + 96;
 
-/// Why a message was not made or not taken.
+/// Why a message was not made or was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// CBOR could not be written or read.
@@ -43,10 +45,10 @@ pub enum Error {
         /// What failed.
         source: fvm_ipld_encoding::Error,
     },
-    /// JSON is not a message.
+    /// The JSON is not a message.
     #[error("cannot read a message from JSON")]
     Json(#[from] serde_json::Error),
-    /// Stored bytes are not the ones that this message encodes to.
+    /// The stored bytes differ from the canonical encoding of their message.
     #[error("the bytes are not the canonical encoding of the message in them")]
     NotCanonical,
     /// The message is too large for the message pool. Send fewer sectors.
@@ -55,7 +57,7 @@ pub enum Error {
         /// Its size with signature.
         bytes: usize,
     },
-    /// The sender is no address of a key. Resolve it first.
+    /// The sender is not a key's address. Resolve it first.
     #[error("{from} is not the address of a BLS or secp256k1 key")]
     NotAKey {
         /// The sender.
@@ -67,10 +69,10 @@ pub enum Error {
         /// The value.
         value_atto: String,
     },
-    /// The gas fields would be refused.
+    /// The gas fields are unusable.
     #[error("the gas of the message cannot be used")]
     Gas(#[from] super::fees::Error),
-    /// A wallet signed another message than it was asked to.
+    /// The wallet signed a different message.
     #[error("asked to sign {asked}, the wallet signed {signed}")]
     OtherMessage {
         /// CID of the message that was asked for.
@@ -78,7 +80,7 @@ pub enum Error {
         /// CID of the message that came back.
         signed: Box<Cid>,
     },
-    /// The signature is not one of the sender over this message.
+    /// The signature is not the sender's over this message.
     #[error("the signature of {from} over {message} does not verify: {reason}")]
     Signature {
         /// The sender.
@@ -90,7 +92,7 @@ pub enum Error {
     },
 }
 
-/// The pre-commitment of sectors, yet without nonce and gas. `value` is the sum of the deposits.
+/// A PreCommit of sectors, without nonce and gas. `value` is the sum of the deposits.
 pub fn pre_commit(
     from: Address,
     miner: Address,
@@ -100,7 +102,7 @@ pub fn pre_commit(
     build(from, miner, METHOD_PRE_COMMIT_SECTOR_BATCH2, encode(params)?, value)
 }
 
-/// The proof of sectors, yet without nonce and gas. `value` is what [`prove_commit_value`] gives.
+/// A ProveCommit of sectors, without nonce and gas. `value` comes from [`prove_commit_value`].
 pub fn prove_commit(
     from: Address,
     miner: Address,
@@ -110,18 +112,20 @@ pub fn prove_commit(
     build(from, miner, METHOD_PROVE_COMMIT_SECTORS3, encode(params)?, value)
 }
 
-/// A zero transfer of a key to itself: the only way to give a nonce up.
+/// A transfer of 0 FIL from a key to itself. It is the only way to give up a nonce.
 pub fn nonce_filler(from: Address) -> Result<Message, Error> {
     build(from, from, METHOD_SEND, Vec::new(), TokenAmount::default())
 }
 
-/// What a ProveCommit must bring along: the pledges of its sectors less the deposits that are released, as (pledge, deposit) in attoFIL.
+/// The value that a ProveCommit must carry: its sectors' pledges less the released deposits. `sectors` are pairs of
+/// pledge and deposit, in attoFIL.
 pub fn prove_commit_value(sectors: &[(TokenAmount, TokenAmount)]) -> TokenAmount {
     let missing: TokenAmount = sectors.iter().map(|(pledge, deposit)| pledge.clone() - deposit).sum();
     missing.max(TokenAmount::default())
 }
 
-/// The name of an unsigned message: BLAKE2b-256 of its CBOR. What is signed, and what the chain calls a BLS-signed message.
+/// The CID of an unsigned message: BLAKE2b-256 of its CBOR. This is what is signed, and the chain's CID of a BLS-signed
+/// message.
 pub fn cid(message: &Message) -> Result<Cid, Error> {
     Ok(cid_of_bytes(&encode(message)?))
 }
@@ -131,7 +135,7 @@ pub fn signing_bytes(message: &Message) -> Result<Vec<u8>, Error> {
     Ok(cid(message)?.to_bytes())
 }
 
-/// Checks everything that is known before signing: kind of sender, value, gas within `max_fee`, and size.
+/// Checks everything that is known before signing: the kind of sender, the value, gas within `max_fee`, and the size.
 pub fn check_before_signing(message: &Message, max_fee: &TokenAmount) -> Result<(), Error> {
     signature_type(&message.from)?;
     if message.value.is_negative() {
@@ -194,7 +198,7 @@ fn cid_of_bytes(bytes: &[u8]) -> Cid {
     Cid::new_v1(DAG_CBOR, Code::Blake2b256.digest(bytes))
 }
 
-/// Reads a CID that was stored as text.
+/// Parses a CID that was stored as text.
 pub fn parse_cid(text: &str) -> Result<Cid, cid::Error> {
     Cid::from_str(text)
 }

@@ -1,11 +1,12 @@
-//! What differs between network versions, for a manager that meets nodes of several.
+//! The differences between network versions.
 //!
-//! The version is read from the node each time a message is built: an upgrade happens between two epochs, not between two releases of ours.
+//! The version is read from the node each time a message is built, because a network upgrade happens between two
+//! epochs, not between two of our releases.
 
-/// Network version "Solstice": pledge and power of every sector are those of ten-fold quality (FIP-0118).
+/// Network version "Solstice": every sector has the pledge and power of tenfold quality (FIP-0118).
 pub const NV_SOLSTICE: u32 = 29;
 
-/// Oldest network version whose messages we build.
+/// The oldest network version for which we build messages.
 pub const NV_OLDEST: u32 = 28;
 
 /// A network version for which this release does not know the rules.
@@ -16,12 +17,12 @@ pub struct Unsupported {
     pub version: u32,
 }
 
-/// Fails for a version whose rules we do not know.
+/// Fails for a version whose rules are unknown.
 pub fn check_supported(version: u32) -> Result<(), Unsupported> {
     if (NV_OLDEST..=NV_SOLSTICE).contains(&version) { Ok(()) } else { Err(Unsupported { version }) }
 }
 
-/// The version of the built-in actors at a network version, where known.
+/// The version of the built-in actors at a network version, if known.
 pub fn actors_version(version: u32) -> Option<u32> {
     match version {
         25 | 26 => Some(16),
@@ -32,10 +33,10 @@ pub fn actors_version(version: u32) -> Option<u32> {
     }
 }
 
-/// The verified size, in bytes, to ask the pledge of a sector for.
+/// The verified size, in bytes, to pass when asking for a sector's pledge.
 ///
-/// Since FIP-0118 every sector pledges as if it were full of verified data, also one of committed capacity. Asked with 0, the node
-/// would name too little, and the message would fail with exit code 19.
+/// Since FIP-0118 every sector pledges as if it were full of verified data, even committed capacity. With 0 the node
+/// would return too little, and the message would fail with exit code 19.
 pub fn pledge_verified_bytes(version: u32, sector_bytes: u64, verified_bytes: u64) -> u64 {
     if version >= NV_SOLSTICE { sector_bytes } else { verified_bytes.min(sector_bytes) }
 }

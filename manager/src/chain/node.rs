@@ -1,7 +1,8 @@
 //! The methods of a full node, typed.
 //!
-//! One struct over a [`Transport`]: HTTP in production, an in-process chain or a script in tests. Each method is one call, without retries. What
-//! concerns the state of the chain takes the tipset to look at; two calls that must agree take the same one.
+//! One struct over a [`Transport`], which is HTTP in production and an in-process chain or a script in tests. Each
+//! method is one call, without retries. Calls about the chain's state take a tipset; calls that must agree take the
+//! same one.
 
 use fvm_shared::address::{Address, Network};
 use fvm_shared::econ::TokenAmount;
@@ -28,7 +29,7 @@ pub struct NodeClient<T = RpcClient> {
 }
 
 impl<T: Transport> NodeClient<T> {
-    /// A node behind a transport. Nothing is called yet.
+    /// Creates a node over a transport. Makes no call.
     pub fn new(transport: T) -> Self {
         Self { transport, network: OnceCell::new() }
     }
@@ -38,7 +39,7 @@ impl<T: Transport> NodeClient<T> {
         &self.transport
     }
 
-    /// Whose address prefix the node uses (`f` or `t`), read once from a block of its head.
+    /// The network whose address prefix the node uses (`f` or `t`), read once from a block of its head.
     pub async fn network(&self) -> Result<Network, Error> {
         let read = || async {
             let head: Value = self.call("ChainHead", json!([])).await?;
@@ -64,7 +65,7 @@ impl<T: Transport> NodeClient<T> {
         Ok(tipset)
     }
 
-    /// The tipset `lag` epochs behind `head`: what is confident, where the head is only seen.
+    /// The tipset `lag` epochs behind `head`: the confident tipset.
     pub async fn lagged_tipset(&self, head: &TipSet, lag: Epoch) -> Result<TipSet, Error> {
         self.tipset_by_height((head.height - lag).max(0), &head.key).await
     }

@@ -1,7 +1,7 @@
 //! Parameters of the miner actor's methods, as CBOR tuples in the order of their fields.
 //!
-//! They are our own, because the crate that has them drags the proofs into every user; tests compare the bytes with that crate
-//! (`fil_actor_miner_state::v19`). The structs are the same in actors v18 and v19.
+//! We define them ourselves, because the crate that has them (`fil_actor_miner_state::v19`) would pull in the proofs
+//! library. Tests compare the bytes with that crate. The structs are the same in actors v18 and v19.
 
 use cid::Cid;
 use fvm_ipld_encoding::RawBytes;
@@ -24,14 +24,14 @@ pub const METHOD_SEND: u64 = 0;
 /// Parameters of `PreCommitSectorBatch2`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct PreCommitSectorBatchParams2 {
-    /// The sectors; as many as a message holds.
+    /// The sectors.
     pub sectors: Vec<SectorPreCommitInfo>,
 }
 
-/// What a PreCommit says of one sector.
+/// The PreCommit of one sector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct SectorPreCommitInfo {
-    /// Proof type, with or without synthetic challenges.
+    /// The proof type, with or without synthetic challenges.
     pub seal_proof: RegisteredSealProof,
     /// The sector.
     pub sector_number: Index,
@@ -39,16 +39,16 @@ pub struct SectorPreCommitInfo {
     pub sealed_cid: Cid,
     /// The ticket's epoch.
     pub seal_rand_epoch: Epoch,
-    /// Must be empty: deals are named when the sector is proven.
+    /// Must be empty: deals are given in the ProveCommit.
     pub deal_ids: Vec<u64>,
-    /// When the sector ends.
+    /// The epoch at which the sector expires.
     pub expiration: Epoch,
-    /// CommD; none for a sector of committed capacity.
+    /// CommD; `None` for committed capacity.
     pub unsealed_cid: Option<Cid>,
 }
 
 impl SectorPreCommitInfo {
-    /// The form that the node takes when it is asked for the deposit.
+    /// The JSON form for asking the node for the deposit.
     pub fn to_json(&self) -> Value {
         json!({
             "SealProof": i64::from(self.seal_proof),
@@ -62,25 +62,25 @@ impl SectorPreCommitInfo {
     }
 }
 
-/// Parameters of `ProveCommitSectors3`: either one proof a sector, or one aggregate.
+/// Parameters of `ProveCommitSectors3`: either one proof per sector, or one aggregate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct ProveCommitSectors3Params {
-    /// The sectors; the indices of the return value are theirs.
+    /// The sectors. The return value refers to their indices.
     pub sector_activations: Vec<SectorActivationManifest>,
-    /// Their proofs in the same order; empty if there is an aggregate.
+    /// Their proofs, in the same order; empty with an aggregate.
     pub sector_proofs: Vec<RawBytes>,
-    /// The aggregate of their proofs; empty if there are proofs.
+    /// The aggregate of their proofs; empty without an aggregate.
     pub aggregate_proof: RawBytes,
-    /// Must be none without an aggregate.
+    /// `None` without an aggregate.
     pub aggregate_proof_type: Option<RegisteredAggregateProof>,
     /// Whether one sector's failure fails the message.
     pub require_activation_success: bool,
-    /// Whether one notified actor's rejection fails the message.
+    /// Whether the rejection by one notified actor fails the message.
     pub require_notification_success: bool,
 }
 
 impl ProveCommitSectors3Params {
-    /// Proves one sector; its failure is the message's.
+    /// Proves one sector. If it fails, the message fails.
     pub fn single(activation: SectorActivationManifest, proof: Vec<u8>) -> Self {
         Self {
             sector_activations: vec![activation],
@@ -92,7 +92,8 @@ impl ProveCommitSectors3Params {
         }
     }
 
-    /// Proves several sectors, each by its own proof; one sector's failure leaves the others alone and shows in the return value only.
+    /// Proves several sectors, each with its own proof. A sector's failure does not affect the others, and shows only
+    /// in the return value.
     pub fn batch(sectors: Vec<(SectorActivationManifest, Vec<u8>)>) -> Self {
         let (sector_activations, sector_proofs) =
             sectors.into_iter().map(|(a, proof)| (a, RawBytes::new(proof))).unzip();
@@ -107,17 +108,17 @@ impl ProveCommitSectors3Params {
     }
 }
 
-/// What becomes of one sector when it is proven.
+/// The activation of one sector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct SectorActivationManifest {
     /// The sector.
     pub sector_number: Index,
-    /// What it holds, in order; empty for committed capacity.
+    /// Its pieces, in order; empty for committed capacity.
     pub pieces: Vec<PieceActivationManifest>,
 }
 
 impl SectorActivationManifest {
-    /// A sector of committed capacity.
+    /// The activation of a committed-capacity sector.
     pub fn committed_capacity(sector_number: Index) -> Self {
         Self { sector_number, pieces: Vec::new() }
     }
@@ -128,29 +129,29 @@ impl SectorActivationManifest {
 pub struct PieceActivationManifest {
     /// CommP.
     pub cid: Cid,
-    /// Its size with padding: a power of two of at least 128 bytes.
+    /// Its padded size: a power of two, at least 128 bytes.
     pub size: PaddedPieceSize,
-    /// The allocation that it claims. Taken and ignored since actors v19.
+    /// The allocation that it claims. Since actors v19 it is accepted but ignored.
     pub verified_allocation_key: Option<VerifiedAllocationKey>,
-    /// Actors to tell, in order.
+    /// The actors to notify, in order.
     pub notify: Vec<DataActivationNotification>,
 }
 
-/// The name of an allocation of verified data.
+/// Identifies an allocation of verified data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct VerifiedAllocationKey {
-    /// Actor of the client.
+    /// The client's actor ID.
     pub client: u64,
-    /// Number of the allocation.
+    /// The allocation's number.
     pub id: u64,
 }
 
-/// An actor to tell of a piece.
+/// The notification of an actor about a piece.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct DataActivationNotification {
     /// The actor.
     pub address: Address,
-    /// What it is told.
+    /// The notification's payload.
     pub payload: RawBytes,
 }
 

@@ -1,20 +1,22 @@
-//! Randomness of the chain: what is drawn for what, from which epoch, and how long it is good.
+//! The chain's randomness: how it is drawn, from which epoch, and how long it is valid.
 //!
-//! The node draws for us; [`draw`] is the same function here, to check it and to save calls. Sources: FIP-0003 and `chain/rand` of Lotus for the
-//! function, `policy_constants` of the actors (v18 and v19) for the numbers.
+//! The node draws for us; [`draw`] is the same function, to check the node and to save calls. The function follows
+//! FIP-0003 and `chain/rand` of Lotus; the numbers are from `policy_constants` of the actors (v18 and v19).
 
 use fvm_shared::address::Address;
 use multihash_codetable::{Code, MultihashDigest};
 
 use super::types::Epoch;
 
-/// Epochs that a ticket lies behind the head (`SealRandomnessLookback` = chain finality): no reorg reaches it.
+/// How many epochs a ticket is behind the head (`SealRandomnessLookback`). It equals the chain's finality, so no
+/// reorganisation reaches the ticket.
 pub const TICKET_LOOKBACK: Epoch = 900;
 
-/// Epochs after its own at which a ticket is too old for a PreCommit: a day and finality (`max_pre_commit_randomness_lookback`).
+/// The age in epochs beyond which a ticket is too old for a PreCommit: a day plus finality
+/// (`max_pre_commit_randomness_lookback`).
 pub const TICKET_AGE_MAX: Epoch = 2880 + 900;
 
-/// What randomness is drawn for: the domain separation tags of the chain.
+/// The chain's domain separation tags: what randomness is drawn for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i64)]
 pub enum Domain {
@@ -26,18 +28,18 @@ pub enum Domain {
     WinningPoStChallengeSeed = 3,
     /// The challenge of a window PoSt.
     WindowedPoStChallengeSeed = 4,
-    /// The ticket of a sealing.
+    /// The ticket of a sector.
     SealRandomness = 5,
-    /// The seed of a sealing's challenges.
+    /// The seed of a sector's challenges.
     InteractiveSealChallengeSeed = 6,
     /// The proof that a window PoSt was made on this chain.
     PoStChainCommit = 9,
 }
 
-/// The entropy that belongs to a miner: the CBOR byte string of its ID address, never of another form of its address.
+/// A miner's entropy: the CBOR byte string of its ID address (not of another form of its address).
 pub fn miner_entropy(miner_id: u64) -> Vec<u8> {
     let address = Address::new_id(miner_id).to_bytes();
-    // An ID address has 2 to 11 bytes, so its length fits the head of the byte string.
+    // An ID address has 2 to 11 bytes, so its length fits into the byte string's one-byte header.
     let mut entropy = vec![0x40 | address.len() as u8];
     entropy.extend_from_slice(&address);
     entropy
@@ -53,7 +55,7 @@ pub fn draw(digest: &[u8; 32], domain: Domain, epoch: Epoch, entropy: &[u8]) -> 
     blake2b256(&input)
 }
 
-/// BLAKE2b with 32 bytes of digest, the chain's hash.
+/// The chain's hash: BLAKE2b with a digest of 32 bytes.
 pub fn blake2b256(bytes: &[u8]) -> [u8; 32] {
     let hash = Code::Blake2b256.digest(bytes);
     let mut digest = [0; 32];
@@ -61,7 +63,7 @@ pub fn blake2b256(bytes: &[u8]) -> [u8; 32] {
     digest
 }
 
-/// The epoch whose ticket a sealing that starts at `head` uses. Negative on a young chain, which is legal.
+/// The epoch of the ticket for a sealing that starts at `head`. It is negative on a young chain, which is legal.
 pub fn ticket_epoch(head: Epoch) -> Epoch {
     head - TICKET_LOOKBACK
 }
@@ -71,17 +73,17 @@ pub fn ticket_expires_epoch(ticket_epoch: Epoch) -> Epoch {
     ticket_epoch.saturating_add(TICKET_AGE_MAX)
 }
 
-/// Whether a PreCommit that is included up to `margin` epochs after `head` still finds the ticket young enough.
+/// Whether the ticket is still valid for a PreCommit that is included up to `margin` epochs after `head`.
 pub fn ticket_usable(ticket_epoch: Epoch, head: Epoch, margin: Epoch) -> bool {
     ticket_epoch <= head && head.saturating_add(margin) <= ticket_expires_epoch(ticket_epoch)
 }
 
-/// The epoch of the seed. The delay is the network's, from its parameters.
+/// The epoch of the seed. The delay comes from the network's parameters.
 pub fn seed_epoch(pre_commit_epoch: Epoch, pre_commit_challenge_delay: Epoch) -> Epoch {
     pre_commit_epoch.saturating_add(pre_commit_challenge_delay)
 }
 
-/// The prover's identity in proofs: the payload of the miner's ID address (LEB128), filled up with zeros.
+/// The prover id in proofs: the payload of the miner's ID address (LEB128), padded with zeros.
 pub fn prover_id(miner_id: u64) -> [u8; 32] {
     let payload = Address::new_id(miner_id).payload_bytes();
     let mut prover = [0; 32];

@@ -1,10 +1,12 @@
 //! One JSON-RPC 2.0 call over HTTP, bounded in time and size.
 //!
-//! The token never leaves this file: it is read from its file for each call (so that a person can replace it without a restart), put in a header
-//! marked sensitive, and in no error, log line or `Debug` output. Redirects are not followed, because they would carry it elsewhere.
+//! The token never leaves this module. It is read from its file for each call, so that a person can replace it without
+//! a restart. It is sent in a header marked sensitive, and appears in no error, log line or `Debug` output. Redirects
+//! are not followed, because they would carry the token elsewhere.
 //!
-//! Nodes differ: Lotus answers an unknown method with HTTP 500 and a JSON-RPC error in the body, and may leave out a `result` that is `null`;
-//! Forest answers with 200. So the body is read first, and the status counts only where the body says nothing.
+//! Nodes differ. Lotus answers an unknown method with HTTP 500 and a JSON-RPC error in the body, and may omit a
+//! `result` that is `null`; Forest answers with 200. So the body is read first, and the status counts only if the body
+//! has no error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,19 +23,21 @@ mod endpoint;
 pub use endpoint::Endpoint;
 use endpoint::{checked_token, checked_url};
 
-/// Namespace of all methods.
+/// The namespace of all methods.
 const METHOD_PREFIX: &str = "Filecoin.";
 /// JSON-RPC 2.0: no such method.
 const CODE_METHOD_NOT_FOUND: i64 = -32601;
-/// JSON-RPC 2.0: no valid request. Ours are valid; Forest says so of a token that it does not take, in these words.
+/// JSON-RPC 2.0: invalid request. Our requests are valid; Forest answers with this code and text if it refuses the
+/// token.
 const INVALID_REQUEST: (i64, &str) = (-32600, "Invalid request");
 
-/// Carries one call to a node. The seam for doubles: an in-process chain implements it without a socket.
+/// Carries one call to a node. Test doubles implement this trait: an in-process chain needs no socket.
 pub trait Transport: Send + Sync {
-    /// Calls `method` (without prefix) with an array of parameters and returns the result, `null` where there is none.
+    /// Calls `method` (without prefix) with an array of parameters and returns the result; `null` if there is no
+    /// result.
     fn call(&self, method: &'static str, params: Value) -> impl Future<Output = Result<Value, Error>> + Send;
 
-    /// What the token allows, as the node says; none if there is no token, or nobody who would know.
+    /// The token's permissions, according to the node. `None` if there is no token, or the node cannot tell.
     fn permissions(&self) -> impl Future<Output = Result<Option<Vec<String>>, Error>> + Send {
         std::future::ready(Ok(None))
     }
@@ -57,7 +61,7 @@ pub struct RpcClient {
     next_id: AtomicU64,
 }
 
-/// A response, or as much of one as a gateway left.
+/// A response, perhaps with fields that a gateway has removed.
 #[derive(Debug, Deserialize)]
 struct Response {
     #[serde(default)]
@@ -76,7 +80,7 @@ struct ErrorObject {
 }
 
 impl RpcClient {
-    /// Checks the endpoint and reads the token once, so that a wrong path shows at start. No connection is made.
+    /// Checks the endpoint and reads the token once, so that a wrong path is noticed at the start. Does not connect.
     pub fn new(endpoint: Endpoint) -> Result<Self, Error> {
         let url = checked_url(&endpoint.url)?;
         if let Some(path) = &endpoint.token_file {
@@ -88,7 +92,7 @@ impl RpcClient {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
         if url.scheme() == "http" {
-            // The platform's roots are loaded when a client is made, and a bare container has none.
+            // Otherwise the client would load the platform's root certificates, and a bare container has none.
             builder = builder.tls_certs_only(std::iter::empty());
         }
         let url = url.to_string();
@@ -145,7 +149,7 @@ impl RpcClient {
             200..=299 => {
                 let response =
                     response.map_err(|error| Error::bad_answer(method, format!("not a JSON-RPC response: {error}")))?;
-                // Go may write a number as a float.
+                // Go may write the id as a float.
                 if response.id.as_f64() != Some(id as f64) {
                     return Err(Error::bad_answer(method, format!("id {} instead of {id}", response.id)));
                 }
@@ -157,7 +161,7 @@ impl RpcClient {
 
     fn refusal(&self, method: &'static str, error: ErrorObject) -> Error {
         let ErrorObject { code, message } = error;
-        // Lotus and Venus say it in words, Forest by the code: an HTTP status, or that of an invalid request.
+        // Lotus and Venus report this in the text. Forest reports it by the code: an HTTP status, or "invalid request".
         if matches!(code, 401 | 403)
             || (code, message.as_str()) == INVALID_REQUEST
             || message.starts_with("missing permission")
@@ -211,7 +215,7 @@ impl Transport for RpcClient {
         };
         checked_token(path, read)?;
         let answer = match self.call(METHOD, json!([text])).await {
-            // A node of another make.
+            // Another implementation, without this method.
             Err(Error::MethodNotFound { .. }) => return Ok(None),
             answer => answer?,
         };
@@ -219,8 +223,8 @@ impl Transport for RpcClient {
     }
 }
 
-/// Makes ring the process's provider of TLS cryptography, unless one is installed.
+/// Installs ring as the process's TLS crypto provider, unless there is one already.
 fn install_tls_provider() {
-    // An error only says that another part of the process was first.
+    // An error only means that another part of the process was first.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -1,11 +1,11 @@
-//! A set of sector numbers, as the node tells it: run lengths that start with the absent ones.
+//! A set of sector numbers in the node's encoding: run lengths, beginning with a run of absent numbers.
 //!
-//! `[0]` is the empty set, `[0,1]` is {0}, `[1,1]` is {1}. A miner may have allocated billions of numbers in a few runs, so the set stays
-//! in runs and is never expanded.
+//! `[0]` is the empty set, `[0,1]` is {0}, `[1,1]` is {1}. A miner may have allocated billions of numbers in a few
+//! runs, so the set is never expanded.
 
 use serde::{Deserialize, Deserializer, de};
 
-/// Highest sector number plus one (`MAX_SECTOR_NUMBER` of the actors is `i64::MAX`).
+/// The highest sector number plus one (`MAX_SECTOR_NUMBER` of the actors is `i64::MAX`).
 const SECTOR_NUMBER_END: u64 = 1 << 63;
 
 /// Sector numbers in ascending, disjoint, non-empty runs.
@@ -14,13 +14,13 @@ pub struct SectorSet {
     runs: Vec<std::ops::Range<u64>>,
 }
 
-/// Run lengths that do not describe a set of sector numbers.
+/// The run lengths do not describe a set of sector numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("run lengths end beyond the highest sector number")]
 pub struct Error;
 
 impl SectorSet {
-    /// The set that alternating run lengths describe, the first of them of absent numbers.
+    /// The set described by alternating run lengths, beginning with a run of absent numbers.
     pub fn from_run_lengths(lengths: &[u64]) -> Result<Self, Error> {
         let mut runs: Vec<std::ops::Range<u64>> = Vec::new();
         let mut at = 0u64;
@@ -58,12 +58,12 @@ impl SectorSet {
         self.runs.last().map(|run| run.end - 1)
     }
 
-    /// The numbers in ascending order. Take what is needed: there may be more than fit into memory.
+    /// The numbers in ascending order. There may be more than fit into memory.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         self.runs.iter().cloned().flatten()
     }
 
-    /// The numbers from `from` on that are not in the set, in ascending order: what a new sector may be called.
+    /// The numbers from `from` on that are not in the set, in ascending order: candidates for new sectors.
     pub fn absent_from(&self, from: u64) -> impl Iterator<Item = u64> + '_ {
         let mut next = from;
         std::iter::from_fn(move || {

@@ -1,6 +1,7 @@
-//! What the node tells: exactly the fields that the manager uses.
+//! The node's answers, with exactly the fields that the manager uses.
 //!
-//! Fields that a node adds are ignored, and fields that only some nodes have are optional. Epochs count from genesis; amounts are attoFIL.
+//! Unknown fields are ignored, and fields that only some nodes have are optional. Epochs count from genesis; amounts
+//! are in attoFIL.
 
 use std::str::FromStr;
 
@@ -18,7 +19,7 @@ pub type Index = u64;
 /// An epoch: the height of a tipset.
 pub type Epoch = i64;
 
-/// The identity of a tipset: the CIDs of its blocks, in order. The empty key stands for the node's head.
+/// The identity of a tipset: the CIDs of its blocks, in order. The empty key means the node's head.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct TipSetKey(
     /// CIDs of the blocks.
@@ -26,7 +27,7 @@ pub struct TipSetKey(
 );
 
 impl TipSetKey {
-    /// The key that asks for the node's own head. Two calls with it may see two chains.
+    /// The key of the node's own head. Two calls with it may see different chains.
     pub fn head() -> Self {
         Self::default()
     }
@@ -46,7 +47,7 @@ impl<'de> Deserialize<'de> for TipSetKey {
 }
 
 impl std::fmt::Display for TipSetKey {
-    /// CIDs joined by commas: the form that is stored and logged.
+    /// The CIDs joined by commas, as stored and logged.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, cid) in self.0.iter().enumerate() {
             if index > 0 {
@@ -66,7 +67,7 @@ impl FromStr for TipSetKey {
     }
 }
 
-/// A tipset, as far as the manager looks into it.
+/// A tipset.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TipSet {
@@ -81,25 +82,25 @@ pub struct TipSet {
 }
 
 impl TipSet {
-    /// The base fee in attoFIL that the tipset's parents leave: what messages pay when they are included now.
+    /// The base fee in attoFIL that the tipset's parents determine, which messages pay if they are included now.
     pub fn base_fee(&self) -> Option<&TokenAmount> {
         self.blocks.first().map(|block| &block.parent_base_fee)
     }
 }
 
-/// A block's header, as far as the manager looks into it.
+/// A block's header.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct BlockHeader {
     /// The miner actor that made it.
     #[serde(deserialize_with = "json::address::deserialize")]
     pub miner: Address,
-    /// The tipset that it builds on.
+    /// Its parent tipset.
     #[serde(default)]
     pub parents: TipSetKey,
-    /// Its time, in seconds since 1970.
+    /// Its timestamp, in seconds since 1970.
     pub timestamp: u64,
-    /// What a unit of gas costs at least in messages that this block includes, in attoFIL.
+    /// The base fee of messages in this block, in attoFIL per unit of gas.
     #[serde(deserialize_with = "json::tokens::deserialize")]
     pub parent_base_fee: TokenAmount,
 }
@@ -110,11 +111,11 @@ pub struct BlockHeader {
 pub struct NetworkParams {
     /// `mainnet`, `calibrationnet`, …
     pub network_name: String,
-    /// Length of an epoch in seconds; 0 on networks that count shorter epochs.
+    /// The length of an epoch in seconds; 0 on networks with epochs shorter than a second.
     pub block_delay_secs: u64,
-    /// Epochs between a PreCommit and its seed: 150, or 10 on development networks.
+    /// The epochs between a PreCommit and its seed: 150, or 10 on development networks.
     pub pre_commit_challenge_delay: Epoch,
-    /// When epoch 0 began, in seconds since 1970. Not every node tells it.
+    /// The start of epoch 0, in seconds since 1970. Not every node reports it.
     #[serde(default)]
     pub genesis_timestamp: Option<u64>,
 }
@@ -123,9 +124,9 @@ pub struct NetworkParams {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ActorState {
-    /// The next nonce that the chain will take.
+    /// The next nonce that the chain accepts.
     pub nonce: u64,
-    /// Its funds.
+    /// Its balance, in attoFIL.
     #[serde(deserialize_with = "json::tokens::deserialize")]
     pub balance: TokenAmount,
 }
@@ -134,85 +135,85 @@ pub struct ActorState {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct MinerInfo {
-    /// Who may withdraw.
+    /// The owner, which may withdraw funds.
     #[serde(deserialize_with = "json::address::deserialize")]
     pub owner: Address,
-    /// Who signs blocks and messages.
+    /// The worker, which signs blocks and messages.
     #[serde(deserialize_with = "json::address::deserialize")]
     pub worker: Address,
-    /// The worker to come, while a change is pending.
+    /// The next worker, while a change is pending.
     #[serde(default, deserialize_with = "json::address_opt::deserialize")]
     pub new_worker: Option<Address>,
-    /// Further addresses that may send messages for the miner.
+    /// The control addresses, which may also send messages for the miner.
     #[serde(default, deserialize_with = "json::addresses::deserialize")]
     pub control_addresses: Vec<Address>,
-    /// `RegisteredPoStProof` of its window PoSts: 10 (2 KiB) to 14 (64 GiB).
+    /// The `RegisteredPoStProof` of its window PoSts: 10 (2 KiB) to 14 (64 GiB).
     #[serde(rename = "WindowPoStProofType")]
     pub window_post_proof: i64,
-    /// Bytes of a sector.
+    /// The size of a sector, in bytes.
     #[serde(rename = "SectorSize")]
     pub sector_bytes: u64,
-    /// Sectors in a full partition.
+    /// The number of sectors in a full partition.
     #[serde(rename = "WindowPoStPartitionSectors")]
     pub partition_sectors: u64,
-    /// The epoch at which a consensus fault is over; −1 if there is none. Until then PreCommits are refused.
+    /// The epoch at which a consensus fault ends; −1 if there is none. Until then PreCommits are refused.
     #[serde(default = "no_epoch")]
     pub consensus_fault_elapsed: Epoch,
 }
 
-/// The deadline that is open, or opens next, for a miner. All numbers are the node's, none is a constant of ours.
+/// A miner's open or next deadline. All numbers come from the node; none is a constant of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ProvingDeadline {
     /// The epoch this was computed for.
     pub current_epoch: Epoch,
-    /// First epoch of the proving period; may lie ahead.
+    /// The first epoch of the proving period; may be in the future.
     pub period_start: Epoch,
-    /// Number of the deadline in its period.
+    /// The deadline's number in its period.
     pub index: Index,
-    /// First epoch at which a proof can be included.
+    /// The first epoch at which a proof can be included.
     pub open: Epoch,
-    /// First epoch at which it cannot any more.
+    /// The first epoch at which a proof can no longer be included.
     pub close: Epoch,
     /// The epoch of the challenge's randomness.
     pub challenge: Epoch,
-    /// First epoch at which faults and recoveries of this deadline cannot be declared any more.
+    /// The first epoch at which faults and recoveries of this deadline can no longer be declared.
     pub fault_cutoff: Epoch,
-    /// Deadlines in a period.
+    /// The number of deadlines in a period.
     #[serde(rename = "WPoStPeriodDeadlines")]
     pub period_deadlines: u64,
-    /// Epochs of a period.
+    /// The epochs in a period.
     #[serde(rename = "WPoStProvingPeriod")]
     pub proving_period: Epoch,
-    /// Epochs of a deadline.
+    /// The epochs in a deadline.
     #[serde(rename = "WPoStChallengeWindow")]
     pub challenge_window: Epoch,
-    /// Epochs from challenge to opening.
+    /// The epochs from the challenge to the opening.
     #[serde(rename = "WPoStChallengeLookback")]
     pub challenge_lookback: Epoch,
-    /// Epochs from cutoff to opening.
+    /// The epochs from the fault cutoff to the opening.
     #[serde(rename = "FaultDeclarationCutoff")]
     pub fault_declaration_cutoff: Epoch,
 }
 
-/// A sector between PreCommit and ProveCommit, as the chain has it.
+/// A sector on chain, between PreCommit and ProveCommit.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SectorPreCommitOnChainInfo {
     /// What was pre-committed.
     pub info: PreCommittedSector,
-    /// What is burnt if the sector is not proven in time.
+    /// The deposit, which is burnt if the sector is not proven in time, in attoFIL.
     #[serde(deserialize_with = "json::tokens::deserialize")]
     pub pre_commit_deposit: TokenAmount,
-    /// The epoch of the tipset that included the message. A reorg may move it, and the seed with it.
+    /// The epoch of the tipset that included the message. A reorganisation may move it, and the seed with it.
     pub pre_commit_epoch: Epoch,
 }
 
-/// What a PreCommit said of a sector.
+/// The content of a PreCommit for one sector.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PreCommittedSector {
-    /// `RegisteredSealProof`.
+    /// Its `RegisteredSealProof`.
     pub seal_proof: i64,
     /// The sector.
     pub sector_number: Index,
@@ -223,33 +224,33 @@ pub struct PreCommittedSector {
     pub seal_rand_epoch: Epoch,
     /// When the sector ends.
     pub expiration: Epoch,
-    /// CommD; none for that of zeros.
+    /// CommD; `None` for zeros.
     #[serde(default, deserialize_with = "json::cid_link_opt::deserialize")]
     pub unsealed_cid: Option<Cid>,
 }
 
-/// A proven sector, as the chain has it.
+/// A proven sector on chain.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SectorOnChainInfo {
     /// The sector.
     pub sector_number: Index,
-    /// `RegisteredSealProof`.
+    /// Its `RegisteredSealProof`.
     pub seal_proof: i64,
-    /// CommR, of the replica as it is now.
+    /// CommR of the present replica.
     #[serde(rename = "SealedCID", with = "json::cid_link")]
     pub sealed_cid: Cid,
-    /// When it was proven.
+    /// The epoch of its activation.
     pub activation: Epoch,
-    /// When it ends.
+    /// The epoch of its expiration.
     pub expiration: Epoch,
-    /// What is locked for it.
+    /// Its pledge, in attoFIL.
     #[serde(deserialize_with = "json::tokens::deserialize")]
     pub initial_pledge: TokenAmount,
-    /// Since when its power counts as it is.
+    /// The epoch since which it has its present power.
     #[serde(default)]
     pub power_base_epoch: Epoch,
-    /// CommR before the replica update; none if there was none.
+    /// CommR before the replica update; `None` if there was no update.
     #[serde(default, rename = "SectorKeyCID", deserialize_with = "json::cid_link_opt::deserialize")]
     pub sector_key_cid: Option<Cid>,
     /// `SectorOnChainInfoFlags`: 1 simple power, 2 full quality.
@@ -257,7 +258,7 @@ pub struct SectorOnChainInfo {
     pub flags: u32,
 }
 
-/// Where the actor put a sector.
+/// The place of a sector in the miner's deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SectorLocation {
@@ -271,29 +272,30 @@ pub struct SectorLocation {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct MessageLookup {
-    /// The message that landed; another than the one searched where it was replaced, with the same sender and nonce.
+    /// The message that landed. If the searched one was replaced, this is the other one, with the same sender and
+    /// nonce.
     #[serde(with = "json::cid_link")]
     pub message: Cid,
-    /// What its execution gave.
+    /// Its receipt.
     pub receipt: Receipt,
     /// The tipset that *executed* it: the child of the one that included it.
     #[serde(rename = "TipSet")]
     pub tipset: TipSetKey,
-    /// The epoch of that tipset. Trust it only if it is not above the height that was searched from.
+    /// The epoch of that tipset. It counts only if it is not above the height where the search started.
     pub height: Epoch,
 }
 
-/// What a message's execution gave.
+/// The receipt of a message's execution.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Receipt {
-    /// Of the whole message; 0 does not say that each sector of a batch succeeded.
+    /// The exit code of the whole message. 0 does not mean that each sector of a batch succeeded.
     #[serde(deserialize_with = "exit_code")]
     pub exit_code: ExitCode,
     /// The actor's return value in CBOR.
     #[serde(default, rename = "Return", deserialize_with = "json::bytes::deserialize")]
     pub return_bytes: Vec<u8>,
-    /// Gas that was used.
+    /// The gas used.
     pub gas_used: i64,
 }
 

@@ -1,23 +1,23 @@
-//! What a message waits for, though the node answers and nothing is broken.
+//! What a message can wait for, although the node answers and nothing is broken.
 //!
-//! Each reason says what it is about and what a person can do. Nothing here is final: the next tick asks again.
+//! Each reason says what a person can do. No reason is final: the next tick asks again.
 
 use super::exit::ExitCode;
 use super::fees;
 use super::types::Epoch;
 
-/// Why a message is not signed, not taken or not landed yet.
+/// Why a message is not signed, not accepted by the pool, or not landed yet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WaitReason {
-    /// The operator's limit of the fee cannot pay for it, ever or now.
+    /// The operator's fee limit is too low, in general or for the present base fee.
     #[error("{what} is not signed")]
     Fee {
         /// The message.
         what: String,
-        /// The numbers.
+        /// The details.
         source: fees::Error,
     },
-    /// It is signed, and the base fee has risen above what it may pay.
+    /// It is signed, but the base fee has risen above its fee cap.
     #[error(
         "{what} may pay {fee_cap_atto} attoFIL a unit of gas, the base fee is {base_fee_atto}: it waits until the base fee falls, \
          or is signed again for more when chain.max_fee_atto allows it"
@@ -25,9 +25,9 @@ pub enum WaitReason {
     BaseFeeAboveCap {
         /// The message.
         what: String,
-        /// What it may pay.
+        /// Its fee cap.
         fee_cap_atto: String,
-        /// What a unit of gas costs.
+        /// The base fee.
         base_fee_atto: String,
     },
     /// The sender or the miner cannot pay.
@@ -35,7 +35,7 @@ pub enum WaitReason {
     NotEnoughFunds {
         /// The message.
         what: String,
-        /// Whose funds.
+        /// The sender or the miner.
         who: String,
         /// What the node said.
         said: String,
@@ -50,7 +50,7 @@ pub enum WaitReason {
         /// What the node said.
         said: String,
     },
-    /// The node's wallet does not hold the sender's key.
+    /// The node's wallet lacks the sender's key.
     #[error("the node's wallet has no key of {sender}: import it, or set sender of the miner ({said})")]
     WalletWithoutKey {
         /// The sender.
@@ -58,7 +58,7 @@ pub enum WaitReason {
         /// What the node said.
         said: String,
     },
-    /// The pool of the node holds another message with the nonce.
+    /// The node's pool has another message with this nonce.
     #[error(
         "another message of {sender} with nonce {nonce} is in the node's pool; whichever lands decides, and ours is signed again if \
          it is not ours ({said})"
@@ -71,7 +71,7 @@ pub enum WaitReason {
         /// What the node said.
         said: String,
     },
-    /// Nonces before it are missing.
+    /// Earlier nonces are missing.
     #[error("{what} waits behind messages of {sender} that the node's pool lacks ({said})")]
     NonceGap {
         /// The message.
@@ -81,25 +81,25 @@ pub enum WaitReason {
         /// What the node said.
         said: String,
     },
-    /// Bytes for the same purpose may still land.
-    #[error("{what} waits until it is certain that {earlier} cannot land any more")]
+    /// An earlier message for the same purpose may still land.
+    #[error("{what} waits until it is certain that {earlier} can no longer land")]
     EarlierMessage {
         /// The message.
         what: String,
-        /// The one before it.
+        /// The earlier message.
         earlier: String,
     },
-    /// The PreCommit is not, or not yet again, where the proof is for.
-    #[error("{what} is for the PreCommit of epoch {known}, which the chain does not have there at epoch {head}")]
+    /// The PreCommit is not (or not yet again) at the epoch that the proof was made for.
+    #[error("{what} is for the PreCommit of epoch {known}, which is no longer at that epoch (head {head})")]
     PreCommitMoved {
         /// The message.
         what: String,
-        /// Where the PreCommit was.
+        /// The PreCommit's epoch that the proof was made for.
         known: Epoch,
-        /// The head.
+        /// The head's epoch.
         head: Epoch,
     },
-    /// The pool has no room, or refuses for a reason of its own.
+    /// The pool is full, or refuses for another reason.
     #[error("the node's pool does not take {what}: {said}")]
     PoolRefuses {
         /// The message.
@@ -107,18 +107,18 @@ pub enum WaitReason {
         /// What the node said.
         said: String,
     },
-    /// A trial execution was refused, which may be so only now.
+    /// A trial execution was refused, perhaps only for now.
     #[error(
-        "the node refuses {what} since epoch {since} with exit code {exit}; that counts if it says so from epoch {until} on, too: {said}"
+        "the node has been refusing {what} since epoch {since} with exit code {exit}; that counts if it still refuses at epoch {until}: {said}"
     )]
     RefusedForNow {
         /// The message.
         what: String,
-        /// With which exit code.
+        /// The exit code.
         exit: ExitCode,
-        /// Since when.
+        /// The epoch of the first such refusal.
         since: Epoch,
-        /// From when on it counts.
+        /// The epoch from which on the refusal counts.
         until: Epoch,
         /// What the node said.
         said: String,

@@ -13,15 +13,15 @@ pub enum Audit {
     List(List),
 }
 
-/// Which to list.
+/// Which orders to list.
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
     config: ConfigArg,
-    /// Only those since then: a time such as 2026-01-31T12:00:00Z, or how long ago, such as 90m, 12h or 7d.
+    /// Only orders since a time such as 2026-01-31T12:00:00Z, or since so long ago, such as 90m, 12h or 7d.
     #[arg(long, value_parser = since)]
     since: Option<OffsetDateTime>,
-    /// Only those about this sector, miner, worker, or slot (`<worker> <directory>`).
+    /// Only orders about this sector, miner, worker, or slot (`<worker> <directory>`).
     #[arg(long)]
     target: Option<String>,
     /// Print JSON.
@@ -51,7 +51,7 @@ impl Audit {
     }
 }
 
-/// What of the particulars says something.
+/// The details that are worth a column.
 fn brief(detail: &serde_json::Value) -> String {
     use serde_json::Value;
     let fields = detail.as_object().into_iter().flatten();

@@ -1,4 +1,4 @@
-//! `bus`: go on after the queue has lost its data.
+//! `bus`: recovery after the queue has lost its data.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ use crate::{
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum BusVerbs {
-    /// Go on with this database after the stream SEAL_SECTORS was lost or made anew.
+    /// Continue with this database after the stream SEAL_SECTORS was lost or created anew.
     Recover(Recover),
 }
 
@@ -41,7 +41,7 @@ pub struct Recover {
     /// Show what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long, short)]
     yes: bool,
     /// Print JSON.
@@ -62,7 +62,7 @@ impl Recover {
         let store = self.config.store().await?;
         let policy = attempt_policy(&config);
         let Some(known) = fold_state(&store).await? else {
-            bail!("this database has never been used with a queue: start the manager, there is nothing to recover");
+            bail!("this database has never been used with a queue, so there is nothing to recover: start the manager");
         };
         let bus = config.nats.connect("manager").await?;
         if bus.sectors_identity().await.is_ok_and(|found| found.as_str() == known) {

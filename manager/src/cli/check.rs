@@ -1,4 +1,4 @@
-//! `check`: whether a configuration makes sense, and whether all is there that it names. Two answers, told apart.
+//! `check`: whether a configuration is valid, and whether everything that it names is available. These are two answers.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::{
     waits::{Subject, advice},
 };
 
-/// How long each of the servers may take to answer.
+/// How long each server may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// What to check.
@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub struct Check {
     #[command(flatten)]
     config: ConfigArg,
-    /// Only whether the file makes sense: look at nothing that it names, and ask no server.
+    /// Only validate the file: do not look at anything that it names, and do not connect to any server.
     #[arg(long)]
     offline: bool,
     /// Print JSON.
@@ -35,9 +35,9 @@ pub struct Check {
     json: bool,
 }
 
-/// The configuration makes sense, and something that it names is not there.
+/// The configuration is valid, but something that it names is unavailable.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration makes sense, but not all is there that it names; a manager that runs waits for it")]
+#[error("the configuration is valid, but something that it names is unavailable; a running manager would wait for it")]
 pub struct NotAllThere;
 
 impl Check {
@@ -55,9 +55,9 @@ impl Check {
                 &json!({ "config": path, "good": good, "miners": miners, "stores": stores, "not_there": missing }),
             )?;
         } else if found.is_empty() {
-            outln!("{path} is good: miners {}", config.miner_names());
+            outln!("{path} is valid, and everything is available: miners {}", config.miner_names());
         } else {
-            outln!("{path} makes sense: miners {}", config.miner_names());
+            outln!("{path} is valid: miners {}", config.miner_names());
             for missing in &found {
                 outln!("not there now: {missing}");
             }
@@ -66,7 +66,8 @@ impl Check {
     }
 }
 
-/// What is not there of all that the configuration names. An error is a mistake of the configuration that a server showed.
+/// Everything that the configuration names and that is unavailable. An error means that the configuration is invalid,
+/// as a server's answer showed.
 async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
     let mut found = config.not_there();
     let mut add = |field: &str, problem: String| found.push(NotThere { field: field.to_owned(), problem });
@@ -78,7 +79,7 @@ async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
         add("nats.url", problem);
     }
     for (index, store) in config.stores.iter().enumerate() {
-        // What the database knows of a store is compared while the manager runs.
+        // The running manager compares stores with what the database knows about them.
         let users = Users { network: String::new(), miners: config.miners.iter().map(|miner| miner.id).collect() };
         if store.path.is_dir()
             && let Look::Away(problem) = stores::judge(store, &[], &users, &[])
@@ -89,7 +90,7 @@ async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
     let client = match RpcClient::new(config.chain.endpoint()).map_err(ServeError::from) {
         Ok(client) => client,
         Err(error) if error.is_misconfigured() => return Err(error),
-        // Told with the token's file.
+        // Already reported with the token's file.
         Err(_) => return Ok(found),
     };
     let node = NodeClient::new(client);
@@ -107,7 +108,7 @@ async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
             found.push(NotThere { field: format!("miner[{index}]"), problem });
         }
     }
-    // What `run` looks at again and again, where nothing was found of the same thing yet.
+    // The checks that `run` repeats, for fields without a finding so far.
     let told: Vec<String> = found.iter().map(|known| known.field.clone()).collect();
     for (subject, cause) in preflight::everything(&node, config, &Library).await {
         let field = match &subject {
@@ -128,17 +129,17 @@ async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
     Ok(found)
 }
 
-/// What a server says.
+/// The outcome of asking a server.
 enum Answer {
-    /// All is there.
+    /// Everything is available.
     Good,
-    /// Something is not.
+    /// Something is missing.
     Lacks(String),
-    /// It could not be asked for want of a file, which is told with that file.
+    /// The server could not be asked because a file is missing, which is reported with that file.
     Told,
 }
 
-/// Asks within a limit. An error is a mistake of the configuration.
+/// Asks within [`LIMIT`]. An error means that the configuration is invalid.
 async fn limited(asking: impl Future<Output = Result<(), ServeError>>) -> Result<Answer, ServeError> {
     match tokio::time::timeout(LIMIT, asking).await {
         Ok(Ok(())) => Ok(Answer::Good),
@@ -149,7 +150,7 @@ async fn limited(asking: impl Future<Output = Result<(), ServeError>>) -> Result
     }
 }
 
-/// Whether an error is about a file with a secret.
+/// Whether an error is about a secret file.
 const fn is_of_a_file(error: &ServeError) -> bool {
     matches!(
         error,
@@ -159,7 +160,7 @@ const fn is_of_a_file(error: &ServeError) -> bool {
     )
 }
 
-/// What may be wrong with an address that parses.
+/// What may be wrong with a valid address.
 fn hint(config: &Config) -> &'static str {
     if config.chain.endpoint().shown().starts_with("https") {
         "; does the port speak TLS? A node's own port does not: write http:// then"

@@ -11,13 +11,13 @@ use sealbus_schema::{
 };
 use serde_json::{Value, json};
 
-/// Reads a message on stdin.
+/// Decodes a message from stdin.
 #[derive(Debug, Args)]
 pub struct Decode {
-    /// The message's subject, which tells its kind; guessed from the content without it.
+    /// The message's subject, which determines its type; without it the type is guessed from the content.
     #[arg(long)]
     subject: Option<String>,
-    /// Accepted for uniformity: the output always is JSON.
+    /// Accepted for uniformity; the output is always JSON.
     #[arg(long)]
     json: bool,
 }
@@ -47,7 +47,7 @@ fn by_subject(subject: &str, bytes: &[u8]) -> anyhow::Result<Value> {
     value.with_context(|| format!("this is not a message of {subject}"))
 }
 
-/// The kinds have no field sets in common, but for those that a newer version added.
+/// No two message types have the same fields, except for fields that a newer version adds.
 fn guess(bytes: &[u8]) -> anyhow::Result<Value> {
     if let Ok(event) = codec::decode::<Event>(bytes) {
         return Ok(json!(event));

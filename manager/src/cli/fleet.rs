@@ -1,4 +1,4 @@
-//! What the bus says of the workers at this moment. Everything works without it, and says so.
+//! The workers as the bus shows them now. Commands also work without the bus, and say so.
 
 use std::time::Duration;
 
@@ -8,33 +8,33 @@ use serde_json::{Value, json};
 
 use crate::{config::Config, drive::chain_of, store::Job};
 
-/// How long NATS may take to answer before a command goes on without it.
+/// How long NATS may take to answer before a command continues without it.
 const LIMIT: Duration = Duration::from_secs(4);
-/// For how long the bus remembers a sign of life.
+/// How long the bus keeps a heartbeat.
 pub const REMEMBERED_SECS: i64 = topology::HEARTBEAT_MAX_AGE.as_secs() as i64;
 
-/// The workers' last signs of life, or why they cannot be read.
+/// The workers' last heartbeats, or why they cannot be read.
 pub struct Fleet {
     seen: Result<Vec<Seen>, String>,
-    /// For how many seconds the bus has remembered signs of life, by its own clock: not longer than it is up.
+    /// How many seconds the bus has been keeping heartbeats, by its own clock: not longer than the stream exists.
     remembers_secs: i64,
-    /// After how many seconds without a sign of life a worker counts as away.
+    /// After how many seconds without a heartbeat a worker counts as away.
     away_secs: i64,
 }
 
-/// Whether a worker is there.
+/// Whether a worker is present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It was seen so many seconds ago.
+    /// It was last seen this many seconds ago.
     Here(i64),
-    /// It has not been seen for so many seconds, or for longer than the bus remembers.
+    /// It has not been seen for this many seconds; `None`: for longer than the bus keeps heartbeats.
     Away(Option<i64>),
-    /// Nobody can tell.
+    /// Unknown, because NATS does not answer.
     Unknown,
 }
 
 impl Fleet {
-    /// Reads the signs of life.
+    /// Reads the heartbeats.
     pub async fn look(config: &Config) -> Fleet {
         let nats = &config.nats;
         let read = async {
@@ -52,14 +52,14 @@ impl Fleet {
         Fleet { seen, remembers_secs, away_secs }
     }
 
-    /// Says on stderr that the workers could not be asked, if they could not.
+    /// Says on stderr that the heartbeats could not be read, if so.
     pub fn warn(&self) {
         if let Err(why) = &self.seen {
             errln!("note: the workers cannot be seen: {why}");
         }
     }
 
-    /// All workers that gave a sign of life, by name.
+    /// All workers with a heartbeat, by name.
     pub fn all(&self) -> &[Seen] {
         self.seen.as_deref().unwrap_or_default()
     }
@@ -74,11 +74,11 @@ impl Fleet {
         self.all().iter().find(|seen| seen.heartbeat.worker == *name)
     }
 
-    /// Whether a worker is there.
+    /// Whether a worker is present.
     pub fn presence(&self, name: &WorkerName) -> Presence {
         match (&self.seen, self.worker(name)) {
             (Err(_), _) => Presence::Unknown,
-            // The streams may be younger than what they can remember.
+            // The stream may be younger than the time for which it keeps heartbeats.
             (Ok(_), None) if self.remembers_secs < REMEMBERED_SECS => Presence::Away(Some(self.remembers_secs.max(0))),
             (Ok(_), None) => Presence::Away(None),
             (Ok(_), Some(seen)) => match age_secs(seen) {
@@ -88,7 +88,7 @@ impl Fleet {
         }
     }
 
-    /// Whether a worker's slot says of a sector that it waits for a person, while a person has resubmitted it since.
+    /// Whether a slot still reports that its sector waits for a person, although a person has resubmitted it since.
     pub fn is_before_the_order(sector: &Job, slot: &SlotStatus) -> bool {
         let Ownership::Held { token, .. } = &sector.ownership else { return false };
         let held = slot.holding.as_ref().filter(|held| held.sector == sector.id && held.token == *token);
@@ -96,7 +96,7 @@ impl Fleet {
         sector.blocked.is_none() && followed.is_some_and(|serial| serial < sector.resubmits)
     }
 
-    /// The slot in which a sector's owner says that it holds it under the present lease.
+    /// The slot in which the sector's owner reports holding it under the present lease.
     pub fn slot_of(&self, sector: &Job) -> Option<(&Seen, &SlotStatus)> {
         let Ownership::Held { worker, token, .. } = &sector.ownership else { return None };
         let seen = self.worker(worker)?;
@@ -108,7 +108,7 @@ impl Fleet {
 }
 
 impl Presence {
-    /// In words, after the worker's name.
+    /// Words to print after the worker's name.
     pub fn words(&self) -> String {
         match self {
             Presence::Here(secs) => format!("last seen {} ago", lasting(*secs)),
@@ -128,13 +128,13 @@ impl Presence {
     }
 }
 
-/// The age of a sign of life, by the server's clock alone.
+/// The age of a heartbeat, by the server's clock alone.
 pub fn age_secs(seen: &Seen) -> i64 {
     (seen.now - seen.at).whole_seconds().max(0)
 }
 
-/// A length of time for people: its largest unit that says enough. A length is never negative: who has a point in time
-/// says first whether it lies ahead.
+/// A duration for people, in the largest unit that is precise enough. `secs` must not be negative: for a point in time,
+/// the caller says whether it is ahead.
 pub fn lasting(secs: i64) -> String {
     const DAY: i64 = 86_400;
     match secs.max(0) {
@@ -147,7 +147,7 @@ pub fn lasting(secs: i64) -> String {
     }
 }
 
-/// So many things of a name, which has a plain plural.
+/// A count with a noun whose plural ends with `s`.
 pub fn counted(count: u64, name: &str) -> String {
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }

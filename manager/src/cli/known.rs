@@ -1,4 +1,5 @@
-//! What a filter may name: a filter that can hold for nothing is a typing error, and is refused with what there is.
+//! Checks the names in filters. A filter that cannot match anything is a typing error; it is refused, with the known
+//! names.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use crate::{
     store::{SectorFilter, Store},
 };
 
-/// How alike two names must be, of 1, for one to be taken for a slip of the other.
+/// How similar two names must be (at most 1) for one to be suggested for the other.
 const ALIKE: f64 = 0.8;
 /// How many names an error lists.
 const MAX_LISTED: usize = 60;
@@ -29,8 +30,8 @@ pub async fn insist_on_miner(miner: MinerId, config: &Config, store: &Store) -> 
     refuse("--miner", &miner.to_string(), "no such miner is configured or has sectors", known)
 }
 
-/// Refuses a code that Sealbus does not give, unless something is blocked with it: by a newer worker, or by a processor of
-/// somebody else.
+/// Refuses an unknown error code, unless something is blocked with it: a newer worker or a third-party processor may
+/// use other codes.
 pub async fn insist_on_code(code: &str, store: &Store, fleet: &Fleet) -> anyhow::Result<()> {
     let wanted = ErrorCode::from_text(code);
     let known = || ErrorCode::ALL.iter().map(|(code, _)| code);
@@ -45,7 +46,7 @@ pub async fn insist_on_code(code: &str, store: &Store, fleet: &Fleet) -> anyhow:
     refuse("--code", code, "there is no such code", known().map(ToString::to_string).collect())
 }
 
-/// Refuses names that nobody has ever seen.
+/// Refuses names of workers that were never seen.
 pub async fn insist_on_workers(workers: &[WorkerName], store: &Store, fleet: &Fleet) -> anyhow::Result<()> {
     let known = known_workers(store, fleet).await?;
     let unknown: Vec<&str> = workers.iter().map(WorkerName::as_str).filter(|name| !known.contains(*name)).collect();
@@ -54,10 +55,10 @@ pub async fn insist_on_workers(workers: &[WorkerName], store: &Store, fleet: &Fl
     }
     let nearest: Vec<String> = unknown.iter().filter_map(|name| nearest(name, &known)).collect();
     let hint = if nearest.is_empty() { String::new() } else { format!(" (is {} meant?)", nearest.join(", ")) };
-    bail!("nobody has ever seen a worker {}{hint}; known are: {}", unknown.join(", "), listed(&known))
+    bail!("no worker {} was ever seen{hint}; known are: {}", unknown.join(", "), listed(&known))
 }
 
-/// Refuses a slot that no worker has and in which no sector is known to lie, if the workers can be asked.
+/// Refuses a slot that no worker has and that holds no known sector, provided that the heartbeats can be read.
 pub async fn insist_on_slot(
     slot: &str,
     worker: Option<&WorkerName>,
@@ -73,10 +74,10 @@ pub async fn insist_on_slot(
     if known.contains(slot) || !fleet.is_known() {
         return Ok(());
     }
-    refuse("--slot", slot, "no worker that is there has such a slot", known)
+    refuse("--slot", slot, "no present worker has such a slot", known)
 }
 
-/// Refuses what the audit and the records know nothing of.
+/// Refuses a target that neither the audit nor the database knows.
 pub async fn insist_on_target(target: &str, config: &Config, store: &Store) -> anyhow::Result<()> {
     if let Ok(sector) = target.parse() {
         return match store.sector(sector).await? {
@@ -94,7 +95,7 @@ pub async fn insist_on_target(target: &str, config: &Config, store: &Store) -> a
     refuse("--target", target, "no order was about it, and there is no such sector, worker or miner", known)
 }
 
-/// Every worker that is there or that the database knows of.
+/// Every worker that is present or that the database knows.
 pub async fn known_workers(store: &Store, fleet: &Fleet) -> anyhow::Result<BTreeSet<String>> {
     let mut known = store.known_workers().await?;
     known.extend(fleet.all().iter().map(|seen| seen.heartbeat.worker.to_string()));
@@ -106,14 +107,14 @@ fn refuse(field: &str, value: &str, why: &str, known: BTreeSet<String>) -> anyho
     bail!(Usage(format!("{field} {value}: {why}.{hint} There are: {}", listed(&known))))
 }
 
-/// The name that is most like another one, if it is like it enough.
+/// The most similar known name, if it is similar enough.
 pub fn nearest(name: &str, known: &BTreeSet<String>) -> Option<String> {
     let likeness = |other: &String| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
     let alike = known.iter().map(|other| (likeness(other), other)).filter(|(likeness, _)| *likeness >= ALIKE);
     alike.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, other)| other.clone())
 }
 
-/// Names in one line.
+/// The names in one line.
 pub fn listed(known: &BTreeSet<String>) -> String {
     let mut names: Vec<&str> = known.iter().map(String::as_str).take(MAX_LISTED).collect();
     let more = format!("and {} more", known.len().saturating_sub(MAX_LISTED));

@@ -1,4 +1,4 @@
-//! Who gives an order, and the question before one that reaches far.
+//! Who gives an order, and the confirmation of orders with wide effects.
 
 use std::io::{BufRead, IsTerminal};
 
@@ -6,25 +6,25 @@ use clap::Args;
 
 use crate::commands::Person;
 
-/// How long a name that somebody gave may be, in characters.
+/// The most characters in a name given with `--by`.
 const MAX_NAME_CHARS: usize = 64;
-/// What the kernel says of a process that nobody logged in for.
+/// The kernel's login uid of a process without a login.
 const NO_LOGIN: u32 = u32::MAX;
 
-/// Who orders it, and why.
+/// Who gives the order, and why.
 #[derive(Debug, Args)]
 pub struct By {
-    /// Why, for those who read the audit later.
+    /// The reason, for those who read the audit later.
     #[arg(long, default_value = "")]
     why: String,
     #[command(flatten)]
     who: Who,
 }
 
-/// Who orders it.
+/// Who gives the order.
 #[derive(Debug, Args)]
 pub struct Who {
-    /// In whose name. It is recorded as said, beside the user who runs the command.
+    /// In whose name the order is given. Recorded as a claim, besides the user who runs the command.
     #[arg(long, value_parser = name)]
     by: Option<String>,
 }
@@ -34,14 +34,14 @@ pub struct Who {
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Who runs this process, as far as the operating system and `sudo` tell.
+/// Who runs this process, according to the operating system and `sudo`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Identity {
-    /// The user that the process runs as. The environment has no say in it.
+    /// The user that the process runs as, whatever the environment says.
     user: String,
-    /// The user who logged in, if the kernel knows of one and it is another. Nobody but root can change that.
+    /// The user who logged in, if the kernel knows one and it differs. Only root can change it.
     login: Option<String>,
-    /// Whom `sudo` names. Only as good as the environment of the user that the process runs as.
+    /// The user named by `sudo`, from the environment, so the user who runs the process can set it.
     sudo: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl Identity {
     fn of_this_process() -> Identity {
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         let uid = rustix::process::geteuid().as_raw();
-        // By way of the system's name service, which knows more users than the file.
+        // The system's name service knows more users than /etc/passwd.
         let user = whoami::fallible::username().ok().as_deref().and_then(printable);
         let user = user.unwrap_or_else(|| name_of(uid, &passwd));
         let logged_in = std::fs::read_to_string("/proc/self/loginuid").ok();
@@ -71,7 +71,7 @@ impl Identity {
         Identity { user, login, sudo }
     }
 
-    /// In one line, what is certain first.
+    /// In one line, beginning with what is certain.
     fn words(&self, said: Option<&str>) -> String {
         let Identity { user, login, sudo } = self;
         let mut words = match login {
@@ -88,7 +88,7 @@ impl Identity {
     }
 }
 
-/// A user's name as a file of users has it.
+/// A user's name from the text of a passwd file.
 fn name_of(uid: u32, passwd: &str) -> String {
     let of_line = |line: &str| {
         let mut fields = line.split(':');
@@ -98,7 +98,7 @@ fn name_of(uid: u32, passwd: &str) -> String {
     passwd.lines().find_map(of_line).unwrap_or_else(|| format!("uid {uid}"))
 }
 
-/// A name as far as it can be shown in one line.
+/// A name, if it can be shown in one line.
 fn printable(name: &str) -> Option<String> {
     let name: String = name.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
     Some(name).filter(|name| !name.is_empty())
@@ -107,12 +107,12 @@ fn printable(name: &str) -> Option<String> {
 fn name(text: &str) -> Result<String, String> {
     match printable(text) {
         Some(name) if name == text.trim() => Ok(name),
-        Some(_) => Err(format!("a name has at most {MAX_NAME_CHARS} characters, and none that controls a terminal")),
-        None => Err("a name is not empty".to_owned()),
+        Some(_) => Err(format!("a name has at most {MAX_NAME_CHARS} characters, and no control characters")),
+        None => Err("a name must not be empty".to_owned()),
     }
 }
 
-/// Asks whether to go on. Without a terminal nobody can answer, so the answer must be on the command line.
+/// Asks for confirmation. Without a terminal the answer must be on the command line.
 pub fn confirm(question: &str, yes: bool) -> anyhow::Result<bool> {
     if yes {
         return Ok(true);

@@ -1,4 +1,4 @@
-//! `pledge` and `pledges`: sectors without data, asked for, listed and taken back.
+//! `pledge` and `pledges`: requesting sectors without data, listing and cancelling the requests.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::{
     store::{AuditEntry, Job, Pledge as Pledged, Store},
 };
 
-/// Records that sectors are wanted. A running manager gives them numbers and offers them to the workers.
+/// Records a request for sectors. The running manager numbers them and offers them to workers.
 #[derive(Debug, Args)]
 pub struct Pledge {
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub struct Pledge {
     count: u64,
     #[command(flatten)]
     by: By,
-    /// Do not ask, however many they are.
+    /// Do not ask for confirmation, however many they are.
     #[arg(long, short)]
     yes: bool,
     /// Print JSON.
@@ -44,21 +44,21 @@ pub struct Pledge {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Pledges {
-    /// List what was asked for and has no number yet.
+    /// List pledges whose sectors do not all have a number yet.
     List(List),
-    /// Take back what has no number yet. Sectors that have one are given up with `sectors abandon`.
+    /// Take back sectors without a number. To give up those that have one, use `sectors abandon`.
     Cancel(Cancel),
 }
 
-/// Which to list.
+/// Which pledges to list.
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
     config: ConfigArg,
-    /// Only those of this miner.
+    /// Only pledges of this miner.
     #[arg(long)]
     miner: Option<MinerId>,
-    /// Also those of which nothing is left.
+    /// Also pledges of which nothing is left.
     #[arg(long)]
     all: bool,
     /// Print JSON.
@@ -66,7 +66,7 @@ pub struct List {
     json: bool,
 }
 
-/// Which to take back.
+/// Which pledges to take back.
 #[derive(Debug, Args)]
 pub struct Cancel {
     #[command(flatten)]
@@ -74,15 +74,15 @@ pub struct Cancel {
     /// The pledges' numbers, as `pledges list` shows them.
     #[arg(required_unless_present = "all")]
     ids: Vec<i64>,
-    /// All that have something left.
+    /// All pledges of which something is left.
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// Of all, only those of this miner.
+    /// With --all, only pledges of this miner.
     #[arg(long, requires = "all")]
     miner: Option<MinerId>,
     #[command(flatten)]
     by: By,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long, short)]
     yes: bool,
     /// Print JSON.
@@ -211,8 +211,8 @@ impl Cancel {
     }
 }
 
-/// The open pledges of miners of which all that is queued is about to be given up: they would fill the queue again at once.
-/// Says on stderr what becomes of them, and what else fills it.
+/// The open pledges of miners whose whole queue is about to be given up. They would fill the queue again at once. Says
+/// on stderr what happens to them, and what else fills the queue.
 pub(super) async fn refilling(
     selected: &[Job],
     config: &Config,
@@ -247,7 +247,8 @@ pub(super) async fn refilling(
     Ok(refilling)
 }
 
-/// Takes back what has no number yet, each pledge with its audit. Returns those that had something left, as they are now.
+/// Takes back sectors without a number, with an audit entry for each pledge. Returns the pledges of which something was
+/// left, in their new state.
 pub(super) async fn cancel(
     store: &Store,
     pledges: &[Pledged],
@@ -266,7 +267,7 @@ pub(super) async fn cancel(
     Ok(cancelled)
 }
 
-/// Refuses numbers of pledges that there are not, and of those that have nothing left.
+/// Refuses numbers of pledges that do not exist or have nothing left.
 async fn insist_on_open(ids: &[i64], open: &[Pledged], store: &Store) -> anyhow::Result<()> {
     let missing = |pledges: &[Pledged]| ids.iter().copied().find(|id| pledges.iter().all(|pledge| pledge.id != *id));
     let Some(id) = missing(open) else { return Ok(()) };
@@ -280,7 +281,7 @@ async fn insist_on_open(ids: &[i64], open: &[Pledged], store: &Store) -> anyhow:
     }
 }
 
-/// A pledge of a miner that the configuration does not name gets no numbers.
+/// Whether the pledge's miner is configured. If not, its sectors get no numbers.
 fn is_configured(pledge: &Pledged, config: &Config) -> bool {
     pledge.miner.parse().is_ok_and(|miner| config.miner(miner).is_some())
 }

@@ -1,4 +1,4 @@
-//! `sectors`: list them, show one, and decide about those that wait for a person.
+//! `sectors`: list sectors, show one, and decide about those that wait for a person.
 
 mod blocked;
 mod echo;
@@ -25,26 +25,26 @@ pub enum Sectors {
     List(List),
     /// Show one sector with its history.
     Show(show::Show),
-    /// Show what waits for a person, why, and what can be ordered.
+    /// Show what waits for a person, why, and the possible orders.
     Blocked(blocked::Blocked),
-    /// Go on with blocked sectors, or give sectors to another worker.
+    /// Continue blocked sectors, or give sectors to another worker.
     Resubmit(order::Resubmit),
     /// Give sectors up.
     Abandon(order::Abandon),
 }
 
-/// Which to list.
+/// Which sectors to list.
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
     config: ConfigArg,
-    /// Only those of this miner.
+    /// Only sectors of this miner.
     #[arg(long)]
     miner: Option<MinerId>,
-    /// Only those in this state.
+    /// Only sectors in this state.
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(State::names()))]
     state: Option<String>,
-    /// Only those that a person must look at.
+    /// Only sectors that wait for a person.
     #[arg(long)]
     blocked: bool,
     /// Print JSON.

@@ -1,4 +1,4 @@
-//! `slots`: free one whose content nobody can go on with, and take such an order back.
+//! `slots`: orders to release a slot whose contents cannot be continued, and taking such orders back.
 
 mod standing;
 
@@ -30,29 +30,29 @@ use crate::{
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Slots {
-    /// Free a slot: what it holds is quarantined on its disk, and a sector that lies there is taken from the worker.
+    /// Release a slot: its contents are quarantined on its disk, and a sector in it is taken from the worker.
     Release(Release),
-    /// Take back an order to free a slot that is not carried out yet.
+    /// Take back an order to release a slot that is not carried out yet.
     Withdraw(standing::Withdraw),
-    /// List the orders to free a slot that stand, and what they wait for.
+    /// List the pending orders to release a slot, and what they wait for.
     Orders(standing::Orders),
 }
 
-/// Which slot.
+/// The slot to release.
 #[derive(Debug, Args)]
 pub struct Release {
     #[command(flatten)]
     config: ConfigArg,
     /// The worker's name.
     worker: WorkerName,
-    /// The slot's directory, as `workers show` names it.
+    /// The slot's directory, as shown by `workers show`.
     slot: String,
     #[command(flatten)]
     by: By,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long, short)]
     yes: bool,
-    /// Also a slot that nobody knows of, of a worker that is away: the order stands until it is back.
+    /// Also accept an unknown slot of a worker that is away: the order is kept until the worker is back.
     #[arg(long)]
     force: bool,
     /// Print JSON.
@@ -60,11 +60,11 @@ pub struct Release {
     json: bool,
 }
 
-/// What lies in a slot, as far as anybody can tell.
+/// A slot's contents, as far as they are known.
 struct Content {
-    /// The sectors whose leases must end with it.
+    /// The sectors whose leases must end.
     sectors: Vec<Job>,
-    /// More, in words.
+    /// Further remarks, in words.
     notes: Vec<String>,
 }
 
@@ -108,11 +108,12 @@ impl Release {
         let mut tx = store.begin().await?;
         let slot =
             fleet.worker(&self.worker).and_then(|seen| seen.heartbeat.slots.iter().find(|slot| slot.path == self.slot));
+        // The new order's number must come after the last one that the slot carried out, or the slot would ignore it.
         let carried_out = slot.map_or(0, |slot| slot.released);
         let (id, is_new) = tx.order_release_after(&self.worker, &self.slot, carried_out).await?;
         let mut revoked: Vec<SectorId> = Vec::new();
         for sector in &content.sectors {
-            // As it stands now. One that has moved on meanwhile is not the one that lay there.
+            // In its present state. If its lease has changed meanwhile, it is no longer in this slot.
             let Some(now) = tx.sector(sector.id).await? else { continue };
             if now.ownership.lease() != sector.ownership.lease() {
                 continue;
@@ -144,8 +145,8 @@ impl Release {
         Ok(())
     }
 
-    /// Refuses a slot that the worker has not: the order would stand for ever. Of a worker that is away, only its sectors'
-    /// last errors tell.
+    /// Refuses a slot that the worker does not have, because the order would be pending forever. If the worker is away,
+    /// its slots are known only from its sectors' last errors.
     fn insist_on_slot(&self, owned: &[Job], fleet: &Fleet) -> anyhow::Result<()> {
         let Release { worker, slot, .. } = self;
         if let Some(seen) = fleet.worker(worker) {
@@ -168,7 +169,7 @@ impl Release {
         );
     }
 
-    /// What the worker and the database say of the slot. `owned` is every sector of the worker.
+    /// What the worker and the database say about the slot. `owned` has all sectors of the worker.
     fn content(&self, owned: Vec<Job>, fleet: &Fleet) -> Content {
         let here = |sector: &Job| slot_of(sector, fleet).as_ref() == Some(&self.slot);
         let (mut sectors, others): (Vec<Job>, Vec<Job>) = owned.into_iter().partition(here);
@@ -183,7 +184,7 @@ impl Release {
         };
         let slots = &seen.heartbeat.slots;
         if slots.iter().any(|slot| slot.path == self.slot && slot.unreadable) {
-            // Sectors of the worker that none of its slots names lie in those that nobody can read.
+            // The worker's sectors that no slot reports must be in its unreadable slots.
             let lost: Vec<Job> = others.into_iter().filter(|sector| fleet.slot_of(sector).is_none()).collect();
             if slots.iter().filter(|slot| slot.unreadable).count() == 1 {
                 sectors.extend(lost);

@@ -1,4 +1,4 @@
-//! `stores`: which directories are the permanent stores.
+//! `stores`: the permanent stores and their identity files.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -12,11 +12,11 @@ use crate::{
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Stores {
-    /// Show each configured store, its id, and whether its directory is the store.
+    /// Show each configured store, its id, and whether its directory really is the store.
     List(List),
-    /// Say that a configured store's directory is the store: its id is made, or remembered if it has one.
+    /// Declare that a configured directory is the store: its id is created, or remembered if it has one.
     ///
-    /// The manager does so by itself at the first use of an empty directory.
+    /// At the first use of an empty directory the manager does this by itself.
     Init(Init),
 }
 
@@ -30,14 +30,14 @@ pub struct List {
     json: bool,
 }
 
-/// Which store.
+/// The store.
 #[derive(Debug, Args)]
 pub struct Init {
     #[command(flatten)]
     config: ConfigArg,
     /// The store's name in the configuration.
     name: String,
-    /// Also if the store is known by another id: from now on this directory is the store.
+    /// Also if the store is known under another id: from now on this directory is the store.
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
@@ -99,7 +99,7 @@ impl Init {
         if self.json {
             return print_json(&json!({ "name": made.name, "id": made.id, "new": is_new }));
         }
-        let what = if is_new { "is known from now on" } else { "was known already" };
+        let what = if is_new { "is now known" } else { "was already known" };
         outln!("store {} {what}, by the id {}", made.name, made.id);
         Ok(())
     }

@@ -1,16 +1,17 @@
 //! Plain tables for people.
 //!
-//! A table that is wider than the terminal gives its last column, which is the one with sentences, the room that is left; if
-//! that is none, each row becomes a block of lines. What goes to a file or a pipe stays one line a row.
+//! If a table is wider than the terminal, its last column, which is the one with sentences, is wrapped to the remaining
+//! width. If there is too little width left, each row becomes a block of lines. In a file or a pipe each row is one
+//! line.
 
 use std::iter::once;
 
 use sealbus_schema::text;
 use terminal_size::{Width, terminal_size_of};
 
-/// The least width of a last column that is broken into lines.
+/// The least width of a wrapped last column.
 const LEAST_LAST: usize = 24;
-/// The width of what lies between two columns.
+/// The width of the gap between two columns.
 const GAP: usize = 2;
 
 /// Prints rows under headings, each column as wide as its widest cell.
@@ -19,7 +20,7 @@ pub fn print(headings: &[&str], rows: &[Vec<String>]) {
     out!("{}", fitted(headings, rows, width));
 }
 
-/// Rows under headings, as text. Whatever a cell says, it is one cell of one line.
+/// Rows under headings, as text. Control characters are escaped, so that a cell cannot break its line.
 pub fn render(headings: &[&str], rows: &[Vec<String>]) -> String {
     fitted(headings, rows, None)
 }
@@ -53,7 +54,7 @@ fn fitted(headings: &[&str], rows: &[Vec<String>], terminal: Option<usize>) -> S
     once(&headings).chain(rows).map(line).collect()
 }
 
-/// One block of lines a row, without what says nothing.
+/// One block of lines per row, without empty cells.
 fn blocks(headings: &[&str], rows: &[Vec<String>], terminal: usize) -> String {
     let width = headings.iter().map(|heading| heading.len()).max().unwrap_or(0);
     let block = |row: &Vec<String>| {
@@ -67,7 +68,7 @@ fn blocks(headings: &[&str], rows: &[Vec<String>], terminal: usize) -> String {
     rows.iter().map(block).collect::<Vec<_>>().join("\n")
 }
 
-/// A text behind a start, broken at spaces into lines that are no wider than there is room.
+/// `start`, followed by the text, wrapped at spaces to the given width with a hanging indent.
 fn hanging(start: &str, text: &str, room: usize) -> String {
     if room == usize::MAX || text.chars().count() <= room {
         return format!("{}\n", format!("{start}{text}").trim_end());
@@ -79,7 +80,7 @@ fn hanging(start: &str, text: &str, room: usize) -> String {
             let line = lines.last_mut().map_or(0, |line| line.chars().count());
             let space = usize::from(line > 0);
             let fits = line + space + word.len() <= room;
-            // A word that is wider than a line is broken; any other one begins the next line.
+            // A word that is wider than a line is broken; any other word goes to the next line.
             if !fits && (line > 0 || word.is_empty()) {
                 lines.push(String::new());
                 continue;

@@ -1,4 +1,4 @@
-//! What waiting costs: until when the chain takes what a sector still owes it.
+//! The cost of waiting: until when the chain accepts a sector's next message.
 
 use std::time::Duration;
 
@@ -15,35 +15,35 @@ use crate::{
     store::Job,
 };
 
-/// How long the node may take to answer before a command goes on without it.
+/// How long the node may take to answer before a command continues without it.
 const LIMIT: Duration = Duration::from_secs(4);
 
 /// The chain's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainTime {
-    /// The head's epoch, if anything is known of it.
+    /// The head's epoch, if known.
     pub epoch: Option<i64>,
-    /// Whether the node said so just now; otherwise the head is at least that far.
+    /// Whether the node has just said so; otherwise this is a lower bound.
     pub live: bool,
 }
 
-/// What waiting for a person may cost a sector.
+/// The cost of waiting for a sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cost {
-    /// The slot is kept from other sectors, nothing more.
+    /// Only the slot is unavailable to other sectors.
     Slot,
-    /// Nothing at all: it waits in the queue.
+    /// Nothing: it is in the queue.
     Nothing,
-    /// The ticket gets too old for a PreCommit; then the work that is bound to it is lost.
+    /// The ticket expires; then the work that is bound to it is lost.
     Ticket(Ticket),
-    /// A PreCommit is on its way; whether it has landed is not known yet.
+    /// A PreCommit is sent; it is not known yet whether it has landed.
     InFlight,
-    /// The PreCommit must be proven; otherwise its deposit is burnt and the number is lost.
+    /// The PreCommit expires unless it is proven; then its deposit is burnt and the number is lost.
     Deposit(PreCommitInfo),
 }
 
 impl ChainTime {
-    /// Asks the node, and falls back on what the manager wrote down last.
+    /// Asks the node, and falls back on the last epoch that the manager recorded.
     pub async fn look(config: &Config, sectors: &[Job]) -> ChainTime {
         let endpoint = config.chain.endpoint();
         let asked = async { Some(NodeClient::new(RpcClient::new(endpoint).ok()?).chain_head().await.ok()?.height) };
@@ -65,7 +65,7 @@ impl ChainTime {
     }
 }
 
-/// The head that the manager wrote down with the latest thing that the chain said of a sector.
+/// The epoch of the head that the manager recorded with a sector's latest answer from the chain.
 fn last_known(sector: &Job) -> Option<i64> {
     match sector.state.at_stake() {
         AtStake::Deposit(precommit) => Some(precommit.head_epoch),
@@ -75,7 +75,7 @@ fn last_known(sector: &Job) -> Option<i64> {
 }
 
 impl Cost {
-    /// What waiting costs a sector.
+    /// The cost of waiting for a sector.
     pub fn of(sector: &Job) -> Cost {
         match sector.state.at_stake() {
             AtStake::Nothing => Cost::Nothing,
@@ -86,7 +86,7 @@ impl Cost {
         }
     }
 
-    /// The epoch at which something runs out, if something does.
+    /// The epoch at which something expires, if anything does.
     pub fn until_epoch(&self) -> Option<i64> {
         self.until().map(|(epoch, _)| epoch)
     }
@@ -99,7 +99,7 @@ impl Cost {
         }
     }
 
-    /// How many seconds are left, if something runs out and the chain's time is known. Negative: it has run out.
+    /// How many seconds are left, if something expires and the chain's time is known. Negative if it has expired.
     pub fn secs_left(&self, now: ChainTime) -> Option<i64> {
         let ((until, millis), now) = (self.until()?, now.epoch?);
         Some((until - now).saturating_mul(millis as i64) / 1000)

@@ -1,4 +1,4 @@
-//! `workers`: who is alive, what it holds, and what it is ordered.
+//! `workers`: which workers are alive, what they hold, and their orders.
 
 mod list;
 mod order;
@@ -16,17 +16,17 @@ pub(super) use show::sectors_of;
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Workers {
-    /// List the workers, those of the last three minutes and those that have sectors or orders.
+    /// List the workers that were seen in the last three minutes, and those with sectors or orders.
     List(list::List),
     /// Show one worker: slots, processors, sectors, orders.
     Show(show::Show),
-    /// Let workers finish what they have and take nothing new, before their machines are looked after.
+    /// Let workers finish what they have and take nothing new, before maintenance.
     Drain(Drain),
     /// Let workers take sectors again.
     Resume(Drain),
 }
 
-/// Which workers.
+/// The workers.
 #[derive(Debug, Args)]
 pub struct Drain {
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub struct Drain {
     workers: Vec<WorkerName>,
     #[command(flatten)]
     by: By,
-    /// Also workers that nobody has ever seen.
+    /// Also accept workers that were never seen.
     #[arg(long, short)]
     yes: bool,
     /// Print JSON.
@@ -55,7 +55,7 @@ impl Workers {
     }
 }
 
-/// A worker's standing orders in words. One about a slot that it has not can only be withdrawn.
+/// A worker's standing orders in words. An order about a slot that it does not have can only be withdrawn.
 fn wanted(orders: Option<&WorkerOrders>, seen: Option<&Heartbeat>) -> String {
     let Some(orders) = orders else { return "none".to_owned() };
     let has = |slot: &str| seen.is_none_or(|beat| beat.slots.iter().any(|status| status.path == slot));

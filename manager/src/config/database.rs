@@ -9,20 +9,20 @@ use reqwest::Url;
 use sealbus_nats::{NotThere, secret};
 use serde::Deserialize;
 
-/// Where the records are kept: a SQLite file, or a database on a PostgreSQL server.
+/// The manager's database: a SQLite file, or a database on a PostgreSQL server.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Fields")]
 pub enum Database {
     /// `path`.
     Sqlite {
-        /// The file. Made when it is missing; its directory must exist.
+        /// The file. Created if it is missing; its directory must exist.
         path: PathBuf,
     },
     /// `url`.
     Postgres {
-        /// `postgres://user@host:port/database`, never with a password.
+        /// `postgres://user@host:port/database`, without a password.
         url: Url,
-        /// `password_file`: the file that holds the password, and nothing else.
+        /// `password_file`: a file with the password and nothing else.
         password_file: Option<PathBuf>,
     },
 }
@@ -38,7 +38,7 @@ struct Fields {
 impl TryFrom<Fields> for Database {
     type Error = String;
 
-    // The messages don't repeat the address: it may hold a password.
+    // The messages don't repeat the address, because it may contain a password.
     fn try_from(fields: Fields) -> Result<Database, String> {
         match (fields.path, fields.url) {
             (Some(_), Some(_)) => {
@@ -60,12 +60,12 @@ impl TryFrom<Fields> for Database {
 }
 
 impl Database {
-    /// Whether it is a SQLite file that is not there, so that whoever opens it begins a new one.
+    /// Whether this is a SQLite file that does not exist, so that opening it would create a new one.
     pub fn is_missing(&self) -> bool {
         matches!(self, Database::Sqlite { path } if !path.exists())
     }
 
-    /// What of it is not there. Opens nothing.
+    /// What is missing or unusable. Opens nothing.
     pub(super) fn not_there(&self) -> Vec<NotThere> {
         let mut found = Vec::new();
         let mut add =
@@ -78,7 +78,7 @@ impl Database {
                 } else if path.is_dir() {
                     add("path", format!("{} is a directory: name a file in it", path.display()));
                 } else if let Some(error) = not_writable(parent.unwrap_or(Path::new("."))) {
-                    // SQLite keeps files of its own beside the database.
+                    // SQLite keeps its own files next to the database.
                     add("path", format!("cannot write into its directory: {error}"));
                 }
             }
@@ -106,7 +106,7 @@ fn not_writable(directory: &Path) -> Option<std::io::Error> {
     }
 }
 
-/// For logs: which database, without its options.
+/// For logs: the database without its options.
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,11 +1,11 @@
-//! What of the things that the configuration names is there at this moment, on this machine.
+//! Whether the files and directories that the configuration names exist on this machine now.
 
 use sealbus_nats::{NotThere, secret};
 
 use super::Config;
 
 impl Config {
-    /// Which files and directories are missing or not as they must be. Connects to nothing.
+    /// The files and directories that are missing or unusable. Does not connect.
     pub fn not_there(&self) -> Vec<NotThere> {
         let mut found = self.database.not_there();
         found.extend(self.nats.not_there());

@@ -1,4 +1,4 @@
-//! The check itself, in the process that is there for nothing else.
+//! The check itself, which runs in a separate process.
 
 use std::{
     fs::File,
@@ -14,15 +14,15 @@ use sealbus_schema::{
 use super::Request;
 use crate::{config::Store, out, proofs::Verifier, stores};
 
-/// Files up to this size are read whole: `p_aux` and `t_aux`, which no challenge covers byte by byte.
+/// Files up to this size in bytes are read completely: `p_aux` and `t_aux`, which challenges do not cover byte by byte.
 const SMALL_FILE_BYTES_MAX: u64 = 1 << 16;
 
 /// Reads a request on stdin, checks, and writes the outcome to stdout.
 ///
 /// # Errors
-/// stdin is no request.
+/// stdin is not a request.
 pub fn answer(verifier: &dyn Verifier) -> anyhow::Result<()> {
-    // Nobody waits for the answer once the manager is gone.
+    // If the manager is gone, nobody waits for the answer.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
@@ -31,7 +31,8 @@ pub fn answer(verifier: &dyn Verifier) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks that a sector's files are there, as long as they were written, and answer a challenge for the sector's CommR.
+/// Checks that a sector's files exist with the lengths that were written, and answer a challenge for the sector's
+/// CommR.
 pub fn check(request: &Request, verifier: &dyn Verifier) -> Result<(), ErrorReport> {
     let Request { sector, proof, comm_r, stored, store, known, randomness } = request;
     let root = &store.path;
@@ -44,11 +45,11 @@ pub fn check(request: &Request, verifier: &dyn Verifier) -> Result<(), ErrorRepo
         verifier.challenge_files(*sector, *proof, *comm_r, cache, sealed, randomness.0)
     };
     let checked = checked();
-    // Whatever was said of files in a store that went away meanwhile, that is the cause.
+    // If the store has become unavailable meanwhile, that is the cause, whatever the check found.
     is_there().and(checked)
 }
 
-/// Demands that a store's directory is the store, before anything is said of the files in it.
+/// Fails if the directory is not the store. Checked before anything is concluded from its files.
 fn require_store(store: &Store, known: Option<&str>, stored: &StoredSector) -> Result<(), ErrorReport> {
     let away = |what: String| {
         let message = format!("the store `{}` at {}: {what}", store.name, store.path.display());
@@ -85,19 +86,19 @@ fn require_store(store: &Store, known: Option<&str>, stored: &StoredSector) -> R
     }
 }
 
-/// A store that took another one's place may have its files as well.
+/// Whether all files exist, as in a store that replaced another one and got its files.
 fn has_them_all(root: &Path, stored: &StoredSector) -> bool {
     stored.files.iter().all(|file| inside(root, &file.path).is_ok_and(|path| path.is_file()))
 }
 
-/// Whether a file is there and as long as it was written; a small one is read whole.
+/// Checks that a file exists with the length that was written. A small file is also hashed.
 fn check_file(root: &Path, file: &StoredFile) -> Result<(), ErrorReport> {
     let path = inside(root, &file.path)?;
     let failed = |error: &std::io::Error| {
         use std::io::ErrorKind;
         let (class, code) = match error.kind() {
             ErrorKind::NotFound => (ErrorClass::Perm, ErrorCode::FILES_UNPROVABLE),
-            // Rights do not come by waiting.
+            // Waiting does not change permissions.
             ErrorKind::PermissionDenied => (ErrorClass::Crit, ErrorCode::FILES_UNPROVABLE),
             _ => (ErrorClass::Temp, ErrorCode::STORE_UNAVAILABLE),
         };
@@ -118,7 +119,7 @@ fn check_file(root: &Path, file: &StoredFile) -> Result<(), ErrorReport> {
     Ok(())
 }
 
-/// A path from a message is only followed below the store's own directory.
+/// A path from a message, which is only followed below the store's own directory.
 fn inside(root: &Path, relative: &str) -> Result<PathBuf, ErrorReport> {
     let path = Path::new(relative);
     if relative.is_empty() || !path.components().all(|part| matches!(part, Component::Normal(_))) {

@@ -1,4 +1,4 @@
-//! Which numbers a miner's new sectors may have, where other systems give out numbers of the same miner.
+//! The numbers that a miner's new sectors may have, because other systems may allocate numbers of the same miner.
 
 use std::{ops::RangeInclusive, str::FromStr};
 
@@ -6,9 +6,9 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::chain::sector_set::SectorSet;
 
-/// The first number that is given out; lotus leaves 0 to genesis sectors.
+/// The first number that is allocated; Lotus reserves 0 for genesis sectors.
 const FIRST_NUMBER: u64 = 1;
-/// The highest number that the chain knows.
+/// The chain's highest sector number.
 const LAST_NUMBER: u64 = i64::MAX as u64;
 
 /// Ranges of numbers, in the order in which they are used: `1000-1999,5000-`.
@@ -17,14 +17,14 @@ pub struct Numbers {
     ranges: Vec<RangeInclusive<u64>>,
 }
 
-/// A place in a miner's ranges. What is used before it stays used, so no search need begin earlier again.
+/// A place in a miner's ranges. Used numbers stay used, so a search never needs to go back before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     range: usize,
     next: u64,
 }
 
-/// Text that is no list of ranges.
+/// The text is not a list of ranges.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{part}` is not a range of sector numbers, such as 1000-1999 or 5000-")]
 pub struct NotNumbers {
@@ -32,26 +32,26 @@ pub struct NotNumbers {
 }
 
 impl Default for Numbers {
-    /// All but 0.
+    /// All numbers except 0.
     fn default() -> Numbers {
         Numbers { ranges: vec![FIRST_NUMBER..=LAST_NUMBER] }
     }
 }
 
 impl Numbers {
-    /// The numbers that nobody has on chain, in the order in which they are used, from a place on; each with the place behind
+    /// The numbers from a place on that are not allocated on chain, in their order of use, each with the place after
     /// it.
     pub fn unallocated(&self, allocated: &SectorSet, from: Place) -> impl Iterator<Item = (u64, Place)> {
         self.ranges.iter().enumerate().skip(from.range).flat_map(move |(index, range)| {
             let first = if index == from.range { from.next.max(*range.start()) } else { *range.start() };
             let in_range = allocated.absent_from(first).take_while(|number| number <= range.end());
-            // A number of two ranges is used in the first one.
+            // A number in two ranges belongs to the first one.
             let new = in_range.filter(move |number| !self.ranges[..index].iter().any(|range| range.contains(number)));
             new.map(move |number| (number, Place { range: index, next: number + 1 }))
         })
     }
 
-    /// Whether a number is one of them.
+    /// Whether the ranges contain a number.
     pub fn contains(&self, number: u64) -> bool {
         self.ranges.iter().any(|range| range.contains(&number))
     }

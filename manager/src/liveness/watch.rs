@@ -1,7 +1,7 @@
-//! Who is gone, and which of its sectors are to be taken back. Without IO; the time is an argument.
+//! Decides which workers are gone and which sectors to take back. Without IO; time is an argument.
 //!
-//! Clocks of two hosts are never compared: a heartbeat's age is the difference of two times of the server, and how long a
-//! worker has been away is counted by this manager alone, from when it first saw it away.
+//! The clocks of two hosts are never compared: a heartbeat's age is the difference of two of the server's timestamps,
+//! and the manager measures itself how long a worker has been away, from when it first noticed.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -13,70 +13,70 @@ use sealbus_schema::{SectorId, Token, WorkerName, lease::Ownership, workflows::S
 
 use crate::store::Job;
 
-/// How long what may last.
+/// The limits of the policy.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// A worker without a sign of life for so long is away.
+    /// A worker without a heartbeat for this long is away.
     pub dead_after: Duration,
-    /// How long it may be away with hours of work on its disks.
+    /// How long a worker may be away with hours of work on its disks.
     pub grace: Duration,
-    /// How long it may be away with nothing that is worth waiting for.
+    /// How long a worker may be away with nothing worth waiting for.
     pub short_grace: Duration,
-    /// For how long a worker that is there may not name a sector that it owns.
+    /// How long a present worker's heartbeats may omit a sector that it owns.
     pub orphan_after: Duration,
-    /// Between two revocations of one sector.
+    /// The least time between two revocations of one sector.
     pub reissue_interval: Duration,
 }
 
 /// One look at the workers.
 #[derive(Clone, Copy, Debug)]
 pub struct Round<'a> {
-    /// When, since some fixed instant of this process.
+    /// The time since some fixed instant of this process.
     pub at: Duration,
-    /// How often the connection to the bus was made so far.
+    /// How often we have connected to the bus so far.
     pub connections: u64,
-    /// The last sign of life of each worker.
+    /// Each worker's last heartbeat.
     pub workers: &'a [Sign],
 }
 
-/// A worker's last sign of life, as far as it matters here.
+/// The parts of a worker's last heartbeat that matter here.
 #[derive(Clone, Debug)]
 pub struct Sign {
-    /// Whose.
+    /// The worker.
     pub worker: WorkerName,
-    /// How old, by the server's clock.
+    /// Its age, by the server's clock.
     pub age: Duration,
     /// The leases that it names.
     pub held: HashSet<(SectorId, Token)>,
-    /// Whether a slot of it may hold a sector that it cannot name.
+    /// Whether one of its slots may hold an unknown sector.
     pub unreadable: bool,
 }
 
-/// A lease that is to be taken back.
+/// A lease to take back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// Of which sector.
+    /// The sector.
     pub sector: SectorId,
-    /// Which lease.
+    /// The lease's token.
     pub token: Token,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
 }
 
-/// What was seen so far.
+/// The observations so far.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// Since when everything is in sight, and under which connection.
+    /// Since when the heartbeats have been visible, and the number of the connection.
     sight: Option<(Duration, u64)>,
-    /// Since when each worker is away.
+    /// Since when each absent worker has been away.
     away: BTreeMap<WorkerName, Duration>,
-    /// Since when each lease is not named by its owner.
+    /// Since when each lease has been missing from its owner's heartbeats.
     orphans: BTreeMap<(SectorId, Token), Duration>,
     /// When each sector was last taken back.
     revoked: BTreeMap<SectorId, Duration>,
 }
 
-/// The sectors whose owners do not name them now, by miner and number: nothing else can be taken back.
+/// The sectors that their owners' heartbeats do not name, by miner and number. Only these can be taken back.
 pub fn suspects(workers: &[Sign], leases: Vec<(SectorId, WorkerName, Token)>, limits: &Limits) -> Vec<SectorId> {
     let signs = by_name(workers);
     let is_named = |sector: SectorId, worker: &WorkerName, token: Token| {
@@ -106,14 +106,14 @@ impl From<&Seen> for Sign {
 }
 
 impl Watch {
-    /// The workers could not be seen: whoever is silent from now on may only be out of sight.
+    /// The heartbeats could not be read, so a silent worker may only be out of sight.
     pub fn lose_sight(&mut self) {
         self.sight = None;
         self.away.clear();
         self.orphans.clear();
     }
 
-    /// Takes one look, and says which leases are to be taken back now.
+    /// Evaluates one look, and returns the leases to take back now.
     pub fn round(&mut self, round: &Round<'_>, sectors: &[Job], limits: &Limits) -> Vec<Revocation> {
         if self.sight.is_some_and(|(_, connections)| connections != round.connections) {
             self.lose_sight();
@@ -131,7 +131,7 @@ impl Watch {
                     let first = *self.away.get(worker).unwrap_or(&round.at);
                     away.insert(worker.clone(), first);
                     let gone = round.at.saturating_sub(first);
-                    // The first look at a worker may fall right after the manager's own start or the bus's.
+                    // The first look may be right after the start of the manager or the bus.
                     let seen_long_enough = round.at.saturating_sub(since) >= limits.dead_after;
                     (seen_long_enough && gone >= grace(&sector.state, limits))
                         .then(|| format!("{worker} is gone: no sign of life for {} s and more", gone.as_secs()))
@@ -140,7 +140,7 @@ impl Watch {
                 Some(sign) => {
                     let first = *self.orphans.get(&(sector.id, *token)).unwrap_or(&round.at);
                     orphans.insert((sector.id, *token), first);
-                    // A disk that is away may come back with it, like a machine.
+                    // A missing disk may come back with the sector, like a machine.
                     let (limit, why) = match sign.unreadable {
                         true => {
                             (grace(&sector.state, limits).max(limits.orphan_after), "cannot read a slot of its own")
@@ -150,7 +150,7 @@ impl Watch {
                     (round.at.saturating_sub(first) >= limit).then(|| format!("{worker} is there and {why}"))
                 }
             };
-            // A person looks at a blocked sector, and decides whether its files are worth waiting for.
+            // A person decides about a blocked sector, and whether its files are worth waiting for.
             let blocked = sector.blocked.is_some();
             if let Some(reason) = reason.filter(|_| !blocked && !self.revoked.contains_key(&sector.id)) {
                 self.revoked.insert(sector.id, round.at);

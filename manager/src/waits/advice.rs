@@ -4,15 +4,12 @@ use sealbus_schema::{ErrorClass, ErrorCode};
 
 use super::Cause;
 
-/// What each cause of a wait asks of a person, in one line.
+/// What a person can do about each cause, in one line.
 const ADVICE: &[(ErrorCode, &str)] = &[
     (ErrorCode::NODE_UNAVAILABLE, "nothing, if the node comes back; otherwise start it, or correct chain.url"),
-    (ErrorCode::NODE_BEHIND, "look at the node's peers and whether it syncs; deadlines pass meanwhile"),
+    (ErrorCode::NODE_BEHIND, "check the node's peers and whether it is syncing; tickets and PreCommits age meanwhile"),
     (ErrorCode::NODE_ACCESS_DENIED, "give chain.token_file a token of this node with the permission `sign`"),
-    (
-        ErrorCode::NODE_CALL_FAILED,
-        "nothing, if it passes; otherwise look into the node's log, or raise chain.timeout_secs",
-    ),
+    (ErrorCode::NODE_CALL_FAILED, "nothing, if it passes; otherwise read the node's log, or raise chain.timeout_secs"),
     (ErrorCode::NETWORK_UNSUPPORTED, "install a version of Sealbus that knows this network version"),
     (ErrorCode::FUNDS_MISSING, "send funds to the sender's address; it goes on by itself"),
     (ErrorCode::FEE_LIMIT_TOO_LOW, "raise chain.max_fee_atto and restart the manager"),
@@ -20,7 +17,7 @@ const ADVICE: &[(ErrorCode, &str)] = &[
         ErrorCode::BASE_FEE_TOO_HIGH,
         "nothing, if it can wait for a lower base fee; otherwise replace the message with a higher fee",
     ),
-    (ErrorCode::MESSAGE_PENDING, "look whether the node publishes to its peers, and what else waits for this sender"),
+    (ErrorCode::MESSAGE_PENDING, "check whether the node publishes to its peers, and what else waits for this sender"),
     (
         ErrorCode::WALLET_KEY_MISSING,
         "unlock the node's wallet, import the sender's key into it, or set `sender` of the [[miner]]",
@@ -35,7 +32,7 @@ const ADVICE: &[(ErrorCode, &str)] = &[
     (ErrorCode::PARAMS_MISSING, "put the verifying keys (.vk) into FIL_PROOFS_PARAMETER_CACHE of the manager"),
     (ErrorCode::NUMBERS_USED_UP, "give the [[miner]] more `numbers`"),
     (ErrorCode::CONFIGURATION_WRONG, "correct the named field and restart the manager"),
-    (ErrorCode::RECORD_REFUSED, "look into the database's log; the named row needs a person"),
+    (ErrorCode::RECORD_REFUSED, "read the database's log; the named row needs a person"),
     (ErrorCode::BUS_FULL, "raise streams.max_sectors_bytes and restart the manager, or purge what fills it"),
     (ErrorCode::BUS_UNAVAILABLE, "nothing, if NATS comes back; otherwise start it"),
 ];
@@ -46,7 +43,7 @@ pub fn advice(code: &ErrorCode) -> &'static str {
     known.map_or("see the code's page in docs/errors", |(_, advice)| advice)
 }
 
-/// Whether waiting alone is of no use.
+/// Whether a person must act, because waiting alone does not help.
 pub fn is_mended_by_a_person(cause: &Cause) -> bool {
     cause.class != ErrorClass::Temp
 }

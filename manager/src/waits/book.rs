@@ -1,4 +1,4 @@
-//! The waits in memory: which are new, which changed, which are due. No IO; time is an argument.
+//! The waits in memory: which are new, changed, or due. There is no IO; time is an argument.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 use super::{Cause, Subject, Wait};
 
-/// The longest pause between two tries of something that waits.
+/// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// All waits.
 #[derive(Debug, Default)]
 pub struct Book {
     entries: BTreeMap<Subject, Entry>,
-    /// What is not stored as it is now.
+    /// Subjects whose present state is not stored yet.
     changed: BTreeSet<Subject>,
     gone: BTreeSet<Subject>,
 }
@@ -24,33 +24,33 @@ pub struct Book {
 /// One wait.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Why.
+    /// The cause.
     pub cause: Cause,
-    /// After how long it is tried again.
+    /// The pause until the next try.
     pub pause: Duration,
-    /// How often it was tried.
+    /// The number of tries.
     pub tries: u64,
     due: Option<Instant>,
 }
 
-/// What became of a wait that a person would want to hear of.
+/// A change of a wait that is worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is new.
+    /// It has begun.
     Began(Cause),
-    /// It waits for something else than before.
+    /// Its cause has changed.
     Turned(Cause),
-    /// It is over.
+    /// It has ended.
     Ended {
-        /// What it was.
+        /// The last cause.
         cause: Cause,
-        /// How often it was tried.
+        /// The number of tries.
         tries: u64,
     },
 }
 
 impl Book {
-    /// With waits that were stored; all of them are due.
+    /// Starts with stored waits, all of which are due.
     pub fn with(stored: Vec<Wait>) -> Book {
         let entry = |wait: Wait| {
             let Wait { subject, cause, retry, tries, .. } = wait;
@@ -59,7 +59,7 @@ impl Book {
         Book { entries: stored.into_iter().map(entry).collect(), ..Book::default() }
     }
 
-    /// It waits, or still does. A change of words alone is stored later, and not told.
+    /// The subject waits, or still waits. If only the text has changed, that is stored later and not reported.
     pub fn waits(&mut self, subject: &Subject, cause: Cause, first: Duration, now: Instant) -> Option<Change> {
         self.gone.remove(subject);
         let Some(entry) = self.entries.get_mut(subject) else {
@@ -79,8 +79,8 @@ impl Book {
         turned.map(Change::Turned)
     }
 
-    /// It waits no more. When a node, a miner or a store goes on, whatever else waits is tried at the next round: it may have
-    /// waited for that, and its own pause has grown meanwhile.
+    /// The subject no longer waits. When a node, a miner or a store recovers, all other waits become due: they may have
+    /// waited for it, and their own pauses have grown meanwhile.
     pub fn goes_on(&mut self, subject: &Subject) -> Option<Change> {
         let Entry { cause, tries, .. } = self.entries.remove(subject)?;
         self.changed.remove(subject);
@@ -91,27 +91,27 @@ impl Book {
         Some(Change::Ended { cause, tries })
     }
 
-    /// Everything that waits.
+    /// All waiting subjects.
     pub fn subjects(&self) -> impl Iterator<Item = &Subject> {
         self.entries.keys()
     }
 
-    /// Whether it is time to try.
+    /// Whether to try now.
     pub fn is_due(&self, subject: &Subject, now: Instant) -> bool {
         self.entries.get(subject).and_then(|entry| entry.due).is_none_or(|due| now >= due)
     }
 
-    /// After how long it is tried again, if it waits.
+    /// The pause until the next try, if the subject waits.
     pub fn pause(&self, subject: &Subject) -> Option<Duration> {
         self.entries.get(subject).map(|entry| entry.pause)
     }
 
-    /// Why it waits, if it does.
+    /// The subject's cause, if it waits.
     pub fn cause(&self, subject: &Subject) -> Option<&Cause> {
         self.entries.get(subject).map(|entry| &entry.cause)
     }
 
-    /// What must be stored, and what must go: what changed, or everything if `all`.
+    /// The waits to store and the subjects to delete: the changes, or everything if `all`.
     pub fn take_changes(&mut self, all: bool) -> (Vec<(Subject, Entry)>, Vec<Subject>) {
         let changed = std::mem::take(&mut self.changed);
         let kept = self.entries.iter().filter(|(subject, _)| all || changed.contains(subject));
@@ -119,7 +119,7 @@ impl Book {
         (kept, std::mem::take(&mut self.gone).into_iter().collect())
     }
 
-    /// What was taken could not be stored.
+    /// Puts changes back that could not be stored.
     pub fn put_back(&mut self, kept: impl IntoIterator<Item = Subject>, gone: Vec<Subject>) {
         self.changed.extend(kept.into_iter().filter(|subject| self.entries.contains_key(subject)));
         self.gone.extend(gone.into_iter().filter(|subject| !self.entries.contains_key(subject)));

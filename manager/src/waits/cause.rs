@@ -1,7 +1,7 @@
-//! What an error of the driver means for whoever has to wait for it.
+//! Turns an error of the driver into the cause of a wait.
 //!
-//! The class follows from where the error arose: `temp` for what passes by itself, `crit` for what a person must mend. Both
-//! are tried again.
+//! The class follows from where the error arose: `temp` if it recovers by itself, `crit` if a person must fix
+//! something. Both are retried.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     drive::{DriveError, chain_of},
 };
 
-/// Why what the error stopped waits.
+/// The cause of the wait for whatever the error stopped.
 pub fn of_error(error: &DriveError) -> Cause {
     let text = chain_of(error);
     match error {
@@ -42,7 +42,7 @@ pub fn of_error(error: &DriveError) -> Cause {
     }
 }
 
-/// Why everything that needs the node waits: not even its head could be read.
+/// The cause of the wait for everything that needs the node, when not even its head could be read.
 pub fn of_node_error(error: &DriveError) -> Cause {
     let cause = of_error(error);
     match cause.code == ErrorCode::NODE_CALL_FAILED {
@@ -51,7 +51,7 @@ pub fn of_node_error(error: &DriveError) -> Cause {
     }
 }
 
-/// Whether an error may mean that nobody answers at all, so that nothing else can go on either.
+/// The node's error, if it may mean that the node does not answer at all, so that nothing else can continue either.
 pub const fn is_node_away(error: &DriveError) -> Option<&ChainError> {
     match error {
         DriveError::Chain(error) | DriveError::Sign(SignError::Node(error)) => match error {
@@ -65,7 +65,7 @@ pub const fn is_node_away(error: &DriveError) -> Option<&ChainError> {
     }
 }
 
-/// How long a call was waited for in vain.
+/// How long a call was waited for without success.
 pub const fn takes_time(error: &ChainError) -> Duration {
     match error {
         ChainError::TimedOut { limit, .. } => *limit,
@@ -91,7 +91,7 @@ fn of_chain_error(error: &ChainError, text: String) -> Cause {
     }
 }
 
-/// A message that waits for something that has a name.
+/// The cause for a message that waits for a known reason.
 fn of_wait_reason(reason: &WaitReason, text: String) -> Cause {
     match reason {
         WaitReason::Fee { source: FeesError::BaseFeeAboveCap { .. }, .. } | WaitReason::BaseFeeAboveCap { .. } => {

@@ -1,4 +1,4 @@
-//! nats-server's configuration from the template that the playbook renders: there is no other list of rights.
+//! nats-server's configuration from the playbook's template, the only list of permissions.
 
 use minijinja::{Environment, context};
 use sealbus_schema::IntentKind;
@@ -6,17 +6,17 @@ use sealbus_schema::IntentKind;
 /// The template of `ansible/roles/nats`.
 const TEMPLATE: &str = include_str!("../../../ansible/roles/nats/templates/nats.conf.j2");
 
-/// Who may connect: public keys.
+/// The public keys that may connect.
 pub struct Keys<'a> {
     pub manager: &'a str,
     pub operator: &'a str,
-    /// By the workers' names.
+    /// The workers' keys, by name.
     pub workers: Vec<(&'a str, String)>,
-    /// Whose sectors all workers seal, with the size of these sectors.
+    /// The miners that all workers seal for, with their sector sizes.
     pub miners: Vec<(&'a str, &'a str)>,
 }
 
-/// The configuration of one server. `cluster` is its block for a cluster, or nothing.
+/// The configuration of one server. `cluster` is its cluster block; empty without a cluster.
 pub fn render(
     listen: &str,
     name: &str,
@@ -25,7 +25,7 @@ pub fn render(
     keys: &Keys<'_>,
 ) -> Result<String, minijinja::Error> {
     let mut environment = Environment::new();
-    // As the playbook has it.
+    // As in Ansible.
     environment.set_trim_blocks(true);
     let mut hosts =
         std::collections::BTreeMap::from([("manager".to_owned(), context! { sealbus_nkey => keys.manager })]);

@@ -1,4 +1,4 @@
-//! A real nats-server on loopback, ended with the test.
+//! A real nats-server on loopback, which ends with the test.
 
 use std::{
     path::{Path, PathBuf},
@@ -23,13 +23,13 @@ impl Server {
         Server::start_with(|port, store| open_to(port, store, ""))
     }
 
-    /// One that lets in only who has the key of this user.
+    /// A server that accepts only this user's key.
     #[allow(dead_code, reason = "not every test file closes the server")]
     pub fn start_for(user: &str) -> Server {
         Server::start_with(|port, store| open_to(port, store, &only(user)))
     }
 
-    /// One with a configuration that follows from its port and the directory of its streams.
+    /// A server whose configuration is computed from its port and its streams' directory.
     pub fn start_with(config: impl Fn(u16, &Path) -> String) -> Server {
         let directory = tempfile::tempdir().expect("a directory for the server");
         let port = Port::hold().expect("a free port");
@@ -91,7 +91,7 @@ impl Drop for Server {
     }
 }
 
-/// A server without accounts; who is let in is what `authorization` says.
+/// The configuration of a server without accounts. `authorization` says who may connect.
 fn open_to(port: u16, store: &Path, authorization: &str) -> String {
     format!(
         "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n{authorization}"
@@ -112,13 +112,13 @@ fn spawn(directory: &tempfile::TempDir) -> Child {
         .expect("starts nats-server; `make tools` installs it")
 }
 
-/// The server that `make tools` installed, or the one on the path.
+/// The nats-server that `make tools` installed, or the one in `PATH`.
 fn binary() -> PathBuf {
     let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/nats-server");
     if installed.exists() { installed } else { PathBuf::from("nats-server") }
 }
 
-/// Asks until the answer is there, within a generous limit.
+/// Retries until there is an answer, within a generous limit.
 #[allow(dead_code, reason = "not every test file waits")]
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + Duration::from_secs(30);

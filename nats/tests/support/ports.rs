@@ -1,8 +1,8 @@
-//! Ports that servers of tests keep, also while they are down.
+//! Ports for test servers, reserved even while a server is down.
 //!
-//! A server that was killed must find its port free when it comes back. The kernel gives connections any port of its own
-//! range, so ours lie outside of it. And whoever takes one holds a name for it: an abstract socket, which exists once in a
-//! network namespace, as a port does, and goes with its process, however that ends.
+//! A killed server must find its port free when it comes back. The kernel gives outgoing connections any port of its
+//! ephemeral range, so ours are outside of it. To reserve a port, a process holds an abstract socket named after it:
+//! like a port, the name is unique in the network namespace, and it disappears with the process, however that ends.
 
 use std::{
     fs, io,
@@ -13,12 +13,12 @@ use std::{
     },
 };
 
-/// Below lie the ports of well-known services.
+/// Lower ports belong to well-known services.
 const FIRST: u16 = 10_000;
-/// How far apart two processes begin to look, so that a port is not taken again at once.
+/// How far apart the searches of two processes start, so that a port is not reused at once.
 const STRIDE: u32 = 64;
 
-/// A port on loopback that nobody else takes while this value lives.
+/// A port on loopback that is reserved while this value lives.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -26,7 +26,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// Takes a port on which nobody listens.
+    /// Reserves a port on which nobody listens.
     pub fn hold() -> io::Result<Port> {
         let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
         let mut limits = range.split_whitespace().filter_map(|limit| limit.parse::<u16>().ok());
@@ -43,7 +43,7 @@ impl Port {
         Err(io::Error::other(format!("no port is free outside of net.ipv4.ip_local_port_range ({})", range.trim())))
     }
 
-    /// Its number.
+    /// The port's number.
     pub const fn number(&self) -> u16 {
         self.number
     }

@@ -1,7 +1,7 @@
-//! What the log says of a right to a sector, for the worker that has it in its journal.
+//! What the log says about the lease that a worker has in its journal.
 //!
-//! Only the manager ends a lease, and only it may write `lease.-`. So a claim of somebody else behind ours says nothing by
-//! itself: if the manager granted it, it took the sector from us before; if not, it will say so.
+//! Only the manager ends a lease, and only it may write `lease.-`. So another worker's claim after ours proves nothing
+//! by itself. If the manager granted it, it had taken the sector from us before; if not, it will say so.
 
 use crate::{
     id::{Token, WorkerName},
@@ -13,64 +13,66 @@ use crate::{
 pub struct Lease {
     /// Its sequence.
     pub sequence: u64,
-    /// Whom its subject names: the claimer, or none for the manager's records.
+    /// The claimer, from the record's subject; `None` for the manager's records.
     pub owner: Option<WorkerName>,
     /// The record.
     pub record: LeaseRecord,
 }
 
-/// A right to a sector, as a journal has it.
+/// A worker's lease of a sector, as its journal has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Right<'a> {
-    /// Whose.
+    /// The worker.
     pub worker: &'a WorkerName,
-    /// Its number.
+    /// The lease's token.
     pub token: Token,
-    /// The identity of the stream in which the token is a sequence, if it is known to be another one than the present one.
+    /// The identity of the token's stream, if that is known to differ from the present stream.
     pub foreign: Option<&'a str>,
 }
 
-/// What the log says of a right.
+/// What the log says about a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It holds. What is written under it must expect the record at `fence`.
+    /// It is valid. Writes under it must expect the record at `fence`.
     Ours {
         /// The sequence of the last lease record.
         fence: u64,
-        /// If it holds by the manager's word, the number of the last event that the manager knew of then.
+        /// If the manager has reinstated the owner: the number of the last event that the manager knew then.
         known: Option<u64>,
     },
-    /// The log does not say: somebody has claimed the sector without being offered it, or the log is another one, and the
-    /// manager has not spoken. Nothing is begun under the right, nothing of it is given up, and the log is read again.
+    /// Undecided: the sector was claimed without an offer, or this is a different log, and the manager has not answered
+    /// yet. The worker starts nothing under the lease, gives nothing up, and reads the log again.
     Open {
-        /// Who has claimed it, if anybody.
+        /// The worker that claimed the sector, if any.
         by: Option<WorkerName>,
     },
-    /// The record with this very token is another worker's: this one was renamed, or was given a disk of another one.
-    /// Nothing is begun under the right, nothing of it is given up, and a person decides.
+    /// The record with this token belongs to another worker: this one was renamed, or got another one's disk.
+    /// The worker starts nothing under the lease, gives nothing up, and a person decides.
     Anothers {
-        /// Whose it is.
+        /// The other worker.
         owner: WorkerName,
     },
-    /// It is over, by the manager's word.
+    /// The manager has ended it.
     Gone,
 }
 
-/// What a sector's log says of a right, by its last lease record and by the last one of the manager.
+/// What a sector's log says about a lease. `last` is the last lease record, and `word` is the manager's last one.
 pub fn standing(right: &Right<'_>, last: Option<&Lease>, word: Option<&Lease>) -> Standing {
     let Some(last) = last else { return Standing::Open { by: None } };
     let claimed = last.owner.as_ref() == Some(right.worker) && last.sequence == right.token.0;
+    // The common case: our own claim is still the last lease record.
     if claimed && right.foreign.is_none() {
         return Standing::Ours { fence: last.sequence, known: None };
     }
-    // What the manager said before our claim was about somebody else's right. A token beyond the log is of no log that we
-    // know of, so anything may be said after it.
+    // A record of the manager from before our claim was about another lease. But if our token lies beyond the end of
+    // this log, it belongs to some other log, and every record here may be newer than it.
     let beyond = right.foreign.is_some() || last.sequence < right.token.0;
     let word = match &last.owner {
         None => Some(last),
         Some(_) => word.filter(|word| beyond || word.sequence > right.token.0),
     };
     let by = last.owner.clone();
+    // The record with our token's number is another worker's claim, in the stream that the token belongs to.
     if let Some(owner) = &last.owner
         && last.sequence == right.token.0
         && right.foreign.is_none()
@@ -84,6 +86,7 @@ pub fn standing(right: &Right<'_>, last: Option<&Lease>, word: Option<&Lease>) -
                 && *token == right.token
                 && (right.foreign.is_none() || stream.as_deref() == right.foreign) =>
         {
+            // Only if nothing came after the reinstatement do we know which record to expect.
             match *sequence == last.sequence {
                 true => Standing::Ours { fence: *sequence, known: Some(*last_event) },
                 false => Standing::Open { by },
@@ -94,7 +97,7 @@ pub fn standing(right: &Right<'_>, last: Option<&Lease>, word: Option<&Lease>) -
         {
             Standing::Anothers { owner: worker.clone() }
         }
-        // A log that ends before our token is an older copy of ours: what it says of others is no word about us.
+        // A log that ends before our token is an older copy of ours: its records about others do not concern us.
         Some(word) if right.foreign.is_none() && word.sequence < right.token.0 => Standing::Open { by },
         Some(_) => Standing::Gone,
     }
@@ -113,7 +116,7 @@ mod tests {
     }
 
     fn claim(sequence: u64, owner: &str) -> Lease {
-        // What a claim says does not matter; only the manager judges it.
+        // The claim's content does not matter: only the manager decides about it.
         lease(sequence, Some(owner), LeaseRecord::Unknown)
     }
 

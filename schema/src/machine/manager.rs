@@ -1,4 +1,4 @@
-//! The manager's side of any job.
+//! The manager's state machine for jobs of any workflow.
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ use crate::{
     workflow::IntentKind,
 };
 
-/// The manager's half of a workflow: what is its own of a job's life.
+/// The manager's half of a workflow.
 ///
-/// Each method is pure and total. The generic part, [`apply`], decides when which is asked.
+/// Each method is pure and total. The generic part, [`apply`], decides when each is called.
 pub trait Machine: Sized + 'static {
-    /// Where a job stands.
+    /// A job's state.
     type State: Clone + fmt::Debug + PartialEq;
-    /// What its worker reports.
+    /// A worker's report of progress.
     type Event: Clone + fmt::Debug + PartialEq;
-    /// What the chain, the stores and the proofs library answer.
+    /// An answer from the chain, the stores or the proofs library.
     type Answer: Clone + fmt::Debug + PartialEq;
-    /// What its worker is told.
+    /// What the manager tells the worker.
     type Fact: Clone + fmt::Debug + PartialEq;
 
     /// The names of all states, in the order of a job's life.
@@ -30,33 +30,34 @@ pub trait Machine: Sized + 'static {
     /// The state of a job that is offered for the first time.
     fn start() -> Self::State;
 
-    /// What everybody may ask about a state.
+    /// A state's general properties.
     fn traits(state: &Self::State) -> StateTraits;
 
-    /// What a granted claim of an offered job leads to. `None` where the state is not one that is offered.
+    /// The next state after a granted claim. `None` if jobs in this state are not offered.
     fn claimed(state: &Self::State) -> Option<Self::State>;
 
-    /// What the end of the lease leads to.
+    /// The consequence of the lease's end.
     fn released(state: &Self::State, released: Released, policy: AttemptPolicy) -> OnRelease<Self::State>;
 
-    /// What the worker's progress leads to.
+    /// The next state after a report of progress.
     fn reported(state: &Self::State, event: Self::Event) -> Step<Self>;
 
-    /// What the worker's last report leads to: it has done everything and cleaned its slot. `None` where that cannot be.
+    /// The next state after the worker's last report: it has finished and cleaned its slot. `None` if the state does
+    /// not allow that.
     fn finished(state: &Self::State) -> Option<Self::State>;
 
-    /// Where a job stands whose worker has dropped the attempt and has nothing of it any more. The lease is closed.
+    /// The next state after the worker has dropped the attempt and cleaned its slot. The lease is then closed.
     fn aborted(state: &Self::State, cause: ErrorReport) -> Self::State;
 
-    /// What an answer leads to.
+    /// The next state after an answer.
     fn answered(state: &Self::State, answer: Self::Answer) -> Step<Self>;
 
-    /// From where a job goes on after a person has looked, and what is done again or told again in that state. `None` where
-    /// it has not come to the phase, or nobody works on it.
+    /// The state in which a job continues after a person's resubmit, and the effects to repeat there. `None` if the job
+    /// has not reached the phase, or nobody works on it.
     fn resubmitted(state: &Self::State, from: Option<Phase>) -> Option<(Self::State, Vec<Effect<Self>>)>;
 
-    /// What the owner was told so far, for one that goes on in its slot after the log is lost. `None` where nothing but the
-    /// end of the lease was to come.
+    /// Everything that the owner was told so far, to repeat it when a job continues in its slot after the log was lost.
+    /// `None` if only the end of the lease was still to come.
     fn told_so_far(state: &Self::State) -> Option<Vec<Effect<Self>>>;
 
     /// The phase whose end the manager waits for, if it waits for the worker.
@@ -65,96 +66,96 @@ pub trait Machine: Sized + 'static {
     /// The phase that another worker begins with if a job that needs no worker any more is given to one.
     fn needed_again(state: &Self::State) -> Option<Phase>;
 
-    /// Why the attempt is over, where it is.
+    /// Why the attempt is over, if it is.
     fn cause(state: &Self::State) -> Option<&ErrorReport>;
 
-    /// What waiting costs.
+    /// The cost of waiting.
     fn at_stake(state: &Self::State) -> AtStake;
 
-    /// What is known of the job, as the fields of a JSON object for people and scripts.
+    /// What is known about the job, as the fields of a JSON object for people and scripts.
     fn describe(state: &Self::State) -> serde_json::Map<String, serde_json::Value>;
 
-    /// The state in which a job waits for its worker to drop everything, because a person gave it up. Refused with the
-    /// reason where that cannot be, or costs more than the person has agreed to.
+    /// The state in which a job waits for its worker to drop everything, because a person gave it up. Refused, with the
+    /// reason, if that is impossible or costs more than the person has agreed to.
     fn abandoned(state: &Self::State, order: Abandon) -> Result<Self::State, Refused>;
 }
 
 /// A transition of a job that is not blocked.
 pub type Step<M> = Transition<Next<M>, Effect<M>>;
 
-/// Where a step leads.
+/// The outcome of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next<M: Machine> {
-    /// On.
+    /// The job continues in this state.
     To(M::State),
-    /// To a person, who must look at the job as it stands in this state.
+    /// The job is blocked in this state until a person decides.
     Blocked(M::State, ErrorReport),
 }
 
-/// A job's state, and why a person must look at it, if one must.
+/// A job's state, and why it is blocked, if it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing<S> {
-    /// Where it stands.
+    /// The state.
     pub at: S,
-    /// Why a person must look.
+    /// Why the job is blocked until a person decides.
     pub blocked: Option<ErrorReport>,
 }
 
-/// What everybody may ask about a state.
+/// General properties of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateTraits {
     /// The name, as in the database and in tables for people.
     pub name: &'static str,
-    /// What the job waits for there when everything goes well, for people.
+    /// What the job waits for if everything goes well, for people.
     pub waits_for: &'static str,
-    /// What follows for the job.
+    /// How far the job's life has come.
     pub life: Life,
-    /// Which intent is in the queue, if the job is offered.
+    /// The kind of intent in the queue, if the job is offered.
     pub offered: Option<IntentKind>,
-    /// Whether the job cannot go on without a worker.
+    /// Whether the job cannot continue without a worker.
     pub needs_owner: bool,
-    /// Whether hours of work would be lost with the worker, so that it may be away for long.
+    /// Whether hours of work would be lost with the worker. If so, it may be away for longer.
     pub precious: bool,
 }
 
 /// What a job loses by waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtStake {
-    /// Nothing: it waits in the queue, or has ended.
+    /// Nothing: it is in the queue, or has ended.
     Nothing,
-    /// The slot is kept from other jobs, nothing more.
+    /// Only the slot is unavailable to other jobs.
     Slot,
-    /// The ticket gets too old for a PreCommit; then the work that is bound to it is lost.
+    /// The ticket expires; then the work that is bound to it is lost.
     Ticket(Ticket),
-    /// The PreCommit must be proven; otherwise its deposit is burnt and the number is lost.
+    /// The PreCommit expires unless it is proven; then its deposit is burnt and the number is lost.
     Deposit(PreCommitInfo),
 }
 
 /// How far a job's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// It goes on.
+    /// It is under way.
     Going,
-    /// The attempt is over: what its worker still reports of it counts for nothing.
+    /// The attempt is over: further reports of its worker have no effect.
     Leaving,
-    /// Nothing can happen to it any more: it has done what it was for.
+    /// Final: it was successful.
     Done,
-    /// Nothing can happen to it any more: it was given up.
+    /// Final: it was given up.
     GivenUp,
 }
 
-/// What the end of a lease leads to.
+/// The consequence of a lease's end.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OnRelease<S> {
     /// Nothing: the job has ended.
     Ended,
-    /// Nothing: no worker is needed any more. A blocked job stays blocked.
+    /// Nothing: the job no longer needs a worker. A blocked job stays blocked.
     Kept,
     /// Another state.
     To(S),
-    /// A state in which the job is offered again.
+    /// A state in which the job is offered again, within the same attempt.
     Offer(S),
-    /// A state in which it is offered again, as another attempt.
+    /// A state in which the job is offered again, as a new attempt.
     Restart(S),
 }
 
@@ -163,28 +164,28 @@ pub enum OnRelease<S> {
 pub enum Input<M: Machine> {
     /// A lease record gave it to a worker.
     Claimed,
-    /// A lease record took it from whoever had it.
+    /// A lease record took it from its owner.
     Released(Released),
-    /// The owner reported what is common to all jobs.
+    /// The owner reported an event that all jobs have.
     Common(CommonEvent),
     /// The owner reported progress.
     Event(M::Event),
-    /// The owner reported what a newer version understands.
+    /// The owner reported an event of a newer version.
     Newer,
     /// The chain, a store or the proofs library answered.
     Answer(M::Answer),
-    /// Something on the manager's side needs a person: the chain refused, files don't prove, a proof is invalid.
+    /// Something on the manager's side needs a person: the chain refused, files fail a challenge, a proof is invalid.
     Refused(ErrorReport),
-    /// A person has looked at a blocked job: it goes on, from a phase or from where it stands.
+    /// A person resubmits a blocked job: it continues from a phase, or from where it is.
     Resubmitted {
-        /// The phase; never one that is still ahead.
+        /// The phase, which must not be still ahead.
         from: Option<Phase>,
     },
     /// A person gives the job up.
     Abandoned {
         /// Who and why.
         cause: ErrorReport,
-        /// Also when that costs a deposit on chain.
+        /// Whether the person accepts the loss of a deposit on chain.
         lose_deposit: bool,
     },
 }
@@ -194,47 +195,47 @@ pub enum Input<M: Machine> {
 pub struct Abandon {
     /// Who and why.
     pub cause: ErrorReport,
-    /// Also when that costs a deposit on chain.
+    /// Whether the person accepts the loss of a deposit on chain.
     pub lose_deposit: bool,
     /// Whether the job is blocked.
     pub blocked: bool,
 }
 
-/// Why an order is not carried out.
+/// Why an order is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It is carried out already.
+    /// It was already carried out.
     Already(&'static str),
-    /// It cannot be, or not with this consent.
+    /// It cannot be carried out, or not without further consent.
     Never(&'static str),
 }
 
-/// What the machine must know of a job whose lease ended.
+/// What the machine must know about a job whose lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Released {
     /// The attempt that ends with it, from 1.
     pub attempt: u32,
-    /// How often the job was offered since a person last looked at it.
+    /// How often the job was offered since a person last resubmitted it.
     pub issues: u32,
-    /// Whether a message of the attempt is signed, so that it may be anywhere.
+    /// Whether a message of the attempt is signed, so that it may land at any time.
     pub signed: bool,
 }
 
-/// What the machine must know about policy.
+/// Limits for attempts and offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptPolicy {
     /// How many attempts a job gets before it is given up.
     pub max_attempts: u32,
-    /// How often a job is offered, for whatever reason, before a person must look.
+    /// How often a job is offered, for whatever reason, before it is blocked.
     pub max_issues: u32,
 }
 
-/// What a message to the chain is for. One call for one purpose and attempt, for ever.
+/// What a message to the chain is for. There is one call for each purpose and attempt, forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
-    /// Commits to a replica.
+    /// Commit to a replica.
     PreCommit,
-    /// Proves it.
+    /// Prove it.
     ProveCommit,
 }
 
@@ -250,28 +251,28 @@ pub enum Effect<M: Machine> {
     Tell(M::Fact),
     /// Tell the owner to drop the attempt.
     TellAbandon(ErrorReport),
-    /// Tell the owner to go on.
+    /// Tell the owner to continue.
     TellResubmit {
-        /// From which phase.
+        /// The phase to continue from; `None`: where the job is.
         from: Option<Phase>,
     },
-    /// Have a message for this purpose; another one only where the last has failed for good.
+    /// Make sure that there is a message for this purpose. A new one is made only if the last has failed for good.
     Want(Purpose),
-    /// Append a lease record that names nobody.
+    /// Append a release to the log.
     CloseLease,
 }
 
 type Answer<M> = Transition<Standing<<M as Machine>::State>, Effect<M>>;
 
 impl<S> Standing<S> {
-    /// A job that goes on.
+    /// A job that is not blocked.
     pub const fn at(at: S) -> Standing<S> {
         Standing { at, blocked: None }
     }
 }
 
 impl StateTraits {
-    /// Whether nothing can happen to the job any more.
+    /// Whether the state is final.
     pub const fn is_terminal(&self) -> bool {
         matches!(self.life, Life::Done | Life::GivenUp)
     }
@@ -296,12 +297,12 @@ pub fn with<M: Machine>(next: M::State, effects: impl Into<Vec<Effect<M>>>) -> S
     Transition::with(Next::To(next), effects)
 }
 
-/// A step to a person, who must look at the job as it stands in this state.
+/// A step that blocks the job in this state.
 pub const fn blocked<M: Machine>(at: M::State, cause: ErrorReport) -> Step<M> {
     Transition::Advance { next: Next::Blocked(at, cause), effects: Vec::new() }
 }
 
-/// What an input does to a job: one row a kind of input, the workflow's own answers in it.
+/// The table of the machine, with one row per kind of input. It asks the workflow where the generic part cannot answer.
 pub fn apply<M: Machine>(standing: &Standing<M::State>, input: Input<M>, policy: AttemptPolicy) -> Answer<M> {
     let Standing { at, blocked } = standing;
     let is_blocked = blocked.is_some();
@@ -355,10 +356,10 @@ fn on_common<M: Machine>(standing: &Standing<M::State>, event: CommonEvent) -> A
     }
 }
 
-/// What the owner reports of its progress.
+/// A report of the owner's progress.
 fn on_event<M: Machine>(standing: &Standing<M::State>, reported: impl FnOnce(&M::State) -> Step<M>) -> Answer<M> {
     let Standing { at, blocked } = standing;
-    // Its worker has not read yet that it is to stop.
+    // The worker has not yet read that it must stop.
     if matches!(M::traits(at).life, Life::Leaving | Life::GivenUp) {
         return match blocked {
             Some(_) => Transition::to(Standing::at(at.clone())),
@@ -366,7 +367,7 @@ fn on_event<M: Machine>(standing: &Standing<M::State>, reported: impl FnOnce(&M:
         };
     }
     match reported(at).map(Next::standing) {
-        // A report of progress means that the worker goes on: what blocked it is resolved.
+        // Progress means that the worker has continued, so whatever blocked it is resolved.
         Transition::Ignore(_) if blocked.is_some() => Transition::to(Standing::at(at.clone())),
         answer => answer,
     }
@@ -378,7 +379,7 @@ fn on_release<M: Machine>(standing: &Standing<M::State>, released: Released, pol
         OnRelease::Kept => Transition::to(standing.clone()),
         OnRelease::To(next) => Transition::to(Standing::at(next)),
         OnRelease::Offer(next) | OnRelease::Restart(next) if released.issues >= policy.max_issues => {
-            // A poisonous job must not eat the fleet.
+            // A job whose every attempt fails must not occupy the whole fleet.
             let message = format!("offered {} times without coming to an end", released.issues);
             block(&next, ErrorReport::new(ErrorClass::Perm, ErrorCode::REISSUED_TOO_OFTEN, message))
         }
@@ -387,7 +388,8 @@ fn on_release<M: Machine>(standing: &Standing<M::State>, released: Released, pol
     }
 }
 
-/// Goes on. The worker is told as well, wherever the cause lay: it ignores what does not concern it.
+/// A person's resubmit. The worker is told too, even if the cause was on the manager's side: it ignores orders that do
+/// not concern it.
 fn on_resubmit<M: Machine>(standing: &Standing<M::State>, from: Option<Phase>) -> Answer<M> {
     if standing.blocked.is_none() {
         return Transition::Illegal("it is not blocked, so there is nothing to resubmit");
@@ -396,7 +398,7 @@ fn on_resubmit<M: Machine>(standing: &Standing<M::State>, from: Option<Phase>) -
         return Transition::Illegal("it has not come to that phase, or nobody works on it");
     };
     let mut effects = match M::traits(&next).offered {
-        // Nobody has it: it is offered, or offered again.
+        // It has no owner to tell: it is in the queue.
         Some(_) => Vec::new(),
         None => vec![Effect::TellResubmit { from }],
     };

@@ -1,8 +1,8 @@
-//! The worker's side of any job.
+//! The worker's state machine for jobs of any workflow.
 //!
-//! A [`State`] says everything that a restarted worker needs to go on: the step, what earlier steps yielded, and whether
-//! the step is being worked on, waits for its next try, or is blocked. [`State::need`] tells the driver what the state
-//! waits for; [`State::apply`] is the machine.
+//! A [`State`] has everything that a restarted worker needs to continue: the step, the results of earlier steps, and
+//! whether the step is being worked on, waits for its next try, or is blocked. [`State::need`] tells the driver what
+//! the state waits for; [`State::apply`] is the machine.
 
 use std::fmt;
 
@@ -17,23 +17,23 @@ use crate::{
     workflows::{Progress, Step},
 };
 
-/// How many earlier tries an error carries, how much of each, and how many causes of its own besides them: together not
-/// more than may travel.
+/// How many earlier tries an error includes, how many bytes of each, and how many causes of its own. Together they stay
+/// within the size limits of a report.
 const MAX_TRIES: usize = 8;
 const MAX_TRY_CHARS: usize = 200;
 const MAX_OWN_CAUSES: usize = 8;
 
-/// The worker's half of a workflow: what is its own of a job's life in a slot.
+/// The worker's half of a workflow.
 ///
 /// Each method is pure and total.
 pub trait Machine: Sized + 'static {
-    /// A step, with what the earlier ones yielded.
+    /// A step, with the results of earlier steps.
     type Step: Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned;
-    /// What work on a step yields.
+    /// The result of work on a step.
     type Progress: Clone + fmt::Debug + PartialEq;
-    /// What is reported.
+    /// A report to the manager.
     type Event: Clone + fmt::Debug + PartialEq;
-    /// What the manager answers.
+    /// An answer of the manager.
     type Fact: Clone + fmt::Debug + PartialEq;
 
     /// The phases of its steps, in order. A machine that serves the workflow has a processor for each.
@@ -48,90 +48,90 @@ pub trait Machine: Sized + 'static {
     /// The step's name, for people.
     fn name(step: &Self::Step) -> &'static str;
 
-    /// What the step waits for while it goes on.
+    /// What the step waits for while it is under way.
     fn need(step: &Self::Step) -> Need;
 
-    /// The facts that a job at this step may be told, the most urgent first; with those of all jobs,
+    /// The kinds of facts that matter at this step, the most urgent first, including those of all jobs:
     /// [`FactKind::ABANDON`] and [`FactKind::RESUBMIT`].
     fn facts(step: &Self::Step) -> &'static [FactKind];
 
-    /// What work yielded leads to.
+    /// The next step after a result.
     fn progressed(step: Self::Step, progress: Self::Progress) -> Transition<Next<Self::Step>, Self::Event>;
 
-    /// What a fact leads to.
+    /// The next step after a fact.
     fn told(step: Self::Step, fact: Self::Fact) -> Transition<Next<Self::Step>, Self::Event>;
 
-    /// The step from which to go on after a person has looked: the wanted phase's, or this one where that phase is still
-    /// ahead. What the way back to it needs is kept.
+    /// The step in which to continue after a person's resubmit: the given phase's, or this one if that phase is still
+    /// ahead. The result keeps everything that the earlier step needs.
     fn back_to(step: Self::Step, phase: Phase) -> Self::Step;
 
-    /// What is reported once more where the last reports were lost with the log.
+    /// What to report again if the last reports were lost with the log.
     fn told_again(step: &Self::Step) -> Retold<Self::Step, Self::Event>;
 }
 
-/// Where progress or a fact leads.
+/// The outcome of progress or of a fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next<S> {
-    /// To a step, for its first try.
+    /// The first try of a step.
     To(S),
-    /// To the end: the job has done what it was for, and its slot is cleaned.
+    /// The end: the job was successful, and its slot is to be cleaned.
     Finished,
 }
 
-/// What is reported once more where the last reports were lost with the log.
+/// What to report again if the last reports were lost with the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retold<S, E> {
     /// Nothing.
     Nothing,
     /// This report.
     Event(E),
-    /// The report's content is not kept: it is made once more from this step, which never is a seal.
+    /// The report's content was not kept. It is made again from this step, which never repeats PC1 or PC2.
     From(S),
 }
 
-/// Where a slot's job stands.
+/// The state of a slot's job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "condition", rename_all = "snake_case")]
 pub enum State {
-    /// The step goes on.
+    /// The step is under way.
     Going {
-        /// Which.
+        /// The step.
         step: Step,
         /// The current try of the step, from 1.
         attempt: u32,
-        /// How the earlier tries failed, a line each.
+        /// How the earlier tries failed, one line each.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         tries: Vec<String>,
     },
-    /// The step failed in a way that is worth another try, later.
+    /// The step failed and will be retried.
     BackingOff {
-        /// Which.
+        /// The step.
         step: Step,
         /// The next try.
         attempt: u32,
         /// Why the last one failed.
         error: ErrorReport,
-        /// How all of them failed so far, a line each.
+        /// How all tries failed so far, one line each.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         tries: Vec<String>,
     },
-    /// A person must look.
+    /// The job is blocked until a person decides.
     Blocked {
-        /// At which step.
+        /// The step.
         step: Step,
         /// The try that failed.
         attempt: u32,
-        /// Why.
+        /// The cause.
         error: ErrorReport,
     },
-    /// The slot is empty and the log knows the end.
+    /// The slot is empty and the end is reported.
     Over {
         /// How it ended.
         outcome: Outcome,
     },
 }
 
-/// The step that every job ends with.
+/// The last step of every job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum LastStep {
@@ -146,11 +146,11 @@ pub enum LastStep {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
-    /// It has done what it was for.
+    /// It was successful.
     Finished,
-    /// Dropped.
+    /// The attempt was dropped.
     Aborted {
-        /// Why.
+        /// The cause.
         error: ErrorReport,
     },
 }
@@ -163,14 +163,14 @@ pub enum Input {
         /// Its name.
         processor: String,
     },
-    /// The current step ended well, or what it waited for is there.
+    /// The current step succeeded, or what it waited for has arrived.
     Progress(Progress),
     /// The current phase failed.
     Failed {
-        /// Why.
+        /// The cause.
         error: ErrorReport,
     },
-    /// The time until the next try has passed.
+    /// It is time for the next try.
     RetryDue,
     /// The manager answered.
     Fact(Fact),
@@ -178,7 +178,7 @@ pub enum Input {
     Cleaned,
 }
 
-/// What the driver must do for a state to go on.
+/// What the driver must do in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Run a phase on a processor.
@@ -200,7 +200,7 @@ pub enum Need {
 /// How often a step is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How many further tries a `temp` error allows before it becomes `perm`.
+    /// How many retries a `temp` error allows before it becomes `perm`.
     pub max_retries: u32,
 }
 
@@ -240,7 +240,7 @@ impl State {
         }
     }
 
-    /// The facts that the job may be told now, the most urgent first.
+    /// The kinds of facts that matter now, the most urgent first.
     pub fn facts(&self) -> &'static [FactKind] {
         match self {
             State::Over { .. } => &[],
@@ -250,7 +250,7 @@ impl State {
         }
     }
 
-    /// What must be told again where the last reports were lost with the log, and from where to go on then.
+    /// The state to continue in, and the events to report again, if the last reports were lost with the log.
     pub fn told_again(&self) -> (State, Vec<EventBody>) {
         match self {
             State::Going { step, .. } => match step.told_again() {
@@ -263,14 +263,14 @@ impl State {
         }
     }
 
-    /// The machine: what an input does to this state, and which events must be reported for it, in order.
+    /// The machine: the next state for an input, and the events to report, in order.
     pub fn apply(&self, input: Input, policy: RetryPolicy) -> Answer {
         match (self, input) {
             (State::Over { .. }, _) => Transition::Ignore("the job's life in this slot is over"),
             (state, Input::Fact(Fact { body: FactBody::Common(CommonFact::Resubmit { from }), .. })) => {
                 on_resubmit(state, from)
             }
-            // The manager's answers reach a blocked or waiting slot as well as a working one.
+            // Facts reach a blocked or waiting slot as well as a working one.
             (
                 State::Going { step, .. } | State::BackingOff { step, .. } | State::Blocked { step, .. },
                 Input::Fact(fact),
@@ -279,6 +279,7 @@ impl State {
                 Transition::to(State::Going { step: step.clone(), attempt: *attempt, tries: tries.clone() })
             }
             (State::Going { .. }, Input::RetryDue) => Transition::Ignore("a retry that is under way already"),
+            // For example a result that arrives after the phase's time limit.
             (State::BackingOff { .. }, _) => Transition::Ignore("an answer from a try that has failed"),
             (State::Blocked { .. }, _) => Transition::Ignore("the slot waits for a person"),
             (State::Going { step, attempt, tries }, Input::Failed { error }) => {
@@ -304,7 +305,7 @@ impl State {
     }
 }
 
-/// Why an answer is illegal that no step asked for.
+/// Why a result is illegal that the step did not ask for.
 pub(crate) const UNASKED: &str = "an answer that this step did not ask for";
 
 fn moved(transition: Transition<Next<Step>, EventBody>) -> Answer {
@@ -328,7 +329,7 @@ fn on_fact(step: Step, fact: FactBody) -> Answer {
     }
 }
 
-/// A person has looked.
+/// A person's resubmit.
 fn on_resubmit(state: &State, from: Option<Phase>) -> Answer {
     match (state, from) {
         (State::Over { .. }, _) => Transition::Ignore("the job's life in this slot is over"),
@@ -344,7 +345,7 @@ fn on_resubmit(state: &State, from: Option<Phase>) -> Answer {
 fn on_failure(step: Step, attempt: u32, mut tries: Vec<String>, error: ErrorReport, policy: RetryPolicy) -> Answer {
     let mut error = ErrorReport { phase: step.phase(), attempt, ..error }.bounded();
     if error.class == ErrorClass::Temp && error.code.is_waited_for() {
-        // It is told once, and what is waited for costs no try: nobody has done anything wrong.
+        // It is reported once, and waiting costs no try: the phase is not at fault.
         let event = CommonEvent::Failed { error: error.clone() };
         return Transition::with(State::BackingOff { step, attempt, error, tries }, [event.into()]);
     }
@@ -355,7 +356,7 @@ fn on_failure(step: Step, attempt: u32, mut tries: Vec<String>, error: ErrorRepo
         error.causes.insert(0, format!("still failing after {attempt} tries"));
     }
     if error.class != ErrorClass::Temp && !tries.is_empty() {
-        // A person sees how it came to this: the same cause each time, or another.
+        // A person sees whether the tries failed for the same reason.
         error.causes.truncate(MAX_OWN_CAUSES);
         error.causes.append(&mut tries);
     }
@@ -372,13 +373,13 @@ fn on_failure(step: Step, attempt: u32, mut tries: Vec<String>, error: ErrorRepo
     Transition::with(next, [event.into()])
 }
 
-/// A failed try in a line: its code and first cause.
+/// A failed try in one line: its code and first cause.
 fn one_line(attempt: u32, error: &ErrorReport) -> String {
     let cause: String = error.causes.first().into_iter().flat_map(|cause| cause.chars()).take(MAX_TRY_CHARS).collect();
     format!("try {attempt} failed with {}: {cause}", error.code)
 }
 
-/// Keeps the first try and the last ones.
+/// Adds a try. Beyond the limit, keeps the first and the last ones.
 fn remember(tries: &mut Vec<String>, this_try: String) {
     if tries.len() == MAX_TRIES {
         tries.remove(1);

@@ -1,4 +1,4 @@
-//! What a worker reports into the sector's log.
+//! Events: a worker's reports in the sector's log.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::{error::ErrorReport, id::Token, phase::Phase, workflows};
 /// One entry of a worker in the sector's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// The right under which the worker reports.
+    /// The lease under which the worker reports.
     pub token: Token,
     /// The event's number under that token, from 1 without gaps. A re-sent event has the same number.
     pub number: u64,
@@ -15,7 +15,7 @@ pub struct Event {
     pub body: EventBody,
 }
 
-/// What every workflow's jobs report.
+/// The events that jobs of every workflow have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum CommonEvent {
@@ -28,24 +28,24 @@ pub enum CommonEvent {
         /// The processor that serves it, such as `pc1-0`.
         processor: String,
     },
-    /// The slot is clean, and the job has done what it was for.
+    /// The job was successful, and the slot is clean.
     Finished {},
     /// Something went wrong.
     Failed {
-        /// What, and what happens next by its class.
+        /// The error. Its class decides what happens next.
         error: ErrorReport,
     },
     /// The attempt was dropped and the slot cleaned.
     Aborted {
-        /// Why.
+        /// The cause.
         error: ErrorReport,
     },
 }
 
-/// An event of a newer version: kept, and without effect.
+/// An event of a newer version. It is kept, and has no effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NewerEvent {
-    /// What it is called.
+    /// The name of its kind.
     pub kind: String,
 }
 
@@ -65,9 +65,9 @@ pub trait WorkflowEvent {
 
 macro_rules! define_event_body {
     ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
-        /// What happened.
+        /// An event's content.
         ///
-        /// On the wire there is no trace of who defines an event: kinds are unique among all workflows.
+        /// The encoding does not name the workflow: kinds are unique among all workflows.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(untagged)]
         #[allow(missing_docs, reason = "each workflow's events are described in its folder")]
@@ -80,7 +80,7 @@ macro_rules! define_event_body {
         }
 
         impl EventBody {
-            /// What the history keeps in the place of a large event.
+            /// A shorter form of a large event, for the history.
             pub fn brief(&self) -> Option<serde_json::Value> {
                 match self {
                     $($(#[$cfg])* EventBody::$name(event) => event.brief(),)*
@@ -121,7 +121,7 @@ impl From<CommonEvent> for EventBody {
 }
 
 impl EventBody {
-    /// The error that the event carries, if it does.
+    /// The event's error, if it has one.
     pub const fn error(&self) -> Option<&ErrorReport> {
         match self {
             EventBody::Common(CommonEvent::Failed { error } | CommonEvent::Aborted { error }) => Some(error),
@@ -146,7 +146,7 @@ impl CommonEvent {
 }
 
 impl<'de> Deserialize<'de> for NewerEvent {
-    /// An event of a kind that we know and cannot read is broken, not newer.
+    /// An event of a known kind that cannot be parsed is an error, not an event of a newer version.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<NewerEvent, D::Error> {
         #[derive(Deserialize)]
         struct Tagged {

@@ -1,4 +1,4 @@
-//! What the manager answers into the sector's log.
+//! Facts: the manager's answers in the sector's log.
 
 use std::fmt;
 
@@ -6,46 +6,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::ErrorReport, id::Token, identity::KnownStore, phase::Phase, workflows};
 
-/// An answer of the manager. The last one of a kind is the one that counts.
+/// An answer of the manager. The last one of each kind counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
     /// The lease that it is meant for.
     #[serde(default)]
     pub token: Token,
-    /// How many orders to resubmit had been given when it was told; for an order to resubmit, its own number. See
-    /// [`Fact::counts_for`].
+    /// How many orders to resubmit had been given when the fact was written. For an order to resubmit, its own number.
+    /// See [`Fact::counts_for`].
     #[serde(default)]
     pub serial: u32,
-    /// What is told.
+    /// Its content.
     #[serde(flatten)]
     pub body: FactBody,
 }
 
-/// What the manager tells any job.
+/// The facts that jobs of every workflow have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum CommonFact {
-    /// This attempt is worthless: drop it and clean the slot.
+    /// The attempt is worthless: drop it and clean the slot.
     Abandon {
-        /// Why.
+        /// The cause.
         error: ErrorReport,
     },
-    /// A person has looked: go on.
+    /// A person resubmits the job: continue.
     Resubmit {
-        /// From which phase. `None`: from where it stands. A job never goes forward by it.
+        /// The phase to go back to. `None`: continue where the job is. This never moves a job forward.
         #[serde(default)]
         from: Option<Phase>,
     },
 }
 
-/// A fact of a newer version: without effect.
+/// A fact of a newer version. It has no effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NewerFact {
-    /// What it is called.
+    /// The name of its kind.
     pub kind: String,
 }
 
-/// The kind of a fact, which is the last token of its subject.
+/// A fact's kind, which is the last token of its subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FactKind(pub &'static str);
 
@@ -73,7 +73,7 @@ pub trait WorkflowFact {
 
 macro_rules! define_fact_body {
     ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
-        /// What is told. Kinds are unique among all workflows.
+        /// A fact's content. Kinds are unique among all workflows.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(untagged)]
         #[allow(missing_docs, reason = "each workflow's facts are described in its folder")]
@@ -101,7 +101,7 @@ macro_rules! define_fact_body {
                 })
             }
 
-            /// Adds which permanent stores are known, where the owner is about to write into one of them.
+            /// Adds the known permanent stores, if the owner is about to write into one.
             pub fn note_stores(&mut self, known: &[KnownStore]) {
                 match self {
                     $($(#[$cfg])* FactBody::$name(fact) => fact.note_stores(known),)*
@@ -173,7 +173,7 @@ impl CommonFact {
 }
 
 impl<'de> Deserialize<'de> for NewerFact {
-    /// A fact of a kind that we know and cannot read is broken, not newer.
+    /// A fact of a known kind that cannot be parsed is an error, not a fact of a newer version.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<NewerFact, D::Error> {
         #[derive(Deserialize)]
         struct Tagged {
@@ -188,7 +188,7 @@ impl<'de> Deserialize<'de> for NewerFact {
 }
 
 impl Fact {
-    /// A fact for a lease, told after so many orders to resubmit.
+    /// A fact for a lease. `serial` is the number of orders to resubmit given so far.
     pub fn new(token: Token, serial: u32, body: impl Into<FactBody>) -> Fact {
         Fact { token, serial, body: body.into() }
     }
@@ -198,8 +198,8 @@ impl Fact {
         self.body.kind()
     }
 
-    /// Whether the fact is meant for a lease, and was not withdrawn by an order to go back that the lease's owner has
-    /// carried out: `resubmitted` is the serial of the last one.
+    /// Whether the fact is meant for this lease and was not withdrawn by an order to resubmit that the owner has
+    /// carried out. `resubmitted` is the serial of the last such order.
     pub fn counts_for(&self, token: Token, resubmitted: u32) -> bool {
         let fresh = match &self.body {
             FactBody::Newer(_) => false,

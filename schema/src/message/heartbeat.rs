@@ -1,4 +1,5 @@
-//! Who is alive and what it holds. Advice for people and policies, never authority over a sector.
+//! Heartbeats: which workers are alive and what they hold. They inform people and policies, but never decide who owns a
+//! sector.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,26 +8,26 @@ use crate::{
     id::{SectorId, Token, WorkerName},
 };
 
-/// How many processors a heartbeat tells of.
+/// The most processors in a heartbeat.
 const MAX_PROCESSORS: usize = 96;
-/// How long a text about a processor may be.
+/// The most bytes in a text about a processor.
 const MAX_TEXT_BYTES: usize = 60;
 
 /// A worker's sign of life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// Who.
+    /// The worker's name.
     pub worker: WorkerName,
     /// The machine's host name.
     pub host: String,
     /// The worker's version.
     pub version: String,
-    /// A number drawn at the process's start, to tell two processes of one name apart.
+    /// A random number drawn at the process's start, to distinguish two processes of one name.
     pub incarnation: u64,
-    /// Whether it takes nothing new.
+    /// Whether the worker takes no new jobs.
     #[serde(default)]
     pub draining: bool,
-    /// The revision of the orders that it follows, 0 if it knows of none.
+    /// The revision of the orders that it follows; 0 if it knows no orders.
     #[serde(default)]
     pub orders: u64,
     /// Its slots.
@@ -47,17 +48,17 @@ pub struct SlotStatus {
     /// Why it is blocked, if it is.
     #[serde(default)]
     pub blocked: Option<ErrorReport>,
-    /// Whether it may hold a sector that nobody can name, because its journal cannot be read.
+    /// Whether the slot may hold an unknown sector, because its journal cannot be read.
     #[serde(default)]
     pub unreadable: bool,
-    /// The slot's id, once the worker has found it to be the slot that it knows.
+    /// The slot's id, once the worker has verified that this is the right slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// The number of the last order to release it that was carried out, 0 if none was.
+    /// The number of the last order to release the slot that was carried out; 0 if there was none.
     #[serde(default)]
     pub released: u64,
-    /// Whether the worker has just started and does not know yet whether the slot can take a sector: it looks at the disk,
-    /// the store and the parameters.
+    /// Whether the worker is still checking the disk, the store and the parameters after its start, and does not know
+    /// yet if the slot can take a sector.
     #[serde(default, skip_serializing_if = "is_false")]
     pub checking: bool,
 }
@@ -67,12 +68,12 @@ pub struct SlotStatus {
 pub struct Holding {
     /// The sector.
     pub sector: SectorId,
-    /// The lease's number.
+    /// The lease's token.
     pub token: Token,
     /// The step it is at, for people.
     pub step: String,
-    /// Of a sector that waits for a person: the serial of the last order to resubmit it that was carried out here, 0 if none
-    /// was. A later order has not come here yet. None from an older worker.
+    /// For a sector that waits for a person: the serial of the last order to resubmit that was carried out here; 0 if
+    /// there was none. Later orders have not arrived yet. `None` from an older worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resubmitted: Option<u32>,
 }
@@ -82,58 +83,59 @@ pub struct Holding {
 pub struct ProcessorStatus {
     /// Its name, such as `pc1-0`.
     pub id: String,
-    /// Its process, if it runs.
+    /// Its process id, if it runs.
     #[serde(default)]
     pub pid: Option<u32>,
-    /// Whether it works on a request.
+    /// Whether it is working on a request.
     pub busy: bool,
     /// The stage that it serves.
     #[serde(default)]
     pub stage: String,
-    /// The processing units that it is to run on, as the kernel writes lists; empty for any.
+    /// The CPUs that it is to run on, in the kernel's list format; empty for any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cpus: String,
-    /// The NUMA node whose memory it is to use.
+    /// The NUMA node whose memory it is to use; `None` for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<u32>,
-    /// The graphics cards that it sees, separated by commas; empty for what the worker sees.
+    /// The GPUs that it sees, separated by commas; empty for those that the worker sees.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub gpus: String,
-    /// To what its process is bound, as read back from the operating system, if it was.
+    /// What its process is bound to, as read back from the operating system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<String>,
-    /// What it works on.
+    /// The requests that it works on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub work: Vec<WorkStatus>,
 }
 
-/// A request that a processor works on. Times are lengths by the worker's own clock, for clocks of two hosts are never
-/// compared.
+/// A request that a processor works on. Times are durations by the worker's clock, because the clocks of two hosts are
+/// never compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkStatus {
-    /// For which sector.
+    /// The sector.
     pub sector: SectorId,
-    /// In which slot: a position in the heartbeat's list.
+    /// The slot, as an index into the heartbeat's list.
     pub slot: usize,
-    /// For how long already, in seconds.
+    /// How long it has been running, in seconds.
     pub age_secs: u64,
-    /// How much of it is done, if the processor says so: of 100.
+    /// Progress in percent, if the processor reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<u8>,
-    /// What it does, in the processor's words.
+    /// The processor's description of its present work.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
-    /// How long it will probably still take, in seconds, by what its stage took before; 0 if it takes longer than that.
+    /// The estimated remaining time in seconds, from the stage's earlier runs; 0 if it already takes longer than those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_secs: Option<u64>,
 }
 
 impl Heartbeat {
-    /// With so few processors and such short texts that it fits one message: of too many, idle ones are left out first.
+    /// The heartbeat, cut to fit one message: texts are truncated, and if there are too many processors, idle ones are
+    /// left out first.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         if self.processors.len() > MAX_PROCESSORS {
-            // Stable: what is left stays in order.
+            // The sort is stable, so the remaining ones stay in order.
             self.processors.sort_by_key(|processor| !processor.busy);
             self.processors.truncate(MAX_PROCESSORS);
         }

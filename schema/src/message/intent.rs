@@ -1,4 +1,4 @@
-//! What the manager wants, and who took it.
+//! Intents and lease records: the manager's offers, and who owns a sector.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,24 +8,24 @@ use crate::{
     workflow::IntentKind,
 };
 
-/// The manager offers a job.
+/// The manager's offer of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
     /// The sector.
     pub sector: SectorId,
-    /// What is to be done with it.
+    /// The kind of work.
     #[serde(rename = "plan")]
     pub kind: IntentKind,
     /// The seal proof, and with it the sector's size.
     pub proof: SealProof,
-    /// The stream sequence of the sector's last lease record, 0 if none. A claim must expect exactly this, so that an
-    /// old intent can neither claim nor block a new one.
+    /// The stream sequence of the sector's last lease record; 0 if there is none. A claim must expect exactly this, so
+    /// that an old intent can neither claim nor block a new one.
     pub lease_sequence: u64,
-    /// Which attempt at the sector this is, from 1.
+    /// The number of the attempt at the sector, from 1.
     pub attempt: u32,
 }
 
-/// A change of ownership. Who owns the sector from here on stands in the subject's last token.
+/// A lease record. The last token of its subject names the claiming worker, or is `-` for the manager's records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LeaseRecord {
@@ -41,24 +41,24 @@ pub enum LeaseRecord {
         /// Why, for people.
         reason: String,
     },
-    /// The manager says that the sector is still its owner's, whatever claims came in between: the owner goes on under its
-    /// old token, and what it writes must expect this record from now on. Older readers take it for the end of the lease.
+    /// The sector still belongs to its owner, whatever claims came in between. The owner continues under its old token,
+    /// and its writes must expect this record from now on. Older workers take it for the end of the lease.
     Reinstate {
         /// The owner.
         worker: WorkerName,
-        /// The number of its right, as it was granted.
+        /// The owner's token, as granted.
         token: Token,
-        /// The identity of the stream in which the token was granted, if that was lost and this is another one.
+        /// The identity of the token's stream, if that stream was lost and this is a new one.
         #[serde(default)]
         stream: Option<String>,
-        /// The number of the last event under the token that the manager knows of.
+        /// The number of the last event under the token that the manager knows.
         #[serde(default)]
         last_event: u64,
         /// Why, for people.
         #[serde(default)]
         reason: String,
     },
-    /// A record of a newer version, or one that nobody can read.
+    /// A record of a newer version, or an unreadable one.
     #[serde(other)]
     Unknown,
 }

@@ -1,19 +1,19 @@
-//! What a person wants of a machine, as against a sector: it holds until it is changed.
+//! A person's orders to a machine, as opposed to a sector. They stay in force until they are changed.
 
 use serde::{Deserialize, Serialize};
 
-/// A worker's standing orders. The last ones published are the ones that count; following them twice is harmless.
+/// A worker's standing orders. The last published ones count. Following them twice is harmless.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orders {
-    /// Rises with each change.
+    /// Incremented with each change.
     pub revision: u64,
-    /// Finish what is local and take nothing new.
+    /// Whether to finish the jobs in the slots and take no new ones.
     #[serde(default)]
     pub drain: bool,
-    /// Slots to give up what they hold.
+    /// The slots to release.
     #[serde(default)]
     pub release: Vec<SlotRelease>,
-    /// The slots that the worker is known to have: an empty directory in the place of one is a disk that is away.
+    /// The worker's known slots. An empty directory in the place of one is a disk that is not mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<KnownSlot>,
 }
@@ -27,18 +27,19 @@ pub struct KnownSlot {
     pub id: String,
 }
 
-/// An order to free a slot: what it holds is quarantined, never deleted.
+/// An order to release a slot. Its contents are quarantined, never deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotRelease {
-    /// Its number, rising a worker. A slot carries out one whose number [comes after](SlotRelease::comes_after) its last.
+    /// Its number, rising per worker. A slot carries out an order only if its number [comes
+    /// after](SlotRelease::comes_after) that of the last one.
     pub id: u64,
     /// The slot's directory, as the heartbeat names it.
     pub slot: String,
 }
 
 impl SlotRelease {
-    /// Whether an order's number comes after another one's. Numbers go round, so that there is always a later one: also after
-    /// the largest, which a forged order may have had.
+    /// Whether an order's number comes after another one's. Numbers wrap around, so there is always a later one, even
+    /// after the largest, which a forged order may have used.
     pub const fn comes_after(id: u64, last: u64) -> bool {
         id != last && id.wrapping_sub(last) <= u64::MAX / 2
     }

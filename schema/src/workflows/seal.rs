@@ -1,6 +1,7 @@
-//! Sealing a new sector, up to its activation on chain; or sealing it again to the same CommR when its worker is gone.
+//! Sealing: from a new sector to its activation on chain. If the worker is lost, the sector is sealed again to the same
+//! CommR.
 //!
-//! [`worker`] is the side that computes, [`manager`] the side that knows the chain, [`wire`] what they tell each other.
+//! [`worker`] is the side that computes, [`manager`] is the side that knows the chain, and [`wire`] has their messages.
 
 pub mod manager;
 pub mod wire;

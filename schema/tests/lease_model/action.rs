@@ -1,61 +1,61 @@
-//! What can happen next, and what it does.
+//! The actions of the model and their effects.
 
 use sealbus_schema::{Invariant, lease::Standing};
 
 use crate::world::{Claimer, Entry, Held, LAST_EVENT, Phase, Planted, Rules, SECTORS, Sector, WORKERS, Worker, World};
 
-/// One step that others can come between.
+/// An action, which others can interleave with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The manager publishes an intent of its outbox; `noted` says whether it learns so.
+    /// The manager publishes an intent from its outbox; `noted` says whether it learns of the success.
     Offer { sector: u8, lease: u8, noted: bool },
     /// The manager offers a queued sector again.
     Reoffer { sector: u8 },
-    /// The manager takes a sector back, as its outbox says.
+    /// The manager publishes a release from its outbox.
     Release { sector: u8, lease: u8 },
-    /// The manager puts the log right behind a record that did not count, as its outbox says.
+    /// The manager publishes a remedy from its outbox, after a record that did not count.
     Remedy { sector: u8, lease: u8 },
-    /// Somebody who was offered nothing claims a sector without expecting anything.
+    /// A stranger claims a sector without an offer and without an expectation.
     Forge { sector: u8 },
     /// The manager folds the next record.
     Fold { sector: u8 },
-    /// A person has the sector taken from its owner, as the manager sees it.
+    /// A person takes the sector from the owner that the manager knows.
     Revoke { sector: u8 },
-    /// The manager finds that the owner lives and does not hold the sector.
+    /// The manager finds that the owner is alive but does not hold the sector.
     RevokeOrphan { sector: u8 },
-    /// An intent is delivered: for the first time, or again.
+    /// An intent is delivered, for the first time or again.
     Pull { worker: u8, sector: u8, lease: u8 },
     /// The worker publishes its claim, or its next event.
     Send { worker: u8 },
-    /// A claim, or a late copy of one, reaches the server.
+    /// A claim, or a late copy, reaches the server.
     ClaimArrives { sector: u8, worker: u8 },
-    /// An event of the owner, or a late copy of one, reaches the server.
+    /// An event of the owner, or a late copy, reaches the server.
     EventArrives { sector: u8, number: u8 },
-    /// The same, of a former owner.
+    /// An event of a former owner reaches the server.
     StrayArrives { sector: u8 },
-    /// The worker learns what became of what it published: by the acknowledgement, or by asking.
+    /// The worker learns the outcome of its publish, by the acknowledgement or by asking.
     Learn { worker: u8 },
     /// The worker writes its journal.
     Persist { worker: u8 },
-    /// The worker takes the intent out of the queue.
+    /// The worker acknowledges the intent, which removes it from the queue.
     Accept { worker: u8 },
-    /// The worker looks at the lease without publishing anything.
+    /// The worker reads the lease without publishing.
     Look { worker: u8 },
-    /// Kill -9.
+    /// The worker is killed (`kill -9`).
     Crash { worker: u8 },
     /// The worker starts again and compares its journal with the lease.
     Restart { worker: u8 },
 }
 
 impl Action {
-    /// Whether it is something that stops happening.
+    /// Whether the action is a fault, which eventually stops occurring.
     pub fn is_fault(self) -> bool {
         matches!(self, Action::Revoke { .. } | Action::Crash { .. } | Action::Forge { .. })
             || matches!(self, Action::Offer { noted: false, .. })
     }
 }
 
-/// Everything that can happen in this state.
+/// All actions that are possible in this state.
 pub fn actions(world: &World, rules: &Rules) -> Vec<Action> {
     let mut found = Vec::new();
     for sector in 0..SECTORS {
@@ -128,7 +128,7 @@ fn of_worker(world: &World, worker: u8, rules: &Rules, found: &mut Vec<Action>) 
     }
 }
 
-/// Whether a living worker neither holds the sector nor is about to: what its heartbeats say for a while.
+/// Whether a living worker neither holds the sector nor is about to, as its heartbeats would show.
 fn lacks(world: &World, worker: u8, wanted: u8) -> bool {
     match world.workers[worker as usize] {
         Worker::Free => true,
@@ -138,7 +138,7 @@ fn lacks(world: &World, worker: u8, wanted: u8) -> bool {
     }
 }
 
-/// The state after an action, or the invariant that it breaks.
+/// The state after an action, or the invariant that the action breaks.
 pub fn apply(world: &World, action: Action, rules: &Rules) -> Result<World, Invariant> {
     let mut next = *world;
     match action {
@@ -155,8 +155,8 @@ pub fn apply(world: &World, action: Action, rules: &Rules) -> Result<World, Inva
         }
         Action::Release { sector, lease } => {
             let side = &mut next.sectors[sector as usize];
-            // A release names a right. What it expects moves with what the fold knows of that right, and it stays for as
-            // long as the fold says that the right stands.
+            // A release names a lease. The record that it expects follows the fold's knowledge of that lease, and the
+            // row stays as long as the lease is in force according to the fold.
             let stands = side.view.owner.is_some() && side.view.token == lease;
             if side.lease == lease || (stands && side.lease == side.view.lease) {
                 side.releases_due.remove(lease);
@@ -204,8 +204,8 @@ pub fn apply(world: &World, action: Action, rules: &Rules) -> Result<World, Inva
         }
         Action::EventArrives { sector, number } => {
             let side = &mut next.sectors[sector as usize];
-            // A copy of what is stored is recognised by its id; one that comes after that memory has ended is folded
-            // away by its number, which `sealbus_schema::lease` tests.
+            // The server recognises a copy of a stored message by its id. After the server's memory of ids has ended,
+            // the fold ignores the copy by its number, which `sealbus_schema::lease` tests.
             side.events.remove(number);
             if let Some((worker, token)) = side.writer
                 && side.stored_under(token) < number
@@ -310,7 +310,7 @@ fn fold(side: &mut Sector, rules: &Rules) -> Result<(), Invariant> {
     Ok(())
 }
 
-/// Whether events of former owners are worth remembering: only where nothing but the fold would stop them.
+/// Whether to keep track of former owners' events: only if nothing except the fold would stop them.
 fn keeps_strays(rules: &Rules) -> bool {
     matches!(rules.planted, Some(Planted::EventsWithoutFence | Planted::FoldWithoutOwner))
 }
@@ -346,7 +346,7 @@ fn learn(world: &mut World, worker: u8) {
             if owns(side, worker, lease + 1) {
                 *slot = Worker::Won { sector, lease };
             } else if side.lease != lease {
-                // Stale: whoever took the sector knows of it.
+                // The intent is stale: another worker has taken the sector.
                 side.queue.remove(lease);
                 *slot = Worker::Free;
             }
@@ -355,13 +355,13 @@ fn learn(world: &mut World, worker: u8) {
             let side = &world.sectors[held.sector as usize];
             match side.standing(worker, held.token) {
                 Standing::Gone => *slot = Worker::Free,
-                // Refused, and nothing is said of it yet.
+                // Refused, and the manager has not answered yet.
                 Standing::Open { .. } | Standing::Anothers { .. } => {}
                 Standing::Ours { .. } if side.stored_under(held.token) >= held.next => {
                     let held = Held { next: held.next + 1, ..held };
                     *slot = Worker::Holding { held, accepted: true, sent: false };
                 }
-                // Refused by a fence that has moved since: published again.
+                // Refused by a fence that has moved since, so it is published again.
                 Standing::Ours { .. } if !side.events.contains(held.next) => {
                     *slot = Worker::Holding { held, accepted: true, sent: false };
                 }
@@ -377,10 +377,10 @@ fn restart(world: &mut World, worker: u8, rules: &Rules) -> Result<(), Invariant
     world.workers[worker as usize] = match journal {
         None => Worker::Free,
         Some(held) => match world.sectors[held.sector as usize].standing(worker, held.token) {
-            // Whether the intent was accepted is forgotten. If it comes back, it is known.
+            // The worker forgets whether the intent was acknowledged. If it comes back, it is recognised.
             Standing::Ours { .. } => Worker::Holding { held, accepted: true, sent: false },
             _ if rules.planted == Some(Planted::ResumeWithoutAsking) => return Err(Invariant::LeaseAskedBeforeWork),
-            // Asked again later.
+            // The worker asks again later.
             Standing::Open { .. } | Standing::Anothers { .. } => Worker::Down { journal },
             Standing::Gone => Worker::Free,
         },

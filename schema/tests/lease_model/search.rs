@@ -1,5 +1,5 @@
-//! Breadth-first over all states, each in the order of workers and sectors that is the least; then backwards from the end,
-//! over the steps that are no faults.
+//! A breadth-first search over all states, each reduced to its canonical order of workers and sectors. Then a search
+//! backwards from the end, over the steps that are not faults.
 
 use std::{collections::HashMap, fmt};
 
@@ -10,18 +10,18 @@ use crate::{
     world::{Rules, World},
 };
 
-/// Every state that can be reached.
+/// All reachable states.
 pub struct Explored {
     states: Vec<World>,
     parents: Vec<u32>,
-    /// The steps that are no faults, as pairs of from and to.
+    /// The steps that are not faults, as pairs of states (from, to).
     fair: Vec<(u32, u32)>,
     steps: usize,
     broken: Option<(u32, Action, Invariant)>,
     rules: Rules,
 }
 
-/// An invariant that does not hold, and how to get there.
+/// A broken invariant, and the actions that lead there.
 pub struct Finding {
     pub invariant: Invariant,
     trace: Vec<Action>,
@@ -67,7 +67,7 @@ impl Explored {
         self.steps
     }
 
-    /// The first invariant that is broken, or a state from which no way leads to the end.
+    /// The first broken invariant, or a state from which the end cannot be reached.
     pub fn finding(&self) -> Option<Finding> {
         if let Some((at, action, invariant)) = self.broken {
             let mut trace = self.trace(at);

@@ -1,4 +1,4 @@
-//! What the model consists of. Sequences are counted a sector: only their order matters, and only within a sector.
+//! The state of the model. Sequences are counted per sector, because only their order within a sector matters.
 
 use std::sync::LazyLock;
 
@@ -12,28 +12,28 @@ pub const WORKERS: u8 = 2;
 pub const SECTORS: u8 = 2;
 /// A sector is done when its owner's event with this number is folded.
 pub const LAST_EVENT: u8 = 2;
-/// How many records the fold may lag behind.
+/// How many records the fold may be behind.
 pub const MAX_LAG: usize = 2;
 
-/// What may happen.
+/// The limits of a run: which faults may occur, and how often.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// How many sectors are wanted, at most [`SECTORS`].
     pub sectors: u8,
-    /// How many crashes of workers.
+    /// The most crashes of workers.
     pub crashes: u8,
-    /// How many revokes by a person, on whatever view the manager has.
+    /// The most revokes by a person, based on the manager's view, which may be stale.
     pub revokes: u8,
-    /// How many claims, of whatever sector, by somebody who was offered nothing and expects nothing.
+    /// The most claims by a stranger, of any sector, without an offer and without an expectation.
     pub forgeries: u8,
-    /// Whether a lease that its living owner does not hold is taken back.
+    /// Whether the manager takes back a lease that its living owner does not hold.
     pub orphans_are_revoked: bool,
-    /// Whether the intents of queued sectors are published again now and then.
+    /// Whether the intents of queued sectors are published again from time to time.
     pub reoffered: bool,
     pub planted: Option<Planted>,
 }
 
-/// A mistake to be found.
+/// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planted {
     IntentSubjectWithoutLease,
@@ -58,20 +58,20 @@ pub struct World {
 /// A sector's log, its intents, and the manager's view of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sector {
-    /// The server: the last lease record and whom it names, what the manager's last one says, and the highest event stored
-    /// under a token.
+    /// The server's side: the last lease record and whom it names, the manager's last record, and the highest event
+    /// stored under each token.
     pub lease: u8,
     pub owner: Claimer,
     pub word: Word,
     pub stored: (u8, u8),
-    /// What the fold has not seen yet, oldest first.
+    /// The records that the fold has not seen yet, oldest first.
     pub tail: [Option<Entry>; MAX_LAG],
-    /// Whose claims of the present lease may still arrive.
+    /// The workers whose claims of the present lease may still arrive.
     pub claims: Set,
-    /// Which of the owner's events may still arrive, and under which right it wrote them.
+    /// The owner's events that may still arrive, and the lease under which it wrote them.
     pub events: Set,
     pub writer: Option<(u8, u8)>,
-    /// An event of a former owner that may still arrive, where the fence would not stop it.
+    /// An event of a former owner that may still arrive, if the fence would not stop it.
     pub stray: Option<(u8, u8, u8)>,
     /// The intents in the queue, by the lease that they follow.
     pub queue: Set,
@@ -81,9 +81,9 @@ pub struct Sector {
     /// The manager's outbox: rows stay until they are known to be published.
     pub intents_due: Set,
     pub releases_due: Set,
-    /// After which records that did not count the manager owes one.
+    /// The records that did not count and that the manager must still follow with a remedy.
     pub remedies_due: Set,
-    /// Which worker's events were accepted under which token, for the checks only.
+    /// The worker whose events were accepted, and the token, for the checks only.
     pub accepted: Option<(u8, u8)>,
 }
 
@@ -91,7 +91,7 @@ pub struct Sector {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Set(u16);
 
-/// [`Ownership`], small.
+/// A compact form of [`Ownership`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct View {
     pub lease: u8,
@@ -100,14 +100,14 @@ pub struct View {
     pub last_event: u8,
 }
 
-/// Whom a lease record's subject names.
+/// The name in a lease record's subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Claimer {
-    /// Nobody: the manager wrote it.
+    /// No name: the manager wrote the record.
     #[default]
     Manager,
     Worker(u8),
-    /// Somebody who keeps no protocol.
+    /// A stranger who does not follow the protocol.
     Stranger,
 }
 
@@ -149,24 +149,24 @@ pub enum Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Worker {
     Free,
-    /// Has an intent in its hands, and perhaps published the claim.
+    /// Has taken an intent, and perhaps published the claim.
     Claiming {
         sector: u8,
         lease: u8,
         sent: bool,
     },
-    /// Knows that the claim was stored; the journal does not.
+    /// Knows that the claim was stored, but the journal does not have it yet.
     Won {
         sector: u8,
         lease: u8,
     },
-    /// In the journal. The intent may still be in the queue.
+    /// The claim is in the journal. The intent may still be in the queue.
     Holding {
         held: Held,
         accepted: bool,
         sent: bool,
     },
-    /// Killed; what the journal says stays.
+    /// Killed. The journal remains.
     Down {
         journal: Option<Held>,
     },
@@ -181,7 +181,7 @@ pub struct Held {
 }
 
 impl World {
-    /// Sectors wanted, their intents in the outbox.
+    /// The initial state: the sectors are wanted and their intents are in the outbox.
     pub fn new(rules: Rules) -> World {
         let wanted = Sector { intents_due: Set::of(0), ..Sector::default() };
         let done = Sector { phase: Phase::Done, ..Sector::default() };
@@ -194,7 +194,8 @@ impl World {
         }
     }
 
-    /// The same world, with workers and sectors in the order that is the least: which is which makes no difference.
+    /// The same world with workers and sectors in canonical order, because worlds that differ only in that order are
+    /// equivalent.
     pub fn canonical(self) -> World {
         let other = self.with_workers_swapped();
         let sectors = |world: World| World { sectors: [world.sectors[1], world.sectors[0]], ..world }.renumbered();
@@ -228,7 +229,7 @@ impl World {
         self
     }
 
-    /// After the sectors were swapped.
+    /// Renumbers the sectors after they were swapped.
     fn renumbered(mut self) -> World {
         for worker in &mut self.workers {
             match worker {
@@ -246,7 +247,7 @@ impl World {
 }
 
 impl Sector {
-    /// The lease moves: what expected the former one can have no effect any more.
+    /// The lease moves, so messages that expect the former one can no longer have an effect.
     pub fn move_lease(&mut self, owner: Claimer, strays: bool) {
         if strays && let (Some((worker, token)), Some(number)) = (self.writer, self.events.iter().next()) {
             self.stray = Some((worker, token, number));
@@ -255,24 +256,24 @@ impl Sector {
         (self.claims, self.events, self.writer) = (Set::default(), Set::default(), None);
     }
 
-    /// The manager says that nobody has the sector.
+    /// The manager records that nobody owns the sector.
     pub fn release(&mut self, strays: bool) {
         self.move_lease(Claimer::Manager, strays);
         self.word = Word::Released { sequence: self.lease };
         self.append(Entry::Release { sequence: self.lease });
     }
 
-    /// The manager says that the owner it knows of still has the sector.
+    /// The manager records that the owner that it knows still owns the sector.
     pub fn reinstate(&mut self, worker: u8, token: u8) {
         self.move_lease(Claimer::Manager, false);
         self.word = Word::Reinstated { sequence: self.lease, worker, token };
         self.append(Entry::Reinstated { worker, token, sequence: self.lease });
     }
 
-    /// What the log says of a right, by the code that production runs.
+    /// What the log says about a lease, by production's own code.
     pub fn standing(&self, worker: u8, token: u8) -> Standing {
         let manager = |sequence: u8, record| Lease { sequence: sequence.into(), owner: None, record };
-        // The common case, and production's first.
+        // The common case, which production also checks first.
         if self.owner == Claimer::Worker(worker) && self.lease == token {
             return Standing::Ours { fence: u64::from(token), known: None };
         }
@@ -296,7 +297,7 @@ impl Sector {
         standing(&right, last.as_ref(), word.as_ref())
     }
 
-    /// The highest event that is stored under a token.
+    /// The highest event stored under a token.
     pub fn stored_under(&self, token: u8) -> u8 {
         if self.stored.0 == token { self.stored.1 } else { 0 }
     }
@@ -352,7 +353,7 @@ fn name(worker: u8) -> WorkerName {
 }
 
 impl View {
-    /// Folds a record with the code that production runs. None if it does not count; otherwise also whether a remedy is owed.
+    /// Folds a record with production's own code. `None` if it does not count; otherwise also whether a remedy is owed.
     pub fn fold(self, entry: Entry, phase: Phase, planted: Option<Planted>) -> Option<(View, bool)> {
         let any = planted == Some(Planted::FoldGrantsAnyClaim);
         let is_claim = matches!(entry, Entry::Claim { .. } | Entry::Forged { .. });
@@ -405,7 +406,7 @@ impl View {
         Some((view, owed && planted != Some(Planted::NoRemedy)))
     }
 
-    /// What names the present lease: [`Ownership::lease`].
+    /// The number that identifies the present lease: [`Ownership::lease`].
     pub fn names(self) -> u8 {
         if self.owner.is_some() { self.token } else { self.lease }
     }

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Has the running NATS server take over /etc/nats/nats.conf, whose digest is the argument, and says whether it did: a server that
-# refuses a configuration goes on with the old one, and only its log tells. What was taken over is remembered until the next boot.
+# Makes the running NATS server reload /etc/nats/nats.conf, and reports whether it did. The argument is the file's digest.
+# A server that refuses a configuration keeps the old one and says so only in its log. The digest of the last successful
+# reload is remembered until the next boot.
 set -eu
 digest=$1
 mark=/run/sealbus-nats-taken-over
@@ -21,7 +22,7 @@ while [ "$tries" -lt 20 ]; do
         exit 0
     fi
     if since | grep -q 'reload not supported'; then
-        # A setting that only a start reads. Whoever is connected waits and comes back.
+        # This setting is read only at the start. Clients wait and reconnect.
         systemctl restart nats.service
         sleep 3
         systemctl is-active --quiet nats.service

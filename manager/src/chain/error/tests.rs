@@ -18,7 +18,7 @@ fn exit_codes_are_found_in_the_words_of_all_nodes() {
     assert_eq!(refused(3, "exit NoNumber, 16").exit_code(), None);
     assert_eq!(refused(2, "gas").exit_code(), Some(ExitCode::OutOfGas));
     assert_eq!(refused(1, "actor not found").exit_code(), None);
-    // The abort's code in releases of Lotus where 3 is a missing actor.
+    // The code of an abort in those releases of Lotus in which 3 means a missing actor.
     assert_eq!(refused(11, "exit 16").exit_code(), Some(ExitCode::IllegalArgument));
 }
 

@@ -32,7 +32,7 @@ struct MessageJson {
     params: Vec<u8>,
 }
 
-/// The form of an unsigned message that the node takes.
+/// An unsigned message as the node expects it.
 pub fn to_json(message: &Message, network: Network) -> Value {
     json!({
         "Version": message.version,
@@ -48,7 +48,7 @@ pub fn to_json(message: &Message, network: Network) -> Value {
     })
 }
 
-/// Reads an unsigned message in the node's form. A CID beside the fields is not believed.
+/// Parses an unsigned message in the node's form. Ignores a CID beside the fields.
 pub fn from_json(value: Value) -> Result<Message, Error> {
     let read: MessageJson = serde_json::from_value(value)?;
     Ok(Message {

@@ -1,4 +1,4 @@
-//! Signed messages: checked when they are made, persisted as bytes, re-read as the same bytes.
+//! Signed messages: checked when they are made, persisted as bytes, and read back as the same bytes.
 
 use cid::Cid;
 use fvm_ipld_encoding::tuple::{Deserialize_tuple, Serialize_tuple, serde_tuple};
@@ -35,7 +35,8 @@ struct SignatureJson {
 }
 
 impl SignedMessage {
-    /// Joins a message and its signature, if the one is the sender's over the other and both fit the message pool.
+    /// Joins a message and its signature. Checks that the signature is the sender's and that the size is within the
+    /// pool's limit.
     pub fn new(message: Message, signature: Signature) -> Result<Self, Error> {
         let expected = signature_type(&message.from)?;
         let unsigned = cid(&message)?;
@@ -53,7 +54,7 @@ impl SignedMessage {
         Ok(signed)
     }
 
-    /// Reads the answer of a wallet, and insists that it is `asked` that was signed.
+    /// Parses a wallet's answer, and checks that it signed `asked`.
     pub fn from_wallet(asked: &Message, answer: Value) -> Result<Self, Error> {
         let read: SignedMessageJson = serde_json::from_value(answer)?;
         let message = from_json(read.message)?;
@@ -71,7 +72,7 @@ impl SignedMessage {
         Self::new(message, Signature { sig_type, bytes: read.signature.data })
     }
 
-    /// Reads stored bytes back. Fails unless they are exactly what [`Self::to_bytes`] gives, with a signature that verifies.
+    /// Reads stored bytes back. Fails unless they are exactly the output of [`Self::to_bytes`], with a valid signature.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let read: Self =
             fvm_ipld_encoding::from_slice(bytes).map_err(|source| Error::Cbor { what: "decode", source })?;
@@ -79,7 +80,7 @@ impl SignedMessage {
         if signed.to_bytes()? == bytes { Ok(signed) } else { Err(Error::NotCanonical) }
     }
 
-    /// The bytes to store before the first push, and to send ever after.
+    /// The bytes to store before the first push, and to push every time.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         encode(self)
     }
@@ -94,7 +95,8 @@ impl SignedMessage {
         &self.signature
     }
 
-    /// The name by which the chain knows it: of the unsigned message for BLS, whose signatures are aggregated away, of the signed one for secp256k1.
+    /// The chain's CID of the message: for BLS that of the unsigned message, because the signatures are aggregated; for
+    /// secp256k1 that of the signed message.
     pub fn cid(&self) -> Result<Cid, Error> {
         match self.signature.sig_type {
             SignatureType::BLS => cid(&self.message),
@@ -102,7 +104,7 @@ impl SignedMessage {
         }
     }
 
-    /// Whether the node's form of a signed message is of this one, signature included.
+    /// Whether a signed message in the node's form is this one, including the signature.
     pub fn is_same_json(&self, value: Value) -> bool {
         let Ok(read) = serde_json::from_value::<SignedMessageJson>(value) else {
             return false;
@@ -112,7 +114,7 @@ impl SignedMessage {
             && from_json(read.message).is_ok_and(|message| message == self.message)
     }
 
-    /// The form that the node takes.
+    /// The message as the node expects it.
     pub fn to_json(&self, network: Network) -> Value {
         json!({
             "Message": to_json(&self.message, network),

@@ -154,7 +154,7 @@ fn the_size_limit_is_that_of_the_signed_message() {
     message.params = RawBytes::new(vec![0; 60_000]);
     let overhead =
         SignedMessage::new(message.clone(), sign_bls(&key, &message)).unwrap().to_bytes().unwrap().len() - 60_000;
-    // Heads of byte strings take the same bytes from 256 to 65,535.
+    // A byte string's header has the same size for lengths from 256 to 65,535.
     message.params = RawBytes::new(vec![0; SIGNED_BYTES_MAX - overhead]);
     assert!(check_before_signing(&message, &max_fee).is_ok());
     assert!(SignedMessage::new(message.clone(), sign_bls(&key, &message)).is_ok());

@@ -1,4 +1,4 @@
-//! Keys, signing, the message pool and landing.
+//! Keys, signing, the message pool, and the search for messages.
 
 use cid::Cid;
 use fvm_shared::address::Address;
@@ -13,22 +13,22 @@ use crate::chain::message::{self, Message, SignedMessage};
 use crate::chain::rpc::Transport;
 use crate::chain::types::{Epoch, MessageLookup, TipSetKey};
 
-/// More FIL than there are: a limit of the fee that limits nothing. None at all would be the node's default.
+/// A fee limit that limits nothing: more FIL than there are. Without a limit the node would use its default.
 const NO_MAX_FEE: u64 = 2_000_000_000;
 
-/// What calling a node's wallet can give besides an answer.
+/// Why the node's wallet did not sign.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
     /// The call failed.
     #[error("the wallet cannot be asked")]
     Node(#[from] Error),
-    /// The answer is not our message, signed by its sender.
+    /// The answer is not our message with its sender's signature.
     #[error("the wallet's answer cannot be used")]
     Answer(#[from] message::Error),
 }
 
 impl<T: Transport> NodeClient<T> {
-    /// The key behind an account, which messages must come from.
+    /// The key address of an account. Messages must be sent from it.
     pub async fn account_key(&self, address: &Address, tipset: &TipSetKey) -> Result<Address, Error> {
         let text: AddressText = self.of_address("StateAccountKey", address, tipset).await?;
         Ok(text.0)
@@ -47,7 +47,7 @@ impl<T: Transport> NodeClient<T> {
         self.call("WalletHas", json!([key])).await
     }
 
-    /// Has the node's wallet sign a message. The answer is checked: it is this message, and the signature verifies.
+    /// Lets the node's wallet sign a message. Checks that the answer is this message with a valid signature.
     pub async fn wallet_sign_message(&self, message: &Message) -> Result<SignedMessage, SignError> {
         let network = self.network().await?;
         let params = json!([json::address_text(&message.from, network), message::to_json(message, network)]);
@@ -55,15 +55,16 @@ impl<T: Transport> NodeClient<T> {
         Ok(SignedMessage::from_wallet(message, answer)?)
     }
 
-    /// The next nonce of a key as the node's message pool sees it. Other nodes may have seen more.
+    /// The next nonce of a key according to the node's message pool. Other nodes may have seen more messages.
     pub async fn mpool_get_nonce(&self, key: &Address) -> Result<u64, Error> {
         let key = self.text(key).await?;
         self.call("MpoolGetNonce", json!([key])).await
     }
 
-    /// Gives a signed message to the node's message pool. That it already is there counts as success.
+    /// Pushes a signed message to the node's message pool. It is a success if the message is already there.
     ///
-    /// On an error look at [`Error::outcome_unknown`]: the message may be in the pool, and only the same bytes may follow.
+    /// After an error check [`Error::outcome_unknown`]: the message may be in the pool, and then only the same bytes
+    /// may be pushed again.
     pub async fn mpool_push(&self, signed: &SignedMessage) -> Result<Cid, Error> {
         const METHOD: &str = "MpoolPush";
         let ours = signed.cid().map_err(|error| Error::bad_answer(METHOD, error))?;
@@ -80,23 +81,24 @@ impl<T: Transport> NodeClient<T> {
         }
     }
 
-    /// Whether exactly this message is in the node's message pool. A large answer: only for what nothing else resolves.
+    /// Whether exactly this message is in the node's message pool. The answer is large, so use it only as a last
+    /// resort.
     pub async fn mpool_has(&self, signed: &SignedMessage) -> Result<bool, Error> {
         const METHOD: &str = "MpoolPending";
         let pending: Option<Vec<Value>> = self.call(METHOD, json!([TipSetKey::head()])).await?;
-        // What cannot be read is of another kind of sender than ours.
+        // Entries that cannot be parsed are from other kinds of senders than ours.
         Ok(pending.unwrap_or_default().into_iter().any(|value| signed.is_same_json(value)))
     }
 
-    /// Executes a message on trial, and says what gas to give it. The node does so on what its message pool follows, some epochs behind
-    /// or before `tipset`, and on what the sender has pending.
+    /// Executes a message on trial, and returns its gas fields. The node executes it at its message pool's tipset,
+    /// which may be some epochs from `tipset`, after the sender's pending messages.
     ///
-    /// The abort of the actor is a refusal with [`Error::exit_code`]. The node is told no limit of the fee: it would lower the cap to
-    /// what no pool takes and not say so. What comes back must be clamped ([`Gas::clamped`]).
+    /// An abort of the actor is a refusal with [`Error::exit_code`]. The node gets no fee limit, because it would
+    /// silently lower the cap below what any pool accepts. The result must be clamped ([`Gas::clamped`]).
     pub async fn gas_estimate(&self, message: &Message, tipset: &TipSetKey) -> Result<Gas, Error> {
         const METHOD: &str = "GasEstimateMessageGas";
         let network = self.network().await?;
-        // Not every node fills in what is left out.
+        // Not every node fills in missing fields.
         let spec = json!({
             "MaxFee": json::tokens_text(&TokenAmount::from_whole(NO_MAX_FEE)),
             "MsgUuid": "00000000-0000-0000-0000-000000000000",
@@ -107,10 +109,12 @@ impl<T: Transport> NodeClient<T> {
         Ok(message::gas_of(&estimated))
     }
 
-    /// Where a message landed, looking back from `from` over at most `limit` epochs, or over all if that is none; none if it did not.
+    /// Where a message landed, searching back from `from` over at most `limit` epochs, or without a limit if that is
+    /// `None`. Returns `None` if it did not land.
     ///
-    /// A node with an index searches from its own head whatever `from` is, so what lies above `height_max` counts as not landed yet. With
-    /// `allow_replaced` the answer may name another message of the same sender and nonce: compare.
+    /// A node with an index searches from its own head, whatever `from` is, so a result above `height_max` counts as
+    /// not landed yet. With `allow_replaced` the answer may be another message of the same sender and nonce; the caller
+    /// must compare.
     pub async fn search_msg(
         &self,
         from: &TipSetKey,

@@ -10,7 +10,7 @@ use crate::chain::rpc::Transport;
 use crate::chain::types::{Epoch, TipSetKey};
 
 impl<T: Transport> NodeClient<T> {
-    /// Randomness of a ticket for a miner, as of `epoch` on the chain of `tipset`.
+    /// Randomness from the ticket of `epoch` on the chain of `tipset`, for a miner.
     pub async fn randomness_from_tickets(
         &self,
         domain: Domain,
@@ -21,7 +21,7 @@ impl<T: Transport> NodeClient<T> {
         self.randomness("StateGetRandomnessFromTickets", domain, epoch, miner_id, tipset).await
     }
 
-    /// Randomness of the beacon for a miner, as of `epoch`.
+    /// Randomness from the beacon at `epoch`, for a miner.
     pub async fn randomness_from_beacon(
         &self,
         domain: Domain,

@@ -23,7 +23,7 @@ impl<T: Transport> NodeClient<T> {
         self.of_address("StateMinerProvingDeadline", miner, tipset).await
     }
 
-    /// A sector between PreCommit and ProveCommit; none if it is not there yet, is proven, or has expired.
+    /// A sector between PreCommit and ProveCommit. `None` if it is not pre-committed yet, is proven, or has expired.
     pub async fn sector_pre_commit_info(
         &self,
         miner: &Address,
@@ -40,7 +40,7 @@ impl<T: Transport> NodeClient<T> {
         }
     }
 
-    /// A proven sector; none if it is not proven, or gone.
+    /// A proven sector. `None` if it is not proven yet, or no longer exists.
     pub async fn sector_info(
         &self,
         miner: &Address,
@@ -56,7 +56,7 @@ impl<T: Transport> NodeClient<T> {
         }
     }
 
-    /// The deadline and partition of a proven sector. Refused for a sector that is in none.
+    /// The deadline and partition of a proven sector. Other sectors are an error.
     pub async fn sector_partition(
         &self,
         miner: &Address,
@@ -66,7 +66,8 @@ impl<T: Transport> NodeClient<T> {
         self.of_sector("StateSectorPartition", miner, sector, tipset).await
     }
 
-    /// Whether the number was ever used. Used, not pre-committed and not proven means expired: the number is burnt.
+    /// Whether the number was ever used. If it was, and the sector is neither pre-committed nor proven, its PreCommit
+    /// has expired and the number cannot be used again.
     pub async fn sector_allocated(&self, miner: &Address, sector: Index, tipset: &TipSetKey) -> Result<bool, Error> {
         self.of_sector("StateMinerSectorAllocated", miner, sector, tipset).await
     }
@@ -76,7 +77,7 @@ impl<T: Transport> NodeClient<T> {
         self.of_address("StateMinerAllocated", miner, tipset).await
     }
 
-    /// The deposit of a sector in attoFIL, with the node's margin of a tenth.
+    /// The deposit for a sector in attoFIL, including the node's margin of a tenth.
     pub async fn pre_commit_deposit_for_power(
         &self,
         miner: &Address,
@@ -88,9 +89,10 @@ impl<T: Transport> NodeClient<T> {
         non_negative(METHOD, self.tokens(METHOD, json!([miner, sector.to_json(), tipset])).await?)
     }
 
-    /// The pledge of a sector in attoFIL, with the node's margin of a tenth.
+    /// The pledge for a sector in attoFIL, including the node's margin of a tenth.
     ///
-    /// `verified_bytes` comes from [`crate::chain::network::pledge_verified_bytes`]; 0 names too little since network version 29.
+    /// `verified_bytes` comes from [`crate::chain::network::pledge_verified_bytes`]; since network version 29, 0 gives
+    /// too little.
     pub async fn initial_pledge_for_sector(
         &self,
         duration: Epoch,
@@ -102,13 +104,13 @@ impl<T: Transport> NodeClient<T> {
         non_negative(METHOD, self.tokens(METHOD, json!([duration, sector_bytes, verified_bytes, tipset])).await?)
     }
 
-    /// What a miner actor holds that is neither locked nor owed, in attoFIL. Negative while it is in debt.
+    /// A miner actor's funds that are neither locked nor owed, in attoFIL. Negative while it is in debt.
     pub async fn available_balance(&self, miner: &Address, tipset: &TipSetKey) -> Result<TokenAmount, Error> {
         let miner = self.text(miner).await?;
         self.tokens("StateMinerAvailableBalance", json!([miner, tipset])).await
     }
 
-    /// Nonce and balance of an actor; none if there is no actor at the address.
+    /// Nonce and balance of an actor. `None` if there is no actor at the address.
     pub async fn get_actor(&self, address: &Address, tipset: &TipSetKey) -> Result<Option<ActorState>, Error> {
         match self.of_address("StateGetActor", address, tipset).await {
             Err(error) if error.is_actor_not_found() => Ok(None),

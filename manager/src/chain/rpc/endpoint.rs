@@ -1,4 +1,4 @@
-//! Where a node is, and the checks of an address and of a token.
+//! A node's endpoint, and the checks of its address and token.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,40 +7,41 @@ use reqwest::header::HeaderValue;
 
 use crate::chain::error::Error;
 
-/// The path of the API whose forms this client speaks.
+/// The path of the API version that this client uses.
 const API_PATH: &str = "/rpc/v1";
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const SLOW_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
-/// What executes a message or walks back along the chain. The first estimate after a restart of Lotus took 61 s.
+/// The methods that execute a message or search the chain. The first estimate after a restart of Lotus took 61 s.
 const SLOW_METHODS: [&str; 4] = [
     "GasEstimateMessageGas",
     "StateSearchMsg",
     "StateMinerPreCommitDepositForPower",
     "StateMinerInitialPledgeForSector",
 ];
-/// The partitions of a large miner are the largest answers: some MB.
+/// The default size limit of an answer, in bytes. The largest answers, a large miner's partitions, have some MB.
 const ANSWER_BYTES_MAX_DEFAULT: usize = 64 << 20;
 
-/// Where a node is, and how long to wait for it.
+/// A node's address and token, and the limits of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// `http://host:port`, with or without `/rpc/v1`.
     pub url: String,
-    /// File that holds the API token (JWT) with permission `sign`; none for a node that asks for none.
+    /// The file with the API token (JWT), which needs the permission `sign`; `None` if the node requires no token.
     pub token_file: Option<PathBuf>,
-    /// Limit of one call from start to last byte.
+    /// The time limit of a call, from its start to the last byte.
     pub timeout: Duration,
     /// The same for methods that execute a message or search the chain.
     pub slow_timeout: Duration,
-    /// Limit of making a connection.
+    /// The time limit for connecting.
     pub connect_timeout: Duration,
-    /// Limit of an answer, in bytes.
+    /// The size limit of an answer, in bytes.
     pub answer_bytes_max: usize,
 }
 
 impl Endpoint {
-    /// An endpoint with the default limits: 30 s a call, 120 s a slow one, 10 s to connect, 64 MiB an answer.
+    /// An endpoint with the default limits: 30 s for a call, 120 s for a slow call, 10 s to connect, 64 MiB for an
+    /// answer.
     pub fn new(url: impl Into<String>, token_file: Option<PathBuf>) -> Self {
         Self {
             url: url.into(),
@@ -54,17 +55,17 @@ impl Endpoint {
 }
 
 impl Endpoint {
-    /// Whether the address can be used. Reads and connects to nothing.
+    /// Checks the address. Reads no file and does not connect.
     pub fn check(&self) -> Result<(), Error> {
         checked_url(&self.url).map(drop)
     }
 
-    /// The address for people; nothing of one that may hold a secret.
+    /// The address for people. If it may contain a secret, nothing of it is shown.
     pub fn shown(&self) -> String {
         checked_url(&self.url).map_or_else(|_| "(chain.url)".to_owned(), |url| url.to_string())
     }
 
-    /// Whether the token's file, if there is to be one, holds a token.
+    /// Checks that the token file, if one is configured, contains a token.
     pub fn check_token(&self) -> Result<(), Error> {
         match &self.token_file {
             Some(path) => checked_token(path, std::fs::read_to_string(path)).map(drop),
@@ -72,13 +73,13 @@ impl Endpoint {
         }
     }
 
-    /// How long to wait for a method's answer.
+    /// The time limit of a method.
     pub fn limit(&self, method: &str) -> Duration {
         if SLOW_METHODS.contains(&method) { self.slow_timeout.max(self.timeout) } else { self.timeout }
     }
 }
 
-/// Completes and checks the address. What is refused here could leak a secret or would fail in every call.
+/// Completes and checks the address. Refuses addresses that could leak a secret or would fail in every call.
 pub(super) fn checked_url(text: &str) -> Result<reqwest::Url, Error> {
     let bad = |url: &str, reason: String| Error::BadUrl { url: url.to_owned(), reason };
     let (text, multiaddress) = (text.trim(), from_multiaddress(text.trim()));
@@ -89,7 +90,7 @@ pub(super) fn checked_url(text: &str) -> Result<reqwest::Url, Error> {
     }
     let mut url = match reqwest::Url::parse(multiaddress.as_deref().unwrap_or(text)) {
         Ok(url) => url,
-        // Text that does not parse may hold a token.
+        // Text that cannot be parsed may contain a token.
         Err(error) => {
             return Err(bad("(not shown)", format!("{error}; expected http://host:port or /ip4/…/tcp/…/http")));
         }
@@ -121,7 +122,7 @@ pub(super) fn checked_url(text: &str) -> Result<reqwest::Url, Error> {
     Ok(url)
 }
 
-/// The address in the form of libp2p that other tools write: `/ip4/127.0.0.1/tcp/1234/http`.
+/// Converts a libp2p multiaddress, as other tools write it: `/ip4/127.0.0.1/tcp/1234/http`.
 fn from_multiaddress(text: &str) -> Option<String> {
     let parts: Vec<&str> = text.strip_prefix('/')?.trim_end_matches('/').split('/').collect();
     match parts.as_slice() {
@@ -133,8 +134,8 @@ fn from_multiaddress(text: &str) -> Option<String> {
     }
 }
 
-/// The token in a file's text. People copy it in several forms: as an HTTP header has it, with the byte order mark of an
-/// editor, and with the node's address, as `lotus auth api-info` prints it (`FULLNODE_API_INFO=token:/ip4/…`).
+/// Extracts the token from a file's text. People copy it in several forms: as in an HTTP header, with an editor's byte
+/// order mark, or with the node's address, as `lotus auth api-info` prints it (`FULLNODE_API_INFO=token:/ip4/…`).
 fn token_in(text: &str) -> &str {
     let text = text.trim_start_matches('\u{feff}').trim();
     let text = text.strip_prefix("export ").unwrap_or(text);

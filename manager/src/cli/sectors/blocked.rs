@@ -1,4 +1,4 @@
-//! `sectors blocked`: what waits for a person or by itself, why, what waiting costs, and what can be ordered.
+//! `sectors blocked`: what waits for a person or by itself, why, the cost of waiting, and the possible orders.
 
 use anyhow::bail;
 use clap::Args;
@@ -23,7 +23,7 @@ use crate::{
     waits::Wait,
 };
 
-/// What waits for a person.
+/// Shows what waits for a person.
 #[derive(Debug, Args)]
 pub struct Blocked {
     #[command(flatten)]
@@ -35,15 +35,15 @@ pub struct Blocked {
     json: bool,
 }
 
-/// After how many seconds without a sign of life the manager counts as not working. It gives one every ten.
+/// After how many seconds without a sign of life the manager counts as not working. It gives one every 10 s.
 const MANAGER_AWAY_SECS: i64 = 60;
 
-/// A slot that waits for a person while its sector, if it has one, does not.
+/// A blocked slot whose sector, if it has one, is not blocked.
 struct BlockedSlot<'a> {
     worker: String,
     host: &'a str,
     slot: &'a SlotStatus,
-    /// Its sector, if its worker owns it, and what the log says of it.
+    /// Its sector, if the slot's worker owns it, and what the log says about it.
     sector: Option<(&'a Job, Echo)>,
 }
 
@@ -96,7 +96,7 @@ impl Blocked {
     }
 }
 
-/// What cannot be known now, so that nobody takes silence for health.
+/// What cannot be known now, so that an incomplete answer is not taken for good news.
 async fn unknown(store: &Store, fleet: &Fleet) -> anyhow::Result<Vec<String>> {
     let mut unknown = Vec::new();
     match store.manager_seen().await? {
@@ -118,12 +118,13 @@ async fn unknown(store: &Store, fleet: &Fleet) -> anyhow::Result<Vec<String>> {
     Ok(unknown)
 }
 
-/// An error if the answer has gaps.
+/// An error if the answer is incomplete.
 fn complete(unknown: &[String]) -> anyhow::Result<()> {
     if unknown.is_empty() { Ok(()) } else { bail!("this is not all: {}", unknown.join("; ")) }
 }
 
-/// Since when a sector is blocked for its present cause: the first thing that told it since the sector last went on.
+/// Since when a sector is blocked for its present cause: the first record of the cause since the sector last made
+/// progress.
 pub(super) fn since(sector: &Job, history: &[HistoryEntry]) -> Option<String> {
     let cause = blocked_by(sector)?;
     let went_on = |entry: &HistoryEntry| {
@@ -135,12 +136,12 @@ pub(super) fn since(sector: &Job, history: &[HistoryEntry]) -> Option<String> {
         let error = detail.get("error").unwrap_or(detail);
         error["code"] == json!(cause.code) && error["class"] == json!(cause.class)
     };
-    // Some causes come without an error of their own, such as the end of one lease too many.
+    // Some causes have no error record of their own, for example when a lease has ended once too often.
     let told = history[start..].iter().find(tells).or_else(|| history.iter().rfind(|e| e.verdict != "noted"));
     told.map(|entry| entry.happening.at.clone())
 }
 
-/// The orders that would be possible now, as they are typed.
+/// The orders that are possible now, as they are typed.
 pub(super) fn orders(sector: &Job, policy: AttemptPolicy) -> Vec<String> {
     let nobody = Person { name: String::new(), why: String::new() };
     let possible = |command: Command| commands::carry_out(sector.clone(), &command, &nobody, policy).is_ok();
@@ -162,7 +163,7 @@ pub(super) fn orders(sector: &Job, policy: AttemptPolicy) -> Vec<String> {
     orders
 }
 
-/// Slots that are blocked although no blocked sector tells of it.
+/// Blocked slots that no blocked sector accounts for.
 async fn blocked_slots<'a>(
     store: &Store,
     fleet: &'a Fleet,
@@ -191,7 +192,7 @@ async fn blocked_slots<'a>(
     Ok(slots)
 }
 
-/// What can be ordered about a slot: first what keeps its sector.
+/// The possible orders about a slot; those that keep its sector come first.
 fn slot_orders(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) -> Vec<String> {
     let mut all = blocked.sector.map(|(sector, _)| orders(sector, policy)).unwrap_or_default();
     if goes_on_by_itself(blocked.slot) {
@@ -201,7 +202,7 @@ fn slot_orders(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) -> Vec<String> 
     all
 }
 
-/// Whether a slot waits for what is mended elsewhere: giving up what it holds would mend nothing.
+/// Whether the cause must be fixed elsewhere, so that giving up the slot's contents would not help.
 fn goes_on_by_itself(slot: &SlotStatus) -> bool {
     const BEFORE_A_SECTOR: [ErrorCode; 2] = [ErrorCode::PARAMS_MISSING, ErrorCode::STORE_FULL];
     let is_free = slot.holding.is_none() && !slot.unreadable;
@@ -232,7 +233,7 @@ fn show(sector: &Job, since: Option<&str>, orders: &[String], fleet: &Fleet, now
     outln!();
 }
 
-/// The orders in one line, the phases to go back to in one word.
+/// The orders in one line, with the phases to go back to joined by `|`.
 pub(super) fn in_words(orders: &[String]) -> String {
     const FROM: &str = "resubmit --from ";
     let phases: Vec<&str> = orders.iter().filter_map(|order| order.strip_prefix(FROM)).collect();
@@ -270,7 +271,7 @@ fn show_slot(blocked: &BlockedSlot<'_>, policy: AttemptPolicy, now: ChainTime) {
     outln!();
 }
 
-/// Where a sector lies, and whether its worker is there.
+/// Where a sector is, and whether its worker is present.
 pub(super) fn place(sector: &Job, fleet: &Fleet) -> String {
     let Ownership::Held { worker, .. } = &sector.ownership else { return "no worker has it".to_owned() };
     let seen = fleet.slot_of(sector).map(|(seen, _)| seen.heartbeat.host.clone());
@@ -294,7 +295,7 @@ fn json_of(sector: &Job, since: Option<&str>, orders: &[String], fleet: &Fleet, 
     value
 }
 
-/// A text's first line, not longer than a few lines of a terminal.
+/// A text's first line, truncated to a few terminal lines.
 fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(300) {

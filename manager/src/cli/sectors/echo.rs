@@ -1,18 +1,18 @@
-//! Slots that an older heartbeat still shows as blocked, while the log knows more. What came after what is told by the
-//! order of the sector's history alone: no clock of two hosts is compared.
+//! Slots that an old heartbeat still shows as blocked, while the log is already ahead. The order of events is taken
+//! from the sector's history alone; clocks of different hosts are never compared.
 
 use sealbus_schema::{Token, lease::Ownership};
 
 use crate::store::{HistoryEntry, Job};
 
-/// What the log says of a slot that a heartbeat shows as blocked, and whose sector is not.
+/// What the log says about a slot that a heartbeat shows as blocked, although its sector is not blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Echo {
-    /// A person ordered this, and the worker has said nothing since.
+    /// A person gave this order, and the worker has reported nothing since.
     NotPickedUp(&'static str),
-    /// The worker went on since: the heartbeat is older than that.
+    /// The worker has continued since: the heartbeat is older.
     WentOn,
-    /// The worker has not reported, or the report is not here yet.
+    /// The worker has not reported the block, or the report has not arrived yet.
     NotReported,
 }
 
@@ -21,8 +21,8 @@ impl Echo {
     pub fn words(self) -> String {
         match self {
             Echo::NotPickedUp(order) => format!("{order}; its worker has not picked it up yet"),
-            Echo::WentOn => "its worker went on; the sign of life is older than that".to_owned(),
-            Echo::NotReported => "blocked on its worker, whose report is not here yet".to_owned(),
+            Echo::WentOn => "its worker has continued since this heartbeat".to_owned(),
+            Echo::NotReported => "blocked on its worker, whose report has not arrived yet".to_owned(),
         }
     }
 }
@@ -32,7 +32,7 @@ pub fn is_held(sector: &Job, lease: Token) -> bool {
     matches!(&sector.ownership, Ownership::Held { token, .. } if *token == lease)
 }
 
-/// What a sector's history says came last under a lease.
+/// What came last under a lease, according to the sector's history.
 pub fn echo(history: &[HistoryEntry], lease: Token) -> Echo {
     let order = |entry: &HistoryEntry| match entry.happening.kind.as_str() {
         "resubmitted" => Some("resubmitted"),
@@ -46,7 +46,7 @@ pub fn echo(history: &[HistoryEntry], lease: Token) -> Echo {
     let mut since = history[at + 1..].iter().filter(|entry| entry.happening.token == Some(lease.0));
     match since.next_back() {
         None => Echo::NotPickedUp(order),
-        // One of class `temp` is tried again and blocks nothing.
+        // An error of class `temp` is retried and blocks nothing.
         Some(entry) if entry.happening.kind == "failed" && entry.happening.detail["error"]["class"] != "temp" => {
             Echo::NotReported
         }

@@ -1,6 +1,7 @@
 //! `sectors resubmit` and `sectors abandon`: orders about sectors, one transaction each.
 //!
-//! They go to the database, so they work while the manager, NATS or the worker is away, and say when they take effect.
+//! They are stored in the database, so they work while the manager, NATS or the worker is away. The output says when
+//! they take effect.
 
 use std::time::Duration;
 
@@ -24,23 +25,23 @@ use crate::{
     store::{AuditEntry, Job, MessageKind, Outcome, Outgoing, Store},
 };
 
-/// How long a command waits for the running manager to publish what it ordered.
+/// How long a command waits for the running manager to publish its orders.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(4);
 const PUBLISH_LOOK: Duration = Duration::from_millis(100);
 
-/// Which sectors, and whether to ask.
+/// The sectors, and whether to ask for confirmation.
 #[derive(Debug, Args)]
 pub struct Which {
     #[command(flatten)]
     config: ConfigArg,
-    /// The sectors, such as f01000/42. Without any, those that the filters select.
+    /// The sectors, such as f01000/42. Without this, those that the filters select.
     sectors: Vec<SectorId>,
     #[command(flatten)]
     filter: Filter,
-    /// Show what would be done, and do nothing.
+    /// Show what would be done, but do nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long, short)]
     yes: bool,
     /// Print JSON.
@@ -48,15 +49,15 @@ pub struct Which {
     json: bool,
 }
 
-/// Go on with blocked sectors.
+/// Continue blocked sectors.
 #[derive(Debug, Args)]
 pub struct Resubmit {
     #[command(flatten)]
     which: Which,
-    /// The phase to begin again with; without it a sector goes on where it stands.
+    /// The phase to go back to; without it a sector continues where it is.
     #[arg(long, conflicts_with = "elsewhere", value_name = "PHASE", value_parser = phases())]
     from: Option<Phase>,
-    /// Take the sector from its worker, blocked or not, so that another one begins it again.
+    /// Take the sector from its worker, blocked or not, so that another one starts it over.
     #[arg(long)]
     elsewhere: bool,
     #[command(flatten)]
@@ -68,13 +69,13 @@ pub struct Resubmit {
 pub struct Abandon {
     #[command(flatten)]
     which: Which,
-    /// Also sectors whose PreCommit may be on chain: its deposit is burnt.
+    /// Also give up sectors whose PreCommit may be on chain; their deposits are burnt.
     #[arg(long)]
     lose_deposit: bool,
-    /// When all that is queued of a miner is given up, leave its pledges, which offer others in their place.
+    /// Keep a miner's pledges even if its whole queue is given up; they will fill the queue again.
     #[arg(long)]
     keep_pledges: bool,
-    /// Why, for those who read the audit later.
+    /// The reason, for those who read the audit later.
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     why: String,
     #[command(flatten)]
@@ -100,7 +101,7 @@ impl Abandon {
     }
 }
 
-/// An order to one sector, as far as it came.
+/// An order about one sector, and its outcome.
 struct Ordered {
     before: Job,
     outcome: Result<Outcome, Refusal>,
@@ -123,6 +124,7 @@ async fn order(which: Which, command: Command, person: Person, keep_pledges: boo
     let trial = |before: &Job| commands::carry_out(before.clone(), &command, &person, policy);
     let mut tried: Vec<Ordered> =
         selected.iter().map(|before| Ordered { before: before.clone(), outcome: trial(before) }).collect();
+    // Giving up a whole queue is pointless while open pledges fill it again.
     let refilling = if which.sectors.is_empty() && matches!(command, Command::Abandon { .. }) {
         pledge::refilling(&selected, &config, &store, keep_pledges).await?
     } else {
@@ -142,7 +144,7 @@ async fn order(which: Which, command: Command, person: Person, keep_pledges: boo
     }
     if !refilling.is_empty() {
         pledge::cancel(&store, &refilling, &person, command.verb()).await?;
-        // What got its number since it was selected is as little wanted as the rest.
+        // Sectors that were numbered after the selection are not wanted either.
         let late = select(&which, &command, &store, &fleet, policy).await?;
         let late = late.into_iter().filter(|sector| selected.iter().all(|known| known.id != sector.id));
         tried.extend(late.map(|before| Ordered { outcome: trial(&before), before }));
@@ -168,8 +170,8 @@ async fn select(
     }
     let only_blocked = matches!(command, Command::Resubmit { .. });
     let mut sectors = which.filter.select(store, fleet, only_blocked).await?;
-    // A filter means those for which the order makes sense; only a sector that is named is refused. That a deposit would
-    // be lost is worth being told of.
+    // With filters, sectors for which the order makes no sense are left out; only named sectors are refused. A refusal
+    // because of a deposit is reported in any case.
     let tried = match command {
         Command::Abandon { .. } => Command::Abandon { lose_deposit: true },
         command => command.clone(),
@@ -180,7 +182,7 @@ async fn select(
     Ok(sectors)
 }
 
-/// Gives the order to a sector as it stands now, which may be another way than a moment ago.
+/// Gives the order to the sector in its present state, which may have changed since the selection.
 async fn store_one(
     store: &Store,
     before: Job,
@@ -203,7 +205,7 @@ async fn store_one(
     Ok(Ordered { before, outcome })
 }
 
-/// Waits a moment for the running manager, so that the answer can say what is on the bus.
+/// Waits a moment for the running manager, so that the output can say whether the orders are on the bus.
 pub(in super::super) async fn wait_until_published(store: &Store, sectors: &[SectorId]) -> anyhow::Result<bool> {
     let deadline = tokio::time::Instant::now() + PUBLISH_LIMIT;
     loop {
@@ -241,7 +243,7 @@ fn preview(tried: &[Ordered], command: &Command, fleet: &Fleet, policy: AttemptP
     table::render(&["SECTOR", "STATE", "BLOCKED", "WORKER", "SEEN", "WHAT HAPPENS"], &rows)
 }
 
-/// Why an order is not possible, and how it would be.
+/// Why an order is not possible, and how to make it possible.
 fn refused(before: &Job, command: &Command, why: Refusal, policy: AttemptPolicy) -> String {
     let at_a_loss = Command::Abandon { lose_deposit: true };
     let nobody = Person { name: String::new(), why: String::new() };
@@ -250,7 +252,7 @@ fn refused(before: &Job, command: &Command, why: Refusal, policy: AttemptPolicy)
     format!("not possible: {why}{}", if would { " (--lose-deposit)" } else { "" })
 }
 
-/// What an order does, in words.
+/// The effect of an order, in words.
 pub(in super::super) fn will(command: &Command, outcome: &Outcome, policy: AttemptPolicy) -> String {
     let released = outcome.outbox.iter().any(|o| matches!(o, Outgoing::Release { .. }));
     let offered = outcome.outbox.iter().any(|o| matches!(o, Outgoing::Intent(_)));
@@ -316,7 +318,7 @@ fn when(command: &Command, outcome: &Outcome, fleet: &Fleet, published: Option<b
     }
 }
 
-/// Prints what was, or would be, done. An error if any sector refused.
+/// Prints what was, or would be, done. An error if any order was refused.
 fn report(
     all: &[Ordered],
     command: &Command,

@@ -1,4 +1,4 @@
-//! Which sectors a verb is about.
+//! Selects sectors by filters.
 
 use anyhow::bail;
 use clap::{Args, builder::PossibleValuesParser};
@@ -11,25 +11,25 @@ use crate::{
     waits::{Subject, Wait},
 };
 
-/// Which sectors, by what they have in common. All that is given must hold.
+/// Filters. A sector must match all of them.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Filter {
-    /// Only those of this miner.
+    /// Only sectors of this miner.
     #[arg(long)]
     miner: Option<MinerId>,
-    /// Only those in this state.
+    /// Only sectors in this state.
     #[arg(long, value_parser = PossibleValuesParser::new(State::names()))]
     state: Option<String>,
-    /// Only blocked ones whose error has this class.
+    /// Only blocked sectors whose error has this class.
     #[arg(long, value_parser = PossibleValuesParser::new(["temp", "perm", "crit", "abort"]))]
     class: Option<String>,
-    /// Only blocked ones whose error has this code, such as DISK_FULL.
+    /// Only blocked sectors whose error has this code, such as DISK_FULL.
     #[arg(long)]
     code: Option<String>,
-    /// Only those that this worker has.
+    /// Only sectors of this worker.
     #[arg(long)]
     worker: Option<WorkerName>,
-    /// Only those in this slot, by its directory.
+    /// Only sectors in the slot with this directory.
     #[arg(long)]
     slot: Option<String>,
 }
@@ -44,7 +44,7 @@ impl Filter {
             && self.slot.is_none()
     }
 
-    /// Refuses what can hold for no sector: it is a typing error.
+    /// Refuses filters that cannot match any sector, which are typing errors.
     pub(super) async fn check(&self, config: &Config, store: &Store, fleet: &Fleet) -> anyhow::Result<()> {
         if let Some(miner) = self.miner {
             known::insist_on_miner(miner, config, store).await?;
@@ -61,7 +61,7 @@ impl Filter {
         }
     }
 
-    /// Whether it selects something that waits. `sector` is the one that waits, if it is one alone.
+    /// Whether the filters select a wait. `sector` is the waiting sector, if the wait is about a single one.
     pub(super) fn selects(&self, wait: &Wait, sector: Option<&Job>, fleet: &Fleet) -> bool {
         let of_sector = Filter { class: None, code: None, ..self.clone() };
         let code = self.code.as_ref().map(|code| ErrorCode::from_text(code));
@@ -81,12 +81,12 @@ impl Filter {
             }
     }
 
-    /// Whether it can only hold for sectors that are blocked.
+    /// Whether the filters can match only blocked sectors.
     pub(super) fn is_about_errors(&self) -> bool {
         self.class.is_some() || self.code.is_some()
     }
 
-    /// The sectors that it selects, by miner and number.
+    /// The selected sectors, by miner and number.
     pub(super) async fn select(&self, store: &Store, fleet: &Fleet, blocked: bool) -> anyhow::Result<Vec<Job>> {
         let blocked = blocked || self.is_about_errors();
         let filter = SectorFilter { miner: self.miner, state: self.state.clone(), blocked };
@@ -114,13 +114,13 @@ pub const fn blocked_by(sector: &Job) -> Option<&ErrorReport> {
     sector.blocked.as_ref()
 }
 
-/// The slot in which a sector lies, as its worker says now or said when it failed.
+/// The sector's slot, from its worker's heartbeat, or from the error with which it failed.
 pub fn slot_of(sector: &Job, fleet: &Fleet) -> Option<String> {
     let now = fleet.slot_of(sector).map(|(_, slot)| slot.path.clone());
     now.or_else(|| blocked_by(sector).map(|cause| cause.slot.clone()).filter(|slot| !slot.is_empty()))
 }
 
-/// The sectors of these numbers, in this order.
+/// The sectors with these ids, in this order.
 pub(super) async fn named(store: &Store, ids: &[SectorId]) -> anyhow::Result<Vec<Job>> {
     let mut sectors: Vec<Job> = Vec::with_capacity(ids.len());
     for id in ids {

@@ -1,4 +1,4 @@
-//! `sectors show`: one sector with everything that happened to it.
+//! `sectors show`: one sector with its history.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -17,7 +17,7 @@ use crate::{
     why::{Why, why},
 };
 
-/// Which to show.
+/// Which sector to show.
 #[derive(Debug, Args)]
 pub struct Show {
     #[command(flatten)]
@@ -132,7 +132,7 @@ fn show_files(known: &Map<String, Value>) {
     }
 }
 
-/// An error with all that it carries.
+/// Prints an error with all its details.
 fn show_error(heading: &str, error: &ErrorReport) {
     outln!("{heading:9} {} {}", error.class, error.code);
     for cause in &error.causes {
@@ -157,7 +157,7 @@ fn show_error(heading: &str, error: &ErrorReport) {
     }
 }
 
-/// A detail in one line that fits a terminal; `--json` has the whole.
+/// A detail, truncated to one line; `--json` prints all of it.
 fn brief(detail: &Value) -> String {
     let Some(fields) = detail.as_object() else { return detail.to_string() };
     let short = |value: &Value| match value {

@@ -1,4 +1,4 @@
-//! What waits without being blocked: why, since when, when it is tried again, what that costs, and what a person can do.
+//! What waits without being blocked: why, since when, when it is retried, the cost, and what a person can do.
 
 use std::collections::BTreeMap;
 
@@ -15,28 +15,28 @@ use crate::{
     why::held_up,
 };
 
-/// How many of those that wait alike are named.
+/// How many subjects with the same cause are named.
 const NAMED: usize = 5;
 
-/// Everything that waits, read at one time.
+/// All waits, read at one time.
 pub struct Waiting {
     waits: Vec<Wait>,
-    /// What the clock says that the times of the waits are of.
+    /// The database's present time, by the clock that the waits' times are taken from.
     now: String,
 }
 
 impl Waiting {
-    /// Reads it.
+    /// Reads the waits.
     pub async fn look(store: &Store) -> anyhow::Result<Waiting> {
         Ok(Waiting { waits: store.waits().await?, now: store.clock_now().await? })
     }
 
-    /// All of it.
+    /// All waits.
     pub fn all(&self) -> &[Wait] {
         &self.waits
     }
 
-    /// Keeps what a filter selects.
+    /// Keeps the waits that a filter selects.
     pub fn retain(&mut self, keep: impl Fn(&Wait) -> bool) {
         self.waits.retain(keep);
     }
@@ -62,7 +62,7 @@ impl Waiting {
         })
     }
 
-    /// Since when, and when it is tried again, in words.
+    /// Since when it waits, and when it is retried, in words.
     pub fn times(&self, wait: &Wait) -> String {
         let since = secs_between(&wait.since, &self.now).map(|secs| format!(", {}", lasting(secs.max(0))));
         format!(
@@ -74,7 +74,7 @@ impl Waiting {
         )
     }
 
-    /// For people: those that wait alike together, and first those that need somebody.
+    /// Prints for people: grouped by cause, beginning with those that need a person.
     pub fn show(&self, sectors: &[Job], now: ChainTime) {
         let mut alike: BTreeMap<(bool, &str, &str), Vec<&Wait>> = BTreeMap::new();
         for wait in &self.waits {
@@ -116,7 +116,7 @@ fn name(subject: &Subject) -> String {
     }
 }
 
-/// What waiting costs the sector that has the least time left, of those that are held up.
+/// The cost of waiting for the held-up sector that has the least time left.
 fn dearest(waits: &[&Wait], sectors: &[Job], now: ChainTime) -> Option<Cost> {
     let mut seen: BTreeMap<SectorId, Cost> = BTreeMap::new();
     for wait in waits {

@@ -1,4 +1,4 @@
-//! Orders to free a slot that are not carried out yet: shown, and taken back.
+//! Pending orders to release a slot: listing them, and taking them back.
 
 use anyhow::bail;
 use clap::Args;
@@ -24,7 +24,7 @@ pub struct Withdraw {
     config: ConfigArg,
     /// The worker's name.
     worker: WorkerName,
-    /// The slot's directory, as it was ordered.
+    /// The slot's directory, as in the order.
     slot: String,
     #[command(flatten)]
     by: By,
@@ -43,7 +43,7 @@ pub struct Orders {
     json: bool,
 }
 
-/// An order that stands.
+/// A pending order.
 struct Standing {
     worker: WorkerName,
     release: SlotRelease,
@@ -75,7 +75,7 @@ impl Withdraw {
         tx.commit().await?;
         let carried_out = fleet.worker(worker).is_some_and(|seen| is_released(seen, &release(id, slot)));
         let when = when(worker, store.orders_of(worker).await?.as_ref(), &fleet);
-        let when = if carried_out { "the worker had freed the slot before".to_owned() } else { when };
+        let when = if carried_out { "the worker had already released the slot".to_owned() } else { when };
         if self.json {
             return print_json(&json!({
                 "worker": worker, "slot": slot, "order": id, "carried_out_before": carried_out, "when": when,
@@ -121,7 +121,7 @@ impl Standing {
     }
 }
 
-/// Every order to free a slot that stands, by worker.
+/// All pending orders to release a slot, by worker.
 async fn standing(store: &Store, fleet: &Fleet) -> anyhow::Result<Vec<Standing>> {
     let times = store.release_times().await?;
     let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! `workers list`: one row a slot.
+//! `workers list`: one row per slot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +54,7 @@ impl List {
                 .collect();
             return print_json(&values);
         }
-        // Of a worker that is not there and holds nothing: whether it ever held anything.
+        // For absent workers without sectors: find out whether they ever had any.
         let strange = names.iter().any(|name| fleet.worker(name).is_none() && sectors(name) == 0);
         let workers_of_old = if strange { store.workers_with_history().await? } else { BTreeSet::new() };
         let mut rows = Vec::new();
@@ -108,7 +108,7 @@ fn rows_of(
     beat.slots.iter().map(of_slot).collect()
 }
 
-/// What a slot holds, and what it does. `live` are the sectors as the database has them.
+/// What a slot holds, and what it is doing. `live` has the sectors from the database.
 pub(super) fn content(slot: &SlotStatus, draining: bool, live: &[Job]) -> (String, String) {
     let sector = slot.holding.as_ref().map_or("-".to_owned(), |held| held.sector.to_string());
     let step = match (&slot.blocked, &slot.holding) {
@@ -123,12 +123,12 @@ pub(super) fn content(slot: &SlotStatus, draining: bool, live: &[Job]) -> (Strin
     (sector, step)
 }
 
-/// Whether a slot's sector was resubmitted since the slot said what it says.
+/// Whether a slot's sector was resubmitted after the slot's last report.
 fn is_resubmitted(slot: &SlotStatus, live: &[Job]) -> bool {
     live.iter().any(|sector| Fleet::is_before_the_order(sector, slot))
 }
 
-/// A worker for scripts: its last sign of life, if there is one, and what the manager knows.
+/// A worker for scripts: its last heartbeat, if there is one, and what the manager knows.
 pub(super) fn describe(
     name: &WorkerName,
     seen: Option<&Seen>,

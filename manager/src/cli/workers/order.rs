@@ -20,7 +20,7 @@ use crate::{
     store::{AuditEntry, Store, WorkerOrders},
 };
 
-/// How long a command waits for a worker to say that it follows.
+/// How long a command waits for a worker to confirm its orders.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(5);
 const FOLLOW_LOOK: Duration = Duration::from_millis(500);
 
@@ -73,7 +73,7 @@ impl Drain {
     }
 }
 
-/// Looks at the heartbeats until the workers that are there follow their orders, for a moment.
+/// Waits a moment until the heartbeats of present workers confirm their orders.
 async fn wait_until_followed(
     config: &Config,
     store: &Store,
@@ -98,7 +98,7 @@ async fn wait_until_followed(
 
 /// When a worker's orders take effect.
 pub(in super::super) fn when(worker: &WorkerName, orders: Option<&WorkerOrders>, fleet: &Fleet) -> String {
-    let Some(orders) = orders else { return "nothing was ever ordered of it".to_owned() };
+    let Some(orders) = orders else { return "it was never given an order".to_owned() };
     let presence = fleet.presence(worker);
     if is_followed(fleet.worker(worker), orders) {
         return "it follows already".to_owned();

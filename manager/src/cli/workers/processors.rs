@@ -1,4 +1,4 @@
-//! The processors of one machine, as its last sign of life tells of them.
+//! The processors of one machine, from its last heartbeat.
 
 use sealbus_schema::message::{Heartbeat, ProcessorStatus, WorkStatus};
 
@@ -8,7 +8,7 @@ use super::super::fleet::lasting;
 pub(super) const HEADINGS: [&str; 10] =
     ["PROCESSOR", "STAGE", "CORES", "NODE", "GPU", "SECTOR", "SLOT", "PROGRESS", "SINCE", "EXPECTED END"];
 
-/// One row a request that is worked on, and one a processor that works on nothing. The sign of life came `age_secs` ago.
+/// One row for each running request and each idle processor. The heartbeat came `age_secs` ago.
 pub(super) fn rows(beat: &Heartbeat, age_secs: i64) -> Vec<Vec<String>> {
     let of_processor = |processor: &ProcessorStatus| -> Vec<Vec<String>> {
         let place = place(processor);
@@ -27,7 +27,7 @@ pub(super) fn rows(beat: &Heartbeat, age_secs: i64) -> Vec<Vec<String>> {
 fn place(processor: &ProcessorStatus) -> [String; 5] {
     let ProcessorStatus { id, stage, cpus, node, gpus, bound, .. } = processor;
     let cores: &str = match bound {
-        // What is set is of more interest than what was to be set.
+        // Show the actual binding rather than the configured one.
         Some(bound) => bound,
         None if cpus.is_empty() => "any",
         None => cpus,

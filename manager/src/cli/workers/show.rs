@@ -21,7 +21,7 @@ use super::{
 };
 use crate::store::{Job, Store, WorkerOrders};
 
-/// Which to show.
+/// Which worker to show.
 #[derive(Debug, Args)]
 pub struct Show {
     #[command(flatten)]
@@ -92,7 +92,7 @@ pub(in super::super) async fn sectors_of(store: &Store, worker: &WorkerName) -> 
     Ok(sectors)
 }
 
-/// What is still on a machine, and when each sector's time runs out.
+/// Prints what is still on a machine, and when each sector's time runs out.
 pub(super) fn show_remaining(sectors: &[Job], fleet: &Fleet, now: ChainTime) {
     if sectors.is_empty() {
         outln!("no unfinished sector belongs to it");
@@ -127,7 +127,7 @@ pub(super) fn remaining_json(sectors: &[Job], fleet: &Fleet, now: ChainTime) -> 
     sectors.iter().map(describe).collect()
 }
 
-/// Whether the orders of a worker are followed already.
+/// Whether a worker already follows its orders.
 pub(super) fn is_followed(seen: Option<&Seen>, orders: &WorkerOrders) -> bool {
     seen.is_some_and(|seen| seen.heartbeat.orders >= orders.orders.revision)
 }

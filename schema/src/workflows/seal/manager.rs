@@ -1,7 +1,7 @@
 //! The manager's side of sealing.
 //!
-//! [`State`] says where a sector stands, [`table`] what progress and answers lead to, [`release`] what the end of a lease
-//! does, [`orders`] what a person may order. What is alike in all jobs is [`crate::machine::manager`].
+//! [`State`] has the states, [`table`] the transitions by progress and answers, [`release`] those by the end of a
+//! lease, and [`orders`] those by a person's orders. What all jobs share is in [`crate::machine::manager`].
 
 mod describe;
 mod orders;
@@ -28,26 +28,26 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seal;
 
-/// What the chain, the stores and the proofs library answer.
+/// An answer of the chain, the stores or the proofs library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The ticket is drawn.
     TicketDrawn(Ticket),
     /// The ticket or the PreCommit can no longer be used.
     Expired(ErrorReport),
-    /// The PreCommit is on chain, with confidence.
+    /// The PreCommit is on chain at a confident tipset.
     PreCommitLanded(PreCommitInfo),
-    /// The chain has the PreCommit at another epoch than before, or did not keep it there.
+    /// The PreCommit is now at another epoch, after a reorganisation.
     PreCommitMoved(PreCommitInfo),
-    /// The files in the permanent store prove.
+    /// The files in the permanent store have answered a challenge.
     FilesChecked,
-    /// The seed is drawn, with confidence.
+    /// The seed is drawn from a confident tipset.
     SeedDrawn(Seed),
-    /// The proof verifies.
+    /// The proof is valid.
     ProofVerified,
-    /// The sector is active on chain, with confidence.
+    /// The sector is active on chain at a confident tipset.
     ProveLanded {
-        /// Since when.
+        /// The epoch of its activation.
         activation_epoch: i64,
     },
 }
@@ -146,7 +146,8 @@ const fn tell(fact: Fact) -> Effect<Seal> {
     Effect::Tell(fact)
 }
 
-/// That a PreCommit has landed. Which stores are known is added when it is published: that may change until then.
+/// The fact that a PreCommit has landed. The known stores are added when it is published, because they may change until
+/// then.
 const fn landed(precommit: PreCommitInfo) -> Fact {
     Fact::PrecommitLanded { precommit, stores: Vec::new() }
 }

@@ -1,4 +1,4 @@
-//! What the two sides of sealing tell each other.
+//! The messages between the two sides of sealing.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::{
     parts::{PieceInfo, PreCommitInfo, Seed, StoredSector, Ticket},
 };
 
-/// What a worker reports.
+/// A worker's reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
@@ -18,19 +18,19 @@ pub enum Event {
         /// The pieces, in order.
         pieces: Vec<PieceInfo>,
     },
-    /// Tree D stands.
+    /// Tree D is built.
     TreeDBuilt {
         /// The data's commitment.
         comm_d: Commitment,
     },
     /// A PC1 processor is free: draw a ticket now.
     TicketWanted {
-        /// Which ticket of this lease, from 1. Its answer carries the same number.
+        /// The number of the request within this lease, from 1. The answer has the same number.
         draw: u32,
     },
-    /// The labels stand.
+    /// The labels are done.
     Pc1Done {},
-    /// The replica stands.
+    /// The replica is done.
     Pc2Done {
         /// The replica's commitment.
         comm_r: Commitment,
@@ -39,24 +39,24 @@ pub enum Event {
     },
     /// The sector's files are in the permanent store.
     Persisted {
-        /// Where, and what they must read like.
+        /// The store, and each file with its size and checksum.
         stored: StoredSector,
     },
-    /// The vanilla proofs stand.
+    /// The vanilla proofs are done.
     C1Done {
-        /// For which seed.
+        /// The number of the seed that this is for.
         seed_draw: u32,
     },
-    /// The proof stands.
+    /// The Groth16 proof is done.
     C2Done {
-        /// For which seed.
+        /// The number of the seed that this is for.
         seed_draw: u32,
-        /// The SNARK: 192 bytes a partition.
+        /// The proof: 192 bytes per partition.
         proof: ProofBytes,
     },
 }
 
-/// What the manager answers.
+/// The manager's answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Fact {
@@ -67,15 +67,15 @@ pub enum Fact {
     },
     /// The PreCommit is on chain.
     PrecommitLanded {
-        /// The PreCommit as the chain has it.
+        /// The PreCommit on chain.
         precommit: PreCommitInfo,
-        /// The permanent stores that the manager knows, so that no file goes to another directory in their place.
+        /// The permanent stores that the manager knows, so that no file is written into a wrong directory.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         stores: Vec<KnownStore>,
     },
-    /// The files in the permanent store were read and prove.
+    /// The files in the permanent store have answered a challenge.
     PersistChecked {},
-    /// The seed for C1. A later one replaces it: the PreCommit has moved.
+    /// The seed for C1. A later one replaces it, after the PreCommit has moved.
     Seed {
         /// The seed.
         seed: Seed,

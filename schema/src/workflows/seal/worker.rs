@@ -1,7 +1,7 @@
 //! The worker's side of sealing.
 //!
-//! [`Step`] says where a sector stands in its slot, [`table`] what leads from one step to the next. What is alike in all
-//! jobs is [`crate::machine::worker`].
+//! [`Step`] has the steps, and [`table`] the transitions between them. What all jobs share is in
+//! [`crate::machine::worker`].
 
 mod step;
 mod table;
@@ -25,42 +25,42 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seal;
 
-/// What work on a step yielded.
+/// The result of work on a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// `add_pieces` ended well.
+    /// `add_pieces` succeeded.
     PiecesAdded {
-        /// What was staged.
+        /// The staged pieces.
         pieces: Vec<PieceInfo>,
     },
-    /// `tree_d` ended well.
+    /// `tree_d` succeeded.
     TreeDBuilt {
         /// The data's commitment.
         comm_d: Commitment,
     },
     /// A PC1 processor is free.
     Pc1RoomSeen,
-    /// The ticket that the step holds is too old to begin with.
+    /// The step's ticket is too old to start with.
     TicketExpired,
-    /// `pc1` ended well.
+    /// `pc1` succeeded.
     Pc1Done,
-    /// `pc2` ended well.
+    /// `pc2` succeeded.
     Pc2Done {
         /// The replica's commitment.
         comm_r: Commitment,
         /// The data's commitment.
         comm_d: Commitment,
     },
-    /// `transfer` ended well.
+    /// `transfer` succeeded.
     Persisted {
-        /// What was written.
+        /// The files that were written.
         stored: StoredSector,
     },
-    /// `c1` ended well.
+    /// `c1` succeeded.
     C1Done,
-    /// `c2` ended well.
+    /// `c2` succeeded.
     C2Done {
-        /// The SNARK.
+        /// The Groth16 proof.
         proof: ProofBytes,
     },
 }

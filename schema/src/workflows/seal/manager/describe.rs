@@ -1,4 +1,4 @@
-//! The sealing of a sector in words for people, and what its waiting costs.
+//! Describes the sealing of a sector for people, and the cost of waiting.
 
 use serde_json::{Map, Value, json};
 

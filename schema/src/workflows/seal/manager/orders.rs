@@ -1,4 +1,4 @@
-//! What a person orders about a sector that is being sealed.
+//! A person's orders about a sector that is being sealed.
 
 use super::{Rebuild, Seal, State, landed, tell};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     workflows::seal::Fact,
 };
 
-/// From where it goes on, and what is done again there.
+/// The state to continue in, and the effects to repeat there.
 pub(super) fn resubmitted(at: &State, from: Option<Phase>) -> Option<(State, Vec<Effect<Seal>>)> {
     let next = match from {
         None => at.clone(),
@@ -17,8 +17,8 @@ pub(super) fn resubmitted(at: &State, from: Option<Phase>) -> Option<(State, Vec
     Some((next, Vec::from_iter(again)))
 }
 
-/// What the manager itself does again in a state. What the worker was told and may not have taken is told again, because
-/// an order to go back withdraws what was told before it.
+/// The effect that the manager repeats in a state. Facts that the worker may not have acted on yet are told again,
+/// because an order to resubmit withdraws earlier facts.
 fn again(state: &State) -> Option<Effect<Seal>> {
     match state {
         State::Queued => Some(Effect::Offer { another_attempt: true }),
@@ -26,13 +26,13 @@ fn again(state: &State) -> Option<Effect<Seal>> {
         State::PreCommitting(_) => Some(Effect::Want(Purpose::PreCommit)),
         State::ProveCommitting(_) => Some(Effect::Want(Purpose::ProveCommit)),
         State::Committing(seeded) => Some(tell(Fact::Seed { seed: seeded.seed })),
-        // With it the worker hears which stores are known by now.
+        // This also tells the worker the presently known stores.
         State::Persisting(precommitted) => Some(tell(landed(precommitted.precommit))),
         _ => None,
     }
 }
 
-/// The state in which the worker does a phase again.
+/// The state in which the worker runs a phase again.
 fn back_to(at: &State, phase: Phase) -> Option<State> {
     match at {
         State::Queued

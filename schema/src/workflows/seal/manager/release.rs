@@ -1,4 +1,4 @@
-//! What the end of a lease leads to. Besides a person's order, only the release of an unfinished job offers it again.
+//! The consequences of a lease's end. An unfinished job is offered again only here and by a person's order.
 
 use super::{PreCommitted, Rebuild, Seal, State, landed, tell};
 use crate::{
@@ -21,19 +21,19 @@ pub(super) fn released(state: &State, released: Released, policy: AttemptPolicy)
         | State::DrawingTicket { .. }
         | State::Sealing { .. }
         | State::Aborting { .. } => OnRelease::Restart(State::Queued),
-        // Nothing of this attempt can be on chain: a new ticket costs nothing but the work that is lost anyway.
+        // Nothing of this attempt can be on chain, so a new attempt loses only work, which is lost anyway.
         State::PreCommitting(_) if !released.signed => OnRelease::Restart(State::Queued),
         State::PreCommitting(sealed) => OnRelease::Offer(State::Requeued(Rebuild::Sent(sealed.clone()))),
         State::Persisting(precommitted) => rebuild(precommitted),
         State::CheckingFiles(stored) | State::AwaitingSeed(stored) => rebuild(&stored.precommitted),
         State::Committing(seeded) => rebuild(&seeded.stored.precommitted),
         State::Requeued(rebuild) | State::Rebuilding(rebuild) => OnRelease::Offer(State::Requeued(rebuild.clone())),
-        // The files are stored and checked and the proof is here: no worker is needed any more.
+        // The files are stored and checked, and the manager has the proof, so no worker is needed.
         State::VerifyingProof(_) | State::ProveCommitting(_) => OnRelease::Kept,
     }
 }
 
-/// Only a worker with the layers can answer the challenge, and they went with the lease.
+/// C1 needs the layers, and they are lost with the lease. So the sector must be sealed again.
 fn rebuild(precommitted: &PreCommitted) -> OnRelease<State> {
     OnRelease::Offer(State::Requeued(Rebuild::Landed(precommitted.clone())))
 }
@@ -41,14 +41,14 @@ fn rebuild(precommitted: &PreCommitted) -> OnRelease<State> {
 pub(super) fn aborted(state: &State, cause: ErrorReport) -> State {
     match state {
         State::Packing | State::DrawingTicket { .. } | State::Sealing { .. } => State::Aborting { cause },
-        // A PreCommit may be on chain: the sector is sealed again.
+        // A PreCommit may be on chain, so the sector is sealed again.
         at => at.clone(),
     }
 }
 
 pub(super) fn told_so_far(state: &State) -> Option<Vec<Effect<Seal>>> {
     match state {
-        // Of these, only the end of the lease was to come.
+        // Only the end of the lease was still to come.
         State::Proving(_) | State::Aborted { .. } | State::Aborting { .. } => return None,
         State::Abandoning { cause } => return Some(vec![Effect::TellAbandon(cause.clone())]),
         State::Sealing { ticket } => return Some(vec![tell(Fact::Ticket { ticket: *ticket })]),

@@ -1,4 +1,4 @@
-//! The states of sealing, each with what the sector's life has yielded so far: impossible combinations cannot be stored.
+//! The states of sealing. Each has the results so far, so that impossible combinations cannot be stored.
 
 use crate::{
     bytes::{Commitment, ProofBytes},
@@ -8,59 +8,59 @@ use crate::{
     workflow::IntentKind,
 };
 
-/// Where the sealing of a sector stands.
+/// The state of sealing a sector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// An intent is, or is about to be, in the queue.
+    /// An intent is in the queue, or about to be.
     Queued,
-    /// A worker owns it and stages its data.
+    /// A worker owns the sector and stages its data.
     Packing,
     /// The worker has a free PC1 processor: a ticket must be drawn.
     DrawingTicket {
-        /// Which ticket of the lease.
+        /// The number of the request for a ticket within the lease.
         draw: u32,
     },
     /// The worker runs PC1 and PC2.
     Sealing {
-        /// What the replica is bound to.
+        /// The ticket that the replica is bound to.
         ticket: Ticket,
     },
-    /// The PreCommit is on its way.
+    /// The PreCommit is being sent, and has not landed yet.
     PreCommitting(Sealed),
     /// The PreCommit has landed; the worker copies the files.
     Persisting(PreCommitted),
     /// The files must be read and challenged.
     CheckingFiles(Stored),
-    /// The chain has not reached the seed's epoch with confidence.
+    /// The chain has not reached the seed's epoch plus confidence.
     AwaitingSeed(Stored),
     /// The worker runs C1 and C2.
     Committing(Seeded),
     /// The proof must be verified before money is spent on it.
     VerifyingProof(Proven),
-    /// The ProveCommit is on its way.
+    /// The ProveCommit is being sent, and has not landed yet.
     ProveCommitting(Proven),
     /// Active on chain; the worker cleans its slot.
     Cleaning(Active),
-    /// Active on chain, and nobody works on it any more.
+    /// Active on chain; the slot is clean and the lease closed.
     Proving(Active),
-    /// Its worker is gone, and its PreCommit sent or on chain: an intent to seal it again, with the same ticket, is, or is
-    /// about to be, in the queue.
+    /// The worker was lost after the PreCommit was signed. An intent to seal the sector again, with the same ticket, is
+    /// in the queue, or about to be.
     Requeued(Rebuild),
-    /// A worker seals it again, and must come to the same CommR.
+    /// A worker seals the sector again, and must produce the same CommR.
     Rebuilding(Rebuild),
-    /// The attempt is over; the worker cleans its slot, or the lease is being closed. Another attempt may follow.
+    /// The attempt is over: the worker cleans its slot, or the lease is being closed. Another attempt may follow.
     Aborting {
-        /// Why.
+        /// The cause.
         cause: ErrorReport,
     },
-    /// A person gave the sector up; its worker, which may be away, still has to clean its slot.
+    /// A person gave the sector up. Its worker, which may be away, still has to clean the slot.
     Abandoning {
-        /// Why.
+        /// The cause.
         cause: ErrorReport,
     },
     /// Given up. The number is not used again.
     Aborted {
-        /// Why.
+        /// The cause.
         cause: ErrorReport,
     },
 }
@@ -68,7 +68,7 @@ pub enum State {
 /// A sealed sector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
-    /// What it is bound to.
+    /// The ticket that it is bound to.
     pub ticket: Ticket,
     /// The replica's commitment.
     pub comm_r: Commitment,
@@ -81,16 +81,16 @@ pub struct Sealed {
 pub struct PreCommitted {
     /// The sector.
     pub sealed: Sealed,
-    /// The PreCommit as the chain has it.
+    /// The PreCommit on chain.
     pub precommit: PreCommitInfo,
-    /// How many seeds were drawn for it; each is told to the worker under the next number.
+    /// How many seeds were drawn for it. Each is told to the worker under the next number.
     pub seeds_drawn: u32,
 }
 
-/// A sector that is sealed again. What it must come to is known.
+/// A sector that is sealed again. Its CommR is already known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rebuild {
-    /// Its PreCommit is on its way.
+    /// Its PreCommit is signed, and has not landed yet.
     Sent(Sealed),
     /// Its PreCommit is on chain.
     Landed(PreCommitted),
@@ -101,7 +101,7 @@ pub enum Rebuild {
 pub struct Stored {
     /// The sector and its PreCommit.
     pub precommitted: PreCommitted,
-    /// Where its files lie.
+    /// Its files in the permanent store.
     pub files: StoredSector,
 }
 
@@ -117,7 +117,7 @@ pub struct Seeded {
 /// A sector with its proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proven {
-    /// All that the proof is about.
+    /// The sector up to its seed.
     pub seeded: Seeded,
     /// The proof.
     pub proof: ProofBytes,
@@ -126,14 +126,14 @@ pub struct Proven {
 /// A sector that is active on chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Active {
-    /// All that was proven.
+    /// The sector up to its proof.
     pub proven: Proven,
-    /// Since when it is active.
+    /// The epoch of its activation.
     pub activation_epoch: i64,
 }
 
 impl State {
-    /// Every name of a state, in the order of a sector's life.
+    /// The names of all states, in the order of a sector's life.
     pub const NAMES: [&'static str; 18] = [
         "queued",
         "packing",
@@ -155,12 +155,12 @@ impl State {
         "aborted",
     ];
 
-    /// The names of the states of a life in which nothing goes wrong, in order.
+    /// The names of the states in which nothing has gone wrong, in order.
     pub const ON_THE_WAY: &'static [&'static str] = Self::NAMES.split_at(13).0;
 
-    /// What everybody may ask about the state.
+    /// The state's general properties.
     pub const fn traits(&self) -> StateTraits {
-        // The name, what it waits for, whether it needs a worker, whether hours of work would be lost with that one.
+        // Name, what it waits for, whether it needs a worker, whether hours of work would be lost with that worker.
         let (name, waits_for, needs_owner, precious) = match self {
             State::Queued => ("queued", "a free slot of a worker", false, false),
             State::Packing => {
@@ -210,7 +210,7 @@ impl State {
         self.traits().name
     }
 
-    /// What the sector's sealing yielded, from PC2 on.
+    /// The sealed sector, from PC2 on.
     pub fn sealed(&self) -> Option<&Sealed> {
         match self {
             State::PreCommitting(sealed) => Some(sealed),
@@ -219,7 +219,7 @@ impl State {
         }
     }
 
-    /// The sector's PreCommit, from its landing on.
+    /// The sector with its PreCommit, from the landing on.
     pub fn precommitted(&self) -> Option<&PreCommitted> {
         match self {
             State::Persisting(precommitted)
@@ -229,7 +229,7 @@ impl State {
         }
     }
 
-    /// The sector's files, from their arrival in the permanent store on.
+    /// The sector with its files, from their arrival in the permanent store on.
     pub fn stored(&self) -> Option<&Stored> {
         match self {
             State::CheckingFiles(stored) | State::AwaitingSeed(stored) => Some(stored),
@@ -256,7 +256,7 @@ impl State {
 }
 
 impl Rebuild {
-    /// What the sector's sealing yielded the first time.
+    /// The result of the first sealing.
     pub fn sealed(&self) -> &Sealed {
         match self {
             Rebuild::Sent(sealed) | Rebuild::Landed(PreCommitted { sealed, .. }) => sealed,

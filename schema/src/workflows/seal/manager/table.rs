@@ -1,4 +1,4 @@
-//! The table of sealing: what progress of the worker, and answers of the chain and the stores, lead to.
+//! The manager's table of sealing: transitions by the worker's progress, and by answers of the chain and the stores.
 
 use super::{Active, Answer, PreCommitted, Proven, Rebuild, Seal, Sealed, Seeded, State, Stored, landed, tell};
 use crate::{
@@ -11,12 +11,13 @@ use crate::{
 
 type Step = machine::Step<Seal>;
 
-/// What the owner's progress leads to.
+/// Transitions by the owner's progress.
 pub(super) fn reported(state: State, event: Event) -> Step {
     match (state, event) {
+        // A rebuild must use the ticket of the PreCommit, so none is drawn.
         (State::Rebuilding(mut rebuild), Event::TicketWanted { draw }) => {
             rebuild.sealed_mut().ticket.draw = draw;
-            // Its age no longer matters: the PreCommit is sent or on chain.
+            // The ticket's age no longer matters, because the PreCommit is sent or on chain.
             let ticket = Ticket { expires_epoch: i64::MAX, ..rebuild.sealed().ticket };
             machine::with(State::Rebuilding(rebuild), [tell(Fact::Ticket { ticket })])
         }
@@ -25,6 +26,7 @@ pub(super) fn reported(state: State, event: Event) -> Step {
             rebuilt(rebuild, &Sealed { ticket, comm_r, comm_d })
         }
         (State::Packing, Event::TicketWanted { draw }) => machine::to(State::DrawingTicket { draw }),
+        // The ticket became too old before PC1 started, and the worker asks for another one.
         (State::Sealing { ticket }, Event::TicketWanted { draw }) if draw > ticket.draw => {
             machine::to(State::DrawingTicket { draw })
         }
@@ -37,6 +39,7 @@ pub(super) fn reported(state: State, event: Event) -> Step {
         (State::Committing(seeded), Event::C2Done { seed_draw, proof }) if seed_draw == seeded.seed.draw => {
             machine::to(State::VerifyingProof(Proven { seeded, proof }))
         }
+        // A reorganisation or a person's order has moved the sector back while the worker was proving.
         (
             State::Committing(_)
             | State::AwaitingSeed(_)
@@ -53,7 +56,7 @@ pub(super) fn reported(state: State, event: Event) -> Step {
     }
 }
 
-/// What the chain, the stores and the proofs library lead to.
+/// Transitions by answers of the chain, the stores and the proofs library.
 pub(super) fn answered(state: State, answer: Answer) -> Step {
     match (state, answer) {
         (State::DrawingTicket { draw }, Answer::TicketDrawn(ticket)) if ticket.draw == draw => {
@@ -86,12 +89,13 @@ pub(super) fn answered(state: State, answer: Answer) -> Step {
             [tell(Fact::ProveLanded { activation_epoch })],
         ),
         (state, Answer::PreCommitMoved(precommit)) => on_moved(state, precommit),
-        // No PreCommit with its ticket can land any more: sealing it again to the same CommR is worth nothing.
+        // No PreCommit with this ticket can land any more, so sealing again to the same CommR is pointless.
         (
             State::Sealing { .. } | State::PreCommitting(_) | State::Rebuilding(Rebuild::Sent(_)),
             Answer::Expired(cause),
         ) => machine::with(State::Aborting { cause: cause.clone() }, [Effect::TellAbandon(cause)]),
         (
+            // The PreCommit has landed, so its deposit is at stake: a person decides.
             state @ (State::Persisting(_)
             | State::CheckingFiles(_)
             | State::AwaitingSeed(_)
@@ -106,7 +110,7 @@ pub(super) fn answered(state: State, answer: Answer) -> Step {
     }
 }
 
-/// The PreCommit stands at another epoch: its seed is another, and what was proven for the old one is worthless.
+/// The PreCommit has moved to another epoch. Its seed changes with it, so a proof for the old seed is worthless.
 fn on_moved(state: State, precommit: PreCommitInfo) -> Step {
     let moved = |known: PreCommitted| PreCommitted { precommit, ..known };
     let stored = |stored: Stored| Stored { precommitted: moved(stored.precommitted), ..stored };
@@ -123,7 +127,7 @@ fn on_moved(state: State, precommit: PreCommitInfo) -> Step {
     }
 }
 
-/// What a rebuild came to: it is worth something only if it is the replica that the PreCommit names.
+/// The result of a rebuild. It counts only if it is the replica that the PreCommit names.
 fn rebuilt(rebuild: Rebuild, again: &Sealed) -> Step {
     let known = rebuild.sealed();
     if known.comm_r != again.comm_r || known.comm_d != again.comm_d {

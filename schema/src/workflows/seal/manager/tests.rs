@@ -53,7 +53,7 @@ fn released(attempt: u32) -> Input {
     Input::Released(Released { attempt, issues: attempt, signed: true })
 }
 
-/// The input that the happy path brings next.
+/// The next input on the happy path.
 fn answer_to(state: &State) -> Option<Input> {
     Some(match state {
         State::Queued => Input::Claimed,
@@ -291,7 +291,7 @@ fn an_expired_ticket_abandons_the_attempt_and_an_expired_precommit_asks_a_person
 
 #[test]
 fn a_precommit_that_moves_draws_the_next_seed_and_ignores_the_old_proof() {
-    // Also when the proof for the old seed is on its way.
+    // Also while the proof for the old seed is being made.
     for name in ["committing", "verifying_proof", "prove_committing"] {
         let (waiting, _) = advance(&at(name), Input::Answer(Answer::PreCommitMoved(precommit(33))));
         assert!(

@@ -1,4 +1,4 @@
-//! The steps of sealing on the worker's side, each with what the earlier ones yielded.
+//! The worker's steps of sealing, each with the results of earlier steps.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ use crate::{
 #[serde(tag = "step", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are the yields of earlier steps, described at their types")]
 pub enum Step {
-    /// Writes the staged file. `draws` tickets of this lease were asked for already.
+    /// Writes the staged file. `draws` tickets were already requested under this lease.
     AddingPieces {
         #[serde(default)]
         draws: u32,
@@ -27,27 +27,27 @@ pub enum Step {
         #[serde(default)]
         draws: u32,
     },
-    /// Waits until a PC1 processor is free; holds none.
+    /// Waits until a PC1 processor is free, without taking it.
     AwaitingPc1Room { data: Data, next_draw: u32 },
     /// Waits for the ticket.
     AwaitingTicket { data: Data, draw: u32 },
-    /// Labels.
+    /// Labels the layers.
     Pc1 { data: Data, ticket: Ticket },
-    /// Replica and its trees.
+    /// Encodes the replica and builds its trees.
     Pc2 { data: Data, ticket: Ticket },
     /// Waits for the PreCommit to land.
     AwaitingPreCommit { replica: Replica },
-    /// Copies what stays into the permanent store.
+    /// Copies the sealed file and the cache to the permanent store.
     Transferring { replica: Replica, precommit: PreCommitInfo },
-    /// Waits for the manager to read the files.
+    /// Waits for the manager to check the files.
     AwaitingPersistCheck { replica: Replica, precommit: PreCommitInfo },
     /// Waits for the seed.
     AwaitingSeed { replica: Replica, precommit: PreCommitInfo },
-    /// Vanilla proofs.
+    /// Makes the vanilla proofs.
     C1 { replica: Replica, precommit: PreCommitInfo, seed: Seed },
-    /// The SNARK.
+    /// Makes the Groth16 proof.
     C2 { replica: Replica, precommit: PreCommitInfo, seed: Seed },
-    /// Waits for the ProveCommit to land. The layers stay until then, because a seed that moves needs them again.
+    /// Waits for the ProveCommit to land. The layers stay until then, because C1 needs them again if the seed changes.
     AwaitingProveCommit { replica: Replica, precommit: PreCommitInfo, seed: Seed },
 }
 
@@ -56,23 +56,23 @@ pub enum Step {
 pub struct Data {
     /// The pieces, in order.
     pub pieces: Vec<PieceInfo>,
-    /// Their common commitment.
+    /// CommD, the commitment to all of them.
     pub comm_d: Commitment,
 }
 
 /// The sealed sector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replica {
-    /// What was sealed.
+    /// The data that was sealed.
     pub data: Data,
-    /// What it was bound to.
+    /// The ticket that it is bound to.
     pub ticket: Ticket,
     /// The replica's commitment.
     pub comm_r: Commitment,
 }
 
 impl Step {
-    /// What the step waits for while it goes on.
+    /// What the step waits for while it is under way.
     pub const fn need(&self) -> Need {
         match self {
             Step::AddingPieces { .. } => Need::Run(Phase::AddPieces),
@@ -110,7 +110,7 @@ impl Step {
         }
     }
 
-    /// The facts that a sector at this step may be told, the most urgent first.
+    /// The kinds of facts that matter at this step, the most urgent first.
     pub const fn facts(&self) -> &'static [FactKind] {
         const ABANDON: FactKind = FactKind::ABANDON;
         const RESUBMIT: FactKind = FactKind::RESUBMIT;
@@ -125,15 +125,15 @@ impl Step {
             | Step::AwaitingPc1Room { .. }
             | Step::Pc1 { .. }
             | Step::Pc2 { .. } => &[ABANDON, RESUBMIT],
-            // Of the landing only the stores in it count any more: what they are may be told anew.
+            // Only the stores in the landing still matter: they may be updated.
             Step::Transferring { .. } => &[ABANDON, RESUBMIT, Fact::PRECOMMIT_LANDED],
         }
     }
 
-    /// The step from which to go on after a person has looked: the wanted phase's, or this one where that phase is still
-    /// ahead. What the way back to it needs is kept.
+    /// The step in which to continue after a person's resubmit: the given phase's, or this one if that phase is still
+    /// ahead. The result keeps everything that the earlier step needs.
     pub(super) fn back_to(self, phase: Phase) -> Step {
-        // C1 let the staged data go, and everything up to PC2 reads it.
+        // C1 has removed the staged data, which everything up to PC2 reads.
         let staged = !matches!(self, Step::C2 { .. } | Step::AwaitingProveCommit { .. });
         match phase {
             Phase::AddPieces | Phase::TreeD | Phase::Pc1 | Phase::Pc2 if !staged => {
@@ -174,7 +174,7 @@ impl Step {
         }
     }
 
-    /// How many tickets of this lease were asked for.
+    /// How many tickets were requested under this lease.
     fn draws(&self) -> u32 {
         match self {
             Step::AddingPieces { draws } | Step::BuildingTreeD { draws, .. } => *draws,

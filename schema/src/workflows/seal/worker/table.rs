@@ -1,4 +1,4 @@
-//! The worker's table of sealing: what work yielded, and what the manager's answers lead to.
+//! The worker's table of sealing: transitions by results of work, and by the manager's answers.
 
 use super::{
     Progress,
@@ -12,7 +12,7 @@ use crate::{
 
 type Answer = Transition<Next<Step>, Event>;
 
-/// The way ahead, in the order of the sector's life.
+/// Transitions by results of work, in the order of the sector's life.
 pub(super) fn progressed(step: Step, progress: Progress) -> Answer {
     match (step, progress) {
         (Step::AddingPieces { draws }, Progress::PiecesAdded { pieces }) => {
@@ -50,7 +50,7 @@ pub(super) fn progressed(step: Step, progress: Progress) -> Answer {
     }
 }
 
-/// The manager's answers.
+/// Transitions by the manager's answers.
 pub(super) fn told(step: Step, fact: Fact) -> Answer {
     match (step, fact) {
         (Step::AwaitingTicket { data, draw }, Fact::Ticket { ticket }) if ticket.draw == draw => {
@@ -66,7 +66,7 @@ pub(super) fn told(step: Step, fact: Fact) -> Answer {
         }
         (_, Fact::PersistChecked {}) => Transition::Ignore("the check is known or not awaited"),
         (Step::AwaitingSeed { replica, precommit }, Fact::Seed { seed }) => to(Step::C1 { replica, precommit, seed }),
-        // The PreCommit has moved in a reorganisation: what was made for the old seed is worthless.
+        // A reorganisation has moved the PreCommit, so everything made for the old seed is worthless.
         (
             Step::C1 { replica, precommit, seed: used }
             | Step::C2 { replica, precommit, seed: used }

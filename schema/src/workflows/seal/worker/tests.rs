@@ -54,7 +54,7 @@ fn stored() -> StoredSector {
     StoredSector { store: "main".into(), files: Vec::new(), identity: None }
 }
 
-/// Every kind of input, with draws that may or may not be the awaited ones.
+/// Every kind of input, with numbers of draws that may or may not be expected.
 fn any_input() -> impl Strategy<Value = Input> {
     let comm = Commitment([1; 32]);
     let failures = vec![ErrorClass::Temp, ErrorClass::Perm, ErrorClass::Crit, ErrorClass::Abort];
@@ -83,7 +83,7 @@ fn any_input() -> impl Strategy<Value = Input> {
     ]
 }
 
-/// The input that the happy path brings next.
+/// The next input on the happy path.
 fn answer_to(state: &State) -> Option<Input> {
     let comm = Commitment([1; 32]);
     let step = match state {
@@ -244,7 +244,7 @@ fn what_blocks_after_several_tries_carries_how_each_of_them_failed() {
             "try 2 failed with PROCESSOR_DIED: cause 2"
         ]
     );
-    // A person's word begins anew, without the old history.
+    // A person's resubmit starts over, without the old history.
     let (again, _) = advance(&blocked, resubmit(1, None));
     let (_, events) = advance(&again, Input::Failed { error: error(ErrorClass::Perm) });
     assert_eq!(events[0].error().expect("error").causes, ["it failed"]);
@@ -311,10 +311,10 @@ fn an_order_to_go_back_keeps_what_the_way_needs_and_never_goes_forward() {
         ("awaiting_persist_check", Phase::Transfer, "transfer"),
         ("awaiting_prove_commit", Phase::C1, "c1"),
         ("awaiting_prove_commit", Phase::C2, "c2"),
-        // C1 let the staged data go.
+        // C1 has removed the staged data.
         ("awaiting_prove_commit", Phase::Pc1, "add_pieces"),
         ("c2", Phase::Pc2, "add_pieces"),
-        // Still ahead.
+        // PC2 is still ahead.
         ("pc1", Phase::Pc2, "pc1"),
         ("tree_d", Phase::Pc1, "tree_d"),
         ("transfer", Phase::C1, "transfer"),
@@ -377,7 +377,7 @@ fn a_state_that_an_earlier_version_has_written_is_read() {
     assert_eq!(over.need(), Need::Nothing);
 }
 
-/// A step takes only its own answer; each other result of a phase is illegal there.
+/// A step accepts only its own result; every other phase's result is illegal there.
 #[test]
 fn every_step_takes_exactly_its_own_answer() {
     let (states, _) = happy_path();
