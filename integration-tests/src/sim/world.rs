@@ -120,6 +120,7 @@ pub enum Request {
 
 /// What the bus answers.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "it travels in a box")]
 pub enum Reply {
     Published(Answer),
     Done,
