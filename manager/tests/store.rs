@@ -58,6 +58,7 @@ on_every_database! {
     one_purpose_has_one_message_and_one_nonce,
     a_manager_that_was_taken_over_can_no_longer_write,
     transactions_that_write_come_one_after_the_other,
+    a_transaction_that_is_dropped_while_it_begins_is_not_left_open,
     one_manager_leads_until_it_is_gone,
     effects_leave_through_the_outbox_and_name_the_owner,
     outcomes_of_many_sectors_are_stored_at_once,
@@ -691,6 +692,28 @@ async fn a_manager_that_was_taken_over_can_no_longer_write(database: TestDatabas
     let mut tx = store.begin_as(second).await.expect("begins");
     tx.move_offset(second, 0, 10).await.expect("moves");
     assert!(tx.move_offset(second, 0, 11).await.is_err(), "the offset has moved already");
+}
+
+async fn a_transaction_that_is_dropped_while_it_begins_is_not_left_open(database: TestDatabase) {
+    let store = store(&database).await;
+    // For the answer to what was asked, and for a connection to come back to the pool.
+    let pause = || tokio::time::sleep(Duration::from_millis(20));
+    let mut has_begun = false;
+    // It is dropped behind each of its polls. Behind the last but one it has begun, and nobody has it.
+    for polls in 1.. {
+        pause().await;
+        let mut begin = Box::pin(store.begin());
+        for _ in 0..polls {
+            has_begun = has_begun || futures::poll!(&mut begin).is_ready();
+            pause().await;
+        }
+        drop(begin);
+        if has_begun {
+            break;
+        }
+        pause().await;
+        store.begin().await.expect("begins").commit().await.expect("commits");
+    }
 }
 
 async fn transactions_that_write_come_one_after_the_other(database: TestDatabase) {

@@ -140,9 +140,20 @@ async fn pool(database: &Database, options: AnyConnectOptions, connections: u32)
         .max_connections(connections)
         .acquire_timeout(CONNECT_LIMIT)
         .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(drop) }))
+        .after_release(|connection, _| Box::pin(has_no_transaction(connection)))
         .connect_with(options)
         .await
         .map_err(|source| StoreError::open(&database.to_string(), source))
+}
+
+/// Whether a connection can be used again. If whoever began a transaction was dropped just when it had begun, nobody ends it:
+/// it would keep the write lock. sqlx ends it itself in any other case.
+async fn has_no_transaction(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // It may be ending at this moment. That comes before the answer.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
 }
 
 /// The refusal of a schema that is newer than ours, and whether it is ours.
