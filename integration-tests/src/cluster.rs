@@ -20,7 +20,7 @@ use serde_json::Value;
 
 pub use nats::{Identity, Server, config_file, seed_file, write_config};
 pub use ports::Port;
-pub use postgres::Postgres;
+pub use postgres::{Postgres, PostgresDatabase};
 pub use process::{Process, nats_server, own_binary, run};
 pub use rpc::call;
 

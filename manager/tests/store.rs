@@ -395,7 +395,7 @@ async fn a_database_that_is_read_only_can_be_read() {
     let database = TestDatabase::postgres();
     drop(database.open().await);
     // As after a failover to a read-only replica.
-    let read_only = "ALTER ROLE CURRENT_USER SET default_transaction_read_only = on";
+    let read_only = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$";
     sqlx::query(read_only).execute(&database.raw().await).await.expect("sets");
     let store = database.open().await;
     assert!(store.open_pledges().await.expect("reads").is_empty());

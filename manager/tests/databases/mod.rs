@@ -1,25 +1,25 @@
-//! The databases that the store supports: each test gets a real one of its own.
+//! The databases that the store runs on, each a real one, made for one test.
 
 #[allow(dead_code, reason = "the integration tests use the rest")]
 #[path = "../../../integration-tests/src/cluster/postgres.rs"]
 mod postgres;
 
-// Some test files use it for their NATS servers too.
+// Some test files have it for their NATS servers as well.
 #[allow(clippy::duplicate_mod, reason = "each test file is a crate of its own")]
 #[path = "../../../nats/tests/support/ports.rs"]
 mod ports;
 
 use sealbus_manager::{config::Database, store::Store};
 
-pub use postgres::Postgres;
+use postgres::PostgresDatabase;
 
-/// A new database. It is removed when this is dropped.
+/// A new database, gone with its value.
 pub struct TestDatabase {
-    /// How to connect to it.
+    /// Where it is.
     pub database: Database,
-    /// The server, if it is PostgreSQL.
-    #[allow(dead_code, reason = "not every test file stops it")]
-    pub postgres: Option<Postgres>,
+    /// For PostgreSQL.
+    #[allow(dead_code, reason = "not every test file asks")]
+    pub postgres: Option<PostgresDatabase>,
     _directory: Option<tempfile::TempDir>,
 }
 
@@ -32,17 +32,16 @@ impl TestDatabase {
 
     #[allow(dead_code, reason = "the benchmark wants a durable one")]
     pub fn postgres() -> TestDatabase {
-        // A test's data need not survive a power failure.
-        TestDatabase::on(Postgres::start(&["fsync=off"]).expect("a PostgreSQL server"))
+        TestDatabase::on(PostgresDatabase::make().expect("a PostgreSQL database"))
     }
 
-    /// PostgreSQL with its default settings.
-    #[allow(dead_code, reason = "for the benchmark")]
+    /// On a server with its own settings: what is acknowledged survives a power failure.
+    #[allow(dead_code, reason = "for the benchmarks")]
     pub fn durable_postgres() -> TestDatabase {
-        TestDatabase::on(Postgres::start(&[]).expect("a PostgreSQL server"))
+        TestDatabase::on(PostgresDatabase::with_server(&[]).expect("a PostgreSQL server"))
     }
 
-    fn on(postgres: Postgres) -> TestDatabase {
+    fn on(postgres: PostgresDatabase) -> TestDatabase {
         let url = postgres.url().parse().expect("an address");
         let database = Database::Postgres { url, password_file: Some(postgres.password_file()) };
         TestDatabase { database, postgres: Some(postgres), _directory: None }
@@ -52,7 +51,7 @@ impl TestDatabase {
         Store::open(&self.database).await.expect("opens")
     }
 
-    /// A pool for statements that bypass the store.
+    /// For statements past the store.
     #[allow(dead_code, reason = "not every test file goes past it")]
     pub async fn raw(&self) -> sqlx::AnyPool {
         let url = match (&self.database, &self.postgres) {
@@ -68,7 +67,7 @@ impl TestDatabase {
     }
 }
 
-/// Runs the same tests on every database. Each name is an async function that takes a [`TestDatabase`].
+/// The same tests on every database: each name is an async function of a [`TestDatabase`].
 #[macro_export]
 macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {
