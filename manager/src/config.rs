@@ -73,11 +73,11 @@ pub struct Chain {
     /// How often the driver checks everything that waits for the chain if nothing has changed, in milliseconds.
     #[serde(default = "two_seconds")]
     pub poll_interval_ms: u64,
-    /// How often the node is asked for its head, in milliseconds. Each new head is acted on at once, so this is the
-    /// delay that the manager adds to the chain's. Raise it for a node that is far away or meters its calls.
-    #[serde(default = "head_interval")]
-    pub head_interval_ms: u64,
-    /// How many sectors the node is asked about at the same time.
+    /// How often the node is asked whether it has another head, in milliseconds. Each new head is acted on at once, so this
+    /// is what a sector waits beyond the chain. A sixtieth of an epoch if it is missing, 25 to 500.
+    #[serde(default)]
+    pub head_interval_ms: Option<u64>,
+    /// How many sectors the node is asked about at once.
     #[serde(default = "sixteen")]
     pub parallel_requests: usize,
     /// The most gas fees that one message may cost, in attoFIL.
@@ -225,10 +225,10 @@ impl Config {
             return refuse("chain.confidence_epochs", "must be 0 to 900, the chain's finality".to_owned());
         }
         for (field, millis) in [
-            ("chain.poll_interval_ms", self.chain.poll_interval_ms),
+            ("chain.poll_interval_ms", Some(self.chain.poll_interval_ms)),
             ("chain.head_interval_ms", self.chain.head_interval_ms),
         ] {
-            if !(10..=3_600_000).contains(&millis) {
+            if millis.is_some_and(|millis| !(10..=3_600_000).contains(&millis)) {
                 return refuse(field, "must be 10 to 3600000, an hour".to_owned());
             }
         }
@@ -340,9 +340,9 @@ impl Chain {
         Duration::from_millis(self.poll_interval_ms)
     }
 
-    /// See [`Chain::head_interval_ms`].
-    pub const fn head_interval(&self) -> Duration {
-        Duration::from_millis(self.head_interval_ms)
+    /// How often the node is asked whether it has another head, where an epoch has this length.
+    pub fn head_interval(&self, epoch_millis: u64) -> Duration {
+        Duration::from_millis(self.head_interval_ms.unwrap_or((epoch_millis / 60).clamp(25, 500)))
     }
 }
 
@@ -385,10 +385,6 @@ const fn two_seconds() -> u64 {
 
 const fn sixteen() -> usize {
     16
-}
-
-const fn head_interval() -> u64 {
-    25
 }
 
 const fn max_queued() -> u64 {
@@ -441,6 +437,15 @@ mod tests {
         assert_eq!(config.miners[0].id, MinerId(1000));
         assert_eq!(config.chain.confidence_epochs, 5);
         assert_eq!(config.policy.max_attempts, 3);
+    }
+
+    #[test]
+    fn the_head_is_asked_for_as_often_as_its_epochs_are_short_unless_the_file_says_how_often() {
+        let interval =
+            |text: &str, epoch_millis| load(text).expect("loads").chain.head_interval(epoch_millis).as_millis();
+        assert_eq!([400, 6_000, 30_000, 60_000].map(|epoch_millis| interval(GOOD, epoch_millis)), [25, 100, 500, 500]);
+        let given = GOOD.replace("[chain]", "[chain]\nhead_interval_ms = 40");
+        assert_eq!([400, 30_000].map(|epoch_millis| interval(&given, epoch_millis)), [40, 40]);
     }
 
     #[test]

@@ -215,14 +215,14 @@ impl<T: Transport + 'static> Driver<T> {
     /// Rings when the node has another head. One small call at a short interval: what waits for the chain should not wait
     /// for us as well.
     async fn follow_head(&self) -> std::convert::Infallible {
-        let mut known = None;
+        let (interval, mut known) = (self.config.chain.head_interval(self.epoch_millis), None);
         loop {
             let pause = match self.node.chain_head().await {
-                Ok(head) if known.as_ref() == Some(&head.key) => self.config.chain.head_interval(),
+                Ok(head) if known.as_ref() == Some(&head.key) => interval,
                 Ok(head) => {
                     known = Some(head.key);
                     self.heads.ring();
-                    self.config.chain.head_interval()
+                    interval
                 }
                 // The driver says so.
                 Err(_) => self.config.chain.poll_interval(),
