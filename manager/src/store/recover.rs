@@ -26,7 +26,6 @@ impl Tx {
     pub async fn restart_fold(&mut self, stream: &str, unfinished: Vec<Outcome>, why: &str) -> Result<(), StoreError> {
         for statement in [
             "DELETE FROM outbox",
-            "DELETE FROM unknown_leases",
             "UPDATE sectors SET last_lease = 0, version = version + 1",
             "UPDATE sectors SET owner = NULL, token = NULL, token_stream = NULL, last_event = 0, leased_at = NULL, \
              version = version + 1 WHERE state IN ('proving', 'aborted')",

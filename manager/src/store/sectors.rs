@@ -214,49 +214,18 @@ impl Tx {
     /// Gives out a number. The sector starts queued.
     pub async fn insert_sector(&mut self, id: SectorId, proof: SealProof) -> Result<(), StoreError> {
         let now = now_text();
-        // Whoever has claimed it before it was wanted has nothing of that.
-        let last_lease = self.unknown_lease(id).await?;
         sqlx::query(
             "INSERT INTO sectors (miner, number, proof, attempt, issues, resubmits, precommit_signed, created_at, \
              changed_at, version, last_lease, last_event, state) \
-             VALUES ($1, $2, $3, 1, 1, 0, 0, $4, $4, 0, $5, 0, 'queued')",
+             VALUES ($1, $2, $3, 1, 1, 0, 0, $4, $4, 0, 0, 0, 'queued')",
         )
         .bind(id.miner.to_string())
         .bind(id.number.0 as i64)
         .bind(proof.name())
         .bind(now)
-        .bind(last_lease as i64)
         .execute(&mut *self.inner)
         .await
         .map_err(sql("give out a sector number"))?;
-        Ok(())
-    }
-
-    /// The last lease record that the log has of a sector that was not wanted so far, 0 if there is none.
-    async fn unknown_lease(&mut self, id: SectorId) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT sequence FROM unknown_leases WHERE miner = $1 AND number = $2")
-            .bind(id.miner.to_string())
-            .bind(id.number.0 as i64)
-            .fetch_optional(&mut *self.inner)
-            .await
-            .map_err(sql("look for claims of a sector that was not wanted"))?;
-        Ok(row.map_or(0, |row| row.get::<i64, _>("sequence") as u64))
-    }
-
-    /// Remembers lease records of sectors that are not wanted, in the order of the log.
-    pub(crate) async fn note_unknown_leases(&mut self, leases: &[(SectorId, u64)]) -> Result<(), StoreError> {
-        for (id, sequence) in leases {
-            sqlx::query(
-                "INSERT INTO unknown_leases (miner, number, sequence) VALUES ($1, $2, $3) \
-                 ON CONFLICT (miner, number) DO UPDATE SET sequence = excluded.sequence",
-            )
-            .bind(id.miner.to_string())
-            .bind(id.number.0 as i64)
-            .bind(*sequence as i64)
-            .execute(&mut *self.inner)
-            .await
-            .map_err(sql("remember a claim of a sector that was not wanted"))?;
-        }
         Ok(())
     }
 
