@@ -202,7 +202,7 @@ codes! {
     STORE_UNREADABLE Crit;
     /// No number is left that a new sector may have.
     NUMBERS_USED_UP Crit;
-    /// The configuration asks for what the manager or the chain cannot do.
+    /// The configuration asks for what the manager, the chain or the queue cannot do.
     CONFIGURATION_WRONG Crit;
     /// The database refused what was to be stored, or has a row that cannot be read.
     RECORD_REFUSED Crit;

@@ -203,7 +203,8 @@ fn slot_orders(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) -> Vec<String> 
 
 /// Whether a slot waits for what is mended elsewhere: giving up what it holds would mend nothing.
 fn goes_on_by_itself(slot: &SlotStatus) -> bool {
-    const BEFORE_A_SECTOR: [ErrorCode; 2] = [ErrorCode::PARAMS_MISSING, ErrorCode::STORE_FULL];
+    const BEFORE_A_SECTOR: [ErrorCode; 3] =
+        [ErrorCode::PARAMS_MISSING, ErrorCode::STORE_FULL, ErrorCode::CONFIGURATION_WRONG];
     let is_free = slot.holding.is_none() && !slot.unreadable;
     slot.blocked
         .as_ref()
