@@ -149,6 +149,12 @@ fn a_command_needs_only_what_it_uses_and_check_names_what_is_not_there() {
     keeps_trying(&mut cluster, &["the manager runs"]);
     let (output, said) = run_to_its_end(&cluster, &["check"]);
     assert!(said.is_empty() || output.status.code() == Some(NOT_THERE), "{said}");
+    rewrite(&cluster, "[streams]", "[streams]\nreplicas = 3");
+    let (output, said) = run_to_its_end(&cluster, &["check"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(NOT_THERE), "{said}");
+    assert!(told.contains("not there now: streams.replicas: the server is in no cluster"), "{told}");
+    rewrite(&cluster, "replicas = 3\n", "");
     rewrite(&cluster, "/store\"", "/no-store\"");
     let (output, said) = run_to_its_end(&cluster, &["sectors", "blocked"]);
     assert!(output.status.success(), "{said}");
