@@ -250,12 +250,14 @@ fn a_hang_up_and_a_log_that_nobody_reads_do_not_end_the_manager() {
     };
     until("the manager runs");
     let pid = manager.id().to_string();
-    let hang_up = || assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("runs").success());
-    hang_up();
-    until("SIGHUP: nothing to reload");
+    let send = |signal: &str| assert!(Command::new("kill").args([signal, &pid]).status().expect("runs").success());
+    for signal in ["HUP", "USR1", "USR2"] {
+        send(&format!("-{signal}"));
+        until(&format!("SIG{signal}: nothing to reload"));
+    }
     // Whatever is logged from now on meets a closed pipe.
     drop(log);
-    hang_up();
+    send("-HUP");
     let pledge = run_to_its_end(&cluster, &["pledge", "--miner", "f01000"]);
     assert!(pledge.0.status.success(), "{}", pledge.1);
     let taken = wait_within(Duration::from_secs(60), "a sector with a number", || {

@@ -153,7 +153,9 @@ async fn a_hang_up_and_a_log_on_a_full_disk_do_not_end_the_worker() {
     let bench = Bench::new(server.url(), 1);
     let mut worker = Worker::start(&bench.write_config(&bench.config()), std::path::Path::new("/dev/full"));
     manager.heartbeat_with("a heartbeat", |_| true).await;
-    worker.signal(rustix::process::Signal::HUP);
+    for signal in [rustix::process::Signal::HUP, rustix::process::Signal::USR1, rustix::process::Signal::USR2] {
+        worker.signal(signal);
+    }
     let sector = manager.offer(1).await;
     manager.see_through(sector, "finished").await;
     assert!(worker.is_alive());
