@@ -27,6 +27,8 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(5);
 
 /// The server's own name of its interface.
 const API_PREFIX: &str = "$JS.API";
+/// How many of the troubles that were told are remembered; of more the oldest is told again.
+const REMEMBERED: usize = 32;
 
 /// Where NATS is and who we are there. The `[nats]` table of both configurations.
 #[derive(Clone, Debug, Deserialize)]
@@ -247,16 +249,22 @@ impl Connection {
     }
 
     fn options(&self, name: &str) -> ConnectOptions {
-        let identity = Identity::of(self);
+        let trouble = Arc::new(Trouble::default());
+        let (identity, told) = (Identity::of(self), trouble.clone());
         let mut options = ConnectOptions::with_auth_callback(move |nonce| {
             let answer = identity.answer(&nonce);
+            // The client itself says only that it could not sign.
+            if let Err(error) = &answer
+                && told.is_news(error.to_string())
+            {
+                tracing::warn!(%error, "no identity to show to NATS; read again at the next try");
+            }
             async move { answer }
         });
         if let Some(ca) = &self.ca_file {
             // Read by the client at each connection.
             options = options.add_root_certificates(ca.clone()).require_tls(true);
         }
-        let trouble = Arc::new(Trouble::default());
         options
             .name(name)
             .custom_inbox_prefix(format!("_INBOX_{name}"))
@@ -269,7 +277,7 @@ impl Connection {
     }
 }
 
-/// What of a broken connection was said, so that it is not said at each attempt to make it anew.
+/// What was said of a connection that is refused something or broken, so that it is not said at each try.
 #[derive(Debug, Default)]
 struct Trouble(Mutex<Vec<String>>);
 
@@ -282,7 +290,9 @@ impl Trouble {
             }
             Event::Disconnected => tracing::warn!("lost the connection to NATS; reconnecting"),
             // Permission violations do not fail a publish; this is the only place where they show.
-            Event::ServerError(error) => tracing::error!(%error, "NATS refused something"),
+            Event::ServerError(error) if self.is_news(error.to_string()) => {
+                tracing::error!(%error, "NATS refused something");
+            }
             Event::SlowConsumer(id) => tracing::warn!(id, "a subscription is too slow"),
             Event::ClientError(error) if self.is_news(error.to_string()) => {
                 tracing::warn!(%error, "no connection to NATS yet; trying again, with the identity that its file holds by then");
@@ -295,6 +305,9 @@ impl Trouble {
         let mut said = self.said();
         let is_news = !said.contains(&words);
         if is_news {
+            if said.len() == REMEMBERED {
+                said.remove(0);
+            }
             said.push(words);
         }
         is_news
@@ -341,6 +354,19 @@ impl Bus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_refused_at_each_try_is_told_once_until_there_is_another_connection() {
+        let trouble = Trouble::default();
+        let is_news = |words: &str| trouble.is_news(words.to_owned());
+        assert!(is_news("refused") && !is_news("refused"));
+        for other in 0..REMEMBERED {
+            assert!(is_news(&other.to_string()));
+        }
+        assert!(is_news("refused"), "only so many are remembered");
+        trouble.log(&Event::Connected);
+        assert!(is_news("refused"));
+    }
 
     fn at(url: &str) -> Connection {
         Connection {
