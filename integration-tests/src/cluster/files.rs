@@ -21,6 +21,10 @@ path = "{root}/manager.db"
 url = "{nats}"
 nkey_seed_file = "{manager_key}"
 
+[streams]
+# JetStream keeps room free for it, which a laptop's disk may not have for the usual 10 GiB.
+max_sectors_bytes = 268435456
+
 [chain]
 url = "http://{address}/rpc/v1"
 token_file = "{root}/devnet/token-sign"
