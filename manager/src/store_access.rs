@@ -174,7 +174,7 @@ mod tests {
             let (answered, begun) = (answered.clone(), begun.clone());
             let hang = move || {
                 *begun.lock().expect("locks") += 1;
-                drop(answered.lock().expect("locks").recv());
+                answered.lock().expect("locks").recv().expect_err("nothing is sent");
             };
             let cause = answer(silent.path(), Duration::from_millis(20), hang).await.expect_err("no answer");
             assert_eq!(cause.code, ErrorCode::STORE_UNAVAILABLE);
