@@ -78,7 +78,8 @@ nightly: ## What CI has no time for: every proof real, a million worlds, the ful
 	$(MAKE) test soak SEEDS=1000000 FROM=$(FROM_COMMIT)
 
 foreign: params ## Seal a sector with the stages of the published crate vc-processors (needs rustup and Debian's ocl-icd-opencl-dev; minutes to build)
-	cargo build --manifest-path integration-tests/foreign/vc-processors/Cargo.toml --target-dir $(CACHE)/foreign
+	@# From within: rustup chooses the toolchain by the directory.
+	cd integration-tests/foreign/vc-processors && cargo build --locked --target-dir $(CACHE)/foreign
 	SEALBUS_VC_PROCESSORS=$(CACHE)/foreign/debug/sealbus-foreign-vc-processors cargo test --workspace --test foreign_processors
 
 crash-matrix: build ## Kill every process before, inside and after every phase

@@ -149,6 +149,12 @@ fn a_command_needs_only_what_it_uses_and_check_names_what_is_not_there() {
     keeps_trying(&mut cluster, &["the manager runs"]);
     let (output, said) = run_to_its_end(&cluster, &["check"]);
     assert!(said.is_empty() || output.status.code() == Some(NOT_THERE), "{said}");
+    rewrite(&cluster, "[streams]", "[streams]\nreplicas = 3");
+    let (output, said) = run_to_its_end(&cluster, &["check"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(NOT_THERE), "{said}");
+    assert!(told.contains("not there now: streams.replicas: the server is in no cluster"), "{told}");
+    rewrite(&cluster, "replicas = 3\n", "");
     rewrite(&cluster, "/store\"", "/no-store\"");
     let (output, said) = run_to_its_end(&cluster, &["sectors", "blocked"]);
     assert!(output.status.success(), "{said}");
@@ -249,12 +255,14 @@ fn a_hang_up_and_a_log_that_nobody_reads_do_not_end_the_manager() {
     };
     until("the manager runs");
     let pid = manager.id().to_string();
-    let hang_up = || assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("runs").success());
-    hang_up();
-    until("SIGHUP: nothing to reload");
-    // Everything that is logged from now on goes to a closed pipe.
+    let send = |signal: &str| assert!(Command::new("kill").args([signal, &pid]).status().expect("runs").success());
+    for signal in ["HUP", "USR1", "USR2"] {
+        send(&format!("-{signal}"));
+        until(&format!("SIG{signal}: nothing to reload"));
+    }
+    // Whatever is logged from now on meets a closed pipe.
     drop(log);
-    hang_up();
+    send("-HUP");
     let pledge = run_to_its_end(&cluster, &["pledge", "--miner", "f01000"]);
     assert!(pledge.0.status.success(), "{}", pledge.1);
     let taken = wait_within(Duration::from_secs(60), "a sector with a number", || {

@@ -282,8 +282,13 @@ impl Config {
         let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
         for (index, store) in self.stores.iter().enumerate() {
             let field = |name: &str| format!("store[{index}].{name}");
-            if store.name.is_empty() || store.name.contains(char::is_whitespace) {
-                return Err((field("name"), format!("{:?}: a store needs a name without spaces", store.name)));
+            let is_odd = |c: char| c.is_whitespace() || c.is_control();
+            if !(1..=64).contains(&store.name.chars().count()) || store.name.contains(is_odd) {
+                let problem = "a store needs a name of up to 64 characters without spaces";
+                return Err((field("name"), format!("{:?}: {problem}", store.name)));
+            }
+            if matches!(store.path.as_os_str().as_encoded_bytes(), bytes if bytes.is_empty() || bytes.contains(&0)) {
+                return Err((field("path"), format!("{:?} is no path", store.path)));
             }
             if !names.insert(&store.name) {
                 return Err((field("name"), format!("`{}` is configured twice", store.name)));
@@ -468,6 +473,8 @@ mod tests {
             ("/tmp/sealbus-test.db", "", "database.path"),
             ("[nats]", "[nats]\napi_prefix = \"\"", "nats.api_prefix"),
             ("[[miner]]", "[[store]]\nname = \"a b\"\npath = \"/a\"\n[[miner]]", "store[0].name"),
+            ("[[miner]]", "[[store]]\nname = \"a\\u001b[1m\"\npath = \"/a\"\n[[miner]]", "store[0].name"),
+            ("[[miner]]", "[[store]]\nname = \"a\"\npath = \"\"\n[[miner]]", "store[0].path"),
             (
                 "[[miner]]",
                 "[[store]]\nname = \"a\"\npath = \"/a\"\n[[store]]\nname = \"b\"\npath = \"/a\"\n[[miner]]",

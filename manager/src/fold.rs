@@ -121,8 +121,6 @@ impl Fold<'_> {
                 tracing::error!(sector = %unknown, count, "the log has records of a sector that this database does not know");
             }
         }
-        let unknown = batch.iter().filter_map(entry::lease_of).filter(|(id, _)| !outcomes.contains_key(id));
-        tx.note_unknown_leases(&unknown.collect::<Vec<_>>()).await?;
         for entry in batch {
             if let Record::Unreadable { subject, why } = &entry.record
                 && let Some(count) = rejected.count("unreadable")

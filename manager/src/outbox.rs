@@ -240,6 +240,14 @@ async fn publish(
     row: &OutboxRow,
     known: &[KnownStore],
 ) -> Result<(Result<(), PublishError>, Treatment), StoreError> {
+    if matches!(row.kind, OutboxKind::Intent) {
+        let freed = free_log(bus, store, row).await?;
+        if !matches!(freed, Ok(false)) {
+            let outcome = freed.map(drop);
+            let treatment = treat(&outcome);
+            return Ok((outcome, treatment));
+        }
+    }
     let mut fence = row.lease_sequence;
     loop {
         let outcome = publish_behind(bus, row, known, fence).await;
@@ -256,6 +264,33 @@ async fn publish(
             Refused::Behind(moved) => fence = moved,
         }
     }
+}
+
+/// Ends what somebody wrote into a sector's log before the sector was wanted. The server's fence stands behind that, and
+/// nobody could claim the first intent. The fold offers the sector behind the record that is published here. Whether there
+/// was anything.
+async fn free_log(bus: &Bus, store: &Store, row: &OutboxRow) -> Result<Result<bool, PublishError>, StoreError> {
+    if row.lease_sequence != 0 {
+        return Ok(Ok(false));
+    }
+    let found = match bus.last_lease(row.sector).await {
+        Ok(None) => return Ok(Ok(false)),
+        Ok(Some(lease)) => lease.sequence,
+        Err(error) => {
+            let subject = format!("the log of {}", row.sector);
+            return Ok(Err(PublishError::Unknown { subject, source: error.into() }));
+        }
+    };
+    // Read in this order: what is folded after the sector was wanted moves the sector's own last lease record.
+    let folded = store.fold_state().await?.map_or(0, |fold| fold.last_sequence);
+    let sector = store.sector(row.sector).await?;
+    let is_passed_over =
+        folded >= found && sector.is_some_and(|sector| matches!(sector.ownership, Ownership::Free { last_lease: 0 }));
+    if !is_passed_over {
+        return Ok(Ok(false));
+    }
+    tracing::warn!(sector = %row.sector, sequence = found, "claimed before it was wanted; it has no effect");
+    Ok(bus.release(row.sector, found, "claimed before it was wanted").await.map(|_| true))
 }
 
 async fn publish_behind(bus: &Bus, row: &OutboxRow, known: &[KnownStore], fence: u64) -> Result<(), PublishError> {

@@ -159,24 +159,33 @@ pub async fn run(config: Config) -> Result<std::convert::Infallible, ServeError>
 pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {
     tokio::select! {
         ended = serve(config, verifier) => ended,
-        never = outlive_hang_ups() => Ok(never),
+        never = outlive_signals() => Ok(never),
     }
 }
 
-/// Ignores SIGHUP, which is sent when a terminal is closed, or by people who want a reload.
-async fn outlive_hang_ups() -> std::convert::Infallible {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::hangup()) {
-        Ok(mut hang_up) => {
-            while hang_up.recv().await.is_some() {
+/// SIGHUP comes from a terminal that is closed, and like SIGUSR1 and SIGUSR2 from people and scripts who want something read
+/// again or reopened. None of them ends anything.
+async fn outlive_signals() -> std::convert::Infallible {
+    use tokio::signal::unix::SignalKind;
+    tokio::join!(
+        outlive("SIGHUP", SignalKind::hangup()),
+        outlive("SIGUSR1", SignalKind::user_defined1()),
+        outlive("SIGUSR2", SignalKind::user_defined2())
+    );
+    std::future::pending().await
+}
+
+async fn outlive(name: &str, kind: tokio::signal::unix::SignalKind) {
+    match tokio::signal::unix::signal(kind) {
+        Ok(mut signal) => {
+            while signal.recv().await.is_some() {
                 tracing::info!(
-                    "SIGHUP: nothing to reload; identities are read at each connection, the configuration at the start"
+                    "{name}: nothing to reload; identities are read at each connection, the configuration at the start"
                 );
             }
         }
-        Err(error) => tracing::warn!(%error, "SIGHUP cannot be caught; it would end the manager"),
+        Err(error) => tracing::warn!(%error, "{name} cannot be caught; it would end the manager"),
     }
-    std::future::pending().await
 }
 
 async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::convert::Infallible, ServeError> {

@@ -2,26 +2,33 @@
 //! already contain something under a sector's name. [`crate::files`] checks a sector's files.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::ErrorKind,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
 use sealbus_schema::{ErrorCode, SectorId, parts::StoredSector};
+use tokio::sync::Semaphore;
 
 use crate::{config::Store, waits::Cause};
 
 /// How long checking a store may take: an unavailable network file system blocks forever.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The directories with sectors below a store's root.
+/// How many threads may wait for one store. They are threads that all else needs as well.
+const THREADS_A_STORE: usize = 4;
+/// Those of each store, by its root.
+static THREADS: LazyLock<Mutex<HashMap<PathBuf, Arc<Semaphore>>>> = LazyLock::new(Mutex::default);
+/// Where sectors lie below a store's root.
 const FOLDERS: [&str; 2] = ["sealed", "cache"];
 
 /// Why a store cannot be used now, if it cannot.
 pub async fn trouble(store: &Store) -> Option<Cause> {
     let root = store.path.clone();
-    within_limit(store, move || look(&root)).await.unwrap_or_else(Some)
+    answer(&store.path, LIMIT, move || look(&root)).await.unwrap_or_else(Some)
 }
 
 /// Why a sector's files cannot be read, if permissions are the reason. Waiting does not help then.
@@ -34,7 +41,7 @@ pub async fn denied(store: &Store, files: &StoredSector) -> Option<Cause> {
         };
         paths.into_iter().find_map(of_path)
     };
-    within_limit(store, ask).await.ok().flatten()
+    answer(&store.path, LIMIT, ask).await.ok().flatten()
 }
 
 /// Files in the stores under the name of a sector that is not stored yet. A store that does not answer is skipped,
@@ -43,7 +50,7 @@ pub async fn conflict(stores: &[Store], id: SectorId) -> Option<Cause> {
     for store in stores {
         let paths = FOLDERS.map(|folder| store.path.join(folder).join(id.file_name()));
         let ask = move || paths.into_iter().find(|path| path.symlink_metadata().is_ok());
-        if let Some(path) = within_limit(store, ask).await.ok().flatten() {
+        if let Some(path) = answer(&store.path, LIMIT, ask).await.ok().flatten() {
             let text = format!("{} is there already, before sector {id} is sealed", path.display());
             return Some(Cause::to_mend(ErrorCode::STORE_CONFLICT, text));
         }
@@ -51,12 +58,29 @@ pub async fn conflict(stores: &[Store], id: SectorId) -> Option<Cause> {
     None
 }
 
-async fn within_limit<T: Send + 'static>(store: &Store, ask: impl FnOnce() -> T + Send + 'static) -> Result<T, Cause> {
-    let name = &store.name;
-    match tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(ask)).await {
+/// Asks something of a store, by its root, on a thread. A store that does not answer keeps the thread; the next ones then wait
+/// without one.
+pub async fn answer<T: Send + 'static>(
+    root: &Path,
+    limit: Duration,
+    ask: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Cause> {
+    let threads = {
+        let mut all = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(root.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(THREADS_A_STORE))).clone()
+    };
+    let asking = async {
+        let permit = threads.acquire_owned().await;
+        tokio::task::spawn_blocking(move || {
+            let _until_the_answer = permit;
+            ask()
+        })
+        .await
+    };
+    match tokio::time::timeout(limit, asking).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err(away(format!("looking at the store `{name}` ended badly"))),
-        Err(_) => Err(away(format!("the store `{name}` did not answer within {} s", LIMIT.as_secs()))),
+        Ok(Err(error)) => Err(away(format!("{} could not be looked at: {error}", root.display()))),
+        Err(_) => Err(away(format!("{} does not answer within {} s", root.display(), limit.as_secs()))),
     }
 }
 
@@ -89,7 +113,8 @@ fn readable(path: &Path) -> Option<Cause> {
     }
 }
 
-fn trouble_with(path: &Path, error: &std::io::Error) -> Cause {
+/// Why something in a store could not be looked at. Rights do not come by waiting.
+pub fn trouble_with(path: &Path, error: &std::io::Error) -> Cause {
     match error.kind() {
         ErrorKind::PermissionDenied => no_right("read", path, error),
         _ => away(format!("cannot read {}: {error}", path.display())),
@@ -111,7 +136,8 @@ fn no_right(operation: &str, path: &Path, error: &std::io::Error) -> Cause {
     Cause::to_mend(ErrorCode::STORE_UNREADABLE, text)
 }
 
-fn away(text: String) -> Cause {
+/// A store that is not there, for now.
+pub fn away(text: String) -> Cause {
     Cause::passing(ErrorCode::STORE_UNAVAILABLE, text)
 }
 
@@ -137,6 +163,26 @@ mod tests {
         assert_eq!(code(&root.path().join("nothing")).await, Some(ErrorCode::STORE_UNAVAILABLE));
         let file = root.path().join("sealed/s-t01000-1");
         assert_eq!(code(&file).await, Some(ErrorCode::STORE_UNAVAILABLE), "a file");
+    }
+
+    #[tokio::test]
+    async fn a_store_that_does_not_answer_keeps_a_few_threads_and_no_other_store_waiting() {
+        let (silent, other) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
+        let (answers, answered) = std::sync::mpsc::channel::<()>();
+        let (answered, begun) = (Arc::new(Mutex::new(answered)), Arc::new(Mutex::new(0)));
+        for _ in 0..10 {
+            let (answered, begun) = (answered.clone(), begun.clone());
+            let hang = move || {
+                *begun.lock().expect("locks") += 1;
+                answered.lock().expect("locks").recv().expect_err("nothing is sent");
+            };
+            let cause = answer(silent.path(), Duration::from_millis(20), hang).await.expect_err("no answer");
+            assert_eq!(cause.code, ErrorCode::STORE_UNAVAILABLE);
+        }
+        assert!(*begun.lock().expect("locks") <= THREADS_A_STORE);
+        assert_eq!(answer(other.path(), LIMIT, || 7).await, Ok(7));
+        drop(answers);
+        assert_eq!(answer(silent.path(), LIMIT, || 7).await, Ok(7), "it answers again");
     }
 
     #[test]

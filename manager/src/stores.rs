@@ -13,7 +13,7 @@ use std::{
 };
 
 use sealbus_schema::{
-    ErrorCode, MinerId, SectorId,
+    MinerId, SectorId,
     identity::{self, Identity, KnownStore, MAX_FILE_BYTES, STORE_FILE, StoreIdentity},
     parts::StoredSector,
 };
@@ -52,8 +52,8 @@ pub enum Look {
     Unknown(StoreIdentity),
     /// An unknown directory that may become the store.
     New,
-    /// Anything else, with the reason and what to do.
-    Away(String),
+    /// Something else, or nobody can say what: why, and what to do.
+    Away(Cause),
 }
 
 /// Why an identity was not created.
@@ -126,7 +126,7 @@ async fn settle(
 ) -> Result<Option<Cause>, StoreError> {
     let id = match look(store, configured, users).await? {
         Look::Ready(_) => return Ok(None),
-        Look::Away(problem) => return Ok(Some(Cause::passing(ErrorCode::STORE_UNAVAILABLE, problem))),
+        Look::Away(cause) => return Ok(Some(cause)),
         Look::Unknown(found) => found.id,
         Look::New => match make(configured, users).await {
             Ok(made) => made.id,
@@ -148,13 +148,9 @@ pub async fn look(store: &Store, configured: &config::Store, users: &Users) -> R
         None => store.some_stored_in(&configured.name, SAMPLE).await?,
     };
     let (configured, users) = (configured.clone(), users.clone());
-    let silent = format!("{} does not answer within {} s", configured.path.display(), LOOK_LIMIT.as_secs());
-    let looking = tokio::task::spawn_blocking(move || judge(&configured, &known, &users, &stored));
-    Ok(match tokio::time::timeout(LOOK_LIMIT, looking).await {
-        Ok(Ok(look)) => look,
-        Ok(Err(error)) => Look::Away(format!("it could not be looked at: {error}")),
-        Err(_) => Look::Away(silent),
-    })
+    let root = configured.path.clone();
+    let looked = store_access::answer(&root, LOOK_LIMIT, move || judge(&configured, &known, &users, &stored));
+    Ok(looked.await.unwrap_or_else(Look::Away))
 }
 
 /// Compares a directory with what is known about it.
@@ -165,14 +161,24 @@ pub fn judge(
     stored: &[(SectorId, StoredSector)],
 ) -> Look {
     let config::Store { name, path } = configured;
-    let away = |what: String| Look::Away(format!("{}: {what}", path.display()));
+    let away = |what: String| Look::Away(store_access::away(format!("{}: {what}", path.display())));
     let init = format!("`sealbus-manager stores init {name}`");
-    if !path.is_dir() {
-        return away("the directory is not there; is it mounted?".to_owned());
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return away("it is not a directory".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return away("the directory is not there; is it mounted?".to_owned());
+        }
+        Err(error) => return Look::Away(store_access::trouble_with(path, &error)),
     }
     let found = match read(path) {
         Ok(found) => found,
-        Err(problem) => return away(problem),
+        Err(cause) => return Look::Away(cause),
+    };
+    let lies_here = match stored.iter().find_map(|(_, files)| has_files(path, files).transpose()) {
+        // What may not be read is not missing.
+        Some(Err(cause)) if found.is_none() => return Look::Away(cause),
+        found => found.is_some(),
     };
     match (found, identity::known_id(known, name)) {
         (Some(found), _) if found.name != *name => away(format!(
@@ -199,8 +205,7 @@ pub fn judge(
             found.network
         )),
         (Some(found), None) => Look::Unknown(found),
-        // A store that is older than identity files: the sectors in it prove that it is the right one.
-        (None, None) if stored.iter().any(|(_, files)| has_files(path, files)) => Look::New,
+        (None, None) if lies_here => Look::New,
         (None, None) if !stored.is_empty() => away(format!(
             "none of the sectors that were written to `{name}` lies in it: it is probably not mounted. If they are lost: \
              {init}"
@@ -210,7 +215,7 @@ pub fn judge(
             Ok(false) => {
                 away(format!("there is no {STORE_FILE} in it, and it is not empty. If it is the right one: {init}"))
             }
-            Err(error) => away(format!("cannot be listed: {error}")),
+            Err(error) => Look::Away(store_access::trouble_with(path, &error)),
         },
     }
 }
@@ -230,7 +235,7 @@ pub async fn init(
     let refused = |problem: String| InitError::Refused { name: name.to_owned(), problem };
     let known = store.known_stores().await?;
     let present = identity::known_id(&known, name);
-    let found = read(&configured.path).map_err(refused)?;
+    let found = read(&configured.path).map_err(|cause| refused(cause.text))?;
     let id = match (found, present) {
         (Some(found), Some(id)) if found.id == id && found.name == name => {
             return Ok(KnownStore { name: name.to_owned(), id: id.to_owned() });
@@ -263,8 +268,8 @@ pub async fn init(
     Ok(made)
 }
 
-/// The identity in a store's root; `None` if there is no file. An error says why it cannot be read.
-pub fn read(root: &Path) -> Result<Option<StoreIdentity>, String> {
+/// The identity in a store's root, `None` if there is none; or why it cannot be told.
+pub fn read(root: &Path) -> Result<Option<StoreIdentity>, Cause> {
     let path = root.join(STORE_FILE);
     let read = || -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
@@ -272,9 +277,11 @@ pub fn read(root: &Path) -> Result<Option<StoreIdentity>, String> {
         Ok(bytes)
     };
     match read() {
-        Ok(bytes) => identity::parse(&bytes).map(Some).map_err(|error| format!("{} {error}", path.display())),
+        Ok(bytes) => {
+            identity::parse(&bytes).map(Some).map_err(|error| store_access::away(format!("{} {error}", path.display())))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+        Err(error) => Err(store_access::trouble_with(&path, &error)),
     }
 }
 
@@ -315,10 +322,24 @@ fn is_foreign(found: &StoreIdentity, users: &Users) -> bool {
     other_network || other_miners
 }
 
-fn has_files(root: &Path, stored: &StoredSector) -> bool {
-    // A path reported by a worker is followed only below the root.
+/// Whether all files of a sector are there, `None` if not; or why that cannot be told.
+fn has_files(root: &Path, stored: &StoredSector) -> Result<Option<()>, Cause> {
+    // What a worker reported is followed only below the root.
     let inside = |path: &str| Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
-    !stored.files.is_empty() && stored.files.iter().all(|file| inside(&file.path) && root.join(&file.path).is_file())
+    if stored.files.is_empty() || !stored.files.iter().all(|file| inside(&file.path)) {
+        return Ok(None);
+    }
+    for file in &stored.files {
+        let path = root.join(&file.path);
+        match path.metadata() {
+            Ok(metadata) if metadata.is_file() => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(store_access::trouble_with(&path, &error));
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(()))
 }
 
 /// Whether a directory is empty, apart from `lost+found` and hidden files.
@@ -370,7 +391,7 @@ mod tests {
 
     fn problem(root: &Path, known: &[KnownStore]) -> String {
         match judge(&configured(root), known, &users(), &[]) {
-            Look::Away(problem) => problem,
+            Look::Away(cause) => cause.text,
             other => panic!("{other:?}"),
         }
     }
@@ -393,7 +414,7 @@ mod tests {
         let stored = StoredSector { store: "main".to_owned(), files: vec![file], identity: None };
         let stored = [("f01000/1".parse().expect("sector"), stored)];
         let look = judge(&configured(dir.path()), &[], &users(), &stored);
-        assert!(matches!(&look, Look::Away(problem) if problem.contains("not mounted")), "{look:?}");
+        assert!(matches!(&look, Look::Away(cause) if cause.text.contains("not mounted")), "{look:?}");
         fs::create_dir(dir.path().join("sealed")).expect("directory");
         fs::write(dir.path().join("sealed/s-t01000-1"), "x").expect("writes");
         assert_eq!(judge(&configured(dir.path()), &[], &users(), &stored), Look::New);

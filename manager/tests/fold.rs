@@ -188,15 +188,20 @@ async fn the_release_of_an_unfinished_sector_puts_the_next_intent_into_the_queue
 
 /// Publishes the outbox while the log is folded, until the last lease record in the log satisfies `like`.
 async fn settle(bus: &Bus, store: &Store, epoch: i64, like: impl Fn(&Lease) -> bool) {
-    let changed = Wake::default();
     let settled = eventually("the manager's word", || async {
         bus.last_lease(ID).await.expect("reads").filter(|lease| lease.owner.is_none() && like(lease)).map(drop)
     });
+    work_while(bus, store, epoch, settled).await;
+}
+
+/// Folds the log and publishes whatever the outbox has until something is done.
+async fn work_while(bus: &Bus, store: &Store, epoch: i64, done: impl Future<Output = ()>) {
+    let changed = Wake::default();
     let waits = Waits::load(store, epoch).await.expect("loads");
     let publishing = async {
         tokio::select! {
             ended = outbox::run(bus, store, epoch, &changed, &waits) => panic!("the outbox ended: {ended:?}"),
-            () = settled => {}
+            () = done => {}
         }
     };
     fold_while(bus, store, epoch, publishing).await;
@@ -289,22 +294,40 @@ async fn a_sector_that_was_claimed_before_it_was_offered_is_offered_behind_that(
     let js = jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
     let store = database.open().await;
     let epoch = fold::take_over(&bus, &store).await.expect("takes over");
-    // The sector has not been offered yet.
-    let early = won(&bus, 0, "w2").await;
-    fold_all(&bus, &store, epoch, &js).await;
-    let mut tx = store.begin().await.expect("begins");
-    tx.insert_sector(ID, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
-    tx.commit().await.expect("commits");
-    let sector = store.sector(ID).await.expect("reads").expect("exists");
-    assert_eq!(life::intent_of(&sector).expect("offered").lease_sequence, early.0);
-    // The same while it is offered. None of this counts against the sector.
-    js.publish("seal.sector.f01000.1.lease.w2", "mine".into()).await.expect("sends").await.expect("is stored");
-    settle(&bus, &store, epoch, |lease| matches!(lease.record, LeaseRecord::Release { .. })).await;
-    fold_all(&bus, &store, epoch, &js).await;
-    let sector = store.sector(ID).await.expect("reads").expect("exists");
-    assert_eq!((sector.state.seal(), sector.attempt, sector.issues), (Some(&State::Queued), 1, 1));
-    let token = won(&bus, life::intent_of(&sector).expect("offered").lease_sequence, "w1").await;
-    fold_until(&bus, &store, epoch, |sector| sector.ownership.lease() == token.0).await;
+    // The sector, once it is offered behind a record of the manager that came after this one.
+    let offered_behind = async |sequence: u64| {
+        eventually("the offer", || async {
+            let sector = store.sector(ID).await.expect("reads")?;
+            let last = bus.last_lease(ID).await.expect("reads").filter(|lease| lease.owner.is_none())?;
+            let intent = life::intent_of(&sector)?;
+            (last.sequence > sequence && intent.lease_sequence == last.sequence).then_some((sector, intent))
+        })
+        .await
+    };
+    work_while(&bus, &store, epoch, async {
+        // Nobody has wanted it so far.
+        let early = won(&bus, 0, "w2").await;
+        eventually("the folded claim", || async {
+            store.fold_state().await.expect("reads").filter(|fold| fold.last_sequence >= early.0).map(drop)
+        })
+        .await;
+        let mut tx = store.begin().await.expect("begins");
+        tx.insert_sector(ID, SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
+        let sector = tx.sector(ID).await.expect("reads").expect("exists");
+        tx.store_outcomes(vec![life::offer(sector, Happening::of_manager("wanted", json!({})))]).await.expect("offers");
+        tx.commit().await.expect("commits");
+        offered_behind(early.0).await;
+        // The same while it is offered: nothing is counted against the sector.
+        let forged = js.publish("seal.sector.f01000.1.lease.w2", "mine".into()).await.expect("sends");
+        let (sector, intent) = offered_behind(forged.await.expect("is stored").sequence).await;
+        assert_eq!((sector.state.seal(), sector.attempt, sector.issues), (Some(&State::Queued), 1, 1));
+        let token = won(&bus, intent.lease_sequence, "w1").await;
+        eventually("the owner", || async {
+            store.sector(ID).await.expect("reads").filter(|sector| sector.ownership.lease() == token.0).map(drop)
+        })
+        .await;
+    })
+    .await;
 }
 
 async fn a_log_that_was_made_anew_is_refused(database: TestDatabase) {

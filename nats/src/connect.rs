@@ -27,6 +27,8 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(5);
 
 /// The prefix under which the server itself offers its JetStream API.
 const API_PREFIX: &str = "$JS.API";
+/// How many of the troubles that were told are remembered; of more the oldest is told again.
+const REMEMBERED: usize = 32;
 
 /// The `[nats]` table of both configurations: the server's address and our identity.
 #[derive(Clone, Debug, Deserialize)]
@@ -248,16 +250,22 @@ impl Connection {
     }
 
     fn options(&self, name: &str) -> ConnectOptions {
-        let identity = Identity::of(self);
+        let trouble = Arc::new(Trouble::default());
+        let (identity, told) = (Identity::of(self), trouble.clone());
         let mut options = ConnectOptions::with_auth_callback(move |nonce| {
             let answer = identity.answer(&nonce);
+            // The client itself says only that it could not sign.
+            if let Err(error) = &answer
+                && told.is_news(error.to_string())
+            {
+                tracing::warn!(%error, "no identity to show to NATS; read again at the next try");
+            }
             async move { answer }
         });
         if let Some(ca) = &self.ca_file {
             // The client reads the file again at each connection.
             options = options.add_root_certificates(ca.clone()).require_tls(true);
         }
-        let trouble = Arc::new(Trouble::default());
         options
             .name(name)
             .custom_inbox_prefix(format!("_INBOX_{name}"))
@@ -270,7 +278,7 @@ impl Connection {
     }
 }
 
-/// The errors that were logged since the connection broke, so that each is logged once and not at every reconnection.
+/// What was said of a connection that is refused something or broken, so that it is not said at each try.
 #[derive(Debug, Default)]
 struct Trouble(Mutex<Vec<String>>);
 
@@ -283,7 +291,9 @@ impl Trouble {
             }
             Event::Disconnected => tracing::warn!("lost the connection to NATS; reconnecting"),
             // A permission violation does not make a publish fail; it shows up only here.
-            Event::ServerError(error) => tracing::error!(%error, "NATS refused something"),
+            Event::ServerError(error) if self.is_news(error.to_string()) => {
+                tracing::error!(%error, "NATS refused something");
+            }
             Event::SlowConsumer(id) => tracing::warn!(id, "a subscription is too slow"),
             Event::ClientError(error) if self.is_news(error.to_string()) => {
                 tracing::warn!(%error, "no connection to NATS yet; trying again, and reading the identity from its file each time");
@@ -296,6 +306,9 @@ impl Trouble {
         let mut said = self.said();
         let is_news = !said.contains(&words);
         if is_news {
+            if said.len() == REMEMBERED {
+                said.remove(0);
+            }
             said.push(words);
         }
         is_news
@@ -342,6 +355,19 @@ impl Bus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_refused_at_each_try_is_told_once_until_there_is_another_connection() {
+        let trouble = Trouble::default();
+        let is_news = |words: &str| trouble.is_news(words.to_owned());
+        assert!(is_news("refused") && !is_news("refused"));
+        for other in 0..REMEMBERED {
+            assert!(is_news(&other.to_string()));
+        }
+        assert!(is_news("refused"), "only so many are remembered");
+        trouble.log(&Event::Connected);
+        assert!(is_news("refused"));
+    }
 
     fn at(url: &str) -> Connection {
         Connection {

@@ -274,8 +274,8 @@ pub(crate) fn classify(subject: &str, error: jetstream::context::PublishError) -
         // The code has two meanings; only the text distinguishes them.
         STREAM_LIMIT if description.contains("per subject") => PublishError::Outstanding { subject },
         STREAM_LIMIT => PublishError::Full { subject, description },
-        // 503: no leader, no responders, shutting down.
-        _ if cause.code() == 503 => PublishError::Unknown { subject, source: error.into() },
+        // 429: more than the server holds in memory for the stream. 503: no leader, no responders, shutting down.
+        _ if matches!(cause.code(), 429 | 503) => PublishError::Unknown { subject, source: error.into() },
         code => PublishError::Refused { subject, code, description },
     }
 }
@@ -283,6 +283,16 @@ pub(crate) fn classify(subject: &str, error: jetstream::context::PublishError) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_has_no_room_for_now_is_published_again() {
+        for (code, err_code, description) in [(429, 10167, "too many requests"), (503, 10039, "not enabled")] {
+            let said = serde_json::json!({ "code": code, "err_code": err_code, "description": description });
+            let said: jetstream::Error = serde_json::from_value(said).expect("as the server writes it");
+            let error = jetstream::context::PublishError::with_source(PublishErrorKind::Other, said);
+            assert!(classify("seal.hb.w1", error).is_transient(), "{description}");
+        }
+    }
 
     #[test]
     fn an_id_follows_from_its_text_for_whoever_knows_the_secret() {

@@ -75,6 +75,17 @@ pub enum TopologyError {
         #[source]
         source: async_nats::Error,
     },
+    /// The server keeps room free for all that a stream may hold, and has too little.
+    #[error(
+        "the server has no room for a stream {stream} of up to {max_bytes} bytes: lower streams.max_sectors_bytes, or give \
+         JetStream a larger disk or max_file_store"
+    )]
+    NoRoom {
+        /// The stream.
+        stream: String,
+        /// What it may hold, in bytes.
+        max_bytes: i64,
+    },
 }
 
 impl Fill {
@@ -211,7 +222,9 @@ impl Bus {
         for config in streams(layout) {
             let name = config.name.clone();
             let existing =
-                self.js.get_or_create_stream(config.clone()).await.map_err(server("create stream", &name))?;
+                self.js.get_or_create_stream(config.clone()).await.map_err(|error| {
+                    no_room(&config, &error).unwrap_or_else(|| server("create stream", &name)(error))
+                })?;
             let now = &existing.cached_info().config;
             let drifted = now.subjects != config.subjects
                 || now.max_bytes != config.max_bytes
@@ -221,7 +234,9 @@ impl Bus {
                 || now.max_age != config.max_age;
             if drifted {
                 tracing::info!(stream = %name, "bringing the stream to the configured layout");
-                self.js.update_stream(&config).await.map_err(server("update stream", &name))?;
+                self.js.update_stream(&config).await.map_err(|error| {
+                    no_room(&config, &error).unwrap_or_else(|| server("update stream", &name)(error))
+                })?;
             }
         }
         self.js.create_consumer_on_stream(fold(), SECTORS).await.map_err(server("create consumer", FOLD))?;
@@ -279,6 +294,11 @@ impl Bus {
         Ok(stream.cached_info().state.messages)
     }
 
+    /// Whether the server is part of a cluster. One that is not keeps one copy of each stream.
+    pub fn is_clustered(&self) -> bool {
+        self.client.server_info().cluster.is_some()
+    }
+
     /// Whether the server keeps streams for us.
     pub async fn check_jetstream(&self) -> Result<(), TopologyError> {
         self.js.query_account().await.map(drop).map_err(server("use", "JetStream, which keeps the streams"))
@@ -301,6 +321,12 @@ impl Bus {
         stream.purge().sequence(before + 1).await.map_err(server("empty stream", SECTORS))?;
         Ok(before)
     }
+}
+
+fn no_room(config: &Config, error: &jetstream::context::CreateStreamError) -> Option<TopologyError> {
+    let jetstream::context::CreateStreamErrorKind::JetStream(cause) = error.kind() else { return None };
+    let is_full = cause.error_code() == jetstream::ErrorCode::STORAGE_RESOURCES_EXCEEDED;
+    is_full.then(|| TopologyError::NoRoom { stream: config.name.clone(), max_bytes: config.max_bytes })
 }
 
 fn server<E: Into<async_nats::Error>>(operation: &'static str, what: &str) -> impl FnOnce(E) -> TopologyError {

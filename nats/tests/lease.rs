@@ -3,7 +3,14 @@
 mod support;
 
 use futures::StreamExt;
-use sealbus_nats::{Bus, intents::Queue, lease::ClaimOutcome, log::Record, publish::PublishError, topology::Layout};
+use sealbus_nats::{
+    Bus,
+    intents::Queue,
+    lease::ClaimOutcome,
+    log::Record,
+    publish::PublishError,
+    topology::{Layout, TopologyError},
+};
 use sealbus_schema::{
     IntentKind, MinerId, SealProof, SectorId, SectorNumber, Token, WorkerName,
     message::{Event, EventBody, Fact, Intent},
@@ -54,6 +61,20 @@ async fn a_log_that_is_nearly_full_is_told_before_it_refuses() {
         }
     };
     assert!(refused, "told before record {number} was refused");
+}
+
+#[tokio::test]
+async fn a_stream_that_the_servers_disk_has_no_room_for_names_the_limit_that_is_too_large() {
+    let server = Server::start_with(|port, store| {
+        format!("listen: 127.0.0.1:{port}\njetstream {{ store_dir: {store:?}, max_file_store: 8MB }}\n")
+    });
+    let bus = server.connect("manager").await;
+    let layout = |max_sectors_bytes| Layout { replicas: 1, max_sectors_bytes };
+    let error = bus.ensure_streams(layout(10 << 30)).await.expect_err("too large");
+    assert!(matches!(&error, TopologyError::NoRoom { max_bytes, .. } if *max_bytes == 10 << 30), "{error:?}");
+    bus.ensure_streams(layout(4 << 20)).await.expect("fits");
+    let error = bus.ensure_streams(layout(10 << 30)).await.expect_err("too large");
+    assert!(error.to_string().contains("streams.max_sectors_bytes"), "{error}");
 }
 
 #[tokio::test]

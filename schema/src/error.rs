@@ -203,7 +203,7 @@ codes! {
     STORE_UNREADABLE Crit;
     /// The configured sector numbers are used up.
     NUMBERS_USED_UP Crit;
-    /// The configuration asks for something that the manager or the chain cannot do.
+    /// The configuration asks for what the manager, the chain or the queue cannot do.
     CONFIGURATION_WRONG Crit;
     /// The database refused a row, or has one that cannot be read.
     RECORD_REFUSED Crit;

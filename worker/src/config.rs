@@ -189,10 +189,16 @@ impl Config {
 
     /// The files and directories that are missing or unusable at this moment. Connects to nothing.
     pub fn not_there(&self) -> Vec<NotThere> {
-        let missing = self.directories.iter().filter(|directory| !directory.path.is_dir());
-        let told = missing.map(|Directory { field, path, fix }| NotThere {
-            field: field.clone(),
-            problem: format!("{} is not a directory: {fix}", path.display()),
+        let told = self.directories.iter().filter_map(|Directory { field, path, fix }| {
+            let problem = match path.metadata() {
+                Ok(found) if found.is_dir() => return None,
+                // Such as rights that this user does not have: no disk needs to be mounted for that.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    format!("{} cannot be looked at: {error}", path.display())
+                }
+                _ => format!("{} is not a directory: {fix}", path.display()),
+            };
+            Some(NotThere { field: field.clone(), problem })
         });
         told.chain(self.nats.not_there()).collect()
     }
@@ -226,6 +232,12 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         let fix = "name at least one, such as [\"seal\"], or remove it: all are served then";
         return Err(ConfigError::Empty { field: "worker.workflows", fix });
     }
+    if let Some(host) = worker.host.as_ref().filter(|host| !is_name(host)) {
+        let problem =
+            "a machine's name has up to 64 characters and no spaces; without the line it is the machine's own";
+        let (field, value) = ("worker.host".to_owned(), format!("{host:?}"));
+        return Err(ConfigError::Value { field, value, problem: problem.to_owned() });
+    }
     let recover_interval = seconds("worker.recover_interval_secs", worker.recover_interval_secs, A_DAY)?;
     let heartbeat = seconds("worker.heartbeat_secs", worker.heartbeat_secs, HEARTBEAT_SECS_MAX)?;
     let mut slots: Vec<PathBuf> = Vec::new();
@@ -245,8 +257,10 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         }
         slots.push(path);
     }
-    if store.name.is_empty() || store.name.contains(char::is_whitespace) {
-        let problem = "a store needs a name without spaces, the one that the manager's configuration has".to_owned();
+    if !is_name(&store.name) {
+        let problem =
+            "a store needs a name of up to 64 characters without spaces, the one that the manager's configuration has"
+                .to_owned();
         return Err(ConfigError::Value { field: "store.name".into(), value: format!("{:?}", store.name), problem });
     }
     let fix = "mount the permanent store, or create the directory; the worker never makes it";
@@ -303,6 +317,11 @@ fn seconds(field: &str, secs: u64, max: u64) -> Result<Duration, ConfigError> {
     Ok(Duration::from_secs(secs))
 }
 
+/// Whether people can read and type a text as the name of something: on a terminal, in a table, in an order.
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.chars().count()) && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
 /// Whether one of the two directories lies below the other.
 fn lie_in_one_another(one: &Path, other: &Path) -> bool {
     one != other && (one.starts_with(other) || other.starts_with(one))
@@ -319,6 +338,10 @@ fn directory(field: String, path: &Path, fix: &'static str) -> Result<PathBuf, C
 
 /// The path of a directory that need not exist yet: its disk may be mounted later.
 fn named_directory(field: String, path: &Path, fix: &'static str) -> Result<PathBuf, ConfigError> {
+    if path.as_os_str().as_encoded_bytes().contains(&0) {
+        let problem = "no path has the character NUL: correct it".to_owned();
+        return Err(ConfigError::Value { field, value: format!("{path:?}"), problem });
+    }
     match directory(field, path, fix) {
         Err(ConfigError::NotADirectory { source: Some(_), .. }) => {
             // Links in the existing part are resolved, so the path stays the same once the directory exists.
@@ -489,13 +512,14 @@ mod tests {
         assert_eq!(checked(dir.path(), &good).expect("valid").not_there(), []);
         let text = good
             .replace("path = \"a\"", "path = \"no-slot\"")
-            .replace("path = \"store\"", "path = \"no-store\"")
+            .replace("path = \"store\"", &format!("path = \"{}\"", "x".repeat(300)))
             .replace("url =", "ca_file = \"gone.pem\"\nnkey_seed_file = \"gone.nk\"\nurl =");
         let config = checked(dir.path(), &format!("{text}[params]\ncache = \"no-params\"\n")).expect("valid");
         let found: Vec<String> = config.not_there().iter().map(ToString::to_string).collect();
         for field in ["slot[0].path", "store.path", "params.cache", "nats.nkey_seed_file", "nats.ca_file"] {
             assert_eq!(found.iter().filter(|found| found.contains(field)).count(), 1, "{field}: {found:?}");
         }
+        assert!(found.iter().any(|found| found.contains("cannot be looked at: File name too long")), "{found:?}");
     }
 
     #[test]
@@ -520,6 +544,16 @@ mod tests {
             (format!("{good}[[slot]]\npath = \"link\"\n"), "slot[0].path and slot[1].path are the same"),
             (good.replace("path = \"store\"", "path = \"worker.toml\""), "store.path"),
             (good.replace("name = \"main\"", "name = \"\""), "store.name"),
+            (good.replace("name = \"main\"", r#"name = "\u001b[31mmain""#), "store.name"),
+            (good.replace("[worker]", "[worker]\nhost = \"\""), "worker.host"),
+            (
+                good.replace(
+                    "[worker]",
+                    r#"[worker]
+host = "a\nb""#,
+                ),
+                "worker.host",
+            ),
             (good.replace("miners", "heartbeat_secs = 0\nminers"), "worker.heartbeat_secs = 0"),
             (good.replace("miners", "heartbeat_secs = 600\nminers"), "worker.heartbeat_secs = 600: must be 1 to 90"),
             (

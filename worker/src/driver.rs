@@ -196,10 +196,11 @@ async fn insist<T: Send + 'static>(
     operation: &'static str,
     run: impl Fn() -> Result<T, StageError> + Clone + Send + 'static,
 ) -> T {
+    let mut said = None;
     loop {
-        match insist_unless_lost(context, slot, operation, run.clone()).await {
+        match attempt(context, slot, operation, run.clone(), &mut said).await {
             Ok(done) => return done,
-            Err(SlotLost) => tokio::time::sleep(context.config.recover_interval).await,
+            Err(_) => tokio::time::sleep(context.config.recover_interval).await,
         }
     }
 }
@@ -213,26 +214,38 @@ async fn insist_unless_lost<T: Send + 'static>(
 ) -> Result<T, SlotLost> {
     let mut said = None;
     loop {
-        let error = match slot.operate(run.clone()).await {
-            Ok(done) => {
-                context.board.unblock(slot.index());
-                return Ok(done);
-            }
-            Err(error) => error,
-        };
-        let words = error.to_string();
-        if said.as_ref() != Some(&words) {
-            tracing::error!(slot = slot.name(), %error, "cannot {operation}; trying again");
-            said = Some(words);
+        match attempt(context, slot, operation, run.clone(), &mut said).await {
+            Ok(done) => return Ok(done),
+            Err(StageCode::SlotUnusable) => return Err(SlotLost),
+            Err(_) => tokio::time::sleep(context.config.recover_interval).await,
         }
-        let mut report = ErrorReport::from_error(ErrorClass::Crit, error.code.error_code(), &error);
-        report.causes.insert(0, format!("cannot {operation}"));
-        context.board.block(slot.index(), context.named(slot, report));
-        if error.code == StageCode::SlotUnusable {
-            return Err(SlotLost);
-        }
-        tokio::time::sleep(context.config.recover_interval).await;
     }
+}
+
+/// One try. What is wrong is shown with the slot, and logged if it is not what was said last.
+async fn attempt<T: Send + 'static>(
+    context: &Context,
+    slot: &Slot,
+    operation: &'static str,
+    run: impl FnOnce() -> Result<T, StageError> + Send + 'static,
+    said: &mut Option<String>,
+) -> Result<T, StageCode> {
+    let error = match slot.operate(run).await {
+        Ok(done) => {
+            context.board.unblock(slot.index());
+            return Ok(done);
+        }
+        Err(error) => error,
+    };
+    let words = error.to_string();
+    if said.as_ref() != Some(&words) {
+        tracing::error!(slot = slot.name(), %error, "cannot {operation}; trying again");
+        *said = Some(words);
+    }
+    let mut report = ErrorReport::from_error(ErrorClass::Crit, error.code.error_code(), &error);
+    report.causes.insert(0, format!("cannot {operation}"));
+    context.board.block(slot.index(), context.named(slot, report));
+    Err(error.code)
 }
 
 impl Context {

@@ -99,15 +99,20 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
+    let mut first = signal(SignalKind::user_defined1()).map_err(RunError::Signals)?;
+    let mut second = signal(SignalKind::user_defined2()).map_err(RunError::Signals)?;
     let stopped = async move {
         loop {
-            tokio::select! {
+            let name = tokio::select! {
                 _ = terminate.recv() => break "SIGTERM",
                 _ = interrupt.recv() => break "SIGINT",
-                _ = hang_up.recv() => tracing::info!(
-                    "SIGHUP: there is nothing to reload; credentials are read at each connection, the configuration at the start"
-                ),
-            }
+                _ = hang_up.recv() => "SIGHUP",
+                _ = first.recv() => "SIGUSR1",
+                _ = second.recv() => "SIGUSR2",
+            };
+            tracing::info!(
+                "{name}: nothing to reload; identities are read at each connection, the configuration at the start"
+            );
         }
     };
     tokio::select! {

@@ -36,7 +36,7 @@ fn simulate() -> ExitCode {
     }
     let threads = arguments.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let started = Instant::now();
-    let summary = many(arguments.from..arguments.from + arguments.seeds, threads, options);
+    let summary = many(arguments.from..arguments.from.saturating_add(arguments.seeds), threads, options);
     let seconds = started.elapsed().as_secs_f64();
     outln!(
         "{} worlds in {seconds:.1} s ({:.0}/s), {} events; sectors: {} prove, {} blocked or given up",

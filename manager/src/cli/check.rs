@@ -74,17 +74,29 @@ async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
     if let Answer::Lacks(problem) = limited(async { Ok(Store::look(&config.database).await?) }).await? {
         add("database", problem);
     }
-    let bus = limited(async { Ok(config.nats.connect("manager").await?.check_jetstream().await?) });
+    let mut is_clustered = true;
+    let bus = limited(async {
+        let bus = config.nats.connect("manager").await?;
+        is_clustered = bus.is_clustered();
+        Ok(bus.check_jetstream().await?)
+    });
     if let Answer::Lacks(problem) = bus.await? {
         add("nats.url", problem);
+    }
+    let replicas = config.streams.replicas;
+    if replicas > 1 && !is_clustered {
+        add(
+            "streams.replicas",
+            format!("the server is in no cluster and keeps one copy of each stream, not {replicas}"),
+        );
     }
     for (index, store) in config.stores.iter().enumerate() {
         // The running manager compares stores with what the database knows about them.
         let users = Users { network: String::new(), miners: config.miners.iter().map(|miner| miner.id).collect() };
         if store.path.is_dir()
-            && let Look::Away(problem) = stores::judge(store, &[], &users, &[])
+            && let Look::Away(cause) = stores::judge(store, &[], &users, &[])
         {
-            add(&format!("store[{index}].path"), problem);
+            add(&format!("store[{index}].path"), cause.text);
         }
     }
     let client = match RpcClient::new(config.chain.endpoint()).map_err(ServeError::from) {

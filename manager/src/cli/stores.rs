@@ -66,7 +66,7 @@ impl List {
             let (condition, problem) = match stores::look(&store, configured, &users).await? {
                 Look::Ready(_) => ("ready", None),
                 Look::Unknown(_) | Look::New => ("new", None),
-                Look::Away(problem) => ("away", Some(problem)),
+                Look::Away(cause) => ("away", Some(cause.text)),
             };
             let id = known.iter().find(|store| store.name == configured.name).map(|store| store.id.as_str());
             let path = configured.path.display().to_string();

@@ -20,10 +20,16 @@ impl Config {
             }
         }
         for (index, store) in self.stores.iter().enumerate() {
-            if !store.path.is_dir() {
-                let problem = format!("{} is not a directory: make or mount it", store.path.display());
-                add(format!("store[{index}].path"), problem);
-            }
+            let shown = store.path.display();
+            let problem = match store.path.metadata() {
+                Ok(found) if found.is_dir() => continue,
+                // Such as rights that this user does not have: nothing needs to be mounted for that.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    format!("{shown} cannot be looked at: {error}")
+                }
+                _ => format!("{shown} is not a directory: make or mount it"),
+            };
+            add(format!("store[{index}].path"), problem);
         }
         found
     }

@@ -57,7 +57,7 @@ fn require_store(store: &Store, known: Option<&str>, stored: &StoredSector) -> R
     };
     let found = match stores::read(&store.path) {
         Ok(found) => found,
-        Err(problem) => return away(problem),
+        Err(cause) => return away(cause.text),
     };
     match (found, known) {
         (Some(found), Some(known)) if found.id == known && found.name == store.name => {}

@@ -24,14 +24,6 @@ pub(super) fn sector_of(record: &Record) -> Option<SectorId> {
     }
 }
 
-/// The sector and the sequence of a lease record.
-pub(super) fn lease_of(entry: &Entry) -> Option<(SectorId, u64)> {
-    match &entry.record {
-        Record::Lease { sector, .. } => Some((*sector, entry.sequence)),
-        _ => None,
-    }
-}
-
 /// What a record does to the sector that it is about.
 pub fn decide(sector: Job, entry: &Entry, policy: AttemptPolicy) -> Outcome {
     match &entry.record {

@@ -224,11 +224,8 @@ impl Tx {
         .fetch_optional(&mut *self.inner)
         .await
         .map_err(sql("begin a job after the last one"))?;
-        let last_lease = match ended {
-            Some(row) => row.get::<i64, _>("last_lease") as u64,
-            // Whoever has claimed it before it was wanted has nothing of that.
-            None => self.unknown_lease(id).await?,
-        };
+        // The log of a new number may hold claims. They are ended before its first offer.
+        let last_lease = ended.map_or(0, |row| row.get::<i64, _>("last_lease") as u64);
         let job = Job::begun(id, proof, workflow, last_lease);
         let begun = self.fetch_one("begin a job", row::insert(self.places, &job)).await?;
         let state = tables::insert(self.places, begun.get("id"), &job.state);

@@ -19,7 +19,6 @@ impl Tx {
     ) -> Result<(), StoreError> {
         for statement in [
             "DELETE FROM outbox",
-            "DELETE FROM unknown_leases",
             "UPDATE jobs SET last_lease = 0, version = version + 1",
             "UPDATE jobs SET owner = NULL, token = NULL, token_stream = NULL, last_event = 0, leased_at = NULL, \
              version = version + 1 WHERE ended = 1",

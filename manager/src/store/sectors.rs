@@ -130,34 +130,6 @@ impl Tx {
         let statements = rows::chunks(sectors).map(move |sectors| update(places, sectors));
         self.execute_each("store what exists of sectors", Box::new(statements)).await.map(drop)
     }
-
-    /// The last lease record that the log has of a sector that was not wanted so far, 0 if there is none.
-    pub(super) async fn unknown_lease(&mut self, id: SectorId) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT sequence FROM unknown_leases WHERE miner = $1 AND number = $2")
-            .bind(id.miner.to_string())
-            .bind(id.number.0 as i64)
-            .fetch_optional(&mut *self.inner)
-            .await
-            .map_err(sql("look for claims of a sector that was not wanted"))?;
-        Ok(row.map_or(0, |row| row.get::<i64, _>("sequence") as u64))
-    }
-
-    /// Remembers lease records of sectors that are not wanted, in the order of the log.
-    pub(crate) async fn note_unknown_leases(&mut self, leases: &[(SectorId, u64)]) -> Result<(), StoreError> {
-        for (id, sequence) in leases {
-            sqlx::query(
-                "INSERT INTO unknown_leases (miner, number, sequence) VALUES ($1, $2, $3) \
-                 ON CONFLICT (miner, number) DO UPDATE SET sequence = excluded.sequence",
-            )
-            .bind(id.miner.to_string())
-            .bind(id.number.0 as i64)
-            .bind(*sequence as i64)
-            .execute(&mut *self.inner)
-            .await
-            .map_err(sql("remember a claim of a sector that was not wanted"))?;
-        }
-        Ok(())
-    }
 }
 
 fn update<'q>(places: Places, sectors: &'q [(SectorId, Existing)]) -> Statement<'q> {

@@ -34,7 +34,7 @@ const ADVICE: &[(ErrorCode, &str)] = &[
     (ErrorCode::CONFIGURATION_WRONG, "correct the named field and restart the manager"),
     (ErrorCode::RECORD_REFUSED, "read the database's log; the named row needs a person"),
     (ErrorCode::BUS_FULL, "raise streams.max_sectors_bytes and restart the manager, or purge what fills it"),
-    (ErrorCode::BUS_UNAVAILABLE, "nothing, if NATS comes back; otherwise start it"),
+    (ErrorCode::BUS_UNAVAILABLE, "nothing, if NATS comes back; otherwise start it, and again after its disk was full"),
 ];
 
 /// What a person can do.

@@ -9,7 +9,7 @@ use sealbus_nats::{
     publish::Backoff,
     topology,
 };
-use sealbus_schema::{IntentKind, message::Intent};
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, IntentKind, message::Intent};
 
 use super::{
     Context, SlotLost,
@@ -23,6 +23,8 @@ use crate::{causes::in_words, journal::Journal, slot::Slot};
 const PULL_ROUND: Duration = Duration::from_secs(300);
 /// The same while some queue is missing, so that it is found soon after it was made.
 const PULL_ROUND_WITH_GAPS: Duration = Duration::from_secs(30);
+/// After how many pulls without any queue a slot is shown as blocked.
+const MISSES_TOLD: u32 = 4;
 /// How often the removal of a taken intent is tried. It comes back otherwise, and is then known.
 const ACCEPT_TRIES: u32 = 3;
 
@@ -31,12 +33,14 @@ const ACCEPT_TRIES: u32 = 3;
 pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLost> {
     let (first, longest) = (Duration::from_millis(500), Duration::from_secs(30));
     let (mut backoff, mut patience) = (Backoff::new(first, longest), Patience::new(first, longest));
+    let mut misses = 0;
     loop {
         context.orders.open().await;
-        readiness::ready(context, slot).await?;
+        let unserved = unserved(context, slot, &mut misses).await;
+        readiness::ready(context, slot, unserved).await?;
         // A pull that is dropped is withdrawn, and what it was given meanwhile goes to somebody else.
         let offer = tokio::select! {
-            offer = pull_in_turn(context, &mut patience) => offer,
+            offer = pull_in_turn(context, &mut patience, &mut misses) => offer,
             () = context.orders.draining() => None,
             () = readiness::fails(context, slot) => None,
         };
@@ -53,19 +57,42 @@ pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLo
 
 /// Waits for an intent for a while, when no other slot of this worker does. A server keeps at most `max_waiting` open pulls
 /// a queue: one pull a worker instead of one a free slot lets ten times as many machines wait.
-async fn pull_in_turn(context: &Context, patience: &mut Patience) -> Option<Offer> {
+async fn pull_in_turn(context: &Context, patience: &mut Patience, misses: &mut u32) -> Option<Offer> {
     let _turn = context.pull_turn.lock().await;
-    pull(context, patience).await
+    pull(context, patience, misses).await
 }
 
-/// Waits for an intent for a while.
-async fn pull(context: &Context, patience: &mut Patience) -> Option<Offer> {
+/// What a slot is blocked for that no queue has served for some pulls: a manager that has just started makes the queues
+/// within seconds. None as soon as there is one.
+async fn unserved(context: &Context, slot: &Slot, misses: &mut u32) -> Option<ErrorReport> {
+    if *misses < MISSES_TOLD {
+        return None;
+    }
+    for queue in context.config.queues() {
+        if context.bus.find_queue(queue).await.is_ok() {
+            *misses = 0;
+            return None;
+        }
+    }
+    let miners: Vec<String> = context.config.miners.iter().map(ToString::to_string).collect();
+    let problem = format!(
+        "no manager serves {} sectors of {}, or the worker's account in NATS has no right to their queues",
+        context.config.sector_size,
+        miners.join(", ")
+    );
+    let report = ErrorReport::new(ErrorClass::Crit, ErrorCode::CONFIGURATION_WRONG, problem);
+    Some(context.named(slot, report))
+}
+
+/// Waits for an intent for a while. Counts how often in a row no queue was there at all.
+async fn pull(context: &Context, patience: &mut Patience, misses: &mut u32) -> Option<Offer> {
     let mut queues = context.config.queues();
     let mut round = PULL_ROUND;
     let mut pause = Duration::ZERO;
     while !queues.is_empty() {
         let outcome = tokio::time::timeout(round, context.bus.next_intent(&queues)).await;
         let Ok(Err(error)) = outcome else {
+            *misses = 0;
             if queues.len() == context.config.queues().len() {
                 patience.mended("intents can be taken");
             }
@@ -76,6 +103,9 @@ async fn pull(context: &Context, patience: &mut Patience) -> Option<Offer> {
         // The queues that are there are served meanwhile.
         queues.retain(|queue| topology::queue_name(queue.miner, queue.proof, queue.kind) != name);
         round = PULL_ROUND_WITH_GAPS;
+    }
+    if queues.is_empty() {
+        *misses += 1;
     }
     tokio::time::sleep(pause).await;
     None

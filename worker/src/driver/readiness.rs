@@ -23,8 +23,9 @@ enum Unready {
     Lost,
 }
 
-/// Waits until the slot may take a sector; meanwhile it is shown as blocked.
-pub async fn ready(context: &Context, slot: &Slot) -> Result<(), SlotLost> {
+/// Waits until the slot may take a sector; meanwhile it is shown as blocked. Afterwards too, if it is `unserved`: nobody offers
+/// sectors that it could take.
+pub async fn ready(context: &Context, slot: &Slot, unserved: Option<ErrorReport>) -> Result<(), SlotLost> {
     let mut said = None;
     loop {
         let report = match look(context, slot).await {
@@ -41,7 +42,10 @@ pub async fn ready(context: &Context, slot: &Slot) -> Result<(), SlotLost> {
         context.board.checked(slot.index());
         tokio::time::sleep(context.config.recover_interval).await;
     }
-    context.board.unblock(slot.index());
+    match unserved {
+        Some(report) => context.board.block(slot.index(), report),
+        None => context.board.unblock(slot.index()),
+    }
     context.board.checked(slot.index());
     if let Some(code) = said {
         tracing::info!(slot = slot.name(), %code, "slot usable again");

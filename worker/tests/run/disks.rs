@@ -145,6 +145,7 @@ async fn a_slot_that_is_removed_under_its_sector_is_told_while_the_others_go_on(
         manager.see_through(sector, "finished").await;
     }
     assert!(!slot.exists(), "no empty directory takes the place of the lost one");
+    assert_eq!(bench.log().matches("cannot write the journal; trying again").count(), 1, "{}", bench.log());
     assert!(!manager.kinds(lost).contains(&"tree_d_built"), "nothing is reported that no journal has");
 
     // A person gives the sector up, and later mounts a new disk.

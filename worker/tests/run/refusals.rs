@@ -2,9 +2,9 @@
 
 use std::{fs, process::Command, sync::LazyLock};
 
-use sealbus_schema::{ErrorClass, ErrorCode};
+use sealbus_schema::{ErrorClass, ErrorCode, IntentKind, SealProof};
 
-use crate::support::{Bench, Manager, Server, Worker, eventually, ports::Port};
+use crate::support::{Bench, MINER, Manager, Server, Worker, eventually, ports::Port};
 
 /// The address of a server that does not exist. This process holds the port until it ends.
 fn nowhere() -> String {
@@ -153,7 +153,9 @@ async fn a_hang_up_and_a_log_on_a_full_disk_do_not_end_the_worker() {
     let bench = Bench::new(server.url(), 1);
     let mut worker = Worker::start(&bench.write_config(&bench.config()), std::path::Path::new("/dev/full"));
     manager.heartbeat_with("a heartbeat", |_| true).await;
-    worker.signal(rustix::process::Signal::HUP);
+    for signal in [rustix::process::Signal::HUP, rustix::process::Signal::USR1, rustix::process::Signal::USR2] {
+        worker.signal(signal);
+    }
     let sector = manager.offer(1).await;
     manager.see_through(sector, "finished").await;
     assert!(worker.is_alive());
@@ -252,6 +254,22 @@ async fn an_unreachable_server_and_a_missing_queue_are_waited_for() {
     let sector = manager.offer(1).await;
     manager.see_through(sector, "finished").await;
     manager.assert_gapless(sector);
+}
+
+#[tokio::test]
+async fn a_slot_whose_sectors_nobody_offers_is_shown_until_somebody_does() {
+    let server = Server::start();
+    let manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 1);
+    let config = bench.config().replace("\"2KiB\"", "\"8MiB\"");
+    let _worker = Worker::start(&bench.write_config(&config), &bench.path("worker.log"));
+    let heartbeat = manager.heartbeat_with("a blocked slot", |beat| beat.slots[0].blocked.is_some()).await;
+    let report = heartbeat.slots[0].blocked.as_ref().expect("blocked");
+    assert_eq!((report.code.clone(), report.class), (ErrorCode::CONFIGURATION_WRONG, ErrorClass::Crit));
+    assert!(report.message().contains("no manager serves 8MiB sectors of f01000"), "{}", report.message());
+    let proof = SealProof::StackedDrg8MiBV1_1;
+    manager.bus.ensure_queue(MINER, proof, IntentKind::Seal).await.expect("queue");
+    manager.heartbeat_with("a free slot", |beat| beat.slots[0].blocked.is_none()).await;
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ nkey_seed_file = "{key}"
 
 [streams]
 replicas = {replicas}
+max_sectors_bytes = 1073741824
 
 [chain]
 url = "http://{chain}/rpc/v1"

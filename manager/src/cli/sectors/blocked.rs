@@ -204,7 +204,8 @@ fn slot_orders(blocked: &BlockedSlot<'_>, policy: AttemptPolicy) -> Vec<String> 
 
 /// Whether the cause must be fixed elsewhere, so that giving up the slot's contents would not help.
 fn goes_on_by_itself(slot: &SlotStatus) -> bool {
-    const BEFORE_A_SECTOR: [ErrorCode; 2] = [ErrorCode::PARAMS_MISSING, ErrorCode::STORE_FULL];
+    const BEFORE_A_SECTOR: [ErrorCode; 3] =
+        [ErrorCode::PARAMS_MISSING, ErrorCode::STORE_FULL, ErrorCode::CONFIGURATION_WRONG];
     let is_free = slot.holding.is_none() && !slot.unreadable;
     slot.blocked
         .as_ref()

@@ -1,7 +1,8 @@
 //! Slots that an old heartbeat still shows as blocked, while the log is already ahead. The order of events is taken
 //! from the sector's history alone; clocks of different hosts are never compared.
 
-use sealbus_schema::{Token, lease::Ownership};
+use sealbus_schema::{ErrorCode, Token, lease::Ownership};
+use serde_json::Value;
 
 use crate::store::{HistoryEntry, Job};
 
@@ -14,6 +15,8 @@ pub enum Echo {
     WentOn,
     /// The worker has not reported the block, or the report has not arrived yet.
     NotReported,
+    /// The worker has reported what it waits for.
+    Waits,
 }
 
 impl Echo {
@@ -23,6 +26,7 @@ impl Echo {
             Echo::NotPickedUp(order) => format!("{order}; its worker has not picked it up yet"),
             Echo::WentOn => "its worker has continued since this heartbeat".to_owned(),
             Echo::NotReported => "blocked on its worker, whose report has not arrived yet".to_owned(),
+            Echo::Waits => "its worker waits for that, and goes on by itself".to_owned(),
         }
     }
 }
@@ -40,23 +44,31 @@ pub fn echo(history: &[HistoryEntry], lease: Token) -> Echo {
         "slot_released" => Some("to be released"),
         _ => None,
     };
-    let Some((at, order)) = history.iter().enumerate().rev().find_map(|(at, entry)| Some((at, order(entry)?))) else {
-        return Echo::NotReported;
-    };
-    let mut since = history[at + 1..].iter().filter(|entry| entry.happening.token == Some(lease.0));
-    match since.next_back() {
-        None => Echo::NotPickedUp(order),
-        // An error of class `temp` is retried and blocks nothing.
-        Some(entry) if entry.happening.kind == "failed" && entry.happening.detail["error"]["class"] != "temp" => {
-            Echo::NotReported
-        }
-        Some(_) => Echo::WentOn,
+    let ordered = history.iter().enumerate().rev().find_map(|(at, entry)| Some((at, order(entry)?)));
+    let since = &history[ordered.map_or(0, |(at, _)| at + 1)..];
+    match (since.iter().rfind(|entry| entry.happening.token == Some(lease.0)), ordered) {
+        (Some(entry), _) if waits(entry) => Echo::Waits,
+        (_, None) => Echo::NotReported,
+        (None, Some((_, order))) => Echo::NotPickedUp(order),
+        // One of class `temp` is tried again and blocks nothing.
+        (Some(entry), _) if failed(entry).is_some_and(|error| error["class"] != "temp") => Echo::NotReported,
+        (Some(_), _) => Echo::WentOn,
     }
+}
+
+fn failed(entry: &HistoryEntry) -> Option<&Value> {
+    (entry.happening.kind == "failed").then(|| &entry.happening.detail["error"])
+}
+
+/// Whether a worker reported that it waits for what passes by itself, for however long.
+fn waits(entry: &HistoryEntry) -> bool {
+    let code = failed(entry).and_then(|error| error["code"].as_str());
+    code.is_some_and(|code| ErrorCode::from_text(code).is_waited_for())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::store::Happening;
@@ -80,6 +92,12 @@ mod tests {
         assert_eq!(echo_of(&[order.clone(), other]), Echo::NotPickedUp("resubmitted"), "another lease's");
         assert_eq!(echo_of(&[entry("abandoned", None, json!({}))]), Echo::NotPickedUp("abandoned"));
         assert_eq!(echo_of(&[order, started.clone(), failed("crit")]), Echo::NotReported);
-        assert_eq!(echo_of(&[started]), Echo::NotReported);
+        assert_eq!(echo_of(&[started.clone()]), Echo::NotReported);
+        let away = entry("failed", Some(9), json!({ "error": { "class": "temp", "code": "STORE_UNAVAILABLE" } }));
+        for earlier in [vec![], vec![entry("resubmitted", None, json!({}))]] {
+            let history = |more: &[HistoryEntry]| [&earlier[..], more].concat();
+            assert_eq!(echo_of(&history(&[started.clone(), away.clone()])), Echo::Waits);
+            assert_ne!(echo_of(&history(&[away.clone(), started.clone()])), Echo::Waits, "it went on");
+        }
     }
 }
