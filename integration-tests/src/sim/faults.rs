@@ -125,6 +125,7 @@ impl Faults {
     /// Draws a world's faults.
     pub fn draw(rng: &mut Rng, workers: usize, sectors: usize) -> Faults {
         let end = rng.range(30, 70) * MINUTE;
+        // Each kind of fault is absent from at least half of the worlds, so that no kind hides another.
         let mut some = |high: u64| if rng.chance(500_000) { rng.range(0, high) } else { 0 };
         let mut faults = Faults {
             end,

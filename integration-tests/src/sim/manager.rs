@@ -403,6 +403,7 @@ impl World {
             self.break_invariant(Invariant::EventsFoldOnce, || format!("record {sequence} takes effect again"));
         }
         let Record::Event { event, .. } = &entry.record else { return };
+        // An event that the fold rejected, or ignored as a duplicate, does not count.
         let counts = outcome.history.iter().any(|(_, verdict)| *verdict != Verdict::Fenced);
         let Some(Record::Event { worker, event: written, .. }) =
             self.bus.entry(sequence).map(|entry| entry.record.clone())
@@ -415,6 +416,7 @@ impl World {
             let what = format!("an event of {worker} under {} counts for {} of {owner}", written.token, event.token);
             self.break_invariant(Invariant::OneOwnerAToken, || what);
         }
+        // An old token may equal a token of the new stream. The stream that the writer meant shows the difference.
         let origin = self.bus.origin(sequence);
         if origin.is_some_and(|origin| origin != right.0) {
             let what = format!("an event of {worker} under a token of stream {origin:?} counts for {right:?}");

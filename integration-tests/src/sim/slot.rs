@@ -248,6 +248,7 @@ impl World {
         let name = self.workers[w].name.clone();
         let SlotState::Living(living) = &mut self.workers[w].slots[s].state else { return };
         let (work, watch) = (living.work, living.watch.map(|(number, _)| number));
+        // Results of work or reads that were replaced meanwhile are late: production has dropped their futures.
         living.inbox.retain(|(number, happened)| match happened {
             Happened::Acquired { .. } | Happened::Worked(_) => *number == work,
             Happened::News(_) => Some(*number) == watch,

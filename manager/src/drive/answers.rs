@@ -117,6 +117,7 @@ impl<T: Transport + 'static> Driver<T> {
         let Some(turn) = self.checks.begin(job.id, &files.store, self.config.policy.file_checks) else {
             return Ok(());
         };
+        // Fresh randomness for each check, so that each one reads other parts of the files.
         let (domain, miner) = (Domain::WindowedPoStChallengeSeed, job.id.miner.0);
         let head = &view.head;
         let randomness = self.node.randomness_from_beacon(domain, head.height, miner, &head.key).await?;

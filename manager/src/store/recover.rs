@@ -18,6 +18,8 @@ impl Tx {
         unfinished: Vec<Outcome>,
         why: &str,
     ) -> Result<(), StoreError> {
+        // Records of the old stream mean nothing in the new one. Owners of unfinished jobs are kept, because they
+        // continue. Every unfinished sector becomes due.
         for statement in [
             "DELETE FROM outbox",
             "DELETE FROM unknown_leases",
@@ -36,8 +38,10 @@ impl Tx {
             .execute(&mut *self.inner)
             .await
             .map_err(sql("begin the fold of another stream"))?;
+        // A manager that still folds the old stream loses the fold with this transaction.
         self.take_over().await?;
         let ended = unfinished.into_iter().map(|mut outcome| {
+            // Folding this release offers the sector again, or frees a slot that still holds it after its end.
             if matches!(outcome.sector.ownership, Ownership::Free { .. }) {
                 outcome.outbox.push(Outgoing::Release { lease_sequence: 0, reason: why.to_owned() });
             }

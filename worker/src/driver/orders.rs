@@ -88,6 +88,7 @@ impl StandingOrders {
                     Ok(orders) => {
                         patience.mended("the standing orders are read again");
                         self.take(orders.unwrap_or_default(), slots, &mut strangers);
+                        // After a wake-up, read once more: the first read may have met a replica that lags behind.
                         if woken { AFTER_WAKE_UP } else { Backoff::new(heartbeat * 2, heartbeat * 2).next_pause() }
                     }
                     Err(error) => {

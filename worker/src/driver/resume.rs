@@ -51,6 +51,7 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
     let mut backoff = Backoff::new(Duration::from_millis(500), MAX_PAUSE);
     let mut patience = Patience::new(Duration::from_millis(500), MAX_PAUSE);
     loop {
+        // A token is a sequence of one stream. It means nothing without the stream's identity.
         let Some(present) = present_stream(context).await else {
             tokio::time::sleep(backoff.next_pause()).await;
             continue;
@@ -81,6 +82,7 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
                         return Right::Ours(reinstated(journal, present, &standing));
                     }
                     Standing::Gone => return Right::Gone,
+                    // Only the manager can settle this, so ask again later.
                     Standing::Open { .. } | Standing::Anothers { .. } => {}
                 }
             }
@@ -130,6 +132,7 @@ pub fn show_doubt(context: &Context, slot: usize, journal: &Journal, standing: &
     let (sector, worker, stream) = (journal.intent.sector, &context.config.name, topology::SECTORS);
     let slot_name = context.config.slots.get(slot).map(|path| path.display().to_string()).unwrap_or_default();
     let report = match standing {
+        // The token comes from another stream, so nothing in this one is about it.
         Standing::Open { .. } if foreign => {
             let message = format!(
                 "the stream {stream} was made anew since slot {slot_name} took {sector}: its token means nothing there until \

@@ -21,6 +21,7 @@ impl World {
         let SlotState::Claiming(claiming) = &mut self.workers[w].slots[s].state else { return };
         let sector = claiming.intent.sector;
         match step {
+            // Production always asks. Other worlds skip the question, so that their seeds stay the same.
             ClaimStep::Claim if loses_queue => {
                 return self.ask(w, s, Purpose::ClaimStream, Request::Stream);
             }
