@@ -1,14 +1,13 @@
-//! Whole worlds, simulated: a bus, clocks, disks, a chain, workers and managers, and everything that goes wrong with
-//! them, from one seed.
+//! Simulates whole worlds from one seed: a bus, clocks, disks, a chain, workers and managers, and their faults.
 //!
-//! What decides is production code: the worker's core, board and machine, the manager's fold, machine, outbox and chain
-//! decisions. What is simulated is what they stand on, and their shells: carrying out one action after another, with a
-//! crash possible between any two.
+//! All decisions are made by production code: the worker's core, board and machine, and the manager's fold, machine,
+//! outbox and chain decisions. Simulated are the parts below it and the shells around it. The shells carry out one action
+//! after another, and a crash may happen between any two.
 //!
-//! A world has no thread, no clock and no randomness but its own, so a seed always leads to the same end. Read
-//! [`world`] first, then [`network`], [`bus`], [`chain`] and [`db`], then the shells [`worker`] and [`manager`]; [`faults`]
-//! is what goes wrong, [`loss`] the loss of the whole queue, [`stranger`] who keeps no protocol, [`person`] who looks after
-//! it all, [`checks`] what must hold all the while.
+//! A world has its own clock and randomness and no threads, so a seed always leads to the same end. Read [`world`] first,
+//! then [`network`], [`bus`], [`chain`] and [`db`], then the shells [`worker`] and [`manager`]. [`faults`] draws what
+//! goes wrong, [`loss`] is the loss of the queue, [`stranger`] does not follow the protocol, [`person`] is the operator,
+//! and [`checks`] checks the invariants.
 
 pub mod bug;
 mod bus;

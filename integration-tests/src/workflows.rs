@@ -1,5 +1,5 @@
-//! What stands in for each workflow's stages, a folder each: in simulated worlds an answer, and in scripted processors
-//! files and an answer. Both get the requests that production makes.
+//! Stand-ins for each workflow's stages, one file or folder each. In simulated worlds a stand-in gives an answer; in
+//! scripted processors it gives files and an answer. Both get the requests that production makes.
 
 pub mod seal;
 #[cfg(feature = "toy-workflow")]
@@ -16,21 +16,21 @@ use sealbus_schema::{
 use sealbus_worker::{processor::protocol::Failure, stage::Json};
 use serde_json::Value;
 
-/// The permanent store of a simulated world: which replica lies there.
+/// The permanent store of a simulated world: the replica of each sector.
 pub type SimulatedStore = HashMap<SectorId, [u8; 32]>;
 
-/// The stand-ins of a workflow's stages. Each answers `None` for a stage that it does not know.
+/// The stand-ins for a workflow's stages. The methods return `None` for a stage that the workflow does not have.
 pub trait StandIns: Machine {
-    /// What a scripted processor does with a request. With `real_replicas` the stages before the last one are no scripts.
+    /// What a scripted processor does with a request. With `real_replicas`, the stages before the last one are real.
     fn script(stage: Phase, task: &Value, real_replicas: bool) -> Option<Result<Script, Failure>>;
 
-    /// The answer in a simulated world. Nothing but the request and the sector decides.
+    /// The answer in a simulated world. It depends only on the request, the sector and the store.
     fn simulate(stage: Phase, task: &[u8], _sector: SectorId, _store: &mut SimulatedStore) -> Option<Value> {
         let task = serde_json::from_slice(task).ok()?;
         Some(Self::script(stage, &task, false)?.ok()?.answer)
     }
 
-    /// The number of the fact that a step works with, where a later fact of the same kind withdraws it.
+    /// The number of the fact that a step works with, if a later fact of the same kind withdraws it.
     fn draw_used(_step: &Self::Step) -> Option<u32> {
         None
     }
@@ -41,12 +41,12 @@ pub trait StandIns: Machine {
     }
 }
 
-/// What a scripted processor does, in this order.
+/// The actions of a scripted processor, in this order.
 #[derive(Debug, Default)]
 pub struct Script {
-    /// The files that earlier stages left, with their content.
+    /// The files that earlier stages must have left, with their content.
     pub inputs: Vec<(PathBuf, Vec<u8>)>,
-    /// The store that must be there before and after.
+    /// The store that must be there before and after the work.
     pub store: Option<NamedStore>,
     /// How long it takes.
     pub pause: Duration,
@@ -59,20 +59,20 @@ pub struct Script {
 /// A file that a script leaves.
 #[derive(Debug)]
 pub struct ScriptedFile {
-    /// Where it is while it is not whole.
+    /// Its path until it is complete.
     pub temporary: PathBuf,
-    /// Where it ends.
+    /// Its final path.
     pub path: PathBuf,
-    /// What is in it.
+    /// Its content.
     pub content: Vec<u8>,
 }
 
-/// A permanent store that a script writes into. A file that is there is compared, and never overwritten.
+/// A permanent store that a script writes into. An existing file is compared, and never overwritten.
 #[derive(Debug)]
 pub struct NamedStore {
     /// Its root.
     pub dir: PathBuf,
-    /// Its name; empty if it is not to be compared.
+    /// Its name; empty if it must not be checked.
     pub name: String,
     /// Its id, if it is known.
     pub id: Option<String>,
@@ -89,7 +89,7 @@ macro_rules! define {
     ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
         $($(#[$cfg])* use workflows::$folder::worker::$name;)*
 
-        /// As [`StandIns::script`], of whichever workflow knows the stage.
+        /// [`StandIns::script`] of the workflow that has the stage.
         pub fn script(stage: Phase, task: &Value, real_replicas: bool) -> Option<Result<Script, Failure>> {
             $($(#[$cfg])* if let Some(script) = $name::script(stage, task, real_replicas) {
                 return Some(script);
@@ -97,7 +97,7 @@ macro_rules! define {
             None
         }
 
-        /// As [`StandIns::simulate`], of whichever workflow knows the stage.
+        /// [`StandIns::simulate`] of the workflow that has the stage.
         pub fn simulate(stage: Phase, task: &Json, sector: SectorId, store: &mut SimulatedStore) -> Option<Value> {
             $($(#[$cfg])* if let Some(answer) = $name::simulate(stage, task.as_bytes(), sector, store) {
                 return Some(answer);
@@ -105,7 +105,7 @@ macro_rules! define {
             None
         }
 
-        /// As [`StandIns::draw_used`].
+        /// See [`StandIns::draw_used`].
         pub fn draw_used(step: &Step) -> Option<u32> {
             match step {
                 Step::Last(_) => None,
@@ -113,7 +113,7 @@ macro_rules! define {
             }
         }
 
-        /// As [`StandIns::draw_told`].
+        /// See [`StandIns::draw_told`].
         pub fn draw_told(fact: &FactBody) -> Option<u32> {
             match fact {
                 FactBody::Common(_) | FactBody::Newer(_) => None,

@@ -1,7 +1,7 @@
-//! The chain's side of every sector's life.
+//! The chain's part in a sector's life.
 //!
-//! A reconciler: at each [`tick`] it reads the head, the open messages and the sectors that are due, and moves each as far
-//! as the chain allows. It takes no input and keeps nothing that a restart would miss.
+//! The driver is a reconciler: at each [`tick`] it reads the head, the open messages and the sectors that are due, and
+//! moves each as far as the chain allows. It takes no input and keeps no state that a restart would need.
 
 mod answers;
 mod checks;
@@ -39,7 +39,7 @@ use crate::{
 use head::HeadWatch;
 use surroundings::Surroundings;
 
-/// Epochs of a day: 24 hours of 30 s.
+/// Epochs per day: 24 hours, 30 s each.
 const EPOCHS_A_DAY: i64 = 2880;
 
 /// The driver of one manager.
@@ -49,35 +49,36 @@ pub struct Driver<T> {
     config: Arc<Config>,
     epoch: i64,
     rules: Rules,
-    /// The length of an epoch in milliseconds, as the network says.
+    /// The network's epoch length in milliseconds.
     epoch_millis: u64,
     max_fee: TokenAmount,
-    /// Rings when the database changed: the fold and a person's command ring for us, we ring for the outbox.
+    /// Rings when the database has changed. The fold and a person's command ring it for us; we ring it for the outbox.
     changed: Wake,
-    /// Rings when the node has another head.
+    /// Rings when the node has a new head.
     heads: Wake,
     checks: Checks,
     verifier: Arc<dyn Verifier>,
     waits: Arc<Waits>,
     head: Mutex<HeadWatch>,
     surroundings: Surroundings,
-    /// Where the last tick lost too much time: the next one goes on behind it.
+    /// The item at which the last tick had lost too much time. The next tick starts behind it.
     slow: Mutex<Option<Subject>>,
     numbering: Numbering,
-    /// The confident tipset of the last tick: what was read at it holds as long as it is part of the chain.
+    /// The confident tipset of the last tick. What was read at it is valid as long as it is part of the chain.
     confident: Mutex<Option<TipSet>>,
-    /// At which epoch each message that is pushed was first seen so.
+    /// The epoch at which each pushed message was first seen as pushed.
     pushed: Mutex<HashMap<String, i64>>,
 }
 
-/// What a step came to.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Nothing holds it up, as far as this step can tell.
+    /// Nothing delays it, as far as this step can tell.
     GoesOn,
-    /// The same, and if nothing changes there is nothing to see before the head comes to this epoch. `None`: nothing at all.
+    /// The same, and if it does not change, there is nothing to do before the head reaches this epoch. `None`: nothing to
+    /// do until it changes.
     Later(Option<i64>),
-    /// It is still being found out, or told elsewhere.
+    /// It is not known yet, or reported elsewhere.
     Undecided,
 }
 
@@ -85,30 +86,30 @@ enum Step {
 struct View {
     /// The heaviest tipset.
     head: TipSet,
-    /// What is confident.
+    /// The confident tipset.
     lagged: TipSet,
 }
 
 impl View {
-    /// What a unit of gas costs now.
+    /// The present base fee per unit of gas.
     fn base_fee(&self) -> TokenAmount {
         self.head.base_fee().cloned().unwrap_or_default()
     }
 }
 
-/// Why the driver could not go on.
+/// Why the driver could not continue.
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
-    /// The node.
+    /// The node failed.
     #[error(transparent)]
     Chain(#[from] ChainError),
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The node's network has constants that we cannot work with.
+    /// The network has constants that we cannot work with.
     #[error("the network's constants make no sense")]
     Rules(#[from] crate::chain::expiry::Error),
-    /// The network version is not one that we know how to build messages for.
+    /// We cannot build messages for this network version.
     #[error(transparent)]
     Network(#[from] crate::chain::network::Unsupported),
     /// A message could not be built.
@@ -117,13 +118,13 @@ pub enum DriveError {
     /// The wallet did not sign.
     #[error("the node's wallet did not sign")]
     Sign(#[from] crate::chain::node::SignError),
-    /// A commitment from a worker is no field element.
+    /// A commitment from a worker is not a field element.
     #[error(transparent)]
     Commitment(#[from] crate::chain::commitment::Error),
-    /// Nothing is broken: a message waits for something that has a name.
+    /// Nothing is broken: a message waits for a named reason.
     #[error(transparent)]
     Waits(#[from] crate::chain::WaitReason),
-    /// The miner does not name the configured sender.
+    /// The configured sender is not an address of the miner.
     #[error(transparent)]
     Sender(#[from] preflight::NotASender),
     /// A configured value that the node cannot resolve.
@@ -172,14 +173,14 @@ impl<T: Transport + 'static> Driver<T> {
         })
     }
 
-    /// What waits, for the other reconcilers to tell theirs.
+    /// The waits, for other reconcilers to report theirs.
     pub fn waits(&self) -> &Waits {
         &self.waits
     }
 
-    /// Drives for ever. Only the loss of the database or of the fold ends it.
+    /// Runs forever. Only the loss of the database or of the fold ends it.
     pub async fn run(&self) -> Result<std::convert::Infallible, StoreError> {
-        // Before anything is given out.
+        // Check once before any number is given out.
         self.look_around().await;
         tokio::select! {
             ended = self.drive() => ended,
@@ -193,7 +194,7 @@ impl<T: Transport + 'static> Driver<T> {
         let (mut changes, mut heads) = (self.changed.listen(), self.heads.listen());
         loop {
             let pause = self.config.chain.poll_interval();
-            // Whatever rings from here on may come too late for this tick.
+            // Acknowledge the wake-ups before the tick, because a later one may come too late for it.
             changes.answer();
             heads.answer();
             match self.tick().await {
@@ -203,7 +204,7 @@ impl<T: Transport + 'static> Driver<T> {
                     () = tokio::time::sleep(pause) => {}
                 },
                 Err(DriveError::Store(error)) => return Err(error),
-                // Without the node nothing goes on, whatever else changes.
+                // Without the node nothing can be done, so do not wake up for other changes.
                 Err(error) => {
                     let pause = self.waits.waits(&Subject::Node, waits::of_node_error(&error), pause);
                     tokio::time::sleep(pause).await;
@@ -212,8 +213,8 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    /// Rings when the node has another head. One small call at a short interval: what waits for the chain should not wait
-    /// for us as well.
+    /// Rings when the node has a new head. This is one small call at a short interval, so that we add little to the
+    /// chain's own waiting times.
     async fn follow_head(&self) -> std::convert::Infallible {
         let (interval, mut known) = (self.config.chain.head_interval(self.epoch_millis), None);
         loop {
@@ -224,14 +225,14 @@ impl<T: Transport + 'static> Driver<T> {
                     self.heads.ring();
                     interval
                 }
-                // The driver says so.
+                // Reported by the driver.
                 Err(_) => self.config.chain.poll_interval(),
             };
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// Says whether the head is where it should be by now.
+    /// Reports a head that is not where it should be by now.
     fn judge_head(&self, head: &TipSet) {
         let unix_secs =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
@@ -242,7 +243,7 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    /// Applies what the chain brought to one sector. The sector is read again: what came meanwhile counts.
+    /// Applies an input from the chain to one sector. The sector is read again, because it may have changed meanwhile.
     async fn apply(&self, id: SectorId, input: Input) -> Result<(), StoreError> {
         apply_to(&self.store, self.epoch, id, None, input, self.policy()).await?;
         self.changed.ring();
@@ -268,8 +269,8 @@ impl<T: Transport + 'static> Driver<T> {
     }
 }
 
-/// Applies what the chain or a store brought. If it is the effect of a message, the message's end and the sector's step are
-/// one transaction.
+/// Applies an input from the chain or a store. If it is the effect of a message, the message's end and the sector's new
+/// state are stored in one transaction.
 async fn apply_to(
     store: &Store,
     epoch: i64,

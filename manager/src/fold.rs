@@ -1,7 +1,7 @@
-//! The fold: the sectors' log into SQL, each batch and the offset in one transaction.
+//! The fold writes the sectors' log into SQL. Each batch and its offset are stored in one transaction.
 //!
 //! So every event takes effect exactly once, whatever dies between the log and the database. Whether an event counts is
-//! decided here, by [`sealbus_schema::lease`], and not by the headers that a writer chose to send.
+//! decided here, by [`sealbus_schema::lease`]. The headers that a writer chose to send do not matter.
 
 mod entry;
 mod rejected;
@@ -29,19 +29,19 @@ use crate::{
 
 /// The fold of one manager.
 pub struct Fold<'a> {
-    /// Where the log is.
+    /// The bus that has the log.
     pub bus: &'a Bus,
-    /// Where it is folded into.
+    /// The database to fold it into.
     pub store: &'a Store,
-    /// Under which epoch we hold the fold.
+    /// The epoch under which we hold the fold.
     pub epoch: i64,
-    /// How many attempts a sector gets.
+    /// How many attempts and offers a sector gets.
     pub policy: AttemptPolicy,
-    /// Rings when something changed.
+    /// Rung when something has changed.
     pub changed: &'a Wake,
 }
 
-/// Why the fold cannot go on.
+/// Why the fold cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
     /// The log cannot be read.
@@ -53,21 +53,21 @@ pub enum FoldError {
     /// The database cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The log is another one than the database was folded from.
+    /// The database was folded from another log.
     #[error(
         "the stream SEAL_SECTORS is not the one that this database was folded from ({known}, now {found}): the queue was \
          made anew, and old lease numbers could match new records. Restore the stream, or give it up with \
          `sealbus-manager bus recover`"
     )]
     OtherStream {
-        /// As remembered.
+        /// The identity in the database.
         known: String,
-        /// As found.
+        /// The identity of the log on the bus.
         found: String,
     },
 }
 
-/// Takes the fold over, or begins it in a new database; refuses a log that is not ours.
+/// Takes over the fold, or begins it in a new database. Refuses a log that the database was not folded from.
 pub async fn take_over(bus: &Bus, store: &Store) -> Result<i64, FoldError> {
     let found = bus.sectors_identity().await?;
     let mut tx = store.begin().await?;
@@ -84,14 +84,15 @@ pub async fn take_over(bus: &Bus, store: &Store) -> Result<i64, FoldError> {
 }
 
 impl Fold<'_> {
-    /// Folds until something fails. The caller opens the log again; nothing is lost by that.
+    /// Folds until something fails. The caller then opens the log again; nothing is lost by that.
     pub async fn run(&self) -> Result<Infallible, FoldError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
         let folded = tx.fold_state().await?;
         tx.commit().await?;
         let mut last = folded.as_ref().map_or(0, |fold| fold.last_sequence);
         let mut log = self.bus.open_log(last).await?;
-        // The log may have been lost and made anew since we took over. Asked behind its opening, so that it is about this log.
+        // The log may have been lost and created again since we took over. Ask after opening it, so that the answer is
+        // about the log that we read.
         let found = self.bus.sectors_identity().await?;
         if let Some(FoldState { stream: known, .. }) = folded.filter(|fold| fold.stream != found.as_str()) {
             return Err(FoldError::OtherStream { known, found: found.as_str().to_owned() });
@@ -110,7 +111,7 @@ impl Fold<'_> {
         }
     }
 
-    /// Decides what a batch does to the jobs that it is about, one record after the other, and stores the outcomes.
+    /// Decides, record by record, what a batch does to its jobs, and stores the outcomes.
     async fn store_batch(&self, tx: &mut Tx, batch: &[Entry], rejected: &Rejected) -> Result<(), StoreError> {
         let concerned: BTreeSet<SectorId> = batch.iter().filter_map(|entry| entry::sector_of(&entry.record)).collect();
         let known = tx.sectors(&concerned).await?;

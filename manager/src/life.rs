@@ -1,7 +1,7 @@
-//! How one input changes one sector: the machine's answer, and what follows from it.
+//! How one input changes one sector: the machine's answer, and its effects.
 //!
 //! [`decide`] is pure: it reads and writes nothing, so the same inputs always lead to the same outcome.
-//! [`Tx::store_outcomes`] makes an outcome true.
+//! [`Tx::store_outcomes`] stores an outcome.
 
 mod recovered;
 
@@ -17,11 +17,11 @@ use crate::store::{Happening, Job, Outcome, Outgoing, StoreError, Tx, Verdict, W
 
 pub use recovered::{goes_on, recovered};
 
-/// What an input does to a sector. There is always one line of history: what happened, and what became of it.
+/// What an input does to a sector. It always adds one line of history, which says what happened and with which verdict.
 pub fn decide(mut sector: Job, input: Input, happening: Happening, policy: AttemptPolicy) -> Outcome {
     let from_worker = matches!(input, Input::Event(_));
     if matches!(input, Input::Resubmitted { .. }) {
-        // A person has looked: the count of offers starts anew.
+        // A person has decided, so the count of offers starts again.
         sector.issues = 0;
     }
     let mut follows = Vec::new();
@@ -59,7 +59,7 @@ pub fn decide(mut sector: Job, input: Input, happening: Happening, policy: Attem
     outcome
 }
 
-/// A sector that needs a worker and has none is as good as released, whatever brought it there.
+/// A sector that needs a worker and has none is treated as released, whatever led to that.
 fn release_unowned(sector: &mut Job, policy: AttemptPolicy) -> Vec<Effect> {
     let held = matches!(sector.ownership, Ownership::Held { .. });
     if sector.blocked.is_some() || !sector.state.traits().needs_owner || held {
@@ -74,7 +74,7 @@ fn release_unowned(sector: &mut Job, policy: AttemptPolicy) -> Vec<Effect> {
     }
 }
 
-/// What the end of a sector's lease means for it.
+/// What the machine must know about a sector whose lease ends.
 pub fn released(sector: &Job) -> Released {
     Released { attempt: sector.attempt, issues: sector.issues, signed: sector.signed }
 }
@@ -90,13 +90,13 @@ pub async fn apply(
     tx.store_outcomes(vec![decide(sector, input, happening, policy)]).await
 }
 
-/// The outcome of offering a sector that nobody owns to the workers.
+/// Offers a sector without an owner to the workers.
 pub fn offer(sector: Job, happening: Happening) -> Outcome {
     let outbox = Vec::from_iter(intent_of(&sector).map(Outgoing::Intent));
     Outcome { history: vec![(happening, Verdict::Applied)], outbox, ..Outcome::unchanged(sector) }
 }
 
-/// The record that says again whose a sector is; none if it is nobody's.
+/// The lease record that names a sector's owner again. `None` if it has no owner.
 pub fn reinstate(sector: &Job, reason: &str) -> Option<Outgoing> {
     let Ownership::Held { worker, token, stream, last_lease, last_event } = &sector.ownership else { return None };
     let (worker, token, stream, last_event) = (worker.clone(), *token, stream.clone(), *last_event);
@@ -104,7 +104,7 @@ pub fn reinstate(sector: &Job, reason: &str) -> Option<Outgoing> {
     Some(Outgoing::Reinstate { after: *last_lease, record })
 }
 
-/// The intent that an offered job has outstanding. `None` if the job is not one that is offered.
+/// The intent of an offered job. `None` if the job is not offered.
 pub fn intent_of(sector: &Job) -> Option<Intent> {
     Some(Intent {
         sector: sector.id,
@@ -115,7 +115,7 @@ pub fn intent_of(sector: &Job) -> Option<Intent> {
     })
 }
 
-/// Everything that leaves the manager goes through the outbox or the table of messages.
+/// Turns an effect into rows: everything that leaves the manager goes through the outbox or the table of messages.
 fn carry_out(outcome: &mut Outcome, effect: Effect) {
     match effect {
         Effect::Offer { another_attempt } => {
@@ -145,7 +145,7 @@ fn carry_out(outcome: &mut Outcome, effect: Effect) {
 fn tell(outcome: &mut Outcome, body: impl Into<FactBody>) {
     let sector = &outcome.sector;
     let Ownership::Held { worker, token, .. } = &sector.ownership else {
-        // Nobody to tell: the fold of the release that made it so says what happens now.
+        // There is no owner to tell. The fold of the release that ended the lease decides what happens now.
         tracing::debug!(sector = %sector.id, state = sector.state.name(), "nobody owns the job; a fact is dropped");
         return;
     };

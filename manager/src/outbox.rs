@@ -177,6 +177,7 @@ async fn publish_in_order(
 ) -> Result<Published, StoreError> {
     let mut done = Published { waits: waits_already, ..Published::default() };
     for row in rows {
+        // An earlier row waits for the fold, and this one must not overtake it.
         if done.waits && keeps_order(&row.kind) {
             continue;
         }

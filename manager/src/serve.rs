@@ -214,6 +214,7 @@ async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::conve
             return Err(error);
         }
         tokio::time::sleep(patience.failed(CANNOT_WORK, &chain_of(&error))).await;
+        // The failure may have left the database connection unusable, so open the database again first.
         while let Err(error) = manager.renew().await {
             tokio::time::sleep(patience.failed(CANNOT_WORK, &chain_of(&error))).await;
         }
@@ -352,6 +353,7 @@ async fn fold_for_ever(
         let mut folding = std::pin::pin!(fold.run());
         let ended = tokio::select! {
             ended = &mut folding => ended,
+            // The server may refuse the log some seconds after it was opened, so the wait ends only after a while.
             () = stands(bus) => {
                 waits.goes_on(&subject);
                 folding.await

@@ -1,9 +1,9 @@
-//! What the manager remembers, in SQL.
+//! The manager's database.
 //!
-//! One implementation serves every database that `sqlx::Any` drives: the statements below keep to what SQLite and
-//! PostgreSQL share. What differs is the migrations, how the database is opened, how transactions that write are kept
-//! apart, and how one of several managers is chosen. Every change goes through a [`Tx`]; those of a running manager
-//! also check that it still holds the fold.
+//! One implementation serves SQLite and PostgreSQL through `sqlx::Any`. Its statements use only what both understand.
+//! Four things differ: the migrations, how the database is opened, how writing transactions are serialised, and how one
+//! of several managers is chosen. Every change goes through a [`Tx`]. A running manager's transaction also checks that
+//! the manager still holds the fold.
 
 mod audit;
 mod error;
@@ -54,7 +54,7 @@ pub use pledges::Pledge;
 pub use sectors::{Existing, OnChain};
 pub use waits::{ManagerSeen, secs_between};
 
-/// On PostgreSQL, what makes transactions that write come one after the other; see [`Store::begin`].
+/// Serialises writing transactions on PostgreSQL; see [`Store::begin`].
 const POSTGRES_WRITER: &str = "SELECT pg_advisory_xact_lock(x'5ea1b06'::int, hashtext(current_schema()))";
 
 /// `only` is a reserved word in PostgreSQL.
@@ -65,7 +65,7 @@ const FOLD_STATE: &str = "SELECT stream, last_sequence, epoch FROM fold WHERE \"
 pub struct Store {
     pool: AnyPool,
     database: Database,
-    /// Which file is open; `None` on PostgreSQL.
+    /// The open file; `None` on PostgreSQL.
     file: Option<open::FileId>,
 }
 
@@ -73,7 +73,7 @@ pub struct Store {
 pub struct Tx {
     inner: Transaction<'static, Any>,
     places: Places,
-    /// The states of the jobs that it has read or stored, as the database has them now.
+    /// The present states, in the database, of the jobs that this transaction has read or stored.
     states: BTreeMap<SectorId, State>,
 }
 
@@ -84,16 +84,16 @@ pub struct FoldState {
     pub stream: String,
     /// The last sequence whose effects are stored.
     pub last_sequence: u64,
-    /// Who holds the fold.
+    /// The epoch of the manager that holds the fold.
     pub epoch: i64,
 }
 
 impl Store {
-    /// Begins a transaction that will write.
+    /// Begins a writing transaction.
     ///
-    /// Transactions that write come one after the other, so that nothing that one of them reads changes before it ends,
-    /// and none is refused in its middle: SQLite's write lock, on PostgreSQL a lock of ours. It is taken before anything
-    /// is read, and each statement after it sees what every earlier transaction stored.
+    /// Writing transactions are serialised, by SQLite's write lock or by our own lock on PostgreSQL. So what a
+    /// transaction reads does not change before it ends, and it is not refused half-way. The lock is taken before
+    /// anything is read, so each statement sees what every earlier transaction stored.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         self.check_file()?;
         let begin = match self.database {
@@ -107,7 +107,7 @@ impl Store {
         Ok(Tx { inner, places: self.places(), states: BTreeMap::new() })
     }
 
-    /// How this database writes the places of bound values.
+    /// This database's placeholders for bound values.
     const fn places(&self) -> Places {
         match self.database {
             Database::Sqlite { .. } => Places::Plain,
@@ -115,7 +115,7 @@ impl Store {
         }
     }
 
-    /// Begins a transaction of the manager that took over with this epoch; refused when another one has since.
+    /// Begins a transaction of the manager that took over with this epoch. Fails if another manager has taken over since.
     pub async fn begin_as(&self, epoch: i64) -> Result<Tx, StoreError> {
         let mut tx = self.begin().await?;
         match tx.fold_state().await? {
@@ -124,7 +124,7 @@ impl Store {
         }
     }
 
-    /// Refused when another manager has taken over since we did with this epoch. For what changes nothing in SQL.
+    /// Fails if another manager has taken over since this epoch. For actions that change nothing in SQL.
     pub async fn check_epoch(&self, epoch: i64) -> Result<(), StoreError> {
         match self.fold_state().await? {
             Some(fold) if fold.epoch == epoch => Ok(()),
@@ -132,7 +132,7 @@ impl Store {
         }
     }
 
-    /// How far the log is folded; `None` in a new database.
+    /// How far the log is folded. `None` in a new database.
     pub async fn fold_state(&self) -> Result<Option<FoldState>, StoreError> {
         let row = sqlx::query(FOLD_STATE).fetch_optional(&self.pool).await.map_err(sql("read the fold's offset"))?;
         Ok(row.as_ref().map(fold_state))
@@ -140,24 +140,24 @@ impl Store {
 }
 
 impl Tx {
-    /// Makes everything in this transaction true at once.
+    /// Commits this transaction.
     pub async fn commit(self) -> Result<(), StoreError> {
         self.inner.commit().await.map_err(sql("commit a transaction"))
     }
 
-    /// Makes nothing of this transaction true.
+    /// Rolls this transaction back.
     pub async fn rollback(self) -> Result<(), StoreError> {
         self.inner.rollback().await.map_err(sql("undo a transaction"))
     }
 
-    /// How far the log is folded; `None` in a new database.
+    /// How far the log is folded. `None` in a new database.
     pub async fn fold_state(&mut self) -> Result<Option<FoldState>, StoreError> {
         let row =
             sqlx::query(FOLD_STATE).fetch_optional(&mut *self.inner).await.map_err(sql("read the fold's offset"))?;
         Ok(row.as_ref().map(fold_state))
     }
 
-    /// Begins a fold of a stream in a new database.
+    /// Begins the fold of a stream in a new database.
     pub async fn start_fold(&mut self, stream: &str) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO fold (\"only\", stream, last_sequence, epoch) VALUES (1, $1, 0, 0)")
             .bind(stream)
@@ -167,7 +167,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes the fold from whoever held it, and returns the new epoch.
+    /// Takes the fold from its present holder, and returns the new epoch.
     pub async fn take_over(&mut self) -> Result<i64, StoreError> {
         let row = sqlx::query("UPDATE fold SET epoch = epoch + 1 WHERE \"only\" = 1 RETURNING epoch")
             .fetch_one(&mut *self.inner)
@@ -176,7 +176,7 @@ impl Tx {
         Ok(row.get("epoch"))
     }
 
-    /// Moves the offset, if it and the epoch are what we think.
+    /// Moves the offset. Fails unless the stored epoch and offset are the given ones.
     pub async fn move_offset(&mut self, epoch: i64, from: u64, to: u64) -> Result<(), StoreError> {
         let moved =
             sqlx::query("UPDATE fold SET last_sequence = $1 WHERE \"only\" = 1 AND last_sequence = $2 AND epoch = $3")
@@ -198,12 +198,12 @@ fn fold_state(row: &AnyRow) -> FoldState {
     }
 }
 
-/// The present time of this host, for what the manager itself did. Never compared with another host's.
+/// This host's present time, for the manager's own actions. It is never compared with another host's time.
 pub fn now_text() -> String {
     time_text(OffsetDateTime::now_utc())
 }
 
-/// A time as it is stored: RFC 3339, UTC.
+/// A time in the stored format: RFC 3339, UTC.
 pub fn time_text(time: OffsetDateTime) -> String {
     time.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_else(|_| time.to_string())
 }

@@ -254,6 +254,8 @@ pub async fn init(
                 found.name
             )));
         }
+        // The directory has an identity with this name. Adopt its id: the database knows none, or a person replaces the
+        // known one.
         (Some(found), _) => found.id,
         (None, _) => {
             let users = Users { network: String::new(), miners: config.miners.iter().map(|miner| miner.id).collect() };

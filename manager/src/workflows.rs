@@ -1,9 +1,9 @@
-//! What each workflow wants from outside its workers: from the chain, the permanent stores and the proofs library. A folder
-//! each.
+//! What each workflow needs from outside its workers: from the chain, the permanent stores and the proofs library. Each
+//! workflow has a folder.
 //!
-//! All of it is pure. A workflow looks at a job and at what is [`Known`], and says what is [`Next`]. Where it must know more,
-//! it returns the [`Question`] instead. Whoever asks finds the answer and asks again: the driver answers from the node, the
-//! simulation from a chain of its own. So questions read like calls:
+//! All of it is pure. A workflow gets a job and what is [`Known`], and returns what happens [`Next`]. If it must know
+//! more, it returns a [`Question`] instead. The caller finds the answer and calls again: the driver asks the node, and
+//! the simulation its own chain. So questions read like calls:
 //!
 //! ```text
 //! if known.yes(Question::NumberAllocated { at: At::Head })? {
@@ -30,21 +30,22 @@ use crate::{
     store::{Job, Message, MessageKind},
 };
 
-/// What a workflow waits for outside its workers, besides its table ([`Machine`]). Only asked about jobs that are not blocked.
+/// What a workflow adds to its table ([`Machine`]): what its jobs wait for outside their workers. Only called for jobs
+/// that are not blocked.
 pub trait Driven: Machine {
-    /// What a job in this state waits for outside its worker. `None` where [`Self::next`] has nothing to ask.
+    /// What a job in this state waits for outside its worker. `None` if [`Self::next`] has nothing to ask.
     fn needs(state: &Self::State) -> Option<Need<'_>>;
 
     /// What happens to a job now.
     fn next(job: &Job, state: &Self::State, now: &Now, known: &Known) -> Result<Next, Question>;
 
-    /// How the history names an answer, and its particulars.
+    /// An answer's name and details, as the history shows them.
     fn told(answer: &Self::Answer) -> (&'static str, Value);
 }
 
-/// What a workflow's messages to the chain are. Its methods need not be written by one that sends none.
+/// A workflow's messages to the chain. A workflow that sends none keeps the default methods.
 pub trait Sends: Machine {
-    /// What to do about a message that is not signed yet. Only asked about jobs that are not blocked.
+    /// What to do about a message that is not signed yet. Only called for jobs that are not blocked.
     fn wanted(
         _message: &Message,
         _job: &Job,
@@ -69,11 +70,11 @@ pub trait Sends: Machine {
 /// What a job waits for outside its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need<'a> {
-    /// An answer of the chain or the proofs library.
+    /// An answer from the chain or the proofs library.
     Answer,
-    /// The same, and that its miner is ready for hours of work.
+    /// The same, and also that its miner is ready for hours of work.
     Begin,
-    /// That its files in a permanent store are read.
+    /// A check of its files in a permanent store.
     Files {
         /// The store's name.
         store: &'a str,
@@ -83,14 +84,14 @@ pub enum Need<'a> {
 /// What happens to a job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
-    /// Nothing, as long as the job stays as it is, until the head comes to this epoch. `None`: nothing at all.
+    /// Nothing until the head reaches this epoch, unless the job changes before. `None`: nothing until the job changes.
     Wait {
         /// The epoch.
         until: Option<i64>,
     },
-    /// An answer is found.
+    /// The job gets an input.
     Apply(Input),
-    /// The effect of a message is on chain, with confidence.
+    /// The effect of a message is on chain at the confident tipset.
     Landed {
         /// What the message was for.
         kind: MessageKind,
@@ -99,9 +100,9 @@ pub enum Next {
         /// What it means for the job.
         input: Input,
     },
-    /// A PreCommit had landed and is not on chain any more: it is pushed again, or signed anew if its nonce is used.
+    /// A PreCommit had landed and is no longer on chain. It is pushed again, or signed anew if its nonce is used.
     PushPreCommitAgain,
-    /// The number cannot be used, and nothing is lost yet. A sector that was pledged gets another number.
+    /// The number cannot be used, and no work is lost yet. A pledged sector gets another number.
     GiveUp(ErrorReport),
 }
 
@@ -110,34 +111,34 @@ pub enum Next {
 pub enum Wanted {
     /// Build and sign it.
     Sign(Call),
-    /// Nothing now: the job is blocked, or goes another way.
+    /// Do nothing now: the job is blocked, or does not need the message at this point.
     Wait,
-    /// Nothing now, for a reason that people should know.
+    /// Do nothing now, for a reason that is shown to people.
     WaitFor(WaitReason),
-    /// It is not needed.
+    /// The message is not needed.
     Over(&'static str),
-    /// It cannot succeed any more.
+    /// The message can no longer succeed.
     GiveUp {
         /// Why.
         error: ErrorReport,
         /// What that means for the job.
         input: Input,
     },
-    /// The job hears of something first.
+    /// The job must get this input first.
     Apply(Input),
 }
 
-/// What a message asks of the miner actor about one sector. Its method, parameters and value follow from that.
+/// What a message asks of the miner actor about one sector. The method, parameters and value follow from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// To take a replica of committed capacity.
+    /// Accept a replica of committed capacity.
     PreCommit {
         /// The replica.
         comm_r: Commitment,
         /// The epoch of its ticket.
         ticket_epoch: i64,
     },
-    /// To take its proof, and to activate it.
+    /// Accept the sector's proof and activate the sector.
     ProveCommit {
         /// The proof.
         proof: ProofBytes,
@@ -145,12 +146,12 @@ pub enum Call {
 }
 
 impl Now {
-    /// Nothing happens to a job before the head comes to this epoch, and to the next one at least.
+    /// Wait until the head reaches this epoch, but at least one more epoch.
     pub fn wait_until(&self, epoch: i64) -> Next {
         Next::Wait { until: Some(epoch.max(self.head + 1)) }
     }
 
-    /// Nothing happens to a job before the next epoch.
+    /// Wait for the next epoch.
     pub fn wait(&self) -> Next {
         self.wait_until(0)
     }
@@ -160,7 +161,7 @@ macro_rules! define {
     ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
         $($(#[$cfg])* use sealbus_schema::workflows::$folder::manager::$name;)*
 
-        /// What a job waits for outside its worker. `None` where it waits for its worker, or for a person.
+        /// What a job waits for outside its worker. `None` if it waits for its worker or for a person.
         pub fn needs(job: &Job) -> Option<Need<'_>> {
             if job.blocked.is_some() {
                 return None;
@@ -170,7 +171,7 @@ macro_rules! define {
             }
         }
 
-        /// What happens to a job now, or what must be known first.
+        /// What happens to a job now, or the question that must be answered first.
         pub fn next(job: &Job, now: &Now, known: &Known) -> Result<Next, Question> {
             if job.blocked.is_some() {
                 return Ok(Next::Wait { until: None });
@@ -180,7 +181,7 @@ macro_rules! define {
             }
         }
 
-        /// How the history names an answer, and its particulars.
+        /// An answer's name and details, as the history shows them.
         pub fn told(answer: &Answered) -> (&'static str, Value) {
             match answer {
                 $($(#[$cfg])* Answered::$name(answer) => $name::told(answer),)*
@@ -214,7 +215,7 @@ macro_rules! define {
 }
 sealbus_schema::for_each_workflow!(define);
 
-/// What the history keeps of an error.
+/// The details of an error that the history keeps.
 pub(crate) fn error_detail(error: &ErrorReport) -> Value {
     json!({ "class": error.class, "code": error.code, "causes": error.causes })
 }

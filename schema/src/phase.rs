@@ -23,7 +23,7 @@ pub enum Phase {
     C1,
     /// Commit phase 2: the Groth16 proof.
     C2,
-    /// A phase of one workflow alone, by its name. It is known by standing in that workflow's
+    /// A phase that only one workflow has, with its name. It must be listed in that workflow's
     /// [`PHASES`](crate::machine::worker::Machine::PHASES).
     Own(&'static str),
 }
@@ -111,7 +111,7 @@ mod tests {
         for phase in Phase::known() {
             assert_eq!(phase.name().parse(), Ok(phase));
             assert_eq!(serde_json::to_string(&phase).expect("json"), format!("\"{phase}\""));
-            // As enums without fields are written, which phases were in journals of earlier versions.
+            // Earlier versions wrote phases into journals as an enum without fields, so the bytes must be the same.
             let packed = rmp_serde::to_vec_named(&phase).expect("packs");
             assert_eq!(packed[1..], *phase.name().as_bytes());
             assert_eq!(rmp_serde::from_slice::<Phase>(&packed).expect("unpacks"), phase);

@@ -1,16 +1,17 @@
-//! A sector's life in a slot, driven: one task a slot, which takes an intent when the slot is free and carries out what
-//! the machine asks for.
+//! Drives a sector's life in a slot. Each slot has one task. It takes an intent when the slot is free, and carries out
+//! what the machine asks for.
 //!
-//! [`core`] says what must be done in which order, and does none of it. [`claim`] takes an intent, [`resume`] goes on after
-//! a restart, [`life`] carries out what the core asks for, [`work`] is what the machine's states need, [`facts`] how the
-//! manager's answers arrive. [`tend`] is what surrounds all that: a slot is opened, served, freed by order and opened
-//! again; [`identify`] is whether its directory is the slot that is meant, [`readiness`] what a free slot must be for a
-//! sector. [`board`] is what the slots know of each other and what
-//! people see, [`orders`] what a person wants of the machine.
+//! [`core`] decides the order of actions without carrying them out. [`claim`] takes an intent, [`resume`] continues after
+//! a restart, and [`life`] carries out the core's actions. [`work`] does what a state needs, and [`facts`] reads the
+//! manager's answers. [`tend`] surrounds all of this: it opens a slot, serves it, releases it by order, and opens it
+//! again. [`identify`] checks that a directory is the right slot, and [`readiness`] whether a free slot may take a
+//! sector. [`board`] shows what the slots hold, to each other and to people. [`orders`] follows a person's orders to the
+//! machine.
 //!
-//! One order holds everywhere: a transition is in the journal before its events are published, an event is published
-//! before its acknowledgement is in the journal. So a kill repeats an event under the same number, and never skips one.
-//! Publishing waits through outages of any length beside the work, not before it: hours of labelling need no bus.
+//! One rule holds everywhere: a transition is in the journal before its events are published, and an event is published
+//! before its acknowledgement is in the journal. So after a kill an event is repeated under the same number, and none is
+//! skipped. Publishing waits through outages of any length, but the work does not wait for it: hours of labelling need no
+//! bus.
 
 pub mod board;
 mod claim;
@@ -62,21 +63,21 @@ pub struct Context {
     pub pool: ProcessorPool,
     /// What the slots hold.
     pub board: Board,
-    /// What the slots count on of their disks.
+    /// The disk space that the slots count on.
     pub ledger: Ledger,
-    /// Who waits for facts.
+    /// The slots that wait for facts.
     pub wakeups: Wakeups,
-    /// What a person wants of this machine.
+    /// A person's standing orders to this machine.
     pub orders: StandingOrders,
     /// Whether the parameters are there.
     pub params: ParamsWatch,
-    /// Whether the permanent store takes files.
+    /// Whether the permanent store accepts files.
     pub store: StoreWatch,
-    /// Whose turn it is among the free slots to wait for an intent.
+    /// Held by the free slot that waits for an intent.
     pub pull_turn: tokio::sync::Mutex<()>,
 }
 
-/// A slot's directory is not the one that was opened: it must be opened again.
+/// The slot's directory is no longer the one that was opened. It must be opened again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotLost;
 
@@ -87,11 +88,11 @@ pub enum Found {
     Free,
     /// A sector.
     Sector(Box<Journal>),
-    /// Something that a person must look at.
+    /// Something about which a person must decide.
     Blocked(Box<ErrorReport>),
 }
 
-/// Serves a slot until it is lost. Dropping the future kills what runs in it; the next start goes on from there.
+/// Serves a slot until it is lost. Dropping the future kills what runs in it. The next start continues from there.
 async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
     let mut found = match found {
         Found::Free => None,
@@ -99,7 +100,8 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
         Found::Blocked(report) => {
             tracing::error!(slot = slot.name(), code = %report.code, "slot blocked: {}", report.message());
             context.board.unreadable(slot.index(), *report);
-            // A person has the slot released, or mends it and restarts the worker, or mounts another disk there.
+            // Wait for a person, who has the slot released, repairs it and restarts the worker, or mounts another disk
+            // there.
             loop {
                 tokio::time::sleep(context.config.recover_interval).await;
                 if slot.operate(|| Ok(())).await.is_err() {
@@ -117,7 +119,8 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
                     Right::Ours(reinstated) => match identify::settle_with_sector(context, slot).await {
                         Ok(()) => {
                             let journal = go_on(context, slot, journal, reinstated).await;
-                            // What blocked the slot meanwhile is over; what blocks its sector, or is waited for, is not.
+                            // What blocked the slot meanwhile is over. What blocks its sector, or what the sector waits
+                            // for, is not.
                             let Journal { intent, token, state, .. } = &journal;
                             context.board.hold(slot.index(), intent.sector, *token, state);
                             Some(journal)
@@ -146,7 +149,7 @@ async fn serve(context: &Arc<Context>, slot: &Slot, found: Found) -> SlotLost {
     }
 }
 
-/// Is done with a sector, one way or another. The files of one that is not ours any more move out of the way, and a person
+/// Frees the slot after a sector's end here. If the sector is no longer ours, its files are quarantined, and a person
 /// decides about them.
 async fn leave(context: &Context, slot: &Slot, journal: Journal, end: End) {
     let (sector, token) = (journal.intent.sector, journal.token);
@@ -178,7 +181,7 @@ async fn leave(context: &Context, slot: &Slot, journal: Journal, end: End) {
     }
 }
 
-/// The journal with which a slot goes on: the same, unless the log is another one.
+/// The journal with which a slot continues. It changes only if the log was replaced.
 async fn go_on(context: &Context, slot: &Slot, mut journal: Journal, reinstated: Option<Reinstated>) -> Journal {
     let Some(reinstated) = reinstated else { return journal };
     let known = reinstated.known;
@@ -189,7 +192,7 @@ async fn go_on(context: &Context, slot: &Slot, mut journal: Journal, reinstated:
     journal
 }
 
-/// Repeats a file operation on a slot until it succeeds; while it does not, the slot is shown as blocked.
+/// Repeats a file operation on a slot until it succeeds. Until then the slot is shown as blocked.
 async fn insist<T: Send + 'static>(
     context: &Context,
     slot: &Slot,
@@ -205,7 +208,7 @@ async fn insist<T: Send + 'static>(
     }
 }
 
-/// The same, for where nothing is lost with the slot.
+/// The same, but ends if the slot is lost. For operations that are not needed then.
 async fn insist_unless_lost<T: Send + 'static>(
     context: &Context,
     slot: &Slot,
@@ -249,14 +252,13 @@ async fn attempt<T: Send + 'static>(
 }
 
 impl Context {
-    /// Adds where it happened.
+    /// Adds the host and the slot to a report.
     fn named(&self, slot: &Slot, report: ErrorReport) -> ErrorReport {
         ErrorReport { host: self.config.host.clone(), slot: slot.name(), ..report }
     }
 }
 
-/// The pause before the next try, which is the `attempt`th: it grows from one to the next, up to sixteen times the
-/// first.
+/// The pause before try number `attempt`. It doubles with each try, up to sixteen times the first pause.
 fn retry_pause(recover_interval: Duration, attempt: u32) -> Duration {
     let mut backoff = Backoff::new(recover_interval, recover_interval * 16);
     (2..attempt.min(64)).for_each(|_| {

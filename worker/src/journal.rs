@@ -61,10 +61,11 @@ pub struct Journal {
     /// so; the manager then knows what this journal had reported.
     #[serde(default)]
     pub goes_on_in: Option<String>,
-    /// The sequence under which the log has the last event, 0 before the first.
+    /// The log sequence of the last acknowledged event; 0 before the first.
     #[serde(default)]
     pub stored_at: u64,
-    /// What nobody else knows, and what the ids of this journal's events follow from; zeros in an old journal.
+    /// A random secret from which the ids of this journal's events are derived, so that nobody can guess them. All zeros
+    /// in an old journal.
     #[serde(default)]
     pub secret: Secret,
 }
@@ -145,7 +146,8 @@ impl Journal {
         }
     }
 
-    /// Goes on in another stream. What the manager does not know, and the journal has no more, is told again.
+    /// Continues in a new stream. Reports that the manager does not know and that the journal no longer has are made
+    /// again.
     pub fn go_on_in(&mut self, reinstated: Reinstated) {
         if self.must_tell_again(&reinstated) {
             let (state, events) = self.state.told_again();
@@ -154,8 +156,8 @@ impl Journal {
         self.goes_on_in = Some(reinstated.stream);
     }
 
-    /// Whether the manager waits for an event that this journal has no more. The manager knows those up to a number, and will
-    /// read what is in the present log.
+    /// Whether the manager waits for an event that this journal no longer has. The manager knows the events up to a
+    /// number, and will read those in the present log.
     pub fn must_tell_again(&self, reinstated: &Reinstated) -> bool {
         let is_lost = self.stored_at < reinstated.first_sequence && reinstated.known + 1 < self.next_event;
         let (state, events) = self.state.told_again();
@@ -171,7 +173,7 @@ impl Journal {
         }
     }
 
-    /// Forgets events that the log has, up to a number, which it has under this sequence.
+    /// Forgets the events up to this number, because the log has them. `sequence` is the log sequence of the last one.
     pub fn acknowledge(&mut self, number: u64, sequence: u64) {
         self.stored_at = sequence;
         self.pending.retain(|event| event.number > number);

@@ -1,7 +1,8 @@
-//! What a worker does for each workflow, a folder each, and the dispatch, which is made from the list of workflows.
+//! What a worker does for each workflow, one file or folder each, and the dispatch, which is generated from the list of
+//! workflows.
 //!
-//! [`Work`] adds to a workflow's [`Machine`] what only a worker knows: the requests of its steps, and what their answers
-//! mean. Everything here is pure. [`driver`](crate::driver) carries it out, and the simulation does so as well.
+//! [`Work`] adds to a workflow's [`Machine`] what only a worker knows: the requests of its steps, and what the answers
+//! mean. Everything here is pure. [`driver`](crate::driver) and the simulation carry it out.
 
 pub mod seal;
 #[cfg(feature = "toy-workflow")]
@@ -24,15 +25,16 @@ use crate::{
 
 /// The worker's part of a workflow.
 ///
-/// A method that has a default is for workflows that need it.
+/// Only workflows that need them implement the methods with a default.
 pub trait Work: Machine {
-    /// What a step asks of the processor of its phase. `None` for a step without a phase.
+    /// A step's request to the processor of its phase. `None` for a step without a phase.
     fn request(step: &Self::Step, at: &Workplace) -> Option<serde_json::Result<Json>>;
 
-    /// What the processor's output means. `found` is the id that the store had right after, for stages that write into it.
+    /// The progress that a processor's output stands for. For stages that write into the store, `found` is the id that
+    /// the store had right after.
     ///
     /// # Errors
-    /// If the output has another shape than the stage's.
+    /// If the output does not have the stage's shape.
     fn output(
         step: &Self::Step,
         output: Value,
@@ -40,64 +42,66 @@ pub trait Work: Machine {
         found: Option<String>,
     ) -> serde_json::Result<Self::Progress>;
 
-    /// What it means for a step that waits for room that there is room.
+    /// The progress of a step that waits for a free processor, once there is one.
     fn room_seen(_step: &Self::Step) -> Option<Self::Progress> {
         None
     }
 
-    /// Whether the job's directory is made for a step if it is not there.
+    /// Whether the job's directory is created for a step if it is missing.
     fn makes_work_dir(_step: &Self::Step) -> bool {
         true
     }
 
-    /// The files in the job's directory that nothing needs after this progress.
+    /// The files in the job's directory that are no longer needed after this progress.
     fn spent(_progress: &Self::Progress) -> &'static [&'static str] {
         &[]
     }
 
-    /// Until when the work on a step is worth anything. `None` if it does not expire.
+    /// When work on a step becomes worthless. `None` if it does not expire.
     fn expiry(_step: &Self::Step) -> Option<Expiry> {
         None
     }
 
-    /// What a step that expires comes to instead of being started at this epoch, which is an estimate. `None`: it is started.
+    /// The outcome of an expiring step if it must not be started at this epoch, which is an estimate. `None` if it may be
+    /// started.
     fn refuse_to_start(_step: &Self::Step, _epoch: i64) -> Option<Result<Self::Progress, ErrorReport>> {
         None
     }
 
-    /// Carries out a request of a stage that only this workflow has ([`Stage::Own`]). `None` if the stage is another's.
+    /// Carries out a request of a stage that only this workflow has ([`Stage::Own`]). `None` if the stage belongs to
+    /// another workflow.
     fn run_own(_stage: Stage, _task: &[u8]) -> Option<Result<Json, StageError>> {
         None
     }
 }
 
-/// Where a job is worked on, as far as requests need to know.
+/// Where a job is processed, as far as requests need to know.
 #[derive(Clone, Debug)]
 pub struct Workplace {
     /// The job's directory in its slot.
     pub work_dir: PathBuf,
-    /// What is being done.
+    /// The job's intent.
     pub intent: Intent,
-    /// The right to it.
+    /// The lease's token.
     pub token: Token,
     /// The permanent store.
     pub store: Store,
     /// The id that the store must have, if the manager knows it.
     pub store_id: Option<String>,
-    /// Where each disk has, or may have, what all jobs on it share.
+    /// The directories, one per disk, for files that all jobs on that disk share. They may not exist yet.
     pub static_dirs: Vec<PathBuf>,
 }
 
-/// Until when the work on a step is worth anything, in epochs of the chain.
+/// When work on a step becomes worthless, in epochs of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry {
-    /// The fact that told so.
+    /// The kind of the fact that said so.
     pub told_by: FactKind,
-    /// The chain's head when it was written.
+    /// The epoch of the chain's head when the fact was written.
     pub head_epoch: i64,
     /// The length of an epoch in milliseconds.
     pub epoch_millis: u64,
-    /// The last epoch.
+    /// The last epoch at which the work is of use.
     pub last_epoch: i64,
 }
 
@@ -105,7 +109,7 @@ macro_rules! define {
     ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
         $($(#[$cfg])* use sealbus_schema::workflows::$folder::worker::$name;)*
 
-        /// As [`Work::request`].
+        /// See [`Work::request`].
         pub fn request(step: &Step, at: &Workplace) -> Option<serde_json::Result<Json>> {
             match step {
                 Step::Last(_) => None,
@@ -113,10 +117,10 @@ macro_rules! define {
             }
         }
 
-        /// As [`Work::output`].
+        /// See [`Work::output`].
         ///
         /// # Errors
-        /// If the output has another shape than the stage's.
+        /// If the output does not have the stage's shape.
         pub fn output(
             step: &Step,
             output: Value,
@@ -129,7 +133,7 @@ macro_rules! define {
             }
         }
 
-        /// As [`Work::room_seen`].
+        /// See [`Work::room_seen`].
         pub fn room_seen(step: &Step) -> Option<Input> {
             match step {
                 Step::Last(_) => None,
@@ -137,7 +141,7 @@ macro_rules! define {
             }
         }
 
-        /// As [`Work::makes_work_dir`].
+        /// See [`Work::makes_work_dir`].
         pub fn makes_work_dir(step: &Step) -> bool {
             match step {
                 Step::Last(_) => false,
@@ -145,14 +149,14 @@ macro_rules! define {
             }
         }
 
-        /// As [`Work::spent`].
+        /// See [`Work::spent`].
         pub fn spent(progress: &Progress) -> &'static [&'static str] {
             match progress {
                 $($(#[$cfg])* Progress::$name(progress) => $name::spent(progress),)*
             }
         }
 
-        /// As [`Work::expiry`].
+        /// See [`Work::expiry`].
         pub fn expiry(step: &Step) -> Option<Expiry> {
             match step {
                 Step::Last(_) => None,
@@ -160,7 +164,7 @@ macro_rules! define {
             }
         }
 
-        /// As [`Work::refuse_to_start`].
+        /// See [`Work::refuse_to_start`].
         pub fn refuse_to_start(step: &Step, epoch: i64) -> Option<Input> {
             match step {
                 Step::Last(_) => None,
@@ -171,10 +175,10 @@ macro_rules! define {
             }
         }
 
-        /// Runs the built-in implementation of a stage of any workflow, as [`stage::run_json`].
+        /// Runs the built-in implementation of a stage of any workflow; see [`stage::run_json`].
         ///
         /// # Errors
-        /// As the stage says; [`StageCode::RequestInvalid`] if there is none.
+        /// The stage's error; [`StageCode::RequestInvalid`] if there is no such stage.
         pub fn run_stage(stage: Stage, task: &[u8]) -> Result<Json, StageError> {
             if !matches!(stage, Stage::Own(_)) {
                 return stage::run_json(stage, task);

@@ -27,7 +27,7 @@ use crate::workflows::{self, NamedStore, Script, ScriptedFile};
 
 /// The message of a failure that the test has requested.
 const TOLD: &str = "as told";
-/// How often a held processor looks whether it may go on.
+/// How often a held processor checks whether it may continue.
 const HOLD_PERIOD: Duration = Duration::from_millis(3);
 
 /// One processor.
@@ -82,13 +82,14 @@ impl Processor {
         Ok(answer)
     }
 
-    /// Into the store, under the rules of the real stage: a file that is there is compared and never overwritten.
+    /// Writes a file into the store under the rules of the real stage: an existing file is compared and never
+    /// overwritten.
     fn store(&self, store: &NamedStore, file: &ScriptedFile, work: &str) -> Result<(), Failure> {
         check_store(store)?;
         let dir = file.path.parent().unwrap_or(&store.dir);
         fs::create_dir_all(dir).map_err(|error| io_failed("create directory", dir, &error))?;
         match fs::read(&file.path) {
-            // What an earlier try left is whole; it is written no second time.
+            // An earlier try has already written the complete file.
             Ok(found) if found == file.content => self.reach(Point::Inside, work)?,
             Ok(_) => return Err(refused("STORE_CONFLICT", "another replica is there")),
             Err(_) => self.write(file, work)?,
@@ -122,7 +123,7 @@ impl Processor {
     }
 }
 
-/// As the real stage does, unless it is asked by somebody who names no store.
+/// Checks the store's identity file as the real stage does. A request without a store name skips the check.
 fn check_store(NamedStore { dir, name, id }: &NamedStore) -> Result<(), Failure> {
     match name.as_str() {
         "" => Ok(()),
@@ -149,7 +150,7 @@ fn io_failed(operation: &str, path: &Path, error: &io::Error) -> Failure {
     StageError::io(operation, path, error).into()
 }
 
-/// As in the real stage: an unexpected failure here is one of the store.
+/// Blames the store for an unexpected failure, as the real stage does.
 fn in_store(failure: Failure) -> Failure {
     match failure.code.as_str() {
         "IO_FAILED" if failure.message != TOLD => Failure::new(ErrorClass::Temp, "STORE_UNAVAILABLE", &failure.message),

@@ -40,7 +40,7 @@ pub struct Options {
     pub poll_millis: Option<u64>,
     /// The number of processors per phase and worker.
     pub processors: usize,
-    /// What the workers serve. The manager offers whatever is begun.
+    /// The workflows that the workers serve. The manager offers any job that was begun.
     pub workflows: Vec<Workflow>,
     /// When the manager takes sectors back from workers that are silent. With the usual limits it never happens in a test.
     pub liveness: Liveness,

@@ -1,54 +1,54 @@
-//! Mistakes that can be planted, to see that they are found.
+//! Bugs that can be planted, to see that the checks find them.
 
-/// A mistake in the order of things, or a check left out.
+/// A wrong order of actions, or a missing check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bug {
-    /// The worker takes an intent out of the queue before its claim is in the journal.
+    /// The worker removes an intent from the queue before its claim is in the journal.
     AcceptBeforeJournal,
     /// The worker publishes an event before the journal has it.
     EventBeforeJournal,
-    /// The worker's events carry no expectation.
+    /// The worker's events carry no fence.
     SkipFence,
     /// A revoke publishes the next intent itself, instead of leaving that to the fold.
     IntentBesideFold,
     /// The fold checks neither its epoch nor its offset.
     ForgetOffset,
-    /// Whatever claim of ours stands in the log counts as won, whether it was used or not.
+    /// A claim of ours that is in the log counts as won, even if its token was already used.
     ReuseToken,
-    /// The fold takes an event whoever wrote it, and a worker does not fence its own.
+    /// The fold accepts events from any writer, and the worker's events carry no fence.
     FoldWithoutOwner,
-    /// After a crash a message that was signed is signed anew.
+    /// After a crash, a signed message is signed again.
     SignAgain,
-    /// The worker does not take a seed that replaces another.
+    /// The worker ignores a seed that replaces another one.
     WithdrawnSeed,
-    /// The worker's slots do not look at each other.
+    /// The worker's slots do not check what the others hold.
     TwoSlotsOneSector,
-    /// A restarted slot goes on without asking for its lease.
+    /// A restarted slot continues without asking for its lease.
     ResumeWithoutAsking,
-    /// The worker keeps its processor while it waits.
+    /// A slot keeps its processor while it waits.
     KeepProcessor,
-    /// The outbox forgets a row that it did not hear back about.
+    /// The outbox removes a row without an answer.
     ForgetRow,
     /// Any claim makes an owner.
     GrantAnyClaim,
-    /// Nothing follows a claim that makes no owner.
+    /// The manager does not respond to a claim that makes no owner.
     NoWordAfterClaim,
-    /// What the server calls a copy counts as stored, whatever it is a copy of.
+    /// A publish that the server calls a duplicate counts as stored, whatever it duplicates.
     TakeAnyCopy,
-    /// The log that takes the place of a lost one begins at 1 again.
+    /// The stream that replaces a lost one counts from 1 again.
     SequencesBeginAgain,
-    /// After the loss of the queue the last order is not told again.
+    /// After the loss of the queue, the manager does not repeat the last order.
     ForgetOrder,
-    /// After the loss of the queue nothing is said of sectors that have come to their end.
+    /// After the loss of the queue, the manager publishes nothing for sectors that have ended.
     ForgetEnded,
-    /// A worker that reads that it goes on in another stream does not look what it has reported there.
+    /// A worker that continues in a new stream does not check which of its reports are there.
     ForgetOwnReports,
-    /// A worker that has claimed does not look whether the stream still is the one that it was before.
+    /// A worker does not check after its claim that the stream is still the same.
     ClaimInAnyStream,
 }
 
 impl Bug {
-    /// Every mistake.
+    /// Every bug.
     pub const ALL: [Bug; 21] = [
         Bug::AcceptBeforeJournal,
         Bug::EventBeforeJournal,

@@ -1,4 +1,4 @@
-//! The simulated JetStream: the sectors' log with its fence and its memory of ids, and the work queue of intents.
+//! The simulated JetStream: the sectors' log with its fence and its memory of message ids, and the work queue of intents.
 
 use std::collections::HashMap;
 
@@ -12,44 +12,45 @@ use sealbus_schema::{
 };
 use time::OffsetDateTime;
 
-/// How long ids are remembered: ten minutes in the log, two in the queue.
+/// How long message ids are remembered: ten minutes in the log, two in the queue.
 const LOG_MEMORY: u64 = 600_000;
 const QUEUE_MEMORY: u64 = 120_000;
-/// After how long an intent that was not acknowledged is delivered again.
+/// An intent that is not acknowledged for this long is delivered again.
 pub const ACK_WAIT: u64 = 30_000;
 
-/// How far behind the lost log's last folded record the next one begins; more than was not folded yet.
+/// How far above the lost log's last folded sequence the new log begins. This is more than the number of records that
+/// were not folded yet.
 const BEHIND_LOST: u64 = 10_000;
 
-/// What makes a copy of a message recognisable: its kind and what tells it from others of the kind.
+/// A message's id: its kind, and what distinguishes it from others of that kind. Copies have the same id.
 pub type MessageId = (u8, SectorId, u64, u64, u64);
 
-/// Something to be stored in the log.
+/// A record to store in the log.
 #[derive(Clone, Debug)]
 pub struct Publish {
     /// Its id.
     pub id: MessageId,
-    /// What it expects the sector's last lease record to be.
+    /// The sequence that the sector's last lease record must have.
     pub fence: Option<u64>,
-    /// What it says.
+    /// The record.
     pub record: Record,
-    /// The stream of which its token is a sequence, for the checks alone; `None` from somebody who keeps no protocol.
+    /// The stream that its token belongs to, only for the checks. `None` from a writer that does not follow the protocol.
     pub origin: Option<u64>,
 }
 
-/// What the server answers to a publish.
+/// The server's answer to a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Stored, now or before.
     Stored {
-        /// Where.
+        /// The sequence.
         sequence: u64,
-        /// Before.
+        /// Whether it was stored before.
         duplicate: bool,
     },
     /// The lease has moved.
     Fenced,
-    /// The same intent is in the queue.
+    /// The same intent is already in the queue.
     Outstanding,
 }
 
@@ -58,22 +59,22 @@ pub enum Answer {
 pub struct Queued {
     /// Its sequence in the queue's stream.
     pub sequence: u64,
-    /// What it wants.
+    /// The intent.
     pub intent: Intent,
-    /// The stream of which its lease is, for the checks alone.
+    /// The stream that its lease belongs to, only for the checks.
     pub stream: u64,
-    /// When it was delivered last.
+    /// When it was last delivered.
     pub delivered: Option<u64>,
 }
 
 /// The server.
 #[derive(Debug, Default)]
 pub struct Bus {
-    /// Which stream of sectors' logs this is; a later one of the same name has a higher number.
+    /// The number of the present stream with the sectors' logs. A stream that replaces it has a higher number.
     pub stream: u64,
     /// The sequence before the first record.
     before: u64,
-    /// Everything that was stored, in order; the first one's sequence is behind `before`.
+    /// All stored records, in order. The first one's sequence comes after `before`.
     log: Vec<Entry>,
     /// The origin of each record of the log.
     origins: Vec<Option<u64>>,
@@ -87,19 +88,20 @@ pub struct Bus {
     ids: HashMap<MessageId, (u64, u64)>,
     queue_ids: HashMap<(SectorId, u64), u64>,
     queue_sequence: u64,
-    /// Whether ids are looked up before the fence, as in a cluster.
+    /// Whether ids are checked before the fence, as in a cluster.
     ids_first: bool,
-    /// Whether publishers compare what they are told is a copy, as all do where somebody may have used up their ids.
+    /// Whether a publisher compares its record with the stored one if the server calls it a duplicate. All do so in
+    /// worlds where a stranger may have used up their ids.
     pub compares: bool,
 }
 
 impl Bus {
-    /// A server without messages. One of a cluster looks ids up before the fence.
+    /// A server without messages. With `ids_first`, it checks ids before the fence, as a cluster does.
     pub fn new(ids_first: bool) -> Bus {
         Bus { ids_first, ..Bus::default() }
     }
 
-    /// Stores a record, if its fence holds.
+    /// Stores a record, if its fence permits.
     pub fn publish(&mut self, mut out: Publish, now: u64) -> Answer {
         let (sector, fact_of) = match &out.record {
             Record::Lease { sector, .. } | Record::Event { sector, .. } => (*sector, None),
@@ -108,7 +110,8 @@ impl Bus {
         };
         let find = |id| self.ids.get(&id).filter(|(_, at)| now < at + LOG_MEMORY).map(|(sequence, _)| *sequence);
         let mut known = find(out.id);
-        // Not the server but the publisher does this: what is no copy goes out again, under another id.
+        // This is the publisher's part, not the server's: if the stored record is another one, it publishes again under
+        // another id.
         while let Some(sequence) = known.filter(|sequence| self.compares && !self.has(*sequence, &out.record)) {
             out.id.4 ^= super::rng::hash(&[sequence]);
             known = find(out.id);
@@ -149,7 +152,7 @@ impl Bus {
         Answer::Stored { sequence, duplicate: false }
     }
 
-    /// Whether the record at a sequence is this one.
+    /// Whether this record is stored at a sequence.
     fn has(&self, sequence: u64, record: &Record) -> bool {
         match (self.entry(sequence).map(|entry| &entry.record), record) {
             (Some(Record::Lease { sector, owner, record }), Record::Lease { sector: s, owner: o, record: r }) => {
@@ -170,12 +173,12 @@ impl Bus {
         self.before + self.log.len() as u64
     }
 
-    /// The first sequence that the log may have.
+    /// The first sequence that the log can contain.
     pub fn first_sequence(&self) -> u64 {
         self.before + 1
     }
 
-    /// The records behind a sequence.
+    /// The records after a sequence.
     pub fn behind(&self, sequence: u64) -> impl Iterator<Item = &Entry> {
         self.log.iter().skip(sequence.saturating_sub(self.before) as usize)
     }
@@ -194,15 +197,16 @@ impl Bus {
         Some(sequence.checked_sub(self.before + 1)? as usize)
     }
 
-    /// Everything is lost, and empty streams of the same names take the place of the old ones.
+    /// Loses everything. Empty streams with the same names replace the old ones.
     pub fn lose(&mut self) {
         let Bus { stream, ids_first, compares, queue_sequence, .. } = *self;
-        // The queue counts on, so that a late acknowledgement of an old intent takes no new one away.
+        // The queue's sequences continue, so that a late acknowledgement of an old intent removes no new one.
         *self = Bus { stream: stream + 1, ids_first, compares, queue_sequence, ..Bus::default() };
     }
 
-    /// The log that took the place of a lost one is emptied, and its sequences go on behind the lost one's, as production's
-    /// `Bus::begin_sectors_behind` does; with a mistake they begin again. Returns the sequence before its first.
+    /// Empties the log that has replaced a lost one, and moves its sequences beyond those of the lost one, as
+    /// production's `Bus::begin_sectors_behind` does. `None`, for a planted bug, lets them start again. Returns the
+    /// sequence before the first one.
     pub fn begin_behind(&mut self, lost: Option<u64>) -> u64 {
         self.before = lost.map_or(0, |lost| (lost + BEHIND_LOST).max(self.last_sequence()));
         self.log.clear();
@@ -214,7 +218,7 @@ impl Bus {
         self.before
     }
 
-    /// Puts an intent into the queue, unless it is there.
+    /// Puts an intent into the queue, unless it is already there.
     pub fn offer(&mut self, intent: Intent, stream: u64, now: u64) -> Answer {
         let key = (intent.sector, intent.lease_sequence);
         if self.queue.iter().any(|queued| (queued.intent.sector, queued.intent.lease_sequence) == key) {
@@ -229,7 +233,7 @@ impl Bus {
         Answer::Stored { sequence: self.queue_sequence, duplicate: false }
     }
 
-    /// Takes an intent out of the queue, whoever acknowledges which delivery of it.
+    /// Removes an intent from the queue. It does not matter who acknowledges which delivery.
     pub fn accept(&mut self, sequence: u64) -> Option<Queued> {
         let at = self.queue.iter().position(|queued| queued.sequence == sequence)?;
         Some(self.queue.remove(at))
@@ -240,7 +244,7 @@ impl Bus {
         self.leases.get(&sector)
     }
 
-    /// The manager's last lease record of a sector.
+    /// The manager's last lease record about a sector.
     pub fn last_word(&self, sector: SectorId) -> Option<&Lease> {
         self.words.get(&sector)
     }
@@ -255,7 +259,7 @@ impl Bus {
         self.facts.get(&(sector, worker.clone(), kind))
     }
 
-    /// Forgets an ended sector's events and facts. The fold is past them.
+    /// Deletes an ended sector's events and facts. The fold has already read them.
     pub fn purge(&mut self, sector: SectorId) {
         self.events.retain(|(of, _), _| *of != sector);
         self.facts.retain(|(of, ..), _| *of != sector);

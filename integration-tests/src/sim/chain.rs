@@ -12,34 +12,34 @@ use serde::{Deserialize, Serialize};
 
 use super::rng::{self, Rng};
 
-/// The first height; before it lies enough for tickets.
+/// The first height. The epochs before it are enough for tickets.
 const GENESIS: i64 = 1_000;
 /// Epochs from a PreCommit to its seed.
 pub const CHALLENGE_DELAY: i64 = 10;
-/// How far the confident tipset lies behind the head.
+/// How many epochs the confident tipset is behind the head.
 pub const CONFIDENCE: i64 = 5;
 
-/// A message, as it is signed.
+/// A signed message.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SimMessage {
-    /// Its place among the sender's.
+    /// The sender's nonce.
     pub nonce: u64,
-    /// About which sector.
+    /// The sector.
     pub sector: SectorId,
-    /// What it does.
+    /// Its effect.
     pub does: Does,
 }
 
-/// What a message does.
+/// The effect of a message.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Does {
-    /// Announces a replica.
+    /// Commits to a replica.
     PreCommit { comm_r: [u8; 32], ticket_epoch: i64 },
-    /// Proves it.
+    /// Proves the replica.
     ProveCommit { proof: Vec<u8> },
-    /// Uses its nonce up.
+    /// Only uses up its nonce: a filler.
     Nothing,
-    /// Something that another tool does with the same key.
+    /// A message of another tool with the same key.
     Foreign,
 }
 
@@ -52,14 +52,14 @@ impl From<Call> for Does {
     }
 }
 
-/// What goes wrong with messages, likely in millionths.
+/// The probabilities of faults of messages, in millionths.
 #[derive(Clone, Debug)]
 pub struct Trouble {
-    /// Another tool takes the nonce of a message that waits, an epoch.
+    /// Another tool takes the nonce of a waiting message, per epoch.
     pub steal: u64,
     /// A message runs out of gas.
     pub gas: u64,
-    /// The pool does not take a message.
+    /// The pool refuses a message.
     pub refuse: u64,
     rng: Rng,
 }
@@ -82,11 +82,11 @@ pub struct Chain {
     executed: Vec<Executed>,
     mempool: BTreeMap<u64, SimMessage>,
     height: i64,
-    /// Until everything heals.
+    /// The faults, until all faults stop.
     pub trouble: Option<Trouble>,
 }
 
-/// What proof a sector's seed asks for.
+/// The valid proof of a replica for a seed.
 pub fn proof(sector: SectorId, comm_r: &[u8; 32], seed: &[u8; 32]) -> Vec<u8> {
     let mut parts = vec![sector.number.0];
     parts.extend(rng::words(comm_r));
@@ -94,13 +94,14 @@ pub fn proof(sector: SectorId, comm_r: &[u8; 32], seed: &[u8; 32]) -> Vec<u8> {
     rng::bytes(&parts).to_vec()
 }
 
-/// The beacon's randomness, which no reorganisation changes.
+/// The beacon's randomness. Reorganisations do not change it.
 pub fn beacon(epoch: i64) -> [u8; 32] {
     rng::bytes(&[7, epoch as u64])
 }
 
 impl Trouble {
-    /// The trouble of a seed's world: one in four has some. It has randomness of its own, so that the others are as they were.
+    /// The faults of messages in a seed's world. One world in four has some. They have a random stream of their own, so
+    /// that the other worlds stay the same.
     pub fn draw(seed: u64) -> Option<Trouble> {
         let mut rng = Rng::new(seed ^ 0x6d65_7373_6167_6573);
         let mut some = |high| if rng.chance(700_000) { rng.range(0, high) } else { 0 };
@@ -122,7 +123,7 @@ impl Chain {
         }
     }
 
-    /// Lets the chain grow until a time, and messages land or be lost on the way.
+    /// Lets the chain grow up to a time. Messages land or are lost on the way.
     pub fn grow(&mut self, now: u64, lost: u64, rng: &mut Rng) {
         let head = GENESIS + (now / self.epoch_millis) as i64;
         if self.mempool.is_empty() {
@@ -168,7 +169,7 @@ impl Chain {
         })
     }
 
-    /// Replaces the last tipsets: what they held goes back to the mempool, or is lost.
+    /// Replaces the last tipsets. Their messages go back to the mempool or are lost.
     pub fn reorganise(&mut self, depth: i64, rng: &mut Rng) {
         let kept = self.executed.partition_point(|executed| executed.height <= self.height - depth);
         for undone in self.executed.split_off(kept) {
@@ -184,12 +185,12 @@ impl Chain {
         self.height
     }
 
-    /// The nonce that the next message of the sender must have, with what the mempool holds.
+    /// The sender's next nonce, after the messages in the mempool.
     pub fn next_nonce(&self) -> u64 {
         self.mempool.keys().next_back().map_or(0, |nonce| nonce + 1).max(self.nonce(self.height))
     }
 
-    /// The same by the state at a height.
+    /// The sender's next nonce by the state at a height.
     pub fn nonce(&self, height: i64) -> u64 {
         let last = self.executed.iter().rev().find(|executed| executed.height <= height);
         last.map_or(0, |executed| executed.message.nonce + 1)
@@ -201,7 +202,8 @@ impl Chain {
         (next..).find(|nonce| !self.mempool.contains_key(nonce)).unwrap_or(next)
     }
 
-    /// Takes a message, unless its nonce is used. A filler pays more than what is there. False if the pool refuses for now.
+    /// Takes a message into the pool, unless its nonce is used. A filler pays more, so it replaces a message with its
+    /// nonce. `false` if the pool refuses for now.
     pub fn push(&mut self, message: SimMessage) -> bool {
         if self.is_in_trouble(|trouble| trouble.refuse) {
             return false;
@@ -222,7 +224,7 @@ impl Chain {
         found.map(|executed| (executed.height, executed.exit))
     }
 
-    /// What executing a message at a height would come to.
+    /// The exit code of a message if it were executed at a height.
     pub fn try_at(&self, message: &SimMessage, height: i64) -> ExitCode {
         let precommit = self.precommit(message.sector, height);
         match (&message.does, precommit) {
@@ -255,7 +257,7 @@ impl Chain {
         })
     }
 
-    /// Since when a sector is active.
+    /// The epoch of a sector's activation.
     pub fn active(&self, sector: SectorId, height: i64) -> Option<i64> {
         self.executed.iter().find_map(|executed| match executed.message.does {
             Does::ProveCommit { .. } if executed.took_effect(sector, height) => Some(executed.height),
@@ -263,20 +265,20 @@ impl Chain {
         })
     }
 
-    /// A sector's PreCommit as a manager sees it, which knows of a replica. It goes when the sector is active.
+    /// A sector's PreCommit, as a manager sees it that knows this replica. There is none once the sector is active.
     pub fn find_precommit(&self, sector: SectorId, comm_r: &[u8; 32], height: i64) -> Option<Found> {
         let (epoch, found) = self.precommit(sector, height)?;
         self.active(sector, height).is_none().then_some(Found { is_ours: found == *comm_r, epoch })
     }
 
-    /// An active sector as a manager sees it.
+    /// An active sector, as a manager sees it that knows this replica.
     pub fn find_active(&self, sector: SectorId, comm_r: &[u8; 32], height: i64) -> Option<Found> {
         let epoch = self.active(sector, height)?;
         let (_, found) = self.precommit(sector, height)?;
         Some(Found { is_ours: found == *comm_r, epoch })
     }
 
-    /// How many messages about a sector took effect: PreCommits and ProveCommits.
+    /// How many PreCommits and ProveCommits of a sector took effect.
     pub fn effects(&self, sector: SectorId) -> (usize, usize) {
         let took = |executed: &&Executed| executed.took_effect(sector, self.height);
         let all = self.executed.iter().filter(took);

@@ -1,4 +1,4 @@
-//! What must hold, checked while it happens. What is remembered here is remembered for the checks alone.
+//! Checks the invariants at each step. The state here serves only the checks.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,42 +14,43 @@ use sealbus_worker::journal::Journal;
 
 use super::{bug::Bug, chain, loss, slot::SlotState, world::World};
 
-/// A right to a sector: the stream in which the token is a sequence, and the token.
+/// A right to a sector: the token's stream, and the token, which is a sequence in that stream.
 pub type Right = (u64, u64);
 
-/// The memory of the checks.
+/// The state of the checks.
 #[derive(Debug, Default)]
 pub struct Checks {
-    /// The first invariant that did not hold.
+    /// The first broken invariant, and what was seen.
     pub broken: Option<(Invariant, String)>,
-    /// When the server last told a worker about a sector's lease.
+    /// When a worker last got an answer about a sector's lease.
     pub asked: HashMap<(WorkerName, SectorId), u64>,
-    /// The highest next event that a worker's disk has had under a token.
+    /// The highest `next_event` of a journal that a worker's disk has had under a token.
     pub journaled: HashMap<(WorkerName, Right), u64>,
-    /// What was stored under each number of each token.
+    /// The event that was stored under each number of each token.
     bodies: HashMap<(SectorId, Right, u64), EventBody>,
-    /// Which claims were granted, by their stream and sequence.
+    /// The granted claims, by stream and sequence.
     pub granted: HashSet<(u64, u64)>,
-    /// Which records took effect, by their stream and sequence.
+    /// The records that took effect, by stream and sequence.
     pub folded: HashSet<(u64, u64)>,
-    /// Whose events counted under a token.
+    /// The worker whose events counted under a token.
     pub accepted: HashMap<Right, WorkerName>,
-    /// Which events counted.
+    /// The events that counted.
     pub counted: HashSet<(SectorId, Right, u64)>,
-    /// Under which right a slot has sealed a sector, with the last order that its journal knew then.
+    /// The rights under which a slot has sealed a sector, with the serial of the last order to resubmit in its journal
+    /// then.
     sealed: HashMap<(SectorId, Right), u32>,
-    /// What slots held when the queue was made anew, until somebody orders otherwise.
+    /// What slots held when the queue was recovered. An entry is removed when somebody takes the sector away.
     pub kept: HashMap<SectorId, Right>,
-    /// The bytes that were signed first for each purpose.
+    /// The first bytes that were signed for each purpose.
     pub signed: HashMap<String, Vec<u8>>,
     /// The highest seed that a worker has read under a token.
     pub seeds: HashMap<(WorkerName, Right), u32>,
-    /// The permanent store: which replica lies there.
+    /// The permanent store: the replica of each sector.
     pub store: HashMap<SectorId, [u8; 32]>,
 }
 
 impl World {
-    /// Notes that an invariant does not hold; the first one counts.
+    /// Records a broken invariant. Only the first one counts.
     pub fn break_invariant(&mut self, invariant: Invariant, what: impl FnOnce() -> String) {
         if self.checks.broken.is_none() {
             let what = what();
@@ -58,7 +59,7 @@ impl World {
         }
     }
 
-    /// A record was stored, of somebody whose token is of the stream `origin`.
+    /// Checks a stored record. `origin` is the stream that the writer's token belongs to.
     pub fn check_stored(&mut self, record: &Record, origin: u64) {
         let Record::Event { sector, worker, event } = record else { return };
         let (sector, token, number) = (*sector, (origin, event.token.0), event.number);
@@ -68,8 +69,9 @@ impl World {
             }
             _ => (self.bus.stream, lease.sequence),
         });
-        // Until somebody recovers a lost queue, an old token may be the number of another record in the new log. What is stored
-        // there then is deleted, and told again. And a mistake of the fold shows only behind a worker that does not fence itself.
+        // Until a lost queue is recovered, an old token may equal the sequence of another record in the new log. Recovery
+        // deletes what is stored there then, and it is reported again, so it is not checked. And to show the planted bug
+        // of the fold, the worker must not be fenced either.
         let is_kept = self.db.stream == self.bus.stream;
         if is_kept && lease != token && self.options.bug != Some(Bug::FoldWithoutOwner) {
             let what = format!("{worker} writes about {sector} under {token:?} while the lease is {lease:?}");
@@ -92,13 +94,13 @@ impl World {
         }
     }
 
-    /// An intent comes to the queue.
+    /// Checks an intent that is put into the queue.
     pub fn check_offer(&mut self, intent: &Intent) {
         let after = intent.lease_sequence;
         let leaves_it_free = after == 0
             || self.bus.entry(after).is_some_and(|entry| match &entry.record {
                 Record::Lease { record: LeaseRecord::Reinstate { .. }, owner: None, .. } => false,
-                // A claim that did not count leaves a sector free that was.
+                // A claim that was not granted leaves a free sector free.
                 Record::Lease { sector, .. } => {
                     *sector == intent.sector && !self.checks.granted.contains(&(self.bus.stream, after))
                 }
@@ -110,7 +112,8 @@ impl World {
         }
     }
 
-    /// A worker takes an intent out of the queue. Somebody else than its claimer may do so: it cannot claim any more.
+    /// Checks that a worker that removes the intent of its own claim has the claim in its journal. Other workers may remove
+    /// it too, because this intent can no longer claim.
     pub fn check_accept(&mut self, intent: &Intent, by: usize) {
         let name = self.workers[by].name.clone();
         let Some(lease) = self.bus.last_lease(intent.sector) else {
@@ -126,7 +129,7 @@ impl World {
         }
     }
 
-    /// Whether a worker is just about to write down a claim.
+    /// Whether a worker is about to write a claim into its journal.
     fn claims(&self, worker: usize, sector: SectorId) -> bool {
         let slots = self.workers[worker].slots.iter();
         slots
@@ -134,7 +137,7 @@ impl World {
             .any(|state| matches!(state, SlotState::Claiming(claiming) if claiming.intent.sector == sector))
     }
 
-    /// A slot begins to drive a sector.
+    /// Checks a slot that begins to drive a sector.
     pub fn check_life(&mut self, w: usize, s: usize, journal: &Journal, resumed: bool) {
         let worker = &self.workers[w];
         let (name, sector, token) = (worker.name.clone(), journal.intent.sector, journal.token);
@@ -159,7 +162,7 @@ impl World {
         }
     }
 
-    /// A journal is on the disk.
+    /// Checks a journal that was written to the disk.
     pub fn check_journal(&mut self, journal: &Journal) {
         let sealed = journal.state.step().is_some_and(|step| {
             let unsealed = [Phase::AddPieces, Phase::TreeD, Phase::Pc1, Phase::Pc2];
@@ -172,7 +175,7 @@ impl World {
         }
     }
 
-    /// A slot begins a phase.
+    /// Checks a slot that begins a phase.
     pub fn check_phase(&mut self, journal: &Journal, phase: Phase) {
         let (sector, right) = (journal.intent.sector, loss::right_of(journal));
         let ordered = self.checks.sealed.get(&(sector, right)).is_none_or(|order| *order < journal.resubmitted);
@@ -182,7 +185,7 @@ impl World {
         }
     }
 
-    /// A slot gives its sector up, because the lease is over.
+    /// Checks a slot that gives up its sector because the lease is over.
     pub fn check_given_up(&mut self, journal: &Journal) {
         let (sector, right) = (journal.intent.sector, loss::right_of(journal));
         let over = self.db.sectors.get(&sector).is_some_and(|sector| {
@@ -194,7 +197,7 @@ impl World {
         }
     }
 
-    /// A sector's proof is to be sent.
+    /// Checks a sector whose proof is about to be sent.
     pub fn check_proof(&mut self, sector: &Job) {
         let Some(proven) = sector.state.seal().and_then(State::proven) else { return };
         let comm_r = &proven.seeded.stored.precommitted.sealed.comm_r.0;
@@ -204,12 +207,12 @@ impl World {
         }
     }
 
-    /// Whether nothing more can happen.
+    /// Whether every sector has ended, or is blocked with nobody to resolve it.
     pub fn is_over(&self) -> bool {
         let some_blocked = self.db.sectors.values().any(|sector| sector.blocked.is_some());
         let ended = |sector: &Job| match sector.state.traits() {
             traits if traits.is_terminal() => true,
-            // Nobody looks: what is blocked stays so, and what waits may wait for a slot that is.
+            // Without a person, blocked sectors stay blocked, and others may wait for a slot that is blocked.
             _ if self.has_person => false,
             _ if sector.blocked.is_some() => true,
             traits => traits.offered.is_some() && some_blocked,
@@ -226,12 +229,12 @@ impl World {
             && self.workers.iter().flat_map(|worker| &worker.slots).all(|slot| idle(&slot.state))
     }
 
-    /// How many sectors prove.
+    /// How many sectors are proving.
     pub fn proving(&self) -> usize {
         self.db.sectors.values().filter(|sector| sector.is_done()).count()
     }
 
-    /// What has not come to an end, in words.
+    /// The sectors that have not ended, in words.
     pub fn unfinished(&self) -> String {
         let sectors = self.db.sectors.values().map(|sector| {
             let blocked = sector.blocked.as_ref().map(ErrorReport::message).unwrap_or_default();
@@ -254,7 +257,7 @@ impl World {
         sectors.chain(slots).collect::<Vec<_>>().join("; ")
     }
 
-    /// What must hold in the end.
+    /// Checks what must hold at the world's end.
     pub fn final_checks(&mut self) {
         for id in self.sectors.clone() {
             let (precommits, proves) = self.chain.effects(id);

@@ -1,4 +1,4 @@
-//! The simulated database: what the manager's store keeps, with its transactions as single steps.
+//! The simulated database: the data of the manager's store, with each transaction as one step.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,15 @@ use super::chain::{Does, SimMessage};
 pub struct Db {
     /// Every sector.
     pub sectors: BTreeMap<SectorId, Job>,
-    /// What must be published.
+    /// The records to publish.
     pub outbox: BTreeMap<i64, (SectorId, Outgoing)>,
     /// Every message, by its key.
     pub messages: BTreeMap<String, Row>,
-    /// Which stream is folded.
+    /// The stream that is folded.
     pub stream: u64,
-    /// How far it is folded.
+    /// The last sequence that is folded.
     pub last_sequence: u64,
-    /// Who holds the fold.
+    /// The epoch of the manager that holds the fold.
     pub epoch: i64,
     rows: i64,
 }
@@ -28,9 +28,9 @@ pub struct Db {
 /// A message to the chain.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// As the driver sees it.
+    /// The message as the driver sees it.
     pub message: Message,
-    /// Its nonce, once signed.
+    /// Its nonce, once it is signed.
     pub nonce: Option<u64>,
     /// How it ended.
     pub over: Option<Over>,
@@ -41,9 +41,9 @@ pub struct Row {
 pub enum Over {
     /// With its effect.
     Landed,
-    /// Without.
+    /// Without its effect.
     Failed,
-    /// Another message has its nonce.
+    /// Another message has used its nonce.
     Replaced,
 }
 
@@ -51,7 +51,7 @@ pub enum Over {
 const SENDER: &str = "t3";
 
 impl Db {
-    /// Gives out a number, and begins a job of its sector.
+    /// Gives out a number and begins a job of its sector.
     pub fn insert_sector(&mut self, id: SectorId, workflow: Workflow) -> Job {
         let sector = Job {
             id,
@@ -71,7 +71,7 @@ impl Db {
         sector
     }
 
-    /// Stores what an input, or several, did to a sector.
+    /// Stores an outcome.
     pub fn store(&mut self, outcome: Outcome) {
         if outcome.history.is_empty() {
             return;
@@ -86,7 +86,7 @@ impl Db {
         self.sectors.insert(id, outcome.sector);
     }
 
-    /// Begins the fold of another stream, as production's `Tx::restart_fold` does.
+    /// Begins the fold of a new stream, as production's `Tx::restart_fold` does.
     pub fn restart_fold(&mut self, stream: u64, before: u64, outcomes: Vec<Outcome>) {
         self.outbox.clear();
         for sector in self.sectors.values_mut() {
@@ -106,7 +106,7 @@ impl Db {
         }
     }
 
-    /// The number of the outbox' next row.
+    /// The number of the outbox's next row.
     pub fn next_row(&self) -> u64 {
         self.rows as u64 + 1
     }
@@ -117,7 +117,8 @@ impl Db {
         self.outbox.insert(self.rows, (id, outgoing));
     }
 
-    /// Records that a message is wanted: another one only where all before are over in vain or withdrawn.
+    /// Records that a message is wanted. If there is one already, another is wanted only if all earlier ones have failed
+    /// or are withdrawn.
     fn want(&mut self, sector: SectorId, kind: MessageKind, attempt: u32) -> Option<&mut Row> {
         let of_purpose = self
             .messages
@@ -136,7 +137,7 @@ impl Db {
         Some(self.messages.entry(key).or_insert(Row { message, nonce: None, over: None }))
     }
 
-    /// A message is over without its effect, and another one of the same purpose takes its turn.
+    /// Records that a message has ended without its effect, and that another one of the same purpose is wanted.
     pub fn want_another(&mut self, key: &str, over: Over, tries: Tries) {
         self.end(key, over);
         let Some(Row { message, .. }) = self.messages.get(key).cloned() else { return };
@@ -145,7 +146,7 @@ impl Db {
         }
     }
 
-    /// A PreCommit that had landed is gone from the chain for good.
+    /// Records that a landed PreCommit has vanished for good, and that another one is wanted.
     pub fn want_precommit_again(&mut self, sector: SectorId) {
         let Some(attempt) = self.sectors.get(&sector).map(|sector| sector.attempt) else { return };
         for row in self.messages.values_mut() {
@@ -157,7 +158,7 @@ impl Db {
         let _ = self.want(sector, MessageKind::PreCommit, attempt);
     }
 
-    /// The earlier message of the same purpose whose bytes may still land.
+    /// Whether an earlier message of the same purpose may still land.
     pub fn has_earlier(&self, message: &Message) -> bool {
         self.messages.values().any(|row| {
             (row.message.kind, row.message.sector) == (message.kind, message.sector)
@@ -167,7 +168,7 @@ impl Db {
         })
     }
 
-    /// Nobody wants a signed message any more.
+    /// Records that a signed message is no longer wanted.
     pub fn withdraw(&mut self, key: &str) {
         let Some(row) = self.messages.get_mut(key).filter(|row| row.over.is_none()) else { return };
         if let MessageState::Signed(signed) | MessageState::Pushed { signed, .. } = row.message.state.clone() {
@@ -177,7 +178,7 @@ impl Db {
         }
     }
 
-    /// Wants a nonce to be used up.
+    /// Records that a filler is wanted for a nonce.
     pub fn fill(&mut self, sector: SectorId, nonce: u64) {
         let key = filler_key(SENDER, nonce);
         if let Some(row) = self.messages.get_mut(&key) {
@@ -194,12 +195,12 @@ impl Db {
         self.messages.insert(key, Row { message, nonce: Some(nonce), over: None });
     }
 
-    /// Whether a message that is not over, or one that is on the way back, has a nonce.
+    /// Whether a message that has not ended, or one that is being pushed again, has this nonce.
     pub fn has_nonce(&self, nonce: u64) -> bool {
         self.messages.values().any(|row| row.nonce == Some(nonce) && !matches!(row.over, Some(Over::Replaced)))
     }
 
-    /// The nonce after the highest that was signed.
+    /// The nonce after the highest signed one.
     pub fn next_nonce(&self) -> u64 {
         self.messages.values().filter_map(|row| row.nonce).max().map_or(0, |nonce| nonce + 1)
     }
@@ -213,7 +214,7 @@ impl Db {
         }
     }
 
-    /// A node took a message.
+    /// Records that a node accepted a message.
     pub fn mark_pushed(&mut self, key: &str, epoch: i64) {
         let Some(row) = self.messages.get_mut(key).filter(|row| row.over.is_none()) else { return };
         if let MessageState::Signed(signed) | MessageState::Pushed { signed, .. } = row.message.state.clone() {
@@ -221,7 +222,7 @@ impl Db {
         }
     }
 
-    /// What a sector's messages of a kind are for is on chain.
+    /// Records that the effect of a sector's messages of this kind is on chain.
     pub fn mark_landed(&mut self, kind: MessageKind, sector: SectorId) {
         for row in self.messages.values_mut() {
             let withdrawn = matches!(row.message.state, MessageState::Withdrawn(_));
@@ -232,12 +233,12 @@ impl Db {
         }
     }
 
-    /// A message is over without its effect.
+    /// Records that a message has ended without its effect.
     pub fn mark_failed(&mut self, key: &str) {
         self.end(key, Over::Failed);
     }
 
-    /// A message is over.
+    /// Records a message's end.
     pub fn end(&mut self, key: &str, over: Over) {
         if let Some(row) = self.messages.get_mut(key) {
             row.over = Some(over);
@@ -247,7 +248,7 @@ impl Db {
         }
     }
 
-    /// Since when the node refuses to estimate a message.
+    /// Records since when the node refuses to estimate a message.
     pub fn note_refusal(&mut self, key: &str, since: Option<i64>) {
         if let Some(row) = self.messages.get_mut(key) {
             row.message.tries.refused_epoch = since;
@@ -266,7 +267,7 @@ impl Db {
 }
 
 impl Row {
-    /// What was signed.
+    /// The signed message.
     pub fn sent(&self) -> Option<SimMessage> {
         self.message.state.signed().and_then(|signed| codec::decode(&signed.bytes).ok())
     }

@@ -1,12 +1,12 @@
-//! What goes wrong in a world, drawn from its seed. Each kind is there in some worlds and not in others, so that no kind
-//! hides another.
+//! The faults of a world, drawn from its seed. Each kind occurs in some worlds and not in others, so that no kind hides
+//! another.
 
 use super::rng::Rng;
 
 /// A minute in milliseconds.
 pub const MINUTE: u64 = 60_000;
 
-/// How likely things go wrong, in millionths, until they stop.
+/// The probabilities of faults, in millionths, until all faults stop.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// When all faults stop, in milliseconds.
@@ -25,32 +25,32 @@ pub struct Faults {
     pub work: u64,
     /// The node does not answer.
     pub node: u64,
-    /// A message disappears from the mempool, an epoch.
+    /// A message disappears from the mempool, per epoch.
     pub mempool: u64,
-    /// A journal becomes unreadable over a crash.
+    /// A journal becomes unreadable in a crash.
     pub torn: u64,
-    /// What is scheduled.
+    /// The incidents, each with its time.
     pub incidents: Vec<(u64, Incident)>,
 }
 
-/// Something that happens once.
+/// A fault that happens once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incident {
-    /// Kill -9 of a worker, and when it comes back.
+    /// Kill -9 of a worker, which comes back after a time.
     KillWorker { worker: usize, back_after: u64 },
-    /// SIGSTOP of a worker, for so long.
+    /// SIGSTOP of a worker for a time.
     PauseWorker { worker: usize, millis: u64 },
-    /// A worker's network is cut, for so long.
+    /// A worker's network is cut for a time.
     CutWorker { worker: usize, millis: u64 },
-    /// Kill -9 of a manager, and when it comes back.
+    /// Kill -9 of a manager, which comes back after a time.
     KillManager { manager: usize, back_after: u64 },
-    /// SIGSTOP of a manager.
+    /// SIGSTOP of a manager for a time.
     PauseManager { manager: usize, millis: u64 },
-    /// A manager's network is cut.
+    /// A manager's network is cut for a time.
     CutManager { manager: usize, millis: u64 },
     /// A manager starts, whatever the other one does.
     StartManager { manager: usize },
-    /// The bus is away.
+    /// The bus is away for a time.
     Outage { millis: u64 },
     /// The last tipsets are replaced.
     Reorg { depth: i64 },
@@ -58,31 +58,31 @@ pub enum Incident {
     Order { sector: usize },
     /// A person takes a sector from its owner.
     Revoke { sector: usize },
-    /// Somebody who was offered nothing claims a sector.
+    /// A sector is claimed without an offer.
     Forge { sector: usize },
-    /// Somebody with a worker's credential does what no worker does.
+    /// A stranger with a worker's credential plays a trick.
     Stranger { sector: usize, trick: Trick },
-    /// The queue is lost and made anew, and a person goes on with it after so long.
+    /// The queue is lost and created again, and a person recovers it after a time.
     LoseQueue { recovered_after: u64 },
-    /// The same while the next claim is on its way.
+    /// The same, while the next claim is on its way.
     LoseQueueUnderClaim,
 }
 
-/// What somebody with a worker's credential tries about a sector.
+/// What a stranger tries with a sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trick {
-    /// A claim in the right form, behind the last lease record, whoever has the sector.
+    /// A claim in the right form, after the last lease record, whoever owns the sector.
     Claim,
     /// Reports under the owner's token.
     Report,
-    /// Records under the ids that others will use next.
+    /// Publishes records under the ids that others will use next.
     UseUpIds,
     /// Takes the sector's intent out of the queue.
     TakeIntent,
 }
 
 impl Faults {
-    /// Adds claims of somebody who keeps no protocol, in every second world.
+    /// Adds claims without an offer, in every second world.
     pub fn forge(&mut self, rng: &mut Rng, sectors: usize) {
         let count = if rng.chance(500_000) { rng.range(1, 6) } else { 0 };
         for _ in 0..count {
@@ -106,8 +106,9 @@ impl Faults {
         }
     }
 
-    /// Adds the loss of the queue, in every fourth world, now and then twice. In a few others it is lost under an early claim:
-    /// a moment so short that it would not be drawn, and early because the first claim of a sector fits any log.
+    /// Adds the loss of the queue in every fourth world, in some of them twice. In a few other worlds the queue is lost
+    /// during an early claim. This moment is so short that it would hardly be drawn at random. The claim is early because
+    /// a sector's first claim fits any log.
     pub fn lose_queue(&mut self, rng: &mut Rng) {
         let count = if rng.chance(250_000) { rng.range(1, 5).saturating_sub(3).max(1) } else { 0 };
         for _ in 0..count {
@@ -124,6 +125,7 @@ impl Faults {
     /// Draws a world's faults.
     pub fn draw(rng: &mut Rng, workers: usize, sectors: usize) -> Faults {
         let end = rng.range(30, 70) * MINUTE;
+        // Each kind of fault is absent from at least half of the worlds, so that no kind hides another.
         let mut some = |high: u64| if rng.chance(500_000) { rng.range(0, high) } else { 0 };
         let mut faults = Faults {
             end,

@@ -1,7 +1,7 @@
-//! The queue is lost with everything in it, and a person goes on with what the database knows.
+//! The loss of the queue with everything in it, and its recovery from what the database knows.
 //!
-//! Sequences start again in the stream that takes the old one's place, so a worker's token may be the number of another
-//! record there. Managers end when they see the other stream, and start when a person has run `bus recover`.
+//! Sequences start again in the stream that replaces the lost one, so a worker's token may equal the sequence of another
+//! record there. Managers end when they see the new stream, and start again after a person has run `bus recover`.
 
 use sealbus_manager::{
     life,
@@ -24,26 +24,28 @@ use super::{
     world::{Event, World},
 };
 
-/// How long a manager may take to notice: production's `TOPOLOGY_PERIOD`.
+/// How long a manager takes at most to notice the loss: production's `TOPOLOGY_PERIOD`.
 const LOOK_PERIOD: u64 = 10_000;
 
-/// The identity of a stream, as it stands in journals and in the database.
+/// The identity of a stream, as written in journals and in the database.
 pub fn name_of(stream: u64) -> String {
     format!("SEAL_SECTORS@{stream}")
 }
 
-/// The stream of an identity. Only a world that loses its queue asks which stream it has; in the others it is the first.
+/// The number of the stream with this identity. Only worlds that lose their queue ask for the identity; in the others it
+/// is the first stream.
 pub fn number_of(name: Option<&str>) -> u64 {
     name.and_then(|name| name.rsplit('@').next()?.parse().ok()).unwrap_or_default()
 }
 
-/// The right that a journal has.
+/// The right that a journal gives.
 pub fn right_of(journal: &Journal) -> Right {
     (number_of(journal.stream.as_deref()), journal.token.0)
 }
 
 impl World {
-    /// Whether the queue is lost at some time. Only then is asked which stream it is, so that other worlds stay the same.
+    /// Whether this world loses its queue at some time. Only such worlds ask for the stream's identity, so that other
+    /// worlds stay the same.
     pub fn loses_queue(&self) -> bool {
         let is_loss =
             |incident: &Incident| matches!(incident, Incident::LoseQueue { .. } | Incident::LoseQueueUnderClaim);
@@ -57,13 +59,13 @@ impl World {
         Present { identity: name_of(self.bus.stream), first_sequence }
     }
 
-    /// The right that the database knows of a sector's owner.
+    /// The right of a sector's owner, as the database knows it.
     pub fn right_in(&self, ownership: &Ownership) -> Option<Right> {
         let Ownership::Held { token, stream, .. } = ownership else { return None };
         Some((stream.as_deref().map_or(self.db.stream, |name| number_of(Some(name))), token.0))
     }
 
-    /// The servers lose what they had. A person looks after it later.
+    /// Lets the servers lose everything. A person recovers the queue later.
     pub fn lose_queue(&mut self, recovered_after: u64) {
         self.bus.lose();
         self.deliver_soon();
@@ -74,8 +76,8 @@ impl World {
         self.schedule(recovered_after, Event::Recover);
     }
 
-    /// A claim is sent. If it is to meet the loss of the queue, the servers come back empty when a person has recovered it
-    /// already, and the claim is tried until then.
+    /// Called when a claim is sent. If the queue is to be lost during a claim, it is lost and recovered now, and the
+    /// claim is retried until the recovery is complete.
     pub fn lose_queue_under_claim(&mut self) {
         if !std::mem::take(&mut self.loses_queue_under_claim) || self.now >= self.faults.end {
             return;
@@ -85,7 +87,7 @@ impl World {
         self.lose_queue(recovered_after);
     }
 
-    /// A manager looks whether the stream is the one that its database was folded from, and ends if not.
+    /// Lets a manager check that its database was folded from this stream. If not, the manager ends.
     pub fn look_at_stream(&mut self, m: usize) {
         if self.bus.stream != self.managers[m].stream {
             self.trace(|| format!("m{m} finds another stream"));
@@ -94,13 +96,13 @@ impl World {
         }
     }
 
-    /// A manager's unit starts it again.
+    /// Starts a manager again after a while, as its service unit would.
     pub fn start_manager_later(&mut self, m: usize) {
         let delay = self.rng.range(1_000, MINUTE);
         self.schedule(delay, Event::StartManager(m));
     }
 
-    /// `bus recover`: every sector's place in the stream that took the place of the lost one.
+    /// Runs `bus recover`: writes what follows for each sector into the new stream.
     pub fn recover(&mut self) {
         if self.db.stream == self.bus.stream {
             return;
@@ -108,7 +110,7 @@ impl World {
         self.trace(|| "a person runs bus recover".to_owned());
         let lost = name_of(self.db.stream);
         self.note_what_is_kept();
-        // Ends are told as well: no world lasts as long as production remembers them.
+        // All ended sectors get a record too: no world lasts longer than production remembers them.
         let bug = self.options.bug;
         let concerned = self.db.sectors.values().cloned();
         let concerned = concerned.filter(|sector| bug != Some(Bug::ForgetEnded) || !sector.state.is_terminal());
@@ -124,7 +126,7 @@ impl World {
         self.db.restart_fold(self.bus.stream, before, outcomes);
     }
 
-    /// What a slot holds, and the database knows that it does, must not be begun again.
+    /// Remembers what slots hold with the database's knowledge. These sectors must not be started again.
     fn note_what_is_kept(&mut self) {
         self.checks.kept.clear();
         for (id, sector) in &self.db.sectors {

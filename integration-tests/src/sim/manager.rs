@@ -1,4 +1,4 @@
-//! A simulated manager: its fold and its outbox, each a row of steps that a crash can come between.
+//! A simulated manager: its fold and its outbox. Each is a series of steps, and a crash may happen between any two.
 
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
@@ -25,9 +25,9 @@ use super::{
     world::{Client, Event, Reply, Request, World},
 };
 
-/// How often the intents of sectors that wait for a worker are offered again.
+/// How often the intents of waiting sectors are offered again.
 const REOFFER: u64 = 120_000;
-/// How often the driver looks by itself.
+/// How often the driver ticks if nothing wakes it.
 const TICK: u64 = 30_000;
 
 /// A manager.
@@ -35,13 +35,13 @@ const TICK: u64 = 30_000;
 pub struct Manager {
     pub up: bool,
     pub incarnation: u64,
-    /// Until when it is stopped, as by SIGSTOP.
+    /// Until when it is stopped, as if by SIGSTOP.
     pub stopped_until: u64,
     /// Until when its network is cut.
     pub cut_until: u64,
-    /// Under which epoch it holds the fold, as it thinks.
+    /// The epoch under which it believes that it holds the fold.
     pub epoch: i64,
-    /// Which stream it took over.
+    /// The stream that it took over.
     pub stream: u64,
     last: u64,
     folding: Option<u64>,
@@ -53,19 +53,19 @@ pub struct Manager {
 
 #[derive(Default)]
 struct Outbox {
-    /// The row that is being published, or an intent that is offered again.
+    /// The request that is being published, with its row; `None` for an intent that is offered again.
     sending: Option<(u64, Option<i64>)>,
-    /// What it expects, if that is not the lease that it names.
+    /// The lease record that it expects, if that is not the lease that it names.
     behind: Option<u64>,
     /// Sectors whose rows wait for the fold.
     waiting: BTreeSet<SectorId>,
-    /// Behind which row to go on.
+    /// The row after which to continue.
     after: i64,
     reoffer: Vec<Intent>,
     due: bool,
 }
 
-/// What a manager does next.
+/// A manager's next step.
 #[derive(Clone, Debug)]
 pub enum Task {
     Fold,
@@ -83,7 +83,7 @@ pub enum Task {
 }
 
 impl World {
-    /// A manager's process starts, and takes over, unless the log is another one than its database was folded from.
+    /// Starts a manager's process. It takes over, unless its database was folded from another log.
     pub fn start_manager(&mut self, m: usize) {
         if self.managers[m].up {
             return;
@@ -112,13 +112,13 @@ impl World {
         self.trace(|| format!("m{m} ends"));
     }
 
-    /// Lets a manager do something after a while.
+    /// Schedules a manager's step after a delay.
     pub fn manager_in(&mut self, m: usize, delay: u64, task: Task) {
         let incarnation = self.managers[m].incarnation;
         self.schedule(delay, Event::Manager { manager: m, incarnation, task });
     }
 
-    /// Something that a manager does.
+    /// Carries out a manager's step.
     pub fn manager_task(&mut self, m: usize, incarnation: u64, task: Task) {
         if self.managers[m].incarnation != incarnation || !self.managers[m].up {
             return;
@@ -171,7 +171,7 @@ impl World {
         }
     }
 
-    /// Whether a manager may write. One that was overtaken ends.
+    /// Whether a manager may write. If another manager has taken over, it ends.
     pub fn begin(&mut self, m: usize) -> bool {
         let ours = self.managers[m].epoch == self.db.epoch;
         if !ours {
@@ -181,7 +181,7 @@ impl World {
         ours
     }
 
-    /// Something is in the log.
+    /// Wakes the fold, because the log has new records.
     pub fn wake_fold(&mut self, m: usize) {
         if self.managers[m].up && !std::mem::replace(&mut self.managers[m].fold_due, true) {
             let delay = self.latency();
@@ -196,13 +196,13 @@ impl World {
         }
     }
 
-    /// The bus answers the fold.
+    /// Handles an answer of the bus to the fold.
     pub fn fold_reply(&mut self, m: usize, tag: u64, reply: Reply) {
         if self.managers[m].folding != Some(tag) {
             return;
         }
         match reply {
-            // A log that is opened again is looked at first.
+            // When the log was opened again, check first whether it is another stream.
             Reply::Log { stream, .. } if stream != self.managers[m].stream => self.look_at_stream(m),
             Reply::Log { entries, .. } if !entries.is_empty() => {
                 let delay = self.rng.range(1, 30);
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// One transaction: what the records do, and the offset.
+    /// Folds a batch in one transaction: the outcomes of the records, and the offset.
     fn fold(&mut self, m: usize, entries: &[Entry]) {
         let bug = self.options.bug;
         let last = self.managers[m].last;
@@ -235,14 +235,14 @@ impl World {
             self.check_owner(&entry, &before, &outcome.sector.ownership);
             self.store(m, outcome);
         }
-        // A batch that was asked for twice brings nothing new.
+        // A batch that was requested twice brings nothing new.
         let end = entries.last().map_or(last, |entry| entry.sequence).max(last);
         self.db.last_sequence = end;
         self.managers[m].last = end;
         self.read_log(m);
     }
 
-    /// Stores an outcome, and wakes whoever waits for a change.
+    /// Stores an outcome, and wakes the tasks that wait for a change.
     pub fn store(&mut self, m: usize, outcome: Outcome) {
         let id = outcome.sector.id;
         if self.options.trace && self.db.sectors.get(&id).is_some_and(|before| before.state != outcome.sector.state) {
@@ -264,7 +264,7 @@ impl World {
         }
     }
 
-    /// There is something to be published.
+    /// Wakes the outbox, because it has rows to publish.
     pub fn wake_outbox(&mut self, m: usize) {
         if self.managers[m].up && !std::mem::replace(&mut self.managers[m].outbox.due, true) {
             let delay = self.rng.range(1, 50);
@@ -324,7 +324,7 @@ impl World {
         Request::Publish(Box::new(Publish { id, fence: Some(fence), record, origin: Some(stream) }))
     }
 
-    /// The bus answers the outbox, or does not.
+    /// Handles an answer of the bus to the outbox, or a timeout.
     pub fn outbox_reply(&mut self, m: usize, tag: u64, reply: Reply) {
         let Some((asked, row)) = self.managers[m].outbox.sending else { return };
         if asked != tag || !self.managers[m].up {
@@ -360,7 +360,8 @@ impl World {
         }
     }
 
-    /// A row was refused by its fence. Whether it is dealt with: published behind another one, or left to wait.
+    /// Handles a row that the fence refused. Returns whether nothing else is to be done: it is published again behind
+    /// another record, or waits.
     fn was_fenced(&mut self, m: usize, row: i64) -> bool {
         let Some((sector, outgoing)) = self.db.outbox.get(&row).cloned() else { return false };
         let Some(lease) = named_lease(&outgoing) else { return false };
@@ -384,7 +385,7 @@ impl World {
         true
     }
 
-    /// Ownership changes by a grant or by the manager's word.
+    /// Checks that ownership changes only by a granted claim or by a record of the manager.
     fn check_owner(&mut self, entry: &Entry, before: &Ownership, after: &Ownership) {
         let claims = matches!(&entry.record, Record::Lease { owner: Some(_), .. });
         if claims && after.lease() == entry.sequence && matches!(after, Ownership::Held { .. }) {
@@ -402,6 +403,7 @@ impl World {
             self.break_invariant(Invariant::EventsFoldOnce, || format!("record {sequence} takes effect again"));
         }
         let Record::Event { event, .. } = &entry.record else { return };
+        // An event that the fold rejected, or ignored as a duplicate, does not count.
         let counts = outcome.history.iter().any(|(_, verdict)| *verdict != Verdict::Fenced);
         let Some(Record::Event { worker, event: written, .. }) =
             self.bus.entry(sequence).map(|entry| entry.record.clone())
@@ -414,6 +416,7 @@ impl World {
             let what = format!("an event of {worker} under {} counts for {} of {owner}", written.token, event.token);
             self.break_invariant(Invariant::OneOwnerAToken, || what);
         }
+        // An old token may equal a token of the new stream. The stream that the writer meant shows the difference.
         let origin = self.bus.origin(sequence);
         if origin.is_some_and(|origin| origin != right.0) {
             let what = format!("an event of {worker} under a token of stream {origin:?} counts for {right:?}");
@@ -438,7 +441,7 @@ impl World {
         }
     }
 
-    /// The outcome of a person's or the chain's input, in one transaction.
+    /// Applies an input from a person or the chain, in one transaction.
     pub fn apply(&mut self, m: usize, id: SectorId, input: sealbus_schema::workflows::Input) {
         let Some(sector) = self.db.sectors.get(&id).cloned() else { return };
         let (kind, detail) = sealbus_manager::drive::decide::told(&input);
@@ -448,7 +451,7 @@ impl World {
     }
 }
 
-/// The lease that something to be published names, if it is fenced by one that may move.
+/// The lease that a record names, if its fence may move.
 fn named_lease(outgoing: &Outgoing) -> Option<u64> {
     match outgoing {
         Outgoing::Fact { token, .. } => Some(token.0),
@@ -457,7 +460,7 @@ fn named_lease(outgoing: &Outgoing) -> Option<u64> {
     }
 }
 
-/// What a fold with a mistake makes of a claim that follows from no offer.
+/// Changes the outcome of a claim without an offer, as a fold with this bug would.
 fn mistaken(bug: Option<Bug>, entry: &Entry, outcome: &mut Outcome) {
     let Record::Lease { owner: Some(owner), .. } = &entry.record else { return };
     let granted = outcome.history.iter().all(|(_, verdict)| *verdict != Verdict::Illegal);
@@ -471,7 +474,7 @@ fn mistaken(bug: Option<Bug>, entry: &Entry, outcome: &mut Outcome) {
     }
 }
 
-/// A record as a fold with a mistake reads it.
+/// The record as a fold with this bug reads it.
 fn planted(bug: Option<Bug>, sector: &Job, entry: &Entry) -> Entry {
     let mut entry = entry.clone();
     let Record::Event { worker, event, .. } = &mut entry.record else { return entry };

@@ -1,4 +1,4 @@
-//! A simulated manager's driver: answers what workflows ask from the simulated chain, and stores what follows.
+//! A simulated manager's driver: answers the questions of workflows from the simulated chain, and stores what follows.
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
@@ -19,18 +19,18 @@ use super::{
     world::World,
 };
 
-/// After how many epochs a message that is not seen is pushed again.
+/// A message that was not seen on chain for this many epochs is pushed again.
 const REPUSH: i64 = 10;
 
-/// One round over everything.
+/// A running tick.
 pub struct Driving {
     now: Now,
     sectors: VecDeque<Job>,
-    /// Read when the sectors are done.
+    /// The open messages, read once all sectors are processed.
     messages: Option<VecDeque<Message>>,
 }
 
-/// What a round stores next, in one transaction.
+/// What a tick stores next, in one transaction.
 #[derive(Debug)]
 pub enum Apply {
     Input { sector: SectorId, input: Input },
@@ -48,7 +48,7 @@ pub enum Apply {
 }
 
 impl World {
-    /// A round begins, unless one goes on.
+    /// Begins a tick, unless one is running.
     pub fn tick(&mut self, m: usize) {
         if self.managers[m].driving.is_some() || self.faulty(self.faults.node) {
             return;
@@ -63,7 +63,7 @@ impl World {
         self.drive_next(m);
     }
 
-    /// The next sector or message of a round.
+    /// Processes the next sector or message of a tick.
     pub fn drive_next(&mut self, m: usize) {
         let Some(driving) = &mut self.managers[m].driving else { return };
         let now = driving.now;
@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    /// What the chain and the stores mean for a sector.
+    /// What follows for a sector from the chain and the stores.
     fn look(&mut self, now: &Now, job: &Job) -> Apply {
         let sector = job.id;
         match self.consult(now, job, |known| workflows::next(job, now, known)) {
@@ -115,7 +115,7 @@ impl World {
         }
     }
 
-    /// What a workflow says about a job once it knows enough.
+    /// Calls a workflow until it knows enough, and returns what it says.
     fn consult<R>(&self, now: &Now, job: &Job, decide: impl Fn(&Known) -> Result<R, Question>) -> R {
         let mut known = Known::default();
         loop {
@@ -149,7 +149,8 @@ impl World {
         }
     }
 
-    /// Pushes a sector's PreCommit again that had landed and is not on chain any more, behind whatever is missing before it.
+    /// Pushes a sector's PreCommit again after it had landed and vanished from the chain, together with any missing
+    /// message before it.
     fn push_landed(&mut self, now: &Now, id: SectorId) {
         let landed = |row: &&Row| {
             row.over == Some(Over::Landed) && row.message.sector == id && row.message.kind == MessageKind::PreCommit
@@ -160,7 +161,7 @@ impl World {
         }
     }
 
-    /// Whether a sector's PreCommit had landed, is not on chain, and its nonce is used by something else.
+    /// Whether a sector's PreCommit had landed, is no longer on chain, and something else has used its nonce.
     fn is_lost(&self, now: &Now, id: SectorId) -> bool {
         let landed = |row: &&Row| {
             row.over == Some(Over::Landed) && row.message.sector == id && row.message.kind == MessageKind::PreCommit
@@ -171,7 +172,7 @@ impl World {
             && self.chain.precommit(id, now.lagged).is_none()
     }
 
-    /// Pushes again whatever is over and leaves a gap before a nonce.
+    /// Pushes ended messages again that leave a gap before a nonce.
     fn push_between(&mut self, from: u64, to: u64) {
         let executed = |row: &&Row| {
             matches!(row.over, Some(Over::Landed | Over::Failed))
@@ -179,7 +180,7 @@ impl World {
         };
         let sent: Vec<_> = self.db.messages.values().filter(executed).filter_map(Row::sent).collect();
         for sent in sent {
-            // What the pool does not take now is pushed at the next look.
+            // If the pool refuses it now, the next tick pushes it.
             let _ = self.chain.push(sent);
         }
     }
@@ -246,7 +247,7 @@ impl World {
                 };
                 self.apply_in(m, apply);
             }
-            // Fillers are signed at once here.
+            // Does not happen here: the simulation signs fillers at once.
             MessageState::Reserved { .. } => self.apply_in(m, Apply::Nothing),
         }
     }
@@ -275,7 +276,7 @@ impl World {
         let exit = self.chain.try_at(&unsigned, now.head + 1);
         if !exit.is_ok() {
             if exit == ExitCode::Forbidden {
-                // Not now.
+                // `Forbidden` may be temporary, so try again at a later tick.
                 return Apply::Nothing;
             }
             return match now.refused(&message.tries, exit) {
@@ -291,7 +292,7 @@ impl World {
         Apply::Signed { message, then: Box::new(sector), nonce, signed }
     }
 
-    /// One transaction of a round.
+    /// Stores one transaction of a tick.
     pub fn drive_apply(&mut self, m: usize, apply: Apply) {
         if !self.begin(m) {
             return;
@@ -343,7 +344,7 @@ impl World {
         self.manager_in(m, 0, Task::Step);
     }
 
-    /// Pushes a message's bytes. The node may take them and not say so.
+    /// Pushes a message's bytes. The node may accept them without an answer.
     pub fn drive_push(&mut self, m: usize, key: &str) {
         let Some(row) = self.db.messages.get(key) else { return };
         let (MessageState::Signed(signed) | MessageState::Pushed { signed, .. }) = row.message.state.clone() else {

@@ -1,4 +1,4 @@
-//! The network between everybody and the bus: requests that are lost, late or come twice, and what the bus answers.
+//! The network between the processes and the bus. Requests may be lost, late or duplicated. Also the answers of the bus.
 
 use sealbus_nats::log::Record;
 use sealbus_schema::SectorId;
@@ -10,7 +10,7 @@ use super::{
 };
 
 impl World {
-    /// Sends a request to the bus. Its answer, or [`Reply::Timeout`], comes under the tag.
+    /// Sends a request to the bus, and returns its tag. The answer, or [`Reply::Timeout`], has the same tag.
     pub fn request(&mut self, client: Client, request: Request) -> u64 {
         self.tags += 1;
         let tag = self.tags;
@@ -34,7 +34,7 @@ impl World {
         let reply = match request {
             Request::Publish(out) => Reply::Published(self.publish(*out)),
             Request::Offer { intent, stream } => {
-                // What was offered before the queue was lost, and comes late, claims nothing.
+                // An offer from before the loss of the queue that arrives late must not claim anything.
                 if stream == self.bus.stream {
                     self.check_offer(&intent);
                 }
@@ -53,7 +53,7 @@ impl World {
             }
             Request::Stream => Reply::Stream(self.bus.stream),
             Request::Lease { sector, worker, stream: None } if self.loses_queue() => {
-                // Which stream it is, and what that says, are asked one after the other.
+                // The stream's identity and its content are two requests, one after the other.
                 let delay = if self.now < self.faults.end { self.latency() } else { 1 };
                 let request = Request::Lease { sector, worker, stream: Some(self.present_stream()) };
                 return self.schedule(delay, Event::ToServer { client, tag, request });
@@ -64,7 +64,7 @@ impl World {
                 Reply::Lease { stream, lease, word, event: self.bus.last_event(sector, &worker).cloned() }
             }
             Request::Read { sector, worker, kinds, facts: None } => {
-                // Facts and lease are read one after the other; anything may happen in between.
+                // Facts and lease are read one after the other, and anything may happen in between.
                 let facts =
                     kinds.iter().filter_map(|kind| self.bus.last_fact(sector, &worker, *kind).cloned()).collect();
                 let delay = if self.now < self.faults.end { self.latency() } else { 1 };
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// Something comes to the log.
+    /// Publishes a record into the log.
     pub fn publish(&mut self, out: Publish) -> Answer {
         let (record, origin) = (out.record.clone(), out.origin);
         let before = self.bus.last_sequence();
@@ -123,7 +123,7 @@ impl World {
     }
 }
 
-/// A record in a few words.
+/// Describes a record in a few words.
 fn describe(record: &Record) -> String {
     let of = |sector: &SectorId, what: String| format!("{sector} {what}");
     match record {

@@ -1,4 +1,4 @@
-//! Who looks after a simulated Sealbus: incidents, the end of all faults, and an operator with a policy.
+//! Incidents, the end of all faults, and the operator of a simulated Sealbus.
 
 use sealbus_manager::{
     life,
@@ -16,11 +16,11 @@ use super::{
     world::{Event, World},
 };
 
-/// How long an owner that is away keeps its sectors.
+/// How long an absent owner keeps its sectors.
 const GRACE: u64 = 20 * MINUTE;
 
 impl World {
-    /// Something that happens once.
+    /// Lets an incident happen.
     pub fn incident(&mut self, incident: Incident) {
         self.trace(|| format!("{incident:?}"));
         let now = self.now;
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// All faults stop: whatever was away comes back.
+    /// Ends all faults. Everything that was away comes back.
     pub fn heal(&mut self) {
         self.trace(|| "everything heals".to_owned());
         self.outage_until = 0;
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// A person, and the policy for owners that are gone, look around.
+    /// Lets the person, and the policy for absent owners, check everything.
     pub fn person(&mut self) {
         for id in self.sectors.clone() {
             self.look_for_owner(id);
@@ -100,7 +100,7 @@ impl World {
             }
         }
         for w in 0..self.workers.len() {
-            // A journal that nobody can read is moved away, and the worker started again.
+            // Move an unreadable journal away and start the worker again.
             if self.has_person || self.now > self.faults.end {
                 let dead = self.workers[w].slots.iter().any(|slot| matches!(slot.state, SlotState::Dead));
                 if dead {
@@ -118,7 +118,7 @@ impl World {
         self.schedule(next, Event::Person);
     }
 
-    /// A lease whose owner does not hold the sector, or is away for long, is taken back.
+    /// Takes a lease back if its owner does not hold the sector, or has been away for long.
     fn look_for_owner(&mut self, id: SectorId) {
         let sector = &self.db.sectors[&id];
         let Ownership::Held { worker, token, .. } = &sector.ownership else { return };
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    /// Takes a sector from whoever has it, as the database sees it.
+    /// Takes a sector from the owner that the database knows.
     fn revoke(&mut self, id: SectorId, reason: &str) {
         let sector = &self.db.sectors[&id];
         if !matches!(sector.ownership, Ownership::Held { .. }) {
@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// Some order that a person may give, sensible or not.
+    /// Gives an order about a sector, sensible or not.
     fn order(&mut self, id: SectorId) {
         let phase = Phase::SEALING[self.rng.next() as usize % Phase::SEALING.len()];
         let input = match self.rng.range(0, 9) {
@@ -176,7 +176,7 @@ impl World {
         self.give(id, input);
     }
 
-    /// A person who wants a blocked sector to come to an end.
+    /// Lets a person resolve a blocked sector, so that it ends.
     fn resolve(&mut self, id: SectorId) {
         let turn = self.turns.entry(id).or_default();
         *turn += 1;

@@ -5,7 +5,7 @@
 pub struct Rng(u64);
 
 impl Rng {
-    /// A generator that always yields the same for the same seed.
+    /// A generator that always yields the same numbers for the same seed.
     pub fn new(seed: u64) -> Rng {
         Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5ea1_b05e_a1b0_5ea1)
     }
@@ -27,24 +27,24 @@ impl Rng {
     }
 }
 
-/// A number that looks random and depends on nothing but these.
+/// A pseudo-random number that depends only on these parts.
 pub fn hash(parts: &[u64]) -> u64 {
     parts.iter().fold(0x1234_5678_9abc_def0, |state, part| mix(state ^ mix(part.wrapping_add(0x9e37_79b9_7f4a_7c15))))
 }
 
-/// 32 bytes that depend on nothing but these.
+/// 32 pseudo-random bytes that depend only on these parts.
 pub fn bytes(parts: &[u64]) -> [u8; 32] {
     let mut bytes = [0; 32];
     for (index, chunk) in bytes.chunks_mut(8).enumerate() {
         let word = hash(&[hash(parts), index as u64]);
         chunk.copy_from_slice(&word.to_le_bytes());
     }
-    // Below the field's modulus, as a commitment must be.
+    // Clear the top bits: a commitment must be below the field's modulus.
     bytes[31] &= 0x3f;
     bytes
 }
 
-/// Bytes as numbers, to be mixed.
+/// Bytes as numbers, for [`hash`].
 pub fn words(bytes: &[u8; 32]) -> [u64; 4] {
     std::array::from_fn(|at| bytes[at * 8..].iter().take(8).fold(0, |word, byte| word << 8 | u64::from(*byte)))
 }

@@ -1,4 +1,4 @@
-//! Many worlds, side by side.
+//! Runs one world, or many concurrently.
 
 use std::{
     ops::Range,
@@ -11,25 +11,25 @@ use std::{
 use super::world::World;
 pub use super::world::{Options, Report};
 
-/// One world.
+/// Runs one world.
 pub fn one(seed: u64, options: Options) -> Report {
     World::new(seed, options).run(seed)
 }
 
-/// What many worlds came to.
+/// The result of many worlds.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// How many ran.
     pub worlds: u64,
-    /// How many things happened in them.
+    /// The number of their events.
     pub events: u64,
-    /// How many sectors ended proving, and how many blocked or given up.
+    /// How many sectors ended proving, and how many ended blocked or given up.
     pub ends: (usize, usize),
-    /// The failing world with the lowest seed of those that ran.
+    /// The failed world with the lowest seed among those that ran.
     pub failed: Option<Report>,
 }
 
-/// Runs the worlds of these seeds on so many threads; the first that fails ends it.
+/// Runs the worlds of these seeds on this many threads. Stops at the first failure.
 pub fn many(seeds: Range<u64>, threads: usize, options: Options) -> Summary {
     let (next, summary) = (AtomicU64::new(seeds.start), Mutex::new(Summary::default()));
     std::thread::scope(|scope| {

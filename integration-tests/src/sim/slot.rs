@@ -1,5 +1,5 @@
-//! A simulated slot: carries out what the worker's core asks for, one action after another. [`claiming`] is how it takes an
-//! intent, [`replies`] what it makes of the bus' answers.
+//! A simulated slot. It carries out the actions of the worker's core, one after another. [`claiming`] takes an intent,
+//! and [`replies`] handles the answers of the bus.
 
 use std::collections::VecDeque;
 
@@ -39,35 +39,35 @@ const RECOVER: u64 = 30_000;
 /// A slot, with its disk.
 #[derive(Default)]
 pub struct Slot {
-    /// What the disk has.
+    /// The journal on the disk.
     pub journal: Option<Journal>,
-    /// Whether it can be read.
+    /// Whether the journal is unreadable.
     pub damaged: bool,
     pub state: SlotState,
-    /// Rises whenever the state is another one: what was scheduled for an earlier one does not count.
+    /// Rises with each change of the state. Events that were scheduled for an earlier generation are ignored.
     pub generation: u64,
-    /// What the bus was asked and has not answered.
+    /// The requests to the bus that are not answered yet.
     pub asked: Vec<(u64, Purpose)>,
     stepping: bool,
 }
 
-/// What goes on in a slot.
+/// The state of a slot.
 #[derive(Default)]
 pub enum SlotState {
-    /// Its process does not run.
+    /// The worker's process is not running.
     #[default]
     Down,
     /// Waits for an intent.
     Free,
-    /// Takes one.
+    /// Claims the sector of an intent.
     Claiming(Box<Claiming>),
-    /// Asks whether what it holds is still its own.
+    /// Asks whether its sector is still its own.
     Resuming(Box<Journal>),
-    /// Has a sector.
+    /// Works on a sector.
     Living(Box<Living>),
-    /// Is done with one.
+    /// Cleans up after a sector's end here.
     Leaving { journal: Box<Journal>, steps: VecDeque<LeaveStep> },
-    /// Waits for a person to move its journal away.
+    /// Waits for a person to move away its journal.
     Dead,
 }
 
@@ -79,9 +79,9 @@ pub struct Claiming {
     won: Option<Journal>,
     nonce: u64,
     tries: u32,
-    /// Which stream it was before the claim.
+    /// The stream before the claim.
     stream: Option<u64>,
-    /// What came of the claim, while it is asked which stream it is behind it.
+    /// The outcome of the claim, while the slot asks for the stream after the claim.
     outcome: Option<ClaimOutcome>,
 }
 
@@ -90,19 +90,19 @@ pub struct Living {
     pub core: Core,
     todo: VecDeque<Do>,
     inbox: Vec<(u64, Happened)>,
-    /// The number of what is worked on, and of what is watched for.
+    /// The number of the present work. Results of earlier work are ignored.
     pub work: u64,
     watch: Option<(u64, sealbus_worker::driver::core::Watch)>,
     watches: u64,
     rung: bool,
     publishing: Option<SectorEvent>,
-    /// What its events must expect, if not its token.
+    /// The lease record that its events must expect, if it is not the token.
     fence: Option<u64>,
-    /// The facts that were read, while it is asked which stream they are of.
+    /// The facts that were read, while the slot asks which stream they are from.
     read: Vec<Fact>,
 }
 
-/// What the bus was asked for.
+/// The purpose of a request to the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     Claim,
@@ -118,7 +118,7 @@ pub enum Purpose {
 }
 
 impl World {
-    /// Puts a slot into another state; whatever was asked or scheduled for the last one is forgotten.
+    /// Moves a slot to another state. Requests and events of the previous state are forgotten.
     pub fn set_slot(&mut self, w: usize, s: usize, state: SlotState) {
         self.drop_work(w, s, true);
         let slot = &mut self.workers[w].slots[s];
@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    /// Carries out the next action soon.
+    /// Schedules the slot's next action.
     pub fn go(&mut self, w: usize, s: usize, delay: u64) {
         let slot = &mut self.workers[w].slots[s];
         if !std::mem::replace(&mut slot.stepping, true) {
@@ -140,7 +140,7 @@ impl World {
         }
     }
 
-    /// An intent is given to a slot.
+    /// Gives an intent to a slot.
     pub fn slot_offered(&mut self, w: usize, s: usize, generation: u64, queued: u64, intent: Intent) {
         let slot = &self.workers[w].slots[s];
         if slot.generation != generation || !matches!(slot.state, SlotState::Free) {
@@ -159,7 +159,7 @@ impl World {
         self.go(w, s, 1);
     }
 
-    /// The next action of a slot.
+    /// Carries out a slot's next action.
     pub fn slot_step(&mut self, w: usize, s: usize, generation: u64) {
         let slot = &mut self.workers[w].slots[s];
         if slot.generation != generation {
@@ -240,7 +240,7 @@ impl World {
         self.go(w, s, 1);
     }
 
-    /// One of the things that have happened, in no particular order.
+    /// Handles one of the things that have happened, in random order.
     fn life_next(&mut self, w: usize, s: usize) {
         let pick = self.rng.next() as usize;
         let now = self.now as i64;
@@ -248,6 +248,7 @@ impl World {
         let name = self.workers[w].name.clone();
         let SlotState::Living(living) = &mut self.workers[w].slots[s].state else { return };
         let (work, watch) = (living.work, living.watch.map(|(number, _)| number));
+        // Results of work or reads that were replaced meanwhile are late: production has dropped their futures.
         living.inbox.retain(|(number, happened)| match happened {
             Happened::Acquired { .. } | Happened::Worked(_) => *number == work,
             Happened::News(_) => Some(*number) == watch,
@@ -311,7 +312,7 @@ impl World {
         self.schedule(delay, Event::Poll { worker: w, slot: s, generation, watch: number });
     }
 
-    /// A slot reads its sector's log.
+    /// Lets a slot read its sector's log.
     pub fn slot_poll(&mut self, w: usize, s: usize, generation: u64, number: Option<u64>) {
         let worker = &self.workers[w];
         let slot = &worker.slots[s];
@@ -327,7 +328,7 @@ impl World {
         self.ask(w, s, Purpose::Read(watch), request);
     }
 
-    /// A fact came for a sector.
+    /// Wakes the slot of a sector for which a fact has come.
     pub fn ring(&mut self, w: usize, sector: SectorId) {
         for s in 0..self.workers[w].slots.len() {
             let slot = &mut self.workers[w].slots[s];
@@ -353,7 +354,7 @@ impl World {
         }
     }
 
-    /// A slot is done with a sector.
+    /// Begins to clean up after a sector's end in a slot.
     pub fn leave(&mut self, w: usize, s: usize, journal: Journal, end: End) {
         let name = self.workers[w].name.clone();
         self.trace(|| format!("{name} slot {s} leaves {} ({end:?})", journal.intent.sector));
@@ -381,8 +382,8 @@ impl World {
         self.go(w, s, 5);
     }
 
-    /// Writes a slot's journal: it is on the disk, or the operation failed, or the process died in the middle of it, and then
-    /// it may be either.
+    /// Writes a slot's journal. The write succeeds or fails, or the process dies during it. Then the disk may have the
+    /// old or the new journal.
     fn persist(&mut self, w: usize, s: usize, journal: &Journal) -> bool {
         if self.faulty(self.faults.disk) {
             return false;
@@ -405,7 +406,7 @@ impl World {
     }
 }
 
-/// What happened, in a few words.
+/// Describes in a few words what happened.
 fn told(happened: &Happened) -> String {
     match happened {
         Happened::News(News { facts, lease_moved, .. }) => {

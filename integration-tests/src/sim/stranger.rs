@@ -1,7 +1,7 @@
-//! Somebody with a worker's credential, which keeps no protocol: it claims what was not offered to it, reports under others'
-//! tokens, uses up the ids of others' messages and takes intents away.
+//! A stranger with a worker's credential that does not follow the protocol. It claims sectors that were not offered to
+//! it, reports under others' tokens, uses up the ids of others' messages, and takes intents out of the queue.
 //!
-//! It writes about any sector, but only under its own name, as an account of the bus allows.
+//! It writes about any sector, but only under its own name, because the bus's accounts allow nothing else.
 
 use sealbus_nats::log::Record;
 use sealbus_schema::{
@@ -18,23 +18,23 @@ use super::{
     world::World,
 };
 
-/// How many of the next ids of each kind are used up at once.
+/// How many of the next ids of each kind it uses up at once.
 const IDS: u64 = 6;
 
 impl World {
-    /// Whether a stranger is about.
+    /// Whether this world has a stranger.
     pub fn has_stranger(&self) -> bool {
         self.faults.incidents.iter().any(|(_, incident)| matches!(incident, Incident::Stranger { .. }))
     }
 
-    /// Somebody claims a sector that was not offered to it, and expects nothing.
+    /// Claims a sector that was not offered, without a fence.
     pub fn forge_claim(&mut self, sector: SectorId) {
         let record = Record::Lease { sector, owner: Some(stranger()), record: LeaseRecord::Unknown };
         let id = (5, sector, self.now, self.bus.last_sequence(), 0);
         self.publish(Publish { id, fence: None, record, origin: None });
     }
 
-    /// A stranger tries something.
+    /// Carries out one of the stranger's tricks.
     pub fn play_trick(&mut self, sector: SectorId, trick: Trick) {
         match trick {
             Trick::Claim => self.claim_in_form(sector),
@@ -44,7 +44,7 @@ impl World {
         }
     }
 
-    /// Granted where the sector is offered, as to any worker; nowhere else.
+    /// Claims a sector in the right form. This is granted only if the sector is offered, as for any worker.
     fn claim_in_form(&mut self, sector: SectorId) {
         let last = self.bus.last_lease(sector).map_or(0, |lease| lease.sequence);
         let (kind, proof) = (self.options.intent(), SealProof::StackedDrg2KiBV1_1);
@@ -80,7 +80,7 @@ impl World {
         self.publish(Publish { id, fence: None, record, origin: None });
     }
 
-    /// Under which token somebody else has a sector, and the number of its next report.
+    /// The token of a sector's owner, and the number of its next report.
     fn owner_of(&self, sector: SectorId) -> Option<(Token, u64)> {
         match &self.db.sectors.get(&sector)?.ownership {
             Ownership::Held { worker, token, last_event, .. } if *worker != stranger() => {

@@ -1,4 +1,4 @@
-//! What a slot's states need, simulated: processors, phases, pauses, an empty slot.
+//! Simulates what a slot's states need: processors, phases, pauses, and cleaning.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ use super::{
 use crate::workflows as stand_ins;
 
 impl World {
-    /// Ends what a slot works on. The process's end frees its processors in any case.
+    /// Stops a slot's work. The end of the worker's process frees the processors in any case.
     pub fn drop_work(&mut self, w: usize, s: usize, for_good: bool) {
         if let SlotState::Living(living) = &mut self.workers[w].slots[s].state {
             living.work += 1;
@@ -47,7 +47,7 @@ impl World {
         }
     }
 
-    /// Begins what a state needs, instead of what was done before.
+    /// Begins what a state needs. This replaces earlier work.
     pub fn begin_work(&mut self, w: usize, s: usize, state: &State) {
         self.drop_work(w, s, false);
         match state.need() {
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// Work comes to something, or a processor may be free.
+    /// Handles a result of work, or tries again to get a processor.
     pub fn slot_worked(&mut self, w: usize, s: usize, generation: u64, work: u64, happened: Option<Happened>) {
         let slot = &self.workers[w].slots[s];
         let SlotState::Living(living) = &slot.state else { return };
@@ -100,7 +100,7 @@ impl World {
         let state = living.core.journal().state.clone();
         match (happened, state.need()) {
             (Some(happened), _) => {
-                // The processor is free before the result is told.
+                // The processor is free before the result is reported.
                 if self.options.bug != Some(Bug::KeepProcessor) {
                     self.give_back(w, s);
                 }
@@ -148,7 +148,7 @@ impl World {
         Some(ErrorReport::new(class, code, "as drawn"))
     }
 
-    /// What a phase yields: what production asks for goes in, and how it reads the answer comes out.
+    /// The result of a phase. The request is the one that production makes, and production's code reads the answer.
     fn outcome(&mut self, journal: &Journal, step: &Step) -> Option<Input> {
         let at = Workplace {
             work_dir: PathBuf::new(),

@@ -19,19 +19,19 @@ use super::{
 /// A machine.
 pub struct Worker {
     pub name: WorkerName,
-    /// Whether its process runs.
+    /// Whether its process is running.
     pub up: bool,
-    /// Since when.
+    /// When its process started.
     pub started: u64,
-    /// Until when it is stopped, as by SIGSTOP.
+    /// Until when it is stopped, as if by SIGSTOP.
     pub stopped_until: u64,
     /// Until when its network is cut.
     pub cut_until: u64,
     pub board: Board,
     pub slots: Vec<Slot>,
-    /// Which slot has the processor of a phase; there is one each.
+    /// The slot that has the processor of a phase. Each phase has one processor.
     pub holders: Vec<(Phase, usize)>,
-    /// Which slots wait for one, with the number of their work.
+    /// The slots that wait for a processor, with the number of their work.
     pub waiting: Vec<(Phase, usize, u64)>,
 }
 
@@ -51,7 +51,7 @@ impl Worker {
         }
     }
 
-    /// Whether some slot holds, or is about to hold, a sector under a token.
+    /// Whether a slot holds, or is about to hold, a sector under this token.
     pub fn holds(&self, sector: sealbus_schema::SectorId, token: u64) -> bool {
         self.slots.iter().any(|slot| match &slot.state {
             SlotState::Living(living) => {
@@ -68,7 +68,7 @@ impl Worker {
 }
 
 impl World {
-    /// The process starts, and looks at its slots.
+    /// Starts the process, which checks its slots.
     pub fn start_worker(&mut self, w: usize) {
         if self.workers[w].up {
             return;
@@ -105,7 +105,7 @@ impl World {
         self.ask(w, s, super::slot::Purpose::Resume, request);
     }
 
-    /// Kill -9: what is on the disks stays.
+    /// Kill -9. The disks keep their content.
     pub fn kill_worker(&mut self, w: usize) {
         if !self.workers[w].up {
             return;
@@ -124,7 +124,7 @@ impl World {
         worker.waiting.clear();
     }
 
-    /// A process dies before its next action, now and then; it comes back.
+    /// Draws whether the process dies before its next action. If it does, it is started again later.
     pub fn dies(&mut self, w: usize) -> bool {
         if !self.faulty(self.faults.crash) {
             return false;
@@ -135,7 +135,7 @@ impl World {
         true
     }
 
-    /// Gives intents to free slots, soon.
+    /// Schedules the delivery of intents to free slots.
     pub fn deliver_soon(&mut self) {
         if self.delivery_due > self.now + 20 {
             self.delivery_due = self.now + 20;
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    /// Gives each intent that nobody has, or had for too long, to a slot that waits for one.
+    /// Gives each intent that is not delivered, or was not acknowledged in time, to a waiting slot.
     pub fn deliver_intents(&mut self) {
         self.delivery_due = u64::MAX;
         for at in 0..self.bus.queue.len() {
@@ -181,13 +181,13 @@ impl World {
             .collect()
     }
 
-    /// Asks the bus for a slot.
+    /// Sends a request to the bus on behalf of a slot.
     pub fn ask(&mut self, w: usize, s: usize, purpose: super::slot::Purpose, request: Request) {
         let tag = self.request(Client::Slot(w, s), request);
         self.workers[w].slots[s].asked.push((tag, purpose));
     }
 
-    /// A slot that waits must hold no processor, and blocks for a reason.
+    /// Checks that a waiting slot holds no processor, and that a blocked slot has a cause.
     pub fn check_waiting(&mut self, w: usize, s: usize) {
         let worker = &self.workers[w];
         let SlotState::Living(living) = &worker.slots[s].state else { return };

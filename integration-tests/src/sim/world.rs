@@ -1,4 +1,4 @@
-//! A world: its parts, its clock, and the queue of what happens next.
+//! A world: its parts, its clock, and its event queue.
 
 use std::{
     cmp::Reverse,
@@ -27,36 +27,37 @@ use super::{
     worker::Worker,
 };
 
-/// How long after the last fault a sector may take to its end.
+/// How long after the last fault a sector may take to end.
 const PATIENCE: u64 = 24 * 60 * MINUTE;
-/// A world that does not come to rest by itself is a fault of the simulation.
+/// A world with more events than this does not come to rest, which is a fault of the simulation.
 const MAX_EVENTS: u64 = 3_000_000;
 
-/// What makes the numbers for forged claims, strangers and the loss of the queue others than those of the world.
+/// Mixed into the seed for the random streams of forged claims, strangers and the loss of the queue.
 const FORGERIES: u64 = 0xf0_46ed;
 const STRANGERS: u64 = 0x57_4a46;
 const LOSSES: u64 = 0x10_55e5;
 
-/// What one world is asked to be.
+/// The options of a world.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// A mistake to be planted.
+    /// A bug to plant.
     pub bug: Option<Bug>,
-    /// Without a stranger and without the loss of the queue: the seed's world as it was before there were any.
+    /// Whether to leave out the stranger and the loss of the queue. This gives the seed's world as it was before these
+    /// were added.
     pub plain: bool,
-    /// Whether to write down what happens.
+    /// Whether to record a trace.
     pub trace: bool,
-    /// What is done with the sectors. They are sealed if nothing is said.
+    /// The workflow that is applied to the sectors; `None` for sealing.
     pub workflow: Option<Workflow>,
 }
 
 impl Options {
-    /// What is done with the sectors.
+    /// The workflow that is applied to the sectors.
     pub fn workflow(&self) -> Workflow {
         self.workflow.unwrap_or(Workflow::Seal)
     }
 
-    /// The kind of intent by which a job is offered for the first time.
+    /// The kind of intent with which a job is first offered.
     pub fn intent(&self) -> IntentKind {
         State::start(self.workflow()).traits().offered.unwrap_or(IntentKind::Unknown)
     }
@@ -67,17 +68,17 @@ impl Options {
 pub struct Report {
     /// Its seed.
     pub seed: u64,
-    /// The invariant that did not hold, and what was seen.
+    /// The broken invariant, and what was seen.
     pub broken: Option<(Invariant, String)>,
-    /// How many things happened in it.
+    /// The number of its events.
     pub events: u64,
-    /// What happened, if it was asked for.
+    /// The trace, if one was requested.
     pub trace: Vec<String>,
-    /// How many sectors ended proving, and how many blocked or given up.
+    /// How many sectors ended proving, and how many ended blocked or given up.
     pub ends: (usize, usize),
 }
 
-/// Who sends a request.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     /// A slot of a worker.
@@ -88,19 +89,19 @@ pub enum Client {
     Outbox(usize),
 }
 
-/// What is asked of the bus.
+/// A request to the bus.
 #[derive(Clone, Debug)]
 pub enum Request {
     Publish(Box<Publish>),
-    /// An intent, and the stream of which its lease is, for the checks alone.
+    /// An intent. The stream of its lease is only for the checks.
     Offer {
         intent: Intent,
         stream: u64,
     },
     Accept(u64),
-    /// Which stream it is.
+    /// The stream's identity.
     Stream,
-    /// A sector's lease, behind which stream it is if that was asked.
+    /// A sector's lease, together with the stream's identity if that was asked for.
     Lease {
         sector: SectorId,
         worker: WorkerName,
@@ -118,7 +119,7 @@ pub enum Request {
     Purge(SectorId),
 }
 
-/// What the bus answers.
+/// An answer of the bus.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "it travels in a box")]
 pub enum Reply {
@@ -140,11 +141,11 @@ pub enum Reply {
         stream: u64,
         entries: Vec<Entry>,
     },
-    /// Nothing came in time.
+    /// No answer came in time.
     Timeout,
 }
 
-/// Something that happens.
+/// An event of the world.
 #[derive(Debug)]
 pub enum Event {
     ToServer { client: Client, tag: u64, request: Request },
@@ -184,20 +185,20 @@ pub struct World {
     pub sectors: Vec<SectorId>,
     pub checks: Checks,
     pub policy: AttemptPolicy,
-    /// Whether somebody looks after what is blocked.
+    /// Whether a person resolves what is blocked.
     pub has_person: bool,
     pub outage_until: u64,
     pub delivery_due: u64,
-    /// Whether the queue is lost when the next claim is sent.
+    /// Whether the queue will be lost when the next claim is sent.
     pub loses_queue_under_claim: bool,
-    /// Since when an owner does not hold what its token is for.
+    /// Since when an owner does not hold the sector of its token.
     pub missing: HashMap<Right, u64>,
-    /// How often a person looked at a blocked sector.
+    /// How often a person has dealt with a blocked sector.
     pub turns: HashMap<SectorId, u32>,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
     pub tags: u64,
-    /// What a stranger does is drawn from numbers of its own.
+    /// The stranger's own random stream.
     pub stranger: Rng,
     trace: Vec<String>,
 }
@@ -209,7 +210,7 @@ impl World {
         let (workers, sectors) = (rng.range(1, 3) as usize, rng.range(1, 3) as usize);
         let epoch_millis = if rng.chance(150_000) { 1_000 } else { 30_000 };
         let mut faults = Faults::draw(&mut rng, workers, sectors);
-        // From numbers of their own, so that a seed's world is the same without them.
+        // These have random streams of their own, so that a seed's world stays the same without them.
         faults.forge(&mut Rng::new(seed ^ FORGERIES), sectors);
         let mut stranger = Rng::new(seed ^ STRANGERS);
         if !options.plain {
@@ -294,7 +295,7 @@ impl World {
     }
 
     fn dispatch(&mut self, event: Event) {
-        // A stopped process does nothing until it is woken; then everything it missed is there.
+        // A stopped process does nothing until it is resumed, and then handles everything that it missed.
         if let Some(until) = self.stopped_until(&event).filter(|until| *until > self.now) {
             return self.schedule_at(until, event);
         }
@@ -339,28 +340,28 @@ impl World {
         })
     }
 
-    /// How long a message takes.
+    /// Draws how long a message takes.
     pub fn latency(&mut self) -> u64 {
         if self.faulty(self.faults.slow) { self.rng.range(500, 8_000) } else { self.rng.range(1, 40) }
     }
 
-    /// Whether something goes wrong now, with a probability in millionths.
+    /// Draws whether a fault happens now, with a probability in millionths.
     pub fn faulty(&mut self, millionths: u64) -> bool {
         self.now < self.faults.end && self.rng.chance(millionths)
     }
 
-    /// Lets something happen after a while.
+    /// Schedules an event after a delay.
     pub fn schedule(&mut self, delay: u64, event: Event) {
         self.schedule_at(self.now + delay, event);
     }
 
-    /// Lets something happen at a time.
+    /// Schedules an event at a time.
     pub fn schedule_at(&mut self, at: u64, event: Event) {
         self.order += 1;
         self.queue.push(Reverse(Scheduled { at, order: self.order, event }));
     }
 
-    /// Writes down what happens, if somebody wants to read it.
+    /// Adds a line to the trace, if one was requested.
     pub fn trace(&mut self, line: impl FnOnce() -> String) {
         if self.options.trace {
             let (seconds, millis) = (self.now / 1000, self.now % 1000);

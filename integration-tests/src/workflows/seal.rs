@@ -1,4 +1,4 @@
-//! The stand-ins of sealing's stages.
+//! The stand-ins for sealing's stages.
 
 use sealbus_schema::{
     Commitment, Phase, ProofBytes, Randomness, SectorId,
@@ -69,7 +69,7 @@ impl StandIns for Seal {
     }
 }
 
-/// CommR of a simulated sector that was sealed with a ticket.
+/// CommR of a simulated sector that was sealed with this ticket.
 fn comm_r(sector: SectorId, ticket: &Randomness) -> Commitment {
     let mut parts = vec![2, sector.number.0];
     parts.extend(words(&ticket.0));

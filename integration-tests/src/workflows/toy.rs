@@ -1,4 +1,4 @@
-//! The stand-ins of the toy's stages.
+//! The stand-ins for the toy workflow's stages.
 
 use std::path::PathBuf;
 
@@ -15,24 +15,24 @@ use serde_json::{Value, json};
 
 use super::{Script, ScriptedFile, StandIns};
 
-/// The length of the data of a 2 KiB sector.
+/// The data length of a 2 KiB sector, in bytes.
 pub const SECTOR_BYTES: u64 = 2048;
 
 impl StandIns for Toy {
-    /// Its other stage is one of sealing's, which has a script.
+    /// Its other stage, `add_pieces`, belongs to sealing and has a script there.
     fn script(stage: Phase, task: &Value, _real_replicas: bool) -> Option<Result<Script, Failure>> {
         if stage != MEASURE {
             return None;
         }
         let work_dir = PathBuf::from(task["work_dir"].as_str().unwrap_or_default());
-        // A real one leaves nothing. A scripted one can be stopped only while it writes.
+        // The real stage leaves no file. The scripted one writes a file, because it can be held only while it writes.
         let output = ScriptedFile::new(work_dir.join("measured"), b"2048 bytes".to_vec());
         let answer = json!(toy::Response { bytes: SECTOR_BYTES });
         Some(Ok(Script { output: Some(output), answer, ..Script::default() }))
     }
 }
 
-/// Begins a toy job of each of these sectors, as a command would. Those without a number are given theirs.
+/// Begins a toy job for each of these sectors, as a command would. Gives out the numbers that are not given out yet.
 pub async fn begin(store: &Store, sectors: &[SectorId]) -> Result<(), StoreError> {
     let mut tx = store.begin().await?;
     let mut offers = Vec::new();

@@ -1,14 +1,15 @@
--- One row held a sector's number, its job and its sealing. From here on there are three: `sectors` says what exists, `jobs` what is
--- alike in all workflows, and one narrow table a workflow what its states hold.
+-- Until now one row held a sector's number, its job and the data of sealing. Now there are three kinds of rows. `sectors`
+-- says what exists. `jobs` has what all workflows have in common. Each workflow has a narrow table with the data of its
+-- states.
 ALTER TABLE sectors RENAME TO sectors_old;
 
--- Every number that was ever given out. Its row stays, so that no number is given out twice.
+-- Every number that was ever given out. Rows are never deleted, so that no number is given out twice.
 CREATE TABLE sectors (
     miner            TEXT   NOT NULL,
     number           BIGINT NOT NULL,
     proof            TEXT   NOT NULL,
     created_at       TEXT   NOT NULL,
-    -- Where its files lie: the permanent store's name, and a `StoredSector` as JSON.
+    -- Where its files are: the permanent store's name, and a `StoredSector` as JSON.
     store            TEXT,
     files            TEXT,
     -- What the chain has, once the sector is active.
@@ -28,33 +29,33 @@ SELECT miner, number, proof, created_at, json_extract(files, '$.store'), files,
     activation_epoch
 FROM sectors_old;
 
--- One row a job: a workflow applied to a sector. A job that has ended stays as its record.
+-- One row per job: a workflow applied to a sector. A job that has ended is kept as a record.
 CREATE TABLE jobs (
     id           INTEGER PRIMARY KEY,
     miner        TEXT   NOT NULL,
     number       BIGINT NOT NULL,
     workflow     TEXT   NOT NULL,
     state        TEXT   NOT NULL,
-    -- Whether no other job of the sector came after it.
+    -- Whether this is the sector's last job.
     is_last      BIGINT NOT NULL CHECK (is_last BETWEEN 0 AND 1),
-    -- Whether nothing can happen to it any more.
+    -- Whether the job has ended.
     ended        BIGINT NOT NULL CHECK (ended BETWEEN 0 AND 1),
-    -- The kind of intent that is, or is about to be, in the queue.
+    -- The kind of the intent that is in the queue or about to be; NULL if the job is not offered.
     offered      TEXT,
-    -- Each attempt has a ticket of its own; a rebuild belongs to the attempt that it repeats.
+    -- Each attempt has its own ticket. A rebuild belongs to the attempt that it repeats.
     attempt      BIGINT NOT NULL CHECK (attempt >= 1),
-    -- How often it was offered since a person last looked, and how many orders to resubmit there were.
+    -- How often it was offered since a person last decided, and how many orders to resubmit its last owner was given.
     issues       BIGINT NOT NULL CHECK (issues >= 0),
     resubmits    BIGINT NOT NULL CHECK (resubmits >= 0),
-    -- Whether a message of this attempt has left, or may have left, and not failed.
+    -- Whether a message of this attempt was sent, or may have been sent, and has not failed.
     signed       BIGINT NOT NULL CHECK (signed BETWEEN 0 AND 1),
     created_at   TEXT   NOT NULL,
     changed_at   TEXT   NOT NULL,
-    -- Rises with each change, so that whoever has read the job can tell whether it still is as it was read.
+    -- Rises with each change, so that a reader of the job can tell whether it has changed since.
     version      BIGINT NOT NULL DEFAULT 0,
 
-    -- Ownership, folded from lease records: the owner's token, the stream in which it was granted if that was lost, the
-    -- sector's last lease record, and the server's time of it.
+    -- Ownership, folded from lease records: the owner's token, the stream in which it was granted if that stream was
+    -- lost, the sector's last lease record, and the server's time of that record.
     owner        TEXT,
     token        BIGINT,
     token_stream TEXT,
@@ -62,7 +63,7 @@ CREATE TABLE jobs (
     last_event   BIGINT NOT NULL,
     leased_at    TEXT,
 
-    -- Why a person must look; independent of the state that the job stands at.
+    -- Why a person must decide, if the job is blocked. Independent of the job's state.
     blocked      TEXT,
 
     UNIQUE (id, state),
@@ -83,7 +84,7 @@ SELECT
 FROM sectors_old
 ORDER BY miner, number;
 CREATE UNIQUE INDEX jobs_last ON jobs (miner, number) WHERE is_last = 1;
--- At most one a sector; also what is read to list those that still move.
+-- At most one unfinished job per sector. The index also serves the list of unfinished jobs.
 CREATE UNIQUE INDEX jobs_unfinished ON jobs (miner, number) WHERE ended = 0;
 CREATE INDEX jobs_offered ON jobs (miner, offered) WHERE offered IS NOT NULL;
 CREATE INDEX jobs_by_owner ON jobs (owner) WHERE owner IS NOT NULL;
@@ -92,7 +93,7 @@ BEGIN
     SELECT RAISE(ABORT, 'a change of a job must raise its version');
 END;
 
--- Sealing: what the states of its jobs hold. The job's row and this one are changed in one transaction, and name the same state.
+-- Sealing: the data of its jobs' states. A job's row and this one are changed in one transaction and name the same state.
 CREATE TABLE seal_jobs (
     job              INTEGER PRIMARY KEY,
     state            TEXT    NOT NULL,
@@ -109,7 +110,7 @@ CREATE TABLE seal_jobs (
     cause            TEXT,
 
     FOREIGN KEY (job, state) REFERENCES jobs (id, state) DEFERRABLE INITIALLY DEFERRED,
-    -- Which columns each state has. A rebuild has what its PreCommit left on chain, if it had landed.
+    -- The columns of each state. A rebuild has the PreCommit's data if the PreCommit had landed.
     CHECK (
         (draw IS NOT NULL) + 2 * (ticket IS NOT NULL) + 4 * (comm_r IS NOT NULL)
             + 8 * (comm_d IS NOT NULL) + 16 * (precommit IS NOT NULL) + 32 * (seeds_drawn IS NOT NULL)

@@ -1,6 +1,7 @@
-//! The answers to what workflows ask: from the node, the permanent stores and the proofs library.
+//! Answers the questions of workflows: from the node, the permanent stores and the proofs library.
 //!
-//! A question about a tipset is asked of the node once, whoever asks: the client remembers ([`crate::chain::memo`]).
+//! The node is asked only once about the same thing at the same tipset, because the client caches its answers
+//! ([`crate::chain::memo`]).
 
 use sealbus_schema::{Commitment, Randomness, parts::StoredSector};
 
@@ -16,8 +17,8 @@ use crate::{
 };
 
 impl<T: Transport + 'static> Driver<T> {
-    /// What a workflow says about a job once it knows enough. `None` if an answer is not to be had now: then the cause is told,
-    /// or the answer comes by itself.
+    /// Calls a workflow until it knows enough, and returns what it says. `None` if an answer is not available now: then
+    /// the cause is reported, or the answer is applied later.
     pub(super) async fn consult<R>(
         &self,
         view: &View,
@@ -80,7 +81,7 @@ impl<T: Transport + 'static> Driver<T> {
             }
             Question::Verifies(porep) => {
                 if let Err(missing) = self.verifier.ready(job.proof) {
-                    // The machine's condition, not the sector's.
+                    // A fault of this machine, not of the sector.
                     self.tell(job, Cause::from(&missing));
                     return Ok(None);
                 }
@@ -98,13 +99,14 @@ impl<T: Transport + 'static> Driver<T> {
         }
         let is_held = self.surroundings.is_held(job.id.miner);
         if is_held {
-            // The miner waits, and says why.
+            // The miner has a wait of its own, which says why.
             self.waits.goes_on(&Subject::Sector(job.id));
         }
         !is_held
     }
 
-    /// Files are read in the background and by another process: a store that hangs must not hold the other sectors up.
+    /// Starts a check of files. They are read in the background by another process, so that a hanging store does not
+    /// delay other sectors.
     async fn check_files(
         &self,
         view: &View,
@@ -115,6 +117,7 @@ impl<T: Transport + 'static> Driver<T> {
         let Some(turn) = self.checks.begin(job.id, &files.store, self.config.policy.file_checks) else {
             return Ok(());
         };
+        // Fresh randomness for each check, so that each one reads other parts of the files.
         let (domain, miner) = (Domain::WindowedPoStChallengeSeed, job.id.miner.0);
         let head = &view.head;
         let randomness = self.node.randomness_from_beacon(domain, head.height, miner, &head.key).await?;

@@ -1,4 +1,4 @@
-//! Checks of files under way, and what follows from their outcomes.
+//! Running checks of files, and what follows from their outcomes.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use crate::{
     workflows::{self, Answer, Known, Next, Now, Question},
 };
 
-/// The sectors whose files are being read, and in which store.
+/// The sectors whose files are being read, each with its store.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Checks {
     running: Arc<Mutex<BTreeMap<SectorId, String>>>,
@@ -32,7 +32,7 @@ pub(super) struct Turn {
     sector: SectorId,
 }
 
-/// What a check needs when it is done.
+/// What is needed when a check is done.
 pub(super) struct Check {
     pub(super) turn: Turn,
     pub(super) store: Store,
@@ -40,17 +40,17 @@ pub(super) struct Check {
     pub(super) waits: Arc<Waits>,
     pub(super) epoch: i64,
     pub(super) changed: Wake,
-    /// The job, as it was asked about.
+    /// The job as it was when the check began.
     pub(super) job: Job,
-    /// The tick at which it was.
+    /// The tick at which the check began.
     pub(super) now: Now,
     /// What was known then.
     pub(super) known: Known,
 }
 
 impl Checks {
-    /// A turn for a sector's files in a store; `None` while they are being checked, or `at_once` others in that store are. So
-    /// a store that hangs holds up no other.
+    /// The turn to check a sector's files in a store. `None` while these files, or those of `at_once` other sectors in
+    /// that store, are being checked. Counting by store keeps a hanging store from delaying the others.
     pub(super) fn begin(&self, sector: SectorId, store: &str, at_once: usize) -> Option<Turn> {
         let mut running = lock(&self.running);
         if !has_turn(&running, sector, store, at_once) {
@@ -78,7 +78,7 @@ impl Drop for Turn {
 }
 
 impl Check {
-    /// Waits for a check's outcome, applies what the workflow makes of it, and keeps the turn until the process is gone.
+    /// Waits for a check's outcome and applies what the workflow decides. Keeps the turn until the process has ended.
     pub(super) async fn follow(self, comm_r: Commitment, files: StoredSector, running: Result<Running, ErrorReport>) {
         let Check { turn, store, config, waits, epoch, changed, job, now, mut known } = self;
         let limit = Duration::from_secs(config.policy.file_check_timeout_secs);
@@ -94,7 +94,7 @@ impl Check {
                     Some(store) => store_access::denied(store, &files).await,
                     None => None,
                 };
-                // What a person or time mends outside is waited for; what the files are is not.
+                // Wait for what a person or time can fix. A fault in the files themselves is final.
                 match denied.or_else(|| (error.class == ErrorClass::Temp).then(|| Cause::from(&error))) {
                     Some(cause) => Err(cause),
                     None => Ok(Err(error)),
@@ -117,7 +117,7 @@ impl Check {
             running.ended().await;
         }
         drop(turn);
-        // Others may have waited for the turn.
+        // Others may be waiting for the turn.
         changed.ring();
     }
 }

@@ -1,5 +1,5 @@
-//! What becomes of messages, whatever they are for. Pure: the driver asks the node and stores what follows, the simulation
-//! does the same with a chain of its own.
+//! Decides what happens to messages, whatever their purpose. Pure: the driver asks the node and stores the decisions, and
+//! the simulation does the same with its own chain.
 
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, machine::manager::Life, workflows::Input};
 use serde_json::{Value, json};
@@ -10,22 +10,22 @@ use crate::{
     workflows::{self, Known, Now, Question, Wanted, error_detail},
 };
 
-/// How many messages may be executed in vain for one purpose before a person must look. Each costs its gas.
+/// How many messages for one purpose may be executed without success before a person must decide. Each costs its gas.
 pub const FAILURES_MAX: u32 = 4;
-/// For how many epochs a node must refuse to estimate a message before that counts. It tries the message on what its message pool
-/// follows, which may be behind the head.
+/// A node's refusal to estimate a message counts only after this many epochs. The node executes the message on the tipset
+/// of its message pool, which may be behind the head.
 pub const REFUSAL_EPOCHS: i64 = 5;
 
-/// What is known of a pushed message in the confident part of the chain.
+/// What is known about a pushed message in the confident part of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// It was executed.
     Executed {
-        /// In which epoch.
+        /// The epoch.
         height: i64,
-        /// With which outcome for our sector.
+        /// The outcome for our sector.
         exit: ExitCode,
-        /// How much gas it was given.
+        /// Its gas limit.
         gas_limit: u64,
     },
     /// It is not there.
@@ -38,32 +38,32 @@ pub enum Seen {
 /// What to do about a pushed message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Followed {
-    /// Nothing now.
+    /// Do nothing now.
     Wait,
-    /// The same bytes again.
+    /// Push the same bytes again.
     Push,
-    /// It was executed well, and nobody waits to hear it.
+    /// It was executed with success, and its sector does not wait for it.
     Landed {
-        /// In which epoch.
+        /// The epoch.
         height: i64,
     },
-    /// Another message took its nonce, and that is all there is to say.
+    /// Another message took its nonce, and nothing else follows.
     Replaced {
-        /// By what, in words.
+        /// What took it, in words.
         why: String,
     },
-    /// It is over without its effect, and another message of the same purpose is signed.
+    /// It ended without its effect, and another message of the same purpose is signed.
     Again {
-        /// With which exit code it was executed, if it was.
+        /// The exit code, if it was executed.
         exit: Option<u32>,
         /// Why.
         error: ErrorReport,
-        /// What the next one must mind.
+        /// What the next message must take into account.
         tries: Tries,
     },
-    /// It is over without its effect.
+    /// It ended without its effect.
     GiveUp {
-        /// With which exit code it was executed, if it was.
+        /// The exit code, if it was executed.
         exit: Option<u32>,
         /// Why.
         error: ErrorReport,
@@ -73,14 +73,14 @@ pub enum Followed {
 /// What a node's refusal to estimate a message means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It may be so only now.
+    /// The refusal may be temporary.
     ForNow {
-        /// Since when the node says so.
+        /// The epoch of the first refusal.
         since: i64,
-        /// From when on it counts.
+        /// The epoch from which it counts.
         until: i64,
     },
-    /// It counts.
+    /// The refusal counts.
     Final,
 }
 
@@ -88,14 +88,14 @@ pub enum Refusal {
 pub fn wanted(message: &Message, job: &Job, now: &Now, known: &Known) -> Result<Wanted, Question> {
     let is_over = job.blocked.is_none() && job.state.traits().life != Life::Going;
     if is_over || message.attempt != job.attempt {
-        // The present attempt has a row of its own, and nothing of this one can be anywhere.
+        // The present attempt has a row of its own, and this message was never signed.
         return Ok(Wanted::Over("the attempt that wanted it is over"));
     }
     workflows::wanted(message, job, now, known)
 }
 
 impl Now {
-    /// What a refusal to estimate a message means, which ended with this exit code.
+    /// What it means that the node refused to estimate a message, with this exit code.
     pub fn refused(&self, tries: &Tries, exit: ExitCode) -> Refusal {
         let since = tries.refused_epoch.unwrap_or(self.head);
         let until = since + REFUSAL_EPOCHS;
@@ -106,8 +106,9 @@ impl Now {
         }
     }
 
-    /// What to do about a message that was pushed at an epoch, `what` naming it for people. That it can never land, or that it was
-    /// executed, is known with confidence: only then may another one of the same purpose get another nonce.
+    /// What to do about a message that was pushed at an epoch. `what` names it for people. Whether it was executed, or
+    /// can never land, is known only at the confident tipset. Only then may another message of the same purpose get
+    /// another nonce.
     pub fn followed(
         &self,
         message: &Message,
@@ -130,11 +131,12 @@ impl Now {
             return failed(message, height, exit, gas_limit, what);
         }
         if !sector.is_some_and(|sector| workflows::awaits(message.kind, sector)) {
-            // The sector has heard, was given up, or is blocked: then it hears when it goes on.
+            // The sector knows already, was given up, or is blocked. A blocked sector learns of it when it continues.
             let blocked = sector.is_some_and(|sector| sector.blocked.is_some());
             return if blocked { Followed::Wait } else { Followed::Landed { height } };
         }
-        // Executed well, and the sector's state at the same tipset was read before: it must have taken effect.
+        // It was executed with success, and the sector's state at the same tipset was read before. So it must have taken
+        // effect.
         if height + repush_epochs < self.lagged {
             let text = format!("{what} was executed at epoch {height} without its effect");
             let error = ErrorReport::new(ErrorClass::Perm, ErrorCode::MESSAGE_WITHOUT_EFFECT, text);
@@ -143,33 +145,33 @@ impl Now {
         Followed::Wait
     }
 
-    /// Another message has its nonce.
+    /// What follows if another message has used its nonce.
     fn replaced(&self, message: &Message, sector: Option<&Job>, what: &str) -> Followed {
         let why = format!("the nonce of {what} was used by another message");
         let wanted = message.kind != MessageKind::Filler && sector.is_some_and(|sector| !unwanted(message, sector));
         if !wanted {
             return Followed::Replaced { why };
         }
-        // It cost nothing, so it does not count.
+        // The message cost nothing, so it does not count as a failure.
         let tries = Tries { refused_epoch: None, ..message.tries };
         let error = ErrorReport::new(ErrorClass::Temp, ErrorCode::NONCE_USED, why);
         Followed::Again { exit: None, error, tries }
     }
 }
 
-/// Whether a job stands as it stood then: meanwhile it may have been given up, released or blocked.
+/// Whether a job is still in the same state as then. Meanwhile it may have been given up, released or blocked.
 pub fn stands_as(then: &Job, now: Option<&Job>) -> bool {
     now.is_some_and(|now| now.attempt == then.attempt && now.standing() == then.standing())
 }
 
-/// Whether nobody wants what a signed message would do: its sector was given up, has begun another attempt, or needs another
-/// proof than the one in it.
+/// Whether the effect of a signed message is no longer wanted: its sector was given up, has begun another attempt, or
+/// needs another proof than the one in the message.
 pub fn unwanted(message: &Message, sector: &Job) -> bool {
     let given_up = matches!(sector.state.traits().life, Life::Leaving | Life::GivenUp);
     given_up || message.attempt != sector.attempt || !workflows::has_use_for(message.kind, sector)
 }
 
-/// A message that was executed and had no effect.
+/// What follows if a message was executed and failed.
 fn failed(message: &Message, height: i64, exit: ExitCode, gas_limit: u64, what: &str) -> Followed {
     let failures = message.tries.failures + 1;
     let exhausted = failures >= FAILURES_MAX;
@@ -182,7 +184,7 @@ fn failed(message: &Message, height: i64, exit: ExitCode, gas_limit: u64, what: 
     let (again, code) = match exit.class() {
         ExitClass::OutOfGas => (!exhausted, ErrorCode::MESSAGE_OUT_OF_GAS),
         ExitClass::Funds => (!exhausted, ErrorCode::FUNDS_MISSING),
-        // The estimate for the next one tells whether the chain still refuses.
+        // The estimate for the next message shows whether the chain still refuses.
         ExitClass::State => (!exhausted, refusal(message.kind)),
         ExitClass::Success | ExitClass::Refused => (false, refusal(message.kind)),
     };
@@ -195,7 +197,7 @@ fn failed(message: &Message, height: i64, exit: ExitCode, gas_limit: u64, what: 
     Followed::Again { exit: exit_code, error: ErrorReport::new(ErrorClass::Temp, code, text), tries }
 }
 
-/// The code of a message that the chain does not take for what it says, and not for what it may cost.
+/// The error code for a message that the chain refuses because of its content, not because of its fees.
 pub const fn refusal(kind: MessageKind) -> ErrorCode {
     match kind {
         MessageKind::PreCommit | MessageKind::Filler => ErrorCode::PRECOMMIT_REFUSED,
@@ -203,7 +205,7 @@ pub const fn refusal(kind: MessageKind) -> ErrorCode {
     }
 }
 
-/// How a sector's history names what the chain or the store brought, and its particulars.
+/// The name and details, in a sector's history, of an input from the chain or a store.
 pub fn told(input: &Input) -> (&'static str, Value) {
     match input {
         Input::Refused(error) => ("refused", error_detail(error)),

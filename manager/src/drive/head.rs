@@ -1,4 +1,4 @@
-//! Whether the node's head is where it should be. Pure: times are arguments.
+//! Judges whether the node's head is where it should be. Pure: times are arguments.
 
 use std::time::Duration;
 
@@ -7,24 +7,25 @@ use tokio::time::Instant;
 
 use crate::{chain::types::TipSet, waits::Cause};
 
-/// Of how many epochs in a row none may have a block without that being told. On the main network an epoch is empty once in
-/// a hundred.
+/// After this many epochs without a block, that is reported. On the main network one epoch in a hundred is empty.
 const EMPTY_EPOCHS: u32 = 5;
-/// The shortest time for which a head that stands still is told: test networks count epochs of milliseconds.
+/// A head that has not moved is reported after this time at the earliest, because epochs of test networks take only
+/// milliseconds.
 const STILL_MIN: Duration = Duration::from_secs(20);
-/// How many epochs a head may be old. A clock of ours that is wrong makes it look old, so nothing but a warning follows.
+/// How many epochs old a head may be. If our own clock is wrong, any head looks old, so only a warning follows.
 const OLD_EPOCHS: u64 = 10;
-/// Epochs of this length keep the time of day. Development networks count shorter ones, and their time is nobody's.
+/// From this epoch length on, a chain's timestamps follow the time of day. Development networks have shorter epochs, and
+/// their timestamps do not.
 const DAYTIME_EPOCH_MILLIS: u64 = 30_000;
 
-/// The last head, and since when it is the last.
+/// The last head, and when it was first seen.
 #[derive(Debug, Default)]
 pub struct HeadWatch {
     seen: Option<(i64, Instant)>,
 }
 
 impl HeadWatch {
-    /// Why this head is not what it should be, if it is not. `unix_secs` is the time of day of this host.
+    /// What is wrong with this head, if anything. `unix_secs` is this host's time of day.
     pub fn judge(&mut self, head: &TipSet, epoch_millis: u64, now: Instant, unix_secs: u64) -> Option<Cause> {
         let height = head.height;
         let since = match self.seen {

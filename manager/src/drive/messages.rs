@@ -1,9 +1,9 @@
-//! The life of a message: wanted, signed and stored, pushed, seen; or withdrawn, and its nonce filled.
+//! The life of a message: wanted, signed and stored, pushed, seen on chain; or withdrawn, and its nonce filled.
 //!
-//! One purpose has one call, and the nonce of the call is its own until something has used it on the confident part of the
-//! chain. What is stored is the only thing ever pushed; a push whose outcome is unknown is followed by the same bytes. Another
-//! fee makes another envelope of the same call with the same nonce. Another nonce is taken only when the one before it is used
-//! by something else, or by a message that failed: so no crash and no race makes two of them land.
+//! One purpose has one call. The call keeps its nonce until something has used that nonce on the confident part of the
+//! chain. Only stored bytes are pushed. After a push with an unknown outcome, the same bytes are pushed again. A new fee
+//! makes a new envelope of the same call with the same nonce. The call gets a new nonce only when the previous one was
+//! used by something else, or by a message that failed. So no crash and no race can make two of them land.
 
 use fvm_shared::address::Address;
 use sealbus_schema::{ErrorReport, SectorId, workflows::Input};
@@ -31,7 +31,8 @@ mod call;
 mod nonces;
 mod signing;
 
-/// How much farther back than the head at its signing a message is looked for: a reorganisation may include it earlier.
+/// A message is searched for from this many epochs before the head at its signing, because a reorganisation may include
+/// it earlier.
 const SEARCH_MARGIN: i64 = 20;
 
 impl<T: Transport + 'static> Driver<T> {
@@ -66,15 +67,16 @@ impl<T: Transport + 'static> Driver<T> {
 
     async fn push(&self, view: &View, message: &Message, signed: &Signed) -> Result<(), DriveError> {
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
-        // Its call is the only one for its purpose, whoever sends it; yet sending is the holder's business.
+        // A second sender could do no harm, because the call is the only one for its purpose. But only the holder of the
+        // fold should send.
         self.store.check_epoch(self.epoch).await?;
         if let Err(error) = self.node.mpool_push(&bytes).await {
             match error.push_refusal() {
-                // It landed, or another message took its nonce; following it tells which.
+                // It landed, or another message took its nonce. Following the message shows which.
                 Some(PushRefusal::Known | PushRefusal::NonceUsed) => {}
                 Some(refusal) => {
                     let (from, nonce) = (bytes.message().from, bytes.message().sequence);
-                    // A pool may look at the fee or at the funds before it looks at the nonce.
+                    // A pool may check the fee or the funds before the nonce.
                     if !self.nonce_used(view, &from, nonce).await? {
                         return self.not_pushed(view, message, &bytes, refusal, error).await;
                     }
@@ -91,7 +93,7 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(())
     }
 
-    /// The pool does not take the bytes. They stay what they are, or get another envelope.
+    /// Decides what follows if the pool refuses the bytes: they stay as they are, or the call gets another envelope.
     async fn not_pushed(
         &self,
         view: &View,
@@ -114,13 +116,14 @@ impl<T: Transport + 'static> Driver<T> {
             }
             PushRefusal::NotEnoughFunds => WaitReason::NotEnoughFunds { what, who: sender, said },
             PushRefusal::PoolFull | PushRefusal::Other => WaitReason::PoolRefuses { what, said },
-            // The caller has dealt with them.
+            // Handled by the caller.
             PushRefusal::Known | PushRefusal::NonceUsed => return Ok(()),
         }
         .into())
     }
 
-    /// Looks for a pushed message in the confident part of the chain. Its success shows in the sector's state.
+    /// Searches for a pushed message in the confident part of the chain. Whether it succeeded is read from the sector's
+    /// state.
     async fn follow(&self, view: &View, message: &Message, signed: &Signed, pushed: i64) -> Result<(), DriveError> {
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
         let sent = bytes.message();
@@ -149,7 +152,7 @@ impl<T: Transport + 'static> Driver<T> {
         if let (Seen::Executed { .. }, Some(known)) = (seen, &sector)
             && workflows::awaits(message.kind, known)
         {
-            // Its effect shows in the sector's state, so that is looked at first.
+            // Its effect shows in the sector's state, so process the sector first.
             self.step_sector(view, known).await?;
             sector = self.store.sector(message.sector).await?;
         }
@@ -178,7 +181,7 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    /// Where a message was executed, in whichever of its envelopes, up to the confident tipset.
+    /// Where any envelope of a message was executed, up to the confident tipset.
     async fn find(
         &self,
         view: &View,
@@ -195,7 +198,7 @@ impl<T: Transport + 'static> Driver<T> {
             match self.node.search_msg(&view.lagged.key, view.lagged.height, &cid, limit, true).await {
                 Ok(Some(found)) => return Ok(Some(found)),
                 Ok(None) => {}
-                // The sender's nonce tells whether it can still land.
+                // Whether it can still land follows from the sender's nonce.
                 Err(error) if error.is_message_unknown() || error.is_replaced() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -203,7 +206,7 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(None)
     }
 
-    /// The next nonce that the chain takes from a key, with confidence.
+    /// The next nonce that the chain accepts from a key, at the confident tipset.
     async fn next_on_chain(&self, view: &View, from: &Address) -> Result<u64, DriveError> {
         Ok(self.node.get_actor(from, &view.lagged.key).await?.map_or(0, |actor| actor.nonce))
     }
@@ -212,8 +215,8 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(self.next_on_chain(view, from).await? > nonce)
     }
 
-    /// Pushes a sector's PreCommit again that had landed and is not on chain any more, behind whatever is missing before it. If
-    /// something else has its nonce by now, another PreCommit is wanted.
+    /// Pushes a sector's PreCommit again after it had landed and vanished from the chain, together with any missing
+    /// message before it. If something else has used its nonce meanwhile, another PreCommit is wanted.
     pub(super) async fn push_precommit_again(&self, view: &View, sector: SectorId) -> Result<(), DriveError> {
         let landed = self.store.landed(MessageKind::PreCommit, sector).await?;
         let mut is_lost = !landed.is_empty();
@@ -226,7 +229,7 @@ impl<T: Transport + 'static> Driver<T> {
             self.push_again(&forgotten).await?;
         }
         let (miner, number) = (address(sector.miner), sector.number.0);
-        // Its PreCommit is gone as well when the sector is active.
+        // An active sector has no PreCommit either, so check that it is not active.
         if is_lost && self.node.sector_info(&miner, number, &view.lagged.key).await?.is_none() {
             let mut tx = self.store.begin_as(self.epoch).await?;
             tx.want_precommit_again(sector).await?;
@@ -239,8 +242,8 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(())
     }
 
-    /// Pushes what had landed and is not on chain any more: a reorganisation went deeper than our confidence, and the
-    /// nodes forgot it. Nothing behind it could land.
+    /// Pushes messages that had landed and are no longer on chain: a reorganisation went deeper than our confidence, and
+    /// the nodes have forgotten them. Without them, no later nonce could land.
     async fn push_again(&self, forgotten: &[Vec<u8>]) -> Result<(), DriveError> {
         for bytes in forgotten {
             match self.node.mpool_push(&SignedMessage::from_bytes(bytes)?).await {
@@ -303,7 +306,7 @@ impl<T: Transport + 'static> Driver<T> {
     }
 }
 
-/// What is stored of a message together with a line of history.
+/// A change of a message that is stored together with a line of history.
 enum Change<'a> {
     Executed(i64),
     Failed(ExitCode, &'a str),
@@ -312,7 +315,7 @@ enum Change<'a> {
     Gap { sender: &'a str, nonce: u64 },
 }
 
-/// With which outcome for our sector a message was executed.
+/// The outcome of an executed message for our sector.
 fn exit_of(kind: MessageKind, found: &MessageLookup) -> ExitCode {
     match found.receipt.exit_code {
         ExitCode::Ok if kind == MessageKind::ProveCommit => {
@@ -323,7 +326,7 @@ fn exit_of(kind: MessageKind, found: &MessageLookup) -> ExitCode {
     }
 }
 
-/// The key that an address of the database stands for.
+/// The key address for an address from the database.
 fn key_of(sender: &str) -> Result<Address, DriveError> {
     let read = wire::parse_address(sender);
     let bad = |error| DriveError::Config { field: format!("sender {sender} of a stored message"), problem: error };

@@ -1,4 +1,5 @@
-//! Messages that a node took and no block has: told once that lasts longer than usual, with what is known of the cause.
+//! Messages that a node accepted and that no block includes. If that lasts longer than usual, it is reported with what is
+//! known of the cause.
 
 use sealbus_schema::ErrorCode;
 
@@ -9,11 +10,11 @@ use crate::{
     waits::Cause,
 };
 
-/// How many epochs a message may stay unseen, beside the confidence, before that is told.
+/// How many epochs, on top of the confidence, a message may stay unseen before that is reported.
 const USUAL_EPOCHS: i64 = 10;
 
 impl<T: Transport + 'static> Driver<T> {
-    /// Steps a message, and says why it waits if a block should have it by now.
+    /// Takes a message's next step. If a block should include it by now, reports why it waits.
     pub(super) async fn follow_up(&self, view: &View, message: Message) -> Result<Step, DriveError> {
         let (subject, state) = (subject_of(&message), message.state.clone());
         let key = message.key.clone();
@@ -27,7 +28,7 @@ impl<T: Transport + 'static> Driver<T> {
         let sent = bytes.message();
         let next = self.node.get_actor(&sent.from, &view.head.key).await?.map_or(0, |actor| actor.nonce);
         if next > sent.sequence {
-            // A block has it, or another one with its nonce; it is not confident yet.
+            // A block includes it, or another message with its nonce, but is not confident yet.
             return Ok(Step::GoesOn);
         }
         let gas =
@@ -55,7 +56,7 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(Step::Undecided)
     }
 
-    /// Forgets when messages were pushed that are over.
+    /// Forgets the push epochs of messages that have ended.
     pub(super) fn forget_pushed(&self, open: &[Message]) {
         lock(&self.pushed).retain(|key, _| open.iter().any(|message| message.key == *key));
     }

@@ -1,4 +1,4 @@
-//! What a sector waits for from the chain or the stores: asked, and what follows carried out.
+//! Asks a sector's workflow what happens next, and carries it out.
 
 use sealbus_schema::{ErrorReport, workflows::Input};
 
@@ -27,7 +27,8 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(Step::Later(Some(view.head.height + 1)))
     }
 
-    /// The number belongs to somebody else. The worker drops what it has, and a sector that was pledged gets another number.
+    /// Gives up a number that somebody else has used. The worker drops what it has, and a pledged sector gets another
+    /// number.
     async fn give_up_number(&self, sector: &Job, cause: ErrorReport) -> Result<(), StoreError> {
         let id = sector.id;
         let pledged = self.store.history(id).await?.iter().any(|entry| {

@@ -1,4 +1,5 @@
-//! What the driver needs beside the node's head: miners whose messages can be signed and whose proofs can be verified. Looked at again and again, so that a cause is told before it costs a sector.
+//! What the driver needs besides the node's head: miners whose messages can be signed and whose proofs can be verified.
+//! It is checked periodically, so that a problem is reported before it costs a sector.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Mutex, time::Duration};
 
@@ -11,17 +12,17 @@ use crate::{
     waits::{self, Cause, Subject},
 };
 
-/// How often the surroundings are looked at.
+/// How often the surroundings are checked.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// What was found of each miner when it was last looked at.
+/// The result of each miner's last check.
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
     found: Mutex<BTreeMap<MinerId, Finding>>,
 }
 
 impl Surroundings {
-    /// Whether no sector of a miner should be begun now.
+    /// Whether no sector of this miner should be started now.
     pub(super) fn is_held(&self, miner: MinerId) -> bool {
         lock(&self.found).get(&miner).is_some_and(|finding| finding.holds)
     }
@@ -35,7 +36,7 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    /// Looks once. A node that does not answer changes nothing: that is told elsewhere.
+    /// Checks once. If the node does not answer, nothing changes, because that is reported elsewhere.
     pub(super) async fn look_around(&self) {
         let head = self.node.chain_head().await;
         for miner in &self.config.miners {
@@ -58,7 +59,7 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    /// Tells why miners wait: for what was found of them, or because their sectors could not be numbered.
+    /// Reports why miners wait: because of their last check, or because their sectors could not be numbered.
     pub(super) fn tell_miners(&self, short: &BTreeMap<MinerId, Cause>) {
         let mut causes = short.clone();
         for (miner, finding) in lock(&self.surroundings.found).iter() {

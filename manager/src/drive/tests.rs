@@ -1,4 +1,4 @@
-//! Rounds over sectors that wait for tickets, with a node that answers from a script and a real database.
+//! Ticks over sectors that wait for tickets, with a scripted node and a real database.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,7 +28,7 @@ const URL: &str = "http://node";
 
 type Answer = Result<Value, ChainError>;
 
-/// A node that answers as a good one does, but for what a test says otherwise.
+/// A node that answers correctly, except where a test says otherwise.
 struct Node(Script);
 
 type Script = Box<dyn Fn(&'static str, &Value) -> Option<Answer> + Send + Sync>;
@@ -115,7 +115,7 @@ struct World {
 }
 
 impl World {
-    /// With so many sectors whose workers want a ticket.
+    /// A driver with this many sectors whose workers want a ticket.
     async fn new(
         sectors: u64,
         script: impl Fn(&'static str, &Value) -> Option<Answer> + Send + Sync + 'static,
@@ -123,7 +123,7 @@ impl World {
         World::with_period(sectors, 10, script).await
     }
 
-    /// The same, with so many milliseconds between two ticks where nothing changes.
+    /// The same, with this many milliseconds between two ticks if nothing changes.
     async fn with_period(
         sectors: u64,
         period_ms: u64,
@@ -167,7 +167,7 @@ impl World {
             .clone()
     }
 
-    /// The codes of what waits, by subject, as the command line would read them.
+    /// The code of each wait, with its subject, as the command line would read them.
     async fn waits(&self) -> Vec<(String, String)> {
         self.driver.waits.flush().await.expect("stores");
         let waits = self.driver.store.waits().await.expect("reads");
@@ -340,7 +340,8 @@ async fn a_sector_that_changes_during_a_tick_is_seen_without_waiting_for_the_per
     let world = World::with_period(1, 3_600_000, |_, _| None).await;
     let (driver, changed) = (&world.driver, world.driver.changed.clone());
     let drawn = async {
-        // The first tick has begun, or comes anyhow: what counts is that no later one is missed.
+        // The first tick may have begun already, or comes without a wake-up. What counts is that no later wake-up is
+        // missed.
         for number in 2..=20 {
             let mut tx = driver.store.begin().await.expect("begins");
             want_ticket(&mut tx, id(number)).await;

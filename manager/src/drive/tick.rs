@@ -1,9 +1,9 @@
-//! One look at everything that waits for the chain.
+//! One tick: looks at everything that is due and waits for the chain.
 //!
-//! Sectors and messages are looked at side by side, with a bound; each has its own trouble. Messages do not wait for the
-//! other sectors, and what expires first goes first. A sector with open messages is looked at before them, so that a message
-//! never learns of its end before its sector does. Signing comes last and is one after the other for each miner: a nonce is
-//! taken behind those that are followed.
+//! Sectors and messages are processed concurrently, with a bound, and a failure affects only its own sector. Messages do
+//! not wait for other sectors, and what expires first goes first. A sector with open messages is processed before its
+//! messages, so that a message never ends before its sector knows. Signing comes last, one message after the other for
+//! each miner, so that a new nonce comes after those of the messages that are already signed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,30 +24,31 @@ use crate::{
     waits::{self, Subject},
 };
 
-/// How long calls of one tick may be waited for in vain, before the next tick goes on behind them.
+/// How much time one tick may lose in calls that time out. After that the tick ends, and the next one continues behind
+/// the last item that lost time.
 pub(super) const LOST_LIMIT: Duration = Duration::from_secs(60);
-/// How many sectors one tick looks at: a bound of its memory, and of how long a new head may wait.
+/// How many sectors one tick processes. This bounds its memory, and how long a new head waits.
 const DUE_MAX: u32 = 10_000;
 
-/// What becomes of one tick.
+/// What one tick collects.
 #[derive(Debug, Default)]
 struct Round {
     lost: Mutex<Duration>,
-    /// When the sectors that were looked at are looked at next.
+    /// When each processed sector is due next.
     looks: Mutex<Vec<Look>>,
 }
 
-/// What belongs to one sector. There is a sector, or a message, or both.
+/// What is due of one sector: the sector itself, its messages, or both.
 #[derive(Debug, Default)]
 struct Item {
     due: Option<Due>,
-    /// Those with a nonce, which are followed.
+    /// Messages that have a nonce and are followed.
     followed: Vec<Message>,
 }
 
 impl<T: Transport + 'static> Driver<T> {
-    /// One round over everything. What fails stays with its sector; only when the node does not answer at all, or calls
-    /// took too long, the round ends.
+    /// Processes everything that is due. A failure affects only its own sector. The tick ends early only if the node does
+    /// not answer at all, or if calls took too long.
     pub async fn tick(&self) -> Result<(), DriveError> {
         let head = self.node.chain_head().await?;
         let lagged = self.node.lagged_tipset(&head, self.config.chain.confidence_epochs).await?;
@@ -85,13 +86,13 @@ impl<T: Transport + 'static> Driver<T> {
         let others = others.into_iter().map(|due| Item { due: Some(due), followed: Vec::new() }).collect();
         future::try_join(messages, self.step_items(&view, &round, others)).await?;
         self.store_looks(round.looks.into_inner().unwrap_or_default()).await?;
-        // What waits stays due.
+        // A sector that waits stays due. So if all due sectors were read, a wait without one of them is over.
         self.waits.keep_only(if all_are_read { &["sector", "message"] } else { &["message"] }, &there);
         Ok(())
     }
 
-    /// Makes every sector due if what was confident at the last tick is not part of the chain any more, and at the first
-    /// tick, because nobody knows what happened before it.
+    /// Makes every sector due if the confident tipset of the last tick is no longer part of the chain. Does so at the
+    /// first tick as well, because it is unknown what happened before.
     async fn compare_chains(&self, view: &View) -> Result<(), DriveError> {
         let known = lock(&self.confident).clone();
         let stands = match &known {
@@ -102,7 +103,7 @@ impl<T: Transport + 'static> Driver<T> {
             _ => false,
         };
         if stands && known.as_ref().is_some_and(|known| known.height > view.lagged.height) {
-            // The head went back a little: more than this is known.
+            // The head went back a little. Keep the higher tipset that was confident.
             return Ok(());
         }
         if !stands {
@@ -122,7 +123,7 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(())
     }
 
-    /// Stores when each sector is looked at next.
+    /// Stores when each sector is due next.
     async fn store_looks(&self, looks: Vec<Look>) -> Result<(), StoreError> {
         if looks.is_empty() {
             return Ok(());
@@ -132,7 +133,7 @@ impl<T: Transport + 'static> Driver<T> {
         tx.commit().await
     }
 
-    /// Numbers the sectors that should exist.
+    /// Gives numbers to the sectors that should exist.
     async fn give_out(&self) -> Result<(), StoreError> {
         let is_held = |miner| self.surroundings.is_held(miner);
         let as_holder = (self.epoch, &self.numbering);
@@ -144,7 +145,7 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(())
     }
 
-    /// Looks at sectors, and follows their messages, side by side; what expires first begins first.
+    /// Processes sectors and follows their messages, concurrently. What expires first begins first.
     async fn step_items(&self, view: &View, round: &Round, mut items: Vec<Item>) -> Result<(), DriveError> {
         items.sort_by_cached_key(|item| item.due.as_ref().map_or(i64::MAX, |due| expires(&due.sector)));
         self.rotate(&mut items, Item::subject);
@@ -170,7 +171,7 @@ impl<T: Transport + 'static> Driver<T> {
             .await
     }
 
-    /// Signs messages: side by side for different miners.
+    /// Signs messages, concurrently for different miners.
     async fn sign_all(&self, view: &View, round: &Round, mut messages: Vec<Message>) -> Result<(), DriveError> {
         self.rotate(&mut messages, |message| Some(subject_of(message)));
         let mut of_miners: BTreeMap<MinerId, Vec<Message>> = BTreeMap::new();
@@ -190,8 +191,8 @@ impl<T: Transport + 'static> Driver<T> {
             .await
     }
 
-    /// Takes one step, if it is time to try, and lets one sector's trouble be that sector's. `None` if it was not taken or
-    /// failed. An error ends the round: nobody else could go on either.
+    /// Takes one step, unless its retry is not due yet. Keeps a failure with its sector. `None` if the step was not taken
+    /// or has failed. An error ends the tick, because no other sector could continue either.
     async fn step(
         &self,
         round: &Round,
@@ -209,7 +210,7 @@ impl<T: Transport + 'static> Driver<T> {
                 }
                 return Ok(Some(step));
             }
-            // No waiting turns it into another one.
+            // A commitment that is no field element stays so, so waiting does not help.
             Err(DriveError::Commitment(error)) => {
                 let report = ErrorReport::from_error(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, &error);
                 self.apply(sector, Input::Refused(report)).await?;
@@ -223,13 +224,13 @@ impl<T: Transport + 'static> Driver<T> {
             if round.loses(waits::takes_time(chain)) {
                 *lock(&self.slow) = Some(subject);
             }
-            // Does it answer at all?
+            // Check whether the node answers at all. If not, the tick ends.
             self.node.chain_head().await?;
         }
         Ok(None)
     }
 
-    /// Goes on behind what took too long the last time, so that nothing behind it starves.
+    /// Starts behind the item that took too long the last time, so that nothing behind it starves.
     fn rotate<I>(&self, items: &mut [I], subject: impl Fn(&I) -> Option<Subject>) {
         let slow = lock(&self.slow).clone();
         if let Some(at) = slow.and_then(|slow| items.iter().position(|item| subject(item).as_ref() == Some(&slow))) {
@@ -249,14 +250,14 @@ impl Round {
         *lock(&self.lost) >= LOST_LIMIT
     }
 
-    /// Counts what was lost, and says whether the round is over.
+    /// Adds lost time, and returns whether the tick is over.
     fn loses(&self, time: Duration) -> bool {
         *lock(&self.lost) += time;
         self.is_over()
     }
 }
 
-/// Until which epoch a job can reach what it waits for on chain.
+/// The last epoch at which a job can still reach what it waits for on chain.
 fn expires(job: &Job) -> i64 {
     match job.state.at_stake() {
         AtStake::Deposit(precommit) => precommit.prove_by_epoch,
@@ -265,7 +266,7 @@ fn expires(job: &Job) -> i64 {
     }
 }
 
-/// A message as something that waits.
+/// A message as the subject of a wait.
 pub(super) fn subject_of(message: &Message) -> Subject {
     Subject::Message { key: message.key.clone(), sector: message.sector }
 }

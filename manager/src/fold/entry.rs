@@ -1,4 +1,4 @@
-//! What one record of the log does to its sector. Pure.
+//! Decides what one record of the log does to its sector. Pure.
 
 use sealbus_nats::log::{Entry, Record};
 use sealbus_schema::{
@@ -15,11 +15,11 @@ use crate::{
     store::{Happening, Job, Outcome, Outgoing, Verdict, time_text},
 };
 
-/// About which sector a record says something that counts.
+/// The sector that a record may change.
 pub(super) fn sector_of(record: &Record) -> Option<SectorId> {
     match record {
         Record::Lease { sector, .. } | Record::Event { sector, .. } => Some(*sector),
-        // Our own answers: what they say was stored when they were decided.
+        // Facts are our own answers. Their effects were stored when they were decided.
         Record::Fact { .. } | Record::Unreadable { .. } => None,
     }
 }
@@ -75,20 +75,20 @@ fn lease(
     sector.leased_at = Some(time_text(entry.time));
     match (owner, record) {
         (Some(_), _) => {
-            // What an earlier owner was ordered is nothing to this one.
+            // The serials of orders count for one owner, so they start again.
             sector.resubmits = 0;
             life::decide(sector, Input::Claimed, happening, policy)
         }
         (None, LeaseRecord::Reinstate { .. }) => {
             Outcome { history: vec![(happening, Verdict::Noted)], ..Outcome::unchanged(sector) }
         }
-        // Nobody had it: what was offered is offered again, behind this record.
+        // It had no owner. If it is offered, it needs a new intent that names this record.
         (None, _) if was_free && is_offered(&sector) => Outcome {
             outbox: Vec::from_iter(life::intent_of(&sector).map(Outgoing::Intent)),
             history: vec![(happening, Verdict::Noted)],
             ..Outcome::unchanged(sector)
         },
-        // A person looks at it, whoever claims it meanwhile.
+        // It stays blocked until a person decides, whoever claims it meanwhile.
         (None, _) if was_free && sector.blocked.is_some() => {
             Outcome { history: vec![(happening, Verdict::Noted)], ..Outcome::unchanged(sector) }
         }
@@ -96,7 +96,8 @@ fn lease(
             let input = Input::Released(life::released(&sector));
             let mut outcome = life::decide(sector, input, happening, policy);
             if outcome.sector.state.is_terminal() {
-                // The history has it all; the last lease record stays, because it is the fence.
+                // The history has all of its events, so they can go. The last lease record stays, because it is the
+                // fence.
                 outcome.outbox.push(Outgoing::Purge { lease_sequence: sequence });
             }
             outcome
@@ -104,7 +105,8 @@ fn lease(
     }
 }
 
-/// A lease record that gives nobody anything, and all the same moves the server's fence: the log is put right behind it.
+/// What follows a claim without an offer. It makes no owner, but it has moved the server's fence, so another record must
+/// follow that restores the owner or ends the lease.
 fn put_right(sector: Job, remedy: Remedy, happening: Happening) -> Outcome {
     let actor = &happening.actor;
     tracing::error!(
@@ -128,7 +130,7 @@ fn is_offered(sector: &Job) -> bool {
     sector.blocked.is_none() && sector.state.traits().offered.is_some()
 }
 
-/// Whether a claim names the intent that its sector has outstanding.
+/// Whether a claim names its sector's present intent.
 fn is_granted(sector: &Job, record: &LeaseRecord) -> bool {
     let LeaseRecord::Claim { intent, .. } = record else { return false };
     let Some(offered) = life::intent_of(sector) else { return false };
@@ -152,12 +154,12 @@ fn report(mut sector: Job, entry: &Entry, worker: &WorkerName, event: &Event, po
     }
 }
 
-/// The particulars of an event as JSON, without its kind, which is told beside them.
+/// The details of an event as JSON, without its kind, which is stored separately.
 fn detail(body: &EventBody) -> String {
     if let Some(brief) = body.brief() {
         return brief.to_string();
     }
-    // Not by way of a value, which takes several times as long as the text.
+    // Cut the kind out of the text. Going through a `Value` would take several times as long.
     match serde_json::to_string(body) {
         Ok(text) => match text.strip_prefix("{\"kind\":\"").and_then(|rest| rest.strip_prefix(body.kind())) {
             Some("\"}") => "{}".to_owned(),

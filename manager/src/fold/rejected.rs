@@ -1,5 +1,5 @@
-//! What is told of records that have no effect. A worker's key may write as many of them as the stream takes, and the log of
-//! the manager and the history of a sector must not grow with them.
+//! Limits how many rejected records are reported. A worker's key may write as many of them as the stream takes, and
+//! neither the manager's log nor a sector's history may grow with them.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::store::{Happening, Outcome, Verdict};
 
-/// How many of each writer's are told one by one.
+/// This many rejected records of each writer are all reported.
 const TOLD: u64 = 10;
 
 /// How many records of each writer were rejected since this fold began.
@@ -16,7 +16,7 @@ const TOLD: u64 = 10;
 pub(super) struct Rejected(Mutex<HashMap<String, u64>>);
 
 impl Rejected {
-    /// Logs what an outcome rejects, and keeps only as much of it in the history.
+    /// Logs the rejected records of an outcome, up to the limit, and removes the others from its history.
     pub(super) fn tell(&self, mut outcome: Outcome) -> Outcome {
         let sector = outcome.sector.id;
         outcome.history.retain(|(happening, verdict)| {
@@ -31,7 +31,8 @@ impl Rejected {
         outcome
     }
 
-    /// Counts one more. Gives the number if it is to be told: the first ten, then the 16th, the 32nd, and so on.
+    /// Counts one more. Returns the count if the record is to be reported: the first ten, then the 16th, the 32nd, and so
+    /// on.
     pub(super) fn count(&self, writer: &str) -> Option<u64> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(writer.to_owned()).or_default();

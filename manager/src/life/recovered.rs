@@ -1,8 +1,9 @@
-//! A sector after the loss of the log.
+//! What happens to a sector after the loss of the log.
 //!
-//! The database says who owned it and under which token, and that is whose journal is the later one: only a record of the
-//! manager takes a sector from its owner, and the manager folds its own records. So the owner is named again in the new log,
-//! with the number of the last event that is known, and is told what it may not have read before the loss.
+//! The database knows the owner and its token, and no later owner can exist: only a record of the manager takes a sector
+//! from its owner, and the manager has folded its own records. So the manager names the owner again in the new log, with
+//! the number of the last event that it knows. It also repeats the facts that the owner may not have read before the
+//! loss.
 
 use sealbus_schema::{
     lease::Ownership,
@@ -12,15 +13,15 @@ use sealbus_schema::{
 use super::{carry_out, reinstate};
 use crate::store::{Happening, Job, Outcome, Outgoing, Verdict};
 
-/// Whether a sector goes on in the slot of its owner after the loss of the log.
+/// Whether a sector continues in its owner's slot after the loss of the log.
 pub fn goes_on(sector: &Job) -> bool {
     matches!(sector.ownership, Ownership::Held { .. }) && sector.state.told_so_far().is_some()
 }
 
-/// A sector in the log that takes the place of the `lost` one.
+/// The outcome for a sector when a new log replaces the `lost` one.
 pub fn recovered(mut sector: Job, lost: &str, why: &str, happening: Happening) -> Outcome {
     let goes_on = goes_on(&sector);
-    // A person has looked.
+    // A person has ordered the recovery, so the count of offers starts again.
     sector.issues = 0;
     sector.ownership = match sector.ownership {
         Ownership::Held { worker, token, stream, last_event, .. } if goes_on => {
@@ -42,8 +43,8 @@ pub fn recovered(mut sector: Job, lost: &str, why: &str, happening: Happening) -
     outcome
 }
 
-/// The last order to resubmit, which may have been lost unread, with the phase that the manager waits for. An owner that has
-/// carried it out knows its serial, and ignores it.
+/// Repeats the last order to resubmit, which may have been lost unread, with the phase that the manager waits for. An
+/// owner that has already carried it out recognises its serial and ignores it.
 fn last_order(sector: &Job) -> Option<Outgoing> {
     let Ownership::Held { worker, token, .. } = &sector.ownership else { return None };
     if sector.resubmits == 0 || sector.blocked.is_some() {

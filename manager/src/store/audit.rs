@@ -8,24 +8,24 @@ use super::{Store, StoreError, Tx, now_text, sql};
 /// One order of a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuditEntry {
-    /// When, by the clock of the host where it was given.
+    /// When it was given, by that host's clock.
     pub at: String,
-    /// Who gave it: the user who ran the command, and what else is known or said of the person.
+    /// Who gave it: the user who ran the command, and what else is known or claimed about the person.
     pub actor: String,
     /// The verb, such as `sectors resubmit`.
     pub verb: String,
     /// A sector, a miner, a worker, or a worker's slot.
     pub target: String,
-    /// The person's words.
+    /// The reason, in the person's words.
     pub why: String,
-    /// The particulars.
+    /// The details.
     pub detail: serde_json::Value,
 }
 
 /// Which orders to list.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// Not before this time, in RFC 3339 and UTC.
+    /// Only from this time on, in RFC 3339 and UTC.
     pub since: Option<String>,
     /// Only about this sector, worker or slot, or about a slot of this worker.
     pub target: Option<String>,
@@ -46,7 +46,7 @@ impl AuditEntry {
 }
 
 impl Store {
-    /// What was ordered, oldest first.
+    /// The orders, oldest first.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
         let target = filter.target.clone().unwrap_or_default();
         let rows = sqlx::query(
@@ -78,7 +78,7 @@ impl Store {
 }
 
 impl Tx {
-    /// Records an order, together with what it changes.
+    /// Records an order, in the transaction of its changes.
     pub async fn add_audit(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO audit (at, actor, verb, target, why, detail) VALUES ($1, $2, $3, $4, $5, $6)")
             .bind(&entry.at)

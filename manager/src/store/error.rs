@@ -1,30 +1,30 @@
-//! Why the database could not do something.
+//! Errors of the database.
 
 use sqlx::Error as SqlError;
 
-/// SQLite's codes for a file that is damaged, and for one that is no database, in the low byte of an extended code.
+/// SQLite's codes for a damaged file and for a file that is not a database, in the low byte of an extended code.
 const SQLITE_DAMAGED: [u32; 2] = [11, 26];
 
-/// Why the database could not do something.
+/// An error of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be opened.
     #[error("cannot open the database {database}")]
     Open {
-        /// Which, without a password.
+        /// The database, without a password.
         database: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: SqlError,
     },
-    /// There is no such file. Only a manager that runs makes it.
+    /// There is no such file. Only a running manager creates it.
     #[error(
         "there is no database {path}: start the manager, which makes it; or correct database.path, or mount the disk that \
          it lies on",
         path = path.display()
     )]
     Missing {
-        /// Which.
+        /// The path.
         path: std::path::PathBuf,
     },
     /// The file was removed or moved away while it was open.
@@ -35,73 +35,73 @@ pub enum StoreError {
         pid = std::process::id()
     )]
     Gone {
-        /// Which.
+        /// The path.
         path: std::path::PathBuf,
     },
-    /// Another file stands in the place of the one that is open.
+    /// Another file has replaced the open one.
     #[error("the database file {path} was replaced by another one", path = path.display())]
     Replaced {
-        /// Which.
+        /// The path.
         path: std::path::PathBuf,
     },
-    /// A newer program has changed the schema.
+    /// The schema comes from a newer version of the program.
     #[error(
         "the database {database} was made or changed by a newer Sealbus (its schema is version {found}, this program knows \
          versions up to {known}): install that version here"
     )]
     Newer {
-        /// Which, without a password.
+        /// The database, without a password.
         database: String,
-        /// Its version.
+        /// The database's version.
         found: i64,
-        /// Ours.
+        /// The newest version that we know.
         known: i64,
     },
-    /// What the file holds is not readable.
+    /// The file's content is unreadable.
     #[error(
         "cannot {operation}: the database file is damaged. Stop the manager, keep the file and those beside it, and restore \
          the last backup or recover what is readable with `sqlite3 FILE .recover`"
     )]
     Damaged {
-        /// What was tried.
+        /// The operation that failed.
         operation: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: SqlError,
     },
     /// The file with the database's password cannot be read.
     #[error("database.password_file: cannot read {path}", path = path.display())]
     PasswordFile {
-        /// Which.
+        /// The path.
         path: std::path::PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The database refused, or is not reachable.
+    /// The database refused the operation, or is not reachable.
     #[error("cannot {operation}")]
     Sql {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: SqlError,
     },
-    /// The database cannot be brought to the present schema.
+    /// The database cannot be migrated to the present schema.
     #[error("cannot migrate the database")]
     Migrate(#[source] sqlx::migrate::MigrateError),
-    /// A row says something that cannot be.
+    /// A row contains an impossible value.
     #[error("the row of {what} is unreadable: {problem}")]
     BadRow {
-        /// Which row.
+        /// The row.
         what: String,
         /// What is wrong.
         problem: String,
     },
-    /// Another manager has taken over.
+    /// Another manager has taken over the fold.
     #[error("another manager has taken over this database (epoch {epoch} is not the present one)")]
     TakenOver {
-        /// Ours.
+        /// Our epoch.
         epoch: i64,
     },
 }
@@ -114,7 +114,7 @@ pub(crate) fn sql(operation: &'static str) -> impl FnOnce(SqlError) -> StoreErro
 }
 
 impl StoreError {
-    /// A database that cannot be opened. `database` is which, without a password.
+    /// The error for a database that cannot be opened. `database` names it, without a password.
     pub(super) fn open(database: &str, source: SqlError) -> StoreError {
         match is_damage(&source) {
             true => StoreError::Damaged { operation: format!("open the database {database}"), source: in_utf8(source) },
@@ -122,7 +122,7 @@ impl StoreError {
         }
     }
 
-    /// Whether it is about what one row says, so that other rows go on.
+    /// Whether the error concerns only one row, so that others can continue.
     pub fn is_about_a_row(&self) -> bool {
         match self {
             StoreError::BadRow { .. } => true,
@@ -133,14 +133,14 @@ impl StoreError {
         }
     }
 
-    /// Whether another file must be opened before anything goes on.
+    /// Whether the database must be opened again because its file was replaced.
     pub const fn is_replaced(&self) -> bool {
         matches!(self, StoreError::Replaced { .. })
     }
 }
 
-/// The error of a damaged file with words that are text. SQLite quotes what it found in the file, and sqlx-sqlite 0.8 takes
-/// that for UTF-8 without looking: whoever reads such a string gets undefined behaviour.
+/// The error of a damaged file, with a text that is valid UTF-8. SQLite quotes bytes from the file in its message, and
+/// sqlx-sqlite 0.8 treats them as UTF-8 without a check. Reading such a string is undefined behaviour.
 fn in_utf8(error: SqlError) -> SqlError {
     let SqlError::Database(cause) = &error else { return error };
     match String::from_utf8_lossy(cause.message().as_bytes()) {

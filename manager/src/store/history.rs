@@ -1,4 +1,4 @@
-//! What happened to the sectors.
+//! The history of each sector.
 
 use sealbus_schema::SectorId;
 use serde::Serialize;
@@ -14,33 +14,33 @@ use super::{
     statements::Statement,
 };
 
-/// What became of something that happened.
+/// How something that happened was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It changed the sector's state.
     Applied,
-    /// It is information.
+    /// It changed no state, and is kept as information.
     Noted,
-    /// It must not have happened.
+    /// It should not have happened.
     Illegal,
     /// It came from somebody who does not own the sector.
     Fenced,
 }
 
-/// Something that happened to a sector. Its particulars are JSON: text until it is stored, read as a value.
+/// Something that happened to a sector. `Detail` is JSON: text before it is stored, a value when it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Happening<Detail = String> {
-    /// When: by the NATS server's clock for what is in the log, by the manager's for the rest.
+    /// When: by the NATS server's clock for records of the log, by the manager's clock for everything else.
     pub at: String,
-    /// Where in the log, if it is there.
+    /// The sequence of the record in the log, if there is one.
     pub sequence: Option<u64>,
     /// Who: a worker's name, or `manager`.
     pub actor: String,
-    /// Under which lease, for a worker.
+    /// The lease's token, for a worker.
     pub token: Option<u64>,
-    /// What.
+    /// What happened.
     pub kind: String,
-    /// The particulars.
+    /// The details.
     pub detail: Detail,
 }
 
@@ -50,12 +50,12 @@ pub struct HistoryEntry {
     /// What happened.
     #[serde(flatten)]
     pub happening: Happening<Value>,
-    /// What became of it, as [`Verdict::name`] writes it.
+    /// How it was judged, as [`Verdict::name`] writes it.
     pub verdict: String,
 }
 
 impl Happening {
-    /// Something that the manager did or found out itself.
+    /// Something that the manager did or found out itself, now.
     pub fn of_manager(kind: &str, detail: Value) -> Happening {
         Happening {
             at: now_text(),
@@ -69,7 +69,7 @@ impl Happening {
 }
 
 impl Verdict {
-    /// As stored.
+    /// The stored name.
     pub const fn name(self) -> &'static str {
         match self {
             Verdict::Applied => "applied",
@@ -111,7 +111,7 @@ impl Tx {
         self.add_histories(&[(id, entry, verdict)]).await
     }
 
-    /// Adds lines to the histories of sectors, in this order.
+    /// Adds lines to the sectors' histories, in this order.
     pub(crate) async fn add_histories(&mut self, lines: &[(SectorId, Happening, Verdict)]) -> Result<(), StoreError> {
         let places = self.places;
         let statements = rows::chunks(lines).map(move |lines| insert(places, lines));

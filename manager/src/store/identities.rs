@@ -1,4 +1,4 @@
-//! Which permanent stores and slots there are, by their ids.
+//! The known permanent stores and slots, by their ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ impl Store {
 }
 
 impl Tx {
-    /// Remembers a store's id, in the place of the one that it had.
+    /// Remembers a store's id. It replaces an earlier one.
     pub async fn know_store(&mut self, store: &KnownStore, by: &str) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO stores (name, id, made_at, made_by) VALUES ($1, $2, $3, $4) \
@@ -48,7 +48,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Remembers a worker's slots, and has the worker told of them.
+    /// Remembers a worker's slots, and sends them to the worker with its orders.
     pub async fn know_slots(&mut self, worker: &WorkerName, slots: &[KnownSlot]) -> Result<(), StoreError> {
         for KnownSlot { path, id } in slots {
             sqlx::query(
@@ -66,7 +66,7 @@ impl Tx {
         self.next_revision(worker).await
     }
 
-    /// Forgets slots that a worker does not have any more, and has it told.
+    /// Forgets slots that a worker no longer has, and sends it the remaining ones.
     pub async fn forget_slots(&mut self, worker: &WorkerName, paths: &BTreeSet<String>) -> Result<(), StoreError> {
         for path in paths {
             sqlx::query("DELETE FROM slots WHERE worker = $1 AND path = $2")

@@ -1,4 +1,4 @@
-//! Jobs: a sector's last one, whether it goes on or has ended.
+//! Jobs: reads and stores each sector's last job, unfinished or ended.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use super::{
     sql, tables, time_text,
 };
 
-/// How long after its end a sector may still be in a slot whose worker has not read of it.
+/// For this long after a sector's end, its slot may still hold it because the worker has not read of the end.
 const UNREAD_END: Duration = Duration::days(7);
 
 mod row;
@@ -27,19 +27,19 @@ pub(super) use row::{bad_row, from_row, id_from_row};
 /// A job as the manager knows it: a workflow applied to a sector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Which sector it is about.
+    /// The sector.
     pub id: SectorId,
     /// Its seal proof.
     pub proof: SealProof,
-    /// The current attempt, from 1. Each has a ticket of its own.
+    /// The current attempt, counted from 1. Each has its own ticket.
     pub attempt: u32,
-    /// How often it was offered to the workers since a person last looked at it.
+    /// How often it was offered to the workers since a person last decided about it.
     pub issues: u32,
-    /// How many orders to resubmit its last owner was given. The serial of the last one.
+    /// How many orders to resubmit its last owner was given. This is also the serial of the last one.
     pub resubmits: u32,
-    /// Whether a message of this attempt has left, or may have left, and not failed.
+    /// Whether a message of this attempt was sent, or may have been sent, and has not failed.
     pub signed: bool,
-    /// When it began.
+    /// When it was created.
     pub created_at: String,
     /// When its row last changed.
     pub changed_at: String,
@@ -47,25 +47,25 @@ pub struct Job {
     pub ownership: Ownership,
     /// The server's time of its last lease record.
     pub leased_at: Option<String>,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
-    /// Why a person must look at it, if one must.
+    /// Why a person must decide, if the job is blocked.
     pub blocked: Option<ErrorReport>,
 }
 
 /// Which sectors to list.
 #[derive(Clone, Debug, Default)]
 pub struct SectorFilter {
-    /// Of one miner only.
+    /// Only those of this miner.
     pub miner: Option<MinerId>,
-    /// In one state only, by its name.
+    /// Only those in the state with this name.
     pub state: Option<String>,
-    /// Only those that a person must look at.
+    /// Only blocked ones.
     pub blocked: bool,
 }
 
 impl Job {
-    /// A job that begins now. Nobody has it.
+    /// A job that begins now, without an owner.
     fn begun(id: SectorId, proof: SealProof, workflow: Workflow, last_lease: u64) -> Job {
         let now = now_text();
         Job {
@@ -89,24 +89,24 @@ impl Job {
         self.standing().apply(input, policy)
     }
 
-    /// Its state, and why a person must look at it, if one must.
+    /// Its state, and why it is blocked, if it is.
     pub fn standing(&self) -> Standing<State> {
         Standing { at: self.state.clone(), blocked: self.blocked.clone() }
     }
 
-    /// Whether it has done what it was for.
+    /// Whether it has reached its goal.
     pub fn is_done(&self) -> bool {
         self.state.traits().life == Life::Done
     }
 
-    /// Puts it elsewhere.
+    /// Sets its state, and whether it is blocked.
     pub fn stand(&mut self, standing: Standing<State>) {
         (self.state, self.blocked) = (standing.at, standing.blocked);
     }
 }
 
 impl Store {
-    /// The last jobs of the sectors that a filter selects, by miner and number.
+    /// The last jobs of the sectors that a filter selects, ordered by miner and number.
     pub async fn sectors(&self, filter: &SectorFilter) -> Result<Vec<Job>, StoreError> {
         let text = tables::select(
             "jobs",
@@ -123,18 +123,18 @@ impl Store {
         rows.iter().map(from_row).collect()
     }
 
-    /// The jobs that go on, by miner and number.
+    /// The unfinished jobs, ordered by miner and number.
     pub async fn live_sectors(&self) -> Result<Vec<Job>, StoreError> {
         self.jobs_where("jobs.ended = 0 ORDER BY jobs.miner, jobs.number").await
     }
 
-    /// The jobs that wait for a worker in the queue, blocked ones among them.
+    /// The jobs that wait for a worker in the queue, including blocked ones.
     pub async fn queued_sectors(&self) -> Result<Vec<Job>, StoreError> {
         self.jobs_where("jobs.offered IS NOT NULL").await
     }
 
-    /// The jobs whose place in another stream must be said: those that go on, those that somebody has, and those that have ended
-    /// so lately that a slot may not know it yet.
+    /// The jobs that need a record in a new stream: unfinished ones, those with an owner, and those that ended so
+    /// recently that a slot may not know it yet.
     pub async fn sectors_to_recover(&self) -> Result<Vec<Job>, StoreError> {
         let text = tables::select(
             "jobs",
@@ -147,7 +147,7 @@ impl Store {
         rows.iter().map(from_row).collect()
     }
 
-    /// All jobs that a sector ever had, the last one at the end.
+    /// All jobs that a sector ever had, oldest first.
     pub async fn jobs_of(&self, id: SectorId) -> Result<Vec<Job>, StoreError> {
         let text = tables::select("jobs", "WHERE jobs.miner = $1 AND jobs.number = $2 ORDER BY jobs.id");
         let query = sqlx::query(&text).bind(id.miner.to_string()).bind(id.number.0 as i64);
@@ -155,7 +155,7 @@ impl Store {
         rows.iter().map(from_row).collect()
     }
 
-    /// How many sectors of a miner wait in the queue, or are on their way into it, that nobody has begun to seal.
+    /// How many sectors of a miner are in the queue, or on their way into it, and were not started by any worker.
     pub async fn queued_count(&self, miner: MinerId) -> Result<u64, StoreError> {
         let row = sqlx::query("SELECT COUNT(*) AS n FROM jobs WHERE miner = $1 AND offered = $2")
             .bind(miner.to_string())
@@ -166,7 +166,7 @@ impl Store {
         Ok(row.get::<i64, _>("n") as u64)
     }
 
-    /// Who has which sectors, and under which lease.
+    /// The owned sectors, with owner and lease.
     pub async fn leases(&self) -> Result<Vec<(SectorId, WorkerName, Token)>, StoreError> {
         let rows = sqlx::query("SELECT miner, number, owner, token FROM jobs WHERE owner IS NOT NULL")
             .fetch_all(&self.pool)
@@ -180,12 +180,12 @@ impl Store {
         rows.iter().map(lease).collect()
     }
 
-    /// A sector's last job. `None` for a number that was never given out.
+    /// A sector's last job. `None` if its number was never given out.
     pub async fn sector(&self, id: SectorId) -> Result<Option<Job>, StoreError> {
         Ok(self.sectors_among(&[id]).await?.pop())
     }
 
-    /// The last jobs of those of these sectors that exist, by miner and number.
+    /// The last jobs of these sectors, ordered by miner and number. Sectors that do not exist are left out.
     pub async fn sectors_among(&self, ids: &[SectorId]) -> Result<Vec<Job>, StoreError> {
         let mut connection = self.pool.acquire().await.map_err(sql("read sectors"))?;
         among(&mut connection, self.places(), ids.iter().copied().collect()).await
@@ -204,15 +204,16 @@ impl Tx {
         Ok(self.sectors(&BTreeSet::from([id])).await?.pop())
     }
 
-    /// The last jobs of those of these sectors that exist, as this transaction sees them, by miner and number.
+    /// The last jobs of these sectors, as this transaction sees them, ordered by miner and number. Sectors that do not
+    /// exist are left out.
     pub async fn sectors(&mut self, ids: &BTreeSet<SectorId>) -> Result<Vec<Job>, StoreError> {
         let jobs = among(&mut self.inner, self.places, ids.iter().copied().collect()).await?;
         self.states.extend(jobs.iter().map(|job| (job.id, job.state.clone())));
         Ok(jobs)
     }
 
-    /// Begins another job of a sector that has a number. The database refuses it while one goes on, or while somebody has
-    /// the last one's lease.
+    /// Begins another job of a sector that has a number. The database refuses this while the last job is unfinished or
+    /// its lease is open.
     pub async fn start_job(&mut self, id: SectorId, workflow: Workflow) -> Result<(), StoreError> {
         let proof = self.proof_of(id).await?;
         let ended = sqlx::query(
@@ -249,7 +250,7 @@ impl Tx {
         self.look_soon(&jobs.iter().map(|job| job.id).collect::<Vec<_>>()).await
     }
 
-    /// Stores what these jobs' states hold. Most reports change only the job's own row.
+    /// Stores the states that have changed in their workflows' tables. Most reports change only the row in `jobs`.
     async fn save_states(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
         let places = self.places;
         let mut changed = Vec::new();
@@ -274,7 +275,7 @@ impl Tx {
     }
 }
 
-/// The last jobs of those of these sectors that exist, by miner and number.
+/// The last jobs of these sectors, ordered by miner and number. Sectors that do not exist are left out.
 async fn among(
     connection: &mut AnyConnection,
     places: Places,
@@ -296,7 +297,7 @@ async fn among(
     Ok(found)
 }
 
-/// Refused if not all rows were there.
+/// Fails unless every row was there.
 fn all_saved(saved: u64, ids: Vec<SectorId>) -> Result<(), StoreError> {
     if saved == ids.len() as u64 {
         return Ok(());

@@ -1,7 +1,7 @@
-//! Which of several managers folds: whoever has a lock that ends with its holder.
+//! Chooses which of several managers folds: the one that has a lock, which ends with its holder.
 //!
-//! The lock decides who *starts*; who may *write* is decided by the fold's epoch, in each transaction. So a holder that
-//! was paused while its lock went to somebody else is refused when it comes back, whatever it believes.
+//! The lock decides who may *start*. The fold's epoch decides, in each transaction, who may *write*. So if a holder is
+//! paused and another manager gets its lock, its writes are refused when it comes back.
 
 use std::{fs::File, path::PathBuf, time::Duration};
 
@@ -14,29 +14,29 @@ use super::{
 };
 use crate::config::Database;
 
-/// How often the lock's connection is tried.
+/// How often the lock's connection is checked.
 const PERIOD: Duration = Duration::from_secs(2);
-/// The class of our advisory locks; the second key is the schema, so that a database may hold several of ours.
+/// The class of our advisory locks. Their second key is the schema, so that one database can serve several installations.
 const LOCK_CLASS: &str = "x'5ea1b05'::int";
 
-/// The right to take over the fold. Dropping it lets another manager have it.
+/// The right to take over the fold. Dropping it lets another manager take it.
 pub struct Leadership(Lock);
 
 enum Lock {
-    /// The kernel releases it with the process.
+    /// A locked file. The kernel releases it when the process ends.
     File { _locked: File, store: Store },
-    /// The server releases it with the session.
+    /// A lock of a database session. The server releases it when the session ends.
     Session(Box<AnyConnection>),
 }
 
-/// One that waits for the leadership.
+/// A manager that waits for the leadership.
 pub struct Candidate<'a> {
     store: &'a Store,
     session: Option<Box<AnyConnection>>,
 }
 
 impl Store {
-    /// To ask for the leadership, again and again.
+    /// Begins to wait for the leadership.
     pub const fn candidate(&self) -> Candidate<'_> {
         Candidate { store: self, session: None }
     }
@@ -72,7 +72,7 @@ impl Candidate<'_> {
 }
 
 impl Leadership {
-    /// Returns when the lock is lost, and why.
+    /// Returns when the lock is lost, with the reason.
     pub async fn lost(&mut self) -> StoreError {
         match &mut self.0 {
             Lock::File { store, .. } => loop {
@@ -102,7 +102,7 @@ fn lock_file(mut path: PathBuf) -> Result<Option<File>, StoreError> {
     }
 }
 
-/// A server that does not answer in time is as good as none.
+/// Limits a query's time. A server that does not answer in time counts as lost.
 async fn limited<T>(asking: impl Future<Output = sqlx::Result<T>>) -> Result<T, StoreError> {
     let answered = tokio::time::timeout(CONNECT_LIMIT, asking).await;
     answered

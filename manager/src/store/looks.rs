@@ -1,7 +1,7 @@
-//! When the driver looks at each sector next, so that a tick reads what is due and not what exists.
+//! When the driver looks at each sector next. So a tick reads what is due, not everything that exists.
 //!
-//! Whatever changes a sector makes it due at once; the driver says when it wants to look again if nothing changes until
-//! then. A sector that waits for nothing from the chain has no row.
+//! Any change to a sector makes it due at once. After a look, the driver says when it must look again if nothing changes
+//! until then. A sector that waits for nothing from the chain has no row.
 
 use sealbus_schema::SectorId;
 use sqlx::Row;
@@ -14,7 +14,7 @@ use super::{
     tables,
 };
 
-/// A sector that is due, as it was read.
+/// A sector that is due, with the version that was read.
 #[derive(Clone, Debug)]
 pub struct Due {
     /// The sector.
@@ -27,19 +27,19 @@ pub struct Due {
 pub struct Look {
     sector: SectorId,
     version: i64,
-    /// From which epoch on; `None` if only once it has changed.
+    /// The epoch from which it is due; `None` if only a change makes it due.
     at_epoch: Option<i64>,
 }
 
 impl Due {
-    /// What the driver wants of it, as long as it is as it was read.
+    /// The next look at this sector, unless it changes before.
     pub fn later(&self, at_epoch: Option<i64>) -> Look {
         Look { sector: self.sector.id, version: self.version, at_epoch }
     }
 }
 
 impl Store {
-    /// The sectors to be looked at when the head is at an epoch: those that have waited longest first, at most so many.
+    /// The sectors that are due when the head is at this epoch, at most `limit`, those that have waited longest first.
     pub async fn due(&self, epoch: i64, limit: u32) -> Result<Vec<Due>, StoreError> {
         let text = tables::select(
             "looks JOIN jobs ON jobs.miner = looks.miner AND jobs.number = looks.number AND jobs.is_last = 1",
@@ -52,12 +52,12 @@ impl Store {
 }
 
 impl Tx {
-    /// Makes every sector due that would only be later: what was known of the chain does not count any more.
+    /// Makes every sector with a later look due now, because what was known of the chain is no longer valid.
     pub async fn look_at_all(&mut self) -> Result<(), StoreError> {
         self.execute_one("make all due", "UPDATE looks SET at_epoch = 0 WHERE at_epoch > 0").await
     }
 
-    /// Sectors have changed.
+    /// Makes changed sectors due.
     pub(super) async fn look_soon(&mut self, sectors: &[SectorId]) -> Result<(), StoreError> {
         let places = self.places;
         let statements = rows::chunks(sectors).map(move |sectors| {
@@ -71,7 +71,7 @@ impl Tx {
         self.execute_each("make sectors due", Box::new(statements)).await.map(drop)
     }
 
-    /// Stores when sectors are looked at next. One that has changed since it was read stays due.
+    /// Stores when sectors are due next. A sector that has changed since it was read stays due.
     pub async fn look_later(&mut self, looks: &[Look]) -> Result<(), StoreError> {
         let places = self.places;
         let statements = rows::chunks(looks).map(move |looks| later(places, looks));

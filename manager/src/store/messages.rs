@@ -1,4 +1,4 @@
-//! Messages to the chain: wanted, signed, pushed, landed; or withdrawn, and their nonce filled.
+//! Messages to the chain, from wanted to landed, or withdrawn with their nonce filled.
 
 use sealbus_schema::{MinerId, SectorId, SectorNumber, machine::manager::Purpose};
 use sqlx::{Row, any::AnyRow};
@@ -14,71 +14,72 @@ pub enum MessageKind {
     PreCommit,
     /// `ProveCommitSectors3` of one sector.
     ProveCommit,
-    /// A transfer of nothing from its sender to itself: it uses up a nonce that would stop the messages behind it.
+    /// A transfer of 0 FIL from a sender to itself. It uses up a nonce that would otherwise block the messages with later
+    /// nonces.
     Filler,
 }
 
-/// Where a message stands.
+/// The state of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageState {
     /// Nothing is signed yet.
     Wanted,
-    /// Nothing is signed yet, but the nonce is fixed: a filler.
+    /// A filler: nothing is signed yet, but the nonce is fixed.
     Reserved {
-        /// Whose nonce.
+        /// The key address whose nonce it is.
         sender: String,
         /// The nonce.
         nonce: u64,
     },
-    /// Its bytes are fixed; whether a node has them is not known.
+    /// Its bytes are fixed. It is unknown whether a node has them.
     Signed(Signed),
-    /// A node took it.
+    /// A node accepted it.
     Pushed {
         /// The bytes.
         signed: Signed,
-        /// The head when it was pushed last.
+        /// The head's epoch at the last push.
         epoch: i64,
     },
-    /// Nobody wants it any more, and a filler is to take its nonce. Until the nonce is used, it may still land.
+    /// It is no longer wanted, and a filler is to take its nonce. It may still land until the nonce is used.
     Withdrawn(Signed),
 }
 
-/// A message whose bytes are fixed: another fee makes another envelope, but never another call.
+/// A message whose bytes are fixed. A new fee makes a new envelope, but never a new call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
     /// The CID under which the chain knows it.
     pub cid: String,
     /// The canonical CBOR of the signed message.
     pub bytes: Vec<u8>,
-    /// The head when its nonce was taken: it cannot have landed before. None for those of old versions.
+    /// The head's epoch when its nonce was taken; it cannot have landed before. `None` for messages of old versions.
     pub epoch: Option<i64>,
 }
 
-/// What is known of the tries for one purpose.
+/// What earlier tries for one purpose have shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tries {
-    /// How many messages were executed in vain before this one, since a person last looked.
+    /// How many messages before this one were executed without success, since a person last decided.
     pub failures: u32,
     /// The least gas limit to sign the next one with.
     pub gas_limit_min: Option<u64>,
-    /// The head when the node first refused to estimate this one.
+    /// The head's epoch when the node first refused to estimate this message.
     pub refused_epoch: Option<i64>,
 }
 
-/// A message that is not over.
+/// A message that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Its purpose; there is never a second message for it.
+    /// The key of its purpose. There is never a second message with this key.
     pub key: String,
-    /// The attempt at the sector that wanted it.
+    /// The sector's attempt that wanted it.
     pub attempt: u32,
     /// What it is for.
     pub kind: MessageKind,
-    /// About which sector.
+    /// The sector.
     pub sector: SectorId,
-    /// Where it stands.
+    /// Its state.
     pub state: MessageState,
-    /// What was tried before.
+    /// What earlier tries have shown.
     pub tries: Tries,
 }
 
@@ -92,7 +93,7 @@ impl From<Purpose> for MessageKind {
 }
 
 impl MessageKind {
-    /// As stored.
+    /// The stored name.
     pub const fn name(self) -> &'static str {
         match self {
             MessageKind::PreCommit => "precommit",
@@ -101,8 +102,8 @@ impl MessageKind {
         }
     }
 
-    /// The key of the one message for this purpose. `turn` is 1, and rises when a person orders another message after the
-    /// last one has failed for good.
+    /// The key of the only message for this purpose. `turn` counts from 1. It rises when another message is wanted after
+    /// the last one has failed for good.
     pub fn key(self, sector: SectorId, attempt: u32, turn: u32) -> String {
         let first = format!("{}/{sector}/{attempt}", self.name());
         if turn == 1 { first } else { format!("{first}.{turn}") }
@@ -110,7 +111,7 @@ impl MessageKind {
 }
 
 impl MessageState {
-    /// What was signed, if anything was.
+    /// What was signed, if anything.
     pub fn signed(&self) -> Option<&Signed> {
         match self {
             MessageState::Wanted | MessageState::Reserved { .. } => None,
@@ -121,13 +122,13 @@ impl MessageState {
     }
 }
 
-/// The key of the filler of a nonce.
+/// The key of a nonce's filler.
 pub fn filler_key(sender: &str, nonce: u64) -> String {
     format!("filler/{sender}/{nonce}")
 }
 
 impl Store {
-    /// Every message that is not over, in the order in which they were wanted by sector.
+    /// Every message that has not ended, by sector, in the order in which they were wanted.
     pub async fn open_messages(&self) -> Result<Vec<Message>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM messages WHERE state IN ('wanted', 'signed', 'pushed', 'withdrawn') ORDER BY nonce, key",
@@ -138,7 +139,7 @@ impl Store {
         rows.iter().map(from_row).collect()
     }
 
-    /// The bytes of a sector's messages of a kind that had landed.
+    /// The bytes of a sector's landed messages of this kind.
     pub async fn landed(&self, kind: MessageKind, sector: SectorId) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sqlx::query(
             "SELECT signed FROM messages WHERE kind = $1 AND miner = $2 AND number = $3 AND state = 'landed' \
@@ -153,7 +154,7 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("signed")).collect())
     }
 
-    /// The earlier message of the same purpose whose bytes may still land, if there is one.
+    /// An earlier message of the same purpose that may still land, if there is one.
     pub async fn earlier(&self, message: &Message) -> Result<Option<String>, StoreError> {
         let row = sqlx::query(
             "SELECT key FROM messages WHERE kind = $1 AND miner = $2 AND number = $3 AND key <> $4 \
@@ -169,7 +170,7 @@ impl Store {
         Ok(row.map(|row| row.get("key")))
     }
 
-    /// The earlier bytes of a message, which differ from the last ones in the fee.
+    /// The earlier envelopes of a message, which differ from the last one in the fee.
     pub async fn envelopes(&self, key: &str) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sqlx::query("SELECT signed FROM envelopes WHERE message = $1 ORDER BY cid")
             .bind(key.to_owned())
@@ -179,7 +180,7 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("signed")).collect())
     }
 
-    /// The bytes of the messages with a nonce, fillers aside, in all their envelopes.
+    /// All envelopes of the messages with this nonce, except fillers.
     pub async fn beside(&self, sender: &str, nonce: u64) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sqlx::query(
             "SELECT signed FROM messages WHERE sender = $1 AND nonce = $2 AND kind <> 'filler' AND signed IS NOT NULL \
@@ -194,7 +195,7 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("signed")).collect())
     }
 
-    /// The nonces of a sender, from one up to another, that a message which is not over has or will have.
+    /// The nonces of a sender in this range that an unfinished message has or will have.
     pub async fn nonces_in_use(&self, sender: &str, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
         let rows = sqlx::query(
             "SELECT DISTINCT nonce FROM messages WHERE sender = $1 AND nonce >= $2 AND nonce < $3 \
@@ -209,7 +210,7 @@ impl Store {
         Ok(rows.iter().map(|row| row.get::<i64, _>("nonce") as u64).collect())
     }
 
-    /// The bytes of a sender's messages that were executed, from one nonce up to another.
+    /// The bytes of a sender's executed messages with nonces in this range.
     pub async fn over_between(&self, sender: &str, from: u64, to: u64) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sqlx::query(
             "SELECT signed FROM messages WHERE sender = $1 AND nonce >= $2 AND nonce < $3 \
@@ -224,7 +225,7 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("signed")).collect())
     }
 
-    /// The nonce after the highest one that we have signed for a sender, 0 if there is none.
+    /// The nonce after the highest one that we have signed for a sender; 0 if there is none.
     pub async fn next_nonce(&self, sender: &str) -> Result<u64, StoreError> {
         let row = sqlx::query("SELECT COALESCE(MAX(nonce) + 1, 0) AS next FROM messages WHERE sender = $1")
             .bind(sender)

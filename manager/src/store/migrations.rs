@@ -1,7 +1,7 @@
 //! The migrations of both databases, embedded from `manager/migrations`.
 //!
-//! `sqlx::migrate!` embeds them too, but its macro makes Cargo compile sqlx, both drivers and tokio a second time, for the
-//! compiler itself.
+//! `sqlx::migrate!` embeds them too, but its macro makes Cargo compile sqlx, both drivers and tokio a second time, for
+//! use inside the compiler.
 
 use futures::future::BoxFuture;
 use include_dir::{Dir, include_dir};
@@ -13,10 +13,10 @@ use sqlx::{
 
 use crate::config::Database;
 
-/// A directory for each database. In `toy-workflow` are those of the workflow that only tests have.
+/// One directory for each database. `toy-workflow` has the migrations of the workflow that exists only in tests.
 static MIGRATIONS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
 
-/// Migrations as sqlx takes them.
+/// Migrations in the form that sqlx expects.
 #[derive(Debug)]
 struct Embedded(Vec<Migration>);
 
@@ -26,7 +26,7 @@ impl MigrationSource<'static> for Embedded {
     }
 }
 
-/// The migrations of a database, in order. A file is named `NNNN_words_with_underscores.sql`, as `sqlx::migrate!` expects it.
+/// A database's migrations, in order. Files are named `NNNN_words_with_underscores.sql`, as `sqlx::migrate!` expects.
 pub(super) fn of(database: &Database) -> Vec<Migration> {
     let name = match database {
         Database::Sqlite { .. } => "sqlite",
@@ -52,7 +52,7 @@ pub(super) fn of(database: &Database) -> Vec<Migration> {
     migrations
 }
 
-/// Brings a database to the present schema.
+/// Migrates a database to the present schema.
 pub(super) async fn run(database: &Database, pool: &AnyPool) -> Result<(), MigrateError> {
     Migrator::new(Embedded(of(database))).await?.run(pool).await
 }
@@ -75,7 +75,7 @@ mod tests {
                 (migration.version, migration.description.to_string(), migration.checksum.to_vec(), migration.no_tx)
             };
             let found: Vec<_> = found.iter().map(about).collect();
-            // The toy's come after all others.
+            // The toy workflow's migrations come after all others.
             let embedded = of(&database);
             assert_eq!(embedded.iter().map(about).take(found.len()).collect::<Vec<_>>(), found, "{name}");
             assert!(embedded[found.len()..].iter().all(|migration| migration.version > 9000), "{name}");

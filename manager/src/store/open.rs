@@ -1,4 +1,4 @@
-//! Opening the database: what differs between SQLite and PostgreSQL, but for [`super::leadership`].
+//! Opens the database. Except for [`super::leadership`], this is where SQLite and PostgreSQL differ.
 
 use std::{
     collections::BTreeSet,
@@ -20,33 +20,34 @@ use crate::config::Database;
 
 /// How long connecting, or waiting for a connection of the pool, may take.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// How long another process that opens the same file, and may migrate it, is waited for.
+/// How long to wait for another process that opens, and perhaps migrates, the same file.
 const OPENING_LIMIT: Duration = Duration::from_secs(60);
-/// How often it is looked at.
+/// How often this is checked.
 const OPENING_PAUSE: Duration = Duration::from_millis(10);
-/// How long a command waits for the file that a manager may just make.
+/// How long a command waits for a file that a manager may be creating.
 const MAKING_LIMIT: Duration = Duration::from_secs(10);
 
-/// Other processes (the command line) write as well; an acknowledged transaction survives power loss. A batch of the log
-/// changes thousands of pages: memory for 64 MiB of them, and a checkpoint every 64 MiB, spare reading and writing them twice.
-/// A sector's row takes up to 4 KiB, so pages of 16 KiB, which only a new file gets, are fewer and fuller than those of 4 KiB.
+/// The settings of a SQLite connection. Other processes (the command line) write as well, and a committed transaction
+/// must survive a power loss. A batch of the log changes thousands of pages. A cache of 64 MiB, and a checkpoint every 64
+/// MiB, avoid reading and writing them twice. A sector's row takes up to 4 KiB, so pages of 16 KiB are used better than
+/// pages of 4 KiB. Only a new file gets this page size.
 const SQLITE_SESSION: &str = "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 15000; \
     PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 4096;";
-/// The same for PostgreSQL: what waits has a limit, and what is acknowledged is on disk, whatever the server's defaults.
-/// The connection of a host that lost its power is given up within seconds, and its locks with it.
+/// The same for PostgreSQL, whatever the server's defaults are: waiting has a limit, and a committed transaction is on
+/// disk. If a host loses power, its connection and locks are given up within seconds.
 const POSTGRES_SESSION: &str = "SET application_name = 'sealbus-manager'; SET lock_timeout = '15s'; \
     SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '30s'; \
     SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; \
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local');";
 
-/// What is done about a SQLite file that is missing.
+/// What to do if a SQLite file is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum IfMissing {
     Make,
     Refuse,
 }
 
-/// Which file is open, whatever its path leads to later.
+/// The identity of the open file, whatever its path leads to later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
@@ -54,14 +55,14 @@ pub(super) struct FileId {
 }
 
 impl Store {
-    /// Opens the database and brings it to the present schema. A SQLite file is made when it is missing; a PostgreSQL
-    /// database must exist.
+    /// Opens the database and migrates it to the present schema. A missing SQLite file is created; a PostgreSQL database
+    /// must exist.
     pub async fn open(database: &Database) -> Result<Store, StoreError> {
         open(database, IfMissing::Make).await
     }
 
-    /// [`Store::open`] for whoever only asks or orders something: never makes a file, in which nobody would find it. One
-    /// that a manager may just make is waited for.
+    /// [`Store::open`] for commands. It never creates a file, because no manager would read an order from it. It waits a
+    /// moment for a file that a manager may be creating.
     pub async fn open_existing(database: &Database) -> Result<Store, StoreError> {
         if let Database::Sqlite { path } = database {
             let deadline = Instant::now() + MAKING_LIMIT;
@@ -75,8 +76,8 @@ impl Store {
         open(database, IfMissing::Refuse).await
     }
 
-    /// Whether it could be opened now, without making or changing anything. A SQLite file that a manager would make is no
-    /// failure.
+    /// Checks whether the database could be opened now, without creating or changing anything. A missing SQLite file is
+    /// not an error, because a manager would create it.
     pub async fn look(database: &Database) -> Result<(), StoreError> {
         if matches!(database, Database::Sqlite { path } if !path.exists()) {
             return Ok(());
@@ -87,7 +88,8 @@ impl Store {
         newer.map_or(Ok(()), Err)
     }
 
-    /// Refused when the path of a SQLite file does not lead to the open one any more: what is written there is lost.
+    /// Fails if the path of a SQLite file no longer leads to the open one, because everything written to that one would
+    /// be lost.
     pub fn check_file(&self) -> Result<(), StoreError> {
         let Database::Sqlite { path } = &self.database else { return Ok(()) };
         match file_id(path) {
@@ -102,20 +104,21 @@ impl Store {
 async fn open(database: &Database, if_missing: IfMissing) -> Result<Store, StoreError> {
     sqlx::any::install_default_drivers();
     let options = options(database, if_missing)?;
-    // Held until the schema is there. PostgreSQL takes such a lock in the database itself.
+    // Held until the schema is there. For PostgreSQL, such a lock is taken in the database itself.
     let _opening = match database {
         Database::Sqlite { path } => Some(lock_opening(path).await?),
         Database::Postgres { .. } => None,
     };
-    // A pool tries until its time is over, and then says no more than that; this says why.
+    // A pool retries until its time is up and then reports only the timeout. This first connection shows the cause.
     let mut first = connect_with(database, &options).await?;
     let (newer, is_present) = schema_of(database, &mut first).await;
     drop(first);
     if let Some(newer) = newer {
         return Err(newer);
     }
-    // A database that is up to date is only read, as it may be one that cannot be written now. What is older is migrated by
-    // a pool of its own, which is closed: a connection of SQLite that has read the older schema would go on with its columns.
+    // If the schema is up to date, the database is only read, because it may not be writable now. An older one is
+    // migrated by a separate pool, which is then closed: a SQLite connection that has read the older schema would keep
+    // using its columns.
     if !is_present {
         let once = pool(database, options.clone(), 1).await?;
         match migrations::run(database, &once).await {
@@ -160,7 +163,7 @@ async fn has_no_transaction(connection: &mut AnyConnection) -> Result<bool, sqlx
 async fn schema_of(database: &Database, connection: &mut AnyConnection) -> (Option<StoreError>, bool) {
     let ours: BTreeSet<i64> = migrations::of(database).iter().map(|migration| migration.version).collect();
     let known = ours.last().copied().unwrap_or(0);
-    // Not there yet in a new database.
+    // A new database does not have this table yet.
     let read = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection).await;
     let applied: BTreeSet<i64> = read.iter().flatten().filter_map(|row| row.try_get("version").ok()).collect();
     let newer = applied.last().copied().filter(|found| *found > known);
@@ -206,7 +209,7 @@ fn options(database: &Database, if_missing: IfMissing) -> Result<AnyConnectOptio
             if let Some(path) = password_file {
                 let read = sealbus_nats::secret::read(path);
                 let password = read.map_err(|source| StoreError::PasswordFile { path: path.clone(), source })?;
-                // Only a URL without a host has no place for it, and there is none that passes the configuration's check.
+                // This fails only for a URL without a host, which the configuration's check refuses.
                 let _ = url.set_password(Some(&password));
             }
             AnyConnectOptions::from_url(&url).map_err(failed)
@@ -214,7 +217,7 @@ fn options(database: &Database, if_missing: IfMissing) -> Result<AnyConnectOptio
     }
 }
 
-/// A path with all that means something else in an address spelled in numbers.
+/// A path with every character percent-encoded that has a special meaning in a URL.
 fn in_address(path: &Path) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.');
     let spelled = |byte: &u8| match plain(*byte) {
@@ -224,7 +227,7 @@ fn in_address(path: &Path) -> String {
     path.as_os_str().as_encoded_bytes().iter().map(spelled).collect()
 }
 
-/// A file that is only locked, never written. One that another user has made is good enough.
+/// Opens a file that is only locked, never written. It may belong to another user.
 pub(super) fn lock_file(path: &Path) -> io::Result<File> {
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -238,8 +241,9 @@ fn file_id(path: &Path) -> io::Result<FileId> {
     std::fs::metadata(path).map(|found| FileId { device: found.dev(), inode: found.ino() })
 }
 
-/// Lets one process after the other open a SQLite file: a command may do so while the manager just makes it. SQLite does
-/// not wait for a file that another process turns to write-ahead logging, whatever its time-out; it says that it is locked.
+/// Lets only one process at a time open a SQLite file, because a command may do so while the manager is creating it.
+/// While another process switches a file to write-ahead logging, SQLite does not wait, whatever its timeout: it reports
+/// that the file is locked.
 async fn lock_opening(path: &Path) -> Result<File, StoreError> {
     let failed = |source: io::Error| StoreError::open(&path.display().to_string(), source.into());
     let mut lock = path.as_os_str().to_owned();

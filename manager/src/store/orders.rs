@@ -1,4 +1,4 @@
-//! What a person wants of whole machines, until it is on the bus and carried out.
+//! A person's orders to whole machines, until they are published and carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,23 +13,23 @@ use super::{Store, StoreError, Tx, now_text, sql};
 /// A worker's standing orders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerOrders {
-    /// Whose.
+    /// The worker.
     pub worker: WorkerName,
-    /// The last revision that is on the bus, 0 if none is.
+    /// The last revision that is on the bus; 0 if there is none.
     pub published: u64,
-    /// The orders as they are wanted now.
+    /// The present orders.
     pub orders: Orders,
 }
 
 impl WorkerOrders {
-    /// Whether the bus has them.
+    /// Whether the bus has the present orders.
     pub const fn is_published(&self) -> bool {
         self.published >= self.orders.revision
     }
 }
 
 impl Store {
-    /// Every worker's standing orders, by name.
+    /// Every worker's standing orders, ordered by name.
     pub async fn worker_orders(&self) -> Result<Vec<WorkerOrders>, StoreError> {
         let rows = sqlx::query("SELECT worker, revision, published, drain FROM worker_orders ORDER BY worker")
             .fetch_all(&self.pool)
@@ -63,7 +63,7 @@ impl Store {
             .collect()
     }
 
-    /// One worker's standing orders, if it was ever given any.
+    /// One worker's standing orders. `None` if it was never given any.
     pub async fn orders_of(&self, worker: &WorkerName) -> Result<Option<WorkerOrders>, StoreError> {
         Ok(self.worker_orders().await?.into_iter().find(|orders| orders.worker == *worker))
     }
@@ -112,7 +112,7 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("miner")).collect())
     }
 
-    /// When each order to free a slot that stands was given, by its number.
+    /// When each pending order to release a slot was given, by the order's number.
     pub async fn release_times(&self) -> Result<BTreeMap<u64, String>, StoreError> {
         let rows = sqlx::query("SELECT COALESCE(order_number, id) AS id, at FROM slot_releases WHERE done_at IS NULL")
             .fetch_all(&self.pool)
@@ -121,7 +121,7 @@ impl Store {
         Ok(rows.iter().map(|row| (row.get::<i64, _>("id") as u64, row.get("at"))).collect())
     }
 
-    /// Whether something that was decided about one of these sectors is not on the bus yet.
+    /// Whether the outbox still has rows of one of these sectors.
     pub async fn waits_in_outbox(&self, sectors: &[SectorId]) -> Result<bool, StoreError> {
         for sector in sectors {
             let row = sqlx::query("SELECT COUNT(*) AS n FROM outbox WHERE miner = $1 AND number = $2")
@@ -139,7 +139,7 @@ impl Store {
 }
 
 impl Tx {
-    /// Orders a worker to drain, or to go on. Returns the revision, and whether that changed anything.
+    /// Orders a worker to drain, or to take sectors again. Returns the revision, and whether this changed anything.
     pub async fn order_drain(&mut self, worker: &WorkerName, drain: bool) -> Result<(u64, bool), StoreError> {
         let present = sqlx::query("SELECT revision, drain FROM worker_orders WHERE worker = $1")
             .bind(worker.as_str())
@@ -164,13 +164,13 @@ impl Tx {
         Ok((row.get::<i64, _>("revision") as u64, true))
     }
 
-    /// The worker's orders are to be published again, under another revision.
+    /// Has the worker's orders published again, under a new revision.
     pub async fn order_again(&mut self, worker: &WorkerName) -> Result<(), StoreError> {
         self.next_revision(worker).await
     }
 
-    /// Orders a worker to free a slot, which says that the order with the number `carried_out` was its last. Returns the
-    /// order's number, which comes after that one, and whether it is new: one that is not carried out yet stays as it is.
+    /// Orders a worker to release a slot. The slot reports `carried_out` as its last order, so the new order gets a
+    /// higher number. Returns that number, and whether the order is new: an order that is still pending stays as it is.
     pub async fn order_release_after(
         &mut self,
         worker: &WorkerName,
@@ -193,8 +193,8 @@ impl Tx {
         Ok((number, is_new))
     }
 
-    /// Orders a worker to free a slot. Returns the order's number, and whether it is new: one that is not carried out yet
-    /// stays as it is.
+    /// Orders a worker to release a slot. Returns the order's number, and whether it is new: an order that is still
+    /// pending stays as it is.
     pub async fn order_release(&mut self, worker: &WorkerName, slot: &str) -> Result<(u64, bool), StoreError> {
         let open = sqlx::query("SELECT COALESCE(order_number, id) AS id FROM slot_releases WHERE worker = $1 AND slot = $2 AND done_at IS NULL")
             .bind(worker.as_str())
@@ -216,7 +216,7 @@ impl Tx {
         Ok((row.get::<i64, _>("id") as u64, true))
     }
 
-    /// Takes back an order to free a slot that is not carried out yet. Returns its number, if there was one.
+    /// Takes back a pending order to release a slot. Returns its number, if there was one.
     pub async fn withdraw_release(&mut self, worker: &WorkerName, slot: &str) -> Result<Option<u64>, StoreError> {
         let row = sqlx::query(
             "UPDATE slot_releases SET done_at = $3 WHERE worker = $1 AND slot = $2 AND done_at IS NULL RETURNING id",
@@ -232,7 +232,8 @@ impl Tx {
         Ok(Some(row.get::<i64, _>("id") as u64))
     }
 
-    /// A worker has freed slots: those orders go from its next revision, so that nothing can carry them out again.
+    /// Removes the orders for slots that a worker has released from its next revision, so that they cannot be carried out
+    /// again.
     pub async fn mark_released(&mut self, worker: &WorkerName, ids: &[u64]) -> Result<(), StoreError> {
         for id in ids {
             sqlx::query(

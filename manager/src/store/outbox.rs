@@ -1,4 +1,4 @@
-//! What must still be published on the bus.
+//! The records that must still be published on the bus.
 
 use sealbus_schema::{MinerId, SectorId, SectorNumber, WorkerName, codec};
 use sqlx::Row;
@@ -10,41 +10,41 @@ use super::{
     statements::Statement,
 };
 
-/// What kind of thing is to be published.
+/// The kind of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutboxKind {
     /// An intent; the payload is a packed [`Intent`](sealbus_schema::message::Intent).
     Intent,
     /// A fact; the payload is a packed [`Fact`](sealbus_schema::message::Fact).
     Fact {
-        /// For whom.
+        /// The receiver.
         worker: WorkerName,
     },
     /// The end of a lease; the payload is the reason as text.
     Release,
-    /// Whose a sector still is; the payload is a packed [`LeaseRecord`](sealbus_schema::message::LeaseRecord).
+    /// Names a sector's present owner; the payload is a packed [`LeaseRecord`](sealbus_schema::message::LeaseRecord).
     Reinstate,
-    /// The end of an ended sector's events; without a payload.
+    /// Deletes an ended sector's events from the log; there is no payload.
     Purge,
 }
 
 /// A row of the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxRow {
-    /// Its number; later rows have higher ones.
+    /// The row's number. Later rows have higher numbers.
     pub id: i64,
-    /// What it is.
+    /// Its kind.
     pub kind: OutboxKind,
-    /// About which sector.
+    /// The sector.
     pub sector: SectorId,
-    /// What the row is about: the lease's token, or the last lease record of a sector that nobody has.
+    /// The lease that the row belongs to: its token, or the last lease record if the sector has no owner.
     pub lease_sequence: u64,
-    /// What to publish.
+    /// The bytes to publish.
     pub payload: Vec<u8>,
 }
 
 impl Store {
-    /// The oldest rows of the outbox behind a row's number.
+    /// The oldest rows with numbers above `after`.
     pub async fn outbox(&self, after: i64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM outbox WHERE id > $1 ORDER BY id LIMIT $2")
             .bind(after)
@@ -80,7 +80,7 @@ impl Store {
             .collect()
     }
 
-    /// Removes rows whose content is on the bus.
+    /// Removes rows that are on the bus.
     pub async fn remove_from_outbox(&self, ids: &[i64]) -> Result<(), StoreError> {
         for ids in rows::chunks(ids) {
             let text = format!("DELETE FROM outbox WHERE id IN ({})", self.places().list(1, ids.len()));

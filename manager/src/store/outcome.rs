@@ -1,4 +1,4 @@
-//! What inputs did to sectors, stored together.
+//! The outcomes of inputs, and how they are stored together.
 
 use sealbus_schema::{
     Token, WorkerName,
@@ -7,48 +7,48 @@ use sealbus_schema::{
 
 use super::{Happening, Job, MessageKind, StoreError, Tx, Verdict};
 
-/// What one input, or several in a row, did to one sector.
+/// The outcome of one input, or of several in a row, for one sector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The sector as it stands now.
+    /// The sector's new state.
     pub sector: Job,
     /// The new lines of its history, oldest first.
     pub history: Vec<(Happening, Verdict)>,
-    /// What must be published, in this order.
+    /// The records to publish, in this order.
     pub outbox: Vec<Outgoing>,
-    /// The messages to the chain that are wanted now.
+    /// The messages to the chain that are now wanted.
     pub messages: Vec<WantedMessage>,
 }
 
-/// Something that must be published on the bus.
+/// A record to publish on the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outgoing {
-    /// A sector that nobody owns is offered.
+    /// Offers a sector without an owner.
     Intent(Intent),
-    /// The owner is told something.
+    /// Tells the owner something.
     Fact {
-        /// Whom.
+        /// The owner.
         worker: WorkerName,
-        /// Under which lease.
+        /// Its token.
         token: Token,
-        /// What.
+        /// The fact.
         fact: Fact,
     },
-    /// A lease is ended.
+    /// Ends a lease.
     Release {
-        /// Which: [`Ownership::lease`](sealbus_schema::lease::Ownership::lease).
+        /// The lease: [`Ownership::lease`](sealbus_schema::lease::Ownership::lease).
         lease_sequence: u64,
         /// Why.
         reason: String,
     },
-    /// The log says again whose the sector is.
+    /// Names the sector's owner in the log again.
     Reinstate {
-        /// The lease record that comes before this one.
+        /// The last lease record before this one.
         after: u64,
-        /// What it says.
+        /// The record.
         record: LeaseRecord,
     },
-    /// What the log says of an ended sector goes, but for its last lease record.
+    /// Deletes an ended sector's records from the log, except for its last lease record.
     Purge {
         /// The sequence of that record.
         lease_sequence: u64,
@@ -58,19 +58,19 @@ pub enum Outgoing {
 /// A message to the chain that is wanted for a sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WantedMessage {
-    /// What it is for.
+    /// Its kind.
     pub kind: MessageKind,
-    /// By which attempt it is wanted.
+    /// The attempt that wants it.
     pub attempt: u32,
 }
 
 impl Outcome {
-    /// Nothing happened.
+    /// An outcome without any change.
     pub const fn unchanged(sector: Job) -> Outcome {
         Outcome { sector, history: Vec::new(), outbox: Vec::new(), messages: Vec::new() }
     }
 
-    /// What happened next, on top.
+    /// Adds the outcome of the next step.
     pub fn then(mut self, next: impl FnOnce(Job) -> Outcome) -> Outcome {
         let next = next(self.sector);
         self.sector = next.sector;
@@ -82,10 +82,10 @@ impl Outcome {
 }
 
 impl Tx {
-    /// Stores what inputs did to sectors that were read in this transaction; at most one outcome a sector.
+    /// Stores the outcomes for sectors that were read in this transaction, at most one for each sector.
     pub async fn store_outcomes(&mut self, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
         let (mut sectors, mut history, mut outbox, mut messages) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        // Whatever happens leaves a line.
+        // Every change leaves a line of history, so an outcome without one changes nothing.
         for outcome in outcomes.into_iter().filter(|outcome| !outcome.history.is_empty()) {
             let id = outcome.sector.id;
             history.extend(outcome.history.into_iter().map(|(entry, verdict)| (id, entry, verdict)));

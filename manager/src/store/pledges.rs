@@ -1,4 +1,4 @@
-//! Sectors that people asked for, until each has its number.
+//! Pledges: sectors that people asked for, until each has its number.
 
 use serde::Serialize;
 use sqlx::{Row, any::AnyRow};
@@ -8,17 +8,17 @@ use super::{Store, StoreError, Tx, now_text, sql};
 /// Sectors that a person asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pledge {
-    /// The row.
+    /// The row's number.
     pub id: i64,
-    /// Whose.
+    /// The miner.
     pub miner: String,
     /// How many were asked for.
     pub asked: u64,
     /// How many have no number yet.
     pub remaining: u64,
-    /// How many were taken back before they had one.
+    /// How many were taken back before they had a number.
     pub cancelled: u64,
-    /// When, by the clock of the host where it was ordered.
+    /// When, by the clock of the host where the order was given.
     pub asked_at: String,
     /// Who asked.
     pub asked_by: String,
@@ -44,7 +44,7 @@ impl Store {
         self.pledges(true).await
     }
 
-    /// The number of the last command that a person gave, and of the last pledge: another pair after each.
+    /// The numbers of the last command and of the last pledge. The pair changes with each of them.
     pub async fn last_command(&self) -> Result<(i64, i64), StoreError> {
         let row = sqlx::query(
             "SELECT CAST(COALESCE((SELECT MAX(id) FROM audit), 0) AS BIGINT) AS command, \
@@ -72,7 +72,7 @@ impl Tx {
         self.add_pledge_because(miner, count, by, "").await
     }
 
-    /// The same, in the person's words.
+    /// The same, with the person's reason.
     pub async fn add_pledge_because(
         &mut self,
         miner: &str,
@@ -95,8 +95,8 @@ impl Tx {
         Ok(row.get("id"))
     }
 
-    /// Counts so many sectors of a pledge as numbered, and says whether it still asks for as many: it may have been taken
-    /// back since it was read.
+    /// Counts `count` sectors of a pledge as numbered. Returns `false` if the pledge no longer asks for that many,
+    /// because it was taken back since it was read.
     pub async fn use_pledge(&mut self, id: i64, count: u64) -> Result<bool, StoreError> {
         let used = sqlx::query("UPDATE pledges SET remaining = remaining - $2 WHERE id = $1 AND remaining >= $2")
             .bind(id)
@@ -107,7 +107,8 @@ impl Tx {
         Ok(used.rows_affected() == 1)
     }
 
-    /// Takes back what of a pledge has no number yet. Returns it as it was; none if there was nothing left to take back.
+    /// Takes back the part of a pledge that has no numbers yet. Returns the pledge as it was before; `None` if nothing
+    /// was left to take back.
     pub async fn cancel_pledge(&mut self, id: i64) -> Result<Option<Pledge>, StoreError> {
         let row = sqlx::query("SELECT * FROM pledges WHERE id = $1 AND remaining > 0")
             .bind(id)

@@ -1,15 +1,16 @@
-//! A database whose log is gone goes on with another one.
+//! Switches a database whose log is lost to a new log.
 
 use sealbus_schema::lease::Ownership;
 
 use super::{Outcome, Outgoing, StoreError, Tx, sql};
 
 impl Tx {
-    /// Begins the fold of another stream from its beginning, behind the sequence `before`. No sector has a lease record in it
-    /// yet, and what was to be published on the old one is forgotten. Each of the outcomes, which must be of the sectors [to
-    /// recover](super::Store::sectors_to_recover), says whose the sector is: an owner is reinstated by what the outcome publishes,
-    /// and where there is none, the lease that the sector does not have ends. The record is the sector's first one in the new
-    /// stream, and its fold leads to whatever comes next. A manager that still holds the fold loses it.
+    /// Begins the fold of a new stream, after the sequence `before`. No sector has a lease record in it yet. Rows of the
+    /// outbox for the old stream are deleted. The outcomes must be those of the [sectors to
+    /// recover](super::Store::sectors_to_recover). For a sector with an owner, the outcome publishes a record that
+    /// reinstates it. For a sector without one, a release is published, although there is no lease to end. This record is
+    /// the sector's first one in the new stream, and folding it leads to the next step. A manager that still holds the
+    /// fold loses it.
     pub async fn restart_fold(
         &mut self,
         stream: &str,
@@ -17,6 +18,8 @@ impl Tx {
         unfinished: Vec<Outcome>,
         why: &str,
     ) -> Result<(), StoreError> {
+        // Records of the old stream mean nothing in the new one. Owners of unfinished jobs are kept, because they
+        // continue. Every unfinished sector becomes due.
         for statement in [
             "DELETE FROM outbox",
             "UPDATE jobs SET last_lease = 0, version = version + 1",
@@ -34,8 +37,10 @@ impl Tx {
             .execute(&mut *self.inner)
             .await
             .map_err(sql("begin the fold of another stream"))?;
+        // A manager that still folds the old stream loses the fold with this transaction.
         self.take_over().await?;
         let ended = unfinished.into_iter().map(|mut outcome| {
+            // Folding this release offers the sector again, or frees a slot that still holds it after its end.
             if matches!(outcome.sector.ownership, Ownership::Free { .. }) {
                 outcome.outbox.push(Outgoing::Release { lease_sequence: 0, reason: why.to_owned() });
             }

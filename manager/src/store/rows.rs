@@ -1,9 +1,9 @@
 //! Many rows in one statement.
 
-/// The most rows of one statement: below every database's limit of bound values, for every table.
+/// The most rows of one statement. For every table, this stays below every database's limit of bound values.
 const MAX_ROWS: usize = 256;
 
-/// Cuts rows into pieces whose lengths are powers of two, so that only a few different statements are prepared.
+/// Splits rows into chunks whose lengths are powers of two, so that only a few different statements are prepared.
 pub fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let length = 1 << rows.len().min(MAX_ROWS).checked_ilog2()?;
@@ -13,7 +13,8 @@ pub fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     })
 }
 
-/// How a database writes the places of bound values. Both read `$1`, but SQLite looks each one up among all others.
+/// The placeholders of a database for bound values. Both databases accept `$1`, but SQLite searches for each one among
+/// all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Places {
     /// `?`
@@ -23,7 +24,7 @@ pub enum Places {
 }
 
 impl Places {
-    /// The places of so many rows: `($1, $2), ($3, $4)`.
+    /// The placeholders for this many rows: `($1, $2), ($3, $4)`.
     pub fn rows(self, rows: usize, columns: usize) -> String {
         let mut text = String::with_capacity(rows * columns * 7);
         for place in 0..rows * columns {
@@ -38,7 +39,7 @@ impl Places {
         text
     }
 
-    /// So many places from one on: `$3, $4`.
+    /// `count` placeholders beginning with `first`: `$3, $4`.
     pub fn list(self, first: usize, count: usize) -> String {
         let mut text = String::with_capacity(count * 7);
         for place in first..first + count {

@@ -1,4 +1,4 @@
-//! Sectors: their numbers, and what exists of each on chain and in the stores, whatever made it.
+//! Sectors: their numbers, and what exists of each on chain and in the stores, whatever created it.
 
 use std::collections::HashSet;
 
@@ -19,23 +19,23 @@ use super::{
 pub struct Existing {
     /// Its files in a permanent store.
     pub files: Option<StoredSector>,
-    /// What the chain has, once it is active.
+    /// What the chain has, once the sector is active.
     pub on_chain: Option<OnChain>,
 }
 
 /// An active sector, as the chain has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OnChain {
-    /// The replica's commitment.
+    /// CommR, the replica's commitment.
     pub comm_r: Commitment,
-    /// The data's commitment.
+    /// CommD, the data's commitment.
     pub comm_d: Commitment,
-    /// Since when it is active.
+    /// The epoch of its activation.
     pub activation_epoch: i64,
 }
 
 impl Store {
-    /// Which of these numbers a miner's sectors have.
+    /// Which of these numbers were already given out for a miner.
     pub async fn numbers_among(&self, miner: MinerId, numbers: &[u64]) -> Result<HashSet<u64>, StoreError> {
         let mut found = HashSet::new();
         for numbers in rows::chunks(numbers) {
@@ -52,7 +52,7 @@ impl Store {
         Ok(found)
     }
 
-    /// What exists of a sector. `None` for a number that was never given out.
+    /// What exists of a sector. `None` if its number was never given out.
     pub async fn existing(&self, id: SectorId) -> Result<Option<Existing>, StoreError> {
         let row =
             sqlx::query("SELECT files, comm_r, comm_d, activation_epoch FROM sectors WHERE miner = $1 AND number = $2")
@@ -74,9 +74,9 @@ impl Store {
         Ok(Some(Existing { files, on_chain }))
     }
 
-    /// Some of the sectors whose files were written into a store, each with its files.
+    /// Some of the sectors whose files are in a store, each with its files.
     pub async fn some_stored_in(&self, store: &str, limit: u32) -> Result<Vec<(SectorId, StoredSector)>, StoreError> {
-        // Every row is read for it, which is done only for a store that has no id yet.
+        // This reads every row, but is needed only for a store that has no id yet.
         let rows =
             sqlx::query("SELECT miner, number, files FROM sectors WHERE store = $1 ORDER BY miner, number LIMIT $2")
                 .bind(store.to_owned())
@@ -93,13 +93,13 @@ impl Store {
 }
 
 impl Tx {
-    /// Gives out a number, and begins to seal its sector.
+    /// Gives out a number and begins to seal the sector.
     pub async fn insert_sector(&mut self, id: SectorId, proof: SealProof) -> Result<(), StoreError> {
         self.give_out_number(id, proof).await?;
         self.start_job(id, Workflow::Seal).await
     }
 
-    /// Gives out a number. Nothing is done with its sector yet.
+    /// Gives out a number, without a job for the sector yet.
     pub async fn give_out_number(&mut self, id: SectorId, proof: SealProof) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO sectors (miner, number, proof, created_at) VALUES ($1, $2, $3, $4)")
             .bind(id.miner.to_string())

@@ -1,4 +1,4 @@
-//! Statements with many values, one after the other.
+//! Builds and executes statements with many values.
 
 use futures::future;
 use serde::Serialize;
@@ -16,24 +16,24 @@ pub(crate) struct Statement<'q> {
     values: Result<AnyArguments<'q>, BoxDynError>,
 }
 
-/// Statements that are made one by one.
+/// Statements that are built one by one.
 pub(super) type Statements<'q> = Box<dyn Iterator<Item = Statement<'q>> + Send + 'q>;
 
 impl<'q> Statement<'q> {
-    /// A statement with places for so many rows of so many values between two texts, without the values.
+    /// A statement with placeholders for `rows` rows of `columns` values between two texts, without the values.
     pub(super) fn of_rows(places: Places, before: &str, (rows, columns): (usize, usize), after: &str) -> Self {
         let mut values = AnyArguments::default();
         values.reserve(rows * columns, 0);
         Self { text: format!("{before}{}{after}", places.rows(rows, columns)), values: Ok(values) }
     }
 
-    /// With the next value.
+    /// Binds the next value.
     pub(crate) fn bind(mut self, value: impl Encode<'q, Any> + Type<Any> + 'q) -> Self {
         self.values = self.values.and_then(|mut values| values.add(value).map(|()| values));
         self
     }
 
-    /// With the next value as JSON.
+    /// Binds the next value as JSON.
     pub(crate) fn json(self, value: Option<&impl Serialize>) -> Self {
         match value.map(serde_json::to_string).transpose() {
             Ok(text) => self.bind(text),
@@ -41,7 +41,7 @@ impl<'q> Statement<'q> {
         }
     }
 
-    /// With a value that cannot be made.
+    /// Records that a value could not be encoded.
     pub(super) fn failed(self, error: BoxDynError) -> Self {
         Self { values: self.values.and(Err(error)), ..self }
     }
@@ -58,7 +58,7 @@ impl Tx {
         sqlx::query_with(&statement.text, values).fetch_one(&mut *self.inner).await.map_err(sql(operation))
     }
 
-    /// Executes statements, and says how many rows they changed. While the database is at one, the next is made.
+    /// Executes statements, and returns how many rows they changed. While the database executes one, the next is built.
     pub(super) async fn execute_each<'q>(
         &mut self,
         operation: &'static str,

@@ -1,7 +1,7 @@
-//! The workflows' tables: what the states of each workflow hold, beside the table `jobs`, which has what is alike in all.
+//! The workflows' tables, which hold the data of their states. What all workflows have in common is in the table `jobs`.
 //!
-//! Workflow `w` has the table `w_jobs` with the columns `job`, `state` and those that its `table.rs` names. A row holds what
-//! the job's state has, and nothing else: its CHECKs see to that.
+//! Workflow `w` has the table `w_jobs` with the columns `job`, `state` and those that its `table.rs` names. A row holds
+//! the data of the job's state and nothing else; the table's CHECKs ensure that.
 
 use std::{fmt::Write, str::FromStr};
 
@@ -15,18 +15,18 @@ use sqlx::{Any, Decode, Row, Type, ValueRef, any::AnyRow};
 
 use super::{Existing, StoreError, rows::Places, statements::Statement};
 
-/// What a workflow's folder says about its table.
+/// What each workflow must say about its table.
 pub(crate) trait Table: Machine {
-    /// The columns behind `job` and `state`.
+    /// The columns after `job` and `state`.
     const COLUMNS: &'static [&'static str];
 
-    /// Binds what a state has for these columns, in their order.
+    /// Binds a state's values for these columns, in their order.
     fn bind<'q>(state: &'q Self::State, row: Statement<'q>) -> Statement<'q>;
 
-    /// The state with this name, from a row.
+    /// Reads the state with this name from a row.
     fn read(name: &str, row: &Columns<'_>) -> Result<Self::State, StoreError>;
 
-    /// What exists of the sector when its job is in this state. `None` where the job changes nothing about that.
+    /// What exists of the sector when its job is in this state. `None` if the job changes nothing about that.
     fn leaves(state: &Self::State) -> Option<Existing>;
 }
 
@@ -69,7 +69,7 @@ macro_rules! define {
 }
 for_each_workflow!(define);
 
-/// Selects whole jobs: `from` names the table `jobs`, and others that it is joined with.
+/// A query for whole jobs. `from` names the table `jobs` and any tables that it is joined with.
 pub(super) fn select(from: &str, rest: &str) -> String {
     let mut selected = "SELECT jobs.*, sectors.proof".to_owned();
     let mut joined = " JOIN sectors ON sectors.miner = jobs.miner AND sectors.number = jobs.number".to_owned();
@@ -90,7 +90,7 @@ pub(super) fn state(sector: SectorId, row: &AnyRow) -> Result<State, StoreError>
     read(&row.get::<String, _>("state"), &Columns { row, workflow, sector })
 }
 
-/// Adds the row of a job that begins.
+/// Inserts the row of a new job.
 pub(super) fn insert<'q>(places: Places, job: i64, state: &'q State) -> Statement<'q> {
     let (workflow, columns) = (state.workflow(), columns(state.workflow()));
     let names = [&["job", "state"], columns].concat().join(", ");
@@ -99,7 +99,7 @@ pub(super) fn insert<'q>(places: Places, job: i64, state: &'q State) -> Statemen
     bind(state, statement.bind(job).bind(state.traits().name))
 }
 
-/// Stores the states of sectors' last jobs, all of one workflow.
+/// Updates the states of sectors' last jobs, all of one workflow.
 pub(super) fn update<'q>(places: Places, workflow: Workflow, jobs: &[(SectorId, &'q State)]) -> Statement<'q> {
     let columns = columns(workflow);
     let mut set = "state = new.column3".to_owned();
@@ -133,24 +133,24 @@ impl<'r> Columns<'r> {
         value.ok_or_else(|| self.bad(format!("no {column} in its state")))
     }
 
-    /// The value of a column with JSON.
+    /// The value of a column that holds JSON.
     pub fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, StoreError> {
         let text: String = self.get(column)?;
         serde_json::from_str(&text).map_err(|error| self.bad(format!("{column}: {error}")))
     }
 
-    /// The value of a column with another kind of text.
+    /// The value of a column that holds another kind of text.
     pub fn parse<T: FromStr<Err: ToString>>(&self, column: &str) -> Result<T, StoreError> {
         let text: String = self.get(column)?;
         text.parse().map_err(|error: T::Err| self.bad(format!("{column}: {}", error.to_string())))
     }
 
-    /// The name in [`select`].
+    /// The column's name in [`select`].
     fn name(&self, column: &str) -> String {
         format!("{}_{column}", self.workflow)
     }
 
-    /// That the row is none that can be.
+    /// The error for an impossible row.
     pub fn bad(&self, problem: String) -> StoreError {
         StoreError::BadRow { what: format!("sector {}", self.sector), problem }
     }

@@ -1,4 +1,4 @@
-//! What waits, and when the manager was last seen at work. All times are those of the database's own clock.
+//! The waits, and when the manager was last seen working. All times come from the database's own clock.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use crate::{
 const SQLITE_CLOCK: &str = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')";
 const POSTGRES_CLOCK: &str = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
 
-/// When the manager that holds the fold was last seen at work.
+/// When the manager that holds the fold was last seen working.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManagerSeen {
-    /// Its last sign of life.
+    /// The time of its last sign of life.
     pub at: String,
-    /// On which host.
+    /// Its host.
     pub host: String,
-    /// How many seconds ago that is.
+    /// How many seconds ago that was.
     pub age_secs: i64,
 }
 
 impl Store {
-    /// Everything that waits.
+    /// All waits.
     pub async fn waits(&self) -> Result<Vec<Wait>, StoreError> {
         let rows = sqlx::query("SELECT * FROM waits ORDER BY kind, name")
             .fetch_all(&self.pool)
@@ -36,7 +36,7 @@ impl Store {
         rows.iter().map(from_row).collect()
     }
 
-    /// The manager's last sign of life; none if none ever worked on this database.
+    /// The manager's last sign of life. `None` if no manager ever worked on this database.
     pub async fn manager_seen(&self) -> Result<Option<ManagerSeen>, StoreError> {
         let text = format!("SELECT seen_at, seen_host, {} AS now FROM fold WHERE seen_at IS NOT NULL", self.clock());
         let row = sqlx::query(&text).fetch_optional(&self.pool).await.map_err(sql("read when the manager was seen"))?;
@@ -46,7 +46,7 @@ impl Store {
         Ok(Some(ManagerSeen { age_secs: secs_between(&at, &now).unwrap_or_default(), at, host }))
     }
 
-    /// What the database's clock says.
+    /// The time by the database's clock.
     pub async fn clock_now(&self) -> Result<String, StoreError> {
         let text = format!("SELECT {} AS now", self.clock());
         let row = sqlx::query(&text).fetch_one(&self.pool).await.map_err(sql("read the database's clock"))?;
@@ -62,7 +62,7 @@ impl Store {
 }
 
 impl Tx {
-    /// Records that something waits, or still does; it keeps the time since when.
+    /// Records that something waits, or still waits. The time since when it waits is kept.
     pub async fn save_wait(
         &mut self,
         subject: &Subject,
@@ -93,7 +93,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Records that something waits no more.
+    /// Records that something no longer waits.
     pub async fn end_wait(&mut self, subject: &Subject) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM waits WHERE kind = $1 AND name = $2")
             .bind(subject.kind())
@@ -104,7 +104,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Records that the manager that holds the fold is at work.
+    /// Records that the manager that holds the fold is working.
     pub async fn note_seen(&mut self, host: &str) -> Result<(), StoreError> {
         let text = format!("UPDATE fold SET seen_at = {}, seen_host = $1 WHERE \"only\" = 1", self.clock());
         sqlx::query(&text).bind(host).execute(&mut *self.inner).await.map_err(sql("record a sign of life"))?;
@@ -119,7 +119,7 @@ impl Tx {
     }
 }
 
-/// How many seconds lie between two times of one clock.
+/// The seconds between two times of one clock.
 pub fn secs_between(from: &str, to: &str) -> Option<i64> {
     let read = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok();
     Some((read(to)? - read(from)?).whole_seconds())

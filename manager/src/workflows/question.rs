@@ -1,4 +1,4 @@
-//! What workflows ask, and what is known already. No workflow is named here.
+//! The questions that workflows ask, and the answers that are known so far. No workflow is named here.
 
 use sealbus_schema::{Commitment, ErrorReport, parts::StoredSector};
 
@@ -15,43 +15,43 @@ pub enum Question {
         /// As of when.
         at: At,
     },
-    /// Whether the miner is ready for hours of work, and nothing is in the way in the permanent stores. [`Answer::Yes`], or no
-    /// answer for now: the cause is told, and the job is tried again.
+    /// Whether the miner is ready for hours of work, and the permanent stores contain nothing that is in the way.
+    /// [`Answer::Yes`], or no answer for now: the cause is reported, and the job is tried again.
     MayBegin,
-    /// Randomness of the chain's tickets. [`Answer::Randomness`].
+    /// Randomness from the chain's tickets. [`Answer::Randomness`].
     TicketRandomness {
         /// What it is drawn for.
         domain: Domain,
         /// From which epoch.
         epoch: i64,
     },
-    /// Randomness of the beacon. [`Answer::Randomness`].
+    /// Randomness from the beacon. [`Answer::Randomness`].
     BeaconRandomness {
         /// What it is drawn for.
         domain: Domain,
         /// From which epoch.
         epoch: i64,
     },
-    /// The PreCommit under the sector's number. [`Answer::Found`].
+    /// The PreCommit that the chain has for the sector's number. [`Answer::Found`].
     PreCommit {
         /// As of when.
         at: At,
         /// The replica that we know.
         comm_r: Commitment,
     },
-    /// The active sector, with confidence. [`Answer::Found`].
+    /// The active sector at the confident tipset. [`Answer::Found`].
     ActiveSector {
         /// The replica that we know.
         comm_r: Commitment,
     },
-    /// Whether the sector's files may be read. [`Answer::Yes`], or no answer for now: they are being read, or too many others
-    /// in this store are.
+    /// Whether the sector's files may be read. [`Answer::Yes`], or no answer for now: they are already being read, or too
+    /// many other sectors of this store are.
     MayRead {
         /// The store's name.
         store: String,
     },
-    /// Whether the files answer a challenge of their replica. [`Answer::Verdict`]. Reading may take minutes, so the driver
-    /// applies the answer when it comes, outside a tick: a workflow must not ask anything after it.
+    /// Whether the files prove a challenge of their replica. [`Answer::Verdict`]. Reading may take minutes, so the driver
+    /// applies the answer when it comes, outside a tick. A workflow must not ask anything after this question.
     FilesProve {
         /// The replica.
         comm_r: Commitment,
@@ -62,12 +62,12 @@ pub enum Question {
     Verifies(Box<Porep>),
 }
 
-/// As of which tipset.
+/// The tipset that a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     /// The heaviest one.
     Head,
-    /// The last one with enough epochs on top: [`Now::confidence`].
+    /// The last one that has enough epochs on top: [`Now::confidence`].
     Confident,
 }
 
@@ -78,16 +78,16 @@ pub enum Answer {
     Yes(bool),
     /// 32 random bytes.
     Randomness([u8; 32]),
-    /// What the chain has, if it has something.
+    /// What the chain has; `None` if it has nothing.
     Found(Option<Found>),
-    /// Whether a check passed, and else why not.
+    /// Whether a check passed, and why not if it failed.
     Verdict(Result<(), ErrorReport>),
 }
 
-/// What the chain has under a sector's number.
+/// What the chain has for a sector's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Whether it is of the replica that we know.
+    /// Whether it has the CommR that we know.
     pub is_ours: bool,
     /// The epoch of its PreCommit or of its activation.
     pub epoch: i64,
@@ -102,9 +102,9 @@ pub struct Known(Vec<(Question, Answer)>);
 pub struct Now {
     /// The height of the heaviest tipset.
     pub head: i64,
-    /// The height of the last confident one.
+    /// The height of the last confident tipset.
     pub lagged: i64,
-    /// How many epochs on top make a tipset confident.
+    /// How many epochs on top of it make a tipset confident.
     pub confidence: i64,
     /// The network's rules.
     pub rules: Rules,
@@ -118,8 +118,8 @@ impl Known {
         self.0.push((question, answer));
     }
 
-    /// The answer, if it is [`Answer::Yes`]. As with the other three, the question itself is the error as long as it is not
-    /// answered.
+    /// The answer, if it is [`Answer::Yes`]. While there is no answer, the question itself is the error. The other three
+    /// methods do the same.
     pub fn yes(&self, question: Question) -> Result<bool, Question> {
         self.get(question, |answer| match answer {
             Answer::Yes(yes) => Some(*yes),

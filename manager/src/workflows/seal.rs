@@ -1,4 +1,4 @@
-//! Sealing, as the chain, the permanent stores and the proofs library see it.
+//! What sealing asks of the chain, the permanent stores and the proofs library.
 
 mod messages;
 mod table;
@@ -85,10 +85,10 @@ impl Driven for Seal {
     }
 }
 
-/// Drawn when the worker asks for it, and not earlier: a ticket ages from the moment it is drawn. What would make hours of
-/// sealing worthless is asked before.
+/// Draws the ticket when the worker asks for it, and not earlier, because a ticket ages from the moment it is drawn.
+/// Whatever could make hours of sealing worthless is checked first.
 fn draw_ticket(job: &Job, draw: u32, now: &Now, known: &Known) -> Result<Next, Question> {
-    // No PreCommit of this attempt was ever signed, so whoever used the number used it for another replica.
+    // No PreCommit of this attempt was ever signed, so if the number is used, it is used for another replica.
     if known.yes(Question::NumberAllocated { at: At::Head })? {
         let (number, miner) = (job.id.number.0, job.id.miner);
         let text =
@@ -108,7 +108,7 @@ fn draw_ticket(job: &Job, draw: u32, now: &Now, known: &Known) -> Result<Next, Q
     }))))
 }
 
-/// The PreCommit is on its way.
+/// The PreCommit was sent. Waits until it is on chain at the confident tipset.
 fn await_precommit(state: &State, sealed: &Sealed, now: &Now, known: &Known) -> Result<Next, Question> {
     let at_work = matches!(state, State::PreCommitting(_) | State::Rebuilding(_));
     Ok(match known.found(precommit(At::Confident, sealed))? {
@@ -118,7 +118,8 @@ fn await_precommit(state: &State, sealed: &Sealed, now: &Now, known: &Known) -> 
             input: Input::from(Answer::PreCommitLanded(precommit_info(epoch, now))),
         },
         Some(_) => taken("the sector has another PreCommit on chain, of another replica"),
-        // No PreCommit with this ticket can be included any more, and none was: sealing it again needs another ticket.
+        // The ticket has expired and no PreCommit was included, so none can be any more. Sealing again needs a new
+        // ticket.
         None if at_work && now.lagged > sealed.ticket.expires_epoch => {
             Next::Apply(Input::from(Answer::Expired(aged(sealed, now))))
         }
@@ -126,7 +127,8 @@ fn await_precommit(state: &State, sealed: &Sealed, now: &Now, known: &Known) -> 
     })
 }
 
-/// The PreCommit stands, as long as no reorganisation goes deeper than our confidence and its time has not run out.
+/// Watches a PreCommit that has landed: a reorganisation deeper than our confidence may remove it, and the time to prove
+/// it may run out.
 fn watch(precommitted: &PreCommitted, now: &Now, known: &Known) -> Result<Next, Question> {
     let until = precommitted.precommit.prove_by_epoch + 1;
     Ok(moved(precommitted, now, known)?.unwrap_or_else(|| now.wait_until(until)))
@@ -142,7 +144,7 @@ fn check_files(stored: &Stored, now: &Now, known: &Known) -> Result<Next, Questi
     Ok(Next::Apply(proved.map_or_else(Input::Refused, |()| Input::from(Answer::FilesChecked))))
 }
 
-/// The seed is drawn when its epoch is confident, for the PreCommit as it stands then.
+/// Draws the seed when its epoch is confident, for the epoch that the PreCommit has then.
 fn draw_seed(stored: &Stored, now: &Now, known: &Known) -> Result<Next, Question> {
     let PreCommitted { precommit, seeds_drawn, .. } = &stored.precommitted;
     let epoch = seed_epoch(precommit.epoch, now.rules.prove_commit_earliest(0) - 1);
@@ -157,7 +159,7 @@ fn draw_seed(stored: &Stored, now: &Now, known: &Known) -> Result<Next, Question
     Ok(Next::Apply(Input::from(Answer::SeedDrawn(Seed { draw: seeds_drawn + 1, randomness, epoch }))))
 }
 
-/// The chain charges for a wrong proof, so it is verified before it is sent.
+/// Verifies the proof before it is sent, because the chain charges for a wrong one.
 fn verify(proven: &Proven, now: &Now, known: &Known) -> Result<Next, Question> {
     let precommitted = &proven.seeded.stored.precommitted;
     if let Some(next) = moved(precommitted, now, known)? {
@@ -174,7 +176,7 @@ fn verify(proven: &Proven, now: &Now, known: &Known) -> Result<Next, Question> {
     Ok(Next::Apply(verified.map_or_else(Input::Refused, |()| Input::from(Answer::ProofVerified))))
 }
 
-/// The ProveCommit is on its way.
+/// The ProveCommit was sent. Waits until the sector is active at the confident tipset.
 fn await_activation(proven: &Proven, now: &Now, known: &Known) -> Result<Next, Question> {
     let PreCommitted { sealed, precommit: stood, .. } = &proven.seeded.stored.precommitted;
     if let Some(Found { is_ours, epoch }) = known.found(Question::ActiveSector { comm_r: sealed.comm_r })? {
@@ -187,11 +189,11 @@ fn await_activation(proven: &Proven, now: &Now, known: &Known) -> Result<Next, Q
             false => taken("the sector is active on chain with another replica"),
         });
     }
-    // At the same tipset: a PreCommit goes where its sector comes.
+    // Ask about the same tipset: activation removes the PreCommit and adds the sector in one step.
     Ok(match known.found(precommit(At::Confident, sealed))? {
         // No proof was included in time.
         _ if now.lagged > stood.prove_by_epoch => Next::Apply(Input::from(Answer::Expired(run_out(stood, now)))),
-        // The proof is for the seed of the epoch where the PreCommit stood before.
+        // The proof uses the seed of the PreCommit's earlier epoch.
         Some(Found { is_ours: true, epoch }) if epoch != stood.epoch => {
             Next::Apply(Input::from(Answer::PreCommitMoved(precommit_info(epoch, now))))
         }
@@ -200,7 +202,7 @@ fn await_activation(proven: &Proven, now: &Now, known: &Known) -> Result<Next, Q
     })
 }
 
-/// What follows if a PreCommit does not stand on chain where we know it. The chain need not be asked when the time to prove
+/// What follows if the PreCommit is not on chain at the epoch that we know. The chain is not asked if the time to prove
 /// has run out.
 fn moved(known_as: &PreCommitted, now: &Now, known: &Known) -> Result<Option<Next>, Question> {
     let stood = &known_as.precommit;

@@ -63,7 +63,7 @@ pub trait Machine: Sized + 'static {
     /// The phase whose end the manager waits for, if it waits for the worker.
     fn awaited_phase(state: &Self::State) -> Option<Phase>;
 
-    /// The phase that another worker begins with if a job that needs no worker any more is given to one.
+    /// The first phase to run if a job that no longer needs a worker is given to another one.
     fn needed_again(state: &Self::State) -> Option<Phase>;
 
     /// Why the attempt is over, if it is.

@@ -49,7 +49,7 @@ pub struct NewerEvent {
     pub kind: String,
 }
 
-/// What the events of a workflow say of themselves.
+/// What each workflow must say about its events.
 pub trait WorkflowEvent {
     /// Every kind. Kinds are unique among all workflows.
     const KINDS: &'static [&'static str];
@@ -57,7 +57,7 @@ pub trait WorkflowEvent {
     /// The event's kind.
     fn kind(&self) -> &'static str;
 
-    /// What the history keeps in the place of a large event.
+    /// A shorter form of a large event, for the history.
     fn brief(&self) -> Option<serde_json::Value> {
         None
     }
@@ -72,10 +72,10 @@ macro_rules! define_event_body {
         #[serde(untagged)]
         #[allow(missing_docs, reason = "each workflow's events are described in its folder")]
         pub enum EventBody {
-            /// What every job may report.
+            /// An event of every workflow.
             Common(CommonEvent),
             $($(#[$cfg])* $name(workflows::$folder::Event),)*
-            /// Of a newer version.
+            /// An event of a newer version.
             Newer(NewerEvent),
         }
 

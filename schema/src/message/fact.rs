@@ -49,7 +49,7 @@ pub struct NewerFact {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FactKind(pub &'static str);
 
-/// What the facts of a workflow say of themselves.
+/// What each workflow must say about its facts.
 pub trait WorkflowFact {
     /// Every kind. Kinds are unique among all workflows.
     const KINDS: &'static [FactKind];
@@ -57,10 +57,10 @@ pub trait WorkflowFact {
     /// The fact's kind.
     fn kind(&self) -> FactKind;
 
-    /// Adds which permanent stores are known, where the owner is about to write into one of them.
+    /// Adds the known permanent stores, if the owner is about to write into one.
     fn note_stores(&mut self, _known: &[KnownStore]) {}
 
-    /// The permanent stores that it says are known.
+    /// The known permanent stores that it names.
     fn known_stores(&self) -> &[KnownStore] {
         &[]
     }
@@ -78,10 +78,10 @@ macro_rules! define_fact_body {
         #[serde(untagged)]
         #[allow(missing_docs, reason = "each workflow's facts are described in its folder")]
         pub enum FactBody {
-            /// What every job may be told.
+            /// A fact of every workflow.
             Common(CommonFact),
             $($(#[$cfg])* $name(workflows::$folder::Fact),)*
-            /// Of a newer version.
+            /// A fact of a newer version.
             Newer(NewerFact),
         }
 
@@ -109,7 +109,7 @@ macro_rules! define_fact_body {
                 }
             }
 
-            /// The permanent stores that it says are known; empty where it says nothing of them.
+            /// The known permanent stores that it names; empty if it names none.
             pub fn known_stores(&self) -> &[KnownStore] {
                 match self {
                     $($(#[$cfg])* FactBody::$name(fact) => fact.known_stores(),)*
@@ -117,7 +117,7 @@ macro_rules! define_fact_body {
                 }
             }
 
-            /// Whether it holds although an order to resubmit was carried out after it was told.
+            /// Whether it stays in force although an order to resubmit was carried out after it was written.
             fn outlives_resubmit(&self) -> bool {
                 match self {
                     FactBody::Common(CommonFact::Abandon { .. }) => true,
@@ -145,7 +145,7 @@ impl From<CommonFact> for FactBody {
 impl FactKind {
     /// Drop the attempt.
     pub const ABANDON: FactKind = FactKind("abandon");
-    /// Go on.
+    /// Continue.
     pub const RESUBMIT: FactKind = FactKind("resubmit");
 
     /// The kind's name in subjects and headers.

@@ -1,4 +1,4 @@
-//! What each slot holds: for people, and so that no two slots take one sector.
+//! What each slot holds. It is shown to people, and keeps two slots from taking the same sector.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +12,7 @@ use sealbus_schema::{
 };
 use tokio::sync::Notify;
 
-/// How many finished sectors are remembered, so that a late copy of an intent does not begin one again.
+/// How many finished sectors are remembered, so that a late copy of an intent does not start one again.
 const REMEMBERED: usize = 1000;
 
 /// The slots' states.
@@ -33,19 +33,19 @@ struct Entry {
     path: String,
     content: Content,
     blocked: Option<ErrorReport>,
-    /// Why nobody can tell whether the sector still is ours.
+    /// Why it is unknown whether the sector is still ours.
     doubt: Option<ErrorReport>,
     released: u64,
-    /// The slot's id, from when it was found to be the slot that it must be.
+    /// The slot's id, once it was found to be the right slot.
     identity: Option<String>,
-    /// Whether it was found out, since the start, if the slot can take a sector.
+    /// Whether it was checked since the start that the slot can take a sector.
     checked: bool,
 }
 
 #[derive(Debug)]
 enum Content {
     Nothing,
-    /// Something may be there, and nobody can say what.
+    /// The slot may hold something, but it is unknown what.
     Unreadable,
     Claiming {
         sector: SectorId,
@@ -57,14 +57,14 @@ enum Content {
         step: &'static str,
         phase: Option<Phase>,
         attempt: u32,
-        /// Whether the sector itself waits for a person, and not the slot.
+        /// Whether the sector itself, and not the slot, waits for a person.
         waits: bool,
         /// The serial of the last order to resubmit that was carried out.
         resubmitted: u32,
     },
 }
 
-/// What is to be done with an intent that a slot was given.
+/// What to do with an intent that a slot was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Claim it.
@@ -91,12 +91,13 @@ impl Board {
         Board { inner: Mutex::new(Inner { slots, finished: VecDeque::new() }), changed: Notify::new() }
     }
 
-    /// A slot was given an intent.
+    /// Records that a slot was given an intent, and decides what to do with it.
     pub fn begin_claim(&self, slot: usize, intent: &Intent) -> Verdict {
         let mut inner = self.lock();
         for entry in &inner.slots {
             match entry.content {
-                // A token beyond the intent's lease record: this intent, or an older one, is what the slot works on.
+                // The token comes after the intent's lease record, so the slot already works on this intent or a newer
+                // one.
                 Content::Holding { sector, token, .. }
                     if sector == intent.sector && token.0 > intent.lease_sequence =>
                 {
@@ -111,29 +112,29 @@ impl Board {
             }
         }
         if let Some(entry) = inner.slots.get_mut(slot) {
-            // Nothing that is shown changes by that.
+            // This changes nothing that a heartbeat shows.
             entry.content = Content::Claiming { sector: intent.sector, lease_sequence: intent.lease_sequence };
         }
         Verdict::Claim
     }
 
-    /// The claim came to nothing.
+    /// Records that a claim failed.
     pub fn end_claim(&self, slot: usize) {
         self.change(slot, |entry| entry.content = Content::Nothing);
     }
 
-    /// Whether this process has brought this lease of the sector to its end.
+    /// Whether this process has finished this lease of the sector.
     pub fn has_finished(&self, sector: SectorId, token: Token) -> bool {
         self.lock().finished.contains(&(sector, token))
     }
 
-    /// A slot holds a sector in a state.
+    /// Records that a slot holds a sector, and its state.
     pub fn hold(&self, slot: usize, sector: SectorId, token: Token, state: &State) {
         let step = state.step().map_or("over", |step| step.name());
         let (phase, attempt) = (state.step().and_then(|step| step.phase()), state.attempt());
         let blocked = match state {
             State::Blocked { error, .. } => Some(error.clone()),
-            // For how long is not known, so it is shown like what blocks; it goes on by itself.
+            // It is unknown how long this wait takes, so it is shown like a block. It ends by itself.
             State::BackingOff { error, .. } if error.code.is_waited_for() => Some(error.clone()),
             _ => None,
         };
@@ -152,7 +153,7 @@ impl Board {
         });
     }
 
-    /// The last order to resubmit a slot's sector that was carried out.
+    /// Records the last order to resubmit a slot's sector that was carried out.
     pub fn resubmitted(&self, slot: usize, serial: u32) {
         self.change(slot, |entry| {
             if let Content::Holding { resubmitted, .. } = &mut entry.content {
@@ -161,7 +162,7 @@ impl Board {
         });
     }
 
-    /// A slot's sector is done with, one way or another.
+    /// Records that a slot's sector has ended here.
     pub fn finish(&self, slot: usize, sector: SectorId, token: Token) {
         self.empty(slot);
         let mut inner = self.lock();
@@ -171,7 +172,7 @@ impl Board {
         }
     }
 
-    /// A slot holds nothing.
+    /// Records that a slot is empty.
     pub fn empty(&self, slot: usize) {
         self.change(slot, |entry| {
             entry.content = Content::Nothing;
@@ -179,7 +180,7 @@ impl Board {
         });
     }
 
-    /// What a slot holds cannot be told yet.
+    /// Records that it is not known yet what a slot holds.
     pub fn unsettled(&self, slot: usize) {
         self.change(slot, |entry| {
             entry.content = Content::Unreadable;
@@ -187,7 +188,7 @@ impl Board {
         });
     }
 
-    /// What a slot holds cannot be told.
+    /// Records that it cannot be determined what a slot holds.
     pub fn unreadable(&self, slot: usize, why: ErrorReport) {
         self.change(slot, |entry| {
             entry.content = Content::Unreadable;
@@ -195,7 +196,7 @@ impl Board {
         });
     }
 
-    /// A slot was found to be this one. Refused with the path of the slot that has the id already: one is a copy.
+    /// Records a slot's id. Fails with the path of another slot that already has the id, because one of them is a copy.
     pub fn identify(&self, slot: usize, id: &str) -> Result<(), String> {
         let mut inner = self.lock();
         let other =
@@ -209,22 +210,22 @@ impl Board {
         Ok(())
     }
 
-    /// The id that a slot had when it was last in use.
+    /// The id that the slot had when it was last in use.
     pub fn identity(&self, slot: usize) -> Option<String> {
         self.lock().slots.get(slot).and_then(|entry| entry.identity.clone())
     }
 
-    /// The last order to free a slot that was carried out.
+    /// Records the last order to release a slot that was carried out.
     pub fn released(&self, slot: usize, id: u64) {
         self.change(slot, |entry| entry.released = id);
     }
 
-    /// It was found out whether a slot can take a sector.
+    /// Records that it was checked whether a slot can take a sector.
     pub fn checked(&self, slot: usize) {
         self.change(slot, |entry| entry.checked = true);
     }
 
-    /// What a slot holds was given up; it is not begun again.
+    /// Records that a slot's sector was given up, so that it is not started again.
     pub fn give_up(&self, slot: usize) {
         let held = match self.lock().slots.get(slot).map(|entry| &entry.content) {
             Some(Content::Holding { sector, token, .. }) => Some((*sector, *token)),
@@ -236,7 +237,7 @@ impl Board {
         }
     }
 
-    /// A slot cannot go on. The report says in which phase that is, if its sector is in one.
+    /// Records that a slot is blocked. The report names the phase, if its sector is in one.
     pub fn block(&self, slot: usize, why: ErrorReport) {
         self.change(slot, |entry| {
             let why = match &entry.content {
@@ -249,7 +250,7 @@ impl Board {
         });
     }
 
-    /// Whether the log says whose a slot's sector is, and if not, why. Says whether that is news.
+    /// Records why the log does not say who owns a slot's sector; `None` if it does. Returns whether that has changed.
     pub fn doubt(&self, slot: usize, why: Option<ErrorReport>) -> bool {
         let why = why.map(ErrorReport::bounded);
         let code = |report: &Option<ErrorReport>| report.as_ref().map(|report| report.code.clone());
@@ -261,17 +262,17 @@ impl Board {
         is_news
     }
 
-    /// A slot goes on.
+    /// Records that a slot is no longer blocked.
     pub fn unblock(&self, slot: usize) {
         self.change(slot, |entry| entry.blocked = None);
     }
 
-    /// Waits until what a heartbeat shows of a slot is not what it was. One change is remembered while nobody waits.
+    /// Waits until something changes that a heartbeat shows. One change is remembered while nobody waits.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// All slots, as a heartbeat shows them.
+    /// All slots, in the form that a heartbeat shows.
     pub fn statuses(&self) -> Vec<SlotStatus> {
         self.lock().slots.iter().map(Entry::status).collect()
     }

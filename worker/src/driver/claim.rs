@@ -19,17 +19,17 @@ use super::{
 };
 use crate::{causes::in_words, journal::Journal, slot::Slot};
 
-/// How long a free slot waits for an intent before it looks at its disk again.
+/// How long a free slot waits for an intent before it checks its disk again.
 const PULL_ROUND: Duration = Duration::from_secs(300);
-/// The same while some queue is missing, so that it is found soon after it was made.
+/// The same while a queue is missing, so that it is found soon after it is created.
 const PULL_ROUND_WITH_GAPS: Duration = Duration::from_secs(30);
 /// After how many pulls without any queue a slot is shown as blocked.
 const MISSES_TOLD: u32 = 4;
 /// How often the removal of a taken intent is tried. It comes back otherwise, and is then known.
 const ACCEPT_TRIES: u32 = 3;
 
-/// Waits until something may be taken, until the slot can take it, until an intent comes, and until its sector is ours
-/// and in the journal.
+/// Waits until the orders allow new sectors, the slot is ready, an intent has come, and its sector is claimed and in the
+/// journal.
 pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLost> {
     let (first, longest) = (Duration::from_millis(500), Duration::from_secs(30));
     let (mut backoff, mut patience) = (Backoff::new(first, longest), Patience::new(first, longest));
@@ -100,7 +100,7 @@ async fn pull(context: &Context, patience: &mut Patience, misses: &mut u32) -> O
         };
         pause = patience.failed("no intent", &in_words(&error));
         let PullError::NoQueue { name } = error else { break };
-        // The queues that are there are served meanwhile.
+        // Meanwhile, pull from the queues that exist.
         queues.retain(|queue| topology::queue_name(queue.miner, queue.proof, queue.kind) != name);
         round = PULL_ROUND_WITH_GAPS;
     }
@@ -111,7 +111,7 @@ async fn pull(context: &Context, patience: &mut Patience, misses: &mut u32) -> O
     None
 }
 
-/// Claims the sector of an intent. `None` if it is, or may be, somebody else's.
+/// Claims the sector of an intent. `None` if another worker owns it, or may own it.
 async fn claim(
     context: &Arc<Context>,
     slot: &Slot,
@@ -146,7 +146,7 @@ async fn claim(
                 let (written, path) = (journal.clone(), slot.journal());
                 let stored = insist_unless_lost(context, slot, "write the journal", move || written.store(&path)).await;
                 if let Err(lost) = stored {
-                    // The claim is found again by whichever slot of ours gets the intent next.
+                    // Whichever of our slots gets the intent next finds this claim.
                     context.board.end_claim(slot.index());
                     put_back(offer).await;
                     return Err(lost);
@@ -165,8 +165,8 @@ async fn claim(
     Ok(won)
 }
 
-/// Claims in the stream of this identity. `None`: it could not be claimed, or the stream is another one behind the claim. A
-/// claim waits through outages. If the queue was lost in one, nobody can tell of which stream the token is.
+/// Claims in the stream with this identity. `None` if the claim failed, or if the stream is another one after the claim.
+/// A claim waits through outages. If the queue was lost in one, it is unknown which stream the token belongs to.
 async fn claim_in(context: &Context, intent: &Intent, stream: &str) -> Option<ClaimOutcome> {
     let sector = intent.sector;
     let outcome = match context.bus.claim(intent, &context.config.name, &context.config.host).await {
@@ -183,7 +183,7 @@ async fn claim_in(context: &Context, intent: &Intent, stream: &str) -> Option<Cl
     Some(outcome)
 }
 
-/// The sector is ours, and the journal says so.
+/// Shows that the slot holds the sector of this journal.
 fn hold(context: &Context, slot: &Slot, won: Option<&Journal>) {
     let Some(Journal { intent, token, state, .. }) = won else { return };
     context.board.hold(slot.index(), intent.sector, *token, state);
@@ -194,7 +194,7 @@ fn hold(context: &Context, slot: &Slot, won: Option<&Journal>) {
     );
 }
 
-/// Gives an intent back.
+/// Returns an intent to the queue.
 async fn put_back(offer: &Offer) {
     if let Err(error) = offer.put_back().await {
         tracing::warn!(sector = %offer.intent.sector, %error, "cannot give the intent back; it comes again by itself");

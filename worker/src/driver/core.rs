@@ -1,9 +1,9 @@
-//! The order in which things happen to a slot's sector, without doing any of them.
+//! Decides the order of a slot's actions, without carrying them out.
 //!
-//! What happens is told to [`Core::handle`], which answers with what must be done, in this order and each before the
-//! next. The driver and the simulation carry out the same lists; so what is simulated is what runs.
+//! [`Core::handle`] gets what has happened, and returns a list of actions. Each is completed before the next one begins.
+//! The driver and the simulation carry out the same lists, so the simulation tests what production runs.
 //!
-//! [`claim`] is the same for a slot that takes an intent, [`leave`] for one that is done with a sector.
+//! [`claim`] does the same for a slot that takes an intent, and [`leave`] for a slot whose sector has ended.
 
 pub mod claim;
 pub mod leave;
@@ -20,18 +20,18 @@ use crate::{journal::Journal, workflows};
 /// What happened to a slot's sector.
 #[derive(Debug)]
 pub enum Happened {
-    /// A processor is ours, for the phase of the present state.
+    /// A processor was acquired for the present state's phase.
     Acquired {
         /// Its name.
         processor: String,
     },
-    /// What was worked on came to something.
+    /// The work has a result.
     Worked(Input),
     /// The log has the event with this number.
     Reported {
-        /// The event's.
+        /// The event's number.
         number: u64,
-        /// The log's.
+        /// Its sequence in the log.
         sequence: u64,
     },
     /// The server refused an event: the lease has moved.
@@ -40,55 +40,55 @@ pub enum Happened {
     News(News),
 }
 
-/// What was read of a sector's log.
+/// What was read from a sector's log.
 #[derive(Debug, Default)]
 pub struct News {
-    /// The last fact of each kind that was asked for, if it is meant for our lease.
+    /// The last fact of each requested kind, if it is meant for our lease.
     pub facts: Vec<Fact>,
     /// Whether the lease is over.
     pub lease_moved: bool,
-    /// That the sector goes on in another stream, if that is new.
+    /// Says that the sector continues in a new stream, if the journal does not know yet.
     pub reinstated: Option<Reinstated>,
 }
 
-/// The manager has said, in another stream than the token is of, that a sector still is ours.
+/// The manager has said, in a stream that is not the token's own, that a sector is still ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reinstated {
-    /// In which.
+    /// The identity of that stream.
     pub stream: String,
-    /// The first sequence that is there.
+    /// The first sequence in it.
     pub first_sequence: u64,
-    /// The number of the last event that it knows of.
+    /// The number of the last event that the manager knows.
     pub known: u64,
 }
 
-/// What must be done.
+/// An action.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Do {
-    /// Write the journal. What follows is done when it is on the disk.
+    /// Write the journal. Later actions are carried out once it is on disk.
     Persist(Box<Journal>),
-    /// End what runs, and give its processor back.
+    /// Stop the running work and release its processor.
     DropWork,
-    /// Do what the state needs, up to the processor if it needs one; instead of whatever was done before.
+    /// Begin what the state needs, up to the acquisition of a processor if it needs one. This replaces earlier work.
     Work(Box<State>),
-    /// Run the state's phase on the processor that was acquired.
+    /// Run the state's phase on the acquired processor.
     Run(Box<State>),
     /// Publish an event until the log has it or refuses it.
     Publish(Box<Event>),
-    /// Read the log, now or when there may be something; instead of whatever was watched for before.
+    /// Read the log, now or when woken. This replaces an earlier watch.
     Watch(Watch),
-    /// Nothing more is to be done here.
+    /// Stop: the sector's life in this slot has ended.
     End(End),
 }
 
-/// What is read of the sector's log.
+/// What to read from the sector's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watch {
     /// The kinds of facts, the most urgent first.
     pub kinds: &'static [FactKind],
-    /// The serial of the last order that was carried out: what was told before it does not count.
+    /// The serial of the last order to resubmit that was carried out. Facts from before it do not count.
     pub resubmitted: u32,
-    /// Whether to read before anything rings.
+    /// Whether to read without waiting for a wake-up.
     pub at_once: bool,
 }
 
@@ -97,11 +97,11 @@ pub struct Watch {
 pub enum End {
     /// Finished or aborted, and the log knows it.
     Over,
-    /// The lease has moved: the server refused an event, or the last lease record is another one.
+    /// The lease has moved: the server refused an event, or the log has another last lease record.
     Fenced,
 }
 
-/// Where a slot is, for people.
+/// The place of a slot, for people.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
     /// The machine's host name.
@@ -122,33 +122,34 @@ pub struct Core {
 }
 
 impl Core {
-    /// A life that goes on where its journal says. `arrivals` is what is known of facts that came to an earlier process.
+    /// A sector's life that continues from its journal. `arrivals` says when an earlier process received facts, as far as
+    /// known.
     pub fn new(journal: Journal, arrivals: Arrivals, policy: RetryPolicy, place: Place) -> Core {
         Core { journal, arrivals, policy, place, publishing: None }
     }
 
-    /// When facts came.
+    /// When facts arrived.
     pub fn arrivals(&self) -> &Arrivals {
         &self.arrivals
     }
 
-    /// What the disk has when everything that was asked for is done.
+    /// The journal as it is on disk once all actions are completed.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// Gives the journal back.
+    /// Returns the journal.
     pub fn into_journal(self) -> Journal {
         self.journal
     }
 
-    /// What must be done first.
+    /// The first actions.
     pub fn start(&mut self) -> Vec<Do> {
         let first = vec![self.work(), self.watch(true)];
         self.followed(first)
     }
 
-    /// What must be done because of what happened, at a time of [`expiry::now_millis`].
+    /// The actions that follow from what happened. The time is that of [`expiry::now_millis`].
     pub fn handle(&mut self, happened: Happened, now_millis: i64) -> Vec<Do> {
         let todo = match happened {
             Happened::Acquired { processor } => self.on_processor(processor, now_millis),
@@ -159,7 +160,8 @@ impl Core {
                 vec![self.persist()]
             }
             Happened::Refused => return vec![Do::End(End::Fenced)],
-            // An end that is only to be told may have been told already, and the lease closed for it.
+            // If only the end remained to be reported, the manager may have read that report and closed the lease. So a
+            // moved lease counts only while there is a step.
             Happened::News(News { lease_moved: true, .. }) if self.journal.state.step().is_some() => {
                 return vec![Do::End(End::Fenced)];
             }
@@ -172,7 +174,8 @@ impl Core {
         self.followed(todo)
     }
 
-    /// Whatever happened: one event at a time is on its way, and the end comes when the log knows all.
+    /// Adds the actions that follow in any case: publish the next event, one at a time, and end when the log has all of
+    /// them.
     fn followed(&mut self, mut todo: Vec<Do>) -> Vec<Do> {
         let next = self.journal.pending.first();
         if matches!(self.journal.state, State::Over { .. }) && next.is_none() {
@@ -215,7 +218,7 @@ impl Core {
         todo
     }
 
-    /// The log was lost, and the sector still is ours in the one that took its place.
+    /// Handles the loss of the log, if the sector is still ours in the new one.
     fn on_reinstated(&mut self, reinstated: Option<Reinstated>) -> Vec<Do> {
         let Some(reinstated) = reinstated else { return Vec::new() };
         let (before, known) = (self.journal.state.clone(), reinstated.known);
@@ -251,14 +254,14 @@ impl Core {
                     self.arrivals.came(told, now);
                 }
                 self.journal.resubmitted = resubmitted;
-                // First of all what runs ends, for it may run for nothing.
+                // Stop the running work first, because it may be useless now.
                 let mut todo = vec![Do::DropWork, self.advance(next, effects)];
                 todo.push(self.work());
                 todo
             }
             Transition::Ignore(why) => {
                 tracing::debug!(kind, why, "fact ignored");
-                // What it says of the stores counts all the same, for the work that is to be done.
+                // The fact changes no state, but the stores that it names matter for the work.
                 if stores_told { vec![self.persist(), Do::DropWork, self.work()] } else { Vec::new() }
             }
             Transition::Illegal(why) => {
@@ -268,7 +271,7 @@ impl Core {
         }
     }
 
-    /// Applies an input of our own making. One that the machine refuses is an error of its own, for a person.
+    /// Applies an input that we created. If the machine refuses it, that is an error for a person.
     fn apply_own(&mut self, input: Input) -> Vec<Do> {
         if let Input::Failed { error } = &input {
             log_failure(error, self.phase(), self.journal.state.attempt());
@@ -285,7 +288,7 @@ impl Core {
         }
     }
 
-    /// The new state is on the disk before anything follows from it.
+    /// Moves to a new state. The state must be on disk before anything follows from it.
     fn advance(&mut self, next: State, events: Vec<EventBody>) -> Do {
         if next != self.journal.state {
             let step = next.step().map(|step| step.name());
@@ -308,7 +311,7 @@ impl Core {
         Do::Watch(Watch { kinds, resubmitted: self.journal.resubmitted, at_once })
     }
 
-    /// What the phase comes to instead of beginning now, by the chain's time.
+    /// The phase's outcome if it must not begin now, because of the chain's time.
     fn refuse_to_start(&self, now: i64) -> Option<Input> {
         let step = self.journal.state.step()?;
         let epoch = expiry::epoch(&workflows::expiry(step)?, &self.arrivals, now);
@@ -325,7 +328,7 @@ impl Core {
         }
     }
 
-    /// Adds where it happened.
+    /// Adds the host and the slot to an error.
     fn named(&self, error: ErrorReport) -> ErrorReport {
         let Place { host, slot } = self.place.clone();
         ErrorReport { host, slot, ..error }

@@ -1,8 +1,8 @@
-//! Epochs by elapsed time, from a chain head that the manager wrote down.
+//! Estimates the chain's epoch from a chain head that the manager wrote down and the time that has passed since.
 //!
-//! The time is that of a clock that only goes forward, also while the machine sleeps, and that nobody sets. What passed
-//! before this process began is known from the server, as the difference of two of its own times, or not at all; then it
-//! counts as nothing. The wall clock decides nothing: after a restart it may be wrong by years.
+//! The clock is monotonic, cannot be set, and also advances while the machine is suspended. The time before this process
+//! began is the difference of two of the server's timestamps. If it is unknown, it counts as zero. The wall clock decides
+//! nothing, because after a restart it may be wrong by years.
 
 use std::{
     collections::BTreeMap,
@@ -14,49 +14,49 @@ use sealbus_schema::message::FactKind;
 
 use crate::workflows::Expiry;
 
-/// When facts came, in milliseconds of [`now_millis`]. What came before this machine's start is negative, and what nobody
-/// can tell of is missing.
+/// When facts arrived, in milliseconds of [`now_millis`]. Arrivals before this machine's start are negative. Unknown ones
+/// are missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrivals(BTreeMap<FactKind, i64>);
 
 impl Arrivals {
-    /// What is known of a fact that came to an earlier process, by its age.
+    /// The arrival of a fact that an earlier process received, from its age.
     pub fn of_age(kind: FactKind, age: Duration, now_millis: i64) -> Arrivals {
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         Arrivals(BTreeMap::from([(kind, now_millis.saturating_sub(age))]))
     }
 
-    /// The last fact of a kind came.
+    /// Records that a fact of this kind has arrived.
     pub fn came(&mut self, kind: FactKind, now_millis: i64) {
         self.0.insert(kind, now_millis);
     }
 }
 
-/// Milliseconds of a clock that only goes forward: since the machine was started, with the time that it slept.
+/// Milliseconds since the machine was started, including the time while it was suspended. This clock is monotonic.
 pub fn now_millis() -> i64 {
     static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
     let uptime = std::fs::read_to_string("/proc/uptime").ok().and_then(|text| uptime_millis(&text));
-    // Where the kernel does not tell, the time that the machine slept is missing.
+    // Without the kernel's uptime, the time while the machine was suspended is missing.
     uptime.unwrap_or_else(|| i64::try_from(STARTED.elapsed().as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The first number of `/proc/uptime`, seconds with two decimals.
+/// The first number of `/proc/uptime`, which has seconds with two decimals, in milliseconds.
 fn uptime_millis(text: &str) -> Option<i64> {
     let (secs, hundredths) = text.split_whitespace().next()?.split_once('.')?;
     let (secs, hundredths): (i64, i64) = (secs.parse().ok()?, hundredths.get(..2)?.parse().ok()?);
     Some(secs.checked_mul(1000)?.saturating_add(hundredths * 10))
 }
 
-/// The chain's epoch, as far as can be told.
+/// The estimated epoch of the chain.
 pub fn epoch(expiry: &Expiry, arrivals: &Arrivals, now_millis: i64) -> i64 {
-    // A fact whose time of arrival is not known, or an epoch without length, tells nothing about the time since.
+    // If the fact's arrival is unknown, or the epoch has no length, nothing is known about the time since.
     let arrival = arrivals.0.get(&expiry.told_by);
     let elapsed = arrival.map_or(0, |arrival| now_millis.saturating_sub(*arrival).max(0));
     let epochs = elapsed.checked_div(i64::try_from(expiry.epoch_millis).unwrap_or(i64::MAX)).unwrap_or(0);
     expiry.head_epoch.saturating_add(epochs)
 }
 
-/// How long what a step is about to compute is worth anything; `None` if nobody can tell.
+/// The remaining time until a step's work becomes worthless. `None` if that is unknown.
 pub fn time_left(expiry: &Expiry, arrivals: &Arrivals, now_millis: i64) -> Option<Duration> {
     if expiry.epoch_millis == 0 {
         return None;

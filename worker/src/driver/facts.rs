@@ -1,6 +1,6 @@
-//! What others wrote into the sector's log, read back: the manager's answers, and whether the lease is still ours.
+//! Reads the sector's log: the manager's answers, and whether the lease is still ours.
 //!
-//! A slot that works for hours, waits or is blocked publishes nothing, so no refusal would tell it that its lease has
+//! A slot that works for hours, waits or is blocked publishes nothing, so no refusal would show it that its lease has
 //! moved. It is woken for that as well ([`super::wakeups`]).
 
 use std::{
@@ -20,16 +20,16 @@ use super::{
 };
 use crate::{causes::in_words, journal::Journal};
 
-/// How many heartbeats a slot that is not woken waits before it looks by itself, should the wake-ups have failed.
+/// A slot that was not woken for this many heartbeats reads the log anyway, in case wake-ups were lost.
 const OWN_LOOK_HEARTBEATS: u32 = 30;
-/// How often a fact that was heard and is not in the log is looked for again, and the pauses between: some hundred
-/// milliseconds in all.
+/// How often the log is read again for a fact that was heard but is not there yet, then the first and the longest pause
+/// between. All pauses together take some hundred milliseconds.
 const REREADS: u32 = 6;
 const FIRST_REREAD: Duration = Duration::from_millis(4);
 const MAX_REREAD: Duration = Duration::from_millis(250);
 
-/// Waits for a wake-up (unless `at_once`), or for a long while, and reads the facts of these kinds and the lease. A log
-/// that cannot be read is told once for as long as that lasts.
+/// Waits for a wake-up (unless `at_once`) or a long timeout, and reads the facts of these kinds and the lease. If the log
+/// cannot be read, that is logged once for as long as it lasts.
 pub async fn next(
     context: Arc<Context>,
     slot: usize,
@@ -51,7 +51,7 @@ pub async fn next(
             tokio::time::sleep(Backoff::new(context.config.heartbeat, context.config.heartbeat).next_pause()).await;
             continue;
         };
-        // It was heard on its way into the log, which it reaches a moment later, or never if its lease has moved.
+        // The fact was heard on its way into the log. It arrives there a moment later, or never if its lease has moved.
         let is_missing = heard.as_ref().is_some_and(|fact| !news.facts.contains(fact));
         if !is_missing || news.lease_moved || rereads == REREADS {
             return news;
@@ -61,7 +61,7 @@ pub async fn next(
     }
 }
 
-/// What the log says now; `None` if not all of it could be read.
+/// What the log says now. `None` if a part of it could not be read.
 async fn read(
     context: &Context,
     slot: usize,
@@ -79,7 +79,7 @@ async fn read(
             Ok(Some(fact)) if fact.counts_for(journal.token, watch.resubmitted) => news.facts.push(fact),
             Ok(other) => tracing::trace!(?other, "no fact for this lease"),
             Err(error) => {
-                // One that nobody can decode stays so.
+                // Reading again does not help with a record that cannot be decoded.
                 is_complete &= matches!(error, ReadError::Unreadable { .. });
                 unread = Some(error);
             }
@@ -87,7 +87,7 @@ async fn read(
     }
     let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
     match unread {
-        // It is read again in any case, so the pause is not ours.
+        // The caller reads the log again in any case, so the returned pause is not used.
         Some(error) => drop(reading.failed("cannot read the sector's log", &cause_of(&error))),
         None => reading.mended("the sector's log is read again"),
     }
@@ -96,11 +96,11 @@ async fn read(
 
 async fn look_at_lease(context: &Context, slot: usize, journal: &Journal, news: &mut News) -> Result<(), ReadError> {
     let (sector, name) = (journal.intent.sector, &context.config.name);
-    // Which stream it is matters only where the log does not simply have our claim.
+    // The stream's identity matters only if the log does not have our claim, so ask without it first.
     let mut standing = context.bus.standing(sector, &leave::right(journal, name, None)).await?;
     let mut is_foreign = false;
     if !matches!(standing, Standing::Ours { known: None, .. }) {
-        // If nobody tells, the next look does.
+        // If there is no answer, the next read asks again.
         let Some(present) = resume::present_stream(context).await else { return Ok(()) };
         let right = leave::right(journal, name, Some(&present.identity));
         standing = context.bus.standing(sector, &right).await?;
@@ -112,7 +112,7 @@ async fn look_at_lease(context: &Context, slot: usize, journal: &Journal, news: 
     Ok(())
 }
 
-/// Why a record could not be read, without which one it was: when the server does not answer, none can be.
+/// Why a record could not be read, without its name: if the server does not answer, no record can be read.
 fn cause_of(error: &ReadError) -> String {
     match error {
         ReadError::Server { source, .. } => in_words(source.as_ref()),

@@ -1,9 +1,8 @@
-//! Whether a slot's directory is the slot that it is meant to be: before anything is taken into it, and before what lies
-//! in it is touched.
+//! Checks that a directory is the right slot, before a sector is taken into it and before its files are touched.
 //!
-//! Each slot has a file with a random id. The manager remembers the ids of each worker's slots and tells them with the
-//! standing orders, which are known before anything is taken. So an empty directory in the place of a known slot is a disk
-//! that is away, never a free slot. Only a directory that nobody knows of becomes a new one.
+//! Each slot has a file with a random id. The manager remembers the ids of each worker's slots and sends them with the
+//! standing orders, which a worker reads before it takes a sector. So an empty directory in the place of a known slot is
+//! a disk that is away, never a free slot. Only an unknown directory becomes a new slot.
 
 use sealbus_schema::{ErrorClass, ErrorReport, WorkerName, identity::SlotIdentity};
 
@@ -14,18 +13,19 @@ use crate::{
     stage::{StageCode, StageError},
 };
 
-/// What a directory without a sector is.
+/// How a directory without a sector is judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Judgement {
-    /// The slot that it is meant to be.
+    /// It is the right slot.
     Ours(String),
-    /// One that nobody knows of: a new slot.
+    /// It is unknown: a new slot.
     New,
-    /// Something else, or nothing.
+    /// It is something else, or nothing.
     Refused(StageError),
 }
 
-/// Whose a slot is, by its file: whatever lies in another worker's is not ours to touch.
+/// Reads a slot's identity file, and fails if the slot belongs to another worker. Files in another worker's slot must not
+/// be touched.
 ///
 /// # Errors
 /// [`StageCode::SlotOfAnotherWorker`]; [`StageCode::SlotUnusable`] if the file cannot be read.
@@ -37,7 +37,7 @@ pub fn require_ours(slot: &Slot, worker: &WorkerName) -> Result<Option<SlotIdent
     }
 }
 
-/// The error for a slot, or a sector in it, that is another worker's.
+/// The error for a slot, or a sector in it, that belongs to another worker.
 pub fn of_another(name: &str, owner: &WorkerName, worker: &WorkerName) -> StageError {
     let message = format!(
         "slot {name}: what lies there is worker {owner}'s, and this is worker {worker}; nothing of it is touched. If the \
@@ -48,7 +48,7 @@ pub fn of_another(name: &str, owner: &WorkerName, worker: &WorkerName) -> StageE
     StageError::new(StageCode::SlotOfAnotherWorker, message)
 }
 
-/// Waits until a slot that holds nothing is the one that it is meant to be; makes it one if nobody knows of it.
+/// Waits until an empty slot's directory is the right one. Makes an unknown directory a new slot.
 pub(super) async fn settle(context: &Context, slot: &Slot) -> Result<(), SlotLost> {
     let mut said = None;
     loop {
@@ -67,7 +67,7 @@ pub(super) async fn settle(context: &Context, slot: &Slot) -> Result<(), SlotLos
             }
             Ok(Judgement::Refused(error)) | Err(error) => error,
         };
-        // Taken away and mounted again is another directory: it is opened anew.
+        // After the disk was unmounted and mounted again, the directory must be opened again.
         if slot.operate(|| Ok(())).await.is_err() {
             return Err(SlotLost);
         }
@@ -86,7 +86,8 @@ pub(super) async fn settle(context: &Context, slot: &Slot) -> Result<(), SlotLos
     Ok(())
 }
 
-/// A slot that has a sector in it needs no other evidence: it is made one if it was taken before slots had an identity.
+/// A directory with a sector needs no other evidence. If it has no identity file, because it is older than these files,
+/// it gets one.
 pub(super) async fn settle_with_sector(context: &Context, slot: &Slot) -> Result<(), SlotLost> {
     let worker = context.config.name.clone();
     let (seen, of) = (slot.clone(), worker);
@@ -101,7 +102,7 @@ pub(super) async fn settle_with_sector(context: &Context, slot: &Slot) -> Result
     Ok(())
 }
 
-/// Makes a directory a slot, in the place of the one with an id that a person gave up.
+/// Makes a directory a slot. `replaces` is the id of the slot that a person gave up in its place.
 pub(super) async fn make(context: &Context, slot: &Slot, replaces: Option<String>) -> Result<String, SlotLost> {
     let (path, worker) = (slot.path().to_owned(), context.config.name.clone());
     let made = insist_unless_lost(context, slot, "make the slot's identity", move || {

@@ -1,4 +1,4 @@
-//! Carries out what the core of a sector's life asks for: work, publishing and facts side by side, the journal between
+//! Carries out the core's actions. Work, publishing and reading facts run concurrently; the journal is written between
 //! them.
 
 use std::{
@@ -34,7 +34,7 @@ use crate::{
 };
 use work::{Done, Job};
 
-/// How often an event is published again at least, while the log does not say whose its sector is.
+/// The longest pause between two tries to publish an event while the log does not say who owns the sector.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// One sector in one slot.
@@ -44,12 +44,13 @@ pub struct Life<'a> {
     core: Core,
     work_dir: PathBuf,
     bell: Arc<Bell>,
-    /// What was said of a log that cannot be read.
+    /// Remembers whether an unreadable log was already reported.
     reading: Arc<Mutex<Patience>>,
     running: Running,
 }
 
-/// What goes on. Each is dropped when its reason is gone: dropping the work of a running phase kills its processor.
+/// The running futures. Each is dropped when it is no longer needed. Dropping the work of a running phase kills its
+/// processor.
 #[derive(Default)]
 struct Running {
     working: Option<BoxFuture<'static, Done>>,
@@ -63,7 +64,7 @@ struct Running {
 struct Fenced;
 
 impl<'a> Life<'a> {
-    /// A life that goes on where its journal says.
+    /// A sector's life that continues from its journal.
     pub fn new(context: Arc<Context>, slot: &'a Slot, journal: Journal, arrivals: Arrivals) -> Life<'a> {
         let bell = context.wakeups.bell(slot.index(), journal.intent.sector);
         let work_dir = slot.work_dir(journal.intent.sector, journal.token);
@@ -74,7 +75,7 @@ impl<'a> Life<'a> {
         Life { context, slot, core, work_dir, bell, reading, running: Running::default() }
     }
 
-    /// Goes on until the end, and gives the journal back. Dropping the future kills the phase that runs.
+    /// Continues until the end, and returns the journal. Dropping the future kills the running phase.
     pub async fn run(mut self) -> (End, Journal) {
         let mut todo = self.core.start();
         loop {
@@ -117,7 +118,7 @@ impl<'a> Life<'a> {
         self.context.board.resubmitted(self.slot.index(), *resubmitted);
     }
 
-    /// An older lease goes first, and so does what will be worthless soon.
+    /// The place in the queue for a processor: older leases, and work that expires soon, go first.
     fn turn(&self, state: &State) -> Turn {
         let left =
             |step: &Step| expiry::time_left(&workflows::expiry(step)?, self.core.arrivals(), expiry::now_millis());
@@ -146,7 +147,7 @@ impl<'a> Life<'a> {
                         return Ok(Happened::Reported { number: event.number, sequence });
                     }
                     Err(PublishError::Fenced { .. }) if stream.is_some() => return Err(Fenced),
-                    // Over in this stream: is it the one that our token is of?
+                    // The lease is over in this stream. Check whether the token belongs to this stream.
                     Err(PublishError::Fenced { .. }) => match resume::stream_identity(&context).await {
                         None => tokio::time::sleep(backoff.next_pause()).await,
                         found => stream = found,
@@ -201,7 +202,7 @@ impl Running {
     }
 }
 
-/// The future's output, if there is a future. It is taken away when it is done.
+/// The future's output. Never returns if there is no future. Removes the future when it is done.
 async fn or_never<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
     match future {
         Some(running) => {

@@ -1,7 +1,7 @@
-//! What a person wants of this machine: its standing orders, followed.
+//! Follows the standing orders that a person gave to this machine.
 //!
 //! They are read from their stream at the start, at each wake-up and every two heartbeats. Until they are known, no slot
-//! takes an intent; what the slots hold goes on. When the bus goes away, the last ones hold.
+//! takes an intent, but sectors in slots continue. While the bus is away, the last known orders apply.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -15,10 +15,10 @@ use tokio::sync::watch;
 
 use crate::causes::in_words;
 
-/// A copy of the stream may lag behind the wake-up by this much.
+/// A replica of the stream may lag behind the wake-up by this much.
 const AFTER_WAKE_UP: Duration = Duration::from_secs(1);
 
-/// The orders that stand; none until they are known.
+/// The orders in force; `None` until they are known.
 #[derive(Debug)]
 pub struct StandingOrders {
     known: watch::Sender<Option<Orders>>,
@@ -31,12 +31,12 @@ impl Default for StandingOrders {
 }
 
 impl StandingOrders {
-    /// What a heartbeat says of them: whether nothing new is taken, and the revision.
+    /// What a heartbeat shows of them: whether the worker drains, and the revision.
     pub fn shown(&self) -> (bool, u64) {
         self.known.borrow().as_ref().map_or((false, 0), |orders| (orders.drain, orders.revision))
     }
 
-    /// Waits until the orders are known, and gives the id of a slot, if the manager knows one.
+    /// Waits until the orders are known, and returns the id of a slot, if the manager knows one.
     pub async fn known_slot(&self, slot: &str) -> Option<String> {
         self.until(|known| {
             let slots = &known.as_ref()?.slots;
@@ -45,22 +45,22 @@ impl StandingOrders {
         .await
     }
 
-    /// Follows what stands, for whoever shows it.
+    /// A receiver of the orders in force, to show them.
     pub fn subscribe(&self) -> watch::Receiver<Option<Orders>> {
         self.known.subscribe()
     }
 
-    /// Waits until something new may be taken.
+    /// Waits until new sectors may be taken.
     pub async fn open(&self) {
         self.until(|known| known.as_ref().is_some_and(|orders| !orders.drain).then_some(())).await;
     }
 
-    /// Waits until nothing new may be taken.
+    /// Waits until no new sectors may be taken.
     pub async fn draining(&self) {
         self.until(|known| known.as_ref().is_some_and(|orders| orders.drain).then_some(())).await;
     }
 
-    /// Waits for an order to free a slot whose number is beyond that of the last one, and gives its number.
+    /// Waits for an order to release a slot whose number comes after `last`, and returns that number.
     pub async fn release_of(&self, slot: &str, last: u64) -> u64 {
         self.until(|known| {
             let orders = known.as_ref()?.release.iter().filter(|order| order.slot == slot);
@@ -70,7 +70,7 @@ impl StandingOrders {
         .await
     }
 
-    /// Follows the orders for ever. `slots` are the names that an order may have.
+    /// Follows the orders forever. `slots` are the slots' names that an order may use.
     pub async fn follow(&self, bus: &Bus, worker: &WorkerName, heartbeat: Duration, slots: &[String]) {
         let mut strangers = BTreeSet::new();
         let mut patience = Patience::new(Duration::from_millis(250), Duration::from_secs(10));
@@ -88,6 +88,7 @@ impl StandingOrders {
                     Ok(orders) => {
                         patience.mended("the standing orders are read again");
                         self.take(orders.unwrap_or_default(), slots, &mut strangers);
+                        // After a wake-up, read once more: the first read may have met a replica that lags behind.
                         if woken { AFTER_WAKE_UP } else { Backoff::new(heartbeat * 2, heartbeat * 2).next_pause() }
                     }
                     Err(error) => {
@@ -131,7 +132,7 @@ impl StandingOrders {
             let found = is_it(&changes.borrow_and_update());
             match found {
                 Some(answer) => return answer,
-                // The sender lives as long as we do.
+                // The sender lives as long as this struct, so an error is impossible.
                 None => drop(changes.changed().await),
             }
         }

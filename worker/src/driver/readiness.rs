@@ -1,6 +1,6 @@
-//! Whether a free slot may take a sector: its disk works and has room, the permanent store takes files, and the parameters
-//! are there. Looked at before a sector is asked for, while it is waited for, and once more when one has come: a sector
-//! takes hours, and what it will need at their end can be known before.
+//! Checks whether a free slot may take a sector: its disk works and has room, the permanent store accepts files, and the
+//! parameters are there. This is checked before a slot waits for an intent, while it waits, and again when an intent has
+//! come. Sealing takes hours, and whatever would fail at their end should be known before.
 
 use std::{pin::pin, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::{
     stage::{StageCode, StageError},
 };
 
-/// How long a disk may take over a small file before it is called silent.
+/// A disk that takes longer than this to write a small file counts as silent.
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Why a slot may not.
+/// Why a slot may not take a sector.
 enum Unready {
-    /// It will be looked at again.
+    /// It is blocked for now, and will be checked again.
     Blocked(Box<ErrorReport>),
-    /// Its directory is not the one that was opened.
+    /// Its directory is no longer the one that was opened.
     Lost,
 }
 
@@ -33,7 +33,7 @@ pub async fn ready(context: &Context, slot: &Slot, unserved: Option<ErrorReport>
             Err(Unready::Lost) => return Err(SlotLost),
             Err(Unready::Blocked(report)) => report,
         };
-        // Numbers in the message change all the time; what is wrong is said once.
+        // Log each error code once: the numbers in its message change all the time.
         if said.as_ref() != Some(&report.code) {
             tracing::error!(slot = slot.name(), code = %report.code, "slot blocked: {}", report.message());
             said = Some(report.code.clone());
@@ -53,12 +53,12 @@ pub async fn ready(context: &Context, slot: &Slot, unserved: Option<ErrorReport>
     Ok(())
 }
 
-/// Whether it still may, now that there is a sector.
+/// Whether the slot may still take a sector, now that there is one.
 pub async fn is_ready(context: &Context, slot: &Slot) -> bool {
     look(context, slot).await.is_ok()
 }
 
-/// Returns when the slot may not any more.
+/// Returns when the slot may no longer take a sector.
 pub async fn fails(context: &Context, slot: &Slot) {
     loop {
         tokio::time::sleep(context.config.recover_interval).await;
@@ -87,7 +87,7 @@ async fn look(context: &Context, slot: &Slot) -> Result<(), Unready> {
     context.ledger.reserve(slot, proof).map_err(|error| blocked(error.report()))
 }
 
-/// A disk that does not answer is shown, and waited for.
+/// Tests the disk. While it does not answer, shows that and waits.
 async fn probe_patiently(context: &Context, slot: &Slot) -> Result<(), StageError> {
     let probed = slot.clone();
     let mut probing = pin!(slot.operate(move || probe(&probed)));

@@ -1,5 +1,5 @@
-//! Whether a sector is still ours: after a restart, and after the server refused an event. And how old the manager's
-//! answers are that came before the restart.
+//! Finds out whether a sector is still ours, after a restart and after the server refused an event. Also determines the
+//! age of the manager's answers that arrived before the restart.
 
 use std::time::Duration;
 
@@ -18,29 +18,30 @@ use super::{
 };
 use crate::{causes::in_words, journal::Journal, slot::Slot, workflows};
 
-/// How often it is asked at least whose a sector is, while that cannot be told.
+/// The longest pause between two questions while it is unknown who owns a sector.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// Whose a slot's sector is.
+/// Whether a slot's sector is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// Ours, under the journal's token; in another stream than before, if that is news.
+    /// Ours, under the journal's token. If it now continues in a new stream, and the journal does not know yet, this says
+    /// so.
     Ours(Option<Reinstated>),
-    /// Not ours any more.
+    /// No longer ours.
     Gone,
 }
 
-/// The stream of sectors' logs.
+/// The stream with the sectors' logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Present {
-    /// Which it is.
+    /// Its identity.
     pub identity: String,
-    /// The first sequence that it may have.
+    /// The first sequence that it can contain.
     pub first_sequence: u64,
 }
 
-/// Compares a journal with the sector's log. Waits through outages, and until the log says whose the sector is: nothing is
-/// begun and nothing is given up meanwhile.
+/// Compares a journal with the sector's log. Waits through outages, and until the log says who owns the sector. Meanwhile
+/// no work is started, and the sector is not given up.
 pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Right {
     context.ledger.hold(slot, slot.work_dir(journal.intent.sector, journal.token));
     context.board.hold(slot.index(), journal.intent.sector, journal.token, &journal.state);
@@ -50,6 +51,7 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
     let mut backoff = Backoff::new(Duration::from_millis(500), MAX_PAUSE);
     let mut patience = Patience::new(Duration::from_millis(500), MAX_PAUSE);
     loop {
+        // A token is a sequence of one stream. It means nothing without the stream's identity.
         let Some(present) = present_stream(context).await else {
             tokio::time::sleep(backoff.next_pause()).await;
             continue;
@@ -80,6 +82,7 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
                         return Right::Ours(reinstated(journal, present, &standing));
                     }
                     Standing::Gone => return Right::Gone,
+                    // Only the manager can settle this, so ask again later.
                     Standing::Open { .. } | Standing::Anothers { .. } => {}
                 }
             }
@@ -92,7 +95,8 @@ pub async fn right_to(context: &Context, slot: &Slot, journal: &Journal) -> Righ
     }
 }
 
-/// How old the answer is that an earlier process took and that the state still works with, by the server's clock alone.
+/// The arrival, by the server's clock alone, of the answer that the state still uses and that an earlier process
+/// received.
 pub async fn arrivals(context: &Context, journal: &Journal) -> Arrivals {
     let Some(expiry) = journal.state.step().and_then(workflows::expiry) else { return Arrivals::default() };
     match age(context, journal, expiry.told_by).await {
@@ -112,8 +116,8 @@ async fn age(context: &Context, journal: &Journal, kind: FactKind) -> Option<Dur
     }
 }
 
-/// That a journal's sector goes on in another stream, if the journal does not say so yet, or if what it told there was deleted
-/// when the stream was recovered.
+/// Says that a journal's sector continues in a new stream, if the journal does not know that yet, or if its reports there
+/// were deleted when the stream was recovered.
 pub fn reinstated(journal: &Journal, present: Present, standing: &Standing) -> Option<Reinstated> {
     let Standing::Ours { known: Some(known), .. } = standing else { return None };
     let Present { identity, first_sequence } = present;
@@ -123,11 +127,12 @@ pub fn reinstated(journal: &Journal, present: Present, standing: &Standing) -> O
     is_news.then_some(reinstated)
 }
 
-/// Shows whether the log says whose a slot's sector is. A line in the log when that changes.
+/// Shows whether the sector's log says who owns it. Logs a line when that changes.
 pub fn show_doubt(context: &Context, slot: usize, journal: &Journal, standing: &Standing, foreign: bool) {
     let (sector, worker, stream) = (journal.intent.sector, &context.config.name, topology::SECTORS);
     let slot_name = context.config.slots.get(slot).map(|path| path.display().to_string()).unwrap_or_default();
     let report = match standing {
+        // The token comes from another stream, so nothing in this one is about it.
         Standing::Open { .. } if foreign => {
             let message = format!(
                 "the stream {stream} was made anew since slot {slot_name} took {sector}: its token means nothing there until \
@@ -160,8 +165,8 @@ pub fn show_doubt(context: &Context, slot: usize, journal: &Journal, standing: &
     }
 }
 
-/// Shows that a slot holds an older state of its sector. Nothing is begun: what it would report would be taken for what is
-/// known already, and the sector would wait for ever.
+/// Shows that a slot holds an older state of its sector. No work is started, because its reports would be taken for
+/// duplicates, and the sector would wait forever.
 fn show_behind(context: &Context, slot: &Slot, journal: &Journal, number: u64) {
     let Journal { intent: Intent { sector, .. }, next_event, .. } = journal;
     let message = format!(
@@ -177,16 +182,16 @@ fn show_behind(context: &Context, slot: &Slot, journal: &Journal, number: u64) {
     }
 }
 
-/// The identity of the stream of sectors' logs; `None` if nobody answers.
+/// The identity of the stream with the sectors' logs. `None` if the server does not answer.
 pub async fn stream_identity(context: &Context) -> Option<String> {
     Some(present_stream(context).await?.identity)
 }
 
-/// The stream of sectors' logs as it is now; `None` if nobody answers.
+/// The present stream with the sectors' logs. `None` if the server does not answer.
 pub async fn present_stream(context: &Context) -> Option<Present> {
     match context.bus.sectors_origin().await {
         Ok((identity, first_sequence)) => Some(Present { identity: identity.as_str().to_owned(), first_sequence }),
-        // A connection that is lost was told already.
+        // The lost connection is already reported.
         Err(error) if !context.bus.is_connected() => {
             tracing::debug!(%error, "cannot tell which stream this is");
             None

@@ -1,4 +1,5 @@
-//! A slot's whole time in the worker: opened, served, freed by order, and opened again when it was lost.
+//! Tends a slot as long as the worker runs: opens it, serves it, releases it by order, and opens it again after it was
+//! lost.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,31 +25,31 @@ use crate::{
 pub struct Opened {
     /// The slot.
     pub slot: Slot,
-    /// What it holds.
+    /// What was found in it.
     pub found: Found,
-    /// The number of the last order to free it that was carried out.
+    /// The number of the last order to release it that was carried out.
     pub released: u64,
 }
 
 /// Why a slot cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It cannot be taken.
+    /// It cannot be locked or used.
     #[error(transparent)]
     Slot(#[from] SlotError),
-    /// An order to free it that was begun cannot be ended.
+    /// An order to release it was begun and cannot be completed.
     #[error("slot {slot} cannot be freed as was ordered")]
     Release {
         /// The slot.
         slot: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: StageError,
     },
 }
 
 impl OpenError {
-    /// As it is shown.
+    /// The report to show.
     pub fn report(&self, host: &str, path: &Path) -> ErrorReport {
         let mut report = ErrorReport::from_error(ErrorClass::Crit, ErrorCode::SLOT_UNUSABLE, self);
         report.causes.push("mend or mount it; the worker looks again by itself".to_owned());
@@ -56,7 +57,7 @@ impl OpenError {
     }
 }
 
-/// Takes a slot for this process and reads what it holds.
+/// Locks a slot for this process and reads what it holds.
 pub fn open(index: usize, path: &Path, worker: &WorkerName, host: &str) -> Result<Opened, OpenError> {
     let slot = Slot::open(index, path)?;
     let named = |report| ErrorReport { host: host.to_owned(), slot: slot.name(), ..report };
@@ -75,10 +76,10 @@ pub fn open(index: usize, path: &Path, worker: &WorkerName, host: &str) -> Resul
     Ok(Opened { slot, found, released })
 }
 
-/// A slot at the start.
+/// A slot that is being opened at the start.
 #[derive(Debug)]
 pub enum Opening {
-    /// It is open, or cannot be opened now.
+    /// It was opened, or cannot be opened now.
     Done(Box<Result<Opened, OpenError>>),
     /// Its disk has not answered yet.
     Silent(JoinHandle<Result<Opened, OpenError>>),
@@ -91,19 +92,19 @@ impl Opening {
         Opening::Silent(tokio::task::spawn_blocking(move || open(index, &path, &worker, &host)))
     }
 
-    /// Waits for the disk for so long.
+    /// Waits for the disk, at most for `limit`.
     pub async fn within(self, limit: Duration) -> Opening {
         match self {
             Opening::Silent(mut opening) => match tokio::time::timeout(limit, &mut opening).await {
                 Ok(Ok(outcome)) => Opening::Done(Box::new(outcome)),
-                // Only at the end of the process, or after a panic, of which the log has the words.
+                // Happens only at the end of the process, or after a panic, which is already logged.
                 Ok(Err(_)) | Err(_) => Opening::Silent(opening),
             },
             done => done,
         }
     }
 
-    /// Why another process has the slot, if one has.
+    /// The error that names the other process that has the slot, if one has.
     pub fn in_use(&self) -> Option<String> {
         match self {
             Opening::Done(outcome) => match &**outcome {
@@ -114,7 +115,7 @@ impl Opening {
         }
     }
 
-    /// Shows what is known of the slot.
+    /// Shows what is known about the slot.
     pub fn show(&self, context: &Context, index: usize) {
         let (host, path) = (&context.config.host, &context.config.slots[index]);
         let report = match self {
@@ -146,7 +147,7 @@ impl Opening {
     }
 }
 
-/// Tends a slot for ever. `opening` is how it was at the start.
+/// Tends a slot forever. `opening` is its state at the start.
 pub async fn tend(context: Arc<Context>, index: usize, path: PathBuf, opening: Opening) {
     let mut opened = opening.opened(&context, index).await;
     loop {
@@ -171,7 +172,7 @@ pub fn show(context: &Context, index: usize, opened: &Opened) {
     let Opened { slot, found, released } = opened;
     context.board.released(index, *released);
     match found {
-        // Whether it is the slot that it is meant to be is known later: until then it may be a mount point without its disk.
+        // It is not known yet whether this is the right slot. It may be a mount point without its disk.
         Found::Free => context.board.unsettled(index),
         Found::Sector(journal) => {
             context.ledger.hold(slot, slot.work_dir(journal.intent.sector, journal.token));
@@ -196,7 +197,7 @@ async fn open_patiently(context: &Context, index: usize, path: &Path) -> Opened 
                 return opened;
             }
             Ok(Err(error)) => error.report(&context.config.host, path),
-            // Only at the end of the process, or after a panic, of which the log has the words.
+            // Happens only at the end of the process, or after a panic, which is already logged.
             Err(error) => ErrorReport::new(ErrorClass::Crit, ErrorCode::SLOT_UNUSABLE, error.to_string()),
         };
         let message = report.message();
@@ -209,10 +210,11 @@ async fn open_patiently(context: &Context, index: usize, path: &Path) -> Opened 
     }
 }
 
-/// Puts away whatever the slot holds. None if the slot was lost meanwhile: the order is carried out when it is back.
+/// Quarantines whatever the slot holds. `None` if the slot was lost meanwhile; the order is then carried out when it is
+/// back.
 async fn free_by_order(context: &Context, slot: Slot, id: u64) -> Option<Opened> {
     tracing::warn!(worker = %context.config.name, slot = slot.name(), id, "freeing the slot as ordered");
-    // What ran was killed when its future was dropped. What it had begun on the disk ends first.
+    // The running phase was killed when its future was dropped. Let its file operations end first.
     slot.quiet().await;
     let path = slot.path().to_owned();
     let kept = match insist_unless_lost(context, &slot, "free the slot", move || release::carry_out(&path, id)).await {
@@ -223,7 +225,7 @@ async fn free_by_order(context: &Context, slot: Slot, id: u64) -> Option<Opened>
         Some(remembered) => Some(remembered),
         None => context.orders.known_slot(&slot.name()).await,
     };
-    // Also in the place of another worker's slot: a person has looked.
+    // This may replace another worker's slot, because a person has decided so.
     let Ok(identity) = identify::make(context, &slot, given_up).await else { return None };
     if let Err(other) = context.board.identify(slot.index(), &identity) {
         tracing::error!(slot = slot.name(), other, "two slots have one id");

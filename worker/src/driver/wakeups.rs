@@ -1,7 +1,7 @@
-//! Wake-ups for slots that wait for facts. Only a hint: what counts is read back from the log.
+//! Wakes slots that wait for facts. A wake-up is only a hint; the facts themselves are read from the log.
 //!
-//! Most come with the fact itself, by a subscription. What that misses is found by asking for the last sequences of all
-//! sectors that wait, in one request from time to time.
+//! Most wake-ups come with the fact itself, by a subscription. From time to time, one request for the last sequences of
+//! all waiting sectors finds what the subscription has missed.
 
 use std::{
     collections::BTreeMap,
@@ -16,10 +16,10 @@ use tokio::sync::Notify;
 
 use crate::causes::in_words;
 
-/// The longest pause after a request for the last sequences that failed.
+/// The longest pause after a failed request for the last sequences.
 const COMPARE_PAUSE_MAX: Duration = Duration::from_secs(300);
 
-/// Which slot waits for facts about which sector.
+/// The waiting slots and their sectors.
 #[derive(Debug, Default)]
 pub struct Wakeups {
     waiting: Mutex<BTreeMap<usize, Waiting>>,
@@ -41,12 +41,12 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// Waits until it rings. A ring before that counts.
+    /// Waits until it rings. An earlier ring counts too.
     pub async fn rung(&self) {
         self.rung.notified().await;
     }
 
-    /// The last fact that was heard and not taken yet.
+    /// Takes the last fact that was heard, if it was not taken yet.
     pub fn take_heard(&self) -> Option<Fact> {
         lock(&self.heard).take()
     }
@@ -60,7 +60,7 @@ impl Bell {
 }
 
 impl Wakeups {
-    /// A bell that rings for facts about a sector from now on.
+    /// A bell that rings for facts about this sector from now on.
     pub fn bell(&self, slot: usize, sector: SectorId) -> Arc<Bell> {
         let bell = Arc::new(Bell::default());
         lock(&self.waiting).insert(slot, Waiting { sector, bell: Arc::clone(&bell), known: 0 });
@@ -77,8 +77,8 @@ impl Wakeups {
         }
     }
 
-    /// Rings where a sector's log ends with another record than its slot was woken for: a later one, or an earlier one in a
-    /// stream that took the place of the one that was lost.
+    /// Rings for each sector whose log ends with another record than the one that its slot was woken for. That may be a
+    /// later record, or an earlier one in a stream that has replaced a lost one.
     fn compare(&self, last: impl Fn(SectorId) -> Option<u64>) {
         for waiting in lock(&self.waiting).values_mut() {
             if let Some(sequence) = last(waiting.sector).filter(|sequence| *sequence != waiting.known) {
@@ -88,14 +88,14 @@ impl Wakeups {
         }
     }
 
-    /// Listens on the bus for ever, through failures of the subscription.
+    /// Listens on the bus forever, also after failures of the subscription.
     pub async fn listen(&self, bus: &Bus, worker: &WorkerName) {
         let mut patience = Patience::new(Duration::from_millis(250), Duration::from_secs(10));
         loop {
             let cause = match bus.fact_wakeups(worker).await {
                 Ok(mut facts) => {
                     patience.mended("facts wake slots up again");
-                    // Whatever came before the subscription stood.
+                    // Facts may have come before the subscription was active.
                     self.ring_all();
                     while let Some(heard) = facts.next().await {
                         self.ring(&heard);
@@ -108,11 +108,11 @@ impl Wakeups {
         }
     }
 
-    /// Asks for what the subscription has missed, and for leases that have moved, for ever and about once an `interval`.
+    /// Looks for facts that the subscription has missed, and for moved leases. Runs forever, about once per `interval`.
     pub async fn look(&self, bus: &Bus, worker: &WorkerName, interval: Duration) {
         let mut patience = Patience::new(interval, COMPARE_PAUSE_MAX.max(interval));
         loop {
-            // With jitter, so that a fleet does not ask in step.
+            // Jitter keeps the workers of a fleet from asking at the same time.
             tokio::time::sleep(Backoff::new(interval, interval).next_pause()).await;
             let sectors: Vec<SectorId> = lock(&self.waiting).values().map(|waiting| waiting.sector).collect();
             match bus.last_sequences(&sectors, worker).await {
@@ -123,7 +123,7 @@ impl Wakeups {
                 Err(error) => {
                     let pause = patience.failed("cannot read the last records of our sectors", &in_words(&error));
                     let again = Instant::now() + pause;
-                    // Until then each slot reads for itself.
+                    // Until the request succeeds, each slot reads its log itself.
                     self.ring_all();
                     while Instant::now() + interval < again {
                         tokio::time::sleep(Backoff::new(interval, interval).next_pause()).await;

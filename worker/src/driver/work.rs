@@ -1,4 +1,4 @@
-//! What a state needs, as a future: a processor and a phase on it, a pause, an empty slot.
+//! Does what a state needs, as a future: run a phase on a processor, wait, or clean the slot.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,22 +22,22 @@ use crate::{
     workflows::{self, Workplace},
 };
 
-/// How long a store may take over its identity file before it counts as away.
+/// If reading a store's identity file takes longer than this, the store counts as away.
 const STORE_LIMIT: Duration = Duration::from_secs(30);
-/// How many look at the store at the same time.
+/// How many slots may check the store at the same time.
 static STORE_LOOKS: Semaphore = Semaphore::const_new(4);
-/// Where a slot keeps what all jobs on its disk share.
+/// The directory in a slot for files that all jobs on its disk share.
 const STATIC_DIR: &str = "static";
 
-/// What came of it.
+/// The outcome.
 pub enum Done {
-    /// A processor is ours for the state's phase.
+    /// A processor was acquired for the state's phase.
     Acquired(Box<ProcessorGuard>),
-    /// Something for the machine.
+    /// An input for the machine.
     Input(Input),
 }
 
-/// Where work is done.
+/// A job in its slot.
 pub struct Job {
     /// What all slots share.
     pub context: Arc<Context>,
@@ -45,20 +45,20 @@ pub struct Job {
     pub slot: Slot,
     /// The job's directory in it.
     pub work_dir: PathBuf,
-    /// What is being done.
+    /// The job's intent.
     pub intent: Intent,
-    /// The right to it.
+    /// The lease's token.
     pub token: Token,
     /// The permanent stores that the manager knows.
     pub stores: Vec<KnownStore>,
 }
 
 impl Job {
-    /// The first half of what a state needs: up to the processor, if it needs one.
+    /// Begins what a state needs, up to the acquisition of a processor if it needs one.
     pub fn begin(self, state: &State, turn: Turn) -> BoxFuture<'static, Done> {
         match state.need() {
             Need::Run(phase) if writes_to_store(phase) => async move {
-                // Nothing holds a processor while it waits for a store.
+                // Check the store first, so that no processor is held while it is waited for.
                 match self.look_at_store().await {
                     Ok(_) => self.acquire(phase, turn).await,
                     Err(error) => Done::Input(Input::Failed { error: self.report(&error) }),
@@ -89,7 +89,7 @@ impl Job {
         }
     }
 
-    /// The second half of a phase. The processor is free again before the result is told.
+    /// Runs a phase on its processor. The processor is free again before the result is reported.
     pub fn run(self, mut guard: ProcessorGuard, state: State) -> BoxFuture<'static, Done> {
         async move {
             guard.works_on(WorkOf { sector: self.intent.sector, slot: self.slot.index() });
@@ -119,7 +119,7 @@ impl Job {
         }
     }
 
-    /// Waits for room, which then means what `seen` says.
+    /// Waits for a free processor, and then returns `seen`.
     async fn room(&self, phase: Phase, turn: Turn, seen: Option<Input>) -> Done {
         match self.context.pool.wait_for_room_as(phase, turn).await {
             Ok(()) => Done::Input(seen.unwrap_or_else(|| Input::Failed {
@@ -144,7 +144,7 @@ impl Job {
         let failed = |error: ProcessError| self.named(error.report());
         let output = guard.run_made(task).await.map_err(failed)?;
         let found = match writes_to_store(phase) {
-            // An executable of somebody else's may not have looked.
+            // A third-party executable may not have checked the store.
             true => self.look_at_store().await.map_err(|error| self.report(&error))?,
             false => None,
         };
@@ -171,7 +171,7 @@ impl Job {
             .map_err(|error| self.report(&error))
     }
 
-    /// Removes files of the job that nothing needs any more.
+    /// Removes files of the job that are no longer needed.
     async fn drop_spent(&self, names: &'static [&'static str]) {
         for name in names {
             let path = self.work_dir.join(name);
@@ -181,7 +181,8 @@ impl Job {
         }
     }
 
-    /// The slot's files are removed only while the store, which has the others, is the one that they went to.
+    /// Removes the job's files from the slot. After a transfer, this is done only while the store is the right one,
+    /// because it has the only other copy.
     async fn clean(&self, finished: bool) -> Done {
         let phases = self.intent.kind.workflow().map_or(&[][..], |workflow| workflow.phases());
         let is_stored = finished && phases.iter().any(|phase| writes_to_store(*phase));
@@ -189,12 +190,12 @@ impl Job {
             return Done::Input(Input::Failed { error: self.report(&error) });
         }
         let dir = self.work_dir.clone();
-        // What a phase that was stopped had begun ends first.
+        // Let file operations of a killed phase end first.
         self.slot.quiet().await;
         let cleaned = self.slot.operate(move || files::remove_tree(&dir).and_then(|()| files::sync_parent(&dir))).await;
         Done::Input(match cleaned {
             Ok(()) => Input::Cleaned,
-            // Worth another try whatever it is: nothing is lost by repeating.
+            // Retry after any error, because nothing is lost by repeating.
             Err(error) => {
                 let report = ErrorReport::from_error(ErrorClass::Temp, error.code.error_code(), &error);
                 Input::Failed { error: self.named(report) }
@@ -202,13 +203,13 @@ impl Job {
         })
     }
 
-    /// Whether the permanent store is there and the one that is meant. Gives its id, if it has one.
+    /// Checks that the permanent store is there and is the right one. Returns its id, if it has one.
     async fn look_at_store(&self) -> Result<Option<String>, StageError> {
         let config::Store { name, path } = self.context.config.store.clone();
         let known = identity::known_id(&self.stores, &name).map(str::to_owned);
         let silent = format!("store `{name}` at {} does not answer within {} s", path.display(), STORE_LIMIT.as_secs());
         let looking = async {
-            // One that hangs keeps its permit, so that threads do not pile up behind a server that is away.
+            // A check that hangs keeps its permit, so that threads do not pile up behind a server that is away.
             let permit = STORE_LOOKS.acquire().await;
             let look = move || {
                 let _permit = permit;
@@ -222,7 +223,7 @@ impl Job {
             .unwrap_or_else(|_| Err(StageError::new(StageCode::StoreUnavailable, silent)))
     }
 
-    /// Waits for the store, for as long as it takes: until it is the one that is meant, and takes files.
+    /// Waits for as long as it takes until the store is the right one and accepts files.
     async fn await_store(&self) -> Done {
         tracing::warn!(slot = self.slot.name(), "waiting for the permanent store; the sector goes on when it is back");
         self.context.store.doubt().await;
@@ -239,7 +240,7 @@ impl Job {
         Done::Input(Input::RetryDue)
     }
 
-    /// Whatever a phase says of its files, if the slot itself is gone, that is the cause.
+    /// Replaces a phase's error if the slot itself is gone, because that is then the cause.
     async fn blame_the_slot(&self, error: ErrorReport) -> ErrorReport {
         match self.slot.operate(|| Ok(())).await {
             Err(lost) if lost.code == StageCode::SlotUnusable => {
@@ -259,13 +260,13 @@ impl Job {
         self.named(ErrorReport::from_error(error.class(), error.code.error_code(), error))
     }
 
-    /// Adds where it happened.
+    /// Adds the host and the slot to a report.
     fn named(&self, report: ErrorReport) -> ErrorReport {
         self.context.named(&self.slot, report)
     }
 }
 
-/// Whether what failed last is the store, which is waited for instead of a fixed time.
+/// Whether the last failure was the store's. Then the retry waits for the store instead of a fixed time.
 fn waits_for_store(state: &State) -> bool {
     matches!(state, State::BackingOff { error, .. } if error.code.is_waited_for())
 }

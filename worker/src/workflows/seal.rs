@@ -1,4 +1,4 @@
-//! Sealing on a worker: what each step asks of its stage, and what the stage's answer means.
+//! Sealing on a worker: each step's request to its stage, and what the stage's answer means.
 
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport,
@@ -13,7 +13,7 @@ use serde_json::{Value, from_value};
 use super::{Expiry, Work, Workplace};
 use crate::stage::{Json, add_pieces, c1, c2, pc1, pc2, transfer, tree_d, workspace::UNSEALED_FILE};
 
-/// How many epochs before a ticket's end labelling is not begun any more.
+/// Labelling is no longer started when the ticket expires within this many epochs.
 const TICKET_MARGIN_EPOCHS: i64 = 60;
 
 impl Work for Seal {
@@ -87,12 +87,13 @@ impl Work for Seal {
         matches!(step, Step::AwaitingPc1Room { .. }).then_some(Progress::Pc1RoomSeen)
     }
 
-    /// Where the directory of a later step is missing, its files are, and that step must say so.
+    /// If the directory is missing at a later step, its files are missing too, and that step must report it.
     fn makes_work_dir(step: &Step) -> bool {
         matches!(step, Step::AddingPieces { .. })
     }
 
-    /// After C1 the staged data is in the replica. Layers and trees stay: a seed that moves needs them again.
+    /// After C1 the staged data is no longer needed. Layers and trees stay, because C1 needs them again if the seed
+    /// changes.
     fn spent(progress: &Progress) -> &'static [&'static str] {
         match progress {
             Progress::C1Done => &[UNSEALED_FILE],
@@ -130,11 +131,11 @@ impl Work for Seal {
             }
             Step::C1 { precommit, .. } | Step::C2 { precommit, .. } if came_late(precommit) => {
                 let message = format!("the chain takes no proof after epoch {}", precommit.prove_by_epoch);
-                // The sector's deposit is at stake: a person decides, not a code's usual class.
+                // The deposit is at stake, so a person decides, whatever the code's usual class is.
                 Some(Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::PRECOMMIT_EXPIRED, message)))
             }
-            // Nothing final follows from an estimate. A proof too many costs little, giving up wrongly costs the deposit. The
-            // manager knows the chain, and blocks the sector if it is late.
+            // The epoch is an estimate, so nothing final may follow from it. A useless proof costs little, but giving up
+            // by mistake costs the deposit. The manager knows the chain, and blocks the sector if it is too late.
             Step::C1 { precommit, .. } | Step::C2 { precommit, .. } if epoch > precommit.prove_by_epoch => {
                 tracing::warn!(
                     prove_by_epoch = precommit.prove_by_epoch,
@@ -149,12 +150,12 @@ impl Work for Seal {
     }
 }
 
-/// The epoch from which labelling with a ticket is not begun any more.
+/// The first epoch at which labelling with this ticket is no longer started.
 fn last_start(ticket: &Ticket) -> i64 {
     ticket.expires_epoch.saturating_sub(TICKET_MARGIN_EPOCHS)
 }
 
-/// Whether the PreCommit was too late already when the manager told of it, whatever time it is now.
+/// Whether the PreCommit had already expired when the manager reported it, whatever time it is now.
 fn came_late(precommit: &PreCommitInfo) -> bool {
     precommit.head_epoch > precommit.prove_by_epoch
 }

@@ -1,4 +1,4 @@
-//! The toy on a worker: a stage that it shares with sealing, and one of its own.
+//! The toy workflow on a worker: one stage that it shares with sealing, and one of its own.
 
 use std::{fs, path::PathBuf};
 
@@ -12,17 +12,17 @@ use serde_json::{Value, from_value};
 use super::{Work, Workplace};
 use crate::stage::{self, Json, Stage, StageCode, StageError, StageRequest, Workspace, add_pieces};
 
-/// Measures what was staged.
+/// A request to measure the staged data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     /// The job's directory in its slot.
     pub work_dir: PathBuf,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Response {
-    /// How long the staged file is.
+    /// The staged file's length in bytes.
     pub bytes: u64,
 }
 

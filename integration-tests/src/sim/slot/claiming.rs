@@ -1,4 +1,4 @@
-//! A simulated slot takes an intent.
+//! How a simulated slot takes an intent.
 
 use sealbus_nats::{lease::ClaimOutcome, log::Record};
 use sealbus_schema::message::LeaseRecord;
@@ -21,6 +21,7 @@ impl World {
         let SlotState::Claiming(claiming) = &mut self.workers[w].slots[s].state else { return };
         let sector = claiming.intent.sector;
         match step {
+            // Production always asks. Other worlds skip the question, so that their seeds stay the same.
             ClaimStep::Claim if loses_queue => {
                 return self.ask(w, s, Purpose::ClaimStream, Request::Stream);
             }
@@ -69,7 +70,8 @@ impl World {
         self.ask(w, s, Purpose::Claim, Request::Publish(Box::new(Publish { id, fence, record, origin })));
     }
 
-    /// Which stream it is, asked before the claim; `None` if nobody answered, and then nothing is claimed.
+    /// Handles the stream's identity, which was asked for before the claim. `None` if there was no answer; then nothing
+    /// is claimed.
     pub(super) fn claim_stream(&mut self, w: usize, s: usize, stream: Option<u64>) {
         let SlotState::Claiming(claiming) = &mut self.workers[w].slots[s].state else { return };
         claiming.stream = stream;
@@ -88,7 +90,8 @@ impl World {
         self.ask(w, s, Purpose::ClaimedStream, Request::Stream);
     }
 
-    /// Which stream it is, asked behind the claim. If that is another one, nobody can tell of which the token is.
+    /// Handles the stream's identity, which was asked for after the claim. If it has changed, it is unknown which stream
+    /// the token belongs to.
     pub(super) fn claimed_stream(&mut self, w: usize, s: usize, stream: Option<u64>) {
         let SlotState::Claiming(claiming) = &mut self.workers[w].slots[s].state else { return };
         let outcome = claiming.outcome.take().filter(|_| claiming.stream == stream);

@@ -1,4 +1,4 @@
-//! What a simulated slot makes of the bus' answers.
+//! How a simulated slot handles the answers of the bus.
 
 use sealbus_nats::lease::{ClaimOutcome, refused_claim};
 use sealbus_schema::{
@@ -18,7 +18,7 @@ use crate::sim::{
 };
 
 impl World {
-    /// The bus answers a slot, or does not.
+    /// Handles an answer of the bus to a slot, or a timeout.
     pub fn slot_reply(&mut self, w: usize, s: usize, tag: u64, reply: Reply) {
         let slot = &mut self.workers[w].slots[s];
         let Some(at) = slot.asked.iter().position(|(asked, _)| *asked == tag) else { return };
@@ -72,7 +72,7 @@ impl World {
                         }
                     }
                     Standing::Gone => self.leave(w, s, journal, End::Fenced),
-                    // Lost on the way now and then, so that it is asked again a little later.
+                    // The log does not say yet who owns the sector, so ask again.
                     Standing::Open { .. } | Standing::Anothers { .. } => {
                         self.ask_lease(w, s, Purpose::Resume, journal.intent.sector);
                     }
@@ -148,7 +148,7 @@ impl World {
     }
 }
 
-/// Which stream it is, if that was asked.
+/// The stream's identity, if it was asked for.
 fn identity(stream: &Option<Present>) -> Option<&str> {
     stream.as_ref().map(|present| present.identity.as_str())
 }

@@ -1,4 +1,4 @@
-//! The scripts of sealing's stages: the files and answers of each in an instant, under the promises of the real one.
+//! The scripts of sealing's stages. Each produces its files and answer at once, and keeps the promises of the real stage.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
     workflows::{NamedStore, Script, ScriptedFile},
 };
 
-/// How long a C2 takes that makes the scripted proof of a real replica: long enough to see whether two overlap.
+/// How long a scripted C2 of a real replica takes. This is long enough to see whether two of them overlap.
 const PROOF_TIME: Duration = Duration::from_secs(10);
 
-/// `c1.json` of the real C1, as far as scripts care.
+/// The part of the real C1's `c1.json` that scripts need.
 #[derive(Debug, Deserialize)]
 struct C1Record {
     key: C1Key,
@@ -33,7 +33,7 @@ struct C1Key {
     seed: Randomness,
 }
 
-/// What the processor of a stage does with a request; `None` for stages that are not sealing's.
+/// What a stage's processor does with a request. `None` if the stage does not belong to sealing.
 pub fn of(stage: Phase, task: &Value, real_replicas: bool) -> Option<Result<Script, Failure>> {
     Some(match stage {
         Phase::AddPieces => request(task).map(add_pieces),
@@ -148,7 +148,7 @@ fn refused(code: &str, message: &str) -> Failure {
     Failure::new(ErrorClass::Perm, code, message)
 }
 
-/// What a stage leaves that was asked nothing but where to work.
+/// The output of a stage whose request names only the working directory.
 fn of_work(stage: Phase, work_dir: &Path) -> Vec<u8> {
     let name = work_dir.file_name().unwrap_or_default().to_string_lossy();
     yields::file(stage.name(), name.as_bytes())

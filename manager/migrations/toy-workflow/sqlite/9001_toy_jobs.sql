@@ -1,4 +1,4 @@
--- The workflow that only tests have: what the states of its jobs hold.
+-- The toy workflow, which exists only in tests: the data of its jobs' states.
 CREATE TABLE toy_jobs (
     job      INTEGER PRIMARY KEY,
     state    TEXT    NOT NULL,

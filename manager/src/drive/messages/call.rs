@@ -1,4 +1,4 @@
-//! From what a message asks for to its method, parameters and value.
+//! Turns a call into a message's method, parameters and value.
 
 use fvm_shared::{address::Address, message::Message as Unsigned};
 use sealbus_schema::{Commitment, ProofBytes};
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl<T: Transport + 'static> Driver<T> {
-    /// A message without nonce and fees. `None` if what it is about is not on chain.
+    /// Builds a message without nonce and fees. `None` if what it refers to is not on chain.
     pub(super) async fn build(
         &self,
         view: &View,
@@ -52,7 +52,7 @@ impl<T: Transport + 'static> Driver<T> {
             seal_rand_epoch: ticket_epoch,
             deal_ids: Vec::new(),
             expiration: self.rules.choose_expiration(ticket_epoch, view.head.height, wanted)?,
-            // Committed capacity; its CommD is the zero sector's and stays unnamed.
+            // Committed capacity: the CommD is the zero sector's and is left out.
             unsealed_cid: None,
         };
         let miner = address(job.id.miner);

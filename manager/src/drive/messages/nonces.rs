@@ -1,4 +1,4 @@
-//! Nonces that must not stay empty: of messages that nobody wants any more, and of gaps that another tool left.
+//! Fills nonces that must not stay unused: those of messages that are no longer wanted, and gaps that another tool left.
 
 use fvm_shared::{address::Address, econ::TokenAmount};
 use serde_json::json;
@@ -15,7 +15,8 @@ use crate::{
 };
 
 impl<T: Transport + 'static> Driver<T> {
-    /// Nobody wants what a signed message would do: a filler takes its nonce, and it is not pushed any more.
+    /// Withdraws a signed message whose effect is no longer wanted: it is not pushed any more, and a filler takes its
+    /// nonce.
     pub(super) async fn withdraw(&self, message: &Message, signed: &Signed) -> Result<(), DriveError> {
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
         let (sender, nonce) = (bytes.message().from.to_string(), bytes.message().sequence);
@@ -25,7 +26,7 @@ impl<T: Transport + 'static> Driver<T> {
         self.note(message, "message_withdrawn", detail, Change::Withdrawn { why, sender: &sender, nonce }).await
     }
 
-    /// Whether the nonce of a withdrawn message is used, and by what. Its filler has a life of its own.
+    /// Checks whether the nonce of a withdrawn message is used, and by what. Its filler is followed separately.
     pub(super) async fn see_withdrawn(
         &self,
         view: &View,
@@ -50,7 +51,8 @@ impl<T: Transport + 'static> Driver<T> {
         self.note(message, "message_failed", detail, Change::Failed(exit, &why)).await
     }
 
-    /// Signs a filler, unless its nonce is used by now. It must pay more than the message beside it, which may be in a pool.
+    /// Signs a filler, unless its nonce is used by now. It must pay more than the message with the same nonce, which may
+    /// be in a pool.
     pub(super) async fn fill(
         &self,
         view: &View,
@@ -80,7 +82,7 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(Some(Signed { cid, bytes, epoch: Some(epoch) }))
     }
 
-    /// What a unit of gas costs a sender now, told by a message that always passes.
+    /// The present gas fees for a sender, estimated for a message that always succeeds.
     pub(super) async fn estimate_filler(
         &self,
         view: &View,
@@ -93,7 +95,8 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    /// Signs the same call with the same nonce for a higher fee, if the operator allows one. The next tick pushes it.
+    /// Signs the same call with the same nonce for a higher fee, if the operator's limit allows it. The next tick pushes
+    /// it.
     pub(super) async fn sign_for_more(
         &self,
         view: &View,
@@ -107,7 +110,7 @@ impl<T: Transport + 'static> Driver<T> {
         let now = self.estimate_filler(view, message, &call.from).await?;
         let wanted = Gas { limit: before.limit, ..now }.with_premium_of(least.clone());
         let gas = self.affordable(view, format!("{} for a higher fee", message.key), wanted)?;
-        // What replaces another message must pay more than that; else a higher cap is what it is about.
+        // A replacement must pay a higher premium. Otherwise only a higher fee cap makes a new envelope useful.
         if gas.premium < least || (premium_min_atto.is_none() && gas.fee_cap <= before.fee_cap) {
             let fee_cap_atto = before.fee_cap.atto().to_string();
             let base_fee_atto = view.base_fee().atto().to_string();
@@ -125,7 +128,8 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(())
     }
 
-    /// Fills the first nonce that the node's pool lacks before one of ours, if no message of ours has it.
+    /// Fills the first nonce that the node's pool lacks before one of our messages, unless a message of ours has that
+    /// nonce.
     pub(super) async fn fill_gap(
         &self,
         view: &View,
@@ -148,7 +152,8 @@ impl<T: Transport + 'static> Driver<T> {
     }
 }
 
-/// The least premium that replaces one in every node's pool: Lotus asks for a tenth more, and by default for a quarter.
+/// The least premium that replaces this one in any node's pool. Lotus requires a tenth more, and by default a quarter
+/// more.
 fn more_than(premium: &TokenAmount) -> TokenAmount {
     (premium.clone() * 125u32).div_floor(100u32) + TokenAmount::from_atto(1)
 }

@@ -1,4 +1,4 @@
-//! Checking and signing a message.
+//! Checks and signs messages.
 
 use fvm_shared::{address::Address, message::Message as Unsigned};
 use sealbus_schema::{ErrorClass, ErrorReport, workflows::Input};
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl<T: Transport + 'static> Driver<T> {
-    /// Builds, checks and signs a message, and stores its bytes. `None` if it is not to be sent now.
+    /// Builds, checks and signs a message, and stores its bytes. `None` if it must not be sent now.
     pub(super) async fn sign(&self, view: &View, message: &Message) -> Result<Option<Signed>, DriveError> {
         let Some(sector) = self.store.sector(message.sector).await? else { return Ok(None) };
         let wanted = self.consult(view, &sector, |now, known| decide::wanted(message, &sector, now, known)).await?;
@@ -50,7 +50,7 @@ impl<T: Transport + 'static> Driver<T> {
         let version = self.node.network_version(&view.head.key).await?;
         network::check_supported(version)?;
         let Some(unsigned) = self.build(view, &sector, call, sender, version).await? else { return Ok(None) };
-        // The estimate executes the message: it is the check whether the chain would take it.
+        // The estimate executes the message, so it shows whether the chain would accept it.
         let gas = match self.node.gas_estimate(&unsigned, &view.head.key).await {
             Ok(gas) => gas.with_limit_of(message.tries.gas_limit_min),
             Err(error) => return self.not_taken(view, message, &sender, error).await.map(|()| None),
@@ -67,7 +67,7 @@ impl<T: Transport + 'static> Driver<T> {
         let signed = self.ask_wallet(&unsigned).await?;
         let (cid, bytes) = (signed.cid()?.to_string(), signed.to_bytes()?);
         let epoch = view.head.height;
-        // Nobody else signs for this epoch's holder, and the index over sender and nonce would refuse a second message.
+        // Only the holder of this epoch signs, and the index over sender and nonce would refuse a second message.
         let mut tx = self.store.begin_as(self.epoch).await?;
         if !decide::stands_as(&sector, tx.sector(sector.id).await?.as_ref()) {
             return Ok(None);
@@ -78,13 +78,13 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(Some(Signed { cid, bytes, epoch: Some(epoch) }))
     }
 
-    /// What a message may cost within the operator's limit, if it can land for that.
+    /// The gas fees of a message within the operator's limit. An error if it cannot land for that.
     pub(super) fn affordable(&self, view: &View, what: String, gas: Gas) -> Result<Gas, DriveError> {
         let waits = |source| WaitReason::Fee { what, source };
         Ok(gas.clamped(&self.max_fee, &view.base_fee()).map_err(waits)?)
     }
 
-    /// The estimate counts no fee: without the funds for it, the pool would refuse what was signed.
+    /// Checks the sender's funds. The estimate ignores fees, so without this check the pool might refuse what was signed.
     pub(super) async fn check_funds(
         &self,
         view: &View,
@@ -112,7 +112,7 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    /// The node refused to estimate: until something changes, only now, or for good.
+    /// Decides what follows from a refused estimate: wait until something changes, wait a few epochs, or give up.
     async fn not_taken(
         &self,
         view: &View,
@@ -138,7 +138,7 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    /// What a call's failure means for a message: something that it waits for, or the node's own trouble.
+    /// What a failed call means for a message: a wait with a named reason, or a fault of the node.
     pub(super) fn waits_for(&self, message: &Message, sender: &Address, error: ChainError) -> DriveError {
         let (what, said) = (message.key.clone(), error.to_string());
         if error.is_not_enough_funds() {

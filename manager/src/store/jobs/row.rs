@@ -1,4 +1,4 @@
-//! A job as its row in the table `jobs`, and back.
+//! Turns a job into its row in the table `jobs`, and back.
 
 use sealbus_schema::{IntentKind, SectorId, SectorNumber, Token, lease::Ownership};
 use sqlx::{Row, any::AnyRow};
@@ -6,7 +6,7 @@ use sqlx::{Row, any::AnyRow};
 use super::Job;
 use crate::store::{StoreError, rows::Places, statements::Statement, tables};
 
-/// The columns of a job's row that change in its life, in the order of [`bind`].
+/// The columns of a job's row that may change, in the order of [`bind`].
 const COLUMNS: [&str; 15] = [
     "state",
     "ended",
@@ -25,7 +25,7 @@ const COLUMNS: [&str; 15] = [
     "blocked",
 ];
 
-/// Adds the row of a job that begins.
+/// Inserts the row of a new job.
 pub(super) fn insert<'q>(places: Places, job: &'q Job) -> Statement<'q> {
     let into =
         format!("INSERT INTO jobs (miner, number, workflow, is_last, created_at, {}) VALUES ", COLUMNS.join(", "));
@@ -38,9 +38,9 @@ pub(super) fn insert<'q>(places: Places, job: &'q Job) -> Statement<'q> {
     bind(job, statement)
 }
 
-/// Stores all that changes in a job's life, but for what its state holds.
+/// Updates everything that may change, except for the data of the state.
 pub(super) fn update<'q>(places: Places, jobs: &'q [Job]) -> Statement<'q> {
-    // Both databases name the columns of a list of values so.
+    // In both databases the columns of `VALUES` are named `column1`, `column2` and so on.
     let set: String = COLUMNS.iter().zip(3..).map(|(name, place)| format!("{name} = new.column{place}, ")).collect();
     let statement = Statement::of_rows(
         places,
@@ -110,14 +110,14 @@ pub(in crate::store) fn from_row(row: &AnyRow) -> Result<Job, StoreError> {
     })
 }
 
-/// Which sector a row is about.
+/// The sector of a row.
 pub(in crate::store) fn id_from_row(row: &AnyRow) -> Result<SectorId, StoreError> {
     let (miner, number): (String, i64) = (row.get("miner"), row.get("number"));
     let bad = |e| StoreError::BadRow { what: format!("sector {miner}/{number}"), problem: format!("{e}") };
     Ok(SectorId { miner: miner.parse().map_err(bad)?, number: SectorNumber(number as u64) })
 }
 
-/// Says in which sector's row something is that cannot be.
+/// The error for an impossible value in a sector's row.
 pub(in crate::store) fn bad_row<E: ToString>(id: SectorId) -> impl Fn(E) -> StoreError {
     move |error| StoreError::BadRow { what: format!("sector {id}"), problem: error.to_string() }
 }

@@ -1,4 +1,4 @@
-//! What changes a message, each step with what goes with it in one transaction.
+//! Changes of messages. Each change and its consequences are one transaction.
 
 use sealbus_schema::SectorId;
 use sqlx::Row;
@@ -12,10 +12,10 @@ use crate::store::{
 };
 
 impl Tx {
-    /// Records that messages are wanted. One that is recorded for a purpose already stays as it is, unless it has failed:
-    /// then another one takes its turn.
+    /// Records that messages are wanted. If one is already recorded for a purpose, it stays as it is. If that one has
+    /// failed, another message follows it.
     pub(crate) async fn want_messages(&mut self, wanted: &[(SectorId, WantedMessage)]) -> Result<(), StoreError> {
-        // Nearly always nothing is recorded for any of these purposes.
+        // Nearly always no message is recorded yet for any of these purposes.
         if self.insert_wanted(wanted, 1).await? < wanted.len() as u64 {
             for message in wanted {
                 self.want_again(message).await?;
@@ -24,7 +24,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Wants a message another time, if all that there were for its purpose are over or withdrawn.
+    /// Records that another message is wanted, if all earlier ones for this purpose have ended or are withdrawn.
     async fn want_again(&mut self, wanted: &(SectorId, WantedMessage)) -> Result<(), StoreError> {
         let (sector, WantedMessage { kind, attempt }) = wanted;
         let of_purpose =
@@ -50,14 +50,14 @@ impl Tx {
         }
     }
 
-    /// Inserts those of these messages that are not there, and says how many.
+    /// Inserts the messages that are not there yet, and returns how many these are.
     async fn insert_wanted(&mut self, wanted: &[(SectorId, WantedMessage)], turn: u32) -> Result<u64, StoreError> {
         let places = self.places;
         let statements = rows::chunks(wanted).map(move |wanted| insert(places, wanted, turn));
         self.execute_each("record that messages are wanted", Box::new(statements)).await
     }
 
-    /// Fixes a wanted message's call and nonce. From here on only this call is ever sent for its purpose with this nonce.
+    /// Fixes a wanted message's call and nonce. From now on, only this call is ever sent for its purpose with this nonce.
     pub async fn save_signed(
         &mut self,
         key: &str,
@@ -87,7 +87,7 @@ impl Tx {
         self.note_precommit(key, true).await
     }
 
-    /// Puts the same call with the same nonce into another envelope. The earlier bytes are kept: they may land as well.
+    /// Stores a new envelope of the same call with the same nonce. The earlier one is kept, because it may land as well.
     pub async fn save_envelope(&mut self, key: &str, cid: &str, bytes: &[u8]) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO envelopes (message, cid, signed) SELECT key, cid, signed FROM messages \
@@ -110,7 +110,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Nobody wants a signed message any more: a filler is to take its nonce.
+    /// Records that a signed message is no longer wanted and that a filler is to take its nonce.
     pub async fn mark_withdrawn(&mut self, key: &str, why: &str) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE messages SET state = 'withdrawn', error = $2 WHERE key = $1 AND state IN ('signed', 'pushed')",
@@ -123,7 +123,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Wants a nonce to be used by a transfer of nothing, about the sector that it matters to. Whether one was not wanted yet.
+    /// Records that a filler is wanted for a nonce, on behalf of a sector. Returns whether it was not wanted before.
     pub async fn want_filler(&mut self, sector: SectorId, sender: &str, nonce: u64) -> Result<bool, StoreError> {
         let key = super::filler_key(sender, nonce);
         let inserted = sqlx::query(
@@ -141,7 +141,7 @@ impl Tx {
         if inserted.rows_affected() == 1 {
             return Ok(true);
         }
-        // What had taken the nonce before it is gone again, with a reorganisation.
+        // The message that had used the nonce has vanished in a reorganisation, so the filler is wanted again.
         let again = sqlx::query(
             "UPDATE messages SET state = 'signed', error = NULL WHERE key = $1 AND state = 'replaced' AND signed IS NOT NULL",
         )
@@ -152,7 +152,7 @@ impl Tx {
         Ok(again.rows_affected() == 1)
     }
 
-    /// The message is over without its effect, and another one of the same purpose takes its turn.
+    /// Records that a message has ended without its effect, and that another one of the same purpose is wanted.
     pub async fn want_another(
         &mut self,
         message: &Message,
@@ -182,7 +182,8 @@ impl Tx {
         Ok(())
     }
 
-    /// The PreCommit of a sector's present attempt had landed, and is gone from the chain for good: another one takes its turn.
+    /// Records that the PreCommit of a sector's present attempt had landed and has vanished for good, and that another
+    /// one is wanted.
     pub async fn want_precommit_again(&mut self, sector: SectorId) -> Result<(), StoreError> {
         let Some(attempt) = self.sector(sector).await?.map(|sector| sector.attempt) else { return Ok(()) };
         sqlx::query(
@@ -197,7 +198,7 @@ impl Tx {
         self.want_again(&(sector, WantedMessage { kind: MessageKind::PreCommit, attempt })).await
     }
 
-    /// Since when the node refuses to estimate a message; `None` when it does not any more.
+    /// Records since when the node refuses to estimate a message; `None` when it no longer refuses.
     pub async fn note_refusal(&mut self, key: &str, epoch: Option<i64>) -> Result<(), StoreError> {
         sqlx::query("UPDATE messages SET refused_epoch = $2 WHERE key = $1")
             .bind(key)
@@ -208,7 +209,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps in the job's row whether a PreCommit of its present attempt may be anywhere.
+    /// Records in the job's row whether a PreCommit of its present attempt may have been sent.
     async fn note_precommit(&mut self, key: &str, signed: bool) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE jobs SET signed = $2, version = version + 1 WHERE is_last = 1 \
@@ -224,7 +225,7 @@ impl Tx {
         Ok(())
     }
 
-    /// A node took the message.
+    /// Records that a node accepted the message.
     pub async fn mark_pushed(&mut self, key: &str, epoch: i64) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE messages SET state = 'pushed', pushed_epoch = $2 WHERE key = $1 AND state IN ('signed', 'pushed')",
@@ -237,7 +238,8 @@ impl Tx {
         Ok(())
     }
 
-    /// What a sector's messages of a kind are for is on chain, with confidence. One that is not signed yet is not needed.
+    /// Records that the effect of a sector's messages of this kind is on chain at the confident tipset. A message that is
+    /// not signed yet is no longer needed.
     pub async fn mark_landed(&mut self, kind: MessageKind, sector: SectorId, epoch: i64) -> Result<(), StoreError> {
         for change in [
             "state = 'landed', landed_epoch = $4, exit_code = 0, pushed_epoch = COALESCE(pushed_epoch, $4) \
@@ -257,7 +259,7 @@ impl Tx {
         Ok(())
     }
 
-    /// A message that nobody waited for was executed, with success.
+    /// Records that a message was executed with success, while no sector waited for it.
     pub async fn mark_executed(&mut self, key: &str, epoch: i64) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE messages SET state = 'landed', landed_epoch = $2, exit_code = 0, error = NULL, \
@@ -271,7 +273,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Something else used the message's nonce: it can never land.
+    /// Records that something else has used the message's nonce, so that it can never land.
     pub async fn mark_replaced(&mut self, key: &str, error: &str) -> Result<(), StoreError> {
         sqlx::query("UPDATE messages SET state = 'replaced', error = $2 WHERE key = $1")
             .bind(key)
@@ -282,7 +284,7 @@ impl Tx {
         self.note_precommit(key, false).await
     }
 
-    /// The message is over without its effect.
+    /// Records that the message has ended without its effect.
     pub async fn mark_failed(&mut self, key: &str, exit_code: Option<u32>, error: &str) -> Result<(), StoreError> {
         sqlx::query("UPDATE messages SET state = 'failed', exit_code = $2, error = $3 WHERE key = $1")
             .bind(key)

@@ -1,4 +1,4 @@
-//! The messages of a sealing: one PreCommit, one ProveCommit.
+//! The messages of sealing: one PreCommit and one ProveCommit.
 
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport,
@@ -15,7 +15,7 @@ use crate::{
     workflows::{At, Call, Known, Now, Question, Sends, Wanted},
 };
 
-/// How close to the last epoch of its ticket a PreCommit is not signed any more: it could not land.
+/// A PreCommit is no longer signed this many epochs before its ticket expires, because it could not land in time.
 const TICKET_MARGIN: i64 = 3;
 
 impl Sends for Seal {
@@ -26,7 +26,8 @@ impl Sends for Seal {
                 let precommitted = &proven.seeded.stored.precommitted;
                 let stood = precommitted.precommit.epoch;
                 let found = known.found(precommit(At::Head, &precommitted.sealed))?;
-                // Elsewhere its seed is another one. What is true is seen when it is confident.
+                // At the head the PreCommit is gone, or it is at another epoch and so has another seed. Wait until this
+                // is confident.
                 if found.is_none_or(|found| found.epoch != stood) {
                     let (what, head) = (message.key.clone(), now.head);
                     return Ok(Wanted::WaitFor(WaitReason::PreCommitMoved { what, known: stood, head }));
@@ -37,7 +38,7 @@ impl Sends for Seal {
         }
     }
 
-    /// A sector that has gone back needs another proof than the one in a signed ProveCommit.
+    /// A sector that went back to an earlier state needs another proof than the one in a signed ProveCommit.
     fn has_use_for(kind: MessageKind, state: &State) -> bool {
         match kind {
             MessageKind::ProveCommit => {
@@ -58,7 +59,7 @@ impl Sends for Seal {
     }
 }
 
-/// Also after it had landed, if it is gone from the chain for good.
+/// A PreCommit is also wanted after it had landed, if it has vanished from the chain for good.
 fn wanted_precommit(job: &Job, state: &State, now: &Now, known: &Known) -> Result<Wanted, Question> {
     let Some(sealed) = state.sealed() else { return Ok(Wanted::Wait) };
     let is_first = matches!(state, State::PreCommitting(_));
@@ -77,7 +78,7 @@ fn wanted_precommit(job: &Job, state: &State, now: &Now, known: &Known) -> Resul
         return Ok(Wanted::GiveUp { input: Input::from(Answer::Expired(error.clone())), error });
     }
     if !is_first {
-        // It may be there again, with confidence or not yet.
+        // It may be on chain again, at the confident tipset or only at the head.
         if known.found(precommit(At::Confident, sealed))?.is_some() {
             return Ok(Wanted::Over("the PreCommit is on chain again"));
         }
@@ -88,7 +89,7 @@ fn wanted_precommit(job: &Job, state: &State, now: &Now, known: &Known) -> Resul
     Ok(Wanted::Sign(Call::PreCommit { comm_r: sealed.comm_r, ticket_epoch: sealed.ticket.epoch }))
 }
 
-/// Whether a PreCommit can be signed for a sector in this state: it is sealed, at work, and not sealed again.
+/// Whether a PreCommit can be signed in this state: the sector is sealed, in progress, and not being rebuilt.
 fn is_sealed(state: &State) -> bool {
     matches!(
         state,

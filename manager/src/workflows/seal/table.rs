@@ -1,4 +1,4 @@
-//! The table `seal_jobs`: what the states of sealing hold, and back.
+//! The table `seal_jobs`: turns the states of sealing into rows, and back.
 
 use sealbus_schema::{
     ErrorReport, ProofBytes,
@@ -73,7 +73,7 @@ impl Table for Seal {
     }
 
     fn leaves(state: &State) -> Option<Existing> {
-        // Sealing makes the sector: what its state does not have does not exist.
+        // Sealing creates the sector, so what its state does not have does not exist.
         Some(Existing {
             files: state.stored().map(|stored| stored.files.clone()),
             on_chain: active(state).map(|active| {

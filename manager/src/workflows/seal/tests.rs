@@ -12,7 +12,7 @@ use crate::{
     workflows::{Answer as Told, Call, Wanted, next, wanted},
 };
 
-/// Epochs: the ticket is good until 5000, the PreCommit stands at 2000 and must be proven by 90_000.
+/// The epochs in these tests: the ticket expires at 5000, the PreCommit is at 2000 and must be proven by 90_000.
 pub(crate) fn now(head: i64) -> Now {
     Now { head, lagged: head - 5, confidence: 5, rules: Rules::new(10).expect("a delay"), epoch_millis: 1 }
 }
@@ -66,12 +66,12 @@ fn ours(epoch: i64) -> Option<Found> {
     Some(Found { is_ours: true, epoch })
 }
 
-/// What happens to a sector at a head, with answers to all that it asks.
+/// What happens to a sector at a head, with answers to all its questions.
 fn next_at(head: i64, job: &Job, answers: impl IntoIterator<Item = (Question, Told)>) -> Next {
     next(job, &now(head), &known(answers)).expect("nothing more is asked")
 }
 
-/// What to do about a sector's message at a head, with answers to all that is asked.
+/// What to do about a sector's message at a head, with answers to all questions.
 fn wanted_at(head: i64, kind: MessageKind, job: &Job, answers: impl IntoIterator<Item = (Question, Told)>) -> Wanted {
     let (key, state) = (kind.key(job.id, 1, 1), MessageState::Wanted);
     let message = Message { key, attempt: 1, kind, sector: job.id, state, tries: Tries::default() };

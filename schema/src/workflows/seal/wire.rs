@@ -104,7 +104,7 @@ impl WorkflowEvent for Event {
         }
     }
 
-    /// A proof is in its job's row; the history has its length.
+    /// A proof is stored in its job's row. The history has only its length.
     fn brief(&self) -> Option<serde_json::Value> {
         match self {
             Event::C2Done { seed_draw, proof } => {

@@ -1,4 +1,4 @@
-//! The manager's side of the toy.
+//! The manager's side of the toy workflow.
 
 use serde_json::{Map, Value, json};
 
@@ -15,14 +15,14 @@ use crate::{
     workflow::IntentKind,
 };
 
-/// The manager's half of the toy.
+/// The manager's half of the toy workflow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Toy;
 
-/// Where a job stands.
+/// A job's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// An intent is, or is about to be, in the queue.
+    /// An intent is in the queue, or about to be.
     Queued,
     /// A worker stages the data.
     Staging,
@@ -32,32 +32,32 @@ pub enum State {
     Measuring(Ticket),
     /// The worker cleans its slot.
     Cleaning(Measured),
-    /// It has done what it was for.
+    /// It has reached its goal.
     Done(Measured),
-    /// The worker drops what it has. Another attempt follows, unless a person gave the job up.
+    /// The worker drops the attempt. Another attempt follows, unless a person gave the job up.
     Leaving {
-        /// Why.
+        /// The cause.
         cause: ErrorReport,
         /// Whether a person gave it up.
         for_good: bool,
     },
     /// Given up.
     GivenUp {
-        /// Why.
+        /// The cause.
         cause: ErrorReport,
     },
 }
 
-/// What a job yielded.
+/// A job's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measured {
     /// The ticket that was drawn.
     pub ticket: Ticket,
-    /// How long the data is.
+    /// The data's length in bytes.
     pub bytes: u64,
 }
 
-/// What the chain answers.
+/// An answer of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The ticket is drawn.
@@ -80,7 +80,7 @@ impl State {
         }
     }
 
-    /// How long the data is, once it is measured.
+    /// The data's length in bytes, once it is measured.
     pub fn bytes(&self) -> Option<u64> {
         self.measured().map(|measured| measured.bytes)
     }

@@ -1,4 +1,4 @@
-//! What the two sides of the toy tell each other.
+//! The messages between the two sides of the toy workflow.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::{
     parts::Ticket,
 };
 
-/// What a worker reports.
+/// A worker's reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
@@ -15,12 +15,12 @@ pub enum Event {
     ToyStaged {},
     /// The staged data is measured.
     ToyMeasured {
-        /// How long it is.
+        /// Its length in bytes.
         bytes: u64,
     },
 }
 
-/// What the manager answers.
+/// The manager's answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Fact {

@@ -1,4 +1,4 @@
-//! The worker's side of the toy.
+//! The worker's side of the toy workflow.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +14,12 @@ use crate::{
 /// The phase that no other workflow has.
 pub const MEASURE: Phase = Phase::Own("toy_measure");
 
-/// The worker's half of the toy.
+/// The worker's half of the toy workflow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Toy;
 
-/// Where a job stands in its slot. The names are unique among all workflows: a journal says nothing else of whose step it is.
+/// A job's step in its slot. The names are unique among all workflows, because nothing else in a journal says which
+/// workflow a step belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are what earlier steps yielded")]
@@ -31,17 +32,17 @@ pub enum Step {
     ToyMeasuring { pieces: Vec<PieceInfo>, ticket: Ticket },
 }
 
-/// What work on a step yielded.
+/// The result of work on a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// `add_pieces` ended well.
+    /// `add_pieces` succeeded.
     Staged {
-        /// What was staged.
+        /// The staged pieces.
         pieces: Vec<PieceInfo>,
     },
-    /// `toy_measure` ended well.
+    /// `toy_measure` succeeded.
     Measured {
-        /// How long the data is.
+        /// The data's length in bytes.
         bytes: u64,
     },
 }
@@ -53,7 +54,7 @@ impl Machine for Toy {
     type Fact = Fact;
 
     const PHASES: &'static [Phase] = &[Phase::AddPieces, MEASURE];
-    // It is for tests: a machine serves it only if its configuration says so.
+    // It is only for tests, so a machine serves it only if its configuration names it.
     const BY_DEFAULT: bool = false;
 
     fn start() -> Step {

@@ -1,20 +1,20 @@
-//! What a slot does with an intent, step by step.
+//! Decides, step by step, what a slot does with an intent.
 
 use sealbus_nats::lease::ClaimOutcome;
 use sealbus_schema::{machine::worker::State, message::Intent};
 
 use crate::{driver::board::Verdict, journal::Journal};
 
-/// One step; each is done before the next.
+/// One step. Each is completed before the next one begins.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClaimStep {
-    /// Publish the claim, and ask [`claimed`] about its outcome.
+    /// Publish the claim, and pass its outcome to [`claimed`].
     Claim,
-    /// Write the slot's journal. What follows is done when it is on the disk.
+    /// Write the slot's journal. Later steps are carried out once it is on disk.
     Persist(Box<Journal>),
-    /// The slot has the sector.
+    /// Show that the slot holds the sector.
     Hold,
-    /// The slot is free again.
+    /// Show that the slot is free again.
     Release,
     /// Take the intent out of the queue.
     Accept,
@@ -22,7 +22,7 @@ pub enum ClaimStep {
     Pause,
 }
 
-/// What to do with an intent, by what the other slots hold.
+/// What to do with an intent, depending on what the other slots hold.
 pub fn offered(verdict: Verdict) -> Vec<ClaimStep> {
     match verdict {
         Verdict::Claim => vec![ClaimStep::Claim],
@@ -31,8 +31,8 @@ pub fn offered(verdict: Verdict) -> Vec<ClaimStep> {
     }
 }
 
-/// What to do after a claim. None of its outcome: it could not be published. `finished` says whether this process brought
-/// the lease to its end already, so that the intent is only a late copy.
+/// What to do after a claim. The outcome is `None` if the claim could not be published. `finished` says whether this
+/// process has already finished the lease, so that the intent is only a late copy.
 pub fn claimed(
     outcome: Option<ClaimOutcome>,
     finished: impl FnOnce(sealbus_schema::Token) -> bool,
@@ -43,10 +43,10 @@ pub fn claimed(
         Some(ClaimOutcome::Won(token)) if !finished(token) => match State::claimed(intent.kind) {
             Some(state) => {
                 let journal = Box::new(Journal::new(stream, intent.clone(), token, state));
-                // Nothing but the journal says that the job is ours: only then may the intent go.
+                // Only the journal says that the job is ours, so write it before the intent is removed.
                 vec![ClaimStep::Persist(journal), ClaimStep::Hold, ClaimStep::Accept]
             }
-            // Never claimed: an intent of a newer version is left in the queue.
+            // Never claimed. An intent of a newer version stays in the queue.
             None => vec![ClaimStep::Release, ClaimStep::Pause],
         },
         Some(ClaimOutcome::Won(_) | ClaimOutcome::Lost) => vec![ClaimStep::Release, ClaimStep::Accept],

@@ -1,45 +1,45 @@
-//! Whether a journal's sector is still ours, and what a slot does when it is done with one.
+//! Decides whether a journal's sector is still ours, and what a slot does after a sector's end.
 
 use sealbus_schema::{WorkerName, lease::Right, machine::worker::State, message::Event};
 
 use crate::{driver::core::End, journal::Journal};
 
-/// One step; each is done before the next, and repeated until it is.
+/// One step. Each is repeated until it succeeds, before the next one begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaveStep {
-    /// Move the sector's files out of the way.
+    /// Move the sector's files to quarantine.
     Quarantine,
-    /// Remove the journal: the slot is free.
+    /// Remove the journal, which frees the slot.
     ClearJournal,
     /// Show the slot as free.
     Finish,
 }
 
-/// Whether a restarted slot must ask for its lease at all. If not, the sector is [`Right::Gone`].
+/// Whether a restarted slot must ask whether its lease is still in force. If not, the sector is [`Right::Gone`].
 pub fn must_ask(journal: &Journal) -> bool {
-    // Otherwise all is said; the manager may have closed the lease already.
+    // If the end is reported and acknowledged, the manager may have closed the lease already.
     !(matches!(journal.state, State::Over { .. }) && journal.pending.is_empty())
 }
 
-/// The right that a journal has, where the log's stream has this identity, as far as it can be told.
+/// The right that a journal gives in a stream with this identity, as far as known.
 pub fn right<'a>(journal: &'a Journal, worker: &'a WorkerName, stream: Option<&str>) -> Right<'a> {
     let known = journal.stream.as_deref();
     let foreign = known.filter(|known| stream.is_some_and(|found| found != *known));
     Right { worker, token: journal.token, foreign }
 }
 
-/// The number of the last event that the log has under the journal's token, if the journal does not know of it. A journal is
-/// written before its events are published, so this one is an older state: a backup, a snapshot, or what a disk kept that
-/// lost what it had confirmed.
+/// The number of the log's last event under the journal's token, if the journal does not know that event. A journal is
+/// written before its events are published, so such a journal is an older state: a backup, a snapshot, or the content of
+/// a disk that lost confirmed writes.
 pub fn told_later(journal: &Journal, known: Option<u64>, reported: Option<&Event>) -> Option<u64> {
     let reported = reported.filter(|event| event.token == journal.token).map(|event| event.number);
     reported.max(known).filter(|number| *number >= journal.next_event)
 }
 
-/// What to do with a slot whose sector came to an end, or is not ours any more.
+/// What to do with a slot whose sector has ended or is no longer ours.
 pub fn left(journal: &Journal, end: End) -> &'static [LeaveStep] {
     match (end, &journal.state) {
-        // Its last event may have been stored and the lease closed before the acknowledgement came.
+        // The last event may have been stored, and the lease closed, before the acknowledgement arrived.
         (End::Over, _) | (End::Fenced, State::Over { .. }) => &[LeaveStep::ClearJournal, LeaveStep::Finish],
         (End::Fenced, _) => &[LeaveStep::Quarantine, LeaveStep::ClearJournal, LeaveStep::Finish],
     }

@@ -101,7 +101,7 @@ fn a_request_has_the_shape_of_its_stage_and_an_output_of_another_shape_is_refuse
     for step in steps() {
         let Need::Run(stage) = Seal::need(&step) else { continue };
         let task = Seal::request(&step, &workplace()).expect("a request").expect("json");
-        // It is read before anything is looked for in the slot, which is not there.
+        // The request is parsed before the stage touches the slot, which does not exist here.
         let refused = crate::stage::run_json(stage, task.as_bytes()).expect_err("no slot");
         assert!(!refused.to_string().contains("request:"), "{stage}: {refused}");
         assert!(Seal::output(&step, json!("nonsense"), &workplace(), None).is_err(), "{stage}");
