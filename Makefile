@@ -73,6 +73,7 @@ test: lint deny nats-cli params ## Everything that CI runs
 	$(MAKE) sim
 
 nightly: export SEALBUS_REAL_PROOFS = yes
+nightly: export SEALBUS_ALL_CASES = yes
 nightly: export NEXTEST_PROFILE = nightly
 nightly: ## What CI has no time for: every proof real, a million worlds, the full soak
 	$(MAKE) test soak SEEDS=1000000 FROM=$(FROM_COMMIT)

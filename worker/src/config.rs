@@ -393,10 +393,11 @@ mod tests {
     }
 
     #[test]
-    fn the_least_configuration_gets_a_processor_for_every_phase() {
+    fn the_least_configuration_gets_a_processor_for_every_phase_of_what_is_served_by_default() {
         let dir = tempfile::tempdir().expect("directory");
         let config = checked(dir.path(), &minimal(dir.path())).expect("valid");
-        assert_eq!(config.processors.len(), Phase::known().len());
+        assert_eq!(config.workflows, [Workflow::Seal]);
+        assert_eq!(config.processors.len(), Phase::SEALING.len());
         assert!(config.slots[0].is_absolute());
         assert_eq!(config.recover_interval, Duration::from_secs(30));
         assert!(!config.host.is_empty());

@@ -3,6 +3,9 @@
 
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
 
+#[path = "support/cases.rs"]
+mod cases;
+
 #[path = "schedule/estimate.rs"]
 mod estimate;
 #[path = "schedule/ledger.rs"]

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sealbus_planner::pipeline::{DAY_MS, bound};
 
+use crate::cases::cases;
 use crate::machine::{Locks, Machine};
 use crate::simulation::{Conduct, simulate};
 
@@ -106,20 +107,20 @@ fn nearly_all_reach(kind: Locks, shares: &[(f64, u64)], of_1000: usize, least: f
 }
 
 #[test]
-fn ten_thousand_machines_keep_their_limits_starve_nobody_and_reach_what_the_plan_predicts() {
-    for (share, seed) in shares_of(Locks::Alike, 0..10_000) {
+fn machines_keep_their_limits_starve_nobody_and_reach_what_the_plan_predicts() {
+    for (share, seed) in shares_of(Locks::Alike, 0..cases(10_000)) {
         assert!(share >= SHARE, "seed {seed} reaches only {share:.4} of its bound");
     }
 }
 
 #[test]
 fn machines_whose_processors_need_different_locks_nearly_all_reach_it() {
-    nearly_all_reach(Locks::Mixed, &shares_of(Locks::Mixed, 0..10_000), 998, 0.9);
+    nearly_all_reach(Locks::Mixed, &shares_of(Locks::Mixed, 0..cases(10_000)), 998, 0.9);
 }
 
 #[test]
 fn with_times_a_tenth_more_or_less_nearly_all_reach_it() {
-    for (kind, seeds) in [(Locks::Alike, 0..6_000), (Locks::Mixed, 6_000..10_000)] {
+    for (kind, seeds) in [(Locks::Alike, 0..cases(6_000)), (Locks::Mixed, 6_000..6_000 + cases(4_000))] {
         let shares = all_of(seeds, |seed| share_of(&Machine::of(seed, kind), seed, SLOTS[0], 10));
         show(kind, &shares);
         nearly_all_reach(kind, &shares, 980, 0.9);
@@ -128,7 +129,8 @@ fn with_times_a_tenth_more_or_less_nearly_all_reach_it() {
 
 #[test]
 fn machines_whose_requests_need_two_locks_come_near_it() {
-    let shares = all_of(10_000..11_000, |seed| share_of(&Machine::of(seed, Locks::Coupled), seed, SLOTS[0], 10));
+    let shares =
+        all_of(10_000..10_000 + cases(1_000), |seed| share_of(&Machine::of(seed, Locks::Coupled), seed, SLOTS[0], 10));
     show(Locks::Coupled, &shares);
     assert!(shares[0].0 >= 0.85, "seed {} reaches {:.4} of its bound", shares[0].1, shares[0].0);
 }
@@ -153,6 +155,6 @@ fn whatever_fails_or_is_given_up_the_books_balance_and_nothing_idles_that_somebo
         };
         f64::from(simulate(&machine, conduct, seed).most_overtaken)
     };
-    let overtaken = all_of(20_000..23_000, run);
+    let overtaken = all_of(20_000..20_000 + cases(3_000), run);
     println!("the most that one request was overtaken: {}", overtaken[overtaken.len() - 1].0);
 }
