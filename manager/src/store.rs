@@ -5,6 +5,7 @@
 //! apart, and how one of several managers is chosen. Every change goes through a [`Tx`]; those of a running manager
 //! also check that it still holds the fold.
 
+mod archive;
 mod audit;
 mod error;
 mod history;
