@@ -144,6 +144,8 @@ pub struct Policy {
     pub file_check_timeout_secs: u64,
     /// How many sectors are checked at the same time in each permanent store.
     pub file_checks: usize,
+    /// After how many days the history of a sector whose job has ended is compressed.
+    pub archive_after_days: u32,
 }
 
 /// The `[liveness]` table.
@@ -372,7 +374,7 @@ impl Default for Liveness {
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { max_attempts: 3, max_issues: 6, file_check_timeout_secs: 600, file_checks: 4 }
+        Policy { max_attempts: 3, max_issues: 6, file_check_timeout_secs: 600, file_checks: 4, archive_after_days: 7 }
     }
 }
 

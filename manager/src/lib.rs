@@ -12,6 +12,7 @@
 #[macro_use]
 pub mod out;
 
+pub mod archive;
 pub mod chain;
 pub mod cli;
 pub mod commands;

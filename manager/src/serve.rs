@@ -16,6 +16,7 @@ use sealbus_nats::{
 use sealbus_schema::{ErrorCode, IntentKind, MinerId, SectorSize};
 
 use crate::{
+    archive,
     chain::{Error as ChainError, Memo, NodeClient, RpcClient, Transport, network, types::TipSetKey},
     config::{Config, Database, Miner},
     drive::{self, DriveError, Driver, chain_of},
@@ -289,6 +290,7 @@ impl Manager {
             ended = driver.run() => Ok(ended?),
             ended = wake::follow_commands(store, &changed) => Ok(ended?),
             ended = liveness::run(bus, store, config, epoch, &changed, driver.waits()) => Ok(ended?),
+            ended = archive::run(store, epoch, config.policy.archive_after_days) => Ok(ended?),
             ended = stores::watch(store, config, &users, epoch, driver.waits()) => Ok(ended?),
             ended = keep_topology(bus, config, &known, driver.waits()) => ended,
             never = tell_of_steady_work(patience) => Ok(never),

@@ -95,6 +95,11 @@ pub struct Waits {
 }
 
 impl Subject {
+    /// Whether it may hold up more than one sector.
+    pub const fn holds_up_many(&self) -> bool {
+        matches!(self, Subject::Miner(_) | Subject::Store(_) | Subject::Node)
+    }
+
     /// The kind, as stored and shown.
     pub const fn kind(&self) -> &'static str {
         match self {

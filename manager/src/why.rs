@@ -47,9 +47,18 @@ impl Why<'_> {
     }
 }
 
-/// The sectors that a wait holds up.
+/// The sectors that a wait holds up, of those given. They must be sorted by miner and number.
 pub fn held_up<'a>(wait: &Wait, sectors: &'a [Job]) -> impl Iterator<Item = &'a Job> {
-    sectors.iter().filter(move |sector| holds(&wait.subject, sector))
+    let candidates = match wait.subject.sector() {
+        Some(id) => find(sectors, id).map(std::slice::from_ref).unwrap_or_default(),
+        None => sectors,
+    };
+    candidates.iter().filter(move |sector| holds(&wait.subject, sector))
+}
+
+/// One of these sectors, which must be sorted by miner and number.
+pub fn find(sectors: &[Job], id: SectorId) -> Option<&Job> {
+    sectors.binary_search_by_key(&id, |sector| sector.id).ok().map(|at| &sectors[at])
 }
 
 fn holds(subject: &Subject, sector: &Job) -> bool {

@@ -1,5 +1,7 @@
 //! The store on real databases.
 
+#[path = "store/archive.rs"]
+mod archive;
 mod databases;
 mod earlier;
 mod lives;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sealbus_nats::{heartbeats::Seen, topology};
-use sealbus_schema::{WorkerName, lease::Ownership, message::SlotStatus};
+use sealbus_schema::{SectorId, WorkerName, lease::Ownership, message::SlotStatus};
 use serde_json::{Value, json};
 
 use crate::{config::Config, drive::chain_of, store::Job};
@@ -71,7 +71,15 @@ impl Fleet {
 
     /// One worker.
     pub fn worker(&self, name: &WorkerName) -> Option<&Seen> {
-        self.all().iter().find(|seen| seen.heartbeat.worker == *name)
+        let seen = self.all();
+        seen.binary_search_by(|seen| seen.heartbeat.worker.cmp(name)).ok().map(|at| &seen[at])
+    }
+
+    /// The sectors in blocked or unreadable slots.
+    pub fn in_blocked_slots(&self) -> impl Iterator<Item = SectorId> {
+        let slots = self.all().iter().flat_map(|seen| &seen.heartbeat.slots);
+        let blocked = slots.filter(|slot| slot.blocked.is_some() || slot.unreadable);
+        blocked.filter_map(|slot| slot.holding.as_ref().map(|held| held.sector))
     }
 
     /// Whether a worker is present.

@@ -7,13 +7,16 @@ pub(super) mod select;
 mod show;
 mod waits;
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
-use sealbus_schema::{MinerId, lease::Ownership, workflows::State};
+use sealbus_schema::{MinerId, SectorId, lease::Ownership, workflows::State};
 use serde_json::{Value, json};
 
 use super::{ConfigArg, known::insist_on_miner, print_json, table};
 use crate::{
     store::{Job, SectorFilter},
+    waits::Wait,
     why::why,
 };
 use select::blocked_by;
@@ -52,6 +55,14 @@ pub struct List {
     json: bool,
 }
 
+/// What waits, by sector, so that a list of a million sectors does not search all waits for each one.
+struct WaitsOfSectors {
+    /// For each sector with waits of its own: these, and those that hold up many.
+    of_sectors: BTreeMap<SectorId, Vec<Wait>>,
+    /// The waits that may hold up many sectors.
+    of_many: Vec<Wait>,
+}
+
 impl Sectors {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
@@ -71,34 +82,53 @@ impl List {
             insist_on_miner(miner, &self.config.load()?, &store).await?;
         }
         let filter = SectorFilter { miner: self.miner, state: self.state, blocked: self.blocked };
-        let sectors = store.sectors(&filter).await?;
-        let waits = store.waits().await?;
+        let waits = WaitsOfSectors::of(store.waits().await?);
         if self.json {
-            let with_waits = |sector: &Job| {
-                let mut value = describe(sector);
-                let why = why(sector, &waits);
+            let mut values = Vec::new();
+            let with_waits = |sector: Job| {
+                let mut value = describe(&sector);
+                let why = why(&sector, waits.of_sector(sector.id));
                 value["waits_for"] = json!(why.waits_for);
                 value["held_by"] = json!(why.held_by.iter().map(|wait| wait.cause.code.as_str()).collect::<Vec<_>>());
-                value
+                values.push(value);
             };
-            return print_json(&sectors.iter().map(with_waits).collect::<Vec<_>>());
+            store.each_sector(&filter, with_waits).await?;
+            return print_json(&values);
         }
-        let rows: Vec<Vec<String>> = sectors
-            .iter()
-            .map(|sector| {
-                vec![
-                    sector.id.to_string(),
-                    sector.state.name().to_owned(),
-                    blocked_by(sector).map_or("-", |cause| cause.code.as_str()).to_owned(),
-                    why(sector, &waits).word().unwrap_or("-").to_owned(),
-                    owner(sector).map_or("-".to_owned(), |(worker, _)| worker),
-                    sector.attempt.to_string(),
-                    sector.changed_at.clone(),
-                ]
-            })
-            .collect();
+        let mut rows = Vec::new();
+        let row = |sector: Job| {
+            rows.push(vec![
+                sector.id.to_string(),
+                sector.state.name().to_owned(),
+                blocked_by(&sector).map_or("-", |cause| cause.code.as_str()).to_owned(),
+                why(&sector, waits.of_sector(sector.id)).word().unwrap_or("-").to_owned(),
+                owner(&sector).map_or("-".to_owned(), |(worker, _)| worker),
+                sector.attempt.to_string(),
+                sector.changed_at.clone(),
+            ]);
+        };
+        store.each_sector(&filter, row).await?;
         table::print(&["SECTOR", "STATE", "BLOCKED", "WAITS", "WORKER", "ATTEMPT", "CHANGED"], &rows);
         Ok(())
+    }
+}
+
+impl WaitsOfSectors {
+    fn of(waits: Vec<Wait>) -> WaitsOfSectors {
+        let (of_one, of_many): (Vec<Wait>, Vec<Wait>) =
+            waits.into_iter().partition(|wait| wait.subject.sector().is_some());
+        let mut of_sectors: BTreeMap<SectorId, Vec<Wait>> = BTreeMap::new();
+        for wait in of_one {
+            if let Some(id) = wait.subject.sector() {
+                of_sectors.entry(id).or_insert_with(|| of_many.clone()).push(wait);
+            }
+        }
+        WaitsOfSectors { of_sectors, of_many }
+    }
+
+    /// All waits that may hold up a sector.
+    fn of_sector(&self, id: SectorId) -> &[Wait] {
+        self.of_sectors.get(&id).unwrap_or(&self.of_many)
     }
 }
 

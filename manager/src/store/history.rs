@@ -1,12 +1,15 @@
 //! The history of each sector.
 
+use std::collections::BTreeSet;
+
 use sealbus_schema::SectorId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::Row;
 
 use super::{
     Store, StoreError, Tx,
+    archive::{self, Line},
     jobs::bad_row,
     now_text,
     rows::{self, Places},
@@ -27,8 +30,8 @@ pub enum Verdict {
     Fenced,
 }
 
-/// Something that happened to a sector. `Detail` is JSON: text before it is stored, a value when it is read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Something that happened to a sector. Its particulars are JSON: text until it is stored, read as a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Happening<Detail = String> {
     /// When: by the NATS server's clock for records of the log, by the manager's clock for everything else.
     pub at: String,
@@ -81,28 +84,36 @@ impl Verdict {
 }
 
 impl Store {
-    /// A sector's history, oldest first.
+    /// A sector's history, oldest first, with what is archived of it.
     pub async fn history(&self, id: SectorId) -> Result<Vec<HistoryEntry>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM history WHERE miner = $1 AND number = $2 ORDER BY id")
-            .bind(id.miner.to_string())
-            .bind(id.number.0 as i64)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(sql("read a sector's history"))?;
-        rows.iter()
-            .map(|row| {
-                let happening = Happening {
-                    at: row.get("at"),
-                    sequence: row.get::<Option<i64>, _>("sequence").map(|s| s as u64),
-                    actor: row.get("actor"),
-                    token: row.get::<Option<i64>, _>("token").map(|t| t as u64),
-                    kind: row.get("kind"),
-                    detail: serde_json::from_str(row.get("detail")).map_err(bad_row(id))?,
-                };
-                Ok(HistoryEntry { happening, verdict: row.get("verdict") })
-            })
-            .collect()
+        // One statement, because lines may be archived meanwhile.
+        let rows = sqlx::query(
+            "SELECT id, at, sequence, actor, token, kind, detail, verdict, NULL AS lines FROM history \
+             WHERE miner = $1 AND number = $2 \
+             UNION ALL SELECT last_id, '', NULL, '', NULL, '', '', '', lines FROM archived_history \
+             WHERE miner = $1 AND number = $2 ORDER BY 1",
+        )
+        .bind(id.miner.to_string())
+        .bind(id.number.0 as i64)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read a sector's history"))?;
+        let mut lines = Vec::new();
+        for row in &rows {
+            match row.get::<Option<Vec<u8>>, _>("lines") {
+                Some(archived) => lines.extend(archive::unpacked(id, &archived)?),
+                None => lines.push(archive::line(row)),
+            }
+        }
+        lines.into_iter().map(|line| entry(id, line)).collect()
     }
+}
+
+fn entry(id: SectorId, Line { happening, verdict }: Line) -> Result<HistoryEntry, StoreError> {
+    let Happening { at, sequence, actor, token, kind, detail } = happening;
+    let happening =
+        Happening { at, sequence, actor, token, kind, detail: serde_json::from_str(&detail).map_err(bad_row(id))? };
+    Ok(HistoryEntry { happening, verdict })
 }
 
 impl Tx {
@@ -115,7 +126,21 @@ impl Tx {
     pub(crate) async fn add_histories(&mut self, lines: &[(SectorId, Happening, Verdict)]) -> Result<(), StoreError> {
         let places = self.places;
         let statements = rows::chunks(lines).map(move |lines| insert(places, lines));
-        self.execute_each("record what happened", Box::new(statements)).await.map(drop)
+        self.execute_each("record what happened", Box::new(statements)).await?;
+        let with_lease = lines.iter().filter(|(_, entry, _)| entry.token.is_some());
+        let workers: BTreeSet<&str> = with_lease.map(|(_, entry, _)| entry.actor.as_str()).collect();
+        self.know_workers(&workers.into_iter().collect::<Vec<_>>()).await
+    }
+
+    /// Remembers who has reported under a lease, because the reports themselves are archived later.
+    async fn know_workers(&mut self, workers: &[&str]) -> Result<(), StoreError> {
+        let places = self.places;
+        let statements = rows::chunks(workers).map(move |workers| {
+            let (into, known) = ("INSERT INTO workers (name) VALUES ", " ON CONFLICT (name) DO NOTHING");
+            let statement = Statement::of_rows(places, into, (workers.len(), 1), known);
+            workers.iter().fold(statement, |statement, worker| statement.bind(*worker))
+        });
+        self.execute_each("remember the workers", Box::new(statements)).await.map(drop)
     }
 }
 

@@ -1,14 +1,15 @@
 //! Jobs: reads and stores each sector's last job, unfinished or ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures::TryStreamExt;
 use sealbus_schema::{
     ErrorReport, IntentKind, MinerId, SealProof, SectorId, Token, Transition, WorkerName, Workflow,
     lease::Ownership,
     machine::manager::{AttemptPolicy, Life, Standing},
     workflows::{Effect, Input, State},
 };
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 use time::{Duration, OffsetDateTime};
 
 use super::{
@@ -105,27 +106,69 @@ impl Job {
     }
 }
 
+impl SectorFilter {
+    /// The statement and its values. It has only the conditions that are asked for, so that an index can serve them.
+    fn select(&self) -> (String, Vec<String>) {
+        let (mut condition, mut values) = ("WHERE jobs.is_last = 1".to_owned(), Vec::new());
+        if let Some(miner) = self.miner {
+            values.push(miner.to_string());
+            condition.push_str(" AND jobs.miner = $1");
+        }
+        if let Some(state) = &self.state {
+            values.push(state.clone());
+            condition.push_str(&format!(" AND jobs.state = ${}", values.len()));
+        }
+        if self.blocked {
+            condition.push_str(" AND jobs.blocked IS NOT NULL");
+        }
+        condition.push_str(" ORDER BY jobs.miner, jobs.number");
+        (tables::select("jobs", &condition), values)
+    }
+}
+
 impl Store {
     /// The last jobs of the sectors that a filter selects, ordered by miner and number.
     pub async fn sectors(&self, filter: &SectorFilter) -> Result<Vec<Job>, StoreError> {
-        let text = tables::select(
-            "jobs",
-            "WHERE jobs.is_last = 1 AND (jobs.miner = $1 OR $1 = '') AND (jobs.state = $2 OR $2 = '') \
-             AND (jobs.blocked IS NOT NULL OR $3 = 0) ORDER BY jobs.miner, jobs.number",
-        );
-        let rows = sqlx::query(&text)
-            .bind(filter.miner.map(|m| m.to_string()).unwrap_or_default())
-            .bind(filter.state.clone().unwrap_or_default())
-            .bind(i64::from(filter.blocked))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(sql("list sectors"))?;
-        rows.iter().map(from_row).collect()
+        let mut jobs = Vec::new();
+        self.each_sector(filter, |job| jobs.push(job)).await?;
+        Ok(jobs)
+    }
+
+    /// Calls `show` with the same jobs one after the other, for lists that are too long for memory.
+    pub async fn each_sector(&self, filter: &SectorFilter, mut show: impl FnMut(Job)) -> Result<(), StoreError> {
+        let (text, values) = filter.select();
+        let query = values.into_iter().fold(sqlx::query(&text), |query, value| query.bind(value));
+        let mut rows = query.fetch(&self.pool);
+        while let Some(row) = rows.try_next().await.map_err(sql("list sectors"))? {
+            show(from_row(&row)?);
+        }
+        Ok(())
     }
 
     /// The unfinished jobs, ordered by miner and number.
     pub async fn live_sectors(&self) -> Result<Vec<Job>, StoreError> {
         self.jobs_where("jobs.ended = 0 ORDER BY jobs.miner, jobs.number").await
+    }
+
+    /// How many jobs that go on each worker has.
+    pub async fn held_by_workers(&self) -> Result<BTreeMap<WorkerName, usize>, StoreError> {
+        let text = "SELECT owner, COUNT(*) AS n FROM jobs WHERE owner IS NOT NULL AND ended = 0 GROUP BY owner";
+        let rows = sqlx::query(text).fetch_all(&self.pool).await.map_err(sql("count the workers' sectors"))?;
+        let held = |row: &AnyRow| {
+            let owner: String = row.get("owner");
+            let bad = |error| StoreError::BadRow { what: format!("the worker {owner}"), problem: format!("{error}") };
+            Ok((owner.parse().map_err(bad)?, row.get::<i64, _>("n") as usize))
+        };
+        rows.iter().map(held).collect()
+    }
+
+    /// The jobs that go on and that a worker has, by miner and number.
+    pub async fn sectors_of_worker(&self, worker: &WorkerName) -> Result<Vec<Job>, StoreError> {
+        let condition = "WHERE jobs.owner = $1 AND jobs.ended = 0 ORDER BY jobs.miner, jobs.number";
+        let text = tables::select("jobs", condition);
+        let query = sqlx::query(&text).bind(worker.as_str());
+        let rows = query.fetch_all(&self.pool).await.map_err(sql("list a worker's sectors"))?;
+        rows.iter().map(from_row).collect()
     }
 
     /// The jobs that wait for a worker in the queue, including blocked ones.
@@ -247,7 +290,9 @@ impl Tx {
         let saved = self.execute_each("store jobs", Box::new(statements)).await?;
         all_saved(saved, jobs.iter().map(|job| job.id).collect())?;
         self.save_states(&jobs).await?;
-        self.look_soon(&jobs.iter().map(|job| job.id).collect::<Vec<_>>()).await
+        self.look_soon(&jobs.iter().map(|job| job.id).collect::<Vec<_>>()).await?;
+        let ended = jobs.iter().filter(|job| job.state.is_terminal());
+        self.archive_later(&ended.map(|job| job.id).collect::<Vec<_>>()).await
     }
 
     /// Stores the states that have changed in their workflows' tables. Most reports change only the row in `jobs`.

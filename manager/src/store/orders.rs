@@ -83,7 +83,7 @@ impl Store {
     pub async fn known_workers(&self) -> Result<BTreeSet<String>, StoreError> {
         let rows = sqlx::query(
             "SELECT owner AS name FROM jobs WHERE owner IS NOT NULL \
-             UNION SELECT worker FROM worker_orders UNION SELECT actor FROM history WHERE token IS NOT NULL",
+             UNION SELECT worker FROM worker_orders UNION SELECT name FROM workers",
         )
         .fetch_all(&self.pool)
         .await
@@ -93,13 +93,10 @@ impl Store {
 
     /// Every worker that ever had a sector.
     pub async fn workers_with_history(&self) -> Result<BTreeSet<String>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT owner AS name FROM jobs WHERE owner IS NOT NULL \
-             UNION SELECT actor FROM history WHERE token IS NOT NULL",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sql("read the workers' names"))?;
+        let rows = sqlx::query("SELECT owner AS name FROM jobs WHERE owner IS NOT NULL UNION SELECT name FROM workers")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("read the workers' names"))?;
         Ok(rows.iter().map(|row| row.get("name")).collect())
     }
 

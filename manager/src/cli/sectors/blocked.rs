@@ -1,8 +1,12 @@
 //! `sectors blocked`: what waits for a person or by itself, why, the cost of waiting, and the possible orders.
 
+use std::collections::BTreeSet;
+
 use anyhow::bail;
 use clap::Args;
-use sealbus_schema::{ErrorCode, Phase, lease::Ownership, machine::manager::AttemptPolicy, message::SlotStatus};
+use sealbus_schema::{
+    ErrorCode, Phase, SectorId, lease::Ownership, machine::manager::AttemptPolicy, message::SlotStatus,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -20,7 +24,7 @@ use crate::{
     commands::{self, Command, Person},
     drive::attempt_policy,
     store::{HistoryEntry, Job, Store},
-    waits::Wait,
+    why::find,
 };
 
 /// Shows what waits for a person.
@@ -57,12 +61,14 @@ impl Blocked {
         let sectors = self.filter.select(&store, &fleet, true).await?;
         let now = ChainTime::look(&config, &sectors).await;
         let policy = attempt_policy(&config);
-        let live = store.live_sectors().await?;
+        let mut waiting = Waiting::look(&store).await?;
+        let live = concerned(&store, &fleet, &waiting).await?;
         let slots =
             if self.filter.is_empty() { blocked_slots(&store, &fleet, &sectors, &live).await? } else { Vec::new() };
-        let mut waiting = Waiting::look(&store).await?;
-        let sector_of = |wait: &Wait| live.iter().find(|sector| Some(sector.id) == wait.subject.sector());
-        waiting.retain(|wait| self.filter.selects(wait, sector_of(wait), &fleet));
+        waiting.retain(|wait| {
+            let sector = wait.subject.sector().and_then(|id| find(&live, id));
+            self.filter.selects(wait, sector, &fleet)
+        });
         let unknown = unknown(&store, &fleet).await?;
         let mut described = Vec::with_capacity(sectors.len());
         for sector in &sectors {
@@ -94,6 +100,22 @@ impl Blocked {
         }
         complete(&unknown)
     }
+}
+
+/// The unfinished jobs that a wait or a blocked slot is about, by miner and number. The others are not read: there may be
+/// 100,000 of them.
+async fn concerned(store: &Store, fleet: &Fleet, waiting: &Waiting) -> anyhow::Result<Vec<Job>> {
+    let mut ids: BTreeSet<SectorId> = fleet.in_blocked_slots().collect();
+    ids.extend(waiting.all().iter().filter_map(|wait| wait.subject.sector()));
+    let mut sectors = store.sectors_among(&ids.into_iter().collect::<Vec<_>>()).await?;
+    // A miner, a store or the node may hold up any job.
+    if waiting.all().iter().any(|wait| wait.subject.holds_up_many()) {
+        sectors.extend(store.live_sectors().await?);
+    }
+    sectors.retain(|sector| !sector.state.is_terminal());
+    sectors.sort_by_key(|sector| sector.id);
+    sectors.dedup_by_key(|sector| sector.id);
+    Ok(sectors)
 }
 
 /// What cannot be known now, so that an incomplete answer is not taken for good news.
@@ -170,9 +192,7 @@ async fn blocked_slots<'a>(
     sectors: &[Job],
     live: &'a [Job],
 ) -> anyhow::Result<Vec<BlockedSlot<'a>>> {
-    let told = |slot: &SlotStatus| {
-        slot.holding.as_ref().is_some_and(|held| sectors.iter().any(|sector| sector.id == held.sector))
-    };
+    let told = |slot: &SlotStatus| slot.holding.as_ref().is_some_and(|held| find(sectors, held.sector).is_some());
     let mut slots = Vec::new();
     for seen in fleet.all() {
         let beat = &seen.heartbeat;
@@ -183,7 +203,7 @@ async fn blocked_slots<'a>(
                 if echo == Echo::WentOn {
                     continue;
                 }
-                let held = live.iter().find(|s| s.id == holding.sector && echo::is_held(s, holding.token));
+                let held = find(live, holding.sector).filter(|sector| echo::is_held(sector, holding.token));
                 sector = held.map(|sector| (sector, echo));
             }
             slots.push(BlockedSlot { worker: beat.worker.to_string(), host: &beat.host, slot, sector });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use sealbus_nats::heartbeats::Seen;
-use sealbus_schema::{WorkerName, lease::Ownership, message::SlotStatus};
+use sealbus_schema::{SectorId, WorkerName, message::SlotStatus};
 use serde_json::{Value, json};
 
 use super::{
@@ -15,7 +15,10 @@ use super::{
     },
     followed, wanted,
 };
-use crate::store::{Job, WorkerOrders};
+use crate::{
+    store::{Job, WorkerOrders},
+    why::find,
+};
 
 /// How to list.
 #[derive(Debug, Args)]
@@ -35,13 +38,9 @@ impl List {
         fleet.warn();
         let orders: BTreeMap<WorkerName, WorkerOrders> =
             store.worker_orders().await?.into_iter().map(|orders| (orders.worker.clone(), orders)).collect();
-        let live = store.live_sectors().await?;
-        let mut held: BTreeMap<WorkerName, usize> = BTreeMap::new();
-        for sector in &live {
-            if let Ownership::Held { worker, .. } = &sector.ownership {
-                *held.entry(worker.clone()).or_default() += 1;
-            }
-        }
+        let held = store.held_by_workers().await?;
+        let in_blocked_slots: BTreeSet<SectorId> = fleet.in_blocked_slots().collect();
+        let blocked = store.sectors_among(&in_blocked_slots.into_iter().collect::<Vec<_>>()).await?;
         let seen = fleet.all().iter().map(|seen| seen.heartbeat.worker.clone());
         let with_orders = orders.iter().filter(|(_, o)| o.orders.drain || !o.orders.release.is_empty());
         let names: BTreeSet<WorkerName> =
@@ -50,7 +49,7 @@ impl List {
         if self.json {
             let values: Vec<Value> = names
                 .iter()
-                .map(|name| describe(name, fleet.worker(name), orders.get(name), sectors(name), &live, &fleet))
+                .map(|name| describe(name, fleet.worker(name), orders.get(name), sectors(name), &blocked, &fleet))
                 .collect();
             return print_json(&values);
         }
@@ -72,7 +71,7 @@ impl List {
                 Presence::Away(Some(secs)) => format!("> {}", lasting(secs)),
                 Presence::Away(None) => format!("> {}", lasting(REMEMBERED_SECS)),
             };
-            rows.extend(rows_of(name, seen, &age, orders, sectors(name), &live));
+            rows.extend(rows_of(name, seen, &age, orders, sectors(name), &blocked));
         }
         table::print(&["WORKER", "HOST", "SEEN", "ORDERS", "SLOT", "SECTOR", "STEP"], &rows);
         Ok(())
@@ -85,7 +84,7 @@ fn rows_of(
     age: &str,
     orders: Option<&WorkerOrders>,
     sectors: usize,
-    live: &[Job],
+    known: &[Job],
 ) -> Vec<Vec<String>> {
     let ordered = match wanted(orders, seen.map(|seen| &seen.heartbeat)).as_str() {
         "none" => "-".to_owned(),
@@ -102,17 +101,17 @@ fn rows_of(
         return vec![row(&beat.host, "-", "-".to_owned(), "-".to_owned())];
     }
     let of_slot = |slot: &SlotStatus| {
-        let (sector, step) = content(slot, beat.draining, live);
+        let (sector, step) = content(slot, beat.draining, known);
         row(&beat.host, &slot.path, sector, step)
     };
     beat.slots.iter().map(of_slot).collect()
 }
 
-/// What a slot holds, and what it is doing. `live` has the sectors from the database.
-pub(super) fn content(slot: &SlotStatus, draining: bool, live: &[Job]) -> (String, String) {
+/// What a slot holds, and what it is doing. `known` has the sectors in blocked slots from the database, by miner and number.
+pub(super) fn content(slot: &SlotStatus, draining: bool, known: &[Job]) -> (String, String) {
     let sector = slot.holding.as_ref().map_or("-".to_owned(), |held| held.sector.to_string());
     let step = match (&slot.blocked, &slot.holding) {
-        (Some(_), _) if is_resubmitted(slot, live) => "resubmitted, not taken up yet".to_owned(),
+        (Some(_), _) if is_resubmitted(slot, known) => "resubmitted, not taken up yet".to_owned(),
         (Some(error), _) => format!("BLOCKED {} {}", error.class, error.code),
         (None, Some(holding)) => holding.step.clone(),
         (None, None) if slot.unreadable => "BLOCKED: unreadable".to_owned(),
@@ -124,8 +123,9 @@ pub(super) fn content(slot: &SlotStatus, draining: bool, live: &[Job]) -> (Strin
 }
 
 /// Whether a slot's sector was resubmitted after the slot's last report.
-fn is_resubmitted(slot: &SlotStatus, live: &[Job]) -> bool {
-    live.iter().any(|sector| Fleet::is_before_the_order(sector, slot))
+fn is_resubmitted(slot: &SlotStatus, known: &[Job]) -> bool {
+    let sector = slot.holding.as_ref().and_then(|held| find(known, held.sector));
+    sector.is_some_and(|sector| Fleet::is_before_the_order(sector, slot))
 }
 
 /// A worker for scripts: its last heartbeat, if there is one, and what the manager knows.
@@ -134,13 +134,13 @@ pub(super) fn describe(
     seen: Option<&Seen>,
     orders: Option<&WorkerOrders>,
     sectors: usize,
-    live: &[Job],
+    known: &[Job],
     fleet: &Fleet,
 ) -> Value {
     let mut value = seen.map_or(json!({ "worker": name }), |seen| json!(seen.heartbeat));
     let slots = seen.map(|seen| &seen.heartbeat.slots[..]).unwrap_or_default();
     for (at, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.blocked.is_some()) {
-        value["slots"][at]["resubmitted"] = json!(is_resubmitted(slot, live));
+        value["slots"][at]["resubmitted"] = json!(is_resubmitted(slot, known));
     }
     value["age_secs"] = json!(seen.map(age_secs));
     value["presence"] = fleet.presence(name).json()["presence"].clone();

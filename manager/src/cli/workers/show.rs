@@ -2,7 +2,7 @@
 
 use clap::Args;
 use sealbus_nats::heartbeats::Seen;
-use sealbus_schema::{WorkerName, lease::Ownership};
+use sealbus_schema::WorkerName;
 use serde_json::{Value, json};
 
 use super::{
@@ -87,9 +87,7 @@ fn show_machine(seen: &Seen, sectors: &[Job]) {
 
 /// The unfinished sectors that belong to a worker.
 pub(in super::super) async fn sectors_of(store: &Store, worker: &WorkerName) -> anyhow::Result<Vec<Job>> {
-    let mut sectors = store.live_sectors().await?;
-    sectors.retain(|sector| matches!(&sector.ownership, Ownership::Held { worker: owner, .. } if owner == worker));
-    Ok(sectors)
+    Ok(store.sectors_of_worker(worker).await?)
 }
 
 /// Prints what is still on a machine, and when each sector's time runs out.
