@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(echo_of(&[order.clone(), other]), Echo::NotPickedUp("resubmitted"), "another lease's");
         assert_eq!(echo_of(&[entry("abandoned", None, json!({}))]), Echo::NotPickedUp("abandoned"));
         assert_eq!(echo_of(&[order, started.clone(), failed("crit")]), Echo::NotReported);
-        assert_eq!(echo_of(&[started.clone()]), Echo::NotReported);
+        assert_eq!(echo_of(std::slice::from_ref(&started)), Echo::NotReported);
         let away = entry("failed", Some(9), json!({ "error": { "class": "temp", "code": "STORE_UNAVAILABLE" } }));
         for earlier in [vec![], vec![entry("resubmitted", None, json!({}))]] {
             let history = |more: &[HistoryEntry]| [&earlier[..], more].concat();
