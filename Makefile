@@ -89,8 +89,10 @@ crash-matrix: build ## Kill every process before, inside and after every phase
 soak: build ## Kill at random until all sectors are active (WORKERS=200 SECTORS=5000 SEED= MINUTES=60)
 	@target/debug/sealbus-soak --workers $(WORKERS) --sectors $(SOAK_SECTORS) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-bench: params ## Run the benchmarks; each compares with a baseline of the same run
-	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency
+# Up to a million sectors take half an hour.
+bench: export SEALBUS_SCALE ?= 10000
+bench: params ## Run the benchmarks; each compares with a baseline of the same run (SEALBUS_SCALE=10000)
+	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency --bench scale
 
 clean-demo: ## Remove the demo's files
 	rm -rf .demo
