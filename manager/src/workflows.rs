@@ -119,7 +119,7 @@ pub enum Wanted {
     Over(&'static str),
     /// The message can no longer succeed.
     GiveUp {
-        /// Why.
+        /// Why it can no longer succeed.
         error: ErrorReport,
         /// What that means for the job.
         input: Input,

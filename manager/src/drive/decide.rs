@@ -56,7 +56,7 @@ pub enum Followed {
     Again {
         /// The exit code, if it was executed.
         exit: Option<u32>,
-        /// Why.
+        /// The failure, for the message's history.
         error: ErrorReport,
         /// What the next message must take into account.
         tries: Tries,
@@ -65,7 +65,7 @@ pub enum Followed {
     GiveUp {
         /// The exit code, if it was executed.
         exit: Option<u32>,
-        /// Why.
+        /// The failure, which also blocks the job or ends its attempt.
         error: ErrorReport,
     },
 }

@@ -38,7 +38,7 @@ pub enum Outgoing {
     Release {
         /// The lease: [`Ownership::lease`](sealbus_schema::lease::Ownership::lease).
         lease_sequence: u64,
-        /// Why.
+        /// The reason, for people who read the log.
         reason: String,
     },
     /// Names the sector's owner in the log again.
