@@ -21,7 +21,7 @@ use sealbus_nats::{
 };
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, IntentKind, MinerId, SealProof, SectorId, SectorNumber, Token, WorkerName,
-    codec,
+    Workflow, codec,
     message::{CommonFact, Event, EventBody, Fact, Heartbeat, Intent, Orders},
     workflows::seal,
 };
@@ -395,4 +395,14 @@ async fn a_roll_up_wipes_nothing() {
     let answer = client.request_with_headers("seal.hb.w1", headers, "x".into()).await.expect("an answer");
     assert!(String::from_utf8_lossy(&answer.payload).contains("error"), "{answer:?}");
     assert_eq!(site.manager.workers().await.expect("reads").len(), 1);
+}
+
+/// A worker whose account lacks a queue waits for nothing in it.
+#[test]
+fn the_playbook_names_the_intents_of_each_workflow_that_machines_serve_by_default() {
+    const DEFAULTS: &str = include_str!("../../ansible/roles/nats/defaults/main.yml");
+    let served = Workflow::ALL.iter().filter(|workflow| workflow.is_served_by_default());
+    let kinds: Vec<&str> = served.flat_map(|workflow| workflow.intents()).map(|kind| kind.name()).collect();
+    let line = format!("sealbus_intents: [{}]", kinds.join(", "));
+    assert!(DEFAULTS.lines().any(|found| found == line), "{line} is not in the defaults of the role");
 }
