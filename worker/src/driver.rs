@@ -27,6 +27,8 @@ pub mod tend;
 pub mod wakeups;
 mod work;
 
+pub use claim::Pulls;
+
 use std::{sync::Arc, time::Duration};
 
 use sealbus_nats::{Bus, publish::Backoff};
@@ -73,8 +75,8 @@ pub struct Context {
     pub params: ParamsWatch,
     /// Whether the permanent store accepts files.
     pub store: StoreWatch,
-    /// Held by the free slot that waits for an intent.
-    pub pull_turn: tokio::sync::Mutex<()>,
+    /// What the free slots share while they wait for intents.
+    pub pulls: Pulls,
 }
 
 /// The slot's directory is no longer the one that was opened. It must be opened again.

@@ -15,7 +15,7 @@ use crate::{
     cgroup::{CgroupRoot, Leftover, Unavailable},
     config::{Cgroup, Config},
     driver::{
-        Context,
+        Context, Pulls,
         board::Board,
         orders::StandingOrders,
         tend::{self, Opening},
@@ -164,7 +164,7 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
         ledger: Ledger::default(),
         wakeups: Wakeups::default(),
         orders: StandingOrders::default(),
-        pull_turn: tokio::sync::Mutex::default(),
+        pulls: Pulls::default(),
     });
     // Done before the first heartbeat: a heartbeat that omits a sector says that the sector is not here.
     for (index, opening) in opened.iter().enumerate() {

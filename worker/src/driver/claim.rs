@@ -1,6 +1,13 @@
 //! Takes the next intent into a free slot.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use sealbus_nats::{
     Patience,
@@ -10,6 +17,7 @@ use sealbus_nats::{
     topology,
 };
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, IntentKind, message::Intent};
+use tokio::sync::Mutex;
 
 use super::{
     Context, SlotLost,
@@ -23,24 +31,41 @@ use crate::{causes::in_words, journal::Journal, slot::Slot};
 const PULL_ROUND: Duration = Duration::from_secs(300);
 /// The same while a queue is missing, so that it is found soon after it is created.
 const PULL_ROUND_WITH_GAPS: Duration = Duration::from_secs(30);
+/// The pauses between tries that fail.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// After how many pulls without any queue a slot is shown as blocked.
-const MISSES_TOLD: u32 = 4;
+const MISSES_TOLD: u32 = 3;
 /// How often the removal of a taken intent is tried. It comes back otherwise, and is then known.
 const ACCEPT_TRIES: u32 = 3;
+
+/// What the free slots of a worker share: one of them waits for an intent at a time, and whether there is a queue is the same
+/// for all.
+#[derive(Debug)]
+pub struct Pulls {
+    /// Held by the slot whose turn it is.
+    turn: Mutex<Patience>,
+    /// How often in a row no queue was there at all.
+    misses: AtomicU32,
+}
+
+impl Default for Pulls {
+    fn default() -> Pulls {
+        Pulls { turn: Mutex::new(Patience::new(FIRST_PAUSE, LONGEST_PAUSE)), misses: AtomicU32::new(0) }
+    }
+}
 
 /// Waits until the orders allow new sectors, the slot is ready, an intent has come, and its sector is claimed and in the
 /// journal.
 pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLost> {
-    let (first, longest) = (Duration::from_millis(500), Duration::from_secs(30));
-    let (mut backoff, mut patience) = (Backoff::new(first, longest), Patience::new(first, longest));
-    let mut misses = 0;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         context.orders.open().await;
-        let unserved = unserved(context, slot, &mut misses).await;
+        let unserved = unserved(context, slot).await;
         readiness::ready(context, slot, unserved).await?;
         // A pull that is dropped is withdrawn, and what it was given meanwhile goes to somebody else.
         let offer = tokio::select! {
-            offer = pull_in_turn(context, &mut patience, &mut misses) => offer,
+            offer = pull_in_turn(context) => offer,
             () = context.orders.draining() => None,
             () = readiness::fails(context, slot) => None,
         };
@@ -57,20 +82,22 @@ pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLo
 
 /// Waits for an intent for a while, when no other slot of this worker does. A server keeps at most `max_waiting` open pulls
 /// a queue: one pull a worker instead of one a free slot lets ten times as many machines wait.
-async fn pull_in_turn(context: &Context, patience: &mut Patience, misses: &mut u32) -> Option<Offer> {
-    let _turn = context.pull_turn.lock().await;
-    pull(context, patience, misses).await
+async fn pull_in_turn(context: &Context) -> Option<Offer> {
+    // Not for as long as another slot waits: what this one is shown as may have changed.
+    let mut patience = tokio::time::timeout(PULL_ROUND_WITH_GAPS, context.pulls.turn.lock()).await.ok()?;
+    pull(context, &mut patience).await
 }
 
 /// What a slot is blocked for that no queue has served for some pulls: a manager that has just started makes the queues
-/// within seconds. None as soon as there is one.
-async fn unserved(context: &Context, slot: &Slot, misses: &mut u32) -> Option<ErrorReport> {
-    if *misses < MISSES_TOLD {
+/// within seconds. `None` as soon as there is one.
+async fn unserved(context: &Context, slot: &Slot) -> Option<ErrorReport> {
+    let misses = &context.pulls.misses;
+    if misses.load(Ordering::Relaxed) < MISSES_TOLD {
         return None;
     }
     for queue in context.config.queues() {
         if context.bus.find_queue(queue).await.is_ok() {
-            *misses = 0;
+            misses.store(0, Ordering::Relaxed);
             return None;
         }
     }
@@ -85,14 +112,14 @@ async fn unserved(context: &Context, slot: &Slot, misses: &mut u32) -> Option<Er
 }
 
 /// Waits for an intent for a while. Counts how often in a row no queue was there at all.
-async fn pull(context: &Context, patience: &mut Patience, misses: &mut u32) -> Option<Offer> {
+async fn pull(context: &Context, patience: &mut Patience) -> Option<Offer> {
     let mut queues = context.config.queues();
     let mut round = PULL_ROUND;
     let mut pause = Duration::ZERO;
     while !queues.is_empty() {
         let outcome = tokio::time::timeout(round, context.bus.next_intent(&queues)).await;
         let Ok(Err(error)) = outcome else {
-            *misses = 0;
+            context.pulls.misses.store(0, Ordering::Relaxed);
             if queues.len() == context.config.queues().len() {
                 patience.mended("intents can be taken");
             }
@@ -105,7 +132,7 @@ async fn pull(context: &Context, patience: &mut Patience, misses: &mut u32) -> O
         round = PULL_ROUND_WITH_GAPS;
     }
     if queues.is_empty() {
-        *misses += 1;
+        context.pulls.misses.fetch_add(1, Ordering::Relaxed);
     }
     tokio::time::sleep(pause).await;
     None

@@ -273,6 +273,18 @@ async fn a_slot_whose_sectors_nobody_offers_is_shown_until_somebody_does() {
 }
 
 #[tokio::test]
+async fn all_slots_of_a_worker_that_nobody_serves_are_shown_however_many_there_are() {
+    let server = Server::start();
+    let manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 12);
+    let config = bench.config().replace("\"2KiB\"", "\"8MiB\"");
+    let _worker = Worker::start(&bench.write_config(&config), &bench.path("worker.log"));
+    manager.heartbeat_with("blocked slots", |beat| beat.slots.iter().all(|slot| slot.blocked.is_some())).await;
+    let told = bench.log().lines().filter(|line| line.contains("WARN") && line.contains("no intent")).count();
+    assert!(told <= 2, "the worker says once a queue what it misses, not once a slot: {told}");
+}
+
+#[tokio::test]
 async fn without_parameters_no_slot_takes_a_sector_and_the_files_are_named() {
     let server = Server::start();
     let manager = Manager::connect(&server.url()).await;
