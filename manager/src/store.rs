@@ -27,11 +27,12 @@ mod statements;
 mod tables;
 mod waits;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sealbus_schema::{SectorId, workflows::State};
 use sqlx::{Any, AnyPool, Executor, Row, Transaction, any::AnyRow};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::config::Database;
 
@@ -58,6 +59,9 @@ pub use waits::{ManagerSeen, secs_between};
 /// Serialises writing transactions on PostgreSQL; see [`Store::begin`].
 const POSTGRES_WRITER: &str = "SELECT pg_advisory_xact_lock(x'5ea1b06'::int, hashtext(current_schema()))";
 
+/// How long a transaction may wait for the others of this process. As long as it waits for those of other processes.
+const WRITER_LIMIT: Duration = Duration::from_secs(15);
+
 /// `only` is a reserved word in PostgreSQL.
 const FOLD_STATE: &str = "SELECT stream, last_sequence, epoch FROM fold WHERE \"only\" = 1";
 
@@ -68,6 +72,8 @@ pub struct Store {
     database: Database,
     /// The open file; `None` on PostgreSQL.
     file: Option<open::FileId>,
+    /// Whoever writes in this process; see [`Store::turn_to_write`].
+    writer: Arc<Mutex<()>>,
 }
 
 /// A transaction.
@@ -76,6 +82,8 @@ pub struct Tx {
     places: Places,
     /// The present states, in the database, of the jobs that this transaction has read or stored.
     states: BTreeMap<SectorId, State>,
+    /// Given up after the transaction has ended, because fields are dropped in this order.
+    _turn: OwnedMutexGuard<()>,
 }
 
 /// How far the log is folded.
@@ -97,6 +105,7 @@ impl Store {
     /// anything is read, so each statement sees what every earlier transaction stored.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         self.check_file()?;
+        let turn = self.turn_to_write().await?;
         let begin = match self.database {
             Database::Sqlite { .. } => "BEGIN IMMEDIATE",
             Database::Postgres { .. } => "BEGIN ISOLATION LEVEL READ COMMITTED",
@@ -105,7 +114,17 @@ impl Store {
         if let Database::Postgres { .. } = self.database {
             inner.execute(POSTGRES_WRITER).await.map_err(sql("wait for the other transactions"))?;
         }
-        Ok(Tx { inner, places: self.places(), states: BTreeMap::new() })
+        Ok(Tx { inner, places: self.places(), states: BTreeMap::new(), _turn: turn })
+    }
+
+    /// Waits until no other task of this process writes.
+    ///
+    /// The database would make a second writer wait as well, but badly. SQLite sleeps, longer each time, before it tries
+    /// again. On PostgreSQL each writer that waits takes a connection, and soon none is left to read with.
+    async fn turn_to_write(&self) -> Result<OwnedMutexGuard<()>, StoreError> {
+        tokio::time::timeout(WRITER_LIMIT, self.writer.clone().lock_owned())
+            .await
+            .map_err(|_| sql("wait for the other transactions")(sqlx::Error::PoolTimedOut))
     }
 
     /// This database's placeholders for bound values.

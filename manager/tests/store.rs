@@ -60,6 +60,7 @@ on_every_database! {
     one_purpose_has_one_message_and_one_nonce,
     a_manager_that_was_taken_over_can_no_longer_write,
     transactions_that_write_come_one_after_the_other,
+    whoever_waits_to_write_keeps_nobody_from_reading,
     a_transaction_that_is_dropped_while_it_begins_is_not_left_open,
     one_manager_leads_until_it_is_gone,
     effects_leave_through_the_outbox_and_name_the_owner,
@@ -715,6 +716,25 @@ async fn a_transaction_that_is_dropped_while_it_begins_is_not_left_open(database
         }
         pause().await;
         store.begin().await.expect("begins").commit().await.expect("commits");
+    }
+}
+
+async fn whoever_waits_to_write_keeps_nobody_from_reading(database: TestDatabase) {
+    let store = store(&database).await;
+    let writes = store.begin().await.expect("begins");
+    // More than the pool has connections.
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.begin().await?.commit().await })
+        })
+        .collect();
+    // For them to begin.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    store.fold_state().await.expect("a connection is free");
+    writes.commit().await.expect("commits");
+    for waiting in waiting {
+        waiting.await.expect("runs").expect("its turn comes");
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -134,7 +135,7 @@ async fn open(database: &Database, if_missing: IfMissing) -> Result<Store, Store
         }
         Database::Postgres { .. } => None,
     };
-    Ok(Store { pool, database: database.clone(), file })
+    Ok(Store { pool, database: database.clone(), file, writer: Arc::default() })
 }
 
 async fn pool(database: &Database, options: AnyConnectOptions, connections: u32) -> Result<AnyPool, StoreError> {

@@ -82,6 +82,7 @@ impl Store {
 
     /// Removes rows that are on the bus.
     pub async fn remove_from_outbox(&self, ids: &[i64]) -> Result<(), StoreError> {
+        let _turn = self.turn_to_write().await?;
         for ids in rows::chunks(ids) {
             let text = format!("DELETE FROM outbox WHERE id IN ({})", self.places().list(1, ids.len()));
             let query = ids.iter().fold(sqlx::query(&text), |query, id| query.bind(*id));
