@@ -22,6 +22,7 @@ pub mod exit;
 pub mod expiry;
 pub mod fees;
 pub mod json;
+pub mod local_keys;
 pub mod memo;
 pub mod message;
 pub mod network;

@@ -14,7 +14,10 @@ use sealbus_nats::{Connection, topology::Layout};
 use sealbus_schema::{MinerId, SectorSize};
 use serde::{Deserialize, Serialize};
 
-use crate::{chain::Endpoint, intents::numbers::Numbers};
+use crate::{
+    chain::{Endpoint, local_keys::LocalKeys},
+    intents::numbers::Numbers,
+};
 
 mod database;
 mod there;
@@ -64,9 +67,12 @@ pub struct Streams {
 pub struct Chain {
     /// The node's JSON-RPC endpoint, `http://host:port/rpc/v1`.
     pub url: String,
-    /// A file with the node's token; it needs the permission `sign`.
+    /// A file with the node's token; it needs the permission `sign`, or `write` if all keys are in `key_files`.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// Files with keys that sign here, as `lotus wallet export` writes them. The node's wallet signs for all other senders.
+    #[serde(default)]
+    pub key_files: Vec<PathBuf>,
     /// How many epochs must be on top of a tipset before it counts.
     #[serde(default = "five")]
     pub confidence_epochs: i64,
@@ -340,6 +346,11 @@ impl Chain {
         endpoint.timeout = Duration::from_secs(self.timeout_secs);
         endpoint.slow_timeout = Duration::from_secs(self.slow_timeout_secs.max(self.timeout_secs));
         endpoint
+    }
+
+    /// The keys of [`Chain::key_files`].
+    pub fn local_keys(&self) -> LocalKeys {
+        LocalKeys::new(&self.key_files)
     }
 
     /// See [`Chain::poll_interval_ms`].

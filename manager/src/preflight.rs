@@ -10,6 +10,7 @@ use crate::{
         commitment::sealed_cid,
         expiry::Rules,
         json,
+        local_keys::LocalKeys,
         params::SectorPreCommitInfo,
         types::{MinerInfo, TipSet, TipSetKey},
     },
@@ -67,8 +68,9 @@ pub async fn everything<T: Transport>(
     let looked = async {
         let head = node.chain_head().await?;
         let mut found = Vec::new();
+        let keys = config.chain.local_keys();
         for configured in &config.miners {
-            let findings = miner(node, configured, &head).await?;
+            let findings = miner(node, configured, &keys, &head).await?;
             found.extend(findings.into_iter().map(|finding| (Subject::Miner(configured.id), finding.cause)));
         }
         Ok::<_, ChainError>(found)
@@ -104,15 +106,18 @@ pub fn keys(miner: &Miner, verifier: &dyn Verifier) -> Option<Finding> {
 pub async fn miner<T: Transport>(
     node: &NodeClient<T>,
     miner: &Miner,
+    keys: &LocalKeys,
     head: &TipSet,
 ) -> Result<Vec<Finding>, ChainError> {
     let mut found = Vec::new();
-    if let Some(permissions) = node.transport().permissions().await?
-        && !permissions.iter().any(|permission| permission == "sign")
-    {
-        let text = format!("the node's token permits {}, but not `sign`", permissions.join(", "));
-        found.push(Finding::holds(Cause::to_mend(ErrorCode::NODE_ACCESS_DENIED, text)));
-    }
+    let permissions = node.transport().permissions().await?;
+    let lacks = |needed: &str| {
+        let permissions = permissions.as_ref().filter(|all| !all.iter().any(|permission| permission == needed))?;
+        let text = format!("the node's token permits {}, but not `{needed}`", permissions.join(", "));
+        Some(Finding::holds(Cause::to_mend(ErrorCode::NODE_ACCESS_DENIED, text)))
+    };
+    // Pushing what was signed here needs less than asking the node's wallet.
+    found.extend(lacks(if keys.is_empty() { "sign" } else { "write" }));
     let info = node.miner_info(&address(miner.id), &head.key).await?;
     // Usually found at the start, unless the node did not know the miner then.
     if info.sector_bytes != miner.sector_size.bytes() {
@@ -137,21 +142,42 @@ pub async fn miner<T: Transport>(
         Err(_) if !found.is_empty() => return Ok(found),
         Err(error) => return Err(error),
     };
-    match node.wallet_has(&key).await {
-        Ok(true) => {}
-        Ok(false) => {
-            let text = format!("the node's wallet has no key of {key}, which sends the messages of miner {}", miner.id);
-            found.push(Finding::holds(Cause::to_mend(ErrorCode::WALLET_KEY_MISSING, text)));
-        }
-        // The token permits too little, which is reported above.
-        Err(ChainError::Unauthorized { .. }) if !found.is_empty() => {}
-        Err(error) => return Err(error),
+    if !keys.has(&key).await {
+        let may_sign = keys.is_empty() || lacks("sign").is_none();
+        found.extend(wallet(node, miner, keys, &key, may_sign, !found.is_empty()).await?);
     }
     let rules = Rules::new(node.network_params().await?.pre_commit_challenge_delay);
     if let Ok(rules) = rules {
         found.extend(funds(node, miner, rules, &key, head).await?);
     }
     Ok(found)
+}
+
+/// Checks that the node's wallet signs for a sender whose key no file has. `may_sign`: the token permits it, as far as this was
+/// not told before. `is_told`: a finding says already that the token permits too little.
+async fn wallet<T: Transport>(
+    node: &NodeClient<T>,
+    miner: &Miner,
+    keys: &LocalKeys,
+    key: &Address,
+    may_sign: bool,
+    is_told: bool,
+) -> Result<Option<Finding>, ChainError> {
+    let wallet = match node.wallet_has(key).await {
+        Ok(true) if may_sign => return Ok(None),
+        Ok(true) => "the node's token does not permit `sign`",
+        Ok(false) => "the node's wallet lacks it",
+        Err(ChainError::Unauthorized { .. }) if is_told => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let miner = miner.id;
+    let mut text = format!(
+        "no file of chain.key_files has the key of {key}, which sends the messages of miner {miner}, and {wallet}"
+    );
+    for trouble in keys.addresses().await.into_iter().filter_map(Result::err) {
+        text += &format!("; {trouble}");
+    }
+    Ok(Some(Finding::holds(Cause::to_mend(ErrorCode::WALLET_KEY_MISSING, text))))
 }
 
 /// The configured sender. The text was checked when the configuration was loaded.

@@ -17,7 +17,9 @@ use sealbus_schema::{ErrorCode, IntentKind, MinerId, SectorSize};
 
 use crate::{
     archive,
-    chain::{Error as ChainError, Memo, NodeClient, RpcClient, Transport, network, types::TipSetKey},
+    chain::{
+        Error as ChainError, Memo, NodeClient, RpcClient, Transport, local_keys::LocalKeys, network, types::TipSetKey,
+    },
     config::{Config, Database, Miner},
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
@@ -109,8 +111,8 @@ pub enum ServeError {
     },
     /// A sender whose key the node lacks.
     #[error(
-        "miner {miner}: the node's wallet has no key of {sender}, which sends its messages: import it there, or set \
-         miner[].sender"
+        "miner {miner}: neither chain.key_files nor the node's wallet has the key of {sender}, which sends its messages: import \
+         it there, or set miner[].sender"
     )]
     NoKey {
         /// The miner.
@@ -389,7 +391,7 @@ async fn check_miners<T: Transport>(node: &NodeClient<T>, config: &Config) -> Re
     network::check_supported(node.network_version(&TipSetKey::head()).await?)?;
     let mut troubles = Vec::new();
     for miner in &config.miners {
-        match check_miner(node, miner).await {
+        match check_miner(node, miner, &config.chain.local_keys()).await {
             Err(error) if error.is_of_one_miner() => troubles.push(error),
             checked => checked?,
         }
@@ -407,7 +409,11 @@ async fn check_miners<T: Transport>(node: &NodeClient<T>, config: &Config) -> Re
 }
 
 /// Checks one configured miner against the chain.
-pub(crate) async fn check_miner<T: Transport>(node: &NodeClient<T>, miner: &Miner) -> Result<(), ServeError> {
+pub(crate) async fn check_miner<T: Transport>(
+    node: &NodeClient<T>,
+    miner: &Miner,
+    keys: &LocalKeys,
+) -> Result<(), ServeError> {
     let info = match node.miner_info(&drive::address(miner.id), &TipSetKey::head()).await {
         Ok(info) => info,
         Err(error @ ChainError::Refused { .. }) => {
@@ -426,7 +432,7 @@ pub(crate) async fn check_miner<T: Transport>(node: &NodeClient<T>, miner: &Mine
     }
     let sender = preflight::sender(node, Some(miner), &info, &TipSetKey::head()).await?.map_err(DriveError::from)?;
     let key = node.account_key(&sender, &TipSetKey::head()).await?;
-    if !node.wallet_has(&key).await? {
+    if !keys.has(&key).await && !node.wallet_has(&key).await? {
         return Err(ServeError::NoKey { miner: miner.id, sender: key.to_string() });
     }
     Ok(())

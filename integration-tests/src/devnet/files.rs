@@ -1,7 +1,7 @@
 //! The files by which other processes find a devnet.
 //!
-//! They are `rpc-addr` (host and port), `token-admin`, `token-sign`, `token-read` and `devnet.json`. Each is written
-//! atomically, `rpc-addr` last: once it exists, the others can be read and the server accepts connections.
+//! They are `rpc-addr` (host and port), `token-admin`, `token-sign`, `token-write`, `token-read`, `key-<address>` for each key
+//! of the wallet, and `devnet.json`. Each is written atomically, `rpc-addr` last: once it exists, the others can be read and the server accepts connections.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -47,6 +47,10 @@ pub fn retract(directory: &Path) -> Result<(), FileError> {
 pub fn write(directory: &Path, node: &Node, tokens: &Tokens, address: SocketAddr) -> Result<(), FileError> {
     replace(directory, "token-admin", 0o600, &tokens.admin)?;
     replace(directory, "token-sign", 0o600, &tokens.sign)?;
+    replace(directory, "token-write", 0o600, &tokens.write)?;
+    for (address, exported) in node.wallet.exported() {
+        replace(directory, &format!("key-{}", to_text(&address)), 0o600, &exported)?;
+    }
     replace(directory, "token-read", 0o600, &tokens.read)?;
     replace(directory, "devnet.json", 0o644, &format!("{:#}\n", description(node)))?;
     replace(directory, ADDRESS_FILE, 0o644, &address.to_string())

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bls_signatures::{PrivateKey, Serialize as _};
 use fvm_shared::address::Address;
 use fvm_shared::crypto::signature::{SECP_SIG_LEN, Signature};
 use fvm_shared::message::Message;
 use k256::ecdsa::SigningKey;
+use serde_json::json;
 use thiserror::Error;
 
 use super::message::{EncodeError, SignedMessage, message_cid};
@@ -69,6 +71,19 @@ impl Wallet {
     /// All key addresses.
     pub fn list(&self) -> Vec<Address> {
         self.keys.values().map(|(address, _)| *address).collect()
+    }
+
+    /// All keys, as Lotus exports them: the hexadecimal digits of a JSON object.
+    pub fn exported(&self) -> Vec<(Address, String)> {
+        let export = |(address, key): &(Address, Key)| {
+            let (kind, bytes) = match key {
+                Key::Bls(key) => ("bls", key.as_bytes()),
+                Key::Secp(key) => ("secp256k1", key.to_bytes().to_vec()),
+            };
+            let info = json!({ "Type": kind, "PrivateKey": STANDARD.encode(bytes) });
+            (*address, hex::encode(info.to_string()))
+        };
+        self.keys.values().map(export).collect()
     }
 
     /// Signs bytes with the key for this key address.

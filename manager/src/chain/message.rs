@@ -80,6 +80,9 @@ pub enum Error {
         /// CID of the message that came back.
         signed: Box<Cid>,
     },
+    /// A key of this machine made no signature. This can happen for one message in 2^128.
+    #[error("the key in its file cannot sign this message")]
+    KeyUnusable,
     /// The signature is not the sender's over this message.
     #[error("the signature of {from} over {message} does not verify: {reason}")]
     Signature {

@@ -51,7 +51,9 @@ pub enum WaitReason {
         said: String,
     },
     /// The node's wallet lacks the sender's key.
-    #[error("the node's wallet has no key of {sender}: import it, or set sender of the miner ({said})")]
+    #[error(
+        "neither chain.key_files nor the node's wallet has the key of {sender}: import it, or set sender of the miner ({said})"
+    )]
     WalletWithoutKey {
         /// The sender.
         sender: String,

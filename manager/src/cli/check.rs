@@ -116,7 +116,7 @@ async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
         Answer::Told => return Ok(found),
     }
     for (index, miner) in config.miners.iter().enumerate() {
-        if let Answer::Lacks(problem) = limited(serve::check_miner(&node, miner)).await? {
+        if let Answer::Lacks(problem) = limited(serve::check_miner(&node, miner, &config.chain.local_keys())).await? {
             found.push(NotThere { field: format!("miner[{index}]"), problem });
         }
     }

@@ -3,6 +3,7 @@
 use sealbus_nats::{NotThere, secret};
 
 use super::Config;
+use crate::chain::local_keys;
 
 impl Config {
     /// The files and directories that are missing or unusable. Does not connect.
@@ -17,6 +18,11 @@ impl Config {
             }
             if let Some(problem) = secret::exposed(path) {
                 add("chain.token_file".to_owned(), problem);
+            }
+        }
+        for (index, path) in self.chain.key_files.iter().enumerate() {
+            if let Err(error) = local_keys::check(path) {
+                add(format!("chain.key_files[{index}]"), error.to_string());
             }
         }
         for (index, store) in self.stores.iter().enumerate() {

@@ -14,6 +14,8 @@ use crate::{
 
 /// How often the surroundings are checked.
 const PERIOD: Duration = Duration::from_secs(30);
+/// The same while a finding keeps a miner's sectors from starting, so that they start soon after it is mended.
+const PERIOD_WHILE_HELD: Duration = Duration::from_secs(5);
 
 /// The result of each miner's last check.
 #[derive(Debug, Default)]
@@ -26,23 +28,27 @@ impl Surroundings {
     pub(super) fn is_held(&self, miner: MinerId) -> bool {
         lock(&self.found).get(&miner).is_some_and(|finding| finding.holds)
     }
+
+    fn period(&self) -> Duration {
+        if lock(&self.found).values().any(|finding| finding.holds) { PERIOD_WHILE_HELD } else { PERIOD }
+    }
 }
 
 impl<T: Transport + 'static> Driver<T> {
     pub(super) async fn watch_surroundings(&self) -> Infallible {
         loop {
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(self.surroundings.period()).await;
             self.look_around().await;
         }
     }
 
     /// Checks once. If the node does not answer, nothing changes, because that is reported elsewhere.
     pub(super) async fn look_around(&self) {
-        let head = self.node.chain_head().await;
+        let (head, local) = (self.node.chain_head().await, self.config.chain.local_keys());
         for miner in &self.config.miners {
             let found = match (preflight::keys(miner, &*self.verifier), &head) {
                 (Some(finding), _) => Ok(vec![finding]),
-                (None, Ok(head)) => preflight::miner(&self.node, miner, head).await,
+                (None, Ok(head)) => preflight::miner(&self.node, miner, &local, head).await,
                 (None, Err(_)) => continue,
             };
             let found = match found {

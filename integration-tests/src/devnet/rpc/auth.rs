@@ -74,8 +74,10 @@ impl Permissions {
 pub struct Tokens {
     /// All permissions.
     pub admin: String,
-    /// Read, write and sign, which a manager needs.
+    /// Read, write and sign, for a manager whose messages the wallet signs.
     pub sign: String,
+    /// Read and write, for a manager that signs itself.
+    pub write: String,
     /// Read only.
     pub read: String,
 }
@@ -104,6 +106,7 @@ impl Secret {
         Tokens {
             admin: self.token(Permissions::of(&Permission::ALL)),
             sign: self.token(Permissions::of(&[Read, Write, Sign])),
+            write: self.token(Permissions::of(&[Read, Write])),
             read: self.token(Permissions::of(&[Read])),
         }
     }

@@ -102,7 +102,11 @@ impl<T: Transport + 'static> Driver<T> {
         Err(WaitReason::NotEnoughFunds { what: message.key.clone(), who: unsigned.from.to_string(), said }.into())
     }
 
+    /// Signs with a key of this machine if it has the sender's, and otherwise with the node's wallet.
     pub(super) async fn ask_wallet(&self, unsigned: &Unsigned) -> Result<SignedMessage, DriveError> {
+        if let Some(signed) = self.config.chain.local_keys().sign(unsigned).await {
+            return Ok(signed?);
+        }
         match self.node.wallet_sign_message(unsigned).await {
             Err(SignError::Node(error)) if error.is_key_missing() => {
                 let sender = unsigned.from.to_string();
