@@ -8,7 +8,7 @@ use fvm_ipld_encoding::RawBytes;
 use fvm_shared::address::Address;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::message::Message;
-use sealbus_integration_tests::devnet::faults::Fault;
+use sealbus_integration_tests::devnet::faults::{Fault, Reverted};
 use sealbus_integration_tests::devnet::search::search;
 
 fn transfer(chain: &Chain, nonce: u64) -> Message {
@@ -185,4 +185,43 @@ fn stalled_blocks_are_empty_and_dropped_messages_forgotten() {
     assert_eq!(again, lost);
     chain.advance(2);
     assert!(chain.search(&again).is_some());
+}
+
+#[test]
+fn a_reorganisation_moves_or_forgets_the_messages_of_the_epochs_that_it_replaces() {
+    for (messages, includes) in [(Reverted::Again, true), (Reverted::Later, true), (Reverted::Lost, false)] {
+        let chain = Chain::new();
+        let early = chain.push(transfer(&chain, 0)).expect("taken");
+        chain.advance(6);
+        let late = chain.push(transfer(&chain, 1)).expect("taken");
+        chain.advance(3);
+        let (height, before) = (chain.height(), chain.search(&late).expect("executed"));
+        let key =
+            |chain: &Chain, height| chain.node(|node| node.chain.at_height(height, node.chain.head()).unwrap().cid);
+        let (kept, replaced, head) = (key(&chain, height - 5), key(&chain, height - 4), key(&chain, height));
+        let weight = |chain: &Chain| chain.node(|node| node.chain.head().header.parent_weight);
+        let weighed = weight(&chain);
+
+        chain.node(|node| node.reorganise(5, messages)).expect("a fork");
+        assert_eq!((chain.height(), key(&chain, height - 5)), (height, kept));
+        assert_ne!(key(&chain, height - 4), replaced);
+        assert!(weight(&chain) > weighed, "the fork is heavier");
+        let path = chain.node(|node| node.chain.path(head, node.chain.head().cid)).expect("a path");
+        assert_eq!(path.len(), 10, "five epochs are reverted and five applied");
+        assert!(chain.search(&early).is_some(), "it is older than the fork");
+        let counted = |chain: &Chain| chain.node(|node| node.stats.messages);
+        assert_eq!(counted(&chain), if messages == Reverted::Again { 2 } else { 1 });
+
+        chain.advance(2);
+        let after = chain.search(&late).map(|found| found.tipset.height());
+        assert_eq!(after.is_some(), includes);
+        match messages {
+            Reverted::Again => assert_eq!(after, Some(height - 3)),
+            Reverted::Later => assert_eq!(after, Some(height + 2)),
+            Reverted::Lost => {
+                assert_eq!(chain.message(chain.worker(), 0, RawBytes::default(), TokenAmount::default()).sequence, 1)
+            }
+        }
+        assert_ne!(after, Some(before.tipset.height()));
+    }
 }

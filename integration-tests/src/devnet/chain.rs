@@ -91,6 +91,16 @@ impl Chain {
         self.head = tipset;
     }
 
+    /// Makes the tipset at a height, or the one before a null round, the head. Returns the messages of the reverted tipsets,
+    /// oldest first. The node still knows all of them.
+    pub fn rewind(&mut self, height: ChainEpoch) -> Result<Vec<Arc<SignedMessage>>, ChainError> {
+        let head = self.at_height(height, &self.head)?;
+        let reverted = self.canonical.split_off(&(head.height() + 1));
+        self.head = head;
+        let tipsets = reverted.values().filter_map(|cid| self.tipsets.get(cid));
+        Ok(tipsets.flat_map(|tipset| &tipset.messages).map(|(_, message)| message.clone()).collect())
+    }
+
     /// Stores a message by its CID, as a node does with every message it sees.
     pub fn remember(&mut self, cid: Cid, message: Arc<SignedMessage>) {
         self.messages.insert(cid, message);

@@ -23,6 +23,18 @@ pub enum Answer {
     Http503,
 }
 
+/// What a reorganisation does with the messages of the tipsets that it reverts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reverted {
+    /// The first new tipset includes them, often earlier than before.
+    Again,
+    /// They wait in the mempool, and the new tipsets up to the present epoch are empty.
+    Later,
+    /// The node forgets them, as if it had never been sent them.
+    Lost,
+}
+
 /// A command of `Devnet.Fault`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]

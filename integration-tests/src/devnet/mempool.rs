@@ -218,6 +218,16 @@ impl Mempool {
         self.pending.retain(|_, queue| !queue.is_empty());
     }
 
+    /// Takes messages back whose tipsets were reverted, as a node does. They were checked before.
+    pub fn restore(&mut self, world: &World, messages: Vec<Arc<SignedMessage>>) -> Result<(), MempoolError> {
+        for signed in messages {
+            let Some(sender) = world.resolve(&signed.message.from) else { continue };
+            let waiting = (signed.cid()?, signed.clone());
+            self.pending.entry(sender).or_default().insert(signed.message.sequence, waiting);
+        }
+        Ok(())
+    }
+
     /// Removes all messages, as a restart does on a node that does not store its mempool.
     pub fn clear(&mut self) {
         self.pending.clear();

@@ -16,7 +16,7 @@ use super::chain::{Chain, ChainError, Execution};
 use super::config::{Config, ConfigError, check_epoch_millis};
 use super::economics::Economics;
 use super::execution::{Applied, BLOCK_GAS_LIMIT, Context, apply};
-use super::faults::{Fault, Faults};
+use super::faults::{Fault, Faults, Reverted};
 use super::genesis::{self, Genesis, GenesisError, GenesisMiner};
 use super::mempool::{Mempool, MempoolError};
 use super::message::{EncodeError, SignedMessage, cbor_cid};
@@ -49,6 +49,9 @@ pub enum NodeError {
     /// The state could not be read.
     #[error(transparent)]
     View(#[from] ViewError),
+    /// The mempool failed.
+    #[error(transparent)]
+    Mempool(#[from] MempoolError),
     /// A block could not be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -139,7 +142,27 @@ impl Node {
             self.null_rounds -= 1;
             return Ok(());
         }
-        self.produce_tipset()
+        self.produce_tipset(!self.faults.inclusion_stalled())
+    }
+
+    /// Replaces the last `depth` epochs by a heavier fork that is as high, with other tickets.
+    pub fn reorganise(&mut self, depth: u64, messages: Reverted) -> Result<(), NodeError> {
+        let head = self.chain.head().height();
+        let depth = i64::try_from(depth).unwrap_or(head).min(head);
+        let reverted = self.chain.rewind(head - depth)?;
+        let ancestor = self.chain.head().height();
+        info!(depth, ancestor, messages = reverted.len(), "reorganisation");
+        self.fork += 1;
+        self.stats.forget_after(ancestor);
+        if messages != Reverted::Lost {
+            let world = self.latest()?.world;
+            self.mempool.restore(&world, reverted)?;
+        }
+        for epoch in ancestor + 1..=std::mem::replace(&mut self.epoch, ancestor) {
+            self.epoch = epoch;
+            self.produce_tipset(messages == Reverted::Again)?;
+        }
+        Ok(())
     }
 
     /// The tipset with this key, or the head.
@@ -226,18 +249,19 @@ impl Node {
     }
 
     /// Creates the block of the current epoch on top of the head and executes its messages.
-    fn produce_tipset(&mut self) -> Result<(), NodeError> {
+    fn produce_tipset(&mut self, with_messages: bool) -> Result<(), NodeError> {
         let parent = self.chain.head().clone();
         let parent_execution = self.chain.execution(&parent.cid)?.clone();
         let mut world = World::load(&self.store, &parent_execution.state_root)?;
-        let messages = if self.faults.inclusion_stalled() { Vec::new() } else { self.mempool.select(&world) };
+        let messages = if with_messages { self.mempool.select(&world) } else { Vec::new() };
         let cids: Vec<Cid> = messages.iter().map(|(cid, _)| *cid).collect();
         let header = BlockHeader {
             miner: FIRST_MINER,
             ticket_vrf_proof: ticket_vrf_proof(self.config.seed, self.fork, self.epoch),
             beacon_entries: self.beacon_entries(parent.height()),
             parents: vec![parent.cid],
-            parent_weight: parent.header.parent_weight + 1,
+            // Each fork is heavier than those before it.
+            parent_weight: parent.header.parent_weight + 1 + self.fork,
             height: self.epoch,
             parent_state_root: parent_execution.state_root,
             parent_receipts: cbor_cid(&parent_execution.receipts)?,

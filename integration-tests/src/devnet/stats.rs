@@ -53,6 +53,18 @@ pub struct Stats {
     pub miners: BTreeMap<ActorID, MinerStats>,
     /// The number of executed messages of any kind.
     pub messages: u64,
+    #[serde(skip)]
+    counted: Vec<Counted>,
+}
+
+/// What one executed message was counted as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Counted {
+    epoch: ChainEpoch,
+    miner: Option<ActorID>,
+    method: u64,
+    /// The sectors that it took effect for.
+    sectors: Vec<u64>,
 }
 
 impl Stats {
@@ -66,36 +78,66 @@ impl Stats {
         applied: &Applied,
     ) {
         self.messages += 1;
-        let Some(miner) = miner else { return };
+        let method = message.method_num;
+        let Some(miner) = miner else {
+            self.counted.push(Counted { epoch, miner, method, sectors: Vec::new() });
+            return;
+        };
         let entry = self.miners.entry(miner).or_default();
         let sectors = named_sectors(message);
         if !applied.receipt.exit_code.is_success() {
             entry.failed.push(FailedMessage {
                 cid: cid.to_string(),
                 epoch,
-                method: message.method_num,
+                method,
                 sectors,
                 exit_code: applied.receipt.exit_code.value(),
                 error: applied.error.clone().unwrap_or_default(),
             });
+            self.counted.push(Counted { epoch, miner: Some(miner), method, sectors: Vec::new() });
             return;
         }
-        match message.method_num {
-            METHOD_PRE_COMMIT => {
-                for sector in sectors {
-                    entry.sectors.entry(sector).or_default().pre_commits += 1;
-                }
-            }
+        let sectors = match method {
             METHOD_PROVE_COMMIT => {
                 let returned = applied.receipt.return_data.deserialize::<ProveCommitSectors3Return>();
                 let codes = returned.map(|value| value.activation_results.codes()).unwrap_or_default();
-                for (sector, code) in sectors.into_iter().zip(codes) {
-                    if code.is_success() {
-                        entry.sectors.entry(sector).or_default().prove_commits += 1;
-                    }
+                let active = sectors.into_iter().zip(codes).filter(|(_, code)| code.is_success());
+                active.map(|(sector, _)| sector).collect()
+            }
+            _ => sectors,
+        };
+        for sector in &sectors {
+            if let Some(count) = entry.count_of(*sector, method) {
+                *count += 1;
+            }
+        }
+        self.counted.push(Counted { epoch, miner: Some(miner), method, sectors });
+    }
+
+    /// Takes back what was counted after an epoch, because a reorganisation reverted it.
+    pub fn forget_after(&mut self, last: ChainEpoch) {
+        while let Some(counted) = self.counted.pop_if(|counted| counted.epoch > last) {
+            self.messages -= 1;
+            let Some(entry) = counted.miner.and_then(|miner| self.miners.get_mut(&miner)) else { continue };
+            for sector in counted.sectors {
+                if let Some(count) = entry.count_of(sector, counted.method) {
+                    *count -= 1;
                 }
             }
-            _ => {}
+        }
+        for entry in self.miners.values_mut() {
+            entry.failed.retain(|failed| failed.epoch <= last);
+        }
+    }
+}
+
+impl MinerStats {
+    fn count_of(&mut self, sector: u64, method: u64) -> Option<&mut u64> {
+        let stats = self.sectors.entry(sector).or_default();
+        match method {
+            METHOD_PRE_COMMIT => Some(&mut stats.pre_commits),
+            METHOD_PROVE_COMMIT => Some(&mut stats.prove_commits),
+            _ => None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `Devnet.Advance` | `[n]` | the clock's epoch after `n` more epochs |
 //! | `Devnet.NullRounds` | `[n]` | null; the next `n` epochs have no block |
+//! | `Devnet.Reorganise` | `[n, "again"]`, `"later"` or `"lost"` ([`Reverted`]) | null; the last `n` epochs are replaced |
 //! | `Devnet.SetEpochMillis` | `[ms]` | null; 0 stops the clock |
 //! | `Devnet.Fault` | `[{"kind": …}]` ([`Fault`]) | null |
 //! | `Devnet.Stats` | `[]` | [`crate::devnet::stats::Stats`] |
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use super::error::RpcError;
 use super::params::Params;
-use crate::devnet::faults::Fault;
+use crate::devnet::faults::{Fault, Reverted};
 use crate::devnet::node::Node;
 
 /// The maximum number of epochs in one call.
@@ -27,6 +28,12 @@ pub(super) fn advance(node: &mut Node, params: &Params<'_>) -> Result<Value, Rpc
 
 pub(super) fn null_rounds(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     node.add_null_rounds(bounded(params)?);
+    Ok(Value::Null)
+}
+
+pub(super) fn reorganise(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
+    let (depth, messages): (u64, Reverted) = (bounded(params)?, params.decode(1)?);
+    node.reorganise(depth, messages)?;
     Ok(Value::Null)
 }
 

@@ -77,6 +77,7 @@ static METHODS: &[Method] = &[
     method("Filecoin.GasEstimateMessageGas", Read, 3, gas::estimate_message_gas),
     method("Devnet.Advance", Admin, 1, control::advance),
     method("Devnet.NullRounds", Admin, 1, control::null_rounds),
+    method("Devnet.Reorganise", Admin, 2, control::reorganise),
     method("Devnet.SetEpochMillis", Admin, 1, control::set_epoch_millis),
     method("Devnet.Fault", Admin, 1, control::fault),
     method("Devnet.Stats", Read, 0, control::stats),
