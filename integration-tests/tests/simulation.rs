@@ -116,6 +116,8 @@ fn expected(bug: Bug) -> &'static [Invariant] {
         Bug::ForgetEnded => &[Invariant::NothingLost],
         Bug::ForgetOwnReports => &[Invariant::NothingSealedAgain, Invariant::NothingIllegal],
         Bug::ClaimInAnyStream => &[Invariant::WritersAreFenced],
+        Bug::ForgetActive => &[Invariant::NothingLost],
+        Bug::KeepSeed => &[Invariant::NothingLost],
     }
 }
 

@@ -100,6 +100,13 @@ pub enum Next {
         /// What it means for the job.
         input: Input,
     },
+    /// The effect of a message was on chain, and a reorganisation has taken it away. The message is followed again.
+    Reverted {
+        /// What the message was for.
+        kind: MessageKind,
+        /// What it means for the job.
+        input: Input,
+    },
     /// A PreCommit had landed and is no longer on chain. It is pushed again, or signed anew if its nonce is used.
     PushPreCommitAgain,
     /// The number cannot be used, and no work is lost yet. A pledged sector gets another number.

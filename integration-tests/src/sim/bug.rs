@@ -45,11 +45,15 @@ pub enum Bug {
     ForgetOwnReports,
     /// A worker does not check after its claim that the stream is still the same.
     ClaimInAnyStream,
+    /// The manager does not look at active sectors after a reorganisation.
+    ForgetActive,
+    /// The manager ignores that a PreCommit has moved, and with it the seed.
+    KeepSeed,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 21] = [
+    pub const ALL: [Bug; 23] = [
         Bug::AcceptBeforeJournal,
         Bug::EventBeforeJournal,
         Bug::SkipFence,
@@ -71,5 +75,7 @@ impl Bug {
         Bug::ForgetEnded,
         Bug::ForgetOwnReports,
         Bug::ClaimInAnyStream,
+        Bug::ForgetActive,
+        Bug::KeepSeed,
     ];
 }

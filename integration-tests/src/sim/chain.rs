@@ -82,6 +82,8 @@ pub struct Chain {
     executed: Vec<Executed>,
     mempool: BTreeMap<u64, SimMessage>,
     height: i64,
+    /// How many reorganisations there have been.
+    pub forks: u64,
     /// The faults, until all faults stop.
     pub trouble: Option<Trouble>,
 }
@@ -120,6 +122,7 @@ impl Chain {
             executed: Vec::new(),
             mempool: BTreeMap::new(),
             height: GENESIS,
+            forks: 0,
         }
     }
 
@@ -171,6 +174,7 @@ impl Chain {
 
     /// Replaces the last tipsets. Their messages go back to the mempool or are lost.
     pub fn reorganise(&mut self, depth: i64, rng: &mut Rng) {
+        self.forks += 1;
         let kept = self.executed.partition_point(|executed| executed.height <= self.height - depth);
         for undone in self.executed.split_off(kept) {
             if rng.chance(600_000) {

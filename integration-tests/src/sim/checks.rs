@@ -207,11 +207,15 @@ impl World {
         }
     }
 
-    /// Whether every sector has ended, or is blocked with nobody to resolve it.
+    /// Whether every sector has ended, or is blocked with nobody to resolve it. One that is proving must be active on chain: a
+    /// reorganisation may have taken its ProveCommit away.
     pub fn is_over(&self) -> bool {
         let some_blocked = self.db.sectors.values().any(|sector| sector.blocked.is_some());
         let ended = |sector: &Job| match sector.state.traits() {
-            traits if traits.is_terminal() => true,
+            traits if traits.is_terminal() => {
+                sector.state.seal().is_none_or(|state| !matches!(state, State::Proving(_)))
+                    || self.chain.active(sector.id, self.chain.head()).is_some()
+            }
             // Without a person, blocked sectors stay blocked, and others may wait for a slot that is blocked.
             _ if self.has_person => false,
             _ if sector.blocked.is_some() => true,

@@ -233,6 +233,15 @@ impl Db {
         }
     }
 
+    /// Records that a message that had landed is no longer on chain.
+    pub fn mark_reverted(&mut self, kind: MessageKind, sector: SectorId) {
+        for row in self.messages.values_mut() {
+            if row.message.kind == kind && row.message.sector == sector && row.over == Some(Over::Landed) {
+                row.over = None;
+            }
+        }
+    }
+
     /// Records that a message has ended without its effect.
     pub fn mark_failed(&mut self, key: &str) {
         self.end(key, Over::Failed);

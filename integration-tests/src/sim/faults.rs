@@ -160,7 +160,7 @@ impl Faults {
                     6 => Incident::StartManager { manager },
                     7 => Incident::Outage { millis: millis.min(3 * MINUTE) },
                     8 => Incident::Reorg {
-                        depth: if rng.chance(300_000) { rng.range(5, 9) } else { rng.range(1, 4) } as i64,
+                        depth: if rng.chance(300_000) { rng.range(5, 20) } else { rng.range(1, 4) } as i64,
                     },
                     9 => Incident::Order { sector },
                     _ => Incident::Revoke { sector },

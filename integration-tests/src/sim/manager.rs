@@ -49,6 +49,8 @@ pub struct Manager {
     outbox: Outbox,
     pub driving: Option<Driving>,
     pub tick_due: bool,
+    /// The active sectors that need no look, and the number of reorganisations when that was found.
+    pub settled: (u64, BTreeSet<SectorId>),
 }
 
 #[derive(Default)]

@@ -1,6 +1,10 @@
 //! A simulated manager's driver: answers the questions of workflows from the simulated chain, and stores what follows.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, VecDeque},
+    rc::Rc,
+};
 
 use sealbus_manager::{
     chain::exit::ExitCode,
@@ -8,7 +12,10 @@ use sealbus_manager::{
     store::{Job, Message, MessageKind, MessageState, Signed, Tries},
     workflows::{self, Answer, At, Call, Known, Next, Now, Question, Wanted},
 };
-use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, Invariant, SectorId, codec, workflows::Input};
+use sealbus_schema::{
+    ErrorClass, ErrorCode, ErrorReport, Invariant, SectorId, codec,
+    workflows::{Answer as Answered, Input, seal::manager::Answer as SealAnswer},
+};
 
 use super::{
     bug::Bug,
@@ -35,6 +42,7 @@ pub struct Driving {
 pub enum Apply {
     Input { sector: SectorId, input: Input },
     Landed { kind: MessageKind, sector: SectorId, input: Input },
+    Reverted { kind: MessageKind, then: Box<Job>, input: Input },
     GiveUp { key: String, sector: SectorId, input: Option<Input> },
     Signed { message: Message, then: Box<Job>, nonce: u64, signed: Signed },
     Pushed { key: String, epoch: i64 },
@@ -58,7 +66,15 @@ impl World {
         let (lagged, confidence) = (head - CONFIDENCE, CONFIDENCE);
         let (rules, epoch_millis) = (self.chain.rules, self.chain.epoch_millis);
         let now = Now { head, lagged, confidence, rules, epoch_millis };
-        let sectors = self.db.sectors.values().filter(|sector| !sector.state.is_terminal()).cloned().collect();
+        let (forks, settled) = &mut self.managers[m].settled;
+        if *forks != self.chain.forks {
+            (*forks, *settled) = (self.chain.forks, BTreeSet::new());
+        }
+        let needs_look = |job: &&Job| match job.state.is_terminal() {
+            true => self.options.bug != Some(Bug::ForgetActive) && job.is_done() && !settled.contains(&job.id),
+            false => true,
+        };
+        let sectors = self.db.sectors.values().filter(needs_look).cloned().collect();
         self.managers[m].driving = Some(Driving { now, sectors, messages: None });
         self.drive_next(m);
     }
@@ -68,10 +84,16 @@ impl World {
         let Some(driving) = &mut self.managers[m].driving else { return };
         let now = driving.now;
         if let Some(sector) = driving.sectors.pop_front() {
-            let apply = match workflows::needs(&sector) {
-                Some(_) if self.faulty(self.faults.node) => return self.managers[m].driving = None,
-                Some(_) => self.look(&now, &sector),
-                None => Apply::Nothing,
+            let apply = match workflows::needs(&sector).is_some() || sector.is_done() {
+                true if self.faulty(self.faults.node) => return self.managers[m].driving = None,
+                true => {
+                    let apply = self.look(&now, &sector);
+                    if sector.state.is_terminal() && matches!(apply, Apply::Nothing) {
+                        self.managers[m].settled.1.insert(sector.id);
+                    }
+                    apply
+                }
+                false => Apply::Nothing,
             };
             return self.apply_in(m, apply);
         }
@@ -104,8 +126,15 @@ impl World {
         let sector = job.id;
         match self.consult(now, job, |known| workflows::next(job, now, known)) {
             Next::Wait { .. } => Apply::Nothing,
+            Next::Apply(input)
+                if self.options.bug == Some(Bug::KeepSeed)
+                    && matches!(&input, Input::Answer(Answered::Seal(SealAnswer::PreCommitMoved(_)))) =>
+            {
+                Apply::Nothing
+            }
             Next::Apply(input) => Apply::Input { sector, input },
             Next::Landed { kind, input, .. } => Apply::Landed { kind, sector, input },
+            Next::Reverted { kind, input } => Apply::Reverted { kind, then: Box::new(job.clone()), input },
             Next::GiveUp(cause) => Apply::Input { sector, input: Input::Abandoned { cause, lose_deposit: false } },
             Next::PushPreCommitAgain if self.is_lost(now, sector) => Apply::Lost { sector },
             Next::PushPreCommitAgain => {
@@ -302,6 +331,13 @@ impl World {
             Apply::Landed { kind, sector, input } => {
                 self.db.mark_landed(kind, sector);
                 self.apply(m, sector, input);
+            }
+            Apply::Reverted { kind, then, input } => {
+                if decide::stands_as(&then, self.db.sectors.get(&then.id)) {
+                    self.db.mark_reverted(kind, then.id);
+                    self.managers[m].settled.1.remove(&then.id);
+                    self.apply(m, then.id, input);
+                }
             }
             Apply::GiveUp { key, sector, input } => {
                 self.db.mark_failed(&key);

@@ -8,9 +8,11 @@ use multihash_codetable::{Code, MultihashDigest};
 
 use super::types::Epoch;
 
+/// How many epochs on top of a tipset make it final (`ChainFinality`): no reorganisation reaches it.
+pub const FINALITY: Epoch = 900;
 /// How many epochs a ticket is behind the head (`SealRandomnessLookback`). It equals the chain's finality, so no
 /// reorganisation reaches the ticket.
-pub const TICKET_LOOKBACK: Epoch = 900;
+pub const TICKET_LOOKBACK: Epoch = FINALITY;
 
 /// The age in epochs beyond which a ticket is too old for a PreCommit: a day plus finality
 /// (`max_pre_commit_randomness_lookback`).

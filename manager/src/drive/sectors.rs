@@ -6,7 +6,7 @@ use super::{DriveError, Driver, Step, View, apply_to, decide};
 use crate::{
     chain::Transport,
     life,
-    store::{Happening, Job, StoreError},
+    store::{Happening, Job, MessageKind, StoreError},
     workflows::{self, Next, error_detail},
 };
 
@@ -21,10 +21,26 @@ impl<T: Transport + 'static> Driver<T> {
                 apply_to(&self.store, self.epoch, sector.id, Some((kind, epoch)), input, self.policy()).await?;
                 self.changed.ring();
             }
+            Some(Next::Reverted { kind, input }) => self.follow_again(sector, kind, input).await?,
             Some(Next::PushPreCommitAgain) => self.push_precommit_again(view, sector.id).await?,
             Some(Next::GiveUp(cause)) => self.give_up_number(sector, cause).await?,
         }
         Ok(Step::Later(Some(view.head.height + 1)))
+    }
+
+    /// Follows a message again that had landed and is gone from the chain, and lets the job know. Both are stored at once.
+    async fn follow_again(&self, sector: &Job, kind: MessageKind, input: Input) -> Result<(), StoreError> {
+        let mut tx = self.store.begin_as(self.epoch).await?;
+        let Some(now) = tx.sector(sector.id).await?.filter(|now| decide::stands_as(sector, Some(now))) else {
+            return Ok(());
+        };
+        tracing::warn!(sector = %sector.id, message = kind.name(), "a reorganisation took its message from the chain");
+        tx.mark_reverted(kind, sector.id).await?;
+        let (told, detail) = decide::told(&input);
+        life::apply(&mut tx, now, input, Happening::of_manager(told, detail), self.policy()).await?;
+        tx.commit().await?;
+        self.changed.ring();
+        Ok(())
     }
 
     /// Gives up a number that somebody else has used. The worker drops what it has, and a pledged sector gets another

@@ -11,14 +11,14 @@ use sealbus_schema::{
     parts::{PreCommitInfo, Seed, Ticket},
     workflows::{
         Input,
-        seal::manager::{Answer, PreCommitted, Proven, Rebuild, Seal, Sealed, State, Stored},
+        seal::manager::{Active, Answer, PreCommitted, Proven, Rebuild, Seal, Sealed, State, Stored},
     },
 };
 use serde_json::{Value, json};
 
 use super::{At, Driven, Found, Known, Need, Next, Now, Question, error_detail};
 use crate::{
-    chain::randomness::{Domain, seed_epoch, ticket_epoch, ticket_expires_epoch},
+    chain::randomness::{Domain, FINALITY, seed_epoch, ticket_epoch, ticket_expires_epoch},
     proofs::Porep,
     store::{Job, MessageKind},
 };
@@ -61,6 +61,7 @@ impl Driven for Seal {
             State::AwaitingSeed(stored) => draw_seed(stored, now, known),
             State::VerifyingProof(proven) => verify(proven, now, known),
             State::ProveCommitting(proven) => await_activation(proven, now, known),
+            State::Proving(active) => watch_active(active, now, known),
             _ => Ok(Next::Wait { until: None }),
         }
     }
@@ -80,6 +81,7 @@ impl Driven for Seal {
             Answer::ProveLanded { activation_epoch } => {
                 ("prove_landed", json!({ "activation_epoch": activation_epoch }))
             }
+            Answer::ProveReverted => ("prove_reverted", json!({})),
             Answer::Expired(error) => ("expired", error_detail(error)),
         }
     }
@@ -199,6 +201,27 @@ fn await_activation(proven: &Proven, now: &Now, known: &Known) -> Result<Next, Q
         }
         Some(_) => now.wait(),
         None => Next::PushPreCommitAgain,
+    })
+}
+
+/// Watches an active sector until its activation is final. A reorganisation deeper than our confidence may take its ProveCommit
+/// away, and nobody else would notice.
+fn watch_active(active: &Active, now: &Now, known: &Known) -> Result<Next, Question> {
+    let final_from = active.activation_epoch + FINALITY;
+    let sealed = &active.proven.seeded.stored.precommitted.sealed;
+    Ok(match known.found(Question::ActiveSector { comm_r: sealed.comm_r })? {
+        Some(Found { is_ours: true, epoch }) if epoch != active.activation_epoch => {
+            Next::Apply(Input::from(Answer::ProveLanded { activation_epoch: epoch }))
+        }
+        Some(_) if now.lagged < final_from => now.wait_until(final_from + now.confidence),
+        Some(_) => Next::Wait { until: None },
+        // Ask about the same tipset. What left no trace but the number has been active: somebody terminated it.
+        None if known.found(precommit(At::Confident, sealed))?.is_none()
+            && known.yes(Question::NumberAllocated { at: At::Confident })? =>
+        {
+            Next::Wait { until: None }
+        }
+        None => Next::Reverted { kind: MessageKind::ProveCommit, input: Input::from(Answer::ProveReverted) },
     })
 }
 

@@ -123,6 +123,21 @@ impl Tx {
         Ok(())
     }
 
+    /// Records that a sector's message that had landed is no longer on chain. It is pushed again.
+    pub async fn mark_reverted(&mut self, kind: MessageKind, sector: SectorId) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE messages SET state = 'pushed', pushed_epoch = 0, landed_epoch = NULL \
+             WHERE kind = $1 AND miner = $2 AND number = $3 AND state = 'landed'",
+        )
+        .bind(kind.name())
+        .bind(sector.miner.to_string())
+        .bind(sector.number.0 as i64)
+        .execute(&mut *self.inner)
+        .await
+        .map_err(sql("follow a message again"))?;
+        Ok(())
+    }
+
     /// Records that a filler is wanted for a nonce, on behalf of a sector. Returns whether it was not wanted before.
     pub async fn want_filler(&mut self, sector: SectorId, sender: &str, nonce: u64) -> Result<bool, StoreError> {
         let key = super::filler_key(sender, nonce);

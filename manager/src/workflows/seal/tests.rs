@@ -135,6 +135,25 @@ fn a_precommit_that_moved_behind_a_proof_on_its_way_is_heard_of() {
 }
 
 #[test]
+fn an_active_sector_is_watched_until_it_is_final_and_followed_again_if_a_reorganisation_takes_it_away() {
+    let active = sector(State::Proving(Active { proven: proven(), activation_epoch: 2050 }));
+    let found = |head, active_at, precommit, is_allocated| {
+        let active_at = (Question::ActiveSector { comm_r: sealed().comm_r }, Told::Found(active_at));
+        let allocated = (Question::NumberAllocated { at: At::Confident }, Told::Yes(is_allocated));
+        next_at(head, &active, [active_at, precommit_at(At::Confident, precommit), allocated])
+    };
+    assert_eq!(found(2100, ours(2050), None, true), Next::Wait { until: Some(2955) });
+    assert_eq!(found(2954, ours(2050), None, true), Next::Wait { until: Some(2955) });
+    assert_eq!(found(2955, ours(2050), None, true), Next::Wait { until: None }, "it is final");
+    let moved = Input::from(Answer::ProveLanded { activation_epoch: 2052 });
+    assert_eq!(found(2100, ours(2052), None, true), Next::Apply(moved));
+    let reverted = || Next::Reverted { kind: MessageKind::ProveCommit, input: Input::from(Answer::ProveReverted) };
+    assert_eq!(found(2100, None, ours(2000), true), reverted(), "the fork has its PreCommit only");
+    assert_eq!(found(2100, None, None, false), reverted(), "the fork has nothing of it");
+    assert_eq!(found(2100, None, None, true), Next::Wait { until: None }, "somebody terminated it");
+}
+
+#[test]
 fn a_sector_is_looked_at_again_when_the_chain_can_have_something_new_for_it() {
     let (proven, comm_r) = (proven(), sealed().comm_r);
     let stored = proven.seeded.stored.clone();

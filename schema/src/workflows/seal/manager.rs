@@ -50,6 +50,8 @@ pub enum Answer {
         /// The epoch of its activation.
         activation_epoch: i64,
     },
+    /// The sector was active, and a reorganisation has taken its ProveCommit from the chain.
+    ProveReverted,
 }
 
 impl Machine for Seal {

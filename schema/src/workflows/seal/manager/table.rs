@@ -88,6 +88,12 @@ pub(super) fn answered(state: State, answer: Answer) -> Step {
             State::Cleaning(Active { proven, activation_epoch }),
             [tell(Fact::ProveLanded { activation_epoch })],
         ),
+        // The proof is here. If it is still the right one, its message lands again without a worker.
+        (State::Proving(active), Answer::ProveReverted) => machine::to(State::ProveCommitting(active.proven)),
+        // The fork includes it at another epoch.
+        (State::Proving(active), Answer::ProveLanded { activation_epoch }) => {
+            machine::to(State::Proving(Active { activation_epoch, ..active }))
+        }
         (state, Answer::PreCommitMoved(precommit)) => on_moved(state, precommit),
         // No PreCommit with this ticket can land any more, so sealing again to the same CommR is pointless.
         (
