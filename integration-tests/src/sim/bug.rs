@@ -19,6 +19,8 @@ pub enum Bug {
     FoldWithoutOwner,
     /// After a crash, a signed message is signed again.
     SignAgain,
+    /// The manager stores another want for a purpose that has one.
+    WantAgain,
     /// The worker ignores a seed that replaces another one.
     WithdrawnSeed,
     /// The worker's slots do not check what the others hold.
@@ -49,7 +51,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 21] = [
+    pub const ALL: [Bug; 22] = [
         Bug::AcceptBeforeJournal,
         Bug::EventBeforeJournal,
         Bug::SkipFence,
@@ -58,6 +60,7 @@ impl Bug {
         Bug::ReuseToken,
         Bug::FoldWithoutOwner,
         Bug::SignAgain,
+        Bug::WantAgain,
         Bug::WithdrawnSeed,
         Bug::TwoSlotsOneSector,
         Bug::ResumeWithoutAsking,
