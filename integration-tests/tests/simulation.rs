@@ -102,7 +102,7 @@ fn expected(bug: Bug) -> &'static [Invariant] {
         Bug::ForgetOffset => &[Invariant::EventsFoldOnce],
         Bug::ReuseToken => &[Invariant::TokensAreNotReused],
         Bug::FoldWithoutOwner => &[Invariant::OneOwnerAToken],
-        Bug::SignAgain => &[Invariant::SameBytesForOnePurpose],
+        Bug::SignAgain | Bug::WantAgain => &[Invariant::OneCallAWant],
         Bug::WithdrawnSeed => &[Invariant::NoWithdrawnFact, Invariant::NothingLost],
         Bug::TwoSlotsOneSector => &[Invariant::OneSlotALease, Invariant::TokensAreNotReused],
         Bug::ResumeWithoutAsking => &[Invariant::LeaseAskedBeforeWork],

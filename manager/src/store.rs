@@ -48,7 +48,7 @@ pub use history::{Happening, HistoryEntry, Verdict};
 pub use jobs::{Job, SectorFilter};
 pub use leadership::{Candidate, Leadership};
 pub use looks::{Due, Look};
-pub use messages::{Message, MessageKind, MessageState, Signed, Tries, filler_key};
+pub use messages::{CallId, Envelope, Message, MessageKind, MessageState, Signed, Tries, WantId, filler_key};
 pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};
 pub use outcome::{Outcome, Outgoing, WantedMessage};

@@ -5,6 +5,8 @@ mod archive;
 mod databases;
 mod earlier;
 mod lives;
+#[path = "store/messages.rs"]
+mod messages;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,8 +16,8 @@ use sealbus_manager::{
     config::Database,
     life,
     store::{
-        Existing, Happening, Job, MessageKind, MessageState, OnChain, OutboxKind, Outcome, SectorFilter, Signed, Store,
-        StoreError, Tries, Verdict, WantedMessage, secs_between,
+        Existing, Happening, Job, MessageKind, OnChain, OutboxKind, Outcome, SectorFilter, Store, StoreError, Verdict,
+        secs_between,
     },
     waits::{Cause, Subject},
 };
@@ -48,16 +50,10 @@ on_every_database! {
     a_rebuild_whose_precommit_is_on_its_way_is_read_back_as_it_was_stored,
     a_rebuild_whose_precommit_has_landed_is_read_back_as_it_was_stored,
     a_sector_whose_proof_is_here_ends_without_a_worker,
-    a_nonce_that_something_else_used_leads_to_another_message,
-    a_withdrawn_message_shares_its_nonce_with_a_filler_and_with_nothing_else,
-    another_fee_makes_another_envelope_of_the_same_message,
-    messages_of_the_version_before_are_read_as_they_were,
-    another_message_for_a_purpose_comes_only_after_the_last_has_failed,
     a_new_database_may_be_opened_by_several_at_once,
     a_database_of_a_newer_version_is_refused_with_both_versions,
     the_database_itself_refuses_a_row_that_cannot_be,
     no_state_has_a_column_more_or_less_than_it_must,
-    one_purpose_has_one_message_and_one_nonce,
     a_manager_that_was_taken_over_can_no_longer_write,
     transactions_that_write_come_one_after_the_other,
     whoever_waits_to_write_keeps_nobody_from_reading,
@@ -365,10 +361,14 @@ async fn what_is_said_of_a_damaged_file_is_text() {
     sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&raw).await.expect("all is in the file");
     raw.close().await;
     let mut bytes = std::fs::read(path).expect("reads");
-    // A table's row in the schema, whose name or statement is overwritten with nonsense.
+    // A table's row in the schema, whose name or statement is overwritten with nonsense. Pages may also hold old copies.
     for (found, skip, damage) in [("tablewaitswaits", 5, [0xff; 5]), ("CREATE TABLE waits", 0, *b"xxxxx")] {
-        let at = bytes.windows(found.len()).position(|window| window == found.as_bytes()).expect("the table") + skip;
-        bytes[at..at + damage.len()].copy_from_slice(&damage);
+        let places: Vec<usize> =
+            (0..bytes.len() - found.len()).filter(|at| bytes[*at..].starts_with(found.as_bytes())).collect();
+        assert!(!places.is_empty(), "the table");
+        for at in places {
+            bytes[at + skip..][..damage.len()].copy_from_slice(&damage);
+        }
     }
     std::fs::write(path, bytes).expect("writes");
     let refused = Store::open(&database.database).await.err().expect("it is damaged");
@@ -411,8 +411,14 @@ async fn the_database_itself_refuses_a_row_that_cannot_be(database: TestDatabase
     apply(&store, Input::Claimed).await;
     let pool = database.raw().await;
     let outbox = "INSERT INTO outbox (kind, miner, number, lease_sequence, payload)";
-    let good = format!("{outbox} VALUES ('intent', 'f01', 1, 0, '')");
-    for good in [&good, "UPDATE jobs SET changed_at = changed_at, version = version + 1"] {
+    let want = "INSERT INTO wants (job, miner, number, kind, attempt, turn, state)";
+    let call = "INSERT INTO calls (kind, miner, number, state, sender, nonce, envelope, error)";
+    for good in [
+        &format!("{outbox} VALUES ('intent', 'f01', 1, 0, '')"),
+        &format!("{want} VALUES (1, 'f01000', 1, 'prove_commit', 1, 1, 'wanted')"),
+        &format!("{call} VALUES ('filler', 'f01000', 1, 'reserved', 't3a', 2, NULL, NULL)"),
+        "UPDATE jobs SET changed_at = changed_at, version = version + 1",
+    ] {
         sqlx::query(good).execute(&pool).await.expect("what is good is taken");
     }
     for bad in [
@@ -430,10 +436,18 @@ async fn the_database_itself_refuses_a_row_that_cannot_be(database: TestDatabase
         "UPDATE sectors SET store = 'main'",
         "UPDATE sectors SET activation_epoch = 1",
         "DELETE FROM sectors",
-        "INSERT INTO messages (key, kind, miner, number, state) VALUES ('k', 'precommit', 'f01', 1, 'pushed')",
-        "INSERT INTO messages (key, kind, miner, number, state) VALUES ('k', 'filler', 'f01', 1, 'wanted')",
-        "INSERT INTO messages (key, kind, miner, number, state, error) VALUES ('k', 'precommit', 'f01', 1, 'withdrawn', 'x')",
-        "INSERT INTO messages (key, kind, miner, number, state) VALUES ('k', 'precommit', 'f01', 1, 'replaced')",
+        &format!("{want} VALUES (1, 'f01000', 1, 'precommit', 1, 1, 'pushed')"),
+        &format!("{want} VALUES (1, 'f01000', 1, 'filler', 1, 1, 'wanted')"),
+        &format!("{want} VALUES (1, 'f01000', 1, 'precommit', 1, 1, 'failed')"),
+        &format!("{want} VALUES (99, 'f01000', 1, 'precommit', 1, 1, 'wanted')"),
+        // Without an envelope, epoch or cause, or with an envelope that is not there.
+        &format!("{call} VALUES ('precommit', 'f01000', NULL, 'signed', 't3a', 1, NULL, NULL)"),
+        &format!("{call} VALUES ('precommit', 'f01000', NULL, 'signed', 't3a', 1, 1, NULL)"),
+        &format!("{call} VALUES ('precommit', 'f01000', NULL, 'withdrawn', 't3a', 1, NULL, 'x')"),
+        &format!("{call} VALUES ('precommit', 'f01000', NULL, 'replaced', 't3a', 1, NULL, 'x')"),
+        &format!("{call} VALUES ('filler', 'f01000', NULL, 'reserved', 't3a', 1, NULL, NULL)"),
+        &format!("{call} VALUES ('filler', 'f01000', 1, 'pushed', 't3a', 1, NULL, NULL)"),
+        &format!("{call} VALUES ('filler', 'f01000', 1, 'replaced', 't3a', 1, NULL, NULL)"),
         &format!("{outbox} VALUES ('fact', 'f01', 1, 0, '')"),
     ] {
         let outcome = sqlx::query(bad).execute(&pool).await;
@@ -504,181 +518,6 @@ async fn no_state_has_a_column_more_or_less_than_it_must(database: TestDatabase)
         }
     }
     drop(store);
-}
-
-/// The outcome of an input that wants a message to the chain.
-async fn wants(store: &Store, kind: MessageKind) -> Outcome {
-    let sector = store.sector(id()).await.expect("reads").expect("exists");
-    Outcome {
-        history: vec![(Happening::of_manager("test", json!({})), Verdict::Applied)],
-        messages: vec![WantedMessage { kind, attempt: 1 }],
-        ..Outcome::unchanged(sector)
-    }
-}
-
-async fn one_purpose_has_one_message_and_one_nonce(database: TestDatabase) {
-    let store = store(&database).await;
-    let mut tx = store.begin().await.expect("begins");
-    tx.store_outcomes(vec![wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
-    tx.store_outcomes(vec![wants(&store, MessageKind::PreCommit).await]).await.expect("wants the same");
-    tx.commit().await.expect("commits");
-    let open = store.open_messages().await.expect("reads");
-    assert_eq!(open.len(), 1);
-    let key = MessageKind::PreCommit.key(id(), 1, 1);
-    assert_eq!(store.next_nonce("t3a").await.expect("reads"), 0);
-
-    let mut tx = store.begin().await.expect("begins");
-    tx.save_signed(&key, "t3a", 4, "bafy1", b"bytes", 60).await.expect("stores");
-    tx.save_signed(&key, "t3a", 5, "bafy2", b"other", 60).await.expect_err("its bytes are fixed");
-    tx.commit().await.expect("commits");
-    let mut tx = store.begin().await.expect("begins");
-    tx.store_outcomes(vec![wants(&store, MessageKind::ProveCommit).await]).await.expect("wants");
-    let other = MessageKind::ProveCommit.key(id(), 1, 1);
-    tx.save_signed(&other, "t3a", 4, "bafy3", b"bytes", 60).await.expect_err("the nonce is used");
-    drop(tx);
-    assert_eq!(store.next_nonce("t3a").await.expect("reads"), 5);
-    let open = store.open_messages().await.expect("reads");
-    assert!(matches!(&open[0].state, MessageState::Signed(signed) if signed.bytes == b"bytes"));
-}
-
-async fn another_message_for_a_purpose_comes_only_after_the_last_has_failed(database: TestDatabase) {
-    let store = store(&database).await;
-    let precommit_signed = || async { store.sector(id()).await.expect("reads").expect("exists").signed };
-    let kind = MessageKind::PreCommit;
-    let mut tx = store.begin().await.expect("begins");
-    tx.store_outcomes(vec![wants(&store, kind).await]).await.expect("wants");
-    tx.save_signed(&kind.key(id(), 1, 1), "t3a", 4, "bafy1", b"bytes", 60).await.expect("stores");
-    tx.commit().await.expect("commits");
-    assert!(precommit_signed().await, "it may be anywhere");
-    let mut tx = store.begin().await.expect("begins");
-    tx.mark_failed(&kind.key(id(), 1, 1), Some(16), "refused").await.expect("stores");
-    tx.commit().await.expect("commits");
-    assert!(!precommit_signed().await, "it cannot land any more");
-    let mut tx = store.begin().await.expect("begins");
-    tx.store_outcomes(vec![wants(&store, kind).await]).await.expect("wants another");
-    tx.commit().await.expect("commits");
-    let open = store.open_messages().await.expect("reads");
-    assert_eq!(open.iter().map(|m| m.key.clone()).collect::<Vec<_>>(), [kind.key(id(), 1, 2)]);
-    let mut tx = store.begin().await.expect("begins");
-    tx.mark_landed(kind, id(), 70).await.expect("stores");
-    tx.commit().await.expect("commits");
-    assert!(store.open_messages().await.expect("reads").is_empty(), "what is on chain is not sent");
-}
-
-/// A store with a PreCommit signed with nonce 4 of `t3a`.
-async fn signed(database: &TestDatabase) -> (Store, String) {
-    let store = store(database).await;
-    let mut tx = store.begin().await.expect("begins");
-    tx.store_outcomes(vec![wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
-    let key = MessageKind::PreCommit.key(id(), 1, 1);
-    tx.save_signed(&key, "t3a", 4, "bafy1", b"bytes", 60).await.expect("stores");
-    tx.commit().await.expect("commits");
-    (store, key)
-}
-
-async fn a_nonce_that_something_else_used_leads_to_another_message(database: TestDatabase) {
-    let (store, key) = signed(&database).await;
-    let message = store.open_messages().await.expect("reads").remove(0);
-    let tries = Tries { failures: 1, gas_limit_min: Some(150), refused_epoch: None };
-    let mut tx = store.begin().await.expect("begins");
-    tx.want_another(&message, None, "somebody else has its nonce", tries).await.expect("stores");
-    tx.commit().await.expect("commits");
-    let open = store.open_messages().await.expect("reads");
-    let [another] = &open[..] else { panic!("one: {open:?}") };
-    assert_eq!((another.key.clone(), &another.state), (MessageKind::PreCommit.key(id(), 1, 2), &MessageState::Wanted));
-    assert_eq!(another.tries, tries);
-    assert_eq!(store.earlier(another).await.expect("reads"), None, "{key} cannot land any more");
-    assert!(!store.sector(id()).await.expect("reads").expect("exists").signed);
-    let mut tx = store.begin().await.expect("begins");
-    tx.note_refusal(&another.key, Some(77)).await.expect("stores");
-    tx.commit().await.expect("commits");
-    assert_eq!(store.open_messages().await.expect("reads")[0].tries.refused_epoch, Some(77));
-}
-
-async fn a_withdrawn_message_shares_its_nonce_with_a_filler_and_with_nothing_else(database: TestDatabase) {
-    let (store, key) = signed(&database).await;
-    let mut tx = store.begin().await.expect("begins");
-    tx.mark_withdrawn(&key, "nobody wants it").await.expect("stores");
-    assert!(tx.want_filler(id(), "t3a", 4).await.expect("stores"));
-    assert!(!tx.want_filler(id(), "t3a", 4).await.expect("stores"), "once");
-    // A person resubmits the sector. The next message must wait until the withdrawn one has ended.
-    tx.store_outcomes(vec![wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
-    tx.commit().await.expect("commits");
-    let open = store.open_messages().await.expect("reads");
-    let find = |kind| open.iter().find(|message| message.kind == kind).expect("open");
-    let filler = find(MessageKind::Filler);
-    assert_eq!(filler.state, MessageState::Reserved { sender: "t3a".into(), nonce: 4 });
-    let another = open.iter().find(|message| message.state == MessageState::Wanted).expect("wanted");
-    assert_eq!(store.earlier(another).await.expect("reads"), Some(key.clone()));
-    assert_eq!(store.beside("t3a", 4).await.expect("reads"), [b"bytes".to_vec()]);
-    assert_eq!(store.nonces_in_use("t3a", 0, 9).await.expect("reads"), [4]);
-    assert_eq!(store.next_nonce("t3a").await.expect("reads"), 5);
-
-    let mut tx = store.begin().await.expect("begins");
-    tx.save_signed(&filler.key, "t3a", 4, "bafy2", b"filler", 61).await.expect("the same nonce");
-    tx.mark_pushed(&filler.key, 62).await.expect("stores");
-    tx.commit().await.expect("commits");
-    let mut tx = store.begin().await.expect("begins");
-    tx.mark_executed(&filler.key, 63).await.expect("stores");
-    tx.mark_replaced(&key, "the filler has its nonce").await.expect("stores");
-    tx.commit().await.expect("commits");
-    assert_eq!(store.earlier(another).await.expect("reads"), None);
-    assert_eq!(store.over_between("t3a", 0, 9).await.expect("reads"), [b"filler".to_vec()], "what was executed");
-    let mut tx = store.begin().await.expect("begins");
-    tx.save_signed(&another.key, "t3a", 4, "bafy3", b"more", 64).await.expect_err("the nonce is used");
-}
-
-async fn another_fee_makes_another_envelope_of_the_same_message(database: TestDatabase) {
-    let (store, key) = signed(&database).await;
-    let mut tx = store.begin().await.expect("begins");
-    tx.mark_pushed(&key, 61).await.expect("stores");
-    tx.save_envelope(&key, "bafy2", b"dearer").await.expect("stores");
-    tx.commit().await.expect("commits");
-    let open = store.open_messages().await.expect("reads");
-    let signed = Signed { cid: "bafy2".into(), bytes: b"dearer".to_vec(), epoch: Some(60) };
-    assert_eq!(open[0].state, MessageState::Signed(signed), "to be pushed, with the same nonce");
-    assert_eq!(store.envelopes(&key).await.expect("reads"), [b"bytes".to_vec()]);
-    assert_eq!(store.next_nonce("t3a").await.expect("reads"), 5);
-}
-
-async fn messages_of_the_version_before_are_read_as_they_were(database: TestDatabase) {
-    sqlx::any::install_default_drivers();
-    let folder = match &database.database {
-        Database::Sqlite { path } => {
-            std::fs::File::create(path).expect("an empty database");
-            "sqlite"
-        }
-        Database::Postgres { .. } => "postgres",
-    };
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
-    let mut before = sqlx::migrate::Migrator::new(folder).await.expect("reads");
-    before.migrations = before.migrations.iter().filter(|migration| migration.version <= 4).cloned().collect();
-    let pool = database.raw().await;
-    before.run(&pool).await.expect("migrates");
-    let bytes = if database.postgres.is_some() { "'x'::bytea" } else { "x'78'" };
-    for (turn, columns, values) in [
-        (
-            1,
-            "state, error, exit_code, sender, nonce, cid, signed",
-            format!("'failed', 'x', 16, 't3a', 3, 'c1', {bytes}"),
-        ),
-        (2, "state, error", "'failed', 'its attempt is over'".to_owned()),
-        (3, "state, sender, nonce, cid, signed, pushed_epoch", format!("'pushed', 't3a', 4, 'c2', {bytes}, 77")),
-    ] {
-        let insert = format!(
-            "INSERT INTO messages (key, kind, miner, number, attempt, turn, {columns}) VALUES ('k{turn}', 'precommit', 'f01000', 1, 1, {turn}, {values})"
-        );
-        sqlx::query(&insert).execute(&pool).await.expect("a row of then");
-    }
-    pool.close().await;
-    let store = database.open().await;
-    let open = store.open_messages().await.expect("reads");
-    let [pushed] = &open[..] else { panic!("one: {open:?}") };
-    let signed = Signed { cid: "c2".into(), bytes: b"x".to_vec(), epoch: None };
-    assert_eq!((pushed.key.as_str(), &pushed.state), ("k3", &MessageState::Pushed { signed, epoch: 77 }));
-    assert_eq!(pushed.tries, Tries::default());
-    assert_eq!(store.next_nonce("t3a").await.expect("reads"), 5);
-    assert_eq!(store.over_between("t3a", 0, 9).await.expect("reads"), [b"x".to_vec()]);
 }
 
 async fn a_manager_that_was_taken_over_can_no_longer_write(database: TestDatabase) {
@@ -873,14 +712,14 @@ async fn a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it(data
     // Changes by the chain driver, another manager or a command: a whole row, one column, or all rows.
     apply(&store, Input::Refused(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOF_INVALID, "a test"))).await;
     assert!(seen().await.blocked.is_some());
+    let message = messages::wanted(&store, MessageKind::PreCommit).await;
     let mut tx = store.begin().await.expect("begins");
-    tx.store_outcomes(vec![wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
-    let key = MessageKind::PreCommit.key(id(), 1, 1);
-    tx.save_signed(&key, "f01", 0, "cid", b"bytes", 60).await.expect("signs");
+    tx.save_signed(&message, "f01", 0, 60, &messages::envelope("cid", b"bytes")).await.expect("signs");
     tx.commit().await.expect("commits");
     assert!(seen().await.signed);
+    let message = messages::open(&store, MessageKind::PreCommit).await;
     let mut tx = store.begin().await.expect("begins");
-    tx.mark_failed(&key, None, "a test").await.expect("fails");
+    tx.mark_failed(&message, None, "a test").await.expect("fails");
     tx.commit().await.expect("commits");
     assert!(!seen().await.signed);
     let mut tx = store.begin().await.expect("begins");

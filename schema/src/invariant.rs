@@ -36,8 +36,9 @@ pub enum Invariant {
     LeaseAskedBeforeWork,
     /// A record of the log takes effect in the database at most once.
     EventsFoldOnce,
-    /// For one purpose and nonce the same call is pushed each time, and it is already in the database.
-    SameBytesForOnePurpose,
+    /// There is one want for a purpose, and one call that takes effect for a want, for ever. The call is in the database
+    /// before it is pushed, and keeps its nonce: a higher fee makes another envelope of it.
+    OneCallAWant,
     /// For each sector at most one PreCommit and one ProveCommit take effect on a chain, and at most one message is
     /// executed for each purpose.
     OneEffectAPurpose,
@@ -73,7 +74,7 @@ impl Invariant {
         Invariant::OneSlotALease,
         Invariant::LeaseAskedBeforeWork,
         Invariant::EventsFoldOnce,
-        Invariant::SameBytesForOnePurpose,
+        Invariant::OneCallAWant,
         Invariant::OneEffectAPurpose,
         Invariant::NoWithdrawnFact,
         Invariant::ProofForTheSeed,
@@ -99,7 +100,7 @@ impl Invariant {
             Invariant::OneSlotALease => "one_slot_a_lease",
             Invariant::LeaseAskedBeforeWork => "lease_asked_before_work",
             Invariant::EventsFoldOnce => "events_fold_once",
-            Invariant::SameBytesForOnePurpose => "same_bytes_for_one_purpose",
+            Invariant::OneCallAWant => "one_call_a_want",
             Invariant::OneEffectAPurpose => "one_effect_a_purpose",
             Invariant::NoWithdrawnFact => "no_withdrawn_fact",
             Invariant::ProofForTheSeed => "proof_for_the_seed",

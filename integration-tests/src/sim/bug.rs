@@ -19,6 +19,8 @@ pub enum Bug {
     FoldWithoutOwner,
     /// After a crash, a signed message is signed again.
     SignAgain,
+    /// The manager stores another want for a purpose that has one.
+    WantAgain,
     /// The worker ignores a seed that replaces another one.
     WithdrawnSeed,
     /// The worker's slots do not check what the others hold.
@@ -53,7 +55,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 23] = [
+    pub const ALL: [Bug; 24] = [
         Bug::AcceptBeforeJournal,
         Bug::EventBeforeJournal,
         Bug::SkipFence,
@@ -62,6 +64,7 @@ impl Bug {
         Bug::ReuseToken,
         Bug::FoldWithoutOwner,
         Bug::SignAgain,
+        Bug::WantAgain,
         Bug::WithdrawnSeed,
         Bug::TwoSlotsOneSector,
         Bug::ResumeWithoutAsking,

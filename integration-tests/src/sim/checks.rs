@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sealbus_manager::store::Job;
+use sealbus_manager::store::{Job, Message};
 use sealbus_nats::log::Record;
 use sealbus_schema::{
     ErrorCode, ErrorReport, Invariant, Phase, SectorId, WorkerName,
@@ -12,7 +12,7 @@ use sealbus_schema::{
 };
 use sealbus_worker::journal::Journal;
 
-use super::{bug::Bug, chain, loss, slot::SlotState, world::World};
+use super::{bug::Bug, chain, db::Row, loss, slot::SlotState, world::World};
 
 /// A right to a sector: the token's stream, and the token, which is a sequence in that stream.
 pub type Right = (u64, u64);
@@ -41,7 +41,7 @@ pub struct Checks {
     sealed: HashMap<(SectorId, Right), u32>,
     /// What slots held when the queue was recovered. An entry is removed when somebody takes the sector away.
     pub kept: HashMap<SectorId, Right>,
-    /// The first bytes that were signed for each purpose.
+    /// The call that was signed for each want.
     pub signed: HashMap<String, Vec<u8>>,
     /// The highest seed that a worker has read under a token.
     pub seeds: HashMap<(WorkerName, Right), u32>,
@@ -194,6 +194,22 @@ impl World {
         if self.checks.kept.get(&sector) == Some(&right) && !over {
             let what = format!("the slot with {sector} under {right:?} gives it up after the loss of the queue");
             self.break_invariant(Invariant::NothingSealedAgain, || what);
+        }
+    }
+
+    /// Checks a want that is about to get its call: no other call for the same may still land, and nothing else wants it.
+    pub fn check_signed(&mut self, message: &Message) {
+        let is_beside = |row: &&Row| {
+            let other = &row.message;
+            row.over.is_none()
+                && other.key != message.key
+                && (other.kind, other.sector) == (message.kind, message.sector)
+                && (row.nonce.is_some() || other.attempt == message.attempt)
+        };
+        let beside = self.db.messages.values().find(is_beside).map(|row| row.message.key.clone());
+        if let Some(other) = beside {
+            let what = format!("{} gets a call while {other} has not ended", message.key);
+            self.break_invariant(Invariant::OneCallAWant, || what);
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sealbus_manager::store::{Job, Message, MessageKind, MessageState, Outcome, Outgoing, Signed, Tries, filler_key};
+use sealbus_manager::store::{
+    CallId, Job, Message, MessageKind, MessageState, Outcome, Outgoing, Signed, Tries, WantId, filler_key,
+};
 use sealbus_schema::{SealProof, SectorId, Workflow, codec, lease::Ownership, workflows::State};
 
 use super::chain::{Does, SimMessage};
@@ -14,7 +16,7 @@ pub struct Db {
     pub sectors: BTreeMap<SectorId, Job>,
     /// The records to publish.
     pub outbox: BTreeMap<i64, (SectorId, Outgoing)>,
-    /// Every message, by its key.
+    /// Every want with its call, and every filler, by its name.
     pub messages: BTreeMap<String, Row>,
     /// The stream that is folded.
     pub stream: u64,
@@ -22,15 +24,17 @@ pub struct Db {
     pub last_sequence: u64,
     /// The epoch of the manager that holds the fold.
     pub epoch: i64,
+    /// Whether another want is stored for a purpose that has one: a planted mistake.
+    pub wants_again: bool,
     rows: i64,
 }
 
-/// A message to the chain.
+/// A want with its call, or a filler.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The message as the driver sees it.
+    /// As the driver sees it.
     pub message: Message,
-    /// Its nonce, once it is signed.
+    /// The nonce of its call, once there is one.
     pub nonce: Option<u64>,
     /// How it ended.
     pub over: Option<Over>,
@@ -128,12 +132,13 @@ impl Db {
             matches!(row.over, Some(Over::Failed | Over::Replaced))
                 || matches!(row.message.state, MessageState::Withdrawn(_)) && row.over.is_none()
         };
-        if !of_purpose.clone().all(in_vain) {
+        if !self.wants_again && !of_purpose.clone().all(in_vain) {
             return None;
         }
         let key = kind.key(sector, attempt, of_purpose.count() as u32 + 1);
-        let state = MessageState::Wanted;
-        let message = Message { key: key.clone(), attempt, kind, sector, state, tries: Tries::default() };
+        let (want, state) = (Some(WantId(self.messages.len() as i64)), MessageState::Wanted);
+        let (is_of_last_job, tries) = (true, Tries::default());
+        let message = Message { key: key.clone(), want, is_of_last_job, attempt, kind, sector, state, tries };
         Some(self.messages.entry(key).or_insert(Row { message, nonce: None, over: None }))
     }
 
@@ -189,9 +194,11 @@ impl Db {
         }
         let filler = SimMessage { nonce, sector, does: Does::Nothing };
         let Ok(bytes) = codec::encode(&filler) else { return };
-        let state = MessageState::Signed(Signed { cid: format!("{nonce}"), bytes, epoch: None });
-        let kind = MessageKind::Filler;
-        let message = Message { key: key.clone(), attempt: 1, kind, sector, state, tries: Tries::default() };
+        let (call, cid) = (CallId(self.messages.len() as i64), format!("{nonce}"));
+        let state = MessageState::Signed(Signed { call, cid, bytes, epoch: None });
+        let (kind, tries) = (MessageKind::Filler, Tries::default());
+        let message =
+            Message { key: key.clone(), want: None, is_of_last_job: true, attempt: 1, kind, sector, state, tries };
         self.messages.insert(key, Row { message, nonce: Some(nonce), over: None });
     }
 

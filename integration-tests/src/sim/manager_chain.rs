@@ -9,7 +9,7 @@ use std::{
 use sealbus_manager::{
     chain::exit::ExitCode,
     drive::decide::{self, Followed, Refusal, Seen},
-    store::{Job, Message, MessageKind, MessageState, Signed, Tries},
+    store::{CallId, Job, Message, MessageKind, MessageState, Signed, Tries},
     workflows::{self, Answer, At, Call, Known, Next, Now, Question, Wanted},
 };
 use sealbus_schema::{
@@ -317,7 +317,9 @@ impl World {
             };
         }
         let Ok(bytes) = codec::encode(&unsigned) else { return Apply::Nothing };
-        let signed = Signed { cid: format!("{nonce}"), bytes, epoch: Some(now.head) };
+        // The simulation knows a call by the number of its want.
+        let call = CallId(message.want.map_or(0, |want| want.0));
+        let signed = Signed { call, cid: format!("{nonce}"), bytes, epoch: Some(now.head) };
         Apply::Signed { message, then: Box::new(sector), nonce, signed }
     }
 
@@ -350,6 +352,7 @@ impl World {
                 if fresh && decide::stands_as(&then, self.db.sectors.get(&message.sector)) {
                     let id = message.sector;
                     self.trace(|| format!("m{m} signs {} with nonce {nonce}", message.key));
+                    self.check_signed(&message);
                     self.checks.signed.entry(message.key.clone()).or_insert_with(|| signed.bytes.clone());
                     self.db.save_signed(&message.key, nonce, signed);
                     debug_assert_eq!(then.id, id);
@@ -387,8 +390,8 @@ impl World {
             return self.manager_in(m, 0, Task::Step);
         };
         if row.message.kind != MessageKind::Filler && self.checks.signed.get(key) != Some(&signed.bytes) {
-            let what = format!("{key} has other bytes than those that were signed first");
-            self.break_invariant(Invariant::SameBytesForOnePurpose, || what);
+            let what = format!("{key} has another call than the one that was signed first");
+            self.break_invariant(Invariant::OneCallAWant, || what);
         }
         if self.faulty(self.faults.node) {
             return self.managers[m].driving = None;

@@ -245,6 +245,7 @@ impl World {
             trace: Vec::new(),
         };
         world.bus.compares = (world.has_stranger() || world.loses_queue()) && options.bug != Some(Bug::TakeAnyCopy);
+        world.db.wants_again = options.bug == Some(Bug::WantAgain);
         world.populate(workers);
         world
     }

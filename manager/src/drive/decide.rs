@@ -87,8 +87,8 @@ pub enum Refusal {
 /// What to do about a message that is not signed yet.
 pub fn wanted(message: &Message, job: &Job, now: &Now, known: &Known) -> Result<Wanted, Question> {
     let is_over = job.blocked.is_none() && job.state.traits().life != Life::Going;
-    if is_over || message.attempt != job.attempt {
-        // The present attempt has a row of its own, and this message was never signed.
+    if is_over || !is_of_attempt(message, job) {
+        // The present attempt has a want of its own, and this one was never signed.
         return Ok(Wanted::Over("the attempt that wanted it is over"));
     }
     workflows::wanted(message, job, now, known)
@@ -168,7 +168,12 @@ pub fn stands_as(then: &Job, now: Option<&Job>) -> bool {
 /// needs another proof than the one in the message.
 pub fn unwanted(message: &Message, sector: &Job) -> bool {
     let given_up = matches!(sector.state.traits().life, Life::Leaving | Life::GivenUp);
-    given_up || message.attempt != sector.attempt || !workflows::has_use_for(message.kind, sector)
+    given_up || !is_of_attempt(message, sector) || !workflows::has_use_for(message.kind, sector)
+}
+
+/// Whether the present attempt of a sector's last job wants a message.
+fn is_of_attempt(message: &Message, job: &Job) -> bool {
+    message.is_of_last_job && message.attempt == job.attempt
 }
 
 /// What follows if a message was executed and failed.

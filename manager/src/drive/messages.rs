@@ -1,9 +1,9 @@
 //! The life of a message: wanted, signed and stored, pushed, seen on chain; or withdrawn, and its nonce filled.
 //!
-//! One purpose has one call. The call keeps its nonce until something has used that nonce on the confident part of the
-//! chain. Only stored bytes are pushed. After a push with an unknown outcome, the same bytes are pushed again. A new fee
-//! makes a new envelope of the same call with the same nonce. The call gets a new nonce only when the previous one was
-//! used by something else, or by a message that failed. So no crash and no race can make two of them land.
+//! There is one want for a purpose, and one call that takes effect for a want, for ever. A call keeps its nonce. Only stored
+//! bytes are pushed. After a push with an unknown outcome, the same bytes are pushed again. A higher fee makes another
+//! envelope of the same call with the same nonce. Another call follows only when the nonce was used on the confident part of
+//! the chain, by something else or by a call that failed. So no crash and no race can make two of them land.
 
 use fvm_shared::address::Address;
 use sealbus_schema::{ErrorReport, SectorId, workflows::Input};
@@ -23,7 +23,7 @@ use crate::{
         types::MessageLookup,
     },
     life,
-    store::{Happening, Message, MessageKind, MessageState, Signed, Verdict},
+    store::{CallId, Happening, Message, MessageKind, MessageState, Signed, Verdict},
     workflows::{self, error_detail},
 };
 
@@ -42,10 +42,12 @@ impl<T: Transport + 'static> Driver<T> {
                 Some(signed) => self.push(view, &message, &signed).await,
                 None => Ok(()),
             },
-            MessageState::Reserved { sender, nonce } => match self.fill(view, &message, sender, *nonce).await? {
-                Some(signed) => self.push(view, &message, &signed).await,
-                None => Ok(()),
-            },
+            MessageState::Reserved { call, sender, nonce } => {
+                match self.fill(view, &message, *call, sender, *nonce).await? {
+                    Some(signed) => self.push(view, &message, &signed).await,
+                    None => Ok(()),
+                }
+            }
             MessageState::Signed(signed) | MessageState::Pushed { signed, .. }
                 if self.is_unwanted(&message).await? =>
             {
@@ -78,14 +80,14 @@ impl<T: Transport + 'static> Driver<T> {
                     let (from, nonce) = (bytes.message().from, bytes.message().sequence);
                     // A pool may check the fee or the funds before the nonce.
                     if !self.nonce_used(view, &from, nonce).await? {
-                        return self.not_pushed(view, message, &bytes, refusal, error).await;
+                        return self.not_pushed(view, message, signed, &bytes, refusal, error).await;
                     }
                 }
                 None => return Err(error.into()),
             }
         }
         let mut tx = self.store.begin_as(self.epoch).await?;
-        tx.mark_pushed(&message.key, view.head.height).await?;
+        tx.mark_pushed(signed.call, view.head.height).await?;
         let detail = json!({ "message": message.kind.name(), "cid": signed.cid, "head_epoch": view.head.height });
         let happening = Happening::of_manager("message_pushed", detail);
         tx.add_history(message.sector, happening, Verdict::Noted).await?;
@@ -98,6 +100,7 @@ impl<T: Transport + 'static> Driver<T> {
         &self,
         view: &View,
         message: &Message,
+        signed: &Signed,
         bytes: &SignedMessage,
         refusal: PushRefusal,
         error: ChainError,
@@ -105,9 +108,9 @@ impl<T: Transport + 'static> Driver<T> {
         let (from, nonce) = (bytes.message().from, bytes.message().sequence);
         let (what, sender, said) = (message.key.clone(), from.to_string(), error.to_string());
         Err(match refusal {
-            PushRefusal::FeeCapTooLow => return self.sign_for_more(view, message, bytes, None).await,
+            PushRefusal::FeeCapTooLow => return self.sign_for_more(view, message, signed, None).await,
             PushRefusal::NonceTaken { premium_min_atto } if message.kind == MessageKind::Filler => {
-                return self.sign_for_more(view, message, bytes, premium_min_atto).await;
+                return self.sign_for_more(view, message, signed, premium_min_atto).await;
             }
             PushRefusal::NonceTaken { .. } => WaitReason::NonceTaken { sender, nonce, said },
             PushRefusal::NonceGap => {
@@ -128,7 +131,7 @@ impl<T: Transport + 'static> Driver<T> {
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
         let sent = bytes.message();
         let waited = view.head.height - pushed >= self.config.chain.repush_epochs;
-        let seen = match self.find(view, message, signed, &bytes).await? {
+        let seen = match self.find(view, signed, &bytes).await? {
             Some(found) => {
                 Seen::Executed { height: found.height, exit: exit_of(message.kind, &found), gas_limit: sent.gas_limit }
             }
@@ -146,7 +149,7 @@ impl<T: Transport + 'static> Driver<T> {
         };
         let absent = seen == Seen::Absent { nonce_used: false };
         if absent && waited && view.head.base_fee().is_some_and(|base| !message::gas_of(sent).covers(base)) {
-            return self.sign_for_more(view, message, &bytes, None).await;
+            return self.sign_for_more(view, message, signed, None).await;
         }
         let mut sector = self.store.sector(message.sector).await?;
         if let (Seen::Executed { .. }, Some(known)) = (seen, &sector)
@@ -161,8 +164,8 @@ impl<T: Transport + 'static> Driver<T> {
         match self.now(view).followed(message, sector.as_ref(), pushed, repush, seen, &what) {
             Followed::Wait => Ok(()),
             Followed::Push => self.push(view, message, signed).await,
-            Followed::Landed { height } => self.executed(message, &signed.cid, height).await,
-            Followed::Replaced { why } => self.replaced(message, &why).await,
+            Followed::Landed { height } => self.executed(message, signed, height).await,
+            Followed::Replaced { why } => self.replaced(message, signed.call, &why).await,
             Followed::Again { exit, error, tries } => {
                 let mut tx = self.store.begin_as(self.epoch).await?;
                 tx.want_another(message, exit, &error.message(), tries).await?;
@@ -181,17 +184,16 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    /// Where any envelope of a message was executed, up to the confident tipset.
+    /// Where any envelope of a call was executed, up to the confident tipset.
     async fn find(
         &self,
         view: &View,
-        message: &Message,
         signed: &Signed,
         bytes: &SignedMessage,
     ) -> Result<Option<MessageLookup>, DriveError> {
         let limit = signed.epoch.map(|epoch| (view.lagged.height - epoch + SEARCH_MARGIN).max(1));
         let mut cids = vec![bytes.cid()?];
-        for bytes in self.store.envelopes(&message.key).await? {
+        for bytes in self.store.envelopes(signed.call).await? {
             cids.push(SignedMessage::from_bytes(&bytes)?.cid()?);
         }
         for cid in cids {
@@ -263,7 +265,7 @@ impl<T: Transport + 'static> Driver<T> {
         input: Input,
     ) -> Result<(), DriveError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
-        tx.mark_failed(&message.key, exit, &error.message()).await?;
+        tx.mark_failed(message, exit, &error.message()).await?;
         if let Some(sector) = tx.sector(message.sector).await? {
             let happening = Happening::of_manager("message_failed", error_detail(error));
             life::apply(&mut tx, sector, input, happening, self.policy()).await?;
@@ -276,11 +278,11 @@ impl<T: Transport + 'static> Driver<T> {
     async fn note(&self, message: &Message, kind: &str, detail: Value, change: Change<'_>) -> Result<(), DriveError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
         match change {
-            Change::Executed(epoch) => tx.mark_executed(&message.key, epoch).await?,
-            Change::Failed(exit, why) => tx.mark_failed(&message.key, Some(exit.value()), why).await?,
-            Change::Replaced(why) => tx.mark_replaced(&message.key, why).await?,
-            Change::Withdrawn { why, sender, nonce } => {
-                tx.mark_withdrawn(&message.key, why).await?;
+            Change::Executed(call, epoch) => tx.mark_executed(call, epoch).await?,
+            Change::Failed(exit, why) => tx.mark_failed(message, Some(exit.value()), why).await?,
+            Change::Replaced(call, why) => tx.mark_replaced(call, why).await?,
+            Change::Withdrawn { call, why, sender, nonce } => {
+                tx.mark_withdrawn(call, why).await?;
                 tx.want_filler(message.sector, sender, nonce).await?;
             }
             Change::Gap { sender, nonce } => {
@@ -295,23 +297,23 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(())
     }
 
-    async fn executed(&self, message: &Message, cid: &str, epoch: i64) -> Result<(), DriveError> {
-        let detail = json!({ "message": message.kind.name(), "cid": cid, "epoch": epoch });
-        self.note(message, "message_executed", detail, Change::Executed(epoch)).await
+    async fn executed(&self, message: &Message, signed: &Signed, epoch: i64) -> Result<(), DriveError> {
+        let detail = json!({ "message": message.kind.name(), "cid": signed.cid, "epoch": epoch });
+        self.note(message, "message_executed", detail, Change::Executed(signed.call, epoch)).await
     }
 
-    async fn replaced(&self, message: &Message, why: &str) -> Result<(), DriveError> {
+    async fn replaced(&self, message: &Message, call: CallId, why: &str) -> Result<(), DriveError> {
         let detail = json!({ "message": message.kind.name(), "why": why });
-        self.note(message, "message_replaced", detail, Change::Replaced(why)).await
+        self.note(message, "message_replaced", detail, Change::Replaced(call, why)).await
     }
 }
 
 /// A change of a message that is stored together with a line of history.
 enum Change<'a> {
-    Executed(i64),
+    Executed(CallId, i64),
     Failed(ExitCode, &'a str),
-    Replaced(&'a str),
-    Withdrawn { why: &'a str, sender: &'a str, nonce: u64 },
+    Replaced(CallId, &'a str),
+    Withdrawn { call: CallId, why: &'a str, sender: &'a str, nonce: u64 },
     Gap { sender: &'a str, nonce: u64 },
 }
 

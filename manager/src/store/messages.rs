@@ -1,4 +1,8 @@
 //! Messages to the chain, from wanted to landed, or withdrawn with their nonce filled.
+//!
+//! A *want* is one purpose: what must happen on chain for a job. A *call* does it: a method with a sender and a nonce, which
+//! it keeps for ever. It may carry several wants; today each carries one. An *envelope* is the signed bytes of a call with one
+//! fee. A filler is a call without wants.
 
 use sealbus_schema::{MinerId, SectorId, SectorNumber, machine::manager::Purpose};
 use sqlx::{Row, any::AnyRow};
@@ -10,22 +14,32 @@ mod changes;
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageKind {
-    /// `PreCommitSectorBatch2` of one sector.
+    /// `PreCommitSectorBatch2`.
     PreCommit,
-    /// `ProveCommitSectors3` of one sector.
+    /// `ProveCommitSectors3`.
     ProveCommit,
     /// A transfer of 0 FIL from a sender to itself. It uses up a nonce that would otherwise block the messages with later
     /// nonces.
     Filler,
 }
 
+/// The number of a want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WantId(pub i64);
+
+/// The number of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallId(pub i64);
+
 /// The state of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageState {
-    /// Nothing is signed yet.
+    /// There is no call yet.
     Wanted,
     /// A filler: nothing is signed yet, but the nonce is fixed.
     Reserved {
+        /// The filler.
+        call: CallId,
         /// The key address whose nonce it is.
         sender: String,
         /// The nonce.
@@ -44,21 +58,38 @@ pub enum MessageState {
     Withdrawn(Signed),
 }
 
-/// A message whose bytes are fixed. A new fee makes a new envelope, but never a new call.
+/// A signed call, with its last envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
+    /// The call.
+    pub call: CallId,
+    /// The CID under which the chain knows the envelope.
+    pub cid: String,
+    /// The canonical CBOR of the signed message.
+    pub bytes: Vec<u8>,
+    /// The head's epoch when the call took its nonce; it cannot have landed before. `None` for calls of old versions.
+    pub epoch: Option<i64>,
+}
+
+/// The signed bytes of a call, with the fees that they contain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
     /// The CID under which the chain knows it.
     pub cid: String,
     /// The canonical CBOR of the signed message.
     pub bytes: Vec<u8>,
-    /// The head's epoch when its nonce was taken; it cannot have landed before. `None` for messages of old versions.
-    pub epoch: Option<i64>,
+    /// The most gas that it may use, in units.
+    pub gas_limit: u64,
+    /// The most that a unit of gas may cost, in attoFIL.
+    pub fee_cap_atto: String,
+    /// What a unit of gas pays on top of the base fee, in attoFIL.
+    pub premium_atto: String,
 }
 
 /// What earlier tries for one purpose have shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tries {
-    /// How many messages before this one were executed without success, since a person last decided.
+    /// How many calls before this one were executed without success, since a person last decided.
     pub failures: u32,
     /// The least gas limit to sign the next one with.
     pub gas_limit_min: Option<u64>,
@@ -66,12 +97,16 @@ pub struct Tries {
     pub refused_epoch: Option<i64>,
 }
 
-/// A message that has not ended.
+/// What the driver processes as one: a want that has not ended, with its call if it has one; or a filler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The key of its purpose. There is never a second message with this key.
+    /// Its name for people, which no other message has.
     pub key: String,
-    /// The sector's attempt that wanted it.
+    /// What is wanted. `None` for a filler.
+    pub want: Option<WantId>,
+    /// Whether the sector's last job wants it, and not an earlier one.
+    pub is_of_last_job: bool,
+    /// The attempt that wants it.
     pub attempt: u32,
     /// What it is for.
     pub kind: MessageKind,
@@ -102,8 +137,15 @@ impl MessageKind {
         }
     }
 
-    /// The key of the only message for this purpose. `turn` counts from 1. It rises when another message is wanted after
-    /// the last one has failed for good.
+    /// The stored name's kind.
+    fn of_name(name: &str) -> Option<MessageKind> {
+        [MessageKind::PreCommit, MessageKind::ProveCommit, MessageKind::Filler]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+
+    /// The name of a want. `turn` counts from 1. It rises when the same is wanted again after the last want has ended in
+    /// vain or was withdrawn.
     pub fn key(self, sector: SectorId, attempt: u32, turn: u32) -> String {
         let first = format!("{}/{sector}/{attempt}", self.name());
         if turn == 1 { first } else { format!("{first}.{turn}") }
@@ -120,30 +162,53 @@ impl MessageState {
             }
         }
     }
+
+    /// The call, if there is one.
+    pub fn call(&self) -> Option<CallId> {
+        match self {
+            MessageState::Reserved { call, .. } => Some(*call),
+            state => state.signed().map(|signed| signed.call),
+        }
+    }
 }
 
-/// The key of a nonce's filler.
+/// The name of a nonce's filler.
 pub fn filler_key(sender: &str, nonce: u64) -> String {
     format!("filler/{sender}/{nonce}")
 }
 
+/// Every want that has not ended with its effective call, and every filler that has not ended.
+const OPEN: &str = "\
+    SELECT wants.id AS want, wants.kind, wants.miner, wants.number, wants.attempt, turn, failures, gas_limit_min, refused_epoch, \
+        jobs.is_last, calls.id AS call, COALESCE(calls.state, wants.state) AS state, sender, nonce, signed_epoch, pushed_epoch, cid, envelopes.signed \
+    FROM wants \
+        JOIN jobs ON jobs.id = wants.job \
+        LEFT JOIN call_wants ON call_wants.want = wants.id AND call_wants.state NOT IN ('failed', 'replaced') \
+        LEFT JOIN calls ON calls.id = call_wants.call \
+        LEFT JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
+    WHERE wants.state IN ('wanted', 'called', 'withdrawn') \
+    UNION ALL \
+    SELECT NULL, kind, miner, number, 1, 1, 0, NULL, NULL, \
+        1, calls.id, state, sender, nonce, signed_epoch, pushed_epoch, cid, signed \
+    FROM calls LEFT JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
+    WHERE calls.state IN ('reserved', 'signed', 'pushed', 'withdrawn') AND calls.kind = 'filler' \
+    ORDER BY nonce, want";
+
 impl Store {
-    /// Every message that has not ended, by sector, in the order in which they were wanted.
+    /// Every message that has not ended, by nonce; those without one in the order in which they were wanted.
     pub async fn open_messages(&self) -> Result<Vec<Message>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM messages WHERE state IN ('wanted', 'signed', 'pushed', 'withdrawn') ORDER BY nonce, key",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sql("read messages"))?;
+        let rows = sqlx::query(OPEN).fetch_all(&self.pool).await.map_err(sql("read messages"))?;
         rows.iter().map(from_row).collect()
     }
 
-    /// The bytes of a sector's landed messages of this kind.
+    /// The last envelopes of the landed calls of this kind that a sector's last job wanted.
     pub async fn landed(&self, kind: MessageKind, sector: SectorId) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sqlx::query(
-            "SELECT signed FROM messages WHERE kind = $1 AND miner = $2 AND number = $3 AND state = 'landed' \
-             AND signed IS NOT NULL ORDER BY nonce",
+            "SELECT envelopes.signed FROM wants JOIN jobs ON jobs.id = wants.job AND jobs.is_last = 1 \
+             JOIN call_wants ON call_wants.want = wants.id AND call_wants.state = 'landed' \
+             JOIN calls ON calls.id = call_wants.call \
+             JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
+             WHERE wants.kind = $1 AND wants.miner = $2 AND wants.number = $3 AND wants.state = 'landed' ORDER BY nonce",
         )
         .bind(kind.name())
         .bind(sector.miner.to_string())
@@ -154,38 +219,41 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("signed")).collect())
     }
 
-    /// An earlier message of the same purpose that may still land, if there is one.
+    /// Another want of the same kind and sector whose call may still land, if there is one.
     pub async fn earlier(&self, message: &Message) -> Result<Option<String>, StoreError> {
         let row = sqlx::query(
-            "SELECT key FROM messages WHERE kind = $1 AND miner = $2 AND number = $3 AND key <> $4 \
-             AND state IN ('signed', 'pushed', 'withdrawn') ORDER BY nonce LIMIT 1",
+            "SELECT attempt, turn FROM wants WHERE kind = $1 AND miner = $2 AND number = $3 AND id <> $4 \
+             AND state IN ('called', 'withdrawn') ORDER BY id LIMIT 1",
         )
         .bind(message.kind.name())
         .bind(message.sector.miner.to_string())
         .bind(message.sector.number.0 as i64)
-        .bind(message.key.clone())
+        .bind(message.want.map(|want| want.0))
         .fetch_optional(&self.pool)
         .await
         .map_err(sql("read messages"))?;
-        Ok(row.map(|row| row.get("key")))
+        let count = |row: &AnyRow, column| row.get::<i64, _>(column) as u32;
+        Ok(row.map(|row| message.kind.key(message.sector, count(&row, "attempt"), count(&row, "turn"))))
     }
 
-    /// The earlier envelopes of a message, which differ from the last one in the fee.
-    pub async fn envelopes(&self, key: &str) -> Result<Vec<Vec<u8>>, StoreError> {
-        let rows = sqlx::query("SELECT signed FROM envelopes WHERE message = $1 ORDER BY cid")
-            .bind(key.to_owned())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(sql("read envelopes"))?;
+    /// The earlier envelopes of a call, oldest first. They differ from the last one in the fee.
+    pub async fn envelopes(&self, call: CallId) -> Result<Vec<Vec<u8>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT signed FROM envelopes JOIN calls ON calls.id = envelopes.call \
+             WHERE envelopes.call = $1 AND envelopes.serial < calls.envelope ORDER BY envelopes.serial",
+        )
+        .bind(call.0)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read envelopes"))?;
         Ok(rows.iter().map(|row| row.get("signed")).collect())
     }
 
-    /// All envelopes of the messages with this nonce, except fillers.
+    /// All envelopes of the calls with this nonce, except fillers.
     pub async fn beside(&self, sender: &str, nonce: u64) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sqlx::query(
-            "SELECT signed FROM messages WHERE sender = $1 AND nonce = $2 AND kind <> 'filler' AND signed IS NOT NULL \
-             UNION ALL SELECT e.signed FROM envelopes e JOIN messages m ON m.key = e.message \
-             WHERE m.sender = $1 AND m.nonce = $2 AND m.kind <> 'filler'",
+            "SELECT signed FROM calls JOIN envelopes ON envelopes.call = calls.id \
+             WHERE sender = $1 AND nonce = $2 AND kind <> 'filler' ORDER BY envelopes.serial",
         )
         .bind(sender.to_owned())
         .bind(nonce as i64)
@@ -195,11 +263,11 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("signed")).collect())
     }
 
-    /// The nonces of a sender in this range that an unfinished message has or will have.
+    /// The nonces of a sender in this range that an unfinished call has.
     pub async fn nonces_in_use(&self, sender: &str, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
         let rows = sqlx::query(
-            "SELECT DISTINCT nonce FROM messages WHERE sender = $1 AND nonce >= $2 AND nonce < $3 \
-             AND state IN ('wanted', 'signed', 'pushed', 'withdrawn')",
+            "SELECT DISTINCT nonce FROM calls WHERE sender = $1 AND nonce >= $2 AND nonce < $3 \
+             AND state IN ('reserved', 'signed', 'pushed', 'withdrawn')",
         )
         .bind(sender.to_owned())
         .bind(from as i64)
@@ -210,11 +278,12 @@ impl Store {
         Ok(rows.iter().map(|row| row.get::<i64, _>("nonce") as u64).collect())
     }
 
-    /// The bytes of a sender's executed messages with nonces in this range.
+    /// The last envelopes of a sender's executed calls with nonces in this range.
     pub async fn over_between(&self, sender: &str, from: u64, to: u64) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sqlx::query(
-            "SELECT signed FROM messages WHERE sender = $1 AND nonce >= $2 AND nonce < $3 \
-             AND (state = 'landed' OR (state = 'failed' AND exit_code IS NOT NULL)) AND signed IS NOT NULL ORDER BY nonce",
+            "SELECT signed FROM calls JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
+             WHERE sender = $1 AND nonce >= $2 AND nonce < $3 \
+             AND (state = 'landed' OR (state = 'failed' AND exit_code IS NOT NULL)) ORDER BY nonce",
         )
         .bind(sender)
         .bind(from as i64)
@@ -225,9 +294,9 @@ impl Store {
         Ok(rows.iter().map(|row| row.get("signed")).collect())
     }
 
-    /// The nonce after the highest one that we have signed for a sender; 0 if there is none.
+    /// The nonce after the highest one that we have taken for a sender; 0 if there is none.
     pub async fn next_nonce(&self, sender: &str) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT COALESCE(MAX(nonce) + 1, 0) AS next FROM messages WHERE sender = $1")
+        let row = sqlx::query("SELECT COALESCE(MAX(nonce) + 1, 0) AS next FROM calls WHERE sender = $1")
             .bind(sender)
             .fetch_one(&self.pool)
             .await
@@ -237,44 +306,50 @@ impl Store {
 }
 
 fn from_row(row: &AnyRow) -> Result<Message, StoreError> {
-    let key: String = row.get("key");
-    let bad = |problem: String| StoreError::BadRow { what: format!("message {key}"), problem };
-    let miner: MinerId = row.get::<String, _>("miner").parse().map_err(|e| bad(format!("{e}")))?;
-    let kind = match row.get::<String, _>("kind").as_str() {
-        "precommit" => MessageKind::PreCommit,
-        "prove_commit" => MessageKind::ProveCommit,
-        "filler" => MessageKind::Filler,
-        other => return Err(bad(format!("kind {other}"))),
+    let (want, call): (Option<i64>, Option<i64>) = (row.get("want"), row.get("call"));
+    let bad = |problem: String| {
+        let what = want.map_or_else(|| format!("call {call:?}"), |want| format!("want {want}"));
+        StoreError::BadRow { what, problem }
     };
-    let signed = || match (row.get::<Option<String>, _>("cid"), row.get::<Option<Vec<u8>>, _>("signed")) {
-        (Some(cid), Some(bytes)) => Ok(Signed { cid, bytes, epoch: row.get("signed_epoch") }),
+    let miner: MinerId = row.get::<String, _>("miner").parse().map_err(|e| bad(format!("{e}")))?;
+    let sector = SectorId { miner, number: SectorNumber(row.get::<i64, _>("number") as u64) };
+    let kind: String = row.get("kind");
+    let kind = MessageKind::of_name(&kind).ok_or_else(|| bad(format!("kind {kind}")))?;
+    let attempt = row.get::<i64, _>("attempt") as u32;
+    let nonce = || match (row.get::<Option<String>, _>("sender"), row.get::<Option<i64>, _>("nonce")) {
+        (Some(sender), Some(nonce)) => Ok((sender, nonce as u64)),
+        _ => Err(bad("no nonce".to_owned())),
+    };
+    let key = match kind {
+        MessageKind::Filler => nonce().map(|(sender, nonce)| filler_key(&sender, nonce))?,
+        kind => kind.key(sector, attempt, row.get::<i64, _>("turn") as u32),
+    };
+    let call = call.map(CallId).ok_or_else(|| bad("no call".to_owned()));
+    let signed = |call| match (row.get::<Option<String>, _>("cid"), row.get::<Option<Vec<u8>>, _>("signed")) {
+        (Some(cid), Some(bytes)) => Ok(Signed { call, cid, bytes, epoch: row.get("signed_epoch") }),
         _ => Err(bad("signed without bytes".to_owned())),
     };
     let state = match row.get::<String, _>("state").as_str() {
-        "wanted" => match (row.get::<Option<String>, _>("sender"), row.get::<Option<i64>, _>("nonce")) {
-            (Some(sender), Some(nonce)) => MessageState::Reserved { sender, nonce: nonce as u64 },
-            _ => MessageState::Wanted,
-        },
-        "signed" => MessageState::Signed(signed()?),
-        "withdrawn" => MessageState::Withdrawn(signed()?),
+        "wanted" => MessageState::Wanted,
+        "reserved" => {
+            let (sender, nonce) = nonce()?;
+            MessageState::Reserved { call: call?, sender, nonce }
+        }
+        "signed" => MessageState::Signed(signed(call?)?),
+        "withdrawn" => MessageState::Withdrawn(signed(call?)?),
         "pushed" => MessageState::Pushed {
-            signed: signed()?,
+            signed: signed(call?)?,
             epoch: row
                 .get::<Option<i64>, _>("pushed_epoch")
                 .ok_or_else(|| bad("pushed without an epoch".to_owned()))?,
         },
         other => return Err(bad(format!("state {other}"))),
     };
-    Ok(Message {
-        key: key.clone(),
-        attempt: row.get::<i64, _>("attempt") as u32,
-        kind,
-        sector: SectorId { miner, number: SectorNumber(row.get::<i64, _>("number") as u64) },
-        state,
-        tries: Tries {
-            failures: row.get::<i64, _>("failures") as u32,
-            gas_limit_min: row.get::<Option<i64>, _>("gas_limit_min").map(|limit| limit as u64),
-            refused_epoch: row.get("refused_epoch"),
-        },
-    })
+    let tries = Tries {
+        failures: row.get::<i64, _>("failures") as u32,
+        gas_limit_min: row.get::<Option<i64>, _>("gas_limit_min").map(|limit| limit as u64),
+        refused_epoch: row.get("refused_epoch"),
+    };
+    let (want, is_of_last_job) = (want.map(WantId), row.get::<i64, _>("is_last") == 1);
+    Ok(Message { key, want, is_of_last_job, attempt, kind, sector, state, tries })
 }

@@ -1,5 +1,6 @@
-//! Lives that stop in every state. `sqlite.sql` and `postgres.sql` are dumps of databases in which they were stored by the
-//! schema of migration 11, when each sector had one row for its number, its job and its sealing.
+//! Lives that stop in every state, and messages in every state. `sqlite.sql` and `postgres.sql` are dumps of databases in which they were stored by the
+//! schema of migration 11, when each sector had one row for its number, its job and its sealing. `messages.sqlite.sql` and
+//! `messages.postgres.sql` are dumps with the schema of migration 14, when one row was a want, its call and the last envelope.
 
 use sealbus_manager::{
     life,
@@ -26,6 +27,8 @@ use crate::lives::inputs;
 /// What the databases of before held.
 pub const SQLITE: &str = include_str!("sqlite.sql");
 pub const POSTGRES: &str = include_str!("postgres.sql");
+pub const MESSAGES_SQLITE: &str = include_str!("messages.sqlite.sql");
+pub const MESSAGES_POSTGRES: &str = include_str!("messages.postgres.sql");
 
 /// When everything in the dumps happened.
 pub const AT: &str = "2026-11-27T00:00:00Z";

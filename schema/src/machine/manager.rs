@@ -230,7 +230,8 @@ pub struct AttemptPolicy {
     pub max_issues: u32,
 }
 
-/// What a message to the chain is for. There is one call for each purpose and attempt, forever.
+/// What a message to the chain is for. There is one want for each purpose of a job's attempt, and one call that takes
+/// effect for a want, for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
     /// Commit to a replica.

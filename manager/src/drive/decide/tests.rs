@@ -2,13 +2,22 @@ use sealbus_schema::workflows::seal::manager::{Rebuild, State};
 
 use super::*;
 use crate::{
-    store::MessageState,
+    store::{MessageState, WantId},
     workflows::seal::tests::{cause, now, proven, sealed, sector},
 };
 
 fn message(kind: MessageKind, tries: Tries) -> Message {
     let sector: sealbus_schema::SectorId = "f01000/1".parse().expect("a sector");
-    Message { key: kind.key(sector, 1, 1), attempt: 1, kind, sector, state: MessageState::Wanted, tries }
+    Message {
+        key: kind.key(sector, 1, 1),
+        want: Some(WantId(1)),
+        is_of_last_job: true,
+        attempt: 1,
+        kind,
+        sector,
+        state: MessageState::Wanted,
+        tries,
+    }
 }
 
 fn failed_with(exit: u32, failures: u32) -> Followed {
@@ -96,6 +105,11 @@ fn a_signed_message_is_unwanted_when_its_sector_cannot_use_it() {
     }
     let next_attempt = Job { attempt: 2, ..sector(State::PreCommitting(sealed())) };
     assert!(unwanted(&precommit, &next_attempt));
+    let of_an_earlier_job = Message { is_of_last_job: false, ..precommit };
+    let next_job = sector(State::PreCommitting(sealed()));
+    assert!(unwanted(&of_an_earlier_job, &next_job));
+    let not_signed = wanted(&of_an_earlier_job, &next_job, &now(9), &Known::default());
+    assert!(matches!(not_signed, Ok(Wanted::Over(_))));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::{
         message::{self, SignedMessage},
     },
     drive::{DriveError, Driver, View},
-    store::{Message, MessageKind, Signed},
+    store::{CallId, Message, MessageKind, Signed},
 };
 
 impl<T: Transport + 'static> Driver<T> {
@@ -23,7 +23,13 @@ impl<T: Transport + 'static> Driver<T> {
         let why = "its sector does not want it any more";
         let detail = json!({ "message": message.kind.name(), "cid": signed.cid, "nonce": nonce, "from": sender });
         tracing::info!(sector = %message.sector, message = %message.key, nonce, "withdrawn; a filler takes its nonce");
-        self.note(message, "message_withdrawn", detail, Change::Withdrawn { why, sender: &sender, nonce }).await
+        self.note(
+            message,
+            "message_withdrawn",
+            detail,
+            Change::Withdrawn { call: signed.call, why, sender: &sender, nonce },
+        )
+        .await
     }
 
     /// Checks whether the nonce of a withdrawn message is used, and by what. Its filler is followed separately.
@@ -38,13 +44,13 @@ impl<T: Transport + 'static> Driver<T> {
         if !self.nonce_used(view, &sent.from, sent.sequence).await? {
             return Ok(());
         }
-        let Some(found) = self.find(view, message, signed, &bytes).await? else {
-            return self.replaced(message, "its nonce is used, and not by it").await;
+        let Some(found) = self.find(view, signed, &bytes).await? else {
+            return self.replaced(message, signed.call, "its nonce is used, and not by it").await;
         };
         let exit = exit_of(message.kind, &found);
         if exit.is_ok() {
             tracing::error!(sector = %message.sector, message = %message.key, epoch = found.height, "landed though its sector did not want it any more");
-            return self.executed(message, &signed.cid, found.height).await;
+            return self.executed(message, signed, found.height).await;
         }
         let why = format!("failed at epoch {} with exit code {exit}, after it was withdrawn", found.height);
         let detail = json!({ "message": message.kind.name(), "why": why });
@@ -57,12 +63,13 @@ impl<T: Transport + 'static> Driver<T> {
         &self,
         view: &View,
         message: &Message,
+        call: CallId,
         sender: &str,
         nonce: u64,
     ) -> Result<Option<Signed>, DriveError> {
         let from = key_of(sender)?;
         if self.nonce_used(view, &from, nonce).await? {
-            return self.replaced(message, "the nonce is used already").await.map(|()| None);
+            return self.replaced(message, call, "the nonce is used already").await.map(|()| None);
         }
         let filler = message::nonce_filler(from)?;
         let mut gas = self.estimate_filler(view, message, &from).await?;
@@ -72,14 +79,11 @@ impl<T: Transport + 'static> Driver<T> {
         let gas = self.affordable(view, message.key.clone(), gas)?;
         self.check_funds(view, message, &filler, &gas).await?;
         let unsigned = message::with_gas_and_nonce(filler, gas, nonce);
-        let signed = self.ask_wallet(&unsigned).await?;
-        let (cid, bytes) = (signed.cid()?.to_string(), signed.to_bytes()?);
-        let epoch = view.head.height;
+        let envelope = self.envelope(&unsigned).await?;
         let mut tx = self.store.begin_as(self.epoch).await?;
-        tx.save_signed(&message.key, sender, nonce, &cid, &bytes, epoch).await?;
-        self.note_signed(&mut tx, message, "message_signed", &cid, &unsigned).await?;
+        let signed = self.store_signed(&mut tx, view, message, &unsigned, envelope).await?;
         tx.commit().await?;
-        Ok(Some(Signed { cid, bytes, epoch: Some(epoch) }))
+        Ok(Some(signed))
     }
 
     /// The present gas fees for a sender, estimated for a message that always succeeds.
@@ -101,9 +105,10 @@ impl<T: Transport + 'static> Driver<T> {
         &self,
         view: &View,
         message: &Message,
-        old: &SignedMessage,
+        signed: &Signed,
         premium_min_atto: Option<u128>,
     ) -> Result<(), DriveError> {
+        let old = SignedMessage::from_bytes(&signed.bytes)?;
         let call = old.message();
         let before = message::gas_of(call);
         let least = more_than(&before.premium).max(TokenAmount::from_atto(premium_min_atto.unwrap_or(0)));
@@ -118,11 +123,10 @@ impl<T: Transport + 'static> Driver<T> {
             return Err(WaitReason::BaseFeeAboveCap { what, fee_cap_atto, base_fee_atto }.into());
         }
         let unsigned = message::with_gas_and_nonce(call.clone(), gas, call.sequence);
-        let signed = self.ask_wallet(&unsigned).await?;
-        let cid = signed.cid()?.to_string();
+        let envelope = self.envelope(&unsigned).await?;
         let mut tx = self.store.begin_as(self.epoch).await?;
-        tx.save_envelope(&message.key, &cid, &signed.to_bytes()?).await?;
-        self.note_signed(&mut tx, message, "message_signed_for_more", &cid, &unsigned).await?;
+        tx.save_envelope(signed.call, &envelope).await?;
+        self.note_signed(&mut tx, message, "message_signed_for_more", &envelope.cid, &unsigned).await?;
         tx.commit().await?;
         self.changed.ring();
         Ok(())

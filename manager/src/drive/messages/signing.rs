@@ -17,7 +17,7 @@ use crate::{
         DriveError, Driver, View,
         decide::{self, Refusal},
     },
-    store::{Happening, Message, Signed, Tx, Verdict},
+    store::{Envelope, Happening, Message, Signed, Tx, Verdict},
     workflows::Wanted,
 };
 
@@ -38,7 +38,7 @@ impl<T: Transport + 'static> Driver<T> {
             Wanted::WaitFor(reason) => return Err(reason.into()),
             Wanted::Over(why) => {
                 let mut tx = self.store.begin_as(self.epoch).await?;
-                tx.mark_failed(&message.key, None, why).await?;
+                tx.mark_failed(message, None, why).await?;
                 return Ok(tx.commit().await.map(|()| None)?);
             }
             Wanted::GiveUp { error, input } => {
@@ -60,22 +60,18 @@ impl<T: Transport + 'static> Driver<T> {
         }
         let gas = self.affordable(view, message.key.clone(), gas)?;
         self.check_funds(view, message, &unsigned, &gas).await?;
-        let key = sender.to_string();
-        let nonce = self.node.mpool_get_nonce(&sender).await?.max(self.store.next_nonce(&key).await?);
+        let nonce = self.node.mpool_get_nonce(&sender).await?.max(self.store.next_nonce(&sender.to_string()).await?);
         let unsigned = message::with_gas_and_nonce(unsigned, gas, nonce);
         message::check_before_signing(&unsigned, &self.max_fee)?;
-        let signed = self.ask_wallet(&unsigned).await?;
-        let (cid, bytes) = (signed.cid()?.to_string(), signed.to_bytes()?);
-        let epoch = view.head.height;
+        let envelope = self.envelope(&unsigned).await?;
         // Only the holder of this epoch signs, and the index over sender and nonce would refuse a second message.
         let mut tx = self.store.begin_as(self.epoch).await?;
         if !decide::stands_as(&sector, tx.sector(sector.id).await?.as_ref()) {
             return Ok(None);
         }
-        tx.save_signed(&message.key, &key, nonce, &cid, &bytes, epoch).await?;
-        self.note_signed(&mut tx, message, "message_signed", &cid, &unsigned).await?;
+        let signed = self.store_signed(&mut tx, view, message, &unsigned, envelope).await?;
         tx.commit().await?;
-        Ok(Some(Signed { cid, bytes, epoch: Some(epoch) }))
+        Ok(Some(signed))
     }
 
     /// The gas fees of a message within the operator's limit. An error if it cannot land for that.
@@ -103,10 +99,21 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// Signs with a key of this machine if it has the sender's, and otherwise with the node's wallet.
-    pub(super) async fn ask_wallet(&self, unsigned: &Unsigned) -> Result<SignedMessage, DriveError> {
-        if let Some(signed) = self.config.chain.local_keys().sign(unsigned).await {
-            return Ok(signed?);
-        }
+    pub(super) async fn envelope(&self, unsigned: &Unsigned) -> Result<Envelope, DriveError> {
+        let signed = match self.config.chain.local_keys().sign(unsigned).await {
+            Some(signed) => signed?,
+            None => self.ask_wallet(unsigned).await?,
+        };
+        Ok(Envelope {
+            cid: signed.cid()?.to_string(),
+            bytes: signed.to_bytes()?,
+            gas_limit: unsigned.gas_limit,
+            fee_cap_atto: unsigned.gas_fee_cap.atto().to_string(),
+            premium_atto: unsigned.gas_premium.atto().to_string(),
+        })
+    }
+
+    async fn ask_wallet(&self, unsigned: &Unsigned) -> Result<SignedMessage, DriveError> {
         match self.node.wallet_sign_message(unsigned).await {
             Err(SignError::Node(error)) if error.is_key_missing() => {
                 let sender = unsigned.from.to_string();
@@ -114,6 +121,21 @@ impl<T: Transport + 'static> Driver<T> {
             }
             outcome => Ok(outcome?),
         }
+    }
+
+    /// Stores the first envelope of a call.
+    pub(super) async fn store_signed(
+        &self,
+        tx: &mut Tx,
+        view: &View,
+        message: &Message,
+        unsigned: &Unsigned,
+        envelope: Envelope,
+    ) -> Result<Signed, DriveError> {
+        let (sender, nonce, epoch) = (unsigned.from.to_string(), unsigned.sequence, view.head.height);
+        let call = tx.save_signed(message, &sender, nonce, epoch, &envelope).await?;
+        self.note_signed(tx, message, "message_signed", &envelope.cid, unsigned).await?;
+        Ok(Signed { call, cid: envelope.cid, bytes: envelope.bytes, epoch: Some(epoch) })
     }
 
     /// Decides what follows from a refused estimate: wait until something changes, wait a few epochs, or give up.
@@ -160,7 +182,7 @@ impl<T: Transport + 'static> Driver<T> {
 
     async fn note_refusal(&self, message: &Message, since: Option<i64>) -> Result<(), DriveError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
-        tx.note_refusal(&message.key, since).await?;
+        tx.note_refusal(message, since).await?;
         Ok(tx.commit().await?)
     }
 

@@ -1,9 +1,9 @@
 //! Changes of messages. Each change and its consequences are one transaction.
 
 use sealbus_schema::SectorId;
-use sqlx::Row;
+use sqlx::{Any, Row, any::AnyArguments, query::Query};
 
-use super::{Message, MessageKind, Tries};
+use super::{CallId, Envelope, Message, MessageKind, MessageState, Tries, WantId};
 use crate::store::{
     StoreError, Tx, WantedMessage,
     rows::{self, Places},
@@ -11,11 +11,18 @@ use crate::store::{
     statements::Statement,
 };
 
+/// Selects wants: the one with the number `$1`, or those that the call with the number `$1` carries.
+const ITSELF: &str = "wants.id = $1";
+const OF_CALL: &str = "wants.id IN (SELECT want FROM call_wants WHERE call = $1)";
+/// Selects what a sector's last job wanted of kind `$1`; the sector is `$2` and `$3`.
+const OF_LAST_JOB: &str = "wants.kind = $1 AND wants.miner = $2 AND wants.number = $3 \
+    AND wants.job = (SELECT jobs.id FROM jobs WHERE jobs.miner = $2 AND jobs.number = $3 AND jobs.is_last = 1)";
+
 impl Tx {
-    /// Records that messages are wanted. If one is already recorded for a purpose, it stays as it is. If that one has
-    /// failed, another message follows it.
+    /// Stores wants. If one is already stored for a purpose, it stays as it is. If that one has failed, another want
+    /// follows it.
     pub(crate) async fn want_messages(&mut self, wanted: &[(SectorId, WantedMessage)]) -> Result<(), StoreError> {
-        // Nearly always no message is recorded yet for any of these purposes.
+        // Nearly always nothing is stored yet for any of these purposes.
         if self.insert_wanted(wanted, 1).await? < wanted.len() as u64 {
             for message in wanted {
                 self.want_again(message).await?;
@@ -24,128 +31,186 @@ impl Tx {
         Ok(())
     }
 
-    /// Records that another message is wanted, if all earlier ones for this purpose have ended or are withdrawn.
+    /// Stores another want, if all earlier ones of the job for this purpose have failed or are withdrawn.
     async fn want_again(&mut self, wanted: &(SectorId, WantedMessage)) -> Result<(), StoreError> {
         let (sector, WantedMessage { kind, attempt }) = wanted;
-        let of_purpose =
-            sqlx::query("SELECT state FROM messages WHERE kind = $1 AND miner = $2 AND number = $3 AND attempt = $4")
-                .bind(kind.name())
-                .bind(sector.miner.to_string())
-                .bind(sector.number.0 as i64)
-                .bind(i64::from(*attempt))
-                .fetch_all(&mut *self.inner)
-                .await
-                .map_err(sql("read a sector's messages"))?;
-        let in_vain = |state: &str| matches!(state, "failed" | "replaced" | "withdrawn");
-        if !of_purpose.iter().all(|row| in_vain(&row.get::<String, _>("state"))) {
+        let earlier = sqlx::query(
+            "SELECT wants.state, jobs.is_last FROM wants JOIN jobs ON jobs.id = wants.job \
+             WHERE wants.kind = $1 AND wants.miner = $2 AND wants.number = $3 AND wants.attempt = $4",
+        )
+        .bind(kind.name())
+        .bind(sector.miner.to_string())
+        .bind(sector.number.0 as i64)
+        .bind(i64::from(*attempt))
+        .fetch_all(&mut *self.inner)
+        .await
+        .map_err(sql("read a sector's wants"))?;
+        let mut of_job = earlier.iter().filter(|row| row.get::<i64, _>("is_last") == 1);
+        if !of_job.all(|row| matches!(row.get::<String, _>("state").as_str(), "failed" | "withdrawn")) {
             return Ok(());
         }
-        let turn = of_purpose.len() as u32 + 1;
+        let turn = earlier.len() as u32 + 1;
         match self.insert_wanted(std::slice::from_ref(wanted), turn).await? {
             0 => Err(StoreError::BadRow {
-                what: format!("message {}", kind.key(*sector, *attempt, turn)),
-                problem: format!("taken, though there are only {} for its purpose", of_purpose.len()),
+                what: format!("want {}", kind.key(*sector, *attempt, turn)),
+                problem: format!("taken, though there are only {} for its purpose", earlier.len()),
             }),
             _ => Ok(()),
         }
     }
 
-    /// Inserts the messages that are not there yet, and returns how many these are.
+    /// Inserts the wants that are not there yet, and returns how many these are.
     async fn insert_wanted(&mut self, wanted: &[(SectorId, WantedMessage)], turn: u32) -> Result<u64, StoreError> {
         let places = self.places;
         let statements = rows::chunks(wanted).map(move |wanted| insert(places, wanted, turn));
-        self.execute_each("record that messages are wanted", Box::new(statements)).await
+        self.execute_each("store wants", Box::new(statements)).await
     }
 
-    /// Fixes a wanted message's call and nonce. From now on, only this call is ever sent for its purpose with this nonce.
+    /// Gives a want its call, or a reserved filler its bytes. From now on only this call is ever sent for the want, unless
+    /// the call fails.
     pub async fn save_signed(
         &mut self,
-        key: &str,
+        message: &Message,
         sender: &str,
         nonce: u64,
-        cid: &str,
-        bytes: &[u8],
         epoch: i64,
-    ) -> Result<(), StoreError> {
-        let changed = sqlx::query(
-            "UPDATE messages SET state = 'signed', sender = $2, nonce = $3, cid = $4, signed = $5, signed_epoch = $6 \
-             WHERE key = $1 AND state = 'wanted'",
-        )
-        .bind(key)
-        .bind(sender)
-        .bind(nonce as i64)
-        .bind(cid)
-        .bind(bytes.to_vec())
-        .bind(epoch)
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("store a signed message"))?;
-        if changed.rows_affected() != 1 {
-            let problem = "not wanted any more".to_owned();
-            return Err(StoreError::BadRow { what: format!("message {key}"), problem });
-        }
-        self.note_precommit(key, true).await
+        envelope: &Envelope,
+    ) -> Result<CallId, StoreError> {
+        let call = match (&message.state, message.want) {
+            (MessageState::Wanted, Some(want)) => {
+                let called = "UPDATE wants SET state = 'called' WHERE id = $1 AND state = 'wanted'";
+                self.change_one(message, sqlx::query(called).bind(want.0)).await?;
+                self.insert_call(message, want, sender, nonce, epoch).await?
+            }
+            (MessageState::Reserved { call, .. }, _) => {
+                let signed = "UPDATE calls SET state = 'signed', envelope = 1, signed_epoch = $2 \
+                              WHERE id = $1 AND state = 'reserved'";
+                self.change_one(message, sqlx::query(signed).bind(call.0).bind(epoch)).await?;
+                *call
+            }
+            _ => return Err(not_wanted(message)),
+        };
+        self.insert_envelope(call, envelope).await?;
+        Ok(call)
     }
 
-    /// Stores a new envelope of the same call with the same nonce. The earlier one is kept, because it may land as well.
-    pub async fn save_envelope(&mut self, key: &str, cid: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO envelopes (message, cid, signed) SELECT key, cid, signed FROM messages \
-             WHERE key = $1 AND cid <> $2 AND state IN ('signed', 'pushed') ON CONFLICT DO NOTHING",
+    /// Executes the first change of [`Self::save_signed`]. An error if the message is not as it was read.
+    async fn change_one<'q>(
+        &mut self,
+        message: &Message,
+        change: Query<'q, Any, AnyArguments<'q>>,
+    ) -> Result<(), StoreError> {
+        match change.execute(&mut *self.inner).await.map_err(sql("store a signed message"))?.rows_affected() {
+            1 => Ok(()),
+            _ => Err(not_wanted(message)),
+        }
+    }
+
+    /// Inserts the signed call of a want.
+    async fn insert_call(
+        &mut self,
+        message: &Message,
+        want: WantId,
+        sender: &str,
+        nonce: u64,
+        epoch: i64,
+    ) -> Result<CallId, StoreError> {
+        let call = sqlx::query(
+            "INSERT INTO calls (kind, miner, state, sender, nonce, envelope, signed_epoch) \
+             VALUES ($1, $2, 'signed', $3, $4, 1, $5) RETURNING id",
         )
-        .bind(key)
-        .bind(cid)
+        .bind(message.kind.name())
+        .bind(message.sector.miner.to_string())
+        .bind(sender)
+        .bind(nonce as i64)
+        .bind(epoch)
+        .fetch_one(&mut *self.inner)
+        .await
+        .map_err(sql("store a call"))?;
+        let call = CallId(call.get("id"));
+        sqlx::query("INSERT INTO call_wants (call, position, want, state) VALUES ($1, 0, $2, 'signed')")
+            .bind(call.0)
+            .bind(want.0)
+            .execute(&mut *self.inner)
+            .await
+            .map_err(sql("store what a call carries"))?;
+        self.note_precommit(ITSELF, want.0, true).await?;
+        Ok(call)
+    }
+
+    /// Stores a new envelope of the same call with the same nonce. The earlier ones are kept, because they may land as
+    /// well.
+    pub async fn save_envelope(&mut self, call: CallId, envelope: &Envelope) -> Result<(), StoreError> {
+        let changed = sqlx::query(
+            "UPDATE calls SET state = 'signed', envelope = envelope + 1 WHERE id = $1 AND state IN ('signed', 'pushed')",
+        )
+        .bind(call.0)
         .execute(&mut *self.inner)
         .await
-        .map_err(sql("keep an envelope"))?;
+        .map_err(sql("renew a call"))?;
+        if changed.rows_affected() == 0 {
+            return Ok(());
+        }
+        self.insert_envelope(call, envelope).await
+    }
+
+    /// Inserts the envelope that a call now names as its last one.
+    async fn insert_envelope(&mut self, call: CallId, envelope: &Envelope) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE messages SET state = 'signed', cid = $2, signed = $3 WHERE key = $1 AND state IN ('signed', 'pushed')",
+            "INSERT INTO envelopes (call, serial, cid, signed, gas_limit, fee_cap, premium) \
+             SELECT id, envelope, $2, $3, $4, $5, $6 FROM calls WHERE id = $1",
         )
-        .bind(key)
-        .bind(cid)
-        .bind(bytes.to_vec())
+        .bind(call.0)
+        .bind(envelope.cid.clone())
+        .bind(envelope.bytes.clone())
+        .bind(envelope.gas_limit as i64)
+        .bind(envelope.fee_cap_atto.clone())
+        .bind(envelope.premium_atto.clone())
         .execute(&mut *self.inner)
         .await
         .map_err(sql("store an envelope"))?;
         Ok(())
     }
 
-    /// Records that a signed message is no longer wanted and that a filler is to take its nonce.
-    pub async fn mark_withdrawn(&mut self, key: &str, why: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE messages SET state = 'withdrawn', error = $2 WHERE key = $1 AND state IN ('signed', 'pushed')",
-        )
-        .bind(key)
-        .bind(why)
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("withdraw a message"))?;
+    /// Records that what a call does is no longer wanted, and that a filler is to take its nonce.
+    pub async fn mark_withdrawn(&mut self, call: CallId, why: &str) -> Result<(), StoreError> {
+        for change in [
+            "UPDATE calls SET state = 'withdrawn', error = $2 WHERE id = $1 AND state IN ('signed', 'pushed')",
+            &format!("UPDATE wants SET state = 'withdrawn', error = $2 WHERE {OF_CALL} AND state = 'called'"),
+        ] {
+            let query = sqlx::query(change).bind(call.0).bind(why);
+            query.execute(&mut *self.inner).await.map_err(sql("withdraw a call"))?;
+        }
         Ok(())
     }
 
-    /// Records that a sector's message that had landed is no longer on chain. It is pushed again.
+    /// Records that what a sector's last job wanted of this kind had landed and is no longer on chain. Its call is pushed again.
     pub async fn mark_reverted(&mut self, kind: MessageKind, sector: SectorId) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE messages SET state = 'pushed', pushed_epoch = 0, landed_epoch = NULL \
-             WHERE kind = $1 AND miner = $2 AND number = $3 AND state = 'landed'",
-        )
-        .bind(kind.name())
-        .bind(sector.miner.to_string())
-        .bind(sector.number.0 as i64)
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("follow a message again"))?;
+        for change in [
+            format!(
+                "UPDATE calls SET state = 'pushed', pushed_epoch = 0, landed_epoch = NULL, exit_code = NULL \
+                 WHERE {} AND state = 'landed'",
+                calls_of_last_job()
+            ),
+            format!("UPDATE wants SET state = 'called' WHERE {OF_LAST_JOB} AND state = 'landed'"),
+        ] {
+            sqlx::query(&change)
+                .bind(kind.name())
+                .bind(sector.miner.to_string())
+                .bind(sector.number.0 as i64)
+                .execute(&mut *self.inner)
+                .await
+                .map_err(sql("follow a call again"))?;
+        }
         Ok(())
     }
 
-    /// Records that a filler is wanted for a nonce, on behalf of a sector. Returns whether it was not wanted before.
+    /// Reserves a nonce for a filler, on behalf of a sector. Returns whether it was not reserved before.
     pub async fn want_filler(&mut self, sector: SectorId, sender: &str, nonce: u64) -> Result<bool, StoreError> {
-        let key = super::filler_key(sender, nonce);
         let inserted = sqlx::query(
-            "INSERT INTO messages (key, kind, miner, number, state, sender, nonce) \
-             VALUES ($1, 'filler', $2, $3, 'wanted', $4, $5) ON CONFLICT DO NOTHING",
+            "INSERT INTO calls (kind, miner, number, state, sender, nonce) \
+             VALUES ('filler', $1, $2, 'reserved', $3, $4) ON CONFLICT DO NOTHING",
         )
-        .bind(key.clone())
         .bind(sector.miner.to_string())
         .bind(sector.number.0 as i64)
         .bind(sender)
@@ -158,16 +223,18 @@ impl Tx {
         }
         // The message that had used the nonce has vanished in a reorganisation, so the filler is wanted again.
         let again = sqlx::query(
-            "UPDATE messages SET state = 'signed', error = NULL WHERE key = $1 AND state = 'replaced' AND signed IS NOT NULL",
+            "UPDATE calls SET state = 'signed', error = NULL WHERE sender = $1 AND nonce = $2 AND kind = 'filler' \
+             AND state = 'replaced' AND envelope IS NOT NULL",
         )
-        .bind(key)
+        .bind(sender)
+        .bind(nonce as i64)
         .execute(&mut *self.inner)
         .await
         .map_err(sql("want a filler"))?;
         Ok(again.rows_affected() == 1)
     }
 
-    /// Records that a message has ended without its effect, and that another one of the same purpose is wanted.
+    /// Records that a want and its call have ended without the effect, and that the same is wanted again.
     pub async fn want_another(
         &mut self,
         message: &Message,
@@ -175,14 +242,14 @@ impl Tx {
         error: &str,
         tries: Tries,
     ) -> Result<(), StoreError> {
-        match exit_code {
-            Some(_) => self.mark_failed(&message.key, exit_code, error).await?,
-            None => self.mark_replaced(&message.key, error).await?,
+        match (exit_code, message.state.call()) {
+            (None, Some(call)) => self.mark_replaced(call, error).await?,
+            _ => self.mark_failed(message, exit_code, error).await?,
         }
         let wanted = (message.sector, WantedMessage { kind: message.kind, attempt: message.attempt });
         self.want_again(&wanted).await?;
         sqlx::query(
-            "UPDATE messages SET failures = $5, gas_limit_min = $6 \
+            "UPDATE wants SET failures = $5, gas_limit_min = $6 \
              WHERE kind = $1 AND miner = $2 AND number = $3 AND attempt = $4 AND state = 'wanted'",
         )
         .bind(message.kind.name())
@@ -201,22 +268,26 @@ impl Tx {
     /// one is wanted.
     pub async fn want_precommit_again(&mut self, sector: SectorId) -> Result<(), StoreError> {
         let Some(attempt) = self.sector(sector).await?.map(|sector| sector.attempt) else { return Ok(()) };
-        sqlx::query(
-            "UPDATE messages SET state = 'replaced', error = 'gone from the chain, and its nonce is used' \
-             WHERE kind = 'precommit' AND miner = $1 AND number = $2 AND state = 'landed'",
-        )
-        .bind(sector.miner.to_string())
-        .bind(sector.number.0 as i64)
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("record a lost PreCommit"))?;
+        let gone = "error = 'gone from the chain, and its nonce is used'";
+        for change in [
+            format!("UPDATE calls SET state = 'replaced', {gone} WHERE {} AND state = 'landed'", calls_of_last_job()),
+            format!("UPDATE wants SET state = 'failed', {gone} WHERE {OF_LAST_JOB} AND state = 'landed'"),
+        ] {
+            sqlx::query(&change)
+                .bind(MessageKind::PreCommit.name())
+                .bind(sector.miner.to_string())
+                .bind(sector.number.0 as i64)
+                .execute(&mut *self.inner)
+                .await
+                .map_err(sql("record a lost PreCommit"))?;
+        }
         self.want_again(&(sector, WantedMessage { kind: MessageKind::PreCommit, attempt })).await
     }
 
-    /// Records since when the node refuses to estimate a message; `None` when it no longer refuses.
-    pub async fn note_refusal(&mut self, key: &str, epoch: Option<i64>) -> Result<(), StoreError> {
-        sqlx::query("UPDATE messages SET refused_epoch = $2 WHERE key = $1")
-            .bind(key)
+    /// Records since when the node refuses to estimate the call for a want; `None` when it no longer refuses.
+    pub async fn note_refusal(&mut self, message: &Message, epoch: Option<i64>) -> Result<(), StoreError> {
+        sqlx::query("UPDATE wants SET refused_epoch = $2 WHERE id = $1")
+            .bind(message.want.map(|want| want.0))
             .bind(epoch)
             .execute(&mut *self.inner)
             .await
@@ -224,28 +295,12 @@ impl Tx {
         Ok(())
     }
 
-    /// Records in the job's row whether a PreCommit of its present attempt may have been sent.
-    async fn note_precommit(&mut self, key: &str, signed: bool) -> Result<(), StoreError> {
+    /// Records that a node accepted the call's last envelope.
+    pub async fn mark_pushed(&mut self, call: CallId, epoch: i64) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE jobs SET signed = $2, version = version + 1 WHERE is_last = 1 \
-             AND miner = (SELECT miner FROM messages WHERE key = $1 AND kind = 'precommit') \
-             AND number = (SELECT number FROM messages WHERE key = $1) \
-             AND attempt = (SELECT attempt FROM messages WHERE key = $1)",
+            "UPDATE calls SET state = 'pushed', pushed_epoch = $2 WHERE id = $1 AND state IN ('signed', 'pushed')",
         )
-        .bind(key)
-        .bind(i64::from(signed))
-        .execute(&mut *self.inner)
-        .await
-        .map_err(sql("note a PreCommit"))?;
-        Ok(())
-    }
-
-    /// Records that a node accepted the message.
-    pub async fn mark_pushed(&mut self, key: &str, epoch: i64) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE messages SET state = 'pushed', pushed_epoch = $2 WHERE key = $1 AND state IN ('signed', 'pushed')",
-        )
-        .bind(key)
+        .bind(call.0)
         .bind(epoch)
         .execute(&mut *self.inner)
         .await
@@ -253,16 +308,22 @@ impl Tx {
         Ok(())
     }
 
-    /// Records that the effect of a sector's messages of this kind is on chain at the confident tipset. A message that is
-    /// not signed yet is no longer needed.
+    /// Records that what a sector's last job wanted of this kind is on chain at the confident tipset. A want without a call
+    /// is no longer needed.
     pub async fn mark_landed(&mut self, kind: MessageKind, sector: SectorId, epoch: i64) -> Result<(), StoreError> {
         for change in [
-            "state = 'landed', landed_epoch = $4, exit_code = 0, pushed_epoch = COALESCE(pushed_epoch, $4) \
-             WHERE state IN ('signed', 'pushed')",
-            "state = 'failed', error = 'its effect is on chain already, at epoch ' || CAST($4 AS BIGINT) \
-             WHERE state = 'wanted'",
+            format!(
+                "UPDATE calls SET state = 'landed', landed_epoch = $4, exit_code = 0, \
+                 pushed_epoch = COALESCE(pushed_epoch, $4) WHERE {} AND state IN ('signed', 'pushed')",
+                calls_of_last_job()
+            ),
+            format!(
+                "UPDATE wants SET state = CASE state WHEN 'called' THEN 'landed' ELSE 'failed' END, error = CASE state \
+                 WHEN 'wanted' THEN 'its effect is on chain already, at epoch ' || CAST($4 AS BIGINT) END \
+                 WHERE {OF_LAST_JOB} AND state IN ('wanted', 'called')"
+            ),
         ] {
-            sqlx::query(&format!("UPDATE messages SET {change} AND kind = $1 AND miner = $2 AND number = $3"))
+            sqlx::query(&change)
                 .bind(kind.name())
                 .bind(sector.miner.to_string())
                 .bind(sector.number.0 as i64)
@@ -274,55 +335,107 @@ impl Tx {
         Ok(())
     }
 
-    /// Records that a message was executed with success, while no sector waited for it.
-    pub async fn mark_executed(&mut self, key: &str, epoch: i64) -> Result<(), StoreError> {
+    /// Records that a call was executed with success, while no sector waited for it.
+    pub async fn mark_executed(&mut self, call: CallId, epoch: i64) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE messages SET state = 'landed', landed_epoch = $2, exit_code = 0, error = NULL, \
-             pushed_epoch = COALESCE(pushed_epoch, $2) WHERE key = $1",
+            "UPDATE calls SET state = 'landed', landed_epoch = $2, exit_code = 0, error = NULL, \
+             pushed_epoch = COALESCE(pushed_epoch, $2) WHERE id = $1",
         )
-        .bind(key)
+        .bind(call.0)
         .bind(epoch)
         .execute(&mut *self.inner)
         .await
         .map_err(sql("record an execution"))?;
+        sqlx::query(&format!("UPDATE wants SET state = 'landed', error = NULL WHERE {OF_CALL}"))
+            .bind(call.0)
+            .execute(&mut *self.inner)
+            .await
+            .map_err(sql("record an execution"))?;
         Ok(())
     }
 
-    /// Records that something else has used the message's nonce, so that it can never land.
-    pub async fn mark_replaced(&mut self, key: &str, error: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE messages SET state = 'replaced', error = $2 WHERE key = $1")
-            .bind(key)
+    /// Records that something else has used the call's nonce, so that it can never land.
+    pub async fn mark_replaced(&mut self, call: CallId, error: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE calls SET state = 'replaced', error = $2 WHERE id = $1")
+            .bind(call.0)
             .bind(error)
             .execute(&mut *self.inner)
             .await
-            .map_err(sql("record a replaced message"))?;
-        self.note_precommit(key, false).await
+            .map_err(sql("record a replaced call"))?;
+        self.fail_wants(OF_CALL, call.0, error).await
     }
 
-    /// Records that the message has ended without its effect.
-    pub async fn mark_failed(&mut self, key: &str, exit_code: Option<u32>, error: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE messages SET state = 'failed', exit_code = $2, error = $3 WHERE key = $1")
-            .bind(key)
-            .bind(exit_code.map(i64::from))
+    /// Records that a message has ended without its effect: its call if it has one, and what was wanted.
+    pub async fn mark_failed(
+        &mut self,
+        message: &Message,
+        exit_code: Option<u32>,
+        error: &str,
+    ) -> Result<(), StoreError> {
+        if let Some(call) = message.state.call() {
+            sqlx::query("UPDATE calls SET state = 'failed', exit_code = $2, error = $3 WHERE id = $1")
+                .bind(call.0)
+                .bind(exit_code.map(i64::from))
+                .bind(error)
+                .execute(&mut *self.inner)
+                .await
+                .map_err(sql("record a failed call"))?;
+        }
+        match message.want {
+            Some(want) => self.fail_wants(ITSELF, want.0, error).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn fail_wants(&mut self, which: &str, id: i64, error: &str) -> Result<(), StoreError> {
+        sqlx::query(&format!("UPDATE wants SET state = 'failed', error = $2 WHERE {which}"))
+            .bind(id)
             .bind(error)
             .execute(&mut *self.inner)
             .await
-            .map_err(sql("record a failed message"))?;
-        self.note_precommit(key, false).await
+            .map_err(sql("record what failed"))?;
+        self.note_precommit(which, id, false).await
+    }
+
+    /// Records in the jobs' rows whether a PreCommit of their present attempt may have been sent.
+    async fn note_precommit(&mut self, which: &str, id: i64, signed: bool) -> Result<(), StoreError> {
+        sqlx::query(&format!(
+            "UPDATE jobs SET signed = $2, version = version + 1 WHERE is_last = 1 AND id IN (SELECT wants.job FROM wants \
+             WHERE {which} AND wants.kind = 'precommit' AND wants.attempt = jobs.attempt)"
+        ))
+        .bind(id)
+        .bind(i64::from(signed))
+        .execute(&mut *self.inner)
+        .await
+        .map_err(sql("note a PreCommit"))?;
+        Ok(())
     }
 }
 
+/// Selects the effective calls of what [`OF_LAST_JOB`] selects.
+fn calls_of_last_job() -> String {
+    format!(
+        "calls.id IN (SELECT call_wants.call FROM call_wants JOIN wants ON wants.id = call_wants.want \
+         WHERE {OF_LAST_JOB} AND call_wants.state NOT IN ('failed', 'replaced'))"
+    )
+}
+
+fn not_wanted(message: &Message) -> StoreError {
+    StoreError::BadRow { what: format!("message {}", message.key), problem: "not wanted any more".to_owned() }
+}
+
 fn insert<'q>(places: Places, wanted: &'q [(SectorId, WantedMessage)], turn: u32) -> Statement<'q> {
-    let into = "INSERT INTO messages (key, kind, miner, number, attempt, turn, state) VALUES ";
-    let statement = Statement::of_rows(places, into, (wanted.len(), 7), " ON CONFLICT DO NOTHING");
+    let into = "INSERT INTO wants (job, miner, number, kind, attempt, turn, state) \
+                SELECT jobs.id, new.column1, new.column2, new.column3, new.column4, new.column5, 'wanted' FROM (VALUES ";
+    let after = ") AS new JOIN jobs ON jobs.miner = new.column1 AND jobs.number = new.column2 AND jobs.is_last = 1 \
+                 WHERE true ON CONFLICT DO NOTHING";
+    let statement = Statement::of_rows(places, into, (wanted.len(), 5), after);
     wanted.iter().fold(statement, |statement, (sector, WantedMessage { kind, attempt })| {
         statement
-            .bind(kind.key(*sector, *attempt, turn))
-            .bind(kind.name())
             .bind(sector.miner.to_string())
             .bind(sector.number.0 as i64)
+            .bind(kind.name())
             .bind(i64::from(*attempt))
             .bind(i64::from(turn))
-            .bind("wanted")
     })
 }

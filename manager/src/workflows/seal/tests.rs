@@ -8,7 +8,7 @@ use sealbus_schema::{
 use super::*;
 use crate::{
     chain::expiry::Rules,
-    store::{Message, MessageState, Tries},
+    store::{Message, MessageState, Tries, WantId},
     workflows::{Answer as Told, Call, Wanted, next, wanted},
 };
 
@@ -74,7 +74,16 @@ fn next_at(head: i64, job: &Job, answers: impl IntoIterator<Item = (Question, To
 /// What to do about a sector's message at a head, with answers to all questions.
 fn wanted_at(head: i64, kind: MessageKind, job: &Job, answers: impl IntoIterator<Item = (Question, Told)>) -> Wanted {
     let (key, state) = (kind.key(job.id, 1, 1), MessageState::Wanted);
-    let message = Message { key, attempt: 1, kind, sector: job.id, state, tries: Tries::default() };
+    let message = Message {
+        key,
+        want: Some(WantId(1)),
+        is_of_last_job: true,
+        attempt: 1,
+        kind,
+        sector: job.id,
+        state,
+        tries: Tries::default(),
+    };
     wanted(&message, job, &now(head), &known(answers)).expect("nothing more is asked")
 }
 
