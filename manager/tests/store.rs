@@ -4,6 +4,8 @@
 mod archive;
 mod databases;
 mod earlier;
+#[path = "store/lists.rs"]
+mod lists;
 mod lives;
 
 use std::{collections::BTreeSet, time::Duration};
