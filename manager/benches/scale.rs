@@ -269,6 +269,7 @@ async fn heartbeats() {
                 orders: 0,
                 slots: vec![],
                 processors: vec![],
+                broken: vec![],
             };
             Heart::new(&worker).beat(&bus, &heartbeat).await.expect("beats");
         }

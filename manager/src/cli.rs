@@ -5,6 +5,7 @@
 //! reads stdout any more.
 
 mod audit;
+mod broken;
 mod bus;
 mod check;
 mod decode;

@@ -6,7 +6,7 @@
 mod recovered;
 
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, Transition,
+    ErrorClass, ErrorCode, ErrorReport, Invariant, Transition, Violation,
     lease::Ownership,
     machine::manager::{AttemptPolicy, Released},
     message::{CommonFact, Fact, FactBody, Intent, LeaseRecord},
@@ -24,7 +24,8 @@ pub fn decide(mut sector: Job, input: Input, happening: Happening, policy: Attem
         // A person has decided, so the count of offers starts again.
         sector.issues = 0;
     }
-    let mut follows = Vec::new();
+    let (mut follows, mut broken) = (Vec::new(), Vec::new());
+    let was_blocked = sector.blocked.is_some();
     let verdict = match sector.apply(input, policy) {
         Transition::Advance { next, effects } => {
             if next.at.name() != sector.state.name() {
@@ -40,9 +41,9 @@ pub fn decide(mut sector: Job, input: Input, happening: Happening, policy: Attem
             Verdict::Noted
         }
         Transition::Illegal(why) => {
-            tracing::error!(sector = %sector.id, state = sector.state.name(), kind = %happening.kind, why, "must not happen");
+            let message = format!("{} in state {}: {why}", happening.kind, sector.state.name());
+            broken.push(Violation::new(Invariant::NothingIllegal, format!("{}: {message}", sector.id)));
             if from_worker {
-                let message = format!("{} in state {}: {why}", happening.kind, sector.state.name());
                 let cause = ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, message);
                 if let Transition::Advance { next, .. } = sector.apply(Input::Refused(cause), policy) {
                     sector.stand(next);
@@ -51,8 +52,12 @@ pub fn decide(mut sector: Job, input: Input, happening: Happening, policy: Attem
             Verdict::Illegal
         }
     };
+    if let Some(cause) = sector.blocked.as_ref().filter(|cause| !was_blocked && cause.causes.is_empty()) {
+        let seen = format!("{} is blocked with {} and no word of why", sector.id, cause.code);
+        broken.push(Violation::new(Invariant::BlockedWithCause, seen));
+    }
     sector.changed_at.clone_from(&happening.at);
-    let mut outcome = Outcome { history: vec![(happening, verdict)], ..Outcome::unchanged(sector) };
+    let mut outcome = Outcome { history: vec![(happening, verdict)], broken, ..Outcome::unchanged(sector) };
     for effect in follows {
         carry_out(&mut outcome, effect);
     }
@@ -124,6 +129,10 @@ fn carry_out(outcome: &mut Outcome, effect: Effect) {
                 outcome.sector.signed = false;
             }
             outcome.sector.issues += 1;
+            if let Ownership::Held { worker, token, .. } = &outcome.sector.ownership {
+                let seen = format!("{} is offered while {worker} owns it under {token}", outcome.sector.id);
+                outcome.broken.push(Violation::new(Invariant::IntentsComeFromTheFold, seen));
+            }
             outcome.outbox.extend(intent_of(&outcome.sector).map(Outgoing::Intent));
         }
         Effect::Want(purpose) => {

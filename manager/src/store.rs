@@ -7,6 +7,7 @@
 
 mod archive;
 mod audit;
+mod broken;
 mod error;
 mod history;
 mod identities;
@@ -43,6 +44,7 @@ pub(crate) use statements::Statement;
 pub(crate) use tables::{Columns, Table};
 
 pub use audit::{AuditEntry, AuditFilter};
+pub use broken::BrokenCount;
 pub use error::StoreError;
 pub use history::{Happening, HistoryEntry, Verdict};
 pub use jobs::{Job, SectorFilter};

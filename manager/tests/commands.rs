@@ -16,11 +16,14 @@ use sealbus_manager::{
     store::{Happening, Job, OutboxKind, OutboxRow, Store},
 };
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token, codec,
+    Commitment, ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token, codec,
     lease::Ownership,
     machine::manager::AttemptPolicy,
     message::{CommonEvent, CommonFact, EventBody, Fact},
-    workflows::{Input, seal::manager::State},
+    workflows::{
+        Input,
+        seal::{self, manager::State},
+    },
 };
 use serde_json::{Value, json};
 
@@ -36,6 +39,7 @@ on_every_database! {
     what_is_pledged_is_shown_and_can_be_taken_back,
     a_queue_that_is_given_up_is_not_filled_again_by_its_pledges,
     what_makes_no_sense_is_refused_in_words_and_changes_nothing,
+    a_broken_invariant_is_shown_by_check_whatever_else_is_away,
 }
 
 /// A manager's host on which only the database is available.
@@ -431,4 +435,18 @@ async fn what_makes_no_sense_is_refused_in_words_and_changes_nothing(database: T
     assert!(host.outbox().await.is_empty() && host.store.worker_orders().await.expect("reads").is_empty());
     assert_eq!(host.json(&["audit", "list"]), json!([]));
     assert_eq!(host.json(&["check", "--offline"])["good"], true);
+}
+
+async fn a_broken_invariant_is_shown_by_check_whatever_else_is_away(database: TestDatabase) {
+    let host = Host::new(database).await;
+    assert!(!host.ends(75, &["check"]).contains("broken"), "nothing was seen");
+    let id = host.sector(1, "packing", None).await;
+    let commitment = Commitment([7; 32]);
+    let early = seal::Event::Pc2Done { comm_r: commitment, comm_d: commitment };
+    host.apply(id, Input::Event(EventBody::Seal(early))).await;
+    let said = host.ends(75, &["check"]);
+    for words in ["broken nothing_illegal: the manager saw it 1 time(s), first ", ": f01000/1: ", "docs/operations.md"]
+    {
+        assert!(said.contains(words), "{said}");
+    }
 }

@@ -1,5 +1,7 @@
 //! The fold of a real log into real databases.
 
+#[path = "fold/broken.rs"]
+mod broken;
 mod databases;
 #[path = "../../nats/tests/support/mod.rs"]
 mod support;

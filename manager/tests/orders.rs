@@ -48,6 +48,7 @@ fn beat(slot: &str, released: u64) -> Heartbeat {
         orders: 0,
         slots: vec![slot],
         processors: vec![],
+        broken: vec![],
     }
 }
 

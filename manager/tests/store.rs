@@ -4,6 +4,8 @@
 mod archive;
 mod databases;
 mod earlier;
+#[path = "store/lists.rs"]
+mod lists;
 mod lives;
 #[path = "store/messages.rs"]
 mod messages;

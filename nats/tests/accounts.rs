@@ -51,7 +51,8 @@ fn intent() -> Intent {
 
 fn heartbeat(worker: &str) -> Heartbeat {
     let (worker, host, version) = (worker.parse().expect("worker name"), "h".to_owned(), "0".to_owned());
-    Heartbeat { worker, host, version, incarnation: 1, draining: false, orders: 0, slots: vec![], processors: vec![] }
+    let (slots, processors, broken) = (vec![], vec![], vec![]);
+    Heartbeat { worker, host, version, incarnation: 1, draining: false, orders: 0, slots, processors, broken }
 }
 
 impl Site {

@@ -20,6 +20,7 @@ fn heartbeat(worker: &str, incarnation: u64) -> Heartbeat {
         orders: 0,
         slots: vec![],
         processors: vec![],
+        broken: vec![],
     }
 }
 

@@ -1,9 +1,32 @@
 //! The invariants, by name. They must hold at every instruction.
 //!
-//! The model of the lease protocol, the simulation and the counters of a running system share this catalogue, so a
-//! violation has the same name everywhere.
+//! The model of the lease protocol, the simulation and a running system share this catalogue, so a violation has the same
+//! name everywhere.
+//!
+//! A running system counts a violation wherever it sees one without reading anything more. It sees these:
+//!
+//! | invariant | seen by | where |
+//! |---|---|---|
+//! | [`NothingIllegal`](Invariant::NothingIllegal) | manager | an input that the workflow's table calls illegal |
+//! | | worker | a result or a fact that the table refuses |
+//! | [`EventsFoldOnce`](Invariant::EventsFoldOnce) | manager | a lease record at or before the last one that the sector has |
+//! | [`WritersAreFenced`](Invariant::WritersAreFenced) | manager | an event under a token that is neither the owner's nor the last lease record |
+//! | [`TokensAreNotReused`](Invariant::TokensAreNotReused) | manager | an owner's event whose number leaves a gap, though no queue was lost |
+//! | [`IntentsComeFromTheFold`](Invariant::IntentsComeFromTheFold) | manager | a sector that is to be offered while a worker owns it |
+//! | [`BlockedWithCause`](Invariant::BlockedWithCause) | both | a sector or a slot that is blocked with an empty error |
+//! | [`OneSectorASlot`](Invariant::OneSectorASlot) | worker | a slot that takes a sector while it holds another one |
+//! | [`OneSlotALease`](Invariant::OneSlotALease) | worker | a slot that takes a sector that another slot holds under the same token |
+//! | [`WaitingHoldsNoProcessor`](Invariant::WaitingHoldsNoProcessor) | worker | a processor that a step has and does not use |
+//!
+//! What the rules refuse is no violation: an event of a worker that is no longer the owner, a claim without an offer, a fact
+//! that a later order withdraws. Only the model and the simulation check the other invariants. They see what no process can:
+//! another process's journal, the true order of two actions, every stream and every chain at once, or that nothing more
+//! will happen. `SameBytesForOnePurpose` is upheld by the statement that stores signed bytes.
 
 use std::fmt;
+
+/// The most bytes in the description of a violation.
+const MAX_SEEN_BYTES: usize = 240;
 
 /// An invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,7 +38,7 @@ pub enum Invariant {
     /// A token counts only in the stream whose sequence it is, or where the manager has named it together with that
     /// stream.
     OneStreamAToken,
-    /// A token gives one worker the right to one sector, once. The numbers of its events never start again.
+    /// A token gives one worker the right to one sector, once. The numbers of its events rise by one and never start again.
     TokensAreNotReused,
     /// A claim takes effect only if the manager offers the sector at that moment. Any other claim changes no owner, and
     /// the owner continues its work.
@@ -57,6 +80,27 @@ pub enum Invariant {
     NothingSealedAgain,
     /// Once faults have stopped, each sector reaches its end, or a person, in bounded time.
     NothingLost,
+}
+
+/// A broken invariant, and what was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The invariant.
+    pub invariant: Invariant,
+    /// What was seen, at most 240 bytes.
+    pub seen: String,
+}
+
+impl Violation {
+    /// A violation. The description is cut to its limit.
+    pub fn new(invariant: Invariant, seen: impl Into<String>) -> Violation {
+        let mut seen = seen.into();
+        if seen.len() > MAX_SEEN_BYTES {
+            seen.truncate(seen.floor_char_boundary(MAX_SEEN_BYTES - '…'.len_utf8()));
+            seen.push('…');
+        }
+        Violation { invariant, seen }
+    }
 }
 
 impl Invariant {

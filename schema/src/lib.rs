@@ -29,7 +29,7 @@ pub mod workflows;
 pub use bytes::{Commitment, ProofBytes, Randomness};
 pub use error::{ErrorClass, ErrorCode, ErrorReport};
 pub use id::{MinerId, SectorId, SectorNumber, Token, WorkerName};
-pub use invariant::Invariant;
+pub use invariant::{Invariant, Violation};
 pub use phase::Phase;
 pub use proof::{SealProof, SectorSize};
 pub use transition::Transition;

@@ -12,7 +12,7 @@ mod orders;
 
 pub use event::{CommonEvent, Event, EventBody, NewerEvent, WorkflowEvent};
 pub use fact::{CommonFact, Fact, FactBody, FactKind, NewerFact, WorkflowFact};
-pub use heartbeat::{Heartbeat, Holding, ProcessorStatus, SlotStatus, WorkStatus};
+pub use heartbeat::{BrokenInvariant, Heartbeat, Holding, ProcessorStatus, SlotStatus, WorkStatus};
 pub use intent::{Intent, LeaseRecord};
 pub use orders::{KnownSlot, Orders, SlotRelease};
 

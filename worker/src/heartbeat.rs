@@ -72,6 +72,7 @@ fn heartbeat(context: &Context, incarnation: u64) -> Heartbeat {
         orders,
         slots: context.board.statuses(),
         processors: context.pool.snapshot().into_iter().map(|status| processor(status, now)).collect(),
+        broken: context.board.broken(),
     };
     heartbeat.bounded()
 }

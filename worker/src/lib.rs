@@ -9,6 +9,7 @@
 //! goes through [`out`].
 
 pub mod bind;
+pub mod broken;
 pub mod causes;
 pub mod cgroup;
 pub mod config;

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, ensure};
 use sealbus_manager::store::{HistoryEntry, Job};
+use sealbus_schema::message::Heartbeat;
 
 pub use log::{Lease, Leases};
 
@@ -53,6 +54,8 @@ pub struct Ledger {
     pub failed_messages: u64,
     /// Files in the permanent store besides one replica per sector.
     pub strange_files: Vec<String>,
+    /// The invariants that the manager or a worker has seen broken.
+    pub broken: Vec<String>,
 }
 
 impl Ledger {
@@ -66,6 +69,12 @@ impl Ledger {
             let history = world.block_on(store.history(sector.id))?;
             let leases = logs.get(&sector.id).cloned().unwrap_or_default();
             ledger.sectors.insert(number, entry(world, &sector, &history, leases));
+        }
+        let counts = world.block_on(store.broken_invariants())?;
+        ledger.broken.extend(counts.iter().map(|count| format!("{count:?}")));
+        for seen in world.on_bus(async |bus| Ok(bus.workers().await?))? {
+            let Heartbeat { worker, broken, .. } = seen.heartbeat;
+            ledger.broken.extend(broken.iter().map(|broken| format!("{worker}: {broken:?}")));
         }
         ledger.read_chain(world)?;
         ledger.read_store(world)?;

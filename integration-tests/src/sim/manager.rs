@@ -253,6 +253,9 @@ impl World {
             self.trace(|| format!("m{m}: {id} is {name}{} ({what})", if blocked { ", blocked" } else { "" }));
         }
         self.check_outcome(&outcome);
+        for violation in &outcome.broken {
+            self.break_invariant(violation.invariant, || violation.seen.clone());
+        }
         let wakes = !outcome.outbox.is_empty();
         self.db.store(outcome);
         for m in 0..self.managers.len() {

@@ -231,6 +231,7 @@ impl World {
                 self.send_event(w, s);
             }
             Do::Watch(watch) => self.watch(w, s, watch),
+            Do::Count(violation) => self.break_invariant(violation.invariant, || violation.seen),
             Do::End(end) => {
                 let SlotState::Living(living) = &self.workers[w].slots[s].state else { return };
                 let journal = living.core.journal().clone();

@@ -1,6 +1,6 @@
 //! A simulated worker: a process with slots on disks, a board and processors.
 
-use sealbus_schema::{Phase, WorkerName, machine::worker::State, message::Intent};
+use sealbus_schema::{Invariant, Phase, WorkerName, machine::worker::State, message::Intent};
 use sealbus_worker::{
     driver::{
         board::Board,
@@ -187,8 +187,14 @@ impl World {
         self.workers[w].slots[s].asked.push((tag, purpose));
     }
 
-    /// Checks that a waiting slot holds no processor, and that a blocked slot has a cause.
+    /// Checks that a waiting slot holds no processor, that a blocked slot has a cause, and that the worker itself has seen
+    /// nothing wrong.
     pub fn check_waiting(&mut self, w: usize, s: usize) {
+        if let Some(broken) = self.workers[w].board.broken().pop()
+            && let Some(invariant) = Invariant::ALL.into_iter().find(|known| known.name() == broken.invariant)
+        {
+            self.break_invariant(invariant, || broken.seen);
+        }
         let worker = &self.workers[w];
         let SlotState::Living(living) = &worker.slots[s].state else { return };
         let state = &living.core.journal().state;
@@ -196,11 +202,11 @@ impl World {
         if holds && !matches!(state.need(), sealbus_schema::machine::worker::Need::Run(_)) {
             let what =
                 format!("{} slot {s} waits in {:?} and holds a processor", worker.name, state.step().map(|s| s.name()));
-            self.break_invariant(sealbus_schema::Invariant::WaitingHoldsNoProcessor, || what);
+            self.break_invariant(Invariant::WaitingHoldsNoProcessor, || what);
         } else if let State::Blocked { error, .. } = state
             && error.causes.is_empty()
         {
-            self.break_invariant(sealbus_schema::Invariant::BlockedWithCause, || "a slot".to_owned());
+            self.break_invariant(Invariant::BlockedWithCause, || "a slot".to_owned());
         }
     }
 }

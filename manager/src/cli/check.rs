@@ -6,7 +6,7 @@ use clap::Args;
 use sealbus_nats::{ConnectError, NotThere};
 use serde_json::json;
 
-use super::{ConfigArg, print_json};
+use super::{ConfigArg, broken::Broken, print_json};
 use crate::{
     chain::{Error as ChainError, NodeClient, RpcClient, network, types::TipSetKey},
     config::Config,
@@ -43,7 +43,7 @@ pub struct NotAllThere;
 impl Check {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = self.config.load()?;
-        let found = if self.offline { Vec::new() } else { not_there(&config).await? };
+        let (found, broken) = if self.offline { Default::default() } else { look(&config).await? };
         let path = self.config.config.display().to_string();
         if self.json {
             let miners: Vec<_> = config.miners.iter().map(|miner| miner.id).collect();
@@ -52,7 +52,7 @@ impl Check {
                 found.iter().map(|NotThere { field, problem }| json!({ "field": field, "problem": problem })).collect();
             let good = found.is_empty();
             print_json(
-                &json!({ "config": path, "good": good, "miners": miners, "stores": stores, "not_there": missing }),
+                &json!({ "config": path, "good": good, "miners": miners, "stores": stores, "not_there": missing, "broken": broken.json() }),
             )?;
         } else if found.is_empty() {
             outln!("{path} is valid, and everything is available: miners {}", config.miner_names());
@@ -62,23 +62,39 @@ impl Check {
                 outln!("not there now: {missing}");
             }
         }
+        if !self.json {
+            broken.show();
+        }
         if found.is_empty() { Ok(()) } else { Err(NotAllThere.into()) }
     }
 }
 
-/// Everything that the configuration names and that is unavailable. An error means that the configuration is invalid,
-/// as a server's answer showed.
-async fn not_there(config: &Config) -> Result<Vec<NotThere>, ServeError> {
+/// Everything that the configuration names and that is unavailable, and the broken invariants that the database and the
+/// workers tell of. An error means that the configuration is invalid, as a server's answer showed.
+async fn look(config: &Config) -> Result<(Vec<NotThere>, Broken), ServeError> {
+    let mut broken = Broken::default();
+    let found = not_there(config, &mut broken).await?;
+    Ok((found, broken))
+}
+
+async fn not_there(config: &Config, broken: &mut Broken) -> Result<Vec<NotThere>, ServeError> {
     let mut found = config.not_there();
     let mut add = |field: &str, problem: String| found.push(NotThere { field: field.to_owned(), problem });
-    if let Answer::Lacks(problem) = limited(async { Ok(Store::look(&config.database).await?) }).await? {
+    let database = limited(async {
+        broken.by_manager = Store::look(&config.database).await?;
+        Ok(())
+    });
+    if let Answer::Lacks(problem) = database.await? {
         add("database", problem);
     }
     let mut is_clustered = true;
     let bus = limited(async {
         let bus = config.nats.connect("manager").await?;
         is_clustered = bus.is_clustered();
-        Ok(bus.check_jetstream().await?)
+        bus.check_jetstream().await?;
+        // Before the manager's first start there are no heartbeats.
+        broken.by_workers = bus.workers().await.unwrap_or_default();
+        Ok(())
     });
     if let Answer::Lacks(problem) = bus.await? {
         add("nats.url", problem);

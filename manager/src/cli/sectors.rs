@@ -13,7 +13,12 @@ use clap::{Args, Subcommand};
 use sealbus_schema::{MinerId, SectorId, lease::Ownership, workflows::State};
 use serde_json::{Value, json};
 
-use super::{ConfigArg, known::insist_on_miner, print_json, table};
+use super::{
+    ConfigArg,
+    known::insist_on_miner,
+    print_json,
+    table::{self, Pages},
+};
 use crate::{
     store::{Job, SectorFilter},
     waits::Wait,
@@ -95,9 +100,9 @@ impl List {
             store.each_sector(&filter, with_waits).await?;
             return print_json(&values);
         }
-        let mut rows = Vec::new();
+        let mut table = Pages::new(&["SECTOR", "STATE", "BLOCKED", "WAITS", "WORKER", "ATTEMPT", "CHANGED"]);
         let row = |sector: Job| {
-            rows.push(vec![
+            table.push(vec![
                 sector.id.to_string(),
                 sector.state.name().to_owned(),
                 blocked_by(&sector).map_or("-", |cause| cause.code.as_str()).to_owned(),
@@ -108,7 +113,7 @@ impl List {
             ]);
         };
         store.each_sector(&filter, row).await?;
-        table::print(&["SECTOR", "STATE", "BLOCKED", "WAITS", "WORKER", "ATTEMPT", "CHANGED"], &rows);
+        table.finish();
         Ok(())
     }
 }

@@ -14,10 +14,57 @@ const LEAST_LAST: usize = 24;
 /// The width of the gap between two columns.
 const GAP: usize = 2;
 
+/// How many rows of a long table are kept before they are printed.
+const PAGE: usize = 1000;
+
+/// A table that is printed while its rows are read. Its columns are as wide as in the first page, or as a later page needs.
+pub struct Pages<'h> {
+    headings: &'h [&'h str],
+    terminal: Option<usize>,
+    /// The least widths of the columns; `None` until the first page is printed.
+    widths: Option<Vec<usize>>,
+    rows: Vec<Vec<String>>,
+}
+
+impl<'h> Pages<'h> {
+    /// A table for stdout.
+    pub fn new(headings: &'h [&'h str]) -> Pages<'h> {
+        Pages { headings, terminal: terminal(), widths: None, rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub fn push(&mut self, row: Vec<String>) {
+        self.rows.push(row);
+        if self.rows.len() == PAGE {
+            out!("{}", self.next());
+        }
+    }
+
+    /// Prints what is left. A table without rows has its headings.
+    pub fn finish(mut self) {
+        if self.widths.is_none() || !self.rows.is_empty() {
+            out!("{}", self.next());
+        }
+    }
+
+    /// The rows that were not printed yet, as text. The headings come with the first ones.
+    fn next(&mut self) -> String {
+        let rows = clean(&std::mem::take(&mut self.rows));
+        let is_first = self.widths.is_none();
+        let widths = widths(self.headings, &rows, &self.widths.take().unwrap_or_default());
+        let text = lines(self.headings, is_first, &rows, &widths, self.terminal);
+        self.widths = Some(widths);
+        text
+    }
+}
+
 /// Prints rows under headings, each column as wide as its widest cell.
 pub fn print(headings: &[&str], rows: &[Vec<String>]) {
-    let width = terminal_size_of(std::io::stdout()).map(|(Width(width), _)| usize::from(width));
-    out!("{}", fitted(headings, rows, width));
+    out!("{}", fitted(headings, rows, terminal()));
+}
+
+fn terminal() -> Option<usize> {
+    terminal_size_of(std::io::stdout()).map(|(Width(width), _)| usize::from(width))
 }
 
 /// Rows under headings, as text. Control characters are escaped, so that a cell cannot break its line.
@@ -26,13 +73,30 @@ pub fn render(headings: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 fn fitted(headings: &[&str], rows: &[Vec<String>], terminal: Option<usize>) -> String {
-    let clean = |cell: &String| text::one_line(cell).into_owned();
-    let rows: &[Vec<String>] = &rows.iter().map(|row| row.iter().map(clean).collect()).collect::<Vec<_>>();
+    let rows = clean(rows);
+    lines(headings, true, &rows, &widths(headings, &rows, &[]), terminal)
+}
+
+fn clean(rows: &[Vec<String>]) -> Vec<Vec<String>> {
+    rows.iter().map(|row| row.iter().map(|cell| text::one_line(cell).into_owned()).collect()).collect()
+}
+
+/// The widths of columns that have at least these.
+fn widths(headings: &[&str], rows: &[Vec<String>], least: &[usize]) -> Vec<usize> {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain([headings[column].len()]).max().unwrap_or(0)
+        cells.chain([headings[column].len()]).chain(least.get(column).copied()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    (0..headings.len()).map(width).collect()
+}
+
+fn lines(
+    headings: &[&str],
+    with_headings: bool,
+    rows: &[Vec<String>],
+    widths: &[usize],
+    terminal: Option<usize>,
+) -> String {
     let Some((last, others)) = widths.split_last() else { return String::new() };
     let before: usize = others.iter().map(|width| width + GAP).sum();
     let room = match terminal {
@@ -40,7 +104,8 @@ fn fitted(headings: &[&str], rows: &[Vec<String>], terminal: Option<usize>) -> S
         _ => usize::MAX,
     };
     if room < LEAST_LAST.max(headings[others.len()].len()) {
-        return blocks(headings, rows, terminal.unwrap_or(usize::MAX));
+        let gap = if with_headings || rows.is_empty() { "" } else { "\n" };
+        return format!("{gap}{}", blocks(headings, rows, terminal.unwrap_or(usize::MAX)));
     }
     let headings: Vec<String> = headings.iter().map(|heading| (*heading).to_owned()).collect();
     let line = |cells: &Vec<String>| {
@@ -51,7 +116,7 @@ fn fitted(headings: &[&str], rows: &[Vec<String>], terminal: Option<usize>) -> S
         }
         hanging(&start, last, room)
     };
-    once(&headings).chain(rows).map(line).collect()
+    once(&headings).filter(|_| with_headings).chain(rows).map(line).collect()
 }
 
 /// One block of lines per row, without empty cells.
@@ -136,6 +201,23 @@ mod tests {
             table,
             "slot  /nvme0\nstep  BLOCKED\nwhy   the disk of the slot has no\n      room left\n\nslot  /nvme1\n"
         );
+    }
+
+    #[test]
+    fn a_table_in_pages_has_its_headings_once_and_the_widths_of_its_first_page() {
+        for (terminal, widest) in [(None, usize::MAX), (Some(54), 54), (Some(45), 45), (Some(35), 35)] {
+            let mut pages = Pages { headings: &HEADINGS, terminal, widths: None, rows: rows() };
+            let first = pages.next();
+            assert_eq!(first, fitted(&HEADINGS, &rows(), terminal));
+            pages.rows = rows();
+            pages.rows.remove(0);
+            let second = pages.next();
+            assert_eq!(
+                format!("{first}{second}"),
+                fitted(&HEADINGS, &[rows(), rows()[1..].to_vec()].concat(), terminal)
+            );
+            assert!(second.lines().all(|line| line.chars().count() <= widest), "{second}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use sealbus_nats::log::{Entry, Record};
 use sealbus_schema::{
-    SectorId, Transition, WorkerName,
+    Invariant, SectorId, Transition, Violation, WorkerName,
     lease::{Ownership, Record as LeaseFold, Remedy},
     machine::manager::AttemptPolicy,
     message::{Event, EventBody, LeaseRecord},
@@ -49,13 +49,15 @@ fn lease(
         (None, _) => LeaseFold::Release { sequence },
     };
     let Transition::Advance { next, effects } = sector.ownership.fold(&fold) else {
-        tracing::error!(sector = %sector.id, sequence, "a lease record that cannot follow the last one");
         let holder = match &sector.ownership {
             Ownership::Held { worker, .. } => worker.as_str(),
             Ownership::Free { .. } => "nobody",
         };
         let happening = happening(entry, holder, None, "lease", json!(record).to_string());
-        return Outcome { history: vec![(happening, Verdict::Illegal)], ..Outcome::unchanged(sector) };
+        let last = sector.ownership.last_lease();
+        let seen = format!("{}: lease record {sequence} comes after {last}", sector.id);
+        let broken = vec![Violation::new(Invariant::EventsFoldOnce, seen)];
+        return Outcome { history: vec![(happening, Verdict::Illegal)], broken, ..Outcome::unchanged(sector) };
     };
     let was_free = matches!(sector.ownership, Ownership::Free { .. });
     sector.ownership = next;
@@ -146,12 +148,45 @@ fn report(mut sector: Job, entry: &Entry, worker: &WorkerName, event: &Event, po
     let happening = happening(entry, worker.as_str(), Some(event.token.0), kind, detail);
     match sector.ownership.fold(&LeaseFold::Event { worker, token: event.token, number: event.number }) {
         Transition::Advance { next, .. } => {
+            let gap = gap(&sector, entry.sequence, event);
             sector.ownership = next;
-            life::decide(sector, Input::Event(event.body.clone()), happening, policy)
+            let mut outcome = life::decide(sector, Input::Event(event.body.clone()), happening, policy);
+            outcome.broken.extend(gap);
+            outcome
         }
         Transition::Ignore(_) => Outcome::unchanged(sector),
-        Transition::Illegal(_) => Outcome { history: vec![(happening, Verdict::Fenced)], ..Outcome::unchanged(sector) },
+        Transition::Illegal(_) => {
+            let broken = Vec::from_iter(unfenced(&sector, entry.sequence, worker, event));
+            Outcome { history: vec![(happening, Verdict::Fenced)], broken, ..Outcome::unchanged(sector) }
+        }
     }
+}
+
+/// An owner publishes its events one after the other, so none is missing between two of them, unless the queue was lost
+/// with it.
+fn gap(sector: &Job, sequence: u64, event: &Event) -> Option<Violation> {
+    let Ownership::Held { worker, stream: None, last_event, .. } = &sector.ownership else { return None };
+    let Event { token, number, .. } = event;
+    (*number > last_event + 1).then(|| {
+        let seen = format!(
+            "{}: event {number} of {worker} under {token} follows event {last_event} (record {sequence})",
+            sector.id
+        );
+        Violation::new(Invariant::TokensAreNotReused, seen)
+    })
+}
+
+/// The server stores an event only behind the lease record that its token names, or that reinstates the owner.
+fn unfenced(sector: &Job, sequence: u64, worker: &WorkerName, event: &Event) -> Option<Violation> {
+    let (lease, last, token) = (sector.ownership.lease(), sector.ownership.last_lease(), event.token);
+    (token.0 != lease && token.0 != last).then(|| {
+        let seen = format!(
+            "{}: {worker} wrote {} under {token} while the last lease record was {last} (record {sequence})",
+            sector.id,
+            event.body.kind()
+        );
+        Violation::new(Invariant::WritersAreFenced, seen)
+    })
 }
 
 /// The details of an event as JSON, without its kind, which is stored separately.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::TryStreamExt;
 use sealbus_schema::{
     ErrorReport, IntentKind, MinerId, SealProof, SectorId, Token, Transition, WorkerName, Workflow,
     lease::Ownership,
@@ -20,6 +19,8 @@ use super::{
 
 /// For this long after a sector's end, its slot may still hold it because the worker has not read of the end.
 const UNREAD_END: Duration = Duration::days(7);
+/// How many jobs of a long list are read in one query.
+const PAGE: usize = 1000;
 
 mod row;
 
@@ -107,8 +108,9 @@ impl Job {
 }
 
 impl SectorFilter {
-    /// The statement and its values. It has only the conditions that are asked for, so that an index can serve them.
-    fn select(&self) -> (String, Vec<String>) {
+    /// The statement for a page and its text values. It has only the conditions that are asked for, so that an index can
+    /// serve them. After the text values comes the number after which the page begins.
+    fn select(&self, after: Option<SectorId>) -> (String, Vec<String>) {
         let (mut condition, mut values) = ("WHERE jobs.is_last = 1".to_owned(), Vec::new());
         if let Some(miner) = self.miner {
             values.push(miner.to_string());
@@ -121,7 +123,15 @@ impl SectorFilter {
         if self.blocked {
             condition.push_str(" AND jobs.blocked IS NOT NULL");
         }
-        condition.push_str(" ORDER BY jobs.miner, jobs.number");
+        if let Some(after) = after {
+            values.push(after.miner.to_string());
+            condition.push_str(&format!(
+                " AND (jobs.miner, jobs.number) > (${0}, ${1})",
+                values.len(),
+                values.len() + 1
+            ));
+        }
+        condition.push_str(&format!(" ORDER BY jobs.miner, jobs.number LIMIT {PAGE}"));
         (tables::select("jobs", &condition), values)
     }
 }
@@ -134,15 +144,25 @@ impl Store {
         Ok(jobs)
     }
 
-    /// Calls `show` with the same jobs one after the other, for lists that are too long for memory.
+    /// Calls `show` with the same jobs one after the other, for lists that are too long for memory. They are read in pages,
+    /// so that no transaction is open while `show` waits for whoever reads its output.
     pub async fn each_sector(&self, filter: &SectorFilter, mut show: impl FnMut(Job)) -> Result<(), StoreError> {
-        let (text, values) = filter.select();
-        let query = values.into_iter().fold(sqlx::query(&text), |query, value| query.bind(value));
-        let mut rows = query.fetch(&self.pool);
-        while let Some(row) = rows.try_next().await.map_err(sql("list sectors"))? {
-            show(from_row(&row)?);
+        let mut after: Option<SectorId> = None;
+        loop {
+            let (text, values) = filter.select(after);
+            let query = values.into_iter().fold(sqlx::query(&text), |query, value| query.bind(value));
+            let query = after.into_iter().fold(query, |query, after| query.bind(after.number.0 as i64));
+            let rows = query.fetch_all(&self.pool).await.map_err(sql("list sectors"))?;
+            let is_last = rows.len() < PAGE;
+            for row in rows {
+                let job = from_row(&row)?;
+                after = Some(job.id);
+                show(job);
+            }
+            if is_last {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// The unfinished jobs, ordered by miner and number.

@@ -16,7 +16,7 @@ use sqlx::{
     migrate::MigrateError,
 };
 
-use super::{Store, StoreError, migrations};
+use super::{BrokenCount, Store, StoreError, broken, migrations};
 use crate::config::Database;
 
 /// How long connecting, or waiting for a connection of the pool, may take.
@@ -77,16 +77,20 @@ impl Store {
         open(database, IfMissing::Refuse).await
     }
 
-    /// Checks whether the database could be opened now, without creating or changing anything. A missing SQLite file is
-    /// not an error, because a manager would create it.
-    pub async fn look(database: &Database) -> Result<(), StoreError> {
+    /// Checks whether the database could be opened now, without creating or changing anything. Returns the invariants that
+    /// were seen broken. A missing SQLite file is not an error, because a manager would create it.
+    pub async fn look(database: &Database) -> Result<Vec<BrokenCount>, StoreError> {
         if matches!(database, Database::Sqlite { path } if !path.exists()) {
-            return Ok(());
+            return Ok(Vec::new());
         }
         sqlx::any::install_default_drivers();
         let mut connection = connect(database).await?;
-        let (newer, _) = schema_of(database, &mut connection).await;
-        newer.map_or(Ok(()), Err)
+        match schema_of(database, &mut connection).await {
+            (Some(newer), _) => Err(newer),
+            (None, true) => broken::read(&mut connection).await,
+            // The next start migrates it.
+            (None, false) => Ok(Vec::new()),
+        }
     }
 
     /// Fails if the path of a SQLite file no longer leads to the open one, because everything written to that one would

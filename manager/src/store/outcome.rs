@@ -1,7 +1,7 @@
 //! The outcomes of inputs, and how they are stored together.
 
 use sealbus_schema::{
-    Token, WorkerName,
+    Token, Violation, WorkerName,
     message::{Fact, Intent, LeaseRecord},
 };
 
@@ -18,6 +18,8 @@ pub struct Outcome {
     pub outbox: Vec<Outgoing>,
     /// The messages to the chain that are now wanted.
     pub messages: Vec<WantedMessage>,
+    /// The invariants that were seen broken.
+    pub broken: Vec<Violation>,
 }
 
 /// A record to publish on the bus.
@@ -67,7 +69,7 @@ pub struct WantedMessage {
 impl Outcome {
     /// An outcome without any change.
     pub const fn unchanged(sector: Job) -> Outcome {
-        Outcome { sector, history: Vec::new(), outbox: Vec::new(), messages: Vec::new() }
+        Outcome { sector, history: Vec::new(), outbox: Vec::new(), messages: Vec::new(), broken: Vec::new() }
     }
 
     /// Adds the outcome of the next step.
@@ -77,6 +79,7 @@ impl Outcome {
         self.history.extend(next.history);
         self.outbox.extend(next.outbox);
         self.messages.extend(next.messages);
+        self.broken.extend(next.broken);
         self
     }
 }
@@ -85,8 +88,13 @@ impl Tx {
     /// Stores the outcomes for sectors that were read in this transaction, at most one for each sector.
     pub async fn store_outcomes(&mut self, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
         let (mut sectors, mut history, mut outbox, mut messages) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        // Every change leaves a line of history, so an outcome without one changes nothing.
-        for outcome in outcomes.into_iter().filter(|outcome| !outcome.history.is_empty()) {
+        let mut broken = Vec::new();
+        for mut outcome in outcomes {
+            broken.append(&mut outcome.broken);
+            // Every change leaves a line of history, so an outcome without one changes nothing.
+            if outcome.history.is_empty() {
+                continue;
+            }
             let id = outcome.sector.id;
             history.extend(outcome.history.into_iter().map(|(entry, verdict)| (id, entry, verdict)));
             outbox.extend(outcome.outbox.into_iter().map(|outgoing| (id, outgoing)));
@@ -96,6 +104,7 @@ impl Tx {
         self.save_sectors(sectors).await?;
         self.add_histories(&history).await?;
         self.add_to_outbox(&outbox).await?;
-        self.want_messages(&messages).await
+        self.want_messages(&messages).await?;
+        self.count_broken(&broken).await
     }
 }

@@ -35,6 +35,20 @@ pub struct Heartbeat {
     /// Its processors.
     #[serde(default)]
     pub processors: Vec<ProcessorStatus>,
+    /// The invariants that this process has seen broken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<BrokenInvariant>,
+}
+
+/// An invariant that a worker has seen broken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokenInvariant {
+    /// The name of the [`Invariant`](crate::Invariant). A newer worker may know more of them.
+    pub invariant: String,
+    /// How often, since the process's start.
+    pub times: u64,
+    /// What was seen last.
+    pub seen: String,
 }
 
 /// A slot's state, for people.
@@ -164,7 +178,7 @@ fn cut(text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ErrorClass, ErrorCode, codec};
+    use crate::{ErrorClass, ErrorCode, Invariant, codec};
 
     fn heartbeat(slots: usize, processors: usize) -> Heartbeat {
         let long = || "ä".repeat(1000);
@@ -194,6 +208,10 @@ mod tests {
             bound: Some(long()),
             work: if number < slots { vec![work(number)] } else { vec![] },
         };
+        let broken = |invariant: Invariant| {
+            let seen = crate::Violation::new(invariant, long()).seen;
+            BrokenInvariant { invariant: invariant.name().to_owned(), times: u64::MAX, seen }
+        };
         Heartbeat {
             worker: "w1".parse().expect("worker"),
             host: "h1".to_owned(),
@@ -203,6 +221,7 @@ mod tests {
             orders: 0,
             slots: (0..slots).map(slot).collect(),
             processors: (0..processors).map(processor).collect(),
+            broken: Invariant::ALL.into_iter().map(broken).collect(),
         }
     }
 
@@ -223,6 +242,7 @@ mod tests {
                       "processors":[{"id":"pc1-0","pid":7,"busy":true}]}"#;
         let read: Heartbeat = serde_json::from_str(old).expect("reads");
         assert_eq!((read.processors[0].stage.as_str(), read.processors[0].work.len()), ("", 0));
+        assert_eq!(read.broken, []);
         assert!(
             !read.slots[0].checking && read.slots[0].holding.as_ref().is_some_and(|held| held.resubmitted.is_none())
         );

@@ -1,4 +1,5 @@
-//! What each slot holds. It is shown to people, and keeps two slots from taking the same sector.
+//! What each slot holds, and which invariants were seen broken. It is shown to people, and keeps two slots from taking the
+//! same sector.
 
 use std::{
     collections::VecDeque,
@@ -6,11 +7,13 @@ use std::{
 };
 
 use sealbus_schema::{
-    ErrorReport, Phase, SectorId, Token,
+    ErrorReport, Invariant, Phase, SectorId, Token, Violation,
     machine::worker::State,
-    message::{Holding, Intent, SlotStatus},
+    message::{BrokenInvariant, Holding, Intent, SlotStatus},
 };
 use tokio::sync::Notify;
+
+use crate::broken::Broken;
 
 /// How many finished sectors are remembered, so that a late copy of an intent does not start one again.
 const REMEMBERED: usize = 1000;
@@ -19,6 +22,7 @@ const REMEMBERED: usize = 1000;
 #[derive(Debug)]
 pub struct Board {
     inner: Mutex<Inner>,
+    broken: Broken,
     changed: Notify,
 }
 
@@ -88,7 +92,8 @@ impl Board {
             checked: false,
         };
         let slots = paths.into_iter().map(free).collect();
-        Board { inner: Mutex::new(Inner { slots, finished: VecDeque::new() }), changed: Notify::new() }
+        let inner = Mutex::new(Inner { slots, finished: VecDeque::new() });
+        Board { inner, broken: Broken::default(), changed: Notify::new() }
     }
 
     /// Records that a slot was given an intent, and decides what to do with it.
@@ -130,6 +135,41 @@ impl Board {
 
     /// Records that a slot holds a sector, and its state.
     pub fn hold(&self, slot: usize, sector: SectorId, token: Token, state: &State) {
+        let other = self.lock().other_in(slot, sector, token);
+        if let Some((other, under)) = other {
+            let seen = format!("it holds {sector} under {token} and {other} under {under}");
+            self.count(Violation::new(Invariant::OneSectorASlot, self.of_slot(slot, &seen)));
+        }
+        self.found(slot, sector, token, state);
+    }
+
+    /// Records that a slot was opened and holds a sector. It may have held another one before: the disk may be another.
+    pub fn found(&self, slot: usize, sector: SectorId, token: Token, state: &State) {
+        let other = self.lock().also_in(slot, sector, token).map(str::to_owned);
+        if let Some(other) = other {
+            let seen = format!("it holds {sector} under {token}, and so does {other}");
+            self.count(Violation::new(Invariant::OneSlotALease, self.of_slot(slot, &seen)));
+        }
+        self.set_holding(slot, sector, token, state);
+    }
+
+    /// Counts a broken invariant.
+    pub fn count(&self, violation: Violation) {
+        self.broken.count(violation);
+        self.changed.notify_one();
+    }
+
+    /// The invariants that were seen broken, in the form that a heartbeat shows.
+    pub fn broken(&self) -> Vec<BrokenInvariant> {
+        self.broken.shown()
+    }
+
+    fn of_slot(&self, slot: usize, seen: &str) -> String {
+        let path = self.lock().slots.get(slot).map(|entry| entry.path.clone()).unwrap_or_default();
+        format!("slot {path}: {seen}")
+    }
+
+    fn set_holding(&self, slot: usize, sector: SectorId, token: Token, state: &State) {
         let step = state.step().map_or("over", |step| step.name());
         let (phase, attempt) = (state.step().and_then(|step| step.phase()), state.attempt());
         let blocked = match state {
@@ -292,7 +332,31 @@ impl Board {
     }
 }
 
+impl Inner {
+    /// What a slot holds, if that is not this lease of this sector.
+    fn other_in(&self, slot: usize, sector: SectorId, token: Token) -> Option<(SectorId, Token)> {
+        self.slots.get(slot).and_then(Entry::lease).filter(|held| *held != (sector, token))
+    }
+
+    /// The path of another slot that holds this lease of this sector too. `None` if that was known before.
+    fn also_in(&self, slot: usize, sector: SectorId, token: Token) -> Option<&str> {
+        let holds = |entry: &Entry| entry.lease() == Some((sector, token));
+        if self.slots.get(slot).is_some_and(holds) {
+            return None;
+        }
+        self.slots.iter().find(|entry| holds(entry)).map(|entry| entry.path.as_str())
+    }
+}
+
 impl Entry {
+    /// The sector that the slot holds, and under which token.
+    const fn lease(&self) -> Option<(SectorId, Token)> {
+        match self.content {
+            Content::Holding { sector, token, .. } => Some((sector, token)),
+            Content::Nothing | Content::Unreadable | Content::Claiming { .. } => None,
+        }
+    }
+
     fn set_blocked(&mut self, blocked: Option<ErrorReport>) {
         self.blocked = blocked.map(ErrorReport::bounded);
     }
@@ -354,6 +418,42 @@ mod tests {
         board.unblock(0);
         assert!(woken());
         assert!(!woken(), "two changes are told in one");
+    }
+
+    /// The invariants that were seen broken, how often, and what was seen last.
+    fn broken(board: &Board) -> Vec<(String, u64, String)> {
+        board.broken().into_iter().map(|broken| (broken.invariant, broken.times, broken.seen)).collect()
+    }
+
+    #[test]
+    fn a_slot_that_takes_a_second_sector_is_counted_and_one_whose_disk_was_changed_is_not() {
+        let board = Board::new(["a".to_owned()]);
+        board.hold(0, intent(1, 5).sector, Token(9), &claimed());
+        board.hold(0, intent(1, 5).sector, Token(9), &claimed());
+        board.found(0, intent(2, 5).sector, Token(10), &claimed());
+        assert_eq!(broken(&board), []);
+        let woken = || board.changed().now_or_never().is_some();
+        woken();
+        board.hold(0, intent(1, 5).sector, Token(9), &claimed());
+        let seen = "slot a: it holds f01000/1 under 9 and f01000/2 under 10".to_owned();
+        assert_eq!(broken(&board), [("one_sector_a_slot".to_owned(), 1, seen)]);
+        assert!(woken(), "the next heartbeat tells it");
+    }
+
+    #[test]
+    fn two_slots_with_one_lease_are_counted_once_each_time_that_a_slot_takes_it() {
+        let board = Board::new(["a".to_owned(), "b".to_owned()]);
+        for _ in 0..2 {
+            board.hold(0, intent(1, 5).sector, Token(9), &claimed());
+            board.hold(1, intent(1, 5).sector, Token(10), &claimed());
+        }
+        assert_eq!(broken(&board), [], "another lease");
+        board.empty(1);
+        for _ in 0..2 {
+            board.found(1, intent(1, 5).sector, Token(9), &claimed());
+        }
+        let seen = "slot b: it holds f01000/1 under 9, and so does a".to_owned();
+        assert_eq!(broken(&board), [("one_slot_a_lease".to_owned(), 1, seen)]);
     }
 
     #[test]

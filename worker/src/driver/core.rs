@@ -7,9 +7,11 @@
 
 pub mod claim;
 pub mod leave;
+#[cfg(test)]
+mod tests;
 
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, Transition,
+    ErrorClass, ErrorCode, ErrorReport, Invariant, Transition, Violation,
     machine::worker::{Input, Need, RetryPolicy, State},
     message::{CommonFact, Event, EventBody, Fact, FactBody, FactKind},
 };
@@ -77,6 +79,8 @@ pub enum Do {
     Publish(Box<Event>),
     /// Read the log, now or when woken. This replaces an earlier watch.
     Watch(Watch),
+    /// Count a broken invariant.
+    Count(Violation),
     /// Stop: the sector's life in this slot has ended.
     End(End),
 }
@@ -119,13 +123,15 @@ pub struct Core {
     place: Place,
     /// The number of the event that is being published.
     publishing: Option<u64>,
+    /// What must not happen and has happened, and is not counted yet.
+    broken: Vec<Violation>,
 }
 
 impl Core {
     /// A sector's life that continues from its journal. `arrivals` says when an earlier process received facts, as far as
     /// known.
     pub fn new(journal: Journal, arrivals: Arrivals, policy: RetryPolicy, place: Place) -> Core {
-        Core { journal, arrivals, policy, place, publishing: None }
+        Core { journal, arrivals, policy, place, publishing: None, broken: Vec::new() }
     }
 
     /// When facts arrived.
@@ -175,8 +181,9 @@ impl Core {
     }
 
     /// Adds the actions that follow in any case: publish the next event, one at a time, and end when the log has all of
-    /// them.
+    /// them. Broken invariants are counted before that.
     fn followed(&mut self, mut todo: Vec<Do>) -> Vec<Do> {
+        todo.extend(self.broken.drain(..).map(Do::Count));
         let next = self.journal.pending.first();
         if matches!(self.journal.state, State::Over { .. }) && next.is_none() {
             todo.push(Do::End(End::Over));
@@ -265,7 +272,7 @@ impl Core {
                 if stores_told { vec![self.persist(), Do::DropWork, self.work()] } else { Vec::new() }
             }
             Transition::Illegal(why) => {
-                tracing::error!(kind, why, "a fact that breaks the protocol; ignored");
+                self.violated(format!("the fact {} is ignored: {why}", kind.unwrap_or("of a newer version")));
                 Vec::new()
             }
         }
@@ -280,6 +287,7 @@ impl Core {
             Transition::Advance { next, effects } => return vec![self.advance(next, effects)],
             Transition::Ignore(why) | Transition::Illegal(why) => why,
         };
+        self.violated(refused.to_owned());
         let error = self.named(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, refused));
         log_failure(&error, self.phase(), self.journal.state.attempt());
         match self.journal.state.apply(Input::Failed { error }, self.policy) {
@@ -293,9 +301,23 @@ impl Core {
         if next != self.journal.state {
             let step = next.step().map(|step| step.name());
             tracing::info!(step, attempt = next.attempt(), need = ?next.need(), "advanced");
+            if let State::Blocked { error, .. } = &next
+                && error.causes.is_empty()
+            {
+                let seen = format!("{} is blocked with {} and no word of why", self.journal.intent.sector, error.code);
+                self.broken.push(Violation::new(Invariant::BlockedWithCause, seen));
+            }
         }
         self.journal.advance(next, events);
         self.persist()
+    }
+
+    /// Notes that the table refuses an input.
+    fn violated(&mut self, why: String) {
+        let Journal { intent, state, .. } = &self.journal;
+        let step = state.step().map_or("over", |step| step.name());
+        let seen = format!("{} in step {step}: {why}", intent.sector);
+        self.broken.push(Violation::new(Invariant::NothingIllegal, seen));
     }
 
     fn work(&self) -> Do {

@@ -13,6 +13,7 @@ use sealbus_nats::{
     publish::{Backoff, PublishError, Secret, Stored},
 };
 use sealbus_schema::{
+    Invariant, Violation,
     machine::worker::{RetryPolicy, State},
     message::Event,
     workflows::Step,
@@ -84,6 +85,7 @@ impl<'a> Life<'a> {
                     return (end, self.core.into_journal());
                 }
             }
+            self.check_waiting();
             let happened = self.running.next().await;
             todo = self.core.handle(happened, expiry::now_millis());
         }
@@ -100,9 +102,17 @@ impl<'a> Life<'a> {
             Do::Run(state) => self.run_phase(*state),
             Do::Publish(event) => self.running.publishing = Some(self.report(*event)),
             Do::Watch(watch) => self.running.watching = Some(self.watch(watch)),
+            Do::Count(violation) => self.context.board.count(violation),
             Do::End(end) => return Some(end),
         }
         None
+    }
+
+    /// A step that was given a processor has begun to use it, or has given it back.
+    fn check_waiting(&mut self) {
+        if let Some(violation) = give_back(&mut self.running.acquired, self.core.journal()) {
+            self.context.board.count(violation);
+        }
     }
 
     fn run_phase(&mut self, state: State) {
@@ -181,6 +191,14 @@ impl<'a> Life<'a> {
     }
 }
 
+/// Gives back a processor that a step has and does not use.
+fn give_back(acquired: &mut Option<ProcessorGuard>, journal: &Journal) -> Option<Violation> {
+    let guard = acquired.take()?;
+    let step = journal.state.step().map_or("over", |step| step.name());
+    let seen = format!("{} waits in step {step} and has {}", journal.intent.sector, guard.id());
+    Some(Violation::new(Invariant::WaitingHoldsNoProcessor, seen))
+}
+
 impl Running {
     /// Waits for what happens next.
     async fn next(&mut self) -> Happened {
@@ -211,5 +229,34 @@ async fn or_never<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
             output
         }
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealbus_schema::{IntentKind, Phase, SealProof, Token, message::Intent};
+
+    use super::*;
+    use crate::{
+        processor::{GroupConfig, PoolConfig, ProcessorPool},
+        stage::Stage,
+    };
+
+    #[tokio::test]
+    async fn a_processor_that_a_step_does_not_use_is_given_back_and_told() {
+        let directory = tempfile::tempdir().expect("directory");
+        let groups = vec![GroupConfig::built_in(Stage::C2, 1)];
+        let pool = ProcessorPool::new(PoolConfig { groups, tmp_roots: vec![directory.path().into()] }).expect("pool");
+        let kind = IntentKind::Seal;
+        let sector = "f01000/1".parse().expect("sector");
+        let intent = Intent { sector, kind, proof: SealProof::StackedDrg2KiBV1_1, lease_sequence: 0, attempt: 1 };
+        let journal = Journal::new(None, intent, Token(5), State::claimed(kind).expect("a known kind"));
+        let turn = Turn { seniority: 5, expires_in: None };
+        let mut acquired = Some(pool.acquire_as(Phase::C2, turn).await.expect("a processor"));
+        let violation = give_back(&mut acquired, &journal).expect("a violation");
+        assert_eq!(violation.invariant, Invariant::WaitingHoldsNoProcessor);
+        assert_eq!(violation.seen, "f01000/1 waits in step add_pieces and has c2-0");
+        assert_eq!(pool.free(Stage::C2), 1);
+        assert_eq!(give_back(&mut acquired, &journal), None);
     }
 }

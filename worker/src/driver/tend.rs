@@ -176,7 +176,7 @@ pub fn show(context: &Context, index: usize, opened: &Opened) {
         Found::Free => context.board.unsettled(index),
         Found::Sector(journal) => {
             context.ledger.hold(slot, slot.work_dir(journal.intent.sector, journal.token));
-            context.board.hold(index, journal.intent.sector, journal.token, &journal.state);
+            context.board.found(index, journal.intent.sector, journal.token, &journal.state);
             context.board.resubmitted(index, journal.resubmitted);
         }
         Found::Blocked(report) => context.board.unreadable(index, (**report).clone()),

@@ -23,9 +23,10 @@ pub struct Report {
 impl Report {
     /// Checks that every sector ended exactly once, and that no stale owner was heard.
     pub fn check(&self) -> anyhow::Result<()> {
-        let Ledger { sectors, failed_messages, strange_files } = &self.ledger;
+        let Ledger { sectors, failed_messages, strange_files, broken } = &self.ledger;
         ensure!(sectors.len() == self.soak.sectors, "{} sectors instead of {}", sectors.len(), self.soak.sectors);
         ensure!(*failed_messages == 0, "{failed_messages} messages failed on chain");
+        ensure!(broken.is_empty(), "broken invariants: {broken:?}");
         ensure!(
             strange_files.iter().all(|name| name.ends_with(".tmp")),
             "strange files in the store: {strange_files:?}"

@@ -121,6 +121,7 @@ mod tests {
             orders: 0,
             slots: vec![slot("/nvme0"), slot("/nvme1")],
             processors: vec![pc1, c2, idle, old],
+            broken: vec![],
         };
         let table = super::super::super::table::render(&HEADINGS, &rows(&beat, 5));
         let lines: Vec<String> =
