@@ -36,5 +36,5 @@ pub mod wait;
 pub use error::{Error, PushRefusal};
 pub use memo::Memo;
 pub use node::NodeClient;
-pub use rpc::{Endpoint, RpcClient, Transport};
+pub use rpc::{Endpoint, HeadChanges, RpcClient, Transport};
 pub use wait::WaitReason;

@@ -7,13 +7,16 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::{Error, Transport};
+use crate::wake::Wake;
 
 /// The methods whose answers depend only on a tipset.
 const OF_A_TIPSET: [&str; 12] = [
@@ -96,6 +99,10 @@ impl<T: Transport> Transport for Memo<T> {
 
     async fn permissions(&self) -> Result<Option<Vec<String>>, Error> {
         self.inner.permissions().await
+    }
+
+    async fn follow_heads(&self, silence: Duration, noticed: &Wake) -> Infallible {
+        self.inner.follow_heads(silence, noticed).await
     }
 }
 

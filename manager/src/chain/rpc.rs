@@ -8,8 +8,10 @@
 //! `result` that is `null`; Forest answers with 200. So the body is read first, and the status counts only if the body
 //! has no error.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Deserialize;
@@ -17,11 +19,14 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::error::Error;
+use crate::wake::Wake;
 
 mod endpoint;
+mod notify;
 
 pub use endpoint::Endpoint;
 use endpoint::{checked_token, checked_url};
+pub use notify::HeadChanges;
 
 /// The namespace of all methods.
 const METHOD_PREFIX: &str = "Filecoin.";
@@ -41,6 +46,14 @@ pub trait Transport: Send + Sync {
     fn permissions(&self) -> impl Future<Output = Result<Option<Vec<String>>, Error>> + Send {
         std::future::ready(Ok(None))
     }
+
+    /// Rings whenever the node announces another head. A ring is only a hint to ask for the head: it may be wrong, late
+    /// or missing. If nothing is announced for `silence`, the announcements are asked for again. Never ends; by default
+    /// it never rings either.
+    fn follow_heads(&self, silence: Duration, noticed: &Wake) -> impl Future<Output = Infallible> + Send {
+        let _ = (silence, noticed);
+        std::future::pending()
+    }
 }
 
 impl<T: Transport> Transport for Arc<T> {
@@ -50,6 +63,10 @@ impl<T: Transport> Transport for Arc<T> {
 
     async fn permissions(&self) -> Result<Option<Vec<String>>, Error> {
         T::permissions(self).await
+    }
+
+    async fn follow_heads(&self, silence: Duration, noticed: &Wake) -> Infallible {
+        T::follow_heads(self, silence, noticed).await
     }
 }
 
@@ -106,6 +123,10 @@ impl RpcClient {
         &self.endpoint.url
     }
 
+    fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
     async fn authorization(&self) -> Result<Option<HeaderValue>, Error> {
         match &self.endpoint.token_file {
             None => Ok(None),
@@ -114,7 +135,7 @@ impl RpcClient {
     }
 
     async fn exchange(&self, method: &'static str, params: Value) -> Result<Value, Error> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id();
         let request =
             json!({ "jsonrpc": "2.0", "id": id, "method": format!("{METHOD_PREFIX}{method}"), "params": params });
         let mut post = self.http.post(&self.endpoint.url).json(&request);
@@ -220,6 +241,10 @@ impl Transport for RpcClient {
             answer => answer?,
         };
         serde_json::from_value(answer).map(Some).map_err(|error| Error::bad_answer(METHOD, error))
+    }
+
+    async fn follow_heads(&self, silence: Duration, noticed: &Wake) -> Infallible {
+        self.stay_subscribed(silence, noticed).await
     }
 }
 

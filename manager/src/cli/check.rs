@@ -43,7 +43,8 @@ pub struct NotAllThere;
 impl Check {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = self.config.load()?;
-        let found = if self.offline { Vec::new() } else { not_there(&config).await? };
+        let (found, node) =
+            if self.offline { (Vec::new(), None) } else { (not_there(&config).await?, Some(heads(&config).await)) };
         let path = self.config.config.display().to_string();
         if self.json {
             let miners: Vec<_> = config.miners.iter().map(|miner| miner.id).collect();
@@ -51,9 +52,9 @@ impl Check {
             let missing: Vec<_> =
                 found.iter().map(|NotThere { field, problem }| json!({ "field": field, "problem": problem })).collect();
             let good = found.is_empty();
-            print_json(
-                &json!({ "config": path, "good": good, "miners": miners, "stores": stores, "not_there": missing }),
-            )?;
+            print_json(&json!({
+                "config": path, "good": good, "miners": miners, "stores": stores, "not_there": missing, "heads": node,
+            }))?;
         } else if found.is_empty() {
             outln!("{path} is valid, and everything is available: miners {}", config.miner_names());
         } else {
@@ -62,7 +63,22 @@ impl Check {
                 outln!("not there now: {missing}");
             }
         }
+        if let (Some(node), false) = (&node, self.json) {
+            outln!("new heads: {node}");
+        }
         if found.is_empty() { Ok(()) } else { Err(NotAllThere.into()) }
+    }
+}
+
+/// How the manager would hear of new heads. A node without announcements is as good, but each head comes a little later.
+async fn heads(config: &Config) -> String {
+    let subscribed = async { RpcClient::new(config.chain.endpoint())?.head_changes().await };
+    match tokio::time::timeout(LIMIT, subscribed).await {
+        Ok(Ok(_)) => "announced by the node".to_owned(),
+        Ok(Err(error)) => format!("the node is asked for them periodically, because {}", chain_of(&error)),
+        Err(_) => {
+            format!("the node is asked for them periodically, because it did not answer within {} s", LIMIT.as_secs())
+        }
     }
 }
 
