@@ -14,12 +14,14 @@ use sealbus_nats::{Connection, topology::Layout};
 use sealbus_schema::{MinerId, SectorSize};
 use serde::{Deserialize, Serialize};
 
-use crate::{chain::Endpoint, intents::numbers::Numbers};
+use crate::intents::numbers::Numbers;
 
 mod database;
+mod nodes;
 mod there;
 
 pub use database::Database;
+pub use nodes::{NamedNode, Node};
 
 /// The whole file. Unknown fields are errors.
 #[derive(Clone, Debug, Deserialize)]
@@ -62,11 +64,15 @@ pub struct Streams {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Chain {
-    /// The node's JSON-RPC endpoint, `http://host:port/rpc/v1`.
-    pub url: String,
+    /// The node's JSON-RPC endpoint, `http://host:port/rpc/v1`. `None` if there are several nodes.
+    #[serde(default)]
+    pub url: Option<String>,
     /// A file with the node's token; it needs the permission `sign`.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// The nodes, if there are several.
+    #[serde(default, rename = "node")]
+    pub nodes: Vec<Node>,
     /// How many epochs must be on top of a tipset before it counts.
     #[serde(default = "five")]
     pub confidence_epochs: i64,
@@ -214,9 +220,7 @@ impl Config {
         if let Err(error) = self.nats.check() {
             return refuse("[nats]", error.to_string());
         }
-        if let Err(error) = self.chain.endpoint().check() {
-            return refuse("chain.url", error.to_string());
-        }
+        self.chain.check_nodes()?;
         if !matches!(self.streams.replicas, 1 | 3 | 5) {
             return refuse("streams.replicas", format!("{} is not 1, 3 or 5", self.streams.replicas));
         }
@@ -334,14 +338,6 @@ impl Streams {
 }
 
 impl Chain {
-    /// The node's endpoint.
-    pub fn endpoint(&self) -> Endpoint {
-        let mut endpoint = Endpoint::new(self.url.clone(), self.token_file.clone());
-        endpoint.timeout = Duration::from_secs(self.timeout_secs);
-        endpoint.slow_timeout = Duration::from_secs(self.slow_timeout_secs.max(self.timeout_secs));
-        endpoint
-    }
-
     /// See [`Chain::poll_interval_ms`].
     pub const fn poll_interval(&self) -> Duration {
         Duration::from_millis(self.poll_interval_ms)

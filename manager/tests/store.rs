@@ -5,6 +5,8 @@ mod archive;
 mod databases;
 mod earlier;
 mod lives;
+#[path = "store/network.rs"]
+mod network;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -980,6 +982,7 @@ async fn what_waits_is_read_back_with_the_time_since_when(database: TestDatabase
         message.clone(),
         Subject::Miner(id().miner),
         Subject::Node,
+        Subject::OneNode("lotus".to_owned()),
         Subject::Outbox { row: 7, sector: id() },
         Subject::Sector(id()),
         Subject::Store("main".to_owned()),

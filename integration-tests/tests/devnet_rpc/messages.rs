@@ -39,6 +39,8 @@ use super::chain::ScriptedVerifier;
 
 #[path = "announced.rs"]
 mod announced;
+#[path = "several.rs"]
+mod several;
 
 const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 5 };
 

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures::Stream;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -95,6 +96,10 @@ impl<T: Transport> Transport for Memo<T> {
             self.note_head(&answer["Cids"]);
         }
         Ok(answer)
+    }
+
+    fn everywhere(&self, method: &'static str, params: Value) -> impl Stream<Item = Result<Value, Error>> + Send {
+        self.inner.everywhere(method, params)
     }
 
     async fn permissions(&self) -> Result<Option<Vec<String>>, Error> {

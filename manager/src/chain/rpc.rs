@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::{Stream, stream};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -42,6 +43,11 @@ pub trait Transport: Send + Sync {
     /// result.
     fn call(&self, method: &'static str, params: Value) -> impl Future<Output = Result<Value, Error>> + Send;
 
+    /// Makes a call at every node, for messages that all of them should have. One answer for each, as they come.
+    fn everywhere(&self, method: &'static str, params: Value) -> impl Stream<Item = Result<Value, Error>> + Send {
+        stream::once(self.call(method, params))
+    }
+
     /// The token's permissions, according to the node. `None` if there is no token, or the node cannot tell.
     fn permissions(&self) -> impl Future<Output = Result<Option<Vec<String>>, Error>> + Send {
         std::future::ready(Ok(None))
@@ -59,6 +65,10 @@ pub trait Transport: Send + Sync {
 impl<T: Transport> Transport for Arc<T> {
     async fn call(&self, method: &'static str, params: Value) -> Result<Value, Error> {
         T::call(self, method, params).await
+    }
+
+    fn everywhere(&self, method: &'static str, params: Value) -> impl Stream<Item = Result<Value, Error>> + Send {
+        T::everywhere(self, method, params)
     }
 
     async fn permissions(&self) -> Result<Option<Vec<String>>, Error> {
@@ -99,10 +109,14 @@ struct ErrorObject {
 impl RpcClient {
     /// Checks the endpoint and reads the token once, so that a wrong path is noticed at the start. Does not connect.
     pub fn new(endpoint: Endpoint) -> Result<Self, Error> {
+        let client = Self::with_any_token(endpoint)?;
+        client.endpoint.check_token()?;
+        Ok(client)
+    }
+
+    /// Checks the address only: each call reads the token anyway.
+    pub fn with_any_token(endpoint: Endpoint) -> Result<Self, Error> {
         let url = checked_url(&endpoint.url)?;
-        if let Some(path) = &endpoint.token_file {
-            checked_token(path, std::fs::read_to_string(path))?;
-        }
         install_tls_provider();
         let mut builder = reqwest::Client::builder()
             .connect_timeout(endpoint.connect_timeout)
