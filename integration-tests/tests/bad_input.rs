@@ -167,6 +167,44 @@ fn a_command_needs_only_what_it_uses_and_check_names_what_is_not_there() {
 }
 
 #[test]
+fn several_nodes_are_served_by_those_that_are_well_and_each_other_one_is_named_with_its_cause() {
+    let directory = tempfile::tempdir().expect("directory");
+    let mut cluster = cluster(directory.path());
+    let path = directory.path().join("manager.toml");
+    let text = fs::read_to_string(&path).expect("reads");
+    let line = |begins: &str| text.lines().find(|line| line.starts_with(begins)).expect("is there").to_owned();
+    let (url, token_file) = (line("url = \"http"), line("token_file"));
+    let nodes = format!(
+        "[[chain.node]]\nname = \"gone\"\nurl = \"http://127.0.0.1:1\"\n\
+         [[chain.node]]\nname = \"unsigned\"\n{}\ntoken_file = \"/no/such/token\"\n\
+         [[chain.node]]\nname = \"good\"\n{url}\n{token_file}\n",
+        url.replace("127.0.0.1", "localhost")
+    );
+    let text = text.replace(&format!("{url}\n"), "").replace(&format!("{token_file}\n"), "");
+    fs::write(&path, format!("{text}\n{nodes}")).expect("writes");
+
+    let (output, said) = run_to_its_end(&cluster, &["check"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(NOT_THERE), "{said}");
+    for named in [
+        "not there now: chain.node[0]: gone: it cannot be used: cannot reach the node",
+        "not there now: chain.node[1].token_file",
+        "chain node gone (http://127.0.0.1:1/rpc/v1): away",
+        "): well, head at epoch ",
+        ", announces its heads",
+    ] {
+        assert!(told.contains(named), "{named}: {told}");
+    }
+    keeps_trying(&mut cluster, &["the chain is read from this node now", "node=\"good\"", "the manager runs"]);
+    wait_within(Duration::from_secs(60), "the waits of the others", || {
+        let (output, _) = run_to_its_end(&cluster, &["sectors", "blocked"]);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(["the chain node gone", "the chain node unsigned"].iter().all(|node| told.contains(node)).then_some(()))
+    })
+    .expect("they are shown");
+}
+
+#[test]
 fn check_tells_of_an_open_secret_and_of_a_server_that_is_away_as_well() {
     let directory = tempfile::tempdir().expect("directory");
     let mut cluster = cluster(directory.path());

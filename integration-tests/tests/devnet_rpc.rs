@@ -6,6 +6,8 @@ mod chain;
 mod contract;
 #[path = "devnet_rpc/messages.rs"]
 mod messages;
+#[path = "devnet_rpc/notify.rs"]
+mod notify;
 
 use std::sync::Arc;
 use std::time::Duration;

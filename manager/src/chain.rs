@@ -3,7 +3,7 @@
 //! Read in this order:
 //!
 //! 1. [`error`]: the ways in which a call can fail, and which of them leave the outcome of a push unknown.
-//! 2. [`rpc`]: one JSON-RPC call. Tests and simulations implement [`Transport`] instead.
+//! 2. [`rpc`]: one JSON-RPC call. Tests and simulations implement [`Transport`] instead. [`nodes`]: several nodes as one.
 //! 3. [`node`]: a typed function for each method of the node. [`types`] has the answers, and [`json`] handles the
 //!    peculiarities of their JSON.
 //! 4. [`params`], [`batch`] and [`exit`]: what the miner actor takes and returns. [`network`]: what differs between
@@ -12,8 +12,8 @@
 //! 6. [`wait`]: what a message can wait for.
 //! 7. [`randomness`], [`expiry`] and [`commitment`]: the pure rules for tickets and seeds, expirations, and CIDs.
 //!
-//! [`memo`] remembers the node's answers. Nothing else here keeps state between calls, and nothing reads a clock or
-//! retries: callers decide when to ask again, by the node's epochs.
+//! [`memo`] remembers the node's answers, and [`nodes`] which node is asked. Nothing else here keeps state between calls,
+//! and nothing reads a clock or retries: callers decide when to ask again, by the node's epochs.
 
 pub mod batch;
 pub mod commitment;
@@ -27,6 +27,7 @@ pub mod memo;
 pub mod message;
 pub mod network;
 pub mod node;
+pub mod nodes;
 pub mod params;
 pub mod randomness;
 pub mod rpc;
@@ -37,5 +38,6 @@ pub mod wait;
 pub use error::{Error, PushRefusal};
 pub use memo::Memo;
 pub use node::NodeClient;
-pub use rpc::{Endpoint, RpcClient, Transport};
+pub use nodes::Nodes;
+pub use rpc::{Endpoint, HeadChanges, RpcClient, Transport};
 pub use wait::WaitReason;

@@ -14,15 +14,14 @@ use sealbus_nats::{Connection, topology::Layout};
 use sealbus_schema::{MinerId, SectorSize};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    chain::{Endpoint, local_keys::LocalKeys},
-    intents::numbers::Numbers,
-};
+use crate::{chain::local_keys::LocalKeys, intents::numbers::Numbers};
 
 mod database;
+mod nodes;
 mod there;
 
 pub use database::Database;
+pub use nodes::{NamedNode, Node};
 
 /// The whole file. Unknown fields are errors.
 #[derive(Clone, Debug, Deserialize)]
@@ -65,11 +64,15 @@ pub struct Streams {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Chain {
-    /// The node's JSON-RPC endpoint, `http://host:port/rpc/v1`.
-    pub url: String,
+    /// The node's JSON-RPC endpoint, `http://host:port/rpc/v1`. `None` if there are several nodes.
+    #[serde(default)]
+    pub url: Option<String>,
     /// A file with the node's token; it needs the permission `sign`, or `write` if all keys are in `key_files`.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// The nodes, if there are several.
+    #[serde(default, rename = "node")]
+    pub nodes: Vec<Node>,
     /// Files with keys that sign here, as `lotus wallet export` writes them. The node's wallet signs for all other senders.
     #[serde(default)]
     pub key_files: Vec<PathBuf>,
@@ -220,9 +223,7 @@ impl Config {
         if let Err(error) = self.nats.check() {
             return refuse("[nats]", error.to_string());
         }
-        if let Err(error) = self.chain.endpoint().check() {
-            return refuse("chain.url", error.to_string());
-        }
+        self.chain.check_nodes()?;
         if !matches!(self.streams.replicas, 1 | 3 | 5) {
             return refuse("streams.replicas", format!("{} is not 1, 3 or 5", self.streams.replicas));
         }
@@ -340,14 +341,6 @@ impl Streams {
 }
 
 impl Chain {
-    /// The node's endpoint.
-    pub fn endpoint(&self) -> Endpoint {
-        let mut endpoint = Endpoint::new(self.url.clone(), self.token_file.clone());
-        endpoint.timeout = Duration::from_secs(self.timeout_secs);
-        endpoint.slow_timeout = Duration::from_secs(self.slow_timeout_secs.max(self.timeout_secs));
-        endpoint
-    }
-
     /// The keys of [`Chain::key_files`].
     pub fn local_keys(&self) -> LocalKeys {
         LocalKeys::new(&self.key_files)

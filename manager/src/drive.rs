@@ -19,6 +19,7 @@ mod tests;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use checks::Checks;
@@ -41,6 +42,9 @@ use surroundings::Surroundings;
 
 /// Epochs per day: 24 hours, 30 s each.
 const EPOCHS_A_DAY: i64 = 2880;
+
+/// The least pause before a look at an announced head.
+const HEAD_GAP: Duration = Duration::from_millis(5);
 
 /// The driver of one manager.
 pub struct Driver<T> {
@@ -213,22 +217,36 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    /// Rings when the node has a new head. This is one small call at a short interval, so that we add little to the
-    /// chain's own waiting times.
+    /// Rings when the node has a new head. The node is asked at a short interval, and at once when it announces another
+    /// head. The interval does not depend on the announcements: a connection that is half open looks like a quiet chain,
+    /// and until that is noticed nothing may be slower than without announcements.
     async fn follow_head(&self) -> std::convert::Infallible {
-        let (interval, mut known) = (self.config.chain.head_interval(self.epoch_millis), None);
-        loop {
-            let pause = match self.node.chain_head().await {
-                Ok(head) if known.as_ref() == Some(&head.key) => interval,
-                Ok(head) => {
-                    known = Some(head.key);
-                    self.heads.ring();
-                    interval
+        let (interval, noticed) = (self.config.chain.head_interval(self.epoch_millis), Wake::default());
+        let mut announced = noticed.listen();
+        let asking = async {
+            let mut known = None;
+            loop {
+                announced.answer();
+                let pause = match self.node.chain_head().await {
+                    Ok(head) if known.as_ref() == Some(&head.key) => interval,
+                    Ok(head) => {
+                        known = Some(head.key);
+                        self.heads.ring();
+                        interval
+                    }
+                    // Reported by the driver.
+                    Err(_) => self.config.chain.poll_interval(),
+                };
+                tokio::select! {
+                    // The gap bounds what a node costs that announces without end.
+                    () = announced.woken() => tokio::time::sleep(HEAD_GAP).await,
+                    () = tokio::time::sleep(pause) => {}
                 }
-                // Reported by the driver.
-                Err(_) => self.config.chain.poll_interval(),
-            };
-            tokio::time::sleep(pause).await;
+            }
+        };
+        tokio::select! {
+            never = asking => never,
+            never = self.node.transport().follow_heads(head::still_max(self.epoch_millis), &noticed) => never,
         }
     }
 

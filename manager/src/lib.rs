@@ -23,6 +23,7 @@ pub mod fold;
 pub mod intents;
 pub mod life;
 pub mod liveness;
+pub mod nodes;
 pub mod orders;
 pub mod outbox;
 pub mod preflight;

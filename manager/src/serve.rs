@@ -18,12 +18,13 @@ use sealbus_schema::{ErrorCode, IntentKind, MinerId, SectorSize};
 use crate::{
     archive,
     chain::{
-        Error as ChainError, Memo, NodeClient, RpcClient, Transport, local_keys::LocalKeys, network, types::TipSetKey,
+        Error as ChainError, Memo, NodeClient, Nodes, RpcClient, Transport, local_keys::LocalKeys, network,
+        types::TipSetKey,
     },
     config::{Config, Database, Miner},
     drive::{self, DriveError, Driver, chain_of},
     fold::{self, Fold, FoldError},
-    liveness, orders, outbox, preflight,
+    liveness, nodes, orders, outbox, preflight,
     proofs::{Library, Verifier},
     store::{Leadership, Store, StoreError},
     stores::{self, Users},
@@ -201,15 +202,16 @@ async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::conve
         patiently("the database", async || require_no_records(&bus, &config.database).await).await?;
     }
     let store = patiently("the database", async || Ok(Store::open(&config.database).await?)).await?;
-    let node_name = format!("the chain node at {}", config.chain.endpoint().shown());
-    let node = patiently(&node_name, async || {
-        let node = NodeClient::new(Memo::new(RpcClient::new(config.chain.endpoint())?));
+    let shown: Vec<String> = config.chain.nodes().iter().map(|node| node.endpoint.shown()).collect();
+    let (nodes, node) = patiently(&format!("the chain node at {}", shown.join(" or ")), async || {
+        let nodes = Arc::new(config.chain.client(store.network().await?)?);
+        let node = NodeClient::new(Memo::new(Arc::clone(&nodes)));
         check_miners(&node, &config).await?;
-        Ok(Arc::new(node))
+        Ok((nodes, Arc::new(node)))
     })
     .await?;
     let bus = config.nats.connect_patiently("manager").await?;
-    let mut manager = Manager { config, store, node, bus, verifier };
+    let mut manager = Manager { config, store, nodes, node, bus, verifier };
     let mut patience = Patience::new(FIRST_PAUSE, MAX_PAUSE);
     loop {
         let Err(error) = manager.lead(&mut patience).await;
@@ -238,7 +240,8 @@ async fn require_no_records(bus: &Bus, database: &Database) -> Result<(), ServeE
 struct Manager {
     config: Arc<Config>,
     store: Store,
-    node: Arc<NodeClient<Memo<RpcClient>>>,
+    nodes: Arc<Nodes<RpcClient>>,
+    node: Arc<NodeClient<Memo<Arc<Nodes<RpcClient>>>>>,
     bus: Bus,
     verifier: Arc<dyn Verifier>,
 }
@@ -269,7 +272,7 @@ impl Manager {
     }
 
     async fn work(&self, patience: &mut Patience) -> Result<std::convert::Infallible, ServeError> {
-        let Manager { config, store, node, bus, verifier } = self;
+        let Manager { config, store, nodes, node, bus, verifier } = self;
         patiently("the server of the streams", async || Ok(ensure_topology(bus, config).await?)).await?;
         if store.fold_state().await?.is_none() {
             let records = bus.sectors_last_sequence().await?;
@@ -293,6 +296,7 @@ impl Manager {
             ended = wake::follow_commands(store, &changed) => Ok(ended?),
             ended = liveness::run(bus, store, config, epoch, &changed, driver.waits()) => Ok(ended?),
             ended = archive::run(store, epoch, config.policy.archive_after_days) => Ok(ended?),
+            ended = nodes::watch(nodes, store, epoch, driver.waits()) => Ok(ended?),
             ended = stores::watch(store, config, &users, epoch, driver.waits()) => Ok(ended?),
             ended = keep_topology(bus, config, &known, driver.waits()) => ended,
             never = tell_of_steady_work(patience) => Ok(never),

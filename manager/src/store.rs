@@ -16,6 +16,7 @@ mod leadership;
 mod looks;
 mod messages;
 mod migrations;
+mod network;
 mod open;
 mod orders;
 mod outbox;

@@ -22,7 +22,7 @@ use crate::store::{Store, StoreError};
 
 pub use advice::{advice, is_mended_by_a_person};
 pub use book::{Book, Change};
-pub use cause::{is_node_away, of_error, of_node_error, takes_time};
+pub use cause::{is_node_away, of_error, of_node_error, of_standing, takes_time};
 
 /// How often tries and the manager's sign of life are stored while nothing changes.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -47,6 +47,8 @@ pub enum Subject {
     Store(String),
     /// Everything that needs the chain.
     Node,
+    /// One of several chain nodes, by its name. The others do its work.
+    OneNode(String),
     /// Everything that needs this part of the bus: `outbox`, `orders`, `heartbeats`, `log` or `streams`.
     Bus(String),
     /// A row of the outbox that cannot be published.
@@ -107,19 +109,19 @@ impl Subject {
             Subject::Message { .. } => "message",
             Subject::Miner(_) => "miner",
             Subject::Store(_) => "store",
-            Subject::Node => "node",
+            Subject::Node | Subject::OneNode(_) => "node",
             Subject::Bus(_) => "bus",
             Subject::Outbox { .. } => "outbox",
         }
     }
 
-    /// The name within its kind; empty if there is only one of the kind.
+    /// The name within its kind; empty for the chain, whichever node is read.
     pub fn name(&self) -> String {
         match self {
             Subject::Sector(sector) => sector.to_string(),
             Subject::Message { key, .. } => key.clone(),
             Subject::Miner(miner) => miner.to_string(),
-            Subject::Store(name) | Subject::Bus(name) => name.clone(),
+            Subject::Store(name) | Subject::Bus(name) | Subject::OneNode(name) => name.clone(),
             Subject::Outbox { row, .. } => row.to_string(),
             Subject::Node => String::new(),
         }
@@ -138,6 +140,7 @@ impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Subject::Node => f.write_str("the chain node"),
+            Subject::OneNode(name) => write!(f, "the chain node {name}"),
             Subject::Bus(part) => write!(f, "the bus ({part})"),
             Subject::Outbox { row, sector } => write!(f, "row {row} of the outbox, about {sector}"),
             _ => write!(f, "{} {}", self.kind(), self.name()),

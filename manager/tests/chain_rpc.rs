@@ -14,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 #[path = "lotus_rpc/contract.rs"]
 mod contract;
+#[path = "chain_rpc/notify.rs"]
+mod notify;
 
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.SECRET.c2ln";
 

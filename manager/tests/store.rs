@@ -9,6 +9,8 @@ mod lists;
 mod lives;
 #[path = "store/messages.rs"]
 mod messages;
+#[path = "store/network.rs"]
+mod network;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -841,6 +843,7 @@ async fn what_waits_is_read_back_with_the_time_since_when(database: TestDatabase
         message.clone(),
         Subject::Miner(id().miner),
         Subject::Node,
+        Subject::OneNode("lotus".to_owned()),
         Subject::Outbox { row: 7, sector: id() },
         Subject::Sector(id()),
         Subject::Store("main".to_owned()),

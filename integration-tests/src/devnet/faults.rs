@@ -68,6 +68,13 @@ pub enum Fault {
     },
     /// The mempool is emptied once, as by a restart.
     ClearMempool {},
+    /// While this is on, subscribers of `ChainNotify` are told nothing.
+    MuteChannels {
+        /// Whether to switch it on.
+        on: bool,
+    },
+    /// Every channel of `ChainNotify` is closed once, as for a subscriber that is too slow.
+    CloseChannels {},
     /// All faults are switched off.
     Clear {},
 }
@@ -90,7 +97,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Switches a fault on or off. `ClearMempool` is handled by the node.
+    /// Switches a fault on or off. What concerns the mempool and the channels is handled by the node.
     pub fn apply(&mut self, fault: Fault) {
         match fault {
             Fault::FailCalls { method, when, count, answer } => {
@@ -99,7 +106,7 @@ impl Faults {
             Fault::StallInclusion { on } => self.stall_inclusion = on,
             Fault::DropPushed { count } => self.drop_pushed = count,
             Fault::LowGas { count } => self.low_gas = count,
-            Fault::ClearMempool {} => {}
+            Fault::ClearMempool {} | Fault::MuteChannels { .. } | Fault::CloseChannels {} => {}
             Fault::Clear {} => *self = Self::default(),
         }
     }

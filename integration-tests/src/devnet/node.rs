@@ -84,6 +84,18 @@ pub struct Node {
     null_rounds: u64,
     fork: u64,
     epoch_millis: watch::Sender<u64>,
+    announced: watch::Sender<Announced>,
+}
+
+/// What subscribers are told.
+#[derive(Debug, Clone, Copy)]
+pub struct Announced {
+    /// The head.
+    pub head: Cid,
+    /// Whether they are told nothing.
+    pub is_muted: bool,
+    /// How often all subscriptions were ended.
+    pub closings: u64,
 }
 
 impl Node {
@@ -94,6 +106,7 @@ impl Node {
         let store = Store::new();
         let Genesis { chain, wallet, miners } = genesis::create(&config, &policy, &store)?;
         let (epoch_millis, _) = watch::channel(config.epoch_millis);
+        let (announced, _) = watch::channel(Announced { head: chain.head().cid, is_muted: false, closings: 0 });
         Ok(Self {
             config,
             policy,
@@ -110,6 +123,7 @@ impl Node {
             null_rounds: 0,
             fork: 0,
             epoch_millis,
+            announced,
         })
     }
 
@@ -133,6 +147,11 @@ impl Node {
     /// A receiver for the length of an epoch.
     pub fn watch_epoch_millis(&self) -> watch::Receiver<u64> {
         self.epoch_millis.subscribe()
+    }
+
+    /// A receiver for what subscribers are told.
+    pub fn watch_announced(&self) -> watch::Receiver<Announced> {
+        self.announced.subscribe()
     }
 
     /// Advances the clock by one epoch.
@@ -228,8 +247,12 @@ impl Node {
     /// Switches a fault on or off.
     pub fn inject(&mut self, fault: Fault) {
         info!(?fault, "fault");
-        if matches!(fault, Fault::ClearMempool {}) {
-            self.mempool.clear();
+        match &fault {
+            Fault::ClearMempool {} => self.mempool.clear(),
+            Fault::MuteChannels { on } => self.announced.send_modify(|announced| announced.is_muted = *on),
+            Fault::CloseChannels {} => self.announced.send_modify(|announced| announced.closings += 1),
+            Fault::Clear {} => self.announced.send_modify(|announced| announced.is_muted = false),
+            _ => {}
         }
         self.faults.apply(fault);
     }
@@ -275,6 +298,7 @@ impl Node {
         let receipts = applied.into_iter().map(|applied| applied.receipt).collect();
         let tipset = Arc::unwrap_or_clone(tipset);
         self.chain.extend(tipset, Execution { state_root, receipts });
+        self.announced.send_modify(|announced| announced.head = self.chain.head().cid);
         self.mempool.prune(&world);
         Ok(())
     }

@@ -1,4 +1,5 @@
 //! JSON-RPC 2.0 over HTTP, as a Lotus node speaks it: `POST /rpc/v1`, with method names that begin with `Filecoin.`.
+//! [`channels`] is the same over WebSocket.
 //!
 //! Methods that control the test chain begin with `Devnet.` (see [`control`]).
 
@@ -10,6 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tracing::{debug, error};
 
 use super::faults::{Answer, When};
@@ -17,6 +19,7 @@ use super::node::Node;
 
 pub mod auth;
 mod chain;
+pub mod channels;
 pub mod control;
 pub mod error;
 mod form;
@@ -47,6 +50,14 @@ pub struct Service {
     pub node: Arc<Mutex<Node>>,
     /// The key of the tokens.
     pub secret: Secret,
+    /// Changes when the server ends.
+    pub ending: watch::Receiver<()>,
+}
+
+impl Service {
+    fn with_node<T>(&self, act: impl FnOnce(&mut Node) -> T) -> T {
+        act(&mut self.node.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The response to an HTTP request.
@@ -54,6 +65,15 @@ enum Reply {
     Json(StatusCode, Value),
     Empty,
     Status(StatusCode),
+}
+
+impl Reply {
+    fn into_json(self) -> Option<Value> {
+        match self {
+            Reply::Json(_, value) => Some(value),
+            Reply::Empty | Reply::Status(_) => None,
+        }
+    }
 }
 
 /// Answers one HTTP request.

@@ -17,7 +17,7 @@ use super::config::Config;
 use super::node::{Node, NodeError};
 use super::proofs::ProofVerifier;
 use super::rpc::auth::{Secret, Tokens};
-use super::rpc::{REQUEST_BYTES_MAX, Service, handle};
+use super::rpc::{REQUEST_BYTES_MAX, Service, channels, handle};
 
 /// Why the server could not start.
 #[derive(Debug, Error)]
@@ -64,6 +64,8 @@ impl Devnet {
 pub struct Server {
     address: SocketAddr,
     tasks: Vec<JoinHandle<()>>,
+    /// Its drop ends the connections over WebSocket.
+    _ends: watch::Sender<()>,
 }
 
 impl Server {
@@ -75,9 +77,10 @@ impl Server {
         let failed = |source| ServerError::Bind { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let service = Service { node: devnet.node.clone(), secret: devnet.secret.clone() };
+        let (ends, ending) = watch::channel(());
+        let service = Service { node: devnet.node.clone(), secret: devnet.secret.clone(), ending };
         let router = Router::new()
-            .route("/rpc/v1", post(handle))
+            .route("/rpc/v1", post(handle).get(channels::handle))
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
             .with_state(service);
         let serve = tokio::spawn(async move {
@@ -87,7 +90,7 @@ impl Server {
         });
         let millis = devnet.with_node(|node| node.watch_epoch_millis());
         let clock = tokio::spawn(tick(devnet.clone(), millis));
-        Ok(Self { address, tasks: vec![serve, clock] })
+        Ok(Self { address, tasks: vec![serve, clock], _ends: ends })
     }
 
     /// The address on which it listens.

@@ -37,6 +37,11 @@ use serde_json::json;
 
 use super::chain::ScriptedVerifier;
 
+#[path = "announced.rs"]
+mod announced;
+#[path = "several.rs"]
+mod several;
+
 const POLICY: AttemptPolicy = AttemptPolicy { max_attempts: 3, max_issues: 5 };
 
 /// No proof gets that far in these tests.

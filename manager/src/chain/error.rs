@@ -148,6 +148,14 @@ pub enum Error {
         /// The node's message, with all its lines, shortened.
         message: String,
     },
+    /// No node can be used. Nothing was sent.
+    #[error("no chain node can be used: {nodes}")]
+    NoNodeWell {
+        /// Each node, and why not.
+        nodes: String,
+        /// Whether all of them are on another network than the manager's sectors. A person must act.
+        is_other_network: bool,
+    },
     /// The answer violates the method's contract.
     #[error("the node's answer to {method} is wrong: {what}")]
     BadAnswer {
@@ -182,6 +190,7 @@ impl Error {
         match self {
             Self::Unreachable { .. } | Self::ConnectionLost { .. } | Self::TimedOut { .. } => true,
             Self::Http { status, .. } => *status >= 500 || matches!(status, 408 | 425 | 429),
+            Self::NoNodeWell { is_other_network, .. } => !is_other_network,
             _ => false,
         }
     }
@@ -196,6 +205,7 @@ impl Error {
             | Self::Unauthorized { .. }
             | Self::MethodNotFound { .. } => true,
             Self::Http { .. } => !self.is_transient(),
+            Self::NoNodeWell { is_other_network, .. } => *is_other_network,
             _ => false,
         }
     }

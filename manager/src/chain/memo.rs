@@ -7,13 +7,17 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use futures::Stream;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::{Error, Transport};
+use crate::wake::Wake;
 
 /// The methods whose answers depend only on a tipset.
 const OF_A_TIPSET: [&str; 12] = [
@@ -94,8 +98,16 @@ impl<T: Transport> Transport for Memo<T> {
         Ok(answer)
     }
 
+    fn everywhere(&self, method: &'static str, params: Value) -> impl Stream<Item = Result<Value, Error>> + Send {
+        self.inner.everywhere(method, params)
+    }
+
     async fn permissions(&self) -> Result<Option<Vec<String>>, Error> {
         self.inner.permissions().await
+    }
+
+    async fn follow_heads(&self, silence: Duration, noticed: &Wake) -> Infallible {
+        self.inner.follow_heads(silence, noticed).await
     }
 }
 

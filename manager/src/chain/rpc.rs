@@ -8,20 +8,26 @@
 //! `result` that is `null`; Forest answers with 200. So the body is read first, and the status counts only if the body
 //! has no error.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use futures::{Stream, stream};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::error::Error;
+use crate::wake::Wake;
 
 mod endpoint;
+mod notify;
 
 pub use endpoint::Endpoint;
 use endpoint::{checked_token, checked_url};
+pub use notify::HeadChanges;
 
 /// The namespace of all methods.
 const METHOD_PREFIX: &str = "Filecoin.";
@@ -37,9 +43,22 @@ pub trait Transport: Send + Sync {
     /// result.
     fn call(&self, method: &'static str, params: Value) -> impl Future<Output = Result<Value, Error>> + Send;
 
+    /// Makes a call at every node, for messages that all of them should have. One answer for each, as they come.
+    fn everywhere(&self, method: &'static str, params: Value) -> impl Stream<Item = Result<Value, Error>> + Send {
+        stream::once(self.call(method, params))
+    }
+
     /// The token's permissions, according to the node. `None` if there is no token, or the node cannot tell.
     fn permissions(&self) -> impl Future<Output = Result<Option<Vec<String>>, Error>> + Send {
         std::future::ready(Ok(None))
+    }
+
+    /// Rings whenever the node announces another head. A ring is only a hint to ask for the head: it may be wrong, late
+    /// or missing. If nothing is announced for `silence`, the announcements are asked for again. Never ends; by default
+    /// it never rings either.
+    fn follow_heads(&self, silence: Duration, noticed: &Wake) -> impl Future<Output = Infallible> + Send {
+        let _ = (silence, noticed);
+        std::future::pending()
     }
 }
 
@@ -48,8 +67,16 @@ impl<T: Transport> Transport for Arc<T> {
         T::call(self, method, params).await
     }
 
+    fn everywhere(&self, method: &'static str, params: Value) -> impl Stream<Item = Result<Value, Error>> + Send {
+        T::everywhere(self, method, params)
+    }
+
     async fn permissions(&self) -> Result<Option<Vec<String>>, Error> {
         T::permissions(self).await
+    }
+
+    async fn follow_heads(&self, silence: Duration, noticed: &Wake) -> Infallible {
+        T::follow_heads(self, silence, noticed).await
     }
 }
 
@@ -82,10 +109,14 @@ struct ErrorObject {
 impl RpcClient {
     /// Checks the endpoint and reads the token once, so that a wrong path is noticed at the start. Does not connect.
     pub fn new(endpoint: Endpoint) -> Result<Self, Error> {
+        let client = Self::with_any_token(endpoint)?;
+        client.endpoint.check_token()?;
+        Ok(client)
+    }
+
+    /// Checks the address only: each call reads the token anyway.
+    pub fn with_any_token(endpoint: Endpoint) -> Result<Self, Error> {
         let url = checked_url(&endpoint.url)?;
-        if let Some(path) = &endpoint.token_file {
-            checked_token(path, std::fs::read_to_string(path))?;
-        }
         install_tls_provider();
         let mut builder = reqwest::Client::builder()
             .connect_timeout(endpoint.connect_timeout)
@@ -106,6 +137,10 @@ impl RpcClient {
         &self.endpoint.url
     }
 
+    fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
     async fn authorization(&self) -> Result<Option<HeaderValue>, Error> {
         match &self.endpoint.token_file {
             None => Ok(None),
@@ -114,7 +149,7 @@ impl RpcClient {
     }
 
     async fn exchange(&self, method: &'static str, params: Value) -> Result<Value, Error> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id();
         let request =
             json!({ "jsonrpc": "2.0", "id": id, "method": format!("{METHOD_PREFIX}{method}"), "params": params });
         let mut post = self.http.post(&self.endpoint.url).json(&request);
@@ -220,6 +255,10 @@ impl Transport for RpcClient {
             answer => answer?,
         };
         serde_json::from_value(answer).map(Some).map_err(|error| Error::bad_answer(METHOD, error))
+    }
+
+    async fn follow_heads(&self, silence: Duration, noticed: &Wake) -> Infallible {
+        self.stay_subscribed(silence, noticed).await
     }
 }
 

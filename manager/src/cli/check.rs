@@ -1,22 +1,25 @@
 //! `check`: whether a configuration is valid, and whether everything that it names is available. These are two answers.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clap::Args;
+use futures::future::join_all;
 use sealbus_nats::{ConnectError, NotThere};
+use serde::Serialize;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{ConfigArg, broken::Broken, print_json};
 use crate::{
-    chain::{Error as ChainError, NodeClient, RpcClient, network, types::TipSetKey},
-    config::Config,
+    chain::{Error as ChainError, NodeClient, RpcClient, network, nodes::Standing, types::TipSetKey},
+    config::{Config, NamedNode},
     drive::chain_of,
     preflight,
     proofs::Library,
     serve::{self, ServeError},
     store::{Store, StoreError},
     stores::{self, Look, Users},
-    waits::{Subject, advice},
+    waits::{self, Subject, advice},
 };
 
 /// How long each server may take to answer.
@@ -43,7 +46,8 @@ pub struct NotAllThere;
 impl Check {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = self.config.load()?;
-        let (found, broken) = if self.offline { Default::default() } else { look(&config).await? };
+        let Found { not_there: found, nodes, broken } =
+            if self.offline { Found::default() } else { look(&config).await? };
         let path = self.config.config.display().to_string();
         if self.json {
             let miners: Vec<_> = config.miners.iter().map(|miner| miner.id).collect();
@@ -51,9 +55,10 @@ impl Check {
             let missing: Vec<_> =
                 found.iter().map(|NotThere { field, problem }| json!({ "field": field, "problem": problem })).collect();
             let good = found.is_empty();
-            print_json(
-                &json!({ "config": path, "good": good, "miners": miners, "stores": stores, "not_there": missing, "broken": broken.json() }),
-            )?;
+            print_json(&json!({
+                "config": path, "good": good, "miners": miners, "stores": stores, "not_there": missing, "nodes": nodes,
+                "broken": broken.json(),
+            }))?;
         } else if found.is_empty() {
             outln!("{path} is valid, and everything is available: miners {}", config.miner_names());
         } else {
@@ -63,21 +68,75 @@ impl Check {
             }
         }
         if !self.json {
+            for node in &nodes {
+                outln!("{node}");
+            }
             broken.show();
         }
         if found.is_empty() { Ok(()) } else { Err(NotAllThere.into()) }
     }
 }
 
-/// Everything that the configuration names and that is unavailable, and the broken invariants that the database and the
-/// workers tell of. An error means that the configuration is invalid, as a server's answer showed.
-async fn look(config: &Config) -> Result<(Vec<NotThere>, Broken), ServeError> {
-    let mut broken = Broken::default();
-    let found = not_there(config, &mut broken).await?;
-    Ok((found, broken))
+/// A chain node, as it is now.
+#[derive(Debug, Serialize)]
+struct NodeNow {
+    name: String,
+    url: String,
+    /// [`Standing::name`].
+    standing: &'static str,
+    head: Option<i64>,
+    /// Why it does not announce its heads. A node without announcements is as good, but each head comes a little later.
+    asked_because: Option<String>,
 }
 
-async fn not_there(config: &Config, broken: &mut Broken) -> Result<Vec<NotThere>, ServeError> {
+impl NodeNow {
+    async fn look(node: NamedNode, standing: &Standing) -> NodeNow {
+        let subscribed = async { RpcClient::with_any_token(node.endpoint.clone())?.head_changes().await };
+        let asked_because = match timeout(LIMIT, subscribed).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(chain_of(&error)),
+            Err(_) => Some(format!("no answer within {} s", LIMIT.as_secs())),
+        };
+        let head = match standing {
+            Standing::Well { head } | Standing::Behind { head, .. } | Standing::Forked { head, .. } => Some(*head),
+            _ => None,
+        };
+        NodeNow { name: node.name, url: node.endpoint.shown(), standing: standing.name(), head, asked_because }
+    }
+}
+
+impl std::fmt::Display for NodeNow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "chain node {} ({}): {}", self.name, self.url, self.standing.replace('_', " "))?;
+        if let Some(head) = self.head {
+            write!(f, ", head at epoch {head}")?;
+        }
+        match &self.asked_because {
+            None => f.write_str(", announces its heads"),
+            Some(why) => write!(f, ", is asked for its head periodically ({why})"),
+        }
+    }
+}
+
+/// What `check` has found.
+#[derive(Default)]
+struct Found {
+    /// Everything that the configuration names and that is unavailable.
+    not_there: Vec<NotThere>,
+    nodes: Vec<NodeNow>,
+    /// The broken invariants that the database and the workers tell of.
+    broken: Broken,
+}
+
+/// Looks at everything that the configuration names. An error means that the configuration is invalid, as a server's answer
+/// showed.
+async fn look(config: &Config) -> Result<Found, ServeError> {
+    let mut broken = Broken::default();
+    let (not_there, nodes) = not_there(config, &mut broken).await?;
+    Ok(Found { not_there, nodes, broken })
+}
+
+async fn not_there(config: &Config, broken: &mut Broken) -> Result<(Vec<NotThere>, Vec<NodeNow>), ServeError> {
     let mut found = config.not_there();
     let mut add = |field: &str, problem: String| found.push(NotThere { field: field.to_owned(), problem });
     let database = limited(async {
@@ -115,21 +174,33 @@ async fn not_there(config: &Config, broken: &mut Broken) -> Result<Vec<NotThere>
             add(&format!("store[{index}].path"), cause.text);
         }
     }
-    let client = match RpcClient::new(config.chain.endpoint()).map_err(ServeError::from) {
-        Ok(client) => client,
+    // The network that a manager has seen, if the database can be read.
+    let known = timeout(LIMIT, Store::network_in(&config.database)).await;
+    let known = known.unwrap_or(Ok(None)).unwrap_or_default();
+    let client = match config.chain.client(known).map_err(ServeError::from) {
+        Ok(client) => Arc::new(client),
         Err(error) if error.is_misconfigured() => return Err(error),
         // Already reported with the token's file.
-        Err(_) => return Ok(found),
+        Err(_) => return Ok((found, Vec::new())),
     };
+    client.look().await;
+    let standings = client.standings().into_iter().map(|(_, standing)| standing);
+    let nodes: Vec<_> = config.chain.nodes().into_iter().zip(standings).collect();
+    for (node, standing) in nodes.iter().filter(|_| client.are_several()) {
+        if let Some(cause) = waits::of_standing(standing) {
+            add(&node.field, format!("{}: {}", node.name, cause.text));
+        }
+    }
+    let nodes = join_all(nodes.into_iter().map(async |(node, standing)| NodeNow::look(node, &standing).await)).await;
     let node = NodeClient::new(client);
     let asked = limited(async { Ok(network::check_supported(node.network_version(&TipSetKey::head()).await?)?) });
     match asked.await? {
         Answer::Good => {}
         Answer::Lacks(problem) => {
             add("chain.url", problem + hint(config));
-            return Ok(found);
+            return Ok((found, nodes));
         }
-        Answer::Told => return Ok(found),
+        Answer::Told => return Ok((found, nodes)),
     }
     for (index, miner) in config.miners.iter().enumerate() {
         if let Answer::Lacks(problem) = limited(serve::check_miner(&node, miner, &config.chain.local_keys())).await? {
@@ -154,7 +225,7 @@ async fn not_there(config: &Config, broken: &mut Broken) -> Result<Vec<NotThere>
             found.push(NotThere { field, problem: format!("{problem}; {}", advice(&cause.code)) });
         }
     }
-    Ok(found)
+    Ok((found, nodes))
 }
 
 /// The outcome of asking a server.
@@ -169,7 +240,7 @@ enum Answer {
 
 /// Asks within [`LIMIT`]. An error means that the configuration is invalid.
 async fn limited(asking: impl Future<Output = Result<(), ServeError>>) -> Result<Answer, ServeError> {
-    match tokio::time::timeout(LIMIT, asking).await {
+    match timeout(LIMIT, asking).await {
         Ok(Ok(())) => Ok(Answer::Good),
         Ok(Err(error)) if error.is_misconfigured() => Err(error),
         Ok(Err(error)) if is_of_a_file(&error) => Ok(Answer::Told),
@@ -190,7 +261,7 @@ const fn is_of_a_file(error: &ServeError) -> bool {
 
 /// What may be wrong with a valid address.
 fn hint(config: &Config) -> &'static str {
-    if config.chain.endpoint().shown().starts_with("https") {
+    if config.chain.nodes().iter().any(|node| node.endpoint.shown().starts_with("https")) {
         "; does the port speak TLS? A node's own port does not: write http:// then"
     } else {
         ""

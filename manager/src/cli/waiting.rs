@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use sealbus_schema::{
     machine::manager::AtStake,
     parts::{PreCommitInfo, Ticket},
@@ -43,13 +44,15 @@ pub enum Cost {
 }
 
 impl ChainTime {
-    /// Asks the node, and falls back on the last epoch that the manager recorded.
+    /// Asks the nodes, and falls back on the last epoch that the manager recorded.
     pub async fn look(config: &Config, sectors: &[Job]) -> ChainTime {
-        let endpoint = config.chain.endpoint();
-        let asked = async { Some(NodeClient::new(RpcClient::new(endpoint).ok()?).chain_head().await.ok()?.height) };
-        match tokio::time::timeout(LIMIT, asked).await {
-            Ok(Some(epoch)) => ChainTime { epoch: Some(epoch), live: true },
-            Ok(None) | Err(_) => ChainTime { epoch: sectors.iter().filter_map(last_known).max(), live: false },
+        let asked = config.chain.nodes().into_iter().map(|node| async {
+            let head = async { NodeClient::new(RpcClient::new(node.endpoint)?).chain_head().await };
+            tokio::time::timeout(LIMIT, head).await.ok()?.ok().map(|head| head.height)
+        });
+        match join_all(asked).await.into_iter().flatten().max() {
+            Some(epoch) => ChainTime { epoch: Some(epoch), live: true },
+            None => ChainTime { epoch: sectors.iter().filter_map(last_known).max(), live: false },
         }
     }
 

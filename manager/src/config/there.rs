@@ -2,7 +2,7 @@
 
 use sealbus_nats::{NotThere, secret};
 
-use super::Config;
+use super::{Config, NamedNode};
 use crate::chain::local_keys;
 
 impl Config {
@@ -11,13 +11,14 @@ impl Config {
         let mut found = self.database.not_there();
         found.extend(self.nats.not_there());
         let mut add = |field: String, problem: String| found.push(NotThere { field, problem });
-        if let Some(path) = &self.chain.token_file {
-            if let Err(error) = self.chain.endpoint().check_token() {
+        for NamedNode { field, endpoint, .. } in self.chain.nodes() {
+            let Some(path) = &endpoint.token_file else { continue };
+            if let Err(error) = endpoint.check_token() {
                 let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                add("chain.token_file".to_owned(), format!("{error}{cause}"));
+                add(format!("{field}.token_file"), format!("{error}{cause}"));
             }
             if let Some(problem) = secret::exposed(path) {
-                add("chain.token_file".to_owned(), problem);
+                add(format!("{field}.token_file"), problem);
             }
         }
         for (index, path) in self.chain.key_files.iter().enumerate() {

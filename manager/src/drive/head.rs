@@ -18,6 +18,11 @@ const OLD_EPOCHS: u64 = 10;
 /// their timestamps do not.
 const DAYTIME_EPOCH_MILLIS: u64 = 30_000;
 
+/// How long a chain may stand still, or its node say nothing, before that is odd.
+pub fn still_max(epoch_millis: u64) -> Duration {
+    (Duration::from_millis(epoch_millis) * EMPTY_EPOCHS).max(STILL_MIN)
+}
+
 /// The last head, and when it was first seen.
 #[derive(Debug, Default)]
 pub struct HeadWatch {
@@ -36,7 +41,7 @@ impl HeadWatch {
             }
         };
         let (still, epoch) = (now.duration_since(since), Duration::from_millis(epoch_millis));
-        if still >= (epoch * EMPTY_EPOCHS).max(STILL_MIN) {
+        if still >= still_max(epoch_millis) {
             let text = format!(
                 "the node's head has stood at epoch {height} for {} s, while an epoch lasts {} s",
                 still.as_secs(),

@@ -11,7 +11,7 @@ use super::Cause;
 use crate::{
     chain::{
         Error as ChainError, WaitReason, expiry::Error as ExpiryError, fees::Error as FeesError,
-        message::Error as MessageError, node::SignError,
+        message::Error as MessageError, node::SignError, nodes::Standing,
     },
     drive::{DriveError, chain_of},
 };
@@ -58,6 +58,7 @@ pub const fn is_node_away(error: &DriveError) -> Option<&ChainError> {
             ChainError::Unreachable { .. }
             | ChainError::ConnectionLost { .. }
             | ChainError::TimedOut { .. }
+            | ChainError::NoNodeWell { .. }
             | ChainError::Http { .. } => Some(error),
             _ => None,
         },
@@ -73,11 +74,31 @@ pub const fn takes_time(error: &ChainError) -> Duration {
     }
 }
 
+/// Why one of several nodes is left out. `None` if it is not.
+pub fn of_standing(standing: &Standing) -> Option<Cause> {
+    let text = format!("it {standing}, and is left out");
+    Some(match standing {
+        Standing::Unknown | Standing::Well { .. } => return None,
+        Standing::Unusable(error) => match of_chain_error(error, text) {
+            cause if cause.code == ErrorCode::NODE_CALL_FAILED => {
+                Cause::passing(ErrorCode::NODE_UNAVAILABLE, cause.text)
+            }
+            cause => cause,
+        },
+        Standing::OtherNetwork { .. } => Cause::to_mend(ErrorCode::CONFIGURATION_WRONG, format!("chain.node: {text}")),
+        Standing::Behind { .. } | Standing::Forked { .. } => Cause::passing(ErrorCode::NODE_BEHIND, text),
+    })
+}
+
 fn of_chain_error(error: &ChainError, text: String) -> Cause {
     match error {
         ChainError::Unreachable { .. } | ChainError::ConnectionLost { .. } => {
             Cause::passing(ErrorCode::NODE_UNAVAILABLE, text)
         }
+        ChainError::NoNodeWell { is_other_network: true, .. } => {
+            Cause::to_mend(ErrorCode::CONFIGURATION_WRONG, format!("chain.url: {text}"))
+        }
+        ChainError::NoNodeWell { .. } => Cause::passing(ErrorCode::NODE_UNAVAILABLE, text),
         ChainError::Http { .. } if error.is_transient() => Cause::passing(ErrorCode::NODE_UNAVAILABLE, text),
         error if error.needs_person() => Cause::to_mend(ErrorCode::NODE_ACCESS_DENIED, text),
         ChainError::Refused { .. } if error.is_not_enough_funds() => Cause::to_mend(ErrorCode::FUNDS_MISSING, text),

@@ -1,5 +1,7 @@
 //! Methods about tipsets.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::error::RpcError;
@@ -7,6 +9,7 @@ use super::form;
 use super::params::Params;
 use crate::devnet::chain::Change;
 use crate::devnet::node::Node;
+use crate::devnet::tipset::Tipset;
 
 /// Lotus' version number for the v1 API (2.3.0).
 const API_VERSION: u32 = 0x0002_0300;
@@ -47,12 +50,22 @@ pub fn chain_get_path(node: &mut Node, params: &Params<'_>) -> Result<Value, Rpc
     let from = node.tipset(params.tipset_key(0)?.as_ref())?;
     let to = node.tipset(params.tipset_key(1)?.as_ref())?;
     let path = node.chain.path(from.cid, to.cid)?;
-    let changes = path.iter().map(|(change, tipset)| {
+    Ok(form::list(changes(&path)))
+}
+
+/// Over HTTP. See [`super::channels`].
+pub fn chain_notify(_: &mut Node, _: &Params<'_>) -> Result<Value, RpcError> {
+    Err(RpcError::needs_channel("Filecoin.ChainNotify"))
+}
+
+/// The tipsets that leave and join the chain.
+pub fn changes(path: &[(Change, Arc<Tipset>)]) -> Vec<Value> {
+    let change = |(change, tipset): &(Change, Arc<Tipset>)| {
         let kind = match change {
             Change::Revert => "revert",
             Change::Apply => "apply",
         };
         json!({"Type": kind, "Val": form::tipset(tipset)})
-    });
-    Ok(form::list(changes.collect()))
+    };
+    path.iter().map(change).collect()
 }

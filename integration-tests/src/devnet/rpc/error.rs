@@ -78,6 +78,12 @@ impl RpcError {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new(-32601, format!("method '{method}' not found")) }
     }
 
+    /// The method's answer is a channel, which HTTP cannot carry.
+    pub fn needs_channel(method: &str) -> Self {
+        let message = format!("method '{method}' not supported in this mode (no out channel support)");
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new(-32601, message) }
+    }
+
     /// The token lacks the permission for the method.
     pub fn missing_permission(method: &str, needed: Permission) -> Self {
         let message = format!("missing permission to invoke '{method}' (need '{}')", needed.name());

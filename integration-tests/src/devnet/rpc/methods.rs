@@ -38,6 +38,7 @@ static METHODS: &[Method] = &[
     method("Filecoin.ChainGetTipSetByHeight", Read, 2, chain::chain_get_tipset_by_height),
     method("Filecoin.ChainGetTipSetAfterHeight", Read, 2, chain::chain_get_tipset_after_height),
     method("Filecoin.ChainGetPath", Read, 2, chain::chain_get_path),
+    method("Filecoin.ChainNotify", Read, 0, chain::chain_notify),
     method("Filecoin.ChainGetGenesis", Read, 0, chain::chain_get_genesis),
     method("Filecoin.StateNetworkName", Read, 0, state::network_name),
     method("Filecoin.StateNetworkVersion", Read, 1, state::network_version),

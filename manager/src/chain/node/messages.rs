@@ -1,6 +1,9 @@
 //! Keys, signing, the message pool, and the search for messages.
 
+use std::pin::pin;
+
 use cid::Cid;
+use futures::StreamExt;
 use fvm_shared::address::Address;
 use fvm_shared::econ::TokenAmount;
 use serde_json::{Value, json};
@@ -61,20 +64,37 @@ impl<T: Transport> NodeClient<T> {
         self.call("MpoolGetNonce", json!([key])).await
     }
 
-    /// Pushes a signed message to the node's message pool. It is a success if the message is already there.
+    /// Pushes a signed message to the message pools of all nodes. It is a success if one of them takes it or has it.
     ///
-    /// After an error check [`Error::outcome_unknown`]: the message may be in the pool, and then only the same bytes
-    /// may be pushed again.
+    /// After an error check [`Error::outcome_unknown`]: the message may be in a pool, and then only the same bytes may be
+    /// pushed again.
     pub async fn mpool_push(&self, signed: &SignedMessage) -> Result<Cid, Error> {
         const METHOD: &str = "MpoolPush";
         let ours = signed.cid().map_err(|error| Error::bad_answer(METHOD, error))?;
         let network = self.network().await?;
-        match self.call::<CidLink>(METHOD, json!([signed.to_json(network)])).await {
-            Ok(CidLink(cid)) if cid == ours => Ok(cid),
+        let mut answers = pin!(self.transport.everywhere(METHOD, json!([signed.to_json(network)])));
+        let mut failure = None;
+        while let Some(answer) = answers.next().await {
+            match self.taken(signed, &ours, answer).await {
+                Ok(cid) => return Ok(cid),
+                Err(error) if failure.as_ref().is_none_or(|known| weight(known) < weight(&error)) => {
+                    failure = Some(error)
+                }
+                Err(_) => {}
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::bad_answer(METHOD, "no answer")))
+    }
+
+    /// Whether a node's answer means that its pool has the message.
+    async fn taken(&self, signed: &SignedMessage, ours: &Cid, answer: Result<Value, Error>) -> Result<Cid, Error> {
+        const METHOD: &str = "MpoolPush";
+        match answer.and_then(|answer| super::decode::<CidLink>(METHOD, answer)) {
+            Ok(CidLink(cid)) if cid == *ours => Ok(cid),
             Ok(CidLink(cid)) => Err(Error::bad_answer(METHOD, format!("{cid} for our {ours}"))),
-            Err(error) if error.is_already_in_mpool() => Ok(ours),
+            Err(error) if error.is_already_in_mpool() => Ok(*ours),
             Err(error) if error.is_nonce_in_mempool() => match self.mpool_has(signed).await {
-                Ok(true) => Ok(ours),
+                Ok(true) => Ok(*ours),
                 _ => Err(error),
             },
             Err(error) => Err(error),
@@ -126,6 +146,16 @@ impl<T: Transport> NodeClient<T> {
         let params = json!([from, json::cid_value(cid), limit.unwrap_or(-1), allow_replaced]);
         let lookup: Option<MessageLookup> = self.call("StateSearchMsg", params).await?;
         Ok(lookup.filter(|lookup| lookup.height <= height_max))
+    }
+}
+
+/// How much an error says about a push that failed at every node. If one of the pools may have the message, that counts;
+/// a pool's refusal says more than a node that is away.
+fn weight(error: &Error) -> u8 {
+    match error {
+        error if error.outcome_unknown() => 2,
+        Error::Refused { .. } => 1,
+        _ => 0,
     }
 }
 

@@ -65,6 +65,14 @@ impl Endpoint {
         checked_url(&self.url).map_or_else(|_| "(chain.url)".to_owned(), |url| url.to_string())
     }
 
+    /// Host and port of the address.
+    pub fn host(&self) -> String {
+        let url = checked_url(&self.url).ok();
+        let port = url.as_ref().and_then(reqwest::Url::port_or_known_default);
+        let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or("?");
+        port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
     /// Checks that the token file, if one is configured, contains a token.
     pub fn check_token(&self) -> Result<(), Error> {
         match &self.token_file {
