@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 use crate::{chain::local_keys::LocalKeys, intents::numbers::Numbers};
 
 mod database;
+mod fees;
 mod nodes;
 mod there;
 
 pub use database::Database;
+pub use fees::Fees;
 pub use nodes::{NamedNode, Node};
 
 /// The whole file. Unknown fields are errors.
@@ -92,6 +94,9 @@ pub struct Chain {
     /// The most gas fees that one message may cost, in attoFIL.
     #[serde(default = "max_fee")]
     pub max_fee_atto: String,
+    /// Limits for kinds of messages, and when they wait for a lower base fee.
+    #[serde(default)]
+    pub fees: Fees,
     /// After how many epochs a signed message that is not on chain is pushed again.
     #[serde(default = "ten")]
     pub repush_epochs: i64,
@@ -254,11 +259,7 @@ impl Config {
         if self.chain.repush_epochs < 1 {
             return refuse("chain.repush_epochs", "must be at least 1".to_owned());
         }
-        match crate::chain::json::parse_tokens(&self.chain.max_fee_atto) {
-            Err(problem) => return refuse("chain.max_fee_atto", problem),
-            Ok(fee) if !fee.is_positive() => return refuse("chain.max_fee_atto", "must be above 0".to_owned()),
-            Ok(_) => {}
-        }
+        self.chain.check_fees()?;
         for (field, secs) in [
             ("liveness.dead_after_secs", self.liveness.dead_after_secs),
             ("liveness.grace_secs", self.liveness.grace_secs),
@@ -474,6 +475,14 @@ mod tests {
             ("[chain]", "[chain]\nmax_fee_atto = \"1 FIL\"", "chain.max_fee_atto"),
             ("[chain]", "[chain]\nmax_fee_atto = \"0\"", "chain.max_fee_atto"),
             ("[chain]", "[chain]\nmax_fee_atto = \"-5\"", "chain.max_fee_atto"),
+            (
+                "[[miner]]",
+                "[chain.fees]\nprecommit_sector_atto = \"-1\"\n[[miner]]",
+                "chain.fees.precommit_sector_atto",
+            ),
+            ("[[miner]]", "[chain.fees]\nbase_fee_wait_atto = \"cheap\"\n[[miner]]", "chain.fees.base_fee_wait_atto"),
+            ("[[miner]]", "[chain.fees]\nurgent_epochs = -1\n[[miner]]", "chain.fees.urgent_epochs"),
+            ("[[miner]]", "[chain.fees]\nurgent_percent = 99\n[[miner]]", "chain.fees.urgent_percent"),
             ("[chain]", "[chain]\npoll_interval_ms = 31536000000", "chain.poll_interval_ms"),
             ("[chain]", "[chain]\ntimeout_secs = 0", "chain.timeout_secs"),
             ("/tmp/sealbus-test.db", "", "database.path"),

@@ -27,7 +27,7 @@ use fvm_shared::{address::Address, econ::TokenAmount};
 use sealbus_schema::{MinerId, SectorId, machine::manager::AttemptPolicy, workflows::Input};
 
 use crate::{
-    chain::{Error as ChainError, NodeClient, Transport, expiry::Rules, json::parse_tokens, types::TipSet},
+    chain::{Error as ChainError, NodeClient, Transport, expiry::Rules, types::TipSet},
     config::Config,
     intents::Numbering,
     life, preflight,
@@ -55,7 +55,6 @@ pub struct Driver<T> {
     rules: Rules,
     /// The network's epoch length in milliseconds.
     epoch_millis: u64,
-    max_fee: TokenAmount,
     /// Rings when the database has changed. The fold and a person's command ring it for us; we ring it for the outbox.
     changed: Wake,
     /// Rings when the node has a new head.
@@ -152,8 +151,6 @@ impl<T: Transport + 'static> Driver<T> {
         verifier: Arc<dyn Verifier>,
     ) -> Result<Driver<T>, DriveError> {
         let params = node.network_params().await?;
-        let max_fee = parse_tokens(&config.chain.max_fee_atto)
-            .map_err(|problem| DriveError::Config { field: "chain.max_fee_atto".to_owned(), problem })?;
         let waits = Arc::new(Waits::load(&store, epoch).await?);
         Ok(Driver {
             waits,
@@ -169,7 +166,6 @@ impl<T: Transport + 'static> Driver<T> {
             epoch,
             rules: Rules::new(params.pre_commit_challenge_delay)?,
             epoch_millis: params.block_delay_secs * 1000,
-            max_fee,
             changed,
             checks: Checks::default(),
             verifier,

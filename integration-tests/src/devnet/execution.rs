@@ -32,8 +32,8 @@ pub use miner::{METHOD_PRE_COMMIT, METHOD_PROVE_COMMIT};
 
 /// The gas limit of a block.
 pub const BLOCK_GAS_LIMIT: u64 = 10_000_000_000;
-/// The base fee in attoFIL per unit of gas. It never changes here.
-pub const BASE_FEE_ATTO: u64 = 100;
+/// The network's lowest base fee in attoFIL per unit of gas. It stays there unless a test changes it.
+pub const BASE_FEE_MIN_ATTO: u64 = 100;
 
 /// Everything that a message can see besides the state.
 #[derive(Clone, Copy)]
@@ -134,7 +134,7 @@ pub fn apply(context: &Context<'_>, world: &mut World, message: &Message) -> Res
             failed(error.exit_code(), error.msg(), used)
         }
     };
-    settle_gas(world, sender, message, used, gas_reserve);
+    settle_gas(world, sender, message, used, gas_reserve, context.tipset.header.base_fee);
     Ok(applied)
 }
 
@@ -145,8 +145,15 @@ fn valid_sender(world: &World, message: &Message) -> Option<ActorID> {
 }
 
 /// Settles the reserve: pays base fee for the gas used and premium for the gas limit, and returns the rest.
-fn settle_gas(world: &mut World, sender: ActorID, message: &Message, used: u64, reserve: TokenAmount) {
-    let base_fee = TokenAmount::from_atto(BASE_FEE_ATTO).min(message.gas_fee_cap.clone());
+fn settle_gas(
+    world: &mut World,
+    sender: ActorID,
+    message: &Message,
+    used: u64,
+    reserve: TokenAmount,
+    base_fee_atto: u64,
+) {
+    let base_fee = TokenAmount::from_atto(base_fee_atto).min(message.gas_fee_cap.clone());
     let burn = &base_fee * used;
     let premium = message.gas_premium.clone().min(&message.gas_fee_cap - &base_fee);
     let tip = &premium * message.gas_limit;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::execution::BASE_FEE_MIN_ATTO;
+
 /// Whether a call fails before or after its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -66,6 +68,16 @@ pub enum Fault {
         /// The number of estimates.
         count: u64,
     },
+    /// New blocks have this base fee. It begins as 100, the network's lowest.
+    BaseFee {
+        /// In attoFIL per unit of gas.
+        atto: u64,
+    },
+    /// Gas estimates have this premium, as if others paid so much.
+    Premium {
+        /// In attoFIL per unit of gas.
+        atto: u64,
+    },
     /// The mempool is emptied once, as by a restart.
     ClearMempool {},
     /// While this is on, subscribers of `ChainNotify` are told nothing.
@@ -94,6 +106,8 @@ pub struct Faults {
     stall_inclusion: bool,
     drop_pushed: u64,
     low_gas: u64,
+    base_fee_atto: Option<u64>,
+    premium_atto: Option<u64>,
 }
 
 impl Faults {
@@ -106,6 +120,8 @@ impl Faults {
             Fault::StallInclusion { on } => self.stall_inclusion = on,
             Fault::DropPushed { count } => self.drop_pushed = count,
             Fault::LowGas { count } => self.low_gas = count,
+            Fault::BaseFee { atto } => self.base_fee_atto = Some(atto.max(BASE_FEE_MIN_ATTO)),
+            Fault::Premium { atto } => self.premium_atto = Some(atto),
             Fault::ClearMempool {} | Fault::MuteChannels { .. } | Fault::CloseChannels {} => {}
             Fault::Clear {} => *self = Self::default(),
         }
@@ -119,6 +135,16 @@ impl Faults {
         let answer = fault.answer;
         self.fail_calls.retain(|fault| fault.left > 0);
         Some(answer)
+    }
+
+    /// The base fee of new blocks.
+    pub fn base_fee_atto(&self) -> u64 {
+        self.base_fee_atto.unwrap_or(BASE_FEE_MIN_ATTO)
+    }
+
+    /// The premium of gas estimates, if a test has set it.
+    pub fn premium_atto(&self) -> Option<u64> {
+        self.premium_atto
     }
 
     /// Whether blocks contain no messages at present.

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::chain::{Chain, Execution};
 use super::config::Config;
+use super::execution::BASE_FEE_MIN_ATTO;
 use super::message::{EncodeError, cbor_cid};
 use super::randomness::{beacon_data, blake2b256, ticket_vrf_proof};
 use super::tipset::{BlockHeader, Tipset};
@@ -143,6 +144,7 @@ fn proving_period_start(policy: &Policy, miner: ActorID) -> ChainEpoch {
 fn first_tipset(config: &Config, state_root: Cid) -> Result<Tipset, GenesisError> {
     let empty = cbor_cid(&Vec::<u64>::new())?;
     let header = BlockHeader {
+        base_fee: BASE_FEE_MIN_ATTO,
         miner: FIRST_MINER,
         ticket_vrf_proof: ticket_vrf_proof(config.seed, 0, 0),
         beacon_entries: vec![(0, beacon_data(config.seed, 0))],

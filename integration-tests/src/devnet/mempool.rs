@@ -12,7 +12,7 @@ use fvm_shared::message::Message;
 use thiserror::Error;
 
 use super::address::to_text;
-use super::execution::{BASE_FEE_ATTO, BLOCK_GAS_LIMIT};
+use super::execution::{BASE_FEE_MIN_ATTO, BLOCK_GAS_LIMIT};
 use super::message::{EncodeError, SignedMessage, required_funds};
 use super::world::World;
 
@@ -180,10 +180,10 @@ impl Mempool {
         queue.range(on_chain..until.max(on_chain)).map(|(_, (_, message))| message.clone()).collect()
     }
 
-    /// The messages of the next block. Those of a sender are in nonce order without gaps, and affordable. All of them
+    /// The messages of the next block, which has this base fee. Those of a sender are in nonce order without gaps, and affordable. All of them
     /// fit the gas limit.
-    pub fn select(&self, world: &World) -> Vec<(Cid, Arc<SignedMessage>)> {
-        let base_fee = TokenAmount::from_atto(BASE_FEE_ATTO);
+    pub fn select(&self, world: &World, base_fee_atto: u64) -> Vec<(Cid, Arc<SignedMessage>)> {
+        let base_fee = TokenAmount::from_atto(base_fee_atto);
         let mut chosen = Vec::new();
         let mut gas_left = BLOCK_GAS_LIMIT;
         let mut senders: Vec<_> = self.pending.iter().collect();
@@ -318,7 +318,7 @@ fn check_fields(message: &Message) -> Result<(), MempoolError> {
     if message.gas_limit > BLOCK_GAS_LIMIT {
         return invalid("'GasLimit' field cannot be greater than a block's gas limit");
     }
-    if message.gas_fee_cap < TokenAmount::from_atto(BASE_FEE_ATTO) {
+    if message.gas_fee_cap < TokenAmount::from_atto(BASE_FEE_MIN_ATTO) {
         return Err(MempoolError::GasFeeCapTooLow);
     }
     Ok(())

@@ -276,9 +276,11 @@ impl Node {
         let parent = self.chain.head().clone();
         let parent_execution = self.chain.execution(&parent.cid)?.clone();
         let mut world = World::load(&self.store, &parent_execution.state_root)?;
-        let messages = if with_messages { self.mempool.select(&world) } else { Vec::new() };
+        let base_fee = self.faults.base_fee_atto();
+        let messages = if with_messages { self.mempool.select(&world, base_fee) } else { Vec::new() };
         let cids: Vec<Cid> = messages.iter().map(|(cid, _)| *cid).collect();
         let header = BlockHeader {
+            base_fee,
             miner: FIRST_MINER,
             ticket_vrf_proof: ticket_vrf_proof(self.config.seed, self.fork, self.epoch),
             beacon_entries: self.beacon_entries(parent.height()),

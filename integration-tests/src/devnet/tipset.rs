@@ -32,6 +32,8 @@ pub struct BlockHeader {
     pub messages: Cid,
     /// The Unix time in seconds.
     pub timestamp: u64,
+    /// The base fee of the block's own messages, in attoFIL per unit of gas (`ParentBaseFee`).
+    pub base_fee: u64,
 }
 
 /// A tipset with its one block and that block's messages.

@@ -11,7 +11,7 @@ use sealbus_integration_tests::devnet::{
     faults::{Fault, When},
 };
 use sealbus_manager::{
-    chain::{Endpoint, NodeClient, RpcClient},
+    chain::{Endpoint, NodeClient, RpcClient, message::SignedMessage},
     drive::Driver,
     life,
     proofs::{Porep, Verifier},
@@ -246,6 +246,84 @@ async fn a_fee_limit_that_no_pool_takes_signs_nothing_and_all_goes_on_when_it_is
     assert_eq!(world.message(MessageKind::PreCommit).await, Some(MessageState::Wanted));
     assert_eq!(world.store.next_nonce(&world.sender().to_string()).await.expect("reads"), 0);
     let driver = world.driver("").await;
+    world.until(&driver, "landed", World::has_landed).await;
+    assert_eq!(world.precommits(), (1, vec![]));
+}
+
+/// The signed message that a pool has for the sector's PreCommit.
+async fn in_the_pool(world: &World) -> Unsigned {
+    let Some(MessageState::Pushed { signed, .. }) = world.message(MessageKind::PreCommit).await else {
+        panic!("not pushed: {:?}", world.message(MessageKind::PreCommit).await)
+    };
+    SignedMessage::from_bytes(&signed.bytes).expect("a message").message().clone()
+}
+
+#[tokio::test]
+async fn a_message_waits_for_a_lower_base_fee_until_it_is_urgent_and_may_then_cost_more() {
+    let fees = "max_fee_atto = \"10000000000000\"\n[chain.fees]\nbase_fee_wait_atto = \"1000\"\nurgent_epochs = 1000";
+    let world = World::new().await;
+    let driver = world.driver(fees).await;
+    world.fault(Fault::BaseFee { atto: 10_000 });
+    world.advance(2);
+    driver.tick().await.expect("ticks");
+    assert_eq!(world.message(MessageKind::PreCommit).await, Some(MessageState::Wanted));
+    let subject = Subject::Message { key: MessageKind::PreCommit.key(id(), 1, 1), sector: id() };
+    let cause = driver.waits().cause(&subject).expect("a wait");
+    assert_eq!(cause.code, ErrorCode::BASE_FEE_TOO_HIGH);
+    // The ticket expires at epoch 2900.
+    assert!(cause.text.contains("it is 10000 attoFIL. It is sent from epoch 1900 on"), "{}", cause.text);
+
+    world.advance(2400 - 22);
+    world
+        .until(&driver, "in the pool", async |world| {
+            world.message(MessageKind::PreCommit).await != Some(MessageState::Wanted)
+        })
+        .await;
+    let history = world.store.history(id()).await.expect("reads");
+    let signed = history.iter().find(|entry| entry.happening.kind == "message_signed").expect("signed");
+    // Half of the urgent epochs have passed, and at the end the limit is three times as high.
+    let percent = signed.happening.detail["fee_limit_percent"].as_u64().expect("a raised limit");
+    assert!((200..=205).contains(&percent), "{percent} %");
+    world.until(&driver, "landed", World::has_landed).await;
+    assert_eq!(world.precommits(), (1, vec![]));
+}
+
+#[tokio::test]
+async fn a_message_that_waits_is_signed_as_soon_as_the_base_fee_falls() {
+    let world = World::new().await;
+    let driver = world.driver("[chain.fees]\nbase_fee_wait_atto = \"1000\"").await;
+    world.fault(Fault::BaseFee { atto: 10_000 });
+    world.advance(2);
+    driver.tick().await.expect("ticks");
+    assert_eq!(world.message(MessageKind::PreCommit).await, Some(MessageState::Wanted));
+    world.fault(Fault::BaseFee { atto: 1000 });
+    world.until(&driver, "landed", World::has_landed).await;
+    assert_eq!(world.precommits(), (1, vec![]));
+}
+
+#[tokio::test]
+async fn a_message_that_others_outbid_is_signed_for_more_at_the_same_nonce() {
+    let world = World::new().await;
+    let driver = world.driver("repush_epochs = 3").await;
+    world.fault(Fault::StallInclusion { on: true });
+    driver.tick().await.expect("ticks");
+    let first = in_the_pool(&world).await;
+    // Not a quarter more: the same bytes stay in the pool.
+    world.fault(Fault::Premium { atto: 120_000 });
+    world.advance(5);
+    driver.tick().await.expect("ticks");
+    assert_eq!(in_the_pool(&world).await, first);
+    world.fault(Fault::Premium { atto: 200_000 });
+    let outbids = async |world: &World| {
+        let state = world.message(MessageKind::PreCommit).await;
+        matches!(state, Some(MessageState::Pushed { .. })) && in_the_pool(world).await != first
+    };
+    world.until(&driver, "a dearer message in the pool", outbids).await;
+    let second = in_the_pool(&world).await;
+    let of_call = |message: &Unsigned| (message.sequence, message.params.clone(), message.value.clone());
+    assert_eq!(of_call(&second), of_call(&first), "it is the same call");
+    assert_eq!(second.gas_premium, TokenAmount::from_atto(200_000));
+    world.fault(Fault::StallInclusion { on: false });
     world.until(&driver, "landed", World::has_landed).await;
     assert_eq!(world.precommits(), (1, vec![]));
 }

@@ -23,6 +23,31 @@ pub struct Gas {
     pub premium: TokenAmount,
 }
 
+/// The most that a message may cost now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeeLimit {
+    /// The field of the configuration that it comes from.
+    pub field: &'static str,
+    /// What is configured, in attoFIL.
+    pub configured: TokenAmount,
+    /// How much of that counts now, in percent: more than 100 as the message's last epoch nears.
+    pub percent: u64,
+}
+
+impl FeeLimit {
+    /// The limit in attoFIL.
+    pub fn amount(&self) -> TokenAmount {
+        (self.configured.clone() * self.percent).div_floor(100u64)
+    }
+}
+
+impl std::fmt::Display for FeeLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} = {}", self.field, self.configured.atto())?;
+        if self.percent == 100 { Ok(()) } else { write!(f, ", raised to {} % near the last epoch,", self.percent) }
+    }
+}
+
 /// Why gas fields are unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -58,11 +83,11 @@ pub enum Error {
     },
     /// The operator's limit allows less per unit of gas than the network's minimum, so no pool accepts the message.
     #[error(
-        "chain.max_fee_atto = {max_fee_atto} leaves {fee_cap_atto} attoFIL for each of {gas} units of gas, and the network's minimum is {BASE_FEE_MIN_ATTO}; set it to at least {needed_atto}"
+        "{limit} leaves {fee_cap_atto} attoFIL for each of {gas} units of gas, and the network's minimum is {BASE_FEE_MIN_ATTO}; set it to at least {needed_atto}"
     )]
     MaxFeeTooLow {
         /// The operator's limit.
-        max_fee_atto: String,
+        limit: FeeLimit,
         /// What it allows per unit of gas.
         fee_cap_atto: String,
         /// The gas limit.
@@ -72,13 +97,13 @@ pub enum Error {
     },
     /// The operator's limit allows less per unit of gas than the present base fee.
     #[error(
-        "the base fee is {base_fee_atto} attoFIL, and chain.max_fee_atto = {max_fee_atto} leaves {fee_cap_atto} for each of {gas} units of gas; wait until the base fee falls, or set it to {needed_atto}"
+        "the base fee is {base_fee_atto} attoFIL, and {limit} leaves {fee_cap_atto} for each of {gas} units of gas; wait until the base fee falls, or set it to {needed_atto}"
     )]
     BaseFeeAboveCap {
         /// The present base fee.
         base_fee_atto: String,
         /// The operator's limit.
-        max_fee_atto: String,
+        limit: FeeLimit,
         /// What it allows per unit of gas.
         fee_cap_atto: String,
         /// The gas limit.
@@ -109,12 +134,13 @@ impl Gas {
         self
     }
 
-    /// Lowers the fee cap and the premium so that the message costs at most `max_fee`, and checks that it can land at
+    /// Lowers the fee cap and the premium so that the message costs at most the limit, and checks that it can land at
     /// all, and at the present base fee.
     ///
     /// The estimate must have been made without a limit: a node that is given one lowers the cap itself, below what any
     /// pool accepts.
-    pub fn clamped(self, max_fee: &TokenAmount, base_fee: &TokenAmount) -> Result<Self, Error> {
+    pub fn clamped(self, limit: &FeeLimit, base_fee: &TokenAmount) -> Result<Self, Error> {
+        let max_fee = &limit.amount();
         if max_fee.is_negative() {
             return Err(negative("max fee", max_fee));
         }
@@ -125,16 +151,16 @@ impl Gas {
         let needed_atto = atto(&self.fee_max());
         let affordable = TokenAmount::from_atto(max_fee.atto() / BigInt::from(gas));
         let fee_cap = self.fee_cap.min(affordable);
-        let (max_fee_atto, fee_cap_atto) = (atto(max_fee), atto(&fee_cap));
+        let (limit, fee_cap_atto) = (limit.clone(), atto(&fee_cap));
         if fee_cap.is_negative() {
             return Err(negative("fee cap", &fee_cap));
         }
         if fee_cap < TokenAmount::from_atto(BASE_FEE_MIN_ATTO) {
-            return Err(Error::MaxFeeTooLow { max_fee_atto, fee_cap_atto, gas, needed_atto });
+            return Err(Error::MaxFeeTooLow { limit, fee_cap_atto, gas, needed_atto });
         }
         if fee_cap < *base_fee {
             let base_fee_atto = atto(base_fee);
-            return Err(Error::BaseFeeAboveCap { base_fee_atto, max_fee_atto, fee_cap_atto, gas, needed_atto });
+            return Err(Error::BaseFeeAboveCap { base_fee_atto, limit, fee_cap_atto, gas, needed_atto });
         }
         let premium = self.premium.min(fee_cap.clone());
         let gas = Self { limit: self.limit, fee_cap, premium };
@@ -193,7 +219,11 @@ mod tests {
     }
 
     fn clamped(gas: Gas, max_fee: u64) -> Result<Gas, Error> {
-        gas.clamped(&fee(max_fee), &fee(100))
+        gas.clamped(&limit(max_fee), &fee(100))
+    }
+
+    fn limit(atto: u64) -> FeeLimit {
+        FeeLimit { field: "chain.max_fee_atto", configured: fee(atto), percent: 100 }
     }
 
     #[test]
@@ -238,9 +268,13 @@ mod tests {
     #[test]
     fn a_cap_below_the_base_fee_waits() {
         let estimate = gas(1000, 5000, 1);
-        let waits = estimate.clone().clamped(&fee(1_000_000), &fee(1001));
+        let waits = estimate.clone().clamped(&limit(1_000_000), &fee(1001));
         assert!(matches!(waits, Err(Error::BaseFeeAboveCap { .. })), "{waits:?}");
-        assert_eq!(estimate.clamped(&fee(1_000_000), &fee(1000)), Ok(gas(1000, 1000, 1)));
+        assert_eq!(estimate.clone().clamped(&limit(1_000_000), &fee(1000)), Ok(gas(1000, 1000, 1)));
+        let raised = FeeLimit { percent: 150, ..limit(1_000_000) };
+        assert_eq!(estimate.clone().clamped(&raised, &fee(1001)), Ok(gas(1000, 1500, 1)));
+        let text = estimate.clamped(&raised, &fee(1501)).unwrap_err().to_string();
+        assert!(text.contains("chain.max_fee_atto = 1000000, raised to 150 %"), "{text}");
     }
 
     #[test]

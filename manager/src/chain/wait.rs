@@ -30,6 +30,21 @@ pub enum WaitReason {
         /// The base fee.
         base_fee_atto: String,
     },
+    /// The base fee is higher than the operator wants to pay, and there is time to wait.
+    #[error(
+        "{what} waits for a base fee of at most chain.fees.base_fee_wait_atto = {wanted_atto}; it is {base_fee_atto} attoFIL{}",
+        until.map(|epoch| format!(". It is sent from epoch {epoch} on in any case")).unwrap_or_default()
+    )]
+    BaseFeeHigh {
+        /// The message.
+        what: String,
+        /// The present base fee.
+        base_fee_atto: String,
+        /// The highest one that the operator wants to pay.
+        wanted_atto: String,
+        /// From which epoch on the message is urgent.
+        until: Option<i64>,
+    },
     /// The sender or the miner cannot pay.
     #[error("{what} waits for funds of {who}: {said}")]
     NotEnoughFunds {
@@ -135,6 +150,7 @@ impl WaitReason {
             Self::Fee { source: fees::Error::BaseFeeAboveCap { .. }, .. } | Self::BaseFeeAboveCap { .. } => {
                 "BaseFeeAboveCap"
             }
+            Self::BaseFeeHigh { .. } => "BaseFeeHigh",
             Self::Fee { .. } => "FeeUnusable",
             Self::NotEnoughFunds { .. } => "NotEnoughFunds",
             Self::SenderNotOnChain { .. } => "SenderNotOnChain",

@@ -151,6 +151,11 @@ impl<T: Transport + 'static> Driver<T> {
         if absent && waited && view.head.base_fee().is_some_and(|base| !message::gas_of(sent).covers(base)) {
             return self.sign_for_more(view, message, signed, None).await;
         }
+        if absent && waited && self.is_outbid(view, message, sent).await? {
+            let premium = self.estimate_filler(view, message, &sent.from).await?.premium;
+            let premium = u128::try_from(premium.atto().clone()).ok();
+            return self.sign_for_more(view, message, signed, premium).await;
+        }
         let mut sector = self.store.sector(message.sector).await?;
         if let (Seen::Executed { .. }, Some(known)) = (seen, &sector)
             && workflows::awaits(message.kind, known)

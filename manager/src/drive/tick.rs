@@ -12,15 +12,13 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, future, stream};
-use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId, machine::manager::AtStake, workflows::Input,
-};
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId, workflows::Input};
 
 use super::{DriveError, Driver, Step, View, lock};
 use crate::{
     chain::Transport,
     intents,
-    store::{Due, Job, Look, Message, MessageState, StoreError},
+    store::{Due, Look, Message, MessageState, StoreError},
     waits::{self, Subject},
 };
 
@@ -147,7 +145,7 @@ impl<T: Transport + 'static> Driver<T> {
 
     /// Processes sectors and follows their messages, concurrently. What expires first begins first.
     async fn step_items(&self, view: &View, round: &Round, mut items: Vec<Item>) -> Result<(), DriveError> {
-        items.sort_by_cached_key(|item| item.due.as_ref().map_or(i64::MAX, |due| expires(&due.sector)));
+        items.sort_by_cached_key(|item| item.due.as_ref().and_then(|due| due.sector.last_epoch()).unwrap_or(i64::MAX));
         self.rotate(&mut items, Item::subject);
         let step = |item: Item| async move {
             if let Some(due) = &item.due {
@@ -254,15 +252,6 @@ impl Round {
     fn loses(&self, time: Duration) -> bool {
         *lock(&self.lost) += time;
         self.is_over()
-    }
-}
-
-/// The last epoch at which a job can still reach what it waits for on chain.
-fn expires(job: &Job) -> i64 {
-    match job.state.at_stake() {
-        AtStake::Deposit(precommit) => precommit.prove_by_epoch,
-        AtStake::Ticket(ticket) => ticket.expires_epoch,
-        AtStake::Slot | AtStake::Nothing => i64::MAX,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealbus_schema::{
     ErrorReport, IntentKind, MinerId, SealProof, SectorId, Token, Transition, WorkerName, Workflow,
     lease::Ownership,
-    machine::manager::{AttemptPolicy, Life, Standing},
+    machine::manager::{AtStake, AttemptPolicy, Life, Standing},
     workflows::{Effect, Input, State},
 };
 use sqlx::{AnyConnection, Row, any::AnyRow};
@@ -99,6 +99,15 @@ impl Job {
     /// Whether it has reached its goal.
     pub fn is_done(&self) -> bool {
         self.state.traits().life == Life::Done
+    }
+
+    /// The last epoch at which it can still reach what it waits for on chain. `None` if there is no such limit.
+    pub fn last_epoch(&self) -> Option<i64> {
+        match self.state.at_stake() {
+            AtStake::Deposit(precommit) => Some(precommit.prove_by_epoch),
+            AtStake::Ticket(ticket) => Some(ticket.expires_epoch),
+            AtStake::Slot | AtStake::Nothing => None,
+        }
     }
 
     /// Sets its state, and whether it is blocked.

@@ -115,10 +115,10 @@ fn of_chain_error(error: &ChainError, text: String) -> Cause {
 /// The cause for a message that waits for a known reason.
 fn of_wait_reason(reason: &WaitReason, text: String) -> Cause {
     match reason {
-        WaitReason::Fee { source: FeesError::BaseFeeAboveCap { .. }, .. } | WaitReason::BaseFeeAboveCap { .. } => {
-            Cause::passing(ErrorCode::BASE_FEE_TOO_HIGH, text)
-        }
-        WaitReason::Fee { .. } => Cause::to_mend(ErrorCode::FEE_LIMIT_TOO_LOW, format!("chain.max_fee_atto: {text}")),
+        WaitReason::Fee { source: FeesError::BaseFeeAboveCap { .. }, .. }
+        | WaitReason::BaseFeeAboveCap { .. }
+        | WaitReason::BaseFeeHigh { .. } => Cause::passing(ErrorCode::BASE_FEE_TOO_HIGH, text),
+        WaitReason::Fee { .. } => Cause::to_mend(ErrorCode::FEE_LIMIT_TOO_LOW, text),
         WaitReason::NotEnoughFunds { .. } | WaitReason::SenderNotOnChain { .. } => {
             Cause::to_mend(ErrorCode::FUNDS_MISSING, text)
         }

@@ -15,7 +15,6 @@ use fvm_shared::receipt::Receipt;
 use serde_json::{Value, json};
 
 use crate::devnet::address::{id_to_text, to_text};
-use crate::devnet::execution::BASE_FEE_ATTO;
 use crate::devnet::message::{EncodeError, SignedMessage, message_cid};
 use crate::devnet::search::Lookup;
 use crate::devnet::tipset::Tipset;
@@ -137,7 +136,7 @@ pub fn tipset(tipset: &Tipset) -> Value {
         "Timestamp": header.timestamp,
         "BlockSig": no_signature,
         "ForkSignaling": 0,
-        "ParentBaseFee": BASE_FEE_ATTO.to_string(),
+        "ParentBaseFee": header.base_fee.to_string(),
     });
     json!({"Cids": [cid(&tipset.cid)], "Blocks": [block], "Height": header.height})
 }

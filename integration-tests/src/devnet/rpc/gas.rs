@@ -10,7 +10,7 @@ use super::error::{EXECUTION_REVERTED, OUT_OF_GAS, RpcError};
 use super::form;
 use super::params::{Params, parse_amount};
 use crate::devnet::address::to_text;
-use crate::devnet::execution::{BASE_FEE_ATTO, BLOCK_GAS_LIMIT};
+use crate::devnet::execution::BLOCK_GAS_LIMIT;
 use crate::devnet::node::Node;
 use crate::devnet::view::ViewError;
 
@@ -45,10 +45,10 @@ pub fn estimate_message_gas(node: &mut Node, params: &Params<'_>) -> Result<Valu
         }
     }
     if message.gas_premium.is_zero() {
-        message.gas_premium = TokenAmount::from_atto(PREMIUM_ATTO);
+        message.gas_premium = TokenAmount::from_atto(node.faults.premium_atto().unwrap_or(PREMIUM_ATTO));
     }
     if message.gas_fee_cap.is_zero() {
-        let base_fee = TokenAmount::from_atto(BASE_FEE_ATTO * BASE_FEE_RISE_MILLI / 1000);
+        let base_fee = TokenAmount::from_atto(node.chain.head().header.base_fee * BASE_FEE_RISE_MILLI / 1000);
         message.gas_fee_cap = base_fee + &message.gas_premium;
     }
     cap_fee(&mut message, &spec.unwrap_or_default())?;

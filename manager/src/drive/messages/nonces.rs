@@ -1,9 +1,9 @@
 //! Fills nonces that must not stay unused: those of messages that are no longer wanted, and gaps that another tool left.
 
-use fvm_shared::{address::Address, econ::TokenAmount};
+use fvm_shared::{address::Address, econ::TokenAmount, message::Message as Unsigned};
 use serde_json::json;
 
-use super::{Change, exit_of, key_of};
+use super::{Change, exit_of, key_of, signing::affordable};
 use crate::{
     chain::{
         Transport, WaitReason,
@@ -76,12 +76,13 @@ impl<T: Transport + 'static> Driver<T> {
         for bytes in self.store.beside(sender, nonce).await? {
             gas = gas.with_premium_of(more_than(&SignedMessage::from_bytes(&bytes)?.message().gas_premium));
         }
-        let gas = self.affordable(view, message.key.clone(), gas)?;
+        let limit = self.config.chain.fee_limit(MessageKind::Filler, 1, None);
+        let gas = affordable(view, message.key.clone(), gas, &limit)?;
         self.check_funds(view, message, &filler, &gas).await?;
         let unsigned = message::with_gas_and_nonce(filler, gas, nonce);
         let envelope = self.envelope(&unsigned).await?;
         let mut tx = self.store.begin_as(self.epoch).await?;
-        let signed = self.store_signed(&mut tx, view, message, &unsigned, envelope).await?;
+        let signed = self.store_signed(&mut tx, view, message, &unsigned, envelope, &limit).await?;
         tx.commit().await?;
         Ok(Some(signed))
     }
@@ -99,6 +100,15 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
+    /// Whether a message that is next in its sender's order stays out of blocks because others pay more: its premium would have to
+    /// be a quarter higher by now. A message behind a gap is stuck for the gap.
+    pub(super) async fn is_outbid(&self, view: &View, message: &Message, sent: &Unsigned) -> Result<bool, DriveError> {
+        if self.next_on_chain(view, &sent.from).await? < sent.sequence {
+            return Ok(false);
+        }
+        Ok(self.estimate_filler(view, message, &sent.from).await?.premium >= more_than(&sent.gas_premium))
+    }
+
     /// Signs the same call with the same nonce for a higher fee, if the operator's limit allows it. The next tick pushes
     /// it.
     pub(super) async fn sign_for_more(
@@ -114,7 +124,11 @@ impl<T: Transport + 'static> Driver<T> {
         let least = more_than(&before.premium).max(TokenAmount::from_atto(premium_min_atto.unwrap_or(0)));
         let now = self.estimate_filler(view, message, &call.from).await?;
         let wanted = Gas { limit: before.limit, ..now }.with_premium_of(least.clone());
-        let gas = self.affordable(view, format!("{} for a higher fee", message.key), wanted)?;
+        let limit = match self.store.sector(message.sector).await? {
+            Some(sector) => self.fee_limit(view, message.kind, &sector),
+            None => self.config.chain.fee_limit(message.kind, 1, None),
+        };
+        let gas = affordable(view, format!("{} for a higher fee", message.key), wanted, &limit)?;
         // A replacement must pay a higher premium. Otherwise only a higher fee cap makes a new envelope useful.
         if gas.premium < least || (premium_min_atto.is_none() && gas.fee_cap <= before.fee_cap) {
             let fee_cap_atto = before.fee_cap.atto().to_string();
@@ -126,7 +140,7 @@ impl<T: Transport + 'static> Driver<T> {
         let envelope = self.envelope(&unsigned).await?;
         let mut tx = self.store.begin_as(self.epoch).await?;
         tx.save_envelope(signed.call, &envelope).await?;
-        self.note_signed(&mut tx, message, "message_signed_for_more", &envelope.cid, &unsigned).await?;
+        self.note_signed(&mut tx, message, "message_signed_for_more", &envelope.cid, &unsigned, &limit).await?;
         tx.commit().await?;
         self.changed.ring();
         Ok(())

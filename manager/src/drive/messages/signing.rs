@@ -8,7 +8,7 @@ use crate::{
     chain::{
         Error as ChainError, Transport, WaitReason,
         exit::ExitCode,
-        fees::Gas,
+        fees::{FeeLimit, Gas},
         message::{self, SignedMessage},
         network,
         node::SignError,
@@ -17,7 +17,7 @@ use crate::{
         DriveError, Driver, View,
         decide::{self, Refusal},
     },
-    store::{Envelope, Happening, Message, Signed, Tx, Verdict},
+    store::{Envelope, Happening, Job, Message, MessageKind, Signed, Tx, Verdict},
     workflows::Wanted,
 };
 
@@ -46,6 +46,8 @@ impl<T: Transport + 'static> Driver<T> {
             }
             Wanted::Apply(input) => return Ok(self.apply(sector.id, input).await.map(|()| None)?),
         };
+        let limit = self.fee_limit(view, message.kind, &sector);
+        self.wait_for_base_fee(view, message, &sector)?;
         let sender = self.sender(sector.id.miner, view).await?;
         let version = self.node.network_version(&view.head.key).await?;
         network::check_supported(version)?;
@@ -58,26 +60,40 @@ impl<T: Transport + 'static> Driver<T> {
         if message.tries.refused_epoch.is_some() {
             self.note_refusal(message, None).await?;
         }
-        let gas = self.affordable(view, message.key.clone(), gas)?;
+        let gas = affordable(view, message.key.clone(), gas, &limit)?;
         self.check_funds(view, message, &unsigned, &gas).await?;
         let nonce = self.node.mpool_get_nonce(&sender).await?.max(self.store.next_nonce(&sender.to_string()).await?);
         let unsigned = message::with_gas_and_nonce(unsigned, gas, nonce);
-        message::check_before_signing(&unsigned, &self.max_fee)?;
+        message::check_before_signing(&unsigned, &limit.amount())?;
         let envelope = self.envelope(&unsigned).await?;
         // Only the holder of this epoch signs, and the index over sender and nonce would refuse a second message.
         let mut tx = self.store.begin_as(self.epoch).await?;
         if !decide::stands_as(&sector, tx.sector(sector.id).await?.as_ref()) {
             return Ok(None);
         }
-        let signed = self.store_signed(&mut tx, view, message, &unsigned, envelope).await?;
+        let signed = self.store_signed(&mut tx, view, message, &unsigned, envelope, &limit).await?;
         tx.commit().await?;
         Ok(Some(signed))
     }
 
-    /// The gas fees of a message within the operator's limit. An error if it cannot land for that.
-    pub(super) fn affordable(&self, view: &View, what: String, gas: Gas) -> Result<Gas, DriveError> {
-        let waits = |source| WaitReason::Fee { what, source };
-        Ok(gas.clamped(&self.max_fee, &view.base_fee()).map_err(waits)?)
+    /// The most that a message about a sector may cost now. It rises as the message's last epoch nears.
+    pub(super) fn fee_limit(&self, view: &View, kind: MessageKind, sector: &Job) -> FeeLimit {
+        self.config.chain.fee_limit(kind, 1, epochs_left(view, sector))
+    }
+
+    /// Waits while the base fee is higher than the operator wants to pay and the message is not urgent.
+    fn wait_for_base_fee(&self, view: &View, message: &Message, sector: &Job) -> Result<(), WaitReason> {
+        let (fees, base_fee) = (&self.config.chain.fees, view.base_fee());
+        let left = epochs_left(view, sector);
+        match fees.base_fee_wait() {
+            Some(wanted) if base_fee > wanted && !fees.is_urgent(left) => Err(WaitReason::BaseFeeHigh {
+                what: message.key.clone(),
+                base_fee_atto: base_fee.atto().to_string(),
+                wanted_atto: wanted.atto().to_string(),
+                until: left.map(|left| view.head.height + left - fees.urgent_epochs),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Checks the sender's funds. The estimate ignores fees, so without this check the pool might refuse what was signed.
@@ -131,10 +147,11 @@ impl<T: Transport + 'static> Driver<T> {
         message: &Message,
         unsigned: &Unsigned,
         envelope: Envelope,
+        limit: &FeeLimit,
     ) -> Result<Signed, DriveError> {
         let (sender, nonce, epoch) = (unsigned.from.to_string(), unsigned.sequence, view.head.height);
         let call = tx.save_signed(message, &sender, nonce, epoch, &envelope).await?;
-        self.note_signed(tx, message, "message_signed", &envelope.cid, unsigned).await?;
+        self.note_signed(tx, message, "message_signed", &envelope.cid, unsigned, limit).await?;
         Ok(Signed { call, cid: envelope.cid, bytes: envelope.bytes, epoch: Some(epoch) })
     }
 
@@ -193,12 +210,29 @@ impl<T: Transport + 'static> Driver<T> {
         kind: &str,
         cid: &str,
         signed: &Unsigned,
+        limit: &FeeLimit,
     ) -> Result<(), DriveError> {
-        let detail = json!({
+        let mut detail = json!({
             "message": message.kind.name(), "cid": cid, "nonce": signed.sequence, "from": signed.from.to_string(),
             "fee_cap_atto": signed.gas_fee_cap.atto().to_string(), "gas_limit": signed.gas_limit,
         });
+        if limit.percent > 100 {
+            let percent = limit.percent;
+            tracing::warn!(message = %message.key, percent, "its fee limit is raised, because its last epoch nears");
+            detail["fee_limit_percent"] = json!(percent);
+        }
         tx.add_history(message.sector, Happening::of_manager(kind, detail), Verdict::Noted).await?;
         Ok(())
     }
+}
+
+/// How many epochs are left in which a sector's message can land. `None`: any number.
+fn epochs_left(view: &View, sector: &Job) -> Option<i64> {
+    sector.last_epoch().map(|last| last - view.head.height)
+}
+
+/// The gas fees of a message within the operator's limit. An error if it cannot land for that.
+pub(super) fn affordable(view: &View, what: String, gas: Gas, limit: &FeeLimit) -> Result<Gas, DriveError> {
+    let waits = |source| WaitReason::Fee { what, source };
+    Ok(gas.clamped(limit, &view.base_fee()).map_err(waits)?)
 }
