@@ -436,10 +436,10 @@ fn pieces(first: u64, count: u64) -> impl Iterator<Item = (u64, u64)> {
     (first..first + count).step_by(AT_ONCE).map(move |from| (from, (from + AT_ONCE as u64).min(first + count) - 1))
 }
 
-/// What the patterns would have sent.
+/// What the patterns would send.
 async fn forget_messages(database: &TestDatabase) {
     let pool = database.raw().await;
-    for table in ["messages", "outbox"] {
+    for table in ["wants", "outbox"] {
         sqlx::query(&format!("DELETE FROM {table}")).execute(&pool).await.expect("deletes");
     }
     pool.close().await;

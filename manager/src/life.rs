@@ -120,7 +120,7 @@ pub fn intent_of(sector: &Job) -> Option<Intent> {
     })
 }
 
-/// Turns an effect into rows: everything that leaves the manager goes through the outbox or the table of messages.
+/// Turns an effect into rows: everything that leaves the manager goes through the outbox or the table of wants.
 fn carry_out(outcome: &mut Outcome, effect: Effect) {
     match effect {
         Effect::Offer { another_attempt } => {

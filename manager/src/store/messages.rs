@@ -10,6 +10,7 @@ use sqlx::{Row, any::AnyRow};
 use super::{Store, StoreError, sql};
 
 mod changes;
+mod wants;
 
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,10 +178,12 @@ pub fn filler_key(sender: &str, nonce: u64) -> String {
     format!("filler/{sender}/{nonce}")
 }
 
-/// Every want that has not ended with its effective call, and every filler that has not ended.
+/// Every want that has not ended, with the call that may take effect, and every filler that has not ended. Here and below,
+/// the condition on `call_wants.state` is the one of its index.
 const OPEN: &str = "\
-    SELECT wants.id AS want, wants.kind, wants.miner, wants.number, wants.attempt, turn, failures, gas_limit_min, refused_epoch, \
-        jobs.is_last, calls.id AS call, COALESCE(calls.state, wants.state) AS state, sender, nonce, signed_epoch, pushed_epoch, cid, envelopes.signed \
+    SELECT wants.id AS want, wants.kind, wants.miner, wants.number, wants.attempt, turn, jobs.is_last, \
+        failures, gas_limit_min, refused_epoch, calls.id AS call, COALESCE(calls.state, wants.state) AS state, \
+        sender, nonce, signed_epoch, pushed_epoch, cid, envelopes.signed \
     FROM wants \
         JOIN jobs ON jobs.id = wants.job \
         LEFT JOIN call_wants ON call_wants.want = wants.id AND call_wants.state NOT IN ('failed', 'replaced') \
@@ -188,8 +191,8 @@ const OPEN: &str = "\
         LEFT JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
     WHERE wants.state IN ('wanted', 'called', 'withdrawn') \
     UNION ALL \
-    SELECT NULL, kind, miner, number, 1, 1, 0, NULL, NULL, \
-        1, calls.id, state, sender, nonce, signed_epoch, pushed_epoch, cid, signed \
+    SELECT NULL, kind, miner, number, 1, 1, 1, 0, NULL, NULL, calls.id, state, \
+        sender, nonce, signed_epoch, pushed_epoch, cid, signed \
     FROM calls LEFT JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
     WHERE calls.state IN ('reserved', 'signed', 'pushed', 'withdrawn') AND calls.kind = 'filler' \
     ORDER BY nonce, want";
@@ -205,8 +208,8 @@ impl Store {
     pub async fn landed(&self, kind: MessageKind, sector: SectorId) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sqlx::query(
             "SELECT envelopes.signed FROM wants JOIN jobs ON jobs.id = wants.job AND jobs.is_last = 1 \
-             JOIN call_wants ON call_wants.want = wants.id AND call_wants.state = 'landed' \
-             JOIN calls ON calls.id = call_wants.call \
+             JOIN call_wants ON call_wants.want = wants.id AND call_wants.state NOT IN ('failed', 'replaced') \
+             JOIN calls ON calls.id = call_wants.call AND calls.state = 'landed' \
              JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
              WHERE wants.kind = $1 AND wants.miner = $2 AND wants.number = $3 AND wants.state = 'landed' ORDER BY nonce",
         )
