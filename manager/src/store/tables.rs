@@ -21,7 +21,7 @@ pub(crate) trait Table: Machine {
     const COLUMNS: &'static [&'static str];
 
     /// Where a row says what its job may share with others: by this, jobs are grouped and sorted without reading each.
-    const SHARED: InJson = InJson { store: None, prove_by: None, expires: None };
+    const SHARED: InJson;
 
     /// Binds a state's values for these columns, in their order.
     fn bind<'q>(state: &'q Self::State, row: Statement<'q>) -> Statement<'q>;
@@ -126,19 +126,24 @@ pub(super) fn alike(places: Places) -> String {
     }
     stores.push("''".to_owned());
     until.push(i64::MAX.to_string());
-    let (group, until) = (
-        format!("jobs.miner, jobs.workflow, jobs.state, COALESCE({})", stores.join(", ")),
-        format!("COALESCE({})", until.join(", ")),
+    let live = format!(
+        "SELECT jobs.id, jobs.miner, jobs.number, jobs.workflow, jobs.state, COALESCE({}) AS store, COALESCE({}) AS until \
+         FROM jobs{joined} WHERE jobs.ended = 0 AND jobs.blocked IS NULL",
+        stores.join(", "),
+        until.join(", ")
     );
-    let groups = format!(
-        "(SELECT jobs.id, COUNT(*) OVER (PARTITION BY {group}) AS alike, \
-         ROW_NUMBER() OVER (PARTITION BY {group} ORDER BY {until}, jobs.number) AS place, \
-         DENSE_RANK() OVER (ORDER BY {group}) AS part FROM jobs{joined} \
-         WHERE jobs.ended = 0 AND jobs.blocked IS NULL) AS parts JOIN jobs ON jobs.id = parts.id"
+    // JSON is read once, in the innermost query, and not again for each sort.
+    let group = "PARTITION BY live.miner, live.workflow, live.state, live.store";
+    let parts = format!(
+        "(SELECT live.id, live.store, COUNT(*) OVER ({group}) AS alike, \
+         ROW_NUMBER() OVER ({group} ORDER BY live.until, live.number) AS place FROM ({live}) AS live) AS parts \
+         JOIN jobs ON jobs.id = parts.id"
     );
     let first = places.list(1, 1);
-    let rest = format!("WHERE parts.place <= {first} ORDER BY parts.part, parts.place");
-    select_also(", parts.alike, parts.place", &groups, &rest)
+    let rest = format!(
+        "WHERE parts.place <= {first} ORDER BY jobs.miner, jobs.workflow, jobs.state, parts.store, parts.place"
+    );
+    select_also(", parts.alike, parts.place", &parts, &rest)
 }
 
 /// The state of a row of [`select`].
