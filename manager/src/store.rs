@@ -5,6 +5,7 @@
 //! of several managers is chosen. Every change goes through a [`Tx`]. A running manager's transaction also checks that
 //! the manager still holds the fold.
 
+mod alike;
 mod archive;
 mod audit;
 mod broken;
@@ -42,8 +43,9 @@ use rows::Places;
 
 pub(crate) use error::sql;
 pub(crate) use statements::Statement;
-pub(crate) use tables::{Columns, Table};
+pub(crate) use tables::{Columns, InJson, Table};
 
+pub use alike::Alike;
 pub use audit::{AuditEntry, AuditFilter};
 pub use broken::BrokenCount;
 pub use error::StoreError;

@@ -6,6 +6,7 @@ mod lives;
 use std::{
     path::PathBuf,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use databases::TestDatabase;
@@ -14,6 +15,7 @@ use sealbus_manager::{
     config::Database,
     life,
     store::{Happening, Job, OutboxKind, OutboxRow, Store},
+    waits::{Cause, Subject},
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token, codec,
@@ -40,6 +42,7 @@ on_every_database! {
     a_queue_that_is_given_up_is_not_filled_again_by_its_pledges,
     what_makes_no_sense_is_refused_in_words_and_changes_nothing,
     a_broken_invariant_is_shown_by_check_whatever_else_is_away,
+    what_holds_up_many_sectors_is_told_once_with_their_number,
 }
 
 /// A manager's host on which only the database is available.
@@ -449,4 +452,21 @@ async fn a_broken_invariant_is_shown_by_check_whatever_else_is_away(database: Te
     {
         assert!(said.contains(words), "{said}");
     }
+}
+
+async fn what_holds_up_many_sectors_is_told_once_with_their_number(database: TestDatabase) {
+    let host = Host::new(database).await;
+    for number in 1..=7 {
+        host.sector(number, "drawing_ticket", None).await;
+    }
+    host.sector(8, "packing", None).await;
+    let mut tx = host.store.begin().await.expect("begins");
+    let cause = Cause::passing(ErrorCode::NODE_UNAVAILABLE, "no answer");
+    tx.save_wait(&Subject::Node, &cause, Duration::from_secs(2), 1).await.expect("stores");
+    tx.commit().await.expect("commits");
+    let said = host.ends(1, &["sectors", "blocked"]);
+    let held = "  holds up 7 sector(s): f01000/1, f01000/2, f01000/3, f01000/4, f01000/5, and 2 more\n";
+    assert!(said.contains(held), "{said}");
+    assert_eq!(said.matches("NODE_UNAVAILABLE").count(), 1, "{said}");
+    assert_eq!(host.json_ending(1, &["sectors", "blocked"])["waits"][0]["holds_up"], 7);
 }

@@ -20,6 +20,9 @@ pub(crate) trait Table: Machine {
     /// The columns after `job` and `state`.
     const COLUMNS: &'static [&'static str];
 
+    /// Where a row says what its job may share with others: by this, jobs are grouped and sorted without reading each.
+    const SHARED: InJson;
+
     /// Binds a state's values for these columns, in their order.
     fn bind<'q>(state: &'q Self::State, row: Statement<'q>) -> Statement<'q>;
 
@@ -28,6 +31,17 @@ pub(crate) trait Table: Machine {
 
     /// What exists of the sector when its job is in this state. `None` if the job changes nothing about that.
     fn leaves(state: &Self::State) -> Option<Existing>;
+}
+
+/// Columns with JSON, each with the field in it.
+#[derive(Clone, Copy)]
+pub(crate) struct InJson {
+    /// The store that has the job's files.
+    pub store: Option<(&'static str, &'static str)>,
+    /// The epoch at which the job's deposit is lost.
+    pub prove_by: Option<(&'static str, &'static str)>,
+    /// The epoch at which its ticket expires, if it has no deposit yet.
+    pub expires: Option<(&'static str, &'static str)>,
 }
 
 /// The columns of a workflow's table, in a row of [`select`].
@@ -42,6 +56,12 @@ macro_rules! define {
         fn columns(workflow: Workflow) -> &'static [&'static str] {
             match workflow {
                 $($(#[$cfg])* Workflow::$name => <workflows::$folder::manager::$name as Table>::COLUMNS,)*
+            }
+        }
+
+        fn shared(workflow: Workflow) -> InJson {
+            match workflow {
+                $($(#[$cfg])* Workflow::$name => <workflows::$folder::manager::$name as Table>::SHARED,)*
             }
         }
 
@@ -71,7 +91,12 @@ for_each_workflow!(define);
 
 /// A query for whole jobs. `from` names the table `jobs` and any tables that it is joined with.
 pub(super) fn select(from: &str, rest: &str) -> String {
-    let mut selected = "SELECT jobs.*, sectors.proof".to_owned();
+    select_also("", from, rest)
+}
+
+/// The same with more columns.
+fn select_also(also: &str, from: &str, rest: &str) -> String {
+    let mut selected = format!("SELECT jobs.*, sectors.proof{also}");
     let mut joined = " JOIN sectors ON sectors.miner = jobs.miner AND sectors.number = jobs.number".to_owned();
     for workflow in Workflow::ALL {
         for column in columns(*workflow) {
@@ -80,6 +105,45 @@ pub(super) fn select(from: &str, rest: &str) -> String {
         let _ = write!(joined, " LEFT JOIN {workflow}_jobs ON {workflow}_jobs.job = jobs.id");
     }
     format!("{selected} FROM {from}{joined} {rest}")
+}
+
+/// A query for the first `$1` jobs of each group of unfinished jobs that need the same, with their number in the column
+/// `alike`. In a group, `place` rises from 1, and those that expire first come first.
+pub(super) fn alike(places: Places) -> String {
+    let (mut stores, mut until, mut joined) = (Vec::new(), Vec::new(), String::new());
+    for workflow in Workflow::ALL {
+        let field = |(column, field)| match places {
+            Places::Plain => format!("json_extract({workflow}_jobs.{column}, '$.{field}')"),
+            Places::Numbered => format!("(CAST({workflow}_jobs.{column} AS JSON) ->> '{field}')"),
+        };
+        let epoch = |of| format!("CAST({} AS BIGINT)", field(of));
+        let InJson { store, prove_by, expires } = shared(*workflow);
+        stores.extend(store.map(field));
+        until.extend(prove_by.map(epoch));
+        // Nothing expires while a message is on its way.
+        until.extend(expires.map(|of| format!("CASE WHEN jobs.signed = 0 THEN {} END", epoch(of))));
+        let _ = write!(joined, " LEFT JOIN {workflow}_jobs ON {workflow}_jobs.job = jobs.id");
+    }
+    stores.push("''".to_owned());
+    until.push(i64::MAX.to_string());
+    let live = format!(
+        "SELECT jobs.id, jobs.miner, jobs.number, jobs.workflow, jobs.state, COALESCE({}) AS store, COALESCE({}) AS until \
+         FROM jobs{joined} WHERE jobs.ended = 0 AND jobs.blocked IS NULL",
+        stores.join(", "),
+        until.join(", ")
+    );
+    // JSON is read once, in the innermost query, and not again for each sort.
+    let group = "PARTITION BY live.miner, live.workflow, live.state, live.store";
+    let parts = format!(
+        "(SELECT live.id, live.store, COUNT(*) OVER ({group}) AS alike, \
+         ROW_NUMBER() OVER ({group} ORDER BY live.until, live.number) AS place FROM ({live}) AS live) AS parts \
+         JOIN jobs ON jobs.id = parts.id"
+    );
+    let first = places.list(1, 1);
+    let rest = format!(
+        "WHERE parts.place <= {first} ORDER BY jobs.miner, jobs.workflow, jobs.state, parts.store, parts.place"
+    );
+    select_also(", parts.alike, parts.place", &parts, &rest)
 }
 
 /// The state of a row of [`select`].

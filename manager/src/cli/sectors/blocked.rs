@@ -18,7 +18,7 @@ use super::{
     },
     echo::{self, Echo},
     select::{Filter, blocked_by, slot_of},
-    waits::Waiting,
+    waits::{Concerned, NAMED, Waiting},
 };
 use crate::{
     commands::{self, Command, Person},
@@ -63,10 +63,12 @@ impl Blocked {
         let policy = attempt_policy(&config);
         let mut waiting = Waiting::look(&store).await?;
         let live = concerned(&store, &fleet, &waiting).await?;
-        let slots =
-            if self.filter.is_empty() { blocked_slots(&store, &fleet, &sectors, &live).await? } else { Vec::new() };
+        let slots = match self.filter.is_empty() {
+            true => blocked_slots(&store, &fleet, &sectors, &live.named).await?,
+            false => Vec::new(),
+        };
         waiting.retain(|wait| {
-            let sector = wait.subject.sector().and_then(|id| find(&live, id));
+            let sector = wait.subject.sector().and_then(|id| find(&live.named, id));
             self.filter.selects(wait, sector, &fleet)
         });
         let unknown = unknown(&store, &fleet).await?;
@@ -102,20 +104,18 @@ impl Blocked {
     }
 }
 
-/// The unfinished jobs that a wait or a blocked slot is about, by miner and number. The others are not read: there may be
-/// 100,000 of them.
-async fn concerned(store: &Store, fleet: &Fleet, waiting: &Waiting) -> anyhow::Result<Vec<Job>> {
+/// The unfinished jobs that a wait or a blocked slot is about. The others are not read: there may be 100,000 of them.
+async fn concerned(store: &Store, fleet: &Fleet, waiting: &Waiting) -> anyhow::Result<Concerned> {
     let mut ids: BTreeSet<SectorId> = fleet.in_blocked_slots().collect();
     ids.extend(waiting.all().iter().filter_map(|wait| wait.subject.sector()));
-    let mut sectors = store.sectors_among(&ids.into_iter().collect::<Vec<_>>()).await?;
+    let mut named = store.sectors_among(&ids.into_iter().collect::<Vec<_>>()).await?;
+    named.retain(|sector| !sector.state.is_terminal());
     // A miner, a store or the node may hold up any job.
-    if waiting.all().iter().any(|wait| wait.subject.holds_up_many()) {
-        sectors.extend(store.live_sectors().await?);
-    }
-    sectors.retain(|sector| !sector.state.is_terminal());
-    sectors.sort_by_key(|sector| sector.id);
-    sectors.dedup_by_key(|sector| sector.id);
-    Ok(sectors)
+    let alike = match waiting.all().iter().any(|wait| wait.subject.holds_up_many()) {
+        true => store.alike(NAMED as u32).await?,
+        false => Vec::new(),
+    };
+    Ok(Concerned { named, alike })
 }
 
 /// What cannot be known now, so that an incomplete answer is not taken for good news.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{
     super::{ConfigArg, fleet::counted, waiting::ChainTime},
     blocked, describe, owner, print_json, table,
-    waits::Waiting,
+    waits::{Concerned, Waiting},
 };
 use crate::{
     drive::attempt_policy,
@@ -48,7 +48,8 @@ impl Show {
             value["waits_for_the_bus"] = json!(waits);
             value["waits_for"] = json!(why.waits_for);
             let nobody_knows = ChainTime { epoch: None, live: false };
-            let describe_wait = |wait: &&Wait| waiting.json_of(wait, std::slice::from_ref(&sector), nobody_knows);
+            let alone = Concerned::only(&sector);
+            let describe_wait = |wait: &&Wait| waiting.json_of(wait, &alone, nobody_knows);
             value["held_by"] = why.held_by.iter().map(describe_wait).collect();
             value["history"] = serde_json::to_value(&history).context("cannot print the history")?;
             return print_json(&value);

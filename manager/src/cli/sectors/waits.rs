@@ -10,19 +10,55 @@ use super::super::{
     waiting::{ChainTime, Cost},
 };
 use crate::{
-    store::{Job, Store, secs_between},
+    store::{Alike, Job, Store, secs_between},
     waits::{Subject, Wait, advice, is_mended_by_a_person},
     why::held_up,
 };
 
-/// How many subjects with the same cause are named.
-const NAMED: usize = 5;
+/// How many subjects with the same cause, and how many sectors that one of them holds up, are named.
+pub const NAMED: usize = 5;
 
 /// All waits, read at one time.
 pub struct Waiting {
     waits: Vec<Wait>,
     /// The database's present time, by the clock that the waits' times are taken from.
     now: String,
+}
+
+/// The unfinished jobs that waits and blocked slots are about.
+pub struct Concerned {
+    /// Those that one of them names, by miner and number.
+    pub named: Vec<Job>,
+    /// All that are not blocked, in groups, if a miner, a store or the node holds some of them up.
+    pub alike: Vec<Alike>,
+}
+
+impl Concerned {
+    /// One sector, whatever holds it up.
+    pub fn only(sector: &Job) -> Concerned {
+        let alike = vec![Alike { count: 1, first: vec![sector.clone()] }];
+        Concerned { named: vec![sector.clone()], alike }
+    }
+
+    /// The groups that a wait holds up. `None` if the wait is about a single sector.
+    fn groups(&self, wait: &Wait) -> impl Iterator<Item = &Alike> {
+        let holds = move |group: &&Alike| wait.subject.holds_up_many() && held_up(wait, &group.first[..1]).count() > 0;
+        self.alike.iter().filter(holds)
+    }
+
+    /// The sectors that a wait holds up; of those that it holds up together, the first few.
+    fn first(&self, wait: &Wait) -> impl Iterator<Item = &Job> {
+        let named = if wait.subject.holds_up_many() { &[][..] } else { &self.named };
+        held_up(wait, named).chain(self.groups(wait).flat_map(|group| &group.first))
+    }
+
+    /// How many sectors a wait holds up.
+    fn count(&self, wait: &Wait) -> u64 {
+        match wait.subject.holds_up_many() {
+            true => self.groups(wait).map(|group| group.count).sum(),
+            false => held_up(wait, &self.named).count() as u64,
+        }
+    }
 }
 
 impl Waiting {
@@ -42,7 +78,7 @@ impl Waiting {
     }
 
     /// For scripts.
-    pub fn json_of(&self, wait: &Wait, sectors: &[Job], now: ChainTime) -> Value {
+    pub fn json_of(&self, wait: &Wait, sectors: &Concerned, now: ChainTime) -> Value {
         json!({
             "waits": wait.subject.kind(),
             "name": wait.subject.name(),
@@ -57,7 +93,7 @@ impl Waiting {
             "retry_ms": wait.retry.as_millis() as u64,
             "needs_a_person": is_mended_by_a_person(&wait.cause),
             "advice": advice(&wait.cause.code),
-            "holds_up": held_up(wait, sectors).count(),
+            "holds_up": sectors.count(wait),
             "waiting": dearest(std::slice::from_ref(&wait), sectors, now).map(|cost| cost.json(now)),
         })
     }
@@ -75,7 +111,7 @@ impl Waiting {
     }
 
     /// Prints for people: grouped by cause, beginning with those that need a person.
-    pub fn show(&self, sectors: &[Job], now: ChainTime) {
+    pub fn show(&self, sectors: &Concerned, now: ChainTime) {
         let mut alike: BTreeMap<(bool, &str, &str), Vec<&Wait>> = BTreeMap::new();
         for wait in &self.waits {
             let key = (!is_mended_by_a_person(&wait.cause), wait.cause.code.as_str(), wait.subject.kind());
@@ -88,6 +124,9 @@ impl Waiting {
             outln!("{}  waits, {whose}  {} {code}", names(&waits), oldest.cause.class);
             outln!("  why      {}", oldest.cause.text.lines().collect::<Vec<_>>().join(" "));
             outln!("  since    {}", self.times(oldest));
+            if let Some(held) = held(&waits, sectors) {
+                outln!("  holds up {held}");
+            }
             if let Some(cost) = dearest(&waits, sectors, now) {
                 outln!("  waiting  costs: {}", cost.words(now));
             }
@@ -116,11 +155,24 @@ fn name(subject: &Subject) -> String {
     }
 }
 
+/// How many sectors the waits hold up together, and the first few, beginning with those that expire first.
+fn held(waits: &[&Wait], sectors: &Concerned) -> Option<String> {
+    let together = || waits.iter().filter(|wait| wait.subject.holds_up_many());
+    let count: u64 = together().map(|wait| sectors.count(wait)).sum();
+    let mut first: Vec<&Job> = together().flat_map(|wait| sectors.first(wait)).collect();
+    first.sort_by_key(|sector| (Cost::of(sector).until_epoch().unwrap_or(i64::MAX), sector.id));
+    let mut named: Vec<String> = first.iter().take(NAMED).map(|sector| sector.id.to_string()).collect();
+    if count > named.len() as u64 {
+        named.push(format!("and {} more", count - named.len() as u64));
+    }
+    (count > 0).then(|| format!("{count} sector(s): {}", named.join(", ")))
+}
+
 /// The cost of waiting for the held-up sector that has the least time left.
-fn dearest(waits: &[&Wait], sectors: &[Job], now: ChainTime) -> Option<Cost> {
+fn dearest(waits: &[&Wait], sectors: &Concerned, now: ChainTime) -> Option<Cost> {
     let mut seen: BTreeMap<SectorId, Cost> = BTreeMap::new();
     for wait in waits {
-        seen.extend(held_up(wait, sectors).map(|sector| (sector.id, Cost::of(sector))));
+        seen.extend(sectors.first(wait).map(|sector| (sector.id, Cost::of(sector))));
     }
     seen.into_values()
         .min_by_key(|cost| (cost.until_epoch().unwrap_or(i64::MAX), cost.secs_left(now).unwrap_or(i64::MAX)))

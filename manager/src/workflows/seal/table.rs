@@ -5,7 +5,7 @@ use sealbus_schema::{
     workflows::seal::manager::{Active, PreCommitted, Proven, Rebuild, Seal, Sealed, Seeded, State, Stored},
 };
 
-use crate::store::{Columns, Existing, OnChain, Statement, StoreError, Table};
+use crate::store::{Columns, Existing, InJson, OnChain, Statement, StoreError, Table};
 
 impl Table for Seal {
     const COLUMNS: &'static [&'static str] = &[
@@ -21,6 +21,12 @@ impl Table for Seal {
         "activation_epoch",
         "cause",
     ];
+
+    const SHARED: InJson = InJson {
+        store: Some(("files", "store")),
+        prove_by: Some(("precommit", "prove_by_epoch")),
+        expires: Some(("ticket", "expires_epoch")),
+    };
 
     fn bind<'q>(state: &'q State, row: Statement<'q>) -> Statement<'q> {
         let draw = match state {

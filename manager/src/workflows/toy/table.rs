@@ -2,10 +2,12 @@
 
 use sealbus_schema::workflows::toy::manager::{Measured, State, Toy};
 
-use crate::store::{Columns, Existing, Statement, StoreError, Table};
+use crate::store::{Columns, Existing, InJson, Statement, StoreError, Table};
 
 impl Table for Toy {
     const COLUMNS: &'static [&'static str] = &["ticket", "bytes", "cause", "for_good"];
+
+    const SHARED: InJson = InJson { store: None, prove_by: None, expires: Some(("ticket", "expires_epoch")) };
 
     fn bind<'q>(state: &'q State, row: Statement<'q>) -> Statement<'q> {
         let (cause, for_good) = match state {

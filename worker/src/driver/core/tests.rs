@@ -15,11 +15,13 @@ fn core() -> Core {
 
 /// The violations among these actions.
 fn counted(todo: &[Do]) -> Vec<(Invariant, &str)> {
-    let count = |action| match action {
-        &Do::Count(ref violation) => Some((violation.invariant, violation.seen.as_str())),
-        _ => None,
-    };
-    todo.iter().filter_map(count).collect()
+    let mut counted = Vec::new();
+    for action in todo {
+        if let Do::Count(violation) = action {
+            counted.push((violation.invariant, violation.seen.as_str()));
+        }
+    }
+    counted
 }
 
 #[test]
