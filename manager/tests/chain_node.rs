@@ -16,6 +16,9 @@ use sealbus_manager::chain::types::TipSetKey;
 use sealbus_manager::chain::{Error, NodeClient, Transport, commitment};
 use serde_json::{Value, json};
 
+#[path = "forest_rpc/contract.rs"]
+mod forest;
+
 const CID: &str = "bafy2bzacebbpdegvr3i4cosewthysg5xkxpqfn2wfcz6mv2hmoktwbdxkax4s";
 
 type Script = Box<dyn Fn(&'static str, &Value) -> Result<Value, Error> + Send + Sync>;

@@ -5,7 +5,7 @@ use fvm_ipld_encoding::tuple::{Deserialize_tuple, Serialize_tuple, serde_tuple};
 use fvm_shared::address::Network;
 use fvm_shared::crypto::signature::{Signature, SignatureType};
 use fvm_shared::message::Message;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 use serde_json::{Value, json};
 
 use super::{Error, SIGNED_BYTES_MAX, cid, cid_of_bytes, encode, from_json, signature_type, to_json};
@@ -28,10 +28,22 @@ struct SignedMessageJson {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct SignatureJson {
-    #[serde(rename = "Type")]
+    #[serde(rename = "Type", deserialize_with = "kind")]
     kind: u8,
     #[serde(deserialize_with = "wire::bytes::deserialize")]
     data: Vec<u8>,
+}
+
+/// Nodes write the kind as a number. By its description, Forest may also write a word.
+fn kind<'de, D: Deserializer<'de>>(d: D) -> Result<u8, D::Error> {
+    let kind = Value::deserialize(d)?;
+    let number = match kind.as_str().map(str::to_ascii_lowercase).as_deref() {
+        Some("secp256k1") => Some(SignatureType::Secp256k1 as u64),
+        Some("bls") => Some(SignatureType::BLS as u64),
+        _ => kind.as_u64(),
+    };
+    let number = number.and_then(|number| u8::try_from(number).ok());
+    number.ok_or_else(|| de::Error::custom(format!("Type: {kind} is no kind of signature")))
 }
 
 impl SignedMessage {
