@@ -30,7 +30,7 @@ OPTIMISED = $(foreach crate,schema nats manager worker integration-tests,--confi
 NEXTEST = bash integration-tests/setup/nextest.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build params demo fmt lint quick-test check deny sim test nightly foreign crash-matrix soak bench nats-cli clean-demo release deb deb-test
+.PHONY: help tools build params demo fmt lint quick-test check deny sim test nightly foreign crash-matrix soak bench nats-cli clean-demo release deb deb-test ansible-lint ansible-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,8 +100,15 @@ release: tools ## Build the programs as they are installed, into target/release
 deb: release ## Pack the programs as Debian packages, into target/deb
 	bash packaging/deb.sh
 
-deb-test: ## Install, upgrade, remove and purge the packages of `make deb` (needs root and namespaces; RELEASES=bookworm)
+deb-test: ## Install, upgrade, remove and purge the packages of `make deb` (needs root and namespaces; RELEASES="bookworm trixie")
 	bash integration-tests/deploy/test.sh packages
+
+ansible-lint: ## Check the playbook
+	bash integration-tests/setup/ansible.sh
+	cd ansible && PYTHONPATH=$(CACHE)/ansible PATH=$(CACHE)/ansible/bin:$$PATH ansible-lint --offline
+
+ansible-test: params ## Run the playbook on four Debian hosts, to a proven sector, and with planted failures (needs root and namespaces)
+	bash integration-tests/deploy/test.sh playbook
 
 clean-demo: ## Remove the demo's files
 	rm -rf .demo

@@ -2,7 +2,7 @@
 # Tests on Debian hosts that it makes: `test.sh playbook` (`make ansible-test`) and `test.sh packages` (`make deb-test`).
 # It needs root and namespaces, and is skipped where they are not allowed.
 #   BINARIES          playbook: the directory of sealbus-manager, sealbus-worker and sealbus-devnet
-#   RELEASES          packages: the Debian releases, "bookworm trixie" for example
+#   RELEASES          packages: the Debian releases, "bookworm trixie" by default
 #   CASES             a pattern: only the cases with such names run
 #   DEPLOY_TEST_SECS  the longest time that it may take
 #   DEPLOY_TEST_LOGS  where the logs of a run that fails are copied to
