@@ -30,7 +30,7 @@ OPTIMISED = $(foreach crate,schema nats manager worker integration-tests,--confi
 NEXTEST = bash integration-tests/setup/nextest.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build params demo fmt lint quick-test check deny sim test nightly foreign crash-matrix soak bench nats-cli clean-demo
+.PHONY: help tools build params demo fmt lint quick-test check deny sim test nightly foreign crash-matrix soak bench nats-cli clean-demo release deb deb-test ansible-lint ansible-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,22 @@ soak: build ## Kill at random until all sectors are active (WORKERS=200 SECTORS=
 bench: export SEALBUS_SCALE ?= 10000
 bench: params ## Run the benchmarks; each compares with a baseline of the same run (SEALBUS_SCALE=10000)
 	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency --bench scale
+
+release: tools ## Build the programs as they are installed, into target/release
+	bash packaging/release.sh
+
+deb: release ## Pack the programs as Debian packages, into target/deb
+	bash packaging/deb.sh
+
+deb-test: ## Install, upgrade, remove and purge the packages of `make deb` (needs root and namespaces; RELEASES="bookworm trixie")
+	bash integration-tests/deploy/test.sh packages
+
+ansible-lint: ## Check the playbook
+	bash integration-tests/setup/ansible.sh
+	cd ansible && PYTHONPATH=$(CACHE)/ansible PATH=$(CACHE)/ansible/bin:$$PATH ansible-lint --offline
+
+ansible-test: params ## Run the playbook on four Debian hosts, to a proven sector, and with planted failures (needs root and namespaces)
+	bash integration-tests/deploy/test.sh playbook
 
 clean-demo: ## Remove the demo's files
 	rm -rf .demo

@@ -1,9 +1,21 @@
-# To be sourced: installs programs that Debian does not have, into a directory shared by all checkouts of a user.
+# To be sourced: installs Debian packages, and programs that Debian does not have, into a directory shared by all checkouts of a user.
 # No pipe here ends in `head` or `grep -q`: these exit early, and with `pipefail` the writer's SIGPIPE is a failure.
 programs=${XDG_CACHE_HOME:-$HOME/.cache}/sealbus/bin
 mkdir -p "$programs"
 
 say() { printf 'tools: %s\n' "$*" >&2; }
+
+sudo=()
+if [ "$(id -u)" -ne 0 ]; then sudo=(sudo); fi
+# Whether apt-get's lists were updated. That is done once, and only if a package is missing.
+updated=
+install_packages() {
+    say "installing Debian packages: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    if [ -z "$updated" ]; then "${sudo[@]}" apt-get update -qq; fi
+    updated=yes
+    "${sudo[@]}" apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
 
 # has PROGRAM VERSION: whether that version is installed.
 has() { "$programs/$1" --version 2>/dev/null | grep -w -- "v\?$2" >/dev/null; }

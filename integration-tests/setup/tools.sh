@@ -5,18 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . integration-tests/setup/programs.sh
 
-sudo=()
-if [ "$(id -u)" -ne 0 ]; then sudo=(sudo); fi
-# Whether apt-get's lists were updated. That is done once, and only if a package is missing.
-updated=
-install_packages() {
-    say "installing Debian packages: $*"
-    export DEBIAN_FRONTEND=noninteractive
-    if [ -z "$updated" ]; then "${sudo[@]}" apt-get update -qq; fi
-    updated=yes
-    "${sudo[@]}" apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-}
-
 missing=()
 for package in gcc make pkg-config libhwloc-dev python3 ca-certificates; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep 'install ok installed' >/dev/null || missing+=("$package")

@@ -42,7 +42,7 @@ const NOT_THERE: u8 = 75;
 
 /// The manager of Sealbus: decides which sectors are sealed, and talks to the chain.
 #[derive(Debug, Parser)]
-#[command(name = "sealbus-manager", version)]
+#[command(name = "sealbus-manager", version = sealbus_schema::VERSION)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -101,6 +101,12 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, one for each command, for packages.
+    #[command(hide = true)]
+    Man {
+        /// The directory to write them to.
+        directory: PathBuf,
+    },
 }
 
 impl Cli {
@@ -152,6 +158,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
             out::bytes(&script);
             Ok(())
         }
+        Command::Man { directory } => Ok(clap_mangen::generate_to(Cli::command(), directory)?),
     }
 }
 

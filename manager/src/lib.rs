@@ -29,6 +29,7 @@ pub mod outbox;
 pub mod preflight;
 pub mod proofs;
 pub mod serve;
+pub mod service;
 pub mod slots;
 pub mod store;
 pub mod store_access;

@@ -26,6 +26,7 @@ use crate::{
     fold::{self, Fold, FoldError},
     liveness, nodes, orders, outbox, preflight,
     proofs::{Library, Verifier},
+    service,
     store::{Leadership, Store, StoreError},
     stores::{self, Users},
     waits::{Cause, Subject, Waits},
@@ -164,6 +165,7 @@ pub async fn run_with(config: Config, verifier: Arc<dyn Verifier>) -> Result<std
     tokio::select! {
         ended = serve(config, verifier) => ended,
         never = outlive_signals() => Ok(never),
+        never = service::keep_watchdog() => Ok(never),
     }
 }
 
@@ -218,6 +220,7 @@ async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::conve
         if error.is_misconfigured() {
             return Err(error);
         }
+        service::status(&format!("{CANNOT_WORK}: {}", chain_of(&error)));
         tokio::time::sleep(patience.failed(CANNOT_WORK, &chain_of(&error))).await;
         // The failure may have left the database connection unusable, so open the database again first.
         while let Err(error) = manager.renew().await {
@@ -288,6 +291,7 @@ impl Manager {
         let network = node.network_name().await?;
         let users = Users { network, miners: config.miners.iter().map(|miner| miner.id).collect() };
         tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
+        service::ready(&format!("holds the fold with epoch {epoch}"));
         tokio::select! {
             ended = fold_for_ever(bus, store, epoch, config, &changed, driver.waits()) => ended,
             ended = outbox::run(bus, store, epoch, &changed, driver.waits()) => Ok(ended?),
@@ -322,6 +326,7 @@ async fn patiently<T>(what: &str, attempt: impl AsyncFn() -> Result<T, ServeErro
             }
             Err(error) if error.is_misconfigured() => return Err(error),
             Err(error) => {
+                service::status(&format!("waiting for {what}: {}", chain_of(&error)));
                 let pause = patience.failed(&format!("waiting for {what}"), &chain_of(&error));
                 tokio::time::sleep(pause).await;
             }
@@ -339,6 +344,7 @@ async fn stand_by(store: &Store) -> Result<Leadership, StoreError> {
         }
         if !said {
             tracing::info!("another manager holds the fold; standing by");
+            service::ready("stands by; another manager holds the fold");
             said = true;
         }
         tokio::time::sleep(STANDBY_PERIOD).await;

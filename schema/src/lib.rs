@@ -34,3 +34,9 @@ pub use phase::Phase;
 pub use proof::{SealProof, SectorSize};
 pub use transition::Transition;
 pub use workflow::{IntentKind, Workflow};
+
+/// The version of the programs. `make release` sets one that names the commit.
+pub const VERSION: &str = match option_env!("SEALBUS_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};

@@ -45,7 +45,7 @@ const READER_GONE: u8 = 141;
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "sealbus-worker", version, about = "Seals Filecoin sectors on one machine")]
+#[command(name = "sealbus-worker", version = sealbus_schema::VERSION, about = "Seals Filecoin sectors on one machine")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -103,6 +103,12 @@ enum Command {
     Completion {
         /// The shell to print it for.
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one for each command, for packages.
+    #[command(hide = true)]
+    Man {
+        /// The directory to write them to.
+        directory: PathBuf,
     },
 }
 
@@ -187,6 +193,7 @@ impl Arguments {
             Command::Calc(arguments) => arguments.run(),
             // On success it does not come back.
             Command::ExecBound(_) => Ok(()),
+            Command::Man { directory } => Ok(clap_mangen::generate_to(Arguments::command(), directory)?),
             Command::Completion { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Arguments::command(), "sealbus-worker", &mut script);

@@ -14,6 +14,7 @@ use sealbus_schema::message::{Heartbeat, ProcessorStatus, WorkStatus};
 use crate::{
     driver::Context,
     processor::{self, Placement, Work, WorkOf},
+    service,
 };
 
 /// The shortest time between two heartbeats, however much changes.
@@ -27,7 +28,7 @@ pub async fn beat(context: Arc<Context>) -> BeatError {
     let incarnation = rand::random();
     let interval = context.config.heartbeat;
     let first_retry = || Backoff::new(FIRST_RETRY.min(interval), interval);
-    let (mut retries, mut failing) = (first_retry(), false);
+    let (mut retries, mut failing, mut ready) = (first_retry(), false, false);
     let mut orders = context.orders.subscribe();
     loop {
         orders.mark_unchanged();
@@ -35,6 +36,9 @@ pub async fn beat(context: Arc<Context>) -> BeatError {
             Ok(()) => {
                 if std::mem::take(&mut failing) {
                     tracing::info!("heartbeats are stored again");
+                }
+                if !std::mem::replace(&mut ready, true) {
+                    service::ready(&context.config.name, incarnation);
                 }
                 retries = first_retry();
                 let least = LEAST_PAUSE.min(interval);
@@ -66,7 +70,7 @@ fn heartbeat(context: &Context, incarnation: u64) -> Heartbeat {
     let heartbeat = Heartbeat {
         worker: context.config.name.clone(),
         host: context.config.host.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: sealbus_schema::VERSION.to_owned(),
         incarnation,
         draining,
         orders,

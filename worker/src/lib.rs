@@ -23,6 +23,7 @@ pub mod params_watch;
 pub mod placement;
 pub mod processor;
 pub mod run;
+pub mod service;
 pub mod slot;
 pub mod stage;
 pub mod store_watch;

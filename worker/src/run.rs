@@ -25,6 +25,7 @@ use crate::{
     params_watch::ParamsWatch,
     placement::{self, PlacedError},
     processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool, orphans, own_environment},
+    service,
     slot::space::Ledger,
     stage::huge_pages::Impossible,
     store_watch::StoreWatch,
@@ -121,6 +122,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             Ok(())
         }
         outcome = serve(config) => outcome,
+        never = service::keep_watchdog() => match never {},
     }
 }
 

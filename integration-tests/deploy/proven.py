@@ -1,0 +1,49 @@
+"""Waits on the manager's host until so many sectors are proven, to the manager and to the devnet. Fails at once if one is blocked.
+
+Arguments: the number of sectors, the limit in seconds.
+"""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+
+wanted, limit = int(sys.argv[1]), float(sys.argv[2])
+end = time.monotonic() + limit
+
+
+def sectors():
+    listed = subprocess.run(
+        ["runuser", "-u", "sealbus", "--", "sealbus-manager", "sectors", "list", "--json"],
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    return json.loads(listed.stdout)
+
+
+def proven_on_chain():
+    token = open("/srv/devnet/token-read").read().strip()
+    request = urllib.request.Request(
+        "http://127.0.0.1:1234/rpc/v1",
+        data=json.dumps({"jsonrpc": "2.0", "id": 1, "method": "Devnet.Stats", "params": []}).encode(),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        miner = json.load(answer)["result"]["miners"]["1000"]
+    return [number for number, sector in miner["sectors"].items() if sector["prove_commits"] == 1]
+
+
+while True:
+    known = sectors()
+    print(json.dumps(known), flush=True)
+    blocked = [sector for sector in known if sector.get("blocked")]
+    if blocked:
+        sys.exit(f"blocked: {blocked}")
+    proven = [sector for sector in known if sector["state"] == "proving"]
+    if len(proven) >= wanted:
+        assert len(proven_on_chain()) == len(proven), (proven_on_chain(), proven)
+        sys.exit(0)
+    if time.monotonic() > end:
+        sys.exit("not in time")
+    time.sleep(1)

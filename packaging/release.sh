@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Builds the programs as they are installed, into target/release. The same commit and toolchain give the same bytes, wherever
+# the checkout is: no path of this machine gets in.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+SEALBUS_VERSION=$(bash packaging/version.sh)
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+export SEALBUS_VERSION SOURCE_DATE_EPOCH CARGO_INCREMENTAL=0
+cargo=${CARGO_HOME:-$HOME/.cargo}
+RUSTFLAGS="--remap-path-prefix=$PWD=/usr/src/sealbus --remap-path-prefix=$cargo=/usr/src/cargo"
+CFLAGS="-ffile-prefix-map=$PWD=/usr/src/sealbus -ffile-prefix-map=$cargo=/usr/src/cargo"
+export RUSTFLAGS CFLAGS CXXFLAGS=$CFLAGS
+# Only what is installed. Another selection of packages would have other features.
+cargo build --release --locked --package sealbus-manager --package sealbus-worker --bins
