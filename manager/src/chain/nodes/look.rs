@@ -122,15 +122,15 @@ impl<T: Transport + 'static> Nodes<T> {
     /// The key of the tipset at an epoch on the chain of a head, according to a member.
     async fn tipset(&self, at: usize, epoch: Epoch, head: &TipSetKey) -> Result<TipSetKey, Error> {
         const METHOD: &str = "ChainGetTipSetByHeight";
-        let answer = limited(METHOD, self.members[at].transport.call(METHOD, json!([epoch, head]))).await?;
+        let answer = ask(&self.members[at], METHOD, json!([epoch, head])).await?;
         Ok(head_of_method(METHOD, &answer)?.tipset.key)
     }
 }
 
 async fn see<T: Transport>(member: &Member<T>) -> Result<Seen, Error> {
-    let ask = |method: &'static str| limited(method, member.transport.call(method, json!([])));
-    let head = head_of(&ask("ChainHead").await?)?;
-    let (name, genesis) = future::join(ask("StateNetworkName"), ask("ChainGetGenesis")).await;
+    let head = head_of(&ask(member, "ChainHead", json!([])).await?)?;
+    let name = ask(member, "StateNetworkName", json!([]));
+    let (name, genesis) = future::join(name, ask(member, "ChainGetGenesis", json!([]))).await;
     let name = match name? {
         Value::String(name) => name,
         other => return Err(Error::bad_answer("StateNetworkName", format!("{other} is no name"))),
@@ -138,15 +138,15 @@ async fn see<T: Transport>(member: &Member<T>) -> Result<Seen, Error> {
     let genesis = match genesis {
         Ok(genesis) => Some(head_of_method("ChainGetGenesis", &genesis)?.tipset.key.to_string()),
         // A gateway may not offer it.
-        Err(Error::MethodNotFound { .. } | Error::Unauthorized { .. }) => None,
+        Err(Error::MethodNotFound { .. } | Error::Unauthorized { .. } | Error::Refused { .. }) => None,
         Err(error) => return Err(error),
     };
     Ok(Seen { head, network: NetworkId { name, genesis } })
 }
 
-async fn limited(method: &'static str, call: impl Future<Output = Result<Value, Error>>) -> Result<Value, Error> {
-    let late = |_| Err(Error::TimedOut { url: "this address".to_owned(), method, limit: LIMIT });
-    tokio::time::timeout(LIMIT, call).await.unwrap_or_else(late)
+async fn ask<T: Transport>(member: &Member<T>, method: &'static str, params: Value) -> Result<Value, Error> {
+    let answer = tokio::time::timeout(LIMIT, member.transport.call(method, params)).await;
+    answer.unwrap_or_else(|_| Err(Error::TimedOut { url: member.name.clone(), method, limit: LIMIT }))
 }
 
 /// Reads the answer of `ChainHead`.
