@@ -112,7 +112,8 @@ impl Slot {
         }
     }
 
-    /// Runs a file operation on a blocking thread, after [`check`](Self::check). It runs to its end even if the future
+    /// Runs a file operation on a blocking thread, after [`check`](Self::check). If it fails and the slot is gone by then, that
+    /// is the cause. It runs to its end even if the future
     /// is dropped; [`Self::quiet`] waits for that.
     pub async fn operate<T: Send + 'static>(
         &self,
@@ -123,7 +124,7 @@ impl Slot {
         let run = move || {
             let _permit = permit;
             slot.check()?;
-            operation()
+            operation().or_else(|error| slot.check().and(Err(error)))
         };
         // An error means that the operation panicked, or was cancelled because the runtime shuts down.
         let ended = |error: tokio::task::JoinError| Err(StageError::new(StageCode::IoFailed, error.to_string()));
@@ -211,6 +212,23 @@ mod tests {
         std::fs::remove_dir(&path).expect("removes");
         std::fs::rename(dir.path().join("away"), &path).expect("renames");
         slot.check().expect("back");
+    }
+
+    #[tokio::test]
+    async fn an_operation_that_fails_because_the_slot_went_away_meanwhile_blames_the_slot() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("slot");
+        std::fs::create_dir(&path).expect("directory");
+        let slot = Slot::open(0, &path).expect("free");
+        let failed = || StageError::new(StageCode::IoFailed, "no such file");
+        let of_a_file = slot.operate(move || Err::<(), _>(failed())).await.expect_err("fails");
+        assert_eq!(of_a_file.code, StageCode::IoFailed);
+        let away = dir.path().join("away");
+        let goes_away = move || {
+            std::fs::rename(&path, away).expect("renames");
+            Err::<(), _>(failed())
+        };
+        assert_eq!(slot.operate(goes_away).await.expect_err("fails").code, StageCode::SlotUnusable);
     }
 
     #[tokio::test]

@@ -11,7 +11,10 @@ use sealbus_schema::message::Heartbeat;
 
 pub use log::{Lease, Leases};
 
-use super::{world::World, yields};
+use super::{
+    world::{World, wait},
+    yields,
+};
 
 /// The reports that occur exactly once under a lease in an undisturbed life.
 const STEPS: [&str; 7] = ["pieces_added", "tree_d_built", "pc1_done", "pc2_done", "persisted", "c1_done", "c2_done"];
@@ -72,7 +75,9 @@ impl Ledger {
         }
         let counts = world.block_on(store.broken_invariants())?;
         ledger.broken.extend(counts.iter().map(|count| format!("{count:?}")));
-        for seen in world.on_bus(async |bus| Ok(bus.workers().await?))? {
+        // After a restart of NATS, the stream of the heartbeats is missing until the manager makes it anew.
+        let workers = wait("the heartbeats", || Ok(world.on_bus(async |bus| Ok(bus.workers().await?)).ok()))?;
+        for seen in workers {
             let Heartbeat { worker, broken, .. } = seen.heartbeat;
             ledger.broken.extend(broken.iter().map(|broken| format!("{worker}: {broken:?}")));
         }
