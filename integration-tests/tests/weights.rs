@@ -18,6 +18,7 @@ use sealbus_integration_tests::{
         world::{self, Options, World, wait},
     },
 };
+use sealbus_manager::errln;
 use sealbus_nats::{
     log::{Record, read},
     topology,
@@ -164,7 +165,7 @@ fn two_miners_share_workers_3_to_1_and_after_a_swap_of_the_weights_1_to_3() {
     assert!(got.abs_diff(FOLLOWED * 3 / 4) <= 3, "{got} of the {FOLLOWED} after the swap");
     let got = of(b, &then[FOLLOWED..FOLLOWED + SECTORS / 2]);
     assert!(got.abs_diff(SECTORS / 2 * 3 / 4) <= OFF / 2, "{got} of the next {}", SECTORS / 2);
-    eprintln!(
+    errln!(
         "{a} got {} of the first {SECTORS} claims; {b} got {} of the {FOLLOWED} after the swap, and {got} of the next {}",
         of(a, &first[..SECTORS]),
         of(b, &then[..FOLLOWED]),
