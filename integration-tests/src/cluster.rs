@@ -18,7 +18,7 @@ use anyhow::{Context, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
-pub use nats::{Identity, Server, config_file, seed_file, write_config};
+pub use nats::{Identity, MINER, Server, config_file, seed_file, write_config};
 pub use ports::Port;
 pub use postgres::{Postgres, PostgresDatabase};
 pub use process::{Process, nats_server, own_binary, run};
@@ -113,7 +113,7 @@ impl Cluster {
             worker: None,
             postgres: None,
         };
-        nats::write_config(&cluster.root, &[cluster.nats_server()], &nats::ALONE)?;
+        nats::write_config(&cluster.root, &[cluster.nats_server()], &nats::ALONE, &[nats::MINER])?;
         cluster.start_nats()?;
         cluster.start_devnet()?;
         files::write(&cluster)?;

@@ -11,6 +11,7 @@ mod check;
 mod decode;
 mod fleet;
 mod known;
+mod miners;
 mod person;
 mod pledge;
 mod sectors;
@@ -65,6 +66,11 @@ enum Command {
     Sectors {
         #[command(subcommand)]
         verb: sectors::Sectors,
+    },
+    /// List the miners, and set their weights.
+    Miners {
+        #[command(subcommand)]
+        verb: miners::Miners,
     },
     /// List, show, drain and resume workers.
     Workers {
@@ -145,6 +151,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Pledge(pledge) => pledge.run().await,
         Command::Pledges { verb } => verb.run().await,
         Command::Sectors { verb } => verb.run().await,
+        Command::Miners { verb } => verb.run().await,
         Command::Workers { verb } => verb.run().await,
         Command::Slots { verb } => verb.run().await,
         Command::Bus { verb } => verb.run().await,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use sealbus_nats::{Connection, topology::Layout};
-use sealbus_schema::{MinerId, SectorSize};
+use sealbus_schema::{MinerId, SectorSize, message::MAX_WEIGHT};
 use serde::{Deserialize, Serialize};
 
 use crate::{chain::local_keys::LocalKeys, intents::numbers::Numbers};
@@ -123,6 +123,10 @@ pub struct Miner {
     /// numbered as workers take sectors.
     #[serde(default = "max_queued")]
     pub max_queued: u64,
+    /// How many new sectors it gets from workers that it shares with others, relative to their weights: 0 to 1000. With 0
+    /// it gets one only while no other miner has any. `miners weight` overrides this.
+    #[serde(default = "one")]
+    pub weight: u32,
     /// The sender of the messages: an address whose key the node has, and that is the miner's worker, owner or control
     /// address. By default the miner's worker.
     #[serde(default)]
@@ -285,6 +289,9 @@ impl Config {
             if miner.max_queued == 0 {
                 return Err((field("max_queued"), "must be at least 1".to_owned()));
             }
+            if miner.weight > MAX_WEIGHT {
+                return Err((field("weight"), format!("{} is not 0 to {MAX_WEIGHT}", miner.weight)));
+            }
             if miner.lifetime_days.is_some_and(|days| !(180..=1278).contains(&days)) {
                 return Err((field("lifetime_days"), "must be 180 to 1278".to_owned()));
             }
@@ -381,6 +388,10 @@ impl Default for Policy {
     fn default() -> Self {
         Policy { max_attempts: 3, max_issues: 6, file_check_timeout_secs: 600, file_checks: 4, archive_after_days: 7 }
     }
+}
+
+const fn one() -> u32 {
+    1
 }
 
 const fn five() -> i64 {

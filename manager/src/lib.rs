@@ -36,5 +36,6 @@ pub mod store_access;
 pub mod stores;
 pub mod waits;
 pub mod wake;
+pub mod weights;
 pub mod why;
 pub mod workflows;

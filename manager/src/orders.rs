@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use sealbus_nats::{Bus, heartbeats::Seen};
 use sealbus_schema::{
     ErrorCode,
@@ -12,11 +13,13 @@ use sealbus_schema::{
 use serde_json::json;
 
 use crate::{
+    config::Miner,
     drive::chain_of,
     slots,
     store::{AuditEntry, Store, StoreError, WorkerOrders},
     waits::{Cause, Subject, Waits},
     wake::Wake,
+    weights,
 };
 
 /// How often the orders are checked if nothing wakes this task.
@@ -25,6 +28,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const COMPARE_PERIOD: Duration = Duration::from_secs(30);
 /// How often the heartbeats are read while a worker has something to carry out.
 const HEARTBEATS_PERIOD: Duration = Duration::from_secs(3);
+/// How many workers' orders are published at the same time.
+const PARALLEL: usize = 16;
 /// How often the heartbeats are read to remember slots.
 const SLOTS_PERIOD: Duration = Duration::from_secs(10);
 
@@ -33,6 +38,7 @@ pub async fn run(
     bus: &Bus,
     store: &Store,
     epoch: i64,
+    miners: &[Miner],
     changed: &Wake,
     waits: &Waits,
 ) -> Result<std::convert::Infallible, StoreError> {
@@ -61,10 +67,11 @@ pub async fn run(
                 false
             }
         };
-        let all = store.worker_orders().await?;
-        for orders in all.iter().filter(|orders| !orders.is_published()) {
-            publish(bus, store, orders, waits).await?;
-        }
+        let all = with_weights(store, epoch, miners).await?;
+        // A change of a weight concerns every worker.
+        let unpublished = all.iter().filter(|orders| !orders.is_published());
+        let publishing = unpublished.map(|orders| publish(bus, store, orders, waits));
+        stream::iter(publishing).buffer_unordered(PARALLEL).try_collect::<()>().await?;
         if bus.is_connected() && all.iter().all(|orders| orders.is_published() && orders.orders.release.is_empty()) {
             waits.goes_on(&of_orders());
         }
@@ -72,6 +79,19 @@ pub async fn run(
             note_releases(bus, store, epoch, &all, waits).await?;
         }
     }
+}
+
+/// Every worker's standing orders, with the weights that are in force.
+async fn with_weights(store: &Store, epoch: i64, miners: &[Miner]) -> Result<Vec<WorkerOrders>, StoreError> {
+    let all = store.worker_orders().await?;
+    let weights = weights::in_force(miners, &store.ordered_weights().await?);
+    if all.iter().all(|orders| orders.orders.weights == weights) {
+        return Ok(all);
+    }
+    let mut tx = store.begin_as(epoch).await?;
+    tx.tell_weights(&weights).await?;
+    tx.commit().await?;
+    store.worker_orders().await
 }
 
 /// Orders on the bus that were not given here are reported, and replaced by the ones that were given.

@@ -295,7 +295,7 @@ impl Manager {
         tokio::select! {
             ended = fold_for_ever(bus, store, epoch, config, &changed, driver.waits()) => ended,
             ended = outbox::run(bus, store, epoch, &changed, driver.waits()) => Ok(ended?),
-            ended = orders::run(bus, store, epoch, &changed, driver.waits()) => Ok(ended?),
+            ended = orders::run(bus, store, epoch, &config.miners, &changed, driver.waits()) => Ok(ended?),
             ended = driver.run() => Ok(ended?),
             ended = wake::follow_commands(store, &changed) => Ok(ended?),
             ended = liveness::run(bus, store, config, epoch, &changed, driver.waits()) => Ok(ended?),

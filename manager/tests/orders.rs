@@ -6,6 +6,7 @@ mod support;
 
 use databases::TestDatabase;
 use sealbus_manager::{
+    config::Miner,
     fold, orders,
     store::{Store, WorkerOrders},
     waits::Waits,
@@ -13,7 +14,7 @@ use sealbus_manager::{
 };
 use sealbus_nats::{Bus, heartbeats::Heart};
 use sealbus_schema::{
-    WorkerName,
+    MinerId, WorkerName,
     message::{Heartbeat, Orders, SlotRelease, SlotStatus},
 };
 use support::{Server, eventually};
@@ -55,6 +56,70 @@ fn beat(slot: &str, released: u64) -> Heartbeat {
 on_every_database! {
     orders_reach_the_bus_over_outages_and_a_freed_slot_is_ordered_no_more,
     orders_that_nobody_gave_are_withdrawn_and_wedge_nothing,
+    weights_reach_every_worker_whenever_they_are_changed,
+}
+
+async fn weights_reach_every_worker_whenever_they_are_changed(database: TestDatabase) {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let store = database.open().await;
+    let epoch = fold::take_over(&bus, &store).await.expect("takes over");
+    let configured = |weight: u32| {
+        let miner = |id: &str, weight| format!("[[miner]]\nid = \"{id}\"\nsector_size = \"2KiB\"\nweight = {weight}\n");
+        let text = miner("f01000", weight) + &miner("f01001", 1);
+        let mut tables: std::collections::BTreeMap<String, Vec<Miner>> = toml::from_str(&text).expect("miners");
+        tables.remove("miner").expect("two")
+    };
+    let told = async |revision: u64| {
+        let weights = on_the_bus(&bus, revision).await.weights;
+        [1000, 1001].map(|miner| weights.of(MinerId(miner)))
+    };
+    let order = async |miner: u64, weight: Option<u32>| {
+        let mut tx = store.begin().await.expect("begins");
+        tx.order_weight(MinerId(miner), weight, "somebody").await.expect("orders");
+        tx.commit().await.expect("commits");
+    };
+    let mut tx = store.begin().await.expect("begins");
+    tx.order_drain(&worker(), true).await.expect("orders");
+    tx.commit().await.expect("commits");
+
+    let (changed, waits) = (Wake::default(), Waits::load(&store, epoch).await.expect("loads"));
+    let test = async {
+        assert_eq!(told(2).await, [3, 1], "from the configuration");
+        order(1001, Some(9)).await;
+        assert_eq!(told(3).await, [3, 9]);
+        order(1000, Some(0)).await;
+        assert_eq!(told(4).await, [0, 9]);
+        order(1000, None).await;
+        assert_eq!(told(5).await, [3, 9], "the configuration counts again");
+
+        // A worker that gets its first orders later.
+        let other: WorkerName = "w2".parse().expect("worker name");
+        let mut tx = store.begin().await.expect("begins");
+        tx.order_drain(&other, false).await.expect("orders");
+        tx.order_drain(&other, true).await.expect("orders");
+        tx.commit().await.expect("commits");
+        let orders = eventually("its orders", || async {
+            bus.orders(&other).await.ok().flatten().filter(|orders| !orders.weights.are_equal())
+        });
+        assert_eq!(orders.await.weights.of(MinerId(1001)), 9);
+    };
+    let miners = configured(3);
+    tokio::select! {
+        ended = orders::run(&bus, &store, epoch, &miners, &changed, &waits) => panic!("the reconciler ended: {ended:?}"),
+        () = test => {}
+    }
+    let test = async {
+        assert_eq!(told(6).await, [5, 9], "the next manager has another configuration");
+        eventually("the record of it", || async { wanted(&store).await.is_published().then_some(()) }).await;
+    };
+    let miners = configured(5);
+    tokio::select! {
+        ended = orders::run(&bus, &store, epoch, &miners, &changed, &waits) => panic!("the reconciler ended: {ended:?}"),
+        () = test => {}
+    }
+    orders::withdraw_forged(&bus, &store, epoch).await.expect("compares");
+    assert!(store.audit(&Default::default()).await.expect("reads").is_empty(), "what was told is not taken for forged");
 }
 
 async fn orders_that_nobody_gave_are_withdrawn_and_wedge_nothing(database: TestDatabase) {
@@ -66,7 +131,7 @@ async fn orders_that_nobody_gave_are_withdrawn_and_wedge_nothing(database: TestD
         revision: u64::MAX,
         drain: true,
         release: vec![SlotRelease { id: u64::MAX, slot: "/nvme0".to_owned() }],
-        slots: Vec::new(),
+        ..Orders::default()
     };
     bus.order(&worker(), &forged).await.expect("somebody else does");
     orders::withdraw_forged(&bus, &store, epoch).await.expect("compares");
@@ -94,7 +159,7 @@ async fn orders_that_nobody_gave_are_withdrawn_and_wedge_nothing(database: TestD
     };
     let waits = Waits::load(&store, epoch).await.expect("loads");
     tokio::select! {
-        ended = orders::run(&bus, &store, epoch, &changed, &waits) => panic!("the reconciler ended: {ended:?}"),
+        ended = orders::run(&bus, &store, epoch, &[], &changed, &waits) => panic!("the reconciler ended: {ended:?}"),
         () = test => {}
     }
 }
@@ -136,7 +201,7 @@ async fn orders_reach_the_bus_over_outages_and_a_freed_slot_is_ordered_no_more(d
     };
     let waits = Waits::load(&store, epoch).await.expect("loads");
     tokio::select! {
-        ended = orders::run(&bus, &store, epoch, &changed, &waits) => panic!("the reconciler ended: {ended:?}"),
+        ended = orders::run(&bus, &store, epoch, &[], &changed, &waits) => panic!("the reconciler ended: {ended:?}"),
         () = test => {}
     }
 }

@@ -20,13 +20,13 @@ use sealbus_manager::{
     config::Database,
     life,
     store::{
-        Existing, Happening, Job, MessageKind, OnChain, OutboxKind, Outcome, SectorFilter, Store, StoreError, Verdict,
-        secs_between,
+        Counts, Existing, Happening, Job, MessageKind, OnChain, OutboxKind, Outcome, SectorFilter, Store, StoreError,
+        Verdict, secs_between,
     },
     waits::{Cause, Subject},
 };
 use sealbus_schema::{
-    Commitment, ErrorClass, ErrorCode, ErrorReport, Phase, SealProof, SectorId, Token, Workflow,
+    Commitment, ErrorClass, ErrorCode, ErrorReport, MinerId, Phase, SealProof, SectorId, Token, Workflow,
     identity::KnownStore,
     lease::Ownership,
     machine::manager::{AttemptPolicy, Released},
@@ -71,6 +71,7 @@ on_every_database! {
     stores_and_slots_are_known_by_their_ids_and_a_worker_is_told_of_its_own,
     a_sector_keeps_its_owner_over_the_loss_of_the_queue,
     what_waits_is_read_back_with_the_time_since_when,
+    a_sector_counts_for_its_miner_in_one_place_at_a_time,
 }
 
 /// A store in which the fold is held, with one sector.
@@ -876,4 +877,23 @@ async fn what_waits_is_read_back_with_the_time_since_when(database: TestDatabase
     assert_eq!((&wait.cause, wait.tries, wait.retry), (&turned, 9, Duration::from_secs(4)));
     assert_eq!(wait.since, "2020-01-01T00:00:00Z");
     assert!(wait.tried_at > wait.since);
+}
+
+async fn a_sector_counts_for_its_miner_in_one_place_at_a_time(database: TestDatabase) {
+    let store = store(&database).await;
+    let mut tx = store.begin().await.expect("begins");
+    tx.add_pledge("f01001", 7, "a test").await.expect("pledges");
+    tx.commit().await.expect("commits");
+    let queued = Counts { queued: 1, ..Counts::default() };
+    let counts = async || {
+        let counts = store.counts_by_miner().await.expect("counts");
+        assert_eq!(counts[&MinerId(1001)], Counts { pledged: 7, ..Counts::default() });
+        counts[&id().miner]
+    };
+    assert_eq!(counts().await, queued);
+    for input in inputs() {
+        let is_over = apply(&store, input).await.is_done();
+        let (in_work, proving) = (u64::from(!is_over), u64::from(is_over));
+        assert_eq!(counts().await, Counts { in_work, proving, ..Counts::default() });
+    }
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{self, consumer::PullConsumer};
-use futures::{StreamExt, future::select_all};
+use futures::{
+    StreamExt,
+    future::{select_all, try_join_all},
+};
 use sealbus_schema::{IntentKind, MinerId, SealProof, codec, message::Intent};
 
 use crate::{
@@ -18,6 +21,8 @@ use crate::{
 const PULL_EXPIRES: Duration = Duration::from_secs(10);
 /// How often the server confirms that a pull is still waiting, so that a lost pull is noticed before it expires.
 const PULL_HEARTBEAT: Duration = Duration::from_secs(4);
+/// How long the server may take to say whether a queue has an intent.
+const ASK_LIMIT: Duration = Duration::from_secs(5);
 
 /// A queue to take intents from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +39,10 @@ pub struct Queue {
 pub struct Offer {
     /// The intent.
     pub intent: Intent,
+    /// The queue that it came from.
+    pub queue: Queue,
+    /// Whether it was waited for, because all queues were empty.
+    pub waited: bool,
     message: jetstream::Message,
 }
 
@@ -93,38 +102,34 @@ impl Bus {
         }
     }
 
-    /// Waits for the next intent from any of the queues. An unreadable message is removed from the queue and logged, so
-    /// that it is not delivered forever.
+    /// The next intent. Asks the queues one after the other, and takes an intent from the first that has one. If all are
+    /// empty, waits for one from any of them. An unreadable message is removed from its queue and logged, so that it is not
+    /// delivered forever.
     pub async fn next_intent(&self, queues: &[Queue]) -> Result<Offer, PullError> {
+        let consumers = try_join_all(queues.iter().map(|queue| self.consumer(*queue))).await?;
+        for (queue, (name, consumer)) in queues.iter().zip(&consumers) {
+            while let Some(message) = take_now(name, consumer).await? {
+                if let Some(intent) = read(&message).await {
+                    return Ok(Offer { intent, queue: *queue, waited: false, message });
+                }
+            }
+        }
         let mut pulls = Vec::new();
-        for queue in queues {
-            pulls.push(self.open(*queue).await?);
+        for (queue, (name, consumer)) in queues.iter().zip(&consumers) {
+            pulls.push((*queue, name, open(name, consumer).await?));
         }
         loop {
-            let waiting =
-                pulls.iter_mut().map(|(name, messages)| Box::pin(async move { (name.clone(), messages.next().await) }));
-            let ((name, next), _, _) = select_all(waiting).await;
+            let waiting = pulls
+                .iter_mut()
+                .map(|(queue, name, messages)| Box::pin(async move { (*queue, *name, messages.next().await) }));
+            let ((queue, name, next), _, _) = select_all(waiting).await;
             let message = match next {
                 Some(Ok(message)) => message,
-                Some(Err(source)) => return Err(PullError::Server { name, source: source.into() }),
-                None => return Err(PullError::Server { name, source: "the pull ended".into() }),
+                Some(Err(source)) => return Err(PullError::Server { name: name.clone(), source: source.into() }),
+                None => return Err(PullError::Server { name: name.clone(), source: "the pull ended".into() }),
             };
-            // Permissions are by subject, so an intent counts only under the subject that follows from its content. A
-            // kind of a newer version has a token that we do not know; the caller leaves such an intent in the queue.
-            let stands_at =
-                |intent: &Intent| subject::intent(intent.sector, intent.proof, intent.kind, intent.lease_sequence);
-            match codec::decode::<Intent>(&message.payload) {
-                Ok(intent) if stands_at(&intent) == message.subject.as_str() || intent.kind == IntentKind::Unknown => {
-                    return Ok(Offer { intent, message });
-                }
-                outcome => {
-                    let error =
-                        outcome.map_or_else(|error| error.to_string(), |intent| format!("it names {}", intent.sector));
-                    tracing::error!(subject = %message.subject, %error, "removed an unreadable intent from the queue");
-                    if let Err(error) = message.ack_with(jetstream::AckKind::Term).await {
-                        tracing::warn!(%error, "could not remove it; it will be delivered again");
-                    }
-                }
+            if let Some(intent) = read(&message).await {
+                return Ok(Offer { intent, queue, waited: true, message });
             }
         }
     }
@@ -142,21 +147,49 @@ impl Bus {
             Err(error) => Err(PullError::Server { name, source: error.into() }),
         }
     }
+}
 
-    async fn open(&self, queue: Queue) -> Result<(String, jetstream::consumer::pull::Stream), PullError> {
-        let (name, consumer) = self.consumer(queue).await?;
-        let failed = |source: async_nats::Error| PullError::Server { name: name.clone(), source };
-        // One message per pull: nothing is prefetched, and dropping the stream withdraws the pull.
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(1)
-            .expires(PULL_EXPIRES)
-            .heartbeat(PULL_HEARTBEAT)
-            .messages()
-            .await
-            .map_err(|source| failed(source.into()))?;
-        Ok((name, messages))
+/// Takes an intent that is in the queue now. The request does not stay open at the server.
+async fn take_now(name: &str, consumer: &PullConsumer) -> Result<Option<jetstream::Message>, PullError> {
+    // As of a moment ago. An intent that comes back because nobody acknowledged it counts as pending acknowledgement.
+    let info = consumer.cached_info();
+    if info.num_pending == 0 && info.num_ack_pending == 0 {
+        return Ok(None);
     }
+    let failed = |source: async_nats::Error| PullError::Server { name: name.to_owned(), source };
+    let taking = async {
+        let mut messages = consumer.fetch().max_messages(1).messages().await?;
+        messages.next().await.transpose()
+    };
+    match tokio::time::timeout(ASK_LIMIT, taking).await {
+        Ok(taken) => taken.map_err(failed),
+        Err(_) => Err(failed(format!("no answer within {} s", ASK_LIMIT.as_secs()).into())),
+    }
+}
+
+/// Opens a pull that waits for intents. Nothing is prefetched, and dropping the stream withdraws the pull.
+async fn open(name: &str, consumer: &PullConsumer) -> Result<jetstream::consumer::pull::Stream, PullError> {
+    let pull = consumer.stream().max_messages_per_batch(1).expires(PULL_EXPIRES).heartbeat(PULL_HEARTBEAT);
+    pull.messages().await.map_err(|source| PullError::Server { name: name.to_owned(), source: source.into() })
+}
+
+/// The intent in a message. `None` if it is unreadable; it is then removed from the queue.
+async fn read(message: &jetstream::Message) -> Option<Intent> {
+    // Permissions are by subject, so an intent counts only under the subject that follows from its content. A kind of a
+    // newer version has a token that we do not know; the caller leaves such an intent in the queue.
+    let stands_at = |intent: &Intent| subject::intent(intent.sector, intent.proof, intent.kind, intent.lease_sequence);
+    let error = match codec::decode::<Intent>(&message.payload) {
+        Ok(intent) if stands_at(&intent) == message.subject.as_str() || intent.kind == IntentKind::Unknown => {
+            return Some(intent);
+        }
+        Ok(intent) => format!("it names {}", intent.sector),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(subject = %message.subject, %error, "removed an unreadable intent from the queue");
+    if let Err(error) = message.ack_with(jetstream::AckKind::Term).await {
+        tracing::warn!(%error, "could not remove it; it will be delivered again");
+    }
+    None
 }
 
 /// Whether the server knows no such consumer, or nobody answers the request, because our account does not import the

@@ -142,10 +142,7 @@ async fn a_worker_with_an_account_of_its_own_does_its_work() {
     assert!(bus.orders(&w1).await.expect("reads").is_none());
     let fact = Fact::new(token, 0, seal::Fact::ProveLanded { activation_epoch: 7 });
     site.manager.tell(SECTOR, &w1, &fact, "1").await.expect("tells");
-    site.manager
-        .order(&w1, &Orders { revision: 1, drain: true, release: vec![], slots: vec![] })
-        .await
-        .expect("orders");
+    site.manager.order(&w1, &Orders { revision: 1, drain: true, ..Orders::default() }).await.expect("orders");
     use futures::StreamExt;
     let waited = tokio::time::timeout(Duration::from_secs(20), futures::future::join(wakeups.next(), orders.next()));
     let heard = Heard { sector: SECTOR, fact: Some(fact.clone()) };

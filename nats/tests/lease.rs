@@ -9,7 +9,7 @@ use sealbus_nats::{
     lease::ClaimOutcome,
     log::Record,
     publish::PublishError,
-    topology::{Layout, TopologyError},
+    topology::{self, Layout, TopologyError},
 };
 use sealbus_schema::{
     IntentKind, MinerId, SealProof, SectorId, SectorNumber, Token, WorkerName,
@@ -431,4 +431,50 @@ async fn the_last_records_of_many_sectors_are_read_at_once() {
     let found = bus.last_sequences(&sectors, &worker("w1")).await.expect("reads");
     assert_eq!(found, expected, "and nothing of the sectors without a log");
     assert_eq!(bus.last_sequences(&[], &worker("w1")).await.expect("reads").len(), 0);
+}
+
+#[tokio::test]
+async fn queues_are_asked_in_the_given_order_and_waited_for_when_all_are_empty() {
+    let server = Server::start();
+    let bus = server.connect_with_streams("manager").await;
+    let other = Queue { miner: MinerId(1001), ..QUEUE };
+    for queue in [QUEUE, other] {
+        bus.ensure_queue(queue.miner, queue.proof, queue.kind).await.expect("queue");
+    }
+    let of = |queue: Queue, number: u64| {
+        let sector = SectorId { miner: queue.miner, number: SectorNumber(number) };
+        Intent { sector, ..intent(number, 0) }
+    };
+    for number in 1..=3 {
+        bus.offer(&of(QUEUE, number)).await.expect("offers");
+        bus.offer(&of(other, number)).await.expect("offers");
+    }
+    let mut taken = Vec::new();
+    for first in [other, QUEUE, QUEUE, other, other, other] {
+        let queues = if first == other { [other, QUEUE] } else { [QUEUE, other] };
+        let offer = bus.next_intent(&queues).await.expect("an intent");
+        assert!(!offer.waited && offer.intent.sector.miner == offer.queue.miner);
+        offer.accept().await.expect("acknowledged");
+        taken.push(offer.queue);
+    }
+    assert_eq!(taken, [other, QUEUE, QUEUE, other, other, QUEUE], "the last one from where there was one left");
+
+    let queues = [other, QUEUE];
+    let (offer, stored) = tokio::join!(bus.next_intent(&queues), async {
+        let js = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connects"));
+        let stream = js.get_stream(topology::INTENTS).await.expect("stream");
+        support::eventually("the pull that waits", || async {
+            let name = topology::queue_name(QUEUE.miner, QUEUE.proof, QUEUE.kind);
+            (stream.consumer_info(name).await.expect("consumer").num_waiting == 1).then_some(())
+        })
+        .await;
+        bus.offer(&of(QUEUE, 4)).await.expect("offers")
+    });
+    let offer = offer.expect("an intent");
+    assert!(stored.is_some() && offer.waited && offer.queue == QUEUE);
+    assert_eq!(offer.intent, of(QUEUE, 4));
+
+    offer.put_back().await.expect("put back");
+    let again = bus.next_intent(&queues).await.expect("the one that was put back");
+    assert_eq!(again.intent, of(QUEUE, 4));
 }

@@ -14,7 +14,7 @@ pub use event::{CommonEvent, Event, EventBody, NewerEvent, WorkflowEvent};
 pub use fact::{CommonFact, Fact, FactBody, FactKind, NewerFact, WorkflowFact};
 pub use heartbeat::{BrokenInvariant, Heartbeat, Holding, ProcessorStatus, SlotStatus, WorkStatus};
 pub use intent::{Intent, LeaseRecord};
-pub use orders::{KnownSlot, Orders, SlotRelease};
+pub use orders::{KnownSlot, MAX_WEIGHT, Orders, SlotRelease, Weights};
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@
 //! a restart, and [`life`] carries out the core's actions. [`work`] does what a state needs, and [`facts`] reads the
 //! manager's answers. [`tend`] surrounds all of this: it opens a slot, serves it, releases it by order, and opens it
 //! again. [`identify`] checks that a directory is the right slot, and [`readiness`] whether a free slot may take a
-//! sector. [`board`] shows what the slots hold, to each other and to people. [`orders`] follows a person's orders to the
+//! sector. [`shares`] says whose queue it asks first. [`board`] shows what the slots hold, to each other and to people. [`orders`] follows a person's orders to the
 //! machine.
 //!
 //! One rule holds everywhere: a transition is in the journal before its events are published, and an event is published
@@ -23,6 +23,7 @@ mod life;
 pub mod orders;
 mod readiness;
 pub mod resume;
+mod shares;
 pub mod tend;
 pub mod wakeups;
 mod work;

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context;
 
 use layout::Keys;
+use sealbus_schema::MinerId;
 
 #[path = "../../../nats/tests/support/layout.rs"]
 mod layout;
@@ -17,8 +18,8 @@ mod layout;
 /// The name of the only worker in a cluster.
 pub const WORKER: &str = "seal-1";
 
-/// The devnet's first miner, and the size of its sectors.
-const MINER: (&str, &str) = ("f01000", "2KiB");
+/// The devnet's first miner.
+pub const MINER: MinerId = MinerId(1000);
 
 /// A user of the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +66,13 @@ pub fn config_file(root: &Path, server: &Server) -> PathBuf {
     root.join(format!("{}.conf", server.name))
 }
 
-/// Writes each server's configuration, and a new seed for each user.
-pub fn write_config(root: &Path, servers: &[Server], identities: &[Identity<'_>]) -> anyhow::Result<()> {
+/// Writes each server's configuration, and a new seed for each user. All workers seal for all these miners.
+pub fn write_config(
+    root: &Path,
+    servers: &[Server],
+    identities: &[Identity<'_>],
+    miners: &[MinerId],
+) -> anyhow::Result<()> {
     let (mut manager, mut operator, mut workers) = (String::new(), String::new(), Vec::new());
     for identity in identities {
         let pair = nkeys::KeyPair::new_user();
@@ -79,7 +85,9 @@ pub fn write_config(root: &Path, servers: &[Server], identities: &[Identity<'_>]
             Identity::Worker(name) => workers.push((*name, pair.public_key())),
         }
     }
-    let keys = Keys { manager: &manager, operator: &operator, workers, miners: vec![MINER] };
+    let miners: Vec<String> = miners.iter().map(ToString::to_string).collect();
+    let miners = miners.iter().map(|miner| (miner.as_str(), "2KiB")).collect();
+    let keys = Keys { manager: &manager, operator: &operator, workers, miners };
     let routes: Vec<_> = servers.iter().filter_map(|s| s.route_port).map(|p| format!("nats://127.0.0.1:{p}")).collect();
     for server in servers {
         let cluster = server.route_port.map_or(String::new(), |port| {

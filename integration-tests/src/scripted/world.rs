@@ -30,6 +30,8 @@ pub struct Options {
     pub workers: usize,
     /// The number of slots per worker.
     pub slots: usize,
+    /// The number of miners, which all workers serve.
+    pub miners: u64,
     /// The number of NATS servers: 1 or 3.
     pub nats: usize,
     /// The real milliseconds of an epoch.
@@ -50,7 +52,8 @@ pub struct Options {
 pub struct World {
     root: PathBuf,
     options: Options,
-    miner: MinerId,
+    /// The miners. Most tests have one.
+    pub miners: Vec<MinerId>,
     /// The NATS servers.
     pub nats: Vec<Node>,
     devnet: Option<Process>,
@@ -87,6 +90,7 @@ impl Default for Options {
         Options {
             workers: 1,
             slots: 1,
+            miners: 1,
             nats: 1,
             epoch_millis: 100,
             heartbeat_secs: 1,
@@ -112,17 +116,9 @@ impl World {
         }
         let workers = (1..=options.workers).map(|index| Worker::new(&root, index, options.slots)).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let mut world = World {
-            root,
-            options,
-            miner: MinerId(1000),
-            nats,
-            devnet: None,
-            manager: None,
-            workers,
-            runtime,
-            store: None,
-        };
+        let miners = (cluster::MINER.0..).take(options.miners as usize).map(MinerId).collect();
+        let mut world =
+            World { root, options, miners, nats, devnet: None, manager: None, workers, runtime, store: None };
         world.write_nats_config()?;
         for index in 0..world.nats.len() {
             world.start_nats(index)?;
@@ -142,9 +138,9 @@ impl World {
         &self.options
     }
 
-    /// The id of the miner's sector with this number.
+    /// The id of the first miner's sector with this number.
     pub fn sector_id(&self, number: u64) -> SectorId {
-        SectorId { miner: self.miner, number: SectorNumber(number) }
+        SectorId { miner: self.miners[0], number: SectorNumber(number) }
     }
 
     /// The permanent store's directory.
@@ -240,9 +236,14 @@ impl World {
         Ok(())
     }
 
-    /// Pledges sectors.
+    /// Pledges sectors of the first miner.
     pub fn pledge(&mut self, count: usize) -> anyhow::Result<()> {
-        let (store, miner) = (self.store()?, self.miner.to_string());
+        self.pledge_of(self.miners[0], count)
+    }
+
+    /// Pledges sectors of a miner.
+    pub fn pledge_of(&mut self, miner: MinerId, count: usize) -> anyhow::Result<()> {
+        let (store, miner) = (self.store()?, miner.to_string());
         self.runtime.block_on(async {
             let mut tx = store.begin().await?;
             tx.add_pledge(&miner, count as u64, "test").await?;
@@ -311,10 +312,10 @@ impl World {
         cluster::call(address.trim(), token.trim(), method, params)
     }
 
-    /// The chain's counts for the miner.
+    /// The chain's counts for the first miner.
     pub fn chain_stats(&self) -> anyhow::Result<Value> {
         let stats = self.call_chain("Devnet.Stats", json!([]))?;
-        Ok(stats["miners"][self.miner.0.to_string()].clone())
+        Ok(stats["miners"][self.miners[0].0.to_string()].clone())
     }
 
     /// Runs a function on the bus with the manager's permissions.
@@ -362,7 +363,8 @@ impl World {
         urls.collect::<Vec<_>>().join(",")
     }
 
-    fn manager_config(&self) -> PathBuf {
+    /// The manager's configuration file.
+    pub fn manager_config(&self) -> PathBuf {
         self.root.join("manager.toml")
     }
 
@@ -370,14 +372,15 @@ impl World {
         let servers: Vec<Server> = self.nats.iter().map(|node| node.server.clone()).collect();
         let mut identities = vec![Identity::Manager, Identity::Operator];
         identities.extend(self.workers.iter().map(|worker| Identity::Worker(&worker.name)));
-        cluster::write_config(&self.root, &servers, &identities)
+        cluster::write_config(&self.root, &servers, &identities, &self.miners)
     }
 
     fn start_devnet(&mut self) -> anyhow::Result<()> {
         let data = self.root.join("devnet");
         std::fs::create_dir_all(&data)?;
         let (data_text, millis) = (data.display().to_string(), self.options.epoch_millis.to_string());
-        let arguments = ["--scripted-proofs", "--data-dir", &data_text, "--epoch-millis", &millis];
+        let miners = self.options.miners.to_string();
+        let arguments = ["--scripted-proofs", "--data-dir", &data_text, "--epoch-millis", &millis, "--miners", &miners];
         // Otherwise it would log a line for each message.
         let quiet = [("RUST_LOG".to_owned(), "warn".to_owned())];
         let program = own_binary("sealbus-devnet")?;

@@ -30,6 +30,15 @@ pub async fn insist_on_miner(miner: MinerId, config: &Config, store: &Store) -> 
     refuse("--miner", &miner.to_string(), "no such miner is configured or has sectors", known)
 }
 
+/// Refuses a miner that is not configured.
+pub fn insist_on_configured(miner: MinerId, config: &Config) -> anyhow::Result<()> {
+    if config.miner(miner).is_some() {
+        return Ok(());
+    }
+    let known = config.miners.iter().map(|miner| miner.id.to_string()).collect();
+    refuse("miner", &miner.to_string(), "it has no [[miner]] table in the configuration", known)
+}
+
 /// Refuses an unknown error code, unless something is blocked with it: a newer worker or a third-party processor may
 /// use other codes.
 pub async fn insist_on_code(code: &str, store: &Store, fleet: &Fleet) -> anyhow::Result<()> {

@@ -62,7 +62,9 @@ fn wanted(orders: Option<&WorkerOrders>, seen: Option<&Heartbeat>) -> String {
     let releases = orders.orders.release.iter().map(|release| {
         format!("release {}{}", release.slot, if has(&release.slot) { "" } else { ", which it has not" })
     });
-    let all: Vec<String> = orders.orders.drain.then(|| "drain".to_owned()).into_iter().chain(releases).collect();
+    let drain = orders.orders.drain.then(|| "drain".to_owned());
+    let weights = (!orders.orders.weights.are_equal()).then(|| "weights of the miners".to_owned());
+    let all: Vec<String> = drain.into_iter().chain(releases).chain(weights).collect();
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 

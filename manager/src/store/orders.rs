@@ -31,7 +31,7 @@ impl WorkerOrders {
 impl Store {
     /// Every worker's standing orders, ordered by name.
     pub async fn worker_orders(&self) -> Result<Vec<WorkerOrders>, StoreError> {
-        let rows = sqlx::query("SELECT worker, revision, published, drain FROM worker_orders ORDER BY worker")
+        let rows = sqlx::query("SELECT worker, revision, published, drain, weights FROM worker_orders ORDER BY worker")
             .fetch_all(&self.pool)
             .await
             .map_err(sql("read the workers' orders"))?;
@@ -42,6 +42,10 @@ impl Store {
         .await
         .map_err(sql("read the slots to release"))?;
         let mut slots = self.known_slots().await?;
+        let bad = |worker: &str, error: &dyn std::fmt::Display| StoreError::BadRow {
+            what: format!("the orders of worker {worker}"),
+            problem: error.to_string(),
+        };
         rows.iter()
             .map(|row| {
                 let worker: String = row.get("worker");
@@ -53,11 +57,9 @@ impl Store {
                         drain: row.get::<i64, _>("drain") != 0,
                         release: release.collect(),
                         slots: slots.remove(&worker).unwrap_or_default(),
+                        weights: serde_json::from_str(row.get("weights")).map_err(|e| bad(&worker, &e))?,
                     },
-                    worker: worker.parse().map_err(|e| StoreError::BadRow {
-                        what: format!("the orders of worker {worker}"),
-                        problem: format!("{e}"),
-                    })?,
+                    worker: worker.parse().map_err(|e| bad(&worker, &e))?,
                 })
             })
             .collect()

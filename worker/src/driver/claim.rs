@@ -24,6 +24,7 @@ use super::{
     core::claim::{self as core, ClaimStep},
     insist_unless_lost, readiness,
     resume::stream_identity,
+    shares::Shares,
 };
 use crate::{causes::in_words, journal::Journal, slot::Slot};
 
@@ -39,19 +40,28 @@ const MISSES_TOLD: u32 = 3;
 /// How often the removal of a taken intent is tried. It comes back otherwise, and is then known.
 const ACCEPT_TRIES: u32 = 3;
 
-/// What the free slots of a worker share: one of them waits for an intent at a time, and whether there is a queue is the same
-/// for all.
+/// What the free slots of a worker share: one of them waits for an intent at a time; the miners get their shares of the worker,
+/// not of each slot; and whether there is a queue is the same for all.
 #[derive(Debug)]
 pub struct Pulls {
     /// Held by the slot whose turn it is.
-    turn: Mutex<Patience>,
+    turn: Mutex<Turn>,
     /// How often in a row no queue was there at all.
     misses: AtomicU32,
 }
 
+#[derive(Debug)]
+struct Turn {
+    patience: Patience,
+    shares: Shares,
+}
+
 impl Default for Pulls {
     fn default() -> Pulls {
-        Pulls { turn: Mutex::new(Patience::new(FIRST_PAUSE, LONGEST_PAUSE)), misses: AtomicU32::new(0) }
+        // Otherwise all workers of a new fleet would take their first sector from the same miner.
+        let shares = Shares::starting_at(rand::random());
+        let turn = Turn { patience: Patience::new(FIRST_PAUSE, LONGEST_PAUSE), shares };
+        Pulls { turn: Mutex::new(turn), misses: AtomicU32::new(0) }
     }
 }
 
@@ -84,8 +94,8 @@ pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLo
 /// a queue: one pull a worker instead of one a free slot lets ten times as many machines wait.
 async fn pull_in_turn(context: &Context) -> Option<Offer> {
     // Not for as long as another slot waits: what this one is shown as may have changed.
-    let mut patience = tokio::time::timeout(PULL_ROUND_WITH_GAPS, context.pulls.turn.lock()).await.ok()?;
-    pull(context, &mut patience).await
+    let mut turn = tokio::time::timeout(PULL_ROUND_WITH_GAPS, context.pulls.turn.lock()).await.ok()?;
+    pull(context, &mut turn).await
 }
 
 /// What a slot is blocked for that no queue has served for some pulls: a manager that has just started makes the queues
@@ -112,18 +122,24 @@ async fn unserved(context: &Context, slot: &Slot) -> Option<ErrorReport> {
 }
 
 /// Waits for an intent for a while. Counts how often in a row no queue was there at all.
-async fn pull(context: &Context, patience: &mut Patience) -> Option<Offer> {
-    let mut queues = context.config.queues();
+async fn pull(context: &Context, turn: &mut Turn) -> Option<Offer> {
+    let Turn { patience, shares } = turn;
+    let (mut queues, weights) = (context.config.queues(), context.orders.weights());
     let mut round = PULL_ROUND;
     let mut pause = Duration::ZERO;
     while !queues.is_empty() {
-        let outcome = tokio::time::timeout(round, context.bus.next_intent(&queues)).await;
+        let asked = shares.order(&queues, &weights);
+        let outcome = tokio::time::timeout(round, context.bus.next_intent(&asked)).await;
         let Ok(Err(error)) = outcome else {
             context.pulls.misses.store(0, Ordering::Relaxed);
             if queues.len() == context.config.queues().len() {
                 patience.mended("intents can be taken");
             }
-            return outcome.ok().and_then(Result::ok);
+            let offer = outcome.ok().and_then(Result::ok)?;
+            // It comes from the first queue that had one. If it was waited for, all others were empty.
+            let before = if offer.waited { &asked[..] } else { asked.split(|queue| *queue == offer.queue).next()? };
+            shares.taken(offer.queue, |queue| before.contains(queue), &queues, &weights);
+            return Some(offer);
         };
         pause = patience.failed("no intent", &in_words(&error));
         let PullError::NoQueue { name } = error else { break };

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use sealbus_nats::{Bus, Patience, publish::Backoff};
 use sealbus_schema::{
     WorkerName,
-    message::{Orders, SlotRelease},
+    message::{Orders, SlotRelease, Weights},
 };
 use tokio::sync::watch;
 
@@ -48,6 +48,11 @@ impl StandingOrders {
     /// A receiver of the orders in force, to show them.
     pub fn subscribe(&self) -> watch::Receiver<Option<Orders>> {
         self.known.subscribe()
+    }
+
+    /// How the miners share this worker.
+    pub fn weights(&self) -> Weights {
+        self.known.borrow().as_ref().map(|orders| orders.weights.clone()).unwrap_or_default()
     }
 
     /// Waits until new sectors may be taken.
@@ -146,7 +151,7 @@ mod tests {
 
     fn orders(revision: u64, drain: bool, release: &[(u64, &str)]) -> Orders {
         let release = release.iter().map(|(id, slot)| SlotRelease { id: *id, slot: (*slot).to_owned() }).collect();
-        Orders { revision, drain, release, slots: Vec::new() }
+        Orders { revision, drain, release, ..Orders::default() }
     }
 
     #[test]

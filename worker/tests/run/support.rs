@@ -514,7 +514,8 @@ impl Manager {
     /// Gives the worker standing orders: a revision, whether to drain, and slots to free by order number.
     pub async fn order(&self, revision: u64, drain: bool, release: &[(u64, &Path)]) {
         let release = release.iter().map(|(id, slot)| SlotRelease { id: *id, slot: slot.display().to_string() });
-        let orders = Orders { revision, drain, release: release.collect(), slots: self.slots.clone() };
+        let orders =
+            Orders { revision, drain, release: release.collect(), slots: self.slots.clone(), ..Orders::default() };
         self.bus.order(&self.worker, &orders).await.expect("orders");
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, fs};
 
-use sealbus_schema::Phase;
+use sealbus_schema::{MinerId, Phase};
 
 use super::{Worker, World};
 use crate::cluster::{self, Identity, own_binary};
@@ -25,6 +25,8 @@ pub fn write(world: &World) -> anyhow::Result<()> {
 
 fn manager(world: &World, chain: &str) -> String {
     let liveness = world.options.liveness;
+    let miner = |miner: &MinerId| format!("[[miner]]\nid = \"{miner}\"\nsector_size = \"2KiB\"\n\n");
+    let miners: Vec<String> = world.miners.iter().map(miner).collect();
     format!(
         r#"[database]
 path = "{root}/manager.db"
@@ -53,11 +55,7 @@ reissue_interval_secs = {reissue}
 [policy]
 max_issues = 50
 
-[[miner]]
-id = "{miner}"
-sector_size = "2KiB"
-
-[[store]]
+{miners}[[store]]
 name = "main"
 path = "{store}"
 "#,
@@ -71,7 +69,7 @@ path = "{store}"
         orphan = liveness.orphan_after_secs,
         reissue = liveness.reissue_interval_secs,
         poll = world.options.poll_millis.unwrap_or(world.options.epoch_millis.clamp(50, 2000)),
-        miner = world.miner,
+        miners = miners.concat(),
         store = world.store_dir().display(),
     )
 }
@@ -81,7 +79,7 @@ fn worker(world: &World, worker: &Worker) -> anyhow::Result<String> {
         r#"[worker]
 name = "{name}"
 host = "{name}"
-miners = ["{miner}"]
+miners = {miners:?}
 sector_size = "2KiB"
 recover_interval_secs = 1
 heartbeat_secs = {heartbeat}
@@ -97,7 +95,7 @@ name = "main"
 path = "{store}"
 "#,
         name = worker.name,
-        miner = world.miner,
+        miners = world.miners.iter().map(ToString::to_string).collect::<Vec<_>>(),
         heartbeat = world.options.heartbeat_secs,
         workflows = world.options.workflows.iter().map(|workflow| workflow.name()).collect::<Vec<_>>(),
         nats = world.nats_urls(),

@@ -152,6 +152,7 @@ pub(super) fn describe(
             "followed": seen.map(|seen| seen.heartbeat.orders >= orders.orders.revision),
             "drain": orders.orders.drain,
             "release": orders.orders.release,
+            "weights": orders.orders.weights,
         })
     }));
     value
