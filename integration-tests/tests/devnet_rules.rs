@@ -3,17 +3,21 @@
 #[path = "devnet_support/chain.rs"]
 mod chain;
 
-use chain::{Chain, MINER, PRE_COMMIT, PROOF, PROVE_COMMIT, encode, pre_commit_params, prove_params};
-use fil_actor_miner_state::v19::{CompactCommD, PieceActivationManifest, SectorPreCommitInfo};
+use chain::{Chain, MINER, PRE_COMMIT, PROOF, PROVE_COMMIT, aggregate_params, encode, pre_commit_params, prove_params};
+use fil_actor_miner_state::v19::{
+    CompactCommD, PieceActivationManifest, ProveCommitSectors3Params, SectorPreCommitInfo,
+};
 use fil_actors_shared::v19::BatchReturn;
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::address::Address;
 use fvm_shared::commcid::{data_commitment_v1_to_cid, replica_commitment_v1_to_cid};
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::error::ExitCode;
+use fvm_shared::message::Message;
 use fvm_shared::piece::{PaddedPieceSize, zero_piece_commitment};
-use fvm_shared::sector::RegisteredSealProof;
+use fvm_shared::sector::{RegisteredAggregateProof, RegisteredSealProof};
 use sealbus_integration_tests::devnet::Config;
+use sealbus_integration_tests::devnet::execution::BLOCK_GAS_LIMIT;
 use sealbus_integration_tests::devnet::randomness::{beacon_data, blake2b256, draw, miner_entropy, ticket_vrf_proof};
 
 const RIGHT: &[u8] = b"right";
@@ -384,4 +388,60 @@ fn ten_thousand_epochs_with_sectors_pass_in_seconds() {
     chain.advance(10_000);
     assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
     assert_eq!(PROOF, chain.on_chain_sector(2).expect("active").seal_proof);
+}
+
+#[test]
+fn shapes_of_aggregates_are_checked() {
+    let chain = Chain::new();
+    let numbers: Vec<u64> = (1..=820).collect();
+    for numbers in numbers.chunks(60) {
+        chain.pre_committed(numbers);
+    }
+    let exit = |params: &ProveCommitSectors3Params| {
+        let message = chain.message(chain.worker(), PROVE_COMMIT, encode(params), TokenAmount::from_whole(1));
+        let cid = chain.push(Message { gas_limit: BLOCK_GAS_LIMIT, ..message }).expect("the mempool takes it");
+        chain.advance(2);
+        chain.search(&cid).expect("it was executed").receipt.exit_code.value()
+    };
+    let four = aggregate_params(&[1, 2, 3, 4], RIGHT);
+    let mut of_version_1 = four.clone();
+    of_version_1.aggregate_proof_type = Some(RegisteredAggregateProof::SnarkPackV1);
+    let mut untyped = four.clone();
+    untyped.aggregate_proof_type = None;
+    let mut both = four.clone();
+    both.sector_proofs = vec![RawBytes::new(RIGHT.to_vec()); 4];
+    let mut typed_singles = prove_params(&[(1, RIGHT)], true);
+    typed_singles.aggregate_proof_type = four.aggregate_proof_type;
+    for (name, params) in [
+        ("of version 1", of_version_1),
+        ("without a type", untyped),
+        ("with single proofs", both),
+        ("singles with a type", typed_singles),
+        ("of 3", aggregate_params(&[1, 2, 3], RIGHT)),
+        ("of 820", aggregate_params(&numbers, RIGHT)),
+        ("none", aggregate_params(&[1, 2, 3, 4], &[])),
+    ] {
+        assert_eq!(exit(&params), 16, "{name}");
+    }
+    assert!(chain.verifier.asked.lock().expect("no panic").is_empty());
+    assert_eq!(exit(&aggregate_params(&[1, 2, 3, 4], WRONG)), 16);
+    assert_eq!(exit(&aggregate_params(&[1, 2, 3, 1000], RIGHT)), 17, "one was never pre-committed");
+    assert_eq!(exit(&four), 0);
+    // The gas limit would not be enough for all that is left with mainnet's prices; see `execution/gas.rs`.
+    assert_eq!(exit(&aggregate_params(&numbers[4..800], RIGHT)), 0);
+}
+
+#[test]
+fn an_aggregate_is_about_expired_pre_commits_too_but_does_not_activate_them() {
+    let chain = Chain::new();
+    chain.pre_committed(&[7]);
+    chain.node(|node| node.add_null_rounds(86_400));
+    chain.advance(86_401);
+    chain.pre_committed(&[8, 9, 10]);
+    let receipt = chain.prove(&aggregate_params(&[8, 7, 9, 10], RIGHT));
+    assert_eq!(receipt.exit_code.value(), 0);
+    assert_eq!(codes(&receipt.return_data), [0, 16, 0, 0]);
+    let asked: Vec<u64> = chain.verifier.asked.lock().expect("no panic").iter().map(|info| info.sector).collect();
+    assert_eq!(asked, [8, 7, 9, 10]);
+    assert!(chain.on_chain_sector(7).is_none() && chain.on_chain_sector(10).is_some());
 }

@@ -8,7 +8,8 @@
 //!    peculiarities of their JSON.
 //! 4. [`params`], [`batch`] and [`exit`]: what the miner actor takes and returns. [`network`]: what differs between
 //!    network versions.
-//! 5. [`message`] and [`fees`]: building, checking and persisting messages.
+//! 5. [`message`] and [`fees`]: building, checking and persisting messages. [`cost`]: what a message of many sectors
+//!    costs.
 //! 6. [`wait`]: what a message can wait for.
 //! 7. [`randomness`], [`expiry`] and [`commitment`]: the pure rules for tickets and seeds, expirations, and CIDs.
 //!
@@ -17,6 +18,7 @@
 
 pub mod batch;
 pub mod commitment;
+pub mod cost;
 pub mod error;
 pub mod exit;
 pub mod expiry;

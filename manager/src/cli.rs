@@ -28,6 +28,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub use person::Usage;
 
 use crate::{
+    aggregates,
     config::{Config, ConfigError},
     files, out,
     proofs::Library,
@@ -102,6 +103,9 @@ enum Command {
     /// Check a sector's files for the running manager: a request on stdin, the outcome on stdout.
     #[command(name = files::COMMAND, hide = true)]
     CheckFiles,
+    /// Aggregate proofs for the running manager: a request on stdin, the aggregate on stdout.
+    #[command(name = aggregates::COMMAND, hide = true)]
+    AggregateProofs,
     /// Print a completion script.
     Completion {
         /// The shell.
@@ -159,6 +163,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Audit { verb } => verb.run().await,
         Command::Decode(decode) => decode.run(),
         Command::CheckFiles => files::here::answer(&Library),
+        Command::AggregateProofs => aggregates::answer(&Library),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "sealbus-manager", &mut script);

@@ -4,13 +4,12 @@
 //! Reading a whole sector would take as long as writing it and add little: the worker compares checksums while it
 //! copies. Here a challenge is drawn as for window PoSt, and answered from the files with a few hundred small reads.
 //!
-//! A read from a hanging network file system cannot be interrupted within a process. So a separate process reads the
-//! files ([`here`]): this program again, with a hidden command. It gets a [`Request`] on stdin, answers with one line
-//! of JSON on stdout, and is killed if that takes too long.
+//! A separate process reads the files ([`here`], [`crate::child`]), because a read from a hanging network file system
+//! cannot be interrupted. It gets a [`Request`], and is killed if it takes too long.
 
 pub mod here;
 
-use std::{ffi::OsString, path::PathBuf, process::Stdio, time::Duration};
+use std::time::Duration;
 
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, Randomness, SealProof, SectorId,
@@ -18,19 +17,16 @@ use sealbus_schema::{
     parts::StoredSector,
 };
 use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    process::{Child, Command},
-};
 
-use crate::config::Store;
+use crate::{
+    child::{self, Program},
+    config::Store,
+};
 
 /// The hidden command of [`here::answer`].
 pub const COMMAND: &str = "check-files";
 /// How many threads the proofs library uses for reading.
-const THREADS: &str = "4";
-/// The most bytes of an answer that are read. An error report is much smaller.
-const ANSWER_BYTES_MAX: u64 = 1 << 18;
+const THREADS: usize = 4;
 
 /// A request to check a sector's files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,27 +47,12 @@ pub struct Request {
     pub randomness: Randomness,
 }
 
-/// The program that checks files.
-#[derive(Clone, Debug)]
-pub struct Checker {
-    /// The program.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub arguments: Vec<OsString>,
-}
-
 /// A running check.
 #[derive(Debug)]
 pub struct Running {
-    child: Child,
-    request: Request,
-}
-
-impl Default for Checker {
-    /// This same program, even if its file on disk has been replaced.
-    fn default() -> Checker {
-        Checker { program: PathBuf::from("/proc/self/exe"), arguments: vec![COMMAND.into()] }
-    }
+    child: child::Running,
+    /// The name of the store that is read.
+    store: String,
 }
 
 impl Request {
@@ -99,33 +80,20 @@ impl Request {
 
 impl Running {
     /// Starts the process. It is killed when the returned value is dropped.
-    pub fn start(checker: &Checker, request: Request) -> Result<Running, ErrorReport> {
-        let child = Command::new(&checker.program)
-            .args(&checker.arguments)
-            .env("RAYON_NUM_THREADS", THREADS)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| {
-                let message = format!("cannot start {} to check files: {error}", checker.program.display());
-                ErrorReport::new(ErrorClass::Temp, ErrorCode::PROCESSOR_START_FAILED, message)
-            })?;
-        Ok(Running { child, request })
+    pub fn start(checker: &Program, request: Request) -> Result<Running, ErrorReport> {
+        let child = child::Running::start(checker, "the check of files", Some(THREADS), &request)?;
+        Ok(Running { child, store: request.store.name })
     }
 
     /// The outcome of the check. A store that is unavailable or does not answer in time is an error of class `temp`,
     /// which is retried for as long as it takes. After `limit` the process is killed; it may end only later, see
     /// [`Self::ended`].
     pub async fn outcome(&mut self, limit: Duration) -> Result<(), ErrorReport> {
-        match tokio::time::timeout(limit, self.answer()).await {
+        match tokio::time::timeout(limit, self.child.answer()).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                if let Err(error) = self.child.start_kill() {
-                    tracing::warn!(%error, "a check of files that takes too long cannot be killed");
-                }
-                let (name, secs) = (&self.request.store.name, limit.as_secs_f32());
-                let message = format!("the store `{name}` did not answer within {secs} s");
+                self.child.kill();
+                let message = format!("the store `{}` did not answer within {} s", self.store, limit.as_secs_f32());
                 Err(ErrorReport::new(ErrorClass::Temp, ErrorCode::STORE_UNAVAILABLE, message))
             }
         }
@@ -138,38 +106,7 @@ impl Running {
 
     /// Waits until the process has ended. If it was killed during a read from a hanging file system, it ends when that
     /// answers.
-    pub async fn ended(mut self) {
-        if let Err(error) = self.child.wait().await {
-            tracing::warn!(%error, "cannot wait for a check of files");
-        }
-    }
-
-    async fn answer(&mut self) -> Result<(), ErrorReport> {
-        let died = |how: String| {
-            let message = format!("the check of files ended without an answer: {how}");
-            ErrorReport::new(ErrorClass::Temp, ErrorCode::PROCESSOR_DIED, message)
-        };
-        let lost = |error: std::io::Error| died(error.to_string());
-        let request = serde_json::to_vec(&self.request).map_err(|error| lost(error.into()))?;
-        if let Some(mut stdin) = self.child.stdin.take() {
-            // If the process ends before it has read everything, its answer or exit status says why.
-            let _ = stdin.write_all(&request).await;
-        }
-        let mut answer = Vec::new();
-        if let Some(stdout) = self.child.stdout.take() {
-            stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await.map_err(lost)?;
-        }
-        let status = self.child.wait().await.map_err(lost)?;
-        let last_line = answer.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        match serde_json::from_slice::<Result<(), ErrorReport>>(last_line) {
-            Ok(outcome) => outcome.map_err(ErrorReport::bounded),
-            // Killed from outside, perhaps for lack of memory.
-            Err(_) if status.code().is_none() => Err(died(status.to_string())),
-            // The library panicked. Its message is on the manager's stderr.
-            Err(_) => {
-                let message = format!("the check of files ended without an answer: {status}");
-                Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::LIBRARY_PANIC, message))
-            }
-        }
+    pub async fn ended(self) {
+        self.child.ended().await;
     }
 }

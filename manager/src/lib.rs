@@ -12,8 +12,10 @@
 #[macro_use]
 pub mod out;
 
+pub mod aggregates;
 pub mod archive;
 pub mod chain;
+pub mod child;
 pub mod cli;
 pub mod commands;
 pub mod config;

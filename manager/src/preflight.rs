@@ -102,6 +102,12 @@ pub fn keys(miner: &Miner, verifier: &dyn Verifier) -> Option<Finding> {
     Some(Finding::holds(Cause::to_mend(report.code.clone(), report.message())))
 }
 
+/// Checks that proofs can be aggregated, for a configuration that wants aggregates. Sectors can still be proven singly.
+pub fn aggregates(verifier: &dyn Verifier) -> Option<Finding> {
+    let report = verifier.aggregates_ready().err()?;
+    Some(Finding { cause: Cause::to_mend(report.code.clone(), report.message()), holds: false })
+}
+
 /// Checks a miner on the chain of a head. The most important finding comes first.
 pub async fn miner<T: Transport>(
     node: &NodeClient<T>,

@@ -1,7 +1,7 @@
 //! The manager's checks with the proofs library before it spends funds.
 //!
-//! The library keeps its verifying keys in `FIL_PROOFS_PARAMETER_CACHE`; the manager needs those files, not the
-//! parameters themselves.
+//! The library keeps its verifying keys in `FIL_PROOFS_PARAMETER_CACHE`. The manager needs those files, not the
+//! parameters themselves, and for aggregates also the inner-product SRS.
 
 use std::{
     fs::File,
@@ -14,14 +14,28 @@ use filecoin_hashers::{
     poseidon::{PoseidonDomain, PoseidonHasher},
 };
 use filecoin_proofs_api::{
-    PrivateReplicaInfo, RegisteredPoStProof, RegisteredSealProof, SectorId as ApiSectorId, post, seal,
+    PrivateReplicaInfo, RegisteredAggregationProof, RegisteredPoStProof, RegisteredSealProof, SectorId as ApiSectorId,
+    post,
+    seal::{self, SealCommitPhase2Output},
 };
-use sealbus_schema::{Commitment, ErrorClass, ErrorCode, ErrorReport, ProofBytes, Randomness, SealProof, SectorId};
+use sealbus_schema::{
+    Commitment, ErrorClass, ErrorCode, ErrorReport, MinerId, ProofBytes, Randomness, SealProof, SectorId,
+};
+use serde::{Deserialize, Serialize};
+use storage_proofs_core::parameter_cache::parameter_cache_srs_key_path;
 
-use crate::{chain::randomness::prover_id, files::Checker};
+use crate::{
+    aggregates::{self, Member},
+    chain::randomness::prover_id,
+    child::Program,
+    files,
+};
+
+/// The only aggregation that the chain takes.
+const AGGREGATION: RegisteredAggregationProof = RegisteredAggregationProof::SnarkPackV2;
 
 /// A proof of replication, and what it is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Porep {
     /// The replica.
     pub comm_r: Commitment,
@@ -57,9 +71,30 @@ pub trait Verifier: Send + Sync + 'static {
     /// Verifies a sector's proof as the chain will. Blocks.
     fn verify_seal(&self, id: SectorId, proof: SealProof, porep: &Porep) -> Result<(), ErrorReport>;
 
+    /// Checks that aggregates can be made and verified now. Cheap, like [`Self::ready`].
+    fn aggregates_ready(&self) -> Result<(), ErrorReport> {
+        Ok(())
+    }
+
+    /// Aggregates the proofs of sectors, in this order. Blocks for seconds, so it is called in a separate process, see
+    /// [`crate::aggregates`].
+    fn aggregate(&self, _: SealProof, _: &[Member]) -> Result<ProofBytes, ErrorReport> {
+        Err(no_aggregates())
+    }
+
+    /// Verifies an aggregate of these sectors as the chain will. Blocks like [`Self::aggregate`].
+    fn verify_aggregate(&self, _: MinerId, _: SealProof, _: &[Member], _: &ProofBytes) -> Result<(), ErrorReport> {
+        Err(no_aggregates())
+    }
+
+    /// The program that aggregates proofs by [`Self::aggregate`].
+    fn aggregator(&self) -> Program {
+        Program::this(aggregates::COMMAND)
+    }
+
     /// The program that checks a sector's files by [`Self::challenge_files`].
-    fn file_checker(&self) -> Checker {
-        Checker::default()
+    fn file_checker(&self) -> Program {
+        Program::this(files::COMMAND)
     }
 
     /// Challenges a sector's files, in the directory `cache` and the file `sealed`. Blocks, and on a hanging file
@@ -83,14 +118,13 @@ impl Verifier for Library {
     fn ready(&self, proof: SealProof) -> Result<(), ErrorReport> {
         let missing = |what: String| ErrorReport::new(ErrorClass::Crit, ErrorCode::PARAMS_MISSING, what);
         let path = api_proof(proof).cache_verifying_key_path().map_err(|error| missing(format!("{error:#}")))?;
-        let words = |problem: String| {
-            missing(format!("the verifying key of {proof} is needed to check proofs: {} {problem}", path.display()))
-        };
-        match File::open(&path).and_then(|file| file.metadata()) {
-            Ok(metadata) if metadata.len() > 0 => Ok(()),
-            Ok(_) => Err(words("is empty".to_owned())),
-            Err(error) => Err(words(format!("cannot be read: {error}"))),
-        }
+        require_file(&path, &format!("the verifying key of {proof} is needed to check proofs"))
+    }
+
+    fn aggregates_ready(&self) -> Result<(), ErrorReport> {
+        // One SRS serves all sector sizes and all numbers of proofs.
+        let path = parameter_cache_srs_key_path("", 0);
+        require_file(&path, "the inner-product SRS is needed to aggregate proofs")
     }
 
     fn verify_seal(&self, id: SectorId, proof: SealProof, porep: &Porep) -> Result<(), ErrorReport> {
@@ -112,6 +146,44 @@ impl Verifier for Library {
                 "the proof does not verify; it was not sent",
             )),
             Err(error) => Err(report(ErrorCode::PROOFS_FAILED, "verify the proof", &error)),
+        }
+    }
+
+    fn aggregate(&self, proof: SealProof, sectors: &[Member]) -> Result<ProofBytes, ErrorReport> {
+        let (comm_rs, seeds) = comm_rs_and_seeds(sectors);
+        let output = |sector: &Member| SealCommitPhase2Output { proof: sector.porep.proof.0.clone() };
+        let proofs: Vec<_> = sectors.iter().map(output).collect();
+        seal::aggregate_seal_commit_proofs(api_proof(proof), AGGREGATION, &comm_rs, &seeds, &proofs)
+            .map(ProofBytes)
+            .map_err(|error| report(ErrorCode::PROOFS_FAILED, "aggregate proofs", &error))
+    }
+
+    fn verify_aggregate(
+        &self,
+        miner: MinerId,
+        proof: SealProof,
+        sectors: &[Member],
+        aggregate: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        let failed = |error: anyhow::Error| report(ErrorCode::PROOFS_FAILED, "verify the aggregate", &error);
+        let api_proof = api_proof(proof);
+        let prover = prover_id(miner.0);
+        let inputs = sectors.iter().map(|Member { number, porep }| {
+            let (comm_r, comm_d) = (porep.comm_r.0, porep.comm_d.0);
+            let number = ApiSectorId::from(number.0);
+            seal::get_seal_inputs(api_proof, comm_r, comm_d, prover, number, porep.ticket.0, porep.seed.0)
+        });
+        let inputs = inputs.collect::<Result<Vec<_>, _>>().map_err(failed)?.concat();
+        let (comm_rs, seeds) = comm_rs_and_seeds(sectors);
+        let aggregate = aggregate.0.clone();
+        match seal::verify_aggregate_seal_commit_proofs(api_proof, AGGREGATION, aggregate, &comm_rs, &seeds, inputs) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ErrorReport::new(
+                ErrorClass::Perm,
+                ErrorCode::PROOF_INVALID,
+                format!("the aggregate of {} proofs does not verify; it was not sent", sectors.len()),
+            )),
+            Err(error) => Err(failed(error)),
         }
     }
 
@@ -154,6 +226,25 @@ impl Verifier for Library {
             }
         }
     }
+}
+
+fn comm_rs_and_seeds(sectors: &[Member]) -> (Vec<[u8; 32]>, Vec<[u8; 32]>) {
+    sectors.iter().map(|sector| (sector.porep.comm_r.0, sector.porep.seed.0)).unzip()
+}
+
+/// Fails if a parameter file is not there, or empty.
+fn require_file(path: &Path, needed: &str) -> Result<(), ErrorReport> {
+    let problem = match File::open(path).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.len() > 0 => return Ok(()),
+        Ok(_) => "is empty".to_owned(),
+        Err(error) => format!("cannot be read: {error}"),
+    };
+    let message = format!("{needed}: {} {problem}", path.display());
+    Err(ErrorReport::new(ErrorClass::Crit, ErrorCode::PARAMS_MISSING, message))
+}
+
+fn no_aggregates() -> ErrorReport {
+    ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOFS_FAILED, "proofs cannot be aggregated here")
 }
 
 /// The CommR that a sector's files prove: the hash of the two roots in `p_aux`, CommC and the root of tree R-last, 32

@@ -12,8 +12,9 @@ use filecoin_proofs_api::{
 };
 use sealbus_manager::{
     chain::randomness::prover_id,
+    child::Program,
     config::Store,
-    files::{COMMAND, Checker, Request, Running},
+    files::{COMMAND, Request, Running},
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, Randomness, SealProof, SectorId,
@@ -87,7 +88,7 @@ fn seal_into(number: u64, unsealed: &Path, cache: &Path, sealed: &Path) -> [u8; 
 }
 
 fn start(request: Request) -> Running {
-    let checker = Checker { program: env!("CARGO_BIN_EXE_sealbus-manager").into(), arguments: vec![COMMAND.into()] };
+    let checker = Program { program: env!("CARGO_BIN_EXE_sealbus-manager").into(), arguments: vec![COMMAND.into()] };
     Running::start(&checker, request).expect("starts")
 }
 
@@ -167,7 +168,7 @@ async fn a_checker_that_says_nothing_is_no_verdict_on_the_files() {
         ("true", ErrorClass::Perm, ErrorCode::LIBRARY_PANIC),
         ("/nowhere/at/all", ErrorClass::Temp, ErrorCode::PROCESSOR_START_FAILED),
     ] {
-        let checker = Checker { program: program.into(), arguments: Vec::new() };
+        let checker = Program { program: program.into(), arguments: Vec::new() };
         let outcome = match Running::start(&checker, request.clone()) {
             Ok(mut running) => running.outcome(LONG).await,
             Err(error) => Err(error),

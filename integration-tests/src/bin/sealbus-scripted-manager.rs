@@ -1,11 +1,11 @@
 //! `sealbus-scripted-manager <configuration>`: the manager, for sectors with scripted proofs, and optionally scripted
-//! replicas. The manager starts `sealbus-scripted-manager check-files` to check files.
+//! replicas. The manager starts `sealbus-scripted-manager check-files` to check files, and `aggregate-proofs` likewise.
 
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Parser;
 use sealbus_integration_tests::scripted::verifier::{Scripted, ScriptedProofs};
-use sealbus_manager::{config::Config, files, out, proofs::Verifier, serve};
+use sealbus_manager::{aggregates, config::Config, files, out, proofs::Verifier, serve};
 use tracing_subscriber::EnvFilter;
 
 /// The manager with scripted proofs. Everything else is as in `sealbus-manager run`.
@@ -27,6 +27,9 @@ async fn main() -> anyhow::Result<()> {
         if arguments.real_replicas { Arc::new(ScriptedProofs) } else { Arc::new(Scripted) };
     if arguments.config.as_os_str() == files::COMMAND {
         return files::here::answer(&*verifier);
+    }
+    if arguments.config.as_os_str() == aggregates::COMMAND {
+        return aggregates::answer(&*verifier);
     }
     match serve::run_with(Config::load(&arguments.config)?, verifier).await? {}
 }

@@ -69,9 +69,12 @@ pub struct SealInfo {
 pub trait ProofVerifier: Send + Sync {
     /// Whether a PoRep is valid. The node treats an error as an invalid proof.
     fn verify_seal(&self, info: &SealInfo, proof: &[u8]) -> Result<bool, ProofError>;
+
+    /// Whether an aggregate of the PoReps of sectors of one miner and one proof type, in this order, is valid.
+    fn verify_aggregate(&self, infos: &[SealInfo], aggregate: &[u8]) -> Result<bool, ProofError>;
 }
 
-/// The real verifier: `filecoin-proofs-api`, with the verifying keys in `FIL_PROOFS_PARAMETER_CACHE`.
+/// The real verifier: `filecoin-proofs-api`, with the verifying keys and the SRS in `FIL_PROOFS_PARAMETER_CACHE`.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct ProofsApi;
 
@@ -91,6 +94,29 @@ impl ProofVerifier for ProofsApi {
                 info.seed,
                 proof,
             )
+        })
+    }
+
+    fn verify_aggregate(&self, infos: &[SealInfo], aggregate: &[u8]) -> Result<bool, ProofError> {
+        let Some(first) = infos.first() else {
+            return Ok(false);
+        };
+        let proof_type: api::RegisteredSealProof = proof_type(first.proof_type)?;
+        let (mut comm_rs, mut seeds, mut inputs) = (Vec::new(), Vec::new(), Vec::new());
+        for info in infos {
+            let comm_r = cid_to_replica_commitment_v1(&info.sealed_cid).map_err(ProofError::Commitment)?;
+            let comm_d = cid_to_data_commitment_v1(&info.unsealed_cid).map_err(ProofError::Commitment)?;
+            let (prover, sector) = (prover_id(info.miner), api::SectorId::from(info.sector));
+            inputs.extend(guarded(|| {
+                api::seal::get_seal_inputs(proof_type, comm_r, comm_d, prover, sector, info.ticket, info.seed)
+            })?);
+            comm_rs.push(comm_r);
+            seeds.push(info.seed);
+        }
+        let version = api::RegisteredAggregationProof::SnarkPackV2;
+        let aggregate = aggregate.to_vec();
+        guarded(|| {
+            api::seal::verify_aggregate_seal_commit_proofs(proof_type, version, aggregate, &comm_rs, &seeds, inputs)
         })
     }
 }
@@ -201,6 +227,7 @@ mod tests {
         };
         for proof in [vec![], vec![0; 192], vec![255; 192], vec![7; 191]] {
             assert!(!matches!(ProofsApi.verify_seal(&info, &proof), Ok(true)));
+            assert!(!matches!(ProofsApi.verify_aggregate(&vec![info.clone(); 4], &proof), Ok(true)));
         }
     }
 }

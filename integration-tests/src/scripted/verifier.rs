@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use fvm_shared::commcid::cid_to_replica_commitment_v1;
 use sealbus_manager::{
-    files::Checker,
+    aggregates::{self, Member},
+    child::Program,
+    files,
     proofs::{Library, Porep, Verifier},
 };
 use sealbus_schema::{
-    Commitment, ErrorClass, ErrorCode, ErrorReport, MinerId, Randomness, SealProof, SectorId, SectorNumber,
+    Commitment, ErrorClass, ErrorCode, ErrorReport, MinerId, ProofBytes, Randomness, SealProof, SectorId, SectorNumber,
 };
 
 use super::yields;
@@ -28,6 +30,20 @@ impl Verifier for Scripted {
         let is_right = porep.comm_r == yields::comm_r(id, &porep.ticket);
         is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted replica"))?;
         require_scripted_proof(id, porep)
+    }
+
+    fn aggregate(&self, _: SealProof, sectors: &[Member]) -> Result<ProofBytes, ErrorReport> {
+        Ok(aggregate(sectors))
+    }
+
+    fn verify_aggregate(
+        &self,
+        miner: MinerId,
+        proof: SealProof,
+        sectors: &[Member],
+        aggregate: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        verify_aggregate(self, miner, proof, sectors, aggregate)
     }
 
     fn challenge_files(
@@ -49,18 +65,23 @@ impl Verifier for Scripted {
 
 impl ProofVerifier for Scripted {
     fn verify_seal(&self, info: &SealInfo, proof: &[u8]) -> Result<bool, ProofError> {
-        let id = SectorId { miner: MinerId(info.miner), number: SectorNumber(info.sector) };
-        let (ticket, seed) = (Randomness(info.ticket), Randomness(info.seed));
-        let comm_r = Commitment(cid_to_replica_commitment_v1(&info.sealed_cid).map_err(ProofError::Commitment)?);
-        Ok(comm_r == yields::comm_r(id, &ticket) && proof == yields::proof(id, &comm_r, &ticket, &seed))
+        let (id, comm_r) = (sector(info), comm_r(info)?);
+        Ok(comm_r == yields::comm_r(id, &Randomness(info.ticket)) && proof == scripted_proof(info)?)
+    }
+
+    fn verify_aggregate(&self, infos: &[SealInfo], aggregate: &[u8]) -> Result<bool, ProofError> {
+        for info in infos {
+            if comm_r(info)? != yields::comm_r(sector(info), &Randomness(info.ticket)) {
+                return Ok(false);
+            }
+        }
+        Ok(aggregate == scripted_aggregate(infos)?)
     }
 }
 
 impl Verifier for ScriptedProofs {
-    fn file_checker(&self) -> Checker {
-        let mut checker = Checker::default();
-        checker.arguments.push("--real-replicas".into());
-        checker
+    fn file_checker(&self) -> Program {
+        real_replicas(files::COMMAND)
     }
 
     fn ready(&self, proof: SealProof) -> Result<(), ErrorReport> {
@@ -69,6 +90,24 @@ impl Verifier for ScriptedProofs {
 
     fn verify_seal(&self, id: SectorId, _: SealProof, porep: &Porep) -> Result<(), ErrorReport> {
         require_scripted_proof(id, porep)
+    }
+
+    fn aggregator(&self) -> Program {
+        real_replicas(aggregates::COMMAND)
+    }
+
+    fn aggregate(&self, _: SealProof, sectors: &[Member]) -> Result<ProofBytes, ErrorReport> {
+        Ok(aggregate(sectors))
+    }
+
+    fn verify_aggregate(
+        &self,
+        miner: MinerId,
+        proof: SealProof,
+        sectors: &[Member],
+        aggregate: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        verify_aggregate(self, miner, proof, sectors, aggregate)
     }
 
     fn challenge_files(
@@ -86,10 +125,56 @@ impl Verifier for ScriptedProofs {
 
 impl ProofVerifier for ScriptedProofs {
     fn verify_seal(&self, info: &SealInfo, proof: &[u8]) -> Result<bool, ProofError> {
-        let id = SectorId { miner: MinerId(info.miner), number: SectorNumber(info.sector) };
-        let comm_r = Commitment(cid_to_replica_commitment_v1(&info.sealed_cid).map_err(ProofError::Commitment)?);
-        Ok(proof == yields::proof(id, &comm_r, &Randomness(info.ticket), &Randomness(info.seed)))
+        Ok(proof == scripted_proof(info)?)
     }
+
+    fn verify_aggregate(&self, infos: &[SealInfo], aggregate: &[u8]) -> Result<bool, ProofError> {
+        Ok(aggregate == scripted_aggregate(infos)?)
+    }
+}
+
+/// The program that works with real replicas in a separate process.
+fn real_replicas(command: &str) -> Program {
+    let mut program = Program::this(command);
+    program.arguments.push("--real-replicas".into());
+    program
+}
+
+fn sector(info: &SealInfo) -> SectorId {
+    SectorId { miner: MinerId(info.miner), number: SectorNumber(info.sector) }
+}
+
+fn comm_r(info: &SealInfo) -> Result<Commitment, ProofError> {
+    cid_to_replica_commitment_v1(&info.sealed_cid).map(Commitment).map_err(ProofError::Commitment)
+}
+
+/// The only proof that the chain takes.
+fn scripted_proof(info: &SealInfo) -> Result<Vec<u8>, ProofError> {
+    Ok(yields::proof(sector(info), &comm_r(info)?, &Randomness(info.ticket), &Randomness(info.seed)))
+}
+
+fn scripted_aggregate(infos: &[SealInfo]) -> Result<Vec<u8>, ProofError> {
+    let proofs = infos.iter().map(scripted_proof).collect::<Result<Vec<_>, _>>()?;
+    Ok(yields::aggregate(proofs.iter().map(Vec::as_slice)))
+}
+
+fn aggregate(sectors: &[Member]) -> ProofBytes {
+    ProofBytes(yields::aggregate(sectors.iter().map(|sector| sector.porep.proof.0.as_slice())))
+}
+
+/// An aggregate is right if it is that of right proofs.
+fn verify_aggregate(
+    verifier: &impl Verifier,
+    miner: MinerId,
+    proof: SealProof,
+    sectors: &[Member],
+    of: &ProofBytes,
+) -> Result<(), ErrorReport> {
+    for Member { number, porep } in sectors {
+        verifier.verify_seal(SectorId { miner, number: *number }, proof, porep)?;
+    }
+    let is_right = *of == aggregate(sectors);
+    is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted aggregate"))
 }
 
 fn require_scripted_proof(id: SectorId, porep: &Porep) -> Result<(), ErrorReport> {
@@ -131,7 +216,19 @@ mod tests {
         assert!(!takes(&info, &flipped) && !takes(&info, &good[1..]));
         assert!(!takes(&SealInfo { sector: 8, ..info.clone() }, &good));
         assert!(!takes(&SealInfo { seed: [5; 32], ..info.clone() }, &good));
-        assert!(!takes(&SealInfo { ticket: [5; 32], ..info }, &good));
+        assert!(!takes(&SealInfo { ticket: [5; 32], ..info.clone() }, &good));
+
+        let infos = [1, 2, 3, 4].map(|number| SealInfo { sector: number, ..info.clone() });
+        let infos = infos.map(|info| {
+            let id = SectorId { number: SectorNumber(info.sector), ..sector };
+            let sealed_cid = replica_commitment_v1_to_cid(&yields::comm_r(id, &ticket).0).expect("a commitment");
+            SealInfo { sealed_cid, ..info }
+        });
+        let aggregate = scripted_aggregate(&infos).expect("an aggregate");
+        let takes =
+            |infos: &[SealInfo]| ProofVerifier::verify_aggregate(&Scripted, infos, &aggregate).expect("a verdict");
+        let reversed: Vec<_> = infos.iter().rev().cloned().collect();
+        assert!(takes(&infos) && !takes(&reversed) && !takes(&infos[..3]));
     }
 
     #[test]

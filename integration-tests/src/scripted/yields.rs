@@ -29,6 +29,13 @@ pub fn proof(sector: SectorId, comm_r: &Commitment, ticket: &Randomness, seed: &
     expand(&key, PROOF_BYTES)
 }
 
+/// The aggregate of proofs in this order, as large as that of real proofs of one partition.
+pub fn aggregate<'a>(proofs: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let proofs: Vec<&[u8]> = std::iter::once(&b"aggregate"[..]).chain(proofs).collect();
+    let halvings = (proofs.len() - 1).next_power_of_two().ilog2() as usize;
+    expand(&digest(&proofs), 2260 + 2976 * halvings)
+}
+
 /// The content of a file that a phase writes, derived from its request.
 pub fn file(phase: &str, about: &[u8]) -> Vec<u8> {
     expand(&digest(&[b"file", phase.as_bytes(), about]), FILE_BYTES)
@@ -80,6 +87,9 @@ mod tests {
             assert_ne!(one, other);
         }
         assert_ne!(comm_r(sectors[0], &a), comm_r(sectors[0], &b));
+        let proofs: [&[u8]; 4] = [&one, b"b", b"c", b"d"];
+        assert_eq!(aggregate(proofs).len(), 8_212);
+        assert_ne!(aggregate(proofs), aggregate([proofs[1], proofs[0], proofs[2], proofs[3]]));
         assert_ne!(file("pc1", b"x"), file("pc2", b"x"));
     }
 }

@@ -15,7 +15,7 @@ use fvm_shared::commcid::replica_commitment_v1_to_cid;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::message::Message;
 use fvm_shared::receipt::Receipt;
-use fvm_shared::sector::RegisteredSealProof;
+use fvm_shared::sector::{RegisteredAggregateProof, RegisteredSealProof};
 use sealbus_integration_tests::devnet::proofs::{ProofError, ProofVerifier, SealInfo};
 use sealbus_integration_tests::devnet::search::{Lookup, search};
 use sealbus_integration_tests::devnet::view::MinerView;
@@ -36,6 +36,11 @@ impl ProofVerifier for ScriptedVerifier {
     fn verify_seal(&self, info: &SealInfo, proof: &[u8]) -> Result<bool, ProofError> {
         self.asked.lock().expect("no panic before").push(info.clone());
         Ok(proof == b"right")
+    }
+
+    fn verify_aggregate(&self, infos: &[SealInfo], aggregate: &[u8]) -> Result<bool, ProofError> {
+        self.asked.lock().expect("no panic before").extend_from_slice(infos);
+        Ok(aggregate == b"right")
     }
 }
 
@@ -181,6 +186,17 @@ pub fn encode<T: serde::Serialize>(value: &T) -> RawBytes {
 
 pub fn pre_commit_params(sectors: Vec<SectorPreCommitInfo>) -> RawBytes {
     encode(&PreCommitSectorBatchParams2 { sectors })
+}
+
+/// ProveCommit parameters for CC sectors with an aggregate of their proofs.
+pub fn aggregate_params(numbers: &[u64], aggregate: &[u8]) -> ProveCommitSectors3Params {
+    let single: Vec<_> = numbers.iter().map(|number| (*number, &[][..])).collect();
+    ProveCommitSectors3Params {
+        sector_proofs: vec![],
+        aggregate_proof: RawBytes::new(aggregate.to_vec()),
+        aggregate_proof_type: Some(RegisteredAggregateProof::SnarkPackV2),
+        ..prove_params(&single, false)
+    }
 }
 
 /// ProveCommit parameters for CC sectors, each with its proof.

@@ -21,6 +21,11 @@ pub const METHOD_PROVE_COMMIT_SECTORS3: u64 = 34;
 /// Every actor: a transfer of value without a call.
 pub const METHOD_SEND: u64 = 0;
 
+/// The fewest sectors that the actor takes with an aggregate (`MIN_AGGREGATED_SECTORS` in `fil_actors_shared`).
+pub const AGGREGATED_SECTORS_MIN: usize = 4;
+/// The most sectors that the actor takes with an aggregate (`MAX_AGGREGATED_SECTORS`).
+pub const AGGREGATED_SECTORS_MAX: usize = 819;
+
 /// Parameters of `PreCommitSectorBatch2`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct PreCommitSectorBatchParams2 {
@@ -102,6 +107,20 @@ impl ProveCommitSectors3Params {
             sector_proofs,
             aggregate_proof: RawBytes::default(),
             aggregate_proof_type: None,
+            require_activation_success: false,
+            require_notification_success: false,
+        }
+    }
+
+    /// Proves several sectors with the aggregate of their proofs, in the same order. If the aggregate is wrong, the
+    /// message fails. A sector whose PreCommit has expired does not affect the others, and shows only in the return
+    /// value.
+    pub fn aggregate(sector_activations: Vec<SectorActivationManifest>, aggregate_proof: RawBytes) -> Self {
+        Self {
+            sector_activations,
+            sector_proofs: vec![],
+            aggregate_proof,
+            aggregate_proof_type: Some(RegisteredAggregateProof::SnarkPackV2),
             require_activation_success: false,
             require_notification_success: false,
         }
@@ -263,6 +282,31 @@ mod tests {
                 assert_eq!(from_slice::<ProveCommitSectors3Params>(&bytes).unwrap(), ours);
             }
         }
+    }
+
+    #[test]
+    fn an_aggregate_encodes_as_the_actor_does() {
+        let proof = RawBytes::new(vec![7; 20_116]);
+        let numbers = [9, 7, 8, 300];
+        let ours = ProveCommitSectors3Params::aggregate(
+            numbers.map(SectorActivationManifest::committed_capacity).to_vec(),
+            proof.clone(),
+        );
+        let theirs = actor::ProveCommitSectors3Params {
+            sector_activations: numbers
+                .map(|sector_number| actor::SectorActivationManifest { sector_number, pieces: vec![] })
+                .to_vec(),
+            sector_proofs: vec![],
+            aggregate_proof: proof,
+            aggregate_proof_type: Some(RegisteredAggregateProof::SnarkPackV2),
+            require_activation_success: false,
+            require_notification_success: false,
+        };
+        let bytes = to_vec(&ours).unwrap();
+        assert_eq!(bytes, to_vec(&theirs).unwrap());
+        assert_eq!(from_slice::<ProveCommitSectors3Params>(&bytes).unwrap(), ours);
+        // Type 1, and neither flag.
+        assert_eq!(hex::encode(&bytes[bytes.len() - 3..]), "01f4f4");
     }
 
     #[test]

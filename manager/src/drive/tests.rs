@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use super::{tick::LOST_LIMIT, *};
 use crate::{
     chain::{commitment::sealed_cid, local_keys::LocalKeys},
+    child::Program,
     config::Database,
-    files::Checker,
     proofs::Porep,
     store::{Job, Outcome, Verdict},
     workflows::seal::tests::proven,
@@ -90,9 +90,9 @@ impl Verifier for Keys {
     }
 
     /// Finds all files good.
-    fn file_checker(&self) -> Checker {
+    fn file_checker(&self) -> Program {
         let arguments = ["-c", "cat > /dev/null; echo '{\"Ok\":null}'"];
-        Checker { program: "/bin/sh".into(), arguments: arguments.map(Into::into).to_vec() }
+        Program { program: "/bin/sh".into(), arguments: arguments.map(Into::into).to_vec() }
     }
 
     fn challenge_files(

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::Read,
     path::{Component, Path, PathBuf},
 };
 
@@ -12,23 +12,17 @@ use sealbus_schema::{
 };
 
 use super::Request;
-use crate::{config::Store, out, proofs::Verifier, stores};
+use crate::{child, config::Store, proofs::Verifier, stores};
 
 /// Files up to this size in bytes are read completely: `p_aux` and `t_aux`, which challenges do not cover byte by byte.
 const SMALL_FILE_BYTES_MAX: u64 = 1 << 16;
 
-/// Reads a request on stdin, checks, and writes the outcome to stdout.
+/// The process's work: reads a request on stdin, checks, and writes the outcome to stdout.
 ///
 /// # Errors
 /// stdin is not a request.
 pub fn answer(verifier: &dyn Verifier) -> anyhow::Result<()> {
-    // If the manager is gone, nobody waits for the answer.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes)?;
-    let request: Request = serde_json::from_slice(&bytes)?;
-    out::json(&serde_json::to_string(&check(&request, verifier))?);
-    Ok(())
+    child::respond(|request| check(request, verifier))
 }
 
 /// Checks that a sector's files exist with the lengths that were written, and answer a challenge for the sector's

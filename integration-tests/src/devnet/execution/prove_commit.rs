@@ -5,11 +5,12 @@ use fil_actor_miner_state::v19::{
     max_prove_commit_duration,
 };
 use fil_actors_shared::actor_error_v19 as actor_error;
-use fil_actors_shared::v19::runtime::DomainSeparationTag;
+use fil_actors_shared::v19::runtime::{DomainSeparationTag, Policy};
 use fil_actors_shared::v19::{ActorError, BatchReturn, BatchReturnGen, util};
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::error::ExitCode;
 use fvm_shared::piece::PieceInfo;
+use fvm_shared::sector::RegisteredAggregateProof;
 
 use super::activation::activate_sectors;
 use super::miner::{Call, encode_return};
@@ -25,16 +26,21 @@ pub fn prove_commit_sectors3(call: &mut Call<'_>, params: &ProveCommitSectors3Pa
     call.require_controlling_caller()?;
     let numbers: Vec<u64> = params.sector_activations.iter().map(|sector| sector.sector_number).collect();
     let pre_commits = call.state.get_precommitted_sectors(call.context.store, &numbers)?;
-    check_shape(&pre_commits, params)?;
+    check_shape(call.context.policy, &pre_commits, params)?;
 
     let all_or_nothing = params.require_activation_success;
     let (valid, infos) = check_pre_commits(call, &pre_commits, all_or_nothing)?;
     if valid.success_count == 0 {
         return Err(actor_error!(illegal_argument, "no valid precommits specified"));
     }
-    let infos = valid.successes(&infos);
-    let proofs = valid.successes(&params.sector_proofs);
-    let proven = check_proofs(call, &infos, &proofs, all_or_nothing)?;
+    let proven = if params.sector_proofs.is_empty() {
+        // The aggregate is about all sectors, also those with invalid pre-commits.
+        check_aggregate(call, &infos, &params.aggregate_proof)?;
+        BatchReturn::ok(valid.success_count)
+    } else {
+        let (infos, proofs) = (valid.successes(&infos), valid.successes(&params.sector_proofs));
+        check_proofs(call, &infos, &proofs, all_or_nothing)?
+    };
     if proven.success_count == 0 {
         return Err(actor_error!(illegal_argument, "no valid proofs specified"));
     }
@@ -55,6 +61,7 @@ pub fn prove_commit_sectors3(call: &mut Call<'_>, params: &ProveCommitSectors3Pa
 
 /// The checks of the counts, before any sector is considered.
 fn check_shape(
+    policy: &Policy,
     pre_commits: &[SectorPreCommitOnChainInfo],
     params: &ProveCommitSectors3Params,
 ) -> Result<(), ActorError> {
@@ -68,7 +75,7 @@ fn check_shape(
         ));
     }
     if params.sector_proofs.is_empty() {
-        return Err(actor_error!(illegal_argument, "aggregate proofs are not accepted by this chain"));
+        return check_aggregate_shape(policy, params);
     }
     if params.aggregate_proof_type.is_some() {
         return Err(actor_error!(illegal_argument, "aggregate proof type must be null with batched proofs"));
@@ -93,6 +100,39 @@ fn check_shape(
                 longest
             ));
         }
+    }
+    Ok(())
+}
+
+fn check_aggregate_shape(policy: &Policy, params: &ProveCommitSectors3Params) -> Result<(), ActorError> {
+    if params.aggregate_proof_type != Some(RegisteredAggregateProof::SnarkPackV2) {
+        return Err(actor_error!(illegal_argument, "aggregate proof type must be SnarkPackV2"));
+    }
+    let (sectors, bytes) = (params.sector_activations.len() as u64, params.aggregate_proof.len());
+    let (least, most) = (policy.min_aggregated_sectors, policy.max_aggregated_sectors);
+    if sectors > most {
+        return Err(actor_error!(
+            illegal_argument,
+            "too many sectors addressed, addressed {} want <= {}",
+            sectors,
+            most
+        ));
+    }
+    if sectors < least {
+        return Err(actor_error!(
+            illegal_argument,
+            "too few sectors addressed, addressed {} want >= {}",
+            sectors,
+            least
+        ));
+    }
+    if bytes > policy.max_aggregated_proof_size {
+        return Err(actor_error!(
+            illegal_argument,
+            "sector prove-commit proof of size {} exceeds max size of {}",
+            bytes,
+            policy.max_aggregated_proof_size
+        ));
     }
     Ok(())
 }
@@ -195,6 +235,18 @@ fn check_proofs(
         }
     }
     Ok(batch.generate())
+}
+
+fn check_aggregate(call: &Call<'_>, infos: &[SealInfo], aggregate: &RawBytes) -> Result<(), ActorError> {
+    let reason = match call.context.verifier.verify_aggregate(infos, aggregate.bytes()) {
+        Ok(true) => return Ok(()),
+        Ok(false) => "the aggregate is wrong".to_owned(),
+        Err(error) => {
+            tracing::warn!(miner = call.miner, sectors = infos.len(), %error, "an aggregate could not be checked");
+            error.to_string()
+        }
+    };
+    Err(actor_error!(illegal_argument, "aggregate seal verify failed: {}", reason))
 }
 
 /// Checks that CommD of the declared pieces is the pre-committed one.

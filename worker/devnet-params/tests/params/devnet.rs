@@ -141,6 +141,23 @@ fn whole_files_are_kept_and_bad_ones_made_again() {
 }
 
 #[test]
+fn a_directory_from_before_there_was_an_srs_gets_one() {
+    let dir = tempdir().unwrap();
+    make(dir.path(), &[Kind::WindowPoSt], Some(3)).unwrap();
+    let before = files(dir.path());
+    let (srs, _) = before.iter().find(|(name, _)| name.ends_with(".srs")).unwrap();
+    fs::remove_file(dir.path().join(srs)).unwrap();
+    let mut marker = Marker::load(dir.path()).unwrap().unwrap();
+    assert!(marker.files.remove(srs).is_some());
+    marker.save().unwrap();
+
+    let mended = make(dir.path(), &[Kind::WindowPoSt], None).unwrap();
+    let made: Vec<_> = mended.made.iter().map(|file| &file.name).collect();
+    assert_eq!((made, mended.kept.len()), (vec![srs], 3));
+    assert!(files(dir.path()) == before);
+}
+
+#[test]
 fn check_tells_a_flipped_bit_from_a_truncated_and_a_missing_file_of_a_devnet() {
     let dir = tempdir().unwrap();
     make(dir.path(), &[Kind::WindowPoSt], Some(3)).unwrap();
