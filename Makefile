@@ -53,7 +53,7 @@ demo: ## Seal and prove real sectors here and now (SECTORS=1 SLOTS=1 KEEP=)
 fmt: ## Format the code
 	cargo fmt --all
 
-lint: tools ## Check the format; clippy, warnings denied
+lint: tools ansible-lint ## Check the format; clippy, warnings denied; the playbook
 	cargo fmt --all --check
 	cargo clippy $(CARGO_ALL) -- -D warnings
 

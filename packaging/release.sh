@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 SEALBUS_VERSION=$(bash packaging/version.sh)
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+# The date in C sources. The commit's would compile the C libraries, and all that needs them, anew for each commit.
+SOURCE_DATE_EPOCH=0
 export SEALBUS_VERSION SOURCE_DATE_EPOCH CARGO_INCREMENTAL=0
 cargo=${CARGO_HOME:-$HOME/.cargo}
 RUSTFLAGS="--remap-path-prefix=$PWD=/usr/src/sealbus --remap-path-prefix=$cargo=/usr/src/cargo"

@@ -1,8 +1,9 @@
 # To be sourced by test.sh: Debian hosts with systemd and SSH, for the playbook. Each is a systemd-nspawn container with a network
 # namespace of its own. They need neither Docker nor systemd on this machine, and no network outside.
-# The caller is the first process of mount, network and PID namespaces of its own, so nothing here outlives it.
+# But for base_image, the caller is in mount, network and PID namespaces of its own, so nothing here outlives it.
 #   $images  where base images are kept between runs
 #   $bed     the directory of this run
+#   $groups  the control groups under which each host gets its own
 
 network=10.47.0
 controller=$network.1
@@ -10,7 +11,7 @@ controller=$network.1
 boot_secs=120
 declare -A address=() init=()
 
-# base_image RELEASE: makes the image if it is missing, and prints its path. What the playbook installs with apt is only
+# base_image RELEASE: makes the image if it is missing, and prints its path. To renew it, delete it. What the playbook installs with apt is only
 # downloaded, because the hosts have no network.
 base_image() {
     local image=$images/$1 package

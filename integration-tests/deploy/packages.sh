@@ -1,6 +1,5 @@
 # To be sourced by test.sh: installs, upgrades, removes and purges the packages of `make deb` on a fresh host of each release.
 
-releases=${RELEASES:-bookworm trixie}
 debs=$top/target/deb
 # In /etc, and made by the first start.
 config=/etc/sealbus/worker.toml

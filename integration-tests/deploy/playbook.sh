@@ -74,19 +74,13 @@ changes_nothing() {
     return 0
 }
 
-# seals NUMBER: pledges one more sector and waits until so many are proven, as the chain says too.
-seals() {
-    on manager-1 runuser -u sealbus -- sealbus-manager pledge --miner t01000 >"$bed/log" 2>&1 || die "cannot pledge"
-    on manager-1 "python3 - $1 $seal_secs" <"$here/proven.py" >"$bed/log" 2>&1 || die "no sector is proven"
+a_sector_is_proven() {
+    on manager-1 "python3 - $seal_secs" <"$here/seal.py" >"$bed/log" 2>&1 || die "no sector is proven"
 }
 
 from_nothing() {
     play --check || die "--check fails on fresh hosts"
     play || die "the playbook fails"
-}
-
-a_sector_is_proven() {
-    seals 1
 }
 
 a_second_run_changes_nothing() {
@@ -102,6 +96,17 @@ a_tls_key_that_nats_may_not_read() {
     on nats-1 'openssl req -x509 -newkey ed25519 -noenc -subj /CN=nats-1 -days 1 -keyout /etc/nats/tls.key -out /etc/nats/tls.pem 2>/dev/null'
     fails_naming nats-1 'tls.key: permission denied' --limit nats-1 \
         --extra-vars '{"sealbus_nats_tls": {"cert_file": "/etc/nats/tls.pem", "key_file": "/etc/nats/tls.key"}}'
+}
+
+a_certificate_is_renewed_without_a_stop() {
+    local before shown
+    before=$(on nats-1 'systemctl show --value --property MainPID nats; sha256sum </etc/nats/tls.pem')
+    # One that has fewer days left than wanted.
+    play --limit nats-1 --extra-vars sealbus_certificate_days_left=366 || die "the certificate is not renewed"
+    grep 'NATS runs with this configuration' -A 1 "$bed/log" | grep '^changed' >/dev/null || die "NATS has not taken it over"
+    shown=$(on nats-1 'systemctl show --value --property MainPID nats; sha256sum </etc/nats/tls.pem')
+    [ "${shown%%$'\n'*}" = "${before%%$'\n'*}" ] || die "NATS was restarted"
+    [ "$shown" != "$before" ] || die "the certificate is the same"
 }
 
 a_store_that_may_not_be_written() {
@@ -155,7 +160,7 @@ a_corrected_run_finishes_the_job() {
     running=$(on seal-1 'sha256sum <"/proc/$(systemctl show --value --property MainPID sealbus-worker)/exe"')
     installed=$(sha256sum <"$binaries/sealbus-worker")
     [ "$running" = "$installed" ] || die "seal-1 runs another executable than the one that was built"
-    seals 2
+    a_sector_is_proven
 }
 
 set_up
@@ -165,6 +170,7 @@ run_cases \
     a_second_run_changes_nothing \
     a_configuration_that_nats_refuses \
     a_tls_key_that_nats_may_not_read \
+    a_certificate_is_renewed_without_a_stop \
     a_store_that_may_not_be_written \
     a_program_that_exits \
     a_worker_with_the_key_of_another \

@@ -13,7 +13,13 @@ here=$PWD
 top=$(realpath ../..)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sealbus
 images=$cache/hosts
-limit_secs=${DEPLOY_TEST_SECS:-1500}
+limit_secs=${DEPLOY_TEST_SECS:-2400}
+
+. ./hosts.sh
+case $what in
+    playbook) releases=bookworm ;;
+    packages) releases=${RELEASES:-bookworm trixie} ;;
+esac
 
 say() { printf '%s\n' "$what: $*" >&2; }
 
@@ -27,6 +33,8 @@ if [ -z "${bed:-}" ]; then
         exit 0
     fi
     bash "$top/integration-tests/setup/ansible.sh" hosts
+    # Here, because there is no network inside.
+    for release in $releases; do base_image "$release" >/dev/null; done
     bed=$cache/bed
     mkdir -p "$bed"
     # A control group for each host, as nspawn shares its own.
@@ -80,5 +88,4 @@ run_cases() {
     say "all is well, in $SECONDS s"
 }
 
-. ./hosts.sh
 . "./$what.sh"

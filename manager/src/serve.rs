@@ -200,7 +200,7 @@ async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::conve
         tracing::warn!(field, problem, "not there, or not as it must be");
     }
     if config.database.is_missing() {
-        let bus = config.nats.connect_patiently("manager").await?;
+        let bus = connect(&config).await?;
         patiently("the database", async || require_no_records(&bus, &config.database).await).await?;
     }
     let store = patiently("the database", async || Ok(Store::open(&config.database).await?)).await?;
@@ -212,7 +212,7 @@ async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::conve
         Ok((nodes, Arc::new(node)))
     })
     .await?;
-    let bus = config.nats.connect_patiently("manager").await?;
+    let bus = connect(&config).await?;
     let mut manager = Manager { config, store, nodes, node, bus, verifier };
     let mut patience = Patience::new(FIRST_PAUSE, MAX_PAUSE);
     loop {
@@ -227,6 +227,11 @@ async fn serve(config: Config, verifier: Arc<dyn Verifier>) -> Result<std::conve
             tokio::time::sleep(patience.failed(CANNOT_WORK, &chain_of(&error))).await;
         }
     }
+}
+
+async fn connect(config: &Config) -> Result<Bus, ConnectError> {
+    service::status(&format!("waiting for NATS at {}", config.nats.url));
+    config.nats.connect_patiently("manager").await
 }
 
 /// Fails if a missing database must not be created: that is only allowed while the log has no records. Otherwise the

@@ -1,6 +1,6 @@
-"""Waits on the manager's host until so many sectors are proven, to the manager and to the devnet. Fails at once if one is blocked.
+"""On the manager's host: pledges a sector, and waits until it is proven to the manager and to the devnet. Fails at once if one is blocked.
 
-Arguments: the number of sectors, the limit in seconds.
+Argument: the limit in seconds.
 """
 
 import json
@@ -9,17 +9,16 @@ import sys
 import time
 import urllib.request
 
-wanted, limit = int(sys.argv[1]), float(sys.argv[2])
-end = time.monotonic() + limit
+end = time.monotonic() + float(sys.argv[1])
+
+
+def manager(*arguments):
+    command = ["runuser", "-u", "sealbus", "--", "sealbus-manager", *arguments, "--json"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def sectors():
-    listed = subprocess.run(
-        ["runuser", "-u", "sealbus", "--", "sealbus-manager", "sectors", "list", "--json"],
-        check=True,
-        stdout=subprocess.PIPE,
-    )
-    return json.loads(listed.stdout)
+    return manager("sectors", "list")
 
 
 def proven_on_chain():
@@ -34,6 +33,8 @@ def proven_on_chain():
     return [number for number, sector in miner["sectors"].items() if sector["prove_commits"] == 1]
 
 
+wanted = len(sectors()) + 1
+manager("pledge", "--miner", "t01000")
 while True:
     known = sectors()
     print(json.dumps(known), flush=True)
