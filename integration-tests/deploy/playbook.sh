@@ -93,9 +93,9 @@ a_configuration_that_nats_refuses() {
 }
 
 a_tls_key_that_nats_may_not_read() {
-    on nats-1 'openssl req -x509 -newkey ed25519 -noenc -subj /CN=nats-1 -days 1 -keyout /etc/nats/tls.key -out /etc/nats/tls.pem 2>/dev/null'
-    fails_naming nats-1 'tls.key: permission denied' --limit nats-1 \
-        --extra-vars '{"sealbus_nats_tls": {"cert_file": "/etc/nats/tls.pem", "key_file": "/etc/nats/tls.key"}}'
+    on nats-1 'openssl req -x509 -newkey ed25519 -noenc -subj /CN=nats-1 -days 1 -keyout /etc/nats/given.key -out /etc/nats/given.pem 2>/dev/null'
+    fails_naming nats-1 'given.key: permission denied' --limit nats-1 \
+        --extra-vars '{"sealbus_nats_tls": {"cert_file": "/etc/nats/given.pem", "key_file": "/etc/nats/given.key"}}'
 }
 
 a_certificate_is_renewed_without_a_stop() {
