@@ -63,6 +63,8 @@ pub struct Driver<T> {
     verifier: Arc<dyn Verifier>,
     waits: Arc<Waits>,
     head: Mutex<HeadWatch>,
+    /// The head that was last heard of, and when. `None` if the node did not answer.
+    followed: Mutex<Option<(TipSet, tokio::time::Instant)>>,
     surroundings: Surroundings,
     /// The item at which the last tick had lost too much time. The next tick starts behind it.
     slow: Mutex<Option<Subject>>,
@@ -155,6 +157,7 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(Driver {
             waits,
             head: Mutex::default(),
+            followed: Mutex::default(),
             heads: Wake::default(),
             surroundings: Surroundings::default(),
             slow: Mutex::default(),
@@ -223,7 +226,9 @@ impl<T: Transport + 'static> Driver<T> {
             let mut known = None;
             loop {
                 announced.answer();
-                let pause = match self.node.chain_head().await {
+                let asked = self.node.chain_head().await;
+                *lock(&self.followed) = asked.as_ref().ok().map(|head| (head.clone(), tokio::time::Instant::now()));
+                let pause = match asked {
                     Ok(head) if known.as_ref() == Some(&head.key) => interval,
                     Ok(head) => {
                         known = Some(head.key);
@@ -243,6 +248,15 @@ impl<T: Transport + 'static> Driver<T> {
         tokio::select! {
             never = asking => never,
             never = self.node.transport().follow_heads(head::still_max(self.epoch_millis), &noticed) => never,
+        }
+    }
+
+    /// The head, not older than one interval of following it. Ticks come several to a head, and each would ask again.
+    async fn present_head(&self) -> Result<TipSet, ChainError> {
+        let followed = lock(&self.followed).clone();
+        match followed {
+            Some((head, at)) if at.elapsed() < self.config.chain.head_interval(self.epoch_millis) => Ok(head),
+            _ => self.node.chain_head().await,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::store::{Store, StoreError};
 
 /// How often the database is polled for a person's command. Commands run in other processes, and SQLite has no
 /// notifications. Each poll reads one row of an index.
-const COMMANDS_PERIOD: Duration = Duration::from_millis(25);
+const COMMANDS_PERIOD: Duration = Duration::from_millis(10);
 
 /// A bell that wakes all its listeners. Clones are the same bell.
 #[derive(Clone, Debug, Default)]

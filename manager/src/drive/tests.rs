@@ -12,6 +12,7 @@ use sealbus_schema::{
     },
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{tick::LOST_LIMIT, *};
 use crate::{
@@ -335,6 +336,29 @@ async fn a_tick_asks_about_what_is_due_and_not_about_what_waits_for_nothing() {
     assert_eq!(world.driver.store.due(i64::MAX, 10).await.expect("reads").len(), 0, "they are being sealed");
     world.driver.tick().await.expect("the node answers");
     assert!(lock(&asked).is_empty());
+}
+
+#[tokio::test]
+async fn a_tick_asks_for_the_head_only_if_nobody_has_just_heard_of_it() {
+    let asked = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let noted = asked.clone();
+    let world = World::new(1, move |method, _| {
+        if method == "ChainHead" {
+            noted.fetch_add(1, Ordering::SeqCst);
+        }
+        None
+    })
+    .await;
+    let (driver, hour) = (&world.driver, std::time::Duration::from_secs(3600));
+    // Afterwards nothing is due.
+    driver.tick().await.expect("the node answers");
+    let head = driver.node.chain_head().await.expect("a head");
+    for (heard, asks) in [(Instant::now() + hour, 0), (Instant::now() - hour, 1)] {
+        *lock(&driver.followed) = Some((head.clone(), heard));
+        asked.store(0, Ordering::SeqCst);
+        driver.tick().await.expect("the node answers");
+        assert_eq!(asked.load(Ordering::SeqCst), asks);
+    }
 }
 
 #[tokio::test]

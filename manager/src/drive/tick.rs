@@ -48,7 +48,7 @@ impl<T: Transport + 'static> Driver<T> {
     /// Processes everything that is due. A failure affects only its own sector. The tick ends early only if the node does
     /// not answer at all, or if calls took too long.
     pub async fn tick(&self) -> Result<(), DriveError> {
-        let head = self.node.chain_head().await?;
+        let head = self.present_head().await?;
         let lagged = self.node.lagged_tipset(&head, self.config.chain.confidence_epochs).await?;
         self.judge_head(&head);
         let view = View { head, lagged };
