@@ -4,6 +4,7 @@
 use std::{
     process::{Command, Output, Stdio},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_nats::jetstream::{
@@ -12,7 +13,7 @@ use async_nats::jetstream::{
 };
 use futures::StreamExt;
 use sealbus_integration_tests::{
-    cluster::own_binary,
+    cluster::{own_binary, wait_within},
     scripted::{
         control::Point,
         world::{self, Options, World, wait},
@@ -143,7 +144,8 @@ fn two_miners_share_workers_3_to_1_and_after_a_swap_of_the_weights_1_to_3() {
 
     let resume_until = |world: &mut World, count: usize| {
         done(world, &["workers", "resume", "w1", "w2"]);
-        wait("the claims", || Ok((claims(&claimed).len() >= count).then_some(()))).expect("claimed");
+        let claimed_all = || Ok((claims(&claimed).len() >= count).then_some(()));
+        wait_within(Duration::from_secs(300), "the claims", claimed_all).expect("claimed");
         done(world, &["workers", "drain", "w1", "w2"]);
         wait_until_settled(world, &claimed);
     };

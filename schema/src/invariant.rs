@@ -21,7 +21,7 @@
 //! What the rules refuse is no violation: an event of a worker that is no longer the owner, a claim without an offer, a fact
 //! that a later order withdraws. Only the model and the simulation check the other invariants. They see what no process can:
 //! another process's journal, the true order of two actions, every stream and every chain at once, or that nothing more
-//! will happen. `SameBytesForOnePurpose` is upheld by the statement that stores signed bytes.
+//! will happen. `OneCallAWant` is upheld by the database itself.
 
 use std::fmt;
 
