@@ -226,6 +226,7 @@ impl<T: Transport + 'static> Driver<T> {
             let mut known = None;
             loop {
                 announced.answer();
+                let since = tokio::time::Instant::now();
                 let asked = self.node.chain_head().await;
                 *lock(&self.followed) = asked.as_ref().ok().map(|head| (head.clone(), tokio::time::Instant::now()));
                 let pause = match asked {
@@ -240,7 +241,7 @@ impl<T: Transport + 'static> Driver<T> {
                 };
                 tokio::select! {
                     // The gap bounds what a node costs that announces without end.
-                    () = announced.woken() => tokio::time::sleep(HEAD_GAP).await,
+                    () = announced.woken() => tokio::time::sleep_until(since + HEAD_GAP).await,
                     () = tokio::time::sleep(pause) => {}
                 }
             }
