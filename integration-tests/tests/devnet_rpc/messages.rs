@@ -329,6 +329,24 @@ async fn a_message_that_others_outbid_is_signed_for_more_at_the_same_nonce() {
 }
 
 #[tokio::test]
+async fn a_message_that_others_outbid_beyond_its_limit_is_pushed_again_as_it_is() {
+    let world = World::new().await;
+    // Enough for what the devnet's PreCommit costs at first, and not for ten times the premium.
+    let driver = world.driver("repush_epochs = 3\nmax_fee_atto = \"10000000000000\"").await;
+    world.fault(Fault::StallInclusion { on: true });
+    driver.tick().await.expect("ticks");
+    let first = in_the_pool(&world).await;
+    world.fault(Fault::ClearMempool {});
+    world.fault(Fault::Premium { atto: 100_000_000_000 });
+    world.fault(Fault::StallInclusion { on: false });
+    world.until(&driver, "landed", World::has_landed).await;
+    assert_eq!(world.precommits(), (1, vec![]));
+    let landed = world.store.landed(MessageKind::PreCommit, id()).await.expect("reads");
+    let landed: Vec<_> = landed.iter().map(|bytes| SignedMessage::from_bytes(bytes).expect("a message")).collect();
+    assert!(landed.len() == 1 && *landed[0].message() == first, "{landed:?}");
+}
+
+#[tokio::test]
 async fn a_nonce_that_another_tool_used_is_signed_anew_by_itself() {
     let world = World::new().await;
     let driver = world.driver("").await;

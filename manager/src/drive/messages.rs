@@ -151,10 +151,15 @@ impl<T: Transport + 'static> Driver<T> {
         if absent && waited && view.head.base_fee().is_some_and(|base| !message::gas_of(sent).covers(base)) {
             return self.sign_for_more(view, message, signed, None).await;
         }
-        if absent && waited && self.is_outbid(view, message, sent).await? {
-            let premium = self.estimate_filler(view, message, &sent.from).await?.premium;
-            let premium = u128::try_from(premium.atto().clone()).ok();
-            return self.sign_for_more(view, message, signed, premium).await;
+        if absent
+            && waited
+            && let Some(premium_atto) = self.outbid_by(view, message, sent).await?
+        {
+            match self.sign_for_more(view, message, signed, Some(premium_atto)).await {
+                // The limit does not allow so much. The same bytes are pushed again, because a pool may have forgotten them.
+                Err(DriveError::Waits(_)) => {}
+                outcome => return outcome,
+            }
         }
         let mut sector = self.store.sector(message.sector).await?;
         if let (Seen::Executed { .. }, Some(known)) = (seen, &sector)

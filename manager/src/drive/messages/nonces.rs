@@ -100,13 +100,20 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    /// Whether a message that is next in its sender's order stays out of blocks because others pay more: its premium would have to
-    /// be a quarter higher by now. A message behind a gap is stuck for the gap.
-    pub(super) async fn is_outbid(&self, view: &View, message: &Message, sent: &Unsigned) -> Result<bool, DriveError> {
+    /// The premium, in attoFIL, with which others keep a message that is next in its sender's order out of blocks: at least a
+    /// quarter above its own. A message behind a gap is stuck for the gap.
+    pub(super) async fn outbid_by(
+        &self,
+        view: &View,
+        message: &Message,
+        sent: &Unsigned,
+    ) -> Result<Option<u128>, DriveError> {
         if self.next_on_chain(view, &sent.from).await? < sent.sequence {
-            return Ok(false);
+            return Ok(None);
         }
-        Ok(self.estimate_filler(view, message, &sent.from).await?.premium >= more_than(&sent.gas_premium))
+        let premium = self.estimate_filler(view, message, &sent.from).await?.premium;
+        let is_more = premium >= more_than(&sent.gas_premium);
+        Ok(u128::try_from(premium.atto().clone()).ok().filter(|_| is_more))
     }
 
     /// Signs the same call with the same nonce for a higher fee, if the operator's limit allows it. The next tick pushes
