@@ -16,11 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{chain::local_keys::LocalKeys, intents::numbers::Numbers};
 
+mod batches;
 mod database;
 mod fees;
 mod nodes;
 mod there;
 
+pub use batches::Batches;
 pub use database::Database;
 pub use fees::Fees;
 pub use nodes::{NamedNode, Node};
@@ -97,6 +99,9 @@ pub struct Chain {
     /// Limits for kinds of messages, and when they wait for a lower base fee.
     #[serde(default)]
     pub fees: Fees,
+    /// Which messages are sent together, and how long they wait for each other.
+    #[serde(default)]
+    pub batches: Batches,
     /// After how many epochs a signed message that is not on chain is pushed again.
     #[serde(default = "ten")]
     pub repush_epochs: i64,
@@ -138,6 +143,12 @@ pub struct Miner {
     /// For how many days a new sector is committed: 180 to 1278. By default the least that the chain accepts.
     #[serde(default)]
     pub lifetime_days: Option<u32>,
+    /// What its messages may cost, instead of `[chain.fees]`.
+    #[serde(default)]
+    pub fees: Option<Fees>,
+    /// Which of its messages are sent together, instead of `[chain.batches]`.
+    #[serde(default)]
+    pub batches: Option<Batches>,
 }
 
 /// A `[[store]]` table.
@@ -263,7 +274,9 @@ impl Config {
         if self.chain.repush_epochs < 1 {
             return refuse("chain.repush_epochs", "must be at least 1".to_owned());
         }
-        self.chain.check_fees()?;
+        self.chain.check_max_fee()?;
+        self.chain.fees.check("chain.fees")?;
+        self.chain.batches.check("chain.batches")?;
         for (field, secs) in [
             ("liveness.dead_after_secs", self.liveness.dead_after_secs),
             ("liveness.grace_secs", self.liveness.grace_secs),
@@ -285,6 +298,12 @@ impl Config {
                 && let Err(error) = crate::chain::json::parse_address(sender)
             {
                 return Err((field("sender"), format!("`{sender}` is not an address: {error}")));
+            }
+            if let Some(fees) = &miner.fees {
+                fees.check(&field("fees"))?;
+            }
+            if let Some(batches) = &miner.batches {
+                batches.check(&field("batches"))?;
             }
             if miner.max_queued == 0 {
                 return Err((field("max_queued"), "must be at least 1".to_owned()));
