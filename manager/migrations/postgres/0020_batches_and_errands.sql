@@ -49,3 +49,8 @@ ALTER TABLE calls ADD CONSTRAINT calls_errand CHECK ((errand IS NOT NULL) = (kin
 
 -- An errand has at most one call that can take effect.
 CREATE UNIQUE INDEX calls_of_errands ON calls (errand) WHERE errand IS NOT NULL AND state NOT IN ('failed', 'replaced');
+
+-- A message may be about no sector.
+ALTER TABLE waits DROP CONSTRAINT waits_check;
+ALTER TABLE waits ADD CONSTRAINT waits_has_sector CHECK (sector IS NOT NULL OR kind NOT IN ('sector', 'outbox'));
+ALTER TABLE waits ADD CONSTRAINT waits_of_sector CHECK (sector IS NULL OR kind IN ('sector', 'message', 'outbox'));

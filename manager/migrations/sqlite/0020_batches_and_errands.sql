@@ -123,3 +123,27 @@ DROP TABLE calls_old;
 
 -- An errand has at most one call that can take effect.
 CREATE UNIQUE INDEX calls_of_errands ON calls (errand) WHERE errand IS NOT NULL AND state NOT IN ('failed', 'replaced');
+
+-- A message may be about no sector.
+ALTER TABLE waits RENAME TO waits_old;
+CREATE TABLE waits (
+    kind       TEXT   NOT NULL CHECK (kind IN ('sector', 'message', 'miner', 'store', 'node', 'bus', 'outbox', 'database')),
+    -- Which one of its kind; empty where there is only one.
+    name       TEXT   NOT NULL,
+    -- The sector that waits, if it is one alone.
+    sector     TEXT,
+    class      TEXT   NOT NULL CHECK (class IN ('temp', 'crit')),
+    code       TEXT   NOT NULL,
+    cause      TEXT   NOT NULL,
+    since      TEXT   NOT NULL,
+    tried_at   TEXT   NOT NULL,
+    -- After how long it is tried again, in milliseconds.
+    retry_ms   BIGINT NOT NULL CHECK (retry_ms >= 0),
+    tries      BIGINT NOT NULL CHECK (tries >= 1),
+    PRIMARY KEY (kind, name),
+    CHECK (sector IS NOT NULL OR kind NOT IN ('sector', 'outbox')),
+    CHECK (sector IS NULL OR kind IN ('sector', 'message', 'outbox'))
+);
+INSERT INTO waits (kind, name, sector, class, code, cause, since, tried_at, retry_ms, tries)
+SELECT kind, name, sector, class, code, cause, since, tried_at, retry_ms, tries FROM waits_old;
+DROP TABLE waits_old;
