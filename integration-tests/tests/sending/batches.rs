@@ -127,9 +127,8 @@ async fn a_call_that_fails_as_a_whole_is_halved_until_the_culprit_is_alone() {
 async fn what_the_sender_cannot_pay_for_at_once_is_sent_in_parts() {
     let world = World::new(8).await;
     let driver = world.driver("").await;
-    // The sender keeps enough for the deposits of half of them, but not of all.
-    let deposit = world.devnet.with_node(|node| node.economics.pre_commit_deposit(node.config.sector_size));
-    let spared = world.balance(&world.worker()).await - deposit * 5u64 - TokenAmount::from_atto(10_u64.pow(16));
+    // The sender keeps enough for a message of four, but not of eight.
+    let spared = world.balance(&world.worker()).await - TokenAmount::from_atto(12_000_000_000_000_u64);
     world.transfer(&world.worker(), &world.owner(), spared.clone());
     world.advance(3);
     world.tick(&driver).await;

@@ -1,5 +1,6 @@
 //! A manager's driver, its database and the devnet in one process, with several sectors. Nothing happens by itself: the test
 //! moves the chain, ticks the driver, and says what workers report.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use sealbus_manager::{
     chain::{Endpoint, NodeClient, RpcClient, Transport, message::SignedMessage},
     child::Program,
     config::{Config, Database},
-    drive::Driver,
+    drive::{DriveError, Driver},
     life,
     proofs::{Porep, Verifier},
     store::{Happening, Job, Message, MessageKind, MessageState, Store},
@@ -114,7 +115,8 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let devnet = Devnet::new(ChainConfig::default(), Arc::new(Proofs)).expect("a devnet");
         let server = Server::start(&devnet, "127.0.0.1:0".parse().expect("an address")).await.expect("starts");
-        let directory = tempfile::tempdir().expect("a directory");
+        // In memory if possible: these tests wait for nothing but the database's disk.
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
         let path = directory.path().join("manager.db");
         let store = Store::open(&Database::Sqlite { path }).await.expect("opens");
         let mut tx = store.begin().await.expect("begins");
@@ -138,7 +140,7 @@ impl World {
             for input in [
                 Input::Claimed,
                 Input::Event(EventBody::Seal(seal::Event::TicketWanted { draw: 1 })),
-                Input::from(Answer::TicketDrawn(ticket.clone())),
+                Input::from(Answer::TicketDrawn(ticket)),
                 Input::Event(EventBody::Seal(seal::Event::Pc2Done {
                     comm_r: comm_r(number),
                     comm_d: Commitment([2; 32]),
@@ -244,10 +246,10 @@ impl World {
                 value,
                 method_num: method,
                 params,
-                gas_limit: 1_000_000_000,
-                gas_fee_cap: TokenAmount::from_atto(10_000_000),
+                gas_limit: if method == 0 { 1_000_000 } else { 1_000_000_000 },
                 // More than ours, so a block has it first.
-                gas_premium: TokenAmount::from_atto(5_000_000),
+                gas_fee_cap: TokenAmount::from_atto(400_000),
+                gas_premium: TokenAmount::from_atto(300_000),
             };
             let signed = node.wallet.sign_message(&from, message).expect("signs");
             node.push(signed).expect("is taken");
@@ -324,9 +326,13 @@ impl World {
 
     /// Ticks. What waits is tried at once: only the chain's time passes in these tests.
     pub async fn tick<T: Transport + 'static>(&self, driver: &Driver<T>) {
+        self.try_tick(driver).await.expect("ticks");
+    }
+
+    pub async fn try_tick<T: Transport + 'static>(&self, driver: &Driver<T>) -> Result<(), DriveError> {
         driver.waits().waits(&Subject::Node, Cause::passing(ErrorCode::NODE_UNAVAILABLE, ""), Duration::ZERO);
         driver.waits().goes_on(&Subject::Node);
-        driver.tick().await.expect("ticks");
+        driver.tick().await
     }
 
     /// Advances the chain epoch by epoch, with a tick and the workers' reports after each, until a condition holds.
@@ -344,16 +350,23 @@ impl World {
             self.work().await;
             self.advance(1);
         }
+        driver.waits().flush().await.expect("stores");
+        panic!("not {what}\n{}", self.described().await);
+    }
+
+    /// The sectors with their histories, what waits, and the open messages.
+    pub async fn described(&self) -> String {
         let mut told = Vec::new();
         for number in 1..=self.sectors {
             let history = self.store.history(id(number)).await.expect("reads");
             let history: Vec<_> =
                 history.iter().map(|entry| format!("{} {}", entry.happening.kind, entry.happening.detail)).collect();
-            told.push(format!("{number}: {}\n  {}", self.job(number).await.state.name(), history.join("\n  ")));
+            let job = self.job(number).await;
+            let blocked = job.blocked.map(|report| report.message()).unwrap_or_default();
+            told.push(format!("{number}: {} {blocked}\n  {}", job.state.name(), history.join("\n  ")));
         }
-        driver.waits().flush().await.expect("stores");
-        let waits = self.store.waits().await.expect("reads");
-        panic!("not {what}\n{}\n{waits:?}\n{:?}", told.join("\n"), self.store.open_messages().await.expect("reads"));
+        let (waits, open) = (self.store.waits().await, self.store.open_messages().await);
+        format!("{}\n{:?}\n{:?}", told.join("\n"), waits.expect("reads"), open.expect("reads"))
     }
 
     /// The sectors whose states have this name.
