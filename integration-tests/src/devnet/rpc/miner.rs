@@ -127,6 +127,11 @@ pub fn pre_commit_deposit(node: &mut Node, params: &Params<'_>) -> Result<Value,
     Ok(form::amount(&with_margin(&node.economics.pre_commit_deposit(size))))
 }
 
+pub fn creation_deposit(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
+    let tipset = node.tipset(params.tipset_key(0)?.as_ref())?;
+    Ok(form::amount(&node.economics.create_miner_deposit(&node.policy, tipset.height())))
+}
+
 pub fn initial_pledge(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let duration: ChainEpoch = params.decode(0)?;
     let size: u64 = params.decode(1)?;
