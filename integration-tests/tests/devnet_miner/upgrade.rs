@@ -1,13 +1,15 @@
 //! UpgradeSectorQuality, and the network's upgrade that brings it.
 
-use fil_actor_miner_state::v19::{UpgradeSectorQuality, UpgradeSectorQualityParams, qa_power_max};
+use cid::Cid;
+use fil_actor_miner_state::v19::{SectorPreCommitInfo, UpgradeSectorQuality, UpgradeSectorQualityParams, qa_power_max};
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::receipt::Receipt;
 use sealbus_integration_tests::devnet::Config;
-use sealbus_integration_tests::devnet::faults::Fault;
+use sealbus_integration_tests::devnet::faults::{Fault, Reverted};
+use sealbus_integration_tests::devnet::node::UpgradeError;
 
-use crate::chain::{Chain, MINER, encode};
+use crate::chain::{Chain, MINER, PRE_COMMIT, PROVE_COMMIT, encode, pre_commit_params, prove_params};
 use crate::{bits, nothing};
 
 const UPGRADE: u64 = 37;
@@ -105,4 +107,77 @@ fn the_method_exists_from_version_29_on() {
     chain.active(&[7]);
     let value = full_pledge(&chain);
     assert_eq!(upgrade(&chain, &[7], None, value).exit_code.value(), 22);
+}
+
+/// A chain at version 28 with an active sector, and one that is ready to be proven. The mempool holds its ProveCommit,
+/// whose deposit covers only the pledge of version 28, an upgrade of the active sector, and a PreCommit with deals.
+fn with_messages_in_flight() -> (Chain, [Cid; 3]) {
+    let chain = Chain::with(Config { network_version: 28, ..Config::default() });
+    chain.active(&[7]);
+    chain.pre_committed(&[8]);
+    chain.withdraw_all();
+    let prove = encode(&prove_params(&[(8, b"right")], true));
+    let (deadline, partition) = chain.place(7);
+    let upgrades = vec![UpgradeSectorQuality { deadline, partition, sectors: bits(&[7]), new_expiration: None }];
+    let upgrade = encode(&UpgradeSectorQualityParams { upgrades });
+    let with_deals = SectorPreCommitInfo { deal_ids: vec![1], ..chain.sector(9) };
+    chain.node(|node| node.inject(Fault::StallInclusion { on: true }));
+    let messages = [
+        (PROVE_COMMIT, prove, nothing()),
+        (UPGRADE, upgrade, full_pledge(&chain)),
+        (PRE_COMMIT, pre_commit_params(vec![with_deals]), chain.deposit()),
+    ];
+    let pushed = messages.map(|(method, params, value)| {
+        chain.push(chain.message(chain.worker(), method, params, value)).expect("the mempool takes it")
+    });
+    (chain, pushed)
+}
+
+fn outcomes(chain: &Chain, messages: &[Cid; 3]) -> [u32; 3] {
+    messages.map(|cid| chain.search(&cid).expect("executed").receipt.exit_code.value())
+}
+
+#[test]
+fn messages_in_flight_run_under_the_version_of_the_epoch_that_includes_them() {
+    let (chain, messages) = with_messages_in_flight();
+    let last = chain.height() + 5;
+    chain.node(|node| node.upgrade(last)).expect("an upgrade");
+    chain.advance(4);
+    chain.node(|node| node.inject(Fault::StallInclusion { on: false }));
+    chain.advance(2);
+    assert_eq!(outcomes(&chain, &messages), [0, 22, 0], "in the last epoch of version 28");
+    assert_eq!(chain.on_chain_sector(8).expect("active").flags.bits(), 1);
+
+    let (chain, messages) = with_messages_in_flight();
+    let last = chain.height() + 5;
+    chain.node(|node| node.upgrade(last)).expect("an upgrade");
+    chain.advance(5);
+    chain.node(|node| node.inject(Fault::StallInclusion { on: false }));
+    chain.advance(2);
+    assert_eq!(outcomes(&chain, &messages), [19, 0, 16], "in the first epoch of version 29");
+    assert_eq!(chain.on_chain_sector(7).expect("active").flags.bits(), 3);
+}
+
+#[test]
+fn a_fork_over_the_upgrade_runs_messages_under_their_new_epochs_version() {
+    let (chain, messages) = with_messages_in_flight();
+    let last = chain.height() + 2;
+    chain.node(|node| node.upgrade(last)).expect("an upgrade");
+    chain.advance(2);
+    chain.node(|node| node.inject(Fault::StallInclusion { on: false }));
+    chain.advance(2);
+    assert_eq!(outcomes(&chain, &messages), [19, 0, 16]);
+    chain.node(|node| node.reorganise(3, Reverted::Again)).expect("a fork");
+    assert_eq!(outcomes(&chain, &messages), [0, 22, 0]);
+}
+
+#[test]
+fn an_upgrade_cannot_lie_in_the_past_or_come_twice() {
+    let chain = Chain::with(Config { network_version: 28, ..Config::default() });
+    let now = chain.height();
+    let past = chain.node(|node| node.upgrade(now - 1));
+    assert_eq!(past, Err(UpgradeError::Past { wanted: now - 1, now }));
+    chain.node(|node| node.upgrade(now + 1)).expect("an upgrade");
+    chain.advance(2);
+    assert_eq!(chain.node(|node| node.upgrade(now + 9)), Err(UpgradeError::AlreadyNewest));
 }
