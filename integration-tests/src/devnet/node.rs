@@ -261,15 +261,14 @@ impl Node {
         for pending in self.mempool.executable(sender, actor.nonce) {
             apply(&context, &mut view.world, &pending.message)?;
         }
-        let nonce = view.actor(&message.from)?.1.nonce;
-        let free = Message {
-            sequence: nonce,
-            gas_limit: BLOCK_GAS_LIMIT,
-            gas_fee_cap: TokenAmount::default(),
-            gas_premium: TokenAmount::default(),
-            ..message.clone()
-        };
-        Ok(apply(&context, &mut view.world, &free)?)
+        apply_free(&context, view, message)
+    }
+
+    /// The effects that a message would have as the first one of a tipset. Nothing is stored.
+    pub fn call(&self, message: &Message, key: Option<&Cid>) -> Result<Applied, ViewError> {
+        let view = self.view(key)?;
+        let tipset = view.tipset.clone();
+        apply_free(&self.context(&tipset), view, message)
     }
 
     /// Switches a fault on or off.
@@ -362,6 +361,18 @@ impl Node {
         let epochs = first..=self.epoch;
         epochs.map(|epoch| (epoch, beacon_data(self.config.seed, epoch))).collect()
     }
+}
+
+/// Applies a message that costs no gas and has the sender's next nonce.
+fn apply_free(context: &Context<'_>, mut view: View<'_>, message: &Message) -> Result<Applied, ViewError> {
+    let free = Message {
+        sequence: view.actor(&message.from)?.1.nonce,
+        gas_limit: BLOCK_GAS_LIMIT,
+        gas_fee_cap: TokenAmount::default(),
+        gas_premium: TokenAmount::default(),
+        ..message.clone()
+    };
+    Ok(apply(context, &mut view.world, &free)?)
 }
 
 /// Why a push failed.

@@ -49,7 +49,8 @@ pub fn power(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     Ok(json!({"MinerPower": claim(&total), "TotalPower": claim(&network), "HasMinPower": has_min_power}))
 }
 
-fn for_each_partition(
+/// Visits every partition of a miner.
+pub fn for_each_partition(
     view: &View<'_>,
     miner: &MinerView,
     mut each: impl FnMut(&actor::Partition),
