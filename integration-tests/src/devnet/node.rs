@@ -12,11 +12,12 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{debug, info};
 
+use super::base_fee;
 use super::chain::{Chain, ChainError, Execution};
 use super::config::{Config, ConfigError, NETWORK_VERSION_MAX, check_epoch_millis};
 use super::economics::Economics;
-use super::execution::{Applied, BLOCK_GAS_LIMIT, Context, apply, close_windows};
-use super::faults::{Fault, Faults, Reverted};
+use super::execution::{Applied, BASE_FEE_MIN_ATTO, BLOCK_GAS_LIMIT, Context, apply, close_windows};
+use super::faults::{Fault, Faults, Reverted, Spike};
 use super::genesis::{self, Genesis, GenesisError, GenesisMiner};
 use super::mempool::{Mempool, MempoolError};
 use super::message::{EncodeError, SignedMessage, cbor_cid};
@@ -278,6 +279,11 @@ impl Node {
             Fault::ClearMempool {} => self.mempool.clear(),
             Fault::MuteChannels { on } => self.announced.send_modify(|announced| announced.is_muted = *on),
             Fault::CloseChannels {} => self.announced.send_modify(|announced| announced.closings += 1),
+            Fault::BaseFeeSpike { times, epochs } => {
+                let first = self.epoch + 1;
+                let atto = self.chain.head().header.base_fee.saturating_mul(*times).max(BASE_FEE_MIN_ATTO);
+                self.faults.begin_spike(Spike { epochs: first..first + ChainEpoch::from(*epochs), atto });
+            }
             Fault::Clear {} => self.announced.send_modify(|announced| announced.is_muted = false),
             _ => {}
         }
@@ -303,7 +309,7 @@ impl Node {
         let parent = self.chain.head().clone();
         let parent_execution = self.chain.execution(&parent.cid)?.clone();
         let mut world = World::load(&self.store, &parent_execution.state_root)?;
-        let base_fee = self.faults.base_fee_atto();
+        let base_fee = self.base_fee_after(&parent);
         let messages = if with_messages { self.mempool.select(&world, base_fee) } else { Vec::new() };
         let cids: Vec<Cid> = messages.iter().map(|(cid, _)| *cid).collect();
         let header = BlockHeader {
@@ -332,6 +338,21 @@ impl Node {
         self.announced.send_modify(|announced| announced.head = self.chain.head().cid);
         self.mempool.prune(&world);
         Ok(())
+    }
+
+    /// The base fee of the block of the current epoch.
+    fn base_fee_after(&self, parent: &Tipset) -> u64 {
+        let last = parent.header.base_fee;
+        match (self.faults.base_fee_atto(), self.faults.spike_atto(self.epoch), self.config.base_fee_follows) {
+            (Some(fixed), ..) => fixed,
+            (None, Some(height), false) => height,
+            (None, Some(height), true) => base_fee::risen(last).min(height).max(last),
+            (None, None, false) => BASE_FEE_MIN_ATTO,
+            (None, None, true) => {
+                let messages = parent.messages.iter().map(|(_, signed)| &signed.message);
+                base_fee::next(last, messages)
+            }
+        }
     }
 
     fn execute(&self, tipset: &Arc<Tipset>, world: &mut World) -> Result<Vec<Applied>, NodeError> {
