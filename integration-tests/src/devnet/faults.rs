@@ -112,6 +112,13 @@ pub enum Fault {
         /// In attoFIL.
         atto: u64,
     },
+    /// At the end of the next tipset a miner gets this block reward, three quarters of which are locked and vest.
+    Reward {
+        /// The miner's ID.
+        miner: ActorID,
+        /// In attoFIL.
+        atto: u64,
+    },
     /// All faults are switched off.
     Clear {},
 }
@@ -132,6 +139,8 @@ pub enum Incident {
     Faulty(Vec<u64>),
     /// The miner owes this much more.
     Debt(TokenAmount),
+    /// The miner gets this block reward.
+    Reward(TokenAmount),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +179,9 @@ impl Faults {
             Fault::Faulty { miner, sectors } => self.incidents.push((miner, Incident::Faulty(sectors))),
             Fault::FeeDebt { miner, atto } => {
                 self.incidents.push((miner, Incident::Debt(TokenAmount::from_atto(atto))))
+            }
+            Fault::Reward { miner, atto } => {
+                self.incidents.push((miner, Incident::Reward(TokenAmount::from_atto(atto))))
             }
             Fault::BaseFeeSpike { .. }
             | Fault::ClearMempool {}
