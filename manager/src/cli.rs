@@ -11,6 +11,7 @@ mod check;
 mod decode;
 mod fleet;
 mod known;
+mod messages;
 mod miners;
 mod person;
 mod pledge;
@@ -72,6 +73,11 @@ enum Command {
     Miners {
         #[command(subcommand)]
         verb: miners::Miners,
+    },
+    /// List and show messages to the chain, and send what waits for others.
+    Messages {
+        #[command(subcommand)]
+        verb: messages::Messages,
     },
     /// List, show, drain and resume workers.
     Workers {
@@ -156,6 +162,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Pledges { verb } => verb.run().await,
         Command::Sectors { verb } => verb.run().await,
         Command::Miners { verb } => verb.run().await,
+        Command::Messages { verb } => verb.run().await,
         Command::Workers { verb } => verb.run().await,
         Command::Slots { verb } => verb.run().await,
         Command::Bus { verb } => verb.run().await,
