@@ -3,4 +3,5 @@
 mod batches;
 mod commands;
 mod errands;
+mod weather;
 mod world;

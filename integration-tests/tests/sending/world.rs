@@ -112,8 +112,12 @@ pub fn id(number: u64) -> SectorId {
 impl World {
     /// Sectors from number 1 on, whose PreCommits are wanted but not signed yet.
     pub async fn new(sectors: u64) -> World {
+        World::with_chain(sectors, ChainConfig::default()).await
+    }
+
+    pub async fn with_chain(sectors: u64, chain: ChainConfig) -> World {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let devnet = Devnet::new(ChainConfig::default(), Arc::new(Proofs)).expect("a devnet");
+        let devnet = Devnet::new(chain, Arc::new(Proofs)).expect("a devnet");
         let server = Server::start(&devnet, "127.0.0.1:0".parse().expect("an address")).await.expect("starts");
         // In memory if possible: these tests wait for nothing but the database's disk.
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
