@@ -32,6 +32,10 @@ impl Verifier for Scripted {
         require_scripted_proof(id, porep)
     }
 
+    fn aggregates_ready(&self) -> Result<(), ErrorReport> {
+        Ok(())
+    }
+
     fn aggregate(&self, _: SealProof, sectors: &[Member]) -> Result<ProofBytes, ErrorReport> {
         Ok(aggregate(sectors))
     }
@@ -94,6 +98,10 @@ impl Verifier for ScriptedProofs {
 
     fn aggregator(&self) -> Program {
         real_replicas(aggregates::COMMAND)
+    }
+
+    fn aggregates_ready(&self) -> Result<(), ErrorReport> {
+        Ok(())
     }
 
     fn aggregate(&self, _: SealProof, sectors: &[Member]) -> Result<ProofBytes, ErrorReport> {

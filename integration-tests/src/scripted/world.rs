@@ -44,6 +44,8 @@ pub struct Options {
     pub processors: usize,
     /// The workflows that the workers serve. The manager offers any job that was begun.
     pub workflows: Vec<Workflow>,
+    /// More lines of `[chain]`, and tables in it.
+    pub chain_lines: String,
     /// When the manager takes sectors back from workers that are silent. With the usual limits it never happens in a test.
     pub liveness: Liveness,
 }
@@ -97,6 +99,7 @@ impl Default for Options {
             poll_millis: None,
             processors: 1,
             workflows: vec![Workflow::Seal],
+            chain_lines: String::new(),
             liveness,
         }
     }

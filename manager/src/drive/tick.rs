@@ -190,10 +190,9 @@ impl<T: Transport + 'static> Driver<T> {
                     self.step(round, &[subject], None, signing).await?;
                     continue;
                 }
-                let is_held = self.waits.cause(&subject).is_some_and(|cause| cause.code == ErrorCode::MESSAGE_HELD);
                 let trying = self.prepare(view, message);
                 // What is held waits for others, and must be there when they come.
-                let due = is_held || self.waits.is_due(&subject);
+                let due = self.is_held(&subject) || self.waits.is_due(&subject);
                 match self.attempt_if(due, round, std::slice::from_ref(&subject), sector, trying).await? {
                     Some(Some(one)) => prepared.push(one),
                     Some(None) => self.waits.goes_on(&subject),
@@ -218,6 +217,23 @@ impl<T: Transport + 'static> Driver<T> {
         step: impl Future<Output = Result<Step, DriveError>>,
     ) -> Result<Option<Step>, DriveError> {
         let due = subjects.iter().any(|subject| self.waits.is_due(subject));
+        self.step_if(due, round, subjects, sector, step).await
+    }
+
+    /// Whether something waits for others, and not for a retry.
+    pub(super) fn is_held(&self, subject: &Subject) -> bool {
+        self.waits.cause(subject).is_some_and(|cause| cause.code == ErrorCode::MESSAGE_HELD)
+    }
+
+    /// The same as [`Self::step`], if it is due.
+    pub(super) async fn step_if(
+        &self,
+        due: bool,
+        round: &Round,
+        subjects: &[Subject],
+        sector: Option<SectorId>,
+        step: impl Future<Output = Result<Step, DriveError>>,
+    ) -> Result<Option<Step>, DriveError> {
         let stepped = self.attempt_if(due, round, subjects, sector, step).await?;
         if stepped.is_some_and(|step| step != Step::Undecided) {
             for subject in subjects {

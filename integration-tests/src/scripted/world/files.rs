@@ -44,7 +44,7 @@ url = "http://{chain}/rpc/v1"
 token_file = "{root}/devnet/token-sign"
 confidence_epochs = 1
 poll_interval_ms = {poll}
-
+{chain_lines}
 [liveness]
 dead_after_secs = {dead}
 grace_secs = {grace}
@@ -70,6 +70,7 @@ path = "{store}"
         reissue = liveness.reissue_interval_secs,
         poll = world.options.poll_millis.unwrap_or(world.options.epoch_millis.clamp(50, 2000)),
         miners = miners.concat(),
+        chain_lines = world.options.chain_lines,
         store = world.store_dir().display(),
     )
 }

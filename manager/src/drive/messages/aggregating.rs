@@ -8,7 +8,7 @@ use std::{
 
 use fvm_shared::econ::TokenAmount;
 use sealbus_schema::{ErrorReport, MinerId, ProofBytes};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::{Prepared, call::Part};
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(1800);
 
 /// Whether the proofs of a group are aggregated.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Aggregated {
     /// Not yet.
     No,
@@ -54,6 +54,8 @@ struct Aggregation {
     wants: Vec<WantId>,
     /// Its only task. Dropping it ends the process that aggregates.
     task: JoinSet<Result<ProofBytes, ErrorReport>>,
+    /// What came of it, once the task has ended.
+    outcome: Option<Aggregated>,
 }
 
 impl<T: Transport + 'static> Driver<T> {
@@ -106,7 +108,7 @@ impl<T: Transport + 'static> Driver<T> {
             outcome
         });
         let wants = parts.iter().filter_map(|part| part.prepared.message.want).collect();
-        self.aggregations.lock().push(Aggregation { miner, wants, task });
+        self.aggregations.lock().push(Aggregation { miner, wants, task, outcome: None });
     }
 }
 
@@ -115,50 +117,58 @@ impl Aggregations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a group out of `members` whose aggregation has ended. Members of one that has not are taken out as well, because
-    /// they are not to be signed otherwise. One that has lost a member is given up.
+    /// Takes a group out of `members` whose aggregation has ended. It is kept until one of them is signed or wanted no longer,
+    /// because signing may fail. Members of one that has not ended are taken out as well: they are not to be signed
+    /// otherwise.
     pub(super) fn take_done(&self, miner: MinerId, members: &mut Vec<Prepared>) -> Option<(Vec<Prepared>, Aggregated)> {
+        let position = |want: &WantId, members: &[Prepared]| {
+            members.iter().position(|member| member.message.want.as_ref() == Some(want))
+        };
         let mut all = self.lock();
-        let is_there = |want: &WantId, members: &[Prepared]| {
-            members.iter().any(|member| member.message.want.as_ref() == Some(want))
-        };
-        let belongs = |aggregation: &Aggregation, members: &[Prepared]| {
-            aggregation.miner == miner && aggregation.wants.iter().any(|want| is_there(want, members))
-        };
         let mut index = 0;
-        while index < all.len() {
-            if !belongs(&all[index], members) {
+        while let Some(aggregation) = all.get_mut(index) {
+            let there = aggregation.wants.iter().filter(|want| position(want, members).is_some()).count();
+            if aggregation.miner != miner || there == 0 {
                 index += 1;
                 continue;
             }
-            if !all[index].wants.iter().all(|want| is_there(want, members)) {
+            if there < aggregation.wants.len() {
                 all.remove(index);
                 continue;
             }
-            let mut group = Vec::new();
-            for want in &all[index].wants {
-                let at = members.iter().position(|member| member.message.want.as_ref() == Some(want));
-                group.extend(at.map(|at| members.remove(at)));
+            let group: Vec<Prepared> = aggregation
+                .wants
+                .iter()
+                .filter_map(|want| position(want, members).map(|at| members.remove(at)))
+                .collect();
+            if let Some(ended) = aggregation.task.try_join_next() {
+                aggregation.outcome = Some(outcome_of(miner, group.len(), ended));
             }
-            match all[index].task.try_join_next() {
-                None => index += 1,
-                Some(ended) => {
-                    all.remove(index);
-                    let aggregated = match ended {
-                        Ok(Ok(proof)) => Aggregated::Proof { proof, sectors: group.len() },
-                        Ok(Err(report)) => {
-                            tracing::warn!(%miner, why = %report.message(), "proofs were not aggregated; they are sent singly");
-                            Aggregated::Failed
-                        }
-                        Err(error) => {
-                            tracing::error!(%miner, %error, "the aggregation ended early; its proofs are sent singly");
-                            Aggregated::Failed
-                        }
-                    };
-                    return Some((group, aggregated));
-                }
+            if let Some(outcome) = &aggregation.outcome {
+                return Some((group, outcome.clone()));
             }
+            index += 1;
         }
         None
+    }
+
+    /// Gives up the aggregations of a miner of which nothing is left to be signed.
+    pub(super) fn keep_only(&self, miner: MinerId, prepared: &[Prepared]) {
+        let is_there = |want: &WantId| prepared.iter().any(|one| one.message.want.as_ref() == Some(want));
+        self.lock().retain(|aggregation| aggregation.miner != miner || aggregation.wants.iter().any(is_there));
+    }
+}
+
+fn outcome_of(miner: MinerId, sectors: usize, ended: Result<Result<ProofBytes, ErrorReport>, JoinError>) -> Aggregated {
+    match ended {
+        Ok(Ok(proof)) => Aggregated::Proof { proof, sectors },
+        Ok(Err(report)) => {
+            tracing::warn!(%miner, why = %report.message(), "proofs were not aggregated; they are sent singly");
+            Aggregated::Failed
+        }
+        Err(error) => {
+            tracing::error!(%miner, %error, "the aggregation ended early; its proofs are sent singly");
+            Aggregated::Failed
+        }
     }
 }

@@ -50,6 +50,7 @@ impl<T: Transport + 'static> Driver<T> {
         miner: MinerId,
         prepared: Vec<Prepared>,
     ) -> Result<(), DriveError> {
+        self.aggregations.keep_only(miner, &prepared);
         let mut alike: BTreeMap<(&'static str, SealProof), Vec<Prepared>> = BTreeMap::new();
         for one in prepared {
             alike.entry((one.message.kind.name(), one.job.proof)).or_default().push(one);
@@ -111,7 +112,9 @@ impl<T: Transport + 'static> Driver<T> {
             _ => None,
         };
         let signing = self.sign_and_push(view, round, miner, group, aggregated);
-        self.step(round, &subjects, sector, signing).await?;
+        // What is held has waited for others and not for a retry.
+        let due = subjects.iter().any(|subject| self.is_held(subject) || self.waits.is_due(subject));
+        self.step_if(due, round, &subjects, sector, signing).await?;
         Ok(())
     }
 
