@@ -131,10 +131,6 @@ impl<'a, T: Transport> Follower<'a, T> {
                 break;
             }
             let next = self.next(&at, &target).await?;
-            if next.key == at.key {
-                self.stride *= 2;
-                continue;
-            }
             let after = match reader.holdings(&next.key).await {
                 Err(error @ ChainError::Refused { .. }) => {
                     self.note(&last, &at).await?;
@@ -174,10 +170,14 @@ impl<'a, T: Transport> Follower<'a, T> {
     /// The tipset to compare with the book's end: a stride above it, or its child.
     async fn next(&mut self, at: &TipSet, target: &TipSet) -> Result<TipSet, ChainError> {
         self.stride = self.stride.clamp(1, target.height - at.height);
-        match self.stride {
-            1 => self.node.tipset_after_height(at.height + 1, &target.key).await,
-            stride => self.node.tipset_by_height(at.height + stride, &target.key).await,
+        if self.stride > 1 {
+            let next = self.node.tipset_by_height(at.height + self.stride, &target.key).await?;
+            // Otherwise all of these epochs are empty.
+            if next.key != at.key {
+                return Ok(next);
+            }
         }
+        self.node.tipset_after_height(at.height + 1, &target.key).await
     }
 
     /// The tipset at which the book ends, after withdrawing what the chain no longer has. `None` if there is no book.
