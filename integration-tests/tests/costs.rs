@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use fvm_shared::econ::TokenAmount;
 use sealbus_integration_tests::{
     cluster::own_binary,
     scripted::world::{Options, World, directory, wait, wait_closely},
@@ -24,12 +25,16 @@ const EPOCH_MILLIS: u64 = 100;
 const BASE_FEE_ATTO: u64 = 250;
 const PREMIUM_ATTO: u64 = 1234;
 const SECTORS: usize = 2;
-/// The owner and the worker of the devnet's first miner, and an address that is none of its.
+/// The owner of the devnet's first miner, and the actor that gets premiums and pays rewards, which is none of the miner's.
 const OWNER: &str = "t0100";
 const STRANGER: &str = "t02";
+/// A transfer.
+const SEND: (u64, Option<&str>) = (0, None);
+/// `WithdrawBalance` of 1000 attoFIL.
+const WITHDRAW: (u64, Option<&str>) = (16, Some("gUMAA+g="));
 
-fn fil(atto: &Value) -> fvm_shared::econ::TokenAmount {
-    parse_tokens(atto.as_str().expect("an amount")).expect("an amount")
+fn atto(amount: &Value) -> TokenAmount {
+    parse_tokens(amount.as_str().expect("an amount")).expect("an amount")
 }
 
 fn end(world: &mut World) -> Option<MoneyEnd> {
@@ -39,8 +44,8 @@ fn end(world: &mut World) -> Option<MoneyEnd> {
 
 fn book(world: &mut World) -> Vec<BookedEntry> {
     let (store, mut all) = (world.store().expect("the database"), Vec::new());
-    let read = store.each_money(&MoneyFilter::default(), MoneyOrder::Booked, |entry| all.push(entry));
-    world.block_on(read).expect("reads");
+    let filter = MoneyFilter::default();
+    world.block_on(store.each_money(&filter, MoneyOrder::Booked, |entry| all.push(entry))).expect("reads");
     all
 }
 
@@ -71,21 +76,30 @@ fn fault(world: &World, fault: Value) {
     world.call_chain("Devnet.Fault", json!([fault])).expect("is injected");
 }
 
-/// What another tool sends: a transfer from the owner.
-fn send_from_owner(world: &World, to: &str, value: &str) {
+/// What another tool sends from the owner.
+fn send_from_owner(world: &World, to: &str, value: &str, (method, params): (u64, Option<&str>)) {
     let call = |method: &str, params| world.call_chain(method, params).expect(method);
     let from = call("Filecoin.StateAccountKey", json!([OWNER, null]));
     let nonce = call("Filecoin.MpoolGetNonce", json!([from]));
     let message = json!({
-        "Version": 0, "From": from, "To": to, "Nonce": nonce, "Value": value, "Method": 0, "Params": null,
-        "GasLimit": 10_000_000, "GasFeeCap": "5000", "GasPremium": "700",
+        "Version": 0, "From": from, "To": to, "Nonce": nonce, "Value": value, "Method": method, "Params": params,
+        "GasLimit": 10_000_000, "GasFeeCap": "50000", "GasPremium": "700",
     });
     let signed = call("Filecoin.WalletSignMessage", json!([from, message]));
     call("Filecoin.MpoolPush", json!([signed]));
 }
 
-/// The book adds up to what the chain says at the tipset at which it ends, for each actor and quantity.
-fn add_up(world: &mut World) -> AllHoldings {
+/// What the two actors have that are paid by the book's actors, or pay them.
+fn strangers(world: &World, at: &Value) -> TokenAmount {
+    let balance = |id: &str| {
+        atto(&world.call_chain("Filecoin.StateGetActor", json!([id, at])).expect("an actor")["Balance"])
+    };
+    balance("t099") + balance(STRANGER)
+}
+
+/// The book adds up to what the chain says at the tipset at which it ends, for each actor and quantity. `begin` is what the
+/// strangers had when it began.
+fn add_up(world: &mut World, begin: &TokenAmount) -> AllHoldings {
     let end = end(world).expect("a book");
     let entries: Vec<Entry> = book(world).into_iter().map(|booked| booked.entry).collect();
     let mut sums = AllHoldings::new();
@@ -95,29 +109,22 @@ fn add_up(world: &mut World) -> AllHoldings {
     for actor in sums.keys() {
         let address = format!("t0{actor}");
         let state = world.call_chain("Filecoin.StateGetActor", json!([address, at])).expect("an actor");
-        let mut holdings = Holdings { balance: fil(&state["Balance"]), ..Holdings::default() };
+        let mut holdings = Holdings { balance: atto(&state["Balance"]), ..Holdings::default() };
         if *actor == world.miners[0].0 {
             let state = world.call_chain("Filecoin.StateReadState", json!([address, at])).expect("a state");
-            holdings.deposits = fil(&state["State"]["PreCommitDeposits"]);
-            holdings.pledge = fil(&state["State"]["InitialPledge"]);
-            holdings.vesting = fil(&state["State"]["LockedFunds"]);
+            holdings.deposits = atto(&state["State"]["PreCommitDeposits"]);
+            holdings.pledge = atto(&state["State"]["InitialPledge"]);
+            holdings.vesting = atto(&state["State"]["LockedFunds"]);
         }
         on_chain.insert(*actor, holdings);
     }
     assert_eq!(sums, on_chain, "{entries:#?}");
     assert_eq!(sums.keys().copied().collect::<Vec<_>>(), [100, 101, 1000]);
 
-    // All that was burnt, and all premiums, were paid as gas: nobody else sends on this chain.
-    let gas = entries.iter().filter(|entry| entry.purpose == Purpose::Gas);
-    let gas = gas.fold(fvm_shared::econ::TokenAmount::default(), |sum, entry| sum - &entry.amount);
-    let balance = |id: &str| {
-        fil(&world.call_chain("Filecoin.StateGetActor", json!([id, at])).expect("an actor")["Balance"])
-    };
-    let given: fvm_shared::econ::TokenAmount = entries
-        .iter()
-        .filter(|entry| entry.purpose == Purpose::Transfer)
-        .fold(fvm_shared::econ::TokenAmount::default(), |sum, entry| sum - &entry.amount);
-    assert_eq!(gas + given, balance("t099") + balance("t02"));
+    // Nothing is lost on the way: what left is burnt, or was paid to the actor of rewards and premiums, or came from there.
+    let beyond = entries.iter().filter(|entry| entry.quantity == Quantity::Balance && entry.purpose != Purpose::Opening);
+    let came = beyond.fold(TokenAmount::default(), |sum, entry| sum + &entry.amount);
+    assert_eq!(came, begin - &strangers(world, &at));
 
     // Nothing was left unexplained, and every booked tipset is one of the chain.
     assert!(entries.iter().all(|entry| entry.purpose != Purpose::Other), "{entries:#?}");
@@ -162,6 +169,7 @@ fn the_money_book_equals_the_chain_to_the_attofil() {
     let mut world = World::prepare(dir.path(), options).expect("a world");
     fault(&world, json!({"kind": "base_fee", "atto": BASE_FEE_ATTO}));
     fault(&world, json!({"kind": "premium", "atto": PREMIUM_ATTO}));
+    let begin = strangers(&world, &Value::Null);
     world.start_manager().expect("starts");
     wait("the database", || Ok(world.root().join("manager.db").exists().then_some(()))).expect("is there");
     wait("the book", || Ok(end(&mut world).map(drop))).expect("begins");
@@ -180,30 +188,50 @@ fn the_money_book_equals_the_chain_to_the_attofil() {
 
     // What is booked of the PreCommits is withdrawn by a fork, which includes them later.
     let head = settle(&mut world);
-    add_up(&mut world);
+    add_up(&mut world, &begin);
     let first = book(&mut world).into_iter().find(pre_committed).expect("a deposit").epoch;
     world.call_chain("Devnet.Reorganise", json!([head - first + 1, "later"])).expect("a fork");
     settle(&mut world);
-    add_up(&mut world);
+    add_up(&mut world, &begin);
     assert!(!book(&mut world).iter().any(pre_committed), "the fork's tipsets are empty");
-    send_from_owner(&world, STRANGER, "12345");
+    // The base fee rises a hundredfold.
+    fault(&world, json!({"kind": "base_fee", "atto": 100 * BASE_FEE_ATTO}));
+    send_from_owner(&world, STRANGER, "12345", SEND);
     go_on(&world);
     world.wait_until_proving(SECTORS, LIMIT).expect("seals");
     settle(&mut world);
-    let sums = add_up(&mut world);
+    let sums = add_up(&mut world, &begin);
     assert!(sums[&1000].deposits == Holdings::default().deposits && sums[&1000].pledge.is_positive());
 
-    // The manager is away, while another tool goes on.
+    // The manager is away, while another tool goes on, and the miner gets a reward and owes a fee.
     world.kill_manager();
     let worker = world.call_chain("Filecoin.StateAccountKey", json!(["t0101", null])).expect("a key");
-    for value in ["777", "778"] {
-        send_from_owner(&world, worker.as_str().expect("a key"), value);
+    let advance = |epochs: u64| {
         world.call_chain("Devnet.NullRounds", json!([3])).expect("null rounds");
-        world.call_chain("Devnet.Advance", json!([200])).expect("advances");
+        world.call_chain("Devnet.Advance", json!([epochs])).expect("advances");
+    };
+    for value in ["777", "778"] {
+        send_from_owner(&world, worker.as_str().expect("a key"), value, SEND);
+        advance(200);
     }
+    fault(&world, json!({"kind": "reward", "miner": 1000, "atto": 100_000}));
+    advance(70);
+    fault(&world, json!({"kind": "fee_debt", "miner": 1000, "atto": 5000}));
+    advance(5);
+    send_from_owner(&world, "t01000", "0", WITHDRAW);
+    advance(30);
     world.start_manager().expect("starts again");
     settle(&mut world);
-    add_up(&mut world);
+    add_up(&mut world, &begin);
+    let of = |purpose: Purpose, book: &[BookedEntry]| -> Vec<String> {
+        let found = book.iter().filter(|booked| booked.entry.purpose == purpose);
+        found.map(|booked| booked.entry.amount.atto().to_string()).collect()
+    };
+    let all = book(&mut world);
+    assert_eq!(of(Purpose::Reward, &all), ["100000"]);
+    assert_eq!(of(Purpose::Vesting, &all), ["75000"]);
+    assert_eq!(of(Purpose::Burnt, &all), ["-5000"]);
+    assert!(of(Purpose::Moved, &all).ends_with(&["-1000".to_owned(), "1000".to_owned()]), "{all:#?}");
     show(&mut world);
 }
 
@@ -216,7 +244,7 @@ fn show(world: &mut World) {
         let name = format!("f01000/{number}");
         let row = of_sector.iter().find(|row| row["sector"] == name.as_str()).expect("a row");
         let amount = |name: &str| row[name].as_str().expect("an amount").to_owned();
-        let pledge = fil(&info["InitialPledge"]).to_string();
+        let pledge = atto(&info["InitialPledge"]).to_string();
         assert_eq!(amount("pledge"), pledge.strip_suffix(".0").unwrap_or(&pledge), "{row}");
         assert!(amount("precommit_gas").starts_with('-') && amount("prove_commit_gas").starts_with('-'), "{row}");
         assert_eq!(amount("deposit"), amount("returned"), "{row}");
@@ -233,7 +261,7 @@ fn show(world: &mut World) {
     // Each way of adding up has the same total, which is what the actors have beyond what they began with.
     let of_balance = entries.iter().filter(|booked| booked.entry.quantity == Quantity::Balance);
     let came = of_balance.filter(|booked| booked.entry.purpose != Purpose::Opening);
-    let came = came.fold(fvm_shared::econ::TokenAmount::default(), |sum, booked| sum + &booked.entry.amount);
+    let came = came.fold(TokenAmount::default(), |sum, booked| sum + &booked.entry.amount);
     let came = came.to_string();
     for by in ["sector", "message", "day"] {
         let total = rows(world, by).pop().expect("a total");

@@ -1,5 +1,8 @@
 //! Faults that tests can inject. Each is a variant.
 
+use fvm_shared::ActorID;
+use fvm_shared::clock::ChainEpoch;
+use fvm_shared::econ::TokenAmount;
 use serde::{Deserialize, Serialize};
 
 use super::execution::BASE_FEE_MIN_ATTO;
@@ -73,6 +76,14 @@ pub enum Fault {
         /// In attoFIL per unit of gas.
         atto: u64,
     },
+    /// For so many epochs the base fee is this many times what it is now. If it follows the demand, it rises and falls by
+    /// an eighth an epoch, as when others ask for all gas.
+    BaseFeeSpike {
+        /// How many times.
+        times: u64,
+        /// For how many epochs.
+        epochs: u32,
+    },
     /// Gas estimates have this premium, as if others paid so much.
     Premium {
         /// In attoFIL per unit of gas.
@@ -87,8 +98,49 @@ pub enum Fault {
     },
     /// Every channel of `ChainNotify` is closed once, as for a subscriber that is too slow.
     CloseChannels {},
+    /// At the end of the next tipset these sectors of a miner become faulty, as after a window PoSt without them.
+    Faulty {
+        /// The miner's ID.
+        miner: ActorID,
+        /// The sectors.
+        sectors: Vec<u64>,
+    },
+    /// At the end of the next tipset a miner owes this much more, as after a fee that it could not pay.
+    FeeDebt {
+        /// The miner's ID.
+        miner: ActorID,
+        /// In attoFIL.
+        atto: u64,
+    },
+    /// At the end of the next tipset a miner gets this block reward, three quarters of which are locked and vest.
+    Reward {
+        /// The miner's ID.
+        miner: ActorID,
+        /// In attoFIL.
+        atto: u64,
+    },
     /// All faults are switched off.
     Clear {},
+}
+
+/// A time of a higher base fee.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spike {
+    /// When it is.
+    pub epochs: std::ops::Range<ChainEpoch>,
+    /// Its height in attoFIL per unit of gas.
+    pub atto: u64,
+}
+
+/// What happens to a miner without a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incident {
+    /// These sectors become faulty.
+    Faulty(Vec<u64>),
+    /// The miner owes this much more.
+    Debt(TokenAmount),
+    /// The miner gets this block reward.
+    Reward(TokenAmount),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +160,8 @@ pub struct Faults {
     low_gas: u64,
     base_fee_atto: Option<u64>,
     premium_atto: Option<u64>,
+    incidents: Vec<(ActorID, Incident)>,
+    spike: Option<Spike>,
 }
 
 impl Faults {
@@ -122,7 +176,17 @@ impl Faults {
             Fault::LowGas { count } => self.low_gas = count,
             Fault::BaseFee { atto } => self.base_fee_atto = Some(atto.max(BASE_FEE_MIN_ATTO)),
             Fault::Premium { atto } => self.premium_atto = Some(atto),
-            Fault::ClearMempool {} | Fault::MuteChannels { .. } | Fault::CloseChannels {} => {}
+            Fault::Faulty { miner, sectors } => self.incidents.push((miner, Incident::Faulty(sectors))),
+            Fault::FeeDebt { miner, atto } => {
+                self.incidents.push((miner, Incident::Debt(TokenAmount::from_atto(atto))))
+            }
+            Fault::Reward { miner, atto } => {
+                self.incidents.push((miner, Incident::Reward(TokenAmount::from_atto(atto))))
+            }
+            Fault::BaseFeeSpike { .. }
+            | Fault::ClearMempool {}
+            | Fault::MuteChannels { .. }
+            | Fault::CloseChannels {} => {}
             Fault::Clear {} => *self = Self::default(),
         }
     }
@@ -137,14 +201,29 @@ impl Faults {
         Some(answer)
     }
 
-    /// The base fee of new blocks.
-    pub fn base_fee_atto(&self) -> u64 {
-        self.base_fee_atto.unwrap_or(BASE_FEE_MIN_ATTO)
+    /// The base fee of new blocks, if a test has set it.
+    pub fn base_fee_atto(&self) -> Option<u64> {
+        self.base_fee_atto
+    }
+
+    /// Begins a spike of the base fee.
+    pub fn begin_spike(&mut self, spike: Spike) {
+        self.spike = Some(spike);
+    }
+
+    /// The height of the spike at an epoch, if there is one.
+    pub fn spike_atto(&self, epoch: ChainEpoch) -> Option<u64> {
+        self.spike.as_ref().filter(|spike| spike.epochs.contains(&epoch)).map(|spike| spike.atto)
     }
 
     /// The premium of gas estimates, if a test has set it.
     pub fn premium_atto(&self) -> Option<u64> {
         self.premium_atto
+    }
+
+    /// What happens to miners at the end of this tipset.
+    pub fn take_incidents(&mut self) -> Vec<(ActorID, Incident)> {
+        std::mem::take(&mut self.incidents)
     }
 
     /// Whether blocks contain no messages at present.

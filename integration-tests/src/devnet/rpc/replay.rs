@@ -1,4 +1,4 @@
-//! Methods that a money book is written from: the messages of a tipset, what they cost and moved, and a miner's funds.
+//! Methods that a money book is written from: the messages of a tipset, and what they cost and moved.
 //!
 //! A devnet's actors report no trace of their calls. What a message has moved is read from the balances before and after it.
 
@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 
 use super::error::RpcError;
 use super::form;
-use super::miner::load;
 use super::params::Params;
 use crate::devnet::address::id_to_text;
 use crate::devnet::execution::{Applied, apply};
@@ -31,22 +30,6 @@ pub fn messages_in_tipset(node: &mut Node, params: &Params<'_>) -> Result<Value,
         Ok(json!({"Cid": form::cid(cid), "Message": form::message(&signed.message)?}))
     };
     Ok(form::list(tipset.messages.iter().map(message).collect::<Result<_, RpcError>>()?))
-}
-
-pub fn read_state(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
-    let (_, miner) = load(node, params, 1)?;
-    let state = &miner.state;
-    Ok(json!({
-        "Balance": form::amount(&miner.actor.balance),
-        "Code": form::cid(&miner.actor.kind.code()),
-        "State": {
-            "Info": form::cid(&state.info),
-            "PreCommitDeposits": form::amount(&state.pre_commit_deposits),
-            "LockedFunds": form::amount(&state.locked_funds),
-            "FeeDebt": form::amount(&state.fee_debt),
-            "InitialPledge": form::amount(&state.initial_pledge),
-        },
-    }))
 }
 
 pub fn replay(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
