@@ -194,8 +194,8 @@ fn the_money_book_equals_the_chain_to_the_attofil() {
     settle(&mut world);
     add_up(&mut world, &begin);
     assert!(!book(&mut world).iter().any(pre_committed), "the fork's tipsets are empty");
-    // The base fee rises a hundredfold.
-    fault(&world, json!({"kind": "base_fee", "atto": 100 * BASE_FEE_ATTO}));
+    // The base fee rises, but not above what the waiting messages may pay.
+    fault(&world, json!({"kind": "base_fee", "atto": 8 * BASE_FEE_ATTO}));
     send_from_owner(&world, STRANGER, "12345", SEND);
     go_on(&world);
     world.wait_until_proving(SECTORS, LIMIT).expect("seals");
@@ -205,6 +205,7 @@ fn the_money_book_equals_the_chain_to_the_attofil() {
 
     // The manager is away, while another tool goes on, and the miner gets a reward and owes a fee.
     world.kill_manager();
+    fault(&world, json!({"kind": "base_fee", "atto": 100 * BASE_FEE_ATTO}));
     let worker = world.call_chain("Filecoin.StateAccountKey", json!(["t0101", null])).expect("a key");
     let advance = |epochs: u64| {
         world.call_chain("Devnet.NullRounds", json!([3])).expect("null rounds");
