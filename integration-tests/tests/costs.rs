@@ -91,9 +91,8 @@ fn send_from_owner(world: &World, to: &str, value: &str, (method, params): (u64,
 
 /// What the two actors have that are paid by the book's actors, or pay them.
 fn strangers(world: &World, at: &Value) -> TokenAmount {
-    let balance = |id: &str| {
-        atto(&world.call_chain("Filecoin.StateGetActor", json!([id, at])).expect("an actor")["Balance"])
-    };
+    let balance =
+        |id: &str| atto(&world.call_chain("Filecoin.StateGetActor", json!([id, at])).expect("an actor")["Balance"]);
     balance("t099") + balance(STRANGER)
 }
 
@@ -122,7 +121,8 @@ fn add_up(world: &mut World, begin: &TokenAmount) -> AllHoldings {
     assert_eq!(sums.keys().copied().collect::<Vec<_>>(), [100, 101, 1000]);
 
     // Nothing is lost on the way: what left is burnt, or was paid to the actor of rewards and premiums, or came from there.
-    let beyond = entries.iter().filter(|entry| entry.quantity == Quantity::Balance && entry.purpose != Purpose::Opening);
+    let beyond =
+        entries.iter().filter(|entry| entry.quantity == Quantity::Balance && entry.purpose != Purpose::Opening);
     let came = beyond.fold(TokenAmount::default(), |sum, entry| sum + &entry.amount);
     assert_eq!(came, begin - &strangers(world, &at));
 
@@ -252,9 +252,9 @@ fn show(world: &mut World) {
         assert_eq!(amount("deposit_burnt"), "0", "{row}");
     }
     // The message that ran out of gas has cost gas and done nothing.
-    let failed = rows(world, "message").into_iter().filter(|row| {
-        row["method"] == "PreCommitSectorBatch2" && row["deposit"] == "0" && row["gas"] != "0"
-    });
+    let failed = rows(world, "message")
+        .into_iter()
+        .filter(|row| row["method"] == "PreCommitSectorBatch2" && row["deposit"] == "0" && row["gas"] != "0");
     assert_eq!(failed.count(), 1);
     let transfer = rows(world, "message").into_iter().any(|row| row["transfers"] == "-0.000000000000012345");
     assert!(transfer);

@@ -3,6 +3,8 @@
 mod shown;
 mod sums;
 
+use std::collections::BTreeSet;
+
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use sealbus_schema::{MinerId, SectorId};
@@ -16,6 +18,9 @@ use crate::{
 };
 use shown::{Form, Printer, Row, name};
 use sums::{Flow, Sums, fil, method_name};
+
+/// How many notes are shown.
+const NOTES: usize = 20;
 
 /// Which part of the book, and how.
 #[derive(Debug, Args)]
@@ -55,19 +60,41 @@ enum By {
     Sector,
 }
 
+/// What is noted of the entries while they are read.
+#[derive(Debug, Default)]
+struct Seen {
+    /// What the actors have by the entries.
+    held: AllHoldings,
+    /// Why some entries have no better name, with their epochs. The first ones only.
+    notes: BTreeSet<(i64, String)>,
+}
+
+impl Seen {
+    fn note(&mut self, booked: &BookedEntry) {
+        add(&mut self.held, std::slice::from_ref(&booked.entry));
+        if let Some(note) = booked.entry.note.as_ref().filter(|_| self.notes.len() < NOTES) {
+            self.notes.insert((booked.epoch, note.clone()));
+        }
+    }
+}
+
 impl By {
     /// The columns. The first ones say what was added up; the others are sums.
     const fn headings(self) -> &'static [&'static str] {
         match self {
             By::Purpose => &["OF", "PURPOSE", "ENTRIES", "CAME", "LEFT", "SUM"],
-            By::Day => {
-                &["DAY", "GAS", "FEES", "PENALTIES", "BURNT", "REWARDS", "TRANSFERS", "OTHER", "BALANCE"]
-            }
+            By::Day => &["DAY", "GAS", "FEES", "PENALTIES", "BURNT", "REWARDS", "TRANSFERS", "OTHER", "BALANCE"],
             By::Message => {
                 &["MESSAGE", "EPOCH", "METHOD", "GAS", "DEPOSIT", "RETURNED", "PLEDGE", "BURNT", "TRANSFERS", "BALANCE"]
             }
             By::Sector => &[
-                "SECTOR", "PRECOMMIT GAS", "PROVE COMMIT GAS", "DEPOSIT", "RETURNED", "DEPOSIT BURNT", "PLEDGE",
+                "SECTOR",
+                "PRECOMMIT GAS",
+                "PROVE COMMIT GAS",
+                "DEPOSIT",
+                "RETURNED",
+                "DEPOSIT BURNT",
+                "PLEDGE",
                 "BALANCE",
             ],
         }
@@ -94,32 +121,27 @@ impl Costs {
             (_, true) => Form::Json,
             _ => Form::Table,
         };
-        let mut added = AllHoldings::new();
-        let total = match self.by {
-            By::Purpose => by_purpose(&store, &filter, form, &mut added).await?,
-            by => by_group(&store, &filter, by, form, &mut added).await?,
+        let mut seen = Seen::default();
+        let printer = match self.by {
+            By::Purpose => by_purpose(&store, &filter, form, &mut seen).await?,
+            by => by_group(&store, &filter, by, form, &mut seen).await?,
         };
-        // What is booked meanwhile is in neither.
-        let closes = !is_whole || store.money_holdings().await? != held || added == held;
-        finish(form, total, end.as_ref(), closes);
+        // If anything was booked meanwhile, the two cannot be compared.
+        let closes = !is_whole || store.money_holdings().await? != held || seen.held == held;
+        finish(form, printer, end.as_ref(), &seen.notes, closes);
         Ok(())
     }
 }
 
 /// One row for each purpose and quantity.
-async fn by_purpose(
-    store: &Store,
-    filter: &MoneyFilter,
-    form: Form,
-    added: &mut AllHoldings,
-) -> anyhow::Result<Printer> {
+async fn by_purpose(store: &Store, filter: &MoneyFilter, form: Form, seen: &mut Seen) -> anyhow::Result<Printer> {
     let mut flows: Vec<((Quantity, Purpose), Flow)> = Vec::new();
     for quantity in Quantity::ALL {
         flows.extend(Purpose::ALL.map(|purpose| ((quantity, purpose), Flow::default())));
     }
     let count = |booked: BookedEntry| {
+        seen.note(&booked);
         let entry = &booked.entry;
-        add(added, std::slice::from_ref(entry));
         let found = flows.iter_mut().find(|(key, _)| *key == (entry.quantity, entry.purpose));
         if let Some((_, flow)) = found {
             flow.add(&entry.amount);
@@ -146,13 +168,7 @@ fn purpose_row(quantity: Quantity, purpose: &str, flow: &Flow) -> Row {
 }
 
 /// One row for each day, message or sector, and one for the total.
-async fn by_group(
-    store: &Store,
-    filter: &MoneyFilter,
-    by: By,
-    form: Form,
-    added: &mut AllHoldings,
-) -> anyhow::Result<Printer> {
+async fn by_group(store: &Store, filter: &MoneyFilter, by: By, form: Form, seen: &mut Seen) -> anyhow::Result<Printer> {
     let order = match by {
         By::Sector => MoneyOrder::Sector,
         By::Purpose | By::Day | By::Message => MoneyOrder::Message,
@@ -160,7 +176,7 @@ async fn by_group(
     let (mut printer, mut total) = (Printer::new(form, by.headings()), Sums::default());
     let mut present: Option<(Row, Sums)> = None;
     let count = |booked: BookedEntry| {
-        add(added, std::slice::from_ref(&booked.entry));
+        seen.note(&booked);
         total.add(&booked.entry);
         let key = key(by, &booked);
         match &mut present {
@@ -212,9 +228,11 @@ fn sums_row(by: By, key: Row, sums: &Sums) -> Row {
 }
 
 /// Prints what is left, where the book ends, and whether something is wrong with it.
-fn finish(form: Form, printer: Printer, end: Option<&MoneyEnd>, closes: bool) {
+fn finish(form: Form, printer: Printer, end: Option<&MoneyEnd>, notes: &BTreeSet<(i64, String)>, closes: bool) {
+    let notes: Vec<String> = notes.iter().map(|(epoch, note)| format!("epoch {epoch}: {note}")).collect();
     let book = json!({
         "epoch": end.map(|end| end.epoch),
+        "notes": notes,
         "problem": end.and_then(|end| end.problem.as_ref()),
         "closes": closes,
     });
@@ -229,6 +247,9 @@ fn finish(form: Form, printer: Printer, end: Option<&MoneyEnd>, closes: bool) {
     match form {
         Form::Table => outln!("  {end_words}"),
         _ => errln!("{end_words}"),
+    }
+    for note in notes {
+        errln!("note: {note}");
     }
     if let Some(problem) = end.and_then(|end| end.problem.as_ref()) {
         errln!("note: the book does not go on: {problem}");

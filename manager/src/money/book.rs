@@ -97,7 +97,8 @@ impl<'a> Page<'a> {
                 _ => Purpose::Transfer,
             };
             let sides = [(transfer.from, -transfer.amount.clone()), (transfer.to, transfer.amount.clone())];
-            let ours = sides.into_iter().filter_map(|(actor, amount)| Some((actor.filter(|_| self.has(actor))?, amount)));
+            let ours =
+                sides.into_iter().filter_map(|(actor, amount)| Some((actor.filter(|_| self.has(actor))?, amount)));
             let entries = ours.map(|(actor, amount)| about(Entry::new(actor, Quantity::Balance, purpose, amount)));
             let entries: Vec<Entry> = entries.collect();
             self.enter(entries);

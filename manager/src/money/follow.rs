@@ -18,10 +18,7 @@ use super::{
     read::{Actors, Pair, Reader, executed},
 };
 use crate::{
-    chain::{
-        Error as ChainError, NodeClient, Transport,
-        types::TipSet,
-    },
+    chain::{Error as ChainError, NodeClient, Transport, types::TipSet},
     config::Config,
     drive::{address, chain_of},
     store::{MoneyEnd, Store, StoreError},
@@ -213,7 +210,11 @@ impl<'a, T: Transport> Follower<'a, T> {
 
     async fn withdraw(&self, end: i64, to: Option<(i64, &TipSet)>) -> Result<(), StoreError> {
         let fork = to.map(|(epoch, _)| epoch);
-        tracing::warn!(end, fork, "the chain was reorganised below the end of the money book; what was above is withdrawn");
+        tracing::warn!(
+            end,
+            fork,
+            "the chain was reorganised below the end of the money book; what was above is withdrawn"
+        );
         let mut tx = self.store.begin_as(self.epoch).await?;
         tx.withdraw_money(fork).await?;
         if let Some((_, child)) = to {

@@ -154,7 +154,10 @@ impl<T: Transport> Reader<'_, T> {
         let pending = self.node.sector_pre_commit_info(&miner, number.0, after).await?;
         if method == METHOD_PRE_COMMIT_SECTOR_BATCH2 {
             let deposit = pending.filter(|info| info.pre_commit_epoch == pair.tipset.height);
-            return Ok(SectorChange { deposit: deposit.map(|i| i.pre_commit_deposit).unwrap_or_default(), ..unchanged });
+            return Ok(SectorChange {
+                deposit: deposit.map(|i| i.pre_commit_deposit).unwrap_or_default(),
+                ..unchanged
+            });
         }
         let was = self.node.sector_pre_commit_info(&miner, number.0, before).await?;
         match (was, pending, self.node.sector_info(&miner, number.0, after).await?) {

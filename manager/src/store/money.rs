@@ -72,11 +72,8 @@ impl Store {
             .fetch_optional(&self.pool)
             .await
             .map_err(sql("read the money book's end"))?;
-        let read = |row: AnyRow| MoneyEnd {
-            epoch: row.get("epoch"),
-            tipset: row.get("tipset"),
-            problem: row.get("problem"),
-        };
+        let read =
+            |row: AnyRow| MoneyEnd { epoch: row.get("epoch"), tipset: row.get("tipset"), problem: row.get("problem") };
         Ok(row.map(read))
     }
 
@@ -279,11 +276,12 @@ impl Tx {
         let mut changes = AllHoldings::new();
         add(&mut changes, entries);
         for (actor, change) in changes {
-            let had = sqlx::query("SELECT actor, balance, deposits, pledge, vesting FROM money_actors WHERE actor = $1")
-                .bind(name(actor))
-                .fetch_optional(&mut *self.inner)
-                .await
-                .map_err(sql("read what an actor has"))?;
+            let had =
+                sqlx::query("SELECT actor, balance, deposits, pledge, vesting FROM money_actors WHERE actor = $1")
+                    .bind(name(actor))
+                    .fetch_optional(&mut *self.inner)
+                    .await
+                    .map_err(sql("read what an actor has"))?;
             let had = had.as_ref().map(holdings).transpose()?.map(|(_, had)| had).unwrap_or_default();
             let has = Quantity::ALL.map(|quantity| (had.of(quantity) + change.of(quantity)).atto().to_string());
             let query = sqlx::query(

@@ -90,8 +90,22 @@ impl Sums {
     /// of a deposit and not burnt is returned.
     pub fn columns(&self) -> BTreeMap<&'static str, TokenAmount> {
         const ALL: [&str; 16] = [
-            "gas", "precommit_gas", "prove_commit_gas", "fees", "penalties", "burnt", "deposit_burnt", "rewards",
-            "transfers", "other", "deposit", "released", "returned", "pledge", "balance", "vesting",
+            "gas",
+            "precommit_gas",
+            "prove_commit_gas",
+            "fees",
+            "penalties",
+            "burnt",
+            "deposit_burnt",
+            "rewards",
+            "transfers",
+            "other",
+            "deposit",
+            "released",
+            "returned",
+            "pledge",
+            "balance",
+            "vesting",
         ];
         let mut all: BTreeMap<_, _> =
             ALL.into_iter().map(|name| (name, self.columns.get(name).cloned().unwrap_or_default())).collect();
@@ -149,7 +163,10 @@ mod tests {
     #[test]
     fn the_columns_about_the_balance_add_up_and_what_was_released_is_returned_or_burnt() {
         use Purpose::*;
-        let gas = Entry { message: Some(MessageRef { cid: "a".to_owned(), method: 28 }), ..entry(Quantity::Balance, Gas, -7) };
+        let gas = Entry {
+            message: Some(MessageRef { cid: "a".to_owned(), method: 28 }),
+            ..entry(Quantity::Balance, Gas, -7)
+        };
         let mut sums = Sums::default();
         for entry in [
             gas,

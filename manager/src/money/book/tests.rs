@@ -11,12 +11,8 @@ fn atto(amount: i64) -> TokenAmount {
 
 fn all(sender: i64, owner: i64, [balance, deposits, pledge, vesting]: [i64; 4]) -> AllHoldings {
     let account = |balance| Holdings { balance: atto(balance), ..Holdings::default() };
-    let miner = Holdings {
-        balance: atto(balance),
-        deposits: atto(deposits),
-        pledge: atto(pledge),
-        vesting: atto(vesting),
-    };
+    let miner =
+        Holdings { balance: atto(balance), deposits: atto(deposits), pledge: atto(pledge), vesting: atto(vesting) };
     AllHoldings::from([(SENDER, account(sender)), (OWNER, account(owner)), (MINER.0, miner)])
 }
 
@@ -132,8 +128,11 @@ fn money_from_and_to_strangers_is_a_transfer_and_their_gas_is_theirs() {
 fn what_is_burnt_at_the_end_of_a_deadline_is_its_fee_and_beyond_that_a_penalty() {
     let around = Circumstances { daily_fees: BTreeMap::from([(MINER, atto(4))]), ..Circumstances::default() };
     let (before, after) = (all(1, 1, [100, 0, 50, 20]), all(1, 1, [90, 0, 50, 15]));
-    let expected =
-        [(1000, "vesting", "vesting", -5, None), (1000, "balance", "fee", -4, None), (1000, "balance", "penalty", -6, None)];
+    let expected = [
+        (1000, "vesting", "vesting", -5, None),
+        (1000, "balance", "fee", -4, None),
+        (1000, "balance", "penalty", -6, None),
+    ];
     assert_eq!(short(&booked(&before, &after, &[], &around)), expected);
 
     // Half of the expected reward caps the fee.
@@ -202,7 +201,9 @@ fn the_book_closes_whatever_was_told_of_a_tipset() {
         }
         let around = Circumstances {
             blocks_of: (0..next(2)).map(|_| MINER).collect(),
-            expired: (0..next(3)).map(|n| (SectorId { miner: MINER, number: SectorNumber(n as u64) }, atto(9))).collect(),
+            expired: (0..next(3))
+                .map(|n| (SectorId { miner: MINER, number: SectorNumber(n as u64) }, atto(9)))
+                .collect(),
             daily_fees: (0..next(2)).map(|_| (MINER, atto(next(20)))).collect(),
             unread: (next(5) == 0).then(|| "a test".to_owned()),
         };

@@ -156,7 +156,10 @@ impl World {
     /// The entries, which add up to what the chain says at the book's end.
     async fn entries(&self) -> Vec<BookedEntry> {
         let (mut all, mut sums) = (Vec::new(), AllHoldings::new());
-        self.store.each_money(&MoneyFilter::default(), MoneyOrder::Booked, |booked| all.push(booked)).await.expect("reads");
+        self.store
+            .each_money(&MoneyFilter::default(), MoneyOrder::Booked, |booked| all.push(booked))
+            .await
+            .expect("reads");
         add(&mut sums, &all.iter().map(|booked| booked.entry.clone()).collect::<Vec<_>>());
         let end = self.store.money_end().await.expect("reads").expect("a book");
         let (balance, key) = self.script(|script| (script.balance(end.epoch), script.key(end.epoch)));
@@ -169,9 +172,8 @@ impl World {
     async fn booked(&self) -> Vec<(i64, i64)> {
         let entries = self.entries().await;
         let later = entries.iter().filter(|booked| booked.entry.purpose != Purpose::Opening);
-        let told = |booked: &BookedEntry| {
-            (booked.epoch, i64::try_from(booked.entry.amount.atto().clone()).expect("small"))
-        };
+        let told =
+            |booked: &BookedEntry| (booked.epoch, i64::try_from(booked.entry.amount.atto().clone()).expect("small"));
         later.map(told).collect()
     }
 }
