@@ -213,10 +213,12 @@ impl Entry {
     }
 }
 
-/// The entries with which an actor's part of the book begins.
-pub fn opening(actor: ActorId, holdings: &Holdings) -> Vec<Entry> {
+/// The entries with which an actor's part of the book begins. Those of a miner are about itself.
+pub fn opening(actor: ActorId, is_miner: bool, holdings: &Holdings) -> Vec<Entry> {
     let is_said = |quantity: &Quantity| *quantity == Quantity::Balance || !holdings.of(*quantity).is_zero();
-    let entry = |quantity| Entry::new(actor, quantity, Purpose::Opening, holdings.of(quantity).clone());
+    let miner = is_miner.then_some(MinerId(actor));
+    let entry =
+        |quantity| Entry { miner, ..Entry::new(actor, quantity, Purpose::Opening, holdings.of(quantity).clone()) };
     Quantity::ALL.into_iter().filter(is_said).map(entry).collect()
 }
 

@@ -28,6 +28,7 @@ CREATE TABLE money (
     CHECK ((message IS NOT NULL) = (method IS NOT NULL)),
     CHECK (sector IS NULL OR miner IS NOT NULL)
 );
+CREATE INDEX money_openings ON money (actor) WHERE purpose = 'opening';
 -- The orders in which a long book is read in pages.
 CREATE INDEX money_by_message ON money (epoch, COALESCE(message, ''), id);
 CREATE INDEX money_by_sector ON money (COALESCE(miner, ''), COALESCE(sector, -1), id);

@@ -6,13 +6,17 @@
 //!
 //! The book's end is a tipset by its key. If the chain no longer has it, the entries above the fork are withdrawn.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map},
+    convert::Infallible,
+    time::Duration,
+};
 
 use fvm_shared::address::Address;
 use sealbus_schema::MinerId;
 
 use super::{
-    AllHoldings, Entry, Quantity,
+    ActorId, AllHoldings, Entry, Quantity,
     book::Page,
     opening,
     read::{Actors, Pair, Reader, executed},
@@ -62,6 +66,8 @@ pub struct Follower<'a, T> {
     stride: i64,
     /// How often in a row the node has refused, and where.
     refused: (u32, i64),
+    /// The key addresses of accounts. They never change.
+    keys: BTreeMap<ActorId, Address>,
 }
 
 /// Follows the chain for ever. Only the loss of the database or of the fold ends it.
@@ -91,7 +97,7 @@ pub async fn run<T: Transport>(
 impl<'a, T: Transport> Follower<'a, T> {
     /// A writer that has written nothing yet.
     pub const fn new(node: &'a NodeClient<T>, store: &'a Store, config: &'a Config, epoch: i64) -> Follower<'a, T> {
-        Follower { node, store, config, epoch, stride: i64::MAX, refused: (0, 0) }
+        Follower { node, store, config, epoch, stride: i64::MAX, refused: (0, 0), keys: BTreeMap::new() }
     }
 
     /// Logs and stores why the book does not go on, or that it does again.
@@ -116,10 +122,15 @@ impl<'a, T: Transport> Follower<'a, T> {
         if target.height < 1 {
             return Ok(Reached::Yes);
         }
-        let Some(mut at) = self.end(&head).await? else {
+        let Some(end) = self.store.money_end().await? else {
             self.open(&target, &AllHoldings::new()).await?;
             return Ok(Reached::Yes);
         };
+        // A node that is behind says nothing about the book.
+        if end.epoch > head.height {
+            return Ok(Reached::Yes);
+        }
+        let Some(mut at) = self.end(&end, &head).await? else { return Ok(Reached::No) };
         let (mut held, actors) = self.actors(&target).await?;
         let reader = Reader { node: self.node, actors: &actors };
         let mut last = at.clone();
@@ -177,14 +188,11 @@ impl<'a, T: Transport> Follower<'a, T> {
         self.node.tipset_after_height(at.height + 1, &target.key).await
     }
 
-    /// The tipset at which the book ends, after withdrawing what the chain no longer has. `None` if there is no book.
-    async fn end(&self, head: &TipSet) -> Result<Option<TipSet>, Trouble> {
-        let Some(end) = self.store.money_end().await? else { return Ok(None) };
-        if end.epoch <= head.height {
-            let there = self.node.tipset_by_height(end.epoch, &head.key).await?;
-            if there.key.to_string() == end.tipset {
-                return Ok(Some(there));
-            }
+    /// The tipset at which the book ends, after withdrawing what the chain no longer has. `None` if nothing is left.
+    async fn end(&self, end: &MoneyEnd, head: &TipSet) -> Result<Option<TipSet>, Trouble> {
+        let there = self.node.tipset_by_height(end.epoch, &head.key).await?;
+        if there.key.to_string() == end.tipset {
+            return Ok(Some(there));
         }
         // The highest booked tipset that the chain still has. Its execution, and so what is booked up to it, is unchanged.
         let mut below = i64::MAX;
@@ -232,7 +240,8 @@ impl<'a, T: Transport> Follower<'a, T> {
             return Ok(());
         }
         let has = Reader { node: self.node, actors: &actors }.holdings(&end.key).await?;
-        let entries: Vec<Entry> = has.iter().flat_map(|(actor, held)| opening(*actor, held)).collect();
+        let is_miner = |id: u64| actors.miners.contains(&MinerId(id));
+        let entries: Vec<Entry> = has.iter().flat_map(|(id, held)| opening(*id, is_miner(*id), held)).collect();
         // What an actor has before a tipset is what its parent has left.
         let parent = self.node.tipset_by_height((end.height - 1).max(0), &end.key).await?;
         Ok(self.store_page(&parent, end, &entries).await?)
@@ -240,52 +249,42 @@ impl<'a, T: Transport> Follower<'a, T> {
 
     /// What the actors of the book have at its end, and who they are. Whoever is in the book stays there: an address that is
     /// no longer used may still have money.
-    async fn actors(&self, target: &TipSet) -> Result<(AllHoldings, Actors), Trouble> {
-        let held = self.store.money_holdings().await?;
-        let mut actors = self.configured(target).await?;
-        actors.miners.retain(|miner| held.contains_key(&miner.0));
-        actors.accounts.retain(|id, _| held.contains_key(id));
-        let others: Vec<u64> = held.keys().copied().filter(|id| actors.ids().all(|other| other != *id)).collect();
-        for id in others {
-            match self.node.miner_info(&address(MinerId(id)), &target.key).await {
-                Ok(_) => drop(actors.miners.insert(MinerId(id))),
-                Err(ChainError::Refused { .. }) => {
-                    let key = self.key(&Address::new_id(id), target).await?;
-                    actors.accounts.insert(id, key);
+    async fn actors(&mut self, target: &TipSet) -> Result<(AllHoldings, Actors), Trouble> {
+        let (held, miners) = (self.store.money_holdings().await?, self.store.money_miners().await?);
+        let mut actors = Actors { miners, accounts: BTreeMap::new() };
+        for id in held.keys().copied().filter(|id| !actors.miners.contains(&MinerId(*id))) {
+            if let btree_map::Entry::Vacant(unknown) = self.keys.entry(id) {
+                match self.node.account_key(&Address::new_id(id), &target.key).await {
+                    Ok(key) => {
+                        unknown.insert(key);
+                    }
+                    // A multisig actor, or one that does not exist yet.
+                    Err(ChainError::Refused { .. }) => {}
+                    Err(error) => return Err(error.into()),
                 }
-                Err(error) => return Err(error.into()),
             }
+            actors.accounts.insert(id, self.keys.get(&id).copied());
         }
         Ok((held, actors))
     }
 
-    /// The configured miners and their addresses.
-    async fn configured(&self, target: &TipSet) -> Result<Actors, ChainError> {
+    /// The configured miners and their addresses, without keys.
+    async fn configured(&self, tipset: &TipSet) -> Result<Actors, ChainError> {
         let mut actors = Actors::default();
         for miner in &self.config.miners {
-            let info = match self.node.miner_info(&address(miner.id), &target.key).await {
+            let info = match self.node.miner_info(&address(miner.id), &tipset.key).await {
                 // There is no such miner yet.
                 Err(ChainError::Refused { .. }) => continue,
                 info => info?,
             };
             actors.miners.insert(miner.id);
             for address in [info.owner, info.worker].into_iter().chain(info.control_addresses) {
-                let id = self.node.lookup_id(&address, &target.key).await?;
-                if let Ok(id) = id.id() {
-                    actors.accounts.insert(id, self.key(&address, target).await?);
-                }
+                let id = self.node.lookup_id(&address, &tipset.key).await?;
+                actors.accounts.extend(id.id().ok().map(|id| (id, None)));
             }
         }
         actors.accounts.retain(|id, _| !actors.miners.contains(&MinerId(*id)));
         Ok(actors)
-    }
-
-    /// The key address of an account; `None` for a multisig actor.
-    async fn key(&self, address: &Address, target: &TipSet) -> Result<Option<Address>, ChainError> {
-        match self.node.account_key(address, &target.key).await {
-            Err(ChainError::Refused { .. }) => Ok(None),
-            key => key.map(Some),
-        }
     }
 
     /// What is booked for a tipset. With `unread`, its messages are not asked for.
@@ -307,7 +306,8 @@ impl<'a, T: Transport> Follower<'a, T> {
         }
         let miners = || reader.actors.miners.iter().copied();
         let lacks = |miner: &MinerId, quantity| page.rest(miner.0, quantity).is_negative();
-        let spending: Vec<MinerId> = miners().filter(|miner| lacks(miner, Quantity::Balance)).collect();
+        // A gap is about many tipsets, not about this one's deadline.
+        let spending = miners().filter(|miner| unread.is_none() && lacks(miner, Quantity::Balance)).collect::<Vec<_>>();
         let mut expiring = Vec::new();
         for miner in miners().filter(|miner| lacks(miner, Quantity::Deposits)) {
             expiring.extend(self.store.locked_deposits(miner).await?);

@@ -1,6 +1,6 @@
 //! The money book.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fvm_shared::econ::TokenAmount;
 use sealbus_schema::{MinerId, SectorId, SectorNumber};
@@ -84,6 +84,15 @@ impl Store {
             .await
             .map_err(sql("read what the actors have"))?;
         rows.iter().map(holdings).collect()
+    }
+
+    /// The actors of the book that are miners.
+    pub async fn money_miners(&self) -> Result<BTreeSet<MinerId>, StoreError> {
+        let rows = sqlx::query("SELECT DISTINCT actor FROM money WHERE purpose = 'opening' AND miner = actor")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("read the book's miners"))?;
+        rows.iter().map(|row| actor(row).map(MinerId)).collect()
     }
 
     /// The last tipsets with entries below an epoch, with their keys, highest first.

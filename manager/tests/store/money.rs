@@ -56,8 +56,9 @@ async fn what_actors_have_is_the_sum_of_their_entries_also_after_some_are_withdr
     // More than fits into 64 bits.
     let rich = TokenAmount::from_whole(1_000_000_000) + atto(1);
     let account = sealbus_manager::money::Holdings { balance: rich.clone(), ..Default::default() };
-    book(&store, 5, &opening(101, &account)).await;
-    book(&store, 6, &opening(MINER.0, &Default::default())).await;
+    book(&store, 5, &opening(101, false, &account)).await;
+    book(&store, 6, &opening(MINER.0, true, &Default::default())).await;
+    assert_eq!(store.money_miners().await.expect("reads"), [MINER].into());
     let message = Some(MessageRef { cid: "bafymessage".to_owned(), method: 28 });
     let sector = Some(SectorNumber(7));
     let gas = entry(101, Quantity::Balance, Purpose::Gas, atto(-3));
