@@ -73,6 +73,8 @@ pub struct Page<'a> {
     miners: &'a BTreeSet<MinerId>,
     /// What the actors had before, with the entries.
     booked: AllHoldings,
+    /// The sectors that a message has changed. What the state says about one is the doing of the first message alone.
+    changed: BTreeSet<SectorId>,
     entries: Vec<Entry>,
 }
 
@@ -80,7 +82,7 @@ impl<'a> Page<'a> {
     /// A page between what the actors of the book had before and after. Both name the same actors. `miners` are those among
     /// them.
     pub fn new(before: &AllHoldings, after: &'a AllHoldings, miners: &'a BTreeSet<MinerId>) -> Page<'a> {
-        Page { after, miners, booked: before.clone(), entries: Vec::new() }
+        Page { after, miners, booked: before.clone(), changed: BTreeSet::new(), entries: Vec::new() }
     }
 
     /// Books a message.
@@ -105,6 +107,10 @@ impl<'a> Page<'a> {
         }
         let Some(miner) = message.miner else { return };
         for change in &message.sectors {
+            let is_changed = !(change.deposit.is_zero() && change.pledge.is_zero());
+            if is_changed && !self.changed.insert(SectorId { miner, number: change.number }) {
+                continue;
+            }
             for (quantity, purpose, amount) in [
                 (Quantity::Deposits, Purpose::Deposit, &change.deposit),
                 (Quantity::Pledge, Purpose::Pledge, &change.pledge),

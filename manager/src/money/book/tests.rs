@@ -97,6 +97,22 @@ fn a_prove_commit_returns_the_deposit_locks_the_pledge_and_burns_the_debt() {
 }
 
 #[test]
+fn of_two_messages_about_a_sector_in_one_tipset_the_first_has_changed_it() {
+    let sent = |gas| message(34, gas, &[], &[(1, -10, 25)]);
+    let (before, after) = (all(100, 5, [51, 20, 0, 0]), all(90, 5, [51, 10, 25, 0]));
+    let entries = booked(&before, &after, &[sent(7), sent(3)], &Circumstances::default());
+    assert_eq!(
+        short(&entries),
+        [
+            (SENDER, "balance", "gas", -7, Some(1)),
+            (1000, "deposits", "deposit", -10, Some(1)),
+            (1000, "pledge", "pledge", 25, Some(1)),
+            (SENDER, "balance", "gas", -3, Some(1)),
+        ]
+    );
+}
+
+#[test]
 fn a_message_that_failed_costs_its_gas_only() {
     let entries = booked(
         &all(100, 5, [0; 4]),

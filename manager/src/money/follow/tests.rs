@@ -60,7 +60,7 @@ impl Script {
     /// The height of the tipset with a key. Only those of the present chain are known.
     fn height(&self, key: &Value) -> i64 {
         let wanted = key[0]["/"].as_str().expect("a key");
-        let found = (0..=self.head).find(|height| self.key(*height).to_string() == wanted);
+        let found = (0..=self.head).rev().find(|height| self.key(*height).to_string() == wanted);
         found.unwrap_or_else(|| panic!("{wanted} is asked for, which is not on the chain"))
     }
 
@@ -265,4 +265,38 @@ async fn a_gap_is_booked_as_one_change_with_its_reason() {
     world.script(|script| script.head = 520);
     world.follow().await;
     assert_eq!(world.booked().await, [(494, -4), (495, 1)]);
+}
+
+#[tokio::test]
+async fn after_any_forks_and_empty_epochs_each_change_is_booked_once_at_its_epoch() {
+    let world = World::new(Script { head: 30, ..Script::default() }).await;
+    // A simple generator of reproducible numbers.
+    let mut seed = 7_u64;
+    let mut next = |below: i64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((seed >> 33) % below as u64) as i64
+    };
+    for step in 0..60 {
+        let (grown, depth, is_fork) = (next(20), 1 + next(25), next(3) == 0);
+        let from = world.script(|script| if is_fork { script.head - depth } else { script.head + 1 }).max(1);
+        let to = world.script(|script| script.head) + grown;
+        let mut happens: Vec<(i64, i64)> = (from..=to).map(|height| (height, next(12))).collect();
+        happens.iter_mut().for_each(|(_, what)| *what = if *what < 8 { 0 } else { *what - 7 });
+        world.script(|script| {
+            script.head = to;
+            if is_fork {
+                script.forks.insert(from, step + 1);
+            }
+            drop(script.nulls.split_off(&from));
+            drop(script.changes.split_off(&from));
+            script.nulls.extend(happens.iter().filter(|(_, what)| *what == 1).map(|(height, _)| *height));
+            script.changes.extend(happens.iter().copied().filter(|(_, what)| *what > 1));
+        });
+        world.follow().await;
+        let (entries, end) = (world.entries().await, world.store.money_end().await.expect("reads").expect("a book"));
+        let begin = entries[0].epoch;
+        let expected: Vec<(i64, i64)> =
+            world.script(|script| script.changes.range(begin + 1..end.epoch).map(|(at, by)| (*at, *by)).collect());
+        assert_eq!(world.booked().await, expected, "step {step}");
+    }
 }
