@@ -12,6 +12,7 @@
 //!    costs.
 //! 6. [`wait`]: what a message can wait for.
 //! 7. [`randomness`], [`expiry`] and [`commitment`]: the pure rules for tickets and seeds, expirations, and CIDs.
+//! 8. [`replay`]: what a message cost and moved.
 //!
 //! [`memo`] remembers the node's answers, and [`nodes`] which node is asked. Nothing else here keeps state between calls,
 //! and nothing reads a clock or retries: callers decide when to ask again, by the node's epochs.
@@ -32,6 +33,7 @@ pub mod node;
 pub mod nodes;
 pub mod params;
 pub mod randomness;
+pub mod replay;
 pub mod rpc;
 pub mod sector_set;
 pub mod types;

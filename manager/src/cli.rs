@@ -8,6 +8,7 @@ mod audit;
 mod broken;
 mod bus;
 mod check;
+mod costs;
 mod decode;
 mod fleet;
 mod known;
@@ -79,6 +80,8 @@ enum Command {
         #[command(subcommand)]
         verb: messages::Messages,
     },
+    /// Add up what left and came, from the chain: deposits, pledges, gas, fees, penalties, rewards.
+    Costs(costs::Costs),
     /// List, show, drain and resume workers.
     Workers {
         #[command(subcommand)]
@@ -163,6 +166,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Sectors { verb } => verb.run().await,
         Command::Miners { verb } => verb.run().await,
         Command::Messages { verb } => verb.run().await,
+        Command::Costs(costs) => costs.run().await,
         Command::Workers { verb } => verb.run().await,
         Command::Slots { verb } => verb.run().await,
         Command::Bus { verb } => verb.run().await,

@@ -25,6 +25,7 @@ pub mod fold;
 pub mod intents;
 pub mod life;
 pub mod liveness;
+pub mod money;
 pub mod nodes;
 pub mod orders;
 pub mod outbox;

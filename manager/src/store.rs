@@ -18,6 +18,7 @@ mod looks;
 mod messages;
 mod migrations;
 mod miners;
+mod money;
 mod network;
 mod open;
 mod orders;
@@ -59,6 +60,7 @@ pub use messages::{
     MessageState, NewErrand, Place, Ready, Signed, Tries, Unsigned, WantId, filler_key,
 };
 pub use miners::Counts;
+pub use money::{BookedEntry, MoneyEnd, MoneyFilter, MoneyOrder};
 pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};
 pub use outcome::{Outcome, Outgoing, WantedMessage};

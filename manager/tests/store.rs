@@ -9,6 +9,8 @@ mod lists;
 mod lives;
 #[path = "store/messages.rs"]
 mod messages;
+#[path = "store/money.rs"]
+mod money;
 #[path = "store/network.rs"]
 mod network;
 

@@ -251,7 +251,8 @@ impl Node {
         self.faults.apply(fault);
     }
 
-    fn context<'a>(&'a self, tipset: &'a Arc<Tipset>) -> Context<'a> {
+    /// Everything that the messages of a tipset can see besides the state.
+    pub fn context<'a>(&'a self, tipset: &'a Arc<Tipset>) -> Context<'a> {
         Context {
             store: &self.store,
             chain: &self.chain,

@@ -31,6 +31,7 @@ mod miner;
 mod mpool;
 mod params;
 mod randomness;
+mod replay;
 mod sector;
 mod state;
 mod wallet;

@@ -164,6 +164,11 @@ impl World {
         }
     }
 
+    /// All actors with their IDs, ascending.
+    pub fn actors(&self) -> impl Iterator<Item = (ActorID, &Actor)> {
+        self.actors.iter().map(|(id, actor)| (*id, actor))
+    }
+
     /// Creates an account for a key address that receives its first funds. Other addresses cannot get accounts this
     /// way.
     pub fn create_account(&mut self, store: &Store, key: &Address) -> Result<Option<ActorID>, WorldError> {

@@ -16,6 +16,7 @@ use super::rpc::{RpcClient, Transport};
 use super::types::{Epoch, Index, NetworkParams, TipSet, TipSetKey};
 
 mod messages;
+mod money;
 mod randomness;
 mod state;
 

@@ -8,7 +8,7 @@ use super::auth::{
 };
 use super::error::RpcError;
 use super::params::Params;
-use super::{actor, call, chain, control, gas, miner, mpool, randomness, sector, state, wallet};
+use super::{actor, call, chain, control, gas, miner, mpool, randomness, replay, sector, state, wallet};
 use crate::devnet::node::Node;
 
 type Handler = fn(&mut Node, &Params<'_>) -> Result<Value, RpcError>;
@@ -37,6 +37,7 @@ static METHODS: &[Method] = &[
     method("Filecoin.ChainGetTipSet", Read, 1, chain::chain_get_tipset),
     method("Filecoin.ChainGetTipSetByHeight", Read, 2, chain::chain_get_tipset_by_height),
     method("Filecoin.ChainGetTipSetAfterHeight", Read, 2, chain::chain_get_tipset_after_height),
+    method("Filecoin.ChainGetMessagesInTipset", Read, 1, replay::messages_in_tipset),
     method("Filecoin.ChainGetPath", Read, 2, chain::chain_get_path),
     method("Filecoin.ChainNotify", Read, 0, chain::chain_notify),
     method("Filecoin.ChainReadObj", Read, 1, actor::read_object),
@@ -47,6 +48,7 @@ static METHODS: &[Method] = &[
     method("Filecoin.StateGetActor", Read, 2, state::get_actor),
     method("Filecoin.StateAccountKey", Read, 2, state::account_key),
     method("Filecoin.StateLookupID", Read, 2, state::lookup_id),
+    method("Filecoin.StateReplay", Read, 2, replay::replay),
     method("Filecoin.StateListMiners", Read, 1, state::list_miners),
     method("Filecoin.StateReadState", Read, 2, actor::read_state),
     method("Filecoin.StateCall", Read, 2, call::state_call),

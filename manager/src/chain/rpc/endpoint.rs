@@ -13,8 +13,9 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const SLOW_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// The methods that execute a message or search the chain. The first estimate after a restart of Lotus took 61 s.
-const SLOW_METHODS: [&str; 4] = [
+const SLOW_METHODS: [&str; 5] = [
     "GasEstimateMessageGas",
+    "StateReplay",
     "StateSearchMsg",
     "StateMinerPreCommitDepositForPower",
     "StateMinerInitialPledgeForSector",
