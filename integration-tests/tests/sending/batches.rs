@@ -15,7 +15,7 @@ const WAIT: &str = "[chain.batches]\nprecommit_max = 10\nprecommit_wait_epochs =
                     prove_commit_wait_epochs = 40\nslack_epochs = 60\n";
 
 async fn all_prove(world: &World) -> bool {
-    world.in_state("cleaning").await.len() as u64 == world.sectors
+    world.in_state("proving").await.len() as u64 == world.sectors
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn a_sector_whose_proof_the_chain_refuses_is_left_out_with_its_reason() {
     let mut world = World::new(10).await;
     world.wrong = vec![4];
     let driver = world.driver(WAIT).await;
-    let nine_prove = async |world: &World| world.in_state("cleaning").await.len() == 9;
+    let nine_prove = async |world: &World| world.in_state("proving").await.len() == 9;
     world.until(&driver, "nine are active", nine_prove).await;
     // The refusal counts when it has lasted for some epochs.
     world.until(&driver, "one is blocked", async |world| !world.blocked().await.is_empty()).await;
@@ -114,7 +114,7 @@ async fn a_call_that_fails_as_a_whole_is_halved_until_the_culprit_is_alone() {
     assert_eq!(world.calls(MessageKind::PreCommit).await.len(), 1);
     world.other_tool_precommits(7);
     world.fault(Fault::StallInclusion { on: false });
-    let nine_prove = async |world: &World| world.in_state("cleaning").await.len() == 9;
+    let nine_prove = async |world: &World| world.in_state("proving").await.len() == 9;
     world.until(&driver, "nine are active", nine_prove).await;
     let effects = world.effects();
     assert_eq!(effects.iter().filter(|effect| **effect == (1, 1)).count(), 9);
@@ -169,7 +169,7 @@ async fn a_sector_that_is_given_up_takes_its_call_back_and_the_others_are_sent_a
     assert_eq!(open.iter().filter(withdrawn).count(), 4);
     assert_eq!(open.iter().filter(|message| message.state == MessageState::Wanted).count(), 3);
     world.fault(Fault::StallInclusion { on: false });
-    let three_prove = async |world: &World| world.in_state("cleaning").await.len() == 3;
+    let three_prove = async |world: &World| world.in_state("proving").await.len() == 3;
     world.until(&driver, "three are active", three_prove).await;
     assert_eq!(world.effects(), [(1, 1), (0, 0), (1, 1), (1, 1)]);
 }
@@ -199,32 +199,48 @@ async fn four_proofs_are_sent_as_their_aggregate_and_singly_if_that_cannot_be_ma
     }
 }
 
-#[tokio::test]
-async fn a_batch_that_a_fork_replaces_ends_in_active_sectors() {
-    for messages in [Reverted::Again, Reverted::Later, Reverted::Lost] {
-        for depth in [1, 3, 12, 20] {
-            for kind in [MessageKind::PreCommit, MessageKind::ProveCommit] {
-                let world = World::new(4).await;
-                let driver = world.driver("repush_epochs = 3").await;
-                world
-                    .until(&driver, "the call has landed", async |world| {
-                        let landed = if kind == MessageKind::PreCommit { (1, 0) } else { (1, 1) };
-                        world.effects() == [landed; 4]
-                    })
-                    .await;
-                world.advance(1);
-                world.tick(&driver).await;
-                world.devnet.with_node(|node| node.reorganise(depth, messages).expect("forks"));
-                let is_over = async |world: &World| {
-                    let cleaned = world.in_state("cleaning").await.len() as u64 == world.sectors;
-                    cleaned && world.effects() == [(1, 1); 4]
-                };
-                world.until(&driver, &format!("active after {messages:?}, {depth}, {kind:?}"), is_over).await;
-                // The fork may include a ProveCommit too early, or behind no PreCommit.
-                assert!(world.failed().iter().all(|exit| matches!(exit, 16 | 18)), "{:?}", world.failed());
-            }
+/// At which step of a batch's life the fork comes, and how many epochs it replaces.
+fn forks() -> Vec<(u64, u64)> {
+    let is_all = std::env::var_os("SEALBUS_ALL_CASES").is_some();
+    let depths: &[u64] = if is_all { &[1, 2, 3, 5, 8, 12, 16, 20] } else { &[2, 20] };
+    let steps = (0..24).step_by(if is_all { 1 } else { 4 });
+    steps.flat_map(|step| depths.iter().map(move |depth| (step, *depth))).collect()
+}
+
+async fn ends_active_after_a_fork(messages: Reverted) {
+    for (at, depth) in forks() {
+        let world = World::new(3).await;
+        let driver = world.driver("repush_epochs = 3").await;
+        for _ in 0..at {
+            world.tick(&driver).await;
+            world.work().await;
+            world.advance(1);
         }
+        world.devnet.with_node(|node| node.reorganise(depth, messages).expect("forks"));
+        let is_over =
+            async |world: &World| all_prove(world).await && world.effects().iter().all(|effect| *effect == (1, 1));
+        world.until(&driver, &format!("active after {messages:?} at step {at}, {depth} epochs"), is_over).await;
+        // The fork may include a ProveCommit too early, or behind no PreCommit.
+        assert!(world.failed().iter().all(|exit| matches!(exit, 16..=18)), "{:?}", world.failed());
+        // What is active now stays so, and nothing is on its way any more.
+        world.until(&driver, "at rest", async |world| world.calls(MessageKind::ProveCommit).await.is_empty()).await;
+        assert_eq!(world.effects(), [(1, 1); 3]);
     }
+}
+
+#[tokio::test]
+async fn a_batch_ends_in_active_sectors_whenever_a_fork_comes_that_includes_its_messages_at_once() {
+    ends_active_after_a_fork(Reverted::Again).await;
+}
+
+#[tokio::test]
+async fn a_batch_ends_in_active_sectors_whenever_a_fork_comes_that_includes_its_messages_later() {
+    ends_active_after_a_fork(Reverted::Later).await;
+}
+
+#[tokio::test]
+async fn a_batch_ends_in_active_sectors_whenever_a_fork_comes_that_forgets_its_messages() {
+    ends_active_after_a_fork(Reverted::Lost).await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::world::{World, is_pushed};
 const MAX_FEE_ATTO: u64 = 20_000_000_000_000;
 
 async fn all_prove(world: &World) -> bool {
-    world.in_state("cleaning").await.len() as u64 == world.sectors
+    world.in_state("proving").await.len() as u64 == world.sectors
 }
 
 /// The most that the signed messages of this kind may cost.

@@ -327,7 +327,7 @@ impl World {
         calls
     }
 
-    /// Says what the sectors' workers would report by now, up to their proofs.
+    /// Says what the sectors' workers would report by now, up to their ends.
     pub async fn work(&self) {
         for number in 1..=self.sectors {
             let event = |event| Input::Event(EventBody::Seal(event));
@@ -343,6 +343,10 @@ impl World {
                     let is_wrong = self.wrong.contains(&number);
                     let proof = ProofBytes(if is_wrong { b"wrong".to_vec() } else { RIGHT.to_vec() });
                     self.apply(number, event(seal::Event::C2Done { seed_draw, proof })).await;
+                }
+                State::Cleaning(_) => {
+                    let released = life::released(&self.job(number).await);
+                    self.apply(number, Input::Released(released)).await;
                 }
                 _ => {}
             }
