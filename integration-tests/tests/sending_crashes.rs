@@ -361,10 +361,11 @@ async fn dies_everywhere(case: Case) {
         if *times > if is_all() { 6 } else { 1 } || (is_odd && !is_all()) {
             continue;
         }
+        let alternates = tried.len() % 2 == 1;
         for lives in [false, true] {
             // In the middle of a transaction there is no call that could hang.
             let is_call = !["INSERT", "UPDATE", "DELETE"].iter().any(|word| name.contains(word));
-            let is_next = is_all() || lives == (is_call && tried.len() % 2 == 1);
+            let is_next = is_all() || lives == (is_call && alternates);
             if (lives && !is_call) || !is_next {
                 continue;
             }
