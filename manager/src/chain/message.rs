@@ -156,11 +156,13 @@ pub fn check_before_signing(message: &Message, max_fee: &TokenAmount) -> Result<
         return Err(Error::NegativeValue { value_atto: wire::tokens_text(&message.value) });
     }
     gas_of(message).check(max_fee)?;
+    check_size(message)
+}
+
+/// Checks that a message pool takes a message of this size. A node may fail in any way for a larger one.
+pub fn check_size(message: &Message) -> Result<(), Error> {
     let bytes = encode(message)?.len() + SIGNATURE_BYTES_MAX;
-    if bytes > SIGNED_BYTES_MAX {
-        return Err(Error::TooLarge { bytes });
-    }
-    Ok(())
+    if bytes > SIGNED_BYTES_MAX { Err(Error::TooLarge { bytes }) } else { Ok(()) }
 }
 
 /// The gas fields of a message.

@@ -59,6 +59,11 @@ struct Aggregation {
 }
 
 impl<T: Transport + 'static> Driver<T> {
+    /// Whether the operator wants aggregates, and they can be made now.
+    pub(super) fn may_aggregate(&self, miner: MinerId) -> bool {
+        self.config.batches(miner).aggregate != Some(false) && self.verifier.aggregates_ready().is_ok()
+    }
+
     /// Whether an aggregate of these sectors can be made, and is cheaper than their proofs by more than the operator asks
     /// for.
     pub(super) async fn is_worth_aggregating(
@@ -71,10 +76,7 @@ impl<T: Transport + 'static> Driver<T> {
         let Some(first) = parts.first().filter(|part| part.kind() == MessageKind::ProveCommit) else {
             return Ok(false);
         };
-        if batches.aggregate == Some(false)
-            || parts.len() < AGGREGATED_SECTORS_MIN
-            || self.verifier.aggregates_ready().is_err()
-        {
+        if parts.len() < AGGREGATED_SECTORS_MIN || !self.may_aggregate(miner) {
             return Ok(false);
         }
         let Some(sender) = self.senders(miner, MessageKind::ProveCommit, view).await?.into_iter().next() else {

@@ -77,7 +77,7 @@ impl<T: Transport + 'static> Driver<T> {
     ) -> Result<Vec<Vec<Prepared>>, DriveError> {
         let Some(first) = members.first() else { return Ok(Vec::new()) };
         let (kind, head) = (first.message.kind, view.head.height);
-        let policy = self.config.batches(miner).policy(kind, proof, &view.base_fee());
+        let policy = self.config.batches(miner).policy(kind, proof, &view.base_fee(), self.may_aggregate(miner));
         let candidates: Vec<_> = members.iter().map(|one| candidate(view, one)).collect();
         let Formed { groups, waiting, until } = batch::form(&candidates, &policy, head);
         let waiting: Vec<&Message> = waiting.iter().map(|index| &members[*index].message).collect();
@@ -243,6 +243,7 @@ impl<T: Transport + 'static> Driver<T> {
         aggregate: Option<&ProofBytes>,
     ) -> Result<Option<Affordable>, DriveError> {
         let unsigned = compose(parts, aggregate, miner, sender)?;
+        message::check_size(&unsigned)?;
         let least = match parts {
             [only] => only.prepared.message.tries.gas_limit_min,
             _ => None,
@@ -304,10 +305,10 @@ impl<T: Transport + 'static> Driver<T> {
 
 impl Batches {
     /// How messages of this kind are grouped at this base fee.
-    fn policy(&self, kind: MessageKind, proof: SealProof, base_fee: &TokenAmount) -> Policy {
+    fn policy(&self, kind: MessageKind, proof: SealProof, base_fee: &TokenAmount, may_aggregate: bool) -> Policy {
         let (most, wait_epochs, batch) = match kind {
             MessageKind::ProveCommit => {
-                let batch = if self.aggregate == Some(false) { Batch::Singles } else { Batch::Aggregate };
+                let batch = if may_aggregate { Batch::Aggregate } else { Batch::Singles };
                 (self.prove_commit_max, self.prove_commit_wait_epochs, batch)
             }
             _ => (self.precommit_max, self.precommit_wait_epochs, Batch::PreCommits),
