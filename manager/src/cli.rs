@@ -9,7 +9,9 @@ mod broken;
 mod bus;
 mod check;
 mod decode;
+mod errand;
 mod fleet;
+mod funds;
 mod known;
 mod miners;
 mod person;
@@ -68,11 +70,13 @@ enum Command {
         #[command(subcommand)]
         verb: sectors::Sectors,
     },
-    /// List the miners, and set their weights.
+    /// List the miners, set their weights, and run their owners' errands.
     Miners {
         #[command(subcommand)]
         verb: miners::Miners,
     },
+    /// Show what the miners have, what is locked, and what their sectors will need.
+    Funds(funds::Funds),
     /// List, show, drain and resume workers.
     Workers {
         #[command(subcommand)]
@@ -156,6 +160,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Pledges { verb } => verb.run().await,
         Command::Sectors { verb } => verb.run().await,
         Command::Miners { verb } => verb.run().await,
+        Command::Funds(funds) => funds.run().await,
         Command::Workers { verb } => verb.run().await,
         Command::Slots { verb } => verb.run().await,
         Command::Bus { verb } => verb.run().await,
