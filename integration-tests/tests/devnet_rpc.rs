@@ -8,6 +8,8 @@ mod contract;
 mod messages;
 #[path = "devnet_rpc/notify.rs"]
 mod notify;
+#[path = "devnet_rpc/state.rs"]
+mod state;
 
 use std::sync::Arc;
 use std::time::Duration;

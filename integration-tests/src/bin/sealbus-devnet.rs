@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::Parser;
+use fvm_shared::clock::ChainEpoch;
 use fvm_shared::sector::SectorSize;
 use sealbus_integration_tests::devnet::config::{ConfigError, parse_sector_size};
 use sealbus_integration_tests::devnet::{Config, Devnet, ProofVerifier, ProofsApi, Server, files};
@@ -45,6 +46,9 @@ struct Arguments {
     /// The network version: 28 or 29.
     #[arg(long, default_value_t = 29)]
     network_version: u32,
+    /// The last epoch of network version 28, after which it is 29.
+    #[arg(long)]
+    upgrade_epoch: Option<ChainEpoch>,
     /// The name of the network.
     #[arg(long, default_value = "sealbus-devnet")]
     network_name: String,
@@ -105,6 +109,7 @@ fn config(arguments: &Arguments) -> anyhow::Result<Config> {
     Ok(Config {
         network_name: arguments.network_name.clone(),
         network_version: arguments.network_version,
+        upgrade_epoch: arguments.upgrade_epoch,
         sector_size: arguments.sector_size,
         miners: arguments.miners,
         seed: arguments.seed,

@@ -14,6 +14,9 @@ pub const PRE_COMMIT_CHALLENGE_DELAY: ChainEpoch = 10;
 /// The highest number of miners that genesis can create.
 pub const MINERS_MAX: u64 = 100;
 
+/// The highest network version, to which a devnet can be upgraded.
+pub const NETWORK_VERSION_MAX: u32 = 29;
+
 /// The longest epoch in real milliseconds: a day.
 pub const EPOCH_MILLIS_MAX: u64 = 86_400_000;
 
@@ -39,8 +42,10 @@ pub enum ConfigError {
 pub struct Config {
     /// The name that `StateNetworkName` returns.
     pub network_name: String,
-    /// 28 (actors v18) or 29 (actors v19).
+    /// The network version of genesis: 28 (actors v18) or 29 (actors v19).
     pub network_version: u32,
+    /// The last epoch of version 28, if the network is upgraded to 29.
+    pub upgrade_epoch: Option<ChainEpoch>,
     /// The sector size of all miners.
     pub sector_size: SectorSize,
     /// The number of miners that genesis creates, from f01000 upwards.
@@ -60,6 +65,7 @@ impl Default for Config {
         Self {
             network_name: "sealbus-devnet".to_owned(),
             network_version: 29,
+            upgrade_epoch: None,
             sector_size: SectorSize::_2KiB,
             miners: 1,
             seed: 1,
@@ -77,13 +83,21 @@ impl Config {
             return Err(ConfigError::Miners(self.miners));
         }
         check_epoch_millis(self.epoch_millis)?;
-        if !matches!(self.network_version, 28 | 29) {
+        if !matches!(self.network_version, 28 | NETWORK_VERSION_MAX) {
             return Err(ConfigError::NetworkVersion(self.network_version));
         }
         if !matches!(self.sector_size, SectorSize::_2KiB | SectorSize::_8MiB) {
             return Err(ConfigError::SectorSize(format!("{:?}", self.sector_size)));
         }
         Ok(())
+    }
+
+    /// The network version that the messages of an epoch run under.
+    pub fn network_version_at(&self, epoch: ChainEpoch) -> u32 {
+        match self.upgrade_epoch {
+            Some(last) if epoch > last => NETWORK_VERSION_MAX,
+            _ => self.network_version,
+        }
     }
 
     /// The constants of a 2k network.

@@ -7,6 +7,7 @@
 
 use fil_actor_miner_state::v19 as miner;
 use fil_actors_shared::v19::reward::FilterEstimate;
+use fil_actors_shared::v19::runtime::Policy;
 use fvm_shared::bigint::BigInt;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
@@ -46,6 +47,11 @@ impl Economics {
     /// The deposit that a PreCommit locks: always that of a sector with ten times its size.
     pub fn pre_commit_deposit(&self, size: SectorSize) -> TokenAmount {
         miner::pre_commit_deposit_for_power(&self.reward, &self.network_qa_power, &miner::qa_power_max(size))
+    }
+
+    /// What a new miner locks: the pledge for a tenth of the power that a miner needs to win blocks (FIP-0077).
+    pub fn create_miner_deposit(&self, policy: &Policy, epoch: ChainEpoch) -> TokenAmount {
+        self.initial_pledge(&(&policy.minimum_consensus_power / 10), epoch)
     }
 
     /// The pledge that a sector of this power locks when it is activated at `epoch`.

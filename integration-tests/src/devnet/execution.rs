@@ -19,17 +19,29 @@ use super::message::gas_funds;
 use super::proofs::ProofVerifier;
 use super::randomness::{beacon_data, blake2b256, draw_tagged};
 use super::tipset::Tipset;
-use super::world::{BURNT_FUNDS, Kind, REWARD, Store, World, WorldError};
+use super::world::{BURNT_FUNDS, Kind, POWER, REWARD, Store, World, WorldError};
 
 mod activation;
+mod addresses;
+mod beneficiary;
+mod funds;
 mod gas;
 mod miner;
+mod power;
 mod pre_commit;
 mod prove_commit;
+mod rewrite;
+mod terminate;
+mod window;
 
 pub use gas::gas_used;
 pub use miner::{METHOD_PRE_COMMIT, METHOD_PROVE_COMMIT};
+pub use power::{CreateMinerParams, CreateMinerReturn, proving_period_start};
+pub use window::close_windows;
 
+/// The network version from which every sector has ten times the power of its size, and deals are no business of a
+/// pre-commit (FIP-0118).
+pub const SOLSTICE: u32 = 29;
 /// The gas limit of a block.
 pub const BLOCK_GAS_LIMIT: u64 = 10_000_000_000;
 /// The network's lowest base fee in attoFIL per unit of gas. It stays there unless a test changes it.
@@ -200,6 +212,7 @@ fn call(
     }
     match world.get(receiver).map(|actor| actor.kind) {
         Some(Kind::Miner) => miner::invoke(context, world, sender, receiver, message),
+        _ if receiver == POWER => power::invoke(context, world, message),
         _ => Ok(abort(ExitCode::USR_UNHANDLED_MESSAGE, "invalid method")),
     }
 }

@@ -1,5 +1,7 @@
 //! Faults that tests can inject. Each is a variant.
 
+use fvm_shared::ActorID;
+use fvm_shared::econ::TokenAmount;
 use serde::{Deserialize, Serialize};
 
 use super::execution::BASE_FEE_MIN_ATTO;
@@ -87,8 +89,31 @@ pub enum Fault {
     },
     /// Every channel of `ChainNotify` is closed once, as for a subscriber that is too slow.
     CloseChannels {},
+    /// At the end of the next tipset these sectors of a miner become faulty, as after a window PoSt without them.
+    Faulty {
+        /// The miner's ID.
+        miner: ActorID,
+        /// The sectors.
+        sectors: Vec<u64>,
+    },
+    /// At the end of the next tipset a miner owes this much more, as after a fee that it could not pay.
+    FeeDebt {
+        /// The miner's ID.
+        miner: ActorID,
+        /// In attoFIL.
+        atto: u64,
+    },
     /// All faults are switched off.
     Clear {},
+}
+
+/// What happens to a miner without a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incident {
+    /// These sectors become faulty.
+    Faulty(Vec<u64>),
+    /// The miner owes this much more.
+    Debt(TokenAmount),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +133,7 @@ pub struct Faults {
     low_gas: u64,
     base_fee_atto: Option<u64>,
     premium_atto: Option<u64>,
+    incidents: Vec<(ActorID, Incident)>,
 }
 
 impl Faults {
@@ -122,6 +148,10 @@ impl Faults {
             Fault::LowGas { count } => self.low_gas = count,
             Fault::BaseFee { atto } => self.base_fee_atto = Some(atto.max(BASE_FEE_MIN_ATTO)),
             Fault::Premium { atto } => self.premium_atto = Some(atto),
+            Fault::Faulty { miner, sectors } => self.incidents.push((miner, Incident::Faulty(sectors))),
+            Fault::FeeDebt { miner, atto } => {
+                self.incidents.push((miner, Incident::Debt(TokenAmount::from_atto(atto))))
+            }
             Fault::ClearMempool {} | Fault::MuteChannels { .. } | Fault::CloseChannels {} => {}
             Fault::Clear {} => *self = Self::default(),
         }
@@ -145,6 +175,11 @@ impl Faults {
     /// The premium of gas estimates, if a test has set it.
     pub fn premium_atto(&self) -> Option<u64> {
         self.premium_atto
+    }
+
+    /// What happens to miners at the end of this tipset.
+    pub fn take_incidents(&mut self) -> Vec<(ActorID, Incident)> {
+        std::mem::take(&mut self.incidents)
     }
 
     /// Whether blocks contain no messages at present.

@@ -5,19 +5,18 @@ use fil_actor_miner_state::v19::{MinerInfo, State};
 use fil_actors_shared::v19::runtime::Policy;
 use fvm_shared::ActorID;
 use fvm_shared::address::Address;
-use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use thiserror::Error;
 
 use super::chain::{Chain, Execution};
 use super::config::Config;
-use super::execution::BASE_FEE_MIN_ATTO;
+use super::execution::{BASE_FEE_MIN_ATTO, proving_period_start};
 use super::message::{EncodeError, cbor_cid};
-use super::randomness::{beacon_data, blake2b256, ticket_vrf_proof};
+use super::randomness::{beacon_data, ticket_vrf_proof};
 use super::tipset::{BlockHeader, Tipset};
 use super::wallet::{Wallet, WalletError};
 use super::world::{
-    Actor, BURNT_FUNDS, FIRST_ACCOUNT, FIRST_MINER, Kind, REWARD, Store, World, WorldError, account, failed, put,
+    Actor, BURNT_FUNDS, FIRST_ACCOUNT, FIRST_MINER, Kind, POWER, REWARD, Store, World, WorldError, account, failed, put,
 };
 
 /// The FIL with which each owner and worker starts.
@@ -75,7 +74,7 @@ pub fn create(config: &Config, policy: &Policy, store: &Store) -> Result<Genesis
     let mut wallet = Wallet::default();
     let mut world = World::new(FIRST_MINER + config.miners);
     let nothing = put(store, &())?;
-    for id in [REWARD, BURNT_FUNDS] {
+    for id in [REWARD, POWER, BURNT_FUNDS] {
         world.set(id, system(nothing));
     }
     let mut miners = Vec::new();
@@ -104,12 +103,12 @@ pub fn create(config: &Config, policy: &Policy, store: &Store) -> Result<Genesis
 }
 
 fn system(head: Cid) -> Actor {
-    Actor { kind: Kind::System, head, nonce: 0, balance: TokenAmount::default(), key: None }
+    Actor { kind: Kind::System, head, nonce: 0, balance: TokenAmount::default(), robust: None }
 }
 
 /// A miner starts without funds, so every deposit must come with its message.
 fn miner_actor(head: Cid) -> Actor {
-    Actor { kind: Kind::Miner, head, nonce: 0, balance: TokenAmount::default(), key: None }
+    Actor { kind: Kind::Miner, head, nonce: 0, balance: TokenAmount::default(), robust: None }
 }
 
 fn miner_state(config: &Config, policy: &Policy, store: &Store, miner: &GenesisMiner) -> Result<Cid, GenesisError> {
@@ -117,7 +116,7 @@ fn miner_state(config: &Config, policy: &Policy, store: &Store, miner: &GenesisM
     let info = MinerInfo::new(miner.owner, miner.worker, vec![], vec![], vec![], config.window_post_proof())
         .map_err(|error| refused(&error))?;
     let info = put(store, &info)?;
-    let start = proving_period_start(policy, miner.id);
+    let start = proving_period_start(policy.wpost_proving_period, miner.id, 0);
     let index = ((-start) / policy.wpost_challenge_window) as u64;
     let state = State::new(policy, store, info, start, index).map_err(|error| refused(&error))?;
     store_state(store, &state)
@@ -127,18 +126,6 @@ fn store_state(store: &Store, state: &State) -> Result<Cid, GenesisError> {
     use fvm_ipld_encoding::CborStore;
     let stored = store.put_cbor(state, multihash_codetable::Code::Blake2b256);
     Ok(stored.map_err(failed("write a miner"))?)
-}
-
-/// The start of the proving period that contains epoch 0. Its offset is derived from the miner's address, as in the
-/// actor's constructor.
-fn proving_period_start(policy: &Policy, miner: ActorID) -> ChainEpoch {
-    let mut seed = Address::new_id(miner).to_bytes();
-    seed.extend_from_slice(&0_i64.to_be_bytes());
-    let digest = blake2b256(&seed);
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    let offset = (u64::from_be_bytes(first) % policy.wpost_proving_period as u64) as ChainEpoch;
-    if offset == 0 { 0 } else { offset - policy.wpost_proving_period }
 }
 
 fn first_tipset(config: &Config, state_root: Cid) -> Result<Tipset, GenesisError> {

@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::chain::{Chain, ChainError, Execution};
-use super::config::{Config, ConfigError, check_epoch_millis};
+use super::config::{Config, ConfigError, NETWORK_VERSION_MAX, check_epoch_millis};
 use super::economics::Economics;
-use super::execution::{Applied, BLOCK_GAS_LIMIT, Context, apply};
+use super::execution::{Applied, BLOCK_GAS_LIMIT, Context, apply, close_windows};
 use super::faults::{Fault, Faults, Reverted};
 use super::genesis::{self, Genesis, GenesisError, GenesisMiner};
 use super::mempool::{Mempool, MempoolError};
@@ -55,6 +55,22 @@ pub enum NodeError {
     /// A block could not be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+}
+
+/// Why the network cannot be upgraded.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum UpgradeError {
+    /// There is no later version.
+    #[error("the network has version {NETWORK_VERSION_MAX} already, the newest of a devnet")]
+    AlreadyNewest,
+    /// The epoch has passed.
+    #[error("epoch {wanted} has passed, the clock is at {now}")]
+    Past {
+        /// The requested epoch.
+        wanted: ChainEpoch,
+        /// The clock's.
+        now: ChainEpoch,
+    },
 }
 
 /// A whole node. It is not shared: whoever holds it sees and changes a consistent chain.
@@ -135,6 +151,18 @@ impl Node {
     /// Makes the next `count` epochs null rounds.
     pub fn add_null_rounds(&mut self, count: u64) {
         self.null_rounds = self.null_rounds.saturating_add(count);
+    }
+
+    /// Upgrades the network: this epoch is the last one of the present version.
+    pub fn upgrade(&mut self, last: ChainEpoch) -> Result<(), UpgradeError> {
+        if self.config.network_version_at(self.epoch) == NETWORK_VERSION_MAX {
+            return Err(UpgradeError::AlreadyNewest);
+        }
+        if last < self.epoch {
+            return Err(UpgradeError::Past { wanted: last, now: self.epoch });
+        }
+        self.config.upgrade_epoch = Some(last);
+        Ok(())
     }
 
     /// Sets the length of an epoch in real milliseconds; 0 stops the clock.
@@ -233,15 +261,14 @@ impl Node {
         for pending in self.mempool.executable(sender, actor.nonce) {
             apply(&context, &mut view.world, &pending.message)?;
         }
-        let nonce = view.actor(&message.from)?.1.nonce;
-        let free = Message {
-            sequence: nonce,
-            gas_limit: BLOCK_GAS_LIMIT,
-            gas_fee_cap: TokenAmount::default(),
-            gas_premium: TokenAmount::default(),
-            ..message.clone()
-        };
-        Ok(apply(&context, &mut view.world, &free)?)
+        apply_free(&context, view, message)
+    }
+
+    /// The effects that a message would have as the first one of a tipset. Nothing is stored.
+    pub fn call(&self, message: &Message, key: Option<&Cid>) -> Result<Applied, ViewError> {
+        let view = self.view(key)?;
+        let tipset = view.tipset.clone();
+        apply_free(&self.context(&tipset), view, message)
     }
 
     /// Switches a fault on or off.
@@ -266,7 +293,7 @@ impl Node {
             seed: self.config.seed,
             policy: &self.policy,
             economics: &self.economics,
-            network_version: self.config.network_version,
+            network_version: self.config.network_version_at(tipset.height()),
             verifier: self.verifier.as_ref(),
         }
     }
@@ -295,6 +322,8 @@ impl Node {
         };
         let tipset = Arc::new(Tipset { cid: cbor_cid(&header)?, header, messages });
         let applied = self.execute(&tipset, &mut world)?;
+        let incidents = self.faults.take_incidents();
+        close_windows(&self.context(&tipset), &mut world, parent.height(), &incidents)?;
         let state_root = world.flush(&self.store)?;
         self.record(&tipset, &world, &applied);
         let receipts = applied.into_iter().map(|applied| applied.receipt).collect();
@@ -332,6 +361,18 @@ impl Node {
         let epochs = first..=self.epoch;
         epochs.map(|epoch| (epoch, beacon_data(self.config.seed, epoch))).collect()
     }
+}
+
+/// Applies a message that costs no gas and has the sender's next nonce.
+fn apply_free(context: &Context<'_>, mut view: View<'_>, message: &Message) -> Result<Applied, ViewError> {
+    let free = Message {
+        sequence: view.actor(&message.from)?.1.nonce,
+        gas_limit: BLOCK_GAS_LIMIT,
+        gas_fee_cap: TokenAmount::default(),
+        gas_premium: TokenAmount::default(),
+        ..message.clone()
+    };
+    Ok(apply(context, &mut view.world, &free)?)
 }
 
 /// Why a push failed.

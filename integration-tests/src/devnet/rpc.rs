@@ -17,7 +17,9 @@ use tracing::{debug, error};
 use super::faults::{Answer, When};
 use super::node::Node;
 
+mod actor;
 pub mod auth;
+mod call;
 mod chain;
 pub mod channels;
 pub mod control;

@@ -18,6 +18,8 @@ use thiserror::Error;
 pub const BURNT_FUNDS: ActorID = 99;
 /// The actor that receives premiums. A devnet pays no block rewards.
 pub const REWARD: ActorID = 2;
+/// The actor that creates miners.
+pub const POWER: ActorID = 4;
 /// The first ID for accounts that genesis creates.
 pub const FIRST_ACCOUNT: ActorID = 100;
 /// The ID of the first miner.
@@ -78,8 +80,16 @@ pub struct Actor {
     pub nonce: u64,
     /// The actor's funds.
     pub balance: TokenAmount,
+    /// The address that does not depend on the order of creation: an account's key address, or the actor address of a
+    /// miner that a message created.
+    pub robust: Option<Address>,
+}
+
+impl Actor {
     /// The key address, if it is an account.
-    pub key: Option<Address>,
+    pub fn key(&self) -> Option<Address> {
+        self.robust.filter(|_| self.kind == Kind::Account)
+    }
 }
 
 #[derive(Serialize_tuple, Deserialize_tuple)]
@@ -125,15 +135,15 @@ impl World {
         self.actors.get(&id)
     }
 
-    /// The actor with this ID, for changes. Its key must stay the same.
+    /// The actor with this ID, for changes. Its robust address must stay the same.
     pub fn get_mut(&mut self, id: ActorID) -> Option<&mut Actor> {
         self.actors.get_mut(&id)
     }
 
     /// Adds or replaces an actor.
     pub fn set(&mut self, id: ActorID, actor: Actor) {
-        if let Some(key) = &actor.key {
-            self.ids.insert(key.to_bytes(), id);
+        if let Some(robust) = &actor.robust {
+            self.ids.insert(robust.to_bytes(), id);
         }
         self.actors.insert(id, actor);
     }
@@ -150,7 +160,7 @@ impl World {
     pub fn account_key(&self, address: &Address) -> Option<Address> {
         match address.protocol() {
             Protocol::BLS | Protocol::Secp256k1 => Some(*address),
-            _ => self.resolve(address).and_then(|id| self.get(id)?.key),
+            _ => self.resolve(address).and_then(|id| self.get(id)?.key()),
         }
     }
 
@@ -160,11 +170,26 @@ impl World {
         if !matches!(key.protocol(), Protocol::BLS | Protocol::Secp256k1) {
             return Ok(None);
         }
+        let head = put(store, &(*key,))?;
+        Ok(Some(self.add(account(*key, head, TokenAmount::default()))))
+    }
+
+    /// The ID that the next new actor gets.
+    pub fn next_id(&self) -> ActorID {
+        self.next_id
+    }
+
+    /// Adds a new actor and returns its ID.
+    pub fn add(&mut self, actor: Actor) -> ActorID {
         let id = self.next_id;
         self.next_id += 1;
-        let head = put(store, &(*key,))?;
-        self.set(id, account(*key, head, TokenAmount::default()));
-        Ok(Some(id))
+        self.set(id, actor);
+        id
+    }
+
+    /// The funds of all actors together. No message changes it.
+    pub fn total(&self) -> TokenAmount {
+        self.actors.values().map(|actor| &actor.balance).sum()
     }
 
     /// IDs of all miners, ascending.
@@ -176,7 +201,7 @@ impl World {
 
 /// An account actor.
 pub fn account(key: Address, head: Cid, balance: TokenAmount) -> Actor {
-    Actor { kind: Kind::Account, head, nonce: 0, balance, key: Some(key) }
+    Actor { kind: Kind::Account, head, nonce: 0, balance, robust: Some(key) }
 }
 
 /// Stores an object and returns its CID.

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use cid::Cid;
 use fil_actor_miner_state::v19::{
-    CompactCommD, PieceActivationManifest, PreCommitSectorBatchParams2, ProveCommitSectors3Params,
+    CompactCommD, Partition, PieceActivationManifest, PreCommitSectorBatchParams2, ProveCommitSectors3Params,
     SectorActivationManifest, SectorOnChainInfo, SectorPreCommitInfo, SectorPreCommitOnChainInfo,
+    WithdrawBalanceParams, deadline_available_for_compaction,
 };
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::address::Address;
@@ -160,6 +161,74 @@ impl Chain {
 
     pub fn prove(&self, params: &ProveCommitSectors3Params) -> Receipt {
         self.send(PROVE_COMMIT, encode(params), TokenAmount::from_nano(10_000))
+    }
+
+    /// Brings sectors to the point where they are proven and active.
+    pub fn active(&self, numbers: &[u64]) {
+        self.unproven(numbers);
+        let is_active = |number: &u64| {
+            let (deadline, partition) = self.place(*number);
+            self.partition(deadline, partition).is_active(*number)
+        };
+        for _ in 0..100 {
+            if numbers.iter().all(is_active) {
+                return;
+            }
+            self.advance(60);
+        }
+        panic!("the sectors {numbers:?} do not become active");
+    }
+
+    /// Brings sectors to the point before their first window PoSt.
+    pub fn unproven(&self, numbers: &[u64]) {
+        self.pre_committed(numbers);
+        let proofs: Vec<_> = numbers.iter().map(|number| (*number, &b"right"[..])).collect();
+        assert_eq!(self.prove(&prove_params(&proofs, true)).exit_code.value(), 0);
+    }
+
+    /// The deadline and partition of a sector.
+    pub fn place(&self, number: u64) -> (u64, u64) {
+        let miner = self.miner();
+        self.node(|node| miner.state.find_sector(&node.store, number).expect("in a partition"))
+    }
+
+    pub fn partition(&self, deadline: u64, partition: u64) -> Partition {
+        let miner = self.miner();
+        self.node(|node| {
+            let deadlines = miner.state.load_deadlines(&node.store).expect("deadlines");
+            let deadline = deadlines.load_deadline(&node.store, deadline).expect("the deadline");
+            deadline.load_partition(&node.store, partition).expect("the partition")
+        })
+    }
+
+    /// Advances until the deadline may be changed for a while.
+    pub fn until_mutable(&self, deadline: u64) {
+        let miner = self.miner();
+        self.node(|node| {
+            let policy = node.policy.clone();
+            let start = |now| miner.state.current_proving_period_start(&policy, now);
+            let mutable = |now| deadline_available_for_compaction(&policy, start(now), deadline, now);
+            while !(mutable(node.epoch() + 2) && mutable(node.epoch() + 12)) {
+                node.advance_epoch().expect("an epoch passes");
+            }
+        });
+    }
+
+    /// Lets the owner withdraw all that is not locked.
+    pub fn withdraw_all(&self) {
+        let params = WithdrawBalanceParams { amount_requested: TokenAmount::from_whole(1_000_000) };
+        let receipt = self.send_from(self.owner(), 16, encode(&params), TokenAmount::default());
+        assert_eq!(receipt.exit_code.value(), 0);
+    }
+
+    /// The funds of an actor.
+    pub fn balance(&self, address: Address) -> TokenAmount {
+        self.node(|node| node.latest().expect("state").actor(&address).expect("an actor").1.balance.clone())
+    }
+
+    /// The funds of all actors together.
+    pub fn total(&self) -> TokenAmount {
+        self.node(|node| node.latest().expect("state").world.total())
     }
 
     pub fn miner(&self) -> MinerView {

@@ -5,15 +5,12 @@ use fil_actor_miner_state::v19::{
     qa_power_for_sector,
 };
 use fil_actors_shared::actor_error_v19 as actor_error;
-use fil_actors_shared::v19::{ActorDowncast, ActorError};
+use fil_actors_shared::v19::ActorError;
 use fvm_shared::bigint::BigInt;
 use fvm_shared::econ::TokenAmount;
-use fvm_shared::error::ExitCode;
 
-use super::miner::Call;
-
-/// The network version from which every sector has ten times the power of its size (FIP-0118).
-const FULL_QUALITY_NETWORK_VERSION: u32 = 29;
+use super::SOLSTICE;
+use super::miner::{Call, illegal_state};
 
 type Activation<'a> = (&'a SectorActivationManifest, &'a SectorPreCommitOnChainInfo);
 
@@ -32,10 +29,8 @@ pub fn activate_sectors(call: &mut Call<'_>, activations: &[Activation<'_>]) -> 
     }
     let numbers: Vec<u64> = sectors.iter().map(|sector| sector.sector_number).collect();
 
-    let illegal =
-        |text: &'static str| move |error: anyhow::Error| error.downcast_default(ExitCode::USR_ILLEGAL_STATE, text);
     let state = &mut call.state;
-    state.put_sectors(store, sectors.clone()).map_err(illegal("failed to put new sectors"))?;
+    state.put_sectors(store, sectors.clone()).map_err(illegal_state("failed to put new sectors"))?;
     state.delete_precommitted_sectors(store, &numbers)?;
     state
         .assign_sectors_to_deadlines(
@@ -46,11 +41,11 @@ pub fn activate_sectors(call: &mut Call<'_>, activations: &[Activation<'_>]) -> 
             call.info.window_post_partition_sectors,
             call.info.sector_size,
         )
-        .map_err(illegal("failed to assign new sectors to deadlines"))?;
+        .map_err(illegal_state("failed to assign new sectors to deadlines"))?;
     let released = -deposits;
-    state.add_pre_commit_deposit(&released).map_err(illegal("failed to release deposits"))?;
+    state.add_pre_commit_deposit(&released).map_err(illegal_state("failed to release deposits"))?;
     let unlocked =
-        state.get_unlocked_balance(&call.balance).map_err(illegal("failed to calculate unlocked balance"))?;
+        state.get_unlocked_balance(&call.balance).map_err(illegal_state("failed to calculate unlocked balance"))?;
     if unlocked < pledges {
         return Err(actor_error!(
             insufficient_funds,
@@ -59,7 +54,7 @@ pub fn activate_sectors(call: &mut Call<'_>, activations: &[Activation<'_>]) -> 
             unlocked
         ));
     }
-    state.add_initial_pledge(&pledges).map_err(illegal("failed to add initial pledge"))?;
+    state.add_initial_pledge(&pledges).map_err(illegal_state("failed to add initial pledge"))?;
     call.check_balance()
 }
 
@@ -83,7 +78,7 @@ fn new_sector(
     }
     let pieces: u64 = manifest.pieces.iter().map(|piece| piece.size.0).sum();
     let weight = BigInt::from(pieces) * duration;
-    let full_quality = context.network_version >= FULL_QUALITY_NETWORK_VERSION;
+    let full_quality = context.network_version >= SOLSTICE;
     let (deal_weight, verified_deal_weight) =
         if full_quality { (BigInt::default(), weight) } else { (weight, BigInt::default()) };
     let flags =

@@ -6,17 +6,17 @@ use fil_actor_miner_state::v19::{
     seal_proof_sector_maximum_lifetime,
 };
 use fil_actors_shared::actor_error_v19 as actor_error;
+use fil_actors_shared::v19::ActorError;
 use fil_actors_shared::v19::runtime::Policy;
 use fil_actors_shared::v19::runtime::policy_constants::MAX_SECTOR_NUMBER;
-use fil_actors_shared::v19::{ActorDowncast, ActorError};
 use fvm_ipld_bitfield::BitField;
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
-use fvm_shared::error::ExitCode;
 use fvm_shared::sector::RegisteredSealProof;
 
-use super::miner::Call;
+use super::SOLSTICE;
+use super::miner::{Call, illegal_state};
 
 /// Locks a deposit for each sector and stores its pre-commitment.
 pub fn pre_commit_sector_batch2(
@@ -41,7 +41,7 @@ pub fn pre_commit_sector_batch2(
             ));
         }
         numbers.set(sector.sector_number);
-        check_sector(policy, epoch, sector)?;
+        check_sector(policy, call.context.network_version, epoch, sector)?;
     }
 
     let store = call.context.store;
@@ -82,21 +82,24 @@ pub fn pre_commit_sector_batch2(
         ));
     }
     let state = &mut call.state;
-    let illegal =
-        |text: &'static str| move |error: anyhow::Error| error.downcast_default(ExitCode::USR_ILLEGAL_STATE, text);
-    state.add_pre_commit_deposit(&total).map_err(illegal("failed to add pre-commit deposit"))?;
+    state.add_pre_commit_deposit(&total).map_err(illegal_state("failed to add pre-commit deposit"))?;
     state.allocate_sector_numbers(store, &numbers, CollisionPolicy::DenyCollisions)?;
-    state.put_precommitted_sectors(store, on_chain).map_err(illegal("failed to write pre-committed sectors"))?;
+    state.put_precommitted_sectors(store, on_chain).map_err(illegal_state("failed to write pre-committed sectors"))?;
     state
         .add_pre_commit_clean_ups(policy, store, clean_ups)
-        .map_err(illegal("failed to add pre-commit expiry to queue"))?;
+        .map_err(illegal_state("failed to add pre-commit expiry to queue"))?;
     state.deadline_cron_active = true;
     call.check_balance()?;
     Ok(RawBytes::default())
 }
 
 /// The checks of a sector that do not need the miner's state.
-fn check_sector(policy: &Policy, epoch: ChainEpoch, sector: &SectorPreCommitInfo) -> Result<(), ActorError> {
+fn check_sector(
+    policy: &Policy,
+    network_version: u32,
+    epoch: ChainEpoch,
+    sector: &SectorPreCommitInfo,
+) -> Result<(), ActorError> {
     if !can_pre_commit_seal_proof(policy, sector.seal_proof) {
         return Err(actor_error!(illegal_argument, "unsupported seal proof type {}", i64::from(sector.seal_proof)));
     }
@@ -128,7 +131,8 @@ fn check_sector(policy: &Policy, epoch: ChainEpoch, sector: &SectorPreCommitInfo
     // The lifetime must be sufficient even if the sector is activated at the last epoch that its proof type permits.
     let duration = max_prove_commit_duration(policy, sector.seal_proof).unwrap_or_default();
     check_expiration(policy, epoch, epoch + duration, sector.expiration, sector.seal_proof)?;
-    if !sector.deal_ids.is_empty() {
+    // There is no market actor here, which would judge the deals of earlier versions.
+    if network_version >= SOLSTICE && !sector.deal_ids.is_empty() {
         return Err(actor_error!(
             illegal_argument,
             "deal IDs are not allowed in a pre-commit of sector {}",
@@ -138,7 +142,8 @@ fn check_sector(policy: &Policy, epoch: ChainEpoch, sector: &SectorPreCommitInfo
     Ok(())
 }
 
-fn check_expiration(
+/// The checks of a sector's expiration, when it is pre-committed and when it is extended.
+pub fn check_expiration(
     policy: &Policy,
     epoch: ChainEpoch,
     activation: ChainEpoch,

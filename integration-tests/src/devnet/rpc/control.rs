@@ -5,6 +5,7 @@
 //! | `Devnet.Advance` | `[n]` | the clock's epoch after `n` more epochs |
 //! | `Devnet.NullRounds` | `[n]` | null; the next `n` epochs have no block |
 //! | `Devnet.Reorganise` | `[n, "again"]`, `"later"` or `"lost"` ([`Reverted`]) | null; the last `n` epochs are replaced |
+//! | `Devnet.Upgrade` | `[epoch]` | null; the network has version 29 after this epoch |
 //! | `Devnet.SetEpochMillis` | `[ms]` | null; 0 stops the clock |
 //! | `Devnet.Fault` | `[{"kind": …}]` ([`Fault`]) | null |
 //! | `Devnet.Stats` | `[]` | [`crate::devnet::stats::Stats`] |
@@ -34,6 +35,11 @@ pub(super) fn null_rounds(node: &mut Node, params: &Params<'_>) -> Result<Value,
 pub(super) fn reorganise(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let (depth, messages): (u64, Reverted) = (bounded(params)?, params.decode(1)?);
     node.reorganise(depth, messages)?;
+    Ok(Value::Null)
+}
+
+pub(super) fn upgrade(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
+    node.upgrade(params.decode(0)?)?;
     Ok(Value::Null)
 }
 

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 
 use crate::devnet::chain::ChainError;
 use crate::devnet::message::EncodeError;
-use crate::devnet::node::{NodeError, PushError};
+use crate::devnet::node::{NodeError, PushError, UpgradeError};
 use crate::devnet::search::SearchError;
 use crate::devnet::view::ViewError;
 use crate::devnet::wallet::WalletError;
@@ -130,7 +130,7 @@ macro_rules! generic_from {
     };
 }
 
-generic_from!(ChainError, NodeError, PushError, SearchError, WalletError, WorldError, EncodeError);
+generic_from!(ChainError, NodeError, PushError, SearchError, UpgradeError, WalletError, WorldError, EncodeError);
 
 /// Wraps an error of the miner state machine.
 pub fn state_error(what: &'static str) -> impl FnOnce(anyhow::Error) -> RpcError {

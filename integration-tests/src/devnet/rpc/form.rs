@@ -2,8 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cid::Cid;
-use fil_actor_miner_state::v19::{MinerInfo, SectorOnChainInfo, SectorPreCommitOnChainInfo};
+use cid::{Cid, multibase};
+use fil_actor_miner_state::v19::{MinerInfo, PendingBeneficiaryChange, SectorOnChainInfo, SectorPreCommitOnChainInfo};
 use fvm_ipld_bitfield::BitField;
 use fvm_ipld_bitfield::json::BitFieldJsonRef;
 use fvm_shared::address::Address;
@@ -141,6 +141,25 @@ pub fn tipset(tipset: &Tipset) -> Value {
     json!({"Cids": [cid(&tipset.cid)], "Blocks": [block], "Height": header.height})
 }
 
+/// A libp2p peer ID in base58, or null.
+fn peer_id(bytes: &[u8]) -> Value {
+    if bytes.is_empty() {
+        return Value::Null;
+    }
+    // The multibase prefix is one letter.
+    multibase::encode(multibase::Base::Base58Btc, bytes)[1..].into()
+}
+
+fn pending_beneficiary(pending: &PendingBeneficiaryChange) -> Value {
+    json!({
+        "NewBeneficiary": address(&pending.new_beneficiary),
+        "NewQuota": amount(&pending.new_quota),
+        "NewExpiration": pending.new_expiration,
+        "ApprovedByBeneficiary": pending.approved_by_beneficiary,
+        "ApprovedByNominee": pending.approved_by_nominee,
+    })
+}
+
 /// A miner's static information.
 pub fn miner_info(info: &MinerInfo) -> Value {
     let controls = info.control_addresses.iter().map(address).collect();
@@ -151,7 +170,7 @@ pub fn miner_info(info: &MinerInfo) -> Value {
         "NewWorker": info.pending_worker_key.as_ref().map_or("<empty>".into(), |key| address(&key.new_worker)),
         "ControlAddresses": list(controls),
         "WorkerChangeEpoch": info.pending_worker_key.as_ref().map_or(-1, |key| key.effective_at),
-        "PeerId": null,
+        "PeerId": peer_id(&info.peer_id),
         "Multiaddrs": list(multiaddrs),
         "WindowPoStProofType": i64::from(info.window_post_proof_type),
         "SectorSize": info.sector_size as u64,
@@ -164,7 +183,7 @@ pub fn miner_info(info: &MinerInfo) -> Value {
             "UsedQuota": amount(&info.beneficiary_term.used_quota),
             "Expiration": info.beneficiary_term.expiration,
         },
-        "PendingBeneficiaryTerm": null,
+        "PendingBeneficiaryTerm": info.pending_beneficiary_term.as_ref().map(pending_beneficiary),
     })
 }
 

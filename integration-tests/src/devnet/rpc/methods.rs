@@ -8,7 +8,7 @@ use super::auth::{
 };
 use super::error::RpcError;
 use super::params::Params;
-use super::{chain, control, gas, miner, mpool, randomness, sector, state, wallet};
+use super::{actor, call, chain, control, gas, miner, mpool, randomness, sector, state, wallet};
 use crate::devnet::node::Node;
 
 type Handler = fn(&mut Node, &Params<'_>) -> Result<Value, RpcError>;
@@ -39,6 +39,7 @@ static METHODS: &[Method] = &[
     method("Filecoin.ChainGetTipSetAfterHeight", Read, 2, chain::chain_get_tipset_after_height),
     method("Filecoin.ChainGetPath", Read, 2, chain::chain_get_path),
     method("Filecoin.ChainNotify", Read, 0, chain::chain_notify),
+    method("Filecoin.ChainReadObj", Read, 1, actor::read_object),
     method("Filecoin.ChainGetGenesis", Read, 0, chain::chain_get_genesis),
     method("Filecoin.StateNetworkName", Read, 0, state::network_name),
     method("Filecoin.StateNetworkVersion", Read, 1, state::network_version),
@@ -47,6 +48,10 @@ static METHODS: &[Method] = &[
     method("Filecoin.StateAccountKey", Read, 2, state::account_key),
     method("Filecoin.StateLookupID", Read, 2, state::lookup_id),
     method("Filecoin.StateListMiners", Read, 1, state::list_miners),
+    method("Filecoin.StateReadState", Read, 2, actor::read_state),
+    method("Filecoin.StateCall", Read, 2, call::state_call),
+    method("Filecoin.StateCirculatingSupply", Read, 1, actor::circulating_supply),
+    method("Filecoin.StateVMCirculatingSupplyInternal", Read, 1, actor::circulating_supply_internal),
     method("Filecoin.StateSearchMsg", Read, 4, state::search_message),
     method("Filecoin.StateGetRandomnessFromTickets", Read, 4, randomness::from_tickets),
     method("Filecoin.StateGetRandomnessFromBeacon", Read, 4, randomness::from_beacon),
@@ -60,7 +65,10 @@ static METHODS: &[Method] = &[
     method("Filecoin.StateMinerPartitions", Read, 3, miner::partitions),
     method("Filecoin.StateMinerPreCommitDepositForPower", Read, 3, miner::pre_commit_deposit),
     method("Filecoin.StateMinerInitialPledgeForSector", Read, 4, miner::initial_pledge),
+    method("Filecoin.StateMinerCreationDeposit", Read, 1, miner::creation_deposit),
     method("Filecoin.StateMinerSectors", Read, 3, sector::sectors),
+    method("Filecoin.StateMinerActiveSectors", Read, 2, sector::active_sectors),
+    method("Filecoin.StateMinerFaults", Read, 2, sector::faults),
     method("Filecoin.StateMinerAllocated", Read, 2, sector::allocated),
     method("Filecoin.StateMinerSectorAllocated", Read, 3, sector::is_allocated),
     method("Filecoin.StateSectorGetInfo", Read, 3, sector::info),
@@ -79,6 +87,7 @@ static METHODS: &[Method] = &[
     method("Devnet.Advance", Admin, 1, control::advance),
     method("Devnet.NullRounds", Admin, 1, control::null_rounds),
     method("Devnet.Reorganise", Admin, 2, control::reorganise),
+    method("Devnet.Upgrade", Admin, 1, control::upgrade),
     method("Devnet.SetEpochMillis", Admin, 1, control::set_epoch_millis),
     method("Devnet.Fault", Admin, 1, control::fault),
     method("Devnet.Stats", Read, 0, control::stats),

@@ -49,7 +49,8 @@ pub fn power(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     Ok(json!({"MinerPower": claim(&total), "TotalPower": claim(&network), "HasMinPower": has_min_power}))
 }
 
-fn for_each_partition(
+/// Visits every partition of a miner.
+pub fn for_each_partition(
     view: &View<'_>,
     miner: &MinerView,
     mut each: impl FnMut(&actor::Partition),
@@ -125,6 +126,11 @@ pub fn pre_commit_deposit(node: &mut Node, params: &Params<'_>) -> Result<Value,
     let size =
         proof.sector_size().map_err(|error| RpcError::generic(format!("failed to get resolve size: {error}")))?;
     Ok(form::amount(&with_margin(&node.economics.pre_commit_deposit(size))))
+}
+
+pub fn creation_deposit(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
+    let tipset = node.tipset(params.tipset_key(0)?.as_ref())?;
+    Ok(form::amount(&node.economics.create_miner_deposit(&node.policy, tipset.height())))
 }
 
 pub fn initial_pledge(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {

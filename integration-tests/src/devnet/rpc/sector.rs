@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::error::{RpcError, state_error};
 use super::form;
-use super::miner::load;
+use super::miner::{for_each_partition, load};
 use super::params::Params;
 use crate::devnet::node::Node;
 use crate::devnet::view::{MinerView, View};
@@ -49,6 +49,22 @@ pub fn sectors(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> 
     });
     visited.map_err(|error| RpcError::generic(format!("failed to read sectors: {error}")))?;
     Ok(form::list(values))
+}
+
+pub fn active_sectors(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
+    let (view, miner) = load(node, params, 1)?;
+    let mut active = BitField::new();
+    for_each_partition(&view, &miner, |partition| active |= &partition.active_sectors())?;
+    let sectors = miner.state.load_sector_infos(view.store, &active);
+    let sectors = sectors.map_err(state_error("failed to load sectors"))?;
+    Ok(form::list(sectors.iter().map(form::sector).collect()))
+}
+
+pub fn faults(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
+    let (view, miner) = load(node, params, 1)?;
+    let mut faults = BitField::new();
+    for_each_partition(&view, &miner, |partition| faults |= &partition.faults)?;
+    Ok(form::bitfield(&faults))
 }
 
 pub fn info(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
@@ -96,5 +112,9 @@ pub fn expiration(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcErro
         Ok(())
     });
     visited.map_err(|error| RpcError::generic(format!("failed to read expirations: {error}")))?;
+    // A terminated sector is in its partition until that is compacted.
+    if on_time == 0 && early == 0 {
+        return Err(RpcError::generic(format!("failed to find sector {number}")));
+    }
     Ok(json!({"OnTime": on_time, "Early": early}))
 }

@@ -8,28 +8,36 @@ use super::error::RpcError;
 use super::form;
 use super::params::Params;
 use crate::devnet::address::{id_to_text, to_text};
+use crate::devnet::config::NETWORK_VERSION_MAX;
 use crate::devnet::node::Node;
 use crate::devnet::search::search;
 
 /// The epoch that Lotus' 2k network reports for past upgrades: before genesis.
 const PAST_UPGRADE: ChainEpoch = -1;
+/// The epoch for an upgrade that is not planned, as in Lotus.
+const FAR_UPGRADE: ChainEpoch = 999_999_999_999_999;
 
 pub fn network_name(node: &mut Node, _: &Params<'_>) -> Result<Value, RpcError> {
     Ok(node.config.network_name.clone().into())
 }
 
 pub fn network_version(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
-    node.tipset(params.tipset_key(0)?.as_ref())?;
-    Ok(node.config.network_version.into())
+    let tipset = node.tipset(params.tipset_key(0)?.as_ref())?;
+    Ok(node.config.network_version_at(tipset.height()).into())
 }
 
 pub fn network_params(node: &mut Node, _: &Params<'_>) -> Result<Value, RpcError> {
+    let solstice = match (node.config.upgrade_epoch, node.config.network_version) {
+        (Some(last), _) => last,
+        (None, NETWORK_VERSION_MAX) => PAST_UPGRADE,
+        (None, _) => FAR_UPGRADE,
+    };
     Ok(json!({
         "NetworkName": node.config.network_name,
         "BlockDelaySecs": node.config.block_delay_secs,
         "ConsensusMinerMinPower": node.policy.minimum_consensus_power.to_string(),
         "PreCommitChallengeDelay": node.policy.pre_commit_challenge_delay,
-        "ForkUpgradeParams": {"UpgradeSolsticeHeight": PAST_UPGRADE},
+        "ForkUpgradeParams": {"UpgradeSolsticeHeight": solstice},
         "Eip155ChainID": 31_415_926,
         "GenesisTimestamp": node.config.genesis_timestamp,
     }))
@@ -44,7 +52,7 @@ pub fn get_actor(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError
         "Head": form::cid(&actor.head),
         "Nonce": actor.nonce,
         "Balance": form::amount(&actor.balance),
-        "DelegatedAddress": actor.key.as_ref().map(form::address),
+        "DelegatedAddress": actor.key().as_ref().map(form::address),
     }))
 }
 
