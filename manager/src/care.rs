@@ -7,6 +7,7 @@
 //!    why, and what it costs. Pure. [`deadlines`]: when a deadline may be changed.
 //! 3. [`batch`]: what is declared, as few messages as fit. Pure.
 //! 4. [`trial`]: executes them on trial. What is refused is halved until the culprit is alone.
+//! 5. [`order`]: from a plan to messages.
 //!
 //! A message is atomic: one sector that the actor does not take fails all of it. So a sector that it would not take is
 //! left out, with a reason that a person understands.
@@ -20,6 +21,7 @@ pub mod compact;
 pub mod deadlines;
 pub mod extend;
 pub mod look;
+pub mod order;
 pub mod quality;
 pub mod terminate;
 pub mod trial;

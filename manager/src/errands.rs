@@ -74,7 +74,7 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Nothing can be withdrawn.
-    #[error("nothing can be withdrawn: {available} FIL are available ({why})")]
+    #[error("nothing can be withdrawn: {} FIL are available ({why})", fil::shown(available))]
     NothingAvailable {
         /// What is available.
         available: TokenAmount,
@@ -83,7 +83,9 @@ pub enum Refusal {
     },
     /// More is asked for than is there.
     #[error(
-        "--amount: {wanted} FIL are more than the {available} FIL that are available; `--all` withdraws what there is"
+        "--amount: {} FIL are more than the {} FIL that are available; `--all` withdraws what there is",
+        fil::shown(wanted),
+        fil::shown(available)
     )]
     MoreThanAvailable {
         /// What was asked for.
@@ -104,7 +106,8 @@ pub enum Refusal {
     TerminationsOpen,
     /// The beneficiary's term is over, or its quota used up.
     #[error(
-        "the beneficiary {beneficiary} may withdraw nothing more: its quota of {quota} FIL is used up, or its term ended at epoch {until}"
+        "the beneficiary {beneficiary} may withdraw nothing more: its quota of {} FIL is used up, or its term ended at epoch {until}",
+        fil::shown(quota)
     )]
     QuotaUsedUp {
         /// The beneficiary.

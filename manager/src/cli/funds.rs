@@ -12,10 +12,8 @@ use serde_json::{Value, json};
 use super::{ConfigArg, errand::Site, known::insist_on_configured, print_json, table};
 use crate::{
     chain::{
-        commitment::sealed_cid,
         expiry::LIFETIME_MIN,
         network::pledge_verified_bytes,
-        params::SectorPreCommitInfo,
         types::{MinerFunds, MinerInfo},
     },
     config::Miner,
@@ -96,7 +94,7 @@ async fn look(site: &Site, miner: &Miner) -> anyhow::Result<Found> {
     let version = node.network_version(tipset).await?;
     let pledge_for = pledge_verified_bytes(version, bytes, 0);
     let price = Price {
-        deposit: deposit(site, miner).await?,
+        deposit: node.deposit_of(&actor, proof.number(), &site.head).await?,
         pledge: node.initial_pledge_for_sector(LIFETIME_MIN, bytes, pledge_for, tipset).await?,
         base_fee: site.head.base_fee().cloned().unwrap_or_default(),
     };
@@ -110,21 +108,6 @@ async fn look(site: &Site, miner: &Miner) -> anyhow::Result<Found> {
         needs: needs(&states, proof, &price),
         sender_has: sender_has.unwrap_or_default(),
     })
-}
-
-async fn deposit(site: &Site, miner: &Miner) -> anyhow::Result<TokenAmount> {
-    let head = site.head.height;
-    let sector = SectorPreCommitInfo {
-        seal_proof: miner.sector_size.seal_proof().number().into(),
-        sector_number: 0,
-        // The deposit does not depend on the commitment.
-        sealed_cid: sealed_cid(&[0; 32])?,
-        seal_rand_epoch: head,
-        deal_ids: Vec::new(),
-        expiration: head + 2 * LIFETIME_MIN,
-        unsealed_cid: None,
-    };
-    Ok(site.node.pre_commit_deposit_for_power(&address(miner.id), &sector, &site.head.key).await?)
 }
 
 /// Each address once, with all its roles.

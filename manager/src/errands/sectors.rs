@@ -8,7 +8,7 @@ use super::{Draft, Refusal, Role, encoded, fil::shown};
 use crate::{
     care::{
         Declared,
-        batch::{self, Batch, Verb},
+        batch::{Batch, Verb},
         compact::Compaction,
     },
     chain::params::{CompactPartitionsParams, METHOD_COMPACT_PARTITIONS},
@@ -130,11 +130,6 @@ fn expirations(declared: &[Declared]) -> String {
         (Some(first), Some(last)) => format!("epochs {first} to {last}"),
         _ => "the same epoch".to_owned(),
     }
-}
-
-/// What a message must carry, if each of its sectors adds this much.
-pub fn value_of(batch: &Batch, of: impl Fn(u64) -> TokenAmount) -> TokenAmount {
-    batch::value(&batch.declared, of)
 }
 
 #[cfg(test)]

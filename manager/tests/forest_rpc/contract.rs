@@ -62,6 +62,9 @@ impl Described {
 
     /// Whether a value is as its schema says. The schemas use only these words.
     fn check(&self, schema: &Value, value: &Value) -> Result<(), String> {
+        if *schema == Value::Bool(true) {
+            return Ok(());
+        }
         match self.schema(schema) {
             Some((name, _)) if described_wrongly(name).is_some() => return Ok(()),
             Some((_, schema)) => return self.check(schema, value),

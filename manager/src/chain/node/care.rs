@@ -9,13 +9,16 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::NodeClient;
+use crate::chain::commitment::sealed_cid;
 use crate::chain::error::Error;
+use crate::chain::expiry::LIFETIME_MIN;
 use crate::chain::json;
 use crate::chain::message::{self, Message};
+use crate::chain::params::SectorPreCommitInfo;
 use crate::chain::rpc::Transport;
 use crate::chain::sector_set::SectorSet;
 use crate::chain::types::{Epoch, Index, MinerFunds, Partition, Receipt, SectorOnChainInfo, TipSetKey};
-use crate::chain::types::{Trial, Vesting};
+use crate::chain::types::{TipSet, Trial, Vesting};
 
 /// The answer to `StateReadState`, with what we read of a miner's state.
 #[derive(Deserialize)]
@@ -128,6 +131,23 @@ impl<T: Transport> NodeClient<T> {
         let later: Vec<(Epoch, TokenAmount)> = from_slice(&bytes)
             .map_err(|error| Error::bad_answer(METHOD, format!("the schedule of vesting: {error}")))?;
         Ok([(vesting.epoch, vesting.amount.clone())].into_iter().chain(later).collect())
+    }
+
+    /// The deposit of a PreCommit with this `RegisteredSealProof`, in attoFIL, including the node's margin of a tenth. It
+    /// depends on neither the commitment nor the duration.
+    pub async fn deposit_of(&self, miner: &Address, seal_proof: i64, head: &TipSet) -> Result<TokenAmount, Error> {
+        let sealed_cid =
+            sealed_cid(&[0; 32]).map_err(|error| Error::bad_answer("StateMinerPreCommitDepositForPower", error))?;
+        let sector = SectorPreCommitInfo {
+            seal_proof: seal_proof.into(),
+            sector_number: 0,
+            sealed_cid,
+            seal_rand_epoch: head.height,
+            deal_ids: Vec::new(),
+            expiration: head.height + 2 * LIFETIME_MIN,
+            unsealed_cid: None,
+        };
+        self.pre_commit_deposit_for_power(miner, &sector, &head.key).await
     }
 
     /// What must at least be sent with the creation of a miner, in attoFIL, without a margin.

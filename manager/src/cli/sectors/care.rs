@@ -1,10 +1,7 @@
 //! What extending, terminating and upgrading sectors have in common: which sectors, the plan, its trial, its messages.
 
-use std::collections::BTreeMap;
-
 use anyhow::bail;
 use clap::Args;
-use fvm_shared::{address::Address, econ::TokenAmount};
 use sealbus_schema::{MinerId, SectorId};
 use serde_json::{Value, json};
 
@@ -15,20 +12,13 @@ use super::super::{
 };
 use crate::{
     care::{
-        Declared, LeftOut, Now, OnChain, Plan,
-        batch::{self, Verb},
+        LeftOut, Now, OnChain, Plan,
+        batch::Verb,
         look::{Look, look},
-        terminate,
-        trial::{Call, settle},
-        upgrade,
+        order::{Ordered, order},
     },
-    chain::{
-        commitment::sealed_cid,
-        expiry::{DAY, LIFETIME_MIN},
-        params::SectorPreCommitInfo,
-    },
+    chain::expiry::DAY,
     drive::address,
-    errands::{Draft, sectors::of_batch},
     intents::numbers::Numbers,
 };
 
@@ -97,94 +87,15 @@ pub async fn carry_out(
     let site = asking.site().await?;
     let info = site.miner(miner).await?;
     let (look, mut left_out) = which.look(&site, miner).await?;
-    let Plan { declared, left_out: unfit } = plan(&look.sectors, &look.now)?;
-    left_out.extend(unfit);
+    let plan = plan(&look.sectors, &look.now)?;
     let sender = site.sender(miner, &info).await?;
-    let prices = Prices::of(&site, miner, verb, &look).await?;
-    let call = Call { from: site.node.account_key(&sender, &look.head.key).await?, miner: address(miner), verb };
-    let value = |declared: &[Declared]| prices.debt.clone() + batch::value(declared, |sector| prices.carried(sector));
-    let batches = batch::batches(verb, declared)?;
-    let settled = settle(&site.node, &look.head.key, call, batches, value).await?;
-    left_out.extend(settled.left_out);
-    let drafts = prices.drafts(miner, sender, verb, &settled.batches)?;
+    let Ordered { drafts, left_out: unfit } = order(&site.node, miner, sender, verb, &look, plan).await?;
+    left_out.extend(unfit);
     show(miner, &left_out, asking.json());
     if drafts.is_empty() && !left_out.is_empty() && !asking.json() {
         bail!("no sector of {miner} is left for `{name}`");
     }
     asking.carry_out(&site, name, drafts, notes(miner, &left_out)).await
-}
-
-/// What each sector adds to a message's value, and what the chain takes for it.
-struct Prices {
-    carried: BTreeMap<u64, TokenAmount>,
-    costs: Option<BTreeMap<u64, TokenAmount>>,
-    /// What the miner owes, which must be paid before its sectors are upgraded.
-    debt: TokenAmount,
-}
-
-impl Prices {
-    async fn of(site: &Site, miner: MinerId, verb: Verb, look: &Look) -> anyhow::Result<Prices> {
-        let mut prices = Prices { carried: BTreeMap::new(), costs: None, debt: TokenAmount::default() };
-        let (node, tipset) = (&site.node, &look.head.key);
-        match verb {
-            Verb::Extend => {}
-            Verb::Upgrade => {
-                let bytes = look.info.sector_bytes;
-                // The pledge at tenfold quality does not depend on the duration.
-                let full = node.initial_pledge_for_sector(LIFETIME_MIN, bytes, bytes, tipset).await?;
-                let carried = |sector: &OnChain| (sector.info.sector_number, upgrade::top_up(&sector.info, &full));
-                prices.carried = look.sectors.iter().map(carried).collect();
-                let available = node.available_balance(&address(miner), tipset).await?;
-                prices.debt = (TokenAmount::default() - available).max(TokenAmount::default());
-            }
-            Verb::Terminate => {
-                let deposit = deposit(site, miner, look).await?;
-                let fee = |sector: &OnChain| (sector.info.sector_number, terminate::fee(sector, &look.now, &deposit));
-                prices.costs = Some(look.sectors.iter().map(fee).collect());
-            }
-        }
-        Ok(prices)
-    }
-
-    fn carried(&self, sector: u64) -> TokenAmount {
-        self.carried.get(&sector).cloned().unwrap_or_default()
-    }
-
-    fn drafts(
-        &self,
-        miner: MinerId,
-        sender: Address,
-        verb: Verb,
-        batches: &[batch::Batch],
-    ) -> anyhow::Result<Vec<Draft>> {
-        let mut drafts = Vec::with_capacity(batches.len());
-        for batch in batches {
-            let mut value = batch::value(&batch.declared, |sector| self.carried(sector));
-            if drafts.is_empty() {
-                value += &self.debt;
-            }
-            let of = |costs: &BTreeMap<u64, TokenAmount>| {
-                batch::value(&batch.declared, |sector| costs.get(&sector).cloned().unwrap_or_default())
-            };
-            drafts.push(of_batch(miner, sender, verb, batch, value, self.costs.as_ref().map(of))?);
-        }
-        Ok(drafts)
-    }
-}
-
-/// The deposit of a PreCommit, from which the expected reward follows.
-async fn deposit(site: &Site, miner: MinerId, look: &Look) -> anyhow::Result<TokenAmount> {
-    let Some(sector) = look.sectors.first() else { return Ok(TokenAmount::default()) };
-    let info = SectorPreCommitInfo {
-        seal_proof: sector.info.seal_proof.into(),
-        sector_number: 0,
-        sealed_cid: sealed_cid(&[0; 32])?,
-        seal_rand_epoch: look.now.head,
-        deal_ids: Vec::new(),
-        expiration: look.now.head + 2 * LIFETIME_MIN,
-        unsealed_cid: None,
-    };
-    Ok(site.node.pre_commit_deposit_for_power(&address(miner), &info, &look.head.key).await?)
 }
 
 fn notes(miner: MinerId, left_out: &[LeftOut]) -> Value {
