@@ -229,7 +229,7 @@ mod tests {
             assert!(batch.declared.iter().all(|declared| !declared.sectors.is_empty()));
             match batch.clone().halves() {
                 Some((first, second)) => {
-                    assert_eq!([numbers(&[first.clone()]), numbers(&[second.clone()])].concat(), all);
+                    assert_eq!(numbers(&[first.clone(), second.clone()]), all);
                     assert!(first.count().abs_diff(second.count()) <= 1);
                     open.extend([second, first]);
                 }

@@ -17,7 +17,7 @@ use crate::{
 /// How much is withdrawn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Amount {
-    /// What is available when the message lands. The actor lowers a larger amount to that.
+    /// All that is available now.
     All,
     /// So much.
     Some(TokenAmount),

@@ -22,7 +22,7 @@ pub struct Withdraw {
     /// How much, in FIL, such as 12.5.
     #[arg(long, value_name = "FIL", value_parser = fil::parse, required_unless_present = "all")]
     amount: Option<TokenAmount>,
-    /// All that is available when the message lands.
+    /// All that is available now.
     #[arg(long, conflicts_with = "amount")]
     all: bool,
     /// The beneficiary sends it, instead of the owner.
