@@ -19,6 +19,7 @@ use crate::chain::types::{Epoch, Index, ProvingDeadline, SectorLocation, SectorO
 pub mod batch;
 pub mod compact;
 pub mod deadlines;
+pub mod expiring;
 pub mod extend;
 pub mod look;
 pub mod order;
@@ -26,6 +27,7 @@ pub mod quality;
 pub mod terminate;
 pub mod trial;
 pub mod upgrade;
+pub mod watch;
 
 /// How many epochs a message may take until it is included. What ends within them counts as ended.
 pub const INCLUSION_EPOCHS: Epoch = 20;

@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::chain::{message, message::Message, types::Epoch};
 
 pub mod create;
+pub mod desk;
 pub mod fil;
 pub mod forecast;
 pub mod keys;
