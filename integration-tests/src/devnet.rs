@@ -16,6 +16,7 @@
 //! - Only the clock works in the background. Whoever holds the [`node::Node`] sees a consistent chain.
 
 pub mod address;
+pub mod base_fee;
 pub mod chain;
 pub mod config;
 pub mod economics;

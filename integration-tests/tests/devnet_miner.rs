@@ -3,6 +3,8 @@
 #[path = "devnet_support/chain.rs"]
 mod chain;
 
+#[path = "devnet_miner/base_fee.rs"]
+mod base_fee;
 #[path = "devnet_miner/batches.rs"]
 mod batches;
 #[path = "devnet_miner/care.rs"]

@@ -16,12 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{chain::local_keys::LocalKeys, intents::numbers::Numbers};
 
+mod batches;
 mod database;
 mod expiry;
 mod fees;
 mod nodes;
 mod there;
 
+pub use batches::Batches;
 pub use database::Database;
 pub use expiry::Expiry;
 pub use fees::Fees;
@@ -99,6 +101,9 @@ pub struct Chain {
     /// Limits for kinds of messages, and when they wait for a lower base fee.
     #[serde(default)]
     pub fees: Fees,
+    /// Which messages are sent together, and how long they wait for each other.
+    #[serde(default)]
+    pub batches: Batches,
     /// After how many epochs a signed message that is not on chain is pushed again.
     #[serde(default = "ten")]
     pub repush_epochs: i64,
@@ -143,6 +148,12 @@ pub struct Miner {
     /// When proven sectors are extended, and for how long. `None`: they end when they expire.
     #[serde(default)]
     pub expiry: Option<Expiry>,
+    /// What its messages may cost, instead of `[chain.fees]`.
+    #[serde(default)]
+    pub fees: Option<Fees>,
+    /// Which of its messages are sent together, instead of `[chain.batches]`.
+    #[serde(default)]
+    pub batches: Option<Batches>,
 }
 
 /// A `[[store]]` table.
@@ -268,7 +279,9 @@ impl Config {
         if self.chain.repush_epochs < 1 {
             return refuse("chain.repush_epochs", "must be at least 1".to_owned());
         }
-        self.chain.check_fees()?;
+        self.chain.check_max_fee()?;
+        self.chain.fees.check("chain.fees")?;
+        self.chain.batches.check("chain.batches")?;
         for (field, secs) in [
             ("liveness.dead_after_secs", self.liveness.dead_after_secs),
             ("liveness.grace_secs", self.liveness.grace_secs),
@@ -290,6 +303,12 @@ impl Config {
                 && let Err(error) = crate::chain::json::parse_address(sender)
             {
                 return Err((field("sender"), format!("`{sender}` is not an address: {error}")));
+            }
+            if let Some(fees) = &miner.fees {
+                fees.check(&field("fees"))?;
+            }
+            if let Some(batches) = &miner.batches {
+                batches.check(&field("batches"))?;
             }
             if miner.max_queued == 0 {
                 return Err((field("max_queued"), "must be at least 1".to_owned()));

@@ -4,6 +4,7 @@
 //! moves each as far as the chain allows. It takes no input and keeps no state that a restart would need.
 
 mod answers;
+pub mod batch;
 mod checks;
 pub mod decide;
 mod head;
@@ -66,6 +67,7 @@ pub struct Driver<T> {
     /// The head that was last heard of, and when. `None` if the node did not answer.
     followed: Mutex<Option<(TipSet, tokio::time::Instant)>>,
     surroundings: Surroundings,
+    aggregations: messages::Aggregations,
     /// The item at which the last tick had lost too much time. The next tick starts behind it.
     slow: Mutex<Option<Subject>>,
     numbering: Numbering,
@@ -160,6 +162,7 @@ impl<T: Transport + 'static> Driver<T> {
             followed: Mutex::default(),
             heads: Wake::default(),
             surroundings: Surroundings::default(),
+            aggregations: messages::Aggregations::default(),
             slow: Mutex::default(),
             pushed: Mutex::default(),
             numbering: Numbering::default(),

@@ -73,7 +73,7 @@ pub trait Verifier: Send + Sync + 'static {
 
     /// Checks that aggregates can be made and verified now. Cheap, like [`Self::ready`].
     fn aggregates_ready(&self) -> Result<(), ErrorReport> {
-        Ok(())
+        Err(no_aggregates())
     }
 
     /// Aggregates the proofs of sectors, in this order. Blocks for seconds, so it is called in a separate process, see

@@ -54,7 +54,10 @@ pub use history::{Happening, HistoryEntry, Verdict};
 pub use jobs::{Job, SectorFilter};
 pub use leadership::{Candidate, Leadership};
 pub use looks::{Due, Look};
-pub use messages::{CallId, Envelope, Message, MessageKind, MessageState, Signed, Tries, WantId, filler_key};
+pub use messages::{
+    CallId, Envelope, Errand, ErrandId, ErrandState, Message, MessageKind, MessageState, NewErrand, Place, Ready,
+    Signed, Tries, WantId, filler_key,
+};
 pub use miners::Counts;
 pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};

@@ -38,8 +38,8 @@ pub enum Subject {
     Message {
         /// The message's key.
         key: String,
-        /// The sector that it is about.
-        sector: SectorId,
+        /// The sector that it is about, if it is about one.
+        sector: Option<SectorId>,
     },
     /// Everything that concerns a miner.
     Miner(MinerId),
@@ -130,7 +130,8 @@ impl Subject {
     /// The waiting sector, if the wait is about a single one.
     pub const fn sector(&self) -> Option<SectorId> {
         match self {
-            Subject::Sector(sector) | Subject::Message { sector, .. } | Subject::Outbox { sector, .. } => Some(*sector),
+            Subject::Sector(sector) | Subject::Outbox { sector, .. } => Some(*sector),
+            Subject::Message { sector, .. } => *sector,
             _ => None,
         }
     }
@@ -276,7 +277,9 @@ fn log(subject: &Subject, change: Option<&Change>) {
     match change {
         Change::Began(cause) | Change::Turned(cause) => {
             let (code, cause_text) = (cause.code.as_str(), cause.text.as_str());
-            if is_mended_by_a_person(cause) {
+            if cause.code == ErrorCode::MESSAGE_HELD {
+                tracing::info!(waits = %subject, cause = cause_text, "is held");
+            } else if is_mended_by_a_person(cause) {
                 tracing::error!(waits = %subject, code, cause = cause_text, do_this = advice(&cause.code), "waits for a person");
             } else {
                 tracing::warn!(waits = %subject, code, cause = cause_text, "waits; tried again by itself");

@@ -65,7 +65,8 @@ fn holds(subject: &Subject, sector: &Job) -> bool {
     let is = |id: &SectorId| *id == sector.id;
     let needs = workflows::needs(sector);
     match subject {
-        Subject::Sector(id) | Subject::Message { sector: id, .. } | Subject::Outbox { sector: id, .. } => is(id),
+        Subject::Sector(id) | Subject::Message { sector: Some(id), .. } | Subject::Outbox { sector: id, .. } => is(id),
+        Subject::Message { sector: None, .. } => false,
         Subject::Miner(miner) => sector.id.miner == *miner && needs == Some(Need::Begin),
         Subject::Store(store) => needs == Some(Need::Files { store }),
         Subject::Node => needs.is_some(),

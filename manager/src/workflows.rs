@@ -17,7 +17,7 @@ pub mod seal;
 pub mod toy;
 
 use sealbus_schema::{
-    Commitment, ErrorReport, ProofBytes,
+    Commitment, ErrorReport,
     machine::manager::Machine,
     workflows::{Answer as Answered, Input, State},
 };
@@ -27,6 +27,7 @@ pub use question::{Answer, At, Found, Known, Now, Question};
 
 use crate::{
     chain::WaitReason,
+    proofs::Porep,
     store::{Job, Message, MessageKind},
 };
 
@@ -147,8 +148,8 @@ pub enum Call {
     },
     /// Accept the sector's proof and activate the sector.
     ProveCommit {
-        /// The proof.
-        proof: ProofBytes,
+        /// The proof, and what it states.
+        porep: Box<Porep>,
     },
 }
 

@@ -450,7 +450,8 @@ async fn the_database_itself_refuses_a_row_that_cannot_be(database: TestDatabase
         &format!("{call} VALUES ('precommit', 'f01000', NULL, 'signed', 't3a', 1, 1, NULL)"),
         &format!("{call} VALUES ('precommit', 'f01000', NULL, 'withdrawn', 't3a', 1, NULL, 'x')"),
         &format!("{call} VALUES ('precommit', 'f01000', NULL, 'replaced', 't3a', 1, NULL, 'x')"),
-        &format!("{call} VALUES ('filler', 'f01000', NULL, 'reserved', 't3a', 1, NULL, NULL)"),
+        &format!("{call} VALUES ('precommit', 'f01000', 1, 'failed', 't3a', 1, NULL, 'x')"),
+        &format!("{call} VALUES ('errand', 'f01000', NULL, 'failed', 't3a', 1, NULL, 'x')"),
         &format!("{call} VALUES ('filler', 'f01000', 1, 'pushed', 't3a', 1, NULL, NULL)"),
         &format!("{call} VALUES ('filler', 'f01000', 1, 'replaced', 't3a', 1, NULL, NULL)"),
         &format!("{outbox} VALUES ('fact', 'f01', 1, 0, '')"),
@@ -719,7 +720,7 @@ async fn a_sector_in_memory_is_read_again_once_somebody_else_has_changed_it(data
     assert!(seen().await.blocked.is_some());
     let message = messages::wanted(&store, MessageKind::PreCommit).await;
     let mut tx = store.begin().await.expect("begins");
-    tx.save_signed(&message, "f01", 0, 60, &messages::envelope("cid", b"bytes")).await.expect("signs");
+    tx.save_signed(&[&message], "f01", 0, 60, &messages::envelope("cid", b"bytes")).await.expect("signs");
     tx.commit().await.expect("commits");
     assert!(seen().await.signed);
     let message = messages::open(&store, MessageKind::PreCommit).await;
@@ -838,7 +839,7 @@ async fn stores_and_slots_are_known_by_their_ids_and_a_worker_is_told_of_its_own
 async fn what_waits_is_read_back_with_the_time_since_when(database: TestDatabase) {
     let store = store(&database).await;
     assert_eq!(store.manager_seen().await.expect("reads"), None);
-    let message = Subject::Message { key: "precommit/f01000/1/1".to_owned(), sector: id() };
+    let message = Subject::Message { key: "precommit/f01000/1/1".to_owned(), sector: Some(id()) };
     let all = [
         Subject::Bus("outbox".to_owned()),
         message.clone(),

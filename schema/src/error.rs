@@ -193,6 +193,10 @@ codes! {
     FEE_LIMIT_TOO_LOW Crit;
     /// The base fee is above what a pushed message may pay.
     BASE_FEE_TOO_HIGH Temp;
+    /// A message waits for others, to share one with them.
+    MESSAGE_HELD Temp;
+    /// The chain refused a message that a person or a policy asked for.
+    ERRAND_REFUSED Perm;
     /// A pushed message has waited unusually long for inclusion in a block.
     MESSAGE_PENDING Temp;
     /// The node's wallet does not sign for the sender.

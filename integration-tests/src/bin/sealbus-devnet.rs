@@ -49,6 +49,9 @@ struct Arguments {
     /// The last epoch of network version 28, after which it is 29.
     #[arg(long)]
     upgrade_epoch: Option<ChainEpoch>,
+    /// Let the base fee follow the demand for gas (FIP-0115).
+    #[arg(long)]
+    base_fee_follows: bool,
     /// The name of the network.
     #[arg(long, default_value = "sealbus-devnet")]
     network_name: String,
@@ -110,6 +113,7 @@ fn config(arguments: &Arguments) -> anyhow::Result<Config> {
         network_name: arguments.network_name.clone(),
         network_version: arguments.network_version,
         upgrade_epoch: arguments.upgrade_epoch,
+        base_fee_follows: arguments.base_fee_follows,
         sector_size: arguments.sector_size,
         miners: arguments.miners,
         seed: arguments.seed,

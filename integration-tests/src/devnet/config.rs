@@ -46,6 +46,8 @@ pub struct Config {
     pub network_version: u32,
     /// The last epoch of version 28, if the network is upgraded to 29.
     pub upgrade_epoch: Option<ChainEpoch>,
+    /// Whether the base fee follows the demand for gas. Otherwise it is constant.
+    pub base_fee_follows: bool,
     /// The sector size of all miners.
     pub sector_size: SectorSize,
     /// The number of miners that genesis creates, from f01000 upwards.
@@ -66,6 +68,7 @@ impl Default for Config {
             network_name: "sealbus-devnet".to_owned(),
             network_version: 29,
             upgrade_epoch: None,
+            base_fee_follows: false,
             sector_size: SectorSize::_2KiB,
             miners: 1,
             seed: 1,

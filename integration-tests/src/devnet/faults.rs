@@ -1,6 +1,7 @@
 //! Faults that tests can inject. Each is a variant.
 
 use fvm_shared::ActorID;
+use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,14 @@ pub enum Fault {
         /// In attoFIL per unit of gas.
         atto: u64,
     },
+    /// For so many epochs the base fee is this many times what it is now. If it follows the demand, it rises and falls by
+    /// an eighth an epoch, as when others ask for all gas.
+    BaseFeeSpike {
+        /// How many times.
+        times: u64,
+        /// For how many epochs.
+        epochs: u32,
+    },
     /// Gas estimates have this premium, as if others paid so much.
     Premium {
         /// In attoFIL per unit of gas.
@@ -103,8 +112,24 @@ pub enum Fault {
         /// In attoFIL.
         atto: u64,
     },
+    /// At the end of the next tipset a miner gets this block reward, three quarters of which are locked and vest.
+    Reward {
+        /// The miner's ID.
+        miner: ActorID,
+        /// In attoFIL.
+        atto: u64,
+    },
     /// All faults are switched off.
     Clear {},
+}
+
+/// A time of a higher base fee.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spike {
+    /// When it is.
+    pub epochs: std::ops::Range<ChainEpoch>,
+    /// Its height in attoFIL per unit of gas.
+    pub atto: u64,
 }
 
 /// What happens to a miner without a message.
@@ -114,6 +139,8 @@ pub enum Incident {
     Faulty(Vec<u64>),
     /// The miner owes this much more.
     Debt(TokenAmount),
+    /// The miner gets this block reward.
+    Reward(TokenAmount),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +161,7 @@ pub struct Faults {
     base_fee_atto: Option<u64>,
     premium_atto: Option<u64>,
     incidents: Vec<(ActorID, Incident)>,
+    spike: Option<Spike>,
 }
 
 impl Faults {
@@ -152,7 +180,13 @@ impl Faults {
             Fault::FeeDebt { miner, atto } => {
                 self.incidents.push((miner, Incident::Debt(TokenAmount::from_atto(atto))))
             }
-            Fault::ClearMempool {} | Fault::MuteChannels { .. } | Fault::CloseChannels {} => {}
+            Fault::Reward { miner, atto } => {
+                self.incidents.push((miner, Incident::Reward(TokenAmount::from_atto(atto))))
+            }
+            Fault::BaseFeeSpike { .. }
+            | Fault::ClearMempool {}
+            | Fault::MuteChannels { .. }
+            | Fault::CloseChannels {} => {}
             Fault::Clear {} => *self = Self::default(),
         }
     }
@@ -167,9 +201,19 @@ impl Faults {
         Some(answer)
     }
 
-    /// The base fee of new blocks.
-    pub fn base_fee_atto(&self) -> u64 {
-        self.base_fee_atto.unwrap_or(BASE_FEE_MIN_ATTO)
+    /// The base fee of new blocks, if a test has set it.
+    pub fn base_fee_atto(&self) -> Option<u64> {
+        self.base_fee_atto
+    }
+
+    /// Begins a spike of the base fee.
+    pub fn begin_spike(&mut self, spike: Spike) {
+        self.spike = Some(spike);
+    }
+
+    /// The height of the spike at an epoch, if there is one.
+    pub fn spike_atto(&self, epoch: ChainEpoch) -> Option<u64> {
+        self.spike.as_ref().filter(|spike| spike.epochs.contains(&epoch)).map(|spike| spike.atto)
     }
 
     /// The premium of gas estimates, if a test has set it.

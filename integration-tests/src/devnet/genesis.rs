@@ -22,6 +22,9 @@ use super::world::{
 /// The FIL with which each owner and worker starts.
 const ACCOUNT_FIL: i64 = 1_000_000;
 
+/// The FIL that can still become block rewards.
+const REWARD_FIL: i64 = 1_000_000_000;
+
 /// Why genesis failed.
 #[derive(Debug, Error)]
 pub enum GenesisError {
@@ -74,8 +77,8 @@ pub fn create(config: &Config, policy: &Policy, store: &Store) -> Result<Genesis
     let mut wallet = Wallet::default();
     let mut world = World::new(FIRST_MINER + config.miners);
     let nothing = put(store, &())?;
-    for id in [REWARD, POWER, BURNT_FUNDS] {
-        world.set(id, system(nothing));
+    for (id, fil) in [(REWARD, REWARD_FIL), (POWER, 0), (BURNT_FUNDS, 0)] {
+        world.set(id, system(nothing, TokenAmount::from_whole(fil)));
     }
     let mut miners = Vec::new();
     for index in 0..config.miners {
@@ -102,8 +105,8 @@ pub fn create(config: &Config, policy: &Policy, store: &Store) -> Result<Genesis
     Ok(Genesis { chain: Chain::new(tipset, execution), wallet, miners })
 }
 
-fn system(head: Cid) -> Actor {
-    Actor { kind: Kind::System, head, nonce: 0, balance: TokenAmount::default(), robust: None }
+fn system(head: Cid, balance: TokenAmount) -> Actor {
+    Actor { kind: Kind::System, head, nonce: 0, balance, robust: None }
 }
 
 /// A miner starts without funds, so every deposit must come with its message.

@@ -8,70 +8,32 @@ use fvm_shared::address::Address;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::message::Message;
-use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{debug, info};
 
+use super::base_fee;
 use super::chain::{Chain, ChainError, Execution};
 use super::config::{Config, ConfigError, NETWORK_VERSION_MAX, check_epoch_millis};
 use super::economics::Economics;
-use super::execution::{Applied, BLOCK_GAS_LIMIT, Context, apply, close_windows};
-use super::faults::{Fault, Faults, Reverted};
-use super::genesis::{self, Genesis, GenesisError, GenesisMiner};
-use super::mempool::{Mempool, MempoolError};
-use super::message::{EncodeError, SignedMessage, cbor_cid};
+use super::execution::{Applied, BASE_FEE_MIN_ATTO, BLOCK_GAS_LIMIT, Context, apply, close_windows};
+use super::faults::{Fault, Faults, Reverted, Spike};
+use super::genesis::{self, Genesis, GenesisMiner};
+use super::mempool::Mempool;
+use super::message::{SignedMessage, cbor_cid};
 use super::proofs::ProofVerifier;
 use super::randomness::{beacon_data, ticket_vrf_proof};
 use super::stats::Stats;
 use super::tipset::{BlockHeader, Tipset};
 use super::view::{View, ViewError};
 use super::wallet::Wallet;
-use super::world::{FIRST_MINER, Kind, Store, World, WorldError};
+use super::world::{FIRST_MINER, Kind, Store, World};
+
+mod error;
+
+pub use error::{NodeError, PushError, UpgradeError};
 
 /// The maximum number of beacon entries in a block: those of the last epochs.
 const BEACON_ENTRIES_MAX: ChainEpoch = 20;
-
-/// Why a node could not be created or could not continue.
-#[derive(Debug, Error)]
-pub enum NodeError {
-    /// The configuration is not valid.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Genesis failed.
-    #[error(transparent)]
-    Genesis(#[from] GenesisError),
-    /// The state store failed.
-    #[error(transparent)]
-    World(#[from] WorldError),
-    /// The chain is inconsistent.
-    #[error(transparent)]
-    Chain(#[from] ChainError),
-    /// The state could not be read.
-    #[error(transparent)]
-    View(#[from] ViewError),
-    /// The mempool failed.
-    #[error(transparent)]
-    Mempool(#[from] MempoolError),
-    /// A block could not be encoded.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-}
-
-/// Why the network cannot be upgraded.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum UpgradeError {
-    /// There is no later version.
-    #[error("the network has version {NETWORK_VERSION_MAX} already, the newest of a devnet")]
-    AlreadyNewest,
-    /// The epoch has passed.
-    #[error("epoch {wanted} has passed, the clock is at {now}")]
-    Past {
-        /// The requested epoch.
-        wanted: ChainEpoch,
-        /// The clock's.
-        now: ChainEpoch,
-    },
-}
 
 /// A whole node. It is not shared: whoever holds it sees and changes a consistent chain.
 pub struct Node {
@@ -278,6 +240,11 @@ impl Node {
             Fault::ClearMempool {} => self.mempool.clear(),
             Fault::MuteChannels { on } => self.announced.send_modify(|announced| announced.is_muted = *on),
             Fault::CloseChannels {} => self.announced.send_modify(|announced| announced.closings += 1),
+            Fault::BaseFeeSpike { times, epochs } => {
+                let first = self.epoch + 1;
+                let atto = self.chain.head().header.base_fee.saturating_mul(*times).max(BASE_FEE_MIN_ATTO);
+                self.faults.begin_spike(Spike { epochs: first..first + ChainEpoch::from(*epochs), atto });
+            }
             Fault::Clear {} => self.announced.send_modify(|announced| announced.is_muted = false),
             _ => {}
         }
@@ -303,7 +270,7 @@ impl Node {
         let parent = self.chain.head().clone();
         let parent_execution = self.chain.execution(&parent.cid)?.clone();
         let mut world = World::load(&self.store, &parent_execution.state_root)?;
-        let base_fee = self.faults.base_fee_atto();
+        let base_fee = self.base_fee_after(&parent);
         let messages = if with_messages { self.mempool.select(&world, base_fee) } else { Vec::new() };
         let cids: Vec<Cid> = messages.iter().map(|(cid, _)| *cid).collect();
         let header = BlockHeader {
@@ -332,6 +299,21 @@ impl Node {
         self.announced.send_modify(|announced| announced.head = self.chain.head().cid);
         self.mempool.prune(&world);
         Ok(())
+    }
+
+    /// The base fee of the block of the current epoch.
+    fn base_fee_after(&self, parent: &Tipset) -> u64 {
+        let last = parent.header.base_fee;
+        match (self.faults.base_fee_atto(), self.faults.spike_atto(self.epoch), self.config.base_fee_follows) {
+            (Some(fixed), ..) => fixed,
+            (None, Some(height), false) => height,
+            (None, Some(height), true) => base_fee::risen(last).min(height).max(last),
+            (None, None, false) => BASE_FEE_MIN_ATTO,
+            (None, None, true) => {
+                let messages = parent.messages.iter().map(|(_, signed)| &signed.message);
+                base_fee::next(last, messages)
+            }
+        }
     }
 
     fn execute(&self, tipset: &Arc<Tipset>, world: &mut World) -> Result<Vec<Applied>, NodeError> {
@@ -373,15 +355,4 @@ fn apply_free(context: &Context<'_>, mut view: View<'_>, message: &Message) -> R
         ..message.clone()
     };
     Ok(apply(context, &mut view.world, &free)?)
-}
-
-/// Why a push failed.
-#[derive(Debug, Error)]
-pub enum PushError {
-    /// The mempool refused the message.
-    #[error(transparent)]
-    Mempool(#[from] MempoolError),
-    /// The node's state could not be read.
-    #[error(transparent)]
-    View(#[from] ViewError),
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use cid::Cid;
 use fil_actor_miner_state::v19::{PreCommitSectorBatchParams2, ProveCommitSectors3Params, ProveCommitSectors3Return};
-use fvm_shared::ActorID;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::message::Message;
+use fvm_shared::{ActorID, MethodNum};
 use serde::Serialize;
 
 use super::execution::{Applied, METHOD_PRE_COMMIT, METHOD_PROVE_COMMIT};
@@ -42,6 +42,8 @@ pub struct FailedMessage {
 pub struct MinerStats {
     /// The counts by sector number.
     pub sectors: BTreeMap<u64, SectorStats>,
+    /// The number of successful messages by method number.
+    pub succeeded: BTreeMap<MethodNum, u64>,
     /// Failed messages to the miner, oldest first.
     pub failed: Vec<FailedMessage>,
 }
@@ -63,6 +65,8 @@ struct Counted {
     epoch: ChainEpoch,
     miner: Option<ActorID>,
     method: u64,
+    /// Whether it succeeded.
+    succeeded: bool,
     /// The sectors that it took effect for.
     sectors: Vec<u64>,
 }
@@ -80,7 +84,7 @@ impl Stats {
         self.messages += 1;
         let method = message.method_num;
         let Some(miner) = miner else {
-            self.counted.push(Counted { epoch, miner, method, sectors: Vec::new() });
+            self.counted.push(Counted { epoch, miner, method, succeeded: false, sectors: Vec::new() });
             return;
         };
         let entry = self.miners.entry(miner).or_default();
@@ -94,7 +98,7 @@ impl Stats {
                 exit_code: applied.receipt.exit_code.value(),
                 error: applied.error.clone().unwrap_or_default(),
             });
-            self.counted.push(Counted { epoch, miner: Some(miner), method, sectors: Vec::new() });
+            self.counted.push(Counted { epoch, miner: Some(miner), method, succeeded: false, sectors: Vec::new() });
             return;
         }
         let sectors = match method {
@@ -111,7 +115,8 @@ impl Stats {
                 *count += 1;
             }
         }
-        self.counted.push(Counted { epoch, miner: Some(miner), method, sectors });
+        *entry.succeeded.entry(method).or_default() += 1;
+        self.counted.push(Counted { epoch, miner: Some(miner), method, succeeded: true, sectors });
     }
 
     /// Takes back what was counted after an epoch, because a reorganisation reverted it.
@@ -119,6 +124,9 @@ impl Stats {
         while let Some(counted) = self.counted.pop_if(|counted| counted.epoch > last) {
             self.messages -= 1;
             let Some(entry) = counted.miner.and_then(|miner| self.miners.get_mut(&miner)) else { continue };
+            if let Some(count) = entry.succeeded.get_mut(&counted.method).filter(|_| counted.succeeded) {
+                *count -= 1;
+            }
             for sector in counted.sectors {
                 if let Some(count) = entry.count_of(sector, counted.method) {
                     *count -= 1;

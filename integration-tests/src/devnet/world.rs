@@ -16,7 +16,7 @@ use thiserror::Error;
 
 /// The actor that receives burnt funds.
 pub const BURNT_FUNDS: ActorID = 99;
-/// The actor that receives premiums. A devnet pays no block rewards.
+/// The actor that receives premiums and pays block rewards.
 pub const REWARD: ActorID = 2;
 /// The actor that creates miners.
 pub const POWER: ActorID = 4;

@@ -47,7 +47,7 @@ impl From<Call> for Does {
     fn from(call: Call) -> Does {
         match call {
             Call::PreCommit { comm_r, ticket_epoch } => Does::PreCommit { comm_r: comm_r.0, ticket_epoch },
-            Call::ProveCommit { proof } => Does::ProveCommit { proof: proof.0 },
+            Call::ProveCommit { porep } => Does::ProveCommit { proof: porep.proof.0 },
         }
     }
 }

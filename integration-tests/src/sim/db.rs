@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sealbus_manager::store::{
-    CallId, Job, Message, MessageKind, MessageState, Outcome, Outgoing, Signed, Tries, WantId, filler_key,
+    CallId, Job, Message, MessageKind, MessageState, Outcome, Outgoing, Place, Ready, Signed, Tries, WantId, filler_key,
 };
 use sealbus_schema::{SealProof, SectorId, Workflow, codec, lease::Ownership, workflows::State};
 
@@ -127,7 +127,7 @@ impl Db {
         let of_purpose = self
             .messages
             .values()
-            .filter(|row| (row.message.sector, row.message.kind, row.message.attempt) == (sector, kind, attempt));
+            .filter(|row| (row.message.sector, row.message.kind, row.message.attempt) == (Some(sector), kind, attempt));
         let in_vain = |row: &Row| {
             matches!(row.over, Some(Over::Failed | Over::Replaced))
                 || matches!(row.message.state, MessageState::Withdrawn(_)) && row.over.is_none()
@@ -137,8 +137,8 @@ impl Db {
         }
         let key = kind.key(sector, attempt, of_purpose.count() as u32 + 1);
         let (want, state) = (Some(WantId(self.messages.len() as i64)), MessageState::Wanted);
-        let (is_of_last_job, tries) = (true, Tries::default());
-        let message = Message { key: key.clone(), want, is_of_last_job, attempt, kind, sector, state, tries };
+        let message = message(key.clone(), kind, sector, state);
+        let message = Message { want, attempt, ..message };
         Some(self.messages.entry(key).or_insert(Row { message, nonce: None, over: None }))
     }
 
@@ -146,7 +146,9 @@ impl Db {
     pub fn want_another(&mut self, key: &str, over: Over, tries: Tries) {
         self.end(key, over);
         let Some(Row { message, .. }) = self.messages.get(key).cloned() else { return };
-        if let Some(row) = self.want(message.sector, message.kind, message.attempt) {
+        if let Some(sector) = message.sector
+            && let Some(row) = self.want(sector, message.kind, message.attempt)
+        {
             row.message.tries = tries;
         }
     }
@@ -155,7 +157,7 @@ impl Db {
     pub fn want_precommit_again(&mut self, sector: SectorId) {
         let Some(attempt) = self.sectors.get(&sector).map(|sector| sector.attempt) else { return };
         for row in self.messages.values_mut() {
-            let of_sector = (row.message.kind, row.message.sector) == (MessageKind::PreCommit, sector);
+            let of_sector = (row.message.kind, row.message.sector) == (MessageKind::PreCommit, Some(sector));
             if of_sector && row.over == Some(Over::Landed) {
                 row.over = Some(Over::Replaced);
             }
@@ -179,7 +181,9 @@ impl Db {
         if let MessageState::Signed(signed) | MessageState::Pushed { signed, .. } = row.message.state.clone() {
             row.message.state = MessageState::Withdrawn(signed);
             let (sector, nonce) = (row.message.sector, row.nonce.unwrap_or_default());
-            self.fill(sector, nonce);
+            if let Some(sector) = sector {
+                self.fill(sector, nonce);
+            }
         }
     }
 
@@ -196,9 +200,7 @@ impl Db {
         let Ok(bytes) = codec::encode(&filler) else { return };
         let (call, cid) = (CallId(self.messages.len() as i64), format!("{nonce}"));
         let state = MessageState::Signed(Signed { call, cid, bytes, epoch: None });
-        let (kind, tries) = (MessageKind::Filler, Tries::default());
-        let message =
-            Message { key: key.clone(), want: None, is_of_last_job: true, attempt: 1, kind, sector, state, tries };
+        let message = message(key.clone(), MessageKind::Filler, sector, state);
         self.messages.insert(key, Row { message, nonce: Some(nonce), over: None });
     }
 
@@ -233,7 +235,7 @@ impl Db {
     pub fn mark_landed(&mut self, kind: MessageKind, sector: SectorId) {
         for row in self.messages.values_mut() {
             let withdrawn = matches!(row.message.state, MessageState::Withdrawn(_));
-            if row.message.kind == kind && row.message.sector == sector && row.over.is_none() && !withdrawn {
+            if row.message.kind == kind && row.message.sector == Some(sector) && row.over.is_none() && !withdrawn {
                 let wanted = row.message.state == MessageState::Wanted;
                 row.over = Some(if wanted { Over::Failed } else { Over::Landed });
             }
@@ -243,7 +245,7 @@ impl Db {
     /// Records that a message that had landed is no longer on chain.
     pub fn mark_reverted(&mut self, kind: MessageKind, sector: SectorId) {
         for row in self.messages.values_mut() {
-            if row.message.kind == kind && row.message.sector == sector && row.over == Some(Over::Landed) {
+            if row.message.kind == kind && row.message.sector == Some(sector) && row.over == Some(Over::Landed) {
                 row.over = None;
             }
         }
@@ -274,11 +276,29 @@ impl Db {
     fn note_precommit(&mut self, key: &str, signed: bool) {
         let Some(Row { message, .. }) = self.messages.get(key) else { return };
         if message.kind == MessageKind::PreCommit
-            && let Some(sector) = self.sectors.get_mut(&message.sector)
+            && let Some(sector) = message.sector.and_then(|sector| self.sectors.get_mut(&sector))
             && sector.attempt == message.attempt
         {
             sector.signed = signed;
         }
+    }
+}
+
+/// A message of a sector's first attempt, alone in its call.
+fn message(key: String, kind: MessageKind, sector: SectorId, state: MessageState) -> Message {
+    Message {
+        key,
+        want: None,
+        errand: None,
+        is_of_last_job: true,
+        attempt: 1,
+        kind,
+        miner: sector.miner,
+        sector: Some(sector),
+        state,
+        place: Place::default(),
+        ready: Ready::default(),
+        tries: Tries::default(),
     }
 }
 

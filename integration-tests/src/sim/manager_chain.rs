@@ -182,7 +182,9 @@ impl World {
     /// message before it.
     fn push_landed(&mut self, now: &Now, id: SectorId) {
         let landed = |row: &&Row| {
-            row.over == Some(Over::Landed) && row.message.sector == id && row.message.kind == MessageKind::PreCommit
+            row.over == Some(Over::Landed)
+                && row.message.sector == Some(id)
+                && row.message.kind == MessageKind::PreCommit
         };
         let nonces: Vec<_> = self.db.messages.values().filter(landed).filter_map(|row| row.nonce).collect();
         for nonce in nonces {
@@ -193,7 +195,9 @@ impl World {
     /// Whether a sector's PreCommit had landed, is no longer on chain, and something else has used its nonce.
     fn is_lost(&self, now: &Now, id: SectorId) -> bool {
         let landed = |row: &&Row| {
-            row.over == Some(Over::Landed) && row.message.sector == id && row.message.kind == MessageKind::PreCommit
+            row.over == Some(Over::Landed)
+                && row.message.sector == Some(id)
+                && row.message.kind == MessageKind::PreCommit
         };
         let mut landed = self.db.messages.values().filter(landed).filter_map(|row| row.nonce).peekable();
         landed.peek().is_some()
@@ -215,7 +219,8 @@ impl World {
     }
 
     fn drive_message(&mut self, m: usize, now: &Now, message: Message) {
-        let sector = self.db.sectors.get(&message.sector).cloned();
+        let Some(id) = message.sector else { return };
+        let sector = self.db.sectors.get(&id).cloned();
         match &message.state {
             MessageState::Wanted => {
                 let apply = sector.map_or(Apply::Nothing, |sector| self.sign(now, message, sector));
@@ -235,7 +240,7 @@ impl World {
             MessageState::Pushed { signed, epoch } => {
                 let Ok(sent) = codec::decode::<SimMessage>(&signed.bytes) else { return };
                 let seen = match self.chain.search(&sent, now.lagged) {
-                    Some((height, exit)) => Seen::Executed { height, exit, gas_limit: 1 },
+                    Some((height, exit)) => Seen::Executed { height, exit, gas_limit: 1, shared_by: 1 },
                     None => {
                         self.push_between(self.chain.nonce(now.lagged), sent.nonce);
                         Seen::Absent { nonce_used: self.chain.nonce(now.lagged) > sent.nonce }
@@ -247,7 +252,7 @@ impl World {
                     && missing < sent.nonce
                     && !self.db.has_nonce(missing)
                 {
-                    return self.apply_in(m, Apply::Fill { sector: message.sector, nonce: missing });
+                    return self.apply_in(m, Apply::Fill { sector: id, nonce: missing });
                 }
                 let key = message.key.clone();
                 match now.followed(&message, sector.as_ref(), *epoch, REPUSH, seen, "a message") {
@@ -261,7 +266,7 @@ impl World {
                     }
                     Followed::GiveUp { error, .. } => {
                         let input = Some(Input::Refused(error));
-                        self.apply_in(m, Apply::GiveUp { key, sector: message.sector, input });
+                        self.apply_in(m, Apply::GiveUp { key, sector: id, input });
                     }
                 }
             }
@@ -349,13 +354,11 @@ impl World {
             }
             Apply::Signed { message, then, nonce, signed } => {
                 let fresh = self.options.bug == Some(Bug::SignAgain) || message.state == MessageState::Wanted;
-                if fresh && decide::stands_as(&then, self.db.sectors.get(&message.sector)) {
-                    let id = message.sector;
+                if fresh && decide::stands_as(&then, self.db.sectors.get(&then.id)) {
                     self.trace(|| format!("m{m} signs {} with nonce {nonce}", message.key));
                     self.check_signed(&message);
                     self.checks.signed.entry(message.key.clone()).or_insert_with(|| signed.bytes.clone());
                     self.db.save_signed(&message.key, nonce, signed);
-                    debug_assert_eq!(then.id, id);
                     return self.manager_in(m, 5, Task::Push(message.key));
                 }
             }

@@ -83,7 +83,7 @@ fn wait_for_message(world: &mut World, number: u64, kind: MessageKind, signed: b
     wait(kind.name(), || {
         let (store, id) = (world.store()?, world.sector_id(number));
         let messages = world.block_on(store.open_messages())?;
-        let found = messages.into_iter().find(|message| message.sector == id && message.kind == kind);
+        let found = messages.into_iter().find(|message| message.sector == Some(id) && message.kind == kind);
         Ok(found.filter(|message| signed == matches!(message.state, MessageState::Signed(_))).map(drop))
     })
 }

@@ -7,7 +7,7 @@ use fvm_shared::receipt::Receipt;
 use fvm_shared::sector::RegisteredPoStProof;
 use sealbus_integration_tests::devnet::execution::{CreateMinerParams, CreateMinerReturn};
 
-use crate::chain::{Chain, encode};
+use crate::chain::{Chain, encode, pre_commit_params};
 
 fn create(chain: &Chain, params: &CreateMinerParams, value: TokenAmount) -> Receipt {
     let mut message = chain.message(chain.owner(), 2, encode(params), value);
@@ -53,6 +53,11 @@ fn a_miner_is_created_with_a_deposit_that_vests() {
     assert_eq!(vested(0), TokenAmount::default());
     assert!(vested(90 * 2880).is_positive() && vested(90 * 2880) < deposit(&chain));
     assert_eq!(vested(182 * 2880), deposit(&chain));
+    let mut message = chain.message(chain.worker(), 28, pre_commit_params(vec![chain.sector(7)]), chain.deposit());
+    message.to = created.robust_address;
+    let cid = chain.push(message).expect("taken");
+    chain.advance(2);
+    assert_eq!(chain.search(&cid).expect("executed").receipt.exit_code.value(), 0, "it can seal");
     let account = chain.node(|node| node.latest().expect("state").world.account_key(&created.id_address));
     assert_eq!(account, None, "a miner has no key");
 }

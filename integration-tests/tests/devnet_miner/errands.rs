@@ -100,6 +100,31 @@ fn a_debt_is_burnt_as_far_as_funds_go() {
 }
 
 #[test]
+fn a_block_reward_pays_debts_and_vests() {
+    let chain = chain();
+    let (reward, total) = (TokenAmount::from_whole(16), chain.total());
+    chain.node(|node| {
+        node.inject(Fault::FeeDebt { miner: MINER, atto: 1_000 });
+        node.inject(Fault::Reward { miner: MINER, atto: 16_000_000_000_000_000_000 });
+    });
+    chain.advance(2);
+    let miner = chain.miner();
+    let debt = TokenAmount::from_atto(1_000);
+    // The debt is taken from what would vest first.
+    assert_eq!(miner.state.locked_funds, TokenAmount::from_whole(12) - &debt);
+    assert_eq!((miner.state.fee_debt, miner.actor.balance), (nothing(), reward - &debt));
+    assert_eq!(chain.balance(Address::new_id(99)), debt);
+    assert_eq!(chain.total(), total);
+    assert_eq!(withdraw(&chain, chain.owner(), &TokenAmount::from_whole(16)), Ok(TokenAmount::from_whole(4)));
+    chain.node(|node| node.add_null_rounds(90 * 2880));
+    chain.advance(90 * 2880 + 1);
+    let vested = withdraw(&chain, chain.owner(), &TokenAmount::from_whole(16)).expect("a part has vested");
+    assert!(vested > TokenAmount::from_whole(5) && vested < TokenAmount::from_whole(7), "{vested}");
+    let stats = chain.node(|node| node.stats.miners[&MINER].clone());
+    assert_eq!(stats.succeeded.get(&WITHDRAW), Some(&2));
+}
+
+#[test]
 fn a_worker_takes_over_900_epochs_after_its_proposal() {
     let chain = chain();
     let (old, new) = (id(&chain, chain.worker()), strange_worker(&chain));

@@ -167,8 +167,15 @@ fn a_fork_over_the_upgrade_runs_messages_under_their_new_epochs_version() {
     chain.node(|node| node.inject(Fault::StallInclusion { on: false }));
     chain.advance(2);
     assert_eq!(outcomes(&chain, &messages), [19, 0, 16]);
+    let succeeded = |method| {
+        let counts = chain.node(|node| node.stats.miners[&MINER].succeeded.clone());
+        counts.get(&method).copied().unwrap_or_default()
+    };
+    let pre_commits = succeeded(PRE_COMMIT);
+    assert_eq!(succeeded(UPGRADE), 1);
     chain.node(|node| node.reorganise(3, Reverted::Again)).expect("a fork");
     assert_eq!(outcomes(&chain, &messages), [0, 22, 0]);
+    assert_eq!((succeeded(UPGRADE), succeeded(PRE_COMMIT)), (0, pre_commits + 1), "a fork is counted anew");
 }
 
 #[test]

@@ -267,7 +267,7 @@ async fn a_message_waits_for_a_lower_base_fee_until_it_is_urgent_and_may_then_co
     world.advance(2);
     driver.tick().await.expect("ticks");
     assert_eq!(world.message(MessageKind::PreCommit).await, Some(MessageState::Wanted));
-    let subject = Subject::Message { key: MessageKind::PreCommit.key(id(), 1, 1), sector: id() };
+    let subject = Subject::Message { key: MessageKind::PreCommit.key(id(), 1, 1), sector: Some(id()) };
     let cause = driver.waits().cause(&subject).expect("a wait");
     assert_eq!(cause.code, ErrorCode::BASE_FEE_TOO_HIGH);
     // The ticket expires at epoch 2900.

@@ -136,6 +136,17 @@ pub fn nonce_filler(from: Address) -> Result<Message, Error> {
     build(from, from, METHOD_SEND, Vec::new(), TokenAmount::default())
 }
 
+/// Any call of an actor's method, without nonce and gas. `params` is its CBOR.
+pub fn of_errand(
+    from: Address,
+    to: Address,
+    method: u64,
+    params: RawBytes,
+    value: TokenAmount,
+) -> Result<Message, Error> {
+    build(from, to, method, params.into(), value)
+}
+
 /// The value that a ProveCommit must carry: its sectors' pledges less the released deposits. `sectors` are pairs of
 /// pledge and deposit, in attoFIL.
 pub fn prove_commit_value(sectors: &[(TokenAmount, TokenAmount)]) -> TokenAmount {

@@ -45,6 +45,28 @@ pub enum WaitReason {
         /// From which epoch on the message is urgent.
         until: Option<i64>,
     },
+    /// It waits for others, to share a message with them.
+    #[error(
+        "{what} waits for others: {with} of {most} are there. They are sent at epoch {until} in any case, or after `messages flush`"
+    )]
+    Batch {
+        /// The message.
+        what: String,
+        /// How many wait.
+        with: usize,
+        /// How many make a message full.
+        most: usize,
+        /// From which epoch on they are sent in any case.
+        until: Epoch,
+    },
+    /// The proofs of several sectors are being aggregated.
+    #[error("the proof of {what} is being aggregated with those of {with} sectors in all")]
+    Aggregation {
+        /// The message.
+        what: String,
+        /// The number of sectors.
+        with: usize,
+    },
     /// The sender or the miner cannot pay.
     #[error("{what} waits for funds of {who}: {said}")]
     NotEnoughFunds {
@@ -151,6 +173,8 @@ impl WaitReason {
                 "BaseFeeAboveCap"
             }
             Self::BaseFeeHigh { .. } => "BaseFeeHigh",
+            Self::Batch { .. } => "Batch",
+            Self::Aggregation { .. } => "Aggregation",
             Self::Fee { .. } => "FeeUnusable",
             Self::NotEnoughFunds { .. } => "NotEnoughFunds",
             Self::SenderNotOnChain { .. } => "SenderNotOnChain",

@@ -1,13 +1,19 @@
 //! `[chain.fees]`: how much messages may cost, and when they wait for a lower base fee.
 
 use fvm_shared::econ::TokenAmount;
+use sealbus_schema::MinerId;
 use serde::Deserialize;
 
-use super::Chain;
+use super::{Batches, Chain, Config};
 use crate::{
     chain::{fees::FeeLimit, json::parse_tokens},
     store::MessageKind,
 };
+
+/// The fields of limits a sector: everybody's, and a miner's own.
+const OF_PRECOMMIT: [&str; 2] = ["chain.fees.precommit_sector_atto", "fees.precommit_sector_atto of its [[miner]]"];
+const OF_PROVE_COMMIT: [&str; 2] =
+    ["chain.fees.prove_commit_sector_atto", "fees.prove_commit_sector_atto of its [[miner]]"];
 
 /// The `[chain.fees]` table.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,15 +44,40 @@ impl Default for Fees {
     }
 }
 
+impl Config {
+    /// A miner's limits, or everybody's.
+    pub fn fees(&self, miner: MinerId) -> &Fees {
+        self.miner(miner).and_then(|miner| miner.fees.as_ref()).unwrap_or(&self.chain.fees)
+    }
+
+    /// A miner's policy for messages that are sent together, or everybody's.
+    pub fn batches(&self, miner: MinerId) -> &Batches {
+        self.miner(miner).and_then(|miner| miner.batches.as_ref()).unwrap_or(&self.chain.batches)
+    }
+
+    /// The most that a miner's message for this many sectors may cost, if this many epochs are left in which it can land.
+    pub fn fee_limit(&self, miner: MinerId, kind: MessageKind, sectors: u64, epochs_left: Option<i64>) -> FeeLimit {
+        let of_miner = self.miner(miner).and_then(|miner| miner.fees.as_ref());
+        self.chain.fee_limit(of_miner, kind, sectors, epochs_left)
+    }
+}
+
 impl Chain {
-    /// The most that a message for this many sectors may cost, if this many epochs are left in which it can land.
-    pub fn fee_limit(&self, kind: MessageKind, sectors: u64, epochs_left: Option<i64>) -> FeeLimit {
-        let percent = self.fees.percent(epochs_left);
+    /// With the limits of a miner, if it has its own.
+    fn fee_limit(
+        &self,
+        of_miner: Option<&Fees>,
+        kind: MessageKind,
+        sectors: u64,
+        epochs_left: Option<i64>,
+    ) -> FeeLimit {
+        let (fees, of_miner) = (of_miner.unwrap_or(&self.fees), usize::from(of_miner.is_some()));
+        let percent = fees.percent(epochs_left);
         let whole = FeeLimit { field: "chain.max_fee_atto", configured: tokens(&self.max_fee_atto), percent };
         let (field, of_sector) = match kind {
-            MessageKind::PreCommit => ("chain.fees.precommit_sector_atto", &self.fees.precommit_sector_atto),
-            MessageKind::ProveCommit => ("chain.fees.prove_commit_sector_atto", &self.fees.prove_commit_sector_atto),
-            MessageKind::Filler => return whole,
+            MessageKind::PreCommit => (OF_PRECOMMIT[of_miner], &fees.precommit_sector_atto),
+            MessageKind::ProveCommit => (OF_PROVE_COMMIT[of_miner], &fees.prove_commit_sector_atto),
+            MessageKind::Filler | MessageKind::Errand => return whole,
         };
         let of_sectors = of_sector.as_deref().map(|atto| tokens(atto) * sectors);
         match of_sectors {
@@ -55,34 +86,42 @@ impl Chain {
         }
     }
 
-    /// Checks `chain.max_fee_atto` and `[chain.fees]`. An error is a field and what is wrong with it.
-    pub(super) fn check_fees(&self) -> Result<(), (String, String)> {
-        let Fees { precommit_sector_atto, prove_commit_sector_atto, base_fee_wait_atto, urgent_epochs, urgent_percent } =
-            &self.fees;
-        let refuse = |field: &str, problem: String| Err((field.to_owned(), problem));
-        for (field, value) in [
-            ("chain.max_fee_atto", Some(&self.max_fee_atto)),
-            ("chain.fees.precommit_sector_atto", precommit_sector_atto.as_ref()),
-            ("chain.fees.prove_commit_sector_atto", prove_commit_sector_atto.as_ref()),
-            ("chain.fees.base_fee_wait_atto", base_fee_wait_atto.as_ref()),
-        ] {
-            match value.map(|text| parse_tokens(text)) {
-                Some(Err(problem)) => return refuse(field, problem),
-                Some(Ok(amount)) if !amount.is_positive() => return refuse(field, "must be above 0".to_owned()),
-                _ => {}
-            }
-        }
-        if !(0..=86_400).contains(urgent_epochs) {
-            return refuse("chain.fees.urgent_epochs", "must be 0 to 86400, thirty days".to_owned());
-        }
-        if !(100..=10_000).contains(urgent_percent) {
-            return refuse("chain.fees.urgent_percent", "must be 100 to 10000".to_owned());
-        }
-        Ok(())
+    /// Checks `chain.max_fee_atto`. An error is a field and what is wrong with it.
+    pub(super) fn check_max_fee(&self) -> Result<(), (String, String)> {
+        check_amount("chain.max_fee_atto", Some(&self.max_fee_atto))
+    }
+}
+
+fn check_amount(field: &str, value: Option<&String>) -> Result<(), (String, String)> {
+    match value.map(|text| parse_tokens(text)) {
+        Some(Err(problem)) => Err((field.to_owned(), problem)),
+        Some(Ok(amount)) if !amount.is_positive() => Err((field.to_owned(), "must be above 0".to_owned())),
+        _ => Ok(()),
     }
 }
 
 impl Fees {
+    /// Checks the table with this name. An error is a field and what is wrong with it.
+    pub(super) fn check(&self, table: &str) -> Result<(), (String, String)> {
+        let Fees { precommit_sector_atto, prove_commit_sector_atto, base_fee_wait_atto, urgent_epochs, urgent_percent } =
+            self;
+        for (field, value) in [
+            ("precommit_sector_atto", precommit_sector_atto.as_ref()),
+            ("prove_commit_sector_atto", prove_commit_sector_atto.as_ref()),
+            ("base_fee_wait_atto", base_fee_wait_atto.as_ref()),
+        ] {
+            check_amount(&format!("{table}.{field}"), value)?;
+        }
+        let refuse = |field: &str, problem: &str| Err((format!("{table}.{field}"), problem.to_owned()));
+        if !(0..=86_400).contains(urgent_epochs) {
+            return refuse("urgent_epochs", "must be 0 to 86400, thirty days");
+        }
+        if !(100..=10_000).contains(urgent_percent) {
+            return refuse("urgent_percent", "must be 100 to 10000");
+        }
+        Ok(())
+    }
+
     /// Above which base fee a message that is not urgent waits, in attoFIL per unit of gas.
     pub fn base_fee_wait(&self) -> Option<TokenAmount> {
         self.base_fee_wait_atto.as_deref().map(tokens)
@@ -102,7 +141,7 @@ impl Fees {
 }
 
 /// An amount that was checked when the configuration was loaded.
-fn tokens(text: &str) -> TokenAmount {
+pub(super) fn tokens(text: &str) -> TokenAmount {
     parse_tokens(text).unwrap_or_default()
 }
 
@@ -115,7 +154,7 @@ mod tests {
     }
 
     fn limit(chain: &Chain, kind: MessageKind, sectors: u64, left: Option<i64>) -> (u64, &'static str, u64) {
-        let limit = chain.fee_limit(kind, sectors, left);
+        let limit = chain.fee_limit(None, kind, sectors, left);
         (u64::try_from(limit.amount().atto().clone()).expect("small"), limit.field, limit.percent)
     }
 
@@ -133,7 +172,7 @@ mod tests {
     #[test]
     fn a_limit_rises_evenly_from_where_a_message_is_urgent_to_its_last_epoch() {
         let chain = chain("urgent_epochs = 100\nurgent_percent = 200");
-        let percent = |left| chain.fee_limit(MessageKind::ProveCommit, 1, left).percent;
+        let percent = |left| chain.fee_limit(None, MessageKind::ProveCommit, 1, left).percent;
         assert_eq!([None, Some(5000), Some(100)].map(percent), [100; 3]);
         assert_eq!([Some(75), Some(50), Some(0), Some(-7)].map(percent), [125, 150, 200, 200]);
         assert_eq!([None, Some(101), Some(100)].map(|left| chain.fees.is_urgent(left)), [false, false, true]);

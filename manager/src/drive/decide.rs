@@ -27,6 +27,8 @@ pub enum Seen {
         exit: ExitCode,
         /// Its gas limit.
         gas_limit: u64,
+        /// How many sectors share this outcome. 1 if it is the sector's own.
+        shared_by: u32,
     },
     /// It is not there.
     Absent {
@@ -118,14 +120,22 @@ impl Now {
         seen: Seen,
         what: &str,
     ) -> Followed {
-        let (height, exit, gas_limit) = match seen {
+        let (height, exit, gas_limit, shared_by) = match seen {
             Seen::Absent { nonce_used: true } => return self.replaced(message, sector, what),
             Seen::Absent { nonce_used: false } if self.head - pushed >= repush_epochs => return Followed::Push,
             Seen::Absent { nonce_used: false } => return Followed::Wait,
-            Seen::Executed { height, exit, gas_limit } => (height, exit, gas_limit),
+            Seen::Executed { height, exit, gas_limit, shared_by } => (height, exit, gas_limit, shared_by),
         };
         if message.kind == MessageKind::Filler {
             return Followed::Landed { height };
+        }
+        if !exit.is_ok() && message.kind == MessageKind::Errand {
+            let text = format!("{what} failed at epoch {height} with exit code {} ({})", exit.value(), exit.meaning());
+            let error = ErrorReport::new(ErrorClass::Perm, ErrorCode::ERRAND_REFUSED, text);
+            return Followed::GiveUp { exit: Some(exit.value()), error };
+        }
+        if !exit.is_ok() && shared_by > 1 {
+            return failed_together(message, height, exit, shared_by, what);
         }
         if !exit.is_ok() {
             return failed(message, height, exit, gas_limit, what);
@@ -148,7 +158,11 @@ impl Now {
     /// What follows if another message has used its nonce.
     fn replaced(&self, message: &Message, sector: Option<&Job>, what: &str) -> Followed {
         let why = format!("the nonce of {what} was used by another message");
-        let wanted = message.kind != MessageKind::Filler && sector.is_some_and(|sector| !unwanted(message, sector));
+        let wanted = match message.kind {
+            MessageKind::Filler => false,
+            MessageKind::Errand => true,
+            _ => sector.is_some_and(|sector| !unwanted(message, sector)),
+        };
         if !wanted {
             return Followed::Replaced { why };
         }
@@ -176,6 +190,19 @@ fn is_of_attempt(message: &Message, job: &Job) -> bool {
     message.is_of_last_job && message.attempt == job.attempt
 }
 
+/// What follows if a call of several sectors failed as a whole: smaller ones, until the sector that is the cause is alone. The
+/// others are not at fault, so it counts against none of them.
+fn failed_together(message: &Message, height: i64, exit: ExitCode, sectors: u32, what: &str) -> Followed {
+    let (exit_code, meaning) = (exit.value(), exit.meaning());
+    let text = format!(
+        "{what} of {sectors} sectors failed as a whole at epoch {height} with exit code {exit_code} ({meaning}); \
+         the next ones are half as large"
+    );
+    let error = ErrorReport::new(ErrorClass::Temp, refusal(message.kind), text);
+    let tries = Tries { batch_max: Some(sectors / 2), refused_epoch: None, ..message.tries };
+    Followed::Again { exit: Some(exit_code), error, tries }
+}
+
 /// What follows if a message was executed and failed.
 fn failed(message: &Message, height: i64, exit: ExitCode, gas_limit: u64, what: &str) -> Followed {
     let failures = message.tries.failures + 1;
@@ -198,7 +225,9 @@ fn failed(message: &Message, height: i64, exit: ExitCode, gas_limit: u64, what: 
         return Followed::GiveUp { exit: exit_code, error: ErrorReport::new(ErrorClass::Perm, code, text) };
     }
     let more = (exit.class() == ExitClass::OutOfGas).then(|| gas_limit.saturating_add(gas_limit / 2));
-    let tries = Tries { failures, gas_limit_min: more.max(message.tries.gas_limit_min), refused_epoch: None };
+    let gas_limit_min = more.max(message.tries.gas_limit_min);
+    // It is sent alone from now on, so that it cannot harm others.
+    let tries = Tries { failures, gas_limit_min, refused_epoch: None, batch_max: Some(1) };
     Followed::Again { exit: exit_code, error: ErrorReport::new(ErrorClass::Temp, code, text), tries }
 }
 
@@ -207,6 +236,7 @@ pub const fn refusal(kind: MessageKind) -> ErrorCode {
     match kind {
         MessageKind::PreCommit | MessageKind::Filler => ErrorCode::PRECOMMIT_REFUSED,
         MessageKind::ProveCommit => ErrorCode::PROVE_COMMIT_REFUSED,
+        MessageKind::Errand => ErrorCode::ERRAND_REFUSED,
     }
 }
 

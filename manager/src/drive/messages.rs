@@ -1,11 +1,11 @@
 //! The life of a message: wanted, signed and stored, pushed, seen on chain; or withdrawn, and its nonce filled.
 //!
-//! There is one want for a purpose, and one call that takes effect for a want, for ever. A call keeps its nonce. Only stored
-//! bytes are pushed. After a push with an unknown outcome, the same bytes are pushed again. A higher fee makes another
+//! There is one want for a purpose, and one call that takes effect for a want, for ever. A call keeps its nonce, and may carry
+//! the wants of many sectors. Only stored bytes are pushed. After a push with an unknown outcome, the same bytes are pushed again. A higher fee makes another
 //! envelope of the same call with the same nonce. Another call follows only when the nonce was used on the confident part of
 //! the chain, by something else or by a call that failed. So no crash and no race can make two of them land.
 
-use fvm_shared::address::Address;
+use fvm_shared::{address::Address, message::Message as Unsigned};
 use sealbus_schema::{ErrorReport, SectorId, workflows::Input};
 use serde_json::{Value, json};
 
@@ -23,51 +23,74 @@ use crate::{
         types::MessageLookup,
     },
     life,
-    store::{CallId, Happening, Message, MessageKind, MessageState, Signed, Verdict},
+    store::{ErrandState, Happening, Job, Message, MessageKind, MessageState, Place, Signed, StoreError, Tx, Verdict},
     workflows::{self, error_detail},
 };
 
+mod aggregating;
 mod call;
+mod errands;
+mod groups;
 mod nonces;
 mod signing;
+
+pub(super) use aggregating::Aggregations;
+pub(super) use signing::Prepared;
 
 /// A message is searched for from this many epochs before the head at its signing, because a reorganisation may include
 /// it earlier.
 const SEARCH_MARGIN: i64 = 20;
 
 impl<T: Transport + 'static> Driver<T> {
-    pub(super) async fn step_message(&self, view: &View, message: Message) -> Result<(), DriveError> {
-        match &message.state {
-            MessageState::Wanted => match self.sign(view, &message).await? {
-                Some(signed) => self.push(view, &message, &signed).await,
+    /// Takes the next step of a call. `group` is what it carries and what has not ended yet, in its order; or a filler, or an
+    /// errand. All have the call's state.
+    pub(super) async fn step_call(&self, view: &View, group: &[Message]) -> Result<(), DriveError> {
+        let Some(lead) = group.first() else { return Ok(()) };
+        match &lead.state {
+            // Signing groups of these is done elsewhere.
+            MessageState::Wanted => Ok(()),
+            MessageState::Reserved { sender, nonce, .. } => match self.fill(view, lead, sender, *nonce).await? {
+                Some(signed) => self.push(view, group, &signed).await,
                 None => Ok(()),
             },
-            MessageState::Reserved { call, sender, nonce } => {
-                match self.fill(view, &message, *call, sender, *nonce).await? {
-                    Some(signed) => self.push(view, &message, &signed).await,
-                    None => Ok(()),
-                }
-            }
             MessageState::Signed(signed) | MessageState::Pushed { signed, .. }
-                if self.is_unwanted(&message).await? =>
+                if self.is_unwanted(view, group).await? =>
             {
-                self.withdraw(&message, signed).await
+                self.withdraw(group, signed).await
             }
-            MessageState::Signed(signed) => self.push(view, &message, signed).await,
-            MessageState::Pushed { signed, epoch } => self.follow(view, &message, signed, *epoch).await,
-            MessageState::Withdrawn(signed) => self.see_withdrawn(view, &message, signed).await,
+            MessageState::Signed(signed) => self.push(view, group, signed).await,
+            MessageState::Pushed { signed, epoch } => self.follow(view, group, signed, *epoch).await,
+            MessageState::Withdrawn(signed) => self.see_withdrawn(view, group, signed).await,
         }
     }
 
-    async fn is_unwanted(&self, message: &Message) -> Result<bool, DriveError> {
-        if message.kind == MessageKind::Filler {
-            return Ok(false);
+    /// Whether to withdraw a call. One that also carries what is urgent is left alone: a nonce takes a while to be free again.
+    async fn is_unwanted(&self, view: &View, group: &[Message]) -> Result<bool, DriveError> {
+        let (mut unwanted, mut urgent) = (false, false);
+        for message in group {
+            if let Some(errand) = message.errand {
+                let errand = self.store.errand(errand).await?;
+                return Ok(errand.is_some_and(|errand| errand.state == ErrandState::Withdrawn));
+            }
+            let Some(sector) = self.sector_of(message).await?.filter(|_| message.want.is_some()) else { continue };
+            match decide::unwanted(message, &sector) {
+                true => unwanted = true,
+                false => urgent |= self.fees(message.miner).is_urgent(signing::epochs_left(view, &sector)),
+            }
         }
-        let sector = self.store.sector(message.sector).await?;
-        Ok(sector.is_some_and(|sector| decide::unwanted(message, &sector)))
+        Ok(unwanted && !urgent)
     }
 
-    async fn push(&self, view: &View, message: &Message, signed: &Signed) -> Result<(), DriveError> {
+    /// The job of the sector that a message is about, if there is one.
+    async fn sector_of(&self, message: &Message) -> Result<Option<Job>, DriveError> {
+        match message.sector {
+            Some(sector) => Ok(self.store.sector(sector).await?),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn push(&self, view: &View, group: &[Message], signed: &Signed) -> Result<(), DriveError> {
+        let Some(lead) = group.first() else { return Ok(()) };
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
         // A second sender could do no harm, because the call is the only one for its purpose. But only the holder of the
         // fold should send.
@@ -80,7 +103,7 @@ impl<T: Transport + 'static> Driver<T> {
                     let (from, nonce) = (bytes.message().from, bytes.message().sequence);
                     // A pool may check the fee or the funds before the nonce.
                     if !self.nonce_used(view, &from, nonce).await? {
-                        return self.not_pushed(view, message, signed, &bytes, refusal, error).await;
+                        return self.not_pushed(view, group, signed, &bytes, refusal, error).await;
                     }
                 }
                 None => return Err(error.into()),
@@ -88,9 +111,8 @@ impl<T: Transport + 'static> Driver<T> {
         }
         let mut tx = self.store.begin_as(self.epoch).await?;
         tx.mark_pushed(signed.call, view.head.height).await?;
-        let detail = json!({ "message": message.kind.name(), "cid": signed.cid, "head_epoch": view.head.height });
-        let happening = Happening::of_manager("message_pushed", detail);
-        tx.add_history(message.sector, happening, Verdict::Noted).await?;
+        let detail = json!({ "message": lead.kind.name(), "cid": signed.cid, "head_epoch": view.head.height });
+        note_all(&mut tx, group, "message_pushed", &detail).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -99,22 +121,23 @@ impl<T: Transport + 'static> Driver<T> {
     async fn not_pushed(
         &self,
         view: &View,
-        message: &Message,
+        group: &[Message],
         signed: &Signed,
         bytes: &SignedMessage,
         refusal: PushRefusal,
         error: ChainError,
     ) -> Result<(), DriveError> {
+        let Some(lead) = group.first() else { return Ok(()) };
         let (from, nonce) = (bytes.message().from, bytes.message().sequence);
-        let (what, sender, said) = (message.key.clone(), from.to_string(), error.to_string());
+        let (what, sender, said) = (name_of(group), from.to_string(), error.to_string());
         Err(match refusal {
-            PushRefusal::FeeCapTooLow => return self.sign_for_more(view, message, signed, None).await,
-            PushRefusal::NonceTaken { premium_min_atto } if message.kind == MessageKind::Filler => {
-                return self.sign_for_more(view, message, signed, premium_min_atto).await;
+            PushRefusal::FeeCapTooLow => return self.sign_for_more(view, group, signed, None).await,
+            PushRefusal::NonceTaken { premium_min_atto } if lead.kind == MessageKind::Filler => {
+                return self.sign_for_more(view, group, signed, premium_min_atto).await;
             }
             PushRefusal::NonceTaken { .. } => WaitReason::NonceTaken { sender, nonce, said },
             PushRefusal::NonceGap => {
-                self.fill_gap(view, message, &from, nonce).await?;
+                self.fill_gap(view, lead, &from, nonce).await?;
                 WaitReason::NonceGap { what, sender, said }
             }
             PushRefusal::NotEnoughFunds => WaitReason::NotEnoughFunds { what, who: sender, said },
@@ -125,66 +148,100 @@ impl<T: Transport + 'static> Driver<T> {
         .into())
     }
 
-    /// Searches for a pushed message in the confident part of the chain. Whether it succeeded is read from the sector's
-    /// state.
-    async fn follow(&self, view: &View, message: &Message, signed: &Signed, pushed: i64) -> Result<(), DriveError> {
+    /// Searches for a pushed call in the confident part of the chain.
+    async fn follow(&self, view: &View, group: &[Message], signed: &Signed, pushed: i64) -> Result<(), DriveError> {
+        let Some(lead) = group.first() else { return Ok(()) };
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
         let sent = bytes.message();
-        let waited = view.head.height - pushed >= self.config.chain.repush_epochs;
-        let seen = match self.find(view, signed, &bytes).await? {
-            Some(found) => {
-                Seen::Executed { height: found.height, exit: exit_of(message.kind, &found), gas_limit: sent.gas_limit }
-            }
-            None => {
-                let next = self.next_on_chain(view, &sent.from).await?;
-                if next < sent.sequence {
-                    let sender = sent.from.to_string();
-                    self.push_again(&self.store.over_between(&sender, next, sent.sequence).await?).await?;
-                    if waited {
-                        self.fill_gap(view, message, &sent.from, sent.sequence).await?;
-                    }
-                }
-                Seen::Absent { nonce_used: next > sent.sequence }
-            }
-        };
-        let absent = seen == Seen::Absent { nonce_used: false };
-        if absent && waited && view.head.base_fee().is_some_and(|base| !message::gas_of(sent).covers(base)) {
-            return self.sign_for_more(view, message, signed, None).await;
+        if let Some(found) = self.find(view, signed, &bytes).await? {
+            return self.see_executed(view, group, signed, sent, pushed, &found).await;
         }
-        if absent
-            && waited
-            && let Some(premium_atto) = self.outbid_by(view, message, sent).await?
-        {
-            match self.sign_for_more(view, message, signed, Some(premium_atto)).await {
+        let waited = view.head.height - pushed >= self.config.chain.repush_epochs;
+        let next = self.next_on_chain(view, &sent.from).await?;
+        if next > sent.sequence {
+            for message in group {
+                let sector = self.sector_of(message).await?;
+                let seen = Seen::Absent { nonce_used: true };
+                self.resolve(view, message, sector, signed, (sent, pushed), seen, &[]).await?;
+            }
+            return Ok(());
+        }
+        if next < sent.sequence {
+            let sender = sent.from.to_string();
+            self.push_again(&self.store.over_between(&sender, next, sent.sequence).await?).await?;
+            if waited {
+                self.fill_gap(view, lead, &sent.from, sent.sequence).await?;
+            }
+        }
+        if !waited {
+            return Ok(());
+        }
+        if view.head.base_fee().is_some_and(|base| !message::gas_of(sent).covers(base)) {
+            return self.sign_for_more(view, group, signed, None).await;
+        }
+        if let Some(premium_atto) = self.outbid_by(view, lead, sent).await? {
+            match self.sign_for_more(view, group, signed, Some(premium_atto)).await {
                 // The limit does not allow so much. The same bytes are pushed again, because a pool may have forgotten them.
                 Err(DriveError::Waits(_)) => {}
                 outcome => return outcome,
             }
         }
-        let mut sector = self.store.sector(message.sector).await?;
-        if let (Seen::Executed { .. }, Some(known)) = (seen, &sector)
-            && workflows::awaits(message.kind, known)
-        {
-            // Its effect shows in the sector's state, so process the sector first.
-            self.step_sector(view, known).await?;
-            sector = self.store.sector(message.sector).await?;
+        self.push(view, group, signed).await
+    }
+
+    /// Sees to a call that was executed. Whether it took effect for a sector is read from the sector's state.
+    async fn see_executed(
+        &self,
+        view: &View,
+        group: &[Message],
+        signed: &Signed,
+        sent: &Unsigned,
+        pushed: i64,
+        found: &MessageLookup,
+    ) -> Result<(), DriveError> {
+        for message in group {
+            let (exit, shared_by) = exit_of(message, found);
+            let seen = Seen::Executed { height: found.height, exit, gas_limit: sent.gas_limit, shared_by };
+            let mut sector = self.sector_of(message).await?;
+            if let Some(known) = &sector
+                && workflows::awaits(message.kind, known)
+            {
+                // Its effect shows in the sector's state, so process the sector first.
+                self.step_sector(view, known).await?;
+                sector = self.sector_of(message).await?;
+            }
+            self.resolve(view, message, sector, signed, (sent, pushed), seen, &found.receipt.return_bytes).await?;
         }
+        Ok(())
+    }
+
+    /// Decides and stores what follows for one message of a call.
+    #[allow(clippy::too_many_arguments, reason = "what is known of one message")]
+    async fn resolve(
+        &self,
+        view: &View,
+        message: &Message,
+        sector: Option<Job>,
+        signed: &Signed,
+        (sent, pushed): (&Unsigned, i64),
+        seen: Seen,
+        returned: &[u8],
+    ) -> Result<(), DriveError> {
         let what = format!("message {} (nonce {} of {})", signed.cid, sent.sequence, sent.from);
         let repush = self.config.chain.repush_epochs;
         match self.now(view).followed(message, sector.as_ref(), pushed, repush, seen, &what) {
-            Followed::Wait => Ok(()),
-            Followed::Push => self.push(view, message, signed).await,
-            Followed::Landed { height } => self.executed(message, signed, height).await,
-            Followed::Replaced { why } => self.replaced(message, signed.call, &why).await,
+            // The same bytes are pushed once for all that a call carries, and only while it is not on chain.
+            Followed::Wait | Followed::Push => Ok(()),
+            Followed::Landed { height } => self.executed(message, signed, height, returned).await,
+            Followed::Replaced { why } => self.replaced(message, &why).await,
             Followed::Again { exit, error, tries } => {
                 let mut tx = self.store.begin_as(self.epoch).await?;
                 tx.want_another(message, exit, &error.message(), tries).await?;
                 let mut detail = error_detail(&error);
                 detail["again"] = json!(true);
-                let happening = Happening::of_manager("message_failed", detail);
-                tx.add_history(message.sector, happening, Verdict::Noted).await?;
+                note_all(&mut tx, std::slice::from_ref(message), "message_failed", &detail).await?;
                 tx.commit().await?;
-                tracing::info!(sector = %message.sector, why = %error.message(), "signed anew");
+                tracing::info!(message = %message.key, why = %error.message(), "signed anew");
                 self.changed.ring();
                 Ok(())
             }
@@ -276,9 +333,13 @@ impl<T: Transport + 'static> Driver<T> {
     ) -> Result<(), DriveError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
         tx.mark_failed(message, exit, &error.message()).await?;
-        if let Some(sector) = tx.sector(message.sector).await? {
+        if let Some(sector) = message.sector
+            && let Some(sector) = tx.sector(sector).await?
+        {
             let happening = Happening::of_manager("message_failed", error_detail(error));
             life::apply(&mut tx, sector, input, happening, self.policy()).await?;
+        } else {
+            tracing::warn!(message = %message.key, why = %error.message(), "failed");
         }
         tx.commit().await?;
         self.changed.ring();
@@ -288,53 +349,82 @@ impl<T: Transport + 'static> Driver<T> {
     async fn note(&self, message: &Message, kind: &str, detail: Value, change: Change<'_>) -> Result<(), DriveError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
         match change {
-            Change::Executed(call, epoch) => tx.mark_executed(call, epoch).await?,
+            Change::Executed(epoch, returned) => tx.mark_executed(message, epoch, returned).await?,
             Change::Failed(exit, why) => tx.mark_failed(message, Some(exit.value()), why).await?,
-            Change::Replaced(call, why) => tx.mark_replaced(call, why).await?,
-            Change::Withdrawn { call, why, sender, nonce } => {
-                tx.mark_withdrawn(call, why).await?;
-                tx.want_filler(message.sector, sender, nonce).await?;
-            }
+            Change::Replaced(why) => tx.mark_replaced(message, why).await?,
             Change::Gap { sender, nonce } => {
-                if !tx.want_filler(message.sector, sender, nonce).await? {
+                if !tx.want_filler(message, sender, nonce).await? {
                     return Ok(());
                 }
             }
         }
-        tx.add_history(message.sector, Happening::of_manager(kind, detail), Verdict::Noted).await?;
+        note_all(&mut tx, std::slice::from_ref(message), kind, &detail).await?;
         tx.commit().await?;
         self.changed.ring();
         Ok(())
     }
 
-    async fn executed(&self, message: &Message, signed: &Signed, epoch: i64) -> Result<(), DriveError> {
+    async fn executed(
+        &self,
+        message: &Message,
+        signed: &Signed,
+        epoch: i64,
+        returned: &[u8],
+    ) -> Result<(), DriveError> {
         let detail = json!({ "message": message.kind.name(), "cid": signed.cid, "epoch": epoch });
-        self.note(message, "message_executed", detail, Change::Executed(signed.call, epoch)).await
+        self.note(message, "message_executed", detail, Change::Executed(epoch, returned)).await
     }
 
-    async fn replaced(&self, message: &Message, call: CallId, why: &str) -> Result<(), DriveError> {
+    async fn replaced(&self, message: &Message, why: &str) -> Result<(), DriveError> {
         let detail = json!({ "message": message.kind.name(), "why": why });
-        self.note(message, "message_replaced", detail, Change::Replaced(call, why)).await
+        self.note(message, "message_replaced", detail, Change::Replaced(why)).await
     }
 }
 
 /// A change of a message that is stored together with a line of history.
 enum Change<'a> {
-    Executed(CallId, i64),
+    Executed(i64, &'a [u8]),
     Failed(ExitCode, &'a str),
-    Replaced(CallId, &'a str),
-    Withdrawn { call: CallId, why: &'a str, sender: &'a str, nonce: u64 },
+    Replaced(&'a str),
     Gap { sender: &'a str, nonce: u64 },
 }
 
-/// The outcome of an executed message for our sector.
-fn exit_of(kind: MessageKind, found: &MessageLookup) -> ExitCode {
+/// Adds a line to the history of each sector that a call is about.
+async fn note_all(tx: &mut Tx, group: &[Message], kind: &str, detail: &Value) -> Result<(), StoreError> {
+    note_all_of(tx, group.iter(), kind, detail).await
+}
+
+async fn note_all_of(
+    tx: &mut Tx,
+    group: impl Iterator<Item = &Message>,
+    kind: &str,
+    detail: &Value,
+) -> Result<(), StoreError> {
+    for sector in group.filter_map(|message| message.sector) {
+        tx.add_history(sector, Happening::of_manager(kind, detail.clone()), Verdict::Noted).await?;
+    }
+    Ok(())
+}
+
+/// The name of a call for people.
+fn name_of(group: &[Message]) -> String {
+    match group {
+        [] => String::new(),
+        [only] => only.key.clone(),
+        [first, others @ ..] => format!("{} and {} more", first.key, others.len()),
+    }
+}
+
+/// The outcome of an executed call for one message, and how many share it because the call failed as a whole.
+fn exit_of(message: &Message, found: &MessageLookup) -> (ExitCode, u32) {
+    let Place { position, of } = message.place;
     match found.receipt.exit_code {
-        ExitCode::Ok if kind == MessageKind::ProveCommit => {
-            let codes = BatchReturn::decode(&found.receipt.return_bytes, 1);
-            codes.ok().and_then(|codes| codes.first().copied()).unwrap_or(ExitCode::Ok)
+        ExitCode::Ok if message.kind == MessageKind::ProveCommit => {
+            let codes = BatchReturn::decode(&found.receipt.return_bytes, of as usize);
+            let exit = codes.ok().and_then(|codes| codes.get(position as usize).copied()).unwrap_or(ExitCode::Ok);
+            (exit, 1)
         }
-        exit => exit,
+        exit => (exit, of),
     }
 }
 

@@ -14,12 +14,13 @@ use crate::{
 const USUAL_EPOCHS: i64 = 10;
 
 impl<T: Transport + 'static> Driver<T> {
-    /// Takes a message's next step. If a block should include it by now, reports why it waits.
-    pub(super) async fn follow_up(&self, view: &View, message: Message) -> Result<Step, DriveError> {
-        let (subject, state) = (subject_of(&message), message.state.clone());
-        let key = message.key.clone();
-        self.step_message(view, message).await?;
-        let MessageState::Pushed { signed, epoch } = state else { return Ok(Step::GoesOn) };
+    /// Takes a call's next step. If a block should include it by now, reports why it waits.
+    pub(super) async fn follow_up(&self, view: &View, call: Vec<Message>) -> Result<Step, DriveError> {
+        self.step_call(view, &call).await?;
+        let Some(MessageState::Pushed { signed, epoch }) = call.first().map(|message| message.state.clone()) else {
+            return Ok(Step::GoesOn);
+        };
+        let key = call[0].key.clone();
         let first = *lock(&self.pushed).entry(key).and_modify(|first| *first = epoch.min(*first)).or_insert(epoch);
         if view.head.height - first < self.config.chain.confidence_epochs + USUAL_EPOCHS {
             return Ok(Step::GoesOn);
@@ -52,7 +53,9 @@ impl<T: Transport + 'static> Driver<T> {
             }
             _ => Cause::passing(ErrorCode::MESSAGE_PENDING, format!("{what}, though it pays enough for one")),
         };
-        self.waits.waits(&subject, cause, self.config.chain.poll_interval());
+        for message in &call {
+            self.waits.waits(&subject_of(message), cause.clone(), self.config.chain.poll_interval());
+        }
         Ok(Step::Undecided)
     }
 

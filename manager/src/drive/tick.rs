@@ -1,9 +1,9 @@
 //! One tick: looks at everything that is due and waits for the chain.
 //!
-//! Sectors and messages are processed concurrently, with a bound, and a failure affects only its own sector. Messages do
-//! not wait for other sectors, and what expires first goes first. A sector with open messages is processed before its
-//! messages, so that a message never ends before its sector knows. Signing comes last, one message after the other for
-//! each miner, so that a new nonce comes after those of the messages that are already signed.
+//! Sectors and calls are processed concurrently, with a bound, and a failure affects only its own sector. A call waits for
+//! no other sectors than those that it carries, and what expires first goes first. Sectors are processed before the calls
+//! that carry them, so that a message never ends before its sector knows. Signing comes last, one call after the other for
+//! each miner, so that a new nonce comes after those of the calls that are already signed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use super::{DriveError, Driver, Step, View, lock};
 use crate::{
     chain::Transport,
     intents,
-    store::{Due, Look, Message, MessageState, StoreError},
+    store::{Due, Look, Message, MessageKind, MessageState, StoreError},
     waits::{self, Subject},
 };
 
@@ -30,18 +30,19 @@ const DUE_MAX: u32 = 10_000;
 
 /// What one tick collects.
 #[derive(Debug, Default)]
-struct Round {
+pub(super) struct Round {
     lost: Mutex<Duration>,
     /// When each processed sector is due next.
     looks: Mutex<Vec<Look>>,
 }
 
-/// What is due of one sector: the sector itself, its messages, or both.
+/// What is processed in order: sectors, and then the calls that carry them. Nothing else touches these sectors meanwhile.
 #[derive(Debug, Default)]
 struct Item {
-    due: Option<Due>,
-    /// Messages that have a nonce and are followed.
-    followed: Vec<Message>,
+    sectors: BTreeSet<SectorId>,
+    due: Vec<Due>,
+    /// Calls that have a nonce and are followed, each with what it carries and what has not ended.
+    calls: Vec<Vec<Message>>,
 }
 
 impl<T: Transport + 'static> Driver<T> {
@@ -63,25 +64,26 @@ impl<T: Transport + 'static> Driver<T> {
 
         let (wanted, followed): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|message| matches!(message.state, MessageState::Wanted));
-        let mut items: BTreeMap<SectorId, Item> = BTreeMap::new();
-        for message in followed {
-            items.entry(message.sector).or_default().followed.push(message);
+        let mut items = Vec::new();
+        for call in calls(followed) {
+            add_call(&mut items, call);
         }
-        for message in &wanted {
-            items.entry(message.sector).or_default();
-        }
-        let (with_messages, others): (Vec<_>, Vec<_>) =
-            sectors.into_iter().partition(|due| items.contains_key(&due.sector.id));
-        for due in with_messages {
-            let item = items.entry(due.sector.id).or_default();
-            item.due = Some(due);
+        let with_wants: BTreeSet<SectorId> = wanted.iter().filter_map(|message| message.sector).collect();
+        let mut others = Vec::new();
+        for due in sectors {
+            let id = due.sector.id;
+            let own = || Item { sectors: BTreeSet::from([id]), ..Item::default() };
+            match items.iter_mut().find(|item: &&mut Item| item.sectors.contains(&id)) {
+                Some(item) => item.due.push(due),
+                None if with_wants.contains(&id) => items.push(Item { due: vec![due], ..own() }),
+                None => others.push(Item { due: vec![due], ..own() }),
+            }
         }
         let round = Round::default();
         let messages = async {
-            self.step_items(&view, &round, items.into_values().collect()).await?;
+            self.step_items(&view, &round, items).await?;
             self.sign_all(&view, &round, wanted).await
         };
-        let others = others.into_iter().map(|due| Item { due: Some(due), followed: Vec::new() }).collect();
         future::try_join(messages, self.step_items(&view, &round, others)).await?;
         self.store_looks(round.looks.into_inner().unwrap_or_default()).await?;
         // A sector that waits stays due. So if all due sectors were read, a wait without one of them is over.
@@ -143,30 +145,32 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(())
     }
 
-    /// Processes sectors and follows their messages, concurrently. What expires first begins first.
+    /// Processes sectors and follows their calls, concurrently. What expires first begins first.
     async fn step_items(&self, view: &View, round: &Round, mut items: Vec<Item>) -> Result<(), DriveError> {
-        items.sort_by_cached_key(|item| item.due.as_ref().and_then(|due| due.sector.last_epoch()).unwrap_or(i64::MAX));
+        let until = |due: &Due| due.sector.last_epoch().unwrap_or(i64::MAX);
+        items.sort_by_cached_key(|item| item.due.iter().map(until).min().unwrap_or(i64::MAX));
         self.rotate(&mut items, Item::subject);
+        let parallel = self.config.chain.parallel_requests;
         let step = |item: Item| async move {
-            if let Some(due) = &item.due {
-                let sector = &due.sector;
-                let stepped = self.step_sector(view, sector);
-                if let Some(Step::Later(epoch)) =
-                    self.step(round, Subject::Sector(sector.id), sector.id, stepped).await?
-                {
-                    lock(&round.looks).push(due.later(epoch));
-                }
-            }
-            for message in item.followed {
-                let (subject, sector) = (subject_of(&message), message.sector);
-                self.step(round, subject, sector, self.follow_up(view, message)).await?;
+            let sectors = item.due.into_iter().map(|due| self.step_due(view, round, due));
+            stream::iter(sectors).buffer_unordered(parallel).try_collect::<()>().await?;
+            for call in item.calls {
+                let subjects: Vec<_> = call.iter().map(subject_of).collect();
+                let sector = call.first().and_then(|message| message.sector);
+                self.step(round, &subjects, sector, self.follow_up(view, call)).await?;
             }
             Ok::<(), DriveError>(())
         };
-        stream::iter(items.into_iter().map(step))
-            .buffer_unordered(self.config.chain.parallel_requests)
-            .try_collect()
-            .await
+        stream::iter(items.into_iter().map(step)).buffer_unordered(parallel).try_collect().await
+    }
+
+    async fn step_due(&self, view: &View, round: &Round, due: Due) -> Result<(), DriveError> {
+        let id = due.sector.id;
+        let stepped = self.step(round, &[Subject::Sector(id)], Some(id), self.step_sector(view, &due.sector)).await?;
+        if let Some(Step::Later(epoch)) = stepped {
+            lock(&round.looks).push(due.later(epoch));
+        }
+        Ok(())
     }
 
     /// Signs messages, concurrently for different miners.
@@ -174,53 +178,86 @@ impl<T: Transport + 'static> Driver<T> {
         self.rotate(&mut messages, |message| Some(subject_of(message)));
         let mut of_miners: BTreeMap<MinerId, Vec<Message>> = BTreeMap::new();
         for message in messages {
-            of_miners.entry(message.sector.miner).or_default().push(message);
+            of_miners.entry(message.miner).or_default().push(message);
         }
-        let sign = |messages: Vec<Message>| async move {
+        let sign = |(miner, messages): (MinerId, Vec<Message>)| async move {
+            let mut prepared = Vec::new();
             for message in messages {
                 let (subject, sector) = (subject_of(&message), message.sector);
-                self.step(round, subject, sector, self.follow_up(view, message)).await?;
+                if message.kind == MessageKind::Errand {
+                    let signing = async { self.sign_errand(view, &message).await.map(|()| Step::GoesOn) };
+                    self.step(round, &[subject], None, signing).await?;
+                    continue;
+                }
+                let is_held = self.waits.cause(&subject).is_some_and(|cause| cause.code == ErrorCode::MESSAGE_HELD);
+                let trying = self.prepare(view, message);
+                // What is held waits for others, and must be there when they come.
+                let due = is_held || self.waits.is_due(&subject);
+                match self.attempt_if(due, round, std::slice::from_ref(&subject), sector, trying).await? {
+                    Some(Some(one)) => prepared.push(one),
+                    Some(None) => self.waits.goes_on(&subject),
+                    None => {}
+                }
             }
-            Ok::<(), DriveError>(())
+            self.sign_prepared(view, round, miner, prepared).await
         };
-        stream::iter(of_miners.into_values().map(sign))
+        stream::iter(of_miners.into_iter().map(sign))
             .buffer_unordered(self.config.chain.parallel_requests)
             .try_collect()
             .await
     }
 
-    /// Takes one step, unless its retry is not due yet. Keeps a failure with its sector. `None` if the step was not taken
-    /// or has failed. An error ends the tick, because no other sector could continue either.
-    async fn step(
+    /// Takes one step, unless its retry is not due yet. Keeps a failure with its subjects. `None` if the step was not taken
+    /// or has failed. An error ends the tick, because nothing else could continue either.
+    pub(super) async fn step(
         &self,
         round: &Round,
-        subject: Subject,
-        sector: SectorId,
+        subjects: &[Subject],
+        sector: Option<SectorId>,
         step: impl Future<Output = Result<Step, DriveError>>,
     ) -> Result<Option<Step>, DriveError> {
-        if !self.waits.is_due(&subject) || round.is_over() {
+        let due = subjects.iter().any(|subject| self.waits.is_due(subject));
+        let stepped = self.attempt_if(due, round, subjects, sector, step).await?;
+        if stepped.is_some_and(|step| step != Step::Undecided) {
+            for subject in subjects {
+                self.waits.goes_on(subject);
+            }
+        }
+        Ok(stepped)
+    }
+
+    /// Tries something whose retry is due, like [`Self::step`], but leaves the waits as they are if it succeeds.
+    pub(super) async fn attempt_if<R>(
+        &self,
+        due: bool,
+        round: &Round,
+        subjects: &[Subject],
+        sector: Option<SectorId>,
+        attempt: impl Future<Output = Result<R, DriveError>>,
+    ) -> Result<Option<R>, DriveError> {
+        if !due || round.is_over() {
             return Ok(None);
         }
-        let error = match step.await {
-            Ok(step) => {
-                if step != Step::Undecided {
-                    self.waits.goes_on(&subject);
-                }
-                return Ok(Some(step));
-            }
+        let error = match attempt.await {
+            Ok(done) => return Ok(Some(done)),
             // A commitment that is no field element stays so, so waiting does not help.
-            Err(DriveError::Commitment(error)) => {
+            Err(DriveError::Commitment(error)) if sector.is_some() => {
                 let report = ErrorReport::from_error(ErrorClass::Perm, ErrorCode::PROTOCOL_VIOLATED, &error);
-                self.apply(sector, Input::Refused(report)).await?;
+                if let Some(sector) = sector {
+                    self.apply(sector, Input::Refused(report)).await?;
+                }
                 return Ok(None);
             }
             Err(DriveError::Store(error)) if !error.is_about_a_row() => return Err(error.into()),
             Err(error) => error,
         };
-        self.waits.waits(&subject, waits::of_error(&error), self.config.chain.poll_interval());
+        let (cause, pause) = (waits::of_error(&error), self.config.chain.poll_interval());
+        for subject in subjects {
+            self.waits.waits(subject, cause.clone(), pause);
+        }
         if let Some(chain) = waits::is_node_away(&error) {
             if round.loses(waits::takes_time(chain)) {
-                *lock(&self.slow) = Some(subject);
+                *lock(&self.slow) = subjects.first().cloned();
             }
             // Check whether the node answers at all. If not, the tick ends.
             self.node.chain_head().await?;
@@ -239,7 +276,7 @@ impl<T: Transport + 'static> Driver<T> {
 
 impl Item {
     fn subject(&self) -> Option<Subject> {
-        self.due.as_ref().map(|due| Subject::Sector(due.sector.id))
+        self.due.first().map(|due| Subject::Sector(due.sector.id))
     }
 }
 
@@ -258,4 +295,33 @@ impl Round {
 /// A message as the subject of a wait.
 pub(super) fn subject_of(message: &Message) -> Subject {
     Subject::Message { key: message.key.clone(), sector: message.sector }
+}
+
+/// Messages by the calls that carry them, in the order of their nonces.
+fn calls(followed: Vec<Message>) -> Vec<Vec<Message>> {
+    let mut calls: Vec<Vec<Message>> = Vec::new();
+    for message in followed {
+        match calls.last_mut() {
+            Some(call) if call[0].state.call() == message.state.call() => call.push(message),
+            _ => calls.push(vec![message]),
+        }
+    }
+    calls
+}
+
+/// Adds a call to the item of its sectors. If they are in several items, these become one.
+fn add_call(items: &mut Vec<Item>, call: Vec<Message>) {
+    let mut item = Item { sectors: call.iter().filter_map(|message| message.sector).collect(), ..Item::default() };
+    let mut at = 0;
+    while at < items.len() {
+        if items[at].sectors.is_disjoint(&item.sectors) {
+            at += 1;
+            continue;
+        }
+        let other = items.remove(at);
+        item.sectors.extend(other.sectors);
+        item.calls.extend(other.calls);
+    }
+    item.calls.push(call);
+    items.push(item);
 }

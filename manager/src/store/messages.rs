@@ -1,8 +1,8 @@
 //! Messages to the chain, from wanted to landed, or withdrawn with their nonce filled.
 //!
 //! A *want* is one purpose: what must happen on chain for a job. A *call* does it: a method with a sender and a nonce, which
-//! it keeps for ever. It may carry several wants; today each carries one. An *envelope* is the signed bytes of a call with one
-//! fee. A filler is a call without wants.
+//! it keeps for ever. It may carry several wants. An *envelope* is the signed bytes of a call with one fee. An *errand* is a
+//! message that a person or a policy asked for, and its call carries no wants. A filler is a call without either.
 
 use sealbus_schema::{MinerId, SectorId, SectorNumber, machine::manager::Purpose};
 use sqlx::{Row, any::AnyRow};
@@ -10,7 +10,10 @@ use sqlx::{Row, any::AnyRow};
 use super::{Store, StoreError, sql};
 
 mod changes;
+mod errands;
 mod wants;
+
+pub use errands::{Errand, ErrandId, ErrandState, NewErrand};
 
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub enum MessageKind {
     /// A transfer of 0 FIL from a sender to itself. It uses up a nonce that would otherwise block the messages with later
     /// nonces.
     Filler,
+    /// What a person or a policy asked for.
+    Errand,
 }
 
 /// The number of a want.
@@ -96,27 +101,62 @@ pub struct Tries {
     pub gas_limit_min: Option<u64>,
     /// The head's epoch when the node first refused to estimate this message.
     pub refused_epoch: Option<i64>,
+    /// The most sectors that the next one may carry, after a larger one has failed as a whole. `None`: any number.
+    pub batch_max: Option<u32>,
 }
 
-/// What the driver processes as one: a want that has not ended, with its call if it has one; or a filler.
+/// What may be signed with others, and since when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// The head's epoch when the driver first saw that it may be signed. `None`: not yet.
+    pub epoch: Option<i64>,
+    /// Whether a person does not want it to wait for others.
+    pub is_hurried: bool,
+}
+
+/// The place of a want in its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its position in the call's parameters, from 0.
+    pub position: u32,
+    /// How many wants the call carries, ended ones included.
+    pub of: u32,
+}
+
+/// A want that has not ended, with its call if it has one; or a filler or an errand. The wants of one call are a message
+/// each: what concerns the call is done once for all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Its name for people, which no other message has.
     pub key: String,
-    /// What is wanted. `None` for a filler.
+    /// What is wanted. `None` for a filler and an errand.
     pub want: Option<WantId>,
+    /// What was asked for, if it is an errand.
+    pub errand: Option<ErrandId>,
     /// Whether the sector's last job wants it, and not an earlier one.
     pub is_of_last_job: bool,
     /// The attempt that wants it.
     pub attempt: u32,
     /// What it is for.
     pub kind: MessageKind,
-    /// The sector.
-    pub sector: SectorId,
+    /// The miner.
+    pub miner: MinerId,
+    /// The sector. `None` if it concerns the miner as a whole.
+    pub sector: Option<SectorId>,
     /// Its state.
     pub state: MessageState,
+    /// Its place in its call.
+    pub place: Place,
+    /// Since when it may be signed.
+    pub ready: Ready,
     /// What earlier tries have shown.
     pub tries: Tries,
+}
+
+impl Default for Place {
+    fn default() -> Place {
+        Place { position: 0, of: 1 }
+    }
 }
 
 impl From<Purpose> for MessageKind {
@@ -135,12 +175,13 @@ impl MessageKind {
             MessageKind::PreCommit => "precommit",
             MessageKind::ProveCommit => "prove_commit",
             MessageKind::Filler => "filler",
+            MessageKind::Errand => "errand",
         }
     }
 
     /// The stored name's kind.
     fn of_name(name: &str) -> Option<MessageKind> {
-        [MessageKind::PreCommit, MessageKind::ProveCommit, MessageKind::Filler]
+        [MessageKind::PreCommit, MessageKind::ProveCommit, MessageKind::Filler, MessageKind::Errand]
             .into_iter()
             .find(|kind| kind.name() == name)
     }
@@ -178,12 +219,19 @@ pub fn filler_key(sender: &str, nonce: u64) -> String {
     format!("filler/{sender}/{nonce}")
 }
 
-/// Every want that has not ended, with the call that may take effect, and every filler that has not ended. Here and below,
-/// the condition on `call_wants.state` is the one of its index.
+/// The name of an errand.
+fn errand_key(kind: &str, id: ErrandId) -> String {
+    format!("{kind}/{}", id.0)
+}
+
+/// Every want that has not ended, with the call that may take effect; every filler and every errand that has not ended. Here
+/// and below, the condition on `call_wants.state` is the one of its index.
 const OPEN: &str = "\
-    SELECT wants.id AS want, wants.kind, wants.miner, wants.number, wants.attempt, turn, jobs.is_last, \
-        failures, gas_limit_min, refused_epoch, calls.id AS call, COALESCE(calls.state, wants.state) AS state, \
-        sender, nonce, signed_epoch, pushed_epoch, cid, envelopes.signed \
+    SELECT wants.id AS want, CAST(NULL AS BIGINT) AS errand, CAST(NULL AS TEXT) AS errand_kind, wants.kind, wants.miner, wants.number, wants.attempt, \
+        turn, jobs.is_last, failures, gas_limit_min, refused_epoch, batch_max, ready_epoch, hurried, calls.id AS call, \
+        COALESCE(calls.state, wants.state) AS state, sender, nonce, signed_epoch, pushed_epoch, cid, envelopes.signed, \
+        COALESCE(position, 0) AS position, \
+        (SELECT COUNT(*) FROM call_wants AS carried WHERE carried.call = calls.id) AS carried \
     FROM wants \
         JOIN jobs ON jobs.id = wants.job \
         LEFT JOIN call_wants ON call_wants.want = wants.id AND call_wants.state NOT IN ('failed', 'replaced') \
@@ -191,11 +239,18 @@ const OPEN: &str = "\
         LEFT JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
     WHERE wants.state IN ('wanted', 'called', 'withdrawn') \
     UNION ALL \
-    SELECT NULL, kind, miner, number, 1, 1, 1, 0, NULL, NULL, calls.id, state, \
-        sender, nonce, signed_epoch, pushed_epoch, cid, signed \
+    SELECT NULL, NULL, NULL, kind, miner, number, 1, 1, 1, 0, NULL, NULL, NULL, NULL, 0, calls.id, state, \
+        sender, nonce, signed_epoch, pushed_epoch, cid, signed, 0, 1 \
     FROM calls LEFT JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
     WHERE calls.state IN ('reserved', 'signed', 'pushed', 'withdrawn') AND calls.kind = 'filler' \
-    ORDER BY nonce, want";
+    UNION ALL \
+    SELECT NULL, errands.id, errands.kind, 'errand', errands.miner, NULL, 1, 1, 1, 0, NULL, NULL, NULL, NULL, 0, calls.id, \
+        COALESCE(calls.state, errands.state), calls.sender, nonce, signed_epoch, pushed_epoch, cid, signed, 0, 1 \
+    FROM errands \
+        LEFT JOIN calls ON calls.errand = errands.id AND calls.state NOT IN ('failed', 'replaced') \
+        LEFT JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
+    WHERE errands.state IN ('wanted', 'called', 'withdrawn') \
+    ORDER BY nonce, position, want, errand";
 
 impl Store {
     /// Every message that has not ended, by nonce; those without one in the order in which they were wanted.
@@ -204,12 +259,12 @@ impl Store {
         rows.iter().map(from_row).collect()
     }
 
-    /// The last envelopes of the landed calls of this kind that a sector's last job wanted.
+    /// The last envelopes of the calls in which what a sector's last job wanted of this kind has landed.
     pub async fn landed(&self, kind: MessageKind, sector: SectorId) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sqlx::query(
             "SELECT envelopes.signed FROM wants JOIN jobs ON jobs.id = wants.job AND jobs.is_last = 1 \
              JOIN call_wants ON call_wants.want = wants.id AND call_wants.state NOT IN ('failed', 'replaced') \
-             JOIN calls ON calls.id = call_wants.call AND calls.state = 'landed' \
+             JOIN calls ON calls.id = call_wants.call \
              JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
              WHERE wants.kind = $1 AND wants.miner = $2 AND wants.number = $3 AND wants.state = 'landed' ORDER BY nonce",
         )
@@ -224,19 +279,20 @@ impl Store {
 
     /// Another want of the same kind and sector whose call may still land, if there is one.
     pub async fn earlier(&self, message: &Message) -> Result<Option<String>, StoreError> {
+        let Some(sector) = message.sector else { return Ok(None) };
         let row = sqlx::query(
             "SELECT attempt, turn FROM wants WHERE kind = $1 AND miner = $2 AND number = $3 AND id <> $4 \
              AND state IN ('called', 'withdrawn') ORDER BY id LIMIT 1",
         )
         .bind(message.kind.name())
-        .bind(message.sector.miner.to_string())
-        .bind(message.sector.number.0 as i64)
+        .bind(sector.miner.to_string())
+        .bind(sector.number.0 as i64)
         .bind(message.want.map(|want| want.0))
         .fetch_optional(&self.pool)
         .await
         .map_err(sql("read messages"))?;
         let count = |row: &AnyRow, column| row.get::<i64, _>(column) as u32;
-        Ok(row.map(|row| message.kind.key(message.sector, count(&row, "attempt"), count(&row, "turn"))))
+        Ok(row.map(|row| message.kind.key(sector, count(&row, "attempt"), count(&row, "turn"))))
     }
 
     /// The earlier envelopes of a call, oldest first. They differ from the last one in the fee.
@@ -315,7 +371,9 @@ fn from_row(row: &AnyRow) -> Result<Message, StoreError> {
         StoreError::BadRow { what, problem }
     };
     let miner: MinerId = row.get::<String, _>("miner").parse().map_err(|e| bad(format!("{e}")))?;
-    let sector = SectorId { miner, number: SectorNumber(row.get::<i64, _>("number") as u64) };
+    let number: Option<i64> = row.get("number");
+    let sector = number.map(|number| SectorId { miner, number: SectorNumber(number as u64) });
+    let errand = row.get::<Option<i64>, _>("errand").map(ErrandId);
     let kind: String = row.get("kind");
     let kind = MessageKind::of_name(&kind).ok_or_else(|| bad(format!("kind {kind}")))?;
     let attempt = row.get::<i64, _>("attempt") as u32;
@@ -323,9 +381,11 @@ fn from_row(row: &AnyRow) -> Result<Message, StoreError> {
         (Some(sender), Some(nonce)) => Ok((sender, nonce as u64)),
         _ => Err(bad("no nonce".to_owned())),
     };
-    let key = match kind {
-        MessageKind::Filler => nonce().map(|(sender, nonce)| filler_key(&sender, nonce))?,
-        kind => kind.key(sector, attempt, row.get::<i64, _>("turn") as u32),
+    let key = match (kind, sector, errand) {
+        (MessageKind::Filler, ..) => nonce().map(|(sender, nonce)| filler_key(&sender, nonce))?,
+        (_, _, Some(errand)) => errand_key(&row.get::<String, _>("errand_kind"), errand),
+        (kind, Some(sector), None) => kind.key(sector, attempt, row.get::<i64, _>("turn") as u32),
+        (_, None, None) => return Err(bad("no sector".to_owned())),
     };
     let call = call.map(CallId).ok_or_else(|| bad("no call".to_owned()));
     let signed = |call| match (row.get::<Option<String>, _>("cid"), row.get::<Option<Vec<u8>>, _>("signed")) {
@@ -352,7 +412,11 @@ fn from_row(row: &AnyRow) -> Result<Message, StoreError> {
         failures: row.get::<i64, _>("failures") as u32,
         gas_limit_min: row.get::<Option<i64>, _>("gas_limit_min").map(|limit| limit as u64),
         refused_epoch: row.get("refused_epoch"),
+        batch_max: row.get::<Option<i64>, _>("batch_max").map(|most| most as u32),
     };
+    let place =
+        Place { position: row.get::<i64, _>("position") as u32, of: row.get::<i64, _>("carried").max(1) as u32 };
+    let ready = Ready { epoch: row.get("ready_epoch"), is_hurried: row.get::<i64, _>("hurried") == 1 };
     let (want, is_of_last_job) = (want.map(WantId), row.get::<i64, _>("is_last") == 1);
-    Ok(Message { key, want, is_of_last_job, attempt, kind, sector, state, tries })
+    Ok(Message { key, want, errand, is_of_last_job, attempt, kind, miner, sector, state, place, ready, tries })
 }

@@ -134,7 +134,10 @@ fn from_row(row: &AnyRow) -> Result<Wait, StoreError> {
     };
     let subject = match kind.as_str() {
         "sector" => Subject::Sector(sector()?),
-        "message" => Subject::Message { key: name.clone(), sector: sector()? },
+        "message" => Subject::Message {
+            key: name.clone(),
+            sector: row.get::<Option<String>, _>("sector").is_some().then(sector).transpose()?,
+        },
         "miner" => Subject::Miner(name.parse().map_err(|error| bad(format!("{error}")))?),
         "store" => Subject::Store(name.clone()),
         "node" if name.is_empty() => Subject::Node,

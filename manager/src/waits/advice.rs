@@ -17,6 +17,7 @@ const ADVICE: &[(ErrorCode, &str)] = &[
         ErrorCode::BASE_FEE_TOO_HIGH,
         "nothing, if it can wait for a lower base fee; otherwise replace the message with a higher fee",
     ),
+    (ErrorCode::MESSAGE_HELD, "nothing; to send it now: `messages flush`"),
     (ErrorCode::MESSAGE_PENDING, "check whether the node publishes to its peers, and what else waits for this sender"),
     (
         ErrorCode::WALLET_KEY_MISSING,

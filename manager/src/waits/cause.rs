@@ -118,6 +118,7 @@ fn of_wait_reason(reason: &WaitReason, text: String) -> Cause {
         WaitReason::Fee { source: FeesError::BaseFeeAboveCap { .. }, .. }
         | WaitReason::BaseFeeAboveCap { .. }
         | WaitReason::BaseFeeHigh { .. } => Cause::passing(ErrorCode::BASE_FEE_TOO_HIGH, text),
+        WaitReason::Batch { .. } | WaitReason::Aggregation { .. } => Cause::passing(ErrorCode::MESSAGE_HELD, text),
         WaitReason::Fee { .. } => Cause::to_mend(ErrorCode::FEE_LIMIT_TOO_LOW, text),
         WaitReason::NotEnoughFunds { .. } | WaitReason::SenderNotOnChain { .. } => {
             Cause::to_mend(ErrorCode::FUNDS_MISSING, text)

@@ -167,15 +167,20 @@ fn verify(proven: &Proven, now: &Now, known: &Known) -> Result<Next, Question> {
     if let Some(next) = moved(precommitted, now, known)? {
         return Ok(next);
     }
-    let Sealed { ticket, comm_r, comm_d } = &precommitted.sealed;
-    let verified = known.verdict(Question::Verifies(Box::new(Porep {
+    let verified = known.verdict(Question::Verifies(Box::new(porep(proven))))?;
+    Ok(Next::Apply(verified.map_or_else(Input::Refused, |()| Input::from(Answer::ProofVerified))))
+}
+
+/// A sector's proof, and what it states.
+fn porep(proven: &Proven) -> Porep {
+    let Sealed { ticket, comm_r, comm_d } = &proven.seeded.stored.precommitted.sealed;
+    Porep {
         comm_r: *comm_r,
         comm_d: *comm_d,
         ticket: ticket.randomness,
         seed: proven.seeded.seed.randomness,
         proof: proven.proof.clone(),
-    })))?;
-    Ok(Next::Apply(verified.map_or_else(Input::Refused, |()| Input::from(Answer::ProofVerified))))
+    }
 }
 
 /// The ProveCommit was sent. Waits until the sector is active at the confident tipset.

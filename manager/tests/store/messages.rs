@@ -3,13 +3,13 @@
 use sealbus_manager::{
     config::Database,
     store::{
-        CallId, Envelope, Happening, Job, Message, MessageKind, MessageState, Outcome, Signed, Store, Tries, Verdict,
-        WantedMessage,
+        CallId, Envelope, ErrandId, ErrandState, Happening, Job, Message, MessageKind, MessageState, NewErrand,
+        Outcome, Ready, Signed, Store, Tries, Verdict, WantedMessage,
     },
 };
 use sealbus_schema::{SectorId, Workflow, machine::manager::Released, workflows::Input};
 use serde_json::json;
-use sqlx::Executor;
+use sqlx::{Executor, Row};
 
 use crate::{apply, databases::TestDatabase, earlier, id, lives::inputs, on_every_database, store};
 
@@ -23,6 +23,12 @@ on_every_database! {
     one_purpose_has_one_message_and_one_nonce,
     the_next_job_of_a_sector_has_wants_of_its_own,
     a_want_has_one_call_that_has_not_failed_and_a_call_may_carry_many_wants,
+    a_call_of_many_ends_when_the_last_of_them_has_ended,
+    a_call_of_many_that_a_reorganisation_took_ends_for_each_when_its_sector_sees_it,
+    what_shared_a_withdrawn_call_is_wanted_again,
+    an_errand_has_one_call_and_keeps_what_it_returned,
+    an_errand_is_taken_back_before_and_after_it_is_signed,
+    what_waits_for_others_is_hurried_by_miner_and_kind,
 }
 
 /// The outcome of an input that wants a message to the chain.
@@ -69,13 +75,13 @@ async fn one_purpose_has_one_message_and_one_nonce(database: TestDatabase) {
     assert_eq!(store.next_nonce("t3a").await.expect("reads"), 0);
 
     let mut tx = store.begin().await.expect("begins");
-    tx.save_signed(&open[0], "t3a", 4, 60, &envelope("bafy1", b"bytes")).await.expect("stores");
-    tx.save_signed(&open[0], "t3a", 5, 60, &envelope("bafy2", b"other")).await.expect_err("its bytes are fixed");
+    tx.save_signed(&[&open[0]], "t3a", 4, 60, &envelope("bafy1", b"bytes")).await.expect("stores");
+    tx.save_signed(&[&open[0]], "t3a", 5, 60, &envelope("bafy2", b"other")).await.expect_err("its bytes are fixed");
     tx.commit().await.expect("commits");
     let other = wanted(&store, MessageKind::ProveCommit).await;
     let mut tx = store.begin().await.expect("begins");
     let bytes = envelope("bafy3", b"bytes");
-    tx.save_signed(&other, "t3a", 4, 60, &bytes).await.expect_err("the nonce is used");
+    tx.save_signed(&[&other], "t3a", 4, 60, &bytes).await.expect_err("the nonce is used");
     drop(tx);
     assert_eq!(store.next_nonce("t3a").await.expect("reads"), 5);
     let signed = self::open(&store, MessageKind::PreCommit).await;
@@ -88,7 +94,7 @@ async fn another_message_for_a_purpose_comes_only_after_the_last_has_failed(data
     let kind = MessageKind::PreCommit;
     let message = wanted(&store, kind).await;
     let mut tx = store.begin().await.expect("begins");
-    tx.save_signed(&message, "t3a", 4, 60, &envelope("bafy1", b"bytes")).await.expect("stores");
+    tx.save_signed(&[&message], "t3a", 4, 60, &envelope("bafy1", b"bytes")).await.expect("stores");
     tx.commit().await.expect("commits");
     assert!(precommit_signed().await, "it may be anywhere");
     let message = open(&store, kind).await;
@@ -112,7 +118,7 @@ async fn signed(database: &TestDatabase) -> (Store, CallId) {
     let store = store(database).await;
     let message = wanted(&store, MessageKind::PreCommit).await;
     let mut tx = store.begin().await.expect("begins");
-    let call = tx.save_signed(&message, "t3a", 4, 60, &envelope("bafy1", b"bytes")).await.expect("stores");
+    let call = tx.save_signed(&[&message], "t3a", 4, 60, &envelope("bafy1", b"bytes")).await.expect("stores");
     tx.commit().await.expect("commits");
     (store, call)
 }
@@ -120,7 +126,7 @@ async fn signed(database: &TestDatabase) -> (Store, CallId) {
 async fn a_nonce_that_something_else_used_leads_to_another_message(database: TestDatabase) {
     let (store, _) = signed(&database).await;
     let message = store.open_messages().await.expect("reads").remove(0);
-    let tries = Tries { failures: 1, gas_limit_min: Some(150), refused_epoch: None };
+    let tries = Tries { failures: 1, gas_limit_min: Some(150), refused_epoch: None, batch_max: None };
     let mut tx = store.begin().await.expect("begins");
     tx.want_another(&message, None, "somebody else has its nonce", tries).await.expect("stores");
     tx.commit().await.expect("commits");
@@ -139,10 +145,11 @@ async fn a_nonce_that_something_else_used_leads_to_another_message(database: Tes
 async fn a_withdrawn_message_shares_its_nonce_with_a_filler_and_with_nothing_else(database: TestDatabase) {
     let (store, call) = signed(&database).await;
     let key = MessageKind::PreCommit.key(id(), 1, 1);
+    let withdrawn = self::open(&store, MessageKind::PreCommit).await;
     let mut tx = store.begin().await.expect("begins");
     tx.mark_withdrawn(call, "nobody wants it").await.expect("stores");
-    assert!(tx.want_filler(id(), "t3a", 4).await.expect("stores"));
-    assert!(!tx.want_filler(id(), "t3a", 4).await.expect("stores"), "once");
+    assert!(tx.want_filler(&withdrawn, "t3a", 4).await.expect("stores"));
+    assert!(!tx.want_filler(&withdrawn, "t3a", 4).await.expect("stores"), "once");
     // A person resubmits the sector. The next message must wait until the withdrawn one has ended.
     tx.store_outcomes(vec![wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
     tx.commit().await.expect("commits");
@@ -158,17 +165,17 @@ async fn a_withdrawn_message_shares_its_nonce_with_a_filler_and_with_nothing_els
     assert_eq!(store.next_nonce("t3a").await.expect("reads"), 5);
 
     let mut tx = store.begin().await.expect("begins");
-    tx.save_signed(filler, "t3a", 4, 61, &envelope("bafy2", b"filler")).await.expect("the same nonce");
+    tx.save_signed(&[filler], "t3a", 4, 61, &envelope("bafy2", b"filler")).await.expect("the same nonce");
     tx.mark_pushed(*filled, 62).await.expect("stores");
     tx.commit().await.expect("commits");
     let mut tx = store.begin().await.expect("begins");
-    tx.mark_executed(*filled, 63).await.expect("stores");
-    tx.mark_replaced(call, "the filler has its nonce").await.expect("stores");
+    tx.mark_executed(filler, 63, &[]).await.expect("stores");
+    tx.mark_replaced(&withdrawn, "the filler has its nonce").await.expect("stores");
     tx.commit().await.expect("commits");
     assert_eq!(store.earlier(another).await.expect("reads"), None);
     assert_eq!(store.over_between("t3a", 0, 9).await.expect("reads"), [b"filler".to_vec()], "what was executed");
     let mut tx = store.begin().await.expect("begins");
-    tx.save_signed(another, "t3a", 4, 64, &envelope("bafy3", b"more")).await.expect_err("the nonce is used");
+    tx.save_signed(&[another], "t3a", 4, 64, &envelope("bafy3", b"more")).await.expect_err("the nonce is used");
 }
 
 async fn another_fee_makes_another_envelope_of_the_same_message(database: TestDatabase) {
@@ -237,7 +244,7 @@ async fn the_next_job_of_a_sector_has_wants_of_its_own(database: TestDatabase) {
     }
     let first = open(&store, kind).await;
     let mut tx = store.begin().await.expect("begins");
-    tx.save_signed(&first, "t3a", 4, 60, &envelope("bafy1", b"first")).await.expect("stores");
+    tx.save_signed(&[&first], "t3a", 4, 60, &envelope("bafy1", b"first")).await.expect("stores");
     tx.mark_landed(kind, id(), 70).await.expect("stores");
     tx.commit().await.expect("commits");
     assert_eq!(store.landed(kind, id()).await.expect("reads"), [b"first".to_vec()]);
@@ -254,7 +261,7 @@ async fn the_next_job_of_a_sector_has_wants_of_its_own(database: TestDatabase) {
     assert_ne!(second.key, first.key);
     assert!(store.landed(kind, id()).await.expect("reads").is_empty(), "that was the job before");
     let mut tx = store.begin().await.expect("begins");
-    tx.save_signed(&second, "t3a", 5, 80, &envelope("bafy2", b"second")).await.expect("stores");
+    tx.save_signed(&[&second], "t3a", 5, 80, &envelope("bafy2", b"second")).await.expect("stores");
     tx.commit().await.expect("commits");
     assert!(store.sector(id()).await.expect("reads").expect("exists").signed);
     let jobs = store.jobs_of(id()).await.expect("reads");
@@ -290,13 +297,233 @@ async fn a_want_has_one_call_that_has_not_failed_and_a_call_may_carry_many_wants
     };
     another([(0, &first), (1, &second)]).await.expect_err("the first call may still land");
     let mut tx = store.begin().await.expect("begins");
-    tx.mark_replaced(call, "its nonce is used").await.expect("stores");
+    tx.mark_replaced(&first, "its nonce is used").await.expect("stores");
     tx.commit().await.expect("commits");
     another([(0, &first), (0, &second)]).await.expect_err("each has its place");
     another([(0, &first), (0, &first)]).await.expect_err("each is there once");
     another([(0, &second), (1, &first)]).await.expect("two wants in one call");
     let again = format!("UPDATE calls SET state = 'signed', error = NULL WHERE id = {}", call.0);
     pool.execute(again.as_str()).await.expect_err("what has failed does not come back beside another call");
+}
+
+/// Three sectors' PreCommits in one call with nonce 4, and their messages as they are read then.
+async fn three_in_a_call(store: &Store) -> Vec<Message> {
+    let kind = MessageKind::PreCommit;
+    let mut tx = store.begin().await.expect("begins");
+    for number in 1..=3 {
+        let sector = SectorId { number: sealbus_schema::SectorNumber(number), ..id() };
+        if number > 1 {
+            tx.insert_sector(sector, sealbus_schema::SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
+        }
+        let job = tx.sector(sector).await.expect("reads").expect("exists");
+        tx.store_outcomes(vec![wanting(job, kind)]).await.expect("wants");
+    }
+    tx.commit().await.expect("commits");
+    let wanted = store.open_messages().await.expect("reads");
+    let mut tx = store.begin().await.expect("begins");
+    let group: Vec<&Message> = wanted.iter().collect();
+    let call = tx.save_signed(&group, "t3a", 4, 60, &envelope("bafy1", b"three")).await.expect("stores");
+    tx.mark_pushed(call, 61).await.expect("stores");
+    tx.commit().await.expect("commits");
+    let open = store.open_messages().await.expect("reads");
+    let places: Vec<_> = open.iter().map(|message| (message.place.position, message.place.of)).collect();
+    assert_eq!(places, [(0, 3), (1, 3), (2, 3)]);
+    open
+}
+
+async fn call_of(database: &TestDatabase, id: CallId) -> (String, Option<i64>, Option<i64>) {
+    let row = sqlx::query("SELECT state, landed_epoch, exit_code FROM calls WHERE id = $1")
+        .bind(id.0)
+        .fetch_one(&database.raw().await)
+        .await
+        .expect("reads");
+    (row.get("state"), row.get("landed_epoch"), row.get("exit_code"))
+}
+
+async fn a_call_of_many_ends_when_the_last_of_them_has_ended(database: TestDatabase) {
+    let store = store(&database).await;
+    let three = three_in_a_call(&store).await;
+    let (kind, call) = (MessageKind::PreCommit, three[0].state.call().expect("a call"));
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_landed(kind, three[0].sector.expect("a sector"), 70).await.expect("stores");
+    tx.want_another(&three[1], Some(16), "refused", Tries { batch_max: Some(1), ..Tries::default() })
+        .await
+        .expect("stores");
+    tx.commit().await.expect("commits");
+    assert_eq!(call_of(&database, call).await.0, "pushed", "one is not known yet");
+    assert_eq!(store.nonces_in_use("t3a", 0, 9).await.expect("reads"), [4]);
+    let open = store.open_messages().await.expect("reads");
+    let mut open: Vec<_> = open.iter().map(|m| (m.key.as_str(), m.state == MessageState::Wanted, m.tries)).collect();
+    open.sort_by_key(|(key, ..)| *key);
+    let again = Tries { batch_max: Some(1), ..Tries::default() };
+    assert_eq!(
+        open,
+        [("precommit/f01000/2/1.2", true, again), ("precommit/f01000/3/1", false, Tries::default())],
+        "that of sector 2 is wanted again, beside the call that may still be looked at"
+    );
+    let again = store.open_messages().await.expect("reads");
+    let again = again.iter().find(|message| message.state == MessageState::Wanted).expect("wanted");
+    assert_eq!(store.earlier(again).await.expect("reads"), None);
+
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_failed(&three[2], Some(16), "refused").await.expect("stores");
+    tx.commit().await.expect("commits");
+    assert_eq!(call_of(&database, call).await, ("landed".to_owned(), Some(70), Some(0)));
+    assert_eq!(store.over_between("t3a", 0, 9).await.expect("reads"), [b"three".to_vec()]);
+    assert_eq!(store.landed(kind, three[0].sector.expect("one")).await.expect("reads"), [b"three".to_vec()]);
+    assert!(store.landed(kind, three[2].sector.expect("one")).await.expect("reads").is_empty());
+}
+
+async fn a_call_of_many_that_a_reorganisation_took_ends_for_each_when_its_sector_sees_it(database: TestDatabase) {
+    let store = store(&database).await;
+    let three = three_in_a_call(&store).await;
+    let (kind, call) = (MessageKind::PreCommit, three[0].state.call().expect("a call"));
+    let sectors: Vec<_> = three.iter().map(|message| message.sector.expect("a sector")).collect();
+    let mut tx = store.begin().await.expect("begins");
+    for sector in &sectors {
+        tx.mark_landed(kind, *sector, 70).await.expect("stores");
+    }
+    tx.mark_reverted(kind, sectors[0]).await.expect("stores");
+    tx.commit().await.expect("commits");
+    let open = store.open_messages().await.expect("reads");
+    assert_eq!(open.iter().map(|message| message.sector).collect::<Vec<_>>(), [Some(sectors[0])]);
+    // Something else has used the nonce. The others have not seen that yet.
+    let mut tx = store.begin().await.expect("begins");
+    tx.want_another(&open[0], None, "its nonce is used", Tries::default()).await.expect("stores");
+    tx.commit().await.expect("commits");
+    for (sector, state) in [(1, "pushed"), (2, "replaced")] {
+        let mut tx = store.begin().await.expect("begins");
+        tx.mark_reverted(kind, sectors[sector]).await.expect("stores");
+        tx.commit().await.expect("commits");
+        let open = store.open_messages().await.expect("reads");
+        let reverted = open.iter().find(|message| message.sector == Some(sectors[sector])).expect("is followed again");
+        assert!(matches!(reverted.state, MessageState::Pushed { .. }), "{reverted:?}");
+        let mut tx = store.begin().await.expect("begins");
+        tx.want_another(reverted, None, "its nonce is used", Tries::default()).await.expect("stores");
+        tx.commit().await.expect("commits");
+        assert_eq!(call_of(&database, call).await.0, state);
+    }
+    let open = store.open_messages().await.expect("reads");
+    assert!(open.len() == 3 && open.iter().all(|message| message.state == MessageState::Wanted), "{open:?}");
+}
+
+async fn what_shared_a_withdrawn_call_is_wanted_again(database: TestDatabase) {
+    let store = store(&database).await;
+    let three = three_in_a_call(&store).await;
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_withdrawn(three[0].state.call().expect("a call"), "one is not wanted any more").await.expect("stores");
+    tx.want_once_more(&three[1], three[1].tries).await.expect("stores");
+    tx.commit().await.expect("commits");
+    let open = store.open_messages().await.expect("reads");
+    let again = open.iter().find(|message| message.state == MessageState::Wanted).expect("is wanted again");
+    assert_eq!(again.key, "precommit/f01000/2/1.2");
+    assert_eq!(
+        store.earlier(again).await.expect("reads"),
+        Some("precommit/f01000/2/1".to_owned()),
+        "it may still land"
+    );
+    let mut tx = store.begin().await.expect("begins");
+    for message in open.iter().filter(|message| message.state != MessageState::Wanted) {
+        tx.mark_replaced(message, "by its filler").await.expect("stores");
+    }
+    tx.commit().await.expect("commits");
+    assert_eq!(store.earlier(again).await.expect("reads"), None);
+}
+
+async fn ask(store: &Store) -> ErrandId {
+    let errand = NewErrand {
+        miner: id().miner,
+        kind: "withdraw".to_owned(),
+        sender: "t01001".to_owned(),
+        receiver: "t01000".to_owned(),
+        method: 16,
+        params: vec![1, 2],
+        value_atto: "0".to_owned(),
+        detail: json!({ "amount": "1" }),
+        asked_by: "a person".to_owned(),
+    };
+    let mut tx = store.begin().await.expect("begins");
+    let id = tx.ask_errand(&errand).await.expect("stores");
+    tx.commit().await.expect("commits");
+    let stored = store.errand(id).await.expect("reads").expect("exists");
+    assert_eq!((stored.asked, stored.state), (errand, ErrandState::Wanted));
+    id
+}
+
+async fn an_errand_has_one_call_and_keeps_what_it_returned(database: TestDatabase) {
+    let store = store(&database).await;
+    let asked = ask(&store).await;
+    let message = open(&store, MessageKind::Errand).await;
+    assert_eq!((message.key, message.sector, message.errand), (format!("withdraw/{}", asked.0), None, Some(asked)));
+    for (nonce, landed) in [(4, false), (5, true)] {
+        let message = open(&store, MessageKind::Errand).await;
+        let mut tx = store.begin().await.expect("begins");
+        tx.save_signed(&[&message], "t3a", nonce, 60, &envelope("bafy1", b"bytes")).await.expect("stores");
+        tx.save_signed(&[&message], "t3a", 9, 60, &envelope("bafy2", b"other")).await.expect_err("its bytes are fixed");
+        tx.commit().await.expect("commits");
+        let message = open(&store, MessageKind::Errand).await;
+        let mut tx = store.begin().await.expect("begins");
+        match landed {
+            false => tx.want_another(&message, None, "its nonce is used", Tries::default()).await.expect("stores"),
+            true => tx.mark_executed(&message, 70, b"returned").await.expect("stores"),
+        }
+        tx.commit().await.expect("commits");
+    }
+    let errand = store.errand(asked).await.expect("reads").expect("exists");
+    assert_eq!((errand.state, errand.epoch, errand.exit_code), (ErrandState::Landed, Some(70), Some(0)));
+    assert_eq!(errand.returned.as_deref(), Some(&b"returned"[..]));
+    assert!(store.open_messages().await.expect("reads").is_empty());
+    assert!(store.errands(None).await.expect("reads").is_empty());
+    assert_eq!(store.errands(Some(5)).await.expect("reads").len(), 1);
+}
+
+async fn an_errand_is_taken_back_before_and_after_it_is_signed(database: TestDatabase) {
+    let store = store(&database).await;
+    let (first, second) = (ask(&store).await, ask(&store).await);
+    let cancel = |id| {
+        let store = store.clone();
+        async move {
+            let mut tx = store.begin().await.expect("begins");
+            let state = tx.cancel_errand(id, "not any more").await.expect("stores");
+            tx.commit().await.expect("commits");
+            state
+        }
+    };
+    assert_eq!(cancel(first).await, Some(ErrandState::Cancelled));
+    assert_eq!(cancel(first).await, Some(ErrandState::Cancelled), "once is enough");
+    let message = open(&store, MessageKind::Errand).await;
+    let mut tx = store.begin().await.expect("begins");
+    tx.save_signed(&[&message], "t3a", 4, 60, &envelope("bafy1", b"bytes")).await.expect("stores");
+    tx.commit().await.expect("commits");
+    assert_eq!(cancel(second).await, Some(ErrandState::Withdrawn), "it may still land");
+    let message = open(&store, MessageKind::Errand).await;
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_withdrawn(message.state.call().expect("a call"), "not wanted any more").await.expect("stores");
+    assert!(tx.want_filler(&message, "t3a", 4).await.expect("stores"));
+    tx.mark_replaced(&message, "its nonce is used, and not by it").await.expect("stores");
+    tx.commit().await.expect("commits");
+    assert_eq!(store.errand(second).await.expect("reads").expect("exists").state, ErrandState::Cancelled);
+    let open = store.open_messages().await.expect("reads");
+    assert_eq!(open.iter().map(|m| (m.kind, m.sector)).collect::<Vec<_>>(), [(MessageKind::Filler, None)]);
+    assert_eq!(cancel(ErrandId(99)).await, None);
+}
+
+async fn what_waits_for_others_is_hurried_by_miner_and_kind(database: TestDatabase) {
+    let store = store(&database).await;
+    wanted(&store, MessageKind::PreCommit).await;
+    let message = wanted(&store, MessageKind::ProveCommit).await;
+    assert_eq!(message.ready, Ready::default());
+    let mut tx = store.begin().await.expect("begins");
+    tx.note_ready(&[&message], 60).await.expect("stores");
+    tx.note_ready(&[&message], 70).await.expect("stores");
+    assert_eq!(tx.hurry("f09".parse().ok(), None).await.expect("stores"), 0);
+    assert_eq!(tx.hurry(Some(id().miner), Some(MessageKind::ProveCommit)).await.expect("stores"), 1);
+    tx.commit().await.expect("commits");
+    let prove = open(&store, MessageKind::ProveCommit).await;
+    assert_eq!(prove.ready, Ready { epoch: Some(60), is_hurried: true }, "the first epoch counts");
+    assert!(!open(&store, MessageKind::PreCommit).await.ready.is_hurried);
+    let mut tx = store.begin().await.expect("begins");
+    assert_eq!(tx.hurry(None, None).await.expect("stores"), 1);
 }
 
 /// What `messages.sqlite.sql` and `messages.postgres.sql` hold, dumps of databases with the schema of migration 14. Sector
@@ -337,7 +564,7 @@ async fn every_message_of_before_goes_on_as_a_want_and_its_call(database: TestDa
         let key = MessageKind::key(kind, sector(number), 1, turn);
         open.iter().find(|message| message.key == key).expect("open")
     };
-    let tries = Tries { failures: 1, gas_limit_min: Some(150), refused_epoch: Some(77) };
+    let tries = Tries { failures: 1, gas_limit_min: Some(150), refused_epoch: Some(77), batch_max: None };
     assert_eq!((of(2, pre, 2).tries, of(3, pre, 1).tries), (tries, Tries::default()));
     assert_eq!(store.earlier(of(7, pre, 2)).await.expect("reads"), Some(of(7, pre, 1).key.clone()));
     assert_eq!(store.earlier(of(2, pre, 2)).await.expect("reads"), None);
@@ -355,15 +582,15 @@ async fn every_message_of_before_goes_on_as_a_want_and_its_call(database: TestDa
 
     // What is wanted gets a call, calls go on, and only what has failed or was withdrawn is wanted again.
     let mut tx = store.begin().await.expect("begins");
-    tx.save_signed(of(1, pre, 1), "t3a", 22, 90, &envelope("cid22", b"bytes 22")).await.expect("stores");
+    tx.save_signed(&[of(1, pre, 1)], "t3a", 22, 90, &envelope("cid22", b"bytes 22")).await.expect("stores");
     tx.mark_landed(pre, sector(4), 91).await.expect("stores");
     tx.save_envelope(dearer, &envelope("cid5d", b"bytes 5d")).await.expect("stores");
     let filler = open.iter().find(|message| matches!(message.state, MessageState::Reserved { .. })).expect("one");
-    let filled = tx.save_signed(filler, "t3a", 6, 90, &envelope("fill6", b"filler 6")).await.expect("stores");
-    tx.mark_executed(filled, 92).await.expect("stores");
-    tx.mark_replaced(of(6, pre, 1).state.call().expect("a call"), "by its filler").await.expect("stores");
-    assert!(tx.want_filler(sector(16), "t3a", 16).await.expect("stores"), "its bytes are there");
-    assert!(!tx.want_filler(sector(14), "t3a", 14).await.expect("stores"), "it was never signed");
+    tx.save_signed(&[filler], "t3a", 6, 90, &envelope("fill6", b"filler 6")).await.expect("stores");
+    tx.mark_executed(filler, 92, &[]).await.expect("stores");
+    tx.mark_replaced(of(6, pre, 1), "by its filler").await.expect("stores");
+    assert!(tx.want_filler(of(1, pre, 1), "t3a", 16).await.expect("stores"), "its bytes are there");
+    assert!(!tx.want_filler(of(1, pre, 1), "t3a", 14).await.expect("stores"), "it was never signed");
     for number in [3, 6, 8, 9, 11, 12, 16, 17] {
         let job = tx.sector(sector(number)).await.expect("reads").expect("exists");
         tx.store_outcomes(vec![wanting(job, pre)]).await.expect("wants");

@@ -2,16 +2,17 @@
 //!
 //! Nobody has to send window PoSts here: at the end of each deadline its new sectors count as proven.
 
-use fil_actor_miner_state::v19::{Deadline, DeadlineSectorMap, Partition, Sectors, State};
+use fil_actor_miner_state::v19::{Deadline, DeadlineSectorMap, Partition, Sectors, State, locked_reward_from_reward};
 use fvm_ipld_bitfield::BitField;
 use fvm_ipld_encoding::CborStore;
 use fvm_shared::ActorID;
 use fvm_shared::clock::ChainEpoch;
+use fvm_shared::econ::TokenAmount;
 use tracing::warn;
 
-use super::Context;
+use super::{Context, credit};
 use crate::devnet::faults::Incident;
-use crate::devnet::world::{World, WorldError, failed, put};
+use crate::devnet::world::{BURNT_FUNDS, REWARD, World, WorldError, failed, put};
 
 /// Closes the deadlines that end in the epochs after `parent` up to the context's, and carries out incidents. New
 /// sectors become active when their deadline closes for the first time.
@@ -21,28 +22,72 @@ pub fn close_windows(
     parent: ChainEpoch,
     incidents: &[(ActorID, Incident)],
 ) -> Result<(), WorldError> {
-    let store = context.store;
     for miner in world.miners() {
-        let Some(actor) = world.get_mut(miner) else { continue };
-        let state: Option<State> = store.get_cbor(&actor.head).map_err(failed("read a miner"))?;
-        let mut state = state.ok_or(WorldError::NotFound(actor.head))?;
-        for epoch in parent + 1..=context.epoch {
-            let info = state.deadline_info(context.policy, epoch);
-            if state.deadline_cron_active && epoch == info.last() {
-                prove(context, &mut state, info.index).map_err(failed("prove a deadline"))?;
-            }
-        }
-        for (_, incident) in incidents.iter().filter(|(id, _)| *id == miner) {
-            let happened = match incident {
-                Incident::Faulty(sectors) => fault(context, &mut state, sectors),
-                Incident::Debt(amount) => state.apply_penalty(amount),
-            };
-            if let Err(error) = happened {
-                warn!(miner, ?incident, "an incident is not possible: {error:#}");
-            }
-        }
-        actor.head = put(store, &state)?;
+        let own = incidents.iter().filter(|(id, _)| *id == miner).map(|(_, incident)| incident);
+        close_windows_of(context, world, miner, parent, own)?;
     }
+    Ok(())
+}
+
+fn close_windows_of<'a>(
+    context: &Context<'_>,
+    world: &mut World,
+    miner: ActorID,
+    parent: ChainEpoch,
+    incidents: impl Iterator<Item = &'a Incident>,
+) -> Result<(), WorldError> {
+    let (store, policy) = (context.store, context.policy);
+    let Some(actor) = world.get(miner) else { return Ok(()) };
+    let state: Option<State> = store.get_cbor(&actor.head).map_err(failed("read a miner"))?;
+    let mut state = state.ok_or(WorldError::NotFound(actor.head))?;
+    let mut balance = actor.balance.clone();
+    let mut rewards = TokenAmount::default();
+    let mut changed = false;
+    for epoch in parent + 1..=context.epoch {
+        let info = state.deadline_info(policy, epoch);
+        if state.deadline_cron_active && epoch == info.last() {
+            prove(context, &mut state, info.index).map_err(failed("prove a deadline"))?;
+            changed = true;
+        }
+    }
+    for incident in incidents {
+        let happened = match incident {
+            Incident::Faulty(sectors) => fault(context, &mut state, sectors),
+            Incident::Debt(amount) => state.apply_penalty(amount),
+            Incident::Reward(amount) => {
+                rewards += amount;
+                balance += amount;
+                reward(context, &mut state, &mut balance, amount)
+            }
+        };
+        if let Err(error) = happened {
+            warn!(miner, ?incident, "an incident is not possible: {error:#}");
+        }
+        changed = true;
+    }
+    if !changed {
+        return Ok(());
+    }
+    let head = put(store, &state)?;
+    let Some(actor) = world.get_mut(miner) else { return Ok(()) };
+    let burnt = &actor.balance + &rewards - &balance;
+    (actor.head, actor.balance) = (head, balance);
+    credit(world, REWARD, &-rewards);
+    credit(world, BURNT_FUNDS, &burnt);
+    Ok(())
+}
+
+/// Locks three quarters of a block reward, which vest, and pays the fee debt, as the actor's ApplyRewards.
+fn reward(
+    context: &Context<'_>,
+    state: &mut State,
+    balance: &mut TokenAmount,
+    amount: &TokenAmount,
+) -> anyhow::Result<()> {
+    let (locked, spec) = locked_reward_from_reward(amount.clone());
+    state.add_locked_funds(context.store, context.epoch, &locked, spec)?;
+    let (burnt, _) = state.repay_partial_debt_in_priority_order(context.store, context.epoch, balance)?;
+    *balance -= burnt;
     Ok(())
 }
 

@@ -147,10 +147,10 @@ fn names(waits: &[&Wait]) -> String {
 fn name(subject: &Subject) -> String {
     match subject {
         Subject::Sector(id) => id.to_string(),
-        Subject::Message { sector, key } => match key.split('/').next() {
-            Some(kind) => format!("{sector} ({kind})"),
-            None => sector.to_string(),
-        },
+        Subject::Message { sector: Some(sector), key } => {
+            format!("{sector} ({})", key.split('/').next().unwrap_or_default())
+        }
+        Subject::Message { sector: None, key } => key.clone(),
         other => other.to_string(),
     }
 }

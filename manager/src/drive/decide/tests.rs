@@ -2,7 +2,7 @@ use sealbus_schema::workflows::seal::manager::{Rebuild, State};
 
 use super::*;
 use crate::{
-    store::{MessageState, WantId},
+    store::{MessageState, Place, Ready, WantId},
     workflows::seal::tests::{cause, now, proven, sealed, sector},
 };
 
@@ -11,25 +11,29 @@ fn message(kind: MessageKind, tries: Tries) -> Message {
     Message {
         key: kind.key(sector, 1, 1),
         want: Some(WantId(1)),
+        errand: None,
         is_of_last_job: true,
         attempt: 1,
         kind,
-        sector,
+        miner: sector.miner,
+        sector: Some(sector),
         state: MessageState::Wanted,
+        place: Place::default(),
+        ready: Ready::default(),
         tries,
     }
 }
 
 fn failed_with(exit: u32, failures: u32) -> Followed {
     let precommit = message(MessageKind::PreCommit, Tries { failures, ..Tries::default() });
-    let seen = Seen::Executed { height: 2100, exit: ExitCode::from(exit), gas_limit: 100 };
+    let seen = Seen::Executed { height: 2100, exit: ExitCode::from(exit), gas_limit: 100, shared_by: 1 };
     now(2200).followed(&precommit, Some(&sector(State::PreCommitting(sealed()))), 2090, 10, seen, "it")
 }
 
 #[test]
 fn out_of_gas_is_signed_again_with_more_and_blocks_after_some_tries() {
     let Followed::Again { exit: Some(7), tries, .. } = failed_with(7, 0) else { panic!("again") };
-    assert_eq!(tries, Tries { failures: 1, gas_limit_min: Some(150), refused_epoch: None });
+    assert_eq!(tries, Tries { failures: 1, gas_limit_min: Some(150), batch_max: Some(1), ..Tries::default() });
     let Followed::GiveUp { exit: Some(7), error } = failed_with(7, FAILURES_MAX - 1) else { panic!("gives up") };
     assert_eq!((error.class, error.code), (ErrorClass::Perm, ErrorCode::MESSAGE_OUT_OF_GAS));
 }
@@ -73,7 +77,7 @@ fn a_nonce_that_another_message_used_is_signed_anew_only_where_somebody_wants_it
 
 #[test]
 fn a_message_that_lands_for_a_sector_that_was_given_up_is_over() {
-    let seen = Seen::Executed { height: 2100, exit: ExitCode::Ok, gas_limit: 1 };
+    let seen = Seen::Executed { height: 2100, exit: ExitCode::Ok, gas_limit: 1, shared_by: 1 };
     let precommit = message(MessageKind::PreCommit, Tries::default());
     let followed = |state| now(2200).followed(&precommit, Some(&sector(state)), 2090, 500, seen, "it");
     assert_eq!(followed(State::Aborted { cause: cause() }), Followed::Landed { height: 2100 });

@@ -3,40 +3,52 @@
 use fvm_shared::{address::Address, econ::TokenAmount, message::Message as Unsigned};
 use serde_json::json;
 
-use super::{Change, exit_of, key_of, signing::affordable};
+use super::{
+    Change, exit_of, key_of, name_of, note_all,
+    signing::{affordable, epochs_left, note_signed, soonest},
+};
 use crate::{
     chain::{
         Transport, WaitReason,
         fees::Gas,
         message::{self, SignedMessage},
     },
-    drive::{DriveError, Driver, View},
-    store::{CallId, Message, MessageKind, Signed},
+    drive::{DriveError, Driver, View, decide},
+    store::{Message, MessageKind, Signed},
+    workflows,
 };
 
 impl<T: Transport + 'static> Driver<T> {
-    /// Withdraws a signed message whose effect is no longer wanted: it is not pushed any more, and a filler takes its
-    /// nonce.
-    pub(super) async fn withdraw(&self, message: &Message, signed: &Signed) -> Result<(), DriveError> {
+    /// Withdraws a call that carries what is no longer wanted: it is not pushed any more, and a filler takes its nonce. What
+    /// else it carries is wanted anew, and is signed once it is certain that this call cannot land.
+    pub(super) async fn withdraw(&self, group: &[Message], signed: &Signed) -> Result<(), DriveError> {
+        let Some(lead) = group.first() else { return Ok(()) };
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
         let (sender, nonce) = (bytes.message().from.to_string(), bytes.message().sequence);
-        let why = "its sector does not want it any more";
-        let detail = json!({ "message": message.kind.name(), "cid": signed.cid, "nonce": nonce, "from": sender });
-        tracing::info!(sector = %message.sector, message = %message.key, nonce, "withdrawn; a filler takes its nonce");
-        self.note(
-            message,
-            "message_withdrawn",
-            detail,
-            Change::Withdrawn { call: signed.call, why, sender: &sender, nonce },
-        )
-        .await
+        let why = "not wanted any more";
+        let detail = json!({ "message": lead.kind.name(), "cid": signed.cid, "nonce": nonce, "from": sender });
+        let mut tx = self.store.begin_as(self.epoch).await?;
+        tx.mark_withdrawn(signed.call, why).await?;
+        tx.want_filler(lead, &sender, nonce).await?;
+        for message in group {
+            let Some(sector) = message.sector else { continue };
+            let sector = tx.sector(sector).await?;
+            if message.want.is_some() && sector.is_some_and(|sector| !decide::unwanted(message, &sector)) {
+                tx.want_once_more(message, message.tries).await?;
+            }
+        }
+        note_all(&mut tx, group, "message_withdrawn", &detail).await?;
+        tx.commit().await?;
+        tracing::info!(message = name_of(group), nonce, "withdrawn; a filler takes its nonce");
+        self.changed.ring();
+        Ok(())
     }
 
-    /// Checks whether the nonce of a withdrawn message is used, and by what. Its filler is followed separately.
+    /// Checks whether the nonce of a withdrawn call is used, and by what. Its filler is followed separately.
     pub(super) async fn see_withdrawn(
         &self,
         view: &View,
-        message: &Message,
+        group: &[Message],
         signed: &Signed,
     ) -> Result<(), DriveError> {
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
@@ -44,17 +56,31 @@ impl<T: Transport + 'static> Driver<T> {
         if !self.nonce_used(view, &sent.from, sent.sequence).await? {
             return Ok(());
         }
-        let Some(found) = self.find(view, signed, &bytes).await? else {
-            return self.replaced(message, signed.call, "its nonce is used, and not by it").await;
-        };
-        let exit = exit_of(message.kind, &found);
-        if exit.is_ok() {
-            tracing::error!(sector = %message.sector, message = %message.key, epoch = found.height, "landed though its sector did not want it any more");
-            return self.executed(message, signed, found.height).await;
+        let found = self.find(view, signed, &bytes).await?;
+        for message in group {
+            let Some(found) = &found else {
+                self.replaced(message, "its nonce is used, and not by it").await?;
+                continue;
+            };
+            let (exit, _) = exit_of(message, found);
+            if !exit.is_ok() {
+                let why = format!("failed at epoch {} with exit code {exit}, after it was withdrawn", found.height);
+                let detail = json!({ "message": message.kind.name(), "why": why });
+                self.note(message, "message_failed", detail, Change::Failed(exit, &why)).await?;
+                continue;
+            }
+            let sector = self.sector_of(message).await?;
+            match &sector {
+                // It was withdrawn for the sake of another sector.
+                Some(sector) if workflows::awaits(message.kind, sector) => drop(self.step_sector(view, sector).await?),
+                _ => {
+                    let (message, epoch) = (&message.key, found.height);
+                    tracing::error!(%message, epoch, "landed though nobody wanted it any more");
+                }
+            }
+            self.executed(message, signed, found.height, &found.receipt.return_bytes).await?;
         }
-        let why = format!("failed at epoch {} with exit code {exit}, after it was withdrawn", found.height);
-        let detail = json!({ "message": message.kind.name(), "why": why });
-        self.note(message, "message_failed", detail, Change::Failed(exit, &why)).await
+        Ok(())
     }
 
     /// Signs a filler, unless its nonce is used by now. It must pay more than the message with the same nonce, which may
@@ -63,26 +89,25 @@ impl<T: Transport + 'static> Driver<T> {
         &self,
         view: &View,
         message: &Message,
-        call: CallId,
         sender: &str,
         nonce: u64,
     ) -> Result<Option<Signed>, DriveError> {
         let from = key_of(sender)?;
         if self.nonce_used(view, &from, nonce).await? {
-            return self.replaced(message, call, "the nonce is used already").await.map(|()| None);
+            return self.replaced(message, "the nonce is used already").await.map(|()| None);
         }
         let filler = message::nonce_filler(from)?;
         let mut gas = self.estimate_filler(view, message, &from).await?;
         for bytes in self.store.beside(sender, nonce).await? {
             gas = gas.with_premium_of(more_than(&SignedMessage::from_bytes(&bytes)?.message().gas_premium));
         }
-        let limit = self.config.chain.fee_limit(MessageKind::Filler, 1, None);
+        let limit = self.config.fee_limit(message.miner, MessageKind::Filler, 1, None);
         let gas = affordable(view, message.key.clone(), gas, &limit)?;
-        self.check_funds(view, message, &filler, &gas).await?;
+        self.check_funds(view, &message.key, &filler, &gas).await?;
         let unsigned = message::with_gas_and_nonce(filler, gas, nonce);
         let envelope = self.envelope(&unsigned).await?;
         let mut tx = self.store.begin_as(self.epoch).await?;
-        let signed = self.store_signed(&mut tx, view, message, &unsigned, envelope, &limit).await?;
+        let signed = self.store_signed(&mut tx, view, &[message], &unsigned, envelope, &limit).await?;
         tx.commit().await?;
         Ok(Some(signed))
     }
@@ -121,33 +146,37 @@ impl<T: Transport + 'static> Driver<T> {
     pub(super) async fn sign_for_more(
         &self,
         view: &View,
-        message: &Message,
+        group: &[Message],
         signed: &Signed,
         premium_min_atto: Option<u128>,
     ) -> Result<(), DriveError> {
+        let Some(lead) = group.first() else { return Ok(()) };
         let old = SignedMessage::from_bytes(&signed.bytes)?;
         let call = old.message();
         let before = message::gas_of(call);
         let least = more_than(&before.premium).max(TokenAmount::from_atto(premium_min_atto.unwrap_or(0)));
-        let now = self.estimate_filler(view, message, &call.from).await?;
+        let now = self.estimate_filler(view, lead, &call.from).await?;
         let wanted = Gas { limit: before.limit, ..now }.with_premium_of(least.clone());
-        let limit = match self.store.sector(message.sector).await? {
-            Some(sector) => self.fee_limit(view, message.kind, &sector),
-            None => self.config.chain.fee_limit(message.kind, 1, None),
-        };
-        let gas = affordable(view, format!("{} for a higher fee", message.key), wanted, &limit)?;
+        let mut left = None;
+        for message in group {
+            let sector = self.sector_of(message).await?;
+            left = soonest(left, sector.and_then(|sector| epochs_left(view, &sector)));
+        }
+        let limit = self.config.fee_limit(lead.miner, lead.kind, group.len() as u64, left);
+        let gas = affordable(view, format!("{} for a higher fee", name_of(group)), wanted, &limit)?;
         // A replacement must pay a higher premium. Otherwise only a higher fee cap makes a new envelope useful.
         if gas.premium < least || (premium_min_atto.is_none() && gas.fee_cap <= before.fee_cap) {
             let fee_cap_atto = before.fee_cap.atto().to_string();
             let base_fee_atto = view.base_fee().atto().to_string();
-            let what = message.key.clone();
+            let what = name_of(group);
             return Err(WaitReason::BaseFeeAboveCap { what, fee_cap_atto, base_fee_atto }.into());
         }
         let unsigned = message::with_gas_and_nonce(call.clone(), gas, call.sequence);
         let envelope = self.envelope(&unsigned).await?;
         let mut tx = self.store.begin_as(self.epoch).await?;
         tx.save_envelope(signed.call, &envelope).await?;
-        self.note_signed(&mut tx, message, "message_signed_for_more", &envelope.cid, &unsigned, &limit).await?;
+        let group: Vec<&Message> = group.iter().collect();
+        note_signed(&mut tx, &group, "message_signed_for_more", &envelope.cid, &unsigned, &limit).await?;
         tx.commit().await?;
         self.changed.ring();
         Ok(())
@@ -171,7 +200,7 @@ impl<T: Transport + 'static> Driver<T> {
         if !stored.is_empty() || !self.store.over_between(&sender, missing, missing + 1).await?.is_empty() {
             return Ok(());
         }
-        tracing::warn!(sector = %message.sector, %sender, nonce = missing, "nothing has this nonce, and ours waits behind it; a filler takes it");
+        tracing::warn!(message = %message.key, %sender, nonce = missing, "nothing has this nonce, and ours waits behind it; a filler takes it");
         let detail = json!({ "message": MessageKind::Filler.name(), "nonce": missing, "from": sender, "before": ours });
         self.note(message, "nonce_missing", detail, Change::Gap { sender: &sender, nonce: missing }).await
     }

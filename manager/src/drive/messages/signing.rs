@@ -1,34 +1,50 @@
-//! Checks and signs messages.
+//! Checks what must hold before a message is signed, and signs.
 
 use fvm_shared::{address::Address, message::Message as Unsigned};
-use sealbus_schema::{ErrorClass, ErrorReport, workflows::Input};
+use sealbus_schema::{ErrorClass, ErrorReport, MinerId, workflows::Input};
 use serde_json::json;
 
+use super::note_all_of;
 use crate::{
     chain::{
         Error as ChainError, Transport, WaitReason,
         exit::ExitCode,
         fees::{FeeLimit, Gas},
-        message::{self, SignedMessage},
-        network,
+        message::SignedMessage,
         node::SignError,
     },
+    config::Fees,
     drive::{
         DriveError, Driver, View,
         decide::{self, Refusal},
     },
-    store::{Envelope, Happening, Job, Message, MessageKind, Signed, Tx, Verdict},
-    workflows::Wanted,
+    store::{Envelope, Job, Message, Signed, Tx},
+    workflows::{Call, Wanted},
 };
 
+/// A message that may be signed now, alone or with others.
+#[derive(Debug)]
+pub(in crate::drive) struct Prepared {
+    /// The message.
+    pub message: Message,
+    /// Its sector's job, as it was read.
+    pub job: Job,
+    /// What it asks of the miner actor.
+    pub call: Call,
+}
+
 impl<T: Transport + 'static> Driver<T> {
-    /// Builds, checks and signs a message, and stores its bytes. `None` if it must not be sent now.
-    pub(super) async fn sign(&self, view: &View, message: &Message) -> Result<Option<Signed>, DriveError> {
-        let Some(sector) = self.store.sector(message.sector).await? else { return Ok(None) };
-        let wanted = self.consult(view, &sector, |now, known| decide::wanted(message, &sector, now, known)).await?;
+    /// Whether a message may be signed now. `None` if not.
+    pub(in crate::drive) async fn prepare(
+        &self,
+        view: &View,
+        message: Message,
+    ) -> Result<Option<Prepared>, DriveError> {
+        let Some(job) = self.sector_of(&message).await? else { return Ok(None) };
+        let wanted = self.consult(view, &job, |now, known| decide::wanted(&message, &job, now, known)).await?;
         let Some(wanted) = wanted else { return Ok(None) };
         if matches!(wanted, Wanted::Sign(_) | Wanted::WaitFor(_) | Wanted::GiveUp { .. })
-            && let Some(earlier) = self.store.earlier(message).await?
+            && let Some(earlier) = self.store.earlier(&message).await?
         {
             return Err(WaitReason::EarlierMessage { what: message.key.clone(), earlier }.into());
         }
@@ -38,52 +54,26 @@ impl<T: Transport + 'static> Driver<T> {
             Wanted::WaitFor(reason) => return Err(reason.into()),
             Wanted::Over(why) => {
                 let mut tx = self.store.begin_as(self.epoch).await?;
-                tx.mark_failed(message, None, why).await?;
+                tx.mark_failed(&message, None, why).await?;
                 return Ok(tx.commit().await.map(|()| None)?);
             }
             Wanted::GiveUp { error, input } => {
-                return self.give_up(message, None, &error, input).await.map(|()| None);
+                return self.give_up(&message, None, &error, input).await.map(|()| None);
             }
-            Wanted::Apply(input) => return Ok(self.apply(sector.id, input).await.map(|()| None)?),
+            Wanted::Apply(input) => return Ok(self.apply(job.id, input).await.map(|()| None)?),
         };
-        let limit = self.fee_limit(view, message.kind, &sector);
-        self.wait_for_base_fee(view, message, &sector)?;
-        let sender = self.sender(sector.id.miner, view).await?;
-        let version = self.node.network_version(&view.head.key).await?;
-        network::check_supported(version)?;
-        let Some(unsigned) = self.build(view, &sector, call, sender, version).await? else { return Ok(None) };
-        // The estimate executes the message, so it shows whether the chain would accept it.
-        let gas = match self.node.gas_estimate(&unsigned, &view.head.key).await {
-            Ok(gas) => gas.with_limit_of(message.tries.gas_limit_min),
-            Err(error) => return self.not_taken(view, message, &sender, error).await.map(|()| None),
-        };
-        if message.tries.refused_epoch.is_some() {
-            self.note_refusal(message, None).await?;
-        }
-        let gas = affordable(view, message.key.clone(), gas, &limit)?;
-        self.check_funds(view, message, &unsigned, &gas).await?;
-        let nonce = self.node.mpool_get_nonce(&sender).await?.max(self.store.next_nonce(&sender.to_string()).await?);
-        let unsigned = message::with_gas_and_nonce(unsigned, gas, nonce);
-        message::check_before_signing(&unsigned, &limit.amount())?;
-        let envelope = self.envelope(&unsigned).await?;
-        // Only the holder of this epoch signs, and the index over sender and nonce would refuse a second message.
-        let mut tx = self.store.begin_as(self.epoch).await?;
-        if !decide::stands_as(&sector, tx.sector(sector.id).await?.as_ref()) {
-            return Ok(None);
-        }
-        let signed = self.store_signed(&mut tx, view, message, &unsigned, envelope, &limit).await?;
-        tx.commit().await?;
-        Ok(Some(signed))
+        self.wait_for_base_fee(view, &message, &job)?;
+        Ok(Some(Prepared { message, job, call }))
     }
 
-    /// The most that a message about a sector may cost now. It rises as the message's last epoch nears.
-    pub(super) fn fee_limit(&self, view: &View, kind: MessageKind, sector: &Job) -> FeeLimit {
-        self.config.chain.fee_limit(kind, 1, epochs_left(view, sector))
+    /// What a miner's messages may cost.
+    pub(super) fn fees(&self, miner: MinerId) -> &Fees {
+        self.config.fees(miner)
     }
 
     /// Waits while the base fee is higher than the operator wants to pay and the message is not urgent.
     fn wait_for_base_fee(&self, view: &View, message: &Message, sector: &Job) -> Result<(), WaitReason> {
-        let (fees, base_fee) = (&self.config.chain.fees, view.base_fee());
+        let (fees, base_fee) = (self.fees(message.miner), view.base_fee());
         let left = epochs_left(view, sector);
         match fees.base_fee_wait() {
             Some(wanted) if base_fee > wanted && !fees.is_urgent(left) => Err(WaitReason::BaseFeeHigh {
@@ -100,7 +90,7 @@ impl<T: Transport + 'static> Driver<T> {
     pub(super) async fn check_funds(
         &self,
         view: &View,
-        message: &Message,
+        what: &str,
         unsigned: &Unsigned,
         gas: &Gas,
     ) -> Result<(), DriveError> {
@@ -111,7 +101,7 @@ impl<T: Transport + 'static> Driver<T> {
             return Ok(());
         }
         let said = format!("it has {balance} FIL, and value and fee may come to {required} FIL");
-        Err(WaitReason::NotEnoughFunds { what: message.key.clone(), who: unsigned.from.to_string(), said }.into())
+        Err(WaitReason::NotEnoughFunds { what: what.to_owned(), who: unsigned.from.to_string(), said }.into())
     }
 
     /// Signs with a key of this machine if it has the sender's, and otherwise with the node's wallet.
@@ -144,19 +134,19 @@ impl<T: Transport + 'static> Driver<T> {
         &self,
         tx: &mut Tx,
         view: &View,
-        message: &Message,
+        group: &[&Message],
         unsigned: &Unsigned,
         envelope: Envelope,
         limit: &FeeLimit,
     ) -> Result<Signed, DriveError> {
         let (sender, nonce, epoch) = (unsigned.from.to_string(), unsigned.sequence, view.head.height);
-        let call = tx.save_signed(message, &sender, nonce, epoch, &envelope).await?;
-        self.note_signed(tx, message, "message_signed", &envelope.cid, unsigned, limit).await?;
+        let call = tx.save_signed(group, &sender, nonce, epoch, &envelope).await?;
+        note_signed(tx, group, "message_signed", &envelope.cid, unsigned, limit).await?;
         Ok(Signed { call, cid: envelope.cid, bytes: envelope.bytes, epoch: Some(epoch) })
     }
 
     /// Decides what follows from a refused estimate: wait until something changes, wait a few epochs, or give up.
-    async fn not_taken(
+    pub(super) async fn not_taken(
         &self,
         view: &View,
         message: &Message,
@@ -186,7 +176,7 @@ impl<T: Transport + 'static> Driver<T> {
         let (what, said) = (message.key.clone(), error.to_string());
         if error.is_not_enough_funds() {
             let who = match error.exit_code() {
-                Some(ExitCode::InsufficientFunds) => format!("miner {} or its sender {sender}", message.sector.miner),
+                Some(ExitCode::InsufficientFunds) => format!("miner {} or its sender {sender}", message.miner),
                 _ => sender.to_string(),
             };
             WaitReason::NotEnoughFunds { what, who, said }.into()
@@ -197,38 +187,46 @@ impl<T: Transport + 'static> Driver<T> {
         }
     }
 
-    async fn note_refusal(&self, message: &Message, since: Option<i64>) -> Result<(), DriveError> {
+    pub(super) async fn note_refusal(&self, message: &Message, since: Option<i64>) -> Result<(), DriveError> {
         let mut tx = self.store.begin_as(self.epoch).await?;
         tx.note_refusal(message, since).await?;
         Ok(tx.commit().await?)
     }
+}
 
-    pub(super) async fn note_signed(
-        &self,
-        tx: &mut Tx,
-        message: &Message,
-        kind: &str,
-        cid: &str,
-        signed: &Unsigned,
-        limit: &FeeLimit,
-    ) -> Result<(), DriveError> {
-        let mut detail = json!({
-            "message": message.kind.name(), "cid": cid, "nonce": signed.sequence, "from": signed.from.to_string(),
-            "fee_cap_atto": signed.gas_fee_cap.atto().to_string(), "gas_limit": signed.gas_limit,
-        });
-        if limit.percent > 100 {
-            let percent = limit.percent;
-            tracing::warn!(message = %message.key, percent, "its fee limit is raised, because its last epoch nears");
-            detail["fee_limit_percent"] = json!(percent);
-        }
-        tx.add_history(message.sector, Happening::of_manager(kind, detail), Verdict::Noted).await?;
-        Ok(())
+/// Adds the line of a new envelope to the history of each sector that its call is about.
+pub(super) async fn note_signed(
+    tx: &mut Tx,
+    group: &[&Message],
+    kind: &str,
+    cid: &str,
+    signed: &Unsigned,
+    limit: &FeeLimit,
+) -> Result<(), DriveError> {
+    let Some(lead) = group.first() else { return Ok(()) };
+    let mut detail = json!({
+        "message": lead.kind.name(), "cid": cid, "nonce": signed.sequence, "from": signed.from.to_string(),
+        "fee_cap_atto": signed.gas_fee_cap.atto().to_string(), "gas_limit": signed.gas_limit,
+    });
+    if group.len() > 1 {
+        detail["sectors"] = json!(group.len());
     }
+    if limit.percent > 100 {
+        let percent = limit.percent;
+        tracing::warn!(message = %lead.key, percent, "its fee limit is raised, because its last epoch nears");
+        detail["fee_limit_percent"] = json!(percent);
+    }
+    Ok(note_all_of(tx, group.iter().copied(), kind, &detail).await?)
 }
 
 /// How many epochs are left in which a sector's message can land. `None`: any number.
-fn epochs_left(view: &View, sector: &Job) -> Option<i64> {
+pub(super) fn epochs_left(view: &View, sector: &Job) -> Option<i64> {
     sector.last_epoch().map(|last| last - view.head.height)
+}
+
+/// The lower of two numbers of epochs, of which `None` is any number.
+pub(super) fn soonest(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.into_iter().chain(b).min()
 }
 
 /// The gas fees of a message within the operator's limit. An error if it cannot land for that.

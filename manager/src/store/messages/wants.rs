@@ -1,9 +1,9 @@
 //! Stores what is wanted, in the transaction of the transition that caused it.
 
-use sealbus_schema::SectorId;
+use sealbus_schema::{MinerId, SectorId};
 use sqlx::Row;
 
-use super::Message;
+use super::{Message, MessageKind};
 use crate::store::{
     StoreError, Tx, WantedMessage,
     rows::{self, Places},
@@ -57,6 +57,34 @@ impl Tx {
         let places = self.places;
         let statements = rows::chunks(wanted).map(move |wanted| insert(places, wanted, turn));
         self.execute_each("store wants", Box::new(statements)).await
+    }
+
+    /// Records since when wants may be signed.
+    pub async fn note_ready(&mut self, messages: &[&Message], epoch: i64) -> Result<(), StoreError> {
+        for want in messages.iter().filter_map(|message| message.want) {
+            sqlx::query("UPDATE wants SET ready_epoch = $2 WHERE id = $1 AND ready_epoch IS NULL")
+                .bind(want.0)
+                .bind(epoch)
+                .execute(&mut *self.inner)
+                .await
+                .map_err(sql("note what waits for others"))?;
+        }
+        Ok(())
+    }
+
+    /// Lets what is not signed yet wait no longer for others: of one miner or of all, of one kind or of all. Returns how
+    /// many these are.
+    pub async fn hurry(&mut self, miner: Option<MinerId>, kind: Option<MessageKind>) -> Result<u64, StoreError> {
+        let hurried = sqlx::query(
+            "UPDATE wants SET hurried = 1 WHERE state = 'wanted' AND hurried = 0 \
+             AND ($1 = '' OR miner = $1) AND ($2 = '' OR kind = $2)",
+        )
+        .bind(miner.map(|miner| miner.to_string()).unwrap_or_default())
+        .bind(kind.map(MessageKind::name).unwrap_or_default())
+        .execute(&mut *self.inner)
+        .await
+        .map_err(sql("hurry what waits for others"))?;
+        Ok(hurried.rows_affected())
     }
 
     /// Records since when the node refuses to estimate the call for a want; `None` when it no longer refuses.

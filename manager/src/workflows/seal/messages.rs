@@ -8,7 +8,7 @@ use sealbus_schema::{
     },
 };
 
-use super::{aged, precommit};
+use super::{aged, porep, precommit};
 use crate::{
     chain::WaitReason,
     store::{Job, Message, MessageKind},
@@ -32,7 +32,7 @@ impl Sends for Seal {
                     let (what, head) = (message.key.clone(), now.head);
                     return Ok(Wanted::WaitFor(WaitReason::PreCommitMoved { what, known: stood, head }));
                 }
-                Ok(Wanted::Sign(Call::ProveCommit { proof: proven.proof.clone() }))
+                Ok(Wanted::Sign(Call::ProveCommit { porep: Box::new(porep(proven)) }))
             }
             _ => Ok(Wanted::Wait),
         }
@@ -44,7 +44,7 @@ impl Sends for Seal {
             MessageKind::ProveCommit => {
                 matches!(state, State::ProveCommitting(_) | State::Cleaning(_) | State::Proving(_))
             }
-            MessageKind::PreCommit | MessageKind::Filler => true,
+            MessageKind::PreCommit | MessageKind::Filler | MessageKind::Errand => true,
         }
     }
 

@@ -8,7 +8,7 @@ use sealbus_schema::{
 use super::*;
 use crate::{
     chain::expiry::Rules,
-    store::{Message, MessageState, Tries, WantId},
+    store::{Message, MessageState, Place, Ready, Tries, WantId},
     workflows::{Answer as Told, Call, Wanted, next, wanted},
 };
 
@@ -80,7 +80,11 @@ fn wanted_at(head: i64, kind: MessageKind, job: &Job, answers: impl IntoIterator
         is_of_last_job: true,
         attempt: 1,
         kind,
-        sector: job.id,
+        miner: job.id.miner,
+        sector: Some(job.id),
+        errand: None,
+        place: Place::default(),
+        ready: Ready::default(),
         state,
         tries: Tries::default(),
     };
@@ -226,7 +230,7 @@ fn a_precommit_that_was_lost_is_signed_anew_only_while_it_is_not_back() {
 fn a_proof_is_sent_only_while_its_precommit_stands_where_its_seed_is_from() {
     let proving = sector(State::ProveCommitting(proven()));
     let wanted = |found| wanted_at(2200, MessageKind::ProveCommit, &proving, [precommit_at(At::Head, found)]);
-    assert_eq!(wanted(ours(2000)), Wanted::Sign(Call::ProveCommit { proof: proven().proof }));
+    assert_eq!(wanted(ours(2000)), Wanted::Sign(Call::ProveCommit { porep: Box::new(porep(&proven())) }));
     for found in [None, ours(2003)] {
         let Wanted::WaitFor(reason) = wanted(found) else { panic!("it must wait") };
         assert_eq!(reason.name(), "PreCommitMoved");

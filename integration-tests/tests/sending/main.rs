@@ -1,0 +1,5 @@
+//! How the manager sends messages: many sectors in one, errands of people, and crashes at every step.
+
+mod batches;
+mod errands;
+mod world;

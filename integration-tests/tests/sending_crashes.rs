@@ -1,0 +1,409 @@
+//! The manager dies at each call to the node and at each write to its database while it sends messages. Another one takes over.
+//! Whatever was sent by then, each purpose takes effect once.
+//!
+//! The points are found by running each case once without a crash: before and after each call, and after each statement that
+//! writes, within its transaction. At a call the dying manager is also let live: it goes on when the other one is done, as if
+//! its machine had slept.
+//!
+//! This is a program of its own, because it listens to what the database library logs about its statements.
+
+#[path = "sending/world.rs"]
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use futures::{FutureExt, future::FusedFuture};
+use fvm_shared::econ::TokenAmount;
+use sealbus_integration_tests::devnet::faults::Fault;
+use sealbus_manager::{
+    chain::{Error as ChainError, RpcClient, Transport},
+    drive::{DriveError, Driver},
+    errln,
+    store::{NewErrand, StoreError},
+};
+use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, ProofBytes, machine::manager::Life, workflows::Input};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tracing::{
+    Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
+
+use crate::world::{RIGHT, Trusting, World, id};
+
+/// Whether each point is tried also when it is passed again, and both with a manager that dies and with one that lives on.
+/// Otherwise it is tried the first time, with one of them.
+fn is_all() -> bool {
+    std::env::var_os("SEALBUS_ALL_CASES").is_some()
+}
+
+/// The points that a manager has passed, and the one at which it dies.
+#[derive(Default)]
+struct Points {
+    passed: Mutex<Vec<String>>,
+    dies_at: Option<usize>,
+    is_dead: AtomicBool,
+    died: Notify,
+    /// Lets a dead manager live again.
+    revived: AtomicBool,
+    revive: Notify,
+}
+
+impl Points {
+    fn dying_at(dies_at: Option<usize>) -> Arc<Points> {
+        Arc::new(Points { dies_at, ..Points::default() })
+    }
+
+    /// Passes a point. Returns whether the manager dies there.
+    fn pass(&self, name: String) -> bool {
+        if self.is_dead.load(Ordering::SeqCst) {
+            return false;
+        }
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let dies = self.dies_at == Some(passed.len());
+        passed.push(name);
+        if dies {
+            self.is_dead.store(true, Ordering::SeqCst);
+            self.died.notify_one();
+        }
+        dies
+    }
+
+    async fn pass_call(&self, name: String) {
+        if self.pass(name) {
+            while !self.revived.load(Ordering::SeqCst) {
+                self.revive.notified().await;
+            }
+        }
+    }
+}
+
+/// A node whose caller dies before or after a call.
+struct Dying {
+    inner: RpcClient,
+    points: Arc<Points>,
+}
+
+impl Transport for Dying {
+    async fn call(&self, method: &'static str, params: Value) -> Result<Value, ChainError> {
+        self.points.pass_call(format!("before {method}")).await;
+        let answer = self.inner.call(method, params).await;
+        self.points.pass_call(format!("after {method}")).await;
+        answer
+    }
+}
+
+/// Whether the statements are a manager's, and not those of the test itself.
+static IS_TICKING: AtomicBool = AtomicBool::new(false);
+
+/// Whose statements are listened to.
+static LISTENER: LazyLock<Mutex<Option<Arc<Points>>>> = LazyLock::new(Mutex::default);
+
+fn listen(points: Option<Arc<Points>>) {
+    *LISTENER.lock().unwrap_or_else(PoisonError::into_inner) = points;
+}
+
+struct Statements;
+
+impl<S: Subscriber> Layer<S> for Statements {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() != "sqlx::query" || !IS_TICKING.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut text = Summary(String::new());
+        event.record(&mut text);
+        let words: Vec<&str> = text.0.split_whitespace().take(3).collect();
+        if !matches!(words.first(), Some(&("INSERT" | "UPDATE" | "DELETE"))) {
+            return;
+        }
+        let listener = LISTENER.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(points) = listener {
+            points.pass(format!("after {}", words.join(" ")));
+        }
+    }
+}
+
+struct Summary(String);
+
+impl Visit for Summary {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "summary" {
+            value.clone_into(&mut self.0);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "summary" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug)]
+enum Case {
+    /// A PreCommit and a ProveCommit of one sector.
+    Single,
+    /// Those of three sectors, in one message each.
+    Batch,
+    /// The ProveCommit of four sectors with an aggregate.
+    Aggregate,
+    /// A PreCommit of two sectors that others outbid, so that it is signed for more.
+    Replacement,
+    /// A PreCommit of two sectors, of which one is given up, so that a filler takes the nonce.
+    Withdrawal,
+    /// What a person asked for.
+    Errand,
+}
+
+impl Case {
+    const fn sectors(self) -> u64 {
+        match self {
+            Case::Errand => 0,
+            Case::Single => 1,
+            Case::Replacement | Case::Withdrawal => 2,
+            Case::Batch => 3,
+            Case::Aggregate => 4,
+        }
+    }
+
+    fn verifier(self) -> Trusting {
+        let aggregate = matches!(self, Case::Aggregate).then(|| Ok(ProofBytes(RIGHT.to_vec())));
+        Trusting { aggregate }
+    }
+
+    /// What happens to the world by itself at this step of a run.
+    async fn happens(self, world: &World, step: u64) {
+        match (self, step) {
+            (Case::Replacement | Case::Withdrawal, 0) => world.fault(Fault::StallInclusion { on: true }),
+            (Case::Replacement, 2) => world.fault(Fault::Premium { atto: 300_000 }),
+            (Case::Withdrawal, 2) if world.job(2).await.state.traits().life == Life::Going => {
+                let given_up = ErrorReport::new(ErrorClass::Abort, ErrorCode::ABANDONED, "by a person");
+                world.apply(2, Input::Abandoned { cause: given_up, lose_deposit: true }).await;
+            }
+            (Case::Replacement | Case::Withdrawal, 9) => world.fault(Fault::StallInclusion { on: false }),
+            _ => {}
+        }
+    }
+
+    /// How many PreCommits and ProveCommits of each sector must take effect.
+    fn effects(self) -> Vec<(u64, u64)> {
+        match self {
+            Case::Withdrawal => vec![(1, 1), (0, 0)],
+            case => vec![(1, 1); case.sectors() as usize],
+        }
+    }
+
+    async fn is_over(self, world: &World, started: &Start) -> bool {
+        let errand = world.balance(&world.owner()).await - started.owner.clone();
+        match self {
+            Case::Errand => {
+                let open = world.store.errands(None).await.expect("reads");
+                open.is_empty() && errand == TokenAmount::from_atto(77)
+            }
+            case => {
+                let open = world.store.open_messages().await.expect("reads");
+                world.effects() == case.effects() && open.is_empty()
+            }
+        }
+    }
+}
+
+/// What there was at the beginning.
+struct Start {
+    owner: TokenAmount,
+}
+
+async fn start(case: Case) -> (World, Start) {
+    let world = World::new(case.sectors()).await;
+    let started = Start { owner: world.balance(&world.owner()).await };
+    if matches!(case, Case::Errand) {
+        let errand = NewErrand {
+            miner: id(1).miner,
+            kind: "transfer".to_owned(),
+            sender: world.worker().to_string(),
+            receiver: world.owner().to_string(),
+            method: 0,
+            params: Vec::new(),
+            value_atto: "77".to_owned(),
+            detail: json!({}),
+            asked_by: "a person".to_owned(),
+        };
+        let mut tx = world.store.begin().await.expect("begins");
+        tx.ask_errand(&errand).await.expect("stores");
+        tx.commit().await.expect("commits");
+    }
+    (world, started)
+}
+
+const CHAIN: &str = "repush_epochs = 3";
+
+/// Ticks and moves the world until the case is over or another manager has taken over.
+async fn run<T: Transport + 'static>(case: Case, world: &World, started: &Start, driver: &Driver<T>, point: &str) {
+    for step in 0..200 {
+        case.happens(world, step).await;
+        IS_TICKING.store(true, Ordering::SeqCst);
+        let ticked = world.try_tick(driver).await;
+        IS_TICKING.store(false, Ordering::SeqCst);
+        if let Err(error) = ticked {
+            // Another manager has taken over.
+            assert!(matches!(error, DriveError::Store(StoreError::TakenOver { .. })), "{error}");
+            return;
+        }
+        world.work().await;
+        if case.is_over(world, started).await {
+            return;
+        }
+        if matches!(case, Case::Aggregate) && world.in_state("prove_committing").await.len() == 4 {
+            // The aggregate is made by another process, in real time.
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        world.advance(1);
+    }
+    panic!("{case:?}, {point} is not over: {:?}\n{}", world.effects(), world.described().await);
+}
+
+/// The points of a case, in the order in which they are passed.
+async fn points_of(case: Case) -> Vec<String> {
+    let (world, started) = start(case).await;
+    let points = Points::dying_at(None);
+    let dying = Dying { inner: world.client(), points: points.clone() };
+    listen(Some(points.clone()));
+    let driver = world.driver_over(CHAIN, dying, world.epoch, case.verifier()).await;
+    run(case, &world, &started, &driver, "without a crash").await;
+    listen(None);
+    points.passed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Runs a case with a manager that dies at a point, and with another one that takes over. `lives` says whether the first one
+/// goes on afterwards. Returns the point, or `None` if it was not reached this time.
+async fn crash(case: Case, dies_at: usize, lives: bool) -> Option<String> {
+    let (world, started) = start(case).await;
+    let points = Points::dying_at(Some(dies_at));
+    let dying = Dying { inner: world.client(), points: points.clone() };
+    listen(Some(points.clone()));
+    let mut first = Box::pin(async {
+        let driver = world.driver_over(CHAIN, dying, world.epoch, case.verifier()).await;
+        run(case, &world, &started, &driver, "alive").await;
+    })
+    .fuse();
+    let has_died = tokio::select! {
+        biased;
+        () = points.died.notified() => true,
+        () = &mut first => false,
+    };
+    listen(None);
+    if !has_died {
+        return None;
+    }
+    let name = points.passed.lock().unwrap_or_else(PoisonError::into_inner)[dies_at].clone();
+    let second = async {
+        let mut tx = world.store.begin().await.expect("begins");
+        let epoch = tx.take_over().await.expect("takes over");
+        tx.commit().await.expect("commits");
+        // What happens by itself happens again, if it has not happened yet.
+        let driver = world.driver_over(CHAIN, world.client(), epoch, case.verifier()).await;
+        run(case, &world, &started, &driver, &name).await;
+        driver
+    };
+    let driver = if lives {
+        // Only the one call hangs. Whatever else the first manager was doing goes on.
+        let mut second = std::pin::pin!(second.fuse());
+        let ended = futures::select_biased! {
+            driver = second => Some(driver),
+            () = first => None,
+        };
+        let driver = match ended {
+            Some(driver) => driver,
+            None => second.await,
+        };
+        points.revived.store(true, Ordering::SeqCst);
+        points.revive.notify_waiters();
+        // It finds that another manager holds the fold, or that nothing is left to do.
+        if !first.is_terminated() {
+            first.await;
+        }
+        driver
+    } else {
+        drop(first);
+        second.await
+    };
+    for _ in 0..8 {
+        world.advance(1);
+        world.tick(&driver).await;
+    }
+    assert!(case.is_over(&world, &started).await, "{case:?}, {name}, {lives}: {:?}", world.effects());
+    Some(name)
+}
+
+/// One case at a time may listen.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+async fn dies_everywhere(case: Case) {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    // Another case of this program may have done so.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Statements));
+    let points = points_of(case).await;
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut tried: Vec<(String, bool)> = Vec::new();
+    for (index, name) in points.iter().enumerate() {
+        let times = seen.entry(name).or_default();
+        *times += 1;
+        if *times > if is_all() { 6 } else { 1 } {
+            continue;
+        }
+        for lives in [false, true] {
+            // In the middle of a transaction there is no call that could hang.
+            let is_call = !["INSERT", "UPDATE", "DELETE"].iter().any(|word| name.contains(word));
+            let is_next = is_all() || lives == (is_call && tried.len() % 2 == 1);
+            if (lives && !is_call) || !is_next {
+                continue;
+            }
+            if let Some(name) = crash(case, index, lives).await {
+                tried.push((name, lives));
+            }
+        }
+    }
+    errln!("{case:?}: {} points, {} crashes", points.len(), tried.len());
+    for (name, lives) in &tried {
+        errln!("  {name}{}", if *lives { ", and lives on" } else { "" });
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_one_sector_takes_effect_once_wherever_the_manager_dies() {
+    dies_everywhere(Case::Single).await;
+}
+
+#[tokio::test]
+async fn a_message_of_many_sectors_takes_effect_once_wherever_the_manager_dies() {
+    dies_everywhere(Case::Batch).await;
+}
+
+#[tokio::test]
+async fn an_aggregate_takes_effect_once_wherever_the_manager_dies() {
+    dies_everywhere(Case::Aggregate).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_signed_for_more_takes_effect_once_wherever_the_manager_dies() {
+    dies_everywhere(Case::Replacement).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_taken_back_takes_effect_once_wherever_the_manager_dies() {
+    dies_everywhere(Case::Withdrawal).await;
+}
+
+#[tokio::test]
+async fn an_errand_takes_effect_once_wherever_the_manager_dies() {
+    dies_everywhere(Case::Errand).await;
+}
