@@ -9,6 +9,8 @@ mod chain;
 mod bad_input;
 #[path = "care/errands.rs"]
 mod errands;
+#[path = "care/ordered.rs"]
+mod ordered;
 #[path = "care/sectors.rs"]
 mod sectors;
 

@@ -10,6 +10,7 @@ mod bus;
 mod check;
 mod decode;
 mod errand;
+mod errands;
 mod fleet;
 mod funds;
 mod known;
@@ -74,6 +75,11 @@ enum Command {
     Miners {
         #[command(subcommand)]
         verb: miners::Miners,
+    },
+    /// List messages that were asked for, and take them back.
+    Errands {
+        #[command(subcommand)]
+        verb: errands::Errands,
     },
     /// Show what the miners have, what is locked, and what their sectors will need.
     Funds(funds::Funds),
@@ -160,6 +166,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Pledges { verb } => verb.run().await,
         Command::Sectors { verb } => verb.run().await,
         Command::Miners { verb } => verb.run().await,
+        Command::Errands { verb } => verb.run().await,
         Command::Funds(funds) => funds.run().await,
         Command::Workers { verb } => verb.run().await,
         Command::Slots { verb } => verb.run().await,

@@ -45,7 +45,7 @@ enum Error {
 /// Looks after the miners with a policy, forever.
 pub async fn watch<T: Transport>(
     node: &NodeClient<T>,
-    desk: &impl Desk,
+    desk: impl Desk,
     config: &Config,
 ) -> Result<Infallible, StoreError> {
     let policies: Vec<(&Miner, Expiry)> =
@@ -63,7 +63,7 @@ pub async fn watch<T: Transport>(
         }
         next = head.height + PERIOD_EPOCHS;
         for (miner, policy) in &policies {
-            match extend(node, desk, miner, *policy).await {
+            match extend(node, &desk, miner, *policy).await {
                 Ok(0) => {}
                 Ok(sectors) => tracing::info!(miner = %miner.id, sectors, "sectors are extended before they expire"),
                 Err(Error::Store(error)) => return Err(error),
@@ -111,6 +111,7 @@ mod tests {
     use crate::{
         chain::expiry::DAY,
         errands::{Draft, sectors::ranges},
+        store::ErrandId,
     };
     use sealbus_schema::MinerId;
 
@@ -177,10 +178,10 @@ mod tests {
             Ok(drafts.iter().filter(|draft| draft.kind == kind).map(|draft| draft.detail.clone()).collect())
         }
 
-        async fn ask(&self, verb: &str, person: &Person, drafts: &[Draft]) -> Result<(), StoreError> {
+        async fn ask(&self, verb: &str, person: &Person, drafts: &[Draft]) -> Result<Vec<ErrandId>, StoreError> {
             assert_eq!((verb, person.name.as_str()), ("sectors extend", BY));
             self.0.lock().expect("no panic before").extend_from_slice(drafts);
-            Ok(())
+            Ok(Vec::new())
         }
     }
 

@@ -25,7 +25,12 @@ use crate::{
     },
     config::{Chain, Config},
     drive::{address, chain_of},
-    errands::{Draft, fil::shown, keys::Account},
+    errands::{
+        Draft,
+        desk::{Counter, Desk},
+        fil::shown,
+        keys::Account,
+    },
     store::Store,
 };
 
@@ -211,22 +216,26 @@ impl Asking {
         for draft in drafts {
             priced.push(site.price(draft).await?);
         }
-        if self.json {
-            let errands: Vec<Value> = priced.iter().map(|priced| priced.json(&site.config.chain)).collect();
-            print_json(&json!({ "epoch": site.head.height, "errands": errands, "notes": notes }))?;
-        } else if priced.is_empty() {
-            outln!("nothing is left to send");
-        } else {
-            show(&priced, &site.config.chain);
-        }
         let problems: Vec<&String> = priced.iter().flat_map(|priced| &priced.problems).collect();
+        let is_shown_only = self.dry_run || priced.is_empty() || !problems.is_empty();
+        let mut json = json!({
+            "epoch": site.head.height,
+            "errands": priced.iter().map(|priced| priced.json(&site.config.chain)).collect::<Vec<_>>(),
+            "notes": notes,
+        });
+        match (self.json, priced.is_empty()) {
+            (true, _) if is_shown_only => print_json(&json)?,
+            (true, _) => {}
+            (false, true) => outln!("nothing is left to send"),
+            (false, false) => show(&priced, &site.config.chain),
+        }
         if !problems.is_empty() {
             for problem in &problems {
                 errln!("{problem}");
             }
             bail!("nothing was ordered, because {} cannot be sent", messages(problems.len()));
         }
-        if self.dry_run || priced.is_empty() {
+        if is_shown_only {
             if !self.json {
                 outln!("nothing was ordered");
             }
@@ -235,13 +244,20 @@ impl Asking {
         if !confirm(&format!("`{verb}`: send {}?", messages(priced.len())), self.yes)? {
             return Ok(());
         }
-        self.ask(site, verb, &priced).await
-    }
-
-    /// Stores the errands with who asked for them. A running manager sends them.
-    async fn ask(&self, _site: &Site, verb: &str, _priced: &[Priced]) -> anyhow::Result<()> {
-        let _ = self.by.person();
-        bail!("`{verb}`: this version shows what would be sent, and does not send it yet (--dry-run)")
+        let drafts: Vec<Draft> = priced.into_iter().map(|priced| priced.draft).collect();
+        let counter = Counter { store: &site.store, epoch: None };
+        let ids = counter.ask(verb, &self.by.person(), &drafts).await?;
+        if self.json {
+            for (at, id) in ids.iter().enumerate() {
+                json["errands"][at]["errand"] = json!(id);
+            }
+            return print_json(&json);
+        }
+        for (id, draft) in ids.iter().zip(&drafts) {
+            outln!("errand {}: {}", id.0, draft.what);
+        }
+        outln!("  a running manager sends it; `sealbus-manager errands list --all` shows what becomes of it");
+        Ok(())
     }
 }
 

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::chain::params::{CreateMinerParams, METHOD_CREATE_MINER, POWER_ACTOR};
 
+/// The kind of a creation.
+pub const CREATE: &str = "create_miner";
+
 /// What a new miner is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMiner {
@@ -45,7 +48,7 @@ pub fn create(new: &NewMiner, deposit: &TokenAmount) -> Result<Draft, Refusal> {
     let (owner, worker, size) = (new.owner.id, new.worker.id, new.sector_size);
     Ok(Draft {
         miner: None,
-        kind: "create_miner",
+        kind: CREATE,
         role: Role::Owner,
         sender: owner,
         receiver: POWER_ACTOR,
@@ -53,7 +56,7 @@ pub fn create(new: &NewMiner, deposit: &TokenAmount) -> Result<Draft, Refusal> {
         params: encoded(&params)?,
         what: format!("create a miner with sectors of {size}, owner {owner}, worker {worker}"),
         follows: format!(
-            "{} FIL become the miner's, and vest over 180 days. Once the message lands, `errands list` shows the miner's id \
+            "{} FIL become the miner's, and vest over 180 days. Once the message lands, `errands list --all` shows the miner's id \
              for [[miner]] in the configuration",
             shown(&value)
         ),

@@ -14,6 +14,9 @@ use crate::{
     drive::address,
 };
 
+/// The kind of a withdrawal.
+pub const WITHDRAW: &str = "withdraw";
+
 /// How much is withdrawn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Amount {
@@ -65,7 +68,7 @@ pub fn withdraw(
     let sender = if by == Role::Beneficiary { beneficiary } else { info.owner };
     Ok(Draft {
         miner: Some(miner),
-        kind: "withdraw",
+        kind: WITHDRAW,
         role: by,
         sender,
         receiver: address(miner),
