@@ -10,10 +10,10 @@ mod bus;
 mod check;
 mod decode;
 mod errand;
-mod errands;
 mod fleet;
 mod funds;
 mod known;
+mod messages;
 mod miners;
 mod person;
 mod pledge;
@@ -76,13 +76,13 @@ enum Command {
         #[command(subcommand)]
         verb: miners::Miners,
     },
-    /// List messages that were asked for, and take them back.
-    Errands {
-        #[command(subcommand)]
-        verb: errands::Errands,
-    },
     /// Show what the miners have, what is locked, and what their sectors will need.
     Funds(funds::Funds),
+    /// List and show messages to the chain, and send what waits for others.
+    Messages {
+        #[command(subcommand)]
+        verb: messages::Messages,
+    },
     /// List, show, drain and resume workers.
     Workers {
         #[command(subcommand)]
@@ -166,8 +166,8 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Pledges { verb } => verb.run().await,
         Command::Sectors { verb } => verb.run().await,
         Command::Miners { verb } => verb.run().await,
-        Command::Errands { verb } => verb.run().await,
         Command::Funds(funds) => funds.run().await,
+        Command::Messages { verb } => verb.run().await,
         Command::Workers { verb } => verb.run().await,
         Command::Slots { verb } => verb.run().await,
         Command::Bus { verb } => verb.run().await,

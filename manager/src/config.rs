@@ -14,7 +14,7 @@ use sealbus_nats::{Connection, topology::Layout};
 use sealbus_schema::{MinerId, SectorSize, message::MAX_WEIGHT};
 use serde::{Deserialize, Serialize};
 
-use crate::{chain::local_keys::LocalKeys, intents::numbers::Numbers};
+use crate::{chain::local_keys::LocalKeys, intents::numbers::Numbers, store::MessageKind};
 
 mod batches;
 mod database;
@@ -138,6 +138,9 @@ pub struct Miner {
     /// address. By default the miner's worker.
     #[serde(default)]
     pub sender: Option<String>,
+    /// The senders of each kind of message, instead of `sender`. The first that can pay sends it.
+    #[serde(default)]
+    pub senders: Senders,
     /// The numbers that new sectors may have, such as `1000-1999,5000-`. Needed if another system also allocates
     /// numbers for the miner, because its latest ones are not on chain yet. By default all except 0.
     #[serde(default)]
@@ -154,6 +157,16 @@ pub struct Miner {
     /// Which of its messages are sent together, instead of `[chain.batches]`.
     #[serde(default)]
     pub batches: Option<Batches>,
+}
+
+/// The `senders` of a `[[miner]]`. Each is an address as in `sender`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Senders {
+    /// Who sends PreCommits.
+    pub precommit: Vec<String>,
+    /// Who sends ProveCommits.
+    pub prove_commit: Vec<String>,
 }
 
 /// A `[[store]]` table.
@@ -299,10 +312,15 @@ impl Config {
             if !seen.insert(miner.id) {
                 return Err((field("id"), format!("{} is configured twice", miner.id)));
             }
-            if let Some(sender) = &miner.sender
-                && let Err(error) = crate::chain::json::parse_address(sender)
-            {
-                return Err((field("sender"), format!("`{sender}` is not an address: {error}")));
+            let senders = [
+                ("sender", miner.sender.as_slice()),
+                ("senders.precommit", &miner.senders.precommit),
+                ("senders.prove_commit", &miner.senders.prove_commit),
+            ];
+            for (name, sender) in senders.iter().flat_map(|(name, all)| all.iter().map(move |one| (name, one))) {
+                if let Err(error) = crate::chain::json::parse_address(sender) {
+                    return Err((field(name), format!("`{sender}` is not an address: {error}")));
+                }
             }
             if let Some(fees) = &miner.fees {
                 fees.check(&field("fees"))?;
@@ -365,6 +383,24 @@ impl Config {
     pub fn miner_names(&self) -> String {
         let names: Vec<_> = self.miners.iter().map(|miner| miner.id.to_string()).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+}
+
+impl Miner {
+    /// The configured senders of a kind of message, the preferred one first. None: the miner's worker sends it.
+    pub fn senders(&self, kind: MessageKind) -> &[String] {
+        let own = match kind {
+            MessageKind::PreCommit => &self.senders.precommit,
+            MessageKind::ProveCommit => &self.senders.prove_commit,
+            MessageKind::Filler | MessageKind::Errand => return self.sender.as_slice(),
+        };
+        if own.is_empty() { self.sender.as_slice() } else { own }
+    }
+
+    /// Every configured sender, each once.
+    pub fn all_senders(&self) -> BTreeSet<&str> {
+        let Senders { precommit, prove_commit } = &self.senders;
+        self.sender.iter().chain(precommit).chain(prove_commit).map(String::as_str).collect()
     }
 }
 

@@ -293,11 +293,15 @@ impl<T: Transport + 'static> Driver<T> {
         attempt_policy(&self.config)
     }
 
-    /// The key address that sends a miner's messages.
-    async fn sender(&self, miner: MinerId, view: &View) -> Result<Address, DriveError> {
-        let info = self.node.miner_info(&address(miner), &view.head.key).await?;
-        let address = preflight::sender(&self.node, self.config.miner(miner), &info, &view.head.key).await??;
-        Ok(self.node.account_key(&address, &view.head.key).await?)
+    /// The key addresses that may send a kind of a miner's messages, the preferred one first.
+    async fn senders(&self, miner: MinerId, kind: MessageKind, view: &View) -> Result<Vec<Address>, DriveError> {
+        let (info, head) = (self.node.miner_info(&address(miner), &view.head.key).await?, &view.head.key);
+        let addresses = preflight::senders(&self.node, self.config.miner(miner), kind, &info, head).await??;
+        let mut keys = Vec::new();
+        for address in addresses {
+            keys.push(self.node.account_key(&address, head).await?);
+        }
+        Ok(keys)
     }
 }
 

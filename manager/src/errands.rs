@@ -24,6 +24,7 @@ pub mod fil;
 pub mod forecast;
 pub mod keys;
 pub mod money;
+pub mod outcome;
 pub mod owner;
 pub mod peer;
 pub mod sectors;

@@ -17,6 +17,7 @@ use crate::{
     config::{Chain, Config, Miner},
     drive::{address, wanted_expiration},
     proofs::Verifier,
+    store::MessageKind,
     store_access,
     waits::{Cause, Subject},
 };
@@ -62,7 +63,11 @@ pub async fn everything<T: Transport>(
         found.extend(store_access::trouble(store).await.map(|cause| (Subject::Store(store.name.clone()), cause)));
     }
     for miner in &config.miners {
-        let findings = keys(miner, verifier).into_iter().chain(fee_limit(&config.chain));
+        let wants_aggregates = config.batches(miner.id).aggregate == Some(true);
+        let findings = keys(miner, verifier)
+            .into_iter()
+            .chain(fee_limit(&config.chain))
+            .chain(wants_aggregates.then(|| aggregates(verifier)).flatten());
         found.extend(findings.map(|finding| (Subject::Miner(miner.id), finding.cause)));
     }
     let looked = async {
@@ -133,29 +138,37 @@ pub async fn miner<T: Transport>(
         );
         found.push(Finding::holds(Cause::to_mend(ErrorCode::CONFIGURATION_WRONG, text)));
     }
-    let sender = match configured_sender(miner) {
-        Some(sender) if !is_sender(node, &info, &sender, &head.key).await? => {
-            let text = not_a_sender(miner).to_string();
+    let mut senders = Vec::new();
+    for text in miner.all_senders() {
+        let Ok((sender, _)) = json::parse_address(text) else { continue };
+        if !is_sender(node, &info, &sender, &head.key).await? {
+            let text = not_a_sender(miner.id, text).to_string();
             found.push(Finding::holds(Cause::to_mend(ErrorCode::SENDER_NOT_ALLOWED, text)));
-            sender
         }
-        Some(sender) => sender,
-        None => info.worker,
-    };
-    let key = match node.account_key(&sender, &head.key).await {
-        Ok(key) => key,
-        // The sender is not an account, or the token does not even permit asking. The earlier findings say more.
-        Err(_) if !found.is_empty() => return Ok(found),
-        Err(error) => return Err(error),
-    };
-    if !keys.has(&key).await {
-        let may_sign = keys.is_empty() || lacks("sign").is_none();
-        found.extend(wallet(node, miner, keys, &key, may_sign, !found.is_empty()).await?);
+        senders.push(sender);
+    }
+    if [MessageKind::PreCommit, MessageKind::ProveCommit].iter().any(|kind| miner.senders(*kind).is_empty()) {
+        senders.push(info.worker);
     }
     let rules = Rules::new(node.network_params().await?.pre_commit_challenge_delay);
-    if let Ok(rules) = rules {
-        found.extend(funds(node, miner, rules, &key, head).await?);
+    let mut poor = Vec::new();
+    for sender in &senders {
+        let key = match node.account_key(sender, &head.key).await {
+            Ok(key) => key,
+            // The sender is not an account, or the token does not even permit asking. The earlier findings say more.
+            Err(_) if !found.is_empty() => return Ok(found),
+            Err(error) => return Err(error),
+        };
+        if !keys.has(&key).await {
+            let may_sign = keys.is_empty() || lacks("sign").is_none();
+            found.extend(wallet(node, miner, keys, &key, may_sign, !found.is_empty()).await?);
+        }
+        if let Ok(rules) = rules {
+            poor.extend(funds(node, miner, rules, &key, head).await?);
+        }
     }
+    // One that can pay is enough to go on, but every other one is told.
+    found.extend(poor);
     Ok(found)
 }
 
@@ -186,11 +199,6 @@ async fn wallet<T: Transport>(
     Ok(Some(Finding::holds(Cause::to_mend(ErrorCode::WALLET_KEY_MISSING, text))))
 }
 
-/// The configured sender. The text was checked when the configuration was loaded.
-pub fn configured_sender(miner: &Miner) -> Option<Address> {
-    miner.sender.as_deref().and_then(|text| json::parse_address(text).ok()).map(|(address, _)| address)
-}
-
 /// Whether a miner accepts messages from an address.
 pub async fn is_sender<T: Transport>(
     node: &NodeClient<T>,
@@ -210,23 +218,33 @@ pub async fn is_sender<T: Transport>(
     }
 }
 
-/// The sender of a miner's messages, if the miner accepts it: it may have been removed on chain since the start.
-pub async fn sender<T: Transport>(
+/// The senders of a kind of a miner's messages, if the miner accepts them: they may have been removed on chain since the start.
+/// The preferred one comes first.
+pub async fn senders<T: Transport>(
     node: &NodeClient<T>,
     configured: Option<&Miner>,
+    kind: MessageKind,
     info: &MinerInfo,
     tipset: &TipSetKey,
-) -> Result<Result<Address, NotASender>, ChainError> {
-    match configured.and_then(|miner| Some((miner, configured_sender(miner)?))) {
-        Some((miner, sender)) if !is_sender(node, info, &sender, tipset).await? => Ok(Err(not_a_sender(miner))),
-        Some((_, sender)) => Ok(Ok(sender)),
-        None => Ok(Ok(info.worker)),
+) -> Result<Result<Vec<Address>, NotASender>, ChainError> {
+    let mut senders = Vec::new();
+    for (miner, text) in configured.iter().flat_map(|miner| miner.senders(kind).iter().map(|text| (miner.id, text))) {
+        // The text was checked when the configuration was loaded.
+        let Ok((sender, _)) = json::parse_address(text) else { continue };
+        if !is_sender(node, info, &sender, tipset).await? {
+            return Ok(Err(not_a_sender(miner, text)));
+        }
+        senders.push(sender);
     }
+    if senders.is_empty() {
+        senders.push(info.worker);
+    }
+    Ok(Ok(senders))
 }
 
 /// The error for a configured sender that is not an address of the miner.
-pub fn not_a_sender(miner: &Miner) -> NotASender {
-    NotASender { miner: miner.id, sender: miner.sender.clone().unwrap_or_default() }
+pub fn not_a_sender(miner: MinerId, sender: &str) -> NotASender {
+    NotASender { miner, sender: sender.to_owned() }
 }
 
 /// Checks that the sender can pay one deposit. Only a warning, because funds may arrive while a sector is sealed.

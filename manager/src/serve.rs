@@ -28,7 +28,7 @@ use crate::{
     liveness, nodes, orders, outbox, preflight,
     proofs::{Library, Verifier},
     service,
-    store::{Leadership, Store, StoreError},
+    store::{Leadership, MessageKind, Store, StoreError},
     stores::{self, Users},
     waits::{Cause, Subject, Waits},
     wake::{self, Wake},
@@ -447,10 +447,15 @@ pub(crate) async fn check_miner<T: Transport>(
             name: SectorSize::from_bytes(info.sector_bytes).map_or("unknown".to_owned(), |size| size.to_string()),
         });
     }
-    let sender = preflight::sender(node, Some(miner), &info, &TipSetKey::head()).await?.map_err(DriveError::from)?;
-    let key = node.account_key(&sender, &TipSetKey::head()).await?;
-    if !keys.has(&key).await && !node.wallet_has(&key).await? {
-        return Err(ServeError::NoKey { miner: miner.id, sender: key.to_string() });
+    let head = TipSetKey::head();
+    for kind in [MessageKind::PreCommit, MessageKind::ProveCommit] {
+        let senders = preflight::senders(node, Some(miner), kind, &info, &head).await?.map_err(DriveError::from)?;
+        for sender in senders {
+            let key = node.account_key(&sender, &head).await?;
+            if !keys.has(&key).await && !node.wallet_has(&key).await? {
+                return Err(ServeError::NoKey { miner: miner.id, sender: key.to_string() });
+            }
+        }
     }
     Ok(())
 }

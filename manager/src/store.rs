@@ -55,8 +55,8 @@ pub use jobs::{Job, SectorFilter};
 pub use leadership::{Candidate, Leadership};
 pub use looks::{Due, Look};
 pub use messages::{
-    CallId, Envelope, Errand, ErrandId, ErrandState, Message, MessageKind, MessageState, NewErrand, Place, Ready,
-    Signed, Tries, WantId, filler_key,
+    CallFilter, CallId, CallRow, CarriedSector, Envelope, Errand, ErrandId, ErrandState, Message, MessageKind,
+    MessageState, NewErrand, Place, Ready, Signed, Tries, Unsigned, WantId, filler_key,
 };
 pub use miners::Counts;
 pub use orders::WorkerOrders;

@@ -140,6 +140,22 @@ async fn what_the_sender_cannot_pay_for_at_once_is_sent_in_parts() {
 }
 
 #[tokio::test]
+async fn the_first_of_several_senders_that_can_pay_sends() {
+    let world = World::new(3).await;
+    let (worker, owner) = (world.worker(), world.owner());
+    let miner = format!("senders = {{ precommit = [\"{worker}\", \"{owner}\"], prove_commit = [\"{owner}\"] }}");
+    let driver = world.driver_of("", &miner).await;
+    let spared = world.balance(&worker).await - TokenAmount::from_atto(1_000_000_000_000_u64);
+    world.transfer(&worker, &owner, spared);
+    world.advance(3);
+    world.tick(&driver).await;
+    let [(precommit, numbers)] = &world.calls(MessageKind::PreCommit).await[..] else { panic!("one call") };
+    assert_eq!((precommit.from, numbers.len()), (owner, 3));
+    world.until(&driver, "all are active", all_prove).await;
+    assert_eq!(world.effects(), [(1, 1); 3]);
+}
+
+#[tokio::test]
 async fn a_sector_that_is_given_up_takes_its_call_back_and_the_others_are_sent_again() {
     let world = World::new(4).await;
     let driver = world.driver("").await;

@@ -1,11 +1,16 @@
 //! Messages that a person asks for: what they say is fixed, and they land once or say why not.
 
 use fvm_shared::{address::Address, econ::TokenAmount};
-use sealbus_integration_tests::devnet::faults::Fault;
+use sealbus_integration_tests::devnet::faults::{Fault, Reverted};
 use sealbus_manager::store::{Errand, ErrandId, ErrandState, MessageKind, NewErrand};
 use serde_json::json;
 
 use crate::world::{World, id, is_pushed};
+
+/// A transfer of so much from the miner's worker to its owner.
+pub async fn ask_transfer(world: &World, atto: u64) -> ErrandId {
+    ask(world, &world.owner(), 0, TokenAmount::from_atto(atto)).await
+}
 
 /// A transfer of this much from the miner's worker, or a call of a method of the miner.
 async fn ask(world: &World, to: &Address, method: u64, value: TokenAmount) -> ErrandId {
@@ -46,6 +51,27 @@ async fn an_errand_lands_once_beside_the_messages_of_sectors() {
     assert!(landed.epoch.is_some_and(|epoch| epoch > 20));
     world.until(&driver, "the sector goes on", async |world| world.effects() == [(1, 0)]).await;
     assert_eq!(world.balance(&owner).await - before, TokenAmount::from_atto(77));
+}
+
+#[tokio::test]
+async fn an_errand_that_a_fork_takes_away_is_sent_again() {
+    for messages in [Reverted::Again, Reverted::Later, Reverted::Lost] {
+        let world = World::new(0).await;
+        let (driver, owner) = (world.driver("repush_epochs = 3").await, world.owner());
+        let before = world.balance(&owner).await;
+        let asked = ask(&world, &owner, 0, TokenAmount::from_atto(77)).await;
+        world.until(&driver, "it has ended", async |world| ended(world, asked).await).await;
+        let landed = errand(&world, asked).await.epoch;
+        world.advance(3);
+        world.tick(&driver).await;
+        world.devnet.with_node(|node| node.reorganise(8, messages).expect("forks"));
+        world.tick(&driver).await;
+        world.until(&driver, "it has ended again", async |world| ended(world, asked).await).await;
+        let again = errand(&world, asked).await;
+        assert_eq!(again.state, ErrandState::Landed);
+        assert_ne!(again.epoch, landed, "{messages:?}");
+        assert_eq!(world.balance(&owner).await - before, TokenAmount::from_atto(77));
+    }
 }
 
 #[tokio::test]

@@ -163,17 +163,22 @@ impl World {
         tx.commit().await.expect("commits");
     }
 
-    /// A configuration with these lines of `[chain]`.
-    pub fn config(&self, chain: &str) -> Config {
-        let path = self.directory.path().join("manager.toml");
+    /// A configuration with these lines of `[chain]` and of its `[[miner]]`.
+    pub fn config(&self, chain: &str, miner: &str) -> Config {
+        let path = self.config_file();
         let text = format!(
             "[database]\npath = \"{database}\"\n[nats]\nurl = \"nats://127.0.0.1:4222\"\n[chain]\nurl = \"{url}\"\n\
-             confidence_epochs = 1\n{chain}\n[[miner]]\nid = \"f01000\"\nsector_size = \"2KiB\"\n",
+             confidence_epochs = 1\n{chain}\n[[miner]]\nid = \"f01000\"\nsector_size = \"2KiB\"\n{miner}\n",
             database = self.directory.path().join("manager.db").display(),
             url = self.server.url(),
         );
         std::fs::write(&path, text).expect("writes");
         Config::load(&path).expect("a configuration")
+    }
+
+    /// The file of the last configuration.
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.path().join("manager.toml")
     }
 
     pub fn client(&self) -> RpcClient {
@@ -197,8 +202,24 @@ impl World {
         epoch: i64,
         verifier: Trusting,
     ) -> Driver<T> {
+        self.driver_with(self.config(chain, ""), transport, epoch, verifier).await
+    }
+
+    /// A driver with these lines of `[chain]` and of its `[[miner]]`.
+    pub async fn driver_of(&self, chain: &str, miner: &str) -> Driver<RpcClient> {
+        let config = self.config(chain, miner);
+        self.driver_with(config, self.client(), self.epoch, Trusting { aggregate: None }).await
+    }
+
+    async fn driver_with<T: Transport + 'static>(
+        &self,
+        config: Config,
+        transport: T,
+        epoch: i64,
+        verifier: Trusting,
+    ) -> Driver<T> {
         let node = Arc::new(NodeClient::new(transport));
-        let config = Arc::new(self.config(chain));
+        let config = Arc::new(config);
         Driver::new(node, self.store.clone(), config, epoch, Wake::default(), Arc::new(verifier))
             .await
             .expect("a driver")

@@ -19,7 +19,7 @@ use crate::{
     drive::{address, chain_of},
     errands::{desk::Desk, sectors::EXTEND},
     preflight::{self, NotASender},
-    store::StoreError,
+    store::{MessageKind, StoreError},
 };
 
 /// How many epochs pass between two looks: an hour.
@@ -90,7 +90,8 @@ async fn extend<T: Transport>(
     if plan.declared.is_empty() {
         return Ok(0);
     }
-    let sender = preflight::sender(node, Some(miner), &look.info, &look.head.key).await??;
+    let senders = preflight::senders(node, Some(miner), MessageKind::Errand, &look.info, &look.head.key).await??;
+    let sender = senders.first().copied().unwrap_or(look.info.worker);
     let Ordered { drafts, left_out } = order(node, miner.id, sender, Verb::Extend, &look, plan).await?;
     for left in &left_out {
         tracing::warn!(sector = format!("{}/{}", miner.id, left.sector), why = %left.why, "a sector expires");

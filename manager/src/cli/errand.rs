@@ -31,7 +31,8 @@ use crate::{
         fil::shown,
         keys::Account,
     },
-    store::Store,
+    preflight,
+    store::{MessageKind, Store},
 };
 
 /// How an errand is asked for.
@@ -103,7 +104,8 @@ impl Site {
     /// The address that sends a miner's messages.
     pub async fn sender(&self, miner: MinerId, info: &MinerInfo) -> anyhow::Result<Address> {
         let configured = self.config.miner(miner);
-        Ok(crate::preflight::sender(&self.node, configured, info, &self.head.key).await??)
+        let senders = preflight::senders(&self.node, configured, MessageKind::Errand, info, &self.head.key).await??;
+        Ok(senders.first().copied().unwrap_or(info.worker))
     }
 
     /// An account that a person named.
@@ -256,7 +258,9 @@ impl Asking {
         for (id, draft) in ids.iter().zip(&drafts) {
             outln!("errand {}: {}", id.0, draft.what);
         }
-        outln!("  a running manager sends it; `sealbus-manager errands list --all` shows what becomes of it");
+        outln!(
+            "  a running manager sends it; `sealbus-manager messages list --errands --all` shows what becomes of it"
+        );
         Ok(())
     }
 }

@@ -26,8 +26,9 @@ pub struct Batches {
     pub slack_epochs: i64,
     /// While the base fee is at most this, nothing waits; in attoFIL per unit of gas.
     pub at_once_base_fee_atto: Option<String>,
-    /// Whether the proofs of 4 sectors or more are aggregated where that is cheaper. Needs the inner-product SRS.
-    pub aggregate: bool,
+    /// Whether the proofs of 4 sectors or more are aggregated where that is cheaper. Needs the inner-product SRS. `None`: if
+    /// that is there.
+    pub aggregate: Option<bool>,
     /// Aggregates only if that saves at least so much in all, in attoFIL.
     pub aggregate_saving_atto: String,
 }
@@ -42,7 +43,7 @@ impl Default for Batches {
             // Six hours.
             slack_epochs: 720,
             at_once_base_fee_atto: None,
-            aggregate: true,
+            aggregate: None,
             aggregate_saving_atto: "0".to_owned(),
         }
     }

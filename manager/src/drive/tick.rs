@@ -16,7 +16,7 @@ use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId, work
 
 use super::{DriveError, Driver, Step, View, lock};
 use crate::{
-    chain::Transport,
+    chain::{Transport, randomness::FINALITY},
     intents,
     store::{Due, Look, Message, MessageKind, MessageState, StoreError},
     waits::{self, Subject},
@@ -117,6 +117,7 @@ impl<T: Transport + 'static> Driver<T> {
             }
             let mut tx = self.store.begin_as(self.epoch).await?;
             tx.look_at_all().await?;
+            tx.follow_errands_again(view.lagged.height - FINALITY).await?;
             tx.commit().await?;
         }
         *lock(&self.confident) = Some(view.lagged.clone());

@@ -56,7 +56,7 @@ pub fn create(new: &NewMiner, deposit: &TokenAmount) -> Result<Draft, Refusal> {
         params: encoded(&params)?,
         what: format!("create a miner with sectors of {size}, owner {owner}, worker {worker}"),
         follows: format!(
-            "{} FIL become the miner's, and vest over 180 days. Once the message lands, `errands list --all` shows the miner's id \
+            "{} FIL become the miner's, and vest over 180 days. Once the message lands, `messages list --errands --all` shows the miner's id \
              for [[miner]] in the configuration",
             shown(&value)
         ),

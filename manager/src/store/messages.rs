@@ -9,10 +9,12 @@ use sqlx::{Row, any::AnyRow};
 
 use super::{Store, StoreError, sql};
 
+mod calls;
 mod changes;
 mod errands;
 mod wants;
 
+pub use calls::{CallFilter, CallRow, CarriedSector, Unsigned};
 pub use errands::{Errand, ErrandId, ErrandState, NewErrand};
 
 /// What a message is for.
@@ -180,7 +182,7 @@ impl MessageKind {
     }
 
     /// The stored name's kind.
-    fn of_name(name: &str) -> Option<MessageKind> {
+    pub fn of_name(name: &str) -> Option<MessageKind> {
         [MessageKind::PreCommit, MessageKind::ProveCommit, MessageKind::Filler, MessageKind::Errand]
             .into_iter()
             .find(|kind| kind.name() == name)

@@ -69,10 +69,15 @@ impl<T: Transport + 'static> Driver<T> {
         let Some(first) = parts.first().filter(|part| part.kind() == MessageKind::ProveCommit) else {
             return Ok(false);
         };
-        if !batches.aggregate || parts.len() < AGGREGATED_SECTORS_MIN || self.verifier.aggregates_ready().is_err() {
+        if batches.aggregate == Some(false)
+            || parts.len() < AGGREGATED_SECTORS_MIN
+            || self.verifier.aggregates_ready().is_err()
+        {
             return Ok(false);
         }
-        let sender = self.sender(miner, view).await?;
+        let Some(sender) = self.senders(miner, MessageKind::ProveCommit, view).await?.into_iter().next() else {
+            return Ok(false);
+        };
         let premium = self.estimate_filler(view, &first.prepared.message, &sender).await?.premium;
         let (proof, least): (_, TokenAmount) = (first.prepared.job.proof, batches.aggregate_saving());
         Ok(cost::cheaper(parts.len(), proof, (&view.base_fee(), &premium), &least) == Batch::Aggregate)

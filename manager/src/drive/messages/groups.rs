@@ -125,9 +125,10 @@ impl<T: Transport + 'static> Driver<T> {
     ) -> Result<Step, DriveError> {
         let version = self.node.network_version(&view.head.key).await?;
         network::check_supported(version)?;
-        let sender = self.sender(miner, view).await?;
+        let kind = group.first().map_or(MessageKind::Filler, |one| one.message.kind);
+        let senders = self.senders(miner, kind, view).await?;
         let is_alone = group.len() == 1;
-        let tried = group.into_iter().map(|one| self.try_alone(view, round, (sender, version), is_alone, one));
+        let tried = group.into_iter().map(|one| self.try_alone(view, round, (&senders, version), is_alone, one));
         let tried: Vec<_> = stream::iter(tried).buffered(self.config.chain.parallel_requests).collect().await;
         let mut parts = Vec::new();
         for part in tried {
@@ -144,7 +145,7 @@ impl<T: Transport + 'static> Driver<T> {
             Aggregated::No | Aggregated::Proof { .. } | Aggregated::Failed => None,
         };
         while !parts.is_empty() {
-            match self.afford(view, miner, sender, &parts, aggregate.as_ref()).await {
+            match self.afford_from(view, miner, &senders, &parts, aggregate.as_ref()).await {
                 Ok(Some(affordable)) => {
                     self.sign_parts(view, &parts, affordable).await?;
                     break;
@@ -169,7 +170,7 @@ impl<T: Transport + 'static> Driver<T> {
         &self,
         view: &View,
         round: &Round,
-        (sender, version): (Address, u32),
+        (senders, version): (&[Address], u32),
         is_alone: bool,
         one: Prepared,
     ) -> Result<Option<Part>, DriveError> {
@@ -180,14 +181,18 @@ impl<T: Transport + 'static> Driver<T> {
                 return Ok(Some(part));
             }
             let message = &part.prepared.message;
-            let unsigned = compose(std::slice::from_ref(&part), None, miner, sender)?;
-            match self.node.gas_estimate(&unsigned, &view.head.key).await {
-                Ok(_) => {
-                    self.accepted(message).await?;
-                    Ok(Some(part))
+            for (index, sender) in senders.iter().enumerate() {
+                let unsigned = compose(std::slice::from_ref(&part), None, miner, *sender)?;
+                match self.node.gas_estimate(&unsigned, &view.head.key).await {
+                    Ok(_) => {
+                        self.accepted(message).await?;
+                        return Ok(Some(part));
+                    }
+                    Err(error) if error.is_not_enough_funds() && index + 1 < senders.len() => {}
+                    Err(error) => return self.not_taken(view, message, sender, error).await.map(|()| None),
                 }
-                Err(error) => self.not_taken(view, message, &sender, error).await.map(|()| None),
             }
+            Ok(None)
         };
         if is_alone {
             return trying.await;
@@ -201,6 +206,27 @@ impl<T: Transport + 'static> Driver<T> {
             Some(_) => self.note_refusal(message, None).await,
             None => Ok(()),
         }
+    }
+
+    /// The same as [`Self::afford`] for the first of these senders that can pay.
+    async fn afford_from(
+        &self,
+        view: &View,
+        miner: MinerId,
+        senders: &[Address],
+        parts: &[Part],
+        aggregate: Option<&ProofBytes>,
+    ) -> Result<Option<Affordable>, DriveError> {
+        let mut poor = None;
+        for sender in senders {
+            match self.afford(view, miner, *sender, parts, aggregate).await {
+                Err(DriveError::Waits(reason @ WaitReason::NotEnoughFunds { .. })) => {
+                    poor.get_or_insert(reason);
+                }
+                outcome => return outcome,
+            }
+        }
+        poor.map_or(Ok(None), |reason| Err(reason.into()))
     }
 
     /// Composes a call and lets the chain try it, and checks that it can be paid. `None` if the chain refuses a single
@@ -223,6 +249,9 @@ impl<T: Transport + 'static> Driver<T> {
             (Ok(gas), _) => gas.with_limit_of(least),
             (Err(error), [only]) => {
                 return self.not_taken(view, &only.prepared.message, &sender, error).await.map(|()| None);
+            }
+            (Err(error), [first, ..]) if error.is_not_enough_funds() => {
+                return Err(self.waits_for(&first.prepared.message, &sender, error));
             }
             (Err(error), _) => return Err(error.into()),
         };
@@ -275,7 +304,7 @@ impl Batches {
     fn policy(&self, kind: MessageKind, proof: SealProof, base_fee: &TokenAmount) -> Policy {
         let (most, wait_epochs, batch) = match kind {
             MessageKind::ProveCommit => {
-                let batch = if self.aggregate { Batch::Aggregate } else { Batch::Singles };
+                let batch = if self.aggregate == Some(false) { Batch::Singles } else { Batch::Aggregate };
                 (self.prove_commit_max, self.prove_commit_wait_epochs, batch)
             }
             _ => (self.precommit_max, self.precommit_wait_epochs, Batch::PreCommits),

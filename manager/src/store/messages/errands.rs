@@ -174,6 +174,19 @@ impl Tx {
         Ok(())
     }
 
+    /// Follows errands again that landed from this epoch on: a reorganisation may have taken them from the chain.
+    pub async fn follow_errands_again(&mut self, from: i64) -> Result<(), StoreError> {
+        for change in [
+            "UPDATE calls SET state = 'pushed', landed_epoch = NULL, exit_code = NULL WHERE state = 'landed' \
+             AND errand IN (SELECT id FROM errands WHERE state = 'landed' AND epoch >= $1)",
+            "UPDATE errands SET state = 'called', epoch = NULL, exit_code = NULL WHERE state = 'landed' AND epoch >= $1",
+        ] {
+            let query = sqlx::query(change).bind(from);
+            query.execute(&mut *self.inner).await.map_err(sql("follow errands again"))?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn land_errand(&mut self, id: ErrandId, epoch: i64, returned: &[u8]) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE errands SET state = 'landed', epoch = $2, exit_code = 0, returned = $3, error = NULL WHERE id = $1",
