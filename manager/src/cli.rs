@@ -10,7 +10,9 @@ mod bus;
 mod check;
 mod costs;
 mod decode;
+mod errand;
 mod fleet;
+mod funds;
 mod known;
 mod messages;
 mod miners;
@@ -70,11 +72,13 @@ enum Command {
         #[command(subcommand)]
         verb: sectors::Sectors,
     },
-    /// List the miners, and set their weights.
+    /// List the miners, set their weights, and run their owners' errands.
     Miners {
         #[command(subcommand)]
         verb: miners::Miners,
     },
+    /// Show what the miners have, what is locked, and what their sectors will need.
+    Funds(funds::Funds),
     /// List and show messages to the chain, and send what waits for others.
     Messages {
         #[command(subcommand)]
@@ -165,6 +169,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Pledges { verb } => verb.run().await,
         Command::Sectors { verb } => verb.run().await,
         Command::Miners { verb } => verb.run().await,
+        Command::Funds(funds) => funds.run().await,
         Command::Messages { verb } => verb.run().await,
         Command::Costs(costs) => costs.run().await,
         Command::Workers { verb } => verb.run().await,

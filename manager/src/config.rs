@@ -18,12 +18,14 @@ use crate::{chain::local_keys::LocalKeys, intents::numbers::Numbers, store::Mess
 
 mod batches;
 mod database;
+mod expiry;
 mod fees;
 mod nodes;
 mod there;
 
 pub use batches::Batches;
 pub use database::Database;
+pub use expiry::Expiry;
 pub use fees::Fees;
 pub use nodes::{NamedNode, Node};
 
@@ -146,6 +148,9 @@ pub struct Miner {
     /// For how many days a new sector is committed: 180 to 1278. By default the least that the chain accepts.
     #[serde(default)]
     pub lifetime_days: Option<u32>,
+    /// When proven sectors are extended, and for how long. `None`: they end when they expire.
+    #[serde(default)]
+    pub expiry: Option<Expiry>,
     /// What its messages may cost, instead of `[chain.fees]`.
     #[serde(default)]
     pub fees: Option<Fees>,
@@ -331,6 +336,9 @@ impl Config {
             }
             if miner.lifetime_days.is_some_and(|days| !(180..=1278).contains(&days)) {
                 return Err((field("lifetime_days"), "must be 180 to 1278".to_owned()));
+            }
+            if let Some(Err((name, problem))) = miner.expiry.map(Expiry::check) {
+                return Err((field(name), problem));
             }
         }
         let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
@@ -534,6 +542,8 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_named_with_its_field() {
+        let expiry =
+            |below, to| format!("expiry = {{ extend_below_days = {below}, extend_to_days = {to} }}\nsector_size =");
         for (from, to, field) in [
             ("\"32GiB\"", "\"33GiB\"", "sector_size"),
             ("\"t01000\"", "\"1000\"", "id"),
@@ -562,6 +572,10 @@ mod tests {
                 "store[1].path",
             ),
             ("sector_size =", "numbers = \"9-5\"\nsector_size =", "9-5"),
+            ("sector_size =", &expiry(1, 540), "miner[0].expiry.extend_below_days"),
+            ("sector_size =", &expiry(30, 59), "miner[0].expiry.extend_to_days"),
+            ("sector_size =", &expiry(30, 1279), "miner[0].expiry.extend_to_days"),
+            ("sector_size =", "expiry = { extend_below_days = 30 }\nsector_size =", "extend_to_days"),
             ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
             ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),
             ("http://127.0.0.1:1234/rpc/v1", "ws://127.0.0.1:1234/rpc/v1", "chain.url"),

@@ -14,12 +14,14 @@ pub mod out;
 
 pub mod aggregates;
 pub mod archive;
+pub mod care;
 pub mod chain;
 pub mod child;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod drive;
+pub mod errands;
 pub mod files;
 pub mod fold;
 pub mod intents;

@@ -16,13 +16,14 @@ use sealbus_nats::{
 use sealbus_schema::{ErrorCode, IntentKind, MinerId, SectorSize};
 
 use crate::{
-    archive,
+    archive, care,
     chain::{
         Error as ChainError, Memo, NodeClient, Nodes, RpcClient, Transport, local_keys::LocalKeys, network,
         types::TipSetKey,
     },
     config::{Config, Database, Miner},
     drive::{self, DriveError, Driver, chain_of},
+    errands::desk::Counter,
     fold::{self, Fold, FoldError},
     liveness, money, nodes, orders, outbox, preflight,
     proofs::{Library, Verifier},
@@ -307,6 +308,7 @@ impl Manager {
             ended = archive::run(store, epoch, config.policy.archive_after_days) => Ok(ended?),
             ended = money::follow::run(node, store, config, epoch) => Ok(ended?),
             ended = nodes::watch(nodes, store, epoch, driver.waits()) => Ok(ended?),
+            ended = care::watch::watch(node, Counter { store, epoch: Some(epoch) }, config) => Ok(ended?),
             ended = stores::watch(store, config, &users, epoch, driver.waits()) => Ok(ended?),
             ended = keep_topology(bus, config, &known, driver.waits()) => ended,
             never = tell_of_steady_work(patience) => Ok(never),

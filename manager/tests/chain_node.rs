@@ -12,6 +12,7 @@ use sealbus_manager::chain::message::{self, Message, SignedMessage};
 use sealbus_manager::chain::node::SignError;
 use sealbus_manager::chain::params::{ProveCommitSectors3Params, SectorActivationManifest, SectorPreCommitInfo};
 use sealbus_manager::chain::randomness::Domain;
+use sealbus_manager::chain::sector_set::SectorSet;
 use sealbus_manager::chain::types::TipSetKey;
 use sealbus_manager::chain::{Error, NodeClient, Transport, commitment};
 use serde_json::{Value, json};
@@ -277,4 +278,70 @@ async fn a_node_that_does_not_say_whose_message_it_has_is_asked() {
         let error = forest(pending).mpool_push(&signed()).await.unwrap_err();
         assert!(error.is_nonce_in_mempool() && error.outcome_unknown());
     }
+}
+
+#[tokio::test]
+async fn a_deadline_without_partitions_has_none_and_sectors_of_no_number_are_not_asked_for() {
+    let node = node(|_, _| Ok(Value::Null));
+    assert_eq!(node.miner_partitions(&miner(), 3, &TipSetKey::head()).await.unwrap(), []);
+    assert_eq!(last_params(&node), json!(["t01000", 3, []]));
+    assert_eq!(node.miner_sectors(&miner(), &SectorSet::from_numbers([4, 5]), &TipSetKey::head()).await.unwrap(), []);
+    assert_eq!(last_params(&node), json!(["t01000", [4, 2], []]));
+    // An empty set would mean all sectors to some nodes.
+    node.miner_sectors(&miner(), &SectorSet::default(), &TipSetKey::head()).await.unwrap();
+    assert_eq!(last_params(&node), json!(["t01000", [4, 2], []]), "no further call");
+}
+
+#[tokio::test]
+async fn a_partition_is_read_from_run_lengths() {
+    let sets = json!([{
+        "AllSectors": [0, 6], "FaultySectors": [1, 1], "RecoveringSectors": null, "LiveSectors": [0, 5],
+        "ActiveSectors": [0, 1, 1, 2],
+    }]);
+    let node = node(move |_, _| Ok(sets.clone()));
+    let partitions = node.miner_partitions(&miner(), 0, &TipSetKey::head()).await.unwrap();
+    assert_eq!(partitions[0].active_sectors.iter().collect::<Vec<_>>(), [0, 2, 3]);
+    assert!(partitions[0].faulty_sectors.contains(1) && partitions[0].recovering_sectors.is_empty());
+}
+
+#[tokio::test]
+async fn a_miners_funds_come_from_its_state_and_another_actor_has_none() {
+    let node = node(|method, params| match (method, params[0].as_str()) {
+        // [[100, 5]] in CBOR.
+        ("ChainReadObj", _) => Ok(json!("gYIYZEIABQ==")),
+        (_, Some("t01000")) => Ok(json!({
+            "Balance": "100", "Code": {"/": CID},
+            "State": {
+                "PreCommitDeposits": "1", "InitialPledge": "20", "LockedFunds": "30", "FeeDebt": "4",
+                "EarlyTerminations": [2, 1], "VestingFunds": {"Head": {"Epoch": 7, "Amount": "3"}, "Tail": {"/": CID}},
+            },
+        })),
+        _ => Ok(json!({ "Balance": "100", "Code": {"/": CID}, "State": {"Address": "t01"} })),
+    });
+    let funds = node.miner_funds(&miner(), &TipSetKey::head()).await.unwrap();
+    let atto =
+        [&funds.balance, &funds.pre_commit_deposits, &funds.initial_pledge, &funds.locked_funds, &funds.fee_debt];
+    assert_eq!(atto.map(ToString::to_string), [100, 1, 20, 30, 4].map(|n| TokenAmount::from_atto(n).to_string()));
+    assert!(funds.early_terminations.contains(2));
+    let vesting = node.vesting(&funds).await.unwrap();
+    assert_eq!(vesting, [(7, TokenAmount::from_atto(3)), (100, TokenAmount::from_atto(5))]);
+    assert_eq!(last_params(&node), json!([{"/": CID}]));
+    let other = node.miner_funds(&Address::new_id(5), &TipSetKey::head()).await;
+    assert!(matches!(other, Err(Error::BadAnswer { .. })), "{other:?}");
+}
+
+#[tokio::test]
+async fn a_trial_has_its_receipt_and_what_could_not_be_executed_is_a_refusal() {
+    let node = node(|_, params| {
+        let receipt = match params[0]["Method"].as_u64() {
+            Some(34) => json!({ "ExitCode": 16, "Return": null, "GasUsed": 7, "EventsRoot": null }),
+            _ => Value::Null,
+        };
+        Ok(json!({ "MsgRct": receipt, "Error": "bad proof (RetCode=16)", "Duration": 1 }))
+    });
+    let trial = node.try_message(&prove_message(), &TipSetKey::head()).await.unwrap();
+    assert_eq!((trial.receipt.exit_code, trial.receipt.gas_used), (ExitCode::IllegalArgument, 7));
+    assert!(trial.said.contains("bad proof"));
+    let refused = node.try_message(&message::nonce_filler(key().1).unwrap(), &TipSetKey::head()).await;
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
 }

@@ -7,7 +7,7 @@ use super::randomness::{TICKET_AGE_MAX, ticket_expires_epoch};
 use super::types::Epoch;
 
 /// Epochs in a day, with epochs of 30 s. Networks with shorter epochs use the same number.
-const DAY: Epoch = 2880;
+pub(crate) const DAY: Epoch = 2880;
 
 /// The shortest lifetime of a sector after its activation (`MIN_SECTOR_EXPIRATION`, 180 days).
 pub const LIFETIME_MIN: Epoch = 180 * DAY;
@@ -22,7 +22,7 @@ pub const LIFETIME_MAX: Epoch = 5_259_485;
 /// How many epochs a chosen expiration stays below the latest possible one. A node tries a message at its message
 /// pool's tipset, which may be some epochs behind the head, and a reorganisation may include the message some epochs
 /// earlier.
-const EXPIRATION_MARGIN: Epoch = 60;
+pub(crate) const EXPIRATION_MARGIN: Epoch = 60;
 
 /// The time to prove after a PreCommit, without the seed's delay (`MAX_PROVE_COMMIT_DURATION`, 30 days).
 const PROVE_COMMIT_DURATION: Epoch = 30 * DAY;

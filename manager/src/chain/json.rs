@@ -123,6 +123,38 @@ pub mod tokens {
     }
 }
 
+/// Decimal string or `null` as [`TokenAmount`] in attoFIL.
+pub mod tokens_or_null {
+    use super::*;
+
+    /// Reads an amount; `null` is 0.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<TokenAmount, D::Error> {
+        parse_tokens(&Option::<String>::deserialize(d)?.unwrap_or_default()).map_err(de::Error::custom)
+    }
+}
+
+/// Decimal string or `null` as [`BigInt`].
+pub mod big {
+    use super::*;
+
+    /// Reads a number; `null` is 0.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BigInt, D::Error> {
+        tokens_or_null::deserialize(d).map(|amount| amount.atto().clone())
+    }
+}
+
+/// A list of base64 strings, or `null`, as bytes.
+pub mod byte_strings {
+    use super::*;
+
+    /// Reads the list; `null` is an empty list, and in it an empty string.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Vec<u8>>, D::Error> {
+        let texts: Vec<Option<String>> = nullable::deserialize(d)?;
+        let decode = |text: Option<String>| STANDARD.decode(text.unwrap_or_default()).map_err(de::Error::custom);
+        texts.into_iter().map(decode).collect()
+    }
+}
+
 /// Text with either prefix as [`Address`].
 pub mod address {
     use super::*;

@@ -115,6 +115,22 @@ pub fn prove_commit(
     build(from, miner, METHOD_PROVE_COMMIT_SECTORS3, encode(params)?, value)
 }
 
+/// Any call, without nonce and gas. Nothing is checked yet; see [`check_before_signing`].
+pub fn unsigned(from: Address, to: Address, method_num: u64, params: RawBytes, value: TokenAmount) -> Message {
+    Message {
+        version: 0,
+        from,
+        to,
+        sequence: 0,
+        value,
+        method_num,
+        params,
+        gas_limit: 0,
+        gas_fee_cap: TokenAmount::default(),
+        gas_premium: TokenAmount::default(),
+    }
+}
+
 /// A transfer of 0 FIL from a key to itself. It is the only way to give up a nonce.
 pub fn nonce_filler(from: Address) -> Result<Message, Error> {
     build(from, from, METHOD_SEND, Vec::new(), TokenAmount::default())
@@ -184,18 +200,7 @@ fn build(from: Address, to: Address, method_num: u64, params: Vec<u8>, value: To
     if value.is_negative() {
         return Err(Error::NegativeValue { value_atto: wire::tokens_text(&value) });
     }
-    Ok(Message {
-        version: 0,
-        from,
-        to,
-        sequence: 0,
-        value,
-        method_num,
-        params: RawBytes::new(params),
-        gas_limit: 0,
-        gas_fee_cap: TokenAmount::default(),
-        gas_premium: TokenAmount::default(),
-    })
+    Ok(unsigned(from, to, method_num, RawBytes::new(params), value))
 }
 
 fn signature_type(from: &Address) -> Result<SignatureType, Error> {

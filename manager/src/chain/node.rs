@@ -15,6 +15,7 @@ use super::json::{self, AddressText};
 use super::rpc::{RpcClient, Transport};
 use super::types::{Epoch, Index, NetworkParams, TipSet, TipSetKey};
 
+mod care;
 mod messages;
 mod money;
 mod randomness;

@@ -1,4 +1,4 @@
-//! Parameters of the miner actor's methods, as CBOR tuples in the order of their fields.
+//! Parameters of the miner actor's methods, as CBOR tuples in the order of their fields. Here those of sealing.
 //!
 //! We define them ourselves, because the crate that has them (`fil_actor_miner_state::v19`) would pull in the proofs
 //! library. Tests compare the bytes with that crate. The structs are the same in actors v18 and v19.
@@ -13,6 +13,12 @@ use serde_json::{Value, json};
 
 use super::json::cid_value;
 use super::types::{Epoch, Index};
+
+mod care;
+mod owner;
+
+pub use care::*;
+pub use owner::*;
 
 /// Method of the miner actor: `PreCommitSectorBatch2`.
 pub const METHOD_PRE_COMMIT_SECTOR_BATCH2: u64 = 28;

@@ -123,50 +123,6 @@ pub struct IncludedCall {
     pub params: Vec<u8>,
 }
 
-/// A miner actor's funds. The locked ones are part of the balance. All in attoFIL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MinerFunds {
-    /// All that the actor has.
-    pub balance: TokenAmount,
-    /// Locked as deposits of PreCommits.
-    pub deposits: TokenAmount,
-    /// Locked as the pledge of proven sectors.
-    pub pledge: TokenAmount,
-    /// Locked until it has vested: most of the rewards.
-    pub vesting: TokenAmount,
-}
-
-/// The answer of `StateReadState` for a miner actor.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct MinerActor {
-    #[serde(deserialize_with = "json::tokens::deserialize")]
-    balance: TokenAmount,
-    state: MinerState,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct MinerState {
-    #[serde(deserialize_with = "json::tokens::deserialize")]
-    pre_commit_deposits: TokenAmount,
-    #[serde(deserialize_with = "json::tokens::deserialize")]
-    initial_pledge: TokenAmount,
-    #[serde(deserialize_with = "json::tokens::deserialize")]
-    locked_funds: TokenAmount,
-}
-
-impl From<MinerActor> for MinerFunds {
-    fn from(MinerActor { balance, state }: MinerActor) -> MinerFunds {
-        MinerFunds {
-            balance,
-            deposits: state.pre_commit_deposits,
-            pledge: state.initial_pledge,
-            vesting: state.locked_funds,
-        }
-    }
-}
-
 /// One of a miner's deadlines, as far as its money is concerned.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -216,17 +172,5 @@ mod tests {
             let read = replay(trace);
             assert!(read.transfers().is_empty() && !read.is_success());
         }
-    }
-
-    #[test]
-    fn a_miners_funds_are_read_from_its_state() {
-        let read: MinerActor = serde_json::from_value(json!({
-            "Balance": "100", "Code": {"/": "x"},
-            "State": {"PreCommitDeposits": "1", "InitialPledge": "2", "LockedFunds": "3", "FeeDebt": "0", "Sectors": null},
-        }))
-        .unwrap();
-        let atto = |amount: i64| TokenAmount::from_atto(amount);
-        let funds = MinerFunds { balance: atto(100), deposits: atto(1), pledge: atto(2), vesting: atto(3) };
-        assert_eq!(MinerFunds::from(read), funds);
     }
 }

@@ -3,7 +3,7 @@
 //! `[0]` is the empty set, `[0,1]` is {0}, `[1,1]` is {1}. A miner may have allocated billions of numbers in a few
 //! runs, so the set is never expanded.
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The highest sector number plus one (`MAX_SECTOR_NUMBER` of the actors is `i64::MAX`).
 const SECTOR_NUMBER_END: u64 = 1 << 63;
@@ -35,6 +35,21 @@ impl SectorSet {
             at = end;
         }
         Ok(Self { runs })
+    }
+
+    /// The set of these numbers, in any order. Numbers above the highest sector number are left out.
+    pub fn from_numbers(numbers: impl IntoIterator<Item = u64>) -> Self {
+        let mut numbers: Vec<u64> = numbers.into_iter().filter(|number| *number < SECTOR_NUMBER_END).collect();
+        numbers.sort_unstable();
+        let mut runs: Vec<std::ops::Range<u64>> = Vec::new();
+        for number in numbers {
+            match runs.last_mut() {
+                Some(last) if number < last.end => {}
+                Some(last) if number == last.end => last.end += 1,
+                _ => runs.push(number..number + 1),
+            }
+        }
+        Self { runs }
     }
 
     /// Whether the number is in the set.
@@ -78,6 +93,18 @@ impl SectorSet {
     }
 }
 
+impl Serialize for SectorSet {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut lengths = Vec::with_capacity(2 * self.runs.len());
+        let mut at = 0;
+        for run in &self.runs {
+            lengths.extend([run.start - at, run.end - run.start]);
+            at = run.end;
+        }
+        if lengths.is_empty() { [0].serialize(s) } else { lengths.serialize(s) }
+    }
+}
+
 impl<'de> Deserialize<'de> for SectorSet {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let lengths = Option::<Vec<u64>>::deserialize(d)?.unwrap_or_default();
@@ -107,6 +134,18 @@ mod tests {
     fn null_is_the_empty_set() {
         assert!(serde_json::from_str::<SectorSet>("null").unwrap().is_empty());
         assert!(serde_json::from_str::<SectorSet>("[18446744073709551615,2]").is_err());
+    }
+
+    #[test]
+    fn a_set_of_numbers_is_written_as_the_node_reads_it() {
+        for (numbers, lengths) in
+            [(vec![], "[0]"), (vec![0], "[0,1]"), (vec![1], "[1,1]"), (vec![9, 2, 3, 2], "[2,2,5,1]")]
+        {
+            let set = SectorSet::from_numbers(numbers);
+            assert_eq!(serde_json::to_string(&set).unwrap(), lengths);
+            assert_eq!(serde_json::from_str::<SectorSet>(lengths).unwrap(), set);
+        }
+        assert!(SectorSet::from_numbers([u64::MAX]).is_empty());
     }
 
     #[test]

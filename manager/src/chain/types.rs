@@ -7,11 +7,13 @@ use std::str::FromStr;
 
 use cid::Cid;
 use fvm_shared::address::Address;
+use fvm_shared::bigint::BigInt;
 use fvm_shared::econ::TokenAmount;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::exit::ExitCode;
 use super::json::{self, CidLink};
+use super::sector_set::SectorSet;
 
 /// Index into a deadline's partitions or a period's deadlines, or a sector's number, as the actor counts them.
 pub type Index = u64;
@@ -144,6 +146,9 @@ pub struct MinerInfo {
     /// The next worker, while a change is pending.
     #[serde(default, deserialize_with = "json::address_opt::deserialize")]
     pub new_worker: Option<Address>,
+    /// The epoch from which that change can be confirmed; −1 if there is none.
+    #[serde(default = "no_epoch")]
+    pub worker_change_epoch: Epoch,
     /// The control addresses, which may also send messages for the miner.
     #[serde(default, deserialize_with = "json::addresses::deserialize")]
     pub control_addresses: Vec<Address>,
@@ -159,6 +164,113 @@ pub struct MinerInfo {
     /// The epoch at which a consensus fault ends; −1 if there is none. Until then PreCommits are refused.
     #[serde(default = "no_epoch")]
     pub consensus_fault_elapsed: Epoch,
+    /// The next owner, until that address confirms the change.
+    #[serde(default, deserialize_with = "json::address_opt::deserialize")]
+    pub pending_owner_address: Option<Address>,
+    /// Who gets what is withdrawn. `None` from a node that does not tell; then it is the owner.
+    #[serde(default, deserialize_with = "json::address_opt::deserialize")]
+    pub beneficiary: Option<Address>,
+    /// How much the beneficiary may withdraw, if it is not the owner.
+    #[serde(default)]
+    pub beneficiary_term: Option<BeneficiaryTerm>,
+    /// Another beneficiary, until all concerned have approved it.
+    #[serde(default)]
+    pub pending_beneficiary_term: Option<PendingBeneficiary>,
+    /// The peer id as text (`12D3Koo…`).
+    #[serde(default)]
+    pub peer_id: Option<String>,
+    /// The multiaddresses in their binary form.
+    #[serde(default, deserialize_with = "json::byte_strings::deserialize")]
+    pub multiaddrs: Vec<Vec<u8>>,
+}
+
+/// How much a beneficiary may withdraw.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct BeneficiaryTerm {
+    /// In all, in attoFIL.
+    #[serde(deserialize_with = "json::tokens::deserialize")]
+    pub quota: TokenAmount,
+    /// What it has withdrawn, in attoFIL.
+    #[serde(deserialize_with = "json::tokens::deserialize")]
+    pub used_quota: TokenAmount,
+    /// Until which epoch.
+    pub expiration: Epoch,
+}
+
+/// A proposed beneficiary.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PendingBeneficiary {
+    /// The beneficiary.
+    #[serde(deserialize_with = "json::address::deserialize")]
+    pub new_beneficiary: Address,
+    /// How much it may withdraw, in attoFIL.
+    #[serde(deserialize_with = "json::tokens::deserialize")]
+    pub new_quota: TokenAmount,
+    /// Until which epoch.
+    pub new_expiration: Epoch,
+    /// Whether the present beneficiary has approved it.
+    #[serde(default)]
+    pub approved_by_beneficiary: bool,
+    /// Whether the proposed one has approved it.
+    #[serde(default)]
+    pub approved_by_nominee: bool,
+}
+
+/// A partition of a deadline.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Partition {
+    /// All its sectors, also those that have ended.
+    pub all_sectors: SectorSet,
+    /// Those that are faulty.
+    pub faulty_sectors: SectorSet,
+    /// Those that are faulty and declared as recovered.
+    pub recovering_sectors: SectorSet,
+    /// Those that have not ended.
+    pub live_sectors: SectorSet,
+    /// Those that have power: live, proven once, and not faulty.
+    pub active_sectors: SectorSet,
+}
+
+/// A miner actor's funds, which are a part of its state, in attoFIL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MinerFunds {
+    /// The actor's balance, with everything below.
+    pub balance: TokenAmount,
+    /// The deposits of sectors that are not proven yet.
+    pub pre_commit_deposits: TokenAmount,
+    /// The pledges of proven sectors.
+    pub initial_pledge: TokenAmount,
+    /// Rewards and deposits that vest.
+    pub locked_funds: TokenAmount,
+    /// When they are unlocked; `None` if there are none.
+    pub vesting: Option<Vesting>,
+    /// Fees and penalties that could not be paid.
+    pub fee_debt: TokenAmount,
+    /// The deadlines with terminated sectors whose fees are not settled. Until they are, nothing can be withdrawn.
+    pub early_terminations: SectorSet,
+}
+
+/// The schedule by which locked funds are unlocked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vesting {
+    /// The epoch of the first unlocking.
+    pub epoch: Epoch,
+    /// What is unlocked then, in attoFIL.
+    pub amount: TokenAmount,
+    /// An object on chain with the later ones: a list of epochs and amounts in CBOR.
+    pub tail: Cid,
+}
+
+/// The outcome of a message that was executed on trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// Its receipt.
+    pub receipt: Receipt,
+    /// The node's words about a failure; empty after a success.
+    pub said: String,
 }
 
 /// A miner's open or next deadline. All numbers come from the node; none is a constant of ours.
@@ -256,6 +368,15 @@ pub struct SectorOnChainInfo {
     /// `SectorOnChainInfoFlags`: 1 simple power, 2 full quality.
     #[serde(default)]
     pub flags: u32,
+    /// Bytes of data times epochs.
+    #[serde(default, deserialize_with = "json::big::deserialize")]
+    pub deal_weight: BigInt,
+    /// Bytes of verified data times epochs.
+    #[serde(default, deserialize_with = "json::big::deserialize")]
+    pub verified_deal_weight: BigInt,
+    /// What it costs a day, in attoFIL. 0 for sectors that are older than this fee (FIP-0100).
+    #[serde(default, deserialize_with = "json::tokens_or_null::deserialize")]
+    pub daily_fee: TokenAmount,
 }
 
 /// The place of a sector in the miner's deadlines.

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     chain::message::SignedMessage,
+    errands::outcome,
     store::{AuditEntry, CallFilter, CallRow, Errand, ErrandId, ErrandState, MessageKind, Store},
 };
 
@@ -185,7 +186,7 @@ impl List {
                 errand.epoch.map(|epoch| epoch.to_string()).unwrap_or_default(),
                 fil(&asked.value_atto),
                 asked.asked_by.clone(),
-                errand.error.clone().unwrap_or_else(|| asked.detail.to_string()),
+                outcome::in_words(errand),
             ]
         };
         let headings = ["ERRAND", "WHAT", "MINER", "STATE", "EPOCH", "VALUE FIL", "ASKED BY", "DETAIL"];

@@ -1,5 +1,11 @@
-//! `miners`: the storage providers, what each has in which place, and how they share the workers.
+//! `miners`: the storage providers: what each has in which place, how they share the workers, and their owners' errands.
 
+mod create;
+mod info;
+mod keys;
+mod money;
+mod owner;
+mod peer;
 mod weight;
 
 use std::collections::BTreeSet;
@@ -18,6 +24,38 @@ pub enum Miners {
     List(List),
     /// Set a miner's weight: how many new sectors it gets from shared workers, relative to the other miners' weights.
     Weight(weight::Weight),
+    /// Show a miner's addresses on chain, and what is pending.
+    Info(info::Info),
+    /// Create a miner.
+    Create(create::Create),
+    /// Withdraw what is available.
+    Withdraw(money::Withdraw),
+    /// Repay what a miner owes.
+    RepayDebt(money::RepayDebt),
+    /// Set the control addresses.
+    Control {
+        #[command(subcommand)]
+        verb: keys::Control,
+    },
+    /// Change the worker, in two steps.
+    Worker {
+        #[command(subcommand)]
+        verb: keys::Worker,
+    },
+    /// Change the owner, in two steps.
+    Owner {
+        #[command(subcommand)]
+        verb: owner::Owner,
+    },
+    /// Change who gets what is withdrawn.
+    Beneficiary {
+        #[command(subcommand)]
+        verb: owner::Beneficiary,
+    },
+    /// Set the peer id.
+    PeerId(peer::SetPeerId),
+    /// Set the multiaddresses.
+    Multiaddrs(peer::SetMultiaddrs),
 }
 
 /// How to list them.
@@ -35,6 +73,16 @@ impl Miners {
         match self {
             Miners::List(list) => list.run().await,
             Miners::Weight(weight) => weight.run().await,
+            Miners::Info(info) => info.run().await,
+            Miners::Create(create) => create.run().await,
+            Miners::Withdraw(withdraw) => withdraw.run().await,
+            Miners::RepayDebt(repay) => repay.run().await,
+            Miners::Control { verb } => verb.run().await,
+            Miners::Worker { verb } => verb.run().await,
+            Miners::Owner { verb } => verb.run().await,
+            Miners::Beneficiary { verb } => verb.run().await,
+            Miners::PeerId(peer) => peer.run().await,
+            Miners::Multiaddrs(addresses) => addresses.run().await,
         }
     }
 }

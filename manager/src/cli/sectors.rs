@@ -1,10 +1,15 @@
 //! `sectors`: list sectors, show one, and decide about those that wait for a person.
 
 mod blocked;
+mod care;
+mod compact;
 mod echo;
+mod extend;
 pub(super) mod order;
 pub(super) mod select;
 mod show;
+mod terminate;
+mod upgrade;
 mod waits;
 
 use std::collections::BTreeMap;
@@ -39,6 +44,14 @@ pub enum Sectors {
     Resubmit(order::Resubmit),
     /// Give sectors up.
     Abandon(order::Abandon),
+    /// Let proven sectors go on for longer.
+    Extend(extend::Extend),
+    /// End proven sectors before their time.
+    Terminate(terminate::Terminate),
+    /// Raise proven sectors to tenfold quality.
+    UpgradeQuality(upgrade::Upgrade),
+    /// Pack partitions anew without their dead sectors.
+    Compact(compact::Compact),
 }
 
 /// Which sectors to list.
@@ -76,6 +89,10 @@ impl Sectors {
             Sectors::Blocked(blocked) => blocked.run().await,
             Sectors::Resubmit(resubmit) => resubmit.run().await,
             Sectors::Abandon(abandon) => abandon.run().await,
+            Sectors::Extend(extend) => extend.run().await,
+            Sectors::Terminate(terminate) => terminate.run().await,
+            Sectors::UpgradeQuality(upgrade) => upgrade.run().await,
+            Sectors::Compact(compact) => compact.run().await,
         }
     }
 }

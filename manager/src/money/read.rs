@@ -19,8 +19,8 @@ use crate::{
             METHOD_PRE_COMMIT_SECTOR_BATCH2, METHOD_PROVE_COMMIT_SECTORS3, PreCommitSectorBatchParams2,
             ProveCommitSectors3Params,
         },
-        replay::{IncludedMessage, MinerFunds, Replay},
-        types::{TipSet, TipSetKey},
+        replay::{IncludedMessage, Replay},
+        types::{MinerFunds, TipSet, TipSetKey},
     },
     drive::address,
 };
@@ -72,8 +72,13 @@ impl<T: Transport> Reader<'_, T> {
     pub async fn holdings(&self, tipset: &TipSetKey) -> Result<AllHoldings, Error> {
         let mut all = AllHoldings::new();
         for miner in &self.actors.miners {
-            let MinerFunds { balance, deposits, pledge, vesting } =
-                self.node.miner_funds(&address(*miner), tipset).await?;
+            let MinerFunds {
+                balance,
+                pre_commit_deposits: deposits,
+                initial_pledge: pledge,
+                locked_funds: vesting,
+                ..
+            } = self.node.miner_funds(&address(*miner), tipset).await?;
             all.insert(miner.0, Holdings { balance, deposits, pledge, vesting });
         }
         for id in self.actors.accounts.keys() {

@@ -31,6 +31,18 @@ impl Store {
         rows.iter().map(|row| Ok((miner(row.get("miner"))?, row.get::<i64, _>("weight") as u32))).collect()
     }
 
+    /// How many of a miner's sectors are in which state, without those whose jobs have ended.
+    pub async fn states_of(&self, miner: MinerId) -> Result<BTreeMap<String, u64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT state, COUNT(*) AS n FROM jobs WHERE is_last = 1 AND ended = 0 AND miner = $1 GROUP BY state",
+        )
+        .bind(miner.to_string())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("count a miner's sectors by state"))?;
+        Ok(rows.iter().map(|row| (row.get("state"), row.get::<i64, _>("n") as u64)).collect())
+    }
+
     /// How many sectors each miner has, if it ever had one or a pledge.
     pub async fn counts_by_miner(&self) -> Result<BTreeMap<MinerId, Counts>, StoreError> {
         let mut counts: BTreeMap<MinerId, Counts> = BTreeMap::new();

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use fvm_shared::address::Network;
+use fvm_shared::econ::TokenAmount;
 use sealbus_manager::chain::commitment::sealed_cid;
 use sealbus_manager::chain::message;
 use sealbus_manager::chain::node::SignError;
 use sealbus_manager::chain::params::SectorPreCommitInfo;
 use sealbus_manager::chain::randomness::Domain;
-use sealbus_manager::chain::types::TipSetKey;
+use sealbus_manager::chain::sector_set::SectorSet;
+use sealbus_manager::chain::types::{MinerFunds, TipSetKey, Vesting};
 use sealbus_manager::chain::{Error, NodeClient};
 use serde_json::{Map, Value, json};
 
@@ -65,6 +67,9 @@ impl Described {
 
     /// Whether a value is as its schema says. The schemas use only these words.
     fn check(&self, schema: &Value, value: &Value) -> Result<(), String> {
+        if *schema == Value::Bool(true) {
+            return Ok(());
+        }
         match self.schema(schema) {
             Some((name, _)) if described_wrongly(name).is_some() => return Ok(()),
             Some((_, schema)) => return self.check(schema, value),
@@ -115,9 +120,10 @@ impl Described {
                 "Address" => json!("t01000"),
                 "Cid" => json!({ "/": CID }),
                 "BigInt" => json!("7"),
+                // They contain each other.
+                "Nullable_Array_of_ExecutionTrace" => json!([]),
                 "Base64String" if filled == Filled::Fully => json!("AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM="),
                 // Its calls are like itself.
-                "Nullable_Array_of_ExecutionTrace" => json!([]),
                 // What is required of it is what a request needs. Answers have every field.
                 "Message" => self.sample(schema, Filled::Fully),
                 _ => self.sample(schema, filled),
@@ -155,9 +161,27 @@ impl Described {
         match method {
             "MpoolPush" => json!({ "/": signed().cid().unwrap().to_string() }),
             "WalletSignMessage" => signed().to_json(Network::Testnet),
+            // [[100, 5]] in CBOR.
+            "ChainReadObj" => json!("gYIYZEIABQ=="),
+            "StateReadState" => {
+                let mut answer = self.sample(&self.method(method)["result"]["schema"], filled);
+                answer["State"] = miner_state();
+                answer
+            }
             _ => self.sample(&self.method(method)["result"]["schema"], filled),
         }
     }
+}
+
+/// A miner's state, which the description leaves open: as in `src/lotus_json/actors/states/miner_state.rs` of Forest.
+fn miner_state() -> Value {
+    let link = json!({ "/": "baeaaaaa" });
+    json!({
+        "Info": link, "PreCommitDeposits": "0", "LockedFunds": "0", "VestingFunds": null, "FeeDebt": "0",
+        "InitialPledge": "0", "PreCommittedSectors": link, "PreCommittedSectorsCleanUp": link, "AllocatedSectors": link,
+        "Sectors": link, "ProvingPeriodStart": 0, "CurrentDeadline": 0, "Deadlines": link, "EarlyTerminations": [0],
+        "DeadlineCronActive": false,
+    })
 }
 
 fn kinds(schema: &Value) -> Vec<&str> {
@@ -214,12 +238,20 @@ async fn call(node: &NodeClient<Double>, method: &str) -> Option<Result<(), Erro
             };
             node.pre_commit_deposit_for_power(&address, &info, &at).await.map(drop)
         }
+        "StateMinerPartitions" => node.miner_partitions(&address, 3, &at).await.map(drop),
+        "StateMinerSectors" => node.miner_sectors(&address, &SectorSet::from_numbers([1, 7]), &at).await.map(drop),
+        "ChainReadObj" => {
+            let vesting = Vesting { epoch: 1, amount: TokenAmount::default(), tail: at.0[0] };
+            node.vesting(&MinerFunds { vesting: Some(vesting), ..MinerFunds::default() }).await.map(drop)
+        }
+        "StateReadState" => node.miner_funds(&address, &at).await.map(drop),
+        "StateCall" => node.try_message(&prove_message(), &at).await.map(drop),
+        "StateMinerCreationDeposit" => node.creation_deposit(&at).await.map(drop),
         "StateMinerInitialPledgeForSector" => node.initial_pledge_for_sector(1, 2048, 0, &at).await.map(drop),
         "StateMinerAvailableBalance" => node.available_balance(&address, &at).await.map(drop),
         "ChainGetTipSetAfterHeight" => node.tipset_after_height(1, &at).await.map(drop),
         "ChainGetMessagesInTipset" => node.messages_in_tipset(&at).await.map(drop),
         "StateReplay" => node.replay(&at, &message::parse_cid(CID).unwrap()).await.map(drop),
-        "StateReadState" => node.miner_funds(&address, &at).await.map(drop),
         "StateMinerDeadlines" => node.daily_fee(&address, 0, &at).await.map(drop),
         "StateGetActor" => node.get_actor(&address, &at).await.map(drop),
         // See `chain_rpc` and the tests of `nodes`.
@@ -264,6 +296,8 @@ async fn every_answer_that_fits_the_description_is_read_with_all_fields_or_only_
                 ("StateGetRandomnessFromTickets" | "StateGetRandomnessFromBeacon", Filled::Barely) => {
                     assert!(matches!(read, Err(Error::BadAnswer { .. })), "{method}: {read:?}");
                 }
+                // A call without a receipt was not executed.
+                ("StateCall", Filled::Barely) => assert!(matches!(read, Err(Error::Refused { .. })), "{read:?}"),
                 _ => assert!(read.is_ok(), "{method}, {filled:?}: {read:?}\n{answer}"),
             }
         }
@@ -286,6 +320,7 @@ async fn a_signature_names_its_kind_by_a_number_or_a_word() {
 fn every_method_that_the_client_names_is_described() {
     let sources = [
         include_str!("../../src/chain/node.rs"),
+        include_str!("../../src/chain/node/care.rs"),
         include_str!("../../src/chain/node/messages.rs"),
         include_str!("../../src/chain/node/money.rs"),
         include_str!("../../src/chain/node/randomness.rs"),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{NodeClient, checked_tipset};
 use crate::chain::error::Error;
 use crate::chain::json;
-use crate::chain::replay::{Deadline, IncludedMessage, MinerActor, MinerFunds, Replay};
+use crate::chain::replay::{Deadline, IncludedMessage, Replay};
 use crate::chain::rpc::Transport;
 use crate::chain::types::{Epoch, Index, TipSet, TipSetKey};
 
@@ -34,12 +34,6 @@ impl<T: Transport> NodeClient<T> {
     /// Executes a message again that a tipset includes.
     pub async fn replay(&self, tipset: &TipSetKey, message: &Cid) -> Result<Replay, Error> {
         self.call("StateReplay", json!([tipset, json::cid_value(message)])).await
-    }
-
-    /// A miner actor's funds.
-    pub async fn miner_funds(&self, miner: &Address, tipset: &TipSetKey) -> Result<MinerFunds, Error> {
-        let actor: MinerActor = self.of_address("StateReadState", miner, tipset).await?;
-        Ok(actor.into())
     }
 
     /// The fee that a miner pays at the end of a deadline, in attoFIL. 0 for a deadline that there is not.
