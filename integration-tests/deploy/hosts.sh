@@ -13,22 +13,25 @@ declare -A address=() init=()
 
 # base_image RELEASE: makes the image if it is missing, and prints its path. To renew it, delete it. What the playbook installs with apt is only
 # downloaded, because the hosts have no network.
-base_image() {
-    local image=$images/$1 package
-    if [ ! -e "$image/made" ]; then
+included=systemd,systemd-sysv,dbus,python3,python3-apt,openssh-server,iproute2,ca-certificates,sudo
+downloaded=libhwloc15
+base_image() (
+    image=$images/$1
+    mkdir -p "$images"
+    # Another checkout may be making it.
+    exec 9>"$images/lock"
+    flock 9
+    if [ "$(cat "$image/made" 2>/dev/null)" != "$included $downloaded" ]; then
         rm -rf "$image" "$image.new"
-        mkdir -p "$images"
-        mmdebstrap --quiet --variant=minbase \
-            --include=systemd,systemd-sysv,dbus,python3,python3-apt,openssh-server,iproute2,ca-certificates,sudo \
-            --skip=cleanup/apt --customize-hook='chroot "$1" apt-get clean' \
-            --customize-hook='chroot "$1" apt-get install --yes --quiet --quiet --download-only libhwloc15' \
+        mmdebstrap --quiet --variant=minbase --include="$included" --skip=cleanup/apt --customize-hook='chroot "$1" apt-get clean' \
+            --customize-hook="chroot \"\$1\" apt-get install --yes --quiet --quiet --download-only $downloaded" \
             --customize-hook='rm -rf "$1"/etc/ssh/ssh_host_* "$1"/usr/share/doc "$1"/usr/share/locale' \
             "$1" "$image.new" >&2
-        touch "$image.new/made"
+        echo "$included $downloaded" >"$image.new/made"
         mv "$image.new" "$image"
     fi
     printf '%s\n' "$image"
-}
+)
 
 # Joins this namespace and the hosts' with a bridge.
 make_network() {
