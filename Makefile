@@ -95,7 +95,7 @@ bench: export SEALBUS_SCALE ?= 10000
 bench: params ## Run the benchmarks; each compares with a baseline of the same run (SEALBUS_SCALE=10000)
 	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency --bench scale --bench aggregate
 
-release: tools ## Build the programs as they are installed, into target/release
+release: tools ## Build the programs as they are installed, into target/release, with bills of materials and checksums
 	bash packaging/release.sh
 
 deb: release ## Pack the programs as Debian packages, into target/deb
@@ -110,6 +110,7 @@ ansible-lint: ## Check the playbook
 
 ansible-test: params ## Run the playbook on four Debian hosts, to a proven sector, and with planted failures (needs root and namespaces)
 	bash integration-tests/deploy/test.sh playbook
+	bash integration-tests/deploy/test.sh playbook-three
 
 ansible-test-short: params ## The same in a few minutes, with fewer failures, for CI
 	bash integration-tests/deploy/test.sh playbook-short

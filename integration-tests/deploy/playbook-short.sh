@@ -15,6 +15,7 @@ in_a_hurry="sealbus_settle_secs=2 sealbus_workers_at_once=2"
 set_up
 run_cases \
     from_nothing \
+    the_units_have_few_rights \
     a_sector_begins_on_seal_1 \
     a_second_run_changes_nothing \
     a_configuration_that_nats_refuses \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests on Debian hosts that it makes: `test.sh playbook` (`make ansible-test`), `test.sh playbook-short` (`make ansible-test-short`, in CI) and
-# `test.sh packages` (`make deb-test`). It needs root and namespaces, and is skipped where they are not allowed.
+# Tests on Debian hosts that it makes: `test.sh playbook` and `test.sh playbook-three` (`make ansible-test`), `test.sh playbook-short`
+# (`make ansible-test-short`, in CI) and `test.sh packages` (`make deb-test`). It needs root and namespaces, and is skipped where they are not allowed.
 #   BINARIES          playbook: the directory of sealbus-manager, sealbus-worker and sealbus-devnet
 #   RELEASES          packages: the Debian releases, "bookworm trixie" by default
 #   CASES             a pattern: only the cases with such names run
@@ -17,7 +17,7 @@ limit_secs=${DEPLOY_TEST_SECS:-2400}
 
 . ./hosts.sh
 case $what in
-    playbook | playbook-short) releases=bookworm ;;
+    playbook | playbook-short | playbook-three) releases=bookworm ;;
     packages) releases=${RELEASES:-bookworm trixie} ;;
 esac
 
@@ -60,7 +60,7 @@ if [ -z "${bed:-}" ]; then
         wait "$inner" 2>/dev/null || true
         for group in $groups; do
             # A group stays busy until the kernel has ended its processes.
-            for _ in 1 2 3 4 5; do
+            for _ in {1..50}; do
                 find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.2
                 [ -e "$group" ] || break
             done

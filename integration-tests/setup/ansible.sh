@@ -20,7 +20,7 @@ fi
 
 [ "${1:-}" = hosts ] || exit 0
 missing=()
-for package in systemd-container mmdebstrap debian-archive-keyring openssh-client iproute2 procps; do
+for package in systemd-container mmdebstrap debian-archive-keyring debhelper openssh-client iproute2 procps; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep 'install ok installed' >/dev/null || missing+=("$package")
 done
 if [ "${#missing[@]}" -gt 0 ]; then install_packages "${missing[@]}"; fi
