@@ -6,14 +6,15 @@ binaries=$(realpath "${BINARIES:-$top/target/debug}")
 # A deployer's checkout.
 control=$bed/ansible
 secrets=$control/secrets
-# How long sectors may take. C2 alone takes a minute on two cores.
-seal_secs=600
+# How long sectors may take. C2 alone takes a minute on two cores, when nobody else uses them.
+seal_secs=1500
 # How many have been pledged.
 pledged=0
 # Further variables of every run.
 export in_a_hurry=
-# The NATS servers, and what else the inventory has.
+# The NATS servers, those of sites, and what else the inventory has.
 nats_hosts=(nats-1)
+site_hosts=()
 further_inventory=
 
 # What a deployer has: the playbook, the built programs, and commands that know this cluster.
@@ -83,12 +84,12 @@ set_up() {
     # The number that the playbook gives to the user sealbus.
     chown 640:640 "$bed/store" "$bed/backups"
     make_network
-    for host in "${nats_hosts[@]}"; do make_host "$host" $((number++)) "$image"; done
+    for host in "${nats_hosts[@]}" ${site_hosts[@]+"${site_hosts[@]}"}; do make_host "$host" $((number++)) "$image"; done
     make_host manager-1 20 "$image"
     make_host seal-1 31 "$image"
     make_host seal-2 32 "$image"
     name_hosts
-    for host in "${nats_hosts[@]}"; do boot "$host"; done
+    for host in "${nats_hosts[@]}" ${site_hosts[@]+"${site_hosts[@]}"}; do boot "$host"; done
     boot manager-1 "$bed/store:/mnt/store" "$bed/backups:/mnt/backups" "$binaries:/opt/sealbus" "$SEALBUS_PARAMS:/opt/params"
     for host in seal-1 seal-2; do
         mkdir -p "$bed/$host"/{nvme0,params-upper,params-work,params}
@@ -144,6 +145,7 @@ from_nothing() {
     guide Keys
     on manager-1 cat /srv/devnet/token-sign >"$secrets/node-token"
     guide Inventory
+    if [ -z "$in_a_hurry" ]; then guide 'Dry run'; fi
     guide 'First run'
     has_packages first manager-1 seal-1 seal-2
 }

@@ -4,6 +4,7 @@
 . ./life.sh
 
 nats_hosts=(nats-1 nats-2 nats-3)
+in_a_hurry="sealbus_settle_secs=2 sealbus_workers_at_once=2"
 further_inventory=$here/three.yml
 
 # streams_are_whole: whether every stream has three copies that are up to date.
