@@ -111,6 +111,7 @@ ansible-lint: ## Check the playbook
 ansible-test: params ## Run the playbook on four Debian hosts, to a proven sector, and with planted failures (needs root and namespaces)
 	bash integration-tests/deploy/test.sh playbook
 	bash integration-tests/deploy/test.sh playbook-three
+	bash integration-tests/deploy/test.sh playbook-sites
 
 ansible-test-short: params ## The same in a few minutes, with fewer failures, for CI
 	bash integration-tests/deploy/test.sh playbook-short

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests on Debian hosts that it makes: `test.sh playbook` and `test.sh playbook-three` (`make ansible-test`), `test.sh playbook-short`
+# Tests on Debian hosts that it makes: `test.sh playbook`, `playbook-three` and `playbook-sites` (`make ansible-test`), `test.sh playbook-short`
 # (`make ansible-test-short`, in CI) and `test.sh packages` (`make deb-test`). It needs root and namespaces, and is skipped where they are not allowed.
 #   BINARIES          playbook: the directory of sealbus-manager, sealbus-worker and sealbus-devnet
 #   RELEASES          packages: the Debian releases, "bookworm trixie" by default
@@ -13,11 +13,11 @@ here=$PWD
 top=$(realpath ../..)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sealbus
 images=$cache/hosts
-limit_secs=${DEPLOY_TEST_SECS:-2400}
+limit_secs=${DEPLOY_TEST_SECS:-5400}
 
 . ./hosts.sh
 case $what in
-    playbook | playbook-short | playbook-three) releases=bookworm ;;
+    playbook | playbook-short | playbook-three | playbook-sites) releases=bookworm ;;
     packages) releases=${RELEASES:-bookworm trixie} ;;
 esac
 
