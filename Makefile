@@ -30,10 +30,10 @@ OPTIMISED = $(foreach crate,schema nats manager worker integration-tests,--confi
 NEXTEST = bash integration-tests/setup/nextest.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build params demo fmt lint quick-test check deny sim test nightly foreign crash-matrix soak bench nats-cli clean-demo release deb deb-test ansible-lint ansible-test
+.PHONY: help tools build params demo fmt lint quick-test check deny sim test nightly foreign crash-matrix soak bench nats-cli clean-demo release deb deb-test ansible-lint ansible-test ansible-test-short
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 tools: ## Install what is missing: Debian packages, nats-server
 	@bash integration-tests/setup/tools.sh
@@ -70,6 +70,7 @@ sim: build ## Simulate worlds in which everything goes wrong (SEEDS=20000 FROM=0
 
 test: lint deny nats-cli params ## Everything that CI runs
 	$(NEXTEST) --workspace
+	$(MAKE) ansible-test-short
 	$(MAKE) sim
 
 nightly: export SEALBUS_REAL_PROOFS = yes
@@ -94,7 +95,7 @@ bench: export SEALBUS_SCALE ?= 10000
 bench: params ## Run the benchmarks; each compares with a baseline of the same run (SEALBUS_SCALE=10000)
 	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency --bench scale --bench aggregate
 
-release: tools ## Build the programs as they are installed, into target/release
+release: tools ## Build the programs as they are installed, into target/release, with bills of materials and checksums
 	bash packaging/release.sh
 
 deb: release ## Pack the programs as Debian packages, into target/deb
@@ -109,6 +110,11 @@ ansible-lint: ## Check the playbook
 
 ansible-test: params ## Run the playbook on four Debian hosts, to a proven sector, and with planted failures (needs root and namespaces)
 	bash integration-tests/deploy/test.sh playbook
+	bash integration-tests/deploy/test.sh playbook-three
+	bash integration-tests/deploy/test.sh playbook-sites
+
+ansible-test-short: params ## The same in a few minutes, with fewer failures, for CI
+	bash integration-tests/deploy/test.sh playbook-short
 
 clean-demo: ## Remove the demo's files
 	rm -rf .demo

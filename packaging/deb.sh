@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Packs the programs of `make release` into target/deb: two packages, two with their debug symbols, and SHA256SUMS.
+# Packs the programs of `make release` into target/deb: two packages, two with their debug symbols, the bills of materials, and
+# SHA256SUMS.
 #   PROGRAMS  the directory of the programs, target/release by default
+#   DEBS      where the packages are put, instead of target/deb
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . integration-tests/setup/programs.sh
@@ -11,8 +13,8 @@ SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SEALBUS_PROGRAMS SOURCE_DATE_EPOCH
 version=$("$SEALBUS_PROGRAMS/sealbus-manager" --version)
 version=${version##* }
-out=$PWD/target/deb
-rm -rf "$out"
+out=${DEBS:-$PWD/target/deb}
+rm -rf "$out"/sealbus "$out"/*.deb "$out"/SHA256SUMS
 mkdir -p "$out/sealbus/etc"
 cp -r packaging/debian "$out/sealbus/"
 cp docs/examples/manager.toml packaging/worker.toml "$out/sealbus/etc/"
@@ -26,6 +28,8 @@ sealbus ($version) unstable; urgency=medium
 CHANGELOG
 (cd "$out/sealbus" && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps) >"$out/log" 2>&1 || { tail -n 40 "$out/log" >&2; exit 1; }
 rm -rf "$out"/sealbus "$out"/*.buildinfo "$out"/*.changes
+# What the programs consist of, if `make release` has told.
+cp "$SEALBUS_PROGRAMS"/sealbus-*.cdx.json "$out" 2>/dev/null || rm -f "$out"/*.cdx.json
 cd "$out"
-sha256sum ./*.deb >SHA256SUMS
+find . -maxdepth 1 \( -name '*.deb' -o -name '*.cdx.json' \) -print0 | sort -z | xargs -0 sha256sum >SHA256SUMS
 ls -l --block-size=K ./*.deb

@@ -13,22 +13,25 @@ declare -A address=() init=()
 
 # base_image RELEASE: makes the image if it is missing, and prints its path. To renew it, delete it. What the playbook installs with apt is only
 # downloaded, because the hosts have no network.
-base_image() {
-    local image=$images/$1 package
-    if [ ! -e "$image/made" ]; then
+included=systemd,systemd-sysv,dbus,python3,python3-apt,openssh-server,iproute2,ca-certificates,sudo
+downloaded=libhwloc15
+base_image() (
+    image=$images/$1
+    mkdir -p "$images"
+    # Another checkout may be making it.
+    exec 9>"$images/lock"
+    flock 9
+    if [ "$(cat "$image/made" 2>/dev/null)" != "$included $downloaded" ]; then
         rm -rf "$image" "$image.new"
-        mkdir -p "$images"
-        mmdebstrap --quiet --variant=minbase \
-            --include=systemd,systemd-sysv,dbus,python3,python3-apt,openssh-server,iproute2,ca-certificates,sudo \
-            --skip=cleanup/apt --customize-hook='chroot "$1" apt-get clean' \
-            --customize-hook='chroot "$1" apt-get install --yes --quiet --quiet --download-only libhwloc15' \
+        mmdebstrap --quiet --variant=minbase --include="$included" --skip=cleanup/apt --customize-hook='chroot "$1" apt-get clean' \
+            --customize-hook="chroot \"\$1\" apt-get install --yes --quiet --quiet --download-only $downloaded" \
             --customize-hook='rm -rf "$1"/etc/ssh/ssh_host_* "$1"/usr/share/doc "$1"/usr/share/locale' \
             "$1" "$image.new" >&2
-        touch "$image.new/made"
+        echo "$included $downloaded" >"$image.new/made"
         mv "$image.new" "$image"
     fi
     printf '%s\n' "$image"
-}
+)
 
 # Joins this namespace and the hosts' with a bridge.
 make_network() {
@@ -42,9 +45,9 @@ make_network() {
     ssh-keygen -q -t ed25519 -N '' -f "$bed/id"
 }
 
-# make_host NAME NUMBER IMAGE: a host's root directory, address and keys.
+# make_host NAME NUMBER IMAGE: a host's address and root directory.
 make_host() {
-    local host=$1 image=$3 root=$bed/$1/root
+    local host=$1
     address[$host]=$network.$2
     ip netns add "$host"
     ip link add "v-$host" type veth peer name eth0 netns "$host"
@@ -52,6 +55,14 @@ make_host() {
     ip -n "$host" link set lo up
     ip -n "$host" address add "${address[$host]}/24" dev eth0
     ip -n "$host" link set eth0 up
+    make_root "$host" "$3"
+}
+
+# make_root NAME IMAGE: a freshly installed disk, in the place of the one that the host may have.
+make_root() {
+    local host=$1 image=$2 root=$bed/$1/root
+    umount "$root" 2>/dev/null || true
+    rm -rf "$bed/$host"/{upper,work}
     mkdir -p "$bed/$host"/{upper,work,root}
     mount -t overlay overlay -o "lowerdir=$image,upperdir=$bed/$host/upper,workdir=$bed/$host/work" "$root"
     echo "$host" >"$root/etc/hostname"
@@ -121,4 +132,16 @@ wait_for_hosts() {
             sleep 0.3
         done
     done
+}
+
+# repack FROM NAME TO SUFFIX [PROGRAM]: a package of the directory FROM again, with a longer version, as if it were of another commit. Its program
+# is another file, which does the same unless PROGRAM takes its place.
+repack() {
+    local from=$1 name=$2 to=$3 suffix=$4 unpacked=$bed/unpacked
+    dpkg-deb --raw-extract "$from"/sealbus-"$name"_*.deb "$unpacked"
+    sed -i "s/^Version: .*/&$suffix/" "$unpacked/DEBIAN/control"
+    if [ -n "${5:-}" ]; then cp "$5" "$unpacked/usr/bin/sealbus-$name"; else echo >>"$unpacked/usr/bin/sealbus-$name"; fi
+    mkdir -p "$to"
+    dpkg-deb --build --root-owner-group -Znone "$unpacked" "$to" >/dev/null
+    rm -rf "$unpacked"
 }

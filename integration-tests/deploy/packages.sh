@@ -24,12 +24,7 @@ install_them() {
 # The same files with a higher version, as if they were of a later commit.
 make_later_ones() {
     local name
-    mkdir -p "$bed/later"
-    for name in manager worker; do
-        dpkg-deb --raw-extract "$debs"/sealbus-"$name"_*.deb "$bed/unpacked-$name"
-        sed -i 's/^Version: .*/&.later/' "$bed/unpacked-$name/DEBIAN/control"
-        dpkg-deb --build --root-owner-group -Znone "$bed/unpacked-$name" "$bed/later" >/dev/null
-    done
+    for name in manager worker; do repack "$debs" $name "$bed/later" .later; done
 }
 
 they_are_installed() {
@@ -76,7 +71,7 @@ a_downgrade_works() {
 
 a_removal_stops_it_and_keeps_configuration_and_data() {
     run_on apt-get remove --yes --quiet sealbus-manager sealbus-worker
-    fails_on pgrep -x sealbus-worker
+    fails_on systemctl is-active --quiet sealbus-worker
     fails_on test -e /usr/bin/sealbus-worker
     prints '# changed' tail -n 1 $config
     prints data cat $data

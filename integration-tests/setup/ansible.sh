@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs Ansible and its linter from PyPI. Safe to run again.
 #   ansible.sh         the programs, for `make ansible-lint`; needs no root
-#   ansible.sh hosts   also the Debian packages that the hosts of `make ansible-test` are made with
+#   ansible.sh hosts   also the Debian packages that the hosts of `make ansible-test` and `make deb-test` are made with
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . integration-tests/setup/programs.sh
@@ -20,7 +20,7 @@ fi
 
 [ "${1:-}" = hosts ] || exit 0
 missing=()
-for package in systemd-container mmdebstrap openssh-client iproute2 procps; do
+for package in systemd-container mmdebstrap debian-archive-keyring debhelper openssh-client iproute2 procps; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep 'install ok installed' >/dev/null || missing+=("$package")
 done
 if [ "${#missing[@]}" -gt 0 ]; then install_packages "${missing[@]}"; fi

@@ -8,7 +8,8 @@ extensions=$(mktemp)
 trap 'rm -f "$extensions"' EXIT
 {
     echo 'basicConstraints = critical, CA:FALSE'
-    echo 'extendedKeyUsage = serverAuth'
+    # The servers of a cluster are each other's clients.
+    echo 'extendedKeyUsage = serverAuth, clientAuth'
     echo 'subjectAltName = @names'
     echo '[names]'
     number=0

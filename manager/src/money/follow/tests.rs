@@ -100,7 +100,7 @@ impl Transport for &Double {
                 match method {
                     "StateGetActor" => json!({"Nonce": 0, "Balance": script.balance(height).to_string()}),
                     _ => json!({"Balance": "0", "State": {
-                        "PreCommitDeposits": "0", "InitialPledge": "0", "LockedFunds": "0",
+                        "PreCommitDeposits": "0", "InitialPledge": "0", "LockedFunds": "0", "FeeDebt": "0",
                     }}),
                 }
             }

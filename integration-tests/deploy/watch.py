@@ -1,6 +1,7 @@
-"""On the manager's host: pledges a sector, and waits until it is proven to the manager and to the devnet. Fails at once if one is blocked.
+"""On the manager's host: waits until so many sectors are proven, to the manager and to the devnet, each by one PreCommit and one ProveCommit. Fails at
+once if one is blocked, or a message has failed.
 
-Argument: the limit in seconds.
+Arguments: the limit in seconds, and how many sectors.
 """
 
 import json
@@ -30,11 +31,11 @@ def proven_on_chain():
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
         miner = json.load(answer)["result"]["miners"]["1000"]
-    return [number for number, sector in miner["sectors"].items() if sector["prove_commits"] == 1]
+    assert not miner["failed"], miner["failed"]
+    return [number for number, sector in miner["sectors"].items() if (sector["pre_commits"], sector["prove_commits"]) == (1, 1)]
 
 
-wanted = len(sectors()) + 1
-manager("pledge", "--miner", "t01000")
+wanted = int(sys.argv[2])
 while True:
     known = sectors()
     print(json.dumps(known), flush=True)

@@ -1,0 +1,177 @@
+# To be sourced: the cluster of docs/deploy.md, which the playbook is run on, and the cases of its beginning.
+
+export ANSIBLE_HOME=$bed/ansible-home ANSIBLE_NOCOLOR=1 ANSIBLE_PIPELINING=1 ANSIBLE_SSH_CONTROL_PATH_DIR=$bed/ssh ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3
+export ANSIBLE_SSH_ARGS="-o ControlMaster=auto -o ControlPersist=60s -o UserKnownHostsFile=$bed/known_hosts -i $bed/id"
+binaries=$(realpath "${BINARIES:-$top/target/debug}")
+# A deployer's checkout.
+control=$bed/ansible
+secrets=$control/secrets
+# How long sectors may take. C2 alone takes a minute on two cores, when nobody else uses them.
+seal_secs=1500
+# How many have been pledged.
+pledged=0
+# Further variables of every run.
+export in_a_hurry=
+# The NATS servers, those of sites, and what else the inventory has.
+nats_hosts=(nats-1)
+site_hosts=()
+further_inventory=
+
+# What a deployer has: the playbook, the built programs, and commands that know this cluster.
+make_the_control_node() {
+    mkdir -p "$bed/bin" "$bed/target" "$bed/.tools"
+    cp -r "$top/ansible" "$control"
+    rm -rf "$control/inventory.yml" "$secrets"
+    ln -s "$cache/bin" "$bed/.tools/bin"
+    ln -s "$binaries" "$bed/target/release"
+    cat >"$bed/bin/ansible-playbook" <<PROGRAM
+#!/bin/sh
+PYTHONPATH=$cache/ansible exec "$cache/ansible/bin/ansible-playbook" "\$@" --inventory "$here/differences.yml" ${further_inventory:+--inventory "$further_inventory"} \${in_a_hurry:+--extra-vars "\$in_a_hurry"}
+PROGRAM
+    cat >"$bed/bin/ssh" <<PROGRAM
+#!/bin/sh
+exec /usr/bin/ssh -q -i "$bed/id" -o UserKnownHostsFile="$bed/known_hosts" -o ConnectTimeout=5 "\$@"
+PROGRAM
+    chmod 755 "$bed"/bin/*
+    PATH=$bed/bin:$PATH
+}
+
+# guide SECTION: runs the commands of a section of docs/deploy.md, as they stand there.
+guide() {
+    awk -v heading="## $1" '/^## / { here = $0 == heading } /^```/ { code = here && $0 == "```sh"; next } code' "$top/docs/deploy.md" >"$bed/commands"
+    [ -s "$bed/commands" ] || die "docs/deploy.md has no commands in a section '$1'"
+    (cd "$control" && bash -euo pipefail "$bed/commands") >"$bed/log" 2>&1 </dev/null || die "the commands of '$1' fail"
+}
+
+# play [ARGUMENT…]: runs the playbook. Its output is in $bed/log.
+play() {
+    (cd "$control" && ansible-playbook --inventory inventory.yml "$@" site.yml) >"$bed/log" 2>&1 </dev/null
+}
+
+make_the_packages() {
+    PROGRAMS=$binaries DEBS=$bed/debs/first SEALBUS_COMPRESSION=none DEB_BUILD_OPTIONS=noautodbgsym bash "$top/packaging/deb.sh" >"$bed/log" 2>&1 ||
+        die "the packages cannot be made"
+    use_packages first
+}
+
+# From now on the playbook installs these packages.
+use_packages() { ln -sfn "$bed/debs/$1" "$bed/target/deb"; }
+
+# has_packages DIRECTORY HOST…: whether hosts have these versions installed, and run them.
+has_packages() {
+    local directory=$bed/debs/$1 host name
+    shift
+    for host in "$@"; do
+        case $host in manager-*) name=manager ;; *) name=worker ;; esac
+        [ "$(on "$host" "dpkg-query --show --showformat '\${Version}' sealbus-$name")" = "$(dpkg-deb --field "$directory"/sealbus-"$name"_*.deb Version)" ] ||
+            die "$host has another version of sealbus-$name installed"
+        on "$host" "cmp /usr/bin/sealbus-$name /proc/\$(systemctl show --value --property MainPID sealbus-$name)/exe" >"$bed/log" 2>&1 ||
+            die "$host does not run what is installed"
+    done
+}
+
+boot_worker() {
+    boot "$1" "$bed/store:/mnt/store" "$bed/$1/nvme0:/mnt/nvme0" "$bed/$1/params:/mnt/params"
+}
+
+set_up() {
+    local host image number=10
+    say "making the hosts"
+    image=$(base_image bookworm)
+    make_the_control_node
+    make_the_packages
+    mkdir -p "$bed/store" "$bed/backups"
+    # The number that the playbook gives to the user sealbus.
+    chown 640:640 "$bed/store" "$bed/backups"
+    make_network
+    for host in "${nats_hosts[@]}" ${site_hosts[@]+"${site_hosts[@]}"}; do make_host "$host" $((number++)) "$image"; done
+    make_host manager-1 20 "$image"
+    make_host seal-1 31 "$image"
+    make_host seal-2 32 "$image"
+    name_hosts
+    for host in "${nats_hosts[@]}" ${site_hosts[@]+"${site_hosts[@]}"}; do boot "$host"; done
+    boot manager-1 "$bed/store:/mnt/store" "$bed/backups:/mnt/backups" "$binaries:/opt/sealbus" "$SEALBUS_PARAMS:/opt/params"
+    for host in seal-1 seal-2; do
+        mkdir -p "$bed/$host"/{nvme0,params-upper,params-work,params}
+        # A host may change the owner of its own view of the parameters.
+        mount -t overlay overlay -o "lowerdir=$SEALBUS_PARAMS,upperdir=$bed/$host/params-upper,workdir=$bed/$host/params-work" "$bed/$host/params"
+        boot_worker "$host"
+    done
+    wait_for_hosts "${!address[@]}"
+    # The chain's node listens on loopback only, so it is the manager's neighbour.
+    on manager-1 'systemd-run --quiet --unit=devnet --setenv=FIL_PROOFS_PARAMETER_CACHE=/opt/params \
+        /opt/sealbus/sealbus-devnet --data-dir /srv/devnet --listen 127.0.0.1:1234 --epoch-millis 500 &&
+        until [ -e /srv/devnet/rpc-addr ]; do sleep 0.1; done'
+    # The playbook copies no parameters.
+    on manager-1 'mkdir -p /var/lib/sealbus/params && cp /opt/params/*.vk /var/lib/sealbus/params'
+}
+
+# fails_naming HOST PATTERN [ARGUMENT…]: the playbook must fail, and say which host and why.
+fails_naming() {
+    local host=$1 pattern=$2
+    shift 2
+    if play "$@"; then die "the playbook succeeded"; fi
+    grep -E "(fatal|failed): \[$host\]" "$bed/log" | grep -E -e "$pattern" >/dev/null || die "no line names $host and '$pattern'"
+}
+
+# The numbers of the recap's columns, such as `changed`, by host.
+recap() { sed -n "s/^\([a-z0-9-]*\) *:.* $1=\([0-9]*\).*/\1 \2/p" "$bed/log"; }
+
+changes_nothing() {
+    play "$@" || die "a run that has nothing to do fails"
+    recap changed | grep -v ' 0$' && die "a run that has nothing to do changes something"
+    return 0
+}
+
+manager() { on manager-1 runuser -u sealbus -- sealbus-manager "$@"; }
+
+# sectors_begin COUNT: pledges sectors, and watches them in the background.
+sectors_begin() {
+    manager pledge --miner f01000 --count "$1" >"$bed/log" 2>&1 || die "no sector can be pledged"
+    watch_sectors "$1"
+}
+
+watch_sectors() {
+    pledged=$((pledged + $1))
+    on manager-1 "python3 - $seal_secs $pledged" <"$here/watch.py" >"$bed/sectors" 2>&1 &
+    sealing=$!
+}
+
+they_are_proven() {
+    wait "$sealing" || { tail -n 3 "$bed/sectors" >"$bed/log"; die "not all sectors are proven"; }
+}
+
+from_nothing() {
+    guide Keys
+    on manager-1 cat /srv/devnet/token-sign >"$secrets/node-token"
+    guide Inventory
+    if [ -z "$in_a_hurry" ]; then guide 'Dry run'; fi
+    guide 'First run'
+    has_packages first manager-1 seal-1 seal-2
+}
+
+the_units_have_few_rights() {
+    local unit host limit
+    while read -r host unit limit; do
+        on "$host" "systemd-analyze security --threshold=$limit $unit" >"$bed/log" 2>&1 </dev/null || die "$unit has more rights than $limit tenths"
+    done <<'UNITS'
+nats-1 nats 20
+manager-1 sealbus-manager 20
+manager-1 sealbus-backup 20
+seal-1 sealbus-worker 30
+UNITS
+}
+
+the_first_sector_is_proven() {
+    guide 'The first sector'
+    watch_sectors 1
+    they_are_proven
+}
+
+a_second_run_changes_nothing() {
+    changes_nothing
+}
+
+a_check_changes_nothing() {
+    changes_nothing --check
+}
