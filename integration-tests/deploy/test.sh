@@ -43,7 +43,12 @@ if [ -z "${bed:-}" ]; then
         exit 0
     fi
     # Here, because there is no network inside.
-    for release in $releases; do base_image "$release" >/dev/null; done
+    for release in $releases; do
+        if ! trouble=$(base_image "$release" 2>&1 >/dev/null); then
+            say "skipped, because no image of a host can be made here: $trouble"
+            exit 0
+        fi
+    done
     # A control group for each host, as nspawn shares its own.
     groups=
     for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
