@@ -1,7 +1,8 @@
 //! Extends sectors before they expire, for miners whose configuration says so.
 //!
 //! It looks once an hour of the chain's time. It asks for errands and sends nothing itself. A sector in an errand that is
-//! still open is not asked for again. So it can be stopped anywhere, and looking twice does no harm.
+//! still open is not asked for again, nor for a day one in an errand that has failed. So it can be stopped anywhere, and
+//! looking twice does no harm.
 
 use std::convert::Infallible;
 

@@ -2,6 +2,7 @@
 
 use sealbus_schema::MinerId;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use super::Draft;
 use crate::{
@@ -12,9 +13,13 @@ use crate::{
 /// The actor that a message is about whose miner does not exist yet: the one that creates it.
 pub const NO_MINER: MinerId = MinerId(4);
 
+/// How long nothing is asked for again that has failed.
+const PATIENCE: time::Duration = time::Duration::DAY;
+
 /// The manager's database, as whoever asks for errands sees it.
 pub trait Desk {
-    /// The details of a miner's errands of one kind that may still land.
+    /// The details of a miner's errands of one kind that may still land, or that failed less than [`PATIENCE`] ago: what the
+    /// chain has just refused, it would refuse again, for the same fee.
     fn open(&self, miner: MinerId, kind: &str) -> impl Future<Output = Result<Vec<Value>, StoreError>> + Send;
 
     /// Asks for errands by an order, in one transaction with an entry of the audit for each. A running manager sends them.
@@ -37,9 +42,8 @@ pub struct Counter<'s> {
 
 impl Desk for Counter<'_> {
     async fn open(&self, miner: MinerId, kind: &str) -> Result<Vec<Value>, StoreError> {
-        let open = self.store.errands(None).await?.into_iter();
-        let wanted = open.filter(|errand| errand.asked.miner == miner && errand.asked.kind == kind);
-        Ok(wanted.map(|errand| errand.asked.detail).collect())
+        let errands = self.store.errands_in_the_way(miner, kind, OffsetDateTime::now_utc() - PATIENCE).await?;
+        Ok(errands.into_iter().map(|errand| errand.asked.detail).collect())
     }
 
     async fn ask(&self, verb: &str, person: &Person, drafts: &[Draft]) -> Result<Vec<ErrandId>, StoreError> {

@@ -28,6 +28,7 @@ on_every_database! {
     what_shared_a_withdrawn_call_is_wanted_again,
     an_errand_has_one_call_and_keeps_what_it_returned,
     an_errand_is_taken_back_before_and_after_it_is_signed,
+    an_errand_that_failed_is_in_the_way_for_a_while,
     what_waits_for_others_is_hurried_by_miner_and_kind,
 }
 
@@ -475,6 +476,27 @@ async fn an_errand_has_one_call_and_keeps_what_it_returned(database: TestDatabas
     assert!(store.open_messages().await.expect("reads").is_empty());
     assert!(store.errands(None).await.expect("reads").is_empty());
     assert_eq!(store.errands(Some(5)).await.expect("reads").len(), 1);
+}
+
+async fn an_errand_that_failed_is_in_the_way_for_a_while(database: TestDatabase) {
+    let store = store(&database).await;
+    let (first, second) = (ask(&store).await, ask(&store).await);
+    let message = store.open_messages().await.expect("reads").remove(0);
+    assert_eq!(message.errand, Some(first));
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_failed(&message, Some(16), "refused").await.expect("stores");
+    tx.commit().await.expect("commits");
+    let in_the_way = |kind: &'static str, ago: time::Duration| {
+        let store = store.clone();
+        async move {
+            let since = time::OffsetDateTime::now_utc() - ago;
+            let found = store.errands_in_the_way(id().miner, kind, since).await.expect("reads");
+            found.into_iter().map(|errand| errand.id).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(in_the_way("withdraw", time::Duration::HOUR).await, [first, second]);
+    assert_eq!(in_the_way("withdraw", -time::Duration::HOUR).await, [second], "the failed one is long ago");
+    assert!(in_the_way("extend", time::Duration::HOUR).await.is_empty());
 }
 
 async fn an_errand_is_taken_back_before_and_after_it_is_signed(database: TestDatabase) {

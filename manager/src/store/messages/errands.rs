@@ -4,8 +4,9 @@ use sealbus_schema::MinerId;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::{Row, any::AnyRow};
+use time::OffsetDateTime;
 
-use crate::store::{Store, StoreError, Tx, now_text, sql};
+use crate::store::{Store, StoreError, Tx, now_text, sql, time_text};
 
 /// The number of an errand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -104,6 +105,26 @@ impl Store {
             .await
             .map_err(sql("read an errand"))?;
         row.as_ref().map(from_row).transpose()
+    }
+
+    /// Errands of a miner and a kind that may still land, or that failed and were asked for since a time.
+    pub async fn errands_in_the_way(
+        &self,
+        miner: MinerId,
+        kind: &str,
+        failed_since: OffsetDateTime,
+    ) -> Result<Vec<Errand>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM errands WHERE miner = $1 AND kind = $2 \
+             AND (state IN ('wanted', 'called', 'withdrawn') OR (state = 'failed' AND asked_at >= $3)) ORDER BY id",
+        )
+        .bind(miner.to_string())
+        .bind(kind)
+        .bind(time_text(failed_since))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read errands"))?;
+        rows.iter().map(from_row).collect()
     }
 
     /// The newest errands, newest first: at most `limit`, or all open ones if that is `None`.
