@@ -288,7 +288,8 @@ impl<T: Transport + 'static> Driver<T> {
     /// message before it. If something else has used its nonce meanwhile, another PreCommit is wanted.
     pub(super) async fn push_precommit_again(&self, view: &View, sector: SectorId) -> Result<(), DriveError> {
         let landed = self.store.landed(MessageKind::PreCommit, sector).await?;
-        let mut is_lost = !landed.is_empty();
+        // If none had landed, it was that of a withdrawn call, which is not pushed again.
+        let mut is_lost = true;
         for bytes in landed {
             let signed = SignedMessage::from_bytes(&bytes)?;
             let sent = signed.message();
@@ -301,7 +302,9 @@ impl<T: Transport + 'static> Driver<T> {
         // An active sector has no PreCommit either, so check that it is not active.
         if is_lost && self.node.sector_info(&miner, number, &view.lagged.key).await?.is_none() {
             let mut tx = self.store.begin_as(self.epoch).await?;
-            tx.want_precommit_again(sector).await?;
+            if !tx.want_precommit_again(sector).await? {
+                return Ok(());
+            }
             let detail = json!({ "why": "a reorganisation took it from the chain, and its nonce is used" });
             tx.add_history(sector, Happening::of_manager("precommit_lost", detail), Verdict::Noted).await?;
             tx.commit().await?;

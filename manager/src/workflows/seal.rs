@@ -23,6 +23,8 @@ use crate::{
     store::{Job, MessageKind},
 };
 
+const OTHER_PRECOMMIT: &str = "the sector has another PreCommit on chain, of another replica";
+
 impl Driven for Seal {
     fn needs(state: &State) -> Option<Need<'_>> {
         match state {
@@ -119,7 +121,7 @@ fn await_precommit(state: &State, sealed: &Sealed, now: &Now, known: &Known) -> 
             epoch,
             input: Input::from(Answer::PreCommitLanded(precommit_info(epoch, now))),
         },
-        Some(_) => taken("the sector has another PreCommit on chain, of another replica"),
+        Some(_) => taken(OTHER_PRECOMMIT),
         // The ticket has expired and no PreCommit was included, so none can be any more. Sealing again needs a new
         // ticket.
         None if at_work && now.lagged > sealed.ticket.expires_epoch => {
@@ -204,7 +206,9 @@ fn await_activation(proven: &Proven, now: &Now, known: &Known) -> Result<Next, Q
         Some(Found { is_ours: true, epoch }) if epoch != stood.epoch => {
             Next::Apply(Input::from(Answer::PreCommitMoved(precommit_info(epoch, now))))
         }
-        Some(_) => now.wait(),
+        Some(Found { is_ours: true, .. }) => now.wait(),
+        // A reorganisation took ours away, and another tool was faster.
+        Some(_) => taken(OTHER_PRECOMMIT),
         None => Next::PushPreCommitAgain,
     })
 }
@@ -242,7 +246,9 @@ fn moved(known_as: &PreCommitted, now: &Now, known: &Known) -> Result<Option<Nex
         Some(Found { is_ours: true, epoch }) => {
             Some(Next::Apply(Input::from(Answer::PreCommitMoved(precommit_info(epoch, now)))))
         }
-        _ => Some(Next::PushPreCommitAgain),
+        // A reorganisation took ours away, and another tool was faster.
+        Some(_) => Some(taken(OTHER_PRECOMMIT)),
+        None => Some(Next::PushPreCommitAgain),
     })
 }
 

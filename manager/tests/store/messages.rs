@@ -423,6 +423,18 @@ async fn what_shared_a_withdrawn_call_is_wanted_again(database: TestDatabase) {
         Some("precommit/f01000/2/1".to_owned()),
         "it may still land"
     );
+    // It lands all the same, and a reorganisation takes it back before its call is looked at.
+    let (kind, second) = (MessageKind::PreCommit, three[1].sector.expect("a sector"));
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_landed(kind, second, 70).await.expect("stores");
+    assert!(tx.want_precommit_again(second).await.expect("stores"));
+    assert!(!tx.want_precommit_again(second).await.expect("stores"), "it is wanted already");
+    tx.mark_landed(kind, second, 75).await.expect("stores");
+    tx.mark_reverted(kind, second).await.expect("stores");
+    tx.commit().await.expect("commits");
+    let open = store.open_messages().await.expect("reads");
+    let again = open.iter().find(|message| message.state == MessageState::Wanted).expect("is wanted again");
+    assert_eq!(again.key, "precommit/f01000/2/1.4");
     let mut tx = store.begin().await.expect("begins");
     for message in open.iter().filter(|message| message.state != MessageState::Wanted) {
         tx.mark_replaced(message, "by its filler").await.expect("stores");

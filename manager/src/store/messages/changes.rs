@@ -164,7 +164,8 @@ impl Tx {
     }
 
     /// Records that what a sector's last job wanted of this kind had landed and is no longer on chain. Its call is pushed
-    /// again. What else the call carries stays landed until its own sector is looked at.
+    /// again. What else the call carries stays landed until its own sector is looked at. If nothing had landed, another is wanted:
+    /// the sector's effect was that of a withdrawn call, which is not pushed again.
     pub async fn mark_reverted(&mut self, kind: MessageKind, sector: SectorId) -> Result<(), StoreError> {
         let call = format!(
             "UPDATE calls SET state = 'pushed', pushed_epoch = 0, landed_epoch = NULL, exit_code = NULL \
@@ -172,7 +173,10 @@ impl Tx {
             calls_of_last_job("wants.state = 'landed'")
         );
         let want = format!("UPDATE wants SET state = 'called' WHERE {OF_LAST_JOB} AND state = 'landed'");
-        self.change_of_sector("follow a call again", (kind, sector), [call, want]).await
+        self.change_of_sector("follow a call again", (kind, sector), [call, want]).await?;
+        let Some(attempt) = self.sector(sector).await?.map(|sector| sector.attempt) else { return Ok(()) };
+        self.want_again(&(sector, WantedMessage { kind, attempt })).await?;
+        Ok(())
     }
 
     /// Executes changes whose values `$1` to `$3` select what a sector's last job wanted of this kind.
@@ -261,9 +265,9 @@ impl Tx {
     }
 
     /// Records that the PreCommit of a sector's present attempt had landed and has vanished for good, and that another
-    /// one is wanted.
-    pub async fn want_precommit_again(&mut self, sector: SectorId) -> Result<(), StoreError> {
-        let Some(attempt) = self.sector(sector).await?.map(|sector| sector.attempt) else { return Ok(()) };
+    /// one is wanted. Returns whether that was not known before.
+    pub async fn want_precommit_again(&mut self, sector: SectorId) -> Result<bool, StoreError> {
+        let Some(attempt) = self.sector(sector).await?.map(|sector| sector.attempt) else { return Ok(false) };
         let gone = "error = 'gone from the chain, and its nonce is used'";
         let want = format!("UPDATE wants SET state = 'failed', {gone} WHERE {OF_LAST_JOB} AND state = 'landed'");
         // What else the call carries is looked at with its own sector.

@@ -24,8 +24,9 @@ impl Tx {
         Ok(())
     }
 
-    /// Stores another want, if all earlier ones of the job for this purpose have failed or are withdrawn.
-    pub(super) async fn want_again(&mut self, wanted: &(SectorId, WantedMessage)) -> Result<(), StoreError> {
+    /// Stores another want, if all earlier ones of the job for this purpose have failed or are withdrawn. Returns whether it
+    /// did.
+    pub(super) async fn want_again(&mut self, wanted: &(SectorId, WantedMessage)) -> Result<bool, StoreError> {
         let (sector, WantedMessage { kind, attempt }) = wanted;
         let earlier = sqlx::query(
             "SELECT wants.state, jobs.is_last FROM wants JOIN jobs ON jobs.id = wants.job \
@@ -40,7 +41,7 @@ impl Tx {
         .map_err(sql("read a sector's wants"))?;
         let mut of_job = earlier.iter().filter(|row| row.get::<i64, _>("is_last") == 1);
         if !of_job.all(|row| matches!(row.get::<String, _>("state").as_str(), "failed" | "withdrawn")) {
-            return Ok(());
+            return Ok(false);
         }
         let turn = earlier.len() as u32 + 1;
         match self.insert_wanted(std::slice::from_ref(wanted), turn).await? {
@@ -48,7 +49,7 @@ impl Tx {
                 what: format!("want {}", kind.key(*sector, *attempt, turn)),
                 problem: format!("taken, though there are only {} for its purpose", earlier.len()),
             }),
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 

@@ -227,6 +227,27 @@ fn a_precommit_that_was_lost_is_signed_anew_only_while_it_is_not_back() {
 }
 
 #[test]
+fn a_number_that_another_tool_took_after_a_reorganisation_is_reported() {
+    let comm_r = sealed().comm_r;
+    let theirs = precommit_at(At::Confident, Some(Found { is_ours: false, epoch: 2100 }));
+    let inactive = (Question::ActiveSector { comm_r }, Told::Found(None));
+    let proven = proven();
+    let (stored, precommitted) = (proven.seeded.stored.clone(), proven.seeded.stored.precommitted.clone());
+    for state in [
+        State::Persisting(precommitted.clone()),
+        State::Rebuilding(Rebuild::Landed(precommitted)),
+        State::AwaitingSeed(stored),
+        State::Committing(proven.seeded.clone()),
+        State::VerifyingProof(proven.clone()),
+        State::ProveCommitting(proven),
+    ] {
+        let next = next_at(2200, &sector(state.clone()), [theirs.clone(), inactive.clone()]);
+        let Next::Apply(Input::Refused(error)) = next else { panic!("{state:?}: {next:?}") };
+        assert_eq!((error.class, error.code), (ErrorClass::Perm, ErrorCode::NUMBER_TAKEN));
+    }
+}
+
+#[test]
 fn a_proof_is_sent_only_while_its_precommit_stands_where_its_seed_is_from() {
     let proving = sector(State::ProveCommitting(proven()));
     let wanted = |found| wanted_at(2200, MessageKind::ProveCommit, &proving, [precommit_at(At::Head, found)]);
