@@ -6,9 +6,10 @@
 //!
 //! A world has its own clock and randomness and no threads, so a seed always leads to the same end. Read [`world`] first,
 //! then [`network`], [`bus`], [`chain`] and [`db`], then the shells [`worker`] and [`manager`]. [`faults`] draws what
-//! goes wrong, [`loss`] is the loss of the queue, [`stranger`] does not follow the protocol, [`person`] is the operator,
+//! goes wrong, [`batches`] which messages share a call, [`loss`] is the loss of the queue, [`stranger`] does not follow the protocol, [`person`] is the operator,
 //! and [`checks`] checks the invariants.
 
+pub mod batches;
 pub mod bug;
 mod bus;
 pub(crate) mod chain;

@@ -3,7 +3,10 @@
 use std::{process::ExitCode, time::Instant};
 
 use clap::Parser;
-use sealbus_integration_tests::sim::run::{Options, Report, many, one};
+use sealbus_integration_tests::sim::{
+    batches::Counts,
+    run::{Options, Report, many, one},
+};
 use sealbus_manager::{out, outln};
 
 /// Runs simulated worlds. A world that fails is replayed with a trace, and its seed printed.
@@ -45,6 +48,11 @@ fn simulate() -> ExitCode {
         summary.events,
         summary.ends.0,
         summary.ends.1
+    );
+    let Counts { worlds, messages, sectors, failed, withdrawn, forks } = summary.batches;
+    outln!(
+        "messages of many sectors: {messages} with {sectors} sectors in {worlds} worlds; {failed} seen to fail as a whole, \
+         {withdrawn} withdrawn, {forks} reorganisations during their lives"
     );
     match summary.failed {
         Some(report) => told(&one(report.seed, Options { trace: true, ..options })),

@@ -51,11 +51,15 @@ pub enum Bug {
     ForgetActive,
     /// The manager ignores that a PreCommit has moved, and with it the seed.
     KeepSeed,
+    /// When one of a call's sectors has landed, the manager counts all of them as landed.
+    LandTogether,
+    /// When the manager withdraws a call for the sake of one sector, it forgets the others.
+    ForgetOthers,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 24] = [
+    pub const ALL: [Bug; 26] = [
         Bug::AcceptBeforeJournal,
         Bug::EventBeforeJournal,
         Bug::SkipFence,
@@ -80,5 +84,7 @@ impl Bug {
         Bug::ClaimInAnyStream,
         Bug::ForgetActive,
         Bug::KeepSeed,
+        Bug::LandTogether,
+        Bug::ForgetOthers,
     ];
 }

@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::rng::{self, Rng};
 
+mod trouble;
+
+pub use trouble::{Spoiler, Trouble};
+
 /// The first height. The epochs before it are enough for tickets.
 const GENESIS: i64 = 1_000;
 /// Epochs from a PreCommit to its seed.
@@ -24,23 +28,37 @@ pub const CONFIDENCE: i64 = 5;
 pub struct SimMessage {
     /// The sender's nonce.
     pub nonce: u64,
+    /// What it carries.
+    pub carries: Carries,
+}
+
+/// What a message carries.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Carries {
+    /// PreCommits, or ProveCommits, of one sector or of many.
+    Parts(Vec<Part>),
+    /// Nothing: it is a filler, which only uses up its nonce.
+    Nothing,
+    /// A message of another tool with the same key.
+    Foreign,
+}
+
+/// One sector's part of a message.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Part {
     /// The sector.
     pub sector: SectorId,
     /// Its effect.
     pub does: Does,
 }
 
-/// The effect of a message.
+/// The effect of a part.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Does {
     /// Commits to a replica.
     PreCommit { comm_r: [u8; 32], ticket_epoch: i64 },
     /// Proves the replica.
     ProveCommit { proof: Vec<u8> },
-    /// Only uses up its nonce: a filler.
-    Nothing,
-    /// A message of another tool with the same key.
-    Foreign,
 }
 
 impl From<Call> for Does {
@@ -52,24 +70,22 @@ impl From<Call> for Does {
     }
 }
 
-/// The probabilities of faults of messages, in millionths.
-#[derive(Clone, Debug)]
-pub struct Trouble {
-    /// Another tool takes the nonce of a waiting message, per epoch.
-    pub steal: u64,
-    /// A message runs out of gas.
-    pub gas: u64,
-    /// The pool refuses a message.
-    pub refuse: u64,
-    rng: Rng,
-}
-
 /// A message in a tipset.
 #[derive(Clone, Debug)]
-struct Executed {
-    height: i64,
+pub struct Executed {
+    /// The height.
+    pub height: i64,
     message: SimMessage,
-    exit: ExitCode,
+    outcome: Outcome,
+}
+
+/// The outcome of a message.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The exit code in its receipt.
+    pub exit: ExitCode,
+    /// The exit code of each part, as its return value has them.
+    parts: Vec<ExitCode>,
 }
 
 /// The chain and its node.
@@ -80,12 +96,16 @@ pub struct Chain {
     /// The network's rules.
     pub rules: Rules,
     executed: Vec<Executed>,
+    /// The numbers that another tool has taken, each with the height.
+    taken: Vec<(i64, SectorId)>,
     mempool: BTreeMap<u64, SimMessage>,
     height: i64,
     /// How many reorganisations there have been.
     pub forks: u64,
     /// The faults, until all faults stop.
     pub trouble: Option<Trouble>,
+    /// What spoils messages of many sectors, until all faults stop.
+    pub spoiler: Option<Spoiler>,
 }
 
 /// The valid proof of a replica for a seed.
@@ -101,22 +121,13 @@ pub fn beacon(epoch: i64) -> [u8; 32] {
     rng::bytes(&[7, epoch as u64])
 }
 
-impl Trouble {
-    /// The faults of messages in a seed's world. One world in four has some. They have a random stream of their own, so
-    /// that the other worlds stay the same.
-    pub fn draw(seed: u64) -> Option<Trouble> {
-        let mut rng = Rng::new(seed ^ 0x6d65_7373_6167_6573);
-        let mut some = |high| if rng.chance(700_000) { rng.range(0, high) } else { 0 };
-        let (steal, gas, refuse) = (some(100_000), some(200_000), some(300_000));
-        (seed % 4 == 2).then_some(Trouble { steal, gas, refuse, rng })
-    }
-}
-
 impl Chain {
     /// A chain without messages.
-    pub fn new(epoch_millis: u64, trouble: Option<Trouble>) -> Chain {
+    pub fn new(epoch_millis: u64, trouble: Option<Trouble>, spoiler: Option<Spoiler>) -> Chain {
         Chain {
             trouble,
+            spoiler,
+            taken: Vec::new(),
             epoch_millis,
             rules: Rules::new(CHALLENGE_DELAY).expect("a delay that makes sense"),
             executed: Vec::new(),
@@ -140,17 +151,19 @@ impl Chain {
                 nonce.and_then(|nonce| self.mempool.remove(&nonce));
             }
             self.steal();
+            self.take_number();
             while let Some(message) = self.mempool.remove(&self.nonce(self.height)) {
                 if rng.chance(300_000) {
                     self.mempool.insert(message.nonce, message);
                     break;
                 }
-                let exit = if self.is_in_trouble(|trouble| trouble.gas) {
-                    ExitCode::OutOfGas
+                let outcome = if self.is_in_trouble(|trouble| trouble.gas) {
+                    Outcome::failed(&message, ExitCode::OutOfGas)
                 } else {
                     self.try_at(&message, self.height)
                 };
-                self.executed.push(Executed { height: self.height, message, exit });
+                let outcome = self.spoiled(&message, outcome);
+                self.executed.push(Executed { height: self.height, message, outcome });
             }
         }
     }
@@ -158,11 +171,38 @@ impl Chain {
     /// Another tool takes the nonce of the next message in the pool.
     fn steal(&mut self) {
         let next = self.nonce(self.height);
-        if let Some(message) = self.mempool.get(&next).cloned()
-            && self.is_in_trouble(|trouble| trouble.steal)
-        {
-            self.mempool.insert(next, SimMessage { does: Does::Foreign, ..message });
+        if self.mempool.contains_key(&next) && self.is_in_trouble(|trouble| trouble.steal) {
+            self.mempool.insert(next, SimMessage { nonce: next, carries: Carries::Foreign });
         }
+    }
+
+    /// Another tool takes the number of a PreCommit in the next message of the pool.
+    fn take_number(&mut self) {
+        let next = self.nonce(self.height);
+        let Some(spoiler) = &mut self.spoiler else { return };
+        let parts = self.mempool.get(&next).map(SimMessage::parts).unwrap_or_default();
+        if parts.is_empty() || !spoiler.rng.chance(spoiler.taken) {
+            return;
+        }
+        let Part { sector, .. } = parts[spoiler.rng.next() as usize % parts.len()];
+        if self.precommit(sector, self.height).is_none() {
+            self.taken.push((self.height, sector));
+        }
+    }
+
+    /// The outcome of a message, of whose ProveCommits one may have failed.
+    fn spoiled(&mut self, message: &SimMessage, mut outcome: Outcome) -> Outcome {
+        let are_proofs = message.parts().iter().all(|part| matches!(part.does, Does::ProveCommit { .. }));
+        if let Some(spoiler) = &mut self.spoiler
+            && are_proofs
+            && message.parts().len() > 1
+            && outcome.exit.is_ok()
+            && spoiler.rng.chance(spoiler.refused)
+        {
+            let at = spoiler.rng.next() as usize % outcome.parts.len();
+            outcome.parts[at] = ExitCode::Forbidden;
+        }
+        outcome
     }
 
     fn is_in_trouble(&mut self, of: impl Fn(&Trouble) -> u64) -> bool {
@@ -175,7 +215,9 @@ impl Chain {
     /// Replaces the last tipsets. Their messages go back to the mempool or are lost.
     pub fn reorganise(&mut self, depth: i64, rng: &mut Rng) {
         self.forks += 1;
-        let kept = self.executed.partition_point(|executed| executed.height <= self.height - depth);
+        let kept_height = self.height - depth;
+        self.taken.retain(|(height, _)| *height <= kept_height);
+        let kept = self.executed.partition_point(|executed| executed.height <= kept_height);
         for undone in self.executed.split_off(kept) {
             if rng.chance(600_000) {
                 self.mempool.insert(undone.message.nonce, undone.message);
@@ -213,7 +255,7 @@ impl Chain {
             return false;
         }
         if message.nonce >= self.nonce(self.height) {
-            if message.does == Does::Nothing {
+            if message.carries == Carries::Nothing {
                 self.mempool.insert(message.nonce, message);
             } else {
                 self.mempool.entry(message.nonce).or_insert(message);
@@ -222,26 +264,40 @@ impl Chain {
         true
     }
 
-    /// Where a message was executed, up to a height.
-    pub fn search(&self, message: &SimMessage, height: i64) -> Option<(i64, ExitCode)> {
-        let found = self.executed.iter().find(|executed| executed.height <= height && executed.message == *message);
-        found.map(|executed| (executed.height, executed.exit))
+    /// A message that was executed, up to a height.
+    pub fn search(&self, message: &SimMessage, height: i64) -> Option<&Executed> {
+        self.executed.iter().find(|executed| executed.height <= height && executed.message == *message)
     }
 
-    /// The exit code of a message if it were executed at a height.
-    pub fn try_at(&self, message: &SimMessage, height: i64) -> ExitCode {
-        let precommit = self.precommit(message.sector, height);
-        match (&message.does, precommit) {
-            (Does::Nothing | Does::Foreign, _) => ExitCode::Ok,
+    /// Whether a reorganisation of this depth would undo a message that carries many sectors.
+    pub fn has_many_within(&self, depth: i64) -> bool {
+        let undone = self.executed.iter().filter(|executed| executed.height > self.height - depth);
+        undone.into_iter().any(|executed| executed.message.parts().len() > 1)
+    }
+
+    /// The outcome of a message if it were executed at a height. PreCommits succeed together or not at all. ProveCommits
+    /// succeed or fail one by one; if none succeeds, the message fails.
+    pub fn try_at(&self, message: &SimMessage, height: i64) -> Outcome {
+        let parts: Vec<_> = message.parts().iter().map(|part| self.try_part(part, height)).collect();
+        let is_atomic = message.parts().iter().any(|part| matches!(part.does, Does::PreCommit { .. }));
+        match parts.iter().find(|exit| !exit.is_ok()) {
+            Some(exit) if is_atomic || parts.iter().all(|exit| !exit.is_ok()) => Outcome::failed(message, *exit),
+            _ => Outcome { exit: ExitCode::Ok, parts },
+        }
+    }
+
+    fn try_part(&self, part: &Part, height: i64) -> ExitCode {
+        let Part { sector, does } = part;
+        match (does, self.precommit(*sector, height)) {
             (Does::PreCommit { .. }, Some(_)) => ExitCode::Forbidden,
             (Does::PreCommit { ticket_epoch, .. }, None) if height > ticket_expires_epoch(*ticket_epoch) => {
                 ExitCode::IllegalArgument
             }
             (Does::PreCommit { .. }, None) => ExitCode::Ok,
             (Does::ProveCommit { .. }, None) => ExitCode::NotFound,
-            (Does::ProveCommit { .. }, Some(_)) if self.active(message.sector, height).is_some() => ExitCode::NotFound,
+            (Does::ProveCommit { .. }, Some(_)) if self.active(*sector, height).is_some() => ExitCode::NotFound,
             (Does::ProveCommit { proof: given }, Some((epoch, comm_r))) => {
-                let wanted = proof(message.sector, &comm_r, &beacon(epoch + CHALLENGE_DELAY));
+                let wanted = proof(*sector, &comm_r, &beacon(epoch + CHALLENGE_DELAY));
                 if height < self.rules.prove_commit_earliest(epoch) {
                     ExitCode::Forbidden
                 } else if height > self.rules.prove_commit_deadline(epoch) || *given != wanted {
@@ -253,19 +309,23 @@ impl Chain {
         }
     }
 
-    /// A sector's PreCommit at a height: its epoch and the replica.
+    /// A sector's PreCommit at a height: its epoch and the replica. It may be another tool's.
     pub fn precommit(&self, sector: SectorId, height: i64) -> Option<(i64, [u8; 32])> {
-        self.executed.iter().find_map(|executed| match executed.message.does {
-            Does::PreCommit { comm_r, .. } if executed.took_effect(sector, height) => Some((executed.height, comm_r)),
-            _ => None,
+        let ours = self.executed.iter().find_map(|executed| match executed.took_effect(sector, height)?.does {
+            Does::PreCommit { comm_r, .. } => Some((executed.height, comm_r)),
+            Does::ProveCommit { .. } => None,
+        });
+        ours.or_else(|| {
+            let taken = self.taken.iter().find(|(at, of)| *of == sector && *at <= height);
+            taken.map(|(at, _)| (*at, rng::bytes(&[9, sector.number.0])))
         })
     }
 
     /// The epoch of a sector's activation.
     pub fn active(&self, sector: SectorId, height: i64) -> Option<i64> {
-        self.executed.iter().find_map(|executed| match executed.message.does {
-            Does::ProveCommit { .. } if executed.took_effect(sector, height) => Some(executed.height),
-            _ => None,
+        self.executed.iter().find_map(|executed| match executed.took_effect(sector, height)?.does {
+            Does::ProveCommit { .. } => Some(executed.height),
+            Does::PreCommit { .. } => None,
         })
     }
 
@@ -284,16 +344,43 @@ impl Chain {
 
     /// How many PreCommits and ProveCommits of a sector took effect.
     pub fn effects(&self, sector: SectorId) -> (usize, usize) {
-        let took = |executed: &&Executed| executed.took_effect(sector, self.height);
-        let all = self.executed.iter().filter(took);
-        let precommits = all.clone().filter(|e| matches!(e.message.does, Does::PreCommit { .. })).count();
-        let proves = all.filter(|e| matches!(e.message.does, Does::ProveCommit { .. })).count();
-        (precommits, proves)
+        let took: Vec<_> = self.executed.iter().filter_map(|e| e.took_effect(sector, self.height)).collect();
+        let precommits = took.iter().filter(|part| matches!(part.does, Does::PreCommit { .. })).count();
+        (precommits, took.len() - precommits)
+    }
+}
+
+impl SimMessage {
+    /// Its parts.
+    pub fn parts(&self) -> &[Part] {
+        match &self.carries {
+            Carries::Parts(parts) => parts,
+            Carries::Nothing | Carries::Foreign => &[],
+        }
+    }
+}
+
+impl Outcome {
+    /// A message that fails as a whole.
+    fn failed(message: &SimMessage, exit: ExitCode) -> Outcome {
+        Outcome { exit, parts: vec![exit; message.parts().len()] }
     }
 }
 
 impl Executed {
-    fn took_effect(&self, sector: SectorId, height: i64) -> bool {
-        self.height <= height && self.message.sector == sector && self.exit.is_ok()
+    /// The outcome of the part at a position, and how many parts share it because the message failed as a whole.
+    pub fn exit_of(&self, position: u32) -> (ExitCode, u32) {
+        let Outcome { exit, parts } = &self.outcome;
+        match exit.is_ok() {
+            true => (parts.get(position as usize).copied().unwrap_or(*exit), 1),
+            false => (*exit, parts.len().max(1) as u32),
+        }
+    }
+
+    /// Its part about a sector, if that took effect up to a height.
+    fn took_effect(&self, sector: SectorId, height: i64) -> Option<&Part> {
+        let mut parts = self.message.parts().iter().zip(&self.outcome.parts);
+        let took = parts.find(|(part, exit)| part.sector == sector && exit.is_ok());
+        took.filter(|_| self.height <= height).map(|(part, _)| part)
     }
 }

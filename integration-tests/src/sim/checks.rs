@@ -12,7 +12,7 @@ use sealbus_schema::{
 };
 use sealbus_worker::journal::Journal;
 
-use super::{bug::Bug, chain, db::Row, loss, slot::SlotState, world::World};
+use super::{bug::Bug, chain, loss, slot::SlotState, world::World};
 
 /// A right to a sector: the token's stream, and the token, which is a sequence in that stream.
 pub type Right = (u64, u64);
@@ -199,14 +199,7 @@ impl World {
 
     /// Checks a want that is about to get its call: no other call for the same may still land, and nothing else wants it.
     pub fn check_signed(&mut self, message: &Message) {
-        let is_beside = |row: &&Row| {
-            let other = &row.message;
-            row.over.is_none()
-                && other.key != message.key
-                && (other.kind, other.sector) == (message.kind, message.sector)
-                && (row.nonce.is_some() || other.attempt == message.attempt)
-        };
-        let beside = self.db.messages.values().find(is_beside).map(|row| row.message.key.clone());
+        let beside = self.db.rival(message).map(str::to_owned);
         if let Some(other) = beside {
             let what = format!("{} gets a call while {other} has not ended", message.key);
             self.break_invariant(Invariant::OneCallAWant, || what);
@@ -254,7 +247,7 @@ impl World {
         self.db.sectors.values().filter(|sector| sector.is_done()).count()
     }
 
-    /// The sectors that have not ended, in words.
+    /// What has not ended, in words.
     pub fn unfinished(&self) -> String {
         let sectors = self.db.sectors.values().map(|sector| {
             let blocked = sector.blocked.as_ref().map(ErrorReport::message).unwrap_or_default();
@@ -274,7 +267,8 @@ impl World {
                 format!("{}: {what}", worker.name)
             })
         });
-        sectors.chain(slots).collect::<Vec<_>>().join("; ")
+        let messages = self.db.open_messages().into_iter().map(|message| message.key);
+        sectors.chain(slots).chain(messages).collect::<Vec<_>>().join("; ")
     }
 
     /// Checks what must hold at the world's end.

@@ -56,6 +56,8 @@ pub enum Incident {
     Reorg { depth: i64 },
     /// A person gives an order about a sector.
     Order { sector: usize },
+    /// A person gives up a sector.
+    GiveUp { sector: usize },
     /// A person takes a sector from its owner.
     Revoke { sector: usize },
     /// A sector is claimed without an offer.

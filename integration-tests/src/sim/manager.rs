@@ -6,7 +6,7 @@ use sealbus_manager::{
     fold,
     life::{self, intent_of},
     outbox::{Refused, Treatment, refused, treat},
-    store::{Job, Outcome, Outgoing, Verdict},
+    store::{CallId, Job, Outcome, Outgoing, Verdict},
 };
 use sealbus_nats::{
     log::{Entry, Record},
@@ -82,7 +82,7 @@ pub enum Task {
     Poll,
     Step,
     Apply(Rc<RefCell<Option<Apply>>>),
-    Push(String),
+    Push(CallId),
 }
 
 impl World {
@@ -170,7 +170,7 @@ impl World {
                     self.drive_apply(m, apply);
                 }
             }
-            Task::Push(key) => self.drive_push(m, &key),
+            Task::Push(call) => self.drive_push(m, call),
         }
     }
 

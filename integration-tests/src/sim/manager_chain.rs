@@ -7,34 +7,61 @@ use std::{
 };
 
 use sealbus_manager::{
-    chain::exit::ExitCode,
-    drive::decide::{self, Followed, Refusal, Seen},
-    store::{CallId, Job, Message, MessageKind, MessageState, Signed, Tries},
-    workflows::{self, Answer, At, Call, Known, Next, Now, Question, Wanted},
+    drive::decide::{self, Seen},
+    store::{CallId, Job, Message, MessageKind, MessageState, Tries},
+    workflows::{self, Answer, At, Call, Known, Next, Now, Question},
 };
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, Invariant, SectorId, codec,
+    ErrorClass, ErrorCode, ErrorReport, SectorId,
     workflows::{Answer as Answered, Input, seal::manager::Answer as SealAnswer},
 };
 
 use super::{
     bug::Bug,
     chain::{self, CONFIDENCE, SimMessage},
-    db::{Over, Row},
+    db::rows::{Call as Sent, CallState},
     manager::Task,
     rng::bytes,
     world::World,
 };
 
-/// A message that was not seen on chain for this many epochs is pushed again.
-const REPUSH: i64 = 10;
+mod following;
+mod signing;
 
 /// A running tick.
 pub struct Driving {
     now: Now,
     sectors: VecDeque<Job>,
-    /// The open messages, read once all sectors are processed.
-    messages: Option<VecDeque<Message>>,
+    /// What is to be done about messages, once all sectors are processed.
+    messages: Option<VecDeque<Todo>>,
+    /// What may be signed now, once all wants have been looked at.
+    prepared: Vec<Prepared>,
+}
+
+/// A step of a tick that concerns messages.
+#[derive(Debug)]
+enum Todo {
+    /// Find out whether a message may be signed.
+    Prepare(Message),
+    /// Form groups of what may be signed.
+    Form,
+    /// Sign one call for a group.
+    Sign(Vec<Prepared>),
+    /// Look after a call. These are the messages that it carries and that have not ended, or a filler.
+    Follow(Vec<Message>),
+    /// Decide what follows for one message of a call that was pushed at this epoch.
+    Resolve(Message, i64, Seen),
+    /// Store what was decided.
+    Store(Apply),
+}
+
+/// A message that may be signed now, alone or with others.
+#[derive(Clone, Debug)]
+struct Prepared {
+    message: Message,
+    /// Its sector's job, as it was read.
+    job: Job,
+    call: Call,
 }
 
 /// What a tick stores next, in one transaction.
@@ -43,14 +70,16 @@ pub enum Apply {
     Input { sector: SectorId, input: Input },
     Landed { kind: MessageKind, sector: SectorId, input: Input },
     Reverted { kind: MessageKind, then: Box<Job>, input: Input },
-    GiveUp { key: String, sector: SectorId, input: Option<Input> },
-    Signed { message: Message, then: Box<Job>, nonce: u64, signed: Signed },
-    Pushed { key: String, epoch: i64 },
-    End { key: String, over: Over },
-    Again { key: String, over: Over, tries: Tries },
-    Withdraw { key: String },
+    GiveUp { message: Message, input: Option<Input> },
+    Signed { group: Vec<(Message, Job)>, sent: SimMessage, bytes: Vec<u8> },
+    Pushed { call: CallId, epoch: i64 },
+    Executed { message: Message },
+    Ended { message: Message, end: CallState },
+    Again { message: Message, end: CallState, tries: Tries },
+    Withdraw { group: Vec<Message>, call: CallId },
     Fill { sector: SectorId, nonce: u64 },
-    Refused { key: String, since: Option<i64> },
+    Ready { keys: Vec<String> },
+    Refused { message: Message, since: Option<i64> },
     Lost { sector: SectorId },
     Nothing,
 }
@@ -75,7 +104,7 @@ impl World {
             false => true,
         };
         let sectors = self.db.sectors.values().filter(needs_look).cloned().collect();
-        self.managers[m].driving = Some(Driving { now, sectors, messages: None });
+        self.managers[m].driving = Some(Driving { now, sectors, messages: None, prepared: Vec::new() });
         self.drive_next(m);
     }
 
@@ -97,18 +126,27 @@ impl World {
             };
             return self.apply_in(m, apply);
         }
-        let open = || {
-            let open = self.db.messages.values().filter(|row| row.over.is_none());
-            let mut open: Vec<_> = open.map(|row| (row.nonce, row.message.clone())).collect();
-            open.sort_by(|(a, x), (b, y)| (a, &x.key).cmp(&(b, &y.key)));
-            open.into_iter().map(|(_, message)| message).collect::<VecDeque<_>>()
-        };
-        let message = driving.messages.get_or_insert_with(open).pop_front();
-        match message {
-            Some(_) if self.faulty(self.faults.node) => self.managers[m].driving = None,
-            Some(message) => self.drive_message(m, &now, message),
+        let messages = driving.messages.get_or_insert_with(|| todo(self.db.open_messages())).pop_front();
+        match messages {
+            Some(Todo::Prepare(_) | Todo::Follow(_)) if self.faulty(self.faults.node) => {
+                self.managers[m].driving = None
+            }
+            Some(Todo::Prepare(message)) => self.prepare(m, &now, message),
+            Some(Todo::Form) => self.form_groups(m, &now),
+            Some(Todo::Sign(group)) => self.sign_group(m, &now, group),
+            Some(Todo::Follow(group)) => self.step_call(m, &now, group),
+            Some(Todo::Resolve(message, pushed, seen)) => self.resolve_message(m, &now, message, pushed, seen),
+            Some(Todo::Store(apply)) => self.apply_in(m, apply),
             None => self.managers[m].driving = None,
         }
+    }
+
+    /// Does these things next, and goes on with the first.
+    fn do_next(&mut self, m: usize, next: impl DoubleEndedIterator<Item = Todo>) {
+        if let Some(messages) = self.managers[m].driving.as_mut().and_then(|driving| driving.messages.as_mut()) {
+            next.rev().for_each(|todo| messages.push_front(todo));
+        }
+        self.drive_next(m);
     }
 
     fn apply_in(&mut self, m: usize, apply: Apply) {
@@ -181,151 +219,31 @@ impl World {
     /// Pushes a sector's PreCommit again after it had landed and vanished from the chain, together with any missing
     /// message before it.
     fn push_landed(&mut self, now: &Now, id: SectorId) {
-        let landed = |row: &&Row| {
-            row.over == Some(Over::Landed)
-                && row.message.sector == Some(id)
-                && row.message.kind == MessageKind::PreCommit
-        };
-        let nonces: Vec<_> = self.db.messages.values().filter(landed).filter_map(|row| row.nonce).collect();
+        let nonces: Vec<_> = self.db.landed(MessageKind::PreCommit, id).iter().map(|call| call.nonce).collect();
         for nonce in nonces {
             self.push_between(self.chain.nonce(now.lagged), nonce + 1);
         }
     }
 
-    /// Whether a sector's PreCommit had landed, is no longer on chain, and something else has used its nonce.
+    /// Whether a sector's PreCommit had landed, is no longer on chain, and something else has used its nonce. If none had
+    /// landed, it was that of a withdrawn call, which is not pushed again.
     fn is_lost(&self, now: &Now, id: SectorId) -> bool {
-        let landed = |row: &&Row| {
-            row.over == Some(Over::Landed)
-                && row.message.sector == Some(id)
-                && row.message.kind == MessageKind::PreCommit
-        };
-        let mut landed = self.db.messages.values().filter(landed).filter_map(|row| row.nonce).peekable();
-        landed.peek().is_some()
-            && landed.all(|nonce| nonce < self.chain.nonce(now.lagged))
-            && self.chain.precommit(id, now.lagged).is_none()
+        let landed = self.db.landed(MessageKind::PreCommit, id);
+        !self.db.is_open(MessageKind::PreCommit, id)
+            && landed.iter().all(|call| call.nonce < self.chain.nonce(now.lagged))
+            && self.chain.active(id, now.lagged).is_none()
     }
 
     /// Pushes ended messages again that leave a gap before a nonce.
     fn push_between(&mut self, from: u64, to: u64) {
-        let executed = |row: &&Row| {
-            matches!(row.over, Some(Over::Landed | Over::Failed))
-                && row.nonce.is_some_and(|nonce| (from..to).contains(&nonce))
+        let executed = |call: &&Sent| {
+            matches!(call.state, CallState::Landed | CallState::Failed) && (from..to).contains(&call.nonce)
         };
-        let sent: Vec<_> = self.db.messages.values().filter(executed).filter_map(Row::sent).collect();
+        let sent: Vec<_> = self.db.calls.values().filter(executed).filter_map(Sent::sent).collect();
         for sent in sent {
             // If the pool refuses it now, the next tick pushes it.
             let _ = self.chain.push(sent);
         }
-    }
-
-    fn drive_message(&mut self, m: usize, now: &Now, message: Message) {
-        let Some(id) = message.sector else { return };
-        let sector = self.db.sectors.get(&id).cloned();
-        match &message.state {
-            MessageState::Wanted => {
-                let apply = sector.map_or(Apply::Nothing, |sector| self.sign(now, message, sector));
-                self.apply_in(m, apply);
-            }
-            MessageState::Signed(_) if self.options.bug == Some(Bug::SignAgain) => {
-                let apply = sector.map_or(Apply::Nothing, |sector| self.sign(now, message, sector));
-                self.apply_in(m, apply);
-            }
-            MessageState::Signed(_) | MessageState::Pushed { .. }
-                if message.kind != MessageKind::Filler
-                    && sector.as_ref().is_some_and(|sector| decide::unwanted(&message, sector)) =>
-            {
-                self.apply_in(m, Apply::Withdraw { key: message.key });
-            }
-            MessageState::Signed(_) => self.manager_in(m, 5, Task::Push(message.key)),
-            MessageState::Pushed { signed, epoch } => {
-                let Ok(sent) = codec::decode::<SimMessage>(&signed.bytes) else { return };
-                let seen = match self.chain.search(&sent, now.lagged) {
-                    Some((height, exit)) => Seen::Executed { height, exit, gas_limit: 1, shared_by: 1 },
-                    None => {
-                        self.push_between(self.chain.nonce(now.lagged), sent.nonce);
-                        Seen::Absent { nonce_used: self.chain.nonce(now.lagged) > sent.nonce }
-                    }
-                };
-                let missing = self.chain.missing();
-                if seen == (Seen::Absent { nonce_used: false })
-                    && now.head - epoch >= REPUSH
-                    && missing < sent.nonce
-                    && !self.db.has_nonce(missing)
-                {
-                    return self.apply_in(m, Apply::Fill { sector: id, nonce: missing });
-                }
-                let key = message.key.clone();
-                match now.followed(&message, sector.as_ref(), *epoch, REPUSH, seen, "a message") {
-                    Followed::Wait => self.apply_in(m, Apply::Nothing),
-                    Followed::Push => self.manager_in(m, 5, Task::Push(key)),
-                    Followed::Landed { .. } => self.apply_in(m, Apply::End { key, over: Over::Landed }),
-                    Followed::Replaced { .. } => self.apply_in(m, Apply::End { key, over: Over::Replaced }),
-                    Followed::Again { exit, tries, .. } => {
-                        let over = if exit.is_some() { Over::Failed } else { Over::Replaced };
-                        self.apply_in(m, Apply::Again { key, over, tries });
-                    }
-                    Followed::GiveUp { error, .. } => {
-                        let input = Some(Input::Refused(error));
-                        self.apply_in(m, Apply::GiveUp { key, sector: id, input });
-                    }
-                }
-            }
-            MessageState::Withdrawn(signed) => {
-                let Ok(sent) = codec::decode::<SimMessage>(&signed.bytes) else { return };
-                let key = message.key;
-                let apply = match self.chain.search(&sent, now.lagged) {
-                    _ if self.chain.nonce(now.lagged) <= sent.nonce => Apply::Nothing,
-                    Some((_, exit)) if exit.is_ok() => Apply::End { key, over: Over::Landed },
-                    Some(_) => Apply::End { key, over: Over::Failed },
-                    None => Apply::End { key, over: Over::Replaced },
-                };
-                self.apply_in(m, apply);
-            }
-            // Does not happen here: the simulation signs fillers at once.
-            MessageState::Reserved { .. } => self.apply_in(m, Apply::Nothing),
-        }
-    }
-
-    fn sign(&mut self, now: &Now, message: Message, sector: Job) -> Apply {
-        let (key, id) = (message.key.clone(), sector.id);
-        let wanted = self.consult(now, &sector, |known| decide::wanted(&message, &sector, now, known));
-        if matches!(wanted, Wanted::Sign(_) | Wanted::WaitFor(_) | Wanted::GiveUp { .. })
-            && self.db.has_earlier(&message)
-        {
-            return Apply::Nothing;
-        }
-        if matches!(wanted, Wanted::Sign(Call::ProveCommit { .. }) | Wanted::WaitFor(_)) {
-            self.check_proof(&sector);
-        }
-        let call = match wanted {
-            Wanted::Sign(call) => call,
-            Wanted::Wait | Wanted::WaitFor(_) => return Apply::Nothing,
-            Wanted::Over(_) => return Apply::GiveUp { key, sector: id, input: None },
-            Wanted::GiveUp { input, .. } => return Apply::GiveUp { key, sector: id, input: Some(input) },
-            Wanted::Apply(input) => return Apply::Input { sector: id, input },
-        };
-        let does = call.into();
-        let nonce = self.chain.next_nonce().max(self.db.next_nonce());
-        let unsigned = SimMessage { nonce, sector: id, does };
-        let exit = self.chain.try_at(&unsigned, now.head + 1);
-        if !exit.is_ok() {
-            if exit == ExitCode::Forbidden {
-                // `Forbidden` may be temporary, so try again at a later tick.
-                return Apply::Nothing;
-            }
-            return match now.refused(&message.tries, exit) {
-                Refusal::ForNow { since, .. } => Apply::Refused { key, since: Some(since) },
-                Refusal::Final => {
-                    let input = Some(Input::Refused(report(decide::refusal(message.kind))));
-                    Apply::GiveUp { key, sector: id, input }
-                }
-            };
-        }
-        let Ok(bytes) = codec::encode(&unsigned) else { return Apply::Nothing };
-        // The simulation knows a call by the number of its want.
-        let call = CallId(message.want.map_or(0, |want| want.0));
-        let signed = Signed { call, cid: format!("{nonce}"), bytes, epoch: Some(now.head) };
-        Apply::Signed { message, then: Box::new(sector), nonce, signed }
     }
 
     /// Stores one transaction of a tick.
@@ -346,32 +264,22 @@ impl World {
                     self.apply(m, then.id, input);
                 }
             }
-            Apply::GiveUp { key, sector, input } => {
-                self.db.mark_failed(&key);
-                if let Some(input) = input {
+            Apply::GiveUp { message, input } => {
+                self.db.mark_failed(&message, CallState::Failed);
+                if let (Some(sector), Some(input)) = (message.sector, input) {
                     self.apply(m, sector, input);
                 }
             }
-            Apply::Signed { message, then, nonce, signed } => {
-                let fresh = self.options.bug == Some(Bug::SignAgain) || message.state == MessageState::Wanted;
-                if fresh && decide::stands_as(&then, self.db.sectors.get(&then.id)) {
-                    self.trace(|| format!("m{m} signs {} with nonce {nonce}", message.key));
-                    self.check_signed(&message);
-                    self.checks.signed.entry(message.key.clone()).or_insert_with(|| signed.bytes.clone());
-                    self.db.save_signed(&message.key, nonce, signed);
-                    return self.manager_in(m, 5, Task::Push(message.key));
-                }
+            Apply::Signed { group, sent, bytes } => return self.store_signed(m, &group, &sent, bytes),
+            Apply::Pushed { call, epoch } => self.db.mark_pushed(call, epoch),
+            Apply::Executed { message } => self.db.mark_executed(&message),
+            Apply::Ended { message, end } => self.db.mark_failed(&message, end),
+            Apply::Again { message, end, tries } => {
+                self.trace(|| format!("m{m} wants another message after {}", message.key));
+                self.db.mark_failed(&message, end);
+                self.db.want_once_more(&message, tries);
             }
-            Apply::Pushed { key, epoch } => self.db.mark_pushed(&key, epoch),
-            Apply::End { key, over } => self.db.end(&key, over),
-            Apply::Again { key, over, tries } => {
-                self.trace(|| format!("m{m} wants another message after {key}"));
-                self.db.want_another(&key, over, tries);
-            }
-            Apply::Withdraw { key } => {
-                self.trace(|| format!("m{m} withdraws {key}"));
-                self.db.withdraw(&key);
-            }
+            Apply::Withdraw { group, call } => self.withdraw(m, &group, call),
             Apply::Fill { sector, nonce } => {
                 self.trace(|| format!("m{m} fills nonce {nonce}"));
                 self.db.fill(sector, nonce);
@@ -380,36 +288,30 @@ impl World {
                 self.trace(|| format!("m{m} wants another PreCommit of {sector}"));
                 self.db.want_precommit_again(sector);
             }
-            Apply::Refused { key, since } => self.db.note_refusal(&key, since),
+            Apply::Ready { keys } => {
+                let head = self.managers[m].driving.as_ref().map_or(0, |driving| driving.now.head);
+                self.db.note_ready(&keys, head);
+            }
+            Apply::Refused { message, since } => self.db.note_refusal(&message, since),
             Apply::Nothing => {}
         }
         self.manager_in(m, 0, Task::Step);
     }
+}
 
-    /// Pushes a message's bytes. The node may accept them without an answer.
-    pub fn drive_push(&mut self, m: usize, key: &str) {
-        let Some(row) = self.db.messages.get(key) else { return };
-        let (MessageState::Signed(signed) | MessageState::Pushed { signed, .. }) = row.message.state.clone() else {
-            return self.manager_in(m, 0, Task::Step);
-        };
-        if row.message.kind != MessageKind::Filler && self.checks.signed.get(key) != Some(&signed.bytes) {
-            let what = format!("{key} has another call than the one that was signed first");
-            self.break_invariant(Invariant::OneCallAWant, || what);
+/// What to do about open messages: those without a call first, and then calls by nonce.
+fn todo(open: Vec<Message>) -> VecDeque<Todo> {
+    let (wanted, followed): (Vec<_>, Vec<_>) =
+        open.into_iter().partition(|message| message.state == MessageState::Wanted);
+    let mut calls: Vec<Vec<Message>> = Vec::new();
+    for message in followed {
+        match calls.last_mut() {
+            Some(call) if call[0].state.call() == message.state.call() => call.push(message),
+            _ => calls.push(vec![message]),
         }
-        if self.faulty(self.faults.node) {
-            return self.managers[m].driving = None;
-        }
-        if let Ok(message) = codec::decode::<SimMessage>(&signed.bytes)
-            && !self.chain.push(message)
-        {
-            return self.apply_in(m, Apply::Nothing);
-        }
-        if self.faulty(self.faults.node) {
-            return self.managers[m].driving = None;
-        }
-        let Some(epoch) = self.managers[m].driving.as_ref().map(|driving| driving.now.head) else { return };
-        self.apply_in(m, Apply::Pushed { key: key.to_owned(), epoch });
     }
+    let wanted = wanted.into_iter().map(Todo::Prepare);
+    wanted.chain([Todo::Form]).chain(calls.into_iter().map(Todo::Follow)).collect()
 }
 
 fn report(code: ErrorCode) -> ErrorReport {

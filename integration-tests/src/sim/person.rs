@@ -47,10 +47,17 @@ impl World {
             Incident::CutManager { manager, millis } => self.managers[manager].cut_until = now + millis,
             Incident::StartManager { manager } => self.start_manager(manager),
             Incident::Outage { millis } => self.outage_until = now + millis,
-            Incident::Reorg { depth } => self.chain.reorganise(depth, &mut self.rng),
+            Incident::Reorg { depth } => {
+                self.note_fork(depth);
+                self.chain.reorganise(depth, &mut self.rng);
+            }
             Incident::Order { sector } => {
                 let id = self.sectors[sector];
                 self.order(id);
+            }
+            Incident::GiveUp { sector } => {
+                let id = self.sectors[sector];
+                self.give(id, abandoned(true));
             }
             Incident::Forge { sector } => {
                 let id = self.sectors[sector];
@@ -73,7 +80,7 @@ impl World {
     pub fn heal(&mut self) {
         self.trace(|| "everything heals".to_owned());
         self.outage_until = 0;
-        self.chain.trouble = None;
+        (self.chain.trouble, self.chain.spoiler) = (None, None);
         self.recover();
         for w in 0..self.workers.len() {
             (self.workers[w].stopped_until, self.workers[w].cut_until) = (0, 0);

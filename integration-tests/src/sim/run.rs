@@ -8,8 +8,8 @@ use std::{
     },
 };
 
-use super::world::World;
 pub use super::world::{Options, Report};
+use super::{batches::Counts, world::World};
 
 /// Runs one world.
 pub fn one(seed: u64, options: Options) -> Report {
@@ -25,6 +25,8 @@ pub struct Summary {
     pub events: u64,
     /// How many sectors ended proving, and how many ended blocked or given up.
     pub ends: (usize, usize),
+    /// What happened to messages of many sectors.
+    pub batches: Counts,
     /// The failed world with the lowest seed among those that ran.
     pub failed: Option<Report>,
 }
@@ -60,6 +62,7 @@ impl Summary {
         self.worlds += 1;
         self.events += report.events;
         self.ends = (self.ends.0 + report.ends.0, self.ends.1 + report.ends.1);
+        self.batches.add(&report.batches);
         if report.broken.is_some() {
             self.failed = Some(report);
         }
@@ -69,6 +72,7 @@ impl Summary {
         self.worlds += other.worlds;
         self.events += other.events;
         self.ends = (self.ends.0 + other.ends.0, self.ends.1 + other.ends.1);
+        self.batches.add(&other.batches);
         self.failed = match (self.failed.take(), other.failed) {
             (Some(a), Some(b)) => Some(if a.seed <= b.seed { a } else { b }),
             (a, b) => a.or(b),

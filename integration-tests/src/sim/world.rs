@@ -16,6 +16,7 @@ use sealbus_schema::{
 use sealbus_worker::driver::{core::Happened, resume::Present};
 
 use super::{
+    batches::{Batches, Counts},
     bug::Bug,
     bus::{Answer, Bus, Publish},
     chain::{Chain, Trouble},
@@ -42,9 +43,11 @@ const LOSSES: u64 = 0x10_55e5;
 pub struct Options {
     /// A bug to plant.
     pub bug: Option<Bug>,
-    /// Whether to leave out the stranger and the loss of the queue. This gives the seed's world as it was before these
-    /// were added.
+    /// Whether to leave out the stranger, the loss of the queue, and messages of many sectors. This gives the seed's world as
+    /// it was before these were added.
     pub plain: bool,
+    /// Whether to leave out messages of many sectors.
+    pub single: bool,
     /// Whether to record a trace.
     pub trace: bool,
     /// The workflow that is applied to the sectors; `None` for sealing.
@@ -76,6 +79,8 @@ pub struct Report {
     pub trace: Vec<String>,
     /// How many sectors ended proving, and how many ended blocked or given up.
     pub ends: (usize, usize),
+    /// What happened to messages of many sectors.
+    pub batches: Counts,
 }
 
 /// The sender of a request.
@@ -185,6 +190,8 @@ pub struct World {
     pub sectors: Vec<SectorId>,
     pub checks: Checks,
     pub policy: AttemptPolicy,
+    pub batches: Batches,
+    pub counts: Counts,
     /// Whether a person resolves what is blocked.
     pub has_person: bool,
     pub outage_until: u64,
@@ -207,12 +214,22 @@ impl World {
     /// The world of a seed.
     pub fn new(seed: u64, options: Options) -> World {
         let mut rng = Rng::new(seed);
+        // A world that loses its queue stays as it was.
+        let mut loss = Faults::default();
+        loss.lose_queue(&mut Rng::new(seed ^ LOSSES));
+        let is_single = options.plain || options.single || !loss.incidents.is_empty();
+        let batches = if is_single { Batches::none() } else { Batches::draw(seed) };
         let (workers, sectors) = (rng.range(1, 3) as usize, rng.range(1, 3) as usize);
+        let sectors = sectors.max(batches.crowd.0);
         let epoch_millis = if rng.chance(150_000) { 1_000 } else { 30_000 };
         let mut faults = Faults::draw(&mut rng, workers, sectors);
         // These have random streams of their own, so that a seed's world stays the same without them.
         faults.forge(&mut Rng::new(seed ^ FORGERIES), sectors);
         let mut stranger = Rng::new(seed ^ STRANGERS);
+        if batches.sectors_max > 1 {
+            // Messages that wait for others live longer.
+            faults.end += 30 * MINUTE;
+        }
         if !options.plain {
             faults.add_stranger(&mut stranger, sectors);
             faults.lose_queue(&mut Rng::new(seed ^ LOSSES));
@@ -223,13 +240,15 @@ impl World {
             options,
             now: 0,
             bus: Bus::new(rng.chance(300_000)),
-            chain: Chain::new(epoch_millis, Trouble::draw(seed)),
+            chain: Chain::new(epoch_millis, Trouble::draw(seed), batches.spoiler()),
             db: Db::default(),
             workers: Vec::new(),
             managers: vec![Manager::default(), Manager::default()],
             sectors: (1..=sectors).map(id).collect(),
             checks: Checks::default(),
             policy: AttemptPolicy { max_attempts: rng.range(1, 4) as u32, max_issues: rng.range(3, 8) as u32 },
+            counts: Counts { worlds: u64::from(batches.sectors_max > 1), ..Counts::default() },
+            batches,
             has_person: rng.chance(850_000),
             faults,
             rng,
@@ -245,14 +264,14 @@ impl World {
             trace: Vec::new(),
         };
         world.bus.compares = (world.has_stranger() || world.loses_queue()) && options.bug != Some(Bug::TakeAnyCopy);
-        world.db.wants_again = options.bug == Some(Bug::WantAgain);
+        world.db.bug = options.bug;
         world.populate(workers);
         world
     }
 
     fn populate(&mut self, workers: usize) {
         for number in 0..workers {
-            let slots = self.rng.range(1, 2) as usize;
+            let slots = (self.rng.range(1, 2) as usize).max(self.batches.crowd.1);
             self.workers.push(Worker::new(number, slots));
             let at = self.rng.range(0, 2 * MINUTE);
             self.schedule_at(at, Event::StartWorker(number));
@@ -292,7 +311,7 @@ impl World {
         let proving = self.proving();
         self.final_checks();
         let ends = (proving, self.sectors.len() - proving);
-        Report { seed, broken: self.checks.broken, events, trace: self.trace, ends }
+        Report { seed, broken: self.checks.broken, events, trace: self.trace, ends, batches: self.counts }
     }
 
     fn dispatch(&mut self, event: Event) {
