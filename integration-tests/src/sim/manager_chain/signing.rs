@@ -26,7 +26,7 @@ impl World {
         let Some(job) = job else { return self.apply_in(m, Apply::Nothing) };
         let call = match self.may_sign(now, &message, &job) {
             Ok(call) => call,
-            Err(apply) => return self.apply_in(m, apply),
+            Err(apply) => return self.apply_in(m, *apply),
         };
         let prepared = Prepared { message, job, call };
         if self.batches.sectors_max == 1 {
@@ -39,24 +39,24 @@ impl World {
     }
 
     /// What a message that may be signed asks of the miner actor; or else what is to be stored.
-    fn may_sign(&mut self, now: &Now, message: &Message, job: &Job) -> Result<Call, Apply> {
+    fn may_sign(&mut self, now: &Now, message: &Message, job: &Job) -> Result<Call, Box<Apply>> {
         let wanted = self.consult(now, job, |known| decide::wanted(message, job, now, known));
         if matches!(wanted, Wanted::Sign(_) | Wanted::WaitFor(_) | Wanted::GiveUp { .. })
             && self.db.has_earlier(message)
         {
-            return Err(Apply::Nothing);
+            return Err(Box::new(Apply::Nothing));
         }
         if matches!(wanted, Wanted::Sign(Call::ProveCommit { .. }) | Wanted::WaitFor(_)) {
             self.check_proof(job);
         }
         let message = message.clone();
-        Err(match wanted {
+        Err(Box::new(match wanted {
             Wanted::Sign(call) => return Ok(call),
             Wanted::Wait | Wanted::WaitFor(_) => Apply::Nothing,
             Wanted::Over(_) => Apply::GiveUp { message, input: None },
             Wanted::GiveUp { input, .. } => Apply::GiveUp { message, input: Some(input) },
             Wanted::Apply(input) => Apply::Input { sector: job.id, input },
-        })
+        }))
     }
 
     /// Forms groups of what may be signed. What waits for others remembers since when.
