@@ -4,7 +4,7 @@ use fil_actor_miner_state::v19::{PreCommitSectorBatchParams2, ProveCommitSectors
 use fvm_shared::econ::TokenAmount;
 use sealbus_integration_tests::devnet::faults::{Fault, Reverted};
 use sealbus_manager::{
-    store::{MessageKind, MessageState},
+    store::{CallFilter, MessageKind, MessageState},
     waits::Subject,
 };
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, ProofBytes, workflows::Input};
@@ -95,6 +95,14 @@ async fn a_sector_whose_proof_the_chain_refuses_is_left_out_with_its_reason() {
     world.wrong = vec![4];
     let driver = world.driver(WAIT).await;
     let nine_prove = async |world: &World| world.in_state("proving").await.len() == 9;
+    world
+        .until(&driver, "nine are sent", async |world| {
+            world.calls(MessageKind::ProveCommit).await.iter().any(|(_, numbers)| numbers.len() == 9)
+        })
+        .await;
+    let subject = Subject::Message { key: MessageKind::ProveCommit.key(id(4), 1, 1), sector: Some(id(4)) };
+    let cause = driver.waits().cause(&subject).expect("the one that was left out waits");
+    assert!(cause.text.contains("exit code 16"), "{}", cause.text);
     world.until(&driver, "nine are active", nine_prove).await;
     // The refusal counts when it has lasted for some epochs.
     world.until(&driver, "one is blocked", async |world| !world.blocked().await.is_empty()).await;
@@ -241,6 +249,26 @@ async fn a_batch_ends_in_active_sectors_whenever_a_fork_comes_that_includes_its_
 #[tokio::test]
 async fn a_batch_ends_in_active_sectors_whenever_a_fork_comes_that_forgets_its_messages() {
     ends_active_after_a_fork(Reverted::Lost).await;
+}
+
+#[tokio::test]
+async fn an_aggregate_that_costs_too_much_in_one_message_is_not_waited_with() {
+    let world = World::new(5).await;
+    let aggregate = Some(Ok(ProofBytes(RIGHT.to_vec())));
+    // At this base fee that is enough for two sectors, but not for five.
+    world.fault(Fault::BaseFee { atto: 50_000 });
+    world.advance(2);
+    let driver = world.driver_that("max_fee_atto = \"8000000000000\"", Trusting { aggregate }).await;
+    world
+        .until(&driver, "all are active", async |world| {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            all_prove(world).await
+        })
+        .await;
+    assert_eq!((world.effects(), world.failed()), (vec![(1, 1); 5], vec![]));
+    let filter = CallFilter { ended: true, limit: 9, kind: Some(MessageKind::ProveCommit), ..CallFilter::default() };
+    let calls = world.store.calls(&filter).await.expect("reads");
+    assert!(calls.len() > 1 && calls.iter().all(|call| call.sectors.len() < 5), "{calls:?}");
 }
 
 #[tokio::test]

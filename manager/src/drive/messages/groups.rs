@@ -137,7 +137,12 @@ impl<T: Transport + 'static> Driver<T> {
         for part in tried {
             parts.extend(part?);
         }
-        let aggregate = match aggregated {
+        if is_alone && parts.is_empty() {
+            return Ok(Step::GoesOn);
+        }
+        // What was left out has a wait of its own, which stays.
+        let there: Vec<_> = parts.iter().map(|part| subject_of(&part.prepared.message)).collect();
+        let mut aggregate = match aggregated {
             Aggregated::No if self.is_worth_aggregating(view, miner, &parts).await? => {
                 // It is signed when the aggregate is made.
                 self.begin_aggregation(miner, &parts);
@@ -154,8 +159,10 @@ impl<T: Transport + 'static> Driver<T> {
                     break;
                 }
                 Ok(None) => break,
+                // Without the aggregate it can be halved.
+                Err(error) if aggregate.is_some() && is_of_the_whole(&error) => aggregate = None,
                 // The other half is signed at the next tick.
-                Err(error) if parts.len() > 1 && aggregate.is_none() && is_of_the_whole(&error) => {
+                Err(error) if parts.len() > 1 && is_of_the_whole(&error) => {
                     let (sectors, why) = (parts.len(), chain_of(&error));
                     tracing::info!(%miner, sectors, why, "too much for one message; half of it is tried");
                     parts.truncate(parts.len() / 2);
@@ -164,7 +171,10 @@ impl<T: Transport + 'static> Driver<T> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Step::GoesOn)
+        for subject in there {
+            self.waits.goes_on(&subject);
+        }
+        Ok(Step::Undecided)
     }
 
     /// Builds a sector's part, and lets the chain try it alone if it is to share a call. `None` if the chain refuses it, or
