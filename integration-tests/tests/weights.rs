@@ -32,9 +32,11 @@ const SECTORS: usize = 200;
 const OFF: usize = SECTORS / 20;
 /// After how many sectors new weights hold.
 const FOLLOWED: usize = 20;
-/// Enough slots for all claims, and enough sectors that no queue is ever empty.
+/// The slots of each worker.
 const SLOTS: usize = 250;
-const PLEDGED: usize = 500;
+/// What the two miners pledge before and after the swap. No queue is empty while shares are measured. But the first pledges are
+/// taken up before the slots are, however long the workers go on until they hear that they are to drain.
+const PLEDGED: [[usize; 2]; 2] = [[225, 75], [200, 200]];
 
 /// The miners of the claimed sectors, in the order of the claims.
 type Claims = Arc<Mutex<Vec<MinerId>>>;
@@ -124,20 +126,11 @@ fn two_miners_share_workers_3_to_1_and_after_a_swap_of_the_weights_1_to_3() {
         worker.control.hold(Point::Before, Phase::AddPieces).expect("holds");
     }
     world.start_manager().expect("starts");
-    let store = world.store().expect("the database");
 
     refuse_bad_weights(&world);
     done(&world, &["miners", "weight", "f01000", "3"]);
     done(&world, &["workers", "drain", "w1", "w2", "--yes"]);
-    for miner in [a, b] {
-        world.pledge_of(miner, PLEDGED).expect("pledges");
-    }
-    let queued = wait("the sectors' numbers", || {
-        world.check_alive()?;
-        let counts = world.block_on(store.counts_by_miner())?;
-        Ok((counts.len() == 2 && counts.values().all(|of| of.queued == PLEDGED as u64)).then_some(()))
-    });
-    queued.expect("queued");
+    pledge(&mut world, PLEDGED[0]);
     let claimed = follow_claims(&world);
     world.start_workers().expect("start");
     wait_until_settled(&mut world, &claimed);
@@ -156,6 +149,7 @@ fn two_miners_share_workers_3_to_1_and_after_a_swap_of_the_weights_1_to_3() {
 
     done(&world, &["miners", "weight", "f01000", "1"]);
     done(&world, &["miners", "weight", "f01001", "3"]);
+    pledge(&mut world, PLEDGED[1]);
     wait_until_settled(&mut world, &claimed);
     let listed: Value = serde_json::from_str(&done(&world, &["miners", "list", "--json"])).expect("JSON");
     assert_eq!((&listed[0]["weight"], &listed[1]["weight"]), (&Value::from(1), &Value::from(3)));
@@ -175,6 +169,23 @@ fn two_miners_share_workers_3_to_1_and_after_a_swap_of_the_weights_1_to_3() {
     );
     let audit = done(&world, &["audit", "list", "--target", "f01001"]);
     assert!(audit.contains("miners weight") && audit.contains("was=1") && audit.contains("weight=3"), "{audit}");
+}
+
+/// Pledges sectors of the two miners, and waits until all have their numbers and are in the queues.
+fn pledge(world: &mut World, counts: [usize; 2]) {
+    for (miner, count) in world.miners.clone().into_iter().zip(counts) {
+        world.pledge_of(miner, count).expect("pledges");
+    }
+    let store = world.store().expect("the database");
+    let queued = wait("the sectors' numbers", || {
+        world.check_alive()?;
+        let of_miners = world.block_on(store.counts_by_miner())?;
+        let is_queued = |(miner, count): (&MinerId, usize)| {
+            of_miners.get(miner).is_some_and(|of| of.pledged == 0 && of.queued >= count as u64)
+        };
+        Ok(world.miners.iter().zip(counts).all(is_queued).then_some(()))
+    });
+    queued.expect("queued");
 }
 
 fn refuse_bad_weights(world: &World) {
