@@ -3,6 +3,7 @@
 //! workers on sectors without proofs, which can be killed by the thousand.
 
 pub mod cluster;
+pub mod command_line;
 pub mod demo;
 pub mod devnet;
 pub mod scripted;

@@ -4,13 +4,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    process::{Command, Output, Stdio},
     time::Duration,
 };
 
 use fvm_shared::econ::TokenAmount;
 use sealbus_integration_tests::{
-    cluster::own_binary,
+    command_line,
     scripted::world::{Options, World, directory, wait, wait_closely},
 };
 use sealbus_manager::{
@@ -28,6 +27,9 @@ const SECTORS: usize = 2;
 /// The owner of the devnet's first miner, and the actor that gets premiums and pays rewards, which is none of the miner's.
 const OWNER: &str = "t0100";
 const STRANGER: &str = "t02";
+/// The first PreCommit is alone, so that it is the one that runs out of gas. The ProveCommits share a message.
+const CHAIN: &str =
+    "[chain.batches]\nprecommit_max = 1\nprove_commit_wait_epochs = 100\nprove_commit_max = 2\nslack_epochs = 60\n";
 /// A transfer.
 const SEND: (u64, Option<&str>) = (0, None);
 /// `WithdrawBalance` of 1000 attoFIL.
@@ -140,17 +142,8 @@ fn add_up(world: &mut World, begin: &TokenAmount) -> AllHoldings {
     sums
 }
 
-fn command(world: &World, arguments: &[&str]) -> Output {
-    let program = own_binary("sealbus-manager").expect("built");
-    let config = world.manager_config();
-    let output = Command::new(program).args(arguments).arg("--config").arg(config).stdin(Stdio::null()).output();
-    output.expect("runs")
-}
-
 fn costs(world: &World, arguments: &[&str]) -> String {
-    let output = command(world, &[&["costs"], arguments].concat());
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    command_line::done(&world.manager_config(), &[&["costs"], arguments].concat())
 }
 
 fn rows(world: &World, by: &str) -> Vec<Value> {
@@ -165,7 +158,8 @@ fn rows(world: &World, by: &str) -> Vec<Value> {
 #[test]
 fn the_money_book_equals_the_chain_to_the_attofil() {
     let dir = directory().expect("a directory");
-    let options = Options { slots: SECTORS, epoch_millis: EPOCH_MILLIS, chain_lines: "[chain.batches]\nprecommit_max = 1\nprove_commit_wait_epochs = 100\nprove_commit_max = 2\nslack_epochs = 60".to_owned(), ..Options::default() };
+    let options =
+        Options { slots: SECTORS, epoch_millis: EPOCH_MILLIS, chain_lines: CHAIN.to_owned(), ..Options::default() };
     let mut world = World::prepare(dir.path(), options).expect("a world");
     fault(&world, json!({"kind": "base_fee", "atto": BASE_FEE_ATTO}));
     fault(&world, json!({"kind": "premium", "atto": PREMIUM_ATTO}));
@@ -287,7 +281,7 @@ fn show(world: &mut World) {
         (&["--csv", "--json"], "cannot be used with"),
         (&["--miner", "f01007"], "f01007"),
     ] {
-        let output = command(world, &[&["costs"], arguments].concat());
+        let output = command_line::command(&world.manager_config(), &[&["costs"], arguments].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && said.contains(words), "{arguments:?}: {said}");
     }

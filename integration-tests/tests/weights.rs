@@ -2,7 +2,6 @@
 //! claimed here, not sealed: their processors wait.
 
 use std::{
-    process::{Command, Output, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,7 +12,8 @@ use async_nats::jetstream::{
 };
 use futures::StreamExt;
 use sealbus_integration_tests::{
-    cluster::{own_binary, wait_within},
+    cluster::wait_within,
+    command_line,
     scripted::{
         control::Point,
         world::{self, Options, World, wait},
@@ -70,27 +70,12 @@ fn follow_claims(world: &World) -> Claims {
     claims
 }
 
-/// Runs the manager's command line.
-fn command(world: &World, arguments: &[&str]) -> Output {
-    let program = own_binary("sealbus-manager").expect("built");
-    let config = world.manager_config();
-    let output = Command::new(program).args(arguments).arg("--config").arg(config).stdin(Stdio::null()).output();
-    output.expect("runs")
-}
-
 fn done(world: &World, arguments: &[&str]) -> String {
-    let output = command(world, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    command_line::done(&world.manager_config(), arguments)
 }
 
 fn refused(world: &World, arguments: &[&str], code: i32, words: &[&str]) {
-    let output = command(world, arguments);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    for word in words {
-        assert!(said.contains(word), "{arguments:?}: `{word}` is not in: {said}");
-    }
+    command_line::refused(&world.manager_config(), arguments, code, words);
 }
 
 /// Waits until every worker says that it follows its last orders, and holds what was claimed.

@@ -1,12 +1,10 @@
 //! What is ordered is sent by the running manager, once.
 
-use std::{
-    process::{Command, Output, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use sealbus_integration_tests::{
-    cluster::{own_binary, wait_within},
+    cluster::wait_within,
+    command_line,
     scripted::world::{Options, World, directory, wait},
 };
 use serde_json::{Value, json};
@@ -15,16 +13,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// More than a proving period: until then each new sector is active.
 const UNTIL_ACTIVE: u64 = 2900;
 
-fn command(world: &World, arguments: &[&str]) -> Output {
-    let program = own_binary("sealbus-manager").expect("built");
-    let config = world.manager_config();
-    Command::new(program).args(arguments).arg("--config").arg(config).stdin(Stdio::null()).output().expect("runs")
-}
-
 fn done(world: &World, arguments: &[&str]) -> String {
-    let output = command(world, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    command_line::done(&world.manager_config(), arguments)
 }
 
 fn expiration(world: &World, sector: u64) -> i64 {

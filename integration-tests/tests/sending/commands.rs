@@ -1,8 +1,6 @@
 //! `messages`: what people see of the messages, and what they can do about them.
 
-use std::process::{Command, Output, Stdio};
-
-use sealbus_integration_tests::cluster::own_binary;
+use sealbus_integration_tests::command_line;
 use sealbus_manager::store::{ErrandState, MessageKind};
 use serde_json::Value;
 
@@ -10,17 +8,8 @@ use crate::{errands::ask_transfer, world::World};
 
 const WAIT: &str = "[chain.batches]\nprecommit_wait_epochs = 100\n";
 
-fn command(world: &World, arguments: &[&str]) -> Output {
-    let program = own_binary("sealbus-manager").expect("built");
-    let config = world.config_file();
-    let output = Command::new(program).args(arguments).arg("--config").arg(config).stdin(Stdio::null()).output();
-    output.expect("runs")
-}
-
 fn done(world: &World, arguments: &[&str]) -> String {
-    let output = command(world, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    command_line::done(&world.config_file(), arguments)
 }
 
 fn json(world: &World, arguments: &[&str]) -> Value {
@@ -28,12 +17,7 @@ fn json(world: &World, arguments: &[&str]) -> Value {
 }
 
 fn refused(world: &World, arguments: &[&str], code: i32, words: &[&str]) {
-    let output = command(world, arguments);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    for word in words {
-        assert!(said.contains(word), "{arguments:?}: `{word}` is not in: {said}");
-    }
+    command_line::refused(&world.config_file(), arguments, code, words);
 }
 
 #[tokio::test]
