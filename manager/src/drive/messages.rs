@@ -112,7 +112,7 @@ impl<T: Transport + 'static> Driver<T> {
         let mut tx = self.store.begin_as(self.epoch).await?;
         tx.mark_pushed(signed.call, view.head.height).await?;
         let detail = json!({ "message": lead.kind.name(), "cid": signed.cid, "head_epoch": view.head.height });
-        note_all(&mut tx, group, "message_pushed", &detail).await?;
+        note_all(&mut tx, group.iter(), "message_pushed", &detail).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -129,7 +129,7 @@ impl<T: Transport + 'static> Driver<T> {
     ) -> Result<(), DriveError> {
         let Some(lead) = group.first() else { return Ok(()) };
         let (from, nonce) = (bytes.message().from, bytes.message().sequence);
-        let (what, sender, said) = (name_of(group), from.to_string(), error.to_string());
+        let (what, sender, said) = (name_of(group.iter()), from.to_string(), error.to_string());
         Err(match refusal {
             PushRefusal::FeeCapTooLow => return self.sign_for_more(view, group, signed, None).await,
             PushRefusal::NonceTaken { premium_min_atto } if lead.kind == MessageKind::Filler => {
@@ -239,7 +239,7 @@ impl<T: Transport + 'static> Driver<T> {
                 tx.want_another(message, exit, &error.message(), tries).await?;
                 let mut detail = error_detail(&error);
                 detail["again"] = json!(true);
-                note_all(&mut tx, std::slice::from_ref(message), "message_failed", &detail).await?;
+                note_all(&mut tx, std::iter::once(message), "message_failed", &detail).await?;
                 tx.commit().await?;
                 tracing::info!(message = %message.key, why = %error.message(), "signed anew");
                 self.changed.ring();
@@ -361,7 +361,7 @@ impl<T: Transport + 'static> Driver<T> {
                 }
             }
         }
-        note_all(&mut tx, std::slice::from_ref(message), kind, &detail).await?;
+        note_all(&mut tx, std::iter::once(message), kind, &detail).await?;
         tx.commit().await?;
         self.changed.ring();
         Ok(())
@@ -393,11 +393,7 @@ enum Change<'a> {
 }
 
 /// Adds a line to the history of each sector that a call is about.
-async fn note_all(tx: &mut Tx, group: &[Message], kind: &str, detail: &Value) -> Result<(), StoreError> {
-    note_all_of(tx, group.iter(), kind, detail).await
-}
-
-async fn note_all_of(
+async fn note_all(
     tx: &mut Tx,
     group: impl Iterator<Item = &Message>,
     kind: &str,
@@ -410,11 +406,11 @@ async fn note_all_of(
 }
 
 /// The name of a call for people.
-fn name_of(group: &[Message]) -> String {
-    match group {
-        [] => String::new(),
-        [only] => only.key.clone(),
-        [first, others @ ..] => format!("{} and {} more", first.key, others.len()),
+fn name_of<'m>(mut group: impl Iterator<Item = &'m Message>) -> String {
+    let Some(first) = group.next() else { return String::new() };
+    match group.count() {
+        0 => first.key.clone(),
+        others => format!("{} and {others} more", first.key),
     }
 }
 

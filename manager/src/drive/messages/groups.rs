@@ -13,6 +13,7 @@ use super::{
     Prepared,
     aggregating::Aggregated,
     call::{Part, compose},
+    name_of,
     signing::{affordable, epochs_left, soonest},
 };
 use crate::{
@@ -272,7 +273,7 @@ impl<T: Transport + 'static> Driver<T> {
         if let [only] = parts {
             self.accepted(&only.prepared.message).await?;
         }
-        let what = name_of(parts);
+        let what = name_of(parts.iter().map(|part| &part.prepared.message));
         if gas.limit > GAS_LIMIT_MAX {
             return Err(MessageError::Gas(fees::Error::Limit { limit: gas.limit }).into());
         }
@@ -338,14 +339,6 @@ fn candidate(view: &View, one: &Prepared) -> Candidate {
         ready_epoch: one.message.ready.epoch.unwrap_or(view.head.height),
         is_hurried: one.message.ready.is_hurried,
         batch_max: one.message.tries.batch_max,
-    }
-}
-
-fn name_of(parts: &[Part]) -> String {
-    match parts {
-        [] => String::new(),
-        [only] => only.prepared.message.key.clone(),
-        [first, others @ ..] => format!("{} and {} more", first.prepared.message.key, others.len()),
     }
 }
 

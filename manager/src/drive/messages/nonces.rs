@@ -37,9 +37,9 @@ impl<T: Transport + 'static> Driver<T> {
                 tx.want_once_more(message, message.tries).await?;
             }
         }
-        note_all(&mut tx, group, "message_withdrawn", &detail).await?;
+        note_all(&mut tx, group.iter(), "message_withdrawn", &detail).await?;
         tx.commit().await?;
-        tracing::info!(message = name_of(group), nonce, "withdrawn; a filler takes its nonce");
+        tracing::info!(message = name_of(group.iter()), nonce, "withdrawn; a filler takes its nonce");
         self.changed.ring();
         Ok(())
     }
@@ -163,12 +163,12 @@ impl<T: Transport + 'static> Driver<T> {
             left = soonest(left, sector.and_then(|sector| epochs_left(view, &sector)));
         }
         let limit = self.config.fee_limit(lead.miner, lead.kind, group.len() as u64, left);
-        let gas = affordable(view, format!("{} for a higher fee", name_of(group)), wanted, &limit)?;
+        let gas = affordable(view, format!("{} for a higher fee", name_of(group.iter())), wanted, &limit)?;
         // A replacement must pay a higher premium. Otherwise only a higher fee cap makes a new envelope useful.
         if gas.premium < least || (premium_min_atto.is_none() && gas.fee_cap <= before.fee_cap) {
             let fee_cap_atto = before.fee_cap.atto().to_string();
             let base_fee_atto = view.base_fee().atto().to_string();
-            let what = name_of(group);
+            let what = name_of(group.iter());
             return Err(WaitReason::BaseFeeAboveCap { what, fee_cap_atto, base_fee_atto }.into());
         }
         let unsigned = message::with_gas_and_nonce(call.clone(), gas, call.sequence);

@@ -4,7 +4,7 @@ use fvm_shared::{address::Address, message::Message as Unsigned};
 use sealbus_schema::{ErrorClass, ErrorReport, MinerId, workflows::Input};
 use serde_json::json;
 
-use super::note_all_of;
+use super::note_all;
 use crate::{
     chain::{
         Error as ChainError, Transport, WaitReason,
@@ -216,7 +216,7 @@ pub(super) async fn note_signed(
         tracing::warn!(message = %lead.key, percent, "its fee limit is raised, because its last epoch nears");
         detail["fee_limit_percent"] = json!(percent);
     }
-    Ok(note_all_of(tx, group.iter().copied(), kind, &detail).await?)
+    Ok(note_all(tx, group.iter().copied(), kind, &detail).await?)
 }
 
 /// How many epochs are left in which a sector's message can land. `None`: any number.
