@@ -111,7 +111,7 @@ impl Bus {
         for sectors in sectors.chunks(SECTORS_AT_ONCE) {
             let of_sector = |sector: &SectorId| [subject::leases_of(*sector), subject::facts_about(*sector, worker)];
             let subjects: Vec<String> = sectors.iter().flat_map(of_sector).collect();
-            for (subject, sequence) in self.last_of_subjects(topology::SECTORS, &subjects).await? {
+            for (subject, sequence, _) in self.records_of_subjects(topology::SECTORS, &subjects, READ_TIMEOUT).await? {
                 if let Ok(Subject::Lease { sector, .. } | Subject::Fact { sector, .. }) = subject.parse() {
                     let newest = last.entry(sector).or_insert(sequence);
                     *newest = sequence.max(*newest);
@@ -121,9 +121,14 @@ impl Bus {
         Ok(last)
     }
 
-    /// Subject and sequence of the last message of each subject that these wildcards match. Uses the server's request
-    /// for many subjects at once (`multi_last` of its ADR 31), which async-nats does not support.
-    async fn last_of_subjects(&self, stream: &str, subjects: &[String]) -> Result<Vec<(String, u64)>, ReadError> {
+    /// Subject, sequence and content of the last message of each subject that these subjects or wildcards match. Uses the
+    /// server's request for many subjects at once (`multi_last` of its ADR 31), which async-nats does not support.
+    pub(crate) async fn records_of_subjects(
+        &self,
+        stream: &str,
+        subjects: &[String],
+        limit: Duration,
+    ) -> Result<Vec<(String, u64, Vec<u8>)>, ReadError> {
         let failed = |source: async_nats::Error| ReadError::Server { what: stream.to_owned(), source };
         let reading = async {
             let inbox = self.client.new_inbox();
@@ -146,14 +151,14 @@ impl Bus {
                 if let (Some(subject), Some(Ok(sequence))) =
                     (header("Nats-Subject"), header("Nats-Sequence").map(|text| text.parse()))
                 {
-                    found.push((subject, sequence));
+                    found.push((subject, sequence, message.payload.to_vec()));
                 }
             }
             Err("the connection is gone".into())
         };
-        match tokio::time::timeout(READ_TIMEOUT, reading).await {
+        match tokio::time::timeout(limit, reading).await {
             Ok(outcome) => outcome.map_err(failed),
-            Err(_) => Err(failed(format!("no answer within {} s", READ_TIMEOUT.as_secs()).into())),
+            Err(_) => Err(failed(format!("no answer within {} s", limit.as_secs()).into())),
         }
     }
 

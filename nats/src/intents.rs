@@ -53,12 +53,13 @@ pub enum PullError {
     /// started yet. Or NATS does not permit this worker to use it, which looks the same as streams that are not up yet.
     #[error(
         "stream {stream} has no queue {name} for this worker: no manager serves this miner and sector size yet, or the \
-         worker's account in NATS has no right to it",
-        stream = topology::INTENTS
+         worker's account in NATS has no right to it"
     )]
     NoQueue {
         /// The consumer that is missing.
         name: String,
+        /// Its stream.
+        stream: &'static str,
     },
     /// The server did not answer.
     #[error("cannot take from queue {name}")]
@@ -141,9 +142,16 @@ impl Bus {
 
     async fn consumer(&self, queue: Queue) -> Result<(String, PullConsumer), PullError> {
         let name = topology::queue_name(queue.miner, queue.proof, queue.kind);
-        match self.js.get_consumer_from_stream(&name, topology::INTENTS).await {
-            Ok(consumer) => Ok((name, consumer)),
-            Err(error) if is_not_there(&error) => Err(PullError::NoQueue { name }),
+        let consumer = self.find_consumer(&name, topology::INTENTS).await?;
+        Ok((name, consumer))
+    }
+
+    /// A queue's shared consumer.
+    pub(crate) async fn find_consumer(&self, name: &str, stream: &'static str) -> Result<PullConsumer, PullError> {
+        let name = name.to_owned();
+        match self.js.get_consumer_from_stream(&name, stream).await {
+            Ok(consumer) => Ok(consumer),
+            Err(error) if is_not_there(&error) => Err(PullError::NoQueue { name, stream }),
             Err(error) => Err(PullError::Server { name, source: error.into() }),
         }
     }

@@ -1,8 +1,8 @@
 //! Sealbus on NATS JetStream: which streams there are, what may be written to them, and how a sector is claimed.
 //!
 //! Read in this order: [`topology`] for the streams and consumers, [`subject`] for what a subject means, [`publish`]
-//! for the outcomes of a publish, [`lease`] for the claim and its fence. [`intents`], [`events`], [`facts`], [`log`]
-//! and [`heartbeats`] are one flow each. [`connect`] makes the connection, with the [`identity`] that its file holds at
+//! for the outcomes of a publish, [`lease`] for the claim and its fence. [`intents`], [`events`], [`facts`], [`log`],
+//! [`heartbeats`] and [`post`] are one flow each. [`connect`] makes the connection, with the [`identity`] that its file holds at
 //! that moment. [`secret`], [`patience`] and [`stderr`] do not concern NATS; they are here because both programs need
 //! them.
 //!
@@ -20,6 +20,7 @@ pub mod lease;
 pub mod log;
 pub mod orders;
 pub mod patience;
+pub mod post;
 pub mod publish;
 pub mod secret;
 pub mod stderr;

@@ -5,7 +5,11 @@
 
 use std::fmt;
 
-use sealbus_schema::{IntentKind, MinerId, SealProof, SectorId, SectorNumber, WorkerName, message::FactKind};
+use sealbus_schema::{
+    IntentKind, MinerId, SealProof, SectorId, SectorNumber, WorkerName,
+    message::FactKind,
+    post::{PostJob, PostTask, ProveTask, ReadTask},
+};
 
 /// A parsed subject of Sealbus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +58,93 @@ pub enum Subject {
         /// The worker.
         worker: WorkerName,
     },
+    /// `seal.post.read.<miner>.<store>.<job>.<piece>`
+    PostRead {
+        /// The miner.
+        miner: MinerId,
+        /// The store's [`token`].
+        store: String,
+        /// The job.
+        job: PostJob,
+        /// The task's number.
+        piece: u32,
+    },
+    /// `seal.post.prove.<miner>.<job>.<attempt>`
+    PostProve {
+        /// The miner.
+        miner: MinerId,
+        /// The job.
+        job: PostJob,
+        /// The task's number.
+        attempt: u32,
+    },
+    /// `seal.post.vanilla.<miner>.<job>.<number>.<worker>`
+    Vanilla {
+        /// The sector.
+        sector: SectorId,
+        /// The job.
+        job: PostJob,
+        /// The worker that has read the sector.
+        worker: WorkerName,
+    },
+    /// `seal.post.report.<miner>.<job>.<task>.<worker>`
+    PostReport {
+        /// The miner.
+        miner: MinerId,
+        /// The job.
+        job: PostJob,
+        /// The task, `read-7` or `prove-0`.
+        task: String,
+        /// The reporting worker.
+        worker: WorkerName,
+    },
 }
+
+/// A name as a subject token: every byte except letters, digits, `-` and `_` is written as `%` and two hexadecimal
+/// digits.
+pub fn token(name: &str) -> String {
+    let written = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    name.bytes().map(written).collect()
+}
+
+/// The subject of a task on proofs. Reading is asked of the machines that have the store.
+pub fn post_task(task: &PostTask) -> Option<String> {
+    match task {
+        PostTask::Read(ReadTask { of, store, piece, .. }) => {
+            Some(format!("seal.post.read.{}.{}.{}.{piece}", of.miner, token(store), of.job))
+        }
+        PostTask::Prove(ProveTask { of, attempt, .. }) => {
+            Some(format!("seal.post.prove.{}.{}.{attempt}", of.miner, of.job))
+        }
+        PostTask::Unknown => None,
+    }
+}
+
+/// All reading tasks of a miner and a store.
+pub fn post_reads_of(miner: MinerId, store: &str) -> String {
+    format!("seal.post.read.{miner}.{}.*.*", token(store))
+}
+
+/// All proving tasks of a miner.
+pub fn post_proves_of(miner: MinerId) -> String {
+    format!("seal.post.prove.{miner}.*.*")
+}
+
+/// The subject of a vanilla proof that a worker made.
+pub fn vanilla(miner: MinerId, job: &PostJob, sector: SectorNumber, worker: &WorkerName) -> String {
+    format!("seal.post.vanilla.{miner}.{job}.{sector}.{worker}")
+}
+
+/// The subject of a worker's report on a task, which [`PostReport::task`](sealbus_schema::post::PostReport::task) names.
+pub fn post_report(miner: MinerId, job: &PostJob, task: &str, worker: &WorkerName) -> String {
+    format!("seal.post.report.{miner}.{job}.{task}.{worker}")
+}
+
+/// Every report on proofs.
+pub const POST_REPORTS: &str = "seal.post.report.>";
 
 /// The text is not a subject of Sealbus.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,6 +228,10 @@ impl fmt::Display for Subject {
             }
             Subject::Heartbeat { worker } => heartbeat(worker),
             Subject::Orders { worker } => orders(worker),
+            Subject::PostRead { miner, store, job, piece } => format!("seal.post.read.{miner}.{store}.{job}.{piece}"),
+            Subject::PostProve { miner, job, attempt } => format!("seal.post.prove.{miner}.{job}.{attempt}"),
+            Subject::Vanilla { sector, job, worker } => vanilla(sector.miner, job, sector.number, worker),
+            Subject::PostReport { miner, job, task, worker } => post_report(*miner, job, task, worker),
         };
         f.write_str(&text)
     }
@@ -183,6 +277,24 @@ fn parse(text: &str) -> Option<Subject> {
             Subject::Fact { sector: sector(miner, number)?, worker: worker.parse().ok()?, kind: kind.to_owned() }
         }
         ["seal", "cmd", worker] => Subject::Orders { worker: worker.parse().ok()? },
+        ["seal", "post", "read", miner, store, job, piece] => Subject::PostRead {
+            miner: miner.parse().ok()?,
+            store: store.to_owned(),
+            job: job.parse().ok()?,
+            piece: piece.parse().ok()?,
+        },
+        ["seal", "post", "prove", miner, job, attempt] => {
+            Subject::PostProve { miner: miner.parse().ok()?, job: job.parse().ok()?, attempt: attempt.parse().ok()? }
+        }
+        ["seal", "post", "vanilla", miner, job, number, worker] => {
+            Subject::Vanilla { sector: sector(miner, number)?, job: job.parse().ok()?, worker: worker.parse().ok()? }
+        }
+        ["seal", "post", "report", miner, job, task, worker] => Subject::PostReport {
+            miner: miner.parse().ok()?,
+            job: job.parse().ok()?,
+            task: task.to_owned(),
+            worker: worker.parse().ok()?,
+        },
         ["seal", "hb", worker] => Subject::Heartbeat { worker: worker.parse().ok()? },
         _ => return None,
     })
@@ -196,6 +308,7 @@ mod tests {
     fn each_subject_reads_back_as_what_it_was_written_from() {
         let sector: SectorId = "f01000/42".parse().expect("sector");
         let worker: WorkerName = "host-1".parse().expect("worker");
+        let job: PostJob = "w-2880-7-0".parse().expect("a name");
         for (text, expected) in [
             (
                 intent(sector, SealProof::StackedDrg2KiBV1_1, IntentKind::Seal, 7),
@@ -206,6 +319,8 @@ mod tests {
             (event(sector, &worker), "seal.sector.f01000.42.ev.host-1"),
             (fact(sector, &worker, FactKind("seed")), "seal.sector.f01000.42.fact.host-1.seed"),
             (heartbeat(&worker), "seal.hb.host-1"),
+            (vanilla(sector.miner, &job, sector.number, &worker), "seal.post.vanilla.f01000.w-2880-7-0.42.host-1"),
+            (post_report(sector.miner, &job, "read-3", &worker), "seal.post.report.f01000.w-2880-7-0.read-3.host-1"),
             (orders(&worker), "seal.cmd.host-1"),
             (
                 intent(sector, SealProof::StackedDrg2KiBV1_1, IntentKind::Rebuild, 7),
@@ -215,6 +330,12 @@ mod tests {
             assert_eq!(text, expected);
             assert_eq!(text.parse::<Subject>().expect("ours").to_string(), text);
         }
+    }
+
+    #[test]
+    fn no_name_of_a_store_leaves_its_token() {
+        assert_eq!(token("main-1_A"), "main-1_A");
+        assert_eq!(token("nfs.a/b>*%ä"), "nfs%2Ea%2Fb%3E%2A%25%C3%A4");
     }
 
     #[test]

@@ -21,6 +21,17 @@ pub const HEARTBEATS: &str = "SEAL_HEARTBEATS";
 pub const HEARTBEAT_MAX_AGE: Duration = Duration::from_secs(180);
 /// The workers' standing orders.
 pub const COMMANDS: &str = "SEAL_COMMANDS";
+/// The work queue of tasks on proofs of spacetime.
+pub const POST_TASKS: &str = "SEAL_POST_TASKS";
+/// Vanilla proofs, and what workers say of tasks on proofs.
+pub const POST: &str = "SEAL_POST";
+/// How long both keep their messages: longer than a deadline's 50 minutes from challenge to close.
+pub const POST_MAX_AGE: Duration = Duration::from_secs(2 * 3600);
+/// The most messages in [`POST`]: what 4 deadlines of 10 full partitions need. Afterwards the oldest are dropped, and read
+/// again if they are needed.
+const POST_MESSAGES_MAX: i64 = 100_000;
+/// After how long a task on a proof is delivered again if its worker says nothing more.
+pub const POST_ACK_WAIT: Duration = Duration::from_secs(15);
 /// After how long an unacknowledged intent is delivered to another pull. Short, because a pull whose worker is gone may
 /// have taken it; see [`crate::intents`]. A claim may take longer without harm: if two workers claim, one wins.
 pub const INTENT_ACK_WAIT: Duration = Duration::from_secs(5);
@@ -108,7 +119,7 @@ impl StreamIdentity {
 }
 
 /// The streams' configurations.
-pub fn streams(layout: Layout) -> [Config; 4] {
+pub fn streams(layout: Layout) -> [Config; 6] {
     [
         Config {
             name: INTENTS.to_owned(),
@@ -178,6 +189,39 @@ pub fn streams(layout: Layout) -> [Config; 4] {
             allow_direct: true,
             ..Config::default()
         },
+        Config {
+            name: POST_TASKS.to_owned(),
+            description: Some("what must be read and computed for proofs of spacetime".to_owned()),
+            subjects: vec!["seal.post.read.*.*.*.*".to_owned(), "seal.post.prove.*.*.*".to_owned()],
+            retention: RetentionPolicy::WorkQueue,
+            storage: StorageType::File,
+            num_replicas: layout.replicas,
+            max_message_size: MAX_STORED_BYTES,
+            max_messages_per_subject: 1,
+            max_bytes: UNLIMITED,
+            max_age: POST_MAX_AGE,
+            discard: DiscardPolicy::New,
+            discard_new_per_subject: true,
+            duplicate_window: Duration::from_secs(120),
+            ..Config::default()
+        },
+        Config {
+            name: POST.to_owned(),
+            description: Some("vanilla proofs, proofs, and what went wrong with them".to_owned()),
+            subjects: vec!["seal.post.vanilla.*.*.*.*".to_owned(), "seal.post.report.*.*.*.*".to_owned()],
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
+            num_replicas: layout.replicas,
+            max_message_size: MAX_STORED_BYTES,
+            max_messages_per_subject: 1,
+            max_messages: POST_MESSAGES_MAX,
+            max_bytes: UNLIMITED,
+            max_age: POST_MAX_AGE,
+            duplicate_window: Duration::from_secs(120),
+            allow_rollup: false,
+            allow_direct: true,
+            ..Config::default()
+        },
     ]
 }
 
@@ -197,6 +241,31 @@ pub fn queue(miner: MinerId, proof: SealProof, kind: IntentKind) -> pull::Config
         ack_wait: INTENT_ACK_WAIT,
         max_deliver: -1,
         // The defaults (1000 and 512) are too low for a large fleet.
+        max_ack_pending: 100_000,
+        max_waiting: 20_000,
+        ..pull::Config::default()
+    }
+}
+
+/// The name of the durable consumer from which the machines with a store take reading tasks.
+pub fn post_reads_name(miner: MinerId, store: &str) -> String {
+    format!("read_{miner}_{}", subject::token(store))
+}
+
+/// The name of the durable consumer from which provers take tasks.
+pub fn post_proves_name(miner: MinerId) -> String {
+    format!("prove_{miner}")
+}
+
+/// The configuration of one of these two.
+pub fn post_queue(name: &str, filter: String) -> pull::Config {
+    pull::Config {
+        durable_name: Some(name.to_owned()),
+        name: Some(name.to_owned()),
+        filter_subject: filter,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: POST_ACK_WAIT,
+        max_deliver: -1,
         max_ack_pending: 100_000,
         max_waiting: 20_000,
         ..pull::Config::default()
@@ -231,7 +300,8 @@ impl Bus {
                 || now.num_replicas != config.num_replicas
                 || now.duplicate_window != config.duplicate_window
                 || now.max_message_size != config.max_message_size
-                || now.max_age != config.max_age;
+                || now.max_age != config.max_age
+                || (config.max_messages != 0 && now.max_messages != config.max_messages);
             if drifted {
                 tracing::info!(stream = %name, "bringing the stream to the configured layout");
                 self.js.update_stream(&config).await.map_err(|error| {

@@ -17,12 +17,14 @@ use sealbus_nats::{
     heartbeats::Heart,
     intents::{PullError, Queue},
     lease::ClaimOutcome,
+    post::{PostQueue, PostSaid},
     topology::Layout,
 };
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, IntentKind, MinerId, SealProof, SectorId, SectorNumber, Token, WorkerName,
-    Workflow, codec,
+    Commitment, ErrorClass, ErrorCode, ErrorReport, IntentKind, MinerId, ProofBytes, Randomness, SealProof, SectorId,
+    SectorNumber, Token, WorkerName, Workflow, codec,
     message::{CommonFact, Event, EventBody, Fact, Heartbeat, Intent, Orders},
+    post::{PostKind, PostReport, PostSubject, PostTask, ProveTask, ReadTask, SectorRead, SectorToRead, Vanilla},
     workflows::seal,
 };
 use support::{Server, eventually};
@@ -92,6 +94,15 @@ impl Site {
         let mut counts = Vec::new();
         for stream in STREAMS {
             counts.push(self.js.get_stream(stream).await.expect("is there").cached_info().state.messages);
+        }
+        counts
+    }
+
+    /// How many tasks on proofs there are, and how many answers.
+    async fn posts(&self) -> [u64; 2] {
+        let mut counts = [0; 2];
+        for (count, stream) in counts.iter_mut().zip(["SEAL_POST_TASKS", "SEAL_POST"]) {
+            *count = self.js.get_stream(stream).await.expect("is there").cached_info().state.messages;
         }
         counts
     }
@@ -403,4 +414,101 @@ fn the_playbook_names_the_intents_of_each_workflow_that_machines_serve_by_defaul
     let kinds: Vec<&str> = served.flat_map(|workflow| workflow.intents()).map(|kind| kind.name()).collect();
     let line = format!("sealbus_intents: [{}]", kinds.join(", "));
     assert!(DEFAULTS.lines().any(|found| found == line), "{line} is not in the defaults of the role");
+}
+
+fn post_of(miner: u64) -> PostSubject {
+    PostSubject {
+        miner: MinerId(miner),
+        job: "w-2880-7-0".parse().expect("a name"),
+        post: PostKind::Window,
+        proof: QUEUE.proof,
+        randomness: Randomness([7; 32]),
+    }
+}
+
+fn read_task(miner: u64, store: &str) -> PostTask {
+    let sectors = vec![SectorToRead { number: SectorNumber(1), comm_r: Commitment([9; 32]) }];
+    let (store, store_id) = (store.to_owned(), None);
+    PostTask::Read(ReadTask { of: post_of(miner), piece: 0, store, store_id, sectors, sector_limit_ms: 1, limit_ms: 1 })
+}
+
+fn prove_task(miner: u64) -> PostTask {
+    let (readers, sectors) = (vec![worker("w1")], vec![(SectorNumber(1), Commitment([9; 32]), 0)]);
+    PostTask::Prove(ProveTask { of: post_of(miner), attempt: 0, readers, sectors, limit_ms: 1, failed_at: vec![] })
+}
+
+#[tokio::test]
+async fn a_worker_reads_and_proves_for_its_miners_and_its_store() {
+    use futures::StreamExt;
+    let site = Site::build().await;
+    let (bus, w1) = (site.bus("w1").await, worker("w1"));
+    let reads = |miner, store: &str| PostQueue::Reads { miner: MinerId(miner), store: store.to_owned() };
+    let proves = |miner| PostQueue::Proves { miner: MinerId(miner) };
+    for queue in [reads(1000, "main"), reads(1000, "other"), reads(2000, "main"), proves(1000), proves(2000)] {
+        site.manager.ensure_post_queue(&queue).await.expect("queue");
+    }
+    let offered = [read_task(1000, "main"), prove_task(1000), read_task(1000, "other"), prove_task(2000)];
+    for task in &offered {
+        assert!(site.manager.offer_post(task).await.expect("offers").is_some());
+        assert!(site.manager.offer_post(task).await.expect("offers again").is_none(), "it is there already");
+    }
+    for (queue, task) in [(reads(1000, "main"), &offered[0]), (proves(1000), &offered[1])] {
+        let offer = bus.next_post(&queue).await.expect("a task");
+        assert_eq!((&offer.task, offer.delivered), (task, 1));
+        offer.still_working().await.expect("says so");
+        offer.put_back(Duration::ZERO).await.expect("gives it back");
+        let again = bus.next_post(&queue).await.expect("the task again");
+        assert_eq!(again.delivered, 2);
+        again.done().await.expect("acknowledged");
+    }
+    for queue in [reads(1000, "other"), reads(2000, "main"), proves(2000)] {
+        let refused = bus.next_post(&queue).await.err().expect("refused");
+        assert!(matches!(refused, PullError::NoQueue { .. }), "{refused:?}");
+    }
+
+    let of = post_of(1000);
+    let (post, randomness) = (of.post, of.randomness);
+    let vanilla =
+        |byte| Vanilla { post, randomness, comm_r: Commitment([9; 32]), bytes: ProofBytes(vec![byte; 24_000]) };
+    // Two requests' worth, and one that nobody has made.
+    for n in 0..130 {
+        let at = (of.miner, &of.job, SectorNumber(n));
+        bus.publish_vanilla(at, &w1, &vanilla(n as u8)).await.expect("publishes");
+    }
+    let wanted: Vec<_> = (0..131).map(|n| (SectorNumber(n), w1.clone())).collect();
+    let found = site.bus("w2").await.vanillas(of.miner, &of.job, &wanted).await.expect("reads");
+    assert_eq!(found.len(), 130);
+    assert_eq!(found[&SectorNumber(129)], vanilla(129));
+
+    let report =
+        |ms| PostReport::Read { piece: 0, sectors: vec![SectorRead { number: SectorNumber(1), ms, error: None }] };
+    let mut heard = site.manager.post_reports().await.expect("listens");
+    for ms in [1, 2, 1] {
+        bus.report_post((of.miner, &of.job), &w1, &report(ms)).await.expect("reports");
+        let said = tokio::time::timeout(Duration::from_secs(20), heard.next()).await.expect("heard");
+        let (miner, job, worker) = (of.miner, of.job.clone(), w1.clone());
+        let expected = PostSaid { miner, job, worker, report: report(ms) };
+        assert_eq!(said.expect("goes on").expect("reads"), expected, "also what was said before");
+    }
+
+    let client = site.client("w1").await;
+    let before = site.posts().await;
+    for subject in [
+        "seal.post.vanilla.f01000.w-2880-7-0.1.w2",
+        "seal.post.report.f01000.w-2880-7-0.read-0.w2",
+        "seal.post.vanilla.f02000.w-2880-7-0.1.w1",
+        "seal.post.report.f02000.w-2880-7-0.read-0.w1",
+        "seal.post.read.f01000.main.w-2880-7-0.1",
+        "seal.post.prove.f01000.w-2880-7-0.1",
+        "SEALBUS.API.CONSUMER.MSG.NEXT.SEAL_POST_TASKS.prove_f02000",
+        "SEALBUS.API.STREAM.PURGE.SEAL_POST",
+        "$JS.ACK.SEAL_POST_TASKS.prove_f02000.1.1.1.1.0",
+    ] {
+        assert!(!answered(&client, subject, "{}").await, "w1 may use {subject}");
+    }
+    assert_eq!(site.posts().await, before);
+
+    site.manager.withdraw_post(MinerId(2000), &of.job).await.expect("withdraws");
+    site.manager.withdraw_post(MinerId(1000), &of.job).await.expect("withdraws");
+    assert_eq!(site.posts().await[0], 0, "what is of no use is gone");
 }

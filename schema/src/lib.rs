@@ -5,7 +5,7 @@
 //! exactly this code.
 //!
 //! Read in this order: [`id`] and [`proof`] for identifiers and sizes, [`phase`] and [`error`] for computations and
-//! failures, [`message`] for the messages on the bus, [`lease`] for who owns a sector. Then [`workflow`] for the list
+//! failures, [`message`] for the messages on the bus, [`lease`] for who owns a sector, [`post`] for proofs of spacetime. Then [`workflow`] for the list
 //! of workflows, [`machine`] for what they share, and the folders of [`workflows`] for the rest. [`text`] is separate:
 //! it sanitises text from elsewhere before people see it.
 
@@ -20,6 +20,7 @@ pub mod machine;
 pub mod message;
 pub mod parts;
 pub mod phase;
+pub mod post;
 pub mod proof;
 pub mod text;
 pub mod transition;

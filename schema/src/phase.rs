@@ -24,7 +24,7 @@ pub enum Phase {
     /// Commit phase 2: the Groth16 proof.
     C2,
     /// A phase that only one workflow has, with its name. It must be listed in that workflow's
-    /// [`PHASES`](crate::machine::worker::Machine::PHASES).
+    /// [`PHASES`](crate::machine::worker::Machine::PHASES), or in [`Phase::POST`].
     Own(&'static str),
 }
 
@@ -38,9 +38,13 @@ impl Phase {
     pub const SEALING: [Phase; 7] =
         [Phase::AddPieces, Phase::TreeD, Phase::Pc1, Phase::Pc2, Phase::Transfer, Phase::C1, Phase::C2];
 
-    /// The phases of all workflows, each once.
+    /// The work on proofs of spacetime: vanilla proofs beside the store, and SNARKs. It belongs to no workflow, because
+    /// no job about a sector asks for it (see [`post`](crate::post)).
+    pub const POST: [Phase; 2] = [Phase::Own("post_read"), Phase::Own("post_prove")];
+
+    /// The phases of all workflows, and those of proofs, each once.
     pub fn known() -> Vec<Phase> {
-        Phase::of(Workflow::ALL)
+        Phase::of(Workflow::ALL).into_iter().chain(Phase::POST).collect()
     }
 
     /// The phases of some workflows, each once.
@@ -79,8 +83,8 @@ impl FromStr for Phase {
     type Err = UnknownPhase;
 
     fn from_str(text: &str) -> Result<Self, UnknownPhase> {
-        let mut phases = Workflow::ALL.iter().flat_map(|workflow| workflow.phases());
-        phases.find(|phase| phase.name() == text).copied().ok_or_else(|| UnknownPhase(text.to_owned()))
+        let phases = Workflow::ALL.iter().flat_map(|workflow| workflow.phases()).chain(&Phase::POST);
+        phases.copied().find(|phase| phase.name() == text).ok_or_else(|| UnknownPhase(text.to_owned()))
     }
 }
 

@@ -8,6 +8,7 @@ use sealbus_nats::subject::Subject;
 use sealbus_schema::{
     codec,
     message::{Event, Fact, Heartbeat, Intent, LeaseRecord, Orders},
+    post::{PostReport, PostTask, Vanilla},
 };
 use serde_json::{Value, json};
 
@@ -43,6 +44,9 @@ fn by_subject(subject: &str, bytes: &[u8]) -> anyhow::Result<Value> {
         Subject::Fact { .. } => codec::decode::<Fact>(bytes).map(|m| json!(m)),
         Subject::Heartbeat { .. } => codec::decode::<Heartbeat>(bytes).map(|m| json!(m)),
         Subject::Orders { .. } => codec::decode::<Orders>(bytes).map(|m| json!(m)),
+        Subject::PostRead { .. } | Subject::PostProve { .. } => codec::decode::<PostTask>(bytes).map(|m| json!(m)),
+        Subject::Vanilla { .. } => codec::decode::<Vanilla>(bytes).map(|m| json!(m)),
+        Subject::PostReport { .. } => codec::decode::<PostReport>(bytes).map(|m| json!(m)),
     };
     value.with_context(|| format!("this is not a message of {subject}"))
 }
@@ -60,6 +64,12 @@ fn guess(bytes: &[u8]) -> anyhow::Result<Value> {
     }
     if let Ok(orders) = codec::decode::<Orders>(bytes) {
         return Ok(json!(orders));
+    }
+    match (codec::decode::<PostTask>(bytes), codec::decode::<PostReport>(bytes), codec::decode::<Vanilla>(bytes)) {
+        (Ok(task), ..) if task != PostTask::Unknown => return Ok(json!(task)),
+        (_, Ok(report), _) if report != PostReport::Unknown => return Ok(json!(report)),
+        (_, _, Ok(vanilla)) => return Ok(json!(vanilla)),
+        _ => {}
     }
     match (codec::decode::<LeaseRecord>(bytes), codec::decode::<Fact>(bytes)) {
         (Ok(LeaseRecord::Unknown) | Err(_), Ok(fact)) if fact.kind().is_some() => Ok(json!(fact)),

@@ -38,6 +38,7 @@ pub fn render(
             sealbus_worker_name => name,
             sealbus_miners => miners,
             sealbus_sector_size => "2KiB",
+            sealbus_store => context! { name => "main" },
         };
         hosts.insert(host.clone(), variables);
         workers.push(host);

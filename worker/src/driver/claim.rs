@@ -142,7 +142,7 @@ async fn pull(context: &Context, turn: &mut Turn) -> Option<Offer> {
             return Some(offer);
         };
         pause = patience.failed("no intent", &in_words(&error));
-        let PullError::NoQueue { name } = error else { break };
+        let PullError::NoQueue { name, .. } = error else { break };
         // Meanwhile, pull from the queues that exist.
         queues.retain(|queue| topology::queue_name(queue.miner, queue.proof, queue.kind) != name);
         round = PULL_ROUND_WITH_GAPS;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::bail;
 use clap::Args;
 use sealbus_schema::{
-    ErrorCode, Phase, SectorId, lease::Ownership, machine::manager::AttemptPolicy, message::SlotStatus,
+    ErrorCode, Phase, SectorId, Workflow, lease::Ownership, machine::manager::AttemptPolicy, message::SlotStatus,
 };
 use serde_json::{Value, json};
 
@@ -171,7 +171,8 @@ pub(super) fn orders(sector: &Job, policy: AttemptPolicy) -> Vec<String> {
     if possible(Command::Resubmit { from: None }) {
         orders.push("resubmit".to_owned());
     }
-    for phase in Phase::known().into_iter().filter(|phase| possible(Command::Resubmit { from: Some(*phase) })) {
+    for phase in Phase::of(Workflow::ALL).into_iter().filter(|phase| possible(Command::Resubmit { from: Some(*phase) }))
+    {
         orders.push(format!("resubmit --from {phase}"));
     }
     if possible(Command::Elsewhere) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, builder::TypedValueParser};
-use sealbus_schema::{Phase, SectorId, lease::Ownership, machine::manager::AttemptPolicy};
+use sealbus_schema::{Phase, SectorId, Workflow, lease::Ownership, machine::manager::AttemptPolicy};
 use serde_json::{Value, json};
 
 use super::{
@@ -83,7 +83,7 @@ pub struct Abandon {
 }
 
 fn phases() -> impl TypedValueParser<Value = Phase> {
-    clap::builder::PossibleValuesParser::new(Phase::known().into_iter().map(Phase::name))
+    clap::builder::PossibleValuesParser::new(Phase::of(Workflow::ALL).into_iter().map(Phase::name))
         .try_map(|text| text.parse::<Phase>())
 }
 

@@ -1,0 +1,344 @@
+//! Proofs of spacetime on the bus: tasks in a queue, vanilla proofs, and reports.
+//!
+//! The manager offers tasks, and drops them when they are of no use any more. A worker acknowledges a task when its
+//! report is stored; until then it says from time to time that it works on it. If it falls silent, the task is delivered
+//! again. What two workers do twice is the same twice.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use async_nats::jetstream::{
+    self,
+    consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+};
+use futures::{StreamExt, stream::BoxStream};
+use sealbus_schema::{
+    MinerId, SectorNumber, WorkerName, codec,
+    post::{PostJob, PostKind, PostReport, PostTask, Vanilla},
+};
+
+use crate::{
+    Bus,
+    intents::PullError,
+    lease::ReadError,
+    publish::{Outgoing, PublishError, Stored},
+    subject::{self, Subject},
+    topology::{self, TopologyError},
+};
+
+/// How long one pull waits at the server.
+const PULL_EXPIRES: Duration = Duration::from_secs(10);
+/// How often the server confirms that a pull is still waiting.
+const PULL_HEARTBEAT: Duration = Duration::from_secs(4);
+/// How many vanilla proofs are asked for at once: some 2.5 MB of 32 GiB sectors.
+const VANILLA_AT_ONCE: usize = 100;
+/// How long the answers to one such request may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// For how long a task of a newer version is left to others.
+const NOT_OURS_PAUSE: Duration = Duration::from_secs(10);
+
+/// A queue of tasks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PostQueue {
+    /// Reading tasks about sectors of a miner in a store.
+    Reads {
+        /// The miner.
+        miner: MinerId,
+        /// The store's name.
+        store: String,
+    },
+    /// Proving tasks of a miner.
+    Proves {
+        /// The miner.
+        miner: MinerId,
+    },
+}
+
+/// A task that was taken but not acknowledged yet.
+pub struct PostOffer {
+    /// The task.
+    pub task: PostTask,
+    /// How often it was delivered, this time included.
+    pub delivered: u64,
+    message: jetstream::Message,
+}
+
+/// A report of a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PostSaid {
+    /// The miner.
+    pub miner: MinerId,
+    /// The job.
+    pub job: PostJob,
+    /// The worker, by the subject, which only this worker may write to.
+    pub worker: WorkerName,
+    /// What it says.
+    pub report: PostReport,
+}
+
+impl PostQueue {
+    fn name(&self) -> String {
+        match self {
+            PostQueue::Reads { miner, store } => topology::post_reads_name(*miner, store),
+            PostQueue::Proves { miner } => topology::post_proves_name(*miner),
+        }
+    }
+
+    fn filter(&self) -> String {
+        match self {
+            PostQueue::Reads { miner, store } => subject::post_reads_of(*miner, store),
+            PostQueue::Proves { miner } => subject::post_proves_of(*miner),
+        }
+    }
+}
+
+impl PostOffer {
+    /// Removes the task from the queue, and waits until the server has done so.
+    pub async fn done(&self) -> Result<(), async_nats::Error> {
+        self.message.double_ack().await
+    }
+
+    /// Says that it is worked on, so that it is not delivered to another worker. To be said more often than
+    /// [`topology::POST_ACK_WAIT`].
+    pub async fn still_working(&self) -> Result<(), async_nats::Error> {
+        self.message.ack_with(jetstream::AckKind::Progress).await
+    }
+
+    /// Gives the task back. It is delivered again after `pause`.
+    pub async fn put_back(&self, pause: Duration) -> Result<(), async_nats::Error> {
+        self.message.ack_with(jetstream::AckKind::Nak(Some(pause))).await
+    }
+}
+
+impl Bus {
+    /// Creates a queue of tasks, from which workers take. Only the manager may.
+    pub async fn ensure_post_queue(&self, queue: &PostQueue) -> Result<(), TopologyError> {
+        let name = queue.name();
+        let config = topology::post_queue(&name, queue.filter());
+        let failed = |source: async_nats::Error| TopologyError::Server {
+            operation: "create consumer",
+            what: name.clone(),
+            source,
+        };
+        self.js
+            .create_consumer_on_stream(config, topology::POST_TASKS)
+            .await
+            .map_err(|source| failed(source.into()))?;
+        Ok(())
+    }
+
+    /// Offers a task. Returns `None` if it is in the queue already.
+    pub async fn offer_post(&self, task: &PostTask) -> Result<Option<Stored>, PublishError> {
+        let Some(subject) = subject::post_task(task) else {
+            return Err(PublishError::Refused {
+                subject: "seal.post".to_owned(),
+                code: 0,
+                description: "a task of a newer version".to_owned(),
+            });
+        };
+        let out = Outgoing {
+            message_id: numbered(&subject),
+            subject,
+            secret: None,
+            kind: "post_task",
+            payload: codec::encode(task)?,
+            fence: None,
+            headers: Vec::new(),
+        };
+        match self.publish(&out).await {
+            Ok(stored) => Ok(Some(stored)),
+            Err(PublishError::Outstanding { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a job's tasks out of the queue that nobody has taken yet: its outcome is of no use any more.
+    pub async fn withdraw_post(&self, miner: MinerId, job: &PostJob) -> Result<(), PublishError> {
+        for filter in [format!("seal.post.read.{miner}.*.{job}.*"), format!("seal.post.prove.{miner}.{job}.*")] {
+            let unknown = |source: async_nats::Error| PublishError::Unknown { subject: filter.clone(), source };
+            let stream = self.js.get_stream_no_info(topology::POST_TASKS).await.map_err(|e| unknown(e.into()))?;
+            stream.purge().filter(filter.clone()).await.map_err(|e| unknown(e.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next task of a queue. An unreadable one is removed from it and logged. One of a newer version is
+    /// left to newer workers.
+    pub async fn next_post(&self, queue: &PostQueue) -> Result<PostOffer, PullError> {
+        let name = queue.name();
+        let failed = |source: async_nats::Error| PullError::Server { name: name.clone(), source };
+        let consumer = self.find_consumer(&name, topology::POST_TASKS).await?;
+        let pull = consumer.stream().max_messages_per_batch(1).expires(PULL_EXPIRES).heartbeat(PULL_HEARTBEAT);
+        let mut messages = pull.messages().await.map_err(|source| failed(source.into()))?;
+        loop {
+            let message = match messages.next().await {
+                Some(Ok(message)) => message,
+                Some(Err(source)) => return Err(failed(source.into())),
+                None => return Err(failed("the pull ended".into())),
+            };
+            let delivered = message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1));
+            match read_task(&message) {
+                Ok(Some(task)) => return Ok(PostOffer { task, delivered, message }),
+                Ok(None) => {
+                    let put_back = message.ack_with(jetstream::AckKind::Nak(Some(NOT_OURS_PAUSE)));
+                    put_back.await.map_err(failed)?;
+                }
+                Err(error) => {
+                    tracing::error!(subject = %message.subject, error, "removed an unreadable task from the queue");
+                    if let Err(error) = message.ack_with(jetstream::AckKind::Term).await {
+                        tracing::warn!(%error, "could not remove it; it will be delivered again");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Publishes a vanilla proof. A later one of the same worker replaces it.
+    pub async fn publish_vanilla(
+        &self,
+        (miner, job, sector): (MinerId, &PostJob, SectorNumber),
+        worker: &WorkerName,
+        vanilla: &Vanilla,
+    ) -> Result<Stored, PublishError> {
+        let subject = subject::vanilla(miner, job, sector, worker);
+        let out = Outgoing {
+            message_id: format!("{subject}.{}.{}", vanilla.randomness, vanilla.comm_r),
+            subject,
+            secret: None,
+            kind: "vanilla",
+            payload: codec::encode(vanilla)?,
+            fence: None,
+            headers: Vec::new(),
+        };
+        self.publish_patiently(&out).await
+    }
+
+    /// Publishes what became of a task. A report of a newer version is refused.
+    pub async fn report_post(
+        &self,
+        (miner, job): (MinerId, &PostJob),
+        worker: &WorkerName,
+        report: &PostReport,
+    ) -> Result<Stored, PublishError> {
+        let payload = codec::encode(report)?;
+        let Some(task) = report.task() else {
+            return Err(PublishError::Refused {
+                subject: "seal.post.report".to_owned(),
+                code: 0,
+                description: "a report of a newer version".to_owned(),
+            });
+        };
+        let subject = subject::post_report(miner, job, &task, worker);
+        let out = Outgoing {
+            message_id: numbered(&subject),
+            subject,
+            secret: None,
+            kind: "post_report",
+            payload,
+            fence: None,
+            headers: Vec::new(),
+        };
+        self.publish_patiently(&out).await
+    }
+
+    /// The vanilla proofs of some sectors of a job, each made by the worker that is named. Those that are not there, or
+    /// cannot be read, are missing from the answer.
+    pub async fn vanillas(
+        &self,
+        miner: MinerId,
+        job: &PostJob,
+        sectors: &[(SectorNumber, WorkerName)],
+    ) -> Result<BTreeMap<SectorNumber, Vanilla>, ReadError> {
+        let mut found = BTreeMap::new();
+        for sectors in sectors.chunks(VANILLA_AT_ONCE) {
+            let wanted: HashMap<String, SectorNumber> = sectors
+                .iter()
+                .map(|(sector, worker)| (subject::vanilla(miner, job, *sector, worker), *sector))
+                .collect();
+            let subjects: Vec<String> = wanted.keys().cloned().collect();
+            let records = self.records_of_subjects(topology::POST, &subjects, READ_TIMEOUT).await?;
+            for (subject, _, payload) in records {
+                match (wanted.get(&subject), codec::decode(&payload)) {
+                    (Some(sector), Ok(vanilla)) => drop(found.insert(*sector, vanilla)),
+                    (None, _) => {}
+                    (Some(_), Err(error)) => tracing::warn!(subject, %error, "an unreadable vanilla proof"),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// All reports that the bus still has, and then each new one. Ends when the connection's consumer is gone; the
+    /// caller opens it again, and gets those of the last two hours again.
+    pub async fn post_reports(&self) -> Result<BoxStream<'static, Result<PostSaid, ReadError>>, ReadError> {
+        let failed = |source: async_nats::Error| ReadError::Server { what: topology::POST.to_owned(), source };
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::All,
+            filter_subject: subject::POST_REPORTS.to_owned(),
+            ack_policy: AckPolicy::None,
+            memory_storage: true,
+            inactive_threshold: Duration::from_secs(60),
+            ..pull::Config::default()
+        };
+        let consumer: PullConsumer =
+            self.js.create_consumer_on_stream(config, topology::POST).await.map_err(|source| failed(source.into()))?;
+        let messages = consumer
+            .stream()
+            .expires(Duration::from_secs(30))
+            .heartbeat(Duration::from_secs(10))
+            .messages()
+            .await
+            .map_err(|source| failed(source.into()))?;
+        let said = messages.filter_map(|message| async move {
+            match message {
+                Ok(message) => read_report(&message).map(Ok),
+                Err(source) => Some(Err(ReadError::Server { what: topology::POST.to_owned(), source: source.into() })),
+            }
+        });
+        Ok(said.boxed())
+    }
+}
+
+/// The id of a message that may rightly follow an equal one under its subject: a task that is offered again, and its
+/// report. The server would take the second one for a repetition and drop it.
+fn numbered(subject: &str) -> String {
+    static PUBLISHED: AtomicU64 = AtomicU64::new(0);
+    format!("{subject}.{}", PUBLISHED.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The task in a message; `None` for one of a newer version. It counts only under the subject that follows from its
+/// content.
+fn read_task(message: &jetstream::Message) -> Result<Option<PostTask>, String> {
+    let task: PostTask = codec::decode(&message.payload).map_err(|error| error.to_string())?;
+    match (subject::post_task(&task), task.of()) {
+        (Some(_), Some(of)) if of.post == PostKind::Unknown => Ok(None),
+        (Some(subject), Some(_)) if subject == message.subject.as_str() => Ok(Some(task)),
+        (Some(subject), Some(_)) => Err(format!("it belongs to {subject}")),
+        _ => Ok(None),
+    }
+}
+
+/// The report in a message; `None` if it is unreadable, or stands under a subject that is not its own.
+fn read_report(message: &jetstream::Message) -> Option<PostSaid> {
+    let subject = message.subject.as_str();
+    match (subject.parse(), codec::decode::<PostReport>(&message.payload)) {
+        (Ok(Subject::PostReport { miner, job, task, worker }), Ok(report)) if report.task().as_ref() == Some(&task) => {
+            Some(PostSaid { miner, job, worker, report })
+        }
+        (Ok(_), Ok(_)) => {
+            tracing::warn!(subject, "a report under a subject that is not its own; ignored");
+            None
+        }
+        (Err(error), _) => {
+            tracing::warn!(subject, %error, "an unreadable report");
+            None
+        }
+        (_, Err(error)) => {
+            tracing::warn!(subject, %error, "an unreadable report");
+            None
+        }
+    }
+}
