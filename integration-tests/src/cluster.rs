@@ -48,6 +48,8 @@ pub struct Settings {
     /// Whether C2 makes a scripted proof of the real replica, which manager and chain then expect. A real proof takes
     /// all cores for most of a minute.
     pub scripted_proofs: bool,
+    /// Whether sectors are proven by window PoSt.
+    pub proves: bool,
 }
 
 /// A running cluster. Dropping it ends all its processes.
@@ -83,6 +85,7 @@ impl Settings {
             params: directory("SEALBUS_PARAMS")?,
             parents: directory("SEALBUS_PARENTS")?,
             scripted_proofs: false,
+            proves: false,
         })
     }
 

@@ -54,6 +54,9 @@ pub struct Config {
     /// When a worker counts as gone, and what happens to its sectors.
     #[serde(default)]
     pub liveness: Liveness,
+    /// How proofs of spacetime are made.
+    #[serde(default)]
+    pub proving: Proving,
 }
 
 /// The `[streams]` table.
@@ -151,6 +154,9 @@ pub struct Miner {
     /// When proven sectors are extended, and for how long. `None`: they end when they expire.
     #[serde(default)]
     pub expiry: Option<Expiry>,
+    /// Whether its sectors are proven by window PoSt. `false` if another system proves them.
+    #[serde(default = "yes")]
+    pub prove: bool,
     /// What its messages may cost, instead of `[chain.fees]`.
     #[serde(default)]
     pub fees: Option<Fees>,
@@ -167,6 +173,8 @@ pub struct Senders {
     pub precommit: Vec<String>,
     /// Who sends ProveCommits.
     pub prove_commit: Vec<String>,
+    /// Who sends window PoSts and declares recoveries. An address of its own is not held up by other messages.
+    pub window_post: Vec<String>,
 }
 
 /// A `[[store]]` table.
@@ -193,6 +201,20 @@ pub struct Policy {
     pub file_checks: usize,
     /// After how many days the history of a sector whose job has ended is compressed.
     pub archive_after_days: u32,
+}
+
+/// The `[proving]` table.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Proving {
+    /// How long a worker may read one sector for a proof, in seconds. Less if the deadline closes sooner.
+    pub sector_limit_secs: u64,
+}
+
+impl Default for Proving {
+    fn default() -> Proving {
+        Proving { sector_limit_secs: 60 }
+    }
 }
 
 /// The `[liveness]` table.
@@ -306,6 +328,9 @@ impl Config {
                 return refuse(field, "must be at least 1".to_owned());
             }
         }
+        if !(1..=1800).contains(&self.proving.sector_limit_secs) {
+            return refuse("proving.sector_limit_secs", "must be 1 to 1800".to_owned());
+        }
         let mut seen = BTreeSet::new();
         for (index, miner) in self.miners.iter().enumerate() {
             let field = |name: &str| format!("miner[{index}].{name}");
@@ -316,6 +341,7 @@ impl Config {
                 ("sender", miner.sender.as_slice()),
                 ("senders.precommit", &miner.senders.precommit),
                 ("senders.prove_commit", &miner.senders.prove_commit),
+                ("senders.window_post", &miner.senders.window_post),
             ];
             for (name, sender) in senders.iter().flat_map(|(name, all)| all.iter().map(move |one| (name, one))) {
                 if let Err(error) = crate::chain::json::parse_address(sender) {
@@ -397,10 +423,16 @@ impl Miner {
         if own.is_empty() { self.sender.as_slice() } else { own }
     }
 
+    /// The configured senders of proofs, the preferred one first. None: the miner's worker sends them.
+    pub fn post_senders(&self) -> &[String] {
+        let own = self.senders.window_post.as_slice();
+        if own.is_empty() { self.sender.as_slice() } else { own }
+    }
+
     /// Every configured sender, each once.
     pub fn all_senders(&self) -> BTreeSet<&str> {
-        let Senders { precommit, prove_commit } = &self.senders;
-        self.sender.iter().chain(precommit).chain(prove_commit).map(String::as_str).collect()
+        let Senders { precommit, prove_commit, window_post } = &self.senders;
+        self.sender.iter().chain(precommit).chain(prove_commit).chain(window_post).map(String::as_str).collect()
     }
 }
 
@@ -451,6 +483,10 @@ impl Default for Policy {
     fn default() -> Self {
         Policy { max_attempts: 3, max_issues: 6, file_check_timeout_secs: 600, file_checks: 4, archive_after_days: 7 }
     }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn one() -> u32 {

@@ -33,6 +33,7 @@ pub mod orders;
 pub mod outbox;
 pub mod preflight;
 pub mod proofs;
+pub mod proving;
 pub mod serve;
 pub mod service;
 pub mod slots;

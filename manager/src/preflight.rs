@@ -227,8 +227,22 @@ pub async fn senders<T: Transport>(
     info: &MinerInfo,
     tipset: &TipSetKey,
 ) -> Result<Result<Vec<Address>, NotASender>, ChainError> {
+    match configured {
+        Some(miner) => senders_among(node, miner.id, miner.senders(kind), info, tipset).await,
+        None => Ok(Ok(vec![info.worker])),
+    }
+}
+
+/// The same of these configured addresses; the worker if there are none.
+pub async fn senders_among<T: Transport>(
+    node: &NodeClient<T>,
+    miner: MinerId,
+    configured: &[String],
+    info: &MinerInfo,
+    tipset: &TipSetKey,
+) -> Result<Result<Vec<Address>, NotASender>, ChainError> {
     let mut senders = Vec::new();
-    for (miner, text) in configured.iter().flat_map(|miner| miner.senders(kind).iter().map(|text| (miner.id, text))) {
+    for text in configured {
         // The text was checked when the configuration was loaded.
         let Ok((sender, _)) = json::parse_address(text) else { continue };
         if !is_sender(node, info, &sender, tipset).await? {

@@ -14,12 +14,12 @@ use filecoin_hashers::{
     poseidon::{PoseidonDomain, PoseidonHasher},
 };
 use filecoin_proofs_api::{
-    PrivateReplicaInfo, RegisteredAggregationProof, RegisteredPoStProof, RegisteredSealProof, SectorId as ApiSectorId,
-    post,
+    PrivateReplicaInfo, PublicReplicaInfo, RegisteredAggregationProof, RegisteredPoStProof, RegisteredSealProof,
+    SectorId as ApiSectorId, post,
     seal::{self, SealCommitPhase2Output},
 };
 use sealbus_schema::{
-    Commitment, ErrorClass, ErrorCode, ErrorReport, MinerId, ProofBytes, Randomness, SealProof, SectorId,
+    Commitment, ErrorClass, ErrorCode, ErrorReport, MinerId, ProofBytes, Randomness, SealProof, SectorId, SectorNumber,
 };
 use serde::{Deserialize, Serialize};
 use storage_proofs_core::parameter_cache::parameter_cache_srs_key_path;
@@ -70,6 +70,19 @@ pub trait Verifier: Send + Sync + 'static {
 
     /// Verifies a sector's proof as the chain will. Blocks.
     fn verify_seal(&self, id: SectorId, proof: SealProof, porep: &Porep) -> Result<(), ErrorReport>;
+
+    /// Verifies the window PoSt of one partition as the chain will: of these sectors with their CommR, by rising number.
+    /// `randomness` is masked. Blocks for up to some seconds.
+    fn verify_window_post(
+        &self,
+        _: MinerId,
+        _: SealProof,
+        _: Randomness,
+        _: &[(SectorNumber, Commitment)],
+        _: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOFS_FAILED, "window PoSts cannot be verified here"))
+    }
 
     /// Checks that aggregates can be made and verified now. Cheap, like [`Self::ready`].
     fn aggregates_ready(&self) -> Result<(), ErrorReport> {
@@ -146,6 +159,34 @@ impl Verifier for Library {
                 "the proof does not verify; it was not sent",
             )),
             Err(error) => Err(report(ErrorCode::PROOFS_FAILED, "verify the proof", &error)),
+        }
+    }
+
+    fn verify_window_post(
+        &self,
+        miner: MinerId,
+        proof: SealProof,
+        randomness: Randomness,
+        sectors: &[(SectorNumber, Commitment)],
+        made: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        let post_proof = window_post(proof);
+        let key = post_proof
+            .cache_verifying_key_path()
+            .map_err(|error| ErrorReport::new(ErrorClass::Crit, ErrorCode::PARAMS_MISSING, format!("{error:#}")))?;
+        require_file(&key, "the verifying key of window PoSt is needed to check proofs")?;
+        let replica = |(number, comm_r): &(SectorNumber, Commitment)| {
+            (ApiSectorId::from(number.0), PublicReplicaInfo::new(post_proof, comm_r.0))
+        };
+        let replicas = sectors.iter().map(replica).collect();
+        match post::verify_window_post(&randomness.0, &[(post_proof, &made.0)], &replicas, prover_id(miner.0)) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ErrorReport::new(
+                ErrorClass::Perm,
+                ErrorCode::PROOF_INVALID,
+                "the window PoSt does not verify; it was not sent",
+            )),
+            Err(error) => Err(report(ErrorCode::PROOFS_FAILED, "verify the window PoSt", &error)),
         }
     }
 

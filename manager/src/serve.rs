@@ -27,6 +27,7 @@ use crate::{
     fold::{self, Fold, FoldError},
     liveness, money, nodes, orders, outbox, preflight,
     proofs::{Library, Verifier},
+    proving::Proving,
     service,
     store::{Leadership, MessageKind, Store, StoreError},
     stores::{self, Users},
@@ -295,6 +296,18 @@ impl Manager {
         let driver =
             Driver::new(node.clone(), store.clone(), config.clone(), epoch, changed.clone(), verifier.clone()).await?;
         let network = node.network_name().await?;
+        let epoch_millis = node.network_params().await?.block_delay_secs * 1000;
+        let proving = Proving {
+            node,
+            store,
+            tasks: bus,
+            config,
+            epoch,
+            epoch_millis,
+            verifier,
+            waits: driver.waits(),
+            changed: &changed,
+        };
         let users = Users { network, miners: config.miners.iter().map(|miner| miner.id).collect() };
         tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
         service::ready(&format!("holds the fold with epoch {epoch}"));
@@ -308,6 +321,7 @@ impl Manager {
             ended = archive::run(store, epoch, config.policy.archive_after_days) => Ok(ended?),
             ended = money::follow::run(node, store, config, epoch) => Ok(ended?),
             ended = nodes::watch(nodes, store, epoch, driver.waits()) => Ok(ended?),
+            ended = proving.run() => Ok(ended?),
             ended = care::watch::watch(node, Counter { store, epoch: Some(epoch) }, config) => Ok(ended?),
             ended = stores::watch(store, config, &users, epoch, driver.waits()) => Ok(ended?),
             ended = keep_topology(bus, config, &known, driver.waits()) => ended,

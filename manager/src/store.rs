@@ -25,6 +25,7 @@ mod orders;
 mod outbox;
 mod outcome;
 mod pledges;
+mod proofs;
 mod recover;
 mod rows;
 mod sectors;

@@ -18,7 +18,10 @@ use std::{
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, MinerId, SectorId};
 use tokio::time::Instant;
 
-use crate::store::{Store, StoreError};
+use crate::{
+    proving::proof::ProofId,
+    store::{Store, StoreError},
+};
 
 pub use advice::{advice, is_mended_by_a_person};
 pub use book::{Book, Change};
@@ -51,6 +54,8 @@ pub enum Subject {
     OneNode(String),
     /// Everything that needs this part of the bus: `outbox`, `orders`, `heartbeats`, `log` or `streams`.
     Bus(String),
+    /// The proof of a partition.
+    Proof(ProofId),
     /// A row of the outbox that cannot be published.
     Outbox {
         /// The row's number.
@@ -111,6 +116,7 @@ impl Subject {
             Subject::Store(_) => "store",
             Subject::Node | Subject::OneNode(_) => "node",
             Subject::Bus(_) => "bus",
+            Subject::Proof(_) => "proof",
             Subject::Outbox { .. } => "outbox",
         }
     }
@@ -122,6 +128,7 @@ impl Subject {
             Subject::Message { key, .. } => key.clone(),
             Subject::Miner(miner) => miner.to_string(),
             Subject::Store(name) | Subject::Bus(name) | Subject::OneNode(name) => name.clone(),
+            Subject::Proof(id) => id.path(),
             Subject::Outbox { row, .. } => row.to_string(),
             Subject::Node => String::new(),
         }
@@ -142,6 +149,7 @@ impl std::fmt::Display for Subject {
         match self {
             Subject::Node => f.write_str("the chain node"),
             Subject::OneNode(name) => write!(f, "the chain node {name}"),
+            Subject::Proof(id) => write!(f, "the proof of {id}"),
             Subject::Bus(part) => write!(f, "the bus ({part})"),
             Subject::Outbox { row, sector } => write!(f, "row {row} of the outbox, about {sector}"),
             _ => write!(f, "{} {}", self.kind(), self.name()),

@@ -195,6 +195,8 @@ codes! {
     BASE_FEE_TOO_HIGH Temp;
     /// A message waits for others, to share one with them.
     MESSAGE_HELD Temp;
+    /// A window PoSt is late, so sectors may become faulty.
+    POST_AT_RISK Temp;
     /// The chain refused a message that a person or a policy asked for.
     ERRAND_REFUSED Perm;
     /// A pushed message has waited unusually long for inclusion in a block.

@@ -37,6 +37,7 @@ poll_interval_ms = {poll}
 [[miner]]
 id = "{miner}"
 sector_size = "2KiB"
+prove = {proves}
 
 [[store]]
 name = "main"
@@ -50,6 +51,7 @@ path = "{store}"
             confidence = settings.confidence_epochs,
             poll = settings.epoch_millis.clamp(50, 2000),
             miner = cluster.miner,
+            proves = settings.proves,
             store = store.display(),
         ),
     )?;

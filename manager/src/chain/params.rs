@@ -16,9 +16,11 @@ use super::types::{Epoch, Index};
 
 mod care;
 mod owner;
+mod post;
 
 pub use care::*;
 pub use owner::*;
+pub use post::*;
 
 /// Method of the miner actor: `PreCommitSectorBatch2`.
 pub const METHOD_PRE_COMMIT_SECTOR_BATCH2: u64 = 28;

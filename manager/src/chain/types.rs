@@ -234,6 +234,14 @@ pub struct Partition {
     pub active_sectors: SectorSet,
 }
 
+/// What a deadline has got since it opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeadlineState {
+    /// The partitions whose proofs it has.
+    pub post_submissions: SectorSet,
+}
+
 /// A miner actor's funds, which are a part of its state, in attoFIL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MinerFunds {

@@ -1,6 +1,6 @@
 //! Sectors: their numbers, and what exists of each on chain and in the stores, whatever created it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use sealbus_schema::{Commitment, MinerId, SealProof, SectorId, Workflow, parts::StoredSector};
 use sqlx::Row;
@@ -48,6 +48,23 @@ impl Store {
                 numbers.iter().fold(sqlx::query(&text).bind(miner.to_string()), |query, n| query.bind(*n as i64));
             let rows = query.fetch_all(&self.pool).await.map_err(sql("read sector numbers"))?;
             found.extend(rows.iter().map(|row| row.get::<i64, _>("number") as u64));
+        }
+        Ok(found)
+    }
+
+    /// The permanent stores with the files of some of a miner's sectors. Sectors without files are missing.
+    pub async fn stores_of(&self, miner: MinerId, numbers: &[u64]) -> Result<HashMap<u64, String>, StoreError> {
+        let mut found = HashMap::new();
+        for numbers in rows::chunks(numbers) {
+            let text = format!(
+                "SELECT number, store FROM sectors WHERE store IS NOT NULL AND miner = {} AND number IN ({})",
+                self.places().list(1, 1),
+                self.places().list(2, numbers.len())
+            );
+            let query =
+                numbers.iter().fold(sqlx::query(&text).bind(miner.to_string()), |query, n| query.bind(*n as i64));
+            let rows = query.fetch_all(&self.pool).await.map_err(sql("read where files are"))?;
+            found.extend(rows.iter().map(|row| (row.get::<i64, _>("number") as u64, row.get("store"))));
         }
         Ok(found)
     }
@@ -150,4 +167,16 @@ fn update<'q>(places: Places, sectors: &'q [(SectorId, Existing)]) -> Statement<
             .bind(on_chain.map(|on_chain| on_chain.comm_d.to_string()))
             .bind(on_chain.map(|on_chain| on_chain.activation_epoch))
     })
+}
+
+#[cfg(test)]
+impl Store {
+    /// A sector whose files are in a store, for tests.
+    pub(crate) async fn pretend_stored(&self, id: SectorId, store: &str) {
+        let mut tx = self.begin().await.expect("begins");
+        tx.give_out_number(id, SealProof::StackedDrg2KiBV1_1).await.expect("gives out");
+        let files = StoredSector { store: store.to_owned(), files: Vec::new(), identity: None };
+        tx.save_existing(&[(id, Existing { files: Some(files), on_chain: None })]).await.expect("saves");
+        tx.commit().await.expect("commits");
+    }
 }

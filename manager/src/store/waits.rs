@@ -143,6 +143,7 @@ fn from_row(row: &AnyRow) -> Result<Wait, StoreError> {
         "node" if name.is_empty() => Subject::Node,
         "node" => Subject::OneNode(name.clone()),
         "bus" => Subject::Bus(name.clone()),
+        "proof" => Subject::Proof(name.parse().map_err(|error| bad(format!("{error}")))?),
         "outbox" => Subject::Outbox { row: name.parse().map_err(|error| bad(format!("{error}")))?, sector: sector()? },
         other => return Err(bad(format!("kind {other}"))),
     };

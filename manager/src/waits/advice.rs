@@ -17,6 +17,10 @@ const ADVICE: &[(ErrorCode, &str)] = &[
         ErrorCode::BASE_FEE_TOO_HIGH,
         "nothing, if it can wait for a lower base fee; otherwise replace the message with a higher fee",
     ),
+    (
+        ErrorCode::POST_AT_RISK,
+        "see that a worker with the store reads and one proves (`workers list`), that the store answers, and that the sender can pay",
+    ),
     (ErrorCode::MESSAGE_HELD, "nothing; to send it now: `messages flush`"),
     (ErrorCode::MESSAGE_PENDING, "check whether the node publishes to its peers, and what else waits for this sender"),
     (

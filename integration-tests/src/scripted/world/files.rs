@@ -25,7 +25,7 @@ pub fn write(world: &World) -> anyhow::Result<()> {
 
 fn manager(world: &World, chain: &str) -> String {
     let liveness = world.options.liveness;
-    let miner = |miner: &MinerId| format!("[[miner]]\nid = \"{miner}\"\nsector_size = \"2KiB\"\n\n");
+    let miner = |miner: &MinerId| format!("[[miner]]\nid = \"{miner}\"\nsector_size = \"2KiB\"\nprove = false\n\n");
     let miners: Vec<String> = world.miners.iter().map(miner).collect();
     format!(
         r#"[database]

@@ -17,7 +17,7 @@ use crate::chain::message::{self, Message};
 use crate::chain::params::SectorPreCommitInfo;
 use crate::chain::rpc::Transport;
 use crate::chain::sector_set::SectorSet;
-use crate::chain::types::{Epoch, Index, MinerFunds, Partition, Receipt, SectorOnChainInfo, TipSetKey};
+use crate::chain::types::{DeadlineState, Epoch, Index, MinerFunds, Partition, Receipt, SectorOnChainInfo, TipSetKey};
 use crate::chain::types::{TipSet, Trial, Vesting};
 
 /// The answer to `StateReadState`, with what we read of a miner's state.
@@ -84,6 +84,21 @@ impl<T: Transport> NodeClient<T> {
         let miner = self.text(miner).await?;
         let partitions: Option<_> = self.call("StateMinerPartitions", json!([miner, deadline, tipset])).await?;
         Ok(partitions.unwrap_or_default())
+    }
+
+    /// The partitions of an open deadline whose proofs the chain has.
+    pub async fn post_submissions(
+        &self,
+        miner: &Address,
+        deadline: Index,
+        tipset: &TipSetKey,
+    ) -> Result<SectorSet, Error> {
+        const METHOD: &str = "StateMinerDeadlines";
+        let miner = self.text(miner).await?;
+        let deadlines: Option<Vec<DeadlineState>> = self.call(METHOD, json!([miner, tipset])).await?;
+        let deadlines = deadlines.unwrap_or_default();
+        let found = usize::try_from(deadline).ok().and_then(|index| deadlines.into_iter().nth(index));
+        Ok(found.ok_or_else(|| Error::bad_answer(METHOD, format!("no deadline {deadline}")))?.post_submissions)
     }
 
     /// The proven sectors with these numbers, in ascending order. Numbers that are not proven are missing. Each sector

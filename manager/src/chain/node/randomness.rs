@@ -18,7 +18,7 @@ impl<T: Transport> NodeClient<T> {
         miner_id: u64,
         tipset: &TipSetKey,
     ) -> Result<[u8; 32], Error> {
-        self.randomness("StateGetRandomnessFromTickets", domain, epoch, miner_id, tipset).await
+        self.randomness("StateGetRandomnessFromTickets", domain, epoch, &miner_entropy(miner_id), tipset).await
     }
 
     /// Randomness from the beacon at `epoch`, for a miner.
@@ -29,7 +29,12 @@ impl<T: Transport> NodeClient<T> {
         miner_id: u64,
         tipset: &TipSetKey,
     ) -> Result<[u8; 32], Error> {
-        self.randomness("StateGetRandomnessFromBeacon", domain, epoch, miner_id, tipset).await
+        self.randomness("StateGetRandomnessFromBeacon", domain, epoch, &miner_entropy(miner_id), tipset).await
+    }
+
+    /// Randomness from the ticket of `epoch` that says on which chain a window PoSt was made. It is the same for all miners.
+    pub async fn chain_commit_randomness(&self, epoch: Epoch, tipset: &TipSetKey) -> Result<[u8; 32], Error> {
+        self.randomness("StateGetRandomnessFromTickets", Domain::PoStChainCommit, epoch, &[], tipset).await
     }
 
     async fn randomness(
@@ -37,10 +42,11 @@ impl<T: Transport> NodeClient<T> {
         method: &'static str,
         domain: Domain,
         epoch: Epoch,
-        miner_id: u64,
+        entropy: &[u8],
         tipset: &TipSetKey,
     ) -> Result<[u8; 32], Error> {
-        let entropy = json::base64_text(&miner_entropy(miner_id));
+        // Nodes take an empty text for no entropy.
+        let entropy = json::base64_text(entropy);
         let answer = self.transport.call(method, json!([domain as i64, epoch, entropy, tipset])).await?;
         let bytes = json::bytes::deserialize(answer).map_err(|error| Error::bad_answer(method, error))?;
         let length = bytes.len();

@@ -34,7 +34,9 @@ impl<T: Transport + 'static> Driver<T> {
                 None => return Err(self.waits_for(message, &unsigned.from, error)),
             },
         };
-        let limit = self.config.fee_limit(message.miner, MessageKind::Errand, 1, None);
+        // A message that is of no use after an epoch may cost more the closer that is.
+        let left = errand.asked.until_epoch().map(|until| until - view.head.height);
+        let limit = self.config.fee_limit(message.miner, MessageKind::Errand, 1, left);
         let gas = affordable(view, message.key.clone(), gas, &limit)?;
         self.check_funds(view, &message.key, &unsigned, &gas).await?;
         let unsigned = self.with_next_nonce(unsigned, gas).await?;

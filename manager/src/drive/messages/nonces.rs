@@ -161,6 +161,11 @@ impl<T: Transport + 'static> Driver<T> {
         for message in group {
             let sector = self.sector_of(message).await?;
             left = soonest(left, sector.and_then(|sector| epochs_left(view, &sector)));
+            if let Some(errand) = message.errand
+                && let Some(errand) = self.store.errand(errand).await?
+            {
+                left = soonest(left, errand.asked.until_epoch().map(|until| until - view.head.height));
+            }
         }
         let limit = self.config.fee_limit(lead.miner, lead.kind, group.len() as u64, left);
         let gas = affordable(view, format!("{} for a higher fee", name_of(group.iter())), wanted, &limit)?;

@@ -75,6 +75,13 @@ pub struct Errand {
     pub error: Option<String>,
 }
 
+impl NewErrand {
+    /// The epoch from which it is of no use any more, if there is one: `until_epoch` in its detail.
+    pub fn until_epoch(&self) -> Option<i64> {
+        self.detail["until_epoch"].as_i64()
+    }
+}
+
 impl ErrandState {
     const ALL: [(ErrandState, &'static str); 6] = [
         (ErrandState::Wanted, "wanted"),

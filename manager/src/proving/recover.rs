@@ -1,0 +1,179 @@
+//! Recoveries: faulty sectors of the next deadlines are read as for a proof, and those that can be read are declared as
+//! recovered, before the epoch at which that is too late. The next proof of their partition then covers them.
+//!
+//! Nothing of this is stored but the errand. A manager that restarts reads again.
+
+use fvm_ipld_bitfield::BitField;
+use fvm_ipld_encoding::RawBytes;
+use sealbus_nats::post::PostSaid;
+use sealbus_schema::{
+    MinerId, Randomness,
+    post::{PostJob, PostKind, PostSubject},
+};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::{
+    Error, Memory, Proving,
+    proof::ProofId,
+    reads::Reads,
+    tasks::Tasks,
+    turn::{Turn, turns_ahead},
+};
+use crate::{
+    chain::{
+        Transport,
+        params::{DeclareFaultsRecoveredParams, METHOD_DECLARE_FAULTS_RECOVERED, RecoveryDeclaration},
+        randomness::blake2b256,
+        types::{Epoch, Partition, ProvingDeadline, TipSet},
+    },
+    drive::address,
+    errands::sectors::ranges,
+    preflight,
+    store::NewErrand,
+};
+
+/// The kind of the errand.
+pub const RECOVER: &str = "recover";
+/// Who asks for it, in the audit.
+const BY: &str = "proving";
+/// For how many deadlines ahead faulty sectors are read. The first of them is the last whose recoveries can be declared.
+const TURNS: usize = 4;
+/// A recovery is asked for this many epochs before its last one at the latest, with the sectors that were read until then.
+const MARGIN: Epoch = 10;
+
+/// The faulty sectors of a partition that are being read.
+pub struct Recovering {
+    of: PostSubject,
+    turn: Turn,
+    reads: Reads,
+    /// When tasks were offered last.
+    offered: Option<Epoch>,
+    heard: Vec<PostSaid>,
+    /// Whether the recovery is asked for, or nothing could be read.
+    done: bool,
+}
+
+impl Recovering {
+    /// Whether a job is this one's.
+    pub fn is_of(&self, miner: MinerId, job: &PostJob) -> bool {
+        self.of.miner == miner && self.of.job == *job
+    }
+
+    /// Remembers what a worker says until the next look.
+    pub fn hear(&mut self, said: &PostSaid) {
+        self.heard.push(said.clone());
+    }
+}
+
+impl<T: Transport, B: Tasks> Proving<'_, T, B> {
+    /// Looks for faulty sectors once a deadline, and goes on with those that are being read.
+    pub(super) async fn recover(
+        &self,
+        memory: &mut Memory,
+        miner: MinerId,
+        told: &ProvingDeadline,
+        head: &TipSet,
+    ) -> Result<(), Error> {
+        let open = (told.period_start, told.index);
+        if memory.looked_for_faults.get(&miner) != Some(&open) {
+            for turn in turns_ahead(told, head.height, TURNS) {
+                self.read_faulty(memory, miner, &turn, head).await?;
+            }
+            memory.looked_for_faults.insert(miner, open);
+        }
+        let Memory { recovering, queues, .. } = memory;
+        recovering.retain(|id, recovering| id.miner != miner || head.height < recovering.turn.fault_cutoff);
+        for (id, recovering) in recovering.iter_mut().filter(|(id, recovering)| id.miner == miner && !recovering.done) {
+            for said in std::mem::take(&mut recovering.heard) {
+                recovering.reads.hear(&said.worker, &said.report, head.height);
+            }
+            let is_last = head.height + MARGIN >= recovering.turn.fault_cutoff;
+            if recovering.reads.is_settled() || is_last {
+                self.declare(*id, recovering, head).await?;
+                recovering.done = true;
+            } else if recovering.offered.is_none_or(|last| last < head.height) {
+                recovering.offered = Some(head.height);
+                let pieces = recovering.reads.pieces(head.height);
+                let limit = self.millis_to(recovering.turn.fault_cutoff - MARGIN, head);
+                self.offer_pieces(queues, &recovering.of, recovering.reads.sectors(), pieces, limit).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to read the faulty sectors of a deadline.
+    async fn read_faulty(&self, memory: &mut Memory, miner: MinerId, turn: &Turn, head: &TipSet) -> Result<(), Error> {
+        let partitions = self.node.miner_partitions(&address(miner), turn.deadline, &head.key).await?;
+        for (partition, index) in partitions.iter().zip(0..) {
+            let id = ProofId { miner, period: turn.period, deadline: turn.deadline, partition: index };
+            let faulty = to_recover(partition);
+            if faulty.is_empty() || memory.recovering.contains_key(&id) || self.is_asked_for(id).await? {
+                continue;
+            }
+            let name = format!("r-{}-{}-{}", id.period, id.deadline, id.partition);
+            let job = name.parse().map_err(|_| Error::Odd(format!("{name} is no name for tasks")))?;
+            // Any challenge serves: what is wanted is a read of some leaves. It must not be foreseen by what damages disks.
+            let mut randomness = blake2b256(format!("{miner} {name} {}", head.height).as_bytes());
+            randomness[31] &= 0x3f;
+            let (proof, randomness) = (self.seal_proof(miner)?, Randomness(randomness));
+            let of = PostSubject { miner, job, post: PostKind::Window, proof, randomness };
+            let reads = Reads::new(self.provables(miner, &faulty, head).await?);
+            let (heard, turn) = (Vec::new(), *turn);
+            memory.recovering.insert(id, Recovering { of, turn, reads, offered: None, heard, done: false });
+        }
+        Ok(())
+    }
+
+    async fn is_asked_for(&self, id: ProofId) -> Result<bool, Error> {
+        let now = OffsetDateTime::now_utc();
+        let open = self.store.errands_in_the_way(id.miner, RECOVER, now).await?;
+        Ok(open.iter().any(|errand| errand.asked.detail["proof"] == json!(id.path())))
+    }
+
+    /// Asks for the recovery of what was read.
+    async fn declare(&self, id: ProofId, recovering: &Recovering, head: &TipSet) -> Result<(), Error> {
+        for (number, why) in recovering.reads.unread() {
+            tracing::error!(sector = format!("{}/{number}", id.miner), why, "stays faulty: it cannot be read");
+        }
+        let read: Vec<u64> = recovering.reads.read().map(|(sector, _)| sector.number.0).collect();
+        if read.is_empty() {
+            return Ok(());
+        }
+        let info = self.node.miner_info(&address(id.miner), &head.key).await?;
+        let configured = self.config.miner(id.miner).map(|miner| miner.post_senders()).unwrap_or_default();
+        let senders = preflight::senders_among(self.node, id.miner, configured, &info, &head.key).await??;
+        let sender = senders.first().copied().unwrap_or(info.worker);
+        let bad = |error: &dyn std::fmt::Display| Error::Odd(format!("the recovery of {id}: {error}"));
+        let sectors = BitField::try_from_bits(read.iter().copied()).map_err(|error| bad(&error))?;
+        let recovery = RecoveryDeclaration { deadline: id.deadline, partition: id.partition, sectors };
+        let params = RawBytes::serialize(DeclareFaultsRecoveredParams { recoveries: vec![recovery] });
+        let errand = NewErrand {
+            miner: id.miner,
+            kind: RECOVER.to_owned(),
+            sender: sender.to_string(),
+            receiver: address(id.miner).to_string(),
+            method: METHOD_DECLARE_FAULTS_RECOVERED,
+            params: params.map_err(|error| bad(&error))?.bytes().to_vec(),
+            value_atto: "0".to_owned(),
+            detail: json!({
+                "what": format!("declare {} sector(s) of {id} as recovered", read.len()),
+                "sectors": ranges(&read), "proof": id.path(), "until_epoch": recovering.turn.fault_cutoff,
+            }),
+            asked_by: BY.to_owned(),
+        };
+        let mut tx = self.store.begin_as(self.epoch).await?;
+        tx.ask_errand(&errand).await?;
+        tx.commit().await?;
+        self.changed.ring();
+        tracing::info!(proof = %id, sectors = ranges(&read), "faulty sectors can be read again; their recovery is asked for");
+        Ok(())
+    }
+}
+
+/// The faulty sectors of a partition that are not declared as recovered.
+fn to_recover(partition: &Partition) -> Vec<u64> {
+    let live =
+        |number: &u64| partition.live_sectors.contains(*number) && !partition.recovering_sectors.contains(*number);
+    partition.faulty_sectors.iter().filter(live).collect()
+}

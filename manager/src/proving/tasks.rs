@@ -1,0 +1,52 @@
+//! The bus, as far as proofs need it.
+
+use futures::stream::BoxStream;
+use sealbus_nats::{
+    Bus,
+    post::{PostQueue, PostSaid},
+};
+use sealbus_schema::{
+    MinerId,
+    post::{PostJob, PostTask},
+};
+
+use super::Error;
+
+/// Offers tasks to workers, and hears what becomes of them.
+pub trait Tasks: Sync {
+    /// Makes a queue, unless it is there.
+    fn ensure(&self, queue: &PostQueue) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Offers a task, unless it is in the queue.
+    fn offer(&self, task: &PostTask) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Takes a job's tasks out of the queues.
+    fn withdraw(&self, miner: MinerId, job: &PostJob) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// What workers have said within the last two hours, and what they say.
+    fn reports(&self) -> impl Future<Output = Result<BoxStream<'static, Result<PostSaid, Error>>, Error>> + Send;
+}
+
+impl Tasks for Bus {
+    async fn ensure(&self, queue: &PostQueue) -> Result<(), Error> {
+        self.ensure_post_queue(queue).await.map_err(bus)
+    }
+
+    async fn offer(&self, task: &PostTask) -> Result<(), Error> {
+        self.offer_post(task).await.map(drop).map_err(bus)
+    }
+
+    async fn withdraw(&self, miner: MinerId, job: &PostJob) -> Result<(), Error> {
+        self.withdraw_post(miner, job).await.map_err(bus)
+    }
+
+    async fn reports(&self) -> Result<BoxStream<'static, Result<PostSaid, Error>>, Error> {
+        use futures::StreamExt;
+        let reports = self.post_reports().await.map_err(bus)?;
+        Ok(reports.map(|said| said.map_err(bus)).boxed())
+    }
+}
+
+fn bus(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Bus(Box::new(error))
+}
