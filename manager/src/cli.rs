@@ -18,6 +18,7 @@ mod messages;
 mod miners;
 mod person;
 mod pledge;
+mod proving;
 mod sectors;
 mod slots;
 mod stores;
@@ -83,6 +84,11 @@ enum Command {
     Messages {
         #[command(subcommand)]
         verb: messages::Messages,
+    },
+    /// Show deadlines, proofs of partitions, and faults.
+    Proving {
+        #[command(subcommand)]
+        verb: proving::Proving,
     },
     /// Add up what left and came, from the chain: deposits, pledges, gas, fees, penalties, rewards.
     Costs(costs::Costs),
@@ -171,6 +177,7 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Miners { verb } => verb.run().await,
         Command::Funds(funds) => funds.run().await,
         Command::Messages { verb } => verb.run().await,
+        Command::Proving { verb } => verb.run().await,
         Command::Costs(costs) => costs.run().await,
         Command::Workers { verb } => verb.run().await,
         Command::Slots { verb } => verb.run().await,

@@ -5,6 +5,7 @@
 //! - [`decide`]: what happens next with one proof; pure.
 //! - [`proof`]: what is stored of a proof.
 //! - [`tasks`]: the tasks for workers, and what they say.
+//! - [`forecast`]: what the last proofs say about the next ones; pure.
 //! - [`begin`]: which proofs a turn needs, as the chain has it at the challenge.
 //! - [`make`]: carries out what was decided: tasks, verification.
 //! - [`submit`]: the message, and what became of it.
@@ -15,6 +16,7 @@
 
 pub mod begin;
 pub mod decide;
+pub mod forecast;
 pub mod make;
 pub mod proof;
 pub mod reads;

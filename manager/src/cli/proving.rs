@@ -1,0 +1,35 @@
+//! `proving`: deadlines, proofs of partitions, faults.
+
+mod deadlines;
+mod faults;
+mod forecast;
+mod history;
+
+use clap::Subcommand;
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Proving {
+    /// Show a miner's deadlines: when they open, what they have, and how their last proofs went.
+    Deadlines(deadlines::Deadlines),
+    /// Show what is being proven, and how far it is.
+    Partitions(history::Partitions),
+    /// Show how proofs went: durations, margins, sectors that were left out.
+    History(history::History),
+    /// Show a miner's faulty sectors, and why they were left out.
+    Faults(faults::Faults),
+    /// Show what the last proofs say about the next ones: durations, the least margin, the slowest sectors.
+    Forecast(forecast::ShowForecast),
+}
+
+impl Proving {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Proving::Deadlines(show) => show.run().await,
+            Proving::Partitions(show) => show.run().await,
+            Proving::History(show) => show.run().await,
+            Proving::Faults(show) => show.run().await,
+            Proving::Forecast(show) => show.run().await,
+        }
+    }
+}
