@@ -119,6 +119,12 @@ pub enum Fault {
         /// In attoFIL.
         atto: u64,
     },
+    /// At the end of the next tipset a miner is punished as for a consensus fault: it pays five rewards, and for 900 epochs
+    /// it wins no blocks and declares no recoveries.
+    ConsensusFault {
+        /// The miner's ID.
+        miner: ActorID,
+    },
     /// All faults are switched off.
     Clear {},
 }
@@ -141,6 +147,8 @@ pub enum Incident {
     Debt(TokenAmount),
     /// The miner gets this block reward.
     Reward(TokenAmount),
+    /// The miner is punished for two blocks of one epoch.
+    ConsensusFault,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,6 +191,7 @@ impl Faults {
             Fault::Reward { miner, atto } => {
                 self.incidents.push((miner, Incident::Reward(TokenAmount::from_atto(atto))))
             }
+            Fault::ConsensusFault { miner } => self.incidents.push((miner, Incident::ConsensusFault)),
             Fault::BaseFeeSpike { .. }
             | Fault::ClearMempool {}
             | Fault::MuteChannels { .. }
