@@ -238,7 +238,9 @@ impl Node {
         info!(?fault, "fault");
         match &fault {
             Fault::ClearMempool {} => self.mempool.clear(),
-            Fault::MuteChannels { on } => self.announced.send_modify(|announced| announced.is_muted = *on),
+            Fault::MuteChannels { on } | Fault::Away { on } => {
+                self.announced.send_modify(|announced| announced.is_muted = *on)
+            }
             Fault::CloseChannels {} => self.announced.send_modify(|announced| announced.closings += 1),
             Fault::BaseFeeSpike { times, epochs } => {
                 let first = self.epoch + 1;
