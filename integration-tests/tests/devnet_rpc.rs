@@ -32,8 +32,12 @@ struct Rpc {
 
 impl Rpc {
     async fn new() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    async fn with(config: Config) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let devnet = Devnet::new(Config::default(), Arc::new(ScriptedVerifier::default())).expect("a devnet");
+        let devnet = Devnet::new(config, Arc::new(ScriptedVerifier::default())).expect("a devnet");
         let server = Server::start(&devnet, "127.0.0.1:0".parse().expect("an address")).await.expect("starts");
         Self { devnet, url: server.url(), _server: server, client: reqwest::Client::new() }
     }

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Parser;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::sector::SectorSize;
-use sealbus_integration_tests::devnet::config::{ConfigError, parse_sector_size};
+use sealbus_integration_tests::devnet::config::{ConfigError, DEADLINES_MAX, WINDOW_EPOCHS, parse_sector_size};
 use sealbus_integration_tests::devnet::{Config, Devnet, ProofVerifier, ProofsApi, Server, files};
 use sealbus_integration_tests::scripted::verifier::{Scripted, ScriptedProofs};
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,6 +52,15 @@ struct Arguments {
     /// Let the base fee follow the demand for gas (FIP-0115).
     #[arg(long)]
     base_fee_follows: bool,
+    /// Let sectors fail that nobody proves, and charge for faults and sectors.
+    #[arg(long)]
+    proving: bool,
+    /// The deadlines of a proving period.
+    #[arg(long, default_value_t = DEADLINES_MAX)]
+    deadlines: u64,
+    /// The epochs of a deadline. The other times of proving are scaled like it.
+    #[arg(long, default_value_t = WINDOW_EPOCHS)]
+    window_epochs: ChainEpoch,
     /// The name of the network.
     #[arg(long, default_value = "sealbus-devnet")]
     network_name: String,
@@ -116,6 +125,9 @@ fn config(arguments: &Arguments) -> anyhow::Result<Config> {
         base_fee_follows: arguments.base_fee_follows,
         sector_size: arguments.sector_size,
         miners: arguments.miners,
+        proving: arguments.proving,
+        deadlines: arguments.deadlines,
+        window_epochs: arguments.window_epochs,
         seed: arguments.seed,
         epoch_millis: if arguments.paused { 0 } else { arguments.epoch_millis },
         genesis_timestamp: now.as_secs(),

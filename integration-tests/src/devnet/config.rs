@@ -17,6 +17,15 @@ pub const MINERS_MAX: u64 = 100;
 /// The highest network version, to which a devnet can be upgraded.
 pub const NETWORK_VERSION_MAX: u32 = 29;
 
+/// The number of deadlines in a proving period on real networks, the highest here.
+pub const DEADLINES_MAX: u64 = 48;
+/// The least number of deadlines: one that is open, one that opens next, and two that may be changed.
+pub const DEADLINES_MIN: u64 = 4;
+/// The epochs of a deadline on real networks. All times of proving are scaled from them.
+pub const WINDOW_EPOCHS: ChainEpoch = 60;
+/// The shortest deadline, in which the scaled times still differ.
+pub const WINDOW_EPOCHS_MIN: ChainEpoch = 4;
+
 /// The longest epoch in real milliseconds: a day.
 pub const EPOCH_MILLIS_MAX: u64 = 86_400_000;
 
@@ -32,6 +41,12 @@ pub enum ConfigError {
     /// The epoch is too long to be useful.
     #[error("epoch-millis: {0} is more than a day ({EPOCH_MILLIS_MAX})")]
     EpochMillis(u64),
+    /// There are too few or too many deadlines.
+    #[error("deadlines: {0} is out of range, {DEADLINES_MIN} to {DEADLINES_MAX}")]
+    Deadlines(u64),
+    /// A deadline is too short or too long.
+    #[error("window-epochs: {0} is out of range, {WINDOW_EPOCHS_MIN} to {WINDOW_EPOCHS}")]
+    WindowEpochs(ChainEpoch),
     /// The state machine here has no actors for this network version.
     #[error("network-version: {0} is not supported, a devnet runs 28 or 29")]
     NetworkVersion(u32),
@@ -52,6 +67,13 @@ pub struct Config {
     pub sector_size: SectorSize,
     /// The number of miners that genesis creates, from f01000 upwards.
     pub miners: u64,
+    /// Whether sectors must be proven: a missed window PoSt makes them faulty, and faults and sectors cost fees. Otherwise
+    /// each sector counts as proven when its deadline closes, and nothing is charged.
+    pub proving: bool,
+    /// The deadlines of a proving period.
+    pub deadlines: u64,
+    /// The epochs of a deadline.
+    pub window_epochs: ChainEpoch,
     /// The seed of keys, tickets and beacon entries.
     pub seed: u64,
     /// The real milliseconds of an epoch. With 0 the clock stands still and must be advanced by calls.
@@ -71,6 +93,9 @@ impl Default for Config {
             base_fee_follows: false,
             sector_size: SectorSize::_2KiB,
             miners: 1,
+            proving: false,
+            deadlines: DEADLINES_MAX,
+            window_epochs: WINDOW_EPOCHS,
             seed: 1,
             epoch_millis: 0,
             genesis_timestamp: 1_700_000_000,
@@ -86,6 +111,12 @@ impl Config {
             return Err(ConfigError::Miners(self.miners));
         }
         check_epoch_millis(self.epoch_millis)?;
+        if !(DEADLINES_MIN..=DEADLINES_MAX).contains(&self.deadlines) {
+            return Err(ConfigError::Deadlines(self.deadlines));
+        }
+        if !(WINDOW_EPOCHS_MIN..=WINDOW_EPOCHS).contains(&self.window_epochs) {
+            return Err(ConfigError::WindowEpochs(self.window_epochs));
+        }
         if !matches!(self.network_version, 28 | NETWORK_VERSION_MAX) {
             return Err(ConfigError::NetworkVersion(self.network_version));
         }
@@ -103,7 +134,12 @@ impl Config {
         }
     }
 
-    /// The constants of a 2k network.
+    /// A time on real networks, scaled like the deadlines.
+    pub fn scaled(&self, epochs: ChainEpoch) -> ChainEpoch {
+        epochs * self.window_epochs / WINDOW_EPOCHS
+    }
+
+    /// The constants of a 2k network. Those of proving follow the deadlines.
     pub fn policy(&self) -> Policy {
         let mut seal = ProofSet::default();
         seal.insert(RegisteredSealProof::StackedDRG2KiBV1P1);
@@ -116,7 +152,18 @@ impl Config {
         let mut window_post = ProofSet::default();
         window_post.insert(RegisteredPoStProof::StackedDRGWindow2KiBV1P1);
         window_post.insert(RegisteredPoStProof::StackedDRGWindow8MiBV1P1);
+        let period = self.deadlines as ChainEpoch * self.window_epochs;
+        let lookback = self.scaled(20).max(1);
         Policy {
+            wpost_period_deadlines: self.deadlines,
+            wpost_challenge_window: self.window_epochs,
+            wpost_proving_period: period,
+            wpost_max_chain_commit_age: self.window_epochs,
+            wpost_challenge_lookback: lookback,
+            fault_declaration_cutoff: self.scaled(70).max(lookback + 1),
+            // 30 of 48 deadlines.
+            wpost_dispute_window: period * 5 / 8,
+            fault_max_age: period * 42,
             pre_commit_challenge_delay: PRE_COMMIT_CHALLENGE_DELAY,
             minimum_consensus_power: BigInt::from(2048),
             valid_pre_commit_proof_type: seal,
@@ -175,11 +222,31 @@ mod tests {
     }
 
     #[test]
+    fn the_times_of_proving_are_those_of_real_networks_or_scaled_like_them() {
+        let times = |config: Config| {
+            let Policy { wpost_proving_period, wpost_challenge_lookback, fault_declaration_cutoff, .. } =
+                config.policy();
+            (wpost_proving_period, wpost_challenge_lookback, fault_declaration_cutoff)
+        };
+        let (real, ours) = (Policy::default(), Config::default().policy());
+        assert_eq!(times(Config::default()), (2880, 20, 70));
+        assert_eq!(ours.wpost_dispute_window, real.wpost_dispute_window);
+        assert_eq!(ours.fault_max_age, real.fault_max_age);
+        assert_eq!(ours.wpost_max_chain_commit_age, real.wpost_max_chain_commit_age);
+        assert_eq!(times(Config { window_epochs: 6, ..Config::default() }), (288, 2, 7));
+        assert_eq!(times(Config { window_epochs: 4, deadlines: 4, ..Config::default() }), (16, 1, 4));
+    }
+
+    #[test]
     fn a_refused_configuration_names_its_field() {
         let config = Config { miners: 0, ..Config::default() };
         assert_eq!(config.validate(), Err(ConfigError::Miners(0)));
         let config = Config { network_version: 27, ..Config::default() };
         assert_eq!(config.validate(), Err(ConfigError::NetworkVersion(27)));
+        let config = Config { deadlines: 3, ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::Deadlines(3)));
+        let config = Config { window_epochs: 61, ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::WindowEpochs(61)));
         let message = parse_sector_size("32GiB").map_err(|e| e.to_string());
         assert!(message.is_err_and(|text| text.starts_with("sector-size")));
     }

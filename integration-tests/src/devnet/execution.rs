@@ -24,9 +24,12 @@ use super::world::{BURNT_FUNDS, Kind, POWER, REWARD, Store, World, WorldError};
 mod activation;
 mod addresses;
 mod beneficiary;
+mod deadline;
+mod declarations;
 mod funds;
 mod gas;
 mod miner;
+mod post;
 mod power;
 mod pre_commit;
 mod prove_commit;
@@ -34,10 +37,12 @@ mod rewrite;
 mod terminate;
 mod window;
 
+pub use deadline::DeadlineEnd;
 pub use gas::gas_used;
 pub use miner::{METHOD_PRE_COMMIT, METHOD_PROVE_COMMIT};
+pub use post::Posted;
 pub use power::{CreateMinerParams, CreateMinerReturn, proving_period_start};
-pub use window::close_windows;
+pub use window::{close_windows, pass_null_rounds};
 
 /// The network version from which every sector has ten times the power of its size, and deals are no business of a
 /// pre-commit (FIP-0118).
@@ -66,6 +71,8 @@ pub struct Context<'a> {
     pub economics: &'a Economics,
     /// The network version, 28 or 29.
     pub network_version: u32,
+    /// Whether sectors must be proven.
+    pub proving: bool,
     /// The verifier for proofs.
     pub verifier: &'a dyn ProofVerifier,
 }
@@ -109,6 +116,17 @@ pub struct Applied {
     pub receipt: Receipt,
     /// Why it failed, which is not stored on chain.
     pub error: Option<String>,
+    /// The window PoSt that it submitted.
+    pub posted: Option<Posted>,
+}
+
+/// What a call has done besides its effects on the state.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// The gas that depends on the state.
+    pub gas: u64,
+    /// The window PoSt that it has accepted.
+    pub posted: Option<Posted>,
 }
 
 /// Applies a message to the state tree.
@@ -131,16 +149,22 @@ pub fn apply(context: &Context<'_>, world: &mut World, message: &Message) -> Res
     }
 
     let before = world.clone();
-    let needed = gas_used(message);
-    let result = if message.gas_limit < needed {
+    let mut needed = gas_used(message);
+    let mut done = Done::default();
+    let mut result = Ok(RawBytes::default());
+    if message.gas_limit >= needed {
+        result = call(context, world, sender, message, &mut done)?;
+        needed += done.gas;
+    }
+    if message.gas_limit < needed {
         let text = format!("out of gas: {} of {needed}", message.gas_limit);
-        Err(ActorError::unchecked(ExitCode::SYS_OUT_OF_GAS, text))
-    } else {
-        call(context, world, sender, message)?
-    };
+        result = Err(ActorError::unchecked(ExitCode::SYS_OUT_OF_GAS, text));
+    }
     let used = needed.min(message.gas_limit);
     let applied = match result {
-        Ok(return_data) => Applied { receipt: receipt(ExitCode::OK, return_data, used), error: None },
+        Ok(return_data) => {
+            Applied { receipt: receipt(ExitCode::OK, return_data, used), error: None, posted: done.posted }
+        }
         Err(error) => {
             *world = before;
             failed(error.exit_code(), error.msg(), used)
@@ -189,6 +213,7 @@ fn call(
     world: &mut World,
     sender: ActorID,
     message: &Message,
+    done: &mut Done,
 ) -> Result<CallResult, WorldError> {
     let receiver = match world.resolve(&message.to) {
         Some(id) => id,
@@ -211,7 +236,7 @@ fn call(
         return Ok(Ok(RawBytes::default()));
     }
     match world.get(receiver).map(|actor| actor.kind) {
-        Some(Kind::Miner) => miner::invoke(context, world, sender, receiver, message),
+        Some(Kind::Miner) => miner::invoke(context, world, sender, receiver, message, done),
         _ if receiver == POWER => power::invoke(context, world, message),
         _ => Ok(abort(ExitCode::USR_UNHANDLED_MESSAGE, "invalid method")),
     }
@@ -222,7 +247,7 @@ fn abort(code: ExitCode, text: &str) -> CallResult {
 }
 
 fn failed(code: ExitCode, text: &str, used: u64) -> Applied {
-    Applied { receipt: receipt(code, RawBytes::default(), used), error: Some(text.to_owned()) }
+    Applied { receipt: receipt(code, RawBytes::default(), used), error: Some(text.to_owned()), posted: None }
 }
 
 fn receipt(exit_code: ExitCode, return_data: RawBytes, gas_used: u64) -> Receipt {

@@ -56,6 +56,12 @@ pub enum Fault {
         #[serde(default)]
         answer: Answer,
     },
+    /// While this is on, the node is away: every call of a node's methods is answered with HTTP status 503, and
+    /// subscribers are told nothing. Its chain grows all the same.
+    Away {
+        /// Whether to switch it on.
+        on: bool,
+    },
     /// While this is on, blocks contain no messages. The mempool keeps them.
     StallInclusion {
         /// Whether to switch it on.
@@ -119,6 +125,12 @@ pub enum Fault {
         /// In attoFIL.
         atto: u64,
     },
+    /// At the end of the next tipset a miner is punished as for a consensus fault: it pays five rewards, and for 900 epochs
+    /// it wins no blocks and declares no recoveries.
+    ConsensusFault {
+        /// The miner's ID.
+        miner: ActorID,
+    },
     /// All faults are switched off.
     Clear {},
 }
@@ -141,6 +153,8 @@ pub enum Incident {
     Debt(TokenAmount),
     /// The miner gets this block reward.
     Reward(TokenAmount),
+    /// The miner is punished for two blocks of one epoch.
+    ConsensusFault,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +169,7 @@ struct FailCalls {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults {
     fail_calls: Vec<FailCalls>,
+    away: bool,
     stall_inclusion: bool,
     drop_pushed: u64,
     low_gas: u64,
@@ -171,6 +186,7 @@ impl Faults {
             Fault::FailCalls { method, when, count, answer } => {
                 self.fail_calls.push(FailCalls { method, when, left: count, answer });
             }
+            Fault::Away { on } => self.away = on,
             Fault::StallInclusion { on } => self.stall_inclusion = on,
             Fault::DropPushed { count } => self.drop_pushed = count,
             Fault::LowGas { count } => self.low_gas = count,
@@ -183,6 +199,7 @@ impl Faults {
             Fault::Reward { miner, atto } => {
                 self.incidents.push((miner, Incident::Reward(TokenAmount::from_atto(atto))))
             }
+            Fault::ConsensusFault { miner } => self.incidents.push((miner, Incident::ConsensusFault)),
             Fault::BaseFeeSpike { .. }
             | Fault::ClearMempool {}
             | Fault::MuteChannels { .. }
@@ -224,6 +241,11 @@ impl Faults {
     /// What happens to miners at the end of this tipset.
     pub fn take_incidents(&mut self) -> Vec<(ActorID, Incident)> {
         std::mem::take(&mut self.incidents)
+    }
+
+    /// Whether the node answers no calls at present.
+    pub fn is_away(&self) -> bool {
+        self.away
     }
 
     /// Whether blocks contain no messages at present.

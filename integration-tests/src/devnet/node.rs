@@ -15,7 +15,7 @@ use super::base_fee;
 use super::chain::{Chain, ChainError, Execution};
 use super::config::{Config, ConfigError, NETWORK_VERSION_MAX, check_epoch_millis};
 use super::economics::Economics;
-use super::execution::{Applied, BASE_FEE_MIN_ATTO, BLOCK_GAS_LIMIT, Context, apply, close_windows};
+use super::execution::{Applied, BASE_FEE_MIN_ATTO, BLOCK_GAS_LIMIT, Context, apply, close_windows, pass_null_rounds};
 use super::faults::{Fault, Faults, Reverted, Spike};
 use super::genesis::{self, Genesis, GenesisMiner};
 use super::mempool::Mempool;
@@ -238,7 +238,9 @@ impl Node {
         info!(?fault, "fault");
         match &fault {
             Fault::ClearMempool {} => self.mempool.clear(),
-            Fault::MuteChannels { on } => self.announced.send_modify(|announced| announced.is_muted = *on),
+            Fault::MuteChannels { on } | Fault::Away { on } => {
+                self.announced.send_modify(|announced| announced.is_muted = *on)
+            }
             Fault::CloseChannels {} => self.announced.send_modify(|announced| announced.closings += 1),
             Fault::BaseFeeSpike { times, epochs } => {
                 let first = self.epoch + 1;
@@ -262,6 +264,7 @@ impl Node {
             policy: &self.policy,
             economics: &self.economics,
             network_version: self.config.network_version_at(tipset.height()),
+            proving: self.config.proving,
             verifier: self.verifier.as_ref(),
         }
     }
@@ -289,11 +292,13 @@ impl Node {
             timestamp: self.config.genesis_timestamp + self.epoch as u64 * self.config.block_delay_secs,
         };
         let tipset = Arc::new(Tipset { cid: cbor_cid(&header)?, header, messages });
+        let mut ends = pass_null_rounds(&self.context(&tipset), &mut world, parent.height())?;
         let applied = self.execute(&tipset, &mut world)?;
         let incidents = self.faults.take_incidents();
-        close_windows(&self.context(&tipset), &mut world, parent.height(), &incidents)?;
+        ends.extend(close_windows(&self.context(&tipset), &mut world, self.epoch..=self.epoch, &incidents)?);
         let state_root = world.flush(&self.store)?;
         self.record(&tipset, &world, &applied);
+        self.stats.record_deadlines(ends);
         let receipts = applied.into_iter().map(|applied| applied.receipt).collect();
         let tipset = Arc::unwrap_or_clone(tipset);
         self.chain.extend(tipset, Execution { state_root, receipts });

@@ -7,10 +7,14 @@ use fvm_shared::ActorID;
 use fvm_shared::address::Address;
 use fvm_shared::commcid::{cid_to_data_commitment_v1, cid_to_replica_commitment_v1, data_commitment_v1_to_cid};
 use fvm_shared::piece::{PaddedPieceSize, PieceInfo, zero_piece_commitment};
-use fvm_shared::sector::{RegisteredSealProof, SectorNumber};
+use fvm_shared::sector::{PoStProof, RegisteredSealProof, SectorNumber};
 use thiserror::Error;
 
 use cid::Cid;
+
+mod post;
+
+pub use post::{PostInfo, post_randomness, winning_post_proof, winning_sectors};
 
 /// Why a proof could not be verified. This is different from an invalid proof.
 #[derive(Debug, Error)]
@@ -72,6 +76,16 @@ pub trait ProofVerifier: Send + Sync {
 
     /// Whether an aggregate of the PoReps of sectors of one miner and one proof type, in this order, is valid.
     fn verify_aggregate(&self, infos: &[SealInfo], aggregate: &[u8]) -> Result<bool, ProofError>;
+
+    /// Whether a window PoSt of these sectors is valid. None is, unless a verifier knows better.
+    fn verify_window_post(&self, _: &PostInfo, _: &[PoStProof]) -> Result<bool, ProofError> {
+        Ok(false)
+    }
+
+    /// Whether a winning PoSt of these sectors is valid. None is, unless a verifier knows better.
+    fn verify_winning_post(&self, _: &PostInfo, _: &[PoStProof]) -> Result<bool, ProofError> {
+        Ok(false)
+    }
 }
 
 /// The real verifier: `filecoin-proofs-api`, with the verifying keys and the SRS in `FIL_PROOFS_PARAMETER_CACHE`.
@@ -118,6 +132,14 @@ impl ProofVerifier for ProofsApi {
         guarded(|| {
             api::seal::verify_aggregate_seal_commit_proofs(proof_type, version, aggregate, &comm_rs, &seeds, inputs)
         })
+    }
+
+    fn verify_window_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
+        post::verify_window(info, proofs)
+    }
+
+    fn verify_winning_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
+        post::verify_winning(info, proofs)
     }
 }
 

@@ -160,6 +160,9 @@ fn call(service: &Service, permissions: Permissions, name: &str, params: Option<
         return Err(RpcError::missing_permission(method.short_name(), method.permission));
     }
     let mut node = service.node.lock().unwrap_or_else(PoisonError::into_inner);
+    if node.faults.is_away() && name.starts_with("Filecoin.") {
+        return Err(RpcError::silent(StatusCode::SERVICE_UNAVAILABLE));
+    }
     inject(&mut node, name, When::Before)?;
     let run = AssertUnwindSafe(|| (method.handler)(&mut node, &params));
     let result = catch_unwind(run).unwrap_or_else(|_| Err(RpcError::internal("handler panicked")));

@@ -9,7 +9,7 @@ use fvm_shared::message::Message;
 use fvm_shared::{ActorID, MethodNum};
 use serde::Serialize;
 
-use super::execution::{Applied, METHOD_PRE_COMMIT, METHOD_PROVE_COMMIT};
+use super::execution::{Applied, DeadlineEnd, METHOD_PRE_COMMIT, METHOD_PROVE_COMMIT, Posted};
 
 /// The successful messages of a sector.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -46,6 +46,10 @@ pub struct MinerStats {
     pub succeeded: BTreeMap<MethodNum, u64>,
     /// Failed messages to the miner, oldest first.
     pub failed: Vec<FailedMessage>,
+    /// The accepted window PoSts with their epochs, oldest first.
+    pub posts: Vec<(ChainEpoch, Posted)>,
+    /// The ends of deadlines at which the miner lost something, oldest first.
+    pub deadline_ends: Vec<DeadlineEnd>,
 }
 
 /// Everything that happened since genesis.
@@ -116,7 +120,15 @@ impl Stats {
             }
         }
         *entry.succeeded.entry(method).or_default() += 1;
+        entry.posts.extend(applied.posted.clone().map(|posted| (epoch, posted)));
         self.counted.push(Counted { epoch, miner: Some(miner), method, succeeded: true, sectors });
+    }
+
+    /// Notes the ends of miners' deadlines.
+    pub fn record_deadlines(&mut self, ends: Vec<(ActorID, DeadlineEnd)>) {
+        for (miner, end) in ends {
+            self.miners.entry(miner).or_default().deadline_ends.push(end);
+        }
     }
 
     /// Takes back what was counted after an epoch, because a reorganisation reverted it.
@@ -135,6 +147,8 @@ impl Stats {
         }
         for entry in self.miners.values_mut() {
             entry.failed.retain(|failed| failed.epoch <= last);
+            entry.posts.retain(|(epoch, _)| *epoch <= last);
+            entry.deadline_ends.retain(|end| end.epoch <= last);
         }
     }
 }

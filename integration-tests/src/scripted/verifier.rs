@@ -1,9 +1,11 @@
 //! Replacements for the proofs library in the manager and the chain. [`Scripted`] is for scripted sectors.
-//! [`ScriptedProofs`] is for sectors that are really sealed up to C2, which is scripted to save time.
+//! [`ScriptedProofs`] is for sectors that are really sealed up to C2, which is scripted to save time. Their proofs of
+//! spacetime, which take seconds, are real.
 
 use std::path::PathBuf;
 
 use fvm_shared::commcid::cid_to_replica_commitment_v1;
+use fvm_shared::sector::PoStProof;
 use sealbus_manager::{
     aggregates::{self, Member},
     child::Program,
@@ -15,7 +17,7 @@ use sealbus_schema::{
 };
 
 use super::yields;
-use crate::devnet::{ProofVerifier, SealInfo, proofs::ProofError};
+use crate::devnet::{ProofVerifier, ProofsApi, SealInfo, proofs::PostInfo, proofs::ProofError};
 
 /// Accepts only the scripted proof of a sector with the scripted replica.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,6 +83,14 @@ impl ProofVerifier for Scripted {
         }
         Ok(aggregate == scripted_aggregate(infos)?)
     }
+
+    fn verify_window_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
+        is_scripted_post("window", info, proofs)
+    }
+
+    fn verify_winning_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
+        is_scripted_post("winning", info, proofs)
+    }
 }
 
 impl Verifier for ScriptedProofs {
@@ -139,6 +149,14 @@ impl ProofVerifier for ScriptedProofs {
     fn verify_aggregate(&self, infos: &[SealInfo], aggregate: &[u8]) -> Result<bool, ProofError> {
         Ok(aggregate == scripted_aggregate(infos)?)
     }
+
+    fn verify_window_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
+        ProofsApi.verify_window_post(info, proofs)
+    }
+
+    fn verify_winning_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
+        ProofsApi.verify_winning_post(info, proofs)
+    }
 }
 
 /// The program that works with real replicas in a separate process.
@@ -154,6 +172,18 @@ fn sector(info: &SealInfo) -> SectorId {
 
 fn comm_r(info: &SealInfo) -> Result<Commitment, ProofError> {
     cid_to_replica_commitment_v1(&info.sealed_cid).map(Commitment).map_err(ProofError::Commitment)
+}
+
+/// Whether a proof of spacetime is the scripted one of these sectors.
+fn is_scripted_post(kind: &str, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
+    let [proof] = proofs else { return Ok(false) };
+    let sectors = info.sectors.iter().map(|(number, sealed)| {
+        let comm_r = cid_to_replica_commitment_v1(sealed).map(Commitment).map_err(ProofError::Commitment)?;
+        Ok((SectorNumber(*number), comm_r))
+    });
+    let sectors = sectors.collect::<Result<Vec<_>, ProofError>>()?;
+    let expected = yields::post(kind, MinerId(info.miner), &Randomness(info.randomness), &sectors);
+    Ok(proof.proof_bytes == expected)
 }
 
 /// The only proof that the chain takes.

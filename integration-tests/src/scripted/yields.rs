@@ -2,7 +2,7 @@
 //! right one for this sector, ticket and seed.
 
 use fvm_shared::piece::{PaddedPieceSize, zero_piece_commitment};
-use sealbus_schema::{Commitment, Randomness, SectorId};
+use sealbus_schema::{Commitment, MinerId, Randomness, SectorId, SectorNumber};
 
 /// The size of each file that a phase writes: two pages, so that a full disk may take only the first half.
 pub const FILE_BYTES: usize = 8192;
@@ -34,6 +34,15 @@ pub fn aggregate<'a>(proofs: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let proofs: Vec<&[u8]> = std::iter::once(&b"aggregate"[..]).chain(proofs).collect();
     let halvings = (proofs.len() - 1).next_power_of_two().ilog2() as usize;
     expand(&digest(&proofs), 2260 + 2976 * halvings)
+}
+
+/// The proof of spacetime, `window` or `winning`, of a miner's sectors in ascending order, for the randomness that the
+/// proof is made with. It has the size of one partition's.
+pub fn post(kind: &str, miner: MinerId, randomness: &Randomness, sectors: &[(SectorNumber, Commitment)]) -> Vec<u8> {
+    let sectors: Vec<u8> =
+        sectors.iter().flat_map(|(number, comm_r)| [&number.0.to_le_bytes()[..], &comm_r.0].concat()).collect();
+    let key = digest(&[b"post", kind.as_bytes(), &miner.0.to_le_bytes(), &randomness.0, &sectors]);
+    expand(&key, PROOF_BYTES)
 }
 
 /// The content of a file that a phase writes, derived from its request.
@@ -91,5 +100,15 @@ mod tests {
         assert_eq!(aggregate(proofs).len(), 8_212);
         assert_ne!(aggregate(proofs), aggregate([proofs[1], proofs[0], proofs[2], proofs[3]]));
         assert_ne!(file("pc1", b"x"), file("pc2", b"x"));
+        let posts = [
+            post("window", MinerId(1), &a, &[(SectorNumber(1), r)]),
+            post("winning", MinerId(1), &a, &[(SectorNumber(1), r)]),
+            post("window", MinerId(2), &a, &[(SectorNumber(1), r)]),
+            post("window", MinerId(1), &b, &[(SectorNumber(1), r)]),
+            post("window", MinerId(1), &a, &[(SectorNumber(2), r)]),
+            post("window", MinerId(1), &a, &[(SectorNumber(1), s)]),
+            post("window", MinerId(1), &a, &[(SectorNumber(1), r), (SectorNumber(2), r)]),
+        ];
+        assert_eq!(posts.iter().collect::<std::collections::HashSet<_>>().len(), posts.len());
     }
 }

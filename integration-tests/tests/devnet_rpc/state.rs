@@ -2,14 +2,17 @@
 
 use fil_actor_miner_state::v19::{
     ChangeBeneficiaryParams, ChangeOwnerAddressParams, ChangePeerIDParams, ChangeWorkerAddressParams,
-    TerminateSectorsParams, TerminationDeclaration, VestingFund, WithdrawBalanceParams, WithdrawBalanceReturn,
+    DeclareFaultsRecoveredParams, PoStPartition, RecoveryDeclaration, SubmitWindowedPoStParams, TerminateSectorsParams,
+    TerminationDeclaration, VestingFund, WithdrawBalanceParams, WithdrawBalanceReturn,
 };
 use fvm_ipld_bitfield::BitField;
 use fvm_ipld_encoding::{BytesDe, RawBytes, from_slice};
 use fvm_shared::address::Address;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::message::Message;
-use fvm_shared::sector::RegisteredPoStProof;
+use fvm_shared::randomness::Randomness;
+use fvm_shared::sector::{PoStProof, RegisteredPoStProof};
+use sealbus_integration_tests::devnet::Config;
 use sealbus_integration_tests::devnet::address::to_text;
 use sealbus_integration_tests::devnet::execution::CreateMinerParams;
 use sealbus_integration_tests::devnet::faults::Fault;
@@ -298,4 +301,122 @@ async fn the_network_version_is_that_of_the_tipset() {
     }
     let network = rpc.call("Filecoin.StateGetNetworkParams", json!([])).await;
     assert_eq!(network["ForkUpgradeParams"]["UpgradeSolsticeHeight"], json!(3));
+}
+
+#[tokio::test]
+async fn deadlines_tell_what_was_proven_and_what_can_be_disputed() {
+    let rpc = Rpc::with(Config { proving: true, ..Config::default() }).await;
+    rpc.active_sector().await;
+    let described = Described::read();
+    let check = async |method: &str, params: Value| {
+        let result = rpc.call(&format!("Filecoin.{method}"), params).await;
+        described.check(&described.0["results"][method], &result, method).unwrap_or_else(|error| panic!("{error}"));
+        result
+    };
+    // Nobody has proven the sector in its first deadline.
+    assert_eq!(check("StateMinerFaults", json!(["t01000", []])).await, json!([3, 1]));
+    assert_eq!(check("StateMinerRecoveries", json!(["t01000", []])).await, json!([0]));
+    let count = check("StateMinerSectorCount", json!(["t01000", []])).await;
+    assert_eq!(count, json!({"Live": 1, "Active": 0, "Faulty": 1}));
+    let place = rpc.call("Filecoin.StateSectorPartition", json!(["t01000", 3, []])).await;
+    let [deadline, partition] = ["Deadline", "Partition"].map(|name| place[name].as_u64().expect("a number"));
+    let sectors = BitField::try_from_bits([3]).expect("bits");
+    let recoveries = vec![RecoveryDeclaration { deadline, partition, sectors }];
+    rpc.execute(rpc.keys().0, MINER, 0, RawBytes::default(), &TokenAmount::from_whole(1)).await;
+    let params = encode(&DeclareFaultsRecoveredParams { recoveries });
+    rpc.execute(rpc.keys().1, MINER, 11, params, &TokenAmount::default()).await;
+    assert_eq!(check("StateMinerRecoveries", json!(["t01000", []])).await, json!([3, 1]));
+    let partitions = check("StateMinerPartitions", json!(["t01000", deadline, []])).await;
+    assert_eq!(partitions[0]["RecoveringSectors"], json!([3, 1]));
+
+    let deadlines = check("StateMinerDeadlines", json!(["t01000", []])).await;
+    assert_eq!(deadlines[deadline as usize]["PostSubmissions"], json!([0]));
+    for disputable in [0, 1] {
+        let info = rpc.until_open(deadline).await;
+        rpc.submit_post(&info, partition).await;
+        let deadlines = check("StateMinerDeadlines", json!(["t01000", []])).await;
+        assert_eq!(deadlines[deadline as usize]["PostSubmissions"], json!([0, 1]));
+        let close = info["Close"].as_i64().expect("a number") - rpc.devnet.with_node(|node| node.epoch());
+        rpc.call("Devnet.Advance", json!([close])).await;
+        let deadlines = check("StateMinerDeadlines", json!(["t01000", []])).await;
+        let deadline = &deadlines[deadline as usize];
+        assert_eq!(deadline["PostSubmissions"], json!([0]), "the next period begins");
+        // The first proof has recovered the sector, so the chain has verified it.
+        assert_eq!(deadline["DisputableProofCount"], json!(disputable));
+    }
+    assert_eq!(
+        check("StateMinerSectorCount", json!(["t01000", []])).await,
+        json!({"Live": 1, "Active": 1, "Faulty": 0})
+    );
+    let active = check("StateMinerActiveSectors", json!(["t01000", []])).await;
+    assert_eq!(active.as_array().map(Vec::len), Some(1));
+}
+
+impl Rpc {
+    /// Advances until a message can be included in a deadline, and returns its times.
+    async fn until_open(&self, deadline: u64) -> Value {
+        loop {
+            let info = self.call("Filecoin.StateMinerProvingDeadline", json!(["t01000", []])).await;
+            if info["Index"] == json!(deadline) {
+                return info;
+            }
+            let left = info["Close"].as_i64().expect("a number") - self.devnet.with_node(|node| node.epoch());
+            self.call("Devnet.Advance", json!([left])).await;
+        }
+    }
+
+    /// Proves a partition with what the node tells about its deadline.
+    async fn submit_post(&self, info: &Value, partition: u64) {
+        let challenge = info["Challenge"].as_i64().expect("a number");
+        let asked = json!([9, challenge, null, []]);
+        let drawn = self.call("Filecoin.StateGetRandomnessFromTickets", asked).await;
+        let params = SubmitWindowedPoStParams {
+            deadline: info["Index"].as_u64().expect("a number"),
+            partitions: vec![PoStPartition { index: partition, skipped: BitField::new() }],
+            proofs: vec![PoStProof {
+                post_proof: RegisteredPoStProof::StackedDRGWindow2KiBV1P1,
+                proof_bytes: b"right".to_vec(),
+            }],
+            chain_commit_epoch: challenge,
+            chain_commit_rand: Randomness(STANDARD.decode(drawn.as_str().expect("a string")).expect("base64")),
+        };
+        self.execute(self.keys().1, MINER, 5, encode(&params), &TokenAmount::default()).await;
+    }
+}
+
+#[tokio::test]
+async fn the_times_of_a_deadline_have_lotus_names() {
+    let rpc = Rpc::new().await;
+    let info = rpc.call("Filecoin.StateMinerProvingDeadline", json!(["t01000", []])).await;
+    let names = [
+        "Challenge",
+        "Close",
+        "CurrentEpoch",
+        "FaultCutoff",
+        "FaultDeclarationCutoff",
+        "Index",
+        "Open",
+        "PeriodStart",
+        "WPoStChallengeLookback",
+        "WPoStChallengeWindow",
+        "WPoStPeriodDeadlines",
+        "WPoStProvingPeriod",
+    ];
+    let found: Vec<&str> = info.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(found, names);
+    let open = info["Open"].as_i64().expect("a number");
+    assert_eq!((&info["Challenge"], &info["FaultCutoff"]), (&json!(open - 20), &json!(open - 70)));
+}
+
+#[tokio::test]
+async fn a_node_that_is_away_answers_nothing_and_its_chain_grows() {
+    let rpc = Rpc::new().await;
+    rpc.call("Devnet.Fault", json!([{"kind": "away", "on": true}])).await;
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "Filecoin.ChainHead", "params": []}).to_string();
+    let token = rpc.devnet.tokens().admin;
+    assert_eq!(rpc.post(Some(&token), body.clone()).await, (503, String::new()));
+    rpc.call("Devnet.Advance", json!([3])).await;
+    rpc.call("Devnet.Fault", json!([{"kind": "away", "on": false}])).await;
+    let head = rpc.call("Filecoin.ChainHead", json!([])).await;
+    assert_eq!(head["Height"], json!(3));
 }

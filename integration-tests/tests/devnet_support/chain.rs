@@ -16,8 +16,8 @@ use fvm_shared::commcid::replica_commitment_v1_to_cid;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::message::Message;
 use fvm_shared::receipt::Receipt;
-use fvm_shared::sector::{RegisteredAggregateProof, RegisteredSealProof};
-use sealbus_integration_tests::devnet::proofs::{ProofError, ProofVerifier, SealInfo};
+use fvm_shared::sector::{PoStProof, RegisteredAggregateProof, RegisteredSealProof};
+use sealbus_integration_tests::devnet::proofs::{PostInfo, ProofError, ProofVerifier, SealInfo};
 use sealbus_integration_tests::devnet::search::{Lookup, search};
 use sealbus_integration_tests::devnet::view::MinerView;
 use sealbus_integration_tests::devnet::{Config, Devnet, Node};
@@ -31,6 +31,8 @@ pub const PROOF: RegisteredSealProof = RegisteredSealProof::StackedDRG2KiBV1P1;
 #[derive(Default)]
 pub struct ScriptedVerifier {
     pub asked: Mutex<Vec<SealInfo>>,
+    /// The proofs of spacetime that it was asked about.
+    pub posts: Mutex<Vec<PostInfo>>,
 }
 
 impl ProofVerifier for ScriptedVerifier {
@@ -42,6 +44,15 @@ impl ProofVerifier for ScriptedVerifier {
     fn verify_aggregate(&self, infos: &[SealInfo], aggregate: &[u8]) -> Result<bool, ProofError> {
         self.asked.lock().expect("no panic before").extend_from_slice(infos);
         Ok(aggregate == b"right")
+    }
+
+    fn verify_window_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
+        self.posts.lock().expect("no panic before").push(info.clone());
+        Ok(proofs.iter().all(|proof| proof.proof_bytes == b"right"))
+    }
+
+    fn verify_winning_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
+        self.verify_window_post(info, proofs)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Seals real 2 KiB sectors for the devnet's miner.
 //!
 //! Requires the parameters for 2 KiB sectors in `FIL_PROOFS_PARAMETER_CACHE` (from `sealbus-devnet-params`).
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
 use std::io::Write;
@@ -11,12 +12,16 @@ use filecoin_proofs_api::seal::{
     SealCommitPhase2Output, SealPreCommitPhase2Output, add_piece, seal_commit_phase1, seal_commit_phase2,
     seal_pre_commit_phase1, seal_pre_commit_phase2,
 };
-use filecoin_proofs_api::{PieceInfo, RegisteredSealProof, SectorId, UnpaddedBytesAmount};
+use filecoin_proofs_api::{
+    PieceInfo, PrivateReplicaInfo, RegisteredPoStProof, RegisteredSealProof, SectorId, UnpaddedBytesAmount,
+};
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::commcid::replica_commitment_v1_to_cid;
+use sealbus_devnet_params::{Forger, Statement};
 use sealbus_integration_tests::devnet::execution::beacon_digest;
 use sealbus_integration_tests::devnet::proofs::prover_id;
 use sealbus_integration_tests::devnet::randomness::{draw, miner_entropy};
+use sealbus_schema::SectorSize;
 
 use super::chain::{Chain, MINER};
 
@@ -81,6 +86,20 @@ impl Sealed {
             let digest = beacon_digest(node.config.seed, epoch, node.chain.head().height());
             draw(&digest.expect("a beacon entry"), 6, epoch, &miner_entropy(MINER))
         })
+    }
+
+    /// The proof that C2 would make, forged in milliseconds.
+    pub fn forge(&self, seed: [u8; 32]) -> Vec<u8> {
+        let forger = Forger::new(&require_parameters(), SectorSize::KiB2).expect("our own parameters");
+        let SealPreCommitPhase2Output { comm_r, comm_d, .. } = self.output;
+        let (prover_id, sector, ticket) = (prover_id(MINER), self.number, self.ticket);
+        forger.porep(&Statement { comm_r, comm_d, prover_id, sector, ticket, seed }).expect("a proof")
+    }
+
+    /// The replica, for a proof of spacetime.
+    pub fn replica(&self, proof: RegisteredPoStProof) -> PrivateReplicaInfo {
+        let [cache, sealed] = ["cache", "sealed"].map(|name| self.directory.path().join(name));
+        PrivateReplicaInfo::new(proof, self.output.comm_r, cache, sealed)
     }
 
     /// Runs C1 and C2, which takes about half a minute.

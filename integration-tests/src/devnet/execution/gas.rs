@@ -28,7 +28,16 @@ const VERIFY_AGGREGATE_STEPS: [(u64, u64); 8] = [
     (410, 528_274_980),
 ];
 
-/// The gas that executing a message uses.
+/// Verifies a window PoSt: this, and [`VERIFY_POST_SECTOR`] for each challenged sector.
+const VERIFY_POST: u64 = 117_680_921;
+const VERIFY_POST_SECTOR: u64 = 43_780;
+
+/// The gas for verifying a window PoSt of so many sectors. An optimistic one costs nothing: it is verified in a dispute.
+pub fn verify_post(sectors: u64) -> u64 {
+    VERIFY_POST + VERIFY_POST_SECTOR * sectors
+}
+
+/// The gas that executing a message uses, without the verification of window PoSts.
 pub fn gas_used(message: &Message) -> u64 {
     let bytes = message.params.bytes().len() as u64;
     let method = match message.method_num {

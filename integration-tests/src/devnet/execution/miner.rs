@@ -11,7 +11,8 @@ use fvm_shared::{ActorID, MethodNum};
 use serde::de::DeserializeOwned;
 
 use super::{
-    CallResult, Context, SOLSTICE, addresses, beneficiary, credit, funds, pre_commit, prove_commit, rewrite, terminate,
+    CallResult, Context, Done, SOLSTICE, addresses, beneficiary, credit, declarations, funds, post, pre_commit,
+    prove_commit, rewrite, terminate,
 };
 use crate::devnet::world::{BURNT_FUNDS, World, WorldError, failed, put};
 
@@ -36,6 +37,8 @@ pub struct Call<'a> {
     pub balance: TokenAmount,
     /// What the method pays, and to whom.
     pub paid: Vec<(ActorID, TokenAmount)>,
+    /// What it has done besides.
+    pub done: Done,
     /// All actors, as they are before the method.
     pub world: &'a World,
     /// The miner's state. It is stored again if the call succeeds.
@@ -51,6 +54,7 @@ pub fn invoke(
     sender: ActorID,
     receiver: ActorID,
     message: &Message,
+    done: &mut Done,
 ) -> Result<CallResult, WorldError> {
     let Some(actor) = world.get(receiver) else {
         return Ok(super::abort(ExitCode::SYS_INVALID_RECEIVER, "no such miner"));
@@ -65,12 +69,14 @@ pub fn invoke(
         miner: receiver,
         balance: before.clone(),
         paid: Vec::new(),
+        done: Done::default(),
         world,
         state,
         info,
     };
     let result = run(&mut call, message);
     let Call { balance, paid, state, .. } = call;
+    *done = call.done;
     if result.is_ok() {
         let head = put(context.store, &state)?;
         let mut burnt = before - &balance;
@@ -94,13 +100,17 @@ fn run(call: &mut Call<'_>, message: &Message) -> CallResult {
         2 => addresses::control_addresses(call),
         3 => addresses::change_worker_address(call, params(message)?),
         4 => addresses::change_peer_id(call, params(message)?),
+        5 => post::submit_windowed_post(call, params(message)?),
         9 => terminate::terminate_sectors(call, params(message)?),
+        10 => declarations::declare_faults(call, params(message)?),
+        11 => declarations::declare_faults_recovered(call, params(message)?),
         16 => funds::withdraw_balance(call, &params(message)?),
         18 => addresses::change_multiaddrs(call, params(message)?),
         19 => terminate::compact_partitions(call, &params(message)?),
         21 => addresses::confirm_change_worker_address(call),
         22 => funds::repay_debt(call),
         23 => addresses::change_owner_address(call, &params(message)?),
+        24 => post::dispute_windowed_post(call, params(message)?),
         METHOD_PRE_COMMIT => pre_commit::pre_commit_sector_batch2(call, params(message)?),
         30 => beneficiary::change_beneficiary(call, params(message)?),
         32 => rewrite::extend_sector_expiration2(call, params(message)?),

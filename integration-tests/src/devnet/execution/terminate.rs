@@ -1,15 +1,17 @@
 //! TerminateSectors (method 9) and CompactPartitions (method 19).
 
 use fil_actor_miner_state::v19::{
-    CompactPartitionsParams, DeadlineSectorMap, Sectors, TerminateSectorsParams, TerminateSectorsReturn,
+    CompactPartitionsParams, DeadlineSectorMap, Sectors, State, TerminateSectorsParams, TerminateSectorsReturn,
     deadline_available_for_compaction, deadline_is_mutable, load_partitions_sectors_max,
     pledge_penalty_for_continued_fault, pledge_penalty_for_termination, qa_power_for_sector,
 };
 use fil_actors_shared::actor_error_v19 as actor_error;
 use fil_actors_shared::v19::ActorError;
 use fvm_ipld_encoding::RawBytes;
+use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 
+use super::Context;
 use super::miner::{Call, encode_return, illegal_state};
 
 /// Ends sectors early. Their pledge is released, and the fee for it is burnt or becomes debt.
@@ -53,33 +55,40 @@ pub fn terminate_sectors(call: &mut Call<'_>, params: TerminateSectorsParams) ->
     }
     call.state.save_deadlines(store, deadlines).map_err(illegal_state("failed to save deadlines"))?;
 
-    let more = settle_terminations(call)?;
+    let settled = settle_terminations(call.context, &mut call.state, &mut call.balance, epoch);
+    let (_, more) = settled.map_err(illegal_state("failed to process early terminations"))?;
     call.check_balance()?;
     encode_return(&TerminateSectorsReturn { done: !more })
 }
 
-/// Charges the fees of terminated sectors and releases their pledges. Returns whether some are left for later.
-fn settle_terminations(call: &mut Call<'_>) -> Result<bool, ActorError> {
-    let (store, policy, economics) = (call.context.store, call.context.policy, call.context.economics);
-    let popped =
-        call.state.pop_early_terminations(policy, store, policy.addressed_partitions_max, policy.addressed_sectors_max);
-    let (result, more) = popped.map_err(illegal_state("failed to pop early terminations"))?;
-    let sectors = Sectors::load(store, &call.state.sectors)
-        .map_err(|error| actor_error!(illegal_state, "failed to load sectors array: {}", error))?;
+/// Charges the fees of terminated sectors and releases their pledges. `balance` is the miner's. Returns the fees, and
+/// whether some sectors are left for later.
+pub fn settle_terminations(
+    context: &Context<'_>,
+    state: &mut State,
+    balance: &mut TokenAmount,
+    epoch: ChainEpoch,
+) -> anyhow::Result<(TokenAmount, bool)> {
+    let (store, policy, economics) = (context.store, context.policy, context.economics);
+    let size = state.get_info(store)?.sector_size;
+    let (result, more) =
+        state.pop_early_terminations(policy, store, policy.addressed_partitions_max, policy.addressed_sectors_max)?;
+    let sectors = Sectors::load(store, &state.sectors)?;
     let (mut pledges, mut fees) = (TokenAmount::default(), TokenAmount::default());
-    for (epoch, numbers) in result.iter() {
+    for (ended, numbers) in result.iter() {
         for sector in sectors.load_sectors(numbers)? {
-            let power = qa_power_for_sector(call.info.sector_size, &sector);
+            let power = qa_power_for_sector(size, &sector);
             let fault_fee = pledge_penalty_for_continued_fault(&economics.reward, &economics.network_qa_power, &power);
-            let age = epoch - sector.activation;
+            let age = ended - sector.activation;
             fees += pledge_penalty_for_termination(&sector.initial_pledge, age, &fault_fee);
             pledges += &sector.initial_pledge;
         }
     }
-    call.state.apply_penalty(&fees).map_err(illegal_state("failed to apply penalty"))?;
-    call.state.add_initial_pledge(&-pledges).map_err(illegal_state("failed to release pledge"))?;
-    call.repay_partial_debt()?;
-    Ok(more)
+    state.apply_penalty(&fees)?;
+    state.add_initial_pledge(&-pledges)?;
+    let (burnt, _) = state.repay_partial_debt_in_priority_order(store, epoch, balance)?;
+    *balance -= burnt;
+    Ok((fees, more))
 }
 
 /// Removes the dead sectors of partitions, and moves the live ones together.

@@ -71,6 +71,8 @@ static METHODS: &[Method] = &[
     method("Filecoin.StateMinerSectors", Read, 3, sector::sectors),
     method("Filecoin.StateMinerActiveSectors", Read, 2, sector::active_sectors),
     method("Filecoin.StateMinerFaults", Read, 2, sector::faults),
+    method("Filecoin.StateMinerRecoveries", Read, 2, sector::recoveries),
+    method("Filecoin.StateMinerSectorCount", Read, 2, sector::count),
     method("Filecoin.StateMinerAllocated", Read, 2, sector::allocated),
     method("Filecoin.StateMinerSectorAllocated", Read, 3, sector::is_allocated),
     method("Filecoin.StateSectorGetInfo", Read, 3, sector::info),

@@ -15,7 +15,7 @@ use super::error::RpcError;
 use super::form;
 use super::params::Params;
 use crate::devnet::address::id_to_text;
-use crate::devnet::execution::{Applied, apply};
+use crate::devnet::execution::{Applied, apply, pass_null_rounds};
 use crate::devnet::message::gas_funds;
 use crate::devnet::node::Node;
 use crate::devnet::view::View;
@@ -37,6 +37,9 @@ pub fn replay(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let wanted = params.cid(1)?;
     let context = node.context(&tipset);
     let mut world = View::new(&node.store, tipset.clone())?.world;
+    if let Some(parent) = node.chain.parent(&tipset)? {
+        pass_null_rounds(&context, &mut world, parent.height())?;
+    }
     for (cid, signed) in &tipset.messages {
         let before = world.clone();
         let applied = apply(&context, &mut world, &signed.message).map_err(crate::devnet::view::ViewError::from)?;

@@ -67,6 +67,24 @@ pub fn faults(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     Ok(form::bitfield(&faults))
 }
 
+pub fn recoveries(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
+    let (view, miner) = load(node, params, 1)?;
+    let mut recoveries = BitField::new();
+    for_each_partition(&view, &miner, |partition| recoveries |= &partition.recoveries)?;
+    Ok(form::bitfield(&recoveries))
+}
+
+pub fn count(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
+    let (view, miner) = load(node, params, 1)?;
+    let (mut live, mut active, mut faulty) = (0, 0, 0);
+    for_each_partition(&view, &miner, |partition| {
+        live += partition.live_sectors().len();
+        active += partition.active_sectors().len();
+        faulty += partition.faults.len();
+    })?;
+    Ok(json!({"Live": live, "Active": active, "Faulty": faulty}))
+}
+
 pub fn info(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let (view, miner) = load(node, params, 2)?;
     let found = miner.state.get_sector(view.store, params.decode(1)?).map_err(actor_failed)?;
