@@ -103,6 +103,21 @@ pub struct Memory {
     looked_for_faults: BTreeMap<MinerId, (Epoch, u64)>,
 }
 
+impl Memory {
+    /// Remembers what a worker says.
+    pub fn hear(&mut self, said: PostSaid) {
+        if let Some(making) = self.making.values_mut().find(|making| making.is_of(said.miner, &said.job)) {
+            making.hear(&said);
+        }
+        let mut recovering = self.recovering.values_mut();
+        if let Some(recovering) = recovering.find(|recovering| recovering.is_of(said.miner, &said.job)) {
+            recovering.hear(&said);
+            return;
+        }
+        self.said.entry((said.miner, said.job.clone())).or_default().push(said);
+    }
+}
+
 /// Why a proof does not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -146,7 +161,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
             };
             tokio::select! {
                 report = reports.next() => match report {
-                    Some(Ok(said)) => hear(&mut memory, said),
+                    Some(Ok(said)) => memory.hear(said),
                     _ => heard = None,
                 },
                 () = tokio::time::sleep(pause) => {}
@@ -157,7 +172,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
                 && let Some(next) = tokio::task::unconstrained(reports.next()).now_or_never().flatten()
             {
                 match next {
-                    Ok(said) => hear(&mut memory, said),
+                    Ok(said) => memory.hear(said),
                     Err(_) => heard = None,
                 }
             }
@@ -277,17 +292,4 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
     const fn turns_kept(&self) -> Epoch {
         2 * 2880
     }
-}
-
-/// Remembers what a worker says.
-fn hear(memory: &mut Memory, said: PostSaid) {
-    if let Some(making) = memory.making.values_mut().find(|making| making.is_of(said.miner, &said.job)) {
-        making.hear(&said);
-    }
-    if let Some(recovering) = memory.recovering.values_mut().find(|recovering| recovering.is_of(said.miner, &said.job))
-    {
-        recovering.hear(&said);
-        return;
-    }
-    memory.said.entry((said.miner, said.job.clone())).or_default().push(said);
 }

@@ -52,6 +52,18 @@ impl Verifier for Scripted {
         verify_aggregate(self, miner, proof, sectors, aggregate)
     }
 
+    fn verify_window_post(
+        &self,
+        miner: MinerId,
+        _: SealProof,
+        randomness: Randomness,
+        sectors: &[(SectorNumber, Commitment)],
+        proof: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        let is_right = proof.0 == yields::post("window", miner, &randomness, sectors);
+        is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted window PoSt"))
+    }
+
     fn challenge_files(
         &self,
         _: SectorId,
@@ -128,6 +140,17 @@ impl Verifier for ScriptedProofs {
         verify_aggregate(self, miner, proof, sectors, aggregate)
     }
 
+    fn verify_window_post(
+        &self,
+        miner: MinerId,
+        proof: SealProof,
+        randomness: Randomness,
+        sectors: &[(SectorNumber, Commitment)],
+        made: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        Library.verify_window_post(miner, proof, randomness, sectors, made)
+    }
+
     fn challenge_files(
         &self,
         id: SectorId,
@@ -175,7 +198,7 @@ fn comm_r(info: &SealInfo) -> Result<Commitment, ProofError> {
 }
 
 /// Whether a proof of spacetime is the scripted one of these sectors.
-fn is_scripted_post(kind: &str, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
+pub fn is_scripted_post(kind: &str, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
     let [proof] = proofs else { return Ok(false) };
     let sectors = info.sectors.iter().map(|(number, sealed)| {
         let comm_r = cid_to_replica_commitment_v1(sealed).map(Commitment).map_err(ProofError::Commitment)?;

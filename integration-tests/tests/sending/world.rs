@@ -7,13 +7,19 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use fil_actor_miner_state::v19::{CompactCommD, PreCommitSectorBatchParams2, SectorPreCommitInfo};
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::{
-    address::Address, commcid::replica_commitment_v1_to_cid, econ::TokenAmount, message::Message as Unsigned,
-    sector::RegisteredSealProof,
+    address::Address,
+    commcid::replica_commitment_v1_to_cid,
+    econ::TokenAmount,
+    message::Message as Unsigned,
+    sector::{PoStProof, RegisteredSealProof},
 };
-use sealbus_integration_tests::devnet::{
-    Config as ChainConfig, Devnet, Server,
-    faults::Fault,
-    proofs::{ProofError, ProofVerifier, SealInfo},
+use sealbus_integration_tests::{
+    devnet::{
+        Config as ChainConfig, Devnet, Server,
+        faults::Fault,
+        proofs::{PostInfo, ProofError, ProofVerifier, SealInfo},
+    },
+    scripted::verifier::is_scripted_post,
 };
 use sealbus_manager::{
     chain::{Endpoint, NodeClient, RpcClient, Transport, message::SignedMessage},
@@ -56,6 +62,10 @@ impl ProofVerifier for Proofs {
 
     fn verify_aggregate(&self, _: &[SealInfo], aggregate: &[u8]) -> Result<bool, ProofError> {
         Ok(aggregate == RIGHT)
+    }
+
+    fn verify_window_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
+        is_scripted_post("window", info, proofs)
     }
 }
 

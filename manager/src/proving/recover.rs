@@ -39,8 +39,6 @@ pub const RECOVER: &str = "recover";
 const BY: &str = "proving";
 /// For how many deadlines ahead faulty sectors are read. The first of them is the last whose recoveries can be declared.
 const TURNS: usize = 4;
-/// A recovery is asked for this many epochs before its last one at the latest, with the sectors that were read until then.
-const MARGIN: Epoch = 10;
 
 /// The faulty sectors of a partition that are being read.
 pub struct Recovering {
@@ -88,14 +86,14 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
             for said in std::mem::take(&mut recovering.heard) {
                 recovering.reads.hear(&said.worker, &said.report, head.height);
             }
-            let is_last = head.height + MARGIN >= recovering.turn.fault_cutoff;
+            let is_last = head.height >= recovering.turn.last_read_of_faulty();
             if recovering.reads.is_settled() || is_last {
                 self.declare(*id, recovering, head).await?;
                 recovering.done = true;
             } else if recovering.offered.is_none_or(|last| last < head.height) {
                 recovering.offered = Some(head.height);
                 let pieces = recovering.reads.pieces(head.height);
-                let limit = self.millis_to(recovering.turn.fault_cutoff - MARGIN, head);
+                let limit = self.millis_to(recovering.turn.last_read_of_faulty(), head);
                 self.offer_pieces(queues, &recovering.of, recovering.reads.sectors(), pieces, limit).await?;
             }
         }

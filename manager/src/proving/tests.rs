@@ -252,7 +252,7 @@ impl World {
     fn say_of(&self, memory: &mut Memory, job: PostJob, worker: &str, report: PostReport) {
         let worker = worker.parse().expect("a name");
         let said = PostSaid { miner: MINER, job, worker, report };
-        hear(memory, said);
+        memory.hear(said);
     }
 
     fn reads(&self) -> Vec<ReadTask> {

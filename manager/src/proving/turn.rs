@@ -60,6 +60,12 @@ impl Turn {
         self.close - self.window() * 5 / 6
     }
 
+    /// At this epoch recoveries are declared with the faulty sectors that were read until then: a sixth of a window before it
+    /// is too late, 10 epochs on the main network.
+    pub const fn last_read_of_faulty(&self) -> Epoch {
+        self.fault_cutoff - self.window() / 6
+    }
+
     /// From this epoch on, two provers race. Half of the window is left then: 15 minutes.
     pub const fn race(&self) -> Epoch {
         self.close - self.window() / 2
@@ -80,10 +86,12 @@ pub fn turns_at(told: &ProvingDeadline, head: Epoch) -> Vec<Turn> {
     turns
 }
 
-/// The turns ahead whose recoveries can still be declared, the next one first: at most `count`.
+/// The turns ahead whose recoveries can be declared now, the next one first: at most `count`. The chain takes a declaration
+/// for the next turn of a deadline only, so the one before must be closed.
 pub fn turns_ahead(told: &ProvingDeadline, head: Epoch, count: usize) -> Vec<Turn> {
     let turns = std::iter::successors(Some(Turn::of(told)), |turn| Some(turn.next(told)));
-    turns.skip_while(|turn| turn.fault_cutoff <= head).take(count.min(told.period_deadlines as usize)).collect()
+    let is_next = |turn: &Turn| turn.close - told.proving_period <= head;
+    turns.skip_while(|turn| turn.fault_cutoff <= head).take_while(is_next).take(count).collect()
 }
 
 #[cfg(test)]
@@ -140,7 +148,8 @@ pub(super) mod tests {
         assert_eq!(indices(&turns_ahead(&told, turn.open, 3)), [5, 6, 7], "that of 4 was 10 epochs ago");
         assert_eq!(indices(&turns_ahead(&told, turn.open - 10, 1)), [5]);
         assert_eq!(indices(&turns_ahead(&told, turn.open - 11, 1)), [4]);
-        assert_eq!(turns_ahead(&told, turn.open, 100).len(), 48);
+        // The next turn of deadline 3, which is open, cannot be declared for yet; nor that of 4, which opens next.
+        assert_eq!(turns_ahead(&told, turn.open, 100).len(), 46);
     }
 
     #[test]
