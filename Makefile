@@ -93,7 +93,7 @@ soak: build ## Kill at random until all sectors are active (WORKERS=200 SECTORS=
 # Up to a million sectors take half an hour.
 bench: export SEALBUS_SCALE ?= 10000
 bench: params ## Run the benchmarks; each compares with a baseline of the same run (SEALBUS_SCALE=10000)
-	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency --bench scale --bench aggregate
+	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency --bench scale --bench aggregate --bench proving
 
 release: tools ## Build the programs as they are installed, into target/release, with bills of materials and checksums
 	bash packaging/release.sh

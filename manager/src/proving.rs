@@ -197,7 +197,12 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
             match self.step(memory, proof.clone(), &head).await {
                 Ok(()) => {}
                 Err(Error::Store(error)) => return Err(error),
-                Err(error) => self.held(proof, &chain_of(&error)),
+                Err(error) => {
+                    if let Some(making) = memory.making.get_mut(&proof.id) {
+                        making.waits_at = None;
+                    }
+                    self.held(proof, &chain_of(&error));
+                }
             }
         }
         self.forget(memory, &proofs, head.height).await
@@ -228,8 +233,15 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
         }
         let Memory { making, queues, .. } = memory;
         let Some(making) = making.get_mut(&id) else { return Ok(()) };
+        if making.is_quiet(head.height) {
+            return Ok(());
+        }
         making.take_heard(head.height);
+        making.waits_at = Some(head.height);
         for step in decide::next(&proof, &making.turn, &making.reads, &making.outcomes(), head.height) {
+            if !matches!(step, Step::Read(_) | Step::Offer { .. } | Step::Follow) {
+                making.waits_at = None;
+            }
             match step {
                 Step::Read(pieces) => self.offer_reads(making, queues, &proof, pieces, head).await?,
                 Step::Begin(attempt) => self.begin_attempt(making, queues, &mut proof, attempt, head).await?,

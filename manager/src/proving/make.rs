@@ -50,13 +50,16 @@ pub struct Making {
     heard: Vec<PostSaid>,
     /// Whether its tasks were taken out of the queues.
     pub withdrawn: bool,
+    /// The head at which nothing was left to do but to wait.
+    pub waits_at: Option<Epoch>,
 }
 
 impl Making {
     /// Of a proof with these sectors that was begun so many times.
     pub fn new(id: ProofId, turn: Turn, reads: Reads, begun: usize) -> Making {
         let attempts = vec![(Outcome::Open, 0); begun];
-        Making { id, turn, reads, attempts, offered: BTreeMap::new(), heard: Vec::new(), withdrawn: false }
+        let (offered, heard) = (BTreeMap::new(), Vec::new());
+        Making { id, turn, reads, attempts, offered, heard, withdrawn: false, waits_at: None }
     }
 
     /// Whether a job is this proof's.
@@ -67,6 +70,11 @@ impl Making {
     /// Remembers what a worker says until the next look.
     pub fn hear(&mut self, said: &PostSaid) {
         self.heard.push(said.clone());
+    }
+
+    /// Whether nothing has changed since a look at this head found nothing to do.
+    pub fn is_quiet(&self, head: Epoch) -> bool {
+        self.waits_at == Some(head) && self.heard.is_empty()
     }
 
     /// What became of the attempts.
