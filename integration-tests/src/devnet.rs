@@ -26,6 +26,7 @@ pub mod files;
 pub mod genesis;
 pub mod mempool;
 pub mod message;
+pub mod messager;
 pub mod node;
 pub mod proofs;
 pub mod randomness;

@@ -21,9 +21,9 @@ use std::{
 
 use futures::{FutureExt, future::FusedFuture};
 use fvm_shared::econ::TokenAmount;
-use sealbus_integration_tests::devnet::faults::Fault;
+use sealbus_integration_tests::devnet::{faults::Fault, messager::Stage};
 use sealbus_manager::{
-    chain::{Error as ChainError, RpcClient, Transport},
+    chain::{Error as ChainError, Messager, RpcClient, Transport, messager::Overestimation},
     drive::{DriveError, Driver},
     errln,
     store::{NewErrand, StoreError},
@@ -86,7 +86,7 @@ impl Points {
     }
 }
 
-/// A node whose caller dies before or after a call.
+/// A node, or the messager, whose caller dies before or after a call.
 struct Dying {
     inner: RpcClient,
     points: Arc<Points>,
@@ -162,17 +162,29 @@ enum Case {
     Withdrawal,
     /// What a person asked for.
     Errand,
+    /// A PreCommit and a ProveCommit of two sectors in one message each, which the messager sends.
+    Messager,
+    /// The messager is to send a PreCommit of two sectors, and one of them is given up before it is signed there.
+    MessagerWithdrawal,
+    /// The messager marks the PreCommit of a sector bad, so that another one follows.
+    MessagerFailure,
+    /// The messager sends what a person asked for.
+    MessagerErrand,
 }
 
 impl Case {
     const fn sectors(self) -> u64 {
         match self {
-            Case::Errand => 0,
-            Case::Single => 1,
-            Case::Replacement | Case::Withdrawal => 2,
+            Case::Errand | Case::MessagerErrand => 0,
+            Case::Single | Case::MessagerFailure => 1,
+            Case::Replacement | Case::Withdrawal | Case::Messager | Case::MessagerWithdrawal => 2,
             Case::Batch => 3,
             Case::Aggregate => 4,
         }
+    }
+
+    const fn has_messager(self) -> bool {
+        matches!(self, Case::Messager | Case::MessagerWithdrawal | Case::MessagerFailure | Case::MessagerErrand)
     }
 
     fn verifier(self) -> Trusting {
@@ -185,7 +197,20 @@ impl Case {
         match (self, step) {
             (Case::Replacement | Case::Withdrawal, 0) => world.fault(Fault::StallInclusion { on: true }),
             (Case::Replacement, 2) => world.fault(Fault::Premium { atto: 300_000 }),
-            (Case::Withdrawal, 2) if world.job(2).await.state.traits().life == Life::Going => {
+            (Case::MessagerWithdrawal | Case::MessagerFailure, 0) => {
+                world.messager().faults(|faults| faults.stuck = true);
+            }
+            (Case::MessagerFailure, 2) => {
+                if let Some((id, Stage::Unfilled)) = world.messager().stages().first() {
+                    world.messager().set_stage(id, Some(Stage::Failed));
+                }
+            }
+            (Case::MessagerWithdrawal | Case::MessagerFailure, 9) => {
+                world.messager().faults(|faults| faults.stuck = false);
+            }
+            (Case::Withdrawal | Case::MessagerWithdrawal, 2)
+                if world.job(2).await.state.traits().life == Life::Going =>
+            {
                 let given_up = ErrorReport::new(ErrorClass::Abort, ErrorCode::ABANDONED, "by a person");
                 world.apply(2, Input::Abandoned { cause: given_up, lose_deposit: true }).await;
             }
@@ -197,7 +222,7 @@ impl Case {
     /// How many PreCommits and ProveCommits of each sector must take effect.
     fn effects(self) -> Vec<(u64, u64)> {
         match self {
-            Case::Withdrawal => vec![(1, 1), (0, 0)],
+            Case::Withdrawal | Case::MessagerWithdrawal => vec![(1, 1), (0, 0)],
             case => vec![(1, 1); case.sectors() as usize],
         }
     }
@@ -205,7 +230,7 @@ impl Case {
     async fn is_over(self, world: &World, started: &Start) -> bool {
         let errand = world.balance(&world.owner()).await - started.owner.clone();
         match self {
-            Case::Errand => {
+            Case::Errand | Case::MessagerErrand => {
                 let open = world.store.errands(None).await.expect("reads");
                 open.is_empty() && errand == TokenAmount::from_atto(77)
             }
@@ -223,9 +248,12 @@ struct Start {
 }
 
 async fn start(case: Case) -> (World, Start) {
-    let world = World::new(case.sectors()).await;
+    let world = match case.has_messager() {
+        true => World::with_messager(case.sectors()).await,
+        false => World::new(case.sectors()).await,
+    };
     let started = Start { owner: world.balance(&world.owner()).await };
-    if matches!(case, Case::Errand) {
+    if matches!(case, Case::Errand | Case::MessagerErrand) {
         let errand = NewErrand {
             miner: id(1).miner,
             kind: "transfer".to_owned(),
@@ -271,13 +299,22 @@ async fn run<T: Transport + 'static>(case: Case, world: &World, started: &Start,
     panic!("{case:?}, {point} is not over: {:?}\n{}", world.effects(), world.described().await);
 }
 
+/// A driver that dies at a point of its calls to the node and to the messager.
+async fn dying_driver(case: Case, world: &World, points: &Arc<Points>) -> Driver<Dying> {
+    let dying = |inner| Dying { inner, points: points.clone() };
+    let driver = world.driver_over(CHAIN, dying(world.client()), world.epoch, case.verifier()).await;
+    match case.has_messager() {
+        true => driver.with_messager(Messager::new(dying(world.messager_client()), Overestimation::default())),
+        false => driver,
+    }
+}
+
 /// The points of a case, in the order in which they are passed.
 async fn points_of(case: Case) -> Vec<String> {
     let (world, started) = start(case).await;
     let points = Points::dying_at(None);
-    let dying = Dying { inner: world.client(), points: points.clone() };
     listen(Some(points.clone()));
-    let driver = world.driver_over(CHAIN, dying, world.epoch, case.verifier()).await;
+    let driver = dying_driver(case, &world, &points).await;
     run(case, &world, &started, &driver, "without a crash").await;
     listen(None);
     points.passed.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -288,10 +325,9 @@ async fn points_of(case: Case) -> Vec<String> {
 async fn crash(case: Case, dies_at: usize, lives: bool) -> Option<String> {
     let (world, started) = start(case).await;
     let points = Points::dying_at(Some(dies_at));
-    let dying = Dying { inner: world.client(), points: points.clone() };
     listen(Some(points.clone()));
     let mut first = Box::pin(async {
-        let driver = world.driver_over(CHAIN, dying, world.epoch, case.verifier()).await;
+        let driver = dying_driver(case, &world, &points).await;
         run(case, &world, &started, &driver, "alive").await;
     })
     .fuse();
@@ -408,4 +444,24 @@ async fn a_message_that_is_taken_back_takes_effect_once_wherever_the_manager_die
 #[tokio::test]
 async fn an_errand_takes_effect_once_wherever_the_manager_dies() {
     dies_everywhere(Case::Errand).await;
+}
+
+#[tokio::test]
+async fn what_the_messager_sends_takes_effect_once_wherever_the_manager_dies() {
+    dies_everywhere(Case::Messager).await;
+}
+
+#[tokio::test]
+async fn what_is_taken_back_from_the_messager_takes_no_effect_wherever_the_manager_dies() {
+    dies_everywhere(Case::MessagerWithdrawal).await;
+}
+
+#[tokio::test]
+async fn what_the_messager_drops_is_sent_once_more_wherever_the_manager_dies() {
+    dies_everywhere(Case::MessagerFailure).await;
+}
+
+#[tokio::test]
+async fn an_errand_that_the_messager_sends_takes_effect_once_wherever_the_manager_dies() {
+    dies_everywhere(Case::MessagerErrand).await;
 }

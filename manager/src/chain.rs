@@ -13,6 +13,7 @@
 //! 6. [`wait`]: what a message can wait for.
 //! 7. [`randomness`], [`expiry`] and [`commitment`]: the pure rules for tickets and seeds, expirations, and CIDs.
 //! 8. [`replay`]: what a message cost and moved.
+//! 9. [`messager`]: Venus' messager, which may send the messages instead.
 //!
 //! [`memo`] remembers the node's answers, and [`nodes`] which node is asked. Nothing else here keeps state between calls,
 //! and nothing reads a clock or retries: callers decide when to ask again, by the node's epochs.
@@ -28,6 +29,7 @@ pub mod json;
 pub mod local_keys;
 pub mod memo;
 pub mod message;
+pub mod messager;
 pub mod network;
 pub mod node;
 pub mod nodes;
@@ -41,7 +43,8 @@ pub mod wait;
 
 pub use error::{Error, PushRefusal};
 pub use memo::Memo;
+pub use messager::Messager;
 pub use node::NodeClient;
 pub use nodes::Nodes;
-pub use rpc::{Endpoint, HeadChanges, RpcClient, Transport};
+pub use rpc::{Api, Endpoint, HeadChanges, RpcClient, Transport};
 pub use wait::WaitReason;

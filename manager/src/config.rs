@@ -20,6 +20,7 @@ mod batches;
 mod database;
 mod expiry;
 mod fees;
+mod messager;
 mod nodes;
 mod there;
 
@@ -27,6 +28,7 @@ pub use batches::Batches;
 pub use database::Database;
 pub use expiry::Expiry;
 pub use fees::Fees;
+pub use messager::Messager;
 pub use nodes::{NamedNode, Node};
 
 /// The whole file. Unknown fields are errors.
@@ -82,6 +84,9 @@ pub struct Chain {
     /// The nodes, if there are several.
     #[serde(default, rename = "node")]
     pub nodes: Vec<Node>,
+    /// Venus' messager, if that sends all messages.
+    #[serde(default)]
+    pub messager: Option<Messager>,
     /// Files with keys that sign here, as `lotus wallet export` writes them. The node's wallet signs for all other senders.
     #[serde(default)]
     pub key_files: Vec<PathBuf>,
@@ -284,6 +289,7 @@ impl Config {
             return refuse("[nats]", error.to_string());
         }
         self.chain.check_nodes()?;
+        self.chain.check_messager()?;
         if !matches!(self.streams.replicas, 1 | 3 | 5) {
             return refuse("streams.replicas", format!("{} is not 1, 3 or 5", self.streams.replicas));
         }
@@ -614,6 +620,12 @@ mod tests {
             ("sector_size =", "expiry = { extend_below_days = 30 }\nsector_size =", "extend_to_days"),
             ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
             ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),
+            ("[[miner]]", "[chain.messager]\nurl = \"127.0.0.1\"\n[[miner]]", "chain.messager.url"),
+            (
+                "[[miner]]",
+                "[chain.messager]\nurl = \"/ip4/127.0.0.1/tcp/39812\"\ngas_over_premium = 0.5\n[[miner]]",
+                "chain.messager.gas_over_premium",
+            ),
             ("http://127.0.0.1:1234/rpc/v1", "ws://127.0.0.1:1234/rpc/v1", "chain.url"),
             ("http://127.0.0.1:1234/rpc/v1", "127.0.0.1:1234", "chain.url"),
             ("http://127.0.0.1:1234/rpc/v1", "http://127.0.0.1:1234/rpc/v0", "chain.url"),

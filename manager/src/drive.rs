@@ -18,7 +18,7 @@ mod tick;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -28,12 +28,12 @@ use fvm_shared::{address::Address, econ::TokenAmount};
 use sealbus_schema::{MinerId, SectorId, machine::manager::AttemptPolicy, workflows::Input};
 
 use crate::{
-    chain::{Error as ChainError, NodeClient, Transport, expiry::Rules, types::TipSet},
+    chain::{Error as ChainError, Messager, NodeClient, Transport, expiry::Rules, types::TipSet},
     config::Config,
     intents::Numbering,
     life, preflight,
     proofs::Verifier,
-    store::{Happening, MessageKind, Store, StoreError},
+    store::{CallId, Happening, MessageKind, Store, StoreError},
     waits::{self, Subject, Waits},
     wake::Wake,
     workflows::Now,
@@ -50,6 +50,8 @@ const HEAD_GAP: Duration = Duration::from_millis(5);
 /// The driver of one manager.
 pub struct Driver<T> {
     node: Arc<NodeClient<T>>,
+    /// Sends all messages, if it is configured.
+    messager: Option<Messager>,
     store: Store,
     config: Arc<Config>,
     epoch: i64,
@@ -75,6 +77,8 @@ pub struct Driver<T> {
     confident: Mutex<Option<TipSet>>,
     /// The epoch at which each pushed message was first seen as pushed.
     pushed: Mutex<HashMap<String, i64>>,
+    /// The epoch at which each call was first seen as marked bad by the messager.
+    marked_bad: Mutex<BTreeMap<CallId, i64>>,
 }
 
 /// The outcome of a step.
@@ -128,6 +132,9 @@ pub enum DriveError {
     /// A commitment from a worker is not a field element.
     #[error(transparent)]
     Commitment(#[from] crate::chain::commitment::Error),
+    /// The messager failed.
+    #[error(transparent)]
+    Messager(#[from] crate::chain::messager::Error),
     /// Nothing is broken: a message waits for a named reason.
     #[error(transparent)]
     Waits(#[from] crate::chain::WaitReason),
@@ -165,6 +172,8 @@ impl<T: Transport + 'static> Driver<T> {
             aggregations: messages::Aggregations::default(),
             slow: Mutex::default(),
             pushed: Mutex::default(),
+            marked_bad: Mutex::default(),
+            messager: config.chain.messager_client()?,
             numbering: Numbering::default(),
             confident: Mutex::default(),
             node,
@@ -177,6 +186,11 @@ impl<T: Transport + 'static> Driver<T> {
             verifier,
             config,
         })
+    }
+
+    /// The same driver with another client of the messager.
+    pub fn with_messager(self, messager: Messager) -> Driver<T> {
+        Driver { messager: Some(messager), ..self }
     }
 
     /// The waits, for other reconcilers to report theirs.

@@ -1,12 +1,15 @@
 //! Checks before hours of sealing: whether a miner's messages can be signed and sent, whether its proofs can be
 //! verified, and whether it can pay. `run` repeats the checks, `check` runs them once.
 
-use fvm_shared::{address::Address, econ::TokenAmount};
+use fvm_shared::{
+    address::{Address, Network},
+    econ::TokenAmount,
+};
 use sealbus_schema::{ErrorCode, MinerId};
 
 use crate::{
     chain::{
-        Error as ChainError, NodeClient, Transport,
+        Error as ChainError, Messager, NodeClient, Transport,
         commitment::sealed_cid,
         expiry::Rules,
         json,
@@ -19,13 +22,22 @@ use crate::{
     proofs::Verifier,
     store::MessageKind,
     store_access,
-    waits::{Cause, Subject},
+    waits::{self, Cause, Subject},
 };
 
 /// A lower bound of a PreCommit's gas, in units (some 16 million on mainnet).
 const LEAST_GAS: i64 = 10_000_000;
 /// The network's lowest base fee (`MinimumBaseFee` of Lotus), in attoFIL.
 const LEAST_BASE_FEE_ATTO: i64 = 100;
+
+/// Who signs a miner's messages.
+#[derive(Clone, Copy, Debug)]
+pub enum Signing<'a> {
+    /// The manager with these keys, and the node's wallet for all other senders.
+    Here(&'a LocalKeys),
+    /// The messager.
+    ByMessager(&'a Messager),
+}
 
 /// A failed check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,16 +85,17 @@ pub async fn everything<T: Transport>(
     let looked = async {
         let head = node.chain_head().await?;
         let mut found = Vec::new();
-        let keys = config.chain.local_keys();
+        let (keys, messager) = (config.chain.local_keys(), config.chain.messager_client()?);
+        let signing = messager.as_ref().map_or(Signing::Here(&keys), Signing::ByMessager);
         for configured in &config.miners {
-            let findings = miner(node, configured, &keys, &head).await?;
+            let findings = miner(node, configured, signing, &head).await?;
             found.extend(findings.into_iter().map(|finding| (Subject::Miner(configured.id), finding.cause)));
         }
         Ok::<_, ChainError>(found)
     };
     match looked.await {
         Ok(of_miners) => found.extend(of_miners),
-        Err(error) => found.push((Subject::Node, crate::waits::of_error(&error.into()))),
+        Err(error) => found.push((Subject::Node, waits::of_error(&error.into()))),
     }
     found
 }
@@ -117,7 +130,7 @@ pub fn aggregates(verifier: &dyn Verifier) -> Option<Finding> {
 pub async fn miner<T: Transport>(
     node: &NodeClient<T>,
     miner: &Miner,
-    keys: &LocalKeys,
+    signing: Signing<'_>,
     head: &TipSet,
 ) -> Result<Vec<Finding>, ChainError> {
     let mut found = Vec::new();
@@ -127,8 +140,12 @@ pub async fn miner<T: Transport>(
         let text = format!("the node's token permits {}, but not `{needed}`", permissions.join(", "));
         Some(Finding::holds(Cause::to_mend(ErrorCode::NODE_ACCESS_DENIED, text)))
     };
-    // Pushing what was signed here needs less than asking the node's wallet.
-    found.extend(lacks(if keys.is_empty() { "sign" } else { "write" }));
+    found.extend(lacks(match signing {
+        // Pushing what was signed here needs less than asking the node's wallet.
+        Signing::Here(keys) if keys.is_empty() => "sign",
+        Signing::Here(_) => "write",
+        Signing::ByMessager(_) => "read",
+    }));
     let info = node.miner_info(&address(miner.id), &head.key).await?;
     // Usually found at the start, unless the node did not know the miner then.
     if info.sector_bytes != miner.sector_size.bytes() {
@@ -159,9 +176,17 @@ pub async fn miner<T: Transport>(
             Err(_) if !found.is_empty() => return Ok(found),
             Err(error) => return Err(error),
         };
-        if !keys.has(&key).await {
-            let may_sign = keys.is_empty() || lacks("sign").is_none();
-            found.extend(wallet(node, miner, keys, &key, may_sign, !found.is_empty()).await?);
+        match signing {
+            Signing::ByMessager(messager) => {
+                let what = format!("send the messages of miner {}", miner.id);
+                let missing = lacks_sender(messager, &key, node.network().await?, &what).await;
+                found.extend(missing.map(Finding::holds));
+            }
+            Signing::Here(keys) if keys.has(&key).await => {}
+            Signing::Here(keys) => {
+                let may_sign = keys.is_empty() || lacks("sign").is_none();
+                found.extend(wallet(node, miner, keys, &key, may_sign, !found.is_empty()).await?);
+            }
         }
         if let Ok(rules) = rules {
             poor.extend(funds(node, miner, rules, &key, head).await?);
@@ -170,6 +195,21 @@ pub async fn miner<T: Transport>(
     // One that can pay is enough to go on, but every other one is told.
     found.extend(poor);
     Ok(found)
+}
+
+/// Why the messager does not sign for a key, if so; `what` says what for.
+pub async fn lacks_sender(messager: &Messager, key: &Address, network: Network, what: &str) -> Option<Cause> {
+    match messager.wallet_has(key, network).await {
+        Ok(true) => None,
+        Ok(false) => {
+            let text = format!(
+                "the messager may not use {key} to {what}: no wallet that it reaches has the key, or it is not bound to the \
+                 user of chain.messager.token_file. Import it, and bind it with `sophon-auth user signer register`"
+            );
+            Some(Cause::to_mend(ErrorCode::MESSAGER_REFUSES, text))
+        }
+        Err(error) => Some(waits::of_messager_error(&error)),
+    }
 }
 
 /// Checks that the node's wallet signs for a sender whose key no file has. `may_sign`: the token permits it, as far as this was

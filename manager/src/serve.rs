@@ -17,11 +17,8 @@ use sealbus_schema::{ErrorCode, IntentKind, MinerId, SectorSize};
 
 use crate::{
     archive, care,
-    chain::{
-        Error as ChainError, Memo, NodeClient, Nodes, RpcClient, Transport, local_keys::LocalKeys, network,
-        types::TipSetKey,
-    },
-    config::{Config, Database, Miner},
+    chain::{Error as ChainError, Memo, NodeClient, Nodes, RpcClient, Transport, network, types::TipSetKey},
+    config::{Chain, Config, Database, Miner},
     drive::{self, DriveError, Driver, chain_of},
     errands::desk::Counter,
     fold::{self, Fold, FoldError},
@@ -423,7 +420,7 @@ async fn check_miners<T: Transport>(node: &NodeClient<T>, config: &Config) -> Re
     network::check_supported(node.network_version(&TipSetKey::head()).await?)?;
     let mut troubles = Vec::new();
     for miner in &config.miners {
-        match check_miner(node, miner, &config.chain.local_keys()).await {
+        match check_miner(node, miner, &config.chain).await {
             Err(error) if error.is_of_one_miner() => troubles.push(error),
             checked => checked?,
         }
@@ -444,7 +441,7 @@ async fn check_miners<T: Transport>(node: &NodeClient<T>, config: &Config) -> Re
 pub(crate) async fn check_miner<T: Transport>(
     node: &NodeClient<T>,
     miner: &Miner,
-    keys: &LocalKeys,
+    chain: &Chain,
 ) -> Result<(), ServeError> {
     let info = match node.miner_info(&drive::address(miner.id), &TipSetKey::head()).await {
         Ok(info) => info,
@@ -462,12 +459,13 @@ pub(crate) async fn check_miner<T: Transport>(
             name: SectorSize::from_bytes(info.sector_bytes).map_or("unknown".to_owned(), |size| size.to_string()),
         });
     }
-    let head = TipSetKey::head();
+    let (head, keys) = (TipSetKey::head(), chain.local_keys());
     for kind in [MessageKind::PreCommit, MessageKind::ProveCommit] {
         let senders = preflight::senders(node, Some(miner), kind, &info, &head).await?.map_err(DriveError::from)?;
         for sender in senders {
             let key = node.account_key(&sender, &head).await?;
-            if !keys.has(&key).await && !node.wallet_has(&key).await? {
+            // The messager is asked by the checks that are repeated.
+            if chain.messager.is_none() && !keys.has(&key).await && !node.wallet_has(&key).await? {
                 return Err(ServeError::NoKey { miner: miner.id, sender: key.to_string() });
             }
         }

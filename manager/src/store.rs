@@ -57,8 +57,9 @@ pub use jobs::{Job, SectorFilter};
 pub use leadership::{Candidate, Leadership};
 pub use looks::{Due, Look};
 pub use messages::{
-    CallFilter, CallId, CallRow, CarriedSector, Envelope, Errand, ErrandId, ErrandState, Message, MessageKind,
-    MessageState, NewErrand, Place, Ready, Signed, Tries, Unsigned, WantId, filler_key,
+    CallFilter, CallId, CallRow, CarriedSector, Delegated, Envelope, Errand, ErrandId, ErrandState, Message,
+    MessageKind, MessageState, NewDelegated, NewErrand, Place, Ready, Signed, Stage, Tries, Unsigned, WantId,
+    filler_key,
 };
 pub use miners::Counts;
 pub use money::{BookedEntry, MoneyEnd, MoneyFilter, MoneyOrder};

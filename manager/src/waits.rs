@@ -25,7 +25,7 @@ use crate::{
 
 pub use advice::{advice, is_mended_by_a_person};
 pub use book::{Book, Change};
-pub use cause::{is_node_away, of_error, of_node_error, of_standing, takes_time};
+pub use cause::{is_node_away, of_error, of_messager_error, of_node_error, of_standing, takes_time};
 
 /// How often tries and the manager's sign of life are stored while nothing changes.
 const REFRESH: Duration = Duration::from_secs(10);

@@ -185,6 +185,10 @@ codes! {
     NODE_ACCESS_DENIED Crit;
     /// The chain node answers, but cannot do this one thing now.
     NODE_CALL_FAILED Temp;
+    /// The messager does not answer, or its answers are unusable.
+    MESSAGER_UNAVAILABLE Temp;
+    /// The messager does not take what must be sent.
+    MESSAGER_REFUSES Crit;
     /// The network has a version or constants that this release cannot work with.
     NETWORK_UNSUPPORTED Crit;
     /// There are too few funds for a message, its gas, or what the chain locks with it.

@@ -31,11 +31,11 @@ async fn ask(world: &World, to: &Address, method: u64, value: TokenAmount) -> Er
     id
 }
 
-async fn errand(world: &World, id: ErrandId) -> Errand {
+pub async fn errand(world: &World, id: ErrandId) -> Errand {
     world.store.errand(id).await.expect("reads").expect("exists")
 }
 
-async fn ended(world: &World, id: ErrandId) -> bool {
+pub async fn ended(world: &World, id: ErrandId) -> bool {
     !errand(world, id).await.state.is_open()
 }
 

@@ -1,7 +1,8 @@
-//! How the manager sends messages: many sectors in one, errands of people, and crashes at every step.
+//! How the manager sends messages: many sectors in one, errands of people, through the messager, and in bad weather.
 
 mod batches;
 mod commands;
 mod errands;
+mod messager;
 mod weather;
 mod world;

@@ -17,6 +17,7 @@ use sealbus_integration_tests::{
     devnet::{
         Config as ChainConfig, Devnet, Server,
         faults::Fault,
+        messager::{self, Messager},
         proofs::{PostInfo, ProofError, ProofVerifier, SealInfo},
     },
     scripted::verifier::is_scripted_post,
@@ -113,6 +114,8 @@ pub struct World {
     pub sectors: u64,
     /// The sectors whose proofs are wrong.
     pub wrong: Vec<u64>,
+    /// Sends the messages, if there is one.
+    pub messager: Option<Messager>,
 }
 
 pub fn id(number: u64) -> SectorId {
@@ -126,6 +129,16 @@ impl World {
     }
 
     pub async fn with_chain(sectors: u64, chain: ChainConfig) -> World {
+        World::with_chain_and_tickets(&vec![2900; sectors as usize], chain).await
+    }
+
+    /// Sectors whose tickets expire at these epochs.
+    pub async fn with_tickets(expire: &[i64]) -> World {
+        World::with_chain_and_tickets(expire, ChainConfig::default()).await
+    }
+
+    async fn with_chain_and_tickets(expire: &[i64], chain: ChainConfig) -> World {
+        let sectors = expire.len() as u64;
         let _ = rustls::crypto::ring::default_provider().install_default();
         let devnet = Devnet::new(chain, Arc::new(Proofs)).expect("a devnet");
         let server = Server::start(&devnet, "127.0.0.1:0".parse().expect("an address")).await.expect("starts");
@@ -140,17 +153,17 @@ impl World {
             tx.insert_sector(id(number), SealProof::StackedDrg2KiBV1_1).await.expect("inserts");
         }
         tx.commit().await.expect("commits");
-        let world = World { devnet, server, store, epoch, directory, sectors, wrong: Vec::new() };
+        let world = World { devnet, server, store, epoch, directory, sectors, wrong: Vec::new(), messager: None };
         world.advance(20);
-        let ticket = Ticket {
-            draw: 1,
-            randomness: Randomness([3; 32]),
-            epoch: -880,
-            expires_epoch: 2900,
-            head_epoch: 20,
-            epoch_millis: 1,
-        };
-        for number in 1..=sectors {
+        for (number, expires_epoch) in (1..).zip(expire) {
+            let ticket = Ticket {
+                draw: 1,
+                randomness: Randomness([3; 32]),
+                epoch: -880,
+                expires_epoch: *expires_epoch,
+                head_epoch: 20,
+                epoch_millis: 1,
+            };
             for input in [
                 Input::Claimed,
                 Input::Event(EventBody::Seal(seal::Event::TicketWanted { draw: 1 })),
@@ -164,6 +177,17 @@ impl World {
             }
         }
         world
+    }
+
+    /// The same with a messager that sends the messages.
+    pub async fn with_messager(sectors: u64) -> World {
+        let mut world = World::new(sectors).await;
+        world.messager = Some(Messager::start(&world.devnet).await.expect("serves"));
+        world
+    }
+
+    pub fn messager(&self) -> &Messager {
+        self.messager.as_ref().expect("a messager")
     }
 
     pub async fn apply(&self, number: u64, input: Input) {
@@ -180,9 +204,14 @@ impl World {
     /// A configuration with these lines of `[chain]` and of its `[[miner]]`.
     pub fn config(&self, chain: &str, miner: &str) -> Config {
         let path = self.config_file();
+        let messager = self.messager.as_ref().map_or_else(String::new, |messager| {
+            let token_file = self.directory.path().join("messager-token");
+            std::fs::write(&token_file, messager::TOKEN).expect("writes");
+            format!("[chain.messager]\nurl = \"{}\"\ntoken_file = {token_file:?}\n", messager.url())
+        });
         let text = format!(
             "[database]\npath = \"{database}\"\n[nats]\nurl = \"nats://127.0.0.1:4222\"\n[chain]\nurl = \"{url}\"\n\
-             confidence_epochs = 1\n{chain}\n[[miner]]\nid = \"f01000\"\nsector_size = \"2KiB\"\n{miner}\n",
+             confidence_epochs = 1\n{chain}\n{messager}[[miner]]\nid = \"f01000\"\nsector_size = \"2KiB\"\n{miner}\n",
             database = self.directory.path().join("manager.db").display(),
             url = self.server.url(),
         );
@@ -197,8 +226,16 @@ impl World {
 
     pub fn client(&self) -> RpcClient {
         let token_file = self.directory.path().join("token");
-        std::fs::write(&token_file, self.devnet.tokens().sign).expect("writes");
+        let tokens = self.devnet.tokens();
+        // With a messager nothing is pushed or signed by the node.
+        let token = if self.messager.is_some() { tokens.read } else { tokens.sign };
+        std::fs::write(&token_file, token).expect("writes");
         RpcClient::new(Endpoint::new(self.server.url(), Some(token_file))).expect("a client")
+    }
+
+    pub fn messager_client(&self) -> RpcClient {
+        let endpoint = self.config("", "").chain.messager_endpoint().expect("a messager");
+        RpcClient::new(endpoint).expect("a client")
     }
 
     pub async fn driver(&self, chain: &str) -> Driver<RpcClient> {
@@ -216,16 +253,20 @@ impl World {
         epoch: i64,
         verifier: Trusting,
     ) -> Driver<T> {
-        self.driver_with(self.config(chain, ""), transport, epoch, verifier).await
+        self.driver_that_has(self.config(chain, ""), transport, epoch, verifier).await
     }
 
     /// A driver with these lines of `[chain]` and of its `[[miner]]`.
     pub async fn driver_of(&self, chain: &str, miner: &str) -> Driver<RpcClient> {
         let config = self.config(chain, miner);
-        self.driver_with(config, self.client(), self.epoch, Trusting { aggregate: None }).await
+        self.driver_with(config, self.client(), self.epoch).await
     }
 
-    async fn driver_with<T: Transport + 'static>(
+    pub async fn driver_with<T: Transport + 'static>(&self, config: Config, transport: T, epoch: i64) -> Driver<T> {
+        self.driver_that_has(config, transport, epoch, Trusting { aggregate: None }).await
+    }
+
+    async fn driver_that_has<T: Transport + 'static>(
         &self,
         config: Config,
         transport: T,
@@ -245,6 +286,9 @@ impl World {
                 node.advance_epoch().expect("an epoch passes");
             }
         });
+        if let Some(messager) = &self.messager {
+            messager.look();
+        }
     }
 
     pub fn fault(&self, fault: Fault) {

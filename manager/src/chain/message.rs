@@ -160,6 +160,16 @@ pub fn cid(message: &Message) -> Result<Cid, Error> {
     Ok(cid_of_bytes(&encode(message)?))
 }
 
+/// The canonical CBOR of an unsigned message.
+pub fn unsigned_bytes(message: &Message) -> Result<Vec<u8>, Error> {
+    encode(message)
+}
+
+/// Reads [`unsigned_bytes`] back.
+pub fn from_unsigned_bytes(bytes: &[u8]) -> Result<Message, Error> {
+    fvm_ipld_encoding::from_slice(bytes).map_err(|source| Error::Cbor { what: "decode", source })
+}
+
 /// The bytes that a key signs: those of the CID.
 pub fn signing_bytes(message: &Message) -> Result<Vec<u8>, Error> {
     Ok(cid(message)?.to_bytes())

@@ -25,12 +25,10 @@ use crate::wake::Wake;
 mod endpoint;
 mod notify;
 
-pub use endpoint::Endpoint;
+pub use endpoint::{Api, Endpoint};
 use endpoint::{checked_token, checked_url};
 pub use notify::HeadChanges;
 
-/// The namespace of all methods.
-const METHOD_PREFIX: &str = "Filecoin.";
 /// JSON-RPC 2.0: no such method.
 const CODE_METHOD_NOT_FOUND: i64 = -32601;
 /// JSON-RPC 2.0: invalid request. Our requests are valid; Forest answers with this code and text if it refuses the
@@ -116,7 +114,7 @@ impl RpcClient {
 
     /// Checks the address only: each call reads the token anyway.
     pub fn with_any_token(endpoint: Endpoint) -> Result<Self, Error> {
-        let url = checked_url(&endpoint.url)?;
+        let url = checked_url(&endpoint.url, endpoint.api)?;
         install_tls_provider();
         let mut builder = reqwest::Client::builder()
             .connect_timeout(endpoint.connect_timeout)
@@ -150,8 +148,8 @@ impl RpcClient {
 
     async fn exchange(&self, method: &'static str, params: Value) -> Result<Value, Error> {
         let id = self.next_id();
-        let request =
-            json!({ "jsonrpc": "2.0", "id": id, "method": format!("{METHOD_PREFIX}{method}"), "params": params });
+        let name = format!("{}{method}", self.endpoint.api.prefix());
+        let request = json!({ "jsonrpc": "2.0", "id": id, "method": name, "params": params });
         let mut post = self.http.post(&self.endpoint.url).json(&request);
         if let Some(value) = self.authorization().await? {
             post = post.header(AUTHORIZATION, value);

@@ -146,6 +146,24 @@ pub enum WaitReason {
         /// What the node said.
         said: String,
     },
+    /// The messager has not signed it yet.
+    #[error("{what} is {uid} at the messager, {said}")]
+    WithMessager {
+        /// The message.
+        what: String,
+        /// Its id at the messager.
+        uid: String,
+        /// How far it is there.
+        said: String,
+    },
+    /// The messager cannot send it until a person acts.
+    #[error("{what} waits for the messager: {said}")]
+    MessagerNeeds {
+        /// The message.
+        what: String,
+        /// What is missing, and how to mend it.
+        said: String,
+    },
     /// A trial execution was refused, perhaps only for now.
     #[error(
         "the node has been refusing {what} since epoch {since} with exit code {exit}; that counts if it still refuses at epoch {until}: {said}"
@@ -184,6 +202,8 @@ impl WaitReason {
             Self::EarlierMessage { .. } => "EarlierMessage",
             Self::PreCommitMoved { .. } => "PreCommitMoved",
             Self::PoolRefuses { .. } => "PoolRefuses",
+            Self::WithMessager { .. } => "WithMessager",
+            Self::MessagerNeeds { .. } => "MessagerNeeds",
             Self::RefusedForNow { .. } => "RefusedForNow",
         }
     }

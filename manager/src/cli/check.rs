@@ -13,7 +13,7 @@ use super::{ConfigArg, broken::Broken, print_json};
 use crate::{
     chain::{Error as ChainError, NodeClient, RpcClient, network, nodes::Standing, types::TipSetKey},
     config::{Config, NamedNode},
-    drive::chain_of,
+    drive::{DriveError, chain_of},
     preflight,
     proofs::Library,
     serve::{self, ServeError},
@@ -203,8 +203,15 @@ async fn not_there(config: &Config, broken: &mut Broken) -> Result<(Vec<NotThere
         Answer::Told => return Ok((found, nodes)),
     }
     for (index, miner) in config.miners.iter().enumerate() {
-        if let Answer::Lacks(problem) = limited(serve::check_miner(&node, miner, &config.chain.local_keys())).await? {
+        if let Answer::Lacks(problem) = limited(serve::check_miner(&node, miner, &config.chain)).await? {
             found.push(NotThere { field: format!("miner[{index}]"), problem });
+        }
+    }
+    if let Ok(Some(messager)) = config.chain.messager_client() {
+        let asked = limited(async { Ok(messager.has("sealbus").await.map(drop).map_err(DriveError::from)?) });
+        if let Answer::Lacks(problem) = asked.await? {
+            found.push(NotThere { field: "chain.messager".to_owned(), problem });
+            return Ok((found, nodes));
         }
     }
     // The checks that `run` repeats, for fields without a finding so far.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     chain::{
-        Error as ChainError, NodeClient, Nodes, RpcClient,
+        Error as ChainError, Messager, NodeClient, Nodes, RpcClient,
         fees::Gas,
         json as wire,
         local_keys::LocalKeys,
@@ -64,6 +64,7 @@ pub struct Site {
     /// The head from which everything is read.
     pub head: TipSet,
     keys: LocalKeys,
+    messager: Option<Messager>,
 }
 
 /// A draft with what sending it takes.
@@ -85,8 +86,8 @@ impl Site {
         let node = NodeClient::new(config.chain.client(store.network().await?)?);
         let head = node.chain_head().await.context("cannot look at the chain")?;
         network::check_supported(node.network_version(&head.key).await?)?;
-        let keys = config.chain.local_keys();
-        Ok(Site { config, store, node, head, keys })
+        let (keys, messager) = (config.chain.local_keys(), config.chain.messager_client()?);
+        Ok(Site { config, store, node, head, keys, messager })
     }
 
     /// A configured miner, as it is on chain.
@@ -135,6 +136,11 @@ impl Site {
 
     /// Whether somebody here can sign for a key. If not, what is missing.
     pub async fn signs_for(&self, key: &Address) -> Result<(), String> {
+        if let Some(messager) = &self.messager {
+            let network = self.node.network().await.map_err(|error| chain_of(&error))?;
+            let missing = preflight::lacks_sender(messager, key, network, "send it").await;
+            return missing.map_or(Ok(()), |cause| Err(cause.text));
+        }
         if self.keys.has(key).await {
             return Ok(());
         }

@@ -249,6 +249,10 @@ impl Cancel {
         tx.commit().await?;
         match state {
             ErrandState::Cancelled => outln!("errand {} is cancelled; nothing was sent", self.errand),
+            _ if self.config.load()?.chain.messager.is_some() => outln!(
+                "errand {} is taken back at the messager, unless that has signed it: then it may still land",
+                self.errand
+            ),
             _ => outln!(
                 "errand {} is signed and may still land; something harmless takes its nonce if it does not",
                 self.errand
@@ -280,7 +284,7 @@ fn row(call: &CallRow) -> anyhow::Result<Vec<String>> {
         call.miner.to_string(),
         call.sectors.len().to_string(),
         call.state.clone(),
-        call.nonce.to_string(),
+        call.nonce.map_or_else(|| "messager".to_owned(), |nonce| nonce.to_string()),
         epoch.map(|epoch| epoch.to_string()).unwrap_or_default(),
         max_fee,
         what,
@@ -292,7 +296,7 @@ fn describe(call: &CallRow) -> anyhow::Result<Value> {
     let sent = sent.as_ref().map(SignedMessage::message);
     Ok(json!({
         "message": call.id.0, "kind": call.kind.name(), "miner": call.miner, "errand": call.errand,
-        "state": call.state, "sender": call.sender, "nonce": call.nonce,
+        "state": call.state, "sender": call.sender, "nonce": call.nonce, "messager_id": call.uid,
         "signed_epoch": call.signed_epoch, "pushed_epoch": call.pushed_epoch, "landed_epoch": call.landed_epoch,
         "exit_code": call.exit_code, "error": call.error,
         "cid": call.envelope.as_ref().map(|(cid, _)| cid), "envelopes": call.envelopes,

@@ -3,7 +3,7 @@
 use sealbus_nats::{NotThere, secret};
 
 use super::{Config, NamedNode};
-use crate::chain::local_keys;
+use crate::{chain::local_keys, drive::chain_of};
 
 impl Config {
     /// The files and directories that are missing or unusable. Does not connect.
@@ -19,6 +19,17 @@ impl Config {
             }
             if let Some(problem) = secret::exposed(path) {
                 add(format!("{field}.token_file"), problem);
+            }
+        }
+        if let Some(endpoint) = self.chain.messager_endpoint()
+            && let Some(path) = &endpoint.token_file
+        {
+            // Another than the node's, though the client is the same.
+            if let Err(error) = endpoint.check_token() {
+                add("chain.messager.token_file".to_owned(), chain_of(&error));
+            }
+            if let Some(problem) = secret::exposed(path) {
+                add("chain.messager.token_file".to_owned(), problem);
             }
         }
         for (index, path) in self.chain.key_files.iter().enumerate() {

@@ -121,7 +121,10 @@ impl Now {
         what: &str,
     ) -> Followed {
         let (height, exit, gas_limit, shared_by) = match seen {
-            Seen::Absent { nonce_used: true } => return self.replaced(message, sector, what),
+            Seen::Absent { nonce_used: true } => {
+                let why = format!("the nonce of {what} was used by another message");
+                return self.gone(message, sector, ErrorCode::NONCE_USED, why);
+            }
             Seen::Absent { nonce_used: false } if self.head - pushed >= repush_epochs => return Followed::Push,
             Seen::Absent { nonce_used: false } => return Followed::Wait,
             Seen::Executed { height, exit, gas_limit, shared_by } => (height, exit, gas_limit, shared_by),
@@ -155,9 +158,8 @@ impl Now {
         Followed::Wait
     }
 
-    /// What follows if another message has used its nonce.
-    fn replaced(&self, message: &Message, sector: Option<&Job>, what: &str) -> Followed {
-        let why = format!("the nonce of {what} was used by another message");
+    /// What follows if a message can never land and has cost nothing; `code` and `why` say what became of it.
+    pub fn gone(&self, message: &Message, sector: Option<&Job>, code: ErrorCode, why: String) -> Followed {
         let wanted = match message.kind {
             MessageKind::Filler => false,
             MessageKind::Errand => true,
@@ -168,7 +170,7 @@ impl Now {
         }
         // The message cost nothing, so it does not count as a failure.
         let tries = Tries { refused_epoch: None, ..message.tries };
-        let error = ErrorReport::new(ErrorClass::Temp, ErrorCode::NONCE_USED, why);
+        let error = ErrorReport::new(ErrorClass::Temp, code, why);
         Followed::Again { exit: None, error, tries }
     }
 }

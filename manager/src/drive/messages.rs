@@ -3,7 +3,8 @@
 //! There is one want for a purpose, and one call that takes effect for a want, for ever. A call keeps its nonce, and may carry
 //! the wants of many sectors. Only stored bytes are pushed. After a push with an unknown outcome, the same bytes are pushed again. A higher fee makes another
 //! envelope of the same call with the same nonce. Another call follows only when the nonce was used on the confident part of
-//! the chain, by something else or by a call that failed. So no crash and no race can make two of them land.
+//! the chain, by something else or by a call that failed. So no crash and no race can make two of them land. [`delegated`] has
+//! the same for calls that the messager sends.
 
 use fvm_shared::{address::Address, message::Message as Unsigned};
 use sealbus_schema::{ErrorReport, SectorId, workflows::Input};
@@ -29,9 +30,11 @@ use crate::{
 
 mod aggregating;
 mod call;
+mod delegated;
 mod errands;
 mod groups;
 mod nonces;
+mod ready;
 mod signing;
 
 pub(super) use aggregating::Aggregations;
@@ -61,6 +64,7 @@ impl<T: Transport + 'static> Driver<T> {
             MessageState::Signed(signed) => self.push(view, group, signed).await,
             MessageState::Pushed { signed, epoch } => self.follow(view, group, signed, *epoch).await,
             MessageState::Withdrawn(signed) => self.see_withdrawn(view, group, signed).await,
+            MessageState::Delegated(delegated) => self.step_delegated(view, group, delegated).await,
         }
     }
 
@@ -229,10 +233,22 @@ impl<T: Transport + 'static> Driver<T> {
     ) -> Result<(), DriveError> {
         let what = format!("message {} (nonce {} of {})", signed.cid, sent.sequence, sent.from);
         let repush = self.config.chain.repush_epochs;
-        match self.now(view).followed(message, sector.as_ref(), pushed, repush, seen, &what) {
+        let followed = self.now(view).followed(message, sector.as_ref(), pushed, repush, seen, &what);
+        self.conclude(message, followed, &signed.cid, returned).await
+    }
+
+    /// Stores what follows for one message of a call. `cid` and `returned` are those of a call that landed.
+    async fn conclude(
+        &self,
+        message: &Message,
+        followed: Followed,
+        cid: &str,
+        returned: &[u8],
+    ) -> Result<(), DriveError> {
+        match followed {
             // The same bytes are pushed once for all that a call carries, and only while it is not on chain.
             Followed::Wait | Followed::Push => Ok(()),
-            Followed::Landed { height } => self.executed(message, signed, height, returned).await,
+            Followed::Landed { height } => self.executed(message, cid, height, returned).await,
             Followed::Replaced { why } => self.replaced(message, &why).await,
             Followed::Again { exit, error, tries } => {
                 let mut tx = self.store.begin_as(self.epoch).await?;
@@ -367,14 +383,8 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(())
     }
 
-    async fn executed(
-        &self,
-        message: &Message,
-        signed: &Signed,
-        epoch: i64,
-        returned: &[u8],
-    ) -> Result<(), DriveError> {
-        let detail = json!({ "message": message.kind.name(), "cid": signed.cid, "epoch": epoch });
+    async fn executed(&self, message: &Message, cid: &str, epoch: i64, returned: &[u8]) -> Result<(), DriveError> {
+        let detail = json!({ "message": message.kind.name(), "cid": cid, "epoch": epoch });
         self.note(message, "message_executed", detail, Change::Executed(epoch, returned)).await
     }
 

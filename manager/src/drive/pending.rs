@@ -6,7 +6,7 @@ use sealbus_schema::ErrorCode;
 use super::{DriveError, Driver, Step, View, lock, tick::subject_of};
 use crate::{
     chain::{Transport, fees, message::SignedMessage},
-    store::{Message, MessageState},
+    store::{Delegated, Message, MessageState, Stage},
     waits::Cause,
 };
 
@@ -17,12 +17,18 @@ impl<T: Transport + 'static> Driver<T> {
     /// Takes a call's next step. If a block should include it by now, reports why it waits.
     pub(super) async fn follow_up(&self, view: &View, call: Vec<Message>) -> Result<Step, DriveError> {
         self.step_call(view, &call).await?;
-        let Some(MessageState::Pushed { signed, epoch }) = call.first().map(|message| message.state.clone()) else {
-            return Ok(Step::GoesOn);
+        let (signed, epoch) = match call.first().map(|message| message.state.clone()) {
+            Some(MessageState::Pushed { signed, epoch }) => (signed, epoch),
+            Some(MessageState::Delegated(Delegated {
+                signed: Some(signed),
+                stage: Stage::HandedOver { epoch },
+                ..
+            })) => (signed, epoch),
+            _ => return Ok(Step::GoesOn),
         };
         let key = call[0].key.clone();
         let first = *lock(&self.pushed).entry(key).and_modify(|first| *first = epoch.min(*first)).or_insert(epoch);
-        if view.head.height - first < self.config.chain.confidence_epochs + USUAL_EPOCHS {
+        if view.head.height - first < self.usual_epochs() {
             return Ok(Step::GoesOn);
         }
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
@@ -59,8 +65,14 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(Step::Undecided)
     }
 
-    /// Forgets the push epochs of messages that have ended.
+    /// How long a message may stay unseen before that is reported.
+    pub(super) fn usual_epochs(&self) -> i64 {
+        self.config.chain.confidence_epochs + USUAL_EPOCHS
+    }
+
+    /// Forgets what is remembered of messages that have ended.
     pub(super) fn forget_pushed(&self, open: &[Message]) {
+        lock(&self.marked_bad).retain(|call, _| open.iter().any(|message| message.state.call() == Some(*call)));
         lock(&self.pushed).retain(|key, _| open.iter().any(|message| message.key == *key));
     }
 }

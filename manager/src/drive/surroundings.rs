@@ -8,7 +8,7 @@ use sealbus_schema::MinerId;
 use super::{Driver, lock};
 use crate::{
     chain::Transport,
-    preflight::{self, Finding},
+    preflight::{self, Finding, Signing},
     waits::{self, Cause, Subject},
 };
 
@@ -45,10 +45,11 @@ impl<T: Transport + 'static> Driver<T> {
     /// Checks once. If the node does not answer, nothing changes, because that is reported elsewhere.
     pub(super) async fn look_around(&self) {
         let (head, local) = (self.node.chain_head().await, self.config.chain.local_keys());
+        let signing = self.messager.as_ref().map_or(Signing::Here(&local), Signing::ByMessager);
         for miner in &self.config.miners {
             let found = match (preflight::keys(miner, &*self.verifier), &head) {
                 (Some(finding), _) => Ok(vec![finding]),
-                (None, Ok(head)) => preflight::miner(&self.node, miner, &local, head).await,
+                (None, Ok(head)) => preflight::miner(&self.node, miner, signing, head).await,
                 (None, Err(_)) => continue,
             };
             let found = match found {

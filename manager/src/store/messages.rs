@@ -2,7 +2,8 @@
 //!
 //! A *want* is one purpose: what must happen on chain for a job. A *call* does it: a method with a sender and a nonce, which
 //! it keeps for ever. It may carry several wants. An *envelope* is the signed bytes of a call with one fee. An *errand* is a
-//! message that a person or a policy asked for, and its call carries no wants. A filler is a call without either.
+//! message that a person or a policy asked for, and its call carries no wants. A filler is a call without either. A
+//! *delegated* call is sent by Venus' messager: it has an id instead of a nonce.
 
 use sealbus_schema::{MinerId, SectorId, SectorNumber, machine::manager::Purpose};
 use sqlx::{Row, any::AnyRow};
@@ -11,10 +12,12 @@ use super::{Store, StoreError, sql};
 
 mod calls;
 mod changes;
+mod delegated;
 mod errands;
 mod wants;
 
 pub use calls::{CallFilter, CallRow, CarriedSector, Unsigned};
+pub use delegated::{Delegated, NewDelegated, Stage};
 pub use errands::{Errand, ErrandId, ErrandState, NewErrand};
 
 /// What a message is for.
@@ -64,6 +67,8 @@ pub enum MessageState {
     },
     /// It is no longer wanted, and a filler is to take its nonce. It may still land until the nonce is used.
     Withdrawn(Signed),
+    /// The messager sends it.
+    Delegated(Delegated),
 }
 
 /// A signed call, with its last envelope.
@@ -204,13 +209,14 @@ impl MessageState {
             MessageState::Signed(signed) | MessageState::Pushed { signed, .. } | MessageState::Withdrawn(signed) => {
                 Some(signed)
             }
+            MessageState::Delegated(delegated) => delegated.signed.as_ref(),
         }
     }
 
     /// The call, if there is one.
     pub fn call(&self) -> Option<CallId> {
         match self {
-            MessageState::Reserved { call, .. } => Some(*call),
+            MessageState::Reserved { call, .. } | MessageState::Delegated(Delegated { call, .. }) => Some(*call),
             state => state.signed().map(|signed| signed.call),
         }
     }
@@ -231,7 +237,8 @@ fn errand_key(kind: &str, id: ErrandId) -> String {
 const OPEN: &str = "\
     SELECT wants.id AS want, CAST(NULL AS BIGINT) AS errand, CAST(NULL AS TEXT) AS errand_kind, wants.kind, wants.miner, wants.number, wants.attempt, \
         turn, jobs.is_last, failures, gas_limit_min, refused_epoch, batch_max, ready_epoch, hurried, calls.id AS call, \
-        COALESCE(calls.state, wants.state) AS state, sender, nonce, signed_epoch, pushed_epoch, cid, envelopes.signed, \
+        COALESCE(calls.state, wants.state) AS state, sender, nonce, uid, unsigned, max_fee, signed_epoch, pushed_epoch, cid, \
+        envelopes.signed, \
         COALESCE(position, 0) AS position, \
         (SELECT COUNT(*) FROM call_wants AS carried WHERE carried.call = calls.id) AS carried \
     FROM wants \
@@ -242,20 +249,22 @@ const OPEN: &str = "\
     WHERE wants.state IN ('wanted', 'called', 'withdrawn') \
     UNION ALL \
     SELECT NULL, NULL, NULL, kind, miner, number, 1, 1, 1, 0, NULL, NULL, NULL, NULL, 0, calls.id, state, \
-        sender, nonce, signed_epoch, pushed_epoch, cid, signed, 0, 1 \
+        sender, nonce, uid, unsigned, max_fee, signed_epoch, pushed_epoch, cid, signed, 0, 1 \
     FROM calls LEFT JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
     WHERE calls.state IN ('reserved', 'signed', 'pushed', 'withdrawn') AND calls.kind = 'filler' \
     UNION ALL \
     SELECT NULL, errands.id, errands.kind, 'errand', errands.miner, NULL, 1, 1, 1, 0, NULL, NULL, NULL, NULL, 0, calls.id, \
-        COALESCE(calls.state, errands.state), calls.sender, nonce, signed_epoch, pushed_epoch, cid, signed, 0, 1 \
+        COALESCE(calls.state, errands.state), calls.sender, nonce, uid, unsigned, max_fee, signed_epoch, pushed_epoch, cid, \
+        signed, 0, 1 \
     FROM errands \
         LEFT JOIN calls ON calls.errand = errands.id AND calls.state NOT IN ('failed', 'replaced') \
         LEFT JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope \
     WHERE errands.state IN ('wanted', 'called', 'withdrawn') \
-    ORDER BY nonce, position, want, errand";
+    ORDER BY nonce, call, position, want, errand";
 
 impl Store {
-    /// Every message that has not ended, by nonce; those without one in the order in which they were wanted.
+    /// Every message that has not ended: by nonce, those of one call together; those without a call in the order in which they
+    /// were wanted.
     pub async fn open_messages(&self) -> Result<Vec<Message>, StoreError> {
         let rows = sqlx::query(OPEN).fetch_all(&self.pool).await.map_err(sql("read messages"))?;
         rows.iter().map(from_row).collect()
@@ -396,6 +405,9 @@ fn from_row(row: &AnyRow) -> Result<Message, StoreError> {
     };
     let state = match row.get::<String, _>("state").as_str() {
         "wanted" => MessageState::Wanted,
+        stored if row.get::<Option<String>, _>("uid").is_some() => {
+            MessageState::Delegated(delegated::from_row(row, call?, stored).map_err(bad)?)
+        }
         "reserved" => {
             let (sender, nonce) = nonce()?;
             MessageState::Reserved { call: call?, sender, nonce }

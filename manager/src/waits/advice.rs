@@ -10,6 +10,14 @@ const ADVICE: &[(ErrorCode, &str)] = &[
     (ErrorCode::NODE_BEHIND, "check the node's peers and whether it is syncing; tickets and PreCommits age meanwhile"),
     (ErrorCode::NODE_ACCESS_DENIED, "give chain.token_file a token of this node with the permission `sign`"),
     (ErrorCode::NODE_CALL_FAILED, "nothing, if it passes; otherwise read the node's log, or raise chain.timeout_secs"),
+    (
+        ErrorCode::MESSAGER_UNAVAILABLE,
+        "nothing, if the messager comes back; otherwise start it, or correct chain.messager.url",
+    ),
+    (
+        ErrorCode::MESSAGER_REFUSES,
+        "give chain.messager.token_file the token of a user with the permission `write`, and bind the sender to this user",
+    ),
     (ErrorCode::NETWORK_UNSUPPORTED, "install a version of Sealbus that knows this network version"),
     (ErrorCode::FUNDS_MISSING, "send funds to the sender's address; it goes on by itself"),
     (ErrorCode::FEE_LIMIT_TOO_LOW, "raise chain.max_fee_atto and restart the manager"),

@@ -11,7 +11,7 @@ use super::Cause;
 use crate::{
     chain::{
         Error as ChainError, WaitReason, expiry::Error as ExpiryError, fees::Error as FeesError,
-        message::Error as MessageError, node::SignError, nodes::Standing,
+        message::Error as MessageError, messager::Error as MessagerError, node::SignError, nodes::Standing,
     },
     drive::{DriveError, chain_of},
 };
@@ -36,6 +36,7 @@ pub fn of_error(error: &DriveError) -> Cause {
         DriveError::Sender(_) => Cause::to_mend(ErrorCode::SENDER_NOT_ALLOWED, text),
         DriveError::Config { .. } => Cause::to_mend(ErrorCode::CONFIGURATION_WRONG, text),
         DriveError::Waits(reason) => of_wait_reason(reason, text),
+        DriveError::Messager(error) => of_messager_error(error),
         DriveError::Message(_) | DriveError::Sign(_) | DriveError::Commitment(_) => {
             Cause::passing(ErrorCode::NODE_CALL_FAILED, text)
         }
@@ -54,7 +55,9 @@ pub fn of_node_error(error: &DriveError) -> Cause {
 /// The node's error, if it may mean that the node does not answer at all, so that nothing else can continue either.
 pub const fn is_node_away(error: &DriveError) -> Option<&ChainError> {
     match error {
-        DriveError::Chain(error) | DriveError::Sign(SignError::Node(error)) => match error {
+        DriveError::Chain(error)
+        | DriveError::Sign(SignError::Node(error))
+        | DriveError::Messager(MessagerError::Away { source: error }) => match error {
             ChainError::Unreachable { .. }
             | ChainError::ConnectionLost { .. }
             | ChainError::TimedOut { .. }
@@ -112,6 +115,14 @@ fn of_chain_error(error: &ChainError, text: String) -> Cause {
     }
 }
 
+/// The cause of the wait for what the messager must do.
+pub fn of_messager_error(error: &MessagerError) -> Cause {
+    match error.needs_person() {
+        true => Cause::to_mend(ErrorCode::MESSAGER_REFUSES, error.to_string()),
+        false => Cause::passing(ErrorCode::MESSAGER_UNAVAILABLE, error.to_string()),
+    }
+}
+
 /// The cause for a message that waits for a known reason.
 fn of_wait_reason(reason: &WaitReason, text: String) -> Cause {
     match reason {
@@ -129,6 +140,8 @@ fn of_wait_reason(reason: &WaitReason, text: String) -> Cause {
         | WaitReason::EarlierMessage { .. }
         | WaitReason::PreCommitMoved { .. }
         | WaitReason::PoolRefuses { .. } => Cause::passing(ErrorCode::MESSAGE_PENDING, text),
+        WaitReason::WithMessager { .. } => Cause::passing(ErrorCode::MESSAGE_PENDING, text),
+        WaitReason::MessagerNeeds { .. } => Cause::to_mend(ErrorCode::MESSAGER_REFUSES, text),
         WaitReason::RefusedForNow { .. } => Cause::passing(ErrorCode::NODE_CALL_FAILED, text),
     }
 }

@@ -3,8 +3,8 @@
 use sealbus_manager::{
     config::Database,
     store::{
-        CallId, Envelope, ErrandId, ErrandState, Happening, Job, Message, MessageKind, MessageState, NewErrand,
-        Outcome, Ready, Signed, Store, Tries, Verdict, WantedMessage,
+        CallId, Delegated, Envelope, ErrandId, ErrandState, Happening, Job, Message, MessageKind, MessageState,
+        NewDelegated, NewErrand, Outcome, Ready, Signed, Stage, Store, Tries, Verdict, WantedMessage,
     },
 };
 use sealbus_schema::{SectorId, Workflow, machine::manager::Released, workflows::Input};
@@ -30,6 +30,8 @@ on_every_database! {
     an_errand_is_taken_back_before_and_after_it_is_signed,
     an_errand_that_failed_is_in_the_way_for_a_while,
     what_waits_for_others_is_hurried_by_miner_and_kind,
+    a_call_for_the_messager_has_an_id_and_no_nonce_and_keeps_what_was_signed_there,
+    a_call_has_a_nonce_or_an_id_and_never_both,
 }
 
 /// The outcome of an input that wants a message to the chain.
@@ -656,5 +658,82 @@ fn words(state: &MessageState) -> String {
         MessageState::Signed(signed) => format!("signed: {}", words(signed)),
         MessageState::Pushed { signed, epoch } => format!("pushed {epoch}: {}", words(signed)),
         MessageState::Withdrawn(signed) => format!("withdrawn: {}", words(signed)),
+        MessageState::Delegated(call) => format!("{:?} at the messager: {}", call.stage, call.uid),
+    }
+}
+
+fn for_messager<'a>(uid: &'a str) -> NewDelegated<'a> {
+    NewDelegated { sender: "t3a", uid, unsigned: b"unsigned", max_fee_atto: "500", epoch: 60 }
+}
+
+async fn a_call_for_the_messager_has_an_id_and_no_nonce_and_keeps_what_was_signed_there(database: TestDatabase) {
+    let store = store(&database).await;
+    let message = wanted(&store, MessageKind::PreCommit).await;
+    let mut tx = store.begin().await.expect("begins");
+    let call = tx.save_delegated(&[&message], &for_messager("sealbus/a")).await.expect("stores");
+    tx.commit().await.expect("commits");
+    let stored = Delegated {
+        call,
+        uid: "sealbus/a".to_owned(),
+        unsigned: b"unsigned".to_vec(),
+        max_fee_atto: "500".to_owned(),
+        epoch: 60,
+        signed: None,
+        stage: Stage::Stored,
+    };
+    assert_eq!(open(&store, MessageKind::PreCommit).await.state, MessageState::Delegated(stored.clone()));
+    assert_eq!(store.next_nonce("t3a").await.expect("reads"), 0);
+    assert!(store.sector(id()).await.expect("reads").expect("exists").signed, "a PreCommit may have been sent");
+    let mut tx = store.begin().await.expect("begins");
+    tx.save_delegated(&[&message], &for_messager("sealbus/b")).await.expect_err("it has a call");
+
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_pushed(call, 61).await.expect("notes");
+    tx.save_seen(call, &envelope("bafy1", b"first")).await.expect("stores");
+    tx.save_seen(call, &envelope("bafy2", b"second")).await.expect("stores");
+    tx.commit().await.expect("commits");
+    let signed = Signed { call, cid: "bafy2".to_owned(), bytes: b"second".to_vec(), epoch: Some(60) };
+    let handed_over = Delegated { signed: Some(signed), stage: Stage::HandedOver { epoch: 61 }, ..stored };
+    let pushed = open(&store, MessageKind::PreCommit).await;
+    assert_eq!(pushed.state, MessageState::Delegated(handed_over.clone()));
+    assert_eq!(store.envelopes(call).await.expect("reads"), [b"first".to_vec()]);
+    assert_eq!(
+        store.call_of_cid("bafy1").await.expect("reads").map(|call| (call.nonce, call.envelopes)),
+        Some((None, 2))
+    );
+
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_withdrawn(call, "not wanted").await.expect("notes");
+    tx.want_once_more(&pushed, Tries::default()).await.expect("wants");
+    tx.commit().await.expect("commits");
+    let all = store.open_messages().await.expect("reads");
+    let withdrawn = Delegated { stage: Stage::Withdrawn, ..handed_over };
+    assert!(all.len() == 2 && all.iter().any(|one| one.state == MessageState::Delegated(withdrawn.clone())), "{all:?}");
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_replaced(&pushed, "dropped").await.expect("notes");
+    tx.commit().await.expect("commits");
+    let again = open(&store, MessageKind::PreCommit).await;
+    assert_eq!(again.state, MessageState::Wanted);
+    let mut tx = store.begin().await.expect("begins");
+    tx.save_delegated(&[&again], &for_messager("sealbus/a")).await.expect_err("an id is used once");
+}
+
+async fn a_call_has_a_nonce_or_an_id_and_never_both(database: TestDatabase) {
+    let _store = store(&database).await;
+    let pool = database.raw().await;
+    for (kind, nonce, uid, unsigned, max_fee, is_taken) in [
+        ("precommit", None, Some("a"), Some(b"x".to_vec()), Some("5"), true),
+        ("precommit", Some(1_i32), Some("b"), Some(b"x".to_vec()), Some("5"), false),
+        ("precommit", None, Some("c"), None, Some("5"), false),
+        ("precommit", None, Some("d"), Some(b"x".to_vec()), None, false),
+        ("precommit", None, None, None, None, false),
+        ("precommit", Some(2), None, None, None, false),
+        ("filler", None, Some("e"), Some(b"x".to_vec()), Some("5"), false),
+    ] {
+        let insert = "INSERT INTO calls (kind, miner, state, sender, nonce, uid, unsigned, max_fee, signed_epoch) \
+                      VALUES ($1, 'f01000', 'signed', 't3a', $2, $3, $4, $5, 60)";
+        let query = sqlx::query(insert).bind(kind).bind(nonce.map(i64::from)).bind(uid).bind(unsigned).bind(max_fee);
+        let outcome: Result<_, sqlx::Error> = query.execute(&pool).await;
+        assert_eq!(outcome.is_ok(), is_taken, "{kind} {nonce:?} {uid:?}: {outcome:?}");
     }
 }

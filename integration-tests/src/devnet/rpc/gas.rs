@@ -1,5 +1,6 @@
 //! Gas estimation: a dry run, which every message also passes before it is sent.
 
+use cid::Cid;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::error::ExitCode;
 use fvm_shared::message::Message;
@@ -28,12 +29,25 @@ struct SendSpec {
     max_fee: Option<String>,
 }
 
+/// `Filecoin.GasEstimateMessageGas`.
 pub fn estimate_message_gas(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
-    let mut message = params.message(0)?;
+    let message = params.message(0)?;
     let spec: Option<SendSpec> = params.decode(1)?;
     let key = params.tipset_key(2)?;
+    let asked = parse_amount(spec.unwrap_or_default().max_fee.as_deref().unwrap_or_default());
+    let estimated = estimate(node, message, asked.map_err(RpcError::parse)?, key.as_ref())?;
+    Ok(form::message(&estimated)?)
+}
+
+/// A message with the gas fields that it lacks. 0: no other limit of its cost than the node's own.
+pub fn estimate(
+    node: &mut Node,
+    mut message: Message,
+    max_fee: TokenAmount,
+    key: Option<&Cid>,
+) -> Result<Message, RpcError> {
     if message.gas_limit == 0 {
-        let applied = node.dry_run(&message, key.as_ref()).map_err(|error| no_sender(&message, error))?;
+        let applied = node.dry_run(&message, key).map_err(|error| no_sender(&message, error))?;
         let receipt = &applied.receipt;
         if !receipt.exit_code.is_success() {
             let error = applied.error.as_deref().unwrap_or_default();
@@ -51,8 +65,8 @@ pub fn estimate_message_gas(node: &mut Node, params: &Params<'_>) -> Result<Valu
         let base_fee = TokenAmount::from_atto(node.chain.head().header.base_fee * BASE_FEE_RISE_MILLI / 1000);
         message.gas_fee_cap = base_fee + &message.gas_premium;
     }
-    cap_fee(&mut message, &spec.unwrap_or_default())?;
-    Ok(form::message(&message)?)
+    cap_fee(&mut message, max_fee);
+    Ok(message)
 }
 
 fn no_sender(message: &Message, error: ViewError) -> RpcError {
@@ -66,8 +80,7 @@ fn no_sender(message: &Message, error: ViewError) -> RpcError {
 }
 
 /// Lowers the fee cap so that the message cannot cost more than its sender permits.
-fn cap_fee(message: &mut Message, spec: &SendSpec) -> Result<(), RpcError> {
-    let asked = parse_amount(spec.max_fee.as_deref().unwrap_or_default()).map_err(RpcError::parse)?;
+fn cap_fee(message: &mut Message, asked: TokenAmount) {
     let max_fee = if asked.is_zero() { TokenAmount::from_atto(MAX_FEE_ATTO) } else { asked };
     if &message.gas_fee_cap * message.gas_limit > max_fee {
         message.gas_fee_cap = max_fee.div_floor(message.gas_limit);
@@ -75,7 +88,6 @@ fn cap_fee(message: &mut Message, spec: &SendSpec) -> Result<(), RpcError> {
     if message.gas_premium > message.gas_fee_cap {
         message.gas_premium = message.gas_fee_cap.clone();
     }
-    Ok(())
 }
 
 /// An aborted dry run, in Lotus' words. Lotus puts the cause on a separate line.

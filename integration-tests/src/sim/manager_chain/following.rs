@@ -36,8 +36,10 @@ impl World {
                 Ok(sent) => self.see_withdrawn(m, now, group, &sent),
                 Err(_) => self.apply_in(m, Apply::Nothing),
             },
-            // Signing is done elsewhere, and the simulation signs fillers at once.
-            MessageState::Wanted | MessageState::Reserved { .. } => self.apply_in(m, Apply::Nothing),
+            // Signing is done elsewhere, the simulation signs fillers at once, and it has no messager.
+            MessageState::Wanted | MessageState::Reserved { .. } | MessageState::Delegated(_) => {
+                self.apply_in(m, Apply::Nothing)
+            }
         }
     }
 

@@ -7,8 +7,6 @@ use reqwest::header::HeaderValue;
 
 use crate::chain::error::Error;
 
-/// The path of the API version that this client uses.
-const API_PATH: &str = "/rpc/v1";
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const SLOW_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -23,10 +21,47 @@ const SLOW_METHODS: [&str; 5] = [
 /// The default size limit of an answer, in bytes. The largest answers, a large miner's partitions, have some MB.
 const ANSWER_BYTES_MAX_DEFAULT: usize = 64 << 20;
 
-/// A node's address and token, and the limits of a call.
+/// Whose methods an endpoint has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// A full node's.
+    Node,
+    /// Those of Venus' messager.
+    Messager,
+}
+
+impl Api {
+    /// The namespace of all methods.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Api::Node => "Filecoin.",
+            Api::Messager => "Message.",
+        }
+    }
+
+    /// The path of the API version that this client uses.
+    const fn path(self) -> &'static str {
+        match self {
+            Api::Node => "/rpc/v1",
+            Api::Messager => "/rpc/v0",
+        }
+    }
+
+    /// The configuration's table.
+    const fn table(self) -> &'static str {
+        match self {
+            Api::Node => "chain",
+            Api::Messager => "chain.messager",
+        }
+    }
+}
+
+/// The address and token of a node, or of the messager, and the limits of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// `http://host:port`, with or without `/rpc/v1`.
+    /// Whose methods it has.
+    pub api: Api,
+    /// `http://host:port`, with or without the path.
     pub url: String,
     /// The file with the API token (JWT), which needs the permission `sign`; `None` if the node requires no token.
     pub token_file: Option<PathBuf>,
@@ -45,6 +80,7 @@ impl Endpoint {
     /// answer.
     pub fn new(url: impl Into<String>, token_file: Option<PathBuf>) -> Self {
         Self {
+            api: Api::Node,
             url: url.into(),
             token_file,
             timeout: TIMEOUT_DEFAULT,
@@ -53,22 +89,27 @@ impl Endpoint {
             answer_bytes_max: ANSWER_BYTES_MAX_DEFAULT,
         }
     }
+
+    /// The same for the messager.
+    pub fn of_messager(url: impl Into<String>, token_file: Option<PathBuf>) -> Self {
+        Self { api: Api::Messager, ..Self::new(url, token_file) }
+    }
 }
 
 impl Endpoint {
     /// Checks the address. Reads no file and does not connect.
     pub fn check(&self) -> Result<(), Error> {
-        checked_url(&self.url).map(drop)
+        checked_url(&self.url, self.api).map(drop)
     }
 
     /// The address for people. If it may contain a secret, nothing of it is shown.
     pub fn shown(&self) -> String {
-        checked_url(&self.url).map_or_else(|_| "(chain.url)".to_owned(), |url| url.to_string())
+        checked_url(&self.url, self.api).map_or_else(|_| format!("({}.url)", self.api.table()), |url| url.to_string())
     }
 
     /// Host and port of the address.
     pub fn host(&self) -> String {
-        let url = checked_url(&self.url).ok();
+        let url = checked_url(&self.url, self.api).ok();
         let port = url.as_ref().and_then(reqwest::Url::port_or_known_default);
         let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or("?");
         port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
@@ -89,13 +130,16 @@ impl Endpoint {
 }
 
 /// Completes and checks the address. Refuses addresses that could leak a secret or would fail in every call.
-pub(super) fn checked_url(text: &str) -> Result<reqwest::Url, Error> {
+pub(super) fn checked_url(text: &str, api: Api) -> Result<reqwest::Url, Error> {
     let bad = |url: &str, reason: String| Error::BadUrl { url: url.to_owned(), reason };
-    let (text, multiaddress) = (text.trim(), from_multiaddress(text.trim()));
+    let (text, multiaddress) = (text.trim(), from_multiaddress(text.trim(), api));
     if multiaddress.is_none() && (text.contains(":/ip") || text.contains(":/dns")) {
-        let reason = "it holds a token, which belongs into a file of its own: name that in chain.token_file, and write here \
-                      what follows the token, /ip4/…/tcp/…/http";
-        return Err(bad("(not shown)", reason.to_owned()));
+        let reason = format!(
+            "it holds a token, which belongs into a file of its own: name that in {}.token_file, and write here what \
+             follows the token, /ip4/…/tcp/…/http",
+            api.table()
+        );
+        return Err(bad("(not shown)", reason));
     }
     let mut url = match reqwest::Url::parse(multiaddress.as_deref().unwrap_or(text)) {
         Ok(url) => url,
@@ -119,9 +163,9 @@ pub(super) fn checked_url(text: &str) -> Result<reqwest::Url, Error> {
         ));
     }
     match url.path().trim_end_matches('/') {
-        "" => url.set_path(API_PATH),
-        path if path.ends_with("/rpc/v0") => {
-            return Err(bad(url.as_str(), format!("the v0 API has other forms; use {API_PATH}")));
+        "" => url.set_path(api.path()),
+        path if api == Api::Node && path.ends_with("/rpc/v0") => {
+            return Err(bad(url.as_str(), format!("the v0 API has other forms; use {}", api.path())));
         }
         path => {
             let path = path.to_owned();
@@ -131,9 +175,13 @@ pub(super) fn checked_url(text: &str) -> Result<reqwest::Url, Error> {
     Ok(url)
 }
 
-/// Converts a libp2p multiaddress, as other tools write it: `/ip4/127.0.0.1/tcp/1234/http`.
-fn from_multiaddress(text: &str) -> Option<String> {
-    let parts: Vec<&str> = text.strip_prefix('/')?.trim_end_matches('/').split('/').collect();
+/// Converts a libp2p multiaddress, as other tools write it: `/ip4/127.0.0.1/tcp/1234/http`. Damocles' configuration has the
+/// messager's without the protocol.
+fn from_multiaddress(text: &str, api: Api) -> Option<String> {
+    let mut parts: Vec<&str> = text.strip_prefix('/')?.trim_end_matches('/').split('/').collect();
+    if api == Api::Messager && parts.len() == 4 {
+        parts.push("http");
+    }
     match parts.as_slice() {
         ["ip4" | "dns" | "dns4" | "dns6", host, "tcp", port, scheme @ ("http" | "https")] => {
             Some(format!("{scheme}://{host}:{port}"))
@@ -177,12 +225,28 @@ mod tests {
 
     #[test]
     fn addresses_are_completed_and_kept() {
-        assert_eq!(checked_url("http://127.0.0.1:1234").unwrap().as_str(), "http://127.0.0.1:1234/rpc/v1");
-        assert_eq!(checked_url("http://node:1234/rpc/v1/").unwrap().as_str(), "http://node:1234/rpc/v1");
-        assert_eq!(checked_url("https://gateway/filecoin").unwrap().as_str(), "https://gateway/filecoin");
-        assert_eq!(checked_url("/ip4/127.0.0.1/tcp/1234/http").unwrap().as_str(), "http://127.0.0.1:1234/rpc/v1");
-        assert_eq!(checked_url("/ip6/::1/tcp/1234/http").unwrap().as_str(), "http://[::1]:1234/rpc/v1");
-        assert_eq!(checked_url("/dns/node.example/tcp/443/https").unwrap().as_str(), "https://node.example/rpc/v1");
+        assert_eq!(checked_url("http://127.0.0.1:1234", Api::Node).unwrap().as_str(), "http://127.0.0.1:1234/rpc/v1");
+        assert_eq!(checked_url("http://node:1234/rpc/v1/", Api::Node).unwrap().as_str(), "http://node:1234/rpc/v1");
+        assert_eq!(checked_url("https://gateway/filecoin", Api::Node).unwrap().as_str(), "https://gateway/filecoin");
+        assert_eq!(
+            checked_url("/ip4/127.0.0.1/tcp/1234/http", Api::Node).unwrap().as_str(),
+            "http://127.0.0.1:1234/rpc/v1"
+        );
+        assert_eq!(checked_url("/ip6/::1/tcp/1234/http", Api::Node).unwrap().as_str(), "http://[::1]:1234/rpc/v1");
+        assert_eq!(
+            checked_url("/dns/node.example/tcp/443/https", Api::Node).unwrap().as_str(),
+            "https://node.example/rpc/v1"
+        );
+    }
+
+    #[test]
+    fn the_messagers_address_is_taken_as_damocles_has_it() {
+        for text in ["/ip4/10.0.0.9/tcp/39812", "/ip4/10.0.0.9/tcp/39812/http", "http://10.0.0.9:39812/rpc/v0"] {
+            let url = checked_url(text, Api::Messager).unwrap();
+            assert_eq!(url.as_str(), "http://10.0.0.9:39812/rpc/v0", "{text}");
+        }
+        let error = checked_url("SECRET:/ip4/10.0.0.9/tcp/39812", Api::Messager).unwrap_err().to_string();
+        assert!(error.contains("chain.messager.token_file") && !error.contains("SECRET"), "{error}");
     }
 
     #[test]
@@ -199,7 +263,7 @@ mod tests {
             "http://node?token=SECRET",
             "http://n/rpc/v0",
         ] {
-            let error = checked_url(text).unwrap_err();
+            let error = checked_url(text, Api::Node).unwrap_err();
             assert!(matches!(error, Error::BadUrl { .. }) && error.needs_person(), "{text}");
             assert!(!format!("{error} {error:?}").contains("SECRET"), "{text}");
         }

@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_acc
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
-use super::{METHOD_PREFIX, RpcClient};
+use super::{Api, RpcClient};
 use crate::chain::error::Error;
 use crate::drive::chain_of;
 use crate::wake::Wake;
@@ -93,7 +93,8 @@ impl RpcClient {
         let url = self.endpoint.url.clone();
         let mut socket = self.open_socket().await?;
         let id = self.next_id();
-        let call = json!({ "jsonrpc": "2.0", "id": id, "method": format!("{METHOD_PREFIX}{METHOD}"), "params": [] });
+        let call =
+            json!({ "jsonrpc": "2.0", "id": id, "method": format!("{}{METHOD}", Api::Node.prefix()), "params": [] });
         socket.send(Message::text(call.to_string())).await.map_err(|error| broken(&url, error))?;
         let answer = next_text(&mut socket, &url).await?;
         let answer = self.classify(METHOD, id, StatusCode::OK.as_u16(), answer.as_bytes())?;

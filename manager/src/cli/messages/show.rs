@@ -61,10 +61,19 @@ impl Show {
             return print_json(&value);
         }
         outln!("message {}, {} of {}: {}", call.id.0, call.kind.name(), call.miner, call.state);
-        outln!("  nonce {} of {}", call.nonce, call.sender);
-        for (what, epoch) in
-            [("signed", call.signed_epoch), ("pushed", call.pushed_epoch), ("landed", call.landed_epoch)]
-        {
+        let (fixed, sent) = match (&call.nonce, &call.uid) {
+            (_, Some(uid)) => {
+                let nonce = signed.as_ref().map(|signed| format!(", with nonce {}", signed.message().sequence));
+                outln!("  the messager sends it from {}{}", call.sender, nonce.unwrap_or_default());
+                outln!("  its id there: {uid}");
+                ("stored", "handed over")
+            }
+            (nonce, None) => {
+                outln!("  nonce {} of {}", nonce.unwrap_or_default(), call.sender);
+                ("signed", "pushed")
+            }
+        };
+        for (what, epoch) in [(fixed, call.signed_epoch), (sent, call.pushed_epoch), ("landed", call.landed_epoch)] {
             if let Some(epoch) = epoch {
                 outln!("  {what} at epoch {epoch}");
             }

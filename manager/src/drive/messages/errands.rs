@@ -39,13 +39,13 @@ impl<T: Transport + 'static> Driver<T> {
         let limit = self.config.fee_limit(message.miner, MessageKind::Errand, 1, left);
         let gas = affordable(view, message.key.clone(), gas, &limit)?;
         self.check_funds(view, &message.key, &unsigned, &gas).await?;
-        let unsigned = self.with_next_nonce(unsigned, gas).await?;
-        message::check_before_signing(&unsigned, &limit.amount())?;
-        let envelope = self.envelope(&unsigned).await?;
+        let sized = message::with_gas_and_nonce(unsigned.clone(), gas.clone(), u64::MAX);
+        message::check_before_signing(&sized, &limit.amount())?;
+        let ready = self.make_ready(view, &[message], unsigned, gas).await?;
         let mut tx = self.store.begin_as(self.epoch).await?;
-        let signed = self.store_signed(&mut tx, view, &[message], &unsigned, envelope, &limit).await?;
+        let stored = self.store_ready(&mut tx, view, &[message], ready, &limit).await?;
         tx.commit().await?;
-        self.push(view, std::slice::from_ref(message), &signed).await
+        self.send(view, std::slice::from_ref(message), stored).await
     }
 
     /// The message of an errand without nonce and fees, or why there can be none.

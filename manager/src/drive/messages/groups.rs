@@ -31,7 +31,7 @@ use crate::{
         chain_of, decide,
         tick::{Round, subject_of},
     },
-    store::{Message, MessageKind, Signed},
+    store::{Message, MessageKind},
     waits,
 };
 
@@ -287,12 +287,11 @@ impl<T: Transport + 'static> Driver<T> {
         Ok(Some(Affordable { unsigned, gas, limit }))
     }
 
-    /// Signs a call, stores its bytes and pushes it, if all its sectors still want it.
+    /// Signs a call, or prepares it for the messager, stores it and sends it, if all its sectors still want it.
     async fn sign_parts(&self, view: &View, parts: &[Part], affordable: Affordable) -> Result<(), DriveError> {
         let Affordable { unsigned, gas, limit } = affordable;
-        let unsigned = self.with_next_nonce(unsigned, gas).await?;
-        let envelope = self.envelope(&unsigned).await?;
         let messages: Vec<&Message> = parts.iter().map(|part| &part.prepared.message).collect();
+        let ready = self.make_ready(view, &messages, unsigned, gas).await?;
         // Only the holder of this epoch signs, and the index over sender and nonce would refuse a second message.
         let mut tx = self.store.begin_as(self.epoch).await?;
         for Part { prepared, .. } in parts {
@@ -300,10 +299,10 @@ impl<T: Transport + 'static> Driver<T> {
                 return Ok(());
             }
         }
-        let signed: Signed = self.store_signed(&mut tx, view, &messages, &unsigned, envelope, &limit).await?;
+        let stored = self.store_ready(&mut tx, view, &messages, ready, &limit).await?;
         tx.commit().await?;
         let group: Vec<Message> = messages.into_iter().cloned().collect();
-        self.push(view, &group, &signed).await
+        self.send(view, &group, stored).await
     }
 
     /// The message with these fees and its sender's next nonce.

@@ -1,7 +1,7 @@
 //! Fills nonces that must not stay unused: those of messages that are no longer wanted, and gaps that another tool left.
 
 use fvm_shared::{address::Address, econ::TokenAmount, message::Message as Unsigned};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Change, exit_of, key_of, name_of, note_all,
@@ -14,7 +14,7 @@ use crate::{
         message::{self, SignedMessage},
     },
     drive::{DriveError, Driver, View, decide},
-    store::{Message, MessageKind, Signed},
+    store::{CallId, Message, MessageKind, Signed, StoreError, Tx},
     workflows,
 };
 
@@ -25,19 +25,10 @@ impl<T: Transport + 'static> Driver<T> {
         let Some(lead) = group.first() else { return Ok(()) };
         let bytes = SignedMessage::from_bytes(&signed.bytes)?;
         let (sender, nonce) = (bytes.message().from.to_string(), bytes.message().sequence);
-        let why = "not wanted any more";
         let detail = json!({ "message": lead.kind.name(), "cid": signed.cid, "nonce": nonce, "from": sender });
         let mut tx = self.store.begin_as(self.epoch).await?;
-        tx.mark_withdrawn(signed.call, why).await?;
+        withdraw(&mut tx, group, signed.call, &detail).await?;
         tx.want_filler(lead, &sender, nonce).await?;
-        for message in group {
-            let Some(sector) = message.sector else { continue };
-            let sector = tx.sector(sector).await?;
-            if message.want.is_some() && sector.is_some_and(|sector| !decide::unwanted(message, &sector)) {
-                tx.want_once_more(message, message.tries).await?;
-            }
-        }
-        note_all(&mut tx, group.iter(), "message_withdrawn", &detail).await?;
         tx.commit().await?;
         tracing::info!(message = name_of(group.iter()), nonce, "withdrawn; a filler takes its nonce");
         self.changed.ring();
@@ -78,7 +69,7 @@ impl<T: Transport + 'static> Driver<T> {
                     tracing::error!(%message, epoch, "landed though nobody wanted it any more");
                 }
             }
-            self.executed(message, signed, found.height, &found.receipt.return_bytes).await?;
+            self.executed(message, &signed.cid, found.height, &found.receipt.return_bytes).await?;
         }
         Ok(())
     }
@@ -209,6 +200,19 @@ impl<T: Transport + 'static> Driver<T> {
         let detail = json!({ "message": MessageKind::Filler.name(), "nonce": missing, "from": sender, "before": ours });
         self.note(message, "nonce_missing", detail, Change::Gap { sender: &sender, nonce: missing }).await
     }
+}
+
+/// Withdraws a call. What else it carries is wanted anew.
+pub(super) async fn withdraw(tx: &mut Tx, group: &[Message], call: CallId, detail: &Value) -> Result<(), StoreError> {
+    tx.mark_withdrawn(call, "not wanted any more").await?;
+    for message in group {
+        let Some(sector) = message.sector else { continue };
+        let sector = tx.sector(sector).await?;
+        if message.want.is_some() && sector.is_some_and(|sector| !decide::unwanted(message, &sector)) {
+            tx.want_once_more(message, message.tries).await?;
+        }
+    }
+    note_all(tx, group.iter(), "message_withdrawn", detail).await
 }
 
 /// The least premium that replaces this one in any node's pool. Lotus requires a tenth more, and by default a quarter

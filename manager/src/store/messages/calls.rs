@@ -36,8 +36,10 @@ pub struct CallRow {
     pub state: String,
     /// The key address that sends it.
     pub sender: String,
-    /// Its nonce.
-    pub nonce: u64,
+    /// Its nonce. `None` if the messager sends it.
+    pub nonce: Option<u64>,
+    /// Its id at the messager, if that sends it.
+    pub uid: Option<String>,
     /// The head's epoch when it was signed.
     pub signed_epoch: Option<i64>,
     /// The head's epoch when it was last pushed.
@@ -80,7 +82,7 @@ pub struct Unsigned {
     pub count: u64,
 }
 
-const COLUMNS: &str = "calls.id, kind, miner, errand, state, sender, nonce, signed_epoch, pushed_epoch, landed_epoch, \
+const COLUMNS: &str = "calls.id, kind, miner, errand, state, sender, nonce, uid, signed_epoch, pushed_epoch, landed_epoch, \
     exit_code, error, cid, signed, COALESCE(envelope, 0) AS envelopes \
     FROM calls LEFT JOIN envelopes ON envelopes.call = calls.id AND envelopes.serial = calls.envelope";
 
@@ -206,7 +208,8 @@ fn from_row(row: &AnyRow) -> Result<CallRow, StoreError> {
         errand: row.get::<Option<i64>, _>("errand").map(ErrandId),
         state: row.get("state"),
         sender: row.get("sender"),
-        nonce: row.get::<i64, _>("nonce") as u64,
+        nonce: row.get::<Option<i64>, _>("nonce").map(|nonce| nonce as u64),
+        uid: row.get("uid"),
         signed_epoch: row.get("signed_epoch"),
         pushed_epoch: row.get("pushed_epoch"),
         landed_epoch: row.get("landed_epoch"),

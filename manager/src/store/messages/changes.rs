@@ -8,7 +8,7 @@ use crate::store::{StoreError, Tx, WantedMessage, sql};
 
 /// Selects wants: the one with the number `$1`, or those that the call with the number `$1` carries.
 const ITSELF: &str = "wants.id = $1";
-const OF_CALL: &str = "wants.id IN (SELECT want FROM call_wants WHERE call = $1)";
+pub(super) const OF_CALL: &str = "wants.id IN (SELECT want FROM call_wants WHERE call = $1)";
 /// Selects the errand of the call with the number `$1`.
 const ERRAND_OF_CALL: &str = "errands.id = (SELECT errand FROM calls WHERE calls.id = $1)";
 /// Whether a call in a row of `calls` still carries a want that has not ended.
@@ -95,7 +95,7 @@ impl Tx {
     }
 
     /// Records that a want or an errand gets its call.
-    async fn mark_called(&mut self, message: &Message) -> Result<(), StoreError> {
+    pub(super) async fn mark_called(&mut self, message: &Message) -> Result<(), StoreError> {
         let (table, id) = match (message.want, message.errand) {
             (Some(want), _) => ("wants", want.0),
             (None, Some(errand)) => ("errands", errand.0),
@@ -105,7 +105,7 @@ impl Tx {
         self.change_one(message, sqlx::query(&called).bind(id)).await
     }
 
-    async fn add_to_call(&mut self, call: CallId, position: usize, want: WantId) -> Result<(), StoreError> {
+    pub(super) async fn add_to_call(&mut self, call: CallId, position: usize, want: WantId) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO call_wants (call, position, want, state) VALUES ($1, $2, $3, 'signed')")
             .bind(call.0)
             .bind(position as i64)
@@ -133,7 +133,7 @@ impl Tx {
     }
 
     /// Inserts the envelope that a call now names as its last one.
-    async fn insert_envelope(&mut self, call: CallId, envelope: &Envelope) -> Result<(), StoreError> {
+    pub(super) async fn insert_envelope(&mut self, call: CallId, envelope: &Envelope) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO envelopes (call, serial, cid, signed, gas_limit, fee_cap, premium) \
              SELECT id, envelope, $2, $3, $4, $5, $6 FROM calls WHERE id = $1",
@@ -420,7 +420,7 @@ impl Tx {
     }
 
     /// Records in the jobs' rows whether a PreCommit of their present attempt may have been sent.
-    async fn note_precommit(&mut self, which: &str, id: i64, signed: bool) -> Result<(), StoreError> {
+    pub(super) async fn note_precommit(&mut self, which: &str, id: i64, signed: bool) -> Result<(), StoreError> {
         sqlx::query(&format!(
             "UPDATE jobs SET signed = $2, version = version + 1 WHERE is_last = 1 AND id IN (SELECT wants.job FROM wants \
              WHERE {which} AND wants.kind = 'precommit' AND wants.attempt = jobs.attempt)"
