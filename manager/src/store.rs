@@ -26,6 +26,7 @@ mod outbox;
 mod outcome;
 mod pledges;
 mod recover;
+mod restored;
 mod rows;
 mod sectors;
 mod statements;
@@ -65,6 +66,7 @@ pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};
 pub use outcome::{Outcome, Outgoing, WantedMessage};
 pub use pledges::Pledge;
+pub use restored::Restored;
 pub use sectors::{Existing, OnChain};
 pub use waits::{ManagerSeen, secs_between};
 
