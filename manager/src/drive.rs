@@ -11,6 +11,7 @@ mod head;
 mod messages;
 mod pending;
 mod sectors;
+pub mod settling;
 mod surroundings;
 mod tick;
 
@@ -19,7 +20,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::{AtomicBool, Ordering}},
     time::Duration,
 };
 
@@ -75,6 +76,10 @@ pub struct Driver<T> {
     confident: Mutex<Option<TipSet>>,
     /// The epoch at which each pushed message was first seen as pushed.
     pushed: Mutex<HashMap<String, i64>>,
+    /// Whether the database was restored, and messages that it does not know may still land.
+    restored: AtomicBool,
+    /// The head's epoch when that was first looked at.
+    settles_from: Mutex<Option<i64>>,
 }
 
 /// The outcome of a step.
@@ -165,6 +170,8 @@ impl<T: Transport + 'static> Driver<T> {
             aggregations: messages::Aggregations::default(),
             slow: Mutex::default(),
             pushed: Mutex::default(),
+            restored: AtomicBool::new(store.restored().await?.is_some()),
+            settles_from: Mutex::default(),
             numbering: Numbering::default(),
             confident: Mutex::default(),
             node,
@@ -177,6 +184,18 @@ impl<T: Transport + 'static> Driver<T> {
             verifier,
             config,
         })
+    }
+
+    /// The number of epochs from a PreCommit to its seed.
+    pub fn seed_delay(&self) -> i64 {
+        self.rules.prove_commit_earliest(0) - 1
+    }
+
+    /// Waits until messages may be signed again after a restoration.
+    pub async fn settled(&self) {
+        while self.restored.load(Ordering::Relaxed) {
+            tokio::time::sleep(self.config.chain.poll_interval()).await;
+        }
     }
 
     /// The waits, for other reconcilers to report theirs.

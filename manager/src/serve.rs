@@ -7,6 +7,8 @@
 //! cases it waits, says so once, and continues afterwards: a database after a failover, a syncing node, an identity
 //! that is being renewed, a queue that is recovered by order. See `docs/adr/0024-a-process-waits.md`.
 
+mod catching_up;
+
 use std::{sync::Arc, time::Duration};
 
 use sealbus_nats::{
@@ -294,6 +296,7 @@ impl Manager {
         let changed = Wake::default();
         let driver =
             Driver::new(node.clone(), store.clone(), config.clone(), epoch, changed.clone(), verifier.clone()).await?;
+        catching_up::catch_up(bus, store, config, (epoch, driver.seed_delay()), driver.waits()).await?;
         let network = node.network_name().await?;
         let users = Users { network, miners: config.miners.iter().map(|miner| miner.id).collect() };
         tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
@@ -308,7 +311,10 @@ impl Manager {
             ended = archive::run(store, epoch, config.policy.archive_after_days) => Ok(ended?),
             ended = money::follow::run(node, store, config, epoch) => Ok(ended?),
             ended = nodes::watch(nodes, store, epoch, driver.waits()) => Ok(ended?),
-            ended = care::watch::watch(node, Counter { store, epoch: Some(epoch) }, config) => Ok(ended?),
+            ended = async {
+                driver.settled().await;
+                care::watch::watch(node, Counter { store, epoch: Some(epoch) }, config).await
+            } => Ok(ended?),
             ended = stores::watch(store, config, &users, epoch, driver.waits()) => Ok(ended?),
             ended = keep_topology(bus, config, &known, driver.waits()) => ended,
             never = tell_of_steady_work(patience) => Ok(never),
