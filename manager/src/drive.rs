@@ -11,6 +11,7 @@ mod head;
 mod messages;
 mod pending;
 mod sectors;
+pub mod settling;
 mod surroundings;
 mod tick;
 
@@ -19,7 +20,10 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -79,6 +83,10 @@ pub struct Driver<T> {
     pushed: Mutex<HashMap<String, i64>>,
     /// The epoch at which each call was first seen as marked bad by the messager.
     marked_bad: Mutex<BTreeMap<CallId, i64>>,
+    /// Whether the database was restored, and messages that it does not know may still land.
+    restored: AtomicBool,
+    /// The head's epoch when that was first looked at.
+    settles_from: Mutex<Option<i64>>,
 }
 
 /// The outcome of a step.
@@ -174,6 +182,8 @@ impl<T: Transport + 'static> Driver<T> {
             pushed: Mutex::default(),
             marked_bad: Mutex::default(),
             messager: config.chain.messager_client()?,
+            restored: AtomicBool::new(store.restored().await?.is_some()),
+            settles_from: Mutex::default(),
             numbering: Numbering::default(),
             confident: Mutex::default(),
             node,
@@ -191,6 +201,18 @@ impl<T: Transport + 'static> Driver<T> {
     /// The same driver with another client of the messager.
     pub fn with_messager(self, messager: Messager) -> Driver<T> {
         Driver { messager: Some(messager), ..self }
+    }
+
+    /// The number of epochs from a PreCommit to its seed.
+    pub fn seed_delay(&self) -> i64 {
+        self.rules.prove_commit_earliest(0) - 1
+    }
+
+    /// Waits until messages may be signed again after a restoration.
+    pub async fn settled(&self) {
+        while self.restored.load(Ordering::Relaxed) {
+            tokio::time::sleep(self.config.chain.poll_interval()).await;
+        }
     }
 
     /// The waits, for other reconcilers to report theirs.

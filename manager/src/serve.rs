@@ -7,6 +7,8 @@
 //! cases it waits, says so once, and continues afterwards: a database after a failover, a syncing node, an identity
 //! that is being renewed, a queue that is recovered by order. See `docs/adr/0024-a-process-waits.md`.
 
+mod catching_up;
+
 use std::{sync::Arc, time::Duration};
 
 use sealbus_nats::{
@@ -292,6 +294,7 @@ impl Manager {
         let changed = Wake::default();
         let driver =
             Driver::new(node.clone(), store.clone(), config.clone(), epoch, changed.clone(), verifier.clone()).await?;
+        catching_up::catch_up(bus, store, config, (epoch, driver.seed_delay()), driver.waits()).await?;
         let network = node.network_name().await?;
         let epoch_millis = node.network_params().await?.block_delay_secs * 1000;
         let proving = Proving {
@@ -319,7 +322,10 @@ impl Manager {
             ended = money::follow::run(node, store, config, epoch) => Ok(ended?),
             ended = nodes::watch(nodes, store, epoch, driver.waits()) => Ok(ended?),
             ended = proving.run() => Ok(ended?),
-            ended = care::watch::watch(node, Counter { store, epoch: Some(epoch) }, config) => Ok(ended?),
+            ended = async {
+                driver.settled().await;
+                care::watch::watch(node, Counter { store, epoch: Some(epoch) }, config).await
+            } => Ok(ended?),
             ended = stores::watch(store, config, &users, epoch, driver.waits()) => Ok(ended?),
             ended = keep_topology(bus, config, &known, driver.waits()) => ended,
             never = tell_of_steady_work(patience) => Ok(never),

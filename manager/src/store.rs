@@ -27,6 +27,7 @@ mod outcome;
 mod pledges;
 mod proofs;
 mod recover;
+mod restored;
 mod rows;
 mod sectors;
 mod statements;
@@ -67,6 +68,7 @@ pub use orders::WorkerOrders;
 pub use outbox::{OutboxKind, OutboxRow};
 pub use outcome::{Outcome, Outgoing, WantedMessage};
 pub use pledges::Pledge;
+pub use restored::Restored;
 pub use sectors::{Existing, OnChain};
 pub use waits::{ManagerSeen, secs_between};
 

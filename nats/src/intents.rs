@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{self, consumer::PullConsumer};
+use async_nats::jetstream::{self, consumer::PullConsumer, stream::LastRawMessageErrorKind};
 use futures::{
     StreamExt,
     future::{select_all, try_join_all},
 };
-use sealbus_schema::{IntentKind, MinerId, SealProof, codec, message::Intent};
+use sealbus_schema::{IntentKind, MinerId, SealProof, SectorId, codec, message::Intent};
 
 use crate::{
     Bus,
+    lease::ReadError,
     publish::{Outgoing, PublishError, Stored},
-    subject, topology,
+    subject::{self, Subject},
+    topology,
 };
 
 /// How long one pull waits at the server. If its client is gone, the pull still exists until then, and may take one
@@ -101,6 +103,29 @@ impl Bus {
             Err(PublishError::Outstanding { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The intents in the queue of sectors that `wanted` selects, whether a worker has one in its hand or not. An unreadable
+    /// one is left out.
+    pub async fn queued_intents(&self, wanted: impl AsyncFn(SectorId) -> bool) -> Result<Vec<Intent>, ReadError> {
+        let failed = |source: async_nats::Error| ReadError::Server { what: topology::INTENTS.to_owned(), source };
+        let stream = self.js.get_stream_no_info(topology::INTENTS).await.map_err(|e| failed(e.into()))?;
+        let mut subjects = stream.info_with_subjects("seal.intent.>").await.map_err(|e| failed(e.into()))?;
+        let mut intents = Vec::new();
+        while let Some(next) = subjects.next().await {
+            let (subject, _) = next.map_err(|e| failed(e.into()))?;
+            let Ok(Subject::Intent { sector, .. }) = subject.parse() else { continue };
+            if !wanted(sector).await {
+                continue;
+            }
+            match stream.get_last_raw_message_by_subject(&subject).await {
+                Ok(message) => intents.extend(codec::decode(&message.payload).ok()),
+                // It was accepted meanwhile, so its claim is in the log.
+                Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
+        Ok(intents)
     }
 
     /// The next intent. Asks the queues one after the other, and takes an intent from the first that has one. If all are

@@ -358,6 +358,21 @@ impl Bus {
         }
     }
 
+    /// Up to which record of [`SECTORS`] some manager has folded the log and said so. 0 if none has.
+    pub async fn sectors_read(&self) -> Result<u64, TopologyError> {
+        Ok(self.fold_info().await?.ack_floor.stream_sequence)
+    }
+
+    /// How many records of [`SECTORS`] the open log has not delivered yet.
+    pub async fn sectors_unread(&self) -> Result<u64, TopologyError> {
+        Ok(self.fold_info().await?.num_pending)
+    }
+
+    async fn fold_info(&self) -> Result<jetstream::consumer::Info, TopologyError> {
+        let stream = self.js.get_stream_no_info(SECTORS).await.map_err(server("read stream", SECTORS))?;
+        stream.consumer_info(FOLD).await.map_err(server("read consumer", FOLD))
+    }
+
     /// How many records are in [`SECTORS`].
     pub async fn sectors_records(&self) -> Result<u64, TopologyError> {
         let stream = self.js.get_stream(SECTORS).await.map_err(server("read stream", SECTORS))?;

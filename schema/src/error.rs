@@ -217,6 +217,8 @@ codes! {
     CONFIGURATION_WRONG Crit;
     /// The database refused a row, or has one that cannot be read.
     RECORD_REFUSED Crit;
+    /// The manager's database was restored from a backup and has not caught up yet.
+    RESTORED Temp;
     /// NATS does not accept what must be published.
     BUS_UNAVAILABLE Temp;
     /// The stream of the sectors' logs is full, or nearly so. When it is full, no report or answer can be stored.

@@ -13,7 +13,7 @@ use crate::{
         manager::{self, AtStake, AttemptPolicy, Machine as _, Purpose, Released, Standing, StateTraits},
         worker::{LastStep, Machine as _, Need, Next, Retold, UNASKED},
     },
-    message::{CommonEvent, EventBody, FactBody, FactKind},
+    message::{CommonEvent, CommonFact, EventBody, FactBody, FactKind},
     phase::Phase,
     workflow::Workflow,
 };
@@ -188,6 +188,31 @@ macro_rules! define {
                     $($(#[$cfg])* State::$name(state) => {
                         let told = $folder::manager::$name::told_so_far(state)?;
                         Some(told.into_iter().map(Effect::from).collect())
+                    })*
+                }
+            }
+
+            /// The state after the manager told the owner this; see
+            /// [`Machine::recalled`](crate::machine::manager::Machine::recalled). `None` if it says nothing new.
+            pub fn recalled(&self, fact: &FactBody, seed_delay: i64) -> Option<State> {
+                match (self, fact) {
+                    $($(#[$cfg])* (State::$name(state), FactBody::Common(CommonFact::Abandon { error })) => {
+                        $folder::manager::$name::dropped(state, error.clone()).map(State::$name)
+                    })*
+                    $($(#[$cfg])* (State::$name(state), FactBody::$name(fact)) => {
+                        $folder::manager::$name::recalled(state, fact, seed_delay).map(State::$name)
+                    })*
+                    _ => None,
+                }
+            }
+
+            /// The state in which a job continues after a person's resubmit, and the effects to repeat there; see
+            /// [`Machine::resubmitted`](crate::machine::manager::Machine::resubmitted).
+            pub fn resubmitted(&self, from: Option<Phase>) -> Option<(State, Vec<Effect>)> {
+                match self {
+                    $($(#[$cfg])* State::$name(state) => {
+                        let (next, effects) = $folder::manager::$name::resubmitted(state, from)?;
+                        Some((State::$name(next), effects.into_iter().map(Effect::from).collect()))
                     })*
                 }
             }

@@ -164,7 +164,7 @@ impl<T: Transport + 'static> Driver<T> {
         let next = self.next_on_chain(view, &sent.from).await?;
         if next > sent.sequence {
             for message in group {
-                let sector = self.sector_of(message).await?;
+                let sector = self.seen_by_sector(view, message).await?;
                 let seen = Seen::Absent { nonce_used: true };
                 self.resolve(view, message, sector, signed, (sent, pushed), seen, &[]).await?;
             }
@@ -206,17 +206,23 @@ impl<T: Transport + 'static> Driver<T> {
         for message in group {
             let (exit, shared_by) = exit_of(message, found);
             let seen = Seen::Executed { height: found.height, exit, gas_limit: sent.gas_limit, shared_by };
-            let mut sector = self.sector_of(message).await?;
-            if let Some(known) = &sector
-                && workflows::awaits(message.kind, known)
-            {
-                // Its effect shows in the sector's state, so process the sector first.
-                self.step_sector(view, known).await?;
-                sector = self.sector_of(message).await?;
-            }
+            let sector = self.seen_by_sector(view, message).await?;
             self.resolve(view, message, sector, signed, (sent, pushed), seen, &found.receipt.return_bytes).await?;
         }
         Ok(())
+    }
+
+    /// The job of a message's sector. The effect of the message, or of another envelope of its call that this database does not
+    /// know, shows in the sector's state, so the sector is processed first.
+    async fn seen_by_sector(&self, view: &View, message: &Message) -> Result<Option<Job>, DriveError> {
+        let sector = self.sector_of(message).await?;
+        match &sector {
+            Some(known) if workflows::awaits(message.kind, known) => {
+                self.step_sector(view, known).await?;
+                self.sector_of(message).await
+            }
+            _ => Ok(sector),
+        }
     }
 
     /// Decides and stores what follows for one message of a call.
@@ -292,7 +298,7 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// The next nonce that the chain accepts from a key, at the confident tipset.
-    async fn next_on_chain(&self, view: &View, from: &Address) -> Result<u64, DriveError> {
+    pub(super) async fn next_on_chain(&self, view: &View, from: &Address) -> Result<u64, DriveError> {
         Ok(self.node.get_actor(from, &view.lagged.key).await?.map_or(0, |actor| actor.nonce))
     }
 

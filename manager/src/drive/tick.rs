@@ -82,7 +82,10 @@ impl<T: Transport + 'static> Driver<T> {
         let round = Round::default();
         let messages = async {
             self.step_items(&view, &round, items).await?;
-            self.sign_all(&view, &round, wanted).await
+            match self.is_settling(&view, &wanted).await? {
+                true => Ok(()),
+                false => self.sign_all(&view, &round, wanted).await,
+            }
         };
         future::try_join(messages, self.step_items(&view, &round, others)).await?;
         self.store_looks(round.looks.into_inner().unwrap_or_default()).await?;

@@ -24,6 +24,14 @@ pub(super) fn sector_of(record: &Record) -> Option<SectorId> {
     }
 }
 
+/// The sector that a record is about.
+pub(super) fn about(record: &Record) -> Option<SectorId> {
+    match record {
+        Record::Lease { sector, .. } | Record::Event { sector, .. } | Record::Fact { sector, .. } => Some(*sector),
+        Record::Unreadable { .. } => None,
+    }
+}
+
 /// What a record does to the sector that it is about.
 pub fn decide(sector: Job, entry: &Entry, policy: AttemptPolicy) -> Outcome {
     match &entry.record {
@@ -96,13 +104,7 @@ fn lease(
         }
         (None, _) => {
             let input = Input::Released(life::released(&sector));
-            let mut outcome = life::decide(sector, input, happening, policy);
-            if outcome.sector.state.is_terminal() {
-                // The history has all of its events, so they can go. The last lease record stays, because it is the
-                // fence.
-                outcome.outbox.push(Outgoing::Purge { lease_sequence: sequence });
-            }
-            outcome
+            life::decide(sector, input, happening, policy)
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Row, any::AnyRow};
 
 use super::{
-    Happening, Store, StoreError, Tx,
+    Happening, Job, Outgoing, Store, StoreError, Tx,
     jobs::id_from_row,
     rows::{self, Places},
     sql,
@@ -91,6 +91,11 @@ impl Tx {
         self.rows_of(&format!("DELETE FROM to_archive WHERE {of_sectors}"), sectors).await?;
 
         let sectors: Vec<SectorId> = sectors.iter().copied().filter(|id| !live.contains(id)).collect();
+        // Backups are younger than this, so nobody needs the log of these sectors any more. Their last lease records stay,
+        // because they are the fence.
+        let ended = self.sectors(&sectors.iter().copied().collect()).await?;
+        let purge = |job: Job| (job.id, Outgoing::Purge { lease_sequence: job.ownership.last_lease() });
+        self.add_to_outbox(&ended.into_iter().map(purge).collect::<Vec<_>>()).await?;
         for sectors in rows::chunks(&sectors) {
             let of_sectors =
                 format!("miner = {} AND number IN ({})", self.places.list(1, 1), self.places.list(2, sectors.len()));

@@ -46,6 +46,10 @@ const ADVICE: &[(ErrorCode, &str)] = &[
     (ErrorCode::NUMBERS_USED_UP, "give the [[miner]] more `numbers`"),
     (ErrorCode::CONFIGURATION_WRONG, "correct the named field and restart the manager"),
     (ErrorCode::RECORD_REFUSED, "read the database's log; the named row needs a person"),
+    (
+        ErrorCode::RESTORED,
+        "nothing; if an unknown message does not land, replace it with the node's tools, for a higher fee",
+    ),
     (ErrorCode::BUS_FULL, "raise streams.max_sectors_bytes and restart the manager, or purge what fills it"),
     (ErrorCode::BUS_UNAVAILABLE, "nothing, if NATS comes back; otherwise start it, and again after its disk was full"),
 ];

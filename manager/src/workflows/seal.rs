@@ -167,6 +167,12 @@ fn draw_seed(stored: &Stored, now: &Now, known: &Known) -> Result<Next, Question
 fn verify(proven: &Proven, now: &Now, known: &Known) -> Result<Next, Question> {
     let precommitted = &proven.seeded.stored.precommitted;
     if let Some(next) = moved(precommitted, now, known)? {
+        // A restored database may not know that the proof was sent.
+        let comm_r = precommitted.sealed.comm_r;
+        if let Some(Found { is_ours: true, epoch }) = known.found(Question::ActiveSector { comm_r })? {
+            let input = Input::from(Answer::ProveLanded { activation_epoch: epoch });
+            return Ok(Next::Landed { kind: MessageKind::ProveCommit, epoch, input });
+        }
         return Ok(next);
     }
     let verified = known.verdict(Question::Verifies(Box::new(porep(proven))))?;

@@ -60,6 +60,13 @@ pub trait Machine: Sized + 'static {
     /// `None` if only the end of the lease was still to come.
     fn told_so_far(state: &Self::State) -> Option<Vec<Effect<Self>>>;
 
+    /// The state after the manager told the owner this, found in the log by a manager whose database does not know it.
+    /// `None` if it says nothing new about this state. `seed_delay` is the number of epochs from a PreCommit to its seed.
+    fn recalled(state: &Self::State, fact: &Self::Fact, seed_delay: i64) -> Option<Self::State>;
+
+    /// The same for an order to drop the attempt.
+    fn dropped(state: &Self::State, cause: ErrorReport) -> Option<Self::State>;
+
     /// The phase whose end the manager waits for, if it waits for the worker.
     fn awaited_phase(state: &Self::State) -> Option<Phase>;
 

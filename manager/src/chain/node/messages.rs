@@ -110,6 +110,32 @@ impl<T: Transport> NodeClient<T> {
         Ok(pending.unwrap_or_default().into_iter().any(|value| signed.is_same_json(value)))
     }
 
+    /// The nonces of these senders' messages in the message pools of all nodes, each with its sender. The answer is large, so
+    /// use it only as a last resort.
+    pub async fn mpool_nonces(&self, senders: &[Address]) -> Result<Vec<(Address, u64)>, Error> {
+        const METHOD: &str = "MpoolPending";
+        let mut answers = pin!(self.transport.everywhere(METHOD, json!([TipSetKey::head()])));
+        let (mut found, mut answered, mut failure) = (Vec::new(), false, None);
+        while let Some(answer) = answers.next().await {
+            let pending: Option<Vec<Value>> = match answer.and_then(|answer| super::decode(METHOD, answer)) {
+                Ok(pending) => pending,
+                Err(error) => {
+                    failure = Some(error);
+                    continue;
+                }
+            };
+            answered = true;
+            found.extend(pending.unwrap_or_default().iter().filter_map(|value| {
+                let from = json::parse_address(value["Message"]["From"].as_str()?).ok()?.0;
+                Some((from, value["Message"]["Nonce"].as_u64()?)).filter(|(from, _)| senders.contains(from))
+            }));
+        }
+        match failure {
+            Some(error) if !answered => Err(error),
+            _ => Ok(found),
+        }
+    }
+
     /// Executes a message on trial, and returns its gas fields. The node executes it at its message pool's tipset,
     /// which may be some epochs from `tipset`, after the sender's pending messages.
     ///

@@ -77,10 +77,11 @@ fn wanted_precommit(job: &Job, state: &State, now: &Now, known: &Known) -> Resul
         let error = aged(sealed, now);
         return Ok(Wanted::GiveUp { input: Input::from(Answer::Expired(error.clone())), error });
     }
-    if !is_first {
-        // It may be on chain again, at the confident tipset or only at the head.
+    // It may be on chain again, at the confident tipset or only at the head. And a restored database may not know its message.
+    if !is_first || job.signed {
         if known.found(precommit(At::Confident, sealed))?.is_some() {
-            return Ok(Wanted::Over("the PreCommit is on chain again"));
+            // The sector itself notices.
+            return Ok(if is_first { Wanted::Wait } else { Wanted::Over("the PreCommit is on chain again") });
         }
         if known.found(precommit(At::Head, sealed))?.is_some() {
             return Ok(Wanted::Wait);

@@ -1,10 +1,11 @@
 //! The manager's side of sealing.
 //!
 //! [`State`] has the states, [`table`] the transitions by progress and answers, [`release`] those by the end of a
-//! lease, and [`orders`] those by a person's orders. What all jobs share is in [`crate::machine::manager`].
+//! lease, [`orders`] those by a person's orders, and [`recall`] those by what the log says that we decided. What all jobs share is in [`crate::machine::manager`].
 
 mod describe;
 mod orders;
+mod recall;
 mod release;
 mod state;
 mod table;
@@ -107,6 +108,14 @@ impl Machine for Seal {
 
     fn told_so_far(state: &State) -> Option<Vec<Effect<Seal>>> {
         release::told_so_far(state)
+    }
+
+    fn recalled(state: &State, fact: &Fact, seed_delay: i64) -> Option<State> {
+        recall::recalled(state.clone(), fact, seed_delay)
+    }
+
+    fn dropped(state: &State, cause: ErrorReport) -> Option<State> {
+        recall::dropped(state, cause)
     }
 
     fn awaited_phase(state: &State) -> Option<Phase> {

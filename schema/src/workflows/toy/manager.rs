@@ -193,6 +193,16 @@ impl Machine for Toy {
         }
     }
 
+    fn recalled(state: &State, fact: &Fact, _seed_delay: i64) -> Option<State> {
+        let Fact::ToyTicket { ticket } = fact;
+        matches!(state, State::Drawing).then_some(State::Measuring(*ticket))
+    }
+
+    fn dropped(state: &State, cause: ErrorReport) -> Option<State> {
+        let goes_on = matches!(state, State::Staging | State::Drawing | State::Measuring(_));
+        goes_on.then_some(State::Leaving { cause, for_good: true })
+    }
+
     fn awaited_phase(state: &State) -> Option<Phase> {
         match state {
             State::Staging => Some(Phase::AddPieces),

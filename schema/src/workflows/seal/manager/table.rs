@@ -84,7 +84,11 @@ pub(super) fn answered(state: State, answer: Answer) -> Step {
         (State::VerifyingProof(proven), Answer::ProofVerified) => {
             machine::with(State::ProveCommitting(proven), [Effect::Want(Purpose::ProveCommit)])
         }
-        (State::ProveCommitting(proven), Answer::ProveLanded { activation_epoch }) => machine::with(
+        // A restored manager may not know that it had verified the proof and sent it.
+        (
+            State::VerifyingProof(proven) | State::ProveCommitting(proven),
+            Answer::ProveLanded { activation_epoch },
+        ) => machine::with(
             State::Cleaning(Active { proven, activation_epoch }),
             [tell(Fact::ProveLanded { activation_epoch })],
         ),
