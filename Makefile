@@ -30,7 +30,7 @@ OPTIMISED = $(foreach crate,schema nats manager worker integration-tests,--confi
 NEXTEST = bash integration-tests/setup/nextest.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build params demo fmt lint quick-test check deny sim test nightly foreign crash-matrix soak bench nats-cli clean-demo release deb deb-test ansible-lint ansible-test ansible-test-short
+.PHONY: help units tools build params demo fmt lint quick-test check deny sim test nightly foreign crash-matrix soak bench nats-cli clean-demo release deb deb-test ansible-lint ansible-test ansible-test-short
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,7 +53,7 @@ demo: ## Seal and prove real sectors here and now (SECTORS=1 SLOTS=1 KEEP=)
 fmt: ## Format the code
 	cargo fmt --all
 
-lint: tools ansible-lint ## Check the format; clippy, warnings denied; the playbook
+lint: tools ansible-lint units ## Check the format; clippy, warnings denied; the playbook; the units
 	cargo fmt --all --check
 	cargo clippy $(CARGO_ALL) -- -D warnings
 
@@ -94,6 +94,9 @@ soak: build ## Kill at random until all sectors are active (WORKERS=200 SECTORS=
 bench: export SEALBUS_SCALE ?= 10000
 bench: params ## Run the benchmarks; each compares with a baseline of the same run (SEALBUS_SCALE=10000)
 	cargo bench --workspace --profile dev $(OPTIMISED) --bench params --bench fold --bench processors --bench static_tree_d --bench latency --bench scale --bench aggregate --bench proving
+
+units: ## Rate the rights of the systemd units, and fail if they have too many
+	bash integration-tests/setup/units.sh
 
 release: tools ## Build the programs as they are installed, into target/release, with bills of materials and checksums
 	bash packaging/release.sh

@@ -327,21 +327,35 @@ impl Cluster {
 
     /// Replaces a stage's processor by a script that waits while the stage is held, and then becomes the processor.
     fn replace_processor(&self, stage: &str) -> anyhow::Result<()> {
-        let script = self.root.join(format!("{stage}.sh"));
+        let script = self.scripts()?.join(format!("{stage}.sh"));
         let wait = format!("while [ -e '{}' ]; do sleep 0.05; done", text(&self.gate(stage)));
         let processor = if stage == "c2" && self.settings.scripted_proofs {
             let program = process::own_binary("sealbus-scripted-processor")?;
-            format!("'{}' --real-replicas c2 '{}'", text(&program), text(&self.root))
+            format!("'{}' --real-replicas c2 '{}'", text(&program), text(&self.scripts()?))
         } else {
             format!("'{}' processor {stage}", text(&process::own_binary("sealbus-worker")?))
         };
         std::fs::write(&script, format!("{wait}\nexec {processor}\n"))?;
         let mut config = std::fs::read_to_string(self.worker_config())?;
-        config.push_str(&format!(
-            "\n[[processor]]\nstage = \"{stage}\"\nbin = \"/bin/sh\"\nargs = [\"{}\"]\n",
-            text(&script)
-        ));
+        config.push_str(&self.scripted_group(stage, &script)?);
         Ok(std::fs::write(self.worker_config(), config)?)
+    }
+
+    /// The table of a group that runs a script of ours, and through it our programs.
+    fn scripted_group(&self, stage: &str, script: &Path) -> anyhow::Result<String> {
+        let programs = process::own_binary("sealbus-worker")?.parent().map(Path::to_owned);
+        Ok(format!(
+            "\n[[processor]]\nstage = \"{stage}\"\nbin = \"/bin/sh\"\nargs = [{script:?}]\nreadable = [{:?}]\nwritable = [{:?}]\n",
+            programs.unwrap_or_default(),
+            self.scripts()?,
+        ))
+    }
+
+    /// The directory of the scripts, and of the files by which tests control them.
+    fn scripts(&self) -> anyhow::Result<PathBuf> {
+        let dir = self.root.join("scripts");
+        std::fs::create_dir_all(&dir)?;
+        Ok(dir)
     }
 
     /// Lets the held processors of a stage continue.

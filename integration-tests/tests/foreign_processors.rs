@@ -35,7 +35,7 @@ fn use_theirs(cluster: &Cluster) -> anyhow::Result<Vec<&'static str>> {
         }
         None => {
             table("tree_d", &script, "args = [\"tree_d\"]".to_owned())
-                + &table("c2", &script, format!("args = [\"c2\", {prover:?}]"))
+                + &table("c2", &script, format!("args = [\"c2\", {prover:?}]\nreadable = [{prover:?}]"))
         }
     };
     let config = std::fs::read_to_string(cluster.worker_config())? + &tables;

@@ -3,7 +3,7 @@
 //! A processor is started as `sealbus-worker exec-bound --cpus … -- BIN ARGS…` ([`command`]). That process binds itself
 //! through hwloc, reads the binding back to verify it, and becomes the executable by `execve` ([`exec`]). Affinity and
 //! memory policy survive `execve`; threads and children inherit them. With `--cgroup` the process first enters a
-//! control group. For a running process the worker reads the binding from `/proc` ([`read_back`]) and shows it.
+//! control group, and with `--sandbox` it finally gives up what the executable does not need. For a running process the worker reads the binding from `/proc` ([`read_back`]) and shows it.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::topology::CpuSet;
+use crate::{sandbox::Rules, topology::CpuSet};
 
 pub mod exec;
 pub mod read_back;
@@ -69,12 +69,17 @@ pub fn command(own_exe: &Path, binding: &Binding, bin: &OsStr) -> Command {
 /// The arguments of [`command`], for callers that build another kind of command.
 #[must_use]
 pub fn arguments(binding: &Binding, bin: &OsStr) -> Vec<OsString> {
-    arguments_in(None, Some(binding), bin)
+    arguments_in(None, Some(binding), None, bin)
 }
 
-/// The arguments for a process that enters the control group at `cgroup`, is bound, or both.
+/// The arguments for a process that enters the control group at `cgroup`, is bound, is confined, or all of that.
 #[must_use]
-pub fn arguments_in(cgroup: Option<&Path>, binding: Option<&Binding>, bin: &OsStr) -> Vec<OsString> {
+pub fn arguments_in(
+    cgroup: Option<&Path>,
+    binding: Option<&Binding>,
+    sandbox: Option<&Rules>,
+    bin: &OsStr,
+) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec![EXEC_BOUND.into()];
     if let Some(cgroup) = cgroup {
         arguments.extend(["--cgroup".into(), cgroup.into()]);
@@ -88,6 +93,7 @@ pub fn arguments_in(cgroup: Option<&Path>, binding: Option<&Binding>, bin: &OsSt
             arguments.push("--prefer".into());
         }
     }
+    arguments.extend(sandbox.map(Rules::arguments).unwrap_or_default());
     arguments.extend(["--".into(), bin.to_owned()]);
     arguments
 }

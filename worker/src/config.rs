@@ -21,7 +21,10 @@ use sealbus_nats::{ConnectError, Connection, NotThere, intents::Queue};
 use sealbus_planner::schedule::{Rules, SetupError};
 use sealbus_schema::{IntentKind, MinerId, SectorSize, WorkerName, Workflow};
 
-use crate::processor::GroupConfig;
+use crate::{
+    processor::GroupConfig,
+    sandbox::{self, Sandbox, rules},
+};
 use file::File;
 use processors::Around;
 
@@ -62,6 +65,8 @@ pub struct Config {
     pub rules: Rules,
     /// Control groups; `None` if they are not used.
     pub cgroup: Option<Cgroup>,
+    /// Whether processors are confined to what they need.
+    pub sandbox: sandbox::Mode,
     /// The permanent store for sealed sectors.
     pub store: Store,
     /// All directories that the file names, whether they exist or not.
@@ -203,6 +208,30 @@ impl Config {
         told.chain(self.nats.not_there()).collect()
     }
 
+    /// The groups of processors with their sandboxes. `own_exe` is the worker's executable.
+    pub fn confined(&self, own_exe: Option<&Path>) -> impl Iterator<Item = GroupConfig> {
+        self.processors.iter().cloned().map(move |group| {
+            let sandbox = rules::of(self.sandbox, &group, &self.slots, &self.store.path, own_exe);
+            GroupConfig { sandbox, ..group }
+        })
+    }
+
+    /// Our identities that processors can read all the same, because of where they lie, each as a warning.
+    pub fn exposed(&self) -> Vec<String> {
+        let mut exposed: BTreeMap<(PathBuf, PathBuf), Vec<&str>> = BTreeMap::new();
+        for GroupConfig { sandbox, stage, .. } in self.confined(None) {
+            for found in sandbox.iter().flat_map(|sandbox: &Sandbox| rules::exposed(sandbox, &self.nats)) {
+                exposed.entry(found).or_default().push(stage.name());
+            }
+        }
+        let told = exposed.into_iter().map(|((secret, by), mut stages)| {
+            stages.dedup();
+            let (stages, secret, by) = (stages.join(", "), secret.display(), by.display());
+            format!("processors ({stages}) can read {secret}, because they may read {by}: move the secret")
+        });
+        told.collect()
+    }
+
     /// The queues from which intents are pulled.
     pub fn queues(&self) -> Vec<Queue> {
         let proof = self.sector_size.seal_proof();
@@ -303,6 +332,7 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         rules,
         cgroup: cgroup
             .map(|table| Cgroup { parent: table.parent.map(|parent| base.join(parent)), required: table.required }),
+        sandbox: worker.sandbox,
         store: Store { name: store.name, path: store_path },
         directories,
     })

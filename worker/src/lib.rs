@@ -5,7 +5,7 @@
 //! [`journal`]: what survives a kill. [`driver`] connects them to the bus and to the state machine of
 //! [`sealbus_schema::machine::worker`]. [`run`] is the whole process: it starts from the [`config`] and sends the
 //! [`heartbeat`]. [`topology`] describes the machine, [`placement`] checks the configuration against it, and [`bind`]
-//! binds processors to it. [`params`] stands apart: it checks and fetches Groth16 parameters. All output of a command
+//! binds processors to it. [`sandbox`] decides what a processor may touch. [`params`] stands apart: it checks and fetches Groth16 parameters. All output of a command
 //! goes through [`out`].
 
 pub mod bind;
@@ -23,6 +23,7 @@ pub mod params_watch;
 pub mod placement;
 pub mod processor;
 pub mod run;
+pub mod sandbox;
 pub mod service;
 pub mod slot;
 pub mod stage;

@@ -25,6 +25,7 @@ use crate::{
     params_watch::ParamsWatch,
     placement::{self, PlacedError},
     processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool, orphans, own_environment},
+    sandbox::{self, Mode, Refused},
     service,
     slot::space::Ledger,
     stage::huge_pages::Impossible,
@@ -56,6 +57,9 @@ pub enum RunError {
     /// The configuration requires control groups, and there are none.
     #[error("cgroup.required = true, and there are no control groups: fix that, or set it to false")]
     Cgroup(#[source] Box<Unavailable>),
+    /// The configuration requires that processors are confined, and the kernel cannot.
+    #[error("worker.sandbox = \"required\": fix that, or set it to \"best_effort\"")]
+    Sandbox(#[source] Refused),
     /// The processors cannot be set up.
     #[error("cannot set up the processors")]
     Pool(#[from] PoolError),
@@ -84,14 +88,18 @@ impl RunError {
             // Of two processes with one name the newer goes on. The older one has noticed and must not come back to
             // stop the newer in turn.
             RunError::HugePages { .. } | RunError::Heartbeat(_) => true,
-            RunError::Placed(_) | RunError::Cgroup(_) | RunError::Signals(_) | RunError::Task(_) => false,
+            RunError::Placed(_)
+            | RunError::Cgroup(_)
+            | RunError::Sandbox(_)
+            | RunError::Signals(_)
+            | RunError::Task(_) => false,
         }
     }
 
     /// Whether the machine lacks something that the configuration requires.
     #[must_use]
     pub const fn is_not_there(&self) -> bool {
-        matches!(self, RunError::Placed(_) | RunError::Cgroup(_))
+        matches!(self, RunError::Placed(_) | RunError::Cgroup(_) | RunError::Sandbox(_))
     }
 }
 
@@ -141,6 +149,7 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
             tracing::warn!(field, problem, "not there, or not as it must be");
         }
     });
+    sandbox(&config)?;
     let opened = open_slots(&config).await;
     let cgroups = control_groups(&config).await?;
     if let Err(error) = orphans::adopt() {
@@ -149,7 +158,7 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
     // Third-party executables die with the worker only if they are started through this wrapper, which becomes them by
     // `exec`.
     let wrapper = std::env::current_exe().ok();
-    let groups = config.processors.iter().cloned().map(|group| GroupConfig { wrapper: wrapper.clone(), ..group });
+    let groups = config.confined(wrapper.as_deref()).map(|group| GroupConfig { wrapper: wrapper.clone(), ..group });
     let processors =
         PoolConfig { groups: groups.collect(), tmp_roots: config.slots.iter().map(|slot| slot.join("tmp")).collect() };
     let pool = ProcessorPool::with_groups(processors, config.rules.clone(), cgroups)?;
@@ -208,6 +217,27 @@ pub fn huge_pages_not_to_be_had(groups: &[GroupConfig]) -> Result<Vec<(String, I
         }
     }
     Ok(unmet)
+}
+
+/// Tells how far processors are confined.
+///
+/// # Errors
+/// [`RunError::Sandbox`] if they are not, although they have to be.
+pub fn sandbox(config: &Config) -> Result<(), RunError> {
+    if config.sandbox == Mode::Off {
+        tracing::warn!("worker.sandbox = \"off\": processors can read the worker's key and change what it can change");
+        return Ok(());
+    }
+    let kernel = sandbox::kernel();
+    config.sandbox.admit(kernel).map_err(RunError::Sandbox)?;
+    match kernel.confines() {
+        true => tracing::info!(by = %kernel, "processors are confined"),
+        false => tracing::warn!(reason = %kernel, "processors are not confined"),
+    }
+    for problem in config.exposed() {
+        tracing::warn!(problem, "a secret is not kept from a processor");
+    }
+    Ok(())
 }
 
 /// Opens the worker's control group and cleans it of what a dead worker of this name left there. Without control groups

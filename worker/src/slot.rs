@@ -6,6 +6,7 @@
 //! <slot>/s-t0<miner>-<number>.<token>/      the sector's files
 //! <slot>/quarantine/                        files of sectors that were revoked or given up
 //! <slot>/released                           the number of the last order to free the slot
+//! <slot>/static/                            files that all jobs on the disk share, in one of its slots
 //! <slot>/tmp/                               the processors' temporary files, in one of the slots only
 //! ```
 
@@ -26,6 +27,9 @@ use sealbus_schema::{SectorId, Token};
 use tokio::sync::Semaphore;
 
 use crate::stage::{StageCode, StageError, files};
+
+/// The directory in a slot for files that all jobs on its disk share.
+pub const STATIC_DIR: &str = "static";
 
 /// A slot that this process alone uses. Clones refer to the same slot.
 #[derive(Clone, Debug)]

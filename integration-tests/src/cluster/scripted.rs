@@ -10,7 +10,7 @@ impl Cluster {
     /// Makes it possible to let a stage fail by [`fail_phase`](Self::fail_phase). This takes effect at the worker's
     /// next start.
     pub fn script_phase(&self, stage: &str) -> anyhow::Result<()> {
-        let script = self.root.join(format!("scripted-{stage}.sh"));
+        let script = self.scripts()?.join(format!("scripted-{stage}.sh"));
         let lines = [
             format!("printf '{{\"sealbus_processor\":2,\"stage\":\"{stage}\",\"pid\":%s}}\\n' $$"),
             "while IFS= read -r request; do".to_owned(),
@@ -30,10 +30,7 @@ impl Cluster {
         ];
         std::fs::write(&script, lines.join("\n") + "\n")?;
         let mut config = std::fs::read_to_string(self.worker_config())?;
-        config.push_str(&format!(
-            "\n[[processor]]\nstage = \"{stage}\"\nbin = \"/bin/sh\"\nargs = [\"{}\"]\n",
-            text(&script)
-        ));
+        config.push_str(&self.scripted_group(stage, &script)?);
         Ok(std::fs::write(self.worker_config(), config)?)
     }
 
@@ -49,6 +46,6 @@ impl Cluster {
     }
 
     fn failure(&self, stage: &str) -> PathBuf {
-        self.root.join(format!("fail-{stage}.json"))
+        self.root.join("scripts").join(format!("fail-{stage}.json"))
     }
 }

@@ -86,8 +86,9 @@ impl Processor {
     /// overwritten.
     fn store(&self, store: &NamedStore, file: &ScriptedFile, work: &str) -> Result<(), Failure> {
         check_store(store)?;
-        let dir = file.path.parent().unwrap_or(&store.dir);
-        fs::create_dir_all(dir).map_err(|error| io_failed("create directory", dir, &error))?;
+        for dir in [&file.temporary, &file.path].into_iter().filter_map(|path| path.parent()) {
+            fs::create_dir_all(dir).map_err(|error| io_failed("create directory", dir, &error))?;
+        }
         match fs::read(&file.path) {
             // An earlier try has already written the complete file.
             Ok(found) if found == file.content => self.reach(Point::Inside, work)?,

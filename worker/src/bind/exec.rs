@@ -1,4 +1,4 @@
-//! Binds the calling process and turns it into an executable.
+//! Binds and confines the calling process, and turns it into an executable.
 
 use std::{
     convert::Infallible,
@@ -16,6 +16,7 @@ use crate::{
         child::{ParentError, die_with_parent},
         orphans,
     },
+    sandbox::{self, Refused, Rules},
     topology::{
         CpuSet,
         hwloc::{HwlocError, MemoryPolicy, Topology},
@@ -65,6 +66,9 @@ pub enum ExecError {
     /// The control group is gone, or this process may not enter it.
     #[error("cannot enter its control group")]
     Cgroup(#[from] CgroupError),
+    /// It must be confined, and cannot be.
+    #[error(transparent)]
+    Sandbox(#[from] Refused),
     /// The kernel could not be told to kill this process when the worker dies.
     #[error(transparent)]
     Parent(#[from] ParentError),
@@ -94,8 +98,8 @@ impl ExecError {
     }
 }
 
-/// Enters the control group at `cgroup` if given, binds this process as `binding` says if given, and becomes `bin`. The
-/// process must have a single thread. It dies with the worker that `SEALBUS_PARENT_PID` names. The executable does too,
+/// Enters the control group at `cgroup`, binds this process as `binding` says, confines it to what `sandbox` allows, each
+/// if given, and becomes `bin`. The process must have a single thread. It dies with the worker that `SEALBUS_PARENT_PID` names. The executable does too,
 /// unless it changes its user.
 ///
 /// # Errors
@@ -103,6 +107,7 @@ impl ExecError {
 pub fn exec(
     cgroup: Option<&Path>,
     binding: Option<&Binding>,
+    sandbox: Option<&Rules>,
     bin: OsString,
     arguments: Vec<OsString>,
 ) -> Result<Infallible, ExecError> {
@@ -111,6 +116,8 @@ pub fn exec(
     // The control group comes first, because it limits what can be bound to.
     cgroup.map_or(Ok(()), cgroup::enter)?;
     binding.map_or(Ok(()), bind)?;
+    // Last, because the steps before need more than the executable does.
+    sandbox.map_or(Ok(()), |rules| sandbox::enforce(rules).map(drop))?;
     let source = Command::new(&bin).args(arguments).exec();
     Err(ExecError::Start { bin, source })
 }

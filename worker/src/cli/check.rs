@@ -9,6 +9,7 @@ use sealbus_worker::{
     config::{self, Config},
     identity, out, placement,
     run::{self, RunError},
+    sandbox,
 };
 
 use super::ConfigFile;
@@ -37,6 +38,7 @@ impl Check {
         let mut config = Config::load(&self.config.path)?;
         let warnings = placement::settle(&mut config).map_err(RunError::from)?;
         let no_huge_pages = run::huge_pages_not_to_be_had(&config.processors)?;
+        config.sandbox.admit(sandbox::kernel()).map_err(RunError::Sandbox)?;
         let found = if self.offline { Vec::new() } else { not_there(&config)? };
         let missing: String = found.iter().map(|missing| format!("not there now: {missing}\n")).collect();
         out::print(&format!("{}{missing}", config::summary(&config)))?;
@@ -45,6 +47,9 @@ impl Check {
         }
         for (field, reason) in no_huge_pages {
             out::note(format_args!("warning: {field}: {reason}"));
+        }
+        for exposed in config.exposed() {
+            out::note(format_args!("warning: {exposed}"));
         }
         if found.is_empty() { Ok(()) } else { Err(NotAllThere.into()) }
     }

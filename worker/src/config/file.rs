@@ -6,7 +6,7 @@ use sealbus_nats::Connection;
 use sealbus_schema::{MinerId, Phase, SectorSize, WorkerName, Workflow};
 use serde::Deserialize;
 
-use crate::processor::MemoryPolicy;
+use crate::{processor::MemoryPolicy, sandbox};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,6 +60,9 @@ pub struct WorkerTable {
     /// How many retries a transient error allows before a person is needed.
     #[serde(default = "max_retries")]
     pub max_retries: u32,
+    /// Whether processors are confined to what they need.
+    #[serde(default)]
+    pub sandbox: sandbox::Mode,
     /// The time between two heartbeats, in seconds.
     #[serde(default = "heartbeat_secs")]
     pub heartbeat_secs: u64,
@@ -133,6 +136,12 @@ pub struct ProcessorTable {
     /// For `c2`: whether the executable does without the library's parameters in its directory.
     #[serde(default)]
     pub own_params: bool,
+    /// Files and directories that a confined process may read and execute, besides what its stage needs.
+    #[serde(default)]
+    pub readable: Vec<PathBuf>,
+    /// Files and directories that it may change, besides.
+    #[serde(default)]
+    pub writable: Vec<PathBuf>,
     /// Environment variables to set.
     #[serde(default)]
     pub env: BTreeMap<String, String>,

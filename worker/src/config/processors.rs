@@ -1,6 +1,10 @@
 //! Converts the processor groups, limits and locks of the configuration file.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sealbus_planner::{
     schedule::{Rules, Setup},
@@ -196,6 +200,8 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
         // The arguments that damocles itself uses by default.
         ProtocolName::Damocles => vec!["processor".to_owned(), table.stage.name().to_owned()],
     });
+    let absolute = |paths: Vec<PathBuf>| paths.iter().map(|path| base.join(path)).collect();
+    (group.readable, group.writable) = (absolute(table.readable), absolute(table.writable));
     (group.inherit_env, group.inherit_all) = (table.inherit_env, table.inherit_envs);
     group.env = library_env.clone();
     group.env.extend(table.env);

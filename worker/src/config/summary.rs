@@ -8,6 +8,7 @@ use sealbus_schema::{Phase, Workflow};
 use super::{Cgroup, Config};
 use crate::{
     processor::{GroupConfig, MemoryPolicy},
+    sandbox::{self, Mode},
     slot::space,
 };
 
@@ -42,6 +43,8 @@ pub fn summary(config: &Config) -> String {
         let parent = parent.as_ref().map_or("the worker's own".to_owned(), |parent| parent.display().to_string());
         let _ = writeln!(text, "cgroup     {parent} ({})", if *required { "required" } else { "if possible" });
     }
+    let kernel = if config.sandbox == Mode::Off { String::new() } else { format!(": {}", sandbox::kernel()) };
+    let _ = writeln!(text, "sandbox    {}{kernel}", config.sandbox.name());
     for (stage, limit) in &config.rules.concurrent {
         let _ = writeln!(text, "limit      {stage}: at most {limit} at the same time");
     }

@@ -17,7 +17,7 @@ use crate::{
     config,
     identity::check_store,
     processor::{ProcessError, ProcessorGuard, Turn, WorkOf},
-    slot::Slot,
+    slot::{STATIC_DIR, Slot},
     stage::{StageCode, StageError, files, writes_to_store},
     workflows::{self, Workplace},
 };
@@ -26,8 +26,6 @@ use crate::{
 const STORE_LIMIT: Duration = Duration::from_secs(30);
 /// How many slots may check the store at the same time.
 static STORE_LOOKS: Semaphore = Semaphore::const_new(4);
-/// The directory in a slot for files that all jobs on its disk share.
-const STATIC_DIR: &str = "static";
 
 /// The outcome.
 pub enum Done {
@@ -93,6 +91,7 @@ impl Job {
     pub fn run(self, mut guard: ProcessorGuard, state: State) -> BoxFuture<'static, Done> {
         async move {
             guard.works_on(WorkOf { sector: self.intent.sector, slot: self.slot.index() });
+            guard.works_in(&self.work_dir);
             let outcome = match state.step() {
                 Some(step) => self.run_step(&mut guard, step).await,
                 None => Err(self.violated("nothing to run".to_owned())),

@@ -11,6 +11,7 @@ use sealbus_schema::SectorSize;
 use super::command::Protocol;
 use super::running::Limits;
 use crate::cgroup;
+use crate::sandbox::Sandbox;
 use crate::stage::Stage;
 use crate::stage::huge_pages::{HugePages, Impossible, Wish};
 use crate::topology::CpuSet;
@@ -64,6 +65,12 @@ pub struct GroupConfig {
     /// The limits of each processor's control group, if groups are used. The cpus and nodes in it are set from the
     /// placement.
     pub cgroup: cgroup::Limits,
+    /// What its processes may touch; `None` for everything that the worker may.
+    pub sandbox: Option<Sandbox>,
+    /// What they may read besides, if they are confined.
+    pub readable: Vec<PathBuf>,
+    /// What they may change besides, if they are confined.
+    pub writable: Vec<PathBuf>,
     /// The kind of pages for labels, and the sector size.
     pub huge_pages: Option<(Wish, SectorSize)>,
     /// Variables to set. They override inherited ones.
@@ -156,6 +163,9 @@ impl GroupConfig {
             memory: MemoryPolicy::default(),
             gpus: Vec::new(),
             cgroup: cgroup::Limits::default(),
+            sandbox: None,
+            readable: Vec::new(),
+            writable: Vec::new(),
             huge_pages: None,
             env: BTreeMap::new(),
             inherit_env: Vec::new(),

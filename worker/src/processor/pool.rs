@@ -5,6 +5,7 @@
 //! `live` is what people see of all processors. A guard holds a seat with everything that was reserved for it. Dropping
 //! the guard returns all of that, and whoever is next gets it at once.
 
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -111,7 +112,7 @@ impl ProcessorPool {
     pub async fn acquire_as(&self, stage: Stage, turn: Turn) -> Result<ProcessorGuard, PoolError> {
         let held = self.shared.turns.seat(stage, turn).await?;
         self.shared.live.begin(held.seat.processor, held.seat.grant);
-        Ok(ProcessorGuard { shared: Arc::clone(&self.shared), stage, held, asking: false })
+        Ok(ProcessorGuard { shared: Arc::clone(&self.shared), stage, held, dir: None, asking: false })
     }
 
     /// Waits until [`acquire`](Self::acquire) would succeed at once, and holds nothing.
@@ -169,6 +170,8 @@ pub struct ProcessorGuard {
     stage: Stage,
     /// Dropped last of these fields, so the seat is returned after its status is updated.
     held: Held,
+    /// The directory of the sector that it works for, if that is known.
+    dir: Option<PathBuf>,
     /// Whether a request has begun and not ended.
     asking: bool,
 }
@@ -183,6 +186,11 @@ impl ProcessorGuard {
     /// Records the sector and slot that it works for, to be shown to people.
     pub fn works_on(&self, of: WorkOf) {
         self.shared.live.tell(self.held.seat.processor, self.held.seat.grant, of);
+    }
+
+    /// Names the directory of the sector that it works for. A confined process touches no other sector's.
+    pub fn works_in(&mut self, dir: &Path) {
+        self.dir = Some(dir.to_owned());
     }
 
     /// Carries out a request. If the processor's process is not running, it is started.
@@ -239,7 +247,7 @@ impl ProcessorGuard {
         let Seat { processor, grant } = self.held.seat;
         let runs = |pid, bound| live.runs(processor, pid, bound);
         let (progress, mut told) = watch::channel(None);
-        let mut asking = pin!(self.processor().ask(spawner, task, progress, runs));
+        let mut asking = pin!(self.processor().ask(spawner, task, self.dir.as_deref(), progress, runs));
         let output = loop {
             tokio::select! {
                 biased;

@@ -1,8 +1,8 @@
 //! Copies the files needed for proving into the permanent store: the replica, `p_aux`, `t_aux` and tree R-last.
 //!
 //! The layout below the store's root is the one that lotus and its relatives read: `sealed/s-t0<miner>-<n>` and
-//! `cache/s-t0<miner>-<n>/…`. A file is written as `.<name>.<token>.tmp`, synced, read back, compared by BLAKE2b-256,
-//! and only then renamed. So a file under its final name is complete. The replica comes last. An existing file with the
+//! `cache/s-t0<miner>-<n>/…`. A file is written as `.incoming/<kind>.<name>.<token>.tmp`, synced, read back, compared by
+//! BLAKE2b-256, and only then renamed. It is read-only from then on. So a file under its final name is complete. The replica comes last. An existing file with the
 //! same contents counts as copied; one with other contents is an error. This stage removes and overwrites nothing but
 //! its own temporary files. It never creates the store's root: if the root is missing, or is another store, the right
 //! one is probably not mounted. That is checked before each file is written and again before it is renamed.

@@ -1,4 +1,7 @@
-//! Copies one file into the permanent store: temporary name, sync, read back, rename.
+//! Copies one file into the permanent store: temporary name, sync, read back, write protection, rename.
+//!
+//! The temporary file is in the store's directory [`INCOMING`], which is the only one where a confined processor may change
+//! or remove files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -9,6 +12,7 @@ use rustix::fs::{Advice, CWD, RenameFlags};
 use sealbus_schema::Commitment;
 
 use super::{StageCode, StageError, files, transfer::Root};
+use crate::sandbox::INCOMING;
 
 const BUFFER: usize = 1 << 20;
 
@@ -24,12 +28,13 @@ pub(super) enum Outcome {
 /// Copies `from` to `to`, which lies below `root`.
 pub(super) fn copy(from: &Path, to: &Path, root: &Root<'_>, token: u64) -> Result<Outcome, StageError> {
     root.check()?;
-    let temporary = to.with_file_name(format!(".{}.{token}.tmp", files::name_of(to)));
+    let incoming = root.dir.join(INCOMING);
+    let temporary = incoming.join(temporary_name(to.strip_prefix(root.dir).unwrap_or(to), token));
     files::remove_tree(&temporary).map_err(StageError::in_store)?;
     if fs::symlink_metadata(to).is_ok() {
         return compare(from, to);
     }
-    make_parents(to, root.dir).map_err(StageError::in_store)?;
+    make_parents(to, root.dir).and_then(|()| files::create_dir(&incoming)).map_err(StageError::in_store)?;
     let written = write_synced(from, &temporary)?;
     let read_back = checksum(&temporary, true).map_err(StageError::in_store)?;
     if read_back != written {
@@ -53,6 +58,7 @@ fn compare(from: &Path, to: &Path) -> Result<Outcome, StageError> {
         let theirs = checksum(to, true).map_err(StageError::in_store)?;
         if ours == theirs {
             // The run that renamed the file may have been killed before the name was durable.
+            protect(to);
             files::sync_file(to).and_then(|()| files::sync_parent(to)).map_err(StageError::in_store)?;
             return Ok(Outcome::AlreadyThere(ours));
         }
@@ -95,8 +101,29 @@ fn write_synced(from: &Path, to: &Path) -> Result<Commitment, StageError> {
         hash.update(&buffer[..length]);
         target.write_all(&buffer[..length]).map_err(in_store("write"))?;
     }
+    protect(to);
     target.sync_all().map_err(in_store("sync"))?;
     Ok(finish(&hash))
+}
+
+/// Takes away everybody's permission to write. A store that knows no permissions keeps the file as it is.
+fn protect(path: &Path) {
+    let protected = fs::metadata(path).map(|found| found.permissions()).and_then(|mut permissions| {
+        if permissions.readonly() {
+            return Ok(());
+        }
+        permissions.set_readonly(true);
+        fs::set_permissions(path, permissions)
+    });
+    if let Err(error) = protected {
+        tracing::warn!(path = %path.display(), %error, "a finished file cannot be made read-only");
+    }
+}
+
+/// The name of a file while it is written. It contains the whole path, because all files come into one directory.
+fn temporary_name(path: &Path, token: u64) -> String {
+    let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+    format!("{}.{token}.tmp", parts.join("."))
 }
 
 /// The BLAKE2b-256 of a file. With `from_disk` the kernel is first asked to drop its cached pages, so that the stored

@@ -1,6 +1,7 @@
 //! A permanent store in bad condition.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use sealbus_schema::{Commitment, ErrorClass, SealProof};
 
@@ -31,11 +32,30 @@ fn the_layout_is_that_of_lotus_and_the_checksums_are_of_the_contents() {
 }
 
 #[test]
+fn finished_files_can_be_read_and_removed_but_not_written() {
+    let (bench, sealed) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
+    let files = bench.ask(&bench.transfer(sealed.comm_r, 42)).expect("transfer").files;
+    let mode = |path: &str| fs::metadata(bench.store().join(path)).expect("there").permissions().mode() & 0o777;
+    for file in &files {
+        assert_eq!(mode(&file.path) & 0o222, 0, "{} has the mode {:o}", file.path, mode(&file.path));
+        assert_eq!(mode(&file.path) & 0o400, 0o400, "{} has the mode {:o}", file.path, mode(&file.path));
+    }
+    // One of an earlier version is protected when it is found.
+    let replica = bench.store().join("sealed/s-t01000-7");
+    fs::set_permissions(&replica, fs::Permissions::from_mode(0o644)).expect("as of old");
+    bench.ask(&bench.transfer(sealed.comm_r, 43)).expect("again");
+    assert_eq!(mode("sealed/s-t01000-7"), 0o444);
+    for file in files {
+        fs::remove_file(bench.store().join(file.path)).expect("a person removes it");
+    }
+}
+
+#[test]
 fn a_torn_temporary_file_is_written_again_and_one_of_another_lease_is_left_alone() {
     let (bench, sealed) = Bench::sealed(SealProof::StackedDrg2KiBV1_1);
-    fs::create_dir(bench.store().join("sealed")).expect("directory");
-    let ours = bench.store().join("sealed/.s-t01000-7.42.tmp");
-    let theirs = bench.store().join("sealed/.s-t01000-7.41.tmp");
+    fs::create_dir(bench.store().join(".incoming")).expect("directory");
+    let ours = bench.store().join(".incoming/sealed.s-t01000-7.42.tmp");
+    let theirs = bench.store().join(".incoming/sealed.s-t01000-7.41.tmp");
     for path in [&ours, &theirs] {
         fs::write(path, [1; 100]).expect("write");
     }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use sealbus_schema::{ErrorClass, ErrorCode, error::Exit};
+use sealbus_worker::sandbox;
 
 use crate::support::{Bench, Manager, Server, Worker, eventually};
 
@@ -66,6 +67,41 @@ async fn a_flood_on_stderr_is_left_out_of_the_log_and_counted() {
     let log = bench.log();
     assert!(log.len() < 4_000_000, "{} bytes", log.len());
     assert!(log.contains("left out of the log"), "what was left out is counted");
+}
+
+#[tokio::test]
+async fn a_processor_of_a_running_worker_reads_neither_its_configuration_nor_journals_and_changes_nothing_else() {
+    println!("{}", sandbox::kernel());
+    if !sandbox::kernel().confines() {
+        return;
+    }
+    let server = Server::start();
+    let mut manager = Manager::connect(&server.url()).await;
+    let bench = Bench::new(server.url(), 2);
+    fs::create_dir(bench.path("store/sealed")).expect("directory");
+    fs::write(bench.path("store/sealed/s-t01000-9"), "sealed").expect("writes");
+    let root = bench.path("");
+    let attempts = [
+        "cat worker.toml",
+        "cat slot0/journal slot1/journal",
+        "cat slot0/sealbus-slot.json",
+        "ls slot0 slot1",
+        "echo x > slot0/mine",
+        "rm slot0/journal",
+        "rm store/sealed/s-t01000-9",
+        "echo x > store/sealed/s-t01000-10",
+        "cat worker.log",
+    ];
+    let lines = attempts.map(|attempt| format!("{attempt} > /dev/null && echo 'done: {attempt}'\n"));
+    let script = format!("cd {}\n{}echo tried all\n", root.display(), lines.concat());
+    fs::write(bench.path("control/try-pc2"), script).expect("writes");
+    let config = bench.config().replace("[worker]", "[worker]\nsandbox = \"required\"");
+    let _worker = Worker::start(&bench.write_config(&config), &bench.path("worker.log"));
+    let sector = manager.offer(1).await;
+    manager.see_through(sector, "pc2_done").await;
+    let tried = fs::read_to_string(bench.path("control/tried")).expect("it tried");
+    assert!(tried.contains("tried all") && !tried.contains("done: "), "{tried}");
+    assert!(bench.log().contains("processors are confined"));
 }
 
 #[tokio::test]

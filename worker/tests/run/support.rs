@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A processor that gives each stage's real form of answer. Files control it: it waits while `hold-<stage>` exists,
 /// fails once with the class in `fail-<stage>`, and dies while `die-<stage>` exists. Once for `flood-<stage>`, it
 /// writes 20 MB to stderr. Once for `leave-<stage>`, it leaves a process with its own session and an empty environment
-/// behind, whose pid is then in `left`.
+/// behind, whose pid is then in `left`. Once it runs the shell script `try-<stage>`, whose output is then in `tried`.
 const PROCESSOR: &str = r#"#!/bin/sh
 stage=$1; control=$2
 echo "{\"sealbus_processor\":2,\"stage\":\"$stage\",\"pid\":$$}"
@@ -51,6 +51,10 @@ while read -r line; do
         setsid env -i sh -c 'sleep 1000 & echo $! > "$0"; wait' "$control/left" </dev/null >/dev/null 2>&1 &
         while ! [ -s "$control/left" ]; do sleep 0.02; done
         rm "$control/leave-$stage"
+    fi
+    if [ -e "$control/try-$stage" ]; then
+        sh "$control/try-$stage" > "$control/tried" 2>&1
+        rm "$control/try-$stage"
     fi
     if [ -e "$control/flood-$stage" ]; then
         rm "$control/flood-$stage"
@@ -218,7 +222,8 @@ impl Bench {
     pub fn scripted_processor(&self, stage: &str) -> String {
         let (script, control) = (self.path("processor.sh"), self.path("control"));
         format!(
-            "[[processor]]\nstage = \"{stage}\"\nbin = {script:?}\nargs = [\"{stage}\", {control:?}]\ntimeout_secs = 60\n"
+            "[[processor]]\nstage = \"{stage}\"\nbin = {script:?}\nargs = [\"{stage}\", {control:?}]\n\
+             writable = [{control:?}]\ntimeout_secs = 60\n"
         )
     }
 

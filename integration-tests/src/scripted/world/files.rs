@@ -1,6 +1,6 @@
 //! The configurations of manager and workers.
 
-use std::{fmt::Write, fs};
+use std::{fmt::Write, fs, path::PathBuf};
 
 use sealbus_schema::{MinerId, Phase};
 
@@ -107,13 +107,15 @@ path = "{store}"
         write!(text, "\n[[slot]]\npath = \"{}\"\n", slot.display())?;
     }
     let bin = own_binary("sealbus-scripted-processor")?;
+    let control = worker.control.path();
     for phase in Phase::of(&world.options.workflows) {
+        // Unlike the real one, the scripted C2 writes a file.
+        let slots = worker.slots.iter().filter(|_| phase == Phase::C2);
+        let writable: Vec<_> = slots.map(PathBuf::as_path).chain([control]).collect();
         write!(
             text,
-            "\n[[processor]]\nstage = \"{phase}\"\ncount = {}\nbin = \"{}\"\nargs = [\"{phase}\", \"{}\"]\n",
+            "\n[[processor]]\nstage = \"{phase}\"\ncount = {}\nbin = {bin:?}\nargs = [\"{phase}\", {control:?}]\nwritable = {writable:?}\n",
             world.options.processors,
-            bin.display(),
-            worker.control.path().display()
         )?;
     }
     Ok(text)

@@ -8,6 +8,7 @@ use sealbus_schema::{
 };
 use sealbus_worker::{
     processor::protocol::Failure,
+    sandbox::INCOMING,
     stage::{StageError, add_pieces, c1, c2, pc1, pc2, transfer, tree_d},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -93,7 +94,7 @@ fn transfer(request: transfer::Request) -> Script {
     Script {
         inputs: vec![(work_dir.join("sealed"), content.clone())],
         output: Some(ScriptedFile {
-            temporary: store_dir.join(format!("sealed/.{name}.{token}.tmp")),
+            temporary: store_dir.join(INCOMING).join(format!("sealed.{name}.{token}.tmp")),
             path: store_dir.join(path),
             content,
         }),

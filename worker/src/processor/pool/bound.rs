@@ -1,4 +1,5 @@
-//! Binds a processor's process to its cores and memory: it is started bound, and the binding is verified afterwards.
+//! Binds a processor's process to its cores and memory, and confines it: it is started bound, and the binding is verified
+//! afterwards.
 
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use crate::{
         error::ProcessFailure,
         running::Ended,
     },
+    sandbox::Rules,
     topology::system::{System, SystemError},
 };
 
@@ -35,14 +37,20 @@ pub(super) fn binding(placement: &Placement) -> Result<Option<Binding>, SystemEr
     Ok(Some(Binding { cpus, memory }))
 }
 
-/// The command that starts a program, in a control group and bound if these are given. `own` is the worker's
+/// The command that starts a program, in a control group, bound and confined if these are given. `own` is the worker's
 /// executable.
-pub(super) fn command(program: &Program, cgroup: Option<&Path>, binding: Option<&Binding>, own: &Path) -> Command {
-    let mut command = match (cgroup, binding) {
-        (None, None) => Command::new(&program.bin),
+pub(super) fn command(
+    program: &Program,
+    cgroup: Option<&Path>,
+    binding: Option<&Binding>,
+    sandbox: Option<&Rules>,
+    own: &Path,
+) -> Command {
+    let mut command = match (cgroup, binding, sandbox) {
+        (None, None, None) => Command::new(&program.bin),
         _ => {
             let mut command = Command::new(own);
-            command.args(bind::arguments_in(cgroup, binding, program.bin.as_os_str()));
+            command.args(bind::arguments_in(cgroup, binding, sandbox, program.bin.as_os_str()));
             command
         }
     };

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::{Mutex, watch};
+use tokio::task::spawn_blocking;
 
 use super::bound;
 use super::confined::{self, Confinement, Fate};
@@ -22,6 +23,7 @@ use crate::processor::error::{ProcessError, ProcessFailure};
 use crate::processor::protocol::{AnswerResult, Progress};
 use crate::processor::running::{Answered, AskOptions, Ended, Gone, Launch, Running};
 use crate::processor::spawner::Spawner;
+use crate::sandbox::{Places, Rules};
 use crate::stage::Json;
 
 const SYS: &str = "/sys";
@@ -54,6 +56,8 @@ struct Process {
     /// Resolves when its control group is gone, which must also come first.
     fate: Option<Fate>,
     tmp_dir: PathBuf,
+    /// What its sandbox allows; empty if it is not confined.
+    places: Places,
     failures: u32,
 }
 
@@ -83,16 +87,17 @@ impl Processor {
         self.lock().running.as_ref().map(|running| running.tail()).unwrap_or_default()
     }
 
-    /// Has a task carried out. `runs` is told the process id and, once for each process, its binding. If the future is
+    /// Has a task of the sector in `sector_dir` carried out. `runs` is told the process id and, once for each process, its binding. If the future is
     /// dropped early, the request is stopped, and the process too if it works on nothing else.
     pub(super) async fn ask(
         &self,
         spawner: &Spawner,
         task: Json,
+        sector_dir: Option<&Path>,
         progress: watch::Sender<Option<Progress>>,
         runs: impl Fn(Option<u32>, Option<String>),
     ) -> Result<Value, ProcessError> {
-        let (running, fate) = self.usable(spawner, &runs).await?;
+        let (running, fate) = self.usable(spawner, sector_dir, &runs).await?;
         let _alone = match running.features().concurrent {
             true => None,
             false => Some(self.alone.lock().await),
@@ -125,24 +130,28 @@ impl Processor {
     async fn usable(
         &self,
         spawner: &Spawner,
+        sector_dir: Option<&Path>,
         runs: &impl Fn(Option<u32>, Option<String>),
     ) -> Result<(Arc<Running>, Option<Fate>), ProcessError> {
         // One at a time: a second request waits for the process that the first one starts.
         let _starting = self.starting.lock().await;
-        let (present, fate, tmp_dir) = {
+        let needed = self.places(sector_dir).await;
+        let (present, fate, tmp_dir, may_touch) = {
             let process = self.lock();
-            (process.running.clone(), process.fate.clone(), process.tmp_dir.clone())
+            let may_touch = needed.iter().all(|(path, place)| process.places.get(path) == Some(place));
+            (process.running.clone(), process.fate.clone(), process.tmp_dir.clone(), may_touch)
         };
         if let Some(running) = present {
-            // If the temporary directory has gone away with its disk, the process is replaced.
-            if running.ready().await && tmp_dir.is_dir() {
+            // If the temporary directory has gone away with its disk, the process is replaced. So is one that may not touch
+            // what this request is about.
+            if may_touch && running.ready().await && tmp_dir.is_dir() {
                 runs(running.pid(), None);
                 return Ok((running, fate));
             }
         }
         self.lock().running = None;
         runs(None, None);
-        match self.start(spawner).await {
+        match self.start(spawner, sector_dir).await {
             Ok((running, fate, bound)) => {
                 tracing::info!(processor = %self.id, pid = running.pid(), bound, "processor started");
                 runs(running.pid(), bound);
@@ -158,7 +167,11 @@ impl Processor {
     }
 
     /// Starts a process. Returns it with the fate of its control group and its binding, if any.
-    async fn start(&self, spawner: &Spawner) -> Result<(Arc<Running>, Option<Fate>, Option<String>), Ended> {
+    async fn start(
+        &self,
+        spawner: &Spawner,
+        sector_dir: Option<&Path>,
+    ) -> Result<(Arc<Running>, Option<Fate>, Option<String>), Ended> {
         let (failures, gone, fate) = {
             let mut process = self.lock();
             (process.failures, process.gone.take(), process.fate.take())
@@ -179,6 +192,7 @@ impl Processor {
             Ended { failure, exit: None, stderr_tail }
         };
         let tmp_dir = self.usable_tmp_dir().map_err(|reason| failed(reason, Vec::new()))?;
+        let (sandbox, places) = self.sandbox(sector_dir, &tmp_dir).await;
         let binding = bound::binding(&self.placement).map_err(|error| failed(error.to_string(), Vec::new()))?;
         // A new group for each start, so that its counters belong to this process alone.
         let confined = match &self.confinement {
@@ -191,7 +205,7 @@ impl Processor {
         let cgroup = confined.as_ref().map(|confined| confined.path());
         let launch = Launch {
             spawner,
-            command: self.command(cgroup, binding.as_ref(), &tmp_dir),
+            command: self.command(cgroup, binding.as_ref(), sandbox.as_ref(), &tmp_dir),
             bin: bin.clone(),
             processor: self.id.clone(),
             stage: self.config.stage,
@@ -222,17 +236,44 @@ impl Processor {
         };
         // Only a process with the right binding becomes usable.
         let mut process = self.lock();
-        (process.tmp_dir, process.running) = (tmp_dir, Some(Arc::clone(&running)));
+        (process.tmp_dir, process.places, process.running) = (tmp_dir, places, Some(Arc::clone(&running)));
         Ok((running, fate, bound))
     }
 
-    fn command(&self, cgroup: Option<&Path>, binding: Option<&Binding>, tmp_dir: &Path) -> Command {
+    /// What a sandbox must allow for a request; empty if processes are not confined.
+    async fn places(&self, sector_dir: Option<&Path>) -> Places {
+        let Some(sandbox) = self.config.sandbox.clone() else { return Places::new() };
+        let sector_dir = sector_dir.map(Path::to_owned);
+        // On a thread: a disk or a server may take long to answer.
+        spawn_blocking(move || sandbox.places(sector_dir.as_deref())).await.unwrap_or_default()
+    }
+
+    /// The sandbox of a process that is about to start, and what it allows.
+    async fn sandbox(&self, sector_dir: Option<&Path>, tmp_dir: &Path) -> (Option<Rules>, Places) {
+        let Some(sandbox) = self.config.sandbox.clone() else { return (None, Places::new()) };
+        let rules = sandbox.rules(sector_dir, tmp_dir);
+        // One that is shared may touch all slots, whatever the first request is about.
+        let sector_dir = sector_dir.filter(|_| !sandbox.is_shared()).map(Path::to_owned);
+        let looking = spawn_blocking(move || {
+            sandbox.prepare();
+            sandbox.places(sector_dir.as_deref())
+        });
+        (Some(rules), looking.await.unwrap_or_default())
+    }
+
+    fn command(
+        &self,
+        cgroup: Option<&Path>,
+        binding: Option<&Binding>,
+        sandbox: Option<&Rules>,
+        tmp_dir: &Path,
+    ) -> Command {
         let mut environment = self.config.environment(own_environment());
         match self.config.huge_page_variables(Path::new(SYS), &environment) {
             Ok(variables) => environment.extend(variables),
             Err(reason) => tracing::warn!(processor = %self.id, %reason, "starting without the configured huge pages"),
         }
-        let mut command = bound::command(&self.program, cgroup, binding, &self.own);
+        let mut command = bound::command(&self.program, cgroup, binding, sandbox, &self.own);
         command.env_clear().env("TMPDIR", tmp_dir).envs(environment);
         command
     }
