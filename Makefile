@@ -111,10 +111,10 @@ ansible-lint: ## Check the playbook
 	bash integration-tests/setup/ansible.sh
 	cd ansible && PYTHONPATH=$(CACHE)/ansible PATH=$(CACHE)/ansible/bin:$$PATH ansible-lint --offline
 
-ansible-test: params ## Run the playbook on four Debian hosts, to a proven sector, and with planted failures (needs root and namespaces)
-	bash integration-tests/deploy/test.sh playbook
-	bash integration-tests/deploy/test.sh playbook-three
-	bash integration-tests/deploy/test.sh playbook-sites
+ansible-test: params ## Run the playbook on Debian hosts, to a proven sector, with planted failures, and through a cluster's life (needs root and namespaces)
+	for form in playbook playbook-upgrade playbook-three playbook-managers playbook-sites; do \
+		bash integration-tests/deploy/test.sh $$form || exit 1; \
+	done
 
 ansible-test-short: params ## The same in a few minutes, with fewer failures, for CI
 	bash integration-tests/deploy/test.sh playbook-short

@@ -3,8 +3,9 @@
 export ANSIBLE_HOME=$bed/ansible-home ANSIBLE_NOCOLOR=1 ANSIBLE_PIPELINING=1 ANSIBLE_SSH_CONTROL_PATH_DIR=$bed/ssh ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3
 export ANSIBLE_SSH_ARGS="-o ControlMaster=auto -o ControlPersist=60s -o UserKnownHostsFile=$bed/known_hosts -i $bed/id"
 binaries=$(realpath "${BINARIES:-$top/target/debug}")
-# A deployer's checkout.
+# A deployer's checkout, and the page that leads him.
 control=$bed/ansible
+guidebook=$top/docs/deploy.md
 secrets=$control/secrets
 # How long sectors may take. C2 alone takes a minute on two cores, when nobody else uses them.
 seal_secs=1500
@@ -12,10 +13,14 @@ seal_secs=1500
 pledged=0
 # Further variables of every run.
 export in_a_hurry=
-# The NATS servers, those of sites, and what else the inventory has.
+# The machines but for the workers, and what else the inventory has.
 nats_hosts=(nats-1)
 site_hosts=()
-further_inventory=
+database_hosts=()
+managers=(manager-1)
+# Machines that may become managers.
+spare_hosts=()
+further_inventories=()
 
 # What a deployer has: the playbook, the built programs, and commands that know this cluster.
 make_the_control_node() {
@@ -26,7 +31,7 @@ make_the_control_node() {
     ln -s "$binaries" "$bed/target/release"
     cat >"$bed/bin/ansible-playbook" <<PROGRAM
 #!/bin/sh
-PYTHONPATH=$cache/ansible exec "$cache/ansible/bin/ansible-playbook" "\$@" --inventory "$here/differences.yml" ${further_inventory:+--inventory "$further_inventory"} \${in_a_hurry:+--extra-vars "\$in_a_hurry"}
+PYTHONPATH=$cache/ansible exec "$cache/ansible/bin/ansible-playbook" "\$@" --inventory "$here/differences.yml" ${further_inventories[*]/#/--inventory=} \${in_a_hurry:+--extra-vars "\$in_a_hurry"}
 PROGRAM
     cat >"$bed/bin/ssh" <<PROGRAM
 #!/bin/sh
@@ -36,11 +41,27 @@ PROGRAM
     PATH=$bed/bin:$PATH
 }
 
-# guide SECTION: runs the commands of a section of docs/deploy.md, as they stand there.
+# page SECTION LANGUAGE [NUMBER]: prints the blocks of a section of docs/deploy.md in a language, as they stand there, or only one of them.
+page() {
+    awk -v heading="## $1" -v fence="\`\`\`$2" -v wanted="${3:-0}" '
+        /^## / { here = $0 == heading }
+        /^```/ { code = here && $0 == fence; if (code) number++; next }
+        code && (!wanted || number == wanted)' "$guidebook" >"$bed/page"
+    [ -s "$bed/page" ] || die "docs/deploy.md has no such $2 in the section '$1'"
+    cat "$bed/page"
+}
+
+# guide SECTION [NUMBER]: runs the commands of a section of docs/deploy.md, or of one block of it.
 guide() {
-    awk -v heading="## $1" '/^## / { here = $0 == heading } /^```/ { code = here && $0 == "```sh"; next } code' "$top/docs/deploy.md" >"$bed/commands"
-    [ -s "$bed/commands" ] || die "docs/deploy.md has no commands in a section '$1'"
+    page "$1" sh "${2:-}" >"$bed/commands"
     (cd "$control" && bash -euo pipefail "$bed/commands") >"$bed/log" 2>&1 </dev/null || die "the commands of '$1' fail"
+}
+
+# inventory_of SECTION: the inventory has what this section of docs/deploy.md adds to it.
+inventory_of() {
+    local file=$bed/further-${#further_inventories[@]}.yml
+    page "$1" yaml >"$file"
+    further_inventories+=("$file")
 }
 
 # play [ARGUMENT…]: runs the playbook. Its output is in $bed/log.
@@ -48,10 +69,10 @@ play() {
     (cd "$control" && ansible-playbook --inventory inventory.yml "$@" site.yml) >"$bed/log" 2>&1 </dev/null
 }
 
-make_the_packages() {
-    PROGRAMS=$binaries DEBS=$bed/debs/first SEALBUS_COMPRESSION=none DEB_BUILD_OPTIONS=noautodbgsym bash "$top/packaging/deb.sh" >"$bed/log" 2>&1 ||
+# make_packages_of PROGRAMS NAME: packs the programs of a directory.
+make_packages_of() {
+    PROGRAMS=$1 DEBS=$bed/debs/$2 SEALBUS_COMPRESSION=none DEB_BUILD_OPTIONS=noautodbgsym bash "$top/packaging/deb.sh" >"$bed/log" 2>&1 ||
         die "the packages cannot be made"
-    use_packages first
 }
 
 # From now on the playbook installs these packages.
@@ -79,18 +100,21 @@ set_up() {
     say "making the hosts"
     image=$(base_image bookworm)
     make_the_control_node
-    make_the_packages
-    mkdir -p "$bed/store" "$bed/backups"
+    make_packages_of "$binaries" first
+    use_packages first
+    mkdir -p "$bed/store" "$bed/backups" "$bed/devnet"
     # The number that the playbook gives to the user sealbus.
     chown 640:640 "$bed/store" "$bed/backups"
     make_network
-    for host in "${nats_hosts[@]}" ${site_hosts[@]+"${site_hosts[@]}"}; do make_host "$host" $((number++)) "$image"; done
-    make_host manager-1 20 "$image"
-    make_host seal-1 31 "$image"
-    make_host seal-2 32 "$image"
+    for host in "${nats_hosts[@]}" "${site_hosts[@]}" "${database_hosts[@]}" "${managers[@]}" "${spare_hosts[@]}" seal-1 seal-2; do
+        make_host "$host" $((number++)) "$image"
+    done
     name_hosts
-    for host in "${nats_hosts[@]}" ${site_hosts[@]+"${site_hosts[@]}"}; do boot "$host"; done
-    boot manager-1 "$bed/store:/mnt/store" "$bed/backups:/mnt/backups" "$binaries:/opt/sealbus" "$SEALBUS_PARAMS:/opt/params"
+    for host in "${nats_hosts[@]}" "${site_hosts[@]}"; do boot "$host"; done
+    for host in "${database_hosts[@]}"; do boot "$host" "$bed/backups:/mnt/backups"; done
+    for host in "${managers[@]}" "${spare_hosts[@]}"; do
+        boot "$host" "$bed/store:/mnt/store" "$bed/backups:/mnt/backups" "$binaries:/opt/sealbus" "$SEALBUS_PARAMS:/opt/params" "$bed/devnet:/srv/devnet"
+    done
     for host in seal-1 seal-2; do
         mkdir -p "$bed/$host"/{nvme0,params-upper,params-work,params}
         # A host may change the owner of its own view of the parameters.
@@ -105,8 +129,16 @@ set_up() {
     on manager-1 'systemd-run --quiet --unit=devnet --setenv=FIL_PROOFS_PARAMETER_CACHE=/opt/params \
         /opt/sealbus/sealbus-devnet --data-dir /srv/devnet --listen 127.0.0.1:1234 --epoch-millis 500 &&
         until [ -e /srv/devnet/rpc-addr ]; do sleep 0.1; done'
-    # The playbook copies no parameters.
-    on manager-1 'mkdir -p /var/lib/sealbus/params && cp /opt/params/*.vk /var/lib/sealbus/params'
+    for host in "${managers[@]}" "${spare_hosts[@]}"; do
+        # The playbook copies no parameters.
+        on "$host" 'mkdir -p /var/lib/sealbus/params && cp /opt/params/*.vk /var/lib/sealbus/params'
+        [ "$host" = manager-1 ] || { hand_on manager-1 "${address[manager-1]}:1234" 127.0.0.1:1234; hand_on "$host" 127.0.0.1:1234 manager-1:1234; }
+    done
+}
+
+# hand_on HOST FROM TO: connections to one address of a host go on to another one.
+hand_on() {
+    on "$1" "systemctl is-active --quiet 'to-$3.socket' || systemd-run --quiet --unit='to-$3' --socket-property=ListenStream=$2 /lib/systemd/systemd-socket-proxyd $3"
 }
 
 # fails_naming HOST PATTERN [ARGUMENT…]: the playbook must fail, and say which host and why.
@@ -126,7 +158,7 @@ changes_nothing() {
     return 0
 }
 
-manager() { on manager-1 runuser -u sealbus -- sealbus-manager "$@"; }
+manager() { on "${managers[0]}" runuser -u sealbus -- sealbus-manager "$@"; }
 
 # sectors_begin COUNT: pledges sectors, and watches them in the background.
 sectors_begin() {
@@ -136,12 +168,19 @@ sectors_begin() {
 
 watch_sectors() {
     pledged=$((pledged + $1))
-    on manager-1 "python3 - $seal_secs $pledged" <"$here/watch.py" >"$bed/sectors" 2>&1 &
+    on "${managers[0]}" "python3 - $seal_secs $pledged" <"$here/watch.py" >"$bed/sectors" 2>&1 &
     sealing=$!
 }
 
 they_are_proven() {
     wait "$sealing" || { tail -n 3 "$bed/sectors" >"$bed/log"; die "not all sectors are proven"; }
+}
+
+every_section_of_the_page_is_followed() {
+    local section
+    while read -r section; do
+        grep -E "(guide|inventory_of) '?$section('| |\$)" "$here"/*.sh >/dev/null || die "no test follows the section '$section' of docs/deploy.md"
+    done < <(awk '/^## / { section = substr($0, 4) } /^```(sh|yaml)$/ { print section }' "$guidebook" | uniq)
 }
 
 from_nothing() {
@@ -150,7 +189,7 @@ from_nothing() {
     guide Inventory
     if [ -z "$in_a_hurry" ]; then guide 'Dry run'; fi
     guide 'First run'
-    has_packages first manager-1 seal-1 seal-2
+    has_packages "$(basename "$(readlink "$bed/target/deb")")" "${managers[@]}" seal-1 seal-2
 }
 
 the_units_have_few_rights() {

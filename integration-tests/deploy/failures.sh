@@ -28,15 +28,15 @@ a_store_that_may_not_be_written() {
     chown 640:640 "$bed/store"
 }
 
-# Its configuration is checked, but it does not run.
-make_a_broken_worker() {
+# make_a_broken PROGRAM: its configuration is checked, but it does not run.
+make_a_broken() {
     mkdir -p "$bed/broken"
-    printf '#!/bin/sh\ncase $1 in --version) echo sealbus-worker 0;; run) echo "this one is broken" >&2; exit 3;; esac\n' >"$bed/broken/sealbus-worker"
-    chmod 755 "$bed/broken/sealbus-worker"
+    printf '#!/bin/sh\ncase $1 in --version) echo %s 0;; run) echo "this one is broken" >&2; exit 3;; esac\n' "$1" >"$bed/broken/$1"
+    chmod 755 "$bed/broken/$1"
 }
 
 a_program_that_exits() {
-    make_a_broken_worker
+    make_a_broken sealbus-worker
     fails_naming seal-1 'ends again and again.*this one is broken' --limit seal-1 --extra-vars "sealbus_packages= sealbus_binaries=$bed/broken"
 }
 
@@ -54,6 +54,14 @@ a_store_that_is_not_mounted() {
 a_disk_that_is_missing() {
     on seal-2 umount --lazy /mnt/nvme0
     fails_naming seal-2 'seal-2: /mnt/nvme0 is not mounted' --limit seal-2
+}
+
+a_parameter_file_that_is_damaged() {
+    local file
+    file=$(on seal-2 'ls /mnt/params/*replication*.vk')
+    on seal-2 "cp --preserve $file /root/whole && printf x | dd of=$file conv=notrunc status=none"
+    fails_naming seal-2 'seal-2: .*\.vk is corrupt' --limit seal-2
+    on seal-2 "cp --preserve /root/whole $file"
 }
 
 a_host_that_is_down() {
@@ -74,7 +82,7 @@ a_corrected_run_finishes_the_job() {
     play || die "the corrected run fails"
     changes_nothing
     # A broken program had been put in front of the package.
-    has_packages first manager-1 seal-1 seal-2
+    has_packages first "${managers[@]}" seal-1 seal-2
     sectors_begin 1
     they_are_proven
 }

@@ -14,7 +14,7 @@ declare -A address=() init=()
 # base_image RELEASE: makes the image if it is missing, and prints its path. To renew it, delete it. What the playbook installs with apt is only
 # downloaded, because the hosts have no network.
 included=systemd,systemd-sysv,dbus,python3,python3-apt,openssh-server,iproute2,ca-certificates,sudo
-downloaded=libhwloc15
+downloaded="libhwloc15 postgresql"
 base_image() (
     image=$images/$1
     mkdir -p "$images"

@@ -14,6 +14,7 @@ the_sector_is_proven() { they_are_proven; }
 in_a_hurry="sealbus_settle_secs=2 sealbus_workers_at_once=2"
 set_up
 run_cases \
+    every_section_of_the_page_is_followed \
     from_nothing \
     the_units_have_few_rights \
     a_sector_begins_on_seal_1 \

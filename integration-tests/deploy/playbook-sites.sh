@@ -5,7 +5,7 @@
 
 site_hosts=(site-1)
 in_a_hurry="sealbus_settle_secs=2 sealbus_workers_at_once=2"
-further_inventory=$here/site.yml
+inventory_of 'Another site'
 # Longer than the manager waits before it takes a worker for gone.
 cut_secs=75
 

@@ -5,7 +5,8 @@
 
 nats_hosts=(nats-1 nats-2 nats-3)
 in_a_hurry="sealbus_settle_secs=2 sealbus_workers_at_once=2"
-further_inventory=$here/three.yml
+inventory_of 'Three NATS servers'
+inventory_of 'A fleet in groups by hardware'
 
 # streams_are_whole: whether every stream has three copies that are up to date.
 streams_are_whole() {
@@ -31,9 +32,21 @@ a_nats_server_is_replaced_while_a_sector_is_sealed() {
     make_root nats-2 "$(base_image bookworm)"
     boot nats-2
     wait_for_hosts nats-2
-    play || die "the playbook fails"
+    guide 'Three NATS servers'
     streams_are_whole
     they_are_proven
+}
+
+a_worker_that_comes_reaches_each_server() {
+    # Each run wants a sign of life from every worker.
+    guide 'Retire a worker'
+    guide 'Add a worker'
+    local server
+    for server in "${nats_hosts[@]}"; do
+        nats_knows "$secrets/seal-2.nk" "$server" || die "$server does not know the new key"
+        "$cache/bin/nats" --server "tls://$server:4222" --tlsca "$secrets/ca/ca.pem" --nkey "$secrets/seal-2.nk" --inbox-prefix _INBOX_seal-2 \
+            request SEALBUS.API.STREAM.INFO.SEAL_SECTORS '' >"$bed/log" 2>&1 && grep SEAL_SECTORS "$bed/log" >/dev/null || die "at $server its account does not work"
+    done
 }
 
 a_server_is_left_alone_while_another_one_is_away() {
@@ -42,9 +55,17 @@ a_server_is_left_alone_while_another_one_is_away() {
     on nats-3 systemctl start nats
 }
 
+groups_of_workers_are_configured_alike() {
+    local found
+    found=$(on seal-1 'grep -c "^count = 4" /etc/sealbus/worker.toml'; on seal-2 'grep -c processor /etc/sealbus/worker.toml' || true)
+    [ "$found" = $'1\n0' ] || die "the processors are those of other groups: $found"
+}
+
 set_up
 run_cases \
     from_nothing \
+    groups_of_workers_are_configured_alike \
     a_second_run_changes_nothing \
     a_nats_server_is_replaced_while_a_sector_is_sealed \
+    a_worker_that_comes_reaches_each_server \
     a_server_is_left_alone_while_another_one_is_away

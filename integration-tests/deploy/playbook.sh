@@ -6,8 +6,10 @@
 . ./life.sh
 . ./recovery.sh
 
+spare_hosts=(manager-2)
 set_up
 run_cases \
+    every_section_of_the_page_is_followed \
     from_nothing \
     the_units_have_few_rights \
     the_first_sector_is_proven \
@@ -21,6 +23,7 @@ run_cases \
     a_worker_with_the_key_of_another \
     a_store_that_is_not_mounted \
     a_disk_that_is_missing \
+    a_parameter_file_that_is_damaged \
     a_host_that_is_down \
     a_token_that_the_node_refuses \
     a_corrected_run_finishes_the_job \
@@ -31,5 +34,6 @@ run_cases \
     a_retired_worker_loses_its_account_and_no_sector \
     a_worker_that_comes_takes_sectors \
     stolen_secrets_are_replaced_without_a_loss \
+    the_manager_moves_while_a_sector_is_sealed \
     a_lost_manager_is_restored \
     a_removal_leaves_only_data

@@ -5,7 +5,7 @@ a_lost_manager_is_restored() {
     local since=$SECONDS
     manager pledge --miner f01000 --count 2 >"$bed/log" 2>&1 || die "no sector can be pledged"
     all_are_claimed
-    on manager-1 systemctl start sealbus-backup >"$bed/log" 2>&1 || die "there is no backup"
+    on "${managers[0]}" systemctl start sealbus-backup >"$bed/log" 2>&1 || die "there is no backup"
     say "at the backup: $(manager sectors list | awk 'NR > 1 && $2 != "proving" { print $1, $2 }' | paste -sd ,)"
     manager pledge --miner f01000 --count 1 >"$bed/log" 2>&1 || die "no sector can be pledged"
     until ! manager sectors list | grep -E ' (queued|packing|drawing_ticket|sealing|pre_committing) ' >"$bed/log"; do
@@ -14,10 +14,10 @@ a_lost_manager_is_restored() {
     done
     say "at the loss: $(manager sectors list | awk 'NR > 1 && $2 != "proving" { print $1, $2 }' | paste -sd ,)"
     # Of this host only the chain's node survives.
-    on manager-1 'systemctl kill --signal KILL sealbus-manager; systemctl stop sealbus-backup.timer; apt-get purge --yes --quiet sealbus-manager
+    on "${managers[0]}" 'systemctl kill --signal KILL sealbus-manager; systemctl stop sealbus-backup.timer; apt-get purge --yes --quiet sealbus-manager
         rm -rf /var/lib/sealbus/manager.db* /etc/sealbus /etc/systemd/system/sealbus-* /usr/local/lib/sealbus; systemctl daemon-reload' >"$bed/log" 2>&1
-    on manager-1 'test ! -e /var/lib/sealbus/manager.db && ! systemctl is-active --quiet sealbus-manager' || die "the manager is still there"
+    on "${managers[0]}" 'test ! -e /var/lib/sealbus/manager.db && ! systemctl is-active --quiet sealbus-manager' || die "the manager is still there"
     guide 'Restore the manager'
-    on manager-1 "python3 - $seal_secs" <"$here/recovered.py" >"$bed/log" 2>&1 || die "the restored manager sent a message twice"
+    on "${managers[0]}" "python3 - $seal_secs" <"$here/recovered.py" >"$bed/log" 2>&1 || die "the restored manager sent a message twice"
     say "$(cat "$bed/log")"
 }

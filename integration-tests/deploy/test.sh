@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests on Debian hosts that it makes: `test.sh playbook`, `playbook-three` and `playbook-sites` (`make ansible-test`), `test.sh playbook-short`
-# (`make ansible-test-short`, in CI) and `test.sh packages` (`make deb-test`). It needs root and namespaces, and is skipped where they are not allowed.
+# Tests on Debian hosts that it makes: `test.sh playbook`, `playbook-upgrade`, `playbook-three`, `playbook-managers` and `playbook-sites` (`make
+# ansible-test`), `test.sh playbook-short` (`make ansible-test-short`, in CI) and `test.sh packages` (`make deb-test`). It needs root and namespaces, and is skipped where they are not allowed.
 #   BINARIES          playbook: the directory of sealbus-manager, sealbus-worker and sealbus-devnet
 #   RELEASES          packages: the Debian releases, "bookworm trixie" by default
 #   CASES             a pattern: only the cases with such names run
@@ -17,7 +17,7 @@ limit_secs=${DEPLOY_TEST_SECS:-5400}
 
 . ./hosts.sh
 case $what in
-    playbook | playbook-short | playbook-three | playbook-sites) releases=bookworm ;;
+    playbook | playbook-*) releases=bookworm ;;
     packages) releases=${RELEASES:-bookworm trixie} ;;
 esac
 
@@ -33,6 +33,13 @@ if [ -z "${bed:-}" ]; then
         exit 0
     fi
     bash "$top/integration-tests/setup/ansible.sh" hosts
+    if [ "$what" = playbook-upgrade ]; then
+        if ! previous=$(bash "$here/previous.sh"); then
+            say "skipped, because the programs of an earlier commit cannot be built here"
+            exit 0
+        fi
+        export previous
+    fi
     bed=$cache/bed
     mkdir -p "$bed"
     # Some containers allow namespaces, but not what is needed inside.

@@ -1,15 +1,17 @@
 #!/bin/sh
 # Prints a request for a certificate of this server, or nothing if the one that it has is good.
-#   $1   how many days it must still be valid
-#   $2…  the names and addresses that it must be valid for
+#   $1   the directory of tls.key, tls.pem and ca.pem
+#   $2   the group that may read the key
+#   $3   how many days the certificate must still be valid
+#   $4…  the names and addresses that it must be valid for
 set -eu
-days=$1
-shift
-cd /etc/nats
+cd "$1"
+group=$2 days=$3
+shift 3
 if [ ! -e tls.key ]; then
     umask 077
     openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:prime256v1 -out tls.key.new
-    chown root:nats tls.key.new
+    chown "root:$group" tls.key.new
     chmod 0640 tls.key.new
     mv tls.key.new tls.key
 fi
