@@ -99,7 +99,10 @@ impl<T: Transport + 'static> Driver<T> {
             if !nonces.are_known() {
                 let unknown: Vec<_> = nonces.pending.iter().filter(|nonce| **nonce >= nonces.known).collect();
                 return Ok(Some(match unknown.as_slice() {
-                    [] => format!("{begin} until the last messages of {sender} are confident: the chain is at nonce {}", nonces.head),
+                    [] => format!(
+                        "{begin} until the last messages of {sender} are confident: the chain is at nonce {}",
+                        nonces.head
+                    ),
                     unknown => format!(
                         "{begin} while messages of {sender} with unknown content are in the pool: nonces {unknown:?}. They land, \
                          or replace them with the node's tools"

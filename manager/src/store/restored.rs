@@ -29,7 +29,9 @@ impl Restored {
     pub fn words(&self) -> String {
         let backup = self.backup_at.as_ref().map(|at| format!(" of {at}")).unwrap_or_default();
         let what = match (self.log_is_read, self.log_until) {
-            (true, _) => "waits until every message that was sent after the backup is on chain or gone; signs nothing before",
+            (true, _) => {
+                "waits until every message that was sent after the backup is on chain or gone; signs nothing before"
+            }
             (false, Some(_)) => "reads in the log what was decided after the backup; sends nothing before",
             (false, None) => "has not looked at the log yet; sends nothing before",
         };
@@ -40,7 +42,8 @@ impl Restored {
 impl Store {
     /// The mark of a restored database. `None` if it has caught up, or was never restored.
     pub async fn restored(&self) -> Result<Option<Restored>, StoreError> {
-        let row = sqlx::query(RESTORED).fetch_optional(&self.pool).await.map_err(sql("read the mark of a restoration"))?;
+        let row =
+            sqlx::query(RESTORED).fetch_optional(&self.pool).await.map_err(sql("read the mark of a restoration"))?;
         Ok(row.as_ref().map(restored))
     }
 
@@ -68,8 +71,10 @@ impl Tx {
 
     /// The mark, as this transaction sees it.
     pub async fn restored(&mut self) -> Result<Option<Restored>, StoreError> {
-        let row =
-            sqlx::query(RESTORED).fetch_optional(&mut *self.inner).await.map_err(sql("read the mark of a restoration"))?;
+        let row = sqlx::query(RESTORED)
+            .fetch_optional(&mut *self.inner)
+            .await
+            .map_err(sql("read the mark of a restoration"))?;
         Ok(row.as_ref().map(restored))
     }
 
