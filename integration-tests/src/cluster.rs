@@ -177,6 +177,10 @@ impl Cluster {
         if self.settings.scripted_proofs {
             arguments.extend(["--scripted-proofs", "--real-replicas"]);
         }
+        if self.settings.proves {
+            // The shortest period: each sector is proven after four deadlines.
+            arguments.extend(["--proving", "--deadlines", "4"]);
+        }
         let env = self.proofs_env();
         let program = process::own_binary("sealbus-devnet")?;
         self.devnet = Some(Process::start("devnet", &program, &arguments, &env, &self.root)?);

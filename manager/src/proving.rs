@@ -10,11 +10,13 @@
 //! - [`make`]: carries out what was decided: tasks, verification.
 //! - [`submit`]: the message, and what became of it.
 //! - [`recover`]: reads faulty sectors ahead of their deadline, and declares those as recovered that can be read again.
+//! - [`compare`]: what the chain has against what is in the stores.
 //!
 //! Everything that must survive is in the database or on the bus. What is kept in memory is read from there again after a
 //! restart.
 
 pub mod begin;
+pub mod compare;
 pub mod decide;
 pub mod forecast;
 pub mod make;

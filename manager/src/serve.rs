@@ -26,7 +26,7 @@ use crate::{
     fold::{self, Fold, FoldError},
     liveness, money, nodes, orders, outbox, preflight,
     proofs::{Library, Verifier},
-    proving::Proving,
+    proving::{self, Proving},
     service,
     store::{Leadership, MessageKind, Store, StoreError},
     stores::{self, Users},
@@ -297,7 +297,7 @@ impl Manager {
         catching_up::catch_up(bus, store, config, (epoch, driver.seed_delay()), driver.waits()).await?;
         let network = node.network_name().await?;
         let epoch_millis = node.network_params().await?.block_delay_secs * 1000;
-        let proving = Proving {
+        let window_posts = Proving {
             node,
             store,
             tasks: bus,
@@ -321,7 +321,8 @@ impl Manager {
             ended = archive::run(store, epoch, config.policy.archive_after_days) => Ok(ended?),
             ended = money::follow::run(node, store, config, epoch) => Ok(ended?),
             ended = nodes::watch(nodes, store, epoch, driver.waits()) => Ok(ended?),
-            ended = proving.run() => Ok(ended?),
+            ended = window_posts.run() => Ok(ended?),
+            ended = proving::compare::watch(node, store, config) => Ok(ended?),
             ended = async {
                 driver.settled().await;
                 care::watch::watch(node, Counter { store, epoch: Some(epoch) }, config).await

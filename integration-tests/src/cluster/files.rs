@@ -84,6 +84,9 @@ parent_cache = "{parents}"
         params = settings.params.display(),
         parents = settings.parents.display(),
     );
+    if settings.proves {
+        worker.push_str("\n[proving]\nprove = true\n");
+    }
     for index in 0..settings.slots {
         let slot = cluster.slot(index);
         fs::create_dir_all(&slot)?;

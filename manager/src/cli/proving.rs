@@ -1,5 +1,6 @@
 //! `proving`: deadlines, proofs of partitions, faults.
 
+mod check;
 mod deadlines;
 mod faults;
 mod forecast;
@@ -16,6 +17,8 @@ pub enum Proving {
     Partitions(history::Partitions),
     /// Show how proofs went: durations, margins, sectors that were left out.
     History(history::History),
+    /// Compare what the chain has with what is in the stores. Exits with 1 if a sector cannot be read.
+    Check(check::Check),
     /// Show a miner's faulty sectors, and why they were left out.
     Faults(faults::Faults),
     /// Show what the last proofs say about the next ones: durations, the least margin, the slowest sectors.
@@ -28,6 +31,7 @@ impl Proving {
             Proving::Deadlines(show) => show.run().await,
             Proving::Partitions(show) => show.run().await,
             Proving::History(show) => show.run().await,
+            Proving::Check(check) => check.run().await,
             Proving::Faults(show) => show.run().await,
             Proving::Forecast(show) => show.run().await,
         }

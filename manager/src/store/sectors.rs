@@ -1,6 +1,6 @@
 //! Sectors: their numbers, and what exists of each on chain and in the stores, whatever created it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sealbus_schema::{Commitment, MinerId, SealProof, SectorId, Workflow, parts::StoredSector};
 use sqlx::Row;
@@ -67,6 +67,26 @@ impl Store {
             found.extend(rows.iter().map(|row| (row.get::<i64, _>("number") as u64, row.get("store"))));
         }
         Ok(found)
+    }
+
+    /// The permanent store of each of a miner's sectors whose files are known.
+    pub async fn all_stored(&self, miner: MinerId) -> Result<HashMap<u64, String>, StoreError> {
+        let rows = sqlx::query("SELECT number, store FROM sectors WHERE miner = $1 AND store IS NOT NULL")
+            .bind(miner.to_string())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("read where files are"))?;
+        Ok(rows.iter().map(|row| (row.get::<i64, _>("number") as u64, row.get("store"))).collect())
+    }
+
+    /// The numbers of a miner's sectors with a job that has not ended.
+    pub async fn numbers_at_work(&self, miner: MinerId) -> Result<BTreeSet<u64>, StoreError> {
+        let rows = sqlx::query("SELECT number FROM jobs WHERE miner = $1 AND ended = 0")
+            .bind(miner.to_string())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("read what is being worked on"))?;
+        Ok(rows.iter().map(|row| row.get::<i64, _>("number") as u64).collect())
     }
 
     /// What exists of a sector. `None` if its number was never given out.
