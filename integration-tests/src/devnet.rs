@@ -17,6 +17,7 @@
 
 pub mod address;
 pub mod base_fee;
+pub mod blocks;
 pub mod chain;
 pub mod config;
 pub mod economics;

@@ -81,6 +81,23 @@ async fn a_process_tells_where_it_is_serves_and_stops() {
     assert!(!data.join("rpc-addr").exists());
 }
 
+#[tokio::test]
+async fn deadlines_can_be_few_and_short() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("devnet");
+    let arguments = ["--paused", "--proving", "--elections", "--deadlines", "4", "--window-epochs", "12"];
+    let _process = start(&data, &arguments);
+    let address = wait_for("rpc-addr", || fs::read_to_string(data.join("rpc-addr")).ok());
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let token = fs::read_to_string(data.join("token-read")).expect("a token");
+    let method = "Filecoin.StateMinerProvingDeadline";
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": ["t01000", []]}).to_string();
+    let request = reqwest::Client::new().post(format!("http://{address}/rpc/v1")).bearer_auth(&token).body(body);
+    let answer: Value = request.send().await.expect("an answer").json().await.expect("JSON");
+    let times = ["WPoStProvingPeriod", "WPoStChallengeWindow", "WPoStChallengeLookback", "FaultDeclarationCutoff"];
+    assert_eq!(times.map(|name| answer["result"][name].clone()), [48, 12, 4, 14].map(Value::from));
+}
+
 #[test]
 fn bad_arguments_are_refused_by_name() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -90,6 +107,8 @@ fn bad_arguments_are_refused_by_name() {
         (vec!["--data-dir", data, "--sector-size", "32GiB"], "sector-size"),
         (vec!["--data-dir", data, "--miners", "0"], "miners"),
         (vec!["--data-dir", data, "--network-version", "27"], "network-version"),
+        (vec!["--data-dir", data, "--deadlines", "3"], "deadlines"),
+        (vec!["--data-dir", data, "--window-epochs", "61"], "window-epochs"),
         (vec!["--data-dir", "/proc/nowhere"], "data-dir"),
         (vec![], "data-dir"),
     ];

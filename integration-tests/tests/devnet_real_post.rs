@@ -4,6 +4,8 @@
 
 #[path = "devnet_support/chain.rs"]
 mod chain;
+#[path = "devnet_support/mining.rs"]
+mod mining;
 #[path = "devnet_support/proving.rs"]
 mod proving;
 #[path = "devnet_support/sealing.rs"]
@@ -14,9 +16,10 @@ use std::sync::Arc;
 
 use chain::{Chain, MINER, encode, prove_params};
 use fil_actor_miner_state::v19::{DisputeWindowedPoStParams, SubmitWindowedPoStParams};
-use filecoin_proofs_api::post::generate_window_post;
+use filecoin_proofs_api::post::{generate_window_post, generate_winning_post};
 use filecoin_proofs_api::{RegisteredPoStProof, SectorId};
 use fvm_shared::econ::TokenAmount;
+use mining::WINNING_POST;
 use proving::{RECOVERED, bits};
 use sealbus_integration_tests::devnet::execution::beacon_digest;
 use sealbus_integration_tests::devnet::proofs::{post_randomness, prover_id};
@@ -27,7 +30,7 @@ use sealing::{Sealed, require_parameters};
 /// A chain that verifies real proofs, and sectors of one partition that wait for their first proof.
 fn sectors(numbers: &[u64]) -> (Chain, Vec<Sealed>) {
     require_parameters();
-    let config = Config { proving: true, ..Config::default() };
+    let config = Config { proving: true, elections: true, ..Config::default() };
     let devnet = Devnet::new(config, Arc::new(ProofsApi)).expect("a devnet");
     let chain = Chain { devnet, verifier: Arc::default() };
     chain.advance(20);
@@ -105,4 +108,38 @@ fn a_real_proof_without_a_skipped_sector_is_right_and_one_with_it_is_not() {
     assert!(!tried(&with) && tried(&without));
     assert_eq!(chain.submit(&without).exit_code.value(), 0);
     assert!(chain.is_active(11) && chain.is_faulty(12));
+}
+
+#[test]
+fn a_block_with_a_real_winning_post_is_accepted_and_one_with_a_flipped_bit_is_not() {
+    let (chain, sealed) = sectors(&[11, 12]);
+    let both: Vec<&Sealed> = sealed.iter().collect();
+    assert_eq!(chain.submit(&window_post(&chain, &both, &[])).exit_code.value(), 0);
+    // Elections are decided by the state of 900 epochs ago.
+    chain.advance(902);
+    let template = chain.next_win(MINER);
+    let info = chain.base_info(MINER, template.epoch).expect("sectors");
+    let [challenged] = info.sectors.as_slice() else { panic!("one sector is proven") };
+    let challenged = sealed.iter().find(|sealed| sealed.number == challenged.sector_number).expect("one of ours");
+    let kind = RegisteredPoStProof::StackedDrgWinning2KiBV1;
+    let replicas = BTreeMap::from([(SectorId::from(challenged.number), challenged.replica(kind))]);
+    let drawn = chain.drawn(&info, WINNING_POST, MINER, template.epoch, &[]);
+    let mut proof = generate_winning_post(&post_randomness(drawn), &replicas, prover_id(MINER)).expect("a proof");
+    let proof = proof.remove(0).1;
+
+    let (mut header, messages) = chain.create_block(template);
+    for (bytes, is_right) in [(flipped(&proof), false), (proof, true)] {
+        header.winning_post[0].proof_bytes = bytes;
+        let submitted = chain.submit_block(chain.signed(header.clone(), &info.worker_key), &messages);
+        assert_eq!(submitted.is_ok(), is_right, "{submitted:?}");
+        assert!(is_right || submitted.is_err_and(|error| error.contains("invalid election post")));
+    }
+    chain.advance(1);
+    assert_eq!(chain.node(|node| node.chain.head().header.winning_post.clone()), header.winning_post);
+}
+
+fn flipped(proof: &[u8]) -> Vec<u8> {
+    let mut flipped = proof.to_vec();
+    flipped[60] ^= 8;
+    flipped
 }

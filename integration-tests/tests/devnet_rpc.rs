@@ -1,5 +1,7 @@
 //! The devnet over HTTP: tokens, errors, Lotus' JSON, and the life of a sector as a manager drives it.
 
+#[path = "devnet_rpc/blocks.rs"]
+mod blocks;
 #[path = "devnet_support/chain.rs"]
 mod chain;
 #[path = "devnet_rpc/contract.rs"]

@@ -61,6 +61,9 @@ struct Arguments {
     /// The epochs of a deadline. The other times of proving are scaled like it.
     #[arg(long, default_value_t = WINDOW_EPOCHS)]
     window_epochs: ChainEpoch,
+    /// Give the miners here all of the network's power, so that they win blocks.
+    #[arg(long)]
+    elections: bool,
     /// The name of the network.
     #[arg(long, default_value = "sealbus-devnet")]
     network_name: String,
@@ -128,6 +131,7 @@ fn config(arguments: &Arguments) -> anyhow::Result<Config> {
         proving: arguments.proving,
         deadlines: arguments.deadlines,
         window_epochs: arguments.window_epochs,
+        elections: arguments.elections,
         seed: arguments.seed,
         epoch_millis: if arguments.paused { 0 } else { arguments.epoch_millis },
         genesis_timestamp: now.as_secs(),

@@ -74,6 +74,9 @@ pub struct Config {
     pub deadlines: u64,
     /// The epochs of a deadline.
     pub window_epochs: ChainEpoch,
+    /// Whether the miners here have all of the network's power in elections, so that they win every epoch. Otherwise the
+    /// rest of the network has an EiB.
+    pub elections: bool,
     /// The seed of keys, tickets and beacon entries.
     pub seed: u64,
     /// The real milliseconds of an epoch. With 0 the clock stands still and must be advanced by calls.
@@ -96,6 +99,7 @@ impl Default for Config {
             proving: false,
             deadlines: DEADLINES_MAX,
             window_epochs: WINDOW_EPOCHS,
+            elections: false,
             seed: 1,
             epoch_millis: 0,
             genesis_timestamp: 1_700_000_000,

@@ -238,6 +238,11 @@ impl Faults {
         self.premium_atto
     }
 
+    /// Adds something that happens to a miner at the end of the next tipset.
+    pub fn add_incident(&mut self, miner: ActorID, incident: Incident) {
+        self.incidents.push((miner, incident));
+    }
+
     /// What happens to miners at the end of this tipset.
     pub fn take_incidents(&mut self) -> Vec<(ActorID, Incident)> {
         std::mem::take(&mut self.incidents)

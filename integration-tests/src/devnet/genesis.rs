@@ -13,7 +13,7 @@ use super::config::Config;
 use super::execution::{BASE_FEE_MIN_ATTO, proving_period_start};
 use super::message::{EncodeError, cbor_cid};
 use super::randomness::{beacon_data, ticket_vrf_proof};
-use super::tipset::{BlockHeader, Tipset};
+use super::tipset::{BlockHeader, OwnBlock, Tipset};
 use super::wallet::{Wallet, WalletError};
 use super::world::{
     Actor, BURNT_FUNDS, FIRST_ACCOUNT, FIRST_MINER, Kind, POWER, REWARD, Store, World, WorldError, account, failed, put,
@@ -133,18 +133,24 @@ fn store_state(store: &Store, state: &State) -> Result<Cid, GenesisError> {
 
 fn first_tipset(config: &Config, state_root: Cid) -> Result<Tipset, GenesisError> {
     let empty = cbor_cid(&Vec::<u64>::new())?;
+    let own = OwnBlock { miner: FIRST_MINER, ticket_vrf_proof: ticket_vrf_proof(config.seed, 0, 0) };
+    let (election, winning_post, signature) = own.proofs();
     let header = BlockHeader {
-        base_fee: BASE_FEE_MIN_ATTO,
-        miner: FIRST_MINER,
-        ticket_vrf_proof: ticket_vrf_proof(config.seed, 0, 0),
+        miner: own.miner,
+        ticket_vrf_proof: own.ticket_vrf_proof,
+        election,
         beacon_entries: vec![(0, beacon_data(config.seed, 0))],
+        winning_post,
         parents: Vec::new(),
         parent_weight: 0,
         height: 0,
         parent_state_root: state_root,
         parent_receipts: empty,
         messages: empty,
+        bls_aggregate: signature.clone(),
         timestamp: config.genesis_timestamp,
+        signature: Some(signature),
+        base_fee: BASE_FEE_MIN_ATTO,
     };
     Ok(Tipset { cid: cbor_cid(&header)?, header, messages: Vec::new() })
 }

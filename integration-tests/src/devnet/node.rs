@@ -12,28 +12,27 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::base_fee;
+use super::blocks::{Blocks, Waiting, messages_cid};
 use super::chain::{Chain, ChainError, Execution};
 use super::config::{Config, ConfigError, NETWORK_VERSION_MAX, check_epoch_millis};
 use super::economics::Economics;
 use super::execution::{Applied, BASE_FEE_MIN_ATTO, BLOCK_GAS_LIMIT, Context, apply, close_windows, pass_null_rounds};
-use super::faults::{Fault, Faults, Reverted, Spike};
+use super::faults::{Fault, Faults, Incident, Reverted, Spike};
 use super::genesis::{self, Genesis, GenesisMiner};
 use super::mempool::Mempool;
 use super::message::{SignedMessage, cbor_cid};
 use super::proofs::ProofVerifier;
-use super::randomness::{beacon_data, ticket_vrf_proof};
+use super::randomness::ticket_vrf_proof;
 use super::stats::Stats;
-use super::tipset::{BlockHeader, Tipset};
+use super::tipset::{BlockHeader, OwnBlock, Tipset};
 use super::view::{View, ViewError};
 use super::wallet::Wallet;
 use super::world::{FIRST_MINER, Kind, Store, World};
 
+mod blocks;
 mod error;
 
 pub use error::{NodeError, PushError, UpgradeError};
-
-/// The maximum number of beacon entries in a block: those of the last epochs.
-const BEACON_ENTRIES_MAX: ChainEpoch = 20;
 
 /// A whole node. It is not shared: whoever holds it sees and changes a consistent chain.
 pub struct Node {
@@ -58,6 +57,7 @@ pub struct Node {
     /// The store of the state.
     pub store: Store,
     verifier: Arc<dyn ProofVerifier>,
+    blocks: Blocks,
     epoch: ChainEpoch,
     null_rounds: u64,
     fork: u64,
@@ -97,6 +97,7 @@ impl Node {
             miners,
             store,
             verifier,
+            blocks: Blocks::default(),
             epoch: 0,
             null_rounds: 0,
             fork: 0,
@@ -274,27 +275,17 @@ impl Node {
         let parent = self.chain.head().clone();
         let parent_execution = self.chain.execution(&parent.cid)?.clone();
         let mut world = World::load(&self.store, &parent_execution.state_root)?;
-        let base_fee = self.base_fee_after(&parent);
-        let messages = if with_messages { self.mempool.select(&world, base_fee) } else { Vec::new() };
-        let cids: Vec<Cid> = messages.iter().map(|(cid, _)| *cid).collect();
-        let header = BlockHeader {
-            base_fee,
-            miner: FIRST_MINER,
-            ticket_vrf_proof: ticket_vrf_proof(self.config.seed, self.fork, self.epoch),
-            beacon_entries: self.beacon_entries(parent.height()),
-            parents: vec![parent.cid],
-            // Each fork is heavier than those before it.
-            parent_weight: parent.header.parent_weight + 1 + self.fork,
-            height: self.epoch,
-            parent_state_root: parent_execution.state_root,
-            parent_receipts: cbor_cid(&parent_execution.receipts)?,
-            messages: cbor_cid(&cids)?,
-            timestamp: self.config.genesis_timestamp + self.epoch as u64 * self.config.block_delay_secs,
+        let mut incidents = self.faults.take_incidents();
+        let tipset = match self.take_block(&parent) {
+            Some(Waiting { cid, header, messages }) => {
+                incidents.push((header.miner, Incident::Reward(self.block_reward(&header))));
+                Tipset { cid, header, messages }
+            }
+            None => self.own_tipset(&parent, &world, with_messages)?,
         };
-        let tipset = Arc::new(Tipset { cid: cbor_cid(&header)?, header, messages });
+        let tipset = Arc::new(tipset);
         let mut ends = pass_null_rounds(&self.context(&tipset), &mut world, parent.height())?;
         let applied = self.execute(&tipset, &mut world)?;
-        let incidents = self.faults.take_incidents();
         ends.extend(close_windows(&self.context(&tipset), &mut world, self.epoch..=self.epoch, &incidents)?);
         let state_root = world.flush(&self.store)?;
         self.record(&tipset, &world, &applied);
@@ -307,10 +298,40 @@ impl Node {
         Ok(())
     }
 
-    /// The base fee of the block of the current epoch.
-    fn base_fee_after(&self, parent: &Tipset) -> u64 {
+    /// The tipset of the current epoch on top of the head, if no miner has made its block.
+    fn own_tipset(&self, parent: &Tipset, world: &World, with_messages: bool) -> Result<Tipset, NodeError> {
+        let execution = self.chain.execution(&parent.cid)?;
+        let base_fee = self.base_fee_after(parent, self.epoch);
+        let messages = if with_messages { self.mempool.select(world, base_fee) } else { Vec::new() };
+        let own = OwnBlock {
+            miner: FIRST_MINER,
+            ticket_vrf_proof: ticket_vrf_proof(self.config.seed, self.fork, self.epoch),
+        };
+        let (election, winning_post, signature) = own.proofs();
+        let header = BlockHeader {
+            miner: own.miner,
+            ticket_vrf_proof: own.ticket_vrf_proof,
+            election,
+            beacon_entries: self.beacon_entries(parent.height(), self.epoch),
+            winning_post,
+            parents: vec![parent.cid],
+            parent_weight: self.weight(parent),
+            height: self.epoch,
+            parent_state_root: execution.state_root,
+            parent_receipts: cbor_cid(&execution.receipts)?,
+            messages: messages_cid(&messages)?,
+            bls_aggregate: signature.clone(),
+            timestamp: self.config.genesis_timestamp + self.epoch as u64 * self.config.block_delay_secs,
+            signature: Some(signature),
+            base_fee,
+        };
+        Ok(Tipset { cid: cbor_cid(&header)?, header, messages })
+    }
+
+    /// The base fee of a block of `epoch` on top of `parent`.
+    pub fn base_fee_after(&self, parent: &Tipset, epoch: ChainEpoch) -> u64 {
         let last = parent.header.base_fee;
-        match (self.faults.base_fee_atto(), self.faults.spike_atto(self.epoch), self.config.base_fee_follows) {
+        match (self.faults.base_fee_atto(), self.faults.spike_atto(epoch), self.config.base_fee_follows) {
             (Some(fixed), ..) => fixed,
             (None, Some(height), false) => height,
             (None, Some(height), true) => base_fee::risen(last).min(height).max(last),
@@ -342,12 +363,6 @@ impl Node {
             info!(epoch = tipset.height(), %cid, method = message.method_num, exit_code, error, "message executed");
             self.stats.record(cid, tipset.height(), miner, message, applied);
         }
-    }
-
-    fn beacon_entries(&self, after: ChainEpoch) -> Vec<(i64, Vec<u8>)> {
-        let first = (after + 1).max(self.epoch - BEACON_ENTRIES_MAX + 1);
-        let epochs = first..=self.epoch;
-        epochs.map(|epoch| (epoch, beacon_data(self.config.seed, epoch))).collect()
     }
 }
 

@@ -19,6 +19,7 @@ use super::node::Node;
 
 mod actor;
 pub mod auth;
+mod blocks;
 mod call;
 mod chain;
 pub mod channels;

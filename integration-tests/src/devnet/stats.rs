@@ -9,6 +9,7 @@ use fvm_shared::message::Message;
 use fvm_shared::{ActorID, MethodNum};
 use serde::Serialize;
 
+use super::blocks::{BlockStats, Fate};
 use super::execution::{Applied, DeadlineEnd, METHOD_PRE_COMMIT, METHOD_PROVE_COMMIT, Posted};
 
 /// The successful messages of a sector.
@@ -37,6 +38,15 @@ pub struct FailedMessage {
     pub error: String,
 }
 
+/// Two blocks of a miner for one epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConsensusFault {
+    /// The epoch.
+    pub epoch: ChainEpoch,
+    /// The CIDs.
+    pub blocks: [String; 2],
+}
+
 /// What happened to a miner.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct MinerStats {
@@ -48,6 +58,10 @@ pub struct MinerStats {
     pub failed: Vec<FailedMessage>,
     /// The accepted window PoSts with their epochs, oldest first.
     pub posts: Vec<(ChainEpoch, Posted)>,
+    /// The submitted blocks, oldest first.
+    pub blocks: Vec<BlockStats>,
+    /// The epochs for which the miner has signed two blocks.
+    pub consensus_faults: Vec<ConsensusFault>,
     /// The ends of deadlines at which the miner lost something, oldest first.
     pub deadline_ends: Vec<DeadlineEnd>,
 }
@@ -131,6 +145,29 @@ impl Stats {
         }
     }
 
+    /// Notes a submitted block.
+    pub fn record_block(&mut self, miner: ActorID, block: BlockStats) {
+        self.miners.entry(miner).or_default().blocks.push(block);
+    }
+
+    /// Whether a block was submitted.
+    pub fn has_block(&self, miner: ActorID, cid: &Cid) -> bool {
+        let cid = cid.to_string();
+        self.miners.get(&miner).is_some_and(|stats| stats.blocks.iter().any(|block| block.cid == cid))
+    }
+
+    /// Notes what has become of a block.
+    pub fn decide_block(&mut self, miner: ActorID, cid: &Cid, fate: Fate) {
+        let cid = cid.to_string();
+        let blocks = self.miners.entry(miner).or_default().blocks.iter_mut();
+        blocks.filter(|block| block.cid == cid).for_each(|block| block.fate = fate);
+    }
+
+    /// Notes two blocks of a miner for one epoch.
+    pub fn record_consensus_fault(&mut self, miner: ActorID, fault: ConsensusFault) {
+        self.miners.entry(miner).or_default().consensus_faults.push(fault);
+    }
+
     /// Takes back what was counted after an epoch, because a reorganisation reverted it.
     pub fn forget_after(&mut self, last: ChainEpoch) {
         while let Some(counted) = self.counted.pop_if(|counted| counted.epoch > last) {
@@ -149,6 +186,9 @@ impl Stats {
             entry.failed.retain(|failed| failed.epoch <= last);
             entry.posts.retain(|(epoch, _)| *epoch <= last);
             entry.deadline_ends.retain(|end| end.epoch <= last);
+            for block in entry.blocks.iter_mut().filter(|block| block.epoch > last && block.fate == Fate::Included) {
+                block.fate = Fate::Late;
+            }
         }
     }
 }

@@ -24,14 +24,14 @@ const MINER: Address = Address::new_id(1000);
 
 /// The results of methods as Forest describes them. `forest.json` has the same origin and licence as
 /// `manager/tests/forest_rpc/methods.json`.
-struct Described(Value);
+pub struct Described(pub Value);
 
 impl Described {
-    fn read() -> Self {
+    pub fn read() -> Self {
         Self(serde_json::from_str(include_str!("forest.json")).expect("JSON"))
     }
 
-    fn check(&self, schema: &Value, value: &Value, path: &str) -> Result<(), String> {
+    pub fn check(&self, schema: &Value, value: &Value, path: &str) -> Result<(), String> {
         if let Some(reference) = schema["$ref"].as_str() {
             let name = reference.rsplit('/').next().expect("a name");
             return self.check(&self.0["schemas"][name], value, path);
@@ -79,7 +79,7 @@ impl Described {
 }
 
 impl Rpc {
-    fn keys(&self) -> (Address, Address) {
+    pub fn keys(&self) -> (Address, Address) {
         self.devnet.with_node(|node| (node.miners[0].owner_key, node.miners[0].worker_key))
     }
 
@@ -97,6 +97,15 @@ impl Rpc {
             gas_fee_cap: TokenAmount::from_atto(1_000_000),
             gas_premium: TokenAmount::from_atto(1_000),
         }
+    }
+
+    /// Puts a transfer into the mempool.
+    pub fn push_plain(&self, from: Address, to: Address, value: &TokenAmount) {
+        let message = self.plain(from, to, 0, RawBytes::default(), value);
+        self.devnet.with_node(|node| {
+            let signed = node.wallet.sign_message(&message.from, message.clone()).expect("signs");
+            node.push(signed).expect("the mempool takes it")
+        });
     }
 
     /// Has a message executed, which must succeed.
@@ -120,7 +129,7 @@ impl Rpc {
     }
 
     /// Brings sector 3 to the point where it is active.
-    async fn active_sector(&self) {
+    pub async fn active_sector(&self) {
         self.call("Devnet.Advance", json!([20])).await;
         let worker = self.keys().1;
         let fil = TokenAmount::from_whole(1);

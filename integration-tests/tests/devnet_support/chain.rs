@@ -48,7 +48,7 @@ impl ProofVerifier for ScriptedVerifier {
 
     fn verify_window_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
         self.posts.lock().expect("no panic before").push(info.clone());
-        Ok(proofs.iter().all(|proof| proof.proof_bytes == b"right"))
+        Ok(matches!(proofs, [proof] if proof.proof_bytes == b"right"))
     }
 
     fn verify_winning_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {

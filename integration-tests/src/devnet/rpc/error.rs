@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 
+use crate::devnet::blocks::BlockError;
 use crate::devnet::chain::ChainError;
 use crate::devnet::message::EncodeError;
 use crate::devnet::node::{NodeError, PushError, UpgradeError};
@@ -130,7 +131,17 @@ macro_rules! generic_from {
     };
 }
 
-generic_from!(ChainError, NodeError, PushError, SearchError, UpgradeError, WalletError, WorldError, EncodeError);
+generic_from!(
+    BlockError,
+    ChainError,
+    NodeError,
+    PushError,
+    SearchError,
+    UpgradeError,
+    WalletError,
+    WorldError,
+    EncodeError
+);
 
 /// Wraps an error of the miner state machine.
 pub fn state_error(what: &'static str) -> impl FnOnce(anyhow::Error) -> RpcError {

@@ -12,12 +12,13 @@ use fvm_shared::crypto::signature::Signature;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::message::Message;
 use fvm_shared::receipt::Receipt;
+use fvm_shared::sector::PoStProof;
 use serde_json::{Value, json};
 
 use crate::devnet::address::{id_to_text, to_text};
 use crate::devnet::message::{EncodeError, SignedMessage, message_cid};
 use crate::devnet::search::Lookup;
-use crate::devnet::tipset::Tipset;
+use crate::devnet::tipset::{BeaconEntry, BlockHeader, Tipset};
 
 /// A CID: `{"/": "baf…"}`.
 pub fn cid(cid: &Cid) -> Value {
@@ -114,31 +115,45 @@ pub fn lookup(lookup: &Lookup) -> Value {
 
 /// A tipset with its block.
 pub fn tipset(tipset: &Tipset) -> Value {
-    let header = &tipset.header;
-    let entries = header.beacon_entries.iter();
-    let entries = entries.map(|(round, data)| json!({"Round": round, "Data": bytes(data)})).collect();
+    json!({"Cids": [cid(&tipset.cid)], "Blocks": [block(&tipset.header)], "Height": tipset.header.height})
+}
+
+/// A block's header.
+pub fn block(header: &BlockHeader) -> Value {
     let parents = header.parents.iter().map(cid).collect::<Vec<_>>();
-    // Nobody verifies these signatures. They have the form of real ones.
-    let no_signature = json!({"Type": 2, "Data": bytes(&header.ticket_vrf_proof)});
-    let block = json!({
+    let posts = header.winning_post.iter().map(post_proof).collect();
+    json!({
         "Miner": id_to_text(header.miner),
         "Ticket": {"VRFProof": bytes(&header.ticket_vrf_proof)},
-        "ElectionProof": {"WinCount": 1, "VRFProof": bytes(&header.ticket_vrf_proof)},
-        "BeaconEntries": list(entries),
-        "WinPoStProof": [{"PoStProof": 0, "ProofBytes": bytes(&header.ticket_vrf_proof)}],
+        "ElectionProof": {"WinCount": header.election.win_count, "VRFProof": bytes(&header.election.vrf_proof)},
+        "BeaconEntries": beacon_entries(&header.beacon_entries),
+        "WinPoStProof": list(posts),
         "Parents": parents,
         "ParentWeight": header.parent_weight.to_string(),
         "Height": header.height,
         "ParentStateRoot": cid(&header.parent_state_root),
         "ParentMessageReceipts": cid(&header.parent_receipts),
         "Messages": cid(&header.messages),
-        "BLSAggregate": no_signature,
+        "BLSAggregate": signature(&header.bls_aggregate),
         "Timestamp": header.timestamp,
-        "BlockSig": no_signature,
+        "BlockSig": header.signature.as_ref().map(signature),
         "ForkSignaling": 0,
         "ParentBaseFee": header.base_fee.to_string(),
-    });
-    json!({"Cids": [cid(&tipset.cid)], "Blocks": [block], "Height": header.height})
+    })
+}
+
+fn post_proof(proof: &PoStProof) -> Value {
+    json!({"PoStProof": i64::from(proof.post_proof), "ProofBytes": bytes(&proof.proof_bytes)})
+}
+
+/// A beacon entry.
+pub fn beacon_entry((round, data): &BeaconEntry) -> Value {
+    json!({"Round": round, "Data": bytes(data)})
+}
+
+/// Beacon entries, or null.
+pub fn beacon_entries(entries: &[BeaconEntry]) -> Value {
+    list(entries.iter().map(beacon_entry).collect())
 }
 
 /// A libp2p peer ID in base58, or null.

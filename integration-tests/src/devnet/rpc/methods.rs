@@ -8,7 +8,7 @@ use super::auth::{
 };
 use super::error::RpcError;
 use super::params::Params;
-use super::{actor, call, chain, control, gas, miner, mpool, randomness, replay, sector, state, wallet};
+use super::{actor, blocks, call, chain, control, gas, miner, mpool, randomness, replay, sector, state, wallet};
 use crate::devnet::node::Node;
 
 type Handler = fn(&mut Node, &Params<'_>) -> Result<Value, RpcError>;
@@ -39,6 +39,7 @@ static METHODS: &[Method] = &[
     method("Filecoin.ChainGetTipSetAfterHeight", Read, 2, chain::chain_get_tipset_after_height),
     method("Filecoin.ChainGetMessagesInTipset", Read, 1, replay::messages_in_tipset),
     method("Filecoin.ChainGetPath", Read, 2, chain::chain_get_path),
+    method("Filecoin.ChainTipSetWeight", Read, 1, blocks::weight),
     method("Filecoin.ChainNotify", Read, 0, chain::chain_notify),
     method("Filecoin.ChainReadObj", Read, 1, actor::read_object),
     method("Filecoin.ChainGetGenesis", Read, 0, chain::chain_get_genesis),
@@ -87,6 +88,11 @@ static METHODS: &[Method] = &[
     method("Filecoin.MpoolGetNonce", Read, 1, mpool::get_nonce),
     method("Filecoin.MpoolPush", Write, 1, mpool::push),
     method("Filecoin.MpoolPending", Read, 1, mpool::pending),
+    method("Filecoin.MpoolSelect", Read, 2, blocks::select_messages),
+    method("Filecoin.StateGetBeaconEntry", Read, 1, blocks::beacon_entry),
+    method("Filecoin.MinerGetBaseInfo", Read, 3, blocks::base_info),
+    method("Filecoin.MinerCreateBlock", Sign, 1, blocks::create),
+    method("Filecoin.SyncSubmitBlock", Write, 1, blocks::submit),
     method("Filecoin.GasEstimateMessageGas", Read, 3, gas::estimate_message_gas),
     method("Devnet.Advance", Admin, 1, control::advance),
     method("Devnet.NullRounds", Admin, 1, control::null_rounds),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::error::{RpcError, state_error};
 use super::form;
 use super::params::Params;
+use crate::devnet::blocks::{for_each_partition, network_power};
 use crate::devnet::config::parse_sector_size;
 use crate::devnet::economics::with_margin;
 use crate::devnet::node::Node;
@@ -44,28 +45,8 @@ pub fn power(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {
     let has_min_power = total.raw >= node.policy.minimum_consensus_power;
     let claim =
         |power: &PowerPair| json!({"RawBytePower": form::big(&power.raw), "QualityAdjPower": form::big(&power.qa)});
-    let network = node.economics.network_qa_power.estimate();
-    let network = PowerPair::new(&network + &total.raw, &network + &total.qa);
+    let network = network_power(node, &view)?;
     Ok(json!({"MinerPower": claim(&total), "TotalPower": claim(&network), "HasMinPower": has_min_power}))
-}
-
-/// Visits every partition of a miner.
-pub fn for_each_partition(
-    view: &View<'_>,
-    miner: &MinerView,
-    mut each: impl FnMut(&actor::Partition),
-) -> Result<(), RpcError> {
-    let failed = |error: fil_actors_shared::v19::ActorError| RpcError::generic(error.to_string());
-    let deadlines = miner.state.load_deadlines(view.store).map_err(failed)?;
-    for index in 0..deadlines.due.len() as u64 {
-        let deadline = deadlines.load_deadline(view.store, index).map_err(failed)?;
-        let visited = deadline.for_each(view.store, |_, partition| {
-            each(partition);
-            Ok(())
-        });
-        visited.map_err(state_error("failed to read partitions"))?;
-    }
-    Ok(())
 }
 
 pub fn proving_deadline(node: &mut Node, params: &Params<'_>) -> Result<Value, RpcError> {

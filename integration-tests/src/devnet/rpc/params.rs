@@ -100,7 +100,8 @@ impl<'a> Params<'a> {
         json.read().map_err(|error| self.bad(index, error))
     }
 
-    fn bad(&self, index: usize, error: impl std::fmt::Display) -> RpcError {
+    /// A parameter that cannot be read.
+    pub fn bad(&self, index: usize, error: impl std::fmt::Display) -> RpcError {
         RpcError::parse(format!("unmarshaling params for '{}' (param: {index}): {error}", self.method))
     }
 }
@@ -117,16 +118,19 @@ pub fn parse_amount(text: &str) -> Result<TokenAmount, String> {
     Ok(TokenAmount::from_atto(amount))
 }
 
-fn parse_address(text: &str) -> Result<Address, String> {
+/// Parses an address with either prefix.
+pub fn parse_address(text: &str) -> Result<Address, String> {
     address::parse(text).map_err(|error| error.to_string())
 }
 
-fn parse_cid(value: &Value) -> Result<Cid, String> {
+/// Parses a CID in its JSON form.
+pub fn parse_cid(value: &Value) -> Result<Cid, String> {
     let text = value.get("/").and_then(Value::as_str).ok_or("not a CID")?;
     Cid::from_str(text).map_err(|error| error.to_string())
 }
 
-fn parse_bytes(text: Option<&str>) -> Result<Vec<u8>, String> {
+/// Parses base64; `None` means no bytes.
+pub fn parse_bytes(text: Option<&str>) -> Result<Vec<u8>, String> {
     STANDARD.decode(text.unwrap_or_default()).map_err(|error| error.to_string())
 }
 
@@ -170,29 +174,38 @@ impl MessageJson {
     }
 }
 
+/// A signed message.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct SignedMessageJson {
+pub struct SignedMessageJson {
     message: MessageJson,
     signature: SignatureJson,
 }
 
+/// A signature.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct SignatureJson {
+pub struct SignatureJson {
     #[serde(rename = "Type")]
     kind: u8,
     data: Option<String>,
 }
 
+impl SignatureJson {
+    /// The signature.
+    pub fn read(self) -> Result<Signature, String> {
+        let data = parse_bytes(self.data.as_deref())?;
+        match self.kind {
+            1 => Ok(Signature::new_secp256k1(data)),
+            2 => Ok(Signature::new_bls(data)),
+            other => Err(format!("unknown signature type {other}")),
+        }
+    }
+}
+
 impl SignedMessageJson {
-    fn read(self) -> Result<SignedMessage, String> {
-        let data = parse_bytes(self.signature.data.as_deref())?;
-        let signature = match self.signature.kind {
-            1 => Signature::new_secp256k1(data),
-            2 => Signature::new_bls(data),
-            other => return Err(format!("unknown signature type {other}")),
-        };
-        Ok(SignedMessage { message: self.message.read()?, signature })
+    /// The message.
+    pub fn read(self) -> Result<SignedMessage, String> {
+        Ok(SignedMessage { message: self.message.read()?, signature: self.signature.read()? })
     }
 }

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::error::{RpcError, state_error};
 use super::form;
-use super::miner::{for_each_partition, load};
+use super::miner::load;
 use super::params::Params;
+use crate::devnet::blocks::for_each_partition;
 use crate::devnet::node::Node;
 use crate::devnet::view::{MinerView, View};
 
