@@ -1,18 +1,62 @@
 //! Secret files: read completely, never shown.
+//!
+//! In the place of a path the configurations may name a [credential](https://systemd.io/CREDENTIALS/):
+//! `credential:worker.nk` is what the unit's `LoadCredential=worker.nk:…` has given to this process. The file that it comes
+//! from can then belong to root.
 
 use std::{
+    borrow::Cow,
+    ffi::OsStr,
     io::{self, Read},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// The largest file, in bytes: more than any key, token, or password.
 const MAX_BYTES: u64 = 64 << 10;
 
+/// What a credential's name begins with in a configuration.
+const CREDENTIAL: &str = "credential:";
+/// The variable by which systemd tells where a unit's credentials are.
+const DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
+/// The path of a secret that a configuration in the directory `base` names. A credential is left as it is.
+pub fn absolute(base: &Path, path: &Path) -> PathBuf {
+    if credential(path).is_some() { path.to_owned() } else { base.join(path) }
+}
+
+/// The name of a credential; `None` for the path of a file.
+fn credential(path: &Path) -> Option<&str> {
+    path.to_str()?.strip_prefix(CREDENTIAL)
+}
+
+/// Where a secret that a configuration names is now.
+///
+/// # Errors
+/// If it is a credential, and this process has none.
+pub fn locate(path: &Path) -> io::Result<Cow<'_, Path>> {
+    located(path, std::env::var_os(DIRECTORY).as_deref())
+}
+
+/// Where a secret is. `directory` is that of the unit's credentials, if it has any.
+fn located<'a>(path: &'a Path, directory: Option<&OsStr>) -> io::Result<Cow<'a, Path>> {
+    let Some(name) = credential(path) else { return Ok(path.into()) };
+    if name.is_empty() || name.contains('/') {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a credential has a name, not a path"));
+    }
+    match directory {
+        Some(directory) => Ok(Path::new(directory).join(name).into()),
+        None => {
+            let problem = format!("{DIRECTORY} is not set: only a unit with LoadCredential={name}:… has it");
+            Err(io::Error::new(io::ErrorKind::NotFound, problem))
+        }
+    }
+}
+
 /// Reads a file with one secret. Strips what editors leave: a byte order mark, and white space around the secret.
 pub fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let file = std::fs::File::open(path)?;
+    let file = std::fs::File::open(locate(path)?)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
     }
@@ -29,7 +73,7 @@ pub fn read(path: &Path) -> io::Result<String> {
 
 /// What is wrong with a file's permissions, and how to fix it. `None` if they are safe or cannot be read.
 pub fn exposed(path: &Path) -> Option<String> {
-    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let mode = std::fs::metadata(locate(path).ok()?).ok()?.permissions().mode() & 0o777;
     let may = match (mode & 0o004 != 0, mode & 0o002 != 0) {
         (false, false) => return None,
         (true, false) => "read",
@@ -51,6 +95,22 @@ mod tests {
         let path = directory.path().join("token");
         fs::write(&path, "\u{feff}abc.def\r\n\n").expect("writes");
         assert_eq!(read(&path).expect("reads"), "abc.def");
+    }
+
+    #[test]
+    fn a_credential_is_found_where_the_unit_has_it_and_told_where_there_is_none() {
+        let named = Path::new("credential:worker.nk");
+        let at = located(named, Some("/run/credentials/w".as_ref())).expect("there");
+        assert_eq!(&*at, Path::new("/run/credentials/w/worker.nk"));
+        let missing = located(named, None).expect_err("no unit").to_string();
+        assert!(missing.contains("LoadCredential=worker.nk"), "{missing}");
+        for wrong in ["credential:", "credential:../shadow"] {
+            located(Path::new(wrong), Some("/run".as_ref())).expect_err(wrong);
+        }
+        assert_eq!(&*located(Path::new("/etc/key"), None).expect("a path"), Path::new("/etc/key"));
+        let base = Path::new("/etc/sealbus");
+        assert_eq!(absolute(base, named), named);
+        assert_eq!(absolute(base, Path::new("worker.nk")), Path::new("/etc/sealbus/worker.nk"));
     }
 
     #[test]

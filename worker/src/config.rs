@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use sealbus_nats::{ConnectError, Connection, NotThere, intents::Queue};
+use sealbus_nats::{ConnectError, Connection, NotThere, intents::Queue, secret};
 use sealbus_planner::schedule::{Rules, SetupError};
 use sealbus_schema::{IntentKind, MinerId, SectorSize, WorkerName, Workflow};
 
@@ -386,9 +386,10 @@ fn named_directory(field: String, path: &Path, fix: &'static str) -> Result<Path
 /// The connection with absolute paths. Whether its files exist and the server accepts them is checked elsewhere.
 fn connection(mut nats: Connection, base: &Path) -> Result<Connection, ConfigError> {
     nats.check()?;
-    for path in [&mut nats.nkey_seed_file, &mut nats.credentials_file, &mut nats.ca_file].into_iter().flatten() {
-        *path = base.join(&*path);
+    for path in [&mut nats.nkey_seed_file, &mut nats.credentials_file].into_iter().flatten() {
+        *path = secret::absolute(base, path);
     }
+    nats.ca_file = nats.ca_file.map(|path| base.join(path));
     Ok(nats)
 }
 
@@ -402,7 +403,7 @@ mod tests {
     use sealbus_schema::Phase;
 
     use super::*;
-    use crate::{processor::MemoryPolicy, stage::huge_pages::Wish};
+    use crate::{processor::MemoryPolicy, sandbox::Mode, stage::huge_pages::Wish};
 
     fn checked(dir: &Path, text: &str) -> Result<Config, String> {
         let path = dir.join("worker.toml");
@@ -526,6 +527,39 @@ mod tests {
         }
         let without = checked(dir.path(), &minimal(dir.path())).expect("valid");
         assert_eq!(without.cgroup, None);
+    }
+
+    #[test]
+    fn processors_are_confined_unless_the_file_says_otherwise_and_paths_start_at_the_file() {
+        let dir = tempfile::tempdir().expect("directory");
+        let base = dir.path();
+        let c2 = "[[processor]]\nstage = \"c2\"\nreadable = [\"libs\"]\nwritable = [\"/scratch\"]\n";
+        let with = |mode: &str| minimal(base).replace("miners", &format!("{mode}\nminers")) + c2;
+        for (text, mode) in [("", Mode::BestEffort), ("sandbox = \"required\"", Mode::Required)] {
+            let config = checked(base, &with(text)).expect("valid");
+            assert_eq!(config.sandbox, mode);
+            assert!(summary(&config).contains(&format!("sandbox    {}: ", mode.name())));
+            let group = config.confined(Some(Path::new("/own"))).next().expect("c2");
+            let sandbox = group.sandbox.expect("confined");
+            assert_eq!(sandbox.required, mode == Mode::Required);
+            assert!(sandbox.read.contains(&base.join("libs")) && sandbox.write == [PathBuf::from("/scratch")]);
+        }
+        let off = checked(base, &with("sandbox = \"off\"")).expect("valid");
+        assert!(off.confined(None).all(|group| group.sandbox.is_none()) && off.exposed().is_empty());
+        assert!(checked(base, &with("sandbox = \"maybe\"")).expect_err("refused").contains("unknown variant `maybe`"));
+    }
+
+    #[test]
+    fn a_seed_that_processors_can_read_is_told_and_a_credential_stays_one() {
+        let dir = tempfile::tempdir().expect("directory");
+        let with = |seed: &str| minimal(dir.path()).replace("url =", &format!("nkey_seed_file = {seed:?}\nurl ="));
+        let exposed = checked(dir.path(), &with("a/worker.nk")).expect("valid").exposed();
+        assert!(exposed.len() == 1 && exposed[0].starts_with("processors (c2) can read"), "{exposed:?}");
+        assert!(checked(dir.path(), &with("worker.nk")).expect("valid").exposed().is_empty());
+        let credential = checked(dir.path(), &with("credential:worker.nk")).expect("valid");
+        assert_eq!(credential.nats.nkey_seed_file, Some("credential:worker.nk".into()));
+        let found: Vec<String> = credential.not_there().iter().map(ToString::to_string).collect();
+        assert!(found.iter().any(|found| found.contains("LoadCredential=worker.nk")), "{found:?}");
     }
 
     #[test]

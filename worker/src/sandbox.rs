@@ -6,8 +6,9 @@
 //! [`Rules`] do not name. What it gave up, it and its children never get back.
 //!
 //! So a process is confined to one sector's directory, and is replaced when its processor gets another sector
-//! ([`Sandbox::places`]). Two kinds are [shared](Sandbox::is_shared) by sectors and may touch all slots: C2, which often
-//! keeps its parameters in memory and only reads there, and processes that work on several requests at once.
+//! ([`Sandbox::places`]). Some are [shared](Sandbox::is_shared) by sectors and may touch all slots: those of C2, which often
+//! keeps its parameters in memory and only reads there, those that work on several requests at once, and those that the
+//! configuration says to keep.
 //! [`rules`] decides what each stage needs, and [`enforce`](mod@enforce) is the kernel's part.
 
 use std::{

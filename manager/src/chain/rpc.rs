@@ -9,12 +9,15 @@
 //! has no error.
 
 use std::convert::Infallible;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, stream};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
+use sealbus_nats::secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -142,7 +145,7 @@ impl RpcClient {
     async fn authorization(&self) -> Result<Option<HeaderValue>, Error> {
         match &self.endpoint.token_file {
             None => Ok(None),
-            Some(path) => checked_token(path, tokio::fs::read_to_string(path).await).map(Some),
+            Some(path) => checked_token(path, read_token(path).await).map(Some),
         }
     }
 
@@ -241,7 +244,7 @@ impl Transport for RpcClient {
     async fn permissions(&self) -> Result<Option<Vec<String>>, Error> {
         const METHOD: &str = "AuthVerify";
         let Some(path) = &self.endpoint.token_file else { return Ok(None) };
-        let read = tokio::fs::read_to_string(path).await;
+        let read = read_token(path).await;
         let text = match &read {
             Ok(text) => text.trim().to_owned(),
             Err(_) => String::new(),
@@ -264,4 +267,9 @@ impl Transport for RpcClient {
 fn install_tls_provider() {
     // An error only means that another part of the process was first.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Reads the file of a token.
+async fn read_token(path: &Path) -> io::Result<String> {
+    tokio::fs::read_to_string(secret::locate(path)?).await
 }

@@ -136,6 +136,9 @@ pub struct ProcessorTable {
     /// For `c2`: whether the executable does without the library's parameters in its directory.
     #[serde(default)]
     pub own_params: bool,
+    /// Whether a confined process is kept for all sectors, and may touch all slots.
+    #[serde(default)]
+    pub keep_process: bool,
     /// Files and directories that a confined process may read and execute, besides what its stage needs.
     #[serde(default)]
     pub readable: Vec<PathBuf>,

@@ -201,6 +201,7 @@ fn group(index: usize, table: ProcessorTable, around: &Around<'_>) -> Result<Gro
         ProtocolName::Damocles => vec!["processor".to_owned(), table.stage.name().to_owned()],
     });
     let absolute = |paths: Vec<PathBuf>| paths.iter().map(|path| base.join(path)).collect();
+    group.keep_process = table.keep_process;
     (group.readable, group.writable) = (absolute(table.readable), absolute(table.writable));
     (group.inherit_env, group.inherit_all) = (table.inherit_env, table.inherit_envs);
     group.env = library_env.clone();

@@ -67,6 +67,8 @@ pub struct GroupConfig {
     pub cgroup: cgroup::Limits,
     /// What its processes may touch; `None` for everything that the worker may.
     pub sandbox: Option<Sandbox>,
+    /// Whether a confined process is kept for all sectors.
+    pub keep_process: bool,
     /// What they may read besides, if they are confined.
     pub readable: Vec<PathBuf>,
     /// What they may change besides, if they are confined.
@@ -164,6 +166,7 @@ impl GroupConfig {
             gpus: Vec::new(),
             cgroup: cgroup::Limits::default(),
             sandbox: None,
+            keep_process: false,
             readable: Vec::new(),
             writable: Vec::new(),
             huge_pages: None,

@@ -92,7 +92,7 @@ pub fn of(mode: Mode, group: &GroupConfig, slots: &[PathBuf], store: &Path, own_
     if group.stage == Stage::C2 {
         read.push(directory(DIR_VARIABLE, DEFAULT_DIR));
     }
-    let is_shared = group.stage == Stage::C2 || group.concurrent > 1;
+    let is_shared = group.stage == Stage::C2 || group.concurrent > 1 || group.keep_process;
     Some(Sandbox {
         required: mode == Mode::Required,
         read,
@@ -152,6 +152,7 @@ mod tests {
         }
         let shared = sandbox(Stage::Pc2, |group| group.concurrent = 2);
         assert_eq!(shared.shared_slots.map(|slots| slots.len()), Some(2));
+        assert!(sandbox(Stage::Pc2, |group| group.keep_process = true).is_shared());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::HeaderValue;
+use sealbus_nats::secret;
 
 use crate::chain::error::Error;
 
@@ -118,7 +119,7 @@ impl Endpoint {
     /// Checks that the token file, if one is configured, contains a token.
     pub fn check_token(&self) -> Result<(), Error> {
         match &self.token_file {
-            Some(path) => checked_token(path, std::fs::read_to_string(path)).map(drop),
+            Some(path) => checked_token(path, secret::locate(path).and_then(std::fs::read_to_string)).map(drop),
             None => Ok(()),
         }
     }
