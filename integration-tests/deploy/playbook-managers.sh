@@ -26,7 +26,7 @@ leader() {
 }
 
 # sql COMMAND: on the database's machine.
-sql() { on db-1 "runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align sealbus" <<<"$1"; }
+sql() { on db-1 "cd / && runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align sealbus" <<<"$1"; }
 
 from_nothing_with_two_managers() {
     guide Keys
