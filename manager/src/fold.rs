@@ -110,7 +110,11 @@ pub async fn take_over(bus: &Bus, store: &Store) -> Result<i64, FoldError> {
             return Err(FoldError::LogIsOlder { last, folded });
         }
         Some(FoldState { last_sequence: folded, .. }) if read > folded && tx.restored().await?.is_none() => {
-            tracing::warn!(read, folded, "the database is older than what was read of the log: it was restored from a backup");
+            tracing::warn!(
+                read,
+                folded,
+                "the database is older than what was read of the log: it was restored from a backup"
+            );
             tx.mark_restored(None).await?;
         }
         Some(_) => {}
@@ -249,7 +253,8 @@ pub async fn find_sector(tx: &mut Tx, intent: &Intent, place: &str) -> Result<()
     tracing::warn!(sector = %intent.sector, place, "a sector of after the backup is found");
     sector.ownership = Ownership::Free { last_lease: intent.lease_sequence };
     sector.attempt = intent.attempt;
-    let detail = json!({ "where": place, "why": "its number was given out after the backup", "proof": intent.proof.name() });
+    let detail =
+        json!({ "where": place, "why": "its number was given out after the backup", "proof": intent.proof.name() });
     let history = vec![(Happening::of_manager("found", detail), Verdict::Applied)];
     tx.store_outcomes(vec![Outcome { history, ..Outcome::unchanged(sector) }]).await
 }

@@ -39,9 +39,7 @@ pub struct Sent {
 /// Finds out which facts of a sector's outbox, in its order, a fact in the log has published or replaced. The last fact of a
 /// kind counts, so an older one must not be published after it.
 pub fn sent(unsent: &[Unsent], worker: &WorkerName, fact: &Fact) -> Sent {
-    let alike = |one: &&Unsent| {
-        one.worker == *worker && one.fact.token == fact.token && one.fact.kind() == fact.kind()
-    };
+    let alike = |one: &&Unsent| one.worker == *worker && one.fact.token == fact.token && one.fact.kind() == fact.kind();
     let alike: Vec<&Unsent> = unsent.iter().filter(alike).collect();
     let last = alike.iter().position(|one| is_same(&one.fact, fact));
     let rows = alike.iter().take(last.map_or(alike.len(), |last| last + 1)).map(|one| one.row).collect();

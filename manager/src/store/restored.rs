@@ -6,8 +6,8 @@ use sealbus_schema::{
 };
 use sqlx::{Row, any::AnyRow};
 
-use super::{Store, StoreError, Tx, now_text, sql};
-use crate::fold::Unsent;
+use super::{Store, StoreError, Tx, now_text, open, sql};
+use crate::{config::Database, fold::Unsent};
 
 const RESTORED: &str = "SELECT backup_at, restored_at, log_until, log_is_read FROM restored WHERE \"only\" = 1";
 
@@ -29,7 +29,9 @@ impl Restored {
     pub fn words(&self) -> String {
         let backup = self.backup_at.as_ref().map(|at| format!(" of {at}")).unwrap_or_default();
         let what = match (self.log_is_read, self.log_until) {
-            (true, _) => "waits until every message that was sent after the backup is on chain or gone; signs nothing before",
+            (true, _) => {
+                "waits until every message that was sent after the backup is on chain or gone; signs nothing before"
+            }
             (false, Some(_)) => "reads in the log what was decided after the backup; sends nothing before",
             (false, None) => "has not looked at the log yet; sends nothing before",
         };
@@ -38,9 +40,18 @@ impl Restored {
 }
 
 impl Store {
+    /// What a restored database still has to catch up with, in words. `None` if nothing, or if that cannot be read.
+    pub async fn restored_in(database: &Database) -> Option<String> {
+        sqlx::any::install_default_drivers();
+        let mut connection = open::connect(database).await.ok()?;
+        let row = sqlx::query(RESTORED).fetch_optional(&mut connection).await.ok()??;
+        Some(restored(&row).words())
+    }
+
     /// The mark of a restored database. `None` if it has caught up, or was never restored.
     pub async fn restored(&self) -> Result<Option<Restored>, StoreError> {
-        let row = sqlx::query(RESTORED).fetch_optional(&self.pool).await.map_err(sql("read the mark of a restoration"))?;
+        let row =
+            sqlx::query(RESTORED).fetch_optional(&self.pool).await.map_err(sql("read the mark of a restoration"))?;
         Ok(row.as_ref().map(restored))
     }
 
@@ -68,8 +79,10 @@ impl Tx {
 
     /// The mark, as this transaction sees it.
     pub async fn restored(&mut self) -> Result<Option<Restored>, StoreError> {
-        let row =
-            sqlx::query(RESTORED).fetch_optional(&mut *self.inner).await.map_err(sql("read the mark of a restoration"))?;
+        let row = sqlx::query(RESTORED)
+            .fetch_optional(&mut *self.inner)
+            .await
+            .map_err(sql("read the mark of a restoration"))?;
         Ok(row.as_ref().map(restored))
     }
 

@@ -188,11 +188,13 @@ impl Tx {
     /// Wants an errand again whose call's nonce was used by something else, unless it may have been sent before a restoration:
     /// what used the nonce may be the same with another fee.
     pub(super) async fn want_errand_again(&mut self, id: ErrandId) -> Result<(), StoreError> {
-        sqlx::query("UPDATE errands SET state = 'wanted', error = NULL WHERE id = $1 AND state = 'failed' AND signed_once = 0")
-            .bind(id.0)
-            .execute(&mut *self.inner)
-            .await
-            .map_err(sql("want an errand again"))?;
+        sqlx::query(
+            "UPDATE errands SET state = 'wanted', error = NULL WHERE id = $1 AND state = 'failed' AND signed_once = 0",
+        )
+        .bind(id.0)
+        .execute(&mut *self.inner)
+        .await
+        .map_err(sql("want an errand again"))?;
         Ok(())
     }
 

@@ -85,13 +85,12 @@ pub(super) fn answered(state: State, answer: Answer) -> Step {
             machine::with(State::ProveCommitting(proven), [Effect::Want(Purpose::ProveCommit)])
         }
         // A restored manager may not know that it had verified the proof and sent it.
-        (
-            State::VerifyingProof(proven) | State::ProveCommitting(proven),
-            Answer::ProveLanded { activation_epoch },
-        ) => machine::with(
-            State::Cleaning(Active { proven, activation_epoch }),
-            [tell(Fact::ProveLanded { activation_epoch })],
-        ),
+        (State::VerifyingProof(proven) | State::ProveCommitting(proven), Answer::ProveLanded { activation_epoch }) => {
+            machine::with(
+                State::Cleaning(Active { proven, activation_epoch }),
+                [tell(Fact::ProveLanded { activation_epoch })],
+            )
+        }
         // The proof is here. If it is still the right one, its message lands again without a worker.
         (State::Proving(active), Answer::ProveReverted) => machine::to(State::ProveCommitting(active.proven)),
         // The fork includes it at another epoch.
