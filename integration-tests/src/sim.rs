@@ -6,7 +6,7 @@
 //!
 //! A world has its own clock and randomness and no threads, so a seed always leads to the same end. Read [`world`] first,
 //! then [`network`], [`bus`], [`chain`] and [`db`], then the shells [`worker`] and [`manager`]. [`faults`] draws what
-//! goes wrong, [`batches`] which messages share a call, [`loss`] is the loss of the queue, [`stranger`] does not follow the protocol, [`person`] is the operator,
+//! goes wrong, [`batches`] which messages share a call, [`loss`] is the loss of the queue, [`restore`] that of the manager's host, [`stranger`] does not follow the protocol, [`person`] is the operator,
 //! and [`checks`] checks the invariants.
 
 pub mod batches;
@@ -21,6 +21,7 @@ mod manager;
 mod manager_chain;
 mod network;
 mod person;
+pub mod restore;
 pub(crate) mod rng;
 pub mod run;
 mod slot;

@@ -5,6 +5,7 @@
 use sealbus_integration_tests::sim::{
     batches::Counts,
     bug::Bug,
+    restore::Restorations,
     run::{Options, many, one},
 };
 use sealbus_schema::Invariant;
@@ -56,6 +57,9 @@ fn whatever_goes_wrong_every_invariant_holds() {
     let Counts { messages, failed, withdrawn, forks, .. } = summary.batches;
     let happened = [messages, failed, withdrawn, forks];
     assert!(happened.iter().all(|count| *count > 0), "messages carry many sectors in some worlds: {summary:?}");
+    let Restorations { times, decisions, sectors, cuts, .. } = summary.restorations;
+    let happened = [times, decisions, sectors, cuts];
+    assert!(happened.iter().all(|count| *count > 0), "managers are restored and sites cut in some worlds: {summary:?}");
 }
 
 #[test]
@@ -89,9 +93,21 @@ fn each_planted_mistake_is_found_by_the_invariant_that_names_it() {
 }
 
 /// Plants a mistake in one world after the other until it shows. What is wrong if that is not what must name it. Messages of
-/// many sectors are there only if the mistake concerns them.
+/// many sectors, restorations and cut sites are there only if the mistake concerns them.
 fn problem(bug: Bug) -> Option<String> {
-    let single = !matches!(bug, Bug::LandTogether | Bug::ForgetOthers);
+    let single = !matches!(
+        bug,
+        Bug::LandTogether
+            | Bug::ForgetOthers
+            | Bug::ForgetFacts
+            | Bug::ForgetNumbers
+            | Bug::ForgetGrants
+            | Bug::SendFactsAgain
+            | Bug::SignAtOnce
+            | Bug::ForgetSigned
+            | Bug::PurgeAtOnce
+            | Bug::TakeFromCutSite
+    );
     let options = Options { bug: Some(bug), single, ..Options::default() };
     let found = (0..UNTIL_FOUND)
         .map(|seed| one(seed, options))
@@ -130,6 +146,12 @@ fn expected(bug: Bug) -> &'static [Invariant] {
         Bug::ForgetActive => &[Invariant::NothingLost],
         Bug::KeepSeed => &[Invariant::NothingLost],
         Bug::LandTogether | Bug::ForgetOthers => &[Invariant::NothingLost],
+        Bug::ForgetFacts | Bug::ForgetNumbers | Bug::ForgetGrants | Bug::SendFactsAgain | Bug::PurgeAtOnce => {
+            &[Invariant::NothingLost, Invariant::NothingIllegal]
+        }
+        Bug::SignAtOnce => &[Invariant::OneCallAWant],
+        Bug::ForgetSigned => &[Invariant::NothingLost],
+        Bug::TakeFromCutSite => &[Invariant::NothingSealedAgain],
     }
 }
 

@@ -5,6 +5,7 @@
 //! reads stdout any more.
 
 mod audit;
+mod backup;
 mod broken;
 mod bus;
 mod check;
@@ -112,6 +113,10 @@ enum Command {
         #[command(subcommand)]
         verb: stores::Stores,
     },
+    /// Copy the database into a backup, while the manager runs.
+    Backup(backup::Backup),
+    /// Put a backup in the database's place.
+    Restore(backup::Restore),
     /// List the orders that people gave.
     Audit {
         #[command(subcommand)]
@@ -183,6 +188,8 @@ pub async fn main(cli: Cli) -> anyhow::Result<()> {
         Command::Slots { verb } => verb.run().await,
         Command::Bus { verb } => verb.run().await,
         Command::Stores { verb } => verb.run().await,
+        Command::Backup(backup) => backup.run().await,
+        Command::Restore(restore) => restore.run().await,
         Command::Audit { verb } => verb.run().await,
         Command::Decode(decode) => decode.run(),
         Command::CheckFiles => files::here::answer(&Library),

@@ -14,6 +14,7 @@ pub mod out;
 
 pub mod aggregates;
 pub mod archive;
+pub mod backup;
 pub mod care;
 pub mod chain;
 pub mod child;

@@ -289,6 +289,7 @@ impl Manager {
                 return Err(ServeError::EmptyDatabase { database: config.database.to_string(), records });
             }
         }
+        catching_up::take_marker(store, &config.database).await?;
         let epoch = fold::take_over(bus, store).await?;
         let known = bus.sectors_identity().await?;
         let changed = Wake::default();

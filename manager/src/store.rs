@@ -8,6 +8,7 @@
 mod alike;
 mod archive;
 mod audit;
+mod backup;
 mod broken;
 mod error;
 mod history;
@@ -51,6 +52,7 @@ pub(crate) use tables::{Columns, InJson, Table};
 
 pub use alike::Alike;
 pub use audit::{AuditEntry, AuditFilter};
+pub use backup::{Copied, beside};
 pub use broken::BrokenCount;
 pub use error::StoreError;
 pub use history::{Happening, HistoryEntry, Verdict};

@@ -3,6 +3,8 @@
 #[path = "fold/broken.rs"]
 mod broken;
 mod databases;
+#[path = "fold/recall.rs"]
+mod recall;
 #[path = "../../nats/tests/support/mod.rs"]
 mod support;
 

@@ -5,6 +5,7 @@ use std::{process::ExitCode, time::Instant};
 use clap::Parser;
 use sealbus_integration_tests::sim::{
     batches::Counts,
+    restore::Restorations,
     run::{Options, Report, many, one},
 };
 use sealbus_manager::{out, outln};
@@ -53,6 +54,11 @@ fn simulate() -> ExitCode {
     outln!(
         "messages of many sectors: {messages} with {sectors} sectors in {worlds} worlds; {failed} seen to fail as a whole, \
          {withdrawn} withdrawn, {forks} reorganisations during their lives"
+    );
+    let Restorations { times, decisions, sectors, cuts, ends: (under_way, active) } = summary.restorations;
+    outln!(
+        "databases restored from a backup: {times}; {decisions} decisions and {sectors} sectors found in log and queue; of \
+         {under_way} sectors that were under way {active} are active; sites cut off for an hour: {cuts}"
     );
     match summary.failed {
         Some(report) => told(&one(report.seed, Options { trace: true, ..options })),

@@ -272,6 +272,11 @@ impl World {
         Ok(self.store.insert(store).clone())
     }
 
+    /// Forgets the open database, because another file takes its place.
+    pub fn forget_store(&mut self) {
+        self.store = None;
+    }
+
     /// A sector, if it already has a number.
     pub fn sector(&mut self, number: u64) -> anyhow::Result<Option<Job>> {
         let (store, id) = (self.store()?, self.sector_id(number));

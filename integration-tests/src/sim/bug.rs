@@ -55,11 +55,27 @@ pub enum Bug {
     LandTogether,
     /// When the manager withdraws a call for the sake of one sector, it forgets the others.
     ForgetOthers,
+    /// A restored manager does not take the facts in the log for its own decisions.
+    ForgetFacts,
+    /// A restored manager does not learn of sectors from the log and the queue.
+    ForgetNumbers,
+    /// A restored manager judges the claims in the log by what it knows alone.
+    ForgetGrants,
+    /// A restored manager publishes the facts in its outbox again that the log shows to be published.
+    SendFactsAgain,
+    /// A restored manager signs while messages may land that it does not know.
+    SignAtOnce,
+    /// A restored manager takes for unsigned what was not signed at the backup.
+    ForgetSigned,
+    /// The records of a sector are deleted at its end.
+    PurgeAtOnce,
+    /// The policy for absent owners takes sectors from a site whose line is cut.
+    TakeFromCutSite,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 26] = [
+    pub const ALL: [Bug; 34] = [
         Bug::AcceptBeforeJournal,
         Bug::EventBeforeJournal,
         Bug::SkipFence,
@@ -86,5 +102,13 @@ impl Bug {
         Bug::KeepSeed,
         Bug::LandTogether,
         Bug::ForgetOthers,
+        Bug::ForgetFacts,
+        Bug::ForgetNumbers,
+        Bug::ForgetGrants,
+        Bug::SendFactsAgain,
+        Bug::SignAtOnce,
+        Bug::ForgetSigned,
+        Bug::PurgeAtOnce,
+        Bug::TakeFromCutSite,
     ];
 }

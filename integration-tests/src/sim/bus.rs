@@ -1,6 +1,6 @@
 //! The simulated JetStream: the sectors' log with its fence and its memory of message ids, and the work queue of intents.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sealbus_nats::{
     lease::Lease,
@@ -76,6 +76,8 @@ pub struct Bus {
     before: u64,
     /// All stored records, in order. The first one's sequence comes after `before`.
     log: Vec<Entry>,
+    /// The records that were deleted.
+    purged: HashSet<u64>,
     /// The origin of each record of the log.
     origins: Vec<Option<u64>>,
     /// The work queue.
@@ -178,9 +180,10 @@ impl Bus {
         self.before + 1
     }
 
-    /// The records after a sequence.
+    /// The records after a sequence, without those that were deleted.
     pub fn behind(&self, sequence: u64) -> impl Iterator<Item = &Entry> {
-        self.log.iter().skip(sequence.saturating_sub(self.before) as usize)
+        let after = self.log.iter().skip(sequence.saturating_sub(self.before) as usize);
+        after.filter(|entry| !self.purged.contains(&entry.sequence))
     }
 
     /// The record at a sequence.
@@ -261,6 +264,11 @@ impl Bus {
 
     /// Deletes an ended sector's events and facts. The fold has already read them.
     pub fn purge(&mut self, sector: SectorId) {
+        let concerns = |record: &Record| match record {
+            Record::Event { sector: of, .. } | Record::Fact { sector: of, .. } => *of == sector,
+            _ => false,
+        };
+        self.purged.extend(self.log.iter().filter(|entry| concerns(&entry.record)).map(|entry| entry.sequence));
         self.events.retain(|(of, _), _| *of != sector);
         self.facts.retain(|(of, ..), _| *of != sector);
     }

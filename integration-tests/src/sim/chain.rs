@@ -242,6 +242,24 @@ impl Chain {
         last.map_or(0, |executed| executed.message.nonce + 1)
     }
 
+    /// The nonces of the messages in the pool.
+    pub fn pending(&self) -> Vec<u64> {
+        self.mempool.keys().copied().collect()
+    }
+
+    /// Whether the pool has a message that would do the same for a sector, and may still land.
+    pub fn may_land(&self, part: &Part) -> bool {
+        let is_alike = |other: &Part| {
+            other.sector == part.sector
+                && matches!(
+                    (&other.does, &part.does),
+                    (Does::PreCommit { .. }, Does::PreCommit { .. })
+                        | (Does::ProveCommit { .. }, Does::ProveCommit { .. })
+                )
+        };
+        self.mempool.values().any(|message| message.parts().iter().any(is_alike))
+    }
+
     /// The first nonce that the pool lacks.
     pub fn missing(&self) -> u64 {
         let next = self.nonce(self.height);
@@ -319,6 +337,11 @@ impl Chain {
             let taken = self.taken.iter().find(|(at, of)| *of == sector && *at <= height);
             taken.map(|(at, _)| (*at, rng::bytes(&[9, sector.number.0])))
         })
+    }
+
+    /// Whether a PreCommit of ours is on chain.
+    pub fn has_ours(&self, sector: SectorId) -> bool {
+        self.effects(sector).0 > 0
     }
 
     /// The epoch of a sector's activation.

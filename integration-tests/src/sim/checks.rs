@@ -12,7 +12,13 @@ use sealbus_schema::{
 };
 use sealbus_worker::journal::Journal;
 
-use super::{bug::Bug, chain, loss, slot::SlotState, world::World};
+use super::{
+    bug::Bug,
+    chain::{self, SimMessage},
+    loss,
+    slot::SlotState,
+    world::World,
+};
 
 /// A right to a sector: the token's stream, and the token, which is a sequence in that stream.
 pub type Right = (u64, u64);
@@ -206,6 +212,14 @@ impl World {
         }
     }
 
+    /// Checks that nothing in the pool would do the same as a message that is about to be signed.
+    pub fn check_pool(&mut self, sent: &SimMessage) {
+        if let Some(part) = sent.parts().iter().find(|part| self.chain.may_land(part)) {
+            let what = format!("{:?} is signed while another message for it is in the pool", part.sector);
+            self.break_invariant(Invariant::OneCallAWant, || what);
+        }
+    }
+
     /// Checks a sector whose proof is about to be sent.
     pub fn check_proof(&mut self, sector: &Job) {
         let Some(proven) = sector.state.seal().and_then(State::proven) else { return };
@@ -238,7 +252,9 @@ impl World {
             }
             _ => false,
         };
-        self.db.sectors.values().all(ended)
+        self.db.restored.is_none()
+            && self.db.sectors.len() == self.sectors.len()
+            && self.db.sectors.values().all(ended)
             && self.workers.iter().flat_map(|worker| &worker.slots).all(|slot| idle(&slot.state))
     }
 

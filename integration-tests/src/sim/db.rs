@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sealbus_manager::store::{Job, Outcome, Outgoing};
 use sealbus_schema::{SealProof, SectorId, Workflow, lease::Ownership, workflows::State};
 
-use super::bug::Bug;
+use super::{bug::Bug, restore::Restored};
 
 mod messages;
 pub mod rows;
@@ -13,7 +13,7 @@ pub mod rows;
 use rows::{Call, Want};
 
 /// The tables.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Db {
     /// Every sector.
     pub sectors: BTreeMap<SectorId, Job>,
@@ -29,6 +29,10 @@ pub struct Db {
     pub last_sequence: u64,
     /// The epoch of the manager that holds the fold.
     pub epoch: i64,
+    /// Whether this is a restored backup that has not caught up yet.
+    pub restored: Option<Restored>,
+    /// When each job ended whose records are still in the log.
+    pub ended: BTreeMap<SectorId, u64>,
     /// A planted mistake.
     pub bug: Option<Bug>,
     rows: i64,

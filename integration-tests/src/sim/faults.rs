@@ -6,6 +6,9 @@ use super::rng::Rng;
 /// A minute in milliseconds.
 pub const MINUTE: u64 = 60_000;
 
+/// How long the line to a site is cut.
+pub const CUT: u64 = 60 * MINUTE;
+
 /// The probabilities of faults, in millionths, until all faults stop.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
@@ -46,6 +49,8 @@ pub enum Incident {
     KillManager { manager: usize, back_after: u64 },
     /// SIGSTOP of a manager for a time.
     PauseManager { manager: usize, millis: u64 },
+    /// The line to a site with the first workers is cut for an hour.
+    CutSite { workers: usize },
     /// A manager's network is cut for a time.
     CutManager { manager: usize, millis: u64 },
     /// A manager starts, whatever the other one does.
@@ -68,6 +73,10 @@ pub enum Incident {
     LoseQueue { recovered_after: u64 },
     /// The same, while the next claim is on its way.
     LoseQueueUnderClaim,
+    /// The database is backed up.
+    Backup,
+    /// The manager's host is lost, and its last backup restored elsewhere after a time.
+    LoseManager { back_after: u64 },
 }
 
 /// What a stranger tries with a sector.
@@ -121,6 +130,15 @@ impl Faults {
         }
         if count == 0 && rng.chance(50_000) {
             self.incidents.push((rng.range(0, 2 * MINUTE), Incident::LoseQueueUnderClaim));
+        }
+    }
+
+    /// Cuts the line to a site for an hour, in every tenth world.
+    pub fn cut_site(&mut self, rng: &mut Rng, workers: usize) {
+        if rng.chance(100_000) {
+            let (at, workers) = (rng.range(0, self.end), rng.range(1, workers as u64) as usize);
+            self.incidents.push((at, Incident::CutSite { workers }));
+            self.end += CUT;
         }
     }
 

@@ -126,8 +126,8 @@ impl World {
         self.db.restart_fold(self.bus.stream, before, outcomes);
     }
 
-    /// Remembers what slots hold with the database's knowledge. These sectors must not be started again.
-    fn note_what_is_kept(&mut self) {
+    /// Remembers what slots hold with the database's knowledge, when the queue or the database is lost. These sectors must not be started again.
+    pub fn note_what_is_kept(&mut self) {
         self.checks.kept.clear();
         for (id, sector) in &self.db.sectors {
             let (Some(right), true) = (self.right_in(&sector.ownership), life::goes_on(sector)) else { continue };

@@ -22,6 +22,7 @@ use super::{
     bug::Bug,
     bus::{Answer, Publish},
     manager_chain::{Apply, Driving},
+    restore::KEPT,
     stranger::stranger,
     world::{Client, Event, Reply, Request, World},
 };
@@ -44,7 +45,7 @@ pub struct Manager {
     pub epoch: i64,
     /// The stream that it took over.
     pub stream: u64,
-    last: u64,
+    pub last: u64,
     folding: Option<u64>,
     fold_due: bool,
     outbox: Outbox,
@@ -100,6 +101,7 @@ impl World {
         let incarnation = incarnation + 1;
         self.managers[m] = Manager { up: true, incarnation, cut_until, epoch, stream, last, ..Manager::default() };
         self.trace(|| format!("m{m} takes over with epoch {epoch}"));
+        self.begin_to_catch_up();
         for task in [Task::FoldPoll, Task::Reoffer, Task::Poll] {
             self.manager_in(m, 1, task);
         }
@@ -144,13 +146,17 @@ impl World {
             Task::LookAtStream => self.look_at_stream(m),
             Task::Outbox => {
                 self.managers[m].outbox.due = false;
-                self.drain(m);
+                if !self.is_catching_up() {
+                    self.drain(m);
+                }
             }
             Task::Remove(row) => {
                 self.db.outbox.remove(&row);
                 self.drain_on(m);
             }
+            Task::Reoffer if self.is_catching_up() => self.manager_in(m, REOFFER, Task::Reoffer),
             Task::Reoffer => {
+                self.purge_old();
                 let offered = self.db.sectors.values().filter(|sector| sector.blocked.is_none());
                 self.managers[m].outbox.reoffer = offered.filter_map(intent_of).collect();
                 self.drain(m);
@@ -207,7 +213,13 @@ impl World {
         match reply {
             // When the log was opened again, check first whether it is another stream.
             Reply::Log { stream, .. } if stream != self.managers[m].stream => self.look_at_stream(m),
-            Reply::Log { entries, .. } if !entries.is_empty() => {
+            Reply::Log { entries, .. } if entries.is_empty() => {
+                self.managers[m].folding = None;
+                if self.is_catching_up() && self.begin(m) {
+                    self.end_catching_up(m, true);
+                }
+            }
+            Reply::Log { entries, .. } => {
                 let delay = self.rng.range(1, 30);
                 self.manager_in(m, delay, Task::FoldCommit(Rc::new(entries)));
             }
@@ -228,6 +240,11 @@ impl World {
             return;
         }
         for entry in entries.iter().filter(|entry| entry.sequence > last) {
+            let until = self.db.restored.filter(|restored| !restored.log_is_read).and_then(|restored| restored.until);
+            if until.is_some_and(|until| entry.sequence <= until) {
+                self.recall_entry(m, entry);
+                continue;
+            }
             let (Record::Lease { sector, .. } | Record::Event { sector, .. }) = &entry.record else { continue };
             let Some(sector) = self.db.sectors.get(sector).cloned() else { continue };
             let entry = planted(bug, &sector, entry);
@@ -242,7 +259,37 @@ impl World {
         let end = entries.last().map_or(last, |entry| entry.sequence).max(last);
         self.db.last_sequence = end;
         self.managers[m].last = end;
+        self.end_catching_up(m, false);
         self.read_log(m);
+    }
+
+    /// Folds a record of before the loss of the manager's host.
+    fn recall_entry(&mut self, m: usize, entry: &Entry) {
+        let before = |sector: &Job| sector.ownership.clone();
+        let id = match &entry.record {
+            Record::Lease { sector, .. } | Record::Event { sector, .. } | Record::Fact { sector, .. } => *sector,
+            Record::Unreadable { .. } => return,
+        };
+        let before = self.db.sectors.get(&id).map_or(Ownership::Free { last_lease: 0 }, before);
+        let Some(outcome) = self.recall(entry) else { return };
+        if !matches!(entry.record, Record::Fact { .. }) {
+            self.check_fold(entry, &outcome);
+            self.check_owner(entry, &before, &outcome.sector.ownership);
+        }
+        self.store(m, outcome);
+    }
+
+    /// Deletes the records of sectors that ended long ago.
+    fn purge_old(&mut self) {
+        let now = self.now;
+        let old: Vec<_> = self.db.ended.iter().filter(|(_, at)| now >= **at + KEPT).map(|(id, _)| *id).collect();
+        for id in old {
+            self.db.ended.remove(&id);
+            if let Some(sector) = self.db.sectors.get(&id).filter(|sector| sector.state.is_terminal()) {
+                let lease_sequence = sector.ownership.last_lease();
+                self.db.add_to_outbox(id, Outgoing::Purge { lease_sequence });
+            }
+        }
     }
 
     /// Stores an outcome, and wakes the tasks that wait for a change.
@@ -261,6 +308,13 @@ impl World {
             self.break_invariant(violation.invariant, || violation.seen.clone());
         }
         let wakes = !outcome.outbox.is_empty();
+        if outcome.sector.state.is_terminal() {
+            self.db.ended.entry(id).or_insert(self.now);
+        }
+        if outcome.sector.state.is_terminal() && self.options.bug == Some(Bug::PurgeAtOnce) {
+            let lease_sequence = outcome.sector.ownership.last_lease();
+            self.db.add_to_outbox(id, Outgoing::Purge { lease_sequence });
+        }
         self.db.store(outcome);
         for m in 0..self.managers.len() {
             if wakes {
@@ -315,7 +369,13 @@ impl World {
     fn request_of(&self, m: usize, row: i64, sector: SectorId, outgoing: Outgoing, behind: Option<u64>) -> Request {
         let stream = self.managers[m].stream;
         let (id, fence, record) = match outgoing {
-            Outgoing::Intent(intent) => return Request::Offer { intent, stream },
+            Outgoing::Intent(intent) => match self.claimed_before(&intent) {
+                None => return Request::Offer { intent, stream },
+                Some(found) => {
+                    let record = LeaseRecord::Release { reason: "claimed before it was wanted".to_owned() };
+                    ((4, sector, found, 0, 0), found, Record::Lease { sector, owner: None, record })
+                }
+            },
             Outgoing::Purge { .. } => return Request::Purge(sector),
             Outgoing::Fact { worker, token, fact } => {
                 let fence = behind.unwrap_or(token.0);
@@ -331,6 +391,14 @@ impl World {
             }
         };
         Request::Publish(Box::new(Publish { id, fence: Some(fence), record, origin: Some(stream) }))
+    }
+
+    /// A record that somebody wrote into a sector's log before it was wanted: production's `outbox::free_log`.
+    fn claimed_before(&self, intent: &Intent) -> Option<u64> {
+        let found = self.bus.last_lease(intent.sector).filter(|_| intent.lease_sequence == 0)?.sequence;
+        let sector = self.db.sectors.get(&intent.sector)?;
+        let is_passed_over = sector.ownership == Ownership::Free { last_lease: 0 } && self.db.last_sequence >= found;
+        is_passed_over.then_some(found)
     }
 
     /// Handles an answer of the bus to the outbox, or a timeout.

@@ -12,7 +12,7 @@ use sealbus_manager::{
     workflows::{self, Answer, At, Call, Known, Next, Now, Question},
 };
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, SectorId,
+    ErrorClass, ErrorCode, ErrorReport, Invariant, SectorId,
     workflows::{Answer as Answered, Input, seal::manager::Answer as SealAnswer},
 };
 
@@ -87,7 +87,7 @@ pub enum Apply {
 impl World {
     /// Begins a tick, unless one is running.
     pub fn tick(&mut self, m: usize) {
-        if self.managers[m].driving.is_some() || self.faulty(self.faults.node) {
+        if self.managers[m].driving.is_some() || self.is_catching_up() || self.faulty(self.faults.node) {
             return;
         }
         self.chain.grow(self.now, if self.now < self.faults.end { self.faults.mempool } else { 0 }, &mut self.rng);
@@ -126,7 +126,19 @@ impl World {
             };
             return self.apply_in(m, apply);
         }
-        let messages = driving.messages.get_or_insert_with(|| todo(self.db.open_messages())).pop_front();
+        if driving.messages.is_none() {
+            let mut open = self.db.open_messages();
+            let is_wanted = |message: &&Message| message.state == MessageState::Wanted;
+            let wanted = open.iter().find(is_wanted).and_then(|message| message.sector);
+            if self.is_settling(m, &now, wanted) {
+                open.retain(|message| !is_wanted(&message));
+            }
+            if let Some(driving) = &mut self.managers[m].driving {
+                driving.messages = Some(todo(open));
+            }
+        }
+        let driving = self.managers[m].driving.as_mut();
+        let messages = driving.and_then(|driving| driving.messages.as_mut()).and_then(VecDeque::pop_front);
         match messages {
             Some(Todo::Prepare(_) | Todo::Follow(_)) if self.faulty(self.faults.node) => {
                 self.managers[m].driving = None
@@ -173,6 +185,10 @@ impl World {
             Next::Apply(input) => Apply::Input { sector, input },
             Next::Landed { kind, input, .. } => Apply::Landed { kind, sector, input },
             Next::Reverted { kind, input } => Apply::Reverted { kind, then: Box::new(job.clone()), input },
+            Next::GiveUp(_) if self.loses_manager() && self.chain.has_ours(sector) => {
+                self.break_invariant(Invariant::NothingLost, || format!("{sector} is given up for its own PreCommit"));
+                Apply::Nothing
+            }
             Next::GiveUp(cause) => Apply::Input { sector, input: Input::Abandoned { cause, lose_deposit: false } },
             Next::PushPreCommitAgain if self.is_lost(now, sector) => Apply::Lost { sector },
             Next::PushPreCommitAgain => {

@@ -5,12 +5,13 @@ use sealbus_manager::{
     store::{Happening, Outgoing},
 };
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, Invariant, Phase, SectorId, lease::Ownership, message::Intent, workflows::Input,
+    ErrorClass, ErrorCode, ErrorReport, Invariant, Phase, SectorId, WorkerName, lease::Ownership, message::Intent,
+    workflows::Input,
 };
 
 use super::{
     bug::Bug,
-    faults::{Incident, MINUTE},
+    faults::{CUT, Incident, MINUTE},
     slot::SlotState,
     worker::Worker,
     world::{Event, World},
@@ -44,6 +45,7 @@ impl World {
                     self.managers[manager].stopped_until = now + millis;
                 }
             }
+            Incident::CutSite { workers } => self.cut_site(workers),
             Incident::CutManager { manager, millis } => self.managers[manager].cut_until = now + millis,
             Incident::StartManager { manager } => self.start_manager(manager),
             Incident::Outage { millis } => self.outage_until = now + millis,
@@ -69,8 +71,11 @@ impl World {
             }
             Incident::LoseQueue { recovered_after } => self.lose_queue(recovered_after),
             Incident::LoseQueueUnderClaim => self.loses_queue_under_claim = true,
+            Incident::Backup => self.back_up(),
+            Incident::LoseManager { back_after } => self.lose_manager(back_after),
             Incident::Revoke { sector } => {
                 let id = self.sectors[sector];
+                self.checks.kept.remove(&id);
                 self.revoke(id, "a person wants it elsewhere");
             }
         }
@@ -99,7 +104,7 @@ impl World {
 
     /// Lets the person, and the policy for absent owners, check everything.
     pub fn person(&mut self) {
-        for id in self.sectors.clone() {
+        for id in self.db.sectors.keys().copied().collect::<Vec<_>>() {
             self.look_for_owner(id);
             let blocked = self.db.sectors[&id].blocked.is_some();
             if blocked && self.has_person && (self.now > self.faults.end || self.rng.chance(300_000)) {
@@ -139,21 +144,55 @@ impl World {
             self.missing.remove(&right);
             return;
         }
-        let grace = if away { GRACE } else { 2 * MINUTE };
+        // An operator with such a site chooses a grace that is longer than the line's cuts.
+        let is_cut = self.is_of_cut_site(&name);
+        let grace = match away {
+            true if is_cut && self.options.bug != Some(Bug::TakeFromCutSite) => GRACE + CUT,
+            true => GRACE,
+            false => 2 * MINUTE,
+        };
         let since = *self.missing.entry(right).or_insert(self.now);
         if self.now >= since + grace {
+            if !is_cut {
+                self.checks.kept.remove(&id);
+            }
             self.revoke(id, "its owner does not hold it");
         }
     }
 
+    /// Cuts the line to a site with the first workers. Their sectors stay theirs.
+    fn cut_site(&mut self, workers: usize) {
+        self.restorations.cuts += 1;
+        self.site_cut = (self.now + CUT, workers);
+        for worker in &mut self.workers[..workers] {
+            worker.cut_until = worker.cut_until.max(self.now + CUT);
+        }
+        self.note_what_is_kept();
+        let first = &self.workers[..workers];
+        let (kept, db) = (&mut self.checks.kept, &self.db);
+        kept.retain(|id, _| {
+            let owner = db.sectors.get(id).and_then(|sector| match &sector.ownership {
+                Ownership::Held { worker, .. } => Some(worker),
+                Ownership::Free { .. } => None,
+            });
+            // A lease that is to be ended already is not kept.
+            let ends = |(of, outgoing): &(SectorId, Outgoing)| of == id && matches!(outgoing, Outgoing::Release { .. });
+            first.iter().any(|worker| Some(&worker.name) == owner) && !db.outbox.values().any(ends)
+        });
+    }
+
+    fn is_of_cut_site(&self, name: &WorkerName) -> bool {
+        let (until, workers) = self.site_cut;
+        self.now < until && self.workers[..workers].iter().any(|worker| worker.name == *name)
+    }
+
     /// Takes a sector from the owner that the database knows.
     fn revoke(&mut self, id: SectorId, reason: &str) {
-        let sector = &self.db.sectors[&id];
-        if !matches!(sector.ownership, Ownership::Held { .. }) {
+        let held = self.db.sectors.get(&id).is_some_and(|sector| matches!(sector.ownership, Ownership::Held { .. }));
+        if !held {
             return;
         }
         self.trace(|| format!("{id} is to be taken back: {reason}"));
-        self.checks.kept.remove(&id);
         let lease_sequence = self.db.sectors[&id].ownership.lease();
         self.db.add_to_outbox(id, Outgoing::Release { lease_sequence, reason: reason.to_owned() });
         if self.options.bug == Some(Bug::IntentBesideFold) {
@@ -196,6 +235,7 @@ impl World {
                 }
             }
             4..8 => {
+                self.checks.kept.remove(&id);
                 self.revoke(id, "a person tries another worker");
                 self.give(id, Input::Resubmitted { from: None });
             }
@@ -206,7 +246,7 @@ impl World {
     fn give(&mut self, id: SectorId, input: Input) {
         self.trace(|| format!("a person orders about {id}: {input:?}"));
         self.checks.kept.remove(&id);
-        let sector = self.db.sectors[&id].clone();
+        let Some(sector) = self.db.sectors.get(&id).cloned() else { return };
         let happening = Happening::of_manager("order", serde_json::Value::Null);
         let mut outcome = life::decide(sector, input, happening, self.policy);
         // In production, the command line refuses an order that is not possible.

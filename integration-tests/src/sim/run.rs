@@ -9,7 +9,7 @@ use std::{
 };
 
 pub use super::world::{Options, Report};
-use super::{batches::Counts, world::World};
+use super::{batches::Counts, restore::Restorations, world::World};
 
 /// Runs one world.
 pub fn one(seed: u64, options: Options) -> Report {
@@ -27,6 +27,8 @@ pub struct Summary {
     pub ends: (usize, usize),
     /// What happened to messages of many sectors.
     pub batches: Counts,
+    /// What happened after managers' hosts were lost.
+    pub restorations: Restorations,
     /// The failed world with the lowest seed among those that ran.
     pub failed: Option<Report>,
 }
@@ -63,6 +65,7 @@ impl Summary {
         self.events += report.events;
         self.ends = (self.ends.0 + report.ends.0, self.ends.1 + report.ends.1);
         self.batches.add(&report.batches);
+        self.restorations.add(&report.restorations);
         if report.broken.is_some() {
             self.failed = Some(report);
         }
@@ -73,6 +76,7 @@ impl Summary {
         self.events += other.events;
         self.ends = (self.ends.0 + other.ends.0, self.ends.1 + other.ends.1);
         self.batches.add(&other.batches);
+        self.restorations.add(&other.restorations);
         self.failed = match (self.failed.take(), other.failed) {
             (Some(a), Some(b)) => Some(if a.seed <= b.seed { a } else { b }),
             (a, b) => a.or(b),

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BTreeSet, BinaryHeap, HashMap},
 };
 
 use sealbus_manager::life;
@@ -24,6 +24,7 @@ use super::{
     db::Db,
     faults::{Faults, Incident, MINUTE},
     manager::{self, Manager},
+    restore::{Backup, Restorations},
     rng::Rng,
     worker::Worker,
 };
@@ -33,20 +34,23 @@ const PATIENCE: u64 = 24 * 60 * MINUTE;
 /// A world with more events than this does not come to rest, which is a fault of the simulation.
 const MAX_EVENTS: u64 = 3_000_000;
 
-/// Mixed into the seed for the random streams of forged claims, strangers and the loss of the queue.
+/// Mixed into the seed for the random streams of forged claims, strangers, the losses of the queue and of the manager, and
+/// cut sites.
 const FORGERIES: u64 = 0xf0_46ed;
 const STRANGERS: u64 = 0x57_4a46;
 const LOSSES: u64 = 0x10_55e5;
+const RESTORATIONS: u64 = 0x4e_5704e;
+const SITES: u64 = 0x51_7e;
 
 /// The options of a world.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// A bug to plant.
     pub bug: Option<Bug>,
-    /// Whether to leave out the stranger, the loss of the queue, and messages of many sectors. This gives the seed's world as
+    /// Whether to leave out the stranger, the losses of the queue and of the manager, and messages of many sectors. This gives the seed's world as
     /// it was before these were added.
     pub plain: bool,
-    /// Whether to leave out messages of many sectors.
+    /// Whether to leave out messages of many sectors, the loss of the manager, and cut sites.
     pub single: bool,
     /// Whether to record a trace.
     pub trace: bool,
@@ -81,6 +85,8 @@ pub struct Report {
     pub ends: (usize, usize),
     /// What happened to messages of many sectors.
     pub batches: Counts,
+    /// What happened after the manager's host was lost.
+    pub restorations: Restorations,
 }
 
 /// The sender of a request.
@@ -153,19 +159,57 @@ pub enum Reply {
 /// An event of the world.
 #[derive(Debug)]
 pub enum Event {
-    ToServer { client: Client, tag: u64, request: Request },
-    ToClient { client: Client, tag: u64, reply: Box<Reply> },
+    ToServer {
+        client: Client,
+        tag: u64,
+        request: Request,
+    },
+    ToClient {
+        client: Client,
+        tag: u64,
+        reply: Box<Reply>,
+    },
     Deliver,
-    Offered { worker: usize, slot: usize, generation: u64, queued: u64, intent: Intent },
-    Step { worker: usize, slot: usize, generation: u64 },
-    Poll { worker: usize, slot: usize, generation: u64, watch: u64 },
-    Bell { worker: usize, sector: SectorId },
-    Work { worker: usize, slot: usize, generation: u64, work: u64, happened: Box<Option<Happened>> },
+    Offered {
+        worker: usize,
+        slot: usize,
+        generation: u64,
+        queued: u64,
+        intent: Intent,
+    },
+    Step {
+        worker: usize,
+        slot: usize,
+        generation: u64,
+    },
+    Poll {
+        worker: usize,
+        slot: usize,
+        generation: u64,
+        watch: u64,
+    },
+    Bell {
+        worker: usize,
+        sector: SectorId,
+    },
+    Work {
+        worker: usize,
+        slot: usize,
+        generation: u64,
+        work: u64,
+        happened: Box<Option<Happened>>,
+    },
     StartWorker(usize),
     StartManager(usize),
-    Manager { manager: usize, incarnation: u64, task: manager::Task },
+    Manager {
+        manager: usize,
+        incarnation: u64,
+        task: manager::Task,
+    },
     Incident(Incident),
     Recover,
+    /// A number is given out.
+    Pledge(SectorId),
     Person,
     Heal,
 }
@@ -207,6 +251,15 @@ pub struct World {
     pub tags: u64,
     /// The stranger's own random stream.
     pub stranger: Rng,
+    /// The last backup of the database.
+    pub backup: Option<Box<Backup>>,
+    pub restorations: Restorations,
+    /// Until when the line to a site with the first workers is cut, and how many these are.
+    pub site_cut: (u64, usize),
+    /// The sectors that were under way when the manager's host was lost.
+    pub under_way: BTreeSet<SectorId>,
+    /// What managers had sent up to this tag does not arrive, because their host is lost.
+    pub dead_tags: u64,
     trace: Vec<String>,
 }
 
@@ -233,6 +286,11 @@ impl World {
         if !options.plain {
             faults.add_stranger(&mut stranger, sectors);
             faults.lose_queue(&mut Rng::new(seed ^ LOSSES));
+        }
+        let mut restorations = Rng::new(seed ^ RESTORATIONS);
+        if !is_single {
+            faults.cut_site(&mut Rng::new(seed ^ SITES), workers);
+            faults.lose_manager(&mut restorations);
         }
         let miner = MinerId(1000);
         let id = |number| SectorId { miner, number: SectorNumber(number as u64) };
@@ -261,22 +319,34 @@ impl World {
             order: 0,
             tags: 0,
             stranger,
+            backup: None,
+            restorations: Restorations::default(),
+            site_cut: (0, 0),
+            under_way: BTreeSet::new(),
+            dead_tags: 0,
             trace: Vec::new(),
         };
-        world.bus.compares = (world.has_stranger() || world.loses_queue()) && options.bug != Some(Bug::TakeAnyCopy);
+        let compares = world.has_stranger() || world.loses_queue() || world.loses_manager();
+        world.bus.compares = compares && options.bug != Some(Bug::TakeAnyCopy);
         world.db.bug = options.bug;
-        world.populate(workers);
+        world.populate(workers, &mut restorations);
         world
     }
 
-    fn populate(&mut self, workers: usize) {
+    fn populate(&mut self, workers: usize, restorations: &mut Rng) {
         for number in 0..workers {
             let slots = (self.rng.range(1, 2) as usize).max(self.batches.crowd.1);
             self.workers.push(Worker::new(number, slots));
             let at = self.rng.range(0, 2 * MINUTE);
             self.schedule_at(at, Event::StartWorker(number));
         }
+        let (loses_manager, latest) = (self.loses_manager(), self.faults.end / 2);
         for id in self.sectors.clone() {
+            if loses_manager && restorations.chance(500_000) {
+                let at = restorations.range(0, latest);
+                self.schedule_at(at, Event::Pledge(id));
+                continue;
+            }
             let sector = self.db.insert_sector(id, self.options.workflow());
             let wanted = sealbus_manager::store::Happening::of_manager("wanted", serde_json::Value::Null);
             self.db.store(life::offer(sector, wanted));
@@ -311,7 +381,11 @@ impl World {
         let proving = self.proving();
         self.final_checks();
         let ends = (proving, self.sectors.len() - proving);
-        Report { seed, broken: self.checks.broken, events, trace: self.trace, ends, batches: self.counts }
+        let is_active = |id: &&SectorId| self.chain.active(**id, self.chain.head()).is_some();
+        let ended = self.under_way.iter().filter(is_active).count() as u64;
+        self.restorations.ends = (self.under_way.len() as u64, ended);
+        let (batches, restorations) = (self.counts, self.restorations);
+        Report { seed, broken: self.checks.broken, events, trace: self.trace, ends, batches, restorations }
     }
 
     fn dispatch(&mut self, event: Event) {
@@ -341,6 +415,7 @@ impl World {
             Event::Manager { manager, incarnation, task } => self.manager_task(manager, incarnation, task),
             Event::Incident(incident) => self.incident(incident),
             Event::Recover => self.recover(),
+            Event::Pledge(sector) => self.pledge(sector),
             Event::Person => self.person(),
             Event::Heal => self.heal(),
         }

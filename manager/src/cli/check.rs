@@ -48,6 +48,7 @@ impl Check {
         let config = self.config.load()?;
         let Found { not_there: found, nodes, broken } =
             if self.offline { Found::default() } else { look(&config).await? };
+        let restored = if self.offline { None } else { Store::restored_in(&config.database).await };
         let path = self.config.config.display().to_string();
         if self.json {
             let miners: Vec<_> = config.miners.iter().map(|miner| miner.id).collect();
@@ -57,7 +58,7 @@ impl Check {
             let good = found.is_empty();
             print_json(&json!({
                 "config": path, "good": good, "miners": miners, "stores": stores, "not_there": missing, "nodes": nodes,
-                "broken": broken.json(),
+                "broken": broken.json(), "restored": restored,
             }))?;
         } else if found.is_empty() {
             outln!("{path} is valid, and everything is available: miners {}", config.miner_names());
@@ -72,6 +73,9 @@ impl Check {
                 outln!("{node}");
             }
             broken.show();
+            if let Some(restored) = restored {
+                outln!("the manager is {restored}");
+            }
         }
         if found.is_empty() { Ok(()) } else { Err(NotAllThere.into()) }
     }

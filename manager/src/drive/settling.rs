@@ -38,6 +38,13 @@ impl Nonces {
     pub fn are_known(&self) -> bool {
         self.pending.iter().all(|nonce| *nonce < self.known) && self.head <= self.known.max(self.confident)
     }
+
+    /// The nonce that nothing has and without which what is in the pools can never land. Only once everything before it is
+    /// confident, because a filler makes the nonces before it known.
+    pub fn gap(&self) -> Option<u64> {
+        let first = *self.pending.iter().min()?;
+        (first > self.head && self.head == self.confident).then_some(self.head)
+    }
 }
 
 impl<T: Transport + 'static> Driver<T> {
@@ -50,7 +57,7 @@ impl<T: Transport + 'static> Driver<T> {
         let from = *lock(&self.settles_from).get_or_insert(head);
         let until = from + self.config.chain.confidence_epochs + SETTLE_EPOCHS;
         let subject = Subject::Bus("restoration".to_owned());
-        let Some(text) = self.unsettled(view, until).await? else {
+        let Some(text) = self.unsettled(view, until, wanted).await? else {
             let mut tx = self.store.begin_as(self.epoch).await?;
             tx.end_restoration().await?;
             let why = "every message that was sent after the backup is on chain or gone";
@@ -74,7 +81,7 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// What is still waited for, if anything is.
-    async fn unsettled(&self, view: &View, until: i64) -> Result<Option<String>, DriveError> {
+    async fn unsettled(&self, view: &View, until: i64, wanted: &[Message]) -> Result<Option<String>, DriveError> {
         let begin = "the database was restored from a backup. Nothing is signed";
         if view.head.height < until {
             return Ok(Some(format!("{begin} before epoch {until}, because unknown messages may be on their way")));
@@ -96,6 +103,9 @@ impl<T: Transport + 'static> Driver<T> {
                 head: head.map_or(0, |actor| actor.nonce),
                 confident: self.next_on_chain(view, &sender).await?,
             };
+            if let (Some(gap), Some(message)) = (nonces.gap(), wanted.first()) {
+                self.fill_gap(view, message, &sender, gap + 1).await?;
+            }
             if !nonces.are_known() {
                 let unknown: Vec<_> = nonces.pending.iter().filter(|nonce| **nonce >= nonces.known).collect();
                 return Ok(Some(match unknown.as_slice() {
@@ -130,5 +140,15 @@ mod tests {
         assert!(!settled(5, &[], 7, 5), "two are on chain, and may be gone again");
         assert!(settled(5, &[], 7, 7));
         assert!(settled(5, &[], 5, 3), "what is not confident is known");
+    }
+
+    #[test]
+    fn a_nonce_that_is_missing_is_filled_when_all_before_it_are_confident() {
+        let gap =
+            |pending: &[u64], head, confident| Nonces { known: 5, pending: pending.to_vec(), head, confident }.gap();
+        assert_eq!(gap(&[8, 7], 6, 6), Some(6));
+        assert_eq!(gap(&[7], 6, 5), None, "nonce 5 may be on chain again");
+        assert_eq!(gap(&[6, 8], 6, 6), None, "nonce 6 lands first");
+        assert_eq!(gap(&[], 6, 6), None);
     }
 }

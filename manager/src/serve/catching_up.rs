@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::{FOLD_PAUSE, ServeError};
 use crate::{
-    config::Config,
+    config::{Config, Database},
     drive::{self, chain_of},
     fold::{self, Fold, FoldError, Recall},
     service,
-    store::{AuditEntry, Store, StoreError},
+    store::{AuditEntry, Store, StoreError, beside},
     waits::{Cause, Subject, Waits},
     wake::Wake,
 };
@@ -30,7 +30,8 @@ pub(super) async fn catch_up(
     waits: &Waits,
 ) -> Result<(), ServeError> {
     while let Some(restored) = store.restored().await?.filter(|restored| !restored.log_is_read) {
-        service::status(&restored.words());
+        // It may take longer than a service manager waits for a start.
+        service::ready(&restored.words());
         tracing::warn!("{}", restored.words());
         waits.waits(&subject(), Cause::passing(ErrorCode::RESTORED, restored.words()), FOLD_PAUSE);
         let until = match restored.log_until {
@@ -52,6 +53,22 @@ pub(super) async fn catch_up(
     }
     if store.restored().await?.is_none() {
         waits.goes_on(&subject());
+    }
+    Ok(())
+}
+
+/// Marks a database beside which somebody has put a file that says that it was restored: `manager.db.restored`.
+pub(super) async fn take_marker(store: &Store, database: &Database) -> Result<(), StoreError> {
+    let Database::Sqlite { path } = database else { return Ok(()) };
+    let marker = beside(path, ".restored");
+    if !marker.exists() || store.fold_state().await?.is_none() {
+        return Ok(());
+    }
+    let mut tx = store.begin().await?;
+    tx.mark_restored(None).await?;
+    tx.commit().await?;
+    if let Err(error) = std::fs::remove_file(&marker) {
+        tracing::warn!(%error, marker = %marker.display(), "cannot be removed, so each start counts as a restoration");
     }
     Ok(())
 }

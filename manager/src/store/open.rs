@@ -181,6 +181,14 @@ pub(super) async fn connect(database: &Database) -> Result<AnyConnection, StoreE
     connect_with(database, &options(database, IfMissing::Refuse)?).await
 }
 
+/// A connection to a SQLite file that nobody else uses. It changes nothing there.
+pub(super) async fn connect_as_is(path: &Path) -> Result<AnyConnection, StoreError> {
+    let failed = |source| StoreError::open(&path.display().to_string(), source);
+    let path = std::path::absolute(path).map_err(|error| failed(error.into()))?;
+    let options = format!("sqlite://{}?mode=ro", in_address(&path)).parse::<AnyConnectOptions>().map_err(failed)?;
+    AnyConnection::connect_with(&options).await.map_err(failed)
+}
+
 async fn connect_with(database: &Database, options: &AnyConnectOptions) -> Result<AnyConnection, StoreError> {
     let failed = |source| StoreError::open(&database.to_string(), source);
     let connecting = async {

@@ -6,8 +6,8 @@ use sealbus_schema::{
 };
 use sqlx::{Row, any::AnyRow};
 
-use super::{Store, StoreError, Tx, now_text, sql};
-use crate::fold::Unsent;
+use super::{Store, StoreError, Tx, now_text, open, sql};
+use crate::{config::Database, fold::Unsent};
 
 const RESTORED: &str = "SELECT backup_at, restored_at, log_until, log_is_read FROM restored WHERE \"only\" = 1";
 
@@ -40,6 +40,14 @@ impl Restored {
 }
 
 impl Store {
+    /// What a restored database still has to catch up with, in words. `None` if nothing, or if that cannot be read.
+    pub async fn restored_in(database: &Database) -> Option<String> {
+        sqlx::any::install_default_drivers();
+        let mut connection = open::connect(database).await.ok()?;
+        let row = sqlx::query(RESTORED).fetch_optional(&mut connection).await.ok()??;
+        Some(restored(&row).words())
+    }
+
     /// The mark of a restored database. `None` if it has caught up, or was never restored.
     pub async fn restored(&self) -> Result<Option<Restored>, StoreError> {
         let row =

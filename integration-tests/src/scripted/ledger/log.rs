@@ -1,5 +1,5 @@
 //! The sectors' leases as the server stored them, read independently of the manager and its consumer. The reports about
-//! a sector are purged when it has ended; its leases remain.
+//! a sector are purged some days after its end; its leases remain.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -276,6 +276,14 @@ impl Db {
         }
     }
 
+    /// Takes all that is wanted for signed, because it may have been signed after the backup.
+    pub fn doubt_wanted(&mut self) {
+        let wanted: Vec<_> = self.wants.values().filter(|want| want.state == WantState::Wanted).cloned().collect();
+        for want in wanted {
+            self.note_precommit(&want.message, true);
+        }
+    }
+
     fn note_precommit(&mut self, message: &Message, signed: bool) {
         if message.kind == MessageKind::PreCommit
             && let Some(sector) = message.sector.and_then(|sector| self.sectors.get_mut(&sector))

@@ -147,6 +147,7 @@ impl World {
         for (message, _) in group {
             self.trace(|| format!("m{m} signs {} with nonce {}", message.key, sent.nonce));
             self.check_signed(message);
+            self.check_pool(sent);
             self.checks.signed.entry(message.key.clone()).or_insert_with(|| bytes.clone());
         }
         let messages: Vec<_> = group.iter().map(|(message, _)| message).collect();

@@ -180,7 +180,7 @@ impl<T: Transport + 'static> Driver<T> {
 
     /// Fills the first nonce that the node's pool lacks before one of our messages, unless a message of ours has that
     /// nonce.
-    pub(super) async fn fill_gap(
+    pub(in crate::drive) async fn fill_gap(
         &self,
         view: &View,
         message: &Message,

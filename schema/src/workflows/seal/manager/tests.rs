@@ -155,6 +155,49 @@ fn a_sector_goes_from_queued_to_proving_with_one_message_of_each_kind() {
 }
 
 #[test]
+fn what_was_told_leads_a_manager_that_does_not_know_it_to_the_same_state() {
+    // A seed comes 10 epochs after its PreCommit.
+    let delay = seed(1).epoch - precommit(30).epoch;
+    let mut facts = 0;
+    for pair in happy_path().0.windows(2) {
+        let input = answer_to(&pair[0].at).expect("a state of the happy path");
+        for effect in advance(&pair[0], input).1 {
+            let Effect::Tell(fact) = effect else { continue };
+            assert_eq!(Seal::recalled(&pair[0].at, &fact, delay).as_ref(), Some(&pair[1].at), "{fact:?}");
+            assert_eq!(Seal::recalled(&pair[1].at, &fact, delay), None, "it is known then");
+            facts += 1;
+        }
+    }
+    assert_eq!(facts, 5, "every fact of sealing");
+    let proved = tell(Fact::ProveLanded { activation_epoch: 50 });
+    let Effect::Tell(proved) = proved else { panic!("a fact") };
+    let cleaning = Seal::recalled(&at("verifying_proof").at, &proved, delay);
+    assert_eq!(cleaning.map(|state| state.name()), Some("cleaning"), "that the proof was verified is told to nobody");
+}
+
+#[test]
+fn a_seed_that_was_told_says_where_the_precommit_is() {
+    let moved = Seed { draw: 2, epoch: seed(1).epoch + 3, ..seed(1) };
+    let delay = seed(1).epoch - precommit(30).epoch;
+    for name in ["awaiting_seed", "committing", "verifying_proof", "prove_committing"] {
+        let next = Seal::recalled(&at(name).at, &Fact::Seed { seed: moved }, delay).expect("a new seed");
+        let State::Committing(seeded) = &next else { panic!("{next:?}") };
+        let PreCommitted { precommit: known, seeds_drawn, .. } = &seeded.stored.precommitted;
+        assert_eq!((known.epoch, *seeds_drawn, seeded.seed), (33, 2, moved), "{name}");
+        assert_eq!(known.prove_by_epoch - known.epoch, precommit(30).prove_by_epoch - 30, "{name}");
+    }
+}
+
+#[test]
+fn an_order_to_drop_an_attempt_says_whether_another_follows() {
+    let expired = ErrorReport::new(ErrorClass::Abort, ErrorCode::TICKET_EXPIRED, "too old");
+    let name = |state: Option<State>| state.map(|state| state.name());
+    assert_eq!(name(Seal::dropped(&at("pre_committing").at, expired)), Some("aborting"));
+    assert_eq!(name(Seal::dropped(&at("sealing").at, error(ErrorClass::Abort))), Some("abandoning"));
+    assert_eq!(name(Seal::dropped(&at("proving").at, error(ErrorClass::Abort))), None);
+}
+
+#[test]
 fn a_release_before_the_precommit_is_signed_begins_another_attempt() {
     for state in happy_path().0 {
         let unsigned = Input::Released(Released { attempt: 1, issues: 1, signed: false });
