@@ -67,15 +67,15 @@ pub struct Config {
     pub sector_size: SectorSize,
     /// The number of miners that genesis creates, from f01000 upwards.
     pub miners: u64,
-    /// Whether sectors must be proven: a missed window PoSt makes them faulty, and faults and sectors cost fees. Otherwise
-    /// each sector counts as proven when its deadline closes, and nothing is charged.
+    /// Whether sectors must be proven: a missed window PoSt makes them faulty, and faults and sectors cost fees.
+    /// Otherwise each sector counts as proven when its deadline closes, and nothing is charged.
     pub proving: bool,
     /// The deadlines of a proving period.
     pub deadlines: u64,
     /// The epochs of a deadline.
     pub window_epochs: ChainEpoch,
-    /// Whether the miners here have all of the network's power in elections, so that they win every epoch. Otherwise the
-    /// rest of the network has an EiB.
+    /// Whether the miners here have all of the network's power in elections, so that they win nearly every epoch.
+    /// Otherwise the rest of the network has an EiB.
     pub elections: bool,
     /// The seed of keys, tickets and beacon entries.
     pub seed: u64,

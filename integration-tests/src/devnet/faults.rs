@@ -57,7 +57,7 @@ pub enum Fault {
         answer: Answer,
     },
     /// While this is on, the node is away: every call of a node's methods is answered with HTTP status 503, and
-    /// subscribers are told nothing. Its chain grows all the same.
+    /// subscribers are told nothing. Its chain grows.
     Away {
         /// Whether to switch it on.
         on: bool,
@@ -125,8 +125,8 @@ pub enum Fault {
         /// In attoFIL.
         atto: u64,
     },
-    /// At the end of the next tipset a miner is punished as for a consensus fault: it pays five rewards, and for 900 epochs
-    /// it wins no blocks and declares no recoveries.
+    /// At the end of the next tipset a miner is punished as for a consensus fault: it pays five rewards, and for 900
+    /// epochs it makes no blocks and declares no recoveries.
     ConsensusFault {
         /// The miner's ID.
         miner: ActorID,

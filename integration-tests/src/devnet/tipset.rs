@@ -63,8 +63,8 @@ pub struct BlockHeader {
     pub base_fee: u64,
 }
 
-/// A block of nobody, which the devnet makes itself. Nobody verifies its proofs and signatures: they have the form of real
-/// ones, and are the ticket.
+/// A block that the devnet makes itself. Nobody verifies its proofs and signatures: they have the form of real ones,
+/// and consist of the ticket.
 pub struct OwnBlock {
     /// The actor in whose name it is made.
     pub miner: ActorID,

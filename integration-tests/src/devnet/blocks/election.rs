@@ -1,6 +1,6 @@
 //! Who wins an epoch: sortition by power (Expected Consensus).
 //!
-//! The number of wins is drawn from a Poisson distribution, with the hash of the miner's VRF proof as the random number.
+//! The number of wins is drawn from a Poisson distribution. The random number is the hash of the miner's VRF proof.
 //! All numbers are fixed-point with 256 fractional bits, as in every implementation of the chain.
 
 use fvm_shared::bigint::{BigInt, Sign, Zero};

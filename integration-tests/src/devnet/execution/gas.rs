@@ -32,7 +32,7 @@ const VERIFY_AGGREGATE_STEPS: [(u64, u64); 8] = [
 const VERIFY_POST: u64 = 117_680_921;
 const VERIFY_POST_SECTOR: u64 = 43_780;
 
-/// The gas for verifying a window PoSt of so many sectors. An optimistic one costs nothing: it is verified in a dispute.
+/// The gas for verifying a window PoSt of so many sectors. An optimistic one is verified only in a dispute.
 pub fn verify_post(sectors: u64) -> u64 {
     VERIFY_POST + VERIFY_POST_SECTOR * sectors
 }
