@@ -19,7 +19,7 @@ use std::{
 
 use sealbus_nats::{ConnectError, Connection, NotThere, intents::Queue};
 use sealbus_planner::schedule::{Rules, SetupError};
-use sealbus_schema::{IntentKind, MinerId, SectorSize, WorkerName, Workflow};
+use sealbus_schema::{IntentKind, MinerId, Phase, SectorSize, WorkerName, Workflow};
 
 use crate::processor::GroupConfig;
 use file::File;
@@ -203,6 +203,11 @@ impl Config {
         told.chain(self.nats.not_there()).collect()
     }
 
+    /// Whether the machine works on a phase.
+    pub fn serves(&self, phase: Phase) -> bool {
+        self.processors.iter().any(|group| group.stage == phase)
+    }
+
     /// The queues from which intents are pulled.
     pub fn queues(&self) -> Vec<Queue> {
         let proof = self.sector_size.seal_proof();
@@ -213,7 +218,7 @@ impl Config {
 }
 
 fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
-    let File { worker, nats, slot, processor, limits, cgroup, locks, store, params } = file;
+    let File { worker, nats, slot, processor, limits, cgroup, locks, store, proving, params } = file;
     if worker.miners.is_empty() {
         return Err(ConfigError::Empty { field: "worker.miners", fix: "name at least one, such as [\"f01000\"]" });
     }
@@ -284,7 +289,8 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
     }
     let processors = {
         let (sector_size, has_cgroups) = (worker.sector_size, cgroup.is_some());
-        let around = Around { base, library_env: &library_env, sector_size, has_cgroups, workflows: &workflows };
+        let (workflows, proving) = (&workflows, &proving);
+        let around = Around { base, library_env: &library_env, sector_size, has_cgroups, workflows, proving };
         processors::groups(processor, &around)?
     };
     let rules = processors::rules(limits, locks, &processors)?;
