@@ -62,6 +62,8 @@ pub struct Config {
     pub rules: Rules,
     /// Control groups; `None` if they are not used.
     pub cgroup: Option<Cgroup>,
+    /// Whether provers of proofs of spacetime are tried before the first task.
+    pub proving_trial: bool,
     /// The permanent store for sealed sectors.
     pub store: Store,
     /// All directories that the file names, whether they exist or not.
@@ -309,6 +311,7 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         rules,
         cgroup: cgroup
             .map(|table| Cgroup { parent: table.parent.map(|parent| base.join(parent)), required: table.required }),
+        proving_trial: proving.trial,
         store: Store { name: store.name, path: store_path },
         directories,
     })

@@ -12,6 +12,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use sealbus_nats::{
     Patience,
     post::{PostOffer, PostQueue},
@@ -34,6 +35,7 @@ use crate::{
 
 pub mod proves;
 pub mod reads;
+mod trial;
 
 /// The phase of reading.
 const READ: Phase = Phase::POST[0];
@@ -61,6 +63,8 @@ enum Fit {
 /// The machine's part of the work on proofs.
 struct Post {
     context: Arc<Context>,
+    /// One reading task at a time may have sectors that wait for a reader. The others stay in the queue.
+    reads: Arc<Semaphore>,
     /// The tasks that may be proven at the same time: as many as there are provers.
     proves: Arc<Semaphore>,
 }
@@ -74,16 +78,24 @@ pub async fn serve(context: Arc<Context>) -> Result<(), JoinError> {
     let config = &context.config;
     let provers = config.processors.iter().filter(|group| group.stage == PROVE);
     let provers = provers.map(|group| group.count.saturating_mul(group.concurrent)).sum();
-    let post = Arc::new(Post { proves: Arc::new(Semaphore::new(provers)), context: Arc::clone(&context) });
+    let (reads, proves) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(provers)));
+    let post = Arc::new(Post { context: Arc::clone(&context), reads, proves });
     let mut loops = JoinSet::new();
-    for &miner in &config.miners {
-        if config.serves(READ) {
-            let queue = PostQueue::Reads { miner, store: config.store.name.clone() };
-            loops.spawn(Arc::clone(&post).take(queue));
+    if config.serves(READ) {
+        for &miner in &config.miners {
+            loops.spawn(Arc::clone(&post).take(PostQueue::Reads { miner, store: config.store.name.clone() }));
         }
-        if config.serves(PROVE) {
-            loops.spawn(Arc::clone(&post).take(PostQueue::Proves { miner }));
-        }
+    }
+    if config.serves(PROVE) {
+        let (post, context) = (Arc::clone(&post), Arc::clone(&context));
+        loops.spawn(async move {
+            proves::clean(&context.config.slots).await;
+            if context.config.proving_trial {
+                trial::passed(&context, provers).await;
+            }
+            let queues = context.config.miners.iter().map(|&miner| PostQueue::Proves { miner });
+            join_all(queues.map(|queue| Arc::clone(&post).take(queue))).await;
+        });
     }
     match loops.join_next().await {
         Some(ended) => ended,
@@ -135,6 +147,7 @@ impl Post {
     async fn room(&self, queue: &PostQueue) {
         match queue {
             PostQueue::Reads { .. } => {
+                let _ = self.reads.acquire().await;
                 // It fails only for a phase without processors.
                 let _ = self.context.pool.wait_for_room(READ).await;
             }
@@ -148,9 +161,12 @@ impl Post {
     async fn begin(self: &Arc<Post>, offer: PostOffer, tasks: &mut JoinSet<Fit>) {
         let context = Arc::clone(&self.context);
         match offer.task.clone() {
-            PostTask::Read(task) if context.pool.free(READ) > 0 => {
-                tasks.spawn(async move { reads::serve(&context, &offer, &task).await });
-            }
+            PostTask::Read(task) => match Arc::clone(&self.reads).try_acquire_owned() {
+                Ok(permit) => {
+                    tasks.spawn(async move { reads::serve(&context, &offer, &task, permit).await });
+                }
+                Err(_) => put_back(&offer, BUSY_PAUSE).await,
+            },
             PostTask::Prove(task) if task.failed_at.contains(&context.config.name) && offer.delivered <= 2 => {
                 put_back(&offer, proves::LEFT_TO_OTHERS).await;
             }
@@ -164,7 +180,7 @@ impl Post {
                 }
                 Err(_) => put_back(&offer, BUSY_PAUSE).await,
             },
-            PostTask::Read(_) | PostTask::Unknown => put_back(&offer, BUSY_PAUSE).await,
+            PostTask::Unknown => put_back(&offer, BUSY_PAUSE).await,
         }
     }
 }

@@ -26,6 +26,7 @@ mod pc2_check;
 pub mod post;
 pub mod post_prove;
 pub mod post_read;
+pub mod post_trial;
 pub mod sector;
 pub mod static_tree_d;
 pub mod transfer;

@@ -216,13 +216,15 @@ pub struct ProvingTable {
     pub read: bool,
     /// Whether to make SNARKs.
     pub prove: bool,
+    /// Whether to make a proof of a made-up sector before the first task.
+    pub trial: bool,
     /// How many sectors to read at the same time, without `[[processor]]` groups for that.
     pub readers: Option<usize>,
 }
 
 impl Default for ProvingTable {
     fn default() -> ProvingTable {
-        ProvingTable { read: true, prove: false, readers: None }
+        ProvingTable { read: true, prove: false, trial: true, readers: None }
     }
 }
 

@@ -13,7 +13,7 @@ use sealbus_schema::{
     post::{PostReport, PostSubject, ProveTask, Vanilla},
 };
 use tempfile::NamedTempFile;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{FIRST_PAUSE, Fit, PROVE, SIGN_OF_LIFE, brief, has_died, names, own, report, seat, while_telling};
 use crate::{
@@ -28,6 +28,8 @@ pub(super) const LEFT_TO_OTHERS: Duration = Duration::from_secs(5);
 const TRIES: u32 = 2;
 /// How the names of the files with vanilla proofs begin. A worker that is killed leaves one behind.
 const FILE_PREFIX: &str = "vanillas-";
+/// How long the search for such files may take.
+const CLEAN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why there is no proof.
 struct NotProved {
@@ -144,12 +146,12 @@ async fn collect(context: &Context, task: &ProveTask) -> Result<(NamedTempFile, 
 }
 
 /// The directories for files with vanilla proofs: those for temporary files of the slots.
-fn directories(slots: &[PathBuf]) -> Vec<PathBuf> {
+pub(super) fn directories(slots: &[PathBuf]) -> Vec<PathBuf> {
     slots.iter().map(|slot| slot.join("tmp")).collect()
 }
 
 /// Writes the file into the first directory that takes it.
-fn write(dirs: &[PathBuf], vanillas: &[Vec<u8>]) -> io::Result<NamedTempFile> {
+pub(super) fn write(dirs: &[PathBuf], vanillas: &[Vec<u8>]) -> io::Result<NamedTempFile> {
     let mut refused = io::Error::from(io::ErrorKind::NotFound);
     for dir in dirs {
         match write_in(dir, vanillas) {
@@ -169,6 +171,20 @@ fn write_in(dir: &Path, vanillas: &[Vec<u8>]) -> io::Result<NamedTempFile> {
     vanillas.iter().try_for_each(|vanilla| file.write_all(vanilla))?;
     file.flush()?;
     Ok(file)
+}
+
+/// Removes the files that a worker left behind that was killed.
+pub(super) async fn clean(slots: &[PathBuf]) {
+    let dirs = directories(slots);
+    let cleaning = tokio::task::spawn_blocking(move || {
+        let entries = dirs.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
+        let left = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(FILE_PREFIX.as_bytes()));
+        left.filter(|entry| fs::remove_file(entry.path()).is_ok()).count()
+    });
+    // A disk that hangs holds nobody up.
+    if let Ok(Ok(removed @ 1..)) = timeout(CLEAN_LIMIT, cleaning).await {
+        tracing::info!(removed, "removed files with vanilla proofs that were left behind");
+    }
 }
 
 const fn failed(error: ErrorReport) -> NotProved {

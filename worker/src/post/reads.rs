@@ -1,6 +1,6 @@
 //! Reading tasks: each sector is read by a processor of its own, and its vanilla proof published.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use sealbus_nats::post::PostOffer;
@@ -8,24 +8,27 @@ use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, ProofBytes, SectorId, SectorNumber,
     post::{PostReport, PostSubject, ReadTask, SectorRead, SectorToRead, Vanilla},
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{Fit, READ, brief, has_died, own, report, seat, while_telling};
-use crate::{causes::in_words, driver::Context, stage::post_read};
+use crate::{causes::in_words, driver::Context, processor::WorkOf, stage::post_read};
 
 /// How long the search for what this machine has read before may take.
 const SEARCH_LIMIT: Duration = Duration::from_secs(5);
 /// How often a sector is tried whose reader died.
 const TRIES: u32 = 2;
 
-/// Reads the sectors of a task, and reports on them.
-pub(super) async fn serve(context: &Context, offer: &PostOffer, task: &ReadTask) -> Fit {
+/// Reads the sectors of a task, and reports on them. `waits` is given back when none of them waits for a reader any more.
+pub(super) async fn serve(context: &Context, offer: &PostOffer, task: &ReadTask, waits: OwnedSemaphorePermit) -> Fit {
     let PostSubject { miner, job, .. } = &task.of;
     let began = Instant::now();
     let ends = began + Duration::from_millis(task.limit_ms);
     tracing::info!(%miner, %job, piece = task.piece, sectors = task.sectors.len(), delivered = offer.delivered, "reading");
     while_telling(offer, async {
-        let read = read(context, task, ends).await;
+        let read = read(context, task, waits, ends).await;
         let failed: Vec<&SectorRead> = read.iter().filter(|sector| sector.error.is_some()).collect();
         for SectorRead { number, ms, error } in &failed {
             let error = error.as_ref().map(ErrorReport::message).unwrap_or_default();
@@ -41,17 +44,21 @@ pub(super) async fn serve(context: &Context, offer: &PostOffer, task: &ReadTask)
 }
 
 /// What became of each sector that was tried before the time was over, in the order of the task.
-async fn read(context: &Context, task: &ReadTask, ends: Instant) -> Vec<SectorRead> {
+async fn read(context: &Context, task: &ReadTask, waits: OwnedSemaphorePermit, ends: Instant) -> Vec<SectorRead> {
+    let waits = Arc::new(waits);
     let known = read_before(context, task).await;
     let mut reading = Vec::with_capacity(task.sectors.len());
     for sector in &task.sectors {
-        reading.push(async {
-            match known.contains(&sector.number) {
+        let waits = Arc::clone(&waits);
+        let is_known = known.contains(&sector.number);
+        reading.push(async move {
+            match is_known {
                 true => Some(SectorRead { number: sector.number, ms: 0, error: None }),
-                false => read_sector(context, task, sector, ends).await,
+                false => read_sector(context, task, sector, waits, ends).await,
             }
         });
     }
+    drop(waits);
     // All at once: how many run is up to the processors.
     join_all(reading).await.into_iter().flatten().collect()
 }
@@ -70,10 +77,18 @@ async fn read_before(context: &Context, task: &ReadTask) -> Vec<SectorNumber> {
 }
 
 /// Reads a sector and publishes its vanilla proof. `None` if no processor became free in time.
-async fn read_sector(context: &Context, task: &ReadTask, sector: &SectorToRead, ends: Instant) -> Option<SectorRead> {
-    let mut tries = 1;
+async fn read_sector(
+    context: &Context,
+    task: &ReadTask,
+    sector: &SectorToRead,
+    waits: Arc<OwnedSemaphorePermit>,
+    ends: Instant,
+) -> Option<SectorRead> {
+    let (mut tries, mut waits) = (1, Some(waits));
     let (began, outcome) = loop {
         let mut guard = seat(context, READ, ends).await?;
+        drop(waits.take());
+        guard.works_on(WorkOf { sector: SectorId { miner: task.of.miner, number: sector.number }, slot: None });
         // The time that a process takes to start is not the store's.
         if let Err(error) = guard.ready().await {
             break (Instant::now(), Err(brief(context, READ, &error)));

@@ -53,7 +53,7 @@ pub struct Sector {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Response {
-    /// The proof, 192 bytes for each of the library's partitions. It has been verified.
+    /// The proof: 192 bytes. It has been verified.
     Proved {
         /// The bytes.
         proof: ProofBytes,
@@ -97,19 +97,9 @@ pub fn run(request: &Request) -> Result<Response, StageError> {
         let problem = "vanilla proofs that are unreadable, or of another sector or replica".to_owned();
         return Ok(Response::Unfit { culprits: others, problem });
     }
-    let (prover, randomness) = (sector::prover_id(request.miner), &request.randomness.0);
-    let made = match request.post {
-        PostKind::Winning => library::generate_winning_post_with_vanilla(kind, randomness, prover, &vanillas),
-        PostKind::Window | PostKind::Unknown => {
-            library::generate_window_post_with_vanilla(kind, randomness, prover, &vanillas)
-        }
-    };
-    let made = match made {
-        Ok(made) => made,
+    let proof = match prove(request, kind, &vanillas) {
+        Ok(proof) => proof,
         Err(error) => return blame(request, kind, &vanillas, StageError::library("make the SNARK", &error)),
-    };
-    let Ok([(_, proof)]) = <[_; 1]>::try_from(made) else {
-        return Err(StageError::new(StageCode::ProofsFailed, "the library made more than one proof"));
     };
     if !verify(request, kind, &proof)? {
         let message = format!("the SNARK was made, but does not verify ({} sectors)", request.sectors.len());
@@ -139,6 +129,19 @@ fn vanillas(request: &Request) -> Result<Vec<Vec<u8>>, StageError> {
         0 => Ok(vanillas),
         bytes => Err(invalid(format!("{} has {bytes} bytes behind the last sector", path.display()))),
     }
+}
+
+/// One SNARK: a request has at most one partition of sectors, or the library refuses it.
+fn prove(request: &Request, kind: RegisteredPoStProof, vanillas: &[Vec<u8>]) -> Result<Vec<u8>, anyhow::Error> {
+    let (prover, randomness) = (sector::prover_id(request.miner), &request.randomness.0);
+    if request.post == PostKind::Winning {
+        let made = library::generate_winning_post_with_vanilla(kind, randomness, prover, vanillas)?;
+        return Ok(made.into_iter().flat_map(|(_, proof)| proof).collect());
+    }
+    // The partition's index is that within this proof, whichever partition it is on chain. The call for all partitions
+    // would check the vanilla proofs twice.
+    let made = library::generate_single_window_post_with_vanilla(kind, randomness, prover, vanillas, 0)?;
+    library::merge_window_post_partition_proofs(kind, vec![made])
 }
 
 fn verify(request: &Request, kind: RegisteredPoStProof, proof: &[u8]) -> Result<bool, StageError> {
@@ -205,7 +208,8 @@ fn wrong<Tree: 'static + MerkleTreeTrait>(
         let Ok(FallbackPoStSectorProof::<Tree> { sector_id, comm_r, vanilla_proof }) = deserialize(vanilla) else {
             return false;
         };
-        let is_whole = matches!(&vanilla_proof.sectors[..], [one] if one.inclusion_proofs.len() == params.challenge_count);
+        let is_whole =
+            matches!(&vanilla_proof.sectors[..], [one] if one.inclusion_proofs.len() == params.challenge_count);
         let sectors = vec![PublicSector { id: sector_id, comm_r }];
         let inputs = PublicInputs { randomness, prover_id, sectors, k: Some(0) };
         is_whole && FallbackPoSt::<Tree>::verify(&params, &inputs, &vanilla_proof).unwrap_or(false)

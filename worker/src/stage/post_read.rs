@@ -92,8 +92,7 @@ fn read(request: &Request) -> Result<Response, StageError> {
     let replica = PrivateReplicaInfo::new(kind, comm_r.0, cache, sealed);
     let threads = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build();
     let threads = threads.map_err(|error| StageError::new(StageCode::IoTimedOut, format!("start threads: {error}")))?;
-    let answer =
-        || threads.install(|| library::generate_single_vanilla_proof(kind, number, &replica, &challenges));
+    let answer = || threads.install(|| library::generate_single_vanilla_proof(kind, number, &replica, &challenges));
     match catch_unwind(AssertUnwindSafe(answer)) {
         Ok(Ok(vanilla)) => Ok(Response { vanilla: ProofBytes(vanilla) }),
         Ok(Err(error)) => Err(post::unprovable(&operation, &error)),
