@@ -19,7 +19,7 @@ use std::{
 
 use sealbus_nats::{ConnectError, Connection, NotThere, intents::Queue, secret};
 use sealbus_planner::schedule::{Rules, SetupError};
-use sealbus_schema::{IntentKind, MinerId, SectorSize, WorkerName, Workflow};
+use sealbus_schema::{IntentKind, MinerId, Phase, SectorSize, WorkerName, Workflow};
 
 use crate::{
     processor::GroupConfig,
@@ -67,6 +67,8 @@ pub struct Config {
     pub cgroup: Option<Cgroup>,
     /// Whether processors are confined to what they need.
     pub sandbox: sandbox::Mode,
+    /// Whether provers of proofs of spacetime are tried before the first task.
+    pub proving_trial: bool,
     /// The permanent store for sealed sectors.
     pub store: Store,
     /// All directories that the file names, whether they exist or not.
@@ -232,6 +234,11 @@ impl Config {
         told.collect()
     }
 
+    /// Whether the machine works on a phase.
+    pub fn serves(&self, phase: Phase) -> bool {
+        self.processors.iter().any(|group| group.stage == phase)
+    }
+
     /// The queues from which intents are pulled.
     pub fn queues(&self) -> Vec<Queue> {
         let proof = self.sector_size.seal_proof();
@@ -242,7 +249,7 @@ impl Config {
 }
 
 fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
-    let File { worker, nats, slot, processor, limits, cgroup, locks, store, params } = file;
+    let File { worker, nats, slot, processor, limits, cgroup, locks, store, proving, params } = file;
     if worker.miners.is_empty() {
         return Err(ConfigError::Empty { field: "worker.miners", fix: "name at least one, such as [\"f01000\"]" });
     }
@@ -313,7 +320,8 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
     }
     let processors = {
         let (sector_size, has_cgroups) = (worker.sector_size, cgroup.is_some());
-        let around = Around { base, library_env: &library_env, sector_size, has_cgroups, workflows: &workflows };
+        let (workflows, proving) = (&workflows, &proving);
+        let around = Around { base, library_env: &library_env, sector_size, has_cgroups, workflows, proving };
         processors::groups(processor, &around)?
     };
     let rules = processors::rules(limits, locks, &processors)?;
@@ -333,6 +341,7 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
         cgroup: cgroup
             .map(|table| Cgroup { parent: table.parent.map(|parent| base.join(parent)), required: table.required }),
         sandbox: worker.sandbox,
+        proving_trial: proving.trial,
         store: Store { name: store.name, path: store_path },
         directories,
     })

@@ -104,5 +104,7 @@ fn work_status(work: Work, now: Instant) -> Option<WorkStatus> {
     // Whole percents, rounded down, so that only finished work shows 100. The cast turns NaN into 0.
     let percent = work.progress.as_ref().map(|progress| (progress.done.clamp(0.0, 1.0) * 100.0) as u8);
     let note = work.progress.map(|progress| progress.note).unwrap_or_default();
+    // No worker has a slot of this index, so the manager shows none.
+    let slot = slot.unwrap_or(usize::MAX);
     Some(WorkStatus { sector, slot, age_secs, percent, note, left_secs })
 }

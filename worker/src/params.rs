@@ -12,7 +12,7 @@ mod manifest;
 mod presence;
 mod structure;
 
-pub use check::{CheckError, CheckReport, CheckRequest, CheckedFile, Finding, check};
+pub use check::{CheckError, CheckReport, CheckRequest, CheckedFile, Finding, check, check_some};
 pub use download::{AttemptError, DownloadError, FetchPolicy};
 pub use fetch::{FailedDownload, FetchError, FetchReport, FetchRequest, fetch};
 pub use manifest::{Manifest, ManifestEntry, ManifestError};

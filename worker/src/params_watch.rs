@@ -131,7 +131,7 @@ impl Theirs {
 }
 
 /// The parameter directory that a group's environment names.
-fn directory(group: &GroupConfig) -> PathBuf {
+pub(crate) fn directory(group: &GroupConfig) -> PathBuf {
     let environment = group.environment(processor::own_environment());
     environment.get(params::DIR_VARIABLE).map_or(params::DEFAULT_DIR, String::as_str).into()
 }

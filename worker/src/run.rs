@@ -24,6 +24,7 @@ use crate::{
     heartbeat,
     params_watch::ParamsWatch,
     placement::{self, PlacedError},
+    post,
     processor::{GroupConfig, PoolConfig, PoolError, ProcessorPool, orphans, own_environment},
     sandbox::{self, Mode, Refused},
     service,
@@ -199,6 +200,7 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
         () = looking => Ok(()),
         () = following => Ok(()),
         Some(ended) = tasks.join_next() => ended.map_err(RunError::Task),
+        ended = post::serve(Arc::clone(&context)) => ended.map_err(RunError::Task),
     }
 }
 

@@ -5,7 +5,8 @@
 //! never changed in place, and an output gets its final name only when it is complete and durable ([`files`]).
 //! [`Workspace`] defines where the files lie.
 //!
-//! Reading order: [`add_pieces`], [`tree_d`], [`pc1`], [`pc2`], [`transfer`], [`c1`], [`c2`].
+//! Reading order: [`add_pieces`], [`tree_d`], [`pc1`], [`pc2`], [`transfer`], [`c1`], [`c2`]. Apart from them stand
+//! [`post_read`] and [`post_prove`], which write no files and belong to no sector's job.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -22,6 +23,10 @@ mod parent_cache;
 pub mod pc1;
 pub mod pc2;
 mod pc2_check;
+pub mod post;
+pub mod post_prove;
+pub mod post_read;
+pub mod post_trial;
 pub mod sector;
 pub mod static_tree_d;
 pub mod transfer;
@@ -47,6 +52,8 @@ pub fn run_json(stage: Stage, task: &[u8]) -> Result<Json, StageError> {
         Stage::Transfer => run_as::<transfer::Request>(task),
         Stage::C1 => run_as::<c1::Request>(task),
         Stage::C2 => run_as::<c2::Request>(task),
+        post_read::Request::STAGE => run_as::<post_read::Request>(task),
+        post_prove::Request::STAGE => run_as::<post_prove::Request>(task),
         Stage::Own(_) => {
             Err(StageError::new(StageCode::RequestInvalid, format!("stage {stage} is its workflow's own")))
         }

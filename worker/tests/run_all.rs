@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_macros, reason = "for whoever reads the output")]
 
+#[path = "run/sealed.rs"]
+mod sealed;
 #[path = "run/support.rs"]
 mod support;
 
@@ -19,6 +21,8 @@ mod life;
 mod orders;
 #[path = "run/processors.rs"]
 mod processors;
+#[path = "run/proofs.rs"]
+mod proofs;
 #[path = "run/recovery.rs"]
 mod recovery;
 #[path = "run/refusals.rs"]

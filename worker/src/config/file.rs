@@ -33,6 +33,9 @@ pub struct File {
     pub locks: BTreeMap<String, usize>,
     /// The permanent store.
     pub store: StoreTable,
+    /// What to do for proofs of spacetime.
+    #[serde(default)]
+    pub proving: ProvingTable,
     /// Where the proofs library finds its large files.
     #[serde(default)]
     pub params: ParamsTable,
@@ -215,6 +218,26 @@ pub struct StoreTable {
     pub name: String,
     /// The store's root, an existing directory.
     pub path: PathBuf,
+}
+
+/// `[proving]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProvingTable {
+    /// Whether to read sectors of the store for proofs.
+    pub read: bool,
+    /// Whether to make SNARKs.
+    pub prove: bool,
+    /// Whether to make a proof of a made-up sector before the first task.
+    pub trial: bool,
+    /// How many sectors to read at the same time, without `[[processor]]` groups for that.
+    pub readers: Option<usize>,
+}
+
+impl Default for ProvingTable {
+    fn default() -> ProvingTable {
+        ProvingTable { read: true, prove: false, trial: true, readers: None }
+    }
 }
 
 /// `[params]`.

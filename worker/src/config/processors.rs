@@ -14,7 +14,7 @@ use sealbus_schema::{Phase, SectorSize, Workflow};
 
 use super::{
     A_DAY, A_MONTH, ConfigError,
-    file::{AUTO, CpusField, LimitsTable, ProcessorTable, ProtocolName},
+    file::{AUTO, CpusField, LimitsTable, ProcessorTable, ProtocolName, ProvingTable},
     seconds,
 };
 use crate::{
@@ -25,6 +25,9 @@ use crate::{
     topology::CpuSet,
 };
 
+/// How many sectors are read for proofs at the same time. A reader waits for the store nearly all the time, and one that
+/// hangs must not hold up the others.
+const READERS: usize = 8;
 /// More processes than any machine has processing units for.
 const COUNT_MAX: usize = 4096;
 
@@ -40,6 +43,8 @@ pub(super) struct Around<'a> {
     pub(super) has_cgroups: bool,
     /// What the machine serves.
     pub(super) workflows: &'a [Workflow],
+    /// What it does for proofs of spacetime.
+    pub(super) proving: &'a ProvingTable,
 }
 
 /// The configured groups, plus one built-in processor for each phase that has no group.
@@ -48,14 +53,48 @@ pub(super) fn groups(tables: Vec<ProcessorTable>, around: &Around<'_>) -> Result
     for (index, table) in tables.into_iter().enumerate() {
         groups.push(group(index, table, around)?);
     }
-    for phase in Phase::of(around.workflows) {
+    let of_proofs = of_proofs(&groups, around.proving)?;
+    for (phase, count) in Phase::of(around.workflows).into_iter().map(|phase| (phase, 1)).chain(of_proofs) {
         if !groups.iter().any(|group| group.stage == phase) {
-            let mut group = GroupConfig::built_in(phase, 1);
+            let mut group = GroupConfig::built_in(phase, count);
             group.env = around.library_env.clone();
             groups.push(group);
         }
     }
     Ok(groups)
+}
+
+/// The phases of proofs that the machine serves, with the number of processes that each has without a group.
+fn of_proofs(groups: &[GroupConfig], proving: &ProvingTable) -> Result<Vec<(Phase, usize)>, ConfigError> {
+    let refused = |field: &str, value: String, problem: String| {
+        Err(ConfigError::Value { field: format!("proving.{field}"), value, problem })
+    };
+    let readers = proving.readers.unwrap_or(READERS);
+    if readers == 0 || readers > COUNT_MAX {
+        let problem = format!("must be 1 to {COUNT_MAX}; to read nothing, set proving.read = false");
+        return refused("readers", readers.to_string(), problem);
+    }
+    let [read, prove] = Phase::POST;
+    let mut served = Vec::new();
+    for (field, is_served, phase, count) in [("read", proving.read, read, readers), ("prove", proving.prove, prove, 1)]
+    {
+        match (is_served, groups.iter().position(|group| group.stage == phase)) {
+            (true, _) => served.push((phase, count)),
+            (false, Some(index)) => {
+                let problem = format!("processor[{index}] would never work: set it to true, or remove the group");
+                return refused(field, "false".to_owned(), problem);
+            }
+            (false, None) => {}
+        }
+    }
+    let counted = groups.iter().position(|group| group.stage == read);
+    match (proving.readers, counted) {
+        (Some(readers), Some(index)) => {
+            let problem = format!("the readers are those of processor[{index}]: set its count, and remove this");
+            refused("readers", readers.to_string(), problem)
+        }
+        _ => Ok(served),
+    }
 }
 
 /// The limits and locks, checked for whether the groups can work under them.

@@ -25,6 +25,13 @@ pub fn summary(config: &Config) -> String {
     }
     let _ = writeln!(text, "nats       {}", config.nats.url);
     let _ = writeln!(text, "store      {} at {}", config.store.name, config.store.path.display());
+    let proving = match Phase::POST.map(|phase| config.serves(phase)) {
+        [true, true] => "reads the store's sectors for proofs, and proves",
+        [true, false] => "reads the store's sectors for proofs",
+        [false, true] => "proves what others have read",
+        [false, false] => "no work for proofs of spacetime",
+    };
+    let _ = writeln!(text, "proving    {proving}");
     let needed = space::needed_bytes(config.sector_size.seal_proof());
     for slot in &config.slots {
         let room = match space::free_bytes(slot) {

@@ -90,7 +90,7 @@ impl Job {
     /// Runs a phase on its processor. The processor is free again before the result is reported.
     pub fn run(self, mut guard: ProcessorGuard, state: State) -> BoxFuture<'static, Done> {
         async move {
-            guard.works_on(WorkOf { sector: self.intent.sector, slot: self.slot.index() });
+            guard.works_on(WorkOf { sector: self.intent.sector, slot: Some(self.slot.index()) });
             guard.works_in(&self.work_dir);
             let outcome = match state.step() {
                 Some(step) => self.run_step(&mut guard, step).await,

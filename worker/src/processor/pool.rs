@@ -193,6 +193,22 @@ impl ProcessorGuard {
         self.dir = Some(dir.to_owned());
     }
 
+    /// Starts the processor's process if it is not running, so that a request's time is not spent on that.
+    ///
+    /// # Errors
+    /// [`ProcessError`] if it cannot be started.
+    pub async fn ready(&self) -> Result<(), ProcessError> {
+        let Shared { spawner, live, .. } = &*self.shared;
+        let processor = self.held.seat.processor;
+        self.processor().ready(spawner, |pid, bound| live.runs(processor, pid, bound)).await
+    }
+
+    /// Gives the seat back when the process of a request that was dropped is gone. Until then nobody else gets the seat,
+    /// so however many processes hang, there are no more of them than seats.
+    pub async fn gone(self) {
+        self.processor().ended().await;
+    }
+
     /// Carries out a request. If the processor's process is not running, it is started.
     ///
     /// If the future is dropped early, the request is stopped. A process that works on nothing else is then killed.

@@ -20,6 +20,10 @@ use crate::{
 /// The variable that names the directory of the parent cache.
 pub const PARENTS_VARIABLE: &str = "FIL_PROOFS_PARENT_CACHE";
 
+/// The stages of proofs of spacetime.
+const POST_READ: Stage = Stage::POST[0];
+const POST_PROVE: Stage = Stage::POST[1];
+
 /// What any program reads: programs and libraries, what the kernel tells, and how names and time zones are looked up.
 /// Not `/etc` as a whole, which holds keys. Other processes' memory and environment, which are in `/proc` too, are closed
 /// to a confined process by the kernel.
@@ -68,7 +72,9 @@ pub fn devices() -> Vec<PathBuf> {
 /// The sandbox of a group. `None` if processors are not confined. `own_exe` is the worker's executable.
 #[must_use]
 pub fn of(mode: Mode, group: &GroupConfig, slots: &[PathBuf], store: &Path, own_exe: Option<&Path>) -> Option<Sandbox> {
-    if mode == Mode::Off {
+    // Readers for proofs are ours and not confined: what a process may touch is looked up by the worker before each request,
+    // and on a store that hangs that would never return. Only they touch the store, so that nothing else hangs.
+    if mode == Mode::Off || group.stage == POST_READ {
         return None;
     }
     let environment = group.environment(own_environment());
@@ -89,8 +95,13 @@ pub fn of(mode: Mode, group: &GroupConfig, slots: &[PathBuf], store: &Path, own_
         }
         _ => Vec::new(),
     };
-    if group.stage == Stage::C2 {
+    let is_post = group.stage == POST_PROVE;
+    if group.stage == Stage::C2 || is_post {
         read.push(directory(DIR_VARIABLE, DEFAULT_DIR));
+    }
+    if is_post {
+        // Where the worker puts the vanilla proofs.
+        read.extend(slots.iter().map(|slot| slot.join("tmp")));
     }
     let is_shared = group.stage == Stage::C2 || group.concurrent > 1 || group.keep_process;
     Some(Sandbox {
@@ -99,7 +110,11 @@ pub fn of(mode: Mode, group: &GroupConfig, slots: &[PathBuf], store: &Path, own_
         write: group.writable.clone(),
         common,
         store: stage::writes_to_store(group.stage).then(|| store.to_owned()),
-        shared_slots: is_shared.then(|| slots.to_vec()),
+        shared_slots: match is_post {
+            // It works for no sector of a slot.
+            true => Some(Vec::new()),
+            false => is_shared.then(|| slots.to_vec()),
+        },
         changes_sector: !matches!(group.stage, Stage::C2 | Stage::Transfer),
         network: is_theirs,
     })
@@ -153,6 +168,15 @@ mod tests {
         let shared = sandbox(Stage::Pc2, |group| group.concurrent = 2);
         assert_eq!(shared.shared_slots.map(|slots| slots.len()), Some(2));
         assert!(sandbox(Stage::Pc2, |group| group.keep_process = true).is_shared());
+    }
+
+    #[test]
+    fn a_prover_of_spacetime_reads_vanilla_proofs_and_no_sector_and_a_reader_is_not_confined() {
+        let prover = sandbox(POST_PROVE, |_| {});
+        assert!(prover.read.contains(&"/slot/a/tmp".into()) && !prover.read.contains(&"/slot/a".into()));
+        assert_eq!((prover.shared_slots, prover.store, prover.write.len()), (Some(Vec::new()), None, 0));
+        let reader = GroupConfig::built_in(POST_READ, 1);
+        assert_eq!(of(Mode::Required, &reader, &[], Path::new("/store"), None), None);
     }
 
     #[test]

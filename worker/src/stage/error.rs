@@ -79,6 +79,8 @@ codes! {
     StoreConflict = "STORE_CONFLICT", Perm;
     /// The data read back from the permanent store differs from what was written.
     ChecksumMismatch = "CHECKSUM_MISMATCH", Temp;
+    /// A sector's files in the permanent store are missing, another sector's, or do not answer a challenge.
+    FilesUnprovable = "FILES_UNPROVABLE", Perm;
     /// A third-party executable that serves a stage could not be started.
     ProcessorStartFailed = "PROCESSOR_START_FAILED", Crit;
     /// The third-party executable ended before it answered.

@@ -99,10 +99,13 @@ async fn a_process_with_two_seats_is_shown_with_both_requests() {
         let mut other = pool.acquire(Stage::C2).await.expect("guard");
         assert_eq!((pool.free(Stage::C2), one.id(), other.id()), (0, "c2-0", "c2-0"));
         let sector = SectorId { miner: MinerId(1000), number: SectorNumber(7) };
-        other.works_on(WorkOf { sector, slot: 3 });
+        other.works_on(WorkOf { sector, slot: Some(3) });
         let shown = pool.snapshot().remove(0);
         assert_eq!(shown.placement.gpus, ["1"]);
-        assert_eq!(shown.work.iter().map(|work| work.of).collect::<Vec<_>>(), [None, Some(WorkOf { sector, slot: 3 })]);
+        assert_eq!(
+            shown.work.iter().map(|work| work.of).collect::<Vec<_>>(),
+            [None, Some(WorkOf { sector, slot: Some(3) })]
+        );
         assert_eq!(shown.work[0].usually, None, "nothing is known yet");
         let answers = futures::future::join(one.run_value(json!({})), other.run_value(json!({}))).await;
         assert_eq!((answers.0.expect("answer"), answers.1.expect("answer")), (json!(1), json!(2)));

@@ -43,13 +43,13 @@ pub struct Work {
     pub usually: Option<Duration>,
 }
 
-/// The sector and slot that some work is for.
+/// The sector that some work is for, and its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkOf {
     /// The sector.
     pub sector: SectorId,
-    /// The slot's index.
-    pub slot: usize,
+    /// The slot's index; `None` for a sector in the store.
+    pub slot: Option<usize>,
 }
 
 /// The status of all processors of a pool.

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::process::Command;
@@ -21,12 +21,16 @@ use crate::processor::command::Program;
 use crate::processor::config::{GroupConfig, Placement, own_environment};
 use crate::processor::error::{ProcessError, ProcessFailure};
 use crate::processor::protocol::{AnswerResult, Progress};
-use crate::processor::running::{Answered, AskOptions, Ended, Gone, Launch, Running};
+use crate::processor::running::{Answered, AskOptions, Ended, Gone, Launch, Running, usage};
 use crate::processor::spawner::Spawner;
 use crate::sandbox::{Places, Rules};
 use crate::stage::Json;
 
 const SYS: &str = "/sys";
+/// How often to look whether a killed process is gone.
+const ENDED_LOOK: Duration = Duration::from_millis(50);
+/// How long a killed process may take to end before people are told.
+const ENDING_MAX: Duration = Duration::from_secs(30);
 
 /// A processor, whether its process is running or not.
 #[derive(Debug)]
@@ -80,6 +84,35 @@ impl Processor {
     /// The process id, if the process is running.
     pub(super) fn pid(&self) -> Option<u32> {
         self.lock().running.as_ref().filter(|running| !running.has_ended()).and_then(|running| running.pid())
+    }
+
+    /// Starts the process if it is not running.
+    pub(super) async fn ready(
+        &self,
+        spawner: &Spawner,
+        runs: impl Fn(Option<u32>, Option<String>),
+    ) -> Result<(), ProcessError> {
+        self.usable(spawner, None, &runs).await.map(drop)
+    }
+
+    /// Waits until a process that is being ended is gone, however long that takes: what hangs in the kernel, as on a
+    /// dead network file system, goes only when the kernel lets it. Returns at once if none is being ended.
+    pub(super) async fn ended(&self) {
+        let running = self.lock().running.clone();
+        let Some(pid) = running.filter(|running| running.has_ended()).and_then(|running| running.pid()) else { return };
+        let Some(since) = usage::start_time(pid) else { return };
+        let began = Instant::now();
+        let mut told = false;
+        // It still counts while it is a zombie: another of its threads may hang.
+        while usage::start_time(pid) == Some(since) {
+            if began.elapsed() > ENDING_MAX && !std::mem::replace(&mut told, true) {
+                tracing::warn!(processor = %self.id, pid, "was killed and does not end; its seat stays taken");
+            }
+            tokio::time::sleep(ENDED_LOOK).await;
+        }
+        if told {
+            tracing::info!(processor = %self.id, pid, "has ended at last; its seat is free again");
+        }
     }
 
     /// The last lines of its stderr.

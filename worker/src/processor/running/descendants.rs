@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use super::usage;
+use super::usage::{self, start_time};
 
 /// The environment variable that holds the mark.
 pub const VARIABLE: &str = "SEALBUS_PROCESSOR_RUN";
@@ -104,11 +104,6 @@ fn namespace() -> u64 {
     let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     let text = link.to_string_lossy();
     text.trim_start_matches("pid:[").trim_end_matches(']').parse().unwrap_or(0)
-}
-
-/// When a process was started, in clock ticks since boot.
-fn start_time(pid: u32) -> Option<u64> {
-    usage::stat(pid)?.start_time
 }
 
 #[cfg(test)]

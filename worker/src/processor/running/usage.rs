@@ -67,6 +67,11 @@ pub(in crate::processor) fn is_alive(pid: u32) -> bool {
     stat(pid).is_some_and(|found| !matches!(found.state, 'Z' | 'X'))
 }
 
+/// When a process began, in ticks since the boot. `None` once it has been reaped.
+pub(in crate::processor) fn start_time(pid: u32) -> Option<u64> {
+    stat(pid)?.start_time
+}
+
 fn parse(line: &str) -> Option<Stat> {
     // The name, in brackets, may contain anything, also brackets and spaces.
     let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
