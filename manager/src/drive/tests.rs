@@ -286,7 +286,9 @@ async fn a_sender_that_the_miner_names_is_taken() {
     let found = async |sender: &str| {
         let miner = crate::config::Miner { sender: Some(sender.to_owned()), ..world.driver.config.miners[0].clone() };
         let found =
-            preflight::miner(&world.driver.node, &miner, &LocalKeys::default(), &head).await.expect("the node answers");
+            preflight::miner(&world.driver.node, &miner, preflight::Signing::Here(&LocalKeys::default()), &head)
+                .await
+                .expect("the node answers");
         found.into_iter().map(|finding| (finding.cause.code, finding.holds)).collect::<Vec<_>>()
     };
     assert_eq!(found("t01001").await, [], "its worker");
@@ -304,8 +306,9 @@ async fn a_sender_that_could_not_send_is_found_before_anything_is_sealed() {
     .await;
     let head = world.driver.node.chain_head().await.expect("a head");
     let miner = crate::config::Miner { sender: Some("t01099".to_owned()), ..world.driver.config.miners[0].clone() };
-    let found =
-        preflight::miner(&world.driver.node, &miner, &LocalKeys::default(), &head).await.expect("the node answers");
+    let found = preflight::miner(&world.driver.node, &miner, preflight::Signing::Here(&LocalKeys::default()), &head)
+        .await
+        .expect("the node answers");
     let found: Vec<_> = found.into_iter().map(|finding| (finding.cause.code, finding.holds)).collect();
     assert_eq!(
         found,
