@@ -145,10 +145,15 @@ fn funds_show_what_is_there_what_is_locked_and_what_is_needed() {
     let funds: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let state = site.chain.miner().state;
     assert_eq!(funds[0]["pledge_atto"], json!(state.initial_pledge.atto().to_string()));
-    assert_eq!(funds[0]["needs"]["before_precommit"], json!(0));
+    assert_eq!(funds[0]["on_their_way"]["before_precommit"], json!(0));
+    let week = &funds[0]["next_7_days"];
+    assert_eq!((&week["sectors"]["before_prove_commit"], &week["expiring"]), (&json!(0), &json!(0)));
+    let fee = site.chain.on_chain_sector(3).expect("is active").daily_fee;
+    assert!(fee.is_positive());
+    assert_eq!(week["daily_fees_atto"], json!((fee * 7).atto().to_string()));
     let roles: Vec<&Value> = funds[0]["addresses"].as_array().expect("a list").iter().map(|of| &of["roles"]).collect();
     assert_eq!(roles, [&json!(["owner"]), &json!(["worker", "sender"])]);
     let output = site.run(&["funds", "--miner", "f01000"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("available") && said.contains("sectors on their way"), "{said}");
+    assert!(said.contains("available") && said.contains("NEXT 7 DAYS") && said.contains("daily fees"), "{said}");
 }

@@ -1,7 +1,4 @@
-//! `funds`: what each miner and its addresses have, what is locked, what vests when, and what the sectors on their way
-//! need.
-
-use std::collections::BTreeMap;
+//! `funds`: what each miner and its addresses have, what is locked, what vests when, and what the next seven days need.
 
 use anyhow::Context;
 use clap::Args;
@@ -11,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{ConfigArg, errand::Site, known::insist_on_configured, print_json, table};
 use crate::{
+    care::look,
     chain::{
         expiry::LIFETIME_MIN,
         network::pledge_verified_bytes,
@@ -20,7 +18,7 @@ use crate::{
     drive::address,
     errands::{
         fil::shown,
-        forecast::{Needs, Price, needs, weeks},
+        forecast::{Needs, OnTheirWay, Price, Proven, WEEK, needs, of_proven, on_their_way, weeks, within_a_week},
     },
 };
 
@@ -53,7 +51,14 @@ struct Found {
     available: TokenAmount,
     /// What is unlocked, by week and later.
     vesting: (Vec<TokenAmount>, TokenAmount),
+    on_their_way: OnTheirWay,
+    /// Those whose messages land in the next seven days.
+    in_a_week: OnTheirWay,
+    /// How many PreCommits have landed in the last seven days.
+    pace: u64,
+    /// What those need whose messages land in the next seven days.
     needs: Needs,
+    proven: Proven,
     /// What the sender has for it.
     sender_has: TokenAmount,
 }
@@ -98,14 +103,21 @@ async fn look(site: &Site, miner: &Miner) -> anyhow::Result<Found> {
         pledge: node.initial_pledge_for_sector(LIFETIME_MIN, bytes, pledge_for, tipset).await?,
         base_fee: site.head.base_fee().cloned().unwrap_or_default(),
     };
-    let states: BTreeMap<String, u64> = site.store.states_of(miner.id).await?;
+    let states = site.store.states_of(miner.id).await?;
+    let pace = site.store.precommitted_since(miner.id, site.head.height - WEEK).await?;
+    let in_a_week = within_a_week(&states, pace);
+    let proven = look::look(node, &actor, |_| true).await?;
     Ok(Found {
         miner: miner.id,
         purses,
         funds,
         available: node.available_balance(&actor, tipset).await?,
         vesting: weeks(&vesting, site.head.height),
-        needs: needs(&states, proof, &price),
+        on_their_way: on_their_way(&states),
+        in_a_week,
+        pace,
+        needs: needs(in_a_week, proof, &price),
+        proven: of_proven(proven.sectors.iter().map(|sector| &sector.info), proven.head.height),
         sender_has: sender_has.unwrap_or_default(),
     })
 }
@@ -157,25 +169,48 @@ fn show(found: &Found) {
     if later.is_positive() {
         rows.push(vec!["  unlocked later".to_owned(), shown(later), String::new()]);
     }
-    let needs = &found.needs;
-    let sectors = needs.before_pre_commit + needs.before_prove_commit;
+    let all = found.on_their_way;
     rows.push(vec![
         "sectors on their way".to_owned(),
-        sectors.to_string(),
-        format!("{} of them before their PreCommit has landed", needs.before_pre_commit),
+        (all.before_pre_commit + all.before_prove_commit).to_string(),
+        format!("{} of them before their PreCommit has landed", all.before_pre_commit),
     ]);
-    rows.push(vec![
-        "  will lock".to_owned(),
-        shown(&needs.locks),
-        "if all become active, at today's pledge".to_owned(),
-    ]);
-    rows.push(vec!["  gas".to_owned(), shown(&needs.gas), "at the present base fee, each sent alone".to_owned()]);
-    rows.push(vec!["  the sender lacks".to_owned(), shown(&lacks(found)), "send it so much".to_owned()]);
     table::print(&["FUNDS", "FIL", "REMARK"], &rows);
+    outln!();
+    show_week(found);
+}
+
+fn show_week(found: &Found) {
+    let OnTheirWay { before_pre_commit, before_prove_commit } = found.in_a_week;
+    let pace = match found.pace {
+        0 => "all on their way: none has landed in the last 7 days to go by".to_owned(),
+        pace => format!("at the pace of the last 7 days: {pace}"),
+    };
+    let row = |what: &str, amount: String, remark: &str| vec![what.to_owned(), amount, remark.to_owned()];
+    let sector = if found.proven.expiring == 1 {
+        "1 sector expires".to_owned()
+    } else {
+        format!("{} sectors expire", found.proven.expiring)
+    };
+    let rows = [
+        row("PreCommits", before_pre_commit.to_string(), &pace),
+        row("ProveCommits", (before_pre_commit + before_prove_commit).to_string(), "of these, and of those before"),
+        row("  will lock", shown(&found.needs.locks), "from the sender, at today's pledge"),
+        row("  gas", shown(&found.needs.gas), "from the sender, at the present base fee, each sent alone"),
+        row("  the sender lacks", shown(&lacks(found)), "send it so much"),
+        row(
+            "daily fees",
+            shown(&found.proven.fees),
+            "from the miner's balance, for sectors that are proven now; at most",
+        ),
+        row("  unlocked", shown(&found.proven.unlocked), &format!("{sector}, and the pledge becomes available")),
+        row("  vests", shown(found.vesting.0.first().unwrap_or(&TokenAmount::default())), "as week 1 above"),
+    ];
+    table::print(&["NEXT 7 DAYS", "", "REMARK"], &rows);
     outln!();
 }
 
-/// What the sender does not have of what the sectors on their way need.
+/// What the sender does not have of what the next seven days need.
 fn lacks(found: &Found) -> TokenAmount {
     (found.needs.sum() - &found.sender_has).max(TokenAmount::default())
 }
@@ -190,16 +225,20 @@ fn describe(found: &Found) -> Value {
     };
     let MinerFunds { balance, pre_commit_deposits, initial_pledge, locked_funds, fee_debt, .. } = &found.funds;
     let (weeks, later) = &found.vesting;
+    let sectors = |of: OnTheirWay| json!({ "before_precommit": of.before_pre_commit, "before_prove_commit": of.before_prove_commit });
     let vesting = json!({ "weeks_atto": weeks.iter().map(atto).collect::<Vec<_>>(), "later_atto": atto(later) });
     json!({
         "miner": found.miner, "addresses": found.purses.iter().map(purse).collect::<Vec<_>>(),
         "balance_atto": atto(balance), "available_atto": atto(&found.available), "pledge_atto": atto(initial_pledge),
         "deposits_atto": atto(pre_commit_deposits), "vesting_atto": atto(locked_funds), "debt_atto": atto(fee_debt),
         "unlocked": vesting,
-        "needs": {
-            "before_precommit": found.needs.before_pre_commit, "before_prove_commit": found.needs.before_prove_commit,
+        "on_their_way": sectors(found.on_their_way),
+        "next_7_days": {
+            "sectors": sectors(found.in_a_week), "pace": found.pace,
             "locks_atto": atto(&found.needs.locks), "gas_atto": atto(&found.needs.gas),
             "sender_lacks_atto": atto(&lacks(found)),
+            "daily_fees_atto": atto(&found.proven.fees), "expiring": found.proven.expiring,
+            "unlocked_atto": atto(&found.proven.unlocked),
         },
     })
 }

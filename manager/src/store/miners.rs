@@ -43,6 +43,21 @@ impl Store {
         Ok(rows.iter().map(|row| (row.get("state"), row.get::<i64, _>("n") as u64)).collect())
     }
 
+    /// How many of a miner's PreCommits have landed from an epoch on.
+    pub async fn precommitted_since(&self, miner: MinerId, epoch: i64) -> Result<u64, StoreError> {
+        let row = sqlx::query(
+            "SELECT COUNT(DISTINCT wants.number) AS n FROM calls JOIN call_wants ON call_wants.call = calls.id \
+             JOIN wants ON wants.id = call_wants.want AND wants.state = 'landed' \
+             WHERE calls.kind = 'precommit' AND calls.miner = $1 AND landed_epoch >= $2",
+        )
+        .bind(miner.to_string())
+        .bind(epoch)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(sql("count landed PreCommits"))?;
+        Ok(row.get::<i64, _>("n") as u64)
+    }
+
     /// How many sectors each miner has, if it ever had one or a pledge.
     pub async fn counts_by_miner(&self) -> Result<BTreeMap<MinerId, Counts>, StoreError> {
         let mut counts: BTreeMap<MinerId, Counts> = BTreeMap::new();

@@ -686,6 +686,7 @@ async fn a_call_for_the_messager_has_an_id_and_no_nonce_and_keeps_what_was_signe
     assert!(store.sector(id()).await.expect("reads").expect("exists").signed, "a PreCommit may have been sent");
     let mut tx = store.begin().await.expect("begins");
     tx.save_delegated(&[&message], &for_messager("sealbus/b")).await.expect_err("it has a call");
+    drop(tx);
 
     let mut tx = store.begin().await.expect("begins");
     tx.mark_pushed(call, 61).await.expect("notes");
