@@ -11,7 +11,8 @@
 //! 5. [`message`] and [`fees`]: building, checking and persisting messages. [`cost`]: what a message of many sectors
 //!    costs.
 //! 6. [`wait`]: what a message can wait for.
-//! 7. [`randomness`], [`expiry`] and [`commitment`]: the pure rules for tickets and seeds, expirations, and CIDs.
+//! 7. [`randomness`], [`election`], [`expiry`] and [`commitment`]: the pure rules for tickets and seeds, won epochs,
+//!    expirations, and CIDs.
 //! 8. [`replay`]: what a message cost and moved.
 //!
 //! [`memo`] remembers the node's answers, and [`nodes`] which node is asked. Nothing else here keeps state between calls,
@@ -20,6 +21,7 @@
 pub mod batch;
 pub mod commitment;
 pub mod cost;
+pub mod election;
 pub mod error;
 pub mod exit;
 pub mod expiry;
