@@ -25,7 +25,9 @@ use crate::{
     drive::{self, DriveError, Driver, chain_of},
     errands::desk::Counter,
     fold::{self, Fold, FoldError},
-    liveness, money, nodes, orders, outbox, preflight,
+    liveness,
+    mining::{Mining, Surroundings},
+    money, nodes, orders, outbox, preflight,
     proofs::{Library, Verifier},
     proving::Proving,
     service,
@@ -308,6 +310,9 @@ impl Manager {
             waits: driver.waits(),
             changed: &changed,
         };
+        let waits = driver.waits();
+        let mining =
+            Mining::new(Surroundings { node, store, tasks: bus, config, epoch, epoch_millis, verifier, waits });
         let users = Users { network, miners: config.miners.iter().map(|miner| miner.id).collect() };
         tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
         service::ready(&format!("holds the fold with epoch {epoch}"));
@@ -322,6 +327,7 @@ impl Manager {
             ended = money::follow::run(node, store, config, epoch) => Ok(ended?),
             ended = nodes::watch(nodes, store, epoch, driver.waits()) => Ok(ended?),
             ended = proving.run() => Ok(ended?),
+            ended = mining.run() => Ok(ended?),
             ended = care::watch::watch(node, Counter { store, epoch: Some(epoch) }, config) => Ok(ended?),
             ended = stores::watch(store, config, &users, epoch, driver.waits()) => Ok(ended?),
             ended = keep_topology(bus, config, &known, driver.waits()) => ended,

@@ -8,6 +8,7 @@
 mod alike;
 mod archive;
 mod audit;
+mod blocks;
 mod broken;
 mod error;
 mod history;
