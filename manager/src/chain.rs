@@ -11,7 +11,8 @@
 //! 5. [`message`] and [`fees`]: building, checking and persisting messages. [`cost`]: what a message of many sectors
 //!    costs.
 //! 6. [`wait`]: what a message can wait for.
-//! 7. [`randomness`], [`expiry`] and [`commitment`]: the pure rules for tickets and seeds, expirations, and CIDs.
+//! 7. [`randomness`], [`election`], [`expiry`] and [`commitment`]: the pure rules for tickets and seeds, won epochs,
+//!    expirations, and CIDs.
 //! 8. [`replay`]: what a message cost and moved.
 //! 9. [`messager`]: Venus' messager, which may send the messages instead.
 //!
@@ -21,6 +22,7 @@
 pub mod batch;
 pub mod commitment;
 pub mod cost;
+pub mod election;
 pub mod error;
 pub mod exit;
 pub mod expiry;

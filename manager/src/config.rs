@@ -59,6 +59,9 @@ pub struct Config {
     /// How proofs of spacetime are made.
     #[serde(default)]
     pub proving: Proving,
+    /// How blocks are made.
+    #[serde(default)]
+    pub mining: Mining,
 }
 
 /// The `[streams]` table.
@@ -162,6 +165,9 @@ pub struct Miner {
     /// Whether its sectors are proven by window PoSt. `false` if another system proves them.
     #[serde(default = "yes")]
     pub prove: bool,
+    /// Whether blocks are made for it. Only one system may do this: two blocks for one epoch are punished.
+    #[serde(default)]
+    pub mine: bool,
     /// What its messages may cost, instead of `[chain.fees]`.
     #[serde(default)]
     pub fees: Option<Fees>,
@@ -219,6 +225,22 @@ pub struct Proving {
 impl Default for Proving {
     fn default() -> Proving {
         Proving { sector_limit_secs: 60 }
+    }
+}
+
+/// The `[mining]` table.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mining {
+    /// How long after an epoch began its best tipset is taken as the base of a block, in milliseconds. The others' blocks
+    /// have arrived by then. At most a third of an epoch.
+    pub propagation_delay_ms: u64,
+}
+
+impl Default for Mining {
+    fn default() -> Mining {
+        // `PropagationDelaySecs` of Lotus on the main network.
+        Mining { propagation_delay_ms: 10_000 }
     }
 }
 
@@ -336,6 +358,9 @@ impl Config {
         }
         if !(1..=1800).contains(&self.proving.sector_limit_secs) {
             return refuse("proving.sector_limit_secs", "must be 1 to 1800".to_owned());
+        }
+        if self.mining.propagation_delay_ms > 25_000 {
+            return refuse("mining.propagation_delay_ms", "must be at most 25000".to_owned());
         }
         let mut seen = BTreeSet::new();
         for (index, miner) in self.miners.iter().enumerate() {

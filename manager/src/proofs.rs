@@ -84,6 +84,19 @@ pub trait Verifier: Send + Sync + 'static {
         Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOFS_FAILED, "window PoSts cannot be verified here"))
     }
 
+    /// Verifies the winning PoSt of a block as the chain will: of these sectors with their CommR. `randomness` is masked.
+    /// Blocks for some milliseconds.
+    fn verify_winning_post(
+        &self,
+        _: MinerId,
+        _: SealProof,
+        _: Randomness,
+        _: &[(SectorNumber, Commitment)],
+        _: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOFS_FAILED, "winning PoSts cannot be verified here"))
+    }
+
     /// Checks that aggregates can be made and verified now. Cheap, like [`Self::ready`].
     fn aggregates_ready(&self) -> Result<(), ErrorReport> {
         Err(no_aggregates())
@@ -187,6 +200,34 @@ impl Verifier for Library {
                 "the window PoSt does not verify; it was not sent",
             )),
             Err(error) => Err(report(ErrorCode::PROOFS_FAILED, "verify the window PoSt", &error)),
+        }
+    }
+
+    fn verify_winning_post(
+        &self,
+        miner: MinerId,
+        proof: SealProof,
+        randomness: Randomness,
+        sectors: &[(SectorNumber, Commitment)],
+        made: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        let post_proof = winning_post(proof);
+        let key = post_proof
+            .cache_verifying_key_path()
+            .map_err(|error| ErrorReport::new(ErrorClass::Crit, ErrorCode::PARAMS_MISSING, format!("{error:#}")))?;
+        require_file(&key, "the verifying key of winning PoSt is needed to check proofs")?;
+        let replica = |(number, comm_r): &(SectorNumber, Commitment)| {
+            (ApiSectorId::from(number.0), PublicReplicaInfo::new(post_proof, comm_r.0))
+        };
+        let replicas = sectors.iter().map(replica).collect();
+        match post::verify_winning_post(&randomness.0, &made.0, &replicas, prover_id(miner.0)) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ErrorReport::new(
+                ErrorClass::Perm,
+                ErrorCode::PROOF_INVALID,
+                "the winning PoSt does not verify; no block was made with it",
+            )),
+            Err(error) => Err(report(ErrorCode::PROOFS_FAILED, "verify the winning PoSt", &error)),
         }
     }
 
@@ -346,6 +387,17 @@ const fn window_post(proof: SealProof) -> RegisteredPoStProof {
         SealProof::StackedDrg512MiBV1_1 => RegisteredPoStProof::StackedDrgWindow512MiBV1_2,
         SealProof::StackedDrg32GiBV1_1 => RegisteredPoStProof::StackedDrgWindow32GiBV1_2,
         SealProof::StackedDrg64GiBV1_1 => RegisteredPoStProof::StackedDrgWindow64GiBV1_2,
+    }
+}
+
+/// The proofs library's winning PoSt type for a sector. On chain its number is the place in this list.
+const fn winning_post(proof: SealProof) -> RegisteredPoStProof {
+    match proof {
+        SealProof::StackedDrg2KiBV1_1 => RegisteredPoStProof::StackedDrgWinning2KiBV1,
+        SealProof::StackedDrg8MiBV1_1 => RegisteredPoStProof::StackedDrgWinning8MiBV1,
+        SealProof::StackedDrg512MiBV1_1 => RegisteredPoStProof::StackedDrgWinning512MiBV1,
+        SealProof::StackedDrg32GiBV1_1 => RegisteredPoStProof::StackedDrgWinning32GiBV1,
+        SealProof::StackedDrg64GiBV1_1 => RegisteredPoStProof::StackedDrgWinning64GiBV1,
     }
 }
 

@@ -24,7 +24,9 @@ use crate::{
     drive::{self, DriveError, Driver, chain_of},
     errands::desk::Counter,
     fold::{self, Fold, FoldError},
-    liveness, money, nodes, orders, outbox, preflight,
+    liveness,
+    mining::{Mining, Surroundings},
+    money, nodes, orders, outbox, preflight,
     proofs::{Library, Verifier},
     proving::{self, Proving},
     service,
@@ -309,6 +311,9 @@ impl Manager {
             waits: driver.waits(),
             changed: &changed,
         };
+        let waits = driver.waits();
+        let mining =
+            Mining::new(Surroundings { node, store, tasks: bus, config, epoch, epoch_millis, verifier, waits });
         let users = Users { network, miners: config.miners.iter().map(|miner| miner.id).collect() };
         tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
         service::ready(&format!("holds the fold with epoch {epoch}"));
@@ -323,6 +328,11 @@ impl Manager {
             ended = money::follow::run(node, store, config, epoch) => Ok(ended?),
             ended = nodes::watch(nodes, store, epoch, driver.waits()) => Ok(ended?),
             ended = window_posts.run() => Ok(ended?),
+            // A restored database does not know the blocks of the last epochs.
+            ended = async {
+                driver.settled().await;
+                mining.run().await
+            } => Ok(ended?),
             ended = proving::compare::watch(node, store, config) => Ok(ended?),
             ended = async {
                 driver.settled().await;

@@ -9,6 +9,7 @@ mod alike;
 mod archive;
 mod audit;
 mod backup;
+mod blocks;
 mod broken;
 mod error;
 mod history;

@@ -56,6 +56,8 @@ pub enum Subject {
     Bus(String),
     /// The proof of a partition.
     Proof(ProofId),
+    /// The blocks of a miner.
+    Blocks(MinerId),
     /// A row of the outbox that cannot be published.
     Outbox {
         /// The row's number.
@@ -117,6 +119,7 @@ impl Subject {
             Subject::Node | Subject::OneNode(_) => "node",
             Subject::Bus(_) => "bus",
             Subject::Proof(_) => "proof",
+            Subject::Blocks(_) => "blocks",
             Subject::Outbox { .. } => "outbox",
         }
     }
@@ -126,7 +129,7 @@ impl Subject {
         match self {
             Subject::Sector(sector) => sector.to_string(),
             Subject::Message { key, .. } => key.clone(),
-            Subject::Miner(miner) => miner.to_string(),
+            Subject::Miner(miner) | Subject::Blocks(miner) => miner.to_string(),
             Subject::Store(name) | Subject::Bus(name) | Subject::OneNode(name) => name.clone(),
             Subject::Proof(id) => id.path(),
             Subject::Outbox { row, .. } => row.to_string(),
@@ -150,6 +153,7 @@ impl std::fmt::Display for Subject {
             Subject::Node => f.write_str("the chain node"),
             Subject::OneNode(name) => write!(f, "the chain node {name}"),
             Subject::Proof(id) => write!(f, "the proof of {id}"),
+            Subject::Blocks(miner) => write!(f, "the blocks of {miner}"),
             Subject::Bus(part) => write!(f, "the bus ({part})"),
             Subject::Outbox { row, sector } => write!(f, "row {row} of the outbox, about {sector}"),
             _ => write!(f, "{} {}", self.kind(), self.name()),

@@ -201,6 +201,8 @@ codes! {
     MESSAGE_HELD Temp;
     /// A window PoSt is late, so sectors may become faulty.
     POST_AT_RISK Temp;
+    /// A miner's blocks are lost, or would be if it won now.
+    BLOCKS_AT_RISK Temp;
     /// The chain refused a message that a person or a policy asked for.
     ERRAND_REFUSED Perm;
     /// A pushed message has waited unusually long for inclusion in a block.

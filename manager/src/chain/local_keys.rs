@@ -111,6 +111,14 @@ impl LocalKeys {
         Some(signing_bytes(message).and_then(|bytes| SignedMessage::new(message.clone(), key.sign(&bytes)?)))
     }
 
+    /// Signs bytes with a BLS key: a VRF proof of 96 bytes. `None` if no file has the key.
+    pub async fn vrf(&self, address: &Address, input: &[u8]) -> Option<Vec<u8>> {
+        match self.find(address).await?.secret {
+            Secret::Bls(key) => Some(key.sign(input).as_bytes()),
+            Secret::Secp256k1(_) => None,
+        }
+    }
+
     async fn find(&self, address: &Address) -> Option<Key> {
         self.read().await.into_iter().flatten().find(|key| key.address == *address)
     }

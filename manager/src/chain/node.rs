@@ -17,6 +17,7 @@ use super::types::{Epoch, Index, NetworkParams, TipSet, TipSetKey};
 
 mod care;
 mod messages;
+pub mod mining;
 mod money;
 mod randomness;
 mod state;

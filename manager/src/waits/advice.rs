@@ -29,6 +29,10 @@ const ADVICE: &[(ErrorCode, &str)] = &[
         ErrorCode::POST_AT_RISK,
         "see that a worker with the store reads and one proves (`workers list`), that the store answers, and that the sender can pay",
     ),
+    (
+        ErrorCode::BLOCKS_AT_RISK,
+        "see `proving blocks`; that a worker with the store reads and one proves winning PoSts, and that the node's wallet has the worker's key",
+    ),
     (ErrorCode::MESSAGE_HELD, "nothing; to send it now: `messages flush`"),
     (ErrorCode::MESSAGE_PENDING, "check whether the node publishes to its peers, and what else waits for this sender"),
     (
