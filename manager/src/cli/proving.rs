@@ -1,5 +1,6 @@
 //! `proving`: deadlines, proofs of partitions, faults.
 
+mod blocks;
 mod check;
 mod deadlines;
 mod faults;
@@ -17,6 +18,8 @@ pub enum Proving {
     Partitions(history::Partitions),
     /// Show how proofs went: durations, margins, sectors that were left out.
     History(history::History),
+    /// Show the last won epochs: blocks with their margins, losses with their causes, and the last rehearsals.
+    Blocks(blocks::Blocks),
     /// Compare what the chain has with what is in the stores. Exits with 1 if a sector cannot be read.
     Check(check::Check),
     /// Show a miner's faulty sectors, and why they were left out.
@@ -31,6 +34,7 @@ impl Proving {
             Proving::Deadlines(show) => show.run().await,
             Proving::Partitions(show) => show.run().await,
             Proving::History(show) => show.run().await,
+            Proving::Blocks(show) => show.run().await,
             Proving::Check(check) => check.run().await,
             Proving::Faults(show) => show.run().await,
             Proving::Forecast(show) => show.run().await,
