@@ -9,7 +9,7 @@ SOAK_SECTORS = $(if $(filter file,$(origin SECTORS)),5000,$(SECTORS))
 SEED ?=
 MINUTES ?= 60
 # How many worlds are simulated, and the seed of the first.
-SEEDS ?= 20000
+SEEDS ?= 8000
 FROM ?= 0
 # For `make nightly`: each commit simulates different worlds, and one commit always the same ones.
 FROM_COMMIT = $(shell printf '%d' "0x$$(git rev-parse --short=7 HEAD 2>/dev/null)" 2>/dev/null || echo 0)
@@ -65,7 +65,7 @@ check: lint quick-test ## Run before each commit
 deny: ## Audit the dependencies: licences, sources, bans (and advisories where the database is reachable)
 	@bash integration-tests/setup/deny.sh
 
-sim: build ## Simulate worlds in which everything goes wrong (SEEDS=20000 FROM=0)
+sim: build ## Simulate worlds in which everything goes wrong (SEEDS=8000 FROM=0)
 	target/debug/sealbus-sim --seeds $(SEEDS) --from $(FROM)
 
 test: lint deny nats-cli params ## Everything that CI runs
