@@ -295,6 +295,10 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
                 self.waits.goes_on(&Subject::Proof(id));
             }
         }
+        // What workers say of other jobs: of blocks, of recoveries that are done, of proofs that have ended.
+        let jobs: BTreeSet<(MinerId, PostJob)> =
+            open.iter().filter_map(|proof| Some((proof.id.miner, proof.id.job()?))).collect();
+        memory.said.retain(|job, _| jobs.contains(job));
         let open: BTreeSet<Subject> = open.iter().map(|proof| Subject::Proof(proof.id)).collect();
         self.waits.keep_only(&["proof"], &open);
         // A turn that closed a day ago is not begun again, because no node tells of it.
