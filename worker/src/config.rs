@@ -437,7 +437,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let config = checked(dir.path(), &minimal(dir.path())).expect("valid");
         assert_eq!(config.workflows, [Workflow::Seal]);
-        assert_eq!(config.processors.len(), Phase::SEALING.len());
+        assert_eq!(config.processors.len(), Phase::SEALING.len() + 1, "and the readers for proofs");
         assert!(config.slots[0].is_absolute());
         assert_eq!(config.recover_interval, Duration::from_secs(30));
         assert!(!config.host.is_empty());
@@ -448,15 +448,32 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let seal = minimal(dir.path()).replace("miners", "workflows = [\"seal\"]\nminers");
         let mut config = checked(dir.path(), &seal).expect("valid");
-        assert_eq!(config.processors.len(), Workflow::Seal.phases().len());
+        assert_eq!(config.processors.len(), Workflow::Seal.phases().len() + 1);
         let kinds: Vec<_> = config.queues().iter().map(|queue| queue.kind).collect();
         assert_eq!(kinds, Workflow::Seal.intents());
         config.workflows.clear();
         assert!(config.queues().is_empty());
         let library_env = BTreeMap::new();
         let (base, sector_size) = (dir.path(), config.sector_size);
-        let around = Around { base, library_env: &library_env, sector_size, has_cgroups: false, workflows: &[] };
+        let proving = &file::ProvingTable { read: false, ..Default::default() };
+        let around =
+            Around { base, library_env: &library_env, sector_size, has_cgroups: false, workflows: &[], proving };
         assert!(processors::groups(Vec::new(), &around).expect("valid").is_empty());
+    }
+
+    #[test]
+    fn a_machine_reads_for_proofs_unless_it_is_told_not_to_and_proves_only_if_it_is_told_to() {
+        let dir = tempfile::tempdir().expect("directory");
+        let counts = |more: &str| {
+            let config = checked(dir.path(), &format!("{}{more}", minimal(dir.path()))).expect("valid");
+            let count = |phase| config.processors.iter().filter(|group| group.stage == phase).map(|group| group.count);
+            Phase::POST.map(|phase| count(phase).sum::<usize>())
+        };
+        assert_eq!(counts(""), [8, 0]);
+        assert_eq!(counts("[proving]\nreaders = 3\nprove = true\n"), [3, 1]);
+        assert_eq!(counts("[proving]\nread = false\n"), [0, 0]);
+        let group = "[[processor]]\nstage = \"post_prove\"\ncount = 2\ngpus = [\"0\"]\n";
+        assert_eq!(counts(&format!("{group}[proving]\nprove = true\n")), [8, 2]);
     }
 
     #[test]
@@ -471,6 +488,7 @@ mod tests {
             sector_size: file.worker.sector_size,
             workflows: Workflow::ALL,
             has_cgroups: file.cgroup.is_some(),
+            proving: &file.proving,
         };
         let groups = processors::groups(file.processor, &around).expect("groups");
         processors::rules(file.limits, file.locks, &groups).expect("rules");
@@ -677,6 +695,13 @@ host = "a\nb""#,
             (format!("{good}[limits.staggered_secs]\npc1 = 0\n"), "limits.staggered_secs.pc1 = 0"),
             (format!("{good}[limits]\nstaggered = {{}}\n"), "unknown field `staggered`"),
             (format!("{good}[params]\ncache = \"worker.toml\"\n"), "params.cache"),
+            (format!("{good}[proving]\nreaders = 0\n"), "proving.readers = 0"),
+            (format!("{good}[proving]\nwatch = true\n"), "unknown field `watch`"),
+            (format!("{good}[[processor]]\nstage = \"post_prove\"\n"), "proving.prove = false: processor[0]"),
+            (
+                format!("{good}[[processor]]\nstage = \"post_read\"\n[proving]\nreaders = 2\n"),
+                "proving.readers = 2: the readers are those of processor[0]",
+            ),
             (good.replace("url =", "token = \"x\"\nurl ="), "unknown field `token`"),
             (good.replace("nats://127.0.0.1:4222", "nats://one, ,two"), "nats.url"),
             (good.replace("nats://127.0.0.1:4222", "http://one"), "nats.url"),

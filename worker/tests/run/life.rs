@@ -44,7 +44,11 @@ async fn a_sector_goes_from_intent_to_finished_and_leaves_a_free_slot() {
     // Neither a journal nor other files are left.
     eventually("a free slot", async || bench.left_in(0).is_empty().then_some(())).await;
     let heartbeat = manager.heartbeat_with("a free slot", |seen| seen.slots[0].holding.is_none()).await;
-    assert_eq!((heartbeat.host.as_str(), heartbeat.processors.len()), ("bench", 7));
+    assert_eq!(
+        (heartbeat.host.as_str(), heartbeat.processors.len()),
+        ("bench", 15),
+        "seven phases, and eight readers for proofs"
+    );
     assert_eq!(worker.terminate().await, Some(0));
 }
 

@@ -69,6 +69,11 @@ impl Prover {
         said.expect("in time").expect("a report").expect("reads")
     }
 
+    /// Offers a task, as soon as an earlier one of the same name is out of the queue.
+    async fn offer(&self, task: PostTask) {
+        eventually("room for a task", async || self.manager.bus.offer_post(&task).await.expect("offers")).await;
+    }
+
     async fn offer_read(&self, of: &PostSubject, sectors: &[(u64, Commitment)], store_id: Option<&str>, limit_ms: u64) {
         let sectors = sectors.iter().map(|&(number, comm_r)| SectorToRead { number: SectorNumber(number), comm_r });
         let task = ReadTask {
@@ -80,7 +85,7 @@ impl Prover {
             sector_limit_ms: limit_ms,
             limit_ms: 120_000,
         };
-        self.manager.bus.offer_post(&PostTask::Read(task)).await.expect("offers");
+        self.offer(PostTask::Read(task)).await;
     }
 
     async fn read(
@@ -106,7 +111,7 @@ impl Prover {
             limit_ms: 300_000,
             failed_at,
         };
-        self.manager.bus.offer_post(&PostTask::Prove(task)).await.expect("offers");
+        self.offer(PostTask::Prove(task)).await;
     }
 
     async fn prove(&mut self, of: &PostSubject, sectors: &[(u64, Commitment)]) -> PostReport {
@@ -159,6 +164,21 @@ fn flip_a_bit(path: &Path, byte: usize) {
 fn make_pipe(path: &Path) {
     let mode = rustix::fs::Mode::RWXU;
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+}
+
+/// The bench's prover, once it has opened the parameters of a proof.
+fn proving(bench: &Bench) -> Option<rustix::process::Pid> {
+    let (dir, of) = (bench.path("slot0").display().to_string(), |pid: i32, file: &str| {
+        String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()).into_owned()
+    });
+    let pids =
+        fs::read_dir("/proc").expect("lists").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let is_it = |pid: &i32| {
+        of(*pid, "cmdline").contains("post_prove")
+            && of(*pid, "environ").contains(&dir)
+            && of(*pid, "maps").contains(".params")
+    };
+    pids.into_iter().find(is_it).and_then(rustix::process::Pid::from_raw)
 }
 
 /// Gives the bench a parameter directory of its own, with links to the files of the common one.
@@ -301,25 +321,13 @@ async fn each_sector_that_cannot_be_read_is_named_with_its_cause_and_costs_only_
 async fn a_prover_that_is_killed_at_work_is_replaced_and_one_that_has_failed_leaves_the_task_to_others() {
     let server = Server::start();
     let mut prover = Prover::connect(&server.url()).await;
-    let mut bench = bench(&server);
+    let bench = bench(&server);
     let comm_r = bench.seal();
-    // Whoever opens these parameters is at work until it is killed.
-    let params = own_parameters(&mut bench).join(WINDOW.cache_params_path().expect("named").file_name().expect("name"));
-    let whole = fs::read_link(&params).expect("a link");
-    fs::remove_file(&params).expect("removes");
-    make_pipe(&params);
     let worker = bench.start();
     let (job, sectors) = (window("w-1"), [(1, comm_r)]);
     assert!(all_read(&prover.read(&job, &sectors, None, 60_000).await));
     prover.offer_prove(&job, &sectors, Vec::new()).await;
-    let pid = eventually("a prover at work", async || {
-        let seen = prover.manager.heartbeat().await?;
-        seen.processors.into_iter().find(|one| one.stage == "post_prove" && one.busy)?.pid
-    })
-    .await;
-    fs::remove_file(&params).expect("removes");
-    std::os::unix::fs::symlink(&whole, &params).expect("links");
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("small")).expect("a pid");
+    let pid = eventually("a prover at work", async || proving(&bench)).await;
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kills");
     let said = prover.said().await;
     assert!(verifies(&job, &sectors, proof(&said.report)));
