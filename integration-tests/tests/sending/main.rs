@@ -2,7 +2,9 @@
 
 mod batches;
 mod commands;
+mod dead_in_a_fork;
 mod errands;
 mod messager;
+mod spike_and_book;
 mod weather;
 mod world;
