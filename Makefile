@@ -30,7 +30,7 @@ OPTIMISED = $(foreach crate,schema nats manager worker integration-tests,--confi
 NEXTEST = bash integration-tests/setup/nextest.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help units tools build params demo fmt lint quick-test check deny sim test nightly foreign crash-matrix soak bench nats-cli clean-demo release deb deb-test ansible-lint ansible-test ansible-test-short
+.PHONY: help units tools build params demo fmt lint quick-test check deny sim test proving nightly foreign crash-matrix soak bench nats-cli clean-demo release deb deb-test ansible-lint ansible-test ansible-test-short
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,11 +73,14 @@ test: lint deny nats-cli params ## Everything that CI runs
 	$(MAKE) ansible-test-short
 	$(MAKE) sim
 
+proving: params ## Seal two sectors and prove them by window PoSt, with a file that is lost and found again (some 5 minutes)
+	$(NEXTEST) --workspace --test proving --ignore-default-filter
+
 nightly: export SEALBUS_REAL_PROOFS = yes
 nightly: export SEALBUS_ALL_CASES = yes
 nightly: export NEXTEST_PROFILE = nightly
 nightly: ## What CI has no time for: every proof real, a million worlds, the full soak
-	$(MAKE) test soak SEEDS=1000000 FROM=$(FROM_COMMIT)
+	$(MAKE) test proving soak SEEDS=1000000 FROM=$(FROM_COMMIT)
 
 foreign: params ## Seal a sector with the stages of the published crate vc-processors (needs rustup and Debian's ocl-icd-opencl-dev; minutes to build)
 	@# From within: rustup chooses the toolchain by the directory.

@@ -27,6 +27,7 @@ fn cluster(directory: &Path) -> Cluster {
         params: nowhere.clone(),
         parents: nowhere,
         scripted_proofs: false,
+        proves: false,
     };
     Cluster::prepare(directory, settings).expect("a cluster")
 }

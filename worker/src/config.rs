@@ -466,8 +466,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let counts = |more: &str| {
             let config = checked(dir.path(), &format!("{}{more}", minimal(dir.path()))).expect("valid");
-            let count = |phase| config.processors.iter().filter(|group| group.stage == phase).map(|group| group.count);
-            Phase::POST.map(|phase| count(phase).sum::<usize>())
+            let groups = |phase| config.processors.iter().filter(move |group| group.stage == phase);
+            Phase::POST.map(|phase| groups(phase).map(|group| group.count).sum::<usize>())
         };
         assert_eq!(counts(""), [8, 0]);
         assert_eq!(counts("[proving]\nreaders = 3\nprove = true\n"), [3, 1]);
