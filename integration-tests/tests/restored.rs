@@ -134,6 +134,7 @@ fn a_lost_manager_goes_on_from_its_last_backup_without_a_second_message_or_a_los
         ensure!(counts.second == 0 && counts.failed == 0, "a message was sent twice: {counts:?}");
         ensure!(counts.lost == 0, "the manager does not know a sector that is on chain: {counts:?}");
         let all = counts.sectors as u64;
+        ensure!(counts.found <= counts.sectors, "more were found again than there are: {counts:?}");
         ensure!(counts.sectors >= PLEDGED.0, "sectors are missing: {counts:?}");
         ensure!((counts.pre_commits, counts.prove_commits) == (all, all), "one of each for each sector: {counts:?}");
     }
