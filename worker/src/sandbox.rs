@@ -69,6 +69,8 @@ pub struct Sandbox {
     pub required: bool,
     /// Files and directories to read and execute.
     pub read: Vec<PathBuf>,
+    /// Directories to read, with what links in them lead to. No processor may write there.
+    pub follow: Vec<PathBuf>,
     /// Files and directories to change.
     pub write: Vec<PathBuf>,
     /// Directories to change that processors share, and that are created if necessary.
@@ -99,6 +101,8 @@ pub struct Rules {
     pub required: bool,
     /// What may be read and executed.
     pub read: Vec<PathBuf>,
+    /// Directories that may be read, with what links in them lead to.
+    pub follow: Vec<PathBuf>,
     /// What may be changed.
     pub write: Vec<PathBuf>,
     /// Directories in which files can get names, and keep them.
@@ -127,7 +131,7 @@ impl Sandbox {
     #[must_use]
     pub fn places(&self, sector_dir: Option<&Path>) -> Places {
         let common = self.common.iter().map(|common| &common.dir);
-        let own = self.read.iter().chain(&self.write).chain(common).chain(&self.store);
+        let own = self.read.iter().chain(&self.follow).chain(&self.write).chain(common).chain(&self.store);
         let sector: Vec<&Path> = match (&self.shared_slots, sector_dir) {
             (Some(slots), Some(dir)) => {
                 slots.iter().map(PathBuf::as_path).filter(|slot| dir.starts_with(slot)).collect()
@@ -158,6 +162,7 @@ impl Sandbox {
         let mut rules = Rules {
             required: self.required,
             read: self.read.clone(),
+            follow: self.follow.clone(),
             write: self.write.iter().chain(self.common.iter().map(|common| &common.dir)).cloned().collect(),
             add: self.store.iter().cloned().collect(),
             network: self.network,
@@ -176,11 +181,11 @@ impl Rules {
     /// The rules as arguments of `sealbus-worker exec-bound`.
     #[must_use]
     pub fn arguments(&self) -> Vec<OsString> {
-        let Self { required, read, write, add, network } = self;
+        let Self { required, read, follow, write, add, network } = self;
         let mut arguments: Vec<OsString> = vec!["--sandbox".into()];
         let mode = if *required { Mode::Required } else { Mode::BestEffort };
         arguments.push(mode.name().into());
-        for (option, paths) in [("--read", read), ("--write", write), ("--add", add)] {
+        for (option, paths) in [("--read", read), ("--follow", follow), ("--write", write), ("--add", add)] {
             arguments.extend(paths.iter().flat_map(|path| [OsString::from(option), path.into()]));
         }
         if *network {

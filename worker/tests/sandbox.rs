@@ -172,6 +172,31 @@ fn c2_only_reads_in_the_slots() {
 }
 
 #[test]
+fn parameters_may_be_links_to_another_disk_and_links_of_a_sector_lead_nowhere_new() {
+    let Some(machine) = Machine::new() else { return };
+    for dir in ["params", "disk"] {
+        fs::create_dir(machine.path(dir)).expect("directory");
+    }
+    fs::write(machine.path("disk/v28.params"), "parameters").expect("writes");
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(machine.path(to), machine.path(name)).expect("links");
+    };
+    link("disk/v28.params", "params/v28.params");
+    link("key", "slot0/a/link");
+    for stage in [Stage::C2, Stage::POST[1]] {
+        let mut group = GroupConfig::built_in(stage, 1);
+        let params = machine.path("params").display().to_string();
+        group.env.insert("FIL_PROOFS_PARAMETER_CACHE".to_owned(), params);
+        let sandbox = rules::of(Mode::Required, &group, &machine.slots(), &machine.path("store"), None);
+        let rules = sandbox.expect("a sandbox").rules(None, &machine.path("tmp"));
+        assert!(machine.can(&rules, "cat params/v28.params"), "{stage}");
+        for refused in ["cat slot0/a/link", "echo x > params/new", "ls disk", "cat key"] {
+            assert!(!machine.can(&rules, refused), "{stage}: {refused}");
+        }
+    }
+}
+
+#[test]
 fn what_the_kernel_restricts_besides_files_is_restricted() {
     let Some(machine) = Machine::new() else { return };
     let open = machine.kernel.gaps();

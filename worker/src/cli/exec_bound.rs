@@ -32,6 +32,9 @@ pub struct ExecBoundArguments {
     /// A file or directory that may be read.
     #[arg(long, value_name = "PATH", requires = "sandbox")]
     read: Vec<PathBuf>,
+    /// A directory that may be read, with what links in it lead to.
+    #[arg(long, value_name = "DIR", requires = "sandbox")]
+    follow: Vec<PathBuf>,
     /// A file or directory that may be changed.
     #[arg(long, value_name = "PATH", requires = "sandbox")]
     write: Vec<PathBuf>,
@@ -57,10 +60,10 @@ enum SandboxMode {
 impl ExecBoundArguments {
     /// Becomes the executable, or prints the reason why not as the last line on stderr.
     pub fn execute(self) -> ExitCode {
-        let Self { cgroup, cpus, nodes, prefer, sandbox, read, write, add, network, command } = self;
+        let Self { cgroup, cpus, nodes, prefer, sandbox, read, follow, write, add, network, command } = self;
         let sandbox = sandbox.map(|mode| {
             let required = matches!(mode, SandboxMode::Required);
-            Rules { required, read, write, add, network }
+            Rules { required, read, follow, write, add, network }
         });
         let memory = nodes.map(|nodes| MemoryBinding { nodes, strict: !prefer });
         let mut command = command.into_iter();

@@ -82,10 +82,12 @@ pub fn enforce(rules: &Rules) -> Result<Kernel, Refused> {
     let write = AccessFs::from_write(MOST) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let add = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::MakeReg | AccessFs::MakeDir | AccessFs::Refer;
     let (system, devices) = (rules::SYSTEM_READ.map(PathBuf::from), rules::devices());
-    let allowed: [(&[PathBuf], _); 5] = [
+    let followed = with_links(&rules.follow);
+    let allowed: [(&[PathBuf], _); 6] = [
         (&system, read),
         (&devices, read | write),
         (&rules.read, read),
+        (&followed, read),
         (&rules.write, (read | write) & !AccessFs::Execute),
         (&rules.add, add),
     ];
@@ -95,6 +97,13 @@ pub fn enforce(rules: &Rules) -> Result<Kernel, Refused> {
         unable if rules.required => Err(Refused::Kernel(unable)),
         unable => Ok(unable),
     }
+}
+
+/// Directories, and what links directly in them lead to. The kernel asks where a file is, not by which name it was opened.
+fn with_links(dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+    let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+    dirs.iter().cloned().chain(links.filter_map(|link| link.path().canonicalize().ok())).collect()
 }
 
 /// What this kernel can confine. Found by confining a thread that ends at once.

@@ -96,9 +96,9 @@ pub fn of(mode: Mode, group: &GroupConfig, slots: &[PathBuf], store: &Path, own_
         _ => Vec::new(),
     };
     let is_post = group.stage == POST_PROVE;
-    if group.stage == Stage::C2 || is_post {
-        read.push(directory(DIR_VARIABLE, DEFAULT_DIR));
-    }
+    // Parameters are often links to another disk.
+    let uses_parameters = group.stage == Stage::C2 || is_post;
+    let follow = uses_parameters.then(|| directory(DIR_VARIABLE, DEFAULT_DIR)).into_iter().collect();
     if is_post {
         // Where the worker puts the vanilla proofs.
         read.extend(slots.iter().map(|slot| slot.join("tmp")));
@@ -107,6 +107,7 @@ pub fn of(mode: Mode, group: &GroupConfig, slots: &[PathBuf], store: &Path, own_
     Some(Sandbox {
         required: mode == Mode::Required,
         read,
+        follow,
         write: group.writable.clone(),
         common,
         store: stage::writes_to_store(group.stage).then(|| store.to_owned()),
@@ -135,7 +136,7 @@ fn found(bin: &Path, environment: &BTreeMap<String, String>) -> PathBuf {
 pub fn exposed(sandbox: &Sandbox, nats: &Connection) -> Vec<(PathBuf, PathBuf)> {
     let secrets = [&nats.nkey_seed_file, &nats.credentials_file].into_iter().flatten();
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let own = sandbox.read.iter().chain(&sandbox.write).chain(sandbox.common.iter().map(|common| &common.dir));
+    let own = sandbox.read.iter().chain(&sandbox.follow).chain(&sandbox.write).chain(sandbox.common.iter().map(|common| &common.dir));
     let own = own.chain(&sandbox.store).chain(sandbox.shared_slots.iter().flatten()).cloned();
     let allowed: Vec<PathBuf> = own.chain(SYSTEM_READ.map(PathBuf::from)).collect();
     let of = |secret: &PathBuf| {
@@ -197,7 +198,7 @@ mod tests {
                 group.env.insert(variable.to_owned(), "/mine".to_owned());
             })
         };
-        assert!(at(Stage::C2, DIR_VARIABLE).read.contains(&"/mine".into()));
+        assert_eq!(at(Stage::C2, DIR_VARIABLE).follow, [PathBuf::from("/mine")]);
         assert_eq!(at(Stage::Pc1, PARENTS_VARIABLE).common, [Common { dir: "/mine".into(), beside: None }]);
         assert!(at(Stage::Pc2, PARENTS_VARIABLE).common.is_empty());
     }
