@@ -121,7 +121,8 @@ fn a_ticket_that_expired_while_the_message_waited_leads_to_another_one_once_noth
     let landed = next_at(9000, &sector(waiting.clone()), [precommit_at(At::Confident, ours(4999))]);
     let Next::Landed { kind: MessageKind::PreCommit, epoch: 4999, input } = landed else { panic!("landed") };
     assert!(matches!(input, Input::Answer(workflows::Answer::Seal(Answer::PreCommitLanded(_)))));
-    let wanted = |head| wanted_at(head, MessageKind::PreCommit, &sector(waiting.clone()), []);
+    let absent = || [precommit_at(At::Confident, None), precommit_at(At::Head, None)];
+    let wanted = |head| wanted_at(head, MessageKind::PreCommit, &sector(waiting.clone()), absent());
     assert!(matches!(wanted(4996), Wanted::Sign(_)));
     assert!(matches!(wanted(4997), Wanted::GiveUp { .. }), "it could not land in time");
 }
