@@ -102,7 +102,6 @@ fn problem(bug: Bug) -> Option<String> {
             | Bug::ForgetFacts
             | Bug::ForgetNumbers
             | Bug::ForgetGrants
-            | Bug::SendFactsAgain
             | Bug::SignAtOnce
             | Bug::ForgetSigned
             | Bug::PurgeAtOnce
@@ -146,9 +145,8 @@ fn expected(bug: Bug) -> &'static [Invariant] {
         Bug::ForgetActive => &[Invariant::NothingLost],
         Bug::KeepSeed => &[Invariant::NothingLost],
         Bug::LandTogether | Bug::ForgetOthers => &[Invariant::NothingLost],
-        Bug::ForgetFacts | Bug::ForgetNumbers | Bug::ForgetGrants | Bug::SendFactsAgain | Bug::PurgeAtOnce => {
-            &[Invariant::NothingLost, Invariant::NothingIllegal]
-        }
+        Bug::ForgetFacts | Bug::ForgetNumbers | Bug::PurgeAtOnce => &[Invariant::NothingLost, Invariant::NothingIllegal],
+        Bug::ForgetGrants => &[Invariant::NothingLost, Invariant::NothingIllegal, Invariant::NothingSealedAgain],
         Bug::SignAtOnce => &[Invariant::OneCallAWant],
         Bug::ForgetSigned => &[Invariant::NothingLost],
         Bug::TakeFromCutSite => &[Invariant::NothingSealedAgain],

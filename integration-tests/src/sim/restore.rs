@@ -243,9 +243,7 @@ impl World {
             });
             let found = sent(&unsent.collect::<Vec<_>>(), worker, fact);
             is_known = found.is_known;
-            if self.options.bug != Some(Bug::SendFactsAgain) {
-                self.db.outbox.retain(|row, _| !found.rows.contains(row));
-            }
+            self.db.outbox.retain(|row, _| !found.rows.contains(row));
             self.restorations.decisions += u64::from(!is_known);
         }
         let is_claim = matches!(&entry.record, Record::Lease { owner: Some(_), .. });
