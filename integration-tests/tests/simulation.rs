@@ -145,7 +145,9 @@ fn expected(bug: Bug) -> &'static [Invariant] {
         Bug::ForgetActive => &[Invariant::NothingLost],
         Bug::KeepSeed => &[Invariant::NothingLost],
         Bug::LandTogether | Bug::ForgetOthers => &[Invariant::NothingLost],
-        Bug::ForgetFacts | Bug::ForgetNumbers | Bug::PurgeAtOnce => &[Invariant::NothingLost, Invariant::NothingIllegal],
+        Bug::ForgetFacts | Bug::ForgetNumbers | Bug::PurgeAtOnce => {
+            &[Invariant::NothingLost, Invariant::NothingIllegal]
+        }
         Bug::ForgetGrants => &[Invariant::NothingLost, Invariant::NothingIllegal, Invariant::NothingSealedAgain],
         Bug::SignAtOnce => &[Invariant::OneCallAWant],
         Bug::ForgetSigned => &[Invariant::NothingLost],

@@ -247,6 +247,6 @@ fn has_died(error: &ProcessError) -> bool {
     error.code() == ErrorCode::PROCESSOR_DIED
 }
 
-fn names<'a>(workers: &'a [WorkerName], index: u16) -> Option<&'a WorkerName> {
+fn names(workers: &[WorkerName], index: u16) -> Option<&WorkerName> {
     workers.get(usize::from(index))
 }

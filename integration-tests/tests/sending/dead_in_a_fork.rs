@@ -31,11 +31,11 @@ impl Moment {
     async fn is_reached(self, world: &World) -> bool {
         let mut reached = 0;
         for number in 1..=world.sectors {
-            reached += u64::from(match (self, world.state(number).await) {
-                (Moment::PreCommitLanded, State::Persisting(_) | State::AwaitingSeed(_)) => true,
-                (Moment::SeedDrawn, State::Committing(_)) => true,
-                (Moment::Active, State::Proving(_)) => true,
-                _ => false,
+            let state = world.state(number).await;
+            reached += u64::from(match self {
+                Moment::PreCommitLanded => matches!(state, State::Persisting(_) | State::AwaitingSeed(_)),
+                Moment::SeedDrawn => matches!(state, State::Committing(_)),
+                Moment::Active => matches!(state, State::Proving(_)),
             });
         }
         reached == world.sectors

@@ -136,7 +136,12 @@ fn found(bin: &Path, environment: &BTreeMap<String, String>) -> PathBuf {
 pub fn exposed(sandbox: &Sandbox, nats: &Connection) -> Vec<(PathBuf, PathBuf)> {
     let secrets = [&nats.nkey_seed_file, &nats.credentials_file].into_iter().flatten();
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let own = sandbox.read.iter().chain(&sandbox.follow).chain(&sandbox.write).chain(sandbox.common.iter().map(|common| &common.dir));
+    let own = sandbox
+        .read
+        .iter()
+        .chain(&sandbox.follow)
+        .chain(&sandbox.write)
+        .chain(sandbox.common.iter().map(|common| &common.dir));
     let own = own.chain(&sandbox.store).chain(sandbox.shared_slots.iter().flatten()).cloned();
     let allowed: Vec<PathBuf> = own.chain(SYSTEM_READ.map(PathBuf::from)).collect();
     let of = |secret: &PathBuf| {

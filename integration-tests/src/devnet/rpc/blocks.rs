@@ -112,13 +112,16 @@ struct PostJson {
     proof_bytes: Option<String>,
 }
 
-/// The parts that a template and a header have in common.
+/// The parts that a template and a header have in common: the ticket's VRF proof, the election proof, beacon entries, and
+/// winning PoSts.
+type Proofs = (Vec<u8>, ElectionProof, Vec<BeaconEntry>, Vec<PoStProof>);
+
 fn proofs(
     ticket: Option<VrfJson>,
     election: Option<ElectionJson>,
     beacon: Option<Vec<BeaconJson>>,
     posts: Option<Vec<PostJson>>,
-) -> Result<(Vec<u8>, ElectionProof, Vec<BeaconEntry>, Vec<PoStProof>), String> {
+) -> Result<Proofs, String> {
     let ticket = ticket.ok_or("block had nil ticket")?;
     let election = election.ok_or("block cannot have nil election proof")?;
     let beacon = beacon.unwrap_or_default().into_iter();

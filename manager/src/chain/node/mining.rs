@@ -161,7 +161,7 @@ impl Base {
     pub fn common_with(&self, other: &Base) -> Option<Base> {
         let both = self.key.0.iter().zip(&self.blocks).filter(|(cid, _)| other.key.0.contains(cid));
         let (cids, blocks): (Vec<Cid>, Vec<BaseBlock>) = both.map(|(cid, block)| (*cid, block.clone())).unzip();
-        (!cids.is_empty()).then(|| Base { key: TipSetKey(cids), blocks, height: self.height })
+        (!cids.is_empty()).then_some(Base { key: TipSetKey(cids), blocks, height: self.height })
     }
 }
 

@@ -27,7 +27,7 @@ enum Found {
     /// It does not have it.
     Absent,
     /// It has it, unsigned.
-    Unfilled(Held),
+    Unfilled(Box<Held>),
     /// It has signed it. It may land, whatever the messager does with it from now on.
     Signed {
         /// The last envelope.
@@ -198,7 +198,7 @@ impl<T: Transport + 'static> Driver<T> {
         }
         if held.state != State::Failed {
             lock(&self.marked_bad).remove(&call.call);
-            return Ok(Found::Unfilled(held));
+            return Ok(Found::Unfilled(Box::new(held)));
         }
         let head = view.head.height;
         let since = *lock(&self.marked_bad).entry(call.call).or_insert(head);
