@@ -1,5 +1,7 @@
 //! Plans for made-up machines, checks of configured processors, the simulated pipeline, and the calculator.
 
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "plan/machines.rs"]
 mod machines;
 

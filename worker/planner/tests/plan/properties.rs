@@ -11,7 +11,10 @@ use sealbus_planner::{
 };
 use sealbus_schema::{Phase, SectorSize};
 
-use crate::machines::{GIB, Numbers, Shape, gpu};
+use crate::{
+    cases::cases,
+    machines::{GIB, Numbers, Shape, gpu},
+};
 
 fn any_machine() -> impl Strategy<Value = Machine> {
     let numbers = prop_oneof![
@@ -203,7 +206,7 @@ fn sums_are_what_exists(site: &Site<'_>, plan: &MachinePlan) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(cases(400) as u32))]
 
     #[test]
     fn a_plan_of_any_machine_takes_nothing_twice_and_no_more_than_there_is(machine in any_machine(), request in any_request()) {
