@@ -4,6 +4,7 @@
 //! parameters themselves, and for aggregates also the inner-product SRS.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -164,15 +165,7 @@ impl Verifier for Library {
             porep.seed.0,
             &porep.proof.0,
         );
-        match verified {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(ErrorReport::new(
-                ErrorClass::Perm,
-                ErrorCode::PROOF_INVALID,
-                "the proof does not verify; it was not sent",
-            )),
-            Err(error) => Err(report(ErrorCode::PROOFS_FAILED, "verify the proof", &error)),
-        }
+        verdict(verified, "the proof", "it was not sent")
     }
 
     fn verify_window_post(
@@ -184,23 +177,9 @@ impl Verifier for Library {
         made: &ProofBytes,
     ) -> Result<(), ErrorReport> {
         let post_proof = window_post(proof);
-        let key = post_proof
-            .cache_verifying_key_path()
-            .map_err(|error| ErrorReport::new(ErrorClass::Crit, ErrorCode::PARAMS_MISSING, format!("{error:#}")))?;
-        require_file(&key, "the verifying key of window PoSt is needed to check proofs")?;
-        let replica = |(number, comm_r): &(SectorNumber, Commitment)| {
-            (ApiSectorId::from(number.0), PublicReplicaInfo::new(post_proof, comm_r.0))
-        };
-        let replicas = sectors.iter().map(replica).collect();
-        match post::verify_window_post(&randomness.0, &[(post_proof, &made.0)], &replicas, prover_id(miner.0)) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(ErrorReport::new(
-                ErrorClass::Perm,
-                ErrorCode::PROOF_INVALID,
-                "the window PoSt does not verify; it was not sent",
-            )),
-            Err(error) => Err(report(ErrorCode::PROOFS_FAILED, "verify the window PoSt", &error)),
-        }
+        let replicas = replicas(post_proof, "window PoSt", sectors)?;
+        let verified = post::verify_window_post(&randomness.0, &[(post_proof, &made.0)], &replicas, prover_id(miner.0));
+        verdict(verified, "the window PoSt", "it was not sent")
     }
 
     fn verify_winning_post(
@@ -212,23 +191,9 @@ impl Verifier for Library {
         made: &ProofBytes,
     ) -> Result<(), ErrorReport> {
         let post_proof = winning_post(proof);
-        let key = post_proof
-            .cache_verifying_key_path()
-            .map_err(|error| ErrorReport::new(ErrorClass::Crit, ErrorCode::PARAMS_MISSING, format!("{error:#}")))?;
-        require_file(&key, "the verifying key of winning PoSt is needed to check proofs")?;
-        let replica = |(number, comm_r): &(SectorNumber, Commitment)| {
-            (ApiSectorId::from(number.0), PublicReplicaInfo::new(post_proof, comm_r.0))
-        };
-        let replicas = sectors.iter().map(replica).collect();
-        match post::verify_winning_post(&randomness.0, &made.0, &replicas, prover_id(miner.0)) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(ErrorReport::new(
-                ErrorClass::Perm,
-                ErrorCode::PROOF_INVALID,
-                "the winning PoSt does not verify; no block was made with it",
-            )),
-            Err(error) => Err(report(ErrorCode::PROOFS_FAILED, "verify the winning PoSt", &error)),
-        }
+        let replicas = replicas(post_proof, "winning PoSt", sectors)?;
+        let verified = post::verify_winning_post(&randomness.0, &made.0, &replicas, prover_id(miner.0));
+        verdict(verified, "the winning PoSt", "no block was made with it")
     }
 
     fn aggregate(&self, proof: SealProof, sectors: &[Member]) -> Result<ProofBytes, ErrorReport> {
@@ -308,6 +273,34 @@ impl Verifier for Library {
             }
         }
     }
+}
+
+/// What follows from the library's verdict on a proof. `consequence` says what was not done with a wrong one.
+fn verdict(verified: anyhow::Result<bool>, what: &str, consequence: &str) -> Result<(), ErrorReport> {
+    match verified {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let message = format!("{what} does not verify; {consequence}");
+            Err(ErrorReport::new(ErrorClass::Perm, ErrorCode::PROOF_INVALID, message))
+        }
+        Err(error) => Err(report(ErrorCode::PROOFS_FAILED, &format!("verify {what}"), &error)),
+    }
+}
+
+/// The sectors of a proof of spacetime as the library wants them, if there is the key with which it is verified.
+fn replicas(
+    post_proof: RegisteredPoStProof,
+    name: &str,
+    sectors: &[(SectorNumber, Commitment)],
+) -> Result<BTreeMap<ApiSectorId, PublicReplicaInfo>, ErrorReport> {
+    let key = post_proof
+        .cache_verifying_key_path()
+        .map_err(|error| ErrorReport::new(ErrorClass::Crit, ErrorCode::PARAMS_MISSING, format!("{error:#}")))?;
+    require_file(&key, &format!("the verifying key of {name} is needed to check proofs"))?;
+    let replica = |(number, comm_r): &(SectorNumber, Commitment)| {
+        (ApiSectorId::from(number.0), PublicReplicaInfo::new(post_proof, comm_r.0))
+    };
+    Ok(sectors.iter().map(replica).collect())
 }
 
 fn comm_rs_and_seeds(sectors: &[Member]) -> (Vec<[u8; 32]>, Vec<[u8; 32]>) {

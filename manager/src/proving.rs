@@ -61,6 +61,8 @@ use recover::Recovering;
 use tasks::Tasks;
 use turn::turns_at;
 
+/// For how many epochs it is remembered that a turn was begun: four proving periods of the main network.
+const BEGUN_KEPT: Epoch = 4 * 2880;
 /// The least pause before a look.
 const LOOK_GAP: Duration = Duration::from_millis(20);
 /// The pause before the reports are listened to again after that failed.
@@ -302,12 +304,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
         let open: BTreeSet<Subject> = open.iter().map(|proof| Subject::Proof(proof.id)).collect();
         self.waits.keep_only(&["proof"], &open);
         // A turn that closed a day ago is not begun again, because no node tells of it.
-        memory.begun.retain(|(_, period, _)| period + 2 * self.turns_kept() > head);
+        memory.begun.retain(|(_, period, _)| period + BEGUN_KEPT > head);
         Ok(())
-    }
-
-    /// For how many epochs it is remembered that a turn was begun: longer than any proving period.
-    const fn turns_kept(&self) -> Epoch {
-        2 * 2880
     }
 }

@@ -70,7 +70,7 @@ pub fn next(proof: &PartitionProof, turn: &Turn, reads: &Reads, outcomes: &[Outc
         return if proof.state.is_open() { vec![Step::Close] } else { Vec::new() };
     }
     match proof.state {
-        ProofState::Making => make(turn, proof, reads, outcomes, head),
+        ProofState::Making => make(turn, reads, outcomes, head),
         // At its first epoch the deadline is not open yet for the estimate of gas, which looks at the head's own epoch.
         ProofState::Proved if head > turn.open => vec![Step::Ask],
         ProofState::Asked => vec![Step::Follow],
@@ -78,7 +78,7 @@ pub fn next(proof: &PartitionProof, turn: &Turn, reads: &Reads, outcomes: &[Outc
     }
 }
 
-fn make(turn: &Turn, proof: &PartitionProof, reads: &Reads, outcomes: &[Outcome], head: Epoch) -> Vec<Step> {
+fn make(turn: &Turn, reads: &Reads, outcomes: &[Outcome], head: Epoch) -> Vec<Step> {
     let claimed = outcomes.iter().enumerate().find_map(|(attempt, outcome)| match outcome {
         Outcome::Claimed { worker, proof } => {
             Some(Step::Verify { attempt, worker: worker.clone(), proof: proof.clone() })
@@ -100,7 +100,7 @@ fn make(turn: &Turn, proof: &PartitionProof, reads: &Reads, outcomes: &[Outcome]
         outcomes.iter().enumerate().filter(|(_, o)| matches!(o, Outcome::Open)).map(|(n, _)| n).collect();
     let can_begin = (is_settled || head >= turn.cut()) && outcomes.len() < ATTEMPTS_MAX;
     let wants_another = open.is_empty() || (open.len() == 1 && head >= turn.race());
-    match attempt(proof, reads, outcomes) {
+    match attempt(reads, outcomes) {
         Some(attempt) if can_begin && wants_another => steps.push(Step::Begin(attempt)),
         _ => {}
     }
@@ -110,9 +110,9 @@ fn make(turn: &Turn, proof: &PartitionProof, reads: &Reads, outcomes: &[Outcome]
 
 /// An attempt with all sectors that were read; `None` if none was. A worker that has failed with a wrong proof leaves it
 /// to others.
-fn attempt(proof: &PartitionProof, reads: &Reads, outcomes: &[Outcome]) -> Option<Attempt> {
+fn attempt(reads: &Reads, outcomes: &[Outcome]) -> Option<Attempt> {
     let sectors: Vec<_> = reads.read().map(|(sector, by)| (sector.number, by.clone())).collect();
-    if sectors.is_empty() || sectors.len() as u64 > proof.sectors {
+    if sectors.is_empty() {
         return None;
     }
     let failed: BTreeSet<&WorkerName> = outcomes

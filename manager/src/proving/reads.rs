@@ -4,7 +4,7 @@
 //! that it offered before. The first round asks for all sectors, by store. Each later round asks for single sectors that
 //! were not read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorReport, SectorNumber, WorkerName,
@@ -166,11 +166,6 @@ impl Reads {
     fn is_hopeless(&self) -> bool {
         self.tried.iter().all(|tried| tried.read_by.is_none())
     }
-
-    /// The workers whose vanilla proofs are used.
-    pub fn readers(&self) -> BTreeSet<&WorkerName> {
-        self.tried.iter().filter_map(|tried| tried.read_by.as_ref()).collect()
-    }
 }
 
 impl Tried {
@@ -203,6 +198,8 @@ impl Tried {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeSet;
+
     use sealbus_schema::ErrorCode;
 
     use super::*;
@@ -303,6 +300,6 @@ pub(super) mod tests {
         assert_eq!(numbers(&reads, 3), [ROUND + 1]);
         reads.hear(&worker("w2"), &read(ROUND + 1, &[(1, None)]), 3);
         assert!(reads.is_settled());
-        assert_eq!(reads.readers().len(), 2);
+        assert_eq!(reads.read().map(|(_, by)| by).collect::<BTreeSet<_>>().len(), 2);
     }
 }
