@@ -1,13 +1,6 @@
 //! Takes the next intent into a free slot.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use sealbus_nats::{
     Patience,
@@ -17,7 +10,7 @@ use sealbus_nats::{
     topology,
 };
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, IntentKind, message::Intent};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::{
     Context, SlotLost,
@@ -47,7 +40,7 @@ pub struct Pulls {
     /// Held by the slot whose turn it is.
     turn: Mutex<Turn>,
     /// How often in a row no queue was there at all.
-    misses: AtomicU32,
+    misses: watch::Sender<u32>,
 }
 
 #[derive(Debug)]
@@ -61,7 +54,28 @@ impl Default for Pulls {
         // Otherwise all workers of a new fleet would take their first sector from the same miner.
         let shares = Shares::starting_at(rand::random());
         let turn = Turn { patience: Patience::new(FIRST_PAUSE, LONGEST_PAUSE), shares };
-        Pulls { turn: Mutex::new(turn), misses: AtomicU32::new(0) }
+        Pulls { turn: Mutex::new(turn), misses: watch::Sender::new(0) }
+    }
+}
+
+impl Pulls {
+    /// Whether no queue was there for so long that all free slots are shown as blocked.
+    fn are_unserved(&self) -> bool {
+        *self.misses.borrow() >= MISSES_TOLD
+    }
+
+    /// Returns when that is no longer what the caller found.
+    async fn unserved_differs_from(&self, found: bool) {
+        // The sender lives as long as `self`, so the wait cannot fail.
+        let _ = self.misses.subscribe().wait_for(|misses| (*misses >= MISSES_TOLD) != found).await;
+    }
+
+    fn missed(&self) {
+        self.misses.send_modify(|misses| *misses += 1);
+    }
+
+    fn served(&self) {
+        self.misses.send_if_modified(|misses| std::mem::take(misses) != 0);
     }
 }
 
@@ -72,12 +86,15 @@ pub async fn next(context: &Arc<Context>, slot: &Slot) -> Result<Journal, SlotLo
     loop {
         context.orders.open().await;
         let unserved = unserved(context, slot).await;
+        let was_unserved = unserved.is_some();
         readiness::ready(context, slot, unserved).await?;
         // A pull that is dropped is withdrawn, and what it was given meanwhile goes to somebody else.
         let offer = tokio::select! {
             offer = pull_in_turn(context) => offer,
             () = context.orders.draining() => None,
             () = readiness::fails(context, slot) => None,
+            // Whoever has the turn finds it out for all slots: the others are shown the same at once, and not when their turn comes.
+            () = context.pulls.unserved_differs_from(was_unserved) => None,
         };
         let Some(offer) = offer else { continue };
         if !readiness::is_ready(context, slot).await {
@@ -101,13 +118,12 @@ async fn pull_in_turn(context: &Context) -> Option<Offer> {
 /// What a slot is blocked for that no queue has served for some pulls: a manager that has just started makes the queues
 /// within seconds. `None` as soon as there is one.
 async fn unserved(context: &Context, slot: &Slot) -> Option<ErrorReport> {
-    let misses = &context.pulls.misses;
-    if misses.load(Ordering::Relaxed) < MISSES_TOLD {
+    if !context.pulls.are_unserved() {
         return None;
     }
     for queue in context.config.queues() {
         if context.bus.find_queue(queue).await.is_ok() {
-            misses.store(0, Ordering::Relaxed);
+            context.pulls.served();
             return None;
         }
     }
@@ -131,7 +147,7 @@ async fn pull(context: &Context, turn: &mut Turn) -> Option<Offer> {
         let asked = shares.order(&queues, &weights);
         let outcome = tokio::time::timeout(round, context.bus.next_intent(&asked)).await;
         let Ok(Err(error)) = outcome else {
-            context.pulls.misses.store(0, Ordering::Relaxed);
+            context.pulls.served();
             if queues.len() == context.config.queues().len() {
                 patience.mended("intents can be taken");
             }
@@ -148,7 +164,7 @@ async fn pull(context: &Context, turn: &mut Turn) -> Option<Offer> {
         round = PULL_ROUND_WITH_GAPS;
     }
     if queues.is_empty() {
-        context.pulls.misses.fetch_add(1, Ordering::Relaxed);
+        context.pulls.missed();
     }
     tokio::time::sleep(pause).await;
     None

@@ -31,7 +31,8 @@ pub mod ports;
 
 pub const MINER: MinerId = MinerId(1000);
 pub const PROOF: SealProof = SealProof::StackedDrg2KiBV1_1;
-const PATIENCE: Duration = Duration::from_secs(60);
+// A missing queue is looked for every 30 s, and a slot that waits for its turn looks again after as long.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A processor that gives each stage's real form of answer. Files control it: it waits while `hold-<stage>` exists,
 /// fails once with the class in `fail-<stage>`, and dies while `die-<stage>` exists. Once for `flood-<stage>`, it
