@@ -37,6 +37,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (1728, "a slot waited for a sector that had come to its end just before the queue was lost"),
     (17033, "a stream was recovered in which an owner had been named, and had reported, before"),
     (39122, "an order that an earlier owner had carried out was told the next one after the loss of the queue"),
+    (8520, "a person gave up a sector of a restored database that did not know yet how far the sector was"),
     (46, "a late copy of an event was the last one of its owner, who did its work again"),
     (
         11746,

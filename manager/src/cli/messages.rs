@@ -209,7 +209,7 @@ impl Flush {
         let waiting: u64 = store.unsigned().await?.iter().filter(is_meant).map(|of| of.count).sum();
         if !self.dry_run {
             let person = self.by.person();
-            let mut tx = store.begin().await?;
+            let mut tx = store.begin_order().await?;
             let hurried = tx.hurry(self.miner, kind).await?;
             let target = self.miner.map_or_else(|| "all miners".to_owned(), |miner| miner.to_string());
             let detail = json!({ "kind": kind.map(MessageKind::name), "messages": hurried });
@@ -236,7 +236,7 @@ impl Cancel {
         let store = self.config.store().await?;
         let person = self.by.person();
         let why = if person.why.is_empty() { "taken back by a person" } else { &person.why };
-        let mut tx = store.begin().await?;
+        let mut tx = store.begin_order().await?;
         let before = store.errand(ErrandId(self.errand)).await?;
         let Some(state) = tx.cancel_errand(ErrandId(self.errand), why).await? else {
             bail!("there is no errand {}; `messages list --errands --all` shows all", self.errand);

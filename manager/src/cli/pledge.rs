@@ -109,7 +109,7 @@ impl Pledge {
         }
         let store = Store::open_existing(&config.database).await?;
         let person = self.by.person();
-        let mut tx = store.begin().await?;
+        let mut tx = store.begin_order().await?;
         let id = tx.add_pledge_because(&self.miner.to_string(), count, &person.name, &person.why).await?;
         let detail = json!({ "pledge": id, "count": count });
         tx.add_audit(&AuditEntry::new(&person.name, "pledge", self.miner.to_string(), &person.why, detail)).await?;
@@ -257,7 +257,7 @@ pub(super) async fn cancel(
 ) -> anyhow::Result<Vec<Pledged>> {
     let mut cancelled = Vec::new();
     for pledge in pledges {
-        let mut tx = store.begin().await?;
+        let mut tx = store.begin_order().await?;
         let Some(before) = tx.cancel_pledge(pledge.id).await? else { continue };
         let detail = json!({ "pledge": before.id, "taken_back": before.remaining, "asked": before.asked });
         tx.add_audit(&AuditEntry::new(&person.name, verb, before.miner.clone(), &person.why, detail)).await?;

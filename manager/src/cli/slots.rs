@@ -105,7 +105,7 @@ impl Release {
             return Ok(());
         }
 
-        let mut tx = store.begin().await?;
+        let mut tx = store.begin_order().await?;
         let slot =
             fleet.worker(&self.worker).and_then(|seen| seen.heartbeat.slots.iter().find(|slot| slot.path == self.slot));
         // The new order's number must come after the last one that the slot carried out, or the slot would ignore it.

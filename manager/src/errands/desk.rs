@@ -49,7 +49,7 @@ impl Desk for Counter<'_> {
     async fn ask(&self, verb: &str, person: &Person, drafts: &[Draft]) -> Result<Vec<ErrandId>, StoreError> {
         let mut tx = match self.epoch {
             Some(epoch) => self.store.begin_as(epoch).await?,
-            None => self.store.begin().await?,
+            None => self.store.begin_order().await?,
         };
         let mut ids = Vec::with_capacity(drafts.len());
         for draft in drafts {

@@ -44,6 +44,12 @@ pub enum StoreError {
         /// The path.
         path: std::path::PathBuf,
     },
+    /// The database was restored and is behind the log. An order would be decided by what was true at the backup.
+    #[error(
+        "no order can be given now: this database is {0}. Start the manager if it does not run, and give the order again once \
+         `sealbus-manager check` no longer says this"
+    )]
+    BehindLog(String),
     /// The schema comes from a newer version of the program.
     #[error(
         "the database {database} was made or changed by a newer Sealbus (its schema is version {found}, this program knows \

@@ -48,6 +48,16 @@ impl Store {
         Some(restored(&row).words())
     }
 
+    /// Begins the transaction of a person's order. Refuses it while the log may hold decisions that this database does not
+    /// know.
+    pub async fn begin_order(&self) -> Result<Tx, StoreError> {
+        let mut tx = self.begin().await?;
+        match tx.restored().await? {
+            Some(restored) if !restored.log_is_read => Err(StoreError::BehindLog(restored.words())),
+            _ => Ok(tx),
+        }
+    }
+
     /// The mark of a restored database. `None` if it has caught up, or was never restored.
     pub async fn restored(&self) -> Result<Option<Restored>, StoreError> {
         let row =

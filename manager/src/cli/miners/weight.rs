@@ -55,7 +55,7 @@ impl Weight {
         let after = weights::in_force(&config.miners, &then);
         if !self.dry_run && then != ordered {
             let person = self.by.person();
-            let mut tx = store.begin().await?;
+            let mut tx = store.begin_order().await?;
             tx.order_weight(self.miner, self.weight, &person.name).await?;
             let (weight, was) = (after.of(self.miner), before.of(self.miner));
             let detail = json!({ "weight": weight, "was": was, "configured": self.configured });

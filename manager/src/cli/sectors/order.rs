@@ -190,7 +190,7 @@ async fn store_one(
     person: &Person,
     policy: AttemptPolicy,
 ) -> anyhow::Result<Ordered> {
-    let mut tx = store.begin().await?;
+    let mut tx = store.begin_order().await?;
     let Some(before) = tx.sector(before.id).await? else { bail!("sector {} is gone", before.id) };
     let outcome = commands::carry_out(before.clone(), command, person, policy);
     if let Ok(outcome) = &outcome {

@@ -61,7 +61,7 @@ impl Withdraw {
         let fleet = Fleet::look(&config).await;
         fleet.warn();
         let person = self.by.person();
-        let mut tx = store.begin().await?;
+        let mut tx = store.begin_order().await?;
         let Some(id) = tx.withdraw_release(worker, slot).await? else {
             tx.rollback().await?;
             let orders = standing(&store, &fleet).await?;

@@ -37,7 +37,7 @@ impl Drain {
         let verb = if drain { "workers drain" } else { "workers resume" };
         let mut changed = BTreeSet::new();
         for worker in &self.workers {
-            let mut tx = store.begin().await?;
+            let mut tx = store.begin_order().await?;
             let (revision, is_new) = tx.order_drain(worker, drain).await?;
             if is_new {
                 changed.insert(worker);
