@@ -70,8 +70,8 @@ sim: build ## Simulate worlds in which everything goes wrong (SEEDS=8000 FROM=0)
 
 test: lint deny nats-cli params ## Everything that CI runs
 	$(NEXTEST) --workspace
-	$(MAKE) ansible-test-short
-	$(MAKE) sim
+	@# The hosts mostly wait, so worlds are simulated meanwhile.
+	$(MAKE) --jobs=2 --output-sync=target ansible-test-short sim
 
 proving: params ## Seal two sectors and prove them by window PoSt, with a file that is lost and found again (some 5 minutes)
 	$(NEXTEST) --workspace --test proving --ignore-default-filter

@@ -69,6 +69,8 @@ impl World {
     pub fn check_stored(&mut self, record: &Record, origin: u64) {
         let Record::Event { sector, worker, event } = record else { return };
         let (sector, token, number) = (*sector, (origin, event.token.0), event.number);
+        // An owner that reports is there, also if nobody looked at that moment.
+        self.missing.remove(&token);
         let lease = self.bus.last_lease(sector).map_or((self.bus.stream, 0), |lease| match &lease.record {
             LeaseRecord::Reinstate { token, stream, .. } if lease.owner.is_none() => {
                 (stream.as_deref().map_or(self.bus.stream, |name| loss::number_of(Some(name))), token.0)

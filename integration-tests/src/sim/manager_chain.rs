@@ -191,10 +191,7 @@ impl World {
             }
             Next::GiveUp(cause) => Apply::Input { sector, input: Input::Abandoned { cause, lose_deposit: false } },
             Next::PushPreCommitAgain if self.is_lost(now, sector) => Apply::Lost { sector },
-            Next::PushPreCommitAgain => {
-                self.push_landed(now, sector);
-                Apply::Nothing
-            }
+            Next::PushPreCommitAgain => self.push_landed(now, sector),
         }
     }
 
@@ -234,11 +231,16 @@ impl World {
 
     /// Pushes a sector's PreCommit again after it had landed and vanished from the chain, together with any missing
     /// message before it.
-    fn push_landed(&mut self, now: &Now, id: SectorId) {
+    fn push_landed(&mut self, now: &Now, id: SectorId) -> Apply {
         let nonces: Vec<_> = self.db.landed(MessageKind::PreCommit, id).iter().map(|call| call.nonce).collect();
         for nonce in nonces {
             self.push_between(self.chain.nonce(now.lagged), nonce + 1);
+            let missing = self.chain.missing();
+            if missing < nonce && !self.db.has_nonce(missing) {
+                return Apply::Fill { sector: id, nonce: missing };
+            }
         }
+        Apply::Nothing
     }
 
     /// Whether a sector's PreCommit had landed, is no longer on chain, and something else has used its nonce. If none had

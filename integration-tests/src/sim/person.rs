@@ -73,7 +73,7 @@ impl World {
             Incident::LoseQueueUnderClaim => self.loses_queue_under_claim = true,
             Incident::Backup => self.back_up(),
             Incident::LoseManager { back_after } => self.lose_manager(back_after),
-            Incident::Revoke { .. } if self.refuses_orders() => {}
+            Incident::Revoke { .. } if self.is_catching_up() => {}
             Incident::Revoke { sector } => {
                 let id = self.sectors[sector];
                 self.checks.kept.remove(&id);
@@ -244,15 +244,11 @@ impl World {
         }
     }
 
-    /// In production, the command line refuses orders while the log may hold decisions that the database does not know.
-    fn refuses_orders(&self) -> bool {
-        self.db.restored.is_some_and(|restored| !restored.log_is_read)
-    }
-
     fn give(&mut self, id: SectorId, input: Input) {
         self.trace(|| format!("a person orders about {id}: {input:?}"));
         self.checks.kept.remove(&id);
-        if self.refuses_orders() {
+        // In production, the command line refuses orders while the log may hold decisions that the database does not know.
+        if self.is_catching_up() {
             return;
         }
         let Some(sector) = self.db.sectors.get(&id).cloned() else { return };

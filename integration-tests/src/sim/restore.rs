@@ -94,6 +94,11 @@ impl Faults {
             let back_after = if rng.chance(500_000) { rng.range(1_000, 30_000) } else { rng.range(1, 20) * MINUTE };
             self.incidents.push((at.saturating_sub(age), Incident::Backup));
             self.incidents.push((at, Incident::LoseManager { back_after }));
+            // Whether a sector's PreCommit was signed matters once its owner is lost.
+            if rng.chance(500_000) {
+                let later = rng.range(1, 10) * MINUTE;
+                self.incidents.push((at + back_after + later, Incident::Revoke { sector: 0 }));
+            }
         }
     }
 }
@@ -124,7 +129,12 @@ impl World {
         let Some(backup) = self.backup.take() else { return };
         self.restorations.times += 1;
         self.note_what_is_kept();
-        // A lease that was to be ended before is not kept.
+        // A lease that was ended before, or was to be, is not kept.
+        let bus = &self.bus;
+        let is_released = |id: &SectorId| {
+            bus.last_lease(*id).is_some_and(|lease| matches!(lease.record, LeaseRecord::Release { .. }))
+        };
+        self.checks.kept.retain(|id, _| !is_released(id));
         for (id, outgoing) in self.db.outbox.values().chain(backup.db.outbox.values()) {
             if matches!(outgoing, Outgoing::Release { .. }) {
                 self.checks.kept.remove(id);

@@ -16,6 +16,25 @@ pub fn one(seed: u64, options: Options) -> Report {
     World::new(seed, options).run(seed)
 }
 
+/// Runs one world if a queue, or a manager's host, is lost in it.
+pub fn one_with_loss(seed: u64, options: Options, loss: Loss) -> Option<Report> {
+    let world = World::new(seed, options);
+    let has_loss = match loss {
+        Loss::Queue => world.loses_queue(),
+        Loss::Manager => world.loses_manager(),
+    };
+    has_loss.then(|| world.run(seed))
+}
+
+/// What is lost in some worlds only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The queue, with the log.
+    Queue,
+    /// The manager's host, with the database.
+    Manager,
+}
+
 /// The result of many worlds.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {

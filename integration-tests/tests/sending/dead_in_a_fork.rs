@@ -2,11 +2,11 @@
 //! records. It withdraws what they say of the old one, and everything takes effect once on the new one.
 
 use fvm_shared::econ::TokenAmount;
-use sealbus_integration_tests::devnet::faults::Reverted;
+use sealbus_integration_tests::devnet::faults::{Fault, Reverted};
 use sealbus_manager::{
-    chain::{NodeClient, RpcClient},
+    chain::{NodeClient, RpcClient, message::SignedMessage},
     drive::{Driver, address},
-    store::ErrandState,
+    store::{ErrandState, MessageKind, MessageState},
 };
 use sealbus_schema::workflows::seal::manager::State;
 
@@ -113,6 +113,47 @@ async fn a_landed_precommit_is_withdrawn_and_lands_again() {
     for messages in ALL {
         survives(Moment::PreCommitLanded, 1, 8, messages).await;
     }
+}
+
+#[tokio::test]
+async fn a_precommit_that_had_landed_behind_a_message_of_another_tool_lands_again_without_that() {
+    let world = World::new(1).await;
+    let driver = world.driver(CHAIN).await;
+    world.transfer(&world.worker(), &world.owner(), TokenAmount::from_atto(1));
+    world.until(&driver, "landed", async |world| Moment::PreCommitLanded.is_reached(world).await).await;
+    world.advance(2);
+    world.tick(&driver).await;
+    let driver = fork_while_dead(&world, driver, 12, Reverted::Lost).await;
+    let sender = world.worker();
+    let nonce = world.devnet.with_node(|node| node.next_nonce(&sender)).expect("a nonce");
+    assert_eq!(nonce, 0, "the other tool's message is gone as well");
+    world.until(&driver, "known", knows_the_chain).await;
+}
+
+#[tokio::test]
+async fn nothing_is_signed_again_whose_first_message_a_fork_has_made_possible_again() {
+    let world = World::new(1).await;
+    let driver = world.driver(CHAIN).await;
+    world.fault(Fault::DropPushed { count: 1 });
+    world.tick(&driver).await;
+    let MessageState::Pushed { signed, .. } = world.open(MessageKind::PreCommit).await.remove(0).state else {
+        panic!("pushed");
+    };
+    world.transfer(&world.worker(), &world.owner(), TokenAmount::from_atto(1));
+    let is_wanted = async |world: &World| {
+        world.open(MessageKind::PreCommit).await.iter().any(|message| message.state == MessageState::Wanted)
+    };
+    world.until(&driver, "wanted again", is_wanted).await;
+    let first = SignedMessage::from_bytes(&signed.bytes).expect("reads");
+    world.fault(Fault::StallInclusion { on: true });
+    world.devnet.with_node(|node| node.reorganise(12, Reverted::Lost).expect("forks"));
+    NodeClient::new(world.client()).mpool_push(&first).await.expect("is taken");
+    world.advance(2);
+    drop(world.try_tick(&driver).await);
+    assert!(is_wanted(&world).await, "the first message may land");
+    world.fault(Fault::StallInclusion { on: false });
+    world.until(&driver, "known", knows_the_chain).await;
+    assert!(world.failed().is_empty(), "no second message: {:?}", world.failed());
 }
 
 #[tokio::test]

@@ -141,7 +141,7 @@ impl<T: Transport + 'static> Driver<T> {
             }
             PushRefusal::NonceTaken { .. } => WaitReason::NonceTaken { sender, nonce, said },
             PushRefusal::NonceGap => {
-                self.fill_gap(view, lead, &from, nonce).await?;
+                self.fill_gap(view, (lead.miner, lead.sector), &from, nonce).await?;
                 WaitReason::NonceGap { what, sender, said }
             }
             PushRefusal::NotEnoughFunds => WaitReason::NotEnoughFunds { what, who: sender, said },
@@ -174,7 +174,7 @@ impl<T: Transport + 'static> Driver<T> {
             let sender = sent.from.to_string();
             self.push_again(&self.store.over_between(&sender, next, sent.sequence).await?).await?;
             if waited {
-                self.fill_gap(view, lead, &sent.from, sent.sequence).await?;
+                self.fill_gap(view, (lead.miner, lead.sector), &sent.from, sent.sequence).await?;
             }
         }
         if !waited {
@@ -317,6 +317,8 @@ impl<T: Transport + 'static> Driver<T> {
             let sent = signed.message();
             let next = self.next_on_chain(view, &sent.from).await?;
             is_lost &= next > sent.sequence;
+            // A message of another tool may have had a nonce before it, and have vanished too.
+            self.fill_gap(view, (sector.miner, Some(sector)), &sent.from, sent.sequence).await?;
             let forgotten = self.store.over_between(&sent.from.to_string(), next, sent.sequence + 1).await?;
             self.push_again(&forgotten).await?;
         }
@@ -338,7 +340,7 @@ impl<T: Transport + 'static> Driver<T> {
 
     /// Pushes messages that had landed and are no longer on chain: a reorganisation went deeper than our confidence, and
     /// the nodes have forgotten them. Without them, no later nonce could land.
-    async fn push_again(&self, forgotten: &[Vec<u8>]) -> Result<(), DriveError> {
+    pub(super) async fn push_again(&self, forgotten: &[Vec<u8>]) -> Result<(), DriveError> {
         for bytes in forgotten {
             match self.node.mpool_push(&SignedMessage::from_bytes(bytes)?).await {
                 Ok(cid) => tracing::warn!(%cid, "a message that had landed is gone from the chain; pushed again"),
@@ -377,11 +379,6 @@ impl<T: Transport + 'static> Driver<T> {
             Change::Executed(epoch, returned) => tx.mark_executed(message, epoch, returned).await?,
             Change::Failed(exit, why) => tx.mark_failed(message, Some(exit.value()), why).await?,
             Change::Replaced(why) => tx.mark_replaced(message, why).await?,
-            Change::Gap { sender, nonce } => {
-                if !tx.want_filler(message, sender, nonce).await? {
-                    return Ok(());
-                }
-            }
         }
         note_all(&mut tx, std::iter::once(message), kind, &detail).await?;
         tx.commit().await?;
@@ -405,7 +402,6 @@ enum Change<'a> {
     Executed(i64, &'a [u8]),
     Failed(ExitCode, &'a str),
     Replaced(&'a str),
-    Gap { sender: &'a str, nonce: u64 },
 }
 
 /// Adds a line to the history of each sector that a call is about.

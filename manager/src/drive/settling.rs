@@ -104,7 +104,7 @@ impl<T: Transport + 'static> Driver<T> {
                 confident: self.next_on_chain(view, &sender).await?,
             };
             if let (Some(gap), Some(message)) = (nonces.gap(), wanted.first()) {
-                self.fill_gap(view, message, &sender, gap + 1).await?;
+                self.fill_gap(view, (message.miner, message.sector), &sender, gap + 1).await?;
             }
             if !nonces.are_known() {
                 let unknown: Vec<_> = nonces.pending.iter().filter(|nonce| **nonce >= nonces.known).collect();

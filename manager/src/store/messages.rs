@@ -306,6 +306,24 @@ impl Store {
         Ok(row.map(|row| message.kind.key(sector, count(&row, "attempt"), count(&row, "turn"))))
     }
 
+    /// The senders and nonces of the calls that carried other wants of the same kind and sector.
+    pub async fn spent(&self, message: &Message) -> Result<Vec<(String, u64)>, StoreError> {
+        let Some(sector) = message.sector else { return Ok(Vec::new()) };
+        let rows = sqlx::query(
+            "SELECT DISTINCT calls.sender, calls.nonce FROM wants JOIN call_wants ON call_wants.want = wants.id \
+             JOIN calls ON calls.id = call_wants.call \
+             WHERE wants.kind = $1 AND wants.miner = $2 AND wants.number = $3 AND wants.id <> $4 AND calls.nonce IS NOT NULL",
+        )
+        .bind(message.kind.name())
+        .bind(sector.miner.to_string())
+        .bind(sector.number.0 as i64)
+        .bind(message.want.map(|want| want.0))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("read messages"))?;
+        Ok(rows.iter().map(|row| (row.get("sender"), row.get::<i64, _>("nonce") as u64)).collect())
+    }
+
     /// The earlier envelopes of a call, oldest first. They differ from the last one in the fee.
     pub async fn envelopes(&self, call: CallId) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sqlx::query(

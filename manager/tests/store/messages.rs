@@ -7,7 +7,7 @@ use sealbus_manager::{
         NewDelegated, NewErrand, Outcome, Ready, Signed, Stage, Store, Tries, Verdict, WantedMessage,
     },
 };
-use sealbus_schema::{SectorId, Workflow, machine::manager::Released, workflows::Input};
+use sealbus_schema::{MinerId, SectorId, Workflow, machine::manager::Released, workflows::Input};
 use serde_json::json;
 use sqlx::{Executor, Row};
 
@@ -15,6 +15,7 @@ use crate::{apply, databases::TestDatabase, earlier, id, lives::inputs, on_every
 
 on_every_database! {
     a_nonce_that_something_else_used_leads_to_another_message,
+    a_restored_database_takes_a_precommit_for_signed_whatever_its_calls_come_to,
     a_withdrawn_message_shares_its_nonce_with_a_filler_and_with_nothing_else,
     another_fee_makes_another_envelope_of_the_same_message,
     messages_of_the_version_before_are_read_as_they_were,
@@ -126,6 +127,17 @@ async fn signed(database: &TestDatabase) -> (Store, CallId) {
     (store, call)
 }
 
+async fn a_restored_database_takes_a_precommit_for_signed_whatever_its_calls_come_to(database: TestDatabase) {
+    let (store, _) = signed(&database).await;
+    let message = store.open_messages().await.expect("reads").remove(0);
+    let mut tx = store.begin().await.expect("begins");
+    tx.mark_restored(None).await.expect("marks");
+    tx.want_another(&message, None, "somebody else has its nonce", Tries::default()).await.expect("stores");
+    tx.commit().await.expect("commits");
+    let signed = store.sector(id()).await.expect("reads").expect("exists").signed;
+    assert!(signed, "after the backup another call may have been signed for the same reason");
+}
+
 async fn a_nonce_that_something_else_used_leads_to_another_message(database: TestDatabase) {
     let (store, _) = signed(&database).await;
     let message = store.open_messages().await.expect("reads").remove(0);
@@ -151,8 +163,8 @@ async fn a_withdrawn_message_shares_its_nonce_with_a_filler_and_with_nothing_els
     let withdrawn = self::open(&store, MessageKind::PreCommit).await;
     let mut tx = store.begin().await.expect("begins");
     tx.mark_withdrawn(call, "nobody wants it").await.expect("stores");
-    assert!(tx.want_filler(&withdrawn, "t3a", 4).await.expect("stores"));
-    assert!(!tx.want_filler(&withdrawn, "t3a", 4).await.expect("stores"), "once");
+    assert!(tx.want_filler(about(&withdrawn), "t3a", 4).await.expect("stores"));
+    assert!(!tx.want_filler(about(&withdrawn), "t3a", 4).await.expect("stores"), "once");
     // A person resubmits the sector. The next message must wait until the withdrawn one has ended.
     tx.store_outcomes(vec![wants(&store, MessageKind::PreCommit).await]).await.expect("wants");
     tx.commit().await.expect("commits");
@@ -535,7 +547,7 @@ async fn an_errand_is_taken_back_before_and_after_it_is_signed(database: TestDat
     let message = open(&store, MessageKind::Errand).await;
     let mut tx = store.begin().await.expect("begins");
     tx.mark_withdrawn(message.state.call().expect("a call"), "not wanted any more").await.expect("stores");
-    assert!(tx.want_filler(&message, "t3a", 4).await.expect("stores"));
+    assert!(tx.want_filler(about(&message), "t3a", 4).await.expect("stores"));
     tx.mark_replaced(&message, "its nonce is used, and not by it").await.expect("stores");
     tx.commit().await.expect("commits");
     assert_eq!(store.errand(second).await.expect("reads").expect("exists").state, ErrandState::Cancelled);
@@ -625,8 +637,8 @@ async fn every_message_of_before_goes_on_as_a_want_and_its_call(database: TestDa
     tx.save_signed(&[filler], "t3a", 6, 90, &envelope("fill6", b"filler 6")).await.expect("stores");
     tx.mark_executed(filler, 92, &[]).await.expect("stores");
     tx.mark_replaced(of(6, pre, 1), "by its filler").await.expect("stores");
-    assert!(tx.want_filler(of(1, pre, 1), "t3a", 16).await.expect("stores"), "its bytes are there");
-    assert!(!tx.want_filler(of(1, pre, 1), "t3a", 14).await.expect("stores"), "it was never signed");
+    assert!(tx.want_filler(about(of(1, pre, 1)), "t3a", 16).await.expect("stores"), "its bytes are there");
+    assert!(!tx.want_filler(about(of(1, pre, 1)), "t3a", 14).await.expect("stores"), "it was never signed");
     for number in [3, 6, 8, 9, 11, 12, 16, 17] {
         let job = tx.sector(sector(number)).await.expect("reads").expect("exists");
         tx.store_outcomes(vec![wanting(job, pre)]).await.expect("wants");
@@ -646,6 +658,10 @@ async fn every_message_of_before_goes_on_as_a_want_and_its_call(database: TestDa
     let signed = futures::future::try_join_all(signed).await.expect("reads");
     let signed: Vec<bool> = signed.into_iter().map(|job| job.expect("exists").signed).collect();
     assert_eq!(signed, [true, true, true, false, false, true]);
+}
+
+fn about(message: &Message) -> (MinerId, Option<SectorId>) {
+    (message.miner, message.sector)
 }
 
 fn words(state: &MessageState) -> String {

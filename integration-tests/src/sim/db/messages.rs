@@ -79,6 +79,11 @@ impl Db {
         self.beside(message).any(|want| matches!(want.state, WantState::Called | WantState::Withdrawn))
     }
 
+    /// The nonces of the calls that carried other wants of the same purpose.
+    pub fn spent(&self, message: &Message) -> Vec<u64> {
+        self.beside(message).filter_map(|want| Some(self.calls.get(&want.call?.0)?.nonce)).collect()
+    }
+
     /// Something that may still get its effect, or wants a call, while this message gets one.
     pub fn rival(&self, message: &Message) -> Option<&str> {
         let may_land = |want: &&Want| {
@@ -285,7 +290,9 @@ impl Db {
     }
 
     fn note_precommit(&mut self, message: &Message, signed: bool) {
-        if message.kind == MessageKind::PreCommit
+        let may_be_known = signed || self.restored.is_none() || self.bug == Some(Bug::ForgetSigned);
+        if may_be_known
+            && message.kind == MessageKind::PreCommit
             && let Some(sector) = message.sector.and_then(|sector| self.sectors.get_mut(&sector))
             && sector.attempt == message.attempt
         {

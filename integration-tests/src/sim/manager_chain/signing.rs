@@ -51,12 +51,24 @@ impl World {
         }
         let message = message.clone();
         Err(Box::new(match wanted {
-            Wanted::Sign(call) => return Ok(call),
+            Wanted::Sign(call) => {
+                return self.earlier_may_land(now, &message).map_or(Ok(call), |apply| Err(Box::new(apply)));
+            }
             Wanted::Wait | Wanted::WaitFor(_) => Apply::Nothing,
             Wanted::Over(_) => Apply::GiveUp { message, input: None },
             Wanted::GiveUp { input, .. } => Apply::GiveUp { message, input: Some(input) },
             Wanted::Apply(input) => Apply::Input { sector: job.id, input },
         }))
+    }
+
+    /// What is to be done first because a reorganisation has freed the nonce of an earlier call for the same. `None` if none
+    /// has.
+    fn earlier_may_land(&mut self, now: &Now, message: &Message) -> Option<Apply> {
+        let nonce = self.db.spent(message).into_iter().find(|nonce| self.chain.nonce(now.lagged) <= *nonce)?;
+        self.push_between(nonce, nonce + 1);
+        let missing = self.chain.missing();
+        let sector = message.sector.filter(|_| missing <= nonce && !self.db.has_nonce(missing));
+        Some(sector.map_or(Apply::Nothing, |sector| Apply::Fill { sector, nonce: missing }))
     }
 
     /// Forms groups of what may be signed. What waits for others remembers since when.

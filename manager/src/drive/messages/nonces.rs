@@ -1,6 +1,7 @@
 //! Fills nonces that must not stay unused: those of messages that are no longer wanted, and gaps that another tool left.
 
 use fvm_shared::{address::Address, econ::TokenAmount, message::Message as Unsigned};
+use sealbus_schema::{MinerId, SectorId};
 use serde_json::{Value, json};
 
 use super::{
@@ -14,7 +15,7 @@ use crate::{
         message::{self, SignedMessage},
     },
     drive::{DriveError, Driver, View, decide},
-    store::{CallId, Message, MessageKind, Signed, StoreError, Tx},
+    store::{CallId, Happening, Message, MessageKind, Signed, StoreError, Tx, Verdict},
     workflows,
 };
 
@@ -28,7 +29,7 @@ impl<T: Transport + 'static> Driver<T> {
         let detail = json!({ "message": lead.kind.name(), "cid": signed.cid, "nonce": nonce, "from": sender });
         let mut tx = self.store.begin_as(self.epoch).await?;
         withdraw(&mut tx, group, signed.call, &detail).await?;
-        tx.want_filler(lead, &sender, nonce).await?;
+        tx.want_filler((lead.miner, lead.sector), &sender, nonce).await?;
         tx.commit().await?;
         tracing::info!(message = name_of(group.iter()), nonce, "withdrawn; a filler takes its nonce");
         self.changed.ring();
@@ -179,11 +180,11 @@ impl<T: Transport + 'static> Driver<T> {
     }
 
     /// Fills the first nonce that the node's pool lacks before one of our messages, unless a message of ours has that
-    /// nonce.
+    /// nonce. The filler is booked for `miner`, and noted in the history of `sector`.
     pub(in crate::drive) async fn fill_gap(
         &self,
         view: &View,
-        message: &Message,
+        (miner, sector): (MinerId, Option<SectorId>),
         from: &Address,
         ours: u64,
     ) -> Result<(), DriveError> {
@@ -196,9 +197,19 @@ impl<T: Transport + 'static> Driver<T> {
         if !stored.is_empty() || !self.store.over_between(&sender, missing, missing + 1).await?.is_empty() {
             return Ok(());
         }
-        tracing::warn!(message = %message.key, %sender, nonce = missing, "nothing has this nonce, and ours waits behind it; a filler takes it");
-        let detail = json!({ "message": MessageKind::Filler.name(), "nonce": missing, "from": sender, "before": ours });
-        self.note(message, "nonce_missing", detail, Change::Gap { sender: &sender, nonce: missing }).await
+        let mut tx = self.store.begin_as(self.epoch).await?;
+        if !tx.want_filler((miner, sector), &sender, missing).await? {
+            return Ok(());
+        }
+        tracing::warn!(%sender, nonce = missing, before = ours, "nothing has this nonce, and ours waits behind it; a filler takes it");
+        if let Some(sector) = sector {
+            let detail =
+                json!({ "message": MessageKind::Filler.name(), "nonce": missing, "from": sender, "before": ours });
+            tx.add_history(sector, Happening::of_manager("nonce_missing", detail), Verdict::Noted).await?;
+        }
+        tx.commit().await?;
+        self.changed.ring();
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use fvm_shared::{address::Address, message::Message as Unsigned};
 use sealbus_schema::{ErrorClass, ErrorReport, MinerId, workflows::Input};
 use serde_json::json;
 
-use super::note_all;
+use super::{key_of, note_all};
 use crate::{
     chain::{
         Error as ChainError, Transport, WaitReason,
@@ -62,8 +62,28 @@ impl<T: Transport + 'static> Driver<T> {
             }
             Wanted::Apply(input) => return Ok(self.apply(job.id, input).await.map(|()| None)?),
         };
+        self.wait_until_earlier_cannot_land(view, &message).await?;
         self.wait_for_base_fee(view, &message, &job)?;
         Ok(Some(Prepared { message, job, call }))
+    }
+
+    /// A reorganisation below the confident tipset may have freed the nonce of an earlier call for the same. That could land
+    /// after all, so its nonce must be used first: by that call if it was executed before, or else by a filler. A messager looks
+    /// after its nonces itself.
+    async fn wait_until_earlier_cannot_land(&self, view: &View, message: &Message) -> Result<(), DriveError> {
+        if self.messager.is_some() {
+            return Ok(());
+        }
+        for (sender, nonce) in self.store.spent(message).await? {
+            let from = key_of(&sender)?;
+            if self.next_on_chain(view, &from).await? <= nonce {
+                self.push_again(&self.store.over_between(&sender, nonce, nonce + 1).await?).await?;
+                self.fill_gap(view, (message.miner, message.sector), &from, nonce + 1).await?;
+                let earlier = format!("nonce {nonce} of {sender}");
+                return Err(WaitReason::EarlierMessage { what: message.key.clone(), earlier }.into());
+            }
+        }
+        Ok(())
     }
 
     /// What a miner's messages may cost.

@@ -1,6 +1,6 @@
 //! What happens to calls, and so to what they carry. Each change and its consequences are one transaction.
 
-use sealbus_schema::SectorId;
+use sealbus_schema::{MinerId, SectorId};
 use sqlx::{Any, Row, any::AnyArguments, query::Query};
 
 use super::{CallId, Envelope, Message, MessageKind, MessageState, Tries, WantId};
@@ -198,14 +198,20 @@ impl Tx {
         Ok(())
     }
 
-    /// Reserves a nonce for a filler, on behalf of a message. Returns whether it was not reserved before.
-    pub async fn want_filler(&mut self, message: &Message, sender: &str, nonce: u64) -> Result<bool, StoreError> {
+    /// Reserves a nonce for a filler, on behalf of a miner, and of a sector if there is one. Returns whether it was not reserved
+    /// before.
+    pub async fn want_filler(
+        &mut self,
+        (miner, sector): (MinerId, Option<SectorId>),
+        sender: &str,
+        nonce: u64,
+    ) -> Result<bool, StoreError> {
         let inserted = sqlx::query(
             "INSERT INTO calls (kind, miner, number, state, sender, nonce) \
              VALUES ('filler', $1, $2, 'reserved', $3, $4) ON CONFLICT DO NOTHING",
         )
-        .bind(message.miner.to_string())
-        .bind(message.sector.map(|sector| sector.number.0 as i64))
+        .bind(miner.to_string())
+        .bind(sector.map(|sector| sector.number.0 as i64))
         .bind(sender)
         .bind(nonce as i64)
         .execute(&mut *self.inner)
@@ -421,6 +427,10 @@ impl Tx {
 
     /// Records in the jobs' rows whether a PreCommit of their present attempt may have been sent.
     pub(super) async fn note_precommit(&mut self, which: &str, id: i64, signed: bool) -> Result<(), StoreError> {
+        // In a restored database, what ends here may have been followed by another call, signed after the backup.
+        if !signed && self.restored().await?.is_some() {
+            return Ok(());
+        }
         sqlx::query(&format!(
             "UPDATE jobs SET signed = $2, version = version + 1 WHERE is_last = 1 AND id IN (SELECT wants.job FROM wants \
              WHERE {which} AND wants.kind = 'precommit' AND wants.attempt = jobs.attempt)"
