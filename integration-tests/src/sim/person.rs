@@ -145,15 +145,17 @@ impl World {
             self.missing.remove(&right);
             return;
         }
-        // An operator with such a site chooses a grace that is longer than the line's cuts.
         let is_cut = self.is_of_cut_site(&name);
-        let grace = match away {
-            true if is_cut && self.options.bug != Some(Bug::TakeFromCutSite) => GRACE + CUT,
-            true => GRACE,
-            false => 2 * MINUTE,
-        };
-        let since = *self.missing.entry(right).or_insert(self.now);
-        if self.now >= since + grace {
+        let grace = if away { GRACE } else { 2 * MINUTE };
+        let missing = self.missing.entry(right).or_insert((self.now, away));
+        // One that is back is given time to find out what it owns.
+        if (missing.1, away) == (true, false) {
+            *missing = (self.now, away);
+        }
+        let since = missing.0;
+        // An operator with such a site chooses a grace that is longer than the line's cuts.
+        let is_spared = is_cut && self.options.bug != Some(Bug::TakeFromCutSite);
+        if !is_spared && self.now >= since + grace {
             if !is_cut {
                 self.checks.kept.remove(&id);
             }

@@ -242,8 +242,8 @@ pub struct World {
     pub delivery_due: u64,
     /// Whether the queue will be lost when the next claim is sent.
     pub loses_queue_under_claim: bool,
-    /// Since when an owner does not hold the sector of its token.
-    pub missing: HashMap<Right, u64>,
+    /// Since when an owner does not hold the sector of its token, and whether it was away when this was last seen.
+    pub missing: HashMap<Right, (u64, bool)>,
     /// How often a person has dealt with a blocked sector.
     pub turns: HashMap<SectorId, u32>,
     queue: BinaryHeap<Reverse<Scheduled>>,
