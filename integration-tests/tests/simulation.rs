@@ -175,12 +175,12 @@ fn expected(bug: Bug) -> &'static [Invariant] {
         Bug::ForgetActive => &[Invariant::NothingLost],
         Bug::KeepSeed => &[Invariant::NothingLost],
         Bug::LandTogether | Bug::ForgetOthers => &[Invariant::NothingLost],
-        Bug::ForgetFacts | Bug::ForgetNumbers | Bug::PurgeAtOnce => {
-            &[Invariant::NothingLost, Invariant::NothingIllegal]
+        Bug::ForgetFacts | Bug::PurgeAtOnce => &[Invariant::NothingLost, Invariant::NothingIllegal],
+        Bug::ForgetNumbers | Bug::ForgetGrants => {
+            &[Invariant::NothingLost, Invariant::NothingIllegal, Invariant::NothingSealedAgain]
         }
-        Bug::ForgetGrants => &[Invariant::NothingLost, Invariant::NothingIllegal, Invariant::NothingSealedAgain],
-        Bug::SignAtOnce => &[Invariant::OneCallAWant],
-        Bug::ForgetSigned => &[Invariant::NothingSealedAgain],
+        Bug::SignAtOnce => &[Invariant::OneCallAWant, Invariant::NothingLost],
+        Bug::ForgetSigned => &[Invariant::NothingLost],
         Bug::TakeFromCutSite => &[Invariant::NothingSealedAgain],
     }
 }
