@@ -63,6 +63,7 @@ pub struct PostOffer {
     pub task: PostTask,
     /// How often it was delivered, this time included.
     pub delivered: u64,
+    silence: Duration,
     message: jetstream::Message,
 }
 
@@ -101,8 +102,12 @@ impl PostOffer {
         self.message.double_ack().await
     }
 
-    /// Says that it is worked on, so that it is not delivered to another worker. To be said more often than
-    /// [`topology::POST_ACK_WAIT`].
+    /// How often it must be said that it is worked on: three times in the queue's patience.
+    pub fn sign_of_life(&self) -> Duration {
+        self.silence / 3
+    }
+
+    /// Says that it is worked on, so that it is not delivered to another worker.
     pub async fn still_working(&self) -> Result<(), async_nats::Error> {
         self.message.ack_with(jetstream::AckKind::Progress).await
     }
@@ -114,10 +119,11 @@ impl PostOffer {
 }
 
 impl Bus {
-    /// Creates a queue of tasks, from which workers take. Only the manager may.
-    pub async fn ensure_post_queue(&self, queue: &PostQueue) -> Result<(), TopologyError> {
+    /// Creates a queue of tasks, from which workers take. A task whose worker is silent for so long goes to another one.
+    /// Only the manager may.
+    pub async fn ensure_post_queue(&self, queue: &PostQueue, silence: Duration) -> Result<(), TopologyError> {
         let name = queue.name();
-        let config = topology::post_queue(&name, queue.filter());
+        let config = topology::post_queue(&name, queue.filter(), silence);
         let failed = |source: async_nats::Error| TopologyError::Server {
             operation: "create consumer",
             what: name.clone(),
@@ -171,6 +177,7 @@ impl Bus {
         let name = queue.name();
         let failed = |source: async_nats::Error| PullError::Server { name: name.clone(), source };
         let consumer = self.find_consumer(&name, topology::POST_TASKS).await?;
+        let silence = consumer.cached_info().config.ack_wait;
         let pull = consumer.stream().max_messages_per_batch(1).expires(PULL_EXPIRES).heartbeat(PULL_HEARTBEAT);
         let mut messages = pull.messages().await.map_err(|source| failed(source.into()))?;
         loop {
@@ -181,7 +188,7 @@ impl Bus {
             };
             let delivered = message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1));
             match read_task(&message) {
-                Ok(Some(task)) => return Ok(PostOffer { task, delivered, message }),
+                Ok(Some(task)) => return Ok(PostOffer { task, delivered, silence, message }),
                 Ok(None) => {
                     let put_back = message.ack_with(jetstream::AckKind::Nak(Some(NOT_OURS_PAUSE)));
                     put_back.await.map_err(failed)?;

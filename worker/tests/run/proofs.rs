@@ -12,6 +12,7 @@ use futures::{StreamExt, stream::BoxStream};
 use sealbus_nats::{
     lease::ReadError,
     post::{PostQueue, PostSaid},
+    topology::POST_ACK_WAIT,
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, ProofBytes, Randomness, SectorNumber, WorkerName,
@@ -58,7 +59,7 @@ impl Prover {
     async fn connect(url: &str) -> Prover {
         let manager = Manager::connect(url).await;
         for queue in [PostQueue::Reads { miner: MINER, store: "main".to_owned() }, PostQueue::Proves { miner: MINER }] {
-            manager.bus.ensure_post_queue(&queue).await.expect("queue");
+            manager.bus.ensure_post_queue(&queue, POST_ACK_WAIT).await.expect("queue");
         }
         let reports = manager.bus.post_reports().await.expect("reports");
         Prover { manager, reports }
