@@ -37,6 +37,11 @@ const PULL_HEARTBEAT: Duration = Duration::from_secs(4);
 const VANILLA_AT_ONCE: usize = 100;
 /// How long the answers to one such request may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the server confirms that reports are still waited for. Its consumer lives in one server's memory, and if that
+/// is gone, nothing is heard for twice as long.
+const REPORTS_HEARTBEAT: Duration = Duration::from_secs(3);
+/// How often it is looked whether the connection was lost meanwhile.
+const CONNECTION_PERIOD: Duration = Duration::from_millis(250);
 /// For how long a task of a newer version is left to others.
 const NOT_OURS_PAUSE: Duration = Duration::from_secs(10);
 
@@ -278,8 +283,8 @@ impl Bus {
         Ok(found)
     }
 
-    /// All reports that the bus still has, and then each new one. Ends when the connection's consumer is gone; the
-    /// caller opens it again, and gets those of the last two hours again.
+    /// All reports that the bus still has, and then each new one. Ends when the connection is renewed or its consumer is
+    /// gone; the caller opens it again, and gets those of the last two hours again.
     pub async fn post_reports(&self) -> Result<BoxStream<'static, Result<PostSaid, ReadError>>, ReadError> {
         let failed = |source: async_nats::Error| ReadError::Server { what: topology::POST.to_owned(), source };
         let config = pull::Config {
@@ -290,12 +295,18 @@ impl Bus {
             inactive_threshold: Duration::from_secs(60),
             ..pull::Config::default()
         };
+        let (bus, opened) = (self.clone(), self.connections());
+        let renewed = async move {
+            while bus.connections() == opened {
+                tokio::time::sleep(CONNECTION_PERIOD).await;
+            }
+        };
         let consumer: PullConsumer =
             self.js.create_consumer_on_stream(config, topology::POST).await.map_err(|source| failed(source.into()))?;
         let messages = consumer
             .stream()
             .expires(Duration::from_secs(30))
-            .heartbeat(Duration::from_secs(10))
+            .heartbeat(REPORTS_HEARTBEAT)
             .messages()
             .await
             .map_err(|source| failed(source.into()))?;
@@ -305,7 +316,7 @@ impl Bus {
                 Err(source) => Some(Err(ReadError::Server { what: topology::POST.to_owned(), source: source.into() })),
             }
         });
-        Ok(said.boxed())
+        Ok(said.take_until(renewed).boxed())
     }
 }
 
