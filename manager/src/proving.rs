@@ -222,6 +222,11 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
                 memory.begun.insert(key);
             }
         }
+        // Before there is work, so that workers wait at them.
+        let reads = self.config.stores.iter().map(|store| PostQueue::Reads { miner, store: store.name.clone() });
+        for queue in reads.chain([PostQueue::Proves { miner }]) {
+            self.ensure(&mut memory.queues, queue).await?;
+        }
         self.recover(memory, miner, &told, head).await
     }
 
