@@ -653,6 +653,7 @@ mod tests {
             ("sector_size =", "expiry = { extend_below_days = 30 }\nsector_size =", "extend_to_days"),
             ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
             ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),
+            ("[chain]", "[proving]\nsilence_secs = 1\n[chain]", "proving.silence_secs"),
             ("[[miner]]", "[chain.messager]\nurl = \"127.0.0.1\"\n[[miner]]", "chain.messager.url"),
             (
                 "[[miner]]",
