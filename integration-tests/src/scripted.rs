@@ -7,6 +7,7 @@
 //! wait or fail. A [`world`] consists of one or three NATS servers, the devnet, a manager and many workers. A
 //! [`ledger`] counts what the chain, the log and the store say about each sector.
 
+pub mod book;
 pub mod control;
 pub mod ledger;
 pub mod processor;
