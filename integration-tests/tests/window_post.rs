@@ -45,6 +45,7 @@ const PERIOD: i64 = 4 * WINDOW;
 #[derive(Default)]
 struct Workers {
     queue: Mutex<Vec<PostTask>>,
+    queues: Mutex<BTreeSet<PostQueue>>,
     play: Mutex<Play>,
 }
 
@@ -65,7 +66,8 @@ struct Play {
 }
 
 impl Tasks for Workers {
-    async fn ensure(&self, _: &PostQueue) -> Result<(), Error> {
+    async fn ensure(&self, queue: &PostQueue) -> Result<(), Error> {
+        lock(&self.queues).insert(queue.clone());
         Ok(())
     }
 
@@ -290,6 +292,13 @@ impl Site {
     fn posts(&self) -> usize {
         self.world.devnet.with_node(|node| node.stats.miners.get(&1000).map_or(0, |miner| miner.posts.len()))
     }
+}
+
+#[tokio::test]
+async fn workers_can_wait_at_the_queues_before_there_is_work() {
+    let mut site = Site::new(0).await;
+    site.pass(1).await;
+    assert!(lock(&site.workers.queues).contains(&PostQueue::Proves { miner: MinerId(1000) }));
 }
 
 #[tokio::test]
