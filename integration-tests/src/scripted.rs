@@ -11,6 +11,7 @@ pub mod book;
 pub mod control;
 pub mod ledger;
 pub mod processor;
+pub mod proving;
 pub mod soak;
 pub mod table;
 pub mod verifier;
