@@ -11,6 +11,7 @@
 //! a prover that is killed loads its parameters again.
 
 mod clock;
+mod pace;
 mod report;
 mod strikes;
 
@@ -32,6 +33,7 @@ use super::{
     world::{Options, Proves, World, wait},
 };
 use clock::Clock;
+use pace::Pace;
 pub use report::Report;
 use strikes::Strikes;
 
@@ -43,8 +45,6 @@ const LOOKBACK: i64 = 3;
 const STEP: Duration = Duration::from_millis(50);
 /// How long sealing may take.
 const SEAL_LIMIT: Duration = Duration::from_secs(300);
-/// How long a manager takes to start on a machine that does little else, with the first entries of its book.
-const USUAL_START: Duration = Duration::from_millis(1500);
 /// For how many periods recoveries are waited for at the end, when nothing is killed any more.
 const PERIODS_TO_RECOVER: i64 = 3;
 /// The base fee and premium, so that messages cost something.
@@ -65,7 +65,7 @@ pub struct ProvingSoak {
     pub periods: i64,
     /// The epochs of a deadline.
     pub window_epochs: i64,
-    /// The real milliseconds of an epoch. More on a machine that is slow at that time.
+    /// The real milliseconds of an epoch. More while the machine is busy with other work.
     pub epoch_millis: u64,
     /// How many sectors lose their file for a period in each proving period but the last one.
     pub files_away: usize,
@@ -97,6 +97,7 @@ struct Away {
 struct Run {
     world: World,
     clock: Clock,
+    pace: Pace,
     strikes: Strikes,
     aways: Vec<Away>,
     /// The epochs of the first and the last look at which things were killed.
@@ -107,21 +108,15 @@ struct Run {
 impl ProvingSoak {
     /// Runs the soak in an empty directory. Fails if it does not come to its end; [`Report::check`] judges what happened.
     pub fn run(&self, root: &Path) -> anyhow::Result<Report> {
-        let (world, slowness) = self.world(root)?;
-        let epoch_millis = (self.epoch_millis as f64 * slowness) as u64;
-        world.call_chain("Devnet.SetEpochMillis", json!([epoch_millis]))?;
-        ProvingSoak { epoch_millis, ..self.clone() }.run_in(world)
-    }
-
-    fn run_in(&self, mut world: World) -> anyhow::Result<Report> {
+        let (mut world, mut pace) = (self.world(root)?, Pace::new(self.epoch_millis)?);
+        pace.keep(&world)?;
         let begin = book::of_strangers(&world, &Value::Null)?;
         self.seal(&mut world)?;
         let mut random = StdRng::seed_from_u64(self.seed);
         let mut clock = Clock::default();
         let first = clock.look(&world)?;
-        let strikes =
-            Strikes::new(&world, self.provers, Duration::from_millis(self.epoch_millis) * self.window_epochs as u32);
-        let mut run = Run { world, clock, strikes, aways: Vec::new(), first, last: first };
+        let strikes = Strikes::new(&world, self.provers);
+        let mut run = Run { world, clock, pace, strikes, aways: Vec::new(), first, last: first };
         self.trouble(&mut run, &mut random)?;
         run.strikes.mend(&mut run.world)?;
         let recovered = self.wait_for_recoveries(&mut run)?;
@@ -129,9 +124,8 @@ impl ProvingSoak {
         Report::read(self, run, recovered, &begin)
     }
 
-    /// Starts everything but the workers, and waits for the book, which begins with what there is. Returns also how many
-    /// times as long as usual the manager took to start.
-    fn world(&self, root: &Path) -> anyhow::Result<(World, f64)> {
+    /// Starts everything but the workers, and waits for the book, which begins with what there is.
+    fn world(&self, root: &Path) -> anyhow::Result<World> {
         let proves =
             Proves { deadlines: DEADLINES, window_epochs: self.window_epochs, provers: self.provers, silence_secs: 2 };
         let options = Options {
@@ -146,11 +140,10 @@ impl ProvingSoak {
         for (kind, atto) in FEES {
             world.call_chain("Devnet.Fault", json!([{ "kind": kind, "atto": atto }]))?;
         }
-        let began = Instant::now();
         world.start_manager()?;
         wait("the database", || Ok(world.root().join("manager.db").exists().then_some(())))?;
         wait("the book", || Ok(book::end(&mut world)?.map(drop)))?;
-        Ok((world, began.elapsed().div_duration_f64(USUAL_START).max(1.0)))
+        Ok(world)
     }
 
     fn seal(&self, world: &mut World) -> anyhow::Result<()> {
@@ -172,7 +165,9 @@ impl ProvingSoak {
             while let Some((_, damage)) = plan.pop_if(|(at, _)| *at <= now) {
                 self.damage(run, damage)?;
             }
-            run.strikes.strike_when_due(&mut run.world, random)?;
+            run.pace.keep(&run.world)?;
+            let window = run.pace.epochs(self.window_epochs);
+            run.strikes.strike_when_due(&mut run.world, window, random)?;
             run.last = run.clock.look(&run.world)?;
             std::thread::sleep(STEP);
             if self.tell && told < now / self.window_epochs {
@@ -228,8 +223,8 @@ impl ProvingSoak {
             }
             // A window and the challenge's lead, so that at least one turn is all dark.
             Damage::Blackout => {
-                let epochs = self.window_epochs * 2;
-                run.strikes.black_out(&mut run.world, Duration::from_millis(self.epoch_millis) * epochs as u32);
+                let pause = run.pace.epochs(self.window_epochs * 2);
+                run.strikes.black_out(&mut run.world, pause);
             }
         }
         Ok(())
@@ -240,6 +235,7 @@ impl ProvingSoak {
         let end = run.last + PERIODS_TO_RECOVER * self.period();
         loop {
             run.strikes.note_starts(&mut run.world)?;
+            run.pace.keep(&run.world)?;
             let now = run.clock.look(&run.world)?;
             let faulty = faulty(&run.world)?;
             if faulty.is_empty() {

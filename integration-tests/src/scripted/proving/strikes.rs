@@ -43,8 +43,8 @@ struct Outage {
     to: Option<Instant>,
     /// When it is started.
     starts: Option<Instant>,
-    /// Once it was started: what its log said before.
-    log: Option<u64>,
+    /// Once it was started: how long its log was before.
+    started: Option<u64>,
 }
 
 /// All kills of a soak.
@@ -52,35 +52,34 @@ pub struct Strikes {
     roles: Vec<Role>,
     /// How many workers prove: the first ones.
     provers: usize,
-    window: Duration,
     next: Instant,
     outages: Vec<Outage>,
     pub counts: Counts,
 }
 
 impl Strikes {
-    /// Of a world whose deadlines are open for so long.
-    pub fn new(world: &World, provers: usize, window: Duration) -> Strikes {
+    /// Of a world whose first so many workers prove.
+    pub fn new(world: &World, provers: usize) -> Strikes {
         let workers = (0..world.workers.len()).map(Role::Worker);
         let roles = [Role::Manager, Role::Nats].into_iter().chain(workers).collect();
-        Strikes { roles, provers, window, next: Instant::now(), outages: Vec::new(), counts: Counts::default() }
+        Strikes { roles, provers, next: Instant::now(), outages: Vec::new(), counts: Counts::default() }
     }
 
     /// Starts what is to be started, and kills if it is time: a third of all processes, and a third of those that read and
     /// prove for the workers that are left. They are away for up to a sixth of a window, and for as
     /// long as it takes to start.
-    pub fn strike_when_due(&mut self, world: &mut World, random: &mut StdRng) -> anyhow::Result<()> {
+    pub fn strike_when_due(&mut self, world: &mut World, window: Duration, random: &mut StdRng) -> anyhow::Result<()> {
         self.note_starts(world)?;
         if Instant::now() < self.next {
             return Ok(());
         }
-        self.next = Instant::now() + self.window.mul_f64(random.gen_range(0.4..0.9));
+        self.next = Instant::now() + window.mul_f64(random.gen_range(0.4..0.9));
         self.counts.strikes += 1;
         let down = self.outages.iter().filter(|outage| outage.to.is_none()).count();
         let mut alive: Vec<Role> = self.roles.iter().copied().filter(|role| !self.is_down(*role)).collect();
         alive.shuffle(random);
         for role in alive.into_iter().take((self.roles.len() / 3).saturating_sub(down)) {
-            let pause = self.window.mul_f64(random.gen_range(0.01..0.17));
+            let pause = window.mul_f64(random.gen_range(0.01..0.17));
             self.kill(world, role, pause);
         }
         self.kill_processors(world, random);
@@ -91,7 +90,7 @@ impl Strikes {
     pub fn black_out(&mut self, world: &mut World, pause: Duration) {
         for prover in (0..self.provers).map(Role::Worker) {
             match self.outages.iter_mut().find(|outage| outage.role == prover && outage.to.is_none()) {
-                Some(outage) if outage.log.is_none() => outage.starts = Some(Instant::now() + pause),
+                Some(outage) if outage.started.is_none() => outage.starts = Some(Instant::now() + pause),
                 _ => self.kill(world, prover, pause),
             }
         }
@@ -107,13 +106,10 @@ impl Strikes {
     pub fn note_starts(&mut self, world: &mut World) -> anyhow::Result<()> {
         world.restart_ended_workers()?;
         for outage in self.outages.iter_mut().filter(|outage| outage.to.is_none()) {
-            match outage.log {
+            match outage.started {
                 None if outage.starts.is_some_and(|starts| starts <= Instant::now()) => {
-                    outage.log = Some(
-                        log(world, outage.role)
-                            .and_then(|(path, _)| fs::metadata(path).ok())
-                            .map_or(0, |meta| meta.len()),
-                    );
+                    let length = log(world, outage.role).and_then(|(path, _)| fs::metadata(path).ok());
+                    outage.started = Some(length.map_or(0, |meta| meta.len()));
                     match outage.role {
                         Role::Manager => world.start_manager()?,
                         Role::Worker(index) => world.start_worker(index)?,
@@ -171,8 +167,8 @@ impl Strikes {
         // One that had been started but did not work yet is away for longer.
         let now = Instant::now();
         match self.outages.iter_mut().find(|outage| outage.role == role && outage.to.is_none()) {
-            Some(outage) => (outage.starts, outage.log) = (Some(now + pause), None),
-            None => self.outages.push(Outage { role, from: now, to: None, starts: Some(now + pause), log: None }),
+            Some(outage) => (outage.starts, outage.started) = (Some(now + pause), None),
+            None => self.outages.push(Outage { role, from: now, to: None, starts: Some(now + pause), started: None }),
         }
     }
 
