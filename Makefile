@@ -73,7 +73,8 @@ test: lint deny nats-cli params ## Everything that CI runs
 	@# The hosts mostly wait, so worlds are simulated meanwhile.
 	$(MAKE) --jobs=2 --output-sync=target ansible-test-short sim
 
-proving: params ## Seal two sectors and prove them by window PoSt, with a file that is lost and found again (some 5 minutes)
+proving: export SEALBUS_SEED = $(SEED)
+proving: params ## Prove sectors by window PoSt: with real proofs, and for five periods while everything is killed (10 minutes; SEED=)
 	$(NEXTEST) --workspace --test proving --ignore-default-filter
 
 nightly: export SEALBUS_REAL_PROOFS = yes

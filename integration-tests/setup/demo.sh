@@ -32,7 +32,7 @@ step 'install what is missing' bash integration-tests/setup/tools.sh
 step 'download the sources of the dependencies' cargo fetch --quiet
 step 'build the manager, the worker, the test chain and the demo' build
 step 'make the Groth16 parameters for 2 KiB sectors, once per machine' parameters
-step 'seal and prove' target/debug/sealbus-demo "$@"
+step 'seal a sector, and prove it by its first window PoSt' target/debug/sealbus-demo "$@"
 
 printf '\nThe steps took\n' >&2
 printf '  %s\n' "${steps[@]}" >&2

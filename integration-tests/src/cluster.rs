@@ -18,10 +18,11 @@ use anyhow::{Context, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::devnet::config::WINDOW_EPOCHS;
 pub use nats::{Identity, MINER, Server, config_file, seed_file, write_config};
 pub use ports::Port;
 pub use postgres::{Postgres, PostgresDatabase};
-pub use process::{Process, nats_server, own_binary, run};
+pub use process::{Process, children_of, nats_server, own_binary, run};
 pub use rpc::call;
 
 #[path = "../../nats/tests/support/ports.rs"]
@@ -50,6 +51,8 @@ pub struct Settings {
     pub scripted_proofs: bool,
     /// Whether sectors are proven by window PoSt.
     pub proves: bool,
+    /// The epochs of a deadline.
+    pub window_epochs: i64,
 }
 
 /// A running cluster. Dropping it ends all its processes.
@@ -86,6 +89,7 @@ impl Settings {
             parents: directory("SEALBUS_PARENTS")?,
             scripted_proofs: false,
             proves: false,
+            window_epochs: WINDOW_EPOCHS,
         })
     }
 
@@ -173,6 +177,7 @@ impl Cluster {
         let data_dir = text(&data);
         let millis = self.settings.epoch_millis.to_string();
         let seed = self.settings.seed.to_string();
+        let window = self.settings.window_epochs.to_string();
         let mut arguments = vec!["--data-dir", &data_dir, "--epoch-millis", &millis, "--seed", &seed];
         if self.settings.scripted_proofs {
             arguments.extend(["--scripted-proofs", "--real-replicas"]);
@@ -181,6 +186,7 @@ impl Cluster {
             // The shortest period: each sector is proven after four deadlines.
             arguments.extend(["--proving", "--deadlines", "4"]);
         }
+        arguments.extend(["--window-epochs", &window]);
         let env = self.proofs_env();
         let program = process::own_binary("sealbus-devnet")?;
         self.devnet = Some(Process::start("devnet", &program, &arguments, &env, &self.root)?);

@@ -1,4 +1,4 @@
-//! `make demo`: seals and proves sectors, and shows the progress.
+//! `make demo`: seals sectors, proves them by their first window PoSt, and shows the progress.
 
 mod progress;
 mod summary;
@@ -23,6 +23,10 @@ use progress::Progress;
 const PERIOD: Duration = Duration::from_millis(500);
 /// How long a sector may take before the demo gives up. C2 alone takes a minute on two cores.
 const LIMIT_A_SECTOR: Duration = Duration::from_secs(900);
+/// The epochs of a deadline: a proving period, which has 4 of them, takes a minute. A SNARK takes some of its seconds.
+const WINDOW_EPOCHS: i64 = 30;
+/// For how many proving periods a window PoSt is waited for. The first one may be missed on a machine that is slow.
+const PERIODS: u32 = 6;
 
 /// The settings of the demo.
 #[derive(Clone, Debug)]
@@ -38,10 +42,12 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Runs the demo. `stop` is set when the user interrupts it. Fails unless every sector is active on chain.
+    /// Runs the demo. `stop` is set when the user interrupts it. Fails unless every sector is active on chain and proven by a window PoSt.
     pub fn run(&self, stop: &AtomicBool) -> anyhow::Result<()> {
         let _lock = clear(&self.root)?;
-        let settings = Settings { slots: self.slots, ..Settings::from_env()? };
+        let settings =
+            Settings { slots: self.slots, proves: true, window_epochs: WINDOW_EPOCHS, ..Settings::from_env()? };
+        let epoch = Duration::from_millis(settings.epoch_millis);
         errln!("demo: starting NATS, the devnet, the manager and a worker with {} slot(s)", self.slots);
         let mut cluster = Cluster::start(&self.root.join("run"), settings)?;
         cluster.pledge(self.sectors)?;
@@ -52,7 +58,9 @@ impl Demo {
             cluster.root().display()
         );
         self.watch(&mut cluster, stop)?;
-        summary::print(&cluster, &self.active_on_chain(&cluster)?)?;
+        let active = self.active_on_chain(&cluster)?;
+        let proofs = self.first_proofs(&mut cluster, &active, epoch * WINDOW_EPOCHS as u32 * 4 * PERIODS, stop)?;
+        summary::print(&cluster, &active, &proofs)?;
         if self.keep {
             errln!("");
             errln!("demo: everything keeps running; press Ctrl-C to end it");
@@ -96,6 +104,43 @@ impl Demo {
                     limit.as_secs(),
                     self.root.display()
                 );
+            }
+            std::thread::sleep(PERIOD);
+        }
+    }
+
+    /// Waits for the first window PoSt of each sector's partition, and returns the proofs as the manager tells of them.
+    fn first_proofs(
+        &self,
+        cluster: &mut Cluster,
+        active: &[summary::OnChain],
+        limit: Duration,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Vec<Value>> {
+        for sector in active {
+            errln!(
+                "demo: {} is active, and waits for its first window PoSt in deadline {}",
+                sector.id,
+                sector.deadline
+            );
+        }
+        let deadline = Instant::now() + limit;
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                bail!("interrupted");
+            }
+            cluster.check_alive()?;
+            let history = cluster.manager_json(&["proving", "history"])?;
+            let proofs = history.as_array().map(Vec::as_slice).unwrap_or_default();
+            let landed = |sector: &summary::OnChain| {
+                let is_it = |proof: &&Value| proof["state"] == "landed" && sector.is_in(proof);
+                proofs.iter().rev().find(is_it).cloned()
+            };
+            if let Some(landed) = active.iter().map(landed).collect() {
+                return Ok(landed);
+            }
+            if Instant::now() > deadline {
+                bail!("no window PoSt after {} s; see the logs in {}", limit.as_secs(), self.root.display());
             }
             std::thread::sleep(PERIOD);
         }

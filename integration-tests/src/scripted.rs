@@ -7,9 +7,11 @@
 //! wait or fail. A [`world`] consists of one or three NATS servers, the devnet, a manager and many workers. A
 //! [`ledger`] counts what the chain, the log and the store say about each sector.
 
+pub mod book;
 pub mod control;
 pub mod ledger;
 pub mod processor;
+pub mod proving;
 pub mod soak;
 pub mod table;
 pub mod verifier;

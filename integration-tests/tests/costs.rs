@@ -2,20 +2,19 @@
 //! premiums while a message fails, the chain is reorganised, another tool sends from the same addresses, and the manager is
 //! away for a while.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use fvm_shared::econ::TokenAmount;
 use sealbus_integration_tests::{
     command_line,
-    scripted::world::{Options, World, directory, wait, wait_closely},
+    scripted::{
+        book,
+        world::{Options, World, directory, wait, wait_closely},
+    },
 };
 use sealbus_manager::{
-    chain::json::parse_tokens,
-    money::{AllHoldings, Entry, Holdings, Purpose, Quantity, add},
-    store::{BookedEntry, MoneyEnd, MoneyFilter, MoneyOrder},
+    money::{AllHoldings, Holdings, Purpose, Quantity},
+    store::{BookedEntry, MoneyEnd},
 };
 use serde_json::{Value, json};
 
@@ -26,7 +25,7 @@ const PREMIUM_ATTO: u64 = 1234;
 const SECTORS: usize = 2;
 /// The owner of the devnet's first miner, and the actor that gets premiums and pays rewards, which is none of the miner's.
 const OWNER: &str = "t0100";
-const STRANGER: &str = "t02";
+const STRANGER: &str = book::STRANGERS[1];
 /// The first PreCommit is alone, so that it is the one that runs out of gas. The ProveCommits share a message.
 const CHAIN: &str =
     "[chain.batches]\nprecommit_max = 1\nprove_commit_wait_epochs = 100\nprove_commit_max = 2\nslack_epochs = 60\n";
@@ -36,38 +35,20 @@ const SEND: (u64, Option<&str>) = (0, None);
 const WITHDRAW: (u64, Option<&str>) = (16, Some("gUMAA+g="));
 
 fn atto(amount: &Value) -> TokenAmount {
-    parse_tokens(amount.as_str().expect("an amount")).expect("an amount")
+    book::atto(amount).expect("an amount")
 }
 
 fn end(world: &mut World) -> Option<MoneyEnd> {
-    let store = world.store().expect("the database");
-    world.block_on(store.money_end()).expect("reads")
+    book::end(world).expect("reads")
 }
 
-fn book(world: &mut World) -> Vec<BookedEntry> {
-    let (store, mut all) = (world.store().expect("the database"), Vec::new());
-    let filter = MoneyFilter::default();
-    world.block_on(store.each_money(&filter, MoneyOrder::Booked, |entry| all.push(entry))).expect("reads");
-    all
+fn entries(world: &mut World) -> Vec<BookedEntry> {
+    book::entries(world).expect("reads")
 }
 
 /// Stops the clock, and waits until the book has reached the confident tipset. Returns the head's epoch.
 fn settle(world: &mut World) -> i64 {
-    world.call_chain("Devnet.SetEpochMillis", json!([0])).expect("stops");
-    let head = world.call_chain("Filecoin.ChainHead", json!([])).expect("a head");
-    let height = head["Height"].as_i64().expect("a height");
-    let confident = world.call_chain("Filecoin.ChainGetTipSetByHeight", json!([height - 1, head["Cids"]]));
-    let key = confident.expect("a tipset")["Cids"][0]["/"].as_str().expect("a key").to_owned();
-    let reached = wait("the book", || {
-        world.check_alive()?;
-        let end = end(world);
-        if let Some(MoneyEnd { problem: Some(problem), .. }) = &end {
-            anyhow::bail!("the book does not go on: {problem}");
-        }
-        Ok(end.filter(|end| end.tipset == key).map(drop))
-    });
-    reached.expect("reaches it");
-    height
+    book::settle(world).expect("reaches it")
 }
 
 fn go_on(world: &World) {
@@ -91,54 +72,10 @@ fn send_from_owner(world: &World, to: &str, value: &str, (method, params): (u64,
     call("Filecoin.MpoolPush", json!([signed]));
 }
 
-/// What the two actors have that are paid by the book's actors, or pay them.
-fn strangers(world: &World, at: &Value) -> TokenAmount {
-    let balance =
-        |id: &str| atto(&world.call_chain("Filecoin.StateGetActor", json!([id, at])).expect("an actor")["Balance"]);
-    balance("t099") + balance(STRANGER)
-}
-
-/// The book adds up to what the chain says at the tipset at which it ends, for each actor and quantity. `begin` is what the
-/// strangers had when it began.
+/// The book of the miner's actors adds up to what the chain says.
 fn add_up(world: &mut World, begin: &TokenAmount) -> AllHoldings {
-    let end = end(world).expect("a book");
-    let entries: Vec<Entry> = book(world).into_iter().map(|booked| booked.entry).collect();
-    let mut sums = AllHoldings::new();
-    add(&mut sums, &entries);
-    let at = json!([{"/": end.tipset}]);
-    let mut on_chain = AllHoldings::new();
-    for actor in sums.keys() {
-        let address = format!("t0{actor}");
-        let state = world.call_chain("Filecoin.StateGetActor", json!([address, at])).expect("an actor");
-        let mut holdings = Holdings { balance: atto(&state["Balance"]), ..Holdings::default() };
-        if *actor == world.miners[0].0 {
-            let state = world.call_chain("Filecoin.StateReadState", json!([address, at])).expect("a state");
-            holdings.deposits = atto(&state["State"]["PreCommitDeposits"]);
-            holdings.pledge = atto(&state["State"]["InitialPledge"]);
-            holdings.vesting = atto(&state["State"]["LockedFunds"]);
-        }
-        on_chain.insert(*actor, holdings);
-    }
-    assert_eq!(sums, on_chain, "{entries:#?}");
+    let sums = book::add_up(world, begin).expect("adds up");
     assert_eq!(sums.keys().copied().collect::<Vec<_>>(), [100, 101, 1000]);
-
-    // Nothing is lost on the way: what left is burnt, or was paid to the actor of rewards and premiums, or came from there.
-    let beyond =
-        entries.iter().filter(|entry| entry.quantity == Quantity::Balance && entry.purpose != Purpose::Opening);
-    let came = beyond.fold(TokenAmount::default(), |sum, entry| sum + &entry.amount);
-    assert_eq!(came, begin - &strangers(world, &at));
-
-    // Nothing was left unexplained, and every booked tipset is one of the chain.
-    assert!(entries.iter().all(|entry| entry.purpose != Purpose::Other), "{entries:#?}");
-    let epochs: BTreeSet<i64> = book(world).iter().map(|booked| booked.epoch).collect();
-    let store = world.store().expect("the database");
-    let booked: BTreeMap<i64, String> =
-        world.block_on(store.money_tipsets_below(i64::MAX)).expect("reads").into_iter().collect();
-    assert_eq!(booked.keys().copied().collect::<BTreeSet<_>>(), epochs);
-    for (epoch, tipset) in booked {
-        let there = world.call_chain("Filecoin.ChainGetTipSetByHeight", json!([epoch, null])).expect("a tipset");
-        assert_eq!(there["Cids"][0]["/"], Value::from(tipset), "{epoch}");
-    }
     sums
 }
 
@@ -163,11 +100,11 @@ fn the_money_book_equals_the_chain_to_the_attofil() {
     let mut world = World::prepare(dir.path(), options).expect("a world");
     fault(&world, json!({"kind": "base_fee", "atto": BASE_FEE_ATTO}));
     fault(&world, json!({"kind": "premium", "atto": PREMIUM_ATTO}));
-    let begin = strangers(&world, &Value::Null);
+    let begin = book::of_strangers(&world, &Value::Null).expect("balances");
     world.start_manager().expect("starts");
     wait("the database", || Ok(world.root().join("manager.db").exists().then_some(()))).expect("is there");
     wait("the book", || Ok(end(&mut world).map(drop))).expect("begins");
-    assert!(book(&mut world).iter().all(|booked| booked.entry.purpose == Purpose::Opening));
+    assert!(entries(&mut world).iter().all(|booked| booked.entry.purpose == Purpose::Opening));
 
     // The first PreCommit runs out of gas.
     fault(&world, json!({"kind": "low_gas", "count": 1}));
@@ -176,18 +113,18 @@ fn the_money_book_equals_the_chain_to_the_attofil() {
     let pre_committed = |booked: &BookedEntry| booked.entry.quantity == Quantity::Deposits;
     wait_closely("a deposit in the book", || {
         world.check_alive()?;
-        Ok(book(&mut world).iter().any(pre_committed).then_some(()))
+        Ok(entries(&mut world).iter().any(pre_committed).then_some(()))
     })
     .expect("comes");
 
     // What is booked of the PreCommits is withdrawn by a fork, which includes them later.
     let head = settle(&mut world);
     add_up(&mut world, &begin);
-    let first = book(&mut world).into_iter().find(pre_committed).expect("a deposit").epoch;
+    let first = entries(&mut world).into_iter().find(pre_committed).expect("a deposit").epoch;
     world.call_chain("Devnet.Reorganise", json!([head - first + 1, "later"])).expect("a fork");
     settle(&mut world);
     add_up(&mut world, &begin);
-    assert!(!book(&mut world).iter().any(pre_committed), "the fork's tipsets are empty");
+    assert!(!entries(&mut world).iter().any(pre_committed), "the fork's tipsets are empty");
     // The base fee rises, but not above what the waiting messages may pay.
     fault(&world, json!({"kind": "base_fee", "atto": 8 * BASE_FEE_ATTO}));
     send_from_owner(&world, STRANGER, "12345", SEND);
@@ -222,7 +159,7 @@ fn the_money_book_equals_the_chain_to_the_attofil() {
         let found = book.iter().filter(|booked| booked.entry.purpose == purpose);
         found.map(|booked| booked.entry.amount.atto().to_string()).collect()
     };
-    let all = book(&mut world);
+    let all = entries(&mut world);
     assert_eq!(of(Purpose::Reward, &all), ["100000"]);
     assert_eq!(of(Purpose::Vesting, &all), ["75000"]);
     assert_eq!(of(Purpose::Burnt, &all), ["-5000"]);
@@ -232,7 +169,7 @@ fn the_money_book_equals_the_chain_to_the_attofil() {
 
 /// The command says the same.
 fn show(world: &mut World) {
-    let entries = book(world);
+    let entries = entries(world);
     for number in 1..=SECTORS as u64 {
         let info = world.call_chain("Filecoin.StateSectorGetInfo", json!(["t01000", number, null])).expect("a sector");
         let of_sector = rows(world, "sector");

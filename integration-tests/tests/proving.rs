@@ -1,12 +1,13 @@
-//! Window PoSt with all programs: sectors are sealed, and then read and proven by a real worker with real proofs, on a chain
-//! that makes sectors faulty that nobody proves.
+//! Window PoSt with all programs, on a chain that makes sectors faulty that nobody proves: a real worker reads and proves
+//! with real proofs; and a soak kills everything for five proving periods, with scripted proofs. `make proving` runs both.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
 use anyhow::{Context, ensure};
 use sealbus_integration_tests::{
     cluster::{Cluster, Settings, wait_within},
     command_line::done,
+    scripted::{proving::ProvingSoak, world},
 };
 use serde_json::{Value, json};
 
@@ -81,4 +82,28 @@ fn a_sector_is_proven_left_out_when_its_file_is_gone_and_recovered_when_it_is_ba
     }
     done(&cluster.manager_config(), &["proving", "partitions"]);
     Ok(())
+}
+
+/// 12 sectors in all. `SEALBUS_SEED` draws other kills.
+#[test]
+fn two_miners_are_proven_for_five_periods_while_a_third_of_all_processes_is_killed() -> anyhow::Result<()> {
+    let dir = world::directory()?;
+    let seed = std::env::var("SEALBUS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let soak = ProvingSoak {
+        miners: 2,
+        sectors: 6,
+        workers: 7,
+        provers: 3,
+        periods: 5,
+        window_epochs: 60,
+        epoch_millis: 250,
+        files_away: 2,
+        blackout: true,
+        seed,
+        tell: true,
+    };
+    let report = soak.run(dir.path())?;
+    // Written past the test harness's capture, because the counts are the point of the test.
+    writeln!(std::io::stdout().lock(), "{report}")?;
+    report.check()
 }

@@ -12,7 +12,10 @@ use std::{
 
 use futures::stream::BoxStream;
 use sealbus_integration_tests::{
-    devnet::{Config as ChainConfig, faults::Fault},
+    devnet::{
+        Config as ChainConfig,
+        faults::{Fault, Reverted},
+    },
     scripted::{verifier::Scripted, yields},
 };
 use sealbus_manager::{
@@ -42,6 +45,7 @@ const PERIOD: i64 = 4 * WINDOW;
 #[derive(Default)]
 struct Workers {
     queue: Mutex<Vec<PostTask>>,
+    queues: Mutex<BTreeSet<PostQueue>>,
     play: Mutex<Play>,
 }
 
@@ -62,7 +66,8 @@ struct Play {
 }
 
 impl Tasks for Workers {
-    async fn ensure(&self, _: &PostQueue) -> Result<(), Error> {
+    async fn ensure(&self, queue: &PostQueue) -> Result<(), Error> {
+        lock(&self.queues).insert(queue.clone());
         Ok(())
     }
 
@@ -169,7 +174,12 @@ struct Site {
 
 impl Site {
     async fn new(sectors: u64) -> Site {
-        let chain = ChainConfig { proving: true, deadlines: 4, window_epochs: WINDOW, ..ChainConfig::default() };
+        Site::with_window(sectors, WINDOW).await
+    }
+
+    /// With deadlines of so many epochs.
+    async fn with_window(sectors: u64, window_epochs: i64) -> Site {
+        let chain = ChainConfig { proving: true, deadlines: 4, window_epochs, ..ChainConfig::default() };
         let world = World::with_chain(sectors, chain).await;
         let driver = world.driver("").await;
         let (config, node) = (world.config("", ""), NodeClient::new(world.client()));
@@ -223,6 +233,30 @@ impl Site {
         self.memory = Memory::default();
     }
 
+    /// How many epochs the open deadline stays open.
+    async fn left(&self) -> i64 {
+        let head = self.node.chain_head().await.expect("a head");
+        let miner = sealbus_manager::drive::address(MinerId(1000));
+        let told = self.node.miner_proving_deadline(&miner, &head.key).await.expect("answers");
+        told.close - head.height
+    }
+
+    /// Passes until a proof is in a state.
+    async fn until(&mut self, state: ProofState) -> PartitionProof {
+        for _ in 0..2 * PERIOD {
+            if let Some(proof) = self.proofs().await.into_iter().find(|proof| proof.state == state) {
+                return proof;
+            }
+            self.pass(1).await;
+        }
+        panic!("no proof is {state:?}\n{}", self.world.described().await);
+    }
+
+    /// A proof as it is stored now.
+    async fn again(&self, proof: &PartitionProof) -> PartitionProof {
+        self.proofs().await.into_iter().find(|other| other.id == proof.id).expect("it is stored")
+    }
+
     fn store(&self) -> &Store {
         &self.world.store
     }
@@ -258,6 +292,13 @@ impl Site {
     fn posts(&self) -> usize {
         self.world.devnet.with_node(|node| node.stats.miners.get(&1000).map_or(0, |miner| miner.posts.len()))
     }
+}
+
+#[tokio::test]
+async fn workers_can_wait_at_the_queues_before_there_is_work() {
+    let mut site = Site::new(0).await;
+    site.pass(1).await;
+    assert!(lock(&site.workers.queues).contains(&PostQueue::Proves { miner: MinerId(1000) }));
 }
 
 #[tokio::test]
@@ -324,15 +365,32 @@ async fn a_read_that_never_ends_costs_its_own_sector_alone() {
 }
 
 #[tokio::test]
-async fn provers_that_are_away_until_shortly_before_the_close_lose_nothing() {
+async fn provers_that_are_away_until_10_epochs_before_the_close_lose_nothing() {
+    // The epochs of real networks.
+    let mut site = Site::with_window(2, 60).await;
+    for _ in 0..5 * 60 {
+        let head = site.node.chain_head().await.expect("a head").height;
+        let closes_soon = |proof: &PartitionProof| proof.state == ProofState::Making && proof.close - head <= 10;
+        let is_late = site.proofs().await.iter().any(closes_soon);
+        site.workers.play().provers_away = !is_late;
+        site.pass(1).await;
+    }
+    assert_eq!(site.lost(), Default::default());
+    let proofs = site.proofs().await;
+    let landed: Vec<_> = proofs.iter().filter(|proof| proof.state == ProofState::Landed).collect();
+    assert!(!landed.is_empty());
+    for proof in landed {
+        let left = proof.close - proof.proved_epoch.expect("proved");
+        assert!(left <= 10, "proved {left} epochs before the close");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_as_a_whole_until_shortly_before_the_close_loses_nothing() {
     let mut site = Site::new(4).await;
-    site.workers.play().provers_away = true;
     for _ in 0..PERIOD + WINDOW {
-        let head = site.node.chain_head().await.expect("a head");
-        let miner = sealbus_manager::drive::address(MinerId(1000));
-        let told = site.node.miner_proving_deadline(&miner, &head.key).await.expect("answers");
-        let left = told.close - head.height;
-        site.workers.play().provers_away = left > 8;
+        let is_away = site.left().await > 8;
+        site.workers.play().hanging = if is_away { (1..=4).collect() } else { BTreeSet::new() };
         site.pass(1).await;
     }
     assert_eq!(site.lost(), Default::default());
@@ -377,6 +435,47 @@ async fn a_node_that_is_away_from_the_challenge_to_the_opening_is_no_loss() {
     }
     site.world.fault(Fault::Away { on: false });
     site.pass(2).await;
+    assert_eq!(site.lost(), Default::default());
+}
+
+#[tokio::test]
+async fn a_manager_that_dies_between_proof_and_message_sends_the_stored_proof() {
+    let mut site = Site::new(2).await;
+    let made = site.until(ProofState::Proved).await;
+    let before = site.posts();
+    site.restart().await;
+    // Nobody could make it again.
+    (site.workers.play().readers_away, site.workers.play().provers_away) = (true, true);
+    while site.again(&made).await.state.is_open() {
+        site.pass(1).await;
+    }
+    let landed = site.again(&made).await;
+    assert_eq!((landed.state, &landed.proof), (ProofState::Landed, &made.proof));
+    assert_eq!(site.posts(), before + 1);
+    assert!(site.world.failed().is_empty());
+}
+
+#[tokio::test]
+async fn commit_randomness_that_is_reorganised_needs_another_message_and_no_other_proof() {
+    let mut site = Site::new(2).await;
+    let made = site.until(ProofState::Asked).await;
+    let first = made.errand.expect("asked for");
+    let named = |errand: &sealbus_manager::store::Errand| errand.asked.detail["commit_rand"].clone();
+    let before = named(&site.store().errand(first).await.expect("reads").expect("is there"));
+    site.world.devnet.with_node(|node| {
+        let depth = node.chain.head().height() - made.challenge + 1;
+        node.reorganise(depth as u64, Reverted::Lost).expect("forks");
+    });
+    // The proof itself stays as it is.
+    (site.workers.play().readers_away, site.workers.play().provers_away) = (true, true);
+    while site.again(&made).await.state.is_open() {
+        site.pass(1).await;
+    }
+    let landed = site.again(&made).await;
+    assert_eq!((landed.state, &landed.proof), (ProofState::Landed, &made.proof));
+    let second = landed.errand.expect("asked for");
+    assert_ne!(first, second);
+    assert_ne!(before, named(&site.store().errand(second).await.expect("reads").expect("is there")));
     assert_eq!(site.lost(), Default::default());
 }
 

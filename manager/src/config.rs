@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use sealbus_nats::{Connection, topology::Layout};
+use sealbus_nats::{
+    Connection,
+    topology::{self, Layout},
+};
 use sealbus_schema::{MinerId, SectorSize, message::MAX_WEIGHT};
 use serde::{Deserialize, Serialize};
 
@@ -220,11 +223,13 @@ pub struct Policy {
 pub struct Proving {
     /// How long a worker may read one sector for a proof, in seconds. Less if the deadline closes sooner.
     pub sector_limit_secs: u64,
+    /// After how many seconds of silence a worker's task goes to another one.
+    pub silence_secs: u64,
 }
 
 impl Default for Proving {
     fn default() -> Proving {
-        Proving { sector_limit_secs: 60 }
+        Proving { sector_limit_secs: 60, silence_secs: topology::POST_ACK_WAIT.as_secs() }
     }
 }
 
@@ -358,6 +363,9 @@ impl Config {
         }
         if !(1..=1800).contains(&self.proving.sector_limit_secs) {
             return refuse("proving.sector_limit_secs", "must be 1 to 1800".to_owned());
+        }
+        if !(2..=60).contains(&self.proving.silence_secs) {
+            return refuse("proving.silence_secs", "must be 2 to 60".to_owned());
         }
         if self.mining.propagation_delay_ms > 25_000 {
             return refuse("mining.propagation_delay_ms", "must be at most 25000".to_owned());
@@ -645,6 +653,7 @@ mod tests {
             ("sector_size =", "expiry = { extend_below_days = 30 }\nsector_size =", "extend_to_days"),
             ("[chain]", "[policy]\nmax_attempts = 0\n[chain]", "policy.max_attempts"),
             ("[chain]", "[policy]\nmax_issues = 0\n[chain]", "policy.max_issues"),
+            ("[chain]", "[proving]\nsilence_secs = 1\n[chain]", "proving.silence_secs"),
             ("[[miner]]", "[chain.messager]\nurl = \"127.0.0.1\"\n[[miner]]", "chain.messager.url"),
             (
                 "[[miner]]",

@@ -187,7 +187,8 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
     pub async fn look(&self, memory: &mut Memory) -> Result<(), StoreError> {
         // Whoever drives sectors reports a node that does not answer.
         let Ok(head) = self.node.chain_head().await else { return Ok(()) };
-        for miner in self.config.miners.iter().filter(|miner| miner.prove) {
+        let proven = || self.config.miners.iter().filter(|miner| miner.prove);
+        for miner in proven() {
             match self.begin_turns(memory, miner.id, &head).await {
                 Ok(()) => {}
                 Err(Error::Store(error)) => return Err(error),
@@ -209,6 +210,16 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
                 }
             }
         }
+        // What comes later does not hold up what is due: with many miners, or a slow node, this takes seconds.
+        for miner in proven() {
+            match self.prepare(memory, miner.id, &head).await {
+                Ok(()) => {}
+                Err(Error::Store(error)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(miner = %miner.id, cause = chain_of(&error), "what comes next is not prepared")
+                }
+            }
+        }
         self.forget(memory, &proofs, head.height).await
     }
 
@@ -222,6 +233,17 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
                 memory.begun.insert(key);
             }
         }
+        Ok(())
+    }
+
+    /// Prepares what comes after the turns that were begun.
+    async fn prepare(&self, memory: &mut Memory, miner: MinerId, head: &TipSet) -> Result<(), Error> {
+        // Before there is work, so that workers wait at them.
+        let reads = self.config.stores.iter().map(|store| PostQueue::Reads { miner, store: store.name.clone() });
+        for queue in reads.chain([PostQueue::Proves { miner }]) {
+            self.ensure(&mut memory.queues, queue).await?;
+        }
+        let told = self.node.miner_proving_deadline(&crate::drive::address(miner), &head.key).await?;
         self.recover(memory, miner, &told, head).await
     }
 

@@ -28,7 +28,7 @@ use crate::{
     mining::{Mining, Surroundings},
     money, nodes, orders, outbox, preflight,
     proofs::{Library, Verifier},
-    proving::{self, Proving},
+    proving::{self, Proving, tasks::Queues},
     service,
     store::{Leadership, MessageKind, Store, StoreError},
     stores::{self, Users},
@@ -300,10 +300,11 @@ impl Manager {
         catching_up::catch_up(bus, store, config, (epoch, driver.seed_delay()), driver.waits()).await?;
         let network = node.network_name().await?;
         let epoch_millis = node.network_params().await?.block_delay_secs * 1000;
+        let queues = Queues { bus, silence: Duration::from_secs(config.proving.silence_secs) };
         let window_posts = Proving {
             node,
             store,
-            tasks: bus,
+            tasks: &queues,
             config,
             epoch,
             epoch_millis,
@@ -313,7 +314,7 @@ impl Manager {
         };
         let waits = driver.waits();
         let mining =
-            Mining::new(Surroundings { node, store, tasks: bus, config, epoch, epoch_millis, verifier, waits });
+            Mining::new(Surroundings { node, store, tasks: &queues, config, epoch, epoch_millis, verifier, waits });
         let users = Users { network, miners: config.miners.iter().map(|miner| miner.id).collect() };
         tracing::info!(epoch, miners = %config.miner_names(), database = %config.database, "the manager runs");
         service::ready(&format!("holds the fold with epoch {epoch}"));

@@ -37,6 +37,11 @@ const PULL_HEARTBEAT: Duration = Duration::from_secs(4);
 const VANILLA_AT_ONCE: usize = 100;
 /// How long the answers to one such request may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the server confirms that reports are still waited for. Its consumer lives in one server's memory, and if that
+/// is gone, nothing is heard for twice as long.
+const REPORTS_HEARTBEAT: Duration = Duration::from_secs(3);
+/// How often it is looked whether the connection was lost meanwhile.
+const CONNECTION_PERIOD: Duration = Duration::from_millis(250);
 /// For how long a task of a newer version is left to others.
 const NOT_OURS_PAUSE: Duration = Duration::from_secs(10);
 
@@ -63,6 +68,7 @@ pub struct PostOffer {
     pub task: PostTask,
     /// How often it was delivered, this time included.
     pub delivered: u64,
+    silence: Duration,
     message: jetstream::Message,
 }
 
@@ -101,8 +107,12 @@ impl PostOffer {
         self.message.double_ack().await
     }
 
-    /// Says that it is worked on, so that it is not delivered to another worker. To be said more often than
-    /// [`topology::POST_ACK_WAIT`].
+    /// How often it must be said that it is worked on: three times in the queue's patience.
+    pub fn sign_of_life(&self) -> Duration {
+        self.silence / 3
+    }
+
+    /// Says that it is worked on, so that it is not delivered to another worker.
     pub async fn still_working(&self) -> Result<(), async_nats::Error> {
         self.message.ack_with(jetstream::AckKind::Progress).await
     }
@@ -114,10 +124,11 @@ impl PostOffer {
 }
 
 impl Bus {
-    /// Creates a queue of tasks, from which workers take. Only the manager may.
-    pub async fn ensure_post_queue(&self, queue: &PostQueue) -> Result<(), TopologyError> {
+    /// Creates a queue of tasks, from which workers take. A task whose worker is silent for so long goes to another one.
+    /// Only the manager may.
+    pub async fn ensure_post_queue(&self, queue: &PostQueue, silence: Duration) -> Result<(), TopologyError> {
         let name = queue.name();
-        let config = topology::post_queue(&name, queue.filter());
+        let config = topology::post_queue(&name, queue.filter(), silence);
         let failed = |source: async_nats::Error| TopologyError::Server {
             operation: "create consumer",
             what: name.clone(),
@@ -171,6 +182,7 @@ impl Bus {
         let name = queue.name();
         let failed = |source: async_nats::Error| PullError::Server { name: name.clone(), source };
         let consumer = self.find_consumer(&name, topology::POST_TASKS).await?;
+        let silence = consumer.cached_info().config.ack_wait;
         let pull = consumer.stream().max_messages_per_batch(1).expires(PULL_EXPIRES).heartbeat(PULL_HEARTBEAT);
         let mut messages = pull.messages().await.map_err(|source| failed(source.into()))?;
         loop {
@@ -181,7 +193,7 @@ impl Bus {
             };
             let delivered = message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1));
             match read_task(&message) {
-                Ok(Some(task)) => return Ok(PostOffer { task, delivered, message }),
+                Ok(Some(task)) => return Ok(PostOffer { task, delivered, silence, message }),
                 Ok(None) => {
                     let put_back = message.ack_with(jetstream::AckKind::Nak(Some(NOT_OURS_PAUSE)));
                     put_back.await.map_err(failed)?;
@@ -271,8 +283,8 @@ impl Bus {
         Ok(found)
     }
 
-    /// All reports that the bus still has, and then each new one. Ends when the connection's consumer is gone; the
-    /// caller opens it again, and gets those of the last two hours again.
+    /// All reports that the bus still has, and then each new one. Ends when the connection is renewed or its consumer is
+    /// gone; the caller opens it again, and gets those of the last two hours again.
     pub async fn post_reports(&self) -> Result<BoxStream<'static, Result<PostSaid, ReadError>>, ReadError> {
         let failed = |source: async_nats::Error| ReadError::Server { what: topology::POST.to_owned(), source };
         let config = pull::Config {
@@ -283,12 +295,18 @@ impl Bus {
             inactive_threshold: Duration::from_secs(60),
             ..pull::Config::default()
         };
+        let (bus, opened) = (self.clone(), self.connections());
+        let renewed = async move {
+            while bus.connections() == opened {
+                tokio::time::sleep(CONNECTION_PERIOD).await;
+            }
+        };
         let consumer: PullConsumer =
             self.js.create_consumer_on_stream(config, topology::POST).await.map_err(|source| failed(source.into()))?;
         let messages = consumer
             .stream()
             .expires(Duration::from_secs(30))
-            .heartbeat(Duration::from_secs(10))
+            .heartbeat(REPORTS_HEARTBEAT)
             .messages()
             .await
             .map_err(|source| failed(source.into()))?;
@@ -298,7 +316,7 @@ impl Bus {
                 Err(source) => Some(Err(ReadError::Server { what: topology::POST.to_owned(), source: source.into() })),
             }
         });
-        Ok(said.boxed())
+        Ok(said.take_until(renewed).boxed())
     }
 }
 

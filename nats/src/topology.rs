@@ -30,7 +30,8 @@ pub const POST_MAX_AGE: Duration = Duration::from_secs(2 * 3600);
 /// The most messages in [`POST`]: what 4 deadlines of 10 full partitions need. Afterwards the oldest are dropped, and read
 /// again if they are needed.
 const POST_MESSAGES_MAX: i64 = 100_000;
-/// After how long a task on a proof is delivered again if its worker says nothing more.
+/// After how long a task on a proof is delivered again if its worker says nothing more, unless the manager is configured
+/// otherwise.
 pub const POST_ACK_WAIT: Duration = Duration::from_secs(15);
 /// After how long an unacknowledged intent is delivered to another pull. Short, because a pull whose worker is gone may
 /// have taken it; see [`crate::intents`]. A claim may take longer without harm: if two workers claim, one wins.
@@ -257,14 +258,14 @@ pub fn post_proves_name(miner: MinerId) -> String {
     format!("prove_{miner}")
 }
 
-/// The configuration of one of these two.
-pub fn post_queue(name: &str, filter: String) -> pull::Config {
+/// The configuration of one of these two. After `silence` a task goes to another worker.
+pub fn post_queue(name: &str, filter: String, silence: Duration) -> pull::Config {
     pull::Config {
         durable_name: Some(name.to_owned()),
         name: Some(name.to_owned()),
         filter_subject: filter,
         ack_policy: AckPolicy::Explicit,
-        ack_wait: POST_ACK_WAIT,
+        ack_wait: silence,
         max_deliver: -1,
         max_ack_pending: 100_000,
         max_waiting: 20_000,

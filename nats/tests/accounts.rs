@@ -18,7 +18,7 @@ use sealbus_nats::{
     intents::{PullError, Queue},
     lease::ClaimOutcome,
     post::{PostQueue, PostSaid},
-    topology::Layout,
+    topology::{Layout, POST_ACK_WAIT},
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, IntentKind, MinerId, ProofBytes, Randomness, SealProof, SectorId,
@@ -445,7 +445,7 @@ async fn a_worker_reads_and_proves_for_its_miners_and_its_store() {
     let reads = |miner, store: &str| PostQueue::Reads { miner: MinerId(miner), store: store.to_owned() };
     let proves = |miner| PostQueue::Proves { miner: MinerId(miner) };
     for queue in [reads(1000, "main"), reads(1000, "other"), reads(2000, "main"), proves(1000), proves(2000)] {
-        site.manager.ensure_post_queue(&queue).await.expect("queue");
+        site.manager.ensure_post_queue(&queue, POST_ACK_WAIT).await.expect("queue");
     }
     let offered = [read_task(1000, "main"), prove_task(1000), read_task(1000, "other"), prove_task(2000)];
     for task in &offered {

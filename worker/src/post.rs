@@ -42,8 +42,6 @@ const READ: Phase = Phase::POST[0];
 /// The phase of proving.
 const PROVE: Phase = Phase::POST[1];
 
-/// How often the server is told that a task is worked on: three times in its patience of 15 s.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// The pauses between pulls that fail.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -192,7 +190,7 @@ async fn while_telling<T>(offer: &PostOffer, work: impl Future<Output = T>) -> T
         tokio::select! {
             biased;
             done = &mut work => return done,
-            () = tokio::time::sleep(SIGN_OF_LIFE) => {
+            () = tokio::time::sleep(offer.sign_of_life()) => {
                 if let Err(error) = offer.still_working().await {
                     tracing::debug!(%error, "cannot say that a task is worked on");
                 }

@@ -113,6 +113,15 @@ impl Drop for Process {
     }
 }
 
+/// The child processes of a process.
+pub fn children_of(pid: Pid) -> Vec<Pid> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let numbers: Vec<i32> =
+        lists.flat_map(|list| list.split(' ').filter_map(|n| n.parse().ok()).collect::<Vec<_>>()).collect();
+    numbers.into_iter().filter_map(Pid::from_raw).collect()
+}
+
 /// Runs a program to its end and returns its stdout.
 pub fn run(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program)

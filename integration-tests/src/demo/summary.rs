@@ -9,10 +9,12 @@ use crate::cluster::{Cluster, Identity, own_binary};
 
 /// A sector as it is on chain.
 pub struct OnChain {
-    id: String,
+    /// Its name.
+    pub id: String,
     activation: i64,
     expiration: i64,
-    deadline: i64,
+    /// The deadline in which it is proven.
+    pub deadline: i64,
     partition: i64,
 }
 
@@ -37,14 +39,22 @@ impl OnChain {
             id,
         })
     }
+
+    /// Whether a proof is one of its partition, and of a time when that had this sector.
+    pub fn is_in(&self, proof: &Value) -> bool {
+        let miner = self.id.split_once('/').map(|(miner, _)| miner);
+        let is_later = proof["challenge"].as_i64().is_some_and(|challenge| challenge >= self.activation);
+        let place = (proof["miner"].as_str(), proof["deadline"].as_i64(), proof["partition"].as_i64());
+        is_later && place == (miner, Some(self.deadline), Some(self.partition))
+    }
 }
 
-/// Prints the result on stdout.
-pub fn print(cluster: &Cluster, active: &[OnChain]) -> anyhow::Result<()> {
-    for on_chain in active {
+/// Prints the result on stdout. `proofs` are the first window PoSts of the sectors' partitions.
+pub fn print(cluster: &Cluster, active: &[OnChain], proofs: &[Value]) -> anyhow::Result<()> {
+    for (on_chain, proof) in active.iter().zip(proofs) {
         let sector = cluster.sector(&on_chain.id)?;
         outln!();
-        outln!("Sector {} is ACTIVE on chain", on_chain.id);
+        outln!("Sector {} is ACTIVE on chain, and proven by window PoSt", on_chain.id);
         outln!(
             "  on chain   since epoch {}, until epoch {}, deadline {}, partition {}",
             on_chain.activation,
@@ -59,6 +69,20 @@ pub fn print(cluster: &Cluster, active: &[OnChain]) -> anyhow::Result<()> {
         for (phase, processor, seconds) in phases(&sector) {
             outln!("  phase      {phase:<11} {seconds:>8.3} s  on {processor}");
         }
+        let told = &proof["told"];
+        let seconds = |ms: &Value| ms.as_f64().unwrap_or_default() / 1000.0;
+        outln!(
+            "  window PoSt  read in {:.3} s, SNARK {:.3} s on {}",
+            seconds(&told["slowest"][1]),
+            seconds(&told["prove_ms"]),
+            told["prover"].as_str().unwrap_or("-")
+        );
+        outln!(
+            "               deadline open from epoch {} to {}; on chain at epoch {}",
+            proof["opens"],
+            proof["closes"],
+            proof["landed_epoch"]
+        );
     }
     let nats = format!(
         "nats --js-api-prefix SEALBUS.API --server {} --nkey {}",
@@ -77,6 +101,7 @@ pub fn print(cluster: &Cluster, active: &[OnChain]) -> anyhow::Result<()> {
     let config = cluster.manager_config();
     outln!("  {manager} sectors list --config {}", config.display());
     outln!("  {manager} sectors show {} --config {}", active[0].id, config.display());
+    outln!("  {manager} proving history --config {}", config.display());
     Ok(())
 }
 

@@ -48,6 +48,21 @@ pub struct Options {
     pub chain_lines: String,
     /// When the manager takes sectors back from workers that are silent. With the usual limits it never happens in a test.
     pub liveness: Liveness,
+    /// How sectors are proven by window PoSt; `None` if they need no proofs.
+    pub proves: Option<Proves>,
+}
+
+/// How sectors are proven.
+#[derive(Clone, Copy, Debug)]
+pub struct Proves {
+    /// The deadlines of a proving period.
+    pub deadlines: u64,
+    /// The epochs of a deadline.
+    pub window_epochs: i64,
+    /// The first so many workers prove. All read.
+    pub provers: usize,
+    /// After how many seconds of silence a worker's task goes to another one.
+    pub silence_secs: u64,
 }
 
 /// A running world. Dropping it ends all its processes.
@@ -101,6 +116,7 @@ impl Default for Options {
             workflows: vec![Workflow::Seal],
             chain_lines: String::new(),
             liveness,
+            proves: None,
         }
     }
 }
@@ -388,7 +404,12 @@ impl World {
         std::fs::create_dir_all(&data)?;
         let (data_text, millis) = (data.display().to_string(), self.options.epoch_millis.to_string());
         let miners = self.options.miners.to_string();
-        let arguments = ["--scripted-proofs", "--data-dir", &data_text, "--epoch-millis", &millis, "--miners", &miners];
+        let mut arguments =
+            vec!["--scripted-proofs", "--data-dir", &data_text, "--epoch-millis", &millis, "--miners", &miners];
+        let proves = self.options.proves.map(|proves| (proves.deadlines.to_string(), proves.window_epochs.to_string()));
+        if let Some((deadlines, window)) = &proves {
+            arguments.extend(["--proving", "--deadlines", deadlines, "--window-epochs", window]);
+        }
         // Otherwise it would log a line for each message.
         let quiet = [("RUST_LOG".to_owned(), "warn".to_owned())];
         let program = own_binary("sealbus-devnet")?;

@@ -8,6 +8,8 @@ use sealbus_schema::{Commitment, MinerId, Randomness, SectorId, SectorNumber};
 pub const FILE_BYTES: usize = 8192;
 /// The size of a proof for one partition.
 const PROOF_BYTES: usize = 192;
+/// The size of a scripted vanilla proof. A real one of 32 GiB has some 24 kB.
+const VANILLA_BYTES: usize = 1024;
 const SECTOR_BYTES: u64 = 2048;
 
 /// CommD of the sectors, which contain zeros.
@@ -34,6 +36,12 @@ pub fn aggregate<'a>(proofs: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let proofs: Vec<&[u8]> = std::iter::once(&b"aggregate"[..]).chain(proofs).collect();
     let halvings = (proofs.len() - 1).next_power_of_two().ilog2() as usize;
     expand(&digest(&proofs), 2260 + 2976 * halvings)
+}
+
+/// The vanilla proof of a sector for a proof of spacetime, `window` or `winning`.
+pub fn vanilla(kind: &str, sector: SectorId, comm_r: &Commitment, randomness: &Randomness) -> Vec<u8> {
+    let key = digest(&[b"vanilla", kind.as_bytes(), sector.to_string().as_bytes(), &comm_r.0, &randomness.0]);
+    expand(&key, VANILLA_BYTES)
 }
 
 /// The proof of spacetime, `window` or `winning`, of a miner's sectors in ascending order, for the randomness that the
@@ -109,6 +117,10 @@ mod tests {
             post("window", MinerId(1), &a, &[(SectorNumber(1), s)]),
             post("window", MinerId(1), &a, &[(SectorNumber(1), r), (SectorNumber(2), r)]),
         ];
+        let vanillas =
+            [("window", 0, r, a), ("winning", 0, r, a), ("window", 1, r, a), ("window", 0, s, a), ("window", 0, r, b)]
+                .map(|(kind, sector, comm_r, randomness)| vanilla(kind, sectors[sector], &comm_r, &randomness));
+        assert_eq!(vanillas.iter().collect::<std::collections::HashSet<_>>().len(), vanillas.len());
         assert_eq!(posts.iter().collect::<std::collections::HashSet<_>>().len(), posts.len());
     }
 }

@@ -313,7 +313,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
         Ok(())
     }
 
-    async fn ensure(&self, queues: &mut BTreeSet<PostQueue>, queue: PostQueue) -> Result<(), Error> {
+    pub(super) async fn ensure(&self, queues: &mut BTreeSet<PostQueue>, queue: PostQueue) -> Result<(), Error> {
         if !queues.contains(&queue) {
             self.tasks.ensure(&queue).await?;
             queues.insert(queue);

@@ -1,5 +1,7 @@
 //! The bus, as far as proofs need it.
 
+use std::time::Duration;
+
 use futures::stream::BoxStream;
 use sealbus_nats::{
     Bus,
@@ -27,22 +29,30 @@ pub trait Tasks: Sync {
     fn reports(&self) -> impl Future<Output = Result<BoxStream<'static, Result<PostSaid, Error>>, Error>> + Send;
 }
 
-impl Tasks for Bus {
+/// The queues on the bus.
+pub struct Queues<'a> {
+    /// The bus.
+    pub bus: &'a Bus,
+    /// After how long without a sign of life of its worker a task goes to another one.
+    pub silence: Duration,
+}
+
+impl Tasks for Queues<'_> {
     async fn ensure(&self, queue: &PostQueue) -> Result<(), Error> {
-        self.ensure_post_queue(queue).await.map_err(bus)
+        self.bus.ensure_post_queue(queue, self.silence).await.map_err(bus)
     }
 
     async fn offer(&self, task: &PostTask) -> Result<(), Error> {
-        self.offer_post(task).await.map(drop).map_err(bus)
+        self.bus.offer_post(task).await.map(drop).map_err(bus)
     }
 
     async fn withdraw(&self, miner: MinerId, job: &PostJob) -> Result<(), Error> {
-        self.withdraw_post(miner, job).await.map_err(bus)
+        self.bus.withdraw_post(miner, job).await.map_err(bus)
     }
 
     async fn reports(&self) -> Result<BoxStream<'static, Result<PostSaid, Error>>, Error> {
         use futures::StreamExt;
-        let reports = self.post_reports().await.map_err(bus)?;
+        let reports = self.bus.post_reports().await.map_err(bus)?;
         Ok(reports.map(|said| said.map_err(bus)).boxed())
     }
 }

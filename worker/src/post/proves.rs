@@ -15,7 +15,7 @@ use sealbus_schema::{
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{FIRST_PAUSE, Fit, PROVE, SIGN_OF_LIFE, brief, has_died, names, own, report, seat, while_telling};
+use super::{FIRST_PAUSE, Fit, PROVE, brief, has_died, names, own, report, seat, while_telling};
 use crate::{
     causes::in_words,
     driver::Context,
@@ -24,6 +24,8 @@ use crate::{
 
 /// For how long a task that this machine has failed at is left to others, each of the first two times that it comes.
 pub(super) const LEFT_TO_OTHERS: Duration = Duration::from_secs(5);
+/// The longest pause before the vanilla proofs are asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How often a proof is tried whose prover died.
 const TRIES: u32 = 2;
 /// How the names of the files with vanilla proofs begin. A worker that is killed leaves one behind.
@@ -104,7 +106,7 @@ async fn collect(context: &Context, task: &ProveTask) -> Result<(NamedTempFile, 
     for (number, _, reader) in &task.sectors {
         wanted.extend(names(&task.readers, *reader).map(|reader| (*number, reader.clone())));
     }
-    let mut patience = Patience::new(FIRST_PAUSE, SIGN_OF_LIFE);
+    let mut patience = Patience::new(FIRST_PAUSE, ASK_AGAIN);
     // Until the task's time is over.
     let mut found = loop {
         match context.bus.vanillas(task.of.miner, &task.of.job, &wanted).await {

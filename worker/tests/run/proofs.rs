@@ -12,6 +12,7 @@ use futures::{StreamExt, stream::BoxStream};
 use sealbus_nats::{
     lease::ReadError,
     post::{PostQueue, PostSaid},
+    topology::POST_ACK_WAIT,
 };
 use sealbus_schema::{
     Commitment, ErrorClass, ErrorCode, ErrorReport, ProofBytes, Randomness, SectorNumber, WorkerName,
@@ -58,7 +59,7 @@ impl Prover {
     async fn connect(url: &str) -> Prover {
         let manager = Manager::connect(url).await;
         for queue in [PostQueue::Reads { miner: MINER, store: "main".to_owned() }, PostQueue::Proves { miner: MINER }] {
-            manager.bus.ensure_post_queue(&queue).await.expect("queue");
+            manager.bus.ensure_post_queue(&queue, POST_ACK_WAIT).await.expect("queue");
         }
         let reports = manager.bus.post_reports().await.expect("reports");
         Prover { manager, reports }
@@ -410,4 +411,41 @@ async fn what_a_killed_worker_was_reading_is_read_by_another() {
     let _worker = bench.start();
     let said = prover.said().await;
     assert!(matches!(&said.report, PostReport::Read { sectors, .. } if sectors.len() == 1 && all_read(sectors)));
+}
+
+#[tokio::test]
+async fn a_store_that_goes_away_in_mid_read_is_blamed_and_its_sectors_are_not() {
+    let server = Server::start();
+    let mut prover = Prover::connect(&server.url()).await;
+    let bench = bench(&server);
+    let comm_r = bench.seal();
+    let (store, away) = (bench.path("store"), bench.path("away"));
+    identify(&store, "a");
+    // The read goes on for as long as nobody writes into the pipe.
+    let (sealed, aside) = ("sealed/s-t01000-1", bench.path("aside"));
+    fs::rename(store.join(sealed), &aside).expect("renames");
+    make_pipe(&store.join(sealed));
+    let _worker = bench.start();
+    prover.offer_read(&window("w-1"), &[(1, comm_r)], Some("a"), 100_000).await;
+    prover
+        .manager
+        .heartbeat_with("a reader at work", |seen| {
+            seen.processors.iter().any(|one| one.stage == "post_read" && one.busy)
+        })
+        .await;
+    // It waits until the reader has opened the pipe.
+    let pipe = fs::File::options().write(true).open(store.join(sealed)).expect("opens");
+    fs::rename(&store, &away).expect("renames");
+    drop(pipe);
+    let read = match prover.said().await.report {
+        PostReport::Read { sectors, .. } => sectors,
+        other => panic!("{other:?}"),
+    };
+    let error = error_of(&read, 1);
+    assert_eq!((error.class, error.code.clone()), (ErrorClass::Temp, ErrorCode::STORE_UNAVAILABLE), "{error:?}");
+
+    fs::remove_file(away.join(sealed)).expect("removes");
+    fs::rename(&aside, away.join(sealed)).expect("renames");
+    fs::rename(&away, &store).expect("renames");
+    assert!(all_read(&prover.read(&window("w-1"), &[(1, comm_r)], Some("a"), 60_000).await));
 }

@@ -1,15 +1,15 @@
 //! The faults, and their repair after a while.
 
 use std::{
-    fmt, fs,
+    fmt,
     time::{Duration, Instant},
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use sealbus_schema::lease::Ownership;
 
-use crate::scripted::world::World;
+use crate::{cluster::children_of, scripted::world::World};
 
 /// The shares of the kinds of faults in percent, as cumulative bounds of the draw.
 const WORKERS: u32 = 55;
@@ -114,7 +114,7 @@ impl Chaos {
     }
 
     fn kill_processor(&mut self, world: &World, victim: usize) {
-        let children = world.workers[victim].pid().map(children).unwrap_or_default();
+        let children = world.workers[victim].pid().map(children_of).unwrap_or_default();
         if children.is_empty() {
             return;
         }
@@ -206,15 +206,6 @@ fn mend(world: &mut World, repair: Repair) -> anyhow::Result<()> {
 
 fn has_rested(struck: Option<Instant>, rest: Duration) -> bool {
     struck.is_none_or(|struck| struck.elapsed() >= rest)
-}
-
-/// The child processes of a process.
-fn children(pid: Pid) -> Vec<Pid> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let numbers: Vec<i32> =
-        lists.flat_map(|list| list.split(' ').filter_map(|n| n.parse().ok()).collect::<Vec<_>>()).collect();
-    numbers.into_iter().filter_map(Pid::from_raw).collect()
 }
 
 impl fmt::Display for Counts {

@@ -25,7 +25,10 @@ pub fn write(world: &World) -> anyhow::Result<()> {
 
 fn manager(world: &World, chain: &str) -> String {
     let liveness = world.options.liveness;
-    let miner = |miner: &MinerId| format!("[[miner]]\nid = \"{miner}\"\nsector_size = \"2KiB\"\nprove = false\n\n");
+    let proves = world.options.proves;
+    let is_proven = proves.is_some();
+    let miner =
+        |miner: &MinerId| format!("[[miner]]\nid = \"{miner}\"\nsector_size = \"2KiB\"\nprove = {is_proven}\n\n");
     let miners: Vec<String> = world.miners.iter().map(miner).collect();
     format!(
         r#"[database]
@@ -55,7 +58,7 @@ reissue_interval_secs = {reissue}
 [policy]
 max_issues = 50
 
-{miners}[[store]]
+{proving}{miners}[[store]]
 name = "main"
 path = "{store}"
 "#,
@@ -69,6 +72,9 @@ path = "{store}"
         orphan = liveness.orphan_after_secs,
         reissue = liveness.reissue_interval_secs,
         poll = world.options.poll_millis.unwrap_or(world.options.epoch_millis.clamp(50, 2000)),
+        proving = proves.map_or(String::new(), |proves| {
+            format!("[proving]\nsector_limit_secs = 5\nsilence_secs = {}\n\n", proves.silence_secs)
+        }),
         miners = miners.concat(),
         chain_lines = world.options.chain_lines,
         store = world.store_dir().display(),
@@ -108,7 +114,16 @@ path = "{store}"
     }
     let bin = own_binary("sealbus-scripted-processor")?;
     let control = worker.control.path();
-    for phase in Phase::of(&world.options.workflows) {
+    let mut phases = Phase::of(&world.options.workflows);
+    if let Some(proves) = world.options.proves {
+        let [read, prove] = Phase::POST;
+        let is_prover = world.workers.iter().take(proves.provers).any(|prover| prover.name == worker.name);
+        // Nobody tries provers by a proof of a made-up sector: scripted ones would not make it.
+        write!(text, "\n[proving]\nprove = {is_prover}\ntrial = false\n")?;
+        phases.push(read);
+        phases.extend(is_prover.then_some(prove));
+    }
+    for phase in phases {
         // Unlike the real one, the scripted C2 writes a file.
         let slots = worker.slots.iter().filter(|_| phase == Phase::C2);
         let writable: Vec<_> = slots.map(PathBuf::as_path).chain([control]).collect();
