@@ -74,7 +74,7 @@ test: lint deny nats-cli params ## Everything that CI runs
 	$(MAKE) sim
 
 proving: params ## Seal two sectors and prove them by window PoSt, with a file that is lost and found again (some 5 minutes)
-	$(NEXTEST) --workspace --test proving --ignore-default-filter
+	$(NEXTEST) --workspace --test proving --test mining --ignore-default-filter
 
 nightly: export SEALBUS_REAL_PROOFS = yes
 nightly: export SEALBUS_ALL_CASES = yes

@@ -16,8 +16,9 @@ use std::{
 
 use anyhow::{Context, bail};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::devnet::config::WINDOW_EPOCHS;
 pub use nats::{Identity, MINER, Server, config_file, seed_file, write_config};
 pub use ports::Port;
 pub use postgres::{Postgres, PostgresDatabase};
@@ -29,6 +30,8 @@ mod ports;
 
 /// How long a server may take to start. It is generous: a limit, not a measurement.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How far in the past a chain begins whose epochs have given times.
+const EPOCHS_BEHIND: u64 = 1000;
 
 /// The settings of a cluster.
 #[derive(Clone, Debug)]
@@ -50,6 +53,12 @@ pub struct Settings {
     pub scripted_proofs: bool,
     /// Whether sectors are proven by window PoSt.
     pub proves: bool,
+    /// The epochs of a deadline.
+    pub window_epochs: i64,
+    /// Whether the miner makes blocks. It wins nearly every epoch, once its sectors have power: with short deadlines soon.
+    pub mines: bool,
+    /// The chain seconds of an epoch. With these the chain begins in the past, until [`Cluster::come_to_now`].
+    pub block_delay_secs: Option<u64>,
 }
 
 /// A running cluster. Dropping it ends all its processes.
@@ -86,6 +95,9 @@ impl Settings {
             parents: directory("SEALBUS_PARENTS")?,
             scripted_proofs: false,
             proves: false,
+            window_epochs: WINDOW_EPOCHS,
+            mines: false,
+            block_delay_secs: None,
         })
     }
 
@@ -173,6 +185,7 @@ impl Cluster {
         let data_dir = text(&data);
         let millis = self.settings.epoch_millis.to_string();
         let seed = self.settings.seed.to_string();
+        let window = self.settings.window_epochs.to_string();
         let mut arguments = vec!["--data-dir", &data_dir, "--epoch-millis", &millis, "--seed", &seed];
         if self.settings.scripted_proofs {
             arguments.extend(["--scripted-proofs", "--real-replicas"]);
@@ -180,6 +193,14 @@ impl Cluster {
         if self.settings.proves {
             // The shortest period: each sector is proven after four deadlines.
             arguments.extend(["--proving", "--deadlines", "4"]);
+        }
+        if self.settings.mines {
+            arguments.extend(["--elections", "--deadlines", "4"]);
+        }
+        arguments.extend(["--window-epochs", &window]);
+        let delay = self.settings.block_delay_secs.map(|secs| (secs.to_string(), (EPOCHS_BEHIND * secs).to_string()));
+        if let Some((delay, behind)) = &delay {
+            arguments.extend(["--block-delay-secs", delay, "--genesis-secs-ago", behind]);
         }
         let env = self.proofs_env();
         let program = process::own_binary("sealbus-devnet")?;
@@ -319,6 +340,25 @@ impl Cluster {
         let address = std::fs::read_to_string(data.join("rpc-addr"))?;
         let token = std::fs::read_to_string(data.join("token-admin"))?;
         rpc::call(address.trim(), token.trim(), method, params)
+    }
+
+    /// Brings a chain that began in the past to the present. From now on its timestamps are real: an epoch passes in its
+    /// chain seconds, and its blocks are taken an eighth of that later.
+    pub fn come_to_now(&self) -> anyhow::Result<()> {
+        let delay = self.settings.block_delay_secs.context("the settings have no block_delay_secs")?;
+        self.call_chain("Devnet.SetEpochMillis", json!([0]))?;
+        let head = self.call_chain("Filecoin.ChainHead", json!([]))?;
+        let began = head["Blocks"][0]["Timestamp"].as_u64().context("a timestamp")?;
+        let since = || -> anyhow::Result<Duration> {
+            let began = std::time::UNIX_EPOCH + Duration::from_secs(began);
+            std::time::SystemTime::now().duration_since(began).context("the chain is ahead of its time")
+        };
+        let passed = since()?.as_secs() / delay;
+        self.call_chain("Devnet.Advance", json!([passed]))?;
+        let next = Duration::from_secs((passed + 1) * delay) + Duration::from_millis(delay * 1000 / 8);
+        std::thread::sleep(next.saturating_sub(since()?));
+        self.call_chain("Devnet.Advance", json!([1]))?;
+        self.call_chain("Devnet.SetEpochMillis", json!([delay * 1000])).map(drop)
     }
 
     /// Makes the processor of a stage wait before its greeting until [`release_phase`](Self::release_phase). This takes

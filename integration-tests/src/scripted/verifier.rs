@@ -64,6 +64,18 @@ impl Verifier for Scripted {
         is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted window PoSt"))
     }
 
+    fn verify_winning_post(
+        &self,
+        miner: MinerId,
+        _: SealProof,
+        randomness: Randomness,
+        sectors: &[(SectorNumber, Commitment)],
+        proof: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        let is_right = proof.0 == yields::post("winning", miner, &randomness, sectors);
+        is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted winning PoSt"))
+    }
+
     fn challenge_files(
         &self,
         _: SectorId,
@@ -149,6 +161,17 @@ impl Verifier for ScriptedProofs {
         made: &ProofBytes,
     ) -> Result<(), ErrorReport> {
         Library.verify_window_post(miner, proof, randomness, sectors, made)
+    }
+
+    fn verify_winning_post(
+        &self,
+        miner: MinerId,
+        proof: SealProof,
+        randomness: Randomness,
+        sectors: &[(SectorNumber, Commitment)],
+        made: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        Library.verify_winning_post(miner, proof, randomness, sectors, made)
     }
 
     fn challenge_files(

@@ -176,7 +176,8 @@ impl<T: Transport, B: Tasks> Mining<'_, T, B> {
         verified.map_err(|error| (error.class, format!("the winning PoSt is not accepted: {}", error.message())))
     }
 
-    async fn ensure(&self, queue: PostQueue) -> Result<(), Error> {
+    /// Makes a queue, unless this manager has made it.
+    pub(super) async fn ensure(&self, queue: PostQueue) -> Result<(), Error> {
         let mut queues = self.queues.lock().await;
         if !queues.contains(&queue) {
             self.tasks.ensure(&queue).await?;
