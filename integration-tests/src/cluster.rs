@@ -57,6 +57,8 @@ pub struct Settings {
     pub window_epochs: i64,
     /// Whether the miner makes blocks. It wins nearly every epoch, once its sectors have power: with short deadlines soon.
     pub mines: bool,
+    /// Whether the winning PoSts are scripted, which needs scripted proofs.
+    pub scripted_winning: bool,
     /// The chain seconds of an epoch. With these the chain begins in the past, until [`Cluster::come_to_now`].
     pub block_delay_secs: Option<u64>,
 }
@@ -97,6 +99,7 @@ impl Settings {
             proves: false,
             window_epochs: WINDOW_EPOCHS,
             mines: false,
+            scripted_winning: false,
             block_delay_secs: None,
         })
     }
@@ -134,6 +137,9 @@ impl Cluster {
         files::write(&cluster)?;
         if cluster.settings.scripted_proofs {
             cluster.replace_processor("c2")?;
+        }
+        if cluster.settings.scripted_winning {
+            cluster.replace_processor("win_prove")?;
         }
         Ok(cluster)
     }
@@ -373,9 +379,14 @@ impl Cluster {
     fn replace_processor(&self, stage: &str) -> anyhow::Result<()> {
         let script = self.scripts()?.join(format!("{stage}.sh"));
         let wait = format!("while [ -e '{}' ]; do sleep 0.05; done", text(&self.gate(stage)));
-        let processor = if stage == "c2" && self.settings.scripted_proofs {
+        let is_scripted = match stage {
+            "c2" => self.settings.scripted_proofs,
+            "win_prove" => self.settings.scripted_winning,
+            _ => false,
+        };
+        let processor = if is_scripted {
             let program = process::own_binary("sealbus-scripted-processor")?;
-            format!("'{}' --real-replicas c2 '{}'", text(&program), text(&self.scripts()?))
+            format!("'{}' --real-replicas {stage} '{}'", text(&program), text(&self.scripts()?))
         } else {
             format!("'{}' processor {stage}", text(&process::own_binary("sealbus-worker")?))
         };

@@ -208,11 +208,11 @@ impl<'a, T: Transport, B: Tasks> Mining<'a, T, B> {
     /// Makes the queues of the miner's tasks. A worker looks for a queue that is missing each half minute only, which is
     /// too late when an epoch is won.
     async fn prepare(&self, miner: MinerId) -> Result<(), Error> {
-        self.ensure(PostQueue::Proves { miner }).await?;
+        self.ensure(PostQueue::WinningProves { miner }).await?;
         let configured = self.config.stores.iter().map(|store| store.name.clone());
         let known = self.store.known_stores().await?.into_iter().map(|store| store.name);
         for store in configured.chain(known) {
-            self.ensure(PostQueue::Reads { miner, store }).await?;
+            self.ensure(PostQueue::WinningReads { miner, store }).await?;
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ pub mod make;
 pub mod proof;
 pub mod reads;
 pub mod recover;
+pub mod seats;
 pub mod submit;
 pub mod tasks;
 pub mod turn;
@@ -103,6 +104,8 @@ pub struct Memory {
     queues: BTreeSet<PostQueue>,
     /// The faulty sectors that are being read.
     recovering: BTreeMap<ProofId, Recovering>,
+    /// Whose window PoSts are due.
+    seats: seats::Seats,
     /// The open deadline of each miner at the last look for faulty sectors.
     looked_for_faults: BTreeMap<MinerId, (Epoch, u64)>,
 }
@@ -209,6 +212,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
                 }
             }
         }
+        self.tell_due(memory, &proofs).await;
         self.forget(memory, &proofs, head.height).await
     }
 
@@ -222,6 +226,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
                 memory.begun.insert(key);
             }
         }
+        self.look_ahead_for_seats(memory, miner, &told, head).await?;
         self.recover(memory, miner, &told, head).await
     }
 

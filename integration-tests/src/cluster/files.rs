@@ -86,9 +86,8 @@ parent_cache = "{parents}"
         params = settings.params.display(),
         parents = settings.parents.display(),
     );
-    if settings.proves || settings.mines {
-        worker.push_str("\n[proving]\nprove = true\n");
-    }
+    let (proves, mines) = (settings.proves, settings.mines);
+    worker.push_str(&format!("\n[proving]\nprove = {proves}\nwin = {mines}\n"));
     for index in 0..settings.slots {
         let slot = cluster.slot(index);
         fs::create_dir_all(&slot)?;

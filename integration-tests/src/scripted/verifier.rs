@@ -1,6 +1,6 @@
 //! Replacements for the proofs library in the manager and the chain. [`Scripted`] is for scripted sectors.
-//! [`ScriptedProofs`] is for sectors that are really sealed up to C2, which is scripted to save time. Their proofs of
-//! spacetime, which take seconds, are real.
+//! [`ScriptedProofs`] is for sectors that are really sealed up to C2, which is scripted to save time. Their window PoSts,
+//! which take seconds, are real. Their winning PoSts may be either.
 
 use std::path::PathBuf;
 
@@ -171,7 +171,10 @@ impl Verifier for ScriptedProofs {
         sectors: &[(SectorNumber, Commitment)],
         made: &ProofBytes,
     ) -> Result<(), ErrorReport> {
-        Library.verify_winning_post(miner, proof, randomness, sectors, made)
+        match Verifier::verify_winning_post(&Scripted, miner, proof, randomness, sectors, made) {
+            Ok(()) => Ok(()),
+            Err(_) => Library.verify_winning_post(miner, proof, randomness, sectors, made),
+        }
     }
 
     fn challenge_files(
@@ -201,7 +204,7 @@ impl ProofVerifier for ScriptedProofs {
     }
 
     fn verify_winning_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
-        ProofsApi.verify_winning_post(info, proofs)
+        Ok(is_scripted_post("winning", info, proofs)? || ProofsApi.verify_winning_post(info, proofs)?)
     }
 }
 

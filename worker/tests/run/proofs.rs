@@ -25,13 +25,13 @@ use crate::{
     support::{Bench, MINER, Manager, PROOF, Server, Worker, eventually},
 };
 
-const RANDOMNESS: Randomness = Randomness([5; 32]);
+pub const RANDOMNESS: Randomness = Randomness([5; 32]);
 const WINDOW: RegisteredPoStProof = RegisteredPoStProof::StackedDrgWindow2KiBV1_2;
 const WINNING: RegisteredPoStProof = RegisteredPoStProof::StackedDrgWinning2KiBV1;
 
 /// The manager's part in proofs.
-struct Prover {
-    manager: Manager,
+pub struct Prover {
+    pub manager: Manager,
     reports: BoxStream<'static, Result<PostSaid, ReadError>>,
 }
 
@@ -39,25 +39,30 @@ fn w(name: &str) -> WorkerName {
     name.parse().expect("name")
 }
 
-fn of(job: &str, post: PostKind, randomness: Randomness) -> PostSubject {
+pub fn of(job: &str, post: PostKind, randomness: Randomness) -> PostSubject {
     PostSubject { miner: MINER, job: job.parse().expect("a name"), post, proof: PROOF, randomness }
 }
 
-fn window(job: &str) -> PostSubject {
+pub fn window(job: &str) -> PostSubject {
     of(job, PostKind::Window, RANDOMNESS)
 }
 
 /// A bench whose machine reads and proves.
-fn bench(server: &Server) -> Bench {
+pub fn bench(server: &Server) -> Bench {
     let mut bench = Bench::new(server.url(), 1);
-    bench.more = "[proving]\nprove = true\ntrial = false\nreaders = 2\n".to_owned();
+    bench.more = "[proving]\nprove = true\ntrial = false\nreaders = 2\nwin = true\n".to_owned();
     bench
 }
 
 impl Prover {
-    async fn connect(url: &str) -> Prover {
+    pub async fn connect(url: &str) -> Prover {
         let manager = Manager::connect(url).await;
-        for queue in [PostQueue::Reads { miner: MINER, store: "main".to_owned() }, PostQueue::Proves { miner: MINER }] {
+        for queue in [
+            PostQueue::Reads { miner: MINER, store: "main".to_owned() },
+            PostQueue::Proves { miner: MINER },
+            PostQueue::WinningReads { miner: MINER, store: "main".to_owned() },
+            PostQueue::WinningProves { miner: MINER },
+        ] {
             manager.bus.ensure_post_queue(&queue).await.expect("queue");
         }
         let reports = manager.bus.post_reports().await.expect("reports");
@@ -74,7 +79,13 @@ impl Prover {
         eventually("room for a task", async || self.manager.bus.offer_post(&task).await.expect("offers")).await;
     }
 
-    async fn offer_read(&self, of: &PostSubject, sectors: &[(u64, Commitment)], store_id: Option<&str>, limit_ms: u64) {
+    pub async fn offer_read(
+        &self,
+        of: &PostSubject,
+        sectors: &[(u64, Commitment)],
+        store_id: Option<&str>,
+        limit_ms: u64,
+    ) {
         let sectors = sectors.iter().map(|&(number, comm_r)| SectorToRead { number: SectorNumber(number), comm_r });
         let task = ReadTask {
             of: of.clone(),
@@ -88,7 +99,7 @@ impl Prover {
         self.offer(PostTask::Read(task)).await;
     }
 
-    async fn read(
+    pub async fn read(
         &mut self,
         of: &PostSubject,
         sectors: &[(u64, Commitment)],
@@ -102,7 +113,7 @@ impl Prover {
         }
     }
 
-    async fn offer_prove(&self, of: &PostSubject, sectors: &[(u64, Commitment)], failed_at: Vec<WorkerName>) {
+    pub async fn offer_prove(&self, of: &PostSubject, sectors: &[(u64, Commitment)], failed_at: Vec<WorkerName>) {
         let task = ProveTask {
             of: of.clone(),
             attempt: 0,
@@ -114,13 +125,13 @@ impl Prover {
         self.offer(PostTask::Prove(task)).await;
     }
 
-    async fn prove(&mut self, of: &PostSubject, sectors: &[(u64, Commitment)]) -> PostReport {
+    pub async fn prove(&mut self, of: &PostSubject, sectors: &[(u64, Commitment)]) -> PostReport {
         self.offer_prove(of, sectors, Vec::new()).await;
         self.said().await.report
     }
 }
 
-fn proof(report: &PostReport) -> &ProofBytes {
+pub fn proof(report: &PostReport) -> &ProofBytes {
     match report {
         PostReport::Proved { proof, .. } => proof,
         other => panic!("{other:?}"),
@@ -128,7 +139,7 @@ fn proof(report: &PostReport) -> &ProofBytes {
 }
 
 /// Whether the chain would take a proof.
-fn verifies(of: &PostSubject, sectors: &[(u64, Commitment)], proof: &ProofBytes) -> bool {
+pub fn verifies(of: &PostSubject, sectors: &[(u64, Commitment)], proof: &ProofBytes) -> bool {
     let kind = match of.post {
         PostKind::Window => WINDOW,
         _ => WINNING,
@@ -145,7 +156,7 @@ fn verifies(of: &PostSubject, sectors: &[(u64, Commitment)], proof: &ProofBytes)
     .expect("verifies")
 }
 
-fn all_read(read: &[SectorRead]) -> bool {
+pub fn all_read(read: &[SectorRead]) -> bool {
     read.iter().all(|sector| sector.error.is_none())
 }
 
@@ -161,7 +172,7 @@ fn flip_a_bit(path: &Path, byte: usize) {
 }
 
 /// In the place of a file: opening it waits for ever.
-fn make_pipe(path: &Path) {
+pub fn make_pipe(path: &Path) {
     let mode = rustix::fs::Mode::RWXU;
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
 }
