@@ -10,7 +10,12 @@
 //! Draining does not stop this. A draining machine takes no new sectors, but a proof that is missed costs more than
 //! whatever a person drains it for. It serves proofs until it is stopped.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use sealbus_nats::{
@@ -19,7 +24,7 @@ use sealbus_nats::{
 };
 use sealbus_schema::{
     ErrorClass, ErrorCode, ErrorReport, MinerId, Phase, WorkerName,
-    post::{PostKind, PostReport, PostSubject, PostTask},
+    post::{PostKind, PostReport, PostSubject, PostTask, ProveTask},
 };
 use tokio::{
     sync::Semaphore,
@@ -49,6 +54,8 @@ const FIRST_LEAVE: Duration = Duration::from_secs(5);
 const LONGEST_LEAVE: Duration = Duration::from_secs(60);
 /// For how long a task goes back that came when nothing was free any more.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
+/// How many proofs are remembered that are made: more than the partitions of a deadline.
+const SETTLED_MAX: usize = 32;
 
 /// Whether more tasks of the kind should be taken.
 enum Fit {
@@ -68,6 +75,8 @@ struct Post {
     proves: Arc<Semaphore>,
     /// Provers that are kept free.
     kept: Kept,
+    /// What this machine has proven lately, or had no time left for.
+    settled: Mutex<VecDeque<PostSubject>>,
 }
 
 /// Serves the queues of all miners, as far as the machine has processors for them. Dropping the future kills what runs;
@@ -114,7 +123,27 @@ impl Post {
         let provers = context.config.processors.iter().filter(|group| group.stage == prove);
         let provers = provers.map(|group| group.count.saturating_mul(group.concurrent)).sum();
         let (reads, proves) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(provers)));
-        Post { context, kind, reads, proves, kept: Kept::default() }
+        Post { context, kind, reads, proves, kept: Kept::default(), settled: Mutex::default() }
+    }
+
+    /// Remembers that nothing more is to be proven of this.
+    fn settle(&self, of: &PostSubject) {
+        let mut settled = self.settled();
+        settled.push_back(of.clone());
+        if settled.len() > SETTLED_MAX {
+            settled.pop_front();
+        }
+    }
+
+    /// Whether a task is of no use to anybody. When a proof is late, the manager offers it again beside the first try; that
+    /// offer may still be there when this machine is done with it.
+    fn is_settled(&self, task: &ProveTask) -> bool {
+        let is_wanted = task.failed_at.contains(&self.context.config.name);
+        !is_wanted && self.settled().contains(&task.of)
+    }
+
+    fn settled(&self) -> MutexGuard<'_, VecDeque<PostSubject>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reading_queue(&self, miner: MinerId) -> PostQueue {
@@ -215,6 +244,11 @@ impl Post {
                 }
                 Err(_) => put_back(&offer, BUSY_PAUSE).await,
             },
+            PostTask::Prove(task) if self.is_settled(&task) => {
+                if let Err(error) = offer.done().await {
+                    tracing::debug!(%error, "cannot take a task of no use out of the queue");
+                }
+            }
             PostTask::Prove(task) if task.failed_at.contains(&context.config.name) && offer.delivered <= 2 => {
                 put_back(&offer, proves::LEFT_TO_OTHERS).await;
             }
@@ -250,16 +284,17 @@ async fn while_telling<T>(offer: &PostOffer, work: impl Future<Output = T>) -> T
     }
 }
 
-/// Stores a report, and takes the task out of the queue.
-async fn report(context: &Context, offer: &PostOffer, of: &PostSubject, report: &PostReport) {
+/// Stores a report, and takes the task out of the queue. Returns whether the report is stored.
+async fn report(context: &Context, offer: &PostOffer, of: &PostSubject, report: &PostReport) -> bool {
     let PostSubject { miner, job, .. } = of;
     if let Err(error) = context.bus.report_post((*miner, job), &context.config.name, report).await {
         tracing::error!(%miner, %job, error = in_words(&error), "cannot report on a proof; the task is delivered again");
-        return;
+        return false;
     }
     if let Err(error) = offer.done().await {
         tracing::debug!(%miner, %job, %error, "cannot take a finished task out of the queue; it is delivered again");
     }
+    true
 }
 
 async fn put_back(offer: &PostOffer, pause: Duration) {

@@ -58,7 +58,10 @@ pub(super) async fn serve(post: &Post, offer: &PostOffer, task: &ProveTask) -> F
         if let PostReport::Proved { collect_ms, prove_ms, .. } = &said {
             tracing::info!(%miner, %job, attempt, collect_ms, prove_ms, "proved");
         }
-        report(context, offer, &task.of, &said).await;
+        let is_over = Instant::now() >= ends || matches!(said, PostReport::Proved { .. });
+        if report(context, offer, &task.of, &said).await && is_over {
+            post.settle(&task.of);
+        }
         fit
     })
     .await

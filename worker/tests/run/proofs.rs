@@ -69,7 +69,7 @@ impl Prover {
         Prover { manager, reports }
     }
 
-    async fn said(&mut self) -> PostSaid {
+    pub async fn said(&mut self) -> PostSaid {
         let said = tokio::time::timeout(Duration::from_secs(300), self.reports.next()).await;
         said.expect("in time").expect("a report").expect("reads")
     }
@@ -114,9 +114,19 @@ impl Prover {
     }
 
     pub async fn offer_prove(&self, of: &PostSubject, sectors: &[(u64, Commitment)], failed_at: Vec<WorkerName>) {
+        self.offer_attempt(of, sectors, 0, failed_at).await;
+    }
+
+    pub async fn offer_attempt(
+        &self,
+        of: &PostSubject,
+        sectors: &[(u64, Commitment)],
+        attempt: u32,
+        failed_at: Vec<WorkerName>,
+    ) {
         let task = ProveTask {
             of: of.clone(),
-            attempt: 0,
+            attempt,
             readers: vec![w("w1")],
             sectors: sectors.iter().map(|&(number, comm_r)| (SectorNumber(number), comm_r, 0)).collect(),
             limit_ms: 300_000,

@@ -91,3 +91,24 @@ async fn a_machine_that_only_proves_needs_no_slot() {
     let report = prover.prove(&job, &sectors).await;
     assert!(verifies(&job, &sectors, proof(&report)));
 }
+
+#[tokio::test]
+async fn a_machine_that_has_proven_a_job_does_not_prove_it_again_because_it_was_offered_twice() {
+    let server = Server::start();
+    let mut prover = Prover::connect(&server.url()).await;
+    let bench = bench(&server);
+    let comm_r = bench.seal();
+    let _worker = bench.start();
+    let (first, next) = (of("b-1", PostKind::Winning, RANDOMNESS), of("b-2", PostKind::Winning, RANDOMNESS));
+    let sectors = [(1, comm_r)];
+    for job in [&first, &next] {
+        assert!(all_read(&prover.read(job, &sectors, None, 60_000).await));
+    }
+    prover.offer_attempt(&first, &sectors, 0, Vec::new()).await;
+    prover.offer_attempt(&first, &sectors, 1, Vec::new()).await;
+    prover.offer_prove(&next, &sectors, Vec::new()).await;
+    let jobs = [prover.said().await.job, prover.said().await.job];
+    assert_eq!(jobs, [first.job.clone(), next.job]);
+    prover.offer_attempt(&first, &sectors, 2, vec!["w1".parse().expect("a name")]).await;
+    assert_eq!(prover.said().await.job, first.job, "its proof was wrong");
+}
