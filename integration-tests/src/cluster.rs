@@ -88,20 +88,25 @@ impl Settings {
             })?;
             anyhow::Ok(PathBuf::from(value))
         };
-        Ok(Settings {
+        Ok(Settings::with_parameters(directory("SEALBUS_PARAMS")?, directory("SEALBUS_PARENTS")?))
+    }
+
+    /// The usual settings, with the directories of parameters and parent cache.
+    pub fn with_parameters(params: PathBuf, parents: PathBuf) -> Settings {
+        Settings {
             slots: 1,
             seed: 1,
             epoch_millis: 500,
             confidence_epochs: 2,
-            params: directory("SEALBUS_PARAMS")?,
-            parents: directory("SEALBUS_PARENTS")?,
+            params,
+            parents,
             scripted_proofs: false,
             proves: false,
             window_epochs: WINDOW_EPOCHS,
             mines: false,
             scripted_winning: false,
             block_delay_secs: None,
-        })
+        }
     }
 
     /// Like [`from_env`](Self::from_env) with scripted proofs, for tests about other things. If `SEALBUS_REAL_PROOFS`

@@ -30,17 +30,18 @@ struct Site {
 }
 
 impl Site {
-    fn start(epoch_secs: u64, scripted_winning: bool) -> anyhow::Result<Site> {
+    /// With a scripted SNARK, unless all proofs are real.
+    fn start(scripted: bool) -> anyhow::Result<Site> {
         let directory = tempfile::tempdir()?;
         let base = Settings::with_scripted_proofs()?;
+        let scripted_winning = scripted && base.scripted_proofs;
         let settings = Settings {
             slots: 2,
             epoch_millis: 200,
             mines: true,
             window_epochs: 4,
-            // Unless all proofs are real.
-            scripted_winning: scripted_winning && base.scripted_proofs,
-            block_delay_secs: Some(epoch_secs),
+            scripted_winning,
+            block_delay_secs: Some(if scripted_winning { SHORT_SECS } else { MAIN_SECS }),
             ..base
         };
         let cluster = Cluster::start(directory.path(), settings)?;
@@ -106,12 +107,12 @@ fn blocks(cluster: &Cluster) -> anyhow::Result<Vec<Value>> {
 
 #[test]
 fn a_won_epoch_becomes_a_block_of_the_chain() -> anyhow::Result<()> {
-    becomes_a_block(Site::start(SHORT_SECS, true)?)
+    becomes_a_block(Site::start(true)?)
 }
 
 #[test]
 fn a_won_epoch_becomes_a_block_with_a_real_winning_post_in_an_epoch_of_the_main_network() -> anyhow::Result<()> {
-    becomes_a_block(Site::start(MAIN_SECS, false)?)
+    becomes_a_block(Site::start(false)?)
 }
 
 fn becomes_a_block(mut site: Site) -> anyhow::Result<()> {
@@ -191,7 +192,7 @@ fn wait_for_line(site: &Site, line: &str) -> anyhow::Result<()> {
 
 #[test]
 fn no_epoch_gets_two_blocks_when_manager_and_worker_are_killed_at_each_step() -> anyhow::Result<()> {
-    let mut site = Site::start(SHORT_SECS, true)?;
+    let mut site = Site::start(true)?;
     site.block(0, &["submitted", "included"])?;
     let mut table = Vec::new();
     for death in [

@@ -472,7 +472,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let seal = minimal(dir.path()).replace("miners", "workflows = [\"seal\"]\nminers");
         let mut config = checked(dir.path(), &seal).expect("valid");
-        assert_eq!(config.processors.len(), Workflow::Seal.phases().len() + 1);
+        assert_eq!(config.processors.len(), Workflow::Seal.phases().len() + 2, "and the readers for proofs");
         let kinds: Vec<_> = config.queues().iter().map(|queue| queue.kind).collect();
         assert_eq!(kinds, Workflow::Seal.intents());
         config.workflows.clear();

@@ -18,8 +18,9 @@ pub fn summary(config: &Config) -> String {
     let miners = config.miners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     // Writing to a `String` cannot fail.
     let _ = writeln!(text, "worker     {} on {}", config.name, config.host);
-    let _ = writeln!(text, "seals      {} sectors of {miners}", config.sector_size);
-    if config.workflows.len() < Workflow::ALL.len() {
+    let verb = if config.workflows.is_empty() { "proves" } else { "seals " };
+    let _ = writeln!(text, "{verb}     {} sectors of {miners}", config.sector_size);
+    if !config.workflows.is_empty() && config.workflows.len() < Workflow::ALL.len() {
         let served = config.workflows.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let _ = writeln!(text, "serves     {served} alone");
     }
