@@ -74,8 +74,8 @@ test: lint deny nats-cli params ## Everything that CI runs
 	$(MAKE) --jobs=2 --output-sync=target ansible-test-short sim
 
 proving: export SEALBUS_SEED = $(SEED)
-proving: params ## Prove sectors by window PoSt: with real proofs, and for five periods while everything is killed (10 minutes; SEED=)
-	$(NEXTEST) --workspace --test proving --ignore-default-filter
+proving: params ## Prove sectors by window PoSt and make blocks: with real proofs, and for five periods while everything is killed (SEED=)
+	$(NEXTEST) --workspace --test proving --test mining --ignore-default-filter
 
 nightly: export SEALBUS_REAL_PROOFS = yes
 nightly: export SEALBUS_ALL_CASES = yes

@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::devnet::config::WINDOW_EPOCHS;
 pub use nats::{Identity, MINER, Server, config_file, seed_file, write_config};
@@ -30,6 +30,8 @@ mod ports;
 
 /// How long a server may take to start. It is generous: a limit, not a measurement.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How far in the past a chain begins whose epochs have given times.
+const EPOCHS_BEHIND: u64 = 1000;
 
 /// The settings of a cluster.
 #[derive(Clone, Debug)]
@@ -53,6 +55,12 @@ pub struct Settings {
     pub proves: bool,
     /// The epochs of a deadline.
     pub window_epochs: i64,
+    /// Whether the miner makes blocks. It wins nearly every epoch, once its sectors have power: with short deadlines soon.
+    pub mines: bool,
+    /// Whether the winning PoSts are scripted, which needs scripted proofs.
+    pub scripted_winning: bool,
+    /// The chain seconds of an epoch. With these the chain begins in the past, until [`Cluster::come_to_now`].
+    pub block_delay_secs: Option<u64>,
 }
 
 /// A running cluster. Dropping it ends all its processes.
@@ -80,17 +88,25 @@ impl Settings {
             })?;
             anyhow::Ok(PathBuf::from(value))
         };
-        Ok(Settings {
+        Ok(Settings::with_parameters(directory("SEALBUS_PARAMS")?, directory("SEALBUS_PARENTS")?))
+    }
+
+    /// The usual settings, with the directories of parameters and parent cache.
+    pub fn with_parameters(params: PathBuf, parents: PathBuf) -> Settings {
+        Settings {
             slots: 1,
             seed: 1,
             epoch_millis: 500,
             confidence_epochs: 2,
-            params: directory("SEALBUS_PARAMS")?,
-            parents: directory("SEALBUS_PARENTS")?,
+            params,
+            parents,
             scripted_proofs: false,
             proves: false,
             window_epochs: WINDOW_EPOCHS,
-        })
+            mines: false,
+            scripted_winning: false,
+            block_delay_secs: None,
+        }
     }
 
     /// Like [`from_env`](Self::from_env) with scripted proofs, for tests about other things. If `SEALBUS_REAL_PROOFS`
@@ -126,6 +142,9 @@ impl Cluster {
         files::write(&cluster)?;
         if cluster.settings.scripted_proofs {
             cluster.replace_processor("c2")?;
+        }
+        if cluster.settings.scripted_winning {
+            cluster.replace_processor("win_prove")?;
         }
         Ok(cluster)
     }
@@ -186,7 +205,14 @@ impl Cluster {
             // The shortest period: each sector is proven after four deadlines.
             arguments.extend(["--proving", "--deadlines", "4"]);
         }
+        if self.settings.mines {
+            arguments.extend(["--elections", "--deadlines", "4"]);
+        }
         arguments.extend(["--window-epochs", &window]);
+        let delay = self.settings.block_delay_secs.map(|secs| (secs.to_string(), (EPOCHS_BEHIND * secs).to_string()));
+        if let Some((delay, behind)) = &delay {
+            arguments.extend(["--block-delay-secs", delay, "--genesis-secs-ago", behind]);
+        }
         let env = self.proofs_env();
         let program = process::own_binary("sealbus-devnet")?;
         self.devnet = Some(Process::start("devnet", &program, &arguments, &env, &self.root)?);
@@ -327,6 +353,25 @@ impl Cluster {
         rpc::call(address.trim(), token.trim(), method, params)
     }
 
+    /// Brings a chain that began in the past to the present. From now on its timestamps are real: an epoch passes in its
+    /// chain seconds, and its blocks are taken an eighth of that later.
+    pub fn come_to_now(&self) -> anyhow::Result<()> {
+        let delay = self.settings.block_delay_secs.context("the settings have no block_delay_secs")?;
+        self.call_chain("Devnet.SetEpochMillis", json!([0]))?;
+        let head = self.call_chain("Filecoin.ChainHead", json!([]))?;
+        let began = head["Blocks"][0]["Timestamp"].as_u64().context("a timestamp")?;
+        let since = || -> anyhow::Result<Duration> {
+            let began = std::time::UNIX_EPOCH + Duration::from_secs(began);
+            std::time::SystemTime::now().duration_since(began).context("the chain is ahead of its time")
+        };
+        let passed = since()?.as_secs() / delay;
+        self.call_chain("Devnet.Advance", json!([passed]))?;
+        let next = Duration::from_secs((passed + 1) * delay) + Duration::from_millis(delay * 1000 / 8);
+        std::thread::sleep(next.saturating_sub(since()?));
+        self.call_chain("Devnet.Advance", json!([1]))?;
+        self.call_chain("Devnet.SetEpochMillis", json!([delay * 1000])).map(drop)
+    }
+
     /// Makes the processor of a stage wait before its greeting until [`release_phase`](Self::release_phase). This takes
     /// effect at its next start; the processor itself is unchanged.
     pub fn hold_phase(&self, stage: &str) -> anyhow::Result<()> {
@@ -339,9 +384,14 @@ impl Cluster {
     fn replace_processor(&self, stage: &str) -> anyhow::Result<()> {
         let script = self.scripts()?.join(format!("{stage}.sh"));
         let wait = format!("while [ -e '{}' ]; do sleep 0.05; done", text(&self.gate(stage)));
-        let processor = if stage == "c2" && self.settings.scripted_proofs {
+        let is_scripted = match stage {
+            "c2" => self.settings.scripted_proofs,
+            "win_prove" => self.settings.scripted_winning,
+            _ => false,
+        };
+        let processor = if is_scripted {
             let program = process::own_binary("sealbus-scripted-processor")?;
-            format!("'{}' --real-replicas c2 '{}'", text(&program), text(&self.scripts()?))
+            format!("'{}' --real-replicas {stage} '{}'", text(&program), text(&self.scripts()?))
         } else {
             format!("'{}' processor {stage}", text(&process::own_binary("sealbus-worker")?))
         };

@@ -4,6 +4,7 @@
 pub mod seal;
 #[cfg(feature = "toy-workflow")]
 pub mod toy;
+pub mod winning;
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
@@ -89,12 +90,12 @@ macro_rules! define {
     ($($(#[$cfg:meta])* $folder:ident: $name:ident $kinds:tt;)*) => {
         $($(#[$cfg])* use workflows::$folder::worker::$name;)*
 
-        /// [`StandIns::script`] of the workflow that has the stage.
+        /// [`StandIns::script`] of the workflow that has the stage, or what a scripted prover of blocks does.
         pub fn script(stage: Phase, task: &Value, real_replicas: bool) -> Option<Result<Script, Failure>> {
             $($(#[$cfg])* if let Some(script) = $name::script(stage, task, real_replicas) {
                 return Some(script);
             })*
-            None
+            winning::script(stage, task)
         }
 
         /// [`StandIns::simulate`] of the workflow that has the stage.

@@ -19,16 +19,8 @@ const NOT_THERE: i32 = 75;
 /// A cluster whose manager is not started. These tests need no proofs.
 fn cluster(directory: &Path) -> Cluster {
     let nowhere = directory.join("nowhere");
-    let settings = Settings {
-        slots: 1,
-        seed: 1,
-        epoch_millis: 200,
-        confidence_epochs: 1,
-        params: nowhere.clone(),
-        parents: nowhere,
-        scripted_proofs: false,
-        proves: false,
-    };
+    let settings =
+        Settings { epoch_millis: 200, confidence_epochs: 1, ..Settings::with_parameters(nowhere.clone(), nowhere) };
     Cluster::prepare(directory, settings).expect("a cluster")
 }
 

@@ -7,145 +7,30 @@
 //!
 //! This is a program of its own, because it listens to what the database library logs about its statements.
 
+#[path = "sending/points.rs"]
+mod points;
 #[path = "sending/world.rs"]
 mod world;
 
 use std::{
     collections::BTreeMap,
-    fmt::Debug,
-    sync::{
-        Arc, LazyLock, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures::{FutureExt, future::FusedFuture};
 use fvm_shared::econ::TokenAmount;
 use sealbus_integration_tests::devnet::{faults::Fault, messager::Stage};
 use sealbus_manager::{
-    chain::{Error as ChainError, Messager, RpcClient, Transport, messager::Overestimation},
+    chain::{Messager, RpcClient, Transport, messager::Overestimation},
     drive::{DriveError, Driver},
     errln,
     store::{NewErrand, StoreError},
 };
 use sealbus_schema::{ErrorClass, ErrorCode, ErrorReport, ProofBytes, machine::manager::Life, workflows::Input};
-use serde_json::{Value, json};
-use tokio::sync::Notify;
-use tracing::{
-    Subscriber,
-    field::{Field, Visit},
-};
-use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
+use serde_json::json;
 
+use crate::points::{Dying, IS_TICKING, Points, hear_statements, is_all, is_statement, listen};
 use crate::world::{RIGHT, Trusting, World, id};
-
-/// Whether each point is tried also when it is passed again, and both with a manager that dies and with one that lives on.
-/// Otherwise every second point is tried the first time, with one of them.
-fn is_all() -> bool {
-    std::env::var_os("SEALBUS_ALL_CASES").is_some()
-}
-
-/// The points that a manager has passed, and the one at which it dies.
-#[derive(Default)]
-struct Points {
-    passed: Mutex<Vec<String>>,
-    dies_at: Option<usize>,
-    is_dead: AtomicBool,
-    died: Notify,
-    /// Lets a dead manager live again.
-    revived: AtomicBool,
-    revive: Notify,
-}
-
-impl Points {
-    fn dying_at(dies_at: Option<usize>) -> Arc<Points> {
-        Arc::new(Points { dies_at, ..Points::default() })
-    }
-
-    /// Passes a point. Returns whether the manager dies there.
-    fn pass(&self, name: String) -> bool {
-        if self.is_dead.load(Ordering::SeqCst) {
-            return false;
-        }
-        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        let dies = self.dies_at == Some(passed.len());
-        passed.push(name);
-        if dies {
-            self.is_dead.store(true, Ordering::SeqCst);
-            self.died.notify_one();
-        }
-        dies
-    }
-
-    async fn pass_call(&self, name: String) {
-        if self.pass(name) {
-            while !self.revived.load(Ordering::SeqCst) {
-                self.revive.notified().await;
-            }
-        }
-    }
-}
-
-/// A node, or the messager, whose caller dies before or after a call.
-struct Dying {
-    inner: RpcClient,
-    points: Arc<Points>,
-}
-
-impl Transport for Dying {
-    async fn call(&self, method: &'static str, params: Value) -> Result<Value, ChainError> {
-        self.points.pass_call(format!("before {method}")).await;
-        let answer = self.inner.call(method, params).await;
-        self.points.pass_call(format!("after {method}")).await;
-        answer
-    }
-}
-
-/// Whether the statements are a manager's, and not those of the test itself.
-static IS_TICKING: AtomicBool = AtomicBool::new(false);
-
-/// Whose statements are listened to.
-static LISTENER: LazyLock<Mutex<Option<Arc<Points>>>> = LazyLock::new(Mutex::default);
-
-fn listen(points: Option<Arc<Points>>) {
-    *LISTENER.lock().unwrap_or_else(PoisonError::into_inner) = points;
-}
-
-struct Statements;
-
-impl<S: Subscriber> Layer<S> for Statements {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        if event.metadata().target() != "sqlx::query" || !IS_TICKING.load(Ordering::SeqCst) {
-            return;
-        }
-        let mut text = Summary(String::new());
-        event.record(&mut text);
-        let words: Vec<&str> = text.0.split_whitespace().take(3).collect();
-        if !matches!(words.first(), Some(&("INSERT" | "UPDATE" | "DELETE"))) {
-            return;
-        }
-        let listener = LISTENER.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(points) = listener {
-            points.pass(format!("after {}", words.join(" ")));
-        }
-    }
-}
-
-struct Summary(String);
-
-impl Visit for Summary {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "summary" {
-            value.clone_into(&mut self.0);
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "summary" {
-            self.0 = format!("{value:?}");
-        }
-    }
-}
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
@@ -300,7 +185,7 @@ async fn run<T: Transport + 'static>(case: Case, world: &World, started: &Start,
 }
 
 /// A driver that dies at a point of its calls to the node and to the messager.
-async fn dying_driver(case: Case, world: &World, points: &Arc<Points>) -> Driver<Dying> {
+async fn dying_driver(case: Case, world: &World, points: &Arc<Points>) -> Driver<Dying<RpcClient>> {
     let dying = |inner| Dying { inner, points: points.clone() };
     let driver = world.driver_over(CHAIN, dying(world.client()), world.epoch, case.verifier()).await;
     match case.has_messager() {
@@ -317,7 +202,7 @@ async fn points_of(case: Case) -> Vec<String> {
     let driver = dying_driver(case, &world, &points).await;
     run(case, &world, &started, &driver, "without a crash").await;
     listen(None);
-    points.passed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    points.passed()
 }
 
 /// Runs a case with a manager that dies at a point, and with another one that takes over. `lives` says whether the first one
@@ -340,7 +225,7 @@ async fn crash(case: Case, dies_at: usize, lives: bool) -> Option<String> {
     if !has_died {
         return None;
     }
-    let name = points.passed.lock().unwrap_or_else(PoisonError::into_inner)[dies_at].clone();
+    let name = points.passed()[dies_at].clone();
     let second = async {
         let mut tx = world.store.begin().await.expect("begins");
         let epoch = tx.take_over().await.expect("takes over");
@@ -361,8 +246,7 @@ async fn crash(case: Case, dies_at: usize, lives: bool) -> Option<String> {
             Some(driver) => driver,
             None => second.await,
         };
-        points.revived.store(true, Ordering::SeqCst);
-        points.revive.notify_waiters();
+        points.revive();
         // It finds that another manager holds the fold, or that nothing is left to do.
         if !first.is_terminated() {
             first.await;
@@ -385,8 +269,7 @@ static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(())
 
 async fn dies_everywhere(case: Case) {
     let _alone = ONE_AT_A_TIME.lock().await;
-    // Another case of this program may have done so.
-    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Statements));
+    hear_statements();
     let points = points_of(case).await;
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let mut tried: Vec<(String, bool)> = Vec::new();
@@ -399,8 +282,7 @@ async fn dies_everywhere(case: Case) {
         }
         let alternates = tried.len() % 2 == 1;
         for lives in [false, true] {
-            // In the middle of a transaction there is no call that could hang.
-            let is_call = !["INSERT", "UPDATE", "DELETE"].iter().any(|word| name.contains(word));
+            let is_call = !is_statement(name);
             let is_next = is_all() || lives == (is_call && alternates);
             if (lives && !is_call) || !is_next {
                 continue;

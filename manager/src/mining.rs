@@ -85,7 +85,7 @@ pub struct Surroundings<'a, T, B> {
 
 /// What is remembered of a miner between two looks.
 #[derive(Debug, Default)]
-struct Memory {
+pub struct Memory {
     /// The last epoch that was tried.
     tried: Option<Epoch>,
     /// The head for which submitted blocks were looked at.
@@ -131,7 +131,7 @@ impl<'a, T: Transport, B: Tasks> Mining<'a, T, B> {
     }
 
     /// Hears what workers report.
-    async fn listen(&self) -> Infallible {
+    pub async fn listen(&self) -> Infallible {
         loop {
             match self.tasks.reports().await {
                 Ok(mut reports) => {
@@ -174,7 +174,7 @@ impl<'a, T: Transport, B: Tasks> Mining<'a, T, B> {
     }
 
     /// Looks once whether an epoch can be tried, and tries it. Returns when to look again.
-    async fn look(&self, miner: MinerId, memory: &mut Memory) -> Result<Duration, Error> {
+    pub async fn look(&self, miner: MinerId, memory: &mut Memory) -> Result<Duration, Error> {
         let base = self.node.base().await?;
         let round = match self.pace.round(base.height, base.timestamp(), memory.tried, self.now_ms()) {
             When::Now(round) => round,
@@ -205,8 +205,21 @@ impl<'a, T: Transport, B: Tasks> Mining<'a, T, B> {
         Ok(self.head_interval())
     }
 
+    /// Makes the queues of the miner's tasks. A worker looks for a queue that is missing each half minute only, which is
+    /// too late when an epoch is won.
+    async fn prepare(&self, miner: MinerId) -> Result<(), Error> {
+        self.ensure(PostQueue::WinningProves { miner }).await?;
+        let configured = self.config.stores.iter().map(|store| store.name.clone());
+        let known = self.store.known_stores().await?.into_iter().map(|store| store.name);
+        for store in configured.chain(known) {
+            self.ensure(PostQueue::WinningReads { miner, store }).await?;
+        }
+        Ok(())
+    }
+
     async fn settle_once(&self, miner: MinerId, base: &Base, current: Epoch, memory: &mut Memory) -> Result<(), Error> {
         if memory.settled.as_ref() != Some(&base.key) {
+            self.prepare(miner).await?;
             self.settle(miner, base, current).await?;
             memory.settled = Some(base.key.clone());
         }

@@ -23,6 +23,7 @@ pub mod make;
 pub mod proof;
 pub mod reads;
 pub mod recover;
+pub mod seats;
 pub mod submit;
 pub mod tasks;
 pub mod turn;
@@ -103,6 +104,8 @@ pub struct Memory {
     queues: BTreeSet<PostQueue>,
     /// The faulty sectors that are being read.
     recovering: BTreeMap<ProofId, Recovering>,
+    /// Whose window PoSts are due.
+    seats: seats::Seats,
     /// The open deadline of each miner at the last look for faulty sectors.
     looked_for_faults: BTreeMap<MinerId, (Epoch, u64)>,
 }
@@ -210,6 +213,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
                 }
             }
         }
+        self.tell_due(memory, &proofs).await;
         // What comes later does not hold up what is due: with many miners, or a slow node, this takes seconds.
         for miner in proven() {
             match self.prepare(memory, miner.id, &head).await {
@@ -244,6 +248,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
             self.ensure(&mut memory.queues, queue).await?;
         }
         let told = self.node.miner_proving_deadline(&crate::drive::address(miner), &head.key).await?;
+        self.look_ahead_for_seats(memory, miner, &told, head).await?;
         self.recover(memory, miner, &told, head).await
     }
 

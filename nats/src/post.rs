@@ -6,8 +6,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use async_nats::jetstream::{
@@ -45,6 +48,13 @@ const CONNECTION_PERIOD: Duration = Duration::from_millis(250);
 /// For how long a task of a newer version is left to others.
 const NOT_OURS_PAUSE: Duration = Duration::from_secs(10);
 
+/// How often it is said that window PoSts of a miner are due.
+pub const DUE_PERIOD: Duration = Duration::from_secs(10);
+/// For how long that counts after it was last said. Nothing else ends it: a manager that is gone keeps nothing free.
+pub const DUE_HOLDS: Duration = Duration::from_secs(45);
+/// How long the answer to the question what is due may take.
+const DUE_READ_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A queue of tasks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PostQueue {
@@ -57,6 +67,18 @@ pub enum PostQueue {
     },
     /// Proving tasks of a miner.
     Proves {
+        /// The miner.
+        miner: MinerId,
+    },
+    /// [`Reads`](Self::Reads) for winning PoSts.
+    WinningReads {
+        /// The miner.
+        miner: MinerId,
+        /// The store's name.
+        store: String,
+    },
+    /// [`Proves`](Self::Proves) for winning PoSts.
+    WinningProves {
         /// The miner.
         miner: MinerId,
     },
@@ -88,15 +110,31 @@ pub struct PostSaid {
 impl PostQueue {
     fn name(&self) -> String {
         match self {
-            PostQueue::Reads { miner, store } => topology::post_reads_name(*miner, store),
-            PostQueue::Proves { miner } => topology::post_proves_name(*miner),
+            PostQueue::Reads { miner, store } | PostQueue::WinningReads { miner, store } => {
+                topology::post_reads_name(self.post(), *miner, store)
+            }
+            PostQueue::Proves { miner } | PostQueue::WinningProves { miner } => {
+                topology::post_proves_name(self.post(), *miner)
+            }
         }
     }
 
     fn filter(&self) -> String {
         match self {
-            PostQueue::Reads { miner, store } => subject::post_reads_of(*miner, store),
-            PostQueue::Proves { miner } => subject::post_proves_of(*miner),
+            PostQueue::Reads { miner, store } | PostQueue::WinningReads { miner, store } => {
+                subject::post_reads_of(self.post(), *miner, store)
+            }
+            PostQueue::Proves { miner } | PostQueue::WinningProves { miner } => {
+                subject::post_proves_of(self.post(), *miner)
+            }
+        }
+    }
+
+    /// The kind of proof that its tasks are about.
+    const fn post(&self) -> PostKind {
+        match self {
+            PostQueue::Reads { .. } | PostQueue::Proves { .. } => PostKind::Window,
+            PostQueue::WinningReads { .. } | PostQueue::WinningProves { .. } => PostKind::Winning,
         }
     }
 }
@@ -168,7 +206,11 @@ impl Bus {
 
     /// Takes a job's tasks out of the queue that nobody has taken yet: its outcome is of no use any more.
     pub async fn withdraw_post(&self, miner: MinerId, job: &PostJob) -> Result<(), PublishError> {
-        for filter in [format!("seal.post.read.{miner}.*.{job}.*"), format!("seal.post.prove.{miner}.{job}.*")] {
+        let filters = [PostKind::Window, PostKind::Winning].map(|post| {
+            let [read, prove] = subject::post_kinds(post);
+            [format!("seal.post.{read}.{miner}.*.{job}.*"), format!("seal.post.{prove}.{miner}.{job}.*")]
+        });
+        for filter in filters.into_iter().flatten() {
             let unknown = |source: async_nats::Error| PublishError::Unknown { subject: filter.clone(), source };
             let stream = self.js.get_stream_no_info(topology::POST_TASKS).await.map_err(|e| unknown(e.into()))?;
             stream.purge().filter(filter.clone()).await.map_err(|e| unknown(e.into()))?;
@@ -283,6 +325,28 @@ impl Bus {
         Ok(found)
     }
 
+    /// Says that window PoSts of a miner are due soon, or are being made. It counts for [`DUE_HOLDS`].
+    pub async fn tell_post_due(&self, miner: MinerId) -> Result<Stored, PublishError> {
+        let subject = subject::post_due(miner);
+        let out = Outgoing {
+            message_id: numbered(&subject),
+            subject,
+            secret: None,
+            kind: "post_due",
+            payload: Vec::new(),
+            fence: None,
+            headers: Vec::new(),
+        };
+        self.publish(&out).await
+    }
+
+    /// Where the last such message about each of these miners stands in the stream. When it moves, it was said again.
+    pub async fn posts_due(&self, miners: &[MinerId]) -> Result<Vec<(String, u64)>, ReadError> {
+        let subjects: Vec<String> = miners.iter().map(|miner| subject::post_due(*miner)).collect();
+        let records = self.records_of_subjects(topology::POST, &subjects, DUE_READ_TIMEOUT).await?;
+        Ok(records.into_iter().map(|(subject, sequence, _)| (subject, sequence)).collect())
+    }
+
     /// All reports that the bus still has, and then each new one. Ends when the connection is renewed or its consumer is
     /// gone; the caller opens it again, and gets those of the last two hours again.
     pub async fn post_reports(&self) -> Result<BoxStream<'static, Result<PostSaid, ReadError>>, ReadError> {
@@ -321,10 +385,13 @@ impl Bus {
 }
 
 /// The id of a message that may rightly follow an equal one under its subject: a task that is offered again, and its
-/// report. The server would take the second one for a repetition and drop it.
+/// report. The server would take the second one for a repetition and drop it, also when it comes from a process that was
+/// started again.
 fn numbered(subject: &str) -> String {
     static PUBLISHED: AtomicU64 = AtomicU64::new(0);
-    format!("{subject}.{}", PUBLISHED.fetch_add(1, Ordering::Relaxed))
+    static STARTED: LazyLock<u128> =
+        LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos()));
+    format!("{subject}.{}.{}", *STARTED, PUBLISHED.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The task in a message; `None` for one of a newer version. It counts only under the subject that follows from its

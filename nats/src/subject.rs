@@ -8,7 +8,7 @@ use std::fmt;
 use sealbus_schema::{
     IntentKind, MinerId, SealProof, SectorId, SectorNumber, WorkerName,
     message::FactKind,
-    post::{PostJob, PostTask, ProveTask, ReadTask},
+    post::{PostJob, PostKind, PostTask, ProveTask, ReadTask},
 };
 
 /// A parsed subject of Sealbus.
@@ -58,8 +58,10 @@ pub enum Subject {
         /// The worker.
         worker: WorkerName,
     },
-    /// `seal.post.read.<miner>.<store>.<job>.<piece>`
+    /// `seal.post.read.<miner>.<store>.<job>.<piece>`; of winning PoSts `winread`
     PostRead {
+        /// The kind of proof.
+        post: PostKind,
         /// The miner.
         miner: MinerId,
         /// The store's [`token`].
@@ -69,8 +71,10 @@ pub enum Subject {
         /// The task's number.
         piece: u32,
     },
-    /// `seal.post.prove.<miner>.<job>.<attempt>`
+    /// `seal.post.prove.<miner>.<job>.<attempt>`; of winning PoSts `winprove`
     PostProve {
+        /// The kind of proof.
+        post: PostKind,
         /// The miner.
         miner: MinerId,
         /// The job.
@@ -98,6 +102,11 @@ pub enum Subject {
         /// The reporting worker.
         worker: WorkerName,
     },
+    /// `seal.post.due.<miner>`
+    PostDue {
+        /// The miner.
+        miner: MinerId,
+    },
 }
 
 /// A name as a subject token: every byte except letters, digits, `-` and `_` is written as `%` and two hexadecimal
@@ -110,27 +119,40 @@ pub fn token(name: &str) -> String {
     name.bytes().map(written).collect()
 }
 
-/// The subject of a task on proofs. Reading is asked of the machines that have the store.
+/// The subject of a task on proofs. Reading is asked of the machines that have the store. Tasks of winning PoSts stand
+/// apart, so that they wait for no others.
 pub fn post_task(task: &PostTask) -> Option<String> {
     match task {
         PostTask::Read(ReadTask { of, store, piece, .. }) => {
-            Some(format!("seal.post.read.{}.{}.{}.{piece}", of.miner, token(store), of.job))
+            let [read, _] = post_kinds(of.post);
+            Some(format!("seal.post.{read}.{}.{}.{}.{piece}", of.miner, token(store), of.job))
         }
         PostTask::Prove(ProveTask { of, attempt, .. }) => {
-            Some(format!("seal.post.prove.{}.{}.{attempt}", of.miner, of.job))
+            let [_, prove] = post_kinds(of.post);
+            Some(format!("seal.post.{prove}.{}.{}.{attempt}", of.miner, of.job))
         }
         PostTask::Unknown => None,
     }
 }
 
+/// The third part of the subjects of reading and of proving tasks.
+pub const fn post_kinds(post: PostKind) -> [&'static str; 2] {
+    match post {
+        PostKind::Winning => ["winread", "winprove"],
+        PostKind::Window | PostKind::Unknown => ["read", "prove"],
+    }
+}
+
 /// All reading tasks of a miner and a store.
-pub fn post_reads_of(miner: MinerId, store: &str) -> String {
-    format!("seal.post.read.{miner}.{}.*.*", token(store))
+pub fn post_reads_of(post: PostKind, miner: MinerId, store: &str) -> String {
+    let [read, _] = post_kinds(post);
+    format!("seal.post.{read}.{miner}.{}.*.*", token(store))
 }
 
 /// All proving tasks of a miner.
-pub fn post_proves_of(miner: MinerId) -> String {
-    format!("seal.post.prove.{miner}.*.*")
+pub fn post_proves_of(post: PostKind, miner: MinerId) -> String {
+    let [_, prove] = post_kinds(post);
+    format!("seal.post.{prove}.{miner}.*.*")
 }
 
 /// The subject of a vanilla proof that a worker made.
@@ -141,6 +163,11 @@ pub fn vanilla(miner: MinerId, job: &PostJob, sector: SectorNumber, worker: &Wor
 /// The subject of a worker's report on a task, which [`PostReport::task`](sealbus_schema::post::PostReport::task) names.
 pub fn post_report(miner: MinerId, job: &PostJob, task: &str, worker: &WorkerName) -> String {
     format!("seal.post.report.{miner}.{job}.{task}.{worker}")
+}
+
+/// The subject under which the manager says that window PoSts of a miner are due.
+pub fn post_due(miner: MinerId) -> String {
+    format!("seal.post.due.{miner}")
 }
 
 /// Every report on proofs.
@@ -228,9 +255,14 @@ impl fmt::Display for Subject {
             }
             Subject::Heartbeat { worker } => heartbeat(worker),
             Subject::Orders { worker } => orders(worker),
-            Subject::PostRead { miner, store, job, piece } => format!("seal.post.read.{miner}.{store}.{job}.{piece}"),
-            Subject::PostProve { miner, job, attempt } => format!("seal.post.prove.{miner}.{job}.{attempt}"),
+            Subject::PostRead { post, miner, store, job, piece } => {
+                format!("seal.post.{}.{miner}.{store}.{job}.{piece}", post_kinds(*post)[0])
+            }
+            Subject::PostProve { post, miner, job, attempt } => {
+                format!("seal.post.{}.{miner}.{job}.{attempt}", post_kinds(*post)[1])
+            }
             Subject::Vanilla { sector, job, worker } => vanilla(sector.miner, job, sector.number, worker),
+            Subject::PostDue { miner } => post_due(*miner),
             Subject::PostReport { miner, job, task, worker } => post_report(*miner, job, task, worker),
         };
         f.write_str(&text)
@@ -277,15 +309,19 @@ fn parse(text: &str) -> Option<Subject> {
             Subject::Fact { sector: sector(miner, number)?, worker: worker.parse().ok()?, kind: kind.to_owned() }
         }
         ["seal", "cmd", worker] => Subject::Orders { worker: worker.parse().ok()? },
-        ["seal", "post", "read", miner, store, job, piece] => Subject::PostRead {
+        ["seal", "post", kind @ ("read" | "winread"), miner, store, job, piece] => Subject::PostRead {
+            post: if kind == "read" { PostKind::Window } else { PostKind::Winning },
             miner: miner.parse().ok()?,
             store: store.to_owned(),
             job: job.parse().ok()?,
             piece: piece.parse().ok()?,
         },
-        ["seal", "post", "prove", miner, job, attempt] => {
-            Subject::PostProve { miner: miner.parse().ok()?, job: job.parse().ok()?, attempt: attempt.parse().ok()? }
-        }
+        ["seal", "post", kind @ ("prove" | "winprove"), miner, job, attempt] => Subject::PostProve {
+            post: if kind == "prove" { PostKind::Window } else { PostKind::Winning },
+            miner: miner.parse().ok()?,
+            job: job.parse().ok()?,
+            attempt: attempt.parse().ok()?,
+        },
         ["seal", "post", "vanilla", miner, job, number, worker] => {
             Subject::Vanilla { sector: sector(miner, number)?, job: job.parse().ok()?, worker: worker.parse().ok()? }
         }
@@ -295,6 +331,7 @@ fn parse(text: &str) -> Option<Subject> {
             task: task.to_owned(),
             worker: worker.parse().ok()?,
         },
+        ["seal", "post", "due", miner] => Subject::PostDue { miner: miner.parse().ok()? },
         ["seal", "hb", worker] => Subject::Heartbeat { worker: worker.parse().ok()? },
         _ => return None,
     })
@@ -322,6 +359,7 @@ mod tests {
             (vanilla(sector.miner, &job, sector.number, &worker), "seal.post.vanilla.f01000.w-2880-7-0.42.host-1"),
             (post_report(sector.miner, &job, "read-3", &worker), "seal.post.report.f01000.w-2880-7-0.read-3.host-1"),
             (orders(&worker), "seal.cmd.host-1"),
+            (post_due(sector.miner), "seal.post.due.f01000"),
             (
                 intent(sector, SealProof::StackedDrg2KiBV1_1, IntentKind::Rebuild, 7),
                 "seal.intent.f01000.StackedDrg2KiBV1_1.rebuild.42.7",

@@ -7,7 +7,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, pull},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
-use sealbus_schema::{IntentKind, MinerId, SealProof, codec};
+use sealbus_schema::{IntentKind, MinerId, SealProof, codec, post::PostKind};
 
 use crate::{Bus, subject};
 
@@ -193,7 +193,12 @@ pub fn streams(layout: Layout) -> [Config; 6] {
         Config {
             name: POST_TASKS.to_owned(),
             description: Some("what must be read and computed for proofs of spacetime".to_owned()),
-            subjects: vec!["seal.post.read.*.*.*.*".to_owned(), "seal.post.prove.*.*.*".to_owned()],
+            subjects: vec![
+                "seal.post.read.*.*.*.*".to_owned(),
+                "seal.post.prove.*.*.*".to_owned(),
+                "seal.post.winread.*.*.*.*".to_owned(),
+                "seal.post.winprove.*.*.*".to_owned(),
+            ],
             retention: RetentionPolicy::WorkQueue,
             storage: StorageType::File,
             num_replicas: layout.replicas,
@@ -209,7 +214,11 @@ pub fn streams(layout: Layout) -> [Config; 6] {
         Config {
             name: POST.to_owned(),
             description: Some("vanilla proofs, proofs, and what went wrong with them".to_owned()),
-            subjects: vec!["seal.post.vanilla.*.*.*.*".to_owned(), "seal.post.report.*.*.*.*".to_owned()],
+            subjects: vec![
+                "seal.post.vanilla.*.*.*.*".to_owned(),
+                "seal.post.report.*.*.*.*".to_owned(),
+                "seal.post.due.*".to_owned(),
+            ],
             retention: RetentionPolicy::Limits,
             storage: StorageType::File,
             num_replicas: layout.replicas,
@@ -249,13 +258,13 @@ pub fn queue(miner: MinerId, proof: SealProof, kind: IntentKind) -> pull::Config
 }
 
 /// The name of the durable consumer from which the machines with a store take reading tasks.
-pub fn post_reads_name(miner: MinerId, store: &str) -> String {
-    format!("read_{miner}_{}", subject::token(store))
+pub fn post_reads_name(post: PostKind, miner: MinerId, store: &str) -> String {
+    format!("{}_{miner}_{}", subject::post_kinds(post)[0], subject::token(store))
 }
 
 /// The name of the durable consumer from which provers take tasks.
-pub fn post_proves_name(miner: MinerId) -> String {
-    format!("prove_{miner}")
+pub fn post_proves_name(post: PostKind, miner: MinerId) -> String {
+    format!("{}_{miner}", subject::post_kinds(post)[1])
 }
 
 /// The configuration of one of these two. After `silence` a task goes to another worker.

@@ -461,7 +461,32 @@ async fn a_worker_reads_and_proves_for_its_miners_and_its_store() {
         assert_eq!(again.delivered, 2);
         again.done().await.expect("acknowledged");
     }
-    for queue in [reads(1000, "other"), reads(2000, "main"), proves(2000)] {
+    // A block's tasks are taken from queues of their own, whatever else waits.
+    let winning = |task: PostTask| match task {
+        PostTask::Read(mut task) => {
+            task.of.post = PostKind::Winning;
+            PostTask::Read(task)
+        }
+        PostTask::Prove(mut task) => {
+            task.of.post = PostKind::Winning;
+            PostTask::Prove(task)
+        }
+        PostTask::Unknown => PostTask::Unknown,
+    };
+    let winning_reads = |miner, store: &str| PostQueue::WinningReads { miner: MinerId(miner), store: store.to_owned() };
+    let winning_proves = |miner| PostQueue::WinningProves { miner: MinerId(miner) };
+    for (queue, task) in [
+        (winning_reads(1000, "main"), winning(read_task(1000, "main"))),
+        (winning_proves(1000), winning(prove_task(1000))),
+    ] {
+        site.manager.ensure_post_queue(&queue, POST_ACK_WAIT).await.expect("queue");
+        site.manager.offer_post(&task).await.expect("offers");
+        let offer = bus.next_post(&queue).await.expect("a task");
+        assert_eq!(offer.task, task);
+        offer.done().await.expect("acknowledged");
+    }
+    site.manager.ensure_post_queue(&winning_proves(2000), POST_ACK_WAIT).await.expect("queue");
+    for queue in [reads(1000, "other"), reads(2000, "main"), proves(2000), winning_proves(2000)] {
         let refused = bus.next_post(&queue).await.err().expect("refused");
         assert!(matches!(refused, PullError::NoQueue { .. }), "{refused:?}");
     }
@@ -491,9 +516,18 @@ async fn a_worker_reads_and_proves_for_its_miners_and_its_store() {
         assert_eq!(said.expect("goes on").expect("reads"), expected, "also what was said before");
     }
 
+    assert_eq!(bus.posts_due(&[of.miner]).await.expect("reads"), []);
+    let due = async || bus.posts_due(&[of.miner]).await.expect("reads")[0].1;
+    site.manager.tell_post_due(of.miner).await.expect("says so");
+    let first = due().await;
+    site.manager.tell_post_due(of.miner).await.expect("says so again");
+    assert!(due().await > first);
+
     let client = site.client("w1").await;
     let before = site.posts().await;
     for subject in [
+        "seal.post.due.f01000",
+        "seal.post.winprove.f01000.w-2880-7-0.1",
         "seal.post.vanilla.f01000.w-2880-7-0.1.w2",
         "seal.post.report.f01000.w-2880-7-0.read-0.w2",
         "seal.post.vanilla.f02000.w-2880-7-0.1.w1",

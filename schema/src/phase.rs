@@ -24,7 +24,7 @@ pub enum Phase {
     /// Commit phase 2: the Groth16 proof.
     C2,
     /// A phase that only one workflow has, with its name. It must be listed in that workflow's
-    /// [`PHASES`](crate::machine::worker::Machine::PHASES), or in [`Phase::POST`].
+    /// [`PHASES`](crate::machine::worker::Machine::PHASES), or in [`Phase::POST`] or [`Phase::WINNING`].
     Own(&'static str),
 }
 
@@ -42,9 +42,13 @@ impl Phase {
     /// no job about a sector asks for it (see [`post`](crate::post)).
     pub const POST: [Phase; 2] = [Phase::Own("post_read"), Phase::Own("post_prove")];
 
+    /// The same work for winning PoSts. A block has seconds, so it does not wait for processors that are busy with a window
+    /// PoSt.
+    pub const WINNING: [Phase; 2] = [Phase::Own("win_read"), Phase::Own("win_prove")];
+
     /// The phases of all workflows, and those of proofs, each once.
     pub fn known() -> Vec<Phase> {
-        Phase::of(Workflow::ALL).into_iter().chain(Phase::POST).collect()
+        Phase::of(Workflow::ALL).into_iter().chain(Phase::POST).chain(Phase::WINNING).collect()
     }
 
     /// The phases of some workflows, each once.
@@ -83,7 +87,8 @@ impl FromStr for Phase {
     type Err = UnknownPhase;
 
     fn from_str(text: &str) -> Result<Self, UnknownPhase> {
-        let phases = Workflow::ALL.iter().flat_map(|workflow| workflow.phases()).chain(&Phase::POST);
+        let phases =
+            Workflow::ALL.iter().flat_map(|workflow| workflow.phases()).chain(&Phase::POST).chain(&Phase::WINNING);
         phases.copied().find(|phase| phase.name() == text).ok_or_else(|| UnknownPhase(text.to_owned()))
     }
 }

@@ -67,7 +67,7 @@ enum Command {
     Params(params::ParamsCommand),
     /// Serve one stage on stdin and stdout (the worker starts this itself).
     Processor {
-        /// add_pieces, tree_d, pc1, pc2, transfer, c1, c2, post_read or post_prove.
+        /// add_pieces, tree_d, pc1, pc2, transfer, c1, c2, post_read, post_prove, win_read or win_prove.
         stage: Stage,
         /// An executable for damocles that does the computation; this process does what comes before and after.
         #[arg(long, value_name = "BIN")]

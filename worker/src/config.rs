@@ -213,7 +213,11 @@ impl Config {
     /// The groups of processors with their sandboxes. `own_exe` is the worker's executable.
     pub fn confined(&self, own_exe: Option<&Path>) -> impl Iterator<Item = GroupConfig> {
         self.processors.iter().cloned().map(move |group| {
-            let sandbox = rules::of(self.sandbox, &group, &self.slots, &self.store.path, own_exe);
+            let mut sandbox = rules::of(self.sandbox, &group, &self.slots, &self.store.path, own_exe);
+            if let (true, Some(sandbox)) = (self.slots.is_empty(), &mut sandbox) {
+                // Where a machine without slots puts the vanilla proofs.
+                sandbox.read.extend(self.tmp_dirs());
+            }
             GroupConfig { sandbox, ..group }
         })
     }
@@ -232,6 +236,15 @@ impl Config {
             format!("processors ({stages}) can read {secret}, because they may read {by}: move the secret")
         });
         told.collect()
+    }
+
+    /// The directories for temporary files: those of the slots. A machine without slots has one where the system keeps
+    /// such files.
+    pub fn tmp_dirs(&self) -> Vec<PathBuf> {
+        match self.slots.is_empty() {
+            true => vec![std::env::temp_dir().join(format!("sealbus-{}", self.name))],
+            false => self.slots.iter().map(|slot| slot.join("tmp")).collect(),
+        }
     }
 
     /// Whether the machine works on a phase.
@@ -253,9 +266,6 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
     if worker.miners.is_empty() {
         return Err(ConfigError::Empty { field: "worker.miners", fix: "name at least one, such as [\"f01000\"]" });
     }
-    if slot.is_empty() {
-        return Err(ConfigError::Empty { field: "slot", fix: "write a [[slot]] table with a path for each slot" });
-    }
     if let Some((_, twice)) = worker.miners.iter().enumerate().find(|(at, miner)| worker.miners[..*at].contains(miner))
     {
         let problem = "is named twice: name each miner once".to_owned();
@@ -264,9 +274,23 @@ fn check(file: File, base: &Path) -> Result<Config, ConfigError> {
     let workflows = worker
         .workflows
         .unwrap_or_else(|| Workflow::ALL.iter().copied().filter(|workflow| workflow.is_served_by_default()).collect());
-    if workflows.is_empty() {
-        let fix = "name at least one, such as [\"seal\"], or remove it: all are served then";
-        return Err(ConfigError::Empty { field: "worker.workflows", fix });
+    let serves_proofs = proving.read || proving.prove || proving.win;
+    match (workflows.is_empty(), slot.is_empty()) {
+        (false, true) => {
+            let fix = "write a [[slot]] table with a path for each slot, or worker.workflows = [] for a machine that only serves \
+                       proofs of spacetime";
+            return Err(ConfigError::Empty { field: "slot", fix });
+        }
+        (true, false) => {
+            let fix = "name at least one, such as [\"seal\"], or remove it: all are served then. A machine that only serves proofs \
+                       has no [[slot]]";
+            return Err(ConfigError::Empty { field: "worker.workflows", fix });
+        }
+        (true, true) if !serves_proofs => {
+            let fix = "name at least one, such as [\"seal\"], or let the machine read or prove: see [proving]";
+            return Err(ConfigError::Empty { field: "worker.workflows", fix });
+        }
+        _ => {}
     }
     if let Some(host) = worker.host.as_ref().filter(|host| !is_name(host)) {
         let problem =
@@ -437,7 +461,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let config = checked(dir.path(), &minimal(dir.path())).expect("valid");
         assert_eq!(config.workflows, [Workflow::Seal]);
-        assert_eq!(config.processors.len(), Phase::SEALING.len() + 1, "and the readers for proofs");
+        assert_eq!(config.processors.len(), Phase::SEALING.len() + 2, "and the readers for both kinds of proofs");
         assert!(config.slots[0].is_absolute());
         assert_eq!(config.recover_interval, Duration::from_secs(30));
         assert!(!config.host.is_empty());
@@ -448,7 +472,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let seal = minimal(dir.path()).replace("miners", "workflows = [\"seal\"]\nminers");
         let mut config = checked(dir.path(), &seal).expect("valid");
-        assert_eq!(config.processors.len(), Workflow::Seal.phases().len() + 1);
+        assert_eq!(config.processors.len(), Workflow::Seal.phases().len() + 2, "and the readers for proofs");
         let kinds: Vec<_> = config.queues().iter().map(|queue| queue.kind).collect();
         assert_eq!(kinds, Workflow::Seal.intents());
         config.workflows.clear();
@@ -464,16 +488,36 @@ mod tests {
     #[test]
     fn a_machine_reads_for_proofs_unless_it_is_told_not_to_and_proves_only_if_it_is_told_to() {
         let dir = tempfile::tempdir().expect("directory");
-        let counts = |more: &str| {
+        let counts = |more: &str| -> Vec<usize> {
             let config = checked(dir.path(), &format!("{}{more}", minimal(dir.path()))).expect("valid");
             let groups = |phase| config.processors.iter().filter(move |group| group.stage == phase);
-            Phase::POST.map(|phase| groups(phase).map(|group| group.count).sum::<usize>())
+            [Phase::POST, Phase::WINNING]
+                .as_flattened()
+                .iter()
+                .map(|phase| groups(*phase).map(|group| group.count).sum())
+                .collect()
         };
-        assert_eq!(counts(""), [8, 0]);
-        assert_eq!(counts("[proving]\nreaders = 3\nprove = true\n"), [3, 1]);
-        assert_eq!(counts("[proving]\nread = false\n"), [0, 0]);
+        assert_eq!(counts(""), [8, 0, 2, 0]);
+        assert_eq!(counts("[proving]\nreaders = 3\nprove = true\n"), [3, 1, 2, 0]);
+        assert_eq!(counts("[proving]\nread = false\nwin = true\n"), [0, 0, 0, 1]);
         let group = "[[processor]]\nstage = \"post_prove\"\ncount = 2\ngpus = [\"0\"]\n";
-        assert_eq!(counts(&format!("{group}[proving]\nprove = true\n")), [8, 2]);
+        assert_eq!(counts(&format!("{group}[proving]\nprove = true\n")), [8, 2, 2, 0]);
+    }
+
+    #[test]
+    fn a_machine_that_only_serves_proofs_has_no_slots() {
+        let dir = tempfile::tempdir().expect("directory");
+        let without = minimal(dir.path()).replace("[[slot]]\npath = \"a\"\n", "");
+        let only = without.replace("miners", "workflows = []\nminers");
+        let config = checked(dir.path(), &only).expect("it reads");
+        assert!(config.slots.is_empty() && config.queues().is_empty());
+        let stages: Vec<Phase> = config.processors.iter().map(|group| group.stage).collect();
+        assert_eq!(stages, [Phase::POST[0], Phase::WINNING[0]]);
+        assert_eq!(config.tmp_dirs(), [std::env::temp_dir().join("sealbus-w1")]);
+        checked(dir.path(), &format!("{only}[proving]\nread = false\nwin = true\n")).expect("it proves");
+        let refused = |text: &str| checked(dir.path(), text).expect_err("refused").to_string();
+        assert!(refused(&without).starts_with("slot is empty"));
+        assert!(refused(&format!("{only}[proving]\nread = false\n")).starts_with("worker.workflows is empty"));
     }
 
     #[test]
@@ -698,6 +742,7 @@ host = "a\nb""#,
             (format!("{good}[proving]\nreaders = 0\n"), "proving.readers = 0"),
             (format!("{good}[proving]\nwatch = true\n"), "unknown field `watch`"),
             (format!("{good}[[processor]]\nstage = \"post_prove\"\n"), "proving.prove = false: processor[0]"),
+            (format!("{good}[[processor]]\nstage = \"win_prove\"\n"), "proving.win = false: processor[0]"),
             (
                 format!("{good}[[processor]]\nstage = \"post_read\"\n[proving]\nreaders = 2\n"),
                 "proving.readers = 2: the readers are those of processor[0]",

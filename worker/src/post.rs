@@ -10,7 +10,12 @@
 //! Draining does not stop this. A draining machine takes no new sectors, but a proof that is missed costs more than
 //! whatever a person drains it for. It serves proofs until it is stopped.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use sealbus_nats::{
@@ -18,8 +23,8 @@ use sealbus_nats::{
     post::{PostOffer, PostQueue},
 };
 use sealbus_schema::{
-    ErrorClass, ErrorCode, ErrorReport, Phase, WorkerName,
-    post::{PostReport, PostSubject, PostTask},
+    ErrorClass, ErrorCode, ErrorReport, MinerId, Phase, WorkerName,
+    post::{PostKind, PostReport, PostSubject, PostTask, ProveTask},
 };
 use tokio::{
     sync::Semaphore,
@@ -32,9 +37,11 @@ use crate::{
     driver::Context,
     processor::{ProcessError, ProcessorGuard, Turn},
 };
+use seats::Kept;
 
 pub mod proves;
 pub mod reads;
+mod seats;
 mod trial;
 
 /// The phase of reading.
@@ -50,6 +57,8 @@ const FIRST_LEAVE: Duration = Duration::from_secs(5);
 const LONGEST_LEAVE: Duration = Duration::from_secs(60);
 /// For how long a task goes back that came when nothing was free any more.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
+/// How many proofs are remembered that are made: more than the partitions of a deadline.
+const SETTLED_MAX: usize = 32;
 
 /// Whether more tasks of the kind should be taken.
 enum Fit {
@@ -58,13 +67,19 @@ enum Fit {
     Unwell(String),
 }
 
-/// The machine's part of the work on proofs.
+/// The machine's part of the work on proofs of one kind. Each kind has queues and processors of its own, so that a block
+/// does not wait for a window PoSt.
 struct Post {
     context: Arc<Context>,
+    kind: PostKind,
     /// One reading task at a time may have sectors that wait for a reader. The others stay in the queue.
     reads: Arc<Semaphore>,
     /// The tasks that may be proven at the same time: as many as there are provers.
     proves: Arc<Semaphore>,
+    /// Provers that are kept free.
+    kept: Kept,
+    /// What this machine has proven lately, or had no time left for.
+    settled: Mutex<VecDeque<PostSubject>>,
 }
 
 /// Serves the queues of all miners, as far as the machine has processors for them. Dropping the future kills what runs;
@@ -73,27 +88,23 @@ struct Post {
 /// # Errors
 /// A loop's panic. Returns for nothing else.
 pub async fn serve(context: Arc<Context>) -> Result<(), JoinError> {
-    let config = &context.config;
-    let provers = config.processors.iter().filter(|group| group.stage == PROVE);
-    let provers = provers.map(|group| group.count.saturating_mul(group.concurrent)).sum();
-    let (reads, proves) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(provers)));
-    let post = Arc::new(Post { context: Arc::clone(&context), reads, proves });
+    proves::clean(&context.config).await;
     let mut loops = JoinSet::new();
-    if config.serves(READ) {
-        for &miner in &config.miners {
-            loops.spawn(Arc::clone(&post).take(PostQueue::Reads { miner, store: config.store.name.clone() }));
-        }
-    }
-    if config.serves(PROVE) {
-        let (post, context) = (Arc::clone(&post), Arc::clone(&context));
-        loops.spawn(async move {
-            proves::clean(&context.config.slots).await;
-            if context.config.proving_trial {
-                trial::passed(&context, provers).await;
+    for kind in [PostKind::Window, PostKind::Winning] {
+        let post = Arc::new(Post::new(Arc::clone(&context), kind));
+        let [read, prove] = phases(kind);
+        if context.config.serves(read) {
+            for &miner in &context.config.miners {
+                loops.spawn(Arc::clone(&post).take(post.reading_queue(miner)));
             }
-            let queues = context.config.miners.iter().map(|&miner| PostQueue::Proves { miner });
-            join_all(queues.map(|queue| Arc::clone(&post).take(queue))).await;
-        });
+        }
+        if context.config.serves(prove) {
+            // A block comes without notice, so nothing is kept for it: its provers share no locks, or wait.
+            if kind == PostKind::Window && seats::are_shared(&context.config.processors, prove) {
+                loops.spawn(seats::keep(Arc::clone(&post)));
+            }
+            loops.spawn(post.prove());
+        }
     }
     match loops.join_next().await {
         Some(ended) => ended,
@@ -101,7 +112,77 @@ pub async fn serve(context: Arc<Context>) -> Result<(), JoinError> {
     }
 }
 
+/// The phases of reading and proving.
+const fn phases(kind: PostKind) -> [Phase; 2] {
+    match kind {
+        PostKind::Winning => Phase::WINNING,
+        PostKind::Window | PostKind::Unknown => Phase::POST,
+    }
+}
+
 impl Post {
+    fn new(context: Arc<Context>, kind: PostKind) -> Post {
+        let [_, prove] = phases(kind);
+        let provers = context.config.processors.iter().filter(|group| group.stage == prove);
+        let provers = provers.map(|group| group.count.saturating_mul(group.concurrent)).sum();
+        let (reads, proves) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(provers)));
+        Post { context, kind, reads, proves, kept: Kept::default(), settled: Mutex::default() }
+    }
+
+    /// Remembers that nothing more is to be proven of this.
+    fn settle(&self, of: &PostSubject) {
+        let mut settled = self.settled();
+        settled.push_back(of.clone());
+        if settled.len() > SETTLED_MAX {
+            settled.pop_front();
+        }
+    }
+
+    /// Whether a task is of no use to anybody. When a proof is late, the manager offers it again beside the first try; that
+    /// offer may still be there when this machine is done with it.
+    fn is_settled(&self, task: &ProveTask) -> bool {
+        let is_wanted = task.failed_at.contains(&self.context.config.name);
+        !is_wanted && self.settled().contains(&task.of)
+    }
+
+    fn settled(&self) -> MutexGuard<'_, VecDeque<PostSubject>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reading_queue(&self, miner: MinerId) -> PostQueue {
+        let store = self.context.config.store.name.clone();
+        match self.kind {
+            PostKind::Winning => PostQueue::WinningReads { miner, store },
+            PostKind::Window | PostKind::Unknown => PostQueue::Reads { miner, store },
+        }
+    }
+
+    fn proving_queue(&self, miner: MinerId) -> PostQueue {
+        match self.kind {
+            PostKind::Winning => PostQueue::WinningProves { miner },
+            PostKind::Window | PostKind::Unknown => PostQueue::Proves { miner },
+        }
+    }
+
+    /// Proves for all miners, once it is known that this machine can.
+    async fn prove(self: Arc<Post>) {
+        if self.context.config.proving_trial {
+            trial::passed(&self, self.proves.available_permits()).await;
+        }
+        let queues = self.context.config.miners.iter().map(|&miner| self.proving_queue(miner));
+        join_all(queues.map(|queue| Arc::clone(&self).take(queue))).await;
+    }
+
+    /// Waits for a prover, one that is kept free or any, until the task's outcome is of no use any more.
+    async fn prover(&self, ends: Instant) -> Option<ProcessorGuard> {
+        let [_, prove] = phases(self.kind);
+        tokio::select! {
+            biased;
+            guard = self.kept.next() => Some(guard),
+            guard = seat(&self.context, prove, ends) => guard,
+        }
+    }
+
     /// Takes the tasks of a queue for ever.
     async fn take(self: Arc<Post>, queue: PostQueue) {
         let mut pulls = Patience::new(FIRST_PAUSE, LONGEST_PAUSE);
@@ -144,12 +225,13 @@ impl Post {
     /// Waits until a task of the queue could be worked on.
     async fn room(&self, queue: &PostQueue) {
         match queue {
-            PostQueue::Reads { .. } => {
+            PostQueue::Reads { .. } | PostQueue::WinningReads { .. } => {
+                let [read, _] = phases(self.kind);
                 let _ = self.reads.acquire().await;
                 // It fails only for a phase without processors.
-                let _ = self.context.pool.wait_for_room(READ).await;
+                let _ = self.context.pool.wait_for_room(read).await;
             }
-            PostQueue::Proves { .. } => {
+            PostQueue::Proves { .. } | PostQueue::WinningProves { .. } => {
                 let _ = self.proves.acquire().await;
             }
         }
@@ -165,13 +247,19 @@ impl Post {
                 }
                 Err(_) => put_back(&offer, BUSY_PAUSE).await,
             },
+            PostTask::Prove(task) if self.is_settled(&task) => {
+                if let Err(error) = offer.done().await {
+                    tracing::debug!(%error, "cannot take a task of no use out of the queue");
+                }
+            }
             PostTask::Prove(task) if task.failed_at.contains(&context.config.name) && offer.delivered <= 2 => {
                 put_back(&offer, proves::LEFT_TO_OTHERS).await;
             }
             PostTask::Prove(task) => match Arc::clone(&self.proves).try_acquire_owned() {
                 Ok(permit) => {
+                    let post = Arc::clone(self);
                     tasks.spawn(async move {
-                        let fit = proves::serve(&context, &offer, &task).await;
+                        let fit = proves::serve(&post, &offer, &task).await;
                         drop(permit);
                         fit
                     });
@@ -199,16 +287,17 @@ async fn while_telling<T>(offer: &PostOffer, work: impl Future<Output = T>) -> T
     }
 }
 
-/// Stores a report, and takes the task out of the queue.
-async fn report(context: &Context, offer: &PostOffer, of: &PostSubject, report: &PostReport) {
+/// Stores a report, and takes the task out of the queue. Returns whether the report is stored.
+async fn report(context: &Context, offer: &PostOffer, of: &PostSubject, report: &PostReport) -> bool {
     let PostSubject { miner, job, .. } = of;
     if let Err(error) = context.bus.report_post((*miner, job), &context.config.name, report).await {
         tracing::error!(%miner, %job, error = in_words(&error), "cannot report on a proof; the task is delivered again");
-        return;
+        return false;
     }
     if let Err(error) = offer.done().await {
         tracing::debug!(%miner, %job, %error, "cannot take a finished task out of the queue; it is delivered again");
     }
+    true
 }
 
 async fn put_back(offer: &PostOffer, pause: Duration) {
@@ -220,8 +309,7 @@ async fn put_back(offer: &PostOffer, pause: Duration) {
 /// Waits for a processor until the task's outcome is of no use any more.
 async fn seat(context: &Context, phase: Phase, ends: Instant) -> Option<ProcessorGuard> {
     let left = ends.saturating_duration_since(Instant::now());
-    // The place where a machine that also seals is to keep a card free: so far a proof only goes before other work
-    // that shares a lock with it, and waits for what runs.
+    // It goes before other work that shares a lock with it, and waits for what runs.
     let turn = Turn { expires_in: Some(left), ..Turn::default() };
     tokio::time::timeout_at(ends, context.pool.acquire_as(phase, turn)).await.ok()?.ok()
 }

@@ -160,8 +160,7 @@ async fn serve(mut config: Config) -> Result<(), RunError> {
     // `exec`.
     let wrapper = std::env::current_exe().ok();
     let groups = config.confined(wrapper.as_deref()).map(|group| GroupConfig { wrapper: wrapper.clone(), ..group });
-    let processors =
-        PoolConfig { groups: groups.collect(), tmp_roots: config.slots.iter().map(|slot| slot.join("tmp")).collect() };
+    let processors = PoolConfig { groups: groups.collect(), tmp_roots: config.tmp_dirs() };
     let pool = ProcessorPool::with_groups(processors, config.rules.clone(), cgroups)?;
     tracing::info!(worker = %config.name, host = config.host, url = config.nats.url, slots = opened.len(), "connecting");
     let bus = config.nats.connect_patiently(config.name.as_str()).await?;

@@ -39,6 +39,10 @@ pub use json::Json;
 pub use sealbus_schema::Phase as Stage;
 pub use workspace::Workspace;
 
+/// The stages of winning PoSts do the same as those of window PoSts.
+const WIN_READ: Stage = Stage::WINNING[0];
+const WIN_PROVE: Stage = Stage::WINNING[1];
+
 /// Runs the built-in implementation of `stage`. Request and response are JSON.
 ///
 /// # Errors
@@ -52,8 +56,8 @@ pub fn run_json(stage: Stage, task: &[u8]) -> Result<Json, StageError> {
         Stage::Transfer => run_as::<transfer::Request>(task),
         Stage::C1 => run_as::<c1::Request>(task),
         Stage::C2 => run_as::<c2::Request>(task),
-        post_read::Request::STAGE => run_as::<post_read::Request>(task),
-        post_prove::Request::STAGE => run_as::<post_prove::Request>(task),
+        post_read::Request::STAGE | WIN_READ => run_as::<post_read::Request>(task),
+        post_prove::Request::STAGE | WIN_PROVE => run_as::<post_prove::Request>(task),
         Stage::Own(_) => {
             Err(StageError::new(StageCode::RequestInvalid, format!("stage {stage} is its workflow's own")))
         }

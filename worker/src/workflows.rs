@@ -180,7 +180,7 @@ macro_rules! define {
         /// # Errors
         /// The stage's error; [`StageCode::RequestInvalid`] if there is no such stage.
         pub fn run_stage(stage: Stage, task: &[u8]) -> Result<Json, StageError> {
-            if !matches!(stage, Stage::Own(_)) || Stage::POST.contains(&stage) {
+            if !matches!(stage, Stage::Own(_)) || Stage::POST.contains(&stage) || Stage::WINNING.contains(&stage) {
                 return stage::run_json(stage, task);
             }
             $($(#[$cfg])* if let Some(done) = $name::run_own(stage, task) {

@@ -27,3 +27,5 @@ mod proofs;
 mod recovery;
 #[path = "run/refusals.rs"]
 mod refusals;
+#[path = "run/winning.rs"]
+mod winning;

@@ -37,6 +37,12 @@ struct Arguments {
     /// The real milliseconds of an epoch.
     #[arg(long, default_value_t = 1000)]
     epoch_millis: u64,
+    /// The chain seconds of an epoch. By default those of its real time, rounded up.
+    #[arg(long)]
+    block_delay_secs: Option<u64>,
+    /// How many seconds ago epoch 0 was.
+    #[arg(long, default_value_t = 0)]
+    genesis_secs_ago: u64,
     /// The seed of keys and randomness.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -134,8 +140,7 @@ fn config(arguments: &Arguments) -> anyhow::Result<Config> {
         elections: arguments.elections,
         seed: arguments.seed,
         epoch_millis: if arguments.paused { 0 } else { arguments.epoch_millis },
-        genesis_timestamp: now.as_secs(),
-        // Chain time follows real time, rounded up to whole seconds.
-        block_delay_secs: arguments.epoch_millis.div_ceil(1000).max(1),
+        genesis_timestamp: now.as_secs().saturating_sub(arguments.genesis_secs_ago),
+        block_delay_secs: arguments.block_delay_secs.unwrap_or(arguments.epoch_millis.div_ceil(1000)).max(1),
     })
 }

@@ -38,6 +38,7 @@ poll_interval_ms = {poll}
 id = "{miner}"
 sector_size = "2KiB"
 prove = {proves}
+mine = {mines}
 
 [[store]]
 name = "main"
@@ -52,6 +53,7 @@ path = "{store}"
             poll = settings.epoch_millis.clamp(50, 2000),
             miner = cluster.miner,
             proves = settings.proves,
+            mines = settings.mines,
             store = store.display(),
         ),
     )?;
@@ -84,9 +86,8 @@ parent_cache = "{parents}"
         params = settings.params.display(),
         parents = settings.parents.display(),
     );
-    if settings.proves {
-        worker.push_str("\n[proving]\nprove = true\n");
-    }
+    let (proves, mines) = (settings.proves, settings.mines);
+    worker.push_str(&format!("\n[proving]\nprove = {proves}\nwin = {mines}\n"));
     for index in 0..settings.slots {
         let slot = cluster.slot(index);
         fs::create_dir_all(&slot)?;

@@ -56,6 +56,15 @@ pub enum Fault {
         #[serde(default)]
         answer: Answer,
     },
+    /// While this is on, calls of a method wait. Other calls do not.
+    HoldCalls {
+        /// The full name.
+        method: String,
+        /// Before or after the effect.
+        when: When,
+        /// Whether to switch it on.
+        on: bool,
+    },
     /// While this is on, the node is away: every call of a node's methods is answered with HTTP status 503, and
     /// subscribers are told nothing. Its chain grows.
     Away {
@@ -169,6 +178,7 @@ struct FailCalls {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults {
     fail_calls: Vec<FailCalls>,
+    held_calls: Vec<(String, When)>,
     away: bool,
     stall_inclusion: bool,
     drop_pushed: u64,
@@ -185,6 +195,11 @@ impl Faults {
         match fault {
             Fault::FailCalls { method, when, count, answer } => {
                 self.fail_calls.push(FailCalls { method, when, left: count, answer });
+            }
+            Fault::HoldCalls { method, when, on } => {
+                let call = (method, when);
+                self.held_calls.retain(|held| *held != call);
+                self.held_calls.extend(on.then_some(call));
             }
             Fault::Away { on } => self.away = on,
             Fault::StallInclusion { on } => self.stall_inclusion = on,
@@ -216,6 +231,11 @@ impl Faults {
         let answer = fault.answer;
         self.fail_calls.retain(|fault| fault.left > 0);
         Some(answer)
+    }
+
+    /// Whether this call waits.
+    pub fn is_held(&self, method: &str, when: When) -> bool {
+        self.held_calls.iter().any(|(held, at)| held == method && *at == when)
     }
 
     /// The base fee of new blocks, if a test has set it.
@@ -289,6 +309,20 @@ mod tests {
             assert_eq!(answer, Some(Answer::RpcError));
         }
         assert_eq!(faults.take_failure("Filecoin.MpoolPush", When::After), None);
+    }
+
+    #[test]
+    fn calls_wait_until_they_are_let_go() {
+        let mut faults = Faults::default();
+        let hold = |on| Fault::HoldCalls { method: "Filecoin.MpoolPush".to_owned(), when: When::After, on };
+        for _ in 0..2 {
+            faults.apply(hold(true));
+        }
+        assert!(
+            faults.is_held("Filecoin.MpoolPush", When::After) && !faults.is_held("Filecoin.MpoolPush", When::Before)
+        );
+        faults.apply(hold(false));
+        assert_eq!(faults, Faults::default());
     }
 
     #[test]

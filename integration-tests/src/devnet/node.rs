@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cid::Cid;
 use fil_actors_shared::v19::runtime::Policy;
+use fvm_shared::ActorID;
 use fvm_shared::address::Address;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
@@ -33,6 +34,9 @@ mod blocks;
 mod error;
 
 pub use error::{NodeError, PushError, UpgradeError};
+
+/// Who makes the blocks that nobody submits, if the miners here make blocks themselves.
+const OTHERS: ActorID = 999;
 
 /// A whole node. It is not shared: whoever holds it sees and changes a consistent chain.
 pub struct Node {
@@ -304,7 +308,8 @@ impl Node {
         let base_fee = self.base_fee_after(parent, self.epoch);
         let messages = if with_messages { self.mempool.select(world, base_fee) } else { Vec::new() };
         let own = OwnBlock {
-            miner: FIRST_MINER,
+            // A miner that mines must be able to tell its own blocks from those of others.
+            miner: if self.config.elections { OTHERS } else { FIRST_MINER },
             ticket_vrf_proof: ticket_vrf_proof(self.config.seed, self.fork, self.epoch),
         };
         let (election, winning_post, signature) = own.proofs();

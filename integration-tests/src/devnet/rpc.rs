@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -46,6 +47,9 @@ use params::Params;
 pub const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// The maximum number of calls in a batch.
 const BATCH_MAX: usize = 100;
+
+/// How often a held call looks whether it may go on.
+const HOLD_PERIOD: Duration = Duration::from_millis(5);
 
 /// The state that requests are answered from.
 #[derive(Clone)]
@@ -160,6 +164,7 @@ fn call(service: &Service, permissions: Permissions, name: &str, params: Option<
     if !permissions.contains(method.permission) {
         return Err(RpcError::missing_permission(method.short_name(), method.permission));
     }
+    wait_while_held(service, name, When::Before);
     let mut node = service.node.lock().unwrap_or_else(PoisonError::into_inner);
     if node.faults.is_away() && name.starts_with("Filecoin.") {
         return Err(RpcError::silent(StatusCode::SERVICE_UNAVAILABLE));
@@ -168,7 +173,22 @@ fn call(service: &Service, permissions: Permissions, name: &str, params: Option<
     let run = AssertUnwindSafe(|| (method.handler)(&mut node, &params));
     let result = catch_unwind(run).unwrap_or_else(|_| Err(RpcError::internal("handler panicked")));
     inject(&mut node, name, When::After)?;
+    drop(node);
+    wait_while_held(service, name, When::After);
     result
+}
+
+/// Waits while a fault holds the call. The node is not locked meanwhile.
+fn wait_while_held(service: &Service, method: &str, when: When) {
+    let mut is_counted = false;
+    while service.with_node(|node| {
+        let is_held = node.faults.is_held(method, when);
+        node.stats.held_calls += u64::from(is_held && !is_counted);
+        is_counted |= is_held;
+        is_held
+    }) {
+        std::thread::sleep(HOLD_PERIOD);
+    }
 }
 
 fn inject(node: &mut Node, method: &str, when: When) -> Result<(), RpcError> {

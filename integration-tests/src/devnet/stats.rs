@@ -73,6 +73,8 @@ pub struct Stats {
     pub miners: BTreeMap<ActorID, MinerStats>,
     /// The number of executed messages of any kind.
     pub messages: u64,
+    /// How many calls have been held by a fault.
+    pub held_calls: u64,
     #[serde(skip)]
     counted: Vec<Counted>,
 }

@@ -1,6 +1,6 @@
 //! Replacements for the proofs library in the manager and the chain. [`Scripted`] is for scripted sectors.
-//! [`ScriptedProofs`] is for sectors that are really sealed up to C2, which is scripted to save time. Their proofs of
-//! spacetime, which take seconds, are real.
+//! [`ScriptedProofs`] is for sectors that are really sealed up to C2, which is scripted to save time. Their window PoSts,
+//! which take seconds, are real. Their winning PoSts may be either.
 
 use std::path::PathBuf;
 
@@ -62,6 +62,18 @@ impl Verifier for Scripted {
     ) -> Result<(), ErrorReport> {
         let is_right = proof.0 == yields::post("window", miner, &randomness, sectors);
         is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted window PoSt"))
+    }
+
+    fn verify_winning_post(
+        &self,
+        miner: MinerId,
+        _: SealProof,
+        randomness: Randomness,
+        sectors: &[(SectorNumber, Commitment)],
+        proof: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        let is_right = proof.0 == yields::post("winning", miner, &randomness, sectors);
+        is_right.then_some(()).ok_or_else(|| wrong(ErrorCode::PROOF_INVALID, "not the scripted winning PoSt"))
     }
 
     fn challenge_files(
@@ -151,6 +163,20 @@ impl Verifier for ScriptedProofs {
         Library.verify_window_post(miner, proof, randomness, sectors, made)
     }
 
+    fn verify_winning_post(
+        &self,
+        miner: MinerId,
+        proof: SealProof,
+        randomness: Randomness,
+        sectors: &[(SectorNumber, Commitment)],
+        made: &ProofBytes,
+    ) -> Result<(), ErrorReport> {
+        match Verifier::verify_winning_post(&Scripted, miner, proof, randomness, sectors, made) {
+            Ok(()) => Ok(()),
+            Err(_) => Library.verify_winning_post(miner, proof, randomness, sectors, made),
+        }
+    }
+
     fn challenge_files(
         &self,
         id: SectorId,
@@ -178,7 +204,7 @@ impl ProofVerifier for ScriptedProofs {
     }
 
     fn verify_winning_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
-        ProofsApi.verify_winning_post(info, proofs)
+        Ok(is_scripted_post("winning", info, proofs)? || ProofsApi.verify_winning_post(info, proofs)?)
     }
 }
 

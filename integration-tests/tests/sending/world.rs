@@ -68,6 +68,10 @@ impl ProofVerifier for Proofs {
     fn verify_window_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
         is_scripted_post("window", info, proofs)
     }
+
+    fn verify_winning_post(&self, info: &PostInfo, proofs: &[PoStProof]) -> Result<bool, ProofError> {
+        is_scripted_post("winning", info, proofs)
+    }
 }
 
 /// The manager's side. It takes every proof, so that the chain is what refuses a wrong one.

@@ -46,6 +46,8 @@ fn by_subject(subject: &str, bytes: &[u8]) -> anyhow::Result<Value> {
         Subject::Orders { .. } => codec::decode::<Orders>(bytes).map(|m| json!(m)),
         Subject::PostRead { .. } | Subject::PostProve { .. } => codec::decode::<PostTask>(bytes).map(|m| json!(m)),
         Subject::Vanilla { .. } => codec::decode::<Vanilla>(bytes).map(|m| json!(m)),
+        // That it is there says everything.
+        Subject::PostDue { .. } => Ok(json!({})),
         Subject::PostReport { .. } => codec::decode::<PostReport>(bytes).map(|m| json!(m)),
     };
     value.with_context(|| format!("this is not a message of {subject}"))

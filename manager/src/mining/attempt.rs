@@ -92,7 +92,7 @@ impl<T: Transport, B: Tasks> Mining<'_, T, B> {
         tx.commit().await?;
         tracing::info!(%miner, epoch = round.epoch, wins = election.wins, base = base.height, "won an epoch");
         match self.make(&mut block, base.clone(), election, round, began).await? {
-            Ok(()) => self.submit(block, round).await,
+            Ok(()) => self.submit(block, round, false).await,
             Err(cause) => self.lose(block, cause).await,
         }
     }
@@ -104,7 +104,7 @@ impl<T: Transport, B: Tasks> Mining<'_, T, B> {
                 let cause = "the manager was stopped while the node made the block; no other one is made for the epoch";
                 self.lose(block, cause.to_owned()).await
             }
-            BlockState::Created => self.submit(block, round).await,
+            BlockState::Created => self.submit(block, round, true).await,
             state => Ok(Outcome::Known(state)),
         }
     }
@@ -202,8 +202,9 @@ impl<T: Transport, B: Tasks> Mining<'_, T, B> {
         Ok(Ok(()))
     }
 
-    /// Submits a block at its time, as often as needed: it is the same block each time.
-    async fn submit(&self, mut block: WonBlock, round: &Round) -> Result<Outcome, Error> {
+    /// Submits a block at its time, as often as needed: it is the same block each time. `may_be_out` says whether an
+    /// earlier manager may have submitted it. Then it is not lost because the node refuses it now.
+    async fn submit(&self, mut block: WonBlock, round: &Round, mut may_be_out: bool) -> Result<Outcome, Error> {
         if round.is_timed {
             tokio::time::sleep(self.until(round.due)).await;
         }
@@ -212,7 +213,6 @@ impl<T: Transport, B: Tasks> Mining<'_, T, B> {
         self.store.check_epoch(self.epoch).await?;
         let (made, submitting) = (Block(made), Instant::now());
         let closes = submitting + self.until(round.closes);
-        let mut may_be_out = false;
         let failure = loop {
             let failure = match timeout_at(closes, self.node.submit_block(&made)).await {
                 Ok(Ok(())) => break None,

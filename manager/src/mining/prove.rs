@@ -71,7 +71,7 @@ impl<T: Transport, B: Tasks> Mining<'_, T, B> {
         };
         steps.read_ms = Some(millis(began));
         steps.reader = Some(reader.clone());
-        self.ensure(PostQueue::Proves { miner: challenge.of.miner }).await?;
+        self.ensure(PostQueue::WinningProves { miner: challenge.of.miner }).await?;
         let began = Instant::now();
         let mut cause = "no worker has made the winning PoSt in time".to_owned();
         let mut rejected: Vec<(u32, WorkerName)> = Vec::new();
@@ -134,7 +134,7 @@ impl<T: Transport, B: Tasks> Mining<'_, T, B> {
         let Some(store) = stores.get(&sector.0) else {
             return Ok(Err(format!("the manager does not know where the files of sector {sector} are")));
         };
-        self.ensure(PostQueue::Reads { miner: of.miner, store: store.clone() }).await?;
+        self.ensure(PostQueue::WinningReads { miner: of.miner, store: store.clone() }).await?;
         let known = self.store.known_stores().await?;
         let mut cause = format!("no worker with the store `{store}` has read sector {sector} in time");
         for piece in 0..TRIES {
@@ -176,7 +176,8 @@ impl<T: Transport, B: Tasks> Mining<'_, T, B> {
         verified.map_err(|error| (error.class, format!("the winning PoSt is not accepted: {}", error.message())))
     }
 
-    async fn ensure(&self, queue: PostQueue) -> Result<(), Error> {
+    /// Makes a queue, unless this manager has made it.
+    pub(super) async fn ensure(&self, queue: PostQueue) -> Result<(), Error> {
         let mut queues = self.queues.lock().await;
         if !queues.contains(&queue) {
             self.tasks.ensure(&queue).await?;

@@ -25,6 +25,11 @@ pub trait Tasks: Sync {
     /// Takes a job's tasks out of the queues.
     fn withdraw(&self, miner: MinerId, job: &PostJob) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// Says that window PoSts of a miner are due soon, or are being made.
+    fn tell_due(&self, _: MinerId) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// What workers have said within the last two hours, and what they say.
     fn reports(&self) -> impl Future<Output = Result<BoxStream<'static, Result<PostSaid, Error>>, Error>> + Send;
 }
@@ -48,6 +53,10 @@ impl Tasks for Queues<'_> {
 
     async fn withdraw(&self, miner: MinerId, job: &PostJob) -> Result<(), Error> {
         self.bus.withdraw_post(miner, job).await.map_err(bus)
+    }
+
+    async fn tell_due(&self, miner: MinerId) -> Result<(), Error> {
+        self.tell_post_due(miner).await.map(drop).map_err(bus)
     }
 
     async fn reports(&self) -> Result<BoxStream<'static, Result<PostSaid, Error>>, Error> {

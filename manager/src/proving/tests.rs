@@ -50,6 +50,8 @@ struct Script {
     /// The tasks in the queue, and those that were withdrawn.
     tasks: Vec<PostTask>,
     withdrawn: usize,
+    /// How often it was said that proofs are due.
+    told_due: usize,
 }
 
 struct World {
@@ -191,6 +193,11 @@ impl Tasks for World {
         let mut script = self.script();
         script.tasks.clear();
         script.withdrawn += 1;
+        Ok(())
+    }
+
+    async fn tell_due(&self, _: MinerId) -> Result<(), Error> {
+        self.script().told_due += 1;
         Ok(())
     }
 
@@ -549,4 +556,33 @@ async fn faulty_sectors_that_can_be_read_again_are_declared_before_it_is_too_lat
         world.look(&mut Memory::default(), head).await;
         assert_eq!(world.errands().await.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn it_is_said_that_proofs_are_due_from_five_epochs_before_the_challenge_until_they_are_made() {
+    let (world, mut memory) = (World::new(&[1]).await, Memory::default());
+    let told = |world: &World| std::mem::take(&mut world.script().told_due);
+    world.look(&mut memory, CHALLENGE - 6).await;
+    assert_eq!(told(&world), 0);
+    world.look(&mut memory, CHALLENGE - 5).await;
+    world.look(&mut memory, CHALLENGE - 4).await;
+    assert_eq!(told(&world), 1, "and again after ten seconds");
+
+    // As after ten seconds.
+    memory.seats = seats::Seats::default();
+    world.look(&mut memory, CHALLENGE + 1).await;
+    assert_eq!(told(&world), 1);
+    world.say(&mut memory, "w1", read(0, &[(1, None)]));
+    world.look(&mut memory, CHALLENGE + 2).await;
+    world.say(&mut memory, "w1", proved(0, 1));
+    world.look(&mut memory, CHALLENGE + 3).await;
+    assert!(world.proof().await.state != ProofState::Making);
+    memory.seats = seats::Seats::default();
+    told(&world);
+    world.look(&mut memory, CHALLENGE + 4).await;
+    assert_eq!(told(&world), 0, "the proof is made");
+
+    let (empty, mut memory) = (World::new(&[]).await, Memory::default());
+    empty.look(&mut memory, CHALLENGE - 3).await;
+    assert_eq!(told(&empty), 0, "nothing is to be proven");
 }

@@ -86,6 +86,15 @@ pub fn turns_at(told: &ProvingDeadline, head: Epoch) -> Vec<Turn> {
     turns
 }
 
+/// The next turn whose challenge is not known yet.
+pub fn turn_after(told: &ProvingDeadline, head: Epoch) -> Turn {
+    let mut turn = Turn::of(told);
+    while turn.challenge < head {
+        turn = turn.next(told);
+    }
+    turn
+}
+
 /// The turns ahead whose recoveries can be declared now, the next one first: at most `count`. The chain takes a declaration
 /// for the next turn of a deadline only, so the one before must be closed.
 pub fn turns_ahead(told: &ProvingDeadline, head: Epoch, count: usize) -> Vec<Turn> {

@@ -195,6 +195,15 @@ impl Scheduler {
         self.enqueue(stage, urgency, Wish::Seat)
     }
 
+    /// Requests a seat before all others, for work that comes soon and must not wait. Nothing that runs is stopped; but
+    /// whatever the seat needs is kept for it from now on, so nothing else that needs the same begins.
+    ///
+    /// # Errors
+    /// [`NotServed`].
+    pub fn reserve(&mut self, stage: Stage) -> Result<Ticket, NotServed> {
+        self.enqueue_as(stage, Urgency { seniority: 0, expires: None }, Wish::Seat, OVERTAKEN_MAX)
+    }
+
     /// Requests to be told when a seat could be had. It waits in the same order as requests for seats.
     ///
     /// # Errors
@@ -272,10 +281,14 @@ impl Scheduler {
     }
 
     fn enqueue(&mut self, stage: Stage, urgency: Urgency, wish: Wish) -> Result<Ticket, NotServed> {
+        self.enqueue_as(stage, urgency, wish, 0)
+    }
+
+    fn enqueue_as(&mut self, stage: Stage, urgency: Urgency, wish: Wish, overtaken: u32) -> Result<Ticket, NotServed> {
         let of_stage = self.stages.get_mut(&stage).ok_or(NotServed(stage))?;
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
-        of_stage.waiting.push(Waiting { ticket, urgency, wish, overtaken: 0 });
+        of_stage.waiting.push(Waiting { ticket, urgency, wish, overtaken });
         Ok(ticket)
     }
 

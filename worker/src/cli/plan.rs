@@ -74,6 +74,9 @@ pub struct PlanArguments {
     /// The phases of pc1, pc2 and c2 that run on this machine, such as pc1 or pc2,c2; the others run elsewhere.
     #[arg(long, value_name = "STAGES", value_delimiter = ',', value_parser = heavy)]
     only: Vec<Phase>,
+    /// The machine also makes proofs of spacetime, beside c2.
+    #[arg(long)]
+    prove: bool,
     /// Each processor has its own cgroup ([cgroup] in the configuration), so multicore SDR sees only its cores.
     #[arg(long)]
     cgroups: bool,
@@ -135,6 +138,9 @@ impl PlanArguments {
     }
 
     fn request(&self, source: &Source) -> anyhow::Result<Request> {
+        if self.prove && !self.only.is_empty() && !self.only.contains(&Phase::C2) {
+            bail!("--prove: the proofs take c2's place, and --only leaves c2 out: add it, or plan without --prove");
+        }
         let mut times = Times::assumed(self.sector_size);
         if let Some(path) = &self.times {
             give_file(&mut times, path)?;
@@ -153,6 +159,7 @@ impl PlanArguments {
             huge_pages: self.huge_pages,
             cgroups: self.cgroups,
             only: self.only.iter().copied().collect(),
+            posts: self.prove,
             ..Request::new(self.sector_size)
         })
     }

@@ -226,8 +226,10 @@ pub struct StoreTable {
 pub struct ProvingTable {
     /// Whether to read sectors of the store for proofs.
     pub read: bool,
-    /// Whether to make SNARKs.
+    /// Whether to make SNARKs of window PoSts.
     pub prove: bool,
+    /// Whether to make SNARKs of winning PoSts, beside whatever else the machine does.
+    pub win: bool,
     /// Whether to make a proof of a made-up sector before the first task.
     pub trial: bool,
     /// How many sectors to read at the same time, without `[[processor]]` groups for that.
@@ -236,7 +238,7 @@ pub struct ProvingTable {
 
 impl Default for ProvingTable {
     fn default() -> ProvingTable {
-        ProvingTable { read: true, prove: false, trial: true, readers: None }
+        ProvingTable { read: true, prove: false, win: false, trial: true, readers: None }
     }
 }
 

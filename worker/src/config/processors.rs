@@ -28,6 +28,8 @@ use crate::{
 /// How many sectors are read for proofs at the same time. A reader waits for the store nearly all the time, and one that
 /// hangs must not hold up the others.
 const READERS: usize = 8;
+/// The same for winning PoSts: one hangs, and the other one reads.
+const WIN_READERS: usize = 2;
 /// More processes than any machine has processing units for.
 const COUNT_MAX: usize = 4096;
 
@@ -74,10 +76,14 @@ fn of_proofs(groups: &[GroupConfig], proving: &ProvingTable) -> Result<Vec<(Phas
         let problem = format!("must be 1 to {COUNT_MAX}; to read nothing, set proving.read = false");
         return refused("readers", readers.to_string(), problem);
     }
-    let [read, prove] = Phase::POST;
+    let ([read, prove], [win_read, win_prove]) = (Phase::POST, Phase::WINNING);
     let mut served = Vec::new();
-    for (field, is_served, phase, count) in [("read", proving.read, read, readers), ("prove", proving.prove, prove, 1)]
-    {
+    for (field, is_served, phase, count) in [
+        ("read", proving.read, read, readers),
+        ("read", proving.read, win_read, WIN_READERS),
+        ("prove", proving.prove, prove, 1),
+        ("win", proving.win, win_prove, 1),
+    ] {
         match (is_served, groups.iter().position(|group| group.stage == phase)) {
             (true, _) => served.push((phase, count)),
             (false, Some(index)) => {

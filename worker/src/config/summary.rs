@@ -18,18 +18,23 @@ pub fn summary(config: &Config) -> String {
     let miners = config.miners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     // Writing to a `String` cannot fail.
     let _ = writeln!(text, "worker     {} on {}", config.name, config.host);
-    let _ = writeln!(text, "seals      {} sectors of {miners}", config.sector_size);
-    if config.workflows.len() < Workflow::ALL.len() {
+    let verb = if config.workflows.is_empty() { "proves" } else { "seals " };
+    let _ = writeln!(text, "{verb}     {} sectors of {miners}", config.sector_size);
+    if !config.workflows.is_empty() && config.workflows.len() < Workflow::ALL.len() {
         let served = config.workflows.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let _ = writeln!(text, "serves     {served} alone");
     }
     let _ = writeln!(text, "nats       {}", config.nats.url);
     let _ = writeln!(text, "store      {} at {}", config.store.name, config.store.path.display());
-    let proving = match Phase::POST.map(|phase| config.serves(phase)) {
-        [true, true] => "reads the store's sectors for proofs, and proves",
-        [true, false] => "reads the store's sectors for proofs",
-        [false, true] => "proves what others have read",
-        [false, false] => "no work for proofs of spacetime",
+    let ([read, prove], [_, win]) = (Phase::POST, Phase::WINNING);
+    let proves =
+        [(prove, "window PoSts"), (win, "winning PoSts")].into_iter().filter(|(phase, _)| config.serves(*phase));
+    let proves = proves.map(|(_, what)| what).collect::<Vec<_>>().join(" and ");
+    let proving = match (config.serves(read), proves.is_empty()) {
+        (true, false) => format!("reads the store's sectors for proofs, and proves {proves}"),
+        (true, true) => "reads the store's sectors for proofs".to_owned(),
+        (false, false) => format!("proves {proves} that others have read"),
+        (false, true) => "no work for proofs of spacetime".to_owned(),
     };
     let _ = writeln!(text, "proving    {proving}");
     let needed = space::needed_bytes(config.sector_size.seal_proof());

@@ -15,9 +15,10 @@ use sealbus_schema::{
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{FIRST_PAUSE, Fit, PROVE, brief, has_died, names, own, report, seat, while_telling};
+use super::{FIRST_PAUSE, Fit, PROVE, Post, brief, has_died, names, own, phases, report, while_telling};
 use crate::{
     causes::in_words,
+    config::Config,
     driver::Context,
     stage::post_prove::{Request, Response, Sector},
 };
@@ -40,13 +41,14 @@ struct NotProved {
 }
 
 /// Proves a task, and reports on it.
-pub(super) async fn serve(context: &Context, offer: &PostOffer, task: &ProveTask) -> Fit {
+pub(super) async fn serve(post: &Post, offer: &PostOffer, task: &ProveTask) -> Fit {
+    let context = &post.context;
     let PostSubject { miner, job, .. } = &task.of;
     let attempt = task.attempt;
     let ends = Instant::now() + Duration::from_millis(task.limit_ms);
     tracing::info!(%miner, %job, attempt, sectors = task.sectors.len(), delivered = offer.delivered, "proving");
     while_telling(offer, async {
-        let (said, fit) = match prove(context, task, ends).await {
+        let (said, fit) = match prove(post, task, ends).await {
             Ok(said) => (said, Fit::Well),
             Err(NotProved { error, culprits }) => {
                 tracing::warn!(%miner, %job, attempt, error = error.message(), ?culprits, "no proof");
@@ -58,39 +60,46 @@ pub(super) async fn serve(context: &Context, offer: &PostOffer, task: &ProveTask
         if let PostReport::Proved { collect_ms, prove_ms, .. } = &said {
             tracing::info!(%miner, %job, attempt, collect_ms, prove_ms, "proved");
         }
-        report(context, offer, &task.of, &said).await;
+        let is_over = Instant::now() >= ends || matches!(said, PostReport::Proved { .. });
+        if report(context, offer, &task.of, &said).await && is_over {
+            post.settle(&task.of);
+        }
         fit
     })
     .await
 }
 
-async fn prove(context: &Context, task: &ProveTask, ends: Instant) -> Result<PostReport, NotProved> {
+async fn prove(post: &Post, task: &ProveTask, ends: Instant) -> Result<PostReport, NotProved> {
+    let Post { context, kept, .. } = post;
+    let [_, phase] = phases(task.of.post);
     let late = |what: &str| {
         let message = format!("{what} took longer than {} ms", task.limit_ms);
-        failed(own(context, PROVE, ErrorClass::Temp, ErrorCode::PROCESSOR_TIMED_OUT, message))
+        failed(own(context, phase, ErrorClass::Temp, ErrorCode::PROCESSOR_TIMED_OUT, message))
     };
     let began = Instant::now();
     let collected = timeout_at(ends, collect(context, task)).await;
     // The file is removed when this is dropped.
     let (file, sectors) = collected.map_err(|_| late("collecting the vanilla proofs"))??;
     let collect_ms = began.elapsed().as_millis() as u64;
-    let PostSubject { miner, post, proof, randomness, .. } = task.of;
-    let request = Request { vanillas: file.path().to_owned(), miner, proof, post, randomness, sectors };
+    let PostSubject { miner, post: kind, proof, randomness, .. } = task.of;
+    let request = Request { vanillas: file.path().to_owned(), miner, proof, post: kind, randomness, sectors };
     let mut tries = 1;
     loop {
-        let mut guard = seat(context, PROVE, ends).await.ok_or_else(|| late("waiting for a free prover"))?;
+        let mut guard = post.prover(ends).await.ok_or_else(|| late("waiting for a free prover"))?;
         let began = Instant::now();
         match timeout_at(ends, guard.run(&request)).await {
             Ok(Ok(Response::Proved { proof })) => {
                 let prove_ms = began.elapsed().as_millis() as u64;
+                kept.put(guard);
                 return Ok(PostReport::Proved { attempt: task.attempt, proof, collect_ms, prove_ms });
             }
             Ok(Ok(Response::Unfit { culprits, problem })) => {
-                let error = own(context, PROVE, ErrorClass::Perm, ErrorCode::INPUT_MISMATCH, problem);
+                kept.put(guard);
+                let error = own(context, phase, ErrorClass::Perm, ErrorCode::INPUT_MISMATCH, problem);
                 return Err(NotProved { error, culprits });
             }
             Ok(Err(error)) if has_died(&error) && tries < TRIES => tries += 1,
-            Ok(Err(error)) => return Err(failed(brief(context, PROVE, &error))),
+            Ok(Err(error)) => return Err(failed(brief(context, phase, &error))),
             Err(_) => {
                 tokio::spawn(guard.gone());
                 return Err(late("the SNARK"));
@@ -133,23 +142,18 @@ async fn collect(context: &Context, task: &ProveTask) -> Result<(NamedTempFile, 
                 (ErrorCode::INPUT_MISMATCH, problem)
             }
         };
-        let error = own(context, PROVE, ErrorClass::Perm, code, problem);
+        let error = own(context, phases(task.of.post)[1], ErrorClass::Perm, code, problem);
         return Err(NotProved { error, culprits: [missing, unfit].concat() });
     }
-    let dirs = directories(&context.config.slots);
+    let dirs = context.config.tmp_dirs();
     let written = tokio::task::spawn_blocking(move || write(&dirs, &bytes)).await;
     match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(file) => Ok((file, sectors)),
         Err(error) => {
             let message = format!("cannot write the vanilla proofs into a file: {error}");
-            Err(failed(own(context, PROVE, ErrorClass::Crit, ErrorCode::IO_FAILED, message)))
+            Err(failed(own(context, phases(task.of.post)[1], ErrorClass::Crit, ErrorCode::IO_FAILED, message)))
         }
     }
-}
-
-/// The directories for files with vanilla proofs: those for temporary files of the slots.
-pub(super) fn directories(slots: &[PathBuf]) -> Vec<PathBuf> {
-    slots.iter().map(|slot| slot.join("tmp")).collect()
 }
 
 /// Writes the file into the first directory that takes it.
@@ -176,8 +180,8 @@ fn write_in(dir: &Path, vanillas: &[Vec<u8>]) -> io::Result<NamedTempFile> {
 }
 
 /// Removes the files that a worker left behind that was killed.
-pub(super) async fn clean(slots: &[PathBuf]) {
-    let dirs = directories(slots);
+pub(super) async fn clean(config: &Config) {
+    let dirs = config.tmp_dirs();
     let cleaning = tokio::task::spawn_blocking(move || {
         let entries = dirs.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
         let left = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(FILE_PREFIX.as_bytes()));

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Fit, READ, brief, has_died, own, report, seat, while_telling};
+use super::{Fit, brief, has_died, own, phases, report, seat, while_telling};
 use crate::{causes::in_words, driver::Context, processor::WorkOf, stage::post_read};
 
 /// How long the search for what this machine has read before may take.
@@ -84,21 +84,22 @@ async fn read_sector(
     waits: Arc<OwnedSemaphorePermit>,
     ends: Instant,
 ) -> Option<SectorRead> {
+    let [phase, _] = phases(task.of.post);
     let (mut tries, mut waits) = (1, Some(waits));
     let (began, outcome) = loop {
-        let mut guard = seat(context, READ, ends).await?;
+        let mut guard = seat(context, phase, ends).await?;
         drop(waits.take());
         guard.works_on(WorkOf { sector: SectorId { miner: task.of.miner, number: sector.number }, slot: None });
         // The time that a process takes to start is not the store's.
         if let Err(error) = guard.ready().await {
-            break (Instant::now(), Err(brief(context, READ, &error)));
+            break (Instant::now(), Err(brief(context, phase, &error)));
         }
         let began = Instant::now();
         let until = ends.min(began + Duration::from_millis(task.sector_limit_ms));
         match timeout_at(until, guard.run(&request(context, task, sector))).await {
             Ok(Ok(read)) => break (began, Ok(read.vanilla)),
             Ok(Err(error)) if has_died(&error) && tries < TRIES => tries += 1,
-            Ok(Err(error)) => break (began, Err(brief(context, READ, &error))),
+            Ok(Err(error)) => break (began, Err(brief(context, phase, &error))),
             Err(_) => {
                 // The process is being killed. Only its own seat waits for that.
                 tokio::spawn(guard.gone());
@@ -134,7 +135,7 @@ fn too_slow(context: &Context, task: &ReadTask, sector: &SectorToRead, began: In
         context.config.store.path.display(),
         began.elapsed().as_millis()
     );
-    own(context, READ, ErrorClass::Temp, ErrorCode::IO_TIMED_OUT, message)
+    own(context, phases(task.of.post)[0], ErrorClass::Temp, ErrorCode::IO_TIMED_OUT, message)
 }
 
 async fn publish(
@@ -153,7 +154,7 @@ async fn publish(
         Err(_) => "the bus did not take it in time".to_owned(),
     };
     let message = format!("cannot publish the vanilla proof: {problem}");
-    Err(own(context, READ, ErrorClass::Temp, ErrorCode::BUS_UNAVAILABLE, message))
+    Err(own(context, phases(task.of.post)[0], ErrorClass::Temp, ErrorCode::BUS_UNAVAILABLE, message))
 }
 
 /// Other tasks would fail too if every sector failed because of the store, or because no reader can be started.

@@ -11,10 +11,9 @@ use sealbus_nats::Patience;
 use sealbus_schema::{SectorSize, post::PostKind};
 use tokio::time::Instant;
 
-use super::{FIRST_LEAVE, LONGEST_LEAVE, PROVE, proves, seat};
+use super::{FIRST_LEAVE, LONGEST_LEAVE, Post, phases, proves};
 use crate::{
     causes::in_words,
-    driver::Context,
     params::{self, CheckRequest},
     params_watch::directory,
     stage::{
@@ -27,42 +26,45 @@ use crate::{
 /// How long a trial may take, with the loading of the parameters and without a GPU.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// Returns when `provers` processors have passed.
-pub(super) async fn passed(context: &Context, provers: usize) {
+/// Returns when the `provers` processors for a kind of proof have passed.
+pub(super) async fn passed(post: &Post, provers: usize) {
+    let kind = post.kind;
     let mut patience = Patience::new(FIRST_LEAVE, LONGEST_LEAVE);
     let began = Instant::now();
-    tracing::info!(provers, "trying whether this machine can prove");
-    while let Err(problem) = tried(context, provers).await {
+    tracing::info!(?kind, provers, "trying whether this machine can prove");
+    while let Err(problem) = tried(post, provers).await {
         tokio::time::sleep(patience.failed("this machine cannot prove, and takes no such tasks", &problem)).await;
     }
     patience.mended("this machine can prove");
-    tracing::info!(secs = began.elapsed().as_secs(), "this machine can prove");
+    tracing::info!(?kind, secs = began.elapsed().as_secs(), "this machine can prove");
 }
 
-async fn tried(context: &Context, provers: usize) -> Result<(), String> {
-    let size = context.config.sector_size;
+async fn tried(post: &Post, provers: usize) -> Result<(), String> {
+    let Post { context, kind, .. } = post;
+    let ([_, phase], size) = (phases(*kind), context.config.sector_size);
     // Third-party executables may keep their parameters elsewhere. What they make is tried all the same.
-    let built_in = context.config.processors.iter().filter(|group| group.stage == PROVE && group.bin.is_none());
+    let built_in = context.config.processors.iter().filter(|group| group.stage == phase && group.bin.is_none());
     for dir in built_in.map(directory).collect::<BTreeSet<PathBuf>>() {
         let checked = tokio::task::spawn_blocking(move || files_problem(dir, size)).await;
         checked.unwrap_or_else(|error| Err(format!("the check crashed: {error}")))?;
     }
-    let kinds: &[PostKind] = match size.is_of_real_networks() {
+    let kinds: &[PostKind] = match *kind == PostKind::Winning || size.is_of_real_networks() {
         true => &[PostKind::Winning],
         false => &[PostKind::Winning, PostKind::Window],
     };
     // At the same time, so that each gets another processor.
-    try_join_all((0..provers).map(|_| prove(context, kinds))).await.map(drop)
+    try_join_all((0..provers).map(|_| prove(post, kinds))).await.map(drop)
 }
 
 /// Makes a proof of each kind.
-async fn prove(context: &Context, kinds: &[PostKind]) -> Result<(), String> {
-    let mut guard = seat(context, PROVE, Instant::now() + LIMIT).await.ok_or("no prover was free")?;
-    for &post in kinds {
+async fn prove(post: &Post, kinds: &[PostKind]) -> Result<(), String> {
+    let context = &post.context;
+    let mut guard = post.prover(Instant::now() + LIMIT).await.ok_or("no prover was free")?;
+    for &kind in kinds {
         let proof = context.config.sector_size.seal_proof();
-        let dirs = proves::directories(&context.config.slots);
+        let dirs = context.config.tmp_dirs();
         let made = tokio::task::spawn_blocking(move || {
-            let (comm_r, vanilla) = post_trial::vanilla(proof, post).map_err(|error| error.to_string())?;
+            let (comm_r, vanilla) = post_trial::vanilla(proof, kind).map_err(|error| error.to_string())?;
             let bytes = vanilla.0.len();
             let file = proves::write(&dirs, &[vanilla.0]).map_err(|error| error.to_string())?;
             Ok::<_, String>((Sector { number: post_trial::NUMBER, comm_r, bytes }, file))
@@ -70,7 +72,7 @@ async fn prove(context: &Context, kinds: &[PostKind]) -> Result<(), String> {
         let (sector, file) = made.await.map_err(|error| error.to_string())??;
         let (miner, randomness) = (post_trial::MINER, post_trial::RANDOMNESS);
         let request =
-            Request { vanillas: file.path().to_owned(), miner, proof, post, randomness, sectors: vec![sector] };
+            Request { vanillas: file.path().to_owned(), miner, proof, post: kind, randomness, sectors: vec![sector] };
         match tokio::time::timeout(LIMIT, guard.run(&request)).await {
             Ok(Ok(Response::Proved { .. })) => {}
             Ok(Ok(Response::Unfit { problem, .. })) => return Err(problem),
@@ -78,6 +80,7 @@ async fn prove(context: &Context, kinds: &[PostKind]) -> Result<(), String> {
             Err(_) => return Err(format!("a trial took longer than {} s", LIMIT.as_secs())),
         }
     }
+    post.kept.put(guard);
     Ok(())
 }
 

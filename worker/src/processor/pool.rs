@@ -110,9 +110,21 @@ impl ProcessorPool {
     /// # Errors
     /// [`PoolError::NoProcessor`].
     pub async fn acquire_as(&self, stage: Stage, turn: Turn) -> Result<ProcessorGuard, PoolError> {
-        let held = self.shared.turns.seat(stage, turn).await?;
+        Ok(self.guard(stage, self.shared.turns.seat(stage, turn).await?))
+    }
+
+    fn guard(&self, stage: Stage, held: Held) -> ProcessorGuard {
         self.shared.live.begin(held.seat.processor, held.seat.grant);
-        Ok(ProcessorGuard { shared: Arc::clone(&self.shared), stage, held, dir: None, asking: false })
+        ProcessorGuard { shared: Arc::clone(&self.shared), stage, held, dir: None, asking: false }
+    }
+
+    /// Waits for a processor before all others. What it needs is kept for it meanwhile, so nothing else that needs the
+    /// same begins.
+    ///
+    /// # Errors
+    /// [`PoolError::NoProcessor`].
+    pub async fn reserve(&self, stage: Stage) -> Result<ProcessorGuard, PoolError> {
+        Ok(self.guard(stage, self.shared.turns.reserved(stage).await?))
     }
 
     /// Waits until [`acquire`](Self::acquire) would succeed at once, and holds nothing.

@@ -21,8 +21,8 @@ use crate::{
 pub const PARENTS_VARIABLE: &str = "FIL_PROOFS_PARENT_CACHE";
 
 /// The stages of proofs of spacetime.
-const POST_READ: Stage = Stage::POST[0];
-const POST_PROVE: Stage = Stage::POST[1];
+const READ: [Stage; 2] = [Stage::POST[0], Stage::WINNING[0]];
+const PROVE: [Stage; 2] = [Stage::POST[1], Stage::WINNING[1]];
 
 /// What any program reads: programs and libraries, what the kernel tells, and how names and time zones are looked up.
 /// Not `/etc` as a whole, which holds keys. Other processes' memory and environment, which are in `/proc` too, are closed
@@ -74,7 +74,7 @@ pub fn devices() -> Vec<PathBuf> {
 pub fn of(mode: Mode, group: &GroupConfig, slots: &[PathBuf], store: &Path, own_exe: Option<&Path>) -> Option<Sandbox> {
     // Readers for proofs are ours and not confined: what a process may touch is looked up by the worker before each request,
     // and on a store that hangs that would never return. Only they touch the store, so that nothing else hangs.
-    if mode == Mode::Off || group.stage == POST_READ {
+    if mode == Mode::Off || READ.contains(&group.stage) {
         return None;
     }
     let environment = group.environment(own_environment());
@@ -95,7 +95,7 @@ pub fn of(mode: Mode, group: &GroupConfig, slots: &[PathBuf], store: &Path, own_
         }
         _ => Vec::new(),
     };
-    let is_post = group.stage == POST_PROVE;
+    let is_post = PROVE.contains(&group.stage);
     // Parameters are often links to another disk.
     let uses_parameters = group.stage == Stage::C2 || is_post;
     let follow = uses_parameters.then(|| directory(DIR_VARIABLE, DEFAULT_DIR)).into_iter().collect();
@@ -178,10 +178,10 @@ mod tests {
 
     #[test]
     fn a_prover_of_spacetime_reads_vanilla_proofs_and_no_sector_and_a_reader_is_not_confined() {
-        let prover = sandbox(POST_PROVE, |_| {});
+        let prover = sandbox(PROVE[0], |_| {});
         assert!(prover.read.contains(&"/slot/a/tmp".into()) && !prover.read.contains(&"/slot/a".into()));
         assert_eq!((prover.shared_slots, prover.store, prover.write.len()), (Some(Vec::new()), None, 0));
-        let reader = GroupConfig::built_in(POST_READ, 1);
+        let reader = GroupConfig::built_in(READ[0], 1);
         assert_eq!(of(Mode::Required, &reader, &[], Path::new("/store"), None), None);
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use sealbus_schema::{
     ErrorClass, ErrorCode,
-    message::{CommonFact, EventBody, Fact, SlotStatus},
+    message::{CommonFact, EventBody, Fact, Heartbeat, SlotStatus},
     workflows::seal,
 };
 
@@ -46,8 +46,8 @@ async fn a_sector_goes_from_intent_to_finished_and_leaves_a_free_slot() {
     let heartbeat = manager.heartbeat_with("a free slot", |seen| seen.slots[0].holding.is_none()).await;
     assert_eq!(
         (heartbeat.host.as_str(), heartbeat.processors.len()),
-        ("bench", 15),
-        "seven phases, and eight readers for proofs"
+        ("bench", 17),
+        "seven phases, and eight and two readers for proofs"
     );
     assert_eq!(worker.terminate().await, Some(0));
 }
@@ -109,9 +109,11 @@ async fn two_slots_work_at_once_and_a_waiting_slot_holds_no_processor() {
     bench.begun("pc1", 1).await;
     let second = manager.offer(2).await;
     manager.event(second, "tree_d_built").await;
-    let seen = manager.heartbeat_with("both held", |seen| seen.slots.iter().all(|slot| slot.holding.is_some())).await;
-    let steps: Vec<_> = seen.slots.iter().map(|slot| slot.holding.as_ref().expect("held").step.clone()).collect();
-    assert!(steps.contains(&"pc1".to_owned()) && steps.contains(&"awaiting_pc1_room".to_owned()), "{steps:?}");
+    let are_held = |seen: &Heartbeat| {
+        let holds = |step| seen.slots.iter().any(|slot| slot.holding.as_ref().is_some_and(|held| held.step == step));
+        holds("pc1") && holds("awaiting_pc1_room")
+    };
+    manager.heartbeat_with("one at work and one that waits for room", are_held).await;
     assert!(!manager.kinds(second).contains(&"ticket_wanted"), "no ticket is drawn while no PC1 processor is free");
 
     // The first sector completes PC2 and waits; the only PC1 processor works on the second.

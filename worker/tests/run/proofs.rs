@@ -26,13 +26,13 @@ use crate::{
     support::{Bench, MINER, Manager, PROOF, Server, Worker, eventually},
 };
 
-const RANDOMNESS: Randomness = Randomness([5; 32]);
+pub const RANDOMNESS: Randomness = Randomness([5; 32]);
 const WINDOW: RegisteredPoStProof = RegisteredPoStProof::StackedDrgWindow2KiBV1_2;
 const WINNING: RegisteredPoStProof = RegisteredPoStProof::StackedDrgWinning2KiBV1;
 
 /// The manager's part in proofs.
-struct Prover {
-    manager: Manager,
+pub struct Prover {
+    pub manager: Manager,
     reports: BoxStream<'static, Result<PostSaid, ReadError>>,
 }
 
@@ -40,32 +40,37 @@ fn w(name: &str) -> WorkerName {
     name.parse().expect("name")
 }
 
-fn of(job: &str, post: PostKind, randomness: Randomness) -> PostSubject {
+pub fn of(job: &str, post: PostKind, randomness: Randomness) -> PostSubject {
     PostSubject { miner: MINER, job: job.parse().expect("a name"), post, proof: PROOF, randomness }
 }
 
-fn window(job: &str) -> PostSubject {
+pub fn window(job: &str) -> PostSubject {
     of(job, PostKind::Window, RANDOMNESS)
 }
 
 /// A bench whose machine reads and proves.
-fn bench(server: &Server) -> Bench {
+pub fn bench(server: &Server) -> Bench {
     let mut bench = Bench::new(server.url(), 1);
-    bench.more = "[proving]\nprove = true\ntrial = false\nreaders = 2\n".to_owned();
+    bench.more = "[proving]\nprove = true\ntrial = false\nreaders = 2\nwin = true\n".to_owned();
     bench
 }
 
 impl Prover {
-    async fn connect(url: &str) -> Prover {
+    pub async fn connect(url: &str) -> Prover {
         let manager = Manager::connect(url).await;
-        for queue in [PostQueue::Reads { miner: MINER, store: "main".to_owned() }, PostQueue::Proves { miner: MINER }] {
+        for queue in [
+            PostQueue::Reads { miner: MINER, store: "main".to_owned() },
+            PostQueue::Proves { miner: MINER },
+            PostQueue::WinningReads { miner: MINER, store: "main".to_owned() },
+            PostQueue::WinningProves { miner: MINER },
+        ] {
             manager.bus.ensure_post_queue(&queue, POST_ACK_WAIT).await.expect("queue");
         }
         let reports = manager.bus.post_reports().await.expect("reports");
         Prover { manager, reports }
     }
 
-    async fn said(&mut self) -> PostSaid {
+    pub async fn said(&mut self) -> PostSaid {
         let said = tokio::time::timeout(Duration::from_secs(300), self.reports.next()).await;
         said.expect("in time").expect("a report").expect("reads")
     }
@@ -75,7 +80,13 @@ impl Prover {
         eventually("room for a task", async || self.manager.bus.offer_post(&task).await.expect("offers")).await;
     }
 
-    async fn offer_read(&self, of: &PostSubject, sectors: &[(u64, Commitment)], store_id: Option<&str>, limit_ms: u64) {
+    pub async fn offer_read(
+        &self,
+        of: &PostSubject,
+        sectors: &[(u64, Commitment)],
+        store_id: Option<&str>,
+        limit_ms: u64,
+    ) {
         let sectors = sectors.iter().map(|&(number, comm_r)| SectorToRead { number: SectorNumber(number), comm_r });
         let task = ReadTask {
             of: of.clone(),
@@ -89,7 +100,7 @@ impl Prover {
         self.offer(PostTask::Read(task)).await;
     }
 
-    async fn read(
+    pub async fn read(
         &mut self,
         of: &PostSubject,
         sectors: &[(u64, Commitment)],
@@ -103,10 +114,20 @@ impl Prover {
         }
     }
 
-    async fn offer_prove(&self, of: &PostSubject, sectors: &[(u64, Commitment)], failed_at: Vec<WorkerName>) {
+    pub async fn offer_prove(&self, of: &PostSubject, sectors: &[(u64, Commitment)], failed_at: Vec<WorkerName>) {
+        self.offer_attempt(of, sectors, 0, failed_at).await;
+    }
+
+    pub async fn offer_attempt(
+        &self,
+        of: &PostSubject,
+        sectors: &[(u64, Commitment)],
+        attempt: u32,
+        failed_at: Vec<WorkerName>,
+    ) {
         let task = ProveTask {
             of: of.clone(),
-            attempt: 0,
+            attempt,
             readers: vec![w("w1")],
             sectors: sectors.iter().map(|&(number, comm_r)| (SectorNumber(number), comm_r, 0)).collect(),
             limit_ms: 300_000,
@@ -115,13 +136,13 @@ impl Prover {
         self.offer(PostTask::Prove(task)).await;
     }
 
-    async fn prove(&mut self, of: &PostSubject, sectors: &[(u64, Commitment)]) -> PostReport {
+    pub async fn prove(&mut self, of: &PostSubject, sectors: &[(u64, Commitment)]) -> PostReport {
         self.offer_prove(of, sectors, Vec::new()).await;
         self.said().await.report
     }
 }
 
-fn proof(report: &PostReport) -> &ProofBytes {
+pub fn proof(report: &PostReport) -> &ProofBytes {
     match report {
         PostReport::Proved { proof, .. } => proof,
         other => panic!("{other:?}"),
@@ -129,7 +150,7 @@ fn proof(report: &PostReport) -> &ProofBytes {
 }
 
 /// Whether the chain would take a proof.
-fn verifies(of: &PostSubject, sectors: &[(u64, Commitment)], proof: &ProofBytes) -> bool {
+pub fn verifies(of: &PostSubject, sectors: &[(u64, Commitment)], proof: &ProofBytes) -> bool {
     let kind = match of.post {
         PostKind::Window => WINDOW,
         _ => WINNING,
@@ -146,7 +167,7 @@ fn verifies(of: &PostSubject, sectors: &[(u64, Commitment)], proof: &ProofBytes)
     .expect("verifies")
 }
 
-fn all_read(read: &[SectorRead]) -> bool {
+pub fn all_read(read: &[SectorRead]) -> bool {
     read.iter().all(|sector| sector.error.is_none())
 }
 
@@ -162,7 +183,7 @@ fn flip_a_bit(path: &Path, byte: usize) {
 }
 
 /// In the place of a file: opening it waits for ever.
-fn make_pipe(path: &Path) {
+pub fn make_pipe(path: &Path) {
     let mode = rustix::fs::Mode::RWXU;
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
 }

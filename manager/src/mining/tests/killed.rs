@@ -1,7 +1,7 @@
 //! A manager that is stopped at any step, or that has lost the fold, never makes a second block.
 
 use super::{
-    world::{At, MINER},
+    world::{At, MINER, Tipset},
     *,
 };
 use crate::store::StoreError;
@@ -56,6 +56,26 @@ async fn a_manager_that_is_stopped_while_it_submits_submits_the_same_block_again
         let submitted = world.script().submitted.clone();
         assert!(submitted.iter().all(|block| *block == submitted[0]), "the same block");
     }
+}
+
+#[tokio::test]
+async fn a_block_that_an_earlier_manager_may_have_submitted_is_not_lost_because_the_node_refuses_it_now() {
+    let world = World::new().await;
+    world.script().held = Some(At::After("SyncSubmitBlock"));
+    tokio::select! {
+        outcome = world.attempt_as(0, 101) => panic!("it must be held up, and not end with {outcome:?}"),
+        () = world.held.notified() => {}
+    }
+    (world.script().held, world.script().refuses_blocks) = (None, true);
+    let epoch = world.take_over().await;
+    assert_eq!(world.attempt_as(epoch, 101).await.expect("tries"), Outcome::Submitted);
+    let block = world.block(101).await.expect("it was won");
+    assert!(block.problem.is_some_and(|problem| problem.contains("may not have been submitted")));
+
+    // Others may have it. A block on a base without it would leave out our last one.
+    world.script().head = Tipset::of(101, &[(2000, 1)]);
+    let Outcome::Lost(cause) = world.attempt_as(epoch, 102).await.expect("tries") else { panic!("no block") };
+    assert!(cause.contains("lacks our own block"), "{cause}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use sealbus_schema::Phase;
 
 use super::{
-    request::{CannotPlan, MemoryShare, Request},
+    request::{CannotPlan, MemoryShare, Request, WINDOW_POST, WINNING_POST},
     times::parent_cache_bytes,
 };
 use crate::{
@@ -127,16 +127,18 @@ impl Budget {
         // A cgroup's memory limit does not include huge pages.
         let given = self.usable.saturating_add(self.reserve);
         let huge = if self.from_huge { 0 } else { self.total.saturating_sub(given) };
-        let mut shares = vec![share("the system", self.reserve), share("small phases", small_bytes(request))];
+        let small = if request.does(WINNING_POST) { "small phases, a winning PoSt" } else { "small phases" };
+        let mut shares = vec![share("the system", self.reserve), share(small, small_bytes(request))];
         match sharing {
             Sharing::Turns => shares.push(share("pc1, pc2 or c2", pc1.max(proof))),
             Sharing::Roomy | Sharing::WithoutParents => {
                 shares.push(share(&format!("{pc1s} x pc1"), pc1));
-                let c2s_only = if c2s < proofs { format!(", at most {c2s} of them c2") } else { String::new() };
+                let c2 = if request.does(WINDOW_POST) { "c2 or a window PoSt" } else { "c2" };
+                let c2s_only = if c2s < proofs { format!(", at most {c2s} of them {c2}") } else { String::new() };
                 let which = match (request.does(Phase::Pc2), request.does(Phase::C2)) {
-                    (true, false) => "pc2",
-                    (false, true) => "c2",
-                    _ => "pc2 or c2",
+                    (true, false) => "pc2".to_owned(),
+                    (false, true) => c2.to_owned(),
+                    _ => format!("pc2 or {c2}"),
                 };
                 shares.push(share(&format!("{proofs} x {which}{c2s_only}"), proof));
             }
@@ -180,10 +182,10 @@ impl Budget {
     }
 }
 
-/// The memory of a PC2 or C2, whichever is larger. A GPU runs one of them at a time.
+/// The memory of a PC2, C2 or window PoSt, whichever is largest. A GPU runs one of them at a time.
 #[must_use]
 pub fn proof_bytes(request: &Request) -> u64 {
-    bytes_here(request, Phase::Pc2).max(bytes_here(request, Phase::C2))
+    [Phase::Pc2, Phase::C2, WINDOW_POST].into_iter().map(|phase| bytes_here(request, phase)).max().unwrap_or_default()
 }
 
 /// The memory of `proofs` concurrent PC2s and C2s, at most `c2s` of them C2.
@@ -198,6 +200,7 @@ fn bytes_here(request: &Request, phase: Phase) -> u64 {
     if request.does(phase) { request.memory_of(phase) } else { 0 }
 }
 
+/// What is never in anybody's way: the small phases, and a winning PoSt, which waits for nothing.
 fn small_bytes(request: &Request) -> u64 {
-    bytes_here(request, Phase::C1).saturating_mul(SMALL_REQUESTS)
+    bytes_here(request, Phase::C1).saturating_mul(SMALL_REQUESTS).saturating_add(bytes_here(request, WINNING_POST))
 }

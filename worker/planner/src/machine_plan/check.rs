@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{
     multicore::{self, Outcome},
     place::cpus_of,
+    request::WINNING_POST,
 };
 use crate::{
     machine::{CpuSet, Machine, MemoryPolicy},
@@ -266,7 +267,8 @@ fn cores_of_pc1_are_its_own(machine: &Machine, groups: &[PlacedGroup]) -> Vec<Fi
 
 fn gpus_are_shared_by_locks(groups: &[PlacedGroup]) -> Vec<Finding> {
     let mut users: BTreeMap<&String, Vec<&PlacedGroup>> = BTreeMap::new();
-    for group in groups {
+    // A winning PoSt waits for nobody. The library lets it use the card before others.
+    for group in groups.iter().filter(|group| group.stage != WINNING_POST) {
         for id in group.gpus.iter().collect::<BTreeSet<_>>() {
             users.entry(id).or_default().push(group);
         }

@@ -7,7 +7,7 @@ use std::{
 
 use sealbus_schema::{MinerId, WorkerName};
 
-use super::request::{Group, MachinePlan};
+use super::request::{Group, MachinePlan, WINDOW_POST};
 use crate::machine::CpuSet;
 
 /// The settings that do not come from the plan.
@@ -73,6 +73,11 @@ pub fn configuration(plan: &MachinePlan, around: &Around) -> String {
     text.push_str("\n[locks]\n");
     for (lock, count) in &plan.locks {
         let _ = writeln!(text, "{lock} = {count}");
+    }
+    if plan.groups.iter().any(|group| group.stage == WINDOW_POST) {
+        text.push('\n');
+        push_reasons(&mut text, plan, &["posts"]);
+        text.push_str("[proving]\nprove = true\nwin = true\n");
     }
     let _ = write!(text, "\n[store]\nname = {}\npath = {}\n", quoted(&around.store_name), path(&around.store_path));
     text

@@ -13,7 +13,7 @@ use super::{
     gpus::{self, Chosen},
     multicore::{self, Outcome},
     place::{Unit, Want, place, whole_cores},
-    request::{CannotPlan, Request},
+    request::{CannotPlan, Request, WINDOW_POST},
     times::{On, UsedTime, is_large},
 };
 use crate::{
@@ -223,7 +223,7 @@ impl Draft {
     /// The lock that limits concurrent C2s, if the phase holds it.
     #[must_use]
     pub fn c2_lock(&self, stage: Phase) -> Option<&'static str> {
-        (stage == Phase::C2 && self.c2s < self.gpus).then_some(C2_LOCK)
+        (matches!(stage, Phase::C2 | WINDOW_POST) && self.c2s < self.gpus).then_some(C2_LOCK)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     budget::Sharing,
     draft::{Draft, MEMORY_LOCK, Site},
     place::cpus_of,
-    request::Group,
+    request::{Group, WINDOW_POST, WINNING_POST},
     times::is_large,
 };
 use crate::machine::{CpuSet, MemoryPolicy};
@@ -31,6 +31,14 @@ pub fn groups(site: &Site<'_>, draft: &Draft, small: &BTreeMap<Phase, usize>) ->
                 groups.push(Group { count, ..on_rest(site, draft, stage) });
             }
         }
+    }
+    if site.request.does(WINDOW_POST) {
+        match draft.gpus {
+            0 => groups.push(proofs_on_cores(site, draft, WINDOW_POST)),
+            gpus => groups.extend((0..gpus).map(|gpu| proofs_on_gpu(site, draft, WINDOW_POST, gpu))),
+        }
+        let gpus = site.machine.gpus.iter().take(draft.gpus.min(1)).map(|gpu| gpu.id.clone()).collect();
+        groups.push(Group { gpus, ..on_rest(site, draft, WINNING_POST) });
     }
     groups
 }

@@ -9,7 +9,7 @@ use super::{
     draft::{CPU_LOCK, Draft, MEMORY_LOCK, SLOTS_MANY, Site, least_rest},
     gpus,
     multicore::Outcome,
-    request::Reason,
+    request::{Reason, WINDOW_POST, WINNING_POST},
     room::Room,
     times::{On, is_large, parent_cache_bytes},
 };
@@ -51,6 +51,9 @@ pub fn reasons(site: &Site<'_>, draft: &Draft, room: &Room) -> Vec<Reason> {
             units::bytes(site.request.memory_of(Phase::C2))
         );
         all.push(reason("memory", text));
+    }
+    if site.request.does(WINDOW_POST) {
+        all.push(reason("posts", posts(site, draft)));
     }
     if site.request.has_files() {
         all.push(reason("the rest", rest(site, draft)));
@@ -190,6 +193,20 @@ fn proofs(site: &Site<'_>, draft: &Draft) -> String {
     };
     format!(
         "one of each for each GPU, kept apart by the GPU's lock: two at once on one GPU fail or slow each other{near}{unused}"
+    )
+}
+
+fn posts(site: &Site<'_>, draft: &Draft) -> String {
+    let (place, what) = match draft.gpus {
+        0 => ("one, on the cores of pc2 and c2", "these cores are"),
+        1 => ("one, on the GPU", "the GPU is"),
+        _ => ("one for each GPU", "the GPUs are"),
+    };
+    format!(
+        "window PoSts: {place}, with the locks of c2; from 5 epochs before a challenge until the proof is made {what} kept for \
+         them, which the expected sectors a day leave out. Winning PoSts: one more, without a lock: a block has seconds, and \
+         {} is enough",
+        units::bytes(site.request.memory_of(WINNING_POST))
     )
 }
 

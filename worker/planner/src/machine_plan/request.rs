@@ -20,6 +20,11 @@ use crate::{
     units,
 };
 
+/// The SNARK of a window PoSt.
+pub const WINDOW_POST: Phase = Phase::POST[1];
+/// That of a winning PoSt.
+pub const WINNING_POST: Phase = Phase::WINNING[1];
+
 /// What to plan for.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -45,6 +50,8 @@ pub struct Request {
     pub cgroups: bool,
     /// The phases among PC1, PC2 and C2 that run on this machine; empty for all.
     pub only: BTreeSet<Phase>,
+    /// Whether the machine also makes proofs of spacetime. It must do C2 then, whose place they take.
+    pub posts: bool,
 }
 
 /// The GPUs to use.
@@ -287,6 +294,7 @@ impl Request {
             huge_pages: false,
             cgroups: false,
             only: BTreeSet::new(),
+            posts: false,
         }
     }
 
@@ -296,6 +304,7 @@ impl Request {
     pub fn does(&self, phase: Phase) -> bool {
         match phase {
             Phase::Pc1 | Phase::Pc2 | Phase::C2 => self.only.is_empty() || self.only.contains(&phase),
+            WINDOW_POST | WINNING_POST => self.posts && self.does(Phase::C2),
             _ => self.has_files(),
         }
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use sealbus_schema::{Phase, SectorSize};
 use serde::Serialize;
 
+use super::request::{WINDOW_POST, WINNING_POST};
 use crate::{calc::Waits, units::parse_time_ms};
 
 const SEC: u64 = 1000;
@@ -42,12 +43,15 @@ struct Assumed {
     c2_cpu: OnCores,
     pc2_bytes: u64,
     c2_bytes: u64,
+    window_post_bytes: u64,
+    winning_post_bytes: u64,
 }
 
 /// 32 GiB. PC1 takes 3 h with multicore SDR, three producers and cores with SHA extensions. PC2 takes 10 min and C2 3
 /// to 15 min on a recent GPU. Without a GPU both are known to take hours on many cores; those figures are rough. The
 /// other phases read or write 32 GiB at some 100 MB/s and hash meanwhile. The memory of PC2 and C2 is what Lotus
-/// reserves (`storiface/resources.go`: 30 GiB, and 150 GiB of which 30 GiB are parameters in the page cache).
+/// reserves (`storiface/resources.go`: 30 GiB, and 150 GiB of which 30 GiB are parameters in the page cache), and so is that
+/// of PoSts: 96 GiB for a window and 1 GiB for a block, without parameters.
 const GIB32: Assumed = Assumed {
     add_pieces_ms: 5 * MIN,
     tree_d_ms: 5 * MIN,
@@ -60,6 +64,8 @@ const GIB32: Assumed = Assumed {
     c2_cpu: OnCores { core_ms: 20 * HOUR, least_ms: 20 * MIN },
     pc2_bytes: 30 * GIB,
     c2_bytes: 120 * GIB,
+    window_post_bytes: 96 * GIB,
+    winning_post_bytes: GIB,
 };
 
 /// 64 GiB: twice the values for 32 GiB where they grow with the data. Memory as in Lotus (260 GiB, of which 60 GiB are
@@ -76,6 +82,8 @@ const GIB64: Assumed = Assumed {
     c2_cpu: OnCores { core_ms: 22 * HOUR, least_ms: 22 * MIN },
     pc2_bytes: 60 * GIB,
     c2_bytes: 200 * GIB,
+    window_post_bytes: 120 * GIB,
+    winning_post_bytes: GIB,
 };
 
 /// 512 MiB: scaled from 32 GiB by size and number of layers, on one core. C2 is scaled by the size of its parameters.
@@ -91,6 +99,8 @@ const MIB512: Assumed = Assumed {
     c2_cpu: OnCores { core_ms: 8 * MIN, least_ms: MIN },
     pc2_bytes: 2 * GIB,
     c2_bytes: 11 * GIB,
+    window_post_bytes: 11 * GIB,
+    winning_post_bytes: GIB,
 };
 
 /// 8 MiB: PC1 and PC2 are scaled by size; the rest is as for 2 KiB.
@@ -106,6 +116,8 @@ const MIB8: Assumed = Assumed {
     c2_cpu: OnCores { core_ms: 100 * SEC, least_ms: 23 * SEC },
     pc2_bytes: 256 * MIB,
     c2_bytes: 4 * GIB,
+    window_post_bytes: GIB,
+    winning_post_bytes: GIB,
 };
 
 /// 2 KiB: measured. C2 takes 35 to 72 s on 2 cores, 23 s on 16, and 5 to 6 s on an H100. Everything else takes
@@ -122,6 +134,8 @@ const KIB2: Assumed = Assumed {
     c2_cpu: OnCores { core_ms: 100 * SEC, least_ms: 23 * SEC },
     pc2_bytes: 256 * MIB,
     c2_bytes: 4 * GIB,
+    window_post_bytes: GIB,
+    winning_post_bytes: GIB,
 };
 
 /// PreCommit and ProveCommit: the batch, some epochs until it is in a block, and 10 epochs of confidence. Seed: 150
@@ -267,6 +281,8 @@ pub fn memory_bytes(size: SectorSize, phase: Phase) -> u64 {
         Phase::C2 => assumed(size).c2_bytes,
         Phase::AddPieces | Phase::TreeD | Phase::Transfer | Phase::C1 if is_large(size) => GIB / 2,
         Phase::AddPieces | Phase::TreeD | Phase::Transfer | Phase::C1 => 128 * MIB,
+        WINDOW_POST => assumed(size).window_post_bytes,
+        WINNING_POST => assumed(size).winning_post_bytes,
         Phase::Own(_) => 0,
     }
 }

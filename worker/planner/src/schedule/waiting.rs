@@ -61,7 +61,7 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, waiting: Waiting) {
-        if waiting.urgency.expires.is_some() {
+        if waiting.urgency.expires.is_some() || waiting.is_overdue() {
             self.may_pass.insert(waiting.age());
         }
         self.by_age.insert(waiting.age(), waiting);

@@ -50,6 +50,16 @@ fn a_two_socket_epyc_without_a_gpu() {
 }
 
 #[test]
+fn a_two_socket_epyc_that_also_proves() {
+    golden("epyc-16x4-proves", &machines::epyc_of_4(), &Request { posts: true, ..of_32_gib() });
+}
+
+#[test]
+fn a_one_socket_ryzen_has_no_memory_for_proofs_beside_c2() {
+    golden("ryzen-proves", &machines::ryzen(), &Request { posts: true, ..of_32_gib() });
+}
+
+#[test]
 fn a_one_socket_ryzen() {
     golden("ryzen", &machines::ryzen(), &of_32_gib());
 }

@@ -153,6 +153,39 @@ fn of_stages_that_share_a_lock_the_one_with_the_longest_queue_goes_first_whateve
     assert_eq!(order, [young[0], old, young[1]]);
 }
 
+#[test]
+fn what_a_reserved_seat_needs_is_kept_for_it_and_nothing_that_runs_is_stopped() {
+    let prover = Stage::POST[1];
+    let groups = vec![
+        group(Stage::Pc1, 1, 1, &["memory"]),
+        group(Stage::Pc2, 2, 1, &["gpu0"]),
+        group(Stage::C2, 1, 1, &["gpu0"]),
+        group(prover, 1, 1, &["gpu0", "memory"]),
+    ];
+    let mut machine = scheduler(groups, locks(&[("gpu0", 1), ("memory", 1)]));
+    for stage in [Stage::Pc2, Stage::Pc1] {
+        ask(&mut machine, stage);
+    }
+    let running = machine.poll(NOW);
+    assert_eq!(running.len(), 2);
+    for _ in 0..3 {
+        machine.request(Stage::Pc2, Urgency::by(NOW)).expect("served");
+        machine.request(Stage::C2, Urgency { seniority: 1, expires: Some(NOW) }).expect("served");
+    }
+    let reserved = machine.reserve(prover).expect("served");
+    assert!(machine.poll(NOW).is_empty());
+    release(&mut machine, &running[0]);
+    assert!(machine.poll(NOW).is_empty(), "the card is kept while memory is awaited");
+    release(&mut machine, &running[1]);
+    let granted = machine.poll(NOW);
+    assert_eq!(tickets(&granted), [reserved]);
+    release(&mut machine, &granted[0]);
+    assert_eq!(machine.poll(NOW).len(), 1, "then others have it");
+
+    machine.reserve(prover).map(|ticket| machine.cancel(ticket)).expect("served");
+    assert_eq!((machine.waiting(prover), machine.poll(NOW).len()), (0, 0));
+}
+
 /// A scheduler in which long work could take a lock, but would hold it beyond the next start of a stage with more
 /// waiting requests.
 fn until_a_start_is_due(waiting_for_it: usize) -> (Scheduler, Duration) {

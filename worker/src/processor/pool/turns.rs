@@ -68,7 +68,20 @@ impl Turns {
     /// Waits for a seat.
     pub(super) async fn seat(self: &Arc<Self>, stage: Stage, turn: Turn) -> Result<Held, PoolError> {
         let urgency = self.urgency(turn);
-        match self.wait(stage, |scheduler| scheduler.request(stage, urgency)).await? {
+        self.held(stage, |scheduler| scheduler.request(stage, urgency)).await
+    }
+
+    /// Waits for a seat before all others.
+    pub(super) async fn reserved(self: &Arc<Self>, stage: Stage) -> Result<Held, PoolError> {
+        self.held(stage, |scheduler| scheduler.reserve(stage)).await
+    }
+
+    async fn held(
+        self: &Arc<Self>,
+        stage: Stage,
+        ask: impl FnOnce(&mut Scheduler) -> Result<Ticket, NotServed>,
+    ) -> Result<Held, PoolError> {
+        match self.wait(stage, ask).await? {
             Served::Seat(held) => Ok(held),
             // Room is never granted to a request for a seat.
             Served::Room => Err(PoolError::NoProcessor(stage)),
