@@ -3,7 +3,7 @@
 use futures::stream::BoxStream;
 use sealbus_nats::{
     Bus,
-    post::{PostQueue, PostSaid},
+    post::{PostQueue, PostSaid, PostTakers},
 };
 use sealbus_schema::{
     MinerId,
@@ -23,6 +23,11 @@ pub trait Tasks: Sync {
     /// Takes a job's tasks out of the queues.
     fn withdraw(&self, miner: MinerId, job: &PostJob) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// Who takes from a queue. Where that cannot be known, one worker is there.
+    fn takers(&self, _: &PostQueue) -> impl Future<Output = Result<Option<PostTakers>, Error>> + Send {
+        std::future::ready(Ok(Some(PostTakers { waiting: 1, working: 0, queued: 0 })))
+    }
+
     /// What workers have said within the last two hours, and what they say.
     fn reports(&self) -> impl Future<Output = Result<BoxStream<'static, Result<PostSaid, Error>>, Error>> + Send;
 }
@@ -38,6 +43,10 @@ impl Tasks for Bus {
 
     async fn withdraw(&self, miner: MinerId, job: &PostJob) -> Result<(), Error> {
         self.withdraw_post(miner, job).await.map_err(bus)
+    }
+
+    async fn takers(&self, queue: &PostQueue) -> Result<Option<PostTakers>, Error> {
+        self.post_takers(queue).await.map_err(bus)
     }
 
     async fn reports(&self) -> Result<BoxStream<'static, Result<PostSaid, Error>>, Error> {

@@ -33,6 +33,8 @@ const WINNING: RegisteredPoStProof = RegisteredPoStProof::StackedDrgWinning2KiBV
 struct Prover {
     manager: Manager,
     reports: BoxStream<'static, Result<PostSaid, ReadError>>,
+    /// Whether sectors are read on trial.
+    is_trial: bool,
 }
 
 fn w(name: &str) -> WorkerName {
@@ -61,7 +63,7 @@ impl Prover {
             manager.bus.ensure_post_queue(&queue).await.expect("queue");
         }
         let reports = manager.bus.post_reports().await.expect("reports");
-        Prover { manager, reports }
+        Prover { manager, reports, is_trial: false }
     }
 
     async fn said(&mut self) -> PostSaid {
@@ -84,6 +86,7 @@ impl Prover {
             sectors: sectors.collect(),
             sector_limit_ms: limit_ms,
             limit_ms: 120_000,
+            is_trial: self.is_trial,
         };
         self.offer(PostTask::Read(task)).await;
     }
