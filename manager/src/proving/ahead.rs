@@ -96,12 +96,21 @@ pub struct Ahead {
     heard: Vec<PostSaid>,
     /// When everything of the round was heard.
     ended: Option<Epoch>,
+    /// Whether what is known is stored.
+    is_stored: bool,
+    /// The stores of all its sectors.
+    stores: BTreeSet<String>,
 }
 
 impl ReadAhead {
     /// How many sectors are still to be read.
     pub fn left(&self) -> u64 {
         self.sectors.saturating_sub(self.read + self.unread.len() as u64)
+    }
+
+    /// What is known of a sector that could not be read.
+    pub fn unread_of(&self, number: SectorNumber) -> Option<&Unread> {
+        self.unread.iter().find(|unread| unread.number == number)
     }
 
     /// What a person should know before the deadline opens; `None` as long as all is well. `by` is the epoch from which on
@@ -147,12 +156,15 @@ impl Ahead {
     }
 
     /// The stores of its sectors.
-    pub fn stores(&self) -> BTreeSet<&str> {
-        self.reads.sectors().iter().filter_map(|sector| sector.store.as_deref()).collect()
+    pub const fn stores(&self) -> &BTreeSet<String> {
+        &self.stores
     }
 
-    /// Takes what was heard since the last look. Returns whether that changes what is known.
-    fn take_heard(&mut self, head: Epoch) -> bool {
+    /// Takes what was heard since the last look.
+    fn take_heard(&mut self, head: Epoch) {
+        if self.heard.is_empty() && !self.offered.is_empty() {
+            return;
+        }
         let heard = std::mem::take(&mut self.heard);
         for said in &heard {
             self.reads.hear(&said.worker, &said.report, head);
@@ -161,23 +173,27 @@ impl Ahead {
             self.ended = Some(head);
         }
         let before = self.found.clone();
-        let read: BTreeSet<SectorNumber> = self.reads.times().map(|(number, _)| number).collect();
-        self.found.unread.retain(|unread| !read.contains(&unread.number));
+        let unread = std::mem::take(&mut self.found.unread);
+        let mut unread: BTreeMap<_, _> = unread.into_iter().map(|unread| (unread.number, unread)).collect();
+        let mut read = self.read_before;
+        for (number, _) in self.reads.times() {
+            unread.remove(&number);
+            read += 1;
+        }
         for (sector, cause, is_lasting) in self.reads.failed() {
-            let unread = Unread { number: sector.number, store: sector.store.clone(), cause, is_lasting };
-            match self.found.unread.iter_mut().find(|known| known.number == sector.number) {
-                Some(known) => *known = unread,
-                None => self.found.unread.push(unread),
-            }
+            let (number, store) = (sector.number, sector.store.clone());
+            unread.insert(number, Unread { number, store, cause, is_lasting });
         }
-        self.found.unread.sort_by_key(|unread| unread.number);
-        self.found.read = self.read_before + read.len() as u64;
+        self.found.unread = unread.into_values().collect();
+        self.found.read = read;
         self.found.slowest = self.found.slowest.into_iter().chain(self.reads.slowest()).max_by_key(|(_, ms)| *ms);
-        let is_changed = self.found != before;
-        if is_changed {
-            self.found.at = head;
-        }
-        is_changed
+        self.is_stored &= self.found == before;
+    }
+
+    /// Whether what is known is to be stored: it has changed, and not more than once an epoch, because many sectors of a lost
+    /// store have long causes.
+    fn is_to_be_stored(&self, head: Epoch) -> bool {
+        !self.is_stored && (self.found.at < head || self.ended == Some(head))
     }
 
     /// Whether what failed is to be read again: a sixth of a window after the last time, 5 minutes on the main network.
@@ -189,6 +205,9 @@ impl Ahead {
     /// The tasks to offer now: of each store a few.
     fn due(&mut self, head: Epoch, in_queue: &mut BTreeMap<String, usize>) -> Vec<Piece> {
         let mut due = Vec::new();
+        if self.ended.is_some() {
+            return due;
+        }
         for piece in self.reads.unheard() {
             let taken = in_queue.entry(piece.store.clone()).or_default();
             if *taken == AT_ONCE {
@@ -229,10 +248,13 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
         mine.sort_by_key(|ahead| ahead.turn.open);
         let mut in_queue = BTreeMap::new();
         for ahead in mine {
-            if ahead.take_heard(head.height) {
+            ahead.take_heard(head.height);
+            if ahead.is_to_be_stored(head.height) {
+                ahead.found.at = head.height;
                 let mut tx = self.store.begin_as(self.epoch).await?;
                 tx.save_read_ahead(&ahead.found).await?;
                 tx.commit().await?;
+                ahead.is_stored = true;
             }
             if ahead.is_again_due(head.height) {
                 self.begin_again(ahead, head).await?;
@@ -275,9 +297,20 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
             let mut tx = self.store.begin_as(self.epoch).await?;
             tx.save_read_ahead(&found).await?;
             tx.commit().await?;
-            let (of, turn) = (self.trial(id, head)?, *turn);
-            let (offered, heard) = (BTreeMap::new(), Vec::new());
-            memory.ahead.insert(id, Ahead { turn, of, found, reads, read_before: 0, offered, heard, ended: None });
+            let stores = reads.sectors().iter().filter_map(|sector| sector.store.clone()).collect();
+            let ahead = Ahead {
+                turn: *turn,
+                of: self.trial(id, head)?,
+                found,
+                reads,
+                read_before: 0,
+                offered: BTreeMap::new(),
+                heard: Vec::new(),
+                ended: None,
+                is_stored: true,
+                stores,
+            };
+            memory.ahead.insert(id, ahead);
         }
         Ok(())
     }

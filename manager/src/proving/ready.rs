@@ -119,8 +119,7 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
             return Ok(());
         }
         let of_next: Vec<_> = coming().filter(|(_, ahead)| ahead.turn().open == next.open).collect();
-        let stores: BTreeSet<String> =
-            of_next.iter().flat_map(|(_, ahead)| ahead.stores()).map(str::to_owned).collect();
+        let stores: BTreeSet<String> = of_next.iter().flat_map(|(_, ahead)| ahead.stores()).cloned().collect();
         let proofs = of_next.len() as u64;
         // Workers can wait only at queues that exist.
         let reads = stores.iter().map(|store| PostQueue::Reads { miner, store: store.clone() });

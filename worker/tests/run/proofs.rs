@@ -307,6 +307,15 @@ async fn each_sector_that_cannot_be_read_is_named_with_its_cause_and_costs_only_
     assert!(all_read(&prover.read(&window("w-1"), &[(7, comm_r), (8, comm_r)], None, 60_000).await));
     assert!(!all_read(&prover.read(&window("w-2"), &[(8, comm_r)], None, 60_000).await));
 
+    // On trial it is told what cannot be read, and nothing is put on the bus.
+    prover.is_trial = true;
+    let read = prover.read(&window("a-1"), &[(1, comm_r), (2, comm_r)], None, 60_000).await;
+    assert_eq!(read.iter().map(|sector| sector.error.is_none()).collect::<Vec<_>>(), [true, false]);
+    let asked = [(SectorNumber(1), w("w1"))];
+    let found = prover.manager.bus.vanillas(MINER, &window("a-1").job, &asked).await.expect("reads");
+    assert!(found.is_empty());
+    prover.is_trial = false;
+
     // Another store in its place: nothing is said about its sectors' files.
     let job = window("w-3");
     identify(&bench.path("store"), "b");
