@@ -9,7 +9,9 @@
 
 pub mod control;
 pub mod ledger;
+pub mod post;
 pub mod processor;
+pub mod slow_reads;
 pub mod soak;
 pub mod table;
 pub mod verifier;

@@ -22,7 +22,10 @@ use sealbus_worker::{
 };
 use serde_json::{Value, json};
 
-use super::control::{Control, Point};
+use super::{
+    control::{Control, Point},
+    post,
+};
 use crate::workflows::{self, NamedStore, Script, ScriptedFile};
 
 /// The message of a failure that the test has requested.
@@ -59,6 +62,9 @@ pub fn serve(phase: Phase, control: Control, real_replicas: bool) -> anyhow::Res
 impl Processor {
     fn run(&self, task: &Value, work: &str) -> Result<Value, Failure> {
         self.reach(Point::Before, work)?;
+        if let Some(answer) = post::answer(self.phase, task, &self.control) {
+            return answer;
+        }
         let script = workflows::script(self.phase, task, self.real_replicas)
             .unwrap_or_else(|| Err(refused("REQUEST_INVALID", "nobody has a script for this stage")))?;
         match script.store {
