@@ -48,6 +48,8 @@ pub struct Options {
     pub chain_lines: String,
     /// When the manager takes sectors back from workers that are silent. With the usual limits it never happens in a test.
     pub liveness: Liveness,
+    /// More arguments of the devnet.
+    pub devnet_arguments: Vec<String>,
 }
 
 /// A running world. Dropping it ends all its processes.
@@ -101,6 +103,7 @@ impl Default for Options {
             workflows: vec![Workflow::Seal],
             chain_lines: String::new(),
             liveness,
+            devnet_arguments: Vec::new(),
         }
     }
 }
@@ -388,7 +391,9 @@ impl World {
         std::fs::create_dir_all(&data)?;
         let (data_text, millis) = (data.display().to_string(), self.options.epoch_millis.to_string());
         let miners = self.options.miners.to_string();
-        let arguments = ["--scripted-proofs", "--data-dir", &data_text, "--epoch-millis", &millis, "--miners", &miners];
+        let mut arguments =
+            vec!["--scripted-proofs", "--data-dir", &data_text, "--epoch-millis", &millis, "--miners", &miners];
+        arguments.extend(self.options.devnet_arguments.iter().map(String::as_str));
         // Otherwise it would log a line for each message.
         let quiet = [("RUST_LOG".to_owned(), "warn".to_owned())];
         let program = own_binary("sealbus-devnet")?;
