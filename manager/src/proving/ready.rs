@@ -38,6 +38,8 @@ pub struct Ready {
     pub senders: Vec<(Address, TokenAmount)>,
     /// What the messages may cost at the present base fee.
     pub fees: TokenAmount,
+    /// What the miner owes beyond what it has unlocked. The chain takes no recovery before it is paid.
+    pub owes: TokenAmount,
 }
 
 /// What was missing at a look.
@@ -56,6 +58,8 @@ pub enum Lack {
     Prover,
     /// A sender that can pay.
     Funds,
+    /// Funds of the miner, which is in debt.
+    Debt,
 }
 
 impl Ready {
@@ -75,8 +79,21 @@ impl Ready {
             let (fees, senders) = (shown(&self.fees), senders.join(", "));
             lacks.insert(Lack::Funds, format!("no sender can pay: the messages may cost {fees} FIL, and {senders}"));
         }
+        if self.owes.is_positive() {
+            let text = format!(
+                "the miner owes {} FIL beyond what it has unlocked, and no fault can be recovered: `miners repay-debt`",
+                shown(&self.owes)
+            );
+            lacks.insert(Lack::Debt, text);
+        }
         lacks
     }
+}
+
+/// What a miner owes beyond what it has unlocked.
+pub async fn owes<T: Transport>(node: &NodeClient<T>, miner: MinerId, head: &TipSet) -> Result<TokenAmount, Error> {
+    let available = node.available_balance(&address(miner), &head.key).await?;
+    Ok((TokenAmount::default() - available).max(TokenAmount::default()))
 }
 
 /// Looks at what is there for `proofs` proofs of a miner's sectors in these stores.
@@ -99,6 +116,7 @@ pub async fn ready<T: Transport, B: Tasks>(
         let actor = node.get_actor(&sender, &head.key).await?;
         ready.senders.push((sender, actor.map(|actor| actor.balance).unwrap_or_default()));
     }
+    ready.owes = owes(node, miner, head).await?;
     ready.fees = head.base_fee().cloned().unwrap_or_default() * PROOF_GAS * proofs;
     Ok(ready)
 }
@@ -109,7 +127,10 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
     pub(super) async fn look_for_lacks(&self, memory: &mut Memory, miner: MinerId, head: &TipSet) -> Result<(), Error> {
         let subject = Subject::NextProofs(miner);
         let coming = || memory.ahead.iter().filter(|(id, _)| id.miner == miner);
-        let Some(next) = coming().map(|(_, ahead)| *ahead.turn()).min_by_key(|turn| turn.open) else {
+        let recovering = memory.recovering.iter().filter(|(id, _)| id.miner == miner);
+        let turns =
+            coming().map(|(_, ahead)| *ahead.turn()).chain(recovering.map(|(_, recovering)| *recovering.turn()));
+        let Some(next) = turns.min_by_key(|turn| turn.open) else {
             memory.lacks.remove(&miner);
             self.waits.goes_on(&subject);
             return Ok(());

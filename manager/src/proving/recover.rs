@@ -19,6 +19,7 @@ use super::{
     ahead::made_up,
     proof::ProofId,
     reads::Reads,
+    ready::owes,
     tasks::Tasks,
     turn::{Turn, turns_ahead},
 };
@@ -58,6 +59,11 @@ impl Recovering {
         self.of.miner == miner && self.of.job == *job
     }
 
+    /// Its deadline's turn.
+    pub const fn turn(&self) -> &Turn {
+        &self.turn
+    }
+
     /// Remembers what a worker says until the next look.
     pub fn hear(&mut self, said: &PostSaid) {
         self.heard.push(said.clone());
@@ -88,6 +94,10 @@ impl<T: Transport, B: Tasks> Proving<'_, T, B> {
             }
             let is_last = head.height >= recovering.turn.last_read_of_faulty();
             if recovering.reads.is_settled() || is_last {
+                // The chain would refuse it. That is told with what the next proofs lack.
+                if owes(self.node, miner, head).await?.is_positive() {
+                    continue;
+                }
                 self.declare(*id, recovering, head).await?;
                 recovering.done = true;
             } else if recovering.offered.is_none_or(|last| last < head.height) {

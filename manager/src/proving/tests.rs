@@ -55,6 +55,8 @@ struct Script {
     workers_away: bool,
     /// The sender has no funds.
     is_poor: bool,
+    /// The miner is in debt.
+    owes: bool,
     /// The tasks in the queue, and those that were withdrawn.
     tasks: Vec<PostTask>,
     withdrawn: usize,
@@ -184,6 +186,7 @@ impl Transport for &World {
                 "Owner": "t0100", "Worker": "t0101", "ControlAddresses": null, "WindowPoStProofType": 10,
                 "SectorSize": 2048, "WindowPoStPartitionSectors": 2,
             }),
+            "StateMinerAvailableBalance" => json!(if script.owes { "-7" } else { "0" }),
             "StateGetActor" => {
                 let balance = if script.is_poor { "7" } else { "1000000000000000000" };
                 json!({ "Nonce": 0, "Balance": balance, "Code": {"/": comm_r_cid(1)}, "Head": {"/": comm_r_cid(1)} })

@@ -87,9 +87,6 @@ impl ShowForecast {
         let epoch = Duration::from_secs(site.node.network_params().await?.block_delay_secs);
         show(&coming, head.height, epoch);
         show_ready(&ready, unknown.as_deref());
-        if debt.is_positive() {
-            outln!("{} owes {} FIL: without `miners repay-debt` no fault can be recovered", self.miner, shown(&debt));
-        }
         Ok(())
     }
 

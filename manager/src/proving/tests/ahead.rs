@@ -165,3 +165,19 @@ async fn workers_and_funds_that_are_missing_are_told_before_the_deadline_opens()
     world.look(&mut memory, CHALLENGE_3 + 1).await;
     assert_eq!(world.lack(), None, "no deadline with sectors comes");
 }
+
+#[tokio::test]
+async fn while_the_miner_owes_no_recovery_is_declared_and_that_is_told() {
+    let (world, mut memory) = (world(&[1]).await, Memory::default());
+    (world.script().owes, world.script().faulty_later) = (true, vec![2]);
+    world.store.pretend_stored(SectorId { miner: MINER, number: SectorNumber(2) }, "main").await;
+    world.look(&mut memory, OPEN).await;
+    let task = world.taken().into_iter().find(|task| task.of.job.as_str().starts_with("r-")).expect("a task");
+    world.say_of(&mut memory, task.of.job.clone(), "w1", read_but(&task, &[]));
+    world.look(&mut memory, OPEN + 5).await;
+    assert!(world.lack().is_some_and(|lack| lack.contains("miners repay-debt")), "{:?}", world.lack());
+    assert!(world.errands().await.is_empty(), "the chain would refuse it");
+    world.script().owes = false;
+    world.look(&mut memory, OPEN + 10).await;
+    assert_eq!((world.errands().await.len(), world.lack()), (1, None));
+}
