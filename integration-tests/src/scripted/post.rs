@@ -50,7 +50,7 @@ impl Latencies {
 
 /// The answer to a request of one of these stages; `None` for another stage.
 pub fn answer(stage: Phase, task: &Value, control: &Control) -> Option<Result<Value, Failure>> {
-    let bad = |error: &dyn std::fmt::Display| Failure::new(ErrorClass::Perm, "REQUEST_INVALID", &error.to_string());
+    let bad = |error: &dyn std::fmt::Display| Failure::new(ErrorClass::Perm, "REQUEST_INVALID", error.to_string());
     if stage == Phase::POST[0] {
         let task = serde_json::from_value(task.clone()).map_err(|error| bad(&error));
         return Some(task.and_then(|task| read(&task, control)));
